@@ -23,8 +23,9 @@ class Filler(Protocol):
         """The ids of a text with gaps; None for one without."""
         ...
 
-    def answer_canvas(self, prompt: Sequence[int], masks: int, block: int) -> list[int]:
-        """A prompt with so many masks after it, 0 for as many as are usual, or fewer where no more have room."""
+    def answer_canvas(self, prompt: Sequence[int], prefill: Sequence[int], masks: int, block: int) -> list[int]:
+        """A prompt with an answer of so many tokens after it, masks but for the first ones, 0 for as many as are
+        usual, or fewer where no more have room."""
         ...
 
     def fill(
@@ -49,7 +50,9 @@ def lay(engine: Filler, request: r.Fill) -> r.Laid:
     if ids is not None:
         return r.Laid(tuple(ids), 0, special)
     prompt = request.prompt.ids(engine.tokenizer)
-    return r.Laid(tuple(engine.answer_canvas(prompt, request.masks or 0, request.how.block)), len(prompt), special)
+    begins = engine.tokenizer.encode(request.prefill)
+    ids = engine.answer_canvas(prompt, begins, request.masks or 0, request.how.block)
+    return r.Laid(tuple(ids), len(prompt), special)
 
 
 def fill(engine: Filler, request: r.Fill) -> Iterator[Any]:

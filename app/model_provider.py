@@ -121,7 +121,12 @@ class LoadedModel(Session):
         return stack.attached
 
     def look_inside(self, ids: Sequence[int], look: "Look", control: "RunControl") -> Iterator[Any]:
-        """Look into the model as it is now, adapters and all."""
+        """Look into the model as it is now, adapters and all. ParameterError for a diffusion model."""
+        if self.facts.mask is not None:
+            raise ParameterError(
+                f"the inside is shown of models that go from left to right, and {self.facts.title} fills masks: its "
+                "canvas in the chat shows what it thinks at each step"
+            )
         if isinstance(look, ShiftLook):
             yield Shifted(self._stacked().shift(ids[-READ:]))
             return
@@ -140,11 +145,11 @@ class LoadedModel(Session):
             return None
         return infilling.canvas(text, self.tokenizer, of_model(self.model, self.info.name).mask, self.context)
 
-    def answer_canvas(self, prompt: Sequence[int], masks: int, block: int) -> list[int]:
-        """A prompt with masks after it."""
+    def answer_canvas(self, prompt: Sequence[int], prefill: Sequence[int], masks: int, block: int) -> list[int]:
+        """A prompt with what an answer begins with, and masks for the rest of it."""
         from engine.diffusion.answering import answer_canvas
 
-        return [*answer_canvas(self, prompt, max_tokens=masks, block=block).ids]
+        return [*answer_canvas(self, prompt, prefill=prefill, max_tokens=masks, block=block).ids]
 
     def fill(
         self, ids: Sequence[int], first: int, how: "Unmasking", control: "RunControl", *, seed: int

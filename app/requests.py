@@ -69,7 +69,7 @@ class Fill:
     through `control`.
 
     The canvas is `ids` as they are; else `text`, where it has gaps ([MASK:8]); else the prompt and an answer of so
-    many `masks` after it, by default as many as are usual.
+    many tokens (`masks`) after it, those of `prefill`, with which it begins, among them; by default as many as usual.
     """
 
     model: str
@@ -77,6 +77,7 @@ class Fill:
     control: RunControl
     seed: int = 0
     text: str = ""
+    prefill: str = ""
     masks: int | None = None
     ids: tuple[int, ...] = ()
     how: Unmasking = field(default_factory=Unmasking)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app import looks
 from app import requests as r
 from app.jobs import ModelJobs
 from app.model_provider import LocalModelProvider
@@ -56,6 +57,8 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
     assert 0 < passes[0].elapsed_s < passes[-1].elapsed_s
     answer = done(jobs, fill(masks=6))[0]
     assert answer.first == 3 and answer.ids == (*ids("xyz"), *[286] * 6)
+    begun = done(jobs, fill(prefill="The", masks=9))[0]
+    assert begun.first == 3 and begun.ids == (*ids("xyz"), *ids("The"), *[286] * (9 - len(ids("The"))))
     assert done(jobs, fill())[0].ids.count(286) == 45  # as many as the context has room for
     again = done(jobs, fill(ids=(97, 286, 98)))
     assert again[0].ids == (97, 286, 98) and len(again) == 3
@@ -75,6 +78,7 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
         (fill(text="a [MASK:x]"), ParameterError, "write \\[MASK:x] for the text"),
         (fill(masks=7, how=Unmasking(block=2)), ParameterError, "7 masks are not divisible into blocks of 2"),
         (r.Fill(other.facts.name, Prompt(), RunControl()), ParameterError, "is autoregressive"),
+        (r.Inside(name, Prompt(parts=("xyz",)), looks.ShiftLook()), ParameterError, "and d fills masks"),
     ):
         with pytest.raises(error, match=re.escape(line)):
             done(jobs, wrong)

@@ -34,8 +34,8 @@ class ScriptedDiffusion(ScriptedEngine):
         count, _, after = rest.partition("]")
         return [*self.tokenizer.encode(before), *[self.mask] * int(count), *self.tokenizer.encode(after)]
 
-    def answer_canvas(self, prompt: Sequence[int], masks: int, block: int) -> list[int]:
-        return [*prompt, *[self.mask] * (masks or 64)]
+    def answer_canvas(self, prompt: Sequence[int], prefill: Sequence[int], masks: int, block: int) -> list[int]:
+        return [*prompt, *prefill, *[self.mask] * ((masks or 64) - len(prefill))]
 
     def fill(
         self, ids: Sequence[int], first: int, how: Unmasking, control: RunControl, *, seed: int

@@ -80,6 +80,7 @@ async def test_steps_are_walked_and_a_person_changes_them(play: Play) -> None:
         await stage.until(lambda: "were not kept" in stage.chat.hints.news)
 
 
+@pytest.mark.slow
 async def test_a_run_is_stopped_left_and_followed_by_another_model(play: Play) -> None:
     held, engine = Event(), ScriptedDiffusion()
     engine.pace = lambda number: held.wait(20) if number == 5 else None
@@ -102,6 +103,7 @@ async def test_a_run_is_stopped_left_and_followed_by_another_model(play: Play) -
         assert not any(isinstance(event, Denoised) for event in talk.denoisings)
 
 
+@pytest.mark.slow
 async def test_two_factorisations_side_by_side(play: Play) -> None:
     async with play(ScriptedEngine(), ScriptedDiffusion()) as stage:
         await stage.pilot.press("f3")

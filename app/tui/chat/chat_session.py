@@ -211,7 +211,7 @@ class ChatSession:
         recipe = self._recipe(sampling or self.sampling)
         seed = self.new_seed() if seed is None else seed
         if self.diffuses:
-            self._denoise(fork, recipe, seed)
+            self._denoise(fork, recipe, seed, force)
             return
         how = self._how(recipe)
         node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how)
@@ -250,9 +250,11 @@ class ChatSession:
             r.Generate(self.facts.name, prompt, control, node.seed, max_tokens, force, strategy=self._acting)
         )
 
-    def _denoise(self, fork: Fork, recipe: Recipe, seed: int, goes_on: tuple[Denoising, str] | None = None) -> None:
-        """Fill a canvas: of an answer, of the last message where that has gaps, or (`goes_on`, and how it was drawn)
-        one that a person has changed."""
+    def _denoise(
+        self, fork: Fork, recipe: Recipe, seed: int, force: str = "", goes_on: tuple[Denoising, str] | None = None
+    ) -> None:
+        """Fill a canvas: of an answer that may begin with given words, of the last message where that has gaps, or
+        (`goes_on`, and how it was drawn) one that a person has changed."""
         assert self.facts is not None
         prompt, control = before(self.conversation, fork), RunControl(recipe)
         how = self.unmasking
@@ -265,11 +267,11 @@ class ChatSession:
         )
         node = Node(self.new_id(), fork, "assistant", seed=seed, label=label)
         self._change(self.conversation.add(node))
-        text = self.conversation.nodes[fork.node].text if fork.node else ""
+        text = self.conversation.nodes[fork.node].text if fork.node and not force else ""
         run = DenoisingRun(node.id, control, self.new_id, self.facts, how, goes_on[0] if goes_on else None)
         self.run = run
         ids = goes_on[0].ids(goes_on[0].steps) if goes_on else ()
-        self.job = self.send(r.Fill(self.facts.name, prompt, control, seed, text, self.max_tokens, ids, how))
+        self.job = self.send(r.Fill(self.facts.name, prompt, control, seed, text, force, self.max_tokens, ids, how))
 
     def place(self, node: str, step: int, position: int, token: int | None) -> bool:
         """Put a token at a position of a canvas as it was after a step, None for a mask, and have the masks filled:
@@ -280,7 +282,7 @@ class ChatSession:
         self.stop()
         old = self.conversation.nodes[node]
         canvas = canvas.parted(step, position, token)
-        self._denoise(old.fork, self.recipe, self.new_seed(), (canvas, old.label))
+        self._denoise(old.fork, self.recipe, self.new_seed(), goes_on=(canvas, old.label))
         return True
 
     def stop(self, *, hear: bool = False) -> bool:

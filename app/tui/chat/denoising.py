@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from engine.diffusion.unmasking import DenoisingStep, OpenMask, Unmasked, Unmask
 from engine.trace.trace import Recipe, TokenStep
 
 LN2 = math.log(2)
+KEPT = 8  # steps whose cells are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Denoising:
     seconds: list[float] = field(default_factory=list)  # the run's own, until each step
     history: dict[int, list[tuple[int, Thought]]] = field(default_factory=dict)
     again: dict[int, Unmasked] = field(default_factory=dict)  # masked again by the model, and what stood there
+    looked_at: dict[int, list[CanvasCell]] = field(default_factory=dict)  # by step
     offset: int = 0  # steps before the run that goes on now
     spent_s: float = 0.0  # by runs before it
 
@@ -99,6 +102,7 @@ class Denoising:
     def add(self, step: DenoisingStep, elapsed_s: float) -> None:
         """One pass of the model more."""
         self.steps += 1
+        self.looked_at.clear()
         new = 0
         there = {each.position for each in step.open}
         for at in [at for at in self.again if at not in there]:  # drawn anew, maybe as it was
@@ -119,6 +123,7 @@ class Denoising:
         self.seconds.append(self.spent_s + elapsed_s)
 
     def _put(self, position: int, thought: Thought) -> None:
+        self.looked_at.clear()
         self.history.setdefault(position, []).append((self.steps, thought))
 
     def parted(self, step: int, position: int, token: int | None) -> "Denoising":
@@ -138,7 +143,7 @@ class Denoising:
         """The positions of the answer."""
         return range(self.laid.first, len(self.laid.ids))
 
-    @property
+    @cached_property
     def free(self) -> list[int]:
         """Positions that the model fills."""
         return [i for i in self.shown if self.laid.ids[i] == self.mask]
@@ -173,15 +178,21 @@ class Denoising:
                 return CanvasCell(position, token, when, by_person=True)
 
     def cells(self, step: int) -> list[CanvasCell]:
-        """The canvas of the answer after a step."""
-        return [self.cell(position, step) for position in self.shown]
+        """The canvas of the answer after a step; kept for all who look at it until more comes."""
+        if step not in self.looked_at:
+            if len(self.looked_at) >= KEPT:
+                self.looked_at.clear()
+            self.looked_at[step] = [self.cell(position, step) for position in self.shown]
+        return self.looked_at[step]
 
     def until_end(self, step: int) -> list[CanvasCell]:
         """The same up to the end of text, where that and all before it are known: what is behind is none of it."""
         found: list[CanvasCell] = []
+        known = True  # all of it so far
         for cell in self.cells(step):
             found.append(cell)
-            if self.ends(cell) and all(each.token is not None for each in found):
+            known = known and cell.token is not None
+            if known and self.ends(cell):
                 break
         return found
 

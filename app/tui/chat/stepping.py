@@ -13,6 +13,9 @@ def turn(screen: "ChatScreen") -> None:
     if screen.talk.stepping:
         end(screen)
         return
+    if screen.talk.diffuses:
+        screen.hints.say("a diffusion model writes in any order: tab, then enter on the canvas chooses a word")
+        return
     begun = screen.talk.step_on()
     screen.begun(begun, "step mode needs a message to answer, and a model")
     if begun:

@@ -410,7 +410,9 @@ class ChatScreen(View, Steering):
         self.begun(self.talk.regenerate(sampling, seed), "there is no answer to draw again")
 
     def action_resume(self) -> None:
-        self.begun(self.talk.resume(), "there is no answer to go on with")
+        self.begun(
+            self.talk.resume(), "a canvas is filled whole" if self.talk.diffuses else "there is no answer to go on with"
+        )
 
     def action_take(self, number: int) -> None:
         """Branch with candidate `number`; after g, go to a view."""

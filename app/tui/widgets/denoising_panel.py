@@ -212,7 +212,7 @@ class DenoisingPanel(Canvas):
     def _after(self, view: PanelView, width: int) -> list[Line]:
         canvas, look = view.canvas, self.look
         free = canvas.free
-        left = sum(canvas.cell(i, view.step).token is None for i in free)
+        left = sum(cell.token is None for cell in canvas.cells(view.step))
         taken = sum(canvas.times_revised(view.step).values())
         steps = "1 STEP" if view.step == 1 else f"{view.step} STEPS"
         title = self._title(f"AFTER {steps}", f"{len(free) - left} of {len(free)} decided", "", width)
