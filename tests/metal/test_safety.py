@@ -66,6 +66,7 @@ def all_pass(shape: Shape) -> None:
     assert {name: str(verdict) for name, verdict in found.items() if not verdict.passed} == {}
 
 
+@pytest.mark.slow
 def test_every_variant_passes_its_self_test() -> None:
     all_pass(SHAPE)
     assert {case.kernel for case in selftest.cases(SHAPE)} == {"decode", "tiles", "merge", "scan", "row", "qkv_prepare"}
