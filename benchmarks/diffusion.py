@@ -8,7 +8,7 @@ cache        256 masks in blocks of 16, one a pass, by a model of blocks: withou
              block, over with finished blocks kept; and of a model that sees both ways (blocks of 32, 4 a pass) without
              over prefix and dual, with their disagreement. Of a random model that is what such a cache does to noise.
 threshold    a model trained here on sentences of four words of five letters, eight choices each: one mask a pass over
-             threshold 0.9, greedy, and the share of positions and of texts at which both say the same.
+             thresholds, greedy; the share of positions at which both say the same, and of texts that are sentences.
 bookkeeping  a canvas of 64 with 48 masks by SmolLM2's shape, 49,152 tokens: all of a step that is not its forward
              pass, over that pass.
 training     steps on the same rows of 128 tokens: tokens a second of mdlm, and of block, over the autoregressive ones.
@@ -40,7 +40,7 @@ SMOLLM2 = SMALL | {
     "num_attention_heads": 9, "num_key_value_heads": 3,
 }  # fmt: skip
 PARTS = "cache", "threshold", "bookkeeping", "training"
-MASKS = 256
+MASKS, THRESHOLDS = 256, (0.9, 0.8, 0.7, 0.6, 0.5)
 WORDS = (
     "small large quiet brave young happy white green",
     "birds foxes mules bears crows goats moths wasps",
@@ -173,28 +173,25 @@ def threshold(rounds: int, tokens: int) -> dict[str, Any]:
             ends[name].append({one.token.position: one.token.token for each in found for one in each.unmasked})
             counts[name] += len(found)
 
-    hows = {"one": Unmasking(), "0.9": Unmasking(threshold=0.9)}
+    hows = {"one": Unmasking(), **{f"{p}": Unmasking(threshold=p) for p in THRESHOLDS}}
     took = by_turns(rounds, {name: lambda name=name, how=how: filled(name, how) for name, how in hows.items()})
-    pairs = [(a, b[at]) for x, b in zip(ends["one"], ends["0.9"], strict=True) for at, a in x.items()]
-    told = [{**dict(enumerate(ids)), **found} for name in ends for ids, found in zip(canvases, ends[name], strict=True)]
-    spelled = ["".join(session.tokenizer.piece(t).decode() for _, t in sorted(found.items())) for found in told]
     known = [set(words.split()) for words in WORDS]
 
-    def holds(text: str) -> bool:
+    def holds(ids: list[int], found: dict[int, int]) -> bool:
+        text = "".join(session.tokenizer.piece(found.get(at, token)).decode() for at, token in enumerate(ids))
         words = text.partition(".")[0].split(" ")
         return len(words) == len(known) and all(word in of for word, of in zip(words, known, strict=True))
 
-    right = [holds(text) for text in spelled]
-    n = len(canvases)
-    return {
-        "of_the_language": {"one": sum(right[:n]) / n, "0.9": sum(right[n:]) / n},
-        "ratio": took["one"] / took["0.9"],
-        "passes": counts,
-        "same_tokens": sum(a == b for a, b in pairs) / len(pairs),
-        "same_texts": sum(a == b for a, b in zip(ends["one"], ends["0.9"], strict=True)) / len(canvases),
-        "positions": len(pairs),
-        "texts": len(canvases),
-    }
+    figures = {}
+    for name, said in ends.items():
+        pairs = [(x[at], token) for x, y in zip(ends["one"], said, strict=True) for at, token in y.items()]
+        figures[name] = {
+            "ratio": took["one"] / took[name],
+            "passes": counts[name],
+            "same_tokens": sum(a == b for a, b in pairs) / len(pairs),
+            "of_the_language": sum(map(holds, canvases, said)) / len(canvases),
+        }
+    return {"texts": len(canvases), "positions": len(pairs), **figures}
 
 
 def bookkeeping(rounds: int) -> dict[str, Any]:
