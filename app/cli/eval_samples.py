@@ -27,18 +27,21 @@ def measured(
     known = texts(training) if training is not None else real
     n = min(len(made), len(real))
     words = [text.split() for text in made[:n]]
+    judged = {}
     if model is None:
         name = SPECTRUM
         features = [samples.spectrum(words), samples.spectrum([text.split() for text in real[:n]])]
     else:
-        from engine.evaluate.features import pooled
+        from engine.evaluate.features import pooled, scored
 
         session = open_model(model)
+        judged = sample_metrics.of_judge(scored(session, made[:n]))
         name = f"mean-pooled hidden states of {model or session.info.name}"
         features = [pooled(session, some[:n]) for some in (made, real)]
     said = dict(sample_metrics.protocol(name, n))
     said |= {"texts": [len(made), len(real)], "known": str(training or reference)}
     found = sample_metrics.of_features(*features) | sample_metrics.of_texts(words, [text.split() for text in known])
+    found |= judged
     return [(measure, figure, said) for measure, figure in found.items()]
 
 

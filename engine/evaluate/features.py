@@ -25,6 +25,16 @@ def pooled(session: Session, texts: Sequence[str]) -> np.ndarray:
     return np.stack(found)
 
 
+def scored(session: Session, texts: Sequence[str]) -> list[list[tuple[int, float]]]:
+    """Each token of each text that has a distribution before it, and its log p, nats; as much as `pooled` reads."""
+    found = []
+    for text in texts:
+        ids = session.tokenizer.encode(text, bos=True)[: min(LONGEST, session.context)]
+        steps = session.score(ids, start=0)
+        found.append([(step.token, step.logprob) for step in steps if step.logprob is not None])
+    return found
+
+
 def mean_hidden(session: Session, ids: Sequence[int], layer: int | None = None) -> np.ndarray:
     """The mean hidden state of a text, float32 [C]: after the final norm, or before it, at the end of a layer.
 

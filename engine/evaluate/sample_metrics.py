@@ -69,6 +69,25 @@ def of_texts(
     return found
 
 
+def of_judge(scored: Sequence[Sequence[tuple[int, float]]]) -> dict[str, Estimate]:
+    """judge_perplexity of texts by (token, log p), and beside it token_entropy, nats, of each text's own tokens.
+
+    A text that repeats itself is likely for many a judge, and has little entropy. NaN where no token is scored.
+    """
+    sums = np.array([(math.fsum(p for _, p in text), len(text)) for text in scored], float)
+
+    def perplexity(kept: np.ndarray) -> float:
+        nats, tokens = sums[kept].sum(axis=0)
+        return math.exp(-nats / tokens) if tokens else math.nan
+
+    entropies = []
+    for text in scored:
+        _, counts = np.unique([token for token, _ in text], return_counts=True)
+        shares = counts / counts.sum() if len(counts) else np.ones(1)
+        entropies.append(-float(shares @ np.log(shares)))
+    return {"judge_perplexity": jackknife(len(scored), perplexity), "token_entropy": mean(entropies)}
+
+
 def _distinct(texts: Sequence[Sequence[str]], n: int) -> Estimate:
     """`samples.distinct` over the n-grams by their numbers."""
     numbers: dict[tuple[object, ...], int] = {}

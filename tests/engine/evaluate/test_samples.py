@@ -198,3 +198,11 @@ def test_errors_of_texts() -> None:
     found = sample_metrics.of_texts(texts, texts[:30])
     assert found["distinct_1"].mean == distinct(texts, 1) and found["self_bleu"].mean == pytest.approx(self_bleu(texts))
     assert found["novelty_4"].mean == novelty(texts, texts[:30], 4) and 0 < found["novelty_4"].error < 0.2
+
+
+def test_a_judge_gives_a_perplexity_by_token_and_the_entropy_of_each_text() -> None:
+    halves, sure = [(1, math.log(0.5)), (2, math.log(0.5))], [(7, 0.0)] * 6
+    found = sample_metrics.of_judge([halves, sure])
+    assert found["judge_perplexity"].mean == pytest.approx(2 ** (2 / 8))
+    assert found["token_entropy"].mean == pytest.approx(math.log(2) / 2)
+    assert math.isnan(sample_metrics.of_judge([[], []])["judge_perplexity"].mean)
