@@ -4,7 +4,7 @@ from threading import Event
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -151,6 +151,7 @@ def test_the_token_under_the_cursor_is_shown_as_it_was_written(text, cuts, width
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(TEXTS, CUTS, st.integers(1, 5), st.integers(6, 30))
+@example('# Title\n\n    """doc\n# Title', [1], 1, 6)  # code by its indentation, after which a text may be divided
 def test_a_message_has_the_same_parts_and_rows_however_it_came(text, cuts, batch, width) -> None:  # type: ignore[no-untyped-def]
     """Divided and laid out at once, or as it streams; and its parts are the rows of the whole."""
     made = [ShownToken(token) for token in tokens(text, cuts)]

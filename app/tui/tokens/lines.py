@@ -25,6 +25,13 @@ def lists(line: str, listed: bool, blank: bool) -> bool:
     return ITEM.match(line) is not None or (listed and (not blank or line[:1] in (" ", "\t", "")))
 
 
+def is_code(line: str, listed: bool, blank: bool) -> bool:
+    """Whether a line is code because it is indented, after a blank line or other such code and in no list."""
+    if not blank or listed or not INDENTED.match(line) or not line.strip():
+        return False
+    return not any(kind.match(line) for kind in (FENCE, HEADING, ITEM))
+
+
 def closes(line: str, sign: str) -> bool:
     """Whether a line ends the code that a fence began."""
     line = line.strip()
@@ -45,8 +52,9 @@ class Divider:
                 self._fence = "" if closes(line, self._fence) else self._fence
                 self._blank = False
                 continue
+            code = is_code(line, self.listed, self._blank)
             self.listed = lists(line, self.listed, self._blank)
-            self._blank = not line.strip()
+            self._blank = code or not line.strip()
             if (found := FENCE.match(line)) is not None:
                 self._fence = found.group(2)
 

@@ -28,6 +28,7 @@ from app.tui.tokens.lines import (
     QUOTE,
     RULER,
     closes,
+    is_code,
     line_at,
     lists,
 )  # fmt: skip
@@ -200,7 +201,7 @@ class Markdown:
             return self._end(end, whole, after)
         if (found := ITEM.match(line)) is not None:
             return self._item(found, at)
-        if state.blank and not state.listed and (found := INDENTED.match(line)) is not None:
+        if is_code(line, state.listed, state.blank) and (found := INDENTED.match(line)) is not None:
             self._pad(0, at)
             self._put(at, at + found.end(), "", CODE)
             self._put(at + found.end(), end, None, CODE)
