@@ -1,6 +1,6 @@
 """Jobs of a diffusion model: a canvas laid, filled pass by pass, and the bound on its likelihood. Imports no mlx."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, Protocol
@@ -35,8 +35,8 @@ class Filler(Protocol):
         begins at `first` may be over before all of them are known; 0 for a canvas that is none."""
         ...
 
-    def bound(self, ids: Sequence[int], free: Sequence[int], control: RunControl) -> Estimate:
-        """The bound on -log p of the free positions, in nats."""
+    def bounding(self, ids: Sequence[int], free: Sequence[int]) -> Generator[int, None, Estimate]:
+        """The bound on -log p of the free positions, in nats, in the end; how many masked canvases each pass reads."""
         ...
 
 
@@ -87,6 +87,13 @@ def fill(engine: Filler, request: r.Fill) -> Iterator[Any]:
     yield r.FillEnded(control.cancelled)
 
 
-def bound(engine: Filler, request: r.AskBound) -> r.Bounded:
-    """The answer to `AskBound`."""
-    return r.Bounded(engine.bound(request.ids, request.free, request.control), len(request.free))
+def bound(engine: Filler, request: r.AskBound) -> Iterator[r.Bounding | r.Bounded]:
+    """The events of an `AskBound`: it is over where it is cancelled."""
+    passes, read = engine.bounding(request.ids, request.free), 0
+    while not request.control.cancelled:
+        try:
+            read += next(passes)
+        except StopIteration as end:
+            yield r.Bounded(end.value, len(request.free))
+            return
+        yield r.Bounding(read)

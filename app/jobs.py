@@ -5,7 +5,7 @@ outside (`ModelProvider`, `Trainer`): nothing here imports mlx.
 """
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -110,9 +110,9 @@ class ModelJobs:
             case r.Generate():
                 yield from self._generate(request)
             case r.Fill():
-                yield from self._fill(request)
+                yield from self._while_loaded(request.model, lambda engine: fill_jobs.fill(engine, request))
             case r.AskBound():
-                yield fill_jobs.bound(self._engine(request.model), request)
+                yield from self._while_loaded(request.model, lambda engine: fill_jobs.bound(engine, request))
             case r.Score(name, prompt, contents):
                 engine = self._engine(name)
                 steps = tuple(engine.score(prompt.ids(engine.tokenizer)))
@@ -132,11 +132,9 @@ class ModelJobs:
                 to, off = ([prompt.ids(engine.tokenizer) for prompt in side] for side in (toward, away))
                 yield r.AdaptersChanged(name, engine.steer(called, to, off, layer))
             case r.Inside(name, prompt, look, control):
-                engine = self._engine(name)
-                for found in engine.look_inside(prompt.ids(engine.tokenizer), look, control):
-                    yield found
-                    if self.engines.get(name) is not engine:
-                        raise LikelyError(f"{name} was unloaded")
+                yield from self._while_loaded(
+                    name, lambda engine: engine.look_inside(prompt.ids(engine.tokenizer), look, control)
+                )
             case r.Offer():
                 yield r.Offered(tuple(self.provider.offers()))
 
@@ -203,12 +201,13 @@ class ModelJobs:
             yield event
         raise LikelyError(f"{request.model} was unloaded")
 
-    def _fill(self, request: r.Fill) -> Iterator[Any]:
-        engine = self._engine(request.model)
-        for event in fill_jobs.fill(engine, request):
+    def _while_loaded(self, name: str, events: Callable[[Engine], Iterator[Any]]) -> Iterator[Any]:
+        """The events of a model's job; LikelyError once the model is another one or gone."""
+        engine = self._engine(name)
+        for event in events(engine):
             yield event
-            if self.engines.get(request.model) is not engine:
-                raise LikelyError(f"{request.model} was unloaded")
+            if self.engines.get(name) is not engine:
+                raise LikelyError(f"{name} was unloaded")
 
     def _engine(self, name: str) -> Engine:
         if name not in self.engines:

@@ -1,6 +1,6 @@
 """Provider of this machine's models. Imported in a worker's thread and nowhere else: everything of mlx hangs on it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 from app.looks import Shifted, ShiftLook
 from app.requests import ModelFacts, ModelOffer
 from engine import machine
-from engine.errors import CheckpointError, LikelyError, ParameterError
+from engine.errors import CheckpointError, ParameterError
 from engine.session import Session
 from engine.sources import catalogue, store
 from engine.sources.checkpoint import Checkpoint, load
@@ -164,22 +164,14 @@ class LoadedModel(Session):
         canvas = AnswerCanvas(tuple(ids), first, of_model(self.model, self.info.name).mask)
         return answer(self, canvas, how, lambda: control.recipe, seed=seed)
 
-    def bound(self, ids: Sequence[int], free: Sequence[int], control: "RunControl") -> "Estimate":
-        """The bound on -log p of the free positions of a canvas, in nats."""
-        import numpy as np
-
-        from engine.diffusion.bound import bound
+    def bounding(self, ids: Sequence[int], free: Sequence[int]) -> "Generator[int, None, Estimate]":
+        """The bound on -log p of the free positions of a canvas, in nats, a pass at a time."""
+        from engine.diffusion.bound import bounding
         from engine.diffusion.denoiser import ModelDenoiser
 
-        denoiser = ModelDenoiser(self.model, self.info.name)
-
-        def denoise(rows: np.ndarray) -> np.ndarray:
-            if control.cancelled:
-                raise LikelyError("the bound was not measured: it was stopped")
-            return denoiser.log_probabilities(rows)
-
-        places, facts = set(free), denoiser.diffusion
-        return bound(denoise, ids, facts.mask, [i in places for i in range(len(ids))], block=facts.block, draws=DRAWS)
+        denoiser, places = ModelDenoiser(self.model, self.info.name), set(free)
+        facts, may = denoiser.diffusion, [i in places for i in range(len(ids))]
+        return bounding(denoiser.log_probabilities, ids, facts.mask, may, block=facts.block, draws=DRAWS)
 
     def close(self) -> None:
         """Let the caches go."""

@@ -85,7 +85,8 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class AskBound:
-    """The bound on -log p of the `free` positions of a canvas by a diffusion model: `Bounded`."""
+    """The bound on -log p of the `free` positions of a canvas by a diffusion model: `Bounding` after each pass, then
+    `Bounded`, unless `control` breaks it off."""
 
     model: str
     ids: tuple[int, ...]
@@ -298,6 +299,13 @@ class FillEnded:
     """No more passes come: every mask has become a token, or (`cancelled`) a person has stopped it."""
 
     cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bounding:
+    """So many masked canvases of a bound were read."""
+
+    canvases: int
 
 
 @dataclass(frozen=True, slots=True)

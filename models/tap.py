@@ -30,12 +30,13 @@ class TappedPass:
     """One pass over tokens [B, T] that is taken layer by layer: `x` is the residual stream [B, T, C] so far.
 
     With a cache the tokens follow what it holds, and are added to it. `dtype` is that of the activations, if it is not
-    to be the model's own.
+    to be the model's own. ConfigError for a diffusion model: attention is causal.
     """
 
     def __init__(
         self, model: Transformer, tokens: Array, cache: Cache | None = None, *, dtype: mx.Dtype | None = None
     ) -> None:
+        model.require_causal()
         self.model = model
         b, t = tokens.shape
         longest = model.admit(cache, t)

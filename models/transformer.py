@@ -64,15 +64,20 @@ class Transformer:
         `mask` takes the place of causal attention in every layer; a layer that slides keeps its window. `documents` are
         the lengths of texts that stand one after another in tokens [1, T]: each is read as if alone.
         """
-        if mask is None and self.config.diffusion is not None:
-            raise ConfigError(
-                "this is a diffusion model, which does not go from left to right: likely fill draws from it, and what "
-                "would read it as p(x_i | x_<i) cannot"
-            )
+        if mask is None:
+            self.require_causal()
         x, step, caches, places = self._begin(tokens, cache, documents)
         if mask is not None:
             step.mask = mask
         return self.through(x, step, caches, places)
+
+    def require_causal(self) -> None:
+        """Nothing, for a model of p(x_i | x_<i); ConfigError for a diffusion model."""
+        if self.config.diffusion is not None:
+            raise ConfigError(
+                "this is a diffusion model, which does not go from left to right: likely fill draws from it, and what "
+                "would read it as p(x_i | x_<i) cannot"
+            )
 
     def through(
         self, x: Array, step: ForwardContext, caches: Sequence[KVCache | None], places: Sequence[NewRows | None]
@@ -98,6 +103,8 @@ class Transformer:
         self, tokens: Array, cache: Cache | None = None, *, emit: Emit | None = None, mask: Mask | None = None
     ) -> Activations:
         """The same pass with its inside: hidden states by layer and, where `emit` asks, what each head attended to."""
+        if mask is None:
+            self.require_causal()
         x, step, caches, places = self._begin(tokens, cache)
         step.emit, step.mask = emit, mask
         hidden = [x]

@@ -7,9 +7,9 @@ given those before (arXiv:2503.09573, eq. 6), and of blocks of one token -log p 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import combinations
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from engine.errors import ParameterError
 from engine.evaluate.estimates import Estimate, mean
 
 Denoiser = Callable[[np.ndarray], np.ndarray]  # ids [B, T], some of them masks -> log-probabilities [B, T, V]
+T = TypeVar("T")
 BATCH = 8  # canvases of one pass, and draws of one group whose sizes are systematic
 
 
@@ -47,11 +48,18 @@ def exact(
     text, places = _places(ids, free)
     if block:
         return math.fsum(exact(denoise, part, mask, masked) for part, masked in _by_block(text, places, block))
+    return _result(_over_all(denoise, text, places, mask))
+
+
+def _over_all(
+    denoise: Denoiser | MaskedLosses, text: np.ndarray, places: np.ndarray, mask: int
+) -> Generator[int, None, float]:
     total = []
     for group in _grouped(_every(places, len(text))):
         k = group.sum(axis=-1)
         weights = np.array([1 / (n * math.comb(len(places), n)) for n in k.tolist()])
         total.extend((weights * lost(denoise, text, group, mask)).tolist())
+        yield len(group)
     return math.fsum(total)
 
 
@@ -72,17 +80,30 @@ def bound(
     Sizes k are systematic within each group of BATCH draws, and the error is that of the groups, which are independent
     of each other. ParameterError for fewer than two groups.
     """
+    return _result(bounding(denoise, ids, mask, free, block=block, draws=draws, seed=seed))
+
+
+def bounding(
+    denoise: Denoiser | MaskedLosses,
+    ids: Sequence[int],
+    mask: int,
+    free: Sequence[bool] | None = None,
+    *,
+    block: int = 0,
+    draws: int = 128,
+    seed: int = 0,
+) -> Generator[int, None, Estimate]:
+    """`bound`, which it returns, a pass at a time: yields how many masked texts each has read."""
     text, places = _places(ids, free)
     if block:
-        parts = [
-            bound(denoise, part, mask, masked, draws=draws, seed=seed + i)
-            for i, (part, masked) in enumerate(_by_block(text, places, block))
-        ]
+        parts = []
+        for i, (part, may) in enumerate(_by_block(text, places, block)):
+            parts.append((yield from bounding(denoise, part, mask, may, draws=draws, seed=seed + i)))
         error = math.hypot(*(each.error for each in parts))
         return Estimate(math.fsum(each.mean for each in parts), error, n=sum(each.n for each in parts))
     size = len(places)
     if 2**size - 1 <= draws:
-        return Estimate(exact(denoise, ids, mask, free), 0.0, n=2**size - 1)
+        return Estimate((yield from _over_all(denoise, text, places, mask)), 0.0, n=2**size - 1)
     if draws < 2 * BATCH:
         raise ParameterError(f"a bound is drawn from {2 * BATCH} masks or more, got {draws}")
     random = np.random.default_rng(seed)
@@ -93,7 +114,18 @@ def bound(
         for row, n in zip(masked, k, strict=True):
             row[random.permutation(places)[:n]] = True
         groups.append(float(np.mean(size / k * lost(denoise, text, masked, mask))))
+        yield BATCH
     return mean(groups)
+
+
+def _result(passes: Generator[int, None, T]) -> T:
+    """The value that a generator returns in the end."""
+    while True:
+        try:
+            next(passes)
+        except StopIteration as end:
+            found: T = end.value
+            return found
 
 
 def _places(ids: Sequence[int], free: Sequence[bool] | None) -> tuple[np.ndarray, np.ndarray]:

@@ -71,8 +71,14 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
     request.control.cancel()
     assert list(run) == [r.FillEnded(True)]
 
-    (found,) = done(jobs, r.AskBound(name, (97, 98, 99), (1, 2)))
-    assert found.tokens == 2 and found.bound.error == 0 and np.isfinite(found.bound.mean)  # two places: all masks
+    read, found = done(jobs, r.AskBound(name, (97, 98, 99), (1, 2)))
+    assert read == r.Bounding(3)  # two places: all masks
+    assert found.tokens == 2 and found.bound.error == 0 and np.isfinite(found.bound.mean)
+    long = r.AskBound(name, tuple(range(40)), tuple(range(40)))
+    measuring = jobs.execute(long, lambda event: None)
+    assert [next(measuring), next(measuring)] == [r.Bounding(8), r.Bounding(16)]  # others have their turn in between
+    long.control.cancel()
+    assert list(measuring) == []
     for wrong, error, line in (
         (r.Fill(name, Prompt(parts=("xyz" * 16,)), RunControl()), ContextOverflow, "leaves no room for an answer"),
         (fill(text="a [MASK:x]"), ParameterError, "write \\[MASK:x] for the text"),

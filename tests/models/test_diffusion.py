@@ -1,5 +1,6 @@
 """Models that see both ways: published layouts loaded from folders, against the definition in float64."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from engine.sources.checkpoint import load
 from engine.trace.trace import Recipe
 from metal import mx
 from metal.attention import FULL
+from models.tap import TappedPass
 from tests.engine import tiny
 
 LLADA: dict[str, Any] = {  # every key of the published configuration
@@ -165,6 +167,9 @@ def test_what_would_read_it_from_left_to_right_is_refused() -> None:
     model = models.build(config, weights)
     with pytest.raises(ConfigError, match="does not go from left to right"):
         model(mx.array([[1, 2, 3]]), model.make_cache())
+    for looked in (model.inspect, partial(TappedPass, model)):
+        with pytest.raises(ConfigError, match="does not go from left to right"):
+            looked(mx.array([[1, 2, 3]]))
     ids = mx.array([[1, 286, 3]])
     swapped = model.hidden(mx.array([[1, 286, 4]]), mask=FULL)
     assert float(mx.abs(model.hidden(ids, mask=FULL) - swapped)[0, 1].max()) > 1e-3  # it sees what follows

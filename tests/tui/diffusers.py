@@ -1,7 +1,7 @@
 """A scripted diffusion model: a fixed text comes in a fixed order, some words wrong at first and taken back later."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -75,8 +75,9 @@ class ScriptedDiffusion(ScriptedEngine):
         best = np.argsort(-p, kind="stable")[:10]
         return OpenMask(at, float(-(np.exp(p) * p).sum()), best.astype(np.int32), p[best].astype(np.float32))
 
-    def bound(self, ids: Sequence[int], free: Sequence[int], control: RunControl) -> Estimate:
+    def bounding(self, ids: Sequence[int], free: Sequence[int]) -> Generator[int, None, Estimate]:
         self.calls.append(("bound", list(ids)))
+        yield 8
         return Estimate(2.5 * len(free), 0.05 * len(free), 7, n=8)
 
     def generate(self, *args: Any, **options: Any) -> Iterator[Any]:

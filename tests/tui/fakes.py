@@ -362,7 +362,7 @@ class ScriptedEngine:
         raise AssertionError("an autoregressive model was asked to fill masks")
         yield
 
-    def bound(self, *args: Any) -> Any:
+    def bounding(self, *args: Any) -> Any:
         raise AssertionError("an autoregressive model was asked for a bound")
 
     def close(self) -> None:

@@ -1,13 +1,20 @@
 """A canvas step by step, without a screen: any step looked back at is what a replay of the passes gives."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
+from app import requests as r
 from app.requests import Laid
 from app.tui.chat import denoising_layout as layout
 from app.tui.chat.candidates import Names
 from app.tui.chat.denoising import CanvasCell, Denoising, TakenBack, texts
+from app.tui.chat.likelihood_bounds import LikelihoodBounds
 from app.tui.tokens import cells
+from app.worker import Failed
 from engine.diffusion.unmasking import DenoisingStep, Unmasking, fill
+from engine.evaluate.estimates import Estimate
 from engine.trace.trace import Recipe
 
 MASK = 9
@@ -106,3 +113,21 @@ def test_masks_are_as_wide_as_their_guesses_and_rows_hold_all_positions() -> Non
     place = layout.place_of(layout.rows(said, 12), 7)
     assert place == (1, 2) and layout.position_at(layout.rows(said, 12)[1], 3) == 7
     assert texts([b"\xc3", b"\xa4", b"", b"\xc3"]) == ["", "ä", "", "�"]
+
+
+def test_bounds_are_asked_for_once_and_broken_off() -> None:
+    asked: list[tuple[r.AskBound, Callable[[int, list[Any]], None]]] = []
+    said: list[str] = []
+    bounds = LikelihoodBounds(said.append)
+    for key in "aab":
+        bounds.ask(lambda *each: asked.append(each), key, "m", (1, 2), (1,))
+    (_, first), (request, second) = asked
+    first(0, [r.Bounding(8), r.Bounded(Estimate(2.0, 0.1, n=16), 1)])
+    second(1, [r.Bounding(8)])
+    assert isinstance(bounds.found["a"], r.Bounded) and bounds.found["b"] == r.Bounding(8)
+    assert bounds.stop() and request.control.cancelled and [*bounds.found] == ["a"] and not bounds.stop()
+    second(1, [Failed("m was unloaded")])  # what comes of it afterwards is no news
+    assert not any(said) and [*bounds.found] == ["a"]
+    bounds.ask(lambda *each: asked.append(each), "b", "m", (1, 2), (1,))
+    asked[-1][1](2, [Failed("no numbers")])
+    assert said[-1] == "no numbers" and "b" not in bounds.found and not bounds.stop()

@@ -209,7 +209,7 @@ class CompareScreen(View):
 
     def action_stop(self) -> None:
         """Stop every column; else back to the chat."""
-        stopped = [column.talk.stop() for column in self.columns]
+        stopped = [column.stop() for column in self.columns]
         if not any(stopped):
             self.host.go("chat")
             return
@@ -229,7 +229,7 @@ class CompareScreen(View):
     def leave(self) -> None:
         """Stop and save before something else is shown."""
         for column in self.columns:
-            if column.talk.stop():
+            if column.stop():
                 column.show()
         self.refresh_feet()
         self._keep()
@@ -414,7 +414,7 @@ class CompareScreen(View):
             self.hints.say("a comparison has at least two columns")
             return
         column = self.picked()
-        column.talk.stop()
+        column.stop()
         if self.kept is not None:
             self.kept = comparison.put_away(self.kept, column.answer)
         await column.remove()

@@ -15,6 +15,7 @@ from app.tui.chat import denoising_layout
 from app.tui.chat.chat_session import ChatSession
 from app.tui.chat.comparison import divergence
 from app.tui.chat.denoising import LN2, Denoising
+from app.tui.chat.likelihood_bounds import LikelihoodBounds
 from app.tui.chat.token_look import TokenLook
 from app.tui.host import host
 from app.tui.sampling import words
@@ -45,7 +46,7 @@ class Column(Vertical):
         self.view = TokenView()
         self._head = Label("", classes="column-head", markup=False)
         self._foot = Label("", classes="column-foot", markup=False)
-        self.bound: r.Bounded | None = None  # on its answer's likelihood, by a diffusion model
+        self.bounds = LikelihoodBounds(lambda line: self.post_message(self.Measured()))  # by answer
         self._alike = 0  # so many tokens were found to be the same
 
     def compose(self) -> ComposeResult:
@@ -93,7 +94,7 @@ class Column(Vertical):
     def start(self, conversation: Conversation, prompt: str) -> None:
         """Answer a prompt in a conversation of its own, from the beginning."""
         talk = self.talk
-        talk.stop()
+        self.stop()
         self.kept_label = ""
         talk.conversation = conversation
         talk.transcript.began_ids.clear()
@@ -101,6 +102,11 @@ class Column(Vertical):
         self.unmark()
         self.view.move_to(None)
         self.show(follow=True)
+
+    def stop(self) -> bool:
+        """Stop its run, and what is measured of the last; gives whether there was either."""
+        measured, ran = self.bounds.stop(), self.talk.stop()
+        return measured or ran
 
     def take_events(self, job: int, events: Sequence[Any]) -> str:
         """Take in events of a job of this column's; gives a line about what went wrong, or ""."""
@@ -132,17 +138,10 @@ class Column(Vertical):
 
     def _bound(self) -> None:
         """Ask for the bound on the likelihood of a canvas, once it is filled."""
-        canvas, facts, self.bound = self.canvas, self.talk.facts, None
+        canvas, facts = self.canvas, self.talk.facts
         whole = canvas.whole(canvas.steps) if canvas is not None else None
-        if facts is None or whole is None:
-            return
-
-        def heard(job: int, events: list[Any]) -> None:
-            if canvas is self.canvas:
-                self.bound = next((event for event in events if isinstance(event, r.Bounded)), self.bound)
-                self.post_message(self.Measured())
-
-        host(self).engine.submit(r.AskBound(facts.name, *whole), heard)
+        if facts is not None and whole is not None:
+            self.bounds.ask(host(self).engine.submit, self.answer, facts.name, *whole)
 
     class Measured(Message):
         """There is more to be said below a column."""
@@ -179,8 +178,8 @@ class Column(Vertical):
         """Likelihood, passes, seconds."""
         canvas, steps = self.canvas, self.steps
         if canvas is not None:
-            bound = self.bound
-            bits = f"≤ {bound.bound.mean / LN2 / bound.tokens:.2f} bits/tok" if bound is not None else ""
+            bound = self.bounds.found.get(self.answer)
+            bits = f"≤ {bound.bound.mean / LN2 / bound.tokens:.2f} bits/tok" if isinstance(bound, r.Bounded) else ""
             return [bits, f"{canvas.steps} steps", f"{canvas.seconds[-1]:.1f} s" if canvas.seconds else ""]
         mean = surprisal(step.logprob for step in steps)
         bits = f"{mean / LN2:.2f} bits/tok" if mean is not None else ""

@@ -12,7 +12,7 @@ from rich.segment import Segment
 from textual import events
 from textual.message import Message
 
-from app.requests import Bounded
+from app.requests import Bounded, Bounding
 from app.tui import plot
 from app.tui.chat.candidates import Names
 from app.tui.chat.denoising import LN2, CanvasCell, Denoising, MaskCandidate
@@ -36,8 +36,7 @@ class PanelView:
     cursor: int
     threshold: float = 0.0
     picked: int | None = None
-    bound: Bounded | None = None
-    asked: bool = False  # the bound is being measured
+    bound: Bounding | Bounded | None = None
 
 
 class DenoisingPanel(Canvas):
@@ -221,7 +220,7 @@ class DenoisingPanel(Canvas):
         seconds = f"{canvas.seconds[view.step - 1]:.1f} s" if view.step else "0.0 s"
         rows = [
             ("open entropy", f"{canvas.open_entropy(view.step) / LN2:.1f} bits", f"{taken} taken back"),
-            ("−log p", self._bound(view), "bits a token" if view.bound is not None else ""),
+            ("−log p", *self._bound(view.bound)),
             ("time", seconds, f"{canvas.steps / canvas.seconds[-1]:.0f} steps/s" if canvas.seconds[-1] else ""),
         ]
         middle = width - 16
@@ -234,12 +233,16 @@ class DenoisingPanel(Canvas):
             ])  # fmt: skip
         return found
 
-    def _bound(self, view: PanelView) -> str:
-        if view.bound is None:
-            return "measuring" if view.asked else "p measures it"
-        scale = LN2 * view.bound.tokens
-        mean, error = view.bound.bound.mean / scale, view.bound.bound.error / scale
-        return f"≤ {mean:.2f} ± {error:.2f}" if math.isfinite(error) and error else f"≤ {mean:.2f}"
+    def _bound(self, found: Bounding | Bounded | None) -> tuple[str, str]:
+        match found:
+            case None:
+                return "p measures it", ""
+            case Bounding(canvases):
+                return "measuring", f"{canvases} canvases"
+            case Bounded(bound, tokens):
+                mean, error = bound.mean / LN2 / tokens, bound.error / LN2 / tokens
+                drawn = f" ± {error:.2f}" if math.isfinite(error) and error else ""
+                return f"≤ {mean:.2f}{drawn}", "bits a token"
 
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)

@@ -88,8 +88,11 @@ class DenoisingText(Canvas):
             if len(found) - begins <= height:  # the last message and its answer, whole
                 at = len(found) - 1
         elif not found:
+            inks = (look.text, *[look.faint] * 3)
             found = [
-                [Segment(f" {words}", ink)] for words, ink in zip(WELCOME, (look.text, *[look.faint] * 3), strict=True)
+                [Segment(f" {row}", ink)]
+                for words, ink in zip(WELCOME, inks, strict=True)
+                for row in layout.wrapped(words, room)
             ]
         top = (
             0

@@ -5,7 +5,7 @@ the view's.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -13,10 +13,10 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.timer import Timer
 
-from app import requests as r
 from app.tui.chat.candidates import Names
 from app.tui.chat.chat_session import ChatSession
 from app.tui.chat.denoising import LN2, Denoising
+from app.tui.chat.likelihood_bounds import LikelihoodBounds
 from app.tui.formula import Formula, Part, path
 from app.tui.host import host
 from app.tui.widgets.canvas import CachedWidget
@@ -24,7 +24,6 @@ from app.tui.widgets.caption import Caption
 from app.tui.widgets.denoising_panel import DenoisingPanel, PanelView
 from app.tui.widgets.denoising_steps import DenoisingSteps
 from app.tui.widgets.denoising_text import DenoisingLegend, DenoisingText
-from app.worker import Failed
 
 SENTENCE = "Nothing is written left to right: the surest words come first, the rest stay open, some are taken back."
 SHORT = "The surest words come first."
@@ -64,7 +63,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         self.step: int | None = None  # that is looked at; None follows the newest
         self.cursor = 0
         self.picked: int | None = None  # a candidate that a person is about to choose
-        self.bounds: dict[tuple[str, tuple[int, ...]], r.Bounded | None] = {}  # by node and canvas; None: asked for
+        self.bounds = LikelihoodBounds(self._bounded)  # by node and canvas
         self._node = ""
         self._kept: dict[str, Denoising] = {}  # of answers of earlier sessions
         self._playing: Timer | None = None
@@ -112,6 +111,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
             self.screen.set_class(on, ON)
             self.call_after_refresh(self.look)
         if not on:
+            self.bounds.stop()
             return
         canvas, names = self.canvas, self.names()
         node = talk.conversation.leaf.id if talk.conversation.leaf is not None else ""
@@ -141,11 +141,8 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
     def _view(self, canvas: Denoising | None, names: Names) -> PanelView | None:
         if canvas is None:
             return None
-        key = self._node, canvas.ids(self.at)
-        return PanelView(
-            canvas, names, self.at, self.cursor, self.talk().unmasking.threshold, self.picked, self.bounds.get(key),
-            key in self.bounds,
-        )  # fmt: skip
+        bound = self.bounds.found.get((self._node, canvas.ids(self.at)))
+        return PanelView(canvas, names, self.at, self.cursor, self.talk().unmasking.threshold, self.picked, bound)
 
     def facts(self) -> tuple[str, ...]:
         """How far it is, for the top line."""
@@ -269,8 +266,8 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         self.post_message(self.CellChanged(self._node, self.at, self.cursor, token))
 
     def leave(self) -> bool:
-        """Give up what is being picked or played; gives whether there was anything."""
-        had = self.picked is not None or self._playing is not None
+        """Give up what is being picked, played or measured; gives whether there was anything."""
+        had = self.bounds.stop() or self.picked is not None or self._playing is not None
         self._halt()
         self.picked = None
         self.look()
@@ -282,25 +279,16 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         if canvas is None or not canvas.steps or talk.facts is None:
             host(self).say("the bound is of an answer: say something first")
             return
-        key = self._node, canvas.ids(self.at)
         whole = canvas.whole(self.at)
         if talk.running or whole is None:
             host(self).say("the bound is of a whole answer: masks are left at this step")
             return
-        if key in self.bounds:
-            return
-        self.bounds[key] = None
+        self.bounds.ask(host(self).engine.submit, (self._node, canvas.ids(self.at)), talk.facts.name, *whole)
+        self.look()
 
-        def heard(job: int, events: list[Any]) -> None:
-            for event in events:
-                if isinstance(event, r.Bounded):
-                    self.bounds[key] = event
-                elif isinstance(event, Failed):
-                    del self.bounds[key]
-                    host(self).say(event.line, alarm=True)
-            self.look()
-
-        host(self).engine.submit(r.AskBound(talk.facts.name, *whole), heard)
+    def _bounded(self, line: str) -> None:
+        if line:
+            host(self).say(line, alarm=True)
         self.look()
 
     # -- the mouse ---------------------------------------------------------------------------------------------------
