@@ -1,6 +1,7 @@
 """A canvas step by step, without a screen: any step looked back at is what a replay of the passes gives."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ from app import requests as r
 from app.requests import Laid
 from app.tui.chat import denoising_layout as layout
 from app.tui.chat.candidates import Names
-from app.tui.chat.denoising import CanvasCell, Denoising, TakenBack, texts
+from app.tui.chat.denoising import CanvasCell, Denoising, TakenBack, texts, words
 from app.tui.chat.likelihood_bounds import LikelihoodBounds
 from app.tui.tokens import cells
 from app.worker import Failed
+from engine.conversation import Fork, Node
 from engine.diffusion.unmasking import DenoisingStep, Unmasking, fill
 from engine.evaluate.estimates import Estimate
 from engine.trace.trace import Recipe
@@ -21,6 +23,10 @@ MASK = 9
 PIECES = (b"a", b" b", b" c", b"\n", b" \xc3", b"\xa4", b"<eos>", b"dd", b" eeee", b"<mask>")
 IDS = (0, 1, *[MASK] * 6, 2, *[MASK] * 6)
 LAID = Laid(IDS, 1, frozenset({6, MASK}))
+
+
+def facts_of(pieces: tuple[bytes, ...]) -> r.ModelFacts:
+    return r.ModelFacts("m", 64, pieces, False, eos=frozenset({6}), mask=MASK)
 
 
 def passes(how: Unmasking) -> list[DenoisingStep]:
@@ -75,9 +81,14 @@ def test_every_step_is_what_a_replay_gives_and_a_person_parts_from_any() -> None
     assert len(told) == (ends[0] + 1 if ends else len(IDS) - 1)
     assert [step.token for step in told] == list(canvas.ids(10)[1 : 1 + len(told)])
     assert told[0].origin == "given" and told[1].logprob is not None
-    kept = Denoising.kept(told, MASK, LAID.special)
-    assert kept.ids(0) == tuple(step.token for step in told) and kept.steps == 0
+    whole = tuple(replace(step, piece=PIECES[step.token]) for step in told)
+    node, facts = Node("n", Fork("u"), "assistant", steps=whole, label=words(how)), facts_of(PIECES)
+    kept = Denoising.kept(node, facts)
+    assert kept is not None and kept.ids(0) == tuple(step.token for step in told) and kept.steps == 0
     assert kept.guesses(1, 0)[0].p >= kept.guesses(1, 0)[1].p > 0
+    assert Denoising.kept(replace(node, label="T 0.80"), facts) is None  # it was drawn from left to right
+    assert Denoising.kept(node, facts_of((b"z", *PIECES[1:]))) is None  # by a model with other tokens
+    assert Denoising.kept(node, facts_of(PIECES[:2])) is None
     stopped = Denoising.of(LAID, MASK, how)
     assert [s.special for s in stopped.token_steps(PIECES, Recipe())] == [token == MASK for token in IDS[1:]]
 

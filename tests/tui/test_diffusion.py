@@ -4,7 +4,6 @@ from threading import Event
 
 import pytest
 
-from app.requests import Denoised
 from app.tui.views.compare import CompareScreen
 from app.tui.widgets.diffusion_pane import DiffusionPane
 from engine.transforms import DRY
@@ -100,7 +99,9 @@ async def test_a_run_is_stopped_left_and_followed_by_another_model(play: Play) -
         await stage.until(lambda: not talk.diffuses, "the other model")
         await stage.ask("The [MASK:8] of France")  # is only text to this one
         assert stage.texts[-1].strip() and not stage.chat.screen.has_class("-diffusion")
-        assert not any(isinstance(event, Denoised) for event in talk.denoisings)
+        stage.app.switch_model("scripted-mdlm")
+        await stage.until(lambda: talk.diffuses, "the first model again")
+        assert pane(stage).canvas is None and "░" not in stage.picture().partition("undecided")[0]  # it has no masks
 
 
 @pytest.mark.slow

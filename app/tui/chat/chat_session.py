@@ -273,11 +273,16 @@ class ChatSession:
         ids = goes_on[0].ids(goes_on[0].steps) if goes_on else ()
         self.job = self.send(r.Fill(self.facts.name, prompt, control, seed, text, force, self.max_tokens, ids, how))
 
+    def canvas(self, node: str) -> Denoising | None:
+        """The canvas of an answer of this session by the model that there is now."""
+        found = self.denoisings.get(node)
+        return found if found is not None and self.facts is not None and found.model == self.facts.name else None
+
     def place(self, node: str, step: int, position: int, token: int | None) -> bool:
         """Put a token at a position of a canvas as it was after a step, None for a mask, and have the masks filled:
         another answer beside that one. False where the model is not one for it, or nothing would be changed."""
-        canvas = self.denoisings.get(node)
-        if canvas is None or not self.diffuses or canvas.cell(position, step).token == token:
+        canvas = self.canvas(node)
+        if canvas is None or canvas.cell(position, step).token == token:
             return False
         self.stop()
         old = self.conversation.nodes[node]

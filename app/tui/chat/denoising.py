@@ -13,11 +13,13 @@ from functools import cached_property
 
 import numpy as np
 
-from app.requests import Laid
+from app.requests import Laid, ModelFacts
+from engine.conversation import Node
 from engine.diffusion.unmasking import DenoisingStep, OpenMask, Unmasked, Unmasking
 from engine.trace.trace import Recipe, TokenStep
 
 LN2 = math.log(2)
+DIFFUSION = "diffusion"  # a word on how an answer was drawn
 KEPT = 8  # steps whose cells are kept
 
 
@@ -70,6 +72,7 @@ class Denoising:
     laid: Laid
     mask: int
     planned: int = 0  # passes in all; 0 where nobody knows
+    model: str = ""  # whose tokens these are
     steps: int = 0  # that have come
     decided: list[int] = field(default_factory=list)  # masks that became tokens, step by step
     revised: list[TakenBack] = field(default_factory=list)
@@ -81,16 +84,22 @@ class Denoising:
     spent_s: float = 0.0  # by runs before it
 
     @classmethod
-    def of(cls, laid: Laid, mask: int, how: Unmasking) -> "Denoising":
+    def of(cls, laid: Laid, mask: int, how: Unmasking, model: str = "") -> "Denoising":
         """A canvas before its first pass; its length in steps is known where no threshold decides it."""
         masks, planned = laid.ids.count(mask), 0
         if masks and not how.threshold and not how.remask and masks % (how.block or masks) == 0:
             planned = (how.steps or masks) + how.revise * (masks // (how.block or masks))
-        return cls(laid, mask, planned)
+        return cls(laid, mask, planned, model)
 
     @classmethod
-    def kept(cls, steps: Sequence[TokenStep], mask: int, special: frozenset[int]) -> "Denoising":
-        """An answer that was kept without its steps: its tokens as they stood in the end."""
+    def kept(cls, node: Node, facts: ModelFacts) -> "Denoising | None":
+        """An answer that was kept without its steps: its tokens as they stood in the end. None for one that was drawn
+        from left to right, or of another model's tokens."""
+        steps, mask, pieces = node.steps, facts.mask, facts.vocabulary
+        drawn = DIFFUSION in node.label.split(" · ") and bool(steps) and mask is not None
+        if mask is None or not drawn or any(s.token >= len(pieces) or s.piece != pieces[s.token] for s in steps):
+            return None
+        special = frozenset({mask, *facts.eos})
         found = cls(Laid(tuple(step.token for step in steps), 0, special), mask)
         for i, step in enumerate(steps):
             if step.token != mask and step.origin == "drawn":
@@ -128,7 +137,7 @@ class Denoising:
 
     def parted(self, step: int, position: int, token: int | None) -> "Denoising":
         """As it stood after a step, with a person's token at a position (None: a mask again): to go on from there."""
-        found = Denoising(self.laid, self.mask, 0, step, self.decided[:step])
+        found = Denoising(self.laid, self.mask, 0, self.model, step, self.decided[:step])
         found.revised = [each for each in self.revised if each.step <= step]
         found.seconds = self.seconds[:step]
         found.history = {at: [each for each in said if each[0] <= step] for at, said in self.history.items()}
@@ -289,7 +298,7 @@ def words(how: Unmasking) -> str:
     again = f"revises {how.revise}x" if how.revise else f"remasks below {how.remask:.2f}" if how.remask else ""
     guided = f"guidance {how.guidance:g}" if how.guidance else ""
     cache = f"cache {how.cache}" if how.cache != "none" else ""
-    return " · ".join(filter(None, ("diffusion", order, steps, block, again, guided, cache)))
+    return " · ".join(filter(None, (DIFFUSION, order, steps, block, again, guided, cache)))
 
 
 def _snapped(step: TokenStep) -> list[MaskCandidate]:

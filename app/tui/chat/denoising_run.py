@@ -44,7 +44,7 @@ class DenoisingRun(LiveRun):
                 case r.Laid(ids, first):
                     self.ids = ids[:first]
                     if self.denoising is None:
-                        self.denoising = Denoising.of(event, self.facts.mask, self.how)
+                        self.denoising = Denoising.of(event, self.facts.mask, self.how, self.facts.name)
                 case r.Denoised(step, elapsed_s) if self.denoising is not None:
                     self.denoising.add(step, elapsed_s)
                 case r.FillEnded(cancelled):

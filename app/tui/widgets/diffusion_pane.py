@@ -65,7 +65,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         self.picked: int | None = None  # a candidate that a person is about to choose
         self.bounds = LikelihoodBounds(self._bounded)  # by node and canvas
         self._node = ""
-        self._kept: dict[str, Denoising] = {}  # of answers of earlier sessions
+        self._kept: dict[tuple[str, str, int], Denoising | None] = {}  # of an answer without its steps, and a model
         self._playing: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -85,14 +85,12 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         talk, leaf = self.talk(), self.talk().conversation.leaf
         if leaf is None or leaf.role != "assistant" or talk.facts is None or talk.facts.mask is None:
             return None
-        if leaf.id in talk.denoisings:
-            return talk.denoisings[leaf.id]
-        if not leaf.steps:
-            return None
-        if leaf.id not in self._kept:
-            special = frozenset({talk.facts.mask, *talk.facts.eos})
-            self._kept = {leaf.id: Denoising.kept(leaf.steps, talk.facts.mask, special)}
-        return self._kept[leaf.id]
+        if (found := talk.canvas(leaf.id)) is not None:
+            return found
+        key = leaf.id, talk.facts.name, len(leaf.steps)
+        if key not in self._kept:
+            self._kept = {key: Denoising.kept(leaf, talk.facts)}
+        return self._kept[key]
 
     @property
     def at(self) -> int:
@@ -255,7 +253,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
 
     def _place(self, token: int | None) -> None:
         canvas = self.canvas
-        if canvas is None or self._node not in self.talk().denoisings:
+        if canvas is None or self.talk().canvas(self._node) is None:
             host(self).say("the steps of this answer were not kept: ^r fills another canvas")
             return
         if canvas.cell(self.cursor, self.at).token == token:
@@ -289,6 +287,10 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
     def _bounded(self, line: str) -> None:
         if line:
             host(self).say(line, alarm=True)
+        self.look()
+
+    def on_resize(self) -> None:
+        """Words are of another length then."""
         self.look()
 
     # -- the mouse ---------------------------------------------------------------------------------------------------
