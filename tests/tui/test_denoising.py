@@ -5,17 +5,20 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from app import requests as r
 from app.requests import Laid
 from app.tui.chat import denoising_layout as layout
+from app.tui.chat import diffusing
 from app.tui.chat.candidates import Names
 from app.tui.chat.denoising import CanvasCell, Denoising, TakenBack, texts, words
 from app.tui.chat.likelihood_bounds import LikelihoodBounds
 from app.tui.tokens import cells
 from app.worker import Failed
 from engine.conversation import Fork, Node
-from engine.diffusion.unmasking import DenoisingStep, Unmasking, fill
+from engine.diffusion.unmasking import DenoisingStep, Disagreement, Unmasking, fill
+from engine.errors import ParameterError
 from engine.evaluate.estimates import Estimate
 from engine.trace.trace import Recipe
 
@@ -91,6 +94,32 @@ def test_every_step_is_what_a_replay_gives_and_a_person_parts_from_any() -> None
     assert Denoising.kept(node, facts_of(PIECES[:2])) is None
     stopped = Denoising.of(LAID, MASK, how)
     assert [s.special for s in stopped.token_steps(PIECES, Recipe())] == [token == MASK for token in IDS[1:]]
+
+
+def test_disagreement_of_a_cache_is_summed_until_a_step() -> None:
+    canvas = Denoising.of(LAID, MASK, Unmasking())
+    steps = passes(Unmasking(steps=3))
+    for step, off in zip(steps, (None, Disagreement(8, 1, 0.5), Disagreement(4, 2, 0.25)), strict=True):
+        canvas.add(replace(step, disagreement=off), 0.1)
+    assert canvas.disagreement(1) is None and canvas.disagreement(3) == Disagreement(12, 3, 0.75)
+    parted = canvas.parted(2, 3, None)
+    assert parted.disagreement(3) == Disagreement(8, 1, 0.5)
+
+
+def test_options_as_a_person_types_them() -> None:
+    how = diffusing.read("block=8, cache dual check on", Unmasking(by="entropy"))
+    assert how == Unmasking(by="entropy", block=8, cache="dual", check=True)
+    assert not diffusing.read("check off", how).check and diffusing.read("off", how) == Unmasking()
+    for text, line in (
+        ("threshold", "each with its value once"),
+        ("steps 4 steps 2", "each with its value once"),
+        ("check yes", "numbers, and on or off"),
+        ("steps x", "numbers, and on or off"),
+        ("check on", "check goes with cache"),
+        ("threshold nan", "must be 0 to 1"),
+    ):
+        with pytest.raises(ParameterError, match=line):
+            diffusing.read(text, Unmasking())
 
 
 def test_what_the_model_masks_again_and_draws_as_it_was_stands_in_the_end() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from app.requests import Laid, ModelFacts
 from engine.conversation import Node
-from engine.diffusion.unmasking import DenoisingStep, OpenMask, Unmasked, Unmasking
+from engine.diffusion.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked, Unmasking
 from engine.trace.trace import Recipe, TokenStep
 
 LN2 = math.log(2)
@@ -77,6 +77,7 @@ class Denoising:
     decided: list[int] = field(default_factory=list)  # masks that became tokens, step by step
     revised: list[TakenBack] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # the run's own, until each step
+    off: list[Disagreement | None] = field(default_factory=list)  # of each step by an approximate cache
     history: dict[int, list[tuple[int, Thought]]] = field(default_factory=dict)
     again: dict[int, Unmasked] = field(default_factory=dict)  # masked again by the model, and what stood there
     looked_at: dict[int, list[CanvasCell]] = field(default_factory=dict)  # by step
@@ -130,6 +131,7 @@ class Denoising:
             self._put(at, unmasked)
         self.decided.append(new)
         self.seconds.append(self.spent_s + elapsed_s)
+        self.off.append(step.disagreement)
 
     def _put(self, position: int, thought: Thought) -> None:
         self.looked_at.clear()
@@ -139,7 +141,7 @@ class Denoising:
         """As it stood after a step, with a person's token at a position (None: a mask again): to go on from there."""
         found = Denoising(self.laid, self.mask, 0, self.model, step, self.decided[:step])
         found.revised = [each for each in self.revised if each.step <= step]
-        found.seconds = self.seconds[:step]
+        found.seconds, found.off = self.seconds[:step], self.off[:step]
         found.history = {at: [each for each in said if each[0] <= step] for at, said in self.history.items()}
         found._put(position, HandPlaced(token))
         found.offset, found.spent_s = step, self.seconds[step - 1] if step else 0.0
@@ -249,6 +251,13 @@ class Denoising:
         """Nats of all masks that are left, those counted that were looked at."""
         return sum(cell.entropy or 0.0 for cell in self.until_end(step) if cell.token is None)
 
+    def disagreement(self, step: int) -> Disagreement | None:
+        """How far its passes were from those without a cache, until a step; None where that was not measured."""
+        found = [each for each in self.off[:step] if each is not None]
+        if not found:
+            return None
+        return Disagreement(sum(e.masks for e in found), sum(e.other for e in found), sum(e.kl for e in found))
+
     def whole(self, step: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """The ids of a text that is all decided after a step, until its end, and which of them the model has filled;
         None where masks are left."""
@@ -297,7 +306,7 @@ def words(how: Unmasking) -> str:
     block = f"blocks of {how.block}" if how.block else ""
     again = f"revises {how.revise}x" if how.revise else f"remasks below {how.remask:.2f}" if how.remask else ""
     guided = f"guidance {how.guidance:g}" if how.guidance else ""
-    cache = f"cache {how.cache}" if how.cache != "none" else ""
+    cache = f"cache {how.cache}{', checked' * how.check}" if how.cache != "none" else ""
     return " · ".join(filter(None, (DIFFUSION, order, steps, block, again, guided, cache)))
 
 

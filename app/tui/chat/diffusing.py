@@ -16,6 +16,8 @@ from engine.errors import ParameterError
 if TYPE_CHECKING:
     from app.tui.views.chat import ChatScreen
 
+SWITCH = {"on": True, "off": False}
+
 
 def show(screen: "ChatScreen") -> None:
     """The top line, the pane where the model is a diffusion one, and its formula."""
@@ -59,7 +61,7 @@ def unmask(screen: "ChatScreen", text: str) -> None:
 
 def options() -> dict[str, Any]:
     """The options of the order that a person can give, and their defaults."""
-    return {each.name: each.default for each in fields(Unmasking) if not isinstance(each.default, bool)}
+    return {each.name: each.default for each in fields(Unmasking)}
 
 
 def read(text: str, how: Unmasking) -> Unmasking:
@@ -68,11 +70,16 @@ def read(text: str, how: Unmasking) -> Unmasking:
         return Unmasking()
     parts = text.replace("=", " ").replace(",", " ").split()
     known = options()
-    if len(parts) % 2 or not set(parts[::2]) <= set(known):
-        raise ParameterError(f"/unmask wants {', '.join(known)}, each with its value, or off; got {text.strip()}")
+    if len(parts) % 2 or not set(parts[::2]) <= set(known) or len({*parts[::2]}) < len(parts) // 2:
+        raise ParameterError(f"/unmask wants {', '.join(known)}, each with its value once, or off; got {text.strip()}")
     values = dict(zip(parts[::2], parts[1::2], strict=True))
     try:
-        typed = {name: type(known[name])(value) for name, value in values.items()}
-    except ValueError:
-        raise ParameterError(f"/unmask wants numbers, as in threshold 0.9 revise 4; got {text.strip()}") from None
+        typed: dict[str, Any] = {
+            name: SWITCH[value] if isinstance(known[name], bool) else type(known[name])(value)
+            for name, value in values.items()
+        }
+    except (ValueError, KeyError):
+        raise ParameterError(
+            f"/unmask wants numbers, and on or off, as in threshold 0.9 check on; got {text.strip()}"
+        ) from None
     return replace(how, **typed).checked()

@@ -23,7 +23,6 @@ from app.tui.widgets.canvas import Canvas, Line
 CANDIDATES, BEFORE = 6, 5  # rows of each part, without its heading
 ORDER, MOST = 7, 16  # rows of the order, the fewest and the most
 NAME = 10
-FOOT = 4  # rows of how all stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +60,8 @@ class DenoisingPanel(Canvas):
             return []
         parts = [self._position(view, width, CANDIDATES)]
         foot = self._after(view, width)
-        room = height - len(parts[0]) - 1 - FOOT
-        if height < CANDIDATES + 2 + FOOT + 1:
+        room = height - len(parts[0]) - 1 - len(foot)
+        if height < CANDIDATES + 2 + len(foot) + 1:
             return self._position(view, width, max(height - 2, 1))[:height]
         if room >= BEFORE + 2:
             parts.append(self._before(view, width))
@@ -216,11 +215,13 @@ class DenoisingPanel(Canvas):
         steps = "1 STEP" if view.step == 1 else f"{view.step} STEPS"
         title = self._title(f"AFTER {steps}", f"{len(free) - left} of {len(free)} decided", "", width)
         if not canvas.steps:
-            return [self._title("AFTER", "its steps were not kept", "", width), [], [], []]
+            about = "its steps were not kept" if canvas.history else "the first step is to come"
+            return [self._title("AFTER", about, "", width), [], [], []]
         seconds = f"{canvas.seconds[view.step - 1]:.1f} s" if view.step else "0.0 s"
         rows = [
             ("open entropy", f"{canvas.open_entropy(view.step) / LN2:.1f} bits", f"{taken} taken back"),
             ("−log p", *self._bound(view.bound)),
+            *self._cached(canvas, view.step),
             ("time", seconds, f"{canvas.steps / canvas.seconds[-1]:.0f} steps/s" if canvas.seconds[-1] else ""),
         ]
         middle = width - 16
@@ -232,6 +233,16 @@ class DenoisingPanel(Canvas):
                 Segment(cells.pad(about, 16, right=True), look.faint),
             ])  # fmt: skip
         return found
+
+    def _cached(self, canvas: Denoising, step: int) -> list[tuple[str, str, str]]:
+        """How far the cache was off, where that is measured."""
+        if not any(canvas.off):
+            return []
+        found = canvas.disagreement(step)
+        if found is None or not found.masks:
+            return [("cache differs", "", "not measured yet")]
+        kl = found.kl / LN2 / found.masks
+        return [("cache differs", f"{found.other} of {found.masks}", f"KL {kl:.3f} bits")]
 
     def _bound(self, found: Bounding | Bounded | None) -> tuple[str, str]:
         match found:

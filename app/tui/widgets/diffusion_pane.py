@@ -158,9 +158,9 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
             return None
         cell, how = canvas.cell(self.cursor, self.at), self.talk().unmasking
         rule = {"entropy": "decide i where H(p_i) is least", "random": "decide i at random"}
-        rule["ancestral"] = "decide i with the schedule's probability"
+        rule["ancestral"] = "decide i by the schedule's chance"
         first = f"decide i where max p_i > {how.threshold:.2f}" if how.threshold else rule.get(how.by, "")
-        parts: list[Part] = [(f"{first or 'decide i where max p_i is largest'}   p_i = p(x_i | decided, mask)", False)]
+        parts: list[Part] = [(f"{first or 'decide i of largest max p_i'}   p_i = p(x_i | decided, mask)", False)]
         if cell.entropy is not None:
             parts += [("   H = ", False), (f"{cell.entropy / LN2:.2f} bits", True)]
         return Formula("decoder", parts, "by the canvas as it was before the step: every position sees all others")
@@ -170,8 +170,11 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         found = self.formula()
         if found is None:
             return []
-        words = found.words() if width >= 110 else [(text.partition("   p_i")[0], ink) for text, ink in found.words()]
-        return [(" ", "faint"), *path(found.map, whole=width >= 110), (" │ ", "rule"), *words]
+        head = [(" ", "faint"), *path(found.map, whole=width >= 110), (" │ ", "rule")]
+        words = found.words()
+        if sum(len(text) for text, _ in [*head, *words]) >= width:
+            words = [(text.partition("   p_i")[0], ink) for text, ink in words]
+        return [*head, *words]
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
