@@ -95,8 +95,9 @@ def shared(name: str, progress: Report) -> Checkpoint:
 
 def first_row(run: trainer.TrainingRun) -> tuple[tuple[int, bool], ...]:
     """The first training row as the model sees it, the template's tokens too: ids, and which of them are targets."""
-    samples = objectives.samples_of(run.rows.train[:1])
-    return tuple(zip(samples[0].ids, samples[0].trained, strict=True))[:ROW] if samples else ()
+    for sample in objectives.samples_of(run.rows.train[:1]):
+        return tuple(zip(sample.ids, objectives.targets_of(sample, run.config), strict=True))[:ROW]
+    return ()
 
 
 def beginning(row: TrainingRow) -> str:

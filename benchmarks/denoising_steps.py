@@ -55,7 +55,7 @@ def trained(rows: np.ndarray, options: argparse.Namespace, *, diffusion: bool) -
     model = registry.blank(described | ({"mask_token_id": MASK} if diffusion else {}))
     plan = widths.parametrisation(configure({}), model)
     widths.start(model, plan, options.seed)
-    samples = [TrainingSample((START, *row), (False, *(True,) * LENGTH), "") for row in rows.tolist()]
+    samples = [TrainingSample((START, *row), (True,) * (LENGTH + 1), "") for row in rows.tolist()]
     settings = Config(objective="mdlm" if diffusion else "sft", kind="full", loss="all", length=LENGTH + 1, batch=32,
                       packing=False, steps=options.steps, rate=0.01, optimiser="muon", seed=options.seed, floor=0.1,
                       warmup=options.steps // 20, eval_every=0, save_every=0)  # fmt: skip

@@ -233,7 +233,7 @@ def training(rounds: int) -> dict[str, Any]:
     from metal import mx
 
     random, mask = np.random.default_rng(0), SMALL["vocab_size"] - 1
-    rows = [TrainingSample(tuple(random.integers(0, mask, 128).tolist()), (False, *[True] * 127), "") for _ in range(8)]
+    rows = [TrainingSample(tuple(random.integers(0, mask, 128).tolist()), (True,) * 128, "") for _ in range(8)]
 
     def step(objective: str, **further: Any) -> Callable[[], Any]:
         model = made(SMALL, **further)

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 CHARACTERS = "0123456789+="
 START, MASK = 12, 13  # ids beside the characters
-BEFORE = (START, START)  # stands before a text, and is never masked: of a row the first goes with the second
+BEFORE = (START, START)  # stands before a text, and is never masked
 KINDS = ("autoregressive", "adapted", "diffusion")
 HOLES = {"sum": [-3, -2, -1], "digit": [1], "operand": [0, 1]}  # positions of what is asked for
 

@@ -128,10 +128,12 @@ def _ended(opened: "Opened", event: "Ended", began: int, valid: str, as_json: bo
 
 def _painted(opened: "Opened", sample: "TrainingSample") -> str:
     """A sample's text, its trained tokens coloured, or in brackets where there are no colours."""
+    from engine.tune.objectives import targets_of
+
     mode, tokenizer = heat.colour_mode(sys.stdout), opened.checkpoint.tokenizer
     width = shutil.get_terminal_size((100, 24)).columns
     out, inside = [f"\n{heat.one_line(sample.where)}\n"], False
-    for token, trained in zip(sample.ids[: 8 * width], sample.trained, strict=False):
+    for token, trained in zip(sample.ids[: 8 * width], targets_of(sample, opened.run.config), strict=False):
         piece = heat.visible(tokenizer.piece(token).decode(errors="replace"))
         if mode in ("none", "plain"):
             out.append(("⟦" if trained and not inside else "⟧" if inside and not trained else "") + piece)

@@ -48,11 +48,11 @@ class ModelLosses:
 
     def lost(self, ids: np.ndarray, masked: np.ndarray) -> np.ndarray:
         """sum over masked positions of -log p(x_i | what is not masked), [B], for ids [T] and masked bool [B, T]."""
-        model, diffusion = self.denoiser.model, self.denoiser.diffusion
-        canvases = np.where(masked, diffusion.mask, ids).astype(np.int32)
+        model = self.denoiser.model
+        canvases = np.where(masked, self.denoiser.diffusion.mask, ids).astype(np.int32)
         hidden = model.hidden(mx.array(canvases), mask=self.denoiser.mask)
         rows, at = np.nonzero(masked)
-        seen = np.maximum(at - 1, 0) if diffusion.shifted else at
+        seen = self.denoiser.seen(at)
         gather = Gather(model)
         gather.score(hidden.reshape(-1, hidden.shape[-1]), (rows * len(ids) + seen).tolist(), ids[at].tolist())
         found: np.ndarray = np.bincount(rows, -np.concatenate(gather.logprobs), len(masked))

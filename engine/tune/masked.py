@@ -22,13 +22,6 @@ from metal import mx
 from models.config import MaskedDiffusion
 
 
-def free(sample: TrainingSample) -> np.ndarray:
-    """bool [T]: the tokens that may be masked. The first, which has no place among targets, goes with the second."""
-    trained = np.array(sample.trained)
-    trained[0] = trained[1]
-    return trained
-
-
 def ratio(step: int, steps: int, share: float) -> float:
     """How much of what comes after a position it sees in a step, from 1: from 0 on, to 1 after that share of steps."""
     return min(1.0, (step - 1) / (share * steps)) if share else 1.0
@@ -39,7 +32,7 @@ def collate(
 ) -> Batch:
     """One row of the samples, masked as the key (whole numbers from 0) says; `ratio` of what comes after is seen."""
     random = np.random.default_rng(list(key))
-    groups = [list(_blocks(np.flatnonzero(free(sample)), diffusion.block)) for sample in samples]
+    groups = [list(_blocks(np.flatnonzero(sample.trained), diffusion.block)) for sample in samples]
     when = iter(times(sum(map(len, groups)), random.random()))
     at, targets, of, weights, start = [], [], [], [], 0
     rows: list[np.ndarray] = []

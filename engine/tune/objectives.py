@@ -41,6 +41,11 @@ def samples_of(items: Sequence[TrainingSample | Pair]) -> list[TrainingSample]:
     return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
 
 
+def targets_of(sample: TrainingSample, config: Config) -> tuple[bool, ...]:
+    """For each id whether its loss counts; from left to right never that of the first."""
+    return sample.trained if config.objective in DIFFUSION else (False, *sample.trained[1:])
+
+
 def batch_of(
     model: Transformer,
     items: Sequence[TrainingSample | Pair],

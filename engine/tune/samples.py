@@ -22,7 +22,7 @@ class Tokens(Spans, Protocol):
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """Ids, and for each whether it is a target. The first can never be: nothing stands before it."""
+    """Ids, and for each whether it is trained. From left to right the first is no target: nothing stands before it."""
 
     ids: tuple[int, ...]
     trained: tuple[bool, ...]
@@ -154,8 +154,6 @@ def encode(messages: Sequence[Message], row: TrainingRow, tokenizer: Tokens, los
     trained = [False] * len(ids)
     for span in spans if loss == "answers" and templated else spans[-1:]:
         trained[span.start : span.stop] = [True] * len(span)
-    if trained:
-        trained[0] = False
     return TrainingSample(tuple(ids), tuple(trained), row.where)
 
 

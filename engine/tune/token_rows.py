@@ -42,4 +42,4 @@ class TokenRows(Sequence[TrainingSample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         start, n = int(self.starts[index]), int(self.lengths[index])
         ids = tuple(self.ids[start : start + n].tolist())
-        return TrainingSample(ids, (False, *(True,) * (n - 1)), f"{self.name} document {self.document[index] + 1}")
+        return TrainingSample(ids, (True,) * n, f"{self.name} document {self.document[index] + 1}")

@@ -112,5 +112,6 @@ def _bytes(run: TrainingRun) -> int | None:
     tokenizer, items = run.session.tokenizer, run.rows.valid
     items = drawn(items, run.config.eval_rows)
     sizes = [0 if tokenizer.is_special(t) else len(tokenizer.piece(t)) for t in range(tokenizer.vocab_size)]
-    targets = (t for s in objectives.samples_of(items) for t, trained in zip(s.ids, s.trained, strict=True) if trained)
+    flags = ((s, objectives.targets_of(s, run.config)) for s in objectives.samples_of(items))
+    targets = (t for s, counts in flags for t, each in zip(s.ids, counts, strict=True) if each)
     return sum(sizes[token] for token in targets if token < len(sizes))

@@ -71,7 +71,7 @@ def test_the_mean_of_the_loss_is_the_bound_by_blocks(shifted: bool) -> None:
     model = made({**CONFIG, "shifted_logits": shifted, "block_size": 3})
     denoiser = ModelDenoiser(model)
     for item in (sample([5, 6, 200, 7, 9, 8, 31]), sample([5, 6, 200, 7, 9, 11, 250, 12, 13], prompt=4)):
-        free = masked.free(item)
+        free = np.array(item.trained)
         truth = exact(denoiser.log_probabilities, item.ids, 286, free.tolist(), block=3)
         batch = objectives.batch_of(model, [item] * 300, SETTINGS, (1, 2))
         lost, _ = objectives._losses(model, weights(model), batch, None)

@@ -32,15 +32,15 @@ def made(config: dict[str, Any] = CONFIG) -> Transformer:
 
 
 def sample(ids: list[int], prompt: int = 0) -> TrainingSample:
-    return TrainingSample(tuple(ids), tuple(i >= max(prompt, 1) for i in range(len(ids))), "x")
+    return TrainingSample(tuple(ids), tuple(i >= prompt for i in range(len(ids))), "x")
 
 
 @pytest.mark.parametrize("shifted", [False, True])
 def test_the_mean_of_the_loss_is_the_bound_and_documents_are_alone(shifted: bool) -> None:
     model = made({**CONFIG, "shifted_logits": shifted})
     denoiser = ModelDenoiser(model)
-    for item in (sample([5, 6, 200, 7, 9]), sample([5, 6, 200, 7, 9, 11, 250], prompt=3)):
-        free = masked.free(item)
+    for item in (sample([5, 6, 200, 7, 9], prompt=1), sample([5, 6, 200, 7]), sample([5, 6, 7, 9, 11, 8], prompt=3)):
+        free = np.array(item.trained)
         truth = exact(denoiser.log_probabilities, item.ids, 286, free.tolist())
         batch = objectives.batch_of(model, [item] * 400, SETTINGS, (1, 2))
         lost, _ = objectives._losses(model, weights(model), batch, None)
