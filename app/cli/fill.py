@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Show the passes of a saved run under these parameters, without running the model.",
 )
+@click.option("--whole", is_flag=True, help="TEXT is a whole one: an end of text stands behind it.")
 @click.option(
     "--nbest",
     type=click.IntRange(1, 100_000),
@@ -56,6 +57,7 @@ def command(
     quiet: bool,
     save: Path | None,
     replay: Path | None,
+    whole: bool,
     nbest: int | None,
     mcmc: int | None,
     **values: Any,
@@ -66,7 +68,7 @@ def command(
 
     \b
     likely fill "The [MASK:8] of France" -M mine
-    likely fill "12+[MASK:2]=046" -M mine --temp 0 --steps 1
+    likely fill "12+[MASK:2]=046" -M mine --temp 0 --steps 1 --whole
     likely fill "[MASK:32]" -M mine --block 8 --threshold 0.9 --revise 2
     likely fill "The [MASK:3] of France" -M smollm2 --mcmc 50
     """
@@ -88,9 +90,9 @@ def command(
     if ordered:
         from app.cli.infilled import show_infilled
 
-        show_infilled(session, given, nbest, mcmc, recipe, limits.seed, as_json=as_json, quiet=quiet)
+        show_infilled(session, given, nbest, mcmc, recipe, limits.seed, whole=whole, as_json=as_json, quiet=quiet)
         return
-    show(session, given, how, recipe, limits.seed, as_json=as_json, quiet=quiet, save=save)
+    show(session, given, how, recipe, limits.seed, whole=whole, as_json=as_json, quiet=quiet, save=save)
 
 
 def show(
@@ -100,6 +102,7 @@ def show(
     recipe: Recipe,
     seed: int,
     *,
+    whole: bool,
     as_json: bool,
     quiet: bool,
     save: Path | None,
@@ -116,7 +119,7 @@ def show(
             "--mcmc N, or choose a diffusion model, such as likely pretrain --objective mdlm makes"
         )
     mask = of_model(session.model, session.info.name).mask
-    ids = infilling.canvas(text, session.tokenizer, mask, session.context)
+    ids = infilling.canvas(text, session.tokenizer, mask, session.context, whole=whole)
     passes: list[DenoisingStep] = []
     for each in told(infilling.infill(session, ids, how, recipe, seed=seed), session.tokenizer):
         passes.append(each)

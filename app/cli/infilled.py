@@ -29,6 +29,7 @@ def show_infilled(
     recipe: Recipe,
     seed: int,
     *,
+    whole: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -41,7 +42,7 @@ def show_infilled(
             f"{'--nbest' if mcmc is None else '--mcmc'} is of autoregressive models, and {session.info.name} is a "
             "diffusion model, which sees both sides: leave it out"
         )
-    canvas = tuple(infilling.canvas(text, session.tokenizer, MASK, session.context))
+    canvas = tuple(infilling.canvas(text, session.tokenizer, MASK, session.context, whole=whole))
     holes = Holes(session, canvas, MASK, recipe, seed, session.tokenizer)
     taken: list[InfillAttempt] = []
     totals: list[float] = []  # of the text that stands after each attempt

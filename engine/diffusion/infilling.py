@@ -15,6 +15,7 @@ from engine.diffusion.denoiser import of_model
 from engine.diffusion.unmasking import DenoisingStep, Unmasked, Unmasking, fill
 from engine.errors import ContextOverflow, ParameterError
 from engine.trace.trace import Recipe
+from engine.tune.samples import text_end
 
 if TYPE_CHECKING:
     from engine.session import Session
@@ -80,9 +81,12 @@ def pieces(text: str) -> Iterator[str | int]:
         yield given + text[end:]
 
 
-def canvas(text: str, tokenizer: "Tokenizer", mask: int, context: int) -> list[int]:
-    """The ids of a text with holes. ParameterError where it has none, ContextOverflow where it is longer than the
-    canvas that the model reads."""
+def canvas(text: str, tokenizer: "Tokenizer", mask: int, context: int, *, whole: bool = False) -> list[int]:
+    """The ids of a text with holes; of a `whole` one an end of text stands behind it.
+
+    ParameterError where it has no hole, and for a whole one where the tokenizer has no end of text, ContextOverflow
+    where it is longer than the canvas that the model reads.
+    """
     ids = tokenizer.encode("", bos=tokenizer.add_bos)
     holes = 0
     for piece in pieces(text):
@@ -93,6 +97,10 @@ def canvas(text: str, tokenizer: "Tokenizer", mask: int, context: int) -> list[i
             ids += tokenizer.encode(piece)
     if not holes:
         raise ParameterError("there is nothing to fill: write [MASK:N] where N tokens are to come")
+    if whole:
+        if (end := text_end(tokenizer)) is None:
+            raise ParameterError("this model's tokenizer has no end of text: leave out --whole")
+        ids.append(end)
     if len(ids) > context:
         raise ContextOverflow(
             f"the text has {len(ids) - ids.count(mask)} tokens and {holes} masks, and this model's canvas has "

@@ -16,6 +16,7 @@ from engine.errors import ContextOverflow, LikelyError, ParameterError
 from engine.session import Session
 from engine.sources.checkpoint import load
 from engine.trace import file
+from engine.tune.samples import text_end
 from metal import mx
 from tests.engine import tiny
 
@@ -65,6 +66,38 @@ def test_a_person_sees_each_pass_and_pipes_the_text(model: str) -> None:
     assert re.match(
         r"cache: at \d of 2 masks in 2 passes another token is likeliest than without, KL \S+ bits", measured[4]
     )
+
+
+@pytest.mark.parametrize("config", [CONFIG, tiny.LLAMA], ids=["diffusion", "autoregressive"])
+def test_behind_a_whole_text_stands_its_end(config: dict[str, Any], tmp_path: Path) -> None:
+    arrays = {name: mx.array(array) for name, array in tiny.weights(config).items()}
+    folder = str(tiny.write_folder(tmp_path / "m", config, arrays))
+    way = () if config is CONFIG else ("--mcmc", "2")
+    fragment, whole = (
+        json.loads(fill(folder, "a[MASK:2]b", "--json", *way, *more).stdout) for more in ((), ["--whole"])
+    )
+    assert len(fragment["ids"]) == 4 and len(whole["ids"]) == 5 and whole["tokens"][4]["given"]
+    assert whole["ids"][4] == text_end(load(folder).tokenizer)
+    assert whole["tokens"][1]["logprob"] != fragment["tokens"][1]["logprob"] or way  # it is seen from the hole
+    if way:  # and counts where a text is judged as a whole
+        assert whole["logprob"] == pytest.approx(
+            sum(s.logprob for s in Session(load(folder)).score(whole["ids"], start=1))
+        )
+
+
+def test_an_adapter_of_a_model_of_blocks_is_learned_and_fills(tmp_path: Path) -> None:
+    config = {**CONFIG, "block_size": 4, "max_position_embeddings": 64}
+    arrays = {name: mx.array(array) for name, array in tiny.weights(config).items()}
+    folder, rows, out = str(tiny.write_folder(tmp_path / "m", config, arrays)), tmp_path / "rows.jsonl", tmp_path / "a"
+    rows.write_text("".join(json.dumps({"prompt": f"{'abc'[i % 3]}=", "completion": "qqq"}) + "\n" for i in range(30)))
+    how = {"objective": "block", "steps": 15, "rate": 0.03, "batch": 8, "length": 16, "dropout": 0, "eval-every": 0}
+    words = [f"--{name}={value}" for name, value in how.items()]
+    learned = CliRunner().invoke(program, ["tune", str(rows), "-M", folder, "--out", str(out), *words])
+    assert learned.exit_code == 0, learned.output
+    told = ["a=[MASK:3]", "--whole", "--temp", "0", "--quiet"]
+    assert fill(folder, *told, "-A", str(out)).stdout.startswith("a=qqq") and "qqq" not in fill(folder, *told).stdout
+    cached = fill(folder, *told, "-A", str(out), "--cache", "exact")
+    assert cached.stdout.startswith("a=qqq")
 
 
 def test_holes_are_read_as_they_are_written() -> None:
