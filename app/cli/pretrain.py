@@ -10,7 +10,7 @@ import click
 
 from app.awake import kept_awake
 from app.cli.opening import Progress, Ruled
-from app.cli.training import follow, leave, table_options, watch
+from app.cli.training import follow, leave, sign_of, table_options, watch
 from app.heat import one_line
 from app.interruption import stopped_by_signals
 from app.training_kind import PRETRAIN
@@ -67,8 +67,9 @@ def _run(opened: "Pretraining", as_json: bool) -> None:
 
     run, control = opened.run, TrainControl()
     end: Ended | None = None
+    sign = sign_of(opened.config.objective)
     with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
-        for event, _ in follow(train(opened, control), run.leads, as_json, progress):
+        for event, _ in follow(train(opened, control), run.leads, as_json, progress, sign):
             if isinstance(event, Ended):
                 end = event
             elif not run.leads or as_json:
@@ -78,7 +79,6 @@ def _run(opened: "Pretraining", as_json: bool) -> None:
             elif isinstance(event, Refused):
                 click.echo(f"  no sample: {one_line(event.why)}", err=True)
             elif isinstance(event, Pretrained) and event.reason in ("done", "patience") and event.bits_per_byte:
-                sign = "" if opened.config.objective == "autoregressive" else "<= "  # a bound, by random masks
                 figures = f"{sign}{event.loss:.4f} nats a token, {sign}{event.bits_per_byte:.4f} bits a byte"
                 after = PRETRAIN.after(opened.config, str(event.folder))
                 click.echo(f"{event.reason}, {event.tokens:,} tokens: {figures}; {after}", err=True)

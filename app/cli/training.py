@@ -13,6 +13,7 @@ from app.cli.opening import Progress, on_terminal
 from app.interruption import INTERRUPTED
 from app.training_plan import duration
 from engine.errors import LikelyError
+from engine.tune.config import DIFFUSION
 
 if TYPE_CHECKING:
     from app.training_kind import TrainingConfig
@@ -65,8 +66,18 @@ def watch(config: "TrainingConfig", resume: bool) -> NoReturn:
     sys.exit(tune(config, resume))
 
 
-def follow(events: Iterable[Any], leads: bool, as_json: bool, progress: Progress) -> Iterator[tuple[Any, str]]:
-    """The events of a training, shown as they come by the rank that leads, each with the last validation in words."""
+def sign_of(objective: str) -> str:
+    """The sign before losses of an objective: those of diffusion are bounds, by random masks."""
+    return "<= " if objective in DIFFUSION else ""
+
+
+def follow(
+    events: Iterable[Any], leads: bool, as_json: bool, progress: Progress, sign: str = ""
+) -> Iterator[tuple[Any, str]]:
+    """The events of a training, shown as they come by the rank that leads, each with the last validation in words.
+
+    `sign` stands before a loss of rows that were held out.
+    """
     from engine.tune.control import Ended, Stepped, Validated
 
     valid = ""
@@ -83,10 +94,10 @@ def follow(events: Iterable[Any], leads: bool, as_json: bool, progress: Progress
             )
             progress.show(f"step {event.step} · {line}", event.step, event.steps)
         elif isinstance(event, Validated):
-            valid = f" · valid {event.loss:.3f} ± {event.high - event.loss:.3f}"
+            valid = f" · valid {sign}{event.loss:.3f} ± {event.high - event.loss:.3f}"
             if leads:
                 progress.show("", 0, 0)
-                bits = "" if event.bits_per_byte is None else f" · {event.bits_per_byte:.3f} bits a byte"
+                bits = "" if event.bits_per_byte is None else f" · {sign}{event.bits_per_byte:.3f} bits a byte"
                 click.echo(f"step {event.step}{valid}{bits}{' · best' if event.best else ''}", err=True)
         yield event, valid
 

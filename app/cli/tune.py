@@ -13,7 +13,7 @@ import click
 from app import heat
 from app.awake import kept_awake
 from app.cli.opening import Progress, Ruled
-from app.cli.training import follow, leave, table_options, watch
+from app.cli.training import follow, leave, sign_of, table_options, watch
 from app.interruption import stopped_by_signals
 from app.training_plan import describe, outcome
 from engine.options import read_toml
@@ -99,9 +99,9 @@ def _run(opened: "Opened", as_json: bool, words: Sequence[str]) -> "Ended":
     from engine.tune.trainer import train
 
     run, control = opened.run, TrainControl()
-    began = run.counters.step
+    began, sign = run.counters.step, sign_of(run.config.objective)
     with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
-        for event, valid in follow(train(run, control), run.leads, as_json, progress):
+        for event, valid in follow(train(run, control), run.leads, as_json, progress, sign):
             if isinstance(event, Ended):
                 if run.leads:
                     _ended(opened, event, began, valid, as_json, words)

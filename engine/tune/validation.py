@@ -106,12 +106,15 @@ def _octaves(batch: batches.Batch) -> np.ndarray:
 
 
 def _bytes(run: TrainingRun) -> int | None:
-    """Bytes of text that the validation rows' targets spell; tokens that steer the model spell none."""
+    """Bytes of text that the validation rows' targets spell; tokens that steer the model spell none.
+
+    Not of a row's first, which is the last of the piece before or is no target: so a bound stays one.
+    """
     if run.session is None or run.config.objective not in objectives.LIKELIHOODS:
         return None
     tokenizer, items = run.session.tokenizer, run.rows.valid
     items = drawn(items, run.config.eval_rows)
     sizes = [0 if tokenizer.is_special(t) else len(tokenizer.piece(t)) for t in range(tokenizer.vocab_size)]
-    flags = ((s, objectives.targets_of(s, run.config)) for s in objectives.samples_of(items))
-    targets = (t for s, counts in flags for t, each in zip(s.ids, counts, strict=True) if each)
+    flags = (zip(s.ids[1:], s.trained[1:], strict=True) for s in objectives.samples_of(items))
+    targets = (t for pairs in flags for t, trained in pairs if trained)
     return sum(sizes[token] for token in targets if token < len(sizes))

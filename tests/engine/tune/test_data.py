@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from engine.errors import DataError, ParameterError
 from engine.tokenizer import Tokenizer, from_gguf
-from engine.tune import batches, data, rows, samples
+from engine.tune import batches, data, rows, samples, validation
+from engine.tune.config import Config
+from engine.tune.run import Set
 from engine.tune.samples import TrainingSample
 from tests.engine import hub_server
 from tests.engine.vocabularies import byte_level
@@ -207,6 +210,9 @@ def test_long_rows_are_split_without_losing_a_target_or_cut_and_counted() -> Non
     targets = [i for p in pieces for i, trained in zip(p.ids[1:], p.trained[1:], strict=True) if trained]
     assert targets == [i for i in ids[1:] if whole.trained[i]]
     t = tokenizer()
+    runs = (SimpleNamespace(config=Config(), rows=Set(part, part), session=SimpleNamespace(tokenizer=t))
+            for part in ([whole], pieces))  # fmt: skip
+    assert len({validation._bytes(run) for run in runs}) == 1  # type: ignore[arg-type]
     row = rows.parse({"text": "x" * 100}, "f:1")
     cut = samples.prepare([row], t, length=20, too_long="cut")
     assert cut.too_long == 1 and cut.lost == 81 and len(cut.samples[0].ids) == 20
