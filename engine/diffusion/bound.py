@@ -19,6 +19,7 @@ from engine.evaluate.estimates import Estimate, mean
 
 Denoiser = Callable[[np.ndarray], np.ndarray]  # ids [B, T], some of them masks -> log-probabilities [B, T, V]
 T = TypeVar("T")
+DRAWS = 128  # masks of a text where nobody says how many (arXiv:2502.09992)
 BATCH = 8  # canvases of one pass, and draws of one group whose sizes are systematic
 
 
@@ -70,7 +71,7 @@ def bound(
     free: Sequence[bool] | None = None,
     *,
     block: int = 0,
-    draws: int = 128,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> Estimate:
     """The bound on -log p(x) from so many random masks, and its Monte-Carlo error; exact where no more masks exist.
@@ -78,7 +79,7 @@ def bound(
     Of a model of blocks, `block` their size, as many are drawn for each.
 
     Sizes k are systematic within each group of BATCH draws, and the error is that of the groups, which are independent
-    of each other. ParameterError for fewer than two groups.
+    of each other. ParameterError for fewer than two groups, and for a part of one.
     """
     return _result(bounding(denoise, ids, mask, free, block=block, draws=draws, seed=seed))
 
@@ -90,7 +91,7 @@ def bounding(
     free: Sequence[bool] | None = None,
     *,
     block: int = 0,
-    draws: int = 128,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> Generator[int, None, Estimate]:
     """`bound`, which it returns, a pass at a time: yields how many masked texts each has read."""
@@ -104,8 +105,7 @@ def bounding(
     size = len(places)
     if 2**size - 1 <= draws:
         return Estimate((yield from _over_all(denoise, text, places, mask)), 0.0, n=2**size - 1)
-    if draws < 2 * BATCH:
-        raise ParameterError(f"a bound is drawn from {2 * BATCH} masks or more, got {draws}")
+    check_draws(draws)
     random = np.random.default_rng(seed)
     groups = []
     for _ in range(draws // BATCH):
@@ -116,6 +116,12 @@ def bounding(
         groups.append(float(np.mean(size / k * lost(denoise, text, masked, mask))))
         yield BATCH
     return mean(groups)
+
+
+def check_draws(draws: int) -> None:
+    """ParameterError where masks are not drawn in whole groups, two of them or more."""
+    if draws < 2 * BATCH or draws % BATCH:
+        raise ParameterError(f"masks are drawn by {BATCH}, {2 * BATCH} or more: give --draws {DRAWS}, got {draws}")
 
 
 def _result(passes: Generator[int, None, T]) -> T:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.diffusion.bound import BATCH, bound
+from engine.diffusion.bound import DRAWS, bound, check_draws
 from engine.diffusion.denoiser import ModelDenoiser
 from engine.errors import NotFinite, ParameterError
 from engine.evaluate.likelihood import Gather, Reader, Request
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from engine.session import Session
     from models.model import LanguageModel
 
-DRAWS = 128  # masks of a text where none are asked for
 FORMS = (Document, MinimalPair, Choices)  # of items that bounds can answer
 
 
@@ -64,8 +63,7 @@ class BoundReader:
 
     def __init__(self, model: "LanguageModel", *, draws: int, seed: int, name: str = "the model") -> None:
         self.model, self.draws, self.seed, self.name = model, draws, seed, name
-        if draws < 2 * BATCH or draws % BATCH:
-            raise ParameterError(f"masks are drawn by {BATCH}, {2 * BATCH} or more: give --draws {DRAWS}, got {draws}")
+        check_draws(draws)
         self.losses = ModelLosses(model, name)
 
     def read(self, requests: Iterable[Request]) -> Iterator[tuple[int, tuple[LikelihoodBound, ...]]]:

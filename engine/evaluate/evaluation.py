@@ -19,6 +19,7 @@ from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Forked
 from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
+from engine.diffusion.bound import DRAWS
 from engine.errors import ParameterError
 from engine.evaluate import bounded, calibration, verifiers
 from engine.evaluate.bounded import LikelihoodBound, diffuses, reach, reader
@@ -61,7 +62,7 @@ class Protocol:
         """The same for a model: with the window that it reads, and masks where it is a diffusion model."""
         if not diffuses(session):
             return replace(self.fitted(session.context), draws=0)
-        return replace(self.fitted(reach(session)), draws=self.draws or bounded.DRAWS, unconditional=False)
+        return replace(self.fitted(reach(session)), draws=self.draws or DRAWS, unconditional=False)
 
     def fitted(self, context: int) -> "Protocol":
         """The same with the window that a model of this context reads."""
