@@ -115,3 +115,11 @@ def test_a_long_text_is_columns_of_several_words() -> None:
     assert strip.rows(70, 6) == 6 and strip.rows(70, 3) == 3
     strip.words = words[:3]
     assert strip.rows(70, 11) == 7
+
+
+@pytest.mark.slow
+async def test_an_empty_page_is_there_after_the_window_shrinks(play: Play) -> None:
+    async with play() as stage:
+        await stage.pilot.press("f4")
+        await stage.pilot.resize_terminal(40, 12)
+        await stage.until(lambda: "Any text: every token" in stage.picture() and stage.app.size.width == 40)

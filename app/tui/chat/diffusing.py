@@ -46,7 +46,7 @@ def check(talk: ChatSession, sampling: Sampling) -> None:
 def settings(screen: "ChatScreen") -> str:
     """How the next answer is filled, in a line."""
     talk = screen.talk
-    masks = f"{talk.max_tokens} masks" if talk.max_tokens else "as many masks as are usual"
+    masks = f"{talk.max_tokens} mask{'s' * (talk.max_tokens > 1)}" if talk.max_tokens else "as many masks as are usual"
     return f"{words(talk.unmasking)} · {masks} (/max) · {given(talk.sampling) or 'T 1.00'} (/set)"
 
 

@@ -255,9 +255,8 @@ def _seed(screen: "ChatScreen", text: str) -> None:
 
 def _max(screen: "ChatScreen", text: str) -> None:
     screen.talk.max_tokens = _number("max", text) or None
-    screen.hints.say(
-        f"at most {text} tokens an answer" if screen.talk.max_tokens else "as many tokens as there is room for"
-    )
+    most = f"at most {text} tokens an answer" if screen.talk.max_tokens else "as many tokens as there is room for"
+    screen.hints.say(diffusing.settings(screen) if screen.talk.diffuses else most)
 
 
 def _prefill(screen: "ChatScreen", text: str) -> None:

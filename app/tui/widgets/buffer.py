@@ -5,6 +5,7 @@ from typing import cast
 from rich.text import Text
 from textual.document._document import Document, Location
 from textual.message import Message
+from textual.strip import Strip
 from textual.widgets import TextArea
 
 from app.tui.tokens.cells import one_to_one
@@ -58,6 +59,10 @@ class TextBuffer(TextArea):
         self._levels, self._levels_text = levels, text
         self._line_cache.clear()
         self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """A row; without columns an empty one, where the example has no width to be wrapped to."""
+        return super().render_line(y) if self.content_size.width else Strip.blank(self.size.width)
 
     def get_line(self, line_index: int) -> Text:
         line = self.document.get_line(line_index)

@@ -125,6 +125,8 @@ class DenoisingPanel(Canvas):
         if cell.by_person:
             return "chosen by you"
         if cell.token is None:
+            if view.canvas.history and not view.canvas.steps:
+                return "its steps were not kept"
             if not guesses:
                 return "waits: its block has not been looked at" if view.step else "waits for the first step"
             if view.threshold:
