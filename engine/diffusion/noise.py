@@ -1,7 +1,7 @@
 """Noise schedules of masked diffusion: with which probability a token is masked at time t in [0, 1].
 
-At time 0 nothing is masked, at 1 all. Of the cosine alpha is cos(pi t / 2), as in MDLM's and BD3-LM's code. The bound does
-not depend on the schedule (arXiv:2406.07524), its variance does. No mlx; knows nothing of models.
+At time 0 nothing is masked, at 1 all. Of the cosine alpha is cos(pi t / 2), as in the code of MDLM and BD3-LM. The
+bound does not depend on the schedule (arXiv:2406.07524), its variance does. No mlx; knows nothing of models.
 """
 
 import math
