@@ -366,6 +366,12 @@ def test_faults_that_were_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         toml.write_text(text)
         with pytest.raises(LikelyError, match=line):
             shape.counts(shape.read_shape(str(toml)), 300, 64)
+    make_tokenizer(tmp_path / "t")
+    program = json.loads((tmp_path / "t" / "tokenizer.json").read_text())
+    program["model"]["continuing_subword_prefix"] = "nan"
+    (tmp_path / "t" / "tokenizer.json").write_text(json.dumps(program))
+    with pytest.raises(LikelyError, match="without the prefix 'nan'"):  # the library panics
+        from_folder(tmp_path / "t")
     with pytest.raises(LikelyError, match="there is no file"):
         task_files.read(tmp_path / f"{'a' * 300}.jsonl")
     for stream in (b"data: " + b"[" * 50_000 + b"\n", b"data: [" * 50_000 + b"\n"):

@@ -1,6 +1,7 @@
 """A tokenizer from a Hugging Face folder: tokenizer.json, and special tokens and chat templates from beside it."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -29,6 +30,7 @@ SCHEMA = dict.fromkeys([f"{name}_token?" for name in _SPECIAL], _TOKEN) | {
 }
 MOST = 1 << 22  # ids: the largest published vocabularies have a sixteenth of it
 LARGEST = 1 << 27  # bytes: the longest published tokenizer.json has a fourth of it
+PREFIXED = re.compile(r'"continuing_subword_prefix"\s*:\s*"[^"]')
 
 
 def read(path: "str | PathLike[str]") -> Tokenizer:
@@ -66,6 +68,8 @@ def _library(path: Path) -> "tokenizers.Tokenizer":
         raise CheckpointError(f"expected a tokenizer.json in {path.parent}, found none: {mend}")
     try:
         text = read_whole(path, largest=LARGEST)
+        if PREFIXED.search(text):
+            _check_prefix(json_reader.parse(text, largest=LARGEST)["model"])
         return tokenizers.Tokenizer.from_str(text)
     except DataError as error:
         raise CheckpointError(str(error)) from error
@@ -73,6 +77,15 @@ def _library(path: Path) -> "tokenizers.Tokenizer":
         raise CheckpointError(
             f"{path} is damaged or of a kind not known here: {' '.join(str(error).split())}"
         ) from error
+
+
+def _check_prefix(model: Any) -> None:
+    """ValueError for merges that the library would panic at: it cuts the prefix off whatever a piece begins with."""
+    prefix = model.get("continuing_subword_prefix")
+    for merge in (model.get("merges") or ()) if prefix else ():
+        second = merge[1] if isinstance(merge, list) else merge.partition(" ")[2]
+        if not second.startswith(prefix):
+            raise ValueError(f"a merge goes on with {second[:40]!r}, without the prefix {prefix[:40]!r}")
 
 
 def _json(path: Path) -> dict[str, Any]:
