@@ -83,7 +83,7 @@ def _walk(root: Path, source: str, folder: Path | None = None, depth: int = DEPT
     folder = folder or root
     name = folder.name if folder == root else str(folder.relative_to(root))
     yield from _models_of(folder, name, source)
-    if depth and not (folder / "config.json").exists():
+    if depth and not os.path.exists(folder / "config.json"):
         for inner in _folders(folder):
             if not inner.name.startswith("."):
                 yield from _walk(root, source, inner, depth - 1)
@@ -91,7 +91,7 @@ def _walk(root: Path, source: str, folder: Path | None = None, depth: int = DEPT
 
 def _models_of(folder: Path, name: str, source: str) -> Iterator[Found]:
     """The folder itself if it is laid out as a model, and each GGUF file in it that is a whole language model."""
-    if (folder / "config.json").exists():
+    if os.path.exists(folder / "config.json"):
         yield Found(name, folder, source)
     try:
         files = sorted(path for path in folder.glob("*.gguf") if path.is_file())
