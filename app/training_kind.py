@@ -5,6 +5,7 @@ What the screen says and asks for differs by kind here, and nowhere else; how a 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from engine.pretrain import config as pretraining
@@ -32,9 +33,21 @@ class TrainingKind:
     base: bool  # whether there is a model that it begins as, to be compared with
     rows: Callable[[Any], Mapping[str, str] | None] | None  # how rows are read that can be kept and dropped; or none
     per: Callable[[Any], str]  # what the loss is a mean over
+    bounded: Callable[[Any], bool]  # whether it is a bound, by masks that are drawn
     model: Callable[[Any], str]  # that is trained further; "" for none
     result: Callable[[Any, str], tuple[str, str] | None]  # the model and the adapter to chat with when it is over
     after: Callable[[Any, str], str]  # the command that looks at what was learned
+
+
+def _learned(config: Config, folder: str) -> tuple[str, str] | None:
+    """The model and the adapter that a fine-tuning left; a whole model where an autoregressive one became another."""
+    if (Path(folder) / "config.json").exists():
+        return folder, ""
+    return (config.model, folder) if config.kind != "full" else None
+
+
+def _filling(model: str, adapter: str) -> str:
+    return f"likely fill TEXT -M {model}{f' -A {adapter}' if adapter else ''}"
 
 
 TUNE = TrainingKind(
@@ -54,8 +67,13 @@ TUNE = TrainingKind(
     rows=lambda config: read_map(config.map),
     per=lambda config: "pair" if config.objective in ("dpo", "orpo") else "token",
     model=lambda config: str(config.model),
-    result=lambda config, folder: (config.model, folder) if config.kind != "full" else None,
-    after=lambda config, folder: f"likely diff {config.model} {folder} TEXT",
+    bounded=lambda config: config.objective in tuning.DIFFUSION,
+    result=_learned,
+    after=lambda config, folder: (
+        _filling(*(_learned(config, folder) or (folder, "")))
+        if config.objective in tuning.DIFFUSION
+        else f"likely diff {config.model} {folder} TEXT"
+    ),
 )  # fmt: skip
 PRETRAIN = TrainingKind(
     verb="pretrain",
@@ -74,6 +92,7 @@ PRETRAIN = TrainingKind(
     rows=None,
     per=lambda config: "token",
     model=lambda config: "",
+    bounded=lambda config: config.objective in tuning.DIFFUSION,
     result=lambda config, folder: (folder, "") if config.objective == "autoregressive" else None,
     after=lambda config, folder: (
         f"likely {'chat' if config.objective == 'autoregressive' else 'fill TEXT'} -M {folder}"

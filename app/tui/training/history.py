@@ -27,6 +27,7 @@ class TrainingHistory:
     """The steps and validations of a run, oldest first."""
 
     per: str = "token"  # that the loss is a mean over
+    bounded: bool = False  # whether it is a bound, by k of l tokens that are masked
     last: Stepped | None = None
     validated: list[Validated] = field(default_factory=list)
     _columns: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in KEPT})
@@ -85,10 +86,10 @@ class TrainingHistory:
         if self.last is not None:
             parts.append((f"  {glyphs.line} train {self.last.smooth:.3f}", "bar"))
         if self.validated:
-            v = self.validated[-1]
-            parts.append((f"  {glyphs.live} valid {v.loss:.3f} ± {v.high - v.loss:.3f}", "chosen"))
+            v, sign = self.validated[-1], "≤ " if self.bounded else ""
+            parts.append((f"  {glyphs.live} valid {sign}{v.loss:.3f} ± {v.high - v.loss:.3f}", "chosen"))
             if v.bits_per_byte is not None:
-                parts.append((f"  {v.bits_per_byte:.3f} bits/byte", "chosen"))
+                parts.append((f"  {sign}{v.bits_per_byte:.3f} bits/byte", "chosen"))
         best = self.best
         if best is not None and best is not self.validated[-1]:
             parts.append((f"  ◆ best {best.loss:.3f} at {best.step:,}", "chosen"))
@@ -185,6 +186,7 @@ class TrainingHistory:
         if last is None:
             return None
         of = "−(1/n) Σ log p(xᵢ | x<i)" if self.per == "token" else f"mean loss of a {self.per}"
+        of = "−(1/n) Σ (l/k) log p(xᵢ | unmasked)" if self.bounded else of
         parts: list[Part] = [(f"L = {of} = ", False), (f"{last.loss:.3f} nats", True), ("   smoothed ", False)]
         parts.append((f"{last.smooth:.3f}", True))
         if self.per == "token":

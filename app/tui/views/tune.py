@@ -159,7 +159,7 @@ class TuneScreen(View):
 
         self.worker = Worker(jobs, "trainer")
         self.training = self.host.training = training = Training(self.worker, config, resume=resume)
-        self.course = TrainingHistory(training.kind.per(config))
+        self.course = TrainingHistory(training.kind.per(config), training.kind.bounded(config))
         self.watching = Probes(training.ask, training.kind.base)
         self.set_class(not training.kind.base, "-baseless")
         self.said.show([])
