@@ -51,6 +51,13 @@ async def test_steps_are_walked_and_a_person_changes_them(play: Play) -> None:
         await stage.pilot.press("m")
         await stage.until(lambda: stage.ended and len(talk.conversation.nodes) == 4, "the mask filled anew")
         assert stage.engine.calls[-1][1].count(stage.engine.facts.mask) == 1  # type: ignore[arg-type]
+        await stage.pilot.press("less_than_sign", "less_than_sign")
+        await stage.until(
+            lambda: talk.conversation.leaf is first and "answer 1/3" in stage.picture(), "the first answer"
+        )
+        assert shown.canvas is canvas
+        await stage.pilot.press("less_than_sign")  # round to the last
+        await stage.until(lambda: "answer 3/3" in stage.picture())
         await stage.pilot.press("p")
         await stage.until(lambda: "≤ 3.61 ± 0.07" in stage.picture(), "the bound")
 

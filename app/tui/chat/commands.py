@@ -31,7 +31,7 @@ KEYS: dict[type[Widget], Keys] = {
     ),
     DiffusionPane: (
         ("[ ]", "Step"), ("space", "Play"), ("←→", "Position"), ("⏎", "Choose"), ("m", "Mask again"), ("p", "−log p"),
-        ("=", "Formula"),
+        ("< >", "Answers"), ("=", "Formula"),
     ),
     Candidates: (("↑↓", "Pick"), ("⏎", "Branch"), ("f", "Force next"), ("x", "Ban")),
     Sliders: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets"), ("s", "Strategy")),

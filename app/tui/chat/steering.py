@@ -70,6 +70,9 @@ class Steering:
     def on_diffusion_pane_cell_changed(self, event: DiffusionPane.CellChanged) -> None:
         self.begun(self.talk.place(event.node, event.step, event.position, event.token), "that is not to be changed")
 
+    def on_diffusion_pane_answer_turned(self, event: DiffusionPane.AnswerTurned) -> None:
+        self.pane.check_out(event.fork, event.option)
+
     def on_diffusion_pane_step_looked(self) -> None:
         self.status()
 

@@ -24,6 +24,7 @@ from app.tui.widgets.caption import Caption
 from app.tui.widgets.denoising_panel import DenoisingPanel, PanelView
 from app.tui.widgets.denoising_steps import DenoisingSteps
 from app.tui.widgets.denoising_text import DenoisingLegend, DenoisingText
+from engine.conversation import Fork
 
 SENTENCE = "Nothing is written left to right: the surest words come first, the rest stay open, some are taken back."
 SHORT = "The surest words come first."
@@ -46,6 +47,8 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         Binding("up", "row(-1)", "Row", show=False, id="canvas.up"),
         Binding("down", "row(1)", "Row", show=False, id="canvas.down"),
         Binding("enter", "choose", "Choose", show=False, id="canvas.choose"),
+        Binding("less_than_sign", "answer(-1)", "Other answer", show=False, id="canvas.previous_answer"),
+        Binding("greater_than_sign", "answer(1)", "Other answer", show=False, id="canvas.next_answer"),
         Binding("m", "mask", "Mask again", show=False, id="canvas.mask"),
         Binding("p", "bound", "Bound", show=False, id="canvas.bound"),
     ]
@@ -56,6 +59,13 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         def __init__(self, node: str, step: int, position: int, token: int | None) -> None:
             super().__init__()
             self.node, self.step, self.position, self.token = node, step, position, token
+
+    class AnswerTurned(Message):
+        """A person turns to another answer to the same message."""
+
+        def __init__(self, fork: Fork, option: str | None) -> None:
+            super().__init__()
+            self.fork, self.option = fork, option
 
     def __init__(self, talk: Callable[[], ChatSession], names: Callable[[], Names]) -> None:
         super().__init__(id="diffusion")
@@ -134,7 +144,9 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         parts = leaf.label.split(" · ") if leaf is not None and leaf.label else ["diffusion"]
         count = [f"{len(canvas.free)} positions"] if canvas is not None and canvas.steps else []
         end = ["stopped"] if leaf is not None and leaf.finish == "cancelled" else []
-        return (parts[0], *count, *parts[1:], *end)
+        options = self._answers()
+        which = [f"answer {options.index(leaf.id) + 1}/{len(options)}"] if leaf is not None and len(options) > 1 else []
+        return (*which, parts[0], *count, *parts[1:], *end)
 
     def _view(self, canvas: Denoising | None, names: Names) -> PanelView | None:
         if canvas is None:
@@ -253,6 +265,20 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
     def action_mask(self) -> None:
         """Mask the position again, and have it filled anew."""
         self._place(None)
+
+    def action_answer(self, by: int) -> None:
+        """The next or the previous answer to the same message."""
+        leaf, options = self.talk().conversation.leaf, self._answers()
+        if leaf is None or len(options) < 2:
+            host(self).say("there is no other answer here: ^r draws one")
+        else:
+            self.post_message(self.AnswerTurned(leaf.fork, options[(options.index(leaf.id) + by) % len(options)]))
+
+    def _answers(self) -> tuple[str | None, ...]:
+        """All answers to the message whose answer is shown."""
+        talk, leaf = self.talk().conversation, self.talk().conversation.leaf
+        options = talk.options(leaf.fork) if leaf is not None and leaf.role == "assistant" else ()
+        return options if leaf is not None and leaf.id in options else ()
 
     def _place(self, token: int | None) -> None:
         canvas = self.canvas
