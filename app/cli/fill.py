@@ -13,7 +13,7 @@ from app.cli.opening import Ruled, adapter_option, check_place, model_option, op
 from app.cli.replaying_passes import pass_line
 from app.cli.sampling import draw_options, read_recipe
 from app.cli.training import table_options
-from app.heat import visible
+from app.heat import one_line, visible
 from engine.diffusion.unmasking import DenoisingStep, Unmasking
 from engine.errors import ParameterError
 from engine.trace.trace import Recipe
@@ -87,6 +87,8 @@ def command(
     check_place(save)
     given = read_text(text, "TEXT")
     session = open_session(model, adapters=adapters)
+    if not quiet:
+        _hint(given, session)
     if ordered:
         from app.cli.infilled import show_infilled
 
@@ -139,6 +141,18 @@ def show(
         click.echo(json.dumps(found.as_dict(), ensure_ascii=False))
     else:
         click.echo(visible(found.text) if sys.stdout.isatty() else found.text)
+
+
+def _hint(text: str, session: "Session") -> None:
+    """A line where a space before a hole keeps the model from its words."""
+    from engine.diffusion.infilling import lone_space
+
+    if (better := lone_space(text, session.tokenizer)) is not None:
+        click.echo(
+            "a space before a hole is a token by itself, and words of this model bring their own: "
+            f"write {one_line(better)}",
+            err=True,
+        )
 
 
 def _disagreement(passes: list[DenoisingStep]) -> str:

@@ -81,6 +81,17 @@ def pieces(text: str) -> Iterator[str | int]:
         yield given + text[end:]
 
 
+def lone_space(text: str, tokenizer: "Tokenizer") -> str | None:
+    """The text with no space before its holes, where it has one and the model's words bring their own; else None.
+
+    Such a space is a token by itself, which the model hardly ever saw before a word.
+    """
+    if len(tokenizer.encode(" a")) != 1:  # bytes, characters
+        return None
+    found = re.sub(r" (?=\[MASK:\d)", "", text)
+    return None if found == text else found
+
+
 def canvas(text: str, tokenizer: "Tokenizer", mask: int, context: int, *, whole: bool = False) -> list[int]:
     """The ids of a text with holes; of a `whole` one an end of text stands behind it.
 

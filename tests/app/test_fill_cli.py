@@ -5,12 +5,13 @@ import math
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import likely as program
-from engine.diffusion.infilling import pieces
+from engine.diffusion.infilling import lone_space, pieces
 from engine.diffusion.unmasking import Unmasking
 from engine.errors import ContextOverflow, LikelyError, ParameterError
 from engine.session import Session
@@ -107,6 +108,12 @@ def test_holes_are_read_as_they_are_written() -> None:
     for wrong in ("[MASK:0]", "[MASK:]", "[MASK:-1]", "[MASK:x]", "[MASK:²]", "[MASK:99999999]"):
         with pytest.raises(ParameterError, match="a whole number from 1, got"):
             list(pieces(f"a {wrong}"))
+
+
+def test_a_space_before_a_hole_is_said_where_words_bring_their_own() -> None:
+    words, letters = Mock(encode=lambda text: text.split()), Mock(encode=list)
+    assert lone_space("of [MASK:1] is \\[MASK:2] [MASK:3]", words) == "of[MASK:1] is \\[MASK:2][MASK:3]"
+    assert lone_space("of[MASK:1] \\[MASK:2]", words) is lone_space("of [MASK:1]", letters) is None
 
 
 def test_what_cannot_be_is_refused_by_name(model: str, tmp_path: Path) -> None:
