@@ -116,6 +116,20 @@ def check_readable(folder: Path) -> None:
         raise DataError(f"cannot read {folder}: {error.strerror}") from error
 
 
+def make_folder(folder: Path, option: str) -> None:
+    """DataError, naming the option that gave it, where there can be none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make {folder}: {error.strerror}; choose another {option}") from None
+
+
+def check_new_file(file: Path, option: str) -> None:
+    """DataError, naming the option that gave it, where a model's file would take the place of anything."""
+    if file.exists():
+        raise DataError(f"{file} exists already: choose another {option} or remove it")
+
+
 def check_new_folder(folder: Path, option: str) -> None:
     """DataError, naming the option that gave it, where a folder of ours would lie in one that holds anything."""
     if not folder.name:

@@ -75,7 +75,7 @@ def run(ladder: Path, within: float, as_json: bool) -> None:
         _tell(it)
     if it.cost.total_s > within * 3600:
         raise DataError(
-            f"{ladder}: its {len(it.cost.rungs)} runs take {duration(it.cost.total_s)} on this machine, more than "
+            f"{ladder}: {_runs(len(it.cost.rungs))} would take {duration(it.cost.total_s)} on this machine, more than "
             f"--within {within:g} hours: fewer or smaller runs, or allow more"
         )
     control = TrainControl()
@@ -141,7 +141,7 @@ def _tell(it: LadderOutlook) -> None:
     from app.training_plan import duration
 
     found = it.cost
-    lines = [f"  {'run':<24}{'N':>12}{'D':>14}{'C = 6 N D':>12}  here"]
+    lines = [f"  {'run':<24}{'N':>12}{'D':>14}{'C = 6 N D':>12}  here"] if found.rungs else []
     for rung, seconds in list(zip(found.rungs, found.seconds, strict=True))[:SHOWN]:
         lines.append(
             f"  {rung.name:<24}{rung.parameters:>12,}{rung.tokens:>14,}{rung.compute:>12.2e}  {duration(seconds)}"
@@ -154,12 +154,16 @@ def _tell(it: LadderOutlook) -> None:
             f"  {len(again)} of them read the text's {it.unique:,} tokens again, up to {max(again):.3g} times in all"
         )
     done = len(it.rungs) - len(found.rungs)
-    said = f"{len(found.rungs)} runs" + (f", {done} done already" if done else "")
+    said = _runs(len(found.rungs)) + (f", {done} done already" if done else "")
     if found.rungs:
         said += f": {duration(found.total_s)} on this machine, one after another, by probes"
         said += f" ({found.rate / 1e9:.3g} GFLOP/s)"
         said += f"; {found.memory / 1e6:,.0f} MB at the most" if found.memory else ""
     click.echo("\n".join([*lines, said]))
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def _ended(event: "RungEnded", as_json: bool) -> None:

@@ -26,6 +26,7 @@ from engine.tokenizer import Tokenizer, from_folder
 from engine.tune.samples import text_end
 from engine.tune.stored import copy_whole, write_json
 from engine.tune.token_rows import TokenRows
+from engine.whole_file import make_folder
 
 FILE = "corpus.json"
 PARTS = ("train", "valid")
@@ -110,15 +111,15 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
                     + ("" if config.corpus else " or --out")
                 )
         return Corpus(folder, facts, from_folder(folder))
-    folder.mkdir(parents=True, exist_ok=True)
+    if config.tokenizer in ("bpe", "unigram") and 0 < config.vocab < vocabulary.SMALLEST:
+        raise ParameterError(f"vocab must be {vocabulary.SMALLEST} or more, got {config.vocab}")
     hashes = _survey(files, progress)
     aside = _set_aside(hashes, config)
+    make_folder(folder, "--corpus" if config.corpus else "--out")  # not before: a text that is refused leaves none
     texts = (d.text for d, out in zip(_all(files), aside, strict=True) if not out)
     progress("learning a tokenizer", 0, 0)
     if config.tokenizer in TOKENIZERS:
         size = config.vocab or vocabulary.size_for(sum(n for _, n in hashes), parameters)
-        if config.tokenizer in ("bpe", "unigram") and size < vocabulary.SMALLEST:
-            raise ParameterError(f"vocab must be {vocabulary.SMALLEST} or more, got {size}")
         tokenizer = vocabulary.train(config.tokenizer, size, texts, folder)
     else:
         tokenizer = _copied(expanded(config.tokenizer), folder)
@@ -142,7 +143,7 @@ def _survey(files: Sequence[Path], progress: Report) -> list[tuple[int, int]]:
     total = sum(file.stat().st_size for file in files)
     read = 0
     for document in _all(files):
-        data = document.text.encode(errors="replace")
+        data = document.text.encode()
         found.append((int.from_bytes(hashlib.sha256(data).digest()[:2], "big"), len(data)))
         read += len(data)
         progress("reading the text", min(read, total), total)

@@ -54,6 +54,10 @@ def documents(file: Path) -> Iterator[CorpusDocument]:
     for row in data.rows(file):
         if row.form != "text":
             raise DataError(f'{row.where}: a row with "text" expected, got a {row.form}: likely tune learns from those')
+        try:
+            row.text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{row.where}: half of a surrogate pair at character {error.start}: remove it") from None
         if row.text.strip():
             yield CorpusDocument(row.text)
 

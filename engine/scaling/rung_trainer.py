@@ -16,10 +16,12 @@ from engine.pretrain.pretraining import FILE, Prepared, Pretrained, check_archit
 from engine.pretrain.shape import counts, parameters_of
 from engine.scaling.cost import SpeedProbe
 from engine.scaling.plan import LadderPlan, Rung
-from engine.scaling.running import RungMoved, RungResult, SizeFacts, claimed, make_folder
+from engine.scaling.running import RungMoved, RungResult, SizeFacts, claimed
 from engine.tune.control import Stepped, TrainControl
+from engine.whole_file import make_folder
 
 STEPS = 12  # of a probe, of which the first two are warm-up
+STILL = 1e-9  # its rate: it learns nothing and so never diverges, and a step takes as long
 UNLESS_SAID = {"eval_every": 0, "sample_tokens": 0}  # a run's loss is that of its end, and nobody reads samples
 
 
@@ -33,7 +35,7 @@ class PretrainRungs:
     def facts(self, size: str) -> SizeFacts:
         config = self._config(size, self.plan.out, 0, 0)
         check_architecture(config)  # before there is a folder, and a text is read
-        make_folder(self.plan.out)
+        make_folder(self.plan.out, "out")
         with claimed(self.plan.out / "corpus.lock", wait=True):  # one makes the corpus
             text = corpus(config, parameters_of(size))
         return SizeFacts(counts(*shape_for(config, text), config.context)[0], text.facts.train_tokens)
@@ -42,7 +44,8 @@ class PretrainRungs:
         began = time.perf_counter()
         with TemporaryDirectory() as folder:
             config = self._config(size, Path(folder) / "run", 0, 0)
-            config = replace(config, tokens=config.context * config.batch * config.accumulate * STEPS)
+            tokens = config.context * config.batch * config.accumulate * STEPS
+            config = replace(config, tokens=tokens, rate=STILL)
             events = pretrain(config)
             prepared = next(events)
             assert isinstance(prepared, Prepared)

@@ -20,7 +20,7 @@ from engine.errors import DataError
 from engine.scaling.cost import SpeedProbe
 from engine.scaling.plan import LadderPlan, Rung, is_path
 from engine.tune.control import TrainControl
-from engine.whole_file import write_whole
+from engine.whole_file import make_folder, write_whole
 
 TABLE = "runs.csv"
 RUNS = "runs"  # the folder of claims, results and the runs' own folders
@@ -149,21 +149,13 @@ def _begin(plan: LadderPlan, home: Path) -> None:
     common = {key: each for key, each in plan.training.items() if not is_path(key, each)}
     said = json.loads(json.dumps(common, default=str))
     path = home / "training.json"
-    make_folder(home)
+    make_folder(home, "out")
     with claimed(home / "table.lock", wait=True):
         if not path.exists():
             write_whole(path, [json.dumps(said)])
         before = json_reader.read(path)
         if other := sorted(key for key in before.keys() | said.keys() if before.get(key) != said.get(key)):
             raise DataError(f"{plan.out} has runs with another training.{other[0]}: choose another out")
-
-
-def make_folder(path: Path) -> None:
-    """DataError where there can be none."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot make {path}: {error.strerror}; choose another out") from None
 
 
 @contextmanager

@@ -287,6 +287,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     files = {
         "empty.txt": b"", "blank.txt": b" \n\n ", "zero.txt": b"ab\0cd", "latin.txt": b"caf\xe9" * 9,
         "short.txt": b"too short", "chat.jsonl": b'{"prompt": "a", "completion": "b"}\n',
+        "half.jsonl": b'{"text": "ab"}\n{"text": "a\\ud800"}\n',
     }  # fmt: skip
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
@@ -303,6 +304,9 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
         ("latin.txt", {}, "must be UTF-8: .* byte 3"),
         ("short.txt", {}, "is too short"),
         ("chat.jsonl", {}, 'a row with "text" expected, got a prompt'),
+        ("half.jsonl", {}, "half.jsonl.*2.*: half of a surrogate pair at character 1"),
+        ("words.txt", {"tokenizer": "bpe", "vocab": 9}, "vocab must be 258 or more, got 9"),
+        ("words.txt", {"corpus": str(tmp_path / "short.txt" / "x")}, "cannot make .*choose another --corpus"),
         ("none", {}, "has no text: expected files that end with .txt"),
         ("missing", {}, "there is no .*missing"),
         ("pipe", {}, "is a pipe or a device"),
@@ -322,8 +326,8 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(LikelyError, match=line):
             next(iter(pretrain(config(tmp_path / name, out, **values))))
         assert not (out / "model.safetensors").exists()
-        early = any(word in line for word in ("widht", "muP wants", "family must"))
-        assert not early or not (out / "corpus").exists()  # before the text is read
+        read = any(word in line for word in ("fewer than one batch", "nearest has", "does not make"))
+        assert read == (out / "corpus").exists()  # a text that is none, or was not read, leaves nothing
     for values, line in (
         ({"tokenizer": "bytes", "vocab": 300}, "vocab goes with tokenizer = bpe or unigram"),
         ({"parametrisation": "standard", "base_width": 32}, "base_width goes with parametrisation = mup"),

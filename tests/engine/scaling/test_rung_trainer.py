@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,9 @@ def test_a_ladder_of_tiny_models_is_trained_and_goes_on_where_it_was_killed(tmp_
         out=tmp_path / "out",
         training={**training, "save_every": 2},
     )
+    hot = PretrainRungs(replace(plan, out=tmp_path / "hot", training={**training, "rate": 1e9}))
+    hot.facts("15k")
+    assert math.isfinite(hot.probe("15k").a_token_s)  # what diverges is priced too: it was nan, and less than any limit
     trainer = PretrainRungs(plan)
     parameters = trainer.facts("15k").parameters
     assert 10_000 < parameters < 20_000
