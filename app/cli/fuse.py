@@ -8,7 +8,7 @@ import click
 from app.cli.opening import Progress, Ruled
 from app.heat import one_line
 from engine.errors import ParameterError
-from engine.whole_file import check_new_folder
+from engine.whole_file import check_new_file, check_new_folder
 
 KINDS = ("f16", "q8_0", "q4_0")
 BITS = ("0", "2", "3", "4", "5", "6", "8", "16", "32")
@@ -58,9 +58,12 @@ def command(
         raise ParameterError(f"--gguf goes with an --out that ends with .gguf, got {out}")
     if to_file and bits != "0":
         raise ParameterError(f"--bits is of a folder; a .gguf file is written by --gguf {', '.join(KINDS)}")
-    for option, folder in (("--out", None if to_file else out), ("--peft", peft)):
-        if folder is not None:
-            check_new_folder(folder, option)  # before a model is loaded
+    for option, place, check in (
+        ("--out", out, check_new_file if to_file else check_new_folder),
+        ("--peft", peft, check_new_folder),
+    ):
+        if place is not None:
+            check(place, option)  # before a model is loaded
     if (adapter / "config.json").is_file() and not (adapter / "adapter_config.json").is_file():
         raise ParameterError(
             f"{adapter} is a whole model, no adapter: likely quantize {adapter} --gguf f16 makes it a file"

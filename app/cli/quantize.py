@@ -18,7 +18,7 @@ KINDS = ("f16", "q8_0", "q4_0")
 
 @click.command("quantize", cls=Ruled)
 @click.argument("model")
-@click.option("--to", "target", type=click.Path(path_type=Path), help="What to write. Default: MODEL-4bit here.")
+@click.option("--to", "target", type=click.Path(path_type=Path), help="Default: MODEL-4bit or MODEL-f16.gguf here.")
 @click.option("--bits", type=int, help="Bits a weight: 2, 3, 4, 5, 6 or 8. Default: 4.")
 @click.option("--group", type=int, help="Weights that share a scale: 32, 64 or 128. Default: 64.")
 @click.option("--mode", type=click.Choice(["affine", "mxfp4", "nvfp4", "mxfp8"]), default="affine", show_default=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.errors import ParameterError
 from engine.evaluate.comparison import Comparison
 from engine.quantize import measure
 from engine.quantize.measure import QuantizationReport
@@ -19,6 +18,7 @@ from engine.sources.fetch.progress import disk_errors, require_space, silent
 from engine.sources.model_info import ModelInfo, weight_files
 from engine.sources.precision import Precision
 from engine.tune import gguf, sites
+from engine.whole_file import check_new_file
 from metal import mx
 
 
@@ -27,11 +27,10 @@ def write_one_file(
 ) -> QuantizationReport:
     """Write the model of `info` to the new file `target` in blocks of `kind` (f16, q8_0, q4_0); what that costs.
 
-    The file is compared in float32 with the model, on half of the text's windows as `quantize` does. ParameterError
+    The file is compared in float32 with the model, on half of the text's windows as `quantize` does. DataError
     where `target` exists, CheckpointError for what the form cannot hold; then nothing is written.
     """
-    if target.exists():
-        raise ParameterError(f"{target} exists already: give another file or remove it")
+    check_new_file(target, "--to")
     plain = Precision(mx.float32, packed=False)
     checkpoint = load(info.path, progress, precision=plain)
     tokens = measure.windows(checkpoint.tokenizer, checkpoint.model.config, text)[1::2]

@@ -21,7 +21,7 @@ from engine.tokenizer import Tokenizer
 from engine.tune import adapters, fuse, gguf, lora, sites
 from engine.tune.rows import TrainingRow
 from engine.tune.samples import encode
-from engine.whole_file import check_new_folder
+from engine.whole_file import check_new_file, check_new_folder
 from metal import mx
 from models import LanguageModel
 
@@ -87,8 +87,8 @@ def fuse_to(
     """
     if not texts:
         raise CheckpointError("fusing is judged on rows of text: give --data")
-    if not form.gguf:
-        check_new_folder(out, "--out")
+    check = check_new_file if form.gguf else check_new_folder
+    check(out, "--out")
     model = sites.trainable(checkpoint.model)
     tokens = [mx.array([list(ids)]) for ids in texts]
     progress("the base", 0, 0)

@@ -120,6 +120,8 @@ def test_what_is_said_of_a_file_is_true_of_the_file(form: fusion.Form, tmp_path:
     lora.attach(adapters.place(other, stored))  # type: ignore[arg-type]
     out = tmp_path / ("out.gguf" if form.gguf else "out")
     kept = fusion.fuse_to(out, checkpoint, stored, TEXTS, form, force=True)
+    with pytest.raises(DataError, match="exists already" if form.gguf else "is not empty"):
+        fusion.fuse_to(out, checkpoint, stored, TEXTS, form, force=True)
     written = load(out).model
     truth = judged(base, other), judged(base, written), judged(other, written)
     assert (kept.adapter, kept.fused, kept.error) == pytest.approx(truth, rel=1e-2, abs=1e-7)
