@@ -4,8 +4,9 @@ A change is tried on a copy of the repository, with the everyday tests that reac
 files that are nearest by name and import first: `tests.mutation.forks`. A test that fails, alone too, and one that does
 not end, has noticed. LIKELY_MUTANTS is how many a folder (75), LIKELY_MUTANTS_SEED which (1), and LIKELY_MUTANTS_OUT a
 file to which each outcome is added as a line: those that stand there as caught are not tried again.
-LIKELY_MUTANTS_EFFORT below 1 takes fewer tests, above 1 the slow ones in their place; what survived, a second run with
-the same file tries so.
+LIKELY_MUTANTS_EFFORT below 1 takes fewer tests, above 1 the slow ones in their place, of the near files alone; what
+survived, a second run with the same file tries so. Tests have a budget of processor time a near file, and one for all
+others together: not every test that reaches a change is tried.
 
 A survivor is a hole in the tests or a change that changes nothing that matters: which, a person says, and EQUIVALENT
 keeps what they said.

@@ -93,3 +93,22 @@ def test_a_head_that_learns_at_the_rate_of_its_vectors_fails_the_check(
     monkeypatch.setattr(widths.Parametrisation, "rate", same)
     rises = [coordinates("mup", "adamw", width, tmp_path / str(width), 0, 2)["target"] for width in (32, 64)]
     assert rises[1] > 1.5 * rises[0]
+
+
+@pytest.mark.parametrize("kind", ["mup", "standard"])
+def test_every_parameter_has_the_rate_of_its_kind(kind: str) -> None:
+    model = registry.blank(config_of(ModelShape("llama", 1, 128, 4), VOCAB, 32))
+    chosen = widths.parametrisation(configure({"parametrisation": kind}), model)
+    matrix = 1 / 2 if kind == "mup" else 1.0  # twice the base width
+    adam, muon = (widths.groups(model, chosen, optimiser, 0.1) for optimiser in ("adamw", "muon"))
+    seen = set()
+    for part in model.parts():
+        for leaf in part.arrays():
+            name = f"{part.path}.{leaf}"
+            rate = matrix if part.kind == "matrix" and leaf == "weight" else 1.0
+            assert (adam[name].rate, adam[name].decay) == (rate, pytest.approx(0.1 / rate)), name
+            orthogonal = part.kind == "matrix" and part.role != "head"
+            wanted = (1.0, 0.1) if orthogonal else (0.3 * rate, 0.1 / rate)
+            assert (muon[name].rate, muon[name].decay) == pytest.approx(wanted), name
+            seen.add((part.kind, orthogonal))
+    assert len(seen) > 2
