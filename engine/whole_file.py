@@ -14,6 +14,7 @@ from engine.errors import DataError
 
 LARGEST = 1 << 28  # bytes of a text that is read whole: it takes up to five times as much memory
 ROWS = 1 << 32  # of a file that is read a row at a time
+AT_ONCE = 1 << 20  # bytes: memory is taken for as many, however small the file is
 
 
 def open_file(path: Path, largest: int = ROWS) -> BufferedReader:
@@ -48,9 +49,13 @@ def read_whole(path: Path, *, encoding: str = "utf-8", newline: str | None = Non
 
 def read_bounded(file: IO[bytes], name: str, largest: int = LARGEST) -> bytes:
     """All of an open file; DataError with its name where that is more than `largest` bytes, however many more."""
-    if len(data := file.read(largest + 1)) > largest:
+    parts, left = [], largest + 1
+    while left and (part := file.read(min(left, AT_ONCE))):
+        parts.append(part)
+        left -= len(part)
+    if not left:
         raise _too_large(name, largest)
-    return data
+    return b"".join(parts)
 
 
 def _too_large(name: str, largest: int) -> DataError:

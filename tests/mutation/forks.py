@@ -5,7 +5,8 @@ safe to fork. In a fork the code of the changed function is exchanged in place, 
 for what is imported late and for processes that tests start. What no function holds (a default, a constant of a module)
 takes a process of its own. Which tests reach a mutant, and what they cost, is recorded once a test file, by probes.
 
-LIKELY_MUTANTS_FOLDERS are the folders whose mutants are tried; the rest of the environment is `test_mutants`'s.
+LIKELY_MUTANTS_FOLDERS are the folders (or files) whose mutants are tried, LIKELY_MUTANTS_REACHED a file that keeps what
+was recorded for other processes; the rest of the environment is `test_mutants`'s.
 """
 
 import gc
@@ -33,7 +34,7 @@ from tests.mutation.mutants import Mutant, drawn, probed
 
 EFFORT = float(os.environ.get("LIKELY_MUTANTS_EFFORT", "1"))
 TESTS = f"{'not slow' if EFFORT <= 1 else 'slow'} and not real and not soak"  # as a marker expression
-NEAR = 6 if EFFORT >= 1 else 3  # test files a mutant, until one notices; at effort 1 all others behind them
+NEAR = 6 if EFFORT > 0.5 else 3  # test files a mutant, until one notices; at effort 1 all others behind them
 CASES = 3  # of a parametrised test that come before the cases of others
 RECORDED_S = 25.0 * EFFORT  # processor time of the tests of a file that are recorded
 BUDGET_S = 5.0 * EFFORT  # of those that are tried of a near file
@@ -379,12 +380,14 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     said = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     done = {mutant for outcome, mutant, _ in said if outcome == "caught"}
     count, seed = (int(os.environ[f"LIKELY_MUTANTS{name}"]) for name in ("", "_SEED"))
-    turns = zip_longest(*(drawn(root, folder, count, seed) for folder in FOLDERS))
+    # all folders are recorded together, for other processes that try the rest of them
+    drawn_of = {folder: drawn(root, folder, count, seed) for folder in dict.fromkeys((*FOLDERS, *folders))}
+    mutants = [mutant for some in drawn_of.values() for mutant in some]
+    kept = os.environ.get("LIKELY_MUTANTS_REACHED", root / f"reached-{count}-{seed}-{EFFORT}.jsonl")
+    forks = Forks(session, root, Path(kept), mutants)
     # of each folder by turns: a run that is ended says something of each
-    mutants = [mutant for turn in turns for mutant in turn if mutant is not None]
-    forks = Forks(session, root, root / f"reached-{count}-{seed}-{EFFORT}.jsonl", mutants)
-    for mutant in mutants:
-        if mutant.path.split("/")[0] in folders and str(mutant) not in done:
+    for mutant in (each for turn in zip_longest(*(drawn_of[folder] for folder in folders)) for each in turn):
+        if mutant is not None and str(mutant) not in done:
             outcome, by = forks.outcome(mutant)
             with out.open("a") as file:
                 file.write(json.dumps([outcome, str(mutant), by]) + "\n")

@@ -63,8 +63,8 @@ class Mutant:
 
 
 def drawn(root: Path, folder: str, count: int, seed: int) -> list[Mutant]:
-    """So many different mutants of a folder, each place as likely as any other."""
-    files = sorted((root / folder).rglob("*.py"))
+    """So many different mutants of a folder or a file, each place as likely as any other."""
+    files = [root / folder] if folder.endswith(".py") else sorted((root / folder).rglob("*.py"))
     places = [(path, n) for path in files for n, _ in enumerate(_changes(ast.parse(path.read_bytes())))]
     chosen = random.Random(f"{seed} {folder}").sample(places, min(count, len(places)))
     return [_mutant(root, path, n) for path, n in chosen]
