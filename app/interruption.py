@@ -1,4 +1,5 @@
-"""Interruption by ctrl+c (SIGINT) and by SIGTERM, with which systems end what runs: both the same, for every verb.
+"""Interruption by ctrl+c (SIGINT), by SIGTERM, with which systems end what runs, and by SIGHUP, when its terminal is
+closed: all the same, for every verb.
 
 The first ends what can end well: a run after its token, a training after its step, all else by KeyboardInterrupt, so
 that what is open is closed. A second one while that is under way ends the process at once and in silence, however long
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130  # exit code
 
 

@@ -44,32 +44,36 @@ def show_answers(
     events = session.generate(
         ids, control, n=n, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
     )
-    with stopped_by_signals(control.cancel):
-        if alone and not as_json:
-            steps[0], done = plain.stream(events, sys.stdout, special=special)
-            click.echo()
-            ends[0] = done
-        for event in _gathered(events, steps):
-            branch = event.branch
-            whose = {"answer": branch + 1} if not alone else {}
-            if isinstance(event, Done):
-                ends[branch] = event
-                if as_json:
-                    end = {"finish": event.reason, "seed": seed + branch, **asdict(event.stats)}
-                    click.echo(json.dumps({**whose, **end}))
-                else:
-                    text = "".join(plain.shown(step, special) for step in steps[branch]) + event.text
-                    click.echo(f"[{branch + 1}]\n{heat.visible(text)}")
-            elif as_json:
-                click.echo(json.dumps({**whose, **step_object(event.step)}, ensure_ascii=False))
-            if isinstance(event, Done) and not quiet and not alone:
-                _summarise(steps[branch], event, seed, f"[{branch + 1}] ")
-    if alone and not quiet:
-        _summarise(steps[0], ends[0], seed)
-    if save is not None and (session.ranks is None or session.ranks.leads):
-        from engine.trace import file
+    with stopped_by_signals(control.cancel):  # also while the run is saved: an answer that is complete is not lost
+        try:
+            if alone and not as_json:
+                _, ends[0] = plain.stream(_recorded(events, steps), sys.stdout, special=special)
+                click.echo()
+            for event in _recorded(events, steps):
+                if not isinstance(event, Emitted | Done):
+                    continue
+                branch = event.branch
+                whose = {"answer": branch + 1} if not alone else {}
+                if isinstance(event, Done):
+                    ends[branch] = event
+                    if as_json:
+                        end = {"finish": event.reason, "seed": seed + branch, **asdict(event.stats)}
+                        click.echo(json.dumps({**whose, **end}))
+                    else:
+                        text = "".join(plain.shown(step, special) for step in steps[branch]) + event.text
+                        click.echo(f"[{branch + 1}]\n{heat.visible(text)}")
+                elif as_json:
+                    click.echo(json.dumps({**whose, **step_object(event.step)}, ensure_ascii=False))
+                if isinstance(event, Done) and not quiet and not alone:
+                    _summarise(steps[branch], event, seed, f"[{branch + 1}] ")
+            if alone and not quiet:
+                _summarise(steps[0], ends[0], seed)
+        finally:  # where nobody reads the answer any more, too
+            if save is not None and (ends or any(steps.values())) and (session.ranks is None or session.ranks.leads):
+                from engine.trace import file
 
-        file.save([trace(session, ids, steps[b], seed + b, end.reason) for b, end in sorted(ends.items())], save)
+                reasons = {branch: ends[branch].reason if branch in ends else "cancelled" for branch in steps}
+                file.save([trace(session, ids, steps[b], seed + b, reasons[b]) for b in sorted(steps)], save)
     if any(end.reason == "cancelled" for end in ends.values()):
         say_kept(save)
         sys.exit(INTERRUPTED)
@@ -81,21 +85,19 @@ def say_kept(save: Path | None) -> None:
         click.echo(f"likely: stopped; what was drawn is in {save}", err=True)
 
 
-def _gathered(events: Iterator[Event], steps: dict[int, list[TokenStep]]) -> Iterator[Emitted | Done]:
-    """The tokens and ends among events; `steps` are kept as those say, by branch."""
+def _recorded(events: Iterator[Event], steps: dict[int, list[TokenStep]]) -> Iterator[Event]:
+    """Events as they pass; `steps` are kept as those say, by branch."""
     for event in events:
         match event:
             case Emitted(branch, step):
                 steps[branch].append(step)
-                yield event
             case Forked(parent, child):
                 steps[child] = list(steps[parent])
             case Pruned(branch):
                 del steps[branch]
             case Revised(branch, position, step):
                 steps[branch] = [step if old.position == position else old for old in steps[branch]]
-            case Done():
-                yield event
+        yield event
 
 
 def _summarise(steps: list[TokenStep], done: Done, seed: int, whose: str = "") -> None:

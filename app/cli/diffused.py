@@ -45,35 +45,45 @@ def show_diffused(
     canvas = answering.answer_canvas(session, ids, prefill=prefill, max_tokens=max_tokens or 0, block=how.block)
     passes: list[DenoisingStep] = []
     control = RunControl(recipe)
-    with Progress() as progress, stopped_by_signals(control.cancel):
-        for each in answering.answer(session, canvas, how, recipe, seed=limits.seed):
-            passes.append(each)
-            progress.show("filling", sum(len(one.unmasked) for one in passes), canvas.masks)
-            if control.cancelled:
-                break
-    found = answering.read_answer(canvas, passes, session.tokenizer, limits.stop)
-    took = max((one.token.elapsed_s for each in passes for one in each.unmasked), default=0.0)
-    stats = Stats(len(ids), 0, len(found.tokens), 0.0, took)
+    with stopped_by_signals(control.cancel):  # also while it is saved
+        with Progress() as progress:
+            for each in answering.answer(session, canvas, how, recipe, seed=limits.seed):
+                passes.append(each)
+                progress.show("filling", sum(len(one.unmasked) for one in passes), canvas.masks)
+                if control.cancelled:
+                    break
+        found = answering.read_answer(canvas, passes, session.tokenizer, limits.stop)
+        took = max((one.token.elapsed_s for each in passes for one in each.unmasked), default=0.0)
+        stats = Stats(len(ids), 0, len(found.tokens), 0.0, took)
+        try:
+            _write(found, stats, len(passes), limits.seed, as_json=as_json, special=special, quiet=quiet)
+        finally:  # where nobody reads it, too
+            if save is not None:
+                keep(save, session, canvas, how, passes, limits.seed, found.finish)
+    if control.cancelled:
+        say_kept(save)
+        sys.exit(INTERRUPTED)
+
+
+def _write(
+    found: "DiffusedAnswer", stats: Stats, passes: int, seed: int, *, as_json: bool, special: bool, quiet: bool
+) -> None:
+    """An answer as it is printed, of so many passes."""
     if as_json:
         for row in objects(found):
             click.echo(json.dumps(row, ensure_ascii=False))
-        end = {"finish": found.finish, "seed": limits.seed, **asdict(stats), "passes": len(passes)}
+        end = {"finish": found.finish, "seed": seed, **asdict(stats), "passes": passes}
         click.echo(json.dumps({**end, "revisions": revisions(found)}))
     else:
         text = "".join(plain.shown(step, special) for step in found.tokens) + found.rest
         click.echo(heat.visible(text) if sys.stdout.isatty() else text)
     if not quiet:
-        speed = len(found.tokens) / took if took > 0 else 0.0
+        speed = stats.tokens / stats.decode_s if stats.decode_s > 0 else 0.0
         click.echo(
-            f"{len(ids)} prompt tokens · {len(found.tokens)} tokens in {len(passes)} passes at {speed:.1f}/s · "
-            f"{len(found.revisions)} revised · {found.finish} · seed {limits.seed}",
+            f"{stats.prompt_tokens} prompt tokens · {len(found.tokens)} tokens in {passes} passes at {speed:.1f}/s · "
+            f"{len(found.revisions)} revised · {found.finish} · seed {seed}",
             err=True,
         )
-    if save is not None:
-        keep(save, session, canvas, how, passes, limits.seed, found.finish)
-    if control.cancelled:
-        say_kept(save)
-        sys.exit(INTERRUPTED)
 
 
 def objects(found: "DiffusedAnswer") -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ def show_hypotheses(
     events = session.generate(
         ids, control, seed=limits.seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
     )
-    with stopped_by_signals(control.cancel):
+    with stopped_by_signals(control.cancel):  # also while they are saved
         for event in events:
             match event:
                 case Emitted(branch, step):
@@ -89,7 +89,22 @@ def show_hypotheses(
                     held[branch].done = event
                 case Reloaded(line):
                     click.echo(heat.one_line(line), err=True)
-    found = sorted(held.values(), key=lambda one: -one.figures.get("score", -math.inf))
+        found = sorted(held.values(), key=lambda one: -one.figures.get("score", -math.inf))
+        try:
+            _write(found, strategy, as_json=as_json, special=special, quiet=quiet)
+        finally:  # where nobody reads them, too
+            if save is not None and (session.ranks is None or session.ranks.leads):
+                from engine.trace import file
+
+                ended = [(one, one.done.reason) for one in found if one.done is not None]
+                file.save([trace(session, ids, one.steps, limits.seed, reason) for one, reason in ended], save)
+    if any(one.done is not None and one.done.reason == "cancelled" for one in found):
+        say_kept(save)
+        sys.exit(INTERRUPTED)
+
+
+def _write(found: Sequence[Hypothesis], strategy: "Strategy", *, as_json: bool, special: bool, quiet: bool) -> None:
+    """Hypotheses as they are printed, best first."""
     for place, one in enumerate(found, 1):
         if as_json:
             click.echo(json.dumps(one.object(), ensure_ascii=False))
@@ -110,14 +125,6 @@ def show_hypotheses(
         )
         if all("inclusion" in one.figures for one in found):
             click.echo(_on_average(found), err=True)
-    if save is not None and (session.ranks is None or session.ranks.leads):
-        from engine.trace import file
-
-        ended = [(one, one.done.reason) for one in found if one.done is not None]
-        file.save([trace(session, ids, one.steps, limits.seed, reason) for one, reason in ended], save)
-    if any(one.done is not None and one.done.reason == "cancelled" for one in found):
-        say_kept(save)
-        sys.exit(INTERRUPTED)
 
 
 def _on_average(found: Sequence[Hypothesis]) -> str:

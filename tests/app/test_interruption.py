@@ -37,20 +37,49 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl+c", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["ctrl+c", "SIGTERM", "its terminal is closed"]
+)
 def test_a_run_that_is_stopped_finishes_its_token_and_is_kept(
     number: int, folder: Path, tmp_path: Path, start: Start
 ) -> None:
     file = tmp_path / "run.jsonl"
     with start("run", "hello", "-M", str(folder), *ENDLESS, "--save", str(file), "--json") as process:
-        assert process.stdout is not None
+        assert process.stdout is not None and process.stderr is not None
         first = process.stdout.readline()
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.stdout.read(), process.stderr.read()  # `communicate` would lose what readline has buffered
+        process.wait(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1] == f"likely: stopped; what was drawn is in {file}", err
     (trace,) = load(file)
     assert trace.finish == "cancelled" and len(trace.steps) == len((first + out).splitlines()) - 1
+
+
+@pytest.mark.slow
+def test_a_run_whose_reader_goes_away_is_kept(folder: Path, tmp_path: Path, start: Start) -> None:
+    file = tmp_path / "run.jsonl"
+    with start("run", "hello", "-M", str(folder), *ENDLESS, "--save", str(file), "--json") as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+        process.stdout.close()
+        process.wait(timeout=60)
+    (trace,) = load(file)
+    assert trace.finish == "cancelled" and len(trace.steps) >= len(lines)
+
+
+@pytest.mark.parametrize("words", [(), ("--beam", "2"), ("-n", "2", "--json")], ids=["one", "beams", "several"])
+def test_a_full_disk_under_stdout_does_not_cost_the_run(
+    words: tuple[str, ...], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing can be printed, what was drawn is saved all the same."""
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+    file = tmp_path / "run.jsonl"
+    run = [*MAIN, "run", "hello", "-M", str(folder), "--max-tokens", "4", *words, "--save", str(file)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(run, stdout=full, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("likely: standard output cannot be written")
+    assert load(file)[0].steps
 
 
 @pytest.mark.slow
