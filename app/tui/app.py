@@ -81,7 +81,7 @@ def palette() -> Any:
 def view_bindings() -> list[Binding]:
     """The keys that go to each view."""
     return [
-        Binding(entry.key, f"go('{name}')", entry.title.capitalize(), show=False, priority=True, id=f"app.{name}")
+        Binding(entry.key, f"go('{name}')", entry.title.capitalize(), priority=True, id=f"app.{name}")
         for name, entry in VIEWS.items()
     ]
 
@@ -107,8 +107,8 @@ class LikelyApp(App[str]):
     ]
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
-        Binding("ctrl+c", "copy_selection", "Copy", show=False, priority=True, id="app.copy"),
+        Binding("ctrl+q", "quit", "Quit", priority=True, id="app.quit"),
+        Binding("ctrl+c", "copy_selection", "Copy", priority=True, id="app.copy"),
     ]
 
     def __init__(

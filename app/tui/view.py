@@ -41,9 +41,9 @@ class View(Screen[None]):
     def __init_subclass__(cls, **options: Any) -> None:
         if "NAME" in vars(cls):
             everywhere = [
-                Binding(keys.HELP, "keys", "Keys", show=False, id=f"{cls.NAME}.keys", tooltip="this help"),
+                Binding(keys.HELP, "keys", "Keys", id=f"{cls.NAME}.keys", tooltip="this help"),
                 Binding(
-                    keys.FORMULA, "formula", "Formula", show=False, id=f"{cls.NAME}.formula",
+                    keys.FORMULA, "formula", "Formula", id=f"{cls.NAME}.formula",
                     tooltip="the number here, as a formula of p",
                 ),
             ]  # fmt: skip

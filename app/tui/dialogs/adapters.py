@@ -37,13 +37,13 @@ class AdapterSliders(Canvas, can_focus=True):
     """A slider for every adapter."""
 
     BINDINGS = [  # noqa: RUF012
-        Binding("up", "pick(-1)", "Pick", show=False),
-        Binding("down", "pick(1)", "Pick", show=False),
-        Binding("left", "weigh(-1)", "Less", show=False),
-        Binding("right", "weigh(1)", "More", show=False),
-        Binding("space", "switch", "On or off", show=False),
-        Binding("o", "only", "This one only", show=False),
-        Binding("delete,backspace", "remove", "Take off", show=False),
+        Binding("up", "pick(-1)", "Pick"),
+        Binding("down", "pick(1)", "Pick"),
+        Binding("left", "weigh(-1)", "Less"),
+        Binding("right", "weigh(1)", "More"),
+        Binding("space", "switch", "On or off"),
+        Binding("o", "only", "This one only"),
+        Binding("delete,backspace", "remove", "Take off"),
     ]
 
     def __init__(self, host: "ViewHost", heard: Callable[[str], None]) -> None:
@@ -124,7 +124,7 @@ def _reach(adapter: Attached) -> tuple[float, float, float]:
 class Adapters(ModalScreen[None]):
     """The sliders, how far what they say moves the model, and a line for the directory of another adapter."""
 
-    BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]  # noqa: RUF012
+    BINDINGS = [Binding("escape", "dismiss(None)", "Back")]  # noqa: RUF012
 
     def __init__(self, host: "ViewHost") -> None:
         super().__init__()

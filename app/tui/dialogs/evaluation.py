@@ -26,9 +26,9 @@ class NewEvaluation(ModalScreen[Evaluate | None]):
     """Enter starts, from any field; an error is one line, and what was typed stays."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "Back", show=False),
-        Binding("down", "app.focus_next", "Next field", show=False),
-        Binding("up", "app.focus_previous", "Previous field", show=False),
+        Binding("escape", "dismiss(None)", "Back"),
+        Binding("down", "app.focus_next", "Next field"),
+        Binding("up", "app.focus_previous", "Previous field"),
     ]
 
     def __init__(self, tasks: str = "", models: str = "") -> None:

@@ -21,7 +21,7 @@ class FormulaSheet(ModalScreen[None]):
     """The maps, the line, and what there is to say beside it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(f"escape,enter,q,{keys.FORMULA}", "dismiss(None)", "Back", show=False),
+        Binding(f"escape,enter,q,{keys.FORMULA}", "dismiss(None)", "Back"),
     ]
 
     def __init__(self, formula: Formula) -> None:

@@ -25,8 +25,8 @@ class Models(ModalScreen[str | None]):
     """Gives the name of the model to load; another name, a path or a hub id can be typed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "Back", show=False),
-        Binding("down", "focus_list", "List", show=False),
+        Binding("escape", "dismiss(None)", "Back"),
+        Binding("down", "focus_list", "List"),
     ]
 
     def __init__(self, host: "ViewHost", offers: Sequence[r.ModelOffer] = ()) -> None:

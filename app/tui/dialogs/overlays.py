@@ -22,7 +22,7 @@ from app.tui.widgets.canvas import Canvas, Line, Painted
 class Ask(ModalScreen[str | None]):
     """A line of text from a person; None when they think better of it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back")]
 
     def __init__(self, title: str, value: str = "", placeholder: str = "") -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Ask(ModalScreen[str | None]):
 class Pick(ModalScreen[str | None]):
     """One of several, by its id. Rows without an id are headings."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back")]
 
     def __init__(self, title: str, options: Sequence[tuple[str, str]]) -> None:
         """`options` are (id, words)."""
@@ -66,7 +66,7 @@ class Read(ModalScreen[None]):
     """A text to read."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(f"escape,q,{keys.HELP},question_mark", "dismiss(None)", "Back", show=False),
+        Binding(f"escape,q,{keys.HELP},question_mark", "dismiss(None)", "Back"),
     ]
 
     def __init__(self, title: str, text: str) -> None:
@@ -84,8 +84,8 @@ class AlternativeRows(Canvas, can_focus=True):
     """The candidates of one token as a short menu."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "pick(-1)", "Pick", show=False),
-        Binding("down", "pick(1)", "Pick", show=False),
+        Binding("up", "pick(-1)", "Pick"),
+        Binding("down", "pick(1)", "Pick"),
     ]
 
     def __init__(self, view: CandidateTable) -> None:
@@ -127,11 +127,11 @@ class Alternatives(ModalScreen[tuple[str, int | str] | None]):
     """Another way to go on: ("token", id) or ("text", words); ("ban", id) never draws one from now on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "Back", show=False),
-        Binding("enter", "take", "Branch", show=False),
-        Binding("slash", "type", "Type your own", show=False),
-        Binding("x", "ban", "Ban", show=False),
-        *(Binding(str(n), f"number({n})", show=False) for n in range(1, 10)),
+        Binding("escape", "dismiss(None)", "Back"),
+        Binding("enter", "take", "Branch"),
+        Binding("slash", "type", "Type your own"),
+        Binding("x", "ban", "Ban"),
+        *(Binding(str(n), f"number({n})") for n in range(1, 10)),
     ]
 
     def __init__(self, view: CandidateTable, at: tuple[int, int]) -> None:

@@ -48,16 +48,16 @@ class RowsScreen(Screen[None]):
     """A table of rows, and below it the one where a person stands."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("d", "choose(False)", "Drop", show=False, id="rows.drop"),
-        Binding("k", "choose(True)", "Keep", show=False, id="rows.keep"),
-        Binding("left_square_bracket", "file(-1)", "File before", show=False, id="rows.previous"),
-        Binding("right_square_bracket", "file(1)", "Next file", show=False, id="rows.next"),
-        Binding("o", "sort", "Order", show=False, id="rows.order"),
-        Binding("m", "measure", "Measure", show=False, id="rows.measure"),
-        Binding("r", "again", "Read again", show=False, id="rows.again"),
-        Binding("enter", "read", "Whole row", show=False, id="rows.read"),
-        Binding(f"{keys.HELP},question_mark", "keys", "Keys", show=False, id="rows.keys"),
-        Binding("escape,q", "dismiss(None)", "Back", show=False, id="rows.back"),
+        Binding("d", "choose(False)", "Drop", id="rows.drop"),
+        Binding("k", "choose(True)", "Keep", id="rows.keep"),
+        Binding("left_square_bracket", "file(-1)", "File before", id="rows.previous"),
+        Binding("right_square_bracket", "file(1)", "Next file", id="rows.next"),
+        Binding("o", "sort", "Order", id="rows.order"),
+        Binding("m", "measure", "Measure", id="rows.measure"),
+        Binding("r", "again", "Read again", id="rows.again"),
+        Binding("enter", "read", "Whole row", id="rows.read"),
+        Binding(f"{keys.HELP},question_mark", "keys", "Keys", id="rows.keys"),
+        Binding("escape,q", "dismiss(None)", "Back", id="rows.back"),
     ]
 
     def __init__(self, host: ViewHost, source: str, names: Mapping[str, str] | None = None) -> None:

@@ -16,12 +16,12 @@ class SessionsDialog(ModalScreen[str | None]):
     """Gives the id of the conversation to open."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f2,ctrl+r", "do('rename')", "Rename", show=False, priority=True),
-        Binding("ctrl+d", "do('duplicate')", "Duplicate", show=False, priority=True),
-        Binding("delete", "do('remove')", "Delete", show=False, priority=True),
-        Binding("backspace", "do('remove')", "Delete", show=False),
-        Binding("ctrl+z", "do('undo')", "Undo", show=False, priority=True),
-        Binding("ctrl+o", "dismiss(None)", "Back", show=False),
+        Binding("f2,ctrl+r", "do('rename')", "Rename", priority=True),
+        Binding("ctrl+d", "do('duplicate')", "Duplicate", priority=True),
+        Binding("delete", "do('remove')", "Delete", priority=True),
+        Binding("backspace", "do('remove')", "Delete"),
+        Binding("ctrl+z", "do('undo')", "Undo", priority=True),
+        Binding("ctrl+o", "dismiss(None)", "Back"),
     ]
 
     def __init__(

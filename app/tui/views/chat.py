@@ -72,13 +72,13 @@ class ChatScreen(View, Steering):
     BLANK = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "stop", "Stop", show=False, id="chat.stop"),
-        Binding("ctrl+r", "redo", "Redo", show=False, id="chat.redo"),
-        Binding("ctrl+t", "heat", "Heat", show=False, id="chat.heat"),
-        Binding("ctrl+g", "sampler", "Sampler", show=False, id="chat.sampler"),
-        Binding("ctrl+o", "sessions", "Sessions", show=False, id="chat.sessions"),
-        Binding("ctrl+n", "new", "New", show=False, id="chat.new"),
-        Binding("ctrl+f", "find", "Find", show=False, priority=True, id="chat.find"),
+        Binding("escape", "stop", "Stop", id="chat.stop"),
+        Binding("ctrl+r", "redo", "Redo", id="chat.redo"),
+        Binding("ctrl+t", "heat", "Heat", id="chat.heat"),
+        Binding("ctrl+g", "sampler", "Sampler", id="chat.sampler"),
+        Binding("ctrl+o", "sessions", "Sessions", id="chat.sessions"),
+        Binding("ctrl+n", "new", "New", id="chat.new"),
+        Binding("ctrl+f", "find", "Find", priority=True, id="chat.find"),
     ]
 
     composer: Composer

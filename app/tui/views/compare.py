@@ -45,15 +45,15 @@ class CompareScreen(View):
     STAYS = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "stop", "Stop", show=False, id="compare.stop"),
-        Binding("ctrl+r", "redo", "Again", show=False, id="compare.redo"),
-        Binding("plus", "add", "Add", show=False, id="compare.add"),
-        Binding("minus", "remove", "Remove", show=False, id="compare.remove"),
-        Binding("a", "adopt", "Adopt", show=False, id="compare.adopt"),
-        Binding("c", "set_up", "Set up", show=False, id="compare.set_up"),
-        Binding("m", "markdown", "Raw text", show=False, id="compare.markdown"),
-        Binding("ctrl+o", "sessions", "Sessions", show=False, id="compare.sessions"),
-        Binding("ctrl+n", "new", "New", show=False, id="compare.new"),
+        Binding("escape", "stop", "Stop", id="compare.stop"),
+        Binding("ctrl+r", "redo", "Again", id="compare.redo"),
+        Binding("plus", "add", "Add", id="compare.add"),
+        Binding("minus", "remove", "Remove", id="compare.remove"),
+        Binding("a", "adopt", "Adopt", id="compare.adopt"),
+        Binding("c", "set_up", "Set up", id="compare.set_up"),
+        Binding("m", "markdown", "Raw text", id="compare.markdown"),
+        Binding("ctrl+o", "sessions", "Sessions", id="compare.sessions"),
+        Binding("ctrl+n", "new", "New", id="compare.new"),
     ]
 
     def __init__(self) -> None:

@@ -99,7 +99,7 @@ class InsideScreen(View):
     STAYS = True
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(key, action, about.capitalize(), show=False, id=f"inside.{name}", tooltip=about)
+        Binding(key, action, about.capitalize(), id=f"inside.{name}", tooltip=about)
         for key, action, name, about in KEYS
     ]
 

@@ -45,19 +45,15 @@ class LaddersScreen(View):
     NEEDS_MODEL = False
     AUTO_FOCUS = ""  # keys are the view's own, until a path is written
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "budget(-1)", "Less", show=False, id="ladders.less", tooltip="a smaller budget"),
-        Binding("right", "budget(1)", "More", show=False, id="ladders.more", tooltip="a larger budget"),
-        Binding(
-            "p", "side('parabolas')", "Parabolas", show=False, id="ladders.parabolas", tooltip="a parabola a budget"
-        ),
-        Binding("r", "side('residuals')", "Residuals", show=False, id="ladders.residuals", tooltip="runs less the law"),
-        Binding(
-            "b", "side('law')", "Budget", show=False, id="ladders.budget", tooltip="the law, and what a budget buys"
-        ),
-        Binding("v", "against", "Against", show=False, id="ladders.against", tooltip="against compute, size or tokens"),
-        Binding("n", "ask", "Open", show=False, id="ladders.open", tooltip="another table, or a ladder's folder"),
-        Binding("e", "export", "Export", show=False, id="ladders.export", tooltip="an SVG and an HTML page"),
-        Binding("escape", "back", "Back", show=False, id="ladders.back", tooltip="back"),
+        Binding("left", "budget(-1)", "Less", id="ladders.less", tooltip="a smaller budget"),
+        Binding("right", "budget(1)", "More", id="ladders.more", tooltip="a larger budget"),
+        Binding("p", "side('parabolas')", "Parabolas", id="ladders.parabolas", tooltip="a parabola a budget"),
+        Binding("r", "side('residuals')", "Residuals", id="ladders.residuals", tooltip="runs less the law"),
+        Binding("b", "side('law')", "Budget", id="ladders.budget", tooltip="the law, and what a budget buys"),
+        Binding("v", "against", "Against", id="ladders.against", tooltip="against compute, size or tokens"),
+        Binding("n", "ask", "Open", id="ladders.open", tooltip="another table, or a ladder's folder"),
+        Binding("e", "export", "Export", id="ladders.export", tooltip="an SVG and an HTML page"),
+        Binding("escape", "back", "Back", id="ladders.back", tooltip="back"),
     ]
 
     def __init__(self) -> None:

@@ -57,14 +57,14 @@ class RunsScreen(View):
     STAYS = True
     NEEDS_MODEL = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("n", "new", "New", show=False, id="runs.new"),
-        Binding("space", "pause", "Pause", show=False, id="runs.pause"),
-        Binding("s", "stop", "Stop and keep", show=False, id="runs.stop"),
-        Binding("d", "part('differ')", "Differences", show=False, id="runs.differences"),
-        Binding("r", "part('reliability')", "Reliability", show=False, id="runs.reliability"),
-        Binding("enter", "open", "Open", show=False, id="runs.open"),
-        Binding("e", "report", "Report", show=False, id="runs.report"),
-        Binding("escape", "back", "Back", show=False, id="runs.back"),
+        Binding("n", "new", "New", id="runs.new"),
+        Binding("space", "pause", "Pause", id="runs.pause"),
+        Binding("s", "stop", "Stop and keep", id="runs.stop"),
+        Binding("d", "part('differ')", "Differences", id="runs.differences"),
+        Binding("r", "part('reliability')", "Reliability", id="runs.reliability"),
+        Binding("enter", "open", "Open", id="runs.open"),
+        Binding("e", "report", "Report", id="runs.report"),
+        Binding("escape", "back", "Back", id="runs.back"),
     ]
 
     def __init__(self) -> None:

@@ -52,11 +52,11 @@ class TextScreen(View):
     BLANK = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+r", "continue", "Continue", show=False, id="text.continue"),
-        Binding("escape", "stop", "Stop", show=False, id="text.stop"),
-        Binding("ctrl+g", "sampler", "Sampler", show=False, id="text.sampler"),
-        Binding("ctrl+o", "sessions", "Sessions", show=False, id="text.sessions"),
-        Binding("ctrl+n", "new", "New", show=False, id="text.new"),
+        Binding("ctrl+r", "continue", "Continue", id="text.continue"),
+        Binding("escape", "stop", "Stop", id="text.stop"),
+        Binding("ctrl+g", "sampler", "Sampler", id="text.sampler"),
+        Binding("ctrl+o", "sessions", "Sessions", id="text.sessions"),
+        Binding("ctrl+n", "new", "New", id="text.new"),
     ]
 
     def __init__(self) -> None:

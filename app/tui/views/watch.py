@@ -58,11 +58,11 @@ class WatchScreen(View):
     NEEDS_MODEL = False
     AUTO_FOCUS = "RequestTable"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "Back", show=False, id="watch.back", tooltip="to the list; there, to the chat"),
-        Binding("n", "ask", "Watch", show=False, id="watch.ask", tooltip="another server, by its address"),
-        Binding("ctrl+t", "heat", "Heat", show=False, id="watch.heat", tooltip="tint: surprisal, entropy, rank, off"),
-        Binding("ctrl+g", "sampler", "Sampler", show=False, id="watch.sampler", tooltip="to the sliders"),
-        Binding("w", "panel", "Panel", show=False, id="watch.panel", tooltip="the panel's next part"),
+        Binding("escape", "back", "Back", id="watch.back", tooltip="to the list; there, to the chat"),
+        Binding("n", "ask", "Watch", id="watch.ask", tooltip="another server, by its address"),
+        Binding("ctrl+t", "heat", "Heat", id="watch.heat", tooltip="tint: surprisal, entropy, rank, off"),
+        Binding("ctrl+g", "sampler", "Sampler", id="watch.sampler", tooltip="to the sliders"),
+        Binding("w", "panel", "Panel", id="watch.panel", tooltip="the panel's next part"),
     ]
 
     def __init__(self) -> None:

@@ -30,12 +30,12 @@ class BestTexts(Canvas, can_focus=True):
     """Arrows show one, enter takes it and ends the search, delete drops it; space holds or frees the search."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "pick(-1)", "Pick", show=False, id="best.up"),
-        Binding("down", "pick(1)", "Pick", show=False, id="best.down"),
-        Binding("enter", "take", "Take it", show=False, id="best.take"),
-        Binding("delete,backspace", "drop", "Drop", show=False, id="best.drop"),
-        Binding("space", "pause", "Pause", show=False, id="best.pause"),
-        Binding("v", "steps", "Steps", show=False, id="best.steps"),
+        Binding("up", "pick(-1)", "Pick", id="best.up"),
+        Binding("down", "pick(1)", "Pick", id="best.down"),
+        Binding("enter", "take", "Take it", id="best.take"),
+        Binding("delete,backspace", "drop", "Drop", id="best.drop"),
+        Binding("space", "pause", "Pause", id="best.pause"),
+        Binding("v", "steps", "Steps", id="best.steps"),
     ]
 
     class TextPicked(Message):

@@ -30,13 +30,13 @@ class Candidates(Canvas, can_focus=True):
     """The heading, the bars, and what was left out. Focused, it lets a person pick one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "pick(-1)", "Pick", show=False, id="candidates.up"),
-        Binding("down", "pick(1)", "Pick", show=False, id="candidates.down"),
-        Binding("enter", "branch", "Branch", show=False, id="candidates.branch"),
-        Binding("f", "force", "Force next", show=False, id="candidates.force"),
-        Binding("x", "ban", "Ban", show=False, id="candidates.ban"),
-        Binding("v", "near", "Nearest", show=False, id="candidates.near"),
-        *(Binding(str(n), f"take({n})", f"Take {n}", show=False, id=f"candidates.take_{n}") for n in range(1, 10)),
+        Binding("up", "pick(-1)", "Pick", id="candidates.up"),
+        Binding("down", "pick(1)", "Pick", id="candidates.down"),
+        Binding("enter", "branch", "Branch", id="candidates.branch"),
+        Binding("f", "force", "Force next", id="candidates.force"),
+        Binding("x", "ban", "Ban", id="candidates.ban"),
+        Binding("v", "near", "Nearest", id="candidates.near"),
+        *(Binding(str(n), f"take({n})", f"Take {n}", id=f"candidates.take_{n}") for n in range(1, 10)),
     ]
 
     class Picked(Message):

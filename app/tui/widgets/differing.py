@@ -23,10 +23,10 @@ class DifferingItems(Canvas, can_focus=True):
     """A row an item: its words, what each model said, and by how many bits the right answer became likelier."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1)", "Item", show=False, id="items.up"),
-        Binding("down", "move(1)", "Item", show=False, id="items.down"),
-        Binding("pageup,comma", "move(-10)", "Ten up", show=False, id="items.pageup"),
-        Binding("pagedown,full_stop", "move(10)", "Ten down", show=False, id="items.pagedown"),
+        Binding("up", "move(-1)", "Item", id="items.up"),
+        Binding("down", "move(1)", "Item", id="items.down"),
+        Binding("pageup,comma", "move(-10)", "Ten up", id="items.pageup"),
+        Binding("pagedown,full_stop", "move(10)", "Ten down", id="items.pagedown"),
     ]
 
     class ItemChosen(Message):

@@ -37,20 +37,20 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
     """The canvas of the last answer, at the step and the position that a person looks at."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left_square_bracket", "step(-1)", "Step back", show=False, id="canvas.back"),
-        Binding("right_square_bracket", "step(1)", "Step", show=False, id="canvas.forward"),
-        Binding("left_curly_bracket", "step(-10000)", "First step", show=False, id="canvas.first"),
-        Binding("right_curly_bracket", "step(10000)", "Newest step", show=False, id="canvas.newest"),
-        Binding("space", "play", "Play", show=False, id="canvas.play"),
-        Binding("left", "position(-1)", "Position", show=False, id="canvas.left"),
-        Binding("right", "position(1)", "Position", show=False, id="canvas.right"),
-        Binding("up", "row(-1)", "Row", show=False, id="canvas.up"),
-        Binding("down", "row(1)", "Row", show=False, id="canvas.down"),
-        Binding("enter", "choose", "Choose", show=False, id="canvas.choose"),
-        Binding("less_than_sign", "answer(-1)", "Other answer", show=False, id="canvas.previous_answer"),
-        Binding("greater_than_sign", "answer(1)", "Other answer", show=False, id="canvas.next_answer"),
-        Binding("m", "mask", "Mask again", show=False, id="canvas.mask"),
-        Binding("p", "bound", "Bound", show=False, id="canvas.bound"),
+        Binding("left_square_bracket", "step(-1)", "Step back", id="canvas.back"),
+        Binding("right_square_bracket", "step(1)", "Step", id="canvas.forward"),
+        Binding("left_curly_bracket", "step(-10000)", "First step", id="canvas.first"),
+        Binding("right_curly_bracket", "step(10000)", "Newest step", id="canvas.newest"),
+        Binding("space", "play", "Play", id="canvas.play"),
+        Binding("left", "position(-1)", "Position", id="canvas.left"),
+        Binding("right", "position(1)", "Position", id="canvas.right"),
+        Binding("up", "row(-1)", "Row", id="canvas.up"),
+        Binding("down", "row(1)", "Row", id="canvas.down"),
+        Binding("enter", "choose", "Choose", id="canvas.choose"),
+        Binding("less_than_sign", "answer(-1)", "Other answer", id="canvas.previous_answer"),
+        Binding("greater_than_sign", "answer(1)", "Other answer", id="canvas.next_answer"),
+        Binding("m", "mask", "Mask again", id="canvas.mask"),
+        Binding("p", "bound", "Bound", id="canvas.bound"),
     ]
 
     class CellChanged(Message):

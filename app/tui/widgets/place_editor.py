@@ -22,7 +22,7 @@ SYSTEM = -1  # the system prompt, in the place of a message's index
 class PlaceEditor(PromptInput):
     """Lies over the rows that it edits."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False, id="editor.leave")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", id="editor.leave")]
 
     class Kept(Message):
         """A person keeps what was written; `go_on`: the model continues from there."""

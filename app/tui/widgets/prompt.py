@@ -20,8 +20,8 @@ class PromptInput(TextArea, CachedWidget):
     """Enter sends, ctrl+j breaks the line, up on the first line is the previous prompt, tab completes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "Send", show=False, id="prompt.send"),
-        Binding("ctrl+j,shift+enter", "newline", "Newline", show=False, id="prompt.newline"),
+        Binding("enter", "send", "Send", id="prompt.send"),
+        Binding("ctrl+j,shift+enter", "newline", "Newline", id="prompt.newline"),
     ]
 
     class Sent(Message):

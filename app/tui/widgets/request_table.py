@@ -33,13 +33,13 @@ class RequestTable(Canvas, can_focus=True):
     """Walk with the arrows, open with enter or a click on the one where a person stands."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1)", "Request", show=False, id="requests.up", tooltip="request by request"),
-        Binding("down", "move(1)", "Request", show=False, id="requests.down", tooltip="request by request"),
-        Binding("pageup,comma", "page(-1)", "Page", show=False, id="requests.page_up", tooltip="page by page"),
-        Binding("pagedown,full_stop", "page(1)", "Page", show=False, id="requests.page_down", tooltip="page by page"),
-        Binding("home,0", "end(False)", "Newest", show=False, id="requests.newest", tooltip="follow the newest"),
-        Binding("end,greater_than_sign", "end(True)", "Oldest", show=False, id="requests.oldest", tooltip="the oldest"),
-        Binding("enter", "open", "Open", show=False, id="requests.open", tooltip="its tokens and their probabilities"),
+        Binding("up", "move(-1)", "Request", id="requests.up", tooltip="request by request"),
+        Binding("down", "move(1)", "Request", id="requests.down", tooltip="request by request"),
+        Binding("pageup,comma", "page(-1)", "Page", id="requests.page_up", tooltip="page by page"),
+        Binding("pagedown,full_stop", "page(1)", "Page", id="requests.page_down", tooltip="page by page"),
+        Binding("home,0", "end(False)", "Newest", id="requests.newest", tooltip="follow the newest"),
+        Binding("end,greater_than_sign", "end(True)", "Oldest", id="requests.oldest", tooltip="the oldest"),
+        Binding("enter", "open", "Open", id="requests.open", tooltip="its tokens and their probabilities"),
     ]
 
     class RequestOpened(Message):

@@ -29,12 +29,12 @@ class RowTable(Canvas, can_focus=True):
     """The rows of a browser; the one where a person stands is lit."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1)", "Row", show=False, id="rows.up"),
-        Binding("down", "move(1)", "Row", show=False, id="rows.down"),
-        Binding("pageup,comma", "page(-1)", "Page", show=False, id="rows.page_up"),
-        Binding("pagedown,full_stop", "page(1)", "Page", show=False, id="rows.page_down"),
-        Binding("home,0", "end(False)", "First", show=False, id="rows.first"),
-        Binding("end,greater_than_sign", "end(True)", "Last", show=False, id="rows.last"),
+        Binding("up", "move(-1)", "Row", id="rows.up"),
+        Binding("down", "move(1)", "Row", id="rows.down"),
+        Binding("pageup,comma", "page(-1)", "Page", id="rows.page_up"),
+        Binding("pagedown,full_stop", "page(1)", "Page", id="rows.page_down"),
+        Binding("home,0", "end(False)", "First", id="rows.first"),
+        Binding("end,greater_than_sign", "end(True)", "Last", id="rows.last"),
     ]
 
     class RowLookedAt(Message):

@@ -36,21 +36,21 @@ class Sliders(Canvas, can_focus=True):
     """Sliders that say `Changed` at every step. Rows beyond the height scroll with the picked one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "pick(-1)", "Pick", show=False, id="sampler.up"),
-        Binding("down", "pick(1)", "Pick", show=False, id="sampler.down"),
-        Binding("left", "step(-1)", "Less", show=False, id="sampler.less"),
-        Binding("right", "step(1)", "More", show=False, id="sampler.more"),
-        Binding("shift+left", "step(-10)", "Much less", show=False, id="sampler.much_less"),
-        Binding("shift+right", "step(10)", "Much more", show=False, id="sampler.much_more"),
-        Binding("0", "off", "Off", show=False, id="sampler.off"),
-        Binding("backspace,delete", "default", "Default", show=False, id="sampler.default"),
-        Binding("equals_sign", "type", "Type a value", show=False, id="sampler.type"),
-        Binding("less_than_sign,shift+up", "move(-1)", "Earlier", show=False, id="sampler.earlier"),
-        Binding("greater_than_sign,shift+down", "move(1)", "Later", show=False, id="sampler.later"),
-        Binding("enter", "enter", "Unfold", show=False, id="sampler.enter"),
-        Binding("z", "fold", "More or fewer", show=False, id="sampler.fold"),
-        Binding("p", "presets", "Presets", show=False, id="sampler.presets"),
-        Binding("s", "strategy", "Strategy", show=False, id="sampler.strategy"),
+        Binding("up", "pick(-1)", "Pick", id="sampler.up"),
+        Binding("down", "pick(1)", "Pick", id="sampler.down"),
+        Binding("left", "step(-1)", "Less", id="sampler.less"),
+        Binding("right", "step(1)", "More", id="sampler.more"),
+        Binding("shift+left", "step(-10)", "Much less", id="sampler.much_less"),
+        Binding("shift+right", "step(10)", "Much more", id="sampler.much_more"),
+        Binding("0", "off", "Off", id="sampler.off"),
+        Binding("backspace,delete", "default", "Default", id="sampler.default"),
+        Binding("equals_sign", "type", "Type a value", id="sampler.type"),
+        Binding("less_than_sign,shift+up", "move(-1)", "Earlier", id="sampler.earlier"),
+        Binding("greater_than_sign,shift+down", "move(1)", "Later", id="sampler.later"),
+        Binding("enter", "enter", "Unfold", id="sampler.enter"),
+        Binding("z", "fold", "More or fewer", id="sampler.fold"),
+        Binding("p", "presets", "Presets", id="sampler.presets"),
+        Binding("s", "strategy", "Strategy", id="sampler.strategy"),
     ]
 
     class RowsChanged(Message):

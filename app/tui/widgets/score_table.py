@@ -25,10 +25,10 @@ class ScoreTable(Canvas, can_focus=True):
     """A row a task, a column a model; the first is what the others are compared with."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1)", "Task", show=False, id="scores.up"),
-        Binding("down", "move(1)", "Task", show=False, id="scores.down"),
-        Binding("left", "turn(-1)", "Model", show=False, id="scores.left"),
-        Binding("right", "turn(1)", "Model", show=False, id="scores.right"),
+        Binding("up", "move(-1)", "Task", id="scores.up"),
+        Binding("down", "move(1)", "Task", id="scores.down"),
+        Binding("left", "turn(-1)", "Model", id="scores.left"),
+        Binding("right", "turn(1)", "Model", id="scores.right"),
     ]
 
     class TaskChosen(Message):

@@ -65,15 +65,15 @@ class SessionList(Vertical):
     """A search field, and the conversations that match."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "list", "List", show=False, id="sessions.list"),
-        Binding("slash", "search", "Search", show=False, id="sessions.search"),
-        Binding("left", "kind(-1)", "Kind", show=False, id="sessions.previous_kind"),
-        Binding("right", "kind(1)", "Kind", show=False, id="sessions.next_kind"),
-        Binding("r", "rename", "Rename", show=False, id="sessions.rename"),
-        Binding("d", "duplicate", "Duplicate", show=False, id="sessions.duplicate"),
-        Binding("delete,backspace", "remove", "Put away", show=False, id="sessions.remove"),
-        Binding("u,ctrl+z", "undo", "Bring back", show=False, id="sessions.undo"),
-        Binding("escape", "leave", "Back", show=False, id="sessions.leave"),
+        Binding("down", "list", "List", id="sessions.list"),
+        Binding("slash", "search", "Search", id="sessions.search"),
+        Binding("left", "kind(-1)", "Kind", id="sessions.previous_kind"),
+        Binding("right", "kind(1)", "Kind", id="sessions.next_kind"),
+        Binding("r", "rename", "Rename", id="sessions.rename"),
+        Binding("d", "duplicate", "Duplicate", id="sessions.duplicate"),
+        Binding("delete,backspace", "remove", "Put away", id="sessions.remove"),
+        Binding("u,ctrl+z", "undo", "Bring back", id="sessions.undo"),
+        Binding("escape", "leave", "Back", id="sessions.leave"),
     ]
 
     class SessionPicked(Message):

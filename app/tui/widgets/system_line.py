@@ -26,9 +26,9 @@ class SystemLine(Canvas, can_focus=True):
     """Not there where there is no system prompt."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("z,enter", "fold", "Fold", show=False, id="system.fold"),
-        Binding("e", "edit", "Edit", show=False, id="system.edit"),
-        Binding("down", "app.focus_next", "Transcript", show=False, id="system.transcript"),
+        Binding("z,enter", "fold", "Fold", id="system.fold"),
+        Binding("e", "edit", "Edit", id="system.edit"),
+        Binding("down", "app.focus_next", "Transcript", id="system.transcript"),
     ]
 
     class Asked(Message):

@@ -22,18 +22,18 @@ class TokenView(TranscriptRows, can_focus=True):
     """Tokens in messages. `cursor` is None while it follows the newest token."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "token(-1)", "Token", show=False, id="token.previous"),
-        Binding("right", "token(1)", "Token", show=False, id="token.next"),
-        Binding("up", "row(-1)", "Row", show=False, id="token.up"),
-        Binding("down", "row(1)", "Row", show=False, id="token.down"),
-        Binding("home,0", "edge(-1)", "Row's start", show=False, id="token.row_start"),
-        Binding("end,greater_than_sign", "latest", "Newest", show=False, id="token.newest"),
-        Binding("ctrl+home,less_than_sign", "first", "First", show=False, id="token.first"),
-        Binding("pageup,comma", "page(-1)", "Page", show=False, id="token.page_up"),
-        Binding("pagedown,full_stop", "page(1)", "Page", show=False, id="token.page_down"),
-        Binding("n", "surprise(1)", "Next surprise", show=False, id="token.next_surprise"),
-        Binding("N", "surprise(-1)", "Previous surprise", show=False, id="token.previous_surprise"),
-        Binding("enter", "choose", "Alternatives", show=False, id="token.alternatives"),
+        Binding("left", "token(-1)", "Token", id="token.previous"),
+        Binding("right", "token(1)", "Token", id="token.next"),
+        Binding("up", "row(-1)", "Row", id="token.up"),
+        Binding("down", "row(1)", "Row", id="token.down"),
+        Binding("home,0", "edge(-1)", "Row's start", id="token.row_start"),
+        Binding("end,greater_than_sign", "latest", "Newest", id="token.newest"),
+        Binding("ctrl+home,less_than_sign", "first", "First", id="token.first"),
+        Binding("pageup,comma", "page(-1)", "Page", id="token.page_up"),
+        Binding("pagedown,full_stop", "page(1)", "Page", id="token.page_down"),
+        Binding("n", "surprise(1)", "Next surprise", id="token.next_surprise"),
+        Binding("N", "surprise(-1)", "Previous surprise", id="token.previous_surprise"),
+        Binding("enter", "choose", "Alternatives", id="token.alternatives"),
     ]
 
     class CursorMoved(Message):

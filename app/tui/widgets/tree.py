@@ -105,12 +105,12 @@ class TreePane(Canvas, can_focus=True):
     """Walk with the arrows, check out with enter or a click."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "pick(-1)", "Pick", show=False, id="tree.up"),
-        Binding("down", "pick(1)", "Pick", show=False, id="tree.down"),
-        Binding("enter", "choose", "Check out", show=False, id="tree.check_out"),
-        Binding("delete,backspace", "prune", "Put away", show=False, id="tree.prune"),
-        Binding("u", "restore", "Bring back", show=False, id="tree.restore"),
-        Binding("z", "fold", "Show or hide what was pruned", show=False, id="tree.fold"),
+        Binding("up", "pick(-1)", "Pick", id="tree.up"),
+        Binding("down", "pick(1)", "Pick", id="tree.down"),
+        Binding("enter", "choose", "Check out", id="tree.check_out"),
+        Binding("delete,backspace", "prune", "Put away", id="tree.prune"),
+        Binding("u", "restore", "Bring back", id="tree.restore"),
+        Binding("z", "fold", "Show or hide what was pruned", id="tree.fold"),
     ]
 
     class CheckedOut(Message):

@@ -38,10 +38,10 @@ class TuneForm(VerticalScroll):
     """Enter starts, from any field; an error is one line, and what was typed stays."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "app.focus_next", "Next field", show=False, id="form.next"),
-        Binding("up", "app.focus_previous", "Previous field", show=False, id="form.previous"),
-        Binding("ctrl+r", "start(True)", "Go on with the run there", show=False, id="form.resume"),
-        Binding("ctrl+t", "kind", "Another kind of training", show=False, id="form.kind"),
+        Binding("down", "app.focus_next", "Next field", id="form.next"),
+        Binding("up", "app.focus_previous", "Previous field", id="form.previous"),
+        Binding("ctrl+r", "start(True)", "Go on with the run there", id="form.resume"),
+        Binding("ctrl+t", "kind", "Another kind of training", id="form.kind"),
     ]
 
     class Started(Message):
