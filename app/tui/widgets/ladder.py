@@ -77,7 +77,7 @@ def parabola_picture(found: LadderReport) -> Picture:
     """A parabola a budget, its lowest point on it."""
     heading = [(" BEST SIZE", "heading"), ("  one parabola a budget", "faint")]
     if not found.iso_flop:
-        return Picture([(" BEST SIZE", "heading"), ("  no four sizes have one budget", "cut")])
+        return Picture([(" BEST SIZE", "heading"), ("  no four sizes have one budget", "cut")], axis=False)
     curves, points = [], []
     for group in found.iso_flop:
         sizes = np.geomspace(group.sizes[0], group.sizes[-1], 40)
@@ -157,7 +157,7 @@ def bought_rows(read: LadderRead, chosen: int, rows: int) -> list[Words]:
         label = "best size" if what == "parameters" else what
         lines.append(((f" {label}".ljust(22), "text"), (short(value).rjust(9), "tick"), (span, "faint")))
     lines.append(((" loss".ljust(22), "text"), (f"{it.loss:.3f}".rjust(9), "chosen"), (f"  {_sure(it)}", _ink(it))))
-    lines.append(((" beyond the largest".ljust(22), "text"), (f"{it.times:.2g}x".rjust(9), "text")))
+    lines.append(((" beyond the largest".ljust(22), "text"), (f"{it.times:.3g}x".rjust(9), "text")))
     room = rows - len(lines) - 2
     if room < 2:
         return lines[:rows]

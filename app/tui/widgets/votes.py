@@ -14,6 +14,7 @@ from app.tui.widgets.canvas import Canvas, Line
 
 MOST = 5  # answers that are shown
 COUNT = 13  # cells of number and share
+LABEL, BAR = 12, 4  # of an answer, at most; of a bar, at least
 
 
 class Votes(Canvas):
@@ -53,9 +54,10 @@ class Votes(Canvas):
         if cast(Widget, self.parent).has_class("-drawer"):
             heading = list(Segment.apply_style(heading, look.band))
         lines: list[Line] = [heading]
-        label = min(max((cells.width(s.answer) for s in tally.shares), default=0), 12)
+        widest = max((cells.width(share.answer) for share in tally.shares), default=0)
+        label = min(widest, LABEL, max(width - COUNT - 2 - BAR, 1))
         for place, share in enumerate(tally.shares[:MOST]):
-            lines += self._share(share, place == 0, label, max(width - label - 2 - COUNT, 4))
+            lines += self._share(share, place == 0, label, max(width - label - 2 - COUNT, BAR))
         if len(tally.shares) > MOST:
             lines.append([Segment(f"{len(tally.shares) - MOST} answers more", look.faint)])
         none = f" · {tally.unanswered} no answer" if tally.unanswered else ""
