@@ -244,8 +244,8 @@ def two_sided(t: float, df: float) -> float:
 
 def incomplete_beta(a: float, b: float, x: float) -> float:
     """I_x(a, b), by its continued fraction (Lentz)."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
+    if x <= 0:
+        return 0.0
     if x > (a + 1) / (a + b + 2):
         return 1 - incomplete_beta(b, a, 1 - x)
     front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)) / a

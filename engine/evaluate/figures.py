@@ -168,7 +168,7 @@ class Tally:
 
 
 def _exp(x: float) -> float:
-    return math.exp(x) if x < 700 else math.inf
+    return math.inf if x >= 700 else math.exp(x)
 
 
 @dataclass(frozen=True)

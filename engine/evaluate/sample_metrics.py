@@ -83,7 +83,7 @@ def of_judge(scored: Sequence[Sequence[tuple[int, float]]]) -> dict[str, Estimat
     entropies = []
     for text in scored:
         _, counts = np.unique([token for token, _ in text], return_counts=True)
-        shares = counts / counts.sum() if len(counts) else np.ones(1)
+        shares = counts / counts.sum()
         entropies.append(-float(shares @ np.log(shares)))
     return {"judge_perplexity": jackknife(len(scored), perplexity), "token_entropy": mean(entropies)}
 

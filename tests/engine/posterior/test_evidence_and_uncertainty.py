@@ -1,0 +1,133 @@
+"""Evidence at its bounds, the probit formula in closed form, samples that are drawn, and how many there may be."""
+
+import math
+
+import numpy as np
+import pytest
+
+from engine.errors import ParameterError
+from engine.posterior import averaged
+from engine.posterior.averaged import samples_of
+from engine.posterior.evidence import best_precision, log_evidence
+from engine.posterior.kronecker import Curvature, Kronecker, Spectrum
+from engine.posterior.moments import Moments
+from engine.posterior.posterior import Ensemble, Laplace
+from engine.posterior.uncertainty import Uncertainty, check_samples, probit, sampled
+
+
+def test_the_evidence_is_the_sum_of_its_terms() -> None:
+    found = log_evidence(-7.0, 3.0, np.array([0.5, 2.0]), 1.5)
+    assert found == pytest.approx(-7 - 1.5 * 3 / 2 + math.log(1.5) - (math.log(2.0) + math.log(3.5)) / 2)
+    assert log_evidence(-7.0, 3.0, np.zeros(4), 1.5) == -7 - 2.25
+
+
+def test_the_best_precision_is_where_both_sides_are_alike_and_has_bounds() -> None:
+    h, square = np.array([0.25, 3.0, 8.0, 0.0]), 0.6
+    best = best_precision(square, h)
+    assert float((h / (h + best)).sum()) == pytest.approx(best * square, rel=1e-9)
+    assert best_precision(1e-30, np.ones(2)) == pytest.approx(1e12) and best_precision(
+        1e30, np.ones(2)
+    ) == pytest.approx(1e-8)
+    for square, h, why in (
+        (0.0, np.ones(3), "the weights are 0"),
+        (0.0, np.zeros(3), "the weights are 0"),
+        (1.0, np.zeros(3), "the data do not depend on the weights"),
+        (1.0, np.zeros(0), "the data do not depend on the weights"),
+    ):
+        with pytest.raises(ParameterError, match=why):
+            best_precision(square, h)
+
+
+def test_the_probit_formula_is_a_softmax_of_shrunk_logits() -> None:
+    mean, variance = np.array([[2.0, -1.0, 0.5], [0.0, 0.0, 3000.0]]), np.array([[1.0, 4.0, 0.0], [2.0, 2.0, 2.0]])
+    for row, spread, found in zip(mean, variance, probit(mean, variance), strict=True):
+        shrunk = [m / math.sqrt(1 + math.pi * v / 8) for m, v in zip(row, spread, strict=True)]
+        mass = [math.exp(x - max(shrunk)) for x in shrunk]
+        assert found == pytest.approx(np.array(mass) / sum(mass))
+    one = probit(np.array([[0.7], [-2.0]]), np.array([[3.0], [0.0]]))
+    assert one[:, 0].tolist() == pytest.approx(
+        [1 / (1 + math.exp(-0.7 / math.sqrt(1 + 3 * math.pi / 8))), 1 / (1 + math.exp(2))]
+    )
+
+
+def test_logits_are_drawn_with_their_covariance() -> None:
+    """Of two classes the difference is a Gaussian alone: its mean sigmoid by quadrature."""
+    mean, covariance = np.array([1.0, 0.2]), np.array([[2.0, 1.2], [1.2, 1.5]])
+    x, w = np.polynomial.hermite_e.hermegauss(80)
+    exact = float((w / (1 + np.exp(-(0.8 + math.sqrt(2 + 1.5 - 2.4) * x)))).sum() / w.sum())
+    found = sampled(mean, covariance)
+    assert found[0] == pytest.approx(exact, abs=0.006) and found.sum() == pytest.approx(1)
+    assert (found == sampled(mean, covariance, 10_000, 0)).all() and (found != sampled(mean, covariance, seed=1)).all()
+    certain = sampled(mean, np.zeros((2, 2)), draws=3)
+    assert certain == pytest.approx(probit(mean, np.zeros(2)))
+    below = sampled(mean, np.array([[1.0, 1.0], [1.0, 1.0]]) - 1e-12 * np.eye(2), draws=5)  # rounding below 0
+    assert below == pytest.approx(probit(mean, np.zeros(2)), abs=1e-5)
+
+
+def test_two_to_eight_samples_are_rows_of_a_batch() -> None:
+    for samples in (2, 8):
+        check_samples(samples)
+    for samples in (1, 9, 0):
+        with pytest.raises(ParameterError, match=f"must be 2 to 8, got {samples}"):
+            check_samples(samples)
+    assert Uncertainty(3, 0.5, 0.25, *(np.zeros(0),) * 3).total == 0.75
+    side = Spectrum(np.eye(1), np.ones(1))
+    other = Laplace({"w": Kronecker(side, side)}, 1.0)
+    three = Ensemble({"w": np.zeros((3, 2, 2))})
+    assert samples_of(other, 0) == averaged.MOST == 8 and samples_of(other, 5) == 5
+    assert samples_of(three, 0) == 3 and samples_of(three, 2) == 2 and samples_of(three, 3) == 3
+    with pytest.raises(ParameterError, match="this ensemble has 3 members, got samples = 4"):
+        samples_of(three, 4)
+    with pytest.raises(ParameterError, match="must be 2 to 8, got 9"):
+        samples_of(other, 9)
+
+
+def test_a_side_is_whole_up_to_what_is_kept_and_beyond_it_its_rest_is_even() -> None:
+    rows = np.random.default_rng(0).normal(0, 1, (30, 5)).astype(np.float32)
+    whole = Curvature(5, 5)
+    whole.add(rows[:11])
+    whole.add(rows[11:])
+    found = whole.spectrum()
+    assert found.left_out == 0 and found.rest == 0 and len(found.values) == 5
+    assert found.vectors * found.values @ found.vectors.T == pytest.approx(rows.T @ rows, rel=1e-5, abs=1e-5)
+    assert whole.trace == pytest.approx(float((rows**2).sum()))
+    sharp = rows * np.array([30, 20, 10, 0.01, 0.01], np.float32)
+    few = Curvature(5, 3)
+    for row in np.array_split(sharp, 4):
+        few.add(row)
+    kept, exact = few.spectrum(), np.linalg.eigvalsh((sharp.T @ sharp).astype(np.float64))
+    assert kept.left_out == 2 and kept.vectors.shape == (5, 3)
+    assert sorted(kept.values) == pytest.approx(exact[2:], rel=1e-3)
+    assert kept.every.sum() == pytest.approx(few.trace, rel=1e-7) and 0 <= kept.rest < 1
+    assert kept.every.tolist() == [*kept.values, kept.rest, kept.rest]
+    one = Curvature(5, 3)
+    one.add(sharp[:1])  # fewer rows than are kept
+    first = one.spectrum()
+    assert max(first.values) == pytest.approx(float((sharp[0] ** 2).sum()), rel=1e-5) and first.rest == pytest.approx(
+        0, abs=1e-3
+    )
+    assert Curvature(4, 9).keep == 4
+
+
+def test_parts_of_any_length_are_folded_alike() -> None:
+    """Rows that come at once are gone through by twice as many as are kept."""
+    rows = np.random.default_rng(1).normal(0, 1, (25, 6)).astype(np.float32) * np.array(
+        [9, 5, 1, 0.1, 0.1, 0.1], np.float32
+    )
+    once, parts = Curvature(6, 2), Curvature(6, 2)
+    once.add(rows)
+    for start in range(0, 25, 4):
+        parts.add(rows[start : start + 4])
+    assert sorted(once.spectrum().values) == pytest.approx(sorted(parts.spectrum().values), rel=1e-6)
+    assert once.trace == pytest.approx(parts.trace)
+
+
+def test_the_last_deviations_are_kept_and_a_variance_is_never_nothing() -> None:
+    moments = Moments(2)
+    for value in (1.0, 2.0, 6.0, 4.0):
+        moments.add({"w": np.array([value, 0.1])})
+    found = moments.gaussians()["w"]
+    assert found.mean == pytest.approx([3.25, 0.1]) and moments.count == 4
+    assert found.deviations[:, 0] == pytest.approx([6 - 3, 4 - 3.25]) and found.deviations.shape == (2, 2)
+    assert found.diagonal[0] == pytest.approx(14.25 - 3.25**2) and 0 < found.diagonal[1] < 1e-15
+    assert found.variance[0] == pytest.approx(found.diagonal[0] / 2 + (9 + 0.75**2) / 2)
