@@ -1,0 +1,233 @@
+"""Fits of a posterior: what is opened and read, what each kind is made of, and who may join an ensemble."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.errors import CheckpointError, DataError, ParameterError
+from engine.posterior import fit, stored
+from engine.posterior.curvature_pass import Curvatures
+from engine.posterior.evidence import best_precision, log_evidence
+from engine.posterior.fit import FittedAdapter, fit_laplace, fit_swag, join, open_adapter, read_rows
+from engine.posterior.kronecker import Kronecker, Spectrum
+from engine.posterior.moments import Moments
+from engine.posterior.posterior import Ensemble, Laplace, SwagPosterior
+from engine.sources.checkpoint import load
+from engine.sources.fetch.progress import silent
+from engine.tune import adapters, lora, samples, sites
+from engine.tune.control import Ended, Stepped
+from engine.tune.stack import digest
+from metal import mx
+from tests.engine import tiny
+
+CONFIG = tiny.LLAMA | {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "head_dim": 8}
+
+
+def adapter_on(base: Any, folder: Path, seed: int, scale: float = 2.0, rank: int = 2, **said: Any) -> Path:
+    """A directory with random factors on the attention's queries and the down projections."""
+    chosen = sites.choose(sites.sites(base), -1, ["q_proj", "mlp.down_proj"], base.config.layers)
+    adapter = lora.create(chosen, rank=rank, scale=scale, seed=seed)
+    keys = {name: mx.random.key(10 * seed + i) for i, name in enumerate(adapter.parameters())}
+    adapter.set({n: p + 0.1 * mx.random.normal(p.shape, key=keys[n]) for n, p in adapter.parameters().items()})
+    adapters.save(folder, adapter, base, {"kind": "lora", "valid": 0.0, "rate": 1e-3, "batch": 4, **said})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fit")
+    rows = [{"prompt": f"a{i}", "completion": f"b{i % 7}c"} for i in range(10)]
+    pairs = [{"prompt": f"a{i}", "chosen": "b", "rejected": "c"} for i in range(12)]
+    for name, kept in (("rows", rows), ("few", rows[:9]), ("pairs", pairs)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    tiny.write_folder(folder / "base", CONFIG, {n: mx.array(a) for n, a in tiny.weights(CONFIG).items()})
+    model = load(str(folder / "base")).model
+    here = {"model": str(folder / "base"), "data": str(folder / "rows.jsonl")}
+    for seed, name in enumerate(("one", "two", "three")):
+        adapter_on(model, folder / name, seed, **here)
+    adapter_on(model, folder / "wide", 5, rank=3, **here)
+    adapter_on(model, folder / "strong", 6, scale=3.0, **here)
+    adapter_on(model, folder / "lost", 7)
+    full = {name: array for name, array in model.arrays.items() if "layers.0.mlp.down_proj" in name}
+    (folder / "whole").mkdir()
+    (folder / "whole" / adapters.CONFIG).write_text(json.dumps({"fine_tune_type": "full", "num_layers": 2}))
+    mx.save_safetensors(str(folder / "whole" / adapters.WEIGHTS), full)
+    return folder
+
+
+@pytest.fixture
+def opened(home: Path) -> FittedAdapter:
+    return open_adapter(home / "one")
+
+
+def test_an_adapter_is_opened_on_its_base_with_its_options(home: Path, opened: FittedAdapter) -> None:
+    assert opened.facts == {"adapter": digest(home / "one"), "base": opened.checkpoint.info.weights}
+    config = opened.config
+    assert (config.rate, config.batch, config.valid, config.data) == (1e-3, 4, 0.0, str(home / "rows.jsonl"))
+    ids = mx.array([[1, 2, 3, 4]])
+    plain = load(str(home / "base")).model
+    assert float(mx.max(mx.abs(opened.model(ids) - plain(ids)))) > 1e-4  # it is on the model
+    with pytest.raises(CheckpointError, match="does not say which model it is for: give --model"):
+        open_adapter(home / "lost")
+    assert open_adapter(home / "lost", str(home / "base")).config.data == ""
+    with pytest.raises(ParameterError, match="holds whole weights, and a posterior is over an adapter"):
+        open_adapter(home / "whole", str(home / "base"))
+    with pytest.raises(ParameterError, match="rank must be at least 1"):
+        adapter_on(plain, home / "odd", 1, model=str(home / "base"))
+        said = json.loads((home / "odd" / adapters.CONFIG).read_text())
+        (home / "odd" / adapters.CONFIG).write_text(json.dumps(said | {"step": 1, "rank": 0}))
+        open_adapter(home / "odd")
+
+
+def test_rows_are_those_of_the_training_or_others(home: Path, opened: FittedAdapter) -> None:
+    found = read_rows(opened, "", (), silent)
+    assert len(found.samples) == 10 == len(read_rows(opened, str(home / "rows.jsonl"), (), silent).samples)
+    with pytest.raises(DataError, match=r"needs 10 rows or more, .*few.jsonl has 9"):
+        read_rows(opened, str(home / "few.jsonl"), (), silent)
+    with pytest.raises(DataError, match="pairs: give --data without them"):
+        read_rows(opened, str(home / "pairs.jsonl"), (), silent)
+    with pytest.raises(ParameterError, match="does not say what it was trained on: give --data"):
+        read_rows(replace(opened, config=replace(opened.config, data="")), "", (), silent)
+    short = replace(opened, config=replace(opened.config, length=3))
+    assert {len(sample.ids) for sample in read_rows(short, "", (), silent).samples} == {3}  # cut, none left out
+    every = replace(opened, config=replace(opened.config, loss="all"))
+    assert read_rows(every, "", (), silent).samples[0].targets > found.samples[0].targets
+    with pytest.raises(DataError, match="has 8"):  # two rows are validation's
+        read_rows(replace(opened, config=replace(opened.config, valid=0.2)), "", (), silent)
+
+
+def parts_of(opened: FittedAdapter) -> dict[str, Kronecker]:
+    random = np.random.default_rng(0)
+    return {
+        name: Kronecker(*(Spectrum(np.eye(n), random.uniform(0, 2, n)) for n in array.shape))
+        for name, array in opened.adapter.parameters().items()
+        if "layers.1" in name
+    }
+
+
+@pytest.mark.parametrize("precision", [None, 3.5])
+def test_laplace_is_the_curvature_and_the_prior_of_the_most_evidence(
+    opened: FittedAdapter, precision: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, calls = parts_of(opened), []
+
+    def collected(*given: Any, progress: Any, **how: Any) -> Curvatures:
+        calls.append((given, how))
+        progress(3, 10)
+        return Curvatures(parts, 41.5, 77)
+
+    monkeypatch.setattr(fit, "collect", collected)
+    rows, told = read_rows(opened, "", (), silent), []
+    facts = fit_laplace(opened, rows, last=True, precision=precision, progress=lambda *said: told.append(said))
+    assert calls == [((opened.model, opened.adapter, rows.samples), {"last": True, "draws": 1, "seed": 0})]
+    assert told == [("curvature", 3, 10)]
+    weights = opened.adapter.parameters()
+    square = sum(float((np.asarray(weights[name], np.float64) ** 2).sum()) for name in parts)
+    h = np.concatenate([part.curvature for part in parts.values()])
+    best = best_precision(square, h)
+    assert facts.precision == (best if precision is None else 3.5)
+    assert facts.log_evidence == pytest.approx(log_evidence(-41.5, square, h, facts.precision))
+    assert (facts.kind, facts.rows, facts.tokens, facts.adapter) == ("laplace", 10, 77, digest(opened.folder))
+    shapes = {name: array.shape for name, array in weights.items()}
+    found, said = stored.read(opened.folder, shapes, **opened.facts)
+    assert said == facts and isinstance(found, Laplace) and set(found.parts) == set(parts)
+    fit_laplace(opened, rows, last=False, precision=1.0, draws=4, seed=9)
+    assert calls[1][1] == {"last": False, "draws": 4, "seed": 9}
+
+
+@pytest.mark.parametrize("precision", [0.0, -1.0, math.inf, math.nan])
+def test_a_prior_s_precision_is_above_nothing_and_finite(opened: FittedAdapter, precision: float) -> None:
+    with pytest.raises(ParameterError, match="precision must be above 0"):
+        fit_laplace(opened, samples.Samples([], []), last=True, precision=precision)
+
+
+def stepped(step: int, steps: int) -> Stepped:
+    return Stepped(step, steps, 0.0, 1.0, 1.0, 1e-3, 1.0, 1, 1.0, 0.0, 0.0, 0, 0.0)
+
+
+@pytest.mark.parametrize(("steps", "every"), [(2, 1), (79, 1), (80, 2), (130, 3)])
+def test_swag_trains_on_from_the_adapter_and_keeps_moments_along_the_way(
+    opened: FittedAdapter, steps: int, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {name: np.asarray(array) for name, array in opened.adapter.parameters().items()}
+    run, asked = SimpleNamespace(trained=SimpleNamespace(parameters=lambda: now)), []
+    now: dict[str, mx.array] = {}
+
+    def prepared(model: Any, config: Any, rows: Any, folder: Path) -> Any:
+        assert model is opened.model and rows.train == given.samples and folder.is_dir()
+        asked.append((config, folder))
+        return run
+
+    def trained(of: Any) -> Iterator[Any]:
+        assert of is run
+        for step in range(1, steps + 1):
+            now.update({name: mx.array(array + np.float32(step * 0.01)) for name, array in own.items()})
+            yield stepped(step, steps)
+        yield Ended("done", steps)
+
+    monkeypatch.setattr(fit, "prepare", prepared)
+    monkeypatch.setattr(fit, "train", trained)
+    given, told = read_rows(opened, "", (), silent), []
+    facts = fit_swag(opened, given, steps=steps, seed=4, progress=lambda *said: told.append(said))
+    config, folder = asked[0]
+    assert told == [("training on", step, steps) for step in range(1, steps + 1)] and not folder.exists()
+    assert (config.warm_start, config.rank, config.scale, config.alpha) == (str(opened.folder), 2, 2.0, 0.0)
+    assert (config.rslora, config.init, config.layers, config.quantize) == (False, "zero", -1, 0)
+    assert config.modules == tuple(opened.adapter.factors) and (config.steps, config.epochs) == (steps, 0.0)
+    assert (config.rate, config.schedule, config.seed, config.warmup) == (5e-4, "constant", 4, 0)
+    assert (config.eval_every, config.save_every, config.patience, config.batch) == (0, 0, 0, 4)
+    expected = Moments(20)
+    for step in range(every, steps + 1, every):
+        expected.add({name: np.asarray(mx.array(array + np.float32(step * 0.01))) for name, array in own.items()})
+    found, _ = stored.read(opened.folder, {n: a.shape for n, a in own.items()}, **opened.facts)
+    assert isinstance(found, SwagPosterior)
+    for name, part in expected.gaussians().items():
+        assert len(found.parts[name].deviations) == min(20, steps // every) == len(part.deviations)
+        assert found.parts[name].mean == pytest.approx(part.mean, abs=1e-6)
+        assert found.parts[name].deviations == pytest.approx(part.deviations, abs=1e-6)
+    targets = sum(sample.targets for sample in given.samples)
+    assert (facts.kind, facts.rows, facts.tokens, facts.precision) == ("swag", 10, targets, None)
+    lora.attach(opened.adapter)
+    fit_swag(opened, given, steps=steps, rate=0.25)
+    assert asked[1][0].rate == 0.25 and asked[1][0].seed == 0
+
+
+def test_a_training_that_fails_is_said_and_one_step_has_no_variance(
+    opened: FittedAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = read_rows(opened, "", (), silent)
+    with pytest.raises(ParameterError, match="steps must be 2 or more"):
+        fit_swag(opened, rows, steps=1)
+    monkeypatch.setattr(fit, "prepare", lambda *_: None)
+    monkeypatch.setattr(fit, "train", lambda _: iter([Ended("nan", 3)]))
+    with pytest.raises(DataError, match="take a lower --rate"):
+        fit_swag(opened, rows, steps=9)
+
+
+def test_members_are_trained_alike_and_apart(home: Path, opened: FittedAdapter) -> None:
+    facts = join(opened, [home / "two", home / "three"])
+    assert (facts.kind, facts.rows, facts.tokens) == ("ensemble", 0, 0)
+    own = opened.adapter.parameters()
+    found, _ = stored.read(opened.folder, {n: a.shape for n, a in own.items()}, **opened.facts)
+    assert isinstance(found, Ensemble) and found.members == 3
+    for number, name in enumerate(("one", "two", "three")):
+        arrays = adapters.read(home / name).arrays
+        assert all((found.parts[n][number] == np.asarray(arrays[n])).all() for n in own)
+    for others, line in (
+        ([], "2 to 8 members, got 1"),
+        ([home / "two"] * 8, "2 to 8 members, got 9"),
+        ([home / "wide"], "is not trained as .*one is: the same rank, scale and modules"),
+        ([home / "strong"], "is not trained as"),
+        ([home / "one"], "are the same adapter"),
+        ([home / "whole"], "holds whole weights"),
+    ):
+        with pytest.raises(ParameterError, match=line):
+            join(opened, others)
+    assert join(opened, [home / "two"]).kind == "ensemble"
