@@ -165,7 +165,7 @@ class ScoreTable(Canvas, can_focus=True):
         line = [
             Segment(f"{mark} ", style),
             Segment(cells.pad(cells.clean(task), name - 2), style),
-            Segment(cells.pad(items + "  ", ITEMS, right=True), look.faint),
+            Segment(cells.pad(items + " " * GAP, ITEMS, right=True), look.faint),
         ]
         low, high = scale(found)
         reference = scores[0].estimate.mean if scores and scores[0] is not None else math.nan
@@ -178,7 +178,8 @@ class ScoreTable(Canvas, can_focus=True):
     def _items(self, task: str, found: Sequence[TaskScore]) -> str:
         live = self.board.live
         if live is not None and live[0] == task and (score := self.board.scores.get(live)) is not None:
-            return f"{score.estimate.n:,}/{score.total:,}" if score.total else f"{score.estimate.n:,}"
+            done, of = f"{score.estimate.n:,}", f"/{score.total:,}" if score.total else ""
+            return done + of if len(done + of) <= ITEMS - GAP else done
         return f"{max((score.estimate.n for score in found), default=0):,}" if found else ""
 
     def _cell(
@@ -249,10 +250,10 @@ def letter(index: int) -> str:
 
 
 def number(x: float) -> str:
-    """Five characters or less."""
+    """Six characters or less, five of what is not below 0."""
     if not math.isfinite(x):
         return "-"
-    return f"{x:.3f}" if abs(x) < 10 else f"{x:.1f}" if abs(x) < 1000 else f"{x:.3g}"
+    return f"{x:.3f}" if abs(x) < 10 else f"{x:.1f}" if abs(x) < 1000 else f"{x:.0f}" if abs(x) < 1e5 else f"{x:.0e}"
 
 
 def scale(scores: Sequence[TaskScore]) -> tuple[float, float]:
