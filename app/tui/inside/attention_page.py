@@ -32,6 +32,7 @@ SAYS = {
 }
 LEAST = {"induction": 0.5, "duplicate": 0.5, "previous": 0.5, "first": 0.75}  # of a score, to be called after it
 READ = 6  # tokens in the list of what is read
+LEFT = 6  # columns of the heads' numbers
 
 
 class AttentionPage(Page):
@@ -162,7 +163,7 @@ class AttentionPage(Page):
         if self.whole:
             self._pattern(at, rest, weights)
             return
-        size = 2 if at.opened is not None and at.opened.layers * 2 + 5 <= rest.width else 1
+        size = 2 if at.opened is not None and at.opened.layers * 2 + LEFT <= rest.width else 1
         y = self._heads(at, rest, size)
         below = rest.part(0, y, rest.width, rest.height - y)
         self._head(at, below)
@@ -171,32 +172,31 @@ class AttentionPage(Page):
         """The running text, bright where it is read; gives the rows that it took."""
         look = sheet.look
         sheet.words(
-            0, 0, ("READS", look.heading), (f"  head {self.title()} from ", look.faint),
+            0, 0, ("READS", look.heading), (f"  {'' if self.rolled else 'head '}{self.title()} from ", look.faint),
             (at.name_at(at.position), look.chosen), (f" token {at.position}", look.faint),
         )  # fmt: skip
         if weights is None:
-            told(
-                sheet,
-                1,
-                at,
-                looks.RolloutLook() if self.rolled else looks.PatternLook(self.layer),
-                f"layer {self.layer} is read",
-            )
+            if self.rolled:
+                told(sheet, 1, at, looks.RolloutLook(), "all layers are read")
+            else:
+                told(sheet, 1, at, looks.PatternLook(self.layer), f"layer {self.layer} is read")
             return 4 if sheet.height >= TALL else 3
         row = weights[at.position - at.first]
         most_read = float(row.max()) or 1.0
         y = 1
         numbers = sheet.height >= 16
         for line in text_rows(at, sheet.width, most):
-            x = 0
+            x, free = 0, -1
             for position in line:
                 text, share = at.running(position), float(row[position])
                 ink = look.cursor if position == at.position else look.faint
                 if position != at.position and share >= 0.02:
                     ink = look.tick + shade(look.tints, share / most_read)
                 end = sheet.put(x, y, text, ink)
-                if numbers and share >= 0.1:
-                    sheet.put(max(end - 3, 0), y + 1, f"{100 * share:.0f}%", look.bar)
+                number = f"{100 * share:.0f}%"
+                start = max(end - len(number), 0)
+                if numbers and share >= 0.1 and start > free:
+                    free = sheet.put(start, y + 1, number, look.bar)
                 x = end
             y += 2 if numbers else 1
         return y + 1 if sheet.height >= TALL else y
@@ -213,25 +213,25 @@ class AttentionPage(Page):
         if kinds is None:
             told(sheet, 1, at, looks.KindsLook(), "they read random tokens that come twice")
             return 3
-        rows, columns = min(opened.heads, max(sheet.height - 8, 3)), min(opened.layers, (sheet.width - 5) // size)
+        rows, columns = min(opened.heads, max(sheet.height - 8, 3)), min(opened.layers, (sheet.width - LEFT) // size)
         top = min(max(self.head - rows // 2, 0), opened.heads - rows)
         left = min(max(self.layer - columns // 2, 0), opened.layers - columns)
         sheet.put(0, 1, "layer", look.faint)
         for index in range(columns):
             layer = left + index
             if layer == self.layer:
-                sheet.put(5 + size * index, 1, str(layer), look.chosen)
+                sheet.put(LEFT + size * index, 1, str(layer), look.chosen)
             elif layer % 5 == 0 and abs(layer - self.layer) * size > 2:
-                sheet.put(5 + size * index, 1, str(layer), look.faint)
+                sheet.put(LEFT + size * index, 1, str(layer), look.faint)
         scores = kinds[self.by]
         most = max(float(np.nanmax(scores)), 1e-9) if self.by in ("entropy", "distance") else 1.0
         for y in range(rows):
             head = top + y
-            sheet.put(1, 2 + y, f"{head:>3}", look.chosen if head == self.head else look.faint)
+            sheet.put(1, 2 + y, f"{head:>4}", look.chosen if head == self.head else look.faint)
             for index in range(columns):
                 layer = left + index
                 mark = self._mark(kinds, layer, head)
-                x = 5 + size * index
+                x = LEFT + size * index
                 if (layer, head) == (self.layer, self.head):
                     sheet.put(x, 2 + y, (mark or " ").ljust(size), look.cursor)
                 else:

@@ -16,7 +16,6 @@ from app.tui.tokens import cells
 
 CELL, LABEL = 9, 7  # columns of a cell, its gap included, and of a layer's number
 PANEL = 38  # of what is under the cursor
-SHOWN = 5
 KL_CUT = 80.0  # bits: the embedding's row has more, and would flatten the rest
 
 
@@ -238,10 +237,11 @@ class LensPage(Page):
                 sheet.put(x + i, y, " ", shade(look.tints, i / 7))
             x += 8
         x = sheet.words(x, y, (f" {high}", look.faint))
-        if start > at.first and x + 20 < sheet.width:
-            sheet.words(x + 3, y, (f"← {start - at.first} more positions", look.faint))
-        if at.first and x + 44 < sheet.width:
-            sheet.words(x + 26, y, (f"{at.first} before them are read", look.faint))
+        hidden = f"← {start - at.first} more positions" if start > at.first else ""
+        before = f"{at.first} before them are read" if at.first else ""
+        for column, words in ((x + 3, hidden), (x + 26, before)):
+            if column + cells.width(words) <= sheet.width:
+                sheet.put(column, y, words, look.faint)
 
     def _panel(self, at: Reading, sheet: Sheet, table: LensTable | None) -> None:
         """The cell of the cursor: its best tokens, and how the final token came up."""
@@ -298,7 +298,8 @@ class LensPage(Page):
             return
         y += height + 1
         sheet.heading(y, "KL", "to the last, bits", f"{table.kl[layer, i]:.1f}")
-        sheet.words(22, y, ("⠒⠒", look.bar_cut), (" median", look.faint))
+        if sheet.width >= 34:
+            sheet.words(22, y, ("⠒⠒", look.bar_cut), (" median", look.faint))
         kl = np.minimum(table.kl[:, i], KL_CUT)
         median = np.minimum(np.median(table.kl[:, table.known], axis=1), KL_CUT)
         top = float(max(kl.max(), median.max(), 1.0))

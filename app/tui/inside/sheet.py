@@ -72,9 +72,9 @@ class Sheet:
             self.right(y, number, self.look.chosen)
 
     def row(self, y: int, name: str, share: float, number: str, *, ink: Style, fill: Style, left: int) -> None:
-        """A name in `left` cells, a bar, and its number at the right."""
+        """A name in `left` cells, the last of them blank, a bar, and its number at the right."""
         room = self.width - left - cells.width(number) - 2
-        self.put(0, y, name, ink, size=left)
+        self.put(0, y, name, ink, size=left - 1)
         if room > 2:
             self.put(left, y, bar(share, room, self.glyphs), fill)
         self.right(y, number, ink)
@@ -120,7 +120,8 @@ def chart(
     labels: Sequence[tuple[float, str]],
     axis: int = 7,
 ) -> None:
-    """Curves over layers, the present one marked; `labels` are values and their names, the outermost of them the edges.
+    """Curves over layers, the present one marked; `labels` are values in order and their names, the outermost of them
+    the edges, whose names stand where there is no room for another.
 
     The last row names the layers.
     """
@@ -129,7 +130,7 @@ def chart(
         return
     values = [value for value, _ in labels]
     frame = plot.Frame(xs[0], xs[-1], min(values), max(values), width, height)
-    named = {frame.row(value): name for value, name in labels}
+    named = {frame.row(value): name for value, name in (*labels[1:-1], labels[0], labels[-1])}
     for y in range(height):
         sheet.put(0, y, cells.pad(named.get(y, ""), axis - 2, right=True) + " ", sheet.look.faint)
         sheet.put(axis - 1, y, "┤" if y in named else sheet.glyphs.tick, sheet.look.rule)

@@ -107,7 +107,8 @@ class TokensPage(Page):
 
     def _ways(self, at: Reading, sheet: Sheet, made: looks.Spelled) -> None:
         look = sheet.look
-        sheet.heading(0, "TOKENISATIONS", f"{'all' if made.complete else 'the shortest'} {len(made.ways)}, by bits")
+        about = f"{'all' if made.complete else 'the shortest'} {len(made.ways)}, by bits"
+        sheet.heading(0, "TOKENISATIONS", about if made.ways else "")
         if not made.ways:
             self._why(sheet, made)
             return

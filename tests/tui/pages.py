@@ -1,0 +1,118 @@
+"""Pages of the inside view without an app: a scripted reading, a sheet as text beside the names of its inks.
+
+A picture of a page is a file of scenes, each its characters and, below them, a letter for the ink of each cell: those
+of `LETTERS` and `STEPS`, and a dot for none.
+`LIKELY_PICTURES=write pytest tests/tui/test_lens_page.py` writes them anew: look at the difference.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.style import Style
+
+from app import looks
+from app.tui import theme
+from app.tui.chat.candidates import Names
+from app.tui.inside.page import Page
+from app.tui.inside.reading import Reading
+from app.tui.inside.sheet import Sheet
+from app.tui.theme import GLYPHS, Look
+from app.tui.tokens import cells
+from engine.prompt import Prompt
+
+PICTURES = Path(__file__).with_name("pictures")
+PIECES = (
+    "Once", " upon", " a", " time", "\n", " there", " lived", " king", " woman", " man", " queen", "日", "é", "\t",
+    " red", " blue", " green", " sky", " cat", " dog", " Paris", " Rome", "extraordinarily", "ly", ",", ".", " Berlin",
+    " runs", " ran", " walks", " walked", " slow", " fast", " brother", " sister", "s", " of", " the",
+)  # fmt: skip
+NAMES = Names(tuple(piece.encode() for piece in PIECES))
+TEXT = (0, 1, 2, 3, 24, 4, 5, 6, 2, 7, 37, 11, 12, 23, 25, 10, 37, 17, 14, 13, 22, 24, 8, 9)
+LAYERS, HEADS = 12, 6
+LOOKS = {
+    "true": theme.look(theme.DARK.to_color_system().generate() | theme.DARK.variables, "true"),
+    "plain": theme.look({}, "plain"),
+}
+LETTERS = {
+    "text": "t", "faint": "f", "heading": "h", "chosen": "c", "bar": "b", "bar_cut": "x", "accent": "a", "rule": "r",
+    "track": "k", "cut": "u", "alarm": "!", "cursor": "C", "tick": "T", "chosen_bar": "B",
+}  # fmt: skip
+STEPS = {  # of a tint or a tile, from none of it on
+    "tints": "αβγδεζηθικλμνξοπρ", "text tints": "⓪①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯", "tick tints": "⓿❶❷❸❹❺❻❼❽❾❿⓫⓬⓭⓮⓯⓰",
+    "tiles": "0123456789ADEFGHI", "tick tiles": "ⓐⓑⓒⓓⓔⓕⓖⓗⓘⓙⓚⓛⓜⓝⓞⓟⓠ",
+}  # fmt: skip
+
+
+def reading(
+    ids: tuple[int, ...] = TEXT, *, first: int = 0, layers: int = LAYERS, tuned: bool = True, kv_heads: int = 3
+) -> Reading:
+    """A text that is opened, and of which nothing more is known."""
+    at = Reading("m", Prompt(), NAMES)
+    at.take(looks.OpenLook(), looks.TextOpened(ids, first, layers, HEADS, kv_heads, 16, 64, False, tuned))
+    return at
+
+
+def number(*of: int) -> float:
+    """A share from 0 to 1 of some whole numbers, with no order in it."""
+    mixed = 0
+    for each in of:
+        mixed = (mixed * 131 + each * 577 + 71) * (mixed + 3 * each + 5) % 1009
+    return mixed / 1008
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A page and a reading as they are to be drawn, and on how many cells."""
+
+    title: str
+    page: Page
+    at: Reading
+    size: tuple[int, int]
+    colours: str = "true"
+
+    def text(self) -> str:
+        """The picture."""
+        width, height = self.size
+        sheet = Sheet(width, height, LOOKS[self.colours], GLYPHS)
+        self.page.draw(self.at, sheet)
+        return f"== {self.title}, {width} x {height}\n{described(sheet)}"
+
+
+def described(sheet: Sheet) -> str:
+    """A sheet's rows, and those of its inks."""
+    letters = _letters(sheet.look)
+    texts, inks = [], []
+    for line in sheet.lines():
+        texts.append("".join(segment.text for segment in line))
+        inks.append("".join(letters[segment.style] * cells.width(segment.text) for segment in line))
+        assert cells.width(texts[-1]) == len(inks[-1]) == sheet.width
+    return "\n".join([*(text.rstrip() for text in texts), "--", *(ink.rstrip(".") for ink in inks)])
+
+
+def _letters(look: Look) -> dict[Style | None, str]:
+    """The letter of each ink of a look, also of a word on a tint."""
+    found: dict[Style | None, str] = {None: "."}
+    for name, letter in LETTERS.items():
+        found.setdefault(getattr(look, name), letter)
+    for name, letters in STEPS.items():
+        word, _, steps = name.rpartition(" ")
+        for step, letter in zip(getattr(look, steps), letters, strict=False):
+            ink = getattr(look, word) if word else Style()
+            for both in (ink + step, step + ink):
+                found.setdefault(both, letter)
+    return found
+
+
+def compare(name: str, scenes: Iterator[Scene]) -> None:
+    """Draw scenes, which must look as in the file."""
+    path = PICTURES / f"{name}.txt"
+    found = "\n".join(scene.text() for scene in scenes) + "\n"
+    if os.environ.get("LIKELY_PICTURES") == "write":
+        path.write_text(found, encoding="utf-8")
+    wanted = path.read_text(encoding="utf-8")
+    if found != wanted:
+        for got, line in zip(found.splitlines(), wanted.splitlines(), strict=False):
+            assert got == line, f"{path.name} looks different"
+    assert found == wanted, f"{path.name} looks different"
