@@ -8,6 +8,8 @@ Knows nothing of textual: the plain commands and the HTML export use it too.
 import math
 import os
 import re
+import shutil
+import sys
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,6 +128,11 @@ def colour_mode(stream: IO[str], environ: Mapping[str, str] | None = None) -> st
     if env.get("COLORTERM") in ("truecolor", "24bit"):
         return "true"
     return "256" if "256" in env.get("TERM", "") else "16"
+
+
+def columns(mode: str) -> int:
+    """The room of a line in characters: as much as it likes where it goes to no terminal."""
+    return sys.maxsize if mode == "none" else shutil.get_terminal_size().columns
 
 
 def paint(text: str, step: int, mode: str, dark: bool | None = None) -> str:

@@ -77,7 +77,7 @@ class Axes:
         ]
         for value in _decades(*self.x):
             x, _ = self.at(value, self.y[1])
-            words = f"{value:.0e}".replace("e+", "e") if self.along == FLOPS else short(value)
+            words = f"{value:.2g}".replace("e+", "e") if self.along == FLOPS else short(value)
             anchor = "end" if x > WIDTH - 40 else "middle"
             frame.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="{anchor}">{words}</text>')
         for value in np.linspace(*self.y, 5):
@@ -157,10 +157,11 @@ def bought(it: Purchase) -> str:
 
 def short(value: float) -> str:
     """A number in three digits and a letter; a power from a thousand times a trillion on."""
+    value = float(f"{value:.3g}")
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if size <= value < 1e15:
             return f"{value / size:.3g} {letter}"
-    return f"{value:.3g}".replace("e+", "e") if value >= 1e15 or value < 1e3 else f"{value:.0f}"
+    return f"{value:.3g}".replace("e+", "e")
 
 
 def _decades(low: float, high: float) -> list[float]:

@@ -1,7 +1,6 @@
 """`likely diff`: how two models or adapters differ on a text, token by token."""
 
 import json
-import shutil
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -84,7 +83,7 @@ def _shift(shift: "Shift", tokenizer: "Tokenizer") -> dict[str, Any]:
 
 def _show(found: "Difference", tokenizer: "Tokenizer") -> None:
     mode = heat.colour_mode(sys.stdout)
-    width = shutil.get_terminal_size((100, 24)).columns if mode != "none" else 10_000
+    width = heat.columns(mode)
     click.echo(
         f"{'after':<18} {'KL':>8}  what rose and fell in the next token, from {found.names[0]} to {found.names[1]}"
     )

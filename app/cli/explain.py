@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,7 +251,7 @@ def _show(
     mode = heat.colour_mode(sys.stdout)
     parts = "" if doubt is None else f" {'aleatoric':>9} {'epistemic':>9}"
     click.echo(f"{'token':<18} {'bits':>6} {'rank':>6} {'entropy':>7}{parts}  candidates")
-    width = shutil.get_terminal_size((100, 24)).columns if mode != "none" else 10_000
+    width = heat.columns(mode)
     for at, step in enumerate(explanation.steps):
         name = heat.visible(repr(step.piece.decode(errors="replace"))[1:-1]) or "''"
         if step.logprob is None or step.entropy is None:

@@ -1,6 +1,5 @@
 """Looks inside in a terminal: grids and bars in its width and colours."""
 
-import shutil
 import sys
 from collections.abc import Iterator
 
@@ -9,7 +8,7 @@ import click
 from app import heat
 from app.inside_tables import LABEL, Grid, Values, cut
 
-SHARES = (0.05, 0.2, 0.4, 0.6, 0.8)  # the levels of heat begin here
+SHARES = (0.05, 0.25, 0.5, 0.75)  # the levels 1 to 4 of heat begin here
 BAR = 24
 SHOWN = 12  # named values
 
@@ -17,7 +16,7 @@ SHOWN = 12  # named values
 def show(found: Grid | Values) -> None:
     """Print in the terminal's width and colours."""
     mode = heat.colour_mode(sys.stdout)
-    width = shutil.get_terminal_size((100, 24)).columns if mode != "none" else 10_000
+    width = heat.columns(mode)
     click.echo(found.title)
     for line in _grid(found, mode, width) if isinstance(found, Grid) else _bars(found):
         click.echo(line)
@@ -44,7 +43,7 @@ def _tinted(text: str, share: float, width: int, mode: str) -> str:
 
 def _bars(values: Values) -> Iterator[str]:
     shown = values.rows[:SHOWN]
-    most = max((abs(value) for _, value in shown), default=0) or 1
+    most = max((abs(value) for _, value in shown if value), default=1)
     for name, value in shown:
         eighths = round(abs(value) / most * BAR * 8)
         bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8]

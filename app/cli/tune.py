@@ -131,7 +131,7 @@ def _painted(opened: "Opened", sample: "TrainingSample") -> str:
     from engine.tune.objectives import targets_of
 
     mode, tokenizer = heat.colour_mode(sys.stdout), opened.checkpoint.tokenizer
-    width = shutil.get_terminal_size((100, 24)).columns
+    width = shutil.get_terminal_size().columns
     out, inside = [f"\n{heat.one_line(sample.where)}\n"], False
     for token, trained in zip(sample.ids[: 8 * width], targets_of(sample, opened.run.config), strict=False):
         piece = heat.visible(tokenizer.piece(token).decode(errors="replace"))

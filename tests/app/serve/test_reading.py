@@ -1,0 +1,264 @@
+"""Reader of a run's events, the lines for one who watches, and the description of the routes."""
+
+import json
+import math
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from app.serve import ollama, openapi
+from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
+from app.serve.openai_responses import FINISH, ours, text_logprobs, top
+from app.serve.reading import AnswerReader, GrownText, TextDelta, TextParting, read_call
+from app.serve.watch_writer import WatchWriter, began
+from app.worker import Closed, Failed
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
+from engine.decode.strategies import parse
+from engine.prompt import Prompt
+from engine.trace.trace import Recipe
+from engine.transforms import Temperature
+from tests.app.serve.scripted import FACTS, PIECES, SNAPSHOT, STATS, step
+
+
+def word(text: str, position: int = 0, *, special: bool = False, logprob: float | None = -1.0) -> Any:
+    return SimpleNamespace(text=text, position=position, special=special, logprob=logprob)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "calls", "parts"),
+    [
+        (["a<th", "ink>b</", "think>c"], False, [("said", "a"), ("thought", "b"), ("said", "c")]),
+        (["<think></think>"], False, []),
+        (["a<", "b"], False, [("said", "a"), ("said", "<b")]),
+        (["a<think"], False, [("said", "a"), ("said", "<think")]),
+        (["a<tool_call>b</tool_call>c"], False, [("said", "a<tool_call>b</tool_call>c")]),
+        (["a<tool_call>b</tool_", "call>c"], True, [("said", "a"), ("call", "b"), ("said", "c")]),
+        (["<tool_call><think>x"], True, [("call", "<think>x")]),
+        (["<tool_call>a</tool_call><think>b"], True, [("call", "a"), ("thought", "b")]),
+        (["<<think>"], False, [("said", "<")]),
+    ],
+)
+def test_a_text_is_parted_by_its_marks(pieces: list[str], calls: bool, parts: list[tuple[str, str]]) -> None:
+    parting = TextParting(calls=calls)
+    found = [part for piece in pieces for part in parting.push(piece)]
+    assert [*found, *parting.push("", last=True)] == parts
+    assert list(parting.push("x")) == [(parting.kind, "x")], "nothing is held twice"
+
+
+def test_no_more_is_held_back_than_may_begin_a_mark() -> None:
+    parting = TextParting(calls=True)
+    assert list(parting.push("ab<t")) == [("said", "ab")]
+    assert list(parting.push("x")) == [("said", "<tx")]
+    assert list(parting.push("<tool_call")) == []
+    assert list(parting.push(">{")) == [("call", "{")]
+
+
+def test_events_make_texts() -> None:
+    reader = AnswerReader(2, calls=True)
+    assert list(reader.texts) == [0, 1] and (reader.tokens, reader.reused) == (0, 0)
+
+    def read(*events: Event) -> list[TextDelta]:
+        return list(reader.read(events))
+
+    one, two, end = word("a<", 5), word("b", 6), word("!", 7, special=True)
+    assert read(Emitted(0, one), Prefilled(1, 2)) == [TextDelta(0, (("said", "a"),), (one,))]
+    assert read(Forked(0, 4)) == []
+    assert read(Emitted(4, two)) == [TextDelta(4, (("said", "<b"),), (two,))]
+    assert read(Emitted(0, end)) == [TextDelta(0, (), (end,))]
+    assert reader.texts[4].steps == [one, two] and reader.texts[0].steps == [one, end] and reader.tokens == 4
+    assert read(Pruned(1)) == [] and list(reader.texts) == [0, 4]
+    assert read(Revised(4, 6, word("c", 6))) == [] and reader.texts[4].parts == [("said", "a"), ("said", "<c")]
+    assert [each.text for each in reader.texts[4].steps] == ["a<", "c"]
+    assert read(Rated(0, {"score": 1.0}), Rated(4, {"score": 2.0})) == []
+    assert read(Done(0, "eot", Stats(9, 2, 7, 0.0, 0.0), "t")) == [TextDelta(0, (("said", "<t"),), (), "eot")]
+    assert read(Done(4, "length", Stats(9, 3, 5, 0.0, 0.0))) == [TextDelta(4, (), (), "length")]
+    assert (reader.tokens, reader.reused) == (12, 3) and [text.reason for text in reader.ended] == ["eot", "length"]
+    assert [text.figures["score"] for text in reader.best(2)] == [2.0, 1.0] and len(reader.best(1)) == 1
+    reader.texts[4].figures = {}
+    assert [text.figures for text in reader.best(2)] == [{"score": 1.0}, {}]
+
+
+def test_the_likeliest_a_token_are_given_of_more_than_are_asked_for() -> None:
+    reader = AnswerReader(3)
+    for number, logprobs in enumerate(([-3.0, -3.0], [-1.0, None, -2.0], [])):
+        reader.texts[number].steps = [word("", logprob=logprob) for logprob in logprobs]
+    assert [text.likelihood for text in reader.texts.values()] == [-3.0, -1.5, -math.inf]
+    assert [text.likelihood for text in reader.best(2)] == [-1.5, -3.0]
+    assert [text.likelihood for text in reader.best(3)] == [-3.0, -1.5, -math.inf], (
+        "in their order, where all are given"
+    )
+
+
+def test_calls_are_joined_where_nothing_stands_between() -> None:
+    call = '{"name": "f", "arguments": {"é": 1}}'
+    text = GrownText(TextParting(calls=True))
+    text.parts = [
+        ("call", call[:5]),
+        ("call", call[5:]),
+        ("said", "x"),
+        ("call", "no"),
+        ("thought", "t"),
+        ("call", call),
+    ]
+    assert text.calls == [{"name": "f", "arguments": '{"é": 1}'}] * 2 and text.of("said") == "x"
+    assert read_call('{"name": 3}') == {"name": "3", "arguments": "{}"}
+    for wrong in ("", "[]", "3", '"x"', "{}", "null", "[" * 100_000):
+        assert read_call(wrong) is None
+
+
+def test_a_reason_to_end_has_the_name_that_clients_know() -> None:
+    assert FINISH == {"eot": "stop", "stop": "stop", "length": "length", "cancelled": "stop", "": "length"}
+
+
+def test_the_likeliest_are_in_their_order_and_cuts_are_named() -> None:
+    one = step(0)
+    assert top(one, 2) == [(0, pytest.approx(-0.25)), (1, pytest.approx(-0.75))] and len(top(one, 9)) == 3
+    assert top(step(0, snapshot=None), 2) == []
+    found = text_logprobs([one, step(4), step(2), step(3)], 1, PIECES[:1], offset=3)
+    assert found["text_offset"] == [3, 5, 5] and found["tokens"] == ["Hi", "�", "�"]
+    assert found["top_logprobs"] == [{"Hi": pytest.approx(-0.25)}] * 3
+    unknown = text_logprobs([one], 2, PIECES[:1])["top_logprobs"]
+    assert unknown == [{"": pytest.approx(-0.75), "Hi": pytest.approx(-0.25)}]
+    from app.serve import openai_requests
+
+    ask = openai_requests.chat(
+        {"messages": [{"role": "user", "content": "x"}], "seed": 3, "likely": {"snapshot": True}}
+    )
+    recipe = Recipe((Temperature(0.5),))
+    made = ours(ask, [step(0, recipe=recipe), step(1, snapshot=None)], PIECES)["likely"]
+    assert [each["cut_by"] for each in made["steps"][0]["candidates"]] == [None, "Temperature", None]
+    assert "candidates" not in made["steps"][1] and (made["seed"], made["strategy"]) == (3, "sample")
+
+
+def test_a_line_of_ollama_has_nanoseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ollama.time, "perf_counter", lambda: 12.5)
+    opened = AnswerOpened(FACTS, 5)
+    text = GrownText(TextParting(), reason="length", stats=STATS)
+    line = ollama.chat_line(opened, [("said", "a"), ("thought", "b"), ("said", "c")], text, 2.0)
+    assert line["total_duration"] == 10_500_000_000 and line["done_reason"] == "length"
+    assert line["message"] == {"role": "assistant", "content": "ac", "thinking": "b"}
+    assert line["created_at"].endswith("Z") and len(line["created_at"]) >= len("2026-01-01T00:00:00Z")
+    text.reason = "eot"
+    assert ollama.generate_line(opened, [], text, 2.0)["done_reason"] == "stop"
+    text.stats = None
+    assert ollama.generate_line(opened, [("said", "a")], text, 2.0)["done"] is False
+    assert ollama.generate_line(opened, [("said", "a")], None, 2.0).keys() == {
+        "model",
+        "created_at",
+        "response",
+        "done",
+    }
+
+
+# -- lines for one who watches ---------------------------------------------------------------------------------------
+
+
+def request(**more: Any) -> AnswerRequest:
+    given = {"model": "m", "prompt": Prompt(parts=("x", (1, 2))), "control": RunControl(Recipe()), "seed": 4} | more
+    return AnswerRequest(**given)
+
+
+def test_a_request_is_told_with_its_words() -> None:
+    writer = WatchWriter()
+    assert began() == {"likely": began()["likely"], "form": 1}
+    asked = [("text", "x"), ("text", "(2 tokens)")]
+    line = {"request": 7, "asked": asked, "kind": "text", "model": "m", "texts": 1, "seed": 4, "how": ""}
+    assert list(writer.lines(7, request())) == [line]
+    assert list(writer.lines(7, request(n=3), late=True)) == [line | {"texts": 3, "late": True}]
+    assert next(writer.lines(7, request(max_tokens=0)))["texts"] == 0
+    assert next(writer.lines(7, request(max_tokens=1, n=2)))["texts"] == 2
+    beam = next(writer.lines(7, request(strategy=parse("beam 3"), n=2)))
+    assert (beam["texts"], beam["how"]) == (1, "beam 3")
+    turns = Prompt(turns=({"role": "user", "content": "q"}, {"role": "tool", "content": None}, {"content": [1]}))
+    chat = next(writer.lines(7, request(prompt=turns)))
+    assert chat["kind"] == "chat" and chat["asked"] == [("user", "q"), ("tool", ""), ("", "[1]")]
+    embedding = EmbeddingRequest("m", (Prompt(parts=("a",)), Prompt(parts=("b",))))
+    assert list(writer.lines(7, embedding)) == [
+        {"request": 7, "asked": [("text", "a"), ("text", "b")], "kind": "embedding", "model": "m"}
+    ]
+
+
+def test_a_vocabulary_is_told_once() -> None:
+    writer = WatchWriter()
+    opened = AnswerOpened(FACTS, 5, False, (3, 1))
+    first, second = (next(writer.lines(request, opened)) for request in (1, 2))
+    assert first == {
+        "request": 1, "opened": [3, 1], "model": "tiny", "context": 64, "eos": [4],
+        "pieces": ["SGk=", "IHRoZXJl", "4oI=", "rA==", "PC9zPg==", "PHRoaW5rPg==", "c28=", "PC90aGluaz4="],
+    }  # fmt: skip
+    assert second == {"request": 2, "opened": [3, 1], "model": "tiny", "context": 64}
+
+
+def test_events_are_told_whole_and_a_recipe_once_a_request() -> None:
+    writer = WatchWriter()
+    other = Recipe((Temperature(0.5),))
+    steps = step(0), step(1, recipe=other), step(0)
+    lines = list(writer.lines(3, tuple(Emitted(1, each) for each in steps)))
+    assert [line["event"] for line in lines] == ["emitted"] * 3 and [line["branch"] for line in lines] == [1] * 3
+    assert ["recipe" in line for line in lines] == [True, True, False]
+    assert [line["step"]["recipe"] for line in lines] == [0, 1, 0]
+    assert "recipe" in next(writer.lines(4, Emitted(0, steps[0])))
+    assert list(writer.lines(3, Failed("no"))) == [{"request": 3, "failed": "no"}]
+    assert list(writer.lines(3, Closed())) == [{"request": 3, "closed": True}]
+    again = next(writer.lines(3, Emitted(0, steps[1])))
+    assert again["step"]["recipe"] == 0 and "recipe" in again, "a closed request is forgotten"
+    done = next(writer.lines(3, Done(0, "eot", STATS, "r")))
+    assert done == {
+        "request": 3, "event": "done", "branch": 0, "reason": "eot", "text": "r",
+        "stats": {"prompt_tokens": 5, "reused_tokens": 2, "tokens": 4, "prefill_s": 0.25, "decode_s": 1.5},
+    }  # fmt: skip
+    rated = next(writer.lines(3, Rated(0, {"score": -math.inf, "p": 0.5})))
+    assert rated["figures"] == {"score": "-inf", "p": 0.5} and json.dumps(rated)
+    forked = [{"request": 3, "event": "forked", "parent": 0, "child": 2}]
+    assert list(writer.lines(3, (Forked(0, 2), Embedded((), 1), None))) == forked
+    assert cast(Any, SNAPSHOT).vocab == 8
+
+
+# -- the description -------------------------------------------------------------------------------------------------
+
+
+def test_a_schema_of_ours_is_one_of_json() -> None:
+    schema = {"a": int, "b?": (float, None), "c": [str], "d": {str: bool}, "e": dict, "f": list, "g": object}
+    assert openapi.json_schema(schema) == {
+        "type": "object",
+        "properties": {
+            "a": {"type": "integer"}, "b": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+            "c": {"type": "array", "items": {"type": "string"}},
+            "d": {"type": "object", "additionalProperties": {"type": "boolean"}}, "e": {"type": "object"},
+            "f": {"type": "array"}, "g": {},
+        },
+        "required": ["a", "c", "d", "e", "f", "g"],
+    }  # fmt: skip
+
+
+def test_every_route_says_its_answers() -> None:
+    described = openapi.description()
+    assert described["openapi"] == "3.1.0" and described["info"]["title"] == "likely serve"
+    paths = described["paths"]
+    assert list(paths) == [*openapi.GETS, *openapi.POSTS]
+    whole = {"application/json": {"schema": {"type": "object"}}}
+    for path, routes in paths.items():
+        ((method, route),) = routes.items()
+        assert method == ("get" if path in openapi.GETS else "post")
+        answers = route["responses"]
+        assert list(answers) == ["200", "400", "401", "403", "404", "408", "413", "429", "503"]
+        error = answers["400"]["content"]["application/json"]["schema"]["properties"]["error"]
+        assert error["type"] == ("string" if path.startswith("/api/") else "object")
+        if path == "/metrics":
+            assert answers["200"] == {"description": "Text.", "content": {"text/plain": {}}}
+            continue
+        streamed = {"/api/chat": "application/x-ndjson", "/api/generate": "application/x-ndjson"}.get(path)
+        if path.startswith("/v1/") and method == "post" and path != "/v1/embeddings":
+            streamed = "text/event-stream"
+        more = {streamed: {"schema": {"type": "string"}}} if streamed else {}
+        assert answers["200"]["content"] == whole | more
+        if method == "post":
+            body = route["requestBody"]
+            assert body["required"] is True
+            schema = body["content"]["application/json"]["schema"]
+            assert schema["additionalProperties"] is False
+            assert {**schema, "additionalProperties": None} == {
+                **openapi.json_schema(openapi.POSTS[path][1]), "additionalProperties": None,
+            }  # fmt: skip

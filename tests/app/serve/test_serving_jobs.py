@@ -1,0 +1,241 @@
+"""The executor of a server's requests over sessions of a script: what it asks of them, and when others have a turn."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from app import requests as r
+from app.serve import openai_requests
+from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, RequestRefused
+from app.serve.serving_jobs import ServedModel, ServingJobs
+from engine.decode.events import Done, Emitted, Prefilled, Stats, Waiting
+from engine.prompt import Prompt
+from engine.transforms import Constraint
+from tests.app.serve.scripted import step
+from tests.fakes import ByteTokenizer
+
+FACTS = r.ModelFacts("m", 10, (b"a", b"abc"), chat=True, nbytes=10)
+END = Done(0, "eot", Stats(1, 0, 1, 0.0, 0.0))
+
+
+class ScriptedSession:
+    """Gives these events, whatever it is asked for, and writes that down."""
+
+    def __init__(self, name: str, events: Sequence[Any] = (), joins: bool = True, bos: int | None = None) -> None:
+        self.events = list(events)
+        self.facts = replace(FACTS, name=name)
+        self.tokenizer = ByteTokenizer()
+        self.tokenizer.bos = bos
+        self.model = SimpleNamespace(make_cache=lambda: SimpleNamespace(joins=joins), rotations=(), hidden=None)
+        self.pool = SimpleNamespace(step=SimpleNamespace(hidden=None))
+        self.reload = True
+        self.asked: list[tuple[list[int], dict[str, Any]]] = []
+        self.changed: list[tuple[str, str, float]] = []
+        self.forgotten = 0
+
+    def generate(self, ids: list[int], control: Any, **more: Any) -> Iterator[Any]:
+        self.asked.append((ids, more | {"recipe": control.recipe}))
+        return iter(self.events)
+
+    def score(self, ids: Sequence[int]) -> list[Any]:
+        return [step(0, position=i) for i, _ in enumerate(ids)]
+
+    def adapt(self, change: str, what: str, weight: float) -> None:
+        self.changed.append((change, what, weight))
+
+    def forget(self) -> None:
+        self.forgotten += 1
+
+
+def jobs(*sessions: ScriptedSession, budget: int = 100) -> ServingJobs:
+    by_name = {session.facts.name: session for session in sessions}
+    return ServingJobs(lambda name: by_name[name], lambda: list(by_name), budget, {"x": "folder/x"})
+
+
+def ask(text: str = "ab", **more: Any) -> AnswerRequest:
+    chat = openai_requests.chat({"messages": [{"role": "user", "content": "q"}], "seed": 5})
+    return replace(chat, prompt=Prompt(parts=(text,)), **more)
+
+
+def run(executor: ServingJobs, request: Any) -> list[Any]:
+    return list(executor.execute(request, lambda event: None))
+
+
+def refused(executor: ServingJobs, request: Any) -> RequestRefused:
+    with pytest.raises(RequestRefused) as found:
+        run(executor, request)
+    return found.value
+
+
+def test_an_answer_is_asked_of_its_model_with_all_that_it_says() -> None:
+    session = ScriptedSession("m", [Emitted(0, step(0)), END])
+    executor = jobs(session)
+    opened, *turns = run(executor, ask(n=2, best_of=3, max_tokens=7, stop=("s",)))
+    assert opened == AnswerOpened(session.facts, 2, False, (97, 98))
+    ((ids, more),) = session.asked
+    assert ids == [97, 98]
+    model = executor.models["m"]
+    assert (more["n"], more["seed"], more["max_tokens"], more["stop"]) == (3, 5, 7, ("s",))
+    assert more["batch"] is model.batch and model.joins and not session.reload
+    assert [len(turn) for turn in turns] == [2], "in a batch all until the next pass is one turn"
+    assert model.running == 0
+
+
+def test_others_have_a_turn_between_passes_and_between_parts_of_a_prompt() -> None:
+    tokens = [Emitted(0, step(i)) for i in range(3)]
+    events = [
+        Prefilled(1, 3),
+        Prefilled(2, 3),
+        Prefilled(3, 3),
+        tokens[0],
+        Waiting(),
+        tokens[1],
+        tokens[2],
+        Waiting(),
+        END,
+    ]
+    turns = run(jobs(ScriptedSession("m", events)), ask())[1:]
+    kinds = [[type(event).__name__ for event in turn] for turn in turns]
+    assert kinds == [["Prefilled"], ["Prefilled"], ["Prefilled", "Emitted"], ["Emitted", "Emitted"], ["Done"]]
+    alone = run(jobs(ScriptedSession("m", [*tokens, END], joins=False)), ask())[1:]
+    assert [len(turn) for turn in alone] == [1, 1, 1, 1, 0], "what does not join a batch takes turns"
+    session = ScriptedSession("m", [END])
+    beam = openai_requests.chat(
+        {"messages": [{"role": "user", "content": "q"}], "seed": 1, "n": 2, "likely": {"strategy": "beam 2"}}
+    )
+    run(jobs(session), beam)
+    assert session.asked[0][1]["batch"] is None and session.asked[0][1]["n"] == 1
+
+
+@pytest.mark.parametrize(("bos", "whole", "count"), [(None, False, 2), (257, False, 2), (None, True, 2)])
+def test_an_echo_has_no_token_that_nobody_wrote(bos: int | None, whole: bool, count: int) -> None:
+    session = ScriptedSession("m", [END], bos=bos)
+    echoed = replace(ask(), shown=replace(ask().shown, echo=True), max_tokens=0)
+    if whole:
+        echoed = replace(echoed, prompt=Prompt(parts=((97, 98),), whole=True))
+    _, scored = run(jobs(session), echoed)
+    assert isinstance(scored, r.Scored) and len(scored.steps) == count
+    assert [each.position for each in scored.steps] == ([1, 2] if bos else [0, 1])
+    assert session.asked == [], "nothing is drawn where no token is asked for"
+
+
+def test_a_thought_that_the_template_opened_is_seen_near_the_end() -> None:
+    for text, thinking in (("<think>", True), ("a<think>\n", True), ("<think>  ", False), ("<think>.", False)):
+        opened = run(jobs(ScriptedSession("m", [END])), ask(text))[0]
+        assert opened.thinking is thinking, text
+
+
+def test_a_constraint_is_put_before_all_transforms_behind_the_prompt() -> None:
+    session = ScriptedSession("m", [END])
+    biased = openai_requests.chat({"messages": [{"role": "user", "content": "q"}], "temperature": 0.5, "seed": 1})
+    run(jobs(session), replace(biased, prompt=Prompt(parts=("abc",)), constraint=("regex", "a+")))
+    transforms = session.asked[0][1]["recipe"].transforms
+    assert transforms[0] == Constraint("regex", "a+", 3) and transforms[1:] == biased.control.recipe.transforms[1:]
+    assert len(transforms) == 2
+
+
+def test_what_a_model_cannot_do_is_refused() -> None:
+    executor = jobs(ScriptedSession("m", [END]))
+    unknown = refused(executor, ask(adapter=("y" * 90, 1.0)))
+    assert (unknown.status, unknown.field) == (404, "likely.adapter")
+    assert str(unknown) == f"there is no adapter {'y' * 80!r} here: x"
+    none = refused(ServingJobs(lambda name: None, lambda: ["m"], 1, {}), ask(adapter=("y", 1.0)))
+    assert str(none).endswith("here: none")
+    model = refused(executor, ask(model="z" * 90))
+    assert (model.status, model.field, model.kind) == (404, "model", "model_not_found")
+    assert str(model) == f"there is no model {'z' * 80!r} here: m"
+    run(executor, r.Load("m"))
+    executor.models["m"].session.tokenizer.chat_template = None
+    for prompt, name in (
+        (Prompt(parts=("a",), tools=(1,)), "tools"),
+        (Prompt(parts=("a",), options=(("a", 1),)), "chat_template_kwargs"),
+    ):  # fmt: skip
+        found = refused(executor, replace(ask(), prompt=prompt))
+        assert (str(found), found.field) == (f"{name}: m has no chat template that could read it", name)
+    run(executor, ask())  # a text needs none
+    biases = {"messages": [{"role": "user", "content": "q"}], "seed": 1}
+    fine = openai_requests.chat(biases | {"logit_bias": {"257": 1.0}})
+    run(executor, replace(fine, prompt=Prompt(parts=("a",))))
+    wrong = openai_requests.chat(biases | {"logit_bias": {"258": 1.0}})
+    found = refused(executor, replace(wrong, prompt=Prompt(parts=("a",))))
+    assert (str(found), found.field) == ("logit_bias: there is no token 258", "logit_bias")
+
+
+def test_a_prompt_that_cannot_fit_costs_nothing() -> None:
+    model = ServedModel(cast(Any, ScriptedSession("m")), FACTS, cast(Any, None), joins=True)
+    assert (
+        model.longest == 3
+        and ServedModel(cast(Any, None), replace(FACTS, vocabulary=()), cast(Any, None), True).longest == 1
+    )
+    assert model.ids(Prompt(parts=("x" * 30,)), "prompt") == [120] * 30
+    turns = Prompt(turns=({"role": "user", "content": "x" * 20},), parts=("y" * 10, (1,) * 99))
+    assert len(model.ids(turns, "prompt")) > 120
+    for prompt, size in ((Prompt(parts=("x" * 31,)), 31), (Prompt(turns=(("user", "x" * 31),)), 31)):
+        with pytest.raises(RequestRefused) as found:
+            model.ids(prompt, "input")
+        assert str(found.value) == f"input: {size} characters, 10 tokens hold 30" and found.value.field == "input"
+    assert model.ids(Prompt(parts=((0, 257),), whole=True), "input") == [0, 257]
+    with pytest.raises(RequestRefused, match="input: ids of tokens are below 258, got 258") as found:
+        model.ids(Prompt(parts=((258, 1),), whole=True), "input")
+    assert found.value.field == "input" and model.ids(Prompt(parts=((),), whole=True), "x") == []
+
+
+def test_embeddings_are_a_text_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.evaluate import features
+
+    seen = []
+
+    def mean(session: Any, ids: list[int], layer: int | None) -> np.ndarray:
+        seen.append((ids, layer))
+        return np.array([len(ids), 0.5])
+
+    monkeypatch.setattr(features, "mean_hidden", mean)
+    request = EmbeddingRequest("m", (Prompt(parts=("a",)), Prompt(parts=("bc",))), -1)
+    assert run(jobs(ScriptedSession("m")), request) == [(), (), Embedded(((1.0, 0.5), (2.0, 0.5)), 3)]
+    assert seen == [([97], -1), ([98, 99], -1)]
+    request.control.cancel()
+    assert run(jobs(ScriptedSession("m")), request) == [()], "whoever has gone is not answered"
+
+
+def test_a_model_that_is_loaded_says_its_facts() -> None:
+    session = ScriptedSession("m")
+    executor = jobs(session)
+    assert run(executor, r.Load("m")) == [r.Loaded(session.facts)] == run(executor, r.Load(""))
+    assert executor.models["m"].running == 0
+    executor.close()
+    assert session.forgotten == 1
+
+
+def test_models_leave_when_the_budget_wants_it() -> None:
+    sessions = [ScriptedSession(name) for name in "abc"]
+    executor = jobs(*sessions, budget=20)
+    for name, there in (("a", "a"), ("b", "ab"), ("c", "bc"), ("b", "cb"), ("a", "ba")):
+        run(executor, r.Load(name))
+        assert "".join(executor.models) == there
+    assert [session.forgotten for session in sessions] == [1, 0, 1]
+    small = jobs(*sessions, budget=10)
+    run(small, r.Load("a")), run(small, r.Load("b"))
+    assert list(small.models) == ["b"]
+
+
+def test_an_adapter_changes_how_a_model_joins() -> None:
+    session = ScriptedSession("m", [END])
+    executor = jobs(session)
+    run(executor, ask(adapter=("x", 0.5)))
+    session.model.make_cache = lambda: SimpleNamespace(joins=False)
+    run(executor, ask(adapter=("x", 0.25)))
+    assert not executor.models["m"].joins and executor.models["m"].adapter == ("x", 0.25)
+    run(executor, ask(adapter=("x", 0.25)))
+    run(executor, ask())
+    assert session.changed == [
+        ("add", "folder/x", 0.5), ("remove", "x", 0.0), ("add", "folder/x", 0.25), ("remove", "x", 0.0),
+    ]  # fmt: skip
+    varies = ScriptedSession("m")
+    varies.model.rotations = (SimpleNamespace(rope=SimpleNamespace(varies=True)),)
+    other = jobs(varies)
+    run(other, r.Load("m"))
+    assert not other.models["m"].joins

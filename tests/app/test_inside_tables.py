@@ -1,0 +1,211 @@
+"""Tables of looks inside, from figures that were made by hand: as values, in a terminal, with commas, as a picture."""
+
+import json
+import math
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from app import inside_tables
+from app.cli import inside_text
+from app.inside_tables import FORMS, Grid, Values, Words
+from engine.errors import DataError
+from tests.app.approved import coloured, same
+
+PIECES = (b" a", b"\n", b"b<c", b"\xff", b"", b" the quite long")
+WORDS = Words(cast(Any, SimpleNamespace(piece=lambda token: PIECES[token])), (0, 1, 2, 3, 4))
+LATER = Words(WORDS.vocabulary, (0, 1, 2, 3, 4), 3)
+BITS = math.log(2)
+FOUND: dict[str, Any] = {
+    "lens": {
+        "top": [[0, 5], [1, 2], [2, 2]], "p": [[0.0, 0.05], [0.2, 0.39], [0.4, 1.0]], "kl": [], "rank": [],
+        "decided": [0, 2],
+    },
+    "heads": [[[0.0, 0.0], [BITS, 3 * BITS]], [[math.log(5)] * 2, [2.0, 2.5]]],
+    "scores": {
+        "induction": [[0.1, 0.9], [0.5, 0.7]], "duplicate": [[0.2, 0.1]], "previous": [[0.3], [0.4]], "first": [[1.0]],
+    },
+    "attention": [[0.99951, 0.00049, 0.0005, 0, 0], [0.25, 0.75, 0.0, 0, 0]],
+    "attribution": {
+        "heads": [[0.5, -2.0], [0.25, 0.0]], "mlp": [1.0, -1.5], "embedding": 0.75, "bias": -0.125, "sum": -1.125,
+        "logit": -1.25, "token": 2,
+    },
+    "ablate": {"token": 2, "logit": 4.0, "effect": -1.5},
+    "patch": {
+        "part": "mlp", "answer": 0, "foil": 2, "clean": 1.5, "corrupted": -0.5, "correlation": 0.987,
+        "effects": [[0.0, 0.5], [1.0, -0.25]],
+    },
+    "importance": {"token": 0, "left_out": [0.1, -0.3, 0.2, 0, 0.05], "logprob": -1.5, "agreement": 0.755},
+    "spellings": {
+        "spellings": [{"ids": [0], "logprob": -2.0, "own": True}, {"ids": [1, 2], "logprob": -3.0, "own": False}],
+        "logprob": -1.7, "complete": True,
+    },
+    "toward": {"layer": 3, "norm": 2.345, "weights": [0.5, 4.0], "kl": [0.01, 0.2]},
+    "neighbours": [{"id": 2, "cosine": 0.75}, {"id": 4, "cosine": 0.5}],
+    "rollout": [[1.0, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0]],
+    "sum": {
+        "plus": [0], "minus": [1], "accuracy": 0.456, "left_out": [{"id": 2, "cosine": 0.75}],
+        "kept": [{"id": i, "cosine": 0.9 - 0.1 * i} for i in range(4)],
+    },
+    "relations": [
+        {"name": "capitals", "sums": 3, "kept": 0.125, "left_out": 0.5, "interval": (0.25, 0.76)},
+        {"name": "plurals", "sums": 3, "kept": 1.0, "left_out": 0.75, "interval": (0.6, 0.9)},
+    ],
+    "merges": [["a", " b", "c"], ["a b", "c"]],
+}  # fmt: skip
+GRIDS = ("lens", "heads", "attention", "patch", "rollout")
+
+
+def form(look: str, **more: Any) -> Grid | Values:
+    found = FOUND[look] | more if isinstance(FOUND[look], dict) else FOUND[look]
+    return FORMS[look](found, LATER if look in ("lens", "patch", "attention", "rollout") else WORDS)
+
+
+def values(look: str, **more: Any) -> Values:
+    made = form(look, **more)
+    assert isinstance(made, Values)
+    return made
+
+
+def grid(look: str, **more: Any) -> Grid:
+    made = form(look, **more)
+    assert isinstance(made, Grid)
+    return made
+
+
+def test_a_token_is_named_so_that_all_of_it_is_seen() -> None:
+    assert [WORDS.name(token) for token in range(6)] == ["·a", "\\n", "b<c", "�", "∅", "·the·quite·long"]
+    assert WORDS.positions() == ["·a", "\\n", "b<c", "�", "∅"] and LATER.positions() == ["�", "∅"]
+    assert Words(WORDS.vocabulary, (2, 0)).first == 0
+
+
+def test_every_look_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "10")
+    for look in FORMS:
+        inside_text.show(form(look))
+    same("inside.txt", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+def test_every_grid_in_a_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with coloured(monkeypatch, columns):
+        for look in GRIDS:
+            inside_text.show(form(look))
+    same(f"inside-{columns}.ans", capsys.readouterr().out.replace("\x1b", "␛"))
+
+
+def test_as_many_columns_as_fit_and_one_at_least(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = Grid("t", ["c0", "c1", "c2"], ["r"], [[0, 0, 0]], [["x", "y", "z"]], cell=5)
+    for columns, head in (
+        ("28", f"{'':14}← 1 more"), ("29", f"{'':14}c0   c1   c2   "), ("24", f"{'':14}← 1 more"),
+        ("23", f"{'':14}← 2 more"),
+        ("5", f"{'':14}← 2 more"),
+    ):  # fmt: skip
+        monkeypatch.setenv("COLUMNS", columns)
+        inside_text.show(shown)
+        assert capsys.readouterr().out.splitlines()[1] == head, columns
+
+
+def test_bars_are_in_eighths_of_a_cell_and_the_rest_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [("longest name of them all", -8.0), *((f"v{i}", x) for i, x in enumerate((4.0, 1 / 24, 0.0)))]
+    inside_text.show(Values("t", rows))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "t",
+        f"longest name of th… {-8:>10.4f}  {'█' * 24}",
+        f"v0                  {4:>10.4f}  {'█' * 12}",
+        "v1                      0.0417  ▏",
+        "v2                      0.0000  ",
+    ]
+    for count in (12, 13, 14):
+        inside_text.show(Values("t", [(f"v{i}", 0.0) for i in range(count)]))
+        said = capsys.readouterr().out.splitlines()
+        more = [] if count == 12 else [f"{count - 12} smaller ones are left out here: --csv and --json have all"]
+        assert said[13:] == more
+    inside_text.show(Values("t", [], "note"))
+    assert capsys.readouterr().out == "t\nnote\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"), [("ab", 5, "ab   "), ("abcd", 5, "abcd "), ("abcde", 5, "abc… "), ("", 3, "   ")]
+)
+def test_a_text_is_cut_so_that_a_space_stands_behind_it(text: str, width: int, shown: str) -> None:
+    assert inside_tables.cut(text, width) == shown
+
+
+def test_a_grid_as_a_picture() -> None:
+    for look in ("heads", "patch"):
+        same(f"inside-{look}.svg", inside_tables.svg(grid(look)))
+
+
+def test_a_file_is_as_its_ending_says() -> None:
+    given = WORDS.vocabulary, WORDS.ids, 0
+    assert inside_tables.written(".CSV", *given, "ablate", FOUND["ablate"]) == inside_tables.csv_text(form("ablate"))
+    said = inside_tables.written(".json", *given, "ablate", FOUND["ablate"])
+    assert said.endswith("}\n") and json.loads(said) == {"ids": [0, 1, 2, 3, 4], "ablation": FOUND["ablate"]}
+    assert json.loads(inside_tables.written(".json", *given[:2], 2, "heads", FOUND["heads"]))["first"] == 2
+    drawn = inside_tables.written(".svg", *given, "heads", FOUND["heads"])
+    assert drawn == inside_tables.svg(grid("heads")) + "\n"
+    for suffix, look, line in (
+        (".svg", "ablate", "this is none: take .csv for ablation"), (".png", "heads", "got .png"),
+        ("", "heads", "got a name without an ending"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=line):
+            inside_tables.written(suffix, *given, look, FOUND[look])
+
+
+def test_a_cell_is_white_on_dark_from_half_on_and_no_share_leaves_the_ramp() -> None:
+    drawn = inside_tables.svg(Grid("a<b", ["c"], ["r"], [[-1.0]], [["x"]], cell=3))
+    assert 'fill="rgb(255,255,255)"' in drawn and "a&lt;b" in drawn
+    drawn = inside_tables.svg(Grid("t", ["c"] * 4, ["r"], [[0.0, 0.5, 0.51, 2.0]], [["x"] * 4], cell=3))
+    assert [part.partition('"')[0] for part in drawn.split('fill="rgb')[1:]] == [
+        "(255,255,255)", "(147,168,199)", "(145,166,198)", "(39,80,143)",
+    ]  # fmt: skip
+    assert [part[:7] for part in drawn.split('y="62" fill="')[1:]] == [
+        "#202020",
+        "#202020",
+        "#202020",
+        "#ffffff",
+        "#ffffff",
+    ]
+
+
+def test_commas_have_every_number() -> None:
+    same("inside.csv", "\n".join(f"{look}\n{inside_tables.csv_text(form(look))}" for look in FORMS))
+
+
+def test_one_object_has_the_looks_by_their_names() -> None:
+    given = {"lens": 1, "ablate": 2, "patch": 3, "toward": 4, "spellings": 5}
+    named = {"lens": 1, "ablation": 2, "patching": 3, "steering": 4, "tokenisation": 5}
+    assert json.loads(inside_tables.object_of((7, 8), 0, given)) == {"ids": [7, 8], **named}
+    assert json.loads(inside_tables.object_of([7, 8], 1, {})) == {"ids": [7, 8], "first": 1}
+
+
+def test_kinds_show_the_three_heads_that_are_most_of_each() -> None:
+    assert values("scores").rows == [
+        ("induction 0.1", 0.9), ("induction 1.1", 0.7), ("induction 1.0", 0.5), ("duplicate 0.0", 0.2),
+        ("duplicate 0.1", 0.1), ("previous 1.0", 0.4), ("previous 0.0", 0.3), ("first 0.0", 1.0),
+    ]  # fmt: skip
+
+
+def test_heads_of_a_single_token_have_a_width_too() -> None:
+    alone = FORMS["heads"]([[[0.0]]], Words(WORDS.vocabulary, (0,)))
+    assert isinstance(alone, Grid) and alone.shares == [[1.0]]
+    assert grid("heads").shares == [[1.0, pytest.approx(1 - 2 * BITS / math.log(5))], [0.0, 0.0]]
+
+
+def test_notes_say_only_what_is_known() -> None:
+    assert values("attribution", against=0).title.endswith("the logit of b<c (2) over ·a (0)")
+    assert values("attribution", against=0).note == "sum -1.1250 · logit -1.2500"
+    assert values("importance", agreement=None).note == "log-probability -1.5000"
+    assert grid("patch", correlation=None).note == "difference of logits 1.500 clean, -0.500 corrupted"
+    heads = grid("patch", part="heads")
+    assert heads.columns == ["head 0", "head 1"] and heads.title.endswith("heads brings back, at each layer and head")
+    assert values("sum", accuracy=None).note == "with them: ·a 0.900, \\n 0.800, b<c 0.700"
+    assert values("spellings", complete=False).note.startswith("all that were scored together -1.7000")
