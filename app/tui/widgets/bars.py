@@ -215,7 +215,7 @@ class JumpToLatest(Canvas):
 
     @property
     def words(self) -> str:
-        more = f"{self.behind} new tokens" if self.behind else "newest"
+        more = f"{self.behind} new token{'s' * (self.behind > 1)}" if self.behind else "newest"
         return f" {self.glyphs.down} {more} (end) "
 
     def show(self, behind: int) -> None:

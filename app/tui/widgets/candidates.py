@@ -126,7 +126,7 @@ class Candidates(Canvas, can_focus=True):
         doubted = view.doubt is not None and width >= ROOMY + SPREAD
         spread = f"{'±'.rjust(SPREAD - 2)}  " if doubted else ""
         tail = f"{raw}{spread or ' '}{after}" if width >= ROOMY else after
-        title, numbers = view.title.partition(" ")[0] + "  ", f"  {view.numbers}"
+        title, numbers = view.title.partition(" ")[0] + "  ", f"  {view.numbers}" if view.name else view.numbers
         name = cells.fit(view.name, max(width - cells.width(title + tail) - 1, 3))
         room = max(width - cells.width(title + name + tail) - 1, 0)
         while cells.width(numbers) > room:  # a number is shown whole or not at all

@@ -29,6 +29,4 @@ class Caption(Canvas):
             shown = cells.fit(cells.clean(text), room)
             segments.append(Segment(shown, getattr(self.look, ink)))
             room -= cells.width(shown)
-            if room <= 0:
-                break
         return segments

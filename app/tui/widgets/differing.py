@@ -114,15 +114,9 @@ class DifferingItems(Canvas, can_focus=True):
         if len(item.said) == 2:
             bits = item.bits
             shown = "" if bits is None else f"{bits:+.1f}"
-            ink = look.faint if bits is None else look.better if bits > 0 else look.alarm
+            ink = look.faint if not bits else look.better if bits > 0 else look.alarm
             line.append(Segment(cells.pad(shown, BITS, right=True), ink))
         return line
-
-    def on_focus(self) -> None:
-        self.redraw()
-
-    def on_blur(self) -> None:
-        self.redraw()
 
 
 class ItemPanel(Canvas):
@@ -154,7 +148,7 @@ class ItemPanel(Canvas):
             answer = cells.fit(cells.clean(item.answer.strip()), width - 14)
             lines.append([Segment(" ∎ ", look.faint), Segment(answer, look.tick), Segment(" the answer", look.faint)])
         golds = [said.gold for said in item.said]
-        costs = [-gold / math.log(2) for gold in golds if gold is not None]
+        costs = [0.0 - gold / math.log(2) for gold in golds if gold is not None]  # a rounded zero without its sign
         room = height - len(lines) - (2 + len(item.said) if len(costs) == len(item.said) else 0)
         each = max(room // max(len(item.said), 1) - 2, 1)
         for index, said in enumerate(item.said):

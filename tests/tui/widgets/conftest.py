@@ -1,0 +1,17 @@
+"""Widgets drawn alone: no app, a look whose inks all differ."""
+
+import pytest
+
+from app.tui.theme import GLYPHS
+from app.tui.widgets.canvas import Canvas
+from tests.tui.widgets.drawing import LOOK, Pictures
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> Pictures:
+    found = Pictures()
+    monkeypatch.setattr(Canvas, "look", LOOK)
+    monkeypatch.setattr(Canvas, "glyphs", GLYPHS)
+    monkeypatch.setattr(Canvas, "size", property(lambda self: self._size))
+    monkeypatch.setattr(Canvas, "redraw", lambda self: found.redrawn.append(self))
+    return found
