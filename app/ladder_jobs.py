@@ -9,6 +9,7 @@ from engine.scaling.forecast import rate
 from engine.scaling.ladder import read_runs
 from engine.scaling.report import LadderReport, report
 from engine.scaling.running import TABLE
+from engine.whole_file import refuse_pipe
 
 REFITS = 1000
 
@@ -48,7 +49,9 @@ class LadderJobs:
 
     def execute(self, request: ReadLadder | WriteLadder, tell: Tell) -> Iterator[LadderRead | Path]:
         if isinstance(request, ReadLadder):
-            runs, left = read_runs(table_of(request.path), {})
+            table = table_of(request.path)
+            refuse_pipe(table)
+            runs, left = read_runs(table, {})
             found = report(runs, left, count=REFITS)
             yield LadderRead(request.path, found, rate(found.fitted.runs))
         else:

@@ -47,6 +47,16 @@ def read_whole(path: Path, *, encoding: str = "utf-8", newline: str | None = Non
     return text if newline == "" else text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def refuse_pipe(path: Path) -> None:
+    """DataError for a pipe that has a name: opening it waits for whoever has its other end, as a screen cannot."""
+    try:
+        piped = path.is_fifo()
+    except OSError:  # it is told where it is opened
+        return
+    if piped:
+        raise DataError(f"{path} is a pipe, and a file is wanted")
+
+
 def read_bounded(file: IO[bytes], name: str, largest: int = LARGEST) -> bytes:
     """All of an open file; DataError with its name where that is more than `largest` bytes, however many more."""
     parts, left = [], largest + 1

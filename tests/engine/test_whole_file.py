@@ -16,7 +16,7 @@ from engine.evaluate import task_files
 from engine.json_reader import LARGEST as LONGEST
 from engine.options import read_toml
 from engine.tune import data
-from engine.whole_file import put_whole, read_bounded, read_whole, write_whole
+from engine.whole_file import put_whole, read_bounded, read_whole, refuse_pipe, write_whole
 
 UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of what the system calls a maximum
 
@@ -87,6 +87,15 @@ def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     writer.start()
     assert read_whole(pipe) == "a\nb"
     writer.join(10)
+
+
+def test_a_pipe_is_refused_where_nobody_can_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe is a pipe, and a file is wanted"):
+        refuse_pipe(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    for name in ("file", ".", "none", "a\0b", "x" * 300):
+        refuse_pipe(tmp_path / name)  # what is wrong with those is said where they are opened
 
 
 def test_only_a_file_is_replaced_by_arrays(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The inside view on a scripted engine: it shows what the engine says, and leaving it while it works is safe."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,9 +248,10 @@ async def test_what_a_page_shows_is_written_as_the_verb_writes_it(play: Play, tm
             assert str(path) in view.hints.news
         lens = json.loads((stage.app.home / "inside-lens.json").read_text())["lens"]
         assert lens["top"][2][0] == 302 and lens["kl"][2][0] == pytest.approx(2) and lens["kl"][-1][0] == 0  # nats
+        os.mkfifo(tmp_path / "p")
         for name, page, wanted in (
-            ("a.csv", "lens", "embedding,"), ("a.svg", "attention", "<svg"), ("a.svg", "causes", "drawn of a grid"),
-            ("a", "lens", "got a name without"), ("gone/a.csv", "lens", "was not written"),
+            ("a.csv", "lens", "embedding,"), ("a.svg", "attention", "<svg"), ("b.svg", "causes", "drawn of a grid"),
+            ("a", "lens", "got a name without"), ("gone/a.csv", "lens", "was not written"), ("p", "lens", "is a pipe"),
         ):  # fmt: skip
             view.action_show(page)
             path = tmp_path / name
@@ -258,6 +260,14 @@ async def test_what_a_page_shows_is_written_as_the_verb_writes_it(play: Play, tm
             await stage.pilot.press("enter")
             said = view.hints.news if view.hints.alarm else path.read_text()
             assert wanted in said, said
+        (tmp_path / "a.csv").write_text("mine")
+        view.action_show("lens")
+        await stage.pilot.press("e")
+        stage.app.screen.query_one(Input).value = str(tmp_path / "a.csv")
+        await stage.pilot.press("enter")
+        await stage.until(lambda: "there already" in stage.picture())
+        await stage.pilot.press("enter")
+        assert (tmp_path / "a.csv").read_text() == "mine" and (tmp_path / "a-2.csv").exists()
 
 
 async def test_a_word_is_cut_in_other_ways(play: Play) -> None:

@@ -1,5 +1,6 @@
 """What a person takes for granted: counts that are right, keys that stop, names, files that are not overwritten."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,21 @@ async def test_an_export_never_overwrites_unasked_and_says_where_it_is(play: Pla
         await stage.until(lambda: "there already" in stage.picture())
         await stage.pilot.press("enter")
         assert (tmp_path / "mine.md").read_text() == "mine" and ASK in (tmp_path / "mine-2.md").read_text()
+        await stage.type("/export mine.md")
+        await stage.until(lambda: "there already" in stage.picture())
+        await stage.pilot.press("down", "enter")
+        assert ASK in (tmp_path / "mine.md").read_text()
+
+
+@pytest.mark.parametrize("command", ["/export pipe.html", "/export markdown pipe.html", "/import pipe.html"])
+async def test_a_pipe_is_refused_before_a_screen_waits_for_its_other_end(
+    play: Play, tmp_path: Path, command: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe.html")
+    async with play() as stage:
+        await stage.ask(ASK)
+        await stage.type(command)
+        assert stage.chat.hints.alarm and stage.chat.hints.news == "pipe.html is a pipe, and a file is wanted"
 
 
 @pytest.mark.parametrize(

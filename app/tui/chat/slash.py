@@ -11,7 +11,8 @@ from app import export
 from app.heat import HEATS, bits_of
 from app.tui import presets
 from app.tui.chat import decoding, diffusing
-from app.tui.dialogs.overlays import Ask, Pick, Read
+from app.tui.dialogs.export_file import export_file
+from app.tui.dialogs.overlays import Ask, Read
 from app.tui.sampling import BAN, given, typed
 from app.tui.tokens import cells
 from app.tui.views import VIEWS
@@ -21,6 +22,7 @@ from engine.decode.strategies import PLAIN, offers
 from engine.errors import LikelyError, ParameterError
 from engine.home import expanded
 from engine.presets import ORDERS, PARAMETERS
+from engine.whole_file import refuse_pipe
 
 if TYPE_CHECKING:
     from app.tui.views.chat import ChatScreen
@@ -273,12 +275,14 @@ def _prefill(screen: "ChatScreen", text: str) -> None:
 def _export(screen: "ChatScreen", rest: str) -> None:
     """Write the conversation to a file."""
     kind, _, name = rest.partition(" ")
-    if kind not in KINDS:
+    if kind not in KINDS:  # a path alone says by its suffix what it is to be
+        kind, name = next((kind for kind in KINDS if rest.endswith(f".{export.SUFFIX[kind]}")), ""), rest
+    if not kind:
         screen.hints.say(f"/export wants one of {', '.join(KINDS)}, and a path if you like")
         return
     store, talk = screen.host.store, screen.talk.conversation
     talk = store.with_snapshots(talk) if store is not None and kind == "jsonl" else talk
-    path = expanded(name) if name else export.free(Path(f"likely-{talk.id}.{export.SUFFIX.get(kind, kind)}"))
+    path = expanded(name) if name else export.free(Path(f"likely-{talk.id}.{export.SUFFIX[kind]}"))
 
     def written(path: Path) -> None:
         try:
@@ -292,21 +296,13 @@ def _export(screen: "ChatScreen", rest: str) -> None:
         else:  # the line of keys would cut it
             screen.app.push_screen(Read(f"exported {kind}", str(path.absolute())))
 
-    if not path.exists():
-        written(path)
-        return
-    other = export.free(path)
-    options = [("both", f"keep both: write {other.name}"), ("over", f"replace {path.name}")]
-    answers = {"both": other, "over": path}
-    screen.app.push_screen(
-        Pick(f"{path.absolute()} is there already", options),
-        lambda choice: written(answers[choice]) if choice is not None else None,
-    )
+    export_file(screen.app, path, written)
 
 
 def _import(screen: "ChatScreen", name: str) -> None:
     """Open a conversation from a file, as a new one."""
     path = expanded(name)
+    refuse_pipe(path)
     talk = export.read(path, secrets.token_hex(4), screen.host.clock())
     screen.open(talk)
     screen.save()

@@ -14,6 +14,7 @@ from engine.errors import DataError
 from engine.home import expanded
 from engine.tune import choices, row_file
 from engine.tune.row_file import FileRow
+from engine.whole_file import refuse_pipe
 
 BITS = "bits"  # a token: the surprisal in the mean
 LOOKED_AT = 200  # rows by which it is decided which numbers there are
@@ -188,6 +189,7 @@ def files(source: str) -> tuple[list[Path], str]:
     try:
         if not path.exists():
             return [], f"there is no {source} on this machine: a file or a folder is shown"
+        refuse_pipe(path)
         return row_file.listed(path), ""
     except (OSError, ValueError, DataError) as error:
         return [], f"cannot read {source}: {getattr(error, 'strerror', None) or error}"

@@ -6,6 +6,7 @@ was asked for is broken off when the view is left, or another text is taken; wha
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.style import Style
@@ -18,6 +19,7 @@ from app import export, inside_tables, looks
 from app import requests as r
 from app.tui import keys
 from app.tui.chat import context
+from app.tui.dialogs.export_file import export_file
 from app.tui.dialogs.overlays import Ask
 from app.tui.formula import Formula, path
 from app.tui.inside.attention_page import AttentionPage
@@ -285,12 +287,17 @@ class InsideScreen(View):
             self.hints.say("there is nothing to write yet: it is not all known")
             return
 
+        def written(path: Path) -> None:
+            try:
+                write_whole(path, [inside_tables.written(path.suffix, at.names, at.ids, at.first, *found)])
+                self.hints.say(f"written: {path}")
+            except DataError as error:
+                self.hints.say(str(error), alarm=True)
+
         def named(text: str | None) -> None:
             if text is not None and text.strip():
-                path = expanded(text.strip())
                 try:
-                    write_whole(path, [inside_tables.written(path.suffix, at.names, at.ids, at.first, *found)])
-                    self.hints.say(f"written: {path}")
+                    export_file(self.app, expanded(text.strip()), written)
                 except DataError as error:
                     self.hints.say(str(error), alarm=True)
 

@@ -21,6 +21,7 @@ from app.tui.widgets.caption import Caption
 from app.tui.widgets.chart import Chart
 from app.tui.widgets.tune_form import Paths
 from app.worker import Failed, Worker
+from engine.home import expanded
 from engine.scaling.forecast import Purchase, buy
 
 TICK_S = 0.15
@@ -145,7 +146,7 @@ class LaddersScreen(View):
         self._path.display = False
         self.set_focus(None)
         if event.value.strip():
-            self.look(Path(event.value.strip()).expanduser())
+            self.look(expanded(event.value.strip()))
 
     # -- keys --------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from app.tui.tokens import cells
 from engine.errors import LikelyError
 from engine.home import expanded
 from engine.options import read_toml
+from engine.whole_file import refuse_pipe
 
 OPTIONS = "config"  # the field that names a file of all other options
 # those of every kind, from top to bottom; one that two have keeps what was typed
@@ -111,6 +112,8 @@ class TuneForm(VerticalScroll):
         """The options: those of the run before, over them the file's, over them the fields'. LikelyError if wrong."""
         kind, path = self.kind, self.field(OPTIONS).value.strip()
         values = {name: self.field(name).value.strip() for name in kind.fields}
+        for name in (path, values["data"]):
+            refuse_pipe(expanded(name))
         base = kind.configure(read_toml(expanded(path)), self.base) if path else self.base
         return kind.configure({name: typed(kind, name, text) for name, text in values.items() if text}, base)
 
