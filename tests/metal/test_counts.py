@@ -2,7 +2,7 @@
 
 import pytest
 
-from metal.counts import CASES, table
+from metal.counts import cases, table
 
 QUICK = (
     "decode D=64 g=3 T=1024",
@@ -16,7 +16,7 @@ QUICK = (
 )
 
 
-@pytest.mark.parametrize("case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
+@pytest.mark.parametrize("case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in cases()])
 def test_targets_are_reached(case: str) -> None:
     (row,) = table(case)
     assert row.targets

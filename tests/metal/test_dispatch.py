@@ -1,0 +1,167 @@
+"""Which path a call of attention takes, by what was measured and what is off, and the names of measurements."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from metal import dispatch, kernel, mx
+from metal.dispatch import Shape
+from metal.errors import KernelError
+from metal.kv import KV, Quantized
+from metal.mask import CAUSAL, Mask
+
+F16 = mx.float16
+
+
+def rows(b: int, heads: int, n: int, d: int = 64) -> mx.array:
+    return mx.zeros((b, heads, n, d), F16)
+
+
+def packed(b: int, heads: int, n: int, bits: int, d: int = 64) -> Quantized:
+    scales = mx.zeros((b, heads, n, d // 64), F16)
+    return Quantized(mx.zeros((b, heads, n, d * bits // 32), mx.uint32), scales, scales, 64, bits)
+
+
+def kv(keys: Any, values: Any = None, length: int | None = 50, **more: Any) -> KV:
+    values = keys if values is None else values
+    return KV(keys, values, mx.full((keys.shape[0],), length or 0, dtype=mx.int32), length, **more)
+
+
+HELD, CODED = kv(rows(1, 2, 64)), kv(packed(1, 2, 64, 8))
+Q = rows(1, 4, 1)
+
+
+@pytest.fixture
+def there(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine with Metal, on which nothing was measured."""
+    monkeypatch.setattr(kernel, "available", lambda: True)
+    monkeypatch.setattr(kernel, "switched_off", {})
+    monkeypatch.setattr(dispatch, "faster", {})
+    yield
+
+
+def taken(q: mx.array, held: KV, mask: Mask = CAUSAL, cap: float | None = None, *, plain: bool, masked: bool) -> str:
+    return dispatch.path(q, held, mask, cap, plain=plain, masked=masked)
+
+
+def test_without_metal_it_is_stock_s_or_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "available", lambda: False)
+    for masked in (False, True):
+        assert taken(Q, HELD, plain=True, masked=masked) == "stock"
+        assert taken(Q, HELD, plain=False, masked=masked) == "reference"
+
+
+def test_where_nothing_was_measured_ours_is_for_what_stock_does_not_do(there: None) -> None:
+    assert taken(Q, HELD, plain=True, masked=True) == "stock"
+    assert taken(Q, HELD, plain=False, masked=True) == "ours"
+    assert taken(Q, CODED, plain=True, masked=True) == "ours"
+    for one in (kv(packed(1, 2, 64, 8), rows(1, 2, 64)), kv(rows(1, 2, 64), packed(1, 2, 64, 8))):
+        assert taken(Q, one, plain=True, masked=True) == "ours"
+    assert taken(rows(1, 4, 8), CODED, plain=True, masked=True) == "ours"
+    assert taken(rows(1, 4, 9), CODED, plain=True, masked=True) == "stock"  # dequantising once costs less
+    odd = kv(rows(1, 2, 64, 72))
+    assert taken(rows(1, 4, 1, 72), odd, plain=False, masked=True) == "reference"
+
+
+def test_what_each_new_row_sees_besides_goes_another_way(there: None) -> None:
+    mask = Mask(also=mx.zeros((1, 1, 1), dtype=mx.bool_))
+    assert taken(Q, HELD, mask, plain=False, masked=True) == "stock"
+    assert taken(Q, HELD, mask, plain=False, masked=False) == "reference"
+
+
+def test_a_measurement_decides_where_there_is_one(there: None) -> None:
+    plain, windowed = "decode float16 D=64 H=4/2 N=1024", "decode window float16 D=64 H=4/2 N=1024"
+    dispatch.faster |= {plain: True, windowed: False}
+    assert taken(Q, HELD, plain=True, masked=True) == "ours"
+    assert taken(Q, HELD, Mask(window=9), plain=False, masked=True) == "stock"
+    assert taken(Q, HELD, Mask(window=9), plain=False, masked=False) == "ours"  # nothing else could do it
+    assert taken(Q, HELD, Mask(window=9), 2.0, plain=False, masked=False) == "ours"  # not measured
+    dispatch.faster |= {plain: False, windowed: True, "decode window capped float16 D=64 H=4/2 N=1024": False}
+    assert taken(Q, HELD, plain=True, masked=True) == "stock"
+    assert taken(Q, HELD, Mask(window=9), plain=False, masked=True) == "ours"
+    assert taken(Q, HELD, Mask(window=9), 2.0, plain=False, masked=False) == "reference"
+    coded = "decode 8-bit float16 D=64 H=4/2 N=1024"
+    dispatch.faster[coded] = False
+    assert taken(Q, CODED, plain=True, masked=True) == "stock"
+
+
+@pytest.mark.parametrize("name", ["decode", "tiles", "merge", "scan"])
+def test_attention_needs_all_of_its_kernels(name: str, there: None) -> None:
+    kernel.switch_off(kernel.variant(name, F16, 64), "for this test")
+    needed = name != "scan"
+    assert dispatch.enabled(F16, 64) != needed
+    assert dispatch.enabled(F16, 128) and dispatch.enabled(mx.float32, 64)
+    assert taken(Q, HELD, plain=False, masked=True) == ("reference" if needed else "ours")
+
+
+def test_a_path_is_forced_for_a_block_and_refuses_what_it_cannot_take() -> None:
+    assert dispatch.free()
+    with dispatch.forced("ours"):
+        assert taken(Q, HELD, plain=True, masked=True) == "ours" and not dispatch.free()
+        with dispatch.forced("stock"):
+            assert taken(Q, HELD, plain=True, masked=False) == taken(Q, HELD, plain=False, masked=True) == "stock"
+            with pytest.raises(KernelError, match="mlx's own kernel was asked for"):
+                taken(Q, HELD, plain=False, masked=False)
+        with pytest.raises(KernelError, match=r"take no mask\.also"):
+            taken(Q, HELD, Mask(also=mx.zeros((1, 1, 1), dtype=mx.bool_)), plain=False, masked=True)
+        with pytest.raises(KernelError, match="head size"):
+            taken(rows(1, 4, 1, 72), kv(rows(1, 2, 64, 72)), plain=False, masked=True)
+    with pytest.raises(ValueError, match="inside"), dispatch.forced("reference"):
+        assert taken(Q, HELD, Mask(also=mx.zeros((1, 1, 1), dtype=mx.bool_)), plain=False, masked=True) == "reference"
+        raise ValueError("inside")
+    assert dispatch.free()
+
+
+def key(q: mx.array, held: KV, mask: Mask = CAUSAL, cap: float | None = None, *, plain: bool = True) -> str:
+    return dispatch.key(q, held, mask, cap, plain=plain)
+
+
+def test_a_measurement_is_named_by_the_call_it_holds_for() -> None:
+    assert key(Q, HELD) == "decode float16 D=64 H=4/2 N=1024"
+    assert key(rows(1, 4, 8), HELD) == "decode float16 D=64 H=4/2 N=1024"
+    assert key(rows(1, 4, 9), HELD) == "prefill float16 D=64 H=4/2 N=1024"
+    for b, words in ((1, ""), (2, " B=8"), (8, " B=8"), (9, " B=9")):
+        assert key(rows(b, 4, 1), kv(rows(b, 2, 64))) == f"decode float16 D=64 H=4/2{words} N=1024"
+    assert key(mx.zeros((1, 3, 1, 96)), kv(mx.zeros((1, 1, 4, 96)))) == "decode float32 D=96 H=3/1 N=1024"
+    for n, top in ((1024, 1024), (1025, 4096), (4096, 4096), (4097, 16384)):
+        assert key(Q, kv(rows(1, 2, 4100), length=n)).endswith(f" N={top}")
+        assert dispatch.bucket(n) == top
+    assert key(Q, kv(rows(1, 2, 1025), length=None)).endswith(" N=4096")  # what a trace knows of
+    long = kv(rows(1, 2, 5000), length=5000)
+    assert key(Q, long, Mask(window=1000)).endswith(" N=1024")  # what it reads of them
+    assert key(Q, long, Mask(window=1000), plain=False) == "decode window float16 D=64 H=4/2 N=16384"
+    behind = kv(rows(1, 2, 64), length=50, prefix=kv(rows(1, 2, 1024), length=1000))
+    assert key(Q, behind, plain=False) == "decode prefix float16 D=64 H=4/2 N=4096"
+    traced = kv(rows(1, 2, 64), length=None, prefix=kv(rows(1, 2, 1024), length=1000))
+    assert key(Q, traced, plain=False).endswith(" N=1024")
+
+
+def test_packed_rows_and_what_stock_does_not_do_are_words_of_the_name() -> None:
+    both = kv(packed(1, 2, 64, 8), packed(1, 2, 64, 4))
+    for held, word in (
+        (CODED, "8-bit"), (kv(packed(1, 2, 64, 4)), "4-bit"), (both, "8/4-bit"),
+        (kv(rows(1, 2, 64), packed(1, 2, 64, 4)), "16/4-bit"), (kv(packed(1, 2, 64, 8), rows(1, 2, 64)), "8/16-bit"),
+    ):  # fmt: skip
+        assert dispatch.packed(held) == word and key(Q, held) == f"decode {word} float16 D=64 H=4/2 N=1024"
+    assert dispatch.packed(HELD) == ""
+    positions, tree = mx.zeros((1, 64), dtype=mx.int32), mx.zeros((1, 1, 1), dtype=mx.uint32)
+    for held, mask, cap, words in (
+        (kv(rows(1, 2, 64), ragged=True), CAUSAL, None, "ragged"),
+        (kv(rows(1, 2, 64), positions=positions), CAUSAL, None, "ring"),
+        (HELD, Mask(window=1), None, "window"),
+        (HELD, Mask(documents=mx.zeros((1, 64), dtype=mx.int32)), None, "documents"),
+        (HELD, Mask(tree=tree), None, "tree"),
+        (HELD, Mask(block=1), None, "blocks"),
+        (HELD, Mask(prefix=1), None, "blocks"),
+        (HELD, CAUSAL, 1.0, "capped"),
+        (kv(rows(1, 2, 64), prefix=CODED), Mask(window=2), 1.0, "prefix window capped 8-bit"),
+        (kv(packed(1, 2, 64, 4), prefix=CODED), CAUSAL, None, "prefix 4-bit 8-bit"),
+        (kv(rows(1, 2, 64), ragged=True, positions=positions, prefix=HELD), Mask(), None, "ragged ring prefix"),
+    ):
+        assert key(Q, held, mask, cap, plain=False) == f"decode {words} float16 D=64 H=4/2 N=1024"
+
+
+def test_a_shape_says_what_most_models_have() -> None:
+    want = {"dtype": mx.float16, "bits": (16, 16), "window": 0, "softcap": None}
+    assert Shape(64, 4, 2) == Shape(64, 4, 2, **want)
