@@ -360,7 +360,7 @@ def _shifts(session: Session, items: Iterable[Item | Problem], protocol: Protoco
         assert isinstance(body, ChangedContext)
         before, now = (_prompt(text, session.tokenizer, protocol) for text in (body.context, body.changed))
         longest = max(len(before), len(now))
-        if longest > session.context:
+        if longest >= session.context:  # a token comes after it
             words = f"has {longest} tokens, the model reads at most {session.context}"
             yield Problem(entry.number, "too long", words)
         else:

@@ -74,7 +74,8 @@ class HarnessTask:
     def doc_to_target(self, doc: dict[str, Any]) -> Any:
         return doc["gold"]
 
-    def build_all_requests(self, **_: Any) -> None:
+    def build_all_requests(self, **how: Any) -> None:
+        assert how == {"limit": None, "rank": 0, "world_size": 1}  # all of it, by one process
         for i, doc in enumerate(self.docs):
             args: list[tuple[Any, ...]] = [(f"Q: {doc.get('q')}\nA:", {})]
             if self.OUTPUT_TYPE == "multiple_choice":

@@ -1,0 +1,463 @@
+"""An evaluation on a table of known probabilities: prefixes, windows, what is left out, drawn answers, positions."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine import arrays
+from engine.errors import ContextOverflow, DataError, ParameterError
+from engine.evaluate import calibration, evaluation, explain, features, paraphrase, shipped, subgroups
+from engine.evaluate.estimates import clustered, mean
+from engine.evaluate.evaluation import Protocol, Result, after, alone, answer_measures, by_position, evaluate
+from engine.evaluate.figures import Tally
+from engine.evaluate.likelihood import Likelihood, Request
+from engine.evaluate.tasks import Document, Item, KnownLaw, Problem, Question, Task, TaskSettings
+from engine.session import Session
+from engine.trace.trace import Recipe
+from engine.transforms import Temperature, TopP
+from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table, random_table
+
+
+class Beginning(ByteTokenizer):
+    """Knows a token to begin with, which texts do not begin with by themselves."""
+
+    bos: int | None = BOS
+    end: int | None = EOS
+
+    def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
+        return list(text.encode())
+
+
+class WithBeginning(Beginning):
+    """Texts begin with it where that is asked."""
+
+    def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
+        return [BOS] * bos + list(text.encode())
+
+
+def session(table: np.ndarray, context: int = 4096, tokenizer: Any = None) -> Session:
+    info = SimpleNamespace(name="m", weights="w")
+    return Session(FakeCheckpoint(MarkovModel(table, context), tokenizer or Beginning(), info))  # type: ignore[arg-type]
+
+
+def task(rows: list[dict[str, Any]], **settings: Any) -> Task:
+    return Task("t", lambda: iter(rows), "t", TaskSettings(**settings))
+
+
+def logs(table: np.ndarray) -> np.ndarray:
+    return np.asarray(arrays.logprobs(table.astype(np.float32).astype(np.float64), np))
+
+
+def logprob(table: np.ndarray, ids: list[int]) -> float:
+    return float(sum(logs(table)[a, b] for a, b in pairwise(ids)))
+
+
+def results(found: Any) -> list[Result]:
+    return [each for each in found if isinstance(each, Result)]
+
+
+# -- the protocol ------------------------------------------------------------------------------------------------------
+
+
+def test_a_protocol_has_the_window_and_the_masks_of_a_model() -> None:
+    plain = session(random_table(0), context=100)
+    assert Protocol(draws=16).of_model(plain) == Protocol(window=100, draws=0)
+    assert Protocol().fitted(5000).window == 512 and Protocol(window=7).fitted(5000).window == 7
+    assert Protocol().fitted(512).window == 512 and Protocol().fitted(511).window == 511
+    said = Protocol()
+    assert (said.prefix, said.window, said.stride, said.paths, said.chat, said.strategy) == (
+        "default",
+        0,
+        0,
+        0,
+        False,
+        "",
+    )
+    assert (said.samples, said.temperature, said.seed, said.unconditional, said.draws) == (1, 0.0, 0, True, 0)
+    model = SimpleNamespace(config=SimpleNamespace(diffusion=object(), context=100))
+    diffusing: Any = SimpleNamespace(model=model, context=100)
+    assert Protocol().of_model(diffusing) == Protocol(window=99, draws=128, unconditional=False)
+    assert Protocol(draws=16).of_model(diffusing).draws == 16
+
+
+def test_the_prefix_is_a_token_of_the_model() -> None:
+    tokenizer: Any = Beginning()
+    assert Protocol().token(tokenizer) == BOS and Protocol("none").token(tokenizer) is None
+    assert Protocol("0").token(tokenizer) == 0 and Protocol(str(VOCAB - 1)).token(tokenizer) == VOCAB - 1
+    for wrong in (str(VOCAB), "-1", "x", ""):
+        with pytest.raises(ParameterError, match=f"none or an id below {VOCAB}"):
+            Protocol(wrong).token(tokenizer)
+    without: Any = Beginning()
+    without.bos = None
+    assert Protocol().token(without) == EOS
+    zero: Any = Beginning()
+    zero.bos = 0
+    assert Protocol().token(zero) == 0
+
+
+def test_a_text_alone_has_the_prefix_once() -> None:
+    tokenizer: Any = Beginning()
+    assert alone("ab", tokenizer, BOS) == ((BOS, 97, 98), 1) and alone("ab", tokenizer, None) == ((97, 98), 1)
+    assert alone("ab", tokenizer, 97) == ((97, 98), 1) and alone("", tokenizer, 5) == ((5,), 1)
+    begun: Any = WithBeginning()
+    assert after("ab ", "c", begun, BOS) == ((BOS, 97, 98, 32, 99), 3, True)
+    assert after("", "c", begun, BOS) == ((BOS, 99), 1, True)
+
+    class Merging(ByteTokenizer):
+        def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
+            return [200 if pair == "xy" else ord(pair[0]) for pair in text.replace("xy", "@")] if "@" in text else [
+                250 if c == "@" else ord(c) for c in text.replace("xy", "@")
+            ]  # fmt: skip
+
+    merging: Any = Merging()
+    assert after("ax", "yb", merging, None) == ((97, 120, 98), 2, False)  # read as they stand alone
+
+
+# -- texts that are given ----------------------------------------------------------------------------------------------
+
+
+def test_a_document_s_windows_say_their_tokens_bytes_and_positions() -> None:
+    table = random_table(1)
+    asked = session(table)
+    text = "abcdefghij"
+    found = list(evaluation.document(asked, text, Protocol(window=4)))
+    ids = [BOS, *text.encode()]
+    assert [(each.number, each.values["tokens"], each.values["bytes"]) for each in found] == [
+        (0, 4.0, 4.0), (1, 4.0, 4.0), (2, 2.0, 2.0)
+    ]  # fmt: skip
+    assert sum(each.values["nats"] for each in found) == pytest.approx(-logprob(table, ids), abs=1e-4)
+    assert found[1].values["nats"] == pytest.approx(-logprob(table, ids[4:9]), abs=1e-4)
+    first = found[0].detail["positions"]
+    said = [-logs(table)[a, b] for a, b in pairwise(ids)]
+    near = pytest.approx
+    assert first == {
+        "1": [near(said[0], abs=1e-5), 1.0],
+        "2": [near(said[1] + said[2], abs=1e-5), 2.0],
+        "4": [near(said[3], abs=1e-5), 1.0],
+    }
+    assert [each.number for each in evaluation.document(asked, text, Protocol(window=4), done={0, 2})] == [1]
+    few = list(evaluation.document(asked, text, Protocol(window=4), limit=2))
+    assert [each.values["bytes"] for each in few] == [4.0, 4.0] and few[0].cluster is None
+    bare = list(evaluation.document(asked, text, Protocol("none", window=4)))
+    assert sum(each.values["bytes"] for each in bare) == 10 and sum(each.values["tokens"] for each in bare) == 9
+    assert bare[-1].values["bytes"] > bare[-1].values["tokens"]
+    assert list(evaluation.document(asked, "a", Protocol("none"))) == []
+    with pytest.raises(ParameterError, match="a window of 60 tokens is more than this model reads: give --window 50"):
+        list(evaluation.document(session(table, 50), text, Protocol(window=60)))
+    assert len(list(evaluation.document(session(table, 5), text, Protocol(window=5)))) == 2
+    chat = results(evaluation.document(asked, "hi", Protocol(chat=True)))
+    assert chat[0].values["tokens"] == len(b"u:hi;a:") and chat[0].values["bytes"] == 2.0
+
+
+def test_what_cannot_be_scored_is_said_and_the_rest_is() -> None:
+    table = random_table(2)
+    rows = [
+        {"good": "abcd", "bad": "abdc"}, {"good": "a" * 12, "bad": "b"}, {"good": "a" * 11, "bad": "ba"},
+        {"good": "b" * 10, "bad": "a"},
+    ]  # fmt: skip
+    found = list(evaluate(session(table, context=11), task(rows), Protocol()))
+    problems = [each for each in found if isinstance(each, Problem)]
+    assert [(each.number, each.kind, each.words) for each in problems] == [
+        (1, "too long", "has 13 tokens, the model reads at most 11")
+    ]
+    scored = {each.number: each for each in results(found)}
+    assert set(scored) == {0, 2, 3}
+    good, bad = (logprob(table, [BOS, *text.encode()]) for text in ("abcd", "abdc"))
+    assert scored[0].values == {"acc": float(good > bad)}
+    assert scored[0].detail["loglikelihoods"] == pytest.approx([good, bad], abs=1e-4)
+    same = results(evaluate(session(np.zeros((VOCAB, VOCAB))), task([{"good": "ab", "bad": "cd"}]), Protocol()))
+    assert same[0].values == {"acc": 0.0}  # of equals neither is preferred
+    documents = list(evaluate(session(table), task([{"text": "a"}, {"text": "bc"}]), Protocol("none")))
+    assert isinstance(documents[0], Problem) and documents[0].words == "no token of the text has a distribution"
+    assert isinstance(documents[1], Result) and documents[1].values["tokens"] == 1.0
+
+
+def test_choices_are_set_against_themselves_without_a_context() -> None:
+    table = random_table(3)
+    rows = [{"context": "q", "choices": ["ab", "c"], "gold": 1}, {"context": "", "choices": ["ab", "c"], "gold": 0}]
+    for found in results(evaluate(session(table), task(rows), Protocol())):
+        row = rows[found.number]
+        begin = [ord("q")] if row["context"] else [BOS]
+        totals = [logprob(table, [*begin, 32, *c.encode()]) for c in row["choices"]]
+        own = [logprob(table, [BOS, *c.encode()]) for c in row["choices"]]
+        assert found.detail == {"loglikelihoods": pytest.approx(totals, abs=1e-4), "gold": row["gold"]}
+        gains = [t - o for t, o in zip(totals, own, strict=True)]
+        assert found.values["acc_mutual_info"] == float(np.argmax(gains) == row["gold"])
+        measures = calibration.of_choice(totals, row["gold"])
+        assert {name: found.values[name] for name in measures} == pytest.approx(measures, abs=1e-4)
+    plain = results(evaluate(session(table), task(rows), Protocol(unconditional=False)))
+    assert all("acc_mutual_info" not in each.values for each in plain)
+    short = [{"context": "q", "choices": ["a" * 8, "c"], "gold": 1}]
+    (found,) = results(evaluate(session(table, context=9), task(short, delimiter=""), Protocol()))
+    assert "acc_mutual_info" in found.values
+
+
+def test_measures_of_choices_by_characters_and_by_bytes() -> None:
+    found = evaluation.choice_measures([-3.0, -4.0, -7.0], ("ab", "ääää", "abcdef"), 1)
+    assert (found["acc"], found["acc_norm"], found["acc_bytes"]) == (0.0, 1.0, 1.0)
+    found = evaluation.choice_measures([-3.0, -3.4], ("aaaa", "ää"), 0)
+    assert (found["acc_norm"], found["acc_bytes"]) == (1.0, 1.0)
+    found = evaluation.choice_measures([-3.0, -2.9], ("aaa", "ää"), 0)  # a character -1 and -1.45, a byte -1 and -0.725
+    assert (found["acc"], found["acc_norm"], found["acc_bytes"]) == (0.0, 1.0, 0.0)
+
+
+def test_a_law_is_summed_over_what_it_allows() -> None:
+    law = KnownLaw("a", (("x", 0.25), ("y", 0.75)))
+    found = evaluation.law_measures([math.log(0.5), math.log(0.4)], law)
+    assert found["kl"] == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(0.75 / 0.4))
+    assert found["mass"] == pytest.approx(0.9)
+
+
+def test_positions_are_counted_in_powers_of_two() -> None:
+    read = [
+        (Request((tuple(range(10)),), (1,)), Likelihood(-np.arange(1.0, 10.0), True)),
+        (Request((tuple(range(5)),), (3,)), Likelihood(np.array([-0.5, -0.25]), True)),
+    ]
+    assert by_position(read) == {
+        "1": [1.0, 1.0], "2": [2 + 3 + 0.5, 3.0], "4": [4 + 5 + 6 + 7 + 0.25, 5.0], "8": [17.0, 2.0]
+    }  # fmt: skip
+
+
+# -- answers that are drawn --------------------------------------------------------------------------------------------
+
+
+def test_questions_too_long_for_an_answer_are_listed_and_others_answered() -> None:
+    asked = session(certain_table(b":xyz"), context=12)
+    rows = [
+        {"prompt": "a:", "answer": "xyz"},
+        {"prompt": "b" * 11 + ":", "answer": "x"},
+        {"prompt": "c" * 10 + ":", "answer": "x"},
+    ]
+    found = list(evaluate(asked, task(rows), Protocol()))
+    first, long, last = found
+    assert isinstance(first, Result) and first.detail == {"answers": ["xyz"], "finish": ["eot"]}
+    assert first.values["exact"] == 1
+    assert isinstance(long, Problem) and long.words == "the prompt has 12 tokens, the model reads at most 12"
+    assert isinstance(last, Result) and last.detail["answers"] == ["x"] and last.detail["finish"] == ["length"]
+    with pytest.raises(ParameterError, match="several samples of the most likely answer are one"):
+        list(evaluate(asked, task(rows), Protocol(samples=2)))
+    several = results(evaluate(asked, task(rows[:1]), Protocol(samples=3, temperature=1.0)))
+    assert len(several[0].detail["answers"]) == 3 and "exact pass@2" in several[0].values
+    stopped = results(evaluate(asked, task(rows[:1], stop=("z",), max_tokens=1), Protocol()))
+    assert stopped[0].detail["answers"] == ["x"]
+
+
+def test_answers_differ_by_seed_and_item() -> None:
+    asked = session(np.where(random_table(4) > -9, random_table(4, 0.3), 0.0))
+    rows = [{"prompt": "a:", "answer": "q"}, {"prompt": "a:", "answer": "w"}]
+    drawn = {
+        seed: [
+            each.detail["answers"]
+            for each in results(
+                evaluate(asked, task(rows, max_tokens=6), Protocol(samples=2, temperature=1.0, seed=seed))
+            )
+        ]
+        for seed in (0, 1, 2)
+    }
+    assert drawn[0][0] != drawn[0][1] and drawn[0] != drawn[1]
+    assert drawn[0][1] == drawn[2][0]  # the second of two begins where the first of seed 2 does
+
+
+def test_measures_of_one_and_of_several_answers() -> None:
+    question, plain = Question("p", ("7",)), task([])
+    assert answer_measures(question, ["7"], [{"exact": 1.0}], plain) == {"exact": 1.0}
+    found = answer_measures(question, ["7", "8", "8"], [{"exact": 1.0}, {"exact": 0.0}, {"exact": 0.0}], plain)
+    assert set(found) == {"exact", *(f"exact {kind}@{k}" for kind in ("pass", "maj") for k in (2, 3))}
+    assert found["exact"] == pytest.approx(1 / 3) and found["exact pass@2"] == pytest.approx(2 / 3)
+    assert found["exact pass@3"] == 1 and found["exact maj@3"] == 0
+    none = answer_measures(question, ["8", "8"], [{"exact": 0.0}] * 2, plain)
+    assert none["exact maj@2"] == 0 == none["exact pass@2"]
+    judged = answer_measures(question, ["a", "b"], [{"program": 1.0}, {"program": 0.0}], plain)
+    assert set(judged) == {"program", "program pass@2"}
+    five = answer_measures(question, ["7"] * 5, [{"exact": 1.0}] * 5, plain)
+    assert [name for name in five if "pass" in name] == [f"exact pass@{k}" for k in (2, 4, 5)]
+    alike = answer_measures(
+        question, ["7", "7.", "8"], [{"normalised": 1.0}, {"normalised": 1.0}, {"normalised": 0.0}], plain
+    )
+    assert alike["normalised maj@3"] == 1
+
+
+def test_only_what_is_not_done_is_asked_of_the_first_rows() -> None:
+    rows = [{"good": f"a{c}", "bad": f"{c}a"} for c in "bcdefg"]
+    asked = session(random_table(5))
+    assert sorted(e.number for e in evaluate(asked, task(rows), Protocol(), done={1, 3}, limit=5)) == [0, 2, 4]
+    assert sorted(e.number for e in evaluate(asked, task(rows), Protocol())) == [0, 1, 2, 3, 4, 5]
+    odd = [{"good": "a", "bad": "a"}, *rows]
+    found = list(evaluate(asked, task(odd), Protocol(), done={0}))
+    assert isinstance(found[0], Problem) and found[0].number == 0  # what is odd is said again
+
+
+def test_contexts_that_are_too_long_are_listed_and_others_compared() -> None:
+    table = random_table(6)
+    rows = [
+        {"context": "ab", "changed": "ac"},
+        {"context": "a" * 9, "changed": "b"},
+        {"context": "b", "changed": "a" * 8},
+    ]
+    rows.append({"context": "b" * 7, "changed": "b"})
+    first, long, full, last = list(evaluate(session(table, context=8), task(rows), Protocol()))
+    assert isinstance(first, Result) and first.values["kl"] > 0
+    assert isinstance(long, Problem) and long.words == "has 9 tokens, the model reads at most 8"
+    assert isinstance(full, Problem) and full.words == "has 8 tokens, the model reads at most 8"  # none can follow
+    assert isinstance(last, Result) and last.values["kl"] == pytest.approx(0, abs=1e-6)
+
+
+# -- parts of an evaluation --------------------------------------------------------------------------------------------
+
+
+def test_figures_are_of_the_items_with_one_value_in_a_column() -> None:
+    rows = [{"text": f"{c}{c}", "kind": kind} for c, kind in zip("abcd", ("b", "a", "b", 3), strict=True)]
+    tally = Tally()
+    for number in range(4):
+        tally.add(number, None, {"acc": float(number == 2), "size": number / 8})
+    found = subgroups.by_column(tally, task(rows), "kind")
+    assert list(found) == [(name, f"kind={value}") for value in ("3", "a", "b") for name in ("acc", "size")]
+    assert found["size", "kind=b"] == mean([0.0, 0.25]) and found["acc", "kind=b"].mean == 0.5
+    texts = Tally()
+    for number in range(4):
+        texts.add(number, None, {"nats": number + 1.0, "tokens": 2.0, "bytes": 3.0})
+    found = subgroups.by_column(texts, task(rows), "kind")
+    assert {name for name, _ in found} == {"perplexity", "bits_per_byte"}
+    assert found["perplexity", "kind=b"].mean == pytest.approx(math.exp(1.0))
+    with pytest.raises(DataError, match="there is no column 'size'"):
+        subgroups.by_column(tally, task(rows), "size")
+
+
+def test_perplexity_is_by_how_far_in_a_token_stands() -> None:
+    items = [
+        (0, "a", {"1": (2.0, 1.0), "2": (3.0, 2.0)}),
+        (1, "a", {"1": (4.0, 1.0)}),
+        (2, "b", {"1": (1.0, 1.0), "4": (8.0, 4.0)}),
+    ]
+    found = subgroups.by_position(items)  # type: ignore[arg-type]
+    assert list(found) == [("perplexity", f"position={said}") for said in ("1", "2-3", "4-7")]
+    assert found["perplexity", "position=1"].mean == pytest.approx(math.exp(7 / 3))
+    assert found["perplexity", "position=1"].df == 1  # two clusters
+    assert found["perplexity", "position=4-7"].mean == pytest.approx(math.exp(2.0))
+    assert clustered([1.0], ["a"]).n == 1
+
+
+# -- a text explained --------------------------------------------------------------------------------------------------
+
+
+def test_a_text_is_worth_its_tokens_and_its_bytes() -> None:
+    table = random_table(7)
+    found = explain.explain(session(table), "abäc")
+    ids = list("abäc".encode())
+    assert [step.token for step in found.steps] == ids and len(found.scored) == 4
+    total = logprob(table, ids)
+    assert found.total_logprob == pytest.approx(total, abs=1e-4)
+    assert found.perplexity == pytest.approx(math.exp(-total / 4), rel=1e-4)
+    assert found.bits_per_byte == pytest.approx(-total / math.log(2) / 4, rel=1e-4)
+    one = explain.explain(session(table), "a")
+    assert one.perplexity is None and one.bits_per_byte is None and one.scored == () and one.total_logprob == 0
+    begun = explain.explain(session(table, tokenizer=WithBeginning()), "ab")
+    assert len(begun.scored) == 2 and begun.bits_per_byte == pytest.approx(
+        -logprob(table, [BOS, 97, 98]) / math.log(2) / 2, rel=1e-4
+    )
+    told: list[tuple[int, int]] = []
+    explain.explain(session(table), "abc", lambda *at: told.append(at))
+    assert told and told[-1] == (2, 3)
+
+
+def test_continuations_have_the_probability_of_all_their_tokens() -> None:
+    table = random_table(8)
+    first, second = explain.continuations(session(table), "ab", ["cd", "e"])
+    assert (first.text, second.text) == ("cd", "e") and len(first.steps) == 2
+    assert first.logprob == pytest.approx(logprob(table, [98, 99, 100]), abs=1e-4)
+    assert second.logprob == pytest.approx(logprob(table, [98, 101]), abs=1e-4)
+    with pytest.raises(ParameterError, match="at least one byte, got an empty one"):
+        explain.continuations(session(table), "ab", [""])
+    with pytest.raises(ParameterError, match="a continuation needs a text before it"):
+        explain.continuations(session(table), "", ["a"])
+
+    class Merging(Beginning):
+        def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
+            return [1 if c == "@" else ord(c) for c in text.replace("bc", "@")]
+
+        def piece(self, token: int, /) -> bytes:
+            return b"bc" if token == 1 else bytes([token])
+
+    with pytest.raises(ParameterError, match=r"'cde' changes how .* \('b' becomes part of 'bcd'\).*before 'b'\)"):
+        explain.continuations(session(table, tokenizer=Merging()), "ab", ["cde"])
+    with pytest.raises(ParameterError, match="'b' becomes part of 'bc'"):  # as many tokens as before
+        explain.continuations(session(table, tokenizer=Merging()), "ab", ["c"])
+
+
+def test_a_model_that_does_not_show_its_attention_is_refused() -> None:
+    with pytest.raises(ParameterError, match="m runs through mlx-lm's own class"):
+        explain.attention(session(random_table(0)), "ab")
+    with pytest.raises(ContextOverflow, match="the text has 6 tokens and this model reads at most 5"):
+        explain.attention(session(random_table(0), context=5), "abcdef")
+    with pytest.raises(ParameterError, match="own class"):
+        explain.attention(session(random_table(0), context=6), "abcdef")
+
+
+# -- features, paraphrases, texts that ship ----------------------------------------------------------------------------
+
+
+def test_features_are_of_as_many_tokens_as_are_read() -> None:
+    table, long = random_table(9), "x" * 600
+    asked = session(table, tokenizer=WithBeginning())
+    (few, many) = features.pooled(asked, ["ab", long])
+    assert few == pytest.approx([(BOS + 97 + 98) / 3]) and many == pytest.approx([(BOS + 511 * ord("x")) / 512])
+    (cut,) = features.pooled(session(table, context=10, tokenizer=WithBeginning()), [long])
+    assert cut == pytest.approx([(BOS + 9 * ord("x")) / 10])
+    said = features.scored(asked, ["ab", long])
+    assert [token for token, _ in said[0]] == [97, 98] and len(said[1]) == 511
+    assert math.fsum(p for _, p in said[0]) == pytest.approx(logprob(table, [BOS, 97, 98]), abs=1e-4)
+    bare = features.scored(session(table), ["ab"])
+    assert [token for token, _ in bare[0]] == [98]
+    with pytest.raises(DataError, match="text 2 has no token"):
+        features.pooled(session(table), ["a", ""])
+    with pytest.raises(DataError, match="has no token"):
+        features.mean_hidden(asked, [])
+    with pytest.raises(ContextOverflow, match="the text has 4 tokens and this model reads at most 3"):
+        features.mean_hidden(session(table, context=3), [1, 2, 3, 4])
+    assert features.mean_hidden(session(table, context=4), [1, 2, 3, 6]) == pytest.approx([3.0])
+
+
+def test_paraphrases_are_drawn_of_each_item_that_is_no_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    def drawn(session: Any, ids: list[int], recipe: Any, n: int, seed: int, longest: int, stop: Any) -> Any:
+        calls.append((bytes(i for i in ids if i < 256).decode(), recipe, n, seed, longest, stop))
+        return [f" said {seed} \n"] * n, ["eot"] * n
+
+    monkeypatch.setattr(paraphrase, "answers", drawn)
+    rows = [{"prompt": f"p{i}" + "!" * i, "answer": "x"} for i in range(4)]
+    asked = session(random_table(0))
+    found = list(paraphrase.paraphrases(asked, task(rows, shots=1), 3, seed=7))
+    assert found == [(i, [f"said {7 + 3 * i}"] * 3) for i in (1, 2, 3)]
+    assert all(call[1] == paraphrase.RECIPE and call[2] == 3 and call[5] == ("\n\n",) for call in calls)
+    assert [call[4] for call in calls] == [2 * (2 + i) + 16 for i in (1, 2, 3)]
+    assert "Say this in other words" in calls[0][0] and "p1!" in calls[0][0] and "p0" not in calls[0][0]
+    assert [n for n, _ in paraphrase.paraphrases(asked, task(rows, shots=1), 1, limit=2)] == [1, 2]
+    assert calls[-1][3] == 2 and len(list(paraphrase.paraphrases(asked, task(rows), 1))) == 4
+    assert Recipe((Temperature(0.7), TopP(0.9))) == paraphrase.RECIPE
+
+
+def test_texts_that_ship_are_rows_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shipped.shipped("python-references") is None
+    found = shipped.shipped("python-reference")
+    assert found is not None
+    rows = list(found.rows())
+    assert len(rows) > 50 and [row["topic"] for row in rows] == sorted(row["topic"] for row in rows)
+    assert isinstance(next(iter(found.items())), Item) and isinstance(next(iter(found.items())).body, Document)  # type: ignore[union-attr]
+    monkeypatch.setitem(shipped.SHIPPED, "python-reference", lambda: {"b": "2", "a": "1"})
+    other = shipped.shipped("python-reference")
+    assert other is not None and list(other.rows()) == [{"text": "1", "topic": "a"}, {"text": "2", "topic": "b"}]
+    assert other.identity != found.identity and other.name == "python-reference"
+
+    def none() -> dict[str, str]:
+        raise ImportError("no topics")
+
+    monkeypatch.setitem(shipped.SHIPPED, "python-reference", none)
+    with pytest.raises(DataError, match=r"came without its texts \(no topics\)"):
+        shipped.shipped("python-reference")
+    assert replace(found, name="x").name == "x"
