@@ -1,0 +1,109 @@
+"""Tokens as they become text: what is held back, where a text ends, and what a fork of one has."""
+
+from dataclasses import replace
+
+from engine.decode.stop_strings import StopStrings
+from engine.decode.text_stream import TextStream, with_text
+from engine.trace.trace import Recipe, TokenStep
+from tests.fakes import BOS, EOS, ByteTokenizer
+
+
+def raw(token: int, position: int = 0) -> TokenStep:
+    return TokenStep(token, b"", "", -1.0, -1.0, 1.0, 1.0, 1, 1, Recipe(), None, None, position)
+
+
+def stream(*stop: str) -> TextStream:
+    return TextStream(ByteTokenizer(), stop)  # type: ignore[arg-type]
+
+
+def pushed(to: TextStream, text: bytes, start: int = 0) -> list[str]:
+    return [step.text for i, byte in enumerate(text) for step in to.push(raw(byte, start + i), 0.5)]
+
+
+def test_a_step_says_what_its_token_stands_for() -> None:
+    step = with_text(ByteTokenizer(), raw(BOS, 7), "", 2.5)  # type: ignore[arg-type]
+    assert (step.piece, step.text, step.special, step.elapsed_s, step.position) == (b"<bos>", "", True, 2.5, 7)
+    (plain,) = stream().push(raw(ord("a")), 1.25)
+    assert (plain.piece, plain.text, plain.special, plain.elapsed_s) == (b"a", "a", False, 1.25)
+
+
+def test_a_text_ends_with_its_token_or_before_a_stop_string() -> None:
+    one = stream("END")
+    assert pushed(one, b"aE") == ["a"] and one.reason == "" and one.tokens == 2
+    assert list(one.push(raw(EOS), 0.0)) == [] and one.reason == "eot"
+    held, end = one.flush()
+    assert (held.text, end.text, end.piece, one.rest, one.tokens) == ("E", "", b"<eos>", "", 3)
+    plain = stream()
+    (end,) = plain.push(raw(EOS), 0.0)
+    assert (end.text, plain.reason) == ("", "eot")
+    two = stream("END", "N")
+    assert pushed(two, b"aEN") == ["a", "E", ""] and two.reason == "stop" and two.tokens == 3
+    assert list(two.flush()) == [] and two.rest == ""
+
+
+def test_what_is_held_back_comes_at_the_end() -> None:
+    one = stream("xyz")
+    assert pushed(one, b"axy\xc3") == ["a"] and one.reason == ""
+    assert [step.text for step in one.flush()] == ["x", "y", ""] and one.rest == "\ufffd"
+    stopped = stream("b")
+    pushed(stopped, b"\xc3ab")
+    assert stopped.reason == "stop" and stopped.rest == "" and list(stopped.flush()) == [] and stopped.rest == ""
+
+
+def test_a_fork_goes_on_by_itself() -> None:
+    one = stream("end")
+    pushed(one, b"ae")
+    twin = one.fork()
+    assert (twin.tokens, twin.reason) == (2, "")
+    assert pushed(twin, b"nd") == ["", "", ""] and twin.reason == "stop" and one.reason == ""
+    assert pushed(one, b"x") == ["e", "x"] and (one.tokens, twin.tokens) == (3, 4)
+    split = stream()
+    pushed(split, b"\xc3")
+    other = split.fork()
+    assert pushed(other, b"\xa9") == ["é"] and pushed(split, b"\xa8") == ["è"]
+    ended = stream()
+    list(ended.push(raw(EOS), 0.0))
+    assert ended.fork().reason == "eot"
+
+
+def test_a_revision_is_told_unless_it_is_still_held_back() -> None:
+    one = stream("xyz")
+    pushed(one, b"axy", 5)
+    told = one.revise(raw(ord("b"), 5), 3.0)
+    assert told is not None and (told.text, told.piece, told.elapsed_s) == ("b", b"b", 3.0)
+    assert one.revise(raw(ord("q"), 7), 3.0) is None
+    assert [step.text for step in one.flush()] == ["x", "q"]
+    split = stream().revise(raw(0xC3), 0.0)
+    assert split is not None and split.text == "\ufffd"
+
+
+HELD = [
+    (("ab",), ["a", "a", "c"], [[], ["a"], ["a", "c"]]),
+    (("abc", "b"), ["xa", "c"], [[], ["xa", "c"]]),
+    (("abcd",), ["ab", "abc", "x"], [[], ["ab"], ["abc", "x"]]),
+    (("aab",), ["aaa", "a", "-"], [[], [], ["aaa", "a", "-"]]),
+    (("q", "aab"), ["a", "a", "a"], [[], [], ["a"]]),
+    (("ab",), ["", "a", "", "-"], [[""], [], [], ["a", "", "-"]]),
+]  # fmt: skip
+
+
+def test_no_more_is_held_back_than_may_begin_a_stop_string() -> None:
+    for stops, pieces, passed in HELD:
+        matcher = StopStrings(stops)
+        assert [[s.text for s in matcher.push(replace(raw(0), text=piece))] for piece in pieces] == passed
+        assert not matcher.matched
+
+
+def test_the_steps_of_a_stop_string_are_cut_to_what_stood_before() -> None:
+    matcher = StopStrings(("cd", "def"))
+    texts = [[s.text for s in matcher.push(replace(raw(0), text=piece))] for piece in ("abc", "", "def")]
+    assert texts == [[], [], ["ab", "", ""]] and matcher.matched and list(matcher.flush()) == []
+
+
+def test_a_fork_of_what_is_held_back_is_its_own() -> None:
+    matcher = StopStrings(("xyz",))
+    assert list(matcher.push(replace(raw(0, 3), text="x"))) == []
+    twin = matcher.fork()
+    assert twin.revise(replace(raw(1, 3), text="n")) and not twin.revise(raw(1, 4))
+    assert [s.text for s in matcher.flush()] == ["x"] and [s.text for s in twin.flush()] == ["n"]
+    assert list(matcher.flush()) == []

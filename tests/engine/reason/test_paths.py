@@ -1,0 +1,162 @@
+"""Paths of scripted events: what each is made of, when a run is stopped, and what is chosen of them."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
+from engine.evaluate.extraction import Extraction
+from engine.reason.paths import Path, PathCollector, by_score, by_vote
+from engine.reason.scorers import SCORERS, WINDOW, confidences
+from engine.trace.trace import TokenStep
+from tests.engine.reason.test_vote import step
+
+STATS = Stats(1, 0, 1, 0.0, 0.0)
+
+
+def said(text: str, position: int = 0, p: float = 0.5) -> TokenStep:
+    return replace(step([p, 1 - p]), text=text, position=position)
+
+
+def done(branch: int, reason: str = "eot", rest: str = "") -> Done:
+    return Done(branch, reason, STATS, rest)
+
+
+def collector(n: int = 4, **more: Any) -> PathCollector:
+    return PathCollector(Extraction("all"), n, RunControl(), **more)
+
+
+def answers(*found: str | None) -> list[Event]:
+    """A path of one token for each answer; of None one that is cancelled."""
+    events: list[Event] = []
+    for i, answer in enumerate(found):
+        events += [Emitted(i, said(answer or "?")), done(i, "eot" if answer else "cancelled")]
+    return events
+
+
+def test_a_path_has_what_its_events_say() -> None:
+    a, b, c, d = (said(text, 10 + i) for i, text in enumerate("abcd"))
+    x = said("x", 11)
+    events: list[Event] = [
+        Prefilled(1, 1),
+        *(Emitted(0, a), Emitted(0, b), Forked(0, 1), Emitted(1, c), Emitted(0, d)),
+        *(Rated(0, {"score": 1.5, "drawn": 9}), Rated(0, {"other": 3.0}), Rated(0, {"score": 2.0, "drawn": 7})),
+        *(Revised(1, 11, x), Emitted(2, a), Pruned(2), Pruned(5), Forked(4, 3), Emitted(3, d)),
+        *(done(0, rest="z"), done(1, "cancelled"), done(2, rest="y"), done(3, "length"), done(6)),
+    ]
+    found = list(collector(9).watch(events))
+    assert [(p.branch, p.text, p.answer, p.finish) for p in found] == [
+        (0, "abdz", "abdz", "eot"), (1, "axc", None, "cancelled"), (2, "y", "y", "eot"), (3, "d", "d", "length"),
+        (6, "", None, "eot"),
+    ]  # fmt: skip
+    assert [(p.tokens, p.drawn, p.scores, p.whole) for p in found] == [
+        (3, 7, (1.5, 2.0), True), (3, 1, (), False), (0, 0, (), True), (1, 1, (), True), (0, 0, (), True),
+    ]  # fmt: skip
+    assert found[0].figures == {"score": 2.0, "drawn": 7} and found[1].figures == {}
+    assert found[0].logprob == pytest.approx(3 * math.log(0.5), abs=1e-6)
+
+
+def test_tokens_that_were_rejected_are_counted_where_they_are_known() -> None:
+    one = Path(0, (said("a"),) * 3, "aaa", "a", "eot")
+    outcome = by_vote([one, replace(one, drawn=8), replace(one, drawn=0, finish="cancelled", answer=None)])
+    assert outcome.tokens == 3 + 8 + 0 and outcome.unanswered == 0 and one.drawn is None
+    assert by_vote([replace(one, answer=None)]).unanswered == 1
+
+
+STOPPED = [
+    ("a", 2, 0.66, True), ("a", 2, 0.68, False), ("a", 2, None, False), ("aa", 3, 0.95, True),
+    ("ab", 3, 0.95, False), ("aba", 3, 0.95, False), ("--a", 4, 0.66, True), ("--a", 4, 0.68, False),
+    ("-", 4, 0.1, False), ("aa", 16, 0.95, False), ("aaaaaaa", 9, 0.95, True),
+]  # fmt: skip
+
+
+def test_a_run_is_stopped_by_its_confidence_alone() -> None:
+    """A dash is a path that was given up: it votes no more. One of one against none is overtaken by one more with a
+    probability of 1 / 3."""
+    for found, n, confidence, stopped in STOPPED:
+        paths = collector(n, confidence=confidence)
+        list(paths.watch(answers(*(None if c == "-" else c for c in found))))
+        assert paths.control.cancelled == stopped
+
+
+def test_a_group_is_doubted_when_its_mean_is_less_than_may_be() -> None:
+    sure, unsure = said("a", p=0.9), said("b", p=0.5)
+    low = float(confidences([unsure])[0])
+    for doubt, given_up in ((sum([low] * WINDOW) / WINDOW, set()), (low + 1e-6, {3})):
+        paths = collector(doubt=doubt)
+        list(paths.watch([Emitted(3, unsure)] * WINDOW))
+        assert paths.control.given_up == given_up
+    paths = collector(doubt=low + 1e-6)
+    list(paths.watch([Emitted(0, sure), *[Emitted(0, unsure)] * (WINDOW - 1)]))
+    assert paths.control.given_up == set()
+    list(paths.watch([Emitted(0, unsure)]))  # the first has left the window
+    assert paths.control.given_up == {0}
+
+
+def test_despair_begins_with_empty_groups_and_is_measured_by_whole_paths() -> None:
+    sure, unsure = said("a", p=0.9), said("b", p=0.5)
+    high, low = (float(confidences([each])[0]) for each in (sure, unsure))
+    paths = collector()
+    paths.despair(0.5)
+    assert paths.doubt is None  # of no path
+    list(paths.watch([*[Emitted(0, sure)] * 3, done(0), Emitted(1, sure), done(1, "length")]))
+    list(paths.watch([*[Emitted(2, unsure)] * 3, done(2, "cancelled")]))
+    paths.despair(0.25)
+    assert paths.doubt == pytest.approx(high)
+    list(paths.watch([Emitted(7, unsure)] * (WINDOW - 1)))
+    paths.despair(0.25)
+    list(paths.watch([Emitted(7, unsure)]))
+    assert not paths.control.given_up
+    list(paths.watch([Emitted(7, unsure)] * (WINDOW - 1)))
+    assert paths.control.given_up == {7}
+    list(paths.watch([*[Emitted(3, unsure)] * 2, done(3)]))
+    paths.despair(0.25)
+    assert paths.doubt == pytest.approx(np.quantile([high, high, low], 0.25))
+
+
+def test_the_path_that_says_the_answer_is_the_likeliest_a_token() -> None:
+    short, long = Path(0, (said("a", p=0.7),), "", "a", "eot"), Path(1, (said("a", p=0.8),) * 4, "", "a", "eot")
+    other, empty = Path(2, (said("a", p=0.99),), "", "b", "eot"), Path(3, (), "", "a", "eot")
+    assert by_vote([short, long, other]).chosen is long
+    assert by_vote([short, other, long, empty]).chosen is empty
+    nothing = by_vote([replace(short, answer=None)])
+    assert nothing.chosen is None and nothing.answer is None and nothing.votes == {} and nothing.scores == ()
+    assert by_vote([], SCORERS["mean"]).answer is None
+
+
+def test_a_vote_is_weighed_by_its_scorer() -> None:
+    """Two unlikely a and a likely b: of one vote each a wins, by their likelihoods b."""
+    found = [
+        Path(0, (said("x", p=0.2),) * 2, "", "a", "eot"), Path(1, (said("x", p=0.1),) * 2, "", "a", "eot"),
+        Path(2, (said("x", p=0.9),) * 2, "", "b", "eot"),
+    ]  # fmt: skip
+    gone = Path(3, (said("x", p=0.95),), "", "c", "cancelled")
+    assert by_vote([*found, gone]).votes == {"a": 2.0, "b": 1.0}
+    weighed = by_vote([*found, gone], SCORERS["logprob"])
+    assert weighed.answer == "b" and weighed.paths == (*found, gone)
+    assert weighed.votes == {"b": pytest.approx(1.0), "a": pytest.approx((0.04 + 0.01) / 0.81, rel=1e-4)}
+
+
+def test_ties_of_a_vote_are_broken_by_its_seed() -> None:
+    found = [Path(i, (), "", answer, "eot") for i, answer in enumerate("ab")]
+    won = {seed: by_vote(found, seed=seed).answer for seed in range(8)}
+    assert set(won.values()) == {"a", "b"} and by_vote(found).answer == won[0]
+
+
+def test_the_first_of_the_best_scores_is_chosen() -> None:
+    found = [
+        Path(0, (), "", "z", "cancelled"), Path(1, (), "", None, "eot"), Path(2, (), "", "a", "eot"),
+        Path(3, (), "", "b", "length"), Path(4, (), "", "c", "eot"),
+    ]  # fmt: skip
+    scores = {0: 9.0, 1: 8.0, 2: 0.5, 3: 2.0, 4: 2.0}
+    best = by_score(found, lambda path: scores[path.branch])
+    assert best.chosen is found[3] and best.answer == "b" and best.paths == tuple(found)
+    assert best.scores == (None, None, 0.5, 2.0, 2.0) and best.votes == {"a": 1.0, "b": 1.0, "c": 1.0}
+    first = by_score(found[2:], lambda path: 0.0)
+    assert first.chosen is found[2]
+    none = by_score(found[:2], lambda path: 1.0)
+    assert none.chosen is None and none.answer is None and none.scores == (None, None)

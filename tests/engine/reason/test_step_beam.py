@@ -1,0 +1,165 @@
+"""Search by steps over a session whose continuations are a table: what is kept, read again, and cut."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Event, Stats
+from engine.errors import ParameterError
+from engine.evaluate.extraction import Extraction
+from engine.evaluate.program import VerifierError
+from engine.reason.paths import Path
+from engine.reason.step_beam import StepBeam, StepText
+from engine.reason.thought import THOUGHTS, Thought, thought
+from engine.trace.trace import TokenStep
+from tests.engine.reason.test_vote import step
+from tests.fakes import ByteTokenizer
+
+STATS = Stats(1, 0, 1, 0.0, 0.0)
+Ways = dict[str, list[tuple[str, str]]]
+
+
+class Table:
+    """A session that goes on from each text in the ways of a table: bytes that are drawn, and why they end.
+
+    A stop string is drawn, and is in no step's text, as a session has it.
+    """
+
+    def __init__(self, ways: Ways, control: RunControl | None = None, cancel_at: int = -1) -> None:
+        self.ways, self.asked, self.tokenizer = ways, list[dict[str, Any]](), ByteTokenizer()
+        self.control, self.left = control, cancel_at
+
+    def generate(self, ids: Sequence[int], control: RunControl, *, n: int, **more: Any) -> Iterator[Event]:
+        text = bytes(ids).decode().removeprefix("?")
+        self.asked.append({"text": text, "n": n, **more})
+        for branch in range(n):
+            drawn, reason = self.ways[text][branch % len(self.ways[text])]
+            ends = [at for stop in more["stop"] if (at := drawn.find(stop)) >= 0] if reason == "stop" else []
+            shown = drawn[: min(ends)] if ends else drawn
+            for i, letter in enumerate(drawn):
+                self.left -= 1
+                if self.left == 0 and self.control is not None:
+                    self.control.cancel()
+                token = replace(step([0.5, 0.5]), text=shown[i : i + 1], piece=letter.encode(), position=i)
+                yield Emitted(branch, token)
+                if control.cancelled:
+                    reason = "cancelled"
+                    break
+            yield Done(branch, reason, STATS, "")
+
+
+def searched(table: Table, beam: StepBeam, scores: Any, **more: Any) -> list[Path]:
+    control = more.pop("control", RunControl())
+    return beam.search(table, list(b"?"), control, scores, extract=Extraction("number"), **more)  # type: ignore[arg-type]
+
+
+def by_digits(text: str, steps: Sequence[TokenStep], whole: bool) -> float:
+    return float(sum(int(c) for c in text if c.isdigit()))
+
+
+TREE: Ways = {
+    "": [("1\n", "stop"), ("4\n", "stop"), ("2\n", "stop"), ("1 \n", "stop")],
+    "4\n": [("1", "eot"), ("3\n", "stop"), ("0\n", "stop"), ("0", "length")],
+    "2\n": [("9", "eot"), ("1", "eot"), ("2", "eot"), ("3", "eot")],
+    "4\n3\n": [("", "eot"), ("5", "eot"), ("1", "eot"), ("2", "eot")],
+}
+
+
+def test_the_best_beginnings_go_on_and_equal_texts_count_once() -> None:
+    table = Table(TREE)
+    seen: list[tuple[str, int, bool]] = []
+
+    def value(text: str, steps: Sequence[TokenStep], whole: bool) -> float:
+        seen.append((text, len(steps), whole))
+        return by_digits(text, steps, whole)
+
+    paths = searched(table, StepBeam(2, 4, max_tokens=9), value, seed=5)
+    assert [(p.branch, p.text, p.answer, p.finish) for p in paths] == [
+        (0, "4\n3\n5", "5", "eot"), (1, "2\n9", "9", "eot"),
+    ]  # fmt: skip
+    assert [(a["text"], a["seed"], a["max_tokens"], a["n"]) for a in table.asked] == [
+        ("", 5, 9, 4), ("4\n", 9, 7, 4), ("2\n", 13, 7, 4), ("4\n3\n", 17, 5, 4),
+    ]  # fmt: skip
+    assert all(a["stop"] == ("\n",) for a in table.asked)
+    assert [p.drawn for p in paths] == [9 + (1 + 2 + 2 + 1) + 4 + 3, 0]
+    assert sorted(seen[:3]) == [("1\n", 2, False), ("2\n", 2, False), ("4\n", 2, False)]
+    assert [text for text, _, _ in seen].count("2\n9") == 1  # what was whole before is not judged again
+    assert paths[0].tokens == 5 and paths[0].whole and ("4\n3\n5", 5, True) in seen
+
+
+def test_what_has_no_value_comes_last() -> None:
+    values = {"1\n": None, "4\n": -3.0, "2\n": -5.0}
+    cut = RunControl()
+    table = Table(TREE, cut, 9)
+    paths = searched(table, StepBeam(3, 4), lambda text, steps, whole: values[text], control=cut)
+    assert [p.text for p in paths] == ["4\n", "2\n", "1\n"] and {p.finish for p in paths} == {"cancelled"}
+    assert [p.answer for p in paths] == [None] * 3 and [p.drawn for p in paths] == [9, 0, 0]
+
+
+def test_a_run_that_is_cancelled_in_a_step_keeps_it() -> None:
+    control = RunControl()
+    table = Table({"": [("12\n", "stop"), ("34\n", "stop")]}, control, 2)
+    paths = searched(table, StepBeam(2, 2), by_digits, control=control)
+    assert [(p.text, p.finish, p.tokens) for p in paths] == [("3", "cancelled", 1), ("12", "cancelled", 2)]
+
+
+STEPS = [  # drawn, why it ends, tokens that there may be, what ends a text; its text, its finish
+    ("ab\n", "stop", 9, (), "ab\n", "", True),
+    ("ab\n", "stop", 4, (), "ab\n", "", True),
+    ("ab\n", "stop", 3, (), "ab", "length", False),  # no token is left
+    ("ab;", "stop", 9, (";",), "ab", "stop", False),
+    (";\n", "stop", 9, (";",), "", "stop", False),
+    ("a\n;", "stop", 9, (";",), "a\n", "", True),  # its own end came first
+    ("\n", "stop", 9, (";",), "\n", "", True),
+    ("ab", "eot", 9, (), "ab", "eot", False),
+    ("ab", "length", 9, (), "ab", "length", False),
+]
+
+
+def test_a_step_goes_on_or_is_the_end() -> None:
+    for drawn, reason, most, stop, text, finish, again in STEPS:
+        table = Table({"": [(drawn, reason)]})
+        (found,) = StepBeam(1, 1, max_tokens=most, stop=stop)._go_on(
+            table, list(b"?"), RunControl(), StepText("", ()), 0,  # type: ignore[arg-type]
+        )  # fmt: skip
+        assert (found.text, found.finish, len(found.steps)) == (text, finish, len(drawn)), drawn
+        assert table.asked[0]["stop"] == ("\n", *stop) and (not found.finish) == again
+
+
+def test_an_answer_that_cannot_be_looked_for_is_said() -> None:
+    class Endless(Extraction):
+        def __call__(self, text: str) -> str | None:
+            raise VerifierError("too long")
+
+    beam, table = StepBeam(1, 1), Table({"": [("7", "eot")]})
+    (path,) = beam.search(table, list(b"?"), RunControl(), by_digits, extract=Endless("number"))  # type: ignore[arg-type]
+    assert path.answer is None and path.trouble == "too long" and path.drawn == 1
+
+
+def test_settings_of_a_search_are_bounded() -> None:
+    assert StepBeam() == StepBeam(4, 4, "\n", 512, ()) and StepBeam(64, 64).ways == StepBeam(1, 1).ways * 64
+    for settings in ((0, 1), (65, 1), (1, 0), (1, 65)):
+        with pytest.raises(ParameterError, match=r"in \[1, 64\]"):
+            StepBeam(*settings)
+
+
+# -- templates -------------------------------------------------------------------------------------------------------
+
+
+def test_a_thought_is_turns_or_a_text() -> None:
+    asks = Thought(before="<", after=">", system="be", examples=(("1?", "one"), ("2?", "two")))
+    chat = asks.ask("3?", chat=True)
+    assert chat.turns == (
+        ("user", "<1?>"), ("assistant", "one"), ("user", "<2?>"), ("assistant", "two"), ("user", "<3?>"),
+    )  # fmt: skip
+    assert chat.system == "be" and chat.parts == ()
+    text = asks.ask("3?", chat=False)
+    assert text.turns == () and text.parts == (
+        "be\n\nQuestion: <1?>\nAnswer: one\n\nQuestion: <2?>\nAnswer: two\n\nQuestion: <3?>\nAnswer:",
+    )
+    assert Thought().ask("x", chat=False).parts == ("Question: x\nAnswer:",)
+    assert [each.extract for each in THOUGHTS.values()] == ["number", "number", "boxed", "choice", "number"]
+    assert [len(each.examples) for each in THOUGHTS.values()] == [0, 0, 0, 0, 2] and thought("plain") == Thought()
