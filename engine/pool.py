@@ -118,7 +118,7 @@ class Pool:
         """A place that has read all of `ids`, and perhaps more: to look back without moving it."""
         for place in map(_single, self.places):
             read = place.ids[0]
-            if min(place.length, len(read)) >= len(ids) and read[: len(ids)] == list(ids):
+            if read[: len(ids)] == list(ids):
                 return place
         return None
 

@@ -54,6 +54,41 @@ def test_what_python_works_out_holds_and_its_neighbour_does_not() -> None:
         assert [each.holds for each in equations(f"So {left} = {value + 1}.")] == [False], left
 
 
+def test_a_rounded_side_is_as_near_as_the_shorter_of_two() -> None:
+    for text, holds in (
+        ("10 / 3 ≈ 3.33 ≈ 3.3", True),
+        ("10 / 3 = 3.33 = 3.3", True),
+        ("13 / 4 = 3.25 ≈ 3.2", True),
+        ("13 / 4 = 3.25 ≈ 3.1", False),
+        ("10 / 3 ≈ 3.33 ≈ 3.2", False),
+        ("7 / 2 ≈ 4", True),
+        ("7 / 2 ≈ 3", True),
+        ("7 / 2 = 4", False),
+        ("1 / 8 = 0.13", True),
+        ("1 / 8 = 0.12", True),
+        ("1 / 8 = 0.1", True),
+        ("1 / 8 = 0.11", False),
+        ("1 + 1 = 2.0", True),
+        ("2 + 2 ≈ 8 / 2", True),
+        ("2 + 2 ≈ 9 / 2", False),
+    ):
+        assert [each.holds for each in equations(text)] == [holds], text
+
+
+def test_numbers_are_worked_out_up_to_a_length_and_not_beyond() -> None:
+    for digits, found in ((999, 1), (1000, 1), (1001, 0)):
+        assert len(equations(f"{'1' * digits} + 0 = {'1' * digits}")) == found
+    for text, holds in (
+        ("2 * 3 - 4 * 2 = -2", True), ("1 - 2 * 3 = -5", True), ("8 / 4 * 2 = 4", True), ("12 - 6 / 3 = 10", True),
+        ("0 / 5 = 0", True), ("5 + 0 / 3 + 1 = 6", True), ("£1,000 + $2 = 1,002", True), ("2 · 3 = 6", True),
+        ("2 – 1 = 1", True), ("2 × 2 ÷ 4 = 1", True),
+    ):  # fmt: skip
+        assert [each.holds for each in equations(text)] == [holds], text
+    for text in ("5 / 0 = 5", "1 + 2 = 3x", "1 + 2 = 3 * (4)", "1 + 2 = 3%", "3 + 4", "= 3 + 4 = 7", "x + 3 + 4 = 7"):
+        assert equations(text) == [], text
+    assert [e.text for e in equations("so 1  +\n2 = 3")] == ["1 + 2 = 3"]
+
+
 def test_steps_are_lines_or_sentences_or_words() -> None:
     assert units("a b\nc.\n") == ["a b\n", "c.\n"] and units("A b. C d.") == ["A b. ", "C d."]
     assert units("a b") == ["a ", "b"] and units("") == []

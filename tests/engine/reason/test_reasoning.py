@@ -135,7 +135,12 @@ def test_settings_out_of_range_are_refused() -> None:
             way(**settings)  # type: ignore[arg-type]
     for settings in ({"n": 1}, {"n": 256}, {"method": "reflect", "n": 2}, {"raw": True}):
         way(**settings)  # type: ignore[arg-type]
-    assert way().n == 2 and Reasoning(Thought(), Extraction("all")).n == 16
+    plain = Reasoning(Thought(), Extraction("all"))
+    assert plain == Reasoning(
+        Thought(), Extraction("all"), "vote", 16, None, None, None, None, 4.0, 512, (), False, False, 4, "\n", 3.0
+    )
+    with pytest.raises(ParameterError, match="no rule of extraction"):
+        Thought(extract="nubmer")
 
 
 def test_a_search_shares_its_ways_among_its_beams() -> None:
@@ -324,6 +329,48 @@ def test_each_problem_draws_with_seeds_of_its_own() -> None:
         found[0].outcome.paths, seed=7
     )
     assert found[1].outcome == by_vote(found[1].outcome.paths, seed=8)
+
+
+def test_a_problem_that_is_stopped_ends_its_run_and_is_left_out() -> None:
+    session = Script("1", "1", "2", "3", "4")
+    control, seen = RunControl(Recipe()), list[bool]()
+
+    def generate(ids: Sequence[int], own: RunControl, *, n: int = 1, **more: Any) -> Iterator[Event]:
+        for event in Script.generate(session, ids, own, n=n, **more):
+            yield event
+            seen.append(own.cancelled)
+            if isinstance(event, Done) and n > 1:
+                control.cancel()
+
+    session.generate = generate  # type: ignore[method-assign]
+    asked = [Question("a?", ("1",))] * 2
+    assert list(problems.attempt(session, asked, way(n=3, raw=True), control, 0, lambda path, line: None)) == []  # type: ignore[arg-type]
+    assert seen == [False] * 5 + [True] * 3
+
+
+def test_a_search_by_steps_asks_the_program_for_whole_texts_answers() -> None:
+    from tests.engine.reason.test_step_beam import Table
+
+    asked: list[Any] = []
+
+    def program(question: str, text: str, *, answer: str | None) -> float:
+        asked.append((question, text, answer))
+        if text == "5":
+            raise VerifierError(f"no verdict {len(asked)}")
+        return float(text.count("4"))
+
+    table = Table({"": [("4\n", "stop"), ("5", "eot")], "4\n": [("6", "eot"), ("44", "eot")]})
+    how = way("steps", 2, beams=1, verifier=program, max_tokens=9)
+    paths = list(how.draw(table, list(b"?"), RunControl(), 0, "q?"))  # type: ignore[arg-type]
+    assert [(p.text, p.answer, p.trouble) for p in paths] == [("4\n44", "44", "no verdict 1")]
+    assert asked == [("q?", "5", "5"), ("q?", "4\n", None), ("q?", "4\n44", "44"), ("q?", "4\n6", "6")]
+
+
+def test_belief_chooses_the_best_by_the_answer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr("engine.reason.reasoning.p_true", lambda *given: heard.append(given) or float(given[2]))
+    outcome, _ = chosen(way("best", believes=True), said("2", "7", "5"), session="s")
+    assert outcome.answer == "7" and heard == [("s", "q?", text) for text in ("2", "7", "5")]
 
 
 def test_chains_are_changed_in_their_middle() -> None:

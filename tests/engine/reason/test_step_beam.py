@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
 
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Stats
-from engine.errors import ParameterError
+from engine.errors import DataError, ParameterError
 from engine.evaluate.extraction import Extraction
 from engine.evaluate.program import VerifierError
 from engine.reason.paths import Path
@@ -163,3 +164,25 @@ def test_a_thought_is_turns_or_a_text() -> None:
     assert Thought().ask("x", chat=False).parts == ("Question: x\nAnswer:",)
     assert [each.extract for each in THOUGHTS.values()] == ["number", "number", "boxed", "choice", "number"]
     assert [len(each.examples) for each in THOUGHTS.values()] == [0, 0, 0, 0, 2] and thought("plain") == Thought()
+
+
+def test_a_template_is_read_from_a_file(tmp_path: FilePath) -> None:
+    file = tmp_path / "t.toml"
+    for text, line in (
+        ("befor = 'x'", r"unknown key 'befor': did you mean before\?"),
+        ("zzz = 1", "unknown key 'zzz'$"),
+        ("before = 3", "before must be a text"),
+        ("before = []", "before must be a text"),
+        ("examples = 'x'", "examples must be a list of tables"),
+        ("examples = ['x']", "must have a question and an answer"),
+        ("examples = [{question = 'x'}]", "must have"),
+        ("examples = [{question = 'x', answer = 1}]", "both texts"),
+    ):
+        file.write_text(text)
+        with pytest.raises(DataError, match=line):
+            thought(str(file))
+    file.write_text("after = '!'\nexamples = [{question = 'a', answer = 'b'}]")
+    assert thought(str(file)) == Thought(after="!", examples=(("a", "b"),))
+    for name in ("nothing", "t.json"):
+        with pytest.raises(ParameterError, match=f"'{name}' is no template: one of plain, step-by-step"):
+            thought(name)

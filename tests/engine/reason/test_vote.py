@@ -43,6 +43,7 @@ def test_a_vote_is_decided_from_its_confidence_on() -> None:
     assert decided(["a", None], 3, 0.66) and not decided(["a", None], 3, 0.67)  # who says nothing has voted
     assert decided(["a", "b", "a", "b", "a"], 5) and not decided(["a", "b"], 2)
     assert decided(["a", "b", "c", "b", "b"], 6) == (changes(3, 1, 1) <= 0.05)
+    assert decided(["a"] * 5, 5, 1.0)
     assert not decided([], 3) and not decided([None, None], 2)
     leads = [decided(["a"] * n, 8) for n in range(1, 9)]
     assert leads == [changes(n, 0, 8 - n) <= 1 - 0.95 for n in range(1, 9)] and True in leads[:4] and not leads[0]
