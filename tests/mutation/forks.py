@@ -189,7 +189,7 @@ class Forks:
                 os.environ["LIKELY_SIMULATOR_CACHE"] = str(own := self.root / "simulator")
                 shutil.rmtree(own, ignore_errors=True)
                 shutil.copytree(kept, own, copy_function=os.link)
-            if not exchange(self.root, {mutant.path: mutant.text}, self.functions):
+            if not mutant.function or not exchange(self.root, {mutant.path: mutant.text}, self.functions):
                 return EXCHANGED_NOTHING
             self.session.config.pluginmanager.register(_Teller(said))
             return self.run([self.items[test] for test in tests])

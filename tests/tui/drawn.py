@@ -80,11 +80,11 @@ def stand(
         "size": Size(*size), "has_focus": focus,
         "parent": SimpleNamespace(has_class=lambda name: name == "-drawer" and drawer),
         "refresh": lambda self, *regions, **what: self.asked.append(bool(what.get("layout"))) or self,
-        "post_message": lambda self, message: bool(self.posted.append(message)) or True,
+        "post_message": lambda self, message: self.posted.append(message) if message.time else None,
     }  # fmt: skip
     its |= {"posted": [], "asked": []}
     made = type(kind.__name__, (kind,), its)(*args, **how)
-    made.asked.clear()
+    asked(made)
     return cast(W, made)
 
 
@@ -97,9 +97,12 @@ def posted(widget: Widget) -> list[Message]:
 
 def asked(widget: Widget) -> tuple[bool, bool]:
     """Whether a widget has asked to be drawn anew since the last time, and whether to be laid out anew."""
-    said = list(widget.asked)  # type: ignore[attr-defined]
+    laid_out = any(widget.asked)  # type: ignore[attr-defined]
+    anew = widget._strips is None if isinstance(widget, Canvas) else bool(widget.asked)  # type: ignore[attr-defined]
     widget.asked.clear()  # type: ignore[attr-defined]
-    return bool(said), any(said)
+    if isinstance(widget, Canvas):
+        widget._strips = []
+    return anew, laid_out
 
 
 def page(canvas: Canvas, width: int, height: int) -> list[str]:

@@ -17,7 +17,7 @@ from app.tui.widgets.suggestions import Suggestion, Suggestions
 from app.tui.widgets.system_line import SystemLine
 from app.tui.widgets.top_shifts import TopShifts
 from app.tui.widgets.votes import Votes
-from app.tui.widgets.welcome import EXAMPLES, Welcome
+from app.tui.widgets.welcome import Welcome
 from engine.evaluate.difference import Difference, Shift
 from tests.tui.drawn import agree, asked, page, paper, posted, stand
 
@@ -60,7 +60,7 @@ def test_votes_are_as_they_were_looked_at() -> None:
     with paper():
         rows = []
         for name, tally in VOTES.items():
-            for width in (48, 24):
+            for width in (48, 24, 17):
                 panel = stand(Votes, drawer=name == "one")
                 panel.show(tally)
                 drawn = page(panel, width, 20)
@@ -101,7 +101,6 @@ def test_the_welcome_is_as_it_was_looked_at(width: int) -> None:
             assert max(len("".join(s.text for s in line)) for line in narrow) <= 24
             rows += [f"== {len(narrow)} rows"]
     agree(f"pages-welcome-{width}", rows)
-    assert len(EXAMPLES) == 3
 
 
 # -- completions -----------------------------------------------------------------------------------------------------
@@ -121,6 +120,17 @@ def test_completions_are_as_they_were_looked_at() -> None:
                 panel.move(by)
                 rows += [f"== {count}, at {panel.index}, from {panel.top}", *page(panel, 36 - by, min(count, 8))]
     agree("pages-completions", rows)
+
+
+def test_completions_in_little_room_keep_half_of_it_for_what_they_do() -> None:
+    with paper():
+        panel = stand(Suggestions)
+        panel.offer([Suggestion("/abc", "/abcdefghij", "about it"), Suggestion("/b", "二", "more")])
+        assert panel.offered[0].whole and page(panel, 16, 2) == [
+            "  [cursor]/abcdef…[faint]  abo…", "  [text]二      [faint]  more",
+        ]  # fmt: skip
+        assert page(panel, 9, 2) == ["  [cursor]/ab…[faint]  abo…  <3 cut>", "  [text]二  [faint]  more  <3 cut>"]
+        assert page(panel, 16, 1) == page(panel, 16, 2)[:1]
 
 
 def test_completions_are_offered_walked_through_and_taken() -> None:
@@ -177,7 +187,7 @@ def test_the_system_line_is_as_it_was_looked_at(focus: bool) -> None:
             line.tokens = tokens
             for folded in (True, False):
                 line.folded = folded
-                for width, height in ((60, 12), (24, 5), (14, 12)):
+                for width, height in ((60, 12), (24, 5), (14, 12), (11, 3)):
                     rows += [f"== {tokens} {folded} {width}x{height}", *page(line, width, height)]
                     needed = line.get_content_height(SIZE, SIZE, width)
                     assert needed == (1 if folded else min(len(line.lines(width, 99)), 12))
@@ -258,7 +268,7 @@ def test_risen_and_fallen_tokens_are_as_they_were_looked_at() -> None:
     with paper():
         rows = []
         for name, difference in cases.items():
-            for width, height in ((60, 9), (43, 3), (42, 9), (16, 4)):
+            for width, height in ((60, 9), (43, 3), (42, 9), (16, 4), (6, 3)):
                 panel = stand(TopShifts)
                 panel.show(difference, NAMES)
                 assert asked(panel)[0] is (difference is not None)
@@ -309,6 +319,7 @@ def test_a_probes_heading_says_its_place_and_how_old_it_is() -> None:
         ("aaa bbb cc", 9, "… bbb cc"), ("二十二十", 8, "二十二十"), ("二十二十", 7, "…十二十"),
         ("二十二十", 6, "…二十"),
         ("", 4, ""), ("a\n\tb", 4, "a⏎ b"), ("x y", 1, "…"),
+        ("a十二", 4, "…二"), ("aaa bb cccc", 8, "…bb cccc"), ("aaa b ccccc", 8, "… ccccc"),
     ],
 )  # fmt: skip
 def test_the_end_of_a_text_begins_at_a_word_where_enough_is_left(text: str, size: int, said: str) -> None:

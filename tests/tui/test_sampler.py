@@ -358,6 +358,14 @@ def test_a_slider_follows_the_mouse_from_end_to_end() -> None:
             before = it.sampling
             mouse.press(x, y)
             assert it.sampling == before, (x, y)
+        it.unfolded, presence = True, PARAMETERS["presence_penalty"]
+        y = it.rows().index("presence_penalty") + 1
+        mouse.press(left, y)
+        for x, value in ((left, presence.low), (right, presence.high), (left + 10, -0.1)):
+            mouse.drag(x, y)
+            assert it.sampling.values["presence_penalty"] == pytest.approx(value, abs=0.051)
+        mouse.leave()
+        it.unfolded = False
         posted(it)
         it.action_fold()
         it.picked = "temp"

@@ -131,6 +131,8 @@ def test_keys_and_clicks_choose_a_task_and_a_model() -> None:
         for y, at in ((0, 0), (1, 0), (4, 3), (5, 4), (6, 4), (7, 4), (2, 1), (-1, 1)):
             it.on_click(cast(events.Click, SimpleNamespace(y=y)))
             assert it.at == at, y
+        it.on_click(cast(events.Click, SimpleNamespace(y=7)))
+        assert it.at == 1  # below the last
         assert it.chosen == it.rows[1] and it.picked == MODELS[0]
         short = table(BOARD, 4, size=(120, 4))
         for y, at in ((3, 4), (2, 4), (1, 3)):

@@ -162,7 +162,7 @@ def test_numbers_of_a_search_are_its_texts_bits_and_scores() -> None:
     for end, of in (
         (Fork("q"), ("", "")), (Fork("a"), ("−1.50", "−1.50")), (Fork("a", 3), ("−1.50", "−1.50")),
         (Fork("a", 1), ("−0.50", "")),
-        (Fork("b"), ("−6.50", "−0.25")), (Fork("b", 1), ("−2.50", "")), (Fork("d"), ("−3.50", "")), (Fork("none"), ()),
+        (Fork("b"), ("−6.50", "−0.25")), (Fork("b", 1), ("−2.50", "")), (Fork("d"), ("−3.50", "")),
         (Fork("a", 0), ("", "")),
     ):  # fmt: skip
         assert numbers.of(end) == of, end

@@ -49,6 +49,8 @@ CASES: dict[str, tuple[list[WordSurprisal], int | None, int, int]] = {
     "no room": (words(), None, 30, 1),
     "nothing": ([], None, 30, 8),
     "nothing measured": (words("a b c", (None,)), 1, 30, 8),
+    "words that fill their lines": (words("abcde fgh ijk lmnop"), 1, 9, 8),
+    "a word as wide as the screen": (words("abcdefgh ij"), 1, 9, 5),
     "one, surprising": (words("word", (16.0,)), 0, 30, 8),
     "a word of blanks": (words("a  b", (1.0, 2.0, 3.0)), 1, 30, 4),
 }
@@ -168,7 +170,7 @@ def test_measures_take_the_rows_that_a_text_leaves() -> None:
             ["…", "[text]and so on, for as", "[text]long as there is a…"],
         ),
         (3, "\n\n  and\n\nb", True, ["…", "[text]and", "[text]b"]),
-        (3, "\n", True, ["…"]),
+        (3, "\n", True, ["…"]), (3, "\n", False, ["…"]),
     ],
 )  # fmt: skip
 def test_how_a_text_would_go_on_takes_the_rows_there_are(rows: int, text: str, whole: bool, said: list[str]) -> None:

@@ -145,7 +145,7 @@ class Sliders(Canvas, can_focus=True):
         parts = parts or [part for part in (self.sampling.preset_name, f"{self.sampling.order_name} order") if part]
         while parts and cells.width("  " + f" {self.glyphs.dot} ".join(parts)) > width - 7:
             parts.pop()
-        words = cells.pad("  " + f" {self.glyphs.dot} ".join(parts), max(width - 7, 0))
+        words = cells.pad("  " + f" {self.glyphs.dot} ".join(parts), width - 7)
         heading: Line = [Segment("SAMPLER", self.look.heading), Segment(words, self.look.faint)]
         if cast(Widget, self.parent).has_class("-drawer"):
             heading = list(Segment.apply_style(heading, self.look.band))

@@ -227,9 +227,9 @@ class ScoreTable(Canvas, can_focus=True):
         glyphs = [" "] * size
         for i in range(math.ceil(a), math.floor(b) + 1):
             glyphs[i] = "─"
-        if math.ceil(a) - a >= 0.5 and math.ceil(a) >= 1:
+        if math.ceil(a) - a >= 0.5:
             glyphs[math.ceil(a) - 1] = "╶"
-        if b - math.floor(b) >= 0.5 and math.floor(b) + 1 < size:
+        if b - math.floor(b) >= 0.5:
             glyphs[math.floor(b) + 1] = "╴"
         segments = []
         where = round(at(first)) if reference and math.isfinite(first) else -1

@@ -61,7 +61,9 @@ class Suggestions(Canvas):
         self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        look, size = self.look, min(max((cells.width(each.shown) for each in self.offered), default=0), width // 2)
+        if not self.offered:
+            return []
+        look, size = self.look, min(max(cells.width(each.shown) for each in self.offered), width // 2)
         lines: list[Line] = []
         for index in range(self.top, min(self.top + height, len(self.offered))):
             each = self.offered[index]

@@ -26,7 +26,7 @@ class TopShifts(Canvas):
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look = self.look
-        about = cells.fit("  along the text, in points" if width > 42 else "  along the text", max(width - 13, 0))
+        about = cells.fit("  along the text, in points" if width > 42 else "  along the text", width - 13)
         head: Line = [Segment("ROSE AND FELL", look.heading), Segment(about, look.faint)]
         if self.difference is None:
             return [head]

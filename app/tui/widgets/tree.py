@@ -73,7 +73,7 @@ class _Numbers:
         self.sums = tallies.AnswerSums(talk)
 
     def of(self, end: Fork) -> tuple[str, ...]:
-        if not self.columns or end.node not in self.talk.nodes:
+        if not self.columns:
             return ()
         node = self.talk.nodes[end.node]
         if node.role != "assistant":
@@ -89,7 +89,7 @@ def _words(talk: Conversation, fork: Fork, option: str | None, end: int | None) 
     """How a way begins, up to where it parts again."""
     if option is not None:
         node = talk.nodes[option]
-        steps = node.steps[: min(16, end or 16)]
+        steps = node.steps[:end][:16]
         text = node.text or "".join(step.text for step in steps if not step.special)
         text = text or "".join(step.piece.decode(errors="replace") for step in steps)
         joins = node.joins and node.fork.node != ROOT
@@ -176,14 +176,14 @@ class TreePane(Canvas, can_focus=True):
         room = max(height - 1, 0)
         here = max((i for i, way in enumerate(self.ways) if way.on), default=0)
         focus = self.picked if self.picked is not None and self.has_focus else here
-        self.top = min(max(focus - room + 1, 0), max(len(self.ways) - room, 0))
+        self.top = max(focus - room + 1, 0)
         for index in range(self.top, min(self.top + room, len(self.ways))):
             way, stem = self.ways[index], self._stem(index)
             tail = f"  {glyphs.here} {way.number}" if index == here else f"  {way.number}" if way.number else ""
             tail += f" {glyphs.cut}" if way.given_up and not self.columns else ""
             if self.columns:
                 sign = glyphs.lift if way.given_up else glyphs.here if index == here else ""
-                numbers = zip(way.numbers or ("",) * len(self.columns), self._sizes(), strict=True)
+                numbers = zip(way.numbers, self._sizes(), strict=True)
                 tail = f" {sign:1}" + "".join(f"{number:>{size}}" for number, size in numbers)
             text = cells.fit(way.text, max(width - len(stem) - len(tail), 4))
             space = " " * max(width - len(stem) - len(tail) - cells.width(text), 0)

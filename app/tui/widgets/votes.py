@@ -47,7 +47,7 @@ class Votes(Canvas):
         if tally is None:
             return []
         words = f"  {len(tally.said)} of {tally.paths}"
-        words = cells.pad(words, max(width - 5 - COUNT, 0))
+        words = cells.pad(words, width - 5 - COUNT)
         heading: Line = [
             Segment("VOTES", look.heading), Segment(words, look.faint), Segment(f"{'n':>4}{'share':>9}", look.faint),
         ]  # fmt: skip
@@ -57,7 +57,7 @@ class Votes(Canvas):
         widest = max((cells.width(share.answer) for share in tally.shares), default=0)
         label = min(widest, LABEL, max(width - COUNT - 2 - BAR, 1))
         for place, share in enumerate(tally.shares[:MOST]):
-            lines += self._share(share, place == 0, label, max(width - label - 2 - COUNT, BAR))
+            lines += self._share(tally, share, place == 0, label, max(width - label - 2 - COUNT, BAR))
         if len(tally.shares) > MOST:
             lines.append([Segment(f"{len(tally.shares) - MOST} answers more", look.faint)])
         none = f" · {tally.unanswered} no answer" if tally.unanswered else ""
@@ -65,9 +65,9 @@ class Votes(Canvas):
         lines.append([Segment(cells.fit(f"{how}{none}", width), look.faint)])
         return lines
 
-    def _share(self, share: Share, first: bool, label: int, size: int) -> list[Line]:
+    def _share(self, tally: VoteCount, share: Share, first: bool, label: int, size: int) -> list[Line]:
         look, glyphs = self.look, self.glyphs
-        n = max(len(self.tally.said) if self.tally is not None else 0, 1)
+        n = len(tally.said)
         name = cells.pad(cells.fit(cells.clean(share.answer), label), label + 2)
         number = f"{share.count:>4}{100 * share.count / n:>7.1f} %"
         row: Line = [
@@ -75,10 +75,10 @@ class Votes(Canvas):
             Segment(bar(share.count / n, size, glyphs), look.bar if first else look.bar_cut),
             Segment(number, look.chosen if first else look.text),
         ]
-        if self.tally is None or not self.tally.sampled:
+        if not tally.sampled:
             return [row]
         low, high = round(share.low * (size - 1)), round(share.high * (size - 1))
-        whisker = " " * low + glyphs.tick + glyphs.line * max(high - low - 1, 0) + glyphs.tick
-        whisker = cells.pad(cells.fit(whisker, size), size)
+        ends = glyphs.tick + (glyphs.line * (high - low - 1) + glyphs.tick if high > low else "")
+        whisker = cells.pad(" " * low + ends, size)
         between = f"{100 * share.low:.0f}-{100 * share.high:.0f}".rjust(COUNT)
         return [row, [Segment(" " * (label + 2)), Segment(whisker, look.faint), Segment(between, look.faint)]]

@@ -40,7 +40,7 @@ class WordStrip(Canvas):
         """`at` is the index of a word, None for none."""
         if (words, at) != (self.words, self.at):
             self.words, self.at = words, at
-            self._top = max([TOP, *(word.bits or 0.0 for word in words)])
+            self._top = max([TOP, *(word.bits for word in words if word.bits is not None)])
             self.redraw()
 
     def rows(self, width: int, most: int) -> int:
