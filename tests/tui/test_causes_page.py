@@ -163,9 +163,8 @@ def test_what_is_asked_for_comes_one_after_another() -> None:
     assert page().silenced(at) == []
 
 
-@pytest.mark.parametrize(
-    ("position", "by_words", "asked"),
-    [
+def test_each_token_is_left_out_unasked_where_they_are_few() -> None:
+    for position, by_words, asked in [
         (0, None, False),
         (0, 0, False),
         (1, None, True),
@@ -173,13 +172,11 @@ def test_what_is_asked_for_comes_one_after_another() -> None:
         (64, None, False),
         (64, 64, True),
         (65, 64, False),
-    ],
-)
-def test_each_token_is_left_out_unasked_where_they_are_few(position: int, by_words: int | None, asked: bool) -> None:
-    at = reading(TEXT * 3)
-    at.position = position
-    at.take(looks.AttributionLook(position), attributed())
-    assert page(by_words=by_words).wants(at, 80, 24) == (looks.ImportanceLook(position) if asked else None)
+    ]:
+        at = reading(TEXT * 3)
+        at.position = position
+        at.take(looks.AttributionLook(position), attributed())
+        assert page(by_words=by_words).wants(at, 80, 24) == (looks.ImportanceLook(position) if asked else None)
 
 
 def test_parts_are_all_addends_the_largest_first() -> None:

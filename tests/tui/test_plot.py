@@ -115,9 +115,8 @@ def test_a_curve_is_thinned_only_where_it_has_more_than_two_points_a_column() ->
     assert [each.tolist() for each in plot.thin(x, y, frame)] == [[0, 0, 1, 1, 2, 2, 3, 3], [1, 9, 8, 2, 4, 4, 7, 6]]
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "count", "found"),
-    [
+def test_ticks_are_as_many_as_there_is_room_for() -> None:
+    for low, high, count, found in [
         (0, 10, 5, [0, 5, 10]),
         (0, 10, 6, [0, 2, 4, 6, 8, 10]),
         (0, 10, 11, list(range(11))),
@@ -135,10 +134,8 @@ def test_a_curve_is_thinned_only_where_it_has_more_than_two_points_a_column() ->
         (0, 1, 0, []),
         (math.nan, 1, 3, []),
         (0, math.inf, 3, []),
-    ],
-)
-def test_ticks_are_as_many_as_there_is_room_for(low: float, high: float, count: int, found: list[float]) -> None:
-    assert plot.ticks(low, high, count) == pytest.approx(found, abs=1e-8)
+    ]:
+        assert plot.ticks(low, high, count) == pytest.approx(found, abs=1e-8)
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e6), st.integers(1, 20))
@@ -151,9 +148,8 @@ def test_ticks_are_round_and_within_the_range(low: float, size: float, count: in
         assert mantissa in ("1.000", "2.000", "5.000")
 
 
-@pytest.mark.parametrize(
-    ("value", "step", "said"),
-    [
+def test_a_tick_has_the_digits_that_it_needs() -> None:
+    for value, step, said in [
         (1.5, 0.5, "1.5"),
         (2, 1, "2"),
         (0.25, 0.05, "0.25"),
@@ -169,10 +165,8 @@ def test_ticks_are_round_and_within_the_range(low: float, size: float, count: in
         (3, 10, "3"),
         (3, 0, "3"),
         (0.5, -1, "0"),
-    ],
-)
-def test_a_tick_has_the_digits_that_it_needs(value: float, step: float, said: str) -> None:
-    assert plot.label(value, step) == said
+    ]:
+        assert plot.label(value, step) == said
 
 
 def test_a_span_leaves_out_spikes_of_what_is_loose_but_nothing_of_what_is_firm() -> None:
@@ -187,9 +181,8 @@ def test_a_span_leaves_out_spikes_of_what_is_loose_but_nothing_of_what_is_firm()
     assert low < 2 < high
 
 
-@pytest.mark.parametrize(
-    ("parts", "loose", "span"),
-    [
+def test_a_span_leaves_a_little_room() -> None:
+    for parts, loose, span in [
         ([[1, 3]], [], (0.92, 3.08)),
         ([[-1, 3]], [], (-1.16, 3.16)),
         ([[0.05, 3]], [], (0.0, 3.118)),  # no lower than 0 where nothing is
@@ -201,13 +194,9 @@ def test_a_span_leaves_out_spikes_of_what_is_loose_but_nothing_of_what_is_firm()
         ([], [list(range(101))], (0.0, 99 + 0.04 * 98)),
         ([[50]], [list(range(101, 202))], (50 - 0.04 * 150, 200 + 0.04 * 150)),
         ([[math.nan]], [[]], (0.0, 1.0)),
-    ],
-)
-def test_a_span_leaves_a_little_room(
-    parts: list[list[float]], loose: list[list[float]], span: tuple[float, float]
-) -> None:
-    found = plot.span([np.array(each, float) for each in parts], [np.array(each, float) for each in loose])
-    assert found == pytest.approx(span, rel=1e-9, abs=1e-12)
+    ]:
+        found = plot.span([np.array(each, float) for each in parts], [np.array(each, float) for each in loose])
+        assert found == pytest.approx(span, rel=1e-9, abs=1e-12)
 
 
 @given(st.lists(st.integers(0, 500), min_size=1, max_size=60, unique=True), st.data())

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 from rich.style import Style
 
 from app.tui import plot
@@ -27,9 +26,8 @@ def inks(sheet: Sheet) -> list[str]:
     return described(sheet).partition("--\n")[2].split("\n")
 
 
-@pytest.mark.parametrize(
-    ("x", "text", "row", "after"),
-    [
+def test_a_text_is_cut_at_both_edges_and_a_wide_character_is_never_halved() -> None:
+    for x, text, row, after in [
         (0, "abc", "abc   ", 3),
         (4, "abc", "    ab", 7),
         (-1, "abc", "bc    ", 2),
@@ -41,14 +39,10 @@ def inks(sheet: Sheet) -> list[str]:
         (2, "e\u0301", "  e\u0301   ", 3),
         (6, "a", "      ", 7),
         (5, "a", "     a", 6),
-    ],
-)
-def test_a_text_is_cut_at_both_edges_and_a_wide_character_is_never_halved(
-    x: int, text: str, row: str, after: int
-) -> None:
-    sheet = blank(6, 1)
-    assert sheet.put(x, 0, text, LOOK.bar) == after
-    assert rows(sheet) == [row]
+    ]:
+        sheet = blank(6, 1)
+        assert sheet.put(x, 0, text, LOOK.bar) == after
+        assert rows(sheet) == [row]
 
 
 def test_a_row_that_is_not_there_takes_nothing_and_the_column_after_it_is_known() -> None:
@@ -88,7 +82,9 @@ def test_a_part_shares_the_cells_and_ends_where_the_whole_does() -> None:
     sheet = blank(8, 4)
     part = sheet.part(2, 1, 4, 2)
     assert (part.width, part.height, part.look, part.glyphs) == (4, 2, LOOK, GLYPHS)
-    inner = part.part(1, 1, 9, 9)
+    inner = part.part(1, 1)
+    assert (part.part(1, 1, 9, 9).width, part.part(1, 1, 9, 9).height) == (3, 1)
+    assert (part.part(1, 0, 2).width, part.part(1, 0, 2).height) == (2, 2)
     assert (inner.width, inner.height) == (3, 1)
     part.put(0, 0, "abcdef")
     inner.put(0, 0, "xyzw")
@@ -119,31 +115,26 @@ def test_a_heading_has_its_number_at_the_right() -> None:
     assert inks(sheet) == ["hhhhffffff.ccc", "hhhhffffff.ccc", "hhhh"]
 
 
-@pytest.mark.parametrize(
-    ("width", "row", "ink"),
-    [
+def test_a_row_has_a_bar_where_there_is_room() -> None:
+    for width, row, ink in [
         (16, "name ████     12", "tttt.bbbbbbb..tt"),
         (12, "name █▊   12", "tttt.bbb..tt"),
         (11, "name     12", "tttt.....tt"),
-    ],
-)
-def test_a_row_has_a_bar_where_there_is_room(width: int, row: str, ink: str) -> None:
-    sheet = blank(width, 1)
-    sheet.row(0, "name", 9 / 16, "12", ink=LOOK.text, fill=LOOK.bar, left=5)
-    assert rows(sheet) == [row]
-    assert inks(sheet) == [ink]
+    ]:
+        sheet = blank(width, 1)
+        sheet.row(0, "name", 9 / 16, "12", ink=LOOK.text, fill=LOOK.bar, left=5)
+        assert rows(sheet) == [row]
+        assert inks(sheet) == [ink]
 
 
-@pytest.mark.parametrize(
-    ("share", "tile", "level"), [(-1, "α", " "), (0.25, "4", "░"), (0.5, "8", "▒"), (0.7, "D", "▓"), (9, "I", "█")]
-)
-def test_a_tile_is_brighter_by_its_share(share: float, tile: str, level: str) -> None:
-    sheet, plain = blank(4, 2), blank(4, 2, "plain")
-    for each in (sheet, plain):
-        each.tile(1, 0, share, size=2)
-        each.tile(1, 1, share)
-    assert rows(sheet) == ["    ", "    "] and inks(sheet) == [f".{tile}{tile}", f".{tile}"]
-    assert rows(plain) == [f" {level}{level} ", f" {level}  "]
+def test_a_tile_is_brighter_by_its_share() -> None:
+    for share, tile, level in [(-1, "α", " "), (0.25, "4", "░"), (0.5, "8", "▒"), (0.7, "D", "▓"), (9, "I", "█")]:
+        sheet, plain = blank(4, 2), blank(4, 2, "plain")
+        for each in (sheet, plain):
+            each.tile(1, 0, share, size=2)
+            each.tile(1, 1, share)
+        assert rows(sheet) == ["    ", "    "] and inks(sheet) == [f".{tile}{tile}", f".{tile}"]
+        assert rows(plain) == [f" {level}{level} ", f" {level}  "]
 
 
 def test_a_mark_is_put_on_the_first_cell_of_a_tile() -> None:
@@ -194,12 +185,9 @@ def test_a_chart_has_its_axis_its_names_and_the_present_place() -> None:
     assert inks(sheet)[1:4:2] == ["ffffffr.....bcb", "ffffffr.bbb"] and inks(sheet)[-1] == ".......f.......f"
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "drawn"),
-    [(10, 4, False), (11, 4, True), (11, 2, False), (11, 3, True)],
-)
-def test_a_chart_without_room_is_blank(width: int, height: int, drawn: bool) -> None:
-    assert any(row.strip() for row in rows(charted(width, height, None, [(RISING, LOOK.bar)]))) == drawn
+def test_a_chart_without_room_is_blank() -> None:
+    for width, height, drawn in [(10, 4, False), (11, 4, True), (11, 2, False), (11, 3, True)]:
+        assert any(row.strip() for row in rows(charted(width, height, None, [(RISING, LOOK.bar)]))) == drawn
 
 
 def test_the_outermost_names_stand_where_two_fall_on_one_row() -> None:

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import pytest
-
 from app import looks
 from app.tui.chat.candidates import LN2, Names
 from app.tui.inside.reading import Reading
@@ -51,21 +49,18 @@ def test_the_tokens_look_as_in_their_pictures() -> None:
     compare("page-tokens", scenes())
 
 
-@pytest.mark.parametrize(
-    ("pieces", "first", "spans"),
-    [
+def test_a_word_begins_where_no_letter_does() -> None:
+    for pieces, first, spans in [
         ((" a", "b", "c", " d", "e"), 0, [(0, 3)] * 3 + [(3, 5)] * 2),
         (("a", "b", ",", ".", "e"), 0, [(0, 2)] * 2 + [(2, 3), (3, 5), (3, 5)]),
         ((" a", "日", "\x7f", "7", ""), 0, [(0, 2)] * 2 + [(2, 4)] * 2 + [(4, 5)]),
         ((" a", "b", "c", "d", " e"), 2, [(0, 4), (1, 4), (2, 4), (2, 4), (4, 5)]),
-    ],
-)
-def test_a_word_begins_where_no_letter_does(pieces: tuple[str, ...], first: int, spans: list[tuple[int, int]]) -> None:
-    at = reading(tuple(range(len(pieces))), first=first)
-    at.names = Names(tuple(piece.encode() for piece in pieces))
-    for position, span in enumerate(spans):
-        at.position = position
-        assert word(at) == span, position
+    ]:
+        at = reading(tuple(range(len(pieces))), first=first)
+        at.names = Names(tuple(piece.encode() for piece in pieces))
+        for position, span in enumerate(spans):
+            at.position = position
+            assert word(at) == span, position
 
 
 def test_a_word_is_asked_for_once_unless_it_stands_first() -> None:

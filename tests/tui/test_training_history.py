@@ -99,20 +99,18 @@ def test_the_loss_is_drawn_with_its_validations() -> None:
     assert list(best)[-1] == ("  ◆ best 1.000 at 1,200", "chosen")
 
 
-@pytest.mark.parametrize(
-    ("steps", "left"), [(5, 1), (20, 1), (21, 1), (22, 2), (80, 60), (83, 63), (84, 63), (120, 90)]
-)
-def test_closer_is_the_last_quarter_or_twenty_steps(steps: int, left: int) -> None:
-    it = history(steps, valid(left, 2.0), valid(steps, 3.0))
-    if left > 1:
-        it.validated.insert(0, valid(left - 1, 1.0))
-    loss = it.loss(GLYPHS, close=True)
-    assert (loss.left, loss.right) == (left, max(steps, left + 1))
-    assert list(loss.curves[0].xs) == list(range(left, steps + 1))
-    assert [mark.x for mark in loss.marks] == [left, steps]
-    for small in (it.rate(close=True), it.norm(close=True), it.bits(close=True), it.noise(close=True)):
-        assert (small.left, small.right) == (left, steps)
-    assert it.rate().left == 0.0 and list(it.rate().curves[0].xs) == list(range(1, steps + 1))
+def test_closer_is_the_last_quarter_or_twenty_steps() -> None:
+    for steps, left in [(5, 1), (20, 1), (21, 1), (22, 2), (80, 60), (83, 63), (84, 63), (120, 90)]:
+        it = history(steps, valid(left, 2.0), valid(steps, 3.0))
+        if left > 1:
+            it.validated.insert(0, valid(left - 1, 1.0))
+        loss = it.loss(GLYPHS, close=True)
+        assert (loss.left, loss.right) == (left, max(steps, left + 1))
+        assert list(loss.curves[0].xs) == list(range(left, steps + 1))
+        assert [mark.x for mark in loss.marks] == [left, steps]
+        for small in (it.rate(close=True), it.norm(close=True), it.bits(close=True), it.noise(close=True)):
+            assert (small.left, small.right) == (left, steps)
+        assert it.rate().left == 0.0 and list(it.rate().curves[0].xs) == list(range(1, steps + 1))
 
 
 def test_one_step_is_a_range_of_one() -> None:

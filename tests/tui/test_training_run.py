@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from app.requests import Progressed, Train, TrainingPlan, TrainOn
 from app.tui.theme import GLYPHS
 from app.tui.training.history import TrainingHistory
@@ -172,9 +170,8 @@ def test_whoever_waits_takes_in_what_was_reported() -> None:
 AGAIN = "likely tune rows.jsonl --steps 40 --resume"
 
 
-@pytest.mark.parametrize(
-    ("events", "parting"),
-    [
+def test_the_last_lines_say_where_the_run_is() -> None:
+    for events, parting in [
         ((), (0, [])),
         ((PLAN,), (0, [])),
         ((Failed("no data"),), (1, ["Error: no data"])),
@@ -189,25 +186,20 @@ AGAIN = "likely tune rows.jsonl --steps 40 --resume"
         ((PLAN, Ended("done", 40)), (0, ["done after step 40: out/adapter"])),
         ((PLAN, Ended("patience", 30)), (0, ["patience after step 30: out/adapter"])),
         ((Ended("done", 40),), (0, [])),
-    ],
-)  # fmt: skip
-def test_the_last_lines_say_where_the_run_is(events: tuple[Any, ...], parting: tuple[int, list[str]]) -> None:
-    assert training(*events)[0].parting() == parting
+    ]:  # fmt: skip
+        assert training(*events)[0].parting() == parting
 
 
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
+def test_the_command_names_what_is_not_as_it_would_be() -> None:
+    for config, words in [
         (Config(data="a b"), "likely tune 'a b'"),
         (Config(data="rows", model="my model", rate=1e-3), "likely tune rows --model 'my model' --rate 0.001"),
         (Config(data="rows", duplicates=False, rslora=True), "likely tune rows --no-duplicates --rslora"),
         (Config(data="rows", map=("a=b", "c d=e"), length=9), "likely tune rows --map a=b --map 'c d=e' --length 9"),
         (Config(data="rows", rate=3e-5, seed=7), "likely tune rows --rate 3e-05 --seed 7"),
         (PretrainConfig(data="text.txt", out="m"), "likely pretrain text.txt --out m"),
-    ],
-)  # fmt: skip
-def test_the_command_names_what_is_not_as_it_would_be(config: Any, words: str) -> None:
-    assert command(config) == words and command(config, resume=True) == f"{words} --resume"
+    ]:  # fmt: skip
+        assert command(config) == words and command(config, resume=True) == f"{words} --resume"
 
 
 # -- in words ---------------------------------------------------------------------------------------------------------

@@ -147,25 +147,25 @@ class AttentionPage(Page):
         weights = self.weights(at)
         if sheet.width >= WIDE:
             left = sheet.width * 57 // 100
-            sheet.part(left, 0, 1, sheet.height).rule(0)
-            right = sheet.part(left + 2, 0, sheet.width - left - 2, sheet.height)
-            body = sheet.part(0, 0, left - 2, sheet.height)
+            sheet.rule(left)
+            right = sheet.part(left + 2, 0)
+            body = sheet.part(0, 0, left - 2)
             y = self._reads(at, body, weights, 3)
-            y = self._heads(at, body.part(0, y, body.width, body.height - y), 2) + y
+            y = self._heads(at, body.part(0, y), 2) + y
             if body.height - y >= 7:
-                y = self._notable(at, body.part(0, y, body.width, body.height - y)) + y
-            self._head(at, body.part(0, y, body.width, body.height - y))
-            used = self._pattern(at, right.part(0, 0, right.width, right.height - READ - 2), weights)
-            self._list(at, right.part(0, used, right.width, right.height - used), weights)
+                y = self._notable(at, body.part(0, y)) + y
+            self._head(at, body.part(0, y))
+            used = self._pattern(at, right.part(0, 0, None, right.height - READ - 2), weights)
+            self._list(at, right.part(0, used), weights)
             return
         y = self._reads(at, sheet, weights, 2 if sheet.height >= 16 else 1)
-        rest = sheet.part(0, y, sheet.width, sheet.height - y)
+        rest = sheet.part(0, y)
         if self.whole:
             self._pattern(at, rest, weights)
             return
         size = 2 if at.opened is not None and at.opened.layers * 2 + LEFT <= rest.width else 1
         y = self._heads(at, rest, size)
-        below = rest.part(0, y, rest.width, rest.height - y)
+        below = rest.part(0, y)
         self._head(at, below)
 
     def _reads(self, at: Reading, sheet: Sheet, weights: np.ndarray | None, most: int) -> int:
@@ -274,7 +274,7 @@ class AttentionPage(Page):
             return
         at_head = (self.layer, self.head)
         beside = sheet.width >= 56
-        bars = sheet.part(0, 1, 34 if beside else sheet.width, 4)
+        bars = sheet.part(0, 1, 34 if beside else None)
         for y, name in enumerate(MARKS):
             score = float(kinds[name][at_head])
             strong = score >= LEAST[name]
@@ -290,7 +290,7 @@ class AttentionPage(Page):
             ("keys shared", " ".join(h for h in shared if h != f"{self.layer}.{self.head}") or "by none", look.text),
             (*self._without(at), look.accent),
         ]
-        side = sheet.part(37, 1, sheet.width - 37, 4) if beside else sheet.part(0, 5, sheet.width, 4)
+        side = sheet.part(37, 1) if beside else sheet.part(0, 5)
         for y, (name, value, ink) in enumerate(facts):
             side.put(0, y, name, look.faint)
             side.right(y, cells.fit(value, max(side.width - cells.width(name) - 1, 0)), ink)
@@ -345,7 +345,7 @@ class AttentionPage(Page):
         order = [int(i) for i in np.argsort(-row, kind="stable")[:READ] if row[i] > 0]
         for y, position in enumerate(order, 1):
             sheet.put(0, y, f"{position:>3}", look.faint)
-            part = sheet.part(4, y, sheet.width - 4, 1)
+            part = sheet.part(4, y)
             share = float(row[position])
             part.row(
                 0, at.name_at(position), share / most, f"{100 * share:.1f}%", ink=look.text, fill=look.bar, left=11

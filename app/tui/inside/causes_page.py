@@ -149,22 +149,22 @@ class CausesPage(Page):
     def draw(self, at: Reading, sheet: Sheet) -> None:
         if sheet.width >= WIDE:
             left = sheet.width * 52 // 100
-            body = sheet.part(0, 0, left - 2, sheet.height)
-            sheet.part(left, 0, 1, sheet.height).rule(0)
-            side = sheet.part(left + 2, 0, sheet.width - left - 2, sheet.height)
+            body = sheet.part(0, 0, left - 2)
+            sheet.rule(left)
+            side = sheet.part(left + 2, 0)
             y = self._words(at, body, 3)
-            self._wrote(at, body.part(0, y, body.width, body.height - y))
+            self._wrote(at, body.part(0, y))
             y = self._silenced(at, side)
-            self._patches(at, side.part(0, y, side.width, side.height - y))
+            self._patches(at, side.part(0, y))
             return
         if self.corrupted is not None:
             self._patches(at, sheet)
             return
         y = self._words(at, sheet, 1)
         rows = max((sheet.height - y) // (2 if self.silences else 1), 3)
-        self._wrote(at, sheet.part(0, y, sheet.width, rows))
+        self._wrote(at, sheet.part(0, y, None, rows))
         if self.silences:
-            self._silenced(at, sheet.part(0, y + rows, sheet.width, sheet.height - y - rows))
+            self._silenced(at, sheet.part(0, y + rows))
 
     def _words(self, at: Reading, sheet: Sheet, most: int) -> int:
         """The text, bright where leaving a token out takes from the answer."""

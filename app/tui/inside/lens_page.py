@@ -121,12 +121,12 @@ class LensPage(Page):
         top = self._text(at, sheet, table) if roomy else 0
         left = LABEL + CELL * (stop - start)
         panel = _panel_width(sheet.width)
-        grid = sheet.part(0, top, sheet.width - panel, sheet.height - top)
+        grid = sheet.part(0, top, sheet.width - panel)
         self._grid(at, grid, table, start, stop, roomy)
         if panel:
             x = max(left, sheet.width - panel - 1)
-            sheet.part(x, top, 1, sheet.height - top).rule(0)
-            self._panel(at, sheet.part(x + 2, top, sheet.width - x - 2, sheet.height - top), table)
+            sheet.part(x, top).rule(0)
+            self._panel(at, sheet.part(x + 2, top), table)
 
     def _text(self, at: Reading, sheet: Sheet, table: LensTable | None) -> int:
         """The running text with the layer that decided each prediction under it; gives the rows that it took."""
@@ -184,7 +184,7 @@ class LensPage(Page):
                     continue
                 self._cell(at, sheet, table, (x, y), row, before, position, int(decided[position - at.first]))
         if table is None:
-            told(sheet.part(LABEL, 4, sheet.width - LABEL, 4), 0, at, looks.LensLook(0, 0, self.is_tuned))
+            told(sheet.part(LABEL, 4), 0, at, looks.LensLook(0, 0, self.is_tuned))
         if roomy:
             self._came(at, sheet, table, start, stop)
         self._legend(at, sheet, start)
@@ -247,7 +247,7 @@ class LensPage(Page):
         """The cell of the cursor: its best tokens, and how the final token came up."""
         look, layer, i = sheet.look, self.at_layer(at), at.position - at.first
         about = f"after {at.name_at(at.position)}" if sheet.width >= 34 else ""
-        if table is None or not table.known[i] or table.best is None or table.shares is None:
+        if table is None or not table.known[i]:
             sheet.heading(0, f"LAYER {layer}", about)
             told(sheet, 1, at, looks.LensLook(0, 0, self.is_tuned))
             return
@@ -293,7 +293,7 @@ class LensPage(Page):
             (-float(k), f"{10**k:,}" if k < 3 else f"{10 ** (k - 3)} k")
             for k in range(int(np.ceil(np.log10(most))) + 1)
         ]
-        chart(sheet.part(0, y + 1, sheet.width, height - 1), xs, [(ranks, look.bar)], layer, names)
+        chart(sheet.part(0, y + 1, None, height - 1), xs, [(ranks, look.bar)], layer, names)
         if not both:
             return
         y += height + 1
@@ -304,7 +304,7 @@ class LensPage(Page):
         median = np.minimum(np.median(table.kl[:, table.known], axis=1), KL_CUT)
         top = float(max(kl.max(), median.max(), 1.0))
         names = [(0.0, "0"), (top / 2, f"{top / 2:.0f}" if top >= 4 else f"{top / 2:.1f}"), (top, f"{top:.0f}")]
-        chart(sheet.part(0, y + 1, sheet.width, height - 1), xs, [(median, look.bar_cut), (kl, look.bar)], layer, names)
+        chart(sheet.part(0, y + 1, None, height - 1), xs, [(median, look.bar_cut), (kl, look.bar)], layer, names)
 
 
 def _panel_width(width: int) -> int:

@@ -155,9 +155,9 @@ class MapPage(Page):
     def draw(self, at: Reading, sheet: Sheet) -> None:
         if sheet.width >= WIDE:
             left = sheet.width * 58 // 100
-            self._map(at, sheet.part(0, 0, left - 1, sheet.height))
-            sheet.part(left, 0, 1, sheet.height).rule(0)
-            side = sheet.part(left + 2, 0, sheet.width - left - 2, sheet.height)
+            self._map(at, sheet.part(0, 0, left - 1))
+            sheet.rule(left)
+            side = sheet.part(left + 2, 0)
         elif self.whole:
             self._map(at, sheet)
             return
@@ -165,7 +165,7 @@ class MapPage(Page):
             side = sheet
         y = self._nearest(at, side)
         for panel in (self._sum, self._often, self._norm):
-            rest = side.part(0, y, side.width, side.height - y)
+            rest = side.part(0, y)
             if rest.height < 2:
                 break
             y += panel(at, rest)
@@ -183,9 +183,7 @@ class MapPage(Page):
         else:
             for y, (other, cosine) in enumerate(near.found[:rows], 1):
                 sheet.put(0, y, f"{y:>2}", look.faint)
-                sheet.part(4, y, sheet.width - 4, 1).row(
-                    0, at.name(other), cosine, f"{cosine:.3f}", ink=look.text, fill=look.bar, left=11
-                )
+                sheet.part(4, y).row(0, at.name(other), cosine, f"{cosine:.3f}", ink=look.text, fill=look.bar, left=11)
             words = f"all others: median {near.median:.2f} · 99 % below {near.below:.2f}"
             sheet.put(0, rows + 1, cells.fit(words, sheet.width), look.faint)
         return rows + 3
@@ -207,7 +205,7 @@ class MapPage(Page):
             return 3
         half = (sheet.width - 2) // 2
         for x, title, found in ((0, "inputs kept", near.inputs), (half + 2, "inputs left out", near.found)):
-            column = sheet.part(x, 1, half, 5)
+            column = sheet.part(x, 1, half)
             column.put(0, 0, cells.fit(title, half), look.faint)
             for y, (token, cosine) in enumerate(found[:4], 1):
                 column.row(y, at.name(token), cosine, f"{cosine:.3f}", ink=look.text, fill=look.bar, left=10)
@@ -259,7 +257,7 @@ class MapPage(Page):
             return
         count = sum(len(ids) for _, ids in made.families)
         sheet.heading(0, "MAP", f"two directions keep {100 * made.kept:.0f} % of how {count} words differ")
-        area = sheet.part(0, 1, sheet.width, sheet.height - 3)
+        area = sheet.part(0, 1, None, sheet.height - 3)
         frame = self._frame(made, at, area)
         sample = made.points[:: max(len(made.points) // DOTS, 1)] if self.zoom <= 2 else made.points
         inside = (

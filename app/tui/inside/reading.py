@@ -38,14 +38,14 @@ class LensTable:
         self.rank = np.zeros((layers + 1, n), np.int32)
         self.p = np.zeros((layers + 1, n), np.float32)
         self.kl = np.zeros((layers + 1, n), np.float32)  # bits
-        self.best: np.ndarray | None = None
-        self.shares: np.ndarray | None = None
+        self.best = np.zeros((layers + 1, n, 0), np.int32)  # of as many tokens as come with the first part
+        self.shares = np.zeros((layers + 1, n, 0), np.float32)
 
     def take(self, part: looks.LensPart, first: int) -> None:
         """Positions that have come."""
         low = part.start - first
         span = slice(low, low + part.top.shape[1])
-        if self.best is None or self.shares is None:
+        if not self.best.size:
             shape = (*self.top.shape, part.best.shape[2])
             self.best, self.shares = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         for name in ("top", "p", "rank", "best", "shares"):

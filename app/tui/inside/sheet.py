@@ -27,14 +27,15 @@ class Sheet:
         self._texts: list[list[str]] = [[" "] * width for _ in range(height)]
         self._inks: list[list[Style | None]] = [[None] * width for _ in range(height)]
 
-    def part(self, x: int, y: int, width: int, height: int) -> Self:
-        """The cells from (x, y) on, as a sheet of their own."""
+    def part(self, x: int, y: int, width: int | None = None, height: int | None = None) -> Self:
+        """The cells from (x, y) on, all of them or so many, as a sheet of their own."""
         found = object.__new__(type(self))
         found.look, found.glyphs = self.look, self.glyphs
         found._texts, found._inks = self._texts, self._inks
         found._x, found._y = self._x + x, self._y + y
-        found.width = max(0, min(width, self.width - x))
-        found.height = max(0, min(height, self.height - y))
+        wide, high = self.width - x, self.height - y
+        found.width = max(0, wide if width is None else min(width, wide))
+        found.height = max(0, high if height is None else min(height, high))
         return found
 
     def put(self, x: int, y: int, text: str, ink: Style | None = None, *, size: int | None = None) -> int:

@@ -71,7 +71,7 @@ class TokensPage(Page):
                 ink = look.faint if not inside and position % 2 else ink
                 x = sheet.put(x, y, at.running(position), ink)
             y += 1
-        rest = sheet.part(0, y + 1, sheet.width, sheet.height - y - 1)
+        rest = sheet.part(0, y + 1)
         asked = self.asked(at)
         if asked is None:
             rest.put(0, 0, cells.fit("nothing stands before the first token: take a later one", rest.width), look.faint)
@@ -81,13 +81,13 @@ class TokensPage(Page):
             told(rest, 0, at, asked)
         elif rest.width >= WIDE:
             left = rest.width * 42 // 100
-            self._merges(at, rest.part(0, 0, left - 2, rest.height), made)
+            self._merges(at, rest.part(0, 0, left - 2), made)
             rest.rule(left)
-            self._ways(at, rest.part(left + 2, 0, rest.width - left - 2, rest.height), made)
+            self._ways(at, rest.part(left + 2, 0), made)
         else:
             half = min(len(made.merges) + 2, rest.height // 2)
-            self._merges(at, rest.part(0, 0, rest.width, half), made)
-            self._ways(at, rest.part(0, half, rest.width, rest.height - half), made)
+            self._merges(at, rest.part(0, 0, None, half), made)
+            self._ways(at, rest.part(0, half), made)
 
     def _merges(self, at: Reading, sheet: Sheet, made: looks.Spelled) -> None:
         """The pieces after each merge; the last of them where there is no room for all."""
@@ -118,7 +118,7 @@ class TokensPage(Page):
             name = "│".join(at.name(id) for id in ids)
             ink = look.chosen if own else look.text
             sheet.put(0, y, sheet.glyphs.chosen if own else " ", ink)
-            sheet.part(2, y, sheet.width - 2, 1).row(
+            sheet.part(2, y).row(
                 0, name, math.exp(max((logprob - best) / 8, -20)), f"{-logprob / LN2:.1f} bits",
                 ink=ink, fill=look.chosen_bar if own else look.bar, left=room,
             )  # fmt: skip
