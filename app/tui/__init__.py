@@ -44,7 +44,11 @@ def run(
         adapters=adapters,
         start=start,
     )
-    if left := app.run():
+    left, keeper = app.run(), app.keeper
+    if keeper is not None and keeper.unsaved:
+        print(f"likely: what was said is lost: {keeper.trouble}", file=sys.stderr)
+        return app.return_code or 1
+    if left:
         print(f"likely chat --resume {left}")
     return app.return_code or _kept(app)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from asyncio import get_running_loop
+from asyncio import get_running_loop, sleep
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from traceback import format_exc
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from engine.prompt import Prompt
 
 FRAME_S = 1 / 20  # between two looks at what the engine reported: every repaint takes from its time
+SAVING_S = 2.0  # how long what was said may take to be saved before a person is asked about it
 KEPT_S = 30 * 86_400.0  # how long a deleted conversation can be brought back
 
 
@@ -149,6 +150,7 @@ class LikelyApp(App[str]):
         self._start = start
         self.training: Training | None = None  # the run under way or the last one
         self.keeper: AutoSaver | None = None
+        self._parting = False  # a person was asked whether to lose what cannot be saved
         self.store: Store | None = None
         self.store_news = ""
         self.names: dict[str, Names] = {}
@@ -163,7 +165,7 @@ class LikelyApp(App[str]):
     def on_mount(self) -> None:
         if not self.is_headless:
             for number in SIGNALS:
-                get_running_loop().add_signal_handler(number, self.quit)
+                get_running_loop().add_signal_handler(number, self._leave)
         for each in (theme.DARK, theme.LIGHT):
             self.register_theme(each)
         basic = self.console.color_system in (None, "standard", "windows")
@@ -258,7 +260,34 @@ class LikelyApp(App[str]):
             self.store.close()
 
     async def action_quit(self) -> None:
-        """Leave, the open conversation saved."""
+        """Leave, the open conversation saved. Where it cannot be, a person is asked: to say it again is to mean it."""
+        for view in self.views:
+            view.leave()
+        keeper = self.keeper
+        if keeper is not None and not self._parting:
+            for _ in range(round(SAVING_S / 0.02)):
+                if keeper.idle:
+                    break
+                await sleep(0.02)
+            if keeper.unsaved:
+                self._ask(keeper.trouble)
+                return
+        self._leave()
+
+    def _ask(self, trouble: str) -> None:
+        from app.tui.dialogs.overlays import Pick
+
+        def chosen(choice: str | None) -> None:
+            self._parting = False
+            if choice == "lose":
+                self._leave()
+
+        self._parting = True
+        stay = ("stay", "stay here: make room and leave again, or /export PATH elsewhere")
+        self.push_screen(Pick(f"not kept yet: {trouble}", [stay, ("lose", "quit, and lose what was said")]), chosen)
+
+    def _leave(self) -> None:
+        """The end, which a signal asks for as well."""
         for view in self.views:
             view.leave()
         self.exit(next(filter(None, (view.resumable() for view in self.views)), ""))

@@ -106,6 +106,43 @@ async def test_a_full_disk_is_said_and_what_could_not_be_saved_is_saved_later(pl
     assert len(Store(tmp_path / "home" / "sessions.db").load(id).messages()) == 4
 
 
+async def test_who_leaves_is_asked_before_what_cannot_be_saved_is_lost(play: Play, tmp_path: Path) -> None:
+    async with play() as stage:
+        keeper = await kept(stage)
+        keeper.do(lambda store: store._db.execute("PRAGMA max_page_count = 1").fetchone())  # type: ignore[arg-type,return-value]
+        await stage.ask(ASK + " more" * 4000)
+        await stage.until(lambda: keeper.unsaved)
+        await stage.pilot.press("ctrl+q")
+        await stage.until(lambda: "not kept yet: " in stage.picture())
+        assert "disk is full" in stage.picture() and "/export PATH" in stage.picture()
+        await stage.pilot.press("enter")  # stay
+        await stage.pilot.pause()
+        assert stage.app.is_running and stage.app.screen is stage.chat
+        await stage.pilot.press("ctrl+q")
+        await stage.until(lambda: "not kept yet: " in stage.picture())
+        await stage.pilot.press("escape")
+        keeper.do(lambda store: store._db.execute("PRAGMA max_page_count = 1000000").fetchone())  # type: ignore[arg-type,return-value]
+        await stage.until(lambda: not keeper.unsaved)
+        await stage.pilot.press("ctrl+q")
+        await stage.until(lambda: stage.app._exit)
+        id = stage.app.return_value
+    assert len(Store(tmp_path / "home" / "sessions.db").load(str(id)).messages()) == 2
+
+
+@pytest.mark.parametrize("words", [("ctrl+q",), ("down", "enter")], ids=["said again", "chosen"])
+async def test_who_says_it_twice_leaves_all_the_same(play: Play, words: tuple[str, ...]) -> None:
+    async with play() as stage:
+        keeper = await kept(stage)
+        keeper.do(lambda store: store._db.execute("PRAGMA max_page_count = 1").fetchone())  # type: ignore[arg-type,return-value]
+        await stage.ask(ASK + " more" * 4000)
+        await stage.until(lambda: keeper.unsaved)
+        await stage.pilot.press("ctrl+q")
+        await stage.until(lambda: "not kept yet: " in stage.picture())
+        await stage.pilot.press(*words)
+        await stage.until(lambda: stage.app._exit)
+    assert len(keeper.unsaved) == 1
+
+
 @pytest.mark.slow
 async def test_two_programs_on_one_database_keep_each_others_words(play: Play, tmp_path: Path) -> None:
     async with play() as one:

@@ -19,7 +19,8 @@ EVERY_S = 0.9  # a run under way is handed over this often: what a crash can los
 
 
 class AutoSaver:
-    """`save` never waits. What went wrong is in `trouble`, one line, until a save succeeds.
+    """`save` never waits. What went wrong is in `trouble`, one line, until a save succeeds, and `unsaved` are the
+    conversations that wait for it.
 
     `news` is what the store had to say since it was opened here.
     """
@@ -27,6 +28,8 @@ class AutoSaver:
     def __init__(self, path: Path) -> None:
         self.trouble = ""
         self.news = ""
+        self.unsaved: tuple[Conversation, ...] = ()
+        self._handed = self._tried = 0
         self._path = path
         self._queue: SimpleQueue[Item] = SimpleQueue()
         self._thread = Thread(target=self._work, name="keeper", daemon=True)
@@ -34,11 +37,20 @@ class AutoSaver:
 
     def save(self, talk: Conversation) -> None:
         if talk.nodes:
-            self._queue.put(talk)
+            self._put(talk)
 
     def do(self, action: Callable[[Store], None]) -> None:
         """Run something with the database, in its turn."""
-        self._queue.put(action)
+        self._put(action)
+
+    def _put(self, item: Item) -> None:
+        self._handed += 1
+        self._queue.put(item)
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was handed over has been tried."""
+        return self._tried == self._handed
 
     def report(self) -> str:
         """Its news in a line: trouble for as long as it lasts, what the store had to say once; "" for none."""
@@ -67,6 +79,8 @@ class AutoSaver:
             except DataError as error:
                 unsaved |= newest
                 self.trouble = str(error)
+            self.unsaved = tuple(unsaved.values())
+            self._tried += len(batch) - batch.count(None)
             if None in batch:
                 if store is not None:
                     store.close()
