@@ -46,7 +46,7 @@ def run(
     )
     left, keeper = app.run(), app.keeper
     if keeper is not None and keeper.unsaved:
-        print(f"likely: what was said is lost: {keeper.trouble}", file=sys.stderr)
+        print(f"likely: {keeper.trouble}: what was said is lost", file=sys.stderr)
         return app.return_code or 1
     if left:
         print(f"likely chat --resume {left}")

@@ -284,7 +284,9 @@ class LikelyApp(App[str]):
 
         self._parting = True
         stay = ("stay", "stay here: make room and leave again, or /export PATH elsewhere")
-        self.push_screen(Pick(f"not kept yet: {trouble}", [stay, ("lose", "quit, and lose what was said")]), chosen)
+        self.push_screen(
+            Pick(f"{trouble} · leave all the same?", [stay, ("lose", "quit, and lose what was said")]), chosen
+        )
 
     def _leave(self) -> None:
         """The end, which a signal asks for as well."""

@@ -113,13 +113,13 @@ async def test_who_leaves_is_asked_before_what_cannot_be_saved_is_lost(play: Pla
         await stage.ask(ASK + " more" * 4000)
         await stage.until(lambda: keeper.unsaved)
         await stage.pilot.press("ctrl+q")
-        await stage.until(lambda: "not kept yet: " in stage.picture())
+        await stage.until(lambda: "leave all the same?" in stage.picture())
         assert "disk is full" in stage.picture() and "/export PATH" in stage.picture()
         await stage.pilot.press("enter")  # stay
         await stage.pilot.pause()
         assert stage.app.is_running and stage.app.screen is stage.chat
         await stage.pilot.press("ctrl+q")
-        await stage.until(lambda: "not kept yet: " in stage.picture())
+        await stage.until(lambda: "leave all the same?" in stage.picture())
         await stage.pilot.press("escape")
         keeper.do(lambda store: store._db.execute("PRAGMA max_page_count = 1000000").fetchone())  # type: ignore[arg-type,return-value]
         await stage.until(lambda: not keeper.unsaved)
@@ -137,7 +137,7 @@ async def test_who_says_it_twice_leaves_all_the_same(play: Play, words: tuple[st
         await stage.ask(ASK + " more" * 4000)
         await stage.until(lambda: keeper.unsaved)
         await stage.pilot.press("ctrl+q")
-        await stage.until(lambda: "not kept yet: " in stage.picture())
+        await stage.until(lambda: "leave all the same?" in stage.picture())
         await stage.pilot.press(*words)
         await stage.until(lambda: stage.app._exit)
     assert len(keeper.unsaved) == 1
