@@ -6,8 +6,8 @@ pictures of whole screens are: `LIKELY_PICTURES=write`.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +16,10 @@ from typing import Any, TypeVar, cast
 from rich.segment import Segment
 from rich.style import Style
 from textual._context import active_app
+from textual.app import App, ComposeResult
 from textual.geometry import Size
 from textual.message import Message
+from textual.pilot import Pilot
 from textual.widget import Widget
 
 from app.tui.theme import DARK, GLYPHS, Look, look
@@ -131,3 +133,39 @@ def agree(name: str, rows: Sequence[str]) -> None:
     if os.environ.get("LIKELY_PICTURES") == "write":
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8"), f"{path.name} looks different"
+
+
+class Lone(App[None]):
+    """One widget and nothing else, under a host of what a test gives it; every message that arrived is kept."""
+
+    look, glyphs = LOOK, GLYPHS
+
+    def __init__(self, widget: Widget, css: str = "", **more: Any) -> None:
+        self.CSS = css
+        super().__init__()
+        self.widget, self.heard = widget, list[Message]()
+        self.said: list[str] = []
+        vars(self).update(more)
+
+    def compose(self) -> ComposeResult:
+        yield self.widget
+
+    def say(self, line: str, alarm: bool = False) -> None:
+        self.said.append(line)
+
+    def took(self, *kinds: type[Message]) -> list[Any]:
+        """The messages of these kinds since the last time, each once."""
+        found = list({id(each): each for each in self.heard if isinstance(each, kinds)}.values())
+        self.heard.clear()
+        return found
+
+
+@asynccontextmanager
+async def alone(
+    widget: Widget, size: tuple[int, int] = (60, 16), css: str = "", **more: Any
+) -> AsyncIterator[tuple[Lone, Pilot[None]]]:
+    """A widget in an app of its own."""
+    app = Lone(widget, css, **more)
+    async with app.run_test(size=size, message_hook=lambda message: app.heard.append(message)) as pilot:
+        await pilot.pause()
+        yield app, pilot
