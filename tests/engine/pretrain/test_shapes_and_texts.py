@@ -1,0 +1,390 @@
+"""Shapes, starts and rates by hand, and texts: how they are cut, which are set aside, and what their ids say."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.errors import DataError, ParameterError
+from engine.pretrain import corpus as corpora
+from engine.pretrain import parametrisation as widths
+from engine.pretrain import shape as shapes
+from engine.pretrain.config import PretrainConfig, configure
+from engine.pretrain.corpus import Corpus, CorpusFacts, corpus
+from engine.pretrain.documents import LONG, SHORT, CorpusDocument, documents, sources
+from engine.pretrain.parametrisation import Parametrisation, check_tied, peak
+from engine.pretrain.shape import ModelShape, check_family, config_of, counts, parameters_of, read_shape, shape_of
+from engine.pretrain.vocabulary import size_for
+from models.families import registry
+
+# -- shapes ------------------------------------------------------------------------------------------------------------
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama", "vocab_size": 100, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 4, "intermediate_size": 160, "max_position_embeddings": 32, "head_dim": 16,
+    "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def test_a_shape_is_a_configuration_in_its_family_s_words() -> None:
+    plain = ModelShape(layers=3, width=64, heads=4)
+    assert config_of(plain, 100, 32) == LLAMA
+    other = ModelShape("llama", 3, 64, 4, kv_heads=2, mlp_width=48, tied=True, further={"rope_theta": 5.0})
+    changed = {"num_key_value_heads": 2, "intermediate_size": 48, "tie_word_embeddings": True, "rope_theta": 5.0}
+    assert config_of(other, 100, 32) == LLAMA | changed
+    assert config_of(ModelShape(width=96, heads=2), 100, 32)["intermediate_size"] == 256  # 8/3, in sixteens
+    assert config_of(ModelShape(width=92, heads=2), 100, 32)["intermediate_size"] == 240
+    gpt2 = config_of(ModelShape("gpt2", 3, 64, 4), 100, 32)
+    assert gpt2 == {
+        "model_type": "gpt2", "vocab_size": 100, "n_embd": 64, "n_head": 4, "n_layer": 3, "n_positions": 32,
+        "n_ctx": 32, "n_inner": 256, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True,
+    }  # fmt: skip
+    neox = config_of(ModelShape("gpt_neox", 3, 64, 4), 100, 32)
+    assert neox["intermediate_size"] == 256 and not {"rope_theta", "num_key_value_heads", "head_dim"} & set(neox)
+    assert (neox["layer_norm_eps"], neox["rotary_emb_base"], neox["rotary_pct"]) == (1e-5, 10000.0, 0.25)
+    assert neox["tie_word_embeddings"] is False and "rms_norm_eps" not in neox
+    for family in ("gemma2", "gemma3_text"):
+        gemma = config_of(ModelShape(family, 3, 64, 4), 100, 32)
+        assert gemma["query_pre_attn_scalar"] == 16.0 and gemma["tie_word_embeddings"] is True
+    granite = config_of(ModelShape("granite", 3, 64, 4), 100, 32)
+    assert granite["attention_multiplier"] == 0.25 and granite["rms_norm_eps"] == 1e-5
+    scales = [granite[name] for name in ("logits_scaling", "embedding_multiplier", "residual_multiplier")]
+    assert scales == [1.0] * 3 and granite["attention_bias"] is granite["mlp_bias"] is False
+    star = config_of(ModelShape("starcoder2", 3, 64, 4), 100, 32)
+    assert star["norm_epsilon"] == 1e-5 and star["intermediate_size"] == 256
+    assert [ModelShape(f).always_tied for f in ("gemma", "gpt2", "llama", "gpt_neox")] == [True, True, False, False]
+    said = ModelShape()
+    assert (said.family, said.layers, said.width, said.heads, said.kv_heads, said.mlp_width) == (
+        "llama",
+        2,
+        64,
+        2,
+        0,
+        0,
+    )
+    assert said.tied is False and said.further == {}
+
+
+@pytest.mark.parametrize(("width", "heads"), [(65, 4), (64, 3), (36, 4), (4, 4)])
+def test_heads_have_an_even_size(width: int, heads: int) -> None:
+    with pytest.raises(ParameterError, match=f"a width of {width} does not make {heads} heads of an even size"):
+        config_of(ModelShape(width=width, heads=heads), 100, 32)
+
+
+def test_what_cannot_be_trained_from_nothing_is_refused() -> None:
+    check_family("qwen3")
+    for family in ("mixtral", "llada", "nothing"):
+        with pytest.raises(ParameterError, match=f"family must be one of .*, got '{family}'"):
+            check_family(family)
+    with pytest.raises(ParameterError, match="no such shape"):
+        config_of(ModelShape(heads=2, kv_heads=3), 100, 32)
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [("300k", 3e5), ("1.5M", 1.5e6), ("2b", 2e9), (" 12 ", 12.0), ("10 K", 1e4), ("a.toml", math.inf)],
+)
+def test_a_size_is_a_number_of_parameters(size: str, wanted: float) -> None:
+    assert parameters_of(size) == wanted
+
+
+@pytest.mark.parametrize("size", ["", "k", "1x", "-1M", "1..2M", "1e6"])
+def test_what_is_no_size_is_refused(size: str) -> None:
+    with pytest.raises(ParameterError, match="size must be parameters such as 300k"):
+        parameters_of(size)
+
+
+def test_candidates_widen_until_they_are_only_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With counts that are the table and 12 width^2 a layer."""
+    monkeypatch.setattr(shapes, "counts", lambda s, vocab, context: (vocab * s.width + 12 * s.width**2 * s.layers, 0))
+    found = list(shapes._candidates("llama", 10, 32, True, 1e8))
+    assert all(n == 10 * s.width + 12 * s.width**2 * s.layers and s.tied for n, s in found)
+    by = {}
+    for _, s in found:
+        by.setdefault(s.width, []).append(s)
+    assert list(by)[:12] == [16, 24, 32, 40, 48, 56, 64, 96, 128, 160, 192, 224] and 512 in by and 576 in by
+    for width, own in by.items():
+        head = 8 if width < 64 else 32 if width < 512 else 64
+        usual = max(1, round(width / 32))
+        assert [s.layers for s in own] == list(range(max(1, usual - 2), usual + 3))
+        assert {s.heads for s in own} == {width // head}
+    least = {width: min(n for n, s in found if s.width == width) for width in by}
+    *others, widest = sorted(by)
+    assert least[widest] > 1e8 and all(least[width] <= 1e8 for width in others)
+    narrow = list(shapes._candidates("llama", 10, 32, False, 1.0))
+    assert {s.width for _, s in narrow} == {16} and not narrow[0][1].tied
+    monkeypatch.setattr(shapes, "WIDEST", 24)
+    assert {s.width for _, s in shapes._candidates("llama", 10, 32, True, 1e12)} == {16, 24}
+
+
+def test_the_nearest_shape_is_taken_where_it_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [(85, ModelShape(width=16)), (200, ModelShape(width=24)), (1000, ModelShape("gpt2", width=8))]
+    monkeypatch.setattr(shapes, "_candidates", lambda *_: iter(there))
+    assert shape_of("100", "llama", 5, 32) is there[0][1] and shape_of("190", "llama", 5, 32) is there[1][1]
+    with pytest.raises(ParameterError, match=r"about 101 parameters: the nearest has 85, 160 of them embeddings"):
+        shape_of("101", "llama", 5, 32)
+    there[0] = (85, ModelShape(width=16, tied=True))
+    with pytest.raises(ParameterError, match="the nearest has 85, 80 of"):
+        shape_of("60", "llama", 5, 32)
+    with pytest.raises(ParameterError, match="the nearest has 1,000, 40 of"):
+        shape_of("9k", "gpt2", 5, 32)
+
+
+def test_a_shape_s_parameters_are_counted_with_its_tables_and_without() -> None:
+    gpt2 = ModelShape("gpt2", layers=1, width=32, heads=2)
+    inner = 4 * 32 * 32 + 4 * 32 + 2 * 32 * 128 + 128 + 32 + 2 * 2 * 32 + 2 * 32
+    assert counts(gpt2, 50, 16) == (inner + (50 + 16) * 32, inner)
+
+
+def test_a_file_says_a_shape(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text('family = "qwen3"\nlayers = 4\nwidth = 128\nheads = 4\nkv_heads = 2\n[further]\nrope_theta = 1.0\n')
+    assert read_shape(str(path)) == ModelShape("qwen3", 4, 128, 4, 2, further={"rope_theta": 1.0})
+    assert shape_of(str(path), "llama", 9, 32) == read_shape(str(path))
+    for text, line in (
+        ("width = 0", "width must be 1 or more, got 0"),
+        ("layers = 0", "layers must be 1 or more"),
+        ("heads = -1", "heads must be 1 or more"),
+        ("kv_heads = -1", "kv_heads and mlp_width must be 0 or more"),
+        ("mlp_width = -2", "kv_heads and mlp_width must be 0 or more"),
+        ("widht = 3", "did you mean width"),
+        ("further = 3", "further must be a table"),
+        ("width = 1.5", "s.toml: width must be a whole number"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ParameterError, match=line):
+            read_shape(str(path))
+    path.write_text("layers = 1\nwidth = 1\nheads = 1\n")
+    assert read_shape(str(path)) == ModelShape(layers=1, width=1, heads=1)
+
+
+# -- starts and rates --------------------------------------------------------------------------------------------------
+
+
+def part(role: str, kind: str = "matrix", width: int = 50) -> Any:
+    return SimpleNamespace(role=role, kind=kind, width=width)
+
+
+def test_the_start_and_the_rate_of_each_part() -> None:
+    mup, standard = Parametrisation("mup", 4.0), Parametrisation("standard", 4.0)
+    for role in ("embed", "positions"):
+        assert (mup.std(part(role), 8), standard.std(part(role), 8)) == (1.0, 0.02)
+    assert (mup.std(part("head"), 8), standard.std(part("head"), 8)) == (0.0, 1 / math.sqrt(50))
+    for chosen in (mup, standard):
+        assert chosen.std(part("q"), 8) == 1 / math.sqrt(50)
+        assert chosen.std(part("o"), 8) == chosen.std(part("down"), 8) == 1 / math.sqrt(50 * 16)
+    assert (mup.rate(part("q")), standard.rate(part("q"))) == (0.25, 1.0)
+    assert mup.rate(part("embed", "table")) == mup.rate(part("norm", "norm")) == 1.0
+    check_tied("standard", "llama", True)
+    check_tied("mup", "llama", False)
+    with pytest.raises(ParameterError, match="muP wants a head of its own, and this llama ties it"):
+        check_tied("mup", "llama", True)
+
+
+def test_the_rate_where_none_is_given() -> None:
+    assert [peak(configure({}), w) for w in (32, 64, 256)] == [2**-7] * 3
+    standard = configure({"parametrisation": "standard"})
+    assert [peak(standard, w) for w in (32, 64, 128, 256)] == [2**-7, 2**-7, 2**-8, 2**-9]
+    muon = configure({"parametrisation": "standard", "optimiser": "muon"})
+    assert peak(muon, 256) == peak(configure({"optimiser": "muon"}), 64) == 2**-5.5
+
+
+def test_weights_begin_by_the_seed_at_their_deviations() -> None:
+    model = registry.blank(config_of(ModelShape("gpt2", 2, 64, 4), 300, 32))
+    chosen = Parametrisation("standard", 1.0)
+    widths.start(model, chosen, 3)
+    first = {name: np.array(a) for name, a in model.arrays.items()}
+    for each in model.parts():
+        weight = np.array(each.numbers())
+        if each.kind == "norm":
+            assert (weight == 1).all()
+        else:
+            assert weight.std() == pytest.approx(chosen.std(each, 2), rel=0.06), each.path
+        if each.bias is not None:
+            assert (np.array(each.bias) == 0).all()
+    widths.start(model, chosen, 3)
+    assert all((np.array(a) == first[name]).all() for name, a in model.arrays.items())
+    table = next(each for each in model.parts() if each.role == "embed")
+    before = np.array(table.numbers())
+    widths.start(model, chosen, 4)
+    assert (np.array(table.numbers()) != before).any()
+    own = registry.blank(config_of(ModelShape("llama", 1, 64, 2), 300, 32))
+    widths.start(own, Parametrisation("mup", 1.0), 0)
+    (head,) = (each for each in own.parts() if each.role == "head")
+    assert (np.array(head.numbers()) == 0).all()
+    matrices = [np.array(each.numbers()) for each in own.parts() if each.kind == "matrix" and each.role != "head"]
+    assert len({float(m[0, 0]) for m in matrices}) == len(matrices)  # each has a key of its own
+
+
+# -- texts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "tokens"),
+    [(0, 512), (10_000, 512), (262_143, 512), (262_144, 1024), (1_048_575, 1024), (1_048_576, 2048), (10**12, 1 << 15)],
+)
+def test_a_vocabulary_is_about_twice_the_root(nbytes: int, tokens: int) -> None:
+    assert size_for(nbytes) == tokens == size_for(10**13, nbytes)
+
+
+def cut(path: Path, text: str) -> list[CorpusDocument]:
+    path.write_text(text)
+    return list(documents(path))
+
+
+def test_a_text_is_cut_at_paragraphs_lines_or_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    assert cut(path, "short") == [CorpusDocument("short")] and cut(path, " \n ") == []
+    assert cut(path, "x" * 2 * SHORT) == [CorpusDocument("x" * 2 * SHORT)]
+    one, rest = cut(path, "x" * (2 * SHORT + 1))
+    assert (len(one.text), one.ends, len(rest.text), rest.ends) == (SHORT, False, SHORT + 1, True)
+    filler = "y" * 3 * SHORT
+    for marks, at in (
+        ({1500: "\n\n", 1800: "\n", 1900: " "}, 1502),  # a paragraph before a line before a word
+        ({1500: " ", 1700: "\n"}, 1701),
+        ({1500: " ", 1900: " "}, 1901),
+        ({1000: "\n\n", 1500: " "}, 1501),  # none in the first half
+        ({1024: "\n"}, 1025),
+        ({2046: "\n\n"}, 2048),
+        ({2047: "\n"}, 2048),
+        ({2048: "\n"}, 2048),
+    ):
+        text = list(filler)
+        for place, mark in marks.items():
+            text[place : place + len(mark)] = mark
+        assert len(cut(path, "".join(text))[0].text) == at, marks
+    long = cut(path, "z" * 64 * 3000)
+    assert len(long[0].text) == 3000 and "".join(each.text for each in long) == "z" * 64 * 3000
+    assert len(cut(path, "z" * 64 * (LONG + 9))[0].text) == LONG
+    blank = cut(path, " " * 3 * SHORT + "end")
+    assert [each.text.strip() for each in blank] == ["end"]
+
+
+def test_sources_are_texts_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("b.txt", "a.md", ".hidden.txt", "c.png", "d.jsonl"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "e.py").write_text("x")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "f.txt").write_text("x")
+    assert [str(p.relative_to(tmp_path)) for p in sources(tmp_path)] == ["a.md", "b.txt", "d.jsonl", "sub/e.py"]
+    assert sources(tmp_path / "c.png") == [tmp_path / "c.png"]
+    with pytest.raises(DataError, match="there is no"):
+        sources(tmp_path / "none")
+    (tmp_path / "sub" / "e.py").unlink()
+    with pytest.raises(DataError, match="has no text: expected files that end"):
+        sources(tmp_path / "sub")
+
+
+def test_what_is_no_text_is_said_with_its_byte(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"ab\0c")
+    with pytest.raises(DataError, match="is no text: byte 2 is zero"):
+        list(documents(path))
+    path.write_bytes(b"abc\xff")
+    with pytest.raises(DataError, match="must be UTF-8: invalid start byte near byte 3"):
+        list(documents(path))
+    path.write_bytes(b"\xef\xbb\xbfa\r\nb")
+    assert list(documents(path)) == [CorpusDocument("a\nb")]
+    rows = tmp_path / "a.jsonl"
+    rows.write_text('{"text": "a"}\n{"text": "  "}\n')
+    assert list(documents(rows)) == [CorpusDocument("a")]
+    rows.write_text('{"prompt": "a", "completion": "b"}\n')
+    with pytest.raises(DataError, match='a row with "text" expected'):
+        list(documents(rows))
+
+
+@pytest.mark.parametrize("share", [0.001, 0.05, 0.3, 0.5])
+def test_texts_are_set_aside_by_their_hash(share: float) -> None:
+    config = PretrainConfig(valid=share)
+    hashes = [(h, 1) for h in (0, 65, 66, 3276, 3277, 19660, 19661, 32767, 32768, 65535)]
+    found = corpora._set_aside(hashes, config)
+    assert found == [first < share * 65536 for first, _ in hashes]
+    assert corpora._set_aside([(60000, 1), (61000, 1), (60000, 2)], config) == [True, False, True]
+    assert corpora._set_aside([(0, 1), (1, 1)], config) == [True, False]  # the largest is never
+    with pytest.raises(DataError, match="is too short"):
+        corpora._set_aside([(5, 1), (5, 1)], config)
+
+
+def test_a_text_s_hash_is_the_first_two_bytes_of_its_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "é"}\n{"text": "bc"}\n')
+    told: list[Any] = []
+    found = corpora._survey([path], lambda *said: told.append(said))
+    assert found == [
+        (int(hashlib.sha256(text.encode()).hexdigest()[:4], 16), len(text.encode())) for text in ("é", "bc")
+    ]
+    size = path.stat().st_size
+    assert told == [("reading the text", 2, size), ("reading the text", 4, size)]
+    path.write_text("\n")
+    with pytest.raises(DataError, match=r"there is no text in .*nothing but blanks"):
+        corpora._survey([path], lambda *_: None)
+
+
+def test_bits_are_by_the_frequencies_in_training_each_once_more() -> None:
+    seen = {"train": np.array([3.0, 0.0, 1.0]), "valid": np.array([2.0, 1.0, 0.0])}
+    assert corpora._bits(seen) == pytest.approx(-(2 * math.log2(4 / 7) + math.log2(1 / 7)))
+
+
+FACTS = {"text": "t", "tokenizer": "bytes", "vocab": 0, "valid": 0.5, "tokens": 257, "documents": 2, "train_tokens": 5,
+         "valid_tokens": 4, "train_bytes": 5, "valid_bytes": 6, "unigram": 1.0, "unigram_of_bytes": 1.0}  # fmt: skip
+
+
+def test_ids_are_read_as_they_were_written_and_damage_is_said(tmp_path: Path) -> None:
+    facts = CorpusFacts(**FACTS)  # type: ignore[arg-type]
+    made = Corpus(tmp_path, facts, None)  # type: ignore[arg-type]
+    assert made.bytes_a_token == 1.5 and facts.asked == ["t", "bytes", 0, 0.5]
+    none = Corpus(tmp_path, CorpusFacts(**FACTS | {"valid_tokens": 0}), None)  # type: ignore[arg-type]
+    assert none.bytes_a_token == 6
+    np.array([1, 256, 3, 4, 5], "<u2").tofile(tmp_path / "train.bin")
+    np.array([2, 3], "<u4").tofile(tmp_path / "train.len")
+    assert [row.ids for row in made.rows("train", 9)] == [(1, 256), (3, 4, 5)]
+    np.array([2, 4], "<u4").tofile(tmp_path / "train.len")
+    with pytest.raises(DataError, match="is damaged: 5 ids for 6"):
+        made.rows("train", 9)
+    np.array([5], "<u4").tofile(tmp_path / "train.len")
+    np.array([1, 257, 3, 4, 5], "<u2").tofile(tmp_path / "train.bin")
+    with pytest.raises(DataError, match="it has token 257 of 257"):
+        made.rows("train", 9)
+    with pytest.raises(DataError, match="cannot be read"):
+        made.rows("valid", 9)
+    (tmp_path / "valid.bin").write_bytes(b"")
+    (tmp_path / "valid.len").write_bytes(b"")
+    assert len(made.rows("valid", 9)) == 0
+    assert [corpora._kind(n) for n in (256, 65536, 65537)] == ["<u2", "<u2", "<u4"]
+
+
+def test_a_corpus_is_made_once_and_says_what_it_is_of(tmp_path: Path) -> None:
+    data = tmp_path / "a.jsonl"
+    texts = [f"text {i} of many" for i in range(12)]
+    data.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    told: list[Any] = []
+    config = configure({"data": str(data), "out": str(tmp_path / "m"), "tokenizer": "bytes", "valid": 0.25})
+    made = corpus(config, progress=lambda *said: told.append(said))
+    hashes = [int(hashlib.sha256(text.encode()).hexdigest()[:4], 16) for text in texts]
+    aside = [h < 0.25 * 65536 or h == min(hashes) for h in hashes]
+    held = [text for text, out in zip(texts, aside, strict=True) if out]
+    rest = [text for text, out in zip(texts, aside, strict=True) if not out]
+    facts = made.facts
+    assert (facts.documents, facts.tokens, facts.tokenizer, facts.vocab, facts.valid) == (12, 257, "bytes", 0, 0.25)
+    assert (facts.train_bytes, facts.valid_bytes) == (sum(map(len, rest)), sum(map(len, held)))
+    assert facts.train_tokens == facts.train_bytes + len(rest) and facts.valid_tokens == facts.valid_bytes + len(held)
+    counts_ = np.bincount(list("".join(rest).encode()), minlength=256) + 1
+    bits = -sum(math.log2(counts_[b] / counts_.sum()) for b in "".join(held).encode())
+    assert facts.unigram_of_bytes == pytest.approx(bits / facts.valid_bytes)
+    assert told[-1] == ("reading it as tokens", 12, 12) and ("learning a tokenizer", 0, 0) in told
+    assert corpus(config).facts == facts
+    with pytest.raises(DataError, match="its valid is not the one asked for; give another --corpus or --out"):
+        corpus(configure({"valid": 0.3}, config))
+    with pytest.raises(ParameterError, match="vocab must be 258 or more, got 257"):
+        corpus(configure({"data": str(data), "out": str(tmp_path / "n"), "vocab": 257}))
+    with pytest.raises(ParameterError, match="give DATA"):
+        corpus(PretrainConfig())
+    with pytest.raises(ParameterError, match=r"or a folder with a tokenizer\.json, got 'nowhere'"):
+        corpus(configure({"data": str(data), "tokenizer": "nowhere", "out": str(tmp_path / "n")}))
+    assert not (tmp_path / "n").exists()
