@@ -1,0 +1,223 @@
+"""Figures of `likely eval`: a table, sentences, objects, and the rows that are odd."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.cli import eval_output
+from app.cli.eval_output import Figure, number, say, show, span
+from app.evaluations import Evaluations
+from app.scoreboard import Measurement
+from engine.errors import ParameterError
+from engine.evaluate.estimates import Change, Estimate
+from engine.evaluate.figures import ComparedMeasure
+from tests.app.approved import same
+from tests.app.results import evaluation, fill, store_in
+
+FOUND = Estimate(0.5, 0.1, 9, n=10)
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Evaluations:
+    return store_in(tmp_path)
+
+
+def figure(measure: str, found: Estimate = FOUND, **more: Any) -> Figure:
+    return Figure("task", "model", measure, found, {"form": "x"}, **more)
+
+
+def test_a_table_has_each_figure_in_its_column(capsys: Captured) -> None:
+    rows = [
+        figure("acc"), figure("tokens", Estimate(12345.4, 1.0)), figure("bytes", Estimate(99.6, 1.0)),
+        figure("nats_at_most", Estimate(20_000.5, math.inf, 1, n=1)),
+        figure("perplexity_draw_error", Estimate(0.25, 0.5)),
+        Figure("a longer task", "m", "acc", Estimate(math.nan, math.nan), {}, "domain=a\x1b"),
+    ]  # fmt: skip
+    show(rows, [], as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "task           model  measure                    value                     95 %   n",
+        "task           model  acc                       0.5000         0.2742 to 0.7258  10",
+        "task           model  tokens                     12345                            0",
+        "task           model  bytes                        100                            0",
+        "task           model  nats_at_most           <= 20,000  from one item: no error   1",
+        "task           model  perplexity_draw_error     0.2500                            0",
+        "a longer task  m      acc domain=a␛                  -  from one item: no error   0",
+    ]
+
+
+def test_a_figure_is_an_object_of_its_own(capsys: Captured) -> None:
+    show([figure("acc", subgroup="é"), figure("nats_at_most", Estimate(1.0, math.inf, 1, n=1))], [], as_json=True)
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {
+            "task": "task", "model": "model", "measure": "acc é", "value": 0.5, "se": 0.1,
+            "low": pytest.approx(0.27416, abs=1e-5), "high": pytest.approx(0.72584, abs=1e-5), "n": 10,
+            "protocol": {"form": "x"},
+        },
+        {
+            "task": "task", "model": "model", "measure": "nats_at_most", "value": 1.0, "se": None, "low": None,
+            "high": None, "n": 1, "bound": "upper", "protocol": {"form": "x"},
+        },
+    ]  # fmt: skip
+
+
+def test_measures_are_named_with_their_bounds_or_without(capsys: Captured) -> None:
+    rows = [figure("acc"), figure("nats_at_most"), figure("acc_norm")]
+    for names, shown in ((["nats"], ["nats_at_most"]), (["nats_at_most", "acc"], ["acc", "nats_at_most"])):
+        show(rows, names, as_json=True)
+        assert [json.loads(line)["measure"] for line in capsys.readouterr().out.splitlines()] == shown
+    with pytest.raises(ParameterError) as refused:
+        show(rows, ["acc", "f1"], as_json=False)
+    assert str(refused.value) == "task has no measure f1: it has acc, nats_at_most, acc_norm"
+    assert capsys.readouterr().out == ""
+
+
+def test_a_number_has_fewer_digits_the_larger_it_is() -> None:
+    given = (9.99994, 10.0, -9.5, -10.0, 9999.994, 10_000.0, math.inf, math.nan, -1e6)
+    assert [number(x) for x in given] == [
+        "9.9999",
+        "10.00",
+        "-9.5000",
+        "-10.00",
+        "9999.99",
+        "10,000",
+        "-",
+        "-",
+        "-1,000,000",
+    ]
+    assert span(Estimate(1.0, 0.0, bounds=(0.5, 11.0))) == "0.5000 to 11.00"
+    assert eval_output.finite(1.5) == 1.5 and eval_output.finite(math.inf) is None is eval_output.finite(math.nan)
+
+
+def compared(mean: float, error: float, p: float, n: int = 10, measure: str = "acc", **more: Any) -> ComparedMeasure:
+    change = Change(Estimate(mean, error, max(1, n - 1), n=n), p)
+    return ComparedMeasure("task", measure, ("a", "b"), change, p, n, **more)
+
+
+def test_a_sentence_says_which_is_better_and_what_it_takes() -> None:
+    wide, there, back = "(+0.2742 to +0.7258; 10 items, p", "+0.5000 (+0.2742 to +0.7258;", "(-0.7258 to -0.2742;"
+    five = "four times in five"
+    for found, difference, said in (
+        (compared(0.5, 0.1, 0.001), None, f"acc: b against a {there} 10 items, p 0.001): better"),
+        (
+            compared(-0.5, 0.1, 0.001, measure="nats"),
+            None,
+            f"nats: b against a -0.5000 a token {back} 10 items, p 0.001): better",
+        ),
+        (
+            compared(0.1, 0.1, 0.5),
+            None,
+            "acc: b against a +0.1000 (-0.1258 to +0.3258; 10 items, p 0.5): not seen; 79 items would show a "
+            f"difference of this size {five}",
+        ),
+        (compared(0.5, 0.1, 0.5), None, f"acc: b against a +0.5000 {wide} 0.5): not seen"),
+        (
+            compared(0.5, 0.1, 0.001),
+            0.0123,
+            f"acc: b against a {there} 10 items, p 0.001): better; to see 0.0123 {five}: 5,188 items",
+        ),
+        (
+            compared(0.5, 0.0, 0.001),
+            0.1,
+            "acc: b against a +0.5000 (+0.5000 to +0.5000; 10 items, p 0.001): better; "
+            f"to see 0.1 {five}: these do not tell",
+        ),
+        (
+            compared(0.5, math.inf, 1.0, 1),
+            None,
+            "acc: b against a +0.5000 (from one item: no error; 1 items, p 1): not seen",
+        ),
+        (
+            compared(-0.5, 0.1, 0.001, measure="nats", bounds=(True, True)),
+            None,
+            f"nats: b against a -0.5000 a token (of a and b at most) {back} 10 items, p 0.001): a bound does not tell",
+        ),
+        (
+            compared(-0.5, 0.1, 0.001, measure="nats", bounds=(False, True)),
+            None,
+            f"nats: b against a -0.5000 a token (of b at most) {back} 10 items, p 0.001): better",
+        ),
+    ):
+        assert eval_output._sentence(found, difference) == f"task {said}"
+
+
+def test_items_that_are_needed_are_named_from_one_more_on() -> None:
+    for n, named in ((78, True), (79, False)):
+        found = compared(0.1, 0.1 * math.sqrt(10 / n), 0.5, n)
+        assert found.change.needed == 79 and ("79 items would" in eval_output._sentence(found, None)) is named
+
+
+def test_a_comparison_is_an_object() -> None:
+    found = compared(0.5, 0.1, 0.001, measure="nats", bounds=(True, False))
+    assert eval_output._comparison(found, None) == {
+        "task": "task", "measure": "nats", "models": ["a", "b"], "difference": 0.5, "se": 0.1,
+        "low": pytest.approx(0.27416, abs=1e-5), "high": pytest.approx(0.72584, abs=1e-5), "p": 0.001, "n": 10,
+        "needed": 4, "verdict": "worse", "bounds": [True, False],
+    }  # fmt: skip
+    plain = eval_output._comparison(compared(0.5, 0.1, 0.001), 0.1)
+    assert (plain["needed"], plain["needed_for"], "bounds" in plain) == (79, 0.1, False)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_all_that_is_said_of_two_models(as_json: bool, store: Evaluations, capsys: Captured) -> None:
+    done = fill(store)
+    more = [Figure("choose", "two", "more", FOUND, {"form": "x"}), Figure("choose", "three", "none", FOUND, {})]
+    say(store, done, [], as_json, items=False, comparing=True, more=more, difference=0.05)
+    out, err = capsys.readouterr()
+    if as_json:
+        lines = [json.loads(line, parse_float=lambda text: float(f"{float(text):.5g}")) for line in out.splitlines()]
+        out = "".join(f"{json.dumps(line)}\n" for line in lines)
+    same(f"eval-{'objects' if as_json else 'table'}.txt", out + err)
+
+
+def test_all_that_is_said_of_some_measures_and_one_model(store: Evaluations, capsys: Captured) -> None:
+    done = fill(store)
+    say(store, [done[0], done[3]], ["acc"], False, items=False, comparing=False)
+    assert "confidence" not in (said := capsys.readouterr().out) and said.count("acc:") == 1
+    say(store, [done[0], done[3]], ["acc"], True, items=False, comparing=False)
+    assert [json.loads(line)["measure"] for line in capsys.readouterr().out.splitlines()] == ["acc", "acc"]
+    say(store, done[:1], [], False, items=False, comparing=True)
+    assert "against" not in capsys.readouterr().out
+
+
+def test_items_are_objects(store: Evaluations, capsys: Captured) -> None:
+    done = fill(store)
+    say(store, done[1:2], [], True, items=True, comparing=False)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == {
+        "task": "ask",
+        "model": "one",
+        "item": 0,
+        "cluster": "c0",
+        "exact": 1.0,
+        "answers": ["it is 0\n<b>"],
+    }
+    say(store, [Measurement(done[0].evaluation, 2, done[0].protocol)], [], True, items=True, comparing=False)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["item"] for line in lines] == [0, 1] and "cluster" not in lines[0]
+
+
+def test_odd_rows_are_named_up_to_eight(capsys: Captured) -> None:
+    from engine.evaluate.tasks import Problem
+
+    each = Measurement(evaluation("t", "m", "choices"), None, {})
+    for count, rows in ((8, "1, 2, 3, 4, 5, 6, 7, 8"), (9, "1, 2, 3, 4, 5, 6, 7, 8, ...")):
+        eval_output._odd(each, [Problem(i, "empty", f"is {i} words, got {i}") for i in range(count)])
+        assert capsys.readouterr().err == f"t, m: {count} empty (left out), row {rows}: is 0 words, got 0\n"
+    eval_output._odd(
+        each,
+        [
+            Problem(1, "a", "x", True),
+            Problem(2, "a", "x"),
+            Problem(3, "a", "y"),
+            Problem(4, "b", "x"),
+            Problem(5, "a", "y"),
+        ],
+    )
+    assert capsys.readouterr().err.splitlines() == [
+        "t, m: 1 a (scored), row 2: x", "t, m: 1 a (left out), row 3: x", "t, m: 2 a (left out), row 4, 6: y",
+        "t, m: 1 b (left out), row 5: x",
+    ]  # fmt: skip

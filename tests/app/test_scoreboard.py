@@ -1,0 +1,268 @@
+"""Scoreboard of results made by hand, the items on which two models differ, and how sure they were."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import differing
+from app.differing import DifferingItem, ModelAnswer, detail
+from app.evaluations import Evaluation, Evaluations, Row
+from app.scoreboard import Scoreboard, ScoreKeeper, TaskScore, half, left_s
+from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from engine.evaluate.estimates import Estimate
+from engine.evaluate.figures import Tally
+from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Question, Task, TaskSettings
+from tests.app.results import asked, evaluation, fill, store_in
+
+HERE = Path("nowhere")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Evaluations:
+    return store_in(tmp_path)
+
+
+def keeper(store: Evaluations) -> ScoreKeeper:
+    fill(store)
+    made = ScoreKeeper()
+    made.read(store)
+    return made
+
+
+def test_a_board_has_tasks_and_models_as_they_came(store: Evaluations) -> None:
+    board = keeper(store).board(("ask", "two"), 12.5)
+    assert (board.tasks, board.models) == (("choose", "ask", "read"), ("one", "two"))
+    assert (board.live, board.left_s, board.left_out, board.unkept) == (("ask", "two"), 12.5, 0, "")
+    scores = {cell: (score.measure, round(score.estimate.mean, 4)) for cell, score in board.scores.items()}
+    assert scores == {
+        ("choose", "one"): ("acc", 0.5), ("ask", "one"): ("exact", 0.3333), ("choose", "two"): ("acc", 0.6667),
+        ("ask", "two"): ("exact", 0.6667), ("read", "one"): ("bits_per_byte", 1.6831),
+        ("read", "two"): ("bits_per_byte", 1.8034),
+    }  # fmt: skip
+    assert board.scores["read", "one"].smaller_is_better and not board.scores["choose", "one"].smaller_is_better
+    found = board.compared["choose", "two"]
+    assert (found.task, found.measure, found.models, found.n) == ("choose", "acc", ("one", "two"), 6)
+    assert set(board.compared) == {("choose", "two"), ("ask", "two"), ("read", "two")}
+    assert found.change.estimate.mean == pytest.approx(1 / 6) and found.p == 1.0
+    assert Scoreboard() == Scoreboard((), (), {}, {}, None, None, 0, "")
+    assert TaskScore("acc", Estimate(1.0, 0.1)).total == 0
+
+
+def test_figures_are_made_anew_where_items_came(store: Evaluations) -> None:
+    made = keeper(store)
+    first = made.board()
+    again = made.board()
+    assert again.scores["ask", "one"] is first.scores["ask", "one"]
+    assert again.compared["ask", "two"].change is first.compared["ask", "two"].change
+    made.tallies["ask", "one"].add(9, None, {"exact": 1.0})
+    more = made.board()
+    assert more.scores["ask", "one"].estimate.mean == 0.5 and more.scores["ask", "one"].estimate.n == 4
+    assert more.scores["choose", "one"] is first.scores["choose", "one"]
+    assert (
+        more.compared["ask", "two"].n == 3
+        and more.compared["ask", "two"].change is not first.compared["ask", "two"].change
+    )
+    made.tallies["ask", "two"].add(9, None, {"exact": 0.0})
+    assert made.board().compared["ask", "two"].n == 4
+    made.begin(made.evaluations["ask", "one"], Tally(), 7)
+    gone = made.board()
+    assert ("ask", "one") not in gone.scores and ("ask", "two") not in gone.compared and made.totals["ask", "one"] == 7
+    made.begin(made.evaluations["ask", "one"], store.tally(made.evaluations["ask", "one"]), 7)
+    assert made.board().scores["ask", "one"].total == 7
+
+
+def test_what_the_other_did_not_measure_is_not_compared(store: Evaluations) -> None:
+    made = ScoreKeeper()
+    one, two = Tally(), Tally()
+    one.add(0, None, {"a": 1.0}), two.add(0, None, {"b": 1.0})
+    made.begin(evaluation("t", "one", "x"), one), made.begin(evaluation("t", "two", "x"), two)
+    assert made.board().compared == {} and len(made.board().scores) == 2
+    two.add(1, None, {"a": 1.0})
+    assert made.board().compared == {}, "of no common item"
+
+
+def test_the_latest_sixty_are_shown(store: Evaluations) -> None:
+    for i in range(62):
+        each = evaluation(f"t{i}", "m", "x")
+        store.begin(each)
+        store.keep(each, [Row(0, None, {"acc": 1.0}, {})])
+    made = ScoreKeeper()
+    made.read(store)
+    assert made.left_out == 2 and len(made.tallies) == 60 and ("t61", "m") in made.tallies
+    assert ("t1", "m") not in made.tallies and ("t2", "m") in made.tallies
+
+
+def test_time_that_is_left_is_at_the_pace_since_the_beginning() -> None:
+    assert left_s(100, 30, 10, 5.0) == pytest.approx(17.5) and left_s(100, 10, 10, 3.0) == 270.0
+    assert left_s(0, 3, 0, 5.0) is None
+    assert half(Estimate(1.0, 0.0, bounds=(0.5, 2.5))) == 1.0 and half(Estimate(1.0, math.inf, 1, n=1)) == math.inf
+
+
+# -- items on which two differ ---------------------------------------------------------------------------------------
+
+
+def bodies(monkeypatch: pytest.MonkeyPatch, *items: Any, **settings: Any) -> None:
+    """The tasks' items are there, as these bodies; others stand between them."""
+    task = Task("t", lambda: iter(()), "t", TaskSettings(**settings))
+    found = [None, *(Item(i, body) for i, body in enumerate(items))]
+    monkeypatch.setattr(Task, "items", lambda self: iter(found))
+    monkeypatch.setattr(differing, "again", lambda place, source: task)
+
+
+def look(store: Evaluations, *names: str, task: str = "choose") -> differing.TaskDetail:
+    made = keeper(store)
+    return detail(store, [made.evaluations[task, name] for name in names], [made.tallies[task, name] for name in names])
+
+
+def test_items_of_two_are_those_that_one_has_right(store: Evaluations) -> None:
+    found = look(store, "one", "two")
+    assert (found.task, found.models, found.common, found.differing, found.won, found.lost) == (
+        "choose",
+        ("one", "two"),
+        6,
+        1,
+        1,
+        0,
+    )
+    assert found.note == "the items' texts are not where they were when this was measured" and not found.chat
+    (item,) = found.items
+    assert (item.number, item.title, item.prompt, item.answer) == (1, "item 2", "", "")
+    assert item.said == (
+        ModelAnswer("choice 2", "", 0.0, False, -3.0), ModelAnswer("choice 1", "", 1.0, True, -1.0),
+    )  # fmt: skip
+    assert item.bits == pytest.approx(2 / math.log(2))
+    assert found.confidence[0] is not None and len(found.confidence) == 2
+    assert sum(each.count for each in found.confidence[0].bins) == 6 and found.confidence[0].ece.mean == pytest.approx(
+        0.4623, abs=1e-4
+    )
+    back = look(store, "two", "one")
+    assert (back.won, back.lost) == (0, 1)
+
+
+def test_items_of_one_are_those_that_it_has_wrong_the_surest_first(store: Evaluations) -> None:
+    found = look(store, "one")
+    assert [item.number for item in found.items] == [4, 1, 5] or [item.number for item in found.items] == [5, 4, 1]
+    assert (found.common, found.won, found.lost, found.differing) == (6, 0, 0, len(found.items))
+    answers = look(store, "one", task="ask")
+    assert [item.said[0].text for item in answers.items] == ["it is 1\n<b>", "it is 2\n<b>"]
+    assert [item.bits for item in answers.items] == [None, None]
+    assert answers.confidence == (None,)
+
+
+def test_questions_are_those_that_one_has_right(store: Evaluations) -> None:
+    found = look(store, "one", "two", task="ask")
+    assert [(item.number, item.said[0].right, item.said[1].right) for item in found.items] == [(1, False, True)]
+    assert found.items[0].bits is None
+    texts = look(store, "one", "two", task="read")
+    assert [item.number for item in texts.items] == [0, 1], "the farther apart first"
+    assert [said.text for said in texts.items[0].said] == ["", ""]
+
+
+def test_the_most_are_listed_and_all_counted(store: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = evaluation("t", "m", "choices")
+    store.begin(one)
+    store.keep(one, [Row(i, None, {"acc": 0.0}, {}) for i in range(201)])
+    tally = store.tally(one)
+    found = detail(store, [one], [tally])
+    assert (len(found.items), found.differing) == (200, 201) and found.items[-1].number == 199
+
+
+def test_texts_of_items_are_read_where_the_task_is(store: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
+    choices = Choices("A: q1\nAnswer:", ("yes", "no"), 0)
+    bodies(
+        monkeypatch, choices, replace(choices, context="x\n\nQ: q2\nanswer: "), delimiter="_", shots=1, separator="\n\n"
+    )
+    (item,) = look(store, "one", "two").items
+    assert (item.number, item.title, item.answer) == (1, "Q: q2", "yes")
+    assert item.said[0] == ModelAnswer("no", "x\n\nQ: q2\nanswer: _", 0.0, False, -3.0)
+
+
+def made(body: object, measures: dict[str, float], **more: Any) -> DifferingItem:
+    row = Row(3, None, measures, more)
+    task = Task("t", lambda: iter(()), "t", TaskSettings(delimiter=" "))
+    name = next(iter(measures))
+    return differing._item((row,), Item(3, body) if body else None, name, task)
+
+
+def test_each_form_has_its_prompt_and_answer() -> None:
+    pair = MinimalPair("good", "bad")
+    for body, prompt, answer in (
+        (Question("q", ("a", "b")), "q", "a"), (Choices("c", ("x", "y"), 1), "c", "y"), (pair, "", "good"),
+        (JudgedPair("p", "a", "b", "a"), "p", "a"),
+        (Conditioned("c", "d", "e"), "c", "d"), (Restated("o", "p", "q"), "o", "p"),
+        (Document("text"), "text", ""),
+    ):  # fmt: skip
+        found = made(body, {"acc": 1.0}, **({"loglikelihoods": [0.0, -1.0]} if isinstance(body, Choices) else {}))
+        assert (found.prompt, found.answer, found.title) == (prompt, answer, prompt or answer), body
+    assert made(None, {"acc": 1.0}).title == "item 4"
+    right, wrong = (made(pair, {"acc": x}, loglikelihoods=[-1.0, -3.0]).said[0] for x in (1.0, 0.0))
+    assert (right.text, right.right, right.gold, right.before) == ("good", True, 2.0, "")
+    assert (wrong.text, wrong.right) == ("bad", False)
+    assert [made(None, {"acc": x}, loglikelihoods=[-1.0, -3.0]).said[0].text for x in (1.0, 0.0)] == ["good", "bad"]
+    assert made(None, {"acc": 1.0}, loglikelihoods=[-1.0, -3.0], gold=1).said[0] == ModelAnswer(
+        "choice 1", "", 1.0, True, -3.0
+    )
+    answers = [made(Question("q", ("a",)), {"f1": x}, answers=["so"]).said[0] for x in (0.5, 0.49)]
+    assert [each.right for each in answers] == [True, False] and answers[0].text == "so" and answers[0].before == "q"
+    assert made(Question("q", ("a",)), {"f1": 1.0}, answers=[]).said[0].text == ""
+    assert made(Conditioned("c", "d", "e"), {"nats": 1.0}, loglikelihoods=[-2.0]).said[0] == ModelAnswer(
+        "", "c", 1.0, False, -2.0
+    )
+    assert made(Document("x"), {"kl": 0.5}, loglikelihoods=[-2.0]).said[0].gold == -0.5
+    three = made(Conditioned("c", "d", "e"), {"acc": 1.0}, loglikelihoods=[-2.0, -1.0, -3.0]).said[0]
+    assert (three.text, three.gold) == ("", -2.0)
+    changed = made(ChangedContext("c", "d"), {"kl": 1.0})
+    assert (changed.prompt, changed.answer) == ("d", "")
+
+
+def test_a_title_is_the_last_line_that_says_something() -> None:
+    task = Task("t", lambda: iter(()), "t", TaskSettings(shots=1, separator="##"))
+    for prompt, title in (
+        ("a\n b \nAnswer:\n", "b"), ("Answer:\nA:", "A:"), ("", ""), ("x##y", "y"), ("x\n\n", "x"), ("q\na: b", "a: b"),
+    ):  # fmt: skip
+        assert differing._title(prompt, task) == title
+    assert (
+        differing._title("x##y", None)
+        == "x##y"
+        == differing._title("x##y", replace(task, settings=TaskSettings(shots=0, separator="##")))
+    )
+
+
+def test_how_far_apart_answers_are() -> None:
+    rows = [Row(0, None, {"acc": 1.0}, {"loglikelihoods": [-1.0, -2.0], "gold": i}) for i in (0, 1)]
+    plain = Row(0, None, {"acc": 1.0}, {})
+    assert differing._weight(rows, [1.0, 0.0]) == 1.0 and differing._weight([rows[0], plain], [0.25, 1.0]) == 0.75
+    assert differing._weight([plain, rows[0]], [0.25, 1.0]) == 0.75
+    assert differing._weight(rows[1:], [0.0]) == 2.0 and differing._weight([plain], [0.25]) == 0.75
+
+
+def test_an_adapter_names_its_base_and_a_chat_is_called_one(store: Evaluations, tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"model": "base"}')
+    one = Evaluation("t", str(folder), asked("choices", "x"))
+    store.begin(one)
+    store.keep(one, [Row(0, None, {"acc": 0.5}, {})])
+    found = detail(store, [one], [store.tally(one)])
+    assert found.bases == {str(folder): "base"} and found.items[0].said[0].value == 0.5 and not found.chat
+    one = replace(one, asked={**one.asked, "protocol": {"chat": True}})
+    store.begin(one)
+    store.keep(one, [Row(0, None, {"acc": 0.5}, {})])
+    assert detail(store, [one], [store.tally(one)]).chat
+
+
+def test_only_as_much_of_a_task_is_read_as_is_wanted() -> None:
+    read = []
+
+    class Counted(Task):
+        def items(self) -> Any:
+            for i in range(9):
+                read.append(i)
+                yield Item(i, Document(str(i)))
+
+    task = Counted("t", lambda: iter(()), "t")
+    assert list(differing._bodies(task, {1, 3})) == [1, 3] and read == [0, 1, 2, 3]
+    assert differing._bodies(task, set()) == {} == differing._bodies(None, {1}) and len(read) == 4
