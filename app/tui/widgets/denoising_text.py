@@ -52,6 +52,8 @@ class DenoisingText(Canvas):
     names: Names = Names()
     step: int = 0
     cursor: int = 0
+    _rows: Sequence[Sequence[layout.Piece]] = ()  # as they were drawn last
+    _top = _first = 0  # the first row that is seen, and that of the canvas
 
     def show(
         self, said: Said, heading: tuple[str, ...], canvas: Denoising | None, names: Names, step: int, cursor: int
@@ -74,8 +76,7 @@ class DenoisingText(Canvas):
             )
             before += [[Segment(f" {row}", look.text)] for row in layout.wrapped(text, room)]
         found, at = before, begins
-        self._rows: list[list[layout.Piece]] = []
-        self._first = 0
+        self._rows, self._first = (), 0
         if self.canvas is not None:
             shown = self.canvas.until_end(self.step)
             self._rows = layout.rows(layout.spoken(shown, self.names, self.canvas.laid.special), room)
