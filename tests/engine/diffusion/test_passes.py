@@ -1,0 +1,363 @@
+"""Passes of diffusion one by one: which masks become tokens, in which, and what their record may hold."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.diffusion.infilling import canvas, filled, lone_space, pieces
+from engine.diffusion.noise import COSINE, LINEAR, sizes, times
+from engine.diffusion.unmasking import (
+    SEEN,
+    DenoisingStep,
+    Unmasked,
+    Unmasking,
+    _Said,
+    fill,
+    unordered,
+)
+from engine.errors import ContextOverflow, NotFinite, ParameterError
+from engine.trace.observe import observe
+from engine.trace.trace import Recipe
+from engine.transforms import DRY, MirostatV2, Temperature, uniform
+from tests.fakes import EOS, ByteTokenizer
+
+MASK, VOCAB = 9, 10
+GREEDY = Recipe(greedy=True)
+
+
+def test_options_are_off_unless_asked_for() -> None:
+    assert Unmasking() == Unmasking(0, "confidence", 0, 0.0, "linear", 0, 0.0, "none", False, 0.0)
+    for good in (
+        {"steps": 9},
+        {"threshold": 1.0},
+        {"remask": 1.0},
+        {"revise": 10_000},
+        {"guidance": 5.0},
+        {"by": "entropy", "steps": 2},
+        {"by": "ancestral", "noise": "cosine"},
+        {"cache": "exact"},
+        {"cache": "prefix", "block": 4, "check": True},
+        {"cache": "dual", "block": 4},
+        {"threshold": 0.5, "by": "confidence"},
+        {"revise": 1, "steps": 2},
+        {"remask": 0.5, "steps": 2},
+    ):
+        assert Unmasking(**good).checked() == Unmasking(**good)  # type: ignore[arg-type]
+    for bad, line in (
+        ({"steps": -1}, "steps must be at least 0"),
+        ({"block": -1}, "block must"),
+        ({"threshold": -0.1}, "threshold must"),
+        ({"revise": 10_001}, "revise must be 0 to 10000"),
+        ({"remask": 1.1}, "remask must"),
+        ({"guidance": -1.0}, "guidance must"),
+        ({"noise": "log"}, "noise must be one of linear, cosine"),
+        ({"cache": "all"}, "cache must be one of none, exact"),
+        ({"cache": "prefix"}, "cache prefix is made anew"),
+        ({"check": True}, "check goes with"),
+        ({"by": "random", "noise": "cosine"}, "noise goes with"),
+        ({"threshold": 0.1, "by": "random"}, "leave out by"),
+    ):
+        with pytest.raises(ParameterError, match=line):
+            Unmasking(**bad).checked()  # type: ignore[arg-type]
+
+
+def test_a_plan_comes_out_even() -> None:
+    for how, masks, want in (
+        ({}, 6, (6, 6)),
+        ({"steps": 3}, 6, (6, 3)),
+        ({"steps": 6}, 6, (6, 6)),
+        ({"block": 2}, 6, (2, 2)),
+        ({"block": 3, "steps": 4}, 6, (3, 2)),
+        ({"block": 6, "steps": 1}, 6, (6, 1)),
+        ({"block": 2, "steps": 3}, 6, (2, 1)),
+    ):
+        assert Unmasking(**how).plan(masks) == want  # type: ignore[arg-type]
+    for how, line in (
+        ({"block": 4}, "6 masks are not divisible into blocks of 4"),
+        ({"steps": 7}, "at most 6 steps, got 7"),
+        ({"block": 2, "steps": 4}, "4 steps are not divisible by 3 blocks"),
+        ({"block": 3, "steps": 8}, "at most 6 steps, got 8"),
+    ):
+        with pytest.raises(ParameterError, match=line):
+            Unmasking(**how).plan(6)  # type: ignore[arg-type]
+
+
+def test_masks_are_parted_by_the_blocks_of_the_model() -> None:
+    masks = np.array([2, 3, 4, 5, 6, 9])
+    plain = Unmasking(block=3, steps=4).parts(masks, 0)
+    assert [(p.tolist(), n) for p, n in plain] == [([2, 3, 4], 2), ([5, 6, 9], 2)]
+    for how, want in (
+        ({}, [([2, 3], 2), ([4, 5, 6], 3), ([9], 1)]),
+        ({"steps": 3}, [([2, 3], 1), ([4, 5, 6], 1), ([9], 1)]),
+        ({"steps": 6}, [([2, 3], 2), ([4, 5, 6], 2), ([9], 1)]),
+        ({"block": 4}, [([2, 3], 2), ([4, 5, 6], 3), ([9], 1)]),
+    ):
+        assert [(p.tolist(), n) for p, n in Unmasking(**how).parts(masks, 4)] == want  # type: ignore[arg-type]
+    assert [(p.tolist(), n) for p, n in Unmasking(steps=6).parts(np.arange(6), 8)] == [([0, 1, 2, 3, 4, 5], 6)]
+    for how, line in (
+        ({"block": 2}, "fills blocks of 4 positions, got --block 2"),
+        ({"steps": 4}, "4 steps are not divisible by the 3 blocks of 4"),
+        ({"steps": 9}, "at most 6 steps, got 9"),
+    ):
+        with pytest.raises(ParameterError, match=line):
+            Unmasking(**how).parts(masks, 4)  # type: ignore[arg-type]
+
+
+# -- which masks become tokens ---------------------------------------------------------------------------------------
+
+PEAKS = [4.0, 1.0, 3.0, 2.0, 5.0, 0.5]  # by position: how sure of token 0 a model is that sees nothing
+
+
+def peaked(ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+    found = np.zeros((len(places), VOCAB), np.float32)
+    found[:, 0] = np.array(PEAKS)[places]
+    found[:, MASK] = -np.inf
+    return found
+
+
+def taken(
+    how: Unmasking, seed: int = 0, predict: Any = peaked, ids: Sequence[int] = (MASK,) * 6, **more: Any
+) -> list[Any]:
+    return [
+        (each.step, [u.token.position for u in each.unmasked], [o.position for o in each.open])
+        for each in fill(predict, ids, MASK, how, GREEDY, seed=seed, **more)
+    ]
+
+
+def test_the_surest_masks_come_first() -> None:
+    assert taken(Unmasking(steps=3)) == [(1, [0, 4], [1, 2, 3, 5]), (2, [2, 3], [1, 5]), (3, [1, 5], [])]
+    assert [places for _, places, _ in taken(Unmasking())] == [[4], [0], [2], [3], [1], [5]]
+    assert [places for _, places, _ in taken(Unmasking(steps=4))] == [[0, 4], [2, 3], [1], [5]]
+    assert [p for _, p, _ in taken(Unmasking(by="entropy", steps=3))] == [[0, 4], [2, 3], [1, 5]]
+    assert [p for _, p, _ in taken(Unmasking(block=3))] == [[0], [2], [1], [4], [3], [5]]
+    assert [p for _, p, _ in taken(Unmasking(steps=2, block=3))] == [[0, 1, 2], [3, 4, 5]]
+    assert [p for _, p, _ in taken(Unmasking(), ids=(MASK, 3, MASK, 4, 5, MASK))] == [[0], [2], [5]]
+    assert taken(Unmasking(), ids=(1, 2)) == []
+
+
+def test_a_threshold_takes_all_that_are_surer_and_one_at_least() -> None:
+    p = np.exp(PEAKS) / (np.exp(PEAKS) + 8)
+    assert [places for _, places, _ in taken(Unmasking(threshold=float(p[2] * 0.999)))] == [[0, 2, 4], [3], [1], [5]]
+    assert [places for _, places, _ in taken(Unmasking(threshold=float(p[2] * 1.001)))] == [[0, 4], [2], [3], [1], [5]]
+    assert [places for _, places, _ in taken(Unmasking(threshold=0.01))] == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_a_random_order_is_of_the_seed_the_pass_and_the_place() -> None:
+    for seed in (0, 3):
+        left, want = list(range(6)), []
+        for step in range(1, 4):
+            score = {at: uniform((seed, 6 * step + at), "order") for at in left}
+            best = sorted(sorted(left, key=lambda at: -score[at])[:2])
+            want.append(best)
+            left = [at for at in left if at not in best]
+        assert [places for _, places, _ in taken(Unmasking(by="random", steps=3), seed)] == want
+
+
+def test_ancestral_masks_stay_with_the_share_of_the_schedule() -> None:
+    for noise, schedule in (("linear", lambda t: t), ("cosine", lambda t: 1 - math.cos(t * math.pi / 2))):
+        left, want = list(range(6)), []
+        for number in range(3):
+            stay = schedule(1 - (number + 1) / 3) / schedule(1 - number / 3)
+            now = [at for at in left if uniform((5, 6 * (number + 1) + at), "order") >= stay]
+            want.append(left if number == 2 else now)
+            left = [at for at in left if at not in now]
+        assert [places for _, places, _ in taken(Unmasking(by="ancestral", noise=noise, steps=3), 5)] == want
+
+
+def test_blocks_are_begun_one_after_another() -> None:
+    begun: list[list[int]] = []
+    taken(Unmasking(steps=2), own=4, begin=lambda places: begun.append(places.tolist()))
+    assert begun == [[0, 1, 2, 3], [4, 5]]
+
+
+def test_revision_masks_the_least_likely_again() -> None:
+    """Of each block as many as a pass fills: of three passes for five masks two."""
+    seen: list[list[int]] = []
+
+    def predict(ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        seen.append(np.flatnonzero(ids == MASK).tolist())
+        found = peaked(ids, places)
+        if len(seen) > 3:
+            found[:, 1] = 9  # now it would say something else
+        return found
+
+    ids = (MASK, MASK, MASK, MASK, MASK, 7)
+    passes = list(fill(predict, ids, MASK, Unmasking(steps=3, revise=2), GREEDY))
+    assert seen == [[0, 1, 2, 3, 4], [1, 2, 3], [1], [1, 3], [0, 2]]
+    assert [(each.step, [(u.token.position, u.before, u.token.token) for u in each.unmasked]) for each in passes] == [
+        (1, [(0, None, 0), (4, None, 0)]),
+        (2, [(2, None, 0), (3, None, 0)]),
+        (3, [(1, None, 0)]),
+        (4, [(1, 0, 1), (3, 0, 1)]),
+        (5, [(0, 0, 1), (2, 0, 1)]),
+    ]
+    assert passes[3].open == () and [[u.step for u in each.unmasked] for each in passes] == [
+        [1, 1],
+        [2, 2],
+        [3],
+        [4, 4],
+        [5, 5],
+    ]
+
+
+def test_doubted_tokens_are_masked_again_once() -> None:
+    """Each second one is masked, then the others; of those that have less p than said (only the second, with 0.25)
+    all are drawn again, and what is left is asked once more."""
+    seen: list[tuple[list[int], list[int]]] = []
+
+    def predict(ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        seen.append((np.flatnonzero(ids == MASK).tolist(), places.tolist()))
+        found = peaked(ids, places)
+        if len(seen) == 4:
+            found[:, 1] = 9
+        return found
+
+    passes = list(fill(predict, (MASK,) * 4, MASK, Unmasking(steps=1, remask=0.3), GREEDY))
+    whole, even, odd = [0, 1, 2, 3], [0, 2], [1, 3]
+    assert seen == [(whole, whole), (even, even), (odd, odd), ([1], [1]), ([0, 3], [0, 3]), ([2], [2])]
+    assert [[(u.token.position, u.before, u.token.token) for u in each.unmasked] for each in passes] == [
+        [(at, None, 0) for at in range(4)],
+        [],
+        [],
+        [(1, 0, 1)],
+        [],
+        [],
+    ]
+    assert [each.step for each in passes] == [1, 2, 3, 4, 5, 6]
+    same = fill(peaked, (MASK,) * 4, MASK, Unmasking(steps=1, remask=0.3), GREEDY)  # drawn as it was: no revision
+    assert [len(each.unmasked) for each in same] == [4, 0, 0, 0, 0, 0]
+    lone = list(fill(peaked, (MASK,), MASK, Unmasking(remask=0.1), GREEDY))
+    assert [each.step for each in lone] == [1, 2]
+    # two of three masks in a pass: those that are doubted come back as fast
+    slow = fill(peaked, (7, MASK, MASK, MASK), MASK, Unmasking(steps=2, remask=0.99), GREEDY)
+    assert [[o.position for o in each.open] for each in slow] == [[1], [], [], [], [1], []]
+
+
+def test_numbers_of_a_pass_are_those_of_its_logits() -> None:
+    rows = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32) * 3
+    rows[1, 4] = -np.inf
+    said = _Said(rows)
+    x = rows.astype(np.float64)
+    logp = x - np.logaddexp.reduce(x, axis=1, keepdims=True)
+    np.testing.assert_allclose(said.best, logp.max(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(said.logprobs, logp, rtol=1e-5)
+    p = np.exp(logp)
+    np.testing.assert_allclose(said.entropy, -(p * np.where(p > 0, logp, 0)).sum(axis=1), rtol=1e-5)
+    assert said.open(np.array([5, 6, 7]), np.array([], int)) == ()
+    found = said.open(np.array([5, 6, 7]), np.array([0, 2]))
+    assert [each.position for each in found] == [5, 7] and all(len(each.ids) == SEEN for each in found)
+    for each, row in zip(found, logp[[0, 2]], strict=True):
+        assert each.ids.tolist() == np.argsort(-row)[:SEEN].tolist()
+        np.testing.assert_allclose(each.logprobs, np.sort(row)[::-1][:SEEN], rtol=1e-5)
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(NotFinite):
+            _Said(np.where(np.arange(12) == 3, np.float32(wrong), rows))
+    with pytest.raises(NotFinite):
+        _Said(np.full((2, 3), -np.inf, np.float32))
+
+
+def test_transforms_that_follow_a_text_are_refused() -> None:
+    assert unordered(Recipe((Temperature(0.5),))) == Recipe((Temperature(0.5),))
+    for transform in (DRY(1.0), MirostatV2(3.0)):
+        with pytest.raises(ParameterError, match=f"{type(transform).__name__} needs tokens in the order"):
+            unordered(Recipe((transform,)))
+
+
+def test_noise_and_times() -> None:
+    t = np.array([0.25, 0.5, 1.0])
+    np.testing.assert_allclose(LINEAR.weight(t), 1 / t)
+    np.testing.assert_allclose(COSINE.masked(t), 1 - np.cos(np.pi / 2 * t))
+    np.testing.assert_allclose(COSINE.weight(t), np.pi / 2 * np.sin(np.pi / 2 * t) / (1 - np.cos(np.pi / 2 * t)))
+    np.testing.assert_allclose(times(4, 0.6), [0.6, 0.85, 0.1, 0.35])
+    assert sizes(4, np.array([0.0, 0.24, 0.25, 0.999])).tolist() == [1, 1, 2, 4]
+
+
+# -- holes of a text -------------------------------------------------------------------------------------------------
+
+
+def test_a_text_with_holes_is_cut_into_pieces() -> None:
+    for text, want in (
+        ("a[MASK:2]b", ["a", 2, "b"]),
+        ("[MASK:1][MASK:12]", [1, 12]),
+        ("", []),
+        ("abc", ["abc"]),
+        ("\\[MASK:3]", ["[MASK:3]"]),
+        ("x\\[MASK:0]y[MASK:1048576]", ["x[MASK:0]y", 1 << 20]),
+        ("[MASK]", ["[MASK]"]),
+    ):
+        assert list(pieces(text)) == want
+    for text in ("[MASK:0]", "[MASK:-1]", "[MASK:]", "[MASK:1.5]", "[MASK:1048577]", "[MASK:00000001]", "[MASK:٣]"):
+        with pytest.raises(ParameterError, match="stands for N tokens, a whole number from 1"):
+            list(pieces(text))
+
+
+class Bytes(ByteTokenizer):
+    """Texts that begin with no token of their own."""
+
+    add_bos = False
+
+
+def test_a_canvas_has_masks_for_its_holes() -> None:
+    def made(text: str, context: int = 9, **more: Any) -> list[int]:
+        return canvas(text, Bytes(), MASK, context, **more)  # type: ignore[arg-type]
+
+    assert made("ab[MASK:3]c") == [97, 98, MASK, MASK, MASK, 99] and made("[MASK:9]") == [MASK] * 9
+    assert made("a[MASK:1]", whole=True) == [97, MASK, EOS] and made("[MASK:8]", whole=True) == [MASK] * 8 + [EOS]
+    for text, error, line in (
+        ("abc", ParameterError, "nothing to fill"),
+        ("a[MASK:9]", ContextOverflow, "has 1 tokens and 9 masks, .* has 9 positions"),
+        ("[MASK:1000000]", ContextOverflow, "0 tokens and 1000000 masks"),
+    ):
+        with pytest.raises(error, match=line):
+            made(text)
+
+    class Endless(Bytes):
+        eos = frozenset[int]()
+
+    with pytest.raises(ParameterError, match="leave out --whole"):
+        canvas("[MASK:1]", Endless(), MASK, 9, whole=True)  # type: ignore[arg-type]
+
+    class Words(Bytes):
+        def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
+            return [len(text)]
+
+    assert lone_space("a [MASK:2] b [MASK:x", Words()) == "a[MASK:2] b [MASK:x"  # type: ignore[arg-type]
+    assert lone_space("a[MASK:2]", Words()) is None and lone_space("a [MASK:2]", Bytes()) is None  # type: ignore[arg-type]
+
+
+def drawn(position: int, token: int, step: int = 1, before: int | None = None, vocab: int = VOCAB) -> Unmasked:
+    raw = np.random.default_rng(position).normal(size=vocab).astype(np.float32)
+    return Unmasked(step, observe(raw, token, recipe=Recipe(), position=position), before)
+
+
+def test_a_canvas_after_passes_is_text_with_its_revisions() -> None:
+    passes = [
+        DenoisingStep(1, (drawn(1, 98, vocab=301), drawn(3, 99, vocab=301)), ()),
+        DenoisingStep(2, (drawn(1, 100, 2, 98, 301),), ()),
+    ]
+    found = filled(
+        [97, 300, 300, 300, 0xC3],
+        300,
+        [
+            replace(p, unmasked=tuple(replace(u, token=replace(u.token, token=u.token.token)) for u in p.unmasked))
+            for p in passes
+        ],
+        Bytes(),
+    )  # type: ignore[arg-type]
+    assert found.text == "adc\ufffd" and [t.id for t in found.tokens] == [97, 100, 300, 99, 0xC3]
+    assert [(t.step, t.given, t.logprob is None) for t in found.tokens] == [
+        (None, True, True), (2, False, False), (None, False, True), (1, False, False), (None, True, True),
+    ]  # fmt: skip
+    told = found.as_dict()
+    assert told["ids"] == [97, 100, 300, 99, 0xC3] and told["revisions"] == [
+        {"position": 1, "step": 2, "from": 98, "to": 100}
+    ]
+    assert (
+        told["tokens"][1]["position"] == 1
+        and told["tokens"][1]["text"] == "d"
+        and [t.text for t in found.tokens][2] == ""
+    )
