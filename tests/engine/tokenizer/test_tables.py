@@ -1,4 +1,4 @@
-"""Tables of tokens and what is built on them: spelling, kinds, tokens matched whole, merging by scores, files' facts."""
+"""Tables of tokens and what is built on them: spelling, kinds, tokens matched whole, merging by scores, facts of files."""
 
 import hashlib
 import json
@@ -134,9 +134,7 @@ def slow(text: str, ids: dict[str, int], scores: list[float]) -> list[tuple[int,
     """Of all neighbours whose union is a token the best, of equals the leftmost, until there are none."""
     parts = list(text.replace(" ", "▁"))
     while True:
-        unions = [
-            (-scores[ids[a + b]], i) for i, (a, b) in enumerate(pairwise(parts)) if a + b in ids
-        ]
+        unions = [(-scores[ids[a + b]], i) for i, (a, b) in enumerate(pairwise(parts)) if a + b in ids]
         if not unions:
             return [(ids.get(part, -1), len(part)) for part in parts]
         _, i = min(unions)
@@ -277,9 +275,14 @@ def test_a_mark_stands_inside_of_blanks_and_of_no_structure() -> None:
     }
     end = _marked(message, _Where(end=True))
     assert end == {
-        "role": "user", "content": f" hi{mark}\n", "id": "7", "n": 3, "empty": "  ", "list": [f"a{mark}", [f"b{mark}"]],
+        "role": "user",
+        "content": f" hi{mark}\n",
+        "id": "7",
+        "n": 3,
+        "empty": "  ",
+        "list": [f"a{mark}", [f"b{mark}"]],
         "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": f"y{mark}", "n": 1}}}],
-    }  # fmt: skip
+    }
     assert _marked(message, _Where(end=False))["content"] == f" {mark}hi\n"
     named = _marked(message, _Where(end=True, names=True))["tool_calls"][0]
     assert named == {"type": "function", "function": {"name": f"f{mark}", "arguments": {"x": f"y{mark}", "n": 1}}}
@@ -320,8 +323,9 @@ def test_metadata_names_tokens_and_ends() -> None:
     tokens = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
     assert told().templates["default"].tokens == tokens
     assert told(unknown_token_id=0, padding_token_id=2).templates["default"].tokens == tokens | {
-        "unk_token": "<|endoftext|>", "pad_token": "<|im_end|>",
-    }  # fmt: skip
+        "unk_token": "<|endoftext|>",
+        "pad_token": "<|im_end|>",
+    }
     named = from_gguf({**byte_level(), "tokenizer.chat_template.tool_use": "t", "tokenizer.chat_templates": ["x"]})
     assert set(named.templates) == {"default", "tool_use"}
     sentence = {
