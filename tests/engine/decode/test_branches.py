@@ -144,6 +144,9 @@ def test_branches_keep_their_numbers_and_new_ones_have_new() -> None:
     assert place.name() == 4 and place.name() == 5
     place.feed([[6, 7], [8, 9], [10, 11]])
     np.testing.assert_allclose(np.array(place.last_logits(1))[:, 0], TABLE[[7, 9, 11]], rtol=1e-6)
+    mixed = place.fork()
+    mixed.feed([7, mx.array(8), 9])
+    np.testing.assert_allclose(np.array(mixed.logits()), TABLE[[7, 8, 9]], rtol=1e-6)
     twin = place.fork()
     assert twin.numbers == [2, 1, 3] and twin.name() == 6 and place.name() == 6 and twin.ids == place.ids
     place.select([0])
@@ -251,6 +254,11 @@ def test_a_pair_goes_on_and_back_together() -> None:
         pair.read([1])
 
 
+def test_a_second_model_stands_as_often_as_the_first() -> None:
+    twice = second(MarkovModel(TABLE), [4, 9], 2)  # type: ignore[arg-type]
+    assert twice.ids == [[4, 9], [4, 9]] and np.array(twice.logits()).shape == (2, VOCAB)
+
+
 def test_a_pair_reaches_where_both_do() -> None:
     class Short(FakeCache):
         room = 1  # type: ignore[assignment]
@@ -353,7 +361,7 @@ def sampler(recipe: Recipe, texts: list[list[int]], seed: int = 5) -> Sampler:
 def test_a_draft_reads_what_is_new_and_draws_with_a_seed_of_its_own() -> None:
     model = MarkovModel(TABLE, context=20)
     draft = Draft(model)  # type: ignore[arg-type]
-    for ids, read in (([1, 2, 3], 3 + 2), ([1, 2, 3], 2 + 1), ([1, 2, 3, 4, 5], 2 + 2), ([1, 9], 1 + 2)):
+    for ids, read in (([1, 2, 3], 3 + 2), ([1, 2, 3], 1 + 2), ([1, 2, 3, 4, 5], 2 + 2), ([1, 9], 1 + 2)):
         before = model.read
         guess = draft.propose(ids, 3, sampler(Recipe(), [ids]))
         last, want = ids[-1], []
@@ -363,11 +371,25 @@ def test_a_draft_reads_what_is_new_and_draws_with_a_seed_of_its_own() -> None:
             want.append(last)
         assert guess.tokens == want and guess.rows is not None and len(guess.rows) == 3
         np.testing.assert_allclose(guess.rows[0], TABLE[ids[-1]], rtol=1e-6)
-        assert model.read - before <= read
+        assert model.read - before == read and draft._place.ids == [[*ids, *guess.tokens[:-1]]]
     greedy = draft.propose([1, 2], 2, sampler(Recipe(greedy=True), [[1, 2]]))
     assert greedy.rows is None and greedy.tokens == [int(TABLE[2].argmax()), int(TABLE[TABLE[2].argmax()].argmax())]
     assert draft.propose(list(range(17)), 3, sampler(Recipe(), [[0]])).tokens and model.read
     assert draft.propose(list(range(18)), 3, sampler(Recipe(), [[0]])) is NOTHING
+
+
+def test_a_draft_that_cannot_go_back_begins_again_and_goes_on_from_there() -> None:
+    class Stuck(FakeCache):
+        room = 0  # type: ignore[assignment]
+
+    model = MarkovModel(TABLE)
+    draft = Draft(model)  # type: ignore[arg-type]
+    draft._place.cache = Stuck()  # type: ignore[assignment]
+    for ids, read in (([1, 2, 3], 3), ([1, 2, 9], 3), ([1, 2, 9, 4], 1), ([1, 2, 9, 4], 1)):
+        before = model.read
+        draft.propose(ids, 1, sampler(Recipe(), [ids]))
+        assert model.read - before == read
+    assert DraftLength(Draft.hope).rate == 0.75 and DraftLength(PromptLookup.hope).rate == 0.25
 
 
 def test_a_guess_is_taken_with_the_share_that_p_has_of_q() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from engine.decode.stop_strings import StopStrings
 from engine.decode.text_stream import TextStream, with_text
+from engine.tokenizer.detokenizer import Detokenizer
 from engine.trace.trace import Recipe, TokenStep
 from tests.fakes import BOS, EOS, ByteTokenizer
 
@@ -48,6 +49,19 @@ def test_what_is_held_back_comes_at_the_end() -> None:
     stopped = stream("b")
     pushed(stopped, b"\xc3ab")
     assert stopped.reason == "stop" and stopped.rest == "" and list(stopped.flush()) == [] and stopped.rest == ""
+
+
+def test_a_text_goes_on_where_another_ended() -> None:
+    """So its first blank is its own, in what is pushed and in what is revised."""
+
+    class Sentences(ByteTokenizer):
+        def detokenizer(self, *, special: bool = False, at_start: bool = True) -> Detokenizer:
+            return Detokenizer(self.piece, strip_space=at_start)
+
+    one = TextStream(Sentences(), ())  # type: ignore[arg-type]
+    assert pushed(one, b" a") == [" ", "a"]
+    revised = one.revise(raw(ord(" ")), 0.0)
+    assert revised is not None and revised.text == " "
 
 
 def test_a_fork_goes_on_by_itself() -> None:

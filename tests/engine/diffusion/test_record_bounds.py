@@ -64,6 +64,11 @@ def test_what_a_run_can_have_left_is_let_through() -> None:
         changed(0, open=(opened(2, logprobs=np.log(np.full(3, 0.3, np.float32)), entropy=1.4),)),
     ):
         record.check(good, CANVAS, "length")
+    lone = OpenMask(2, 0.75, np.array([2], np.int32), np.log(np.array([0.8], np.float32)))
+    record.check(changed(0, open=(lone,)), CANVAS, "length")
+    record.check(run(passes=(), mask=(1 << 31) - 1), CANVAS, "cancelled")
+    with pytest.raises(ValueError, match=f"the mask token {1 << 31}"):
+        record.check(run(passes=(), mask=1 << 31), CANVAS, "cancelled")
     record.check(run(passes=PASSES[:1]), CANVAS, "cancelled")
     record.check(run(passes=(), start=0), (), "cancelled")
 
@@ -138,6 +143,9 @@ def test_a_record_is_read_as_it_was_written() -> None:
             b.logprobs.tolist(),
         )
     assert again.passes[0].disagreement == Disagreement(3, 1, 0.5) and again.passes[1].open == ()
+    damaged = [{**rows[0], "open": {**rows[0]["open"], "ids": "!" + rows[0]["open"]["ids"]}}, rows[1]]
+    with pytest.raises(ValueError):
+        record.from_rows(head, damaged, whole.steps)
     with pytest.raises(ValueError, match="pass 2 has more tokens than the run"):
         record.from_rows(head, rows, whole.steps[:2])
     with pytest.raises(ValueError, match="1 of 4 tokens came of no pass"):

@@ -400,6 +400,16 @@ def test_sensitivity_asks_for_the_rest_of_each_changed_chain() -> None:
     }  # fmt: skip
 
 
+def test_a_chain_of_one_step_and_an_answer_is_asked_about() -> None:
+    one = replace(attempt("7", "7"), greedy=Path(0, (), "4\n7", "7", "eot"))
+    session = Script("7", "7", "5")
+    shares = chains.sensitivity(session, way(raw=True), [one])  # type: ignore[arg-type]
+    assert [a["ids"] for a in session.asked] == ["q?4\n", "q?", "q?5\n"]
+    assert {how: (s.mean, s.n) for how, s in shares.items() if s.n} == {
+        "kept": (0.0, 1), "cut": (0.0, 1), "corrupted": (1.0, 1),
+    }  # fmt: skip
+
+
 def test_the_first_wrong_step_is_that_of_the_first_verdict_below_a_half() -> None:
     judged: list[str] = []
 

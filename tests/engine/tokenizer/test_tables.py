@@ -1,4 +1,4 @@
-"""Tables of tokens and what is built on them: spelling, kinds, tokens matched whole, merging by scores, facts of files."""
+"""Tables of tokens and what is built on them: spelling, kinds, tokens matched whole, merges by scores."""
 
 import hashlib
 import json
@@ -347,8 +347,17 @@ def test_metadata_names_tokens_and_ends() -> None:
 
 def test_rules_have_names_and_some_begin_texts() -> None:
     assert {name for name, rule in PRETOKENIZERS.items() if rule.bos} == {
-        "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "tekken", "chameleon",
-    }  # fmt: skip
+        "llama-bpe",
+        "llama3",
+        "llama-v3",
+        "falcon3",
+        "falcon-h1",
+        "pixtral",
+        "midm-2.0",
+        "lfm2",
+        "tekken",
+        "chameleon",
+    }
     assert {name for name, rule in PRETOKENIZERS.items() if rule.whole_words and not rule.bos} == {"minicpm5", "youtu"}
     assert (
         PRETOKENIZERS["jais-2"].patterns[0].count(r"\s{") == 9

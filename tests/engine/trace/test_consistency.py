@@ -1,14 +1,14 @@
 """Numbers that no model can have given, at both sides of what is allowed; and tables of a step's fields."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.trace.consistency import CLOSE, check_run, check_snapshot, check_step
-from engine.trace.fields import FIELDS, step_object
+from engine.trace.fields import FIELDS, _field, step_object
 from engine.trace.observe import observe
 from engine.trace.replay import Replayed
 from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
@@ -194,6 +194,8 @@ def test_the_fields_of_a_step_are_a_table() -> None:
         "special INTEGER NOT NULL DEFAULT 0",
         "elapsed_s REAL NOT NULL DEFAULT 0.0",
     ]
+    found = [_field(f.name, f.type, f.default) for f in fields(TokenStep)]
+    assert [field for field in found if field is not None] == list(FIELDS)
     by = {field.name: field for field in FIELDS}
     row = {field.name: field.to_json(getattr(STEP, field.name)) for field in FIELDS}
     assert all(field.of_json(row) == getattr(STEP, field.name) for field in FIELDS)
