@@ -188,14 +188,14 @@ async def test_the_cursor_walks_by_token_row_page_and_edge() -> None:
             (lambda: view.action_token(1), last), (lambda: view.action_token(1), last),
             (lambda: view.action_token(-1), TokenPlace(1, 58)), (lambda: view.action_token(-1), TokenPlace(1, 57)),
             (lambda: view.action_row(-1), TokenPlace(1, 54)), (lambda: view.action_row(1), TokenPlace(1, 57)),
-            (lambda: view.action_edge(1), TokenPlace(1, 59)), (lambda: view.action_row(-1), TokenPlace(1, 56)),
-            (lambda: view.action_edge(-1), TokenPlace(1, 54)), (lambda: view.action_token(1), TokenPlace(1, 55)),
+            (lambda: view.action_token(1), TokenPlace(1, 58)), (lambda: view.action_row(-1), TokenPlace(1, 55)),
+            (view.action_edge, TokenPlace(1, 54)), (lambda: view.action_token(1), TokenPlace(1, 55)),
             (lambda: view.action_page(-1), TokenPlace(1, 37)), (lambda: view.action_page(1), TokenPlace(1, 55)),
             (view.action_first, TokenPlace(0, 0)), (lambda: view.action_token(-1), TokenPlace(0, 0)),
             (lambda: view.action_row(1), TokenPlace(1, 0)), (view.action_latest, None),
             (lambda: view.action_row(-1), TokenPlace(1, 56)), (view.action_latest, None),
             (lambda: view.action_page(-1), TokenPlace(1, 41)), (view.action_latest, None),
-            (lambda: view.action_edge(-1), TokenPlace(1, 57)), (view.action_latest, None),
+            (view.action_edge, TokenPlace(1, 57)), (view.action_latest, None),
             (lambda: view.action_token(-1), TokenPlace(1, 58)),
         ]  # fmt: skip
         for number, (walk, place) in enumerate(walks):
@@ -238,13 +238,16 @@ async def test_surprises_are_found_in_either_direction_from_four_bits_on() -> No
             view.action_surprise(by)
             assert view.cursor == TokenPlace(1, place)
         view.move_to(None)
+        view.action_surprise(1)
+        assert view.cursor == TokenPlace(1, 2)  # from the beginning on
+        view.move_to(None)
         view.action_surprise(-1)
         assert view.cursor == TokenPlace(1, 6)
         view.show([])
         for act in (
             lambda: view.action_surprise(1), lambda: view.action_token(1), lambda: view.action_page(1),
             view.action_first,
-            lambda: view.action_edge(1), view.action_choose, lambda: view.action_row(1),
+            view.action_edge, view.action_choose, lambda: view.action_row(1),
         ):  # fmt: skip
             act()
         assert view.cursor is None and view.newest() is None
@@ -445,3 +448,139 @@ async def test_a_row_is_brought_into_little_room(rows: int) -> None:
             edge = min(1, (rows - 1) // 2)
             assert edge <= y < rows - edge or token in (0, 33), (token, y)
             assert 0 <= y < rows and seat.lit() == [f"line{token // 3}"]
+        view.move_to(TokenPlace(0, 0))
+        view.action_page(1)
+        assert view.cursor == TokenPlace(0, 3 * max(rows - 2, 1))
+
+
+async def test_a_page_keeps_its_column_over_short_rows_and_other_moves_forget_it() -> None:
+    tokens = [part for _ in range(10) for part in ("ab", "cd", "ef", "\n", "x", "\n")]
+    async with seated(block("a", *tokens)) as seat:
+        view = seat.view
+        view.move_to(TokenPlace(0, 50))
+        view.action_page(-1)
+        assert view.cursor == TokenPlace(0, 32) and view._goal == 4
+        view.action_row(-1)
+        assert view.cursor == TokenPlace(0, 29) and view._goal == 4
+        for act in (
+            lambda: view.action_token(-1),
+            view.action_edge,
+            view.action_first,
+            view.action_latest,
+            lambda: view.action_surprise(1),
+        ):
+            view._goal = 3
+            act()
+            assert view._goal is None
+
+
+async def test_where_rows_are_scrolled_clicks_and_tooltips_are_of_what_is_seen() -> None:
+    tokens = ["a", "b", "\n"] * 20
+    async with seated(block("a", *tokens)) as seat:
+        view = seat.view
+        view.scroll_to(y=10, animate=False)
+        await seat.said()
+        for x, y, token in ((0, 0, 24), (1, 0, 24), (2, 0, 25), (3, 3, 35)):
+            view.on_click(at(x, y))
+            assert view.cursor == TokenPlace(0, token), (x, y)
+        view.move_to(None)
+        view.screen.selections = {view: Selection(None, None)}
+        view.on_click(at(1, 0))
+        assert view.cursor is None  # what was selected stays so
+        view.on_click(at(1, 0, chain=2))
+        assert view.cursor is not None
+        view.screen.selections = {}
+        view.move_to(None)
+        view.on_click(at(1, 0))
+        assert view.cursor is not None
+
+
+async def test_what_is_selected_is_seen() -> None:
+    async with seated(question(), block("a", *lines(4))) as seat:
+        view = seat.view
+        ground = view.screen.get_component_rich_style("screen--selection").bgcolor
+        spot = lambda y: cast(Spot, view.layout_.spot(y)).number  # noqa: E731
+        view.screen.selections = {view: Selection(Offset(3, spot(5)), Offset(5, spot(6)))}
+        view.redraw()
+        strips = [list(strip) for strip in view.render_lines(Region(0, 0, 30, 8))]
+        on = lambda s: s.style is not None and s.style.bgcolor == ground  # noqa: E731
+        rows = ["".join(s.text if on(s) else "." * len(s.text) for s in strip) for strip in strips]
+        seen = [(y, row.strip(".").rstrip()) for y, row in enumerate(rows) if row.strip(".")]
+        top = view.scroll_offset.y
+        assert seen == [(5 - top, "ne0 more"), (6 - top, " line")]
+        number = spot(5)
+        metas = [s.style.meta["offset"] for s in strips[5 - top] if s.style is not None]
+        assert metas[0] == (0, number) and {y for _, y in metas} == {number}
+
+
+async def test_all_of_a_long_text_is_selected_whatever_was_laid_out() -> None:
+    words = [f"{'word' * (i % 9 + 1)} " if i % 13 else "\n" for i in range(1, 800)]
+    async with seated(block("a", *words), question(), size=(24, 6)) as seat:
+        found = seat.view.get_selection(Selection(None, None))
+        assert found is not None
+        said = found[0].split("\n")
+        assert [line.rstrip() for line in said[2:]] == [
+            line.rstrip() for line in f"{''.join(words)}\n\nyou\nWhy is it?".split("\n")
+        ]
+
+
+async def test_a_row_that_grows_is_drawn_alone_and_another_style_draws_all() -> None:
+    async with seated(question(), block("a", *lines(3), growing=True)) as seat:
+        view = seat.view
+        seat.rows()
+        drawn = view.strips_rendered
+        view.extend([ShownToken("x")])
+        assert seat.rows()[-1] == " x" and view.strips_rendered == drawn + 1
+        view.notify_style_update()
+        seat.rows()
+        assert view.strips_rendered == drawn + 9
+        view.extend([ShownToken("<think>"), ShownToken("y")])  # a line above the body: all of the message moves
+        assert seat.rows()[-1] == " x<think>y" and view.strips_rendered == drawn + 9 + 7
+
+
+async def test_a_view_that_follows_stays_at_the_end_in_another_size() -> None:
+    async with seated(block("a", *lines(30)), size=(30, 8)) as seat:
+        for width, height in ((30, 5), (20, 12), (40, 8)):
+            await seat.pilot.resize_terminal(width, height)
+            await seat.pilot.pause()
+            assert seat.view.following and seat.rows()[-2:] == [" line29 more", ""]
+            bar = seat.view.vertical_scrollbar
+            assert (bar.window_size, bar.window_virtual_size, bar.position) == (height, 33, 33 - height)
+
+
+class Bar:
+    """A scroll bar that counts what it is told."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def __setattr__(self, name: str, value: object) -> None:
+        vars(self)[name] = value
+        if name == "position":
+            vars(self)["told"] += 1
+
+
+def test_a_scroll_bar_is_told_where_it_looks_different() -> None:
+    """It is drawn in eighths of a cell: of 800 rows in 8, each eighth stands for 12.5 rows."""
+    bar = Bar()
+    view = cast(Any, SimpleNamespace(
+        size=SimpleNamespace(height=8), layout_=SimpleNamespace(height=800), scroll_y=0, show_vertical_scrollbar=True,
+        _thumb=None, vertical_scrollbar=bar,
+    ))  # fmt: skip
+    told = []
+    for y in (0, 6, 7, 18, 19, 19):
+        view.scroll_y = y
+        TranscriptRows._place_bar(view)
+        told.append(bar.told)
+    assert told == [1, 1, 2, 2, 3, 3] and view._thumb == (2, 1)
+    assert vars(bar) == {"told": 3, "position": 19, "window_virtual_size": 800, "window_size": 8}
+    for height, count in ((799, 3), (400, 4)):
+        view.layout_.height = height
+        TranscriptRows._place_bar(view)
+        assert bar.told == count
+    view.show_vertical_scrollbar, view.scroll_y = False, 300
+    TranscriptRows._place_bar(view)
+    assert bar.told == 4
+    view.show_vertical_scrollbar, view.layout_.height = True, 0
+    TranscriptRows._place_bar(view)
+    assert bar.told == 5

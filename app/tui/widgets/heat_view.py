@@ -6,7 +6,7 @@ from textual.binding import Binding, BindingType
 
 from app.tui.widgets.token_view import TokenView
 
-WALK = ("token(", "row(", "edge(", "page(", "first", "latest")
+WALK = ("token(", "row(", "edge", "page(", "first", "latest")
 
 
 class HeatView(TokenView, inherit_bindings=False):

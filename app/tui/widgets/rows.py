@@ -253,7 +253,8 @@ class TranscriptRows(ScrollView):
             start, end = (strip.cell_length if at == -1 else cells.width(strip.text[:at]) for at in span)
             parts = strip.divide([start, end, strip.cell_length])
             if len(parts) == 3:
-                strip = Strip.join([parts[0], parts[1].apply_style(Style(bgcolor=style.bgcolor)), parts[2]])
+                lit = Strip(Segment.apply_style(parts[1], post_style=Style(bgcolor=style.bgcolor)))
+                strip = Strip.join([parts[0], lit, parts[2]])
         return strip.apply_offsets(0, spot.number)
 
     def _segments(self, spot: Spot) -> Iterable[Segment]:

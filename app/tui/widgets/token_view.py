@@ -26,7 +26,7 @@ class TokenView(TranscriptRows, can_focus=True):
         Binding("right", "token(1)", "Token", id="token.next"),
         Binding("up", "row(-1)", "Row", id="token.up"),
         Binding("down", "row(1)", "Row", id="token.down"),
-        Binding("home,0", "edge(-1)", "Row's start", id="token.row_start"),
+        Binding("home,0", "edge", "Row's start", id="token.row_start"),
         Binding("end,greater_than_sign", "latest", "Newest", id="token.newest"),
         Binding("ctrl+home,less_than_sign", "first", "First", id="token.first"),
         Binding("pageup,comma", "page(-1)", "Page", id="token.page_up"),
@@ -88,7 +88,7 @@ class TokenView(TranscriptRows, can_focus=True):
     def action_row(self, by: int) -> None:
         here = self.cursor or self.newest()
         if here is None:
-            self.scroll_relative(y=by, animate=False)
+            self.scroll_relative(y=by)
             return
         if self._goal is None:
             self._goal = self.layout_.cell_of(here)[0]
@@ -105,11 +105,12 @@ class TokenView(TranscriptRows, can_focus=True):
             goal = self.layout_.rise(goal, by, self._goal)
         self.move_to(goal)
 
-    def action_edge(self, by: int) -> None:
+    def action_edge(self) -> None:
+        """To the first token of the row."""
         self._goal = None
         here = self.cursor or self.newest()
         if here is not None:
-            self.move_to(self.layout_.edges(here)[0 if by < 0 else 1])
+            self.move_to(self.layout_.edges(here)[0])
 
     def action_first(self) -> None:
         """To the first token of all."""
