@@ -34,12 +34,12 @@ def write_one_file(
     plain = Precision(mx.float32, packed=False)
     checkpoint = load(info.path, progress, precision=plain)
     tokens = measure.windows(checkpoint.tokenizer, checkpoint.model.config, text)[1::2]
-    with disk_errors(target.parent):
+    with disk_errors(target.parent, "--to"):
         target.parent.mkdir(parents=True, exist_ok=True)
-    require_space(target.parent, info.nbytes)
+    require_space(target.parent, info.nbytes, "--to")
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with disk_errors(target.parent):
+        with disk_errors(target.parent, "--to"):
             partial.mkdir()
             progress(f"writing {target.name}", 0, 0)
             gguf.write(checkpoint, partial / "model.gguf", kind)

@@ -49,7 +49,7 @@ def quantize(
     tokens = measure.windows(source.tokenizer, source.shape, text)
     with disk_errors(target.parent, "--to"):
         target.parent.mkdir(parents=True, exist_ok=True)
-    require_space(target.parent, info.nbytes)
+    require_space(target.parent, info.nbytes, "--to")
     plan = _auto(source, settings, tokens[::2][:2], progress) if settings.recipe == "auto" else None
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     for left in target.parent.glob(f".{glob.escape(target.name)}.*"):

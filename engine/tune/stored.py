@@ -74,6 +74,6 @@ def _advised(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise DataError(f"{path} was not written: {error.strerror}; choose another --out") from error
+        raise DataError(f"{path} was not written: {error.strerror}; choose another folder") from error
     except DataError as error:
-        raise DataError(f"{error}; make room or choose another --out") from error
+        raise DataError(f"{error}; make room or choose another folder") from error

@@ -3,6 +3,7 @@
 import io
 import os
 import resource
+import signal
 import stat
 import sys
 import threading
@@ -15,8 +16,10 @@ from engine.errors import DataError
 from engine.evaluate import task_files
 from engine.json_reader import LARGEST as LONGEST
 from engine.options import read_toml
+from engine.sources import array_file
 from engine.tune import data
 from engine.whole_file import put_whole, read_bounded, read_whole, refuse_pipe, write_whole
+from metal import mx
 
 UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of what the system calls a maximum
 
@@ -64,6 +67,19 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
             write_whole(path, ["x"])
         assert "\n" not in str(caught.value)
     assert sorted(os.listdir(tmp_path)) == ["b.partial", "round"]
+
+
+def test_a_disk_that_takes_a_part_of_the_arrays_is_thought_full(tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        with pytest.raises(DataError, match=r"a\.safetensors was not written: its disk took only a part: is it full\?"):
+            array_file.write(tmp_path / "a.safetensors", {"a": mx.zeros(4096)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, heard)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_need_not_end_is_refused_by_its_kind(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def require_space(folder: Path, nbytes: int, setting: str = "LIKELY_HOME") -> No
     free = shutil.disk_usage(folder).free
     if free < nbytes:
         raise CheckpointError(
-            f"not enough disk space: {nbytes / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free at {folder}; "
+            f"not enough disk space: {nbytes / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free at {folder}; "
             f"free some, or set {setting} to another disk"
         )
 
