@@ -148,9 +148,11 @@ class Adapters(ModalScreen[None]):
 
     def changed(self, refused: str = "") -> None:
         """The adapters are others than before, or a change was refused."""
-        if refused and self.is_mounted:
+        if not self.is_attached:  # it was left meanwhile
+            return
+        if refused:
             self.query_one("#adapter-keys", Label).update(refused)
-        elif self.is_attached:
+        else:
             self.query_one(AdapterSliders).show()
             if self._settle is not None:
                 self._settle.stop()

@@ -62,7 +62,7 @@ class Finder(ModalScreen[SearchHit | None]):
     def _line(self, found: SearchHit) -> Text:
         """The words around a place on one line, the place itself in bold."""
         width = max(min(self.size.width, 88) - 8, 30)
-        who = WHO.get(found.who, found.who)
+        who = WHO.get(found.who, f"{found.who:<6} ")
         tail = "" if found.here else "  other branch"
         room = width - cells.width(who + tail) - 1
         words = _flat(found.words)

@@ -52,7 +52,7 @@ class Models(ModalScreen[str | None]):
             self.host.engine.submit(r.Offer(), self._offered)
 
     def _offered(self, job: int, events: list[Any]) -> None:
-        if not self.is_mounted:
+        if not self.is_attached:  # it was left meanwhile
             return
         for event in events:
             match event:
@@ -79,7 +79,8 @@ class Models(ModalScreen[str | None]):
         current = self.host.engine.current
         mark = "● " if current is not None and current.name == offer.name else "  "
         state = "here" if offer.here else "to fetch" if offer.fits else "too big"
-        tail = f"{size(offer.nbytes):>8}  {cells.pad(offer.licence or 'no licence', 12)}  {state:<8}"
+        nbytes = size(offer.nbytes) if offer.nbytes else ""
+        tail = f"{nbytes:>8}  {cells.pad(offer.licence or 'no licence', 12)}  {state:<8}"
         name = cells.pad(cells.clean(_short(offer.name)), max(width - len(tail) - 4, 10))
         return f"{mark}{name}  {tail}"
 
