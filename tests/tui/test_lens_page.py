@@ -117,6 +117,10 @@ def test_what_is_on_the_screen_is_asked_for_first_and_what_is_known_is_left_out(
     assert lens.wants(at, 100, 30) == looks.LensLook(1, 7, False)  # the window follows the cursor, no farther
     at.position = 0
     assert lens.wants(at, 100, 30) == looks.LensLook(0, 6, False)
+    at.position = 23
+    assert lens.wants(at, 71, 30) == looks.LensLook(17, 24, False)
+    assert lens.wants(at, 124, 30) == looks.LensLook(16, 24, False)  # there is room for more now
+    assert lens.wants(at, 400, 30) == looks.LensLook(0, 24, False)
     at = known((5, 8), (10, 11))
     assert lens.wants(at, 24, 30) == looks.LensLook(23, 24, False, (5, 6, 7, 10))
     assert page(is_tuned=True).wants(at, 71, 30) == looks.LensLook(17, 24, True)

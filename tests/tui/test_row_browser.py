@@ -54,8 +54,9 @@ def test_numbers_are_those_of_the_first_rows_what_is_always_the_same_last(tmp_pa
     assert found.numbers == ("bits", "words", "tokens")  # two hundred rows are looked at, one less than has "late"
     write(path, *[{key: value for key, value in each.items() if key == "text"} for each in values[:3]])
     assert browsing.opened(path, None, tmp_path / "none.jsonl").numbers == ()
-    values[199]["scores"] = {"late": 1}
-    assert "late" in browsing.opened(write(path, *values), None, tmp_path / "none.jsonl").numbers
+    values[199]["scores"] = {"late": 1}  # and no surprisal
+    found = browsing.opened(write(path, *values), None, tmp_path / "none.jsonl")
+    assert found.numbers[0] == "bits" and "late" in found.numbers
     with pytest.raises(DataError):
         browsing.opened(tmp_path / "gone.jsonl", None, tmp_path / "none.jsonl")
 

@@ -235,6 +235,7 @@ def test_a_run_that_is_opened_says_what_is_done() -> None:
 def test_the_first_step_says_since_when_it_is_taken() -> None:
     pace = PLAN.pace
     assert said(PLAN) == RunStatus("● the first step", 0.0, "of 40", pace)
+    assert standing(training(PLAN)[0], course(), "", GLYPHS) == RunStatus("● the first step", 0.0, "of 40", pace)
     assert said(PLAN, waited=0.99) == RunStatus("● the first step", 0.0, "of 40", pace)
     assert said(PLAN, waited=1.0) == RunStatus("● the first step · 1 s", 0.0, "of 40", pace)
 

@@ -73,7 +73,7 @@ class AdapterSliders(Canvas, can_focus=True):
         look, picked = self.look, index == self.picked and self.has_focus
         on = adapter.weight != 0
         about = f"  {adapter.kind} rank {adapter.rank} {self.glyphs.dot} {adapter.trained_on or 'base not named'}"
-        about = cells.fit(cells.clean(about), ABOUT) if width >= NAME + ABOUT + 24 else ""
+        about = cells.pad(cells.clean(about), ABOUT) if width >= NAME + ABOUT + 24 else ""
         size = max(width - NAME - cells.width(about) - 8, 6)
         label = look.row if picked else look.text if on else look.faint
         low, high, _ = _reach(adapter)

@@ -34,7 +34,14 @@ class Moves(CandidateTable):
         return self.words
 
 
-NOTHING = Moves("NEXT", "", "", (), 0, (0, 0), (0.0, 0.0), "", True, False)
+def _moves(
+    title: str, name: str, numbers: str, rows: tuple[Candidate, ...] = (), *, live: bool, words: str = ""
+) -> Moves:
+    """A table of which nothing is cut."""
+    return Moves(title, name, numbers, rows, 0, (0, 0), (0.0, 0.0), "", True, live, words)
+
+
+NOTHING = _moves("NEXT", "", "", live=False)
 
 
 def view(difference: Difference, index: int, names: Names, *, live: bool = True) -> Moves:
@@ -43,7 +50,7 @@ def view(difference: Difference, index: int, names: Names, *, live: bool = True)
     token = positions[index].token if index < len(positions) else None
     title, name = ("NEXT", "") if token is None else ("TOKEN", names.name(token))
     if index < 1:
-        return Moves(title, name, "nothing before it", (), 0, (0, 0), (0.0, 0.0), "", True, live)
+        return _moves(title, name, "nothing before it", live=live)
     place = positions[index - 1]
     rows = tuple(
         Candidate(s.token, names.name(s.token), math.exp(s.before), math.exp(s.now), chosen=s.token == token)
@@ -51,7 +58,7 @@ def view(difference: Difference, index: int, names: Names, *, live: bool = True)
     )
     before, now = (nats / LN2 for nats in place.entropy)
     words = f"entropy {before:.1f} → {now:.1f} bits"
-    return Moves(title, name, f"KL {place.kl / LN2:.3f} bits", rows, 0, (0, 0), (0.0, 0.0), "", True, live, words)
+    return _moves(title, name, f"KL {place.kl / LN2:.3f} bits", rows, live=live, words=words)
 
 
 def _shown(place: Position) -> list[Shift]:
