@@ -196,6 +196,8 @@ def test_a_search_s_trials_are_every_point_with_every_fold(tmp_path: Path) -> No
     assert not {"out", "steps", "kl"} & set(planned.head) and planned.head["data"] != str(path)
     assert search.plan(replace(config, kl_data=""), grid).trials[0].anchors == ()
     assert search.at(config, {"kl": 0.3}).epochs == 9.0  # steps are not searched
+    fixed = replace(config, epochs=0.0, steps=9, kl=0.1)
+    assert (search.at(fixed, {"epochs": 2.0}).steps, search.at(fixed, {"kl": 0.3}).steps) == (0, 9)
 
 
 def test_a_grid_s_file_has_folds_a_seed_and_options(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from engine.tune.config import Config, configure
 from engine.tune.report import Memory, RunReport, examples, inside, products, refuse_if_too_large, seconds
 from engine.tune.samples import Pair, TrainingSample
 
-SHAPE: dict[str, Any] = {"width": 8, "head_size": 4, "heads": 3, "kv_heads": 1, "mlp_width": 12, "gated": True,
+SHAPE: dict[str, Any] = {"width": 8, "head_size": 4, "heads": 4, "kv_heads": 2, "mlp_width": 12, "gated": True,
                          "experts": None, "layers": 5, "vocab_size": 50}  # fmt: skip
-KEPT = 6 * 8 + 5 * (3 + 2) * 4 + 4 * 12  # floats a token
-PRODUCTS = 8 * 4 * (2 * 3 + 2 * 1) + 3 * 8 * 12
+KEPT = 6 * 8 + 5 * (4 + 2 * 2) * 4 + 4 * 12  # floats a token
+PRODUCTS = 8 * 4 * (2 * 4 + 2 * 2) + 3 * 8 * 12
 
 
 def model(**changed: Any) -> Any:
@@ -49,12 +49,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_token_is_multiplied_with_the_matrices_of_a_layer() -> None:
-    assert products(model()) == PRODUCTS == 544
-    assert products(model(gated=False)) == 256 + 2 * 96
+    assert products(model()) == PRODUCTS == 672
+    assert products(model(gated=False)) == 384 + 2 * 96
     experts = SimpleNamespace(active=2, width=5)
-    assert products(model(experts=experts)) == 256 + 3 * 8 * 10
-    assert inside(model(), [3, 5]) == (KEPT, 2 * 3 * (9 + 25)) and KEPT == 196
-    assert inside(model(experts=experts), [1]) == (48 + 100 + 40, 6)
+    assert products(model(experts=experts)) == 384 + 3 * 8 * 10
+    assert inside(model(), [3, 5]) == (KEPT, 2 * 4 * (9 + 25)) and KEPT == 256
+    assert inside(model(experts=experts), [1]) == (48 + 160 + 40, 8)
 
 
 def test_on_a_gpu_attention_has_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,8 +80,8 @@ def test_on_a_gpu_attention_has_a_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_a_pass_takes_its_products_and_what_is_done_to_each_activation(options: dict[str, Any], passes: int) -> None:
     found = seconds(model(), configure(options), [3, 5], 6, 2)
-    flops = 2 * 8 * 544 * passes + 2 * 6 * 50 * 8 * 2
-    elementwise = 6 * 50 * 12e-9 + passes * (8 * 196 * 4e-9 + 2 * 3 * (9 + 25) / 2 * 12e-9)
+    flops = 2 * 8 * 672 * passes + 2 * 6 * 50 * 8 * 2
+    elementwise = 6 * 50 * 12e-9 + passes * (8 * 256 * 4e-9 + 2 * 4 * (9 + 25) / 2 * 12e-9)
     assert found == pytest.approx(flops / 2e9 + elementwise, rel=1e-12)
 
 
@@ -89,12 +89,12 @@ def test_the_peak_is_that_of_the_largest_batch() -> None:
     config = configure({"batch": 2})
     found = report.memory(run(config, planned=([0, 1], [2, 3], [4])))
     layer = 300 * KEPT
-    assert found == Memory(1234, 4 * 100 * (2 + 2 + 1), 4 * 3 * layer, 4 * (layer + 2 * 3 * 300**2))
+    assert found == Memory(1234, 4 * 100 * (2 + 2 + 1), 4 * 3 * layer, 4 * (layer + 2 * 4 * 300**2))
     assert found.total == sum((found.base, found.trained, found.activations, found.head))
     first = report.memory(run(config, planned=([0, 1], [2, 3]), lowest=-1))  # lengths 17 and 40
     layer = 57 * KEPT
     assert first.activations == 4 * 5 * layer
-    assert first.head == 4 * (layer + 6 * (17**2 + 40**2))
+    assert first.head == 4 * (layer + 8 * (17**2 + 40**2))
     lean = report.memory(run(configure({"checkpointing": True, "optimiser": "adafactor"}), planned=([0],)))
     assert lean.activations == 4 * (3 * 5 * 8 + 5 * KEPT) and lean.trained == 4 * 100 * 3
     for name, slots in (("adamw", 2), ("lion", 1), ("sgd", 1), ("muon", 1)):
@@ -128,6 +128,10 @@ def test_the_report_counts_rows_lengths_and_passes() -> None:
     assert (found.batches, found.steps, found.parameters, found.available) == (6, 9, 100, 77)
     once = seconds(model(), config, lengths, 220, 2)
     assert found.seconds == pytest.approx(9 * 2 / 6 * once) and found.memory == report.memory(run(config))
+    edges = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
+    items = [sample(n, 1) for edge in edges for n in (edge, edge + 1)]
+    binned = report.report(run(config, items, ([0],))).histogram
+    assert binned == ((16, 1), *((edge, 2) for edge in edges[1:]), (1 << 30, 1))
     below = report.report(run(config, lowest=-1))
     assert below.seconds == pytest.approx(3 * seconds(model(), config, lengths, 220, 0))
     block = configure({"objective": "block", "accumulate": 2})
@@ -159,6 +163,8 @@ def test_what_is_too_large_is_refused_with_what_would_fit() -> None:
     with pytest.raises(OutOfMemory) as error:
         refuse_if_too_large(needing(151, 100, base=50), config, there=False)
     assert "0.0 GB and" in str(error.value) and "--batch 2 " in str(error.value)
+    with pytest.raises(OutOfMemory):
+        refuse_if_too_large(needing(101, 100), config, there=False)
     full = configure({"kind": "full", "batch": 1, "length": 128, "checkpointing": True, "accumulate": 3})
     with pytest.raises(OutOfMemory) as error:
         refuse_if_too_large(needing(100, 99), full, lighter="--light")
