@@ -12,7 +12,7 @@ from pygments.lexers import get_lexer_by_name
 from pygments.token import Comment, Keyword, Name, Number, Operator, String
 from textual.selection import SELECT_ALL
 
-from app.tui.tokens import cells, table
+from app.tui.tokens import cells
 from app.tui.tokens.block import MessageBlock, ShownToken
 from app.tui.tokens.face import BOLD, CODE, COMMENT, ITALIC, KEYWORD, LINK, NAME, NUMBER, STRIKE, STRING
 from app.tui.tokens.highlight import Highlight, Place
@@ -309,13 +309,3 @@ async def test_what_is_rendered_keeps_its_tint_and_code_its_colours(play: Play) 
                     word: {s.style.color for s in cells_of if s.text.strip() == word} for word in ("def", "return", "x")
                 }
                 assert ink["def"] != ink["x"] and ink["return"] == ink["def"]
-
-
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(1, 120))
-def test_columns_take_all_the_room_there_is_and_no_more(natural: list[int], room: int) -> None:
-    widths, between = table.fit(natural, room), table.GAP * (len(natural) - 1)
-    if widths is None:
-        assert sum(min(width, table.LEAST) for width in natural) + between > room
-    else:
-        assert sum(widths) + between == min(sum(natural) + between, room)
-        assert all(0 < width <= most for width, most in zip(widths, natural, strict=True))

@@ -6,6 +6,7 @@ letters. The text itself is never changed; copying and files use the original.
 
 import re
 import unicodedata
+from codecs import getincrementaldecoder
 from functools import lru_cache
 
 from rich.cells import cell_len, get_character_cell_size
@@ -38,7 +39,7 @@ def one_to_one(text: str) -> str:
     """A line that is being edited, made safe character by character, so that the cursor's arithmetic holds."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\t" else p if len(p := visible(c)) == 1 else "␣" for c in text)
+    return "".join(c if c.isprintable() else p if len(p := visible(c)) == 1 else "␣" for c in text)
 
 
 def runs(text: str) -> list[str]:
@@ -117,12 +118,9 @@ def piece_text(piece: bytes) -> str:
 
 def unfinished(piece: bytes) -> bool:
     """Whether bytes end inside a character."""
-    for back, byte in enumerate(reversed(piece[-3:]), 1):
-        if 0xC0 <= byte < 0xF8:  # begins a character of two bytes, of three from 0xE0 on, of four from 0xF0 on
-            return back < 2 + (byte >= 0xE0) + (byte >= 0xF0)
-        if not 0x80 <= byte < 0xC0:
-            break
-    return False
+    decoder = getincrementaldecoder("utf-8")("replace")
+    decoder.decode(piece)
+    return bool(decoder.getstate()[0])
 
 
 def same_width(text: str) -> bool:

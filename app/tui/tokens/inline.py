@@ -115,9 +115,7 @@ class _Parse:
         self.pending = min([self.pending, *still, *(start for start, _, _ in self.brackets)])
 
     def inline(self) -> Inline:
-        cuts = {0, len(self.text)}
-        for start, end, _ in self.faces:
-            cuts |= {start, end}
+        cuts = {0, len(self.text)}  # a face begins and ends where signs are hidden, or with the text
         for start, (end, _) in self.replaced.items():
             cuts |= {start, end}
         places = sorted(cuts)

@@ -50,7 +50,6 @@ class Divider:
         for line in lines:
             if self._fence:
                 self._fence = "" if closes(line, self._fence) else self._fence
-                self._blank = False
                 continue
             code = is_code(line, self.listed, self._blank)
             self.listed = lists(line, self.listed, self._blank)

@@ -378,7 +378,9 @@ class Markdown:
         room = wrap.limit - sum(span.width for span in wrap.hang)
         laid = [(self._seek(row.start), *self._cells(row, number == 0)) for number, row in enumerate(grid.lines)]
         columns = zip_longest(*([cell.width for cell in inside] for _, _, inside in laid), fillvalue=0)
-        widths = table.fit([max(each) for each in columns], room)
+        natural = [max(each) for each in columns]
+        beside = max(table.beside(gaps) for _, gaps, _ in laid)  # signs that are shown as they were written
+        widths = table.fit(natural, room - beside) or table.fit(natural, room)
         self._token = here
         if widths is None:
             wrap.hang = ()

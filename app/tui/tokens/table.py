@@ -78,6 +78,12 @@ def fit(natural: Sequence[int], room: int) -> list[int] | None:
     return widths
 
 
+def beside(gaps: Sequence[CellRow]) -> int:
+    """Columns that the signs of a row take beyond those between its cells."""
+    edges, between = (gaps[0], gaps[-1]), gaps[1:-1]
+    return sum(gap.width for gap in edges) + sum(max(gap.width - GAP, 0) for gap in between)
+
+
 def side_by_side(
     margin: tuple[Span, ...],
     gaps: Sequence[CellRow],

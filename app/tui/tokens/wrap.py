@@ -84,6 +84,8 @@ class Wrap:
     leave free, and `hard` breaks anywhere instead of between words.
     """
 
+    _face: int  # of what is put now
+
     def __init__(self, width: int, first: int = 0) -> None:
         self.width = max(width, 2)
         self.limit = self.width - 1
@@ -93,7 +95,6 @@ class Wrap:
         self.hang: tuple[Span, ...] = ()
         self.fill = 0
         self.hard = False
-        self._face = 0
 
     def push(self, text: str) -> int:
         """Append the next token; gives the first row that changed."""
@@ -105,9 +106,6 @@ class Wrap:
     def put(self, token: int, text: str, face: int = 0) -> None:
         """Append more cells of a token: cleaned text, in a face."""
         self._face = face
-        row = self.rows[-1]
-        if not row.spans:
-            self._own(row, token)
         for run in cells.runs(text):
             if run == "\n":
                 self._newline(token)
@@ -236,7 +234,7 @@ class Wrap:
         room = self.width - row.width
         shown = run[: max(room, 0)]
         # what does not fit has no cells, but a token of spaces alone keeps a place
-        if shown or not any(span.token == token for span in row.spans[-1:]):
+        if shown or row.spans[-1].token != token:
             self._add(token, shown, len(shown))
         row.word = len(row.spans)
 
@@ -266,10 +264,7 @@ class Wrap:
             row = self._go_on(moved[0].token if moved else token)
             row.spans += moved
             row.width += size_moved
-        if row.width + size <= self.limit:
-            self._add(token, run, size)
-        else:
-            self._hard(token, run)
+        self._hard(token, run)
 
     def _hard(self, token: int, run: str) -> None:
         """A word longer than a row: filled cluster by cluster."""
