@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from metal import mx
 from metal.attention import KV, Mask
-from models.cache import KVCache, RowSize, Tail, pick
+from models.cache import KVCache, RowSize, Tail, pick, shorten
 from models.errors import CacheError
 
 BLOCK = 64  # rows that leave a window at once
@@ -62,10 +62,19 @@ class WindowCache(KVCache):
         lengths = mx.array([count] * keys.shape[0], dtype=mx.int32)
         past = KV(keys, values, lengths, count, prefix=self.front)
         before = past.total or 0
-        if self.first is None or self.prefix is not None:
+        if self.prefix is not None or self.first is None or (self.first.length or 0) < self.sinks:
             self.first = _head(past, self.sinks)
         self.prefix = None
         self.gone += before - (0 if self.first is None else self.first.length or 0)
+
+    def _rewind_front(self, n: int) -> None:
+        if self.prefix is None:
+            self.first = shorten(self.first, n)
+        super()._rewind_front(n)
+
+    def freeze(self) -> None:
+        super().freeze()
+        self.first = None  # it is the prefix's now
 
     def select(self, rows: Sequence[int]) -> None:
         super().select(rows)

@@ -1,0 +1,582 @@
+"""The rows of the caches, one number each: which are held, where, in how large a buffer, and what is refused."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from metal import mx
+from metal.attention import KV, Quantized
+from metal.qkv_prepare import PLAIN, Format
+from models.cache import Cache, KVCache, NewRows, RowSize, Tail, pick, resize, shorten
+from models.errors import CacheError
+from models.quantized_cache import QuantizedCache
+from models.window_cache import WindowCache
+
+HEADS, D = 2, 64
+
+
+def rows(*numbers: Sequence[int], d: int = D) -> mx.array:
+    """[B, 2, T, D]: a row is its number, of the second head plus a half, and its last value is twice that."""
+    each = np.array(numbers, np.float32)[:, None, :, None] + np.array([0, 0.5], np.float32)[None, :, None, None]
+    wide = np.broadcast_to(each, (*each.shape[:3], d)).copy()
+    wide[..., -1] *= 2
+    return mx.array(wide)
+
+
+def put(cache: KVCache, *numbers: Sequence[int]) -> KV:
+    """Append these rows of each of B; values are the keys plus 1000."""
+    keys = rows(*numbers)
+    return cache.append(keys, keys + 1000)
+
+
+def said(kv: KV | None, b: int = 0) -> list[int]:
+    """The numbers of the rows that attention reads of one text, checked to be whole."""
+    found: list[int] = []
+    for part in kv.chain() if kv is not None else ():
+        i = b if part.keys.shape[0] > 1 else 0
+        n = int(part.lengths.tolist()[i])
+        keys, values = (
+            np.array(x.floats() if isinstance(x, Quantized) else x)[i, :, :n] for x in (part.keys, part.values)
+        )
+        if n:
+            assert np.abs(values - keys - 1000).max() < 8 and np.abs(keys[1] - keys[0] - 0.5)[:, :-1].max() < 4
+        found += [round(float(x)) for x in keys[0, :, 0]]
+    return found
+
+
+def held(cache: KVCache, b: int = 0) -> list[int]:
+    return said(cache.held(), b)
+
+
+def span(n: int, start: int = 0) -> range:
+    return range(start, start + n)
+
+
+def capacity(cache: KVCache) -> int:
+    return 0 if cache.keys is None else cache.keys.shape[2]
+
+
+def test_a_new_cache_holds_nothing() -> None:
+    cache = KVCache()
+    assert (cache.length, cache.rows, cache.each, cache.before, cache.gone, cache.nbytes) == (0, 0, None, 0, 0, 0)
+    assert cache.held() is None and cache.front is None and cache.joins and cache.room == 0 and cache.kind == "all"
+    assert KVCache.EXACT and not QuantizedCache.EXACT and WindowCache.EXACT and KVCache.mask is None
+    assert cache.formats(1) == (PLAIN, PLAIN) and cache.shed(1) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "sizes", "want"),
+    [
+        (256, [1], [256]), (256, [256], [256]), (256, [257], [512]), (256, [256, 1], [256, 512]),
+        (256, [1000], [1024]), (256, [300, 300, 500], [512, 1024, 2048]), (4, [3, 1, 1], [256, 256, 256]),
+        (1000, [1], [1000]), (1000, [1001], [1024]), (1000, [1000, 1], [1024, 1024]), (256, [512, 600], [512, 1280]),
+    ],
+)  # fmt: skip
+def test_a_buffer_grows_by_doubling_in_whole_blocks(first: int, sizes: list[int], want: list[int]) -> None:
+    cache, n = KVCache(first), 0
+    for size, room in zip(sizes, want, strict=True):
+        kv = put(cache, span(size, n))
+        n += size
+        assert (capacity(cache), cache.rows, cache.length, kv.capacity, kv.length) == (room, n, n, room, n)
+        assert said(kv) == list(range(n)) == held(cache)
+        assert not kv.ragged and kv.cached and kv.positions is None and kv.lengths.tolist() == [n]
+        assert cache.nbytes == 2 * HEADS * room * D * 4
+
+
+def test_new_rows_go_where_each_text_ends() -> None:
+    cache = KVCache()
+    put(cache, span(5), span(5, 100))
+    place = cache.place(2, 3)
+    assert [start.tolist() for start in place.starts] == [[5]]
+    assert (place.lengths.tolist(), place.each, place.end) == ([8, 8], None, 8)
+    cache.rewind([1, 3])
+    assert (cache.rows, cache.each, cache.length) == (4, [4, 2], 4)
+    place = cache.place(2, 3)
+    assert [start.tolist() for start in place.starts] == [[0, 4], [1, 2]]
+    assert (place.lengths.tolist(), place.each, place.end) == ([7, 5], [7, 5], 7)
+    kv = put(cache, [7, 8], [107, 108])
+    assert kv.ragged and kv.length == 6 and kv.lengths.tolist() == [6, 4] and cache.each == [6, 4]
+    assert said(kv, 0) == [0, 1, 2, 3, 7, 8] and said(kv, 1) == [100, 101, 107, 108]
+    cache.rewind([2, 0])
+    assert cache.each is None and cache.rows == 4  # they are alike again
+    assert held(cache, 0) == [0, 1, 2, 3] and held(cache, 1) == [100, 101, 107, 108]
+
+
+def test_a_place_may_be_made_once_for_all_layers() -> None:
+    cache = KVCache()
+    place = NewRows([mx.array([0], dtype=mx.int32)], mx.array([2], dtype=mx.int32), None, 2)
+    keys = rows([3, 4])
+    assert said(cache.append(keys, keys + 1000, place)) == [3, 4] and cache.rows == 2
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 5, 7, 9])
+def test_one_text_goes_back_into_its_prefix(n: int) -> None:
+    cache = KVCache()
+    put(cache, span(4))
+    cache.freeze()
+    put(cache, span(2, 4))
+    cache.freeze()
+    put(cache, span(3, 6))
+    assert (cache.before, cache.length, cache.rows, cache.room) == (6, 9, 3, 9)
+    cache.rewind(n)
+    assert held(cache) == list(range(9 - n)) and cache.length == 9 - n and cache.rows == max(0, 3 - n)
+    if n < 9:
+        assert said(put(cache, [77])) == [*range(9 - n), 77]
+
+
+def test_what_cannot_be_gone_back_is_refused_and_nothing_is_touched() -> None:
+    cache = KVCache()
+    put(cache, span(4))
+    cache.freeze()
+    put(cache, span(3, 4))
+    for n in (-1, 8):
+        with pytest.raises(CacheError, match=f"^cannot go back {n} positions: 7 are held$"):
+            cache.rewind(n)
+    cache.check_rewind(7)
+    cache.select([0, 0])
+    for n in (4, -1):
+        with pytest.raises(CacheError, match=f"cannot go back {n} positions where rows differ: 3 are held"):
+            cache.rewind([0, n])
+    cache.rewind([3, 0])
+    assert cache.each == [0, 3] and held(cache, 0) == [0, 1, 2, 3] and held(cache, 1) == list(range(7))
+    with pytest.raises(CacheError, match="a number for each of 2 rows, got 3"):
+        cache.rewind([0, 0, 0])
+    with pytest.raises(CacheError, match="cannot go back 1 positions where rows differ: 0 are held"):
+        cache.rewind(1)
+    cache.rewind(0)
+    assert cache.each == [0, 3]
+    with pytest.raises(CacheError, match="different lengths cannot be frozen"):
+        cache.freeze()
+    assert cache.each == [0, 3] and cache.keys is not None
+
+
+def test_texts_are_chosen_with_repeats() -> None:
+    cache = KVCache()
+    put(cache, span(3), span(3, 100), span(3, 200))
+    cache.rewind([0, 1, 2])
+    cache.select([2, 0, 0])
+    assert cache.each == [1, 3, 3] and [held(cache, i) for i in range(3)] == [[200], [0, 1, 2], [0, 1, 2]]
+    cache.select([1, 2])
+    assert cache.each is None and cache.rows == 3
+    cache.select([1])
+    assert held(cache) == [0, 1, 2] and cache.keys is not None and cache.keys.shape[0] == 1
+
+
+def test_a_prefix_that_all_share_stays_one_and_another_is_chosen_from() -> None:
+    cache = KVCache()
+    put(cache, span(3))
+    cache.freeze()
+    assert cache.keys is None and cache.rows == 0 and cache.held() is cache.prefix and held(cache) == [0, 1, 2]
+    cache.select([0, 0])
+    put(cache, [3], [4])
+    cache.freeze()
+    cache.select([1, 0, 1])
+    put(cache, [5], [6], [7])
+    assert [held(cache, i) for i in range(3)] == [[0, 1, 2, 4, 5], [0, 1, 2, 3, 6], [0, 1, 2, 4, 7]]
+    chain = cache.held()
+    assert chain is not None and [part.keys.shape[0] for part in chain.chain()] == [1, 3, 3]
+    assert pick(None, mx.array([0])) is None
+
+
+def test_packed_rows_of_a_prefix_are_chosen_from_too() -> None:
+    cache = QuantizedCache(8, exact=0)
+    put(cache, span(40), span(40, 100))
+    cache.select([1, 1, 0])
+    assert cache.old is not None and cache.old.keys.shape[0] == 3
+    assert [said(cache.front, i)[:3] for i in range(3)] == [[100, 101, 102]] * 2 + [[0, 1, 2]]
+
+
+def test_a_fork_keeps_what_the_other_writes_over() -> None:
+    cache = KVCache()
+    put(cache, span(3))
+    twin = cache.fork()
+    put(cache, [3])
+    put(twin, [30, 31])
+    assert held(cache) == [0, 1, 2, 3] and held(twin) == [0, 1, 2, 30, 31] and type(twin) is KVCache
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "there"), [(0, 3, True), (1, 7, True), (6, 7, True), (0, 8, False), (-1, 3, False)]
+)
+def test_rows_of_one_text_are_cut_by_their_positions(low: int, high: int, there: bool) -> None:
+    cache = KVCache()
+    assert cache.cut(0, 0) is None
+    put(cache, span(7))
+    part = cache.cut(low, high)
+    assert (part is not None) == there
+    if part is not None:
+        assert part["keys"][0, 0, :, 0].tolist() == [*range(low, high)]
+        assert part["values"][0, 0, :, 0].tolist() == [*range(1000 + low, 1000 + high)]
+        other = KVCache()
+        other.paste([part, {name: array[:, :, :1] for name, array in part.items()}], [high - low, high - low + 1])
+        assert held(other) == [*range(low, high), low]
+
+
+def test_rows_behind_a_prefix_or_of_several_texts_are_not_cut() -> None:
+    cache = KVCache()
+    put(cache, span(3))
+    cache.freeze()
+    put(cache, span(3, 3))
+    assert cache.cut(3, 6) is None
+    two = KVCache()
+    put(two, span(3), span(3))
+    assert two.cut(0, 3) is None
+
+
+def test_texts_stand_behind_each_other_with_room_for_one_token() -> None:
+    one, two = KVCache(), KVCache()
+    put(one, span(5))
+    one.freeze()
+    one.select([0, 0])
+    put(one, [5], [6])
+    put(two, span(255, 100))
+    one.join(two, (2, 1))
+    assert one.each == [6, 6, 255] and capacity(one) == 256 and one.prefix is None
+    assert [held(one, i) for i in range(3)] == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 6], [*range(100, 355)]]
+    put(one, [7], [8], [9])
+    assert capacity(one) == 256 and one.each == [7, 7, 256]
+    again, more = KVCache(), KVCache()
+    put(again, span(256))
+    put(more, span(256))
+    again.join(more, (1, 1))
+    assert capacity(again) == 512 and again.each is None and again.rows == 256
+    assert not WindowCache(5).joins and not QuantizedCache().joins
+    gone = KVCache()
+    gone.gone = 1
+    assert not gone.joins
+
+
+def test_a_tail_keeps_what_is_recent_and_lets_a_block_or_more_go() -> None:
+    assert Tail(10, 4).most == 18
+    cache = KVCache(256, Tail(10, 4))
+    put(cache, span(13))
+    assert capacity(cache) == 18 and cache.shed(1) is None
+    put(cache, [13])
+    oldest = cache.shed(1)
+    assert oldest is not None and [x.shape[2] for x in oldest] == [4, 4]
+    assert oldest[0][0, 0, :, 0].tolist() == [0, 1, 2, 3] and oldest[1][0, 0, :, 0].tolist() == [1000, 1001, 1002, 1003]
+    assert cache.rows == 10 and capacity(cache) == 14 and held(cache) == [*range(4, 14)]
+    put(cache, span(9, 14))
+    assert capacity(cache) == 19
+    found = cache.shed(7)
+    assert found is not None and found[0].shape[2] == 9 and capacity(cache) == 17 and held(cache) == [*range(13, 23)]
+    small = KVCache(5, Tail(10, 4))
+    put(small, [0])
+    assert capacity(small) == 18  # no more than it will ever need
+    long = KVCache(256, Tail(10, 4))
+    put(long, span(40))
+    assert capacity(long) == 40
+
+
+def test_a_tail_of_texts_of_other_lengths_lets_go_what_all_have() -> None:
+    cache = KVCache(256, Tail(3, 2))
+    put(cache, span(8), span(8, 100))
+    cache.rewind([0, 4])
+    assert cache.shed(1) is None and cache.each == [8, 4]
+    put(cache, [8], [104])
+    oldest = cache.shed(1)
+    assert oldest is not None and oldest[0].shape[2] == 2 and cache.each == [7, 3] and cache.rows == 7
+    assert held(cache, 0) == [*range(2, 9)] and held(cache, 1) == [102, 103, 104]
+
+
+@pytest.mark.parametrize(("positions", "rows_"), [(1, 256), (256, 256), (257, 512), (512, 512), (2049, 4096)])
+def test_bytes_are_known_before_a_text_is_read(positions: int, rows_: int) -> None:
+    assert KVCache().needs(positions, RowSize(128, 2), 512) == 2 * rows_ * 128 * 2
+    assert KVCache(8).needs(9, RowSize(3, 5), 512) == 2 * 16 * 3 * 5
+    both = Cache([KVCache(), KVCache(1024)])
+    assert both.needs(positions, RowSize(1, 1), 512) == 2 * rows_ + 2 * max(1024, rows_)
+
+
+@pytest.mark.parametrize(
+    ("window", "sinks", "chunk", "rows_"),
+    [(30, 7, 512, 29 + 16 + 64 + 512 + 7), (30, 7, 64, 29 + 16 + 128 + 7), (30, 7, 65, 29 + 16 + 129 + 7),
+     (30, 7, 1, 29 + 16 + 128 + 7), (1, 0, 1, 16 + 128), (5000, 0, 512, 4096)],
+)  # fmt: skip
+def test_a_window_needs_its_rows_and_those_that_are_read_at_once(
+    window: int, sinks: int, chunk: int, rows_: int
+) -> None:
+    """Two blocks, or one and a chunk, beside the window, its slack and the sinks; no more than all rows would take."""
+    assert WindowCache(window, sinks).needs(4096, RowSize(3, 5), chunk) == 2 * rows_ * 15
+    assert WindowCache(window, sinks, 4).needs(4, RowSize(3, 5), chunk) == 2 * 4 * 15
+
+
+@pytest.mark.parametrize(("window", "sinks"), [(1, 0), (20, 0), (20, 3), (20, 100)])
+def test_a_window_keeps_its_rows_and_the_first(window: int, sinks: int) -> None:
+    cache, n = WindowCache(window, sinks), 0
+    recent = window - 1 + 16
+    assert cache.kind == f"window {window} sinks {sinks}" and cache.tail == Tail(recent, 64)
+    assert cache.mask is not None and (cache.mask.window, cache.mask.keep) == (window, sinks)
+    for size in (5, recent + 58, 1, 1, 100, 1, 200, 3):
+        surplus = cache.rows - recent
+        before = cache.rows
+        kv = put(cache, span(size, n))
+        n += size
+        left = recent if surplus >= 64 else before
+        assert cache.rows == left + size and cache.length == n
+        first = min(sinks, n - cache.rows)
+        assert said(kv) == [*range(first), *range(n - cache.rows, n)]
+        assert cache.gone == n - cache.rows - first
+        at = cache.located(kv).positions
+        assert (at is None) == (cache.gone == 0)
+        if at is not None:
+            assert at.tolist()[0][: cache.rows] == [*range(n - cache.rows, n)] and at.dtype == mx.int32
+        assert cache.room == (n if not cache.gone else max(0, cache.rows + first - sinks - (window - 1)))
+    size = 4 * 2 * HEADS * D
+    assert cache.nbytes == size * (capacity(cache) + min(sinks, cache.before - cache.gone))
+
+
+def test_a_window_s_prefix_is_let_go_but_for_the_sinks() -> None:
+    cache = WindowCache(4, 3)
+    put(cache, [0, 1])
+    cache.freeze()
+    put(cache, span(90, 2))
+    assert cache.before == 2 and cache.front is cache.prefix
+    kv = put(
+        cache,
+        span(2, 92),
+    )
+    assert cache.prefix is None and said(kv) == [0, 1, 2, *range(73, 94)] and cache.gone == 70 and cache.length == 94
+    cache.select([0, 0])
+    assert cache.first is not None and cache.first.keys.shape[0] == 1 and held(cache, 1) == [0, 1, 2, *range(73, 94)]
+    cache.freeze()
+    assert cache.prefix is not None and cache.prefix.positions is not None and held(cache) == [0, 1, 2, *range(73, 94)]
+    assert cache.length == 94
+
+
+def test_more_sinks_than_leave_at_once_are_kept_and_gone_back_into() -> None:
+    cache = WindowCache(4, 100)
+    put(cache, span(90))
+    kv = put(cache, [90])
+    assert cache.first is not None and cache.first.length == 71 and cache.gone == 0 and said(kv) == [*range(91)]
+    twin, frozen = cache.fork(), cache.fork()
+    assert twin.room == 91
+    twin.rewind(30)
+    assert held(twin) == [*range(61)] and twin.length == 61
+    twin.rewind(61)
+    assert twin.length == 0 and twin.held() is None and said(put(twin, [5])) == [5]
+    frozen.freeze()
+    assert frozen.nbytes == 0
+    frozen.rewind(91)
+    assert frozen.length == 0 and frozen.held() is None
+    put(cache, span(90, 91))
+    kv = put(cache, [181])
+    assert said(kv) == [*range(100), *range(162, 182)] and cache.gone == 62 and cache.length == 182
+
+
+def test_a_window_goes_back_as_far_as_what_is_seen_from_there_is_held() -> None:
+    cache = WindowCache(4)
+    put(cache, span(90))
+    put(cache, [90])
+    assert (cache.rows, cache.gone, cache.room) == (20, 71, 17)
+    with pytest.raises(CacheError, match="cannot go back 18 positions: 17 are held"):
+        cache.rewind(18)
+    cache.rewind(17)
+    assert held(cache) == [71, 72, 73] and cache.room == 0 and cache.length == 74
+
+
+@pytest.mark.parametrize(("window", "sinks", "fine"), [(1, 0, True), (0, 0, False), (-1, 0, False), (1, -1, False)])
+def test_a_window_sees_at_least_itself(window: int, sinks: int, fine: bool) -> None:
+    if fine:
+        assert WindowCache(window, sinks).window == 1
+        return
+    with pytest.raises(CacheError, match=f"its sinks 0 or more, got {window} and {sinks}"):
+        WindowCache(window, sinks)
+
+
+def test_resized_rows_stand_at_the_front_before_zeros() -> None:
+    x = rows(span(6))
+    got = resize(x, 2, 5, 7)
+    assert got[0, 0, :, 0].tolist() == [2, 3, 4, 0, 0, 0, 0] and got.dtype == x.dtype
+    assert resize(x, 0, 6, 6)[0, 1, :, 0].tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
+
+
+def test_a_chain_is_shortened_from_its_end() -> None:
+    one = KV(rows(span(3)), rows(span(3)), mx.array([3], dtype=mx.int32), 3)
+    two = KV(rows(span(2)), rows(span(2)), mx.array([2], dtype=mx.int32), 2, prefix=one)
+    assert shorten(two, 0) is two and shorten(two, 2) is one and shorten(two, 5) is None and shorten(None, 0) is None
+    for n, lengths in ((1, [3, 1]), (3, [2]), (4, [1])):
+        found = shorten(two, n)
+        assert found is not None and [part.length for part in found.chain()] == lengths
+        assert [part.lengths.tolist()[0] for part in found.chain()] == lengths
+
+
+def test_layers_with_as_many_rows_share_a_place() -> None:
+    cache = Cache([KVCache(), WindowCache(1), KVCache()])
+    for layer in cache.layers:
+        put(layer, span(90))
+    places = cache.places(1, 2)
+    assert places[0] is places[2] and places[1] is not places[0]
+    assert [place.end for place in places] == [92, 18, 92]  # the window let go of what is not seen
+    assert cache.length == 90 and cache.lengths.tolist() == [90] and cache.each is None
+    assert cache.room == min(layer.room for layer in cache.layers) and not cache.joins
+    assert cache.nbytes == sum(layer.nbytes for layer in cache.layers)
+
+
+def test_texts_of_a_cache_are_counted_with_their_prefix() -> None:
+    cache = Cache([KVCache(), KVCache()])
+    for layer in cache.layers:
+        put(layer, span(3))
+    cache.freeze()
+    cache.select([0, 0])
+    for layer in cache.layers:
+        put(layer, span(4), span(4))
+    cache.rewind([0, 2])
+    assert cache.each == [7, 5] and cache.lengths.tolist() == [7, 5] and cache.length == 7
+    with pytest.raises(CacheError, match="different lengths cannot be frozen"):
+        cache.freeze()
+    with pytest.raises(CacheError, match="cannot stand side by side in a cache that lets rows go"):
+        cache.join(Cache([WindowCache(3), KVCache()]), (2, 1))
+
+
+def test_a_cache_that_is_emptied_may_turn_its_keys_otherwise() -> None:
+    cache = Cache([KVCache()])
+    cache.regime, cache.expected = (1,), 9
+    put(cache.layers[0], span(3))
+    twin = cache.fork()
+    assert (twin.regime, twin.expected, twin.length) == ((1,), 9, 3)
+    cache.rewind(1)
+    assert (cache.regime, cache.expected) == ((1,), 0)
+    cache.rewind(2)
+    assert cache.regime is None and (twin.regime, twin.expected) == ((1,), 9)
+    kv = cache.append(0, rows([5]), rows([1005]))
+    assert kv.length == 1 and cache.length == 1
+
+
+@pytest.mark.parametrize("exact", [0, 5, 64])
+def test_all_but_the_last_rows_are_packed_a_block_at_a_time(exact: int) -> None:
+    cache, n = QuantizedCache(8, exact=exact), 0
+    assert cache.kind == f"bits (8, 8) groups 64 exact {exact}" and cache.tail == Tail(exact, 32)
+    for size in (exact + 31, 1, 31, 1, 100, 2):
+        put(cache, span(size, n))
+        n += size
+        plain = cache.rows
+        assert exact <= plain < exact + 32 or not cache._count
+        assert cache._count + plain == n == cache.length
+        got = held(cache)
+        assert got[len(got) - plain :] == [*range(n - plain, n)]
+        assert max(abs(a - b) for a, b in zip(got, range(n), strict=True)) <= 1
+
+
+def test_a_block_goes_when_it_is_full() -> None:
+    cache = QuantizedCache(8, exact=5)
+    put(cache, span(36))
+    assert (cache.rows, cache._count) == (36, 0) and cache.packed_nbytes == 0
+    put(cache, [36])
+    assert (cache.rows, cache._count) == (5, 32)
+    codes, scales = HEADS * 96 * D, HEADS * 96 * 2 * 2  # room for 64 more rows
+    assert cache.packed_nbytes == 2 * (codes + scales)
+    assert cache.nbytes == cache.packed_nbytes + 2 * HEADS * capacity(cache) * D * 4 and capacity(cache) == 5 + 32
+
+
+def test_packed_rows_have_room_for_64_more_or_a_64th() -> None:
+    for n, room in ((32, 96), (64, 128), (4096, 4160), (4160, 4225)):
+        cache = QuantizedCache(4, exact=0)
+        put(cache, span(n))
+        assert cache.old is not None and cache.old.capacity == room and cache.old.length == n
+    cache = QuantizedCache(8, exact=0)
+    put(cache, span(32))
+    for start, room in ((32, 96), (64, 96), (96, 192)):
+        put(cache, span(32, start))
+        assert cache.old is not None and cache.old.capacity == room
+
+
+@pytest.mark.parametrize(
+    ("bits", "group", "exact", "positions", "least"),
+    [(8, 64, 64, 1000, 2 * 128 * 128 * 2 + 1064 * 128 * 2 * (1 + 4 / 64)),
+     (4, 32, 0, 64, 2 * 64 * 128 * 2 + 128 * 128 * 2 * (0.5 + 4 / 32)),
+     ((16, 4), 64, 0, 6400, 2 * 64 * 128 * 2 + 6500 * 128 * (2 + 0.5 + 4 / 64))],
+)  # fmt: skip
+def test_packed_bytes_are_known_beforehand(bits: int, group: int, exact: int, positions: int, least: float) -> None:
+    assert QuantizedCache(bits, group, exact).needs(positions, RowSize(128, 2), 512) == int(least)
+
+
+def test_rows_that_come_packed_are_taken_as_they_are_where_none_stays_exact() -> None:
+    form = Format(8, 64)
+    cache = QuantizedCache(8, exact=0)
+    assert cache.formats(1) == (form, form) and cache.formats(2) == (PLAIN, PLAIN)
+    kv = put(cache, [3])
+    assert isinstance(kv.keys, Quantized) and kv.length == 1 and kv.cached and cache.rows == 0 and said(kv) == [3]
+    put(cache, [4, 5])
+    assert cache.formats(1) == (PLAIN, PLAIN) and cache.rows == 2  # rows of a chunk stay exact until a block is full
+    assert QuantizedCache(8, exact=1).formats(1) == (PLAIN, PLAIN)
+    mixed = QuantizedCache((16, 4), 32, exact=0)
+    assert mixed.formats(1) == (Format(16, 32), Format(4, 32))
+    kv = put(mixed, [3])
+    assert isinstance(kv.keys, mx.array) and isinstance(kv.values, Quantized) and kv.values.bits == 4
+    plain = QuantizedCache(16, exact=0)
+    kv = put(plain, [3])
+    assert isinstance(kv.keys, mx.array) and said(kv) == [3]
+
+
+@pytest.mark.parametrize("n", [0, 1, 8, 20, 39, 40, 72])
+def test_a_packed_text_goes_back_into_its_packed_rows(n: int) -> None:
+    cache = QuantizedCache(8, exact=5)
+    put(cache, span(32))
+    cache.freeze()
+    put(cache, span(40, 32))
+    assert (cache._count, cache.rows, cache.length) == (35, 5, 72)
+    cache.rewind(n)
+    assert cache.length == 72 - n and cache.rows == max(0, 5 - n) and cache._count == max(0, min(35, 40 - n))
+    got = held(cache)
+    assert len(got) == 72 - n and all(abs(a - b) <= 1 for a, b in zip(got, range(72 - n), strict=True))
+    assert (cache.old is None) == (n >= 40)
+    if cache.old is not None:
+        assert cache.old.lengths.tolist() == [cache._count]
+    put(cache, [90])
+    assert held(cache)[-1] == 90 and cache.length == 73 - n
+
+
+def test_a_frozen_packed_text_is_a_prefix() -> None:
+    cache = QuantizedCache(8, exact=5)
+    put(cache, span(40))
+    cache.freeze()
+    assert cache.old is None and cache.nbytes == 0 and cache.length == 40
+    assert cache.prefix is not None and [part.length for part in cache.prefix.chain()] == [35, 5]
+    with pytest.raises(CacheError):
+        cache.rewind(41)
+    put(cache, [40])
+    assert len(held(cache)) == 41
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"bits": 5}, "bits of cached keys must be 4, 8 or 16, got 5"),
+        ({"bits": (8, 5)}, "bits of cached values must be 4, 8 or 16, got 5"),
+        ({"group_size": 16}, "group_size of a cache must be 32, 64 or 128, got 16"),
+        ({"exact": -1}, "exact rows must be 0 or more, got -1"),
+    ],
+)
+def test_a_packed_cache_that_cannot_be_is_named(options: dict[str, int], line: str) -> None:
+    with pytest.raises(CacheError, match=line):
+        QuantizedCache(**options)
+    for group in (32, 64, 128):
+        assert QuantizedCache(group_size=group).group_size == group
+    default = QuantizedCache()
+    assert (default.bits, default.group_size, default.exact, default._first) == ((8, 8), 64, 64, 128)
+
+
+@pytest.mark.parametrize("exact", [0, 5])
+def test_cut_at_several_ends_and_pasted_it_holds_the_same_rows_packed(exact: int) -> None:
+    cache = QuantizedCache(8, exact=exact)
+    parts, ends, start = [], [], 0
+    for size in (40, 30, 100, 3):
+        put(cache, span(size, start))
+        end = start + size
+        part = cache.cut(start, end)
+        assert part is not None and cache.cut(start, end - 1) is None
+        parts.append(part)
+        ends.append(end)
+        start = end
+    assert "keys.codes" in parts[0] and ("keys.codes" in parts[3]) == (cache._count > 170)
+    for n in range(1, 5):
+        other = QuantizedCache(8, exact=exact)
+        other.paste(parts[:n], ends[:n])
+        twin = QuantizedCache(8, exact=exact)
+        for size, first in zip((40, 30, 100, 3)[:n], (0, 40, 70, 170), strict=False):
+            put(twin, span(size, first))
+        assert (other.length, other._count, other.rows) == (twin.length, twin._count, twin.rows) == (
+            ends[n - 1], twin._count, ends[n - 1] - twin._count
+        )  # fmt: skip
+        assert held(other) == held(twin)
