@@ -116,7 +116,7 @@ def law_rows(found: LadderReport) -> list[Words]:
         rows.append((
             (f" {sign}  ", "heading"), (f"{value:.3f}".ljust(7), "text"),
             (f"[{low:.3f}, {high:.3f}]".ljust(16), "faint"), (_whisker(low, value, high), "bar"),
-            (f"  {means}{held}", "faint"),
+            (f" {means}{held}", "faint"),
         ))  # fmt: skip
     if found.without_embedding is not None:
         bare = found.without_embedding.law
