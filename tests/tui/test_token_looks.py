@@ -238,10 +238,10 @@ def test_places_are_found_on_all_branches() -> None:
         talk = talk.mark(node, unit, words)
     for query in ("", "seen", "sky", "none such"):
         lines.append(f"marks with {query!r}")
-        for hit in places.marked(talk, query):
-            lines.append(
-                f"  {hit.node} {hit.unit} {hit.who!r} {hit.before!r} [{hit.words}] {hit.after!r} here {hit.here}"
-            )
+        lines += [
+            f"  {hit.node} {hit.unit} {hit.who!r} {hit.before!r} [{hit.words}] {hit.after!r} here {hit.here}"
+            for hit in places.marked(talk, query)
+        ]
     assert_stored("places.txt", lines)
 
 
