@@ -1,17 +1,21 @@
 """An application with nothing in it but the look and the style sheet: what a dialog needs to be on a screen."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
 from textual.app import App
 from textual.pilot import Pilot
 from textual.screen import Screen
 
 import app.tui
+from app.tui.chat.candidates import Names
 from app.tui.theme import DARK, GLYPHS
 from tests.tui.drawn import LOOK
+
+A = TypeVar("A", bound="SmallApp")
 
 
 class SmallApp(App[None]):
@@ -27,10 +31,63 @@ class SmallApp(App[None]):
         self.given: list[Any] = []
 
 
+class NotingEngine:
+    """Notes what is asked of a model, and who hears of it."""
+
+    def __init__(self, current: str = "model") -> None:
+        self.current: Any = SimpleNamespace(name=current, title="") if current else None
+        self.loading: Any = None
+        self.asked: list[tuple[Any, Callable[[int, list[Any]], None]]] = []
+
+    def submit(self, request: Any, heard: Callable[[int, list[Any]], None]) -> int:
+        self.asked.append((request, heard))
+        return len(self.asked)
+
+
+class HostApp(SmallApp):
+    """What a view may ask of its host, as far as these tests go; where it was told to go stands in `went`."""
+
+    def __init__(self, home: Path, names: Names | None = None) -> None:
+        super().__init__()
+        self.home, self.names = home, names or Names()
+        self.engine = NotingEngine()
+        self.went: list[Any] = []
+        self.now = 1e9
+        self.session: Any = None
+        self.looked_into: Any = None
+        self.training: Any = None
+        self.tune_order: Any = None
+        self.store: Any = None
+        self.sidebar = False
+
+    def names_of(self, model: str) -> Names:
+        return self.names
+
+    def restyle(self) -> None:
+        self.went.append("restyle")
+
+    def go(self, name: str) -> None:
+        self.went.append(name)
+
+    def quit(self) -> None:
+        self.went.append("quit")
+
+    def copy(self, text: str, what: str) -> None:
+        self.went.append((text, what))
+
+    def chat_with(self, model: str, adapter: str) -> None:
+        self.went.append((model, adapter))
+
+    def clock(self) -> float:
+        return self.now
+
+
 @asynccontextmanager
-async def shown(screen: Screen[Any], size: tuple[int, int] = (80, 24)) -> AsyncIterator[tuple[SmallApp, Pilot[None]]]:
+async def shown(
+    screen: Screen[Any], size: tuple[int, int] = (80, 24), small: A | None = None
+) -> AsyncIterator[tuple[A, Pilot[None]]]:
     """A screen over nothing."""
-    small = SmallApp()
+    small = small or cast(A, SmallApp())
     async with small.run_test(size=size) as pilot:
         small.push_screen(screen, small.given.append)
         await pilot.pause()
