@@ -1,5 +1,6 @@
 """Words of a step under other parameters: its token, probabilities and candidates, in a table or as JSON."""
 
+import math
 from typing import Any
 
 from app import heat
@@ -51,6 +52,11 @@ def bounds(new: Replayed, token: int) -> tuple[float, float]:
 def spread(low: float, high: float) -> str:
     """A probability, or its range."""
     return f"{low:.2%}" if high - low < 1e-4 else f"{low:.2%} to {high:.2%}"
+
+
+def drawn_at(step: TokenStep) -> str:
+    """The probability that a token was drawn with; "-" where nothing was drawn."""
+    return "-" if step.logprob_after is None else f"{math.exp(step.logprob_after):.2%}"
 
 
 def said(piece: bytes) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from app import heat
-from app.cli.replayed_text import as_object, best, bounds, named, said, spread
+from app.cli.replayed_text import as_object, best, bounds, drawn_at, named, said, spread
 from app.cli.replaying_passes import show_passes
 from engine.trace import file
 from engine.trace.replay import Replayed, replay, states_at
@@ -43,8 +43,7 @@ def _show(trace: Trace, rows: list[tuple[TokenStep, Replayed]], recipe: Recipe, 
         shown = heat.paint(name, heat.level(bits), mode) + " " * max(0, 18 - len(name))
         low, high = bounds(new, step.token)
         kept = f"{new.kept[0]}" if new.kept[0] == new.kept[1] else f"{new.kept[0]}-{new.kept[1]}"
-        drawn = math.exp(step.logprob_after) if step.logprob_after is not None else math.nan
-        click.echo(f"{shown} {drawn:>9.2%} {spread(low, high):>16} {kept:>11}  {best(trace, new)}")
+        click.echo(f"{shown} {drawn_at(step):>9} {spread(low, high):>16} {kept:>11}  {best(trace, new)}")
 
 
 def _replayed(trace: Trace, recipe: Recipe) -> Iterator[tuple[TokenStep, Replayed]]:

@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from app import heat
-from app.cli.replayed_text import as_object, best, bounds, named, said, spread
+from app.cli.replayed_text import as_object, best, bounds, drawn_at, named, said, spread
 from engine.diffusion.record import DenoisingRecord, canvases
 from engine.diffusion.unmasking import DenoisingStep, OpenMask, Unmasked
 from engine.trace.replay import Replayed, replay
@@ -92,11 +92,10 @@ def _show(trace: Trace, one: Unmasked, new: Replayed | None) -> None:
     name = said(step.piece)
     bits = None if step.logprob is None else -step.logprob / math.log(2)
     shown = heat.paint(name, heat.level(bits), heat.colour_mode(sys.stdout)) + " " * max(0, 18 - len(name))
-    drawn = math.exp(step.logprob_after) if step.logprob_after is not None else math.nan
     would = "" if new is None else spread(*bounds(new, step.token))
     others = "" if new is None else best(trace, new)
     stood = "" if one.before is None else f"  was {said(trace.lexicon.piece(one.before))}"
-    click.echo(f"      {step.position:>5} {shown} {drawn:>9.2%} {would:>16}  {others}{stood}".rstrip())
+    click.echo(f"      {step.position:>5} {shown} {drawn_at(step):>9} {would:>16}  {others}{stood}".rstrip())
 
 
 def _open_object(trace: Trace, mask: OpenMask) -> dict[str, Any]:

@@ -1,0 +1,435 @@
+"""Words of trainings and of searches among them, from runs made by hand: plans, progress, ends, tables."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app import awake
+from app.cli import pretrain, tune, tune_search
+from app.cli.training import follow, leave, sign_of
+from app.training_kind import KINDS, PRETRAIN, TUNE, kind_of
+from app.training_plan import describe, describe_pretraining, duration, out_of, outcome, pace
+from engine.errors import LikelyError
+from engine.estimate.search import SearchPoint, SearchResult
+from engine.estimate.trial import TrialDone
+from engine.evaluate.estimates import Estimate
+from engine.pretrain.config import PretrainConfig
+from engine.tune import choices
+from engine.tune.config import FLOOR, Config
+from engine.tune.control import Ended, Stepped, Validated
+from engine.tune.report import Memory, RunReport
+from tests.app.approved import coloured
+from tests.fakes import ByteTokenizer
+
+Captured = pytest.CaptureFixture[str]
+FOUND = RunReport(
+    samples=60, tokens=12_345, trained=1_234, histogram=((64, 50), (128, 1), (1 << 30, 9)), longest=900, batches=15,
+    steps=45, parameters=1_000_000, seconds=450.0, memory=Memory(1_500_000_000, 1, 250_000_000, 40_000_000),
+    available=8_000_000_000,
+)  # fmt: skip
+NONE = SimpleNamespace(too_long=0, untrained=(), pieces=0, lost=0)
+
+
+def opened(config: Config | None = None, **more: Any) -> Any:
+    """An opened run over rows of two forms."""
+    given: dict[str, Any] = {
+        "left_out": 0, "duplicates": 0, "overlap": 0, "split": False, "forms": {"chat": 1_200, "text": 3},
+        "train": [1] * 1100, "valid": [1], "test": [],
+    }  # fmt: skip
+    given |= {name: value for name, value in more.items() if name in given and name not in ("train", "valid")}
+    settings = config or Config(data="d")
+    run = SimpleNamespace(config=settings, chosen=more.get("chosen", ""), folder=Path("out"), leads=True, saved=4)
+    return SimpleNamespace(
+        data=SimpleNamespace(**given), run=run, train=more.get("train", NONE), valid=more.get("valid", NONE),
+        adapts=more.get("adapts", False), checkpoint=SimpleNamespace(tokenizer=ByteTokenizer()),
+    )  # fmt: skip
+
+
+def test_a_plan_says_rows_tokens_steps_and_what_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(awake, "words", lambda: "")
+    plain = [
+        "rows      1,200 chat, 3 text; 1,100 train, 1 valid, 0 test",
+        "tokens    12,345, of which trained 1,234 (10%); longest 900",
+        f"             <= 64 {'█' * 24} 50",
+        "            <= 128 █ 1",
+        f"              more {'█' * 4} 9",
+        f"training  lora rank 8 x {Config(data='d').multiplier:g}, 1,000,000 parameters",
+        "          15 batches an epoch, 45 steps",
+        "estimate  7 min 30 s; peak 1.79 GB (weights 1.50, activations 0.25, logits 0.04), 8.0 GB free",
+    ]
+    found = list(describe(opened(), FOUND))
+    assert found == plain
+    monkeypatch.setattr(awake, "words", lambda: "sleep is held off")
+    part = SimpleNamespace(too_long=3, pieces=7, lost=0, untrained=("row 5: nothing", "row 9"))
+    cut = SimpleNamespace(too_long=2, pieces=0, lost=1_500, untrained=())
+    all_ = opened(
+        Config(data="d", kind="full", too_long="split", anneal=0.51, valid=0.125), left_out=2, duplicates=1_000,
+        overlap=4, split=True, train=part, valid=cut, adapts=True, chosen="by folds",
+    )  # fmt: skip
+    assert list(describe(all_, replace(FOUND, batches=1, tokens=0))) == [
+        "rows      1,200 chat, 3 text; 1,100 train, 1 valid (set aside by hash, 12%), 0 test",
+        f"          2 dropped by hand ({choices.NAME}), left out",
+        "          1,000 duplicates",
+        "          4 validation or test rows are in train too: their loss will flatter",
+        "          train: 3 rows longer than 1024 tokens, split into 7",
+        "          train: 2 rows without a trained token, left out: row 5: nothing",
+        "          valid: 2 rows longer than 1024 tokens, split into 0, 1,500 tokens lost",
+        "tokens    0, of which trained 1,234 (123400%); longest 900",
+        *plain[2:5],
+        "          one batch holds all 60 samples: every step is a pass over the data",
+        "training  full, 1,000,000 parameters",
+        "          becomes masked diffusion: a row for the mask, attention causal, both ways after 23 steps; a whole "
+        "model is written",
+        "          1 batches an epoch, 45 steps",
+        "          chosen by folds",
+        plain[-1],
+        "          sleep is held off",
+    ]
+    dropped = opened(
+        Config(data="d", duplicates=False, too_long="cut"), duplicates=3, train=replace_part(cut, 1), adapts=True
+    )
+    lines = list(describe(dropped, FOUND))
+    assert (
+        "          3 duplicates, left out" in lines
+        and "          train: 1 rows longer than 1024 tokens, cut, 1,500 tokens lost" in lines
+    )
+    assert any("attention both ways at once; a whole" in line for line in lines)
+    lines = list(describe(opened(Config(data="d", too_long="drop"), train=replace_part(cut, 1)), FOUND))
+    assert any(line.endswith("1024 tokens, dropped, 1,500 tokens lost") for line in lines)
+
+
+def replace_part(part: Any, too_long: int) -> Any:
+    return SimpleNamespace(**vars(part) | {"too_long": too_long})
+
+
+def test_a_plan_of_pretraining_says_text_model_and_passes() -> None:
+    shape = SimpleNamespace(family="llama", layers=4, width=64, heads=2)
+    prepared = SimpleNamespace(
+        vocab=1_000, shape=shape, parameters=50_000, parameters_without_embedding=40_000, tokens=30_000,
+        train_tokens=12_000, steps=100, rate=0.00123456, seconds=75.0, memory=120_000_000, available=4_000_000_000,
+    )  # fmt: skip
+    facts = SimpleNamespace(train_bytes=9_000, valid_bytes=1_000, documents=12, unigram=2.25, unigram_of_bytes=4.567)
+    run: Any = SimpleNamespace(
+        prepared=prepared, corpus=SimpleNamespace(facts=facts, bytes_a_token=3.456), config=PretrainConfig(data="t")
+    )
+    assert list(describe_pretraining(run)) == [
+        "text      10,000 bytes in 12 pieces; 10% set aside by hash",
+        "tokenizer bpe, 1,000 tokens, 3.46 bytes each; by their frequencies alone 2.25 bits a byte (by those of bytes "
+        "4.57)",
+        "model     llama, 4 layers of width 64 with 2 heads: 50,000 parameters, 40,000 without embeddings",
+        "training  30,000 tokens in 100 steps, 2.5 passes over 12,000; adamw at 0.001235, cosine, mup",
+        "estimate  1 min 15 s; peak 0.12 GB, 4.0 GB free",
+    ]
+    prepared.train_tokens = 0
+    assert "30000.0 passes over 0" in list(describe_pretraining(run))[3]
+
+
+def test_times_are_in_their_two_largest_units() -> None:
+    given = (0, 59.4, 59.6, 60, 3599.4, 3600, 90_061, math.inf, math.nan)
+    assert [duration(s) for s in given] == [
+        "0 s", "59 s", "1 min 00 s", "1 min 00 s", "59 min 59 s", "1 h 00 min", "25 h 01 min", "?", "?",
+    ]  # fmt: skip
+
+
+def test_pace_says_what_a_step_takes() -> None:
+    of = opened(Config(data="d", batch=4, accumulate=2))
+    assert pace(of, FOUND) == ("60 rows, batch 4: 15 batches, 8 steps an epoch", "a step takes about 10 s")
+    assert pace(of, replace(FOUND, seconds=449.0))[1] == "a step takes about 10.0 s"
+    assert pace(of, replace(FOUND, seconds=math.inf)) == pace(of, replace(FOUND, steps=0)) == pace(of, FOUND)[:1]
+
+
+def test_a_run_that_did_little_says_what_would_do_more() -> None:
+    words = ["tune", "a b", "--resume", "--out", "x"]
+    again = "likely tune 'a b' --out x"
+    assert list(outcome(0.5, 20, 0.1, words)) == ["moved 0.5000 nats a token from the base (KL, on rows of the data)"]
+    assert list(outcome(None, 19, 0.1, words)) == [f"19 steps teach little: {again} --resume --steps {FLOOR}"]
+    assert next(outcome(None, 1, 0.1, words)).startswith(f"1 step teaches little: {again}")
+    moved, little = outcome(0.0009, 20, 0.1, words)
+    assert moved.startswith("moved 0.0009") and little == f"that is next to nothing: {again} --rate 1 --out x-2"
+    assert len(list(outcome(0.001, 20, 0.1, words))) == 1 and list(outcome(None, 20, 0.1, words)) == []
+    assert [out_of(given) for given in (["--out=y"], ["--out", "a", "--out", "b"], ["--out"], ["x"])] == [
+        "y",
+        "b",
+        "",
+        "adapter",
+    ]
+
+
+STEPPED = Stepped(
+    step=3, steps=9, epoch=0.5, loss=2.5, smooth=2.25, rate=0.1, norm=1.0, tokens=30, tokens_per_s=12_345.6, kl=0.0,
+    right=0.0, memory=2_250_000_000, elapsed_s=30.0,
+)  # fmt: skip
+VALID = Validated(step=3, loss=2.0, low=1.5, high=2.75, best=True, right=0.0, bits_per_byte=1.25)
+
+
+class Shown:
+    """A line of progress that is written down."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, int, int]] = []
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        self.lines.append((stage, done, total))
+
+
+def test_a_training_is_followed_in_a_line(capsys: Captured) -> None:
+    shown: Any = Shown()
+    events = [STEPPED, VALID, STEPPED, replace(VALID, best=False, bits_per_byte=None), Ended("done", 9)]
+    found = list(follow(events, True, False, shown, "<= "))
+    valid = " · valid <= 2.000 ± 0.750"
+    assert [event for event, _ in found] == events and [said for _, said in found] == ["", valid, valid, valid, valid]
+    assert shown.lines == [
+        ("step 3 · loss 2.250 · 12,346 tokens/s · 2.25 GB · 1 min 00 s left", 3, 9),
+        ("", 0, 0),
+        (f"step 3 · loss 2.250{valid} · 12,346 tokens/s · 2.25 GB · 1 min 00 s left", 3, 9),
+        ("", 0, 0),
+        ("", 0, 0),
+    ]
+    assert capsys.readouterr().err == f"step 3{valid} · <= 1.250 bits a byte · best\nstep 3{valid}\n"
+
+
+def test_a_rank_that_does_not_lead_says_nothing_and_json_says_all(capsys: Captured) -> None:
+    quiet: Any = Shown()
+    assert [said for _, said in follow([STEPPED, VALID, Ended("done", 9)], False, True, quiet)][
+        1
+    ] == " · valid 2.000 ± 0.750"
+    assert quiet.lines == [] and capsys.readouterr() == ("", "")
+    shown: Any = Shown()
+    list(follow([STEPPED, VALID, Ended("done", 9)], True, True, shown))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["event"] for line in lines] == ["stepped", "validated"] and lines[1]["best"] is True
+    assert shown.lines == [("", 0, 0)]
+    assert sign_of("mdlm") == "<= " and sign_of("sft") == "" == sign_of("autoregressive")
+
+
+def test_a_run_that_was_stopped_says_how_to_go_on(capsys: Captured) -> None:
+    run: Any = SimpleNamespace(saved=4, folder=Path("out"))
+    leave(Ended("done", 9), run, ["tune"])
+    for words, again in ((["tune", "a b"], "tune 'a b' --resume"), (["tune", "--resume"], "tune --resume")):
+        with pytest.raises(SystemExit) as end:
+            leave(Ended("stopped", 3), run, words)
+        assert end.value.code == 130
+        assert capsys.readouterr().err == f"stopped after step 3; go on with: likely {again}\n"
+    for reason in ("nan", "diverged"):
+        with pytest.raises(LikelyError) as failed:
+            leave(Ended(reason, 3, "it broke"), run, [], ", best")
+        assert str(failed.value) == "it broke; the weights of step 4 are in out, best"
+
+
+def test_an_end_says_how_far_the_model_moved(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.tune import probes
+
+    monkeypatch.setattr(probes, "moved", lambda run: 0.5)
+    of = opened()
+    tune._ended(of, Ended("patience", 40, "no better"), 0, " · valid 2", False, ["tune"])
+    tune._ended(of, Ended("done", 40), 40, "", False, ["tune"])
+    tune._ended(of, Ended("stopped", 3), 0, "", False, ["tune"])
+    moved = "moved 0.5000 nats a token from the base (KL, on rows of the data)"
+    assert capsys.readouterr().err.splitlines() == [
+        "patience after step 40 (no better): out · valid 2", moved, "done after step 40: out",
+        "nothing was left to do: --resume with more --epochs or --steps goes on", moved,
+    ]  # fmt: skip
+    tune._ended(of, Ended("stopped", 3), 0, "", True, [])
+    tune._ended(of, Ended("done", 3), 0, "", True, [])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == {"event": "ended", "reason": "stopped", "step": 3, "why": "", "moved": None}
+    assert lines[1]["moved"] == 0.5
+
+
+def test_trained_tokens_are_marked(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.tune import objectives
+
+    monkeypatch.setattr(objectives, "targets_of", lambda sample, config: sample.targets)
+    monkeypatch.setenv("COLUMNS", "1")
+    sample: Any = SimpleNamespace(where="row\n1", ids=tuple(b"abcdefghij"), targets=(0, 1, 1, 0, 0, 1, 0, 1, 1, 1))
+    assert tune._painted(opened(), sample) == "\nrow 1\na⟦bc⟧de⟦f⟧g⟦h⟧"
+    sample.targets = (1, 0) * 5
+    assert tune._painted(opened(), sample) == "\nrow 1\n⟦a⟧b⟦c⟧d⟦e⟧f⟦g⟧h"
+    with coloured(monkeypatch, 1):
+        found = tune._painted(opened(), sample)
+    assert found.startswith("\nrow 1\n\x1b[38;2;255;196;119;48;2;59;41;16ma\x1b[0mb\x1b[") and found.endswith("h")
+
+
+def test_a_run_is_an_object() -> None:
+    part = SimpleNamespace(too_long=3, untrained=("row 5",))
+    told = tune._object(opened(duplicates=2, overlap=1, train=part), FOUND)
+    assert {name: told[name] for name in ("forms", "rows", "duplicates", "overlap", "too_long", "untrained")} == {
+        "forms": {"chat": 1_200, "text": 3}, "rows": {"train": 1100, "valid": 1, "test": 0}, "duplicates": 2,
+        "overlap": 1, "too_long": 3, "untrained": ["row 5"],
+    }  # fmt: skip
+    assert told["samples"] == 60 and told["memory"]["base"] == 1_500_000_000
+
+
+def test_a_run_goes_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    from engine.tune import probes, trainer
+
+    monkeypatch.setattr(probes, "moved", lambda run: 0.5)
+    of = opened()
+    of.run.counters = SimpleNamespace(step=0)
+    for leads in (True, False):
+        of.run.leads = leads
+        monkeypatch.setattr(trainer, "train", lambda run, control: iter([STEPPED, Ended("done", 40), STEPPED]))
+        assert tune._run(of, False, ["tune"]) == Ended("done", 40)
+        assert ("done after step 40" in capsys.readouterr().err) is leads
+
+
+def test_a_pretraining_says_its_samples_and_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path
+) -> None:
+    from engine.pretrain import pretraining
+    from engine.pretrain.pretraining import Pretrained
+    from engine.tune.control import Completion, Refused
+
+    asked = SimpleNamespace(text="Once\n")
+    completion = Completion(1, asked, (), "eot")  # type: ignore[arg-type]
+    fields = dict.fromkeys(Pretrained.__dataclass_fields__)
+    ended = Pretrained(
+        **fields | {"reason": "done", "tokens": 12_345, "loss": 2.5, "bits_per_byte": 1.25, "folder": Path("out")}
+    )  # type: ignore[arg-type]
+    for as_json, leads in ((False, True), (True, True), (False, False)):
+        run = SimpleNamespace(leads=leads, folder=tmp_path, saved=1)
+        of: Any = SimpleNamespace(run=run, config=PretrainConfig(data="t"))
+        events = [
+            completion,
+            Refused(1, asked, "too\nlong"),
+            ended,
+            replace(ended, bits_per_byte=None),
+            Ended("done", 9),
+        ]  # type: ignore[arg-type]
+        monkeypatch.setattr(pretraining, "train", lambda opened, control, events=events: iter(events))
+        pretrain._run(of, as_json)
+        said = capsys.readouterr()
+        if leads and not as_json:
+            figures = "2.5000 nats a token, 1.2500 bits a byte"
+            assert said.err.splitlines() == [
+                "  Once ",
+                "  no sample: too long",
+                f"done, 12,345 tokens: {figures}; likely chat -M out",
+            ]
+        else:
+            assert said.err == ""
+    (tmp_path / "best").mkdir()
+    run = SimpleNamespace(leads=True, folder=tmp_path, saved=1)
+    monkeypatch.setattr(pretraining, "train", lambda opened, control: iter([Ended("nan", 9, "no number")]))
+    with pytest.raises(LikelyError, match=r"the weights of step 1 are in .*, the best so far in .*best"):
+        pretrain._run(SimpleNamespace(run=run, config=PretrainConfig(data="t")), False)  # type: ignore[arg-type]
+
+
+# -- kinds -----------------------------------------------------------------------------------------------------------
+
+
+def test_kinds_of_training_say_what_comes_after(tmp_path: Path) -> None:
+    assert (
+        KINDS == (TUNE, PRETRAIN)
+        and kind_of(Config(data="d")) is TUNE
+        and kind_of(PretrainConfig(data="d")) is PRETRAIN
+    )
+    config = Config(data="d", model="m")
+    assert (TUNE.base, PRETRAIN.base) == (True, False)
+    assert TUNE.after(config, "out") == "likely diff m out TEXT" and TUNE.result(config, str(tmp_path)) == (
+        "m",
+        str(tmp_path),
+    )
+    full = replace(config, kind="full")
+    assert TUNE.result(full, str(tmp_path)) is None
+    (tmp_path / "config.json").write_text("{}")
+    assert TUNE.result(full, str(tmp_path)) == (str(tmp_path), "")
+    masked = replace(config, objective="mdlm")
+    assert (
+        TUNE.after(masked, "out") == "likely fill TEXT -M m -A out"
+        and TUNE.bounded(masked)
+        and not TUNE.bounded(config)
+    )
+    assert TUNE.after(replace(masked, kind="full"), "out") == "likely fill TEXT -M out"
+    assert [TUNE.per(replace(config, objective=name)) for name in ("sft", "dpo", "orpo")] == ["token", "pair", "pair"]
+    assert TUNE.model(config) == "m" and PRETRAIN.model(PretrainConfig(data="d")) == "" and PRETRAIN.rows is None
+    plain, other = PretrainConfig(data="d"), PretrainConfig(data="d", objective="mdlm")
+    assert PRETRAIN.result(plain, "out") == ("out", "") and PRETRAIN.result(other, "out") is None
+    assert (
+        PRETRAIN.after(plain, "out") == "likely chat -M out"
+        and PRETRAIN.after(other, "out") == "likely fill TEXT -M out"
+    )
+    assert (PRETRAIN.per(plain), PRETRAIN.bounded(plain), PRETRAIN.bounded(other)) == ("token", False, True)
+
+
+# -- searches --------------------------------------------------------------------------------------------------------
+
+
+def point(rank: int, rate: float, loss: float, failed: str = "") -> SearchPoint:
+    estimate = Estimate(loss, 0.125, 2, n=3)
+    return SearchPoint({"rank": rank, "rate": rate}, estimate, Estimate(0.755, 0.1), failed)
+
+
+POINTS = (
+    point(4, 0.1, 2.0),
+    point(8, 0.1, 1.0),
+    point(4, 0.01, 3.0, "out of\nmemory"),
+    point(8, 0.01, 1.5),
+    point(16, 0.1, 1.25),
+)
+GRID: Any = SimpleNamespace(values={"rank": (4, 8, 16), "rate": (0.1, 0.01)}, folds=3, points=POINTS)
+RESULT = SearchResult(GRID, POINTS, POINTS[1], POINTS[1])
+
+
+def test_a_search_is_a_table_an_option() -> None:
+    assert list(tune_search.lines(RESULT)) == [
+        "rank: loss of held-out rows, nats a token, mean of 3 folds ± its standard error",
+        f"           4    2.0000 ± 0.1250   75.5% right  {'█' * 24}",
+        f"           8    1.0000 ± 0.1250   75.5% right  {'█':24} least, chosen",
+        f"          16    1.2500 ± 0.1250   75.5% right  {'█' * 6}",
+        "rate: loss of held-out rows, nats a token, mean of 3 folds ± its standard error",
+        f"         0.1    1.0000 ± 0.1250   75.5% right  {'█':24} least, chosen",
+        f"        0.01    1.5000 ± 0.1250   75.5% right  {'█' * 24}",
+        "least loss 1.0000 at rank 8, rate 0.1; within one standard error (1.1250) the simplest is rank 8, rate 0.1",
+    ]
+    simple = replace(RESULT, chosen=POINTS[0])
+    lines = list(tune_search.lines(simple))
+    assert lines[1].endswith("chosen") and "least" in lines[2] and "out of memory" in lines[6]
+    assert lines[-1].endswith("the simplest is rank 4, rate 0.1")
+    level = replace(RESULT, points=POINTS[1:2])
+    assert [line for line in tune_search.lines(level) if "█" in line] == []
+
+
+def test_a_search_is_an_object() -> None:
+    told = tune_search._object(RESULT)
+    assert told["points"][2] == {"values": {"rank": 4, "rate": 0.01}, "failed": "out of\nmemory"}
+    assert told["points"][0]["loss"] == {"mean": 2.0, "error": 0.125} and told["limit"] == 1.125
+    assert told["best"] == told["chosen"] == {"rank": 8, "rate": 0.1}
+
+
+def test_a_search_becomes_one_training() -> None:
+    words = ["tune", "r.jsonl", "--search", "g.toml", "--rank", "3", "--search=h.toml", "--screen"]
+    assert tune_search.as_one_training(words, {"rank": 8, "too_long": "cut"}) == [
+        "tune", "r.jsonl", "--rank", "3", "--screen", "--rank", "8", "--too-long", "cut", "--valid", "0",
+    ]  # fmt: skip
+
+
+def test_trials_are_told(capsys: Captured) -> None:
+    def done(left_s: float, rows: tuple[Any, ...] = (), failed: str = "") -> Any:
+        loss = SimpleNamespace(mean=2.5)
+        result = SimpleNamespace(name={"rank": 4, "fold": 1}, failed=failed, seconds=3.5, rows=rows, loss=loss)
+        return TrialDone(result, 2, 9, left_s)  # type: ignore[arg-type]
+
+    shown: Any = Shown()
+    tune_search.show_trial(done(0.0), shown, False)
+    tune_search.show_trial(done(90.0, (1,)), shown, True)
+    tune_search.show_trial(done(90.0, (), "broke"), shown, True)
+    assert shown.lines[:2] == [("rank 4, fold 1", 2, 9), ("rank 4, fold 1 · 1 min 30 s left", 2, 9)]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    name = {"rank": 4, "fold": 1}
+    assert lines == [
+        {"event": "trial", "name": name, "failed": "", "seconds": 3.5, "loss": 2.5},
+        {"event": "trial", "name": name, "failed": "broke", "seconds": 3.5, "loss": None},
+    ]
+    told = {"points": 4, "folds": 3, "rows": 20, "trainings": 12, "done": 2, "seconds": 75.0}
+    assert (
+        tune_search._plan_line(told) == "4 points x 3 folds of 20 rows: 12 trainings, 2 done already; about 1 min 15 s"
+    )
+    with pytest.raises(SystemExit) as end, tune_search.going_on():
+        raise KeyboardInterrupt
+    assert end.value.code == 130 and "the same command goes on from there" in capsys.readouterr().err
