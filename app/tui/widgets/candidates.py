@@ -87,8 +87,7 @@ class Candidates(Canvas, can_focus=True):
             lines.append(row(rows[i], self.look, self.glyphs, width, scale, picked=picked, doubted=doubted))
         if compact:
             return lines
-        if height >= len(shown) + FRAME:
-            lines.append(self._legend(view, width))
+        lines.append(self._legend(view, width))
         lines.append([Segment(cells.fit(view.summary(self.glyphs), width), self.look.faint)])
         return lines
 

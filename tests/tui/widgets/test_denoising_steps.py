@@ -32,6 +32,13 @@ def test_steps_share_cells_where_there_are_more_of_them_and_fill_several_where_t
     pictures.compare("denoising-steps-widths")
 
 
+def test_numbers_under_the_slider_stand_apart(pictures: Pictures) -> None:
+    for planned in (8, 21, 100):
+        it = slider(1, planned=planned)
+        pictures.add([it._axis(room) for room in range(4, 33)], f"{planned} steps")
+    pictures.compare("denoising-steps-axis")
+
+
 def test_a_click_walks_to_the_nearest_step(pictures: Pictures) -> None:
     it = slider(3)
     pictures.up(it, (43, 5))  # 32 cells, 4 a step
