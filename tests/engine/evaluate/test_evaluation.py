@@ -300,7 +300,9 @@ def test_contexts_that_are_too_long_are_listed_and_others_compared() -> None:
         {"context": "b", "changed": "a" * 8},
     ]
     rows.append({"context": "b" * 7, "changed": "b"})
-    first, long, full, last = list(evaluate(session(table, context=8), task(rows), Protocol()))
+    rows.insert(1, {"context": " ", "changed": "a"})
+    first, odd, long, full, last = list(evaluate(session(table, context=8), task(rows), Protocol()))
+    assert isinstance(odd, Problem) and odd.kind == "empty"
     assert isinstance(first, Result) and first.values["kl"] > 0
     assert isinstance(long, Problem) and long.words == "has 9 tokens, the model reads at most 8"
     assert isinstance(full, Problem) and full.words == "has 8 tokens, the model reads at most 8"  # none can follow

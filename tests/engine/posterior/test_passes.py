@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import models
 from engine import arrays
 from engine.errors import ParameterError
 from engine.posterior import averaged, curvature_pass
@@ -17,9 +18,26 @@ from engine.posterior.explained import ExplainedUncertainty, uncertainties
 from engine.posterior.kronecker import Kronecker
 from engine.posterior.posterior import Laplace
 from engine.posterior.uncertainty import probit, sampled
+from engine.tune import lora, sites
 from engine.tune.samples import TrainingSample
 from metal import mx
-from tests.engine.posterior.test_models import TEXT, adapted, ensemble, fisher, samples
+from models import Transformer
+from tests.engine import tiny
+from tests.engine.posterior.test_models import TEXT, V, ensemble, fisher, samples, stirred
+
+CONFIG = tiny.LLAMA | {
+    "vocab_size": V, "hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 48, "head_dim": 8,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def adapted(modules: tuple[str, ...] = ("*",)) -> tuple[Transformer, lora.Adapter]:
+    """A tiny model with factors that are not zero."""
+    built: Transformer = models.build(CONFIG, {name: mx.array(w) for name, w in tiny.weights(CONFIG).items()})
+    adapter = lora.create(sites.choose(sites.sites(built), -1, modules, 3), rank=2, scale=2.0)
+    adapter.set(stirred(adapter, 0))
+    lora.attach(adapter)
+    return built, adapter
 
 
 def dense(part: Kronecker) -> np.ndarray:

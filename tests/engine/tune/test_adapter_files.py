@@ -1,0 +1,340 @@
+"""Adapter directories as they are read and placed: what is meant where a file says nothing, and what does not fit."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import models
+from engine.errors import CheckpointError, ParameterError
+from engine.tune import adapters, gguf_tokenizer, lora, peft, sites
+from engine.tune.adapters import StoredAdapter, place
+from engine.tune.factors import Factors, fresh, largest, shapes
+from metal import mx
+from models import Transformer
+from models.parts import ModelPart
+from tests.engine import tiny
+
+ARRAYS = {"a": mx.zeros((2,))}
+CONFIG = tiny.LLAMA | {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "intermediate_size": 48,
+    "head_dim": 8,
+    "tie_word_embeddings": True,
+}
+
+
+def model() -> Transformer:
+    built: Transformer = models.build(CONFIG, {name: mx.array(w) for name, w in tiny.weights(CONFIG).items()})
+    return built
+
+
+def directory(folder: Path, config: dict[str, Any], arrays: dict[str, mx.array] | None = None) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    mx.save_safetensors(str(folder / "adapters.safetensors"), arrays or ARRAYS)
+    return folder
+
+
+def test_what_is_meant_where_a_directory_says_nothing(tmp_path: Path) -> None:
+    plain = adapters.read(directory(tmp_path / "a", {"lora_parameters": {"scale": 3}}))
+    assert (plain.kind, plain.scale, plain.layers, plain.dropout, plain.model, plain.data) == (
+        "lora",
+        3.0,
+        -1,
+        0.0,
+        "",
+        "",
+    )
+    assert (plain.scales, plain.tied, plain.pissa, list(plain.arrays)) == ({}, True, False, ["a"])
+    said = {
+        "fine_tune_type": "dora",
+        "num_layers": 4,
+        "model": "m",
+        "data": "d",
+        "lora_parameters": {"scale": 2.5, "dropout": 0.25},
+    }
+    full = adapters.read(directory(tmp_path / "b", said))
+    assert (full.kind, full.scale, full.layers, full.dropout, full.model, full.data) == ("dora", 2.5, 4, 0.25, "m", "d")
+    whole = adapters.read(directory(tmp_path / "c", {"fine_tune_type": "full", "lora_parameters": None}))
+    assert (whole.kind, whole.scale, whole.dropout) == ("full", 1.0, 0.0)
+    for config, line in (
+        ({}, "lora_parameters.scale is missing"),
+        ({"fine_tune_type": "dora", "lora_parameters": {}}, "scale is missing"),
+        ({"fine_tune_type": "other", "lora_parameters": {"scale": 1}}, "must be lora, dora or full, got 'other'"),
+    ):
+        with pytest.raises(CheckpointError, match=line):
+            adapters.read(directory(tmp_path / "d", config))
+    (tmp_path / "d" / "adapters.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="has neither"):
+        adapters.read(tmp_path / "d")
+    with pytest.raises(CheckpointError, match="there is no adapter directory"):
+        adapters.read(tmp_path / "none")
+
+
+def test_options_are_ours_where_a_step_is_said(tmp_path: Path) -> None:
+    said = {"rate": 0.5, "rank": "x", "plus": 3.0, "other": 1, "lora_parameters": {"keys": ["q_proj", "mlp"]}}
+    assert adapters.options(directory(tmp_path / "a", said)) == ({"rate": 0.5, "modules": ("q_proj", "mlp")}, False)
+    ours = {"step": 3, "rate": 0.5, "plus": 3.0, "other": 1}
+    assert adapters.options(directory(tmp_path / "b", ours)) == ({"rate": 0.5, "lora_plus_ratio": 3.0}, True)
+    with pytest.raises(ParameterError, match="rank"):
+        adapters.options(directory(tmp_path / "c", {"step": 3, "rank": "x"}))
+    assert adapters.options(directory(tmp_path / "d", {"lora_parameters": {"keys": []}})) == ({}, False)
+
+
+def part_of(built: Transformer, end: str) -> ModelPart:
+    return next(site for site in sites.sites(built) if site.path.endswith(end))
+
+
+def stored(arrays: dict[str, mx.array], **how: Any) -> StoredAdapter:
+    return StoredAdapter(
+        **{"kind": "lora", "arrays": arrays, "scale": 2.0, "layers": -1, "dropout": 0.0, "model": "", **how}
+    )
+
+
+def random(*shape: int) -> mx.array:
+    return mx.array(np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32))
+
+
+def test_factors_biases_and_whole_weights_are_placed() -> None:
+    built = model()
+    q = part_of(built, "layers.1.self_attn.q_proj")
+    a, b, bias, shift = random(32, 3), random(3, 32), random(32), random(32) * 0.5
+    arrays = {f"{q.path}.lora_a": a, f"{q.path}.lora_b": b, f"{q.path}.bias": bias, f"{q.path}.shift": shift}
+    placed = place(built, stored(arrays, scales={q.path: 5.0}, tied=False))
+    assert isinstance(placed, lora.Adapter)
+    (f,) = placed.factors.values()
+    assert (f.scale, f.rank, f.tied) == (5.0, 3, False) and f.shift is not None
+    assert np.array(f.shift) == pytest.approx(np.array(bias) + 5 * np.array(shift), abs=1e-6)
+    only = place(built, stored({f"{q.path}.lora_a": a, f"{q.path}.lora_b": b, f"{q.path}.bias": bias}))
+    assert isinstance(only, lora.Adapter) and np.array(only.factors[q.path].shift) == pytest.approx(np.array(bias))
+    assert only.factors[q.path].scale == 2.0
+    whole = random(32, 32)
+    changed = place(built, stored({f"{q.path}.whole": whole}))
+    assert isinstance(changed, lora.Adapter)
+    assert np.array(changed.factors[q.path].delta()) == pytest.approx(np.array(whole - q.numbers()), abs=1e-5)
+    table = part_of(built, "embed_tokens")
+    rows = random(61, 32)
+    embedded = place(built, stored({f"{table.path}.whole": rows}))
+    assert isinstance(embedded, lora.Adapter)
+    assert np.array(embedded.factors[table.path].delta()) == pytest.approx(np.array(rows - table.numbers()), abs=1e-5)
+
+
+def test_a_base_that_was_saved_is_this_one_or_refused() -> None:
+    built = model()
+    q = part_of(built, "layers.0.self_attn.q_proj")
+    a, b, base = random(32, 2), random(2, 32), q.numbers()
+    largest_ = float(mx.max(mx.abs(base)))
+    factors = {f"{q.path}.lora_a": a, f"{q.path}.lora_b": b}
+    at = mx.zeros((32, 32)).at[3, 4].add(mx.array(1.0))
+    place(built, stored({**factors, f"{q.path}.base": base + 0.0099 * largest_ * at}))
+    with pytest.raises(
+        CheckpointError, match=r"was trained on another base: its .*q_proj is not the one of this model"
+    ):
+        place(built, stored({**factors, f"{q.path}.base": base - 0.0101 * largest_ * at}))
+    k = part_of(built, "layers.0.self_attn.k_proj")
+    unchanged = place(built, stored({**factors, f"{k.path}.base": k.numbers()}))
+    assert isinstance(unchanged, lora.Adapter) and list(unchanged.factors) == [q.path]
+    with pytest.raises(CheckpointError, match="holds no tensors"):
+        place(built, stored({f"{k.path}.base": k.numbers()}))
+
+
+@pytest.mark.parametrize(
+    ("leaves", "how", "line"),
+    [
+        ({"lora_a": (32, 2)}, {}, "lora_b is missing"),
+        ({"lora_b": (2, 32)}, {}, "lora_a is missing"),
+        ({"lora_a": (32, 2), "lora_b": (2, 32)}, {"kind": "dora"}, "q_proj.m is missing"),
+        ({"lora_a": (32,), "lora_b": (2, 32)}, {}, r"lora_a is \[32\], not of 2 axes"),
+        ({"lora_a": (31, 2), "lora_b": (2, 32)}, {}, r"lora_a is \[31, 2\] where this one needs \[32, 2\]"),
+        ({"lora_a": (32, 2), "lora_b": (3, 32)}, {}, r"lora_b is \[3, 32\] where this one needs \[2, 32\]"),
+        ({"lora_a": (32, 2), "lora_b": (2, 32), "bias": (31,)}, {}, r"q_proj.bias is \[31\]"),
+        ({"lora_a": (32, 2), "lora_b": (2, 32), "shift": (31,)}, {}, r"q_proj.bias is \[31\]"),
+        (
+            {"lora_a": (32, 2), "lora_b": (2, 32), "m": (32,), "bias": (32,)},
+            {"kind": "dora"},
+            "a bias of .* is not supported",
+        ),
+        ({"lora_a": (32, 2), "lora_b": (2, 32), "m": (31,)}, {"kind": "dora"}, r"q_proj.m is \[31\]"),
+        ({"whole": (32, 31)}, {}, r"q_proj.weight is \[32, 31\]"),
+        ({"base": (31, 32), "whole": (32, 32)}, {}, r"q_proj.weight is \[31, 32\]"),
+        (
+            {"other": (2,)},
+            {"model": "its base"},
+            r"q_proj.other \[2\] has no place here \(it was trained on its base\)",
+        ),
+        ({"other": (2,)}, {}, r"has no place here$"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_both_shapes(
+    leaves: dict[str, tuple[int, ...]], how: dict[str, Any], line: str
+) -> None:
+    built = model()
+    q = part_of(built, "layers.0.self_attn.q_proj")
+    with pytest.raises(CheckpointError, match=line):
+        place(built, stored({f"{q.path}.{leaf}": random(*shape) for leaf, shape in leaves.items()}, **how))
+
+
+def test_biases_and_magnitudes_are_of_matrices_alone() -> None:
+    built = model()
+    table = part_of(built, "embed_tokens")
+    pair = {f"{table.path}.lora_a": random(61, 2), f"{table.path}.lora_b": random(2, 32)}
+    place(built, stored(pair))
+    with pytest.raises(CheckpointError, match=r"a bias of .*embed_tokens is not supported"):
+        place(built, stored({**pair, f"{table.path}.bias": random(61)}))
+    with pytest.raises(CheckpointError, match=r"DoRA on .*embed_tokens is not supported"):
+        place(built, stored({**pair, f"{table.path}.m": random(61)}, kind="dora"))
+
+
+def test_an_adapter_is_written_with_its_own_numbers(tmp_path: Path) -> None:
+    built = model()
+    chosen = sites.choose(sites.sites(built), 2, ["q_proj", "v_proj"], 3)
+    adapter = lora.create(chosen, rank=3, scale=2.5, kind="dora")
+    adapters.save(tmp_path, adapter, built, {"kind": "dora", "model": "m", "dropout": 0.5})
+    said = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (said["fine_tune_type"], said["num_layers"], said["model"]) == ("dora", 2, "m")
+    keys = said["lora_parameters"].pop("keys")
+    assert said["lora_parameters"] == {"rank": 3, "scale": 2.5, "dropout": 0.5}
+    assert sorted(keys) == ["self_attn.q_proj", "self_attn.v_proj"]
+    arrays = mx.load(str(tmp_path / "adapters.safetensors"))
+    assert set(arrays) == {f"{site.path}.{leaf}" for site in chosen for leaf in ("lora_a", "lora_b", "m")}
+    table = lora.create([part_of(built, "embed_tokens")], rank=2, scale=1.0)
+    adapters.save(tmp_path / "t", table, built, {"kind": "lora"})
+    said = json.loads((tmp_path / "t" / "adapter_config.json").read_text())
+    assert said["num_layers"] == 0 and said["lora_parameters"]["dropout"] == 0.0
+
+
+# -- factors -----------------------------------------------------------------------------------------------------------
+
+
+def test_fresh_factors_are_uniform_and_nothing_or_the_largest_directions() -> None:
+    built = model()
+    q, table = part_of(built, "layers.0.mlp.down_proj"), part_of(built, "embed_tokens")
+    assert shapes(q, 4) == ((48, 4), (4, 32)) and shapes(table, 4) == ((61, 4), (4, 32))
+    for site, inputs in ((q, 48), (table, 61)):
+        f = fresh(site, 4, 2.0, dora=False, pissa=False, key=mx.random.key(0))
+        a, bound = np.array(f.a), 1 / np.sqrt(inputs)
+        assert np.abs(a).max() <= bound and a.std() == pytest.approx(bound / np.sqrt(3), rel=0.15)
+        assert (np.array(f.b) == 0).all() and (f.m, f.a0, f.norms) == (None, None, None) and f.rank == 4
+    dora = fresh(q, 4, 2.0, dora=True, pissa=False, key=mx.random.key(0))
+    assert dora.m is not None
+    assert np.array(dora.m) == pytest.approx(np.linalg.norm(np.array(q.numbers()), axis=1), rel=1e-5)
+    pissa = fresh(q, 3, 2.0, dora=False, pissa=True, key=mx.random.key(0))
+    u, s, vt = np.linalg.svd(np.array(q.numbers(), np.float64), full_matrices=False)
+    assert np.array(largest(q, 3, 2.0)[1].T @ largest(q, 3, 2.0)[0].T) * 2 == pytest.approx(
+        u[:, :3] * s[:3] @ vt[:3], abs=1e-4
+    )
+    assert np.abs(np.array(pissa.delta())).max() < 1e-5 and pissa.rank == 6
+    for rank in (0, 33):
+        with pytest.raises(ParameterError, match=rf"rank must be 1 to 32 for .*, got {rank}"):
+            fresh(q, rank, 1.0, dora=False, pissa=False, key=mx.random.key(0))
+    fresh(q, 32, 1.0, dora=False, pissa=False, key=mx.random.key(0))
+    for name in ("dora", "pissa"):
+        with pytest.raises(ParameterError, match=rf"{name} goes with matrices, and .* is an embedding"):
+            fresh(table, 2, 1.0, dora=name == "dora", pissa=name == "pissa", key=mx.random.key(0))
+
+
+def test_a_change_and_its_norm_and_magnitude_are_numpys() -> None:
+    built = model()
+    q = part_of(built, "layers.0.mlp.down_proj")
+    f = Factors(q, 1.5, random(48, 3), random(3, 32), weight=0.5)
+    a, b, w = (np.array(each, np.float64) for each in (f.a, f.b, q.numbers()))
+    change = 1.5 * b.T @ a.T
+    assert np.array(f.delta()) == pytest.approx(0.5 * change, abs=1e-4)
+    assert float(f.square()) == pytest.approx(float((change**2).sum()), rel=1e-4)
+    f.measure()
+    assert np.array(f.magnitude()) == pytest.approx(np.linalg.norm(w + change, axis=1), rel=1e-4)
+    table = part_of(built, "embed_tokens")
+    e = Factors(table, 1.5, random(61, 3), random(3, 32))
+    assert np.array(e.delta()) == pytest.approx(1.5 * np.array(e.a) @ np.array(e.b), abs=1e-4)
+    assert float(e.square()) == pytest.approx(float((np.array(e.delta()) ** 2).sum()), rel=1e-4)
+    y, z = random(5, 32), random(5, 32) * 0.5
+    f.shift = random(32)
+    assert np.array(f.rescaled(y, z)) == pytest.approx(np.array(y + z + 0.5 * f.shift), abs=1e-5)
+    f.shift, f.m = None, random(32)
+    share = np.array(f.m) / np.linalg.norm(w + change, axis=1)
+    assert np.array(f.rescaled(y, z)) == pytest.approx(share * np.array(y + z), rel=1e-3, abs=1e-4)
+
+
+# -- other programs ----------------------------------------------------------------------------------------------------
+
+
+def test_alphas_are_by_the_end_of_a_path() -> None:
+    patterns = {"q_proj": 4.0, "layers.1.mlp": 8.0, "x\\.y": 2.0}
+    for path, value in (
+        ("a.q_proj", 4.0),
+        ("q_proj", 4.0),
+        ("aq_proj", 1.0),
+        ("m.layers.1.mlp", 8.0),
+        ("m.layers.1.mlp.up", 1.0),
+        ("x.y", 2.0),
+        ("z.x.y", 2.0),
+        ("xzy", 1.0),
+    ):
+        assert peft._by_pattern(patterns, path, 1.0) == value, path
+
+
+def test_tokens_of_a_folder_are_padded_named_and_kept_apart(tmp_path: Path) -> None:
+    def spelled(text: str) -> bytes:
+        return text.encode()
+
+    tokens = ["a", "b", None, "<s>", "</s>", "<eot>", "<unk>"]
+    vocabulary = SimpleNamespace(
+        tokens=tokens, kinds=[1, 1, 1, 3, 3, 3, 3], ids={t: i for i, t in enumerate(tokens) if t}, spelling=spelled
+    )
+    tokenizer: Any = SimpleNamespace(
+        vocabulary=Sized(vocabulary),
+        bos=3,
+        eos=frozenset({5, 4}),
+        add_bos=True,
+        add_eos=False,
+        templates={"default": SimpleNamespace(source="T"), "tool": SimpleNamespace(source="U")},
+    )
+    config = {"eos_token": {"content": "</s>"}, "unk_token": "<unk>", "pad_token": "b", "bos_token": "a"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    said = gguf_tokenizer._common(tokenizer, tmp_path, 9)
+    assert said["tokenizer.ggml.tokens"] == ["a", "b", "[PAD2]", "<s>", "</s>", "<eot>", "<unk>", "[PAD7]", "[PAD8]"]
+    assert said["tokenizer.ggml.token_type"] == [1, 1, 5, 3, 3, 3, 2, 5, 5]
+    ids = {key.removeprefix("tokenizer.ggml."): value for key, value in said.items() if key.endswith("_id")}
+    assert ids == {
+        "bos_token_id": 3,
+        "eos_token_id": 4,
+        "eot_token_id": 5,
+        "unknown_token_id": 6,
+        "padding_token_id": 1,
+    }
+    assert (said["tokenizer.ggml.add_bos_token"], said["tokenizer.ggml.add_eos_token"]) == (True, False)
+    assert (said["tokenizer.chat_template"], said["tokenizer.chat_template.tool"]) == ("T", "U")
+    (tmp_path / "tokenizer_config.json").unlink()
+    tokenizer.eos, tokenizer.bos = frozenset({4}), None
+    bare = gguf_tokenizer._common(tokenizer, tmp_path, 7)
+    assert {key for key in bare if key.endswith("_id")} == {"tokenizer.ggml.eos_token_id"}
+    assert bare["tokenizer.ggml.eos_token_id"] == 4 and len(bare["tokenizer.ggml.tokens"]) == 7
+    tokenizer.eos = frozenset({5, 4, 6})
+    several = gguf_tokenizer._common(tokenizer, tmp_path, 7)
+    assert several["tokenizer.ggml.eos_token_id"] == 4 and several["tokenizer.ggml.eot_token_id"] == 6
+    tokenizer.eos = frozenset()
+    assert not {key for key in gguf_tokenizer._common(tokenizer, tmp_path, 7) if key.endswith("_id")}
+    with pytest.raises(CheckpointError, match="the tokenizer has 7 tokens and the model 6"):
+        gguf_tokenizer._common(tokenizer, tmp_path, 6)
+
+
+class Sized:
+    """A vocabulary with its length."""
+
+    def __init__(self, of: Any) -> None:
+        self.__dict__.update(vars(of))
+
+    def __len__(self) -> int:
+        return len(self.__dict__["tokens"])
+
+
+def test_scores_rank_tokens_as_merges_do_and_others_after_them() -> None:
+    plain, prefixed = gguf_tokenizer._scored(["a", "b", "ab", "abc"], [("a", "b"), ("ab", "c"), ("a", "b")])
+    assert plain["tokenizer.ggml.scores"] == [-3.0, -4.0, -0.0, -1.0] == prefixed["tokenizer.ggml.scores"]
+    assert [way["tokenizer.ggml.add_space_prefix"] for way in (plain, prefixed)] == [False, True]
