@@ -360,7 +360,7 @@ class WatchScreen(View):
         figures = [
             row.asked.kind,
             row.model,
-            f"{row.tokens:,} tokens",
+            f"{row.tokens:,} token{'s' * (row.tokens != 1)}",
             f"{row.tokens_per_s:.1f}/s",
             row.state,
             row.why,
