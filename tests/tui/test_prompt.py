@@ -109,6 +109,11 @@ async def test_tab_completes_one_after_another_and_leaves_where_there_is_nothing
         prompt.take("none")
         prompt._cycle = []
         assert prompt._complete() is False and prompt.text == "none"
+        prompt.take("/ab")
+        assert prompt._complete() is True
+        prompt.prompts = ["earlier"]
+        await pilot.press("up")  # nothing is listed that it could pick
+        assert prompt.text == "earlier"
 
 
 async def test_a_paste_is_made_safe_and_a_big_one_is_told() -> None:
@@ -178,7 +183,7 @@ async def test_an_editor_lies_over_the_rows_of_its_text() -> None:
             (7, "1\n2", 0, 4), (SYSTEM, "", 0, 3), (SYSTEM, "\n".join("abcdefghijklmnop"), 0, 12),
         ):  # fmt: skip
             editor = await edited(app, pilot, index, "you", text)
-            assert (editor.region.y, editor.region.height) == (top, height), (index, text)
+            assert (editor.region.x, editor.region.y, editor.region.height) == (0, top, height), (index, text)
             assert editor.text == text and editor.border_title == "you" and editor.was == text
         view.scroll_to(y=3, animate=False)
         await pilot.pause()

@@ -224,6 +224,9 @@ async def test_a_list_follows_the_store_and_keeps_what_is_picked() -> None:
         it.list.search()
         assert it.line == "r rename · del put away · / find" and it.list.picked == "e"
         it.options.highlighted = 10
+        it.store.found = FOUND[:2]
+        it.list.search()
+        assert it.list.picked == "b"
         it.store.found = FOUND[:1]
         it.list.search()
         assert it.list.picked == "a"

@@ -157,9 +157,9 @@ async def test_words_that_were_measured_keep_the_cursor_on_their_word() -> None:
     async with seated() as it:
         scored = tuple(
             TokenStep(i, text.encode(), text, -1.0, None, None, None, 0, 0, s.recipe, None, None, i, "given")
-            for i, (text, s) in enumerate(zip(["Wh", "y", " i", "s it", "?"], steps("a b c d e"), strict=True))
+            for i, (text, s) in enumerate(zip(["Wh", "y", " is", " ", "it?"], steps("a b c d e"), strict=True))
         )
-        for word, token in ((0, 0), (1, 2), (2, 3)):
+        for word, token in ((0, 0), (1, 2), (2, 4)):
             transcript = Transcript(TALK)
             it.pane.open(transcript)
             it.pane.reshow()
@@ -186,8 +186,14 @@ async def test_reading_keys_tint_fold_and_render() -> None:
     async with seated(thought) as it:
         transcript = it.pane.transcript
         for heat in (*HEATS[1:], HEATS[0]):
+            it.view.render_lines(it.view.size.region)
             it.pane.action_heat()
-            assert transcript.heat == heat and it.line() == f"heat: {heat}" and transcript.least == BITS[0]
+            assert (
+                not it.view._strips
+                and transcript.heat == heat
+                and it.line() == f"heat: {heat}"
+                and transcript.least == BITS[0]
+            )
             await it.pilot.pause()
             assert len(it.app.took(TranscriptPane.Rendered)) == 1
         it.pane.set_heat("entropy", 4.0)
@@ -195,8 +201,9 @@ async def test_reading_keys_tint_fold_and_render() -> None:
         it.pane.action_heat()
         assert transcript.least == 4.0
         for on in (True, False):
+            it.view.render_lines(it.view.size.region)
             it.pane.action_line_ends()
-            assert it.view.line_ends is on
+            assert it.view.line_ends is on and not it.view._strips
         block = it.view.blocks[1]
         assert block.folded and block.rendered
         for rendered in (False, True):
@@ -396,6 +403,11 @@ async def test_messages_are_edited_where_they_stand() -> None:
         await it.pilot.pause()
         (editor,) = it.pane.query(PlaceEditor)
         assert (editor.index, editor.who, editor.was) == (SYSTEM, "system", "Be brief.")
+        laid: list[int] = []
+        editor.lie = lambda: laid.append(1)  # type: ignore[method-assign]
+        it.pane.on_system_line_grown()
+        await it.pilot.pause()
+        assert laid
         await it.pilot.press("escape")
         await it.pilot.pause()
         assert not it.pane.query(PlaceEditor) and it.view.has_focus

@@ -112,6 +112,8 @@ async def test_a_form_reads_its_fields_over_a_file_over_the_run_before(tmp_path:
         assert form.base is before
         form.choose(PRETRAIN)
         assert form.base is PRETRAIN.default
+        form.fill(before)
+        assert form.kind is TUNE and form.base is before and form.field("rank").value == "3"
 
 
 def test_a_fields_words_are_its_default_or_another_value() -> None:
