@@ -52,7 +52,7 @@ def peer(text: str) -> list[tuple[str, int]]:
 def ours(text: str) -> list[tuple[str, int]]:
     return [
         (character, run.face)
-        for run in inline(text).runs
+        for run in inline(text, growing=False).runs
         for character in (text[run.start : run.end] if run.shown is None else run.shown)
     ]
 

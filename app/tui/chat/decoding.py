@@ -27,7 +27,7 @@ def others(engine: EngineClient) -> list[str]:
 
 def read(text: str) -> Strategy:
     """The strategy of a text form, or of the list's `strategy ...`. ParameterError for none."""
-    return parse(text.removeprefix("strategy ").strip() or "none")
+    return parse(text.removeprefix("strategy "))
 
 
 def choose(screen: "ChatScreen", strategy: Strategy) -> None:

@@ -56,17 +56,17 @@ def _shaded(guess: bytes | None, apart: bool) -> str:
 def rows(said: Sequence[CanvasText], width: int) -> list[list[Piece]]:
     """The text in rows of so many cells, broken between words."""
     found: list[list[Piece]] = [[]]
-    used = 0
+    used, indented = 0, False
     for word in _words(said):
         if word[0].text == "\n":
             found.append([])
-            used = 0
+            used, indented = 0, True
             continue
         size = sum(cells.width(piece.text) for piece in word)
         if used + size > width and used and not (word[0].blank and len(word) == 1):
             found.append([])
-            used = 0
-        if not used and word[0].blank:  # a row does not begin with the space that broke it
+            used, indented = 0, False
+        if not used and word[0].blank and not indented:  # a row does not begin with the space that broke it
             word = word[1:]
         for piece in word:
             for text, wide in cells.clusters(piece.text):

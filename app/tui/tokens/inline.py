@@ -68,7 +68,7 @@ class _Delimiter:
 
 
 @lru_cache(512)
-def inline(text: str, growing: bool = False) -> Inline:
+def inline(text: str, growing: bool) -> Inline:
     """The runs of a paragraph. Where it is still growing, what has been opened is taken as closed at its end."""
     if _SIGN.search(text) is None:
         return Inline((Run(0, len(text), None, 0),) if text else (), len(text))
