@@ -121,6 +121,15 @@ class Pictures:
         self.parts.append(f"-- {about or type(canvas).__name__} {width}x{height}\n{drawn}")
         return drawn
 
+    def sweep(self, canvas: Canvas, widths: range, height: int, rows: slice = slice(None), about: str = "") -> None:
+        """Some rows of a canvas at all these widths, as text."""
+        drawn = []
+        for width in widths:
+            self.up(canvas, (width, height))
+            texts = ("".join(segment.text for segment in line) for line in canvas.lines(width, height)[rows])
+            drawn.append(f"{width:>3} |{'|'.join(texts)}|")
+        self.parts.append("\n".join([f"-- {about or type(canvas).__name__}", *drawn]))
+
     def add(self, lines: Sequence[Line], about: str) -> None:
         self.parts.append(f"-- {about}\n{shown(lines)}")
 

@@ -19,10 +19,9 @@ def bar(current: str = "chat", *, model: str = MODEL, facts: tuple[str, ...] = F
 
 
 def test_what_gives_way_in_the_top_line_as_it_gets_narrower(pictures: Pictures) -> None:
-    for width in (200, 160, 140, 130, 122, 120, 116, 112, 110, 107, 104, 101, 100, 96, 92, 88, 84, 80, 76, 72, 70):
+    for width in (170, 130, 112, 90, 66, 50, 39, 16):
         pictures.draw(bar(), width, 1)
-    for width in (68, 66, 64, 62, 60, 58, 56, 54, 52, 50, 46, 44, 42, 41, 40, 39, 38, 30, 28, 27, 26, 16, 15, 14, 8):
-        pictures.draw(bar(), width, 1)
+    pictures.sweep(bar(), range(8, 172), 1)
     pictures.compare("top-bar-narrower")
 
 
@@ -134,6 +133,7 @@ def test_a_token_in_one_line(pictures: Pictures) -> None:
         pictures.draw(line(doubted), width, 1, "doubted")
     pictures.draw(line(replace(TABLE, rows=ROWS[2:])), 80, 1, "none is drawn yet")
     pictures.draw(line(replace(TABLE, rows=())), 80, 1, "no rows")
+    pictures.sweep(line(TABLE), range(25, 90), 1)
     pictures.compare("inspector-line")
     pictures.redraws()
     line(TABLE)
@@ -148,6 +148,7 @@ def test_keys_are_shown_as_far_as_there_is_room(pictures: Pictures) -> None:
     it.show(KEYS)
     for width in (80, 60, 59, 58, 57, 49, 48, 47, 36, 24, 23, 13, 12, 11, 5):
         pictures.draw(it, width, 1)
+    pictures.sweep(it, range(4, 60), 1)
     it.say("saved\nas 空色 \x1b[2J")
     for width in (40, 21, 20, 12):
         pictures.draw(it, width, 1, "news")

@@ -94,8 +94,11 @@ def test_steps_stand_below_the_text_that_is_opened(pictures: Pictures) -> None:
 
 
 def test_what_is_shared_is_said_as_far_as_there_is_room(pictures: Pictures) -> None:
-    for width in (80, 71, 70, 69, 54, 53, 40, 24, 12):
-        pictures.draw(listed(ranked(0, shared=SHARED)), width, 3)
+    pictures.draw(listed(ranked(0, shared=SHARED)), 80, 3)
+    pictures.sweep(listed(ranked(0, shared=SHARED)), range(8, 82), 3, slice(2))
+    pictures.sweep(
+        listed(ranked(0, 2, judged=True, steps=STEPS[:1])), range(12, 70), 5, slice(1, 3), "a row and a step"
+    )
     pictures.draw(listed(ranked(0, shared=((1, 9),))), 60, 3, "nothing is shared")
     pictures.compare("best-texts-shared")
 

@@ -74,9 +74,17 @@ def test_headings_and_legends_give_way_where_there_is_little_room(pictures: Pict
             drawn = panel(view)
             pictures.draw(drawn, width, 15)
             pictures.draw(drawn, width, 5)
-    for width in (54, 53, 52, 42, 41, 40, 30, 29, 28, 27, 26, 3):
-        pictures.draw(panel(replace(TABLE, rows=ROWS[:1])), width, 5, "legend")
     pictures.compare("candidates-headings")
+
+
+def test_a_heading_gives_way_cell_by_cell(pictures: Pictures) -> None:
+    few = replace(TABLE, rows=ROWS[:2])
+    doubted = panel(few.doubted(DOUBT))
+    for it in (panel(few), doubted):
+        pictures.sweep(it, range(8, 66), 5, slice(1), "the short heading")
+        pictures.sweep(it, range(8, 70), 9, slice(0, 5, 4), "heading and legend")
+    pictures.sweep(panel(few), range(10, 50), 9, slice(1, 3), "columns and a row")
+    pictures.compare("candidates-cells")
 
 
 def test_a_table_with_doubt_has_a_column_for_it(pictures: Pictures) -> None:

@@ -60,6 +60,7 @@ def test_a_chart_at_its_sizes(pictures: Pictures) -> None:
     pictures.draw(chart(LOSS, axis=False), 4, 4, "without an axis")
     pictures.draw(chart(LOSS, axis=False), 3, 4, "without an axis")
     pictures.draw(Chart(), 30, 6, "empty")
+    pictures.sweep(chart(LOSS), range(8, 60), 6, slice(0, 6, 5), "heading and axis")
     pictures.compare("chart-sizes")
     pictures.redraws()
     chart(LOSS)
@@ -99,6 +100,7 @@ def test_axes_of_steps_and_of_names(pictures: Pictures) -> None:
     named = Picture(curves=(Curve((0.0, 4.0), (0.0, 1.0), "bar"),), right=4.0, across=across, up=up, along="layer")
     for width in (60, 40, 24, 16):
         pictures.draw(chart(named), width, 7, "names")
+    pictures.sweep(chart(named), range(12, 44), 7, slice(6, 7), "names")
     pictures.draw(chart(named, across=()), 40, 7, "no names")
     pictures.compare("chart-axes")
 

@@ -33,6 +33,9 @@ def test_parts_go_where_there_is_no_room_for_them(pictures: Pictures) -> None:
 def test_parts_fit_their_width(pictures: Pictures) -> None:
     for width in (80, 40, 34, 33, 30, 24):
         pictures.draw(panel(5, 9), width, 32, "step 5, position 9")
+    pictures.sweep(panel(5, 9), range(16, 60), 14, slice(0, 10), "the position")
+    pictures.sweep(panel(5, 9), range(16, 60), 22, slice(10, 12), "before")
+    pictures.sweep(panel(5, 9), range(16, 60), 22, slice(-4, None), "after")
     pictures.compare("denoising-panel-widths")
 
 

@@ -45,9 +45,8 @@ def test_without_a_canvas_there_is_what_was_said_or_a_welcome(pictures: Pictures
     for height in (20, 9, 7, 6, 2):
         pictures.draw(it, 40, height, "said")
         assert it.beside(1) is None
-    for width in (12, 14, 26, 27, 39, 40):
-        it.show([], HEAD, canvas(1), NAMES, 1, 3)
-        pictures.draw(it, width, 3, "the heading")
+    it.show([], HEAD, canvas(1), NAMES, 1, 3)
+    pictures.sweep(it, range(4, 50), 3, slice(1), "the heading")
     pictures.compare("denoising-text-said")
 
 
@@ -108,6 +107,7 @@ def test_the_legend_says_what_shades_are_and_what_was_taken_back(pictures: Pictu
         it.show(canvas(8), NAMES, step)
         for width, height in ((80, 6), (60, 4), (59, 4), (59, 3), (40, 5), (12, 5)):
             pictures.draw(it, width, height, f"after step {step}")
+    pictures.sweep(it, range(30, 80), 5, slice(0, 4, 3))
     pictures.compare("denoising-legend")
     pictures.redraws()
     it.show(None, NAMES, 0)

@@ -51,6 +51,8 @@ def test_a_row_an_item(pictures: Pictures) -> None:
     pictures.draw(items(replace(TWO, note="the texts are not where they were"), 0), 30, 9, "a note")
     pictures.draw(items(replace(TWO, won=0)), 60, 9, "none won")
     pictures.draw(items(replace(TWO, won=0, lost=0)), 60, 9, "none won, none lost")
+    pictures.sweep(items(TWO), range(12, 50), 4, slice(1, 3))
+    pictures.sweep(items(ONE, 0, (3,)), range(12, 40), 4, slice(1, 3))
     pictures.compare("differing-items")
 
 
@@ -135,6 +137,7 @@ def test_the_cost_of_the_right_answer_where_all_have_one(pictures: Pictures) -> 
     for golds in cases:
         pictures.draw(panel(replace(ITEMS[0], said=costs(*golds)), (0, 1)), 40, 16, f"{golds}")
     pictures.draw(panel(replace(ITEMS[0], said=costs(-3, -1)), (0,)), 18, 16, "no letter, little room")
+    pictures.sweep(panel(replace(ITEMS[0], said=costs(-3, -1)), (0, 1)), range(10, 40), 16, slice(0, 20, 11))
     pictures.compare("differing-costs")
 
 
