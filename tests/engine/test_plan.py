@@ -1,4 +1,4 @@
-"""Layouts of a quantisation by hand, channels' scales against float64, and the folder that is written shard by shard."""
+"""Layouts of a quantisation by hand, channels scaled against float64, and the folder that is written by shards."""
 
 import json
 import os

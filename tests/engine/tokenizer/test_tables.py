@@ -11,7 +11,7 @@ import pytest
 import tokenizers
 
 from engine.errors import CheckpointError, DataError
-from engine.tokenizer import Tokenizer, from_folder, from_gguf
+from engine.tokenizer import Tokenizer, from_folder, from_gguf, published
 from engine.tokenizer.detokenizer import Detokenizer, _unfinished
 from engine.tokenizer.encoder import Added, SentencePieceEncoder
 from engine.tokenizer.folder import _check_prefix, _frame, _text
@@ -358,7 +358,10 @@ def test_rules_have_names_and_some_begin_texts() -> None:
         "tekken",
         "chameleon",
     }
-    assert {name for name, rule in PRETOKENIZERS.items() if rule.whole_words and not rule.bos} == {"minicpm5", "youtu"}
+    begin = {name for name, rule in PRETOKENIZERS.items() if rule.bos}
+    assert {name for name, rule in PRETOKENIZERS.items() if rule.whole_words} == {*begin, "minicpm5", "youtu"} - {
+        "chameleon"
+    }
     assert (
         PRETOKENIZERS["jais-2"].patterns[0].count(r"\s{") == 9
         and r"\s{512}(?!\S)" in PRETOKENIZERS["jais-2"].patterns[0]
@@ -438,6 +441,30 @@ def test_merges_without_the_prefix_that_pieces_go_on_with_are_refused() -> None:
     for bad in (["a b"], [["a", "b"]], ["a ##b", "a b"]):
         with pytest.raises(ValueError, match="a merge goes on with 'b', without the prefix '##'"):
             _check_prefix({"continuing_subword_prefix": "##", "merges": bad})
+
+
+def test_a_tokenizer_is_written_as_readers_of_folders_have_it(tmp_path: Path) -> None:
+    for made, begun in (
+        (from_gguf(byte_level(**{"tokenizer.ggml.add_bos_token": True})), True),
+        (from_gguf(scored(False)), True),
+    ):
+        published.write(made, tmp_path)
+        told = json.loads((tmp_path / "tokenizer_config.json").read_text())
+        assert told["tokenizer_class"] == "PreTrainedTokenizerFast" and made.id(told["bos_token"]) == made.bos
+        assert made.id(told["eos_token"]) == min(made.eos) and ("chat_template" in told) == (
+            made.chat_template is not None
+        )
+        again = from_folder(tmp_path)
+        assert again.add_bos == begun and again.encode(" the dog", bos=True) == made.encode(" the dog", bos=True)
+        assert again.decode(made.encode(" the dog")) == made.decode(made.encode(" the dog"))
+    published.write(from_gguf(byte_level()), tmp_path, eos=1)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["eos_token"] == "<|im_start|>"
+    blank = scored(True)
+    blank["tokenizer.ggml.token_type"] = [1 if kind == 4 else kind for kind in blank["tokenizer.ggml.token_type"]]
+    made = from_gguf(blank)
+    published.write(made, tmp_path)
+    assert from_folder(tmp_path).encode("the dog") == made.encode("the dog")
+    assert from_folder(tmp_path).decode(made.encode("the dog")) == "the dog"
 
 
 def test_bytes_that_no_token_spells_are_named_by_their_character() -> None:
