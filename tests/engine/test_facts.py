@@ -386,10 +386,8 @@ def test_the_first_place_without_numbers_is_named() -> None:
 
     assert numerics.first_not_finite(SimpleNamespace(inspect=blind), [1, 2]) == "after 2 tokens"  # type: ignore[arg-type]
     told = str(numerics.damaged("m", at(2, 3), [1, 2, 3, 4]))
-    assert (
-        told
-        == "m gives NaN after token 4 (layer 2 is the first): float16 is too narrow for it, or its weights are damaged, fetch it again"
-    )
+    narrow = "float16 is too narrow for it, or its weights are damaged, fetch it again"
+    assert told == f"m gives NaN after token 4 (layer 2 is the first): {narrow}"
     wide = at(2, 3)
     wide.dtype = mx.float32
     assert "too narrow" not in str(numerics.damaged("m", wide, [1])) and "float32" not in str(

@@ -173,10 +173,12 @@ def test_a_gguf_file_becomes_a_folder(tmp_path: Path) -> None:
 
 def test_more_bits_cost_less(tmp_path: Path) -> None:
     info = describe(original(tmp_path))
-    kls = [
-        quantize(info, tmp_path / f"b{bits}", Settings(bits=bits, group_size=32), text=TEXT).kl for bits in (2, 4, 8)
-    ]
-    assert kls[0] > 4 * kls[1] > 16 * kls[2]
+    found = [quantize(info, tmp_path / f"b{bits}", Settings(bits=bits, group_size=32), text=TEXT) for bits in (2, 4, 8)]
+    assert found[0].kl > 4 * found[1].kl > 16 * found[2].kl
+    for i in range(3):  # of each layer's output, relative to what it adds
+        worst, middle, least = (report.errors[f"layer {i}"] for report in found)
+        assert 1 > worst > 2 * middle > 8 * least > 0
+    assert all(len(report.errors) == 3 for report in found)
 
 
 @pytest.mark.slow
