@@ -314,7 +314,18 @@ def test_the_layer_that_differs_most_is_contrasted() -> None:
     for token in (3, 40, 41, 42, 43):
         if token > 3:
             place.feed([token])
+            place.settle([token])
         np.testing.assert_allclose(np.array(place.logits())[0], want(token), rtol=1e-3, atol=1e-4)
+
+    place.select([0, 0])
+    place.feed([50, 51])
+    np.testing.assert_allclose(np.array(place.logits()), [want(50), want(51)], rtol=1e-3, atol=1e-4)
+    ids = place.ids[0]
+    rows = np.array(place.logits_at(3, 8))
+    assert rows.shape == (2, 5, 258)
+    for i, token in enumerate([40, 41, 42, 43]):
+        np.testing.assert_allclose(rows[:, i], [want(token)] * 2, rtol=1e-3, atol=1e-4)
+    assert ids[:3] == [1, 2, 3]
 
     class Stuck(FakeCache):
         room = 0  # type: ignore[assignment]
@@ -479,4 +490,5 @@ def test_guesses_are_made_where_they_pay_and_there_is_room() -> None:
     assert (
         proposed(1, None, True) == (0, 1) and proposed(9, None, False, 4) == (4, 0) and proposed(-1, 2, True) == (0, 0)
     )
-    assert asked == [3, 2, 1, 1, 4] and isinstance(Speculative(Says(True)).pace, DraftLength)  # type: ignore[arg-type]
+    assert proposed(5, 1, True) == (1, 0) and proposed(5, 1, False) == (1, 0)
+    assert asked == [3, 2, 1, 1, 4, 1, 1] and isinstance(Speculative(Says(True)).pace, DraftLength)  # type: ignore[arg-type]

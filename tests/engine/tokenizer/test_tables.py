@@ -1,28 +1,30 @@
 """Tables of tokens and what is built on them: spelling, kinds, tokens matched whole, merges by scores."""
 
 import hashlib
-import json
 from dataclasses import replace
 from itertools import pairwise, product
-from pathlib import Path
 from typing import Any
 
 import pytest
 import tokenizers
 
-from engine.errors import CheckpointError, DataError
-from engine.tokenizer import Tokenizer, from_folder, from_gguf, published
+from engine.errors import DataError
+from engine.tokenizer import Tokenizer
 from engine.tokenizer.detokenizer import Detokenizer, _unfinished
 from engine.tokenizer.encoder import Added, SentencePieceEncoder
-from engine.tokenizer.folder import _check_prefix, _frame, _text
-from engine.tokenizer.pretokenizers import PRETOKENIZERS, pretokenizer
 from engine.tokenizer.published import _merges
 from engine.tokenizer.sentencepiece import SentencePiece
 from engine.tokenizer.special import ends_of_text, ends_of_turn
 from engine.tokenizer.template import ChatTemplate
 from engine.tokenizer.turns import _marked, _shared, _Where, turns
-from engine.tokenizer.vocabulary import BYTE_LEVEL, Kind, TokenTable, byte_level_bytes, sentencepiece_bytes
-from tests.engine.vocabularies import byte_level, folder, scored
+from engine.tokenizer.vocabulary import (
+    BYTE_LEVEL,
+    Kind,
+    TokenTable,
+    _byte_level_alphabet,
+    byte_level_bytes,
+    sentencepiece_bytes,
+)
 
 N, U, C, D, X, B = (
     int(kind) for kind in (Kind.NORMAL, Kind.UNKNOWN, Kind.CONTROL, Kind.USER_DEFINED, Kind.UNUSED, Kind.BYTE)
@@ -40,6 +42,7 @@ def test_kinds_are_numbered_as_files_number_them() -> None:
 def test_bytes_have_gpt2s_characters() -> None:
     library = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     assert sorted(BYTE_LEVEL) == library and sorted(BYTE_LEVEL.values()) == list(range(256))
+    assert _byte_level_alphabet() == BYTE_LEVEL
     cut = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     for byte in (*range(128), 0xC3, 0xA9):
         text = chr(byte) if byte < 128 else "é"
@@ -65,7 +68,7 @@ def test_a_table_says_what_its_ids_are() -> None:
     assert [made.is_special(i) for i in range(-1, 8)] == [False, False, False, True, False, True, False, False, False]
     with pytest.raises(IndexError, match="got -1"):
         made.piece(-1)
-    assert made.missing_bytes is None
+    assert made.missing_bytes is None and table(("x", C)).is_special(0)
     whole = table(*((character, N) for character in BYTE_LEVEL), spelling=byte_level_bytes)
     assert whole.missing_bytes is None
     lacking = table(*((c, N) for c, byte in BYTE_LEVEL.items() if byte not in (4, 0x5D)), spelling=byte_level_bytes)
@@ -306,162 +309,6 @@ def test_messages_stand_where_a_template_puts_them() -> None:
 
     _, only = turns(calls, [{"role": "assistant", "f": {"name": "sum"}}])
     assert [(t.start, t.stop) for t in only] == [(1, 4)]
-
-
-# -- what files say --------------------------------------------------------------------------------------------------
-
-
-def test_metadata_names_tokens_and_ends() -> None:
-    def told(**more: Any) -> Tokenizer:
-        return from_gguf(byte_level(**{f"tokenizer.ggml.{key}": value for key, value in more.items()}))
-
-    assert told(eos_token_id=9, eot_token_id=8, eom_token_id=7).end == 9 and told(eos_token_id=9).eos == {0, 2, 9}
-    assert told(bos_token_id=10**6).bos is None and told(bos_token_id=-1).bos is None and told(bos_token_id=0).bos == 0
-    last = told().vocab_size - 1
-    assert told(bos_token_id=last).bos == last and told(bos_token_id=last + 1).bos is None
-    assert told(add_eos_token=True).add_eos and not told().add_eos
-    tokens = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
-    assert told().templates["default"].tokens == tokens
-    assert told(unknown_token_id=0, padding_token_id=2).templates["default"].tokens == tokens | {
-        "unk_token": "<|endoftext|>",
-        "pad_token": "<|im_end|>",
-    }
-    named = from_gguf({**byte_level(), "tokenizer.chat_template.tool_use": "t", "tokenizer.chat_templates": ["x"]})
-    assert set(named.templates) == {"default", "tool_use"}
-    sentence = {
-        key: value
-        for key, value in scored().items()
-        if not key.endswith(("bos_token_id", "eos_token_id", "unknown_token_id"))
-    }
-    made = from_gguf(sentence)
-    assert (made.bos, made.add_bos, made.end) == (1, True, 2) and made.encode("a", bos=True)[0] == 1
-    assert from_gguf({**sentence, "tokenizer.ggml.add_bos_token": False}).add_bos is False
-    without = {key: value for key, value in sentence.items() if not key.endswith("add_space_prefix")}
-    assert from_gguf(without).encode("the") == made.encode("the")
-    assert from_gguf({**sentence, "tokenizer.ggml.add_space_prefix": False}).encode("the") != made.encode("the")
-    assert (
-        made.decode(made.encode("the")) == "the"
-        and from_gguf(byte_level()).decode(from_gguf(byte_level()).encode(" a")) == " a"
-    )
-
-
-def test_rules_have_names_and_some_begin_texts() -> None:
-    assert {name for name, rule in PRETOKENIZERS.items() if rule.bos} == {
-        "llama-bpe",
-        "llama3",
-        "llama-v3",
-        "falcon3",
-        "falcon-h1",
-        "pixtral",
-        "midm-2.0",
-        "lfm2",
-        "tekken",
-        "chameleon",
-    }
-    begin = {name for name, rule in PRETOKENIZERS.items() if rule.bos}
-    assert {name for name, rule in PRETOKENIZERS.items() if rule.whole_words} == {*begin, "minicpm5", "youtu"} - {
-        "chameleon"
-    }
-    assert (
-        PRETOKENIZERS["jais-2"].patterns[0].count(r"\s{") == 9
-        and r"\s{512}(?!\S)" in PRETOKENIZERS["jais-2"].patterns[0]
-    )
-    assert r"\s{4}(?!\S)" in PRETOKENIZERS["jais-2"].patterns[0] and pretokenizer("gpt-2").patterns
-    for name, line in (
-        (None, r"tokenizer\.ggml\.pre"),
-        ("gpt2", r"'gpt2' is not known here \(nearest: gpt-2\)"),
-        ("zzz", "not known here:"),
-    ):
-        with pytest.raises(CheckpointError, match=line):
-            pretokenizer(name)
-
-
-def test_a_folder_says_what_frames_a_text() -> None:
-    def library(single: str, *names: str) -> Any:
-        made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "<s>": 1, "</s>": 2}, unk_token="a"))
-        tokens = [("<s>", 1), ("</s>", 2)]
-        made.post_processor = tokenizers.processors.TemplateProcessing(
-            single, special_tokens=[t for t in tokens if t[0] in names]
-        )
-        return made
-
-    assert _frame(library("$A")) == ([], []) and _frame(library("<s> $A", "<s>")) == ([1], [])
-    assert _frame(library("$A </s>", "</s>")) == ([], [2]) and _frame(library("<s> $A </s>", "<s>", "</s>")) == (
-        [1],
-        [2],
-    )
-    assert _frame(library("<s> <s> $A", "<s>")) == ([1, 1], [])
-    assert _text("x") == "x" and _text({"content": "y"}) == "y" and _text({}) is None and _text(None) is None
-
-
-def test_a_folders_settings_count(tmp_path: Path) -> None:
-    folder(tmp_path, bos=True)
-    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
-
-    def written(**more: Any) -> Tokenizer:
-        (tmp_path / "tokenizer_config.json").write_text(
-            json.dumps({k: v for k, v in {**config, **more}.items() if v != "-"})
-        )
-        return from_folder(tmp_path)
-
-    assert written().add_bos and written(add_bos_token=None).add_bos and not written(add_bos_token=False).add_bos
-    assert not written().add_eos and written(add_eos_token=True).add_eos and written(bos_token="-").bos == 1
-    assert written(bos_token="<|im_end|>").bos == 2 and written(bos_token="unheard").bos == 1
-    assert written(unk_token="u").templates["default"].tokens == {
-        "bos_token": "<|im_start|>",
-        "eos_token": "<|im_end|>",
-        "unk_token": "u",
-    }
-    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": "<|im_start|>", "pad_token": "p"}))
-    assert (
-        written().end == 2
-        and written(eos_token="-").end == 1
-        and written().templates["default"].tokens["pad_token"] == "p"
-    )
-    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "own"}))
-    assert written().chat_template == "own"
-    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": [{"name": "rag", "template": "r"}]}))
-    assert set(written().templates) == {"rag"}
-    (tmp_path / "tokenizer.json").unlink()
-    with pytest.raises(CheckpointError, match="fetch the model again, whole"):
-        from_folder(tmp_path)
-    (tmp_path / "tokenizer.model").write_text("")
-    with pytest.raises(CheckpointError, match=r"convert its tokenizer\.model"):
-        from_folder(tmp_path)
-
-
-def test_merges_without_the_prefix_that_pieces_go_on_with_are_refused() -> None:
-    for good in (
-        {"merges": ["a b"]},
-        {"continuing_subword_prefix": "", "merges": ["a b"]},
-        {"continuing_subword_prefix": "##"},
-        {"continuing_subword_prefix": "##", "merges": ["a ##b", ["a", "##c"]]},
-    ):
-        _check_prefix(good)
-    for bad in (["a b"], [["a", "b"]], ["a ##b", "a b"]):
-        with pytest.raises(ValueError, match="a merge goes on with 'b', without the prefix '##'"):
-            _check_prefix({"continuing_subword_prefix": "##", "merges": bad})
-
-
-def test_a_tokenizer_is_written_as_readers_of_folders_have_it(tmp_path: Path) -> None:
-    for made in (from_gguf(byte_level(**{"tokenizer.ggml.add_bos_token": True})), from_gguf(scored(False))):
-        published.write(made, tmp_path)
-        told = json.loads((tmp_path / "tokenizer_config.json").read_text())
-        assert told["tokenizer_class"] == "PreTrainedTokenizerFast" and made.id(told["bos_token"]) == made.bos
-        assert made.id(told["eos_token"]) == min(made.eos) and ("chat_template" in told) == (
-            made.chat_template is not None
-        )
-        again = from_folder(tmp_path)
-        assert again.add_bos and again.encode(" the dog", bos=True) == made.encode(" the dog", bos=True)
-        assert again.decode(made.encode(" the dog")) == made.decode(made.encode(" the dog"))
-    published.write(from_gguf(byte_level()), tmp_path, eos=1)
-    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["eos_token"] == "<|im_start|>"
-    blank = scored(True)
-    blank["tokenizer.ggml.token_type"] = [1 if kind == 4 else kind for kind in blank["tokenizer.ggml.token_type"]]
-    made = from_gguf(blank)
-    published.write(made, tmp_path)
-    assert from_folder(tmp_path).encode("the dog") == made.encode("the dog")
-    assert from_folder(tmp_path).decode(made.encode("the dog")) == "the dog"
 
 
 def test_bytes_that_no_token_spells_are_named_by_their_character() -> None:
