@@ -58,11 +58,6 @@ class Mask:
             return self
         return replace(self, window=other.window, keep=other.keep)
 
-    @property
-    def plain(self) -> bool:
-        """Causal or full, with nothing else."""
-        return self is CAUSAL or self is FULL or self == Mask(causal=self.causal)
-
     def check(self, b: int, t: int) -> None:
         """Refuse rules that contradict each other or do not fit B rows of T queries."""
         for name in ("window", "keep", "prefix", "block", "block_start"):

@@ -1,7 +1,6 @@
 """Masks: the rules one pair at a time, what they reach, and what contradicts itself, on both sides of each border."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -206,14 +205,6 @@ def test_documents_side_by_side_are_numbered() -> None:
 def test_the_narrower_window_counts(mine: int, theirs: tuple[int, int], window: int, keep: int) -> None:
     mask = Mask(window=mine, prefix=3).within(Mask(window=theirs[0], keep=theirs[1]))
     assert (mask.window, mask.keep, mask.prefix) == (window, keep, 3)
-
-
-@pytest.mark.parametrize(
-    ("change", "plain"),
-    [({}, True), ({"causal": False}, True), ({"window": 1}, False), ({"block": 1}, False), ({"prefix": 1}, False)],
-)
-def test_plain_is_causal_or_full_and_nothing_else(change: dict[str, Any], plain: bool) -> None:
-    assert CAUSAL.plain and FULL.plain and Mask(**change).plain == plain
 
 
 def test_a_full_mask_sees_beyond_every_context() -> None:

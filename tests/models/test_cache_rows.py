@@ -338,6 +338,7 @@ def test_a_window_s_prefix_is_let_go_but_for_the_sinks() -> None:
     )
     assert cache.prefix is None and said(kv) == [0, 1, 2, *range(73, 94)] and cache.gone == 70 and cache.length == 94
     cache.select([0, 0])
+    assert cache.keys is not None and cache.keys.shape[0] == 2
     assert cache.first is not None and cache.first.keys.shape[0] == 1 and held(cache, 1) == [0, 1, 2, *range(73, 94)]
     cache.freeze()
     assert cache.prefix is not None and cache.prefix.positions is not None and held(cache) == [0, 1, 2, *range(73, 94)]

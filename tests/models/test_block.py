@@ -1,0 +1,262 @@
+"""A layer's parts by themselves, against float64: products, norms, activations, experts, turns, and what is joined."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metal import mx
+from models import layers
+from models.block import Block
+from models.checkpoint.builder import Builder
+from models.config import Experts
+from models.errors import CheckpointError
+from models.families.registry import blank, configure, family, joins
+from models.layers import (
+    ACTIVATE,
+    Embedding,
+    Joined,
+    LayerNorm,
+    Linear,
+    QuantizedLinear,
+    RMSNorm,
+    bare,
+    gated,
+    linear,
+    onto,
+)  # fmt: skip
+from models.mlp import Gated, Mixture, Plain, stack
+from models.rope import Rope
+from models.rotation import KernelRotation, PackedTurns, TableRotation, rotation
+from models.transformer import Transformer
+from models.weights import Packed, PackedLayout, Tensors
+from tests.models.test_families import SAME
+from tests.models.test_transformer import Exact, built, off, text
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int, seed: int = 0) -> mx.array:
+    return mx.array(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
+
+
+def wide(x: mx.array) -> np.ndarray:
+    return np.array(x).astype(np.float64)
+
+
+def packed(rows: int, columns: int, mode: str = "affine", bits: int = 4, group: int = 32) -> Packed:
+    codes, scales, *biases = mx.quantize(normal(rows, columns, seed=5), group, bits, mode=mode)
+    return Packed(codes, scales, PackedLayout(group, bits, mode), *biases)
+
+
+KINDS: dict[str, tuple[type, type, type]] = {
+    "llama": (RMSNorm, Linear, Gated),
+    "gpt-2": (LayerNorm, Linear, Plain),
+    "qwen3 moe plain": (RMSNorm, Linear, Mixture),
+    "phi 3": (RMSNorm, Linear, Gated),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_layer_is_made_of_the_parts_of_its_family(name: str) -> None:
+    model = built(name)
+    normed, product, mlp = KINDS[name]
+    for block in model.blocks:
+        assert isinstance(block, Block) and isinstance(block.attn_norm, normed) and isinstance(block.mlp, mlp)
+        assert isinstance(block.qkv, product) and isinstance(block.out, product)
+    assert isinstance(model.norm, normed)
+    assert (model.positions is not None) == (name == "gpt-2") and type(blank(SAME["llama"]).blocks[0].qkv) is Joined
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 24), (2, 5, 24), (24,)])
+def test_a_product_is_x_times_w_transposed_and_its_bias(shape: tuple[int, ...]) -> None:
+    x, w, b = normal(*shape), normal(7, 24, seed=1), normal(7, seed=2)
+    residual = normal(*shape[:-1], 7, seed=3)
+    for bias in (None, b):
+        made = linear(w, bias)
+        want = wide(x) @ wide(w).T + (0 if bias is None else wide(bias))
+        assert isinstance(made, Linear) and made.shape == (7, 24) and mx.array_equal(made.matrix, w)
+        assert off(made(x), want) < 1e-6 and off(onto(residual, made, x), want + wide(residual)) < 1e-6
+    assert off(onto(residual, lambda x: made(x) * 2, x), 2 * want + wide(residual)) < 1e-6
+
+
+@pytest.mark.parametrize("rows", [1, 7, 8, 9])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_packed_product_is_that_of_its_numbers(rows: int, bias: bool) -> None:
+    matrix, x = packed(7, 64), normal(1, rows, 64)
+    b = normal(7, seed=2) if bias else None
+    made = linear(matrix, b)
+    assert isinstance(made, QuantizedLinear) and made.shape == (7, 64) and made.matrix is matrix
+    want = wide(x) @ wide(matrix.floats(mx.float32)).T + (0 if b is None else wide(b))
+    assert off(made(x), want) < 1e-5
+    assert off(onto(normal(1, rows, 7, seed=3), made, x), want + wide(normal(1, rows, 7, seed=3))) < 1e-5
+
+
+@pytest.mark.parametrize(("rows", "unpacked"), [(7, False), (8, True), (9, True)])
+def test_eight_rows_or_more_are_multiplied_unpacked_on_a_cpu(
+    rows: int, unpacked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    own = mx.quantized_matmul
+    monkeypatch.setattr(mx, "quantized_matmul", lambda *given: found.append(1) or own(*given))
+    linear(packed(7, 64))(normal(rows, 64))
+    assert found == [1] * (not unpacked or layers.GPU)
+
+
+def test_products_side_by_side_are_one_behind_the_other() -> None:
+    x, parts = normal(2, 24), [linear(normal(n, 24, seed=n)) for n in (3, 5)]
+    assert off(Joined(parts)(x), np.concatenate([wide(part(x)) for part in parts], -1)) < 1e-7
+
+    class Around:
+        def __init__(self, base: Any) -> None:
+            self.base = base
+
+    assert bare(Around(Around(parts[0]))) is parts[0] and bare(parts[0]) is parts[0]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 24), (1, 24), (2, 3, 24)])
+@pytest.mark.parametrize("eps", [1e-6, 0.5])
+def test_norms_are_their_definitions(shape: tuple[int, ...], eps: float) -> None:
+    x, w, b = normal(*shape), normal(24, seed=1), normal(24, seed=2)
+    rms = wide(x) / np.sqrt((wide(x) ** 2).mean(-1, keepdims=True) + eps) * wide(w)
+    assert off(RMSNorm(w, eps)(x), rms) < 1e-6 and RMSNorm(w, eps).matrix is w
+    half = RMSNorm(w.astype(mx.float16), eps)(x.astype(mx.float16))
+    assert half.dtype == mx.float16 and off(half, rms) < 5e-3
+    centred = wide(x) - wide(x).mean(-1, keepdims=True)
+    want = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps) * wide(w)
+    assert off(LayerNorm(w, b, eps)(x), want + wide(b)) < 1e-6 and off(LayerNorm(w, None, eps)(x), want) < 1e-6
+    assert LayerNorm(w, b, eps).matrix is w
+
+
+@pytest.mark.parametrize("name", ACTIVATE)
+def test_activations_are_their_definitions(name: str) -> None:
+    x = np.linspace(-9, 9, 73)
+    want = {
+        "silu": x / (1 + np.exp(-x)),
+        "gelu": 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
+        "gelu_tanh": 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+        "relu": np.maximum(x, 0),
+    }[name]
+    given, up = mx.array(x.astype(np.float32)), mx.array(RNG.standard_normal(73).astype(np.float32))
+    assert off(ACTIVATE[name](given), want) < 1e-6 and off(gated(ACTIVATE[name], given, up), want * wide(up)) < 1e-6
+
+
+def test_rows_of_a_table_are_taken_by_token() -> None:
+    table, tokens = normal(9, 64), mx.array([[3, 8], [0, 3]])
+    assert off(Embedding(table, mx.float32)(tokens), wide(table)[np.array(tokens)]) < 1e-7
+    matrix = packed(9, 64)
+    made = Embedding(matrix, mx.float16)(tokens)
+    assert made.dtype == mx.float16 and made.shape == (2, 2, 64) and Embedding(matrix, mx.float16).matrix is matrix
+    assert off(made, wide(matrix.floats(mx.float32))[np.array(tokens)]) < 1e-3
+
+
+@pytest.mark.parametrize("t", [1, 7, 8, 9])
+@pytest.mark.parametrize("kept", ["joined", "apart", "packed"])
+def test_experts_are_those_that_a_router_chose_weighted(t: int, kept: str) -> None:
+    """8 positions and more, of 8 choices each, are sorted by expert."""
+    c, width, count, active = 32, 64, 10, 8
+    router, x = normal(count, c, seed=1), normal(2, t, c)
+    gate, up, down = normal(count, width, c, seed=2), normal(count, width, c, seed=3), normal(count, c, width, seed=4)
+    experts = Experts(count, active, width)
+    parts: dict[str, Any] = {"joined": [mx.concatenate([gate, up], axis=1)], "apart": [gate, up]}
+    if kept == "packed":
+        codes, scales, biases = mx.quantize(mx.concatenate([gate, up], axis=1), 32, 8)
+        stored = Packed(codes, scales, PackedLayout(32, 8, "affine"), biases)
+        gate, up = mx.split(stored.floats(mx.float32), 2, axis=1)
+        parts["packed"] = [stored]
+    for among, normalise in (("chosen", True), ("all", True), ("all", False)):
+        mixture = Mixture(
+            Experts(count, active, width, among, normalise), linear(router), parts[kept], down, ACTIVATE["silu"]
+        )
+        want = np.zeros((2, t, c))
+        for i, row in np.ndenumerate(np.empty((2, t))):
+            position = wide(x)[i]
+            scores = wide(router) @ position
+            every = np.exp(scores - scores.max())
+            every /= every.sum()
+            chosen = np.argsort(-scores)[:active]
+            shares = every[chosen] if among == "all" and not normalise else every[chosen] / every[chosen].sum()
+            for share, expert in zip(shares, chosen, strict=True):
+                inner = wide(gate)[expert] @ position
+                inner = inner / (1 + np.exp(-inner)) * (wide(up)[expert] @ position)
+                want[i] += share * (wide(down)[expert] @ inner)
+            del row
+        assert off(mixture(x), want) < 1e-5
+        assert off(mixture.onto(x, x), want + wide(x)) < 1e-5
+    assert (experts.among, experts.normalise) == ("chosen", True)
+
+
+def test_experts_of_a_checkpoint_become_one_tensor_of_each_kind() -> None:
+    weights = {f"e.{i}.w1.{kind}": mx.full((2,), float(i)) for i in range(3) for kind in ("weight", "scales")}
+    stack(weights, "e", {"w1": "all.gate", "w2": "all.down"}, 3)
+    assert {name: array.tolist() for name, array in weights.items()} == {
+        f"all.gate.{kind}": [[0, 0], [1, 1], [2, 2]] for kind in ("weight", "scales")
+    }
+    weights = {f"e.{i}.w1.weight": mx.ones((2,)) for i in (0, 2)}
+    with pytest.raises(CheckpointError, match=r"^weights: e\.1\.w1\.weight is missing$"):
+        stack(weights, "e", {"w1": "all.gate"}, 3)
+
+
+@pytest.mark.parametrize("form", [TableRotation, KernelRotation])
+@pytest.mark.parametrize("gain", [1.0, 1.25])
+def test_documents_of_a_row_turn_from_their_own_first_position(form: Any, gain: float) -> None:
+    rope = Rope(1e4, 6, kind="yarn", factor=2.0, original=64, attention_factor=gain)
+    made, x = form(rope, 8), normal(1, 2, 9, 8)
+    turns = made.packed((4, 1, 4))
+    got = made(x, turns)
+    parts = [made(part, made.turns(0, part.shape[2], part.shape[2])) for part in mx.split(x, [4, 5], axis=2)]
+    assert off(got, wide(mx.concatenate(parts, axis=2))) < 1e-5
+    assert isinstance(turns, PackedTurns) == (form is KernelRotation)
+    if isinstance(turns, PackedTurns):
+        assert turns.lengths == (4, 1, 4)
+    assert mx.array_equal(got[..., 6:], x[..., 6:])  # dimensions that stand still have no gain
+
+
+def test_a_rotation_is_told_to_our_kernel_as_frequencies_of_its_regime() -> None:
+    long = Rope(1e4, 4, kind="longrope", original=8, short_factor=(1.0, 2.0), long_factor=(4.0, 8.0))
+    made = rotation(long, 4)
+    assert isinstance(made, KernelRotation if mx.metal.is_available() else TableRotation)
+    short = made.rotary(8)
+    assert short is made.rotary(3) and np.allclose(short.frequencies, [1, 0.005]) and not short.traditional
+    assert np.allclose(made.rotary(9).frequencies, [0.25, 0.00125]) and made.rotary(8) is not short
+    assert TableRotation(Rope(1e4, 4, traditional=True), 4).rotary(1).traditional
+
+
+@pytest.mark.parametrize("form", [TableRotation, KernelRotation])
+def test_turns_follow_the_regime_of_the_length(form: Any) -> None:
+    long = Rope(1e4, 4, kind="longrope", original=8, short_factor=(1.0, 2.0), long_factor=(4.0, 8.0))
+    made, x = form(long, 4), normal(1, 1, 2, 4)
+    for length, periods in ((8, (1.0, 200.0)), (9, (4.0, 800.0)), (8, (1.0, 200.0))):
+        angles = np.array([3, 4])[:, None] / np.array(periods)
+        a, b = wide(x)[..., :2], wide(x)[..., 2:]
+        want = np.concatenate([a * np.cos(angles) - b * np.sin(angles), b * np.cos(angles) + a * np.sin(angles)], -1)
+        assert off(made(x, made.turns(3, 2, length)), want) < 1e-5
+
+
+def test_what_is_joined_is_said_by_its_parts_in_order() -> None:
+    found = joins(SAME["llama"])
+    assert [*found] == [f"model.layers.{i}.{whole}" for i in range(4) for whole in ("qkv", "gate_up")]
+    assert found["model.layers.2.qkv"] == [f"model.layers.2.self_attn.{part}_proj" for part in "qkv"]
+    assert found["model.layers.0.gate_up"] == [f"model.layers.0.mlp.{part}_proj" for part in ("gate", "up")]
+    assert joins(SAME["phi 3"]) == {} == joins({"model_type": "unknown"}) and "gate_up" not in str(joins(SAME["gpt-2"]))
+
+
+@pytest.mark.parametrize("name", ["llama biased", "llama", "mixtral", "gpt-2", "gemma 3"])
+def test_a_model_is_the_same_from_parts_side_by_side_and_from_one_matrix(name: str) -> None:
+    """Stored apart, joined while they were read, and not joined at all."""
+    config, model = SAME[name], built(name)
+    shape, kind = configure(config), family(config["model_type"])
+    stored = {f"{part.path}.{leaf}": array for part in model.parts() for leaf, array in part.stored().items()}
+    want = np.stack([Exact(model)(text(5))])
+    joined = dict(stored)
+    for whole, paths in joins(config).items():
+        for leaf in ("weight", "bias"):
+            parts = [joined.pop(f"{path}.{leaf}") for path in paths if f"{path}.{leaf}" in joined]
+            if parts:
+                joined[f"{whole}.{leaf}"] = mx.concatenate(parts)
+    for tensors, fuse in ((stored, True), (stored, False), (joined, True)):
+        made = Builder(shape, kind.names(shape), Tensors(dict(tensors)), fuse).model()
+        assert isinstance(made, Transformer) and off(made(mx.array([text(5)])), want) < 2e-5
+        apart = name in ("llama", "llama biased", "mixtral", "gemma 3") and not fuse
+        assert isinstance(made.blocks[0].qkv, Joined) == apart
