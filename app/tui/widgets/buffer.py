@@ -1,5 +1,6 @@
 """A text that can be edited anywhere, tinted by what the model makes of it."""
 
+from itertools import groupby
 from typing import cast
 
 from rich.text import Text
@@ -69,15 +70,16 @@ class TextBuffer(TextArea):
         text = Text(one_to_one(line), end="", no_wrap=True)
         start = self.index_of((line_index, 0))
         heat = cast(Painted, self.app).look.heat
-        run_start, run_level = 0, 0
-        for i in range(len(line) + 1):
-            at = start + i
-            known = i < len(line) and at < len(self._levels) and self._levels_text[at] == line[i] and line[i] != " "
-            level = self._levels[at] if known else 0
-            if level != run_level:
-                if run_level:
-                    text.stylize(heat[run_level], run_start, i)
-                run_start, run_level = i, level
+        levels = []
+        for at, character in enumerate(line, start):
+            known = at < len(self._levels) and self._levels_text[at] == character != " "
+            levels.append(self._levels[at] if known else 0)
+        begin = 0
+        for level, run in groupby(levels):
+            end = begin + len(list(run))
+            if level:
+                text.stylize(heat[level], begin, end)
+            begin = end
         return text
 
     def on_text_area_changed(self) -> None:

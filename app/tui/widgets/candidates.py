@@ -77,7 +77,7 @@ class Candidates(Canvas, can_focus=True):
             return lines
         compact, doubted = height < FRAME + FEWEST, view.doubt is not None
         shown = self._shown(height)
-        scale = max((max(rows[i].after or 0.0, rows[i].before) for i in shown), default=1.0) or 1.0
+        scale = max((max(rows[i].after or 0.0, rows[i].before) for i in shown), default=None) or 1.0
         if compact:
             lines = [self._short_heading(view, width)]
         else:

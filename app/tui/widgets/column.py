@@ -192,7 +192,7 @@ class Column(Vertical):
         """Where it first differs from the first column, perplexity, tokens, speed in its own time; with `likelihood`
         what both factorisations have: passes of the model, seconds, bits a token (of a canvas a bound)."""
         steps, room = self.steps, max(self.size.width - 3, 4)
-        spent = steps[-1].elapsed_s - steps[0].elapsed_s if len(steps) > 1 else 0.0
+        spent = steps[-1].elapsed_s - steps[0].elapsed_s if steps else 0.0
         ppl = perplexity(step.logprob for step in steps)
         alike = "" if first or not steps else "the same so far" if self.talk.running else "the same"
         parts = [

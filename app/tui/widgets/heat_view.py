@@ -22,4 +22,4 @@ class HeatView(TokenView, inherit_bindings=False):
 
     def on_show(self) -> None:
         if self.top and self.cursor is None:
-            self.call_after_refresh(self.scroll_to, y=0, animate=False, immediate=True)
+            self.call_after_refresh(self.scroll_to, y=0, immediate=True, force=True)

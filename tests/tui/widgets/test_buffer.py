@@ -35,7 +35,11 @@ async def test_words_are_tinted_by_their_levels() -> None:
         assert moved and moved[-1] == text
         levels = [0, 1, 1, 1, 2, 2, 2, 3, 4, 4, 4, 1, 1, 2, 2]
         drawn = it.render_line(0).text
+        refreshed: list[bool] = []
+        it.refresh = lambda *regions, **what: bool(refreshed.append(True)) or it  # type: ignore[method-assign, func-returns-value]
         it.tint(text, levels)
+        del it.refresh
+        assert refreshed == [True]
         assert it.measured == 15
         # "the", then a space that is not tinted, "sky"; the line break has a level and no cell
         assert spans(it.get_line(0)) == [(1, 3, 1), (4, 7, 2)]
@@ -79,6 +83,25 @@ async def test_words_are_tinted_by_their_levels() -> None:
         it.text = "a\tb\x1b"
         await pilot.pause()
         assert it.get_line(0).plain == "a\tb␛" and it.measured == 0
+
+
+async def test_what_was_drawn_before_a_change_was_heard_of_is_drawn_anew() -> None:
+    it = TextBuffer()
+    async with Alone(it, css="TextBuffer { width: 30; height: 6; }").run_test(size=(40, 12)) as pilot:
+        it.text = "abcc"
+        await pilot.pause()
+        it.tint("abcc", [1, 1, 1, 1])
+        it.stand(1)
+        it.insert("x")
+        tinted = LOOK.heat[1].color
+
+        def drawn() -> str:
+            """The characters that are tinted."""
+            return "".join(text for text, style, _ in it.render_line(0) if style and style.color == tinted)
+
+        assert drawn() == "ac"  # of the text as it was, one stands there by chance
+        await pilot.pause()
+        assert drawn() == "a" and it.measured == 1
 
 
 @pytest.mark.parametrize("width", [0, 1])

@@ -126,6 +126,8 @@ def test_one_item_with_what_was_said(pictures: Pictures) -> None:
         pictures.draw(panel(told), width, height)
     pictures.draw(panel(told, (0,), 1), 50, 24, "the second is picked, it has no letter")
     pictures.draw(panel(replace(ITEMS[1], prompt="", answer="")), 50, 14, "neither prompt nor answer")
+    short = replace(ITEMS[0], prompt="", said=(said("words that are folded where the row ends", True),))
+    pictures.sweep(panel(short), range(14, 46), 30, slice(1, 12))
     pictures.compare("differing-panel")
 
 

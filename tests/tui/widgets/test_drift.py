@@ -37,7 +37,7 @@ class Watched:
 
     def block(self) -> MessageBlock | None:
         self.blocks += 1
-        return block(3) if self.along is not None else None
+        return block(20) if self.along is not None else None
 
     def outlook(self, in_text: TokenPlace | None, in_answer: TokenPlace | None) -> ProbeView:
         self.asked.append((in_text, in_answer))
@@ -60,10 +60,10 @@ async def test_the_place_that_is_looked_at_and_the_text_with_its_heat() -> None:
         show(TokenPlace(1, 2))
         assert watched.asked.pop() == (None, TokenPlace(1, 2)) and watched.blocks == 1
         first = it.text.blocks
-        assert len(first) == 1 and len(first[0].tokens) == 3
+        assert len(first) == 1 and len(first[0].tokens) == 20
         assert shifts.difference is watched.along.difference and shifts.names is NAMES
         await pilot.pause()
-        assert it.text.scroll_offset.y == 0
+        assert it.text.scroll_offset.y == 0 and not it.text.following and it.text.max_scroll_y > 9
         it.text.move_to(TokenPlace(0, 2))
         watched.view = replace(VIEW, view=None)
         show()
@@ -74,26 +74,18 @@ async def test_the_place_that_is_looked_at_and_the_text_with_its_heat() -> None:
 
 
 async def test_a_text_is_read_from_its_beginning_or_followed() -> None:
-    read, followed = HeatView(id="read", top=True), HeatView(id="followed")
-    css = "TokenView { height: 4; } .gone { display: none; }"
-    async with Alone(read, followed, css=css).run_test(size=(60, 30)) as pilot:
-        assert not followed.top
-
-        async def shown(it: HeatView, cursor: TokenPlace | None) -> float:
-            it.add_class("gone")
+    read, followed, walked = HeatView(id="read", top=True), HeatView(id="followed"), HeatView(id="walked", top=True)
+    css = "TokenView { height: 4; display: none; } .there { display: block; }"
+    async with Alone(read, followed, walked, css=css).run_test(size=(60, 30)) as pilot:
+        for it in (read, followed, walked):
             it.show([block(20)])
-            it.move_to(cursor)
+        walked.move_to(TokenPlace(0, 18))
+        for it in (read, followed, walked):
+            it.add_class("there")
+        for _ in range(3):
             await pilot.pause()
-            it.scroll_to(y=9, animate=False, immediate=True, force=True)
-            await pilot.pause()
-            it.remove_class("gone")
-            for _ in range(2):
-                await pilot.pause()
-            return it.scroll_offset.y
-
-        assert await shown(read, None) == 0
-        assert await shown(read, TokenPlace(0, 18)) > 0
-        assert await shown(followed, None) > 0
+        assert read.scroll_offset.y == 0 and followed.scroll_offset.y > 30
+        assert walked.scroll_offset.y > 0
 
 
 def test_its_keys_are_those_that_walk() -> None:
