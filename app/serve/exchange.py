@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from app.heat import one_line
 from app.serve import ollama, openai_responses
 from app.serve.asks import RequestRefused
-from app.serve.bounds import BOUNDS, Bounds
+from app.serve.bounds import Bounds
 from app.serve.front import Front, WorkerFault
 from app.serve.guard import Guard, headers_of, read_body
 from app.serve.metrics import ServerMetrics
@@ -34,10 +34,10 @@ class ServerState:
 
     front: Front
     guard: Guard
-    tell: Callable[[str], None] = lambda line: None
-    watch_key: str = ""  # with which its own user may look at all requests
-    bounds: Bounds = BOUNDS
-    quiet: bool = False
+    tell: Callable[[str], None]
+    watch_key: str  # with which its own user may look at all requests
+    bounds: Bounds
+    quiet: bool
     metrics: ServerMetrics = field(default_factory=ServerMetrics)
 
 

@@ -338,6 +338,7 @@ def test_what_is_refused_is_named() -> None:
     ):  # fmt: skip
         line, field = said(chat, **more)
         assert field == wire and line.startswith(f"{wire}: ")
+    assert said(chat, top_p=0.5, min_p=-1)[1] == "min_p", "the one that is wrong is named, not one that came before"
     line, field = said(chat, likely={"strategy": "beam x"})
     assert field == "likely.strategy" and line
     line, field = said(chat, likely={"regex": "("})
