@@ -6,6 +6,7 @@ import math
 import pytest
 
 from app import heat
+from engine.trace.trace import Recipe, TokenStep
 
 
 @pytest.mark.parametrize(
@@ -120,3 +121,89 @@ def test_escape_sequences_are_shown_not_sent() -> None:
     shown = heat.visible("a\x1b[31mb\x07\r\x9b\u202ec\td\n")
     assert not any(ord(c) < 32 and c not in "\t\n" for c in shown)
     assert shown == "a␛[31mb␇␍<009B><202E>c\td\n"
+
+
+def test_a_level_is_of_what_a_person_looks_at() -> None:
+    def of(logprob: float | None, entropy: float | None, rank: int | None) -> TokenStep:
+        return TokenStep(0, b"", "", logprob, None, entropy, None, rank, 1, Recipe(), None, None, 0)
+
+    nat = math.log(2)
+    for bits, wanted in ((1.9, 0), (2.1, 1), (4.1, 2), (6.1, 3), (8.1, 4)):
+        assert heat.heat_level(of(-bits * nat, None, None), "surprisal") == wanted
+        assert heat.heat_level(of(None, bits * nat, None), "entropy") == wanted
+    assert (
+        heat.heat_level(of(-3 * nat, 3 * nat, 1), "surprisal", 3.5)
+        == heat.heat_level(of(None, 3 * nat, 1), "entropy", 3.5)
+        == 0
+    )
+    ranks = (1, 2, 3, 5, 6, 20, 21, 100, 101, 999)
+    assert [heat.heat_level(of(None, None, rank), "rank") for rank in ranks] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    for way in ("surprisal", "entropy", "rank", "off"):
+        assert heat.heat_level(of(None, None, None), way) == 0
+    assert heat.heat_level(of(-9.0, 9.0, 999), "off") == 0
+    assert heat.legend("rank") == [("3+", 1), ("6+", 2), ("21+", 3), ("101+", 4)]
+    assert heat.legend("surprisal", 8.5) == [("8.5+", 4)] and heat.legend("entropy", 4.0)[0] == ("4+", 2)
+    assert [heat.moved_level(kl) for kl in (0.0, 0.09, 0.1, 0.3, 1.0, 3.0)] == [0, 0, 1, 2, 3, 4]
+
+
+def test_bits_are_a_number_above_0() -> None:
+    assert [heat.bits_of(text) for text in ("0.5", " 3 ", "1e3", "0", "-1", "inf", "nan", "x", "")] == [
+        0.5,
+        3.0,
+        1e3,
+        *[None] * 6,
+    ]
+
+
+def test_colours_are_those_that_the_terminal_has() -> None:
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    for environ, mode in (
+        ({}, "16"), ({"TERM": "xterm-256color"}, "256"), ({"TERM": "dumb"}, "none"), ({"NO_COLOR": "1"}, "plain"),
+        ({"COLORTERM": "truecolor"}, "true"), ({"COLORTERM": "24bit"}, "true"), ({"COLORTERM": "yes"}, "16"),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "dumb"}, "true"), ({"NO_COLOR": "", "TERM": "xterm"}, "16"),
+    ):  # fmt: skip
+        assert heat.colour_mode(terminal, environ) == mode, environ
+    assert heat.colour_mode(io.StringIO(), {"FORCE_COLOR": "1"}) == "true"
+    assert not heat.on_dark({"COLORFGBG": "0;default;7"}) and heat.on_dark({"COLORFGBG": "15;default;0"})
+
+
+def test_every_kind_of_colour_has_its_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    painted = {
+        mode: [heat.paint("x", level, mode, dark)[2:-5] for dark in (True, False) for level in range(1, 5)]
+        for mode in ("true", "256", "16", "plain")
+    }
+    assert painted["true"][3] == "38;2;255;241;214;48;2;148;86;11m" and painted["true"][5] == "38;2;154;82;0;4m"
+    assert painted["256"] == [
+        "38;5;223m", "38;5;215;4m", "38;5;222;48;5;58m", "38;5;231;48;5;130m", "38;5;58m", "38;5;94;4m",
+        "38;5;94;48;5;230m",
+        "38;5;231;48;5;130m",
+    ]  # fmt: skip
+    assert painted["16"][1:4] == ["4m", "1;4m", "33;7m"] and painted["16"][5:] == ["4m", "1;4m", "7m"]
+    assert painted["plain"][1:4] == ["4m", "1;4m", "7m"] == painted["plain"][5:]
+    monkeypatch.setenv("LIKELY_THEME", "light")
+    assert heat.paint("x", 2, "256") == heat.paint("x", 2, "256", False)
+    styles = [heat.css(tint) for tint in heat.RAMPS["true", True]]
+    assert styles == [
+        "", "color:#f0d8ad", "color:#f2b257;text-decoration:underline", "color:#ffc477;background:#3b2910",
+        "color:#fff1d6;background:#94560b",
+    ]  # fmt: skip
+
+
+def test_a_line_of_error_is_not_endless() -> None:
+    assert heat.one_line("a\nb\tc\x1b") == "a b c␛"
+    assert heat.one_line("x" * 2000) == "x" * 2000
+    assert heat.one_line("a" * 1001 + "b" * 1000) == "a" * 1000 + " … " + "b" * 500
+    assert heat.visible("\x1f\x20\x7f\x80") == "␟ ␡<0080>"
+
+
+def test_only_the_programs_own_colours_get_through() -> None:
+    assert heat.harmless("plain") == "plain"
+    own = "\x1b[38;2;1;2;3mred\x1b[0m\r\x1b[Kline"
+    assert heat.harmless(own) == own
+    assert heat.harmless("a\x1b]0;t\x07\x1b[1mb\x1b[2J") == "a␛]0;t␇\x1b[1mb␛[2J"
+
+
+def test_a_line_has_the_room_of_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "33")
+    assert heat.columns("16") == 33 and heat.columns("none") > 10**9
