@@ -1,0 +1,325 @@
+"""Results of items as they are kept, read and compared; the evaluator without a model; sources of items."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app import evaluations, evaluator
+from app.evaluations import Evaluation, Evaluations, Row, asked_of
+from app.evaluator import Evaluator
+from app.scoreboard import Measurement
+from app.task_sources import Sourced, TextFile, again, sources
+from engine.errors import DataError, ParameterError
+from engine.evaluate.estimates import Estimate
+from engine.evaluate.evaluation import Protocol
+from engine.evaluate.tasks import Problem, Task, TaskSettings
+from tests.app.results import evaluation, store_in
+
+Captured = pytest.CaptureFixture[str]
+ONE = evaluation("t", "m", "choices")
+FOUND = Estimate(0.5, 0.1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Evaluations:
+    return store_in(tmp_path)
+
+
+def row(number: int, **measures: float) -> Row:
+    return Row(number, None, measures or {"acc": 1.0}, {})
+
+
+def test_results_come_back_and_are_replaced(store: Evaluations) -> None:
+    assert store.begin(ONE) == set()
+    rows = [Row(2, "c", {"acc": 1, "x": 0.5}, {"a": [1]}), Row(0, None, {"acc": 0.0}, {})]
+    store.keep(ONE, rows, [Problem(5, "odd", "words", True), Problem(3, "odd", "w")])
+    assert list(store.rows(ONE)) == rows[::-1] and [each.number for each in store.rows(ONE, 2)] == [0]
+    assert store.problems(ONE) == [Problem(3, "odd", "w", False), Problem(5, "odd", "words", True)]
+    assert [each.number for each in store.problems(ONE, 5)] == [3]
+    assert store.begin(ONE) == {0, 2} and store.tally(ONE).numbers == [0, 2] and store.tally(ONE, 1).numbers == [0]
+    store.keep(ONE, [row(0)])
+    assert next(store.rows(ONE)).measures == {"acc": 1.0}
+    assert store.begin(ONE, fresh=True) == set() and store.problems(ONE) == []
+
+
+def test_items_of_two_are_joined_by_their_numbers(store: Evaluations) -> None:
+    other = evaluation("t", "n", "choices")
+    for each, numbers in ((ONE, (0, 2, 3, 7)), (other, (1, 2, 3, 4, 7, 9))):
+        store.begin(each)
+        store.keep(each, [row(number) for number in numbers])
+    assert [(a.number, b.number) for a, b in store.common(ONE, other)] == [(2, 2), (3, 3), (7, 7)]
+    assert [a.number for a, _ in store.common(other, ONE, 7)] == [2, 3]
+
+
+def test_the_latest_comes_first_and_only_what_can_be_compared(
+    store: Evaluations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(evaluations.time, "time", lambda: now[0])
+
+    def kept(each: Evaluation) -> None:
+        now[0] += 1
+        store.begin(each)
+        store.keep(each, [row(0)])
+
+    a, b = evaluation("t", "a", "x"), evaluation("t", "b", "x")
+    other = replace(b, model="c", asked={**b.asked, "source": "y", "weights": "c"})
+    kept(a), kept(other), kept(b)
+    empty = evaluation("u", "a", "x")
+    store.begin(empty)
+    assert [each.model for each in store.all()] == ["b", "c", "a"]
+    store.keep(empty, [], [Problem(0, "odd", "w")])
+    assert [each.task for each in store.all()].count("u") == 1
+    assert [each.model for each in store.all(["t"])] == ["b", "c", "a"] and store.all(["none"]) == []
+    assert [each.model for each in store.latest(["t"])] == ["b", "a"] and [
+        each.model for each in store.latest(["t"], ["c"])
+    ] == ["c"]
+    kept(replace(a, command=("other",)))
+    assert store.latest(["t"])[0].model == "a" and store.all(["t"])[0].place == a.place
+    assert store.all(["t"])[0].command == list(a.command), "of the command that began it"
+    shorter = replace(a, model="d", asked={**a.asked, "weights": "d", "protocol": {"chat": True}})
+    kept(shorter)
+    assert [each.model for each in store.latest(["t"])] == ["d"]
+    alike = replace(
+        a, model="e", asked={**shorter.asked, "weights": "e", "protocol": {"chat": True, "unconditional": False}}
+    )
+    kept(alike)
+    assert [each.model for each in store.latest(["t"])] == ["e", "d"], "which choices are read alone changes no item"
+
+
+def test_what_a_score_depends_on_is_its_name() -> None:
+    assert ONE.id == replace(ONE, model="other", command=(), place={}).id and len(ONE.id) == 32
+    assert ONE.id != replace(ONE, task="u").id != replace(ONE, asked={}).id
+    said = asked_of(Protocol(seed=3), form="x")
+    assert said["form"] == "x" and said["protocol"]["seed"] == 3 and "draws" not in said["protocol"]
+    assert asked_of(Protocol(draws=16))["protocol"]["draws"] == 16
+
+
+def test_a_database_that_cannot_be_kept_is_in_memory(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "file").write_text("x")
+    store = Evaluations(tmp_path / "file" / "e.db", said.append)
+    store.begin(ONE), store.keep(ONE, [row(1)])
+    assert not store.kept and store.begin(ONE) == {1} and len(said) == 1
+    assert said[0].startswith(f"results are not kept in {tmp_path / 'file' / 'e.db'} (") and said[0].endswith(
+        "set LIKELY_HOME"
+    )
+    store.close()
+    path = tmp_path / "e.db"
+    whole = Evaluations(path, said.append)
+    whole.begin(ONE), whole.keep(ONE, [row(1), row(2)])
+    whole.close()
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 1
+        db.execute("PRAGMA user_version = 9")
+    other = Evaluations(path, said.append)
+    assert not other.kept and "it was written by another version, 9" in said[1] and other.begin(ONE) == set()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 1")
+    full = Evaluations(path, said.append)
+    full._db.execute("PRAGMA query_only = 1")
+    full.keep(ONE, [row(3)])
+    assert not full.kept and full.begin(ONE) == {1, 2, 3} and len(said) == 3
+    assert Evaluations(path).begin(ONE) == {1, 2}, "the file stays as it was"
+
+
+def test_damage_is_a_line(store: Evaluations) -> None:
+    store.begin(ONE), store.keep(ONE, [row(1)], [Problem(1, "a", "b")])
+    for column, value, reads in (
+        ("measures", "[]", store.rows), ("measures", '{"acc": "x"}', store.rows),
+        ("measures", '{"acc": true}', store.rows),
+        ("measures", "{", store.rows), ("detail", "3", store.rows),
+    ):  # fmt: skip
+        store._db.execute(f"UPDATE result SET {column} = ?", (value,))
+        with pytest.raises(DataError, match=r"is damaged \(.*\): move it away, and measure again"):
+            list(reads(ONE))
+        store.keep(ONE, [row(1)])
+    store._db.execute("UPDATE evaluation SET asked = 'x'")
+    with pytest.raises(DataError, match="is damaged"):
+        store.all()
+    store._db.execute("DROP TABLE result")
+    with pytest.raises(DataError, match="cannot be read"):
+        list(store.rows(ONE))
+
+
+# -- the evaluator ---------------------------------------------------------------------------------------------------
+
+
+class Items:
+    """Outcomes in the place of a model; how they were asked is noted."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[Any] = []
+        self.raises: BaseException | None = None
+        monkeypatch.setattr(evaluator.evaluation, "evaluate", self.evaluate)
+        monkeypatch.setattr(evaluator.evaluation, "document", self.document)
+        monkeypatch.setattr(evaluator, "diffuses", lambda session: session.masked)
+        monkeypatch.setattr(Protocol, "of_model", lambda self, session: self)
+        monkeypatch.setattr(Protocol, "token", lambda self, tokenizer: 257)
+
+    def evaluate(
+        self, session: Any, task: Task, protocol: Protocol, *, strategy: Any, done: Any, limit: int | None
+    ) -> Iterator[Any]:
+        self.asked.append((task.name, protocol, set(done), limit))
+        for i in range(3):
+            if i not in done:
+                yield SimpleNamespace(number=i, cluster="c", values={"acc": 1.0}, detail={"i": i})
+        yield Problem(7, "odd", "w")
+        if self.raises is not None:
+            raise self.raises
+
+    def document(self, session: Any, text: str, protocol: Protocol, *, done: Any, limit: int | None) -> Iterator[Any]:
+        self.asked.append((text, protocol, set(done), limit))
+        yield SimpleNamespace(number=0, cluster=None, values={"nats": 1.0}, detail={})
+
+
+def session(masked: bool = False) -> Any:
+    info = SimpleNamespace(weights="w", name="hub/m")
+    return SimpleNamespace(masked=masked, info=info, tokenizer=None, model=SimpleNamespace(dtype="f32"))
+
+
+def task(name: str = "t", shots: int = 0, **more: Any) -> Task:
+    rows = [{"prompt": str(i), "answer": "a"} for i in range(5)]
+    return Task(name, lambda: iter(rows), f"id {name}", TaskSettings(shots=shots, **more))
+
+
+def test_each_model_is_asked_each_task_and_what_came_is_kept(
+    store: Evaluations, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    items = Items(monkeypatch)
+    opened: list[str] = []
+
+    def opens(name: str) -> Any:
+        opened.append(name)
+        return session(), f"weights {name}"
+
+    (tmp_path / "x.txt").write_text("words")
+    protocol = Protocol(seed=5, samples=2, temperature=0.5, strategy="sample", window=8)
+    run = Evaluator(store, opens, protocol, 3, command=("likely",))
+    asked_for = [Sourced(task(shots=1), {"task": "p"}), Sourced(TextFile(tmp_path / "x.txt"), {"text": "q"})]
+    events = list(run.run(asked_for, ["a", ""]))
+    heads = [event for event in events if isinstance(event, Measurement)]
+    assert opened == ["a", ""] and [(head.evaluation.task, head.evaluation.model) for head in heads] == [
+        ("t", "a"), ("x.txt", "a"), ("t", "hub/m"), ("x.txt", "hub/m"),
+    ]  # fmt: skip
+    assert [(head.below, head.known, head.total) for head in heads[:2]] == [(4, 0, 3), (3, 0, 0)]
+    assert heads[0].evaluation.place == {"task": "p"} and heads[0].evaluation.command == ("likely",)
+    assert [row.number for row in store.rows(heads[0].evaluation)] == [0, 1, 2]
+    assert store.problems(heads[0].evaluation) == [Problem(7, "odd", "w")]
+    whole = {"form": "questions", "chat": False, "strategy": "sample", "samples": 2, "temperature": 0.5, "seed": 5}
+    assert {name: heads[0].protocol[name] for name in whole} == whole and heads[0].protocol["prefix_token"] == 257
+    assert heads[0].protocol["shots"] == 1 and "cluster" not in heads[0].protocol
+    text = heads[1].protocol
+    assert (text["form"], text["window"], text["items"]) == ("text", 8, "windows") and "samples" not in text
+    read = items.asked[1][1]
+    assert (read.strategy, read.samples, read.temperature, read.seed, read.unconditional) == ("", 1, 0.0, 0, True)
+    assert items.asked[0][2:] == (set(), 3)
+    again_ = [event for event in run.run(asked_for[:1], ["a"]) if isinstance(event, Measurement)]
+    assert again_[0].known == 3 and items.asked[-1][2] == {0, 1, 2}
+    fresh = replace(run, fresh=True, limit=None, counts=False)
+    head = next(fresh.run(asked_for[:1], ["a"]))
+    assert isinstance(head, Measurement) and (head.known, head.below, head.total) == (0, None, 0)
+    head = next(replace(run, limit=None).run(asked_for[:1], ["a"]))
+    assert isinstance(head, Measurement) and head.total == 4
+    head = next(replace(run, limit=9).run(asked_for[:1], ["a"]))
+    assert isinstance(head, Measurement) and (head.total, head.below) == (4, 10)
+    seeded = replace(run, protocol=replace(protocol, paths=2))
+    list(seeded.run(asked_for[1:], ["a"]))
+    assert items.asked[-1][1].seed == 5
+
+
+def test_what_came_before_a_fault_is_kept(store: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = Items(monkeypatch)
+    items.raises = ValueError("broke")
+    run = Evaluator(store, lambda name: (session(), "w"), Protocol())
+    with pytest.raises(ValueError, match="broke"):
+        list(run.run([Sourced(task(), {})], ["a"]))
+    (kept,) = store.all()
+    assert [row.number for row in store.rows(kept)] == [0, 1, 2]
+    events = run.run([Sourced(task("u"), {})], ["a"])
+    next(events), next(events)
+    events.close()
+    assert [row.number for row in store.rows(store.all(["u"])[0])] == [0]
+
+
+def test_results_are_written_now_and_then(store: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, kept = [0.0], []
+    monkeypatch.setattr(evaluator.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        Evaluations, "keep", lambda self, each, rows, problems=(): kept.append((len(rows), len(problems)))
+    )
+    Items(monkeypatch)
+    events = Evaluator(store, lambda name: (session(), "w"), Protocol()).run([Sourced(task(), {})], ["a"])
+    for seconds in (0.0, 0.5, 1.0, 1.5, 1.9):
+        now[0] = seconds
+        next(events)
+    assert list(events) == [] and kept == [(3, 0), (0, 1)]
+
+
+def test_draws_are_of_diffusion_models(store: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
+    Items(monkeypatch)
+    masked = [False, True, False]
+    run = Evaluator(store, lambda name: (session(masked[int(name)]), "w"), Protocol(draws=16))
+    assert len(list(run.run([], ["0", "1"]))) == 0 == len(list(run.run([], ["1", "2"])))
+    with pytest.raises(ParameterError, match="--draws is of diffusion models, and none of these is one"):
+        list(run.run([], ["0", "2"]))
+    head = next(run.run([Sourced(task(), {})], ["1"]))
+    assert isinstance(head, Measurement) and head.protocol["likelihoods"] == "bounds" and head.protocol["draws"] == 16
+
+
+def test_an_adapter_is_a_folder_with_its_settings(tmp_path: Path) -> None:
+    assert not evaluator.is_adapter("") and not evaluator.is_adapter(str(tmp_path))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert evaluator.is_adapter(str(tmp_path))
+    first = evaluator.files(tmp_path)
+    (tmp_path / "note.txt").write_text("x")
+    assert evaluator.files(tmp_path) == first
+    (tmp_path / "a.safetensors").write_text("x")
+    assert evaluator.files(tmp_path) != first
+    assert evaluator.weights(session()) == "w SimpleNamespace f32"
+
+
+# -- sources of items ------------------------------------------------------------------------------------------------
+
+
+def test_sources_are_found_and_found_again(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "answer": "b", "c": 1}\n')
+    (tmp_path / "x.txt").write_text("words")
+    found = sources([str(rows), "arithmetic"], tmp_path / "x.txt", 2, "c")
+    assert [each.source.name for each in found] == ["rows", "arithmetic", "x.txt"]
+    assert found[0].place == {"task": str(rows), "shots": 2, "cluster": "c"} and found[2].place == {
+        "text": str(tmp_path / "x.txt")
+    }
+    first = found[0].source
+    assert (
+        isinstance(first, Task)
+        and (first.settings.shots, first.settings.cluster) == (2, "c")
+        and first.identity.endswith(" 2 c")
+    )
+    (plain,) = sources([str(rows)])
+    assert (
+        isinstance(plain.source, Task)
+        and plain.source.settings.shots == 0
+        and plain.source.identity == first.identity[:-4]
+    )
+    assert again(found[0].place, first.identity) is not None and again(found[0].place, "other") is None
+    assert (
+        again({"text": "x"}, "y") is None
+        and again({"task": "nowhere.jsonl", "shots": None, "cluster": None}, "y") is None
+    )
+    for names, line in (
+        ([str(rows), str(rows)], "two tasks are called rows"),
+        (["nothing"], "there is no task nothing: give a .jsonl"),
+    ):
+        with pytest.raises((DataError, ParameterError), match=line):
+            sources(names)
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(DataError, match=r"empty.txt is empty: there is nothing to measure"):
+        sources([], tmp_path / "empty.txt")
