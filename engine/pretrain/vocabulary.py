@@ -25,7 +25,7 @@ SMALLEST = 258  # every byte, the end, and one more
 def size_for(nbytes: int, parameters: float = math.inf) -> int:
     """Tokens for a text of so many bytes and a model of so many parameters: a power of two, about twice the root."""
     root = 2 * math.sqrt(min(nbytes, parameters))
-    return min(MOST, max(LEAST, 1 << int(math.log2(max(1.0, root)))))
+    return min(MOST, 1 << int(math.log2(max(LEAST, root))))
 
 
 def train(kind: str, vocab: int, texts: Iterable[str], folder: Path) -> Tokenizer:

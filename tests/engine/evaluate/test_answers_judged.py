@@ -1,0 +1,262 @@
+"""What an answer is and whether it is right, by hand: numbers, rules, programs, verifiers."""
+
+import json
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import ParameterError
+from engine.evaluate import extraction, program, verifiers
+from engine.evaluate.conditional import check_judge
+from engine.evaluate.extraction import Extraction, canonical, number, sought, value
+from engine.evaluate.program import MOST, Verifier, VerifierError
+from engine.evaluate.tasks import Question, TaskSettings
+from engine.evaluate.verifiers import final, judge
+
+# -- numbers and rules -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("1 and 2", 2),
+        ("#### 3 and 4", 3),
+        ("#### none, 4", 4),
+        ("\\boxed{5} of 6", 5),
+        ("the answer is 7 not 8", 7),
+        ("Answer: 9 or 10", 9),
+        ("answer is: 11, 12", 11),
+        ("ANSWER IS 1 then #### 2 or 3", 2),
+        ("1,234", 1234),
+        ("12,34", 34),
+        ("-3.5", Fraction(-7, 2)),
+        ("−2", -2),
+        ("+4", 4),
+        (".5", Fraction(1, 2)),
+        ("3 / 4", Fraction(3, 4)),
+        ("3/0", None),
+        ("2e3", 2000),
+        ("2E-2", Fraction(1, 50)),
+        ("none", None),
+        ("", None),
+        ("- /", None),
+    ],
+)
+def test_the_number_of_an_answer(text: str, found: Any) -> None:
+    assert number(text) == found
+
+
+def test_a_number_is_looked_for_in_what_follows_a_mark_closely() -> None:
+    assert number("7 #### " + "x" * 199 + "8") == 8 and number("7 #### " + "x" * 200 + "8") == 8
+    assert number("5 answer: " + "x" * 199 + "6 9") == 6 and number("5 answer: " + "x" * 200 + "6 9") == 9
+    assert value("9" * 3000) == int("9" * 3000) and value("9" * 3001) is None
+    assert (value("1,000/3"), value("1/ 2"), value("x"), value("1/0")) == (
+        Fraction(1000, 3),
+        Fraction(1, 2),
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "found"),
+    [
+        ("number", "so 1,000.50", "2001/2"),
+        ("answer", "the answer is Blue. \nanswer = red, ", "red"),
+        ("choice", "(A) no, (B)", "b"),
+        ("choice", "C. it is", "c"),
+        ("choice", "so D", "d"),
+        ("choice", "An apple", None),
+        ("boxed", "\\boxed{a{b}c} d", "a{b}c"),
+        ("boxed", "\\boxed{1} \\boxed{2", None),
+        ("boxed", "none", None),
+        ("line", "a\n b \n\n", "b"),
+        ("line", " \n", None),
+        ("all", " It  is\tSO. ", "it is so"),
+        ("all", " ", None),
+        (r"= (\d+)", "x = 1, y = 22", "22"),
+        (r"\d+", "1 and 333", "333"),
+        (r"(a)|(b)", "a b", "b"),
+        (r"z+", "a", None),
+    ],
+)
+def test_rules_give_answers_in_one_form(rule: str, text: str, found: str | None) -> None:
+    assert Extraction(rule)(text) == found
+
+
+def test_forms_that_mean_the_same_are_one() -> None:
+    for text, form in (
+        (" The  Cat!", "the cat"),
+        ("0.50", "1/2"),
+        ("$5.00", "5"),
+        ("−3", "-3"),
+        ("ＡＢ", "ab"),
+        ("1,000", "1000"),
+        ("2 3", "2 3"),
+        ("", ""),
+    ):
+        assert canonical(text) == form, text
+    assert Extraction() == Extraction("number")
+    with pytest.raises(ParameterError, match="'numbers' is no rule of extraction: one of number, answer"):
+        Extraction("numbers")
+    with pytest.raises(ParameterError, match="is no regular expression"):
+        sought("(")
+
+
+def test_an_expression_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extraction, "PATIENCE_S", 0.01)
+    with pytest.raises(VerifierError, match=r"was not done with a text of 40 characters in 0\.01 s"):
+        sought(r"(a|aa)+$")("a" * 39 + "b")
+    settings = TaskSettings(scorers=("regex",), pattern=r"(a|aa)+$")
+    assert final("a" * 39 + "b", "regex", settings) == ""
+
+
+def test_answers_of_a_vote_are_in_the_scorer_s_form() -> None:
+    plain = TaskSettings(pattern=r"= (\w+)")
+    for scorer, said, found in (
+        ("numeric", "so 0.50", "1/2"),
+        ("numeric", "none", ""),
+        ("math", "so \\boxed{A B}", "a b"),
+        ("math", " X. ", "x"),
+        ("regex", "y = abc", "abc"),
+        ("regex", "none", ""),
+        ("normalised", "The cat!", "cat"),
+        ("exact", " a ", "a"),
+    ):
+        assert final(said, scorer, plain) == found, (scorer, said)
+
+
+def test_answers_are_right_by_each_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for said, answer, right in (
+        ("1000000", "1000001", 1),
+        ("1000000", "1000002", 0),
+        ("0.000001", "0", 1),
+        ("0.0000011", "0", 0),
+        ("x", "1", 0),
+        ("1", "x", 0),
+        ("-5", "-5.0", 1),
+    ):
+        assert judge(Question("p", (answer,)), said, TaskSettings(scorers=("numeric",))) == {"numeric": right}, (
+            said,
+            answer,
+        )
+    assert judge(Question("p", ("7", "x")), "7", TaskSettings()) == {"exact": 1, "normalised": 1}
+    assert judge(Question("p", ("7", "8")), "8", TaskSettings()) == {"exact": 1, "normalised": 1, "numeric": 1}
+    assert judge(Question("p", ("!",)), "?", TaskSettings(scorers=("normalised",))) == {
+        "normalised": 0
+    }  # nothing is no answer
+    asked: list[Any] = []
+
+    class Given:
+        def __init__(self, words: tuple[str, ...], seconds: float) -> None:
+            asked.append((words, seconds))
+
+        def __call__(self, prompt: str, said: str, *, answers: Any, row: Any) -> float:
+            asked.append((prompt, said, answers, row))
+            return float(said)
+
+    monkeypatch.setattr(verifiers, "Verifier", Given)
+    settings = TaskSettings(scorers=("program",), program=("a", "b"), seconds=3.0)
+    for said, right in (("0.5", 1), ("0.49", 0)):
+        assert judge(Question("p", ("7",), {"k": 1}), said, settings) == {"program": right}
+    assert asked[:2] == [(("a", "b"), 3.0), ("p", "0.5", ("7",), {"k": 1})]
+    monkeypatch.setattr(
+        verifiers.mathematics, "same", lambda said, answer, seconds: (said, answer, seconds) == ("a", "b", 3.0)
+    )
+    assert judge(Question("p", ("b",)), "a", TaskSettings(scorers=("math",), seconds=3.0)) == {"math": 1}
+
+
+def test_scorers_that_lack_what_they_need_are_refused() -> None:
+    for settings, line in (
+        ({"scorers": ("exactly",)}, "there is no scorer 'exactly'"),
+        ({"scorers": ("program",)}, "needs a program"),
+        ({"scorers": ("program",), "program": ("/none",)}, "cannot start the verifier /none"),
+        ({"scorers": ("regex",)}, "the scorer regex needs a pattern"),
+        ({"judge": "{first}"}, "judge must hold {second}"),
+        ({"pattern": "("}, "is no regular expression"),
+    ):
+        with pytest.raises(ParameterError, match=line.replace("{", "[{]")):
+            verifiers.check(TaskSettings(**settings))  # type: ignore[arg-type]
+    verifiers.check(TaskSettings(scorers=("program", "regex", "exact"), program=(sys.executable,), pattern="a"))
+    assert check_judge("") is None and check_judge("{first}{second}") is None
+    assert check_judge("x") == "judge must hold {first} and {second}, where the answers stand"
+
+
+# -- a program that judges ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "verdict"),
+    [
+        ("1", 1.0),
+        (" -0.5", -0.5),
+        ("YES", 1.0),
+        ("wrong", 0.0),
+        ("True", 1.0),
+        ("false", 0.0),
+        ("right", 1.0),
+        ("no", 0.0),
+    ],
+)
+def test_a_verdict_is_a_number_or_a_word(word: str, verdict: float) -> None:
+    assert program._verdict(word) == verdict
+
+
+@pytest.mark.parametrize("word", ["maybe", "nan", "inf", ""])
+def test_what_is_no_verdict_is_said(word: str) -> None:
+    with pytest.raises(VerifierError, match="must print one number, or yes or no"):
+        program._verdict(word)
+
+
+SHELL = "read line; "
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("exit 0", 1.0),
+        ("exit 1", 0.0),
+        ("echo 0.25", 0.25),
+        ("exit 2", "ended with 2: it said nothing"),
+        ("echo no >&2; echo; exit 1", "ended with 1: no"),
+        ("echo 1; exit 3", "ended with 3: it said nothing"),
+        ("echo a >&2; echo b >&2; exit 4", "ended with 4: b"),
+        ("echo hm", "got 'hm'"),
+    ],
+)
+def test_a_program_s_output_or_its_end_is_the_verdict(script: str, found: Any) -> None:
+    verifier = Verifier(("/bin/sh", "-c", SHELL + script), 20.0)
+    if isinstance(found, float):
+        assert verifier("p", "s") == found
+        return
+    with pytest.raises(VerifierError, match=found):
+        verifier("p", "s")
+
+
+def test_a_program_is_told_all_and_has_room_for_so_much(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    verifier = Verifier.of(f"/bin/sh -c 'cat > {told}; echo 1'", 20.0)
+    assert verifier("p", "x" * 100_000, answer="a", answers=("a", "b"), row={"k": Path("x")}) == 1
+    assert json.loads(told.read_text()) == {
+        "prompt": "p",
+        "said": "x" * 100_000,
+        "answer": "a",
+        "answers": ["a", "b"],
+        "row": {"k": "x"},
+    }
+    assert (
+        Verifier.of("a 'b c'").words == ("a", "b c")
+        and Verifier.of("a").timeout_s == 10.0 == Verifier(("a",)).timeout_s
+    )
+    with pytest.raises(VerifierError, match="printed more than 65,536 bytes"):
+        Verifier(("/bin/sh", "-c", f"head -c {MOST + 1} /dev/zero"), 20.0)("p", "s")
+    with pytest.raises(VerifierError, match=r"gave no verdict within 0\.05 s"):
+        Verifier(("/bin/sh", "-c", "exec sleep 5"), 0.05)("p", "s")
+    with pytest.raises(VerifierError, match="cannot start the verifier /none: No such file"):
+        Verifier(("/none",))("p", "s")
+    for command, line in (("'", "is no command"), (" ", "is an empty command")):
+        with pytest.raises(ParameterError, match=line):
+            Verifier.of(command)
