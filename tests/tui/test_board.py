@@ -329,6 +329,15 @@ async def test_parts_are_walked_through_and_items_opened(play: Play) -> None:
         assert it.state == "done"
         it.interrupt()
         assert stage.app.screen is stage.chat
+        again = r.Evaluate(("exact",), ("m",))
+        it._ordered(None)
+        assert it.order is not again and it.state == "done"
+        it._ordered(again)
+        assert it.order is again and it.state == "opening"
+        it.on_unmount()
+        assert again.control.stopped and cast(Any, it.worker).closed
+        it.worker = None
+        it.tick()
 
 
 async def test_the_keys_below_are_those_that_act(play: Play) -> None:

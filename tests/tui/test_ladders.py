@@ -75,6 +75,7 @@ async def test_a_ladder_is_seen_and_what_hours_buy_moves_with_arrows(play: Play,
         assert page.count("<svg") == 4 and "wild" in page and "1 h 00 min" in page
 
 
+@pytest.mark.slow
 async def test_a_small_screen_shows_one_part_at_a_time(play: Play, table: Path) -> None:
     async with play(size=(60, 20)) as stage:
         await opened(stage, table)
@@ -158,6 +159,7 @@ async def test_budgets_sides_and_axes_are_turned_by_keys(play: Play) -> None:
     async with play(size=(80, 24)) as stage:
         view = await scripted(stage, None)
         assert (view.chosen, view.read is not None, view._reading) == (3, True, -1) and view.against == "compute"
+        assert view.part == "loss" and view.has_class("-loss")
         for chosen in (2, 1, 0, 0):
             await stage.pilot.press("left")
             assert view.chosen == chosen

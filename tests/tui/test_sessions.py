@@ -254,6 +254,8 @@ async def test_kinds_narrow_a_sidebar() -> None:
         assert it.list.query_one("#query").has_focus
         await pilot.press("down")
         assert it.options.has_focus
+        await pilot.press("slash")
+        assert it.list.query_one("#query").has_focus
 
 
 @pytest.mark.parametrize("sidebar", [True, False])

@@ -14,6 +14,7 @@ from textual.geometry import Offset, Region
 from textual.message import Message
 from textual.pilot import Pilot
 from textual.selection import Selection
+from textual.strip import Strip
 
 from app.tui.theme import GLYPHS
 from app.tui.tokens.block import MessageBlock, ShownToken
@@ -534,6 +535,13 @@ async def test_a_row_that_grows_is_drawn_alone_and_another_style_draws_all() -> 
         view.notify_style_update()
         seat.rows()
         assert view.strips_rendered == drawn + 9
+        for first, end, left in ((0, 993, 1001), (993, 994, 1)):
+            view._strips.update({Spot(9, 9, i): Strip([]) for i in range(first, end)})
+            view._touch(cast(Spot, view.layout_.spot(view.layout_.height - 1)))
+            seat.rows()
+            assert len(view._strips) == left  # they are bounded
+        seat.rows()
+        drawn = view.strips_rendered - 9
         view.extend([ShownToken("<think>"), ShownToken("y")])  # a line above the body: all of the message moves
         assert seat.rows()[-1] == " x<think>y" and view.strips_rendered == drawn + 9 + 7
 

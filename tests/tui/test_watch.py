@@ -36,7 +36,7 @@ from tests.tui.fakes import ScriptedEngine
 
 ENGINE = ScriptedEngine()
 STATS = Stats(3, 0, 2, 0.1, 0.1)
-SIZES = ((120, 40), (80, 24), (60, 20))
+SIZES = ((120, 40), *(pytest.param(size, marks=pytest.mark.slow) for size in ((80, 24), (60, 20))))
 
 
 def request(text: str, **more: Any) -> AnswerRequest:

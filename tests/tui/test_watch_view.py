@@ -270,6 +270,13 @@ async def test_an_open_request_grows_is_walked_in_and_closed(play: Play) -> None
         assert view.hints.news == "tokens that lie nearest want m to be loaded here"
         await hear(stage, view, *ended(3))
         assert row.end == "ended" and line(view)[0][0].endswith("ended")
+        other = view.requests.rows[0]
+        await stage.pilot.press("left")
+        assert view_.cursor is not None
+        view.open_request(other)
+        assert view_.cursor is None and view.row is other and row.session is None
+        view.open_request(row)
+        await stage.pilot.pause()
         await hear(stage, view, ServerLost("it went"))
         assert line(view)[1] == ("  it went", "alarm")
         await stage.pilot.press("escape")
