@@ -45,7 +45,17 @@ class NotingEngine:
 
 
 class HostApp(SmallApp):
-    """What a view may ask of its host, as far as these tests go; where it was told to go stands in `went`."""
+    """What a view may ask of its host, as far as these tests go; where it was told to go stands in `went`.
+
+    Without the style sheet, whose rules would be matched with every widget at each change.
+    """
+
+    CSS_PATH = None
+    CSS = """
+    TopBar, Hints, Gauge, Caption, Chart { height: 1; }
+    TopBar { dock: top; } Hints { dock: bottom; } #page { height: 1fr; }
+    .-form #run { display: none; }
+    """
 
     def __init__(self, home: Path, names: Names | None = None) -> None:
         super().__init__()
@@ -62,6 +72,9 @@ class HostApp(SmallApp):
 
     def names_of(self, model: str) -> Names:
         return self.names
+
+    def keys_of(self, action: str, default: str = "") -> str:
+        return default
 
     def restyle(self) -> None:
         self.went.append("restyle")

@@ -75,6 +75,7 @@ def wide() -> Iterator[Scene]:
         "just wide and tall", page(layer=3, head=3, by="distance"), ablated(known(9, layer=3), 3, 3, -0.25), (100, 30)
     )
     yield Scene("not tall", page(layer=11, head=5, by="entropy"), known(16, layer=11), (100, 29))
+    yield Scene("more layers than there is room for", page(layer=30), known(9, layer=30, layers=40), (100, 16))
     yield Scene("low", page(layer=1, head=1), known(0, layer=1), (101, 17))
     yield Scene("room for what is notable", page(layer=1, head=1), known(5, layer=1, layers=3), (104, 22))
     yield Scene(
@@ -90,6 +91,7 @@ def middle() -> Iterator[Scene]:
     yield Scene("one row of text", page(head=4), known(7, kv_heads=1), (60, 15))
     yield Scene("a layer is one column", page(layer=7, head=5), known(7, layer=7), (29, 12))
     yield Scene("a layer is two columns, just so", page(layer=7, head=5), known(7, layer=7), (30, 12))
+    yield Scene("two rows of text", page(), known(12), (36, 20))
     yield Scene("not all layers and heads", page(layer=7, head=4), known(7, layer=7), (14, 11))
     yield Scene("not all layers and heads, the last", page(layer=11, head=0), known(7, layer=11), (14, 11))
     yield Scene("without colours", page(layer=2, head=2), known(7, layer=2), (60, 16), "plain")

@@ -105,6 +105,8 @@ def patches() -> Iterator[Scene]:
     yield Scene("a token is four columns", page(corrupted=OTHER), patched(known(5)), (29, 18))
     yield Scene("a token is three columns", page(corrupted=OTHER), patched(known(5)), (28, 18))
     yield Scene("not all tokens, not all layers", page(corrupted=OTHER, of="mlp"), patched(known(), "mlp"), (20, 12))
+    at = patched(known(9), "heads")
+    yield Scene("of the heads, two columns each", page(corrupted=OTHER, of="heads"), at, (18, 9))
     yield Scene("of the heads, narrow", page(corrupted=OTHER, of="heads"), patched(known(9), "heads"), (16, 18))
     yield Scene(
         "of the heads, three columns each", page(corrupted=OTHER, of="heads"), patched(known(9), "heads"), (25, 9)

@@ -1,6 +1,8 @@
 """Dialogs on a small application: what they list at which width, where they stand, and what each key gives."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,13 +15,14 @@ from app import requests as r
 from app.tui.chat.candidates import Candidate, CandidateTable
 from app.tui.chat.places import SearchHit
 from app.tui.dialogs.evaluation import NewEvaluation
+from app.tui.dialogs.export_file import export_file
 from app.tui.dialogs.finder import Finder
 from app.tui.dialogs.formula import FormulaSheet
 from app.tui.dialogs.models import FIRST, SEVERAL, Models, size
 from app.tui.dialogs.overlays import AlternativeRows, Alternatives, Ask, Pick, Read
 from app.tui.formula import MAPS, Formula
 from app.worker import Failed
-from engine.errors import LikelyError
+from engine.errors import DataError, LikelyError
 from tests.tui import drawn
 from tests.tui.small_app import rows, shown
 
@@ -66,6 +69,34 @@ async def test_a_text_is_read_as_it_is_written() -> None:
             assert "a [b]title[/b]" in found and "[i]two[/i]" in found
             await pilot.press(key)
             assert small.given == [None]
+
+
+async def test_a_file_that_is_there_is_written_over_only_when_a_person_says_so(tmp_path: Path) -> None:
+    written: list[str] = []
+    async with shown(Read("", "")) as (small, pilot):
+
+        async def ask(*keys: str) -> None:
+            export_file(small, tmp_path / "a.txt", lambda path: written.append(path.name))
+            await pilot.pause()
+            if keys:
+                listed = small.screen.query_one(OptionList)
+                assert [str(listed.get_option_at_index(n).prompt) for n in range(2)] == [
+                    "keep both: write a-2.txt", "replace a.txt",
+                ]  # fmt: skip
+                assert str(small.screen.query_one(Label).visual) == f"{tmp_path / 'a.txt'} is there already"
+                await pilot.press(*keys)
+
+        await ask()
+        assert written == ["a.txt"]
+        (tmp_path / "a.txt").write_text("there")
+        await ask("escape")
+        assert written == ["a.txt"]
+        await ask("enter")
+        await ask("down", "enter")
+        assert written == ["a.txt", "a-2.txt", "a.txt"]
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(DataError):
+            export_file(small, tmp_path / "pipe", lambda path: written.append(path.name))
 
 
 # -- another token ----------------------------------------------------------------------------------------------------
@@ -156,10 +187,12 @@ async def test_a_key_gives_another_way_to_go_on(keys: tuple[str, ...], given: ob
 
 async def test_without_candidates_only_words_can_be_given() -> None:
     async with shown(Alternatives(table(0), (4, 4))) as (small, pilot):
+        assert not small.screen.query_one("#own").display
         await pilot.press("enter", "x", "1", "up")
         assert small.given == [] and small.screen.query_one("#menu-keys").display
         await pilot.press("slash")
-        assert small.screen.query_one("#own").has_focus and not small.screen.query_one("#menu-keys").display
+        own = small.screen.query_one("#own")
+        assert own.display and own.has_focus and not small.screen.query_one("#menu-keys").display
 
 
 async def test_a_click_takes_the_row_that_it_falls_on() -> None:

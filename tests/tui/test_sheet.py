@@ -201,6 +201,10 @@ def test_names_below_a_chart_keep_off_the_last_one() -> None:
     row = rows(sheet)[-1]
     assert row.split() == ["0", "10", "20", "30", "37"] and row.index("20") == 7 + round(39 * 20 / 37)
     assert row.endswith("37")
+    for width, names in ((24, ["0", "5", "12"]), (23, ["0", "12"])):  # a name for eight columns
+        sheet = blank(7 + width, 3)
+        chart(sheet, [0.0, 12.0], [], None, [(0.0, "0"), (1.0, "1")])
+        assert rows(sheet)[-1].split() == names, width
     narrow = blank(7 + 8, 3)
     chart(narrow, [0.0, 37.0], [], None, [(0.0, "0"), (1.0, "1")])
     assert rows(narrow)[-1] == "       0     37"

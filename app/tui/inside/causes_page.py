@@ -275,7 +275,7 @@ class CausesPage(Page):
         heads = asked.part == "heads"
         rows = min(layers, sheet.height - 6)
         size = max(min((sheet.width - 5) // t, 4), 1)
-        columns = min(t, (sheet.width - 5) // size)
+        columns = min(t, sheet.width - 5)
         left = t - columns
         for i in range(columns):
             if heads:
