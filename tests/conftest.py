@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.interruption import SIGNALS
 from engine.sources.model_info import ModelInfo
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background by a shell, which children inherit
@@ -16,7 +17,7 @@ os.environ.setdefault("LIKELY_MODEL", "smollm2")  # whatever else is on the mach
 @pytest.fixture(autouse=True)
 def own_signals() -> Iterator[None]:
     """A verb that runs in the tests' process takes the signals for itself, and does not give them back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
