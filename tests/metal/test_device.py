@@ -32,3 +32,60 @@ def test_float16_stands_for_bfloat16_where_the_chip_only_emulates_that(
     assert choose(1, "llama").dtype == mx.float16
     for wide in ("gemma2", "gemma3_text"):  # whose activations leave the range of float16
         assert choose(1, wide, mx.bfloat16).dtype == choose(1, wide).dtype == mx.bfloat16
+
+
+# bits of the bus and millions of transfers a second of each chip's memory
+BUSES = {
+    "M1": (128, 4266), "M1 Pro": (256, 6400), "M1 Max": (512, 6400), "M1 Ultra": (1024, 6400),
+    "M2": (128, 6400), "M2 Pro": (256, 6400), "M2 Max": (512, 6400), "M2 Ultra": (1024, 6400),
+    "M3": (128, 6400), "M3 Pro": (192, 6400), "M3 Max": (512, 6400), "M3 Ultra": (1024, 6400),
+    "M4": (128, 7500), "M4 Pro": (256, 8533), "M4 Max": (512, 8533),
+    "M5": (128, 9600), "M5 Pro": (256, 9600), "M5 Max": (512, 9600),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BUSES)
+def test_a_chip_reads_as_fast_as_its_bus_in_round_numbers(name: str, chip: Callable[..., None]) -> None:
+    """Apple gives whole GB/s, or rounds them down to a multiple of fifty."""
+    bits, rate = BUSES[name]
+    exact = bits / 8 * rate / 1000
+    chip(f"Apple {name}")
+    assert device.device().bandwidth in (int(exact), int(exact) // 50 * 50)
+    assert {*device.BANDWIDTH} == {*BUSES}
+
+
+def test_a_device_is_what_mlx_says_of_it(chip: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    chip("Apple M4 Pro", "applegpu_g16s", working_set=5)
+    assert device.device() == device.Device("Apple M4 Pro", True, 16 << 30, 5, "applegpu_g16s", 273)
+    chip("Apple M99")
+    assert device.device().bandwidth is None
+    monkeypatch.setattr(mx, "device_info", lambda *_: {})
+    device._device.cache_clear()
+    assert device.device() == device.Device("unknown", True, 0, 0, "", None)
+    assert device._device(False) == device.Device("cpu", False) and device.Device("cpu", False).memory == 0
+
+
+@pytest.mark.parametrize(
+    ("architecture", "generation", "shares"),
+    [("applegpu_g13g", 13, False), ("applegpu_g14s", 14, False), ("applegpu_g15d", 15, True), ("", 0, True)],
+)
+def test_a_generation_is_in_the_architecture(architecture: str, generation: int, shares: bool) -> None:
+    found = device.Device("", True, architecture=architecture)
+    assert (found.generation, found.shares_loads, found.bfloat16) == (generation, shares, generation not in (13, 14))
+
+
+@pytest.mark.parametrize(
+    ("said", "metal", "compiles", "insisted"),
+    [(None, True, True, False), (None, False, False, False), ("0", True, False, False), ("1", False, True, True),
+     ("1", True, True, True), ("2", True, True, False)],
+)  # fmt: skip
+def test_steps_are_compiled_where_there_is_metal_or_the_environment_wants_it(
+    said: str | None, metal: bool, compiles: bool, insisted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enabled: list[int] = []
+    monkeypatch.setattr(mx.metal, "is_available", lambda: metal)
+    monkeypatch.setattr(mx, "enable_compile", lambda: enabled.append(1))
+    monkeypatch.delenv("LIKELY_COMPILE", raising=False)
+    if said is not None:
+        monkeypatch.setenv("LIKELY_COMPILE", said)
+    assert (device.compiles(), device.insisted(), enabled) == (compiles, insisted, [1] * insisted)

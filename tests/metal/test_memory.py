@@ -72,3 +72,39 @@ def test_what_mlx_keeps_is_bounded_on_a_mac(chip: Callable[..., None], monkeypat
     chip("Apple M4")
     memory.bound()
     assert bounds[-1] == GIB
+
+
+@pytest.mark.parametrize(("memory_", "bound"), [(16 * GIB, GIB), (256 << 20, 32 << 20), (1 << 30, 64 << 20)])
+def test_a_sixteenth_of_the_memory_may_lie_dead_and_a_little_always(
+    memory_: int, bound: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[int] = []
+    monkeypatch.setattr(mx, "set_cache_limit", bounds.append)
+    monkeypatch.setattr(memory, "device", lambda: FakeDevice(memory_))
+    memory.bound()
+    assert bounds == [bound]
+    monkeypatch.setattr(memory, "device", lambda: FakeDevice(0))
+    memory.bound()
+    assert bounds == [bound]
+
+
+class FakeDevice:
+    """A device with so much memory."""
+
+    def __init__(self, memory: int) -> None:
+        self.memory = memory
+
+
+@pytest.mark.parametrize(
+    ("dead", "held", "cleared"),
+    [(32 << 20, 0, False), ((32 << 20) + 1, 0, True), (100 << 20, 600 << 20, False), ((100 << 20) + 1, 600 << 20, True),
+     (32 << 20, 100 << 20, False)],
+)  # fmt: skip
+def test_freed_buffers_go_back_where_they_are_more_than_a_sixth_of_what_is_held(
+    dead: int, held: int, cleared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int] = []
+    monkeypatch.setattr(mx, "get_cache_memory", lambda: dead)
+    monkeypatch.setattr(mx, "clear_cache", lambda: done.append(1))
+    memory.trim(held)
+    assert done == [1] * cleared
