@@ -156,6 +156,11 @@ class LiveRun:
         self.control.given_up.update(branches)
         return bool(branches)
 
+    def lose(self, talk: Conversation) -> None:
+        """Know of no more than a conversation does: events that told of more went wrong, and what they drew is lost."""
+        growing = (node.id for node in talk.nodes.values() if node.drawn and not node.finish)
+        self.nodes, self._unkept = dict(enumerate(growing)), {}
+
     def follow(self, talk: Conversation) -> None:
         """Another branch is on the screen, by a person's wish, be it one that has ended: what comes of others is not
         shown then. Every step that was drawn is kept."""

@@ -121,6 +121,7 @@ class WatchedRequest:
                 self.talk = run.close(self.talk, FAILED) if run.failure is not None else self.talk
         except (KeyError, ValueError, IndexError):
             self.why = "it was begun before it was watched, and parted: its tokens are not all known"
+            run.lose(self.session.conversation if self.session is not None else self.talk)
             return self.close("parted")
         self.talk = self.session.conversation if self.session is not None else self.talk
         return heard
