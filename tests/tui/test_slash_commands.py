@@ -1,6 +1,6 @@
 """Commands that are typed, picked and pressed: what each does to a chat, told to a screen that only writes it down."""
 
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,7 +44,8 @@ def _said(value: Any) -> str:
         return f"sampling {value.recipe.transforms}"
     if callable(value) and not isinstance(value, type):
         return "a function"
-    return type(value).__name__ if "object at" in repr(value) else repr(value)
+    plain = (is_dataclass(value) and len(repr(value)) > 99) or " at 0x" in repr(value)
+    return type(value).__name__ if plain else repr(value)
 
 
 class Desk:
