@@ -16,7 +16,7 @@ from engine.quantize import measure, pack
 from engine.quantize.measure import QuantizationReport
 from engine.quantize.pack import Recorder, packable, record, rounded, scale_channels
 from engine.quantize.plan import BITS, Settings, allocate, lowest, weight_bits
-from engine.quantize.run import _alive, _finite, _Folder, _logits, _norm, matrices
+from engine.quantize.run import _alive, _embed, _finite, _Folder, _logits, _norm, matrices
 from metal import mx
 from models.layers import RMSNorm
 from models.weights import PackedLayout
@@ -278,6 +278,19 @@ def test_rows_go_through_a_layer_some_at_a_time() -> None:
     assert mx.array_equal(measure.forward(layer, x, rows=2), 2 * x) and seen == [(2, 4, 3), (2, 4, 3), (1, 4, 3)]
     seen.clear()
     assert mx.array_equal(measure.forward(layer, x), 2 * x) and seen == [(5, 4, 3)]
+
+
+def test_windows_are_embedded_with_the_scale_and_the_learned_positions() -> None:
+    table = mx.array([[1, 2], [3, 4], [5, 6]], mx.float16)
+    tokens = mx.array([[2, 0, 0], [1, 1, 2]])
+    positions = mx.array([[10, 20], [30, 40], [50, 60], [70, 80]], mx.float16)
+    want = np.array([[[5, 6], [1, 2], [1, 2]], [[3, 4], [3, 4], [5, 6]]]) * 0.5
+    for parts, more in (({}, 0), ({"positions": "wpe"}, np.array([[10, 20], [30, 40], [50, 60]]))):
+        source: Any = SimpleNamespace(
+            shape=SimpleNamespace(embed_scale=0.5), parts=parts, top=lambda part: {"wpe.weight": positions}
+        )
+        x = _embed(source, table, tokens)
+        assert x.dtype == mx.float32 and np.array(x).tolist() == (want + more).tolist()
 
 
 def test_a_head_scales_and_caps_its_logits() -> None:

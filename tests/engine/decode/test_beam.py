@@ -250,6 +250,20 @@ def test_words_that_are_put_in_front_are_not_searched() -> None:
     assert [step.origin for step in forced.steps[forced.order[0]]][:3] == ["forced", "forced", "drawn"]
 
 
+def test_words_that_are_put_in_front_count_for_no_length() -> None:
+    """Beginnings score on the way as they do without them: 0 for each of the words, then the same."""
+    table, control = few(9), RunControl()
+    control.force(list(b"bc"))
+
+    def told(session: Session, prompt: list[int], control: RunControl, most: int) -> list[float]:
+        events = session.generate(prompt, control, strategy=Beam(3, 0.7, "never"), max_tokens=most)
+        return [event.figures["score"] for event in events if isinstance(event, Rated)]
+
+    forced = told(markov(table), PROMPT, control, 6)
+    plain = told(markov(table), [*PROMPT, *b"bc"], RunControl(), 4)
+    assert forced[:2] == [0, 0] and forced[2:] == pytest.approx(plain, abs=1e-5) and len(plain) > 6
+
+
 def test_a_step_says_the_raw_log_probability_beside_what_was_made_of_it() -> None:
     table = few(10)
     logp = table - np.logaddexp.reduce(table, axis=-1, keepdims=True)
