@@ -95,12 +95,7 @@ class DenoisingText(Canvas):
                 for words, ink in zip(WELCOME, inks, strict=True)
                 for row in layout.wrapped(words, room)
             ]
-        top = (
-            0
-            if len(found) <= height
-            else min(max(at - height + 2, begins if at - begins < height else 0), len(found) - height)
-        )
-        self._top = max(top, 0)
+        self._top = max(min(max(at - height + 2, begins), len(found) - height), 0)
         return found[self._top :]
 
     def _heading(self, room: int) -> Line:

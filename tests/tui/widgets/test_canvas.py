@@ -13,7 +13,7 @@ from textual.widget import Widget
 from app.tui.widgets.body import Body, Left
 from app.tui.widgets.canvas import CachedWidget, Canvas, Line, filtered
 from tests.tui.widgets.alone import Alone
-from tests.tui.widgets.drawing import LOOK
+from tests.tui.widgets.drawing import LOOK, Pictures
 
 
 class Counted(Canvas, can_focus=True):
@@ -87,6 +87,20 @@ async def test_a_canvas_is_drawn_once_until_something_changes() -> None:
         it.redraw()
         await pilot.pause()
         assert rows(it.render_lines(Region(0, 0, 10, 4))) == ["+--------+", "|8x2     |", "|a row th|", "+--------+"]
+
+
+def test_another_size_or_focus_asks_for_another_drawing(pictures: Pictures) -> None:
+    it = Counted()
+    for change in (it.on_resize, it.on_focus, it.on_blur):
+        change()
+        assert pictures.redraws() == 1
+
+
+def test_another_style_is_no_more_the_one_that_was_kept() -> None:
+    for it in (Counted(), Kept()):
+        it._rich_style_cache["x"] = (LOOK.faint, LOOK.text)  # type: ignore[index, assignment]
+        it.notify_style_update()
+        assert not it._rich_style_cache
 
 
 async def test_a_widget_gives_what_it_gave_until_it_is_refreshed() -> None:
