@@ -70,17 +70,19 @@ def _columns(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> li
 def _rows(db: sqlite3.Connection, table: str, names: list[str], until: float) -> Iterator[tuple[Any, ...]]:
     """Rows of a table, each with its number before it."""
     query = f"SELECT rowid, {', '.join(names)} FROM {table} WHERE rowid"
-    last, jump = -1, 1
+    last, jump = -1, 0
     while last < LAST and time.monotonic() < until:
         read = last
         try:
             for row in db.execute(f"{query} > ? ORDER BY rowid", (last,)):
                 yield row
                 read = row[0]
-            return
+            if not jump:
+                return
+            break  # the last step may have passed over rows that can be read
         except (sqlite3.Error, UnicodeDecodeError):
-            jump = 1 if read > last else 2 * jump
-            last = read + jump if read > last else last + jump
+            jump = 1 if read > last else max(1, 2 * jump)
+            last = read + jump
     yield from _some(db, f"{query} <= {LAST} ORDER BY rowid DESC")
 
 

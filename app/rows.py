@@ -3,6 +3,7 @@
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -72,5 +73,4 @@ def unpack_pieces(packed: bytes) -> tuple[bytes, ...]:
     count = int.from_bytes(data[:4], "little")
     ends = np.cumsum(np.frombuffer(data, np.uint16, count, 4), dtype=np.int64)
     joined = data[4 + 2 * count :]
-    starts = [0, *ends[:-1].tolist()]
-    return tuple(joined[start:end] for start, end in zip(starts, ends.tolist(), strict=True))
+    return tuple(joined[start:end] for start, end in pairwise([0, *ends.tolist()]))

@@ -1,0 +1,304 @@
+"""Conversations as files for readers, rows of the database, and copies of a damaged one: to the last byte."""
+
+import json
+import math
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app import database, export, rescue, rows
+from app.database import open_database
+from app.export import free, jsonl, markdown, page, read, table, write
+from app.rescue import damaged
+from app.rows import figures_from, figures_row, pack, pack_pieces, step_from, step_row, unpack, unpack_pieces
+from app.store import Store
+from engine.conversation import Conversation, Fork, Node
+from engine.errors import DataError
+from engine.trace.trace import Recipe, TokenStep
+from engine.transforms import Snapshot, Temperature
+from tests.app.approved import same
+
+LN2 = math.log(2)
+
+
+def step(text: str, bits: float | None = 1.0, **more: Any) -> TokenStep:
+    given: dict[str, Any] = {
+        "logprob": None if bits is None else -bits * LN2, "logprob_after": -LN2, "entropy": LN2 / 2,
+        "entropy_after": 1.0, "rank": 3, "kept": 5, "recipe": Recipe((Temperature(0.5),)), "snapshot": None,
+        "removed_by": None,
+        "position": 4,
+    }  # fmt: skip
+    return TokenStep(7, text.encode(), text, **given | more)
+
+
+def talk(kind: str = "chat", **more: Any) -> Conversation:
+    made = Conversation(
+        "c", title="Sky <1>", kind=kind, model="m", system=" be & brief ", seed=3, created=1.0, updated=2.0
+    )
+    steps = (
+        step(" a<b "),
+        step("\n", 3.0),
+        step("calm", 0.5),
+        step("\x1b", 9.0),
+        step("<eos>", special=True),
+        step("first", None),
+    )
+    made = made.add(Node("u", Fork(), "user", text=" why?\n")).add(
+        Node("a", Fork("u"), "assistant", "", steps, finish="eot")
+    )
+    return replace(made, **more)
+
+
+def test_readers_have_the_words_and_their_surprise() -> None:
+    text = Conversation("t", kind="text").add(Node("x", Fork(), "text", text=" one "))
+    parts = [
+        markdown(talk()),
+        markdown(text),
+        markdown(replace(talk(), title="", system="", model="")),
+        table(talk()),
+        table(text),
+    ]
+    same("conversation.md", "----\n".join("".join(part) for part in parts))
+    whole = "".join(page(talk()))
+    head, _, body = whole.partition("</head>")
+    assert head.startswith(
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Sky &lt;1&gt;</title>\n<style>\nbody{'
+    )
+    assert (
+        ".h1{color:#55400f}\n.h2{color:#9a5200;text-decoration:underline}\n" in head
+        and ".h4{color:#fff1d6;background:#94560b}\n}\n" in head
+    )
+    same("conversation.html", body)
+    assert "<h2>system</h2>" not in "".join(page(replace(talk(), system="")))
+
+
+def test_a_file_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a-b.md"
+    names = []
+    for _ in range(4):
+        found = free(path)
+        found.write_text("x")
+        names.append(found.name)
+    assert names == ["a-b.md", "a-b-2.md", "a-b-3.md", "a-b-4.md"]
+    for kind in export.SUFFIX:
+        write(talk(), kind, tmp_path / f"t.{kind}")
+    assert (tmp_path / "t.markdown").read_text() == "".join(markdown(talk()))
+
+
+def lines(**more: Any) -> list[dict[str, Any]]:
+    head, *nodes = [json.loads(line) for line in jsonl(talk())]
+    return [head | more, *nodes]
+
+
+def written(folder: Path, values: Any) -> Path:
+    path = folder / "t.jsonl"
+    path.write_text("\n".join(json.dumps(value) for value in values) if isinstance(values, list) else values)
+    return path
+
+
+def test_a_conversation_comes_back_from_its_lines(tmp_path: Path) -> None:
+    found = read(written(tmp_path, lines()), "n", 9.0)
+    assert (found.id, found.title, found.kind, found.model, found.system, found.seed) == (
+        "n",
+        "Sky <1>",
+        "chat",
+        "m",
+        " be & brief ",
+        3,
+    )
+    assert (found.created, found.updated, found.order) == (1.0, 2.0, ()) and dict(found.nodes) == dict(talk().nodes)
+    marked = read(written(tmp_path, lines(marks=[["a", 5, "here"]], order=["TopK"])), "n", 9.0)
+    assert dict(marked.marks) == {("a", 5): "here"} and marked.order == ("TopK",)
+    open_ = lines()
+    open_[2]["finish"] = ""
+    assert read(written(tmp_path, open_), "n", 9.0).nodes["a"].finish == "interrupted"
+    assert read(written(tmp_path, open_), "n", 9.0).nodes["u"].finish == ""
+    open_[2]["figures"] = {"score": "-inf", "p": 0.5}
+    assert read(written(tmp_path, open_), "n", 9.0).nodes["a"].figures == {"score": -math.inf, "p": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        (lines(version=2), "its version is 2: use the likely that wrote it"),
+        (lines(kind="x"), "a conversation of the kind 'x'"),
+        (lines(chosen=[["u", None, "zz"]]), "'zz' is checked out and is not there"),
+        (lines(marks=[["a", 6, "w"]]), "a bookmark is at 6 of a message of 6"),
+        (lines(marks=[["a", -1, "w"]]), "a bookmark is at -1 of a message of 6"), ("", "there is nothing in it"),
+        ("\n\n", "there is nothing in it"), ("[]", ""), ('[{"role": "tool", "content": "x"}]', "this one is of 'tool'"),
+        ('[{"role": "system", "content": "x"}]', "it has no messages"), ('[{"role": "user"}]', "'content' is missing"),
+        ('[{"role": "user", "content": 3}]', "a message's content must be text, got int"),
+    ],
+)  # fmt: skip
+def test_what_is_no_conversation_says_why(values: Any, line: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is no conversation that can be imported: ") as error:
+        read(written(tmp_path, values), "n", 9.0)
+    assert line in str(error.value)
+
+
+def test_messages_of_others_become_a_conversation(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
+    given = [
+        {"role": "system", "content": "one"}, {"role": "developer", "content": "two"},
+        {"role": "user", "content": parts},
+        {"role": "assistant", "content": "so"}, {"role": "user", "content": "and"},
+    ]  # fmt: skip
+    for values, title in (
+        (given, "t"),
+        ([given], "t"),
+        ([{"messages": given, "title": "T"}], "T"),
+        ([{"messages": given}], "t"),
+    ):
+        found = read(written(tmp_path, values), "n", 9.0)
+        assert (found.title, found.system, found.created, found.updated) == (title, "one\n\ntwo", 9.0, 9.0)
+        assert [(node.role, node.text, node.finish) for node in found.nodes.values()] == [
+            ("user", "ab", ""), ("assistant", "so", "eot"), ("user", "and", ""),
+        ]  # fmt: skip
+        assert [message.text for message in found.messages()] == ["ab", "so", "and"] and len({*found.nodes}) == 3
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+
+def snapshot(k: int = 3) -> Snapshot:
+    rng = np.random.default_rng(k)
+    return Snapshot(
+        50_000, rng.integers(0, 50_000, k).astype("<i4"), rng.normal(size=k).astype("<f4"), 1.25, -0.5, 2.75,
+        rng.normal(size=65).astype("<f4"), rng.integers(0, 9, 64).astype("<i4"), rng.normal(size=64).astype("<f4"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("k", [0, 1, 3])
+def test_a_snapshot_is_packed_as_it_always_was(k: int) -> None:
+    """Twelve more arrays of four bytes a number behind a head of 32 bytes: files of years ago are read so."""
+    removed = np.arange(k, dtype=np.int8) - 1
+    data = pack(step("x", snapshot=snapshot(k), removed_by=removed))
+    assert len(data) == 32 + 4 * (2 * k + 65 + 64 + 64) + k
+    assert (
+        data[:8] == np.array([50_000, k], "<i4").tobytes()
+        and data[8:32] == np.array([1.25, -0.5, 2.75], "<f8").tobytes()
+    )
+    found, gone = unpack(data)
+    assert (found.vocab, found.lse, found.mean, found.variance) == (
+        50_000,
+        1.25,
+        -0.5,
+        2.75,
+    ) and gone.tolist() == removed.tolist()
+    for name in ("ids", "logits", "edges", "counts", "lses"):
+        assert np.array_equal(getattr(found, name), getattr(snapshot(k), name)), name
+    assert unpack(pack(step("x", snapshot=snapshot(k))))[1].tolist() == [-1] * k
+    with pytest.raises(ValueError):
+        unpack(data[:-1])
+
+
+def test_pieces_and_figures_come_back() -> None:
+    for pieces in ((), (b"",), (b"a", b"", b"\xff" * 300, b"end")):
+        assert unpack_pieces(pack_pieces(pieces)) == pieces
+    given = {"score": -math.inf, "p": 0.5, "up": math.inf}
+    assert figures_row(given) == {"score": "-inf", "p": 0.5, "up": "inf"} and figures_from(figures_row(given)) == given
+    one = step("x", special=True)
+    row = step_row(one, 4)
+    assert row[-1] == 4 and len(row) == len(rows.STEP.split(", "))
+    assert step_from(row, {4: one.recipe}) == one
+
+
+# -- damage ----------------------------------------------------------------------------------------------------------
+
+
+def error(code: int | None, words: str = "") -> sqlite3.Error:
+    found = sqlite3.OperationalError(words)
+    if code is not None:
+        found.sqlite_errorcode = code
+    return found
+
+
+def test_only_a_file_that_is_damaged_is_called_so() -> None:
+    unread = UnicodeDecodeError("utf-8", b"", 0, 1, "x")
+    for found, wanted in (
+        (unread, True), (None, False), (ValueError("x"), False), (error(None), False),
+        (error(sqlite3.SQLITE_CORRUPT), True),
+        (error(sqlite3.SQLITE_CORRUPT | 1 << 8), True), (error(sqlite3.SQLITE_NOTADB), True),
+        (error(sqlite3.SQLITE_FULL), False), (error(sqlite3.SQLITE_ERROR, "no such table: x"), True),
+        (error(sqlite3.SQLITE_ERROR, "x has no column named y"), True),
+        (error(sqlite3.SQLITE_ERROR, "syntax"), False), (error(sqlite3.SQLITE_BUSY, "no such luck"), False),
+    ):  # fmt: skip
+        assert damaged(found) is wanted, found
+
+
+class Torn:
+    """A table of these rows by number, some of which cannot be read; every question is noted."""
+
+    def __init__(self, known: dict[int, bool]) -> None:
+        self.known = known
+        self.asked: list[int] = []
+
+    def execute(self, query: str, values: tuple[Any, ...] = ()) -> Any:
+        return self._read(query, values)
+
+    def _read(self, query: str, values: tuple[Any, ...]) -> Any:
+        last = values[0] if values else None
+        self.asked.append(-99 if last is None else last)
+        numbers = sorted(self.known, reverse=last is None)
+        for number in numbers:
+            if last is not None and number <= last:
+                continue
+            if not self.known[number]:
+                raise error(sqlite3.SQLITE_CORRUPT)
+            yield (number,)
+
+
+def test_reading_goes_on_behind_what_is_lost_and_comes_from_the_other_end() -> None:
+    whole = Torn(dict.fromkeys(range(3), True))
+    assert [row[0] for row in rescue._rows(whole, "t", ["x"], math.inf)] == [0, 1, 2] and whole.asked == [-1]  # type: ignore[arg-type]
+    torn = Torn({i: i not in (2, 3, 4, 5) for i in range(10)})
+    assert [row[0] for row in rescue._rows(torn, "t", ["x"], math.inf)] == [0, 1, 9, 9, 8, 7, 6]  # type: ignore[arg-type]
+    assert torn.asked == [-1, 2, 4, 8, -99]
+    first = Torn({i: i > 1 for i in range(4)})
+    assert [row[0] for row in rescue._rows(first, "t", ["x"], math.inf)] == [3, 3, 2]  # type: ignore[arg-type]
+    assert first.asked == [-1, 0, 2, -99]
+    late = Torn({i: i != 1 for i in range(4)})
+    assert [row[0] for row in rescue._rows(late, "t", ["x"], -math.inf)] == [3, 2], (
+        "out of time: from the other end alone"
+    )  # type: ignore[arg-type]
+
+
+def test_what_a_damaged_database_gives_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    store = Store(path)
+    store.save(talk())
+    store.remember_vocabulary("m", (b"a",))
+    store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM session")
+        db.execute("UPDATE step SET i = 9 WHERE i = 2")
+    old, notice = open_database(path)
+    assert notice == ""
+    new = sqlite3.connect(":memory:", isolation_level=None)
+    new.executescript(database.SCHEMA)
+    assert rescue.copy(old, new, "{}") == 1
+    assert new.execute("SELECT id, title, kind, model, recipe, seed, deleted FROM session").fetchall() == [
+        ("c", "", "chat", "", "{}", 0, None)
+    ]
+    assert [row[0] for row in new.execute("SELECT i FROM step ORDER BY i")] == [0, 1], "up to the first that is lost"
+    assert sorted(new.execute("SELECT text, node FROM said").fetchall()) == [(" a<b \n", "a"), (" why?\n", "u")]
+    assert new.execute("SELECT count(*) FROM vocabulary").fetchone() == (1,)
+    created, updated = new.execute("SELECT created, updated FROM session").fetchone()
+    assert created == pytest.approx(updated, abs=1) and created > 1e9
+    old.close()
+
+
+def test_a_value_that_its_table_does_not_take_is_left_out() -> None:
+    db = sqlite3.connect(":memory:")
+    db.execute("CREATE TABLE t (x INTEGER PRIMARY KEY)")
+    into = "INSERT INTO t VALUES (?)"
+    assert [rescue._insert(db, into, row) for row in ((1,), (1,), (1 << 70,), (2,))] == [True, False, False, True]
+    old = sqlite3.connect(":memory:")
+    old.execute("CREATE TABLE t (x, z)")
+    db.execute("CREATE TABLE u (x, y)")
+    assert rescue._columns(old, db, "t") == ["x"] and rescue._columns(old, db, "u") == ["x", "y"]
+    assert list(rescue._some(old, "SELECT nothing FROM nowhere")) == []
