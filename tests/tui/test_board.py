@@ -79,7 +79,10 @@ async def test_a_run_is_told_as_it_goes(play: Play) -> None:
         assert it.state == "stored" and not idle.asked
         order = r.Evaluate(("sums",), OTHERS[:3])
         it.odd, it.failure = 3, "x"
+        it.table.show(SHORT)
+        it.action_part("differ")
         it.start(order)
+        assert it.has_class("-scores") and it.table.board.tasks == () and it.detail is None
         assert (it.state, it.odd, it.failure, it._run, idle.asked) == ("opening", 0, "", 1, [order]) and it.busy
         assert line(stage) == "● opening the model…"
         it._take(1, r.Progressed("a", "downloading", 1, 4))
@@ -298,10 +301,14 @@ async def test_parts_are_walked_through_and_items_opened(play: Play) -> None:
         it.table.model = 2
         assert it._picked(DETAIL) == 0
         it._open(replace(ITEMS[0], said=ITEMS[0].said[:1]), replace(DETAIL, models=OTHERS[2:0:-1]))
-        assert len(opened) == 3
+        assert len(opened) == 3 and went[-1] == (OTHERS[2],)
+        it.table.model = 1
+        it._open(replace(ITEMS[0], said=ITEMS[0].said[:1]), DETAIL)
+        assert len(opened) == 4 and went[-1] == (OTHERS[0],)
         await stage.pilot.press("escape", "escape")
         assert stage.app.screen is stage.chat
         stage.app.go("runs")
+        assert stage.app.screen is it  # it goes on
         it.state = "measuring"
         it.order = r.Evaluate(("sums",), ("m",))
         it._hint()

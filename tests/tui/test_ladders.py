@@ -192,6 +192,8 @@ async def test_budgets_sides_and_axes_are_turned_by_keys(play: Play) -> None:
             assert view.part == "side"  # there is room for all of them
         await stage.pilot.press("escape")
         assert stage.app.screen is stage.chat
+        stage.app.go("ladders")
+        assert stage.app.screen is view  # it goes on
 
 
 async def test_a_table_is_asked_for_read_and_written(play: Play) -> None:

@@ -230,6 +230,8 @@ async def test_an_open_request_grows_is_walked_in_and_closed(play: Play) -> None
         assert view.look is not None and view.sampling is None and view.formula() is not None
         assert view.inspector.sampler.sampling == Sampling.of(step(" light").recipe)
         await hear(stage, view, *drawn(3, " glow"), *drawn(4, " go"))
+        await stage.until(lambda: "TOKEN 2/2  ·glow" in stage.picture(), "the newest token looked at")
+        assert " · 2 tok · " in stage.picture()
         assert view_.blocks[1].tokens[-1].text == " glow" and line(view)[0][0].startswith(" chat · m · 2 tokens")
         assert view.subject().at is not None and view.names().piece(step(" glow").token) == b" glow"
         await stage.pilot.press("left")
@@ -319,7 +321,14 @@ async def test_what_cannot_be_opened_is_said_and_texts_are_checked_out(play: Pla
         row.let_go()
         view.open_request(row)
         assert view.row is None and "only so many are kept" in view.hints.news
-        await hear(stage, view, *chat(6), *opened(6), Sighted(6, Failed("it broke")), Sighted(6, Closed()))
+        await hear(stage, view, *drawn(5, " light"))
+        view.open_request(view.requests.rows[1])
+        assert view.row is view.requests.rows[1]  # it has tokens, if no words
+        view.watch_server(ServerAddress.read("127.0.0.1:9", stage.app.home))
+        assert view.row is None and view.has_class("-listed") and not view.query_one(InspectorLine).display
+        await hear(
+            stage, view, *chat(5), *chat(5), *chat(6), *opened(6), Sighted(6, Failed("it broke")), Sighted(6, Closed())
+        )
         view.open_request(view.requests.rows[2])
         assert line(view)[0] == (" chat · m · 0 tokens · 0.0/s · failed · it broke", "alarm")
         assert view._drawn_by(view.row.session).transforms == ()  # type: ignore[union-attr]
@@ -340,6 +349,7 @@ async def test_folded_thinking_is_opened_by_a_click(play: Play) -> None:
         height = view.view.layout_.height
         stage.app.go("chat")
         stage.app.go("watch")
+        assert stage.app.screen is view  # it goes on
         await stage.pilot.resize_terminal(60, 20)
         await stage.pilot.pause()
         assert view.view.layout_.height >= height - 3

@@ -178,7 +178,9 @@ class WatchScreen(View):
         if found is None or self.row is None or self.row.session is None:
             return
         if found.tokens:
+            transcript = self.row.session.transcript
             self.view.extend(found.tokens)
+            self.view.renote(len(transcript.shown) - 1, transcript.notes(len(transcript.shown) - 1))
         if found.reshow or found.ended:
             self._relay()
         elif found.branched:
