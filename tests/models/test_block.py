@@ -142,6 +142,18 @@ def test_activations_are_their_definitions(name: str) -> None:
     assert off(ACTIVATE[name](given), want) < 1e-6 and off(gated(ACTIVATE[name], given, up), want * wide(up)) < 1e-6
 
 
+def test_an_mlp_is_its_products_around_its_activation() -> None:
+    x, residual = normal(2, 3, 24), normal(2, 3, 24, seed=9)
+    up, gate, down = normal(16, 24, seed=1), normal(16, 24, seed=2), normal(24, 16, seed=3)
+    inner = wide(x) @ wide(up).T
+    want = np.maximum(inner, 0) @ wide(down).T
+    plain = Plain(linear(up), linear(down), ACTIVATE["relu"])
+    assert off(plain(x), want) < 1e-6 and off(plain.onto(residual, x), want + wide(residual)) < 1e-6
+    want = (np.maximum(wide(x) @ wide(gate).T, 0) * inner) @ wide(down).T
+    both = Gated(linear(mx.concatenate([gate, up])), linear(down), ACTIVATE["relu"])
+    assert off(both(x), want) < 1e-6 and off(both.onto(residual, x), want + wide(residual)) < 1e-6
+
+
 def test_rows_of_a_table_are_taken_by_token() -> None:
     table, tokens = normal(9, 64), mx.array([[3, 8], [0, 3]])
     assert off(Embedding(table, mx.float32)(tokens), wide(table)[np.array(tokens)]) < 1e-7

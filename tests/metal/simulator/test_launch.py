@@ -189,10 +189,10 @@ def named(*names: str) -> dict[str, np.ndarray]:
 def test_what_mlx_adds_about_an_input_is_made_of_it() -> None:
     buffers = named("x") | {"s": np.zeros((), np.float32)}
     assert kernel._buffer("x", buffers) is buffers["x"]
-    for name, want, dtype in (("x_shape", [3, 2], np.int32), ("x_strides", [1, 3], np.int64), ("x_ndim", 2, np.int32),
-                              ("s_shape", [0], np.int32), ("s_strides", [0], np.int64), ("s_ndim", 0, np.int32)):  # fmt: skip
+    shapes, strides = {"x_shape": [3, 2], "s_shape": [0]}, {"x_strides": [1, 3], "s_strides": [0]}
+    for name, want in (shapes | strides | {"x_ndim": 2, "s_ndim": 0}).items():
         found = kernel._buffer(name, buffers)
-        assert found.tolist() == want and found.dtype == dtype
+        assert found.tolist() == want and found.dtype == (np.int64 if name in strides else np.int32)
     with pytest.raises(
         KernelError, match="parameter 'y_shape' of the generated text is neither an input nor an output"
     ):
@@ -205,9 +205,8 @@ def test_the_text_that_mlx_generates_says_which_instance_it_is(checked: bool, mo
     monkeypatch.setattr(kernel, "Program", lambda text, call, **options: made.append((text, call, options)))
     kernel._program.cache_clear()
     body = "template <typename T> [[kernel]] void k_1(device T* x) {}\n"
-    kernel._program(
-        "a", f'{body}template [[host_name("k_1")]] [[kernel]] decltype(k_1<float, 3>) k_1<float, 3>;', checked
-    )
+    instance = 'template [[host_name("k_1")]] [[kernel]] decltype(k_1<float, 3>) k_1<float, 3>;'
+    kernel._program("a", body + instance, checked)
     kernel._program("a", "[[kernel]] void k_2(device int* x) {}", checked)
     options = {"checked": checked, "strict": checked, "label": "a.metal"}
     assert made == [(body, "k_1<float, 3>", options), ("[[kernel]] void k_2(device int* x) {}", "k_2", options)]
@@ -226,7 +225,8 @@ def made_program(**options: Any) -> Program:
 def test_a_program_has_its_lines_by_file_and_number() -> None:
     lines = made_program(label="f.metal")._lines
     assert lines == {
-        "a.h:3": "float x;", "a.h:4": "kernel void k(device T* t, constant int& n) {", "a.h:40": "t[0] = 1;", "a.h:41": "}",
+        "a.h:3": "float x;", "a.h:4": "kernel void k(device T* t, constant int& n) {", "a.h:40": "t[0] = 1;",
+        "a.h:41": "}",
     }  # fmt: skip
     assert Program("a\nb", "k", checked=False, label="f.metal")._lines == {"f.metal:1": "a", "f.metal:2": "b"}
 
