@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ import pytest
 from engine.arrays import kl
 from engine.errors import CheckpointError, ConfigError, ParameterError
 from engine.evaluate.estimates import mean, student
-from engine.quantize import RECIPES, Settings, measure, quantize
+from engine.quantize import RECIPES, Settings, measure, quantize, run
 from engine.quantize.pack import best, rounded
 from engine.quantize.plan import allocate, lowest
+from engine.quantize.source import Source
 from engine.sources.checkpoint import load
 from engine.sources.model_info import describe
 from engine.sources.precision import Precision
@@ -32,6 +34,8 @@ MOE = QWEN3 | {
     "model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
     "decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True,
 }  # fmt: skip
+
+PLAIN = Precision(mx.float32, packed=False)
 
 
 def original(folder: Path, config: dict[str, Any] = CONFIG, seed: int = 0) -> Path:
@@ -159,6 +163,20 @@ def test_the_report_is_what_the_two_models_say(tmp_path: Path) -> None:
     want = np.exp(np.mean(surprisals, axis=0))
     assert (report.perplexity_before, report.perplexity) == pytest.approx(tuple(want), rel=1e-4)
     assert report.tokens == held.size
+    files = [mx.load(str(file)) for file in (tmp_path / "small").glob("*.safetensors")]
+    assert report.nbytes == sum(a.nbytes for arrays in files for a in arrays.values())  # type: ignore[union-attr]
+    numbers = sum(w.size for w in weights(CONFIG).values())
+    assert report.nbytes_before == 2 * numbers and report.weight_bits == pytest.approx(8 * report.nbytes / numbers)
+    rise = [after - before for before, after in surprisals]
+    assert report.cost.mean == pytest.approx(np.mean(rise), abs=4e-5)
+    whole: Any = before.model
+    x = whole.embed(held)
+    for i, error in enumerate(report.errors.values()):  # each of the original's inputs
+        layers: list[Any] = [SimpleNamespace(block=m.blocks[i], rotations=m.rotations) for m in (whole, after)]
+        y, z = (measure.forward(layer, x) for layer in layers)
+        lost, added = (np.linalg.norm(np.asarray(part, np.float64)) for part in (z - y, y - x))
+        assert error == pytest.approx(lost / added, rel=1e-3)
+        x = y
 
 
 def test_a_gguf_file_becomes_a_folder(tmp_path: Path) -> None:
@@ -194,6 +212,35 @@ def test_auto_spends_no_more_than_uniform_and_loses_less(tmp_path: Path) -> None
     assert auto.nbytes <= uniform.nbytes and auto.kl < uniform.kl
     config = json.loads((tmp_path / "auto" / "config.json").read_text())["quantization"]
     assert len({entry["bits"] for entry in config.values() if isinstance(entry, dict)}) > 1
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_what_auto_spends_by_is_the_divergence_of_models_with_one_matrix_rounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool
+) -> None:
+    """Each written as a folder of its own and loaded whole."""
+    config = LLAMA | {"num_hidden_layers": 2, "tie_word_embeddings": tied}
+    settings = Settings(bits=4, group_size=32, recipe="auto")
+    low, window = lowest(settings.layout), mx.array(np.arange(60).reshape(2, 30) * 7 % 250)
+    arrays = {name: mx.array(w) for name, w in weights(config, 3).items()}
+    asked: list[tuple[dict[str, float], dict[str, int], PackedLayout]] = []
+    monkeypatch.setattr(run, "allocate", lambda *of: asked.append(of) or {"this": low})
+
+    def said(name: str, **changed: mx.array) -> np.ndarray:
+        model = load(write_folder(tmp_path / name, config, arrays | changed), precision=PLAIN).model
+        logits = np.asarray(model(window), np.float64)
+        return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+    p = said("plain")
+    source = Source(describe(tmp_path / "plain"))
+    assert run._auto(source, settings, window, lambda *_: None) == {"this": low}
+    ((costs, sizes, layout),) = asked
+    assert layout == settings.layout and len(costs) == 2 * 7 + (1 if tied else 2)
+    assert sizes == {path: arrays[f"{source.spell(path)}.weight"].size for path in costs}
+    for i, path in enumerate(costs):
+        name = f"{source.spell(path)}.weight"
+        q = said(str(i), **{name: rounded(arrays[name], low)})
+        assert costs[path] == pytest.approx((np.exp(p) * (p - q)).sum(-1).mean(), rel=1e-2, abs=2e-7), path
 
 
 def test_the_budget_is_spent_where_it_saves_most() -> None:
