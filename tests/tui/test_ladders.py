@@ -182,9 +182,8 @@ async def test_budgets_sides_and_axes_are_turned_by_keys(play: Play) -> None:
             assert [each for each in ("loss", "side", "law") if view.has_class(f"-{each}")] == [part]
         formula = view.formula()
         assert formula is not None and view.bought is not None
-        assert "".join(text for text, _ in formula.parts).endswith(f"{view.bought.loss:.3f}") and "at C 1e+21: " in str(
-            formula.parts
-        )
+        law = view.read.report.fitted.law if view.read is not None else None
+        assert formula.parts == ((f"{law}   at C 1e+21: ", False), (f"{view.bought.loss:.3f}", True))
         await stage.pilot.resize_terminal(110, 24)
         await stage.pilot.pause()
         for key in ("r", "r", "p", "p"):

@@ -178,7 +178,7 @@ def test_how_a_text_would_go_on_takes_the_rows_there_are(rows: int, text: str, w
     on.text, on.whole, on.bits = text, whole, 2.5
     head = "[heading]CONTINUATION[text]  2.5 bits[faint]  each time the most likely token"
     with paper():
-        it = measures([], size=(22, 20))
+        it = measures([], size=(21, 20))
         it._rows = (0, 0, rows, 0)
         it.show([], None, on)
         assert page(it.continuation, 80, rows) == [head if row == "…" else row for row in said]

@@ -132,8 +132,8 @@ class RequestTable(Canvas, can_focus=True):
         line = [Segment(f"{self.glyphs.chosen} " if here else "  ", look.chosen)]
         room = width - 2
         for name, size, right, said in columns:
-            text = cells.pad(cells.fit(cells.clean(said(row)), size - 1), size - 1, right=right)
+            text = cells.pad(cells.clean(said(row)), size - 1, right=right)
             line.append(Segment(f"{text} ", look.accent if name == "STATE" and not row.end else ink))
             room -= size
         words = row.why or (" ".join(row.asked.turns[-1][1][:STRETCH].split()) if row.asked.turns else "")
-        return [*line, Segment(cells.pad(cells.fit(cells.clean(words), room), room), ink)]
+        return [*line, Segment(cells.pad(cells.clean(words), room), ink)]

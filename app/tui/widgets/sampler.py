@@ -167,10 +167,10 @@ class Sliders(Canvas, can_focus=True):
             label, ink = name[1:].replace("_", " "), look.row if picked else look.text
             said = Segment(cells.pad(_said(value), VALUE + 1, right=True), look.text)
             if span is None or not isinstance(value, int | float):
-                return [Segment(cells.pad(cells.fit(label, width - VALUE - 1), width - VALUE - 1), ink), said]
+                return [Segment(cells.pad(label, width - VALUE - 1), ink), said]
             label_size, room = _columns(width)
             slider = track((value - span[0]) / (span[1] - span[0]), room, look, self.glyphs, on=True, picked=picked)
-            return [Segment(cells.pad(cells.fit(label, label_size), label_size), ink), Segment(" "), *slider, said]
+            return [Segment(cells.pad(label, label_size), ink), Segment(" "), *slider, said]
         if name == FOLD:
             sign = self.glyphs.unfold if self.unfolded else self.glyphs.fold
             count = sum(not self._on(p) for p in self.sampling.rows())

@@ -168,7 +168,7 @@ class TreePane(Canvas, can_focus=True):
         count = f"  {self.leaves} {'leaf' if self.leaves == 1 else 'leaves'}" if self.ways else ""
         count += f", {self.pruned} pruned" if self.pruned else ""
         heads = "".join(f"{head:>{size}}" for head, size in zip(self.columns, self._sizes(), strict=True))
-        count = cells.pad(cells.fit(count, width - 4 - len(heads)), width - 4 - len(heads)) + heads
+        count = cells.pad(count, width - 4 - len(heads)) + heads
         heading: Line = [Segment("TREE", look.heading), Segment(count, look.faint)]
         if cast(Widget, self.parent).has_class("-drawer"):
             heading = list(Segment.apply_style(heading, look.band))
