@@ -198,6 +198,17 @@ async def test_what_is_on_the_screen_is_asked_for_before_the_rest(tmp_path: Path
             assert view._coming(view.reading, looks.LensLook(0, 4), look) is coming
 
 
+async def test_more_room_and_coming_back_ask_for_what_is_seen_then(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (view, host, pilot):
+        await pilot.resize_terminal(60, 24)
+        await pilot.pause()
+        assert view.asked[2:] == [looks.LensLook(19, 24, False)]  # without the panel there is room for five
+        host.went.clear()
+        host.looked_into = Prompt(parts=("other",)), 1
+        view.on_screen_resume()
+        assert host.went == ["restyle"] and view.asked[3:] == [looks.OpenLook()] and view.reading.after == 1
+
+
 async def test_what_cannot_be_known_is_not_asked_again(tmp_path: Path) -> None:
     async with opened(tmp_path) as (view, host, _):
         view.hear(Failed("there is no room"))

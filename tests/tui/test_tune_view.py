@@ -319,8 +319,11 @@ async def test_a_question_is_asked_when_there_is_a_model(tmp_path: Path, workers
         await it.press("r")
         assert it.view.prompt.has_focus  # nothing was asked yet
         it.view.set_focus(None)
+        await it.pilot.pause()
+        assert it.keys[0] == "space Pause"  # those of the run, though none of them acts before it has the focus
         await it.press("g")
-        assert it.view.prompt.text == "g" and it.view.prompt.has_focus
+        await it.pilot.pause()
+        assert it.view.prompt.text == "g" and it.view.prompt.has_focus and it.keys[0] == "⏎ Ask"
 
 
 async def test_what_moved_is_measured_and_its_prompts_are_chosen(tmp_path: Path, workers: list[NotingWorker]) -> None:
