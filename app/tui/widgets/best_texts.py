@@ -143,9 +143,9 @@ class BestTexts(Canvas, can_focus=True):
             chip, words = (f" all {texts} " if texts == all_ else f" {texts} "), f" {tokens} tok  "
             if texts == 1:
                 chip, words = "", f"then {tokens} tok alone"
-            if (room := room - len(chip + words)) < 0:
-                break
-            line += [Segment(chip, look.shared[shade(texts, all_)]), Segment(words, look.faint)]
+            room -= len(chip + words)
+            if room >= 0:
+                line += [Segment(chip, look.shared[shade(texts, all_)]), Segment(words, look.faint)]
         return line
 
     def _row(self, index: int, row: Ranked, sizes: Sequence[int], judged: int, width: int) -> Line:

@@ -88,9 +88,8 @@ class TextBuffer(TextArea):
             if a != b:
                 break
             common += 1
-        if common < len(self._levels_text):
-            self._levels, self._levels_text = self._levels[:common], self._levels_text[:common]
-            self._line_cache.clear()
+        self._levels, self._levels_text = self._levels[:common], self._levels_text[:common]
+        self._line_cache.clear()
         self.post_message(self.Moved())
 
     def on_text_area_selection_changed(self) -> None:

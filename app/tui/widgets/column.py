@@ -45,7 +45,7 @@ class Column(Vertical):
         # held, not looked up: events may come before they are mounted, and while they go
         self.view = TokenView()
         self._head = Label("", classes="column-head", markup=False)
-        self._foot = Label("", classes="column-foot", markup=False)
+        self._foot = Label("", classes="column-foot")
         self.bounds = LikelihoodBounds(lambda line: self.post_message(self.Measured()))  # by answer
         self._alike = 0  # so many tokens were found to be the same
 

@@ -80,15 +80,13 @@ class DenoisingSteps(Canvas):
         here = self.column(self.step, room) if self.step else -1
         found: list[Segment] = []
         for step in self._filled(room):
-            count = self.canvas.decided[step - 1] if step else 0
-            level = max(round(count / most * len(glyphs.levels)), 1) - 1
-            shown = step and self.column(step, room) == here
             if not step:
                 found.append(Segment(glyphs.line, look.rule))
-            else:
-                later = step > self.step and not shown
-                ink = look.chosen_bar if shown else look.bar_cut if later else look.bar
-                found.append(Segment(glyphs.levels[level] if count else " ", ink))
+                continue
+            count, shown = self.canvas.decided[step - 1], self.column(step, room) == here
+            level = max(round(count / most * len(glyphs.levels)), 1) - 1
+            ink = look.chosen_bar if shown else look.bar_cut if step > self.step else look.bar
+            found.append(Segment(glyphs.levels[level] if count else " ", ink))
         return found
 
     def _marks(self, room: int) -> list[Segment]:
@@ -115,7 +113,7 @@ class DenoisingSteps(Canvas):
             word = str(step)
             x = LABEL + self.column(step, room)
             x = min(x, LABEL + room - len(word))
-            if all(c == " " for c in row[max(x - 1, 0) : x + len(word) + 1]):
+            if not "".join(row[x - 1 : x + len(word)]).strip():
                 row[x : x + len(word)] = word
         return [Segment("".join(row), self.look.faint)]
 

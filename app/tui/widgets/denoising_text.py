@@ -76,7 +76,6 @@ class DenoisingText(Canvas):
             )
             before += [[Segment(f" {row}", look.text)] for row in layout.wrapped(text, room)]
         found, at = before, begins
-        self._rows, self._first = (), 0
         if self.canvas is not None:
             shown = self.canvas.until_end(self.step)
             self._rows = layout.rows(layout.spoken(shown, self.names, self.canvas.laid.special), room)

@@ -183,10 +183,10 @@ class Inspector(Vertical, CachedWidget):
         if (near := self._near_of(subject)) is not None:
             self._ask_near(self._model(), near.token)
             return
-        step, table = subject.at.step if subject.at is not None else None, self._table(subject)
-        if not subject.model or subject.exact is None or step is None or step.logprob is None or table is None:
+        at, table = subject.at, self._table(subject)
+        if not subject.model or subject.exact is None or table is None:
             return
-        if table.exact and (subject.at is None or self._doubt_key(subject.at) is None):
+        if at is None or at.step is None or at.step.logprob is None or (table.exact and self._doubt_key(at) is None):
             return
         at = subject.exact()
         self._ask_doubt(subject.model, at, table)

@@ -101,7 +101,7 @@ def test_axes_of_steps_and_of_names(pictures: Pictures) -> None:
     for width in (60, 40, 24, 16):
         pictures.draw(chart(named), width, 7, "names")
     pictures.sweep(chart(named), range(12, 44), 7, slice(6, 7), "names")
-    ends = ((0.0, "a"), (4.0, "b"), (3.0, "c"))
+    ends = ((0.0, "a"), (1.5, "middle"), (4.0, "b"), (3.0, "c"))
     pictures.draw(chart(named, across=ends), 40, 7, "a name at the very beginning")
     pictures.draw(chart(named, across=()), 40, 7, "no names")
     pictures.compare("chart-axes")

@@ -82,6 +82,8 @@ async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 async def test_enter_says_what_is_written_and_remembers_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage(tmp_path, monkeypatch) as on:
         it = on.it
+        it.action_send()
+        assert not on.posted
         assert await on.send(" ") == await on.send("") == []
         assert await on.send("Why?") == [("said", "Why?", "")] and it.text == ""
         assert await on.send("Why?") == [("said", "Why?", "")] and it.prompts == ["Why?"]

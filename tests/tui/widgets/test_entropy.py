@@ -32,6 +32,9 @@ def test_a_list_that_grows_is_read_on_and_another_from_the_beginning(pictures: P
     pictures.draw(it, 6, 3)
     assert (it._each, it._columns) == (2, [0.4, 2.0, 3.5, 9.0, 4.0, 6.0])
     bits[0] = 5.0  # is not read again
+    it.show(bits, 2)
+    pictures.draw(it, 6, 3)
+    assert it._columns == [0.4, 2.0, 3.5, 9.0, 4.0, 6.0]
     bits.append(7.0)
     it.show(bits, 2)
     pictures.draw(it, 6, 3)
@@ -46,7 +49,7 @@ def test_a_list_that_grows_is_read_on_and_another_from_the_beginning(pictures: P
     assert (it._each, it._columns) == (1, [5.0, 0.4, 1.0])
     it.show([2.0, 3.0, 4.0, 5.0], 2)
     pictures.draw(it, 6, 3)
-    assert it._columns == [2.0, 3.0, 4.0, 5.0] and pictures.redraws() == 5
+    assert it._columns == [2.0, 3.0, 4.0, 5.0] and pictures.redraws() == 6
 
 
 def test_an_entropy_in_two_parts(pictures: Pictures) -> None:
