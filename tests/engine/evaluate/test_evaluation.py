@@ -90,7 +90,7 @@ def test_the_prefix_is_a_token_of_the_model() -> None:
     assert Protocol().token(tokenizer) == BOS and Protocol("none").token(tokenizer) is None
     assert Protocol("0").token(tokenizer) == 0 and Protocol(str(VOCAB - 1)).token(tokenizer) == VOCAB - 1
     for wrong in (str(VOCAB), "-1", "x", ""):
-        with pytest.raises(ParameterError, match=f"none or an id below {VOCAB}"):
+        with pytest.raises(ParameterError, match=rf"none or an id below {VOCAB}"):
             Protocol(wrong).token(tokenizer)
     without: Any = Beginning()
     without.bos = None
@@ -195,6 +195,14 @@ def test_choices_are_set_against_themselves_without_a_context() -> None:
     short = [{"context": "q", "choices": ["a" * 8, "c"], "gold": 1}]
     (found,) = results(evaluate(session(table, context=9), task(short, delimiter=""), Protocol()))
     assert "acc_mutual_info" in found.values
+
+
+def test_choices_wanted_at_once_are_kept_though_they_are_more_than_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"context": "q", "choices": [f"{i}a", f"{i}b", f"{i % 2}c"], "gold": 1} for i in range(5)]
+    expected = results(evaluate(session(random_table(4)), task(rows), Protocol()))
+    assert all("acc_mutual_info" in each.values for each in expected)
+    monkeypatch.setattr(evaluation, "KNOWN", 1)
+    assert results(evaluate(session(random_table(4)), task(rows), Protocol())) == expected
 
 
 def test_measures_of_choices_by_characters_and_by_bytes() -> None:
