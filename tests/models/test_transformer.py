@@ -22,6 +22,7 @@ from tests.models.test_families import SAME, V
 Array = np.ndarray
 NAMES = (
     "llama biased",
+    "llama interleaved",
     "gemma 2",
     "gemma 3",
     "gpt-2",
@@ -81,8 +82,11 @@ def turned(c: ModelConfig, layer: int, x: Array, length: int) -> Array:
     angles = np.arange(len(x))[:, None] / np.array(rope.periods(length))
     cos, sin = (f(angles)[:, None] * rope.attention_factor for f in (np.cos, np.sin))
     out = x.copy()
-    a, b = x[..., :half], x[..., half : rope.dims]
-    out[..., :half], out[..., half : rope.dims] = a * cos - b * sin, b * cos + a * sin
+    first, second = (slice(0, half), slice(half, rope.dims)) if not rope.traditional else (
+        slice(0, rope.dims, 2), slice(1, rope.dims, 2)
+    )  # fmt: skip
+    a, b = x[..., first], x[..., second]
+    out[..., first], out[..., second] = a * cos - b * sin, b * cos + a * sin
     return out
 
 
