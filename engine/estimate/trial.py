@@ -114,7 +114,8 @@ def run(
 
 
 def _is_score(row: list[Any]) -> bool:
-    return len(row) == len(RowScore._fields) and all(isinstance(each, int | float) for each in row)  # NaN too
+    numbers = len(row) == len(RowScore._fields) and all(isinstance(each, int | float) for each in row)  # NaN too
+    return numbers and isinstance(row[-1], bool)
 
 
 def remaining(trials: Sequence[Trial], folder: Path, head: Mapping[str, Any]) -> list[Trial]:

@@ -116,7 +116,7 @@ def _described(path: Path, within: tuple[Path, ...]) -> list[Task]:
     examples = path.parent / described["examples"] if isinstance(described.get("examples"), str) else None
     columns = {key: described[key] for key in COLUMNS if key in described}
     for key, value in columns.items():
-        if not isinstance(value, str | list):
+        if not all(isinstance(each, str) for each in (value if isinstance(value, list) else [value])):
             raise DataError(f"{path}: {key} must be a column or a template such as '{{question}}', got {value!r}")
     settings = TaskSettings(**given)
     stored = digest(data, *([examples] if examples else []))
