@@ -164,7 +164,7 @@ def test_parts_of_markdown_end_where_nothing_is_open() -> None:
 def test_what_streams_is_laid_out_once() -> None:
     rng = random.Random(4)
     for rendered in (False, True):
-        for _ in range(40):
+        for _ in range(25):
             texts = rng.choices(
                 ["ab", " cd", "\n", ".\n", "\n\n", "é日", "x" * 9, "- a", "**", "`"], k=rng.randint(1, 25)
             )
@@ -227,6 +227,8 @@ def test_a_character_of_several_tokens_is_as_hot_as_the_hottest_of_them() -> Non
     assert [it.level(token) for token in range(8)] == [4, 1, 3, 3, 0, 5, 5, 2]
     first = made(byte(b"\xe6", 1), byte(b"\x97\xa5", 0, "日"))
     assert list(first.sharers(1)) == [0, 1] and first.level(1) == 1
+    inside = made(byte(b"a\xe6", 1, "a"), byte(b"\x97\xa5", 0, "日"))
+    assert list(inside.sharers(1)) == [0, 1] and list(inside.sharers(0)) == [0]
 
 
 def test_a_persons_words_are_tokens_until_a_model_looks_at_them() -> None:

@@ -209,6 +209,20 @@ def test_what_is_seen_in_the_middle_of_an_estimate_stays_as_far_in_it() -> None:
     assert before.seen == 2
 
 
+def test_what_is_asked_for_is_laid_out_and_measured() -> None:
+    for block, part in ((1, 0), (1, 1), (1, 3), (3, 0)):
+        for ask in (
+            lambda it, block, part: it.row(Spot(block, part, 0)),
+            lambda it, block, part: it.spots_of(TokenPlace(block, it.blocks[block].parts[part].first)),
+            lambda it, block, part: it.cell_of(TokenPlace(block, it.blocks[block].parts[part].first)),
+        ):
+            layout = talk(7)
+            ask(layout, block, part)
+            assert layout.blocks[block].parts[part].wrap is not None
+            assert layout.height == sum(each.rows for each in layout.blocks)
+            assert layout.top(3) == sum(each.rows for each in layout.blocks[:3])
+
+
 def test_blocks_that_have_the_width_are_kept_as_they_are() -> None:
     layout = talk(12)
     layout.reveal(0, 0, 99)
