@@ -140,9 +140,9 @@ def test_transforms_that_look_back_see_what_stands_before() -> None:
     bench = Bench(short())
     bench.say(ASK)
     steps = bench.session.transcript.shown[1].steps
-    look_back = (
-        Sampling().unshaped().with_value("repetition_penalty", 2.0)[0].with_value("repetition_context_size", 2)[0]
-    )
+    look_back = Sampling().unshaped().with_value("repetition_penalty", 2.0)[0]
+    look_back = look_back.with_value("repetition_context_size", 2)[0]
+    looks, three = tuple(bench.ids(" looks")), tuple(bench.ids(" looks", " sky", " blue"))
     lines = []
     for before, seen in (((), ()), (three, ()), ((1, 2), tuple(steps[:2])), (looks, tuple(steps[:1]))):
         outcome = replayed(steps[2], look_back.recipe, before, seen, bench.names, 0)

@@ -150,7 +150,7 @@ def replayed(
     rest = max(1.0 - float(raw.sum()), 0.0) if high > int(stays.sum()) else 0.0
     mass = (float(raw[sure].sum()), min(float(raw[stays].sum()) + rest, 1.0))
     whole = found.exact and low == high
-    if whole:
+    if whole or low == snapshot.vocab:  # all of it is known, or all of it stays
         mass = (mass[1], mass[1])
     return Outcome(found.ids[order], raw[order], found.middle[order], found.removed_by[order], (low, high), mass, whole)
 
