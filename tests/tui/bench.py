@@ -109,6 +109,8 @@ def request_of(request: r.ModelRequest) -> str:
             return f"generate {prompt_of(request.prompt)}, {more} forced {forced} cancelled {request.control.cancelled}"
         case r.Score():
             return f"score {prompt_of(request.prompt)} for {list(request.contents)}"
+        case r.Load():
+            return f"load {request.model!r}, else of {list(request.prefer)}"
         case _:
             return str(request)
 
