@@ -76,7 +76,13 @@ SHOWN_S = 1.0  # the line of progress changes that often
     "--difference", type=click.FloatRange(0, min_open=True), help="Say how many items it takes to see one as large."
 )
 @click.option("--strategy", default="", metavar="NAME", help="How answers are drawn, as in `likely run`.")
-@click.option("--samples", default=1, type=click.IntRange(1, 256), help="Answers a question: adds pass@k and maj@k.")
+@click.option(
+    "--samples",
+    default=1,
+    type=click.IntRange(1, 256),
+    show_default=True,
+    help="Answers a question: adds pass@k and maj@k.",
+)
 @click.option("--temp", "temperature", default=0.0, type=click.FloatRange(0), help="Of answers. Default: 0.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of answers that are drawn.")
 @click.option(
