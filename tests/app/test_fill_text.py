@@ -33,7 +33,7 @@ LEFT: Any = SimpleNamespace(
 FOUND = [
     InfillAttempt(1, Infill((97, 98, 99, 100), 1, (-LN2, -LN2, -LN2)), True),
     InfillAttempt(2, Infill((97, 120, 99, 100), 1, (-2 * LN2, -LN2, -LN2)), False),
-    InfillAttempt(3, Infill((97, 98, 99, 121), 1, (-LN2, -LN2, -LN2 / 2)), True),
+    InfillAttempt(3, Infill((97, 98, 99, 27), 1, (-LN2, -LN2, -LN2 / 2)), True),
 ]
 
 
@@ -66,9 +66,9 @@ def test_holes_are_filled_from_left_to_right(monkeypatch: pytest.MonkeyPatch, ca
         return capsys.readouterr()
 
     out, err = show(3, None)
-    assert out == "abcy\n" and err.splitlines() == [
+    assert out == "abc\x1b\n" and err.splitlines() == [
         "   1  abcd",
-        "   3  abcy",
+        "   3  abc␛",
         "2 tokens from left to right · the likeliest of 3 texts · 2.50 bits · seed 5",
     ]
     out, err = show(None, 4)
@@ -81,8 +81,8 @@ def test_holes_are_filled_from_left_to_right(monkeypatch: pytest.MonkeyPatch, ca
     ]
     out, err = show(3, None, as_json=True, quiet=True)
     told = json.loads(out)
-    assert err == "" and told["ids"] == [97, 98, 99, 121] and told["logprob"] == pytest.approx(-2.5 * LN2)
-    assert told["revisions"] == [{"position": 3, "step": 3, "from": 100, "to": 121}]
+    assert err == "" and told["ids"] == [97, 98, 99, 27] and told["logprob"] == pytest.approx(-2.5 * LN2)
+    assert told["revisions"] == [{"position": 3, "step": 3, "from": 100, "to": 27}]
     assert [(each["step"], each["given"]) for each in told["tokens"]] == [
         (None, True),
         (1, False),

@@ -444,7 +444,7 @@ def test_an_answer_by_passes_is_told(capsys: Captured, monkeypatch: pytest.Monke
         DenoisingStep(2, (Unmasked(2, step("b", position=1, elapsed_s=2.0), before=97),), ()),
     ]  # fmt: skip
     found: Any = SimpleNamespace(
-        tokens=[step("b", position=1), step("c", position=2)], passes=[2, None], rest="!", finish="stop",
+        tokens=[step("b", position=1), step("c", position=2)], passes=[2, None], rest="!\x1b", finish="stop",
         revisions=[made[1].unmasked[0]],
     )  # fmt: skip
     asked: list[Any] = []
@@ -463,7 +463,7 @@ def test_an_answer_by_passes_is_told(capsys: Captured, monkeypatch: pytest.Monke
 
     show()
     out, err = capsys.readouterr()
-    assert out == "bc!\n" and err == "3 prompt tokens · 2 tokens in 2 passes at 1.0/s · 1 revised · stop · seed 7\n"
+    assert out == "bc!\x1b\n" and err == "3 prompt tokens · 2 tokens in 2 passes at 1.0/s · 1 revised · stop · seed 7\n"
     assert asked == [{"prefill": (3,), "max_tokens": 0, "block": 4}, ("s",)] and kept == []
     show(as_json=True, quiet=True, max_tokens=8, save=tmp_path / "x")
     out, err = capsys.readouterr()
