@@ -107,6 +107,9 @@ def test_a_budget_and_the_context_end_a_run() -> None:
     table[:, EOS] = -50
     steps, done = run(session(table).generate(PROMPT, RunControl(), max_tokens=4))
     assert len(steps) == 4 and done.reason == "length"
+    assert (done.stats.prompt_tokens, done.stats.reused_tokens, done.stats.tokens) == (3, 0, 4)
+    assert 0 < done.stats.prefill_s < 300 and 0 < done.stats.decode_s < 300  # each from its own beginning
+    assert done.stats.tokens_per_s == 3 / done.stats.decode_s
     steps, done = run(session(table, context=10).generate(PROMPT, RunControl()))
     assert len(steps) == 7 and done.reason == "length"
 
@@ -236,6 +239,9 @@ def test_scoring_a_text_is_the_sum_of_its_parts() -> None:
     assert math.fsum(s.logprob for s in steps if s.logprob is not None) == pytest.approx(want, abs=1e-4)
     assert tokens(session(table).score(text, start=5)) == text[5:]
     assert session(table).score([]) == []
+    assert tokens(session(table, context=len(text)).score(text)) == text
+    with pytest.raises(ContextOverflow, match="has 12 tokens and this model reads at most 11"):
+        session(table, context=11).score(text)
 
 
 def test_the_exact_distribution_after_any_prefix_costs_no_reading() -> None:

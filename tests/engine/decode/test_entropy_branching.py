@@ -12,6 +12,7 @@ from engine.decode.events import Done, Emitted, Event, Forked
 from engine.decode.several import Vote
 from engine.decode.strategies import parse
 from engine.decode.strategy import Strategy
+from engine.errors import ParameterError
 from engine.trace.trace import Recipe
 from tests.engine.decode.test_beam import PROMPT, few, markov
 from tests.engine.decode.test_without_replacement import chi_square_bound, plackett_luce
@@ -107,3 +108,26 @@ def test_one_branch_can_be_given_up_alone() -> None:
 def test_its_text_form() -> None:
     assert parse("entropy 4 2.5 answer is (.*)") == EntropyBranching(4, "answer is (.*)", 2.5)
     assert isinstance(parse("entropy"), Vote) and str(EntropyBranching(4, bits=2.5)) == "entropy 4 2.5"
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_every_path_has_as_many_tokens_as_it_may(most: int) -> None:
+    session = markov(few(5), frozenset())
+    events = list(session.generate(PROMPT, RunControl(), strategy=EntropyBranching(3, bits=0.0), max_tokens=most))
+    counts = [sum(isinstance(e, Emitted) and e.branch == b for e in events) for b in range(3)]
+    done = {e.branch: e.reason for e in events if isinstance(e, Done)}
+    assert done == dict.fromkeys(range(3), "length") and counts[0] == most
+    parted = {e.child: e.parent for e in events if isinstance(e, Forked)}
+    assert sorted(parted) == [1, 2] and all(0 < count <= most for count in counts)
+
+
+def test_what_it_cannot_be() -> None:
+    for text, line in (
+        ("entropy 0", "number of paths"),
+        ("entropy 2 -1", "entropy must be in"),
+        ("entropy 2 65", "64"),
+    ):
+        with pytest.raises(ParameterError, match=line):
+            parse(text)
+    assert parse("entropy 256 64") == EntropyBranching(256, bits=64.0)
+    assert parse("entropy 1 0") == EntropyBranching(1, bits=0.0)

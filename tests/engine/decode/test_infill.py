@@ -84,6 +84,11 @@ def test_the_best_of_n_is_the_likeliest_text_of_those_drawn() -> None:
     assert [a.number for a in attempts] == list(range(1, 61)) and attempts[0].taken
     for a in attempts:
         assert [x in (MASK, y) for x, y in zip(canvas, a.text.ids, strict=True)] == [True] * 6
+    for seed in range(6):  # taken is what is likelier than all before it
+        totals = [(a.text.total, a.taken) for a in Holes(model, canvas, MASK, Recipe(), seed).nbest(8)]
+        assert [taken for _, taken in totals] == [
+            i == 0 or total > max(before for before, _ in totals[:i]) for i, (total, _) in enumerate(totals)
+        ]
 
 
 def test_what_cannot_be_filled_from_left_to_right_is_refused() -> None:

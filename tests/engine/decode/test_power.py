@@ -182,3 +182,7 @@ def test_its_text_form_and_its_bounds() -> None:
     ):
         with pytest.raises(ParameterError, match=line):
             parse(text)
+    assert Power().best(1) == Power() and Power().width(1) == 2
+    for check in (Power().check, Power().best):
+        with pytest.raises(ParameterError, match="run it 2 times"):
+            check(2)
