@@ -10,8 +10,9 @@ import pytest
 
 import models
 from engine.errors import CheckpointError, ParameterError
-from engine.tune import adapters, gguf_tokenizer, lora, peft, sites
+from engine.tune import adapters, full, gguf_tokenizer, lora, peft, run, sites
 from engine.tune.adapters import StoredAdapter, place
+from engine.tune.config import Config
 from engine.tune.factors import Factors, fresh, largest, shapes
 from metal import mx
 from models import Transformer
@@ -59,8 +60,15 @@ def test_what_is_meant_where_a_directory_says_nothing(tmp_path: Path) -> None:
         "data": "d",
         "lora_parameters": {"scale": 2.5, "dropout": 0.25},
     }
-    full = adapters.read(directory(tmp_path / "b", said))
-    assert (full.kind, full.scale, full.layers, full.dropout, full.model, full.data) == ("dora", 2.5, 4, 0.25, "m", "d")
+    every = adapters.read(directory(tmp_path / "b", said))
+    assert (every.kind, every.scale, every.layers, every.dropout, every.model, every.data) == (
+        "dora",
+        2.5,
+        4,
+        0.25,
+        "m",
+        "d",
+    )
     whole = adapters.read(directory(tmp_path / "c", {"fine_tune_type": "full", "lora_parameters": None}))
     assert (whole.kind, whole.scale, whole.dropout) == ("full", 1.0, 0.0)
     for config, line in (
@@ -338,3 +346,43 @@ def test_scores_rank_tokens_as_merges_do_and_others_after_them() -> None:
     plain, prefixed = gguf_tokenizer._scored(["a", "b", "ab", "abc"], [("a", "b"), ("ab", "c"), ("a", "b")])
     assert plain["tokenizer.ggml.scores"] == [-3.0, -4.0, -0.0, -1.0] == prefixed["tokenizer.ggml.scores"]
     assert [way["tokenizer.ggml.add_space_prefix"] for way in (plain, prefixed)] == [False, True]
+
+
+def made(
+    built: Transformer, rank: int = 2, scale: float = 2.0, kind: str = "lora", end: str = "q_proj"
+) -> lora.Adapter:
+    chosen = [site for site in sites.sites(built) if site.path.endswith(end)]
+    return lora.create(chosen, rank=rank, scale=scale, kind=kind)
+
+
+def test_a_training_begins_at_a_stored_adapter(tmp_path: Path) -> None:
+    built = model()
+    before = made(built)
+    before.set({name: random(*array.shape) for name, array in before.parameters().items()})
+    adapters.save(tmp_path, before, built, {"kind": "lora"})
+    config = Config(warm_start=str(tmp_path))
+    fresh_one = made(built, scale=2.0 * (1 + 5e-7))
+    run._begin_at(fresh_one, built, config)
+    held, wanted = fresh_one.parameters(), before.parameters()
+    assert held.keys() == wanted.keys() and all(np.array_equal(held[name], wanted[name]) for name in wanted)
+    for other, words in (
+        (made(built, rank=3), r"q_proj.lora_a is \[32, 3\], and \[32, 2\] there; train with its rank"),
+        (made(built, end="k_proj"), r"k_proj.lora_a is \[32, 2\], and nothing there"),
+        (made(built, end="1.self_attn.q_proj"), r"another adapter than is trained"),
+        (made(built, scale=2.00001), "has scale 2 at .*q_proj, and 2.00001 is trained"),
+    ):
+        with pytest.raises(ParameterError, match=words):
+            run._begin_at(other, built, config)
+    with pytest.raises(ParameterError, match="is of kind lora, and dora is trained"):
+        run._begin_at(made(built, kind="dora"), built, Config(warm_start=str(tmp_path), kind="dora"))
+
+
+def test_what_is_stored_says_how_many_layers_from_the_last_it_reaches(tmp_path: Path) -> None:
+    for layers, wanted in ((1, 1), (2, 2), (-1, 3)):
+        built = model()
+        adapters.save(tmp_path, full.weights(built, layers), built, {"kind": "full"})
+        assert adapters.read(tmp_path).layers == wanted
+    for end, wanted in (("1.self_attn.q_proj", 2), ("q_proj", 3), ("embed_tokens", 0)):
+        built = model()
+        adapters.save(tmp_path, made(built, end=end), built, {"kind": "lora"})
+        assert adapters.read(tmp_path).layers == wanted
