@@ -86,7 +86,7 @@ class DenoisingText(Canvas):
             place = layout.place_of(self._rows, self.cursor)
             at = self._first + (place[0] if place is not None else 0)
             if len(found) - begins <= height:  # the last message and its answer, whole
-                at = len(found) - 1
+                at = len(found)
         elif not found:
             inks = (look.text, *[look.faint] * 3)
             found = [

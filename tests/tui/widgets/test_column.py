@@ -283,8 +283,9 @@ def test_events_become_tokens_news_or_a_failure(fake: FakeHost) -> None:
 
 def test_a_canvas_is_shown_as_it_fills_and_its_bound_asked_for(fake: FakeHost) -> None:
     talk = answered("", denoisings={"n": canvas(1)}, facts=FACTS)
+    talk.shown.insert(0, Shown([]))
     column = Under(talk)
-    block = talk.shown[1].block
+    block = talk.shown[2].block
     talk.heard = Heard(denoised=True)
     column.it.take_events(7, [])
     assert column.view.told == [("show", [block])]
@@ -294,7 +295,8 @@ def test_a_canvas_is_shown_as_it_fills_and_its_bound_asked_for(fake: FakeHost) -
     ]  # fmt: skip
     talk.heard = Heard(denoised=True, ended=True)
     column.it.take_events(7, [])
-    assert column.view.told[1:] == [("show", [block], ("follow", None))] and not fake.engine.asked  # masks are left
+    assert column.view.told[1:] == [("show", [talk.shown[1].block, block], ("follow", None))]
+    assert not fake.engine.asked  # masks are left
     talk.denoisings["n"] = canvas(8)
     talk.heard = Heard(ended=True, failure=Failed("x"))
     column.it.take_events(7, [])
