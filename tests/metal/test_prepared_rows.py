@@ -125,7 +125,7 @@ def test_what_does_not_fit_together_is_named(more: dict[str, Any], line: str) ->
     "more",
     [{"every": 6}, {"offsets": mx.zeros((2,), mx.int32)}, {"rotary": Rotary(mx.ones((1,)))}, {"key_format": EIGHT},
      {"value_format": Format(8, 64, mx.float16)}, {"key_format": Format(16, 7)}, {"kv_heads": 1, "every": 3}],
-    ids=str,
+    ids=lambda more: next(iter(more)),
 )  # fmt: skip
 def test_what_fits_at_its_border_is_taken(more: dict[str, Any]) -> None:
     found = qkv_prepare.by_reference(new(**more))

@@ -127,7 +127,7 @@ def test_layers_have_the_tables_and_windows_of_their_kind() -> None:
         ("model.norm.weight", None, r"model\.norm\.weight must be \[48\] by the config, got nothing"),
         ("model.norm.weight", np.ones(47, np.float32), r"must be \[48\] by the config, got ndarray \[47\]"),
         ("model.layers.1.self_attn.q_proj.weight", None, r"must be a packed matrix \[48, 48\], got nothing"),
-        ("model.layers.1.self_attn.k_proj.weight", PackedMatrix("F32", 16, 32), r", got PackedMatrix \[16, 32\]"),
+        ("model.layers.1.self_attn.k_proj.weight", (16, 32), r", got PackedMatrix \[16, 32\]"),
         ("model.layers.1.mlp.up_proj.weight", np.ones(3, np.float32), r"packed matrix \[72, 48\], got ndarray \[3\]"),
         ("model.layers.4.mlp.up_proj.weight", np.ones(3, np.float32), r"\[3\] has no place in the model"),
         ("lm_head.weight", np.ones(3, np.float32), None),  # a tied model's head is its embedding
@@ -140,7 +140,7 @@ def test_tensors_that_do_not_fit_are_named(name: str, change: Any, line: str | N
     if change is None:
         del weights[name]
     else:
-        weights[name] = change
+        weights[name] = PackedMatrix("F32", *change) if isinstance(change, tuple) else change
     if line is None:
         assert native(net, weights).out is native(net, weights).embed or net.config.tied
         return
