@@ -55,3 +55,12 @@ def test_an_answer_that_waits_for_a_model_keeps_its_tokens_and_words() -> None:
     session.ready(FACTS)
     (run,) = asked.runs
     assert (list(run.control.forced), run.force, run.seed) == ([1, 0], "words", 7)
+
+
+def test_an_answer_that_was_stopped_while_it_waited_does_not_begin() -> None:
+    asked = Asked()
+    session = asked.session(ASKED)
+    session.answer(Fork("u"))
+    assert not session.stop() and session.waiting is None
+    session.ready(FACTS)
+    assert not asked.runs and session.run is None

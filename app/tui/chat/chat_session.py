@@ -342,7 +342,6 @@ class ChatSession:
         if leaf is None or self.facts is None or self.diffuses:
             return False
         self.stepping = True
-        self.peek = None
         self.answer(Fork(leaf.id), joins=leaf.role == "assistant")
         return True
 
