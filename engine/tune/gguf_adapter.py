@@ -33,7 +33,7 @@ def write(path: Path, adapter: Adapter, checkpoint: Checkpoint) -> None:
     heads = {"attn_q": config.heads, "attn_k": config.kv_heads}
     for site, f in adapter.factors.items():
         if f.m is not None or f.shift is not None:
-            what = "DoRA" if f.m is not None else "a bias beside the factors"
+            what = "DoRA" if f.m is not None else "bias beside the factors"
             raise ParameterError(f"llama.cpp has no {what}, and {site} has one: fuse the adapter instead")
         if config.tied and f.site.role in ("embed", "head"):
             raise ParameterError(

@@ -386,3 +386,20 @@ def test_what_is_stored_says_how_many_layers_from_the_last_it_reaches(tmp_path: 
         built = model()
         adapters.save(tmp_path, made(built, end=end), built, {"kind": "lora"})
         assert adapters.read(tmp_path).layers == wanted
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_rules_that_take_words_whole_as_the_model_does_are_tried_first(whole: bool) -> None:
+    rules = gguf_tokenizer.PRETOKENIZERS
+    patterns = rules["llama-bpe"].patterns
+    split = {"type": "Split", "behavior": "Isolated", "invert": False}
+    cuts: list[dict[str, Any]] = [split | {"pattern": {"Regex": pattern}} for pattern in patterns]
+    cuts.append({"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False})
+    model = {"type": "BPE", "ignore_merges": whole, "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}
+    program = {"version": "1.0", "pre_tokenizer": {"type": "Sequence", "pretokenizers": cuts}, "model": model}
+    found = list(gguf_tokenizer._ruled(program | {"added_tokens": []}, [("a", "b")]))
+    assert all(each["tokenizer.ggml.merges"] == ["a b"] for each in found)
+    names = [each["tokenizer.ggml.pre"] for each in found]
+    assert {name for name, rule in rules.items() if rule.patterns == patterns} <= set(names)
+    fits = [rules[name].whole_words == whole for name in names]
+    assert fits == sorted(fits, reverse=True) and True in fits and False in fits

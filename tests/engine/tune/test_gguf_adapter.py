@@ -69,4 +69,8 @@ def test_what_llama_cpp_has_no_place_for_is_refused(tmp_path: Path) -> None:
         gguf_adapter.write(tmp_path / "a.gguf", adapter_on(checkpoint, "embed_tokens"), checkpoint)
     with pytest.raises(ParameterError, match=r"llama\.cpp has no DoRA"):
         gguf_adapter.write(tmp_path / "a.gguf", adapter_on(checkpoint, "q_proj", kind="dora"), checkpoint)
+    shifted = adapter_on(checkpoint, "q_proj")
+    next(iter(shifted.factors.values())).shift = mx.zeros((64,))
+    with pytest.raises(ParameterError, match=r"llama\.cpp has no bias beside the factors, and .*q_proj has one"):
+        gguf_adapter.write(tmp_path / "a.gguf", shifted, checkpoint)
     assert not (tmp_path / "a.gguf").exists()

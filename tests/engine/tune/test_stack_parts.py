@@ -74,6 +74,11 @@ def test_what_is_on_the_model_is_said_with_its_numbers(session: Session, tmp_pat
     for wrong in (10.001, -10.5, float("inf")):
         with pytest.raises(ParameterError, match="weight must be -10 to 10"):
             stack.add(one, wrong)
+    stack.add(one)
+    for wrong in (10.001, -10.5, float("inf"), float("nan")):
+        with pytest.raises(ParameterError, match="weight must be -10 to 10"):
+            stack.weigh("one", wrong)
+    assert stack.attached[0].weight == 1.0
 
 
 def test_a_digest_is_of_the_files_that_are_read(tmp_path: Path) -> None:
