@@ -43,7 +43,7 @@ async def bare(stage: Stage) -> tuple[RunsScreen, Idle]:
     stage.app.go("runs")
     await stage.until(lambda: isinstance(stage.app.screen, RunsScreen) and view(stage).worker is not None)
     it, idle = view(stage), Idle()
-    assert it.worker is not None
+    assert it.worker is not None and it.worker._thread.ident is not None  # it was started
     it.worker.close()
     it.worker = cast(Any, idle)
     it._run = 0

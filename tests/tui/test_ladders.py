@@ -224,13 +224,18 @@ async def test_a_table_is_asked_for_read_and_written(play: Play) -> None:
         await stage.pilot.pause()
         assert idle.asked == [ReadLadder(Path("~/a").expanduser())] and stage.app.ladder == Path("~/a").expanduser()
         assert foretold.rows == (((" finding the law…", "faint"),),) and view._reading == 1
-        idle.reported = [(7, Failed("another's")), (1, Failed("no such table: " + "it is not there " * 9))]
+        idle.reported = [(7, Failed("another's"))]
+        view.tick()
+        assert view.failure == "" and view._reading == 1 and view.hints.news == "another's"
+        idle.reported = [(1, Failed("no such table: " + "it is not there " * 9))]
         view.tick()
         assert (
             view.hints.news.startswith("no such table")
             and view._reading == -1
             and view.failure.startswith("no such table")
         )
+        long = [sum(len(text) for text, _ in row) for row in foretold.rows]
+        assert max(long) < foretold.size.width <= long[0] + len(" there") + 1  # as many words as there is room for
         assert len(foretold.rows) > 1 and {ink for row in foretold.rows for _, ink in row} == {"alarm"}
         view.look(Path("b"))
         assert view.failure == "" and view._reading == 2

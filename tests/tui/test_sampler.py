@@ -107,6 +107,7 @@ def test_rows_scroll_with_the_picked_one_where_they_have_no_room() -> None:
             assert it.top <= at < it.top + 5 and it.top <= count - 5
         down = [max(at - 4, 0) for at in range(count)]
         assert tops == down + [min(at, count - 5) for at in reversed(range(count))]
+        it.picked, it.top = it.rows()[-1], 3
         it.lines(40, 99)
         assert it.top == 0
         left = sliders(FULL)

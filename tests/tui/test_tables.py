@@ -129,6 +129,11 @@ def test_a_click_goes_to_a_request_and_on_the_one_where_a_person_stands_opens_it
             table.on_click(at(y))
             assert table.at == place, (start, y)
             assert [message.row for message in cast(list[Any], posted(table))] == ([ROWS[6 - place]] if opened else [])
+        roomy = stand(RequestTable, size=(80, 12))
+        roomy.show(ROWS)
+        for y, place in ((8, 0), (7, 6)):
+            roomy.on_click(at(y))
+            assert roomy.at == place and not posted(roomy)  # below the last there is none
 
 
 # -- rows of a data set ----------------------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ CASES: dict[str, tuple[list[WordSurprisal], int | None, int, int]] = {
     "nothing measured": (words("a b c", (None,)), 1, 30, 8),
     "words that fill their lines": (words("abcde fgh ijk lmnop"), 1, 9, 8),
     "a word as wide as the screen": (words("abcdefgh ij"), 1, 9, 5),
+    "a word wider than the screen": (words("abcdefghijklmn ij"), 1, 9, 5),
     "one, surprising": (words("word", (16.0,)), 0, 30, 8),
     "a word of blanks": (words("a  b", (1.0, 2.0, 3.0)), 1, 30, 4),
 }
