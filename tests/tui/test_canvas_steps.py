@@ -202,6 +202,7 @@ def test_an_answer_is_filled_and_changed() -> None:
     session.answer(Fork("n1"), force=" The sky")
     bench.show()
     tell(f"with words, {heard_of(bench.hear())}")
+    session.unmasking = Unmasking(steps=5)
     session.submit("The [MASK:3] is blue")
     bench.show()
     tell(f"gaps, {heard_of(bench.hear())}")
