@@ -109,6 +109,8 @@ def test_a_row_that_was_measured_says_its_surprise(host: HostApp) -> None:
         assert it._facts(made)[1] == [(f" {said} bits a token under small · words 3", "text")]
     it.measured = made.where, "small", r.Scored(steps, ((1, 2), (1, 3)))
     assert it._facts(made)[1] == [(" 1.50 bits a token under small · words 3", "text")]
+    it.measured = made.where, "small", r.Scored(steps, ((1, 3),))
+    assert it._facts(made)[1] == [(" 1.50 bits a token under small · words 3", "text")]
     assert it._facts(other)[1] == [(" ", "text")]
     it.measured = other.where, "small", r.Scored(steps[:1], ())
     assert it._surprise() == "" and it._facts(other)[1] == [(" ", "text")]
