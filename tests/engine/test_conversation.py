@@ -242,6 +242,16 @@ def test_a_run_begins_as_siblings_and_ends_branch_by_branch() -> None:
     assert texts(talk.check_out("n1")) == ["Why?", "b"]
 
 
+def test_what_the_detokeniser_held_back_is_the_last_tokens() -> None:
+    """Nothing where there was no token: a text without one has no place in an answer."""
+    talk, nodes, _ = grown([(9, 0, 0), (9, 0, 1), (9, 0, 2)])
+    stats = Stats(4, 0, 3, 0.1, 0.1)
+    talk = talk.record(Done(0, "stop", stats, "?!"), nodes, lambda: "")
+    talk = talk.record(Done(1, "stop", stats, "?!"), nodes, lambda: "")
+    assert [s.text for s in talk.nodes["n0"].steps] == ["a", "b", "c?!"] and talk.nodes["n1"].steps == ()
+    assert [talk.nodes[node].finish for node in ("n0", "n1")] == ["stop", "stop"]
+
+
 def test_a_revision_that_is_accepted_is_checked_out_and_the_text_before_stays() -> None:
     talk, nodes, _ = grown([(9, 0, 0), (9, 0, 1), (9, 0, 2)], branches=1)
     talk = talk.record(Revised(0, 8, replace(step("X"), position=8)), nodes, lambda: "r")

@@ -280,6 +280,35 @@ def test_rows_go_through_a_layer_some_at_a_time() -> None:
     assert mx.array_equal(measure.forward(layer, x), 2 * x) and seen == [(5, 4, 3)]
 
 
+def greedy(costs: dict[str, float], sizes: dict[str, int], layout: PackedLayout) -> dict[str, int]:
+    """`allocate` by looking at every matrix again before each step; one whose step is too dear stays as it is."""
+    low = lowest(layout).bits
+    bits, open_ = dict.fromkeys(costs, low), {path for path in costs if low < BITS[-1]}
+    while open_:
+        gains = {}
+        for path in open_:
+            then = BITS[BITS.index(bits[path]) + 1]
+            saved = costs[path] * (4.0 ** (low - bits[path]) - 4.0 ** (low - then))
+            gains[path] = (saved / (sizes[path] * (then - bits[path])), then)
+        path = max(open_, key=lambda p: gains[p][0])
+        raised = bits | {path: gains[path][1]}
+        if sum(sizes[p] * b for p, b in raised.items()) > layout.bits * sum(sizes.values()):
+            open_.remove(path)
+            continue
+        bits = raised
+        open_ -= {path} if bits[path] == BITS[-1] else set()
+    return bits
+
+
+@pytest.mark.parametrize("budget", BITS)
+def test_the_budget_goes_step_by_step_to_what_saves_most_a_bit(budget: int) -> None:
+    random, layout = np.random.default_rng(budget), PackedLayout(32, budget, "affine")
+    for _ in range(20):
+        costs = {f"m{i}": float(cost) for i, cost in enumerate(np.exp(random.normal(size=9) * 2))}
+        sizes = {path: int(random.integers(1, 40)) * 32 for path in costs}
+        assert {path: how.bits for path, how in allocate(costs, sizes, layout).items()} == greedy(costs, sizes, layout)
+
+
 def test_windows_are_embedded_with_the_scale_and_the_learned_positions() -> None:
     table = mx.array([[1, 2], [3, 4], [5, 6]], mx.float16)
     tokens = mx.array([[2, 0, 0], [1, 1, 2]])

@@ -41,6 +41,30 @@ def test_a_template_is_given_the_turns_and_what_follows_is_not() -> None:
     assert prompt.ids(ByteTokenizer()) == [*b"s:zero;u:one;a:So", 7, 8, *b"."]
 
 
+def test_a_template_is_given_tools_where_there_are_some_and_the_options() -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    class Recorded(ByteTokenizer):
+        def chat(self, messages: Any, **more: Any) -> list[int]:
+            asked.append(("chat", messages, more))
+            return [1]
+
+        def spans(self, messages: Any, **more: Any) -> Any:
+            asked.append(("spans", messages, more))
+            return [2], [range(1)]
+
+    tools: Any = [{"type": "function"}]
+    turns = (("user", "one"), {"role": "tool", "content": "2"})
+    said = [{"role": "user", "content": "one"}, {"role": "tool", "content": "2"}]
+    for given, options in (((), ()), (tools, (("thinking", True),))):
+        prompt = Prompt(turns, tools=given, options=options)
+        assert prompt.ids(Recorded()) == [1] and prompt.spans(Recorded()) == ([2], [range(1)])
+    assert asked == [
+        ("chat", said, {}), ("spans", said, {"tools": None}),
+        ("chat", said, {"thinking": True, "tools": tools}), ("spans", said, {"tools": tools}),
+    ]  # fmt: skip
+
+
 def test_parts_alone_are_a_text_and_whole_ones_are_all_of_it() -> None:
     assert Prompt(parts=("a", (7,))).ids(base()) == [BOS, 97, 7]
     assert Prompt(parts=("a", (7,)), whole=True).ids(base()) == [97, 7]
@@ -98,3 +122,4 @@ def test_tokens_are_found_that_cover_a_text() -> None:
     pieces = [b"<u>", b"He", b"llo", b" you", b"</u>", b"Hi", b"!"]
     assert locate(pieces, ["Hello", "gone", "Hi"]) == ((1, 3), None, (5, 6))
     assert locate(pieces, ["ello y"]) == ((1, 4),)
+    assert locate([b"Hi", b" you"], ["Hi", "you"]) == ((0, 1), (1, 2)) and locate([], ["Hi", ""]) == (None, None)

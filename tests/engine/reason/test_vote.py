@@ -77,6 +77,7 @@ def test_a_majority_is_drawn_by_its_seed() -> None:
     assert maj_at(3, answers, "r") == maj_at(3, answers, "r", 2000, 0)
     assert maj_at(3, answers, "r") != maj_at(3, answers, "r", 2000, 1)
     assert maj_at(3, answers, "r") != maj_at(3, answers, "r", 2001, 0)
+    assert maj_at(4, ["r", "w", None, None], "r") == 0.5  # who says nothing votes for nothing
     assert maj_at(4, ["r", "r", "w", "w"], "r") == 0.5 and maj_at(3, ["a", "b", "r"], "r") == pytest.approx(1 / 3)
     assert maj_at(1, ["r"], "r", draws=1) == 1 and maj_at(1, [None], "r", draws=1) == 0
 
