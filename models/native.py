@@ -191,7 +191,6 @@ class NativeCache(Cache):
         """The graph's cache of the same rows: from here on it is this one."""
         if self.graph is None:
             self.graph = made = model.make_cache()
-            made.expected = self.expected
             lengths = [text.length for text in self.native.texts]
             if most := max(lengths):
                 self._carry(made, lengths, most)
