@@ -15,7 +15,7 @@ import pytest
 from engine.arrays import kl
 from engine.errors import CheckpointError, ConfigError, ParameterError
 from engine.evaluate.estimates import mean, student
-from engine.quantize import RECIPES, Settings, measure, quantize, run
+from engine.quantize import RECIPES, Settings, measure, quantize, run, write_one_file
 from engine.quantize.pack import best, rounded
 from engine.quantize.plan import allocate, lowest
 from engine.quantize.source import Source
@@ -177,6 +177,28 @@ def test_the_report_is_what_the_two_models_say(tmp_path: Path) -> None:
         lost, added = (np.linalg.norm(np.asarray(part, np.float64)) for part in (z - y, y - x))
         assert error == pytest.approx(lost / added, rel=1e-3)
         x = y
+
+
+def test_the_report_of_one_file_is_what_the_two_models_say(tmp_path: Path) -> None:
+    folder, target = original(tmp_path), tmp_path / "new" / "m.gguf"
+    told: list[str] = []
+    report = write_one_file(describe(folder), target, "q4_0", text=TEXT, progress=lambda what, *_: told.append(what))
+    before, after = load(folder, precision=PLAIN), load(target, precision=PLAIN)
+    assert {"writing m.gguf", "reading it again"} <= set(told) and list(target.parent.iterdir()) == [target]
+    ids = before.tokenizer.encode(TEXT)
+    held = mx.array(ids[: len(ids) // 128 * 128]).reshape(-1, 128)[1::2]
+    said = [np.asarray(one.model(held), np.float64) for one in (before, after)]
+    p, q = (logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True) for logits in said)
+    assert report.kl == pytest.approx((np.exp(p) * (p - q)).sum(-1).mean(), rel=1e-3)
+    assert 0 <= report.kl_interval[0] < report.kl < report.kl_interval[1]
+    assert report.flips == pytest.approx((p.argmax(-1) != q.argmax(-1)).mean(), abs=1e-9) and report.flips > 0
+    surprisals = [-np.take_along_axis(x[:, :-1], np.asarray(held)[:, 1:, None], -1).mean() for x in (p, q)]
+    want = tuple(np.exp(surprisals))
+    assert (report.perplexity_before, report.perplexity) == pytest.approx(want, rel=1e-5)
+    assert report.cost.mean == pytest.approx(surprisals[1] - surprisals[0], abs=4e-5) and report.tokens == held.size
+    numbers, size = sum(w.size for w in weights(CONFIG).values()), (folder / "model.safetensors").stat().st_size
+    assert (report.path, report.nbytes, report.nbytes_before) == (target, target.stat().st_size, size)
+    assert report.weight_bits == pytest.approx(8 * report.nbytes / numbers)
 
 
 def test_a_gguf_file_becomes_a_folder(tmp_path: Path) -> None:
