@@ -124,9 +124,8 @@ def state(bench: Bench) -> list[str]:
         tokens = "|".join(
             f"{token.text}{token.level or ''}{'s' * token.special}{'g' * token.given}" for token in block.tokens
         )
-        shown.append(
-            f"  {block.who} [{block.note}] {tokens!r}{' scored' * block.scored}{' grows' * block.growing}{' edited' * block.edited}"
-        )
+        facts = f"{' scored' * block.scored}{' grows' * block.growing}{' edited' * block.edited}"
+        shown.append(f"  {block.who} [{block.note}] {tokens!r}{facts}")
     run = session.run
     running = "" if run is None else f"run of {run.node} on {run.nodes} read {run.read} ids {len(run.ids or ())}"
     peek = "" if session.peek is None else f"peek {session.peek.piece!r}"

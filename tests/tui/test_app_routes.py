@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from unittest.mock import patch
 
 import pytest
+from textual.binding import Binding
 from textual.widgets import TextArea
 
 import app.tui as tui
@@ -363,6 +364,23 @@ def test_the_palette_has_what_the_view_and_the_program_offer(tmp_path: Path) -> 
             if name.startswith(("view: T", "app")):
                 do()
     assert_stored("palette-everywhere.txt", [*lines, *frame.log])
+
+
+def test_keys_of_the_parts_that_are_there_are_offered() -> None:
+    def part(name: str) -> type[Any]:
+        return type(name, (), {"BINDINGS": [Binding("x", "do", name, id=f"{name}.do", tooltip=f"does {name}")]})
+
+    absent, there = part("absent"), part("there")
+    kind = type(
+        "Kind", (), {"BINDINGS": [Binding("y", "go", "go", id="kind.go", tooltip="goes"), ("z", "bare", "bare")]}
+    )
+    view: Any = kind()
+    view.PARTS = (absent, there)
+    view.host = SimpleNamespace(keys_of=lambda id, keys: keys)
+    view.query = lambda wanted: [wanted()] if wanted is there else []
+    assert [(name, about) for name, about, _ in palette.keyed(view)] == [
+        ("key y: goes", "kind.go"), ("key x: does there", "there.do"),
+    ]  # fmt: skip
 
 
 def test_formulas_in_ink() -> None:

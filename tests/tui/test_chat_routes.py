@@ -339,6 +339,7 @@ def test_a_conversation_is_opened_and_left(routes: Routes) -> None:
     lines += routes.told("the first", "open", talk)
     opened = routes.screen.session
     assert (opened.transcript.heat, opened.facts, opened.new_seed()) == ("surprisal", None, 5)
+    routes.screen.talk.settle = lambda: routes.log.append("settle")
     lines += routes.told("leave", "leave")
     routes.screen.talk.stepping = True
     routes.screen.talk.run = a_run()
@@ -354,6 +355,11 @@ def test_a_conversation_is_opened_and_left(routes: Routes) -> None:
     assert routes.screen.talk.conversation.title == "x" * 59 + "…"
     lines += routes.told("a new one", "fresh") + routes.told("a new one", "action_new")
     assert_stored("routes-opened.txt", lines)
+
+
+def test_the_palette_has_the_commands_of_a_chat(routes: Routes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.tui.chat.commands.offered", lambda screen: iter([screen]))
+    assert list(ChatScreen.commands(routes.screen)) == [routes.screen]
 
 
 def test_once_a_second_is_saved_what_was_drawn(routes: Routes) -> None:

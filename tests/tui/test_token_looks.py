@@ -205,6 +205,21 @@ def test_texts_of_a_search_are_ranked(plan: str, strategy: str) -> None:
     assert_stored(f"ranks-{strategy.replace(' ', '-')}.txt", lines)
 
 
+def test_steps_of_a_text_are_its_lines_and_sentences() -> None:
+    engine = short()
+    engine.plans = {"vote 3": "worked"}
+    bench = Bench(engine)
+    bench.session.strategy = parse("vote 3")
+    bench.say(ASK)
+    lines = []
+    for node in ("n2", "n3"):
+        talk = bench.session.conversation.check_out(node)
+        found = ranking.ranking(talk, tallies.tally(talk), opened=True)
+        assert found is not None
+        lines += [f"{node} step {step.text!r} {step.number} {step.verdict}" for step in found.steps]
+    assert_stored("ranked-steps.txt", lines)
+
+
 def test_places_are_found_on_all_branches() -> None:
     bench = Bench(short())
     session = bench.session
@@ -214,7 +229,7 @@ def test_places_are_found_on_all_branches() -> None:
     bench.say("Look, the sky is blue; blue sky")
     lines = []
     talk = session.conversation
-    for query in ("sky", "SKY", "blue", "looks blue", " ", "", "red", "."):
+    for query in ("sky", "SKY", "blue", "looks blue", "glow", " ", "", "red", "."):
         lines.append(f"{query!r}")
         for hit in places.search(talk, query):
             lines.append(
