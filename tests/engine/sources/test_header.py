@@ -244,7 +244,7 @@ def test_disks_that_are_full_or_closed_are_said(tmp_path: Path, monkeypatch: pyt
         "engine.sources.fetch.progress.shutil.disk_usage", lambda folder: SimpleNamespace(free=5_000_000)
     )
     require_space(tmp_path, 5_000_000)
-    with pytest.raises(CheckpointError, match=r"6 MB needed, 5 MB free at .*set LIKELY_HOME"):
+    with pytest.raises(CheckpointError, match=r"6\.0 MB needed, 5\.0 MB free at .*set LIKELY_HOME"):
         require_space(tmp_path, 6_000_000)
     made: Any = SimpleNamespace(wheels=("w==1",))
     for complaint, line in (
