@@ -108,7 +108,7 @@ class DifferingItems(Canvas, can_focus=True):
         line = [Segment(f" {self.glyphs.chosen if picked else ' '} ", look.chosen)]
         line.append(Segment(cells.pad(cells.clean(item.title), name), style))
         for said in item.said:
-            text = cells.fit(cells.clean(said.text.strip()) or _bits(-said.value), self.said - 3)
+            text = cells.fit(cells.clean(said.text.strip()) or _bits(said.value), self.said - 3)
             shown = cells.pad(f" {text} {'√' if said.right else ' '}", self.said, right=True)
             line.append(Segment(shown, look.tick if said.right else look.faint))
         if len(item.said) == 2:

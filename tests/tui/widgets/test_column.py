@@ -328,4 +328,7 @@ async def test_its_parts_stand_below_each_other(pictures: Pictures) -> None:
         it.foot(True)
         it.head()
         assert str(it._foot.render()) == EMPTY.partition(" · ")[0] and str(it._head.render()) == "balanced"
+        it.kept_label = "[b]as it was[/b]"
+        it.head()
+        assert str(it._head.render()) == "[b]as it was[/b]"
         assert it._foot.has_class("column-foot") and it._head.has_class("column-head")

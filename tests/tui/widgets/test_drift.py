@@ -53,6 +53,8 @@ async def test_the_place_that_is_looked_at_and_the_text_with_its_heat() -> None:
         def show(in_answer: TokenPlace | None = None) -> None:
             it.show(cast(Probes, watched), in_answer)
 
+        for _ in range(3):  # until it has been there for a while
+            await pilot.pause()
         show()
         assert watched.asked.pop() == (None, None) and watched.blocks == 0 and not it.text.blocks
         assert bars.view is TABLE and heading.outlook is VIEW and shifts.difference is None
