@@ -403,3 +403,13 @@ def test_rules_that_take_words_whole_as_the_model_does_are_tried_first(whole: bo
     assert {name for name, rule in rules.items() if rule.patterns == patterns} <= set(names)
     fits = [rules[name].whole_words == whole for name in names]
     assert fits == sorted(fits, reverse=True) and True in fits and False in fits
+
+
+def test_the_magnitudes_of_dora_are_as_many_as_the_rows() -> None:
+    built = model()
+    path = part_of(built, "layers.1.self_attn.q_proj").path
+    arrays = {f"{path}.lora_a": random(32, 3), f"{path}.lora_b": random(3, 32), f"{path}.m": random(32)}
+    assert isinstance(place(built, stored(arrays, kind="dora")), lora.Adapter)
+    for wrong in (random(31), random(1), random(32, 1)):
+        with pytest.raises(CheckpointError, match=r"q_proj\.m"):
+            place(built, stored(arrays | {f"{path}.m": wrong}, kind="dora"))
