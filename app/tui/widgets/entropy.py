@@ -74,7 +74,7 @@ class EntropyRow(Canvas):
 
     def row(self, row: int, rows: int) -> Line:
         """A row of the columns, the lowest is 0 of `rows`."""
-        lit = self.at // self._each if self.at is not None else -1
+        lit = self.at // self._each if self.at is not None else None
         segments = []
         for x, value in enumerate(self._columns):
             glyph = column(value / TOP, row, rows, self.glyphs)

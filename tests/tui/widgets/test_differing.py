@@ -50,6 +50,7 @@ def test_a_row_an_item(pictures: Pictures) -> None:
     pictures.draw(items(replace(ONE, items=()), 0, ()), 60, 7, "none are wrong")
     pictures.draw(items(replace(TWO, note="the texts are not where they were"), 0), 30, 9, "a note")
     pictures.draw(items(replace(TWO, won=0)), 60, 9, "none won")
+    pictures.draw(items(replace(TWO, won=1)), 60, 9, "as many won as lost")
     pictures.draw(items(replace(TWO, won=0, lost=0)), 60, 9, "none won, none lost")
     pictures.sweep(items(TWO), range(12, 50), 4, slice(1, 3))
     pictures.sweep(items(ONE, 0, (3,)), range(12, 40), 4, slice(1, 3))
