@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from asyncio import get_running_loop, sleep
+from asyncio import get_running_loop
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from traceback import format_exc
@@ -165,7 +165,7 @@ class LikelyApp(App[str]):
     def on_mount(self) -> None:
         if not self.is_headless:
             for number in SIGNALS:
-                get_running_loop().add_signal_handler(number, self._leave)
+                get_running_loop().add_signal_handler(number, self._hang_up)
         for each in (theme.DARK, theme.LIGHT):
             self.register_theme(each)
         basic = self.console.color_system in (None, "standard", "windows")
@@ -265,14 +265,11 @@ class LikelyApp(App[str]):
             view.leave()
         keeper = self.keeper
         if keeper is not None and not self._parting:
-            for _ in range(round(SAVING_S / 0.02)):
-                if keeper.idle:
-                    break
-                await sleep(0.02)
+            await keeper.tried(SAVING_S)
             if keeper.unsaved:
                 self._ask(keeper.trouble)
                 return
-        self._leave()
+        self._end()
 
     def _ask(self, trouble: str) -> None:
         from app.tui.dialogs.overlays import Pick
@@ -280,7 +277,7 @@ class LikelyApp(App[str]):
         def chosen(choice: str | None) -> None:
             self._parting = False
             if choice == "lose":
-                self._leave()
+                self._end()
 
         self._parting = True
         stay = ("stay", "stay here: make room and leave again, or /export PATH elsewhere")
@@ -288,10 +285,13 @@ class LikelyApp(App[str]):
             Pick(f"{trouble} · leave all the same?", [stay, ("lose", "quit, and lose what was said")]), chosen
         )
 
-    def _leave(self) -> None:
-        """The end, which a signal asks for as well."""
+    def _hang_up(self) -> None:
+        """A signal is no person who could be asked."""
         for view in self.views:
             view.leave()
+        self._end()
+
+    def _end(self) -> None:
         self.exit(next(filter(None, (view.resumable() for view in self.views)), ""))
 
     def quit(self) -> None:

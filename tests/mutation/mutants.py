@@ -79,7 +79,8 @@ def _mutant(root: Path, path: Path, place: int) -> Mutant:
         starts.append(starts[-1] + len(line))
     begin, end = starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
     shown = ast.unparse(new)
-    put = shown if isinstance(new, ast.stmt) else f"({shown})"
+    lines = "\n" * (node.end_lineno - node.lineno - shown.count("\n"))  # what comes after stays in its line
+    put = shown + lines if isinstance(new, ast.stmt) else f"({shown}{lines})"
     text = (source[:begin] + put.encode() + source[end:]).decode()
     ast.parse(text)
     line = source.splitlines()[node.lineno - 1].decode().strip()

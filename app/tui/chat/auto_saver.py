@@ -4,6 +4,8 @@ Conversations are immutable, so handing one over is one reference; of several ve
 could not be written is tried again with whatever comes next.
 """
 
+import time
+from asyncio import sleep
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -47,10 +49,11 @@ class AutoSaver:
         self._handed += 1
         self._queue.put(item)
 
-    @property
-    def idle(self) -> bool:
-        """Whether all that was handed over has been tried."""
-        return self._tried == self._handed
+    async def tried(self, within_s: float) -> None:
+        """Wait until all that was handed over has been tried, so long at most."""
+        end = time.monotonic() + within_s
+        while self._tried != self._handed and time.monotonic() < end:
+            await sleep(0.02)
 
     def report(self) -> str:
         """Its news in a line: trouble for as long as it lasts, what the store had to say once; "" for none."""
