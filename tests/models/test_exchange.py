@@ -27,6 +27,12 @@ class Ring:
         self.there = threading.Condition()
         self.log: list[str] = []
 
+    def give_up(self) -> None:
+        """Let nobody wait for a rank that has failed."""
+        self.barrier.abort()
+        with self.there:
+            self.there.notify_all()
+
     def met(self, x: mx.array, rank: int) -> list[np.ndarray]:
         self.given[rank] = np.array(x)
         self.barrier.wait()
@@ -53,7 +59,7 @@ class Ring:
         self.log.append(f"{group.number} receive {source}")
         key = source, group.number
         with self.there:
-            assert self.there.wait_for(lambda: self.sent.get(key), timeout=60)
+            assert self.there.wait_for(lambda: self.sent.get(key) or self.barrier.broken, timeout=60)
             found = self.sent[key].pop(0)
         assert found.shape == tuple(shape)
         return mx.array(found).astype(dtype)
@@ -75,8 +81,9 @@ def ring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Ring]]:
     yield made
 
 
-def together(ranks: int, work: Callable[[Rank], Any]) -> list[Any]:
+def together(ring: Ring, work: Callable[[Rank], Any]) -> list[Any]:
     """What each rank's thread gives."""
+    ranks = ring.ranks
     found: list[Any] = [None] * ranks
     failed: list[BaseException] = []
 
@@ -86,6 +93,7 @@ def together(ranks: int, work: Callable[[Rank], Any]) -> list[Any]:
                 found[rank] = work(Rank(rank))
         except BaseException as error:
             failed.append(error)
+            ring.give_up()
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(ranks)]
     for thread in threads:
@@ -108,7 +116,7 @@ def test_two_ranks_are_the_whole_model(name: str, way: str, ring: Callable[[int]
     cache = whole.make_cache()
     want = np.array(mx.concatenate([whole(x[:, :5], cache), whole(x[:, 5:], cache)], axis=1))
     arrays = {key: np.array(value) for key, value in weights.items()}
-    ring(2)
+    made = ring(2)
 
     def work(rank: Rank) -> np.ndarray:
         own = {key: mx.array(value) for key, value in arrays.items()}
@@ -117,7 +125,7 @@ def test_two_ranks_are_the_whole_model(name: str, way: str, ring: Callable[[int]
         held, read = model.make_cache(), mx.array(np.array(x))
         return np.array(mx.concatenate([model(read[:, :5], held), model(read[:, 5:], held)], axis=1))
 
-    one, two = together(2, work)
+    one, two = together(made, work)
     assert np.array_equal(one, two) and difference(mx.array(one), mx.array(want)) < 1e-5
 
 
@@ -136,7 +144,7 @@ def test_three_ranks_share_layers_and_words_unevenly(ring: Callable[[int], Ring]
         part = share(config, own, "pipeline", rank.number, 3)
         return np.array(connect(models.build(config, taken(part, own), share=part), part, rank)(mx.array(np.array(x))))
 
-    found = together(3, work)
+    found = together(made, work)
     assert all(np.array_equal(one, found[0]) for one in found) and difference(mx.array(found[0]), want) < 1e-5
     each = [[line[2:] for line in made.log if line[0] == str(rank)] for rank in range(3)]
     assert each == [
