@@ -49,10 +49,15 @@ class AutoSaver:
         self._handed += 1
         self._queue.put(item)
 
+    @property
+    def idle(self) -> bool:
+        """Whether all that was handed over has been tried."""
+        return self._tried == self._handed
+
     async def tried(self, within_s: float) -> None:
         """Wait until all that was handed over has been tried, so long at most."""
         end = time.monotonic() + within_s
-        while self._tried != self._handed and time.monotonic() < end:
+        while not self.idle and time.monotonic() < end:
             await sleep(0.02)
 
     def report(self) -> str:
