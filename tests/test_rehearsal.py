@@ -123,6 +123,7 @@ def test_guesses_change_nothing(mac: Any) -> None:
     assert len(ids()) > 1 and ids() == ids("--ngram")
 
 
+@pytest.mark.slow
 def test_explain_and_its_attention(mac: Any) -> None:
     assert "perplexity" in mac("explain", TEXT)[0]
     output, launches = mac("explain", "--attention", "--json", "hello ab")

@@ -43,6 +43,7 @@ def alone(*arguments: str, given: str = "") -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "ways"),
     [
@@ -182,6 +183,7 @@ def test_ctrl_c_stops_all_ranks_at_the_same_token(files: dict[str, Path], tmp_pa
     assert other != 0 and nothing == ["", ""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "line"),
     [

@@ -27,6 +27,7 @@ def weights(stage: Stage) -> dict[str, float]:
     return {adapter.name: adapter.weight for adapter in stage.app.engine.attached}
 
 
+@pytest.mark.slow
 async def test_commands_put_on_weigh_switch_and_take_off(play: Play) -> None:
     async with play() as stage:
         await stage.type("/adapter ~/style")

@@ -217,13 +217,13 @@ def test_the_end_closes_what_there_is(frame: Frame) -> None:
         setattr(it, name, frame.note(name))
     lines += frame.told("all", "on_unmount")
     frame.view.resumable = lambda: ""
-    lines += frame.told("nothing to resume", "_leave")
+    lines += frame.told("nothing to resume", "_end")
     it.views = [
         frame.view,
         frame.note("other view", resumable=lambda: "c"),
         frame.note("third view", resumable=lambda: "d"),
     ]
-    lines += frame.told("one to resume", "_leave")
+    lines += frame.told("one to resume", "_end")
     it.is_running = False
     lines += frame.told("at the end", "drain")
     it.is_running, frame.engine.drain = True, lambda: True
@@ -242,7 +242,7 @@ def test_the_end_closes_what_there_is(frame: Frame) -> None:
     chosen("stay")
     assert not it._parting and not frame.log
     chosen("lose")
-    assert frame.log == ["_leave()"]
+    assert frame.log == ["_end()"]
     assert_stored("app-end.txt", lines)
 
 

@@ -249,6 +249,7 @@ async def test_what_a_comparison_says_is_told_with_its_numbers(play: Play) -> No
         assert " to see" not in verdict(it)
 
 
+@pytest.mark.slow
 async def test_parts_are_walked_through_and_items_opened(play: Play) -> None:
     async with play(size=(80, 24)) as stage:
         it, _ = await bare(stage)

@@ -86,6 +86,7 @@ async def test_where_the_branch_in_sight_is_given_up_another_is_followed(play: P
         assert texts(stage.chat.talk.conversation)[" The sky glow"] == "pruned"
 
 
+@pytest.mark.slow
 async def test_an_accepted_revision_is_a_new_node_at_a_fork(play: Play) -> None:
     async with play() as stage:
         await search(stage, "revised")

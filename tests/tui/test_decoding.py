@@ -404,6 +404,7 @@ async def test_what_beams_share_is_shaded_and_the_panel_says_what_the_search_cho
         await stage.until(lambda: stage.ended)
 
 
+@pytest.mark.slow
 async def test_paths_have_the_verdict_on_their_equations_and_open_into_steps(play: Play) -> None:
     async with play(searching()) as stage:
         await choose(stage, "vote 3")

@@ -195,6 +195,7 @@ async def test_without_candidates_only_words_can_be_given() -> None:
         assert own.display and own.has_focus and not small.screen.query_one("#menu-keys").display
 
 
+@pytest.mark.slow
 async def test_a_click_takes_the_row_that_it_falls_on() -> None:
     for y, given in (
         (0, []),
@@ -343,6 +344,7 @@ async def test_models_are_listed_those_that_are_here_first() -> None:
             assert small.given == ["folder/that/is/here/"]
 
 
+@pytest.mark.slow
 async def test_what_is_said_of_a_model_is_cut_to_the_line() -> None:
     offers = (r.ModelOffer("n" * 90, 5, "", True, True),)
     async with shown(Models(host(), offers), (60, 24)) as (small, pilot):
@@ -399,6 +401,7 @@ def test_a_size_is_said_in_its_unit() -> None:
 # -- an evaluation, a formula -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_an_evaluation_is_ordered_from_any_field_and_what_is_wrong_is_said() -> None:
     async with shown(NewEvaluation("copying", "a b")) as (small, pilot):
         screen = small.screen

@@ -127,6 +127,7 @@ async def test_two_factorisations_side_by_side(play: Play) -> None:
         assert screen.kept is not None and len(screen.kept.nodes) == 1 + len(screen.columns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["120x40", "80x24", pytest.param("60x20", marks=pytest.mark.slow)])
 async def test_pictures(play: Play, size: str) -> None:
     async with play(ScriptedDiffusion(), size=SIZES[size]) as stage:

@@ -8,6 +8,7 @@ from tests.tui.conftest import Play
 SIZES = {(120, 40): "aleatoric +", (80, 24): "aleatoric +", (60, 20): "epistemic"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=str)
 async def test_a_token_shows_its_entropy_in_two_parts_and_each_bar_its_spread(
     play: Play, size: tuple[int, int]

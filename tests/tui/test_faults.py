@@ -106,6 +106,7 @@ async def test_a_full_disk_is_said_and_what_could_not_be_saved_is_saved_later(pl
     assert len(Store(tmp_path / "home" / "sessions.db").load(id).messages()) == 4
 
 
+@pytest.mark.slow
 async def test_who_leaves_is_asked_before_what_cannot_be_saved_is_lost(play: Play, tmp_path: Path) -> None:
     async with play() as stage:
         keeper = await kept(stage)

@@ -257,6 +257,7 @@ async def test_nothing_is_asked_behind_another_screen(tmp_path: Path) -> None:
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_pages_go_round_and_a_key_of_another_page_does_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as (view, host, pilot):
         names = []
@@ -278,6 +279,7 @@ async def test_pages_go_round_and_a_key_of_another_page_does_nothing(tmp_path: P
         assert host.went[-1] == "chat"
 
 
+@pytest.mark.slow
 async def test_a_key_that_wants_words_takes_a_line(tmp_path: Path) -> None:
     async with opened(tmp_path) as (view, host, pilot):
         view.action_show("map")
@@ -295,6 +297,7 @@ async def test_a_key_that_wants_words_takes_a_line(tmp_path: Path) -> None:
         assert view.page.token is None  # another text is looked into by now
 
 
+@pytest.mark.slow
 async def test_what_a_page_knows_is_written_to_a_file(tmp_path: Path) -> None:
     async with opened(tmp_path) as (view, host, pilot):
         await pilot.press("e")

@@ -203,6 +203,7 @@ def test_budgets_are_hours_where_the_speed_is_known_and_else_multiples_of_the_la
     assert [compute for _, compute in times] == pytest.approx([t * 1e19 for t in (0.5, 1, 2, 5, 10, 20, 50, 100)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", range(2, 22))
 @pytest.mark.parametrize("chosen", [0, 3, 9])
 def test_what_is_bought_fills_its_rows_and_shows_the_chosen_budget(rows: int, chosen: int) -> None:

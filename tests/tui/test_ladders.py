@@ -45,6 +45,7 @@ async def opened(stage: Stage, path: Path) -> LaddersScreen:
     return view
 
 
+@pytest.mark.slow
 async def test_a_ladder_is_seen_and_what_hours_buy_moves_with_arrows(play: Play, table: Path) -> None:
     async with play() as stage:
         view = await opened(stage, table)
@@ -155,6 +156,7 @@ async def test_pictures(play: Play, size: str) -> None:
             await compare(stage, f"ladder-{name}-{size}.txt", stage.picture)
 
 
+@pytest.mark.slow
 async def test_budgets_sides_and_axes_are_turned_by_keys(play: Play) -> None:
     async with play(size=(80, 24)) as stage:
         view = await scripted(stage, None)
@@ -195,6 +197,7 @@ async def test_budgets_sides_and_axes_are_turned_by_keys(play: Play) -> None:
         assert stage.app.screen is view  # it goes on
 
 
+@pytest.mark.slow
 async def test_a_table_is_asked_for_read_and_written(play: Play) -> None:
     async with play(size=(120, 40)) as stage:
         stage.app.go("ladders")

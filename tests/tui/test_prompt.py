@@ -61,6 +61,7 @@ async def test_enter_sends_and_other_keys_break_the_line() -> None:
         assert prompt.get_line(0).plain == "a␛[31mb"
 
 
+@pytest.mark.slow
 async def test_earlier_prompts_come_back_and_what_was_written_too() -> None:
     prompt = Choosing()
     async with alone(prompt, **KEYS) as (app, pilot):
@@ -169,6 +170,7 @@ async def edited(app: Page, pilot: Pilot[None], index: int, who: str, text: str)
     return editor
 
 
+@pytest.mark.slow
 async def test_an_editor_lies_over_the_rows_of_its_text() -> None:
     app = Page()
     async with app.run_test(size=(30, 12)) as pilot:

@@ -172,6 +172,7 @@ def write(folder: Path, **files: int) -> None:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(value) + "\n" for value in values))
 
 
+@pytest.mark.slow
 async def test_rows_are_walked_ordered_chosen_and_read(tmp_path: Path, host: HostApp) -> None:
     write(tmp_path / "made", train=4, valid=2)
     it = RowsScreen(cast(Any, host), str(tmp_path / "made"))
@@ -242,6 +243,7 @@ async def test_rows_are_walked_ordered_chosen_and_read(tmp_path: Path, host: Hos
         assert hints.news == ""
 
 
+@pytest.mark.slow
 async def test_a_row_is_measured_by_the_model_of_the_chat(tmp_path: Path, host: HostApp) -> None:
     (tmp_path / "rows.jsonl").write_text(
         "\n".join(json.dumps(each) for each in (CHAT, {"text": "a text"}, {"wrong": 1}))

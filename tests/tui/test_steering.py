@@ -106,6 +106,7 @@ async def test_a_slash_lists_commands_that_are_narrowed_and_run(play: Play) -> N
         assert stage.chat.composer.text == "/help" and not listed.display
 
 
+@pytest.mark.slow
 async def test_enter_means_what_is_written_and_not_a_list_of_fewer_letters(play: Play) -> None:
     async with play() as stage:
         composer, listed = stage.chat.composer, stage.chat.query_one(Suggestions)
@@ -116,6 +117,7 @@ async def test_enter_means_what_is_written_and_not_a_list_of_fewer_letters(play:
         assert composer.prompts[-1] == "/heat entropy please"  # sent as it was written
 
 
+@pytest.mark.slow
 async def test_a_file_is_attached_by_its_path(play: Play, tmp_path: Path) -> None:
     (tmp_path / "my notes.txt").write_text("Blue light is scattered")
     (tmp_path / "big.txt").write_text("Blue light " * 9000)

@@ -86,6 +86,7 @@ async def paused(play: Play, scene: str, painted: str, name: str, **how: object)
 EVERYDAY = {("loss", "120x40"), ("loss", "80x24")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scene", "size"),
     [
@@ -113,6 +114,7 @@ async def test_looks(play: Play, name: str) -> None:
     assert name == "light" or shown.isascii()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size", ["80x24", *(pytest.param(size, marks=pytest.mark.slow) for size in ("120x40", "60x24"))]
 )

@@ -140,6 +140,7 @@ async def test_typing_goes_to_the_first_field_of_the_form(tmp_path: Path, worker
         assert form.field("model").value == "mine" and form.field("data").has_focus
 
 
+@pytest.mark.slow
 async def test_the_command_line_starts_a_run_and_leaving_it_leaves_the_program(
     tmp_path: Path, workers: list[NotingWorker]
 ) -> None:
@@ -237,6 +238,7 @@ async def test_the_first_step_says_how_long_it_takes(tmp_path: Path, workers: li
         assert it.line == "● the first step · 12 s"
 
 
+@pytest.mark.slow
 async def test_what_cannot_begin_leads_back_to_the_form(tmp_path: Path, workers: list[NotingWorker]) -> None:
     async with opened(tmp_path, workers, Progressed("trainer", "loading", 1, 4)) as it:
         it.report(Failed("out is there already: --resume goes on with it"))
@@ -256,6 +258,7 @@ async def test_what_cannot_begin_leads_back_to_the_form(tmp_path: Path, workers:
 # -- keys of a run ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_run_is_paused_stopped_and_goes_on(tmp_path: Path, workers: list[NotingWorker]) -> None:
     async with opened(tmp_path, workers, PLAN, STEP) as it:
         training = it.view.training
@@ -291,6 +294,7 @@ async def test_a_run_is_paused_stopped_and_goes_on(tmp_path: Path, workers: list
         assert it.keys[0] == "⏎ Chat with it"
 
 
+@pytest.mark.slow
 async def test_a_question_is_asked_when_there_is_a_model(tmp_path: Path, workers: list[NotingWorker]) -> None:
     async with opened(tmp_path, workers, Progressed("trainer", "loading", 1, 4)) as it:
         view = it.view
@@ -326,6 +330,7 @@ async def test_a_question_is_asked_when_there_is_a_model(tmp_path: Path, workers
         assert it.view.prompt.text == "g" and it.view.prompt.has_focus and it.keys[0] == "⏎ Ask"
 
 
+@pytest.mark.slow
 async def test_what_moved_is_measured_and_its_prompts_are_chosen(tmp_path: Path, workers: list[NotingWorker]) -> None:
     async with opened(tmp_path, workers, Progressed("trainer", "loading", 1, 4)) as it:
         view = it.view
@@ -397,6 +402,7 @@ async def test_without_a_base_there_is_nothing_to_compare_with(tmp_path: Path, w
         ]  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_the_plan_the_rows_and_the_command_are_shown(tmp_path: Path, workers: list[NotingWorker]) -> None:
     async with opened(tmp_path, workers, PLAN, STEP) as it:
         again = "likely tune rows.jsonl --out out --steps 40"

@@ -127,6 +127,7 @@ def test_a_table_of_requests_is_full_and_shows_where_a_person_stands(count: int)
             assert top <= at < top + height - 1 and 0 <= top <= max(count - (height - 1), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 async def test_requests_are_listed_as_they_run_and_opened_with_their_tokens(
     play: Play, size: tuple[int, int], tmp_path: Path
@@ -156,6 +157,7 @@ async def test_requests_are_listed_as_they_run_and_opened_with_their_tokens(
             assert view.row is None and [row.tokens for row in view.requests.rows] == [3, 0]
 
 
+@pytest.mark.slow
 async def test_a_server_that_goes_is_one_line_and_is_found_again(play: Play) -> None:
     async with play(size=(80, 24)) as stage:
         with telling(stage.app.home) as told:

@@ -164,6 +164,7 @@ async def test_a_server_is_looked_for_seen_lost_and_looked_for_again(play: Play)
         view.tick()
 
 
+@pytest.mark.slow
 async def test_another_server_is_asked_for_by_its_address(play: Play) -> None:
     async with play(size=(100, 30)) as stage:
         view, _ = await seated(stage, *LISTED)
@@ -216,6 +217,7 @@ async def test_a_server_that_was_started_from_here_is_turned_to_once_and_its_end
         assert child.stopped and stage.app.child is None and view.hints.news == child.failure
 
 
+@pytest.mark.slow
 async def test_an_open_request_grows_is_walked_in_and_closed(play: Play) -> None:
     async with play(size=(120, 40)) as stage:
         view, _ = await seated(stage, *LISTED)

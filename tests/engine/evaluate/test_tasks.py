@@ -216,6 +216,7 @@ def test_pass_and_majority_of_any_k() -> None:
     assert found["numeric maj@5"] == 1
 
 
+@pytest.mark.slow
 def test_a_program_judges_and_one_that_hangs_is_ended(tmp_path: Path) -> None:
     check = tmp_path / "check.py"
     check.write_text(

@@ -215,6 +215,7 @@ def test_one_gguf_file(hub: hub_server.HubServer, cache: Path) -> None:
         assert str(error.value).count(".gguf") - wanted.count(".gguf") == 3
 
 
+@pytest.mark.slow
 def test_a_dropped_connection_is_resumed(hub: hub_server.HubServer, cache: Path) -> None:
     hub.cut_after = 300_000
 

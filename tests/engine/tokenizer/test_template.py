@@ -47,6 +47,7 @@ def test_the_environment_that_templates_are_written_for(source: str, expected: s
     assert render(source) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "line"),
     [
