@@ -25,7 +25,7 @@ from engine.sources import catalogue, preferences, store
 from metal import packed, tuning_cache
 from metal.autotune import KernelTimings, Timing
 from metal.tuning_cache import Record
-from tests.app.approved import same
+from tests.pictures import assert_picture
 
 Captured = pytest.CaptureFixture[str]
 MACHINE = machine.Machine(
@@ -70,7 +70,7 @@ def test_a_machine_is_a_line_a_fact(facts: Any) -> None:
     first = CliRunner().invoke(program, ["doctor"]).output
     facts.machine = replace(MACHINE, threads=None, one_row=False, compiles=False, device="metal")
     facts.advice, facts.native, facts.checks = [], ("packed", "to float32: KL 0"), []
-    same("doctor.txt", first + CliRunner().invoke(program, ["doctor"]).output)
+    assert_picture("app/pictures/doctor.txt", first + CliRunner().invoke(program, ["doctor"]).output)
     told = json.loads(CliRunner().invoke(program, ["doctor", "--json"]).output)
     assert told["store"] == "/likely" and told["store_free"] == 7_600_000_000 and told["gflops"] == 123.4
     assert told["rounding"] == "to float32: KL 0" and len(told["paths"]) == 14 and told["preflight"] == []
@@ -172,7 +172,7 @@ BENCH = Bench(
 def test_speed_is_a_table() -> None:
     bare = replace(BENCH, load_s=None, growth={}, rates=RATES[:1])
     lines = [*bench.table(BENCH), "--", *bench.table(bare), "--", *bench.block(BENCH, "bfloat16", "tested")]
-    same("bench.txt", "\n".join(lines) + "\n")
+    assert_picture("app/pictures/bench.txt", "\n".join(lines) + "\n")
 
 
 def test_kernels_are_timed_or_counted(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_kernels_are_timed_or_counted(capsys: Captured, monkeypatch: pytest.Monk
     ):  # fmt: skip
         monkeypatch.setattr(autotune, "bench", lambda only, found=found: asked.append(only) or found)
         kernel_table.show_kernels("de", as_json=False)
-    same("kernels.txt", capsys.readouterr().out)
+    assert_picture("app/pictures/kernels.txt", capsys.readouterr().out)
     monkeypatch.setattr(autotune, "bench", lambda only: KernelTimings("M9", "metal", 200.0, timings))
     kernel_table.show_kernels("", as_json=True)
     assert json.loads(capsys.readouterr().out)["timings"][0]["case"] == "decode 64" and asked == ["de"] * 3

@@ -14,8 +14,8 @@ from app.scoreboard import Measurement
 from engine.errors import ParameterError
 from engine.evaluate.estimates import Change, Estimate
 from engine.evaluate.figures import ComparedMeasure
-from tests.app.approved import same
 from tests.app.results import evaluation, fill, store_in
+from tests.pictures import assert_picture
 
 FOUND = Estimate(0.5, 0.1, 9, n=10)
 Captured = pytest.CaptureFixture[str]
@@ -170,7 +170,7 @@ def test_all_that_is_said_of_two_models(as_json: bool, store: Evaluations, capsy
     if as_json:
         lines = [json.loads(line, parse_float=lambda text: float(f"{float(text):.5g}")) for line in out.splitlines()]
         out = "".join(f"{json.dumps(line)}\n" for line in lines)
-    same(f"eval-{'objects' if as_json else 'table'}.txt", out + err)
+    assert_picture(f"app/pictures/eval-{'objects' if as_json else 'table'}.txt", out + err)
 
 
 def test_all_that_is_said_of_some_measures_and_one_model(store: Evaluations, capsys: Captured) -> None:

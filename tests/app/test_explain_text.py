@@ -24,7 +24,8 @@ from engine.trace import file
 from engine.trace.replay import Replayed
 from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
 from engine.transforms import MinP, Snapshot, Temperature
-from tests.app.approved import coloured, same
+from tests.app.terminal import coloured
+from tests.pictures import assert_picture
 
 LN2 = math.log(2)
 PIECES = (b"The", b" cat", b"\n", b"\x1b[31m", b" a word that is longer than the table has room for it", b"")
@@ -70,11 +71,11 @@ def test_every_token_has_a_row(capsys: Captured, monkeypatch: pytest.MonkeyPatch
     explain._show(SESSION, TEXT, NAMED, 2, None)
     explain._show(SESSION, TEXT, NAMED, 2, DOUBT)
     explain._show(SESSION, Explanation(TEXT.steps[:1]), [], 2, replace(DOUBT, tokens=(None,), choices=None))
-    same("explain.txt", capsys.readouterr().out)
+    assert_picture("app/pictures/explain.txt", capsys.readouterr().out)
     for columns in (40, 61):
         with coloured(monkeypatch, columns):
             explain._show(SESSION, TEXT, [], 3, None)
-        same(f"explain-{columns}.ans", capsys.readouterr().out.replace("\x1b", "␛"))
+        assert_picture(f"app/pictures/explain-{columns}.ans", capsys.readouterr().out.replace("\x1b", "␛"))
 
 
 def test_every_token_is_an_object() -> None:
@@ -176,10 +177,10 @@ def test_where_two_models_differ_is_a_table(capsys: Captured, monkeypatch: pytes
     tokenizer: Any = SESSION.tokenizer
     diff._show(APART, tokenizer)
     diff._show(Difference(("a", "b"), (replace(position(0, 0.0), next=None, metrics={}),)), tokenizer)
-    same("diff.txt", capsys.readouterr().out)
+    assert_picture("app/pictures/diff.txt", capsys.readouterr().out)
     with coloured(monkeypatch, 60):
         diff._show(APART, tokenizer)
-    same("diff-60.ans", capsys.readouterr().out.replace("\x1b", "␛"))
+    assert_picture("app/pictures/diff-60.ans", capsys.readouterr().out.replace("\x1b", "␛"))
 
 
 def test_where_two_models_differ_is_an_object() -> None:
@@ -216,7 +217,7 @@ def test_a_run_is_drawn_again_under_other_parameters(
     replaying.show_replay(tmp_path, Recipe(greedy=True), as_json=False)
     monkeypatch.setattr(file, "load", lambda path: [kept, kept])
     replaying.show_replay(tmp_path, Recipe(), as_json=False)
-    same("replay.txt", capsys.readouterr().out)
+    assert_picture("app/pictures/replay.txt", capsys.readouterr().out)
     replaying.show_replay(tmp_path, RECIPE, as_json=True)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["answer"] for line in lines] == [1, 1, 1, 2, 2, 2]
@@ -270,7 +271,7 @@ def test_passes_are_shown_with_their_canvas(capsys: Captured) -> None:
     run = replace(RUN, prompt=(0, MASK, MASK), denoising=record, steps=record.steps)
     for recipe, whose in ((Recipe(), ""), (RECIPE, "[2] ")):
         replaying_passes.show_passes(run, recipe, whose, as_json=False, answer={})
-    same("passes.txt", capsys.readouterr().out)
+    assert_picture("app/pictures/passes.txt", capsys.readouterr().out)
     replaying_passes.show_passes(run, Recipe(), "", as_json=True, answer={"answer": 2})
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["answer"], line["pass"], line.get("position"), "open" in line) for line in lines] == [

@@ -11,7 +11,8 @@ from app import inside_tables
 from app.cli import inside_text
 from app.inside_tables import FORMS, Grid, Values, Words
 from engine.errors import DataError
-from tests.app.approved import coloured, same
+from tests.app.terminal import coloured
+from tests.pictures import assert_picture
 
 PIECES = (b" a", b"\n", b"b<c", b"\xff", b"", b" the quite long")
 WORDS = Words(cast(Any, SimpleNamespace(piece=lambda token: PIECES[token])), (0, 1, 2, 3, 4))
@@ -84,7 +85,7 @@ def test_every_look_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setenv("COLUMNS", "10")
     for look in FORMS:
         inside_text.show(form(look))
-    same("inside.txt", capsys.readouterr().out)
+    assert_picture("app/pictures/inside.txt", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("columns", [40, 100])
@@ -94,7 +95,7 @@ def test_every_grid_in_a_terminal(
     with coloured(monkeypatch, columns):
         for look in GRIDS:
             inside_text.show(form(look))
-    same(f"inside-{columns}.ans", capsys.readouterr().out.replace("\x1b", "␛"))
+    assert_picture(f"app/pictures/inside-{columns}.ans", capsys.readouterr().out.replace("\x1b", "␛"))
 
 
 def test_as_many_columns_as_fit_and_one_at_least(
@@ -141,7 +142,7 @@ def test_a_text_is_cut_so_that_a_space_stands_behind_it(text: str, width: int, s
 
 def test_a_grid_as_a_picture() -> None:
     for look in ("heads", "patch"):
-        same(f"inside-{look}.svg", inside_tables.svg(grid(look)))
+        assert_picture(f"app/pictures/inside-{look}.svg", inside_tables.svg(grid(look)))
 
 
 def test_a_file_is_as_its_ending_says() -> None:
@@ -177,7 +178,9 @@ def test_a_cell_is_white_on_dark_from_half_on_and_no_share_leaves_the_ramp() -> 
 
 
 def test_commas_have_every_number() -> None:
-    same("inside.csv", "\n".join(f"{look}\n{inside_tables.csv_text(form(look))}" for look in FORMS))
+    assert_picture(
+        "app/pictures/inside.csv", "\n".join(f"{look}\n{inside_tables.csv_text(form(look))}" for look in FORMS)
+    )
 
 
 def test_one_object_has_the_looks_by_their_names() -> None:

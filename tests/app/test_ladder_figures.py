@@ -10,14 +10,14 @@ from app import ladder_figures
 from app.ladder_figures import Axes, bought, short
 from engine.evaluate.estimates import Estimate
 from engine.scaling.forecast import Purchase
-from tests.app.approved import same
 from tests.app.ladders import BARE, REPORT, RUNS
+from tests.pictures import assert_picture
 
 AXES = Axes("Title <1>", (10.0, 1000.0), (1.0, 5.0), "along & across")
 
 
 def test_all_pictures_are_one_file() -> None:
-    same("ladder.svg", ladder_figures.svg(REPORT, 1e9).replace("><", ">\n<"))
+    assert_picture("app/pictures/ladder.svg", ladder_figures.svg(REPORT, 1e9).replace("><", ">\n<"))
 
 
 @pytest.mark.parametrize(("name", "found", "rate"), [("ladder", REPORT, 1e9), ("bare", BARE, None)])
@@ -27,7 +27,7 @@ def test_a_page_has_all_that_was_found(name: str, found: object, rate: float | N
     head, _, rest = page.partition("</h1>")
     assert head.endswith("<h1>plays &amp; &lt;more&gt;")
     words = rest if found is BARE else rest.partition("</p>")[0] + rest.rpartition("</figure>")[2]
-    same(f"ladder-{name}.html", words.replace("><", ">\n<"))
+    assert_picture(f"app/pictures/ladder-{name}.html", words.replace("><", ">\n<"))
 
 
 def test_what_is_open_or_without_times_is_said_so() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.approved import same
 from tests.app.boundaries import VERBS, Boundaries, Refused
+from tests.pictures import assert_picture
 
 CALLS: dict[str, list[str]] = {
     "run": [
@@ -212,7 +212,7 @@ def plans(made: Boundaries, verb: str) -> None:
         lines = str(plan).splitlines() if isinstance(plan, Refused) else str(plan).splitlines()[:-2]
         told = [line for line in lines if line.strip() and not line.startswith(("Usage: ", "Try "))]
         found += [f"likely {verb} {call}".rstrip(), *(f"  {line}".rstrip() for line in told), ""]
-    same(f"plans-{verb}.txt", PLACE.sub("", "\n".join(found).replace(str(Path.cwd()), "FOLDER")))
+    assert_picture(f"app/pictures/plans-{verb}.txt", PLACE.sub("", "\n".join(found).replace(str(Path.cwd()), "FOLDER")))
 
 
 def test_of_answers(made: Boundaries) -> None:

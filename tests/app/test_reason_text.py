@@ -25,8 +25,9 @@ from engine.reason.paths import VoteOutcome
 from engine.reason.problems import Attempt, Flips, Gain, Spent
 from engine.trace import file as trace_file
 from engine.trace.trace import Recipe, TokenStep
-from tests.app.approved import coloured, same
+from tests.app.terminal import coloured
 from tests.fakes import ByteTokenizer
+from tests.pictures import assert_picture
 
 LN2 = math.log(2)
 Captured = pytest.CaptureFixture[str]
@@ -70,7 +71,7 @@ def test_paths_and_votes_are_shown(capsys: Captured) -> None:
     reason._show_verdict(replace(OUTCOME, answer=None, votes={}, scores=(1.0,)), sampled=False)
     reason._show_verdict(replace(OUTCOME, answer=None, votes={"4": 0.0}, scores=(1.0,) * 5), sampled=False)
     out, err = capsys.readouterr()
-    same("reason.txt", out + err)
+    assert_picture("app/pictures/reason.txt", out + err)
 
 
 def test_a_verdict_is_an_object() -> None:
@@ -138,7 +139,7 @@ def test_a_gain_is_a_table(capsys: Captured) -> None:
     problems._show_chains({"cut": estimate(0.5), "shuffled": replace(estimate(0.5), n=0)})
     problems._show_first_wrong(Counter({None: 3, 0: 1, 2: 4}))
     problems._show_first_wrong(Counter())
-    same("problems.txt", capsys.readouterr().out)
+    assert_picture("app/pictures/problems.txt", capsys.readouterr().out)
 
 
 def test_a_gain_is_an_object() -> None:
@@ -318,7 +319,7 @@ def test_a_search_is_shown_best_first(capsys: Captured, monkeypatch: pytest.Monk
     both = [*events[:-2], Rated(0, {"score": -2.0, "inclusion": 0.75}), *events[-2:]]
     search(*both)
     out, err = capsys.readouterr()
-    same("search.txt", out + err)
+    assert_picture("app/pictures/search.txt", out + err)
     search(*events, quiet=True)
     assert capsys.readouterr().err == "wider now\n"
     search(*events, as_json=True, quiet=True)

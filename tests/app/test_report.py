@@ -10,8 +10,8 @@ from app.evaluations import Evaluations, Row
 from app.report import page, write
 from engine.evaluate.estimates import Change, Estimate
 from engine.evaluate.figures import ComparedMeasure, Tally
-from tests.app.approved import same
 from tests.app.results import evaluation, fill, store_in
+from tests.pictures import assert_picture
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_a_page_has_every_figure_and_how_to_measure_it_again(store: Evaluations,
     assert text.startswith(
         '<!doctype html>\n<html lang=en><head><meta charset="utf-8"><title>likely eval</title><style>'
     )
-    same("report.html", text.partition("<body>")[2].replace("><", ">\n<"))
+    assert_picture("app/pictures/report.html", text.partition("<body>")[2].replace("><", ">\n<"))
     write(tmp_path / "r.html", store, measured)
     assert (tmp_path / "r.html").read_text() == text
 

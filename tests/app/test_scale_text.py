@@ -24,8 +24,8 @@ from engine.scaling.law import Law
 from engine.scaling.plan import Rung
 from engine.scaling.running import RungEnded, RungResult
 from engine.scaling.toys import Toy, ToyFit
-from tests.app.approved import same
 from tests.app.ladders import BARE, REPORT
+from tests.pictures import assert_picture
 
 Captured = pytest.CaptureFixture[str]
 
@@ -33,7 +33,7 @@ Captured = pytest.CaptureFixture[str]
 def test_all_that_is_found_is_said_in_parts(capsys: Captured) -> None:
     scale._show(REPORT)
     scale._show(BARE)
-    same("scale.txt", capsys.readouterr().out)
+    assert_picture("app/pictures/scale.txt", capsys.readouterr().out)
 
 
 def test_all_that_is_found_is_an_object() -> None:
@@ -45,7 +45,7 @@ def test_all_that_is_found_is_an_object() -> None:
         return float(f"{value:.6g}") if isinstance(value, float) else value
 
     lines = [json.dumps(short(scale._told(scale._object(found))), indent=1) for found in (REPORT, BARE)]
-    same("scale.json", "\n".join(lines) + "\n")
+    assert_picture("app/pictures/scale.json", "\n".join(lines) + "\n")
 
 
 def test_what_no_json_has_is_null_at_any_depth() -> None:

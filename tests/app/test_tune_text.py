@@ -23,7 +23,7 @@ from engine.tune import choices
 from engine.tune.config import FLOOR, Config
 from engine.tune.control import Ended, Stepped, Validated
 from engine.tune.report import Memory, RunReport
-from tests.app.approved import coloured
+from tests.app.terminal import coloured
 from tests.fakes import ByteTokenizer
 
 Captured = pytest.CaptureFixture[str]

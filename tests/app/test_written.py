@@ -20,7 +20,7 @@ from engine.conversation import Conversation, Fork, Node
 from engine.errors import DataError
 from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import Snapshot, Temperature
-from tests.app.approved import same
+from tests.pictures import assert_picture
 
 LN2 = math.log(2)
 
@@ -62,7 +62,7 @@ def test_readers_have_the_words_and_their_surprise() -> None:
         table(talk()),
         table(text),
     ]
-    same("conversation.md", "----\n".join("".join(part) for part in parts))
+    assert_picture("app/pictures/conversation.md", "----\n".join("".join(part) for part in parts))
     whole = "".join(page(talk()))
     head, _, body = whole.partition("</head>")
     assert head.startswith(
@@ -72,7 +72,7 @@ def test_readers_have_the_words_and_their_surprise() -> None:
         ".h1{color:#55400f}\n.h2{color:#9a5200;text-decoration:underline}\n" in head
         and ".h4{color:#fff1d6;background:#94560b}\n}\n" in head
     )
-    same("conversation.html", body)
+    assert_picture("app/pictures/conversation.html", body)
     assert "<h2>system</h2>" not in "".join(page(replace(talk(), system="")))
 
 

@@ -18,6 +18,7 @@ from app.tui.views.chat import ChatScreen
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.sampler import Sliders
 from engine.tune.config import Config
+from tests.pictures import assert_picture, is_picture, written_anew
 from tests.tui.evaluators import ScriptedEvaluator
 from tests.tui.fakes import ScriptedEngine, ScriptedShop
 from tests.tui.trainers import ScriptedTrainer
@@ -105,6 +106,16 @@ class Stage:
         """What is on the screen, as text."""
         strips = self.app.screen._compositor.render_strips()
         return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips)
+
+
+async def assert_screen(stage: Stage, name: str, painted: Callable[[], str]) -> None:
+    """The screen comes to look as in the file: what arrives last does so when it can."""
+    name = f"tui/pictures/{name}"
+    for _ in range(40 if written_anew() else 200):
+        if not written_anew() and is_picture(name, painted() + "\n"):
+            return
+        await stage.pilot.pause(0.05)
+    assert_picture(name, painted() + "\n")
 
 
 # what a terminal says of itself

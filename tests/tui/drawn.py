@@ -1,15 +1,12 @@
 """A canvas drawn on paper: a widget without an app, its rows as text with the name of the ink before each stretch.
 
 `Paper` stands in the place of the application while a test draws. `[faint]12 tok` is a stretch in that ink; an ink of
-two, as a row's over another, is `row+accent`. A stored page is compared and, after it was looked at, written as the
-pictures of whole screens are: `LIKELY_PICTURES=write`.
+two, as a row's over another, is `row+accent`.
 """
 
-import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import fields
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
@@ -26,7 +23,6 @@ from app.tui.theme import DARK, GLYPHS, Look, look
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas
 
-PAGES = Path(__file__).with_name("pictures")
 LOOK = look(
     {**DARK.variables, **{n: getattr(DARK, n) for n in ("foreground", "background", "primary", "secondary", "accent",
                                                         "error", "success", "panel")}},
@@ -125,14 +121,6 @@ def paper(**more: Any) -> Iterator[Any]:
         yield host
     finally:
         active_app.reset(token)
-
-
-def agree(name: str, rows: Sequence[str]) -> None:
-    """That rows are those of a stored page."""
-    path, text = PAGES / f"{name}.txt", "\n".join(rows) + "\n"
-    if os.environ.get("LIKELY_PICTURES") == "write":
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8"), f"{path.name} looks different"
 
 
 class Lone(App[None]):

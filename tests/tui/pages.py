@@ -2,13 +2,9 @@
 
 A picture of a page is a file of scenes, each its characters and, below them, a letter for the ink of each cell: those
 of `LETTERS` and `STEPS`, and a dot for none.
-`LIKELY_PICTURES=write pytest tests/tui/test_lens_page.py` writes them anew: look at the difference.
 """
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.style import Style
 
@@ -22,7 +18,6 @@ from app.tui.theme import GLYPHS, Look
 from app.tui.tokens import cells
 from engine.prompt import Prompt
 
-PICTURES = Path(__file__).with_name("pictures")
 PIECES = (
     "Once", " upon", " a", " time", "\n", " there", " lived", " king", " woman", " man", " queen", "日", "é", "\t",
     " red", " blue", " green", " sky", " cat", " dog", " Paris", " Rome", "extraordinarily", "ly", ",", ".", " Berlin",
@@ -103,16 +98,3 @@ def _letters(look: Look) -> dict[Style | None, str]:
             for both in (ink + step, step + ink):
                 found.setdefault(both, letter)
     return found
-
-
-def compare(name: str, scenes: Iterator[Scene]) -> None:
-    """Draw scenes, which must look as in the file."""
-    path = PICTURES / f"{name}.txt"
-    found = "\n".join(scene.text() for scene in scenes) + "\n"
-    if os.environ.get("LIKELY_PICTURES") == "write":
-        path.write_text(found, encoding="utf-8")
-    wanted = path.read_text(encoding="utf-8")
-    if found != wanted:
-        for got, line in zip(found.splitlines(), wanted.splitlines(), strict=False):
-            assert got == line, f"{path.name} looks different"
-    assert found == wanted, f"{path.name} looks different"

@@ -14,6 +14,7 @@ from app.tui.dialogs import adapters as dialog
 from app.tui.dialogs.adapters import Adapters, AdapterSliders
 from app.worker import Failed
 from engine.tune.attached import Attached
+from tests.pictures import assert_picture
 from tests.tui import drawn
 from tests.tui.small_app import rows, shown
 
@@ -61,7 +62,7 @@ def test_sliders_look_as_in_their_pictures() -> None:
         made += ["== none", *drawn.page(sliders()[0], 40, 1)]
         it, _ = sliders(attached("least", -4.0, "steering"), attached("most", 4.0, "steering"), attached("no", 0.0))
         made += ["== the ends", *drawn.page(it, 60, 3)]
-        drawn.agree("dialog-adapters", made)
+        assert_picture("tui/pictures/dialog-adapters.txt", made)
 
 
 def test_a_weight_goes_by_its_step_and_ends_at_its_reach() -> None:

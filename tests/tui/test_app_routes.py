@@ -19,7 +19,7 @@ from app.tui.views import VIEWS
 from engine.conversation import Conversation, Fork, Node
 from engine.errors import DataError
 from engine.sources import preferences
-from tests.tui.stored import assert_stored
+from tests.pictures import assert_picture
 from tests.tui.test_slash_commands import Noted
 
 FACTS = r.ModelFacts("m", 100, (b"a", b"b"), chat=True, nbytes=1_234_000_000)
@@ -86,7 +86,7 @@ def test_views_are_gone_to_and_left(frame: Frame) -> None:
         lines += frame.told(kind, "open", Conversation("c", kind=kind))
     it.screen = frame.note("dialog")
     assert LikelyApp.check_action(it, "go", ("text",)) is False
-    assert_stored("app-views.txt", lines)
+    assert_picture("tui/pictures/texts/app-views.txt", lines)
 
 
 def test_a_view_that_stays_is_made_once(frame: Frame) -> None:
@@ -160,7 +160,7 @@ def test_models_are_switched_and_known(frame: Frame, tmp_path: Path) -> None:
     with patch("app.tui.dialogs.adapters.Adapters", lambda app: "adapters"):
         LikelyApp.choose_adapters(it)
     assert pushed == [("adapters",)]
-    assert_stored("app-models.txt", lines)
+    assert_picture("tui/pictures/texts/app-models.txt", lines)
 
 
 def test_small_services(frame: Frame, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_small_services(frame: Frame, tmp_path: Path) -> None:
         assert it.child == ("m", tmp_path)
         it.child, frame.engine.current = None, None
         lines += frame.told("no model", "start_server")
-    assert_stored("app-services.txt", lines)
+    assert_picture("tui/pictures/texts/app-services.txt", lines)
 
 
 def test_the_end_closes_what_there_is(frame: Frame) -> None:
@@ -243,7 +243,7 @@ def test_the_end_closes_what_there_is(frame: Frame) -> None:
     assert not it._parting and not frame.log
     chosen("lose")
     assert frame.log == ["_end()"]
-    assert_stored("app-end.txt", lines)
+    assert_picture("tui/pictures/texts/app-end.txt", lines)
 
 
 def test_the_store_and_the_keys_are_opened(frame: Frame, tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_what_every_view_does(tmp_path: Path) -> None:
     assert View.resumable(it) == ""
     defaults = View.models_in_use(it), View.formula(it), list(View.commands(it)), View.interrupt(it), View.current(it)
     assert defaults == (set(), None, [], False, None)
-    assert_stored("view.txt", lines)
+    assert_picture("tui/pictures/texts/view.txt", lines)
 
 
 def test_the_palette_has_what_the_view_and_the_program_offer(tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_the_palette_has_what_the_view_and_the_program_offer(tmp_path: Path) -> 
         for name, _, do in palette.entries(frame.it):
             if name.startswith(("view: T", "app")):
                 do()
-    assert_stored("palette-everywhere.txt", [*lines, *frame.log])
+    assert_picture("tui/pictures/texts/palette-everywhere.txt", [*lines, *frame.log])
 
 
 def test_keys_of_the_parts_that_are_there_are_offered() -> None:

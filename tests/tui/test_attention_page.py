@@ -8,7 +8,8 @@ import pytest
 from app import looks
 from app.tui.inside.attention_page import SCORES, AttentionPage
 from app.tui.inside.reading import Reading
-from tests.tui.pages import HEADS, LAYERS, NAMES, TEXT, Scene, compare, number, reading
+from tests.pictures import assert_picture
+from tests.tui.pages import HEADS, LAYERS, NAMES, TEXT, Scene, number, reading
 
 
 def weights(n: int, first: int = 0) -> np.ndarray:
@@ -129,13 +130,13 @@ def partly() -> Iterator[Scene]:
 @pytest.mark.parametrize("scenes", [wide, middle])
 def test_attention_looks_as_in_its_pictures(scenes: object) -> None:
     assert callable(scenes)
-    compare(f"page-attention-{scenes.__name__}", scenes())
+    assert_picture(f"tui/pictures/page-attention-{scenes.__name__}.txt", (scene.text() for scene in scenes()))
 
 
 @pytest.mark.parametrize("scenes", [patterns, partly])
 def test_a_pattern_and_what_is_not_known_look_as_in_their_pictures(scenes: object) -> None:
     assert callable(scenes)
-    compare(f"page-attention-{scenes.__name__}", scenes())
+    assert_picture(f"tui/pictures/page-attention-{scenes.__name__}.txt", (scene.text() for scene in scenes()))
 
 
 def test_what_is_asked_for_comes_one_after_another() -> None:

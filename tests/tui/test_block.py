@@ -9,7 +9,7 @@ import pytest
 from app.tui.tokens import block as module
 from app.tui.tokens.block import END_MARK, HEADING_ROWS, MessageBlock, Part, ShownToken, words
 from app.tui.tokens.wrap import NOBODY
-from tests.tui.stored import assert_stored
+from tests.pictures import assert_picture
 from tests.tui.test_wrap import shown, wrapped
 
 
@@ -266,4 +266,4 @@ def test_shown_tokens_are_as_they_were_looked_at() -> None:
             lines += [f"{width} columns, folded {folded}, {it.rows} rows as estimated", *map(str, parts(it))]
             lines += [f"  |{row}|" for row in rows(it)]
             lines += [f"{it.rows} rows, head {it.head_rows}", *map(str, parts(it))]
-    assert_stored("message.txt", lines)
+    assert_picture("tui/pictures/texts/message.txt", lines)

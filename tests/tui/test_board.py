@@ -17,9 +17,8 @@ from app.tui.widgets.reliability import ReliabilityPlot
 from app.worker import Closed, Failed
 from engine.conversation import Conversation
 from engine.evaluate.tasks import Problem
-from tests.tui.conftest import Play, Stage
+from tests.tui.conftest import Play, Stage, assert_screen
 from tests.tui.test_ladders import Idle
-from tests.tui.test_pictures import compare
 from tests.tui.test_runs import SIZES, line, view
 from tests.tui.test_score_table import BOARD, LIVE, SURE, UNSURE
 from tests.tui.test_score_table import MODELS as OTHERS
@@ -66,7 +65,7 @@ async def test_pictures_of_a_scripted_board(play: Play, size: str) -> None:
         parts = (("items", ("enter", "down")), ("reliability", ("escape", "r")), ("table", ("r",)))
         for name, keys in parts[: 1 if size == "120x40" else 3]:
             await stage.pilot.press(*keys)
-            await compare(stage, f"board-{name}-{size}.txt", stage.picture)
+            await assert_screen(stage, f"board-{name}-{size}.txt", stage.picture)
 
 
 async def test_a_run_is_told_as_it_goes(play: Play) -> None:

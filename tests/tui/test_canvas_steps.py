@@ -18,9 +18,9 @@ from engine.conversation import Fork
 from engine.diffusion.unmasking import Unmasking
 from engine.errors import ParameterError
 from engine.trace.trace import Recipe
+from tests.pictures import assert_picture
 from tests.tui.bench import Bench, heard_of, state, text_of
 from tests.tui.diffusers import ScriptedDiffusion
-from tests.tui.stored import assert_stored
 from tests.tui.test_denoising import IDS, LAID, MASK, PIECES, passes
 
 
@@ -69,7 +69,7 @@ def test_steps_are_as_they_were_read(name: str, how: Unmasking) -> None:
     other.add(replace(passes(how)[-1]), 0.5)
     again = other.parted(half + 1, 3, None)
     lines += ["and masked again", *told(again), *told(canvas.parted(0, 4, 2))]
-    assert_stored(f"canvas-{name}.txt", lines)
+    assert_picture(f"tui/pictures/texts/canvas-{name}.txt", lines)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_rows_of_a_canvas_are_as_they_were_looked_at(width: int) -> None:
         under = [layout.position_at(row, column) for column in range(-1, 8)]
         lines += [f"  |{shown}|", f"  |{owners}| {' '.join('-' if at is None else f'{at:x}' for at in under)}"]
     lines.append(f"  places {[layout.place_of(laid, position) for position in range(12)]}")
-    assert_stored(f"canvas-rows-{width}.txt", lines)
+    assert_picture(f"tui/pictures/texts/canvas-rows-{width}.txt", lines)
     if width > 1:
         assert all(sum(len(p.text) for p in row) <= width + 4 for row in laid)
 
@@ -212,7 +212,7 @@ def test_an_answer_is_filled_and_changed() -> None:
     tell(heard_of(bench.hear()))
     session.ready(replace(bench.facts, name="other"))
     assert session.canvas(leaf.id) is None
-    assert_stored("canvas-session.txt", lines)
+    assert_picture("tui/pictures/texts/canvas-session.txt", lines)
 
 
 def test_transforms_that_need_an_order_stay_off() -> None:

@@ -9,7 +9,8 @@ from app import looks
 from app.tui.inside.causes_page import CausesPage
 from app.tui.inside.reading import Reading
 from engine.prompt import Prompt
-from tests.tui.pages import HEADS, LAYERS, NAMES, TEXT, Scene, compare, number, reading
+from tests.pictures import assert_picture
+from tests.tui.pages import HEADS, LAYERS, NAMES, TEXT, Scene, number, reading
 
 OTHER = Prompt(parts=("another text",))
 
@@ -136,13 +137,13 @@ def partly() -> Iterator[Scene]:
 @pytest.mark.parametrize("scenes", [wide, middle])
 def test_causes_look_as_in_their_pictures(scenes: object) -> None:
     assert callable(scenes)
-    compare(f"page-causes-{scenes.__name__}", scenes())
+    assert_picture(f"tui/pictures/page-causes-{scenes.__name__}.txt", (scene.text() for scene in scenes()))
 
 
 @pytest.mark.parametrize("scenes", [patches, partly])
 def test_patches_and_what_is_not_known_look_as_in_their_pictures(scenes: object) -> None:
     assert callable(scenes)
-    compare(f"page-causes-{scenes.__name__}", scenes())
+    assert_picture(f"tui/pictures/page-causes-{scenes.__name__}.txt", (scene.text() for scene in scenes()))
 
 
 def test_what_is_asked_for_comes_one_after_another() -> None:

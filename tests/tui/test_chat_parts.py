@@ -23,8 +23,8 @@ from engine.decode.events import Done, Emitted, Prefilled, Reloaded, Stats
 from engine.errors import DataError, ParameterError
 from engine.prompt import Prompt
 from engine.trace.trace import Recipe, TokenStep
+from tests.pictures import assert_picture
 from tests.tui.bench import Bench, prompt_of, text_of, tree
-from tests.tui.stored import assert_stored
 from tests.tui.test_session_stories import ASK, short
 
 FACTS = r.ModelFacts("m", 100, (b"a", b"b"), chat=True, nbytes=98_000_000, title="A model")
@@ -287,7 +287,9 @@ def test_ways_of_decoding_are_offered_and_read() -> None:
     engine.models["one"] = FACTS
     engine.current = engine.models["one"]
     assert decoding.others(engine) == ["two"]
-    assert_stored("strategies.txt", [f"{id!r}: {about}" for id, about in comparison.strategies(["two"])])
+    assert_picture(
+        "tui/pictures/texts/strategies.txt", [f"{id!r}: {about}" for id, about in comparison.strategies(["two"])]
+    )
     assert [id for id, _ in decoding.offered(engine)] == [id for id, _ in comparison.strategies(["two"])][:-1]
     assert str(decoding.read("strategy beam 3")) == "beam 3" == str(decoding.read(" beam 3"))
     assert decoding.read("") == decoding.read("plain") == decoding.read("strategy ")
@@ -330,7 +332,7 @@ def test_a_text_parts_where_it_was_changed() -> None:
         found, end_of = text_document.commit(talk, text, lambda: "n3")
         lines += [f"{text!r}: {fork}, {rest!r}, then {end_of}", *tree(found)]
         assert text_document.text_of(found) == text or not rest
-    assert_stored("text-parts.txt", lines)
+    assert_picture("tui/pictures/texts/text-parts.txt", lines)
     assert text_document.spans(talk.nodes["n2"].steps) == [(0, 4), (4, 8), (8, 8), (8, 14), (14, 19)]
     assert text_document.spans([]) == []
 
@@ -349,7 +351,7 @@ def test_prompts_stand_before_their_places() -> None:
             fork = Fork(node.id, at)
             lines.append(f"{node.id}@{at}: {prompt_of(before(talk, fork))}; turns {turns(talk, fork)}")
     lines.append(f"{prompt_of(before(talk, Fork()))}; {turns(replace(talk, system=''), Fork())}")
-    assert_stored("prompts.txt", lines)
+    assert_picture("tui/pictures/texts/prompts.txt", lines)
 
 
 def test_answers_part_where_their_bytes_differ() -> None:

@@ -18,9 +18,9 @@ from app.worker import Failed
 from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import RunControl
 from engine.errors import DataError, ParameterError
+from tests.pictures import assert_picture
 from tests.tui.bench import Bench
 from tests.tui.diffusers import ScriptedDiffusion
-from tests.tui.stored import assert_stored
 from tests.tui.test_session_stories import ASK, short
 from tests.tui.test_slash_commands import Noted
 
@@ -115,7 +115,7 @@ def test_what_is_heard_goes_to_the_panes(routes: Routes) -> None:
     routes.hints.news = "other news"
     set_heard(routes, Heard(), running, running)
     lines += routes.told("other news stay", "take_events", 4, [])
-    assert_stored("routes-heard.txt", lines)
+    assert_picture("tui/pictures/texts/routes-heard.txt", lines)
 
 
 def test_tokens_are_looked_at_now_and_then(routes: Routes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_tokens_are_looked_at_now_and_then(routes: Routes, monkeypatch: pytest.M
         lines += routes.told(about, "_drawn", 2)
     routes.bench.session.run, routes.bench.session.peek = None, routes.bench.engine.score([1, 2])[1]
     lines += routes.told("a peek", "_drawn", 1)
-    assert_stored("routes-drawn.txt", lines)
+    assert_picture("tui/pictures/texts/routes-drawn.txt", lines)
 
 
 def test_an_end_is_saved_and_shown(routes: Routes) -> None:
@@ -143,7 +143,7 @@ def test_an_end_is_saved_and_shown(routes: Routes) -> None:
     lines += routes.told("with a peek", "_finished")
     talk.stepping = True
     lines += routes.told("in step mode", "_finished")
-    assert_stored("routes-ended.txt", lines)
+    assert_picture("tui/pictures/texts/routes-ended.txt", lines)
 
 
 def test_escape_leaves_what_is_nearest(routes: Routes) -> None:
@@ -165,7 +165,7 @@ def test_escape_leaves_what_is_nearest(routes: Routes) -> None:
     lines += routes.told("step mode", "action_stop")
     routes.composer.list.display = True
     lines += routes.told("a list", "action_stop")
-    assert_stored("routes-escape.txt", lines)
+    assert_picture("tui/pictures/texts/routes-escape.txt", lines)
 
 
 def test_interruptions_stop_a_run_alone(routes: Routes) -> None:
@@ -182,7 +182,7 @@ def test_interruptions_stop_a_run_alone(routes: Routes) -> None:
     lines += routes.told("a space in the prompt", "key_space")
     talk.stepping, routes.composer.has_focus = False, False
     lines += routes.told("no step mode", "key_space")
-    assert_stored("routes-interrupted.txt", lines)
+    assert_picture("tui/pictures/texts/routes-interrupted.txt", lines)
 
 
 def test_models_come_and_go(routes: Routes) -> None:
@@ -206,7 +206,7 @@ def test_models_come_and_go(routes: Routes) -> None:
     routes.screen.session = talk
     lines += routes.told("adapters", "adapters_changed")
     assert not talk.transcript.scores
-    assert_stored("routes-models.txt", lines)
+    assert_picture("tui/pictures/texts/routes-models.txt", lines)
 
 
 def test_hints_are_of_what_has_the_focus(routes: Routes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +228,7 @@ def test_hints_are_of_what_has_the_focus(routes: Routes, monkeypatch: pytest.Mon
     routes.hints.news = ""
     lines += routes.told("a key without news", "on_key")
     lines += routes.told("a command", "compose_command", "seed")
-    assert_stored("routes-hints.txt", lines)
+    assert_picture("tui/pictures/texts/routes-hints.txt", lines)
 
 
 def test_messages_are_said_and_edited(routes: Routes) -> None:
@@ -255,7 +255,7 @@ def test_messages_are_said_and_edited(routes: Routes) -> None:
     lines += routes.told("a system prompt", "instruct", "Be brief.") + routes.told("none", "instruct", "  ")
     routes.pane.shown = []
     lines += routes.told("before anything was said", "instruct", "Be brief.")
-    assert_stored("routes-said.txt", lines)
+    assert_picture("tui/pictures/texts/routes-said.txt", lines)
 
 
 def test_runs_begin_or_say_why_not(routes: Routes) -> None:
@@ -287,7 +287,7 @@ def test_runs_begin_or_say_why_not(routes: Routes) -> None:
     assert talk.sampling.preset_name == "wild"
     talk.run = a_run()
     lines += routes.told("settings of a run", "set_sampling", Sampling())
-    assert_stored("routes-runs.txt", lines)
+    assert_picture("tui/pictures/texts/routes-runs.txt", lines)
 
 
 def test_a_digit_takes_a_candidate_or_goes_to_a_view(routes: Routes) -> None:
@@ -301,7 +301,7 @@ def test_a_digit_takes_a_candidate_or_goes_to_a_view(routes: Routes) -> None:
     for number in (1, 2, 3):
         lines += routes.told("a candidate", "action_take", number)
     lines += routes.told("sliders", "action_sampler") + routes.told("panel", "action_panel")
-    assert_stored("routes-digits.txt", lines)
+    assert_picture("tui/pictures/texts/routes-digits.txt", lines)
 
 
 def test_a_diffusion_model_says_otherwise(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_a_diffusion_model_says_otherwise(tmp_path: Path) -> None:
     lines += routes.told("a name", "_name_it") + routes.told("a formula", "formula")
     with pytest.raises(ParameterError, match="it stays off"):
         ChatScreen.set_sampling(routes.screen, Sampling().with_value("mirostat_tau", 5.0)[0])
-    assert_stored("routes-diffusion.txt", lines)
+    assert_picture("tui/pictures/texts/routes-diffusion.txt", lines)
 
 
 def test_a_conversation_is_opened_and_left(routes: Routes) -> None:
@@ -354,7 +354,7 @@ def test_a_conversation_is_opened_and_left(routes: Routes) -> None:
     lines += routes.told("a name", "rename", "x" * 70)
     assert routes.screen.talk.conversation.title == "x" * 59 + "…"
     lines += routes.told("a new one", "fresh") + routes.told("a new one", "action_new")
-    assert_stored("routes-opened.txt", lines)
+    assert_picture("tui/pictures/texts/routes-opened.txt", lines)
 
 
 def test_the_palette_has_the_commands_of_a_chat(routes: Routes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,7 +384,7 @@ def test_once_a_second_is_saved_what_was_drawn(routes: Routes) -> None:
     talk.run, routes.engine.current = None, None
     ChatScreen._name_it(routes.screen)
     assert len(named) == 1
-    assert_stored("routes-tick.txt", lines)
+    assert_picture("tui/pictures/texts/routes-tick.txt", lines)
 
 
 def test_the_first_conversation_is_the_one_that_was_asked_for(routes: Routes) -> None:
@@ -403,7 +403,7 @@ def test_the_first_conversation_is_the_one_that_was_asked_for(routes: Routes) ->
         lines.append(f"  news {routes.host.store_news!r}")
     routes.host.resume, routes.host.store, routes.host.store_news = "chat", None, ""
     lines += routes.told("no store", "_open_first")
-    assert_stored("routes-first.txt", lines)
+    assert_picture("tui/pictures/texts/routes-first.txt", lines)
 
 
 def test_the_number_that_is_looked_at(routes: Routes) -> None:
@@ -428,4 +428,4 @@ def test_the_number_that_is_looked_at(routes: Routes) -> None:
         lines += routes.told(str(place), "on_token_view_cursor_moved", SimpleNamespace(place=place))
     assert looked == [1]
     lines += routes.told("rendered", "on_transcript_pane_rendered") + routes.told("anew", "reshow", follow=True)
-    assert_stored("routes-looks.txt", lines)
+    assert_picture("tui/pictures/texts/routes-looks.txt", lines)

@@ -21,8 +21,8 @@ from app.tui.widgets.token_view import TokenView
 from app.worker import Failed
 from engine.conversation import Conversation, Fork, Node
 from engine.decode.strategies import PLAIN, parse
+from tests.pictures import assert_picture
 from tests.tui.bench import Bench, request_of, tree
-from tests.tui.stored import assert_stored
 from tests.tui.test_session_stories import ASK, short
 from tests.tui.test_slash_commands import Noted
 
@@ -121,7 +121,7 @@ def test_columns_begin_when_their_models_are_there(columns: Columns) -> None:
     assert CompareScreen._model_of(it.screen, it.columns[2]) == "wanted"
     it.columns[1].models = {"", "drafter"}
     assert CompareScreen.models_in_use(it.screen) == {"", "drafter"}
-    assert_stored("compare-models.txt", lines)
+    assert_picture("tui/pictures/texts/compare-models.txt", lines)
 
 
 def test_a_prompt_goes_to_every_column(columns: Columns) -> None:
@@ -156,7 +156,7 @@ def test_a_prompt_goes_to_every_column(columns: Columns) -> None:
     it.screen.prompt_text = ""
     with patch("app.tui.views.compare.secrets.randbelow", lambda most: 5):
         lines += it.told("another seed, no prompt", "action_redo")
-    assert_stored("compare-begun.txt", lines)
+    assert_picture("tui/pictures/texts/compare-begun.txt", lines)
 
 
 def test_events_are_those_of_a_column(columns: Columns) -> None:
@@ -168,7 +168,7 @@ def test_events_are_those_of_a_column(columns: Columns) -> None:
     it.columns[0].talk.submit(ASK)
     lines += it.told("it runs", "_heard", it.columns[0], 1, [])
     lines += it.told("it has the focus", "_heard", it.columns[1], 1, [])
-    assert_stored("compare-heard.txt", lines)
+    assert_picture("tui/pictures/texts/compare-heard.txt", lines)
 
 
 def test_a_token_of_the_picked_column_is_looked_at(columns: Columns) -> None:
@@ -236,7 +236,7 @@ def test_keys_and_hints_are_of_what_has_the_focus(columns: Columns) -> None:
     lines += it.told("feet", "refresh_feet")
     it.columns[1].talk.facts = replace(it.benches[1].facts, mask=3)
     lines += it.told("feet of a canvas", "refresh_feet")
-    assert_stored("compare-keys.txt", lines)
+    assert_picture("tui/pictures/texts/compare-keys.txt", lines)
 
 
 def test_columns_are_stopped_and_left(columns: Columns) -> None:
@@ -246,7 +246,7 @@ def test_columns_are_stopped_and_left(columns: Columns) -> None:
         it.columns[1].talk.submit(ASK)
         lines += it.told("one runs", name)
         it.columns[1].talk.stop()
-    assert_stored("compare-stopped.txt", lines)
+    assert_picture("tui/pictures/texts/compare-stopped.txt", lines)
 
 
 def test_a_comparison_is_kept(columns: Columns) -> None:
@@ -294,7 +294,7 @@ def test_a_comparison_is_kept(columns: Columns) -> None:
     lines += tree(opened[0])
     it.columns[1].talk.transcript.shown = []
     lines += it.told("nothing to adopt", "action_adopt")
-    assert_stored("compare-kept.txt", lines)
+    assert_picture("tui/pictures/texts/compare-kept.txt", lines)
 
 
 @contextmanager
@@ -391,7 +391,7 @@ def test_a_column_is_added_and_removed(columns: Columns) -> None:
     lines += it.told("two", "action_remove")
     it.screen.columns, it.screen.kept = list(it.columns), None
     lines += it.told("three, nothing kept", "action_remove") + it.told("unmarked", "unmark")
-    assert_stored("compare-columns.txt", lines)
+    assert_picture("tui/pictures/texts/compare-columns.txt", lines)
 
 
 def test_a_column_is_set_up(columns: Columns, tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ def test_a_column_is_set_up(columns: Columns, tmp_path: Path) -> None:
         it.log.clear()
         typed(text)
         lines += [f"{text}: {talk.sampling.values['temp']}", *(f"  {line}" for line in it.log)]
-    assert_stored("compare-set-up.txt", lines)
+    assert_picture("tui/pictures/texts/compare-set-up.txt", lines)
 
 
 def test_another_model_is_loaded_beside_the_current_one(columns: Columns) -> None:
@@ -460,7 +460,7 @@ def test_another_model_is_loaded_beside_the_current_one(columns: Columns) -> Non
     named(None)
     named("other")
     assert used == [other]
-    assert_stored("compare-loads.txt", [*lines, *(f"  {line}" for line in it.log)])
+    assert_picture("tui/pictures/texts/compare-loads.txt", [*lines, *(f"  {line}" for line in it.log)])
 
 
 def test_a_comparison_begins_with_what_was_said_last(columns: Columns) -> None:
@@ -476,4 +476,4 @@ def test_a_comparison_begins_with_what_was_said_last(columns: Columns) -> None:
     lines += it.told("a chat", "on_mount")
     it.screen.prompt_text = "kept"
     lines += it.told("a kept one", "on_mount")
-    assert_stored("compare-mounted.txt", lines)
+    assert_picture("tui/pictures/texts/compare-mounted.txt", lines)

@@ -23,6 +23,7 @@ from app.tui.dialogs.overlays import AlternativeRows, Alternatives, Ask, Pick, R
 from app.tui.formula import MAPS, Formula
 from app.worker import Failed
 from engine.errors import DataError, LikelyError
+from tests.pictures import assert_picture
 from tests.tui import drawn
 from tests.tui.small_app import rows, shown
 
@@ -125,7 +126,10 @@ def test_candidates_are_listed_from_where_the_picked_one_is_seen() -> None:
         whole = [drawn.page(rows_of, 56, height) for height in (4, 10, 12)]
         assert [len(each) for each in whole] == [4, 10, 10]
         assert " 7 [text]·w6" in whole[0][1] and "[row]·w8" in whole[0][3] and " 1 [text]·w0" in whole[1][1]
-        drawn.agree("dialog-alternatives", [*whole[0], *drawn.page(rows_of, 40, 3), *drawn.page(rows_of, 56, 2)])
+        assert_picture(
+            "tui/pictures/dialog-alternatives.txt",
+            [*whole[0], *drawn.page(rows_of, 40, 3), *drawn.page(rows_of, 56, 2)],
+        )
         for by, picked in ((-1, 7), (5, 8), (-20, 0), (1, 1)):
             rows_of.action_pick(by)
             assert rows_of.picked == picked and drawn.asked(rows_of)[0]
@@ -139,7 +143,7 @@ def test_the_longest_bar_is_the_greatest_of_what_was_and_is() -> None:
     with drawn.paper():
         for after in ((0.25, 0.25), (1.0, 0.5), (None, None), (0.0, 0.0)):
             made = drawn.page(drawn.stand(AlternativeRows, table(2, after=after)), 56, 3)
-            drawn.agree(f"dialog-alternatives-{after[0]}", made)
+            assert_picture(f"tui/pictures/dialog-alternatives-{after[0]}.txt", made)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +239,7 @@ async def lines(width: int) -> list[str]:
 async def test_a_place_stands_amid_its_words_in_one_line() -> None:
     for width, room in ((120, 80), (88, 80), (60, 52), (30, 30)):
         found = await lines(width)
-        drawn.agree(f"dialog-finder-{width}", found)
+        assert_picture(f"tui/pictures/dialog-finder-{width}.txt", found)
         assert all(sum(2 if c in "日本" else 1 for c in line) <= room for line in found[1:2])
 
 
@@ -327,7 +331,9 @@ async def test_models_are_listed_those_that_are_here_first() -> None:
                 "opened", "here", "folder/that/is/here/", "to/fetch", "owner/big-model",
             ]  # fmt: skip
             assert listed.highlighted == 1 and listed.has_focus
-            drawn.agree(f"dialog-models-{width}", [str(listed.get_option_at_index(i).prompt) for i in range(5)])
+            assert_picture(
+                f"tui/pictures/dialog-models-{width}.txt", [str(listed.get_option_at_index(i).prompt) for i in range(5)]
+            )
             assert [listed.get_option_at_index(i).disabled for i in range(5)] == [False] * 4 + [True]
             line = screen.query_one("#models-line", Label)
             said = []

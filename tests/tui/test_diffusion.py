@@ -7,10 +7,10 @@ import pytest
 from app.tui.views.compare import CompareScreen
 from app.tui.widgets.diffusion_pane import DiffusionPane
 from engine.transforms import DRY
-from tests.tui.conftest import COLOURS, Play, Stage
+from tests.tui.conftest import COLOURS, Play, Stage, assert_screen
 from tests.tui.diffusers import ScriptedDiffusion
 from tests.tui.fakes import SKY, ScriptedEngine
-from tests.tui.test_pictures import SIZES, compare
+from tests.tui.test_pictures import SIZES
 
 ASK = "Why is the sky blue?"
 
@@ -132,7 +132,7 @@ async def test_two_factorisations_side_by_side(play: Play) -> None:
 async def test_pictures(play: Play, size: str) -> None:
     async with play(ScriptedDiffusion(), size=SIZES[size]) as stage:
         await answered(stage)
-        await compare(stage, f"diffusion-{size}.txt", stage.picture)
+        await assert_screen(stage, f"diffusion-{size}.txt", stage.picture)
 
 
 @pytest.mark.slow
@@ -141,4 +141,4 @@ async def test_colours(play: Play, mode: str) -> None:
     environ = COLOURS.get(mode, {"LIKELY_THEME": "light"})
     async with play(ScriptedDiffusion(), size=(80, 24), environ=environ) as stage:
         await answered(stage)
-        await compare(stage, f"diffusion-{mode}.ans", stage.painted)
+        await assert_screen(stage, f"diffusion-{mode}.ans", stage.painted)

@@ -10,7 +10,7 @@ from app.tui.tokens.face import BOLD, CODE, ITALIC, LINK, STRIKE
 from app.tui.tokens.highlight import Highlight, Place
 from app.tui.tokens.inline import Inline, Run, inline
 from app.tui.tokens.lines import Divider, closes, is_code, line_at, lists
-from tests.tui.stored import assert_stored
+from tests.pictures import assert_picture
 from tests.tui.test_markdown import SIGNS, ours, peer
 
 TEXTS = (
@@ -50,7 +50,7 @@ def test_runs_are_as_they_were_looked_at() -> None:
             assert "".join(text[run.start : run.end] for run in found.runs) == text
         said += [repr(text), *told(text, whole)]
         said += ["  growing:", *told(text, growing)] if growing != whole else []
-    assert_stored("inline.txt", said)
+    assert_picture("tui/pictures/texts/inline.txt", said)
 
 
 def test_random_signs_are_read_as_a_peer_reads_them() -> None:
@@ -186,7 +186,7 @@ def test_kinds_of_lines_are_told_apart() -> None:
             if getattr(lines, kind).match(line)
         ]
         said.append(f"{line!r}: {' '.join(kinds) or 'words'}")
-    assert_stored("kinds-of-lines.txt", said)
+    assert_picture("tui/pictures/texts/kinds-of-lines.txt", said)
 
 
 CODES = {
@@ -206,7 +206,7 @@ def test_words_of_code_are_lit_as_they_were_looked_at() -> None:
             found, place = Highlight(language).line(text, place, start, start + len(part))
             said.append(f"{language!r} {part!r}: {[(text[a:b], face) for a, b, face in found]}, then {place}")
             start += len(part)
-    assert_stored("lit-code.txt", said)
+    assert_picture("tui/pictures/texts/lit-code.txt", said)
 
 
 def test_words_outside_of_the_line_are_not_lit() -> None:

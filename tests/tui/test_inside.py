@@ -20,9 +20,9 @@ from app.tui.views.inside import InsideScreen
 from engine.decode.control import RunControl
 from engine.errors import ParameterError
 from engine.prompt import Prompt
-from tests.tui.conftest import Play, Stage
+from tests.tui.conftest import Play, Stage, assert_screen
 from tests.tui.fakes import ScriptedEngine
-from tests.tui.test_pictures import SIZES, compare
+from tests.tui.test_pictures import SIZES
 
 LAYERS, HEADS = 4, 2
 TEXT = "Why is the sky blue?"
@@ -417,7 +417,7 @@ async def test_every_page_fits_every_size(play: Play, size: tuple[int, int]) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["120x40", "80x24", "60x20"])
 async def test_pictures(play: Play, size: str) -> None:
-    """Every page beside its picture, the causes with patches of heads: `LIKELY_PICTURES=write` writes them anew."""
+    """Every page beside its picture, the causes with patches of heads."""
     async with play(Glass(), size=SIZES[size]) as stage:
         view = await opened(stage, TEXT * 3)
         for page in view.pages:
@@ -429,7 +429,7 @@ async def test_pictures(play: Play, size: str) -> None:
                 await stage.pilot.press("enter")
             await known(stage, view)
             view.hints.say("")
-            await compare(stage, f"inside-{page.NAME}-{size}.txt", stage.picture)
+            await assert_screen(stage, f"inside-{page.NAME}-{size}.txt", stage.picture)
 
 
 async def test_a_text_that_is_too_long_says_how_much_of_it_is_looked_at(play: Play) -> None:

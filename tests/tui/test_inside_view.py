@@ -21,6 +21,7 @@ from app.tui.views.inside import KEYS, InsideScreen, PageCanvas
 from app.tui.widgets.bars import TopBar
 from app.worker import Failed
 from engine.prompt import Prompt
+from tests.pictures import assert_picture
 from tests.tui import drawn
 from tests.tui.pages import NAMES, TEXT
 from tests.tui.small_app import HostApp, rows, shown
@@ -365,7 +366,7 @@ async def test_the_view_looks_as_in_its_pictures(tmp_path: Path) -> None:
                 view.paint(sheet)
                 shown_ = [drawn.inked(line).rstrip() for line in sheet.lines()]
                 made += [f"== {state}, {size[0]} x {size[1]}", *(shown_ if state == "known" else shown_[:6])]
-    drawn.agree("view-inside", made)
+    assert_picture("tui/pictures/view-inside.txt", made)
 
 
 async def test_a_name_of_a_page_is_clicked(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from engine.scaling.frontier import budgets
 from engine.scaling.ladder import Ladder, LeftOut
 from engine.scaling.law import Law
 from engine.scaling.report import LadderReport
-from tests.tui.drawn import agree, page, paper, stand
+from tests.pictures import assert_picture
+from tests.tui.drawn import page, paper, stand
 
 LAW = Law(1.69, 406.4, 410.7, 0.34, 0.28)
 SPREAD = np.linspace(-1.0, 1.0, 41)
@@ -89,7 +90,7 @@ def test_the_charts_are_as_they_were_looked_at(width: int, height: int) -> None:
     }
     with paper():
         rows = [row for name, each in pictures.items() for row in (f"== {name}", *charted(each, width, height))]
-    agree(f"pages-ladder-{width}", rows)
+    assert_picture(f"tui/pictures/pages-ladder-{width}.txt", rows)
 
 
 def test_the_rows_of_words_are_as_they_were_looked_at() -> None:
@@ -113,7 +114,10 @@ def test_the_rows_of_words_are_as_they_were_looked_at() -> None:
         "nothing foretold": list(ladder.foretold_rows(reported(), 9)),
     }
     with paper():
-        agree("pages-ladder-words", [row for name, rows in blocks.items() for row in (f"== {name}", *told(rows))])
+        assert_picture(
+            "tui/pictures/pages-ladder-words.txt",
+            [row for name, rows in blocks.items() for row in (f"== {name}", *told(rows))],
+        )
 
 
 def test_a_picture_says_what_it_is_of() -> None:

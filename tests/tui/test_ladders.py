@@ -16,9 +16,8 @@ from app.worker import Failed
 from engine.scaling.forecast import Foretold
 from engine.scaling.ladder import LeftOut
 from tests.engine.scaling.test_fit import LAW, ladder
-from tests.tui.conftest import Play, Stage
+from tests.tui.conftest import Play, Stage, assert_screen
 from tests.tui.test_ladder import read
-from tests.tui.test_pictures import compare
 
 
 @pytest.fixture
@@ -153,7 +152,7 @@ async def test_pictures(play: Play, size: str) -> None:
         parts = (("loss", ()), ("residuals", ("r", "v")), ("law", ("b", "right")))
         for name, keys in parts[: 2 + (width < 110)]:
             await stage.pilot.press(*keys)
-            await compare(stage, f"ladder-{name}-{size}.txt", stage.picture)
+            await assert_screen(stage, f"ladder-{name}-{size}.txt", stage.picture)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from app.tui.tokens.block import MessageBlock, ShownToken
 from app.tui.tokens.layout import HEAD, BlockLayout, Spot, TokenPlace
 from app.tui.tokens.wrap import NOBODY
-from tests.tui.stored import assert_stored
+from tests.pictures import assert_picture
 
 LONG = (" It", " is", "\n", "日本", " wide", " and long", "\n", "", "ab", " cd\n", "x", "\n", "\n", "end", "<end>")
 TALK: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -72,7 +72,7 @@ def told(layout: BlockLayout) -> list[str]:
 def test_rows_and_tokens_are_where_they_were_looked_at(width: int) -> None:
     layout = talk(width)
     layout.reveal(0, 0, 10**6)
-    assert_stored(f"transcript-{width}.txt", told(layout))
+    assert_picture(f"tui/pictures/texts/transcript-{width}.txt", told(layout))
 
 
 def test_what_is_laid_out_bit_by_bit_is_the_same() -> None:

@@ -9,7 +9,8 @@ from app import looks
 from app.tui.chat.candidates import LN2
 from app.tui.inside.lens_page import LensPage
 from app.tui.inside.reading import Reading
-from tests.tui.pages import LAYERS, NAMES, TEXT, Scene, compare, number, reading
+from tests.pictures import assert_picture
+from tests.tui.pages import LAYERS, NAMES, TEXT, Scene, number, reading
 
 DECIDED = (3, 0, 12, 6, 5, 11, 1, 12, 8, 7, 3, 2)  # of each position, in turn
 
@@ -97,13 +98,13 @@ def partly() -> Iterator[Scene]:
 @pytest.mark.parametrize("scenes", [wide, middle])
 def test_the_lens_looks_as_in_its_pictures(scenes: object) -> None:
     assert callable(scenes)
-    compare(f"page-lens-{scenes.__name__}", scenes())
+    assert_picture(f"tui/pictures/page-lens-{scenes.__name__}.txt", (scene.text() for scene in scenes()))
 
 
 @pytest.mark.parametrize("scenes", [small, partly])
 def test_where_little_has_room_or_is_known_the_lens_looks_as_in_its_pictures(scenes: object) -> None:
     assert callable(scenes)
-    compare(f"page-lens-{scenes.__name__}", scenes())
+    assert_picture(f"tui/pictures/page-lens-{scenes.__name__}.txt", (scene.text() for scene in scenes()))
 
 
 def test_what_is_on_the_screen_is_asked_for_first_and_what_is_known_is_left_out() -> None:

@@ -8,7 +8,8 @@ import pytest
 from app import looks
 from app.tui.inside.map_page import MapPage
 from app.tui.inside.reading import Reading
-from tests.tui.pages import NAMES, PIECES, TEXT, Scene, compare, number, reading
+from tests.pictures import assert_picture
+from tests.tui.pages import NAMES, PIECES, TEXT, Scene, number, reading
 
 FAMILIES = (
     ("people", (7, 8, 9, 10)), ("colours", (14, 15, 16)), ("animals", (18, 19)), ("towns", (20, 21, 26)),
@@ -118,13 +119,13 @@ def partly() -> Iterator[Scene]:
 @pytest.mark.parametrize("scenes", [wide, small])
 def test_the_map_looks_as_in_its_pictures(scenes: object) -> None:
     assert callable(scenes)
-    compare(f"page-map-{scenes.__name__}", scenes())
+    assert_picture(f"tui/pictures/page-map-{scenes.__name__}.txt", (scene.text() for scene in scenes()))
 
 
 @pytest.mark.parametrize("scenes", [maps, partly])
 def test_a_plane_and_what_is_not_known_look_as_in_their_pictures(scenes: object) -> None:
     assert callable(scenes)
-    compare(f"page-map-{scenes.__name__}", scenes())
+    assert_picture(f"tui/pictures/page-map-{scenes.__name__}.txt", (scene.text() for scene in scenes()))
 
 
 def test_what_is_asked_for_comes_one_after_another() -> None:

@@ -23,7 +23,7 @@ from app.tui.tokens.face import (
 from app.tui.tokens.lines import Divider
 from app.tui.tokens.markdown import Markdown
 from app.tui.tokens.wrap import NOBODY, CellRow
-from tests.tui.stored import assert_stored
+from tests.pictures import assert_picture
 from tests.tui.test_markdown import at_once, drawn, tokens
 
 DOCUMENTS = {
@@ -83,7 +83,7 @@ def test_rows_are_as_they_were_looked_at(about: str) -> None:
         whole, growing = (told(at_once(text, width, growing)) for growing in (False, True))
         lines += [f"{about}, {width} columns", *whole]
         lines += ["  as long as it grows", *growing] if growing != whole else []
-    assert_stored(f"markdown-{about.replace(' ', '-')}.txt", lines)
+    assert_picture(f"tui/pictures/texts/markdown-{about.replace(' ', '-')}.txt", lines)
 
 
 @pytest.mark.parametrize("about", DOCUMENTS)
@@ -113,7 +113,7 @@ def test_more_text_renders_only_what_is_open() -> None:
             places.append(it._anchor.at)
         settled = {at: number for number, at in reversed([*enumerate(places, 1)])}
         lines.append(f"{about}: {' '.join(f'{at} at {number}' for at, number in sorted(settled.items()))}")
-    assert_stored("rendered-anew.txt", lines)
+    assert_picture("tui/pictures/texts/rendered-anew.txt", lines)
 
 
 GROWING = {
@@ -149,7 +149,7 @@ def test_rules_and_tables_under_the_cursor_are_as_they_were_looked_at() -> None:
             it = Markdown(20, first=3, raw=raw + 3)
             it.push([(part, False) for part in parts])
             lines += [f"{parts[raw]!r}", *told(it)[1:]]
-    assert_stored("markdown-raw.txt", lines)
+    assert_picture("tui/pictures/texts/markdown-raw.txt", lines)
 
 
 def test_what_stands_apart_is_no_markdown() -> None:
@@ -179,7 +179,7 @@ def test_a_text_is_divided_where_its_rows_say_that_it_has_ended() -> None:
 def test_cells_of_a_table_are_in_their_columns(width: int) -> None:
     text = "| ab | c | de f |\n|:-:|--:|---|\n| g | hij kl | 日本語 |\n| | m | n | o |\n"
     it = at_once(tokens(text, CUTS), width, growing=False)
-    assert_stored(f"table-{width}.txt", told(it))
+    assert_picture(f"tui/pictures/texts/table-{width}.txt", told(it))
 
 
 def test_a_table_is_found_where_the_second_line_says_so() -> None:
@@ -197,7 +197,7 @@ def test_a_table_is_found_where_the_second_line_says_so() -> None:
             )
             inside = [[text[a:b] for a, b in line.cells] for line in found.lines] if found is not None else []
             said.append(f"{text!r}{', growing' * growing}: {words} {inside or ''}")
-    assert_stored("tables-found.txt", said)
+    assert_picture("tui/pictures/texts/tables-found.txt", said)
 
 
 @pytest.mark.parametrize(

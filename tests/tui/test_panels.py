@@ -19,7 +19,8 @@ from app.tui.widgets.top_shifts import TopShifts
 from app.tui.widgets.votes import Votes
 from app.tui.widgets.welcome import Welcome
 from engine.evaluate.difference import Difference, Shift
-from tests.tui.drawn import agree, asked, page, paper, posted, stand
+from tests.pictures import assert_picture
+from tests.tui.drawn import asked, page, paper, posted, stand
 
 SIZE = Size(80, 24)
 
@@ -67,7 +68,7 @@ def test_votes_are_as_they_were_looked_at() -> None:
                 assert len(drawn) == Votes.rows(tally) == panel.get_content_height(SIZE, SIZE, width)
                 rows += [f"== {name}, {width}", *drawn]
         assert page(stand(Votes), 40, 9) == [] and Votes.rows(None) == 0
-    agree("pages-votes", rows)
+    assert_picture("tui/pictures/pages-votes.txt", rows)
 
 
 def test_a_vote_is_laid_out_anew_where_it_takes_other_rows() -> None:
@@ -100,7 +101,7 @@ def test_the_welcome_is_as_it_was_looked_at(width: int) -> None:
             narrow = welcome.lines(8, 90)
             assert max(len("".join(s.text for s in line)) for line in narrow) <= 24
             rows += [f"== {len(narrow)} rows"]
-    agree(f"pages-welcome-{width}", rows)
+    assert_picture(f"tui/pictures/pages-welcome-{width}.txt", rows)
 
 
 # -- completions -----------------------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ def test_completions_are_as_they_were_looked_at() -> None:
             for by in (0, 1, 6, 1, 9):
                 panel.move(by)
                 rows += [f"== {count}, at {panel.index}, from {panel.top}", *page(panel, 36 - by, min(count, 8))]
-    agree("pages-completions", rows)
+    assert_picture("tui/pictures/pages-completions.txt", rows)
 
 
 def test_completions_in_little_room_keep_half_of_it_for_what_they_do() -> None:
@@ -202,7 +203,7 @@ def test_the_system_line_is_as_it_was_looked_at(focus: bool) -> None:
             full,
         ]
         assert "…" in page(line, 24, full - 1)[-1] and "…" not in page(line, 24, full)[-1]
-    agree(f"pages-system-{'focused' if focus else 'left'}", rows)
+    assert_picture(f"tui/pictures/pages-system-{'focused' if focus else 'left'}.txt", rows)
 
 
 def test_a_system_prompt_is_counted_by_the_current_model_and_shown_anew_only_where_it_is_another() -> None:
@@ -277,7 +278,7 @@ def test_risen_and_fallen_tokens_are_as_they_were_looked_at() -> None:
                 drawn = page(panel, width, height)
                 assert len(drawn) <= height
                 rows += [f"== {name}, {width}x{height}", *drawn]
-    agree("pages-shifts", rows)
+    assert_picture("tui/pictures/pages-shifts.txt", rows)
 
 
 # -- a probe's heading -----------------------------------------------------------------------------------------------

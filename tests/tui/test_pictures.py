@@ -1,37 +1,15 @@
-"""Every screen as text at three sizes, and the chat in every colour mode, beside pictures that were looked at.
+"""Every screen as text at three sizes, and the chat in every colour mode, beside pictures that were looked at."""
 
-After a change that is meant: `LIKELY_PICTURES=write pytest tests/tui/test_pictures.py`, then look at the difference.
-"""
-
-import os
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
 from app.tui.tokens.layout import TokenPlace
-from tests.tui.conftest import COLOURS, Play, Stage
+from tests.tui.conftest import COLOURS, Play, Stage, assert_screen
 from tests.tui.fakes import ANSWER, ScriptedEngine
 
-PICTURES = Path(__file__).with_name("pictures")
 SIZES = {"120x40": (120, 40), "80x24": (80, 24), "60x20": (60, 20)}
 ASK = "Why is the sky blue?"
-
-
-async def compare(stage: Stage, name: str, painted: Callable[[], str]) -> None:
-    """Wait until the screen looks as in the file: what arrives last does so when it can."""
-    path = PICTURES / name
-    if os.environ.get("LIKELY_PICTURES") == "write":
-        for _ in range(40):
-            await stage.pilot.pause(0.05)
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(painted() + "\n", encoding="utf-8")
-    wanted = path.read_text(encoding="utf-8")
-    for _ in range(200):
-        if painted() + "\n" == wanted:
-            return
-        await stage.pilot.pause(0.05)
-    assert painted() + "\n" == wanted, f"{path.name} looks different"
 
 
 async def empty(stage: Stage) -> None:
@@ -146,14 +124,14 @@ async def test_screens(play: Play, scene: str, size: str) -> None:
     first = scene == "offer"
     async with play(*engines, size=SIZES[size], empty=first, loaded=not first) as stage:
         await SCENES[scene](stage)
-        await compare(stage, f"{scene}-{size}.txt", stage.picture)
+        await assert_screen(stage, f"{scene}-{size}.txt", stage.picture)
 
 
 @pytest.mark.parametrize("mode", COLOURS)
 async def test_colours(play: Play, mode: str) -> None:
     async with play(size=(80, 24), environ=COLOURS[mode]) as stage:
         await chat(stage)
-        await compare(stage, f"colours-{mode}.ans", stage.painted)
+        await assert_screen(stage, f"colours-{mode}.ans", stage.painted)
         painted = stage.painted()
         if mode == "none":
             assert "\x1b[" in painted and ";4" in painted.replace("[4", ";4")  # levels are told apart by attributes
@@ -166,7 +144,7 @@ async def test_looks(play: Play, name: str) -> None:
     async with play(size=(120, 40), environ=environ) as stage:
         await tree(stage)
         picture = stage.painted if name == "light" else stage.filtered
-        await compare(stage, f"chat-{name}.{'ans' if name == 'light' else 'txt'}", picture)
+        await assert_screen(stage, f"chat-{name}.{'ans' if name == 'light' else 'txt'}", picture)
         if name == "ascii":
             assert picture().isascii()
 
@@ -175,4 +153,4 @@ async def test_looks(play: Play, name: str) -> None:
 async def test_twenty_by_five(play: Play) -> None:
     async with play(size=(20, 5)) as stage:
         await stage.ask(ASK)
-        await compare(stage, "chat-20x5.txt", stage.picture)
+        await assert_screen(stage, "chat-20x5.txt", stage.picture)

@@ -8,7 +8,7 @@ import pytest
 from app.tui.tokens import cells
 from app.tui.tokens.face import CODE, MARKUP
 from app.tui.tokens.wrap import NOBODY, CellRow, Span, Wrap
-from tests.tui.stored import assert_stored
+from tests.pictures import assert_picture
 from tests.tui.test_wrap import LETTERS, reference, shown, wrapped
 
 TOLD = {
@@ -48,7 +48,7 @@ def test_rows_are_as_they_were_looked_at() -> None:
             wrap = Wrap(width)
             dirty = [wrap.push(text) for text in texts]
             lines += [f"{about}, {width} columns, changed from {dirty}", *told(wrap)]
-    assert_stored("wrapped.txt", lines)
+    assert_picture("tui/pictures/texts/wrapped.txt", lines)
 
 
 def test_random_rows_are_those_of_the_reference_however_the_text_is_cut() -> None:
@@ -80,7 +80,7 @@ def test_rows_that_go_on_begin_with_what_hangs(hard: bool) -> None:
         wrap.put(3, text, CODE)
         wrap.put(4, " x", 0)
         lines += [repr(text), *told(wrap)]
-    assert_stored(f"wrapped-hanging{'-hard' * hard}.txt", lines)
+    assert_picture(f"tui/pictures/texts/wrapped-hanging{'-hard' * hard}.txt", lines)
 
 
 def test_after_going_back_the_same_rows_come_again() -> None:

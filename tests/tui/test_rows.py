@@ -16,8 +16,7 @@ from app.tui.widgets.bars import Hints
 from app.tui.widgets.tune_form import TuneForm
 from engine.tune import choices, data
 from engine.tune.row_file import RowFile
-from tests.tui.conftest import Play, Stage
-from tests.tui.test_pictures import compare
+from tests.tui.conftest import Play, Stage, assert_screen
 from tests.tui.test_tune import Held, reach, running
 from tests.tui.trainers import ScriptedTrainer
 
@@ -250,4 +249,4 @@ async def test_picture(play: Play, tmp_path: Path, size: str) -> None:
         await look_at(stage, "made")
         await stage.pilot.press("down", "down", "d")
         await stage.pilot.press("up")
-        await compare(stage, f"rows-{size}.txt", stage.picture)
+        await assert_screen(stage, f"rows-{size}.txt", stage.picture)

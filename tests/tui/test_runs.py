@@ -21,9 +21,8 @@ from app.tui.views.runs import RunsScreen
 from app.tui.views.text import TextScreen
 from app.tui.widgets.gauge import Gauge
 from engine.errors import DataError
-from tests.tui.conftest import Play, Stage
+from tests.tui.conftest import Play, Stage, assert_screen
 from tests.tui.evaluators import ScriptedEvaluator
-from tests.tui.test_pictures import compare
 
 SIZES = {"120x40": (120, 40), "80x24": (80, 24), "60x20": (60, 20)}
 MODELS = ("mild", "good", "bad")
@@ -240,8 +239,8 @@ async def test_pictures(play: Play, sums: str, size: str) -> None:
         await finished(stage)
         await stage.pilot.press("right")
         await stage.until(lambda: looked(stage, "mild", "good"))
-        await compare(stage, f"runs-table-{size}.txt", stage.picture)
+        await assert_screen(stage, f"runs-table-{size}.txt", stage.picture)
         await stage.pilot.press("enter", "down")
-        await compare(stage, f"runs-items-{size}.txt", stage.picture)
+        await assert_screen(stage, f"runs-items-{size}.txt", stage.picture)
         await stage.pilot.press("escape", "r")
-        await compare(stage, f"runs-reliability-{size}.txt", stage.picture)
+        await assert_screen(stage, f"runs-reliability-{size}.txt", stage.picture)

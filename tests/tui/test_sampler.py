@@ -15,7 +15,8 @@ from app.tui.sampling import Sampling
 from app.tui.widgets.sampler import FOLD, STRATEGY, Sliders, _columns
 from engine.decode.strategies import PLAIN, parse
 from engine.presets import OFF, ORDERS, PARAMETERS
-from tests.tui.drawn import agree, asked, page, paper, posted, stand
+from tests.pictures import assert_picture
+from tests.tui.drawn import asked, page, paper, posted, stand
 
 SIZE = Size(80, 24)
 BEAM, GUIDED = parse("beam 5"), parse("guidance 1.5")
@@ -83,7 +84,7 @@ def test_sliders_are_as_they_were_looked_at() -> None:
         rows += [row for width in (46, 36, 35, 27, 26, 20) for row in page(shared, width, 1)]
         own = sliders(Sampling(order=tuple(reversed(ORDERS["mlx-lm"])), values=dict(FULL.values)))
         rows += page(own, 46, 1)
-    agree("pages-sliders", rows)
+    assert_picture("tui/pictures/pages-sliders.txt", rows)
 
 
 @pytest.mark.parametrize(

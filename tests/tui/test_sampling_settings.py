@@ -18,7 +18,7 @@ from engine.errors import DataError, ParameterError
 from engine.presets import ORDERS, PARAMETERS, PRESETS
 from engine.trace.trace import Recipe
 from engine.transforms import LogitBias
-from tests.tui.stored import assert_stored
+from tests.pictures import assert_picture
 
 
 def told(it: Sampling) -> str:
@@ -44,7 +44,7 @@ def test_settings_are_as_they_were_read() -> None:
         it = Sampling(order=order)
         lines += [name, f"  {' '.join(it.names)}"]
         assert it.order_name == name and Sampling().ordered(it.names) == it
-    assert_stored("sampling.txt", lines)
+    assert_picture("tui/pictures/texts/sampling.txt", lines)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_presets_are_kept_with_those_that_cannot_be_read(tmp_path: Path) -> None
     ):
         with pytest.raises(ParameterError, match=line):
             presets.chosen(home, choice, mine)
-    assert_stored("presets.txt", [f"  {id!r}: {about}" for id, about in presets.choices(home)])
+    assert_picture("tui/pictures/texts/presets.txt", [f"  {id!r}: {about}" for id, about in presets.choices(home)])
     (home / presets.FILE).write_text("{")
     assert presets.own(home) == {}
     (home / presets.FILE).unlink()
@@ -190,7 +190,7 @@ def test_styles_are_as_they_were_looked_at(colours: str) -> None:
         lines.append(f"  bold link in code: {style_of(both)}")
         grounds = [look.ground(bits) for bits in (0, face.BOLD, face.CODE, face.CODE | face.BOLD)]
         lines.append(f"  grounds {', '.join('none' if g is None else style_of(g) for g in grounds)}")
-    assert_stored(f"styles-{colours}.txt", lines)
+    assert_picture(f"tui/pictures/texts/styles-{colours}.txt", lines)
 
 
 def test_a_theme_that_lacks_colours_has_the_terminals() -> None:

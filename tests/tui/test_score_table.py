@@ -17,7 +17,8 @@ from app.tui.widgets.score_table import ScoreTable, letter, number, scale
 from engine.evaluate.calibration import Bin
 from engine.evaluate.estimates import Change, Estimate
 from engine.evaluate.figures import ComparedMeasure
-from tests.tui.drawn import agree, asked, page, paper, posted, stand
+from tests.pictures import assert_picture
+from tests.tui.drawn import asked, page, paper, posted, stand
 
 SIZE = Size(80, 24)
 MODELS = ("hub/base/", "good", "a-model-of-a-long-name", "二十")
@@ -84,7 +85,7 @@ def test_scores_are_as_they_were_looked_at() -> None:
             sizes = ((150, 9), (100, 5), (70, 9), (52, 4)) if name == "four models" else ((120, 9), (71, 3))
             for width, height in sizes:
                 rows += [f"== {name}, {width}x{height}", *page(table(board, at, model), width, height)]
-    agree("pages-scores", rows)
+    assert_picture("tui/pictures/pages-scores.txt", rows)
 
 
 def test_columns_share_the_width_the_first_stays_and_the_chosen_one_is_seen() -> None:
@@ -237,4 +238,4 @@ def test_reliability_is_as_it_was_looked_at() -> None:
                 rows += [f"== {name}, {width}x{height}", *page(plot, width, height)]
         plot.show(detail, [1, 0])
         assert asked(plot)[0]
-    agree("pages-reliability", rows)
+    assert_picture("tui/pictures/pages-reliability.txt", rows)

@@ -14,9 +14,9 @@ from app.tui.sampling import Sampling
 from app.tui.tokens.layout import TokenPlace
 from engine.conversation import Fork
 from engine.decode.strategies import parse
+from tests.pictures import assert_picture
 from tests.tui.bench import Bench, heard_of, request_of, state
 from tests.tui.fakes import THOUGHT, ScriptedEngine
-from tests.tui.stored import assert_stored
 
 ASK = "Why is the sky blue?"
 
@@ -292,4 +292,4 @@ def test_a_story_is_as_it_was_read(name: str) -> None:
         lines += [f"{about}", *state(bench)]
         lines += [f"  asked: {request_of(request)}" for request in bench.asked[asked:]]
         asked = len(bench.asked)
-    assert_stored(f"story-{name.replace(' ', '-')}.txt", lines)
+    assert_picture(f"tui/pictures/texts/story-{name.replace(' ', '-')}.txt", lines)

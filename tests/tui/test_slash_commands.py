@@ -16,9 +16,9 @@ from engine.decode.strategies import parse
 from engine.diffusion.unmasking import Unmasking
 from engine.errors import ParameterError
 from engine.tune.attached import Attached
+from tests.pictures import assert_picture
 from tests.tui.bench import Bench
 from tests.tui.diffusers import ScriptedDiffusion
-from tests.tui.stored import assert_stored
 from tests.tui.test_session_stories import ASK, short
 
 
@@ -118,7 +118,7 @@ def test_commands_do_what_was_read(desk: Desk) -> None:
         lines += [f"/{text}", *desk.take()]
         lines += [f"  asks {type(screen).__name__}" for screen, _ in desk.pushed]
         desk.pushed.clear()
-    assert_stored("commands.txt", lines)
+    assert_picture("tui/pictures/texts/commands.txt", lines)
     assert desk.bench.session.run is not None and desk.bench.asked[-1].force == "The"  # type: ignore[union-attr]
 
 
@@ -173,7 +173,7 @@ def test_files_are_written_and_read(desk: Desk, tmp_path: Path) -> None:
             f"/{text}",
             *(line if "open(" not in line else "  screen.open(a conversation)" for line in desk.take()),
         ]
-    assert_stored("commands-files.txt", lines)
+    assert_picture("tui/pictures/texts/commands-files.txt", lines)
     assert (tmp_path / "likely-c.md").exists() and (tmp_path / "talk.jsonl").exists()
     wide = len(f"exported to {tmp_path.absolute() / 'b.md'}")
     for width, asks in ((wide + 1, False), (wide, True)):
@@ -204,7 +204,7 @@ def test_commands_of_a_diffusion_model(tmp_path: Path) -> None:
         lines += [f"/{text}", *desk.take()]
     stepping.turn(desk.screen)
     lines += desk.take()
-    assert_stored("commands-diffusion.txt", lines)
+    assert_picture("tui/pictures/texts/commands-diffusion.txt", lines)
     assert bench.session.unmasking == Unmasking()
     assert set(diffusing.options()) >= {"steps", "by", "block", "threshold"} and diffusing.options()["steps"] == 0
 
@@ -235,7 +235,7 @@ def test_commands_are_completed(desk: Desk) -> None:
         "/ark",
     ):
         lines += [f"{text} -> {each}" for each in slash.suggest(desk.screen, text)]
-    assert_stored("completions.txt", lines)
+    assert_picture("tui/pictures/texts/completions.txt", lines)
     assert slash.usage("help") == "/help" and slash.usage("seed") == "/seed n"
     assert [slash.may_end(name) for name in ("help", "seed", "title", "compare")] == [True, False, True, True]
     lines = slash.help_text().split("\n")
@@ -340,7 +340,7 @@ def test_panels_are_heard(desk: Desk) -> None:
     panels.on_candidates_picked(event(token=sky, verb="force"))  # type: ignore[arg-type]
     panels.on_candidates_picked(event(token=sky, verb="branch"))  # type: ignore[arg-type]
     assert bench.session.run is not None
-    assert_stored("panels.txt", desk.take())
+    assert_picture("tui/pictures/texts/panels.txt", desk.take())
 
 
 def test_the_palette_offers_what_applies(desk: Desk) -> None:
@@ -364,7 +364,7 @@ def test_the_palette_offers_what_applies(desk: Desk) -> None:
     empty = Desk(Bench(short()), desk.home)
     desk.screen = empty.screen
     lines += ["nothing said", *entry()]
-    assert_stored("palette.txt", lines)
+    assert_picture("tui/pictures/texts/palette.txt", lines)
     for name, _, do in commands.offered(empty.screen):
         if name.startswith(("sample", "heat: E", "heat: F", "/help", "/seed", "model", "view: R")):
             do()

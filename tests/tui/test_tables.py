@@ -19,7 +19,8 @@ from app.watch.lines import WatchAsked
 from engine.tune import choices
 from engine.tune.row_file import FileRow
 from engine.tune.rows import TrainingRow
-from tests.tui.drawn import agree, asked, page, paper, posted, stand
+from tests.pictures import assert_picture
+from tests.tui.drawn import asked, page, paper, posted, stand
 
 
 def at(y: int) -> events.Click:
@@ -68,7 +69,7 @@ def test_requests_are_as_they_were_looked_at() -> None:
             "", "[faint]  no server is watched", "[faint]  ", "[faint]  a line that is long…",
         ]  # fmt: skip
         assert page(stand(RequestTable), 24, 9) == [""]
-    agree("pages-requests", rows)
+    assert_picture("tui/pictures/pages-requests.txt", rows)
 
 
 def test_where_columns_have_no_room_the_least_telling_go_first() -> None:
@@ -182,7 +183,7 @@ def test_rows_are_as_they_were_looked_at() -> None:
         rows += ["== none", *page(stand(RowTable, empty), 30, 4)]
         empty.why = "there is no\nfile of that name here"
         rows += ["== why", *page(stand(RowTable, empty), 20, 4)]
-    agree("pages-rows", rows)
+    assert_picture("tui/pictures/pages-rows.txt", rows)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from app.worker import Failed
 from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Reloaded, Revised, Stats
+from tests.pictures import assert_picture
 from tests.tui.bench import Bench, request_of, tree
-from tests.tui.stored import assert_stored
 from tests.tui.test_session_stories import short
 from tests.tui.test_slash_commands import Noted
 
@@ -105,7 +105,7 @@ def test_a_text_is_measured_when_it_is_another() -> None:
     page.buffer.text, page.screen.steps = "", page.steps
     lines += page.told("nothing is written", "measure")
     assert page.screen.steps == [] and page.screen.measured == ""
-    assert_stored("text-measured.txt", lines)
+    assert_picture("tui/pictures/texts/text-measured.txt", lines)
 
 
 def test_typing_is_waited_for() -> None:
@@ -115,7 +115,7 @@ def test_typing_is_waited_for() -> None:
     lines += page.told("typed again", "on_text_buffer_moved")
     page.screen.run = "run"
     lines += page.told("a run", "on_text_buffer_moved") + page.told("smaller", "on_resize")
-    assert_stored("text-typed.txt", lines)
+    assert_picture("tui/pictures/texts/text-typed.txt", lines)
 
 
 def test_measures_fill_the_room_that_is_left() -> None:
@@ -156,7 +156,7 @@ def test_measures_fill_the_room_that_is_left() -> None:
     page.buffer.text = ""
     TextScreen._fit_measures(page.screen)
     assert fits == [(30, 20, 3), (30, 20, 0)]
-    assert_stored("text-measures.txt", lines)
+    assert_picture("tui/pictures/texts/text-measures.txt", lines)
 
 
 def test_characters_are_as_hot_as_their_tokens() -> None:
@@ -221,7 +221,7 @@ def test_the_top_line_tells_what_was_measured() -> None:
     lines += page.told("a model", "models_changed")
     assert page.screen.talk.model == "scripted" and page.screen.measured == ""
     lines += page.told("the same", "models_changed")
-    assert_stored("text-top.txt", lines)
+    assert_picture("tui/pictures/texts/text-top.txt", lines)
 
 
 def test_a_text_is_continued_from_the_cursor() -> None:
@@ -256,7 +256,7 @@ def test_a_text_is_continued_from_the_cursor() -> None:
     lines += page.told("not there", "take_events", 1, events)
     empty = Page("")
     lines += empty.told("nothing to continue", "action_continue")
-    assert_stored("text-continued.txt", lines)
+    assert_picture("tui/pictures/texts/text-continued.txt", lines)
 
 
 def test_what_is_written_is_saved_under_its_first_words() -> None:
@@ -282,7 +282,7 @@ def test_what_is_written_is_saved_under_its_first_words() -> None:
         page.told("back", "on_screen_resume") + page.told("shown", "_show", talk) + page.told("written", "_write", "w")
     )
     assert page.screen.sampling == Sampling.of(talk.recipe)
-    assert_stored("text-saved.txt", lines)
+    assert_picture("tui/pictures/texts/text-saved.txt", lines)
 
 
 def test_a_page_is_stopped_and_left() -> None:
@@ -308,7 +308,7 @@ def test_a_page_is_stopped_and_left() -> None:
     page.screen.talk, page.screen.run = talk, run
     lines += page.told("the end", "_end", run, "cancelled")
     assert page.screen.run is None and page.screen.talk.nodes["n"].finish == "cancelled"
-    assert_stored("text-stopped.txt", lines)
+    assert_picture("tui/pictures/texts/text-stopped.txt", lines)
 
 
 def test_panels_of_a_page_are_heard() -> None:
@@ -337,4 +337,4 @@ def test_panels_of_a_page_are_heard() -> None:
     names = [name for name, _, _ in TextScreen.commands(page.screen)]
     page.screen.run, page.host.store = "run", object()
     lines += [str(names), str([(name, about) for name, about, _ in TextScreen.commands(page.screen)])]
-    assert_stored("text-panels.txt", lines)
+    assert_picture("tui/pictures/texts/text-panels.txt", lines)

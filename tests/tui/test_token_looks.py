@@ -22,8 +22,8 @@ from app.tui.theme import GLYPHS
 from app.tui.tokens.layout import TokenPlace
 from engine.decode.strategies import parse
 from engine.trace.trace import Recipe
+from tests.pictures import assert_picture
 from tests.tui.bench import Bench, prompt_of
-from tests.tui.stored import assert_stored
 from tests.tui.test_session_stories import ASK, short
 
 SAMPLING = Sampling().with_value("top_k", 5)[0]
@@ -101,7 +101,7 @@ def test_tokens_of_a_chat_are_looked_at() -> None:
     look.forget()
     lines += ["of none", f"  {len(look.around(None))} {len(look.around(TokenPlace(9, 0)))}"]
     lines += ["anew", f"  {len(look.around(TokenPlace(1, 0)))}"]
-    assert_stored("looks.txt", lines)
+    assert_picture("tui/pictures/texts/looks.txt", lines)
 
 
 def test_the_next_token_is_looked_at_in_step_mode() -> None:
@@ -124,7 +124,7 @@ def test_the_next_token_is_looked_at_in_step_mode() -> None:
         lines += [f"from all logits, drawn {step is not None}", *table_of(at.table())]
         lines += table_of(replace(at, logits=None).table())
         lines += table_of(replace(at, upcoming=False).table())
-    assert_stored("looks-ahead.txt", lines)
+    assert_picture("tui/pictures/texts/looks-ahead.txt", lines)
 
 
 def test_a_snapshot_is_read_from_disk_once(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_texts_of_a_search_are_ranked(plan: str, strategy: str) -> None:
                         formula_of(formulas.of_choice(table, None)),
                         formula_of(formulas.of_choice(table, table.rows[1].token)),
                     ]
-    assert_stored(f"ranks-{strategy.replace(' ', '-')}.txt", lines)
+    assert_picture(f"tui/pictures/texts/ranks-{strategy.replace(' ', '-')}.txt", lines)
 
 
 def test_steps_of_a_text_are_its_lines_and_sentences() -> None:
@@ -217,7 +217,7 @@ def test_steps_of_a_text_are_its_lines_and_sentences() -> None:
         found = ranking.ranking(talk, tallies.tally(talk), opened=True)
         assert found is not None
         lines += [f"{node} step {step.text!r} {step.number} {step.verdict}" for step in found.steps]
-    assert_stored("ranked-steps.txt", lines)
+    assert_picture("tui/pictures/texts/ranked-steps.txt", lines)
 
 
 def test_places_are_found_on_all_branches() -> None:
@@ -257,7 +257,7 @@ def test_places_are_found_on_all_branches() -> None:
             f"  {hit.node} {hit.unit} {hit.who!r} {hit.before!r} [{hit.words}] {hit.after!r} here {hit.here}"
             for hit in places.marked(talk, query)
         ]
-    assert_stored("places.txt", lines)
+    assert_picture("tui/pictures/texts/places.txt", lines)
 
 
 def test_words_and_their_bits() -> None:
@@ -283,7 +283,7 @@ def test_words_and_their_bits() -> None:
     ]
     lines += [formula_of(formulas.of_answers([steps, [], steps[:3]])), formula_of(formulas.of_answers([[]]))]
     lines += [formula_of(formulas.of_ids(1234, 131_072))]
-    assert_stored("words-and-bits.txt", lines)
+    assert_picture("tui/pictures/texts/words-and-bits.txt", lines)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_neighbours_are_rows_of_cosines() -> None:
             formula_of(formulas.of_neighbour(table, None)),
             formula_of(formulas.of_neighbour(table, 262)),
         ]
-    assert_stored("neighbours.txt", lines)
+    assert_picture("tui/pictures/texts/neighbours.txt", lines)
 
 
 def test_few_entropies_are_recent() -> None:

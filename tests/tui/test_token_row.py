@@ -8,7 +8,8 @@ from rich.segment import Segment
 from app.tui.theme import GLYPHS
 from app.tui.tokens.block import MessageBlock, ShownToken
 from app.tui.widgets import token_row
-from tests.tui.drawn import INKS, LOOK, agree, inked
+from tests.pictures import assert_picture
+from tests.tui.drawn import INKS, LOOK, inked
 
 
 def block(*tokens: ShownToken | str, who: str = "model", width: int = 24, **more: Any) -> MessageBlock:
@@ -78,7 +79,10 @@ def test_tokens_are_as_they_were_looked_at() -> None:
         "Markdown, wide": (block(*words(MARKED), rendered=True, width=60), (-1, -1, True)),
         "nothing": (block(), ()),
     }  # fmt: skip
-    agree("pages-tokens", [row for name, (it, how) in cases.items() for row in (f"== {name}", *rows(it, *how))])
+    assert_picture(
+        "tui/pictures/pages-tokens.txt",
+        [row for name, (it, how) in cases.items() for row in (f"== {name}", *rows(it, *how))],
+    )
 
 
 def test_neighbours_without_an_ink_are_one_stretch() -> None:

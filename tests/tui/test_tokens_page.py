@@ -6,7 +6,8 @@ from app import looks
 from app.tui.chat.candidates import LN2, Names
 from app.tui.inside.reading import Reading
 from app.tui.inside.tokens_page import TokensPage, word
-from tests.tui.pages import NAMES, TEXT, Scene, compare, reading
+from tests.pictures import assert_picture
+from tests.tui.pages import NAMES, TEXT, Scene, reading
 
 MERGES = (
     tuple(bytes([c]) for c in b" walks"), (b" w", b"a", b"l", b"k", b"s"), (b" w", b"al", b"k", b"s"),
@@ -46,7 +47,7 @@ def scenes() -> Iterator[Scene]:
 
 
 def test_the_tokens_look_as_in_their_pictures() -> None:
-    compare("page-tokens", scenes())
+    assert_picture("tui/pictures/page-tokens.txt", (scene.text() for scene in scenes()))
 
 
 def test_a_word_begins_where_no_letter_does() -> None:

@@ -17,8 +17,8 @@ from engine.decode.events import Emitted, Forked, Pruned
 from engine.decode.strategies import parse
 from engine.trace.observe import observe
 from engine.trace.trace import Recipe
+from tests.pictures import assert_picture
 from tests.tui.bench import Bench, prompt_of
-from tests.tui.stored import assert_stored
 from tests.tui.test_chat_parts import step
 from tests.tui.test_session_stories import ASK, short
 from tests.tui.test_token_looks import table_of
@@ -57,7 +57,7 @@ def test_places_and_forks_belong_together() -> None:
     assert transcript.place_of(Fork("gone")) is None and transcript.place_of(Fork("n2", 99)) is None
     lines.append(f"end: {[len(each) for each in transcript.history(None)]}, {transcript.place_of(Fork())}")
     assert Transcript(Conversation("e")).history(None) == ((), ())
-    assert_stored("places-and-forks.txt", lines)
+    assert_picture("tui/pictures/texts/places-and-forks.txt", lines)
 
 
 def test_messages_that_did_not_change_keep_their_blocks() -> None:
@@ -133,7 +133,7 @@ def test_what_a_part_of_a_distribution_leaves_open_is_a_range(vocab: int) -> Non
     lines += table_of(view(bare, None, Recipe(), names, title="T", live=True))
     lines += table_of(view(found, None, Recipe(), names, title="T", live=True))
     lines += table_of(view(replace(found, logprob=None), None, Recipe(), names, title="T", live=True))
-    assert_stored(f"replayed-{vocab}.txt", lines)
+    assert_picture(f"tui/pictures/texts/replayed-{vocab}.txt", lines)
 
 
 def test_transforms_that_look_back_see_what_stands_before() -> None:
@@ -148,5 +148,5 @@ def test_transforms_that_look_back_see_what_stands_before() -> None:
         outcome = replayed(steps[2], look_back.recipe, before, seen, bench.names, 0)
         assert outcome is not None
         lines += table_of(view(steps[2], outcome, look_back.recipe, bench.names, title="T", live=False), 3)
-    assert_stored("replayed-looking-back.txt", lines)
+    assert_picture("tui/pictures/texts/replayed-looking-back.txt", lines)
     assert parse("sample").words == ""

@@ -13,7 +13,8 @@ from textual.geometry import Offset, Size
 from app.tui.widgets.tree import TreePane, Way, _Numbers, _words, given_up, ways
 from engine.conversation import Conversation, Fork, Node
 from engine.trace.trace import Recipe, TokenStep
-from tests.tui.drawn import agree, asked, page, paper, posted, stand
+from tests.pictures import assert_picture
+from tests.tui.drawn import asked, page, paper, posted, stand
 
 SIZE = Size(80, 24)
 
@@ -117,7 +118,7 @@ def test_trees_are_as_they_were_looked_at() -> None:
         it.picked = 0
         rows += ["== left", *page(it, 40, 4)]
         rows += ["== narrow", *page(it, 12, 9)]
-    agree("pages-trees", rows)
+    assert_picture("tui/pictures/pages-trees.txt", rows)
 
 
 def test_every_way_is_a_line_with_its_depth_its_number_and_whether_it_is_on() -> None:

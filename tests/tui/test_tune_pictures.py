@@ -1,7 +1,4 @@
-"""The tune screen as text at three sizes and in every colour mode, beside pictures that were looked at.
-
-After a change that is meant: `LIKELY_PICTURES=write pytest tests/tui/test_tune_pictures.py`, then look at it.
-"""
+"""The tune screen as text at three sizes and in every colour mode, beside pictures that were looked at."""
 
 from collections.abc import Awaitable, Callable
 
@@ -12,8 +9,7 @@ from app.tui.views.tune import TuneScreen
 from app.tui.widgets.heat_view import HeatView
 from engine.errors import DataError
 from engine.tune.config import configure
-from tests.tui.conftest import COLOURS, Play, Stage
-from tests.tui.test_pictures import compare
+from tests.tui.conftest import COLOURS, Play, Stage, assert_screen
 from tests.tui.test_tune import Held, reach, screen, state, to_the_run
 from tests.tui.trainers import ScriptedTrainer
 
@@ -79,7 +75,7 @@ async def paused(play: Play, scene: str, painted: str, name: str, **how: object)
         held.go(STOP - 1)
         await state(stage, "paused")
         await SCENES[scene](stage)
-        await compare(stage, name, getattr(stage, painted))
+        await assert_screen(stage, name, getattr(stage, painted))
         return str(getattr(stage, painted)())
 
 
@@ -124,7 +120,7 @@ async def test_form(play: Play, size: str) -> None:
     async with play(trainer=trainer, size=SIZES[size]) as stage:
         await stage.pilot.press("f5", *"rows.jsonl", "enter")
         await stage.until(lambda: stage.app.training is None and screen(stage).has_class("-form"))
-        await compare(stage, f"tune-form-{size}.txt", stage.picture)
+        await assert_screen(stage, f"tune-form-{size}.txt", stage.picture)
 
 
 @pytest.mark.slow
@@ -134,4 +130,4 @@ async def test_a_failure(play: Play) -> None:
         await stage.until(lambda: isinstance(stage.app.screen, TuneScreen))
         await to_the_run(stage)
         await state(stage, "failed")
-        await compare(stage, "tune-failed-80x24.txt", stage.picture)
+        await assert_screen(stage, "tune-failed-80x24.txt", stage.picture)

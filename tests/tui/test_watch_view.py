@@ -22,8 +22,7 @@ from app.watch.client import ServerLost, Sighted, WatchServer
 from app.watch.lines import WatchAsked, WatchBegan, WatchOpened
 from app.worker import Closed, Failed
 from engine.decode.events import Done, Emitted, Forked, Prefilled
-from tests.tui.conftest import Play, Stage
-from tests.tui.test_pictures import compare
+from tests.tui.conftest import Play, Stage, assert_screen
 from tests.tui.test_watch import ENGINE, STATS, step
 
 PIECES = tuple(ENGINE.tokenizer.pieces)
@@ -111,9 +110,9 @@ def line(view: WatchScreen) -> list[tuple[str, str]]:
 async def test_pictures(play: Play, size: tuple[int, int]) -> None:
     async with play(size=size) as stage:
         view, _ = await seated(stage, *LISTED)
-        await compare(stage, f"watch-list-{size[0]}x{size[1]}.txt", stage.picture)
+        await assert_screen(stage, f"watch-list-{size[0]}x{size[1]}.txt", stage.picture)
         await stage.pilot.press("down", "down", "down", "enter", "left")
-        await compare(stage, f"watch-open-{size[0]}x{size[1]}.txt", stage.picture)
+        await assert_screen(stage, f"watch-open-{size[0]}x{size[1]}.txt", stage.picture)
         assert view.row is view.requests.rows[0]
 
 

@@ -12,8 +12,8 @@ from app.watch.lines import WatchAsked, WatchBegan, WatchOpened
 from app.worker import Closed, Failed
 from engine.decode.events import Done, Emitted, Forked, Prefilled, Revised, Stats
 from engine.trace.trace import Recipe, TokenStep
+from tests.pictures import assert_picture
 from tests.tui.bench import heard_of, tree
-from tests.tui.stored import assert_stored
 
 
 def step(text: str, elapsed_s: float = 0.0, position: int = 3) -> TokenStep:
@@ -95,7 +95,7 @@ def test_a_request_is_as_it_was_read(name: str, opened: bool) -> None:
     row.shut()
     lines += [f"let go of {row.let_go()}, then of {row.let_go()}", *told(row)]
     lines.append(f"  late: {heard_of(row.take([Emitted(0, step('z'))]))}")
-    assert_stored(f"watched-{name.replace(' ', '-')}{'-open' * opened}.txt", lines)
+    assert_picture(f"tui/pictures/texts/watched-{name.replace(' ', '-')}{'-open' * opened}.txt", lines)
 
 
 def test_speeds_are_those_of_drawing() -> None:

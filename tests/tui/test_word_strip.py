@@ -15,7 +15,8 @@ from app.tui.widgets.chart import Chart, Mark
 from app.tui.widgets.text_measures import TextMeasures
 from app.tui.widgets.word_strip import WordStrip
 from engine.trace.trace import Recipe, TokenStep
-from tests.tui.drawn import agree, asked, page, paper, posted, stand
+from tests.pictures import assert_picture
+from tests.tui.drawn import asked, page, paper, posted, stand
 
 BITS = (None, 0.0, 0.5, 2.0, 4.0, 9.5, 6.0, 8.0, 1.25, 3.0)
 TEXT = "The sky\nlooks extraordinarily-blue-today because 二十 molecules of air scatter"
@@ -64,7 +65,7 @@ def test_words_and_their_bits_are_as_they_were_looked_at() -> None:
             strip = stand(WordStrip)
             strip.show(said, at)
             rows += [f"== {name}, {width}x{height}", *page(strip, width, height)]
-    agree("pages-words", rows)
+    assert_picture("tui/pictures/pages-words.txt", rows)
 
 
 def test_a_click_on_a_word_or_its_bar_points_to_it_and_one_beside_to_none() -> None:
@@ -85,7 +86,7 @@ def test_a_click_on_a_word_or_its_bar_points_to_it_and_one_beside_to_none() -> N
                 rows.append(row)
             strip.on_click(cast(events.Click, SimpleNamespace(get_content_offset=lambda widget: None)))
             assert not posted(strip)
-    agree("pages-word-clicks", rows)
+    assert_picture("tui/pictures/pages-word-clicks.txt", rows)
 
 
 def test_a_strip_is_drawn_anew_where_words_or_the_cursor_are_others_and_full_at_eight_bits_or_the_most() -> None:
@@ -152,7 +153,7 @@ def test_measures_take_the_rows_that_a_text_leaves() -> None:
                 rows.append(
                     f"{width}x{height}, a text of {text}: words {strip} sum {curve} continuation {said} gap {gap}"
                 )
-    agree("pages-measures", rows)
+    assert_picture("tui/pictures/pages-measures.txt", rows)
 
 
 @pytest.mark.parametrize(

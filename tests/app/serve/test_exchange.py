@@ -16,8 +16,8 @@ from app.serve.metrics import ServerMetrics
 from app.serve.reading import AnswerReader
 from app.watch.lines import WATCH
 from engine.errors import LikelyError, ParameterError
-from tests.app.approved import same
 from tests.app.serve.scripted import Asked, ScriptedFront, drawn
+from tests.pictures import assert_picture
 
 SAY = {"messages": [{"role": "user", "content": "x"}]}
 CHAT = "/v1/chat/completions"
@@ -50,7 +50,7 @@ async def test_the_figures_of_all_requests_are_added_up(monkeypatch: pytest.Monk
     await served.send(CHAT, SAY)
     await served.send(CHAT, b"{")
     answer = await served.send("/metrics")
-    same("served-metrics.txt", answer.body.decode())
+    assert_picture("app/pictures/served-metrics.txt", answer.body.decode())
     assert answer.headers["content-type"].startswith("text/plain")
 
 

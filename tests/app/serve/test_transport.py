@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app.serve import ollama, openai_requests, openai_responses, responses_api, transport
-from tests.app.approved import same
 from tests.app.serve.scripted import STATS, Asked, ScriptedFront, drawn, step
+from tests.pictures import assert_picture
 
 SAY = {"messages": [{"role": "user", "content": "x"}]}
 CALL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -34,7 +34,7 @@ async def responses(name: str, asked: list[tuple[str, Any, ScriptedFront]]) -> N
         answer = await served.send(path, body)
         words = "" if body is None else f" {json.dumps(body)}"
         found += [f"{path}{words}", f"{answer.status} {answer.headers}", *answer.body.decode().splitlines(), ""]
-    same(name, "\n".join(found))
+    assert_picture(f"app/pictures/{name}", "\n".join(found))
 
 
 async def test_chats() -> None:

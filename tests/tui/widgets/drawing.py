@@ -1,13 +1,8 @@
-"""Canvases drawn without an app: every row as its text, and below it the ink of each cell, one letter an ink.
+"""Canvases drawn without an app: every row as its text, and below it the ink of each cell, one letter an ink."""
 
-A picture is kept in a file that was looked at: `LIKELY_PICTURES=write pytest tests/tui/widgets`, then the difference.
-"""
-
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,8 +14,8 @@ from textual.widget import Widget
 from app.tui.theme import SHAPES, Look
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
+from tests.pictures import assert_picture
 
-PICTURES = Path(__file__).parent.parent / "pictures" / "widgets"
 LETTERS = {
     "text": "t", "faint": "f", "cut": "c", "rule": "r", "track": "k", "you": "y", "model": "m", "bar": "b",
     "bar_cut": "d", "chosen": "C", "chosen_bar": "B", "tick": "T", "cursor": "X", "row": "R", "tab": "W", "band": "_",
@@ -134,12 +129,7 @@ class Pictures:
         self.parts.append(f"-- {about}\n{shown(lines)}")
 
     def compare(self, name: str) -> None:
-        path = PICTURES / f"{name}.txt"
-        found = "\n".join(self.parts) + "\n"
-        if os.environ.get("LIKELY_PICTURES") == "write":
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(found, encoding="utf-8")
-        assert found == path.read_text(encoding="utf-8"), f"{name} looks different"
+        assert_picture(f"tui/pictures/widgets/{name}.txt", self.parts)
 
 
 def click(x: int, y: int) -> Any:
