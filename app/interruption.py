@@ -3,7 +3,8 @@ closed: all the same, for every verb.
 
 The first ends what can end well: a run after its token, a training after its step, all else by KeyboardInterrupt, so
 that what is open is closed. A second one while that is under way ends the process at once and in silence, however long
-the first may take. A signal that whoever started the program has it ignore stays ignored.
+the first may take; only a terminal is told to be closed twice, by its shell and, once that has ended, by the system.
+A signal that whoever started the program has it ignore stays ignored.
 """
 
 import os
@@ -18,13 +19,16 @@ INTERRUPTED = 130  # exit code
 
 
 class Interruption:
-    """A handler: the first time it stops, the second time it ends the process. `came` is the signal, 0 before."""
+    """A handler: the first time it stops, the second time it ends the process, unless a terminal is closed once more.
+    `came` is the signal, 0 before."""
 
     def __init__(self, stop: Callable[[], object]) -> None:
         self.stop = stop
         self.came = 0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.came == number == signal.SIGHUP:
+            return
         if self.came:
             os._exit(INTERRUPTED)
         self.came = number

@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from signal import SIGTERM
+from signal import SIGINT
 from typing import IO
 
 from app import heat
@@ -131,7 +131,7 @@ def converse(
         sys.stdout.flush()
         if terminal:
             sys.stderr.write(f"[{summary(steps, done)}]\n")
-        if interruption.came == SIGTERM:  # an answer is not all that it ends
+        if interruption.came not in (0, SIGINT):  # an answer is not all that it ends
             return
 
 

@@ -44,13 +44,7 @@ def run(
         adapters=adapters,
         start=start,
     )
-    left, keeper = app.run(), app.keeper
-    if keeper is not None and keeper.unsaved:
-        print(f"likely: {keeper.trouble}: what was said is lost", file=sys.stderr)
-        return app.return_code or 1
-    if left:
-        print(f"likely chat --resume {left}")
-    return app.return_code or _kept(app)
+    return _ended(app, app.run())
 
 
 def tune(config: "TrainingConfig", resume: bool = False, home: Path | None = None) -> int:
@@ -61,7 +55,7 @@ def tune(config: "TrainingConfig", resume: bool = False, home: Path | None = Non
     model = kind_of(config).model(config)
     app = LikelyApp(local_models, home or data_home(), model=model, tune=(config, resume))
     app.run()
-    return app.return_code or _kept(app)
+    return _ended(app)
 
 
 def ladder(path: Path, home: Path | None = None) -> int:
@@ -70,7 +64,7 @@ def ladder(path: Path, home: Path | None = None) -> int:
 
     app = LikelyApp(local_models, home or data_home(), ladder=path)
     app.run()
-    return app.return_code or 0
+    return _ended(app)
 
 
 def watch(server: "ServerAddress", home: Path | None = None) -> int:
@@ -79,7 +73,19 @@ def watch(server: "ServerAddress", home: Path | None = None) -> int:
 
     app = LikelyApp(local_models, home or data_home(), server=server)
     app.run()
-    return app.return_code or 0
+    return _ended(app)
+
+
+def _ended(app: "LikelyApp", left: str | None = None) -> int:
+    """Keep what is under way, say what is lost, or how to come back to the conversation that was `left`; gives the exit
+    code."""
+    code, keeper = app.return_code or _kept(app), app.keeper
+    if keeper is not None and keeper.unsaved:
+        print(f"likely: {keeper.trouble}: what was said is lost", file=sys.stderr)
+        return code or 1
+    if left:
+        print(f"likely chat --resume {left}")
+    return code
 
 
 def _kept(app: "LikelyApp") -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app import cli
-from app.interruption import settle, stopped_by_signals
+from app.interruption import Interruption, settle, stopped_by_signals
 from engine.trace.file import load
 from metal import mx
 from tests.engine.tiny import BYTES, EOS, LLAMA, weights, write_folder
@@ -38,16 +38,19 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["ctrl+c", "SIGTERM", "its terminal is closed"]
+    "numbers",
+    [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGHUP, signal.SIGHUP)],
+    ids=["ctrl+c", "SIGTERM", "its terminal is closed"],
 )
 def test_a_run_that_is_stopped_finishes_its_token_and_is_kept(
-    number: int, folder: Path, tmp_path: Path, start: Start
+    numbers: tuple[int, ...], folder: Path, tmp_path: Path, start: Start
 ) -> None:
     file = tmp_path / "run.jsonl"
     with start("run", "hello", "-M", str(folder), *ENDLESS, "--save", str(file), "--json") as process:
         assert process.stdout is not None and process.stderr is not None
         first = process.stdout.readline()
-        process.send_signal(number)
+        for number in numbers:
+            process.send_signal(number)
         out, err = process.stdout.read(), process.stderr.read()  # `communicate` would lose what readline has buffered
         process.wait(timeout=60)
     assert process.returncode == 130
@@ -83,10 +86,11 @@ def test_a_full_disk_under_stdout_does_not_cost_the_run(
 
 
 @pytest.mark.slow
-def test_a_chat_by_lines_ends_by_sigterm_and_goes_on_after_ctrl_c(folder: Path, start: Start) -> None:
+@pytest.mark.parametrize("last", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "its terminal is closed"])
+def test_a_chat_by_lines_ends_by_a_signal_and_goes_on_after_ctrl_c(last: int, folder: Path, start: Start) -> None:
     with start("chat", "--plain", "-M", str(folder), *ENDLESS) as process:
         assert process.stdin is not None and process.stdout is not None
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, last):
             process.stdin.write("hello\n")
             process.stdin.flush()
             process.stdout.read(1)
@@ -105,6 +109,29 @@ def test_a_second_signal_ends_without_a_word(folder: Path, start: Start) -> None
             process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in err, err
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ended"),
+    [
+        (signal.SIGINT, signal.SIGINT, [130]),
+        (signal.SIGHUP, signal.SIGTERM, [130]),
+        (signal.SIGTERM, signal.SIGHUP, [130]),
+        (signal.SIGHUP, signal.SIGHUP, []),
+    ],
+)
+def test_only_a_terminal_may_be_told_twice_to_be_closed(
+    first: int, second: int, ended: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interactive shell hands SIGHUP on to what runs, and the system sends another when the shell has ended."""
+    codes: list[int] = []
+    stops: list[str] = []
+    monkeypatch.setattr("app.interruption.os._exit", codes.append)
+    it = Interruption(lambda: stops.append("stop"))
+    it(first, None)
+    assert stops == ["stop"] and not codes and it.came == first
+    it(second, None)
+    assert codes == ended
 
 
 def swallowed() -> None:

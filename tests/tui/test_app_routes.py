@@ -1,5 +1,6 @@
 """What the application and every view do when they are asked, told to screens and workers that only write it down."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -460,5 +461,14 @@ def test_a_training_under_way_is_waited_for(tmp_path: Path, capsys: pytest.Captu
             assert tui.tune("config", True, tmp_path) == 130  # type: ignore[arg-type]
             assert log == ["drain", *waited] and capsys.readouterr().err == f"{said}saved in x\n"
         assert Ended.made["tune"] == ("config", True) and Ended.made["model"] == "base"
+        keeper = SimpleNamespace(unsaved=(1,), trouble="the disk is full")
+        ways: tuple[Callable[[], int], ...] = (
+            tui.run, lambda: tui.tune("config"), lambda: tui.ladder(tmp_path), lambda: tui.watch("s"),  # type: ignore[arg-type]
+        )  # fmt: skip
+        for way in ways:  # whatever was opened first, both may have been begun from there
+            log.clear()
+            ended(training=training(False, False), keeper=keeper)
+            assert way() == 130 and log == ["drain"]
+            assert capsys.readouterr().err == "saved in x\nlikely: the disk is full: what was said is lost\n"
         ended(return_code=5)
         assert tui.tune("config") == 5 and Ended.made["tune"] == ("config", False)  # type: ignore[arg-type]

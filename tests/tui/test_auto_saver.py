@@ -120,6 +120,25 @@ def test_what_is_handed_over_is_taken_at_once(tmp_path: Path) -> None:
     assert it._batch() == [None, None] and closed == [5.0, 0.5] and it._thread.daemon
 
 
+async def test_what_could_not_be_written_is_tried_again_before_it_is_called_lost(tmp_path: Path) -> None:
+    full = True
+
+    def save(store: Store, talk: Conversation) -> None:
+        if full:
+            raise DataError("the disk is full")
+
+    with patch.object(Store, "save", save):
+        it = AutoSaver(tmp_path / "x.db")
+        it.save(talk("one"))
+        await it.tried(5.0)
+        await it.tried(5.0)
+        assert [each.id for each in it.unsaved] == ["one"] and it.trouble == "the disk is full"
+        full = False
+        await it.tried(5.0)
+        assert not it.unsaved and not it.trouble
+        it.close()
+
+
 def test_a_saver_writes_from_its_own_thread(tmp_path: Path) -> None:
     it = AutoSaver(tmp_path / "x.db")
     it.save(talk("one"))

@@ -98,6 +98,8 @@ async def test_a_file_that_is_there_is_written_over_only_when_a_person_says_so(t
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(DataError):
             export_file(small, tmp_path / "pipe", lambda path: written.append(path.name))
+        with pytest.raises(DataError, match="was not written: File name too long"):
+            export_file(small, tmp_path / ("x" * 300), lambda path: written.append(path.name))
 
 
 # -- another token ----------------------------------------------------------------------------------------------------

@@ -55,7 +55,9 @@ class AutoSaver:
         return self._tried == self._handed
 
     async def tried(self, within_s: float) -> None:
-        """Wait until all that was handed over has been tried, so long at most."""
+        """Try again what could not be written, and wait until all has been tried, so long at most."""
+        if self.unsaved:
+            self.do(lambda store: None)
         end = time.monotonic() + within_s
         while not self.idle and time.monotonic() < end:
             await sleep(0.02)

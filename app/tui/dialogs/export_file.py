@@ -10,16 +10,20 @@ from textual.app import App
 
 from app import export
 from app.tui.dialogs.overlays import Pick
+from engine.errors import DataError
 from engine.whole_file import refuse_pipe
 
 
 def export_file(app: App[None], path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file, after asking where one is there already. Raises DataError for a pipe."""
+    """Write a file, after asking where one is there already. Raises DataError for a pipe and for what is no path."""
     refuse_pipe(path)
-    if not path.exists():
+    try:
+        other = export.free(path)
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise DataError(f"{path} was not written: {error.strerror}") from error
+    if other == path:
         write(path)
         return
-    other = export.free(path)
     options = [("both", f"keep both: write {other.name}"), ("over", f"replace {path.name}")]
     answers = {"both": other, "over": path}
 

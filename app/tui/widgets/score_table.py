@@ -253,7 +253,10 @@ def number(x: float) -> str:
     """Six characters or less, five of what is not below 0."""
     if not math.isfinite(x):
         return "-"
-    return f"{x:.3f}" if abs(x) < 10 else f"{x:.1f}" if abs(x) < 1000 else f"{x:.0f}" if abs(x) < 1e5 else f"{x:.0e}"
+    for digits, bound in ((3, 10), (1, 1000), (0, 100_000)):
+        if abs(round(x, digits)) < bound:
+            return f"{x:.{digits}f}"
+    return f"{x:.0e}"
 
 
 def scale(scores: Sequence[TaskScore]) -> tuple[float, float]:
