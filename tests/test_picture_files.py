@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.pictures import assert_picture, is_picture
+from tests.tui.inks import LETTERS
 
 
 @pytest.fixture
@@ -49,3 +50,8 @@ def test_a_picture_that_is_not_there_is_no_agreement_and_is_written_where_that_i
     for path in (new, kept):
         assert_picture(str(path), ["é"])
         assert path.read_bytes() == "é\n".encode()
+
+
+def test_every_ink_has_a_letter_of_its_own() -> None:
+    used = "".join(LETTERS.values()).replace(".", "")
+    assert len(set(used)) == len(used)

@@ -1,6 +1,6 @@
 """A canvas drawn on paper: a widget without an app, its rows as text with the name of the ink before each stretch.
 
-`Paper` stands in the place of the application while a test draws. `[faint]12 tok` is a stretch in that ink; an ink of
+`paper` stands in the place of the application while a test draws. `[faint]12 tok` is a stretch in that ink; an ink of
 two, as a row's over another, is `row+accent`.
 """
 

@@ -1,7 +1,7 @@
 """Pages of the inside view without an app: a scripted reading, a sheet as text beside the names of its inks.
 
-A picture of a page is a file of scenes, each its characters and, below them, a letter for the ink of each cell: those
-of `LETTERS` and `STEPS`, and a dot for none.
+A picture of a page is a file of scenes, each its characters and, below them, a letter for the ink of each cell: a dot
+for none.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from app.tui.chat.candidates import Names
 from app.tui.inside.page import Page
 from app.tui.inside.reading import Reading
 from app.tui.inside.sheet import Sheet
-from app.tui.theme import GLYPHS, Look
+from app.tui.theme import GLYPHS
 from app.tui.tokens import cells
 from engine.prompt import Prompt
+from tests.tui.inks import letters
 
 PIECES = (
     "Once", " upon", " a", " time", "\n", " there", " lived", " king", " woman", " man", " queen", "日", "é", "\t",
@@ -30,14 +31,6 @@ LOOKS = {
     "true": theme.look(theme.DARK.to_color_system().generate() | theme.DARK.variables, "true"),
     "plain": theme.look({}, "plain"),
 }
-LETTERS = {
-    "text": "t", "faint": "f", "heading": "h", "chosen": "c", "bar": "b", "bar_cut": "x", "accent": "a", "rule": "r",
-    "track": "k", "cut": "u", "alarm": "!", "cursor": "C", "tick": "T", "chosen_bar": "B",
-}  # fmt: skip
-STEPS = {  # of a tint or a tile, from none of it on
-    "tints": "αβγδεζηθικλμνξοπρ", "text tints": "⓪①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯", "tick tints": "⓿❶❷❸❹❺❻❼❽❾❿⓫⓬⓭⓮⓯⓰",
-    "tiles": "0123456789ADEFGHI", "tick tiles": "ⓐⓑⓒⓓⓔⓕⓖⓗⓘⓙⓚⓛⓜⓝⓞⓟⓠ",
-}  # fmt: skip
 
 
 def reading(
@@ -77,24 +70,10 @@ class Scene:
 
 def described(sheet: Sheet) -> str:
     """A sheet's rows, and those of its inks."""
-    letters = _letters(sheet.look)
+    inks_of: dict[Style | None, str] = {None: ".", **letters(sheet.look)}
     texts, inks = [], []
     for line in sheet.lines():
         texts.append("".join(segment.text for segment in line))
-        inks.append("".join(letters[segment.style] * cells.width(segment.text) for segment in line))
+        inks.append("".join(inks_of[segment.style] * cells.width(segment.text) for segment in line))
         assert cells.width(texts[-1]) == len(inks[-1]) == sheet.width
     return "\n".join([*(text.rstrip() for text in texts), "--", *(ink.rstrip(".") for ink in inks)])
-
-
-def _letters(look: Look) -> dict[Style | None, str]:
-    """The letter of each ink of a look, also of a word on a tint."""
-    found: dict[Style | None, str] = {None: "."}
-    for name, letter in LETTERS.items():
-        found.setdefault(getattr(look, name), letter)
-    for name, letters in STEPS.items():
-        word, _, steps = name.rpartition(" ")
-        for step, letter in zip(getattr(look, steps), letters, strict=False):
-            ink = getattr(look, word) if word else Style()
-            for both in (ink + step, step + ink):
-                found.setdefault(both, letter)
-    return found

@@ -112,7 +112,7 @@ def test_a_heading_has_its_number_at_the_right() -> None:
     sheet.heading(1, "WORD", "a long about", "1.5")
     sheet.heading(2, "WORD")
     assert rows(sheet) == ["WORD  about1.5".replace("about1.5", "abou 1.5"), "WORD  a lo 1.5", "WORD          "]
-    assert inks(sheet) == ["hhhhffffff.ccc", "hhhhffffff.ccc", "hhhh"]
+    assert inks(sheet) == ["HHHHffffff.CCC", "HHHHffffff.CCC", "HHHH"]
 
 
 def test_a_row_has_a_bar_where_there_is_room() -> None:
@@ -128,7 +128,7 @@ def test_a_row_has_a_bar_where_there_is_room() -> None:
 
 
 def test_a_tile_is_brighter_by_its_share() -> None:
-    for share, tile, level in [(-1, "α", " "), (0.25, "4", "░"), (0.5, "8", "▒"), (0.7, "D", "▓"), (9, "I", "█")]:
+    for share, tile, level in [(-1, "α", " "), (0.25, "G", "░"), (0.5, "L", "▒"), (0.7, "O", "▓"), (9, "V", "█")]:
         sheet, plain = blank(4, 2), blank(4, 2, "plain")
         for each in (sheet, plain):
             each.tile(1, 0, share, size=2)
@@ -141,7 +141,7 @@ def test_a_mark_is_put_on_the_first_cell_of_a_tile() -> None:
     sheet, plain = blank(4, 1), blank(4, 1, "plain")
     for each in (sheet, plain):
         each.tile(0, 0, 1.0, size=3, mark="p")
-    assert rows(sheet) == ["p   "] and inks(sheet) == ["ⓠII"]
+    assert rows(sheet) == ["p   "] and inks(sheet) == ["ⓠVV"]
     assert rows(plain) == ["p██ "] and plain.lines()[0][0].style == LOOKS["plain"].tick
 
 
@@ -182,7 +182,7 @@ def test_a_chart_has_its_axis_its_names_and_the_present_place() -> None:
         "    0 ┤⡠⠊       ",
         "       0       4",
     ]
-    assert inks(sheet)[1:4:2] == ["ffffffr.....bcb", "ffffffr.bbb"] and inks(sheet)[-1] == ".......f.......f"
+    assert inks(sheet)[1:4:2] == ["ffffffr.....bCb", "ffffffr.bbb"] and inks(sheet)[-1] == ".......f.......f"
 
 
 def test_a_chart_without_room_is_blank() -> None:
@@ -217,8 +217,8 @@ def test_names_below_a_chart_keep_off_the_last_one() -> None:
 def test_a_chart_marks_the_last_curve_and_none_without_a_place() -> None:
     flat = np.full(5, 4.0)
     sheet = charted(14, 6, 0, [(flat, LOOK.bar_cut), (RISING, LOOK.bar)], axis=4)
-    assert rows(sheet)[4].startswith(" 0 ┤●") and inks(sheet)[4] == "fffrcb"
-    assert inks(sheet)[0] == "fffrxxxxxxxxbb"
+    assert rows(sheet)[4].startswith(" 0 ┤●") and inks(sheet)[4] == "fffrCb"
+    assert inks(sheet)[0] == "fffrddddddddbb"
     assert "●" not in "".join(rows(charted(14, 6, None, [(RISING, LOOK.bar)])))
     assert "●" not in "".join(rows(charted(14, 6, 2, [])))
     assert chr(plot.BRAILLE) == "⠀"

@@ -15,19 +15,15 @@ from app.tui.theme import SHAPES, Look
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 from tests.pictures import assert_picture
+from tests.tui.inks import LETTERS, letters
 
-LETTERS = {
-    "text": "t", "faint": "f", "cut": "c", "rule": "r", "track": "k", "you": "y", "model": "m", "bar": "b",
-    "bar_cut": "d", "chosen": "C", "chosen_bar": "B", "tick": "T", "cursor": "X", "row": "R", "tab": "W", "band": "_",
-    "accent": "a", "alarm": "!", "better": "+", "heading": "H",
-}  # fmt: skip
 GROUNDS = ("cursor", "row", "tab", "band")  # inks that fill a cell
 
 
 def _look() -> Look:
     """A look whose inks all differ."""
     named = {}
-    for number, name in enumerate(LETTERS, 20):
+    for number, name in enumerate((name for name, row in LETTERS.items() if len(row) == 1), 20):
         colour = f"color({number})"
         named[name] = Style(color=colour)
         if name in GROUNDS:
@@ -42,12 +38,7 @@ def _look() -> Look:
 
 
 LOOK = _look()
-INKS = {
-    Style(): ".",
-    **{getattr(LOOK, name): letter for name, letter in LETTERS.items()},
-    **{style: str(level) for level, style in enumerate(LOOK.heat) if level},
-    **{style: str(4 + level) for level, style in enumerate(LOOK.shared) if level},
-}
+INKS = {Style(): "."} | letters(LOOK)
 
 
 @cache
@@ -60,9 +51,7 @@ def ink(style: Style | None) -> str:
         for other, second in (*INKS.items(), (Style(bold=True), "bold")):
             if other + one == style or one + other == style:
                 return f"({letter}{second})"
-    named = {
-        str(look.color or look.bgcolor): letter for letter, look in ((v, getattr(LOOK, k)) for k, v in LETTERS.items())
-    }
+    named = {str(look.color or look.bgcolor): letter for look, letter in reversed(INKS.items())}
     return f"({named.get(str(style.color))} on {named.get(str(style.bgcolor))}{' bold' * bool(style.bold)})"
 
 
