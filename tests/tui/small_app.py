@@ -32,16 +32,22 @@ class SmallApp(App[None]):
 
 
 class NotingEngine:
-    """Notes what is asked of a model, and who hears of it."""
+    """The engine's client: requests beside those who hear of them; `tell` answers the last one, or another."""
 
     def __init__(self, current: str = "model") -> None:
-        self.current: Any = SimpleNamespace(name=current, title="") if current else None
+        self.current: Any = SimpleNamespace(name=current, title="")
         self.loading: Any = None
-        self.asked: list[tuple[Any, Callable[[int, list[Any]], None]]] = []
+        self.attached: tuple[Any, ...] = ()
+        self.asked: list[Any] = []
+        self.handlers: list[Callable[[int, list[Any]], None]] = []
 
-    def submit(self, request: Any, heard: Callable[[int, list[Any]], None]) -> int:
-        self.asked.append((request, heard))
+    def submit(self, request: Any, handler: Any = None) -> int:
+        self.asked.append(request)
+        self.handlers.append(handler)
         return len(self.asked)
+
+    def tell(self, *events: Any, request: int = -1) -> None:
+        self.handlers[request](len(self.asked), list(events))
 
 
 class HostApp(SmallApp):

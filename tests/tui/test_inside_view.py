@@ -40,11 +40,11 @@ class Noted(InsideScreen):
 
     def hear(self, *events: Any, ask: int = -1) -> None:
         """An answer to the last that was asked, or to another."""
-        self.app_.engine.asked[ask][1](1, list(events))
+        self.app_.engine.tell(*events, request=ask)
 
     @property
     def requests(self) -> list[r.Inside]:
-        return [request for request, _ in self.app_.engine.asked]
+        return list(self.app_.engine.asked)
 
     @property
     def asked(self) -> list[looks.Look]:

@@ -14,7 +14,7 @@ from app.tui.widgets.place_editor import SYSTEM, PlaceEditor
 from app.tui.widgets.prompt import PASTE_SHOWN, PromptInput
 from app.tui.widgets.token_view import TokenView
 from tests.tui.drawn import Lone, alone, stand
-from tests.tui.test_token_view import Alone, block, lines, question
+from tests.tui.test_token_view import ViewApp, block, lines, question
 
 KEYS = {"keys_of": lambda action, default="": {"prompt.newline": "ctrl+j,ctrl+n"}.get(action) or default}
 
@@ -139,7 +139,7 @@ async def test_a_paste_is_made_safe_and_a_big_one_is_told() -> None:
 # -- an editor in its place ------------------------------------------------------------------------------------------
 
 
-class Page(Alone):
+class Page(ViewApp):
     """A view, and over it an editor."""
 
     CSS = """Container { layers: base above; height: 1fr; }

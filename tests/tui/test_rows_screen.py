@@ -259,7 +259,7 @@ async def test_a_row_is_measured_by_the_model_of_the_chat(tmp_path: Path, host: 
         assert it.browser.file == 0 and not it.busy  # there is no other
         assert ("[ ]", "File") not in hints.keys
         await pilot.press("m")
-        request, heard = host.engine.asked[0]
+        (request,), (heard,) = host.engine.asked, host.engine.handlers
         assert request.prompt == Prompt((("system", "be"), ("user", "why"), ("assistant", "so")))
         assert (request.model, request.contents) == (
             "model",
@@ -272,9 +272,8 @@ async def test_a_row_is_measured_by_the_model_of_the_chat(tmp_path: Path, host: 
         heard(1, [Failed("no room")])
         assert (hints.news, hints.alarm) == ("no room", True)
         await pilot.press("down", "m")
-        assert host.engine.asked[1][0].prompt == Prompt(parts=("a text",)) and host.engine.asked[1][0].contents == (
-            "a text",
-        )
+        assert host.engine.asked[1].prompt == Prompt(parts=("a text",))
+        assert host.engine.asked[1].contents == ("a text",)
         await pilot.press("down", "m")
         assert hints.news == "there is no row here" and len(host.engine.asked) == 2
         await pilot.press("d")

@@ -24,7 +24,7 @@ from app.tui.widgets.token_view import TokenView
 from tests.tui.drawn import LOOK
 
 
-class Alone(App[None]):
+class ViewApp(App[None]):
     """A view and nothing else."""
 
     CSS = """TokenView {
@@ -55,7 +55,7 @@ class Alone(App[None]):
 class Seat:
     """The app, its view, and what the view has said since the last time."""
 
-    def __init__(self, app: Alone, pilot: Pilot[None]) -> None:
+    def __init__(self, app: ViewApp, pilot: Pilot[None]) -> None:
         self.app, self.pilot, self.view = app, pilot, app.query_one(TokenView)
 
     async def said(self) -> list[Any]:
@@ -83,7 +83,7 @@ class Seat:
 
 @asynccontextmanager
 async def seated(*blocks: MessageBlock, size: tuple[int, int] = (30, 8)) -> AsyncIterator[Seat]:
-    app = Alone()
+    app = ViewApp()
     async with app.run_test(size=size) as pilot:
         seat = Seat(app, pilot)
         await pilot.pause()

@@ -1,41 +1,21 @@
 """A widget on a screen of its own, with a host that keeps what it is told and asked."""
 
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 from textual.app import App, ComposeResult
 from textual.widget import Widget
 
 from app.tui.chat.candidates import Names
 from app.tui.theme import GLYPHS
+from tests.tui.small_app import NotingEngine
 from tests.tui.widgets.drawing import LOOK
-
-
-class FakeEngine:
-    """The engine's client: requests with those who hear of them; `tell` answers the last one."""
-
-    def __init__(self) -> None:
-        self.current: Any = SimpleNamespace(name="m")
-        self.attached: tuple[Any, ...] = ()
-        self.asked: list[Any] = []
-        self.handlers: list[Callable[[int, list[Any]], None]] = []
-
-    def submit(self, request: Any, handler: Any = None) -> int:
-        self.asked.append(request)
-        self.handlers.append(handler)
-        return len(self.asked)
-
-    def tell(self, *events: Any, request: int = -1) -> None:
-        self.handlers[request](len(self.asked), list(events))
 
 
 class FakeHost:
     """The host of a view, as far as widgets ask it for anything."""
 
     def __init__(self) -> None:
-        self.engine, self.home, self.names = FakeEngine(), Path("nowhere"), Names()
+        self.engine, self.home, self.names = NotingEngine("m"), Path("nowhere"), Names()
         self.news: list[tuple[str, bool]] = []
 
     def say(self, line: str, alarm: bool = False) -> None:
