@@ -77,7 +77,8 @@ def _quiet(rank: int) -> TextIO:
     sys.stderr = io.StringIO() if rank else out
     if rank:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 stops the run for all
+        for number in (signal.SIGINT, signal.SIGHUP):  # what a terminal sends to all: rank 0 stops the run for them
+            signal.signal(number, signal.SIG_IGN)
     return out
 
 

@@ -173,11 +173,12 @@ def test_a_cable_that_is_cut_ends_the_run_within_ten_seconds(files: dict[str, Pa
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_all_ranks_at_the_same_token(files: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["ctrl+c", "its terminal is closed"])
+def test_a_terminal_stops_all_ranks_at_the_same_token(number: int, files: dict[str, Path], tmp_path: Path) -> None:
     ranks = start(2, tmp_path, [*MAIN, *ENDLESS[:-1], "--model", str(files["folder"])])
     begun(ranks)
-    for rank in ranks:  # as a terminal does
-        rank.send_signal(signal.SIGINT)
+    for rank in reversed(ranks):  # as a terminal does, in any order
+        rank.send_signal(number)
     (code, _, said), (other, *nothing) = finish(ranks)
     assert code == 130 and said.count("\n") == 1 and "cancelled" in said
     assert other != 0 and nothing == ["", ""]
