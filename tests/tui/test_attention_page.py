@@ -139,6 +139,12 @@ def test_a_pattern_and_what_is_not_known_look_as_in_their_pictures(scenes: objec
     assert_picture(f"tui/pictures/page-attention-{scenes.__name__}.txt", (scene.text() for scene in scenes()))
 
 
+def test_no_window_is_too_narrow_for_a_pattern() -> None:
+    for width in range(12):
+        text = Scene("narrow", page(whole=True), known(), (width, 12)).text()
+        assert "one row"[: width - 1] in text if width > 9 else "one" not in text
+
+
 def test_what_is_asked_for_comes_one_after_another() -> None:
     heads, at = page(layer=3), reading()
     assert heads.wants(at, 80, 24) == looks.PatternLook(3)

@@ -312,6 +312,8 @@ class AttentionPage(Page):
         label = 8
         size = 2 if 2 * len(at.ids) <= sheet.width - label - 1 else 1
         columns = min(len(at.ids), (sheet.width - label - 1) // size)
+        if columns < 1:
+            return sheet.height
         rows = min(len(weights), sheet.height - 3)
         left = min(max(at.position - columns + 1, 0), len(at.ids) - columns)
         top = min(max(at.position - at.first - rows + 1, 0), len(weights) - rows)
