@@ -39,10 +39,14 @@ def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
+def heard() -> list[signal.Signals]:
+    """The signals that are not ignored."""
+    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 def _handle(handler: Any) -> list[tuple[signal.Signals, Any]]:
-    """Let a handler have the signals that are not ignored; gives those that had them."""
-    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    return [(number, signal.signal(number, handler)) for number in heard]
+    """Let a handler have the signals that are heard; gives those that had them."""
+    return [(number, signal.signal(number, handler)) for number in heard()]
 
 
 def settle() -> Interruption:

@@ -19,7 +19,7 @@ from textual.binding import Binding, BindingsMap, BindingType
 from textual.filter import LineFilter
 from textual.timer import Timer
 
-from app.interruption import SIGNALS
+from app.interruption import heard
 from app.tui import keys, theme
 from app.tui.dialogs.opening import Opening
 from app.tui.views import VIEWS
@@ -164,7 +164,7 @@ class LikelyApp(App[str]):
 
     def on_mount(self) -> None:
         if not self.is_headless:
-            for number in SIGNALS:
+            for number in heard():
                 get_running_loop().add_signal_handler(number, self._hang_up)
         for each in (theme.DARK, theme.LIGHT):
             self.register_theme(each)

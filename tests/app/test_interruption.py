@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app import cli
-from app.interruption import Interruption, settle, stopped_by_signals
+from app.interruption import Interruption, heard, settle, stopped_by_signals
 from engine.trace.file import load
 from metal import mx
 from tests.engine.tiny import BYTES, EOS, LLAMA, weights, write_folder
@@ -132,6 +132,18 @@ def test_only_a_terminal_may_be_told_twice_to_be_closed(
     assert stops == ["stop"] and not codes and it.came == first
     it(second, None)
     assert codes == ended
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in heard() and signal.SIGTERM in heard()
+        with stopped_by_signals(list) as interruption:
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is interruption
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.SIGHUP in heard()
 
 
 def swallowed() -> None:
