@@ -170,7 +170,7 @@ class Chart(Canvas):
             column = frame.column(x)
             for row in range(frame.height):
                 board.put(row, column, CUT, "rule")
-            for at, glyph in enumerate(words[: frame.width - column - 2], column + 2):
+            for at, glyph in enumerate(words[: max(frame.width - column - 2, 0)], column + 2):
                 board.put(0, at, glyph, ink)
 
     @staticmethod

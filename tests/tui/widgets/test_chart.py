@@ -77,7 +77,7 @@ def test_what_stands_in_it(pictures: Pictures) -> None:
         (0, "begins", "faint"),
         (50, "half", "accent"),
         (97, "cut off", "faint"),
-        (100, "x", "faint"),
+        (100, "no room", "faint"),
         (101, "!", ""),
     )
     pictures.draw(chart(LOSS, uprights=uprights), 50, 8, "lines from top to bottom")
