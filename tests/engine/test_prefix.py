@@ -330,6 +330,11 @@ def test_a_branch_is_straight_until_it_has_read_twice() -> None:
     assert not branch.straight and not branch.fork().straight
     branch.rewind(0)
     assert branch.straight
+    branch.feed([LONG[0]])
+    branch.settle([LONG[0]])
+    assert branch.straight
+    branch.feed([LONG[1]])
+    assert not branch.straight
 
 
 def test_one_rotation_of_two_that_is_dynamic_names_the_keys() -> None:

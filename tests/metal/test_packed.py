@@ -285,6 +285,18 @@ def test_a_switch_limits_what_is_used(limit: str) -> None:
         assert list(KINDS.values()).index(run.stdout.strip()) <= list(KINDS).index(limit)
 
 
+def test_without_a_switch_all_that_the_processor_has_is_used() -> None:
+    code = "from metal import packed; print(packed.load().kernels)"
+    found = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True).stdout
+        for env in (
+            {n: v for n, v in os.environ.items() if n != "LIKELY_PACKED"},
+            os.environ | {"LIKELY_PACKED": LEVELS[-1]},
+        )
+    ]
+    assert found[0] == found[1] != ""
+
+
 def test_no_mlx_is_imported() -> None:
     code = "import sys; from metal import packed; packed.load(); import metal.packed.statistics; print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

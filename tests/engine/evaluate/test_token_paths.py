@@ -2,13 +2,14 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.evaluate.evaluation import Protocol, document
 from engine.evaluate.likelihood import Likelihood, Request
-from engine.evaluate.token_paths import PathSampler, figures
+from engine.evaluate.token_paths import ROWS, PathSampler, figures
 from engine.inside.tokenisation import tokenisation
 from engine.session import Session
 from metal import mx
@@ -37,6 +38,23 @@ def test_the_mean_weight_is_the_sum_over_all_ways(session: Session) -> None:
     assert 0.4 < spread / np.mean(errors) < 2
     two = PathSampler(session, 64, 0).marginal(0, [read, read])
     assert two[0] == pytest.approx(-2 * exact.logprob, abs=4 * two[1]) and two[1] > found[0][1]
+
+
+@pytest.mark.parametrize(("paths", "drawn"), [(2, [2]), (ROWS, [ROWS]), (ROWS + 1, [ROWS, 1]), (2 * ROWS, [ROWS] * 2)])
+def test_as_many_ways_are_drawn_as_were_asked(
+    session: Session, monkeypatch: pytest.MonkeyPatch, paths: int, drawn: list[int]
+) -> None:
+    counts: list[int] = []
+
+    def draw(sampler: PathSampler, ways: Any, count: int, random: np.random.Generator) -> np.ndarray:
+        counts.append(count)
+        return np.full(count, -1.0) + random.normal(size=count) / 100
+
+    monkeypatch.setattr(PathSampler, "_draw", draw)
+    ids = session.tokenizer.encode("xabab")
+    read = Request((tuple(ids),), (1,)), Likelihood(np.array([-1.0]), False)
+    PathSampler(session, paths, 0).marginal(0, [read])
+    assert counts == drawn
 
 
 def test_a_document_s_ambiguity_is_in_bits_a_byte(session: Session) -> None:

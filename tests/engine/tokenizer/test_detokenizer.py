@@ -39,6 +39,13 @@ def test_pushes_and_flush_add_up_to_decode(data: st.DataObject) -> None:
         assert text == (expected.removeprefix(" ") if tokenizer is tokenizers()[1] else expected)
 
 
+def test_a_space_at_the_beginning_is_kept_unless_it_is_no_ones() -> None:
+    for strip, text in ((None, " a b"), (False, " a b"), (True, "a b")):
+        pieces = {0: b" a", 1: b" b"}
+        one = Detokenizer(pieces.__getitem__, **({} if strip is None else {"strip_space": strip}))
+        assert one.push(0) + one.push(1) + one.flush() == text
+
+
 @pytest.mark.slow
 @given(st.text(), st.data())
 @settings(max_examples=200, deadline=None)
