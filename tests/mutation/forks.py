@@ -52,7 +52,7 @@ class Case:
 
     test: str
     cost_s: float  # of processor time
-    reached: frozenset[str]  # empty if it fails unchanged: it can tell nothing
+    reached: frozenset[str]
 
 
 class Forks:
@@ -132,8 +132,9 @@ class Forks:
         read = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
         name = {number: str(mutant) for number, mutant in enumerate(self.mutants)}
         self.known[file] = [
-            Case(test, cost, frozenset(name[n] for n in reached) if ok else frozenset())
+            Case(test, cost, frozenset(name[n] for n in reached))
             for test, cost, reached, ok in read
+            if ok  # one that fails unchanged can tell nothing
         ]
         with self.kept.open("a") as kept:
             kept.write(json.dumps([file, [(c.test, c.cost_s, sorted(c.reached)) for c in self.known[file]]]) + "\n")

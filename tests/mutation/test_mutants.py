@@ -33,7 +33,8 @@ CAUGHT = 0.92
 # path, and the change: how much is fetched at once, a slice past the end, what all parts have alike, a way that is only
 # slower, lists that are of one length anyway; a sum that is 0 or at least 1, how much is computed at once, the last of
 # two axes, a place from which nobody reads on, a row that has room as long as it is empty, another number that is no
-# index, one of four million draws, other random numbers
+# index, one of four million draws, other random numbers, a guard against rounding below the largest, a folder that the
+# lock makes itself, a negative number that numpy takes for -1
 EQUIVALENT = frozenset(
     {
         (
@@ -101,6 +102,56 @@ EQUIVALENT = frozenset(
             "metal/selftest.py",
             "logits, apart = _normal(1, 2, 9000, dtype=dtype) * 3, mx.array([[5, 8999], [0, 5]], dtype=mx.int32): "
             "_normal(1, 2, 9000, dtype=dtype) * 3 -> _normal(1, 2, 9000, dtype=dtype) / 3",
+        ),
+        (
+            "engine/scaling/forecast.py",
+            "def foretold(fitted: Fitted, runs: Ladder, *, seed: int = 0, count: int = 500) -> list[Foretold]:: 0 -> 1",
+        ),
+        (
+            "engine/transforms/intervals.py",
+            "n * np.exp(np.minimum(self.edges[1] * self.scale[1] - top, 0)) * self._mean_power(self.scale[1])[0]:"
+            " 0 -> 1",
+        ),
+        (
+            "engine/evaluate/likelihood.py",
+            "ROWS = 64  # texts side by side: 64 -> 65",
+        ),
+        (
+            "engine/decode/kernel_row.py",
+            "if possible > CANDIDATES:: possible > CANDIDATES -> possible >= CANDIDATES",
+        ),
+        (
+            "engine/sources/fetch/hub.py",
+            "locks.mkdir(parents=True, exist_ok=True): locks.mkdir(parents=True, exist_ok=True) -> pass",
+        ),
+        (
+            "engine/transforms/arrays.py",
+            "if count >= x.shape[-1]:: count >= x.shape[-1] -> count > x.shape[-1]",
+        ),
+        (
+            "metal/selftest.py",
+            "for seed, bit in zip((2, 3), bits, strict=True): True -> False",
+        ),
+        (
+            "metal/simulator/launch.py",
+            "GUARD = 64 * 1024  # nothing within this distance of a buffer of a checked run: 64 -> 65",
+        ),
+        (
+            "models/packed.py",
+            "position = (np.array(starts, np.int32)[:, None] + np.arange(t, dtype=np.int32)).reshape(-1): 1 -> 2",
+        ),
+        (
+            "metal/reference.py",
+            "chunk = max(1, min(t, SCORES // max(1, b * h * rows))): 1 -> 2",
+        ),
+        (
+            "metal/reference.py",
+            "chunk = max(1, min(t, SCORES // max(1, b * h * rows))): SCORES // max(1, b * h * rows) -> SCORES * m"
+            "ax(1, b * h * rows)",
+        ),
+        (
+            "models/rotation.py",
+            "self._regime = -1: 1 -> 2",
         ),
     }
 )
