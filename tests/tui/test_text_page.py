@@ -3,13 +3,16 @@
 import math
 from itertools import pairwise
 from threading import Event
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from textual.events import Click
 
-from app.tui.chat.word_surprisals import bits_of_words, running_sum
+from app.tui.chat.word_surprisals import LN2, bits_of_words, running_sum
 from app.tui.views.text import TextScreen
 from app.tui.widgets.word_strip import WordStrip
+from engine.trace.trace import TokenStep
 from tests.tui.conftest import Play, Stage
 from tests.tui.fakes import SKY, ScriptedEngine
 
@@ -105,6 +108,23 @@ def test_words_have_the_bits_of_their_tokens() -> None:
     assert all(a.last == b.first and a.end == b.start for a, b in pairwise(words))
     whole = sum(word.bits for word in words if word.bits is not None)
     assert running_sum(steps)[-1] == pytest.approx(whole)
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["ab ", "c", "d"], ["ab ", "cd"]),  # a space at the end of a token parts it from the next
+        (["ab", "c"], ["abc"]),
+        (["a", " ", "b"], ["a", " b"]),
+        ([" ", "\n", "a"], [" \na"]),  # what no word came before belongs to the first
+        (["", "a", "", " b"], ["a", " b"]),
+    ],
+)
+def test_words_begin_where_a_space_is_on_either_side(texts: list[str], words: list[str]) -> None:
+    steps = [cast(TokenStep, SimpleNamespace(text=text, special=False, logprob=-LN2)) for text in texts]
+    found = bits_of_words(steps)
+    assert [word.text for word in found] == words
+    assert sum(word.bits or 0.0 for word in found) == pytest.approx(len(texts))
 
 
 @pytest.mark.slow
