@@ -14,6 +14,8 @@ from app.cli.replaying_passes import pass_line
 from app.cli.sampling import draw_options, read_recipe
 from app.cli.training import table_options
 from app.heat import one_line, visible
+from app.interruption import INTERRUPTED, stopped_by_signals
+from engine.decode.control import RunControl
 from engine.diffusion.unmasking import DenoisingStep, Unmasking
 from engine.errors import ParameterError
 from engine.trace.trace import Recipe
@@ -109,7 +111,9 @@ def show(
     quiet: bool,
     save: Path | None,
 ) -> None:
-    """The text in the end on stdout, and as it is after each pass on stderr; all passes in a file."""
+    """The text in the end on stdout, and as it is after each pass on stderr; all passes in a file. Exit code 130 if the
+    person stopped it, after a pass."""
+    from app.cli.answers import say_kept
     from app.cli.diffused import keep
     from engine.diffusion import infilling
     from engine.diffusion.answering import AnswerCanvas, told
@@ -123,24 +127,33 @@ def show(
     mask = of_model(session.model, session.info.name).mask
     ids = infilling.canvas(text, session.tokenizer, mask, session.context, whole=whole)
     passes: list[DenoisingStep] = []
-    for each in told(infilling.infill(session, ids, how, recipe, seed=seed), session.tokenizer):
-        passes.append(each)
+    control = RunControl(recipe)
+    with stopped_by_signals(control.cancel):  # also while it is saved
+        for each in told(infilling.infill(session, ids, how, recipe, seed=seed), session.tokenizer):
+            passes.append(each)
+            if not quiet:
+                now = infilling.filled(ids, mask, passes, session.tokenizer).tokens
+                texts = [None if token.step is None and not token.given else token.text for token in now]
+                click.echo(pass_line(each.step, texts), err=True)
+            if control.cancelled:
+                break
+        found = infilling.filled(ids, mask, passes, session.tokenizer)
+        count = sum(token.step is not None for token in found.tokens)
+        if save is not None:
+            finish = "length" if count == ids.count(mask) else "cancelled"
+            keep(save, session, AnswerCanvas(tuple(ids), 0, mask), how, passes, seed, finish)
         if not quiet:
-            now = infilling.filled(ids, mask, passes, session.tokenizer).tokens
-            texts = [None if token.step is None and not token.given else token.text for token in now]
-            click.echo(pass_line(each.step, texts), err=True)
-    found = infilling.filled(ids, mask, passes, session.tokenizer)
-    if not quiet:
-        click.echo(_disagreement(passes), err=True, nl=False)
-        click.echo(
-            f"{ids.count(mask)} tokens in {len(passes)} passes · {len(found.revisions)} revised · seed {seed}", err=True
-        )
-    if save is not None:
-        keep(save, session, AnswerCanvas(tuple(ids), 0, mask), how, passes, seed, "length")
-    if as_json:
-        click.echo(json.dumps(found.as_dict(), ensure_ascii=False))
-    else:
-        click.echo(visible(found.text) if sys.stdout.isatty() else found.text)
+            click.echo(_disagreement(passes), err=True, nl=False)
+            click.echo(
+                f"{count} tokens in {len(passes)} passes · {len(found.revisions)} revised · seed {seed}", err=True
+            )
+        if as_json:
+            click.echo(json.dumps(found.as_dict(), ensure_ascii=False))
+        else:
+            click.echo(visible(found.text) if sys.stdout.isatty() else found.text)
+    if control.cancelled:
+        say_kept(save)
+        sys.exit(INTERRUPTED)
 
 
 def _hint(text: str, session: "Session") -> None:

@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import re
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -11,8 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import likely as program
+from engine.diffusion import infilling
 from engine.diffusion.infilling import lone_space, pieces
-from engine.diffusion.unmasking import Unmasking
+from engine.diffusion.unmasking import DenoisingStep, Unmasking
 from engine.errors import ContextOverflow, LikelyError, ParameterError
 from engine.session import Session
 from engine.sources.checkpoint import load
@@ -67,6 +71,32 @@ def test_a_person_sees_each_pass_and_pipes_the_text(model: str) -> None:
     assert re.match(
         r"cache: at \d of 2 masks in 2 passes another token is likeliest than without, KL \S+ bits", measured[4]
     )
+
+
+def test_what_is_stopped_ends_after_its_pass_and_is_kept(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infill, path = infilling.infill, tmp_path / "run.jsonl"
+
+    def stopping(*given: Any, **more: Any) -> Iterator[DenoisingStep]:
+        for each in infill(*given, **more):
+            if each.step == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield each
+
+    words = ["ab[MASK:6]", "--steps", "6", "--save", str(path)]
+    whole = fill(model, *words)
+    assert whole.exit_code == 0 and file.load(path)[0].finish == "length"
+    monkeypatch.setattr(infilling, "infill", stopping)
+    result = fill(model, *words)
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-2:] == [
+        "2 tokens in 2 passes · 0 revised · seed 3",
+        f"likely: stopped; what was drawn is in {path}",
+    ]
+    (trace,) = file.load(path)
+    assert trace.finish == "cancelled" and trace.denoising is not None and len(trace.denoising.passes) == 2
+    assert CliRunner().invoke(program, ["fill", "--replay", str(path)]).exit_code == 0
 
 
 @pytest.mark.parametrize("config", [CONFIG, tiny.LLAMA], ids=["diffusion", "autoregressive"])

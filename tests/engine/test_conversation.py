@@ -1,5 +1,6 @@
 """The tree against a slow reference: the set of full texts that were ever seen can always be seen again."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -139,11 +140,9 @@ def test_any_place_can_be_revealed_and_marked(talk: Conversation) -> None:
     assert dict(marked.mark("a", 4, None).marks) == {("x", 1): ""}
 
 
-@pytest.mark.slow
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 6), st.text("abcdef", min_size=1, max_size=6)), max_size=9))
-def test_nothing_is_ever_lost(growth: list[tuple[int, int, str]]) -> None:
-    """Every text that a branch showed when it was made is shown again when it is checked out, in any order."""
+def assert_nothing_lost(growth: Sequence[tuple[int, int, str]]) -> None:
+    """Every text that a branch showed when it was made is shown again when it is checked out, in any order. A branch is
+    of which node it parts from, at which token, and what it says."""
     talk, seen = Conversation("c"), {}
     for number, (which, at, letters) in enumerate(growth):
         id = f"n{number}"
@@ -163,9 +162,18 @@ def test_nothing_is_ever_lost(growth: list[tuple[int, int, str]]) -> None:
             if fork.node == id and fork.at is not None:
                 back = back.choose(fork, None)
         assert "".join(texts(back)).startswith(text)
+        shown = talk.reveal(id, len(talk.nodes[id]))
+        assert id in [segment.node.id for segment in shown.lineage()]
     for fork in {node.fork for node in talk.nodes.values()}:
         for option in talk.options(fork):
             assert talk.choose(fork, option).option(fork) == option
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 6), st.text("abcdef", min_size=1, max_size=6)), max_size=9))
+def test_nothing_is_ever_lost(growth: list[tuple[int, int, str]]) -> None:
+    assert_nothing_lost(growth)
 
 
 def prefix(talk: Conversation, fork: Fork) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from engine.conversation import ROOT, Conversation, Fork, Node, Segment
 from engine.decode.events import Pruned, Rated
-from tests.engine.test_conversation import drawn, grown, prefix, step, texts
+from tests.engine.test_conversation import assert_nothing_lost, drawn, grown, step, texts
 
 
 def talk() -> Conversation:
@@ -38,29 +38,13 @@ def test_branches_of_runs_are_ways_of_the_tree() -> None:
 
 def test_every_text_is_shown_again_when_it_is_checked_out() -> None:
     for seed in range(15):
-        rng, found, seen = random.Random(seed), Conversation("c"), dict[str, str]()
-        for number in range(rng.randint(1, 8)):
-            id, letters = f"n{number}", "".join(rng.choice("abc") for _ in range(rng.randint(1, 5)))
-            fork, head = Fork(), ""
-            if found.nodes:
-                parent = found.nodes[f"n{rng.randrange(number)}"]
-                at = rng.randint(0, 6)
-                fork = Fork(parent.id, at) if at < len(parent) else Fork(parent.id)
-                head = prefix(found, fork)
-            found = found.add(drawn(id, fork, letters, joins=True))
-            seen[id] = head + letters
-            assert "".join(texts(found)) == seen[id]
-        for id, text in reversed(list(seen.items())):
-            back = found.check_out(id)
-            for fork in found.children:
-                if fork.node == id and fork.at is not None:
-                    back = back.choose(fork, None)
-            assert "".join(texts(back)).startswith(text)
-            shown = found.reveal(id, len(found.nodes[id]))
-            assert id in [segment.node.id for segment in shown.lineage()]
-        for fork in {node.fork for node in found.nodes.values()}:
-            for option in found.options(fork):
-                assert found.choose(fork, option).option(fork) == option
+        rng = random.Random(seed)
+        assert_nothing_lost(
+            [
+                (rng.randint(0, 7), rng.randint(0, 6), "".join(rng.choices("abc", k=rng.randint(1, 5))))
+                for _ in range(rng.randint(1, 8))
+            ]
+        )
 
 
 def test_a_segment_is_a_nodes_first_units() -> None:
