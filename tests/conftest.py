@@ -1,16 +1,35 @@
-"""What several test folders share: the real model."""
+"""What several test folders share: a home of their own, and the real model."""
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from app.interruption import SIGNALS
+from engine.home import home
 from engine.sources.model_info import ModelInfo
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background by a shell, which children inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _own_home() -> str:
+    """A folder for what tests remember, so that none chooses a person's model or adds to what they have measured; the
+    models that were pulled are theirs."""
+    at = tempfile.mkdtemp(prefix="likely-tests-")
+    atexit.register(shutil.rmtree, at, ignore_errors=True)
+    for name in ("models", "incoming"):
+        (there := home() / name).mkdir(parents=True, exist_ok=True)
+        (Path(at) / name).symlink_to(there)
+    return at
+
+
+os.environ["LIKELY_HOME"] = _own_home()
 os.environ.setdefault("LIKELY_MODEL", "smollm2")  # whatever else is on the machine, and whichever its owner has chosen
 
 
