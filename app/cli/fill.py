@@ -138,7 +138,7 @@ def show(
             if control.cancelled:
                 break
         found = infilling.filled(ids, mask, passes, session.tokenizer)
-        count = sum(token.step is not None for token in found.tokens)
+        count = sum(token.step is not None for token in found.tokens) if control.cancelled else ids.count(mask)
         if save is not None:
             finish = "length" if count == ids.count(mask) else "cancelled"
             keep(save, session, AnswerCanvas(tuple(ids), 0, mask), how, passes, seed, finish)
