@@ -222,6 +222,29 @@ def test_docstrings_name_a_role_first() -> None:
                 assert not (ast.get_docstring(node) or "").startswith("What "), f"{name}: {ast.get_docstring(node)}"
 
 
+STARTERS = ("multiprocessing", "concurrent.futures.process", "concurrent.futures.ProcessPoolExecutor", "pty")
+SHELLS = ("os.exec", "os.spawn", "os.posix_spawn", "os.popen", "os.system", "os.fork")
+
+
+def test_python_is_started_in_one_way() -> None:
+    """By `engine.child_python`: anywhere else the interpreter's path is no more than a word of a sentence."""
+    for name, tree in TREES.items():
+        if name in (
+            "engine.child_python",
+            "app.preflight",
+        ):  # the latter starts nothing by it, and imports none of ours
+            continue
+        told = {part for node in ast.walk(tree) if isinstance(node, ast.FormattedValue) for part in ast.walk(node)}
+        for node in ast.walk(tree):
+            text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            assert text != "sys.executable" or node in told, f"{name}: use child_python.command"
+            assert not text.startswith(SHELLS) or text == "os.register_at_fork", f"{name} calls {text}"
+            word = isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.rpartition("/")[2]
+            assert word not in ("python", "python3"), f"{name} names the program {word}"
+        wrong = {each for each in imports(name) if each.startswith(STARTERS) or each in ("os.system", "sys.executable")}
+        assert not wrong, f"{name} imports {wrong}"
+
+
 def test_only_the_server_pays_for_the_server() -> None:
     for name in FILES:
         if name.startswith(("app.serve", "app.cli.serve")):

@@ -1,4 +1,4 @@
-"""`python -m app.serve.tied`: `likely serve` with the same options, that ends when its standard input does.
+"""The module that a child runs: `likely serve` with the same options, that ends when its standard input does.
 
 Whoever starts it holds the other end: however they end, killed too, the server does not outlive them.
 """

@@ -5,11 +5,11 @@ It ends with whoever holds it (`app.serve.tied`). Knows nothing of screens.
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from threading import Thread
 
-ROOT = Path(__file__).parents[2]
+from engine import child_python
+
 LONGEST = 400  # characters of a line that is kept
 READY = " at http"  # in the line that says where it listens
 
@@ -22,10 +22,9 @@ class ChildServer:
         self.address = ""  # once it listens
         self.stopped = False
         self._last = ""
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "app.serve.tied", "-M", model, "--only", "--port", "0", "--quiet"],
-            env={**os.environ, "LIKELY_HOME": str(home), "PYTHONPATH": path},
+            child_python.command("app.serve.tied", "-M", model, "--only", "--port", "0", "--quiet"),
+            env={**os.environ, "LIKELY_HOME": str(home)},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

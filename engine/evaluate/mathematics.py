@@ -14,6 +14,7 @@ import sys
 import threading
 from importlib.util import find_spec
 
+from engine import child_python
 from engine.evaluate.program import VerifierError
 
 START_S = 60.0  # for sympy to be imported, on a busy machine
@@ -71,10 +72,9 @@ def _warm() -> "subprocess.Popen[bytes]":
     if _children and _children[0].poll() is None:
         return _children[0]
     end()
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(part or os.getcwd() for part in sys.path)}
-    command, pipe = [sys.executable, "-m", __name__], subprocess.PIPE
+    command, pipe = child_python.command(__name__), subprocess.PIPE
     child = subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=env, bufsize=0, start_new_session=True
+        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0, start_new_session=True
     )
     _children.append(child)
     _line(child, START_S)

@@ -1,6 +1,6 @@
 """The process that runs strangers' chat templates: reads programs and values, writes texts, within bounds of memory.
 
-`python -c "from engine.sandbox.child import main; main()"`, started by `process`. Frames are a length
+Started by `process`. Frames are a length
 and so many bytes: in, pickled by the parent; out, JSON, for nothing that comes from here is trusted there.
 """
 
@@ -75,3 +75,7 @@ def _write(out: BinaryIO, reply: dict[str, Any]) -> None:
     data = json.dumps(reply).encode()
     out.write(LENGTH.pack(len(data)) + data)
     out.flush()
+
+
+if __name__ == "__main__":
+    main()

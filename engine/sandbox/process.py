@@ -16,13 +16,13 @@ import threading
 import time
 from typing import Any
 
+from engine import child_python
 from engine.sandbox.child import LENGTH, MEMORY
 
 TIME_S = 3.0  # for one text
 START_S = 60.0  # for the child to begin, on a busy machine
 LONGEST = 1 << 28  # bytes of an answer
 LOOK_S = 0.2
-CODE = "from engine.sandbox.child import main; main()"
 
 
 class Stopped(Exception):
@@ -73,11 +73,9 @@ def _warm() -> Child:
     if _children and _children[0].poll() is None:
         return _children[0]
     end()
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(part or os.getcwd() for part in sys.path)}
-    command = [sys.executable, "-c", CODE]
-    pipe = subprocess.PIPE
+    command, pipe = child_python.command("engine.sandbox.child"), subprocess.PIPE
     process = subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=env, bufsize=0, start_new_session=True
+        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0, start_new_session=True
     )
     _children.append(process)
     try:

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -206,7 +207,7 @@ def test_a_child_is_kept_warm_and_another_begins_where_it_ended() -> None:
 
 def test_a_child_that_does_not_begin_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     process.end()
-    monkeypatch.setattr(process, "CODE", "pass")
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
     with pytest.raises(process.Stopped, match="its process did not begin: its process ended"):
         process.ask("x", {})
     assert process._children == []

