@@ -22,7 +22,7 @@ from engine.evaluate.conditional import JUDGE, JudgedPair, Restated
 from engine.evaluate.evaluation import Outcome, Protocol
 from engine.evaluate.spread import spread
 from engine.evaluate.task_files import digest
-from engine.evaluate.tasks import Problem, Task
+from engine.evaluate.tasks import Problem, Question, Task
 from engine.home import expanded
 from engine.session import Session
 from engine.sources.fetch.progress import Report
@@ -69,6 +69,10 @@ class Evaluator:
             seed = protocol.seed if protocol.paths or protocol.draws else 0
             whole = not protocol.draws
             protocol = replace(protocol, strategy="", samples=1, temperature=0.0, seed=seed, unconditional=whole)
+        strategy = parse(protocol.strategy)
+        if strategy.SEARCHES and protocol.samples == 1:  # several are refused where they are asked for
+            strategy = strategy.best(1)
+            protocol = replace(protocol, strategy=str(strategy))
         form = source.form.NAME if isinstance(source, Task) else "text"
         token = protocol.token(session.tokenizer)
         asked = asked_of(protocol, form=form, source=source.identity, weights=identity, prefix_token=token,
@@ -81,8 +85,8 @@ class Evaluator:
             if text is not None:
                 return evaluation.document(session, text, protocol, done=done, limit=self.limit)
             assert isinstance(source, Task)
-            strategy = parse(protocol.strategy).bind({}, session.tokenizer)
-            return evaluation.evaluate(session, source, protocol, strategy=strategy, done=done, limit=self.limit)
+            bound = strategy.bind({}, session.tokenizer)
+            return evaluation.evaluate(session, source, protocol, strategy=bound, done=done, limit=self.limit)
 
         together = ranks.joined()
         if together is not None and not together.leads:
@@ -130,6 +134,8 @@ def _said(asked: Mapping[str, Any], source: Task | TextFile) -> dict[str, Any]:
     form, protocol = asked["form"], asked["protocol"]
     names = {"questions": drawn, "text": read, "documents": read}.get(form, ())
     said = {"form": form, **{name: protocol[name] for name in ("chat", *names)}}
+    if form == Question.NAME and parse(protocol["strategy"]).SEARCHES:
+        said["answers"] = "the best text that the search finds, one a question"
     if protocol.get("draws"):
         said |= {"likelihoods": "bounds", "draws": protocol["draws"], "seed": protocol["seed"]}
     said |= {"prefix_token": asked["prefix_token"], "likely": asked["likely"]}

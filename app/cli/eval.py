@@ -75,7 +75,9 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @click.option(
     "--difference", type=click.FloatRange(0, min_open=True), help="Say how many items it takes to see one as large."
 )
-@click.option("--strategy", default="", metavar="NAME", help="How answers are drawn, as in `likely run`.")
+@click.option(
+    "--strategy", default="", metavar="NAME", help="How answers are drawn, as in `likely run`; of a search, the best."
+)
 @click.option(
     "--samples",
     default=1,

@@ -377,6 +377,10 @@ def _drawn(
     """Questions, one after another: what a prompt shares with the one before it is not read again."""
     settings = task.settings
     warm = protocol.temperature > 0
+    if strategy.SEARCHES:
+        if protocol.samples > 1:
+            raise ParameterError(f"{strategy.NAME} is a search, whose answer is its best: leave out --samples")
+        strategy = strategy.best(1)
     if protocol.samples > 1 and not warm:
         raise ParameterError("several samples of the most likely answer are one: give --temp too")
     recipe = Recipe((Temperature(protocol.temperature),)) if warm else Recipe(greedy=True)
@@ -400,7 +404,7 @@ def _drawn(
             except VerifierError as error:
                 yield Problem(entry.number, "verifier", f"{error}; the answer counts as wrong", scored=True)
                 votes.append(dict.fromkeys(settings.scorers, 0.0))
-        values = answer_measures(question, said, votes, task)
+        values = answer_measures(question, said, votes, task, apart=protocol.samples > 1)
         yield Result(entry.number, entry.cluster, values, {"answers": said, "finish": ends})
 
 
@@ -420,7 +424,7 @@ def answers(
     stop: Sequence[str],
     strategy: Strategy = PLAIN,
 ) -> tuple[list[str], list[str]]:
-    """The texts of n answers, and why each ended."""
+    """The texts of n answers, or those that the strategy makes of one, and why each ended."""
     texts: dict[int, list[str]] = {}
     ends: dict[int, str] = {}
     events = session.generate(
@@ -439,16 +443,22 @@ def answers(
 
 
 def answer_measures(
-    question: Question, said: Sequence[str], votes: Sequence[Mapping[str, float]], task: Task
+    question: Question,
+    said: Sequence[str],
+    votes: Sequence[Mapping[str, float]],
+    task: Task,
+    *,
+    apart: bool = True,
 ) -> dict[str, float]:
-    """The mean over the answers; of several also pass@k (any of k is right, unbiased: Chen et al. 2021) for k up to
-    all of them, by doubling, and maj@k: whether the commonest of any k is right, equals by their share."""
+    """The mean over the answers; of several that were drawn each by itself, `apart`, also pass@k (any of k is right,
+    unbiased: Chen et al. 2021) for k up to all of them, by doubling, and maj@k: whether the commonest of any k is
+    right, equals by their share."""
     found: dict[str, float] = {}
     n = len(votes)
     for name in votes[0]:
         right = [vote[name] for vote in votes]
         found[name] = math.fsum(right) / n
-        if n == 1:
+        if n == 1 or not apart:
             continue
         sizes = [*itertools.takewhile(lambda k: k < n, (2**i for i in itertools.count(1))), n]
         found |= {f"{name} pass@{k}": pass_at(k, int(sum(right)), n) for k in sizes}

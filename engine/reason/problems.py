@@ -52,7 +52,7 @@ class Attempt:
     @property
     def plurality(self) -> bool:
         """Whether more paths give a right answer than any other."""
-        return bool(maj_at(len(self.outcome.paths), self.answers(), "right", draws=1) == 1)
+        return maj_at(len(self.outcome.paths), self.answers(), "right") == 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,20 +64,35 @@ def pass_at(k: int, right: int, n: int) -> float:
     return 1.0 - math.comb(n - right, k) / math.comb(n, k)
 
 
-def maj_at(k: int, answers: Sequence[str | None], right: str, draws: int = 2000, seed: int = 0) -> float:
-    """The probability that a vote of k of these answers, taken without replacement, is won by the right one.
+def maj_at(k: int, answers: Sequence[str | None], right: str) -> float:
+    """The probability that a vote of k of these answers, taken without replacement, is won by the right one, exactly;
+    an answer that ties counts for its share.
 
-    By `draws` of them at random; an answer that ties counts for its share.
+    Each answer is taken by a coin of probability k / n, given that k are: counts of different answers are independent
+    then. For each count that could win, a table over the others' votes together [k + 1] and how many of them tie.
     """
-    random = np.random.default_rng(seed)
-    names = {answer: i for i, answer in enumerate(dict.fromkeys([right, *(a for a in answers if a is not None)]))}
-    ids = np.array([names.get(answer, -1) if answer is not None else -1 for answer in answers])
-    some = ids[random.random((draws, len(ids))).argsort(axis=1)[:, :k]]
-    places = np.arange(draws)[:, None] * len(names) + some
-    counts = np.bincount(places[some >= 0], minlength=draws * len(names)).reshape(draws, -1)
-    most = counts.max(axis=1)
-    tied = (counts == most[:, None]).sum(axis=1)
-    return float(np.mean(np.where((counts[:, 0] == most) & (most > 0), 1 / tied, 0.0)))
+    n, chance = len(answers), k / len(answers)
+    counts = Counter(answers)
+    silent, won = counts.pop(None, 0), counts.pop(right, 0)  # type: ignore[call-overload]
+
+    def law(of: int) -> list[float]:
+        """Of how many of so many equal answers are taken."""
+        return [math.comb(of, j) * chance**j * (1 - chance) ** (of - j) for j in range(of + 1)]
+
+    others, nothing, mine = [law(count) for count in counts.values()], law(silent), law(won)
+    total = 0.0
+    for most in range(1, min(won, k) + 1):
+        table = np.zeros((k - most + 1, k // most))  # votes of others, and how many of them have `most`
+        table[0, 0] = 1.0
+        for other in others:
+            before, table = table, np.zeros_like(table)
+            for j, p in enumerate(other[: min(most, k - most + 1)]):
+                table[j:] += p * before[: len(before) - j]
+            if most < len(other) and most <= k - most:
+                table[most:, 1:] += other[most] * before[:-most, :-1]
+        rest = np.array([nothing[left] if left < len(nothing) else 0.0 for left in range(k - most, -1, -1)])
+        total += mine[most] * float(rest @ table @ (1 / np.arange(1, table.shape[1] + 1)))
+    return min(1.0, total / law(n)[k])
 
 
 def borda(scores: Sequence[float], power: float = 0.5) -> list[float]:

@@ -230,6 +230,32 @@ def test_answers_are_drawn_and_judged(likely: Run, tmp_path: Path) -> None:
     assert likely(path, "-M", "xyz", "--samples", "3")[0] == 1
 
 
+@pytest.mark.parametrize("search", ["beam 4", "exact 50", "gnmt 3"])
+def test_a_search_answers_with_its_best(
+    likely: Run, tables: dict[str, np.ndarray], tmp_path: Path, search: str
+) -> None:
+    """The likeliest of all texts is right, those behind it are not: the score is that of the first alone."""
+    table = np.full((VOCAB, VOCAB), -20.0)
+    for before, after, p in ((":", "x", 0.6), (":", "y", 0.4), ("x", EOS, 0.4), ("x", "x", 0.6), ("y", EOS, 1.0)):
+        table[ord(before), after if isinstance(after, int) else ord(after)] = math.log(p)  # y .4, x .24, xx .14, ...
+    tables["three"] = table
+    path = write(tmp_path / "q.jsonl", [{"prompt": "say:", "answer": "y"}, {"prompt": ":", "answer": "x"}])
+    found = figures(likely(path, "-M", "three", "--strategy", search, "--json")[1])
+    assert set(found) == {"exact", "normalised"} and found["exact"]["value"] == 0.5
+    assert found["exact"]["protocol"]["strategy"].startswith(search)
+    assert "best" in found["exact"]["protocol"]["answers"]
+    items = likely(path, "-M", "three", "--strategy", search, "--json", "--items")[1].splitlines()
+    assert [json.loads(item)["answers"] for item in items] == [["y"], ["y"]]
+    code, _, err = likely(path, "-M", "three", "--strategy", search, "--samples", "3", "--temp", "1")
+    assert code == 1 and "is a search" in err and "--samples" in err
+
+
+def test_texts_that_have_no_best_are_no_answer(likely: Run, tmp_path: Path) -> None:
+    path = write(tmp_path / "q.jsonl", [{"prompt": "say:", "answer": "y"}])
+    code, out, err = likely(path, "-M", "one", "--strategy", "stochastic 4")
+    assert (code, out) == (1, "") and "does not order its answers" in err
+
+
 @pytest.mark.slow
 def test_a_report_is_one_file_that_needs_no_network(likely: Run, tmp_path: Path) -> None:
     rows = [{"context": f"Q{i}:", "choices": [chr(60 + i), chr(70 + i), "<"], "gold": i % 2} for i in range(40)]

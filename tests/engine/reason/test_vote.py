@@ -1,6 +1,7 @@
 """Votes and scorers, against fractions, enumeration and numbers by hand."""
 
 import math
+from collections import Counter
 from fractions import Fraction
 from itertools import combinations, product
 
@@ -72,14 +73,32 @@ def test_one_of_some_is_right_as_often_as_subsets_say() -> None:
             assert pass_at(k, right, n) == pytest.approx(share, abs=1e-12)
 
 
-def test_a_majority_is_drawn_by_its_seed() -> None:
-    answers = ["r", "w", None, "r", "v"]
-    assert maj_at(3, answers, "r") == maj_at(3, answers, "r", 2000, 0)
-    assert maj_at(3, answers, "r") != maj_at(3, answers, "r", 2000, 1)
-    assert maj_at(3, answers, "r") != maj_at(3, answers, "r", 2001, 0)
-    assert maj_at(4, ["r", "w", None, None], "r") == 0.5  # who says nothing votes for nothing
-    assert maj_at(4, ["r", "r", "w", "w"], "r") == 0.5 and maj_at(3, ["a", "b", "r"], "r") == pytest.approx(1 / 3)
-    assert maj_at(1, ["r"], "r", draws=1) == 1 and maj_at(1, [None], "r", draws=1) == 0
+ANSWERS: list[list[str | None]] = [
+    ["r", "r", "r", "b", "b", None, "c", "r", "b", "c"], ["r", "w", None, "r", "v", "w"], ["w", None, "w"],
+    [None, None, "r"], ["r", "a", "b", "c", "d", "e"], ["r", "r", "a", "a", "b", "b"], ["r"], [None],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answers", ANSWERS)
+def test_a_majority_of_some_is_that_of_all_subsets(answers: list[str | None]) -> None:
+    """Every k, by every subset; who says nothing votes for nothing, and equals have their share."""
+    for k in range(1, len(answers) + 1):
+        won = []
+        for some in combinations(answers, k):
+            counts = Counter(answer for answer in some if answer is not None)
+            most = [answer for answer, count in counts.items() if count == max(counts.values())]
+            won.append(("r" in most) / max(1, len(most)))
+        assert maj_at(k, answers, "r") == pytest.approx(sum(won) / len(won), abs=1e-12)
+    assert maj_at(1, answers, "r") == pytest.approx(pass_at(1, answers.count("r"), len(answers)), abs=1e-12)
+
+
+def test_a_majority_of_known_answers() -> None:
+    """Four right of ten, three and two wrong alike, one without an answer; and as many answers as can be asked for."""
+    answers: list[str | None] = ["a", "a", "a", "b", "b", None, "c", "a", "b", "c"]
+    assert maj_at(8, answers, "a") == pytest.approx(0.7333, abs=5e-5)
+    assert maj_at(5, answers, "a") == pytest.approx(0.5595, abs=5e-5)
+    assert maj_at(255, ["r"] * 128 + ["w"] * 128, "r") == pytest.approx(0.5)
+    assert maj_at(128, ["r"] * 128 + [str(i) for i in range(128)], "r") == pytest.approx(1)
 
 
 def test_an_interval_of_nothing_is_everything() -> None:
