@@ -43,7 +43,7 @@ from metal import mx
 
 if TYPE_CHECKING:
     from engine.posterior.averaged import Averaged
-    from engine.ranks.together import Ranks
+    from engine.ranks import Ranks
     from engine.sources.checkpoint import Checkpoint
 
 Averaging = Callable[[int], "Averaged"]

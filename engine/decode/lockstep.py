@@ -17,7 +17,7 @@ from engine.errors import RanksDiffer
 if TYPE_CHECKING:
     from engine.decode.branches import Branches
     from engine.decode.sampler import Sampler
-    from engine.ranks.together import Ranks
+    from engine.ranks import Ranks
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from engine.evaluate.evaluation import Outcome, Result
 from engine.evaluate.tasks import Problem
 
 if TYPE_CHECKING:
-    from engine.ranks.together import Ranks
+    from engine.ranks import Ranks
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`Ranks`: this process among the others, from their meeting to their common end."""
+"""Ranks linked by sockets: this process among the others, from their meeting to their common end."""
 
 import faulthandler
 import os
@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from engine import ranks
 from engine.errors import ParameterError
+from engine.ranks import Ranks, T
 from engine.ranks.launch import Launch
 from engine.ranks.link import Link, meet
 
 OPEN_S = 20.0  # for the backend, when all are there
 FAREWELL_S = 10.0  # for the others to be done too
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class End:
 
 
 @dataclass(eq=False)
-class Ranks:
-    """This process among the others. Rank 0 leads: what it says holds for all."""
+class LinkedRanks(Ranks):
+    """The ranks of this run, each linked to its neighbours."""
 
     launch: Launch
     _ended: Callable[[End], None]
@@ -57,7 +57,6 @@ class Ranks:
 
     @cached_property
     def group(self) -> Any:
-        """The group of `mx.distributed`, opened by whoever asks first; every rank has to, soon after they met."""
         from metal import mx
 
         with open(os.devnull, "w") as nowhere:
@@ -71,18 +70,15 @@ class Ranks:
                 faulthandler.cancel_dump_traceback_later()
 
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's value (what JSON can hold) on every rank; every rank calls it, the others with what they have."""
         if not self.leads:
             return self._said.get()
         self._tell({"value": value})
         return value
 
     def send(self, value: Any) -> None:
-        """Tell rank 0 a value (what JSON can hold), from another rank."""
         self._tell({"heard": value})
 
     def heard(self, *, wait: bool = False) -> Iterator[Any]:
-        """On rank 0, what other ranks have sent by now, each rank's in its order; with `wait`, one value or more."""
         if wait:
             yield self._heard.get()
         with suppress(queue.Empty):
@@ -90,7 +86,6 @@ class Ranks:
                 yield self._heard.get_nowait()
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """Result of `work`, done by rank 0 before the others begin: what it fetched, they find."""
         if not self.leads:
             self.broadcast(None)
         done = work()
@@ -162,11 +157,11 @@ class Ranks:
         self._ended(End(link.rank, line, True))
 
 
-def join(launch: Launch, ended: Callable[[End], None]) -> Ranks:
+def join(launch: Launch, ended: Callable[[End], None]) -> LinkedRanks:
     """Meet the other ranks. `ended` is called, in a thread of its own, when the run has ended on one of them.
 
     ParameterError where they do not all come in time.
     """
-    met = ranks._joined = Ranks(launch, ended, meet(launch))
+    met = ranks._joined = LinkedRanks(launch, ended, meet(launch))
     threading.Thread(target=met._watch, name="ranks", daemon=True).start()
     return met

@@ -27,7 +27,7 @@ from metal.packed import EXACT, LAYOUTS
 from models import native
 
 if TYPE_CHECKING:
-    from engine.ranks.together import Ranks
+    from engine.ranks import Ranks
     from models.model import LanguageModel
     from models.parallel.shard import Sharding
 

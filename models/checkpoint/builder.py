@@ -1,7 +1,7 @@
 """From tensors, by their names in a family's checkpoints, to a `Transformer`. Knows no family and no file."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from metal import mx
 from models.block import Block
@@ -14,10 +14,30 @@ from models.rotation import Rotation, rotation
 from models.transformer import Transformer
 from models.weights import Matrix, Tensors, join
 
-if TYPE_CHECKING:
-    from models.parallel.shard import Sharding
-
 NORMS = ("attn_norm", "attn_post_norm", "mlp_norm", "mlp_post_norm")
+
+
+class ModelShare(Protocol):
+    """The part of a model that a rank holds, as far as building it goes; `models.parallel` makes them."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration of what the rank computes."""
+        ...
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether tokens come in here, so that the embedding is needed."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the head are this rank's."""
+        ...
+
+    def settings(self, packing: Mapping[str, Any]) -> dict[str, Any]:
+        """A quantisation's settings by the names that the modules have here."""
+        ...
 
 
 class Builder:
@@ -29,7 +49,7 @@ class Builder:
         names: TensorNames,
         tensors: Tensors,
         fuse: bool,
-        share: "Sharding | None" = None,
+        share: ModelShare | None = None,
     ) -> None:
         """`share` says which of the ends of a model are here, where several ranks share one."""
         self.head_rows = config.vocab_size if share is None else share.rows

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metal import mx
 from models.checkpoint import layouts
-from models.checkpoint.builder import Builder
+from models.checkpoint.builder import Builder, ModelShare
 from models.checkpoint.keys import Keys
 from models.config import MaskedDiffusion, ModelConfig
 from models.errors import ConfigError
@@ -17,9 +17,6 @@ from models.model import LanguageModel
 from models.parts import JOINED
 from models.transformer import Transformer
 from models.weights import BlankTensors, Tensors
-
-if TYPE_CHECKING:
-    from models.parallel.shard import Sharding
 
 
 def family(model_type: str) -> Family:
@@ -72,7 +69,7 @@ def build(
     *,
     fuse: bool = True,
     dense: mx.Dtype | None = None,
-    share: "Sharding | None" = None,
+    share: ModelShare | None = None,
 ) -> LanguageModel:
     """The model that a Hugging Face configuration and its tensors describe.
 

@@ -13,7 +13,7 @@ from engine.errors import ParameterError
 from engine.ranks import link
 from engine.ranks.launch import Launch, launched
 from engine.ranks.link import Link, knock
-from engine.ranks.together import End, Ranks
+from engine.ranks.together import End, LinkedRanks
 from tests.processes import free_ports
 
 NAMES = ("MLX_RANK", "MLX_HOSTFILE", "MLX_IBV_DEVICES", "NCCL_HOST_IP", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
@@ -131,10 +131,10 @@ class Neighbour:
         self.sent.append(message)
 
 
-def rank(number: int, size: int = 3) -> tuple[Ranks, list[End], Neighbour, Neighbour]:
+def rank(number: int, size: int = 3) -> tuple[LinkedRanks, list[End], Neighbour, Neighbour]:
     ends: list[End] = []
     left, right = Neighbour(number - 1), Neighbour(number + 1)
-    return Ranks(Launch("ring", number, size, ()), ends.append, [left, right]), ends, left, right  # type: ignore[list-item]
+    return LinkedRanks(Launch("ring", number, size, ()), ends.append, [left, right]), ends, left, right  # type: ignore[list-item]
 
 
 def test_rank_0_leads_and_others_follow() -> None:

@@ -17,7 +17,7 @@ from engine.evaluate.spread import spread
 from engine.evaluate.tasks import Problem
 from engine.ranks import link
 from engine.ranks.launch import Launch, launched
-from engine.ranks.together import End, Ranks, join
+from engine.ranks.together import End, LinkedRanks, join
 from tests.processes import free_ports
 
 
@@ -37,7 +37,7 @@ class Company:
         addresses = tuple(("127.0.0.1", port) for port in ports[: 1 if star else size])
         self.ends: dict[int, End] = {}
         self.told = threading.Condition()
-        found: dict[int, Ranks] = {}
+        found: dict[int, LinkedRanks] = {}
 
         def come(rank: int) -> None:
             found[rank] = join(Launch("ring", rank, size, addresses), lambda end: self.note(rank, end))
@@ -174,7 +174,7 @@ def test_all_others_hear_why_a_rank_ended(company: Company) -> None:
 def test_a_stranger_at_the_door_is_sent_away() -> None:
     port = free_ports(1)[0]
     launches = [Launch("jaccl", rank, 2, (("127.0.0.1", port),)) for rank in range(2)]
-    found: list[Ranks] = []
+    found: list[LinkedRanks] = []
     first = threading.Thread(target=lambda: found.append(join(launches[0], lambda end: None)))
     first.start()
     stranger = link.knock(launches[1], time.monotonic() + 30)

@@ -15,7 +15,7 @@ from engine.decode.lockstep import Lockstep
 from engine.decode.sampler import Sampler
 from engine.decode.strategy import Steps, Strategy
 from engine.errors import RanksDiffer
-from engine.ranks.together import Ranks
+from engine.ranks import Ranks
 from engine.trace.trace import Recipe, TokenStep
 
 
