@@ -16,6 +16,7 @@ from app.cli.walks import walk_lines
 from app.interruption import INTERRUPTED, stopped_by_signals
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Forked, Pruned, Rated, Reloaded
+from engine.decode.spelling import respelled
 from engine.decode.stochastic_beam import expected
 from engine.trace.fields import step_object
 from engine.trace.trace import TokenStep
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from app.cli.sampling import Limits
     from engine.decode.strategy import Strategy
     from engine.session import Session
+    from engine.tokenizer import Tokenizer
 
 
 @dataclass(slots=True)
@@ -44,11 +46,17 @@ class Hypothesis:
         """The sum of the raw log-probabilities of its tokens, in nats."""
         return math.fsum(step.logprob for step in self.steps if step.logprob is not None)
 
-    def object(self) -> dict[str, Any]:
-        """The object that `--json` prints of it."""
+    @property
+    def ids(self) -> list[int]:
+        return [step.token for step in self.steps]
+
+    def object(self, tokenizer: "Tokenizer") -> dict[str, Any]:
+        """The object that `--json` prints of it; `own_spelling`: the tokenizer's ids for it, if others."""
+        own = respelled(tokenizer, self.ids)
         return {
-            "ids": [step.token for step in self.steps],
+            "ids": self.ids,
             "text": self.text,
+            **({} if own is None else {"own_spelling": own}),
             "logprob": self.logprob,
             **{name: value if math.isfinite(value) else str(value) for name, value in self.figures.items()},
             "finish": self.done.reason if self.done else "",
@@ -91,7 +99,7 @@ def show_hypotheses(
                     click.echo(heat.one_line(line), err=True)
         found = sorted(held.values(), key=lambda one: -one.figures.get("score", -math.inf))
         try:
-            _write(found, strategy, as_json=as_json, special=special, quiet=quiet)
+            _write(found, strategy, session.tokenizer, as_json=as_json, special=special, quiet=quiet)
         finally:  # where nobody reads them, too
             if save is not None and (session.ranks is None or session.ranks.leads):
                 from engine.trace import file
@@ -103,15 +111,26 @@ def show_hypotheses(
         sys.exit(INTERRUPTED)
 
 
-def _write(found: Sequence[Hypothesis], strategy: "Strategy", *, as_json: bool, special: bool, quiet: bool) -> None:
+def _write(
+    found: Sequence[Hypothesis],
+    strategy: "Strategy",
+    tokenizer: "Tokenizer",
+    *,
+    as_json: bool,
+    special: bool,
+    quiet: bool,
+) -> None:
     """Hypotheses as they are printed, best first."""
     for place, one in enumerate(found, 1):
         if as_json:
-            click.echo(json.dumps(one.object(), ensure_ascii=False))
+            click.echo(json.dumps(one.object(tokenizer), ensure_ascii=False))
             continue
         said = " · ".join(_said(name, value) for name, value in one.figures.items())
         bits = -one.logprob / math.log(2)
-        click.echo(click.style(f"[{place}] {bits:.2f} bits · {said} · {one.done and one.done.reason}", dim=True))
+        spelled = spelled_otherwise(tokenizer, one.ids)
+        click.echo(
+            click.style(f"[{place}] {bits:.2f} bits · {said} · {one.done and one.done.reason}{spelled}", dim=True)
+        )
         shown = "".join(plain.shown(step, special) for step in one.steps)
         click.echo(heat.visible(shown + (one.done.text if one.done else "")))
         for line in [] if quiet else walk_lines(one.figures, one.scores, len(one.steps)):
@@ -125,6 +144,12 @@ def _write(found: Sequence[Hypothesis], strategy: "Strategy", *, as_json: bool, 
         )
         if all("inclusion" in one.figures for one in found):
             click.echo(_on_average(found), err=True)
+
+
+def spelled_otherwise(tokenizer: "Tokenizer", ids: Sequence[int]) -> str:
+    """That an answer's tokens are not those that the tokenizer writes its text with; "" where they are."""
+    own = respelled(tokenizer, ids)
+    return "" if own is None else f" · in {len(ids)} tokens, which the tokenizer would write in {len(own)} others"
 
 
 def _on_average(found: Sequence[Hypothesis]) -> str:

@@ -26,7 +26,8 @@ def search_options(command: Command) -> Command:
     """Add the flags; their values arrive as `beam`, `length_penalty`, `early_stopping`, `groups`, and so on."""
     options = [
         click.option("--beam", type=int, metavar="K", help="Search with K beams: the K likeliest texts, best first."),
-        click.option("--length-penalty", type=float, help="A score is log p / tokens to this power. Default: 1."),
+        click.option("--length-penalty", type=float,
+                     help="A score is log p / tokens to this power. Default: 1; with a constraint 0."),
         click.option("--early-stopping", type=click.Choice(EARLY), help="When a beam search ends. Default: false."),
         click.option("--groups", type=int, metavar="G", help="Part the beams into groups that repel each other."),
         click.option("--diversity", type=float, help="What a token of an earlier group costs. Default: 0.5."),
@@ -63,7 +64,10 @@ def read_search(values: Mapping[str, Any]) -> Strategy | None:
         return ExactMode() if values["budget"] is None else ExactMode(values["budget"])
     if beam is None:
         return None
-    given = {"penalty": values["length_penalty"], "early": values["early_stopping"], "diversity": values["diversity"]}
+    penalty = values["length_penalty"]
+    if penalty is None and any(values[name] for name in ("regex", "json_schema", "choice")):
+        penalty = 0.0  # the likeliest, as exact mode has it, and not the likeliest a token
+    given = {"penalty": penalty, "early": values["early_stopping"], "diversity": values["diversity"]}
     said = {name: value for name, value in given.items() if value is not None}
     return Beam(beam, **said) if groups is None else DiverseBeam(beam, apart=groups, **said)
 

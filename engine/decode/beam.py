@@ -1,7 +1,9 @@
 """Beam search: the likeliest texts, and those of groups of beams that are kept apart.
 
 The rules are those of Hugging Face's `generate` (transformers 5): which candidates there are, spare beams, the length
-penalty, when it stops. Knows nothing of caches; no mlx.
+penalty, when it stops. One is not, under a constraint: there a text's end may be the only token allowed and yet an
+unlikely one, and would lose its place to beginnings whose unlikely tokens are still to come. So texts that end have
+places of their own. Knows nothing of caches; no mlx.
 """
 
 import math
@@ -15,6 +17,7 @@ import numpy as np
 from engine.arrays import top
 from engine.decode.search import Group, NextTokens, Search, SearchNode
 from engine.errors import ParameterError
+from engine.transforms.pipeline import hard
 from engine.transforms.transform import within
 
 EARLY = ("false", "true", "never")
@@ -55,18 +58,30 @@ class Beam(Search):
         return replace(self, answers=n)
 
     def children(self, group: Group, found: NextTokens, ends: int, others: Counter[int]) -> list[SearchNode]:
-        """So many that, whatever ends, all beams can go on: (1 + ends) times the beams, and at least twice."""
+        """So many that, whatever ends, all beams can go on: (1 + ends) times the beams, and at least twice. Under a
+        constraint the best texts that end come first, however likely."""
         count = max(2, 1 + ends) * group.beams
         rows = found.rows(group.nodes[0].row, len(group.nodes))
         ids = top(rows, min(count + len(others), rows.shape[-1]), np)
         totals = np.take_along_axis(rows, ids, axis=-1) + np.array([[node.total] for node in group.nodes])
         totals -= self.repelled(ids, others)
         flat = np.argsort(-totals, axis=None, kind="stable")[:count]
-        return [
+        nodes = [
             SearchNode(total, total, group.nodes[row].row, int(ids[row, column]))
             for row, column in zip(*(i.tolist() for i in np.unravel_index(flat, ids.shape)), strict=True)
             if (total := float(totals[row, column])) > -math.inf
         ]
+        if not hard(found.sampler.recipe.transforms) or found.sampler.vocabulary is None:
+            return nodes
+        eos = found.sampler.vocabulary.eos
+        over = [
+            SearchNode(total, total, node.row, token)
+            for node, row in zip(group.nodes, rows, strict=True)
+            for token in eos
+            if (total := node.total + float(row[token])) > -math.inf
+        ]
+        over.sort(key=lambda node: -node.order)
+        return [*over[: group.beams], *(node for node in nodes if node.token not in eos)]
 
     def repelled(self, ids: np.ndarray, others: Counter[int]) -> Any:
         """The penalty on the log-probabilities of tokens `ids`."""

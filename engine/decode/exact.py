@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from engine.arrays import logprobs, top
+from engine.arrays import logsumexp, top
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted, Rated
 from engine.decode.search import NextTokens, SearchNode, searching
+from engine.decode.spelling import respelled
 from engine.decode.strategy import Steps, Strategy
 from engine.errors import ParameterError
-from engine.transforms.pipeline import States
+from engine.transforms.pipeline import States, hard
 from engine.transforms.transform import within
 
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ class Beginning:
 
 @dataclass(frozen=True, slots=True)
 class Children:
-    """Children of a beginning, the likeliest first: tokens [m], and log-probabilities [m] of each."""
+    """Children of a beginning that are possible, the likeliest first: tokens [m], and log-probabilities [m] of each;
+    `left` is the logarithm of what truncations left of all."""
 
     of: Beginning
     tokens: np.ndarray
     logprobs: np.ndarray
+    left: float
 
     def bound(self, rank: int) -> float:
         """An upper bound for texts that go on with the child of this rank, or one that is less likely."""
@@ -52,9 +55,12 @@ class Children:
 
 @dataclass(frozen=True, slots=True)
 class ExactMode(Strategy):
-    """Look for the text with the largest log p, of what the transforms leave, in at most `budget` passes of the model.
+    """Look for the text with the largest log p in at most `budget` passes of the model.
 
-    It is told how likely the best one so far is (`score`), what no other exceeds (`bound`), and whether that proves it.
+    p is the model's own, or what edits and temperatures make of it; a truncation or a constraint only takes texts away
+    (`NextTokens.law`). It is told how likely the best one so far is (`score`), what no other exceeds (`bound`), and
+    whether that proves it. A text that is found in other tokens than the tokenizer's own is looked up in those at once:
+    they are mostly likelier, and a budget may end before the search is there.
     """
 
     NAME: ClassVar[str] = "exact"
@@ -90,35 +96,65 @@ class ExactMode(Strategy):
             branches.settle([forced])
             if (yield Emitted(number, step)):
                 return
-        start = branches.length
-        ends: Any = () if root.vocabulary is None else root.vocabulary.eos
+        start, vocabulary = branches.length, root.vocabulary
+        ends: Any = () if vocabulary is None else vocabulary.eos
         best, text = -math.inf, ()  # type: tuple[float, tuple[int, ...]]
         opened: list[tuple[float, int, Children, int]] = []  # the likeliest child of each that was not gone into
         here, order, figures = Beginning((), 0.0, root.states[0]), count(), {}
-        for passes in range(1, self.budget + 1 if limit else 1):
-            go(branches, start, here.path)
-            found = NextTokens.at(branches, replace(root, states=(here.states,)))
-            row = logprobs(found.rows(0, 1)[0].astype(np.float64), np)
+
+        def opening(of: Beginning) -> Children:
+            """The children of a beginning, at the price of a pass."""
+            go(branches, start, of.path)
+            row = NextTokens.at(branches, replace(root, states=(of.states,))).law(0)
             tokens = top(row, min(self.budget, len(row)), np)
-            for token in tokens[:1].tolist() if len(here.path) + 1 == limit else ends:
-                if here.total + row[token] > best:
-                    best, text = here.total + float(row[token]), (*here.path, token)
-            children = Children(here, tokens, row[tokens])
-            heapq.heappush(opened, (-children.bound(0), next(order), children, 0))
-            bound = max(best, -opened[0][0])
+            tokens = np.union1d(tokens, list(ends)) if ends else tokens
+            tokens = tokens[row[tokens] > -np.inf]
+            tokens = tokens[np.argsort(-row[tokens], kind="stable")]
+            return Children(of, tokens, row[tokens], float(logsumexp(row, np)))
+
+        def child(of: Children, rank: int) -> Beginning:
+            token, logprob = int(of.tokens[rank]), float(of.logprobs[rank])
+            states = (
+                t.update(s, token, of.left - logprob, np)
+                for t, s in zip(root.recipe.transforms, of.of.states, strict=True)
+            )
+            return Beginning((*of.of.path, token), of.of.total + logprob, tuple(states))
+
+        passes, constrained = 0, hard(root.recipe.transforms)
+        while limit and passes < self.budget:
+            children, passes = opening(here), passes + 1
+            spelled: tuple[int, ...] | None = None
+            for rank, token in enumerate(children.tokens.tolist()):
+                over = token in ends or (rank == 0 and len(here.path) + 1 == limit)
+                if over and children.bound(rank) > best:
+                    best, text = children.bound(rank), (*here.path, token)
+                    spelled = None if vocabulary is None else respelled(vocabulary, text)
+            if spelled is not None and len(spelled) <= limit:
+                at: Beginning | None = Beginning((), 0.0, root.states[0])
+                while at is not None and at.total > best and passes < self.budget:
+                    own, passes = opening(at), passes + 1
+                    ranks = np.flatnonzero(own.tokens == spelled[len(at.path)]).tolist()
+                    at = child(own, ranks[0]) if ranks else None
+                    if at is not None and at.total > best and at.path == spelled:
+                        best, text, at = at.total, spelled, None
+            entry = None
+            if len(children.tokens):
+                entry = (-children.bound(0), next(order), children, 0)
+                heapq.heappush(opened, entry)
+            bound = max(best, -opened[0][0] if opened else -math.inf)
             figures = {"score": best, "bound": bound, "proven": best >= bound, "passes": passes}
             yield Rated(number, figures)
             if best >= bound or control.cancelled:
                 break
-            _, _, children, rank = heapq.heappop(opened)
+            if constrained and best == -math.inf and entry is not None and 2 * passes < self.budget:
+                opened.remove(entry)  # first of all down to some text that is allowed
+                heapq.heapify(opened)
+            else:
+                entry = heapq.heappop(opened)
+            _, _, children, rank = entry
             if rank + 1 < len(children.tokens):
                 heapq.heappush(opened, (-children.bound(rank + 1), next(order), children, rank + 1))
-            token, logprob = int(children.tokens[rank]), float(children.logprobs[rank])
-            states = (
-                t.update(s, token, -logprob, np)
-                for t, s in zip(root.recipe.transforms, children.of.states, strict=True)
-            )
-            here = Beginning((*children.of.path, token), children.of.total + logprob, tuple(states))
+            here = child(children, rank)
         for i, token in enumerate(text):
             go(branches, start, text[:i])
             draw = NextTokens.at(branches, root).draw(SearchNode(0.0, 0.0, 0, token))

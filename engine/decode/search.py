@@ -19,7 +19,7 @@ from engine.decode.events import Emitted, Event, Forked, Pruned, Rated
 from engine.decode.strategy import Steps, Strategy
 from engine.errors import ParameterError
 from engine.trace.trace import TokenStep
-from engine.transforms import STAYS, run
+from engine.transforms import STAYS, Truncation, run
 from engine.transforms.transform import within
 
 if TYPE_CHECKING:
@@ -93,6 +93,19 @@ class NextTokens:
         """Log-probabilities [count, V] after the transforms, of the branches from `first` on."""
         rows = self.after[first : first + count]
         return rows if isinstance(rows, np.ndarray) else np.stack(rows)
+
+    def law(self, row: int) -> np.ndarray:
+        """Log-probabilities float64 [V] of a branch's next token, by which whole texts are ranked: the model's own, or
+        what edits and temperatures make of them. Truncations, a constraint among them, take tokens away, and their
+        share is nobody's: a text is not the likelier for what was forbidden beside it."""
+        by, after = self.sampler, np.asarray(self.after[row], np.float64)
+        moving = [i for i, t in enumerate(by.recipe.transforms) if not isinstance(t, Truncation)]
+        if len(moving) == len(by.recipe.transforms):
+            return np.asarray(logprobs(after, np))
+        transforms, states = ([of[i] for i in moving] for of in (by.recipe.transforms, by.states[row]))
+        whole, _ = run(transforms, self.before[row], tuple(states), self.keys[row], np)
+        found: np.ndarray = np.where(after > -np.inf, logprobs(whole.astype(np.float64), np), -np.inf)
+        return found
 
     def draw(self, node: SearchNode, origin: str = "drawn") -> "Draw":
         """The node's token as a draw from what was seen."""

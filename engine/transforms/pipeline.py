@@ -63,6 +63,11 @@ def run(
     return logits, removed_by
 
 
+def hard(transforms: Sequence[Transform]) -> tuple[int, ...]:
+    """Which of the transforms are constraints, by their places: those that bind a greedy draw and a search too."""
+    return tuple(i for i, t in enumerate(transforms) if isinstance(t, Truncation) and t.hard)
+
+
 def _only(token: Array, size: int, xp: Namespace) -> Array:
     """bool [size]: whether it is the token."""
     if xp is not np:

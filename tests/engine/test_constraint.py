@@ -2,8 +2,9 @@
 
 import json
 import re
+from itertools import pairwise, product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,15 +16,17 @@ from engine.decode.exact import ExactMode
 from engine.decode.guessing import NGram
 from engine.decode.power import Power
 from engine.decode.sample import Sample
+from engine.decode.spelling import respelled
 from engine.decode.stochastic_beam import StochasticBeam
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
+from engine.session import Session
 from engine.trace import file
 from engine.trace.replay import replay, states_at
 from engine.trace.trace import Lexicon, Recipe, Trace
-from engine.transforms import Constraint, Temperature, TopP
+from engine.transforms import Constraint, LogitBias, Temperature, TopP
 from tests.engine.decode.test_beam import PROMPT, markov, search
-from tests.fakes import EOS, VOCAB, random_table
+from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, random_table
 
 pytest.importorskip("llguidance")
 
@@ -72,6 +75,72 @@ def test_a_schema_makes_json_and_choices_one_of_them() -> None:
         recipe = Recipe((Constraint("choice", '["yes", "no \\"way\\""]', len(PROMPT)),))
         found = search(markov(table(seed)), Beam(2, 0.0), 12, recipe).ids
         assert {answer(ids) for ids in found} == {"yes", 'no "way"'}
+
+
+class Merging(ByteTokenizer):
+    """Bytes, and two tokens that its own spelling prefers to theirs."""
+
+    merges: ClassVar = {b"ab": 258, b"cd": 259}
+    vocab_size = 260
+
+    def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
+        return [self.merges[part] if part in self.merges else part[0] for part in re.findall(b"ab|cd|.", text.encode())]
+
+    def piece(self, token: int, /) -> bytes:
+        return next((piece for piece, merged in self.merges.items() if merged == token), None) or super().piece(token)
+
+    def is_special(self, token: int) -> bool:
+        return token in (EOS, BOS)
+
+
+def merging(seed: int) -> tuple[Session, dict[tuple[int, ...], float]]:
+    """A model of such tokens, and by all that spell (ab|cd){1,2}, end included, the sum of their log p."""
+    raw = random_table(seed, 1.0, 260)
+    raw[:, [97, 99, 258, 259]] += 2
+    raw[:, EOS] -= 3  # an end is dear, so that beginnings seem better than what has ended
+    logp = raw - np.logaddexp.reduce(raw, axis=-1, keepdims=True)
+    parts = [(97, 98), (99, 100), (258,), (259,)]
+    texts = [(*a, *b, EOS) for a, b in product(parts, [(), *parts])]
+    every = {ids: sum(logp[i, j] for i, j in pairwise((PROMPT[-1], *ids))) for ids in texts}
+    return Session(FakeCheckpoint(MarkovModel(raw), Merging())), every  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_likeliest_under_a_constraint_is_that_of_all_texts_which_satisfy_it(seed: int) -> None:
+    """By the model's own log p, in whatever tokens: what is forbidden beside a token makes it no likelier. Four beams
+    may miss it, yet what they end with is ordered by the same numbers."""
+    session, every = merging(seed)
+    recipe = Recipe((Constraint("regex", "(ab|cd){1,2}", len(PROMPT)),))
+    mode, wide, narrow = (search(session, how, 9, recipe) for how in (ExactMode(3000), Beam(20, 0.0), Beam(4, 0.0)))
+    best = max(every, key=lambda ids: every[ids])
+    assert mode.ids == [list(best)] and mode.figures[0]["proven"]
+    assert mode.scores == pytest.approx([every[best]], abs=1e-4) == wide.scores[:1]
+    for found in (wide, narrow):
+        assert found.scores == pytest.approx([every[tuple(ids)] for ids in found.ids], abs=1e-4)
+    assert {tuple(ids) for ids in wide.ids} == set(every)
+
+
+def test_beams_keep_a_text_that_has_ended_however_unlikely_its_end_was() -> None:
+    """Two texts are allowed. The likelier one ends at once, dearly; the beginnings of the other have it all to come."""
+    raw = np.full((VOCAB, VOCAB), -60.0)
+    raw[:, 0] = 0  # nearly all of each row
+    for before, token, nats in [(PROMPT[-1], 99, -1), (99, EOS, -9), (PROMPT[-1], 97, -2), (97, 97, -1), (97, 98, -1)]:
+        raw[before, token] = nats
+    raw[[97, 98], EOS] = -28
+    recipe = Recipe((Constraint("regex", "c|a[ab]", len(PROMPT)),))
+    found, mode = (search(markov(raw), how, 9, recipe) for how in (Beam(2, 0.0), ExactMode()))
+    assert [answer(ids) for ids in (found.ids[0], mode.ids[0])] == ["c", "c"]
+    assert found.scores[0] == pytest.approx(mode.scores[0], abs=1e-5)
+
+
+def test_a_text_in_other_tokens_than_its_own_is_looked_up_in_those() -> None:
+    """A budget that ends before the search would have come to them."""
+    session, _ = merging(1)
+    recipe = Recipe((Constraint("regex", "abab", len(PROMPT)), LogitBias({97: 4.0})))
+    ids = search(session, ExactMode(9), 9, recipe).ids[0]
+    assert ids == [258, 258, EOS]
+    assert respelled(session.tokenizer, [97, 98, 258, EOS]) == (258, 258, EOS)
+    assert respelled(session.tokenizer, ids) is respelled(session.tokenizer, [97, 98]) is None
 
 
 @pytest.mark.slow

@@ -278,7 +278,7 @@ def test_gumbel_sums_under_their_largest() -> None:
 
 
 def test_bounds_and_ways_of_a_best_first_search() -> None:
-    children = Children(Beginning((1,), -1.5, ()), np.array([4, 5]), np.array([-0.5, -2.0]))
+    children = Children(Beginning((1,), -1.5, ()), np.array([4, 5]), np.array([-0.5, -2.0]), 0.0)
     assert children.bound(0) == -2.0 and children.bound(1) == -3.5
     place = at([1, 2])
     model: Any = place.model
