@@ -7,12 +7,16 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from app.interruption import SIGNALS
 from engine.home import home
 from engine.sources.model_info import ModelInfo
+
+if TYPE_CHECKING:
+    from tests.support.screen import Screen
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background by a shell, which children inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -40,6 +44,15 @@ def own_signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Iterator["Screen"]:
+    """The program on a terminal of 120 x 40, with a scripted model: how it is driven stands there."""
+    from tests.support.screen import Screen
+
+    with Screen(tmp_path) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

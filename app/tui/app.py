@@ -24,6 +24,7 @@ from app.tui import keys, theme
 from app.tui.dialogs.opening import Opening
 from app.tui.views import VIEWS
 from app.tui.widgets.bars import Hints
+from app.worker import Executor, Worker
 from engine.errors import DataError
 from engine.sources import preferences
 
@@ -127,18 +128,26 @@ class LikelyApp(App[str]):
         server: ServerAddress | None = None,
         start: Start | None = None,
         clock: Callable[[], float] = time.time,
+        worker: Callable[[Callable[[], Executor], str], Worker] = Worker,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`provider`, `trainer` and `evaluator` are called in their workers' threads. `adapters` (directory, weight)
-        are put on the first model. `tune` opens a run (its options, whether it is resumed) in the place of the chat,
-        whose model is loaded when somebody goes there; `ladder` the law of a table of runs, and `server` the
-        requests of a server, likewise."""
+        """`provider`, `trainer` and `evaluator` are called in the threads of their workers, which `worker` makes of an
+        executor and a name. `adapters` (directory, weight) are put on the first model. `tune` opens a run (its options,
+        whether it is resumed) in the place of the chat, whose model is loaded when somebody goes there; `ladder` the
+        law of a table of runs, and `server` the requests of a server, likewise."""
         self.environ = os.environ if environ is None else environ
         self.glyphs = theme.GLYPHS
         self.look = theme.look({}, "plain")
         super().__init__()
+        for each in (theme.DARK, theme.LIGHT):
+            self.register_theme(each)
+        light = self.environ.get("LIKELY_THEME", "") in ("light", theme.LIGHT.name)
+        # before anything is mounted: a theme that comes later has the whole style sheet read once more
+        self.set_reactive(LikelyApp.theme, (theme.LIGHT if light else theme.DARK).name)
+        self.stylesheet.set_variables(self.get_css_variables())
         self._bindings = BindingsMap.merge([self._bindings, BindingsMap(view_bindings())])
         self.clock = clock
+        self.worker = worker
         self.home: Path = home
         self.wanted = model
         self.resume = resume
@@ -166,14 +175,8 @@ class LikelyApp(App[str]):
         if not self.is_headless:
             for number in heard():
                 get_running_loop().add_signal_handler(number, self._hang_up)
-        for each in (theme.DARK, theme.LIGHT):
-            self.register_theme(each)
-        basic = self.console.color_system in (None, "standard", "windows")
-        wanted = self.environ.get("LIKELY_THEME", "")
-        if basic and not self.environ.get("NO_COLOR"):
-            self.theme = "ansi-light" if wanted == "light" else "ansi-dark"
-        else:
-            self.theme = theme.LIGHT.name if wanted in ("light", theme.LIGHT.name) else theme.DARK.name
+        if self.console.color_system in (None, "standard", "windows") and not self.environ.get("NO_COLOR"):
+            self.theme = "ansi-dark" if self.current_theme.dark else "ansi-light"
         self.theme_changed_signal.subscribe(self, lambda _: self.restyle())
         self.restyle()
         self.push_screen(Opening())
@@ -185,14 +188,13 @@ class LikelyApp(App[str]):
         from app.tui.chat import attach
         from app.tui.chat.start import Start
         from app.tui.engine_client import EngineClient
-        from app.worker import Worker
 
         self.start = self._start or Start()
         self._open_store()
         self._remap()
         self.prompts = attach.read_history(self.home / attach.HISTORY)
         self._ticker = self.set_interval(FRAME_S, self.drain, pause=True)
-        worker = Worker(lambda: ModelJobs(self.provider()))
+        worker = self.worker(lambda: ModelJobs(self.provider()), "engine")
         self.engine = EngineClient(worker, self, self._ticker.resume, self._adapters)
         first = next(iter(VIEWS.values())).load()()
         first.typed = self.screen.query_one(Opening.TYPED).text

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from app.tui.training.run import Training
     from app.watch.address import ServerAddress
     from app.watch.child_server import ChildServer
+    from app.worker import Executor, Worker
     from engine.conversation import Conversation
     from engine.prompt import Prompt
 
@@ -32,6 +33,7 @@ class ViewHost(Painted, Protocol):
     engine: "EngineClient"
     home: Path  # likely's folder
     clock: Callable[[], float]
+    worker: "Callable[[Callable[[], Executor], str], Worker]"  # for work beside the screen, by its name
     store: "Store | None"  # None where conversations cannot be saved
     keeper: "AutoSaver | None"
     start: "Start"  # what conversations begin with

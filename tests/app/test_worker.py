@@ -13,7 +13,7 @@ from engine.decode.control import RunControl
 from engine.decode.events import Emitted
 from engine.errors import DataError
 from engine.prompt import Prompt
-from tests.tui.fakes import ScriptedEngine, ScriptedShop
+from tests.support.model import ScriptedEngine, ScriptedShop
 
 
 class Jobs:

@@ -13,7 +13,7 @@ from engine.conversation import Conversation, Fork
 from engine.errors import LikelyError
 from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
-from tests.tui.fakes import ScriptedEngine, ScriptedShop
+from tests.support.model import ScriptedEngine, ScriptedShop
 
 
 class Bench:

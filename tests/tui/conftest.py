@@ -19,9 +19,9 @@ from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.sampler import Sliders
 from engine.tune.config import Config
 from tests.pictures import assert_picture, is_picture, written_anew
-from tests.tui.evaluators import ScriptedEvaluator
-from tests.tui.fakes import ScriptedEngine, ScriptedShop
-from tests.tui.trainers import ScriptedTrainer
+from tests.support.evaluator import ScriptedEvaluator
+from tests.support.model import ScriptedEngine, ScriptedShop
+from tests.support.trainer import ScriptedTrainer
 
 
 @dataclass

@@ -13,6 +13,7 @@ from textual.screen import Screen
 import app.tui
 from app.tui.chat.candidates import Names
 from app.tui.theme import DARK, GLYPHS
+from app.worker import Worker
 from tests.tui.drawn import LOOK
 
 A = TypeVar("A", bound="SmallApp")
@@ -75,6 +76,7 @@ class HostApp(SmallApp):
         self.tune_order: Any = None
         self.store: Any = None
         self.sidebar = False
+        self.worker = Worker
 
     def names_of(self, model: str) -> Names:
         return self.names

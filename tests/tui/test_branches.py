@@ -13,8 +13,8 @@ from app.worker import Failed
 from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted, Prefilled
+from tests.support.model import PLANS, SKY, Planned, ScriptedEngine
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import PLANS, SKY, Planned, ScriptedEngine
 
 ASK = "Why is the sky blue?"
 

@@ -19,8 +19,8 @@ from engine.diffusion.unmasking import Unmasking
 from engine.errors import ParameterError
 from engine.trace.trace import Recipe
 from tests.pictures import assert_picture
+from tests.support.diffuser import ScriptedDiffusion
 from tests.tui.bench import Bench, heard_of, state, text_of
-from tests.tui.diffusers import ScriptedDiffusion
 from tests.tui.test_denoising import IDS, LAID, MASK, PIECES, passes
 
 

@@ -10,8 +10,8 @@ from app.tui.dialogs.overlays import Alternatives
 from app.tui.tokens.layout import Spot, TokenPlace
 from app.tui.widgets.place_editor import PlaceEditor
 from engine.conversation import Fork
+from tests.support.model import BLUE, SKY, THOUGHT, ScriptedEngine
 from tests.tui.conftest import Play
-from tests.tui.fakes import BLUE, SKY, THOUGHT, ScriptedEngine
 
 ASK = "Why is the sky blue?"
 
@@ -588,7 +588,7 @@ async def test_what_is_typed_before_the_chat_is_there_is_kept(tmp_path: Path) ->
     from app.tui.app import LikelyApp
     from app.tui.dialogs.opening import Opening
     from app.tui.widgets.composer import Composer
-    from tests.tui.fakes import ScriptedShop
+    from tests.support.model import ScriptedShop
 
     class Held(LikelyApp):
         def _begin(self) -> None:

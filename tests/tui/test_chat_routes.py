@@ -19,8 +19,8 @@ from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import RunControl
 from engine.errors import DataError, ParameterError
 from tests.pictures import assert_picture
+from tests.support.diffuser import ScriptedDiffusion
 from tests.tui.bench import Bench
-from tests.tui.diffusers import ScriptedDiffusion
 from tests.tui.test_session_stories import ASK, short
 from tests.tui.test_slash_commands import Noted
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.tui import clipboard
+from tests.support.model import THOUGHT, ScriptedEngine
 from tests.tui.conftest import Play
-from tests.tui.fakes import THOUGHT, ScriptedEngine
 
 TEXT = "Blau, größer, 青 🙂\nsecond line"
 

@@ -17,8 +17,8 @@ from app.worker import Worker
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted
 from engine.prompt import Prompt
+from tests.support.model import ANSWER, BLUE, SKY, ScriptedEngine, ScriptedShop
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import ANSWER, BLUE, SKY, ScriptedEngine, ScriptedShop
 
 ASK = "Why is the sky blue?"
 

@@ -12,8 +12,8 @@ from app.tui.widgets.best_texts import BestTexts
 from engine.decode.beam import Beam
 from engine.decode.several import Vote
 from engine.decode.strategies import PLAIN
+from tests.support.model import ScriptedEngine
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import ScriptedEngine
 
 ASK = "Why is the sky blue?"
 

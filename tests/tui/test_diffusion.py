@@ -7,9 +7,9 @@ import pytest
 from app.tui.views.compare import CompareScreen
 from app.tui.widgets.diffusion_pane import DiffusionPane
 from engine.transforms import DRY
+from tests.support.diffuser import ScriptedDiffusion
+from tests.support.model import SKY, ScriptedEngine
 from tests.tui.conftest import COLOURS, Play, Stage, assert_screen
-from tests.tui.diffusers import ScriptedDiffusion
-from tests.tui.fakes import SKY, ScriptedEngine
 from tests.tui.test_pictures import SIZES
 
 ASK = "Why is the sky blue?"

@@ -13,8 +13,8 @@ from app.store import Store
 from app.tui.chat.auto_saver import AutoSaver
 from app.worker import Failed
 from engine.conversation import Fork, Node
+from tests.support.model import BLUE, SKY
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import BLUE, SKY
 
 ASK = "Why is the sky blue?"
 

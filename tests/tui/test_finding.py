@@ -8,8 +8,8 @@ from app.tui.chat import places
 from app.tui.dialogs.finder import Finder
 from app.tui.tokens.layout import TokenPlace
 from engine.conversation import Conversation, Fork, Node
+from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import BLUE, SKY, ScriptedEngine
 
 ASK = "Why is the sky blue?"
 

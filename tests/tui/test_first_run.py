@@ -8,8 +8,8 @@ from app.tui.dialogs.models import FIRST, Models
 from app.tui.widgets.welcome import EXAMPLES
 from engine.errors import CheckpointError
 from engine.sources import preferences
+from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import BLUE, SKY, ScriptedEngine
 
 ASK = "Why is the sky blue?"
 

@@ -8,8 +8,8 @@ from app.tui.tokens.layout import TokenPlace
 from app.tui.tokens.transcript import EDITED
 from app.tui.widgets.place_editor import PlaceEditor
 from app.tui.widgets.system_line import SystemLine
+from tests.support.model import SKY, ScriptedEngine
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import SKY, ScriptedEngine
 
 ASK = "Why is the sky blue?"
 BRIEF = "You are a physics tutor. Be brief."

@@ -20,8 +20,8 @@ from app.tui.views.inside import InsideScreen
 from engine.decode.control import RunControl
 from engine.errors import ParameterError
 from engine.prompt import Prompt
+from tests.support.model import ScriptedEngine
 from tests.tui.conftest import Play, Stage, assert_screen
-from tests.tui.fakes import ScriptedEngine
 from tests.tui.test_pictures import SIZES
 
 LAYERS, HEADS = 4, 2

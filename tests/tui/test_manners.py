@@ -15,8 +15,8 @@ from app.tui.tokens.layout import TokenPlace
 from engine.conversation import Conversation
 from engine.decode.events import Reloaded
 from engine.trace.trace import Recipe
+from tests.support.model import SKY, ScriptedEngine
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import SKY, ScriptedEngine
 from tests.tui.test_chat import ASK, held
 
 

@@ -19,8 +19,8 @@ from app.tui.tokens.highlight import Highlight, Place
 from app.tui.tokens.inline import inline
 from app.tui.tokens.layout import TokenPlace
 from app.tui.tokens.markdown import Markdown
+from tests.support.model import ANSWER, ScriptedEngine
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import ANSWER, ScriptedEngine
 
 PEER = MarkdownIt("commonmark").enable("strikethrough").disable(["html_inline", "entity"])
 SIGNS = [*"_`[)a. é", "*", "**", "***", "__", "~~", "``", "](u)", "](", "\\*", "<http://a.b>", "b c"]

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from app.tui.tokens.layout import TokenPlace
+from tests.support.model import ScriptedEngine
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import ScriptedEngine
 
 ASK = "Why is the sky blue?"
 

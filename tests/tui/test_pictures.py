@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from app.tui.tokens.layout import TokenPlace
+from tests.support.model import ANSWER, ScriptedEngine
 from tests.tui.conftest import COLOURS, Play, Stage, assert_screen
-from tests.tui.fakes import ANSWER, ScriptedEngine
 
 SIZES = {"120x40": (120, 40), "80x24": (80, 24), "60x20": (60, 20)}
 ASK = "Why is the sky blue?"

@@ -24,9 +24,9 @@ from engine.sources.fetch.progress import Report
 from engine.tune.control import Answer, Compare, Complete, Completion, Ended, Event, Stepped, TrainControl, Validated
 from metal import mx
 from tests.engine.pretrain.texts import config, finish, words
+from tests.support.trainer import ScriptedTrainer
 from tests.tui.conftest import Play
 from tests.tui.test_tune import Held, form_line, reach, run_of, running, screen, state
-from tests.tui.trainers import ScriptedTrainer
 
 STEPS, TOKENS_A_STEP = 40, 450
 ASKED = configure({"data": "texts", "out": "mine"})

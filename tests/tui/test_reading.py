@@ -4,8 +4,8 @@ import pytest
 
 from app.tui.tokens.layout import TokenPlace
 from app.tui.widgets.candidates import Candidates
+from tests.support.model import SKY
 from tests.tui.conftest import Play
-from tests.tui.fakes import SKY
 
 ASK = "Why is the sky blue?"
 

@@ -21,8 +21,8 @@ from app.tui.views.runs import RunsScreen
 from app.tui.views.text import TextScreen
 from app.tui.widgets.gauge import Gauge
 from engine.errors import DataError
+from tests.support.evaluator import ScriptedEvaluator
 from tests.tui.conftest import Play, Stage, assert_screen
-from tests.tui.evaluators import ScriptedEvaluator
 
 SIZES = {"120x40": (120, 40), "80x24": (80, 24), "60x20": (60, 20)}
 MODELS = ("mild", "good", "bad")

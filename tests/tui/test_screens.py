@@ -11,8 +11,8 @@ from app.tui.dialogs.sessions import SessionsDialog
 from app.tui.tokens.layout import TokenPlace
 from app.tui.views.text import TextScreen
 from engine.conversation import Conversation
+from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import BLUE, SKY, ScriptedEngine
 
 ASK = "Why is the sky blue?"
 

@@ -15,8 +15,8 @@ from app.tui.tokens.layout import TokenPlace
 from engine.conversation import Fork
 from engine.decode.strategies import parse
 from tests.pictures import assert_picture
+from tests.support.model import THOUGHT, ScriptedEngine
 from tests.tui.bench import Bench, heard_of, request_of, state
-from tests.tui.fakes import THOUGHT, ScriptedEngine
 
 ASK = "Why is the sky blue?"
 

@@ -17,8 +17,8 @@ from engine.diffusion.unmasking import Unmasking
 from engine.errors import ParameterError
 from engine.tune.attached import Attached
 from tests.pictures import assert_picture
+from tests.support.diffuser import ScriptedDiffusion
 from tests.tui.bench import Bench
-from tests.tui.diffusers import ScriptedDiffusion
 from tests.tui.test_session_stories import ASK, short
 
 

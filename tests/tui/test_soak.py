@@ -12,8 +12,8 @@ import pytest
 from textual.events import Paste
 
 from app.tui.views import VIEWS
+from tests.support.model import BLUE, SKY, THOUGHT, ScriptedEngine
 from tests.tui.conftest import Play
-from tests.tui.fakes import BLUE, SKY, THOUGHT, ScriptedEngine
 
 SIZES = ((120, 40), (100, 30), (80, 24), (60, 20))
 LETTERS = "abcdefghijklmnopqrstuvwxyzBKNY0123456789 .,<>[]{}=+-/@?"

@@ -9,8 +9,8 @@ from app.tui.tokens.block import MessageBlock, ShownToken
 from app.tui.tokens.layout import TokenPlace
 from app.tui.widgets.token_row import GUTTER
 from engine.trace.trace import TokenStep
+from tests.support.model import ScriptedEngine
 from tests.tui.conftest import Play
-from tests.tui.fakes import ScriptedEngine
 
 SMILE = " The sky 🙂 looks blue"
 

@@ -16,8 +16,8 @@ from app.tui.views import VIEWS
 from app.tui.widgets.suggestions import Suggestions
 from engine.errors import DataError
 from engine.presets import PARAMETERS
+from tests.support.model import ScriptedEngine
 from tests.tui.conftest import Play
-from tests.tui.fakes import ScriptedEngine
 
 
 def test_bans_and_biases_are_told_apart_and_lifted() -> None:

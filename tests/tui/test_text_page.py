@@ -13,8 +13,8 @@ from app.tui.chat.word_surprisals import LN2, bits_of_words, running_sum
 from app.tui.views.text import TextScreen
 from app.tui.widgets.word_strip import WordStrip
 from engine.trace.trace import TokenStep
+from tests.support.model import SKY, ScriptedEngine
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import SKY, ScriptedEngine
 
 START = " The sky looks blue because air molecules scatter"
 

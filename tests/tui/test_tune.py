@@ -31,8 +31,8 @@ from engine.errors import DataError, OutOfMemory
 from engine.sources.fetch.progress import Report
 from engine.tune.config import Config, configure
 from engine.tune.control import Compare, Complete, Ended
+from tests.support.trainer import PROMPTS, ScriptedTrainer
 from tests.tui.conftest import Play, Stage
-from tests.tui.trainers import PROMPTS, ScriptedTrainer
 
 ROWS = configure({"data": "rows.jsonl", "steps": 40})
 

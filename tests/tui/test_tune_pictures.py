@@ -9,9 +9,9 @@ from app.tui.views.tune import TuneScreen
 from app.tui.widgets.heat_view import HeatView
 from engine.errors import DataError
 from engine.tune.config import configure
+from tests.support.trainer import ScriptedTrainer
 from tests.tui.conftest import COLOURS, Play, Stage, assert_screen
 from tests.tui.test_tune import Held, reach, screen, state, to_the_run
-from tests.tui.trainers import ScriptedTrainer
 
 SIZES = {"120x40": (120, 40), "80x24": (80, 24), "60x24": (60, 24)}
 ROWS = configure({"data": "rows.jsonl", "steps": 80})

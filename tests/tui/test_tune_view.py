@@ -85,7 +85,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[NotingWorker]:
         made[-1].jobs = jobs  # type: ignore[attr-defined]
         return made[-1]
 
-    monkeypatch.setattr(tune, "Worker", worker)
+    monkeypatch.setattr("tests.tui.small_app.Worker", worker)
     monkeypatch.setattr(tune, "TICK_S", 1000.0)
     return made
 

@@ -31,8 +31,8 @@ from engine.errors import DataError, ParameterError
 from engine.prompt import Prompt
 from engine.trace.observe import observe
 from engine.trace.trace import TokenStep
+from tests.support.model import ScriptedEngine
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import ScriptedEngine
 
 ENGINE = ScriptedEngine()
 STATS = Stats(3, 0, 2, 0.1, 0.1)

@@ -20,7 +20,7 @@ from app.tui.widgets.bars import Hints, TopBar
 from app.tui.widgets.caption import Caption
 from app.tui.widgets.chart import Chart
 from app.tui.widgets.tune_form import Paths
-from app.worker import Failed, Worker
+from app.worker import Failed
 from engine.home import expanded
 from engine.scaling.forecast import Purchase, buy
 
@@ -65,7 +65,6 @@ class LaddersScreen(View):
         self.side = "parabolas"  # or residuals
         self.part = "loss"
         self.failure = ""
-        self._worker = Worker(LadderJobs, "ladders")
         self._reading = -1
 
     def compose(self) -> ComposeResult:
@@ -90,6 +89,7 @@ class LaddersScreen(View):
     def on_mount(self) -> None:
         self._path.display = False
         self._show_part("loss")
+        self._worker = self.host.worker(LadderJobs, "ladders")
         self._worker.start()
         self.set_interval(TICK_S, self.tick)
         if self.host.ladder is not None:

@@ -1,8 +1,8 @@
 """Evaluations: models side by side with intervals that shrink, how sure against how right, and where they differ."""
 
 import secrets
-import time
 from collections.abc import Iterator
+from time import monotonic, strftime
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -99,7 +99,7 @@ class RunsScreen(View):
         self.table = self.query_one(ScoreTable)
         self.items = self.query_one(DifferingItems)
         self._show_part("scores")
-        self.worker = Worker(
+        self.worker = self.host.worker(
             lambda: EvaluationJobs(self.host.evaluator, self.host.home / "evaluations.db"), "evaluator"
         )
         self.worker.start()
@@ -165,7 +165,7 @@ class RunsScreen(View):
         for job, event in events:
             self._take(job, event)
         live = self.board.live
-        if live is not None and live[0] == self.table.chosen and time.monotonic() - self._looked_s > AGAIN_S:
+        if live is not None and live[0] == self.table.chosen and monotonic() - self._looked_s > AGAIN_S:
             self.look()
         if events and self.is_current:
             self.reshow()
@@ -214,7 +214,7 @@ class RunsScreen(View):
         if self._look >= 0:  # one at a time
             self._asked = request
             return
-        self._looked_s = time.monotonic()
+        self._looked_s = monotonic()
         self._look = self.worker.submit(request)
 
     def _base(self, task: str) -> str:
@@ -300,7 +300,7 @@ class RunsScreen(View):
 
     def action_report(self) -> None:
         assert self.worker is not None
-        path = self.host.home / f"evaluations-{time.strftime('%Y%m%d-%H%M%S')}.html"
+        path = self.host.home / f"evaluations-{strftime('%Y%m%d-%H%M%S')}.html"
         self.worker.submit(r.Report(path))
 
     def action_back(self) -> None:

@@ -157,7 +157,7 @@ class TuneScreen(View):
                 before.join()
             return TrainingJobs(self.host.trainer())
 
-        self.worker = Worker(jobs, "trainer")
+        self.worker = self.host.worker(jobs, "trainer")
         self.training = self.host.training = training = Training(self.worker, config, resume=resume)
         self.course = TrainingHistory(training.kind.per(config), training.kind.bounded(config))
         self.watching = Probes(training.ask, training.kind.base)

@@ -11,7 +11,7 @@ from engine.decode.control import RunControl
 from engine.diffusion.unmasking import DenoisingStep, OpenMask, Unmasked, Unmasking, unordered
 from engine.evaluate.estimates import Estimate
 from engine.trace.observe import observe
-from tests.tui.fakes import SKY, ScriptedEngine
+from tests.support.model import SKY, ScriptedEngine
 
 WRONG = {8: (" glow", 14), 21: (" hue", 20)}  # by index: what is drawn first, and the step that takes it back
 TAKEN = 3  # masks of a pass

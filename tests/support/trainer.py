@@ -32,7 +32,7 @@ from engine.tune.control import (
     TrainControl,
     Validated,
 )
-from tests.tui.fakes import SKY, ScriptedEngine
+from tests.support.model import SKY, ScriptedEngine
 
 PROMPTS = ("Why is the sky blue?", "what about sunsets")
 

@@ -1,0 +1,286 @@
+"""The driver of screen tests: keys go in; what a person has of them comes out.
+
+    def test_a_message_is_answered(screen: Screen) -> None:
+        screen.type("Why is the sky blue?")
+        screen.press("enter")
+        assert "Rayleigh" in screen.text
+
+`screen` is a fixture, a chat of 120 x 40 with one scripted model; `with Screen(tmp_path, size=(80, 24)) as screen` is
+another one. It is the whole program, without a thread and without waiting:
+
+in      `press("ctrl+p", "down")` keys one after another, each after all that the one before has brought about
+        `burst("ctrl+p", "down", "enter")` the same as they come over a slow line: all at once
+        `type("text")`, `paste("text")`, `click("Words on the screen")`, `resize(60, 20)`
+time    `wait(seconds)` moves the clock, which stands still otherwise: a press takes `PRESS_S` of it
+        `hold(after=5)` lets the models draw five tokens more (or a training make five steps), `release()` all the rest
+out     `text`, what is on the screen; `lines`
+        `kept`, the conversations on disk, newest first; `clipboard`; `folder`, where the program was started, and
+        `home`, the folder it keeps its own things in
+        `running`, and `left`, what the program gave when it was left
+
+What the model says is the test's: `ScriptedEngine(scripts=["the first answer", "the second"])` has answers in this
+order, with a distribution behind every token; see `tests.support.model`. So are the trainer and the evaluator.
+
+Whatever ends the program by a mistake of ours is raised from the press that did it. The watched server is a process of
+its own, which no clock here moves: its view is tested in a terminal.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, chdir
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
+from unittest.mock import patch
+
+from textual.css.model import RuleSet
+from textual.css.stylesheet import Stylesheet
+from textual.css.types import CSSLocation
+from textual.driver import Driver
+
+from app.store import Store
+from app.tui.app import LikelyApp
+from app.tui.chat.start import Start
+from app.worker import Executor, Worker
+from engine.conversation import Conversation
+from engine.tune.config import Config
+from tests.support.clock import MovedLoop
+from tests.support.evaluator import ScriptedEvaluator
+from tests.support.model import ScriptedEngine, ScriptedShop
+from tests.support.terminal import Terminal
+from tests.support.trainer import ScriptedTrainer
+from tests.support.worker import Pace, TurnedWorker
+
+PRESS_S = 0.1  # of the clock that moves: two frames
+LEAVING_S = 10.0
+BEGAN = 1e9  # of the clock on the wall, in seconds since 1970
+MOST = 400  # frames until what was begun has ended
+TERMINAL = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}  # what it says of itself
+CLOCKS = ("app.tui.views.chat", "app.tui.views.runs", "app.tui.widgets.inspector")
+
+
+class Screen:
+    """A running program, from the first paint to its end."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *models: ScriptedEngine,
+        size: tuple[int, int] = (120, 40),
+        start: Start | None = None,
+        resume: str = "",
+        tune: Config | None = None,
+        ladder: Path | None = None,
+        trainer: ScriptedTrainer | None = None,
+        evaluator: ScriptedEvaluator | None = None,
+        shop: ScriptedShop | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """The first of `models` is loaded, the others can be; or those of a `shop`. `environ` is added to what a
+        terminal of all colours says. The rest is what the application is begun with."""
+        self.folder, self.home = folder, folder / "home"
+        self.models = models or (ScriptedEngine(),)
+        self._size, self._environ = size, dict(environ or {})
+        self._shop = shop or ScriptedShop(*self.models)
+        self._pace = Pace()
+        self._workers: list[TurnedWorker] = []
+        self._loop = MovedLoop(self._writes)
+        self._around = ExitStack()
+        self._begin: Callable[[], Begun] = lambda: Begun(
+            lambda: self._shop,
+            self.home,
+            resume=resume,
+            trainer=lambda: trainer or ScriptedTrainer(),
+            evaluator=lambda: evaluator or ScriptedEvaluator(),
+            tune=None if tune is None else (tune, False),
+            ladder=ladder,
+            start=start or Start(seed=0),
+            environ=self._environ,
+            clock=lambda: BEGAN + self._loop.time(),
+            worker=self._worker,
+        )
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after another: a name ("enter", "ctrl+p", "shift+left"), or a character."""
+        for key in keys:
+            self.burst(key)
+
+    def burst(self, *keys: str) -> None:
+        """Press keys so fast that the program has seen none of them before the last."""
+        for key in keys:
+            self.terminal.press(key)
+        self.wait(PRESS_S)
+
+    def type(self, text: str) -> None:
+        """Write a text, a key for each character, as fast as it goes."""
+        self.burst(*text)
+
+    def paste(self, text: str) -> None:
+        self.terminal.paste(text)
+        self.wait(PRESS_S)
+
+    def click(self, words: str) -> None:
+        """Click on the first place where these words are seen."""
+        assert self.terminal.click(words), f"{words!r} is not on the screen:\n{self.text}"
+        self.wait(PRESS_S)
+
+    def resize(self, width: int, height: int) -> None:
+        self.terminal.resize(width, height)
+        self.wait(PRESS_S)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def wait(self, seconds: float = 1.0) -> None:
+        """Move the clock so far, and on until what was asked of the models has come (unless it is held)."""
+        for _ in range(MOST):
+            self._move(seconds)
+            if not self.running or not any(worker.at_work for worker in self._workers):
+                return
+            seconds = PRESS_S
+        raise AssertionError(f"it does not come to an end:\n{self.text}")
+
+    def hold(self, after: int = 0) -> None:
+        """Let no more than so many tokens, passes or steps come from now on."""
+        self._pace.left = after
+
+    def release(self) -> None:
+        """Let all come that was held."""
+        self._pace.left = None
+        self.wait(PRESS_S)
+
+    # -- out ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def text(self) -> str:
+        return self.terminal.text
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.split("\n")
+
+    @property
+    def clipboard(self) -> str:
+        """What was copied through the terminal last."""
+        return self.terminal.clipboard
+
+    @property
+    def kept(self) -> list[Conversation]:
+        """The conversations on disk, the one that was changed last first."""
+        store = Store(self.home / "sessions.db")
+        try:
+            return [store.load(summary.id) for summary in store.sessions()]
+        finally:
+            store.close()
+
+    @property
+    def running(self) -> bool:
+        return not self._task.done()
+
+    @property
+    def left(self) -> str | None:
+        """What the program gave at its end: the conversation to come back to."""
+        return self._task.result() if self._task.done() else None
+
+    # -- a program's life --------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        around, environ = self._around, TERMINAL | self._environ
+        self.home.mkdir(parents=True, exist_ok=True)
+        around.enter_context(chdir(self.folder))
+        around.enter_context(patch.dict(os.environ, environ))
+        for name in ("NO_COLOR", "FORCE_COLOR", "TEXTUAL_COLOR_SYSTEM", "TMUX", "DISPLAY", "WAYLAND_DISPLAY"):
+            if name not in environ:
+                os.environ.pop(name, None)
+        around.enter_context(patch("app.tui.keys.MAC", False))
+        around.enter_context(patch("textual._time.get_time", self._loop.time))
+        around.enter_context(patch("app.jobs.gc"))  # a collection looks at all that was ever loaded for other tests
+        for module in CLOCKS:
+            around.enter_context(patch(f"{module}.monotonic", self._loop.time))
+        for jobs in ("app.jobs", "app.fill_jobs"):
+            ticks = count()
+            around.enter_context(patch(f"{jobs}.perf_counter", lambda ticks=ticks: next(ticks) / 100))
+        self.app = self._begin()
+        self._task = self._loop.create_task(self.app.run_async(size=self._size))
+        self.wait(2 * PRESS_S)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            if self.running:
+                self.app.exit()
+                self._loop.move(LEAVING_S)
+                assert self._task.done(), "the program does not end"
+        finally:
+            self._loop.close()
+            self._around.close()
+
+    def _move(self, seconds: float) -> None:
+        out = sys.stdout, sys.stderr  # which the program takes for itself while it runs
+        try:
+            self._loop.move(seconds)
+        finally:
+            if self.running:
+                sys.stdout, sys.stderr = out
+        if self.app.fault is not None:
+            raise self.app.fault
+
+    def _worker(self, executor: Callable[[], Executor], name: str) -> Worker:
+        self._workers.append(TurnedWorker(executor, self._pace))
+        return self._workers[-1]
+
+    def _writes(self) -> bool:
+        """Whether a conversation is on its way to the disk."""
+        return self.app.keeper is not None and not self.app.keeper.idle
+
+    @property
+    def terminal(self) -> Terminal:
+        terminal = self.app.terminal
+        assert terminal is not None, "the program has not begun"
+        return terminal
+
+
+class Begun(LikelyApp):
+    """The application on a terminal of ours, with a style sheet that was read once for all tests."""
+
+    terminal: Terminal | None = None
+    fault: Exception | None = None  # that ended it
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.stylesheet = ReadOnce(variables=self.get_css_variables())
+
+    def get_driver_class(self) -> type[Driver]:
+        begun = self
+
+        class Own(Terminal):
+            def __init__(self, *args: Any, **options: Any) -> None:
+                super().__init__(*args, **options)
+                begun.terminal = self
+
+        return Own
+
+    def _handle_exception(self, error: Exception) -> None:
+        self.fault = self.fault or error
+        super()._handle_exception(error)
+
+
+class ReadOnce(Stylesheet):
+    """A style sheet: what is the same was read before."""
+
+    READ: dict[tuple[object, ...], list[RuleSet]] = {}  # noqa: RUF012
+
+    def _parse_rules(
+        self,
+        css: str,
+        read_from: CSSLocation,
+        is_default_rules: bool = False,
+        tie_breaker: int = 0,
+        scope: str = "",
+    ) -> list[RuleSet]:
+        known = css, read_from, is_default_rules, tie_breaker, scope, tuple(sorted(self._variables.items()))
+        if known not in self.READ:
+            self.READ[known] = super()._parse_rules(css, read_from, is_default_rules, tie_breaker, scope)
+        return self.READ[known]

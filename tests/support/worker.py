@@ -1,0 +1,116 @@
+"""A worker without a thread: what it was asked for is done when somebody looks (`drain`), all of it or so many tokens.
+
+It keeps to the protocol of `app.worker.Worker`: jobs in the order they came, an event each by turns, what goes wrong is
+the event `Failed`, and `Closed` is the last of every job.
+"""
+
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from app import requests as r
+from app.worker import Closed, Executor, Failed, Worker
+from engine.decode.events import Emitted
+from engine.errors import LikelyError
+from engine.tune.control import Stepped
+
+TURNS = 500  # between two looks: there are streams without an end
+Held = r.Generate | r.Fill | r.Train | r.TrainOn | r.Evaluate  # requests that take long, and that a person can stop
+
+
+@dataclass
+class Pace:
+    """How many tokens, passes and steps may still be made by all workers of a screen: None for all that come."""
+
+    left: int | None = None
+
+    def holds(self, request: Any) -> bool:
+        """Whether a request waits; what a person has stopped does not."""
+        if self.left is None or self.left > 0 or not isinstance(request, Held):
+            return False
+        return not (getattr(request.control, "cancelled", False) or getattr(request.control, "stopped", False))
+
+    def spend(self, event: Any) -> None:
+        if self.left is not None and isinstance(event, Emitted | r.Denoised | Stepped):
+            self.left -= 1
+
+
+class TurnedWorker(Worker):
+    """What is asked of an executor, done in the thread of whoever looks."""
+
+    def __init__(self, executor: Callable[[], Executor], pace: Pace) -> None:
+        super().__init__(executor)
+        self.pace = pace
+        self._make = executor
+        self._executor: Executor | None = None
+        self._jobs: dict[int, tuple[Any, Iterator[Any]]] = {}
+        self._told: list[tuple[int, Any]] = []
+        self._last = 0
+        self._started = self._ended = self._waits = False
+
+    # -- the protocol ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._started = True
+
+    def submit(self, request: Any) -> int:
+        self._last += 1
+        self._jobs[self._last] = request, self._events(self._last, request)
+        self._waits = False
+        return self._last
+
+    def drain(self) -> list[tuple[int, Any]]:
+        self._work()
+        told, self._told = self._told, []
+        return told
+
+    def finish(self) -> None:
+        self._ended = True
+
+    def close(self, wait_s: float = 2.0) -> None:
+        self._jobs.clear()
+        self._ended = True
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
+
+    def join(self, seconds: float | None = None) -> bool:
+        self._work()
+        return not self._jobs
+
+    # -- turns -------------------------------------------------------------------------------------------------------
+
+    @property
+    def at_work(self) -> bool:
+        """Whether there is more to come by itself."""
+        held = all(self.pace.holds(request) for request, _ in self._jobs.values())
+        return bool(self._told) or (self._started and not held and not self._waits)
+
+    def _work(self) -> None:
+        for _ in range(TURNS if self._started else 0):
+            jobs = [job for job, (request, _) in self._jobs.items() if not self.pace.holds(request)]
+            came = [self._once(job) for job in jobs if not self.pace.holds(self._jobs[job][0])]
+            self._waits = not any(came)
+            if self._waits:
+                return
+
+    def _once(self, job: int) -> bool:
+        """One event of a job; gives whether there was one."""
+        event = next(self._jobs[job][1], Closed())
+        if event is not None:
+            self._told.append((job, event))
+            self.pace.spend(event)
+        if isinstance(event, Closed):
+            del self._jobs[job]
+        return event is not None
+
+    def _events(self, job: int, request: Any) -> Iterator[Any]:
+        try:
+            if self._executor is None:
+                self._executor = self._make()
+            yield from self._executor.execute(request, lambda event: self._told.append((job, event)))
+        except LikelyError as error:
+            yield Failed(str(error), error=error)
+        except Exception as error:
+            yield Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
