@@ -116,7 +116,8 @@ def _bar(found: Estimate, low: float, high: float, colour: str) -> str:
 def _sentence(found: ComparedMeasure) -> str:
     low, high = found.change.estimate.interval
     what = f"{escape(found.measure)}: {escape(found.models[1])} against {escape(found.models[0])}"
-    numbers = f"{found.change.estimate.mean:+.4f} ({_number(low)} to {_number(high)}; p {found.p:.2g}, {found.n} items)"
+    span = f"{_number(low)} to {_number(high)}" if math.isfinite(high - low) else "no error"
+    numbers = f"{found.change.estimate.mean:+.4f} ({span}; p {found.p:.2g}, {found.n} items)"
     items = found.change.needed if found.verdict == "not seen" else None
     need = f"; {items:,} items would show it" if items and items > found.n else ""
     return f"<p>{what} {numbers}: <b class='{found.verdict.split()[0]}'>{found.verdict}</b>{need}</p>"

@@ -11,6 +11,7 @@ import click
 
 from app.heat import one_line
 from engine.errors import ParameterError
+from engine.evaluate.estimates import TELLING, TOO_FEW
 from engine.evaluate.scores import AT_MOST, stem
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def _comparison(found: "ComparedMeasure", difference: float | None) -> dict[str,
         "high": finite(high),
         "p": found.p,
         "n": found.n,
+        **({"clusters": found.change.groups} if found.change.groups != found.n else {}),
         "needed": found.change.needed if difference is None else found.change.items_to_see(difference),
         **({"needed_for": difference} if difference is not None else {}),
         "verdict": found.verdict,
@@ -193,18 +195,23 @@ def _odd(each: "Measurement", problems: "Sequence[Problem]") -> None:
 
 
 def _sentence(found: "ComparedMeasure", difference: float | None) -> str:
-    low, high = found.change.estimate.interval
-    span = f"{low:+.4f} to {high:+.4f}" if math.isfinite(high - low) else "from one item: no error"
+    change = found.change
+    low, high = change.estimate.interval
+    alone = "from one item" if found.n == 1 else "from one cluster" if change.groups == 1 else "all differ alike"
+    span = f"{low:+.4f} to {high:+.4f}" if math.isfinite(high - low) else f"{alone}: no error"
     unit = " a token" if found.measure == "nats" else ""
     least = [name for name, is_bound in zip(found.models, found.bounds, strict=True) if is_bound]
     unit += f" (of {' and '.join(least)} at most)" if least else ""
+    items = f"{found.n} items" + (f" in {change.groups} clusters" if 1 < change.groups < found.n else "")
     hint = ""
     if difference is not None:
-        items = found.change.items_to_see(difference)
-        hint = f"; to see {difference:g} four times in five: {f'{items:,} items' if items else 'these do not tell'}"
-    elif found.verdict == "not seen" and found.change.needed and found.change.needed > found.n:
-        hint = f"; {found.change.needed:,} items would show a difference of this size four times in five"
+        many = change.items_to_see(difference)
+        hint = f"; to see {difference:g} four times in five: {f'{many:,} items' if many else 'these do not tell'}"
+    elif found.verdict == TOO_FEW:
+        hint = f"; {TELLING} items, or clusters of them, are the fewest that can"
+    elif found.verdict == "not seen" and change.needed and change.needed > found.n:
+        hint = f"; {change.needed:,} items would show a difference of this size four times in five"
     return (
         f"{found.task} {found.measure}: {found.models[1]} against {found.models[0]} "
-        f"{found.change.estimate.mean:+.4f}{unit} ({span}; {found.n} items, p {found.p:.2g}): {found.verdict}{hint}"
+        f"{change.estimate.mean:+.4f}{unit} ({span}; {items}, p {found.p:.2g}): {found.verdict}{hint}"
     )

@@ -55,7 +55,8 @@ def arm_line(arm: Arm, known: Mapping[str, Arm]) -> str:
         if name in known and name != arm.name and arm.name != "base":
             change = arm.over(known[name])
             low, high = change.estimate.interval
-            said += f"  over {name} {change.estimate.mean:+.3f} [{low:+.3f}, {high:+.3f}] {change.verdict()}"
+            span = f" [{low:+.3f}, {high:+.3f}]" if math.isfinite(high - low) else ""
+            said += f"  over {name} {change.estimate.mean:+.3f}{span} {change.verdict()}"
     return said
 
 

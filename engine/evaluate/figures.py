@@ -185,7 +185,7 @@ class ComparedMeasure:
 
     @property
     def verdict(self) -> str:
-        """better | worse | not seen, or that a bound does not tell."""
+        """better | worse | not seen | too few to tell, or that a bound does not tell."""
         before, now = self.bounds
         if before or now:  # a bound that is lower than what is exact is enough, one that is higher says nothing
             telling = self.change.estimate.mean < 0 if now else self.change.estimate.mean > 0

@@ -40,7 +40,7 @@ def test_a_table_has_each_figure_in_its_column(capsys: Captured) -> None:
     show(rows, [], as_json=False)
     assert capsys.readouterr().out.splitlines() == [
         "task           model  measure                    value                     95 %   n",
-        "task           model  acc                       0.5000         0.2742 to 0.7258  10",
+        "task           model  acc                       0.5000         0.2738 to 0.7262  10",
         "task           model  tokens                     12345                            0",
         "task           model  bytes                        100                            0",
         "task           model  nats_at_most           <= 20,000  from one item: no error   1",
@@ -54,7 +54,7 @@ def test_a_figure_is_an_object_of_its_own(capsys: Captured) -> None:
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {
             "task": "task", "model": "model", "measure": "acc é", "value": 0.5, "se": 0.1,
-            "low": pytest.approx(0.27416, abs=1e-5), "high": pytest.approx(0.72584, abs=1e-5), "n": 10,
+            "low": pytest.approx(0.273784, abs=1e-5), "high": pytest.approx(0.726216, abs=1e-5), "n": 10,
             "protocol": {"form": "x"},
         },
         {
@@ -92,13 +92,15 @@ def test_a_number_has_fewer_digits_the_larger_it_is() -> None:
     assert eval_output.finite(1.5) == 1.5 and eval_output.finite(math.inf) is None is eval_output.finite(math.nan)
 
 
-def compared(mean: float, error: float, p: float, n: int = 10, measure: str = "acc", **more: Any) -> ComparedMeasure:
-    change = Change(Estimate(mean, error, max(1, n - 1), n=n), p)
+def compared(
+    mean: float, error: float, p: float, n: int = 10, measure: str = "acc", groups: int = 0, **more: Any
+) -> ComparedMeasure:
+    change = Change(Estimate(mean, error, max(1, n - 1), n=n), p, groups or n)
     return ComparedMeasure("task", measure, ("a", "b"), change, p, n, **more)
 
 
 def test_a_sentence_says_which_is_better_and_what_it_takes() -> None:
-    wide, there, back = "(+0.2742 to +0.7258; 10 items, p", "+0.5000 (+0.2742 to +0.7258;", "(-0.7258 to -0.2742;"
+    wide, there, back = "(+0.2738 to +0.7262; 10 items, p", "+0.5000 (+0.2738 to +0.7262;", "(-0.7262 to -0.2738;"
     five = "four times in five"
     for found, difference, said in (
         (compared(0.5, 0.1, 0.001), None, f"acc: b against a {there} 10 items, p 0.001): better"),
@@ -110,7 +112,7 @@ def test_a_sentence_says_which_is_better_and_what_it_takes() -> None:
         (
             compared(0.1, 0.1, 0.5),
             None,
-            "acc: b against a +0.1000 (-0.1258 to +0.3258; 10 items, p 0.5): not seen; 79 items would show a "
+            "acc: b against a +0.1000 (-0.1262 to +0.3262; 10 items, p 0.5): not seen; 79 items would show a "
             f"difference of this size {five}",
         ),
         (compared(0.5, 0.1, 0.5), None, f"acc: b against a +0.5000 {wide} 0.5): not seen"),
@@ -128,7 +130,13 @@ def test_a_sentence_says_which_is_better_and_what_it_takes() -> None:
         (
             compared(0.5, math.inf, 1.0, 1),
             None,
-            "acc: b against a +0.5000 (from one item: no error; 1 items, p 1): not seen",
+            "acc: b against a +0.5000 (from one item: no error; 1 items, p 1): too few to tell; 6 items, or clusters "
+            "of them, are the fewest that can",
+        ),
+        (
+            compared(0.5, math.inf, 0.031, 12, groups=6),
+            None,
+            "acc: b against a +0.5000 (all differ alike: no error; 12 items in 6 clusters, p 0.031): better",
         ),
         (
             compared(-0.5, 0.1, 0.001, measure="nats", bounds=(True, True)),
@@ -154,7 +162,7 @@ def test_a_comparison_is_an_object() -> None:
     found = compared(0.5, 0.1, 0.001, measure="nats", bounds=(True, False))
     assert eval_output._comparison(found, None) == {
         "task": "task", "measure": "nats", "models": ["a", "b"], "difference": 0.5, "se": 0.1,
-        "low": pytest.approx(0.27416, abs=1e-5), "high": pytest.approx(0.72584, abs=1e-5), "p": 0.001, "n": 10,
+        "low": pytest.approx(0.273784, abs=1e-5), "high": pytest.approx(0.726216, abs=1e-5), "p": 0.001, "n": 10,
         "needed": 4, "verdict": "worse", "bounds": [True, False],
     }  # fmt: skip
     plain = eval_output._comparison(compared(0.5, 0.1, 0.001), 0.1)

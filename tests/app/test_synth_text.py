@@ -70,12 +70,12 @@ def test_an_arm_is_set_against_those_before_it() -> None:
     assert arm_line(base, known) == "base        0 rows         0 tokens  0.167 [0.030, 0.564]"
     known["real"] = real
     assert arm_line(real, known) == (
-        "real       20 rows       300 tokens  0.333 [0.097, 0.700]  over base +0.167 [-0.258, +0.591] not seen"
+        "real       20 rows       300 tokens  0.333 [0.097, 0.700]  over base +0.167 [-0.289, +0.564] not seen"
     )
     known["made"] = made
     said = arm_line(made, known)
     assert said.startswith(
-        "made       10 rows     12345 tokens  1.000 [0.610, 1.000]  over base +0.833 [+0.409, +1.258] "
+        "made       10 rows     12345 tokens  1.000 [0.610, 1.000]  over base +0.833 [+0.000, +0.970] "
     )
     assert said.count("over") == 2 and "over real +0.667" in said
     told = arm_object(made, known)

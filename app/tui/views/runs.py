@@ -28,6 +28,7 @@ from app.tui.widgets.reliability import ReliabilityPlot
 from app.tui.widgets.score_table import ScoreTable, letter, number
 from app.worker import Closed, Failed, Worker
 from engine.conversation import Conversation, Fork, Node
+from engine.evaluate.estimates import TELLING, TOO_FEW
 from engine.evaluate.figures import SMALLER_IS_BETTER
 from engine.evaluate.tasks import Problem
 
@@ -44,8 +45,9 @@ FORMULA = """\
 
 Paired: what makes an item hard for both is in neither. Items that come in clusters count by clusters.
 A share has Wilson's interval, a mean Student's; bits a byte vary by document.
-Right or wrong: the exact McNemar test; else a paired t test. Each p is corrected by Holm over all comparisons shown,
-and the verdict is better, worse, or not seen: then the items it would take to see a difference of that size,
+Right or wrong: the exact McNemar test and Tango's interval; else a paired t test, of 16 or fewer also the exact test by
+signs. Each p is corrected by Holm over all comparisons shown; of fewer than 6 items or clusters nothing can be told.
+The verdict is better, worse, or not seen: then the items it would take to see a difference of that size,
 four times in five, are n = (z₀.₉₇₅ + z₀.₈)² sd² / Δ²."""
 
 
@@ -373,6 +375,8 @@ class RunsScreen(View):
         found = board.compared.get((task, self.table.picked))
         if found is not None and found.verdict == "not seen" and (needed := found.change.needed) and needed > found.n:
             words += f" · to see {abs(found.change.estimate.mean):.3f} in {task}: {needed:,} items"
+        if found is not None and found.verdict == TOO_FEW:
+            words += f" · too few: {TELLING} items, or clusters of them, are the fewest that can tell"
         words += " · not seen: it may be chance"
         return ((words, "faint"),)
 

@@ -14,10 +14,11 @@ from textual.message import Message
 from app.scoreboard import Scoreboard, TaskScore, half
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
+from engine.evaluate.estimates import TOO_FEW
 
 NAME, ITEMS, FIGURE, VERDICT, GAP = 22, 9, 12, 10, 2
 WHISKER, LEAST = 15, 8  # cells
-VERDICTS = {"better": "▲ better", "worse": "▼ worse", "not seen": "not seen"}
+VERDICTS = {"better": "▲ better", "worse": "▼ worse", "not seen": "not seen", TOO_FEW: "too few"}
 ROOM = 0.08  # of a row's range, on either side
 
 

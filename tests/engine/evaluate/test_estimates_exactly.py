@@ -5,7 +5,8 @@
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from engine.evaluate.estimates import (
 
 
 def test_an_estimate_has_an_interval_by_student_or_its_own_bounds() -> None:
-    assert Estimate(3.0, 0.5, 4).interval == (3 - 2.776 * 0.5, 3 + 2.776 * 0.5)
+    assert Estimate(3.0, 0.5, 4).interval == pytest.approx((3 - 2.776445 * 0.5, 3 + 2.776445 * 0.5))
     assert Estimate(3.0, 0.5).interval == pytest.approx((3 - 0.979982, 3 + 0.979982))
     assert Estimate(3.0, 0.5, 4, (1.0, 9.0)).interval == (1.0, 9.0)
     assert (Estimate(3.0, 0.5).df, Estimate(3.0, 0.5).n, Estimate(3.0, 0.5).bounds) == (math.inf, 0, None)
@@ -41,7 +42,8 @@ def test_an_estimate_has_an_interval_by_student_or_its_own_bounds() -> None:
 
 def test_a_function_of_an_estimate_has_the_image_of_its_interval() -> None:
     found = Estimate(2.0, 0.5, 4, n=7).map(math.exp, -3.0)
-    assert found == Estimate(math.exp(2), 1.5, 4, (math.exp(2 - 1.388), math.exp(2 + 1.388)), 7)
+    low, high = Estimate(2.0, 0.5, 4).interval
+    assert found == Estimate(math.exp(2), 1.5, 4, (math.exp(low), math.exp(high)), 7)
 
 
 @pytest.mark.parametrize("values", [[1.0, 4.0], [2.0, 2.0, 5.0], [0.5, -1.0, 3.0, 8.0]])
@@ -85,19 +87,27 @@ def test_a_ratio_s_error_is_the_sum_over_every_two_items_of_a_row() -> None:
     assert ratio([(0.0, 2.0, 2), (0.0, 8.0, 2)]).error == pytest.approx(math.sqrt(10 * 4 / 3 - 10) / 4)
 
 
-def test_clustered_items_have_the_clusters_degrees_of_freedom() -> None:
+def test_clustered_items_are_left_out_a_cluster_at_a_time() -> None:
+    """The error from the means without each cluster; the degrees of freedom from the traces of the matrix whose
+    quadratic form in the clusters' means the squared error is, these having variances as 1 / size."""
     values = [value for row, _ in ROWS for value in row]
     names = [name for row, name in ROWS for _ in row]
     found = clustered(values, names)
-    assert (found.mean, found.error) == pytest.approx(by_pairs([row for row, _ in ROWS]))
-    assert (found.df, found.n) == (3, 10)
+    left = [np.mean([v for v, name in zip(values, names, strict=True) if name != out]) for _, out in ROWS]
+    assert found.mean == np.mean(values) and found.n == 10
+    assert found.error == pytest.approx(math.sqrt(3 / 4 * sum((each - found.mean) ** 2 for each in left)))
+    sizes = np.array([len(row) for row, _ in ROWS])
+    share = sizes / sizes.sum()
+    away = np.eye(4) - np.outer(np.ones(4), share)
+    form = away.T @ np.diag((share / (1 - share)) ** 2) @ away @ np.diag(1 / sizes)
+    assert found.df == pytest.approx(np.trace(form) ** 2 / np.trace(form @ form))
+    assert clustered([1.0, 2.0, 4.0, 8.0], list("aabb")).df == pytest.approx(1)
+    assert clustered(list(range(12)), [i // 3 for i in range(12)]).df == pytest.approx(3)  # of one size
     shuffled = np.random.default_rng(0).permutation(10)
     again = clustered([values[i] for i in shuffled], [names[i] for i in shuffled])
-    assert again.error == pytest.approx(found.error)
+    assert (again.error, again.df) == pytest.approx((found.error, found.df))
     one = clustered([1.0, 2.0], ["a", "a"])
     assert (one.mean, one.error, one.df, one.n) == (1.5, math.inf, 1, 2)
-    two = clustered([1.0, 2.0], ["a", "b"])
-    assert (two.df, two.error) == (1, pytest.approx(0.5))
     with pytest.raises(ValueError):
         clustered([1.0], [])
 
@@ -111,17 +121,15 @@ def test_a_share_has_wilson_s_interval_of_as_many_items_as_its_error_is_worth() 
     assert alone.interval == wilson(1, 1) and (alone.error, alone.df, alone.n) == (math.inf, 1, 1)
     values, names = [1.0, 1.0, 0.0, 0.0, 1.0, 0.0], list("aabbcd")
     found, spread = share(values, names), clustered(values, names)
-    assert (found.mean, found.error, found.df, found.n) == (0.5, spread.error, 3, 6)
-    assert found.interval == wilson(0.5, 0.25 / spread.error**2, 3.182) and 0.25 / spread.error**2 < 6
-    apart = share(
-        [1.0, 0.0, 1.0, 0.0], list("aabb")
-    )  # clusters that are worth more than their items: no more than these
-    assert clustered([1.0, 0.0, 1.0, 0.0], list("aabb")).error < 0.25
-    assert apart.interval == wilson(0.5, 4, 12.706)
+    assert (found.mean, found.error, found.df, found.n) == (0.5, spread.error, spread.df, 6)
+    assert found.interval == wilson(0.5, 0.25 / spread.error**2, student(spread.df)) and 0.25 / spread.error**2 < 6
+    apart = [1.0, 0.0, 1.0, 0.0, 1.0]  # clusters that are worth more than their items: no more than these
+    assert clustered(apart, list("aabbb")).error < math.sqrt(0.24 / 5)
+    assert share(apart, list("aabbb")).interval == wilson(0.6, 5, student(clustered(apart, list("aabbb")).df))
     for value in (0.0, 1.0):  # no error to go by: as many as there are clusters
-        assert share([value] * 6, list("aabbcc")).interval == wilson(value, 3, 4.303)
-    assert share([1.0, 0.0], ["a", "a"]).interval == wilson(0.5, 1, 12.706)
-    assert share([1.0, 0.0], ["a", "b"]).interval == wilson(0.5, 0.25 / 0.25, 12.706)
+        assert share([value] * 6, list("aabbcc")).interval == pytest.approx(wilson(value, 3, student(2)))
+    assert share([1.0, 0.0], ["a", "a"]).interval == wilson(0.5, 1, student(1))
+    assert share([1.0, 0.0], ["a", "b"]).interval == pytest.approx(wilson(0.5, 0.25 / 0.25, student(1)))
 
 
 def test_what_is_not_all_or_nothing_is_a_mean() -> None:
@@ -225,18 +233,18 @@ def test_a_verdict_is_given_below_five_percent(p: float, said: str) -> None:
 def test_a_comparison_s_test_is_exact_for_what_is_all_or_nothing_and_independent() -> None:
     before, now = [0.0, 0.0, 0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0, 1.0, 0.0]
     assert compare(before, now).p == pytest.approx(2 * (1 + 4) / 16)
-    assert compare(before, now).estimate == paired(before, now) and compare(before, before).p == 1
-    halves = compare([value / 2 for value in before], now)  # not all or nothing: Student's
-    by_hand = mean([1.0, 1.0, 1.0, -0.5, 0.5, 0.0])
-    assert halves.p == two_sided(by_hand.mean / by_hand.error, 5) and halves.estimate == by_hand
-    for half in ([0.5, 0.5, 0.5, 1.0, 1.0, 0.0], [0.5, 0.0, 0.0, 1.0, 1.0, 0.0]):  # on either side
-        assert compare(before, half).p == two_sided((of := mean(np.subtract(half, before).tolist())).mean / of.error, 5)
-        assert compare(half, before).p == compare(before, half).p
-    names = list("aabbcc")
-    of = clustered([1.0, 1.0, 1.0, -1.0, 0.0, 0.0], names)
-    assert compare(before, now, names).estimate == of
-    assert compare(before, now, names).p == two_sided(of.mean / of.error, 2)
-    assert compare([0.5, 0.5], [1.5, 1.5]).p == 0 and compare([0.5, 0.5], [0.5, 0.5]).p == 1
+    plain = paired(before, now)
+    assert compare(before, now).estimate == replace(plain, bounds=compare(before, now).estimate.bounds)
+    assert compare(before, before).p == 1
+    for changes in ([1.0, 1.0, 1.0, -0.5, 0.5, 0.0], [0.1, 0.9, 0.4, 0.7, 0.2, 0.3], [1.0, 2.0, 1.5, 1.0, 3.0, -0.1]):
+        of, total = mean(changes), abs(sum(changes)) - 1e-12  # not all or nothing: Student's, or all choices of signs
+        signs = [abs(sum(s * x for s, x in zip(each, changes, strict=True))) for each in product((-1, 1), repeat=6)]
+        both = two_sided(of.mean / of.error, 5), sum(each >= total for each in signs) / 64
+        found = compare([0.25] * 6, [0.25 + x for x in changes])
+        assert found.p == pytest.approx(max(both)) and found.estimate.error == pytest.approx(of.error)
+        assert compare([0.25 + x for x in changes], [0.25] * 6).p == pytest.approx(found.p)
+        twice = compare([0.25] * 12, [0.25 + x for x in changes * 2], list("abcdef" * 2))  # two alike in each cluster
+        assert (twice.p, twice.estimate.error) == pytest.approx((found.p, of.error))
     assert compare([0.5], [1.5]).p == 1 and compare([0.0, 0.0], [0.0, 0.0], list("ab")).p == 1
     with pytest.raises(ValueError):
         compare([0.5], [1.5, 2.0])
@@ -294,9 +302,17 @@ def test_the_incomplete_beta_function_of_halves_is_an_arc_sine() -> None:
 
 
 def test_student_s_quantiles_are_those_of_the_tables() -> None:
-    """Up to 4 degrees of freedom; then Abramowitz and Stegun 26.7.5, whose first terms are 2.372273 and 2.822502."""
-    assert [student(df) for df in (1, 2, 3, 4)] == [12.706, 4.303, 3.182, 2.776]
-    for df in (1.5, 5, 8, 30, math.inf):
-        assert student(df) == pytest.approx(1.959964 + 2.372273 / df + 2.822502 / df**2, abs=4e-6)
-    for df, table in ((5, 2.5706), (10, 2.2281), (30, 2.0423), (120, 1.9799)):
-        assert student(df) == pytest.approx(table, rel=0.01)
+    tables = (
+        (1, 12.7062),
+        (2, 4.3027),
+        (3, 3.1824),
+        (4, 2.7764),
+        (5, 2.5706),
+        (10, 2.2281),
+        (30, 2.0423),
+        (120, 1.9799),
+    )
+    for df, table in (*tables, (math.inf, 1.95996)):
+        assert student(df) == pytest.approx(table, abs=5e-5)
+    for df in (1.3, 2.5, 77.7):
+        assert two_sided(student(df), df) == pytest.approx(0.05, rel=1e-9)

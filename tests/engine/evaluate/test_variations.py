@@ -138,5 +138,5 @@ def test_the_variants_of_an_item_are_one_cluster() -> None:
             tally.add(number, str(number), {"kl": kl + shift, "same_top": 1.0})
         tallies.append(tally)
     found = moved(tallies, "typos")
-    assert found["kl_typos"].mean == pytest.approx(7 / 3 + 0.1) and found["kl_typos"].df == 2
+    assert found["kl_typos"].mean == pytest.approx(7 / 3 + 0.1) and found["kl_typos"].df == pytest.approx(2)
     assert found["same_top_typos"].mean == 1 and found["same_top_typos"].interval[0] < 1
