@@ -33,20 +33,23 @@ def chosen(
 ) -> "tuple[Config, bool, Mapping[str, Any]] | None":
     """The options that the search chose, whether their run on all rows has begun, and the values; None after a dry
     run."""
+    from engine.errors import DataError
     from engine.estimate.search import at, plan, read_grid, search, summed
     from engine.sources.checkpoint import load
     from engine.tune import state
 
     if ranks.joined() is not None:
         raise click.UsageError("--search is one process's work: start without mlx.launch")
+    folder = expanded(settings.out)
+    if (folder / state.FILE).exists() and not (folder / "search").exists():
+        raise DataError(f"{folder} holds a training that no search began: give the search another --out")
     planned = plan(settings, read_grid(file), given)
     with Progress() as progress:
         checkpoint = load(settings.model, progress.show)
-        told = _plan(planned, checkpoint, expanded(settings.out) / "search")
+        told = _plan(planned, checkpoint, folder / "search")
         click.echo(json.dumps({"event": "planned", **told}) if as_json else _plan_line(told), err=not as_json)
         if dry_run:
             return None
-        folder = expanded(settings.out)
         results = []
         with kept_awake(), going_on():
             for event in search(checkpoint, planned, folder / "search"):

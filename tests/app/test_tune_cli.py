@@ -82,6 +82,10 @@ def test_a_search_says_what_it_will_cost_chooses_and_trains_on_all_rows(
     for wrong in (("--resume",), ("--valid", 0.2), ("--l1", 0.1)):
         code, _, err = likely(*words, *wrong)
         assert code in (1, 2) and wrong[0].lstrip("-") in err, err
+    # where a training lies that no search began, its end would be refused: that is said before the search
+    assert likely("tune", rows, "-M", model, "--out", tmp_path / "plain", "--steps", 1, "--length", 64)[0] == 0
+    code, printed, err = likely(*words, "--out", tmp_path / "plain", "--json")
+    assert code == 1 and printed == "" and "another --out" in err
 
 
 def test_a_dry_run_shows_what_is_trained(likely: Any, model: Path, rows: Path) -> None:
