@@ -1,10 +1,10 @@
 """`Journal`: what a run has done, a line of JSON a job, appended and made durable before the next job begins.
 
 A job is in it whole or not at all: a line that was cut by a kill or a full disk is taken off when the file is opened
-again, and the job is done again, with the same seed and so the same rows. Knows nothing of what a job is.
+again, and the job is done again, with the same seed and so the same rows. Knows nothing of what a job is, and leaves it
+to whoever opens it to be alone in its folder (`lock`).
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -46,13 +46,10 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             # not buffered: what a write has taken is in the file, and one that failed leaves nothing to be tried again
             self._file = open(path, "a+b", buffering=0)  # noqa: SIM115
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two runs would draw every row twice
             self._file.seek(0)
             whole, newline, torn = self._file.read().rpartition(b"\n")
             if torn:
                 self._file.truncate(len(whole) + len(newline))
-        except BlockingIOError:
-            raise DataError(f"another run writes {path}: wait for it, or choose another out") from None
         except OSError as error:
             raise DataError(f"cannot open {path}: {error.strerror}") from None
         try:

@@ -19,6 +19,7 @@ from engine.errors import DataError, ParameterError
 from engine.estimate.ladder import RowPool, by_row, fixed, pool, rungs
 from engine.estimate.trial import Trial, TrialResult, encoded
 from engine.evaluate.estimates import Change, Estimate, compare, mean
+from engine.lock import claimed
 from engine.tune import choices, data, objectives
 from engine.tune.config import Config
 from engine.tune.run import TrainingRun, write
@@ -79,36 +80,37 @@ def learn(
 ) -> Iterator[MetaRound]:
     """Rounds; the adapter's directory in `folder` is the start, written after the last.
 
-    DataError for a task with fewer rows than a round takes.
+    DataError for a task with fewer rows than a round takes; Taken where another process writes in the folder above.
     """
     needs = options.rows * (2 if options.method == "fomaml" else 1)
     for name, each in some.items():
         if len(each.rows) < needs:
             raise DataError(f"task {name} has {len(each.rows)} rows, and a round of {options.method} takes {needs}")
     random, names = np.random.default_rng(options.seed), sorted(some)
-    inner = replace(config, out=str(folder / "trial"), eval_every=0, save_every=0, valid=0.0, seed=options.seed)
-    start = ready(checkpoint, inner, some[names[0]].rows).run.trained.parameters()
-    for number in range(options.rounds):
-        task = names[int(random.integers(len(names)))]
-        chosen = [some[task].rows[i] for i in random.permutation(len(some[task].rows))[:needs]]
-        opened, _ = teach(checkpoint, inner, chosen[: options.rows], begin=partial(_begin_at, start))
-        run = opened.run
-        here = run.trained.parameters()
-        rate = options.rate * (1 - number / options.rounds)
-        if options.method == "reptile":
-            moved = {name: w + rate * (here[name] - w) for name, w in start.items()}
-        else:
-            others = encoded(opened, chosen[options.rows :])
-            items = others.pairs or others.samples
-            sums, slope = objectives.gradient(run.model, run.trained, items, run.config)
-            moved = {name: w - rate / sums.count * slope[name] for name, w in start.items()}
-        way = mx.sqrt(sum((mx.sum(mx.square(here[name] - w)) for name, w in start.items()), mx.array(0.0)))
-        mx.eval(moved, way)
-        start = moved
-        yield MetaRound(number + 1, task, float(way))
-    last = ready(checkpoint, replace(inner, out=str(folder)), some[names[0]].rows).run
-    last.trained.set(start)
-    write(last, folder)
+    with claimed(folder.parent, "estimate", "--out"):
+        inner = replace(config, out=str(folder / "trial"), eval_every=0, save_every=0, valid=0.0, seed=options.seed)
+        start = ready(checkpoint, inner, some[names[0]].rows).run.trained.parameters()
+        for number in range(options.rounds):
+            task = names[int(random.integers(len(names)))]
+            chosen = [some[task].rows[i] for i in random.permutation(len(some[task].rows))[:needs]]
+            opened, _ = teach(checkpoint, inner, chosen[: options.rows], begin=partial(_begin_at, start))
+            run = opened.run
+            here = run.trained.parameters()
+            rate = options.rate * (1 - number / options.rounds)
+            if options.method == "reptile":
+                moved = {name: w + rate * (here[name] - w) for name, w in start.items()}
+            else:
+                others = encoded(opened, chosen[options.rows :])
+                items = others.pairs or others.samples
+                sums, slope = objectives.gradient(run.model, run.trained, items, run.config)
+                moved = {name: w - rate / sums.count * slope[name] for name, w in start.items()}
+            way = mx.sqrt(sum((mx.sum(mx.square(here[name] - w)) for name, w in start.items()), mx.array(0.0)))
+            mx.eval(moved, way)
+            start = moved
+            yield MetaRound(number + 1, task, float(way))
+        last = ready(checkpoint, replace(inner, out=str(folder)), some[names[0]].rows).run
+        last.trained.set(start)
+        write(last, folder)
 
 
 def inner_trials(some: Mapping[str, RowPool], config: Config, options: MetaOptions) -> list[Trial]:

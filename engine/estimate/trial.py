@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from engine import journal
 from engine.errors import DataError
 from engine.evaluate.estimates import Estimate, ratio, share
+from engine.lock import claimed
 from engine.tune import batches, losses, objectives, samples
 from engine.tune.config import Config
 from engine.tune.open_run import Opened
@@ -127,8 +128,13 @@ def remaining(trials: Sequence[Trial], folder: Path, head: Mapping[str, Any]) ->
     return [trial for trial in trials if _key(trial.name) not in known]
 
 
-def _journal(folder: Path, head: Mapping[str, Any]) -> AbstractContextManager[journal.Journal]:
-    return journal.opened(folder / FILE, json.loads(json.dumps(head)), ENTRY)
+@contextmanager
+def _journal(folder: Path, head: Mapping[str, Any]) -> Iterator[journal.Journal]:
+    with (
+        claimed(folder, "estimate", "--out"),
+        journal.opened(folder / FILE, json.loads(json.dumps(head)), ENTRY) as kept,
+    ):
+        yield kept
 
 
 def one(checkpoint: "Checkpoint", trial: Trial, folder: Path) -> TrialResult:

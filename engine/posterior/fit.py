@@ -4,14 +4,16 @@ Each writes `posterior.safetensors` beside the adapter, which stays as it is. Pr
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
 from engine.errors import CheckpointError, DataError, ParameterError
+from engine.lock import claimed
 from engine.options import check_ranges
 from engine.posterior import stored
 from engine.posterior.curvature_pass import check_plain, collect
@@ -34,6 +36,7 @@ from models import Transformer
 ROWS = 10  # at least: a posterior of fewer is its prior
 COLLECTED = 40  # weights that SWAG's moments are of, where there are as many steps
 KEPT = 20  # deviations (arXiv:1902.02476, section 4)
+Options = ParamSpec("Options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,19 @@ class FittedAdapter:
     @property
     def facts(self) -> dict[str, str]:
         return {"adapter": digest(self.folder), "base": self.checkpoint.info.weights}
+
+
+def _alone(
+    fit: Callable[Concatenate[FittedAdapter, Options], stored.FitFacts],
+) -> Callable[Concatenate[FittedAdapter, Options], stored.FitFacts]:
+    """The same by the one process that writes in the adapter's folder; Taken where another does."""
+
+    @wraps(fit)
+    def alone(opened: FittedAdapter, /, *args: Options.args, **options: Options.kwargs) -> stored.FitFacts:
+        with claimed(opened.folder, "posterior"):
+            return fit(opened, *args, **options)
+
+    return alone
 
 
 def open_adapter(folder: Path, model: str = "", progress: Report = silent) -> FittedAdapter:
@@ -86,6 +102,7 @@ def read_rows(opened: FittedAdapter, source: str, names: Sequence[str], progress
     return made
 
 
+@_alone
 def fit_laplace(
     opened: FittedAdapter,
     rows: samples.Samples,
@@ -116,6 +133,7 @@ def fit_laplace(
     return _kept(opened, Laplace(found.parts, precision), rows, found.targets, precision, evidence)
 
 
+@_alone
 def fit_swag(
     opened: FittedAdapter,
     rows: samples.Samples,
@@ -168,6 +186,7 @@ def fit_swag(
     return _kept(opened, SwagPosterior(moments.gaussians()), rows, sum(s.targets for s in rows.samples))
 
 
+@_alone
 def join(opened: FittedAdapter, others: Sequence[Path]) -> stored.FitFacts:
     """The ensemble of an adapter and others, trained alike from other seeds; ParameterError where they differ."""
     if not FEWEST <= len(others) + 1 <= MOST:

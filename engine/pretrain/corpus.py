@@ -17,6 +17,7 @@ import numpy as np
 from engine.errors import CheckpointError, DataError, ParameterError
 from engine.home import expanded
 from engine.json_reader import read as read_json
+from engine.lock import claimed
 from engine.pretrain import vocabulary
 from engine.pretrain.config import TOKENIZERS, PretrainConfig
 from engine.pretrain.documents import CorpusDocument, documents, sources
@@ -26,7 +27,6 @@ from engine.tokenizer import Tokenizer, from_folder
 from engine.tune.samples import text_end
 from engine.tune.stored import copy_whole, write_json
 from engine.tune.token_rows import TokenRows
-from engine.whole_file import make_folder
 
 FILE = "corpus.json"
 PARTS = ("train", "valid")
@@ -103,29 +103,37 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
     text = hashlib.sha256("\n".join([fingerprint(files), *(f.suffix for f in files)]).encode()).hexdigest()
     asked = (text, _identity(config.tokenizer), config.vocab, config.valid)
     if (folder / FILE).exists():
-        facts = CorpusFacts(**read_json(folder / FILE, SCHEMA))
-        for name, there, mine in zip(ASKED, facts.asked, asked, strict=True):
-            if there != mine:
-                raise DataError(
-                    f"{folder} holds another corpus: its {name} is not the one asked for; give another --corpus"
-                    + ("" if config.corpus else " or --out")
-                )
-        return Corpus(folder, facts, from_folder(folder))
+        return _made(folder, asked, config)
     if config.tokenizer in ("bpe", "unigram") and 0 < config.vocab < vocabulary.SMALLEST:
         raise ParameterError(f"vocab must be {vocabulary.SMALLEST} or more, got {config.vocab}")
     hashes = _survey(files, progress)
     aside = _set_aside(hashes, config)
-    make_folder(folder, "--corpus" if config.corpus else "--out")  # not before: a text that is refused leaves none
-    texts = (d.text for d, out in zip(_all(files), aside, strict=True) if not out)
-    progress("learning a tokenizer", 0, 0)
-    if config.tokenizer in TOKENIZERS:
-        size = config.vocab or vocabulary.size_for(sum(n for _, n in hashes), parameters)
-        tokenizer = vocabulary.train(config.tokenizer, size, texts, folder)
-    else:
-        tokenizer = _copied(expanded(config.tokenizer), folder)
-    facts = _encoded(files, aside, tokenizer, folder, asked, progress)
-    write_json(folder / FILE, asdict(facts))
+    # not before: a text that is refused leaves no folder
+    with claimed(folder, "pretrain", "--corpus" if config.corpus else "--out", wait=True):
+        if (folder / FILE).exists():  # by whoever was waited for
+            return _made(folder, asked, config)
+        texts = (d.text for d, out in zip(_all(files), aside, strict=True) if not out)
+        progress("learning a tokenizer", 0, 0)
+        if config.tokenizer in TOKENIZERS:
+            size = config.vocab or vocabulary.size_for(sum(n for _, n in hashes), parameters)
+            tokenizer = vocabulary.train(config.tokenizer, size, texts, folder)
+        else:
+            tokenizer = _copied(expanded(config.tokenizer), folder)
+        facts = _encoded(files, aside, tokenizer, folder, asked, progress)
+        write_json(folder / FILE, asdict(facts))
     return Corpus(folder, facts, tokenizer)
+
+
+def _made(folder: Path, asked: tuple[str, str, int, float], config: PretrainConfig) -> Corpus:
+    """What lies in the folder; DataError where that is not what is asked for."""
+    facts = CorpusFacts(**read_json(folder / FILE, SCHEMA))
+    for name, there, mine in zip(ASKED, facts.asked, asked, strict=True):
+        if there != mine:
+            raise DataError(
+                f"{folder} holds another corpus: its {name} is not the one asked for; give another --corpus"
+                + ("" if config.corpus else " or --out")
+            )
+    return Corpus(folder, facts, from_folder(folder))
 
 
 def _kind(tokens: int) -> str:

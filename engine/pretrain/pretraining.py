@@ -122,8 +122,14 @@ def pretrain(
 
 def train(opened: Pretraining, control: TrainControl | None = None) -> Iterator[Event | Answer | Pretrained]:
     """The same for a run that is open. OutOfMemory, before anything is written, where a step would not fit."""
-    run, prepared = opened.run, opened.prepared
+    run = opened.run
     refuse_if_too_large(opened.found, run.config, length="--context", lighter="a smaller --size", there=False)
+    with trainer.alone(run, "pretrain"):
+        yield from _steps(opened, control)
+
+
+def _steps(opened: Pretraining, control: TrainControl | None) -> Iterator[Event | Answer | Pretrained]:
+    run, prepared = opened.run, opened.prepared
     if run.leads:
         asked_for = {"config": asdict(opened.config), "shape": asdict(prepared.shape), "warmup": run.config.warmup}
         write_json(run.folder / FILE, asked_for)  # first: what is found with it can be gone on with
@@ -131,7 +137,7 @@ def train(opened: Pretraining, control: TrainControl | None = None) -> Iterator[
             write(run, run.folder, opened.checkpoint.config, opened.corpus)
     last: Validated | None = None
     reason = ""
-    for event in trainer.train(run, control):
+    for event in trainer.steps(run, control):
         yield event
         if isinstance(event, Ended):
             reason = event.reason

@@ -4,12 +4,12 @@ Knows not how the file is laid out: `engine.tune.gguf` does.
 """
 
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from engine.evaluate.comparison import Comparison
+from engine.lock import aside
 from engine.quantize import measure
 from engine.quantize.measure import QuantizationReport
 from engine.sources.checkpoint import load
@@ -34,25 +34,19 @@ def write_one_file(
     plain = Precision(mx.float32, packed=False)
     checkpoint = load(info.path, progress, precision=plain)
     tokens = measure.windows(checkpoint.tokenizer, checkpoint.model.config, text)[1::2]
-    with disk_errors(target.parent, "--to"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    require_space(target.parent, info.nbytes, "--to")
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with disk_errors(target.parent, "--to"):
-            partial.mkdir()
-            progress(f"writing {target.name}", 0, 0)
-            gguf.write(checkpoint, partial / "model.gguf", kind)
-            progress("reading it again", 0, 0)
-            theirs = load(partial / "model.gguf", precision=plain).model
-            score = Comparison(["reverse_kl", "same_top"])
-            for window in tokens:
-                p, q = (measure.logprobs(model(window[None])[0]) for model in (checkpoint.model, theirs))
-                score.add(p, q, np.asarray(window))
-            nbytes = (partial / "model.gguf").stat().st_size
-            os.replace(partial / "model.gguf", target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with disk_errors(target.parent, "--to"), aside(target, "quantize", "--to") as partial:
+        check_new_file(target, "--to")  # by another process
+        require_space(target.parent, info.nbytes, "--to")
+        progress(f"writing {target.name}", 0, 0)
+        gguf.write(checkpoint, partial / "model.gguf", kind)
+        progress("reading it again", 0, 0)
+        theirs = load(partial / "model.gguf", precision=plain).model
+        score = Comparison(["reverse_kl", "same_top"])
+        for window in tokens:
+            p, q = (measure.logprobs(model(window[None])[0]) for model in (checkpoint.model, theirs))
+            score.add(p, q, np.asarray(window))
+        nbytes = (partial / "model.gguf").stat().st_size
+        os.replace(partial / "model.gguf", target)
     kl = score.estimate("reverse_kl")
     weights = sum(a.size for part in sites.trainable(checkpoint.model).parts() for a in part.arrays().values())
     before = sum(f.stat().st_size for f in weight_files(info.path)) if info.path.is_dir() else info.nbytes

@@ -4,10 +4,8 @@ One layer is in memory at a time: read, scaled, packed, written, and left behind
 it as it was and as it became. What is written is under another name until all of it is there.
 """
 
-import glob
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 from engine.arrays import kl as divergence
 from engine.errors import NotFinite, ParameterError
 from engine.evaluate.comparison import Comparison
+from engine.lock import aside
 from engine.numerics import damaged_at, not_finite
 from engine.quantize import measure
 from engine.quantize.measure import QuantizationReport, forward, logprobs
@@ -41,39 +40,23 @@ def quantize(
 
     Half of the text's windows calibrate (`auto`, `awq`), the other half measure. Raises ParameterError where `target`
     exists or no matrix can be packed, CheckpointError where the model cannot be quantised, NotFinite where it gives no
-    numbers; then nothing is written.
+    numbers, Taken where another process writes `target`; then nothing is written.
     """
-    if target.exists():
-        raise ParameterError(f"{target} exists already: give another folder or remove it")
+    _check_new(target)
     source = Source(info)
     tokens = measure.windows(source.tokenizer, source.shape, text)
-    with disk_errors(target.parent, "--to"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    require_space(target.parent, info.nbytes, "--to")
-    plan = _auto(source, settings, tokens[::2][:2], progress) if settings.recipe == "auto" else None
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
-        if not _alive(left.suffix.removeprefix(".")):  # what a run that was killed has left
-            shutil.rmtree(left, ignore_errors=True)
-    try:
-        with disk_errors(target.parent, "--to"):
-            partial.mkdir()
-            report = _write(source, partial, target, settings, plan, tokens, progress)
-            os.replace(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with disk_errors(target.parent, "--to"), aside(target, "quantize", "--to") as partial:
+        _check_new(target)  # by another process
+        require_space(target.parent, info.nbytes, "--to")
+        plan = _auto(source, settings, tokens[::2][:2], progress) if settings.recipe == "auto" else None
+        report = _write(source, partial, target, settings, plan, tokens, progress)
+        os.replace(partial, target)
     return report
 
 
-def _alive(process: str) -> bool:
-    """Whether a process of that number runs; of a word that is no number nothing is known, so it is left alone."""
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (ValueError, OverflowError, OSError):
-        return True
-    return True
+def _check_new(target: Path) -> None:
+    if target.exists():
+        raise ParameterError(f"{target} exists already: give another folder or remove it")
 
 
 def matrices(parts: Sequence[ModelPart], arrays: Arrays, layout: PackedLayout) -> dict[str, str]:

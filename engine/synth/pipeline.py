@@ -7,6 +7,7 @@ does every job with the model that they share; rank 0 alone writes. Prints nothi
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from engine import journal, ranks
 from engine.decode.strategies import parse
 from engine.errors import ContextOverflow, DataError
 from engine.home import expanded
+from engine.lock import claimed
 from engine.presets import recipe
 from engine.synth import filters, stages
 from engine.synth.config import WITHOUT_MODEL, PipelineConfig
@@ -93,8 +95,13 @@ def run(config: PipelineConfig, open_model: OpenModel) -> Iterator[SynthEvent]:
 
     DataError where nothing is left to train on, or what there is must not be trained on: a generator that only repeats,
     a verifier that passes nothing, or wrong answers too. The rows are in `dropped.jsonl` then, and there is no
-    `train.jsonl`.
+    `train.jsonl`. Taken where another process makes rows there.
     """
+    with claimed(expanded(config.out), "synth", "out") if _leads() else nullcontext():
+        yield from _run(config, open_model)
+
+
+def _run(config: PipelineConfig, open_model: OpenModel) -> Iterator[SynthEvent]:
     folder, sessions = expanded(config.out), dict[str, "Session"]()
     g = config.generate
 

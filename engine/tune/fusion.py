@@ -6,7 +6,6 @@ A file that has lost the adapter is not put in its place. Knows no form by itsel
 """
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from engine.arrays import kl
 from engine.errors import CheckpointError
 from engine.evaluate import compare
+from engine.lock import aside
 from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.fetch.progress import Report, silent
 from engine.sources.precision import Precision
@@ -82,25 +82,25 @@ def fuse_to(
     """Merge a stored adapter, or whole weights, into `checkpoint` and write that to `out`; what the file has kept.
 
     CheckpointError where the file has lost the change (unless forced: it is written then), and for what the form cannot
-    hold; DataError where `out` is in use. Nothing is written at `out` then. The model of `checkpoint` is
-    changed all the same.
+    hold; DataError where `out` is in use, or another process makes it. Nothing is written at `out` then. The model of
+    `checkpoint` is changed all the same.
     """
     if not texts:
         raise CheckpointError("fusing is judged on rows of text: give --data")
     check = check_new_file if form.gguf else check_new_folder
     check(out, "--out")
-    model = sites.trainable(checkpoint.model)
-    tokens = [mx.array([list(ids)]) for ids in texts]
-    progress("the base", 0, 0)
-    before = [_logprobs(model, t) for t in tokens]
-    trained = adapters.place(model, stored)
-    if isinstance(trained, lora.Adapter):
-        lora.attach(trained)
-    progress("the adapter", 0, 0)
-    attached = [_logprobs(model, t) for t in tokens]
-    fuse.merge(model, trained, bits=16 if form.gguf else form.bits, group_size=form.group_size)
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    with aside(out, "fuse", "--out") as partial:
+        check(out, "--out")  # by another process
+        model = sites.trainable(checkpoint.model)
+        tokens = [mx.array([list(ids)]) for ids in texts]
+        progress("the base", 0, 0)
+        before = [_logprobs(model, t) for t in tokens]
+        trained = adapters.place(model, stored)
+        if isinstance(trained, lora.Adapter):
+            lora.attach(trained)
+        progress("the adapter", 0, 0)
+        attached = [_logprobs(model, t) for t in tokens]
+        fuse.merge(model, trained, bits=16 if form.gguf else form.bits, group_size=form.group_size)
         progress(f"writing {out.name}", 0, 0)
         written = partial / "fused.gguf" if form.gguf else partial
         if form.gguf:
@@ -116,8 +116,6 @@ def fuse_to(
                 "(--force writes anyway)"
             )
         os.replace(written, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return kept
 
 

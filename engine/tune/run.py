@@ -49,6 +49,7 @@ class TrainingRun:
     steps: int = 0
     saved: int = 0  # the step whose weights are in the folder
     chosen: str = ""  # what was chosen by the data, and why
+    stamp: tuple[int, int, int] | None = None  # of the state in the folder, as this run knows it
     good: tuple[int, dict[str, mx.array]] | None = None  # the adapter at the least running loss, and its step
     groups: Mapping[str, optimisers.ParameterGroup] = field(default_factory=dict)
     valid_bytes: int | None = None  # of text, that the validation rows which are measured spell; known after the first
@@ -104,7 +105,7 @@ def prepare(
     if not rows.train:
         raise DataError("there is nothing to train on: no row has a target")
     asked = config
-    kept, steps, why = None, 0, ""
+    kept, steps, why, stamp = None, 0, "", state.stamp(folder)
     if resume:
         kept, steps, config = state.load(folder, config, rows.fingerprint)
     else:
@@ -127,7 +128,7 @@ def prepare(
         if config.warm_start and kept is None:  # a run that goes on has its own
             _begin_at(trained, model, config)
         lora.attach(trained)
-    run = TrainingRun(model, trained, config, rows, folder, name, group, chosen=why)
+    run = TrainingRun(model, trained, config, rows, folder, name, group, chosen=why, stamp=stamp)
     run.groups = groups or _groups(config, trained.parameters())
     if kept is not None:
         state.check(folder, kept, trained.parameters(), run.groups)
@@ -190,6 +191,7 @@ def save(run: TrainingRun) -> Saved:
         write(run, run.folder)
         kept = State(run.trained.parameters(), run.optimiser, run.counters)
         state.save(run.folder, kept, run.config, run.rows.fingerprint, run.steps)
+        run.stamp = state.stamp(run.folder)
     return Saved(run.counters.step, run.folder)
 
 

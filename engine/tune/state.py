@@ -70,6 +70,15 @@ def save(folder: Path, state: State, config: Config, data: str, steps: int) -> N
     write_arrays(folder / FILE, arrays, {"likely": json.dumps(facts)})
 
 
+def stamp(folder: Path) -> tuple[int, int, int] | None:
+    """Identity of the state that lies in a folder: another one has another; None where there is none."""
+    try:
+        found = (folder / FILE).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def load(folder: Path, config: Config, data: str) -> tuple[State, int, Config]:
     """The state, how many steps the run was to have, and the options with what the run had chosen by its data.
 

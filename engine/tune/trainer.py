@@ -7,9 +7,11 @@ last checkpoint to the same weights, bit for bit on one machine.
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
+from engine.errors import DataError
+from engine.lock import claimed
 from engine.numerics import damaged
 from engine.tune import batches, optimisers, state, step
 from engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
@@ -33,8 +35,27 @@ def train(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
 
     `Stepped` after every step; `Validated`, `Saved` and `Paused` between. The model may be used while the iterator
     waits for its next event, by the thread that iterates. Closing the iterator abandons what was learned since the last
-    `Saved`. DataError where a checkpoint cannot be written; the one before stays.
+    `Saved`. DataError where a checkpoint cannot be written; the one before stays. Taken, before anything is written,
+    where another process trains in the folder, and DataError where one has since the run was prepared.
     """
+    with alone(run, "tune"):
+        yield from steps(run, control)
+
+
+@contextmanager
+def alone(run: TrainingRun, verb: str) -> Iterator[None]:
+    """Be the only one that writes in a run's folder, which is as it was when the run was prepared."""
+    if not run.leads:
+        yield
+        return
+    with claimed(run.folder, verb, "--out"):
+        if state.stamp(run.folder) != run.stamp:
+            raise DataError(f"{run.folder} was written by another run meanwhile: --resume goes on with that")
+        yield
+
+
+def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Event]:
+    """The same by one that is alone in the run's folder."""
     control = control or TrainControl()
     c, counters, metrics = run.config, run.counters, Metrics(run)
     order = batches.stream(
@@ -166,10 +187,12 @@ __all__ = [
     "TrainControl",
     "TrainingRun",
     "Validated",
+    "alone",
     "evaluate",
     "prepare",
     "save",
     "settle",
+    "steps",
     "train",
     "validate",
 ]  # fmt: skip

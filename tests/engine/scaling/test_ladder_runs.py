@@ -11,7 +11,7 @@ from engine.scaling import running
 from engine.scaling.cost import SpeedProbe, chosen, cost
 from engine.scaling.ladder import MappedColumn, read_runs
 from engine.scaling.plan import LadderPlan, Rung, read_plan
-from engine.scaling.running import RungBegan, RungElsewhere, RungEnded, RungMoved, RungResult, SizeFacts, claimed
+from engine.scaling.running import RungBegan, RungElsewhere, RungEnded, RungMoved, RungResult, SizeFacts
 from engine.tune.control import TrainControl
 from tests.engine.scaling.test_fit import LAW
 
@@ -143,7 +143,5 @@ def test_two_that_share_a_folder_share_the_runs(tmp_path: Path) -> None:
     assert sorted(here.trained + there.trained) == sorted(rung.name for rung in rungs)
     assert here.trained and there.trained and any(isinstance(event, RungElsewhere) for event in events)
     assert sum(isinstance(event, RungBegan) for event in events) == len(rungs)
-    with claimed(tmp_path / "x.lock") as ours, claimed(tmp_path / "x.lock") as again:
-        assert ours and not again
     runs, left = read_runs(tmp_path / running.TABLE, {})
     assert len(runs) + len(left) == len(rungs)

@@ -223,7 +223,10 @@ def test_two_runs_of_one_folder_are_refused(tmp_path: Path) -> None:
     made = config(tmp_path / "made", {"answers": 2})
     first = pipeline.run(made, lambda name, adapters: session(FAIR))
     next(first)
-    with pytest.raises(DataError, match="another run writes"):
+    with pytest.raises(
+        DataError,
+        match=r"made is taken: process \d+ \(synth\) has written there since .*; wait for it, or choose another out",
+    ):
         run(made, session(FAIR))
     assert [json.loads(line) for line in (tmp_path / "made" / "drawn.jsonl").read_text().splitlines()]
     list(first)

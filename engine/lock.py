@@ -1,0 +1,133 @@
+"""Locks: one process at a time writes in a folder, and whoever comes second is told who does.
+
+`claimed` is for a folder that is written in, `aside` for a file or a folder that is made, `locked` for any other name.
+A lock is the system's (flock) on a file in which its holder says who it is: it ends with the process that holds it,
+however that ends, and what a kill leaves behind locks nothing. Knows nothing of what is written.
+"""
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from engine import json_reader
+from engine.errors import DataError
+
+FILE = ".lock"
+HOLDER = {"process": int, "host": str, "verb": str, "since": str}
+LONGEST = 1000  # bytes of a holder
+
+
+class Taken(DataError):
+    """A lock that another process holds, or another part of this one."""
+
+
+@contextmanager
+def claimed(folder: Path, verb: str, option: str = "", *, wait: bool = False) -> Iterator[None]:
+    """Be the only one that writes in a folder, which is made, and taken away again where nothing was written.
+
+    Raises Taken with its holder, or waits for it, and DataError where the folder cannot be written or its disk has no
+    locks; both name the `option` by which another folder is chosen.
+    """
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make {folder}: {error.strerror}{_other(option)}") from None
+    try:
+        with _held(folder, folder / FILE, verb, option, wait):
+            yield
+    finally:
+        if made:
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
+
+
+@contextmanager
+def aside(target: Path, verb: str, option: str) -> Iterator[Path]:
+    """A new folder beside `target`, for what will be put there by a rename once it is whole; gone in the end.
+
+    Errors as `claimed`, of `target`; OSError as the disk gives it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    with _held(target, target.with_name(f".{target.name}{FILE}"), verb, option):
+        shutil.rmtree(partial, ignore_errors=True)  # what a run that was killed has left
+        try:
+            partial.mkdir()
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def locked(file: Path, verb: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of a file, which is there for as long; `wait` for it, or raise Taken with its holder.
+
+    DataError where the file cannot be made, and on a disk without locks.
+    """
+    try:
+        descriptor = _open(file, wait)
+    except BlockingIOError:
+        raise Taken(_holder(file)) from None
+    except OSError as error:
+        raise DataError(f"cannot lock {file}: {error.strerror}") from None
+    try:
+        with suppress(OSError):  # a full disk: it is held all the same
+            said = {"process": os.getpid(), "host": platform.node(), "verb": verb, "since": f"{datetime.now():%F %R}"}
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(said).encode())
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink()  # before it is let go: whoever waits for it sees that its name is another file's
+        os.close(descriptor)
+
+
+@contextmanager
+def _held(path: Path, file: Path, verb: str, option: str, wait: bool = False) -> Iterator[None]:
+    """A lock whose errors are about the path that it is for."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(file, verb, wait=wait))
+        except Taken as error:
+            raise Taken(f"{path} is taken: {error}; wait for it{_other(option, ', or')}") from None
+        except DataError as error:
+            raise DataError(f"{error}{_other(option)}") from None
+        yield
+
+
+def _other(option: str, word: str = ";") -> str:
+    return f"{word} choose another {option}" if option else ""
+
+
+def _open(file: Path, wait: bool) -> int:
+    """A descriptor of the file that its name stands for, locked."""
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if os.path.samestat(os.stat(file), os.fstat(descriptor)):
+                return descriptor
+        except FileNotFoundError:  # its holder has let it go
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _holder(file: Path) -> str:
+    """Who holds the lock, in words."""
+    try:
+        with file.open("rb") as read:
+            held = json_reader.parse(read.read(LONGEST), HOLDER)
+    except (OSError, ValueError):  # it has just begun, or its disk is full
+        return "another process writes there"
+    where = "" if held["host"] == platform.node() else f" on {held['host']}"
+    return f"process {held['process']}{where} ({held['verb']}) has written there since {held['since']}"

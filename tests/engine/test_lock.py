@@ -1,0 +1,108 @@
+"""One process writes in a folder: whoever comes second is told who does, and a kill lets go of it."""
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from engine.errors import DataError
+from engine.lock import Taken, aside, claimed, locked
+from tests.processes import ROOT
+
+HELD = """
+import sys
+from pathlib import Path
+from engine.lock import claimed
+with claimed(Path(sys.argv[1]), "tune", "--out"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def held(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that writes in the folder until it is let go."""
+    path, pipe = {**os.environ, "PYTHONPATH": str(ROOT)}, subprocess.PIPE
+    words = [sys.executable, "-c", HELD, str(folder)]
+    with subprocess.Popen(words, env=path, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        yield process
+        if process.poll() is None:
+            process.communicate()
+
+
+def test_whoever_comes_second_is_told_who_writes(tmp_path: Path) -> None:
+    folder = tmp_path / "some" / "out"
+    with held(folder) as process:
+        with pytest.raises(Taken) as found, claimed(folder, "posterior", "--out"):
+            pass
+        assert f"{folder} is taken: process {process.pid} (tune) has written there since 20" in str(found.value)
+        assert str(found.value).endswith("; wait for it, or choose another --out") and "\n" not in str(found.value)
+        (folder / "weights").write_text("of the other")
+    with claimed(folder, "posterior", "--out"):
+        pass
+    assert [path.name for path in folder.iterdir()] == ["weights"]
+
+
+def test_a_kill_lets_go(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with held(folder) as process:
+        process.kill()
+        process.wait()
+        with claimed(folder, "tune"), pytest.raises(Taken), claimed(folder, "tune"):
+            pass
+    assert not list(folder.iterdir())
+
+
+def test_a_folder_in_which_nothing_was_written_is_not_left(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), claimed(tmp_path / "out", "tune"):
+        raise KeyError
+    with aside(tmp_path / "made", "fuse", "--out") as partial:
+        assert partial.is_dir() and partial.parent == tmp_path
+        with pytest.raises(Taken, match="made is taken"), aside(tmp_path / "made", "fuse", "--out"):
+            pass
+        (partial / "half").write_text("of it")
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_at_a_time_however_many_wait(tmp_path: Path) -> None:
+    """The name is another file's after each: nobody may take the lock of one that is gone for the lock."""
+    inside, most, rounds = [0], [0], [0]
+
+    def work() -> None:
+        for _ in range(50):
+            with locked(tmp_path / "x.lock", "work", wait=True):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                rounds[0] += 1
+                inside[0] -= 1
+
+    threads = [Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] and rounds == [400] and not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_cannot_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "out"):
+        line = f"cannot make {folder}: .*; choose another --out"
+        with pytest.raises(DataError, match=line), claimed(folder, "tune", "--out"):
+            pass
+
+    def without(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    line = r"cannot lock .*out/\.lock: No locks available; choose another --out"
+    with pytest.raises(DataError, match=line), claimed(tmp_path / "out", "tune", "--out"):
+        pass
