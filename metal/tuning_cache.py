@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -75,16 +75,17 @@ def load() -> Record | None:
 def save(record: Record) -> None:
     """Write it whole or not at all, and to the disk itself. Where that cannot be, the next start does it all again."""
     target = path(record)
-    try:
+    scratch = target.with_suffix(f".{os.getpid()}")
+    with suppress(OSError):
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = target.with_suffix(f".{os.getpid()}")
-        with scratch.open("w") as file:
-            json.dump(asdict(record), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(target)
-    except OSError:
-        pass
+        try:
+            with scratch.open("w") as file:
+                json.dump(asdict(record), file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.replace(target)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 def forget() -> bool:

@@ -218,10 +218,10 @@ class LikelyApp(App[str]):
         try:
             self.store = Store(path)
             self.store_news = self.store.taken_notice()
-            self.keeper = AutoSaver(path)
-            self.keeper.do(lambda store: store.sweep(self.clock() - KEPT_S))
-        except DataError as error:  # the conversation goes on without being saved, and the line says so
+        except DataError as error:  # the conversation goes on, is tried to be saved again and again, and asked for
             self.store_news = f"not saved: {error}"
+        self.keeper = AutoSaver(path)
+        self.keeper.do(lambda store: store.sweep(self.clock() - KEPT_S))
 
     def _remap(self) -> None:
         path = self.home / "keys.toml"

@@ -95,7 +95,7 @@ class View(Screen[None]):
     def resumable(self) -> str:
         """The id of the conversation to come back to, "" for none."""
         current = self.current()
-        return current.id if current is not None and current.nodes and self.host.store is not None else ""
+        return current.id if current is not None and current.nodes and self.host.keeper is not None else ""
 
     def current(self) -> "Conversation | None":
         """The conversation that is open here."""

@@ -3,15 +3,18 @@
 One small JSON file. Does not know whether the model or the folders still exist. Light: the screen imports it.
 """
 
-import contextlib
 import json
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from engine import json_reader
 from engine.errors import DataError
 from engine.home import expanded, home
+from engine.lock import locked
+from engine.whole_file import write_whole
 
 
 def chosen(within: Path | None = None) -> str:
@@ -29,7 +32,7 @@ def choose(name: str, within: Path | None = None) -> None:
     if "/" in name and path.exists():
         name = str(path.absolute())
     if name != chosen(within):
-        _write({**_read(within), "model": name}, within)
+        _change(lambda settled: {**settled, "model": name}, within)
 
 
 def folders() -> tuple[Path, ...]:
@@ -41,12 +44,15 @@ def folders() -> tuple[Path, ...]:
 
 
 def add_folder(folder: Path) -> None:
-    """Look for models in this folder too, from now on."""
+    """Look for models in this folder too, from now on. A disk that cannot be written leaves it unsaid."""
     folder = expanded(folder).absolute()
-    if folder not in folders():
-        settled = _read()
+
+    def with_it(settled: dict[str, Any]) -> dict[str, Any]:
         added = settled.get("folders", [])
-        _write({**settled, "folders": [*(added if isinstance(added, list) else []), str(folder)]})
+        return {**settled, "folders": [*(added if isinstance(added, list) else []), str(folder)]}
+
+    if folder not in folders():
+        _change(with_it)
 
 
 def _read(within: Path | None = None) -> dict[str, Any]:
@@ -57,13 +63,13 @@ def _read(within: Path | None = None) -> dict[str, Any]:
         return {}
 
 
-def _write(settled: dict[str, Any], within: Path | None = None) -> None:
+def _change(change: Callable[[dict[str, Any]], dict[str, Any]], within: Path | None = None) -> None:
+    """Put what `change` makes of the preferences in their place; what another program changes meanwhile stays too."""
     path = _file(within)
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
+    with suppress(OSError, DataError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(settled, indent=1), encoding="utf-8")
-        beside.replace(path)
+        with locked(path.with_name(f".{path.name}.lock"), "preferences", wait=True):
+            write_whole(path, [json.dumps(change(_read(within)), indent=1)])
 
 
 def _file(within: Path | None) -> Path:

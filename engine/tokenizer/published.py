@@ -37,7 +37,7 @@ def write(tokenizer: "Tokenizer", folder: Path, eos: int | None = None) -> None:
         "chat_template": tokenizer.chat_template,
     }
     known = {key: value for key, value in settings.items() if value is not None}
-    (folder / "tokenizer_config.json").write_text(json.dumps(known, indent=2))
+    write_whole(folder / "tokenizer_config.json", [json.dumps(known, indent=2)])
 
 
 def library(tokenizer: "Tokenizer") -> "tokenizers.Tokenizer":

@@ -13,6 +13,7 @@ import pytest
 from metal import kernel, tuning_cache
 from metal.device import Device
 from metal.tuning_cache import Record
+from tests.engine.sources.test_fetch import file_size_limit
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +78,9 @@ def test_a_record_is_read_as_it_was_written_and_forgotten() -> None:
 
 
 def test_where_a_record_cannot_be_written_nothing_happens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with file_size_limit(10):
+        tuning_cache.save(tuning_cache.blank())
+    assert not list(tuning_cache.folder().iterdir())
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LIKELY_KERNELS", str(tmp_path / "file" / "below"))
     tuning_cache.save(tuning_cache.blank())

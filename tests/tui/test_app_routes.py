@@ -288,12 +288,12 @@ def test_what_every_view_does(tmp_path: Path) -> None:
     frame = Frame(View, tmp_path)
     it, lines = frame.it, []
     talk = Conversation("c").add(Node("u", Fork(), "user", text="x"))
-    host = frame.note("host", store=None, sidebar=False)
+    host = frame.note("host", store=None, keeper=None, sidebar=False)
     it.host, it.hints, it.current, it.app = host, frame.note("hints"), lambda: talk, frame.note("app")
     it.formula, it._going, it.has_class = lambda: None, False, lambda name: False
     lines += frame.told("no store", "action_sessions") + frame.told("no number", "action_formula")
     assert View.resumable(it) == ""
-    host.store = SimpleNamespace(load=lambda id: f"loaded {id}")
+    host.keeper, host.store = "keeper", SimpleNamespace(load=lambda id: f"loaded {id}")
     assert View.resumable(it) == "c" and View._open_id(it) == "c"
     with patch("app.tui.dialogs.sessions.SessionsDialog", lambda *args, **options: "dialog"):
         lines += frame.told("a dialog", "action_sessions")

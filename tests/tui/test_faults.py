@@ -145,6 +145,32 @@ async def test_who_says_it_twice_leaves_all_the_same(play: Play, words: tuple[st
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wrong", ["a folder", "another version"])
+async def test_a_store_that_cannot_be_opened_is_as_a_full_disk(play: Play, tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "home" / "sessions.db"
+    if wrong == "a folder":
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir(parents=True)
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA user_version = 99")
+    async with play() as stage:
+        await stage.ask(ASK)
+        keeper = await kept(stage)
+        await stage.until(lambda: keeper.unsaved)
+        stage.chat.tick()
+        assert "sessions.db" in stage.chat.hints.news and "the conversation stays open" in stage.chat.hints.news
+        await stage.pilot.press("ctrl+q")
+        await stage.until(lambda: "leave all the same?" in stage.picture())
+        await stage.pilot.press("enter")  # stay
+        path.rename(path.with_name("moved away"))
+        await stage.pilot.press("ctrl+q")
+        await stage.until(lambda: stage.app._exit)
+        id = stage.app.return_value
+    assert len(Store(path).load(str(id)).messages()) == 2
+
+
+@pytest.mark.slow
 async def test_two_programs_on_one_database_keep_each_others_words(play: Play, tmp_path: Path) -> None:
     async with play() as one:
         await one.ask(ASK)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from engine.sources import places, preferences, store
 from engine.sources.model_info import describe
 from metal import mx
 from tests.engine import hub_server, tiny
+from tests.engine.sources.test_fetch import file_size_limit
 
 REPO = "me/tiny"
 
@@ -281,3 +283,19 @@ def test_preferences_that_cannot_be_read_or_written_are_none(home: Path) -> None
     home.write_text("a file")
     preferences.choose("other")
     assert preferences.chosen() == ""
+
+
+def test_a_full_disk_leaves_the_preferences_as_they_were_and_nothing_beside(home: Path, tmp_path: Path) -> None:
+    preferences.choose("tiny")
+    with file_size_limit(10):
+        preferences.choose("other")
+        preferences.add_folder(tmp_path)
+    assert preferences.chosen() == "tiny" and preferences.folders() == ()
+    assert [path.name for path in home.iterdir()] == ["preferences.json"]
+
+
+def test_no_folder_is_lost_where_several_are_added_at_once(home: Path, tmp_path: Path) -> None:
+    wanted = [tmp_path / str(i) for i in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(preferences.add_folder, wanted))
+    assert set(preferences.folders()) == set(wanted) and [path.name for path in home.iterdir()] == ["preferences.json"]
