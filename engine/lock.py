@@ -23,7 +23,7 @@ HOLDER = {"process": int, "host": str, "verb": str, "since": str}
 LONGEST = 1000  # bytes of a holder
 
 
-class Taken(DataError):
+class LockTaken(DataError):
     """A lock that another process holds, or another part of this one."""
 
 
@@ -31,8 +31,8 @@ class Taken(DataError):
 def claimed(folder: Path, verb: str, option: str = "", *, wait: bool = False) -> Iterator[None]:
     """Be the only one that writes in a folder, which is made, and taken away again where nothing was written.
 
-    Raises Taken with its holder, or waits for it, and DataError where the folder cannot be written or its disk has no
-    locks; both name the `option` by which another folder is chosen.
+    Raises LockTaken with its holder, or waits for it, and DataError where the folder cannot be written or its disk has
+    no locks; both name the `option` by which another folder is chosen.
     """
     made = not folder.exists()
     try:
@@ -67,14 +67,14 @@ def aside(target: Path, verb: str, option: str) -> Iterator[Path]:
 
 @contextmanager
 def locked(file: Path, verb: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock of a file, which is there for as long; `wait` for it, or raise Taken with its holder.
+    """Hold the lock of a file, which is there for as long; `wait` for it, or raise LockTaken with its holder.
 
     DataError where the file cannot be made, and on a disk without locks.
     """
     try:
         descriptor = _open(file, wait)
     except BlockingIOError:
-        raise Taken(_holder(file)) from None
+        raise LockTaken(_holder(file)) from None
     except OSError as error:
         raise DataError(f"cannot lock {file}: {error.strerror}") from None
     try:
@@ -95,8 +95,8 @@ def _held(path: Path, file: Path, verb: str, option: str, wait: bool = False) ->
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(file, verb, wait=wait))
-        except Taken as error:
-            raise Taken(f"{path} is taken: {error}; wait for it{_other(option, ', or')}") from None
+        except LockTaken as error:
+            raise LockTaken(f"{path} is taken: {error}; wait for it{_other(option, ', or')}") from None
         except DataError as error:
             raise DataError(f"{error}{_other(option)}") from None
         yield

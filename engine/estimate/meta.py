@@ -80,7 +80,7 @@ def learn(
 ) -> Iterator[MetaRound]:
     """Rounds; the adapter's directory in `folder` is the start, written after the last.
 
-    DataError for a task with fewer rows than a round takes; Taken where another process writes in the folder above.
+    DataError for a task with fewer rows than a round takes; LockTaken where another process writes in the folder above.
     """
     needs = options.rows * (2 if options.method == "fomaml" else 1)
     for name, each in some.items():

@@ -57,7 +57,7 @@ class FittedAdapter:
 def _alone(
     fit: Callable[Concatenate[FittedAdapter, Options], stored.FitFacts],
 ) -> Callable[Concatenate[FittedAdapter, Options], stored.FitFacts]:
-    """The same by the one process that writes in the adapter's folder; Taken where another does."""
+    """The same by the one process that writes in the adapter's folder; LockTaken where another does."""
 
     @wraps(fit)
     def alone(opened: FittedAdapter, /, *args: Options.args, **options: Options.kwargs) -> stored.FitFacts:

@@ -125,7 +125,7 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
 
 
 def _made(folder: Path, asked: tuple[str, str, int, float], config: PretrainConfig) -> Corpus:
-    """What lies in the folder; DataError where that is not what is asked for."""
+    """The corpus that lies in the folder; DataError where it is not the one asked for."""
     facts = CorpusFacts(**read_json(folder / FILE, SCHEMA))
     for name, there, mine in zip(ASKED, facts.asked, asked, strict=True):
         if there != mine:

@@ -40,7 +40,7 @@ def quantize(
 
     Half of the text's windows calibrate (`auto`, `awq`), the other half measure. Raises ParameterError where `target`
     exists or no matrix can be packed, CheckpointError where the model cannot be quantised, NotFinite where it gives no
-    numbers, Taken where another process writes `target`; then nothing is written.
+    numbers, LockTaken where another process writes `target`; then nothing is written.
     """
     _check_new(target)
     source = Source(info)

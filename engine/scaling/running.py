@@ -15,7 +15,7 @@ from typing import Protocol
 
 from engine import json_reader
 from engine.errors import DataError
-from engine.lock import Taken, locked
+from engine.lock import LockTaken, locked
 from engine.scaling.cost import SpeedProbe
 from engine.scaling.plan import LadderPlan, Rung, is_path
 from engine.tune.control import TrainControl
@@ -138,7 +138,7 @@ def run(
                     write_whole(kept, [json.dumps(asdict(event), allow_nan=False)])
                     gather(plan.out)
                     yield RungEnded(rung, event)
-        except Taken:
+        except LockTaken:
             yield RungElsewhere(rung)
 
 

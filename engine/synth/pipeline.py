@@ -95,7 +95,7 @@ def run(config: PipelineConfig, open_model: OpenModel) -> Iterator[SynthEvent]:
 
     DataError where nothing is left to train on, or what there is must not be trained on: a generator that only repeats,
     a verifier that passes nothing, or wrong answers too. The rows are in `dropped.jsonl` then, and there is no
-    `train.jsonl`. Taken where another process makes rows there.
+    `train.jsonl`. LockTaken where another process makes rows there.
     """
     with claimed(expanded(config.out), "synth", "out") if _leads() else nullcontext():
         yield from _run(config, open_model)

@@ -35,8 +35,8 @@ def train(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
 
     `Stepped` after every step; `Validated`, `Saved` and `Paused` between. The model may be used while the iterator
     waits for its next event, by the thread that iterates. Closing the iterator abandons what was learned since the last
-    `Saved`. DataError where a checkpoint cannot be written; the one before stays. Taken, before anything is written,
-    where another process trains in the folder, and DataError where one has since the run was prepared.
+    `Saved`. DataError where a checkpoint cannot be written; the one before stays. LockTaken, before anything is
+    written, where another process trains in the folder, and DataError where one has since the run was prepared.
     """
     with alone(run, "tune"):
         yield from steps(run, control)

@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from engine.errors import DataError
-from engine.lock import Taken, aside, claimed, locked
+from engine.lock import LockTaken, aside, claimed, locked
 from tests.processes import ROOT
 
 HELD = """
@@ -41,7 +41,7 @@ def held(folder: Path) -> Iterator["subprocess.Popen[str]"]:
 def test_whoever_comes_second_is_told_who_writes(tmp_path: Path) -> None:
     folder = tmp_path / "some" / "out"
     with held(folder) as process:
-        with pytest.raises(Taken) as found, claimed(folder, "posterior", "--out"):
+        with pytest.raises(LockTaken) as found, claimed(folder, "posterior", "--out"):
             pass
         assert f"{folder} is taken: process {process.pid} (tune) has written there since 20" in str(found.value)
         assert str(found.value).endswith("; wait for it, or choose another --out") and "\n" not in str(found.value)
@@ -56,7 +56,7 @@ def test_a_kill_lets_go(tmp_path: Path) -> None:
     with held(folder) as process:
         process.kill()
         process.wait()
-        with claimed(folder, "tune"), pytest.raises(Taken), claimed(folder, "tune"):
+        with claimed(folder, "tune"), pytest.raises(LockTaken), claimed(folder, "tune"):
             pass
     assert not list(folder.iterdir())
 
@@ -66,7 +66,7 @@ def test_a_folder_in_which_nothing_was_written_is_not_left(tmp_path: Path) -> No
         raise KeyError
     with aside(tmp_path / "made", "fuse", "--out") as partial:
         assert partial.is_dir() and partial.parent == tmp_path
-        with pytest.raises(Taken, match="made is taken"), aside(tmp_path / "made", "fuse", "--out"):
+        with pytest.raises(LockTaken, match="made is taken"), aside(tmp_path / "made", "fuse", "--out"):
             pass
         (partial / "half").write_text("of it")
     assert not list(tmp_path.iterdir())
