@@ -10,7 +10,8 @@ from typing import Any
 
 from app.evaluations import Evaluation, Evaluations
 from engine.evaluate.estimates import Change, Estimate, holm
-from engine.evaluate.figures import SMALLER_IS_BETTER, ComparedMeasure, Tally, changed
+from engine.evaluate.figures import ComparedMeasure, Tally, changed
+from engine.evaluate.measures import measure
 
 SHOWN = 60  # evaluations, the latest
 
@@ -36,7 +37,7 @@ class TaskScore:
 
     @property
     def smaller_is_better(self) -> bool:
-        return self.measure in SMALLER_IS_BETTER
+        return measure(self.measure).better == "lower"
 
 
 Cell = tuple[str, str]  # task, model
@@ -113,8 +114,8 @@ class ScoreKeeper:
                     found[task, other] = first.first, here[0], known[1], known[2]
         corrected = holm([change.p for _, _, change, _ in found.values()])
         return {
-            cell: ComparedMeasure(cell[0], measure, (base, cell[1]), change, p, n)
-            for (cell, (measure, base, change, n)), p in zip(found.items(), corrected, strict=True)
+            cell: ComparedMeasure(cell[0], name, (base, cell[1]), change, p, n)
+            for (cell, (name, base, change, n)), p in zip(found.items(), corrected, strict=True)
         }
 
 

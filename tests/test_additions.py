@@ -198,52 +198,60 @@ def test_a_number_on_a_step_is_a_field_and_where_it_is_computed(tmp_path: Path) 
     assert likely(tmp_path, *files, driver=STORING)[:2] == (0, "stored\n")
 
 
-# -- a metric ------------------------------------------------------------------------------------------------------
+# -- a measure -----------------------------------------------------------------------------------------------------
 
-METRIC = """
-from engine.evaluate.metrics import Metric
-
-
-def moved(before, now, xp):
-    return xp.max(xp.abs(xp.exp(now) - xp.exp(before)), axis=-1)
+MEASURE = """
+from engine.evaluate.measures import Measure
 
 
-MOVED = Metric("moved", "share", moved, "the most that one token's probability changed")
+def hellinger(before, now, xp):
+    return xp.sqrt(xp.maximum(1 - xp.sum(xp.exp((before + now) / 2), axis=-1), 0))
+
+
+HELLINGER = Measure("hellinger", "share", "lower", "the Hellinger distance", ".6f", hellinger)
 """
 DIFFER = """
 from pathlib import Path
-import engine.evaluate.metrics
-import moved
-engine.evaluate.metrics.METRICS += (moved.MOVED,)  # its line in the table
+import engine.evaluate.measures
+import hellinger
+engine.evaluate.measures.MEASURES += (hellinger.HELLINGER,)  # its line in the table
 
 import app.cli
 from metal import mx
 from tests.engine import tiny
 
-for name, seed in (("a", 0), ("b", 1)):
+for name, seed, sharp in (("a", 0, 4.0), ("b", 1, 4.0), ("flat", 0, 0.2)):
     if not Path(name).exists():
         arrays = {key: mx.array(value) for key, value in tiny.weights(tiny.LLAMA, seed).items()}
+        arrays["lm_head.weight"] = arrays["lm_head.weight"] * sharp
         tiny.write_folder(Path(name), tiny.LLAMA, arrays)
 app.cli.main()
 """
 
 
 @pytest.mark.slow
-def test_a_metric_is_a_function_and_an_entry(tmp_path: Path) -> None:
-    (tmp_path / "moved.py").write_text(METRIC)
-    asked = ("diff", "./a", "./b", "ab and so on", "--metric", "moved", "--metric", "tv")
+def test_a_measure_is_a_function_and_an_entry(tmp_path: Path) -> None:
+    """Shown by `diff`, and by `eval` in the direction that the entry says: a flat model is moved less by another
+    context, which is better."""
+    (tmp_path / "hellinger.py").write_text(MEASURE)
+    asked = ("diff", "./a", "./b", "ab and so on", "--metric", "hellinger", "--metric", "tv")
     code, out, err = likely(tmp_path, *asked, "--json", driver=DIFFER)
     assert code == 0, err
     found = json.loads(out)
     for p in found["positions"]:
-        assert 0 < p["moved"] <= 2 * p["tv"] <= 2
-        # it is one of the tokens that rose and fell most
-        most = max(abs(math.exp(s["now"]) - math.exp(s["before"])) for s in p["risen"] + p["fallen"])
-        assert p["moved"] == pytest.approx(most, abs=1e-6)
-    assert found["moved"] == pytest.approx(sum(p["moved"] for p in found["positions"]) / len(found["positions"]))
-    assert " · moved 0.0" in likely(tmp_path, *asked, driver=DIFFER)[1]
+        assert 0 < p["hellinger"] ** 2 <= p["tv"] + 1e-6 <= math.sqrt(2) * p["hellinger"] + 2e-6
+    mean = sum(p["hellinger"] for p in found["positions"]) / len(found["positions"])
+    assert found["hellinger"] == pytest.approx(mean)
+    assert f" · hellinger {mean:.6f}" in likely(tmp_path, *asked, driver=DIFFER)[1]
     code, _, err = likely(tmp_path, "diff", "./a", "./b", "ab", "--metric", "other", driver=DIFFER)
-    assert code == 1 and "there is no metric other: there are kl (" in err and "moved (the most" in err
+    assert code == 1 and "there is no metric other: there are kl (" in err and "hellinger (the Hell" in err
+    rows = [json.dumps({"context": f"ab {i}", "changed": f"so {i} on"}) for i in range(12)]
+    (tmp_path / "moved.jsonl").write_text("\n".join(rows))
+    compared = ("eval", "moved.jsonl", "-M", "./a", "-M", "./flat", "--measure", "hellinger")
+    code, out, err = likely(tmp_path, *compared, driver=DIFFER)
+    assert code == 0 and "moved hellinger: ./flat against ./a -" in out and ": better" in out, (out, err)
+    values = [line.split()[3] for line in out.splitlines()[1:3]]
+    assert all(len(value) == 8 for value in values) and 0 < float(values[1]) < float(values[0]) < 1
 
 
 # -- a family of models --------------------------------------------------------------------------------------------

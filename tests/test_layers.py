@@ -79,7 +79,7 @@ READ = (
     "engine.evaluate.difference",
     "engine.evaluate.scores",
     "engine.evaluate.estimates",
-    "engine.evaluate.metrics",
+    "engine.evaluate.measures",
     "engine.evaluate.comparison",
     "engine.evaluate.figures",
     "engine.evaluate.generated",

@@ -9,6 +9,7 @@ import click
 
 from app import heat
 from app.cli.opening import Progress, read_text
+from engine.evaluate.measures import measure
 
 if TYPE_CHECKING:
     from engine.evaluate.difference import Difference, Shift
@@ -100,7 +101,7 @@ def _show(found: "Difference", tokenizer: "Tokenizer") -> None:
         click.echo(heat.paint(name, heat.moved_level(p.kl), mode) + padding + row)
     a, b = found.nll
     cost = "" if a != a else f" · the text costs {a:.3f} and {b:.3f} nats a token"
-    more = "".join(f" · {name} {value:.4f}" for name, value in found.metrics.items())
+    more = "".join(f" · {name} {value:{measure(name).form or '.4f'}}" for name, value in found.metrics.items())
     wide = found.spread["kl"]
     kl = f"mean KL {found.kl:.4f} nats a token (median {wide['median']:.4f}, p99 {wide['p99']:.4f})"
     click.echo(f"{kl} · same most likely token at {found.same_top:.0%}{cost}{more}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli.eval_output import finite
 from app.heat import one_line
+from engine.evaluate.measures import measure
 
 if TYPE_CHECKING:
     from engine.estimate.bounds import RiskBound
@@ -86,7 +87,7 @@ def meta_lines(found: "Sequence[StartComparison]", start: Path) -> Iterator[str]
     yield f"{'rows':>6}  {'usual start':24} {'learned start':24} {'learned - usual':36} against usual on {most} rows"
     for each in found:
         spans = [
-            f"{_span(change.estimate, BITS, '+')} {change.verdict(larger_is_better=False)}"
+            f"{_span(change.estimate, BITS, '+')} {change.verdict(better=measure('nats').better)}"
             for change in (each.change, each.saved)
         ]
         yield f"{each.rows:>6}  {_span(each.zero, BITS):24} {_span(each.learned, BITS):24} {spans[0]:36} {spans[1]}"

@@ -12,6 +12,7 @@ import click
 from app.heat import one_line
 from engine.errors import ParameterError
 from engine.evaluate.estimates import TELLING, TOO_FEW
+from engine.evaluate.measures import measure
 from engine.evaluate.scores import AT_MOST, stem
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def _figure(row: Figure) -> dict[str, Any]:
         "task": row.task,
         "model": row.model,
         "measure": row.name,
+        "unit": measure(row.measure).unit,
         "value": finite(row.estimate.mean),
         "se": finite(row.estimate.error),
         "low": finite(low),
@@ -154,12 +156,11 @@ def _table(rows: Sequence[Figure]) -> None:
     cells = [("task", "model", "measure", "value", "95 %", "n")]
     for row in rows:
         found = row.estimate
-        exact = row.measure in ("tokens", "bytes")
-        value, shown = (f"{found.mean:.0f}", "") if exact else (number(found.mean), span(found))
+        form = measure(row.measure).form
+        value = f"{found.mean:{form}}" if form else number(found.mean)
+        shown = span(found) if found.error or found.bounds else ""  # a sum is no sample
         if row.measure.endswith(AT_MOST):
             value = f"<= {value}"
-        if row.measure.endswith("draw_error"):
-            shown = ""
         cells.append((row.task, row.model, row.name, value, shown, str(found.n)))
     wide = [max(len(row[i]) for row in cells) for i in range(6)]
     for line in cells:

@@ -7,28 +7,22 @@ from typing import Any
 
 from app.heat import visible
 from engine.evaluate.estimates import Estimate
+from engine.evaluate.measures import measure
 from engine.synth.collapse import Generation
 from engine.synth.report import RowsReport
 from engine.synth.training import Arm
 
 CELLS = 24  # of a full bar
-MEANS = {
-    "mmd2": "distance of the two laws by these features, without bias", "mmd2_p": "p that there is none",
-    "precision": "made rows near a real one: low, bad rows", "recall": "real rows near a made one: low, lost modes",
-    "vendi": "how many different rows there are, as it were", "novelty_4": "word 4-grams in no real row",
-    "self_bleu": "how alike made rows are", "nearer": "nearer a real row than 95 % of held-out ones: 5 % by chance",
-    "shares_more": "share a longer run than 95 % of held-out rows: 5 % by chance",
-    "longest_run": "words in a row that stand in a real row", "length_js": "bits, of lengths by doubling",
-    "label_js": "bits, of answers",
-}  # fmt: skip
 
 
 def report_lines(found: RowsReport) -> Iterator[str]:
     """A line a figure, then histograms and the grid."""
     yield f"{found.made} made rows against {found.real} real ones"
     for name, estimate in found.figures.items():
-        said = estimate if not name.endswith("_js") else estimate.map(lambda nats: nats / math.log(2), 1 / math.log(2))
-        yield f"  {name:20} {_figure(said):28} {MEANS.get(name, '')}".rstrip()
+        said, words = estimate, measure(name).of
+        if measure(name).unit == "nats":
+            said, words = estimate.map(lambda nats: nats / math.log(2), 1 / math.log(2)), f"bits, of {words}"
+        yield f"  {name:20} {_figure(said):28} {words}".rstrip()
     text, ours, theirs = found.template
     yield f"  commonest opening    {ours:.0%} of made rows, {theirs:.0%} of real ones: {visible(text)!r}"
     for title, shares in (("words", found.lengths), ("answers", found.labels)):

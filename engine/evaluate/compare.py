@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 from engine import arrays
 from engine.errors import CheckpointError, DataError
+from engine.evaluate import measures
 from engine.evaluate.difference import Difference, Position, Shift
-from engine.evaluate.metrics import named
 from engine.numerics import damaged
 from engine.tokenizer import Tokenizer
 from metal import mx
@@ -34,7 +34,7 @@ def compare(
 
     ParameterError for a metric that there is not.
     """
-    more = named(metrics)
+    more = measures.values(metrics)
     if not ids:
         raise DataError("there is nothing to compare: the text is empty")
     positions: list[Position] = []
@@ -48,7 +48,7 @@ def compare(
             )
         p, q = mx.exp(before), mx.exp(now)
         kl = arrays.kl(now, before, mx)
-        values = {metric.name: metric.of(before, now, mx) for metric in more}
+        values = {name: of(before, now, mx) for name, of in more.items()}
         entropies = arrays.entropy(before, mx), arrays.entropy(now, mx)
         up, down = arrays.top(q - p, top, mx), arrays.top(p - q, top, mx)
         best = mx.argmax(before, axis=-1), mx.argmax(now, axis=-1)

@@ -9,24 +9,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine import arrays
+from engine.evaluate import measures
 from engine.evaluate.estimates import Estimate, mean, paired
-from engine.evaluate.metrics import named
 
 
 class Comparison:
     """Sums of each row so far: a window of a text, a document."""
 
     def __init__(self, metrics: Sequence[str]) -> None:
-        self.metrics = named(metrics)
-        self.rows: dict[str, list[float]] = {metric.name: [] for metric in self.metrics}
+        self.metrics = measures.values(metrics)
+        self.rows: dict[str, list[float]] = {name: [] for name in self.metrics}
         self.before: list[float] = []  # a row's mean surprisal, nats
         self.now: list[float] = []
         self.tokens = 0
 
     def add(self, before: np.ndarray, now: np.ndarray, ids: np.ndarray) -> None:
         """One row: log-probabilities [T, V] before and now, and its tokens [T]."""
-        for metric in self.metrics:
-            self.rows[metric.name].append(float(np.mean(metric.of(before, now, np), dtype=np.float64)))
+        for name, of in self.metrics.items():
+            self.rows[name].append(float(np.mean(of(before, now, np), dtype=np.float64)))
         for said, rows in ((self.before, before), (self.now, now)):
             said.append(-float(arrays.chosen(rows[:-1], ids[1:], np).mean()))
         self.tokens += len(ids)

@@ -227,7 +227,7 @@ class Restated:
 
 @dataclass(frozen=True, slots=True)
 class ChangedContext:
-    """Two contexts, after which the next-token distributions are compared: see `engine.evaluate.metrics`."""
+    """Two contexts, after which the next-token distributions are compared: see `engine.evaluate.measures`."""
 
     context: str
     changed: str

@@ -202,14 +202,16 @@ class Change:
         spread = self.estimate.error * math.sqrt(self.estimate.n)
         return needed(spread, difference) if difference and 0 < spread < math.inf else None
 
-    def verdict(self, p: float | None = None, *, larger_is_better: bool = True) -> str:
+    def verdict(self, p: float | None = None, *, better: str = "higher") -> str:
         """better | worse | not seen, by p, or by what a correction made of it, at 5 %; too few to tell where not even
-        differences of one sign could be seen (`TELLING`)."""
+        differences of one sign could be seen (`TELLING`). `better`: higher | lower | neither, which are different."""
         if self.groups < TELLING:
             return TOO_FEW
         if not (self.p if p is None else p) < 0.05:
             return "not seen"
-        return "better" if (self.estimate.mean > 0) == larger_is_better else "worse"
+        if better == "neither":
+            return "different"
+        return "better" if (self.estimate.mean > 0) == (better == "higher") else "worse"
 
 
 def compare(before: Sequence[float], now: Sequence[float], clusters: Sequence[object] | None = None) -> Change:

@@ -27,7 +27,7 @@ from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair,
 from engine.evaluate.contamination import least_likely
 from engine.evaluate.features import cosines
 from engine.evaluate.likelihood import WINDOW, Likelihood, Request, windows
-from engine.evaluate.metrics import every
+from engine.evaluate.measures import every
 from engine.evaluate.program import VerifierError
 from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Problem, Question, Task
 from engine.evaluate.token_paths import PathSampler

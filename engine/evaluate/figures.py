@@ -9,18 +9,11 @@ import numpy as np
 
 from engine.evaluate import calibration
 from engine.evaluate.estimates import Change, Estimate, bootstrap, compare, holm, share, share_or_mean
+from engine.evaluate.measures import measure
 from engine.evaluate.scores import AT_MOST, BOUNDED, stem
 from engine.evaluate.tasks import Problem
 
-SMALLER_IS_BETTER = frozenset({"nats", "perplexity", "bits_per_byte", "brier_score", "nll", "ece", "ece_adaptive",
-                               "rmsce_debiased", "unclear", "kl", "reverse_kl", "js", "tv",
-                               *(f"{name}{AT_MOST}" for name in ("nats", "perplexity", "bits_per_byte"))})  # fmt: skip
 COUNTS = ("tokens", "bytes")
-NEITHER = frozenset(
-    {*COUNTS, "confidence", "first_position", "ties", "pmi_shuffled", "surprisal_drop_shuffled", "cosine_shuffled"}
-    | {BOUNDED}
-)  # more of it is neither better nor worse
-PARTS = frozenset({"win_rate", "win_probability", "first_position", "ties", "unclear"})  # of 1, not only 0 or all of it
 RESAMPLED = 500  # times, for what has no error by itself
 LIKELIHOOD = ("nats", *COUNTS)  # what a document's items have
 AT_LEAST_SO_LIKELY = (f"nats{AT_MOST}", *COUNTS)  # what they have of a diffusion model
@@ -128,7 +121,7 @@ class Tally:
         of = self.values[name]
         values = [of[n] for n in self.numbers if n in of]
         clusters = self._named(name)
-        if name in PARTS and len(set(values)) == 1:
+        if measure(name).unit == "share" and len(set(values)) == 1:  # of 1, not only 0 or all of it
             return share(values, clusters)
         return share_or_mean(values, clusters)
 
@@ -191,7 +184,7 @@ class ComparedMeasure:
             telling = self.change.estimate.mean < 0 if now else self.change.estimate.mean > 0
             if (before and now) or not telling or not self.p < 0.05:
                 return "a bound does not tell"
-        return self.change.verdict(self.p, larger_is_better=self.measure not in SMALLER_IS_BETTER)
+        return self.change.verdict(self.p, better=measure(self.measure).better)
 
 
 Tallies = Mapping[tuple[str, str], Tally]  # (task, model) ->
@@ -207,32 +200,32 @@ def comparisons(tallies: Tallies, models: Sequence[str]) -> list[ComparedMeasure
             second = tallies.get((task, other))
             if first is None or second is None:
                 continue
-            for measure in first.values:
-                same = counterpart(measure, second.values)
-                if same is None or measure in NEITHER:
+            for name in first.values:
+                same = counterpart(name, second.values)
+                if same is None or measure(name).better == "neither":
                     continue
-                change, n = changed(first, second, measure, same)
+                change, n = changed(first, second, name, same)
                 if n:
-                    bounds = measure.endswith(AT_MOST), same.endswith(AT_MOST)
-                    found.append((task, stem(measure), (models[0], other), change, n, bounds))
+                    bounds = name.endswith(AT_MOST), same.endswith(AT_MOST)
+                    found.append((task, stem(name), (models[0], other), change, n, bounds))
     corrected = holm([change.p for *_, change, _, _ in found])
     return [ComparedMeasure(*each[:4], p, *each[4:]) for each, p in zip(found, corrected, strict=True)]
 
 
-def counterpart(measure: str, among: Iterable[str]) -> str | None:
+def counterpart(name: str, among: Iterable[str]) -> str | None:
     """The measure of the same, exact or by bounds, among another model's."""
-    return next((name for name in among if stem(name) == stem(measure)), None)
+    return next((each for each in among if stem(each) == stem(name)), None)
 
 
-def changed(first: Tally, second: Tally, measure: str, other: str = "") -> tuple[Change, int]:
+def changed(first: Tally, second: Tally, name: str, other: str = "") -> tuple[Change, int]:
     """By how much the second is above the first over the items that both have, and how many these are. `other`: what
     the second calls the measure, where that is not the same."""
-    a, b = first.values[measure], second.values[other or measure]
+    a, b = first.values[name], second.values[other or name]
     numbers = [number for number in first.numbers if number in a and number in b]
     named = dict(zip(first.numbers, first.clusters, strict=True))
     clusters = [named[number] for number in numbers]
     before, now = [a[number] for number in numbers], [b[number] for number in numbers]
-    if stem(measure) == "nats" and numbers:  # of the same tokens, so that the sums can be set side by side
+    if stem(name) == "nats" and numbers:  # of the same tokens, so that the sums can be set side by side
         tokens = math.fsum(first.values["tokens"][number] for number in numbers) / len(numbers)
         before, now = [x / tokens for x in before], [x / tokens for x in now]
     return compare(before, now, None if None in clusters else clusters), len(numbers)

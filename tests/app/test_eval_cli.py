@@ -19,6 +19,7 @@ from app import evaluations
 from app.heat import CONTROL
 from engine import arrays
 from engine.evaluate import evaluation
+from engine.evaluate.measures import measure
 from engine.evaluate.variations import Variation, order
 from engine.session import Session
 from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table, random_table
@@ -65,7 +66,9 @@ def likely(
 
 
 def figures(out: str) -> dict[str, dict[str, Any]]:
-    return {row["measure"]: row for row in map(json.loads, out.splitlines())}
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert all(measure(row["measure"]).of for row in rows), "each is in the table of measures"
+    return {row["measure"]: row for row in rows}
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -91,7 +94,7 @@ def test_pairs_by_the_whole_texts_probability(likely: Run, tables: dict[str, np.
         assert item["loglikelihoods"] == pytest.approx(exact, abs=2e-5)
         right += exact[0] > exact[1]
     (row,) = map(json.loads, likely(path, "--json")[1].splitlines())
-    assert list(row) == ["task", "model", "measure", "value", "se", "low", "high", "n", "protocol"]
+    assert list(row) == ["task", "model", "measure", "unit", "value", "se", "low", "high", "n", "protocol"]
     assert (row["task"], row["model"], row["measure"], row["n"]) == ("pairs", "fake", "acc", 40)
     assert 0 < right < 40 and row["value"] == right / 40 and row["low"] < row["value"] < row["high"]
     assert row["protocol"]["prefix_token"] == BOS

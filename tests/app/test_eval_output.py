@@ -32,9 +32,9 @@ def figure(measure: str, found: Estimate = FOUND, **more: Any) -> Figure:
 
 def test_a_table_has_each_figure_in_its_column(capsys: Captured) -> None:
     rows = [
-        figure("acc"), figure("tokens", Estimate(12345.4, 1.0)), figure("bytes", Estimate(99.6, 1.0)),
+        figure("acc"), figure("tokens", Estimate(12345.4, 0.0)), figure("bytes", Estimate(99.6, 0.0)),
         figure("nats_at_most", Estimate(20_000.5, math.inf, 1, n=1)),
-        figure("perplexity_draw_error", Estimate(0.25, 0.5)),
+        figure("perplexity_draw_error", Estimate(0.25, 0.0)),
         Figure("a longer task", "m", "acc", Estimate(math.nan, math.nan), {}, "domain=a\x1b"),
     ]  # fmt: skip
     show(rows, [], as_json=False)
@@ -53,13 +53,13 @@ def test_a_figure_is_an_object_of_its_own(capsys: Captured) -> None:
     show([figure("acc", subgroup="é"), figure("nats_at_most", Estimate(1.0, math.inf, 1, n=1))], [], as_json=True)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {
-            "task": "task", "model": "model", "measure": "acc é", "value": 0.5, "se": 0.1,
+            "task": "task", "model": "model", "measure": "acc é", "unit": "share", "value": 0.5, "se": 0.1,
             "low": pytest.approx(0.273784, abs=1e-5), "high": pytest.approx(0.726216, abs=1e-5), "n": 10,
             "protocol": {"form": "x"},
         },
         {
-            "task": "task", "model": "model", "measure": "nats_at_most", "value": 1.0, "se": None, "low": None,
-            "high": None, "n": 1, "bound": "upper", "protocol": {"form": "x"},
+            "task": "task", "model": "model", "measure": "nats_at_most", "unit": "nats", "value": 1.0, "se": None,
+            "low": None, "high": None, "n": 1, "bound": "upper", "protocol": {"form": "x"},
         },
     ]  # fmt: skip
 

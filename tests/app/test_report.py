@@ -63,10 +63,10 @@ def test_a_scale_has_some_room_at_its_ends() -> None:
 def test_a_sentence_is_coloured_by_its_verdict() -> None:
     def said(mean: float, p: float, error: float = 0.1) -> str:
         change = Change(Estimate(mean, error, 9, n=10), p)
-        return report._sentence(ComparedMeasure("t", "a<c", ("a", "b"), change, p, 10))
+        return report._sentence(ComparedMeasure("t", "acc", ("a<c", "b"), change, p, 10))
 
     assert said(0.5, 0.001) == (
-        "<p>a&lt;c: b against a +0.5000 (0.2738 to 0.7262; p 0.001, 10 items): <b class='better'>better</b></p>"
+        "<p>acc: b against a&lt;c +0.5000 (0.2738 to 0.7262; p 0.001, 10 items): <b class='better'>better</b></p>"
     )
     assert said(-0.5, 0.001).endswith("<b class='worse'>worse</b></p>")
     assert said(0.1, 0.5).endswith("<b class='not'>not seen</b>; 79 items would show it</p>")

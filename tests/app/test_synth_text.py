@@ -38,7 +38,7 @@ def test_a_report_on_rows_is_a_line_a_figure() -> None:
     assert list(report_lines(REPORT)) == [
         "12 made rows against 34 real ones",
         "  mmd2                 0.500 [0.250, 0.750]         distance of the two laws by these features, without bias",
-        "  precision            2.000                        made rows near a real one: low, bad rows",
+        "  precision            2.000                        made texts near a real one: low, bad texts",
         "  length_js            1.000 [0.500, 2.000]         bits, of lengths by doubling",
         "  odd                  0.500 [0.250, 0.750]",
         "  commonest opening    26% of made rows, 10% of real ones: 'What is␛'",

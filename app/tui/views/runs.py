@@ -29,7 +29,6 @@ from app.tui.widgets.score_table import ScoreTable, letter, number
 from app.worker import Closed, Failed, Worker
 from engine.conversation import Conversation, Fork, Node
 from engine.evaluate.estimates import TELLING, TOO_FEW
-from engine.evaluate.figures import SMALLER_IS_BETTER
 from engine.evaluate.tasks import Problem
 
 TICK_S = 0.15
@@ -393,7 +392,7 @@ class RunsScreen(View):
             return None
         low, high = score.estimate.interval
         value = f"{number(score.estimate.mean)} [{number(low)}, {number(high)}]"
-        way = " lower is better" if score.measure in SMALLER_IS_BETTER else ""
+        way = " lower is better" if score.smaller_is_better else ""
         parts = ((f"{score.measure} = ", False), (value, True), (f"   n {score.estimate.n:,}{way}", False))
         return Formula("metric", parts, FORMULA)
 

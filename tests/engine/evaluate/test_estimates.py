@@ -125,7 +125,7 @@ def test_a_paired_test_errs_as_often_as_it_says_and_sees_what_it_should() -> Non
 def test_a_comparison_says_better_worse_or_not_seen() -> None:
     a, b = [0.0, 1.0, 0.0, 0.0, 1.0] * 20, [1.0, 1.0, 0.0, 0.0, 1.0] * 20
     assert compare(a, b).verdict() == "better" and compare(b, a).verdict() == "worse"
-    assert compare(a, b).verdict(larger_is_better=False) == "worse"
+    assert compare(a, b).verdict(better="lower") == "worse"
     assert compare(a, a).verdict() == "not seen" and compare(a, a).needed is None
     assert compare(a, a).items_to_see(0.1) is None and compare([0.0], [1.0]).items_to_see(0.1) is None
     assert compare(a, b).items_to_see(0.1) == needed(np.std(np.subtract(b, a), ddof=1), 0.1)
@@ -168,7 +168,7 @@ def test_clusters_without_a_true_difference_are_called_different_one_time_in_twe
 @pytest.mark.parametrize("n", [8, 20, 50])
 def test_the_interval_of_pairs_agrees_with_the_exact_test_and_holds(n: int) -> None:
     """By every outcome of n pairs: it has 0 in it where McNemar's exact p, from binomial coefficients, is 5 % or more;
-    and over laws of won and lost it holds 95 % in the mean and 91 % at the least."""
+    and over laws of won and lost it holds 95 % in the mean and 94 % at the least."""
     spans = {}
     for won, lost, same in outcomes(n):
         before, now = [0.0] * won + [1.0] * lost + [1.0] * same, [1.0] * won + [0.0] * lost + [1.0] * same
@@ -182,7 +182,7 @@ def test_the_interval_of_pairs_agrees_with_the_exact_test_and_holds(n: int) -> N
         sum(chance(each, (a, b, 1 - a - b)) for each, (low, high) in spans.items() if low <= a - b <= high)
         for a, b in grid
     ]
-    assert 0.945 <= np.mean(held) <= 0.985 and min(held) > 0.91
+    assert 0.945 <= np.mean(held) <= 0.985 and min(held) > 0.94
 
 
 def test_differences_that_do_not_vary_are_no_certainty() -> None:

@@ -224,9 +224,9 @@ def test_a_change_says_how_many_items_would_show_it() -> None:
 def test_a_verdict_is_given_below_five_percent(p: float, said: str) -> None:
     assert Change(Estimate(0.1, 0.1), p).verdict() == said == Change(Estimate(0.1, 0.1), 0.5).verdict(p)
     worse = said.replace("better", "worse")
-    assert Change(Estimate(-0.1, 0.1), p).verdict() == Change(Estimate(0.1, 0.1), p).verdict(larger_is_better=False)
+    assert Change(Estimate(-0.1, 0.1), p).verdict() == Change(Estimate(0.1, 0.1), p).verdict(better="lower")
     assert Change(Estimate(-0.1, 0.1), p).verdict() == worse
-    assert Change(Estimate(-0.1, 0.1), p).verdict(larger_is_better=False) == said
+    assert Change(Estimate(-0.1, 0.1), p).verdict(better="lower") == said
     assert Change(Estimate(0.1, 0.1), 0.01).verdict(0.0) == "better"
 
 

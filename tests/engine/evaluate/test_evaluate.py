@@ -10,7 +10,7 @@ from engine.errors import ParameterError
 from engine.evaluate import scores
 from engine.evaluate.comparison import Comparison
 from engine.evaluate.estimates import mean, paired
-from engine.evaluate.metrics import METRICS, named
+from engine.evaluate.measures import MEASURES, values
 
 
 def test_scores_are_of_the_tokens_that_have_a_distribution():
@@ -59,8 +59,9 @@ def test_a_comparison_adds_up_rows():
     assert found.cost.mean == pytest.approx(np.mean(now) - np.mean(before)) and found.tokens == 18
 
 
-def test_metrics_are_found_by_name():
-    assert [metric.name for metric in named(["tv", "kl"])] == ["tv", "kl"]
-    assert len({metric.name for metric in METRICS}) == len(METRICS)
-    with pytest.raises(ParameterError, match=r"there is no metric KL: there are kl \(KL\(now"):
-        named(["KL"])
+def test_measures_are_found_by_name():
+    assert len({each.name for each in MEASURES}) == len(MEASURES)
+    assert list(values(["tv", "kl"])) == ["tv", "kl"]
+    for name in ("KL", "acc"):  # which is of no two distributions
+        with pytest.raises(ParameterError, match=rf"there is no metric {name}: there are kl \(KL\(now"):
+            values([name])

@@ -130,7 +130,7 @@ def test_parts_that_are_all_alike_have_the_interval_of_a_share(name: str) -> Non
     assert items([{name: 0.5}] * 4).estimate(name) == share([0.5] * 4)
     assert items([{name: 0.5}] * 4, list("aabb")).estimate(name) == share([0.5] * 4, list("aabb"))
     assert items([{name: 0.5}, {name: 0.25}]).estimate(name) == mean([0.5, 0.25])
-    assert items([{"acc": 0.5}] * 4).estimate("acc") == mean([0.5] * 4)
+    assert items([{"pmi": 0.5}] * 4).estimate("pmi") == mean([0.5] * 4)
 
 
 @pytest.mark.parametrize("clusters", [None, list("aabbccddee")])
@@ -194,7 +194,7 @@ def test_models_are_compared_with_the_first_over_the_items_that_both_have() -> N
     random = np.random.default_rng(1)
     tallies = {
         (task, model): items(
-            [{"acc": float(random.random() < 0.5), "confidence": 0.5, "size": float(random.normal())} for _ in range(n)]
+            [{"acc": float(random.random() < 0.5), "confidence": 0.5, "nll": float(random.normal())} for _ in range(n)]
         )
         for task in ("t", "u")
         for model, n in (("one", 12), ("two", 9), ("three", 12))
@@ -206,11 +206,11 @@ def test_models_are_compared_with_the_first_over_the_items_that_both_have() -> N
     found = comparisons(tallies, ["one", "two", "three"])
     assert [(each.task, each.measure, each.models, each.n) for each in found] == [
         ("t", "acc", ("one", "two"), 9),
-        ("t", "size", ("one", "two"), 9),
+        ("t", "nll", ("one", "two"), 9),
         ("t", "acc", ("one", "three"), 12),
-        ("t", "size", ("one", "three"), 12),
+        ("t", "nll", ("one", "three"), 12),
         ("u", "acc", ("one", "three"), 12),
-        ("u", "size", ("one", "three"), 12),
+        ("u", "nll", ("one", "three"), 12),
     ]
     assert [each.p for each in found] == holm([each.change.p for each in found])
     assert all(each.bounds == (False, False) for each in found)

@@ -11,7 +11,7 @@ import pytest
 
 from engine import arrays
 from engine.errors import CheckpointError, DataError, ParameterError
-from engine.evaluate import likelihood, metrics, robustness
+from engine.evaluate import likelihood, measures, robustness
 from engine.evaluate.compare import check_vocabularies, compare
 from engine.evaluate.comparison import Comparison
 from engine.evaluate.conditional import Conditioned, JudgedPair, Restated
@@ -399,7 +399,7 @@ def test_every_metric_of_two_distributions() -> None:
     p, q = np.exp(z) / np.exp(z).sum(), np.exp(w) / np.exp(w).sum()
     m = (p + q) / 2
     js = (float((p * np.log(p / m)).sum()) + float((q * np.log(q / m)).sum())) / 2
-    assert metrics.every(z, w) == pytest.approx(
+    assert measures.every(z, w) == pytest.approx(
         {
             "kl": float((q * np.log(q / p)).sum()),
             "reverse_kl": float((p * np.log(p / q)).sum()),
