@@ -1,6 +1,7 @@
 """Answers of `likely run`: one as it is drawn, or several side by side, on stdout and in a file."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -11,6 +12,7 @@ import click
 
 from app import heat, plain
 from app.interruption import INTERRUPTED, stopped_by_signals
+from engine.choices import Choice, probability
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
 from engine.trace.fields import step_object
@@ -58,6 +60,8 @@ def show_answers(
                     ends[branch] = event
                     if as_json:
                         end = {"finish": event.reason, "seed": seed + branch, **asdict(event.stats)}
+                        if (p := _probability(steps[branch])) is not None:
+                            end["probability"] = p
                         click.echo(json.dumps({**whose, **end}))
                     else:
                         text = "".join(plain.shown(step, special) for step in steps[branch]) + event.text
@@ -77,6 +81,19 @@ def show_answers(
     if any(end.reason == "cancelled" for end in ends.values()):
         say_kept(save)
         sys.exit(INTERRUPTED)
+
+
+def show_choices(among: Sequence[Choice], law: Sequence[float], *, as_json: bool, quiet: bool) -> None:
+    """Say of each choice its probability among them, given as `law` in nats, and by itself, the likeliest first: on
+    stderr, or with `as_json` as one object."""
+    rows = sorted(zip(among, law, strict=True), key=lambda row: -row[1])
+    if as_json:
+        said = [{"text": c.text, "logprob": c.logprob, "probability": math.exp(p)} for c, p in rows]
+        click.echo(json.dumps({"choices": said}, ensure_ascii=False))
+    elif not quiet:
+        for choice, p in rows:
+            bits = -choice.logprob / math.log(2)
+            click.echo(f"{math.exp(p):8.2%} {bits:9.2f} bits  {heat.visible(repr(choice.text))}", err=True)
 
 
 def say_kept(save: Path | None) -> None:
@@ -101,7 +118,13 @@ def _recorded(events: Iterator[Event], steps: dict[int, list[TokenStep]]) -> Ite
 
 
 def _summarise(steps: list[TokenStep], done: Done, seed: int, whose: str = "") -> None:
-    click.echo(f"{whose}{plain.summary(steps, done)} · seed {seed + done.branch}", err=True)
+    p = _probability(steps)
+    drawn = "" if p is None else f" · {p:.2%} among the choices"
+    click.echo(f"{whose}{plain.summary(steps, done)}{drawn} · seed {seed + done.branch}", err=True)
+
+
+def _probability(steps: Sequence[TokenStep]) -> float | None:
+    return probability(steps[0].recipe, [step.token for step in steps]) if steps else None
 
 
 def trace(

@@ -24,10 +24,11 @@ from app.cli.sampling import read_recipe, sampling_options
 from app.cli.searching import known_ends, read_constraint, read_search, search_options, searches
 from app.cli.speed import bound, cache_options, read_strategy, speed_options
 from app.cli.training import table_options
-from engine import ranks
+from engine import choices, ranks
 from engine.diffusion.unmasking import Unmasking
 from engine.errors import ParameterError
 from engine.prompt import asked
+from engine.trace.trace import Recipe
 
 if TYPE_CHECKING:
     from engine.session import Session
@@ -94,7 +95,9 @@ def command(
     search = read_search(values)
     read_constraint(values, 0)  # said before the model is loaded
     how = unmasking(values)
-    recipe, limits = read_recipe(values, searches=search is not None or searches(strategy))
+    recipe, limits = read_recipe(
+        values, searches=search is not None or searches(strategy), whole=bool(values["choice"])
+    )
     if ranks.joined() is not None:
         _refuse_alone(
             {
@@ -151,16 +154,23 @@ def command(
             as_json=as_json, special=special, quiet=quiet, save=save,
         )  # fmt: skip
         return
-    from app.cli.answers import show_answers
+    from app.cli.answers import show_answers, show_choices
     from app.cli.hypotheses import show_hypotheses
     from engine.decode.control import RunControl
 
     if (constraint := read_constraint(values, len(ids))) is not None:
         recipe = replace(recipe, transforms=(constraint, *recipe.transforms))
-    control = RunControl(recipe)
-    if prefill:
-        control.force(session.tokenizer.encode(prefill))
+    forced = session.tokenizer.encode(prefill) if prefill else []
     found_by = bound(found_by, session)
+    if values["choice"]:
+        among = choices.scored(session, ids, values["choice"])
+        if not any(list(choice.tokens[: len(forced)]) == forced for choice in among):
+            raise ParameterError("no --choice begins with --prefill, in this model's tokens: drop one of them")
+        law = choices.law(among, Recipe() if found_by.RANKS else recipe)
+        recipe = choices.bound(among, recipe, found_by, len(ids))
+        show_choices(among, law.tolist(), as_json=as_json, quiet=quiet)
+    control = RunControl(recipe)
+    control.force(forced)
     if found_by.SEARCHES:
         show_hypotheses(
             *(session, ids, control, limits),

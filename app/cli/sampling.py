@@ -60,13 +60,14 @@ def draw_options(command: Command) -> Command:
     return command
 
 
-def read_recipe(values: Mapping[str, Any], *, searches: bool = False) -> tuple[Recipe, Limits]:
+def read_recipe(values: Mapping[str, Any], *, searches: bool = False, whole: bool = False) -> tuple[Recipe, Limits]:
     """The recipe and limits of the options' values; what is given stands over the preset.
 
-    Giving any parameter without a preset starts from all off, as mlx-lm does, with temperature 1; so does a search.
+    Giving any parameter without a preset starts from all off, as mlx-lm does, with temperature 1; so does a search, and
+    what draws by the law of `whole` texts.
     """
     given = {name: values[name] for name in PARAMETERS if values[name] is not None}
-    preset = values["preset"] or (None if given or searches else DEFAULT_PRESET)
+    preset = values["preset"] or (None if given or searches or whole else DEFAULT_PRESET)
     settings = {**(PRESETS[preset] if preset else {}), **given}
     bias = dict(_bias(entry) for entry in values["bias"])
     limits = Limits(

@@ -1,12 +1,12 @@
 """Options of searches: short for a strategy's text form, which `--strategy` takes as it is."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from engine import choices
 from engine.decode.beam import EARLY, Beam, DiverseBeam
 from engine.decode.exact import ExactMode
 from engine.decode.stochastic_beam import StochasticBeam
@@ -73,7 +73,10 @@ def read_search(values: Mapping[str, Any]) -> Strategy | None:
 
 
 def read_constraint(values: Mapping[str, Any], start: int) -> Constraint | None:
-    """The constraint on the answer, behind so many tokens; UsageError for several, DataError for no file."""
+    """The grammar that binds the answer, behind so many tokens; none for choices, which a model has to score first.
+
+    UsageError for several constraints, DataError for no file, ParameterError for what cannot be followed.
+    """
     given = {"regex": values["regex"], "json": values["json_schema"], "choice": values["choice"] or None}
     asked = [(kind, grammar) for kind, grammar in given.items() if grammar is not None]
     if not asked:
@@ -83,7 +86,10 @@ def read_constraint(values: Mapping[str, Any], start: int) -> Constraint | None:
     ((kind, grammar),) = asked
     if kind == "json" and not grammar.lstrip().startswith(("{", "true", "false")):
         grammar = read_whole(Path(grammar))
-    return Constraint(kind, grammar if isinstance(grammar, str) else json.dumps(grammar), start)
+    if kind == "choice":
+        choices.check(grammar)
+        return None
+    return Constraint(kind, grammar, start)
 
 
 def searches(text: str | None) -> bool:

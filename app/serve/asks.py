@@ -77,6 +77,7 @@ class AnswerRequest:
     stop: tuple[str, ...] = ()
     strategy: Strategy = PLAIN
     constraint: tuple[str, str] | None = None  # kind and grammar of what the answer must be
+    choices: tuple[str, ...] = ()  # texts that it is one of, drawn by their law
     adapter: tuple[str, float] | None = None  # a name that the server was started with, and its weight
     tools: tuple[Any, ...] = ()
     called: bool = False  # the answer is a call of a tool, as its constraint says

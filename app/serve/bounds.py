@@ -14,6 +14,7 @@ class Bounds:
     texts: int = 16  # n, best_of
     tokens: int = 1 << 20  # max_tokens that can be asked for; the context ends an answer earlier
     schema: int = 64 << 10  # characters of a grammar
+    choices: int = 256  # texts that an answer may be
     stops: int = 16
     stop: int = 256  # characters of one
     biases: int = 1024

@@ -6,12 +6,12 @@ stand under `likely`. Knows no transport and no model.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, Shown
 from app.serve.bounds import BOUNDS, TOP
-from engine import json_reader
+from engine import choices, json_reader
 from engine.decode.control import RunControl
 from engine.decode.guessing import Drafting
 from engine.decode.strategies import PLAIN, parse
@@ -20,7 +20,7 @@ from engine.errors import ParameterError
 from engine.presets import ORDERS, PARAMETERS, recipe
 from engine.prompt import Prompt
 from engine.trace.trace import Recipe
-from engine.transforms import Constraint
+from engine.transforms import Constraint, Transform
 
 DEFAULT_TOKENS = 2048  # a chat that names no limit is stopped there
 TEXT_TOKENS = 16  # a completion, as OpenAI's
@@ -290,10 +290,12 @@ def _drawn(
     if strategy.SEARCHES and (recipe_.greedy or body.get("stream") or best_of):
         name = "stream" if body.get("stream") else "best_of" if best_of else "temperature"
         raise RequestRefused(f"{name}: a search such as {strategy} has no use for it, leave it out", name)
-    if (own := _own_constraint(ours)) is not None:
+    if "regex" in ours and "choices" in ours:
+        raise RequestRefused("likely.regex and likely.choices are two constraints: choose one", "likely.choices")
+    if "regex" in ours or "choices" in ours:
         if constraint is not None:
             raise RequestRefused("likely: two constraints on one answer, choose one of them", "likely")
-        constraint = own
+        constraint = ("regex", ours["regex"]) if "regex" in ours else None
     if constraint is not None:
         if len(constraint[1]) > BOUNDS.schema:
             raise RequestRefused(
@@ -303,6 +305,9 @@ def _drawn(
             Constraint(*constraint)
         except ParameterError as error:
             raise RequestRefused(str(error), "response_format") from None
+    among = tuple(ours.get("choices", ()))
+    if "choices" in ours:
+        _check_choices(among, () if strategy.RANKS else recipe_.transforms)
     stop = body.get("stop", ())
     stop = (stop,) if isinstance(stop, str) else tuple(stop)
     if len(stop) > BOUNDS.stops or any(not 0 < len(text) <= BOUNDS.stop for text in stop):
@@ -324,6 +329,7 @@ def _drawn(
         stop=stop,
         strategy=strategy,
         constraint=constraint,
+        choices=among,
         adapter=adapter,
         tools=tools,
         called=called,
@@ -385,11 +391,14 @@ def _format(body: Body) -> tuple[str, str] | None:
     raise RequestRefused(f"response_format.type must be {kinds}, got {_brief(asked['type'])}", "response_format.type")
 
 
-def _own_constraint(ours: Body) -> tuple[str, str] | None:
-    given = [(k, ours[name]) for k, name in (("regex", "regex"), ("choice", "choices")) if name in ours]
-    if len(given) > 1:
-        raise RequestRefused("likely.regex and likely.choices are two constraints: choose one", "likely.choices")
-    return next(((kind, found if isinstance(found, str) else json.dumps(found)) for kind, found in given), None)
+def _check_choices(among: Sequence[str], transforms: Sequence[Transform]) -> None:
+    if len(among) > BOUNDS.choices or sum(map(len, among)) > BOUNDS.schema:
+        most = f"{BOUNDS.choices} texts of {BOUNDS.schema:,} characters in all"
+        raise RequestRefused(f"likely.choices has at most {most}, got {len(among)}", "likely.choices")
+    try:
+        choices.check(among, transforms)
+    except ParameterError as error:
+        raise RequestRefused(str(error), "likely.choices") from None
 
 
 def _tools(body: Body) -> tuple[tuple[Any, ...], tuple[str, str] | None, bool, str]:

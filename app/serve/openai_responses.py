@@ -13,6 +13,7 @@ import numpy as np
 
 from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, RequestRefused
 from app.serve.reading import AnswerReader, GrownText, TextDelta, read_call
+from engine.choices import probability
 from engine.trace.fields import step_object
 from engine.trace.trace import TokenStep
 
@@ -97,9 +98,11 @@ def _piece(pieces: Sequence[bytes], token: int) -> bytes:
 
 
 def ours(ask: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[bytes]) -> Json:
-    """The `likely` part of a choice: figures of each token, and its candidates with what cut them."""
+    """The `likely` part of a choice: the probability of one of given texts; figures of each token, and its
+    candidates with what cut them."""
+    p = probability(ask.control.recipe, [step.token for step in steps]) if ask.choices else None
     if not (ask.shown.steps or ask.shown.snapshot):
-        return {}
+        return {} if p is None else {"likely": {"probability": p}}
     found = []
     for step in steps:
         one = step_object(step)
@@ -117,7 +120,9 @@ def ours(ask: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[bytes]
             ]
         found.append(one)
     transforms = [repr(transform) for transform in ask.control.recipe.transforms]
-    return {"likely": {"seed": ask.seed, "transforms": transforms, "strategy": str(ask.strategy), "steps": found}}
+    among = {} if p is None else {"probability": p}
+    said = {"seed": ask.seed, "transforms": transforms, "strategy": str(ask.strategy), **among, "steps": found}
+    return {"likely": said}
 
 
 # -- whole responses -------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 from app import requests as r
 from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, RequestRefused
 from app.worker import Tell
+from engine import choices
 from engine.decode.batch import ContinuousBatch
 from engine.decode.control import RunControl
 from engine.decode.events import Event, Prefilled, Waiting
@@ -108,7 +109,11 @@ class ServingJobs:
         biased = [token for t in control.recipe.transforms if isinstance(t, LogitBias) for token in dict(t.bias)]
         if max(biased, default=0) >= tokenizer.vocab_size:
             raise RequestRefused(f"logit_bias: there is no token {max(biased)}", "logit_bias")
-        if ask.constraint is not None:
+        if ask.choices:
+            control.recipe = choices.bound(
+                choices.scored(session, ids, ask.choices), control.recipe, ask.strategy, len(ids)
+            )
+        elif ask.constraint is not None:
             bound = Constraint(*ask.constraint, len(ids))
             control.recipe = replace(control.recipe, transforms=(bound, *control.recipe.transforms))
         thinking = tokenizer.decode(ids[-8:]).rstrip().endswith(THINK)

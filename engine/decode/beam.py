@@ -35,6 +35,7 @@ class Beam(Search):
     NAME: ClassVar[str] = "beam"
     TITLE: ClassVar[str] = "beam search"
     ABOUT: ClassVar[str] = "the likeliest texts, several at once"
+    RANKS: ClassVar[bool] = True
     SPANS: ClassVar[Mapping[str, tuple[float, float]]] = {**Search.SPANS, "penalty": (0, 2)}
 
     penalty: float = 1.0

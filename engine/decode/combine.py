@@ -34,6 +34,10 @@ class Combination(Strategy):
         return self.inner.SEARCHES
 
     @property
+    def RANKS(self) -> bool:  # type: ignore[override]
+        return self.inner.RANKS
+
+    @property
     def FORKS(self) -> bool:  # type: ignore[override]
         return self.inner.FORKS
 

@@ -67,6 +67,7 @@ class ExactMode(Strategy):
     TITLE: ClassVar[str] = "the mode"
     ABOUT: ClassVar[str] = "the likeliest text of all, proven where it can be"
     SEARCHES: ClassVar[bool] = True
+    RANKS: ClassVar[bool] = True
 
     budget: int = 1000
 

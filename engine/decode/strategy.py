@@ -29,6 +29,7 @@ class Strategy:
     # whether its answers are rated and come best first: no preset's transforms unless asked for, and when the run is
     # cancelled, it tells what it has found
     SEARCHES: ClassVar[bool] = False
+    RANKS: ClassVar[bool] = False  # whether it looks for the texts with the largest log p, and draws none
     FORKS: ClassVar[bool] = False  # whether one answer that is asked for becomes several
     SPANS: ClassVar[Mapping[str, tuple[float, float]]] = {}  # between which its settings usually lie, for a slider
 

@@ -55,12 +55,14 @@ class Likelihood:
 class Reader:
     """A model that scores requests; what it read for all of some it keeps for those that come next.
 
-    `rows`: texts side by side, at most.
+    `rows`: texts side by side, at most. `root` has read something before, and is moved.
     """
 
-    def __init__(self, model: LanguageModel, *, rows: int = ROWS, name: str = "the model") -> None:
+    def __init__(
+        self, model: LanguageModel, *, rows: int = ROWS, name: str = "the model", root: Branches | None = None
+    ) -> None:
         self.model, self.rows, self.name = model, rows, name
-        self._root = Branches(model, model.make_cache())
+        self._root = Branches(model, model.make_cache()) if root is None else root
 
     def read(self, requests: Iterable[Request]) -> Iterator[tuple[int, tuple[Likelihood, ...]]]:
         """The number of a request and its texts' likelihoods, as they come: in any order within `WINDOW` of them.

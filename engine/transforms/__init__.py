@@ -5,6 +5,7 @@ Imports neither mlx nor anything of the engine but its errors: the screen replay
 
 from engine.arrays import Array, Namespace
 from engine.transforms.arrays import Key, uniform
+from engine.transforms.choices import ChoiceLaw, ChoiceMask
 from engine.transforms.constraint import Constraint
 from engine.transforms.dry import DRY
 from engine.transforms.parameter import Parameter
@@ -32,6 +33,8 @@ TRANSFORMS: tuple[type[Transform], ...] = (
     FrequencyPenalty,
     LogitBias,
     Constraint,
+    ChoiceMask,
+    ChoiceLaw,
 )
 
 __all__ = [
@@ -40,6 +43,8 @@ __all__ = [
     "TRANSFORMS",
     "XTC",
     "Array",
+    "ChoiceLaw",
+    "ChoiceMask",
     "Constraint",
     "DynamicTemperature",
     "Edit",

@@ -1,4 +1,13 @@
-"""`Constraint`: only what a regular expression, a JSON schema or a list of choices allows next is left.
+"""`Constraint`: only what a regular expression or a JSON schema allows next is left.
+
+**Which law.** A text x is its tokens up to an end of text, that included, or up to the limit where that cuts it;
+p(x) is the product of the model's p(x_i | x_<i) over them, the end's factor among them. x matches where every token of
+it was allowed, and an end is allowed only where the grammar is satisfied. The law that is meant is p(x | x matches):
+p(x) over the sum of p over all that match. What is drawn token by token from masked rows has another: every row is
+normalised again, so that q(x) = prod p(x_i | x_<i) / A_i, with A_i the mass that the row gives to all allowed tokens,
+and a likely beginning is taken however unlikely its rest (Park et al., arXiv:2405.21047). p(x) / q(x) = prod A_i is the
+importance weight of a text drawn so. Choices are few, and drawn by the law itself (`engine.choices`); searches rank by
+log p(x) (`NextTokens.law`).
 
 The grammars are llguidance's: which tokens may follow is found while the text grows, from their bytes, not worked out
 for a whole vocabulary before. Its wheel is an extra, imported where a constraint is made.
@@ -21,7 +30,7 @@ from engine.transforms.transform import Truncation, Vocabulary
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-KINDS = {"regex": "regular expression", "json": "JSON schema", "choice": "list of choices"}
+KINDS = {"regex": "regular expression", "json": "JSON schema"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,7 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Constraint(Truncation):
-    """Leave what `grammar` allows: a regular expression for the whole answer, a JSON schema, or choices as JSON.
+    """Leave what `grammar` allows: a regular expression for the whole answer, or a JSON schema.
 
     The answer begins behind `start` tokens of the text. An end of text is allowed where the grammar is satisfied.
     """
@@ -127,11 +136,6 @@ class Constraint(Truncation):
         try:
             if self.kind == "json":
                 rule = "%json " + json.dumps(parse(self.grammar))
-            elif self.kind == "choice":
-                choices = parse(self.grammar)
-                if not choices or not all(isinstance(choice, str) and choice for choice in choices):
-                    raise ParameterError("choices must be one text or more, none of them empty")
-                rule = " | ".join(map(json.dumps, choices))
             else:  # its own rule for the slash that would end it
                 written: str = _llguidance().LLMatcher.grammar_from_regex(self.grammar)
                 rule = json.loads(written)["grammars"][0]["lark_grammar"].removeprefix("start: ")

@@ -6,10 +6,12 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 
 import app.cli
@@ -387,6 +389,23 @@ def test_stochastic_beams_and_the_mode_say_what_they_are_worth(likely: Any) -> N
     (mode,) = objects(likely, "--exact-mode")
     assert mode["ids"] == [*b"xyz", EOS] and mode["proven"] is True
     assert list(mode)[:3] == ["ids", "text", "logprob"] and list(mode)[-2:] == ["finish", "tokens"]
+
+
+def test_a_choice_is_drawn_by_its_share_and_not_by_its_beginning(likely: Any) -> None:
+    """After ":" comes "x", nearly surely, and after that no "q": "xqq" begins better than "q" and is worth less."""
+    table = certain_table(b":xyz")
+    table[:128, EOS] -= 5
+    logp = table - np.logaddexp.reduce(table, axis=-1, keepdims=True)
+    of = {text: sum(logp[pair] for pair in pairwise((ord(":"), *text.encode(), EOS))) for text in ("xqq", "q")}
+    share = math.exp(of["q"] - np.logaddexp(*of.values()))
+    chosen = ["run", "--raw", ":", "--choice", "xqq", "--choice", "q", "--seed", "3"]
+    said, *tokens, end = (json.loads(line) for line in likely(*chosen, "--json")[1].splitlines())
+    assert [one["text"] for one in said["choices"]] == ["q", "xqq"] and [t["text"] for t in tokens] == ["q", ""]
+    assert [one["logprob"] for one in said["choices"]] == pytest.approx([of["q"], of["xqq"]], abs=1e-4)
+    assert said["choices"][0]["probability"] == pytest.approx(share) == end["probability"] and share > 0.99
+    assert likely(*chosen, "-n", "3", "-q")[1] == "[1]\nq\n[2]\nq\n[3]\nq\n"
+    assert f"{share:.2%} among the choices" in likely(*chosen)[2]
+    assert "no --choice begins with --prefill" in likely(*chosen, "--prefill", "y")[2]
 
 
 def test_an_answer_follows_a_constraint(likely: Any, tmp_path: Path) -> None:

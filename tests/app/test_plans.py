@@ -28,7 +28,7 @@ CALLS: dict[str, list[str]] = {
         "PROMPT --exact-mode",
         "PROMPT --exact-mode --budget 9",
         "PROMPT --regex a+",
-        "PROMPT --choice a --choice b",
+        "PROMPT --choice a",
         'PROMPT --json-schema {"type":"null"}',
         "PROMPT --json-schema schema.json",
         "--replay one.txt --json --temp 0",

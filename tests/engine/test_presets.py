@@ -24,6 +24,8 @@ from engine.presets import (
 from engine.transforms import (
     TRANSFORMS,
     XTC,
+    ChoiceLaw,
+    ChoiceMask,
     Constraint,
     DynamicTemperature,
     Edit,
@@ -64,9 +66,10 @@ def test_every_transform_has_a_parameter_and_a_place_in_every_order():
     named = kinds - {Transform, Truncation, Edit, Penalty}
     assert set(TRANSFORMS) == named and len(TRANSFORMS) == len(named)
     for order in ORDERS.values():
-        assert {*order, DynamicTemperature, Constraint} == named  # which stands before all, where it is asked for
+        asked = {Constraint, ChoiceMask, ChoiceLaw}  # which stand before all, where they are asked for
+        assert {*order, DynamicTemperature} | asked == named
         assert len(set(order)) == len(order)
-    assert {kind for kind in TRANSFORMS if not kind.parameters} == {LogitBias, Constraint}
+    assert {kind for kind in TRANSFORMS if not kind.parameters} == {LogitBias} | asked
     assert len(PARAMETERS) == sum(len(kind.parameters) for kind in TRANSFORMS)
 
 

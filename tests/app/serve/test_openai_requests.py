@@ -53,7 +53,7 @@ def test_a_chat_without_more_has_the_defaults() -> None:
     ask = chat()
     assert ask == AnswerRequest(
         model="", prompt=Prompt(turns=(USER,)), control=ask.control, seed=1, n=1, best_of=0, max_tokens=2048, stop=(),
-        strategy=PLAIN, constraint=None, adapter=None, tools=(), called=False,
+        strategy=PLAIN, constraint=None, choices=(), adapter=None, tools=(), called=False,
         shown=Shown(None, False, False, False, False, False),
     )  # fmt: skip
     assert ask.control.recipe == recipe({}, ORDERS["mlx-lm"])
@@ -187,7 +187,7 @@ def test_bounds_are_from_and_to() -> None:
     assert len((chat(response_format=bound(room)).constraint or ("", ""))[1]) == BOUNDS.schema
     line = "a grammar has at most 65,536 characters, got 65,537"
     assert said(chat, response_format=bound(room + 1)) == (line, "response_format")
-    assert Bounds() == Bounds(4 << 20, 30.0, 30.0, 64, 16, 1 << 20, 64 << 10, 16, 256, 1024, 64, 16, 64)
+    assert Bounds() == Bounds(4 << 20, 30.0, 30.0, 64, 16, 1 << 20, 64 << 10, 256, 16, 256, 1024, 64, 16, 64)
 
 
 REFUSED: list[tuple[Callable[..., Any], dict[str, Any], str, str]] = [
@@ -255,6 +255,25 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], str, str]] = [
         chat,
         {"likely": {"regex": "a", "choices": ["b"]}},
         "likely.regex and likely.choices are two constraints: choose one",
+        "likely.choices",
+    ),
+    (
+        chat,
+        {"likely": {"choices": ["a", "b"]}, "frequency_penalty": 1.0},
+        "frequency_penalty acts on single tokens, and a choice is drawn as a whole: leave it out, or bind the answer "
+        "by a regular expression",
+        "likely.choices",
+    ),
+    (
+        chat,
+        {"likely": {"choices": []}},
+        "choices must be one text or more, none of them empty",
+        "likely.choices",
+    ),
+    (
+        chat,
+        {"likely": {"choices": ["a"] * 257}},
+        "likely.choices has at most 256 texts of 65,536 characters in all, got 257",
         "likely.choices",
     ),
     (
@@ -362,7 +381,7 @@ def test_an_answer_is_bound_by_what_is_asked() -> None:
     schema = {"type": "json_schema", "json_schema": {"schema": {"type": "null"}}}
     assert chat(response_format=schema).constraint == ("json", '{"type": "null"}')
     assert chat(likely={"regex": "a+"}).constraint == ("regex", "a+")
-    assert chat(likely={"choices": ["a", "b"]}).constraint == ("choice", '["a", "b"]')
+    assert chat(likely={"choices": ["a", "b"]}).choices == ("a", "b")
     assert not chat(likely={"regex": "a+"}).called
 
 

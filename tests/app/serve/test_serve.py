@@ -1,6 +1,7 @@
 """`likely serve` over a real socket: what it answers is what the engine says, and what it does not serve it names."""
 
 import json
+import math
 import socket
 import stat
 import time
@@ -327,7 +328,11 @@ def test_an_answer_can_be_bound(client: Client) -> None:
     schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
     bound = {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}}
     assert json.loads(said(bound)["message"]["content"])["a"] in (1, 2)
-    assert said({"likely": {"choices": ["left", "right"]}})["message"]["content"] in ("left", "right")
+    drawn = said({"likely": {"choices": ["left", "right"], "steps": True}})
+    assert drawn["message"]["content"] in ("left", "right")
+    law = math.exp(sum(step["logprob_after"] for step in drawn["likely"]["steps"]))
+    assert drawn["likely"]["probability"] == pytest.approx(law, rel=1e-4)
+    assert said({"likely": {"choices": ["left"]}})["likely"] == {"probability": 1.0}
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
     for choice in ("required", {"type": "function", "function": {"name": "f"}}):
         called = said({"tools": tools, "tool_choice": choice})

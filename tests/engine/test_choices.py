@@ -1,0 +1,121 @@
+"""Law over choices: by enumeration on a model whose every probability is known, each in whichever way it is asked."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine import choices
+from engine.decode.beam import Beam
+from engine.decode.combine import Layers
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted
+from engine.decode.exact import ExactMode
+from engine.decode.guessing import NGram
+from engine.decode.sample import Sample
+from engine.decode.stochastic_beam import StochasticBeam
+from engine.errors import ParameterError
+from engine.session import Session
+from engine.trace import file
+from engine.trace.replay import replay, states_at
+from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
+from engine.transforms import DRY, LogitBias, RepetitionPenalty, Temperature, TopK
+from tests.engine.decode.test_beam import PROMPT, search
+from tests.engine.test_constraint import Merging
+from tests.fakes import BOS, EOS, VOCAB, FakeCheckpoint, MarkovModel, random_table
+
+TEXTS = ("ab", "abc", "d", "dcd", "é")
+SPELLED = ((258,), (258, 99), (100,), (100, 259), (0xC3, 0xA9))
+ENDS = frozenset({EOS, BOS})
+
+
+@pytest.fixture(params=range(3))
+def model(request: pytest.FixtureRequest) -> tuple[Session, np.ndarray]:
+    """A session, and log p [5] of the texts as answers: of their own tokens, and of either end behind them."""
+    raw = random_table(request.param, 2.0, 260)
+    logp = raw - np.logaddexp.reduce(raw, axis=-1, keepdims=True)
+    session = Session(FakeCheckpoint(MarkovModel(raw), Merging()))  # type: ignore[arg-type]
+    session.tokenizer.eos = ENDS
+    every = [
+        sum(logp[pair] for pair in pairwise((PROMPT[-1], *own))) + np.logaddexp(*logp[own[-1], [EOS, BOS]])
+        for own in SPELLED
+    ]
+    return session, np.array(every)
+
+
+def steps_of(session: Session, recipe: Recipe, forced: tuple[int, ...] = (), **more: Any) -> list[TokenStep]:
+    control = RunControl(recipe)
+    control.force(list(forced))
+    return [e.step for e in session.generate(PROMPT, control, max_tokens=9, **more) if isinstance(e, Emitted)]
+
+
+def test_each_is_scored_and_drawn_with_its_share_of_the_probability(model: tuple[Session, np.ndarray]) -> None:
+    session, every = model
+    found = choices.scored(session, PROMPT, [*TEXTS, "d"])
+    assert [(c.text, c.tokens[:-1]) for c in found] == list(zip(TEXTS, SPELLED, strict=True))
+    assert [c.logprob for c in found] == pytest.approx(every, abs=1e-5)
+    for transforms, row in (((), every), ((Temperature(2.0),), every / 2), ((TopK(2),), _largest(every, 2))):
+        recipe = choices.bound(found, Recipe(transforms), Sample(), len(PROMPT))
+        expected = row - np.logaddexp.reduce(row)
+        for choice, logp in zip(found, expected, strict=True):
+            if logp > -np.inf:
+                steps = steps_of(session, recipe, choice.tokens)
+                assert sum(step.logprob_after or 0.0 for step in steps) == pytest.approx(logp, abs=1e-5)
+                assert choices.probability(recipe, choice.tokens) == pytest.approx(math.exp(logp), abs=1e-5)
+        for strategy in (Sample(), NGram(3)):
+            drawn = {tuple(s.token for s in steps_of(session, recipe, seed=i, strategy=strategy)) for i in range(9)}
+            assert drawn <= {c.tokens for c, logp in zip(found, expected, strict=True) if logp > -np.inf}
+    likeliest = choices.bound(found, Recipe(greedy=True), Sample(), len(PROMPT))
+    assert tuple(s.token for s in steps_of(session, likeliest)) == found[int(every.argmax())].tokens
+
+
+def _largest(row: np.ndarray, k: int) -> np.ndarray:
+    return np.where(row >= np.sort(row)[-k], row, -np.inf)
+
+
+def test_searches_order_them_by_log_p_and_draw_them_without_replacement(model: tuple[Session, np.ndarray]) -> None:
+    session, every = model
+    found = choices.scored(session, PROMPT, TEXTS)
+    ended = {c.tokens: p for c, p in zip(found, every, strict=True)}
+    for strategy in (Beam(5, 0.0, "never"), ExactMode()):
+        got = search(session, strategy, 9, choices.bound(found, Recipe(), strategy, len(PROMPT)))
+        order = sorted(ended, key=lambda ids: -sum(s.logprob or 0.0 for s in steps_of(session, Recipe(), ids)))
+        assert [tuple(ids) for ids in got.ids] == order[: len(got.ids)]
+    every_text = search(session, StochasticBeam(9), 9, choices.bound(found, Recipe(), StochasticBeam(9), len(PROMPT)))
+    assert {tuple(ids) for ids in every_text.ids} == set(ended)
+
+
+def test_a_drawn_choice_is_replayed_from_its_file(model: tuple[Session, np.ndarray], tmp_path: Path) -> None:
+    session, _ = model
+    recipe = choices.bound(choices.scored(session, PROMPT, TEXTS), Recipe(), Sample(), len(PROMPT))
+    lexicon = Lexicon({i: session.tokenizer.piece(i) for i in range(VOCAB)}, ENDS)
+    steps = tuple(steps_of(session, recipe))
+    file.save([Trace("m", "0", {}, 1, tuple(PROMPT), steps, "eot", lexicon=lexicon)], tmp_path / "t.jsonl")
+    (trace,) = file.load(tmp_path / "t.jsonl")
+    for n, step in enumerate(trace.steps):
+        assert step.recipe == recipe and step.snapshot is not None and step.logprob_after is not None
+        states = states_at(recipe.transforms, trace.lexicon, trace.prompt, trace.steps[:n])
+        again = replay(step.snapshot, recipe.transforms, states, (0, step.position))
+        assert again.exact and again.middle[again.ids == step.token] == pytest.approx(np.exp(step.logprob_after))
+        np.testing.assert_array_equal(again.removed_by, step.removed_by)
+
+
+def test_what_has_no_meaning_for_a_choice_is_refused_by_name(model: tuple[Session, np.ndarray]) -> None:
+    session, _ = model
+    found = choices.scored(session, PROMPT, TEXTS)
+    for transform, name in (
+        (RepetitionPenalty(2.0), "repetition_penalty"), (LogitBias({5: 1}), "logit_bias"), (DRY(1.0), "dry_multiplier")
+    ):  # fmt: skip
+        with pytest.raises(ParameterError, match=f"^{name} acts on single tokens"):
+            choices.bound(found, Recipe((transform,)), Sample(), len(PROMPT))
+    with pytest.raises(ParameterError, match="scored by the model alone, not as dola"):
+        choices.bound(found, Recipe(), Layers(), len(PROMPT))
+    for texts in ([], [""]):
+        with pytest.raises(ParameterError, match="one text or more, none of them empty"):
+            choices.scored(session, PROMPT, texts)
+    session.tokenizer.eos = frozenset()
+    with pytest.raises(ParameterError, match="names no end of text"):
+        choices.scored(session, PROMPT, TEXTS)
