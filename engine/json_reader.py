@@ -14,7 +14,7 @@ from types import NoneType
 from typing import Any
 
 from engine.errors import DataError, LikelyError
-from engine.whole_file import read_whole
+from engine.whole_file import read_whole, refuse_pipe
 
 LARGEST = 1 << 25  # characters of one value, which may take twenty times as much memory
 DEPTH = 64  # lists and objects inside each other: published files have less than ten
@@ -36,6 +36,7 @@ Schema = Any  # as above
 def read(path: Path, schema: Schema = dict, *, error: type[LikelyError] = DataError, largest: int = LARGEST) -> Any:
     """The value in a file of UTF-8; `error` with the path where it cannot be read, is no JSON, or not by the schema."""
     try:
+        refuse_pipe(path)
         return parse(read_whole(path, largest=largest), schema, largest=largest)
     except DataError as found:
         raise error(str(found)) from found.__cause__

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from models.checkpoint.keys import ACTIVATIONS
+from models.checkpoint.keys import ACTIVATIONS, MOST
 from models.errors import ConfigError
 from models.rope import Rope
 
@@ -97,4 +97,6 @@ class ModelConfig:
             raise ConfigError("config: block_size goes with layers that see all, and this model's windows slide")
         if self.experts and not 1 <= self.experts.active <= self.experts.count:
             raise ConfigError(f"config: {self.experts.active} of {self.experts.count} experts cannot be active")
+        if self.experts and self.experts.count > MOST:
+            raise ConfigError(f"config: at most {MOST:,} experts expected, got {self.experts.count:,}")
         return self

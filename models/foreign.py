@@ -14,6 +14,7 @@ from metal import mx, nn
 from metal.attention import Emit, Mask
 from models.cache import FIRST, Cache, RowSize
 from models.checkpoint import layouts
+from models.checkpoint.keys import MOST
 from models.config import ModelConfig
 from models.errors import CacheError, CheckpointError, ConfigError
 from models.model import Activations
@@ -35,6 +36,7 @@ def build(config: Mapping[str, Any], weights: dict[str, mx.array], dense: mx.Dty
     ConfigError where it has none, CheckpointError where the tensors do not fit it.
     """
     model_class, args_class = _classes(config)
+    _check_counts(config)
     packing = layouts.settings(config)
     layouts.translate(config, weights)
     try:
@@ -49,6 +51,15 @@ def build(config: Mapping[str, Any], weights: dict[str, mx.array], dense: mx.Dty
         raise CheckpointError(f"mlx-lm's {config['model_type']} does not take this checkpoint: {error}") from error
     weights.clear()
     return ForeignModel(config, model)
+
+
+def _check_counts(config: Mapping[str, Any]) -> None:
+    """ConfigError for more layers or experts than any model has: mlx-lm makes each, and looks for its tensors."""
+    inner = config.get("text_config")
+    for name, value in [*config.items(), *(inner.items() if isinstance(inner, dict) else ())]:
+        counts = name.endswith(("layers", "n_layer", "experts")) and isinstance(value, int)
+        if counts and value > MOST:
+            raise ConfigError(f"config: {name} must be at most {MOST:,}, got {value:,}")
 
 
 def _classes(config: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ A server that others can reach wants a key from all. Plain ASGI: knows no protoc
 import asyncio
 import hmac
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from app.serve.asks import RequestRefused
 from app.serve.bounds import Bounds
 from app.watch.address import is_loopback
 
+HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::[0-9]*)?")
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
@@ -82,10 +84,9 @@ async def read_body(receive: Receive, headers: dict[str, str], bounds: Bounds) -
 
 
 def _name(host: str) -> str:
-    """The name of a Host header, without its port."""
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.rpartition(":")[0] if ":" in host else host
+    """The name of a Host header, without its port; "" of one that is none."""
+    found = HOST.fullmatch(host)
+    return found[1] if found else ""
 
 
 def _is_address(name: str) -> bool:

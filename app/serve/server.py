@@ -48,6 +48,8 @@ class ServeOptions:
     quiet: bool = False  # no line a request
 
     def __post_init__(self) -> None:
+        if not self.host.strip():
+            raise ParameterError("--host is empty: 127.0.0.1 is this machine alone, 0.0.0.0 all of its addresses")
         if not is_loopback(self.host) and not self.key:
             raise ParameterError(
                 f"{self.host} can be reached by others: give a key with --api-key, or listen on 127.0.0.1"

@@ -48,7 +48,7 @@ class ModelInfo:
 def describe(path: Path, *, name: str = "", source: str = "") -> ModelInfo:
     """The ModelInfo of a GGUF file or of a folder in Hugging Face's layout; CheckpointError if it is neither."""
     name, source = name or path.stem, source or ("file" if path.is_file() else "folder")
-    if path.is_file():
+    if path.is_file() or path.is_fifo():
         return _describe_gguf(read_header(path), name, source)
     return _describe_folder(path, name, source)
 
@@ -161,6 +161,8 @@ def _describe_folder(path: Path, name: str, source: str) -> ModelInfo:
 
 def _card_license(readme: Path) -> str:
     """The licence that the front matter of a model card names."""
+    if not readme.is_file():
+        return ""
     try:
         with readme.open(encoding="utf-8", errors="replace") as file:
             text = file.read(10_000)

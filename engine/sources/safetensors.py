@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, DataError
 from engine.json_reader import parse
+from engine.whole_file import refuse_pipe
 
 MAX_HEADER = 1 << 24  # bytes, of 130,000 tensors: the format's own library takes six times as many
 SIZES = {
@@ -32,6 +33,7 @@ class StoredTensor:
 def read_header(path: Path) -> dict[str, StoredTensor]:
     """The tensors of the safetensors file at `path` by name; CheckpointError if it is damaged or truncated."""
     try:
+        refuse_pipe(path)
         size = path.stat().st_size
         with open(path, "rb") as file:
             length = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
@@ -40,6 +42,8 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             entries = parse(file.read(length), {"__metadata__?": (None, {str: str})})
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
     except ValueError as error:
         raise _bad(path, f"its header is no table of tensors: {error}; the file is damaged, fetch it again") from error
     return {name: _stored(path, name, entry, 8 + length, size) for name, entry in entries.items() if name[:2] != "__"}

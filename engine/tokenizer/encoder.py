@@ -6,6 +6,7 @@ from itertools import accumulate
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
+from engine.tokenizer import normalizers
 from engine.tokenizer.sentencepiece import SentencePiece
 
 if TYPE_CHECKING:
@@ -25,10 +26,14 @@ class Encoder(Protocol):
 
 
 class LibraryEncoder:
-    """Encodes with a `tokenizers.Tokenizer`, whose post-processor, truncation and padding are switched off."""
+    """Encodes with a `tokenizers.Tokenizer`, whose post-processor, truncation and padding are switched off.
 
-    def __init__(self, library: "tokenizers.Tokenizer") -> None:
+    growth  bytes that its normalizer may make of one; where that is much, every text is looked at (CheckpointError)
+    """
+
+    def __init__(self, library: "tokenizers.Tokenizer", growth: int = 1) -> None:
         self.library = library
+        self._checked = growth > normalizers.MOST
         self._lock = Lock()  # whether control tokens count is a setting of the library's object
         library.post_processor = None
         library.no_truncation()
@@ -42,6 +47,8 @@ class LibraryEncoder:
         return list(encoding.ids), [end for _, end in encoding.offsets]
 
     def _encode(self, text: str, special: bool) -> "tokenizers.Encoding":
+        if self._checked:
+            normalizers.check(text, self.library.normalizer)
         with self._lock:
             self.library.encode_special_tokens = not special
             return self.library.encode(text, add_special_tokens=False)

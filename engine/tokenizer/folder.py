@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import json_reader
 from engine.errors import CheckpointError, DataError
+from engine.tokenizer import normalizers
 from engine.tokenizer.encoder import LibraryEncoder
 from engine.tokenizer.template import ChatTemplate
 from engine.tokenizer.tokenizer import Tokenizer
@@ -36,7 +37,7 @@ PREFIXED = re.compile(r'"continuing_subword_prefix"\s*:\s*"[^"]')
 def read(path: "str | PathLike[str]") -> Tokenizer:
     """The tokenizer of a folder. Raises CheckpointError for files that are missing, damaged or of an unknown kind."""
     folder = Path(path)
-    library = _library(folder / "tokenizer.json")
+    library, growth = _library(folder / "tokenizer.json")
     config = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
     decoders = list(_parts(json.loads(library.decoder.__getstate__()) if library.decoder else {}))
     vocabulary = _vocabulary(library, decoders, folder)
@@ -45,7 +46,7 @@ def read(path: "str | PathLike[str]") -> Tokenizer:
     bos = vocabulary.ids.get(texts.get("bos_token", ""), before[0] if len(before) == 1 else None)
     return Tokenizer(
         vocabulary,
-        LibraryEncoder(library),
+        LibraryEncoder(library, growth),
         bos=bos,
         add_bos=bool(config["add_bos_token"] if config.get("add_bos_token") is not None else before),
         add_eos=bool(config["add_eos_token"] if config.get("add_eos_token") is not None else after),
@@ -59,7 +60,8 @@ def read(path: "str | PathLike[str]") -> Tokenizer:
     )
 
 
-def _library(path: Path) -> "tokenizers.Tokenizer":
+def _library(path: Path) -> tuple["tokenizers.Tokenizer", int]:
+    """The library's tokenizer, and how many bytes its normalizer makes of one at most."""
     import tokenizers
 
     if not path.is_file():
@@ -70,9 +72,12 @@ def _library(path: Path) -> "tokenizers.Tokenizer":
         text = read_whole(path, largest=LARGEST)
         if PREFIXED.search(text):
             _check_prefix(json_reader.parse(text, largest=LARGEST)["model"])
-        return tokenizers.Tokenizer.from_str(text)
+        growth = normalizers.growth(text)
+        return tokenizers.Tokenizer.from_str(text), growth
     except DataError as error:
         raise CheckpointError(str(error)) from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:  # the library raises nothing narrower
         raise CheckpointError(
             f"{path} is damaged or of a kind not known here: {' '.join(str(error).split())}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.errors import CheckpointError, ConfigError
 
-MOST_LAYERS = 10_000  # published models have 126 at the most
+MOST = 10_000  # layers, or experts of one: published models have 126 and 2,048 at the most
 # Keys that say nothing about the function: training, generation, provenance, how a library should load it.
 IGNORED = frozenset(
     """
@@ -84,8 +84,8 @@ class Keys:
     def layers(self, name: str) -> int:
         """A number of layers: what is made for each is made at once."""
         count: int = self.integer(name)
-        if count > MOST_LAYERS:
-            raise self.bad(f"{name} must be at most {MOST_LAYERS:,}, got {count:,}")
+        if count > MOST:
+            raise self.bad(f"{name} must be at most {MOST:,}, got {count:,}")
         return count
 
     def number(self, name: str, default: Any = _REQUIRED) -> Any:

@@ -165,3 +165,10 @@ def test_what_nobody_knows() -> None:
         models.build({"model_type": "../x"}, {})
     with pytest.raises(CheckpointError, match="mlx-lm's stablelm does not take this checkpoint"):
         models.build(STABLELM, {})
+
+
+def test_counts_that_no_model_has_are_refused_before_anything_is_made() -> None:
+    moe = SMALL | {"model_type": "phimoe", "num_local_experts": 10**7, "num_experts_per_tok": 2}
+    for config in (STABLELM | {"num_hidden_layers": 10**9}, moe, moe | {"num_local_experts": 4, "text_config": moe}):
+        with pytest.raises(ConfigError, match=r"must be at most 10,000, got 1,?0"):
+            models.build(config, {})

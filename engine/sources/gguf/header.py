@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, DataError
+from engine.whole_file import refuse_pipe
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -81,6 +82,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header of the GGUF file at `path`; CheckpointError if it is not one, or damaged, truncated or unsupported."""
     try:
+        refuse_pipe(path)
         with open(path, "rb", buffering=0) as file:
             data = file.read(BEGINNING)
             if data[:4] != MAGIC:
@@ -93,6 +95,8 @@ def read_header(path: Path) -> Header:
                     data += file.read(3 * len(data))
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
 
 
 class _GoesOn(Exception):

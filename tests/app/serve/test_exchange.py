@@ -218,7 +218,9 @@ async def test_who_is_let_in(path: str, headers: dict[str, str], status: int) ->
         ("127.0.0.1", "127.0.0.1", True), ("localhost:8080", "127.0.0.1", True), ("[::1]:80", "::1", True),
         ("127.0.0.1.evil.example:80", "127.0.0.1", False), ("", "127.0.0.1", False), ("10.0.0.1", "127.0.0.1", False),
         ("10.0.0.1:80", "0.0.0.0", True), ("[fe80::1]:80", "0.0.0.0", True), ("box.local", "0.0.0.0", False),
-        ("box.local:80", "box.local", True), ("[::1", "127.0.0.1", True),
+        ("box.local:80", "box.local", True), ("[::1", "127.0.0.1", False),
+        ("[::1]evil.com", "127.0.0.1", False), ("[::1]evil.com:80", "0.0.0.0", False), ("[::1]", "127.0.0.1", True),
+        ("localhost:evil.com", "127.0.0.1", False), ("localhost:80:80", "127.0.0.1", False),
     ],
 )  # fmt: skip
 def test_a_host_is_this_server_by_its_address_alone(host: str, listens: str, fine: bool) -> None:

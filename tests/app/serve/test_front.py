@@ -236,7 +236,11 @@ def test_others_are_let_in_with_a_key_alone() -> None:
     with pytest.raises(ParameterError, match="--api-key"):
         ServeOptions(("m",), "0.0.0.0")
     assert ServeOptions(("m",), "0.0.0.0", key="k").host == "0.0.0.0"
-    for more, line in ((["--api-key", " "], "--api-key is empty"), (["-M", "a/m", "-M", "b/m"], "of one name, m")):
+    for more, line in (
+        (["--api-key", " "], "--api-key is empty"),
+        (["--host", "", "--api-key", "k"], "--host is empty"),
+        (["-M", "a/m", "-M", "b/m"], "of one name, m"),
+    ):
         said = CliRunner().invoke(program, ["serve", "--port", "0", *more])
         assert line in str(said.exception), said.output
     guard = Guard("0.0.0.0", "clé")  # a header's bytes are the key's, whatever letters they spell

@@ -60,6 +60,23 @@ def folder(tmp_path: Path) -> Path:
     return tiny.write_folder(tmp_path / "tiny", CONFIG, arrays())
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
+     "generation_config.json", "chat_template.jinja", "README.md", "tiny.gguf"],
+)  # fmt: skip
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(folder: Path, name: str) -> None:
+    """Nobody writes into it. Where the model needs no such file it is as if there were none."""
+    path = folder.parent / name if name.endswith("gguf") else folder / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    if name in ("tokenizer_config.json", "generation_config.json", "chat_template.jinja", "README.md"):
+        assert load(folder).tokenizer.encode("a")
+        return
+    with pytest.raises(CheckpointError, match=r"pipe, and a file is wanted|expected a tokenizer\.json|there is no"):
+        load(path if name.endswith("gguf") else folder)
+
+
 # -- the same model, however it is kept --------------------------------------------------------------------------------
 
 
