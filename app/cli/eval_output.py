@@ -94,6 +94,9 @@ def show(rows: Sequence[Figure], measures: Sequence[str], *, as_json: bool) -> N
     rows = [row for row in rows if not measures or {row.measure, stem(row.measure)} & {*measures}]
     if not as_json:
         _table(rows)
+        for name in dict.fromkeys(row.measure for row in rows):
+            if note := measure(name).note:
+                click.echo(f"{name}: {note}")
         return
     for row in rows:
         click.echo(json.dumps(_figure(row), ensure_ascii=False))
@@ -112,6 +115,7 @@ def _figure(row: Figure) -> dict[str, Any]:
         "high": finite(high),
         "n": row.estimate.n,
         **({"bound": "upper"} if row.measure.endswith(AT_MOST) else {}),
+        **({"note": note} if (note := measure(row.measure).note) else {}),
         "protocol": dict(row.protocol),
     }
 

@@ -116,12 +116,16 @@ def share(values: Sequence[float], clusters: Sequence[object] | None = None) -> 
     plain = mean(values)
     if clusters is None or n < 2:
         return Estimate(p, plain.error, plain.df, wilson(p, n), n)
-    found = clustered(values, clusters)
-    groups = len(set(clusters))
-    effective: float = groups
+    return within_share(clustered(values, clusters), len(set(clusters)))
+
+
+def within_share(found: Estimate, least: int) -> Estimate:
+    """A share whose error is known, with Wilson's interval of as many independent items as have that error, at most all
+    of them; of `least` where there is no error to go by."""
+    p, worth = found.mean, float(least)
     if 0 < p < 1 and 0 < found.error < math.inf:
-        effective = min(n, p * (1 - p) / found.error**2)
-    return Estimate(p, found.error, found.df, wilson(p, effective, student(found.df)), n)
+        worth = min(found.n, p * (1 - p) / found.error**2)
+    return replace(found, bounds=wilson(p, worth, student(found.df)))
 
 
 def share_or_mean(values: Sequence[float], clusters: Sequence[object] | None = None) -> Estimate:

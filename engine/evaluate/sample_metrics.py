@@ -1,7 +1,9 @@
 """Sample metrics by name: generated texts against reference texts, each figure with its error. No mlx.
 
 The errors take the other sample, the kernel's width and MAUVE's buckets as given: they say how much the figure would
-vary with other generated texts, not with other references. None of these can be set beside one of other features,
+vary with as many other generated texts, not with other references. What is no mean over the generated texts has its
+error by leaving out a tenth of them at a time (`jackknife`); where intervals hold less than they say, the measure's
+entry does (`engine.evaluate.measures`). None of these can be set beside one of other features,
 another n or another k.
 """
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from engine.errors import DataError
 from engine.evaluate import samples
-from engine.evaluate.estimates import Estimate, jackknife, mean, share
+from engine.evaluate.estimates import Estimate, jackknife, mean, share, within_share
 
 BLEU = 200  # texts of which self-BLEU is taken: it is quadratic
 LEAST = 10
@@ -43,14 +45,20 @@ def of_features(
 
     found = {"mmd2": jackknife(n, distance), "mmd2_p": Estimate(p, math.sqrt(p * (1 - p) / samples.PERMUTATIONS), n=n)}
     balls = samples.neighbourhoods(squares, m, k)
+
+    def reached(kept: np.ndarray) -> float:
+        made = squares[m:, m:][np.ix_(kept, kept)]
+        return float(samples.reached(squares[:m, m + kept], made, min(k, len(kept) - 1)).mean())
+
     found["precision"] = share(balls.inside.any(axis=0).astype(float).tolist())
-    found["recall"] = share(balls.reached.astype(float).tolist())
+    found["recall"] = within_share(jackknife(n, reached), n)
     found["density"] = mean((balls.inside.sum(axis=0) / k).tolist())
-    found["coverage"] = share(balls.inside.any(axis=1).astype(float).tolist())
+    found["coverage"] = within_share(jackknife(n, lambda kept: float(balls.inside[:, kept].any(axis=1).mean())), n)
     count = samples.bucket_count(min(n, m))
     labels = samples.buckets(x, y, count, seed=seed)
     found["mauve"] = jackknife(n, lambda kept: samples.mauve_in(labels[:n][kept], labels[n:], count))
-    found["vendi"] = jackknife(n, lambda kept: samples.vendi_of(x[kept]))
+    logs = jackknife(n, lambda kept: math.log(samples.vendi_of(x[kept])))  # which is not as lopsided
+    found["vendi"] = logs.map(math.exp, math.exp(logs.mean))
     return found
 
 

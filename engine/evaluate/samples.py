@@ -13,6 +13,7 @@ from zlib import crc32
 
 import numpy as np
 
+CLOSE = 1 + 1e-9  # an edge is in its ball, whatever rounding says
 PERMUTATIONS = 500
 
 Texts = Sequence[Sequence[object]]  # words or tokens
@@ -151,9 +152,14 @@ class Neighbourhoods:
 def neighbourhoods(squares: np.ndarray, reals: int, k: int) -> Neighbourhoods:
     """Which points lie in which balls, from the squared distances of all of them, the real ones first."""
     across = squares[:reals, reals:]
-    of_real, of_made = _radii(squares[:reals, :reals], k), _radii(squares[reals:, reals:], k)
-    close = 1 + 1e-9
-    return Neighbourhoods(across <= of_real[:, None] * close, np.any(across <= of_made[None] * close, axis=1))
+    inside = across <= _radii(squares[:reals, :reals], k)[:, None] * CLOSE
+    return Neighbourhoods(inside, reached(across, squares[reals:, reals:], k))
+
+
+def reached(across: np.ndarray, made: np.ndarray, k: int) -> np.ndarray:
+    """Whether each real point lies in the ball of any made one, [real]: from the squared distances [real, made] and
+    [made, made]."""
+    return np.asarray(np.any(across <= _radii(made, k)[None] * CLOSE, axis=1))
 
 
 def _radii(squares: np.ndarray, k: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 
 from engine.errors import DataError
 from engine.evaluate import calibration, sample_metrics, samples
+from engine.evaluate.measures import measure
 from engine.evaluate.samples import coverage, distinct, mauve, mauve_of, mmd, novelty, self_bleu, spectrum, vendi
 
 
@@ -206,3 +207,16 @@ def test_a_judge_gives_a_perplexity_by_token_and_the_entropy_of_each_text() -> N
     assert found["judge_perplexity"].mean == pytest.approx(2 ** (2 / 8))
     assert found["token_entropy"].mean == pytest.approx(math.log(2) / 2)
     assert math.isnan(sample_metrics.of_judge([[], []])["judge_perplexity"].mean)
+
+
+@pytest.mark.slow(1)
+def test_the_intervals_of_samples_hold_as_their_entries_say() -> None:
+    """100 seeds of generated texts against one reference: an interval holds the mean figure of as many texts in 95 %,
+    but for three standard errors of so few seeds in 88 %; of `mauve` its entry says less."""
+    random, real = np.random.default_rng(3), np.random.default_rng(99).normal(size=(40, 8))
+    found = [sample_metrics.of_features(random.normal(size=(40, 8)) + 1, real) for _ in range(100)]
+    for name in ("mmd2", "precision", "recall", "density", "coverage", "vendi", "mauve"):
+        middle = np.mean([each[name].mean for each in found])
+        held = np.mean([low <= middle <= high for low, high in (each[name].interval for each in found)])
+        assert held >= (0.65 if name == "mauve" else 0.88), name
+    assert measure("mauve").note and measure("vendi").note and not measure("recall").note

@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import DataError
 from engine.evaluate import sample_metrics, samples
-from engine.evaluate.estimates import jackknife, mean, share
+from engine.evaluate.estimates import Estimate, jackknife, mean, share
 from engine.evaluate.samples import (
     buckets,
     coverage,
@@ -287,15 +287,17 @@ def test_figures_of_features_are_those_of_the_samples_with_the_jackknifes_error(
     assert abs(p - whole.p) < 0.08 and found["mmd2_p"].n == 12
     of = coverage(y, x, 5)
     for name in ("precision", "recall", "density", "coverage"):
-        assert found[name].mean == pytest.approx(getattr(of, name)) and found[name].n == (
-            12 if name in "precision density" else 31
-        )
+        assert found[name].mean == pytest.approx(getattr(of, name)) and found[name].n == 12
     balls = samples.neighbourhoods(samples.pooled(y, x), 31, 5)
     assert found["precision"] == share(balls.inside.any(0).astype(float).tolist())
     assert found["density"] == mean((balls.inside.sum(0) / 5).tolist())
     labels = buckets(x, y, 2, seed=0)
     assert found["mauve"] == jackknife(12, lambda kept: mauve_in(labels[:12][kept], labels[12:], 2))
-    assert found["vendi"] == jackknife(12, lambda kept: vendi_of(x[kept]))
+    logs = jackknife(12, lambda kept: math.log(vendi_of(x[kept])))
+    assert found["vendi"] == Estimate(vendi_of(x), vendi_of(x) * logs.error, 9, tuple(map(math.exp, logs.interval)), 12)
+    for name in ("recall", "coverage"):
+        left = jackknife(12, lambda kept, name=name: getattr(coverage(y, x[kept], 5), name))  # type: ignore[misc]
+        assert found[name].error == pytest.approx(left.error) and found[name].interval[0] >= 0
     other = sample_metrics.of_features(x, y, k=3, seed=4)
     assert other["recall"].mean == coverage(y, x, 3).recall != found["recall"].mean
     assert other["mmd2_p"] != found["mmd2_p"] and other["mmd2"] == found["mmd2"]
