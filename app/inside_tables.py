@@ -5,7 +5,6 @@ As JSON, with commas, and as a picture (SVG); for the verb and for the view. Kno
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from html import escape
 from typing import Any
 
 from app import heat
+from app.units import NATS, bits, json_line
 from engine.errors import DataError
 from engine.transforms import Vocabulary
 
@@ -58,12 +58,15 @@ class Values:
     title: str
     rows: Sequence[tuple[str, float]]
     note: str = ""
+    unit: str = "value"  # of the numbers
 
 
 def object_of(ids: Sequence[int], first: int, found: Mapping[str, Any]) -> str:
     """One JSON object: the ids, the first position that is looked at where it is not 0, and what was found by look."""
     begins = {"first": first} if first else {}
-    return json.dumps({"ids": list(ids), **begins, **{KEYS.get(look, look): value for look, value in found.items()}})
+    named = {KEYS.get(look, look): value for look, value in found.items()}
+    units = ({"heads": NATS} if "heads" in found else {}) | ({"left_out": NATS} if "importance" in found else {})
+    return json_line({"ids": list(ids), **begins, **named}, **units)
 
 
 def written(suffix: str, vocabulary: Vocabulary, ids: Sequence[int], first: int, look: str, found: Any) -> str:
@@ -89,7 +92,7 @@ def csv_text(found: Grid | Values) -> str:
         writer.writerow(["", *found.columns])
         writer.writerows([name, *cells] for name, cells in zip(found.rows, found.texts, strict=True))
     else:
-        writer.writerow(["name", "value"])
+        writer.writerow(["name", found.unit])
         writer.writerows(found.rows)
     return text.getvalue()
 
@@ -153,7 +156,7 @@ def heads(found: list[list[list[float]]], words: Words) -> Grid:
         [f"head {i}" for i in range(len(means[0]))],
         [f"layer {i}" for i in range(len(means))],
         [[max(0.0, 1 - mean / widest) for mean in layer] for layer in means],
-        [[f"{mean / math.log(2):.2f}" for mean in layer] for layer in means],
+        [[f"{bits(mean):.2f}" for mean in layer] for layer in means],
         cell=8,
     )
 
@@ -220,38 +223,42 @@ def patching(found: dict[str, Any], words: Words) -> Grid:
 
 def importance(found: dict[str, Any], words: Words) -> Values:
     rows = [
-        (f"{i} {words.name(token)}", x) for i, (token, x) in enumerate(zip(words.ids, found["left_out"], strict=True))
+        (f"{i} {words.name(token)}", bits(x))
+        for i, (token, x) in enumerate(zip(words.ids, found["left_out"], strict=True))
     ]
     rows.sort(key=lambda row: -abs(row[1]))
     r = found["agreement"]
     return Values(
-        f"What {words.name(found['token'])} owes to each token: nats of its log-probability that go without it",
+        f"What {words.name(found['token'])} owes to each token: bits by which it is more surprising without it",
         rows,
-        f"log-probability {found['logprob']:.4f}"
+        f"surprisal {bits(-found['logprob']):.4f} bits"
         + ("" if r is None else f" · gradient x input ranks the tokens alike by {r:.2f} (Spearman)"),
+        "bits",
     )
 
 
 def spellings(found: dict[str, Any], words: Words) -> Values:
     rows = [
-        ("|".join(map(words.name, way["ids"])) + (" (own)" if way["own"] else ""), way["logprob"])
+        ("|".join(map(words.name, way["ids"])) + (" (own)" if way["own"] else ""), bits(-way["logprob"]))
         for way in found["spellings"]
     ]
     own = next(way["logprob"] for way in found["spellings"] if way["own"])
     return Values(
-        "The same text in other tokens: log-probability of each way, nats",
+        "The same text in other tokens: surprisal of each way, bits",
         rows,
-        f"all {'' if found['complete'] else 'that were scored '}together {found['logprob']:.4f}, the tokenizer's own "
-        f"{own:.4f}: it has {math.exp(own - found['logprob']):.2%} of that",
+        f"all {'' if found['complete'] else 'that were scored '}together {bits(-found['logprob']):.4f} bits, the "
+        f"tokenizer's own {bits(-own):.4f}: it has {math.exp(own - found['logprob']):.2%} of that",
+        "bits",
     )
 
 
 def steering(found: dict[str, Any], words: Words) -> Values:
-    rows = [(f"weight {weight:g}", kl) for weight, kl in zip(found["weights"], found["kl"], strict=True)]
+    rows = [(f"weight {weight:g}", bits(kl)) for weight, kl in zip(found["weights"], found["kl"], strict=True)]
     return Values(
         f"How far the direction after layer {found['layer']} (length {found['norm']:.2f}) moves what comes next in the "
-        "text: mean KL to the unsteered model, nats",
+        "text: mean KL to the unsteered model, bits a token",
         rows,
+        unit="bits a token",
     )
 
 

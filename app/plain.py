@@ -4,7 +4,6 @@ Lines only, so it works over ssh, in pipes and for screen readers. Surprising to
 terminal. Ctrl-C between any two tokens stops the answer and keeps the conversation.
 """
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import IO
 from app import heat
 from app.cli.sampling import Limits
 from app.interruption import stopped_by_signals
+from app.units import bits, predicted
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Prefilled, Reloaded
 from engine.diffusion.answering import answered
@@ -37,8 +37,8 @@ def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> t
             step = event.step
             steps.append(step)
             text = shown(step, special)
-            bits = None if step.logprob is None else -step.logprob / math.log(2)
-            out.write(heat.paint(heat.visible(text) if mode != "none" else text, heat.level(bits), mode))
+            surprisal = None if step.logprob is None else bits(-step.logprob)
+            out.write(heat.paint(heat.visible(text) if mode != "none" else text, heat.level(surprisal), mode))
             out.flush()
         elif isinstance(event, Done):
             out.write(heat.visible(event.text) if mode != "none" else event.text)
@@ -63,7 +63,8 @@ def summary(steps: Sequence[TokenStep], done: Done) -> str:
     period = endless([step.token for step in steps])
     looped = f" · repeats its last {period} token{'s' if period > 1 else ''} without end" if period else ""
     found = perplexity(s.logprob for s in steps)
-    scored = "" if found is None else f" · perplexity {found:.2f}"
+    known = sum(step.logprob is not None for step in steps)
+    scored = "" if found is None else f" · perplexity {found:.2f} ({predicted(known, len(steps))})"
     return (
         f"{stats.prompt_tokens} prompt tokens ({stats.reused_tokens} reused) in {stats.prefill_s:.2f} s · "
         f"{stats.tokens} tokens at {stats.tokens_per_s:.1f}/s{scored} · {done.reason}{looped}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from app import awake
+from app.units import bits
 from engine.tune import choices
 from engine.tune.config import FLOOR, Config
 
@@ -104,7 +105,7 @@ def pace(opened: "Opened | Pretraining", found: "RunReport") -> tuple[str, ...]:
 def outcome(moved: float | None, steps: int, rate: float, words: Sequence[str]) -> Iterator[str]:
     """Outcome of a run that has ended, and where it did little the command that would do more. `words`: of this one."""
     if moved is not None:
-        yield f"moved {moved:.4f} nats a token from the base (KL, on rows of the data)"
+        yield f"moved {bits(moved):.4f} bits a token from the base (KL, on rows of the data)"
     again = ("likely", *(word for word in words if word != "--resume"))
     if steps < FEW:
         more = f"--resume --steps {FLOOR}"

@@ -1,6 +1,5 @@
 """Answers of `likely run`: one as it is drawn, or several side by side, on stdout and in a file."""
 
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ import click
 
 from app import heat, plain
 from app.interruption import INTERRUPTED, stopped_by_signals
+from app.units import json_line
 from engine.choices import Choice, probability
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
@@ -62,12 +62,12 @@ def show_answers(
                         end = {"finish": event.reason, "seed": seed + branch, **asdict(event.stats)}
                         if (p := _probability(steps[branch])) is not None:
                             end["probability"] = p
-                        click.echo(json.dumps({**whose, **end}))
+                        click.echo(json_line({**whose, **end}))
                     else:
                         text = "".join(plain.shown(step, special) for step in steps[branch]) + event.text
                         click.echo(f"[{branch + 1}]\n{heat.visible(text)}")
                 elif as_json:
-                    click.echo(json.dumps({**whose, **step_object(event.step)}, ensure_ascii=False))
+                    click.echo(json_line({**whose, **step_object(event.step)}))
                 if isinstance(event, Done) and not quiet and not alone:
                     _summarise(steps[branch], event, seed, f"[{branch + 1}] ")
             if alone and not quiet:
@@ -89,7 +89,7 @@ def show_choices(among: Sequence[Choice], law: Sequence[float], *, as_json: bool
     rows = sorted(zip(among, law, strict=True), key=lambda row: -row[1])
     if as_json:
         said = [{"text": c.text, "logprob": c.logprob, "probability": math.exp(p)} for c, p in rows]
-        click.echo(json.dumps({"choices": said}, ensure_ascii=False))
+        click.echo(json_line({"choices": said}))
     elif not quiet:
         for choice, p in rows:
             bits = -choice.logprob / math.log(2)

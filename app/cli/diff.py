@@ -1,6 +1,6 @@
 """`likely diff`: how two models or adapters differ on a text, token by token."""
 
-import json
+import math
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ import click
 
 from app import heat
 from app.cli.opening import Progress, read_text
+from app.units import NATS, bits, json_line, predicted
 from engine.evaluate.measures import measure
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def command(
     one, two = (compare.logits(x.model, name=name) for x, name in zip((a, b), names, strict=True))
     found = compare.compare(one, two, ids, names, top=top, metrics=metrics)
     if as_json:
-        click.echo(json.dumps(_object(found, tokenizer), ensure_ascii=False))
+        click.echo(json_line(_object(found, tokenizer), before=NATS, now=NATS, next=NATS))
     else:
         _show(found, tokenizer)
 
@@ -86,7 +87,8 @@ def _show(found: "Difference", tokenizer: "Tokenizer") -> None:
     mode = heat.colour_mode(sys.stdout)
     width = heat.columns(mode)
     click.echo(
-        f"{'after':<18} {'KL':>8}  what rose and fell in the next token, from {found.names[0]} to {found.names[1]}"
+        f"{'after':<18} {'KL, bits':>8}  what rose and fell in the next token, "
+        f"from {found.names[0]} to {found.names[1]}"
     )
     for p in found.positions:
         name = heat.visible(repr(_text(tokenizer, p.token))[1:-1]) or "''"
@@ -97,17 +99,23 @@ def _show(found: "Difference", tokenizer: "Tokenizer") -> None:
             for s, arrow in moves[: len(p.risen)]
         )
         padding = " " * max(0, 18 - len(name))
-        row = f" {p.kl:8.4f}  {shown}"[: max(20, width - max(18, len(name)))]
+        row = f" {bits(p.kl):8.4f}  {shown}"[: max(20, width - max(18, len(name)))]
         click.echo(heat.paint(name, heat.moved_level(p.kl), mode) + padding + row)
     a, b = found.nll
-    cost = "" if a != a else f" · the text costs {a:.3f} and {b:.3f} nats a token"
-    more = "".join(f" · {name} {value:{measure(name).form or '.4f'}}" for name, value in found.metrics.items())
-    wide = found.spread["kl"]
-    kl = f"mean KL {found.kl:.4f} nats a token (median {wide['median']:.4f}, p99 {wide['p99']:.4f})"
+    known = predicted(sum(p.next is not None for p in found.positions), len(found.positions))
+    cost = "" if a != a else f" · {known}, which cost {bits(a):.3f} and {bits(b):.3f} bits each"
+    more = "".join(f" · {name} {_metric(name, value)}" for name, value in found.metrics.items())
+    wide = {name: bits(value) for name, value in found.spread["kl"].items()}
+    kl = f"mean KL {wide['mean']:.4f} bits a token (median {wide['median']:.4f}, p99 {wide['p99']:.4f})"
     click.echo(f"{kl} · same most likely token at {found.same_top:.0%}{cost}{more}")
 
 
-def _share(logprob: float) -> str:
-    import math
+def _metric(name: str, value: float) -> str:
+    """A measure as it is read, with its unit."""
+    found = measure(name)
+    value, unit = (bits(value), " bits") if found.unit == NATS else (value, "")
+    return f"{value:{found.form or '.4f'}}{unit}"
 
+
+def _share(logprob: float) -> str:
     return f"{math.exp(logprob):.1%}"

@@ -1,6 +1,5 @@
 """An answer of `likely run` by diffusion: on stdout when it is there, its passes in a file."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from app import heat, plain
 from app.cli.answers import say_kept, trace
 from app.cli.opening import Progress
 from app.interruption import INTERRUPTED, stopped_by_signals
+from app.units import json_line
 from engine.decode.control import RunControl
 from engine.decode.events import Stats
 from engine.diffusion.unmasking import DenoisingStep, Unmasking
@@ -71,9 +71,9 @@ def _write(
     """An answer as it is printed, of so many passes."""
     if as_json:
         for row in objects(found):
-            click.echo(json.dumps(row, ensure_ascii=False))
+            click.echo(json_line(row))
         end = {"finish": found.finish, "seed": seed, **asdict(stats), "passes": passes}
-        click.echo(json.dumps({**end, "revisions": revisions(found)}))
+        click.echo(json_line({**end, "revisions": revisions(found)}))
     else:
         text = "".join(plain.shown(step, special) for step in found.tokens) + found.rest
         click.echo(heat.visible(text) if sys.stdout.isatty() else text)

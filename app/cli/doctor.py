@@ -1,12 +1,12 @@
 """`likely doctor`: what this machine offers, and how to mend what is slow."""
 
-import json
 import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from app.units import bits, json_line
 from engine.execution import PATHS
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def _rounding(info: "ModelInfo") -> str:
     except CheckpointError as error:
         return f"not measured: {error}"
     of = "; ".join(
-        f"{'--activation-bits 8: ' if one.bits == EIGHT else ''}KL {one.kl:.1e} nats a token, at most "
-        f"{one.largest:.1e}, another most likely token in {one.flips} of {one.tokens}"
+        f"{'--activation-bits 8: ' if one.bits == EIGHT else ''}KL {bits(one.kl):.1e} bits a token, at most "
+        f"{bits(one.largest):.1e}, another most likely token in {one.flips} of {one.tokens}"
         for one in found
     )
     return f"to float32 activations ({info.name}): {of}"
@@ -107,7 +107,7 @@ def command(as_json: bool, retest: bool) -> None:
         facts = asdict(found) | {"preflight": [asdict(check) for check in preflights]}
         facts |= {"gflops": gflops, "bandwidth_gb_s": bandwidth, "advice": notes}
         facts |= {"store": str(folder), "store_free": free, "kernels": state, "native": decoding, "rounding": rounding}
-        click.echo(json.dumps(facts | {"paths": [asdict(path) for path in PATHS] if rounding else []}))
+        click.echo(json_line(facts | {"paths": [asdict(path) for path in PATHS] if rounding else []}))
         return
     threads = "its own choice" if found.threads is None else f"{found.threads} of {found.cores} cores"
     rows = {

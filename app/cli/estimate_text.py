@@ -1,6 +1,5 @@
 """Texts and objects of what `likely estimate` found."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli.eval_output import finite
 from app.heat import one_line
+from app.units import LN2, bits
 from engine.evaluate.measures import measure
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.estimate.meta import StartComparison
     from engine.evaluate.estimates import Change, Estimate
 
-BITS = 1 / math.log(2)
+BITS = 1 / LN2
 MEANS = {"loss": "bits a token", "errors": "share of rows that greedy decoding misses"}
 
 
@@ -116,7 +116,7 @@ def bounds_lines(found: "Sequence[RiskBound]") -> Iterator[str]:
         times, unit = (BITS, "bits") if "nats" in each.name else (1.0, "")
         name = each.name.replace("nats", "bits")
         vacuous = f"VACUOUS: {each.trivial * times:.3f} is known without rows" if each.is_vacuous else ""
-        kl = "" if each.kl is None else f"KL {each.kl:,.0f} nats"
+        kl = "" if each.kl is None else f"KL {bits(each.kl):,.0f} bits"
         line = f"{name:46} {each.n:>5} rows  {each.empirical * times:.4f} seen, below {each.upper * times:.4f} {unit}"
         yield f"{line} at {each.confidence:.0%}  {kl}  {vacuous}".rstrip()
 

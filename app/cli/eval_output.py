@@ -1,6 +1,5 @@
 """Figures of `likely eval` for a person or a program: a table, sentences of comparison, one JSON object a row."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.heat import one_line
+from app.units import LN2, NATS, bits, json_line, predicted
 from engine.errors import ParameterError
 from engine.evaluate.estimates import TELLING, TOO_FEW
 from engine.evaluate.measures import measure
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from app.evaluations import Evaluations, Row
     from app.scoreboard import Measurement
     from engine.evaluate.estimates import Estimate
-    from engine.evaluate.figures import ComparedMeasure
+    from engine.evaluate.figures import ComparedMeasure, Tally
     from engine.evaluate.tasks import Problem
 
 
@@ -55,7 +55,7 @@ def say(
     if items:
         for each in done:
             for row in store.rows(each.evaluation, each.below):
-                click.echo(json.dumps(_item(each, row), ensure_ascii=False))
+                click.echo(json_line(_item(each, row), loglikelihoods=NATS))
         return
     from engine.evaluate.figures import comparisons, left_out
 
@@ -70,15 +70,20 @@ def say(
     models = list(dict.fromkeys(e.evaluation.model for e in done))
     compared = comparisons(tallies, models) if len(models) > 1 else []
     show(rows, measures, as_json=as_json)
-    compared = [each for each in compared if not measures or each.measure in map(stem, measures)]
+    compared = [each for each in compared if not measures or each.measure in map(stem, _kept(measures))]
     if as_json:
         for change in compared if comparing else ():
-            click.echo(json.dumps(_comparison(change, difference), ensure_ascii=False))
+            units = _units(change.measure, "difference", "se", "low", "high")
+            click.echo(json_line(_comparison(change, difference), **units))
         return
     for task, about in {(e.evaluation.task, e.protocol.get("about")): None for e in done}:
         if about:
             click.echo(f"{task}: {about}.")
     for each in done:
+        if (tally := tallies[each.evaluation.task, each.evaluation.model]).texts:
+            click.echo(
+                one_line(f"{each.evaluation.task}, {each.evaluation.model}: {_predicted(tally, each.protocol)}.")
+            )
         _odd(each, store.problems(each.evaluation, each.below))
     for change in compared:
         click.echo(one_line(_sentence(change, difference)))
@@ -86,6 +91,7 @@ def say(
 
 def show(rows: Sequence[Figure], measures: Sequence[str], *, as_json: bool) -> None:
     """Figures, of these measures alone if any are named; ParameterError for a task that has not one of them."""
+    measures = _kept(measures)
     for task, model in dict.fromkeys((row.task, row.model) for row in rows):
         there = list(dict.fromkeys(row.measure for row in rows if (row.task, row.model) == (task, model)))
         for name in measures:
@@ -99,7 +105,7 @@ def show(rows: Sequence[Figure], measures: Sequence[str], *, as_json: bool) -> N
                 click.echo(f"{name}: {note}")
         return
     for row in rows:
-        click.echo(json.dumps(_figure(row), ensure_ascii=False))
+        click.echo(json_line(_figure(row), **_units(row.measure, "value", "se", "low", "high")))
 
 
 def _figure(row: Figure) -> dict[str, Any]:
@@ -108,7 +114,6 @@ def _figure(row: Figure) -> dict[str, Any]:
         "task": row.task,
         "model": row.model,
         "measure": row.name,
-        "unit": measure(row.measure).unit,
         "value": finite(row.estimate.mean),
         "se": finite(row.estimate.error),
         "low": finite(low),
@@ -151,25 +156,52 @@ def _comparison(found: "ComparedMeasure", difference: float | None) -> dict[str,
     }
 
 
+def _kept(measures: Sequence[str]) -> list[str]:
+    """Measures by the names they are kept under: what is kept in nats is read in bits."""
+    return [f"nats{name[4:]}" if stem(name) == "bits" else name for name in measures]
+
+
+def _predicted(tally: "Tally", protocol: Mapping[str, Any]) -> str:
+    """How many tokens of the texts have a distribution: without a prefix token each text's first has none."""
+    scored = int(tally.estimate("tokens").mean)
+    if tally.bounded or protocol.get("prefix_token", "") is not None:
+        return predicted(scored, scored)
+    return predicted(scored, scored + (1 if protocol.get("items") == "windows" else len(tally.numbers)))
+
+
+def _units(name: str, *keys: str) -> dict[str, str]:
+    """The unit of a measure, where it has one, for each of these keys."""
+    unit = measure(name).unit
+    return dict.fromkeys(keys, f"{unit} a token" if name == "nats" and "difference" in keys else unit) if unit else {}
+
+
+def in_bits(name: str, found: "Estimate") -> tuple[str, str, "Estimate"]:
+    """A measure as a person reads it: its name, its unit, and its figure, in bits where it is kept in nats."""
+    unit = measure(name).unit
+    if unit != NATS:
+        return name, unit, found
+    return f"bits{name[4:]}" if stem(name) == "nats" else name, "bits", found.map(bits, 1 / LN2)
+
+
 def finite(x: float) -> float | None:
     """A number as JSON has it, which knows no infinity."""
     return x if math.isfinite(x) else None
 
 
 def _table(rows: Sequence[Figure]) -> None:
-    cells = [("task", "model", "measure", "value", "95 %", "n")]
+    cells = [("task", "model", "measure", "unit", "value", "95 %", "n")]
     for row in rows:
-        found = row.estimate
+        name, unit, found = in_bits(row.measure, row.estimate)
         form = measure(row.measure).form
         value = f"{found.mean:{form}}" if form else number(found.mean)
         shown = span(found) if found.error or found.bounds else ""  # a sum is no sample
         if row.measure.endswith(AT_MOST):
             value = f"<= {value}"
-        cells.append((row.task, row.model, row.name, value, shown, str(found.n)))
-    wide = [max(len(row[i]) for row in cells) for i in range(6)]
+        cells.append((row.task, row.model, f"{name} {row.subgroup}".rstrip(), unit, value, shown, str(found.n)))
+    wide = [max(len(row[i]) for row in cells) for i in range(7)]
     for line in cells:
-        left = "  ".join(cell.ljust(w) for cell, w in zip(line[:3], wide[:3], strict=True))
-        right = "  ".join(cell.rjust(w) for cell, w in zip(line[3:], wide[3:], strict=True))
+        left = "  ".join(cell.ljust(w) for cell, w in zip(line[:4], wide[:4], strict=True))
+        right = "  ".join(cell.rjust(w) for cell, w in zip(line[4:], wide[4:], strict=True))
         click.echo(one_line(f"{left}  {right}"))
 
 
@@ -201,22 +233,25 @@ def _odd(each: "Measurement", problems: "Sequence[Problem]") -> None:
 
 def _sentence(found: "ComparedMeasure", difference: float | None) -> str:
     change = found.change
-    low, high = change.estimate.interval
+    name, unit, estimate = in_bits(found.measure, change.estimate)
+    low, high = estimate.interval
     alone = "from one item" if found.n == 1 else "from one cluster" if change.groups == 1 else "all differ alike"
     span = f"{low:+.4f} to {high:+.4f}" if math.isfinite(high - low) else f"{alone}: no error"
-    unit = " a token" if found.measure == "nats" else ""
+    unit = f" {unit}" if unit == "bits" else ""
+    unit += " a token" if found.measure == "nats" else ""
     least = [name for name, is_bound in zip(found.models, found.bounds, strict=True) if is_bound]
     unit += f" (of {' and '.join(least)} at most)" if least else ""
     items = f"{found.n} items" + (f" in {change.groups} clusters" if 1 < change.groups < found.n else "")
     hint = ""
     if difference is not None:
         many = change.items_to_see(difference)
-        hint = f"; to see {difference:g} four times in five: {f'{many:,} items' if many else 'these do not tell'}"
+        seen = f"{bits(difference):.4g} bits" if measure(found.measure).unit == NATS else f"{difference:g}"
+        hint = f"; to see {seen} four times in five: {f'{many:,} items' if many else 'these do not tell'}"
     elif found.verdict == TOO_FEW:
         hint = f"; {TELLING} items, or clusters of them, are the fewest that can"
     elif found.verdict == "not seen" and change.needed and change.needed > found.n:
         hint = f"; {change.needed:,} items would show a difference of this size four times in five"
     return (
-        f"{found.task} {found.measure}: {found.models[1]} against {found.models[0]} "
-        f"{change.estimate.mean:+.4f}{unit} ({span}; {items}, p {found.p:.2g}): {found.verdict}{hint}"
+        f"{found.task} {name}: {found.models[1]} against {found.models[0]} "
+        f"{estimate.mean:+.4f}{unit} ({span}; {items}, p {found.p:.2g}): {found.verdict}{hint}"
     )

@@ -1,6 +1,5 @@
 """`likely explain`: what a model thinks of every token of a given text."""
 
-import json
 import math
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import click
 
 from app import heat
 from app.cli.opening import Ruled, activation_option, adapter_option, model_option, open_session, read_text
+from app.units import bits, json_line, predicted
 from engine.errors import ParameterError
 from engine.posterior.uncertainty import FEWEST, MOST
 from engine.whole_file import read_whole
@@ -43,7 +43,12 @@ BEFORE = 4  # tokens of the past that a factor spells
 )
 @click.option("--attention", "attended", is_flag=True, help="Also: what each head attends to (with --json).")
 @click.option("--formula", is_flag=True, help="Write the text's probability as a product, with its numbers.")
-@click.option("--json", "as_json", is_flag=True, help="One object: tokens, total_logprob, perplexity, bits_per_byte.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One object: tokens, perplexity, bits_per_byte, ..., and units.",
+)
 def command(
     text: str | None,
     file: Path | None,
@@ -79,7 +84,7 @@ def command(
             found["formula"] = list(factorisation(explanation.steps))
         if attended:
             found["attention"] = _attention(attention(session, given))
-        click.echo(json.dumps(found, ensure_ascii=False))
+        click.echo(json_line(found))
     elif formula:
         for line in factorisation(explanation.steps):
             click.echo(line)
@@ -121,9 +126,9 @@ def factorisation(steps: "Sequence[TokenStep]") -> "Iterator[str]":
         total, count = total + step.logprob, count + 1
         sign = "=" if count == 1 else "x"
         yield f"  {sign} p({words[i]}{before}) = {math.exp(step.logprob):.4g}"
-    nats = f"exp({total:.3f})"
-    yield f"  = {nats} = 10^{total / math.log(10):.2f}"
-    yield f"perplexity = p^(-1/{count}) = exp({-total:.3f} / {count}) = {math.exp(-total / count):.3f}"
+    yield f"  = 2^{bits(total):.3f} = 10^{total / math.log(10):.2f}"
+    yield f"{predicted(count, len(steps))}: {bits(-total):.3f} bits"
+    yield f"perplexity = p^(-1/{count}) = 2^({bits(-total):.3f} / {count}) = {math.exp(-total / count):.3f}"
 
 
 def candidates(session: "Session", step: "TokenStep", top: int) -> list[dict[str, Any]]:
@@ -181,6 +186,7 @@ def _object(
     return {
         "model": session.info.name,
         "tokens": [_token(session, step, top, u) for step, u in zip(explanation.steps, each, strict=True)],
+        "predicted": len(explanation.scored),
         "total_logprob": explanation.total_logprob,
         "perplexity": explanation.perplexity,
         "bits_per_byte": explanation.bits_per_byte,
@@ -223,7 +229,15 @@ def _attention(seen: "Attention") -> list[dict[str, Any]]:
     ]
 
 
-def _doubts(doubt: "ExplainedUncertainty | None", named: "list[Continuation]") -> "Iterator[str]":
+def _parts(aleatoric: float, epistemic: float) -> tuple[float, float, float]:
+    """The mixture's entropy and its two parts in bits to two places, so that they add up as they are read."""
+    parts = round(bits(aleatoric), 2), round(bits(epistemic), 2)
+    return sum(parts), *parts
+
+
+def _doubts(
+    doubt: "ExplainedUncertainty | None", steps: "Sequence[TokenStep]", named: "list[Continuation]"
+) -> "Iterator[str]":
     """Lines under the table: choices against each other, and of what "±" is and what it cost."""
     if doubt is None:
         return
@@ -231,12 +245,17 @@ def _doubts(doubt: "ExplainedUncertainty | None", named: "list[Continuation]") -
         yield f"{'among them':<18} {'trained':>8} {'probit':>8} {'sampled':>8}"
         for c, *shares in zip(named, among.trained, among.by_probit, among.by_sampling, strict=True):
             yield f"{heat.visible(repr(c.text)):<18} {' '.join(f'{share:8.1%}' for share in shares)}"
-    known = [u for u in doubt.tokens if u is not None]
+    known = [(step.entropy, u) for step, u in zip(steps, doubt.tokens, strict=True) if step.entropy is not None and u]
     if known:
-        total, data = (
-            sum(part) / len(known) / math.log(2) for part in ([u.total for u in known], [u.aleatoric for u in known])
+        own, aleatoric, epistemic = (
+            sum(part) / len(known) for part in zip(*((own, u.aleatoric, u.epistemic) for own, u in known), strict=True)
         )
-        yield f"mean entropy {total:.2f} bits = {data:.2f} aleatoric + {total - data:.2f} epistemic"
+        whole, *parts = _parts(aleatoric, epistemic)
+        yield (
+            f"mean entropy of {len(known)} tokens: {bits(own):.2f} bits by the trained weights; of the mixture "
+            f"{whole:.2f} bits = {parts[0]:.2f} aleatoric + {parts[1]:.2f} epistemic"
+        )
+        yield f"mixture: the mean of {doubt.samples} samples' distributions; all else is by the trained weights"
     cost = f"{doubt.samples} rows of one batch, {doubt.elapsed_s:.1f} s"
     yield f"± is the standard deviation over {doubt.samples} samples of the adapter's posterior ({doubt.kind}): {cost}"
 
@@ -249,7 +268,7 @@ def _show(
     doubt: "ExplainedUncertainty | None",
 ) -> None:
     mode = heat.colour_mode(sys.stdout)
-    parts = "" if doubt is None else f" {'aleatoric':>9} {'epistemic':>9}"
+    parts = "" if doubt is None else f" {'mixture':>7} {'= aleatoric':>11} {'+ epistemic':>11}"
     click.echo(f"{'token':<18} {'bits':>6} {'rank':>6} {'entropy':>7}{parts}  candidates")
     width = heat.columns(mode)
     for at, step in enumerate(explanation.steps):
@@ -257,27 +276,27 @@ def _show(
         if step.logprob is None or step.entropy is None:
             click.echo(f"{name:<18} {'-':>6} {'-':>6} {'-':>7}  nothing precedes it")
             continue
-        bits = -step.logprob / math.log(2)
-        shown = heat.paint(name, heat.level(bits), mode) + " " * max(0, 18 - len(name))
+        surprisal = bits(-step.logprob)
+        shown = heat.paint(name, heat.level(surprisal), mode) + " " * max(0, 18 - len(name))
         u = None if doubt is None else doubt.tokens[at]
         best = "  ".join(
             f"{heat.visible(repr(c['text'])[1:-1])} {math.exp(c['logprob']):.1%}"
             + ("" if u is None else f"±{100 * u.spread[i]:.1f}")
             for i, c in enumerate(candidates(session, step, top))
         )
-        split = "" if u is None else "".join(f" {nats / math.log(2):9.2f}" for nats in (u.aleatoric, u.epistemic))
-        row = f" {bits:6.2f} {step.rank:>6} {step.entropy / math.log(2):7.2f}{split}  {best}"
+        split = "" if u is None else "{:8.2f} {:11.2f} {:11.2f}".format(*_parts(u.aleatoric, u.epistemic))
+        row = f" {surprisal:6.2f} {step.rank:>6} {bits(step.entropy):7.2f}{split}  {best}"
         click.echo(shown + row[: max(20, width - max(18, len(name)) - 1)])
     for i, c in enumerate(named):
         spread = "" if doubt is None else f" ± {doubt.spread_of(i):.4%}"
         click.echo(
-            f"p({heat.visible(repr(c.text))} | text) = {math.exp(c.logprob):.4%}{spread}  ({c.logprob:.4f} nats)"
+            f"p({heat.visible(repr(c.text))} | text) = {math.exp(c.logprob):.4%}{spread}  ({bits(-c.logprob):.2f} bits)"
         )
-    for line in _doubts(doubt, named):
+    for line in _doubts(doubt, explanation.steps, named):
         click.echo(line)
     if explanation.perplexity is None or explanation.bits_per_byte is None:
         return
     click.echo(
-        f"{len(explanation.steps)} tokens · total log-probability {explanation.total_logprob:.3f} nats · "
-        f"perplexity {explanation.perplexity:.3f} · {explanation.bits_per_byte:.3f} bits per byte"
+        f"{predicted(len(explanation.scored), len(explanation.steps))} · {bits(-explanation.total_logprob):.3f} bits · "
+        f"perplexity {explanation.perplexity:.3f} · {explanation.bits_per_byte:.3f} bits a byte"
     )

@@ -1,7 +1,5 @@
 """`likely fill`: tokens for the holes of a text, in any order by a diffusion model, or by one from left to right."""
 
-import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from app.cli.sampling import draw_options, read_recipe
 from app.cli.training import table_options
 from app.heat import one_line, visible
 from app.interruption import INTERRUPTED, stopped_by_signals
+from app.units import bits, json_line
 from engine.decode.control import RunControl
 from engine.diffusion.unmasking import DenoisingStep, Unmasking
 from engine.errors import ParameterError
@@ -148,7 +147,7 @@ def show(
                 f"{count} tokens in {len(passes)} passes · {len(found.revisions)} revised · seed {seed}", err=True
             )
         if as_json:
-            click.echo(json.dumps(found.as_dict(), ensure_ascii=False))
+            click.echo(json_line(found.as_dict()))
         else:
             click.echo(visible(found.text) if sys.stdout.isatty() else found.text)
     if control.cancelled:
@@ -176,5 +175,5 @@ def _disagreement(passes: list[DenoisingStep]) -> str:
     others, kl = sum(each.other for each in found), sum(each.kl for each in found)
     return (
         f"cache: at {others} of {masks} masks in {len(found)} passes another token is likeliest than without, "
-        f"KL {kl / masks / math.log(2):.2g} bits a mask\n"
+        f"KL {bits(kl / masks):.2g} bits a mask\n"
     )

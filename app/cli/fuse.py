@@ -1,10 +1,10 @@
 """`likely fuse`: make an adapter part of its model, and say whether it survived the rounding."""
 
-import json
 from pathlib import Path
 
 import click
 
+from app import units
 from app.cli.opening import Progress, Ruled
 from app.heat import one_line
 from engine.errors import ParameterError
@@ -102,10 +102,12 @@ def command(
         kept = fusion.fuse_to(out, checkpoint, stored, texts, form, force=force, progress=progress.show)
     report = {"out": str(out), "kl_adapter": kept.adapter, "kl_fused": kept.fused, "kl_apart": kept.error}
     if as_json:
-        click.echo(json.dumps({**report, "lost": kept.lost, "rows": min(rows, len(held))}))
+        far = dict.fromkeys(("kl_adapter", "kl_fused", "kl_apart"), units.PER_TOKEN)
+        click.echo(units.json_line({**report, "lost": kept.lost, "rows": min(rows, len(held))}, **far))
     else:
         click.echo(one_line(f"wrote {out}, and read it again on {min(rows, len(held))} rows"))
+        adapted, fused, apart = (units.bits(kl) for kl in (kept.adapter, kept.fused, kept.error))
         click.echo(
-            f"KL to the base in nats a token: {kept.adapter:.4g} with the adapter, {kept.fused:.4g} fused; "
-            f"{kept.error:.3g} from the adapter to the fused model"
+            f"KL to the base in bits a token: {adapted:.4g} with the adapter, {fused:.4g} fused; "
+            f"{apart:.3g} from the adapter to the fused model"
         )

@@ -1,6 +1,5 @@
 """Answers of a search, on stdout and in a file: all at once, the best first, each with what orders it."""
 
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from app import heat, plain
 from app.cli.answers import say_kept, trace
 from app.cli.walks import walk_lines
 from app.interruption import INTERRUPTED, stopped_by_signals
+from app.units import NATS, bits, json_line
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Forked, Pruned, Rated, Reloaded
 from engine.decode.spelling import respelled
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from engine.decode.strategy import Strategy
     from engine.session import Session
     from engine.tokenizer import Tokenizer
+
+
+LOGS = ("score", "bound", "perturbed")  # figures of a search that are log-probabilities, nats
 
 
 @dataclass(slots=True)
@@ -123,14 +126,11 @@ def _write(
     """Hypotheses as they are printed, best first."""
     for place, one in enumerate(found, 1):
         if as_json:
-            click.echo(json.dumps(one.object(tokenizer), ensure_ascii=False))
+            click.echo(json_line(one.object(tokenizer), **dict.fromkeys(LOGS, NATS)))
             continue
         said = " · ".join(_said(name, value) for name, value in one.figures.items())
-        bits = -one.logprob / math.log(2)
-        spelled = spelled_otherwise(tokenizer, one.ids)
-        click.echo(
-            click.style(f"[{place}] {bits:.2f} bits · {said} · {one.done and one.done.reason}{spelled}", dim=True)
-        )
+        said += f" · {one.done and one.done.reason}{spelled_otherwise(tokenizer, one.ids)}"
+        click.echo(click.style(f"[{place}] {bits(-one.logprob):.2f} bits · {said}", dim=True))
         shown = "".join(plain.shown(step, special) for step in one.steps)
         click.echo(heat.visible(shown + (one.done.text if one.done else "")))
         for line in [] if quiet else walk_lines(one.figures, one.scores, len(one.steps)):
@@ -158,15 +158,15 @@ def _on_average(found: Sequence[Hypothesis]) -> str:
     logprobs = [math.fsum(step.logprob_after or 0.0 for step in steps) for steps in drawn]
     inclusions = [one.figures["inclusion"] for one in found]
     tokens = expected([len(steps) for steps in drawn], logprobs, inclusions)
-    bits = expected([-one.logprob / math.log(2) for one in found], logprobs, inclusions)
+    surprisal = expected([bits(-one.logprob) for one in found], logprobs, inclusions)
     weights = math.fsum(math.exp(p) / q for p, q in zip(logprobs, inclusions, strict=True))
     return (
-        f"an answer has {tokens[0]:.1f} ± {tokens[1]:.1f} tokens and {bits[0]:.1f} ± {bits[1]:.1f} bits, estimated "
-        f"without bias (the weights, 1 on average, sum to {weights:.2f})"
+        f"an answer has {tokens[0]:.1f} ± {tokens[1]:.1f} tokens and {surprisal[0]:.1f} ± {surprisal[1]:.1f} bits, "
+        f"estimated without bias (the weights, 1 on average, sum to {weights:.2f})"
     )
 
 
 def _said(name: str, value: float) -> str:
     if isinstance(value, bool):
         return name if value else f"not {name}"
-    return f"{name} {value:.4g}"
+    return f"{name} {bits(value):.2f} bits" if name in LOGS else f"{name} {value:.4g}"

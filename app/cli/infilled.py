@@ -1,7 +1,5 @@
 """Holes of `likely fill` by an autoregressive model: the text on stdout, each that was taken on stderr."""
 
-import json
-import math
 import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -10,6 +8,7 @@ import click
 
 from app.cli.replaying_passes import pass_line
 from app.heat import visible
+from app.units import bits, json_line
 from engine.decode.infill import Holes, Infill, InfillAttempt
 from engine.errors import ParameterError
 from engine.trace.trace import Recipe
@@ -62,10 +61,12 @@ def show_infilled(
             else f"{(len(taken) - 1) / mcmc:.0%} of {mcmc} proposals taken, "
             f"worth {effective(totals):.1f} independent texts"
         )
-        bits = -found.total / math.log(2)
-        click.echo(f"{len(holes.free)} tokens from left to right · {way} · {bits:.2f} bits · seed {seed}", err=True)
+        click.echo(
+            f"{len(holes.free)} tokens from left to right · {way} · {bits(-found.total):.2f} bits · seed {seed}",
+            err=True,
+        )
     if as_json:
-        click.echo(json.dumps(as_dict(holes, taken, session.tokenizer), ensure_ascii=False))
+        click.echo(json_line(as_dict(holes, taken, session.tokenizer)))
     else:
         shown = "".join(texts_of(found.ids, session.tokenizer))
         click.echo(visible(shown) if sys.stdout.isatty() else shown)

@@ -8,6 +8,7 @@ import click
 
 from app.cli.explain import read_given
 from app.cli.opening import Ruled, adapter_option, model_option, open_session
+from app.units import bits
 from engine.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -205,8 +206,8 @@ def _tune_lens(session: "Session", file: Path) -> None:
     with Progress() as progress:
         found = tuned_lens.fit(transformer(session), ids, progress=lambda done, all_: progress.show("lens", done, all_))
     tuned_lens.save(tuned_lens.place(session.info.weights), found)
-    kl = " ".join(f"{old:.2f}→{new:.2f}" for old, new in zip(found.before, found.after, strict=True))
-    click.echo(f"KL to the last layer on held-out text, nats, from the embedding up: {kl}", err=True)
+    kl = " ".join(f"{bits(old):.2f}→{bits(new):.2f}" for old, new in zip(found.before, found.after, strict=True))
+    click.echo(f"KL to the last layer on held-out text, bits a token, from the embedding up: {kl}", err=True)
     if found.worse:
         names = ", ".join(map(str, found.worse))
         click.echo(f"rows {names} did not get better and keep the plain lens: fit it to more text", err=True)

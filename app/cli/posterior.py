@@ -1,6 +1,5 @@
 """`likely posterior`: a posterior over an adapter's weights, kept beside it, for error bars on what it says."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ import click
 
 from app.cli.opening import Progress
 from app.heat import one_line
+from app.units import NATS, bits, json_line
 
 if TYPE_CHECKING:
     from engine.posterior.stored import FitFacts
@@ -148,7 +148,7 @@ def _tell(adapter: Path, found: "FitFacts", as_json: bool) -> None:
     from engine.posterior.stored import FILE
 
     if as_json:
-        click.echo(json.dumps({"out": str(adapter / FILE), **asdict(found)}))
+        click.echo(json_line({"out": str(adapter / FILE), **asdict(found)}, log_evidence=NATS))
         return
     said = [f"wrote {adapter / FILE}: {found.kind}"]
     if found.rows:
@@ -156,6 +156,6 @@ def _tell(adapter: Path, found: "FitFacts", as_json: bool) -> None:
     if found.precision is not None:
         said.append(f"prior precision {found.precision:.4g}")
     if found.log_evidence is not None:
-        said.append(f"log evidence {found.log_evidence:.1f} nats")
+        said.append(f"log evidence {bits(found.log_evidence):.1f} bits")
     click.echo(one_line(" · ".join(said)))
     click.echo(one_line(f"likely explain -A {adapter} TEXT shows what hangs on it"))

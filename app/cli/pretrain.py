@@ -15,6 +15,7 @@ from app.heat import one_line
 from app.interruption import stopped_by_signals
 from app.training_kind import PRETRAIN
 from app.training_plan import describe_pretraining
+from app.units import bits
 from engine.options import read_toml
 from engine.pretrain.config import PretrainConfig, configure
 
@@ -79,7 +80,9 @@ def _run(opened: "Pretraining", as_json: bool) -> None:
             elif isinstance(event, Refused):
                 click.echo(f"  no sample: {one_line(event.why)}", err=True)
             elif isinstance(event, Pretrained) and event.reason in ("done", "patience") and event.bits_per_byte:
-                figures = f"{sign}{event.loss:.4f} nats a token, {sign}{event.bits_per_byte:.4f} bits a byte"
+                figures = (
+                    f"{sign}{bits(event.loss or 0.0):.4f} bits a token, {sign}{event.bits_per_byte:.4f} bits a byte"
+                )
                 after = PRETRAIN.after(opened.config, str(event.folder))
                 click.echo(f"{event.reason}, {event.tokens:,} tokens: {figures}; {after}", err=True)
     assert end is not None

@@ -7,6 +7,7 @@ import click
 
 from app.cli.opening import Progress, Ruled
 from app.heat import one_line
+from app.units import bits, predicted
 from engine.errors import ParameterError
 from engine.whole_file import read_whole
 
@@ -80,9 +81,11 @@ def lines(report: "QuantizationReport") -> list[str]:
         f"{report.path}",
         f"size          {report.nbytes / 1e6:,.1f} MB, {report.weight_bits:.2f} bits a weight "
         f"({report.nbytes_before / 1e6:,.1f} MB before)",
-        f"KL            {report.kl:.4f} nats/token ({low:.4f} to {high:.4f}; 95 %, {report.tokens} tokens held out)",
+        f"KL            {bits(report.kl):.4f} bits a token ({bits(low):.4f} to {bits(high):.4f}; 95 %, "
+        f"{report.tokens:,} tokens held out)",
         f"top-1 flips   {report.flips:.1%}",
         f"perplexity    {report.perplexity_before:.2f} before, {report.perplexity:.2f} after "
-        f"({report.cost.mean:+.4f} nats/token, {rise[0]:+.4f} to {rise[1]:+.4f})",
+        f"({bits(report.cost.mean):+.4f} bits a token, {bits(rise[0]):+.4f} to {bits(rise[1]):+.4f}); "
+        f"{predicted(report.predicted, report.tokens)}",
     ]
     return [*found, f"worst layers  {worst} (error of what the layer adds)"] if worst else found

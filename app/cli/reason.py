@@ -1,7 +1,5 @@
 """`likely reason`: several ways of thought to one question, and what is chosen of them."""
 
-import json
-import math
 import sys
 from itertools import zip_longest
 from pathlib import Path as FilePath
@@ -14,6 +12,7 @@ from app.cli.sampling import read_recipe, sampling_options
 from app.cli.walks import walk_lines
 from app.heat import one_line, visible
 from app.interruption import INTERRUPTED, stopped_by_signals
+from app.units import bits, json_line
 from engine.decode.control import RunControl
 from engine.errors import ParameterError
 from engine.evaluate.extraction import Extraction
@@ -143,7 +142,7 @@ def command(
 
     verdict = way.choose(session, drawn, text, limits.seed, complain)
     if as_json:
-        click.echo(json.dumps(verdict_object(verdict), ensure_ascii=False))
+        click.echo(json_line(verdict_object(verdict)))
     else:
         _show_verdict(verdict, sampled=method in ("vote", "best", "power"))
     if control.cancelled and not any(path.whole for path in drawn):
@@ -162,8 +161,9 @@ def verdict_object(verdict: VoteOutcome) -> dict[str, Any]:
 
 def _show_path(path: Path, place: int) -> None:
     said = path.answer if path.answer is not None else "stopped" if not path.whole else "no answer"
-    bits = -path.logprob / math.log(2)
-    click.echo(click.style(f"[{place}] {path.tokens} tokens · {bits:.1f} bits · {one_line(said)}", bold=True))
+    click.echo(
+        click.style(f"[{place}] {path.tokens} tokens · {bits(-path.logprob):.1f} bits · {one_line(said)}", bold=True)
+    )
     click.echo(visible(path.text.strip()))
     for line in walk_lines(path.figures, path.scores, path.tokens):
         click.echo(line, err=True)

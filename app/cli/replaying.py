@@ -1,6 +1,5 @@
 """`likely run --replay`: a saved run under other parameters, without the model."""
 
-import json
 import math
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import click
 from app import heat
 from app.cli.replayed_text import as_object, best, bounds, drawn_at, named, said, spread
 from app.cli.replaying_passes import show_passes
+from app.units import json_line
 from engine.trace import file
 from engine.trace.replay import Replayed, replay, states_at
 from engine.trace.trace import Recipe, TokenStep, Trace
@@ -27,7 +27,7 @@ def show_replay(path: Path, recipe: Recipe, *, as_json: bool) -> None:
         rows = _replayed(trace, recipe)
         if as_json:
             for step, new in rows:
-                click.echo(json.dumps(whose | as_object(trace, step, new), ensure_ascii=False))
+                click.echo(json_line(whose | as_object(trace, step, new)))
         else:
             _show(trace, list(rows), recipe, f"[{n}] " if whose else "")
 

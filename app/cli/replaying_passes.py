@@ -3,7 +3,6 @@
 One line a pass is what `likely fill` says too while it runs.
 """
 
-import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from app import heat
 from app.cli.replayed_text import as_object, best, bounds, drawn_at, named, said, spread
+from app.units import json_line
 from engine.diffusion.record import DenoisingRecord, canvases
 from engine.diffusion.unmasking import DenoisingStep, OpenMask, Unmasked
 from engine.trace.replay import Replayed, replay
@@ -44,9 +44,9 @@ def show_passes(trace: Trace, recipe: Recipe, whose: str, *, as_json: bool, answ
         if as_json:
             for one, new in rows:
                 found = {"pass": each.step, "position": one.token.position, "before": one.before}
-                click.echo(json.dumps(answer | found | as_object(trace, one.token, new), ensure_ascii=False))
+                click.echo(json_line(answer | found | as_object(trace, one.token, new)))
             masks = [_open_object(trace, mask) for mask in each.open]
-            click.echo(json.dumps(answer | {"pass": each.step, "open": masks}, ensure_ascii=False))
+            click.echo(json_line(answer | {"pass": each.step, "open": masks}))
         else:
             click.echo(pass_line(each.step, _texts(trace, record, canvas)))
             for one, new in rows:

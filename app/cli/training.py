@@ -1,6 +1,5 @@
 """A training on the command line: flags made of a table of options, a line of progress, and what is said at its end."""
 
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ import click
 from app.cli.opening import Progress, on_terminal
 from app.interruption import INTERRUPTED
 from app.training_plan import duration
+from app.units import bits, json_line
 from engine.errors import LikelyError
 from engine.tune.config import DIFFUSION
 
@@ -72,33 +72,34 @@ def sign_of(objective: str) -> str:
 
 
 def follow(
-    events: Iterable[Any], leads: bool, as_json: bool, progress: Progress, sign: str = ""
+    events: Iterable[Any], leads: bool, as_json: bool, progress: Progress, sign: str = "", per: str = "token"
 ) -> Iterator[tuple[Any, str]]:
     """The events of a training, shown as they come by the rank that leads, each with the last validation in words.
 
-    `sign` stands before a loss of rows that were held out.
+    `sign` stands before a loss of rows that were held out; a loss is the mean of a `per`, token or pair.
     """
     from engine.tune.control import Ended, Stepped, Validated
 
-    valid = ""
+    valid, losses = "", dict.fromkeys(("loss", "smooth", "low", "high", "by_position"), f"nats a {per}")
+    each = f" bits a {per}"
     for event in events:
         if leads and isinstance(event, Ended):
             progress.show("", 0, 0)
         elif leads and as_json:
-            click.echo(json.dumps({"event": type(event).__name__.lower(), **asdict(event)}, default=str))
+            click.echo(json_line({"event": type(event).__name__.lower(), **asdict(event)}, **losses))
         elif leads and isinstance(event, Stepped):
             left = event.elapsed_s / event.step * (event.steps - event.step)
             line = (
-                f"loss {event.smooth:.3f}{valid} · {event.tokens_per_s:,.0f} tokens/s · "
+                f"loss {bits(event.smooth):.3f}{valid or each} · {event.tokens_per_s:,.0f} tokens/s · "
                 f"{event.memory / 1e9:.2f} GB · {duration(left)} left"
             )
             progress.show(f"step {event.step} · {line}", event.step, event.steps)
         elif isinstance(event, Validated):
-            valid = f" · valid {sign}{event.loss:.3f} ± {event.high - event.loss:.3f}"
+            valid = f" · valid {sign}{bits(event.loss):.3f} ± {bits(event.high - event.loss):.3f}{each}"
             if leads:
                 progress.show("", 0, 0)
-                bits = "" if event.bits_per_byte is None else f" · {sign}{event.bits_per_byte:.3f} bits a byte"
-                click.echo(f"step {event.step}{valid}{bits}{' · best' if event.best else ''}", err=True)
+                density = "" if event.bits_per_byte is None else f" · {sign}{event.bits_per_byte:.3f} bits a byte"
+                click.echo(f"step {event.step}{valid}{density}{' · best' if event.best else ''}", err=True)
         yield event, valid
 
 

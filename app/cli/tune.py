@@ -15,7 +15,9 @@ from app.awake import kept_awake
 from app.cli.opening import Progress, Ruled
 from app.cli.training import follow, leave, sign_of, table_options, watch
 from app.interruption import stopped_by_signals
+from app.training_kind import TUNE
 from app.training_plan import describe, outcome
+from app.units import PER_TOKEN, json_line
 from engine.options import read_toml
 from engine.tune.config import RENAMED, Config, configure
 
@@ -101,7 +103,7 @@ def _run(opened: "Opened", as_json: bool, words: Sequence[str]) -> "Ended":
     run, control = opened.run, TrainControl()
     began, sign = run.counters.step, sign_of(run.config.objective)
     with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
-        for event, valid in follow(train(run, control), run.leads, as_json, progress, sign):
+        for event, valid in follow(train(run, control), run.leads, as_json, progress, sign, TUNE.per(run.config)):
             if isinstance(event, Ended):
                 if run.leads:
                     _ended(opened, event, began, valid, as_json, words)
@@ -116,7 +118,7 @@ def _ended(opened: "Opened", event: "Ended", began: int, valid: str, as_json: bo
     run, well = opened.run, event.reason in ("done", "patience")
     far = moved(run) if well else None
     if as_json:
-        click.echo(json.dumps({"event": "ended", **asdict(event), "moved": far}))
+        click.echo(json_line({"event": "ended", **asdict(event), "moved": far}, moved=PER_TOKEN))
     elif well:
         why = f" ({event.why})" if event.why else ""
         click.echo(f"{event.reason} after step {event.step}{why}: {run.folder}{valid}", err=True)

@@ -16,6 +16,7 @@ from app.cli.opening import Progress
 from app.heat import one_line
 from app.interruption import INTERRUPTED
 from app.training_plan import duration
+from app.units import PER_TOKEN, bits, json_line
 from engine import ranks
 from engine.home import expanded
 
@@ -57,7 +58,7 @@ def chosen(
                 show_trial(event, progress, as_json)
     found = summed(planned.grid, results)
     if as_json:
-        click.echo(json.dumps({"event": "chosen", **_object(found)}, allow_nan=False))
+        click.echo(json_line({"event": "chosen", **_object(found)}, loss=PER_TOKEN, limit=PER_TOKEN))
     else:
         click.echo("\n".join(lines(found)))
     values = found.chosen.values
@@ -94,7 +95,7 @@ def show_trial(event: "TrialDone", progress: Progress, as_json: bool) -> None:
     if as_json:
         said = {"name": result.name, "failed": result.failed, "seconds": result.seconds}
         loss = finite(result.loss.mean) if result.rows else None
-        click.echo(json.dumps({"event": "trial", **said, "loss": loss}))
+        click.echo(json_line({"event": "trial", **said, "loss": loss}, loss=PER_TOKEN))
 
 
 def _plan(planned: "SearchPlan", checkpoint: Any, folder: Path) -> dict[str, Any]:
@@ -122,15 +123,15 @@ def _plan_line(told: dict[str, Any]) -> str:
 def lines(found: "SearchResult") -> Iterator[str]:
     """A table for each option that was searched, and what was chosen by which rule."""
     for name in found.grid.values:
-        yield f"{name}: loss of held-out rows, nats a token, mean of {found.grid.folds} folds ± its standard error"
+        yield f"{name}: loss of held-out rows, bits a token, mean of {found.grid.folds} folds ± its standard error"
         points = found.path(name)
         known = [point.loss.mean for point in points if not point.failed]
         low, high = min(known, default=0.0), max(known, default=0.0)
         for point in points:
             yield f"  {point.values[name]:>10g}  {_row(point, found, low, high)}"
     yield (
-        f"least loss {found.best.loss.mean:.4f} at {_values(found.best)}; within one standard error "
-        f"({found.limit:.4f}) the simplest is {_values(found.chosen)}"
+        f"least loss {bits(found.best.loss.mean):.4f} at {_values(found.best)}; within one standard error "
+        f"({bits(found.limit):.4f}) the simplest is {_values(found.chosen)}"
     )
 
 
@@ -141,7 +142,7 @@ def _row(point: "SearchPoint", found: "SearchResult", low: float, high: float) -
     bar = "█" * max(1, round(CELLS * (loss.mean - low) / (high - low))) if high > low else ""
     marks = [word for word, other in (("least", found.best), ("chosen", found.chosen)) if point is other]
     right = f"{point.accuracy.mean:6.1%} right"
-    return f"{loss.mean:8.4f} ± {loss.error:.4f}  {right}  {bar:{CELLS}} {', '.join(marks)}".rstrip()
+    return f"{bits(loss.mean):8.4f} ± {bits(loss.error):.4f}  {right}  {bar:{CELLS}} {', '.join(marks)}".rstrip()
 
 
 def _values(point: "SearchPoint") -> str:

@@ -22,6 +22,7 @@ class Comparison:
         self.before: list[float] = []  # a row's mean surprisal, nats
         self.now: list[float] = []
         self.tokens = 0
+        self.predicted = 0  # of them, those with a token of their row before them
 
     def add(self, before: np.ndarray, now: np.ndarray, ids: np.ndarray) -> None:
         """One row: log-probabilities [T, V] before and now, and its tokens [T]."""
@@ -30,6 +31,7 @@ class Comparison:
         for said, rows in ((self.before, before), (self.now, now)):
             said.append(-float(arrays.chosen(rows[:-1], ids[1:], np).mean()))
         self.tokens += len(ids)
+        self.predicted += len(ids) - 1
 
     def estimate(self, name: str) -> Estimate:
         """A metric over the rows."""

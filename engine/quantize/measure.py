@@ -32,6 +32,7 @@ class QuantizationReport:
     nbytes: int  # of the weights
     nbytes_before: int
     tokens: int
+    predicted: int  # of them, each window's first has nothing before it
     kl: float  # nats a token
     kl_interval: tuple[float, float]  # 95 %, over windows of the text
     flips: float  # share of tokens whose most likely next token changed

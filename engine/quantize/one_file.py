@@ -51,7 +51,7 @@ def write_one_file(
     weights = sum(a.size for part in sites.trainable(checkpoint.model).parts() for a in part.arrays().values())
     before = sum(f.stat().st_size for f in weight_files(info.path)) if info.path.is_dir() else info.nbytes
     return QuantizationReport(
-        target, 8 * nbytes / weights, nbytes, before, score.tokens, kl.mean,
+        target, 8 * nbytes / weights, nbytes, before, score.tokens, score.predicted, kl.mean,
         (max(0.0, kl.interval[0]), kl.interval[1]), 1 - score.estimate("same_top").mean, score.perplexity[1],
         score.perplexity[0], score.cost,
     )  # fmt: skip

@@ -141,6 +141,7 @@ def _write(
         nbytes=out.nbytes,
         nbytes_before=out.weights * source.dtype.size,
         tokens=score.tokens,
+        predicted=score.predicted,
         kl=kl.mean,
         kl_interval=(max(0.0, low), high),
         flips=1 - score.estimate("same_top").mean,

@@ -66,6 +66,7 @@ def _literal(value: Any) -> str:
 
 
 FIELDS = tuple(found for f in fields(TokenStep) if (found := _field(f.name, f.type, f.default)) is not None)
+UNITS = {f.json.key or f.name: f.json.unit for f in FIELDS if f.json is not None and f.json.unit}
 
 
 def step_object(step: TokenStep, *, drawn: bool = True) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from engine.diffusion import record
 from engine.errors import DataError, LikelyError
 from engine.json_reader import check, parse, shown
 from engine.trace.consistency import check_run, check_step
-from engine.trace.fields import FIELDS
+from engine.trace.fields import FIELDS, UNITS
 from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
 from engine.transforms import TRANSFORMS, Transform
 from engine.transforms.snapshot import ARRAYS, BINS, Snapshot
@@ -109,6 +109,7 @@ def _lines(trace: Trace) -> Iterator[str]:
         "eos": sorted(trace.lexicon.eos),
         "pieces": {str(token): _text(piece) for token, piece in trace.lexicon.pieces.items()},
         "recipes": [recipe_row(recipe) for recipe in recipes],
+        "units": UNITS,
         "steps": len(trace.steps),
     }
     if trace.denoising is not None:

@@ -30,10 +30,11 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Json:
-    """That `--json` prints a field, under which key (its name), and whether it says something of the draw."""
+    """That `--json` prints a field, under which key (its name), whether it is of the draw, in which unit."""
 
     key: str = ""
     drawn: bool = False
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,10 @@ class TokenStep:
     token: Annotated[int, Json("id")]
     piece: Annotated[bytes, Json("bytes")]  # the token's own bytes
     text: Annotated[str, Json()]  # what became valid text with this token: "" inside a split character
-    logprob: Annotated[float | None, Json()]
-    logprob_after: Annotated[float | None, Json(drawn=True)]
-    entropy: Annotated[float | None, Json()]
-    entropy_after: Annotated[float | None, Json(drawn=True)]
+    logprob: Annotated[float | None, Json(unit="nats")]
+    logprob_after: Annotated[float | None, Json(drawn=True, unit="nats")]
+    entropy: Annotated[float | None, Json(unit="nats")]
+    entropy_after: Annotated[float | None, Json(drawn=True, unit="nats")]
     rank: Annotated[int | None, Json()]
     kept: Annotated[int, Json(drawn=True)]
     recipe: Recipe

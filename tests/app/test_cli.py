@@ -150,10 +150,42 @@ def test_explain_names_continuations(likely: Any) -> None:
 
 
 def test_explain_for_people(likely: Any, tmp_path: Path) -> None:
+    """In bits, which the rows add up to; the object has the same in nats, and says so."""
     file = tmp_path / "text"
     file.write_text("k:xyz")
     code, out, _ = likely("explain", "--file", str(file))
-    assert code == 0 and "perplexity" in out and "bits per byte" in out and "nothing precedes it" in out
+    _, *rows, total = out.splitlines()
+    bits = [float(row.split()[1]) for row in rows if "nothing precedes it" not in row]
+    assert code == 0 and len(rows) == 5 and len(bits) == 4
+    found = re.fullmatch(r"predicted 4 of 5 tokens · (.*) bits · perplexity (.*) · (.*) bits a byte", total)
+    assert found is not None
+    whole, perplexity, density = map(float, found.groups())
+    assert whole == pytest.approx(sum(bits), abs=0.02) and density == pytest.approx(whole / 4, abs=1e-3)
+    assert perplexity == pytest.approx(2 ** (whole / 4), rel=1e-3)
+    told = json.loads(likely("explain", "k:xyz", "--json")[1])
+    assert told["predicted"] == 4 and told["units"]["total_logprob"] == told["units"]["logprob"] == "nats"
+    assert -told["total_logprob"] / math.log(2) == pytest.approx(whole, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [("run", "hi", "--seed", "3"), ("run", "hi", "--beam", "2"), ("explain", "xyz", "-c", "x"), ("reason", "hi")],
+)
+def test_every_object_says_what_its_numbers_are_in(likely: Any, verb: tuple[str, ...]) -> None:
+    """Whatever is a logarithm of a probability, at any depth, is among the object's units; nothing else is."""
+
+    def keys(found: Any) -> set[str]:
+        if isinstance(found, dict):
+            return {key for key, value in found.items() if value is not None}.union(*map(keys, found.values()))
+        return set().union(*map(keys, found)) if isinstance(found, list) else set()
+
+    code, out, _ = likely(*verb, "--json")
+    assert code == 0
+    for line in out.splitlines():
+        found = json.loads(line)
+        units = found.pop("units", {})
+        logs = {name for name in keys(found) if "logprob" in name or "entropy" in name or name == "score"}
+        assert units == dict.fromkeys(logs, "nats")
 
 
 def test_plain_chat_talks_line_by_line(likely: Any) -> None:
@@ -271,7 +303,7 @@ def test_too_many_arguments_say_what_to_do(likely: Any, args: tuple[str, ...], h
 def test_reason_prints_one_object_of_paths_and_votes(likely: Any) -> None:
     code, out, _ = likely("reason", "hello", "-n", "3", "--extract", "line", "--temp", "0", "--json")
     found = json.loads(out.splitlines()[-1])
-    assert code == 0 and list(found) == ["answer", "votes", "paths", "tokens"]
+    assert code == 0 and list(found) == ["answer", "votes", "paths", "tokens", "units"]
     assert (found["answer"], found["votes"], found["tokens"]) == ("xyz", {"xyz": 3.0}, 12)
     assert [(p["text"], p["answer"], p["tokens"]) for p in found["paths"]] == [("xyz", "xyz", 4)] * 3
     assert all(list(path) == ["text", "answer", "logprob", "tokens"] for path in found["paths"])
@@ -355,14 +387,14 @@ def objects(likely: Any, *args: str) -> list[dict[str, Any]]:
 def test_a_beam_prints_objects_the_best_first(likely: Any) -> None:
     found = objects(likely, "--beam", "3", "--length-penalty", "0", "--early-stopping", "never")
     assert len(found) == 3 and found[0]["ids"] == [*b"xyz", EOS] and found[0]["finish"] == "eot"
-    assert all(list(one) == ["ids", "text", "logprob", "score", "finish", "tokens"] for one in found)
+    assert all(list(one) == ["ids", "text", "logprob", "score", "finish", "tokens", "units"] for one in found)
     assert [one["score"] for one in found] == sorted((one["score"] for one in found), reverse=True)
     assert all(one["logprob"] == pytest.approx(one["score"], abs=1e-5) for one in found)
     for one in found:
         assert one["logprob"] == pytest.approx(math.fsum(token["logprob"] for token in one["tokens"]))
         assert [token["id"] for token in one["tokens"]] == one["ids"]
     one_by_one = objects(likely)  # a token a line
-    assert list(found[0]["tokens"][0]) == list(next(row for row in one_by_one if "id" in row))
+    assert [*found[0]["tokens"][0], "units"] == list(next(row for row in one_by_one if "id" in row))
     out = likely("run", "--raw", "hello:", "--beam", "3", "-n", "1", "-q", "--max-tokens", "6")[1]
     assert out.splitlines()[1:] == ["xyz"]
     ends = objects(likely, "--beam", "2", "--eos", str(ord("y")))
@@ -388,7 +420,7 @@ def test_stochastic_beams_and_the_mode_say_what_they_are_worth(likely: Any) -> N
     assert all(0 < one["inclusion"] <= 1 for one in drawn) and objects(likely, "--strategy", "stochastic 3") == drawn
     (mode,) = objects(likely, "--exact-mode")
     assert mode["ids"] == [*b"xyz", EOS] and mode["proven"] is True
-    assert list(mode)[:3] == ["ids", "text", "logprob"] and list(mode)[-2:] == ["finish", "tokens"]
+    assert list(mode)[:3] == ["ids", "text", "logprob"] and list(mode)[-3:-1] == ["finish", "tokens"]
 
 
 def test_a_choice_is_drawn_by_its_share_and_not_by_its_beginning(likely: Any) -> None:
@@ -435,8 +467,9 @@ def test_the_formula_multiplies_out_to_the_texts_probability(likely: Any) -> Non
     factors = [float(line.rpartition(" = ")[2]) for line in lines[1:3]]
     assert lines[1].startswith("  = p(y | x) = ") and lines[2].startswith("  x p(z | x y) = ")
     assert math.log(math.prod(factors)) == pytest.approx(found["total_logprob"], abs=1e-3)
-    assert f"exp({found['total_logprob']:.3f})" in lines[3]
-    assert lines[4].endswith(f"= {found['perplexity']:.3f}")
+    bits = -found["total_logprob"] / math.log(2)
+    assert f"2^{-bits:.3f}" in lines[3] and lines[4] == f"predicted 2 of 3 tokens: {bits:.3f} bits"
+    assert lines[5].endswith(f"= {found['perplexity']:.3f}")
 
 
 def test_the_formula_of_one_token_has_no_factor(likely: Any) -> None:

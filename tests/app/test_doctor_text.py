@@ -136,8 +136,8 @@ def test_models_that_stay_packed_are_named(monkeypatch: pytest.MonkeyPatch) -> N
     line, rounding = doctor.native()
     assert line == "GGUF files and folders that mlx quantised stay packed (avx2); c by the graph: odd"
     assert rounding == (
-        "to float32 activations (b): KL 1.2e-03 nats a token, at most 5.0e-01, another most likely token in 1 of 100; "
-        "--activation-bits 8: KL 2.0e-02 nats a token, at most 7.5e-01, another most likely token in 3 of 100"
+        "to float32 activations (b): KL 1.8e-03 bits a token, at most 7.2e-01, another most likely token in 1 of 100; "
+        "--activation-bits 8: KL 2.9e-02 bits a token, at most 1.1e+00, another most likely token in 3 of 100"
     )
     here[1].parameters = here[0].parameters = 10**9
     assert doctor.native()[1].startswith("to float32 activations (a)")
@@ -208,14 +208,15 @@ def test_what_fewer_bits_cost_is_told() -> None:
     report: Any = SimpleNamespace(
         path=Path("m-4bit"), nbytes=1_234_567_890, nbytes_before=4_000_000_000, weight_bits=4.5, kl=0.01234,
         kl_interval=(0.01, 0.015),
-        tokens=2048, flips=0.0345, perplexity=12.25, perplexity_before=12.0,
+        tokens=2048, predicted=2032, flips=0.0345, perplexity=12.25, perplexity_before=12.0,
         cost=Estimate(0.028, 0.1, bounds=(0.02, 0.036)),
         worst=[("layers.0", 0.123), ("head", 0.05)],
     )  # fmt: skip
     assert quantize.lines(report) == [
         "m-4bit", "size          1,234.6 MB, 4.50 bits a weight (4,000.0 MB before)",
-        "KL            0.0123 nats/token (0.0100 to 0.0150; 95 %, 2048 tokens held out)", "top-1 flips   3.5%",
-        "perplexity    12.00 before, 12.25 after (+0.0280 nats/token, +0.0200 to +0.0360)",
+        "KL            0.0178 bits a token (0.0144 to 0.0216; 95 %, 2,048 tokens held out)", "top-1 flips   3.5%",
+        "perplexity    12.00 before, 12.25 after (+0.0404 bits a token, +0.0289 to +0.0519); "
+        "predicted 2,032 of 2,048 tokens",
         "worst layers  layers.0 12.3%, head 5.0% (error of what the layer adds)",
     ]  # fmt: skip
     report.worst = []

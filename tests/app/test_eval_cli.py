@@ -94,7 +94,7 @@ def test_pairs_by_the_whole_texts_probability(likely: Run, tables: dict[str, np.
         assert item["loglikelihoods"] == pytest.approx(exact, abs=2e-5)
         right += exact[0] > exact[1]
     (row,) = map(json.loads, likely(path, "--json")[1].splitlines())
-    assert list(row) == ["task", "model", "measure", "unit", "value", "se", "low", "high", "n", "protocol"]
+    assert list(row) == ["task", "model", "measure", "value", "se", "low", "high", "n", "protocol", "units"]
     assert (row["task"], row["model"], row["measure"], row["n"]) == ("pairs", "fake", "acc", 40)
     assert 0 < right < 40 and row["value"] == right / 40 and row["low"] < row["value"] < row["high"]
     assert row["protocol"]["prefix_token"] == BOS

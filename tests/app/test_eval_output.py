@@ -39,13 +39,13 @@ def test_a_table_has_each_figure_in_its_column(capsys: Captured) -> None:
     ]  # fmt: skip
     show(rows, [], as_json=False)
     assert capsys.readouterr().out.splitlines() == [
-        "task           model  measure                    value                     95 %   n",
-        "task           model  acc                       0.5000         0.2738 to 0.7262  10",
-        "task           model  tokens                     12345                            0",
-        "task           model  bytes                        100                            0",
-        "task           model  nats_at_most           <= 20,000  from one item: no error   1",
-        "task           model  perplexity_draw_error     0.2500                            0",
-        "a longer task  m      acc domain=a␛                  -  from one item: no error   0",
+        "task           model  measure                unit        value                     95 %   n",
+        "task           model  acc                    share      0.5000         0.2738 to 0.7262  10",
+        "task           model  tokens                 tokens      12345                            0",
+        "task           model  bytes                  bytes         100                            0",
+        "task           model  bits_at_most           bits    <= 28,855  from one item: no error   1",
+        "task           model  perplexity_draw_error             0.2500                            0",
+        "a longer task  m      acc domain=a␛          share           -  from one item: no error   0",
     ]
 
 
@@ -53,20 +53,25 @@ def test_a_figure_is_an_object_of_its_own(capsys: Captured) -> None:
     show([figure("acc", subgroup="é"), figure("nats_at_most", Estimate(1.0, math.inf, 1, n=1))], [], as_json=True)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {
-            "task": "task", "model": "model", "measure": "acc é", "unit": "share", "value": 0.5, "se": 0.1,
+            "task": "task", "model": "model", "measure": "acc é", "value": 0.5, "se": 0.1,
             "low": pytest.approx(0.273784, abs=1e-5), "high": pytest.approx(0.726216, abs=1e-5), "n": 10,
-            "protocol": {"form": "x"},
+            "protocol": {"form": "x"}, "units": dict.fromkeys(("value", "se", "low", "high"), "share"),
         },
         {
-            "task": "task", "model": "model", "measure": "nats_at_most", "unit": "nats", "value": 1.0, "se": None,
+            "task": "task", "model": "model", "measure": "nats_at_most", "value": 1.0, "se": None,
             "low": None, "high": None, "n": 1, "bound": "upper", "protocol": {"form": "x"},
+            "units": {"value": "nats"},
         },
     ]  # fmt: skip
 
 
 def test_measures_are_named_with_their_bounds_or_without(capsys: Captured) -> None:
     rows = [figure("acc"), figure("nats_at_most"), figure("acc_norm")]
-    for names, shown in ((["nats"], ["nats_at_most"]), (["nats_at_most", "acc"], ["acc", "nats_at_most"])):
+    for names, shown in (
+        (["nats"], ["nats_at_most"]),
+        (["bits"], ["nats_at_most"]),
+        (["nats_at_most", "acc"], ["acc", "nats_at_most"]),
+    ):
         show(rows, names, as_json=True)
         assert [json.loads(line)["measure"] for line in capsys.readouterr().out.splitlines()] == shown
     with pytest.raises(ParameterError) as refused:
@@ -100,14 +105,14 @@ def compared(
 
 
 def test_a_sentence_says_which_is_better_and_what_it_takes() -> None:
-    wide, there, back = "(+0.2738 to +0.7262; 10 items, p", "+0.5000 (+0.2738 to +0.7262;", "(-0.7262 to -0.2738;"
+    wide, there, back = "(+0.2738 to +0.7262; 10 items, p", "+0.5000 (+0.2738 to +0.7262;", "(-1.0477 to -0.3950;"
     five = "four times in five"
     for found, difference, said in (
         (compared(0.5, 0.1, 0.001), None, f"acc: b against a {there} 10 items, p 0.001): better"),
         (
             compared(-0.5, 0.1, 0.001, measure="nats"),
             None,
-            f"nats: b against a -0.5000 a token {back} 10 items, p 0.001): better",
+            f"bits: b against a -0.7213 bits a token {back} 10 items, p 0.001): better",
         ),
         (
             compared(0.1, 0.1, 0.5),
@@ -141,12 +146,13 @@ def test_a_sentence_says_which_is_better_and_what_it_takes() -> None:
         (
             compared(-0.5, 0.1, 0.001, measure="nats", bounds=(True, True)),
             None,
-            f"nats: b against a -0.5000 a token (of a and b at most) {back} 10 items, p 0.001): a bound does not tell",
+            f"bits: b against a -0.7213 bits a token (of a and b at most) {back} 10 items, p 0.001): "
+            "a bound does not tell",
         ),
         (
             compared(-0.5, 0.1, 0.001, measure="nats", bounds=(False, True)),
             None,
-            f"nats: b against a -0.5000 a token (of b at most) {back} 10 items, p 0.001): better",
+            f"bits: b against a -0.7213 bits a token (of b at most) {back} 10 items, p 0.001): better",
         ),
     ):
         assert eval_output._sentence(found, difference) == f"task {said}"

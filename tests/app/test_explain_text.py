@@ -115,8 +115,9 @@ def test_a_text_is_a_product_of_its_tokens() -> None:
         "  x p(\\x1b[31m | The ·cat \\n) = 0.03125",
         f"  x p({long} | The ·cat \\n \\x1b[31m) = 0.001953",
         f"  x p(∅ | … ·cat \\n \\x1b[31m {long}) = 0.01105",
-        "  = exp(-15.942) = 10^-6.92",
-        "perplexity = p^(-1/5) = exp(15.942 / 5) = 24.251",
+        "  = 2^-23.000 = 10^-6.92",
+        "predicted 5 of 6 tokens: 23.000 bits",
+        "perplexity = p^(-1/5) = 2^(23.000 / 5) = 24.251",
     ]
     assert list(explain.factorisation(TEXT.steps[1:3]))[:2] == [
         "p(x1..x2) = prod over i of p(xi | x<i)",

@@ -46,7 +46,8 @@ def test_everything_for_programs(inside: Any) -> None:
     )
     assert (code, err) == (0, "")
     found = json.loads(out)
-    assert list(found) == ["ids", "lens", "heads", "attention", "attribution", "ablation"]
+    assert list(found) == ["ids", "lens", "heads", "attention", "attribution", "ablation", "units"]
+    assert found["units"] == {"kl": "nats", "heads": "nats"}
     assert len(found["ids"]) == 5
     for name in ("top", "p", "kl"):
         assert np.shape(found["lens"][name]) == (4, 5)
@@ -104,7 +105,7 @@ def test_patching_for_programs(inside: Any) -> None:
         (("--patch", "hallo", "--against", "7"), "at each layer and token"),
         (("--neighbours", "7"), "Nearest tokens"),
         (("--spellings", "abab"), "a|b|ab"),
-        (("--importance",), "nats of its log-probability"),
+        (("--importance",), "bits by which it is more surprising"),
         (("--toward", "yes", "--away", "no"), "weight 0.5"),
     ],
 )

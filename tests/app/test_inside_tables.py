@@ -206,9 +206,9 @@ def test_heads_of_a_single_token_have_a_width_too() -> None:
 def test_notes_say_only_what_is_known() -> None:
     assert values("attribution", against=0).title.endswith("the logit of b<c (2) over ·a (0)")
     assert values("attribution", against=0).note == "sum -1.1250 · logit -1.2500"
-    assert values("importance", agreement=None).note == "log-probability -1.5000"
+    assert values("importance", agreement=None).note == "surprisal 2.1640 bits"
     assert grid("patch", correlation=None).note == "difference of logits 1.500 clean, -0.500 corrupted"
     heads = grid("patch", part="heads")
     assert heads.columns == ["head 0", "head 1"] and heads.title.endswith("heads brings back, at each layer and head")
     assert values("sum", accuracy=None).note == "with them: ·a 0.900, \\n 0.800, b<c 0.700"
-    assert values("spellings", complete=False).note.startswith("all that were scored together -1.7000")
+    assert values("spellings", complete=False).note.startswith("all that were scored together 2.4526 bits")

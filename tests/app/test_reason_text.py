@@ -216,7 +216,8 @@ def test_one_answer_is_written_as_it_comes(capsys: Captured) -> None:
     show_answers(made, [1], RunControl(), LIMITS, **HOW)
     out, err = capsys.readouterr()
     assert out == "ab!\n" and err == (
-        "9 prompt tokens (4 reused) in 0.25 s · 5 tokens at 2.0/s · perplexity 4.00 · eot · seed 7\n"
+        "9 prompt tokens (4 reused) in 0.25 s · 5 tokens at 2.0/s · "
+        "perplexity 4.00 (predicted 2 of 2 tokens) · eot · seed 7\n"
     )
     assert made.asked == [([1], {"n": 1, "seed": 7, "max_tokens": 20, "stop": ("s",), "strategy": PLAIN})]
     show_answers(session(*events), [1], RunControl(), LIMITS, **HOW | {"quiet": True})

@@ -188,7 +188,7 @@ def test_bounds_are_called_vacuous_where_they_are() -> None:
     assert first == f"{'errors, by held-out rows':46}    50 rows  0.1000 seen, below 0.2500  at 95%"
     vacuous = "VACUOUS: 3.000 is known without rows"
     assert (
-        second == f"{'bits, PAC-Bayes':46}     9 rows  1.0000 seen, below 4.0000 bits at 90%  KL 1,235 nats  {vacuous}"
+        second == f"{'bits, PAC-Bayes':46}     9 rows  1.0000 seen, below 4.0000 bits at 90%  KL 1,781 bits  {vacuous}"
     )
     assert third.endswith("at 90%  KL 0 nats  VACUOUS: 1.000 is known without rows")
     told = estimate_text.bounds_object(found)

@@ -146,11 +146,11 @@ def test_pace_says_what_a_step_takes() -> None:
 def test_a_run_that_did_little_says_what_would_do_more() -> None:
     words = ["tune", "a b", "--resume", "--out", "x"]
     again = "likely tune 'a b' --out x"
-    assert list(outcome(0.5, 20, 0.1, words)) == ["moved 0.5000 nats a token from the base (KL, on rows of the data)"]
+    assert list(outcome(0.5, 20, 0.1, words)) == ["moved 0.7213 bits a token from the base (KL, on rows of the data)"]
     assert list(outcome(None, 19, 0.1, words)) == [f"19 steps teach little: {again} --resume --steps {FLOOR}"]
     assert next(outcome(None, 1, 0.1, words)).startswith(f"1 step teaches little: {again}")
     moved, little = outcome(0.0009, 20, 0.1, words)
-    assert moved.startswith("moved 0.0009") and little == f"that is next to nothing: {again} --rate 1 --out x-2"
+    assert moved.startswith("moved 0.0013") and little == f"that is next to nothing: {again} --rate 1 --out x-2"
     assert len(list(outcome(0.001, 20, 0.1, words))) == 1 and list(outcome(None, 20, 0.1, words)) == []
     assert [out_of(given) for given in (["--out=y"], ["--out", "a", "--out", "b"], ["--out"], ["x"])] == [
         "y",
@@ -181,12 +181,12 @@ def test_a_training_is_followed_in_a_line(capsys: Captured) -> None:
     shown: Any = Shown()
     events = [STEPPED, VALID, STEPPED, replace(VALID, best=False, bits_per_byte=None), Ended("done", 9)]
     found = list(follow(events, True, False, shown, "<= "))
-    valid = " · valid <= 2.000 ± 0.750"
+    valid = " · valid <= 2.885 ± 1.082 bits a token"
     assert [event for event, _ in found] == events and [said for _, said in found] == ["", valid, valid, valid, valid]
     assert shown.lines == [
-        ("step 3 · loss 2.250 · 12,346 tokens/s · 2.25 GB · 1 min 00 s left", 3, 9),
+        ("step 3 · loss 3.246 bits a token · 12,346 tokens/s · 2.25 GB · 1 min 00 s left", 3, 9),
         ("", 0, 0),
-        (f"step 3 · loss 2.250{valid} · 12,346 tokens/s · 2.25 GB · 1 min 00 s left", 3, 9),
+        (f"step 3 · loss 3.246{valid} · 12,346 tokens/s · 2.25 GB · 1 min 00 s left", 3, 9),
         ("", 0, 0),
         ("", 0, 0),
     ]
@@ -197,7 +197,7 @@ def test_a_rank_that_does_not_lead_says_nothing_and_json_says_all(capsys: Captur
     quiet: Any = Shown()
     assert [said for _, said in follow([STEPPED, VALID, Ended("done", 9)], False, True, quiet)][
         1
-    ] == " · valid 2.000 ± 0.750"
+    ] == " · valid 2.885 ± 1.082 bits a token"
     assert quiet.lines == [] and capsys.readouterr() == ("", "")
     shown: Any = Shown()
     list(follow([STEPPED, VALID, Ended("done", 9)], True, True, shown))
@@ -229,7 +229,7 @@ def test_an_end_says_how_far_the_model_moved(capsys: Captured, monkeypatch: pyte
     tune._ended(of, Ended("patience", 40, "no better"), 0, " · valid 2", False, ["tune"])
     tune._ended(of, Ended("done", 40), 40, "", False, ["tune"])
     tune._ended(of, Ended("stopped", 3), 0, "", False, ["tune"])
-    moved = "moved 0.5000 nats a token from the base (KL, on rows of the data)"
+    moved = "moved 0.7213 bits a token from the base (KL, on rows of the data)"
     assert capsys.readouterr().err.splitlines() == [
         "patience after step 40 (no better): out · valid 2", moved, "done after step 40: out",
         "nothing was left to do: --resume with more --epochs or --steps goes on", moved,
@@ -305,7 +305,7 @@ def test_a_pretraining_says_its_samples_and_its_end(
         pretrain._run(of, as_json)
         said = capsys.readouterr()
         if leads and not as_json:
-            figures = "2.5000 nats a token, 1.2500 bits a byte"
+            figures = "3.6067 bits a token, 1.2500 bits a byte"
             assert said.err.splitlines() == [
                 "  Once ",
                 "  no sample: too long",
@@ -378,14 +378,14 @@ RESULT = SearchResult(GRID, POINTS, POINTS[1], POINTS[1])
 
 def test_a_search_is_a_table_an_option() -> None:
     assert list(tune_search.lines(RESULT)) == [
-        "rank: loss of held-out rows, nats a token, mean of 3 folds ± its standard error",
-        f"           4    2.0000 ± 0.1250   75.5% right  {'█' * 24}",
-        f"           8    1.0000 ± 0.1250   75.5% right  {'█':24} least, chosen",
-        f"          16    1.2500 ± 0.1250   75.5% right  {'█' * 6}",
-        "rate: loss of held-out rows, nats a token, mean of 3 folds ± its standard error",
-        f"         0.1    1.0000 ± 0.1250   75.5% right  {'█':24} least, chosen",
-        f"        0.01    1.5000 ± 0.1250   75.5% right  {'█' * 24}",
-        "least loss 1.0000 at rank 8, rate 0.1; within one standard error (1.1250) the simplest is rank 8, rate 0.1",
+        "rank: loss of held-out rows, bits a token, mean of 3 folds ± its standard error",
+        f"           4    2.8854 ± 0.1803   75.5% right  {'█' * 24}",
+        f"           8    1.4427 ± 0.1803   75.5% right  {'█':24} least, chosen",
+        f"          16    1.8034 ± 0.1803   75.5% right  {'█' * 6}",
+        "rate: loss of held-out rows, bits a token, mean of 3 folds ± its standard error",
+        f"         0.1    1.4427 ± 0.1803   75.5% right  {'█':24} least, chosen",
+        f"        0.01    2.1640 ± 0.1803   75.5% right  {'█' * 24}",
+        "least loss 1.4427 at rank 8, rate 0.1; within one standard error (1.6230) the simplest is rank 8, rate 0.1",
     ]
     simple = replace(RESULT, chosen=POINTS[0])
     lines = list(tune_search.lines(simple))
@@ -423,7 +423,7 @@ def test_trials_are_told(capsys: Captured) -> None:
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     name = {"rank": 4, "fold": 1}
     assert lines == [
-        {"event": "trial", "name": name, "failed": "", "seconds": 3.5, "loss": 2.5},
+        {"event": "trial", "name": name, "failed": "", "seconds": 3.5, "loss": 2.5, "units": {"loss": "nats a token"}},
         {"event": "trial", "name": name, "failed": "broke", "seconds": 3.5, "loss": None},
     ]
     told = {"points": 4, "folds": 3, "rows": 20, "trainings": 12, "done": 2, "seconds": 75.0}

@@ -56,7 +56,7 @@ def test_a_posterior_is_fitted_as_its_options_say(monkeypatch: pytest.MonkeyPatc
     )
     result = said("posterior", "laplace", "ad")
     assert result.output.splitlines() == [
-        f"wrote {Path('ad') / FILE}: laplace · 20 rows, 45 targets · prior precision 12.35 · log evidence -98.8 nats",
+        f"wrote {Path('ad') / FILE}: laplace · 20 rows, 45 targets · prior precision 12.35 · log evidence -142.5 bits",
         "likely explain -A ad TEXT shows what hangs on it",
     ]
     assert noted == [
@@ -91,6 +91,7 @@ def test_a_posterior_is_fitted_as_its_options_say(monkeypatch: pytest.MonkeyPatc
         "log_evidence": -98.76,
         "rows": 20,
         "tokens": 45,
+        "units": {"log_evidence": "nats"},
     }
     assert noted[0][1] == ["ad", "m"] and noted[1][1] == ["opened", "d", "('a=b',)"]
     assert noted[2][2] == {"last": False, "precision": 100.0, "draws": 100, "seed": 3}

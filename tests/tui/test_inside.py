@@ -244,7 +244,7 @@ async def test_what_a_page_shows_is_written_as_the_verb_writes_it(play: Play, tm
             await stage.pilot.press("e", "enter")
             path = stage.app.home / f"inside-{page}.json"
             found = json.loads(path.read_text())
-            assert list(found) == ["ids", key] and found["ids"] == list(view.reading.ids)  # type: ignore[union-attr]
+            assert list(found)[:2] == ["ids", key] and found["ids"] == list(view.reading.ids)  # type: ignore[union-attr]
             assert str(path) in view.hints.news
         lens = json.loads((stage.app.home / "inside-lens.json").read_text())["lens"]
         assert lens["top"][2][0] == 302 and lens["kl"][2][0] == pytest.approx(2) and lens["kl"][-1][0] == 0  # nats

@@ -14,6 +14,7 @@ from app.tui.views.text import TextScreen
 from app.tui.widgets.word_strip import WordStrip
 from engine.trace.trace import TokenStep
 from tests.support.model import SKY, ScriptedEngine
+from tests.support.screen import Screen
 from tests.tui.conftest import Play, Stage
 
 START = " The sky looks blue because air molecules scatter"
@@ -37,7 +38,8 @@ async def test_the_page_is_filled_with_what_was_measured(play: Play, size: tuple
         await stage.until(lambda: "short wavelengths" in stage.picture())
         bits = sum(-step.logprob / math.log(2) for step in screen.steps if step.logprob is not None)
         picture = stage.picture()
-        assert f"BITS SO FAR  {bits:.1f} in 8 tokens" in picture and picture.count("blue because air molecules") == 2
+        assert f"BITS SO FAR  {bits:.1f}  predicted 7 of 8 tokens" in picture
+        assert picture.count("blue because air molecules") == 2
         most = max(screen.steps, key=lambda step: -(step.logprob or 0.0))
         assert f"most: {most.text.strip()} {-(most.logprob or 0) / math.log(2):.1f} bits" in picture
         assert "ppl" in picture and "bits/byte" in picture
@@ -143,3 +145,16 @@ async def test_an_empty_page_is_there_after_the_window_shrinks(play: Play) -> No
         await stage.pilot.press("f4")
         await stage.pilot.resize_terminal(40, 12)
         await stage.until(lambda: "Any text: every token" in stage.picture() and stage.app.size.width == 40)
+
+
+def test_numbers_of_another_text_do_not_stand_over_this_one(screen: Screen) -> None:
+    """While a text is read nothing says a perplexity or a most surprising word, but that it is measured."""
+    screen.press("f4")
+    screen.type(START)
+    screen.wait(2)
+    assert "ppl" in screen.lines[0] and "most: scatter" in screen.text and "predicted 7 of 8 tokens" in screen.text
+    screen.paste(" blue" * 60)
+    assert "measuring" in screen.lines[0] and "ppl" not in screen.text
+    assert "SURPRISAL  by the word  measuring" in screen.text and "BITS SO FAR  measuring" in screen.text
+    screen.wait(2)
+    assert "measuring" not in screen.text and "predicted 67 of 68 tokens" in screen.text and "most:" in screen.text

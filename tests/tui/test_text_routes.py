@@ -124,7 +124,7 @@ def test_measures_fill_the_room_that_is_left() -> None:
     page.screen._fit_measures = lambda: True
     page.screen.going_on = Noted(page.log, "going_on", after="", ask=lambda *args: asked.append(args))
     shown: list[int] = []
-    page.screen.measures.show = lambda steps, here, going_on: shown.append(len(steps))
+    page.screen.measures.show = lambda steps, here, going_on, stale: shown.append(len(steps))
     lines = page.told("measured", "show_measures")
     assert asked[0][:2] == (TEXT, "scripted") and shown == [len(page.steps)]
     page.screen.going_on.after = TEXT

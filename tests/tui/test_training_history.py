@@ -8,7 +8,8 @@ import pytest
 
 from app.tui.theme import GLYPHS
 from app.tui.training.history import TrainingHistory, count, power, size
-from app.tui.widgets.chart import Curve, Mark, Picture
+from app.tui.widgets.chart import Curve, Picture
+from app.units import LN2
 from engine.tune.control import Stepped, Validated
 
 STEP = Stepped(1, 40, 0.05, 3.5, 3.25, 2e-4, 1.5, 100, 1204.6, 0.0, 0.0, 1_310_000_000, 2.0)
@@ -17,14 +18,21 @@ STEP = Stepped(1, 40, 0.05, 3.5, 3.25, 2e-4, 1.5, 100, 1204.6, 0.0, 0.0, 1_310_0
 def step(number: int, **more: object) -> Stepped:
     """A step with numbers that follow from it."""
     values = {
-        "loss": 3 + number / 10, "smooth": 4 - number / 100, "rate": number * 1e-5, "norm": number % 3 + 0.5,
+        "loss": (3 + number / 10) * LN2, "smooth": (4 - number / 100) * LN2,
+        "rate": number * 1e-5, "norm": number % 3 + 0.5,
         "tokens": 100 * number, "elapsed_s": 2.0 * number, "epoch": number / 20,
     }  # fmt: skip
     return replace(STEP, step=number, **(values | more))  # type: ignore[arg-type]
 
 
 def valid(number: int, loss: float, **more: object) -> Validated:
-    return replace(Validated(number, loss, loss - 0.5, loss + 0.25, False, 0.0), **more)  # type: ignore[arg-type]
+    """A validation of so many bits."""
+    made = Validated(number, loss * LN2, (loss - 0.5) * LN2, (loss + 0.25) * LN2, False, 0.0)
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def nats(bits: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(each * LN2 for each in bits)
 
 
 def history(steps: int, *validated: Validated, **more: object) -> TrainingHistory:
@@ -39,7 +47,13 @@ def history(steps: int, *validated: Validated, **more: object) -> TrainingHistor
 def curves(picture: Picture) -> list[tuple[list[float], list[float], str, bool, bool]]:
     """Curves as lists; nan as -1."""
     return [
-        (list(map(float, c.xs)), np.nan_to_num(np.asarray(c.ys, float), nan=-1).tolist(), c.ink, c.loose, c.dotted)
+        (
+            list(map(float, c.xs)),
+            np.nan_to_num(np.asarray(c.ys, float), nan=-1).round(9).tolist(),
+            c.ink,
+            c.loose,
+            c.dotted,
+        )
         for c in picture.curves
     ]
 
@@ -51,7 +65,7 @@ def test_a_history_without_steps_says_nothing() -> None:
     for close in (False, True):
         loss = it.loss(GLYPHS, close=close)
         assert (loss.left, loss.right, loss.marks) == (0.0, 1.0, [])
-        assert loss.heading == [("LOSS", "heading"), (" nats a token", "faint")]
+        assert loss.heading == [("LOSS", "heading"), (" bits a token", "faint")]
         assert it.rate(close=close).heading == [("RATE", "heading")]
         assert it.bits(close=close).heading == [("BITS A BYTE", "heading")] and not it.bits(close=close).points
         noise = it.noise(close=close)
@@ -62,10 +76,10 @@ def test_a_history_without_steps_says_nothing() -> None:
 def test_a_step_that_is_told_again_takes_the_place_of_those_from_it_on() -> None:
     it = history(6, valid(2, 3.0), valid(4, 2.0), valid(6, 1.0))
     assert it.steps == [1, 2, 3, 4, 5, 6] and it.step == 6 and it.left_s == 2.0 * 34
-    it.take(step(4, loss=9.0))
+    it.take(step(4, loss=9.0 * LN2))
     assert it.steps == [1, 2, 3, 4] and it.step == 4 and curves(it.loss(GLYPHS))[0][1][-1] == 9.0
     it.take(valid(4, 5.0))
-    assert [(v.step, v.loss) for v in it.validated] == [(2, 3.0), (4, 5.0)]
+    assert [(v.step, v.loss / LN2) for v in it.validated] == [(2, 3.0), (4, 5.0)]
     assert it.best is it.validated[0]
     it.take(valid(5, 3.0))
     assert it.best is it.validated[0]  # the first of two that are alike
@@ -80,10 +94,11 @@ def test_the_loss_is_drawn_with_its_validations() -> None:
         ([1, 3], [3.0, 2.0], "chosen", False, True),
         ([1, 2, 3], [3.99, 3.98, 3.97], "bar", False, False),
     ]
-    assert loss.marks == [Mark(1, 3.0, 2.5, 3.25, False), Mark(3, 2.0, 1.5, 2.25, True)]
+    marks = [(mark.x, *(round(y, 9) for y in (mark.y, mark.low, mark.high)), mark.best) for mark in loss.marks]
+    assert marks == [(1, 3.0, 2.5, 3.25, False), (3, 2.0, 1.5, 2.25, True)]
     assert (loss.left, loss.right, loss.axis, loss.floor) == (0.0, 3.0, True, None)
     assert loss.heading == [
-        ("LOSS", "heading"), (" nats a token", "faint"), ("  ─ train 3.970", "bar"),
+        ("LOSS", "heading"), (" bits a token", "faint"), ("  ─ train 3.970", "bar"),
         ("  ● valid 2.000 ± 0.250", "chosen"),
     ]  # fmt: skip
     it.take(valid(1200, 2.5, bits_per_byte=1.2345))
@@ -92,7 +107,7 @@ def test_the_loss_is_drawn_with_its_validations() -> None:
     ]  # fmt: skip
     bound = history(0, valid(2, 2.0, bits_per_byte=1.5), per="pair", bounded=True).loss(GLYPHS)
     assert bound.heading == [
-        ("LOSS", "heading"), (" nats a pair", "faint"), ("  ● valid ≤ 2.000 ± 0.250", "chosen"),
+        ("LOSS", "heading"), (" bits a pair", "faint"), ("  ● valid ≤ 2.000 ± 0.250", "chosen"),
         ("  ≤ 1.500 bits/byte", "chosen"),
     ]  # fmt: skip
     best = history(1, valid(1200, 1.0), valid(1201, 2.0)).loss(GLYPHS).heading
@@ -120,7 +135,7 @@ def test_one_step_is_a_range_of_one() -> None:
 
 def test_rate_and_gradient_are_small_and_stand_on_zero() -> None:
     it = history(5)
-    assert curves(it.rate()) == [([1, 2, 3, 4, 5], [n * 1e-5 for n in range(1, 6)], "bar", True, False)]
+    assert curves(it.rate()) == [([1, 2, 3, 4, 5], [round(n * 1e-5, 9) for n in range(1, 6)], "bar", True, False)]
     assert it.rate().heading == [("RATE", "heading"), ("  5.0e-5", "text"), ("  peak 5.0e-5", "faint")]
     assert it.norm().heading == [("GRADIENT", "heading"), ("  2.5", "text"), ("  peak 2.5", "faint")]
     it.take(step(6, norm=0.123456, rate=0.0))
@@ -142,14 +157,14 @@ def test_bits_a_byte_are_those_of_the_validations_that_know_them() -> None:
 def test_positions_are_octaves_of_the_last_validation_and_of_the_first() -> None:
     first, last = (4.0, 3.5, 3.0), (3.0, 2.5, 2.25, 2.0, 1.5)
     assert TrainingHistory().positions().curves == ()
-    it = history(1, valid(10, 2.0, by_position=last), valid(20, 2.0))
+    it = history(1, valid(10, 2.0, by_position=nats(last)), valid(20, 2.0))
     alone = it.positions()
-    assert alone.heading == [("BY POSITION", "heading"), ("  3.00 → 1.50 nats", "bar")]
+    assert alone.heading == [("BY POSITION", "heading"), ("  3.00 → 1.50 bits", "bar")]
     assert curves(alone) == [([0, 1, 2, 3, 4], list(last), "bar", False, False)]
     assert (alone.along, alone.left, alone.right, alone.across) == ("token", 0.0, 4, [(1.0, "1"), (3.0, "4")])
-    it = history(1, valid(5, 2.0, by_position=first), valid(1010, 2.0, by_position=last))
+    it = history(1, valid(5, 2.0, by_position=nats(first)), valid(1010, 2.0, by_position=nats(last)))
     both = it.positions()
-    assert list(both.heading)[1:] == [("  3.00 → 1.50 nats", "bar"), ("  step 5: 4.00 → 3.00", "faint")]
+    assert list(both.heading)[1:] == [("  3.00 → 1.50 bits", "bar"), ("  step 5: 4.00 → 3.00", "faint")]
     assert [c[2] for c in curves(both)] == ["bar_cut", "bar"] and curves(both)[0][:2] == ([0, 1, 2], list(first))
     short = history(1, valid(5, 2.0, by_position=(4.0,))).positions()
     assert (short.right, short.across) == (1, [])
@@ -193,18 +208,18 @@ def test_facts_are_the_cost_of_a_step() -> None:
 
 def test_the_formula_is_the_loss_of_the_last_step() -> None:
     it = history(0)
-    it.take(step(1200, loss=3.1234, smooth=math.log(20), rate=1.2e-4, norm=0.98765))
+    it.take(step(1200, loss=3.1234 * LN2, smooth=math.log(20), rate=1.2e-4, norm=0.98765))
     found = it.formula()
     assert found is not None and found.map == "metric"
     assert found.parts == [
-        ("L = −(1/n) Σ log p(xᵢ | x<i) = ", False), ("3.123 nats", True), ("   smoothed ", False), ("2.996", True),
-        ("   e^L = ", False), ("20.00", True),
+        ("L = −(1/n) Σ log₂ p(xᵢ | x<i) = ", False), ("3.123 bits", True), ("   smoothed ", False), ("4.322", True),
+        ("   perplexity 2^L = ", False), ("20.00", True),
     ]  # fmt: skip
     assert found.note == "step 1,200: θ ← θ − η·update, η = 1.2e-4, gradient's norm 0.988"
     pairs = history(1, per="pair").formula()
     assert pairs is not None and pairs.parts[0] == ("L = mean loss of a pair = ", False) and len(pairs.parts) == 4
     bound = history(1, bounded=True).formula()
-    assert bound is not None and bound.parts[0] == ("L = −(1/n) Σ (l/k) log p(xᵢ | unmasked) = ", False)
+    assert bound is not None and bound.parts[0] == ("L = −(1/n) Σ (l/k) log₂ p(xᵢ | unmasked) = ", False)
 
 
 def test_numbers_are_said_shortly() -> None:

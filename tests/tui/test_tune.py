@@ -127,7 +127,7 @@ async def test_before_the_first_step_a_row_is_seen_as_the_model_sees_it(play: Pl
         await stage.until(lambda: "the first step · 1 min 15 s" in stage.picture(), "a sign of life")
         run_of(stage).control.reading = (700, 1400)  # the loop tells it after every batch
         await stage.until(lambda: "1 min 15 s · 700 of 1,400 tokens" in stage.picture(), "tokens that were read")
-        assert "nats a token" in stage.picture()
+        assert "bits a token" in stage.picture()
         held.go(0)
         await reach(stage, 3)
         assert "the first step" not in stage.picture()

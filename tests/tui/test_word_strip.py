@@ -201,11 +201,11 @@ def test_measures_of_a_text_show_its_words_sum_and_continuation() -> None:
     with paper():
         it = measures([])
         for at, heading, marks, word in (
-            (None, "BITS SO FAR  3.0 in 4 tokens", [], None),
-            (0, "BITS SO FAR  3.0 in 4 tokens · 0.0 before the cursor", [Mark(0, 0.0, 0.0, 0.0)], 0),
-            (3, "BITS SO FAR  3.0 in 4 tokens · 3.0 before the cursor", [Mark(3, 3.0, 3.0, 3.0)], 3),
-            (4, "BITS SO FAR  3.0 in 4 tokens · 3.0 before the cursor", [Mark(4, 3.0, 3.0, 3.0)], None),
-            (5, "BITS SO FAR  3.0 in 4 tokens", [], None),
+            (None, "BITS SO FAR  3.0  predicted 3 of 4 tokens", [], None),
+            (0, "BITS SO FAR  3.0  predicted 3 of 4 tokens · 0.0 before the cursor", [Mark(0, 0.0, 0.0, 0.0)], 0),
+            (3, "BITS SO FAR  3.0  predicted 3 of 4 tokens · 3.0 before the cursor", [Mark(3, 3.0, 3.0, 3.0)], 3),
+            (4, "BITS SO FAR  3.0  predicted 3 of 4 tokens · 3.0 before the cursor", [Mark(4, 3.0, 3.0, 3.0)], None),
+            (5, "BITS SO FAR  3.0  predicted 3 of 4 tokens", [], None),
         ):
             it.show(steps, at, on)
             picture = it.sum.picture

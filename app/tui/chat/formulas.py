@@ -10,6 +10,7 @@ from app.tui.chat.ranking import bits
 from app.tui.chat.search_choice import SearchTable
 from app.tui.formula import Formula, Part, low
 from app.tui.sampling import words
+from app.units import predicted
 from engine.evaluate.scores import perplexity, surprisal, total
 from engine.trace.trace import Recipe, TokenStep
 
@@ -75,7 +76,7 @@ def of_neighbour(table: Neighbours, picked: int | None) -> Formula | None:
 
 
 def of_text(steps: Sequence[TokenStep]) -> Formula | None:
-    """The probability of all tokens that were measured, and the perplexity; None where there are none."""
+    """The probability of the tokens that have a distribution, and the perplexity; None where there are none."""
     logprobs = [step.logprob for step in steps if step.logprob is not None]
     ppl, bits, n = perplexity(logprobs), -total(logprobs) / LN2, len(logprobs)
     if ppl is None:
@@ -88,7 +89,7 @@ def of_text(steps: Sequence[TokenStep]) -> Formula | None:
         ("   ppl = p^(−1/n) = ", False),
         (f"{ppl:.2f}", True),
     ]
-    return Formula("metric", parts, f"{bits / n:.2f} bits a token")
+    return Formula("metric", parts, f"{predicted(n, len(steps))}, {bits / n:.2f} bits each")
 
 
 def of_answers(answers: Sequence[Sequence[TokenStep]]) -> Formula | None:

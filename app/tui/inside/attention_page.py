@@ -299,8 +299,8 @@ class AttentionPage(Page):
         look = looks.AblationLook(at.position, self.layer, self.head)
         found = at.answers.get(look)
         if isinstance(found, looks.Ablated):
-            return f"{cells.fit(at.name(found.token), 10)} without it", f"{found.effect:+.2f}"
-        return "the next without it", cells.fit(at.refused.get(look, "x asks"), 30)
+            return f"Δ {cells.fit(at.name(found.token), 8)} without it", f"{found.effect:+.2f}"
+        return "Δ the next without it", cells.fit(at.refused.get(look, "x asks"), 30)
 
     def _pattern(self, at: Reading, sheet: Sheet, weights: np.ndarray | None) -> int:
         """The rows of the head around the cursor; gives the rows that it took."""

@@ -16,6 +16,7 @@ from app.tui.inside.reading import Reading
 from app.tui.inside.sheet import Sheet
 from app.tui.theme import shade
 from app.tui.tokens import cells
+from app.units import bits
 from engine.prompt import Prompt
 
 PARTS = ("residual", "attention", "mlp", "heads")  # what a patch is of
@@ -171,7 +172,7 @@ class CausesPage(Page):
         look, asked = sheet.look, looks.ImportanceLook(at.position)
         made = at.answers.get(asked)
         found = isinstance(made, looks.Mattered)
-        about = f"nats of {at.name(made.token)} that go without each word" if isinstance(made, looks.Mattered) else ""
+        about = f"bits of {at.name(made.token)} that go without each word" if isinstance(made, looks.Mattered) else ""
         sheet.heading(0, "WORDS", cells.fit(about, max(sheet.width - 8, 4)))
         top = float(np.abs(made.left_out).max()) or 1.0 if isinstance(made, looks.Mattered) else 1.0
         y = 1
@@ -186,7 +187,7 @@ class CausesPage(Page):
                 if position == at.position:
                     ink = look.cursor
                 end = sheet.put(x, y, text, ink)
-                number = f"{value:.1f}"
+                number = f"{bits(value):.1f}"
                 if abs(value) >= max(0.25 * top, 0.05) and end - len(number) > free:
                     sheet.put(end - len(number), y + 1, number, look.bar)
                     free = end
@@ -232,7 +233,7 @@ class CausesPage(Page):
 
     def _silenced(self, at: Reading, sheet: Sheet) -> int:
         look = sheet.look
-        sheet.heading(0, "SILENCED", "what it wrote · the logit without it")
+        sheet.heading(0, "SILENCED", "it wrote · the logit changes by")
         if not self.silences:
             sheet.put(0, 1, cells.fit("x silences the heads that wrote most", sheet.width), look.faint)
             return 3

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.tui.chat.candidates import LN2
 from app.tui.formula import Formula, Part
 from app.tui.theme import Glyphs
 from app.tui.widgets.chart import Curve, Mark, Picture
+from app.units import LN2, bits
 from engine.tune.control import Stepped, Validated
 
 Parts = Sequence[tuple[str, str]]
@@ -70,10 +70,12 @@ class TrainingHistory:
 
     def loss(self, glyphs: Glyphs, *, close: bool = False) -> Picture:
         """Training loss, raw and smoothed, and the validations with their intervals."""
-        xs, raw, smooth = (self._column(name, close) for name in ("step", "loss", "smooth"))
+        xs, raw, smooth = self._column("step", close), *(self._column(name, close) / LN2 for name in ("loss", "smooth"))
         left, right = self._range(xs, close)
         best = self.best
-        marks = [Mark(v.step, v.loss, v.low, v.high, v is best) for v in self.validated if v.step >= left]
+        marks = [
+            Mark(v.step, bits(v.loss), bits(v.low), bits(v.high), v is best) for v in self.validated if v.step >= left
+        ]
         curves = [
             Curve(xs, raw, "bar_cut", loose=True),
             Curve([m.x for m in marks], [m.y for m in marks], "chosen", dotted=True),
@@ -82,17 +84,17 @@ class TrainingHistory:
         return Picture(self._loss_words(glyphs), curves, marks, right, left)
 
     def _loss_words(self, glyphs: Glyphs) -> Parts:
-        parts: list[tuple[str, str]] = [("LOSS", "heading"), (f" nats a {self.per}", "faint")]
+        parts: list[tuple[str, str]] = [("LOSS", "heading"), (f" bits a {self.per}", "faint")]
         if self.last is not None:
-            parts.append((f"  {glyphs.line} train {self.last.smooth:.3f}", "bar"))
+            parts.append((f"  {glyphs.line} train {bits(self.last.smooth):.3f}", "bar"))
         if self.validated:
             v, sign = self.validated[-1], "≤ " if self.bounded else ""
-            parts.append((f"  {glyphs.live} valid {sign}{v.loss:.3f} ± {v.high - v.loss:.3f}", "chosen"))
+            parts.append((f"  {glyphs.live} valid {sign}{bits(v.loss):.3f} ± {bits(v.high - v.loss):.3f}", "chosen"))
             if v.bits_per_byte is not None:
                 parts.append((f"  {sign}{v.bits_per_byte:.3f} bits/byte", "chosen"))
         best = self.best
         if best is not None and best is not self.validated[-1]:
-            parts.append((f"  ◆ best {best.loss:.3f} at {best.step:,}", "chosen"))
+            parts.append((f"  ◆ best {bits(best.loss):.3f} at {best.step:,}", "chosen"))
         return parts
 
     def rate(self, *, close: bool = False) -> Picture:
@@ -120,8 +122,8 @@ class TrainingHistory:
         words = [("BY POSITION", "heading")]
         if not known:
             return Picture(words)
-        first, last = known[0].by_position, known[-1].by_position
-        words.append((f"  {last[0]:.2f} → {last[-1]:.2f} nats", "bar"))
+        first, last = (tuple(map(bits, v.by_position)) for v in (known[0], known[-1]))
+        words.append((f"  {last[0]:.2f} → {last[-1]:.2f} bits", "bar"))
         if len(known) > 1:
             words.append((f"  step {known[0].step:,}: {first[0]:.2f} → {first[-1]:.2f}", "faint"))
         curves = [Curve(range(len(v)), v, ink) for v, ink in ((first, "bar_cut"), (last, "bar"))[len(known) < 2 :]]
@@ -177,7 +179,7 @@ class TrainingHistory:
         facts = [f"epoch {last.epoch:.2f}", f"{last.tokens_per_s:,.0f} tok/s", size(last.memory)]
         facts.append(f"{count(last.tokens)} tokens trained")
         if last.kl:
-            facts.append(f"KL to the base {last.kl / LN2:.3f} bits")
+            facts.append(f"KL to the base {bits(last.kl):.3f} bits")
         return facts
 
     def formula(self) -> Formula | None:
@@ -185,12 +187,12 @@ class TrainingHistory:
         last = self.last
         if last is None:
             return None
-        of = "−(1/n) Σ log p(xᵢ | x<i)" if self.per == "token" else f"mean loss of a {self.per}"
-        of = "−(1/n) Σ (l/k) log p(xᵢ | unmasked)" if self.bounded else of
-        parts: list[Part] = [(f"L = {of} = ", False), (f"{last.loss:.3f} nats", True), ("   smoothed ", False)]
-        parts.append((f"{last.smooth:.3f}", True))
+        of = "−(1/n) Σ log₂ p(xᵢ | x<i)" if self.per == "token" else f"mean loss of a {self.per}"
+        of = "−(1/n) Σ (l/k) log₂ p(xᵢ | unmasked)" if self.bounded else of
+        parts: list[Part] = [(f"L = {of} = ", False), (f"{bits(last.loss):.3f} bits", True), ("   smoothed ", False)]
+        parts.append((f"{bits(last.smooth):.3f}", True))
         if self.per == "token":
-            parts += [("   e^L = ", False), (f"{np.exp(last.smooth):.2f}", True)]
+            parts += [("   perplexity 2^L = ", False), (f"{np.exp(last.smooth):.2f}", True)]
         note = f"step {last.step:,}: θ ← θ − η·update, η = {power(last.rate)}, gradient's norm {last.norm:.3g}"
         return Formula("metric", parts, note)
 

@@ -33,6 +33,7 @@ from app.tui.widgets.sampler import Sliders
 from app.tui.widgets.text_measures import TextMeasures
 from app.tui.widgets.tree import TreePane
 from app.tui.widgets.word_strip import WordStrip
+from app.units import predicted
 from app.worker import Failed
 from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import RunControl
@@ -64,7 +65,7 @@ class TextScreen(View):
         self.conversation: Conversation | None = None  # to be shown first
         self.talk = Conversation("", kind="text")
         self.steps: list[TokenStep] = []
-        self.measured = ""
+        self.measured = self.refused = ""  # the text that was measured last, that could not be
         self.next_logits: tuple[str, np.ndarray] | None = None
         self.run: LiveRun | None = None
         self.going_on = GreedyContinuation()
@@ -171,7 +172,9 @@ class TextScreen(View):
                         self._tint()
                         self.inspect()
                     case Failed(line):
+                        self.refused = text
                         self.hints.say(line, alarm=True)
+                        self.inspect()
 
         def followed(job: int, events: list[Any]) -> None:
             for event in events if self.is_attached else ():
@@ -182,6 +185,15 @@ class TextScreen(View):
         context = Prompt(parts=(text,))
         self.host.engine.submit(r.Score(facts.name, context), measured)
         self.host.engine.submit(r.Exact(facts.name, context), followed)
+
+    def stale(self) -> str:
+        """Why what was measured is not of the text as it stands; "" where it is."""
+        text = self.buffer.text
+        if not text or text == self.measured:
+            return ""
+        if self.run is not None:
+            return "continuing"
+        return "not measured" if self.host.engine.current is None or text == self.refused else "measuring"
 
     def show_measures(self) -> None:
         """Fill the room that the text leaves with what was measured of it."""
@@ -195,7 +207,7 @@ class TextScreen(View):
             going_on.ask(text, facts.name, self.host.engine.submit, self.show_measures)
         known, spans = self.buffer.measured, text_document.spans(self.steps)
         steps = [step for step, (_, end) in zip(self.steps, spans, strict=True) if end <= known]
-        self.measures.show(steps, self.here(), going_on)
+        self.measures.show(steps, self.here(), going_on, self.stale())
         self._fit_measures()
 
     def _fit_measures(self) -> bool:
@@ -262,9 +274,12 @@ class TextScreen(View):
         said = [step.logprob for step in self.steps]
         ppl = perplexity(said)
         density = bits_per_byte(said, max(sum(len(step.piece) for step in self.steps if step.logprob is not None), 1))
-        parts = [] if ppl is None else [f"ppl {ppl:.1f}", f"{density:.2f} bits/byte"]
+        known = predicted(sum(logprob is not None for logprob in said), len(said))
+        parts = [] if ppl is None else [f"ppl {ppl:.1f}", f"{density:.2f} bits/byte", known]
+        if stale := self.stale():
+            parts = [stale]
         context = f"{len(self.steps)}/{facts.context} ctx"
-        self.top.show(facts.title or facts.name, (*parts, context), kept=len(parts))
+        self.top.show(facts.title or facts.name, (*parts, context), kept=min(len(parts), 2))
         self.top.tint(HEATS[0])
 
     def models_changed(self) -> None:

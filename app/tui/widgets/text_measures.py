@@ -15,6 +15,7 @@ from app.tui.tokens.wrap import Wrap
 from app.tui.widgets.caption import Caption, Words
 from app.tui.widgets.chart import Chart, Curve, Mark, Picture
 from app.tui.widgets.word_strip import WordStrip
+from app.units import predicted
 from engine.trace.trace import TokenStep
 
 LEAST, LINES = 3, 3  # rows that are worth showing anything in; rows of the continuation where there is room
@@ -38,20 +39,23 @@ class TextMeasures(Vertical):
         self.continuation = self.query_one(Caption)
         self._rows = (0, 0, 0, 0)
 
-    def show(self, steps: Sequence[TokenStep], at: int | None, going_on: GreedyContinuation) -> None:
-        """`steps` are those of the text, `at` the token under the cursor, None at its end."""
+    def show(self, steps: Sequence[TokenStep], at: int | None, going_on: GreedyContinuation, stale: str = "") -> None:
+        """`steps` are those of the text, `at` the token under the cursor, None at its end; `stale` says why they are
+        not of all of it, "" where they are."""
         words = bits_of_words(steps)
         here = None if at is None else next((i for i, word in enumerate(words) if at < word.last), None)
-        self.strip.show(words, here)
+        self.strip.show(words, here, stale)
         sums = running_sum(steps)
-        heading = [("BITS SO FAR", "heading"), (f"  {sums[-1]:.1f}", "text"), (f" in {len(steps)} tokens", "faint")]
+        heading = [("BITS SO FAR", "heading"), (f"  {stale}", "faint")]
+        if not stale:
+            known = sum(step.logprob is not None for step in steps)
+            heading[1:] = [(f"  {sums[-1]:.1f}", "text"), (f"  {predicted(known, len(steps))}", "faint")]
         marks = []
         if at is not None and at < len(sums):
             marks = [Mark(at, sums[at], sums[at], sums[at])]
             heading.append((f" · {sums[at]:.1f} before the cursor", "faint"))
-        picture = Picture(
-            heading, [Curve(range(len(sums)), sums, "bar")], marks, max(len(steps), 1), floor=0.0, along="token"
-        )
+        curve = Curve(range(len(sums)), sums, "bar_cut" if stale else "bar")
+        picture = Picture(heading, [curve], marks, max(len(steps), 1), floor=0.0, along="token")
         if picture != self.sum.picture:
             self.sum.show(picture)
         self._show_continuation(going_on)

@@ -33,13 +33,14 @@ class WordStrip(Canvas):
         super().__init__(id=id)
         self.words: Sequence[WordSurprisal] = ()
         self.at: int | None = None
+        self.stale = ""
         self._top = TOP
         self._spots: list[tuple[range, range, int]] = []  # rows, columns, and the word that is there
 
-    def show(self, words: Sequence[WordSurprisal], at: int | None) -> None:
-        """`at` is the index of a word, None for none."""
-        if (words, at) != (self.words, self.at):
-            self.words, self.at = words, at
+    def show(self, words: Sequence[WordSurprisal], at: int | None, stale: str = "") -> None:
+        """`at` is the index of a word, None for none; `stale` says why they are not all of the text, and dims them."""
+        if (words, at, stale) != (self.words, self.at, self.stale):
+            self.words, self.at, self.stale = words, at, stale
             self._top = max([TOP, *(word.bits for word in words if word.bits is not None)])
             self.redraw()
 
@@ -75,7 +76,9 @@ class WordStrip(Canvas):
     def _heading(self, note: str = "") -> Line:
         heading = [Segment("SURPRISAL", self.look.heading), Segment(note or "  by the word", self.look.faint)]
         measured = [index for index, word in enumerate(self.words) if word.bits is not None]
-        if measured:
+        if self.stale:
+            heading.append(Segment(f"  {self.stale}", self.look.faint))
+        elif measured:
             most = max(measured, key=lambda index: self.words[index].bits or 0.0)
             here = self.at if self.at in measured else None
             word = self.words[most if here is None else here]
@@ -120,10 +123,12 @@ class WordStrip(Canvas):
         """A row of the bar over some words, which is as high as the highest of them."""
         measured = any(self.words[index].bits is not None for index in group)
         glyph = column(max(map(self._bits, group)) / self._top, row, rows, self.glyphs) if measured else " "
-        style = self.look.chosen_bar if self.at in group else self.look.bar
+        style = self.look.chosen_bar if self.at in group else self.look.bar_cut if self.stale else self.look.bar
         return [Segment(glyph * size, style), Segment(" " * gap)]
 
     def _label(self, index: int, name: str) -> list[Segment]:
+        if self.stale:
+            return [Segment(name, self.look.faint), Segment(" ")]
         style = self.look.chosen if index == self.at else self.look.heat[level(self.words[index].bits)]
         return [Segment(name, style if style else self.look.text), Segment(" ")]
 

@@ -322,7 +322,7 @@ def test_the_command_line_prints_an_object_a_text_the_best_first(capsys: pytest.
     assert [one["score"] for one in found] == pytest.approx(sorted((o["score"] for o in found), reverse=True))
     every = texts(table, 5)
     for one in found:
-        assert list(one) == ["ids", "text", "logprob", "score", "finish", "tokens"]
+        assert list(one) == ["ids", "text", "logprob", "score", "finish", "tokens", "units"]
         assert one["logprob"] == pytest.approx(every[tuple(one["ids"])], abs=1e-4) == pytest.approx(one["score"])
         assert one["finish"] == ("eot" if one["ids"][-1] == EOS else "length")
         assert [token["id"] for token in one["tokens"]] == one["ids"]

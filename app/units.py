@@ -1,0 +1,52 @@
+"""Units: what a number of a token is counted in, and of how many tokens a figure is.
+
+Log-probabilities, entropies and divergences are nats in code, in files and in what `--json` prints, where the object's
+`units` say so, and bits wherever a person reads them. A loss that is minimised stays in nats, as its laws have it, with
+the unit beside it. Knows nothing of models and screens.
+"""
+
+import json
+from collections.abc import Mapping
+from math import log
+from typing import Any
+
+from engine.evaluate.measures import MEASURES
+from engine.trace import fields
+
+LN2 = log(2)
+NATS, PER_TOKEN = "nats", "nats a token"
+# Of the numbers that any verb prints of a token or of a text, by their key; what its name says (`elapsed_s`,
+# `bits_per_byte`) or has no unit (`rank`, `perplexity`, a probability) is not here.
+UNITS: Mapping[str, str] = (
+    fields.UNITS
+    | {each.name: each.unit for each in MEASURES if each.unit == NATS}
+    | dict.fromkeys(("logprobs", "total_logprob", "entropy_total", "aleatoric", "epistemic"), NATS)
+)
+
+
+def bits(nats: float) -> float:
+    """Nats as bits; a rounded zero has no sign."""
+    return nats / LN2 + 0.0
+
+
+def predicted(scored: int, tokens: int) -> str:
+    """How many tokens of a text have a distribution, the ones that a perplexity is of: the first has none
+    where nothing stands before it."""
+    return f"predicted {scored:,} of {tokens:,} token{'' if tokens == 1 else 's'}"
+
+
+def json_line(found: Mapping[str, Any], **units: str) -> str:
+    """An object as `--json` prints it, in one line; last in it the units of those keys of it, at any depth, that have
+    one. `units` are those of keys that mean something else in other verbs."""
+    named = {key: unit for key, unit in {**UNITS, **units}.items() if key in _keys(found)}
+    return json.dumps({**found, **({"units": named} if named else {})}, ensure_ascii=False, default=str)
+
+
+def _keys(found: Any) -> set[str]:
+    """The keys of an object and of those in it whose value is not nothing."""
+    if isinstance(found, Mapping):
+        own = {key for key, value in found.items() if value is not None}
+        return own.union(*map(_keys, found.values()))
+    if isinstance(found, list | tuple) and found and isinstance(found[0], Mapping | list | tuple):
+        return set().union(*map(_keys, found))
+    return set()
