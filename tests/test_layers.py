@@ -1,10 +1,13 @@
 """The shape of the program: who may import whom, and what must stay out of whose import graph."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -245,6 +248,32 @@ def test_python_is_started_in_one_way() -> None:
             assert word not in ("python", "python3"), f"{name} names the program {word}"
         wrong = {each for each in imports(name) if each.startswith(STARTERS) or each in ("os.system", "sys.executable")}
         assert not wrong, f"{name} imports {wrong}"
+
+
+BROUGHT = {"rich", "h11", "hf-xet"}  # by textual, uvicorn and huggingface-hub
+EXTRAS = {
+    "pyarrow",
+    "rensa",
+    "py3langid",
+    "math-verify",
+    "resvg-py",
+    "tensorboardx",
+    "torch",
+}  # each named by the line of who lacks it
+
+
+def test_what_is_imported_is_installed_with_it() -> None:
+    """A package is a dependency, or brought by one, or an extra that its user is told of."""
+    made = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    own = {re.split(r"[\[>=; ]", each)[0].lower() for each in made["dependencies"]} | BROUGHT | EXTRAS
+    wheels = packages_distributions()
+    lacking = {
+        (file, name)
+        for file in FILES
+        for name in {each.partition(".")[0] for each in imports(file)} - {*CHAIN, *sys.stdlib_module_names}
+        if not own & {wheel.lower().replace("_", "-") for wheel in wheels.get(name, [name])}
+    }
+    assert not lacking, lacking
 
 
 def test_only_the_server_pays_for_the_server() -> None:

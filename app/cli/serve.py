@@ -72,10 +72,8 @@ def command(
     likely serve -M smollm2 --port 9000
     curl http://127.0.0.1:8080/v1/chat/completions -d '{"messages": [{"role": "user", "content": "Hi"}]}'
     """
-    try:
-        from app.serve.server import ServeOptions, serve
-    except ImportError as error:
-        raise ParameterError(f"likely serve needs {error.name}: pip install 'likely[serve]'") from None
+    from app.serve.server import ServeOptions, serve
+
     if memory is not None and not math.isfinite(memory):
         raise click.UsageError(f"--memory must be a number of GB, got {memory:g}")
     if api_key is not None and not api_key.strip():

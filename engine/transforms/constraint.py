@@ -147,10 +147,9 @@ class Constraint(Truncation):
 
 
 def _llguidance() -> Any:
-    try:
-        import llguidance
-    except ImportError:
-        raise ParameterError("constraints need llguidance: pip install 'likely[constrain]'") from None
+    """The package, which takes its time: whoever follows no constraint does not wait for it."""
+    import llguidance
+
     return llguidance
 
 

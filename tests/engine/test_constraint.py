@@ -28,8 +28,6 @@ from engine.transforms import Constraint, LogitBias, Temperature, TopP
 from tests.engine.decode.test_beam import PROMPT, markov, search
 from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, random_table
 
-pytest.importorskip("llguidance")
-
 SCHEMA = json.dumps({
     "type": "object", "properties": {"a": {"type": "integer"}, "b": {"enum": ["x", "y"]}}, "required": ["a", "b"],
     "additionalProperties": False,

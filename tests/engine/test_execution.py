@@ -85,7 +85,6 @@ def guesses(session: Session, folder: Path) -> Any:
 
 
 def bound(session: Session, folder: Path) -> Any:
-    pytest.importorskip("llguidance")
     constraint = Constraint("regex", "[a-f]{3,9}", start=len(REPEATING))
     return tokens(session, control=RunControl(Recipe((constraint,), greedy=True)))
 
