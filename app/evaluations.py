@@ -168,13 +168,15 @@ class Evaluations:
                 yield Row(number, cluster, values, parse(detail, dict))
 
     def common(self, first: Evaluation, second: Evaluation, below: int | None = None) -> Iterator[tuple[Row, Row]]:
-        """The items that both have, by number."""
+        """The items that both have, by number; windows that are not of as many bytes are not the same."""
         others = self.rows(second, below)
         other = next(others, None)
         for row in self.rows(first, below):
             while other is not None and other.number < row.number:
                 other = next(others, None)
-            if other is not None and other.number == row.number:
+            if other is None or other.number != row.number:
+                continue
+            if row.measures.get("bytes") == other.measures.get("bytes"):
                 yield row, other
 
     def problems(self, evaluation: Evaluation, below: int | None = None) -> list[Problem]:

@@ -46,7 +46,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @click.option("--text", type=click.Path(path_type=Path, dir_okay=False), help="Perplexity of this file.")
 @click.option(
     "--window",
-    show_default="512, or all that the model reads",
+    show_default="512, or one less than the model's context",
     type=click.IntRange(2),
     help="Tokens that are predicted from.",
 )

@@ -73,7 +73,7 @@ def say(
     compared = [each for each in compared if not measures or each.measure in map(stem, _kept(measures))]
     if as_json:
         for change in compared if comparing else ():
-            units = _units(change.measure, "difference", "se", "low", "high")
+            units = _units(change.measure, "difference", "se", "low", "high", "values")
             click.echo(json_line(_comparison(change, difference), **units))
         return
     for task, about in {(e.evaluation.task, e.protocol.get("about")): None for e in done}:
@@ -87,6 +87,13 @@ def say(
         _odd(each, store.problems(each.evaluation, each.below))
     for change in compared:
         click.echo(one_line(_sentence(change, difference)))
+    for task in dict.fromkeys(each.task for each in compared):
+        read = {each.protocol.get("window", 0) for each in done if each.evaluation.task == task}
+        if len(read) > 1:
+            sizes = " and ".join(map(str, sorted(read)))
+            click.echo(
+                f"{task}: windows of {sizes} tokens, added up where they end alike; --window {min(read)} is for all"
+            )
 
 
 def show(rows: Sequence[Figure], measures: Sequence[str], *, as_json: bool) -> None:
@@ -148,6 +155,8 @@ def _comparison(found: "ComparedMeasure", difference: float | None) -> dict[str,
         "high": finite(high),
         "p": found.p,
         "n": found.n,
+        "items": list(found.items),
+        "values": [finite(x) for x in found.means],
         **({"clusters": found.change.groups} if found.change.groups != found.n else {}),
         "needed": found.change.needed if difference is None else found.change.items_to_see(difference),
         **({"needed_for": difference} if difference is not None else {}),
@@ -163,7 +172,7 @@ def _kept(measures: Sequence[str]) -> list[str]:
 
 def _predicted(tally: "Tally", protocol: Mapping[str, Any]) -> str:
     """How many tokens of the texts have a distribution: without a prefix token each text's first has none."""
-    scored = int(tally.estimate("tokens").mean)
+    scored = int(tally.figures()["tokens"].mean)
     if tally.bounded or protocol.get("prefix_token", "") is not None:
         return predicted(scored, scored)
     return predicted(scored, scored + (1 if protocol.get("items") == "windows" else len(tally.numbers)))
@@ -242,6 +251,9 @@ def _sentence(found: "ComparedMeasure", difference: float | None) -> str:
     least = [name for name, is_bound in zip(found.models, found.bounds, strict=True) if is_bound]
     unit += f" (of {' and '.join(least)} at most)" if least else ""
     items = f"{found.n} items" + (f" in {change.groups} clusters" if 1 < change.groups < found.n else "")
+    if {*found.items} - {found.n, 0}:
+        values = " and ".join(number(bits(x) if unit.startswith(" bits") else x) for x in found.means)
+        items += f" that both have of {found.items[0]} and {found.items[1]}, with {values}"
     hint = ""
     if difference is not None:
         many = change.items_to_see(difference)

@@ -47,7 +47,7 @@ class Protocol:
     """How items are asked: with a task's identity and a model's, all that a score depends on."""
 
     prefix: str = "default"  # default: BOS, else EOS | none | an id
-    window: int = 0  # tokens; 0: USUAL, or all that the model reads where that is less
+    window: int = 0  # tokens; 0: USUAL, or one less than the model's context where that is less
     stride: int = 0  # tokens that a window after the first predicts; 0: all of it
     paths: int = 0  # tokenisations of each window that are drawn beside the tokenizer's own
     chat: bool = False
@@ -62,11 +62,12 @@ class Protocol:
         """The same for a model: with the window that it reads, and masks where it is a diffusion model."""
         if not diffuses(session):
             return replace(self.fitted(session.context), draws=0)
-        return replace(self.fitted(reach(session)), draws=self.draws or DRAWS, unconditional=False)
+        return replace(self.fitted(session.context), draws=self.draws or DRAWS, unconditional=False)
 
     def fitted(self, context: int) -> "Protocol":
-        """The same with the window that a model of this context reads."""
-        return replace(self, window=self.window or min(USUAL, context))
+        """The same with the window for a model of this context: one that a diffusion model, which reads the last token
+        too, has as well, so that their windows are of the same text."""
+        return replace(self, window=self.window or max(2, min(USUAL, context - 1)))
 
     def token(self, tokenizer: Tokenizer) -> int | None:
         """The token in front of a text that nothing precedes; ParameterError for an id that there is not."""
@@ -150,7 +151,7 @@ def _windows(ids: Sequence[int], session: Session, protocol: Protocol) -> Iterat
         raise ParameterError(
             f"a window of {protocol.window} tokens is more than this model reads: give --window {most}"
         )
-    return windows(ids, protocol.fitted(most).window, protocol.token(session.tokenizer), protocol.stride)
+    return windows(ids, protocol.fitted(session.context).window, protocol.token(session.tokenizer), protocol.stride)
 
 
 def _sampler(session: Session, protocol: Protocol) -> PathSampler | None:

@@ -1,9 +1,11 @@
 """Figures of an evaluation: what the items' measures add up to, each with its standard error and interval. No mlx."""
 
 import math
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, count, takewhile
 
 import numpy as np
 
@@ -175,6 +177,8 @@ class ComparedMeasure:
     p: float  # corrected
     n: int  # items that both answered
     bounds: tuple[bool, bool] = (False, False)  # of which model there is a bound alone: its nats are these or fewer
+    items: tuple[int, int] = (0, 0)  # that each answered; `n` counts windows of one text that were added up as one
+    means: tuple[float, float] = (math.nan, math.nan)  # of the items that both answered
 
     @property
     def verdict(self) -> str:
@@ -193,7 +197,7 @@ Tallies = Mapping[tuple[str, str], Tally]  # (task, model) ->
 def comparisons(tallies: Tallies, models: Sequence[str]) -> list[ComparedMeasure]:
     """Each model against the first, by every task's measures, over the items that both answered; Holm's correction over
     all of them. Of documents: nats, as a difference a token."""
-    found: list[tuple[str, str, tuple[str, str], Change, int, tuple[bool, bool]]] = []
+    found: list[ComparedMeasure] = []
     for task in dict.fromkeys(task for task, _ in tallies):
         first = tallies.get((task, models[0])) if models else None
         for other in models[1:]:
@@ -204,12 +208,16 @@ def comparisons(tallies: Tallies, models: Sequence[str]) -> list[ComparedMeasure
                 same = counterpart(name, second.values)
                 if same is None or measure(name).better == "neither":
                     continue
-                change, n = changed(first, second, name, same)
-                if n:
+                before, now, clusters = _paired(first, second, name, same)
+                if n := len(before):
+                    change = compare(before, now, clusters)
                     bounds = name.endswith(AT_MOST), same.endswith(AT_MOST)
-                    found.append((task, stem(name), (models[0], other), change, n, bounds))
-    corrected = holm([change.p for *_, change, _, _ in found])
-    return [ComparedMeasure(*each[:4], p, *each[4:]) for each, p in zip(found, corrected, strict=True)]
+                    items = len(first.values[name]), len(second.values[same])
+                    means = math.fsum(before) / n, math.fsum(now) / n
+                    who = models[0], other
+                    found.append(ComparedMeasure(task, stem(name), who, change, change.p, n, bounds, items, means))
+    corrected = holm([each.p for each in found])
+    return [replace(each, p=p) for each, p in zip(found, corrected, strict=True)]
 
 
 def counterpart(name: str, among: Iterable[str]) -> str | None:
@@ -220,7 +228,16 @@ def counterpart(name: str, among: Iterable[str]) -> str | None:
 def changed(first: Tally, second: Tally, name: str, other: str = "") -> tuple[Change, int]:
     """By how much the second is above the first over the items that both have, and how many these are. `other`: what
     the second calls the measure, where that is not the same."""
-    a, b = first.values[name], second.values[other or name]
+    before, now, clusters = _paired(first, second, name, other or name)
+    return compare(before, now, clusters), len(before)
+
+
+def _paired(
+    first: Tally, second: Tally, name: str, other: str
+) -> tuple[list[float], list[float], list[str | None] | None]:
+    """The measure of the items that both have, and their clusters; nats by the first's tokens in an item."""
+    first, second = aligned(first, second)
+    a, b = first.values[name], second.values[other]
     numbers = [number for number in first.numbers if number in a and number in b]
     named = dict(zip(first.numbers, first.clusters, strict=True))
     clusters = [named[number] for number in numbers]
@@ -228,7 +245,30 @@ def changed(first: Tally, second: Tally, name: str, other: str = "") -> tuple[Ch
     if stem(name) == "nats" and numbers:  # of the same tokens, so that the sums can be set side by side
         tokens = math.fsum(first.values["tokens"][number] for number in numbers) / len(numbers)
         before, now = [x / tokens for x in before], [x / tokens for x in now]
-    return compare(before, now, None if None in clusters else clusters), len(numbers)
+    return before, now, None if None in clusters else clusters
+
+
+def aligned(first: Tally, second: Tally) -> tuple[Tally, Tally]:
+    """The two where a number is of the same text in both: windows of one text, where they end at other bytes, are added
+    up from one byte at which both have an end to the next, as far as no window is missing."""
+    a, b = first.values.get("bytes"), second.values.get("bytes")
+    if a is None or b is None or all(a[number] == b[number] for number in a.keys() & b.keys()):
+        return first, second
+    ends = [list(accumulate(sizes[i] for i in takewhile(sizes.__contains__, count()))) for sizes in (a, b)]
+    common = sorted(set(ends[0]).intersection(ends[1]))
+    return _added(first, ends[0], common), _added(second, ends[1], common)
+
+
+def _added(tally: Tally, ends: Sequence[float], common: Sequence[float]) -> Tally:
+    """Sums of the windows up to each of these ends."""
+    sums, last = Tally(), 0
+    for number, end in enumerate(common):
+        until = bisect(ends, end)
+        sums.add(
+            number, None, {name: math.fsum(of[i] for i in range(last, until)) for name, of in tally.values.items()}
+        )
+        last = until
+    return sums
 
 
 def left_out(problems: Iterable[Problem]) -> dict[str, dict[str, int]]:

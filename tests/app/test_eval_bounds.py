@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,51 @@ def test_a_text_has_a_bound_that_says_so_beside_an_exact_number(likely: Run, tmp
     assert code == 0 and all("<= " in line for line in lines if "at_most" in line) and "(of diffusion at most)" in out
     (nats,) = (line for line in lines if "diffusion" in line and "bits_per_byte_at_most" in line)
     assert f"<= {truth / math.log(2) / 5:.4f}" in nats
+
+
+LONG = "".join(f"{i} and {i * i}, " for i in range(90))
+
+
+def told(out: str) -> re.Match[str]:
+    """The difference a token of two models on a text, and over how many items."""
+    found = re.search(r"bits: .* ([+-][0-9.]+) bits a token .*?; ([0-9]+) items", out)
+    assert found is not None, out
+    return found
+
+
+@pytest.mark.slow(1)
+def test_a_difference_is_that_of_the_figures_beside_it(likely: Run, tmp_path: Path) -> None:
+    """A text's windows are the same for a model and one of diffusion, though this reads one token less."""
+    (tmp_path / "text.txt").write_text(LONG)
+    asked = ("--text", "text.txt", "--draws", "16", "-M", "plain", "-M", "diffusion")
+    found = figures(likely(*asked, "--json")[1])
+    before, now = found["plain", "perplexity"], found["diffusion", "perplexity_at_most"]
+    difference = told(likely(*asked)[1])
+    assert before["n"] == now["n"] == int(difference[2]) > 6
+    assert float(difference[1]) == pytest.approx(math.log2(now["value"] / before["value"]), abs=5.1e-5)
+
+
+def test_windows_that_end_alike_are_what_two_models_have_in_common(likely: Run, tmp_path: Path) -> None:
+    """Models of other contexts have other windows of a text: these are added up where both end, and said."""
+    (tmp_path / "text.txt").write_text(LONG)
+    arrays = {name: mx.array(4 * array) for name, array in tiny.weights(tiny.LLAMA).items()}
+    ends, nats = [], []
+    for context in (97, 65):
+        tiny.write_folder(tmp_path / f"of{context}", {**tiny.LLAMA, "max_position_embeddings": context}, dict(arrays))
+        out = likely("--text", "text.txt", "-M", f"of{context}", "--json", "--items")[1]
+        items = [json.loads(line) for line in out.splitlines()]
+        ends.append(list(accumulate(item["bytes"] for item in items)))
+        nats.append(dict(zip(ends[-1], accumulate(item["nats"] for item in items), strict=True)))
+    common = sorted(nats[0].keys() & nats[1].keys())
+    assert 2 < len(common) < len(ends[0]) < len(ends[1]) and common[-1] == len(LONG)
+    tokens = sum(item["tokens"] for item in items) * math.log(2)
+    out = likely("--text", "text.txt", "-M", "of97", "-M", "of65")[1]
+    assert int(told(out)[2]) == len(common)
+    assert float(told(out)[1]) == pytest.approx((nats[1][common[-1]] - nats[0][common[-1]]) / tokens, abs=5.1e-5)
+    means = " and ".join(f"{each[common[-1]] / tokens:.4f}" for each in nats)
+    assert f"items that both have of {len(ends[0])} and {len(ends[1])}, with {means}" in out
+    assert "windows of 64 and 96 tokens" in out and "--window 64" in out
+    assert f"predicted {len(LONG):,} of {len(LONG):,} tokens" in out
 
 
 def test_choices_are_taken_by_bounds_and_what_bounds_cannot_answer_is_refused(likely: Run) -> None:

@@ -101,7 +101,7 @@ def compared(
     mean: float, error: float, p: float, n: int = 10, measure: str = "acc", groups: int = 0, **more: Any
 ) -> ComparedMeasure:
     change = Change(Estimate(mean, error, max(1, n - 1), n=n), p, groups or n)
-    return ComparedMeasure("task", measure, ("a", "b"), change, p, n, **more)
+    return ComparedMeasure("task", measure, ("a", "b"), change, p, n, items=(n, n), **more)
 
 
 def test_a_sentence_says_which_is_better_and_what_it_takes() -> None:
@@ -169,7 +169,7 @@ def test_a_comparison_is_an_object() -> None:
     assert eval_output._comparison(found, None) == {
         "task": "task", "measure": "nats", "models": ["a", "b"], "difference": 0.5, "se": 0.1,
         "low": pytest.approx(0.273784, abs=1e-5), "high": pytest.approx(0.726216, abs=1e-5), "p": 0.001, "n": 10,
-        "needed": 4, "verdict": "worse", "bounds": [True, False],
+        "items": [10, 10], "values": [None, None], "needed": 4, "verdict": "worse", "bounds": [True, False],
     }  # fmt: skip
     plain = eval_output._comparison(compared(0.5, 0.1, 0.001), 0.1)
     assert (plain["needed"], plain["needed_for"], "bounds" in plain) == (79, 0.1, False)

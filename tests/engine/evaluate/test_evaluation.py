@@ -66,9 +66,9 @@ def results(found: Any) -> list[Result]:
 
 def test_a_protocol_has_the_window_and_the_masks_of_a_model() -> None:
     plain = session(random_table(0), context=100)
-    assert Protocol(draws=16).of_model(plain) == Protocol(window=100, draws=0)
+    assert Protocol(draws=16).of_model(plain) == Protocol(window=99, draws=0)
     assert Protocol().fitted(5000).window == 512 and Protocol(window=7).fitted(5000).window == 7
-    assert Protocol().fitted(512).window == 512 and Protocol().fitted(511).window == 511
+    assert Protocol().fitted(513).window == 512 and Protocol().fitted(512).window == 511
     said = Protocol()
     assert (said.prefix, said.window, said.stride, said.paths, said.chat, said.strategy) == (
         "default",
