@@ -20,7 +20,7 @@ NATS, PER_TOKEN = "nats", "nats a token"
 UNITS: Mapping[str, str] = (
     fields.UNITS
     | {each.name: each.unit for each in MEASURES if each.unit == NATS}
-    | dict.fromkeys(("logprobs", "total_logprob", "entropy_total", "aleatoric", "epistemic"), NATS)
+    | dict.fromkeys(("logprobs", "total_logprob", "log_weight", "entropy_total", "aleatoric", "epistemic"), NATS)
 )
 
 

@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,12 @@ import click
 
 from app import heat, plain
 from app.interruption import INTERRUPTED, stopped_by_signals
-from app.units import json_line
+from app.units import bits, json_line
 from engine.choices import Choice, probability
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
+from engine.decode.resampling import constrained, effective_size, log_weight, resampled, shares
+from engine.decode.spelling import respelled
 from engine.trace.fields import step_object
 from engine.trace.trace import Lexicon, TokenStep, Trace
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from engine.decode.strategy import Strategy
     from engine.diffusion.record import DenoisingRecord
     from engine.session import Session
+    from engine.tokenizer import Tokenizer
 
 
 def show_answers(
@@ -37,12 +40,15 @@ def show_answers(
     special: bool,
     quiet: bool,
     save: Path | None,
+    resample: bool = False,
 ) -> None:
     """Write the answers: one alone as it is drawn, several each under its number when all of it is there; with
-    `as_json` one object a token as it comes. All are saved in one file. Exit code 130 if the person stopped them."""
+    `as_json` one object a token as it comes. With `resample` the one of several that is drawn by its weight. All are
+    saved in one file. Exit code 130 if the person stopped them."""
     seed, alone = limits.seed, n == strategy.width(n) == 1
     steps: dict[int, list[TokenStep]] = {branch: [] for branch in range(n)}
     ends: dict[int, Done] = {}
+    meta: dict[str, str] = {}
     events = session.generate(
         ids, control, n=n, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
     )
@@ -62,22 +68,27 @@ def show_answers(
                         end = {"finish": event.reason, "seed": seed + branch, **asdict(event.stats)}
                         if (p := _probability(steps[branch])) is not None:
                             end["probability"] = p
+                        elif constrained(steps[branch]):
+                            end["log_weight"] = log_weight(steps[branch])
                         click.echo(json_line({**whose, **end}))
-                    else:
+                    elif not resample:
                         text = "".join(plain.shown(step, special) for step in steps[branch]) + event.text
                         click.echo(f"[{branch + 1}]\n{heat.visible(text)}")
                 elif as_json:
                     click.echo(json_line({**whose, **step_object(event.step)}))
                 if isinstance(event, Done) and not quiet and not alone:
-                    _summarise(steps[branch], event, seed, f"[{branch + 1}] ")
+                    _summarise(steps[branch], event, seed, session.tokenizer, f"[{branch + 1}] ")
             if alone and not quiet:
-                _summarise(steps[0], ends[0], seed)
+                _summarise(steps[0], ends[0], seed, session.tokenizer)
+            if resample and not control.cancelled:
+                meta = _resample(steps, ends, seed, as_json=as_json, special=special, quiet=quiet)
         finally:  # where nobody reads the answer any more, too
             if save is not None and (ends or any(steps.values())) and (session.ranks is None or session.ranks.leads):
                 from engine.trace import file
 
                 reasons = {branch: ends[branch].reason if branch in ends else "cancelled" for branch in steps}
-                file.save([trace(session, ids, steps[b], seed + b, reasons[b]) for b in sorted(steps)], save)
+                runs = [trace(session, ids, steps[b], seed + b, reasons[b]) for b in sorted(steps)]
+                file.save([replace(run, meta=meta) for run in runs], save)
     if any(end.reason == "cancelled" for end in ends.values()):
         say_kept(save)
         sys.exit(INTERRUPTED)
@@ -88,12 +99,18 @@ def show_choices(among: Sequence[Choice], law: Sequence[float], *, as_json: bool
     stderr, or with `as_json` as one object."""
     rows = sorted(zip(among, law, strict=True), key=lambda row: -row[1])
     if as_json:
-        said = [{"text": c.text, "logprob": c.logprob, "probability": math.exp(p)} for c, p in rows]
-        click.echo(json_line({"choices": said}))
+        objects = [{"text": c.text, "logprob": c.logprob, "probability": math.exp(p)} for c, p in rows]
+        click.echo(json_line({"choices": objects}))
     elif not quiet:
         for choice, p in rows:
-            bits = -choice.logprob / math.log(2)
-            click.echo(f"{math.exp(p):8.2%} {bits:9.2f} bits  {heat.visible(repr(choice.text))}", err=True)
+            said = f"{math.exp(p):8.2%} {bits(-choice.logprob):9.2f} bits  {heat.visible(repr(choice.text))}"
+            click.echo(said, err=True)
+
+
+def spelled_otherwise(tokenizer: "Tokenizer", ids: Sequence[int]) -> str:
+    """That an answer's tokens are not those that the tokenizer writes its text with; "" where they are."""
+    own = respelled(tokenizer, ids)
+    return "" if own is None else f" · in {len(ids)} tokens, which the tokenizer would write in {len(own)} others"
 
 
 def say_kept(save: Path | None) -> None:
@@ -117,10 +134,30 @@ def _recorded(events: Iterator[Event], steps: dict[int, list[TokenStep]]) -> Ite
         yield event
 
 
-def _summarise(steps: list[TokenStep], done: Done, seed: int, whose: str = "") -> None:
-    p = _probability(steps)
-    drawn = "" if p is None else f" · {p:.2%} among the choices"
-    click.echo(f"{whose}{plain.summary(steps, done)}{drawn} · seed {seed + done.branch}", err=True)
+def _resample(
+    steps: dict[int, list[TokenStep]], ends: dict[int, Done], seed: int, *, as_json: bool, special: bool, quiet: bool
+) -> dict[str, str]:
+    """Draw one of the answers by its weight and write it; which it is, for a file."""
+    weights = [log_weight(steps[branch]) for branch in sorted(steps)]
+    drawn, worth = resampled(weights, seed), effective_size(weights)
+    share = float(shares(weights)[drawn])
+    if as_json:
+        click.echo(json_line({"resampled": drawn + 1, "share": share, "effective_size": worth}))
+    else:
+        click.echo(heat.visible("".join(plain.shown(step, special) for step in steps[drawn]) + ends[drawn].text))
+    if not quiet:
+        click.echo(f"[{drawn + 1}] of {len(weights)} by its weight: {share:.2%} · they are worth {worth:.1f}", err=True)
+    return {"resampled": str(drawn + 1)}
+
+
+def _summarise(steps: list[TokenStep], done: Done, seed: int, tokenizer: "Tokenizer", whose: str = "") -> None:
+    said = plain.summary(steps, done)
+    if (p := _probability(steps)) is not None:
+        said += f" · {p:.2%} among the choices"
+    elif constrained(steps):
+        said += f" · allowed {bits(log_weight(steps)):.2f} bits"
+        said += spelled_otherwise(tokenizer, [step.token for step in steps])
+    click.echo(f"{whose}{said} · seed {seed + done.branch}", err=True)
 
 
 def _probability(steps: Sequence[TokenStep]) -> float | None:

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from engine.session import Session
 
 UNMASKING = tuple(f.name for f in fields(Unmasking))
+SEARCHES = (
+    *("beam", "length_penalty", "early_stopping", "groups", "diversity"),
+    *("stochastic_beam", "exact_mode", "budget"),
+)
 LEFT_TO_RIGHT = (  # options of `run` that have no meaning, or none yet, where tokens come in any order
     *("strategy", "draft_model", "ngram", "prefix_cache", "kv_bits", "kv_budget", "activation_bits", "parallel"),
-    *("beam", "length_penalty", "early_stopping", "groups", "diversity", "stochastic_beam", "exact_mode", "budget"),
-    *("regex", "json_schema", "choice", "answers"),
+    *SEARCHES,
+    *("regex", "json_schema", "choice", "answers", "resample"),
 )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app import heat, plain
-from app.cli.answers import say_kept, trace
+from app.cli.answers import say_kept, spelled_otherwise, trace
 from app.cli.walks import walk_lines
 from app.interruption import INTERRUPTED, stopped_by_signals
 from app.units import NATS, bits, json_line
@@ -144,12 +144,6 @@ def _write(
         )
         if all("inclusion" in one.figures for one in found):
             click.echo(_on_average(found), err=True)
-
-
-def spelled_otherwise(tokenizer: "Tokenizer", ids: Sequence[int]) -> str:
-    """That an answer's tokens are not those that the tokenizer writes its text with; "" where they are."""
-    own = respelled(tokenizer, ids)
-    return "" if own is None else f" · in {len(ids)} tokens, which the tokenizer would write in {len(own)} others"
 
 
 def _on_average(found: Sequence[Hypothesis]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from app.cli.factorisation import LEFT_TO_RIGHT, UNMASKING
+from app.cli.factorisation import LEFT_TO_RIGHT, SEARCHES, UNMASKING
 from engine.presets import PARAMETERS, PRESETS
 from engine.reason import belief
 from engine.transforms import TRANSFORMS, Parameter
@@ -41,7 +41,7 @@ def is_given(value: object) -> bool:
 
 def _goes_with(options: tuple[str, ...], *refused: str) -> OptionRule:
     """Without any of `options`, which are called as their parameters, there is nothing that `refused` are about."""
-    line = f"goes with {' or '.join('--' + name for name in options)}"
+    line = f"goes with {' or '.join('--' + name.replace('_', '-') for name in options)}"
     return OptionRule(lambda values: not any(is_given(values[name]) for name in options), line, refused)
 
 
@@ -91,6 +91,13 @@ WATCHED = OptionRule(
 RULES: dict[str, tuple[OptionRule, ...]] = {
     "run": (
         *SAMPLING,
+        OptionRule(_named("resample"), "is drawn by its law already: leave out --resample", ("choice",)),
+        _goes_with(("regex", "json_schema"), "resample"),
+        OptionRule(
+            _named("resample"),
+            "is not of --resample, which draws by the model's own law of what matches: leave one of them out",
+            ("strategy", "draft_model", "ngram", *SEARCHES, "preset", "order", "bias", *PARAMETERS),
+        ),
         _rounds("adapters", "kv_bits", "parallel"),
         ORDERLESS,
         OptionRule(

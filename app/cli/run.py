@@ -51,6 +51,11 @@ if TYPE_CHECKING:
     help="Show a saved trace under these parameters, without running the model.",
 )
 @click.option("--answers", "-n", type=click.IntRange(1, 256), help="Draw so many answers side by side, or the n best.")
+@click.option(
+    "--resample",
+    is_flag=True,
+    help="Of -n answers that a grammar binds, draw one by its weight: nearer to the model's p of what matches.",
+)
 @parallel_option
 @activation_option
 @speed_options
@@ -70,6 +75,7 @@ def command(
     save: Path | None,
     replay: Path | None,
     answers: int | None,
+    resample: bool,
     parallel: str | None,
     activation_bits: str | None,
     strategy: str | None,
@@ -88,6 +94,8 @@ def command(
     likely run --raw "Once upon a time" --max-tokens 40 --top-p 0.9
     git diff | likely run --system "Write a commit message."
     likely run "Where is Rome?" --beam 4 -n 2
+    likely run "Tea?" --choice yes --choice no     drawn by p(text) among the choices
+    likely run "When?" --regex "[0-9]{4}" -n 16 --resample
     likely run -M diffusion "Where is Rome?" --steps 16 -m 64
     likely run "Say hi" --save run.jsonl && likely run --replay run.jsonl --temp 2
     mlx.launch -n 2 -- likely run "Say hi"    two processes share the model (docs/distributed.md)
@@ -96,7 +104,7 @@ def command(
     read_constraint(values, 0)  # said before the model is loaded
     how = unmasking(values)
     recipe, limits = read_recipe(
-        values, searches=search is not None or searches(strategy), whole=bool(values["choice"])
+        values, searches=search is not None or searches(strategy), whole=resample or bool(values["choice"])
     )
     if ranks.joined() is not None:
         _refuse_alone(
@@ -119,6 +127,8 @@ def command(
         show_replay(replay, recipe, as_json=as_json)
         return
     found_by = read_strategy(strategy, draft_model, ngram, search, answers)
+    if resample and (answers or 1) < 2:
+        raise click.UsageError("--resample draws one of several answers: say of how many with -n")
     if activation_bits is not None and found_by.NAME == "dola":
         raise ParameterError(
             "dola sets the last layer against lower ones, which come from the graph with exact activations: drop "
@@ -180,6 +190,7 @@ def command(
     show_answers(
         *(session, ids, control, limits),
         n=answers or 1, strategy=found_by, as_json=as_json, special=special, quiet=quiet, save=save,
+        resample=resample,
     )  # fmt: skip
 
 

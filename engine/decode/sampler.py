@@ -16,9 +16,10 @@ from engine.decode import kernel_draw, kernel_row
 from engine.decode.control import RunControl
 from engine.numerics import require_finite
 from engine.trace.observe import observe
-from engine.trace.row import measured
+from engine.trace.row import kept_of, measured
 from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import Array, Key, Namespace, States, Vocabulary, advance, change, draw, edited_ids, run, start
+from engine.transforms.pipeline import hard
 from metal import mx
 
 if TYPE_CHECKING:
@@ -76,7 +77,12 @@ class Draw:
             said = {"after": np.asarray(self.after), "removed_by": np.asarray(self.removed_by)}
         elif self.kernel is not None:
             said = {"found": self.kernel.found(self.recipe, row, lambda: _on_host(self.logits))}
-        return observe(row, token, **said, recipe=self.recipe, position=len(ids), origin=self.origin)
+        step = observe(row, token, **said, recipe=self.recipe, position=len(ids), origin=self.origin)
+        bound = hard(self.recipe.transforms)
+        if not bound or "removed_by" not in said:
+            return step
+        left = _on_host(self.logits)[~np.isin(said["removed_by"], bound)]  # a constraint stands before all others
+        return replace(step, logprob_allowed=min(kept_of(left)[1] - row.snapshot.lse, 0.0))
 
 
 @dataclass(frozen=True, slots=True)

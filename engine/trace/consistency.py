@@ -38,7 +38,7 @@ def check_step(step: TokenStep) -> None:
     _that(0 <= step.position < LARGEST, f"the position {step.position}")
     _that(step.origin in ORIGINS, "an origin that is none")
     _that(0 <= step.elapsed_s < math.inf, f"{step.elapsed_s} seconds")
-    for logprob in (step.logprob, step.logprob_after):
+    for logprob in (step.logprob, step.logprob_after, step.logprob_allowed):
         _that(logprob is None or logprob <= CLOSE, f"a log-probability of {logprob}, above 0")
     for entropy in (step.entropy, step.entropy_after):
         _that(entropy is None or -CLOSE <= entropy < math.inf, f"an entropy of {entropy}")

@@ -44,6 +44,8 @@ class TokenStep:
     `logprob`, `entropy` and `rank` (1 is the most likely) are the model's own, before the transforms;
     `logprob_after`, `entropy_after` and `kept` (tokens left to draw from) after them. `origin` says whose choice it
     was. The first token of a text that nothing precedes has no distribution: its `logprob` is None.
+    `logprob_allowed` is of all tokens together that a constraint allowed there, before the transforms; None without
+    one. Its sum over the tokens drawn is an importance weight (`engine.decode.resampling`).
 
     `engine.trace.fields` reads from here what files, databases and `--json` hold of a step.
     """
@@ -66,6 +68,7 @@ class TokenStep:
     origin: Annotated[str, Json(drawn=True)] = "drawn"  # drawn | forced | given (prompt or prefilled text)
     special: bool = False  # a control token: not part of the text unless asked for
     elapsed_s: float = 0.0  # since the run began
+    logprob_allowed: Annotated[float | None, Json(drawn=True, unit="nats")] = None
 
 
 @dataclass(frozen=True)

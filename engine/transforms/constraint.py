@@ -6,8 +6,9 @@ it was allowed, and an end is allowed only where the grammar is satisfied. The l
 p(x) over the sum of p over all that match. What is drawn token by token from masked rows has another: every row is
 normalised again, so that q(x) = prod p(x_i | x_<i) / A_i, with A_i the mass that the row gives to all allowed tokens,
 and a likely beginning is taken however unlikely its rest (Park et al., arXiv:2405.21047). p(x) / q(x) = prod A_i is the
-importance weight of a text drawn so. Choices are few, and drawn by the law itself (`engine.choices`); searches rank by
-log p(x) (`NextTokens.law`).
+importance weight of a text drawn so: a step keeps log A_i (`TokenStep.logprob_allowed`), and one of several answers can
+be drawn by it (`engine.decode.resampling`). Choices are few, and drawn by the law itself (`engine.choices`); searches
+rank by log p(x) (`NextTokens.law`).
 
 The grammars are llguidance's: which tokens may follow is found while the text grows, from their bytes, not worked out
 for a whole vocabulary before. Its wheel is an extra, imported where a constraint is made.

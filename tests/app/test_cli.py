@@ -441,6 +441,33 @@ def test_a_choice_is_drawn_by_its_share_and_not_by_its_beginning(likely: Any) ->
     assert "no --choice begins with --prefill" in likely(*chosen, "--prefill", "y")[2]
 
 
+def test_one_of_several_bound_answers_is_drawn_by_its_weight(likely: Any, tmp_path: Path) -> None:
+    bound = ["run", "--raw", ":", "--regex", "xa|xbb", "-n", "5", "--resample", "--seed", "3"]
+    *lines, drawn = (
+        json.loads(line) for line in likely(*bound, "--json", "-q", "--save", str(tmp_path / "r"))[1].splitlines()
+    )
+    weights = [end["log_weight"] for end in sorted((o for o in lines if "finish" in o), key=lambda o: o["answer"])]
+    allowed = [sum(o["logprob_allowed"] for o in lines if "id" in o and o["answer"] == n) for n in range(1, 6)]
+    assert weights == pytest.approx(allowed) and len(set(weights)) > 1
+    share = np.exp(weights) / np.exp(weights).sum()
+    assert drawn["share"] == pytest.approx(share[drawn["resampled"] - 1])
+    assert drawn["effective_size"] == pytest.approx(1 / (share**2).sum())
+    traces = load(tmp_path / "r")
+    assert [sum(s.logprob_allowed or 0 for s in t.steps) for t in traces] == pytest.approx(weights)
+    assert {t.meta["resampled"] for t in traces} == {str(drawn["resampled"])}
+    code, out, err = likely(*bound)
+    assert (code, out) == (0, "".join(s.text for s in traces[drawn["resampled"] - 1].steps) + "\n")
+    assert f"allowed {weights[0] / math.log(2):.2f} bits" in err and f"[{drawn['resampled']}] of 5 by its weight" in err
+    for more, line in (
+        (["--temp", "0.5"], "--temp is not of --resample"),
+        (["--choice", "a"], "--choice is drawn by its law already"),
+        (["--beam", "5"], "--beam is not of --resample"),
+    ):
+        assert line in likely(*bound, *more)[2]
+    assert "say of how many with -n" in likely("run", "a", "--regex", "a", "--resample")[2]
+    assert "goes with --regex or --json-schema" in likely("run", "a", "-n", "2", "--resample")[2]
+
+
 def test_an_answer_follows_a_constraint(likely: Any, tmp_path: Path) -> None:
     assert likely("run", "hello", "--regex", "[0-9]{3}", "-q", "--temp", "0")[1].strip().isdigit()
     assert likely("run", "hello", "--choice", "yes", "--choice", "no", "-q")[1].strip() in ("yes", "no")

@@ -47,6 +47,8 @@ NEEDS: dict[tuple[str, str], Call] = {  # beside what an option stands, "" in pl
     ("run", "groups"): {"beam": ["--beam", "6"]},
     ("run", "diversity"): {"beam": ["--beam", "6"], "groups": ["--groups", "2"]},
     ("run", "budget"): {"exact_mode": ["--exact-mode"]},
+    ("run", "choice"): {"others": [f"--choice={text}" for text in ("a", "b", "ab", "ba", "cd")]},
+    ("run", "resample"): {"regex": ["--regex", "a"], "answers": ["-n", "7"]},
     ("chat", "stop"): {"plain": ["--plain"]},
     ("chat", "parallel"): {"plain": ["--plain"]},
     ("chat", "server_key"): {"server": ["--server", "127.0.0.1:1"]},
@@ -174,6 +176,7 @@ for verb in ("run", "fill", "chat", "reason"):
     VALUES |= {(verb, "bias"): ("5=1", "6=1"), (verb, "order"): ("hugging-face",)}
     VALUES[verb, "preset"] = ("precise", "wild")
     NEEDS[verb, "order"] = {"preset": ["--preset", "balanced"]}  # of one transform there is one order
+NEEDS["run", "order"] = {"preset": ["--preset", "balanced", "--temp", "2"]}  # hot enough to tell among choices
 
 
 def values(verb: str, name: str, option: click.Option) -> list[list[str]]:

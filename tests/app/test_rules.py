@@ -18,7 +18,15 @@ from engine.tune.config import NEEDS, configure
 
 DRAWN: list[list[str]] = [*([["--temp", "1"]] * (len(SAMPLING) - 1)), ["--temp", "0"]]
 STATES: dict[str, list[list[str]]] = {  # calls in which each rule of a verb holds, in the order of the table
-    "run": [*DRAWN, ["--activation-bits", "8"], ["--steps", "1"], ["--replay", "x.jsonl"]],
+    "run": [
+        *DRAWN,
+        ["--resample"],
+        [],
+        ["--resample", "--regex", "a"],
+        ["--activation-bits", "8"],
+        ["--steps", "1"],
+        ["--replay", "x.jsonl"],
+    ],
     "chat": [*DRAWN, ["--plain"], ["--server", "127.0.0.1:1"], [], []],
     "fill": [*DRAWN, ["--nbest", "2"], ["--replay", "x.jsonl"]],
     "fuse": [["adapter", "--peft", "y"], ["adapter", "--out", "z"]],

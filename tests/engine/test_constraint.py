@@ -167,6 +167,9 @@ def test_it_says_what_it_cut_and_replays(tmp_path: Path) -> None:
         allowed = {*b"ac"} if n % 2 == 0 else {second}
         left = {int(i) for i, by in zip(step.snapshot.ids, step.removed_by, strict=True) if by < 0}
         assert left == allowed | ({EOS} if n % 2 == 0 and n else set())
+        row = table(3)[[*PROMPT, *(before.token for before in trace.steps)][len(PROMPT) - 1 + n]]
+        mass = np.logaddexp.reduce(row[sorted(left)]) - np.logaddexp.reduce(row)
+        assert step.logprob_allowed == pytest.approx(mass, abs=1e-5)  # the model's own, whatever the temperature
         states = states_at(recipe.transforms, trace.lexicon, trace.prompt, trace.steps[:n])
         again = replay(step.snapshot, recipe.transforms, states, (1, step.position))
         np.testing.assert_array_equal(again.removed_by, step.removed_by)

@@ -123,6 +123,7 @@ def test_a_step_is_of_numbers_that_go_with_its_snapshot() -> None:
         (replace(bare, elapsed_s=math.inf), "inf seconds"),
         (replace(bare, logprob=CLOSE * 1.01), "above 0"),
         (replace(bare, logprob_after=CLOSE * 1.01), "above 0"),
+        (replace(bare, logprob_allowed=CLOSE * 1.01), "above 0"),
         (replace(bare, logprob=math.nan), "nan, above 0"),
         (replace(bare, entropy=-CLOSE * 1.01), "an entropy of"),
         (replace(bare, entropy_after=math.inf), "an entropy of inf"),
@@ -193,6 +194,7 @@ def test_the_fields_of_a_step_are_a_table() -> None:
         "origin TEXT NOT NULL DEFAULT 'drawn'",
         "special INTEGER NOT NULL DEFAULT 0",
         "elapsed_s REAL NOT NULL DEFAULT 0.0",
+        "logprob_allowed REAL",
     ]
     found = [_field(f.name, f.type, f.default) for f in fields(TokenStep)]
     assert [field for field in found if field is not None] == list(FIELDS)
@@ -241,6 +243,7 @@ def test_what_is_printed_of_a_step() -> None:
         "rank",
         "kept",
         "origin",
+        "logprob_allowed",
     ]
     assert list(plain) == ["id", "bytes", "text", "logprob", "entropy", "rank"]
     assert drawn["bytes"] == "c3" and drawn["id"] == 7 and drawn["kept"] == step.kept
