@@ -1,9 +1,13 @@
-"""A compiled step: one trace for each capacity of the caches, the numbers and tokens of the plain forward pass."""
+"""A compiled step: one trace for each capacity of the caches, the numbers and tokens of the plain forward pass.
+
+What stands for the compiler is `Traced`, which runs a trace as Metal would, or `same`, which runs the Python.
+"""
 
 import shutil
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from metal import dispatch, mx
@@ -15,6 +19,8 @@ from models.layers import Linear
 from models.transformer import Transformer
 from tests.metal.test_whole_models import alike, counted
 from tests.models.test_prepared import CONFIGS, net
+from tests.models.test_transformer import Exact, off, text
+from tests.models.test_transformer import built as a_model
 
 Array = mx.array
 Hidden = Callable[[Array, Cache], Array]
@@ -143,7 +149,7 @@ def test_what_no_trace_can_serve_goes_the_plain_way(monkeypatch: pytest.MonkeyPa
         assert CompiledStep(net()).on and not CompiledStep(net(head_dim=16)).on
         monkeypatch.setenv(COMPILE, "0")
         assert not CompiledStep(net()).on
-        dispatch.faster.clear()
+        monkeypatch.delitem(dispatch.faster, "decode float32 D=64 H=2/1 N=1024")
         monkeypatch.setenv(COMPILE, "1")
         assert CompiledStep(net()).on
     mx.disable_compile()
@@ -152,7 +158,8 @@ def test_what_no_trace_can_serve_goes_the_plain_way(monkeypatch: pytest.MonkeyPa
 def test_a_step_is_compiled_only_at_lengths_at_which_ours_was_measured_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(COMPILE, raising=False)
     wins = {"decode float32 D=64 H=2/1 N=1024": True, "decode float32 D=64 H=2/1 N=4096": False}
-    monkeypatch.setattr(dispatch, "faster", wins)
+    for name, faster in wins.items():
+        monkeypatch.setitem(dispatch.faster, name, faster)
     with simulated():
         model = net()
         step, cache = CompiledStep(model), model.make_cache()
@@ -168,6 +175,102 @@ def test_a_step_is_compiled_only_at_lengths_at_which_ours_was_measured_faster(mo
         step.hidden(mx.array([[3], [4]]), rows)
         assert step.traces == before
     mx.disable_compile()
+
+
+def same(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+@pytest.fixture(scope="module")
+def sliding() -> Transformer:
+    return a_model("gemma 3", head_dim=64)  # layers that slide, and some that do not
+
+
+def read(hidden: Callable[[mx.array, Cache], mx.array], cache: Cache, tokens: list[int], b: int = 1) -> mx.array:
+    return mx.concatenate([hidden(mx.array([[token]] * b), cache) for token in tokens], axis=1)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "packed": {"bits": (8, 4), "exact": 3},
+    "keys as they come": {"bits": (16, 8), "exact": 1},
+    "window": {"window": 9, "sinks": 2},
+}
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_steps_go_on_from_every_cache_as_the_plain_pass_does(kind: str, sliding: Transformer) -> None:
+    step = CompiledStep(sliding, same)
+    caches = [sliding.make_cache(16, **OPTIONS[kind]) for _ in range(2)]
+    outs = []
+    for hidden, cache in zip((step.hidden, sliding.hidden), caches, strict=True):
+        sliding.hidden(mx.array([text(100)]), cache)
+        parts = [read(hidden, cache, text(3, 2))]
+        cache.rewind(2)
+        parts.append(read(hidden, cache, text(36, 3)))
+        cache.freeze()
+        cache.select([0, 0])
+        parts.append(read(hidden, cache, text(3, 4), 2)[:1])
+        outs.append(mx.concatenate(parts, axis=1))
+    assert off(outs[0], np.array(outs[1]).astype(np.float64)) < 1e-4
+    for one, two in zip(caches[0].layers, caches[1].layers, strict=True):
+        assert (one.rows, one.length, one.nbytes, one.gone) == (two.rows, two.length, two.nbytes, two.gone)
+    assert step.on and step.traces > 36
+
+
+def test_logits_of_steps_are_those_of_the_definition(sliding: Transformer) -> None:
+    step, cache, x = CompiledStep(sliding, same), sliding.make_cache(), text(12)
+    first = step.hidden(mx.array([x[:5]]), cache)  # several tokens go the plain way
+    assert step.traces == 0
+    got = sliding.head(mx.concatenate([first, read(step.hidden, cache, x[5:])], axis=1))
+    assert step.traces == 7 and off(got[0], Exact(sliding)(x)) < 2e-5
+
+
+def test_a_shape_is_compiled_once_and_the_oldest_of_sixteen_goes() -> None:
+    made: list[int] = []
+
+    def count(function: Callable[..., Any]) -> Callable[..., Any]:
+        made.append(1)
+        return function
+
+    net = a_model("llama")
+    step, cache = CompiledStep(net, count), net.make_cache()
+    net.hidden(mx.array([text(3)]), cache)
+    read(step.hidden, cache, text(5))
+    assert len(made) == 1 and step.traces == 5
+    two = cache.fork()
+    two.select([0, 0])
+    step.hidden(mx.array([[1], [2]]), two)
+    assert len(made) == 2
+    step.forget()
+    read(step.hidden, cache, [1])
+    assert len(made) == 3
+    for capacity in range(300, 316):
+        other = net.make_cache(capacity)
+        net.hidden(mx.array([[1]]), other)
+        read(step.hidden, other, [2])
+    assert len(made) == 19
+    read(step.hidden, cache, [1])
+    assert len(made) == 20  # it was the oldest
+    last = net.make_cache(315)
+    net.hidden(mx.array([[1]]), last)
+    read(step.hidden, last, [2])
+    assert len(made) == 20
+
+
+def test_what_no_step_can_serve_goes_the_plain_way(sliding: Transformer) -> None:
+    step = CompiledStep(sliding, same)
+    empty = sliding.make_cache()
+    step.hidden(mx.array([[1]]), empty)  # nothing is held yet
+    ragged = sliding.make_cache()
+    sliding.hidden(mx.array([text(4), text(4, 2)]), ragged)
+    ragged.rewind([0, 1])
+    step.hidden(mx.array([[1], [2]]), ragged)
+    packed = sliding.make_cache(bits=8, exact=0)
+    sliding.hidden(mx.array([text(4)]), packed)
+    step.hidden(mx.array([text(2)]), packed)
+    assert step.traces == 0
+    assert not CompiledStep(a_model("llama dynamic"), same).on
 
 
 COMPILERS: list[Compile] = [mx.compile] if shutil.which("g++") else []

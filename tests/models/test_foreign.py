@@ -6,9 +6,9 @@ import pytest
 
 import models
 from metal import mx
-from metal.attention import Emit
+from metal.attention import Emit, Mask
 from models.errors import CacheError, CheckpointError, ConfigError
-from models.foreign import ForeignModel
+from models.foreign import ForeignModel, known
 from tests.models.oracle import difference, flat, reference, tokens
 
 V = 64
@@ -43,6 +43,9 @@ MAMBA = {
     "time_step_rank": 4,
 }
 
+BIGCODE = {"model_type": "gpt_bigcode", "vocab_size": V, "n_embd": 32, "n_layer": 2, "n_inner": 64, "n_head": 4,
+           "n_positions": 96, "layer_norm_epsilon": 1e-5}  # fmt: skip
+
 
 def build(config: dict[str, Any]) -> tuple[Any, ForeignModel]:
     theirs = reference(config)
@@ -51,7 +54,7 @@ def build(config: dict[str, Any]) -> tuple[Any, ForeignModel]:
     return theirs, model
 
 
-@pytest.mark.parametrize("config", [STABLELM, SEED, COHERE, MAMBA], ids=lambda c: str(c["model_type"]))
+@pytest.mark.parametrize("config", [STABLELM, SEED, COHERE, MAMBA, BIGCODE], ids=lambda c: str(c["model_type"]))
 def test_the_same_protocol(config: dict[str, Any]) -> None:
     theirs, model = build(config)
     x = tokens(1, 12, V)
@@ -61,8 +64,17 @@ def test_the_same_protocol(config: dict[str, Any]) -> None:
     parts = [model.head(model.hidden(x[:, a:b], cache)) for a, b in ((0, 7), (7, 8), (8, 12))]
     assert difference(mx.concatenate(parts, axis=1), want) < 1e-4
     assert cache.length == 12 and cache.nbytes > 0
-    assert model.config.context == config.get("max_position_embeddings", 2048)
-    assert sum(a.size for a in model.arrays.values()) > 1000
+    assert {name: a.shape for name, a in model.arrays.items()} == {
+        n: a.shape for n, a in flat(theirs.parameters()).items()
+    }
+
+
+def test_what_an_architecture_says_of_itself_is_read_under_any_of_the_usual_names() -> None:
+    for config in (STABLELM, BIGCODE, STABLELM | {"vocab_size": 9, "text_config": {"vocab_size": V}}):
+        found = ForeignModel(config, reference(config | {"vocab_size": V})).config
+        assert (found.vocab_size, found.layers, found.heads, found.width, found.head_size) == (V, 2, 4, 32, 8)
+    assert build(STABLELM)[1].config.context == 128 and build(BIGCODE)[1].config.context == 96
+    assert build(STABLELM)[1].config.kv_heads == 2 and build(BIGCODE)[1].config.kv_heads == 4
 
 
 def test_its_head_is_told_apart_where_that_is_right() -> None:
@@ -138,13 +150,19 @@ def test_what_it_cannot_give_says_so() -> None:
         (lambda: cache.rewind([1]), "cannot go back by themselves"),
         (lambda: cache.select([0, 0]), "cannot be chosen"),
         (cache.freeze, "cannot be shared"),
-        (lambda: model.make_cache(bits=8), "bits is not there for a mamba"),
+        (lambda: cache.needs(1, None, 1), "is not known beforehand"),
+        *(
+            (lambda o=o: model.make_cache(**{o: 4}), f"^{o} is not there")
+            for o in ("bits", "group_size", "window", "sinks")
+        ),
         (lambda: model(x, models.Cache([])), "needs the cache that its own make_cache gives"),
+        (lambda: model.hidden(x, mask=Mask()), "takes no mask"),
     ):
         with pytest.raises(CacheError, match=line):
             refused()
-    with pytest.raises(ConfigError, match="the inside of a mamba cannot be seen"):
-        model.inspect(x, emit=Emit(entropy=True))
+    for seen in (lambda: model.inspect(x, emit=Emit(entropy=True)), lambda: model.lens(model.hidden(x))):
+        with pytest.raises(ConfigError, match="the inside of a mamba cannot be seen"):
+            seen()
 
 
 def test_packed_weights() -> None:
@@ -156,6 +174,8 @@ def test_packed_weights() -> None:
     dense = models.build(STABLELM | {"hidden_size": 64} | said, flat(theirs.parameters()), dense=mx.float32)
     assert difference(dense(x), theirs(x)) < 1e-4
     assert not any(name.endswith(".scales") for name in dense.arrays)
+    half = models.build(STABLELM | {"hidden_size": 64} | said, flat(theirs.parameters()), dense=mx.float16)
+    assert (model.dtype, half.dtype) == (mx.float32, mx.float16)  # of what is not packed
 
 
 def test_what_nobody_knows() -> None:
@@ -165,6 +185,8 @@ def test_what_nobody_knows() -> None:
         models.build({"model_type": "../x"}, {})
     with pytest.raises(CheckpointError, match="mlx-lm's stablelm does not take this checkpoint"):
         models.build(STABLELM, {})
+    assert known({"model_type": "mistral"})  # which mlx-lm has under another name
+    assert not any(known({"model_type": name}) for name in ("../llama", "no_such_model", 3, None, ""))
 
 
 def test_counts_that_no_model_has_are_refused_before_anything_is_made() -> None:
