@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import models
 from metal import mx
 from models.errors import CheckpointError, ConfigError
+from models.families.registry import configure
 from models.parallel.shard import Cut, share
 from tests.engine import tiny
-from tests.models.oracle import difference
+from tests.models.oracle import difference, flat, reference
 from tests.models.shared import CASES, taken
 from tests.models.test_families import SAME
 from tests.processes import finish, start
@@ -50,22 +52,55 @@ LLAMA = SAME["llama biased"]
 TENSORS = ("model.embed_tokens.weight", "lm_head.weight")
 
 
-def test_the_shares_of_all_ranks_are_the_whole() -> None:
-    """Every row of q and every column of o belongs to one rank, and a rank's query heads read its own keys."""
-    rows, columns = [], []
-    for rank in range(2):
-        part = share(LLAMA, TENSORS, "tensor", rank, 2)
-        assert (part.config.heads, part.config.kv_heads, part.config.mlp_width) == (3, 1, 36)
-        _, q = part.place("model.layers.1.self_attn.q_proj.weight") or ("", None)
-        _, k = part.place("model.layers.1.self_attn.k_proj.weight") or ("", None)
-        _, o = part.place("model.layers.1.self_attn.o_proj.weight") or ("", None)
-        assert q and k and o and (q.axis, k.axis, o.axis) == (-2, -2, -1)
-        assert k.ranges == ((8 * rank, 8 * rank + 8),)
-        rows += q.ranges
-        columns += o.ranges
-        assert part.place("model.layers.1.self_attn.o_proj.bias") == ("model.layers.1.self_attn.o_proj.bias", None)
-        assert part.place("model.embed_tokens.weight") == ("model.embed_tokens.weight", None)
-    assert rows == columns == [(0, 24), (24, 48)]
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("way", ["tensor", "pipeline"])
+@pytest.mark.parametrize("name", sorted(SAME))
+def test_every_value_of_every_tensor_is_held_by_one_rank_or_by_all(name: str, way: str, ranks: int) -> None:
+    arrays = flat(reference(SAME[name]).parameters())
+    try:
+        parts = [share(SAME[name], arrays, way, rank, ranks) for rank in range(ranks)]
+    except ConfigError:
+        assert way == "tensor" or ranks > configure(SAME[name]).layers
+        return
+    for tensor, array in arrays.items():
+        held, whole = np.zeros(array.shape, int), 0
+        for part in parts:
+            if (placed := part.place(tensor)) is None:
+                continue
+            if (cut := placed[1]) is None:
+                whole += 1
+                continue
+            assert cut.length == array.shape[cut.axis] and all(first < end for first, end in cut.ranges)
+            values = np.moveaxis(held, cut.axis, 0)
+            for first, end in cut.ranges:
+                values[first:end] += 1
+        if held.any() and whole:  # tied, in a pipeline: the first rank has the table, the others their rows of the head
+            assert way == "pipeline" and parts[0].whole.tied and whole == 1
+            held[slice(*parts[0].vocabulary(0))] += 1
+        assert np.all(held == 1) if held.any() else whole in (1, ranks), tensor
+    if way == "tensor":
+        c, own = parts[0].whole, [part.config for part in parts]
+        assert sum(one.heads for one in own) == c.heads and sum(one.kv_heads for one in own) == c.kv_heads
+        assert sum(one.mlp_width for one in own) == c.mlp_width and {one.layers for one in own} == {c.layers}
+    else:
+        assert sum(part.config.layers for part in parts) == parts[0].whole.layers
+        assert [window for part in parts for window in part.config.windows] == [*parts[0].whole.windows]
+        assert [part.takes_tokens for part in parts] == [True, *[False] * (ranks - 1)]
+    edges = [part.vocabulary(part.rank) for part in parts]
+    assert [start for start, _ in edges] == [0, *(end for _, end in edges[:-1])] and edges[-1][1] == parts[
+        0
+    ].whole.vocab_size
+
+
+def test_hidden_units_are_shared_in_whole_groups() -> None:
+    """Of 96 hidden units in groups of 32 one of two ranks has one group, the other two."""
+    config = SAME["llama"] | {"intermediate_size": 96, "num_attention_heads": 8, "head_dim": 8}
+    arrays = flat(reference(config).parameters())
+    parts = [share(config, arrays, "tensor", rank, 2, 32) for rank in range(2)]
+    assert [part.hidden["mlp"] for part in parts] == [(0, 32), (32, 96)]
+    assert [part.config.mlp_width for part in parts] == [32, 64]
+    with pytest.raises(ConfigError, match="do not give each of"):
+        share(config | {"intermediate_size": 32}, arrays, "tensor", 0, 2, 32)
 
 
 def test_a_rank_of_a_pipeline_holds_its_layers_and_its_words() -> None:
