@@ -5,7 +5,7 @@ outside (`ModelProvider`, `Trainer`): nothing here imports mlx.
 """
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,9 +15,10 @@ import numpy as np
 from app import fill_jobs
 from app import requests as r
 from app.fill_jobs import Filler
-from app.worker import Tell
+from app.worker import WORKED, Tell, worked
+from engine.beside import Helper
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted
+from engine.decode.events import Done, Emitted, Waiting
 from engine.decode.events import Event as RunEvent
 from engine.errors import LikelyError
 from engine.prompt import Prompt, locate
@@ -51,7 +52,14 @@ class Engine(Filler, Protocol):
         """Continue `ids`; several of these may be open at once, and are advanced in turn."""
         ...
 
-    def score(self, ids: Sequence[int]) -> "Sequence[TokenStep]": ...
+    def scoring(self, ids: Sequence[int]) -> "Generator[int, None, Sequence[TokenStep]]":
+        """A step for each token in the end; how many have been read after each piece."""
+        ...
+
+    def read(self, ids: Sequence[int]) -> Generator[int]:
+        """Read a text in pieces, so that what is asked of it next is found."""
+        ...
+
     def logits_after(self, ids: Sequence[int]) -> np.ndarray: ...
     def adapt(self, change: str, what: str, weight: float) -> "tuple[Attached, ...]":
         """Change the adapters as `Adapt` says; gives all that are there then."""
@@ -77,7 +85,10 @@ class ModelProvider(Protocol):
         """The first of `prefer` that is on this machine, else any model that is; "" where there is none."""
         ...
 
-    def open(self, model: str, progress: "Report") -> Engine: ...
+    def opening(self, model: str, progress: "Report") -> Generator[Any, None, Engine]:
+        """A model in the end; None after a piece in which it was waited for."""
+        ...
+
     def offers(self) -> Sequence[r.ModelOffer]: ...
 
 
@@ -100,12 +111,16 @@ class ModelJobs:
     def __init__(self, provider: ModelProvider) -> None:
         self.provider = provider
         self.engines: dict[str, Engine] = {}
+        self._helper = Helper()
+        self._loading: set[str] = set()  # models that come in pieces: whoever asks for one waits
 
     def execute(self, request: r.ModelRequest, tell: Tell) -> Iterator[Any]:
         match request:
             case r.Load():
-                yield self._load(request, tell)
+                yield (yield from self._load(request, tell))
             case r.Unload(name):
+                while name in self._loading:
+                    yield None
                 self._unload(name)
             case r.Generate():
                 yield from self._generate(request)
@@ -113,28 +128,25 @@ class ModelJobs:
                 yield from self._while_loaded(request.model, lambda engine: fill_jobs.fill(engine, request))
             case r.AskBound():
                 yield from self._while_loaded(request.model, lambda engine: fill_jobs.bound(engine, request))
-            case r.Score(name, prompt, contents):
-                engine = self._engine(name)
-                steps = tuple(engine.score(prompt.ids(engine.tokenizer)))
-                last = len(Prompt(parts=prompt.parts[-1:], whole=True).ids(engine.tokenizer))
-                yield r.Scored(steps, locate([step.piece for step in steps], contents), last)
+            case r.Score(name):
+                yield from self._while_loaded(name, lambda engine: self._score(engine, request))
             case r.Exact(name, prompt):
-                engine = self._engine(name)
-                logits = engine.logits_after(prompt.ids(engine.tokenizer))
-                logits.flags.writeable = False
-                yield r.ExactLogits(logits)
+                yield from self._while_loaded(name, lambda engine: self._exact(engine, prompt))
             case r.Count(name, text):
-                yield r.Tokenized(tuple(self._engine(name).tokenizer.encode(text)))
+                encode = (yield from self._engine(name)).tokenizer.encode
+                yield r.Tokenized(tuple((yield from self._helper.do(lambda: encode(text)))))
             case r.Adapt(name, change, what, weight):
-                yield r.AdaptersChanged(name, self._engine(name).adapt(change, what, weight))
+                engine = yield from self._engine(name)
+                yield r.AdaptersChanged(name, engine.adapt(change, what, weight))
             case r.Steer(name, called, toward, away, layer):
-                engine = self._engine(name)
-                to, off = ([prompt.ids(engine.tokenizer) for prompt in side] for side in (toward, away))
+                engine = yield from self._engine(name)
+                to, off = yield from self._helper.do(
+                    lambda: [[prompt.ids(engine.tokenizer) for prompt in side] for side in (toward, away)]
+                )
                 yield r.AdaptersChanged(name, engine.steer(called, to, off, layer))
             case r.Inside(name, prompt, look, control):
-                yield from self._while_loaded(
-                    name, lambda engine: engine.look_inside(prompt.ids(engine.tokenizer), look, control)
-                )
+                ids = yield from self._ids((yield from self._engine(name)), prompt)
+                yield from self._while_loaded(name, lambda engine: engine.look_inside(ids, look, control))
             case r.Offer():
                 yield r.Offered(tuple(self.provider.offers()))
 
@@ -142,7 +154,7 @@ class ModelJobs:
         for engine in self.engines.values():
             engine.close()
 
-    def _load(self, request: r.Load, tell: Tell) -> r.Loaded | r.Offered:
+    def _load(self, request: r.Load, tell: Tell) -> Generator[Any, None, r.Loaded | r.Offered]:
         name = request.model or self.provider.choose(request.prefer)
         if not name:
             return r.Offered(tuple(self.provider.offers()))
@@ -152,9 +164,15 @@ class ModelJobs:
                 raise LikelyError(f"{name} was not loaded: it was stopped")
             tell(r.Progressed(name, stage, done, total))
 
+        while name in self._loading:
+            yield None
         engine = self.engines.get(name)
         if engine is None:
-            engine = self.provider.open(name, progress)
+            self._loading.add(name)
+            try:
+                engine = yield from worked(self.provider.opening(name, progress))
+            finally:
+                self._loading.remove(name)
             self.engines[engine.facts.name] = engine
             gc.collect()
             gc.freeze()  # the weights' Python objects live until the end: leave them out of every later collection
@@ -168,10 +186,10 @@ class ModelJobs:
             gc.collect()
 
     def _generate(self, request: r.Generate) -> Iterator[Any]:
-        engine = self._engine(request.model)
+        engine = yield from self._engine(request.model)
         if request.force:
             request.control.force(engine.tokenizer.encode(request.force))
-        ids = request.prompt.ids(engine.tokenizer)
+        ids = yield from self._ids(engine, request.prompt)
         events = engine.generate(
             ids,
             request.control,
@@ -198,18 +216,36 @@ class ModelJobs:
             elif isinstance(event, Done):
                 yield r.Cached(engine.cache_nbytes)
                 done = True
-            yield event
+            yield WORKED if isinstance(event, Waiting) else event
         raise LikelyError(f"{request.model} was unloaded")
+
+    def _score(self, engine: Engine, request: r.Score) -> Iterator[Any]:
+        ids = yield from self._ids(engine, request.prompt)
+        steps = tuple((yield from worked(engine.scoring(ids))))
+        last = yield from self._ids(engine, Prompt(parts=request.prompt.parts[-1:], whole=True))
+        yield r.Scored(steps, locate([step.piece for step in steps], request.contents), len(last))
+
+    def _exact(self, engine: Engine, prompt: Prompt) -> Iterator[Any]:
+        ids = yield from self._ids(engine, prompt)
+        yield from worked(engine.read(ids))
+        logits = engine.logits_after(ids)
+        logits.flags.writeable = False
+        yield r.ExactLogits(logits)
+
+    def _ids(self, engine: Engine, prompt: Prompt) -> Generator[None, None, list[int]]:
+        return (yield from self._helper.do(lambda: prompt.ids(engine.tokenizer)))
 
     def _while_loaded(self, name: str, events: Callable[[Engine], Iterator[Any]]) -> Iterator[Any]:
         """The events of a model's job; LikelyError once the model is another one or gone."""
-        engine = self._engine(name)
+        engine = yield from self._engine(name)
         for event in events(engine):
             yield event
             if self.engines.get(name) is not engine:
                 raise LikelyError(f"{name} was unloaded")
 
-    def _engine(self, name: str) -> Engine:
+    def _engine(self, name: str) -> Generator[None, None, Engine]:
+        while name in self._loading:
+            yield None
         if name not in self.engines:
             raise LikelyError(f"{name or 'no model'} is not loaded: choose a model first")
         return self.engines[name]

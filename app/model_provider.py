@@ -8,12 +8,14 @@ from weakref import WeakValueDictionary
 from app.looks import Shifted, ShiftLook
 from app.requests import ModelFacts, ModelOffer
 from engine import machine
+from engine.beside import awaited, begun
 from engine.errors import CheckpointError, ParameterError
 from engine.session import Session
 from engine.sources import catalogue, store
-from engine.sources.checkpoint import Checkpoint, load
-from engine.sources.fetch.progress import Report
+from engine.sources.checkpoint import Checkpoint, loading
+from engine.sources.fetch.progress import Report, silent
 from engine.sources.model_info import ModelInfo
+from engine.tokenizer import Tokenizer
 from engine.tune.attached import Attached
 from models import Transformer
 from models.native import NativeModel
@@ -47,8 +49,8 @@ class LoadedModel(Session):
 
     inside: "InsideJobs | None" = None  # once somebody has looked
 
-    def __init__(self, name: str, checkpoint: Checkpoint, **options: Any) -> None:
-        """`options` are the session's."""
+    def __init__(self, name: str, checkpoint: Checkpoint, vocabulary: tuple[bytes, ...] = (), **options: Any) -> None:
+        """`vocabulary`, if it is known, has the piece of each id; `options` are the session's."""
         super().__init__(checkpoint, **options)
         self.stack: Stack | None = None  # once there has been an adapter
         tokenizer, info = checkpoint.tokenizer, checkpoint.info
@@ -56,7 +58,7 @@ class LoadedModel(Session):
         self.facts = ModelFacts(
             name=name,
             context=self.context,
-            vocabulary=tuple(tokenizer.piece(token) for token in range(tokenizer.vocab_size)),
+            vocabulary=vocabulary or pieces(tokenizer),
             chat=tokenizer.chat_template is not None,
             nbytes=info.nbytes,
             title=info.name.rstrip("/").rpartition("/")[2].removesuffix(".gguf"),
@@ -179,6 +181,20 @@ class LoadedModel(Session):
         self.forget()
 
 
+def opening(
+    name: str, path: str, progress: Report = silent, **options: Any
+) -> Generator[bool | None, None, LoadedModel]:
+    """The model of a path under a name, in pieces as `engine.sources.checkpoint.loading` has them."""
+    checkpoint = yield from loading(path, progress)
+    vocabulary = yield from awaited(begun(lambda: pieces(checkpoint.tokenizer)))
+    return LoadedModel(name, checkpoint, vocabulary, **options)
+
+
+def pieces(tokenizer: Tokenizer) -> tuple[bytes, ...]:
+    """The piece of each id."""
+    return tuple(tokenizer.piece(token) for token in range(tokenizer.vocab_size))
+
+
 class LocalModelProvider:
     """The models of this machine's store, and those of the catalogue that it has the memory for."""
 
@@ -189,8 +205,8 @@ class LocalModelProvider:
         default = store.default()
         return default.name if default is not None else ""
 
-    def open(self, model: str, progress: Report) -> LoadedModel:
-        return LoadedModel(model, load(model, progress))
+    def opening(self, model: str, progress: Report) -> Generator[bool | None, None, LoadedModel]:
+        return opening(model, model, progress)
 
     def offers(self) -> Sequence[ModelOffer]:
         """Models to choose from: what is here first, then what could be fetched; what fits before what does not."""

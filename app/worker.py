@@ -3,32 +3,41 @@
 A request goes in and is given a job's id; the job's events come out under that id, and `Closed` after the last of them.
 mlx's streams and random state belong to the thread that made them, so all that is done with a model is done by jobs of
 one worker, and only plain data crosses. A job that arrives has its first turn at once, so that what was asked in order
-begins in order; then each has a turn, which is one event. Whatever goes wrong in a job is its event `Failed`: the
-thread goes on. Knows nothing of models and screens: an executor makes the job of a request, and imports what it
-needs for that.
+begins in order; then each has a turn, which is one event, or `WORKED` where there is nothing to tell of it yet. A turn
+is a piece of work of at most some 100 ms: docs/decisions/worker.md has what is cut and how. Whatever a job dies of is
+its event `Failed`, and the thread goes on; should the thread itself die, all that wait are told so, and it begins anew
+with the executor that it had. Knows nothing of models and screens: an executor makes the job of a request, and imports
+what it needs for that.
 """
 
 import traceback
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from engine.errors import LikelyError
 
 GLANCE_S = 0.05  # between two turns of jobs that all wait
+WORKED = object()  # an event that nobody is told of: the turn did a piece of the job's work
 
+T = TypeVar("T")
 Tell = Callable[[Any], None]  # reports an event from inside a turn
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A job did not succeed. `trace` is set where it was a bug rather than something to act on, `error` else."""
+    """A job did not succeed. `trace` is set where it was a bug rather than something to act on, `error` else.
+
+    `restarted`: it was not the job that failed but the worker, which has begun anew: what was asked can be asked again.
+    """
 
     line: str
     trace: str = ""
     error: LikelyError | None = field(default=None, compare=False)
+    restarted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +45,25 @@ class Closed:
     """Nothing more comes of a job: sent once for each, however it ended."""
 
 
+def worked(pieces: Generator[Any, None, T]) -> Generator[object, None, T]:
+    """A computation in pieces as a part of a job: a turn for each, with nothing to tell; gives what it comes to. A
+    piece that is None waited."""
+    with closing(pieces):
+        while True:
+            try:
+                piece = next(pieces)
+            except StopIteration as end:
+                found: T = end.value
+                return found
+            yield None if piece is None else WORKED
+
+
 class Executor(Protocol):
     """The maker of jobs; lives in the worker's thread."""
 
     def execute(self, request: Any, tell: Tell) -> Iterator[Any]:
-        """The events of the job that does `request`; None for a turn in which it waits (it is paused).
+        """The events of the job that does `request`; None for a turn in which it waits (it is paused), and `WORKED` for
+        one that has nothing to tell.
 
         `tell` reports an event in the middle of a turn, for what calls back rather than yields.
         """
@@ -63,10 +86,11 @@ class Worker:
         """
         self._make, self._reported = executor, reported
         self._executor: Executor | None = None
-        self._inbox: SimpleQueue[tuple[int, Any] | Literal["finish", "close"]] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[int, Any] | int | Literal["finish", "close"]] = SimpleQueue()
         self._outbox: SimpleQueue[tuple[int, Any]] = SimpleQueue()
         self._thread = Thread(target=self._serve, name=name, daemon=True)
         self._last = 0
+        self._finishing = False
 
     def start(self) -> None:
         """Begin with what was submitted, and go on with what will be."""
@@ -77,6 +101,10 @@ class Worker:
         self._last += 1
         self._inbox.put((self._last, request))
         return self._last
+
+    def stop(self, job: int) -> None:
+        """End a job where it is, wherever that is; nothing but `Closed` comes of it any more."""
+        self._inbox.put(job)
 
     def drain(self) -> list[tuple[int, Any]]:
         """Reports since the last time, oldest first: a job's id and its event."""
@@ -106,29 +134,48 @@ class Worker:
 
     def _serve(self) -> None:
         jobs: dict[int, Generator[Any]] = {}
-        wait: float | None = None  # for a request: for ever where there is no job, not at all where one is at work
-        last = False
-        while jobs or not last:
+        while True:
+            try:
+                self._work(jobs)
+                break
+            except BaseException as error:  # whatever it is, nobody is to wait for ever
+                line = f"the {self._thread.name} worker failed and was started again ({_named(error)}): ask once more"
+                failed = Failed(line, traceback.format_exc(), restarted=True)
+                while jobs:
+                    job, events = jobs.popitem()
+                    with suppress(BaseException):
+                        events.close()
+                    for event in (failed, Closed()):
+                        with suppress(BaseException):
+                            self._report(job, event)
+        for events in jobs.values():
+            with suppress(BaseException):
+                events.close()
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None  # and what it holds of a model
+
+    def _work(self, jobs: dict[int, Generator[Any]]) -> None:
+        """Take turns until the end is asked for; `jobs` are those that go on."""
+        wait: float | None = 0.0  # for a request: for ever where there is no job, not at all where one is at work
+        while jobs or not self._finishing:
             try:
                 arrived = self._inbox.get(wait != 0, wait)
             except Empty:
                 worked = [self._turn(jobs, job) for job in list(jobs)]
                 wait = (0 if any(worked) else GLANCE_S) if jobs else None
                 continue
-            if arrived == "close":
-                break
-            if arrived == "finish":
-                last = True
-            else:
-                job, request = arrived
-                jobs[job] = self._run(job, request)
-                self._turn(jobs, job)
+            match arrived:
+                case "close":
+                    return
+                case "finish":
+                    self._finishing = True
+                case int(job):
+                    self._end(jobs, job)
+                case job, request:
+                    jobs[job] = self._run(job, request)
+                    self._turn(jobs, job)
             wait = 0
-        for events in jobs.values():
-            events.close()
-        if self._executor is not None:
-            self._executor.close()
-            self._executor = None  # and what it holds of a model
 
     def _run(self, job: int, request: Any) -> Generator[Any]:
         """A job's events, with what went wrong as the last."""
@@ -138,18 +185,32 @@ class Worker:
             yield from self._executor.execute(request, lambda event: self._report(job, event))
         except LikelyError as error:
             yield Failed(str(error), error=error)
-        except Exception as error:  # a bug must not end the thread: whoever listens says what happened
-            yield Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
+        except GeneratorExit:  # it is ended from outside
+            raise
+        except BaseException as error:  # of a library in another language, too: whoever listens says what happened
+            yield Failed(_named(error), traceback.format_exc())
 
     def _turn(self, jobs: dict[int, Generator[Any]], job: int) -> bool:
         """One event of a job; gives whether there was one."""
         event = next(jobs[job], Closed())
-        if event is not None:
+        if event is not None and event is not WORKED:
             self._report(job, event)
         if isinstance(event, Closed):
             del jobs[job]
         return event is not None
 
+    def _end(self, jobs: dict[int, Generator[Any]], job: int) -> None:
+        if job in jobs:
+            try:
+                jobs.pop(job).close()
+            except BaseException as error:
+                self._report(job, Failed(_named(error), traceback.format_exc()))
+            self._report(job, Closed())
+
     def _report(self, job: int, event: Any) -> None:
         self._outbox.put((job, event))
         self._reported()
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

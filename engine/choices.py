@@ -9,7 +9,7 @@ exponentially many, their sum is hard to compute (Geh et al., arXiv:2408.08541),
 tokenizer's spellings mostly gives them little; `likely eval --text F --paths N` estimates how little.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from engine.arrays import logprobs
 from engine.decode.combine import Combination
 from engine.decode.spelling import spelling
 from engine.errors import NotFinite, ParameterError
+from engine.pace import whole
 from engine.transforms import (
     ChoiceLaw,
     ChoiceMask,
@@ -68,7 +69,14 @@ def check(texts: Sequence[str], transforms: Sequence[Transform] = ()) -> None:
 
 
 def scored(session: "Session", ids: Sequence[int], texts: Sequence[str]) -> list[Choice]:
-    """The texts as answers to the prompt `ids`, each once, scored side by side over one reading of it.
+    """The texts as answers to the prompt `ids`, each once, scored side by side over one reading of it. Raises what
+    `scoring` raises."""
+    return whole(scoring(session, ids, texts))
+
+
+def scoring(session: "Session", ids: Sequence[int], texts: Sequence[str]) -> Generator[int, None, list[Choice]]:
+    """`scored` in pieces: how many texts have been scored after each. Where the session is paced, a piece is as many
+    texts as a turn reads.
 
     Raises ParameterError where the model names no end of text, and for an empty prompt, ContextOverflow where a text
     does not fit, DataError for a character that no token can spell.
@@ -83,24 +91,31 @@ def scored(session: "Session", ids: Sequence[int], texts: Sequence[str]) -> list
         raise ParameterError("a choice is an answer that ends, and this model names no end of text: say one with --eos")
     texts = list(dict.fromkeys(texts))
     spelled = [spelling(session.tokenizer, text) for text in texts]
-    whole = [(*ids, *own, end) for own in spelled for end in ends]
-    asked = Request(tuple(whole), (len(ids),) * len(whole))
 
-    def read() -> Any:
-        ((_, found),) = Reader(session.model, root=session.pool.acquire(ids)).read([asked])
+    def read(some: Sequence[tuple[int, ...]]) -> Any:
+        asked = tuple((*ids, *own, end) for own in some for end in ends)
+        with session.pool.held(ids) as place:
+            reader = Reader(session.model, root=place.fork())
+            ((_, found),) = reader.read([Request(asked, (len(ids),) * len(asked))])
         return found
 
-    try:
-        found = read()
-    except NotFinite:
-        session.score(whole[0])  # has the model loaded in a wider type, or says where its numbers end
-        found = read()
-    choices = []
-    for i, (text, own) in enumerate(zip(texts, spelled, strict=True)):
-        rows = [each.tokens for each in found[i * len(ends) : (i + 1) * len(ends)]]
-        ended = np.array([row[-1] for row in rows])
-        total = float(rows[0][:-1].sum() + np.logaddexp.reduce(ended))
-        choices.append(Choice(text, (*own, ends[int(ended.argmax())]), total))
+    choices: list[Choice] = []
+    while (done := len(choices)) < len(texts):
+        some, pace = spelled[done:], session.pool.reading
+        if pace is not None:
+            sizes = np.cumsum([len(own) * len(ends) for own in some])
+            some = some[: max(1, int(np.searchsorted(sizes, pace.size, side="right")))]
+        try:
+            found = read(some)
+        except NotFinite:
+            session.score((*ids, *some[0]))  # has the model loaded in a wider type, or says where its numbers end
+            found = read(some)
+        for i, own in enumerate(some):
+            rows = [each.tokens for each in found[i * len(ends) : (i + 1) * len(ends)]]
+            ended = np.array([row[-1] for row in rows])
+            total = float(rows[0][:-1].sum() + np.logaddexp.reduce(ended))
+            choices.append(Choice(texts[done + i], (*own, ends[int(ended.argmax())]), total))
+        yield len(choices)
     return choices
 
 

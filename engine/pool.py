@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.decode.branches import Branches, chunk
 from engine.errors import CacheError, OutOfMemory
+from engine.pace import Pace
 from engine.prefix import SEGMENT, Prefixes
 from metal.device import device
 from metal.memory import wired
@@ -43,6 +44,7 @@ class Pool:
         self.model = model
         self.prefixes = prefixes
         self.step = CompiledStep(model)  # of every token that is drawn
+        self.reading, self.scoring = Pace(), Pace()  # in tokens
         self.places: list[Branches] = []  # the most recently used last
         self.leased: list[Branches] = []  # several runs may take turns
         self._kv_budget, self._kept = kv_budget, kept if kv_budget is None else 1
@@ -101,7 +103,7 @@ class Pool:
             if common > shared or (best is None and not place.length):
                 best, shared = place, common
         if best is None or (self.prefixes is not None and shared < SEGMENT):
-            best = Branches(self.model, self.model.make_cache(**self._cache), step=self.step.hidden)
+            best = Branches(self.model, self.model.make_cache(**self._cache), step=self.step.hidden, pace=self.reading)
             if self.prefixes is not None:
                 self.prefixes.restore(ids, best)
         elif best in self.leased or best not in self.places or best.length - shared > FORK_ABOVE:
@@ -121,6 +123,16 @@ class Pool:
             if read[: len(ids)] == list(ids):
                 return place
         return None
+
+    @contextmanager
+    def held(self, ids: Sequence[int]) -> Iterator[Branches]:
+        """A place that has read all of `ids`, or `acquire`: others leave it alone while the block runs."""
+        place = self.find(ids) or self.acquire(ids)
+        self.leased.append(place)
+        try:
+            yield place
+        finally:
+            self.leased.remove(place)
 
     def read(self, place: Branches, ids: Sequence[int]) -> Iterator[int]:
         """Read what is new of a prompt, and keep its beginnings, unless the model changed meanwhile."""

@@ -117,7 +117,7 @@ class Prefixes:
 
     def keep(self, branch: Branches) -> None:
         """Remember what a branch has read of the text that it is reading; to be called after each chunk."""
-        if not branch.straight and not _free(branch):
+        if not branch.straight and not branch.free:
             return
         path, found = [], []
         for place in self._places(branch.ids[0], branch, branch.cache.expected):
@@ -244,12 +244,6 @@ def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") ->
     except (KeyError, ValueError) as error:
         raise CacheError(f"{path} is damaged, remove it") from error
     return PrefixSegment(arrays, None if regime is None else tuple(regime))
-
-
-def _free(branch: Branches) -> bool:
-    """Whether what a position left in the cache does not depend on what was read together with it."""
-    exact = all(layer.EXACT for layer in getattr(branch.cache, "layers", ()))
-    return exact and not any(rotation.rope.kind == "dynamic" for rotation in branch.model.rotations)
 
 
 def _cut(branch: Branches, place: Named) -> PrefixSegment | None:

@@ -6,7 +6,7 @@ is plain Python and numpy. One thread owns a session.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -230,8 +230,20 @@ class Session:
         """Scores of a given text, teacher-forced: one step for each of ids[start:].
 
         The first token of a text has no distribution before it: its numbers are None. A model that gives no numbers is
-        loaded again in a wider type; NotFinite where that cannot be.
+        loaded again in a wider type; NotFinite where that cannot be. `progress` is told of tokens read, and of all.
         """
+        scoring = self.scoring(ids, start=start)
+        while True:
+            try:
+                read = next(scoring)
+            except StopIteration as end:
+                steps: list[TokenStep] = end.value
+                return steps
+            if progress is not None:
+                progress(read, len(ids))
+
+    def scoring(self, ids: Sequence[int], *, start: int = 0) -> Generator[int, None, list[TokenStep]]:
+        """`score` in pieces: how many tokens have been read after each, and the steps in the end."""
         if not ids:
             return []
         if len(ids) > self.context:
@@ -240,38 +252,48 @@ class Session:
             )
         while True:
             try:
-                return self._score(ids, start, progress)
+                return (yield from self._scoring(ids, start))
             except NotFinite:
                 self._widen(ids)
 
-    def _score(
-        self, ids: Sequence[int], start: int, progress: Callable[[int, int], None] | None = None
-    ) -> list[TokenStep]:
-        place = self.pool.find(ids[:-1]) or self.pool.acquire(ids[:-1])
-        reused = min(place.length, len(ids) - 1)
-        for done in place.read(ids[reused : len(ids) - 1]):
-            if progress is not None:
-                progress(reused + done, len(ids))
+    def _scoring(self, ids: Sequence[int], start: int) -> Generator[int, None, list[TokenStep]]:
+        known, pace = list(ids[:-1]), self.pool.scoring
         detokenizer = self.tokenizer.detokenizer(special=True)
         texts = [detokenizer.push(token) for token in ids]
         texts[-1] += detokenizer.flush()
         steps = []
         if start == 0:
             steps.append(with_text(self.tokenizer, _first(ids[0]), texts[0], 0.0))
-        for low in range(max(start, 1), len(ids), SCORED_AT_ONCE):
-            high = min(low + SCORED_AT_ONCE, len(ids))
-            rows = np.asarray(place.logits_at(low - 1, high - 1)[0])
-            for i in range(low, high):
-                step = observe(rows[i - low], ids[i], recipe=Recipe(), position=i, origin="given")
-                steps.append(with_text(self.tokenizer, step, texts[i], 0.0))
+        with self.pool.held(known) as place:
+            reused = min(place.length, len(known))
+            for done in place.read(known[reused:]):
+                yield reused + done
+            low = max(start, 1)
+            while low < len(ids):
+                pace.begin()
+                high = min(low + min(pace.size, SCORED_AT_ONCE), len(ids))
+                rows = np.asarray(place.logits_at(low - 1, high - 1)[0])
+                for i in range(low, high):
+                    step = observe(rows[i - low], ids[i], recipe=Recipe(), position=i, origin="given")
+                    steps.append(with_text(self.tokenizer, step, texts[i], 0.0))
+                pace.took(high - low)
+                low = high
+                yield len(known)
         return steps
+
+    def read(self, ids: Sequence[int]) -> Generator[int]:
+        """Read a text, so that what is asked of it next is found; how many tokens it has so far, after each piece."""
+        self._check(ids)
+        with self.pool.held(ids) as place:
+            for _ in place.read(ids[place.length :]):
+                yield place.length
 
     def logits_after(self, ids: Sequence[int]) -> np.ndarray:
         """The raw logits [V] of the token that follows `ids`; one product with the head where `ids` has been read."""
-        self._check(ids)
-        place = self.pool.find(ids) or self.pool.acquire(ids)
-        for _ in place.read(ids[place.length :]):
+        for _ in self.read(ids):
             pass
+        place = self.pool.find(ids)
+        assert place is not None
         row = np.array(place.logits_at(len(ids) - 1, len(ids))[0, 0])
         try:
             require_finite(row)

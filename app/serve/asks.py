@@ -82,6 +82,7 @@ class AnswerRequest:
     tools: tuple[Any, ...] = ()
     called: bool = False  # the answer is a call of a tool, as its constraint says
     shown: Shown = field(default_factory=Shown)
+    together: int = 1  # requests that came as one
 
     @property
     def drawn(self) -> int:
@@ -96,7 +97,6 @@ class EmbeddingRequest:
     model: str
     texts: tuple[Prompt, ...]
     layer: int | None = None
-    control: RunControl = field(default_factory=RunControl)
 
 
 @dataclass(frozen=True, slots=True)

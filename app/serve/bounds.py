@@ -21,6 +21,11 @@ class Bounds:
     tools: int = 64
     running: int = 16  # requests that are drawn at once
     waiting: int = 64  # behind them; the next is told to come back
+    numbers: int = 600_000  # log-probabilities of all tokens and alternatives that one request may have to be told
+    messages: int = 1 << 14
+    behind: int = 4096  # tokens by which a reader may be late
+    unread: int = 64 << 10  # bytes that a reader takes within
+    unread_s: float = 30.0  # of a response that is there to be read
 
 
 BOUNDS = Bounds()

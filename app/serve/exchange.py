@@ -8,9 +8,10 @@ import asyncio
 import json
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -26,6 +27,10 @@ from app.watch.lines import WATCH
 from engine.errors import LikelyError
 
 SSE = "text/event-stream"
+PART = 64 << 10  # bytes of a body that are sent at once
+DEEP = 5  # levels of a body that are taken apart: its choices, and their tokens
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -39,6 +44,11 @@ class ServerState:
     bounds: Bounds
     quiet: bool
     metrics: ServerMetrics = field(default_factory=ServerMetrics)
+    _makers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "maker"))
+
+    async def aside(self, make: Callable[[], T]) -> T:
+        """What `make` gives, while the loop serves others; no more than two at once, as what is made may be large."""
+        return await asyncio.get_running_loop().run_in_executor(self._makers, make)
 
 
 @dataclass
@@ -80,7 +90,7 @@ class Lines:
     kind: str = SSE
 
 
-Answered = dict[str, Any] | str | Lines
+Answered = dict[str, Any] | str | Lines | Callable[[], dict[str, Any]]  # the last makes one that may be large
 Handler = Callable[[bytes, ServedExchange], Awaitable[Answered]]
 Scope = MutableMapping[str, Any]
 
@@ -126,7 +136,8 @@ class Exchanged(Response):
                 raise
             except Exception as error:  # a bug ends its own request alone, and is told
                 self.state.tell(error.trace if isinstance(error, WorkerFault) else traceback.format_exc())
-                fault = RequestRefused(f"a fault of this server: {error}", status=500, kind="server_error")
+                status = 503 if isinstance(error, WorkerFault) and error.restarted else 500
+                fault = RequestRefused(f"a fault of this server: {error}", status=status, kind="server_error")
                 await self._refuse(fault, scope, receive, told, seen, sent)
 
         try:
@@ -166,6 +177,14 @@ class Exchanged(Response):
                 async for line in answered.lines:
                     await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
+            elif callable(answered):
+                made = answered
+                parts = await self.state.aside(lambda: list(encoded(made())))
+                length = str(sum(map(len, parts))).encode()
+                start_headers = [(b"content-length", length), (b"content-type", b"application/json")]
+                await send({"type": "http.response.start", "status": seen.status, "headers": start_headers})
+                while parts:
+                    await send({"type": "http.response.body", "body": parts.pop(0), "more_body": bool(parts)})
             elif isinstance(answered, str):
                 await PlainTextResponse(answered, seen.status)(scope, receive, send)
             else:
@@ -187,6 +206,33 @@ class Exchanged(Response):
             await send({"type": "http.response.body", "body": line.encode()})
             return
         await JSONResponse(body, error.status, headers=error.headers)(scope, receive, send)
+
+
+def encoded(body: Any) -> Iterator[bytes]:
+    """A body as JSON, in parts: to encode it at once would hold every thread for as long as that lasts."""
+    held, size = list[str](), 0
+    for text in _texts(body, DEEP):
+        held.append(text)
+        size += len(text)
+        if size >= PART:
+            yield "".join(held).encode()
+            held, size = [], 0
+    yield "".join(held).encode()
+
+
+def _texts(value: Any, deep: int) -> Iterator[str]:
+    if deep and isinstance(value, dict) and value:
+        for i, (name, each) in enumerate(value.items()):
+            yield f"{',' if i else '{'}{json.dumps(name)}:"
+            yield from _texts(each, deep - 1)
+        yield "}"
+    elif deep and isinstance(value, list) and value and (value[0] is None or isinstance(value[0], dict | list)):
+        for i, each in enumerate(value):
+            yield "," if i else "["
+            yield from _texts(each, deep - 1)
+        yield "]"
+    else:
+        yield json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _headers(kind: str) -> list[tuple[bytes, bytes]]:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from app.serve.asks import AnswerOpened, AnswerRequest, EmbeddingRequest, RequestRefused
+from app.serve.asks import AnswerOpened, RequestRefused
 from app.serve.bounds import Bounds
 from app.serve.watch_writer import WatchWriter, began
 from app.worker import Closed, Executor, Failed, Worker
@@ -19,11 +19,28 @@ PULSE_S = 10.0  # after which one who watches is told that there is nothing to t
 
 
 class WorkerFault(Exception):
-    """A bug in the worker: `trace` has its traceback."""
+    """A bug in the worker: `trace` has its traceback. `restarted`: none of this request's, which may come again."""
 
-    def __init__(self, line: str, trace: str) -> None:
+    def __init__(self, line: str, trace: str, restarted: bool = False) -> None:
         super().__init__(line)
-        self.trace = trace
+        self.trace, self.restarted = trace, restarted
+
+
+class LateReader:
+    """The events of one request that nobody has taken yet, and how many they are."""
+
+    def __init__(self) -> None:
+        self.behind = 0
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+
+    def put(self, event: Any) -> None:
+        self.behind += len(event) if isinstance(event, tuple) else 1
+        self._queue.put_nowait(event)
+
+    async def get(self) -> Any:
+        event = await self._queue.get()
+        self.behind -= len(event) if isinstance(event, tuple) else 1
+        return event
 
 
 class Front:
@@ -35,7 +52,7 @@ class Front:
         self.running = 0
         self.waiting = 0
         self.watchers: set[asyncio.Queue[tuple[int, Any]]] = set()
-        self._asked: dict[int, asyncio.Queue[Any]] = {}
+        self._asked: dict[int, LateReader] = {}
         self._known: dict[int, list[Any]] = {}  # the requests that go on, and how their answers were opened
         self._free = asyncio.Semaphore(bounds.running)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -96,28 +113,31 @@ class Front:
             self._free.release()
 
     async def events(self, request: Any) -> AsyncIterator[Any]:
-        """The events of a request. Raises RequestRefused, another LikelyError, or WorkerFault for a bug."""
-        queue: asyncio.Queue[Any] = asyncio.Queue()
+        """The events of a request. Raises RequestRefused, another LikelyError, or WorkerFault for a bug.
+
+        Whoever leaves, or takes so little that too many wait, ends the work for it.
+        """
         job = self.worker.submit(request)
-        self._asked[job] = queue
+        self._asked[job] = reader = LateReader()
         self._known[job] = [request]
         self._tell(job, request)
         over = False
         try:
             while True:
-                event = await queue.get()
+                event = await reader.get()
                 if isinstance(event, Failed):
-                    raise WorkerFault(event.line, event.trace) if event.error is None else event.error
+                    fault = WorkerFault(event.line, event.trace, event.restarted)
+                    raise fault if event.error is None else event.error
                 if isinstance(event, Closed):
                     over = True
                     return
                 yield event
         finally:
             if not over:
-                if isinstance(request, AnswerRequest | EmbeddingRequest):
-                    request.control.cancel()
+                self.worker.stop(job)
                 self._tell(job, Closed())
-            del self._asked[job], self._known[job]
+            self._asked.pop(job, None)
+            del self._known[job]
 
     def _wake(self) -> None:
         """In the worker's thread: have the loop look."""
@@ -127,7 +147,11 @@ class Front:
     def _pass_on(self) -> None:
         for job, event in self.worker.drain():
             if job in self._asked:
-                self._asked[job].put_nowait(event)
+                self._asked[job].put(event)
+                if self._asked[job].behind > self.bounds.behind:
+                    self.worker.stop(job)
+                    line = f"this response was not read: more than {self.bounds.behind:,} tokens waited"
+                    self._asked.pop(job).put(Failed(line, error=RequestRefused(line, status=408)))
                 if isinstance(event, AnswerOpened):
                     self._known[job].append(event)
                 self._tell(job, event)

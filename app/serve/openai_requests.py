@@ -7,6 +7,7 @@ stand under `likely`. Knows no transport and no model.
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, Shown
@@ -127,6 +128,9 @@ def checked(body: Body, schema: Mapping[str, Any]) -> Body:
     for name in body:
         if name not in known:
             raise RequestRefused(f"{_brief(name)} is not supported here: leave it out", _brief(name))
+    for name in ("messages", "input"):
+        if isinstance(given := body.get(name), list) and len(given) > BOUNDS.messages and isinstance(given[0], dict):
+            raise RequestRefused(f"{name} has at most {BOUNDS.messages:,} messages, got {len(given):,}", name)
     try:
         json_reader.check(body, schema)
     except ValueError as error:
@@ -189,8 +193,10 @@ def completions(body: Body) -> tuple[AnswerRequest, ...]:
             raise RequestRefused("best_of chooses when all texts are there: it cannot be streamed", "best_of")
     limit = body.get("max_tokens", TEXT_TOKENS)
     limit = within("max_tokens", limit, 0 if body.get("echo") else 1, BOUNDS.tokens)
+    prompts = texts(body["prompt"], "prompt")
     return tuple(
-        _drawn(body, prompt, limit, logprobs, None, best_of=best_of) for prompt in texts(body["prompt"], "prompt")
+        replace(_drawn(body, prompt, limit, logprobs, None, best_of=best_of), together=len(prompts))
+        for prompt in prompts
     )
 
 

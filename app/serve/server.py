@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,18 +105,17 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
     """Maker of the worker's executor: everything of mlx is imported in its thread."""
 
     def make() -> Executor:
-        from app.model_provider import LoadedModel
+        from app import model_provider
         from engine import machine
-        from engine.sources.checkpoint import load
         from engine.tune.adapters import read
 
-        def opened(name: str) -> LoadedModel:
-            return LoadedModel(name, load(names.stands_for(name)), kept=KEPT)
+        def opening(name: str) -> Generator[bool | None, None, model_provider.LoadedModel]:
+            return model_provider.opening(name, names.stands_for(name), kept=KEPT)
 
         adapters = _by_name(options.adapters, adapter_name, "adapters")
         for folder in adapters.values():
             read(Path(folder))  # what is wrong with one is said before anybody asks for it
-        return ServingJobs(opened, names.names, options.memory or machine.memory() // 2, adapters)
+        return ServingJobs(opening, names.names, options.memory or machine.memory() // 2, adapters)
 
     return make
 
@@ -231,9 +230,11 @@ async def first(front: Front, names: Sequence[str]) -> None:
 
 
 class TimedProtocol(H11Protocol):
-    """A connection that is closed when the head of a request, once begun, does not come in time."""
+    """A connection that is closed when the head of a request, once begun, does not come in time, or when what waits to
+    be read is not taken."""
 
     late: asyncio.TimerHandle | None = None
+    unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -245,7 +246,31 @@ class TimedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._came()
+        self._taken()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taken()
+        waits = self.transport.get_write_buffer_size()
+        self.unread = self.loop.call_later(BOUNDS.unread_s, self._look, waits)
+
+    def resume_writing(self) -> None:
+        self._taken()
+        super().resume_writing()
+
+    def _look(self, waited: int) -> None:
+        """Cut the connection off unless enough of what waited was taken: nothing is added meanwhile."""
+        waits = self.transport.get_write_buffer_size()
+        if waited - waits < BOUNDS.unread:
+            self.transport.abort()
+        else:
+            self.unread = self.loop.call_later(BOUNDS.unread_s, self._look, waits)
+
+    def _taken(self) -> None:
+        if self.unread is not None:
+            self.unread.cancel()
+            self.unread = None
 
     def _expect(self) -> None:
         if self.conn.their_state is not h11.IDLE:

@@ -1,22 +1,25 @@
 """Executor of a server's requests: texts that are drawn in one batch, from models loaded when they are asked for.
 
-A request's job yields tuples of the engine's events, one a turn. A plain one joins the batch of its model, and the turn
-of whichever comes first does a pass for all; other strategies take turns as in a chat. Models stand within a budget of
-bytes, and the least recently used one leaves when it is idle. Runs in a worker's thread; knows no protocol.
+A request's job yields tuples of the engine's events, one a turn. A plain one joins a batch of its model, and the turn
+of whichever comes first does a pass for all; other strategies take turns as in a chat. What cannot be cut into turns is
+the helper's. Models stand within a budget of bytes, and the least recently used one leaves when it is idle. Runs in a
+worker's thread; knows no protocol.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from app import requests as r
 from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, RequestRefused
-from app.worker import Tell
+from app.serve.bounds import BOUNDS, TOP
+from app.worker import WORKED, Tell, worked
 from engine import choices
+from engine.beside import Helper
 from engine.decode.batch import ContinuousBatch
-from engine.decode.control import RunControl
 from engine.decode.events import Event, Prefilled, Waiting
 from engine.decode.strategies import PLAIN
 from engine.prompt import Prompt
@@ -32,8 +35,8 @@ class ServedModel:
 
     session: Session
     facts: r.ModelFacts
-    batch: ContinuousBatch
     joins: bool  # whether its caches stand side by side
+    seats: dict[ContinuousBatch, int] = field(default_factory=dict)  # texts that are drawn in each, or will be
     running: int = 0
     adapter: tuple[str, float] | None = None
 
@@ -43,6 +46,8 @@ class ServedModel:
     def ids(self, prompt: Prompt, field: str) -> list[int]:
         """The ids of a prompt. RequestRefused for one that cannot fit, before it costs the others seconds to find out
         how many tokens it has, and for ids that are none of this model's."""
+        if (count := len(prompt.messages)) > self.facts.context:  # each of them is a token at least
+            raise RequestRefused(f"{field}: {count:,} messages have no room in {self.facts.context:,} tokens", field)
         contents = (str(message.get("content", "")) for message in prompt.messages)
         size = sum(len(text) for text in (*contents, *prompt.parts) if isinstance(text, str))
         if size > (most := self.facts.context * self.longest):
@@ -51,6 +56,21 @@ class ServedModel:
         if max(ids, default=0) >= below:
             raise RequestRefused(f"{field}: ids of tokens are below {below}, got {max(ids)}", field)
         return ids
+
+    @contextmanager
+    def seat(self, texts: int) -> Iterator[ContinuousBatch]:
+        """A batch with places for so many texts: as many stand in one as a pass can draw in a turn."""
+        batch = next((b for b, taken in self.seats.items() if taken + texts <= b.pace.size), None)
+        if batch is None:
+            batch = ContinuousBatch(self.session.model, self.session.pool.step.hidden)
+            self.seats[batch] = 0
+        self.seats[batch] += texts
+        try:
+            yield batch
+        finally:
+            self.seats[batch] -= texts
+            if not self.seats[batch] and len(self.seats) > 1:
+                del self.seats[batch]
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -65,12 +85,17 @@ class ServingJobs:
     """The models of a server, by name, the least recently used first."""
 
     def __init__(
-        self, open: Callable[[str], Any], names: Callable[[], Sequence[str]], budget: int, adapters: dict[str, str]
+        self,
+        opening: Callable[[str], Generator[Any, None, Any]],
+        names: Callable[[], Sequence[str]],
+        budget: int,
+        adapters: dict[str, str],
     ) -> None:
-        """`open` loads a model, `names` are those that may be asked for; `budget` are bytes of weights. `adapters` are
-        folders by the name that a request may say."""
-        self._open, self._names, self._budget, self._adapters = open, names, budget, adapters
+        """`opening` loads a model in pieces, `names` are those that may be asked for; `budget` are bytes of weights.
+        `adapters` are folders by the name that a request may say."""
+        self._opening, self._names, self._budget, self._adapters = opening, names, budget, adapters
         self.models: dict[str, ServedModel] = {}
+        self._helper = Helper()
         self._queue: deque[object] = deque()  # of requests that wait for their models
 
     def execute(self, request: Any, tell: Tell) -> Iterator[Any]:
@@ -96,7 +121,7 @@ class ServingJobs:
             raise RequestRefused(f"there is no adapter {ask.adapter[0][:80]!r} here: {known}", "likely.adapter", 404)
         needs = tuple(ask.strategy.needs)
         with ExitStack() as used:
-            model, *others = yield from self._ready((ask.model, *needs), used, ask.control, ask.adapter)
+            model, *others = yield from self._ready((ask.model, *needs), used, ask.adapter)
             yield from self._drawn(ask, model, {n: m.session for n, m in zip(needs, others, strict=True)})
 
     def _drawn(self, ask: AnswerRequest, model: ServedModel, others: dict[str, Any]) -> Generator[Any]:
@@ -105,59 +130,56 @@ class ServingJobs:
         if tokenizer.chat_template is None and (ask.prompt.options or ask.prompt.tools):
             name = "tools" if ask.prompt.tools else "chat_template_kwargs"
             raise RequestRefused(f"{name}: {model.facts.name} has no chat template that could read it", name)
-        ids = model.ids(ask.prompt, "prompt")
+        ids = yield from self._helper.do(partial(model.ids, ask.prompt, "prompt"))
         biased = [token for t in control.recipe.transforms if isinstance(t, LogitBias) for token in dict(t.bias)]
         if max(biased, default=0) >= tokenizer.vocab_size:
             raise RequestRefused(f"logit_bias: there is no token {max(biased)}", "logit_bias")
+        check_numbers(ask, len(ids), model.facts.context)
         if ask.choices:
-            control.recipe = choices.bound(
-                choices.scored(session, ids, ask.choices), control.recipe, ask.strategy, len(ids)
-            )
+            yield from worked(session.read(ids))
+            among = yield from worked(choices.scoring(session, ids, ask.choices))
+            control.recipe = choices.bound(among, control.recipe, ask.strategy, len(ids))
         elif ask.constraint is not None:
             bound = Constraint(*ask.constraint, len(ids))
+            yield from self._helper.do(lambda: bound.compiled(tokenizer))
             control.recipe = replace(control.recipe, transforms=(bound, *control.recipe.transforms))
         thinking = tokenizer.decode(ids[-8:]).rstrip().endswith(THINK)
         yield AnswerOpened(model.facts, len(ids), thinking, tuple(ids))
         if ask.shown.echo:
-            steps = session.score(ids)
-            begins = 0 if ask.prompt.whole else len(tokenizer.encode("", bos=True))  # tokens that nobody wrote
-            yield r.Scored(tuple(steps[begins:]))
+            steps = yield from worked(session.scoring(ids))
+            nobodys = yield from self._helper.do(lambda: tokenizer.encode("", bos=True))  # tokens that nobody wrote
+            yield r.Scored(tuple(steps[0 if ask.prompt.whole else len(nobodys) :]))
         if ask.max_tokens == 0:
             return
-        batch = model.batch if ask.strategy == PLAIN and model.joins else None
-        events = session.generate(
-            ids,
-            control,
-            n=1 if ask.strategy.SEARCHES else ask.drawn,
-            seed=ask.seed,
-            max_tokens=ask.max_tokens,
-            stop=ask.stop,
-            strategy=ask.strategy.bind(others, tokenizer),
-            batch=batch,
-        )
-        new: list[Event] = []
-        for event in events:
-            if not isinstance(event, Waiting):
-                new.append(event)
-            part = isinstance(event, Prefilled) and event.done < event.total  # others go on between two of them
-            if batch is None or part or isinstance(event, Waiting):
-                yield tuple(new)
-                new = []
-        yield tuple(new)
+        strategy = ask.strategy
+        if strategy != PLAIN:
+            strategy = yield from self._helper.do(lambda: ask.strategy.bind(others, tokenizer))
+        with ExitStack() as seat:
+            batch = seat.enter_context(model.seat(ask.drawn)) if strategy == PLAIN and model.joins else None
+            events = session.generate(
+                ids,
+                control,
+                n=1 if strategy.SEARCHES else ask.drawn,
+                seed=ask.seed,
+                max_tokens=ask.max_tokens,
+                stop=ask.stop,
+                strategy=strategy,
+                batch=batch,
+            )
+            yield from _turns(events, apart=batch is None)
 
     def _embed(self, ask: EmbeddingRequest) -> Generator[Any]:
-        from engine.evaluate.features import mean_hidden  # for who asks: evaluation is not for every server
+        from engine.evaluate.features import averaging  # for who asks: evaluation is not for every server
 
         with ExitStack() as used:
-            (model,) = yield from self._ready((ask.model,), used, ask.control)
+            (model,) = yield from self._ready((ask.model,), used)
+            session = model.session
             rows, tokens = [], 0
             for prompt in ask.texts:
-                ids = model.ids(prompt, "input")
-                rows.append(tuple(mean_hidden(model.session, ids, ask.layer).tolist()))
+                ids = yield from self._helper.do(partial(model.ids, prompt, "input"))
+                row = yield from worked(averaging(session, ids, ask.layer, session.pool.reading))
+                rows.append(tuple(row.tolist()))
                 tokens += len(ids)
-                yield ()
-                if ask.control.cancelled:
-                    return
             yield Embedded(tuple(rows), tokens)
 
     # -- models ------------------------------------------------------------------------------------------------------
@@ -166,7 +188,6 @@ class ServingJobs:
         self,
         names: Sequence[str],
         used: ExitStack,
-        control: RunControl | None = None,
         adapter: tuple[str, float] | None = None,
     ) -> Generator[Any, None, list[ServedModel]]:
         """The models of these names, in use until `used` is closed, the first with its adapter and the others without.
@@ -183,17 +204,17 @@ class ServingJobs:
         place = object()
         self._queue.append(place)
         try:
-            while self._queue[0] is not place or (found := self._claimed(names, adapter)) is None:
+            while self._queue[0] is not place or (found := (yield from self._claimed(names, adapter))) is None:
                 yield None
-                if control is not None and control.cancelled:
-                    raise RequestRefused("the client went away")
         finally:
             self._queue.remove(place)
         for model in found:
             used.enter_context(model.used())
         return found
 
-    def _claimed(self, names: Sequence[str], adapter: tuple[str, float] | None) -> list[ServedModel] | None:
+    def _claimed(
+        self, names: Sequence[str], adapter: tuple[str, float] | None
+    ) -> Generator[Any, None, list[ServedModel] | None]:
         """The models, loaded and with their adapters; None where others must end first. What one request needs stands
         side by side, whatever the budget."""
         wanted = dict.fromkeys(names) | {names[0]: adapter}
@@ -205,19 +226,18 @@ class ServingJobs:
                 self._leave(self._budget, wanted)
                 if self._held() >= self._budget and not self.models.keys() <= wanted.keys():
                     return None
-                self.models[name] = self._opened(name)
+                self.models[name] = yield from self._opened(name)
             self.models[name] = self.models.pop(name)
             if self.models[name].adapter != wanted[name]:
                 self._adapt(self.models[name], wanted[name])
         self._leave(self._budget + 1, wanted)
         return [self.models[name] for name in names]
 
-    def _opened(self, name: str) -> ServedModel:
-        session = self._open(name)
+    def _opened(self, name: str) -> Generator[Any, None, ServedModel]:
+        session = yield from worked(self._opening(name))
         session.reload = False  # a batch is of one model
         joins = session.model.make_cache().joins and not any(rope.rope.varies for rope in session.model.rotations)
-        batch = ContinuousBatch(session.model, session.pool.step.hidden)
-        return ServedModel(session, session.facts, batch, joins)
+        return ServedModel(session, session.facts, joins)
 
     def _leave(self, below: int, wanted: Collection[str]) -> None:
         """Idle models leave until the others take fewer bytes than this."""
@@ -239,3 +259,32 @@ class ServingJobs:
             session.adapt("add", self._adapters[adapter[0]], adapter[1])
         model.adapter = adapter
         model.joins = session.model.make_cache().joins
+
+
+def check_numbers(ask: AnswerRequest, given: int, context: int) -> None:
+    """RequestRefused for an answer with more log-probabilities to tell than a request may have, behind `given` tokens:
+    one a token, and one for each alternative beside it."""
+    shown = ask.shown
+    beside = TOP if shown.snapshot else shown.logprobs or 0
+    texts = max(ask.drawn, ask.strategy.width(ask.drawn))
+    drawn = texts * min(context - given, context if ask.max_tokens is None else ask.max_tokens)
+    tokens = ask.together * (max(drawn, 0) + (ask.n * given if shown.echo else 0))
+    if tokens * (1 + beside) > BOUNDS.numbers:
+        raise RequestRefused(
+            f"max_tokens: {tokens:,} tokens with {beside} alternatives each are {tokens * (1 + beside):,} numbers, and "
+            f"a request has at most {BOUNDS.numbers:,}: ask for fewer tokens, texts or alternatives",
+            "max_tokens",
+        )
+
+
+def _turns(events: Iterable[Event], *, apart: bool) -> Iterator[Any]:
+    """The events of a run by turns: each `apart`, or all until a batch does its next pass."""
+    new: list[Event] = []
+    for event in events:
+        if not isinstance(event, Waiting):
+            new.append(event)
+        part = isinstance(event, Prefilled) and event.done < event.total  # others go on between two of them
+        if apart or part or isinstance(event, Waiting):
+            yield tuple(new) if new else WORKED
+            new = []
+    yield tuple(new) if new else WORKED

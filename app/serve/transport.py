@@ -7,9 +7,9 @@ A client that goes away ends the work for it. Knows the protocols only by the fu
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,6 +26,10 @@ from app.serve.reading import AnswerReader, TextDelta
 from app.watch.lines import WATCH
 
 Json = dict[str, Any]
+T = TypeVar("T")
+DONE = "data: [DONE]\n\n"
+SHORT = 4096  # bytes of a body that is read at once
+ECHOED = 64  # tokens of a prompt in one line of a stream
 SIDE_BY_SIDE = 8  # prompts of one request that are drawn at once
 
 
@@ -112,27 +116,37 @@ class Endpoint:
         if seen.first_s is None and grown.steps:
             seen.first_s = time.perf_counter() - seen.began
 
+    async def _asked(self, body: bytes, read: Callable[[], T]) -> T:
+        """What a body asks for; a long one, or one with a grammar, is read while the loop serves others."""
+        return read() if len(body) <= SHORT else await self.state.aside(read)
+
+    async def _lines(self, ask: AnswerRequest, parts: Iterator[Json]) -> list[str]:
+        """The lines of a stream for news of a text; with figures they are made while the loop serves others."""
+        shown = ask.shown
+        if shown.logprobs is None and not shown.steps and not shown.snapshot:
+            return [_sse(part) for part in parts]
+        return await self.state.aside(lambda: [_sse(part) for part in parts])
+
     # -- OpenAI ------------------------------------------------------------------------------------------------------
 
     async def chat(self, body: bytes, seen: ServedExchange) -> Answered:
-        ask = openai_requests.chat(openai_requests.read(body, openai_requests.CHAT))
+        ask = await self._asked(body, lambda: openai_requests.chat(openai_requests.read(body, openai_requests.CHAT)))
         return await self._chat(ask, seen)
 
     async def _chat(self, ask: AnswerRequest, seen: ServedExchange) -> Answered:
         if ask.shown.stream:
             opened, events = await self._opened(ask, seen)
-            return Lines(_sse(self._chat_stream(ask, opened, events, seen)))
+            return Lines(self._chat_stream(ask, opened, events, seen))
         opened, reader, _ = await self._whole(ask, seen)
         head = _head("chatcmpl", opened)
-        return openai_responses.chat_response(ask, opened, reader, head, opened.facts.vocabulary)
+        return lambda: openai_responses.chat_response(ask, opened, reader, head, opened.facts.vocabulary)
 
     async def _chat_stream(
         self, ask: AnswerRequest, opened: AnswerOpened, events: AsyncIterator[Any], seen: ServedExchange
-    ) -> AsyncIterator[Json]:
+    ) -> AsyncIterator[str]:
         head, reader, pieces = _head("chatcmpl", opened), self._reader(ask, opened, seen), opened.facts.vocabulary
-        for number in range(ask.drawn):
-            yield openai_responses.opening_chunk(head, number)
-        async for event in events:
+
+        def chunks(event: Any) -> Iterator[Json]:
             for grown in reader.read(event):
                 self._first(seen, grown)
                 calls = openai_responses.message(ask, reader.texts[grown.number])[1] if grown.reason else []
@@ -141,77 +155,92 @@ class Endpoint:
                     yield chunk
                 if calls:
                     yield openai_responses.calls_chunk(grown.number, calls, head)
+
+        for number in range(ask.drawn):
+            yield _sse(openai_responses.opening_chunk(head, number))
+        async for event in events:
+            for line in await self._lines(ask, chunks(event)):
+                yield line
         if ask.shown.usage:
             usage = openai_responses.usage(opened.prompt_tokens, reader)
-            yield {**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}
+            yield _sse({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
+        yield DONE
 
     async def completions(self, body: bytes, seen: ServedExchange) -> Answered:
-        asks = openai_requests.completions(openai_requests.read(body, openai_requests.COMPLETION))
+        asks = await self._asked(
+            body, lambda: openai_requests.completions(openai_requests.read(body, openai_requests.COMPLETION))
+        )
         if asks[0].shown.stream:
             opened, events = await self._opened(asks[0], seen)
-            return Lines(_sse(self._text_stream(asks, opened, events, seen)))
+            return Lines(self._text_stream(asks, opened, events, seen))
         found: list[tuple[AnswerOpened, AnswerReader, tuple[Any, ...]]] = []
         for start in range(0, len(asks), SIDE_BY_SIDE):
             found += await _together([self._whole(ask, seen) for ask in asks[start : start + SIDE_BY_SIDE]])
-        choices: list[Json] = []
-        for ask, (opened, reader, given) in zip(asks, found, strict=True):
-            pieces = opened.facts.vocabulary
-            choices += openai_responses.text_choices(ask, reader, given, pieces, len(choices))
+
+        def choices() -> list[Json]:
+            made: list[Json] = []
+            for ask, (opened, reader, given) in zip(asks, found, strict=True):
+                made += openai_responses.text_choices(ask, reader, given, opened.facts.vocabulary, len(made))
+            return made
+
         usages = [openai_responses.usage(opened.prompt_tokens, reader) for opened, reader, _ in found]
         total = {name: sum(u[name] for u in usages) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
-        return {**_head("cmpl", found[0][0]), "object": "text_completion", "choices": choices, "usage": total}
+        head = {**_head("cmpl", found[0][0]), "object": "text_completion"}
+        return lambda: {**head, "choices": choices(), "usage": total}
 
     async def _text_stream(
         self, asks: Sequence[AnswerRequest], opened: AnswerOpened, events: AsyncIterator[Any], seen: ServedExchange
-    ) -> AsyncIterator[Json]:
+    ) -> AsyncIterator[str]:
         head, pieces, total = _head("cmpl", opened), opened.facts.vocabulary, [0, 0]
         for number, ask in enumerate(asks):
             if number:
                 opened, events = await self._opened(ask, seen)
             reader, first = self._reader(ask, opened, seen), number * ask.n
             at = dict.fromkeys(range(ask.n), 0)
+
+            def chunk(ask: AnswerRequest, grown: TextDelta, first: int, at: dict[int, int]) -> Iterator[Json]:
+                offset = at[grown.number]
+                at[grown.number] += sum(len(step.text) for step in grown.steps)
+                found = openai_responses.text_chunk(ask, grown, first, head, pieces, offset)
+                yield from [] if found is None else [found]
+
             async for event in events:
                 if isinstance(event, r.Scored):
-                    text = "".join(step.text for step in event.steps)
-                    for i in range(ask.n):
-                        grown = TextDelta(i, (("said", text),), event.steps, "" if ask.max_tokens else "length")
-                        if (chunk := openai_responses.text_chunk(ask, grown, first, head, pieces, 0)) is not None:
-                            yield chunk
-                        at[i] = len(text)
+                    for grown in _echoed(ask, event.steps):
+                        for line in await self._lines(ask, chunk(ask, grown, first, at)):
+                            yield line
                     continue
                 for grown in reader.read(event):
                     self._first(seen, grown)
-                    offset = at[grown.number]
-                    at[grown.number] += sum(len(step.text) for step in grown.steps)
-                    chunk = openai_responses.text_chunk(ask, grown, first, head, pieces, offset)
-                    if chunk is not None:
-                        yield chunk
+                    for line in await self._lines(ask, chunk(ask, grown, first, at)):
+                        yield line
             total = [total[0] + opened.prompt_tokens, total[1] + reader.tokens]
         if asks[0].shown.usage:
             usage = {"prompt_tokens": total[0], "completion_tokens": total[1], "total_tokens": sum(total)}
-            yield {**head, "object": "text_completion", "choices": [], "usage": usage}
+            yield _sse({**head, "object": "text_completion", "choices": [], "usage": usage})
+        yield DONE
 
     async def embeddings(self, body: bytes, seen: ServedExchange) -> Answered:
-        read = openai_requests.read(body, openai_requests.EMBEDDING)
+        read = await self._asked(body, lambda: openai_requests.read(body, openai_requests.EMBEDDING))
         ask = openai_requests.embeddings(read)
         async for event in self.state.front.events(ask):
             if isinstance(event, Embedded):
                 seen.prompt_tokens = event.tokens
-                packed = read.get("encoding_format") == "base64"
-                return openai_responses.embeddings(event, ask.model or self.names()[0], packed)
+                packed, name, found = read.get("encoding_format") == "base64", ask.model or self.names()[0], event
+                return lambda: openai_responses.embeddings(found, name, packed)
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
     async def responses(self, body: bytes, seen: ServedExchange) -> Answered:
-        ask = responses_api.read(body)
+        ask = await self._asked(body, lambda: responses_api.read(body))
         opened, events = await self._opened(ask, seen)
         head = responses_api.head(opened.facts.name)
         reader = self._reader(ask, opened, seen)
         if ask.shown.stream:
-            return Lines(_named_sse(self._response_stream(ask, opened, events, reader, head, seen)))
+            return Lines(self._response_stream(ask, opened, events, reader, head, seen))
         async for event in events:
             for grown in reader.read(event):
                 self._first(seen, grown)
-        return responses_api.response(ask, opened, reader, head)
+        return lambda: responses_api.response(ask, opened, reader, head)
 
     async def _response_stream(
         self,
@@ -221,25 +250,29 @@ class Endpoint:
         reader: AnswerReader,
         head: Json,
         seen: ServedExchange,
-    ) -> AsyncIterator[Json]:
+    ) -> AsyncIterator[str]:
         writer = responses_api.StreamWriter(head, ask.called)
         for line in writer.begin():
-            yield line
+            yield _named_sse(line)
         async for event in events:
             for grown in reader.read(event):
                 self._first(seen, grown)
                 for line in writer.grown(grown):
-                    yield line
-        for line in writer.end(responses_api.response(ask, opened, reader, head)):
-            yield line
+                    yield _named_sse(line)
+
+        def end() -> list[str]:
+            return [_named_sse(line) for line in writer.end(responses_api.response(ask, opened, reader, head))]
+
+        for text in await self.state.aside(end):
+            yield text
 
     # -- Ollama ------------------------------------------------------------------------------------------------------
 
     async def ollama_chat(self, body: bytes, seen: ServedExchange) -> Answered:
-        return await self._ollama(ollama.chat(body), seen, ollama.chat_line)
+        return await self._ollama(await self._asked(body, lambda: ollama.chat(body)), seen, ollama.chat_line)
 
     async def ollama_generate(self, body: bytes, seen: ServedExchange) -> Answered:
-        return await self._ollama(ollama.generate(body), seen, ollama.generate_line)
+        return await self._ollama(await self._asked(body, lambda: ollama.generate(body)), seen, ollama.generate_line)
 
     async def _ollama(self, ask: AnswerRequest, seen: ServedExchange, line: ollama.Line) -> Answered:
         opened, events = await self._opened(ask, seen)
@@ -296,22 +329,34 @@ class Endpoint:
         return description()
 
     async def watch(self, body: bytes, seen: ServedExchange) -> Answered:
-        return Lines(_sse(self.state.front.watched()))
+        return Lines(_watched(self.state.front.watched()))
 
 
 def _head(kind: str, opened: AnswerOpened) -> Json:
     return {"id": openai_responses.identity(kind), "created": int(time.time()), "model": opened.facts.name}
 
 
-async def _sse(parts: AsyncIterator[Json]) -> AsyncIterator[str]:
-    async for part in parts:
-        yield f"data: {json.dumps(part)}\n\n"
-    yield "data: [DONE]\n\n"
+def _sse(part: Json) -> str:
+    return f"data: {json.dumps(part)}\n\n"
 
 
-async def _named_sse(parts: AsyncIterator[Json]) -> AsyncIterator[str]:
+def _named_sse(part: Json) -> str:
+    return f"event: {part['type']}\ndata: {json.dumps(part)}\n\n"
+
+
+async def _watched(parts: AsyncIterator[Json]) -> AsyncIterator[str]:
     async for part in parts:
-        yield f"event: {part['type']}\ndata: {json.dumps(part)}\n\n"
+        yield _sse(part)
+    yield DONE
+
+
+def _echoed(ask: AnswerRequest, steps: Sequence[Any]) -> Iterator[TextDelta]:
+    """An echo as news of each text, a part at a time."""
+    for number in range(ask.n):
+        for low in range(0, max(len(steps), 1), ECHOED):
+            part = tuple(steps[low : low + ECHOED])
+            over = not ask.max_tokens and low + ECHOED >= len(steps)
+            yield TextDelta(number, (("said", "".join(s.text for s in part)),), part, "length" if over else "")
 
 
 async def _together(work: "Sequence[Any]") -> list[Any]:

@@ -5,6 +5,7 @@ that it would have alone, so that it is the same text up to rounding. Who reads 
 others know: `Batched` is to `Session.generate` what a strategy is.
 """
 
+import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import numpy as np
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted, Waiting
 from engine.decode.strategy import Steps
+from engine.pace import TURN_S, Pace
 from engine.trace.trace import TokenStep
 from metal import memory, mx
 
@@ -35,19 +37,26 @@ class BatchSlot:
     control: RunControl
     forced: deque[int]
     token: int = 0  # drawn, not yet fed
+    logits: "Array | None" = None  # [V] of the next token, not yet drawn
     drawn: deque[TokenStep] = field(default_factory=deque)  # not yet taken
     hidden: list[mx.array] = field(default_factory=list)  # [1, C] of each token fed
-    error: Exception | None = None
+    error: BaseException | None = None
 
-    def draw(self, logits: "Array") -> None:
-        """The next token, from raw logits [V]. What goes wrong with this text is its own, and raised when it is asked:
-        others were drawn in the same pass."""
+    @property
+    def waits(self) -> bool:
+        """Whether there is nothing to give."""
+        return not self.drawn and self.error is None
+
+    def draw(self) -> None:
+        """The next token, from its logits. What goes wrong with this text is its own, and raised when it is asked:
+        others are in the same pass."""
+        logits, self.logits = self.logits, None
         try:
             self.sampler = self.sampler.follow(self.control, [self.ids])
             drawn = self.sampler.choose(logits, len(self.ids), self.forced.popleft() if self.forced else None)
             step = drawn.step(self.ids)
             self.sampler = self.sampler.advance([drawn])
-        except Exception as error:
+        except BaseException as error:  # a library's panic, too
             self.error = error
             return
         self.token = step.token
@@ -61,6 +70,7 @@ class ContinuousBatch:
         """`forward` feeds tokens in place of the model itself: a compiled step, say."""
         self.model = model
         self.slots: list[BatchSlot] = []
+        self.pace = Pace()  # in texts
         self._forward = forward or model.hidden
         self._cache: Cache | None = None
 
@@ -69,7 +79,7 @@ class ContinuousBatch:
         return 0 if self._cache is None else self._cache.nbytes
 
     def join(self, branches: "Branches", sampler: "Sampler", control: RunControl) -> list[BatchSlot]:
-        """A slot for each branch, its first token drawn. CacheError where such caches cannot stand side by side."""
+        """A slot for each branch, with its first token's logits. CacheError where such caches cannot stand together."""
         cache = branches.cache.fork()
         if self._cache is None:
             self._cache = cache
@@ -84,17 +94,25 @@ class ContinuousBatch:
             for row, (number, ids) in enumerate(zip(branches.numbers, branches.ids, strict=True))
         ]
         self.slots += new
-        self._draw(new, branches.logits())
+        self._tell(new, branches.logits())
         return new
 
     def step(self) -> None:
-        """Feed the tokens that were drawn, and draw the next of each text; a pass that fails is the end of all."""
+        """Go on by a piece: draw for those who were not asked, as long as a turn lasts, or feed what was drawn, which
+        gives every text the logits of its next token; a pass that fails is the end of all."""
         assert self._cache is not None
+        began = time.perf_counter()
+        for slot in self.slots:
+            if slot.logits is not None:
+                if time.perf_counter() - began > TURN_S:
+                    return
+                slot.draw()
+        self.pace.begin()
         try:
             hidden = self._forward(mx.array([[slot.token] for slot in self.slots]), self._cache)
             logits = self.model.head(hidden[:, -1])
             mx.eval(logits)
-        except Exception as error:
+        except BaseException as error:
             for slot in self.slots:
                 slot.error = error
             self.slots, self._cache = [], None  # half a pass stands in it: nobody joins that
@@ -102,8 +120,9 @@ class ContinuousBatch:
         for row, slot in enumerate(self.slots):
             slot.ids.append(slot.token)
             slot.hidden.append(hidden[row])
-        self._draw(self.slots, logits)
+        self._tell(self.slots, logits)
         memory.trim(self._cache.nbytes)
+        self.pace.took(len(self.slots))
 
     def held(self, slot: BatchSlot) -> "Cache":
         """The cache of one text alone."""
@@ -124,18 +143,19 @@ class ContinuousBatch:
         else:
             self._cache = None
 
-    def _draw(self, slots: list[BatchSlot], logits: mx.array) -> None:
+    def _tell(self, slots: list[BatchSlot], logits: mx.array) -> None:
         rows = np.asarray(logits.astype(mx.float32)) if slots[0].sampler.xp is np else logits
         for row, slot in enumerate(slots):
-            slot.draw(rows[row])
+            slot.logits = rows[row]
 
 
 @dataclass(frozen=True, slots=True)
 class Batched:
     """The steps of a run that samples in a batch with others.
 
-    Where nothing is drawn for it, it yields `Waiting` once, for the others to take what is theirs and to leave; asked
-    again, it has the batch do a pass.
+    What the model said in a pass is drawn from by each run when it is asked. Where there is nothing to draw from, it
+    yields `Waiting` once, for the others to take what is theirs and to leave; asked again, it has the batch do a pass.
+    It yields that, too, where its own texts take longer than a turn.
     """
 
     batch: ContinuousBatch
@@ -145,12 +165,17 @@ class Batched:
         alone = branches if len(branches) == 1 else None
         slots = self.batch.join(branches, sampler, control)
         left = dict.fromkeys(slots, limit)
+        began = time.perf_counter()
         try:
             while left:
                 for slot in list(left):
-                    if not slot.drawn and slot.error is None:
+                    while slot.waits:
+                        if slot.logits is not None and time.perf_counter() - began < TURN_S:
+                            slot.draw()
+                            continue
                         yield Waiting()
-                        if not slot.drawn and slot.error is None:
+                        began = time.perf_counter()
+                        if slot.waits and slot.logits is None:
                             self.batch.step()
                     if slot.error is not None:
                         raise slot.error

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engine.arrays import chosen, logsumexp
 from engine.decode.events import Forked, Pruned
 from engine.errors import ContextOverflow
+from engine.pace import Pace
 from metal import memory, mx
 from metal.device import device
 
@@ -41,14 +42,22 @@ class Branches:
     """A model, its cache, and for each branch the ids that the cache stands for, and a number that stays with it.
 
     `ids` may be one token behind what was fed: after `feed` with tokens that are still being computed, they are named
-    by `settle`. `step` feeds tokens, in place of the model itself: a compiled one, say. `trunk` is the last place at
-    which this was one branch, if it has become several: it may be gone on with when they are of no more use.
+    by `settle`. `step` feeds tokens, in place of the model itself: a compiled one, say. `pace` says how many are read
+    at once, where that changes nothing. `trunk` is the last place at which this was one branch, if it has become
+    several: it may be gone on with when they are of no more use.
     """
 
     def __init__(
-        self, model: "LanguageModel", cache: "Cache", ids: Sequence[int] = (), *, step: ForwardFn | None = None
+        self,
+        model: "LanguageModel",
+        cache: "Cache",
+        ids: Sequence[int] = (),
+        *,
+        step: ForwardFn | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.model = model
+        self.pace = pace
         self.step = step or model.hidden
         self.cache = cache
         self.ids: list[list[int]] = [list(ids)]
@@ -74,6 +83,12 @@ class Branches:
     def straight(self) -> bool:
         """Whether what it holds was read in one go: what is packed, or how keys are turned, can depend on that."""
         return self._moves <= 1
+
+    @property
+    def free(self) -> bool:
+        """Whether what a position leaves in the cache does not depend on what was read together with it."""
+        exact = all(layer.EXACT for layer in getattr(self.cache, "layers", ()))
+        return exact and not any(rotation.rope.kind == "dynamic" for rotation in getattr(self.model, "rotations", ()))
 
     # -- going on ----------------------------------------------------------------------------------------------------
 
@@ -233,7 +248,7 @@ class Branches:
 
     def fork(self) -> "Branches":
         """A second one at the same places; the caches part when one of them writes."""
-        twin = Branches(self.model, self.cache.fork(), step=self.step)
+        twin = Branches(self.model, self.cache.fork(), step=self.step, pace=self.pace)
         twin.ids, twin.numbers, twin._named = [list(ids) for ids in self.ids], list(self.numbers), self._named
         twin._hidden, twin._logits, twin._rows, twin._moves = list(self._hidden), self._logits, self._rows, self._moves
         return twin
@@ -241,9 +256,13 @@ class Branches:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _take(self, texts: Sequence[Sequence[int]]) -> Iterator[int]:
-        total, size, queued = len(texts[0]), chunk(), ahead()
+        total, queued, end = len(texts[0]), ahead(), 0
+        pace = self.pace if self.pace is not None and self.free else None
         before: mx.array | None = None
-        for start in range(0, total, size):
+        while end < total:
+            if pace is not None and before is None:
+                pace.begin()
+            start, size = end, chunk() if pace is None else max(1, min(chunk(), pace.size // len(texts)))
             parts = [list(text[start : start + size]) for text in texts]
             hidden = self.model.hidden(mx.array(parts), self.cache)
             (mx.async_eval if queued else mx.eval)(hidden)
@@ -254,6 +273,8 @@ class Branches:
                 mx.eval(before)
             memory.trim(self.cache.nbytes)
             end = start + len(parts[0])
+            if pace is not None and (before is not None or not queued):
+                pace.took(len(texts) * (len(parts[0]) if before is None else before.shape[1]))
             if not queued:
                 yield end
             elif end < total:

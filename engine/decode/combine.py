@@ -5,11 +5,12 @@ The formula stands where the model's logits do, so transforms act on what it giv
 replay needs neither of the two. No mlx while it is loaded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from engine.decode.control import RunControl
+from engine.decode.events import Waiting
 from engine.decode.guessing import Drafting, NGram, beside
 from engine.decode.sample import Sample
 from engine.decode.strategy import Steps, Strategy
@@ -60,12 +61,12 @@ class Combination(Strategy):
     def width(self, n: int) -> int:
         return 2 * self.inner.width(n)
 
-    def combined(self, branches: "Branches") -> "Branches":
+    def combined(self, branches: "Branches") -> "Generator[Waiting, None, Branches]":
         """Places whose logits are the combination, at the places of `branches`."""
         raise NotImplementedError
 
     def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
-        yield from self.inner.steps(self.combined(branches), sampler, control, limit=limit)
+        yield from self.inner.steps((yield from self.combined(branches)), sampler, control, limit=limit)
 
     def __str__(self) -> str:
         own = Strategy.__str__(self)
@@ -111,10 +112,10 @@ class Contrast(Combination):
             self.bind({}, None)
         self.inner.check(n)
 
-    def combined(self, branches: "Branches") -> "Branches":
+    def combined(self, branches: "Branches") -> "Generator[Waiting, None, Branches]":
         from engine.decode.pair import PairedBranches, contrasted, second
 
-        weaker = second(self.loaded.model, branches.ids[0], len(branches))
+        weaker = yield from second(self.loaded.model, branches.ids[0], len(branches))
         return PairedBranches(branches, weaker, contrasted(self.strength, self.least))
 
 
@@ -140,9 +141,10 @@ class Layers(Combination):
     def width(self, n: int) -> int:
         return self.inner.width(n) + 1
 
-    def combined(self, branches: "Branches") -> "Branches":
+    def combined(self, branches: "Branches") -> "Generator[Waiting, None, Branches]":
         from engine.decode.depths import Depths, read_again
 
+        yield Waiting()
         return read_again(branches, Depths.of(branches.model, self.below, self.least))
 
 
@@ -167,8 +169,8 @@ class Guidance(Combination):
 
         return replace(self, ids=tuple(asked(self.away, tokenizer).ids(tokenizer))) if self.away else self
 
-    def combined(self, branches: "Branches") -> "Branches":
+    def combined(self, branches: "Branches") -> "Generator[Waiting, None, Branches]":
         from engine.decode.pair import PairedBranches, guided, second
 
-        other = second(branches.model, self.ids or branches.ids[0][-1:], len(branches))
+        other = yield from second(branches.model, self.ids or branches.ids[0][-1:], len(branches))
         return PairedBranches(branches, other, guided(self.scale))

@@ -3,7 +3,7 @@
 A guess is right or wrong; neither changes the law of what is drawn. Knows nothing of the target model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.decode.branches import Branches
 from engine.decode.sampler import Sampler
+from engine.pace import Pace
 
 if TYPE_CHECKING:
     from models.model import LanguageModel
@@ -39,6 +40,10 @@ class Drafter(Protocol):
     hope: ClassVar[tuple[float, float]]
     free: ClassVar[bool]
 
+    def reading(self, ids: Sequence[int]) -> Iterator[int]:
+        """Get ready for guesses behind `ids`, in pieces: how many have been read after each."""
+        ...
+
     def propose(self, ids: Sequence[int], count: int, sampler: Sampler) -> Guess:
         """At most `count` tokens to follow `ids`; if they are drawn, by the sampler, which stands behind `ids`."""
         ...
@@ -58,6 +63,9 @@ class PromptLookup:
     least: int = 2
     _places: dict[tuple[int, ...], int] = field(default_factory=dict)  # n-gram -> where its continuation begins
     _seen: list[int] = field(default_factory=list)
+
+    def reading(self, ids: Sequence[int]) -> Iterator[int]:
+        return iter(())
 
     def propose(self, ids: Sequence[int], count: int, sampler: Sampler) -> Guess:
         if self._seen != ids[: len(self._seen)]:
@@ -82,21 +90,28 @@ class Draft:
 
     def __init__(self, model: "LanguageModel") -> None:
         self.model = model
-        self._place = Branches(model, model.make_cache())
+        self._pace = Pace()
+        self._place = Branches(model, model.make_cache(), pace=self._pace)
 
-    def propose(self, ids: Sequence[int], count: int, sampler: Sampler) -> Guess:
+    def reading(self, ids: Sequence[int]) -> Iterator[int]:
+        if len(ids) > self.model.config.context:
+            return
         place = self._place
-        if len(ids) + count > self.model.config.context:
-            return NOTHING
         read = place.ids[0]
         same = next((i for i, (a, b) in enumerate(zip(read, ids, strict=False)) if a != b), len(ids))
         known = min(same, len(ids) - 1, place.length)
         if not place.reaches(known):
-            known, place = 0, Branches(self.model, self.model.make_cache())
+            known, place = 0, Branches(self.model, self.model.make_cache(), pace=self._pace)
             self._place = place
         place.rewind(known)
-        for _ in place.read(ids[place.length :]):
+        yield from place.read(ids[place.length :])
+
+    def propose(self, ids: Sequence[int], count: int, sampler: Sampler) -> Guess:
+        if len(ids) + count > self.model.config.context:
+            return NOTHING
+        for _ in self.reading(ids):
             pass
+        place = self._place
         tokens: list[int] = []
         rows: list[np.ndarray] = []
         sampler = replace(sampler, seed=sampler.seed ^ OWN)

@@ -3,12 +3,14 @@
 The second cache forks, rewinds and drops its rows with the first. Knows nothing of transforms.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.arrays import logprobs
 from engine.decode.branches import Branches
+from engine.decode.events import Waiting
 from engine.errors import ContextOverflow
+from engine.pace import Pace
 from metal import mx
 
 if TYPE_CHECKING:
@@ -17,11 +19,11 @@ if TYPE_CHECKING:
 Formula = Callable[[mx.array, mx.array], mx.array]  # log-probabilities [B, V] of the first and of the second
 
 
-def second(model: "LanguageModel", ids: Sequence[int], rows: int) -> Branches:
-    """A model at the end of a prompt, as often as the first one stands there."""
-    place = Branches(model, model.make_cache())
+def second(model: "LanguageModel", ids: Sequence[int], rows: int) -> Generator[Waiting, None, Branches]:
+    """A model at the end of a prompt, as often as the first one stands there; others have turns while it reads."""
+    place = Branches(model, model.make_cache(), pace=Pace())
     for _ in place.read(ids):
-        pass
+        yield Waiting()
     place.select([0] * rows)
     return place
 

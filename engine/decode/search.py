@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.arrays import logprobs
 from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Event, Forked, Pruned, Rated
+from engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Waiting
 from engine.decode.strategy import Steps, Strategy
 from engine.errors import ParameterError
 from engine.trace.trace import TokenStep
@@ -25,6 +25,9 @@ from engine.transforms.transform import within
 if TYPE_CHECKING:
     from engine.decode.branches import Branches
     from engine.decode.sampler import Draw, Sampler
+
+
+MANY = 16  # beams, from which on others have a turn between the model's pass and what is made of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,8 @@ class Search(Strategy):
             if depth < limit:
                 branches.feed([node.token for node in chosen])
                 branches.queue()
+            if len(chosen) >= MANY:
+                yield Waiting()
             steps = [draw.step(ids) for draw, ids in zip(draws, branches.ids, strict=True)]
             if depth < limit:
                 branches.settle([step.token for step in steps])

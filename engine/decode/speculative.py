@@ -17,7 +17,7 @@ from engine.decode.branches import Branches
 from engine.decode.control import RunControl
 from engine.decode.draft import NOTHING, Drafter, Guess
 from engine.decode.draft_length import DraftLength
-from engine.decode.events import Emitted
+from engine.decode.events import Emitted, Waiting
 from engine.decode.sampler import Draw, Sampler
 from engine.decode.strategy import Steps
 from engine.transforms import draw, run, uniform
@@ -46,6 +46,8 @@ class Speculative:
         from the next round on.
         """
         (number,), (ids,) = branches.numbers, branches.ids
+        for _ in self.drafter.reading(ids):
+            yield Waiting()
         sampler = sampler.on_host(branches.ids)
         (drawn,) = sampler.draw(branches, control.take_forced(), kernel=False)
         given = 0

@@ -3,13 +3,15 @@
 Fixed for a model: two sets of texts can be compared by them, and no figure with one of another model's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
+from engine.decode.branches import chunk
 from engine.errors import ContextOverflow, DataError, ParameterError
+from engine.pace import Pace, whole
 from engine.session import Session
-from metal import mx
+from metal import memory, mx
 
 LONGEST = 512  # tokens of a text that are read
 
@@ -41,21 +43,40 @@ def mean_hidden(session: Session, ids: Sequence[int], layer: int | None = None) 
     Layer 0 is the embedding, and -1 the last. Raises DataError for no token, ContextOverflow for too many,
     ParameterError for a layer that there is not, and what `inspect` raises where layers cannot be seen.
     """
+    return whole(averaging(session, ids, layer))
+
+
+def averaging(
+    session: Session, ids: Sequence[int], layer: int | None = None, pace: Pace | None = None
+) -> Generator[int, None, np.ndarray]:
+    """`mean_hidden` in pieces at a pace, or in one: how many tokens have been read after each, and the mean in the end.
+
+    A model that sees both ways reads a text in one.
+    """
     if not ids:
         raise DataError("a text has no token: there is nothing to measure")
     if len(ids) > session.context:
         raise ContextOverflow(f"the text has {len(ids)} tokens and this model reads at most {session.context}")
-    tokens, cache = mx.array([list(ids)]), session.model.make_cache()
-    if layer is None:
-        hidden = session.model.hidden(tokens, cache)
-    else:
-        layers = session.model.config.layers
-        if not -layers - 1 <= layer <= layers:
-            raise ParameterError(f"layer must be 0 (the embedding) to {layers}, got {layer}")
-        hidden = session.model.inspect(tokens, cache).hidden[layer]
-    row = mx.mean(hidden[0].astype(mx.float32), axis=0)
-    mx.eval(row)
-    return np.array(row)
+    model = session.model
+    if layer is not None and not -model.config.layers - 1 <= layer <= model.config.layers:
+        raise ParameterError(f"layer must be 0 (the embedding) to {model.config.layers}, got {layer}")
+    if getattr(model.config, "diffusion", None) is not None:
+        pace = None
+    cache, end = model.make_cache(), 0
+    total = np.zeros(1, np.float32)
+    while end < len(ids):
+        if pace is not None:
+            pace.begin()
+        part = ids if pace is None else ids[end : end + min(chunk(), pace.size)]
+        tokens = mx.array([list(part)])
+        hidden = model.hidden(tokens, cache) if layer is None else model.inspect(tokens, cache).hidden[layer]
+        total = total + np.array(mx.sum(hidden[0].astype(mx.float32), axis=0))
+        if pace is not None:
+            memory.trim(cache.nbytes)
+            pace.took(len(part))
+        end += len(part)
+        yield end
+    return np.asarray(total / np.float32(len(ids)), np.float32)
 
 
 def cosines(session: Session, texts: tuple[str, str, str]) -> dict[str, float]:

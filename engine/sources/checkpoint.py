@@ -6,15 +6,16 @@ transformer of those; nothing past this module knows where a model came from.
 
 import copy
 import copyreg
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import models
 from engine import ranks
+from engine.beside import awaited, begun
 from engine.errors import CheckpointError
+from engine.pace import whole
 from engine.sources import gguf, hf_folder, packed_folder, store
 from engine.sources.fetch.progress import Report, silent
 from engine.sources.gguf import mapping, weights
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 
 copyreg.pickle(mx.Dtype, lambda dtype: str(dtype).rpartition(".")[2])  # a dtype is a global: its copy is itself
+T = TypeVar("T")
 GPU = "a GPU runs the graph"
 SPARE = 8 << 20  # bytes that mlx may keep for reuse while a model is being put together
 
@@ -100,11 +102,23 @@ def load(
     and reads what is its own. CheckpointError where it cannot be found, fetched, verified, or is no model that can be
     run here. Belongs in the thread that will run the model.
     """
-    info = _find(str(name), progress)
+    return whole(loading(name, progress, precision=precision, parting=parting, activation_bits=activation_bits))
+
+
+def loading(
+    name: str | Path,
+    progress: Report = silent,
+    *,
+    precision: Precision | None = None,
+    parting: Parting | None = None,
+    activation_bits: int = EXACT,
+) -> Generator[bool | None, None, Checkpoint]:
+    """`load` in pieces: None after one in which it waited for a file or the tokenizer, which are read beside it."""
+    info = yield from _find(str(name), progress)
     progress(f"loading {info.name}", 0, 0)
     memory.bound()
     with malloc.giving_back():
-        found = _load(info, precision, parting, progress)
+        found = yield from _load(info, precision, parting, progress)
     return found if activation_bits == EXACT else _rounded(found, activation_bits)
 
 
@@ -120,7 +134,7 @@ def _rounded(checkpoint: Checkpoint, activation_bits: int) -> Checkpoint:
     return replace(checkpoint, model=checkpoint.model.with_activations(activation_bits), precision=precision)
 
 
-def _find(name: str, progress: Report) -> ModelInfo:
+def _find(name: str, progress: Report) -> Generator[None, None, ModelInfo]:
     """The model on disk, fetched if need be; the same on all ranks."""
 
     def find() -> ModelInfo:
@@ -128,18 +142,20 @@ def _find(name: str, progress: Report) -> ModelInfo:
 
     together = ranks.joined()
     if together is None:
-        return find()
+        return (yield from awaited(begun(find)))
     info = together.in_turn(find)
     if together.broadcast(info.weights) != info.weights:
         raise CheckpointError(f"{info.name} has other weights here than on rank 0: fetch the same model on both")
     return info
 
 
-def _load(info: ModelInfo, precision: Precision | None, parting: Parting | None, progress: Report) -> Checkpoint:
+def _load(
+    info: ModelInfo, precision: Precision | None, parting: Parting | None, progress: Report
+) -> Generator[bool | None, None, Checkpoint]:
     if info.path.is_file():
-        tokenizer, config, arrays, precision, share = _read_gguf(info, precision, parting)
+        tokenizer, config, arrays, precision, share = yield from _read_gguf(info, precision, parting)
     else:
-        tokenizer, config, arrays, precision, share = _read_folder(info, precision, parting)
+        tokenizer, config, arrays, precision, share = yield from _read_folder(info, precision, parting)
     layers = config.get("num_hidden_layers", 0)
     if share is None and isinstance(layers, int) and layers > len(arrays):
         raise CheckpointError(f"config: num_hidden_layers is {layers:,}, but there are only {len(arrays):,} tensors")
@@ -153,7 +169,7 @@ def _load(info: ModelInfo, precision: Precision | None, parting: Parting | None,
     if kernel.available():
         _ready_kernels(model, precision, progress)
     if mx.default_device() == mx.cpu and not precision.native:
-        _settle(model)
+        yield from _settle(model)
     if share is not None and parting is not None:
         from models.parallel.exchange import connect
 
@@ -180,19 +196,22 @@ def _ready_kernels(model: "LanguageModel", precision: Precision, progress: Repor
     autotune.guarded([kernel.variant("qkv_prepare", dtype, c.head_size)], lambda: model.warm(dtype))
 
 
-def _settle(model: "LanguageModel") -> None:
+def _settle(model: "LanguageModel") -> Iterator[bool]:
     """Join what the model joins, one product at a time, so that the parts of all are never held beside the wholes."""
     for array in model.arrays.values():
         mx.eval(array)
         if mx.get_cache_memory() > SPARE:
             mx.clear_cache()
+        yield True
 
 
 Read = tuple[Tokenizer, dict[str, Any], dict[str, Any], Precision, "Sharding | None"]  # arrays, or packed matrices
 
 
-def _read_gguf(info: ModelInfo, precision: Precision | None, parting: Parting | None) -> Read:
-    header = gguf.read_header(info.path)
+def _read_gguf(
+    info: ModelInfo, precision: Precision | None, parting: Parting | None
+) -> Generator[bool | None, None, Read]:
+    header = yield from awaited(begun(lambda: gguf.read_header(info.path)))
     architecture = mapping.architecture(header)
     config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
     if precision is None:
@@ -205,16 +224,24 @@ def _read_gguf(info: ModelInfo, precision: Precision | None, parting: Parting | 
         names = [name for tensor in header.tensors if (name := mapping.weight_name(tensor, architecture))]
         share = parting.share(config, names, weights.whole_groups(header))
         heads = share.config.heads, share.config.kv_heads
-    with ThreadPoolExecutor(1) as beside:
-        tokenizer = beside.submit(from_gguf, header.metadata)
-        if precision.native:
-            return tokenizer.result(), config, read_packed(header, architecture, heads), precision, None
-        whole = share is None and not precision.packed and precision.dtype == mx.float32
-        joins = models.joins(config) if whole else {}
-        arrays = dict(weights.read_weights(header, architecture, heads, precision, share, joins))
+    tokenizer = begun(lambda: from_gguf(header.metadata))
+    if precision.native:
+        packed = yield from awaited(begun(lambda: read_packed(header, architecture, heads)))
+        return (yield from awaited(tokenizer)), config, packed, precision, None
+    whole = share is None and not precision.packed and precision.dtype == mx.float32
+    joins = models.joins(config) if whole else {}
+    arrays = yield from _gathered(weights.read_weights(header, architecture, heads, precision, share, joins))
     if precision.packed:
         config["quantization"] = weights.packed_config(header, architecture)
-    return tokenizer.result(), config, arrays, precision, share
+    return (yield from awaited(tokenizer)), config, arrays, precision, share
+
+
+def _gathered(tensors: Iterable[tuple[str, T]]) -> Generator[bool, None, dict[str, T]]:
+    found: dict[str, T] = {}
+    for name, tensor in tensors:
+        found[name] = tensor
+        yield True
+    return found
 
 
 def not_native(info: ModelInfo) -> str | None:
@@ -250,7 +277,9 @@ def _on_gpu() -> bool:
     return mx.default_device() != mx.cpu or kernel.available()
 
 
-def _read_folder(info: ModelInfo, precision: Precision | None, parting: Parting | None) -> Read:
+def _read_folder(
+    info: ModelInfo, precision: Precision | None, parting: Parting | None
+) -> Generator[bool | None, None, Read]:
     config = read_json(info.path / "config.json")
     family = config.get("model_type")
     if not isinstance(family, str):
@@ -258,15 +287,17 @@ def _read_folder(info: ModelInfo, precision: Precision | None, parting: Parting 
     share = None
     if parting is not None:
         share = parting.share(config, hf_folder.tensor_names(info.path), _group(config))
-    tokenizer = from_folder(info.path)
+    tokenizer = yield from awaited(begun(lambda: from_folder(info.path)))
     if precision is None:
         precision = _choose(info, family, hf_folder.stored_dtype(info.path), parting)
         if parting is None and _folder_not_native(info, config, precision) is None:
             precision = replace(precision, native=True)
     if precision.native:
-        return tokenizer, config, packed_folder.read_packed(info.path, config), precision, None
+        packed = yield from _gathered(packed_folder.read_packed(info.path, config))
+        return tokenizer, config, packed, precision, None
     if share is None:
-        return tokenizer, config, hf_folder.read_weights(info.path, precision), precision, None
+        arrays = yield from _gathered(hf_folder.read_weights(info.path, precision))
+        return tokenizer, config, arrays, precision, None
     return tokenizer, config, hf_folder.read_share(info.path, precision, share), precision, share
 
 

@@ -4,7 +4,7 @@ The headers are checked first; then mlx reads the tensors lazily and they are co
 the weights and one tensor. On a GPU nothing is read before the first layers need it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ def stored_dtype(folder: Path) -> mx.Dtype:
     return STORED[max(STORED, key=dtypes.count)]
 
 
-def read_weights(folder: Path, precision: Precision) -> dict[str, mx.array]:
+def read_weights(folder: Path, precision: Precision) -> Iterator[tuple[str, mx.array]]:
     """The weights by name, quantised matrices as they are stored."""
     lazy: dict[str, mx.array] = {}
     for file in weight_files(folder):
@@ -38,12 +38,13 @@ def read_weights(folder: Path, precision: Precision) -> dict[str, mx.array]:
             lazy.update(mx.load(str(file)))  # type: ignore[arg-type]
         except RuntimeError as error:
             raise CheckpointError(f"{file.name} cannot be read: {str(error).splitlines()[0]}") from error
-    for name in lazy:
-        if lazy[name].dtype in FLOATS and lazy[name].dtype != precision.dtype:
-            lazy[name] = lazy[name].astype(precision.dtype)
+    for name in [*lazy]:
+        array = lazy.pop(name)
+        if array.dtype in FLOATS and array.dtype != precision.dtype:
+            array = array.astype(precision.dtype)
         if mx.default_device() == mx.cpu:
-            _evaluate(lazy[name])
-    return lazy
+            _evaluate(array)
+        yield name, array
 
 
 def tensor_names(folder: Path) -> list[str]:

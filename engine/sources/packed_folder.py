@@ -4,7 +4,7 @@ The files are read, not mapped: one that is replaced or truncated meanwhile ends
 widths are expanded. Knows no family; `refused` says which folders are not read this way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -49,20 +49,18 @@ def refused(stored: Located, config: Mapping[str, Any], *, expand: bool) -> str 
     return None
 
 
-def read_packed(folder: Path, config: Mapping[str, Any]) -> dict[str, PackedMatrix | np.ndarray]:
+def read_packed(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, PackedMatrix | np.ndarray]]:
     """Weights by the names that they have in the folder."""
     stored, settings = tensors(folder), quantization_of(dict(config))
-    weights: dict[str, PackedMatrix | np.ndarray] = {}
     for name, (_, held) in stored.items():
         path = name.removesuffix(".weight")
         if name.endswith((SCALES, OFFSETS)) and f"{name.rpartition('.')[0]}.weight" in stored:
             continue
         if path != name and f"{path}{SCALES}" in stored:
-            weights[name] = _codes(path, stored, layout(path, stored, settings))
+            yield name, _codes(path, stored, layout(path, stored, settings))
             continue
         values = _floats(_read(name, stored), held)
-        weights[name] = PackedMatrix("F32", *held.shape).fill(values) if values.ndim == 2 else values
-    return weights
+        yield name, PackedMatrix("F32", *held.shape).fill(values) if values.ndim == 2 else values
 
 
 def tensors(folder: Path) -> Located:

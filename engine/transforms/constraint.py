@@ -31,6 +31,8 @@ from engine.transforms.transform import Truncation, Vocabulary
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
+LIMITS = {"step_lexer_fuel": 100_000, "max_lexer_states": 50_000}  # work for a token: some 50 ms of it; 200,000 and
+# 250,000 are llguidance's own
 KINDS = {"regex": "regular expression", "json": "JSON schema"}
 
 
@@ -99,12 +101,25 @@ class Constraint(Truncation):
     def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> Allowed:
         if vocabulary is None:
             return Allowed(None, (), np.zeros(0, bool))
-        tokenizer, known = _tokenizer(vocabulary)
-        matcher = _llguidance().LLMatcher(tokenizer, self._source())
-        _check(matcher)
-        state = Allowed(matcher, _ends(vocabulary, known), known)
+        state = self.compiled(vocabulary)
         for token in ids[self.start :]:
             state = state.after(int(token))
+        return state
+
+    def compiled(self, vocabulary: Vocabulary) -> Allowed:
+        """Where an answer begins. The last few are remembered, so that whoever has others wait while it is found out
+        can do that elsewhere before: in any thread."""
+        for of, kind, grammar, state in [*_compiled]:  # another thread may add to it
+            if of is vocabulary and (kind, grammar) == (self.kind, self.grammar):
+                return state
+        tokenizer, known = _tokenizer(vocabulary)
+        guidance = _llguidance()
+        matcher = guidance.LLMatcher(tokenizer, self._source(), limits=guidance.LLParserLimits(**LIMITS))
+        _check(matcher)
+        state = Allowed(matcher, _ends(vocabulary, known), known)
+        state.next()  # the first is the dearest
+        del _compiled[:-7]
+        _compiled.append((vocabulary, self.kind, self.grammar, state))
         return state
 
     def update(self, state: Allowed, token: Any, surprisal: Any, xp: Namespace) -> Allowed:
@@ -182,6 +197,8 @@ class _Pieces:
         raise NotImplementedError("nothing is spelled, only checked")
 
 
+# what was compiled last, by vocabulary, kind and grammar; nobody changes the state
+_compiled: list[tuple[Vocabulary, str, str, Allowed]] = []
 _made: list[tuple[Vocabulary, "LLTokenizer", np.ndarray]] = []  # of the vocabularies used last: each takes a second
 
 

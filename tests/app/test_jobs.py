@@ -1,7 +1,7 @@
 """Jobs of a worker by engines, trainers and evaluators of a script: their events in their order, and nothing else."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from app.ladder_jobs import LadderJobs, LadderRead, ReadLadder, WriteLadder, tab
 from app.local_trainer import LocalTrainer, beginning, first_row, shared
 from app.looks import OpenLook
 from app.scoreboard import Scoreboard
+from app.worker import WORKED
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Stats
 from engine.diffusion.unmasking import DenoisingStep, Unmasked, Unmasking
@@ -61,7 +62,8 @@ class Engine:
         def asked(*args: Any, **more: Any) -> Any:
             self.asked.append((name, args, more))
             return {
-                "score": [step(0), step(1)], "logits_after": np.zeros(2), "adapt": ("on",), "steer": ("steered",),
+                "scoring": pieces([step(0), step(1)]), "logits_after": np.zeros(2), "adapt": ("on",),
+                "steer": ("steered",), "read": pieces(None),
                 "canvas": [1, 7] if args and "[" in str(args[0]) else None, "answer_canvas": [1, 2, 7, 7],
             }.get(name, iter(self.events))  # fmt: skip
 
@@ -69,6 +71,13 @@ class Engine:
 
     def close(self) -> None:
         self.closed += 1
+
+
+def pieces(found: Any) -> Generator[int, None, Any]:
+    """A computation of two turns."""
+    yield 1
+    yield 2
+    return found
 
 
 class Shop:
@@ -81,7 +90,8 @@ class Shop:
     def choose(self, prefer: Any) -> str:
         return self.chosen
 
-    def open(self, model: str, progress: Any) -> Engine:
+    def opening(self, model: str, progress: Any) -> Generator[Any, None, Engine]:
+        yield from ()
         progress("reading", 1, 2)
         progress("ready")
         return self.engines[model]
@@ -91,7 +101,9 @@ class Shop:
 
 
 def run(executor: Any, request: Any, told: list[Any] | None = None) -> list[Any]:
-    return list(executor.execute(request, (told if told is not None else []).append))
+    """All that is told of a request."""
+    turns = executor.execute(request, (told if told is not None else []).append)
+    return [event for event in turns if event is not None and event is not WORKED]
 
 
 def loaded(*engines: Engine) -> ModelJobs:

@@ -11,6 +11,7 @@ from engine.decode.control import RunControl
 from engine.decode.events import Emitted
 from engine.decode.strategies import parse
 from engine.errors import CheckpointError, ParameterError
+from engine.pace import whole
 from engine.sources import store
 from metal import mx
 from tests.engine import tiny
@@ -75,7 +76,7 @@ def test_without_a_network_a_model_that_is_not_here_is_named(
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     with pytest.raises(CheckpointError) as error:
-        LocalModelProvider().open(name, nothing)
+        whole(LocalModelProvider().opening(name, nothing))
     assert "\n" not in str(error.value)
     assert store.list() == () and LocalModelProvider().choose(()) == ""
 
@@ -89,16 +90,16 @@ def test_what_was_used_last_comes_first_as_long_as_it_is_there(home: Path, tmp_p
 
 def test_a_model_that_is_removed_while_it_is_open_goes_on(home: Path, tmp_path: Path) -> None:
     path = model(tmp_path / "model")
-    lab = LocalModelProvider().open(path, nothing)
+    lab = whole(LocalModelProvider().opening(path, nothing))
     shutil.rmtree(path)
     assert len(drawn(lab, "")) == 24 and np.isfinite(lab.logits_after([1, 2, 3])).all()
     with pytest.raises(CheckpointError, match="model"):
-        LocalModelProvider().open(path, nothing)
+        whole(LocalModelProvider().opening(path, nothing))
 
 
 def test_a_strategy_finds_the_tokens_that_plain_sampling_finds(home: Path, tmp_path: Path) -> None:
-    lab = LocalModelProvider().open(model(tmp_path / "model"), nothing)
-    other = LocalModelProvider().open(model(tmp_path / "other", 1), nothing)
+    lab = whole(LocalModelProvider().opening(model(tmp_path / "model"), nothing))
+    other = whole(LocalModelProvider().opening(model(tmp_path / "other", 1), nothing))
     assert drawn(lab, "ngram") == drawn(lab, "")
     assert len(drawn(lab, "draft other", {"other": other})) == 24
     for name in ("draft other", "tarot", "draft"):

@@ -1,7 +1,7 @@
 """The worker with scripted jobs: turns, ends, faults, pauses; and what the jobs of a model do when it leaves."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -166,7 +166,8 @@ def test_a_model_that_leaves_ends_its_runs(again: bool) -> None:
     ]
 
     class Afresh(ScriptedShop):
-        def open(self, model: str, progress: Any) -> ScriptedEngine:
+        def opening(self, model: str, progress: Any) -> Generator[Any, None, ScriptedEngine]:
+            yield from ()
             return ScriptedEngine(model)
 
     found = ran(*requests, executor=lambda: ModelJobs(Afresh()))

@@ -7,7 +7,7 @@ forced tokens come first; every step has a snapshot of the whole vocabulary, so 
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -308,6 +308,13 @@ class ScriptedEngine:
             steps.append(self._texted(observe(raw, token, recipe=RunControl().recipe, position=i, origin="given")))
         return steps
 
+    def scoring(self, ids: Sequence[int]) -> Generator[int, None, Sequence[TokenStep]]:
+        yield len(ids)
+        return self.score(ids)
+
+    def read(self, ids: Sequence[int]) -> Generator[int]:
+        yield len(ids)
+
     def logits_after(self, ids: Sequence[int]) -> np.ndarray:
         self.calls.append(("exact", list(ids)))
         told = self._told(ids, self.scripts[0])
@@ -375,14 +382,15 @@ class ScriptedShop:
     def __init__(self, *engines: ScriptedEngine, empty: bool = False) -> None:
         self.empty = empty
         self.downloading = False  # a model comes in small pieces, for ever
-        self.opening: Callable[[str], None] = lambda _: None
+        self.asked: Callable[[str], None] = lambda _: None
         self.engines = {engine.facts.name: engine for engine in engines or (ScriptedEngine(),)}
 
     def choose(self, prefer: Sequence[str]) -> str:
         return "" if self.empty else next((n for n in (*prefer, *self.engines) if n in self.engines), "")
 
-    def open(self, model: str, progress: Callable[[str, int, int], None]) -> ScriptedEngine:
-        self.opening(model)
+    def opening(self, model: str, progress: Callable[[str, int, int], None]) -> Generator[Any, None, ScriptedEngine]:
+        yield from ()
+        self.asked(model)
         while self.downloading:
             progress(f"downloading {model}", 1, 100)
             time.sleep(0.002)

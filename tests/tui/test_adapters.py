@@ -1,6 +1,8 @@
 """Adapters on a running chat: by command, by slider, and what the screen says of them."""
 
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,7 +132,8 @@ class _Shop:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
 
-    def open(self, model: str, progress: object) -> LoadedModel:
+    def opening(self, model: str, progress: object) -> Generator[Any, None, LoadedModel]:
+        yield from ()
         return LoadedModel(model, self.checkpoint)
 
 

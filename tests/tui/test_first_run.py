@@ -49,11 +49,11 @@ async def test_without_a_network_the_offer_stands_and_says_so(play: Play) -> Non
 
     async with play(empty=True, loaded=False) as stage:
         await offered(stage)
-        stage.shop.opening = offline
+        stage.shop.asked = offline
         await stage.pilot.press("enter")
         await stage.until(lambda: "there is no network" in stage.chat.hints.news)
         assert stage.app.engine.loading is None and stage.app.engine.current is None
-        stage.shop.opening = lambda _: None
+        stage.shop.asked = lambda _: None
         stage.app.choose_model()
         await offered(stage)
         await stage.until(lambda: "to fetch" in stage.picture())
@@ -105,7 +105,7 @@ async def test_a_model_that_was_removed_while_it_was_open_goes_on_and_its_reload
         def gone(model: str) -> None:
             raise CheckpointError(f"{model} is not there any more")
 
-        stage.shop.opening = gone
+        stage.shop.asked = gone
         stage.chat.talk.new_seed = lambda: 1
         await stage.pilot.press("ctrl+r")
         await stage.until(lambda: stage.ended and stage.texts[-1] == BLUE)

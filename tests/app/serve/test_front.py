@@ -24,16 +24,15 @@ from app.serve.reading import AnswerReader, GrownText, TextParting
 from app.serve.server import ServedNames, ServeOptions, executor
 from app.serve.serving_jobs import ServingJobs
 from app.worker import Tell
-from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Revised, Stats
 from engine.errors import CheckpointError, ParameterError
 
 
 class Endless:
-    """An executor whose jobs go on until they are cancelled."""
+    """An executor whose jobs go on until they are stopped."""
 
     def execute(self, request: AnswerRequest, tell: Tell) -> Iterator[Any]:
-        while not request.control.cancelled:
+        while True:
             yield ()
 
     def close(self) -> None: ...
@@ -73,6 +72,7 @@ def serving(opened: list[str], budget: int) -> ServingJobs:
     """Models of 10 bytes each; `opened` is told which come, go and are adapted."""
 
     def open_(name: str) -> Any:
+        yield from ()
         opened.append(name)
         model = SimpleNamespace(make_cache=lambda: SimpleNamespace(joins=True), rotations=(), hidden=None)
         return SimpleNamespace(
@@ -103,12 +103,9 @@ def test_the_least_recently_used_model_leaves() -> None:
     assert opened == ["a", "b", "-b", "c"]
     turn(jobs._ready(("",), busy)), turn(jobs._ready(("c",), busy))  # no name: the first, whoever was last
     assert opened == ["a", "b", "-b", "c"] and jobs.models["a"].running == 1
-    control = RunControl()
-    waits, behind = jobs._ready(("b",), brief, control), jobs._ready(("c",), busy)
+    waits, behind = jobs._ready(("b",), brief), jobs._ready(("c",), busy)
     assert turn(waits) is None and turn(behind) is None  # nobody is idle
-    control.cancel()
-    with pytest.raises(RequestRefused):  # gone while it waited
-        next(waits)
+    waits.close()  # gone while it waited
     assert [model.facts.name for model in turn(behind)] == ["c"]
     busy.close()
     turn(jobs._ready(("b",), ExitStack()))
@@ -123,8 +120,8 @@ def test_a_model_and_its_draft_stand_side_by_side_and_an_adapter_has_its_turn() 
     model, draft = turn(jobs._ready(("a", "b"), used))  # together over the budget: it does not wait for itself
     assert (model.running, draft.running) == (1, 1)
     used.close()
-    assert turn(jobs._ready(("a",), plain, None, None)) is not None
-    adapted, later = jobs._ready(("a",), used, None, ("x", 0.5)), jobs._ready(("a",), plain)
+    assert turn(jobs._ready(("a",), plain, None)) is not None
+    adapted, later = jobs._ready(("a",), used, ("x", 0.5)), jobs._ready(("a",), plain)
     assert turn(adapted) is None and turn(later) is None  # who comes later does not pass
     plain.close()
     assert turn(adapted)[0].adapter == ("x", 0.5) and turn(later) is None

@@ -61,7 +61,7 @@ def test_a_chat_without_more_has_the_defaults() -> None:
     assert len(text) == 1
     assert text[0] == replace(ask, prompt=Prompt(parts=("x",)), max_tokens=16, control=text[0].control)
     assert ask.drawn == 1 and replace(ask, best_of=3).drawn == 3 and replace(ask, n=4, best_of=3).drawn == 4
-    assert embed() == EmbeddingRequest("", (Prompt(parts=("x",)),), None, embed().control) or embed().layer is None
+    assert embed() == EmbeddingRequest("", (Prompt(parts=("x",)),), None)
 
 
 def test_a_seed_that_is_not_given_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:

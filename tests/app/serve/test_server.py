@@ -73,19 +73,17 @@ def test_two_of_one_name_are_refused() -> None:
 def test_the_executor_is_made_of_what_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from app import model_provider
     from engine import machine
-    from engine.sources import checkpoint
     from engine.tune import adapters
 
     made: list[Any] = []
     monkeypatch.setattr(machine, "memory", lambda: 100)
     monkeypatch.setattr(adapters, "read", lambda folder: made.append(folder))
-    monkeypatch.setattr(checkpoint, "load", lambda name: f"loaded {name}")
-    monkeypatch.setattr(model_provider, "LoadedModel", lambda name, loaded, **more: (name, loaded, more))
+    monkeypatch.setattr(model_provider, "opening", lambda name, path, **more: (name, path, more))
     options = ServeOptions(("a/m",), adapters=(str(tmp_path),), only=True)
     jobs = executor(options, ServedNames(options))()
     assert isinstance(jobs, ServingJobs)
     assert (jobs._budget, jobs._adapters) == (50, {tmp_path.name: str(tmp_path)}) and made == [tmp_path]
-    assert jobs._open("m") == ("m", "loaded a/m", {"kept": KEPT})
+    assert jobs._opening("m") == ("m", "a/m", {"kept": KEPT})
     rich = ServeOptions(("m",), memory=7, only=True)
     assert cast(Any, executor(rich, ServedNames(rich))())._budget == 7
 

@@ -1,17 +1,17 @@
 """The executor of a server's requests over sessions of a script: what it asks of them, and when others have a turn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 import pytest
 
 from app import requests as r
 from app.serve import openai_requests
-from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, RequestRefused
+from app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused
 from app.serve.serving_jobs import ServedModel, ServingJobs
+from app.worker import WORKED
 from engine.decode.events import Done, Emitted, Prefilled, Stats, Waiting
 from engine.prompt import Prompt
 from engine.transforms import Constraint
@@ -31,7 +31,7 @@ class ScriptedSession:
         self.tokenizer = ByteTokenizer()
         self.tokenizer.bos = bos
         self.model = SimpleNamespace(make_cache=lambda: SimpleNamespace(joins=joins), rotations=(), hidden=None)
-        self.pool = SimpleNamespace(step=SimpleNamespace(hidden=None))
+        self.pool = SimpleNamespace(step=SimpleNamespace(hidden=None), reading=None)
         self.reload = True
         self.asked: list[tuple[list[int], dict[str, Any]]] = []
         self.changed: list[tuple[str, str, float]] = []
@@ -41,7 +41,8 @@ class ScriptedSession:
         self.asked.append((ids, more | {"recipe": control.recipe}))
         return iter(self.events)
 
-    def score(self, ids: Sequence[int]) -> list[Any]:
+    def scoring(self, ids: Sequence[int]) -> Generator[int, None, list[Any]]:
+        yield len(ids)
         return [step(0, position=i) for i, _ in enumerate(ids)]
 
     def adapt(self, change: str, what: str, weight: float) -> None:
@@ -53,7 +54,12 @@ class ScriptedSession:
 
 def jobs(*sessions: ScriptedSession, budget: int = 100) -> ServingJobs:
     by_name = {session.facts.name: session for session in sessions}
-    return ServingJobs(lambda name: by_name[name], lambda: list(by_name), budget, {"x": "folder/x"})
+
+    def opening(name: str) -> Generator[None, None, ScriptedSession]:
+        yield None
+        return by_name[name]
+
+    return ServingJobs(opening, lambda: list(by_name), budget, {"x": "folder/x"})
 
 
 def ask(text: str = "ab", **more: Any) -> AnswerRequest:
@@ -62,7 +68,9 @@ def ask(text: str = "ab", **more: Any) -> AnswerRequest:
 
 
 def run(executor: ServingJobs, request: Any) -> list[Any]:
-    return list(executor.execute(request, lambda event: None))
+    """All that is told of a request."""
+    turns = executor.execute(request, lambda event: None)
+    return [event for event in turns if event is not None and event is not WORKED]
 
 
 def refused(executor: ServingJobs, request: Any) -> RequestRefused:
@@ -80,7 +88,7 @@ def test_an_answer_is_asked_of_its_model_with_all_that_it_says() -> None:
     assert ids == [97, 98]
     model = executor.models["m"]
     assert (more["n"], more["seed"], more["max_tokens"], more["stop"]) == (3, 5, 7, ("s",))
-    assert more["batch"] is model.batch and model.joins and not session.reload
+    assert more["batch"] in model.seats and model.joins and not session.reload
     assert [len(turn) for turn in turns] == [2], "in a batch all until the next pass is one turn"
     assert model.running == 0
 
@@ -102,7 +110,7 @@ def test_others_have_a_turn_between_passes_and_between_parts_of_a_prompt() -> No
     kinds = [[type(event).__name__ for event in turn] for turn in turns]
     assert kinds == [["Prefilled"], ["Prefilled"], ["Prefilled", "Emitted"], ["Emitted", "Emitted"], ["Done"]]
     alone = run(jobs(ScriptedSession("m", [*tokens, END], joins=False)), ask())[1:]
-    assert [len(turn) for turn in alone] == [1, 1, 1, 1, 0], "what does not join a batch takes turns"
+    assert [len(turn) for turn in alone] == [1, 1, 1, 1], "what does not join a batch takes turns"
     session = ScriptedSession("m", [END])
     beam = openai_requests.chat(
         {"messages": [{"role": "user", "content": "q"}], "seed": 1, "n": 2, "likely": {"strategy": "beam 2"}}
@@ -166,11 +174,8 @@ def test_what_a_model_cannot_do_is_refused() -> None:
 
 
 def test_a_prompt_that_cannot_fit_costs_nothing() -> None:
-    model = ServedModel(cast(Any, ScriptedSession("m")), FACTS, cast(Any, None), joins=True)
-    assert (
-        model.longest == 3
-        and ServedModel(cast(Any, None), replace(FACTS, vocabulary=()), cast(Any, None), True).longest == 1
-    )
+    model = ServedModel(cast(Any, ScriptedSession("m")), FACTS, joins=True)
+    assert model.longest == 3 and ServedModel(cast(Any, None), replace(FACTS, vocabulary=()), True).longest == 1
     assert model.ids(Prompt(parts=("x" * 30,)), "prompt") == [120] * 30
     turns = Prompt(turns=({"role": "user", "content": "x" * 20},), parts=("y" * 10, (1,) * 99))
     assert len(model.ids(turns, "prompt")) > 120
@@ -182,23 +187,6 @@ def test_a_prompt_that_cannot_fit_costs_nothing() -> None:
     with pytest.raises(RequestRefused, match="input: ids of tokens are below 258, got 258") as found:
         model.ids(Prompt(parts=((258, 1),), whole=True), "input")
     assert found.value.field == "input" and model.ids(Prompt(parts=((),), whole=True), "x") == []
-
-
-def test_embeddings_are_a_text_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.evaluate import features
-
-    seen = []
-
-    def mean(session: Any, ids: list[int], layer: int | None) -> np.ndarray:
-        seen.append((ids, layer))
-        return np.array([len(ids), 0.5])
-
-    monkeypatch.setattr(features, "mean_hidden", mean)
-    request = EmbeddingRequest("m", (Prompt(parts=("a",)), Prompt(parts=("bc",))), -1)
-    assert run(jobs(ScriptedSession("m")), request) == [(), (), Embedded(((1.0, 0.5), (2.0, 0.5)), 3)]
-    assert seen == [([97], -1), ([98, 99], -1)]
-    request.control.cancel()
-    assert run(jobs(ScriptedSession("m")), request) == [()], "whoever has gone is not answered"
 
 
 def test_a_model_that_is_loaded_says_its_facts() -> None:

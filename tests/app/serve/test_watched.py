@@ -23,6 +23,10 @@ class Script:
         self.asked: list[Any] = []
         self.reports: list[tuple[int, Any]] = []
         self.closed = self.begun = 0
+        self.stopped: list[int] = []
+
+    def stop(self, job: int) -> None:
+        self.stopped.append(job)
 
     def submit(self, request: Any) -> int:
         self.asked.append(request)
@@ -86,7 +90,11 @@ async def test_each_request_has_its_own_events() -> None:
 
 @pytest.mark.parametrize(
     ("failed", "error", "line"),
-    [(Failed("it broke", "trace"), WorkerFault, "it broke"), (Failed("no", error=DataError("no")), DataError, "no")],
+    [
+        (Failed("it broke", "trace"), WorkerFault, "it broke"),
+        (Failed("it broke", "trace", restarted=True), WorkerFault, "it broke"),
+        (Failed("no", error=DataError("no")), DataError, "no"),
+    ],
 )
 async def test_a_failure_is_raised_where_it_was_asked(failed: Failed, error: type[Exception], line: str) -> None:
     front, script = made()
@@ -97,12 +105,12 @@ async def test_a_failure_is_raised_where_it_was_asked(failed: Failed, error: typ
     await told(front, script, (1, failed))
     with pytest.raises(error, match=line) as found:
         await task
-    assert request.control.cancelled and front._asked == {}
+    assert script.stopped == [1] and front._asked == {}
     if isinstance(found.value, WorkerFault):
-        assert found.value.trace == "trace"
+        assert found.value.trace == "trace" and found.value.restarted == failed.restarted
 
 
-async def test_who_leaves_cancels_its_request() -> None:
+async def test_who_leaves_stops_its_request() -> None:
     front, script = made()
     front.start()
     request, load = ask(), Load("m")
@@ -111,7 +119,7 @@ async def test_who_leaves_cancels_its_request() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert request.control.cancelled and not load.control.cancelled and front._asked == {}
+    assert script.stopped == [1, 2] and front._asked == {}
     await told(front, script, (1, "late"))
 
 

@@ -13,7 +13,7 @@ from engine.decode.control import RunControl
 from engine.decode.depths import Depths, read_again
 from engine.decode.draft import NOTHING, Draft, Guess, PromptLookup
 from engine.decode.draft_length import DraftLength
-from engine.decode.events import Forked, Pruned
+from engine.decode.events import Forked, Pruned, Waiting
 from engine.decode.pair import PairedBranches, contrasted, guided, plausible, second
 from engine.decode.sampler import Sampler
 from engine.decode.speculative import Speculative, fit, reject, verify
@@ -215,7 +215,7 @@ def test_formulas_of_two_distributions() -> None:
 def paired() -> PairedBranches:
     """Behind `1 2 3` and `9`: both as their own last token has it."""
     other = MarkovModel(random_table(4, 1.0), context=9)
-    return PairedBranches(at(MarkovModel(TABLE), [1, 2, 3]), second(other, [9], 1), guided(2.0))  # type: ignore[arg-type]
+    return PairedBranches(at(MarkovModel(TABLE), [1, 2, 3]), at(other, [9]), guided(2.0))  # type: ignore[arg-type]
 
 
 def combined(first: list[int], then: list[int]) -> np.ndarray:
@@ -255,7 +255,11 @@ def test_a_pair_goes_on_and_back_together() -> None:
 
 
 def test_a_second_model_stands_as_often_as_the_first() -> None:
-    twice = second(MarkovModel(TABLE), [4, 9], 2)  # type: ignore[arg-type]
+    reading = second(MarkovModel(TABLE), [4, 9], 2)  # type: ignore[arg-type]
+    assert next(reading) == Waiting(), "others have a turn while it reads"
+    with pytest.raises(StopIteration) as end:
+        next(reading)
+    twice: Branches = end.value.value
     assert twice.ids == [[4, 9], [4, 9]] and np.array(twice.logits()).shape == (2, VOCAB)
 
 

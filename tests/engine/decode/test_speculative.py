@@ -15,7 +15,7 @@ from engine.decode.branches import Branches
 from engine.decode.control import RunControl
 from engine.decode.draft import Draft, PromptLookup
 from engine.decode.draft_length import GRACE, TOLERANCE, DraftLength
-from engine.decode.events import Emitted
+from engine.decode.events import Emitted, Waiting
 from engine.decode.guessing import Drafting
 from engine.decode.sample import Sample
 from engine.decode.sampler import Sampler
@@ -67,6 +67,8 @@ def drawing(
     sampler = Sampler.start(control.recipe, place.ids, seed=seed, vocabulary=ByteTokenizer())
     with closing(strategy.steps(place, sampler, control, limit=limit)) as events:
         for event in events:
+            if isinstance(event, Waiting):  # others have a turn while a draft model reads
+                continue
             assert isinstance(event, Emitted) and event.branch == 0
             yield event.step
 

@@ -85,7 +85,7 @@ def test_mlxs_layouts_run_packed_as_expanded(bits: int, group: int, tmp_path: Pa
     dtype = {32: mx.float32, 64: mx.bfloat16, 128: mx.float16}[group]
     path = write(tmp_path / "m", bits, group, dtype, tie_word_embeddings=bits == 4)
     check(path)
-    read = packed_folder.read_packed(path, json.loads((path / "config.json").read_text()))
+    read = dict(packed_folder.read_packed(path, json.loads((path / "config.json").read_text())))
     layouts = {found.layout for found in read.values() if isinstance(found, PackedMatrix)}
     assert layouts == {f"AFFINE{bits}"}
 

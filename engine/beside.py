@@ -1,0 +1,58 @@
+"""Work beside a worker's thread, in a thread of its own: what takes long in one piece and touches no mlx.
+
+To read a long text into tokens, to render a template, to compile a grammar and to read a file are calls that cannot be
+cut in pieces: while they last, the worker's thread takes turns with other jobs. Who leaves before the end is not waited
+for: the thread goes on until it is done, so what is asked of it has to be bounded by what it is given.
+"""
+
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, wait
+from threading import Semaphore, Thread
+from typing import TypeVar
+
+PATIENCE_S = 0.02  # for which a job waits where it is: nearly everything is done by then
+
+T = TypeVar("T")
+
+
+def begun(work: Callable[[], T]) -> "Future[T]":
+    """What `work` will have given, or raised, in a thread of its own."""
+    found: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # a panic of a library in another language is none of Exception's
+            found.set_exception(error)
+        else:
+            found.set_result(result)
+
+    Thread(target=run, name="beside", daemon=True).start()
+    return found
+
+
+def awaited(found: "Future[T]") -> Generator[None, None, T]:
+    """What comes of it, as a part of a job, which waits (None) until it is there."""
+    wait([found], PATIENCE_S)
+    while not found.done():
+        yield None
+    return found.result()
+
+
+class Helper:
+    """At most so many threads at once; who asks beyond that waits for one."""
+
+    def __init__(self, threads: int = 2) -> None:
+        self._free = Semaphore(threads)
+
+    def do(self, work: Callable[[], T]) -> Generator[None, None, T]:
+        """What `work` gives, or raises, as `awaited` has it."""
+        while not self._free.acquire(blocking=False):
+            yield None
+        try:
+            found = begun(work)
+        except BaseException:
+            self._free.release()
+            raise
+        found.add_done_callback(lambda _: self._free.release())
+        return (yield from awaited(found))

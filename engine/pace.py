@@ -1,0 +1,54 @@
+"""Pace of a long computation that is cut into turns: how much is done at once, by how long the last pieces took.
+
+A model of a few million parameters reads a thousand tokens in the time in which one of some billions reads ten, so no
+constant serves both. Knows nothing of what is computed, but that a unit of it costs about what the last ones did.
+"""
+
+import time
+from collections import deque
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+from metal import mx
+
+TURN_S = 0.05  # seconds of a piece: half of what a turn may take, as the next can cost more than the last
+FIRST = 16  # units of a piece before anything is known
+STEP = 16  # pieces are multiples of this, so that few shapes come about
+
+T = TypeVar("T")
+
+
+def whole(pieces: Generator[Any, None, T]) -> T:
+    """What a computation in pieces comes to, where nobody needs a turn in between."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+
+
+class Pace:
+    """The size of the next piece. Of the last few the fastest counts: one that was held up says nothing of the next."""
+
+    def __init__(self) -> None:
+        self._unit_s: deque[float] = deque(maxlen=4)  # of the last pieces
+        self._began = (0.0, 0.0)
+
+    @property
+    def size(self) -> int:
+        """Units that take a turn."""
+        if not self._unit_s:
+            return FIRST
+        return max(STEP, int(TURN_S / max(min(self._unit_s), 1e-9)) // STEP * STEP)
+
+    def begin(self) -> None:
+        """A piece begins now."""
+        self._began = time.perf_counter(), time.process_time()
+
+    def took(self, units: int) -> None:
+        """The piece is done, and another begins."""
+        wall, worked = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
+        # on a CPU not the time in which others had the processor; of a GPU the process knows nothing
+        self._unit_s.append((min(wall, worked) if mx.default_device() == mx.cpu else wall) / units)
+        self.begin()
