@@ -51,7 +51,7 @@ class LoadedModel(Session):
 
     def __init__(self, name: str, checkpoint: Checkpoint, vocabulary: tuple[bytes, ...] = (), **options: Any) -> None:
         """`vocabulary`, if it is known, has the piece of each id; `options` are the session's."""
-        super().__init__(checkpoint, **options)
+        super().__init__(checkpoint, paced=True, **options)
         self.stack: Stack | None = None  # once there has been an adapter
         tokenizer, info = checkpoint.tokenizer, checkpoint.info
         diffusion = getattr(checkpoint.model.config, "diffusion", None)

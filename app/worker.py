@@ -90,7 +90,7 @@ class Worker:
         self._outbox: SimpleQueue[tuple[int, Any]] = SimpleQueue()
         self._thread = Thread(target=self._serve, name=name, daemon=True)
         self._last = 0
-        self._finishing = False
+        self._finishing, self._ending = False, 0
 
     def start(self) -> None:
         """Begin with what was submitted, and go on with what will be."""
@@ -143,12 +143,13 @@ class Worker:
                 failed = Failed(line, traceback.format_exc(), restarted=True)
                 while jobs:
                     job, events = jobs.popitem()
+                    self._ending = job
                     with suppress(BaseException):
                         events.close()
                     for event in (failed, Closed()):
                         with suppress(BaseException):
                             self._report(job, event)
-        for events in jobs.values():
+        for self._ending, events in jobs.items():
             with suppress(BaseException):
                 events.close()
         if self._executor is not None:
@@ -185,9 +186,9 @@ class Worker:
             yield from self._executor.execute(request, lambda event: self._report(job, event))
         except LikelyError as error:
             yield Failed(str(error), error=error)
-        except GeneratorExit:  # it is ended from outside
-            raise
         except BaseException as error:  # of a library in another language, too: whoever listens says what happened
+            if job == self._ending:
+                raise
             yield Failed(_named(error), traceback.format_exc())
 
     def _turn(self, jobs: dict[int, Generator[Any]], job: int) -> bool:
@@ -200,7 +201,9 @@ class Worker:
         return event is not None
 
     def _end(self, jobs: dict[int, Generator[Any]], job: int) -> None:
+        """End a job from outside, if it is not over."""
         if job in jobs:
+            self._ending = job
             try:
                 jobs.pop(job).close()
             except BaseException as error:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def begun(work: Callable[[], T]) -> "Future[T]":
-    """What `work` will have given, or raised, in a thread of its own."""
+    """The result of `work`, or what it raises, to come from a thread of its own."""
     found: Future[T] = Future()
 
     def run() -> None:
@@ -32,7 +32,7 @@ def begun(work: Callable[[], T]) -> "Future[T]":
 
 
 def awaited(found: "Future[T]") -> Generator[None, None, T]:
-    """What comes of it, as a part of a job, which waits (None) until it is there."""
+    """The result, as a part of a job, which waits (None) until it is there."""
     wait([found], PATIENCE_S)
     while not found.done():
         yield None
@@ -46,7 +46,7 @@ class Helper:
         self._free = Semaphore(threads)
 
     def do(self, work: Callable[[], T]) -> Generator[None, None, T]:
-        """What `work` gives, or raises, as `awaited` has it."""
+        """The result of `work`, or what it raises, as `awaited` has it."""
         while not self._free.acquire(blocking=False):
             yield None
         try:

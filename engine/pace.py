@@ -13,13 +13,13 @@ from metal import mx
 
 TURN_S = 0.05  # seconds of a piece: half of what a turn may take, as the next can cost more than the last
 FIRST = 16  # units of a piece before anything is known
-STEP = 16  # pieces are multiples of this, so that few shapes come about
+LEAST = 8
 
 T = TypeVar("T")
 
 
 def whole(pieces: Generator[Any, None, T]) -> T:
-    """What a computation in pieces comes to, where nobody needs a turn in between."""
+    """The end of a computation in pieces, where nobody needs a turn in between."""
     while True:
         try:
             next(pieces)
@@ -29,7 +29,10 @@ def whole(pieces: Generator[Any, None, T]) -> T:
 
 
 class Pace:
-    """The size of the next piece. Of the last few the fastest counts: one that was held up says nothing of the next."""
+    """The size of the next piece, a power of two, so that it seldom changes: rounding depends on it.
+
+    Of the last few pieces the fastest counts: one that was held up says nothing of the next.
+    """
 
     def __init__(self) -> None:
         self._unit_s: deque[float] = deque(maxlen=4)  # of the last pieces
@@ -40,7 +43,8 @@ class Pace:
         """Units that take a turn."""
         if not self._unit_s:
             return FIRST
-        return max(STEP, int(TURN_S / max(min(self._unit_s), 1e-9)) // STEP * STEP)
+        most = int(TURN_S / max(min(self._unit_s), 1e-9))
+        return max(LEAST, 1 << most.bit_length() - 1)
 
     def begin(self) -> None:
         """A piece begins now."""

@@ -37,14 +37,17 @@ class Pool:
         *,
         kv_budget: int | None = None,
         kept: int = KEPT,
+        paced: bool = False,
         **cache: Any,
     ) -> None:
         """`prefixes` keeps the beginnings of prompts; `kv_budget` are the bytes that the keys and values of a run may
-        take; `kept` places are remembered; `cache` says how caches are made (`LanguageModel.make_cache`)."""
+        take; `kept` places are remembered; `paced`: others have turns while a text is read, so pieces
+        are as long as one takes on this machine; `cache` says how caches are made (`LanguageModel.make_cache`)."""
         self.model = model
         self.prefixes = prefixes
         self.step = CompiledStep(model)  # of every token that is drawn
-        self.reading, self.scoring = Pace(), Pace()  # in tokens
+        self.reading = Pace() if paced else None  # in tokens
+        self.scoring = Pace() if paced else None
         self.places: list[Branches] = []  # the most recently used last
         self.leased: list[Branches] = []  # several runs may take turns
         self._kv_budget, self._kept = kv_budget, kept if kv_budget is None else 1

@@ -64,6 +64,7 @@ class Session:
         ranks: "Ranks | None" = None,
         kv_budget: int | None = None,
         reload: bool = True,
+        paced: bool = False,
         **cache: Any,
     ) -> None:
         """`prefixes` keeps the beginnings of prompts; `cache` says how caches are made (`LanguageModel.make_cache`).
@@ -71,13 +72,15 @@ class Session:
         `kv_budget` are the bytes that the keys and values of a run may take: it ends where the next would not fit.
         With `ranks`, the model is one that they share, and what rank 0 is asked to generate holds for all. `reload`:
         a model whose numbers leave their type may be loaded again in a wider one; not where somebody else holds it.
+        `paced`: texts are read in pieces of a turn, for others who wait for the thread; not on ranks, which have to
+        read the same pieces, whatever takes longest where.
         """
         self.ranks = ranks
         self.reload = reload and ranks is None
         self.adapters: tuple[str, ...] = ()  # on the model, as a recipe names them
         self.adapted = False  # whether there is something on the model that is not in its file
         self.average: Averaging | None = None  # where an adapter on it has a posterior
-        self._options: dict[str, Any] = {"prefixes": prefixes, "kv_budget": kv_budget, **cache}
+        self._options: dict[str, Any] = {"prefixes": prefixes, "kv_budget": kv_budget, "paced": paced, **cache}
         self.adopt(checkpoint)
 
     def adopt(self, checkpoint: "Checkpoint") -> None:
@@ -270,13 +273,17 @@ class Session:
                 yield reused + done
             low = max(start, 1)
             while low < len(ids):
-                pace.begin()
-                high = min(low + min(pace.size, SCORED_AT_ONCE), len(ids))
+                size = SCORED_AT_ONCE
+                if pace is not None:
+                    pace.begin()
+                    size = min(size, pace.size)
+                high = min(low + size, len(ids))
                 rows = np.asarray(place.logits_at(low - 1, high - 1)[0])
                 for i in range(low, high):
                     step = observe(rows[i - low], ids[i], recipe=Recipe(), position=i, origin="given")
                     steps.append(with_text(self.tokenizer, step, texts[i], 0.0))
-                pace.took(high - low)
+                if pace is not None:
+                    pace.took(high - low)
                 low = high
                 yield len(known)
         return steps

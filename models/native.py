@@ -6,7 +6,7 @@ cache that began native and is read on by the graph is carried over, once. Knows
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,20 +58,22 @@ def build(config: Mapping[str, Any], weights: Weights, *, expandable: bool = Tru
     return NativeModel(PackedModel(shape, names, weights), lambda: _expanded(config, weights, expandable), weights)
 
 
-def _expanded(config: Mapping[str, Any], weights: Weights, expandable: bool) -> Transformer:
+def _expanded(config: Mapping[str, Any], weights: Weights, expandable: bool) -> Generator[None, None, Transformer]:
     """The graph of the same numbers, to the bit, in float32."""
     if not expandable:
         raise ConfigError(
             "adapters, attention weights and packed or windowed keys need these weights expanded, and there is not the "
             f"memory: start with LIKELY_PACKED={packed.OFF}, which keeps them packed in the graph"
         )
-    arrays = {
-        name: mx.array(found.rows() if isinstance(found, PackedMatrix) else found) for name, found in weights.items()
-    }
+    arrays = {}
+    for name, found in weights.items():
+        arrays[name] = mx.array(found.rows() if isinstance(found, PackedMatrix) else found)
+        yield
     model = registry.build(dict(config), arrays, dense=mx.float32)
     assert isinstance(model, Transformer)
     for array in model.arrays.values():  # what is joined, one at a time
         mx.eval(array)
+        yield
     return model
 
 
@@ -88,7 +90,9 @@ class NativeModel:
     rotations: Sequence[Rotation] = ()  # those that follow the length are refused
     dtype: mx.Dtype = mx.float32
 
-    def __init__(self, fast: PackedModel, expand: Callable[[], Transformer], weights: Weights) -> None:
+    def __init__(
+        self, fast: PackedModel, expand: Callable[[], Generator[None, None, Transformer]], weights: Weights
+    ) -> None:
         self.config = fast.config
         self.altered = False
         self._fast, self._expand, self._weights = fast, expand, weights
@@ -109,9 +113,15 @@ class NativeModel:
     @property
     def graph(self) -> Transformer:
         """The same model whose parts can be seen and replaced; expanded by the first who asks."""
-        if self._graph is None:
-            self._graph = self._expand()
+        for _ in self.expanding():
+            pass
+        assert self._graph is not None
         return self._graph
+
+    def expanding(self) -> Iterator[None]:
+        """Have the graph made, a matrix at a time."""
+        if self._graph is None:
+            self._graph = yield from self._expand()
 
     def __call__(self, tokens: mx.array, cache: Cache | None = None) -> mx.array:
         return self.head(self.hidden(tokens, cache))
@@ -121,6 +131,7 @@ class NativeModel:
             return mx.array(self._fast.hidden(np.array(tokens), self._fast.make_cache(tokens.shape[1])))
         if isinstance(cache, NativeCache):
             if cache.graph is None and not self.altered and mask is None:
+                cache.native.expected = cache.expected
                 return mx.array(self._fast.hidden(np.array(tokens), cache.native))
             cache = cache.carried(self.graph)
         return self.graph.hidden(tokens, cache, mask=mask)

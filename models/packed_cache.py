@@ -16,7 +16,10 @@ from metal.packed import LANES
 from models.errors import CacheError
 
 FIRST = 256  # rows of a new buffer
-LARGE = 8 << 20  # bytes of a buffer that goes back to the system as soon as it is outgrown
+LARGE = (
+    4 << 20
+)  # bytes of a buffer that goes back to the system as soon as it is outgrown; from here on numpy asks for huge
+# pages, all of which are cleared before the first row is written
 
 
 class CSpan(ctypes.Structure):
@@ -130,6 +133,7 @@ class PackedCache:
     def __init__(self, shape: tuple[int, int, int], capacity: int = FIRST) -> None:
         """`shape`: layers, Hkv and D."""
         self.shape, self._first = shape, capacity
+        self.expected = 0  # positions that are known to come: room for them is no copy later
         self.texts = [_Sequence()]
 
     @property
@@ -196,7 +200,7 @@ class PackedCache:
     def reserve(self, t: int) -> None:
         """Room for T more rows of each of B."""
         for text in self.texts:
-            text.reserve(t, self._first, self.shape)
+            text.reserve(t, max(self._first, self.expected - text.length), self.shape)
 
     def needs(self, positions: int) -> int:
         """Bytes that it holds at most when a text of so many positions was read."""

@@ -47,7 +47,7 @@ class ServerState:
     _makers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "maker"))
 
     async def aside(self, make: Callable[[], T]) -> T:
-        """What `make` gives, while the loop serves others; no more than two at once, as what is made may be large."""
+        """The result of `make`, while the loop serves others; two at once at most: what is made may be large."""
         return await asyncio.get_running_loop().run_in_executor(self._makers, make)
 
 
@@ -223,7 +223,7 @@ def encoded(body: Any) -> Iterator[bytes]:
 def _texts(value: Any, deep: int) -> Iterator[str]:
     if deep and isinstance(value, dict) and value:
         for i, (name, each) in enumerate(value.items()):
-            yield f"{',' if i else '{'}{json.dumps(name)}:"
+            yield f"{',' if i else '{'}{json.dumps(name, ensure_ascii=False)}:"
             yield from _texts(each, deep - 1)
         yield "}"
     elif deep and isinstance(value, list) and value and (value[0] is None or isinstance(value[0], dict | list)):

@@ -117,7 +117,7 @@ class Endpoint:
             seen.first_s = time.perf_counter() - seen.began
 
     async def _asked(self, body: bytes, read: Callable[[], T]) -> T:
-        """What a body asks for; a long one, or one with a grammar, is read while the loop serves others."""
+        """The request in a body; a long one is read while the loop serves others."""
         return read() if len(body) <= SHORT else await self.state.aside(read)
 
     async def _lines(self, ask: AnswerRequest, parts: Iterator[Json]) -> list[str]:

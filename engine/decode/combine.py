@@ -115,7 +115,7 @@ class Contrast(Combination):
     def combined(self, branches: "Branches") -> "Generator[Waiting, None, Branches]":
         from engine.decode.pair import PairedBranches, contrasted, second
 
-        weaker = yield from second(self.loaded.model, branches.ids[0], len(branches))
+        weaker = yield from second(self.loaded.model, branches.ids[0], len(branches), paced=branches.pace is not None)
         return PairedBranches(branches, weaker, contrasted(self.strength, self.least))
 
 
@@ -172,5 +172,7 @@ class Guidance(Combination):
     def combined(self, branches: "Branches") -> "Generator[Waiting, None, Branches]":
         from engine.decode.pair import PairedBranches, guided, second
 
-        other = yield from second(branches.model, self.ids or branches.ids[0][-1:], len(branches))
+        other = yield from second(
+            branches.model, self.ids or branches.ids[0][-1:], len(branches), paced=branches.pace is not None
+        )
         return PairedBranches(branches, other, guided(self.scale))

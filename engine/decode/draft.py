@@ -88,9 +88,10 @@ class Draft:
     hope: ClassVar[tuple[float, float]] = (3.0, 1.0)
     free: ClassVar[bool] = False
 
-    def __init__(self, model: "LanguageModel") -> None:
+    def __init__(self, model: "LanguageModel", *, paced: bool = False) -> None:
+        """`paced`: a prompt is read in pieces that a turn takes."""
         self.model = model
-        self._pace = Pace()
+        self._pace = Pace() if paced else None
         self._place = Branches(model, model.make_cache(), pace=self._pace)
 
     def reading(self, ids: Sequence[int]) -> Iterator[int]:

@@ -86,7 +86,9 @@ class Drafting(Strategy):
         from engine.decode.draft import Draft
         from engine.decode.speculative import Speculative
 
-        return Speculative(Draft(self.loaded.model)).steps(branches, sampler, control, limit=limit)
+        return Speculative(Draft(self.loaded.model, paced=branches.pace is not None)).steps(
+            branches, sampler, control, limit=limit
+        )
 
 
 def beside(strategy: Strategy, name: str, models: Mapping[str, Any], tokenizer: Any, wanted: str) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Revised
+from engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Revised, Waiting
 from engine.decode.strategy import Steps, Strategy
 from engine.errors import RanksDiffer
 
@@ -37,6 +37,9 @@ class Lockstep:
                     event = steps.send(over)
                 except StopIteration:
                     return
+                if isinstance(event, Waiting):  # a turn for others, who are on this rank alone
+                    over = yield event
+                    continue
                 here = _told(event)
                 *there, cancelled = self.ranks.broadcast([*here, self.asked.cancelled])
                 if there != here:

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 Formula = Callable[[mx.array, mx.array], mx.array]  # log-probabilities [B, V] of the first and of the second
 
 
-def second(model: "LanguageModel", ids: Sequence[int], rows: int) -> Generator[Waiting, None, Branches]:
+def second(
+    model: "LanguageModel", ids: Sequence[int], rows: int, *, paced: bool = False
+) -> Generator[Waiting, None, Branches]:
     """A model at the end of a prompt, as often as the first one stands there; others have turns while it reads."""
-    place = Branches(model, model.make_cache(), pace=Pace())
+    place = Branches(model, model.make_cache(), pace=Pace() if paced else None)
     for _ in place.read(ids):
         yield Waiting()
     place.select([0] * rows)

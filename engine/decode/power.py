@@ -6,7 +6,7 @@ caches; no mlx while it is loaded.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.arrays import logprobs
 from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Rated
+from engine.decode.events import Emitted, Rated, Waiting
 from engine.decode.exact import go
 from engine.decode.search import NextTokens, SearchNode, searching
 from engine.decode.strategy import Steps, Strategy
@@ -84,12 +84,12 @@ class Power(Strategy):
         most = 0
         while most < limit:
             most = limit if text.over else min(most + self.block, limit)
-            drawn += text.draw(random, most)
+            drawn += yield from text.draw(random, most)
             for _ in range(self.proposals):
                 if control.cancelled:
                     break
                 other = text.cut(int(random.integers(len(text.tokens))))
-                drawn += other.draw(random, most)
+                drawn += yield from other.draw(random, most)
                 tried += 1
                 if math.log(1.0 - random.random()) < other.merit - text.merit:
                     text, accepted = other, accepted + 1
@@ -132,8 +132,8 @@ class Walk:
         begin anew, of which a longer text has more. What two texts have in common cancels, places not."""
         return self.alpha * math.fsum(self.p) - math.fsum(self.q) - math.log(len(self.tokens))
 
-    def draw(self, random: np.random.Generator, most: int) -> int:
-        """Go on from q until it ends or has `most` tokens; how many were drawn."""
+    def draw(self, random: np.random.Generator, most: int) -> Generator[Waiting, None, int]:
+        """Go on from q until it ends or has `most` tokens, a token a turn; how many were drawn."""
         had = len(self.tokens)
         while not self.over and len(self.tokens) < most:
             go(self.place, self.start, self.tokens)
@@ -146,6 +146,7 @@ class Walk:
             self.p.append(float(row[token]))
             self.q.append(float(sharp[token]))
             self.samplers.append(found.sampler.advance([found.draw(SearchNode(0.0, 0.0, 0, token))]))
+            yield Waiting()
         return len(self.tokens) - had
 
     def cut(self, length: int) -> "Walk":

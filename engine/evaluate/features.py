@@ -12,6 +12,7 @@ from engine.errors import ContextOverflow, DataError, ParameterError
 from engine.pace import Pace, whole
 from engine.session import Session
 from metal import memory, mx
+from models.native import NativeModel
 
 LONGEST = 512  # tokens of a text that are read
 
@@ -62,6 +63,9 @@ def averaging(
         raise ParameterError(f"layer must be 0 (the embedding) to {model.config.layers}, got {layer}")
     if getattr(model.config, "diffusion", None) is not None:
         pace = None
+    if layer is not None and isinstance(model, NativeModel):
+        for _ in model.expanding():
+            yield 0
     cache, end = model.make_cache(), 0
     total = np.zeros(1, np.float32)
     while end < len(ids):

@@ -8,7 +8,7 @@ import pytest
 
 from app import requests as r
 from app.jobs import ModelJobs
-from app.worker import Closed, Failed, Tell, Worker
+from app.worker import Closed, Failed, Tell, Worker, worked
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted
 from engine.errors import DataError
@@ -58,21 +58,146 @@ def test_what_calls_back_reports_in_the_middle_of_its_turn() -> None:
     assert ran(loads) == [(1, "half"), (1, "whole"), (1, Closed())]
 
 
-def test_what_goes_wrong_is_the_jobs_last_event_and_the_thread_goes_on() -> None:
-    def wrong(error: Exception) -> Callable[[Tell], Iterator[Any]]:
+class Panic(BaseException):
+    """As a library in another language raises it: none of Exception's."""
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("a bug"), Panic("a bug"), MemoryError("a bug"), RecursionError("a bug"), SystemExit("a bug")]
+)
+def test_what_goes_wrong_is_the_jobs_last_event_and_the_thread_goes_on(error: BaseException) -> None:
+    def wrong(error: BaseException) -> Callable[[Tell], Iterator[Any]]:
         def job(tell: Tell) -> Iterator[Any]:
             yield "begun"
             raise error
 
         return job
 
-    found = ran(wrong(DataError("no such row")), wrong(KeyError("a bug")), counting("a", 3))
+    found = ran(wrong(DataError("no such row")), wrong(error), counting("a", 3))
     said = {job: [event for owner, event in found if owner == job] for job in (1, 2, 3)}
     assert said[1] == ["begun", Failed("no such row"), Closed()]
     begun, failed, closed = said[2]
-    assert (begun, closed) == ("begun", Closed()) and failed.line == "KeyError: 'a bug'"
-    assert "Traceback" in failed.trace and "raise error" in failed.trace
+    assert (begun, closed) == ("begun", Closed()) and failed.line == f"{type(error).__name__}: {error}"
+    assert "Traceback" in failed.trace and "raise error" in failed.trace and not failed.restarted
     assert said[3] == ["a0", "a1", "a2", Closed()]
+
+
+@pytest.mark.parametrize("where", ["a report", "the end of a job"])
+def test_where_the_thread_itself_fails_all_that_wait_are_told_and_it_goes_on_with_what_it_had(where: str) -> None:
+    made: list[Jobs] = []
+
+    def make() -> Jobs:
+        made.append(Jobs())
+        return made[-1]
+
+    broken = threading.Event()
+
+    def reported() -> None:
+        if where == "a report" and broken.is_set():
+            broken.clear()
+            raise Panic("no room for a report")
+
+    def waits(tell: Tell) -> Iterator[Any]:
+        while True:
+            yield None
+
+    def falls(tell: Tell) -> Iterator[Any]:
+        try:
+            yield "begun"
+            broken.set()
+            yield "more"
+        finally:
+            if where == "the end of a job":
+                raise Panic("it does not even end")
+
+    worker = Worker(make, reported=reported)
+    for request in (waits, falls, waits):
+        worker.submit(request)
+    if where == "the end of a job":
+        worker.stop(2)
+    worker.start()
+    seen: list[tuple[int, Any]] = []
+    while (2, Closed()) not in seen:
+        seen += worker.drain()
+    lost = (1, 2, 3) if where == "a report" else (2,)
+    for job in lost:
+        assert [event for owner, event in seen if owner == job][-1] == Closed()
+    failed = [event for _, event in seen if isinstance(event, Failed)]
+    assert len(failed) == len(lost) and all(each.restarted == (where == "a report") for each in failed)
+    assert all("Panic: " in each.line and "Traceback" in each.trace for each in failed)
+    for job in {1, 3} - set(lost):
+        worker.stop(job)
+    last = worker.submit(counting("a", 2))
+    worker.finish()
+    assert worker.join(10)
+    assert [event for job, event in worker.drain() if job == last] == ["a0", "a1", Closed()]
+    assert len(made) == 1, "the executor, and the models it has, are those from before"
+
+
+def test_a_job_that_is_stopped_ends_where_it_is_and_the_others_go_on() -> None:
+    ended: list[str] = []
+
+    def endless(tell: Tell) -> Iterator[Any]:
+        try:
+            while True:
+                yield "more"
+        finally:
+            ended.append("here")
+
+    worker = Worker(Jobs)
+    job = worker.submit(endless)
+    worker.stop(job)
+    worker.stop(job), worker.stop(99)  # that is over, and there is none
+    worker.submit(counting("b", 2))
+    worker.finish()
+    worker.start()
+    assert worker.join(10) and ended == ["here"]
+    assert worker.drain() == [(1, "more"), (1, Closed()), (2, "b0"), (2, "b1"), (2, Closed())]
+
+
+def test_a_turn_that_has_nothing_to_tell_is_not_told_of_and_waits_for_nobody() -> None:
+    def adds(count: int) -> Generator[Any, None, int]:
+        yield from range(count)
+        return count
+
+    def job(tell: Tell) -> Iterator[Any]:
+        yield (yield from worked(adds(3)))
+
+    assert ran(job, counting("b", 4)) == [
+        (2, "b0"), (2, "b1"), (2, "b2"), (1, 3), (2, "b3"), (1, Closed()), (2, Closed()),
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_cut_is_done_beside_the_thread_and_its_failure_is_the_jobs() -> None:
+    """A text whose tokens do not come until another job has ended, and one at which the tokenizer panics."""
+    go = threading.Event()
+    engine = ScriptedEngine("scripted")
+
+    class Slow:
+        def encode(self, text: str) -> list[int]:
+            if text == "panic":
+                raise Panic("retry-limit-in-match over")
+            go.wait(60)
+            return [1, 2]
+
+    worker = Worker(lambda: ModelJobs(ScriptedShop(engine)))
+    worker.submit(r.Load("scripted"))
+    worker.start()
+    seen: list[tuple[int, Any]] = []
+    while (1, Closed()) not in seen:
+        seen += worker.drain()
+    engine.tokenizer = Slow()  # type: ignore[assignment]
+    slow, broken, other = (
+        worker.submit(each) for each in (r.Count("scripted", "x"), r.Count("scripted", "panic"), r.Offer())
+    )
+    while not {(broken, Closed()), (other, Closed())} <= set(seen):
+        seen += worker.drain()
+    assert (slow, Closed()) not in seen
+    assert next(e for job, e in seen if job == broken).line == "Panic: retry-limit-in-match over"
+    go.set()
+    worker.finish()
+    assert worker.join(10)
+    assert [event for job, event in worker.drain() if job == slow] == [r.Tokenized((1, 2)), Closed()]
 
 
 def test_an_executor_that_cannot_be_made_fails_its_job_and_is_made_for_the_next() -> None:

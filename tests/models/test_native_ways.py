@@ -67,10 +67,17 @@ class Graph:
         return {"graph": mx.ones((1,))}
 
 
+def expanded(graph: Any) -> Any:
+    """A graph that is made in two pieces."""
+    yield
+    yield
+    return graph
+
+
 def model() -> tuple[NativeModel, Any, Any]:
     fast, graph = Fast(), Graph()
     weights: Any = {"a": np.ones(3, np.float32)}
-    return NativeModel(fast, lambda: graph, weights), fast, graph  # type: ignore[arg-type, return-value]
+    return NativeModel(fast, lambda: expanded(graph), weights), fast, graph  # type: ignore[arg-type, return-value]
 
 
 X = mx.array([[1, 2, 3]])
@@ -136,7 +143,7 @@ def test_twins_share_the_weights() -> None:
     twin, less = copy.deepcopy(net), net.with_activations(8)
     assert twin._fast is fast and twin._weights is net._weights and twin.altered and less.altered
     assert twin._graph is not graph and less._graph is graph and less._fast.bits == 8  # type: ignore[attr-defined]
-    assert not NativeModel(fast, lambda: graph, {}).altered
+    assert not NativeModel(fast, lambda: expanded(graph), {}).altered
 
 
 def test_rows_go_over_to_the_graph_once_with_their_lengths() -> None:
@@ -242,7 +249,7 @@ def test_why_a_checkpoint_does_not_run_this_way(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(packed, "load", lambda: object())
     assert native.refused(llama, []) == "LIKELY_PACKED=off"
     with pytest.raises(ConfigError, match="start with LIKELY_PACKED=off, which keeps them packed in the graph"):
-        native._expanded(llama, {}, False)
+        next(native._expanded(llama, {}, False))
     eye = {"model_type": "gemma3", "text_config": {}}
     assert native._renamed(eye, ["vision_tower.a", "language_model.model.norm.weight"]) == {
         "model.norm.weight": "language_model.model.norm.weight"

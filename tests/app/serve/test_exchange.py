@@ -5,6 +5,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.serve import exchange
 from app.serve.asks import AnswerRequest, RequestRefused, refused_as
@@ -308,6 +310,24 @@ def test_a_refusal_names_fields_as_the_client_wrote_them() -> None:
             raise RequestRefused(line, field, 404, "kind")
         found = refused.value
         assert (str(found), found.field, found.status, found.kind) == (said, named, 404, "kind")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=30,
+)
+
+
+@given(JSON)
+def test_a_body_in_parts_is_the_body(body: Any) -> None:
+    assert b"".join(exchange.encoded(body)) == json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def test_a_large_body_comes_in_parts_of_some_size() -> None:
+    body = {"choices": [{"logprobs": {"content": [{"token": "x" * 50, "top": [1, 2, 3]}] * 9000}}]}
+    parts = list(exchange.encoded(body))
+    assert json.loads(b"".join(parts)) == body and len(parts) > 5 and max(map(len, parts)) < 2 * exchange.PART
 
 
 def test_a_histogram_counts_by_the_edge_that_is_not_passed() -> None:

@@ -24,7 +24,7 @@ from app.serve.reading import AnswerReader, GrownText, TextParting
 from app.serve.server import ServedNames, ServeOptions, executor
 from app.serve.serving_jobs import ServingJobs
 from app.worker import Tell
-from engine.decode.events import Done, Emitted, Revised, Stats
+from engine.decode.events import Done, Emitted, Revised, Stats, Waiting
 from engine.errors import CheckpointError, ParameterError
 
 
@@ -66,6 +66,33 @@ async def test_what_is_too_many_is_told_to_come_back() -> None:
     assert (front.running, front.waiting) == (0, 0)
     front.close()
     assert not front.alive
+
+
+async def test_a_response_that_nobody_reads_ends_its_work() -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Talks(Endless):
+        """Three tokens a turn."""
+
+        def execute(self, request: AnswerRequest, tell: Tell) -> Iterator[Any]:
+            try:
+                while True:
+                    yield (Waiting(), Waiting(), Waiting())
+            finally:
+                loop.call_soon_threadsafe(ended.set)
+
+    front = Front(Talks, Bounds(behind=100))
+    front.start()
+    events = front.events(ask())
+    assert len(await anext(events)) == 3
+    await ended.wait()
+    seen = 3
+    with pytest.raises(RequestRefused, match="was not read: more than 100 tokens waited") as refused:
+        async for event in events:
+            seen += len(event)
+    assert refused.value.status == 408 and 100 < seen <= 106
+    front.close()
 
 
 def serving(opened: list[str], budget: int) -> ServingJobs:

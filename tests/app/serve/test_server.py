@@ -10,6 +10,7 @@ from typing import Any, cast
 import h11
 import pytest
 from click.testing import CliRunner
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from app.cli import likely as program
 from app.serve import server
@@ -143,8 +144,8 @@ class TestLateHead:
     def made(self) -> tuple[TimedProtocol, list[Any]]:
         calls: list[Any] = []
 
-        def later(seconds: float, does: Any) -> Any:
-            handle = SimpleNamespace(seconds=seconds, does=does, cancelled=False)
+        def later(seconds: float, does: Any, *more: Any) -> Any:
+            handle = SimpleNamespace(seconds=seconds, does=does, more=more, cancelled=False)
             handle.cancel = lambda: setattr(handle, "cancelled", True)
             calls.append(handle)
             return handle
@@ -167,6 +168,28 @@ class TestLateHead:
         protocol.conn.their_state = h11.IDLE  # type: ignore[misc]
         protocol._expect()
         assert len(calls) == 2 and not calls[1].cancelled
+
+    def test_what_is_not_read_is_waited_for_as_long_as_some_of_it_goes(self) -> None:
+        """The bytes that wait to be read, at each look; the connection is cut where too few of them went."""
+        took = BOUNDS.unread
+        for waits, cut in (([3 * took, 2 * took, took + 1], True), ([3 * took, 2 * took, took], False), ([9, 9], True)):
+            protocol, calls = self.made()
+            cuts: list[int] = []
+            left = iter(waits)
+            protocol.transport = cast(
+                Any,
+                SimpleNamespace(
+                    get_write_buffer_size=lambda left=left: next(left), abort=lambda cuts=cuts: cuts.append(1)
+                ),
+            )
+            protocol.flow = FlowControl(protocol.transport)
+            protocol.pause_writing()
+            for _ in waits[1:]:
+                assert calls[-1].seconds == BOUNDS.unread_s and not cuts
+                calls[-1].does(*calls[-1].more)
+            assert bool(cuts) == cut
+            protocol.resume_writing()
+            assert calls[-1].cancelled or cut
 
     def test_every_turn_of_a_connection_is_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
         done: list[str] = []

@@ -25,6 +25,7 @@ from engine.decode.sampler import Draw, Sampler
 from engine.decode.search import Group, NextTokens, SearchNode, Text, searching
 from engine.decode.stochastic_beam import StochasticBeam, below, expected, inclusion
 from engine.errors import NotFinite, ParameterError
+from engine.pace import whole
 from engine.trace.trace import Recipe
 from engine.transforms import (
     DRY,
@@ -152,12 +153,15 @@ def test_a_slot_takes_what_is_forced_and_keeps_its_own_trouble() -> None:
     by = Sampler.start(Recipe(), [[1, 2]], seed=3, xp=np)
     slot = BatchSlot(4, [1, 2], by, RunControl(), deque([9]))
     row = TABLE[2].astype(np.float32)
-    slot.draw(row)
+    slot.logits = row
+    slot.draw()
     assert slot.token == 9 and not slot.forced and slot.drawn[0].origin == "forced" and slot.drawn[0].position == 2
     slot.ids.append(9)
-    slot.draw(row)
+    slot.logits = row
+    slot.draw()
     assert slot.token == int(draw(row, (3, 3), np)) and len(slot.drawn) == 2 and slot.error is None
-    slot.draw(np.full(3, np.nan, np.float32))
+    slot.logits = np.full(3, np.nan, np.float32)
+    slot.draw()
     assert isinstance(slot.error, NotFinite) and len(slot.drawn) == 2
 
 
@@ -313,7 +317,7 @@ def test_a_walk_draws_from_sharpened_tokens() -> None:
     place = at([1, 2])
     by = Sampler.start(Recipe(), place.ids, vocabulary=ByteTokenizer(), xp=np)
     walk = Walk(place, 2, 2.0, [by])
-    assert not walk.over and walk.draw(Scripted(0.3, 0.9), 2) == 2  # type: ignore[arg-type]
+    assert not walk.over and whole(walk.draw(Scripted(0.3, 0.9), 2)) == 2  # type: ignore[arg-type]
     last, tokens = 2, []
     for share in (0.3, 0.9):
         row = logp(TABLE[last].astype(np.float32))
@@ -324,7 +328,10 @@ def test_a_walk_draws_from_sharpened_tokens() -> None:
             len(tokens) - 1
         ] == pytest.approx(sharp[last], abs=1e-5)
     assert walk.tokens == tokens and len(walk.samplers) == 3
-    assert walk.merit == pytest.approx(2.0 * sum(walk.p) - sum(walk.q) - math.log(2)) and walk.draw(Scripted(), 2) == 0  # type: ignore[arg-type]
+    assert (
+        walk.merit == pytest.approx(2.0 * sum(walk.p) - sum(walk.q) - math.log(2))
+        and whole(walk.draw(Scripted(), 2)) == 0
+    )  # type: ignore[arg-type]
     short = walk.cut(1)
     assert (
         short.tokens == tokens[:1]
@@ -337,7 +344,7 @@ def test_a_walk_draws_from_sharpened_tokens() -> None:
     walk.tokens[-1] = EOS
     assert (
         walk.over
-        and walk.draw(Scripted(), 9) == 0
+        and whole(walk.draw(Scripted(), 9)) == 0
         and not Walk(place, 2, 2.0, [replace(by, vocabulary=None)], [EOS]).over
     )  # type: ignore[arg-type]
 

@@ -1,0 +1,118 @@
+"""Turns of a served model that is real and tiny: nobody holds the others up, and who has left is worked for no more."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.requests import Load, Loaded, Scored
+from app.serve import openai_requests
+from app.serve.asks import AnswerRequest, Embedded, EmbeddingRequest
+from app.serve.server import ServedNames, ServeOptions, executor
+from app.worker import Closed, Failed, Worker
+from engine.decode.events import Emitted
+from engine.prompt import Prompt
+from engine.session import Session
+from engine.sources.checkpoint import load
+from tests.app.serve.served import server, write_model
+
+LONG = tuple(random.Random(4).randrange(256) for _ in range(1900))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("turns") / "tiny")
+
+
+def hi(**more: Any) -> AnswerRequest:
+    return openai_requests.chat({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, **more})
+
+
+def echo() -> AnswerRequest:
+    return openai_requests.completions({"prompt": list(LONG), "max_tokens": 0, "echo": True, "logprobs": 5})[0]
+
+
+def embedding(layer: int | None = None) -> EmbeddingRequest:
+    return EmbeddingRequest("", (Prompt(parts=(LONG,), whole=True),), layer)
+
+
+def ran(tiny: Path, *requests: Any, stop: int | None = None) -> list[tuple[int, Any]]:
+    """All that is reported of requests that come together, once the model is there; one of them is stopped at once."""
+    other = tiny.parent / "other"
+    options = ServeOptions((str(tiny), str(other if other.exists() else write_model(other, seed=1))), only=True)
+    worker = Worker(executor(options, ServedNames(options)))
+    warm = worker.submit(echo())
+    worker.start()
+    seen: list[tuple[int, Any]] = []
+    while (warm, Closed()) not in seen:
+        seen += worker.drain()
+    jobs = [worker.submit(request) for request in requests]
+    if stop is not None:
+        worker.stop(jobs[stop])
+    worker.finish()
+    assert worker.join(60)
+    return [(jobs.index(job), event) for job, event in worker.drain() if job in jobs]
+
+
+def at(found: list[tuple[int, Any]], job: int, kind: type) -> int:
+    """Where a job's first event of a kind stands."""
+    for i, (owner, event) in enumerate(found):
+        events = event if isinstance(event, tuple) else (event,)
+        assert not isinstance(event, Failed), event
+        if owner == job and any(isinstance(each, kind) for each in events):
+            return i
+    raise AssertionError(f"job {job} has no {kind.__name__}")
+
+
+@pytest.mark.parametrize(("long", "ends"), [(echo, Scored), (embedding, Embedded), (lambda: embedding(1), Embedded)])
+def test_another_draws_before_a_long_computation_is_over(tiny: Path, long: Any, ends: type) -> None:
+    found = ran(tiny, long(), hi())
+    assert at(found, 1, Emitted) < at(found, 0, ends)
+
+
+def test_others_draw_while_a_model_is_loaded(tiny: Path) -> None:
+    found = ran(tiny, hi(max_tokens=40, temperature=1.0, logit_bias={"287": -100.0}), Load("other"))
+    assert at(found, 0, Emitted) < at(found, 1, Loaded)
+    drawn = [i for i, (job, event) in enumerate(found) if job == 0 and isinstance(event, tuple)]
+    assert sum(i < at(found, 1, Loaded) for i in drawn) > 1
+
+
+@pytest.mark.parametrize("long", [echo, embedding, lambda: hi(max_tokens=1900, logit_bias={"287": -100.0})])
+def test_whoever_has_left_is_worked_for_no_more(tiny: Path, long: Any) -> None:
+    """Stopped behind its first turn: nothing comes but its end, and the other is answered."""
+    found = ran(tiny, long(), hi(), stop=0)
+    mine = [event for job, event in found if job == 0]
+    assert mine[-1] == Closed() and len(mine) <= 3 and not any(isinstance(e, Scored | Embedded) for e in mine)
+    assert at(found, 1, Emitted) < at(found, 1, Closed)
+
+
+def test_pieces_come_to_what_the_whole_comes_to(tiny: Path) -> None:
+    """A long text's log-probabilities, and its mean hidden state, as a session of its own gives them in one."""
+    found = ran(tiny, echo(), embedding())
+    steps = next(event for job, event in found if job == 0 and isinstance(event, Scored)).steps
+    session = Session(load(tiny))
+    alone = session.score(LONG)
+    np.testing.assert_allclose([s.logprob for s in steps[1:]], [s.logprob for s in alone[1:]], atol=1e-4)
+    (row,) = next(event for job, event in found if isinstance(event, Embedded)).rows
+    for _ in session.read(LONG):
+        pass
+    place = session.pool.find(LONG)
+    assert place is not None
+    np.testing.assert_allclose(row, np.array(place.hidden(0, len(LONG))[0]).mean(0), atol=1e-5)
+
+
+def test_a_tokenizer_that_panics_ends_one_request(tmp_path: Path) -> None:
+    """Its pre-tokenizer backtracks without end at some texts, and the library's own bound is a panic."""
+    path = write_model(tmp_path / "tiny")
+    made = json.loads((path / "tokenizer.json").read_text())
+    split = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    made["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, made["pre_tokenizer"]]}
+    (path / "tokenizer.json").write_text(json.dumps(made))
+    with server(tmp_path, [path], "-q") as client:
+        status, answer = client.ask("/v1/completions", {"prompt": "a" * 40 + "!", "max_tokens": 2})
+        assert status == 500 and "PanicException" in answer["error"]["message"]
+        assert client.ask("/health") == (200, {"status": "ok"})
+        assert client.ask("/v1/completions", {"prompt": "b", "max_tokens": 2})[0] == 200
