@@ -136,7 +136,7 @@ class Worker:
         jobs: dict[int, Generator[Any]] = {}
         while True:
             try:
-                self._work(jobs)
+                self._take_turns(jobs)
                 break
             except BaseException as error:  # whatever it is, nobody is to wait for ever
                 line = f"the {self._thread.name} worker failed and was started again ({_named(error)}): ask once more"
@@ -156,7 +156,7 @@ class Worker:
             self._executor.close()
             self._executor = None  # and what it holds of a model
 
-    def _work(self, jobs: dict[int, Generator[Any]]) -> None:
+    def _take_turns(self, jobs: dict[int, Generator[Any]]) -> None:
         """Take turns until the end is asked for; `jobs` are those that go on."""
         wait: float | None = 0.0  # for a request: for ever where there is no job, not at all where one is at work
         while jobs or not self._finishing:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import requests as r
-from app.worker import Closed, Executor, Failed, Worker
+from app.worker import WORKED, Closed, Executor, Failed, Worker
 from engine.decode.events import Emitted
 from engine.errors import LikelyError
 from engine.tune.control import Stepped
@@ -60,6 +60,10 @@ class TurnedWorker(Worker):
         self._waits = False
         return self._last
 
+    def stop(self, job: int) -> None:
+        if self._jobs.pop(job, None) is not None:
+            self._told.append((job, Closed()))
+
     def drain(self) -> list[tuple[int, Any]]:
         self._work()
         told, self._told = self._told, []
@@ -98,7 +102,7 @@ class TurnedWorker(Worker):
     def _once(self, job: int) -> bool:
         """One event of a job; gives whether there was one."""
         event = next(self._jobs[job][1], Closed())
-        if event is not None:
+        if event is not None and event is not WORKED:
             self._told.append((job, event))
             self.pace.spend(event)
         if isinstance(event, Closed):
