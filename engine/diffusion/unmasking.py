@@ -38,11 +38,17 @@ class Unmasking:
     )
     noise: str = option("linear", "ancestral: how many masks are left at each time", choices=tuple(SCHEDULES))
     revise: int = option(
-        0, "passes that mask the least likely tokens of a block again and draw them anew", low=0, high=10_000
+        0,
+        "passes that mask the least likely tokens of a block again and draw them anew: sharpens, even if exact",
+        low=0,
+        high=10_000,
     )
 
     remask: float = option(
-        0.0, "tokens of a full block with less p than this, each second one masked, are drawn anew once", low=0, high=1
+        0.0,
+        "tokens of a full block with less p than this, each second one masked, are drawn anew once: sharpens",
+        low=0,
+        high=1,
     )
     cache: str = option("none", "keys and values kept: of finished blocks; or outside of one, roughly", choices=CACHES)
     check: bool = option(False, "cache prefix or dual: measure each pass against one without")
