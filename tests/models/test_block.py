@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from metal import mx
-from models import layers
 from models.block import Block
 from models.checkpoint.builder import Builder
 from models.config import Experts
@@ -91,17 +90,6 @@ def test_a_packed_product_is_that_of_its_numbers(rows: int, bias: bool) -> None:
     want = wide(x) @ wide(matrix.floats(mx.float32)).T + (0 if b is None else wide(b))
     assert off(made(x), want) < 1e-5
     assert off(onto(normal(1, rows, 7, seed=3), made, x), want + wide(normal(1, rows, 7, seed=3))) < 1e-5
-
-
-@pytest.mark.parametrize(("rows", "unpacked"), [(7, False), (8, True), (9, True)])
-def test_eight_rows_or_more_are_multiplied_unpacked_on_a_cpu(
-    rows: int, unpacked: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found: list[int] = []
-    own = mx.quantized_matmul
-    monkeypatch.setattr(mx, "quantized_matmul", lambda *given: found.append(1) or own(*given))
-    linear(packed(7, 64))(normal(rows, 64))
-    assert found == [1] * (not unpacked or layers.GPU)
 
 
 def test_products_side_by_side_are_one_behind_the_other() -> None:

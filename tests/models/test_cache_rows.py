@@ -53,6 +53,11 @@ def span(n: int, start: int = 0) -> range:
     return range(start, start + n)
 
 
+def packed(cache: QuantizedCache) -> int:
+    """How many rows are packed, not counting those of a prefix."""
+    return 0 if cache.old is None else cache.old.length or 0
+
+
 def capacity(cache: KVCache) -> int:
     return 0 if cache.keys is None else cache.keys.shape[2]
 
@@ -452,8 +457,8 @@ def test_all_but_the_last_rows_are_packed_a_block_at_a_time(exact: int) -> None:
         put(cache, span(size, n))
         n += size
         plain = cache.rows
-        assert exact <= plain < exact + 32 or not cache._count
-        assert cache._count + plain == n == cache.length
+        assert exact <= plain < exact + 32 or not packed(cache)
+        assert packed(cache) + plain == n == cache.length
         got = held(cache)
         assert got[len(got) - plain :] == [*range(n - plain, n)]
         assert max(abs(a - b) for a, b in zip(got, range(n), strict=True)) <= 1
@@ -462,9 +467,9 @@ def test_all_but_the_last_rows_are_packed_a_block_at_a_time(exact: int) -> None:
 def test_a_block_goes_when_it_is_full() -> None:
     cache = QuantizedCache(8, exact=5)
     put(cache, span(36))
-    assert (cache.rows, cache._count) == (36, 0) and cache.packed_nbytes == 0
+    assert (cache.rows, packed(cache)) == (36, 0) and cache.packed_nbytes == 0
     put(cache, [36])
-    assert (cache.rows, cache._count) == (5, 32)
+    assert (cache.rows, packed(cache)) == (5, 32)
     codes, scales = HEADS * 96 * D, HEADS * 96 * 2 * 2  # room for 64 more rows
     assert cache.packed_nbytes == 2 * (codes + scales)
     assert cache.nbytes == cache.packed_nbytes + 2 * HEADS * capacity(cache) * D * 4 and capacity(cache) == 5 + 32
@@ -516,14 +521,14 @@ def test_a_packed_text_goes_back_into_its_packed_rows(n: int) -> None:
     put(cache, span(32))
     cache.freeze()
     put(cache, span(40, 32))
-    assert (cache._count, cache.rows, cache.length) == (35, 5, 72)
+    assert (packed(cache), cache.rows, cache.length) == (35, 5, 72)
     cache.rewind(n)
-    assert cache.length == 72 - n and cache.rows == max(0, 5 - n) and cache._count == max(0, min(35, 40 - n))
+    assert cache.length == 72 - n and cache.rows == max(0, 5 - n) and packed(cache) == max(0, min(35, 40 - n))
     got = held(cache)
     assert len(got) == 72 - n and all(abs(a - b) <= 1 for a, b in zip(got, range(72 - n), strict=True))
     assert (cache.old is None) == (n >= 40)
     if cache.old is not None:
-        assert cache.old.lengths.tolist() == [cache._count]
+        assert cache.old.lengths.tolist() == [cache.old.length]
     put(cache, [90])
     assert held(cache)[-1] == 90 and cache.length == 73 - n
 
@@ -555,7 +560,7 @@ def test_a_packed_cache_that_cannot_be_is_named(options: dict[str, int], line: s
     for group in (32, 64, 128):
         assert QuantizedCache(group_size=group).group_size == group
     default = QuantizedCache()
-    assert (default.bits, default.group_size, default.exact, default._first) == ((8, 8), 64, 64, 128)
+    assert (default.bits, default.group_size, default.exact) == ((8, 8), 64, 64)
 
 
 @pytest.mark.parametrize("exact", [0, 5])
@@ -570,14 +575,14 @@ def test_cut_at_several_ends_and_pasted_it_holds_the_same_rows_packed(exact: int
         parts.append(part)
         ends.append(end)
         start = end
-    assert "keys.codes" in parts[0] and ("keys.codes" in parts[3]) == (cache._count > 170)
+    assert "keys.codes" in parts[0] and ("keys.codes" in parts[3]) == (packed(cache) > 170)
     for n in range(1, 5):
         other = QuantizedCache(8, exact=exact)
         other.paste(parts[:n], ends[:n])
         twin = QuantizedCache(8, exact=exact)
         for size, first in zip((40, 30, 100, 3)[:n], (0, 40, 70, 170), strict=False):
             put(twin, span(size, first))
-        assert (other.length, other._count, other.rows) == (twin.length, twin._count, twin.rows) == (
-            ends[n - 1], twin._count, ends[n - 1] - twin._count
+        assert (other.length, packed(other), other.rows) == (twin.length, packed(twin), twin.rows) == (
+            ends[n - 1], packed(twin), ends[n - 1] - packed(twin)
         )  # fmt: skip
         assert held(other) == held(twin)

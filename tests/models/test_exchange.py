@@ -75,7 +75,7 @@ def ring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Ring]]:
     def made(ranks: int) -> Ring:
         found = Ring(ranks)
         for name in ("all_sum", "all_gather", "send", "recv"):
-            monkeypatch.setattr(mx.distributed, name, getattr(found, name))
+            monkeypatch.setattr(f"mlx.core.distributed.{name}", getattr(found, name))
         return found
 
     yield made
@@ -244,11 +244,11 @@ def test_each_collective_waits_for_the_one_before(monkeypatch: pytest.MonkeyPatc
         waited.append((len(kept), numbers[id(last)]))
         return x
 
-    monkeypatch.setattr(mx, "depends", depends)
+    monkeypatch.setattr("mlx.core.depends", depends)
     for name in ("all_sum", "all_gather", "send"):
-        monkeypatch.setattr(mx.distributed, name, new)
-    monkeypatch.setattr(mx.distributed, "recv", lambda shape, dtype, *_, **__: new(mx.zeros(shape, dtype)))
-    monkeypatch.setattr(mx, "eval", lambda x: evaluated.append(numbers[id(x)]))
+        monkeypatch.setattr(f"mlx.core.distributed.{name}", new)
+    monkeypatch.setattr("mlx.core.distributed.recv", lambda shape, dtype, *_, **__: new(mx.zeros(shape, dtype)))
+    monkeypatch.setattr("mlx.core.eval", lambda x: evaluated.append(numbers[id(x)]))
     exchange = Exchange(None)
     x = mx.ones((2,))
     exchange.receive((2,), mx.float32, 0)

@@ -167,7 +167,7 @@ def test_gemma_means_the_tanh_gelu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first checkpoints say "gelu"; mlx-lm takes them at their word, their authors' code does not."""
     from metal import nn
 
-    monkeypatch.setattr(nn, "gelu", nn.gelu_approx)
+    monkeypatch.setattr("mlx.nn.gelu", nn.gelu_approx)
     theirs, model = pair(GEMMA | {"model_type": "gemma", "hidden_act": "gelu"})
     x = tokens(3, 24, V)
     check(model, x, theirs(x))

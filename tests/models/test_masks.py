@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from metal import dispatch, mx
-from metal import reference as masks
+from metal import mx
 from metal.attention import FULL, Emit, Mask
 from metal.mask import CAUSAL
 from tests.models.oracle import difference, ours, reference, tokens
@@ -63,28 +62,3 @@ def test_attention_can_be_looked_at_under_a_mask(model: Any) -> None:
     x = tokens(1, T, model.config.vocab_size)
     seen = model.inspect(x, emit=Emit(scores=True), mask=FULL).attention[-1].scores
     assert seen is not None and bool(mx.any(seen[0, 0, 0, 1:] > -mx.inf))
-
-
-@pytest.mark.parametrize("cached", [True, False])
-def test_an_array_of_what_is_seen_is_made_once_for_all_layers_that_see_alike(
-    cached: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stock attention under a window, in three layers of four, and logits as by the reference."""
-    config = SAME["gemma 3"] | {"sliding_window": 6, "sliding_window_pattern": 4, "num_hidden_layers": 4}
-    net, made = ours(config, reference(config)), list[Mask]()
-    assert sum(bool(block.mask.window) for block in net.blocks) == 3
-    text = tokens(2, 24, net.config.vocab_size)
-    want, visible = net(text), masks.visible
-
-    def counted(kv: Any, mask: Mask, b: int, t: int) -> Any:
-        made.append(mask)
-        return visible(kv, mask, b, t)
-
-    monkeypatch.setattr(masks, "visible", counted)
-    cache = net.make_cache() if cached else None
-    with dispatch.forced("stock"):
-        for low, high in ((0, 16), (16, 24)) if cached else ((0, 24),):
-            logits = net(text[:, low:high], cache)
-            assert [mask.window for mask in made] == [6]
-            assert difference(logits, want[:, low:high]) < 1e-4
-            made.clear()

@@ -110,7 +110,7 @@ def test_what_the_kernel_does_not_know_goes_the_other_way() -> None:
 
 
 def test_a_kernel_that_is_off_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "switched_off", {"qkv_prepare float32 D=64": "a test"})
+    monkeypatch.setitem(kernel.switched_off, "qkv_prepare float32 D=64", "a test")
     with counted() as launches:
         run(net(), PROMPT)
     assert launches["qkv_prepare"] == 0
