@@ -153,6 +153,7 @@ def bound(choices: Sequence[Choice], recipe: "Recipe", strategy: "Strategy", beg
 
 
 def probability(recipe: "Recipe", tokens: Sequence[int]) -> float | None:
-    """The probability with which an answer was drawn among choices; None of one that is none, or was cut."""
+    """The probability with which an answer was drawn among choices, all that begin so if it was cut; None of one that
+    was not drawn so."""
     law = next((transform for transform in recipe.transforms if isinstance(transform, ChoiceLaw)), None)
     return None if law is None else law.probability(tokens)

@@ -103,8 +103,12 @@ def show_choices(among: Sequence[Choice], law: Sequence[float], *, as_json: bool
         click.echo(json_line({"choices": objects}))
     elif not quiet:
         for choice, p in rows:
-            said = f"{math.exp(p):8.2%} {bits(-choice.logprob):9.2f} bits  {heat.visible(repr(choice.text))}"
+            said = f"{_share(math.exp(p)):>8} {bits(-choice.logprob):9.2f} bits  {heat.visible(repr(choice.text))}"
             click.echo(said, err=True)
+
+
+def _share(p: float) -> str:
+    return f"{p:.2%}" if p >= 1e-4 or not p else f"{p:.1e}"
 
 
 def spelled_otherwise(tokenizer: "Tokenizer", ids: Sequence[int]) -> str:
@@ -146,14 +150,16 @@ def _resample(
     else:
         click.echo(heat.visible("".join(plain.shown(step, special) for step in steps[drawn]) + ends[drawn].text))
     if not quiet:
-        click.echo(f"[{drawn + 1}] of {len(weights)} by its weight: {share:.2%} · they are worth {worth:.1f}", err=True)
+        click.echo(
+            f"[{drawn + 1}] of {len(weights)} by its weight: {_share(share)} · they are worth {worth:.1f}", err=True
+        )
     return {"resampled": str(drawn + 1)}
 
 
 def _summarise(steps: list[TokenStep], done: Done, seed: int, tokenizer: "Tokenizer", whose: str = "") -> None:
     said = plain.summary(steps, done)
     if (p := _probability(steps)) is not None:
-        said += f" · {p:.2%} among the choices"
+        said += f" · {_share(p)} among the choices"
     elif constrained(steps):
         said += f" · allowed {bits(log_weight(steps)):.2f} bits"
         said += spelled_otherwise(tokenizer, [step.token for step in steps])

@@ -13,13 +13,11 @@ ANCHORS = ("", "\n")  # put before a text, so that a tokenizer that begins a tex
 def spelling(vocabulary: Vocabulary, text: str) -> tuple[int, ...]:
     """The ids that the tokenizer writes a text with where it goes on another: their bytes are the text's, as far as
     the tokenizer can spell those. DataError for a character that no token can spell."""
-    wanted = text.encode()
     for before in ANCHORS:
-        own: list[int] = []
-        held = b""
-        for token in reversed(vocabulary.encode(before + text)):
-            if len(held) >= len(wanted):
-                break
+        ids = vocabulary.encode(before + text)
+        own, held, wanted = list[int](), b"", text.encode()
+        while ids and len(held) < len(wanted):
+            *ids, token = ids
             own.append(token)
             held = vocabulary.piece(token) + held
         if held == wanted:

@@ -102,10 +102,10 @@ class ChoiceLaw(Edit):
     def edited_ids(self, state: Path) -> np.ndarray:
         return np.array(sorted(going_on(self.texts, state)), np.int64)
 
-    def probability(self, tokens: Sequence[int]) -> float | None:
-        """The probability of the choice that is these tokens; None of what is none."""
+    def probability(self, tokens: Sequence[int]) -> float:
+        """The probability of the choice that is these tokens; of a beginning, of all that begin so."""
         p = np.exp(np.array(self.logprobs) - np.logaddexp.reduce(self.logprobs))
-        return dict(zip(self.texts, p.tolist(), strict=True)).get(tuple(tokens))
+        return float(sum(p[i] for i, text in enumerate(self.texts) if text[: len(tokens)] == tuple(tokens)))
 
 
 def going_on(texts: Texts, path: Path) -> dict[int, list[int]]:
@@ -128,4 +128,4 @@ def _check(texts: Texts) -> None:
         raise ParameterError("choices must be one text or more, none of them empty")
     for text in texts:
         for token in text:
-            within("a choice's token", token, "[0, inf)", whole=True)
+            within("a choice's token", token, "[0, 2147483647]", whole=True)

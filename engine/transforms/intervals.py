@@ -27,6 +27,7 @@ class Intervals:
     def __init__(self, snapshot: Snapshot, edited_ids: np.ndarray) -> None:
         """`edited_ids`: ids, each once, that change one by one; what the snapshot lacks is an item of unknown logit."""
         top = float(snapshot.logits.max())
+        edited_ids = edited_ids[edited_ids < snapshot.vocab]  # who edits others says so when it is applied
         full = snapshot.counts > 0
         self.counts = snapshot.counts[full].astype(np.float64)
         self.lses = snapshot.lses[full].astype(np.float64) - top

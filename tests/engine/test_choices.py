@@ -21,8 +21,9 @@ from engine.errors import ParameterError
 from engine.session import Session
 from engine.trace import file
 from engine.trace.replay import replay, states_at
+from engine.trace.row import measured
 from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
-from engine.transforms import DRY, LogitBias, RepetitionPenalty, Temperature, TopK
+from engine.transforms import DRY, ChoiceLaw, LogitBias, RepetitionPenalty, Temperature, TopK, start
 from tests.engine.decode.test_beam import PROMPT, search
 from tests.engine.test_constraint import Merging
 from tests.fakes import BOS, EOS, VOCAB, FakeCheckpoint, MarkovModel, random_table
@@ -68,6 +69,9 @@ def test_each_is_scored_and_drawn_with_its_share_of_the_probability(model: tuple
         for strategy in (Sample(), NGram(3)):
             drawn = {tuple(s.token for s in steps_of(session, recipe, seed=i, strategy=strategy)) for i in range(9)}
             assert drawn <= {c.tokens for c, logp in zip(found, expected, strict=True) if logp > -np.inf}
+    begun = math.exp(float(np.logaddexp(every[0], every[1]) - np.logaddexp.reduce(every)))
+    drawn_from = choices.bound(found, Recipe(), Sample(), len(PROMPT))
+    assert choices.probability(drawn_from, [258]) == pytest.approx(begun, abs=1e-5)  # of "ab", cut: it and "abc"
     likeliest = choices.bound(found, Recipe(greedy=True), Sample(), len(PROMPT))
     assert tuple(s.token for s in steps_of(session, likeliest)) == found[int(every.argmax())].tokens
 
@@ -116,6 +120,10 @@ def test_what_has_no_meaning_for_a_choice_is_refused_by_name(model: tuple[Sessio
     for texts in ([], [""]):
         with pytest.raises(ParameterError, match="one text or more, none of them empty"):
             choices.scored(session, PROMPT, texts)
+    z = np.zeros(99, np.float32)  # of another model: these ids are none there
+    law = (ChoiceLaw(((258, EOS),), (0.0,)),)
+    with pytest.raises(ParameterError, match="must be below 99 for this model, got 258"):
+        replay(measured(z, 3).snapshot, law, start(law, None, [], np), (0, 0))
     session.tokenizer.eos = frozenset()
     with pytest.raises(ParameterError, match="names no end of text"):
         choices.scored(session, PROMPT, TEXTS)

@@ -386,8 +386,10 @@ def test_a_bias_for_a_token_the_model_lacks_is_refused():
         run([transform], np.zeros(5, np.float32), start([transform], None, [], np), KEY, np)
 
 
-def test_only_dry_and_a_grammar_need_the_token_on_the_host():
-    assert {kind.__name__ for kind in (Transform, *_kinds(Transform)) if kind.sync} == {"DRY", "Constraint"}
+def test_only_dry_and_constraints_need_the_token_on_the_host():
+    assert {kind.__name__ for kind in (Transform, *_kinds(Transform)) if kind.sync} == {
+        "DRY", "Constraint", "ChoiceMask", "ChoiceLaw",
+    }  # fmt: skip
 
 
 def _kinds(kind):

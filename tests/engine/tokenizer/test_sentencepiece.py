@@ -7,6 +7,7 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.decode.spelling import spelling
 from engine.errors import CheckpointError
 from engine.tokenizer import from_gguf
 from engine.tokenizer.sentencepiece import SentencePiece
@@ -38,6 +39,8 @@ def test_equals_sentencepiece(prefix: bool, byte_fallback: bool) -> None:
         return [token for i, token in enumerate(ids) if not (token == 0 and i and ids[i - 1] == 0)]
 
     equal()
+    for text in ["the", " the", "ab c", "\n", "  x"]:  # where it goes on another text, no blank is put before it
+        assert not byte_fallback or b"".join(map(tokenizer.piece, spelling(tokenizer, text))) == text.encode()
     for text in [*AWKWARD, *TEXT.splitlines()]:
         if text:
             equal.hypothesis.inner_test(text)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.decode.spelling import spelling
 from engine.errors import CheckpointError, DataError
 from engine.tokenizer import Tokenizer, from_folder, from_gguf
 from engine.tokenizer.pretokenizers import PRETOKENIZERS
@@ -107,8 +109,9 @@ def test_ids_without_a_token_have_no_bytes(tokenizer: Tokenizer) -> None:
 
 
 def test_what_cannot_be_spelled_is_refused(tokenizer: Tokenizer) -> None:
-    with pytest.raises(DataError, match="surrogate pair at character 2"):
-        tokenizer.encode("ab\ud800")
+    for encode in (tokenizer.encode, partial(spelling, tokenizer)):
+        with pytest.raises(DataError, match="surrogate pair at character 2"):
+            encode("ab\ud800")
     metadata = byte_level()
     lacking = slow_bpe.CHARACTER[4]
     metadata["tokenizer.ggml.tokens"] = ["(gone)" if t == lacking else t for t in metadata["tokenizer.ggml.tokens"]]
