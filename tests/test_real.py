@@ -1,6 +1,7 @@
 """The main job on the real SmolLM2. That its logits are mlx-lm's is shown in tests/engine/test_smollm2.py."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -8,13 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine import choices
+from engine.decode.beam import Beam
 from engine.decode.control import RunControl
-from engine.decode.events import Emitted
+from engine.decode.events import Done, Emitted, Forked
+from engine.decode.exact import ExactMode
+from engine.decode.sample import Sample
 from engine.presets import recipe
 from engine.session import Session
 from engine.sources.model_info import ModelInfo
 from engine.trace.replay import replay, states_at
-from engine.transforms import run, start
+from engine.trace.trace import Recipe
+from engine.transforms import Constraint, run, start
 
 pytestmark = pytest.mark.real
 
@@ -87,3 +93,28 @@ def test_the_commands_as_a_person_runs_them(smollm2: ModelInfo, tmp_path: Path) 
     explained = json.loads(call("explain", "The capital of France is", "-c", " Paris", "-c", " Rome", "--json").stdout)
     paris, rome = (c["logprob"] for c in explained["continuations"])
     assert paris > rome and explained["perplexity"] > 1
+
+
+@pytest.mark.slow
+def test_of_two_answers_the_likelier_one_is_drawn_and_found(session: Session) -> None:
+    """However likely the other begins: in scraps, " the Xanadu palace" may begin as almost anything does."""
+    ids, texts = session.tokenizer.encode("She went to"), [" the Xanadu palace", " school"]
+    found = choices.scored(session, ids, texts)
+    for choice in found:
+        alone = sum(step.logprob or 0.0 for step in session.score([*ids, *choice.tokens], start=len(ids)))
+        assert alone - 0.05 < choice.logprob < alone + math.log(len(session.tokenizer.eos)) + 0.05
+    regex = Recipe((Constraint("regex", "|".join(texts), len(ids)),))
+    for strategy, bound in (
+        *((how, choices.bound(found, Recipe(), how, len(ids))) for how in (Sample(), Beam(4, 0.0), ExactMode())),
+        (Beam(4, 0.0), regex),
+        (ExactMode(), regex),
+    ):
+        text: dict[int, str] = {}
+        for event in session.generate(ids, RunControl(bound), strategy=strategy, max_tokens=16):
+            if isinstance(event, Emitted):
+                text[event.branch] = text.get(event.branch, "") + event.step.text
+            elif isinstance(event, Forked):
+                text[event.child] = text.get(event.parent, "")
+            elif isinstance(event, Done):
+                assert text[event.branch] == " school", strategy
+                break  # the first that is told of is the best
