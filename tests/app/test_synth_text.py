@@ -190,6 +190,6 @@ def test_bounds_are_called_vacuous_where_they_are() -> None:
     assert (
         second == f"{'bits, PAC-Bayes':46}     9 rows  1.0000 seen, below 4.0000 bits at 90%  KL 1,781 bits  {vacuous}"
     )
-    assert third.endswith("at 90%  KL 0 nats  VACUOUS: 1.000 is known without rows")
+    assert third.endswith("at 90%  KL 1 bits  VACUOUS: 1.000 is known without rows")
     told = estimate_text.bounds_object(found)
     assert told["event"] == "bounds" and [each["vacuous"] for each in told["bounds"]] == [False, True, True]

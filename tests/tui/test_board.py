@@ -243,7 +243,7 @@ async def test_what_a_comparison_says_is_told_with_its_numbers(play: Play) -> No
         said = f" · to see 0.010 in exact: {needed:,} items" if needed and needed > 40 else ""
         assert verdict(it) == f" after Holm over 1 comparison{said} · not seen: it may be chance" and said
         formula = it.formula()
-        assert formula is not None and " nats a token" in "".join(text for text, _ in formula.parts)
+        assert formula is not None and " bits a token" in "".join(text for text, _ in formula.parts)
         it.board = replace(SHORT, compared={("exact", OTHERS[1]): replace(nearly, n=10**12)})
         assert " to see" not in verdict(it)
 

@@ -26,6 +26,7 @@ from app.tui.widgets.differing import DifferingItems, ItemPanel
 from app.tui.widgets.gauge import Gauge
 from app.tui.widgets.reliability import ReliabilityPlot
 from app.tui.widgets.score_table import ScoreTable, letter, number
+from app.units import LN2, bits
 from app.worker import Closed, Failed, Worker
 from engine.conversation import Conversation, Fork, Node
 from engine.evaluate.estimates import TELLING, TOO_FEW
@@ -383,7 +384,9 @@ class RunsScreen(View):
         board, task = self.board, self.table.chosen
         found = board.compared.get((task, self.table.picked))
         if found is not None:
-            estimate, unit = found.change.estimate, " nats a token" if found.measure == "nats" else ""
+            estimate, unit = found.change.estimate, ""
+            if found.measure == "nats":
+                estimate, unit = estimate.map(bits, 1 / LN2), " bits a token"
             value = f"{estimate.mean:+.3f} ± {number(half(estimate))}{unit}"
             tail = f"   paired, n {found.n:,} · p {found.p:.2g}"
             return Formula("metric", (("Δ = mean(b_i − a_i) = ", False), (value, True), (tail, False)), FORMULA)
