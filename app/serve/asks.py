@@ -81,6 +81,8 @@ class AnswerRequest:
     adapter: tuple[str, float] | None = None  # a name that the server was started with, and its weight
     tools: tuple[Any, ...] = ()
     called: bool = False  # the answer is a call of a tool, as its constraint says
+    effort: str = ""  # of thinking, where the model's template has a place for it
+    ignored: tuple[str, ...] = ()  # fields that change no answer
     shown: Shown = field(default_factory=Shown)
     together: int = 1  # requests that came as one
 
@@ -103,13 +105,19 @@ class EmbeddingRequest:
 class AnswerOpened:
     """An answer has begun: its model, tokens of its prompt, and whether the template has opened a thought for it.
 
-    `ids` are those of the prompt.
+    `ids` are those of the prompt; `ignored` are fields of the request that change nothing with this model.
     """
 
     facts: ModelFacts
     prompt_tokens: int
     thinking: bool = False
     ids: tuple[int, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsAsked:
+    """Which models are loaded: a tuple of their facts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -44,11 +44,19 @@ class ServerState:
     bounds: Bounds
     quiet: bool
     metrics: ServerMetrics = field(default_factory=ServerMetrics)
+    ignored: set[str] = field(default_factory=set)  # fields that the log has named
     _makers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "maker"))
 
     async def aside(self, make: Callable[[], T]) -> T:
         """The result of `make`, while the loop serves others; two at once at most: what is made may be large."""
         return await asyncio.get_running_loop().run_in_executor(self._makers, make)
+
+    def ignore(self, route: str, fields: Iterable[str]) -> None:
+        """Name fields of a request that change nothing in the log, each once."""
+        new = [name for name in dict.fromkeys(fields) if name not in self.ignored]
+        self.ignored.update(new)
+        if new and not self.quiet:
+            self.tell(f"{route} {', '.join(new)}: changes no answer here and is passed over (said once)")
 
 
 @dataclass
@@ -200,7 +208,7 @@ class Exchanged(Response):
         self, error: RequestRefused, scope: Scope, receive: Any, send: Any, seen: ServedExchange, sent: bool
     ) -> None:
         seen.status, seen.refused = error.status, error.field or error.kind
-        body = (ollama if self.path.startswith("/api/") else openai_responses).refusal(error)
+        body = (ollama if scope.get("path", self.path).startswith("/api/") else openai_responses).refusal(error)
         if sent:  # in the middle of a stream
             line = f"data: {json.dumps(body)}\n\n" if seen.stream == SSE else f"{json.dumps(body)}\n"
             await send({"type": "http.response.body", "body": line.encode()})

@@ -1,18 +1,23 @@
-"""Ollama's wire format, /api/chat and /api/generate, by way of OpenAI's: its names for fields, and lines of JSON.
+"""Ollama's wire format, by way of OpenAI's: its names for fields, and lines of JSON.
 
-As far as its common clients use them; what has no counterpart (images, suffix, raw templates) is refused by name.
+As far as its common clients use them; what has no counterpart (images, suffix, templates) is refused by name, unless it
+is empty, as clients send it that have nothing to say.
 """
 
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from app.requests import ModelFacts
 from app.serve import openai_requests
-from app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused, refused_as
+from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, RequestRefused, refused_as
 from app.serve.reading import GrownText, Kind
+from engine.prompt import Prompt
 
 Json = dict[str, Any]
 Parts = Sequence[tuple[Kind, str]]
@@ -34,6 +39,7 @@ OPTIONS = {  # by OpenAI's names, or ours
 NAMES = {  # of what OpenAI's wire format refuses
     "response_format.json_schema.schema": "format",
     "response_format": "format",
+    "reasoning_effort": "think",
     **{theirs: f"options.{ours}" for ours, theirs in OPTIONS.items()},
 }
 PASSED_OVER = ("num_ctx", "num_batch", "num_gpu", "num_thread", "num_keep", "main_gpu", "use_mmap")  # of the machine
@@ -43,10 +49,32 @@ COMMON = {
     "options?": (dict, None),
     "format?": (str, dict, None),
     "keep_alive?": (str, float, None),
-    "think?": (bool, None),
+    "think?": (bool, str, None),
+    "logprobs?": (bool, None),
+    "top_logprobs?": (int, None),
 }
 CHAT = {**COMMON, "messages": [dict], "tools?": ([dict], None)}
-GENERATE = {**COMMON, "prompt": str, "system?": (str, None)}
+GENERATE = {
+    **COMMON,
+    "prompt": str,
+    "system?": (str, None),
+    "raw?": (bool, None),
+    "images?": (list, None),
+    "suffix?": (str, None),
+    "template?": (str, None),
+    "context?": (list, None),
+}
+EMPTY = ("images", "suffix", "template", "context", "logprobs", "top_logprobs")  # taken where there is nothing in them
+EMBED = {
+    "model": str,
+    "input": (str, [str]),
+    "truncate?": (bool, None),
+    "options?": (dict, None),
+    "keep_alive?": (str, float, None),
+}
+EMBED_PROMPT = {"model": str, "prompt": str, "options?": (dict, None), "keep_alive?": (str, float, None)}
+EFFORT = {True: "medium", False: "none"}
+NEVER = "9999-12-31T23:59:59Z"  # when a model leaves by itself
 SHOW = {"model?": (str, None), "name?": (str, None), "verbose?": (bool, None)}
 
 
@@ -63,10 +91,27 @@ def chat(data: bytes) -> AnswerRequest:
 
 
 def generate(data: bytes) -> AnswerRequest:
-    """The request of /api/generate."""
+    """The request of /api/generate; a `raw` prompt is gone on with as it is."""
     body = openai_requests.read(data, GENERATE)
     system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
-    return _asked(body, [*system, {"role": "user", "content": body["prompt"]}])
+    ask = _asked(body, [*system, {"role": "user", "content": body["prompt"]}])
+    if not body.get("raw"):
+        return ask
+    if system:
+        raise RequestRefused("raw: the prompt is read as it is, so there is no place for system", "system")
+    return replace(ask, prompt=Prompt(parts=(body["prompt"],)), effort="")
+
+
+def embed(data: bytes) -> EmbeddingRequest:
+    """The request of /api/embed."""
+    body = openai_requests.read(data, EMBED)
+    return EmbeddingRequest(_without_tag(body["model"]), openai_requests.texts(body["input"], "input"))
+
+
+def embed_prompt(data: bytes) -> EmbeddingRequest:
+    """The request of /api/embeddings, its older form."""
+    body = openai_requests.read(data, EMBED_PROMPT)
+    return EmbeddingRequest(_without_tag(body["model"]), openai_requests.texts(body["prompt"], "prompt"))
 
 
 def _message(turn: Json, i: int) -> Json:
@@ -79,10 +124,16 @@ def _message(turn: Json, i: int) -> Json:
 
 def _asked(body: Json, messages: list[Json]) -> AnswerRequest:
     asked: Json = {"model": _without_tag(body["model"]), "messages": messages, "stream": body.get("stream", True)}
+    for name in EMPTY:
+        if body.get(name):
+            raise RequestRefused(f"{name} is not supported here: leave it out", name)
+    ignored = ["keep_alive"] if "keep_alive" in body else []
     for name, value in body.get("options", {}).items():
-        if name in OPTIONS:
+        if name in PASSED_OVER:
+            ignored.append(f"options.{name}")
+        elif name in OPTIONS:
             asked[OPTIONS[name]] = value
-        elif name not in PASSED_OVER:
+        else:
             raise RequestRefused(f"options.{name[:60]} is not supported here: leave it out", f"options.{name[:60]}")
     if asked.get("max_tokens") in (-1, -2):  # as much as there is room for
         del asked["max_tokens"]
@@ -96,9 +147,11 @@ def _asked(body: Json, messages: list[Json]) -> AnswerRequest:
     if body.get("tools"):
         asked["tools"] = body["tools"]
     if "think" in body:
-        asked["chat_template_kwargs"] = {"enable_thinking": body["think"]}
+        think = body["think"]
+        asked["reasoning_effort"] = EFFORT[think] if isinstance(think, bool) else think
     with refused_as(NAMES):
-        return openai_requests.chat(openai_requests.checked(asked, openai_requests.CHAT))
+        ask = openai_requests.chat(openai_requests.checked(asked, openai_requests.CHAT))
+    return replace(ask, ignored=tuple(ignored))
 
 
 def _without_tag(name: str) -> str:
@@ -174,6 +227,39 @@ def shown(facts: ModelFacts) -> Json:
         "details": _details(facts.family, facts.quantization),
         "model_info": {"general.architecture": facts.family, f"{facts.family}.context_length": facts.context},
         "capabilities": ["completion"],
+    }
+
+
+def embedded(ask: EmbeddingRequest, found: Embedded, began: float) -> Json:
+    """The body of /api/embed: rows of length 1."""
+    rows = np.array(found.rows, np.float64)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    took = int((time.perf_counter() - began) * 1e9)
+    figures = {"total_duration": took, "load_duration": 0, "prompt_eval_count": found.tokens}
+    return {"model": ask.model, "embeddings": rows.tolist(), **figures}
+
+
+def embedding(found: Embedded) -> Json:
+    """The body of /api/embeddings."""
+    return {"embedding": list(found.rows[0])}
+
+
+def running(models: Sequence[ModelFacts]) -> Json:
+    """The body of /api/ps."""
+    return {
+        "models": [
+            {
+                "name": facts.name,
+                "model": facts.name,
+                "size": facts.nbytes,
+                "size_vram": facts.nbytes,
+                "digest": facts.digest,
+                "details": _details(facts.family, facts.quantization),
+                "expires_at": NEVER,
+                "context_length": facts.context,
+            }
+            for facts in models
+        ]
     }
 
 

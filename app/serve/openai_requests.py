@@ -1,7 +1,7 @@
 """Reader of OpenAI's wire format: a request's JSON becomes an `AnswerRequest`, or is refused by the name of its field.
 
-Fields that this server cannot honour are refused; those that only inform it (`user`, `metadata`) are passed over. Ours
-stand under `likely`. Knows no transport and no model.
+Fields that this server cannot honour are refused; those that can change no answer (`user`, `metadata`) are passed over,
+and named. Ours stand under `likely`. Knows no transport and no model.
 """
 
 import json
@@ -47,6 +47,10 @@ OURS = {
     "weight?": float,
     "layer?": int,
 }
+PASSED_OVER = (  # of who asks, of what it costs, and of how text is kept: nothing that an answer hangs on
+    "user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "modalities"
+)  # fmt: skip
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 GIVEN = ("messages", "tools", "generation_prompt", "add_generation_prompt", "self")  # of a template, not its options
 SAMPLED = {  # fields at the top that are parameters of ours, by the name these have
     "temperature": "temp",
@@ -74,11 +78,15 @@ DRAWN = {
     "metadata?": (dict, None),
     "store?": OPTIONAL_BOOL,
     "service_tier?": (str, None),
+    "safety_identifier?": (str, None),
+    "prompt_cache_key?": (str, None),
+    "prompt_cache_retention?": (str, None),
     "draft_model?": (str, None),
     "likely?": (OURS, None),
 }
 NAMED_SCHEMA = {"schema?": dict, "name?": str, "strict?": OPTIONAL_BOOL}
 TOOL = {"type": str, "function": {"name": str, "description?": (str, None), "parameters?": (dict, None)}}
+REASONING = {"effort?": (str, None), "summary?": (str, None), "generate_summary?": (str, None)}
 CHAT = {
     **DRAWN,
     "messages": [MESSAGE],
@@ -90,6 +98,9 @@ CHAT = {
     "tool_choice?": (str, {"type": str, "function?": {"name": str}}, None),
     "parallel_tool_calls?": OPTIONAL_BOOL,
     "chat_template_kwargs?": (dict, None),
+    "modalities?": ([str], None),
+    "reasoning_effort?": (str, None),
+    "reasoning?": (REASONING, None),
 }
 COMPLETION = {
     **DRAWN,
@@ -171,10 +182,14 @@ def chat(body: Body) -> AnswerRequest:
     for name, _ in options:
         if name in GIVEN:
             raise RequestRefused(f"chat_template_kwargs.{name} is the request's own to say", "chat_template_kwargs")
+    if any(kind != "text" for kind in body.get("modalities", ())):
+        raise RequestRefused("modalities: only text is written here", "modalities")
     limit = body.get("max_completion_tokens", body.get("max_tokens", DEFAULT_TOKENS))
     prompt = Prompt(turns, parts, tools=() if note else tools, options=options)
     name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
-    return _drawn(body, prompt, within(name, limit, 1, BOUNDS.tokens), logprobs, constraint, tools=tools, called=called)
+    limit = within(name, limit, 1, BOUNDS.tokens)
+    effort = _effort(body)
+    return _drawn(body, prompt, limit, logprobs, constraint, tools=tools, called=called, effort=effort)
 
 
 def completions(body: Body) -> tuple[AnswerRequest, ...]:
@@ -286,6 +301,7 @@ def _drawn(
     best_of: int = 0,
     tools: tuple[Any, ...] = (),
     called: bool = False,
+    effort: str = "",
 ) -> AnswerRequest:
     """The request of either kind of completion, once its prompt and its constraint are known."""
     ours = body.get("likely", {})
@@ -339,6 +355,8 @@ def _drawn(
         adapter=adapter,
         tools=tools,
         called=called,
+        effort=effort,
+        ignored=tuple(name for name in PASSED_OVER if name in body),
         shown=Shown(
             logprobs,
             bool(body.get("echo")),
@@ -348,6 +366,24 @@ def _drawn(
             bool(ours.get("snapshot")),
         ),
     )
+
+
+def _effort(body: Body) -> str:
+    """How much is to be thought, "" where nothing is said of it."""
+    asked = body.get("reasoning", {})
+    for name in asked:
+        if f"{name}?" not in REASONING:
+            raise RequestRefused(f"reasoning.{_brief(name)} is not supported here: leave it out", "reasoning")
+    both = {effort for effort in (body.get("reasoning_effort"), asked.get("effort")) if effort is not None}
+    if len(both) > 1:
+        raise RequestRefused("reasoning and reasoning_effort differ: drop one", "reasoning")
+    effort = next(iter(both), "")
+    if effort and effort not in EFFORTS:
+        raise RequestRefused(
+            f"reasoning_effort must be {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}, got {_brief(effort)}",
+            "reasoning_effort",
+        )
+    return effort
 
 
 def _strategy(body: Body, ours: Body, n: int) -> Strategy:

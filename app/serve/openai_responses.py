@@ -241,6 +241,11 @@ def text_chunk(
 # -- the rest --------------------------------------------------------------------------------------------------------
 
 
+def model(name: str) -> Json:
+    """A model that may be asked for."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "likely"}
+
+
 def embeddings(found: Embedded, model: str, packed: bool) -> Json:
     """The body of /v1/embeddings, its numbers as base64 of float32 where that was asked for."""
 

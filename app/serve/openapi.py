@@ -15,13 +15,17 @@ POSTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "/v1/responses": ("A response, of which nothing is kept.", responses_api.REQUEST),
     "/api/chat": ("Ollama's chat.", ollama.CHAT),
     "/api/generate": ("Ollama's answer to one prompt.", ollama.GENERATE),
+    "/api/embed": ("Mean hidden states of texts, of length 1.", ollama.EMBED),
+    "/api/embeddings": ("The mean hidden state of one text.", ollama.EMBED_PROMPT),
     "/api/show": ("Facts of a model, as Ollama has them.", ollama.SHOW),
 }
 GETS = {
     "/v1/models": "The models that may be asked for.",
+    "/v1/models/{name}": "One of them.",
     "/health": "Whether the engine lives.",
     "/metrics": "Counters in Prometheus' text format.",
     "/api/tags": "The models, as Ollama lists them.",
+    "/api/ps": "The models that are loaded.",
     "/api/version": "The version of Ollama's protocol.",
 }
 TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", dict: "object", list: "array"}

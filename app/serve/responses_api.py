@@ -30,9 +30,16 @@ REQUEST = {
     "parallel_tool_calls?": OPTIONAL_BOOL,
     "metadata?": (dict, None),
     "user?": (str, None),
+    "safety_identifier?": (str, None),
+    "prompt_cache_key?": (str, None),
+    "prompt_cache_retention?": (str, None),
+    "service_tier?": (str, None),
+    "truncation?": (str, None),
+    "reasoning?": (openai_requests.REASONING, None),
     "likely?": (OURS, None),
 }
-SAME = ("model", "temperature", "top_p", "stream", "parallel_tool_calls", "metadata", "user", "likely")
+SAME = ("model", "temperature", "top_p", "stream", "parallel_tool_calls", "metadata", "user", "likely",
+        "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier", "reasoning")  # fmt: skip
 NAMES = {  # of what the chat's wire format refuses
     "response_format.json_schema": "text.format",
     "response_format": "text.format",
@@ -45,6 +52,8 @@ def read(data: bytes) -> AnswerRequest:
     """The request of /v1/responses."""
     body = openai_requests.read(data, REQUEST)
     asked: Json = {name: body[name] for name in SAME if name in body}
+    if body.get("truncation", "disabled") != "disabled":
+        raise RequestRefused("truncation: an input that is too long is refused here, not cut", "truncation")
     given = body["input"]
     turns = (
         [{"role": "user", "content": given}] if isinstance(given, str) else [_turn(t, i) for i, t in enumerate(given)]

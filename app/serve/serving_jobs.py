@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any
 
 from app import requests as r
-from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, RequestRefused
+from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, ModelsAsked, RequestRefused
 from app.serve.bounds import BOUNDS, TOP
+from app.serve.template_fit import fitted
 from app.worker import WORKED, Tell, worked
 from engine import choices
 from engine.beside import Helper
@@ -104,6 +105,8 @@ class ServingJobs:
                 yield from self._answer(request)
             case EmbeddingRequest():
                 yield from self._embed(request)
+            case ModelsAsked():
+                yield tuple(model.facts for model in self.models.values())
             case r.Load(name):
                 with ExitStack() as used:
                     (model,) = yield from self._ready((name,), used)
@@ -127,10 +130,8 @@ class ServingJobs:
     def _drawn(self, ask: AnswerRequest, model: ServedModel, others: dict[str, Any]) -> Generator[Any]:
         session, control = model.session, ask.control
         tokenizer = session.tokenizer
-        if tokenizer.chat_template is None and (ask.prompt.options or ask.prompt.tools):
-            name = "tools" if ask.prompt.tools else "chat_template_kwargs"
-            raise RequestRefused(f"{name}: {model.facts.name} has no chat template that could read it", name)
-        ids = yield from self._helper.do(partial(model.ids, ask.prompt, "prompt"))
+        prompt, ignored = yield from self._helper.do(partial(fitted, ask, tokenizer, model.facts.name))
+        ids = yield from self._helper.do(partial(model.ids, prompt, "prompt"))
         biased = [token for t in control.recipe.transforms if isinstance(t, LogitBias) for token in dict(t.bias)]
         if max(biased, default=0) >= tokenizer.vocab_size:
             raise RequestRefused(f"logit_bias: there is no token {max(biased)}", "logit_bias")
@@ -144,7 +145,7 @@ class ServingJobs:
             yield from self._helper.do(lambda: bound.compiled(tokenizer))
             control.recipe = replace(control.recipe, transforms=(bound, *control.recipe.transforms))
         thinking = tokenizer.decode(ids[-8:]).rstrip().endswith(THINK)
-        yield AnswerOpened(model.facts, len(ids), thinking, tuple(ids))
+        yield AnswerOpened(model.facts, len(ids), thinking, tuple(ids), ignored)
         if ask.shown.echo:
             steps = yield from worked(session.scoring(ids))
             nobodys = yield from self._helper.do(lambda: tokenizer.encode("", bos=True))  # tokens that nobody wrote

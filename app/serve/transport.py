@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from app import requests as r
 from app.serve import ollama, openai_requests, openai_responses, responses_api
-from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, RequestRefused
+from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, ModelsAsked, RequestRefused
 from app.serve.exchange import Answered, Exchanged, Handler, Lines, ServedExchange, ServerState
 from app.serve.openapi import description
 from app.serve.reading import AnswerReader, TextDelta
@@ -50,6 +50,8 @@ class Endpoint:
             "/api/chat": self.ollama_chat,
             "/api/generate": self.ollama_generate,
             "/api/show": self.ollama_show,
+            "/api/embed": self.ollama_embed,
+            "/api/embeddings": self.ollama_embedding,
         }
         gets = {
             "/v1/models": self.models,
@@ -57,11 +59,13 @@ class Endpoint:
             "/metrics": self.measured,
             "/openapi.json": self.openapi,
             "/api/tags": self.ollama_tags,
+            "/api/ps": self.ollama_ps,
             "/api/version": self.ollama_version,
             WATCH: self.watch,
         }
         routes = [Route(path, self._route(does, path), methods=["POST"]) for path, does in posts.items()]
         routes += [Route(path, self._route(does, path), methods=["GET"]) for path, does in gets.items()]
+        routes.append(Route("/v1/models/{name:path}", self._model, methods=["GET"]))
         app = Starlette(routes=routes, exception_handlers={HTTPException: self._unknown})
         app.router.redirect_slashes = False  # it would answer whoever asks
         return app
@@ -73,6 +77,15 @@ class Endpoint:
             return Exchanged(self.state, does, path)
 
         return handle
+
+    async def _model(self, request: Request) -> Response:
+        if not (name := request.path_params["name"]):
+            return self._unknown(request, HTTPException(404))
+
+        async def does(body: bytes, seen: ServedExchange) -> Answered:
+            return await self.model(name)
+
+        return Exchanged(self.state, does, "/v1/models/{name}")
 
     def _unknown(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -86,6 +99,7 @@ class Endpoint:
             assert isinstance(event, AnswerOpened)
             seen.model = event.facts.name
             seen.prompt_tokens += event.prompt_tokens
+            self.state.ignore(seen.route, (*ask.ignored, *event.ignored))
             return event, events
         raise RequestRefused("the request ended before it began", status=503, kind="server_error")
 
@@ -223,11 +237,15 @@ class Endpoint:
     async def embeddings(self, body: bytes, seen: ServedExchange) -> Answered:
         read = await self._asked(body, lambda: openai_requests.read(body, openai_requests.EMBEDDING))
         ask = openai_requests.embeddings(read)
+        found = await self._embedded(ask, seen)
+        packed, name = read.get("encoding_format") == "base64", ask.model or self.names()[0]
+        return lambda: openai_responses.embeddings(found, name, packed)
+
+    async def _embedded(self, ask: EmbeddingRequest, seen: ServedExchange) -> Embedded:
         async for event in self.state.front.events(ask):
             if isinstance(event, Embedded):
                 seen.prompt_tokens = event.tokens
-                packed, name, found = read.get("encoding_format") == "base64", ask.model or self.names()[0], event
-                return lambda: openai_responses.embeddings(found, name, packed)
+                return event
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
     async def responses(self, body: bytes, seen: ServedExchange) -> Answered:
@@ -305,6 +323,20 @@ class Endpoint:
     async def ollama_tags(self, body: bytes, seen: ServedExchange) -> Answered:
         return ollama.tags(await asyncio.to_thread(self.names))
 
+    async def ollama_embed(self, body: bytes, seen: ServedExchange) -> Answered:
+        ask = await self._asked(body, lambda: ollama.embed(body))
+        found = await self._embedded(ask, seen)
+        return lambda: ollama.embedded(ask, found, seen.began)
+
+    async def ollama_embedding(self, body: bytes, seen: ServedExchange) -> Answered:
+        ask = await self._asked(body, lambda: ollama.embed_prompt(body))
+        return ollama.embedding(await self._embedded(ask, seen))
+
+    async def ollama_ps(self, body: bytes, seen: ServedExchange) -> Answered:
+        async for facts in self.state.front.events(ModelsAsked()):
+            return ollama.running(facts)
+        raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
+
     async def ollama_version(self, body: bytes, seen: ServedExchange) -> Answered:
         return {"version": "0.6.4"}  # of the protocol that is spoken: clients ask for at least some
 
@@ -312,8 +344,13 @@ class Endpoint:
 
     async def models(self, body: bytes, seen: ServedExchange) -> Answered:
         names = await asyncio.to_thread(self.names)
-        data = [{"id": name, "object": "model", "created": 0, "owned_by": "likely"} for name in names]
-        return {"object": "list", "data": data}
+        return {"object": "list", "data": [openai_responses.model(name) for name in names]}
+
+    async def model(self, name: str) -> Answered:
+        if name not in (names := await asyncio.to_thread(self.names)):
+            line = f"there is no model {name[:80]!r} here: {', '.join(names)}"
+            raise RequestRefused(line, "model", 404, "model_not_found")
+        return openai_responses.model(name)
 
     async def health(self, body: bytes, seen: ServedExchange) -> Answered:
         alive = self.state.front.alive

@@ -1,4 +1,4 @@
-"""The openai package, llm and LiteLLM as clients of a server: run in an environment that has them.
+"""The openai and ollama packages, llm and LiteLLM as clients of a server; the last two in an environment that has them.
 
     python tests/app/serve/clients.py PORT FOLDER
 
@@ -39,6 +39,9 @@ def by_openai(base: str) -> list[str]:
     with client.responses.stream(model="tiny", input="hi", max_output_tokens=5, temperature=0) as events:
         pieces = "".join(event.delta for event in events if event.type == "response.output_text.delta")
     assert response.output_text == pieces
+    more: Any = {"reasoning_effort": "none", "modalities": ["text"], "prompt_cache_key": "k", "tools": tools}
+    assert client.chat.completions.create(model="tiny", messages=messages, max_tokens=3, **more).choices[0].message
+    assert client.models.retrieve("tiny").id == "tiny"
     extra = client.chat.completions.create(
         model="tiny", messages=messages, max_tokens=2, extra_body={"likely": {"steps": True}}
     )
@@ -66,6 +69,29 @@ def models(client: Any) -> list[str]:
     return ["models"]
 
 
+def by_ollama(base: str) -> list[str]:
+    from ollama import Client, ResponseError
+
+    client = Client(host=base.removesuffix("/v1"))
+    messages: Any = [{"role": "user", "content": "hi", "images": []}]
+    given: Any = {"model": "tiny", "options": {"seed": 3, "num_predict": 6}}
+    whole = client.chat(messages=messages, **given).message.content
+    assert "".join(part.message.content or "" for part in client.chat(messages=messages, stream=True, **given)) == whole
+    assert client.generate(prompt="hi", **given).response == whole
+    assert client.generate(prompt="abab", raw=True, **given).done
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    assert client.chat(messages=messages, tools=[tool], think=False, **given).done
+    assert len(client.embed("tiny", ["a", "b"]).embeddings) == 2 and client.embeddings("tiny", "a").embedding
+    assert "tiny" in [each.model for each in client.ps().models] and client.show("tiny").capabilities
+    assert "tiny" in [each.model for each in client.list().models]
+    try:
+        client.pull("none")
+        raise AssertionError("nothing is pulled here")
+    except ResponseError as error:
+        assert error.status_code == 404 and "there is no POST /api/pull" in error.error
+    return ["chat", "stream", "generate", "raw", "tools", "embed", "ps", "errors"]
+
+
 def by_litellm(base: str) -> list[str]:
     from litellm import completion
 
@@ -77,7 +103,8 @@ def by_litellm(base: str) -> list[str]:
     assert "".join(c.choices[0].delta.content or "" for c in completion(**given, stream=True)) == whole
     ollama = given | {"model": "ollama_chat/tiny", "api_base": base.removesuffix("/v1")}
     assert completion(**ollama).choices[0].message.content == whole
-    return ["chat", "stream", "ollama_chat"]
+    assert completion(**ollama | {"model": "ollama/tiny"}).choices[0].message.content is not None
+    return ["chat", "stream", "ollama_chat", "ollama"]
 
 
 def by_llm(base: str, folder: Path) -> list[str]:
@@ -92,5 +119,5 @@ def by_llm(base: str, folder: Path) -> list[str]:
 
 if __name__ == "__main__":
     base = f"http://127.0.0.1:{sys.argv[1]}/v1"
-    found = {"openai": by_openai(base), "litellm": by_litellm(base), "llm": by_llm(base, Path(sys.argv[2]))}
+    found = {"litellm": by_litellm(base), "llm": by_llm(base, Path(sys.argv[2]))}
     print(json.dumps(found))

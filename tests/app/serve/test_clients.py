@@ -1,7 +1,8 @@
-"""Three clients that we did not write, and requests made of the description.
+"""Clients that we did not write, and requests made of the description.
 
-Not run where they are not: `pip install openai llm litellm schemathesis` into an environment of their own (they bring
-some hundred packages), whose python LIKELY_CLIENTS names.
+The openai and ollama packages are installed to develop with. The others bring some hundred packages (LiteLLM alone has
+200 MB, and its import takes seconds), so they want an environment of their own: `pip install llm litellm schemathesis`,
+whose python LIKELY_CLIENTS names; not run without.
 """
 
 import json
@@ -11,22 +12,34 @@ from pathlib import Path
 
 import pytest
 
+from tests.app.serve.clients import by_ollama, by_openai
 from tests.app.serve.served import server, write_model
 from tests.processes import ROOT
 
 PYTHON = os.environ.get("LIKELY_CLIENTS", "")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not PYTHON, reason="LIKELY_CLIENTS names no python with clients")]
+elsewhere = pytest.mark.skipif(not PYTHON, reason="LIKELY_CLIENTS names no python with clients")
 
 
-def test_openai_llm_and_litellm_are_served(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_openai_and_ollama_are_served(tmp_path: Path) -> None:
+    with server(tmp_path, [write_model(tmp_path / "tiny")], "-q") as client:
+        base = f"http://127.0.0.1:{client.port}/v1"
+        assert "tools" in by_openai(base) and "embed" in by_ollama(base)
+
+
+@pytest.mark.slow
+@elsewhere
+def test_llm_and_litellm_are_served(tmp_path: Path) -> None:
     with server(tmp_path, [write_model(tmp_path / "tiny")], "-q") as client:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         command = [PYTHON, str(ROOT / "tests/app/serve/clients.py"), str(client.port), str(tmp_path)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stderr[-3000:]
-        assert set(json.loads(done.stdout.splitlines()[-1])) == {"openai", "litellm", "llm"}
+        assert set(json.loads(done.stdout.splitlines()[-1])) == {"litellm", "llm"}
 
 
+@pytest.mark.slow
+@elsewhere
 def test_requests_made_of_the_description_are_answered_or_refused(tmp_path: Path) -> None:
     """By schemathesis: no answer of 500, each of a status and a kind that the description names."""
     schemathesis = Path(PYTHON).absolute().parent / "schemathesis"

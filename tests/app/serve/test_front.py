@@ -228,6 +228,7 @@ def test_any_json_is_a_request_or_refused(fields: dict[str, Any], valid: bool) -
         data = json.dumps(mine).encode()
         readers = {"/api/chat": ollama.chat, "/api/generate": ollama.generate, "/v1/responses": responses_api.read}
         readers["/api/show"] = ollama.shown_name  # type: ignore[assignment]
+        readers |= {"/api/embed": ollama.embed, "/api/embeddings": ollama.embed_prompt}  # type: ignore[dict-item]
         try:
             if path in readers:
                 readers[path](data)

@@ -449,7 +449,9 @@ def test_ollama_asks_by_other_names() -> None:
     }  # fmt: skip
     assert ask.control.recipe == recipe(values, ORDERS["mlx-lm"])
     assert (ask.model, ask.seed, ask.max_tokens, ask.stop) == ("m", 3, 7, ("a",))
-    assert ask.prompt.options == (("enable_thinking", False),) and ask.tools == tuple(TOOLS) and not ask.shown.stream
+    assert ask.effort == "none" and ask.ignored == ("options.num_ctx",)
+    assert ask.tools == tuple(TOOLS) and not ask.shown.stream
+    assert [local(think=think).effort for think in (True, "low", None)] == ["medium", "low", ""]
     assert local().shown.stream and local(options={"num_predict": -1}).max_tokens == 2048
     assert local(options={"num_predict": -2}).max_tokens == 2048 and local().prompt.options == ()
     assert local(format="json").constraint == ("json", '{"type": "object"}') and local(format="").constraint is None

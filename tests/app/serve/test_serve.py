@@ -241,8 +241,65 @@ REFUSED: list[tuple[str, Any, int, str | None]] = [
     ("/api/chat", {"model": "tiny", "messages": HI, "options": {"tfs_z": 1}}, 400, "options.tfs_z"),
     ("/api/chat", {"model": "tiny", "messages": HI, "options": {"num_predict": 0}}, 400, "options.num_predict must"),
     ("/api/generate", {"model": "none", "prompt": "x"}, 404, "model"),
+    ("/api/generate", {"model": "tiny", "prompt": "x", "suffix": "y"}, 400, "suffix"),
+    ("/api/generate", {"model": "tiny", "prompt": "x", "images": ["aGk="]}, 400, "images"),
+    ("/api/generate", {"model": "tiny", "prompt": "x", "raw": True, "system": "y"}, 400, "raw"),
+    ("/api/chat", {"model": "tiny", "messages": HI, "think": "hard"}, 400, "think must be none, minimal"),
+    ("/api/nothing", {}, 404, "there is no POST /api/nothing here"),
+    ("/api/embed", {"model": "none", "input": "x"}, 404, "model"),
     ("/v1/nothing", {}, 404, None),
+    ("/v1/models/none", None, 404, "model"),
+    (CHAT, {"messages": HI, "modalities": ["text", "audio"]}, 400, "modalities"),
+    (CHAT, {"messages": HI, "reasoning_effort": "hard"}, 400, "reasoning_effort"),
+    (CHAT, {"messages": HI, "reasoning": {"max_tokens": 9}}, 400, "reasoning"),
+    (CHAT, {"messages": HI, "verbosity": "low"}, 400, "verbosity"),
+    ("/v1/responses", {"input": "a", "truncation": "auto"}, 400, "truncation"),
 ]
+
+
+def test_what_changes_no_answer_is_passed_over_and_named_once(client: Client) -> None:
+    """Whatever clients send besides, a seed gives the same answer; effort is heard where the template thinks."""
+    body = {"messages": HI, "seed": 6, "max_tokens": 6, "temperature": 0.9}
+
+    def answer(path: str = CHAT, **more: Any) -> Any:
+        status, found = client.ask(path, body | more)
+        assert status == 200, (more, found)
+        return found["choices"][0]["message"]
+
+    want = answer()
+    more = {"prompt_cache_key": "k", "modalities": ["text"], "safety_identifier": "s", "service_tier": "auto"}
+    for _ in range(2):
+        assert answer(**more) == want
+    assert client.ask("/v1/last")[0] == 404 and client.process.stderr is not None
+    lines = [""]
+    while not lines[-1].startswith("other 404"):
+        lines.append(client.process.stderr.readline())
+    named = [line for line in lines if "prompt_cache_key" in line]
+    assert len(named) == 1 and "modalities" in named[0] and "passed over" in named[0]
+    for effort, thinks in (("none", False), ("high", True)):
+        thought = answer(chat_template_kwargs={"enable_thinking": thinks})
+        assert answer(reasoning_effort=effort) == answer(reasoning={"effort": effort}) == thought
+    assert client.ask("/v1/models/tiny")[1] == client.ask("/v1/models")[1]["data"][0]
+
+
+def test_clients_of_ollama_are_served(client: Client) -> None:
+    """As they write it: empty fields, raw prompts, embeddings in both forms, and which models are loaded."""
+    asked = {"model": "tiny", "options": {"seed": 4, "temperature": 0.8, "num_predict": 6}, "stream": False}
+    want = client.ask("/api/generate", asked | {"prompt": "hi"})[1]["response"]
+    empty = {"images": [], "suffix": "", "template": "", "context": [], "keep_alive": 5, "raw": False}
+    assert client.ask("/api/generate", asked | empty | {"prompt": "hi"})[1]["response"] == want
+    body = {"prompt": "abab", "seed": 4, "temperature": 0.8, "max_tokens": 6}
+    raw = client.ask("/api/generate", asked | {"prompt": "abab", "raw": True})[1]["response"]
+    assert raw == client.ask(TEXT, body)[1]["choices"][0]["text"]
+    rows = [each["embedding"] for each in client.ask("/v1/embeddings", {"input": ["abab", "xyz"]})[1]["data"]]
+    found = client.ask("/api/embed", {"model": "tiny", "input": ["abab", "xyz"]})[1]
+    np.testing.assert_allclose(found["embeddings"], [row / np.linalg.norm(row) for row in rows], atol=1e-6)
+    (one,) = client.ask("/api/embed", {"model": "tiny", "input": "abab", "truncate": True})[1]["embeddings"]
+    np.testing.assert_allclose(one, found["embeddings"][0], atol=1e-6)
+    old = client.ask("/api/embeddings", {"model": "tiny", "prompt": "abab"})[1]["embedding"]
+    np.testing.assert_allclose(old, rows[0], atol=1e-6)
+    loaded = client.ask("/api/ps")[1]["models"]
+    assert "tiny" in [each["name"] for each in loaded] and all(each["size"] > 0 for each in loaded)
 
 
 def test_what_is_not_served_is_named(client: Client) -> None:

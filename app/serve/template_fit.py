@@ -1,0 +1,51 @@
+"""Fit of a request to its model's chat template: tools and effort, in the form that this template reads.
+
+A template without tools has them said in words, as the clients of others' servers expect; effort goes to whichever
+option is there for it, and changes nothing where there is none. Knows no protocol and no model.
+"""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from app.serve.asks import AnswerRequest, RequestRefused
+from engine.prompt import Prompt
+from engine.tokenizer.template import Message
+
+THOUGHTLESS = ("none", "minimal")  # efforts at which a model that can leave thinking out does
+TOOLS = (
+    "You may call these functions. To call one, write <tool_call>, then a JSON object with its name and arguments, "
+    "then </tool_call>; otherwise answer in words.\n"
+)
+
+
+def fitted(ask: AnswerRequest, tokenizer: Any, model: str) -> tuple[Prompt, tuple[str, ...]]:
+    """The prompt as the template of `tokenizer` takes it, and the fields that change nothing there. RequestRefused
+    where there is no template for what it alone could read."""
+    prompt = ask.prompt
+    if tokenizer.chat_template is None:
+        if prompt.options or prompt.tools:
+            name = "tools" if prompt.tools else "chat_template_kwargs"
+            raise RequestRefused(f"{name}: {model} has no chat template that could read it", name)
+        return prompt, ("reasoning_effort",) if ask.effort else ()
+    if not (prompt.tools or ask.effort):
+        return prompt, ()
+    reads = tokenizer.templates["default"].variables
+    if prompt.tools and "tools" not in reads and "tool_use" not in tokenizer.templates:
+        prompt = replace(prompt, turns=told(prompt), tools=())
+    if not ask.effort:
+        return prompt, ()
+    if "reasoning_effort" in reads:
+        return replace(prompt, options=(*prompt.options, ("reasoning_effort", ask.effort))), ()
+    if "enable_thinking" in reads:
+        return replace(prompt, options=(*prompt.options, ("enable_thinking", ask.effort not in THOUGHTLESS))), ()
+    return prompt, ("reasoning_effort",)
+
+
+def told(prompt: Prompt) -> tuple[Message, ...]:
+    """The turns of a prompt, its tools in words before them: in what the system says, where it says something."""
+    words = TOOLS + "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in prompt.tools)
+    turns = prompt.messages
+    if turns and turns[0]["role"] == "system":
+        return {**turns[0], "content": f"{turns[0]['content']}\n\n{words}"}, *turns[1:]
+    return {"role": "system", "content": words}, *turns
