@@ -43,7 +43,7 @@ def test_the_object_says_every_token_and_every_revision(model: str) -> None:
     words = ("--json", "--quiet", "--steps", "3", "--revise", "4")
     result = fill(model, text, *words)
     found = json.loads(result.stdout)
-    assert set(found) == {"ids", "tokens", "revisions"} and result.stderr == ""
+    assert set(found) == {"ids", "tokens", "revisions", "units"} and result.stderr == ""
     given = [*b"The ", *[None] * 4, *b" of [MASK:8]", *[None] * 2]
     assert len(found["ids"]) == len(found["tokens"]) == len(given) and 286 not in found["ids"]
     for at, (id_, token, byte) in enumerate(zip(found["ids"], found["tokens"], given, strict=True)):
