@@ -123,9 +123,13 @@ class Tally:
         of = self.values[name]
         values = [of[n] for n in self.numbers if n in of]
         clusters = self._named(name)
-        if measure(name).unit == "share" and len(set(values)) == 1:  # of 1, not only 0 or all of it
+        if measure(name).unit != "share":
+            return share_or_mean(values, clusters)
+        if len(set(values)) == 1:  # of 1, not only 0 or all of it
             return share(values, clusters)
-        return share_or_mean(values, clusters)
+        found = share_or_mean(values, clusters)
+        low, high = found.interval
+        return found if low >= 0 and high <= 1 else replace(found, bounds=(max(0.0, low), min(1.0, high)))
 
     def _likelihood(self) -> dict[str, Estimate]:
         """The items, windows or documents, are what varies; those of one cluster add up before."""

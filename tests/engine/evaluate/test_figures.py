@@ -111,8 +111,8 @@ def test_the_first_measure_stands_for_the_task() -> None:
 
 
 def test_items_without_a_measure_are_left_out_of_it_with_their_clusters() -> None:
-    tally = items([{"acc": 1.0}, {"acc": 0.25, "len": 3.0}, {"acc": 0.5, "len": 5.0}], list("aab"))
-    assert tally.estimate("acc") == clustered([1.0, 0.25, 0.5], list("aab"))
+    tally = items([{"nll": 1.0}, {"nll": 0.25, "len": 3.0}, {"nll": 0.5, "len": 5.0}], list("aab"))
+    assert tally.estimate("nll") == clustered([1.0, 0.25, 0.5], list("aab"))
     assert tally.estimate("len") == clustered([3.0, 5.0], list("ab"))
     mixed = Tally(numbers=[1, 2], clusters=["a", None], values={"x": {1: 0.5, 2: 2.0}, "y": {1: 0.5}})
     assert mixed.estimate("x") == mean([0.5, 2.0]) and mixed.estimate("y") == clustered([0.5], ["a"])
@@ -129,7 +129,9 @@ def test_only_some_items_are_kept_as_they_were() -> None:
 def test_parts_that_are_all_alike_have_the_interval_of_a_share(name: str) -> None:
     assert items([{name: 0.5}] * 4).estimate(name) == share([0.5] * 4)
     assert items([{name: 0.5}] * 4, list("aabb")).estimate(name) == share([0.5] * 4, list("aabb"))
-    assert items([{name: 0.5}, {name: 0.25}]).estimate(name) == mean([0.5, 0.25])
+    found, plain = items([{name: 0.5}, {name: 0.25}]).estimate(name), mean([0.5, 0.25])
+    assert (found.mean, found.error, found.interval) == (plain.mean, plain.error, (0, 1))  # and not -1.2 to 2
+    assert items([{name: 0.5 + i / 100} for i in range(9)]).estimate(name) == mean([0.5 + i / 100 for i in range(9)])
     assert items([{"pmi": 0.5}] * 4).estimate("pmi") == mean([0.5] * 4)
 
 
