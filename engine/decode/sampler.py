@@ -81,8 +81,9 @@ class Draw:
         bound = hard(self.recipe.transforms)
         if not bound or "removed_by" not in said:
             return step
-        left = _on_host(self.logits)[~np.isin(said["removed_by"], bound)]  # a constraint stands before all others
-        return replace(step, logprob_allowed=min(kept_of(left)[1] - row.snapshot.lse, 0.0))
+        gone = np.logical_or.reduce([said["removed_by"] == place for place in bound])  # which stand before all others
+        left = kept_of(_on_host(self.logits)[~gone])
+        return replace(step, logprob_allowed=min(left[1] - row.snapshot.lse, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
