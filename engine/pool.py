@@ -37,12 +37,14 @@ class Pool:
         *,
         kv_budget: int | None = None,
         kept: int = KEPT,
+        kept_nbytes: int | None = None,
         paced: bool = False,
         **cache: Any,
     ) -> None:
         """`prefixes` keeps the beginnings of prompts; `kv_budget` are the bytes that the keys and values of a run may
-        take; `kept` places are remembered; `paced`: others have turns while a text is read, so pieces
-        are as long as one takes on this machine; `cache` says how caches are made (`LanguageModel.make_cache`)."""
+        take; `kept` places are remembered, if they take no more than `kept_nbytes`; `paced`: others have turns while a
+        text is read, so pieces are as long as one takes on this machine; `cache` says how caches are made
+        (`LanguageModel.make_cache`)."""
         self.model = model
         self.prefixes = prefixes
         self.step = CompiledStep(model)  # of every token that is drawn
@@ -51,6 +53,7 @@ class Pool:
         self.places: list[Branches] = []  # the most recently used last
         self.leased: list[Branches] = []  # several runs may take turns
         self._kv_budget, self._kept = kv_budget, kept if kv_budget is None else 1
+        self._kept_nbytes = kept_nbytes
         self._cache = cache
 
     @property
@@ -117,6 +120,8 @@ class Pool:
             self.places.remove(best)
         self.places.append(best)
         del self.places[: -self._kept]
+        while self._kept_nbytes is not None and len(self.places) > 1 and self.nbytes > self._kept_nbytes:
+            del self.places[0]
         return best
 
     def find(self, ids: Sequence[int]) -> Branches | None:

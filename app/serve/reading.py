@@ -7,7 +7,7 @@ marks that open models write. Knows no protocol.
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -105,7 +105,9 @@ class TextDelta:
 class AnswerReader:
     """The texts of one run, by the number of their branch."""
 
-    def __init__(self, n: int, *, thinking: bool = False, calls: bool = False) -> None:
+    def __init__(self, n: int, *, thinking: bool = False, calls: bool = False, figures: bool = True) -> None:
+        """`figures`: the tokens' candidates are kept, which nobody may be going to ask for."""
+        self._figures = figures
         self._begin = partial(TextParting, "thought" if thinking else "said", calls)
         self.texts = {number: GrownText(self._begin()) for number in range(n)}
         self.ended: list[GrownText] = []
@@ -116,7 +118,7 @@ class AnswerReader:
             match event:
                 case Emitted(number, step):
                     text = self.texts[number]
-                    text.steps.append(step)
+                    text.steps.append(step if self._figures else replace(step, snapshot=None, removed_by=None))
                     new = list(text.parting.push("" if step.special else step.text))
                     text.parts += new
                     yield TextDelta(number, tuple(new), (step,))

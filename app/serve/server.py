@@ -30,6 +30,7 @@ from engine.home import home
 from engine.sources.fetch.progress import disk_errors
 
 FRESH_S = 10.0  # for which a list of the models that are here is taken as it is
+KEPT_SHARE = 16  # the part of this machine's memory that these may take
 KEPT = 16  # beginnings of prompts that a model remembers, beside those that are being answered
 
 
@@ -110,7 +111,8 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
         from engine.tune.adapters import read
 
         def opening(name: str) -> Generator[bool | None, None, model_provider.LoadedModel]:
-            return model_provider.opening(name, names.stands_for(name), kept=KEPT)
+            room = machine.memory() // KEPT_SHARE
+            return model_provider.opening(name, names.stands_for(name), kept=KEPT, kept_nbytes=room)
 
         adapters = _by_name(options.adapters, adapter_name, "adapters")
         for folder in adapters.values():

@@ -121,7 +121,9 @@ class Endpoint:
     @staticmethod
     def _reader(ask: AnswerRequest, opened: AnswerOpened, seen: ServedExchange) -> AnswerReader:
         n = 1 if ask.strategy.SEARCHES else ask.drawn
-        reader = AnswerReader(n, thinking=opened.thinking, calls=bool(ask.tools))
+        shown = ask.shown
+        figures = shown.logprobs is not None or shown.steps or shown.snapshot
+        reader = AnswerReader(n, thinking=opened.thinking, calls=bool(ask.tools), figures=figures)
         seen.readers.append(reader)
         return reader
 

@@ -147,6 +147,17 @@ def test_a_short_beginning_gives_way_to_what_is_kept_of_more() -> None:
         assert (again is not place) == fresh and restored == ([common + 1] if fresh else [])
 
 
+def test_places_leave_where_they_take_too_many_bytes() -> None:
+    kept = made(kept=9, kept_nbytes=250)
+    for i in range(4):
+        visit(kept, [i, 1, 2]).cache.nbytes = 100  # type: ignore[misc]
+    assert [place.ids[0][0] for place in kept.places] == [1, 2, 3], (
+        "the last has not been read when others leave for it"
+    )
+    visit(kept, [9])
+    assert [place.ids[0][0] for place in kept.places] == [2, 3, 9]
+
+
 def test_caches_are_made_as_was_said() -> None:
     kept = made(bits=4)
     kept.acquire([1])

@@ -17,6 +17,7 @@ from app.serve import server
 from app.serve.bounds import BOUNDS, Bounds
 from app.serve.server import (
     KEPT,
+    KEPT_SHARE,
     ServedNames,
     ServeOptions,
     TimedProtocol,
@@ -84,7 +85,7 @@ def test_the_executor_is_made_of_what_was_given(tmp_path: Path, monkeypatch: pyt
     jobs = executor(options, ServedNames(options))()
     assert isinstance(jobs, ServingJobs)
     assert (jobs._budget, jobs._adapters) == (50, {tmp_path.name: str(tmp_path)}) and made == [tmp_path]
-    assert jobs._opening("m") == ("m", "a/m", {"kept": KEPT})
+    assert jobs._opening("m") == ("m", "a/m", {"kept": KEPT, "kept_nbytes": 100 // KEPT_SHARE})
     rich = ServeOptions(("m",), memory=7, only=True)
     assert cast(Any, executor(rich, ServedNames(rich))())._budget == 7
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from engine.decode.events import Emitted
 from engine.prompt import Prompt
 from engine.session import Session
 from engine.sources.checkpoint import load
+from tests.app.serve import hostile_bodies
 from tests.app.serve.served import server, write_model
+from tests.app.serve.test_soak import idle, resident
 
 LONG = tuple(random.Random(4).randrange(256) for _ in range(1900))
 
@@ -116,3 +119,27 @@ def test_a_tokenizer_that_panics_ends_one_request(tmp_path: Path) -> None:
         assert status == 500 and "PanicException" in answer["error"]["message"]
         assert client.ask("/health") == (200, {"status": "ok"})
         assert client.ask("/v1/completions", {"prompt": "b", "max_tokens": 2})[0] == 200
+
+
+@pytest.mark.linux
+@pytest.mark.parametrize(
+    ("count", "people"),
+    [(40, 4), pytest.param(1000, 12, marks=pytest.mark.soak)],
+)
+def test_hostile_requests_leave_a_server_as_it_was(tmp_path: Path, count: int, people: int) -> None:
+    """Twice as many, the same ones: each is answered, none is a fault, and of a thousand nothing is kept."""
+    with server(tmp_path, [write_model(tmp_path / "tiny")], "-q") as client, ThreadPoolExecutor(people) as pool:
+        for _ in range(2):
+            answers = list(pool.map(lambda seed: hostile_bodies.sent(client.port, seed), range(count)))
+            assert {status for status, _ in answers} <= {0, 200, 400, 404, 429}
+            idle(client)
+            assert client.ask("/health") == (200, {"status": "ok"})
+            assert client.ask("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]})[0] == 200
+            print({"resident_MB": resident(client) / 1e6, "longest_s": max(waited for _, waited in answers)})
+        after = resident(client)
+        for _ in range(2 if count >= 1000 else 0):
+            list(pool.map(lambda seed: hostile_bodies.sent(client.port, seed), range(count)))
+            idle(client)
+            print({"resident_MB": resident(client) / 1e6})
+        assert count < 1000 or resident(client) < 1.05 * after
+        assert 'status="500"' not in client.send("/metrics").read().decode()
