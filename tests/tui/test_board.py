@@ -1,5 +1,6 @@
 """The evaluation view over a board that is made by hand, its worker idle: states, verdicts, keys, pictures."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from app.tui.widgets.caption import Caption
 from app.tui.widgets.reliability import ReliabilityPlot
 from app.worker import Closed, Failed
 from engine.conversation import Conversation
+from engine.evaluate.estimates import Estimate
 from engine.evaluate.tasks import Problem
 from tests.tui.conftest import Play, Stage, assert_screen
 from tests.tui.test_ladders import Idle
@@ -246,6 +248,13 @@ async def test_what_a_comparison_says_is_told_with_its_numbers(play: Play) -> No
         assert formula is not None and " bits a token" in "".join(text for text, _ in formula.parts)
         it.board = replace(SHORT, compared={("exact", OTHERS[1]): replace(nearly, n=10**12)})
         assert " to see" not in verdict(it)
+        few = replace(nearly.change, estimate=Estimate(0.3, math.inf, 1, n=4), groups=2)
+        it.board = replace(SHORT, compared={("exact", OTHERS[1]): replace(nearly, change=few)})
+        it.table.show(it.board)
+        assert " · too few: 6 items, or clusters of them, are the fewest that can tell · " in verdict(it)
+        formula = it.formula()
+        assert formula is not None and "= +0.433 bits a token   paired" in "".join(text for text, _ in formula.parts)
+        assert " too few" in "".join(segment.text for row in it.table.lines(118, 20) for segment in row)
 
 
 @pytest.mark.slow

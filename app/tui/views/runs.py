@@ -1,5 +1,6 @@
 """Evaluations: models side by side with intervals that shrink, how sure against how right, and where they differ."""
 
+import math
 import secrets
 from collections.abc import Iterator
 from time import monotonic, strftime
@@ -387,7 +388,9 @@ class RunsScreen(View):
             estimate, unit = found.change.estimate, ""
             if found.measure == "nats":
                 estimate, unit = estimate.map(bits, 1 / LN2), " bits a token"
-            value = f"{estimate.mean:+.3f} ± {number(half(estimate))}{unit}"
+            wide = half(estimate)
+            error = f" ± {number(wide)}" if math.isfinite(wide) else ""
+            value = f"{estimate.mean:+.3f}{error}{unit}"
             tail = f"   paired, n {found.n:,} · p {found.p:.2g}"
             return Formula("metric", (("Δ = mean(b_i − a_i) = ", False), (value, True), (tail, False)), FORMULA)
         score = board.scores.get((task, self.table.picked))
