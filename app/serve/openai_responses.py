@@ -97,10 +97,10 @@ def _piece(pieces: Sequence[bytes], token: int) -> bytes:
     return pieces[token] if token < len(pieces) else b""
 
 
-def ours(ask: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[bytes]) -> Json:
-    """The `likely` part of a choice: the probability of one of given texts; figures of each token, and its
-    candidates with what cut them."""
-    p = probability(ask.control.recipe, [step.token for step in steps]) if ask.choices else None
+def ours(ask: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[bytes], *, whole: bool = True) -> Json:
+    """The `likely` part of a choice: figures of each token, and its candidates with what cut them; of a `whole` answer
+    that is one of given texts, the probability of that."""
+    p = probability(ask.control.recipe, [step.token for step in steps]) if ask.choices and whole else None
     if not (ask.shown.steps or ask.shown.snapshot):
         return {} if p is None else {"likely": {"probability": p}}
     found = []
@@ -194,7 +194,7 @@ def chat_chunk(ask: AnswerRequest, grown: TextDelta, head: Json, pieces: Sequenc
             delta[name] = new
     logprobs = ask.shown.logprobs
     told = logprobs is not None and shown_steps(grown.steps)
-    extra = ours(ask, grown.steps, pieces) if grown.steps else {}
+    extra = ours(ask, grown.steps, pieces, whole=False) if grown.steps else {}
     if not (delta or told or grown.reason or extra):
         return None
     choice = {
@@ -233,7 +233,7 @@ def text_chunk(
         "text": text,
         "logprobs": None if logprobs is None else text_logprobs(grown.steps, logprobs, pieces, offset),
         "finish_reason": FINISH[grown.reason] if grown.reason else None,
-        **(ours(ask, grown.steps, pieces) if grown.steps else {}),
+        **(ours(ask, grown.steps, pieces, whole=False) if grown.steps else {}),
     }
     return {**head, "object": "text_completion", "choices": [choice]}
 

@@ -396,6 +396,8 @@ def test_an_answer_can_be_bound(client: Client) -> None:
     law = math.exp(sum(step["logprob_after"] for step in drawn["likely"]["steps"]))
     assert drawn["likely"]["probability"] == pytest.approx(law, rel=1e-4)
     assert said({"likely": {"choices": ["left"]}})["likely"] == {"probability": 1.0}
+    parts = client.stream(CHAT, {"messages": HI, "stream": True, "likely": {"choices": ["left"]}})
+    assert not any("likely" in part["choices"][0] for part in parts), "a part of a text has no share"
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
     for choice in ("required", {"type": "function", "function": {"name": "f"}}):
         called = said({"tools": tools, "tool_choice": choice})
