@@ -1,6 +1,5 @@
 """`likely estimate`: what few rows are worth: curves, transfer, starts that learn faster, bounds on the risk."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from app.cli import estimate_text as text
 from app.cli.opening import Progress
 from app.cli.tune_search import going_on, show_trial
 from app.training_plan import duration
+from app.units import PER_TOKEN, json_line
 from engine.errors import DataError
 from engine.home import expanded
 from engine.options import read_toml
@@ -19,6 +19,8 @@ from engine.tune.config import Config, configure
 if TYPE_CHECKING:
     from engine.estimate.ladder import Bases
     from engine.estimate.trial import Trial, TrialResult
+
+A_ROW = dict.fromkeys(("nats", "gain", "zero", "learned", "change", "saved"), "nats a row")
 
 HELD = 0.25  # of the rows, where neither the data nor the options say which are held out
 
@@ -102,7 +104,11 @@ def curve(
         else:
             worth = made.worth(made.largest, made.largest + more)
             told.curves[name] = (made, worth, curves.checked(counts, values))
-    click.echo(json.dumps(text.curve_object(told, more)) if as_json else "\n".join(text.curve_lines(told, more)))
+    click.echo(
+        json_line(text.curve_object(told, more), **A_ROW, loss=PER_TOKEN)
+        if as_json
+        else "\n".join(text.curve_lines(told, more))
+    )
 
 
 @command.command()
@@ -131,7 +137,7 @@ def transfer(
     if results is None:
         return
     found = list(ladder.table(results))
-    click.echo(json.dumps(text.table_object(found)) if as_json else "\n".join(text.table_lines(found)))
+    click.echo(json_line(text.table_object(found), **A_ROW) if as_json else "\n".join(text.table_lines(found)))
 
 
 @command.command()
@@ -183,7 +189,7 @@ def meta(
                 progress.show(f"round {each.number} · {each.task} · way {each.way:.3f}", each.number, rounds)
             meta_learning.seal(start, head["start"])
         found = meta_learning.compared(_run(trials, bases, settings, head, progress, as_json))
-    click.echo(json.dumps(text.meta_object(found)) if as_json else "\n".join(text.meta_lines(found, start)))
+    click.echo(json_line(text.meta_object(found), **A_ROW) if as_json else "\n".join(text.meta_lines(found, start)))
 
 
 @command.command()
@@ -231,7 +237,7 @@ def bound(
     if "trained" in read:
         variances = guarantees.variances() if stored else None
         found += guarantees.trained(read["trained"], variances, draws=draws, delta=delta)
-    click.echo(json.dumps(text.bounds_object(found)) if as_json else "\n".join(text.bounds_lines(found)))
+    click.echo(json_line(text.bounds_object(found)) if as_json else "\n".join(text.bounds_lines(found)))
 
 
 def _settings(config: Path | None, data: str, out: str, model: str | None) -> Config:
@@ -261,7 +267,7 @@ def _plan(left: "Sequence[Trial]", done: int, bases: "Bases", as_json: bool) -> 
 
     seconds = cost(bases.of, left)
     if as_json:
-        click.echo(json.dumps({"event": "planned", "trainings": len(left) + done, "done": done, "seconds": seconds}))
+        click.echo(json_line({"event": "planned", "trainings": len(left) + done, "done": done, "seconds": seconds}))
     else:
         click.echo(f"{len(left) + done} trainings, {done} done already; about {duration(seconds)}", err=True)
 
