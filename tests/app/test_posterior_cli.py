@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,23 @@ def test_every_posterior_is_fitted_kept_and_shown(home: Path) -> None:
         assert np.std(np.exp(logprobs), axis=1, ddof=1).min() > 0
     assert min(epistemic.values()) > 0 and len(set(epistemic.values())) == 4
     table = call("explain", TEXT, "-M", base, "-A", one, "-c", "a")
-    assert "aleatoric" in table.output and "%±" in table.output
+    assert "%±" in table.output
+    rows = [
+        [float(x) for x in line[18:].split()[:6]] for line in table.output.splitlines()[2 : 1 + len(said["tokens"])]
+    ]
+    assert len(rows) == len(said["tokens"]) - 1
+    for (_, _, entropy, mixture, aleatoric, unsure), token in zip(rows, said["tokens"][1:], strict=True):
+        assert mixture == pytest.approx(aleatoric + unsure, abs=1e-9)  # as they are read, to the last digit
+        assert entropy == pytest.approx(token["entropy"] / math.log(2), abs=0.006)  # the trained weights' own
+        assert mixture == pytest.approx(token["entropy_total"] / math.log(2), abs=0.011)
+    found = re.search(
+        r": (\S+) bits by the trained weights; of the mixture (\S+) bits = (\S+) al\w+ \+ (\S+)", table.output
+    )
+    assert found is not None
+    own, whole, data, rest = map(float, found.groups())
+    assert whole == pytest.approx(data + rest, abs=1e-9)
+    means = np.mean(rows, axis=0)
+    assert [own, whole] == pytest.approx([means[2], means[3]], abs=0.011)
     assert "over 2 samples of the adapter's posterior (ensemble): 2 rows of one batch" in table.output
     member = done("explain", TEXT, "-M", base, "-A", home / "two")["tokens"][-1]["candidates"]
     both = [plain["tokens"][-1]["candidates"], member]
