@@ -250,7 +250,7 @@ def test_a_measure_is_a_function_and_an_entry(tmp_path: Path) -> None:
     compared = ("eval", "moved.jsonl", "-M", "./a", "-M", "./flat", "--measure", "hellinger")
     code, out, err = likely(tmp_path, *compared, driver=DIFFER)
     assert code == 0 and "moved hellinger: ./flat against ./a -" in out and ": better" in out, (out, err)
-    values = [line.split()[3] for line in out.splitlines()[1:3]]
+    values = [line.split()[-5] for line in out.splitlines()[1:3]]
     assert all(len(value) == 8 for value in values) and 0 < float(values[1]) < float(values[0]) < 1
 
 
