@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from engine.decode.control import RunControl
-from engine.errors import ParameterError
 from engine.evaluate.extraction import Extraction
 from engine.evaluate.program import Verifier
 from engine.evaluate.tasks import Question
@@ -16,7 +15,7 @@ from engine.reason import chains, problems
 from engine.reason.belief import p_true
 from engine.reason.paths import Path
 from engine.reason.reasoning import Reasoning
-from engine.reason.reflection import Flips, flips
+from engine.reason.reflection import Flips
 from engine.reason.step_beam import StepBeam
 from engine.reason.thought import Thought
 from engine.session import Session
@@ -92,14 +91,6 @@ def test_a_text_ends_at_a_stop_string_and_goes_on_behind_a_step() -> None:
     assert (path.text, path.finish) == ("a\n", "stop")
 
 
-@pytest.mark.parametrize(
-    ("settings", "line"), [((0, 4), "beams and ways"), ((4, 65), "beams and ways"), ((1, 1, ""), "end")]
-)
-def test_what_is_no_search_is_said(settings: Any, line: str) -> None:
-    with pytest.raises(ParameterError, match=line):
-        StepBeam(*settings)
-
-
 def test_a_verifier_without_a_verdict_leaves_the_texts() -> None:
     way = Reasoning(Thought(), Extraction("number"), "steps", 4, verifier=Verifier(("/no/such",)), raw=True, beams=2)
     paths = list(way.draw(session(table(q={"4": 0.5, "5": 0.5})), PROMPT, RunControl(Recipe()), 0, "?"))
@@ -147,11 +138,6 @@ def test_the_best_by_belief() -> None:
 # -- reflection ------------------------------------------------------------------------------------------------------
 
 
-def test_flips_are_counted_both_ways() -> None:
-    pairs = [(True, False), (True, True), (False, True), (False, True), (False, False)]
-    assert flips(pairs) == Flips(1, 2, 2)
-
-
 def test_a_reflection_asks_again_and_its_last_answer_counts() -> None:
     """The question ends in `e:` (a chat's last turn): of 4 and 5; every turn draws anew."""
     asked = [Question(f"{i}?", ("4",)) for i in range(30)]
@@ -171,12 +157,6 @@ def test_a_reflection_asks_again_and_its_last_answer_counts() -> None:
     )
     assert gain.flips.right_to_wrong and gain.flips.wrong_to_right and gain.method.mean == np.mean(last)
     assert gain.curve == () and all(len(each.outcome.paths) == 3 for each in done)
-
-
-def test_a_reflection_of_one_or_of_a_raw_prompt_is_refused() -> None:
-    for settings in ({"n": 1}, {"n": 2, "raw": True}):
-        with pytest.raises(ParameterError, match="a reflection asks again"):
-            Reasoning(Thought(), Extraction("number"), "reflect", **settings)  # type: ignore[arg-type]
 
 
 # -- chains ----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import math
 import sys
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path as File
 
@@ -70,16 +69,6 @@ def test_the_published_certainties_and_confidences() -> None:
     assert scorers.confidences([step([0.25] * 4)])[0] == pytest.approx(1.386294, abs=1e-5)
 
 
-def test_a_group_is_a_window_of_tokens() -> None:
-    """Ten uncertain tokens among fifty certain ones: the lowest window is that with all ten."""
-    sure, unsure = step([0.97, 0.01, 0.01, 0.01]), step([0.25] * 4)
-    steps = [sure] * 25 + [unsure] * 10 + [sure] * 25
-    high, low = scorers.confidences([sure])[0], scorers.confidences([unsure])[0]
-    assert scorers.SCORERS["lowest"].of(steps) == pytest.approx((22 * high + 10 * low) / 32)
-    assert scorers.SCORERS["tail"].of(steps) == pytest.approx((25 * high + 7 * low) / 32)
-    assert scorers.groups(steps[:5]) == pytest.approx([high])
-
-
 def test_every_scorer_takes_a_path_without_tokens() -> None:
     for name in scorers.SCORERS:
         assert scorers.scorer(name).of([]) <= 0
@@ -90,48 +79,11 @@ def test_every_scorer_takes_a_path_without_tokens() -> None:
 # -- votes -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_gave_no_answer_does_not_vote() -> None:
-    assert vote.tally(["a", None, "b", "a", None]) == {"a": 2.0, "b": 1.0}
-    assert vote.winner({}) is None and vote.tally([None], [3.0]) == {}
-
-
-def test_equal_weights_are_parted_at_random() -> None:
-    """600 seeds: each of three is taken a third of the time, within four standard errors."""
-    won = Counter(vote.winner({"c": 2.0, "a": 2.0, "b": 2.0, "d": 1.0}, seed) for seed in range(600))
-    assert set(won) == {"a", "b", "c"} and all(abs(n - 200) < 4 * math.sqrt(600 * 2 / 9) for n in won.values())
-
-
-@pytest.mark.parametrize(("first", "second", "others"), [(3, 1, 4), (5, 0, 3), (2, 2, 5), (4, 1, 0), (6, 2, 9)])
-def test_the_vote_to_come_is_beta_binomial(first: int, second: int, others: int) -> None:
-    """By drawing a share, then the votes: within four standard errors of 200,000 draws."""
-    random = np.random.default_rng(0)
-    share = random.beta(second + 1, first + 1, 200_000)
-    more = random.binomial(others, share)
-    seen = np.mean(second + more >= first + others - more)
-    assert vote.changes(first, second, others) == pytest.approx(seen, abs=4 * 0.5 / math.sqrt(200_000))
-
-
-def test_a_vote_is_decided_when_no_more_can_change_it() -> None:
-    assert vote.decided(["a"] * 9 + ["b"], 16) and not vote.decided(["a", "b", "a"], 16)
-    assert vote.decided(["a"] * 5, 9, 1.0) and not vote.decided(["a"] * 4, 8, 1.0) and not vote.decided([None], 4)
-
-
-def test_the_published_gains() -> None:
-    """pass@k of 3 right among 10; a vote of k where .6 are right."""
-    want = [0.3, 0.533333, 0.708333, 0.833333, 0.916667, 0.966667, 0.991667, 1]
-    assert [vote.pass_at(k, 3, 10) for k in range(1, 9)] == pytest.approx(want, abs=1e-6)
-    assert vote.pass_at(2, 0, 5) == 0
-
-
 def test_an_interval_of_a_share() -> None:
     """Wilson's for 8 of 10, by solving |p - x| = z sqrt(x (1 - x) / n); never outside [0, 1]."""
     for end in vote.interval(8, 10):
         assert abs(0.8 - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / 10), abs=1e-6)
     assert vote.interval(0, 5)[0] == 0 and vote.interval(0, 0) == (0, 1)
-
-
-def test_weights_by_rank_know_ties() -> None:
-    assert vote.borda([3.0, 1.0, 2.0], 1.0) == [3.0, 1.0, 2.0] and vote.borda([1.0, 1.0], 1.0) == [1.5, 1.5]
 
 
 # -- paths -----------------------------------------------------------------------------------------------------------
@@ -218,16 +170,14 @@ def test_hopeless_paths_cost_less_and_do_not_vote() -> None:
     assert by_vote(paths).tokens < 24 * 60
 
 
-def test_an_expression_that_never_ends_is_left_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.evaluate.extraction.PATIENCE_S", 0.05)
+@pytest.mark.slow(1)
+def test_an_expression_that_never_ends_is_left_and_said() -> None:
     endless = Extraction("(a|aa)+$")
-    with pytest.raises(VerifierError, match="was not done with a text of 61 characters"):
-        endless("a" * 60 + "b")
-    assert endless("baa") == "a"
     stats = Stats(1, 0, 1, 0.0, 0.0)
     collector = PathCollector(endless, 1, RunControl())
     (found,) = collector.watch([Emitted(0, replace(step([0.9, 0.1]), text="a" * 60 + "b")), Done(0, "eot", stats)])
-    assert found.whole and found.answer is None and "was not done" in found.trouble
+    assert found.whole and found.answer is None and "was not done with a text of 61 characters" in found.trouble
+    assert endless("baa") == "a"
 
 
 # -- verifiers -------------------------------------------------------------------------------------------------------

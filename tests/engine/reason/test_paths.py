@@ -4,14 +4,13 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
 from engine.evaluate.extraction import Extraction
 from engine.reason.paths import Path, PathCollector, by_score, by_vote
-from engine.reason.scorers import SCORERS, WINDOW, confidences
+from engine.reason.scorers import SCORERS
 from engine.trace.trace import TokenStep
 from tests.engine.reason.test_vote import step
 
@@ -60,13 +59,6 @@ def test_a_path_has_what_its_events_say() -> None:
     assert found[0].logprob == pytest.approx(3 * math.log(0.5), abs=1e-6)
 
 
-def test_tokens_that_were_rejected_are_counted_where_they_are_known() -> None:
-    one = Path(0, (said("a"),) * 3, "aaa", "a", "eot")
-    outcome = by_vote([one, replace(one, drawn=8), replace(one, drawn=0, finish="cancelled", answer=None)])
-    assert outcome.tokens == 3 + 8 + 0 and outcome.unanswered == 0 and one.drawn is None
-    assert by_vote([replace(one, answer=None)]).unanswered == 1
-
-
 STOPPED = [
     ("a", 2, 0.66, True), ("a", 2, 0.68, False), ("a", 2, None, False), ("aa", 3, 0.95, True),
     ("ab", 3, 0.95, False), ("aba", 3, 0.95, False), ("--a", 4, 0.66, True), ("--a", 4, 0.68, False),
@@ -81,41 +73,6 @@ def test_a_run_is_stopped_by_its_confidence_alone() -> None:
         paths = collector(n, confidence=confidence)
         list(paths.watch(answers(*(None if c == "-" else c for c in found))))
         assert paths.control.cancelled == stopped
-
-
-def test_a_group_is_doubted_when_its_mean_is_less_than_may_be() -> None:
-    sure, unsure = said("a", p=0.9), said("b", p=0.5)
-    low = float(confidences([unsure])[0])
-    for doubt, given_up in ((sum([low] * WINDOW) / WINDOW, set()), (low + 1e-6, {3})):
-        paths = collector(doubt=doubt)
-        list(paths.watch([Emitted(3, unsure)] * WINDOW))
-        assert paths.control.given_up == given_up
-    paths = collector(doubt=low + 1e-6)
-    list(paths.watch([Emitted(0, sure), *[Emitted(0, unsure)] * (WINDOW - 1)]))
-    assert paths.control.given_up == set()
-    list(paths.watch([Emitted(0, unsure)]))  # the first has left the window
-    assert paths.control.given_up == {0}
-
-
-def test_despair_begins_with_empty_groups_and_is_measured_by_whole_paths() -> None:
-    sure, unsure = said("a", p=0.9), said("b", p=0.5)
-    high, low = (float(confidences([each])[0]) for each in (sure, unsure))
-    paths = collector()
-    paths.despair(0.5)
-    assert paths.doubt is None  # of no path
-    list(paths.watch([*[Emitted(0, sure)] * 3, done(0), Emitted(1, sure), done(1, "length")]))
-    list(paths.watch([*[Emitted(2, unsure)] * 3, done(2, "cancelled")]))
-    paths.despair(0.25)
-    assert paths.doubt == pytest.approx(high)
-    list(paths.watch([Emitted(7, unsure)] * (WINDOW - 1)))
-    paths.despair(0.25)
-    list(paths.watch([Emitted(7, unsure)]))
-    assert not paths.control.given_up
-    list(paths.watch([Emitted(7, unsure)] * (WINDOW - 1)))
-    assert paths.control.given_up == {7}
-    list(paths.watch([*[Emitted(3, unsure)] * 2, done(3)]))
-    paths.despair(0.25)
-    assert paths.doubt == pytest.approx(np.quantile([high, high, low], 0.25))
 
 
 def test_the_path_that_says_the_answer_is_the_likeliest_a_token() -> None:
@@ -139,12 +96,6 @@ def test_a_vote_is_weighed_by_its_scorer() -> None:
     weighed = by_vote([*found, gone], SCORERS["logprob"])
     assert weighed.answer == "b" and weighed.paths == (*found, gone)
     assert weighed.votes == {"b": pytest.approx(1.0), "a": pytest.approx((0.04 + 0.01) / 0.81, rel=1e-4)}
-
-
-def test_ties_of_a_vote_are_broken_by_its_seed() -> None:
-    found = [Path(i, (), "", answer, "eot") for i, answer in enumerate("ab")]
-    won = {seed: by_vote(found, seed=seed).answer for seed in range(8)}
-    assert set(won.values()) == {"a", "b"} and by_vote(found).answer == won[0]
 
 
 def test_the_first_of_the_best_scores_is_chosen() -> None:

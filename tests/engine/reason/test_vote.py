@@ -8,9 +8,8 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from engine.errors import ParameterError
 from engine.reason import scorers
-from engine.reason.vote import borda, changes, decided, interval, maj_at, pass_at, tally, winner
+from engine.reason.vote import borda, changes, decided, maj_at, pass_at, winner
 from engine.trace.observe import observe
 from engine.trace.trace import Recipe, TokenStep
 
@@ -57,14 +56,6 @@ def test_the_same_seed_breaks_a_tie_the_same_way() -> None:
     assert winner(tied) == winner(tied, 0) and winner({"x": 0.5}) == "x" and winner({}) is None
 
 
-def test_weights_add_up_and_the_heaviest_comes_first() -> None:
-    votes = tally(["a", "b", None, "b", "c"], [0.5, 2.0, 9.0, 0.25, 1.0])
-    assert list(votes.items()) == [("b", 2.25), ("c", 1.0), ("a", 0.5)]
-    assert list(tally(["z", "a"]).items()) == [("z", 1.0), ("a", 1.0)]
-    with pytest.raises(ValueError):
-        tally(["a", "b"], [1.0])
-
-
 def test_one_of_some_is_right_as_often_as_subsets_say() -> None:
     for n, right in ((5, 0), (5, 2), (6, 5), (4, 4)):
         for k in range(1, n + 1):
@@ -101,12 +92,6 @@ def test_a_majority_of_known_answers() -> None:
     assert maj_at(128, ["r"] * 128 + [str(i) for i in range(128)], "r") == pytest.approx(1)
 
 
-def test_an_interval_of_nothing_is_everything() -> None:
-    assert interval(0, 0) == (0.0, 1.0)
-    low, high = interval(1, 2)
-    assert low + high == pytest.approx(1) and low == pytest.approx(0.094531, abs=1e-5)
-
-
 def test_ranks_are_weighed_by_their_root() -> None:
     assert borda([3.0, 1.0, 2.0]) == pytest.approx([3**0.5, 1.0, 2**0.5])
     assert borda([5.0, 5.0, 7.0, 1.0], 1.0) == [2.5, 2.5, 4.0, 1.0]
@@ -135,14 +120,6 @@ def test_the_certainty_is_the_divergence_from_the_uniform_distribution() -> None
     assert scorers.certainty(step(list(p)).snapshot) == pytest.approx(-np.log(p * 3).mean(), abs=1e-6)  # type: ignore[arg-type]
 
 
-def test_sums_and_means_of_log_probabilities() -> None:
-    steps = [step([0.5, 0.5]), step([0.25, 0.75])]
-    assert scorers.logprob(steps) == pytest.approx(math.log(0.125), abs=1e-6)
-    assert scorers.mean_logprob(steps) == pytest.approx(math.log(0.125) / 2, abs=1e-6)
-    assert scorers.logprob([]) == 0 and scorers.mean_logprob([]) == -math.inf
-    assert scorers.self_certainty([]) == -math.inf == scorers.SCORERS["tail"].of([])
-
-
 def test_windows_of_tokens_are_means_that_move_on() -> None:
     """Tokens whose confidences are known; a window of 4 over 7, by numpy's own."""
     steps = [step([p, 1 - p]) for p in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.55)]
@@ -161,16 +138,3 @@ def test_a_tenth_of_the_groups_is_at_least_one() -> None:
         assert scorers.lowest_tenth(steps) == pytest.approx(lows.mean())
         assert scorers.SCORERS["lowest"].of(steps) == pytest.approx(lows[0])
         assert scorers.SCORERS["tail"].of(steps) == pytest.approx(scorers.confidences(steps)[-32:].mean())
-
-
-def test_votes_are_weighed_by_likelihoods_or_by_the_figures_themselves() -> None:
-    values = np.array([-1.0, -3.0, -1.5])
-    for name, found in scorers.SCORERS.items():
-        want = np.exp(values + 1) if name in ("logprob", "mean") else values
-        assert found.weight(values) == pytest.approx(want), name
-
-
-def test_a_name_that_is_no_scorer_is_refused() -> None:
-    assert scorers.scorer("tail") is scorers.SCORERS["tail"]
-    with pytest.raises(ParameterError, match="one of logprob, mean"):
-        scorers.scorer("tails")
