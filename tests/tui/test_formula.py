@@ -114,8 +114,8 @@ async def test_of_a_loss(play: Play) -> None:
         last = screen(stage).course.last
         assert last is not None
         found = await shown(stage, "f9")
-        assert found.map == "metric" and f"= {last.loss:.3f} nats" in words(found)
-        assert f"e^L = {math.exp(last.smooth):.2f}" in words(found)
+        assert found.map == "metric" and f"= {last.loss / math.log(2):.3f} bits" in words(found)
+        assert f"perplexity 2^L = {math.exp(last.smooth):.2f}" in words(found)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A pretraining on the tune screen: what is seen of it, what does not apply, its form, and a real one to its end."""
 
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -73,7 +74,8 @@ async def test_bits_position_and_noise_stand_where_a_tuning_has_its_drift(play: 
         assert it.watching.answers.drawn[0].request.text == "Once"
         assert f"{last.loss / 2:.3f} bits/byte" in headings(stage)
         assert f"BITS A BYTE  {last.loss / 2:.3f} at step 30" in headings(stage)
-        assert f"BY POSITION  {last.by_position[0]:.2f} → {last.by_position[5]:.2f} nats" in headings(stage)
+        first, late = (last.by_position[i] / math.log(2) for i in (0, 5))
+        assert f"BY POSITION  {first:.2f} → {late:.2f} bits" in headings(stage)
         assert f"NOISE SCALE  3,500 tokens  a step {TOKENS_A_STEP}" in headings(stage)
         assert it.learned.size.width == 43 and it.panel.size.width == 0 and "WHAT MOVED" not in stage.picture()
         assert not any(isinstance(request, Compare) for request in trainer.requests)
