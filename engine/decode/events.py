@@ -1,7 +1,7 @@
 """Events of a run, as plain data: what was read, drawn, parted, dropped, revised, and how it ended. No mlx.
 
 A strategy yields `Emitted`, `Forked`, `Pruned`, `Revised` and `Rated`, their steps still without text. The session adds
-the text, `Prefilled`, and a `Done` for each branch that goes to its end; `Waiting` is of a run in a batch. Branches are
+the text, `Prefilled`, and a `Done` for each branch that goes to its end; `Waiting` is a turn for others. Branches are
 numbered from 0, and no number comes again in a run.
 """
 
@@ -85,8 +85,8 @@ class Rated:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A run in a batch has given all that was drawn for it: asked once more, it has the batch do a pass, so the others
-    have their turn first."""
+    """Others have their turn first. A run in a batch has given all that was drawn for it: asked once more, it has the
+    batch do a pass; elsewhere a piece of long work is done, and the next comes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ The next step is queued before the current one is looked at, so that collecting 
 shadow of the computation. All branches go one token down in one pass; one that is over leaves it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.decode.strategy import Steps, Strategy
+from engine.decode.events import Emitted, Waiting
+from engine.decode.strategy import MANY, Steps, Strategy
 
 if TYPE_CHECKING:
     from engine.decode.branches import Branches
@@ -35,9 +35,11 @@ class Sample(Strategy):
         """At most `limit` tokens of each branch; one that the control forces is forced on all."""
         wary = 0
 
-        def queue(draws: "Sequence[Draw]") -> "tuple[Sampler, list[Draw]] | None":
+        def queue(draws: "Sequence[Draw]") -> "Generator[Waiting, bool | None, tuple[Sampler, list[Draw]] | None]":
             """Feed the tokens, and draw those behind them where that needs nothing of the host."""
             branches.feed([d.token for d in draws])
+            if len(draws) >= MANY:
+                yield Waiting()
             ahead = sampler.ahead(draws, control)
             if ahead is None:
                 branches.queue()
@@ -49,7 +51,7 @@ class Sample(Strategy):
         draws = sampler.draw(branches, control.take_forced())
         try:
             for n in range(1, limit + 1):
-                queued = queue(draws) if n < limit else None
+                queued = (yield from queue(draws)) if n < limit else None
                 wary = max(0, wary - 1)
                 if any(d.spilled for d in draws):
                     if queued is not None and queued[1][0].origin == "forced":
@@ -57,7 +59,7 @@ class Sample(Strategy):
                     branches.rewind(len(branches.ids[0]))
                     wary = WARY
                     draws = sampler.redraw(draws)
-                    queued = queue(draws) if n < limit else None
+                    queued = (yield from queue(draws)) if n < limit else None
                 steps = [d.step(ids) for d, ids in zip(draws, branches.ids, strict=True)]
                 if n < limit:
                     branches.settle([step.token for step in steps])

@@ -16,7 +16,7 @@ import numpy as np
 from engine.arrays import logprobs
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Waiting
-from engine.decode.strategy import Steps, Strategy
+from engine.decode.strategy import MANY, Steps, Strategy
 from engine.errors import ParameterError
 from engine.trace.trace import TokenStep
 from engine.transforms import STAYS, Truncation, run
@@ -25,9 +25,6 @@ from engine.transforms.transform import within
 if TYPE_CHECKING:
     from engine.decode.branches import Branches
     from engine.decode.sampler import Draw, Sampler
-
-
-MANY = 16  # beams, from which on others have a turn between the model's pass and what is made of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +219,9 @@ class Search(Strategy):
             yield from branches.part([node.row for node in chosen])
             if depth < limit:
                 branches.feed([node.token for node in chosen])
+                if len(chosen) >= MANY:
+                    yield Waiting()
                 branches.queue()
-            if len(chosen) >= MANY:
-                yield Waiting()
             steps = [draw.step(ids) for draw, ids in zip(draws, branches.ids, strict=True)]
             if depth < limit:
                 branches.settle([step.token for step in steps])

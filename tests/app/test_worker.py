@@ -278,6 +278,26 @@ def test_closing_does_not_wait_for_what_is_deep_inside_a_model() -> None:
     assert worker.join(10)
 
 
+def test_who_asks_for_a_model_that_comes_in_pieces_waits_and_it_comes_once() -> None:
+    """Others have their turns meanwhile; a second load of it, and a question to it, are answered by the same one."""
+    asked: list[str] = []
+
+    class InPieces(ScriptedShop):
+        def opening(self, model: str, progress: Any) -> Generator[Any, None, ScriptedEngine]:
+            asked.append(model)
+            yield 1
+            yield None  # it waits for a file
+            yield 2
+            return ScriptedEngine(model)
+
+    requests = [r.Load("m"), r.Load("m"), r.Count("m", "x"), r.Offer(), r.Unload("m"), r.Count("m", "x")]
+    found = ran(*requests, executor=lambda: ModelJobs(InPieces()))
+    closed = [job for job, event in found if event == Closed()]
+    assert closed[0] == 4 and asked == ["m"]
+    kinds = {job: type(event) for job, event in found if event != Closed()}
+    assert kinds == {1: r.Loaded, 2: r.Loaded, 3: r.Tokenized, 4: r.Offered, 6: Failed}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True])
 def test_a_model_that_leaves_ends_its_runs(again: bool) -> None:
