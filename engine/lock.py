@@ -73,14 +73,12 @@ def locked(file: Path, verb: str, *, wait: bool = False) -> Iterator[None]:
     """
     try:
         descriptor = _open(file, wait)
-    except BlockingIOError:
-        raise LockTaken(_holder(file)) from None
     except OSError as error:
-        raise DataError(f"cannot lock {file}: {error.strerror}") from None
+        what = "lock" if os.path.lexists(file) else "write"
+        raise DataError(f"cannot {what} {file}: {error.strerror}") from None
     try:
         with suppress(OSError):  # a full disk: it is held all the same
             said = {"process": os.getpid(), "host": platform.node(), "verb": verb, "since": f"{datetime.now():%F %R}"}
-            os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(said).encode())
         yield
     finally:
@@ -107,26 +105,39 @@ def _other(option: str, word: str = ";") -> str:
 
 
 def _open(file: Path, wait: bool) -> int:
-    """A descriptor of the file that its name stands for, locked."""
+    """A descriptor of a new file of that name, locked. Nothing is written into what was there, a link perhaps."""
     while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        new = True
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            new = False
+            try:
+                descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            except FileNotFoundError:
+                continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if os.path.samestat(os.stat(file), os.fstat(descriptor)):
-                return descriptor
+            if os.path.samestat(os.lstat(file), os.fstat(descriptor)):
+                if new:
+                    return descriptor
+                file.unlink()  # of a process that is gone
         except FileNotFoundError:  # its holder has let it go
             pass
+        except BlockingIOError:
+            said = _holder(descriptor)
+            os.close(descriptor)
+            raise LockTaken(said) from None
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
 
 
-def _holder(file: Path) -> str:
-    """Who holds the lock, in words."""
+def _holder(descriptor: int) -> str:
+    """Who holds a lock, in words."""
     try:
-        with file.open("rb") as read:
-            held = json_reader.parse(read.read(LONGEST), HOLDER)
+        held = json_reader.parse(os.read(descriptor, LONGEST), HOLDER)
     except (OSError, ValueError):  # it has just begun, or its disk is full
         return "another process writes there"
     where = "" if held["host"] == platform.node() else f" on {held['host']}"

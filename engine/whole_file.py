@@ -103,6 +103,7 @@ def put_whole(path: Path, write: Callable[[Path], Any]) -> None:
         partial = target.with_name(f"{target.stem}.partial{target.suffix}")
         if partial.is_dir():
             raise IsADirectoryError(0, f"{partial.name} beside it is a folder: move it away")
+        partial.unlink(missing_ok=True)  # whatever it is: through a link of that name another file would be written
         try:
             write(partial)
             descriptor = os.open(partial, os.O_RDONLY)

@@ -61,6 +61,31 @@ def test_a_kill_lets_go(tmp_path: Path) -> None:
     assert not list(folder.iterdir())
 
 
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "words"])
+def test_nothing_is_written_into_what_has_the_name_of_a_lock(tmp_path: Path, kind: str) -> None:
+    """As the folder of an adapter that came from elsewhere may have it."""
+    mine, name = tmp_path / "mine", tmp_path / "out" / ".lock"
+    mine.write_text("of mine")
+    name.parent.mkdir()
+    match kind:
+        case "link":
+            name.symlink_to(mine)
+        case "hard link":
+            name.hardlink_to(mine)
+        case "pipe":
+            os.mkfifo(name)
+        case "words":
+            name.write_text("x" * 5000)
+    if kind == "link":
+        with pytest.raises(DataError, match=r"cannot lock .*out/\.lock: "), claimed(name.parent, "tune"):
+            pass
+    else:
+        line = rf"process {os.getpid()} \(tune\)"
+        with claimed(name.parent, "tune"), pytest.raises(LockTaken, match=line), claimed(name.parent, "posterior"):
+            pass
+    assert mine.read_text() == "of mine"
+
+
 def test_a_folder_in_which_nothing_was_written_is_not_left(tmp_path: Path) -> None:
     with pytest.raises(KeyError), claimed(tmp_path / "out", "tune"):
         raise KeyError

@@ -147,3 +147,12 @@ def test_files_without_measure_cost_a_line_and_no_memory(tmp_path: Path) -> None
         with pytest.raises(DataError, match=said):
             read(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < (1 << 30) / UNIT
+
+
+def test_a_link_that_has_the_name_of_a_half_leads_nowhere(tmp_path: Path) -> None:
+    """As a folder that came from elsewhere may have it."""
+    (tmp_path / "mine").write_text("of mine")
+    (tmp_path / "a.partial.txt").symlink_to(tmp_path / "mine")
+    write_whole(tmp_path / "a.txt", ["new"])
+    assert (tmp_path / "mine").read_text() == "of mine"
+    assert (tmp_path / "a.txt").read_text() == "new" and not (tmp_path / "a.txt").is_symlink()
