@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -21,31 +21,30 @@ from engine.errors import DataError
 FILE = ".lock"
 HOLDER = {"process": int, "host": str, "verb": str, "since": str}
 LONGEST = 1000  # bytes of a holder
+Wait = Callable[[str], None] | None  # told who holds a lock that is waited for; None: it is not waited for
 
 
 class LockTaken(DataError):
     """A lock that another process holds, or another part of this one."""
 
 
-@contextmanager
-def claimed(folder: Path, verb: str, option: str = "", *, wait: bool = False) -> Iterator[None]:
-    """Be the only one that writes in a folder, which is made, and taken away again where nothing was written.
+def silent(held: str) -> None:
+    """A wait that needs no words: it is short."""
 
-    Raises LockTaken with its holder, or waits for it, and DataError where the folder cannot be written or its disk has
-    no locks; both name the `option` by which another folder is chosen.
+
+@contextmanager
+def claimed(folder: Path, verb: str, option: str = "", *, wait: Wait = None) -> Iterator[None]:
+    """Be the only one that writes in a folder, which is made where there is none.
+
+    Raises LockTaken with its holder, or tells `wait` who that is and waits; DataError where the folder cannot be
+    written or its disk has no locks. Both name the `option` by which another folder is chosen.
     """
-    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make {folder}: {error.strerror}{_other(option)}") from None
-    try:
-        with _held(folder, folder / FILE, verb, option, wait):
-            yield
-    finally:
-        if made:
-            with suppress(OSError):  # something is in it
-                folder.rmdir()
+    with _held(folder, folder / FILE, verb, option, wait):
+        yield
 
 
 @contextmanager
@@ -66,8 +65,8 @@ def aside(target: Path, verb: str, option: str) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(file: Path, verb: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock of a file, which is there for as long; `wait` for it, or raise LockTaken with its holder.
+def locked(file: Path, verb: str, *, wait: Wait = None) -> Iterator[None]:
+    """Hold the lock of a file, which is there for as long; tell `wait` of its holder and wait, or raise LockTaken.
 
     DataError where the file cannot be made, and on a disk without locks.
     """
@@ -88,7 +87,7 @@ def locked(file: Path, verb: str, *, wait: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def _held(path: Path, file: Path, verb: str, option: str, wait: bool = False) -> Iterator[None]:
+def _held(path: Path, file: Path, verb: str, option: str, wait: Wait = None) -> Iterator[None]:
     """A lock whose errors are about the path that it is for."""
     with ExitStack() as stack:
         try:
@@ -104,7 +103,7 @@ def _other(option: str, word: str = ";") -> str:
     return f"{word} choose another {option}" if option else ""
 
 
-def _open(file: Path, wait: bool) -> int:
+def _open(file: Path, wait: Wait) -> int:
     """A descriptor of a new file of that name, locked. Nothing is written into what was there, a link perhaps."""
     while True:
         new = True
@@ -117,21 +116,27 @@ def _open(file: Path, wait: bool) -> int:
             except FileNotFoundError:
                 continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            _lock(descriptor, wait)
             if os.path.samestat(os.lstat(file), os.fstat(descriptor)):
                 if new:
                     return descriptor
                 file.unlink()  # of a process that is gone
         except FileNotFoundError:  # its holder has let it go
             pass
-        except BlockingIOError:
-            said = _holder(descriptor)
-            os.close(descriptor)
-            raise LockTaken(said) from None
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _lock(descriptor: int, wait: Wait) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if wait is None:
+            raise LockTaken(_holder(descriptor)) from None
+        wait(_holder(descriptor))
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _holder(descriptor: int) -> str:

@@ -54,6 +54,12 @@ def test_the_wheel_runs_outside_the_clone(smollm2: ModelInfo, tmp_path: Path) ->
     if sys.platform == "linux":
         assert "OpenBLAS" in run("doctor") and "sgemv" in run("doctor")
     assert "nothing to mend" in run("doctor") or "slow:" in run("doctor")
+    (tmp_path / "json.py").write_text("raise SystemExit('of a stranger')")  # of the folder that all of this stands in
+    render = "ChatTemplate('{{ messages }}!').render([], generation_prompt=True)"
+    code = f"from engine.tokenizer.template import ChatTemplate\nprint({render})"
+    asked = [fresh, "-P", "-c", code]  # in a process of its own
+    said = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment).stdout
+    assert said == "[]!\n"
     assert "Paris" in run("run", "What is the capital of France?", "--temp", "0", "--max-tokens", "12")
     assert run("chat", "--plain", "--temp", "0", "--max-tokens", "5", stdin="Say hi.\n").strip()
     styles = [path.name for path in (site / "app" / "tui").rglob("*.tcss")]

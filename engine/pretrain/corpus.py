@@ -108,8 +108,9 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
         raise ParameterError(f"vocab must be {vocabulary.SMALLEST} or more, got {config.vocab}")
     hashes = _survey(files, progress)
     aside = _set_aside(hashes, config)
+    option = "--corpus" if config.corpus else "--out"
     # not before: a text that is refused leaves no folder
-    with claimed(folder, "pretrain", "--corpus" if config.corpus else "--out", wait=True):
+    with claimed(folder, "pretrain", option, wait=lambda held: progress(f"waiting: {held}", 0, 0)):
         if (folder / FILE).exists():  # by whoever was waited for
             return _made(folder, asked, config)
         texts = (d.text for d, out in zip(_all(files), aside, strict=True) if not out)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from engine import json_reader
 from engine.errors import DataError
-from engine.lock import LockTaken, locked
+from engine.lock import LockTaken, locked, silent
 from engine.scaling.cost import SpeedProbe
 from engine.scaling.plan import LadderPlan, Rung, is_path
 from engine.tune.control import TrainControl
@@ -149,7 +149,7 @@ def _begin(plan: LadderPlan, home: Path) -> None:
     said = json.loads(json.dumps(common, default=str))
     path = home / "training.json"
     make_folder(home, "out")
-    with locked(home / TABLE_LOCK, "scale", wait=True):
+    with locked(home / TABLE_LOCK, "scale", wait=silent):
         if not path.exists():
             write_whole(path, [json.dumps(said)])
         before = json_reader.read(path)
@@ -170,7 +170,7 @@ def _read(path: Path) -> RungResult:
 
 def gather(folder: Path) -> None:
     """Write the table of all outcomes: a line each. One at a time, so that the last writer has seen them all."""
-    with locked(folder / RUNS / TABLE_LOCK, "scale", wait=True):
+    with locked(folder / RUNS / TABLE_LOCK, "scale", wait=silent):
         text = io.StringIO()
         writer = csv.DictWriter(text, [each.name for each in fields(RungResult)], lineterminator="\n")
         writer.writeheader()

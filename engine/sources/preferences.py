@@ -13,7 +13,7 @@ from typing import Any
 from engine import json_reader
 from engine.errors import DataError
 from engine.home import expanded, home
-from engine.lock import locked
+from engine.lock import locked, silent
 from engine.whole_file import write_whole
 
 
@@ -68,7 +68,7 @@ def _change(change: Callable[[dict[str, Any]], dict[str, Any]], within: Path | N
     path = _file(within)
     with suppress(OSError, DataError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path.with_name(f".{path.name}.lock"), "preferences", wait=True):
+        with locked(path.with_name(f".{path.name}.lock"), "preferences", wait=silent):
             write_whole(path, [json.dumps(change(_read(within)), indent=1)])
 
 

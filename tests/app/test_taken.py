@@ -85,7 +85,7 @@ def test_a_verb_names_who_writes_there(
     line = said.splitlines()[-1]
     assert code == 1 and "Traceback" not in said, said
     assert " is taken: process " in line and " (other) has written there since 20" in line and line.endswith(other)
-    assert {path.name for path in Path("out").glob("*")} <= {"corpus"}
+    assert {path.name for path in Path("out").glob("*")} <= {"corpus", "search"}
     for path in sorted(Path().glob("out/**/*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     for folder in Path().glob("out"):

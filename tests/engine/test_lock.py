@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from engine.errors import DataError
-from engine.lock import LockTaken, aside, claimed, locked
+from engine.lock import LockTaken, aside, claimed, locked, silent
 from tests.processes import ROOT
 
 HELD = """
@@ -86,9 +86,7 @@ def test_nothing_is_written_into_what_has_the_name_of_a_lock(tmp_path: Path, kin
     assert mine.read_text() == "of mine"
 
 
-def test_a_folder_in_which_nothing_was_written_is_not_left(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), claimed(tmp_path / "out", "tune"):
-        raise KeyError
+def test_a_file_is_made_beside_its_name(tmp_path: Path) -> None:
     with aside(tmp_path / "made", "fuse", "--out") as partial:
         assert partial.is_dir() and partial.parent == tmp_path
         with pytest.raises(LockTaken, match="made is taken"), aside(tmp_path / "made", "fuse", "--out"):
@@ -103,7 +101,7 @@ def test_one_at_a_time_however_many_wait(tmp_path: Path) -> None:
 
     def work() -> None:
         for _ in range(50):
-            with locked(tmp_path / "x.lock", "work", wait=True):
+            with locked(tmp_path / "x.lock", "work", wait=silent):
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
                 rounds[0] += 1
@@ -131,3 +129,15 @@ def test_a_disk_that_cannot_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     line = r"cannot lock .*out/\.lock: No locks available; choose another --out"
     with pytest.raises(DataError, match=line), claimed(tmp_path / "out", "tune", "--out"):
         pass
+
+
+def test_whoever_waits_is_told_for_whom(tmp_path: Path) -> None:
+    with held(tmp_path / "out") as process:
+        told: list[str] = []
+
+        def wait(words: str) -> None:
+            told.append(words)
+            process.kill()
+
+        with claimed(tmp_path / "out", "pretrain", wait=wait):
+            assert len(told) == 1 and f"process {process.pid} (tune)" in told[0]
