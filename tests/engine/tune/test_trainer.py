@@ -310,6 +310,22 @@ def test_a_run_can_be_stopped_and_says_how_to_go_on(tmp_path: Path) -> None:
         run(tmp_path, resume=True, data=replace(rows(), fingerprint="others"))
 
 
+def test_a_run_that_was_prepared_before_another_wrote_does_not_begin(tmp_path: Path) -> None:
+    """Neither over one that has come to its end meanwhile, nor from a state that is not the last any more."""
+    early = run(tmp_path, steps=2)
+    finish(run(tmp_path, steps=2))
+    kept = (tmp_path / state.FILE).read_bytes()
+    late = run(tmp_path, steps=4, resume=True)
+    finish(run(tmp_path, steps=3, resume=True))
+    for each in (early, late):
+        with pytest.raises(DataError, match="was written by another run meanwhile: --resume"):
+            next(trainer.train(each))
+    assert (tmp_path / state.FILE).read_bytes() != kept
+    again = run(tmp_path, steps=4, resume=True)
+    finish(again)
+    assert again.counters.step == 4
+
+
 def test_not_a_number_stops_and_keeps_the_last_good_weights(tmp_path: Path) -> None:
     a = run(tmp_path, steps=20)
     good: dict[str, mx.array] = {}
