@@ -4,7 +4,6 @@ A few replacements one after another multiply a text beyond all memory, at the f
 the types of the `tokenizers` package, and no vocabulary.
 """
 
-import base64
 import json
 import re
 import struct
@@ -61,6 +60,8 @@ def _growth(one: Mapping[str, Any]) -> int:
                 return max(1, -(-made // len(plain.encode())))
             return 1 + made  # a pattern may match between any two
         case "Precompiled":
+            import base64
+
             table = base64.b64decode(one["precompiled_charsmap"])
             (trie,) = struct.unpack("<I", table[:4])
             return max(map(len, table[4 + trie :].split(b"\0")), default=1) or 1
