@@ -8,13 +8,23 @@ import pytest
 from engine.decode.branches import Branches
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event
+from engine.decode.sampler import Sampler
 from engine.errors import ParameterError
 from engine.session import Session
 from engine.trace.trace import Recipe
-from engine.transforms import DRY, RepetitionPenalty, Temperature, TopP
+from engine.transforms import (
+    DRY,
+    RepetitionPenalty,
+    Temperature,
+    TopP,
+    draw,
+)
 from metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, random_table
+
+TABLE = random_table(11, 1.0)
+
 
 PROMPT = list(b"ask me")
 RECIPES = [
@@ -49,13 +59,7 @@ def tiny() -> Session:
     return Session(FakeCheckpoint(model))  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=["numpy", "mlx"])
-def transforms_run_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the host, as on a CPU, and queued a token ahead, as on a GPU."""
-    monkeypatch.setattr("engine.decode.sampler.namespace", lambda: {"numpy": np, "mlx": mx}[request.param])
-
-
-@pytest.mark.usefixtures("transforms_run_in")
+@pytest.mark.usefixtures("either_device")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_each_branch_draws_what_it_would_draw_alone(recipe: Recipe) -> None:
     """Branches end at different tokens, so that rows leave the batch on the way."""
@@ -69,7 +73,7 @@ def test_each_branch_draws_what_it_would_draw_alone(recipe: Recipe) -> None:
         assert (ends[branch].reason, ends[branch].stats.tokens) == (end[0].reason, end[0].stats.tokens)
 
 
-@pytest.mark.usefixtures("transforms_run_in")
+@pytest.mark.usefixtures("either_device")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_transformer_over_a_shared_prefix_says_what_it_says_alone(recipe: Recipe) -> None:
     together, _ = collect(tiny().generate(PROMPT, RunControl(recipe), n=4, seed=1, max_tokens=12))
@@ -135,3 +139,19 @@ def test_the_number_of_answers_is_checked() -> None:
     session = markov(np.zeros((VOCAB, VOCAB)))
     with pytest.raises(ParameterError, match="1 or more, got 0"):
         list(session.generate(PROMPT, RunControl(), n=0))
+
+
+def at(ids: list[int], rows: int = 1) -> Branches:
+    model = MarkovModel(TABLE)
+    place = Branches(model, model.make_cache())  # type: ignore[arg-type]
+    list(place.read(ids))
+    place.select([0] * rows)
+    return place
+
+
+def test_branch_b_draws_with_the_key_of_its_number_and_position() -> None:
+    place = at([1, 2, 3], 3)
+    for xp in (np, mx):
+        drawn = Sampler.start(Recipe((Temperature(0.5),)), place.ids, seed=7, xp=xp).draw(place)
+        want = [int(draw((TABLE[3] / 0.5).astype(np.float32), (7 + b, 3), np)) for b in range(3)]
+        assert [int(d.token) for d in drawn] == want and [d.key for d in drawn] == [(7, 3), (8, 3), (9, 3)]

@@ -16,7 +16,6 @@ from engine.arrays import top
 from engine.decode.beam import GNMT, Beam, DiverseBeam
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated
-from engine.decode.strategies import parse
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 from engine.presets import PARAMETERS
@@ -177,13 +176,6 @@ def test_groups_that_do_not_repel_each_other_find_the_same() -> None:
     assert sorted(apart.ids) == sorted(alone.ids * 3)
 
 
-def test_groups_that_repel_each_other_go_apart_at_once() -> None:
-    table = few(6)
-    table[:, EOS] = -50
-    found = search(markov(table), DiverseBeam(4, apart=4, diversity=1e6), 1)
-    assert len({ids[0] for ids in found.ids}) == 4
-
-
 def slow_diverse(table: np.ndarray, beams: int, groups: int, diversity: float, length: int) -> list[tuple[float, Any]]:
     """Algorithm 1 of Vijayakumar et al. by sorting all children, for texts that cannot end before `length`."""
     logp = table - np.logaddexp.reduce(table, axis=-1, keepdims=True)
@@ -274,34 +266,6 @@ def test_a_step_says_the_raw_log_probability_beside_what_was_made_of_it() -> Non
             assert step.logprob == pytest.approx(logp[ids[step.position - 1], step.token], abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("text", "strategy"),
-    [
-        ("beam", Beam()), ("beam 8", Beam(8)), ("beam 4 0.0 never", Beam(4, 0.0, "never")),
-        ("beam 4 1.0 false 2", Beam(answers=2)), ("gnmt 4 0.6", GNMT(4, 0.6)), ("diverse 6 3", DiverseBeam(6, apart=3)),
-        ("diverse 6 3 1.5 0.0 never 2", DiverseBeam(6, 0.0, "never", 2, 3, 1.5)),
-    ],
-)  # fmt: skip
-def test_the_text_forms(text: str, strategy: Strategy) -> None:
-    assert parse(text) == strategy and str(strategy) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("beam 0", r"the number of beams must be a whole number in \[1, 256\], got 0"),
-        ("beam 4 nan", "the length penalty must be a finite number, got nan"),
-        ("beam 4 1 soon", "early stopping must be one of false, true, never, got soon"),
-        ("beam 4 1 true 5", r"the number of answers of 4 beams must be a whole number in \[1, 4\], got 5"),
-        ("diverse 4 3", "4 beams cannot be parted into 3 groups of one size"),
-        ("diverse 4 2 -1", "the diversity must be in"),
-    ],
-)
-def test_what_cannot_be_searched_is_said(text: str, line: str) -> None:
-    with pytest.raises(ParameterError, match=line):
-        parse(text)
-
-
 def test_the_best_of_a_large_vocabulary_are_found_by_their_blocks() -> None:
     """`top` looks at the blocks with the largest peaks alone: equal to sorting all, ties to the lower id."""
     random = np.random.default_rng(0)
@@ -352,27 +316,6 @@ def test_a_beginning_that_is_dropped_leaves_its_place_to_others() -> None:
     assert found.ends[2].reason == "cancelled" and len(dropped) == 1  # as it was told: it ends there
     others = [found.steps[branch] for branch in found.order if branch != 2]
     assert len(others) == 3 and all(steps[0].token != dropped[0].token for steps in others)
-
-
-def test_a_text_that_has_ended_can_be_dropped_too() -> None:
-    session, control = markov(few(2)), RunControl()
-    best = search(session, Beam(3), 5).ids[0]
-    assert best[-1] == EOS and len(best) < 5
-
-    def dropping() -> Iterator[Event]:
-        steps: dict[int, list[int]] = {0: []}
-        for event in session.generate(PROMPT, control, strategy=Beam(3), max_tokens=5):
-            match event:
-                case Emitted(branch, step):
-                    steps[branch].append(step.token)
-                case Forked(parent, child):
-                    steps[child] = list(steps[parent])
-                    if steps[child] == best[:-1] and len(best) - 1 == max(map(len, steps.values())):
-                        control.given_up.add(child)
-            yield event
-
-    found = Found(dropping())
-    assert best not in found.ids and len(found.ids) >= 2 and not control.given_up & set(found.ends)
 
 
 def test_nothing_comes_of_a_beginning_that_is_dropped_between_two_tokens() -> None:

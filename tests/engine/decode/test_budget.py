@@ -54,15 +54,6 @@ def test_a_budget_that_is_never_spent_changes_nothing() -> None:
         assert plain == session_text and set(plain) <= set("x|y")
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [("budget 0", "the budget of a thought must be"), ("budget 5 -1", "the number of waits must be")],
-)
-def test_what_is_no_budget_is_said(text: str, line: str) -> None:
-    with pytest.raises(ParameterError, match=line):
-        parse(text)
-
-
 def test_a_model_that_does_not_think_is_refused() -> None:
     with pytest.raises(ParameterError, match="this model does not think: its tokenizer has no token </think>"):
         parse("budget 64").bind({}, SimpleNamespace(encode=lambda text, special=False: list(text.encode())))

@@ -159,34 +159,6 @@ def test_a_replay_needs_neither_of_the_two() -> None:
         assert again.exact and math.log(share) == pytest.approx(step.logprob_after, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("contrast small 0", "the strength of the contrast must be"), ("contrast small 1 2", "the least share must be"),
-        ("contrast", "expected contrast MODEL"), ("dola -1", "the number of lower layers must be"),
-        ("guidance 1000", "the scale of the guidance must be"), ("beam 4 > sample", "beam 4 combines nothing"),
-        ("dola > ngram", "cannot go over dola"), ("guidance > dola", "cannot go over guidance"),
-        ("dola > draft x", "cannot go over dola"), ("dola > nothing", "is no way of drawing"),
-    ],
-)  # fmt: skip
-def test_what_is_no_combination_is_said(text: str, line: str) -> None:
-    with pytest.raises(ParameterError, match=line) as error:
-        parse(text)
-    assert "\n" not in str(error.value)
-
-
-def test_combinations_have_one_text_form() -> None:
-    for text in (
-        "contrast small",
-        "contrast small 1.0 0.2 > beam 5",
-        "dola 8",
-        "guidance 2.0 a text with blanks",
-        "dola > vote 4",
-    ):
-        assert str(parse(text)) == text and parse(str(parse(text))) == parse(text)
-    assert parse("dola > beam 4").SEARCHES and not parse("dola").SEARCHES and parse("dola > vote 4").FORKS
-
-
 def test_what_a_combination_needs_is_asked_for() -> None:
     with pytest.raises(ParameterError, match="while weak is not loaded"):
         next(session(MarkovModel(random_table(0))).generate(PROMPT, RunControl(), strategy=Contrast("weak")))

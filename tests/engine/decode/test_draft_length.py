@@ -33,11 +33,6 @@ def test_what_was_guessed_is_added_up_and_weighed() -> None:
     assert pace.rate == pytest.approx((0.81 * right + 0.9) / (0.81 * (right + wrong) + 1.9))
 
 
-def test_seconds_of_a_length_follow_its_newest_by_a_fifth() -> None:
-    pace = paced((1.0, 1.0), (0, 0, 1.0), (2, 0, 3.0), (2, 0, 8.0), (0, 0, 2.0))
-    assert pace._cost(2) == pytest.approx(4.0) and pace._cost(0) == pytest.approx(1.2)
-
-
 def test_a_round_before_any_plain_one_has_lost_nothing() -> None:
     pace = paced((1.0, 1.0), (4, 0, 5.0))
     assert pace.lost_s == 0 and pace.length() == 0 and pace.pays
@@ -57,17 +52,6 @@ def test_guessing_may_lose_a_plain_round_and_a_hundredth_of_the_time() -> None:
         assert pace.pays == pays and (pace.length() > 0 or not pays)
         if not pays:
             assert pace.length() == 0
-
-
-def test_the_cost_of_a_length_that_was_not_tried_is_a_hopeful_guess() -> None:
-    assert [paced((1, 1), (0, 0, 2.0))._cost(k) for k in (0, 1, 15)] == [2.0, 5.0, 5.0]
-    pace = paced((1, 1), (0, 0, 1.0), (4, 0, 3.0), (8, 0, 10.0))
-    assert [pace._cost(k) for k in (0, 1, 2, 4, 8, 15)] == [1.0, 1.5, 2.0, 3.0, 10.0, 10.0]
-    assert paced((1, 1), (0, 0, 1.0), (8, 0, 9.0))._cost(2) == 3.0
-
-
-def test_tokens_of_a_round_are_a_geometric_sum() -> None:
-    assert [DraftLength((1.0, 1.0))._tokens(k) for k in (0, 1, 2, 4)] == [1.0, 1.5, 1.75, 1.9375]
 
 
 LENGTHS = [

@@ -9,10 +9,8 @@ import pytest
 from engine.decode.control import RunControl
 from engine.decode.entropy_branching import EntropyBranching
 from engine.decode.events import Done, Emitted, Event, Forked
-from engine.decode.several import Vote
 from engine.decode.strategies import parse
 from engine.decode.strategy import Strategy
-from engine.errors import ParameterError
 from engine.trace.trace import Recipe
 from tests.engine.decode.test_beam import PROMPT, few, markov
 from tests.engine.decode.test_without_replacement import chi_square_bound, plackett_luce
@@ -105,11 +103,6 @@ def test_one_branch_can_be_given_up_alone() -> None:
     assert ends[1] != "cancelled" and ids(cut, 1) == ids(whole, 1)
 
 
-def test_its_text_form() -> None:
-    assert parse("entropy 4 2.5 answer is (.*)") == EntropyBranching(4, "answer is (.*)", 2.5)
-    assert isinstance(parse("entropy"), Vote) and str(EntropyBranching(4, bits=2.5)) == "entropy 4 2.5"
-
-
 @pytest.mark.parametrize(("most", "paths"), [(1, 2), (3, 3)])  # a path parts once a token
 def test_every_path_has_as_many_tokens_as_it_may(most: int, paths: int) -> None:
     session = markov(few(5), frozenset())
@@ -119,15 +112,3 @@ def test_every_path_has_as_many_tokens_as_it_may(most: int, paths: int) -> None:
     assert done == dict.fromkeys(range(paths), "length") and counts[0] == most
     parted = {e.child: e.parent for e in events if isinstance(e, Forked)}
     assert sorted(parted) == [*range(1, paths)] and all(0 < count <= most for count in counts)
-
-
-def test_what_it_cannot_be() -> None:
-    for text, line in (
-        ("entropy 0", "number of paths"),
-        ("entropy 2 -1", "entropy must be in"),
-        ("entropy 2 65", "64"),
-    ):
-        with pytest.raises(ParameterError, match=line):
-            parse(text)
-    assert parse("entropy 256 64") == EntropyBranching(256, bits=64.0)
-    assert parse("entropy 1 0") == EntropyBranching(1, bits=0.0)

@@ -10,11 +10,10 @@ from engine.decode.combine import Contrast, Guidance, Layers
 from engine.decode.entropy_branching import EntropyBranching
 from engine.decode.exact import ExactMode
 from engine.decode.guessing import Drafting, NGram
-from engine.decode.power import Power
 from engine.decode.sample import Sample
 from engine.decode.several import Vote
 from engine.decode.stochastic_beam import StochasticBeam
-from engine.decode.strategies import KINDS, PLAIN, STRATEGIES, forms, offers, parse, with_setting
+from engine.decode.strategies import KINDS, offers, parse, with_setting
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 
@@ -61,17 +60,6 @@ def test_a_text_form_says_all_of_a_strategy() -> None:
         assert parse(str(found)) == strategy
 
 
-def test_forms_are_those_of_all_kinds() -> None:
-    assert Sample() == PLAIN and list(STRATEGIES.values()) == list(KINDS)
-    assert forms() == (
-        "sample, ngram [LENGTH], draft MODEL, beam [BEAMS] [PENALTY] [EARLY] [ANSWERS], "
-        "gnmt [BEAMS] [PENALTY] [EARLY] [ANSWERS], diverse [BEAMS] [APART] [DIVERSITY] [PENALTY] [EARLY] [ANSWERS], "
-        "stochastic [BEAMS], exact [BUDGET], power [ALPHA] [PROPOSALS] [BLOCK], vote [PATHS] [RULE], "
-        "entropy [PATHS] [BITS] [RULE], budget [TOKENS] [WAITS], contrast MODEL [STRENGTH] [LEAST], "
-        "dola [BELOW] [LEAST], guidance [SCALE] [AWAY]"
-    )
-
-
 def test_offers_name_the_models_that_are_loaded() -> None:
     assert [str(s) for s in offers(("a", "b")) if s.needs] == ["draft a", "draft b", "contrast a", "contrast b"]
     assert [s.needs for s in offers()] == [()] * len(offers()) and len(offers()) == len(KINDS) - 2
@@ -86,13 +74,6 @@ def test_kinds_search_or_fork_or_do_neither() -> None:
     assert {s.NAME for s in offers(("a",)) if s.FORKS} == {"vote", "entropy"}
     assert Layers(inner=Beam()).SEARCHES and not Layers(inner=Beam()).FORKS
     assert Guidance(inner=Vote()).FORKS and not Guidance(inner=Vote()).SEARCHES
-
-
-def test_sliders_span_what_settings_usually_are() -> None:
-    spans = {kind.NAME: dict(kind.SPANS) for kind in KINDS if kind.SPANS}
-    assert spans["beam"] == {"beams": (1, 20), "penalty": (0, 2)} and spans["stochastic"] == {"beams": (1, 20)}
-    assert spans["diverse"] == {"beams": (1, 20), "penalty": (0, 2), "diversity": (0, 2)}
-    assert spans["vote"] == {"paths": (1, 64)}
 
 
 REFUSED = [
@@ -173,7 +154,3 @@ def test_the_best_are_of_who_orders_them() -> None:
             strategy.best(2)
     with pytest.raises(ParameterError):
         ExactMode().best(2)
-
-
-def test_power_has_the_width_of_what_it_compares() -> None:
-    assert Power().width(1) == 2 and Power().width(3) == 6

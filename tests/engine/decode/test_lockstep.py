@@ -2,12 +2,11 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, cast
 
 import pytest
 
-from engine.decode import lockstep
 from engine.decode.branches import Branches
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted, Event, Forked, Pruned, Rated
@@ -55,10 +54,31 @@ def run(told: Told, asked: RunControl, control: RunControl, strategy: Counting) 
     return (event for event in events if isinstance(event, Emitted))
 
 
-def test_of_every_event_the_branches_and_the_token_are_told() -> None:
-    events: list[tuple[Event, list[int]]] = [(Pruned(3), [3]), (Rated(2, {}), [2]), (Forked(0, 4), [0, 4])]
-    for event, told in events:
-        assert lockstep._told(event) == told
+@dataclass(frozen=True)
+class Saying(Strategy):
+    """Gives these events."""
+
+    events: tuple[Event, ...] = ()
+
+    def steps(self, branches: Branches, sampler: Sampler, control: RunControl, *, limit: int) -> Steps:
+        yield from self.events
+
+
+@pytest.mark.parametrize(
+    ("event", "there", "line"),
+    [
+        (Pruned(3), [2], r"Pruned \[3\] came of the run here and \[2\] on rank 0"),
+        (Rated(1, {}), [2], r"Rated \[1\] came"), (Forked(0, 4), [0, 5], r"Forked \[0, 4\] came"),
+    ],
+)  # fmt: skip
+def test_what_becomes_of_branches_is_compared(event: Event, there: list[int], line: str) -> None:
+    def run(there: list[int]) -> list[Event]:
+        agreed = Lockstep(cast(Ranks, Told([*there, False])), Saying((event,)), RunControl())
+        return list(agreed.steps(cast(Branches, None), cast(Sampler, None), RunControl(), limit=5))
+
+    assert run([*astuple(event)][: len(there)]) == [event]
+    with pytest.raises(RanksDiffer, match=line):
+        run(there)
 
 
 def test_what_all_draw_is_drawn() -> None:

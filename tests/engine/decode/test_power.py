@@ -8,8 +8,6 @@ import pytest
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted, Rated
 from engine.decode.power import Power, effective
-from engine.decode.strategies import parse
-from engine.errors import ParameterError
 from engine.trace.trace import Recipe
 from engine.transforms import Temperature
 from tests.engine.decode.test_beam import PROMPT, few, markov, search, texts
@@ -165,24 +163,18 @@ def test_words_put_in_front_and_a_run_that_is_cancelled() -> None:
 
 
 def test_how_many_draws_a_chain_is_worth() -> None:
-    random = np.random.default_rng(0)
-    x = [0.0]
-    for noise in random.normal(size=20_000):
-        x.append(0.8 * x[-1] + noise)
-    assert effective(x) == pytest.approx(len(x) * (1 - 0.8) / (1 + 0.8), rel=0.2)
+    """Geyer's initial positive sequence, written out; and an autoregression, whose worth is known."""
+    for values in ([0.0, 1.0, 0.0, 1.0], [1.0, 2.0, 3.0, 4.0, 5.0], [3.0, 1.0, 4.0, 1.0, 5.0, 9.0]):
+        x = np.array(values) - np.mean(values)
+        n, total = len(x), -1.0
+        rho = [sum(x[i] * x[i + k] for i in range(n - k)) / (x @ x) for k in range(n)]
+        for k in range(0, n - 1, 2):
+            if rho[k] + rho[k + 1] <= 0:
+                break
+            total += 2 * (rho[k] + rho[k + 1])
+        assert effective(values) == pytest.approx(n / max(total, 1.0))
+    chain = [0.0]
+    for noise in np.random.default_rng(0).normal(size=20_000):
+        chain.append(0.8 * chain[-1] + noise)
+    assert effective(chain) == pytest.approx(len(chain) * (1 - 0.8) / (1 + 0.8), rel=0.2)
     assert effective([3.0] * 50) == 1.0
-
-
-def test_its_text_form_and_its_bounds() -> None:
-    assert parse("power 2.5 20") == Power(2.5, 20) and str(Power(2.5, 20)) == "power 2.5 20"
-    for text, line in (
-        ("power 0", "alpha must be in"),
-        ("power 2 -1", "the number of proposals"),
-        ("power 2 3 0", "the block"),
-    ):
-        with pytest.raises(ParameterError, match=line):
-            parse(text)
-    assert Power().best(1) == Power() and Power().width(1) == 2
-    for check in (Power().check, Power().best):
-        with pytest.raises(ParameterError, match="run it 2 times"):
-            check(2)

@@ -22,10 +22,10 @@ from engine.decode.sampler import Sampler
 from engine.decode.speculative import Speculative, reject
 from engine.errors import ParameterError
 from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import DRY, XTC, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical
+from engine.transforms import DRY, XTC, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical, draw, uniform
 from metal import mx
 from tests.engine.tiny import LLAMA, weights
-from tests.fakes import EOS, VOCAB, ByteTokenizer, MarkovModel, random_table
+from tests.fakes import VOCAB, ByteTokenizer, MarkovModel, random_table
 
 PROMPT = list(b"the cat and the dog and the cat")
 RECIPES = [
@@ -188,13 +188,6 @@ def test_rejection_has_the_target_law_whatever_the_draft_says() -> None:
         assert accepted >= np.minimum(p, q).sum() - 4 * math.sqrt(0.25 / 5_000)
 
 
-def test_heads_padded_to_different_lengths_fit() -> None:
-    logits = np.zeros(4, np.float32)
-    for q in (np.zeros(3, np.float32), np.zeros(6, np.float32)):
-        sampler = Sampler.start(Recipe(), [[]], seed=1, xp=np)
-        assert {int(reject(logits, g, q, sampler, g).token) for g in range(len(q))} <= {0, 1, 2, 3}
-
-
 def test_a_closed_iterator_leaves_the_cursor_at_the_last_step_given() -> None:
     model = transformer(0)
     for given in range(1, 9):
@@ -286,10 +279,29 @@ def test_a_free_guess_is_judged_before_it_is_used() -> None:
         assert pace.length() == least
 
 
-def test_the_end_of_text_is_a_token_like_any_other() -> None:
-    table = np.zeros((VOCAB, VOCAB))
-    table[:, EOS] = 50
-    assert (
-        tokens(run(MarkovModel(table), Speculative(PromptLookup(least=1), 3), Recipe(greedy=True), limit=4))
-        == [EOS] * 4
-    )
+def sampler(recipe: Recipe, texts: list[list[int]], seed: int = 5) -> Sampler:
+    return Sampler.start(recipe, texts, seed=seed, xp=np)
+
+
+def test_a_guess_is_taken_with_the_share_that_p_has_of_q() -> None:
+    """And else a token of what q falls short of."""
+    p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.2, 0.6])
+    by = sampler(Recipe(), [[0]], 3)
+    counts = np.zeros((3, 3))
+    for position in range(100):
+        for guess in range(3):
+            key = (3, position)
+            drawn = reject(np.log(p).astype(np.float32), guess, np.log(q).astype(np.float32), by, position)
+            taken = uniform(key, "accept") < p[guess] / q[guess]
+            rest = np.maximum(p - q, 0)
+            with np.errstate(divide="ignore"):
+                other = int(draw(np.log(rest).astype(np.float32), key, np))
+            assert drawn.token == (guess if taken else other) and drawn.key == key and drawn.origin == "drawn"
+            counts[guess, drawn.token] += 1
+    assert counts[0, 0] == 100 and counts[1, 1] == 100 and counts[2, 2] > 10 and counts[2, 0] > counts[2, 1] > 0
+    same = reject(np.log(p).astype(np.float32), 1, np.log(p).astype(np.float32), by, 0)
+    assert same.token == 1
+    beyond = reject(np.log(p).astype(np.float32), 3, np.log(np.array([0.1, 0.1, 0.1, 0.7])).astype(np.float32), by, 0)
+    assert beyond.token in (0, 1, 2)
+    cut = reject(np.log(p).astype(np.float32), 2, np.log(q).astype(np.float32), sampler(Recipe((TopK(1),)), [[0]]), 7)
+    assert cut.token == 0 and cut.after is not None and np.isneginf(cut.after[1:]).all()

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,9 +20,8 @@ from engine.decode.branches import Branches
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
 from engine.decode.guessing import Drafting, NGram
-from engine.decode.sample import Sample
 from engine.decode.sampler import Sampler
-from engine.decode.strategies import STRATEGIES, offers, parse
+from engine.decode.strategies import STRATEGIES, parse
 from engine.decode.strategy import Steps, Strategy
 from engine.errors import ParameterError
 from engine.session import Session
@@ -127,41 +125,6 @@ def few(seed: int, tokens: int = 5) -> np.ndarray:
 # -- the value -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "strategy"),
-    [
-        ("sample", Sample()), ("ngram", NGram()), ("ngram 4", NGram(4)), ("draft other", Drafting("other")),
-        ("draft a path/with blanks", Drafting("a path/with blanks")),
-    ],
-)  # fmt: skip
-def test_a_strategy_has_one_text_form(text: str, strategy: Strategy) -> None:
-    assert parse(text) == strategy and str(strategy) == text
-
-
-def test_none_said_is_sampling() -> None:
-    assert parse("") == parse("plain") == Sample()
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("best 4", r"'best 4' is no way of drawing: one of sample, ngram \[LENGTH\], draft MODEL"),
-        ("ngram 4 5", r"must be a number, got '4 5'"),
-        ("ngram four", r"length of 'ngram \[LENGTH\]' must be a number, got 'four'"),
-        ("ngram 0", r"the number of guesses must be .* in \[1, 15\], got 0"),
-        ("draft", "expected draft MODEL"),
-        ("sample 3", "expected sample"),
-    ],
-)
-def test_what_is_no_strategy_is_said(text: str, line: str) -> None:
-    with pytest.raises(ParameterError, match=line):
-        parse(text)
-
-
-def test_a_list_offers_a_draft_of_each_loaded_model() -> None:
-    assert offers(("a", "b"))[:4] == [Sample(), NGram(), Drafting("a"), Drafting("b")]
-
-
 def test_no_strategy_imports_mlx() -> None:
     code = "import sys, engine.decode.strategies; print([m for m in sys.modules if m.partition('.')[0] == 'mlx'])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
@@ -255,16 +218,6 @@ def test_a_new_strategy_answers_on_the_command_line(beam: None, capsys: pytest.C
     )  # fmt: skip
     answers = capsys.readouterr().out.splitlines()[1::2]
     assert sorted(answers) == sorted(bytes(ids).decode() for _, ids in best(table, 3)[:25])
-
-
-def test_a_cancelled_search_ends_every_branch(beam: None) -> None:
-    control, seen, s = RunControl(), Watch([]), session(few(1))
-    for event in s.generate(PROMPT, control, strategy=parse("beam 3")):
-        if isinstance(event, Emitted) and event.step.position == len(PROMPT) + 4:
-            control.cancel()
-        seen.see(event)
-    assert [end.reason for end in seen.ends.values()] == ["cancelled"] * 3
-    assert {len(seen.tokens[b]) for b in seen.ends} == {5} and s.pool.leased == []
 
 
 # -- branches --------------------------------------------------------------------------------------------------------
@@ -370,19 +323,3 @@ def test_branches_in_another_order_go_on_as_themselves(recipe: Recipe) -> None:
     for number, tokens in drawn.items():
         events = session(table).generate(PROMPT, RunControl(recipe), seed=5 + number, max_tokens=5)
         assert tokens == [event.step.token for event in events if isinstance(event, Emitted)]
-
-
-def test_a_score_is_the_probability_of_what_was_read() -> None:
-    table = random_table(2)
-    logp = table - np.logaddexp.reduce(table, axis=-1, keepdims=True)
-    model = MarkovModel(table)
-    place = Branches(model, model.make_cache())  # type: ignore[arg-type]
-    list(place.read(PROMPT * 30))  # more than is scored at once
-    place.select([0, 0])
-    place.feed([7, 9])
-    place.settle([7, 9])
-    place.feed([8, 8])
-    place.settle([8, 8])
-    want = [[logp[a, b] for a, b in pairwise(ids)] for ids in place.ids]
-    np.testing.assert_allclose(np.asarray(place.score()), want, atol=1e-4)
-    np.testing.assert_allclose(np.asarray(place.score(90)), np.array(want)[:, 89:], atol=1e-4)

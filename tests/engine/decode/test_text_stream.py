@@ -1,12 +1,9 @@
 """Tokens as they become text: what is held back, where a text ends, and what a fork of one has."""
 
-from dataclasses import replace
-
-from engine.decode.stop_strings import StopStrings
-from engine.decode.text_stream import TextStream, with_text
+from engine.decode.text_stream import TextStream
 from engine.tokenizer.detokenizer import Detokenizer
 from engine.trace.trace import Recipe, TokenStep
-from tests.fakes import BOS, EOS, ByteTokenizer
+from tests.fakes import EOS, ByteTokenizer
 
 
 def raw(token: int, position: int = 0) -> TokenStep:
@@ -19,13 +16,6 @@ def stream(*stop: str) -> TextStream:
 
 def pushed(to: TextStream, text: bytes, start: int = 0) -> list[str]:
     return [step.text for i, byte in enumerate(text) for step in to.push(raw(byte, start + i), 0.5)]
-
-
-def test_a_step_says_what_its_token_stands_for() -> None:
-    step = with_text(ByteTokenizer(), raw(BOS, 7), "", 2.5)  # type: ignore[arg-type]
-    assert (step.piece, step.text, step.special, step.elapsed_s, step.position) == (b"<bos>", "", True, 2.5, 7)
-    (plain,) = stream().push(raw(ord("a")), 1.25)
-    assert (plain.piece, plain.text, plain.special, plain.elapsed_s) == (b"a", "a", False, 1.25)
 
 
 def test_a_text_ends_with_its_token_or_before_a_stop_string() -> None:
@@ -89,35 +79,3 @@ def test_a_revision_is_told_unless_it_is_still_held_back() -> None:
     assert [step.text for step in one.flush()] == ["x", "q"]
     split = stream().revise(raw(0xC3), 0.0)
     assert split is not None and split.text == "\ufffd"
-
-
-HELD = [
-    (("ab",), ["a", "a", "c"], [[], ["a"], ["a", "c"]]),
-    (("abc", "b"), ["xa", "c"], [[], ["xa", "c"]]),
-    (("abcd",), ["ab", "abc", "x"], [[], ["ab"], ["abc", "x"]]),
-    (("aab",), ["aaa", "a", "-"], [[], [], ["aaa", "a", "-"]]),
-    (("q", "aab"), ["a", "a", "a"], [[], [], ["a"]]),
-    (("ab",), ["", "a", "", "-"], [[""], [], [], ["a", "", "-"]]),
-]  # fmt: skip
-
-
-def test_no_more_is_held_back_than_may_begin_a_stop_string() -> None:
-    for stops, pieces, passed in HELD:
-        matcher = StopStrings(stops)
-        assert [[s.text for s in matcher.push(replace(raw(0), text=piece))] for piece in pieces] == passed
-        assert not matcher.matched
-
-
-def test_the_steps_of_a_stop_string_are_cut_to_what_stood_before() -> None:
-    matcher = StopStrings(("cd", "def"))
-    texts = [[s.text for s in matcher.push(replace(raw(0), text=piece))] for piece in ("abc", "", "def")]
-    assert texts == [[], [], ["ab", "", ""]] and matcher.matched and list(matcher.flush()) == []
-
-
-def test_a_fork_of_what_is_held_back_is_its_own() -> None:
-    matcher = StopStrings(("xyz",))
-    assert list(matcher.push(replace(raw(0, 3), text="x"))) == []
-    twin = matcher.fork()
-    assert twin.revise(replace(raw(1, 3), text="n")) and not twin.revise(raw(1, 4))
-    assert [s.text for s in matcher.flush()] == ["x"] and [s.text for s in twin.flush()] == ["n"]
-    assert list(matcher.flush()) == []
