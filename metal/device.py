@@ -5,6 +5,7 @@ Bandwidths are Apple's published figures, in GB/s; the widest where a chip name 
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -57,14 +58,15 @@ class Device:
 
 def device() -> Device:
     """The device that kernels run on."""
-    return _device(bool(mx.metal.is_available()))
+    return _device(bool(mx.metal.is_available()), mx.device_info)
 
 
 @cache
-def _device(metal: bool) -> Device:
+def _device(metal: bool, asked: Callable[[], dict[str, Any]]) -> Device:
+    """What `asked` says of the GPU, asked once."""
     if not metal:
         return Device("cpu", metal=False)
-    info: dict[str, Any] = dict(mx.device_info())
+    info = dict(asked())
     name = str(info.get("device_name", "unknown"))
     return Device(
         name=name,

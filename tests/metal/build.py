@@ -1,14 +1,19 @@
-"""Inputs for the kernel tests: seeded arrays, stored rows, caches, and what a result is compared by."""
+"""Inputs for the kernel tests: seeded arrays, stored rows, caches, what a result is compared by; Metal with faults."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 
-from metal import mx
+from metal import autotune, kernel, mx, selftest, tuning_cache
 from metal.counts import recorded
+from metal.dispatch import Shape
 from metal.kv import KV, Quantized
+from metal.simulator import simulated
 
 __all__ = ["cache", "each", "error", "everyday", "normal", "recorded", "rejects", "stored", "ulp"]
 
@@ -74,3 +79,72 @@ def everyday(cases: Sequence[Any], every: int) -> list[Any]:
     """Cases of which each `every`-th belongs to the everyday part, and the others to the slow one."""
     many = [case if isinstance(case, tuple) else (case,) for case in cases]
     return [pytest.param(*case, marks=() if i % every == 0 else pytest.mark.slow) for i, case in enumerate(many)]
+
+
+@dataclass
+class Metal:
+    """What a simulated machine has run: its launches by name, and each variant that its compiler has seen."""
+
+    launches: Counter[str]
+    variants: set[str] = field(default_factory=set)
+
+
+@contextmanager
+def metal(*faults: tuple[str, str, str], meets: Callable[[str], object] = lambda name: None) -> Iterator[Metal]:
+    """Metal, simulated, whose compiler puts `new` for `old` in a kernel's text, for each fault (kernel, old, new).
+
+    What `meets` does happens in the place of a launch: it gets the kernel's name, and goes on if it returns.
+    """
+    with simulated() as launches:
+        make, found = mx.fast.metal_kernel, Metal(launches)
+
+        def metal_kernel(*, name: str, source: str, header: str, **more: Any) -> Any:
+            for wrong, old, new in faults:
+                if name.split("_", 1)[1].startswith(wrong):
+                    assert old in header + source, f"{old!r} is no part of {name}"
+                    header, source = header.replace(old, new), source.replace(old, new)
+            made = make(name=name, source=source, header=header, **more)
+
+            def launch(*, inputs: Sequence[mx.array], template: Any = None, **options: Any) -> list[mx.array]:
+                meets(name)
+                found.variants.add(f"{name} {[str(x.dtype) for x in inputs]} {sorted(map(str, template or ()))}")
+                outputs: list[mx.array] = made(inputs=inputs, template=template, **options)
+                return outputs
+
+            return launch
+
+        mx.fast.metal_kernel = metal_kernel
+        yield found
+
+
+def known(shape: Shape, *but: str) -> tuning_cache.Record:
+    """A record on the disk in which everything of a shape was compared and timed, but what begins with these names."""
+    record = tuning_cache.load() or tuning_cache.blank()
+    for case in selftest.cases(shape):
+        if not case.name.startswith(but):
+            record.verdicts[case.name] = "passed before"
+    for timing in autotune.timing_cases(shape):
+        if not timing.name.startswith(but):
+            record.faster[timing.name] = False
+    tuning_cache.save(record)
+    return record
+
+
+class Clock:
+    """Seconds by turns: an evaluation takes `ours` if a kernel of ours was launched for it, else `other`; one of a list
+    is used up at each, to the last."""
+
+    def __init__(self, ours: float | list[float], other: float | list[float]) -> None:
+        self.takes = {
+            True: ours if isinstance(ours, list) else [ours],
+            False: other if isinstance(other, list) else [other],
+        }
+        self.now, self.runs, self.launched = 0.0, False, kernel.launches.total()
+
+    def __call__(self) -> float:
+        if self.runs:
+            left = self.takes[kernel.launches.total() > self.launched]
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+            self.launched = kernel.launches.total()
+        self.runs = not self.runs
+        return self.now

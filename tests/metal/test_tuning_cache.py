@@ -1,25 +1,19 @@
-"""Where the record of a chip's kernels is kept, under which name, and that one process at a time writes it."""
+"""Where the record of a chip's kernels is kept, what it holds for, and that one process at a time writes it."""
 
 import fcntl
 import hashlib
 import json
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from metal import kernel, tuning_cache
-from metal.device import Device
-from metal.tuning_cache import Record
 from tests.engine.sources.test_fetch import file_size_limit
 
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("LIKELY_KERNELS", str(tmp_path / "kernels"))
-    yield
+pytestmark = pytest.mark.usefixtures("unknown")
 
 
 @pytest.mark.parametrize(
@@ -40,39 +34,36 @@ def test_records_are_kept_in_the_user_s_cache(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr("sys.platform", platform)
     assert str(tuning_cache.folder()) == want
 
 
-def test_a_record_is_named_by_all_that_it_holds_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for folder, names in (("host", ("b.py", "a.py", "c.txt")), ("texts", ("x.metal", "y.h"))):
-        (tmp_path / folder).mkdir()
-        for name in names:
-            (tmp_path / folder / name).write_text(name)
-    monkeypatch.setattr(tuning_cache, "HOST", tmp_path / "host")
-    monkeypatch.setattr(kernel, "FOLDER", tmp_path / "texts")
-    monkeypatch.setattr(tuning_cache, "device", lambda: Device("Apple M4  Pro", True))
-    monkeypatch.setattr(tuning_cache, "version", lambda name: "9.8" if name == "mlx" else "")
-    monkeypatch.setattr(tuning_cache.platform, "mac_ver", lambda: ("", ("", "", ""), ""))
-    monkeypatch.setattr(tuning_cache.platform, "release", lambda: "6.1")
-    text = hashlib.sha256(b"a.pyb.pyx.metaly.h").hexdigest()[:16]
+def test_a_record_holds_for_one_chip_one_system_one_mlx_and_one_code(
+    chip: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chip("Apple M4  Pro")
+    monkeypatch.setattr("platform.mac_ver", lambda: ("15.2", ("", "", ""), "arm64"))
     record = tuning_cache.blank()
-    assert record == Record("Apple M4  Pro", "6.1", "9.8", text, {}, {}, {}, [], {})
-    assert tuning_cache.path(record) == tmp_path / "kernels" / f"apple-m4-pro-6.1-mlx9.8-{text}.json"
-
-
-def test_a_record_is_read_as_it_was_written_and_forgotten() -> None:
-    record = tuning_cache.blank()
+    files = sorted([*kernel.FOLDER.iterdir(), *kernel.FOLDER.parent.glob("*.py")])
+    text = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    assert (record.chip, record.system, record.mlx, record.text) == ("Apple M4  Pro", "15.2", version("mlx"), text)
     record.verdicts["a"], record.switched_off["v"], record.faster["n"] = "fine", "why", True
     record.timings.append({"case": "n", "ours_s": 0.5})
     record.begun["b"] = 1
     assert tuning_cache.load() is None and not tuning_cache.forget()
     tuning_cache.save(record)
     assert tuning_cache.load() == record
-    target = tuning_cache.path(record)
-    assert [path.name for path in target.parent.iterdir()] == [target.name]  # no scratch stays behind
-    for name in ("chip", "system", "mlx", "text"):
-        target.write_text(json.dumps(json.loads(json.dumps(record.__dict__)) | {name: "another"}))
+    (target,) = tuning_cache.folder().iterdir()  # no scratch stays behind
+    chip("Apple M4")
+    assert tuning_cache.load() is None
+    chip("Apple M4  Pro")
+    monkeypatch.setattr("platform.mac_ver", lambda: ("15.3", ("", "", ""), "arm64"))
+    assert tuning_cache.load() is None
+    monkeypatch.setattr("platform.mac_ver", lambda: ("15.2", ("", "", ""), "arm64"))
+    written = json.loads(target.read_text())
+    others = [written | {name: "another"} for name in ("chip", "system", "mlx", "text")]
+    for damage in ("", "{", '{"chip": "x"}', "[1]", *map(json.dumps, others)):
+        target.write_text(damage)
         assert tuning_cache.load() is None
     assert tuning_cache.forget() and not target.exists() and not tuning_cache.forget()
 
@@ -90,23 +81,19 @@ def test_where_a_record_cannot_be_written_nothing_happens(monkeypatch: pytest.Mo
     assert tuning_cache.load() is None
 
 
-def test_one_is_alone_and_others_wait_until_it_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning_cache, "POLL_S", 0)
+def test_one_is_alone_and_others_wait_until_it_has_left() -> None:
     waited: list[int] = []
-    with tuning_cache.alone(lambda: waited.append(1)):
+    with tuning_cache.alone(lambda: waited.append(1)), (tuning_cache.folder() / "lock").open("w") as other:
         assert waited == []
-        other = (tuning_cache.folder() / "lock").open("w")
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        other.close()
-    holder = (tuning_cache.folder() / "lock").open("w")
-    fcntl.flock(holder, fcntl.LOCK_EX)
+    with (tuning_cache.folder() / "lock").open("w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
 
-    def waiting() -> None:
-        waited.append(1)
-        if len(waited) == 3:
-            fcntl.flock(holder, fcntl.LOCK_UN)
+        def waiting() -> None:
+            waited.append(1)
+            if len(waited) == 2:
+                fcntl.flock(holder, fcntl.LOCK_UN)
 
-    with tuning_cache.alone(waiting):
-        assert len(waited) == 3
-    holder.close()
+        with tuning_cache.alone(waiting):
+            assert len(waited) == 2

@@ -13,7 +13,7 @@ from engine.sources.precision import Precision
 from metal import autotune, dispatch, kernel, mx, tuning_cache
 from metal.simulator import simulated
 from tests.engine.tiny import LLAMA, weights, write_folder
-from tests.metal.test_safety import fake_clock
+from tests.metal.build import Clock
 
 CONFIG = LLAMA | {"head_dim": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
 
@@ -32,7 +32,9 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_kernels_are_tested_once_and_ready_before_the_first_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_clock(monkeypatch, ours=2e-3, stock=1e-3)  # which of the two is compiled for prompts hangs on no real time
+    monkeypatch.setattr(
+        "time.perf_counter", Clock(2e-3, 1e-3)
+    )  # which of the two is compiled for prompts hangs on no real time
     said: list[str] = []
     folder = write_folder(tmp_path / "tiny", CONFIG, {n: mx.array(a) for n, a in weights(CONFIG).items()})
     precision = Precision(mx.float32, packed=False)
