@@ -63,7 +63,7 @@ def device() -> Device:
 
 @cache
 def _device(metal: bool, asked: Callable[[], dict[str, Any]]) -> Device:
-    """What `asked` says of the GPU, asked once."""
+    """The GPU as `asked` describes it, asked once."""
     if not metal:
         return Device("cpu", metal=False)
     info = dict(asked())
