@@ -118,6 +118,11 @@ class NativeModel:
         assert self._graph is not None
         return self._graph
 
+    @property
+    def expanded(self) -> bool:
+        """Whether its weights lie in memory a second time, as the graph has them."""
+        return self._graph is not None
+
     def expanding(self) -> Iterator[None]:
         """Have the graph made, a matrix at a time."""
         if self._graph is None:

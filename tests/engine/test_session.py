@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.decode import sampler
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Reloaded
 from engine.errors import ContextOverflow, NotFinite, OutOfMemory, ParameterError
@@ -22,12 +21,7 @@ from metal import mx
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, certain_table, random_table
 
 PROMPT = list(b"ask")
-
-
-@pytest.fixture(autouse=True, params=["numpy", "mlx"])
-def transforms_run_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test on both paths: the host's of a CPU, and the queued one of a GPU."""
-    monkeypatch.setattr("engine.decode.sampler.namespace", lambda: {"numpy": np, "mlx": mx}[request.param])
+pytestmark = pytest.mark.usefixtures("either_device")  # transforms in numpy, and queued ahead in mlx
 
 
 def session(table: np.ndarray, context: int = 4096) -> Session:
@@ -185,7 +179,9 @@ def test_runs_that_take_turns_do_not_disturb_each_other() -> None:
 
 
 @pytest.mark.parametrize("live", [Recipe((TopK(1),)), Recipe((RepetitionPenalty(1.5), Temperature(0.3), TopP(0.5)))])
-def test_a_recipe_changed_in_mid_answer_holds_from_the_next_token_not_yet_queued(live: Recipe) -> None:
+def test_a_recipe_changed_in_mid_answer_holds_from_the_next_token_not_yet_queued(
+    live: Recipe, either_device: str
+) -> None:
     table = random_table(6)
     table[:, EOS] = -50
     control, recipes = RunControl(Recipe((Temperature(1.5),))), []
@@ -194,7 +190,7 @@ def test_a_recipe_changed_in_mid_answer_holds_from_the_next_token_not_yet_queued
             recipes.append(event.step.recipe)
             if len(recipes) == 4:
                 control.recipe = live
-    before = 4 if sampler.namespace() is np else 5  # a GPU has one token queued
+    before = 4 if either_device == "cpu" else 5  # a GPU has one token queued
     assert recipes == [Recipe((Temperature(1.5),))] * before + [live] * (8 - before)
 
 

@@ -3,7 +3,6 @@
 import io
 import os
 import resource
-import signal
 import stat
 import sys
 import threading
@@ -20,6 +19,7 @@ from engine.sources import array_file
 from engine.tune import data
 from engine.whole_file import put_whole, read_bounded, read_whole, refuse_pipe, write_whole
 from metal import mx
+from tests.support.limits import file_size_limit
 
 UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of what the system calls a maximum
 
@@ -70,15 +70,9 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_takes_a_part_of_the_arrays_is_thought_full(tmp_path: Path) -> None:
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
-    try:
-        with pytest.raises(DataError, match=r"a\.safetensors was not written: its disk took only a part: is it full\?"):
-            array_file.write(tmp_path / "a.safetensors", {"a": mx.zeros(4096)})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        signal.signal(signal.SIGXFSZ, heard)
+    said = r"a\.safetensors was not written: its disk took only a part: is it full\?"
+    with file_size_limit(1000), pytest.raises(DataError, match=said):
+        array_file.write(tmp_path / "a.safetensors", {"a": mx.zeros(4096)})
     assert not list(tmp_path.iterdir())
 
 

@@ -1,8 +1,11 @@
 """Replay against the truth: the transforms run in float64 on all the logits."""
 
+import math
+
 import numpy as np
 import pytest
 
+from engine.errors import ParameterError
 from engine.trace.observe import observe
 from engine.trace.replay import replay, states_at
 from engine.trace.trace import Recipe
@@ -17,10 +20,12 @@ from engine.transforms import (
     MirostatV2,
     PresencePenalty,
     RepetitionPenalty,
+    Snapshot,
     Temperature,
     TopK,
     TopNSigma,
     TopP,
+    Transform,
     Typical,
     advance,
     draw,
@@ -28,6 +33,7 @@ from engine.transforms import (
     run,
     start,
 )
+from engine.transforms.intervals import Intervals
 
 
 def random_logits(rng):
@@ -215,3 +221,119 @@ def test_states_are_those_that_the_run_had():
         assert seen.low[place] - 1e-5 <= np.exp(step.logprob_after) <= seen.high[place] + 1e-5
         states = advance(transforms, states, token, after, np)
         steps.append(step)
+
+
+def parts(
+    ids: list[int], logits: list[float], edges: list[float], counts: list[int], lses: list[float], vocab: int = 100
+) -> Snapshot:
+    whole = [*logits, *(x for x in lses)]
+    return Snapshot(
+        vocab,
+        np.array(ids, np.int32),
+        np.array(logits, np.float32),
+        float(np.logaddexp.reduce(whole)),
+        -1.0,
+        1.0,
+        np.array(edges, np.float32),
+        np.array(counts, np.int32),
+        np.array(lses, np.float32),
+    )
+
+
+def known(edited: list[int] | None = None) -> Intervals:
+    """Two candidates at 0 and -1, and 4 tokens between -3 and -2 that weigh as much as 4 at -2.5."""
+    return Intervals(parts([5, 9], [3.0, 2.0], [0.0, 1.0], [4], [math.log(4) + 0.5]), np.array(edited or [], np.int64))
+
+
+def test_the_mass_of_a_bin_at_a_temperature_lies_between_all_alike_and_all_on_its_edges() -> None:
+    """At 1 / T = 2: alike exp(-5) each; on the edges so many at -2 and at -3 as have the mean exp(-2.5)."""
+    items = known()
+    items.divide(0.5, 0.5)
+    assert [x.tolist() for x in items.logits()] == [[0, -2, -6], [0, -2, -4]] and items.scale == (2.0, 2.0)
+    share = (math.exp(-2.5) - math.exp(-3)) / (math.exp(-2) - math.exp(-3))
+    apart = 4 * (share * math.exp(-4) + (1 - share) * math.exp(-6))
+    low, high = items.masses()
+    assert low[2] == pytest.approx(4 * math.exp(-5), rel=1e-6) and high[2] == pytest.approx(apart, rel=1e-6)
+    hot = known()
+    hot.divide(2.0, 2.0)
+    low, high = hot.masses()
+    apart = 4 * (share * math.exp(-1) + (1 - share) * math.exp(-1.5))
+    assert high[2] == pytest.approx(4 * math.exp(-1.25), rel=1e-6) and low[2] == pytest.approx(apart, rel=1e-6)
+    wide = known()
+    wide.divide(0.5, 2.0)
+    assert (
+        [x.tolist() for x in wide.logits()] == [[0, -2, -6], [0, -0.5, -1]]
+        and wide.scale == (0.5, 2.0)
+        and wide.zero == (1.5, 6.0)
+    )
+
+
+def test_depth_entropy_and_deviation_of_points_are_exact() -> None:
+    logits = [2.0, 1.5, -1.0, 0.0]
+    items = Intervals(parts([3, 1, 4, 8], logits, [0.0, 0.0], [0], [-np.inf]), np.array([], np.int64))
+    p = np.exp(logits) / np.exp(logits).sum()
+    depth, entropy = float(p @ (2.0 - np.array(logits))), -float(p @ np.log(p))
+    assert items.depth() == pytest.approx((depth, depth)) and items.entropy() == pytest.approx((entropy, entropy))
+    assert items.deviation() == pytest.approx((np.std(logits), np.std(logits)))
+    items.divide(2.0, 2.0)
+    assert items.deviation() == pytest.approx((np.std(logits) / 2, np.std(logits) / 2))
+    items.keep(np.array([True, True, False, False]), np.array([False, False, True, True]))
+    assert items.deviation() == pytest.approx((0.125, 0.125))
+    doubt = Intervals(parts([3, 1, 4, 8], logits, [0.0, 0.0], [0], [-np.inf]), np.array([], np.int64))
+    doubt.keep(np.array([True, True, False, True]), np.zeros(4, bool))
+    assert doubt.deviation() == (0.0, 1.5)
+
+
+def test_deviation_and_entropy_of_all_logits_are_those_of_the_row() -> None:
+    """The snapshot has the mean and the variance of all: with bins and all the same the deviation is exact."""
+    raw = np.random.default_rng(3).normal(size=3000).astype(np.float32)
+    snapshot = observe(raw, 0, recipe=Recipe(), position=0).snapshot
+    assert snapshot is not None
+    items = Intervals(snapshot, np.array([], np.int64))
+    assert items.deviation() == pytest.approx((raw.std(), raw.std()), rel=1e-4)
+    p = np.exp(raw.astype(np.float64)) / np.exp(raw.astype(np.float64)).sum()
+    low, high = items.entropy()
+    assert low - 1e-6 <= -(p @ np.log(p)) <= high + 1e-6 and high - low < 0.01
+    low, high = items.depth()
+    assert low - 1e-6 <= float(p @ (raw.max() - raw)) <= high + 1e-6 and high - low < 0.01
+    items.divide(0.5, 0.5)
+    assert items.deviation() == pytest.approx((2 * raw.std(), 2 * raw.std()), rel=1e-4)
+    half = Intervals(snapshot, np.array([], np.int64))
+    half.keep(np.arange(len(half.most)) < half.points, np.arange(len(half.most)) >= half.points)
+    kept = raw[snapshot.ids]
+    assert half.deviation() == pytest.approx((kept.std(), kept.std()), rel=1e-4)
+
+
+def test_a_replay_of_points_is_the_transforms_themselves() -> None:
+    for transforms in (
+        (TopK(3), Temperature(0.5)),
+        (TopP(0.8),),
+        (MinP(0.3, 2),),
+        (Typical(0.55),),
+        (TopNSigma(0.7),),
+        (XTC(1.0, 0.1),),
+        (MirostatV2(0.6),),
+        (DynamicTemperature(1.0, 0.5, 2.0),),
+        (LogitBias({1: 2.0}), TopK(2)),
+        (RepetitionPenalty(1.5), FrequencyPenalty(0.5)),
+    ):
+        raw = np.log(np.array([0.3, 0.05, 0.25, 0.2, 0.15, 0.05], np.float32))
+        snapshot = observe(raw, 0, recipe=Recipe(), position=0).snapshot
+        assert snapshot is not None
+        states = start(transforms, None, [1, 4, 4], np)
+        for greedy in (False, True):
+            seen = replay(snapshot, transforms, states, (3, 1), greedy=greedy)
+            z = raw.astype(np.float64)
+            for transform, state in zip(transforms, states, strict=True):
+                if not greedy or not hasattr(transform, "keep"):
+                    z = np.asarray(transform.apply(z, state, (3, 1), np))
+            p = np.exp(z - z.max())
+            p = (z == z.max()).astype(float) if greedy else p / p.sum()
+            np.testing.assert_allclose(seen.low, p[seen.ids], atol=1e-6)
+            np.testing.assert_allclose(seen.high, p[seen.ids], atol=1e-6)
+            assert seen.kept == ((p > 0).sum(),) * 2 and seen.exact and seen.rest == (0.0, 0.0)
+        assert edited_ids(transforms, states).tolist() == sorted(
+            {int(i) for t, s in zip(transforms, states, strict=True) for i in t.edited_ids(s)}
+        )
+    with pytest.raises(ParameterError, match="Transform cannot be replayed without the model"):
+        Transform().bounds(known(), None, (0, 0))
