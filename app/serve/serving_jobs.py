@@ -11,11 +11,13 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from app import requests as r
 from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, ModelsAsked, RequestRefused
 from app.serve.bounds import BOUNDS, TOP
+from app.serve.reading_line import ReadingLine
 from app.serve.template_fit import fitted
 from app.worker import WORKED, Tell, worked
 from engine import choices
@@ -97,6 +99,7 @@ class ServingJobs:
         self._opening, self._names, self._budget, self._adapters = opening, names, budget, adapters
         self.models: dict[str, ServedModel] = {}
         self._helper = Helper()
+        self._line = ReadingLine()
         self._queue: deque[object] = deque()  # of requests that wait for their models
 
     def execute(self, request: Any, tell: Tell) -> Iterator[Any]:
@@ -137,8 +140,8 @@ class ServingJobs:
             raise RequestRefused(f"logit_bias: there is no token {max(biased)}", "logit_bias")
         check_numbers(ask, len(ids), model.facts.context)
         if ask.choices:
-            yield from worked(session.read(ids))
-            among = yield from worked(choices.scoring(session, ids, ask.choices))
+            yield from self._line.read(session.read(ids))
+            among = yield from self._line.read(choices.scoring(session, ids, ask.choices))
             control.recipe = choices.bound(among, control.recipe, ask.strategy, len(ids))
         elif ask.constraint is not None:
             bound = Constraint(*ask.constraint, len(ids))
@@ -147,7 +150,7 @@ class ServingJobs:
         thinking = tokenizer.decode(ids[-8:]).rstrip().endswith(THINK)
         yield AnswerOpened(model.facts, len(ids), thinking, tuple(ids), ignored)
         if ask.shown.echo:
-            steps = yield from worked(session.scoring(ids))
+            steps = yield from self._line.read(session.scoring(ids))
             nobodys = yield from self._helper.do(lambda: tokenizer.encode("", bos=True))  # tokens that nobody wrote
             yield r.Scored(tuple(steps[0 if ask.prompt.whole else len(nobodys) :]))
         if ask.max_tokens == 0:
@@ -167,7 +170,11 @@ class ServingJobs:
                 strategy=strategy,
                 batch=batch,
             )
-            yield from _turns(events, apart=batch is None)
+            begun = yield from self._line.read(_read(events))
+            with self._line.drawing():
+                for turn in _turns(chain(begun, events), apart=batch is None):
+                    self._line.drew()
+                    yield turn
 
     def _embed(self, ask: EmbeddingRequest) -> Generator[Any]:
         from engine.evaluate.features import averaging  # for who asks: evaluation is not for every server
@@ -178,7 +185,7 @@ class ServingJobs:
             rows, tokens = [], 0
             for prompt in ask.texts:
                 ids = yield from self._helper.do(partial(model.ids, prompt, "input"))
-                row = yield from worked(averaging(session, ids, ask.layer, session.pool.reading))
+                row = yield from self._line.read(averaging(session, ids, ask.layer, session.pool.reading))
                 rows.append(tuple(row.tolist()))
                 tokens += len(ids)
             yield Embedded(tuple(rows), tokens)
@@ -280,14 +287,22 @@ def check_numbers(ask: AnswerRequest, given: int, context: int) -> None:
         )
 
 
+def _read(events: Iterator[Event]) -> Generator[tuple[Event, ...], None, tuple[Event, ...]]:
+    """The beginning of a run, a piece of its prompt a turn, but for its end: that is given."""
+    for event in events:
+        if not isinstance(event, Prefilled) or event.done >= event.total:
+            return (event,)
+        yield (event,)
+    return ()
+
+
 def _turns(events: Iterable[Event], *, apart: bool) -> Iterator[Any]:
     """The events of a run by turns: each `apart`, or all until a batch does its next pass."""
     new: list[Event] = []
     for event in events:
         if not isinstance(event, Waiting):
             new.append(event)
-        part = isinstance(event, Prefilled) and event.done < event.total  # others go on between two of them
-        if apart or part or isinstance(event, Waiting):
+        if apart or isinstance(event, Waiting):
             yield tuple(new) if new else WORKED
             new = []
     yield tuple(new) if new else WORKED

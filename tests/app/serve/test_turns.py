@@ -3,6 +3,7 @@
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from app.serve import openai_requests
 from app.serve.asks import AnswerRequest, Embedded, EmbeddingRequest
 from app.serve.server import ServedNames, ServeOptions, executor
 from app.worker import Closed, Failed, Worker
-from engine.decode.events import Emitted
+from engine.decode.events import Emitted, Prefilled
 from engine.prompt import Prompt
 from engine.session import Session
 from engine.sources.checkpoint import load
@@ -42,11 +43,16 @@ def embedding(layer: int | None = None) -> EmbeddingRequest:
     return EmbeddingRequest("", (Prompt(parts=(LONG,), whole=True),), layer)
 
 
-def ran(tiny: Path, *requests: Any, stop: int | None = None) -> list[tuple[int, Any]]:
-    """All that is reported of requests that come together, once the model is there; one of them is stopped at once."""
+def served(tiny: Path) -> Any:
+    """The maker of a server's executor, of the model and another one."""
     other = tiny.parent / "other"
     options = ServeOptions((str(tiny), str(other if other.exists() else write_model(other, seed=1))), only=True)
-    worker = Worker(executor(options, ServedNames(options)))
+    return executor(options, ServedNames(options))
+
+
+def ran(tiny: Path, *requests: Any, stop: int | None = None) -> list[tuple[int, Any]]:
+    """All that is reported of requests that come together, once the model is there; one of them is stopped at once."""
+    worker = Worker(served(tiny))
     warm = worker.submit(echo())
     worker.start()
     seen: list[tuple[int, Any]] = []
@@ -72,15 +78,25 @@ def at(found: list[tuple[int, Any]], job: int, kind: type) -> int:
 
 @pytest.mark.parametrize(("long", "ends"), [(echo, Scored), (embedding, Embedded), (lambda: embedding(1), Embedded)])
 def test_another_draws_before_a_long_computation_is_over(tiny: Path, long: Any, ends: type) -> None:
-    found = ran(tiny, long(), hi())
-    assert at(found, 1, Emitted) < at(found, 0, ends)
+    short = openai_requests.completions({"prompt": [1, 2, 3], "max_tokens": 3})[0]
+    found = ran(tiny, short, long())
+    assert at(found, 0, Emitted) < at(found, 1, ends)
 
 
 def test_others_draw_while_a_model_is_loaded(tiny: Path) -> None:
-    found = ran(tiny, hi(max_tokens=40, temperature=1.0, logit_bias={"287": -100.0}), Load("other"))
-    assert at(found, 0, Emitted) < at(found, 1, Loaded)
-    drawn = [i for i, (job, event) in enumerate(found) if job == 0 and isinstance(event, tuple)]
-    assert sum(i < at(found, 1, Loaded) for i in drawn) > 1
+    """Between a request for a model and its being there, many pieces later."""
+    worker, seen = Worker(served(tiny)), list[tuple[int, Any]]()
+    draws = worker.submit(hi(max_tokens=1900, temperature=1.0, logit_bias={"287": -100.0}))
+    worker.start()
+    while not any(isinstance(event, tuple) for _, event in seen):
+        seen += worker.drain()
+    load, before = worker.submit(Load("other")), len(seen)
+    while not any(job == load and isinstance(event, Loaded | Failed) for job, event in seen):
+        seen += worker.drain()
+    worker.close(10)
+    begun = next(i for i, (job, event) in enumerate(seen) if isinstance(event, Loaded))
+    assert (draws, Closed()) not in seen[:begun]
+    assert sum(job == draws and isinstance(event, tuple) for job, event in seen[before:begun]) > 5
 
 
 @pytest.mark.parametrize("long", [echo, embedding, lambda: hi(max_tokens=1900, logit_bias={"287": -100.0})])
@@ -92,6 +108,7 @@ def test_whoever_has_left_is_worked_for_no_more(tiny: Path, long: Any) -> None:
     assert at(found, 1, Emitted) < at(found, 1, Closed)
 
 
+@pytest.mark.slow(2)
 def test_pieces_come_to_what_the_whole_comes_to(tiny: Path) -> None:
     """A long text's log-probabilities, and its mean hidden state, as a session of its own gives them in one."""
     found = ran(tiny, echo(), embedding())
@@ -143,3 +160,19 @@ def test_hostile_requests_leave_a_server_as_it_was(tmp_path: Path, count: int, p
             print({"resident_MB": resident(client) / 1e6})
         assert count < 1000 or resident(client) < 1.05 * after
         assert 'status="500"' not in client.send("/metrics").read().decode()
+
+
+@pytest.mark.slow(2)
+def test_of_several_long_prompts_one_piece_is_read_between_two_turns_of_who_draws(tiny: Path) -> None:
+    prompts = [[i, *LONG[: 1800 + i]] for i in range(3)]
+    long = [openai_requests.completions({"prompt": prompt, "max_tokens": 1})[0] for prompt in prompts]
+    drawn = hi(max_tokens=60, temperature=1.0, logit_bias={"287": -100.0})
+    found = ran(tiny, drawn, *long)
+    begun = at(found, 0, Emitted)
+    told = [(job, type(event[-1])) for job, event in found[begun:] if isinstance(event, tuple) and event]
+    pieces = [i for i, (job, kind) in enumerate(told) if job and kind is Prefilled]
+    last = max(i for i, (job, _) in enumerate(told) if job == 0)
+    between = [told[i:j] for i, j in pairwise(pieces) if j < last]
+    assert len(between) > 3
+    for turns in between:
+        assert any(job == 0 for job, _ in turns), "nobody who draws waits for two pieces"
