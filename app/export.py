@@ -15,6 +15,8 @@ from types import MappingProxyType
 from typing import Any
 
 from app import heat
+from app.recipes import drawn_by
+from app.recipes import words as recipe_words
 from app.rows import figures_from, figures_row
 from engine.conversation import Conversation, Fork, Message, Node
 from engine.errors import DataError, LikelyError
@@ -89,7 +91,9 @@ def page(talk: Conversation) -> Iterator[str]:
     if talk.system:
         yield f"<h2>system</h2>\n<p>{html.escape(talk.system)}</p>\n"
     for message in talk.messages():
-        yield f'<h2 class="{message.role}">{html.escape(_who(message, talk))}</h2>\n<p>'
+        by = drawn_by(message.steps)
+        said = f" <small>{html.escape(recipe_words(*by))}</small>" if by else ""
+        yield f'<h2 class="{message.role}">{html.escape(_who(message, talk))}{said}</h2>\n<p>'
         for segment in message.segments:
             if not segment.node.drawn:
                 yield html.escape(segment.text)
@@ -106,7 +110,7 @@ def page(talk: Conversation) -> Iterator[str]:
 
 def table(talk: Conversation) -> Iterator[str]:
     """The tokens of the checked-out branch as tab-separated columns, for a spreadsheet."""
-    yield "who\ttoken\ttext\tprobability\tbits\trank\tentropy_bits\n"
+    yield "who\ttoken\ttext\tprobability\tbits\trank\tentropy_bits\tdrawn_probability\tdrawn_by\n"
     for message in talk.messages():
         for step in message.steps:
             probability, bits = "", ""
@@ -114,7 +118,9 @@ def table(talk: Conversation) -> Iterator[str]:
                 probability, bits = f"{math.exp(step.logprob):.6g}", f"{-step.logprob / math.log(2):.4f}"
             entropy = "" if step.entropy is None else f"{step.entropy / math.log(2):.4f}"
             text = json.dumps(step.piece.decode(errors="replace"), ensure_ascii=False)
-            row = (_who(message, talk), step.token, text, probability, bits, step.rank, entropy)
+            drawn = "" if step.logprob_after is None else f"{math.exp(step.logprob_after):.6g}"
+            by = (drawn, recipe_words(step.recipe)) if step.origin == "drawn" else ("", "")
+            row = (_who(message, talk), step.token, text, probability, bits, step.rank, entropy, *by)
             yield "\t".join("" if value is None else str(value) for value in row) + "\n"
 
 
@@ -128,6 +134,8 @@ def _token(step: TokenStep) -> str:
         return text
     bits = -step.logprob / math.log(2)
     hover = f"{bits:.1f} bits, rank {step.rank}, {100 * math.exp(step.logprob):.2f} %"
+    if step.origin == "drawn" and step.logprob_after is not None:
+        hover += f", drawn at {100 * math.exp(step.logprob_after):.2f} % under {recipe_words(step.recipe)}"
     word = text.strip()  # the space around it is not drawn
     if not word:
         return text

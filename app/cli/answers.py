@@ -2,14 +2,14 @@
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from app import heat, plain
+from app import heat, plain, recipes
 from app.interruption import INTERRUPTED, stopped_by_signals
 from app.units import bits, json_line
 from engine.choices import Choice, probability
@@ -70,7 +70,7 @@ def show_answers(
                             end["probability"] = p
                         elif constrained(steps[branch]):
                             end["log_weight"] = log_weight(steps[branch])
-                        click.echo(json_line({**whose, **end}))
+                        click.echo(json_line({**whose, **end, "drawn_by": drawn_by(steps[branch])}))
                     elif not resample:
                         text = "".join(plain.shown(step, special) for step in steps[branch]) + event.text
                         click.echo(f"[{branch + 1}]\n{heat.visible(text)}")
@@ -115,6 +115,13 @@ def spelled_otherwise(tokenizer: "Tokenizer", ids: Sequence[int]) -> str:
     """That an answer's tokens are not those that the tokenizer writes its text with; "" where they are."""
     own = respelled(tokenizer, ids)
     return "" if own is None else f" · in {len(ids)} tokens, which the tokenizer would write in {len(own)} others"
+
+
+def drawn_by(steps: Sequence[TokenStep]) -> list[Mapping[str, Any]]:
+    """The recipes of tokens as JSON values, each that followed another."""
+    from engine.trace.file import recipe_row
+
+    return [recipe_row(recipe) for recipe in recipes.drawn_by(steps)]
 
 
 def say_kept(save: Path | None) -> None:

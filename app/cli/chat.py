@@ -17,9 +17,9 @@ from app.cli.opening import (
     parallel_option,
     weighed_adapter,
 )
-from app.cli.sampling import read_recipe, sampling_options
+from app.cli.sampling import read_recipe, sampling_options, says_recipe
 from engine.home import home
-from engine.presets import ORDERS, PARAMETERS
+from engine.presets import ORDERS
 
 if TYPE_CHECKING:
     from app.tui.chat.start import Start
@@ -100,9 +100,7 @@ def draws_no_screen() -> bool:
 def _start(values: Mapping[str, Any], system: str | None) -> "Start | None":
     """The settings that the full screen's conversations begin with, where any were given."""
     recipe, limits = read_recipe(values)
-    source = click.get_current_context().get_parameter_source("order")
-    drawn = any(values[name] is not None for name in (*PARAMETERS, "preset")) or values["bias"]
-    sampled = drawn or source is ParameterSource.COMMANDLINE
+    sampled = says_recipe(values)
     if not (sampled or system or values["seed"] is not None or values["max_tokens"]):
         return None
     from app.tui.chat.start import Start

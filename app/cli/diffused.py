@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app import heat, plain
-from app.cli.answers import say_kept, trace
+from app.cli.answers import drawn_by, say_kept, trace
 from app.cli.opening import Progress
 from app.interruption import INTERRUPTED, stopped_by_signals
 from app.units import json_line
@@ -73,6 +73,7 @@ def _write(
         for row in objects(found):
             click.echo(json_line(row))
         end = {"finish": found.finish, "seed": seed, **asdict(stats), "passes": passes}
+        end |= {"drawn_by": drawn_by(found.tokens)}
         click.echo(json_line({**end, "revisions": revisions(found)}))
     else:
         text = "".join(plain.shown(step, special) for step in found.tokens) + found.rest

@@ -9,7 +9,7 @@ import click
 from app.cli.factorisation import unmasking
 from app.cli.opening import Ruled, adapter_option, check_place, model_option, open_session, read_text
 from app.cli.replaying_passes import pass_line
-from app.cli.sampling import draw_options, read_recipe
+from app.cli.sampling import draw_options, read_recipe, says_recipe
 from app.cli.training import table_options
 from app.heat import one_line, visible
 from app.interruption import INTERRUPTED, stopped_by_signals
@@ -83,7 +83,7 @@ def command(
             raise click.UsageError("--replay shows a saved run: it takes no TEXT")
         from app.cli.replaying import show_replay
 
-        show_replay(replay, recipe, as_json=as_json)
+        show_replay(replay, recipe if says_recipe(values) else None, as_json=as_json)
         return
     check_place(save)
     given = read_text(text, "TEXT")

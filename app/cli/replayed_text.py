@@ -4,11 +4,15 @@ import math
 from typing import Any
 
 from app import heat
+from app.recipes import drawn_by, words
 from engine.trace.fields import step_object
-from engine.trace.replay import Replayed
+from engine.trace.file import recipe_row
+from engine.trace.replay import Replayed, replay, replay_drawn
 from engine.trace.trace import Recipe, TokenStep, Trace
+from engine.transforms import Key, States
 
 SHOWN = 4  # candidates a token
+GLYPH = "◆"  # before a token from which on others are drawn otherwise
 
 
 def best(trace: Trace, new: Replayed) -> str:
@@ -23,10 +27,11 @@ def best(trace: Trace, new: Replayed) -> str:
 
 def as_object(trace: Trace, step: TokenStep, new: Replayed | None) -> dict[str, Any]:
     """A step as `--json` prints it, with what other parameters would make of it where that is known."""
+    found = step_object(step) | {"drawn_by": recipe_row(step.recipe)}
     if new is None:
-        return step_object(step)
+        return found
     return {
-        **step_object(step),
+        **found,
         "p_after": list(bounds(new, step.token)),
         "exact": new.exact,
         "kept": list(new.kept),
@@ -41,6 +46,23 @@ def as_object(trace: Trace, step: TokenStep, new: Replayed | None) -> dict[str, 
             if high > 0
         ],
     }
+
+
+def replayed(step: TokenStep, states: States, key: Key, recipe: Recipe | None) -> Replayed | None:
+    """A step under a recipe, with the states and the key of its place; None as it was drawn, and None where nothing was
+    kept of it."""
+    if recipe is None:
+        return replay_drawn(step, states, key)
+    if step.snapshot is None:
+        return None
+    return replay(step.snapshot, recipe.transforms, states, key, greedy=recipe.greedy)
+
+
+def under(trace: Trace, recipe: Recipe | None) -> str:
+    """By what a run is replayed, in words; None: as it was drawn, by recipes one after another."""
+    if recipe is not None:
+        return f"drawn again under {named(recipe)}"
+    return f"as drawn under {words(*drawn_by(trace.steps))}"
 
 
 def bounds(new: Replayed, token: int) -> tuple[float, float]:

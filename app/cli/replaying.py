@@ -1,4 +1,4 @@
-"""`likely run --replay`: a saved run under other parameters, without the model."""
+"""`likely run --replay`: a saved run as it was drawn, or under other parameters, without the model."""
 
 import math
 import sys
@@ -8,16 +8,18 @@ from pathlib import Path
 import click
 
 from app import heat
-from app.cli.replayed_text import as_object, best, bounds, drawn_at, named, said, spread
+from app.cli.replayed_text import GLYPH, as_object, best, bounds, drawn_at, replayed, said, spread, under
 from app.cli.replaying_passes import show_passes
+from app.recipes import change
 from app.units import json_line
 from engine.trace import file
-from engine.trace.replay import Replayed, replay, states_at
+from engine.trace.replay import Replayed, states_at
 from engine.trace.trace import Recipe, TokenStep, Trace
 
 
-def show_replay(path: Path, recipe: Recipe, *, as_json: bool) -> None:
-    """For each token of a file's runs: its probability as drawn and under `recipe`, a range where that is not known."""
+def show_replay(path: Path, recipe: Recipe | None, *, as_json: bool) -> None:
+    """For each token of a file's runs: its probability as drawn and under `recipe`, by default the one that drew it; a
+    range where that is not known."""
     traces = file.load(path)
     for n, trace in enumerate(traces, 1):
         whose = {"answer": n} if len(traces) > 1 else {}
@@ -32,13 +34,16 @@ def show_replay(path: Path, recipe: Recipe, *, as_json: bool) -> None:
             _show(trace, list(rows), recipe, f"[{n}] " if whose else "")
 
 
-def _show(trace: Trace, rows: list[tuple[TokenStep, Replayed]], recipe: Recipe, whose: str) -> None:
+def _show(trace: Trace, rows: list[tuple[TokenStep, Replayed]], recipe: Recipe | None, whose: str) -> None:
     mode = heat.colour_mode(sys.stdout)
     model = heat.one_line(trace.model)
-    click.echo(f"{whose}{model} · seed {trace.seed} · {len(rows)} tokens, drawn again under {named(recipe)}")
+    click.echo(f"{whose}{model} · seed {trace.seed} · {len(rows)} tokens, {under(trace, recipe)}")
     click.echo(f"{'token':<18} {'drawn at':>9} {'would be':>16} {'kept':>11}  candidates")
+    last: TokenStep | None = None
     for step, new in rows:
-        name = said(step.piece)
+        if recipe is None and last is not None and (moved := change(last.recipe, step.recipe)):
+            click.echo(f"{GLYPH} from here on {moved}")
+        last, name = step, said(step.piece)
         bits = None if step.logprob is None else -step.logprob / math.log(2)
         shown = heat.paint(name, heat.level(bits), mode) + " " * max(0, 18 - len(name))
         low, high = bounds(new, step.token)
@@ -46,9 +51,9 @@ def _show(trace: Trace, rows: list[tuple[TokenStep, Replayed]], recipe: Recipe, 
         click.echo(f"{shown} {drawn_at(step):>9} {spread(low, high):>16} {kept:>11}  {best(trace, new)}")
 
 
-def _replayed(trace: Trace, recipe: Recipe) -> Iterator[tuple[TokenStep, Replayed]]:
+def _replayed(trace: Trace, recipe: Recipe | None) -> Iterator[tuple[TokenStep, Replayed]]:
     for n, step in enumerate(trace.steps):
-        if step.snapshot is not None:
-            states = states_at(recipe.transforms, trace.lexicon, trace.prompt, trace.steps[:n])
-            key = (trace.seed, step.position)
-            yield step, replay(step.snapshot, recipe.transforms, states, key, greedy=recipe.greedy)
+        by = recipe or step.recipe
+        states = states_at(by.transforms, trace.lexicon, trace.prompt, trace.steps[:n])
+        if (found := replayed(step, states, (trace.seed, step.position), recipe)) is not None:
+            yield step, found

@@ -12,11 +12,11 @@ import click
 import numpy as np
 
 from app import heat
-from app.cli.replayed_text import as_object, best, bounds, drawn_at, named, said, spread
+from app.cli.replayed_text import as_object, best, bounds, drawn_at, replayed, said, spread, under
 from app.units import json_line
 from engine.diffusion.record import DenoisingRecord, canvases
 from engine.diffusion.unmasking import DenoisingStep, OpenMask, Unmasked
-from engine.trace.replay import Replayed, replay
+from engine.trace.replay import Replayed
 from engine.trace.trace import Recipe, Trace
 from engine.transforms import start
 
@@ -28,16 +28,14 @@ def pass_line(number: int, texts: Iterable[str | None]) -> str:
     return f"{number:>4}  {heat.one_line(''.join(SHADE if text is None else text for text in texts))}"
 
 
-def show_passes(trace: Trace, recipe: Recipe, whose: str, *, as_json: bool, answer: dict[str, int]) -> None:
-    """Every pass of a run: its canvas and the tokens that it drew, as drawn and under `recipe`; with `as_json` one
-    object a token, and one a pass for the masks that it left."""
+def show_passes(trace: Trace, recipe: Recipe | None, whose: str, *, as_json: bool, answer: dict[str, int]) -> None:
+    """Every pass of a run: its canvas and the tokens that it drew, as drawn and under `recipe`, by default
+    the one that drew it; with `as_json` one object a token, and one a pass for the masks that it left."""
     record = trace.denoising
     assert record is not None
     if not as_json:
         drawn = f"{len(trace.steps)} tokens in {len(record.passes)} passes by {record.how.by}"
-        click.echo(
-            f"{whose}{heat.one_line(trace.model)} · seed {trace.seed} · {drawn}, drawn again under {named(recipe)}"
-        )
+        click.echo(f"{whose}{heat.one_line(trace.model)} · seed {trace.seed} · {drawn}, {under(trace, recipe)}")
     before = list(trace.prompt)
     for each, canvas in zip(record.passes, canvases(trace.prompt, record.passes), strict=True):
         rows = list(_replayed(trace, record, each, before, recipe))
@@ -71,20 +69,17 @@ def _texts(trace: Trace, record: DenoisingRecord, canvas: Sequence[int]) -> Iter
 
 
 def _replayed(
-    trace: Trace, record: DenoisingRecord, each: DenoisingStep, canvas: Sequence[int], recipe: Recipe
+    trace: Trace, record: DenoisingRecord, each: DenoisingStep, canvas: Sequence[int], recipe: Recipe | None
 ) -> Iterator[tuple[Unmasked, Replayed | None]]:
-    """Each token of a pass and what `recipe` would do there. None where tokens are drawn anew and a transform looks at
-    those that stood: which others were masked and came again as they were, no record says."""
+    """Each token of a pass and what `recipe` would do there, or its own did. None where tokens are drawn anew and a
+    transform looks at those that stood: which others were masked and came again as they were, no record says."""
     known = [token for token in canvas if token != record.mask]
-    states = start(recipe.transforms, trace.lexicon, known, np)
-    unknown = any(one.before is not None for one in each.unmasked) and any(state is not None for state in states)
+    anew = any(one.before is not None for one in each.unmasked)
     for one in each.unmasked:
+        states = start((recipe or one.token.recipe).transforms, trace.lexicon, known, np)
         key = (trace.seed, each.step * len(trace.prompt) + one.token.position)
-        snapshot = one.token.snapshot
-        if snapshot is None or unknown:
-            yield one, None
-        else:
-            yield one, replay(snapshot, recipe.transforms, states, key, greedy=recipe.greedy)
+        unknown = anew and any(state is not None for state in states)
+        yield one, None if unknown else replayed(one.token, states, key, recipe)
 
 
 def _show(trace: Trace, one: Unmasked, new: Replayed | None) -> None:

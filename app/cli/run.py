@@ -20,7 +20,7 @@ from app.cli.opening import (
     parallel_option,
     read_text,
 )
-from app.cli.sampling import read_recipe, sampling_options
+from app.cli.sampling import read_recipe, sampling_options, says_recipe
 from app.cli.searching import known_ends, read_constraint, read_search, search_options, searches
 from app.cli.speed import bound, cache_options, read_strategy, speed_options
 from app.cli.training import table_options
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--replay",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Show a saved trace under these parameters, without running the model.",
+    help="Show a saved trace as it was drawn, or under the parameters that are given, without running the model.",
 )
 @click.option("--answers", "-n", type=click.IntRange(1, 256), help="Draw so many answers side by side, or the n best.")
 @click.option(
@@ -124,7 +124,7 @@ def command(
             raise click.UsageError("--replay shows a saved run: it takes no PROMPT and no --save")
         from app.cli.replaying import show_replay
 
-        show_replay(replay, recipe, as_json=as_json)
+        show_replay(replay, recipe if says_recipe(values) else None, as_json=as_json)
         return
     found_by = read_strategy(strategy, draft_model, ngram, search, answers)
     if resample and (answers or 1) < 2:

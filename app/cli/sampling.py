@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from engine.errors import ParameterError
 from engine.presets import ORDERS, PARAMETERS, PRESETS, recipe
@@ -58,6 +59,12 @@ def draw_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def says_recipe(values: Mapping[str, Any]) -> bool:
+    """Whether any option of the command that runs says how tokens are drawn."""
+    named = any(values[name] is not None for name in (*PARAMETERS, "preset")) or bool(values["bias"])
+    return named or click.get_current_context().get_parameter_source("order") is ParameterSource.COMMANDLINE
 
 
 def read_recipe(values: Mapping[str, Any], *, searches: bool = False, whole: bool = False) -> tuple[Recipe, Limits]:

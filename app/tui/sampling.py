@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from app.recipes import BAN
 from engine import presets
 from engine.errors import ParameterError
 from engine.presets import OFF, ORDERS, PARAMETERS, PRESETS
 from engine.trace.trace import Recipe
 from engine.transforms import DynamicTemperature, LogitBias, Parameter, Temperature, Transform
-
-BAN = -100.0
 
 
 @dataclass(frozen=True)
@@ -164,31 +163,3 @@ def typed(text: str, sampling: Sampling) -> Sampling:
 def given(sampling: Sampling) -> str:
     """The text from which `typed` reads these values: those that are not off."""
     return " ".join(f"{name} {value:g}" for name, value in sampling.values.items() if value != OFF[name])
-
-
-def words(recipe: Recipe) -> str:
-    """A recipe in a few words: `T 0.80 · top-p 0.75`."""
-    found = presets.values(recipe)
-    short = {"temp": "T", "repetition_penalty": "rep", "xtc_probability": "XTC", "dry_multiplier": "DRY"}
-    parts = [
-        f"{short.get(p.name, p.label)} {shown(p, found[p.name])}"
-        for p in PARAMETERS.values()
-        if p.off is not None and found[p.name] != p.off and not recipe.greedy
-    ]
-    parts = ["greedy"] if recipe.greedy else parts
-    bias: dict[int, float] = {}
-    for transform in recipe.transforms:
-        bias |= dict(transform.bias) if isinstance(transform, LogitBias) else {}
-    banned = sum(value <= BAN for value in bias.values())
-    parts += [f"{banned} banned"] if banned else []
-    parts += [f"{len(bias) - banned} biased"] if len(bias) > banned else []
-    return " · ".join(parts) or "T 1.00"
-
-
-def shown(parameter: Parameter, value: float) -> str:
-    """A value as it is printed beside its slider."""
-    if parameter.off is not None and value == parameter.off and parameter.name != "temp":
-        return "off"
-    if parameter.name == "temp" and value == 0:
-        return "greedy"
-    return f"{value:.0f}" if parameter.whole else f"{value:.2f}"

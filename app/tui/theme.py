@@ -281,6 +281,7 @@ class Glyphs:
     fails: str = "✗"
     down: str = "▼"
     dot: str = "·"
+    moved: str = "◆"
 
 
 GLYPHS = Glyphs()

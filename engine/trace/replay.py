@@ -3,7 +3,8 @@
 A `Snapshot` knows its candidates' logits exactly and of the rest how many lie in each bin, between which edges, and
 their log-sum-exp. So every quantity a transform looks at (a mass, an entropy, a rank) is known to lie in an interval,
 and so does every probability; where the tokens that survive are candidates the interval is a point. Knows nothing of
-mlx and no transform: each brings its own `bounds`, and one that has none is refused by name.
+mlx and no transform: each brings its own `bounds`, and one that has none is refused by name. Under the recipe that drew
+the token, what was recorded of the draw makes the interval a point too.
 """
 
 from collections.abc import Sequence
@@ -43,6 +44,36 @@ def replay(
 ) -> Replayed:
     """The distribution of `snapshot` after `transforms`, whose states come from `states_at` and whose key is the step's
     (seed, position). ParameterError names a transform that has no bounds."""
+    known, removed_by = _transformed(snapshot, transforms, states, key, greedy)
+    return _bounded(snapshot, known, removed_by)
+
+
+def replay_drawn(step: TokenStep, states: States, key: Key) -> Replayed | None:
+    """The distribution that a step was drawn from: its snapshot after the transforms of its own recipe, with what was
+    recorded then. That says which candidates were removed and how many tokens were left, and by the token's own
+    log-probability what all others are divided by. None without a snapshot; raises as `replay`."""
+    snapshot, recipe, removed_by = step.snapshot, step.recipe, step.removed_by
+    if snapshot is None:
+        return None
+    known, replayed_by = _transformed(snapshot, recipe.transforms, states, key, recipe.greedy)
+    found = _bounded(snapshot, known, replayed_by)
+    if removed_by is None or step.logprob_after is None:
+        return found
+    size, stays = len(snapshot.ids), removed_by == STAYS
+    least, most = (logits[:size] for logits in known.logits())
+    own = int((snapshot.ids == step.token).argmax())
+    low, high = np.where(stays, found.low, 0.0), np.where(stays, found.high, 0.0)
+    if np.isfinite(step.logprob_after) and (least == most)[stays].all():
+        low = high = np.where(stays, np.exp(np.minimum(least - least[own] + step.logprob_after, 0.0)), 0.0)
+    left = max(1.0 - float(high.sum()), 0.0), max(1.0 - float(low.sum()), 0.0)
+    rest = left if step.kept > int(stays.sum()) else (0.0, 0.0)
+    return Replayed(found.ids, low, high, removed_by, (step.kept, step.kept), rest)
+
+
+def _transformed(
+    snapshot: Snapshot, transforms: Sequence[Transform], states: States, key: Key, greedy: bool
+) -> tuple[Intervals, np.ndarray]:
+    """What is known of a snapshot's logits after transforms, and which of them surely removed each of its ids, [K]."""
     size = len(snapshot.ids)
     known = Intervals(snapshot, edited_ids(transforms, states))
     removed_by = np.full(size, STAYS, np.int8)
@@ -55,15 +86,13 @@ def replay(
         left = known.most[:size] > 0
         known.keep(*known.first(1))
         removed_by[left & (known.most[:size] == 0)] = len(transforms)
+    return known, removed_by
+
+
+def _bounded(snapshot: Snapshot, known: Intervals, removed_by: np.ndarray) -> Replayed:
+    size = len(snapshot.ids)
     low, high = known.probabilities()
-    return Replayed(
-        ids=snapshot.ids,
-        low=low[:size],
-        high=high[:size],
-        removed_by=removed_by,
-        kept=known.kept(),
-        rest=known.rest(size),
-    )
+    return Replayed(snapshot.ids, low[:size], high[:size], removed_by, known.kept(), known.rest(size))
 
 
 def states_at(

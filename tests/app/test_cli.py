@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ import app.cli
 from app.cli.opening import _bar
 from engine.errors import DataError
 from engine.session import Session
-from engine.trace.file import load
+from engine.trace.file import load, save
+from engine.trace.trace import Recipe
+from engine.transforms import Temperature
 from tests.fakes import EOS, FakeCheckpoint, MarkovModel, certain_table
 
 
@@ -125,11 +128,22 @@ def test_prefill_begins_the_answer(likely: Any) -> None:
 
 def test_a_trace_is_saved_and_shown_again_under_other_parameters(likely: Any, tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
-    likely("run", "hello", "--seed", "1", "--temp", "1", "--save", str(path))
+    likely("run", "hello", "--seed", "1", "--temp", "0.9", "--save", str(path))
     code, out, _ = likely("run", "--replay", str(path), "--temp", "0.5", "--json")
     assert code == 0
     for line in (json.loads(line) for line in out.splitlines()):
         assert line["p_after"][0] <= line["p_after"][1]
+    code, out, _ = likely("run", "--replay", str(path), "--json")  # as it was drawn
+    assert code == 0
+    for line in (json.loads(line) for line in out.splitlines()):
+        assert line["p_after"] == pytest.approx([math.exp(line["logprob_after"])] * 2) and line["exact"]
+        assert line["drawn_by"]["transforms"] == [{"transform": "Temperature", "temperature": 0.9}]
+    (trace,) = load(path)
+    cold = Recipe((Temperature(0.5),))
+    moved = replace(trace, steps=(*trace.steps[:2], *(replace(step, recipe=cold) for step in trace.steps[2:])))
+    save([moved], path)
+    lines = likely("run", "--replay", str(path))[1].splitlines()
+    assert "as drawn under T 0.90 → 0.50" in lines[0] and lines[4] == "◆ from here on T 0.90 → 0.50"
 
 
 def test_explain_numbers_add_up(likely: Any) -> None:

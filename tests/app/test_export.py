@@ -42,7 +42,7 @@ def test_a_table_has_the_figures_that_are_known_and_blanks_for_others() -> None:
     found = Conversation("c").add(Node("u", Fork(), "user", text="a"))
     found = found.add(Node("a", Fork("u"), "assistant", steps=(known, unknown), finish="eot"))
     rows = [line.rstrip("\n").split("\t") for line in export.table(found)]
-    assert [len(row) for row in rows] == [7] * 3
+    assert [len(row) for row in rows] == [9] * 3
     assert [row[6] for row in rows] == ["entropy_bits", "2.0000", ""] and rows[2][3:5] == ["", ""]
 
 

@@ -1,9 +1,11 @@
 """Sessions and sampling on a model whose every probability is known."""
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,10 +14,13 @@ import pytest
 
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Reloaded
+from engine.decode.strategies import parse
 from engine.errors import ContextOverflow, NotFinite, OutOfMemory, ParameterError
 from engine.session import Session
 from engine.sources.precision import Precision
-from engine.trace.trace import Recipe, TokenStep
+from engine.trace import file
+from engine.trace.replay import replay_drawn, states_at
+from engine.trace.trace import Recipe, TokenStep, Trace
 from engine.transforms import LogitBias, MirostatV2, RepetitionPenalty, Temperature, TopK, TopP
 from metal import mx
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, certain_table, random_table
@@ -61,6 +66,36 @@ def test_numbers_of_a_step_are_the_models_own() -> None:
         assert step.logprob_after == pytest.approx(cold[step.token], abs=1e-5)
         assert step.entropy == pytest.approx(-(np.exp(logp) * logp).sum(), abs=1e-5)
         assert step.rank == 1 + (row > row[step.token]).sum()
+        before = step.token
+
+
+@pytest.mark.parametrize("how", ["sample", "ngram", "sample of 2"])
+def test_a_temperature_that_moves_is_kept_with_each_token(tmp_path: Path, how: str) -> None:
+    """In the file, against log-softmaxes in float64 of the model's logits at the temperature that held."""
+    table, n = random_table(4), 2 if how == "sample of 2" else 1
+    table[:, EOS] = -50
+    control, steps = RunControl(Recipe((TopK(20), Temperature(0.8)))), list[TokenStep]()
+    strategy = parse(how.partition(" ")[0])
+    for event in session(table).generate(PROMPT, control, n=n, seed=3, max_tokens=12, strategy=strategy):
+        if isinstance(event, Emitted) and event.branch == n - 1:
+            steps.append(event.step)
+            if len(steps) == 5:
+                control.recipe = Recipe((TopK(20), Temperature(0.4)))
+    file.save([Trace("m", "", {}, 3 + n - 1, tuple(PROMPT), tuple(steps))], tmp_path / "run.jsonl")
+    (trace,) = file.load(tmp_path / "run.jsonl")
+    assert len(json.loads((tmp_path / "run.jsonl").read_text().partition("\n")[0])["recipes"]) == 2
+    held = [step.recipe.transforms[1].temperature for step in trace.steps]  # type: ignore[attr-defined]
+    assert held == sorted(held, reverse=True) and held[:5] == [0.8] * 5 and held[-3:] == [0.4] * 3
+    before = PROMPT[-1]
+    for at, (step, temperature) in enumerate(zip(trace.steps, held, strict=True)):
+        row = table[before].astype(np.float32).astype(np.float64) / temperature
+        row[row < np.sort(row)[-20]] = -np.inf
+        law = np.exp(row) / np.exp(row).sum()
+        assert step.logprob_after == pytest.approx(np.log(law[step.token]), abs=1e-5)
+        states = states_at(step.recipe.transforms, trace.lexicon, trace.prompt, trace.steps[:at])
+        seen = replay_drawn(step, states, (trace.seed, step.position))
+        assert seen is not None and seen.exact and seen.kept == (20, 20)
+        np.testing.assert_allclose(seen.middle, law[seen.ids], atol=1e-6)
         before = step.token
 
 

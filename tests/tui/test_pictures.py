@@ -1,6 +1,7 @@
 """Every screen as text at three sizes, and the chat in every colour mode, beside pictures that were looked at."""
 
 from collections.abc import Awaitable, Callable
+from threading import Event
 
 import pytest
 
@@ -40,10 +41,18 @@ async def alternatives(stage: Stage) -> None:
 
 
 async def sliders(stage: Stage) -> None:
-    await chat(stage)
+    """Moved in the middle of the answer, which goes on otherwise, and a token looked at that was drawn before."""
+    go_on = Event()
+    stage.engine.pace = lambda drawn: None if drawn < 20 or go_on.wait(5) else None
+    await stage.type(ASK)
+    await stage.until(lambda: len(stage.shown) == 2 and len(stage.shown[1].steps) == 20)
     await stage.pilot.press("ctrl+g")
     await stage.pilot.pause()
-    await stage.pilot.press("shift+right")
+    await stage.pilot.press(*["left"] * 8)
+    go_on.set()
+    await stage.until(lambda: stage.ended)
+    stage.chat.pane.view.move_to(TokenPlace(1, 8))
+    await stage.pilot.pause()
 
 
 async def markdown(stage: Stage) -> None:

@@ -10,8 +10,9 @@ from rich.style import Style
 from textual.color import Color
 
 from app import heat
+from app.recipes import BAN, shown, words
 from app.tui import presets, sampling, theme
-from app.tui.sampling import BAN, Sampling, given, shown, typed, words
+from app.tui.sampling import Sampling, given, typed
 from app.tui.theme import ASCII, GLYPHS, HARMLESS, Ascii, bar, column, shade, track
 from app.tui.tokens import face
 from engine.errors import DataError, ParameterError

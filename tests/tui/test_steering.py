@@ -7,10 +7,11 @@ import pytest
 from textual import events
 from textual.binding import Binding
 
+from app.recipes import words
 from app.tui import palette
 from app.tui.chat import attach, slash
 from app.tui.help import ABOUT
-from app.tui.sampling import Sampling, words
+from app.tui.sampling import Sampling
 from app.tui.view import View
 from app.tui.views import VIEWS
 from app.tui.widgets.suggestions import Suggestions

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app import export
 from app.looks import Doubt, Near
 from app.store import Store
 from app.tui.chat import candidates, formulas, neighbours, places, ranking, tallies
@@ -24,6 +25,7 @@ from engine.decode.strategies import parse
 from engine.trace.trace import Recipe
 from tests.pictures import assert_picture
 from tests.tui.bench import Bench, prompt_of
+from tests.tui.fakes import ScriptedEngine
 from tests.tui.test_session_stories import ASK, short
 
 SAMPLING = Sampling().with_value("top_k", 5)[0]
@@ -64,7 +66,7 @@ def look_of(
         yield f"  {at.title}, seed {at.seed}, live {at.live}, upcoming {at.upcoming}, key {at.key}"
         yield from table_of(at.table())
         yield formula_of(formulas.of_token(at))
-        yield formula_of(formulas.of_draw(at.table(), at.recipe))
+        yield formula_of(formulas.of_draw(at.table(), at.recipes))
     if subject.exact is not None:
         exact = subject.exact()
         assert exact.prompt is not None
@@ -125,6 +127,65 @@ def test_the_next_token_is_looked_at_in_step_mode() -> None:
         lines += table_of(replace(at, logits=None).table())
         lines += table_of(replace(at, upcoming=False).table())
     assert_picture("tui/pictures/texts/looks-ahead.txt", lines)
+
+
+def tempered(temperature: float) -> Sampling:
+    return Sampling().unshaped().with_value("temp", temperature)[0]
+
+
+def test_a_token_is_shown_as_it_was_drawn_when_the_temperature_has_moved(tmp_path: Path) -> None:
+    """Against a softmax in float64 of the engine's raw logits, at the temperature that held."""
+    bench = Bench(ScriptedEngine())
+    session, moved = bench.session, 11
+    session.resample(tempered(0.8))
+    session.submit(ASK)
+    bench.show()
+    bench.hear(moved + 2)  # what was read comes first
+    session.resample(tempered(0.4))
+    bench.hear()
+    tokens = [step.token for step in session.transcript.shown[1].steps]
+    (asked,) = session.transcript.began_ids.values()
+
+    def p(at: int, temperature: float) -> np.ndarray:
+        logits = bench.engine.raw([*asked, *tokens[:at]], tokens[at]).astype(np.float64) / temperature
+        return np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+
+    def drawn(looked: Bench, store: Store | None, at: int) -> CandidateTable:
+        place = TokenPlace(1, at)
+        found = TokenLook(looked.session, store).subject(place, place, looked.names, looked.facts).at
+        table = found.table() if found is not None else None
+        assert table is not None
+        return table
+
+    store = Store(tmp_path / "sessions.db")
+    store.save(session.conversation)
+    again = Bench(ScriptedEngine())
+    again.session.conversation = store.load("c")
+    again.session.resample(tempered(0.4))
+    again.show()
+    export.write(session.conversation, "jsonl", tmp_path / "talk.jsonl")
+    imported = Bench(ScriptedEngine())
+    imported.session.conversation = export.read(tmp_path / "talk.jsonl", "d", 0.0)
+    imported.session.resample(tempered(0.4))
+    imported.show()
+    for looked, kept in ((bench, None), (again, store), (imported, None)):
+        for at in (0, moved - 1, moved, len(tokens) - 1):
+            table = drawn(looked, kept, at)
+            held = 0.8 if at < moved else 0.4
+            shown = [row.after if row.drawn is None else row.drawn for row in table.rows]
+            assert shown == pytest.approx([p(at, held)[row.token] for row in table.rows], abs=1e-6)
+            assert ("raw %", "drawn %", *(["if moved"] if at < moved else [])) == table.HEADS
+            now = [row.after for row in table.rows]
+            assert now == pytest.approx([p(at, 0.4)[row.token] for row in table.rows], abs=1e-6)
+            step = looked.session.transcript.shown[1].steps[at]
+            assert step.logprob_after == pytest.approx(math.log(p(at, held)[tokens[at]]), abs=1e-5)
+        assert looked.session.transcript.note(1).startswith("T 0.80 → 0.40 · ")
+        tokens_shown = looked.session.transcript.shown[1].block.tokens
+        assert {i: it.moved for i, it in enumerate(tokens_shown) if it.moved} == {moved: "T 0.80 → 0.40"}
+    assert "from here on T 0.80 → 0.40" in drawn(bench, None, moved).moved
+    assert "T 0.80 → 0.40" in "".join(export.page(session.conversation))
+    session.resample(tempered(0.8))  # back: what was drawn by it is not moved any more
+    assert drawn(bench, None, 0).HEADS == ("raw %", "drawn %") and len(drawn(bench, None, moved).HEADS) == 3
 
 
 def test_a_snapshot_is_read_from_disk_once(tmp_path: Path) -> None:
@@ -313,9 +374,9 @@ THREE = Candidate(3, "three", 1e-7, None)
 def test_a_draw_is_of_the_token_picked_else_of_the_one_drawn(
     rows: tuple[Candidate, ...], picked: int | None, value: str | None
 ) -> None:
-    found = formulas.of_draw(rows_of(*rows), Recipe(), picked)
+    found = formulas.of_draw(rows_of(*rows), (Recipe(),), picked)
     assert (None if found is None else found.parts[1][0]) == value
-    assert formulas.of_draw(None, Recipe()) is None
+    assert formulas.of_draw(None, (Recipe(),)) is None
     if found is not None:
         assert ("2 to 3", True) in found.parts and (" of 1,000", False) in found.parts
         assert "nothing changes p" not in found.note and "T 1.00" in found.note

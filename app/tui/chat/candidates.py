@@ -9,24 +9,28 @@ from typing import ClassVar
 import numpy as np
 
 from app.looks import Doubt
-from app.tui.sampling import BAN
+from app.recipes import BAN
 from app.tui.theme import Glyphs
 from app.tui.tokens import cells
 from engine.arrays import softmax
 from engine.errors import ParameterError
-from engine.trace.replay import replay, states_at
+from engine.trace.replay import replay, replay_drawn, states_at
 from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import STAYS, LogitBias, Transform, run, start
 
 LN2 = math.log(2)
 SHOWN = 40
+KEPT = 1000  # of an outcome's candidates, so that two outcomes know each other's
 BANNED = "banned"
 Bounds = tuple[float, float]  # the same number twice where it is known
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One token that could be drawn. `after` is None while unknown; `removed_by` names a transform, or is `BANNED`."""
+    """One token that could be drawn. `after` is None while unknown; `removed_by` names a transform, or is `BANNED`.
+
+    Where `after` is of other settings than those that a token was drawn by, `drawn` is the probability under these.
+    """
 
     token: int
     name: str
@@ -36,6 +40,7 @@ class Candidate:
     chosen: bool = False
     more: tuple[str, ...] = ()  # words of columns in the place of `after`
     spread: float | None = None  # of `before`, over samples of a posterior
+    drawn: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class CandidateTable:
     exact: bool
     live: bool
     doubt: Doubt | None = field(default=None, kw_only=True)  # where an adapter has a posterior
+    moved: str = field(default="", kw_only=True)  # what changed of how tokens are drawn, here and since
     OF: ClassVar[str] = "next token"  # over the names
     HEADS: ClassVar[tuple[str, ...]] = ("raw %", "after %")  # over the figures before and after
     BAR: ClassVar[tuple[str, str]] = ("after sampling", "raw")  # what bar and tick are
@@ -64,11 +70,35 @@ class CandidateTable:
         spreads = dict(doubt.spreads)
         return replace(self, rows=tuple(replace(r, spread=spreads.get(r.token)) for r in self.rows), doubt=doubt)
 
+    def share(self, row: Candidate) -> float:
+        """A candidate's share of what `numbers` are of: the model's own distribution."""
+        return row.before
+
     def summary(self, glyphs: Glyphs) -> str:
         """`keeps 7 of 49,152 · 76 % of the raw mass`; a range where that is all that is known."""
         kept = _between(f"{self.kept[0]:,.0f}", f"{self.kept[1]:,.0f}")
         mass = _between(*("<1" if 0 < share < 0.005 else f"{100 * share:.0f}" for share in self.mass))
         return f"keeps {kept} of {self.vocab:,} {glyphs.dot} {mass} % of the raw mass"
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnTable(CandidateTable):
+    """The table of a token that was drawn: what it was drawn from."""
+
+    HEADS: ClassVar[tuple[str, ...]] = ("raw %", "drawn %")
+    BAR: ClassVar[tuple[str, str]] = ("drawn", "raw")
+
+
+@dataclass(frozen=True, slots=True)
+class MovedTable(CandidateTable):
+    """The same where the settings are others by now: what it was drawn from, and what it would be from now."""
+
+    HEADS: ClassVar[tuple[str, ...]] = ("raw %", "drawn %", "if moved")
+    BAR: ClassVar[tuple[str, str]] = ("if moved", "raw")
+
+    def summary(self, glyphs: Glyphs) -> str:
+        said = super(MovedTable, self).summary(glyphs)  # slots: the class is made twice
+        return f"if moved {said.replace(' of the raw mass', ' of raw')}"
 
 
 def _between(low: str, high: str) -> str:
@@ -118,7 +148,7 @@ def exact(logits: np.ndarray, recipe: Recipe, ids: Sequence[int], names: Names, 
     states = start(recipe.transforms, names, ids, np)
     after, removed_by = run(recipe.transforms, logits, states, key, np, greedy=recipe.greedy)
     before, then = softmax(logits), softmax(after)
-    order = np.lexsort((-before, -then))[:SHOWN]
+    order = np.lexsort((-before, -then))[:KEPT]
     kept = removed_by == STAYS
     entropy = -float(before[before > 0] @ np.log2(before[before > 0]))
     mass, count = float(before[kept].sum()), int(kept.sum())
@@ -130,27 +160,28 @@ def replayed(
 ) -> Outcome | None:
     """The outcome from what was kept of a step, without the model; `steps` are those between `before` and it.
 
-    The middles of the replay's bounds: exact where they meet. None where nothing was kept, and where a transform has no
-    bounds.
+    By the recipe that drew it, what it was drawn from. By another the middles of the replay's bounds: exact where they
+    meet. None where nothing was kept, and where a transform has no bounds.
     """
     snapshot = step.snapshot
     if snapshot is None:
         return None
-    states = states_at(recipe.transforms, names, *_recent(recipe, before, steps))
+    states, key = states_at(recipe.transforms, names, *_recent(recipe, before, steps)), (seed, step.position)
     try:
-        found = replay(snapshot, recipe.transforms, states, (seed, step.position), greedy=recipe.greedy)
+        found = replay_drawn(step, states, key) if recipe is step.recipe else None
+        found = found or replay(snapshot, recipe.transforms, states, key, greedy=recipe.greedy)
     except ParameterError:
         return None
     raw = np.exp(snapshot.logits.astype(np.float64) - snapshot.lse)
     stays = found.removed_by == STAYS
-    order = np.lexsort((-raw, -found.middle))[:SHOWN]
+    order = np.lexsort((-raw, -found.middle))[:KEPT]
     low, high = (max(count, 1) for count in found.kept)  # something is always left to draw
     # the rest is known only in all: where any of it may stay, it may be there whole or not at all
-    sure = found.low > 0
+    sure, beside = found.low > 0, low - int(stays.sum())
     rest = max(1.0 - float(raw.sum()), 0.0) if high > int(stays.sum()) else 0.0
     mass = (float(raw[sure].sum()), min(float(raw[stays].sum()) + rest, 1.0))
     whole = found.exact and low == high
-    if whole or low == snapshot.vocab:  # all of it is known, or all of it stays
+    if (whole and not rest) or beside >= snapshot.counts.sum() or low == snapshot.vocab:  # or all of the rest stays
         mass = (mass[1], mass[1])
     return Outcome(found.ids[order], raw[order], found.middle[order], found.removed_by[order], (low, high), mass, whole)
 
@@ -170,9 +201,17 @@ def _recent(
 
 
 def view(
-    step: TokenStep, outcome: Outcome | None, recipe: Recipe, names: Names, *, title: str, live: bool
+    step: TokenStep,
+    outcome: Outcome | None,
+    recipe: Recipe,
+    names: Names,
+    *,
+    title: str,
+    live: bool,
+    drawn: Outcome | None = None,
+    moved: str = "",
 ) -> CandidateTable:
-    """The table of a token under a recipe."""
+    """The table of a token under a recipe; where that is not what it was drawn by, `drawn` is the outcome of this."""
     name = cells.piece_text(step.piece) if step.piece else names.name(step.token)
     if step.logprob is None:
         numbers = "nothing before it"
@@ -183,7 +222,13 @@ def view(
             numbers += "  needs the model to be seen under this recipe"
         return CandidateTable(title, name, numbers, (), 0, (0, 0), (0.0, 0.0), "", True, live)
     vocab = step.snapshot.vocab if step.snapshot is not None else len(names.pieces)
-    return _view(title, name, numbers, outcome, recipe, names, vocab, live, step.token)
+    kind = CandidateTable if step.origin == "given" else DrawnTable if drawn is None else MovedTable
+    found = _view(title, name, numbers, outcome, recipe, names, vocab, live, step.token, kind)
+    if drawn is not None:
+        known = dict(zip(drawn.ids.tolist(), drawn.after.tolist(), strict=True))
+        rows = tuple(replace(row, drawn=known[row.token]) for row in found.rows if row.token in known)
+        found = replace(found, rows=rows, exact=found.exact and drawn.exact)
+    return replace(found, moved=moved)
 
 
 def next_view(
@@ -218,8 +263,10 @@ def _view(
     vocab: int,
     live: bool,
     token: int | None,
+    kind: type[CandidateTable] = CandidateTable,
 ) -> CandidateTable:
-    columns = zip(outcome.ids, outcome.before, outcome.after, outcome.removed_by, strict=True)
+    shown = (outcome.ids, outcome.before, outcome.after, outcome.removed_by)
+    columns = zip(*(column[:SHOWN] for column in shown), strict=True)
     banned = {id for transform in recipe.transforms if isinstance(transform, LogitBias) for id in bans(transform)}
     rows = tuple(
         Candidate(
@@ -233,7 +280,7 @@ def _view(
         for id, before, after, removed_by in columns
     )
     cutters = ", ".join(dict.fromkeys(row.removed_by for row in rows if row.removed_by not in ("", BANNED)))
-    return CandidateTable(title, name, numbers, rows, vocab, outcome.kept, outcome.mass, cutters, outcome.exact, live)
+    return kind(title, name, numbers, rows, vocab, outcome.kept, outcome.mass, cutters, outcome.exact, live)
 
 
 def bans(transform: LogitBias) -> list[int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app import requests as r
+from app.recipes import words as recipe_words
 from app.tui.chat import tallies
 from app.tui.chat.context import before, turns
 from app.tui.chat.denoising import Denoising
@@ -17,7 +18,6 @@ from app.tui.chat.denoising import words as unmasking_words
 from app.tui.chat.denoising_run import DenoisingRun
 from app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
 from app.tui.sampling import Sampling
-from app.tui.sampling import words as recipe_words
 from app.tui.tokens.block import ShownToken
 from app.tui.tokens.layout import TokenPlace
 from app.tui.tokens.transcript import EDITED, Transcript
@@ -436,9 +436,11 @@ class ChatSession:
         if not begun and run.ids is not None:
             self._began(run.first, run.ids)
         shown = self.transcript.shown
-        if shown and shown[-1].message.last.id == run.node:
+        if fresh and shown and shown[-1].message.last.id == run.node:
             shown[-1].steps.extend(fresh)
-        heard.tokens = [self.transcript.token(step) for step in fresh]
+            heard.tokens = self.transcript.tokens(shown[-1], len(shown[-1].steps) - len(fresh))
+        else:
+            heard.tokens = [self.transcript.token(step) for step in fresh]
         heard.reshow, heard.branched, heard.news = run.turned, run.branched, run.news
         self.peek, self.stats = run.peek, run.stats or self.stats
         self.cache_nbytes = run.cache_nbytes or self.cache_nbytes

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 
+from app.recipes import change, words
 from app.tui.chat.candidates import LN2, CandidateTable
 from app.tui.chat.inspection import Inspection
 from app.tui.chat.neighbours import Neighbours
 from app.tui.chat.ranking import bits
 from app.tui.chat.search_choice import SearchTable
 from app.tui.formula import Formula, Part, low
-from app.tui.sampling import words
 from app.units import predicted
 from engine.evaluate.scores import perplexity, surprisal, total
 from engine.trace.trace import Recipe, TokenStep
@@ -20,7 +20,7 @@ def of_token(at: Inspection) -> Formula | None:
     step = at.step
     if step is None or step.logprob is None:
         return None
-    name, i = at.names.name(step.token), step.position
+    name, i = at.names.name(step.token), at.number or step.position + 1
     parts: list[Part] = [
         (f"p(x{low(i)} = {name} | x<{i}) = softmax(logits){low(step.token)} = ", False),
         (share(math.exp(step.logprob)), True),
@@ -32,8 +32,9 @@ def of_token(at: Inspection) -> Formula | None:
     return Formula("model", parts, "before the transforms: what the model says, whatever is drawn")
 
 
-def of_draw(table: CandidateTable | None, recipe: Recipe, picked: int | None = None) -> Formula | None:
-    """A candidate before and after the transforms: the token picked, else the one that was drawn, else the best.
+def of_draw(table: CandidateTable | None, by: Sequence[Recipe], picked: int | None = None) -> Formula | None:
+    """A candidate before and after the transforms: the token picked, else the one that was drawn, else the best. `by`
+    is the recipe, or those that it was drawn by and that it would be drawn by now.
 
     None where nothing is known of what they leave.
     """
@@ -42,16 +43,21 @@ def of_draw(table: CandidateTable | None, recipe: Recipe, picked: int | None = N
     row = next((row for row in table.rows if row.token == picked or (picked is None and row.chosen)), table.rows[0])
     if row.after is None:
         return None
-    q: list[Part] = [
-        (f"q({row.name}) = T(p)({row.name}) = ", False),
-        (f"0, cut by {row.removed_by}" if row.removed_by else share(row.after), True),
+    now = f"0, cut by {row.removed_by}" if row.removed_by else share(row.after)
+    q: list[Part] = [(f"q({row.name}) = f(p)({row.name}) = ", False)]
+    if by[1:]:
+        q += [(share(row.drawn or 0.0), True), ("   if moved ", False)]
+    q += [
+        (now, True),
         (f"   p({row.name}) = ", False),
         (share(row.before), True),
         ("   kept ", False),
         (" to ".join(dict.fromkeys(f"{count:,.0f}" for count in table.kept)), True),
         (f" of {table.vocab:,}", False),
     ]
-    return Formula("decoder", q, f"T: {words(recipe) or 'nothing changes p'}, the rest shared out to sum to 1")
+    moved = f" · if moved: {change(*by)}" if by[1:] else ""
+    said = f"f: {words(by[0]) or 'nothing changes p'}, the rest shared out to sum to 1{moved}"
+    return Formula("decoder", q, said)
 
 
 def of_choice(table: SearchTable, picked: int | None) -> Formula | None:

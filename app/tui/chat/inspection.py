@@ -4,10 +4,11 @@ Plain data, built anew for each look; how it looks is the panel's.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from app.recipes import change
 from app.tui.chat import candidates, search_choice
 from app.tui.chat.candidates import LN2, CandidateTable, Names, Outcome
 from app.tui.chat.search_choice import SearchChoice
@@ -17,13 +18,18 @@ from engine.trace.trace import Recipe, TokenStep
 Bits = Sequence[float | None]
 
 
+def unknown(recipe: Recipe) -> Outcome | None:
+    """No outcome is known but those that can be replayed."""
+    return None
+
+
 @dataclass(frozen=True, eq=False)
 class Inspection:
     """A token that was drawn or measured, or (`upcoming`) the place of one that is not there yet.
 
-    `before` and `steps` are what precedes it: ids, then those that have a step. With `logits`, raw [V], all of its
-    distribution is known; else it is replayed from the step's snapshot. `prompt` is what the engine reads to stand
-    before it, None where it is not to be asked; `key` tells the token apart from others.
+    `recipe` is how one would be drawn now. `before` and `steps` are what precedes it: ids, then those that have a step.
+    With `logits`, raw [V], all of its distribution is known; else it is replayed from the step's snapshot. `prompt` is
+    what the engine reads to stand before it, None where it is not to be asked; `key` tells the token apart from others.
     """
 
     step: TokenStep | None
@@ -39,24 +45,49 @@ class Inspection:
     prompt: Prompt | None = None
     key: Hashable = None
     choice: SearchChoice | None = None  # of the search that drew it
+    number: int = 0  # of the token in its text, from 1; 0: its place in the context says it
+    moved: str = ""  # what changed of how tokens are drawn, from this one on
 
-    def outcome(self) -> Outcome | None:
-        """The candidates under the recipe; None where nothing was kept of the step."""
+    @property
+    def drawn_by(self) -> Recipe | None:
+        """The recipe that drew it; None where nothing did."""
+        return None if self.step is None or self.upcoming or self.step.origin == "given" else self.step.recipe
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """By which it is looked at: the one that drew it, and the present one where that draws otherwise."""
+        drawn = self.drawn_by
+        if drawn is None:
+            return (self.recipe,)
+        now = replace(self.recipe, adapters=drawn.adapters)
+        return (drawn,) if now == drawn or self.choice is not None else (drawn, now)
+
+    def outcome(self, recipe: Recipe | None = None) -> Outcome | None:
+        """The candidates under a recipe, the last of `recipes` by default; None where nothing was kept of the step."""
+        recipe = recipe or self.recipes[-1]
         if self.logits is not None:
             ids = [*self.before, *(step.token for step in self.steps)]
             place = self.step.position if self.step is not None else len(ids)
-            return candidates.exact(self.logits, self.recipe, ids, self.names, (self.seed, place))
+            return candidates.exact(self.logits, recipe, ids, self.names, (self.seed, place))
         if self.step is None:
             return None
-        return candidates.replayed(self.step, self.recipe, self.before, self.steps, self.names, self.seed)
+        return candidates.replayed(self.step, recipe, self.before, self.steps, self.names, self.seed)
 
-    def table(self, outcome: Outcome | None = None) -> CandidateTable | None:
-        """The rows to show, of `outcome` where it is known already."""
-        outcome = outcome or self.outcome()
+    def table(self, known: Callable[[Recipe], Outcome | None] = unknown) -> CandidateTable | None:
+        """The rows to show, by the outcomes of recipes that are `known` already."""
+        by = self.recipes
+        outcome = known(by[-1]) or self.outcome(by[-1])
         if not self.upcoming:
             if self.step is None:
                 return None
-            found = candidates.view(self.step, outcome, self.recipe, self.names, title=self.title, live=self.live)
+            drawn = (known(by[0]) or self.outcome(by[0])) if by[1:] else None
+            if by[1:] and drawn is None:  # nothing of it was kept
+                outcome = None
+            parts = (self.moved, f"if moved: {change(*by)}" if by[1:] else "")
+            found = candidates.view(
+                self.step, outcome, by[-1], self.names, title=self.title, live=self.live, drawn=drawn,
+                moved=" · ".join(filter(None, parts)),
+            )  # fmt: skip
             return found if self.choice is None else search_choice.table(found, self.choice, self.names)
         if outcome is None:
             return None

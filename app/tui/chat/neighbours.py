@@ -19,6 +19,9 @@ class Neighbours(CandidateTable):
     HEADS: ClassVar[tuple[str, ...]] = ("rows %", "cos %")
     BAR: ClassVar[tuple[str, str]] = ("mean removed", "rows as they are")
 
+    def share(self, row: Candidate) -> float:
+        return row.after or 0.0
+
     def summary(self, glyphs: Glyphs) -> str:
         return self.words
 

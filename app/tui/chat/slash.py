@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from app import export
 from app.heat import HEATS, bits_of
+from app.recipes import BAN
 from app.tui import presets
 from app.tui.chat import decoding, diffusing
 from app.tui.dialogs.export_file import export_file
 from app.tui.dialogs.overlays import Ask, Read
-from app.tui.sampling import BAN, given, typed
+from app.tui.sampling import given, typed
 from app.tui.tokens import cells
 from app.tui.views import VIEWS
 from app.tui.widgets.suggestions import Suggestion

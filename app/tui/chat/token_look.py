@@ -48,7 +48,8 @@ class TokenLook:
         peek = session.peek
         if peek is not None and live and peek.snapshot is not None and peek.entropy is not None:
             before, steps = transcript.history(None)
-            return Inspection(peek, recipe, names, "NEXT", before, steps, live=True, upcoming=True)
+            number = len(steps) + 1
+            return Inspection(peek, recipe, names, "NEXT", before, steps, live=True, upcoming=True, number=number)
         step = transcript.step_at(place) if place is not None else None
         if place is None or step is None:
             return None
@@ -56,9 +57,11 @@ class TokenLook:
         message = transcript.shown[place.block].message
         made = choice(transcript.conversation, message, place.token)
         whole, title = self._whole(place, step), self._title(place)
+        shown = transcript.shown[place.block].block.tokens[place.token]
         return Inspection(
-            whole, recipe, names, title, before, steps, message.last.seed, live=live, key=place, choice=made
-        )
+            whole, recipe, names, title, before, steps, message.last.seed, live=live, key=place, choice=made,
+            number=place.token + 1, moved=f"from here on {shown.moved}" if shown.moved else "",
+        )  # fmt: skip
 
     def _exactly(self, at: Inspection, place: TokenPlace) -> Inspection:
         """The same, after all ids that are known to stand before it, and what the engine is to read for it."""

@@ -34,6 +34,7 @@ class ShownToken(NamedTuple):
     special: bool = False
     given: bool = False  # not drawn: a person's words or choice
     piece: bytes = b""  # its bytes, where they are not those of its text: some are of a character that it shares
+    moved: str = ""  # what changed of how tokens are drawn, from this one on
 
 
 @dataclass(slots=True)

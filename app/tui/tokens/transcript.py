@@ -7,15 +7,16 @@ of what is under way.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app import recipes
 from app.heat import BITS, HEATS, heat_level
 from app.tui.chat.context import before
-from app.tui.sampling import words as recipe_words
+from app.tui.chat.denoising import DIFFUSION
 from app.tui.tokens.block import THINKING, MessageBlock, ShownToken, words
 from app.tui.tokens.layout import TokenPlace
 from engine.conversation import Conversation, Fork, Message
 from engine.evaluate.scores import perplexity
 from engine.prompt import Prompt
-from engine.trace.trace import TokenStep
+from engine.trace.trace import Recipe, TokenStep
 
 EDITED = "edited"  # how an answer ends that a person wrote anew
 ENDS = ("cancelled", "length", "interrupted", "pruned", "revised", EDITED)  # that are said
@@ -77,31 +78,45 @@ class Transcript:
         steps = list(message.steps) or self.scores.get(message.last.id, [])
         block.scored = block.scored or bool(steps)
         block.render(self.markdown and not yours)
-        block.fill([self.token(step) for step in steps] if steps else words(message.text))
+        shown = self._known[key] = ShownMessage(message, block, steps)
+        block.fill(self.tokens(shown) if steps else words(message.text))
         if block.thinking is not None:
             block.fold(self.folds.get(block.key, bool(message.last.finish)))
-        self._known[key] = ShownMessage(message, block, steps)
-        return self._known[key]
+        return shown
 
     def grew(self, message: Message) -> None:
         """The last message has more of what is on the screen already: it keeps its block."""
         self.shown[-1].message = message
         self._known[_key(message)] = self.shown[-1]
 
-    def token(self, step: TokenStep) -> ShownToken:
-        """A step as the transcript shows it."""
+    def tokens(self, shown: ShownMessage, first: int = 0) -> list[ShownToken]:
+        """The steps of a message, from the `first` on, as the transcript shows them; one that was drawn by another
+        recipe than the last says what changed. Those of a canvas come in no order that would tell."""
+        steps, found = shown.steps, list[ShownToken]()
+        ordered = DIFFUSION not in shown.message.last.label.split(" · ")
+        last = next((steps[i] for i in range(first - 1, -1, -1) if steps[i].origin != "given"), None)
+        for step in steps[first:]:
+            moved = ""
+            if step.origin != "given" and ordered:
+                moved = recipes.change(last.recipe, step.recipe) if last is not None else ""
+                last = step
+            found.append(self.token(step, moved))
+        return found
+
+    def token(self, step: TokenStep, moved: str = "") -> ShownToken:
+        """A step as the transcript shows it; `moved` is what changed of how it is drawn."""
         special = step.special and step.piece not in THINKING
         text = step.piece.decode(errors="replace") if step.special else step.text
         level = heat_level(step, self.heat, self.least)
         piece = b"" if special or text.encode(errors="replace") == step.piece else step.piece
-        return ShownToken(text, level, special, step.origin == "given", piece)
+        return ShownToken(text, level, special, step.origin == "given", piece, moved)
 
     def recolour(self, heat: str, least: float) -> None:
         """Tint by another number, or from other bits on."""
         self.heat, self.least = heat, least
         for shown in self._known.values():
             if shown.steps:
-                shown.block.tokens[:] = [self.token(step) for step in shown.steps]
+                shown.block.tokens[:] = self.tokens(shown)
 
     def show_specials(self, on: bool) -> None:
         self.specials = on
@@ -128,12 +143,7 @@ class Transcript:
         if shown.message.role == "user":
             return (branch,)
         steps = shown.steps
-        own = [step for step in steps if step.origin != "given"]
-        drawn = [step for step in own if step.origin == "drawn"] or own
-        label, recipe = shown.message.last.label, recipe_words(drawn[-1].recipe) if drawn else ""
-        parts = (label or recipe).split(" · ") if label or recipe else []
-        if not label:
-            parts.sort(key=lambda part: not part.startswith("T "))  # temperature comes first
+        parts = _how(shown.message.last.label, recipes.drawn_by(steps))
         count = f"{len(steps)} tok" if steps else ""
         found = perplexity(step.logprob for step in steps)
         ppl = f"ppl {found:.1f}" if found is not None else ""
@@ -141,9 +151,9 @@ class Transcript:
         words_of = {"cancelled": "stopped", "length": "stopped at length"}
         end = words_of.get(finish, finish) if finish in ENDS else ""
         more = f" +{len(parts) - 2}" if parts[2:] else ""
-        recipes = [parts, [*parts[:1], parts[1] + more] if parts[1:] else parts]
-        recipes += [[parts[0] + f" +{len(parts) - 1}"] if parts[1:] else parts, []]
-        lines = [(branch, *said, count, ppl, end) for said in recipes]
+        shorter = [parts, [*parts[:1], parts[1] + more] if parts[1:] else parts]
+        shorter += [[parts[0] + f" +{len(parts) - 1}"] if parts[1:] else parts, []]
+        lines = [(branch, *said, count, ppl, end) for said in shorter]
         lines += [(count, ppl, end), (count, end), (end or count,)]
         return tuple(dict.fromkeys(" · ".join(filter(None, line)) for line in lines))
 
@@ -226,3 +236,13 @@ class Transcript:
 
 def _key(message: Message) -> tuple[tuple[str, int], ...]:
     return tuple((segment.node.id, segment.length) for segment in message.segments)
+
+
+def _how(label: str, by: Sequence[Recipe]) -> list[str]:
+    """By what an answer was drawn, part by part, temperature first: by its label, which says of the recipe what held
+    in the beginning, and by the recipes of its tokens, each that followed another."""
+    first, said = (recipes.words(*each) if each else "" for each in (by[:1], by))
+    if label:
+        added = f"{label} · {said}" if first not in label else label.replace(first, said)
+        return (added if by[1:] else label).split(" · ")
+    return sorted(said.split(" · ") if said else [], key=lambda part: not part.startswith("T "))

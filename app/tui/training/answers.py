@@ -65,6 +65,6 @@ class Answers:
         owner = owners[place.block] if place.block < len(owners) else ""
         if isinstance(owner, str) or place.token >= len(owner.steps):
             return None
-        step, recipe = owner.steps[place.token], owner.request.recipe
-        outcome = candidates.replayed(step, recipe, (), owner.steps[: place.token], names, owner.request.seed)
-        return candidates.view(step, outcome, recipe, names, title="TOKEN", live=False)
+        step, before = owner.steps[place.token], owner.steps[: place.token]
+        outcome = candidates.replayed(step, step.recipe, (), before, names, owner.request.seed)
+        return candidates.view(step, outcome, step.recipe, names, title="TOKEN", live=False)

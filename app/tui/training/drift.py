@@ -30,6 +30,9 @@ class Moves(CandidateTable):
     HEADS: ClassVar[tuple[str, ...]] = ("base %", "now %")
     BAR: ClassVar[tuple[str, str]] = ("now", "base")
 
+    def share(self, row: Candidate) -> float:
+        return row.after or 0.0
+
     def summary(self, glyphs: Glyphs) -> str:
         return self.words
 

@@ -250,7 +250,7 @@ class TextScreen(View):
         recipe, seed, index = self.sampling.recipe, self.talk.seed, self.here()
         if index is not None and self.measured.startswith(self.buffer.text[: self.buffer.place + 1]):
             title, before = f"TOKEN {index + 1}/{len(self.steps)}", tuple(s.token for s in self.steps[:index])
-            return Inspection(self.steps[index], recipe, names, title, before, seed=seed)
+            return Inspection(self.steps[index], recipe, names, title, before, seed=seed, number=index + 1)
         if self.next_logits is None or not self.steps or self.next_logits[0] != self.buffer.text:
             return None
         ids = [step.token for step in self.steps]

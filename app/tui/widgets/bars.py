@@ -139,24 +139,20 @@ class InspectorLine(Canvas):
         self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        if self.view is None:
+        view, look, glyphs = self.view, self.look, self.glyphs
+        if view is None:
             return []
-        look, glyphs = self.look, self.glyphs
         segments: list[Segment] = []
-        chosen = next((row for row in self.view.rows if row.chosen), None)
-        rows = ([chosen] if chosen is not None else []) + [
-            row for row in self.view.rows if not row.chosen and not row.removed_by
-        ]
-        doubt, numbers = self.view.doubt, self.view.numbers
+        rows = sorted(view.rows, key=lambda row: (not row.chosen, -view.share(row)))
+        doubt, numbers = view.doubt, view.numbers
         if doubt is not None and width >= DOUBTED:
             numbers += f" {glyphs.dot} {doubt.epistemic:.1f} epistemic"
         tail = f" {glyphs.tick} {numbers} {glyphs.tick} "
         room = width - cells.width(tail) - 9
         for row in rows:
-            share = row.before if row.after is None or row.spread is not None else row.after  # "±" is of the raw one
-            spread = "" if row.spread is None else f"±{round(100 * row.spread)}"
+            share, spread = view.share(row), "" if row.spread is None else f"±{round(100 * row.spread)}"
             text = f" {glyphs.chosen if row.chosen else ' '}{cells.fit(row.name, 12)} {round(100 * share)}{spread}%"
-            if room < cells.width(text):
+            if room < cells.width(text) or (share < 0.005 and not row.chosen):
                 break
             room -= cells.width(text)
             segments.append(Segment(text, look.chosen if row.chosen else look.text))

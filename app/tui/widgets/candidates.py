@@ -22,7 +22,7 @@ RAW, AFTER, SPREAD = 6, 8, 6  # cells of the two figures, and of "±" where it i
 MORE = 9, 10  # of those that may stand in the place of the second
 ROOMY = 34  # columns from which on both have room
 SHORTEST = 3  # cells of a bar
-FRAME = 4  # rows beside the candidates: heading, columns, legend, summary
+FRAME = 4  # rows beside the candidates: heading, columns, legend, summary; one more where settings changed
 MOST, FEWEST = 10, 3  # candidates; with fewer the legend gives its row
 
 
@@ -75,7 +75,7 @@ class Candidates(Canvas, can_focus=True):
         lines: list[Line] = [self._heading(view, width)]
         if not rows:
             return lines
-        compact, doubted = height < FRAME + FEWEST, view.doubt is not None
+        compact, doubted = height < self._frame + FEWEST, view.doubt is not None
         shown = self._shown(height)
         scale = max((max(rows[i].after or 0.0, rows[i].before) for i in shown), default=None) or 1.0
         if compact:
@@ -89,12 +89,20 @@ class Candidates(Canvas, can_focus=True):
             return lines
         lines.append(self._legend(view, width))
         lines.append([Segment(cells.fit(view.summary(self.glyphs), width), self.look.faint)])
+        if view.moved:
+            lines.append(
+                [Segment(f"{self.glyphs.moved} ", self.look.accent), Segment(cells.fit(view.moved, width - 2))]
+            )
         return lines
+
+    @property
+    def _frame(self) -> int:
+        return FRAME + bool(self.view is not None and self.view.moved)
 
     def _shown(self, height: int) -> list[int]:
         """The rows that there is room for, the one that was drawn or is picked among them."""
         rows = self.view.rows if self.view is not None else ()
-        room = height - FRAME if height - FRAME >= FEWEST else height - 1
+        room = height - self._frame if height - self._frame >= FEWEST else height - 1
         room = max(min(room, MOST), 0)
         shown = list(range(len(rows)))[:room]
         chosen = next((i for i, row in enumerate(rows) if row.chosen), None)
@@ -122,6 +130,7 @@ class Candidates(Canvas, can_focus=True):
         """Heading and columns in one, on the ground of a bar."""
         look, glyphs = self.look, self.glyphs
         raw, after = f"{glyphs.tick} {view.HEADS[0]}", f"{glyphs.blocks[-1]} {view.HEADS[-1]}"
+        raw += "".join(f" {head}" for head in view.HEADS[1:-1])
         doubted = view.doubt is not None and width >= ROOMY + SPREAD
         spread = f"{'±'.rjust(SPREAD - 2)}  " if doubted else ""
         tail = f"{raw}{spread or ' '}{after}" if width >= ROOMY else after
@@ -235,7 +244,8 @@ def row(
     text = look.chosen if it.chosen else look.cut if it.removed_by else look.text
     both = width - len(number) >= ROOMY
     after = "" if it.after is None else BANNED if banned else "cut" if it.removed_by else percent(it.after)
-    figures = _figures(it.more or (after,), both)
+    drawn = () if it.drawn is None else ("cut" if it.drawn == 0 else percent(it.drawn),)
+    figures = _figures(it.more or (*drawn, after), both)
     size = max(width - 2 - len(number) - NAME - 2 - len(figures) - (RAW if both else 0), SHORTEST)
     share = it.before if it.after is None else 0.0 if it.removed_by else it.after
     ink = look.chosen_bar if it.chosen else look.bar

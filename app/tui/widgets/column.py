@@ -10,6 +10,7 @@ from textual.widgets import Label
 
 from app import heat
 from app import requests as r
+from app.recipes import words
 from app.store import Store
 from app.tui.chat import denoising_layout
 from app.tui.chat.chat_session import ChatSession
@@ -18,7 +19,6 @@ from app.tui.chat.denoising import LN2, Denoising
 from app.tui.chat.likelihood_bounds import LikelihoodBounds
 from app.tui.chat.token_look import TokenLook
 from app.tui.host import host
-from app.tui.sampling import words
 from app.tui.tokens import cells
 from app.tui.tokens.block import ShownToken
 from app.tui.tokens.layout import TokenPlace

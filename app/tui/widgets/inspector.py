@@ -105,7 +105,7 @@ class Inspector(Vertical, CachedWidget):
             return neighbours.table(cells.piece_text(step.piece), self._near.get((self._model(), step.token)), at.names)
         if at is None:
             return subject.instead
-        table = at.table(self.outcomes.get((at.key, at.recipe)))
+        table = at.table(lambda recipe: self.outcomes.get((at.key, recipe)))
         return None if table is None else table.doubted(self._doubts.get(self._doubt_key(at)))
 
     def _doubt_key(self, at: Inspection) -> Hashable:
@@ -143,8 +143,8 @@ class Inspector(Vertical, CachedWidget):
         picked = selected.token if selected is not None else None
         if isinstance(table, neighbours.Neighbours):
             return of_neighbour(table, picked)
-        recipe = self.sampler.sampling.recipe
-        drawn = of_choice(table, picked) if isinstance(table, SearchTable) else of_draw(table, recipe, picked)
+        by = subject.at.recipes if subject.at is not None else (self.sampler.sampling.recipe,)
+        drawn = of_choice(table, picked) if isinstance(table, SearchTable) else of_draw(table, by, picked)
         if subject.at is None or subject.at.upcoming or picks or self.sampler.has_focus:
             return drawn
         return of_token(subject.at) or drawn
@@ -199,9 +199,10 @@ class Inspector(Vertical, CachedWidget):
                 if isinstance(event, r.ExactLogits):
                     if len(self.outcomes) > KNOWN:
                         self.outcomes.clear()
-                    outcome = replace(at, logits=event.logits).outcome()
-                    if outcome is not None:
-                        self.outcomes[at.key, at.recipe] = outcome
+                    whole = replace(at, logits=event.logits)
+                    for recipe in whole.recipes:
+                        if (outcome := whole.outcome(recipe)) is not None:
+                            self.outcomes[at.key, recipe] = outcome
                     self.look()
 
         host(self).engine.submit(r.Exact(subject.model, at.prompt), answered)

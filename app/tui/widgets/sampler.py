@@ -11,11 +11,12 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.widget import Widget
 
+from app.recipes import shown
 from app.tui import presets
 from app.tui.chat import decoding
 from app.tui.dialogs.overlays import Ask, Pick
 from app.tui.host import host
-from app.tui.sampling import Sampling, shown
+from app.tui.sampling import Sampling
 from app.tui.theme import track
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.segment import Segment
 from rich.style import Style
 
-from app.tui.theme import Glyphs, Look
+from app.tui.theme import GLYPHS, Glyphs, Look
 from app.tui.tokens import cells
 from app.tui.tokens.block import MessageBlock
 from app.tui.tokens.face import RULE
@@ -13,6 +13,7 @@ from app.tui.tokens.wrap import NOBODY, CellRow, Span
 
 GUTTER = 1
 UNDERLINED = Style(underline=True, bold=True)
+OVERLINED = Style(overline=True)
 
 
 def heading(block: MessageBlock, width: int, look: Look) -> list[Segment]:
@@ -41,17 +42,20 @@ def tokens(
     shared: Sequence[int] = (),
 ) -> Iterator[Segment]:
     """The tokens of a row. `lit` is under the cursor; `mark` is underlined; with `ends` every line end is seen; the
-    levels of `shared` are grounds.
+    levels of `shared` are grounds. A row from which on tokens are drawn otherwise has a sign before it.
 
     Only words are tinted, no space around them; but a cursor on a token without a word is seen.
     """
-    yield Segment(" " * GUTTER)
+    moved = any(span.token != NOBODY and block.tokens[span.token].moved for span in row.spans)
+    yield Segment((GLYPHS.moved if moved else " ") * GUTTER, look.accent if moved else None)
     plain: list[str] = []
     for span in row.spans:
         text, under = span.text, span.token == lit != NOBODY
         style = look.cursor if under else _ink(block, span, look)
         if span.token == mark != NOBODY:
             style = (style or Style()) + UNDERLINED
+        if moved and span.token != NOBODY and block.tokens[span.token].moved:
+            style = (style or Style()) + OVERLINED
         if text == "\n":
             seen = under or ends
             text = ("⏎" if seen else " ") * span.width

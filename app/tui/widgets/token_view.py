@@ -3,6 +3,7 @@
 It knows nothing of conversations or of the engine.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -14,6 +15,7 @@ from app.heat import MARKED
 from app.tui.tokens import cells
 from app.tui.tokens.block import HEADING_ROWS
 from app.tui.tokens.layout import HEAD, TokenPlace
+from app.tui.tokens.wrap import NOBODY
 from app.tui.widgets.rows import TranscriptRows
 from app.tui.widgets.token_row import GUTTER
 
@@ -146,16 +148,27 @@ class TokenView(TranscriptRows, can_focus=True):
             self.post_message(self.Chosen(here))
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Say what a cell is made of where several tokens share it."""
+        """Say of a cell what several tokens share it, and what of how they are drawn changed there, of a row's sign
+        too."""
         offset, said = event.get_content_offset(self), ""
         if offset is not None:
             x, y = offset.x - GUTTER, offset.y + self.scroll_offset.y
             spot = self.layout_.spot(y)
             row = self.layout_.row(spot) if spot is not None else None
-            if spot is not None and row is not None and 0 <= x < row.width:
-                said = self._shared(spot.block, row.at(x))
+            if spot is not None and row is not None and x < row.width:
+                said = self._shared(spot.block, row.at(x)) if x >= 0 else ""
+                under = [row.at(x)] if x >= 0 else [span.token for span in row.spans]
+                said = "\n".join(filter(None, (said, *self._moved(spot.block, under))))
         if said != self._said:
             self._said, self.tooltip = said, Text(said) if said else None
+
+    def _moved(self, block: int, tokens: Sequence[int | None]) -> Iterator[str]:
+        """Of each of some tokens how those from it on are drawn otherwise, in words."""
+        it = self.blocks[block]
+        for token in dict.fromkeys(tokens):
+            if token is not None and token != NOBODY and it.tokens[token].moved:
+                name = cells.piece_text(it.tokens[token].text.encode())
+                yield f"from {name} on: {it.tokens[token].moved}"
 
     def _shared(self, block: int, token: int | None) -> str:
         """The tokens that make one character, in words; "" where it is one alone."""

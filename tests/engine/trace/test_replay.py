@@ -7,7 +7,7 @@ import pytest
 
 from engine.errors import ParameterError
 from engine.trace.observe import observe
-from engine.trace.replay import replay, states_at
+from engine.trace.replay import replay, replay_drawn, states_at
 from engine.trace.trace import Recipe
 from engine.transforms import (
     DRY,
@@ -109,6 +109,27 @@ def test_the_truth_lies_within_the_bounds(part):
         ids = rng.integers(0, len(raw), 100).tolist()
         known = ids[-80:] if rng.random() < 0.8 else []
         check(raw, transforms, ids, known=known, key=(part, int(rng.integers(1000))), greedy=rng.random() < 0.1)
+
+
+def test_what_a_token_was_drawn_from_is_a_point_where_its_draw_was_recorded():
+    """Random logits under random transforms; the bounds alone are wide for most of those that leave many tokens."""
+    rng, points, wide = np.random.default_rng(5), 0, 0
+    for position in range(80):
+        raw = random_logits(rng)
+        recipe = Recipe(random_transforms(rng, len(raw)), greedy=rng.random() < 0.1)
+        ids, key = rng.integers(0, len(raw), 100).tolist(), (1, position)
+        states = start(recipe.transforms, None, ids, np)
+        after, removed_by = run(recipe.transforms, raw, states, key, np, greedy=recipe.greedy)
+        token = int(after.argmax()) if recipe.greedy else int(draw(after, key, np))
+        step = observe(raw, token, after=after, removed_by=removed_by, recipe=recipe, edited_ids=ids, position=position)
+        seen, bounds = replay_drawn(step, states, key), replay(step.snapshot, recipe.transforms, states, key)
+        left = after.astype(np.float64)
+        p = np.exp(left - left.max()) / np.exp(left - left.max()).sum()
+        assert (seen.low <= p[seen.ids] + 2e-5).all() and (p[seen.ids] <= seen.high + 2e-5).all()
+        assert seen.kept == ((after > -np.inf).sum(),) * 2
+        assert (seen.removed_by == removed_by[seen.ids]).all()
+        points, wide = points + seen.exact, wide + (not bounds.exact)
+    assert points >= 75 and wide >= 3, (points, wide)
 
 
 def language(seed, size=50_000):

@@ -6,9 +6,10 @@ from typing import Any, cast
 import pytest
 from textual.geometry import Size
 
+from app.recipes import BAN
 from app.tui.chat.inspection import Subject
 from app.tui.chat.tallies import Share, VoteCount
-from app.tui.sampling import BAN, Sampling
+from app.tui.sampling import Sampling
 from app.tui.widgets import inspector as module
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.sampler import Sliders

@@ -20,10 +20,13 @@ from app.worker import Failed
 from engine.prompt import Prompt
 from engine.trace.observe import observe
 from engine.trace.trace import Recipe
+from engine.transforms import TopK
 from tests.tui.widgets.alone import Alone
 from tests.tui.widgets.canvases import NAMES
 from tests.tui.widgets.drawing import Pictures
 from tests.tui.widgets.inspecting import DOUBT, INSTEAD, LOGITS, NEAR, PROMPT, RECIPE, STEP, Setup, at, subject
+
+BY = (Recipe(), RECIPE)  # what the token was drawn by, and how the sliders stand
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def test_the_table_is_replayed_until_the_engine_has_answered(setup: Setup) -> No
     it.outcomes["t5", RECIPE] = outcome
     other = it.table()
     assert other is not None and other.rows[0].token == 0 != found.rows[0].token
-    it.outcomes = {("t6", RECIPE): outcome, ("t5", Recipe()): outcome}
+    it.outcomes = {("t6", RECIPE): outcome, ("t5", Recipe((TopK(3),))): outcome}
     assert it.table() == found
     setup.looks(Subject(None, instead=INSTEAD))
     assert it.table() is INSTEAD
@@ -132,7 +135,7 @@ def test_the_engine_is_asked_once_a_slider_rests(setup: Setup) -> None:
 def inexact() -> Inspection:
     """A token of a vocabulary that is too large for all of it to be kept."""
     raw = np.linspace(0.0, -4.0, 2000).astype(np.float32)
-    return replace(at(), step=observe(raw, 1, recipe=RECIPE, position=5))
+    return replace(at(), step=observe(raw, 1, recipe=Recipe(), position=5))
 
 
 def test_the_whole_distribution_is_asked_for_where_the_replay_is_not_exact(setup: Setup) -> None:
@@ -149,16 +152,16 @@ def test_the_whole_distribution_is_asked_for_where_the_replay_is_not_exact(setup
     assert setup.host.engine.handlers
     setup.host.engine.asked = [asked]
     setup.host.engine.tell("something else", r.ExactLogits(LOGITS))
-    assert list(it.outcomes) == [("t5", RECIPE)] and it.table() == it.candidates.view
+    assert list(it.outcomes) == [("t5", Recipe()), ("t5", RECIPE)] and it.table() == it.candidates.view
     assert it.table() is not None and it.table().exact  # type: ignore[union-attr]
     setup.asked()
     it.ask()
     assert not setup.asked()
     it.outcomes = {(n, RECIPE): cast(Any, n) for n in range(KNOWN)}
     setup.host.engine.tell(r.ExactLogits(LOGITS))
-    assert len(it.outcomes) == KNOWN + 1
+    assert len(it.outcomes) == KNOWN + 2
     setup.host.engine.tell(r.ExactLogits(LOGITS))
-    assert list(it.outcomes) == [("t5", RECIPE)]
+    assert list(it.outcomes) == [("t5", Recipe()), ("t5", RECIPE)]
 
 
 def test_nothing_is_asked_of_what_cannot_be_told(setup: Setup) -> None:
@@ -275,26 +278,25 @@ def test_the_formula_is_of_what_is_used(setup: Setup) -> None:
     it = setup.it
     it.look()
     table = it.table()
-    assert it.formula() == of_token(at()) != of_draw(table, RECIPE)
+    assert it.formula() == of_token(at()) != of_draw(table, BY)
 
     def focus(part: Any, on: bool) -> None:
         part.set_reactive(type(part).has_focus, on)
 
-    recipe = it.sampler.sampling.recipe
     it.candidates.picked = 2
     assert table is not None
     focus(it.candidates, True)
-    assert it.formula() == of_draw(table, recipe, table.rows[2].token) != of_draw(table, recipe)
+    assert it.formula() == of_draw(table, BY, table.rows[2].token) != of_draw(table, BY)
     focus(it.candidates, False)
     focus(it.sampler, True)
-    assert it.formula() == of_draw(table, recipe)
+    assert it.formula() == of_draw(table, BY)
     focus(it.sampler, False)
     setup.looks(subject(replace(at(), upcoming=True)))
-    assert it.formula() == of_draw(it.table(), recipe) is not None
+    assert it.formula() == of_draw(it.table(), (RECIPE,)) is not None
     setup.looks(Subject(None, instead=INSTEAD))
     assert it.formula() is None
     setup.looks(subject(replace(at(), step=replace(STEP, logprob=None))))
-    assert it.formula() == of_draw(it.table(), recipe) is not None
+    assert it.formula() == of_draw(it.table(), BY) is not None
     rows = tuple(Candidate(token, "x", 0.5, 0.5, chosen=token == 1, more=(f"−{token}.0", "1 of 3")) for token in (1, 2))
     search = SearchTable("", "", "", rows, 9, (1, 1), (1.0, 1.0), "", True, True, total=-1.0)
     setup.looks(Subject(None, instead=search))

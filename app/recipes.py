@@ -1,0 +1,73 @@
+"""Recipes in words: what tokens are drawn by, and what changed from one to the next. Knows no file and no screen."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from engine import presets
+from engine.presets import PARAMETERS
+from engine.trace.trace import Recipe, TokenStep
+from engine.transforms import LogitBias, Parameter
+
+BAN = -100.0
+ARROW = " → "
+_SHORT = {"temp": "T", "repetition_penalty": "rep", "xtc_probability": "XTC", "dry_multiplier": "DRY"}
+_FORMS = {p.name: f"{_SHORT.get(p.name, p.label)} {{}}" for p in PARAMETERS.values()}
+_COUNTS = {"banned": "{} banned", "biased": "{} biased"}
+_SWITCHES = tuple(p.name for p in PARAMETERS.values() if p.off is not None)
+
+
+def drawn_by(steps: Iterable[TokenStep]) -> list[Recipe]:
+    """The recipes by which tokens were drawn, each that followed another."""
+    return [recipe for recipe, _ in groupby(step.recipe for step in steps if step.origin != "given")]
+
+
+def words(*recipes: Recipe) -> str:
+    """Recipes that held one after another in a few words: `T 0.80 → 0.40 · top-p 0.75`."""
+    if recipes and all(recipe.greedy for recipe in recipes):
+        counted = (said for said, _ in _said(recipes, tuple(_COUNTS)))
+        return " · ".join(("greedy", *counted))
+    return " · ".join(said for said, _ in _said(recipes, (*_SWITCHES, *_COUNTS))) or "T 1.00"
+
+
+def change(before: Recipe, after: Recipe) -> str:
+    """What differs from one recipe to the next, in words: `T 0.80 → 0.40`; "" where they draw alike."""
+    if before == after:
+        return ""
+    said = [words for words, moved in _said((before, after), (*PARAMETERS, *_COUNTS)) if moved]
+    if before.adapters != after.adapters:
+        names = (", ".join(each.partition(" ")[0] for each in it.adapters) or "none" for it in (before, after))
+        said.append(f"adapters {ARROW.join(names)}")
+    return " · ".join(said) or "other biases or another order"
+
+
+def shown(parameter: Parameter, value: float) -> str:
+    """A value as it is printed beside its slider."""
+    if parameter.off is not None and value == parameter.off and parameter.name != "temp":
+        return "off"
+    if parameter.name == "temp" and value == 0:
+        return "greedy"
+    return f"{value:.0f}" if parameter.whole else f"{value:.2f}"
+
+
+def _said(recipes: tuple[Recipe, ...], names: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    """Of each name what recipes say of it one after another, where it is not off all the time; whether that changed."""
+    values = [_values(recipe) for recipe in recipes]
+    for name in names:
+        p = PARAMETERS.get(name)
+        rest = "0" if p is None else shown(p, p.default if p.off is None else p.off)
+        told = [value for value, _ in groupby(each.get(name, "") for each in values) if value]
+        if told and told != [rest]:
+            yield (_COUNTS | _FORMS)[name].format(ARROW.join(told)), len(told) > 1
+
+
+def _values(recipe: Recipe) -> dict[str, str]:
+    """The values of a recipe as they are printed; of a greedy one those that still act, its bans and biases."""
+    bias: dict[int, float] = {}
+    for transform in recipe.transforms:
+        bias |= dict(transform.bias) if isinstance(transform, LogitBias) else {}
+    banned = sum(value <= BAN for value in bias.values())
+    counts = {"banned": str(banned), "biased": str(len(bias) - banned)}
+    if recipe.greedy:
+        return {"temp": "greedy", **counts}
+    found = presets.values(recipe)
+    return {**{name: shown(p, found[name]) for name, p in PARAMETERS.items()}, **counts}
