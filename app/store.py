@@ -179,6 +179,8 @@ class Store:
     def _save_node(
         self, db: sqlite3.Connection, session: str, node: Node, written: dict[tuple[str, str], tuple[int, str]]
     ) -> None:
+        if node.joins and node.fork.at is None and node.drawn and not node.steps and not node.finish:
+            return  # what goes on with an answer may come to nothing, and would say that it was interrupted
         key = (session, node.id)
         done, finish = written.get(key, (-1, ""))
         if done == len(node.steps) and finish == node.finish:

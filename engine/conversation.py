@@ -254,6 +254,15 @@ class Conversation:
             raise ValueError(f"node {node!r} is closed ({old.finish}): leave from it instead")
         return self._with({**self.nodes, node: replace(old, steps=old.steps + steps, finish=finish)})
 
+    def withdraw(self, node: str) -> "Conversation":
+        """Without a node of which nothing was drawn. Raises ValueError where there is something."""
+        if len(self.nodes[node]) or any(each.fork.node == node for each in self.nodes.values()):
+            raise ValueError(f"node {node!r} has tokens, or others leave from it: it stays")
+        chosen = {fork: way for fork, way in self.chosen.items() if way != node}
+        return replace(
+            self._with({id: each for id, each in self.nodes.items() if id != node}), chosen=MappingProxyType(chosen)
+        )
+
     def rate(self, node: str, figures: Mapping[str, float]) -> "Conversation":
         """With a search's rating of the text that ends in a node."""
         return self._with({**self.nodes, node: replace(self.nodes[node], figures=MappingProxyType(dict(figures)))})

@@ -114,18 +114,30 @@ def values(of: Recipe) -> dict[str, float]:
     return found | ({"temp": 0.0} if of.greedy else {})
 
 
-def clamp(name: str, value: float) -> tuple[float, str]:
-    """The value moved into its slider's range, whole where it must be; and what was done about it, or "".
+def read(name: str, text: str) -> float:
+    """A parameter's value as a person writes it, be it on a line, at a slider or behind a flag.
 
-    Raises ParameterError for an unknown name.
+    Raises ParameterError for an unknown name, for what is no number, and out of the range of its transform.
     """
+    name = name.replace("-", "_")
+    _known({name: 0.0})
+    p = PARAMETERS[name]
+    try:
+        value = float(text)
+    except ValueError:
+        raise ParameterError(f"{p.label} must be a number, got {text.strip() or 'nothing'}") from None
+    kind = next(kind for kind in TRANSFORMS if p in kind.parameters)
+    switch = next(each for each in kind.parameters if each.off is not None)
+    recipe({switch.name: switch.high, name: value})  # a detail is checked while its transform runs
+    return round(value) if p.whole else value
+
+
+def clamp(name: str, value: float) -> float:
+    """The value moved to where its slider goes, whole where it must be. Raises ParameterError for an unknown name."""
     _known({name: value})
     p = PARAMETERS[name]
     inside = p.default if value != value else min(max(value, p.low), p.high)
-    inside = round(inside) if p.whole else inside
-    steps = "in steps of 1 " if p.whole else ""
-    said = f"{p.label} goes {steps}from {p.low:g} to {p.high:g}: {value:g} became {inside:g}"
-    return inside, said if inside != value else ""
+    return round(inside) if p.whole else inside
 
 
 def _known(settings: Values) -> Values:

@@ -12,8 +12,9 @@ import click
 from click.core import ParameterSource
 
 from engine.errors import ParameterError
-from engine.presets import ORDERS, PARAMETERS, PRESETS, recipe
+from engine.presets import ORDERS, PARAMETERS, PRESETS, read, recipe
 from engine.trace.trace import Recipe
+from engine.transforms import Parameter
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,6 +29,16 @@ class Limits:
     seed: int
     max_tokens: int
     stop: tuple[str, ...]
+
+
+class ParameterValue(click.ParamType):
+    """A sampling parameter's value, read as the screen reads it: one line for one that cannot be."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self.parameter, self.name = parameter, "integer" if parameter.whole else "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        return read(self.parameter.name, value) if isinstance(value, str) else float(value)
 
 
 def sampling_options(command: Command) -> Command:
@@ -49,7 +60,7 @@ def draw_options(command: Command) -> Command:
         click.option("--order", type=click.Choice(list(ORDERS)), default="mlx-lm", show_default=True,
                      help="The order in which the transforms run."),
         *(
-            click.option(p.flag, p.name, type=int if p.whole else float, help=_help(p.help, p.low, p.high, p.off))
+            click.option(p.flag, p.name, type=ParameterValue(p), help=_help(p.help, p.low, p.high, p.off))
             for p in PARAMETERS.values()
         ),
         click.option("--logit-bias", "bias", multiple=True, metavar="ID=BIAS",

@@ -29,9 +29,7 @@ def own(home: Path) -> dict[str, Sampling]:
         with suppress(KeyError, ValueError, OverflowError, ParameterError):
             json_reader.check(saved, {"order": [str], "values": {str: float}})
             sampling = Sampling().ordered(tuple(saved["order"]))
-            for parameter, value in saved["values"].items():
-                sampling, _ = sampling.with_value(parameter, float(value))
-            found[name] = sampling
+            found[name] = sampling.with_read({name: repr(value) for name, value in saved["values"].items()})
     return found
 
 

@@ -75,16 +75,24 @@ class Sampling:
             found += [p for p in mine if p.off is not None or self.active(p)]
         return found
 
-    def with_value(self, name: str, value: float) -> tuple["Sampling", str]:
-        """With one value, moved into its range; and what was said about that."""
-        inside, said = presets.clamp(name, value)
-        return replace(self, values={**self.values, name: inside}), said
+    def with_value(self, name: str, value: float) -> "Sampling":
+        """With one value, as far as its slider goes."""
+        return replace(self, values={**self.values, name: presets.clamp(name, value)})
+
+    def with_read(self, given: Mapping[str, str]) -> "Sampling":
+        """With values as a person writes them, all of them or none: ParameterError for one that cannot be, and where
+        they do not go together."""
+        found = replace(
+            self, values={**self.values, **{name: presets.read(name, text) for name, text in given.items()}}
+        )
+        presets.recipe(found.values, found.order)
+        return found
 
     def stepped(self, name: str, steps: int) -> "Sampling":
         """With one value moved by so many steps of its slider."""
         p = PARAMETERS[name]
         value = round(round(self.values[name] / p.step) * p.step + steps * p.step, 6)
-        return self.with_value(name, value)[0]
+        return self.with_value(name, value)
 
     def preset(self, name: str) -> "Sampling":
         """With the values of a named preset."""
@@ -149,15 +157,9 @@ def typed(text: str, sampling: Sampling) -> Sampling:
         raise ParameterError(
             f"parameters come with their values, as in temp 1.2 top_p 0.9; got {text.strip() or 'none'}"
         )
-    for name, value in zip(words[::2], words[1::2], strict=True):
-        try:
-            number = float(value)
-        except ValueError:
-            raise ParameterError(f"{name} must be a number, got {value}") from None
-        sampling, said = sampling.with_value(name.replace("-", "_"), number)
-        if said:
-            raise ParameterError(said)
-    return sampling
+    return sampling.with_read(
+        {name.replace("-", "_"): value for name, value in zip(words[::2], words[1::2], strict=True)}
+    )
 
 
 def given(sampling: Sampling) -> str:

@@ -1,8 +1,8 @@
 """`Search`: the loop of every search that holds several beginnings at once and goes a token deeper with the best.
 
-Beams may be in groups, each sifted by itself. A text that ends is told of as a fork whose last token is still to come:
-a better one may take its place until the search is over. Which children come into question, and what orders texts, is
-said by those who derive from it. Knows nothing of caches; no mlx while it is loaded.
+Beams may be in groups, each sifted by itself. A text that ends is told of as a fork that is rated as `ended`, its last
+token still to come: a better one may take its place until the search is over. Which children come into question, and
+what orders texts, is said by those who derive from it. Knows nothing of caches; no mlx while it is loaded.
 """
 
 from bisect import insort
@@ -260,6 +260,7 @@ class Search(Strategy):
                 row = text.node.row
                 text = replace(text, number=branches.name(), step=found.draw(text.node).step(branches.ids[row]))
                 yield Forked(branches.numbers[row], text.number)
+                yield Rated(text.number, {**self.figures(text.node, text.score), "ended": True})
             group.ended.append(text)
 
     def _drop(

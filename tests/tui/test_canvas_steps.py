@@ -218,10 +218,10 @@ def test_an_answer_is_filled_and_changed() -> None:
 def test_transforms_that_need_an_order_stay_off() -> None:
     bench = Bench(ScriptedDiffusion())
     with pytest.raises(ParameterError, match="it stays off"):
-        diffusing.check(bench.session, Sampling().with_value("mirostat_tau", 5.0)[0])
-    diffusing.check(bench.session, Sampling().with_value("top_k", 5)[0])
+        diffusing.check(bench.session, Sampling().with_value("mirostat_tau", 5.0))
+    diffusing.check(bench.session, Sampling().with_value("top_k", 5))
     bench.session.facts = None
-    diffusing.check(bench.session, Sampling().with_value("mirostat_tau", 5.0)[0])
+    diffusing.check(bench.session, Sampling().with_value("mirostat_tau", 5.0))
 
 
 def test_an_answer_that_was_kept_is_a_canvas_of_no_steps() -> None:

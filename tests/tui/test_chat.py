@@ -6,6 +6,7 @@ from threading import Event
 import pytest
 
 from app.heat import MARKED
+from app.store import Store
 from app.tui.dialogs.overlays import Alternatives
 from app.tui.tokens.layout import Spot, TokenPlace
 from app.tui.widgets.place_editor import PlaceEditor
@@ -106,9 +107,9 @@ async def test_sliders_redraw_and_go_live(play: Play) -> None:
         assert stage.chat.talk.sampling.values["temp"] == 1.0
         await stage.pilot.press("up", "greater_than_sign")
         assert stage.chat.talk.sampling.order_name == "own"
-        assert "goes from" in stage.sampler.type_value("temp", "9")
+        assert "must be in (0, 100], got -9" in stage.sampler.type_value("temp", "-9")
         await stage.pilot.pause()
-        assert stage.chat.talk.sampling.values["temp"] == 2.0
+        assert stage.chat.talk.sampling.values["temp"] == 1.0
         await stage.pilot.press("p")
         await stage.pilot.press("enter")  # the first preset
         assert stage.chat.talk.sampling.recipe.greedy
@@ -347,6 +348,23 @@ async def test_history_completion_and_commands(play: Play) -> None:
 
 
 @pytest.mark.slow
+async def test_step_mode_that_is_left_at_once_leaves_an_answer_as_it_ended(play: Play, tmp_path: Path) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        talk = stage.chat.talk
+        before, note = talk.conversation, talk.transcript.note(1)
+        stage.chat.pane.view.focus()
+        await stage.pilot.press("s")
+        await stage.until(lambda: talk.peek is not None)
+        store = Store(tmp_path / "saved.db")
+        store.save(talk.conversation)  # as if the program had ended here
+        await stage.pilot.press("escape")
+        assert not talk.stepping and talk.transcript.note(1) == note and "stopped" not in stage.picture()
+        assert talk.conversation.nodes == before.nodes and talk.conversation.leaf == before.leaf
+        kept = store.load(talk.conversation.id).leaf
+        assert kept is not None and kept.finish == "eot"
+
+
 async def test_what_others_call_a_command_is_understood(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -357,8 +375,14 @@ async def test_what_others_call_a_command_is_understood(play: Play) -> None:
         assert stage.chat.talk.sampling.values["temp"] == 0.8 == stage.sampler.sampling.values["temp"]
         await stage.type("/redo temp")
         assert "must be a number" in stage.chat.hints.news
-        await stage.type("/redo temp 9")
-        assert "goes from" in stage.chat.hints.news and len(stage.chat.talk.conversation.nodes) == 3
+        await stage.type("/redo temp -9")
+        assert "must be in" in stage.chat.hints.news and len(stage.chat.talk.conversation.nodes) == 3
+        kept = stage.chat.talk.sampling
+        await stage.type("/set top_k 3 temp -9")  # all of a line or nothing
+        assert "must be in" in stage.chat.hints.news and stage.chat.talk.sampling == kept
+        await stage.type("/set temp 2.5 top_k 3")
+        assert stage.chat.talk.sampling.values == {**kept.values, "temp": 2.5, "top_k": 3}
+        assert "temp 2.5" in stage.chat.hints.news and "top_k 3" in stage.chat.hints.news
         await stage.type("/rename")
         await stage.pilot.press("end", *" one", "enter")
         assert stage.chat.talk.conversation.title.endswith(" one")

@@ -313,7 +313,7 @@ def test_a_diffusion_model_says_otherwise(tmp_path: Path) -> None:
     )
     lines += routes.told("a name", "_name_it") + routes.told("a formula", "formula")
     with pytest.raises(ParameterError, match="it stays off"):
-        ChatScreen.set_sampling(routes.screen, Sampling().with_value("mirostat_tau", 5.0)[0])
+        ChatScreen.set_sampling(routes.screen, Sampling().with_value("mirostat_tau", 5.0))
     assert_picture("tui/pictures/texts/routes-diffusion.txt", lines)
 
 

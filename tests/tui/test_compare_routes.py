@@ -405,7 +405,7 @@ def test_a_column_is_set_up(columns: Columns, tmp_path: Path) -> None:
         it.told("set up", "action_set_up")
     ((title, options), chosen) = it.pushed.pop()
     lines += [title, *(f"  {id!r}: {about}" for id, about in options)]
-    presets.keep(tmp_path, "mine", Sampling().with_value("top_k", 3)[0])
+    presets.keep(tmp_path, "mine", Sampling().with_value("top_k", 3))
     talk = it.columns[0].talk
     for choice in (
         None,

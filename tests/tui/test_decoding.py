@@ -177,7 +177,7 @@ async def test_a_text_that_has_ended_is_looked_at_while_others_grow(play: Play) 
         best = stage.chat.query_one(BestTexts)
         await choose(stage, "vote 2")
         await stage.type(ASK)
-        await stage.until(lambda: best.ranking is not None and any(row.ended for row in best.ranking.rows))
+        await stage.until(lambda: best.ranking is not None and any(row.state == "ended" for row in best.ranking.rows))
         best.focus()
         await stage.pilot.press("down")
         await stage.until(lambda: stage.texts[1] == " Blue light")
@@ -259,6 +259,27 @@ async def test_stopping_a_search_lets_it_tell_what_it_has_found(play: Play) -> N
         gate.set()
         await stage.until(lambda: not stage.chat.talk.running)
         assert stage.texts == [ASK, " The sky looks blue"]
+
+
+@pytest.mark.parametrize("keys", [["escape"], ["escape", "escape"], ["ctrl+n"]])
+async def test_a_search_that_is_stopped_shows_the_best_it_holds(play: Play, keys: list[str]) -> None:
+    """By the scores that the plan gave by then: -1.2, -0.7, -1.5; the second is not the one that was on the screen."""
+    engine, gate = searching(), Event()
+    engine.pace = lambda turn: gate.wait(5) and None if turn == 16 else None
+    async with play(engine) as stage:
+        await choose(stage, "beam 3")
+        await stage.type(ASK)
+        talk = stage.chat.talk
+        scores = lambda: [dict(node.figures).get("score") for node in talk.conversation.nodes.values()]  # noqa: E731
+        await stage.until(lambda: -1.2 in scores() and -0.7 in scores() and -1.5 in scores())
+        await stage.pilot.press(*keys)
+        gate.set()
+        await stage.until(lambda: not talk.running)
+        leaf = talk.conversation.leaf
+        assert leaf is not None and leaf.figures["score"] == max(s for s in scores() if s is not None)
+        if keys != ["ctrl+n"]:
+            ends = [row.state for row in stage.chat.query_one(BestTexts).ranking.rows]  # type: ignore[union-attr]
+            assert ends == (["stopped"] * 3 if len(keys) == 2 else ["ended", "ended", "ended"])
 
 
 async def test_stopping_twice_waits_for_nothing(play: Play) -> None:

@@ -207,7 +207,7 @@ async def test_the_form_of_a_training_gets_what_is_typed(play: Play) -> None:
 
 async def test_the_command_lines_settings_hold_in_every_chat(play: Play) -> None:
     """In the first conversation, in a new one, and over those of a conversation that is resumed."""
-    start = Start(Sampling().with_value("temp", 0.3)[0].recipe, system="Be brief.", seed=7, max_tokens=9)
+    start = Start(Sampling().with_value("temp", 0.3).recipe, system="Be brief.", seed=7, max_tokens=9)
     async with play(start=start) as stage:
         await stage.pilot.press("ctrl+n")
         await stage.pilot.pause()

@@ -43,7 +43,7 @@ async def alternatives(stage: Stage) -> None:
 async def sliders(stage: Stage) -> None:
     """Moved in the middle of the answer, which goes on otherwise, and a token looked at that was drawn before."""
     go_on = Event()
-    stage.engine.pace = lambda drawn: None if drawn < 20 or go_on.wait(5) else None
+    stage.engine.pace = lambda drawn: None if drawn < 20 else [go_on.wait(5)].clear()
     await stage.type(ASK)
     await stage.until(lambda: len(stage.shown) == 2 and len(stage.shown[1].steps) == 20)
     await stage.pilot.press("ctrl+g")

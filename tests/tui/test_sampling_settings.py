@@ -51,8 +51,11 @@ def test_settings_are_as_they_were_read() -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("temp", "temp must be"), ("temp 1 top_k", "come with their values"), ("", "got none"),
-        ("warmth 1", "warmth"), ("temp x", "temp must be a number, got x"), ("temp 99", "temp"), (" , ", "got ,"),
+        ("temp", "temperature must be a number"), ("temp 1 top_k", "come with their values"), ("", "got none"),
+        ("warmth 1", "warmth"), ("temp x", "temperature must be a number, got x"), (" , ", "got ,"),
+        ("temp -3", r"^temperature must be in \(0, 100\], got -3.0$"), ("temp 101", "temperature must be in"),
+        ("temp nan", "temperature must be in"), ("temp 0.5 top_k 2.5", "top-k must be a whole number"),
+        ("top_p 1.5 temp 0.5", r"top-p must be in \(0, 1\]"), ("dynatemp_exponent 99", "exponent must be in"),
     ],
 )  # fmt: skip
 def test_what_is_no_setting_is_refused(text: str, line: str) -> None:
@@ -71,11 +74,11 @@ def test_settings_come_back_from_their_recipe() -> None:
     again = Sampling.of(banned.recipe, banned.names)
     assert dict(again.bias) == {7: BAN, 3: 2.5} and again == banned
     temp = PARAMETERS["temp"]
-    own = Sampling().with_value("top_k", 7)[0].moved(temp, -2)
+    own = Sampling().with_value("top_k", 7).moved(temp, -2)
     assert own.order_name == "own"
     assert Sampling.of(own.recipe, own.names) == own and Sampling.of(own.recipe).recipe == own.recipe
     assert Sampling.of(own.recipe, own.names[:-1]).recipe == own.recipe
-    warm = Sampling().with_value("dynatemp_range", 0.5)[0]
+    warm = Sampling().with_value("dynatemp_range", 0.5)
     assert Sampling.of(warm.recipe, warm.names) == warm
 
 
@@ -99,7 +102,7 @@ def test_a_transform_runs_earlier_or_later() -> None:
     ],
 )  # fmt: skip
 def test_a_slider_moves_in_its_steps(name: str, from_: float, steps: int, to: float | None) -> None:
-    found = Sampling().with_value(name, from_)[0].stepped(name, steps).values[name]
+    found = Sampling().with_value(name, from_).stepped(name, steps).values[name]
     assert found == pytest.approx(from_ + steps * PARAMETERS[name].step if to is None else to)
 
 
@@ -131,7 +134,7 @@ def test_values_are_printed_beside_their_sliders(name: str, value: float, said: 
 def test_presets_are_kept_with_those_that_cannot_be_read(tmp_path: Path) -> None:
     home, other = tmp_path, {"values": {"warmth": 1.0}, "order": []}
     (home / presets.FILE).write_text(json.dumps({"broken": other, "short": {"values": {}}}))
-    mine = Sampling().with_value("top_k", 7)[0].moved(PARAMETERS["temp"], -1)
+    mine = Sampling().with_value("top_k", 7).moved(PARAMETERS["temp"], -1)
     presets.keep(home, "mine", mine)
     assert presets.own(home) == {"mine": mine}
     assert set(json.loads((home / presets.FILE).read_text())) == {"broken", "short", "mine"}

@@ -8,6 +8,7 @@ import pytest
 
 from app import requests as r
 from app.tui.chat.live_run import LiveRun
+from app.tui.chat.ranking import state_of
 from app.tui.chat.search_choice import choice
 from app.tui.chat.tallies import AnswerSums
 from engine.conversation import Conversation, Fork, Node
@@ -16,7 +17,7 @@ from engine.decode.events import Done, Emitted, Forked, Pruned, Rated
 from engine.decode.strategies import parse
 from engine.session import Session
 from engine.trace.trace import Recipe
-from tests.fakes import FakeCheckpoint, MarkovModel, random_table
+from tests.fakes import EOS, FakeCheckpoint, MarkovModel, random_table
 
 PROMPT = list(b"ask")
 SEARCHES = ["beam 4", "beam 5 0.0 never", "diverse 4", "gnmt 3", "stochastic 4", "exact 9", "power 2 3 3", "vote 4"]
@@ -61,6 +62,39 @@ def test_every_answer_of_a_search_is_a_branch(text: str, every: int) -> None:
     if scores:
         best = max((branch for branch in ended), key=lambda branch: scores[branch])
         assert shown == tokens[best]
+
+
+@pytest.mark.parametrize("heard", [True, False])
+@pytest.mark.parametrize("stop", [20, 60, 110])
+def test_a_search_that_is_stopped_shows_the_best_it_holds(stop: int, heard: bool) -> None:
+    """By the mean log-probability of the texts' tokens; one that has ended and whose end is not told has its rating."""
+    table = random_table(2, 1.5)
+    table[:, EOS] += 3
+    session, control = Session(FakeCheckpoint(MarkovModel(table))), RunControl(Recipe())  # type: ignore[arg-type]
+    ids = iter(range(10**6))
+    talk = Conversation("c").add(Node("u", Fork(), "user", text="ask"))
+    talk = talk.add(Node("a", Fork("u"), "assistant", label="beam 6", seed=4))
+    run = LiveRun("a", control, lambda: f"n{next(ids)}")
+    talk, _ = run.take(talk, [r.Began(tuple(PROMPT))])
+    for number, event in enumerate(session.generate(PROMPT, control, seed=4, max_tokens=30, strategy=parse("beam 6"))):
+        talk, _ = run.take(talk, [event])
+        if number == stop:
+            control.cancel()
+            if not heard:
+                break
+    if not heard:
+        talk = run.close(talk, "cancelled")
+    assert run.ended
+    bare, scores = replace(talk, pruned=frozenset()), dict[str, float]()
+    for node in talk.nodes.values():
+        if node.finish not in ("", "pruned") and node.role == "assistant" and not talk.hidden(node.id, len(node)):
+            logprobs = [step.logprob or 0.0 for step in bare.reveal(node.id, len(node)).messages()[-1].steps]
+            scores[node.id] = math.fsum(logprobs) / max(len(logprobs), 1)
+            if node.finish == "eot" and not node.steps:
+                scores[node.id] = node.figures["score"]
+    leaf = talk.leaf
+    assert leaf is not None and len(scores) > 3 and scores[leaf.id] == pytest.approx(max(scores.values()))
+    assert {state_of(talk.nodes[id]) for id in scores} <= {"ended", "stopped"}
 
 
 @pytest.mark.parametrize("text", ["beam 4", "gnmt 3", "stochastic 4"])

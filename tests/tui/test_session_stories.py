@@ -58,7 +58,7 @@ def answering_again() -> Story:
     yield f"with a seed: {session.regenerate(seed=3)}", bench
     bench.hear(4)
     yield (
-        f"hotter, while it runs: {session.regenerate(Sampling().with_value('temp', 0.5)[0])}",
+        f"hotter, while it runs: {session.regenerate(Sampling().with_value('temp', 0.5))}",
         bench,
     )
     bench.hear()
@@ -136,7 +136,7 @@ def steering() -> Story:
     yield f"a token forced: {session.force_next(bench.ids(' tint')[0])}", bench
     assert session.run is not None
     before = session.run.control.recipe
-    session.resample(Sampling().with_value("temp", 0.7)[0].biased(300, -100.0))
+    session.resample(Sampling().with_value("temp", 0.7).biased(300, -100.0))
     assert session.run.control.recipe == session.recipe != before
     bench.hear()
     yield f"by the recipe {session.conversation.recipe == session.sampling.recipe}, {session.conversation.order}", bench

@@ -148,7 +148,7 @@ async def test_a_file_is_attached_by_its_path(play: Play, tmp_path: Path) -> Non
 def test_every_place_of_two_sliders_is_a_recipe() -> None:
     for one, other in combinations(PARAMETERS.values(), 2):
         for a, b in product((one.low, one.high), (other.low, other.high)):
-            sampling = Sampling().with_value(one.name, a)[0].with_value(other.name, b)[0]
+            sampling = Sampling().with_value(one.name, a).with_value(other.name, b)
             assert sampling.recipe.greedy == (sampling.values["temp"] == 0)
             assert words(sampling.recipe)
 

@@ -28,7 +28,7 @@ from tests.tui.bench import Bench, prompt_of
 from tests.tui.fakes import ScriptedEngine
 from tests.tui.test_session_stories import ASK, short
 
-SAMPLING = Sampling().with_value("top_k", 5)[0]
+SAMPLING = Sampling().with_value("top_k", 5)
 
 
 def table_of(table: CandidateTable | None, most: int = 7) -> list[str]:
@@ -130,7 +130,7 @@ def test_the_next_token_is_looked_at_in_step_mode() -> None:
 
 
 def tempered(temperature: float) -> Sampling:
-    return Sampling().unshaped().with_value("temp", temperature)[0]
+    return Sampling().unshaped().with_value("temp", temperature)
 
 
 def test_a_token_is_shown_as_it_was_drawn_when_the_temperature_has_moved(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_texts_of_a_search_are_ranked(plan: str, strategy: str) -> None:
         if found is not None:
             lines.append(f"  {found.title} {found.heads} {found.words} shared {found.shared} skipped {found.skipped}")
             for row in found.rows:
-                facts = f"{' '.join(row.numbers)} ended {row.ended} on {row.on} {row.verdict}"
+                facts = f"{' '.join(row.numbers)} {row.state} on {row.on} {row.verdict}"
                 lines.append(f"    {row.node} {row.text!r} {facts}")
             lines += [f"    step {step.text!r} {step.number} {step.verdict}" for step in found.steps]
         if count is not None:

@@ -122,7 +122,7 @@ def test_what_a_part_of_a_distribution_leaves_open_is_a_range(vocab: int) -> Non
     for text in settings:
         sampling = Sampling().unshaped()
         for name, value in text.items():
-            sampling = sampling.with_value(name, value)[0]
+            sampling = sampling.with_value(name, value)
         outcome = replayed(found, sampling.recipe, (1, 2), (), names, 3)
         assert outcome is not None
         low, high = outcome.mass
@@ -140,8 +140,8 @@ def test_transforms_that_look_back_see_what_stands_before() -> None:
     bench = Bench(short())
     bench.say(ASK)
     steps = bench.session.transcript.shown[1].steps
-    look_back = Sampling().unshaped().with_value("repetition_penalty", 2.0)[0]
-    look_back = look_back.with_value("repetition_context_size", 2)[0]
+    look_back = Sampling().unshaped().with_value("repetition_penalty", 2.0)
+    look_back = look_back.with_value("repetition_context_size", 2)
     looks, three = tuple(bench.ids(" looks")), tuple(bench.ids(" looks", " sky", " blue"))
     lines = []
     for before, seen in (((), ()), (three, ()), ((1, 2), tuple(steps[:2])), (looks, tuple(steps[:1]))):

@@ -166,19 +166,31 @@ def test_numbers_of_a_search_are_its_texts_bits_and_scores() -> None:
         (Fork("b"), ("−6.50", "−0.25")), (Fork("b", 1), ("−2.50", "")), (Fork("d"), ("−3.50", "")),
         (Fork("a", 0), ("", "")),
     ):  # fmt: skip
-        assert numbers.of(end) == of, end
+        assert numbers.of(end.node, end) == of, end
     shown, hidden = ways(talk, numbers, away=True), ways(talk, numbers)
     assert len(shown) == len(hidden) + 1 or len(shown) == len(hidden) + 2
     assert [way.option for way in shown if way.given_up] == ["c"] and not any(way.given_up for way in hidden)
     plain = _Numbers(TALK)
-    assert plain.columns == () and plain.of(Fork("a")) == ()
+    assert plain.columns == () and plain.of("a", Fork("a")) == ()
+
+
+def test_a_branch_whose_next_turn_was_searched_has_its_own_numbers() -> None:
+    """Not those of the beginning that the beams of the next answer share."""
+    talk = grown(
+        said("q", Fork(), "Why?"), drawn("plain", Fork("q"), "it is", 2.0), drawn("other", Fork("q"), "was", 1.0),
+        said("again", Fork("plain"), "And?"), drawn("a", Fork("again"), "so it", 5.0, figures={"score": -0.5}),
+        drawn("b", Fork("a", 1), "there", 2.0, joins=True, figures={"score": -0.7}),
+    )  # fmt: skip
+    total = sum(step.logprob or 0.0 for step in talk.nodes["plain"].steps) / math.log(2)
+    shown = {way.option: way.numbers for way in ways(talk, _Numbers(talk))}
+    assert shown["plain"] == (f"{total:.2f}".replace("-", "−"), "") and shown["other"][0] == "−1.00"
 
 
 def test_numbers_of_a_vote_are_its_answers_and_bits_by_the_token() -> None:
     numbers = _Numbers(voted())
     assert numbers.columns == ("answer", "log₂p/tok")
-    assert [numbers.of(Fork(f"p{i}")) for i in range(3)] == [("4", "−1.00"), ("5", "−2.00"), ("", "−3.00")]
-    assert numbers.of(Fork("p3"))[0] == "4000000000" and numbers.of(Fork("p0", 0)) == ("4", "")
+    assert [numbers.of(f"p{i}", Fork(f"p{i}")) for i in range(3)] == [("4", "−1.00"), ("5", "−2.00"), ("", "−3.00")]
+    assert numbers.of("p3", Fork("p3"))[0] == "4000000000" and numbers.of("p0", Fork("p0", 0)) == ("4", "")
 
 
 def test_a_tree_is_drawn_and_laid_out_anew_where_it_is_another() -> None:

@@ -360,9 +360,14 @@ class ChatSession:
         """Leave step mode; the answer stays as it is."""
         self.stepping, self.peek = False, None
         if self.run is not None:
-            self.stop()
+            self.run.control.cancel()
+            self._close("")
         leaf = self.conversation.leaf
-        if leaf is not None and leaf.role == "assistant" and not leaf.finish:
+        if leaf is None or leaf.role != "assistant" or leaf.finish:
+            return
+        if leaf.joins and not leaf.steps:  # nothing was picked: the answer ends as it did
+            self._change(self.conversation.withdraw(leaf.id))
+        else:
             self._change(self.conversation.extend(leaf.id, (), CANCELLED))
 
     # -- looking -----------------------------------------------------------------------------------------------------

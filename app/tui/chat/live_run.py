@@ -12,12 +12,12 @@ from typing import Any
 
 from app import requests as r
 from app.worker import Failed
-from engine.conversation import Conversation
+from engine.conversation import Conversation, Node
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Reloaded, Revised, Stats
 from engine.trace.trace import TokenStep
 
-PRUNED, CANCELLED, FAILED = "pruned", "cancelled", "failed"  # how a node can finish
+PRUNED, CANCELLED, FAILED, ENDED = "pruned", "cancelled", "failed", "eot"  # how a node can finish
 
 
 class LiveRun:
@@ -121,9 +121,9 @@ class LiveRun:
             case Done():
                 self.stats = event.stats
                 self.nodes.pop(event.branch, None)
-                if ended is not None and event.reason != CANCELLED:
+                if ended is not None:
                     self.answers.append(ended)
-        if not self.nodes and self.branched and self.rated:
+        if not self.nodes:
             talk = self._best(talk)
         self.branched = self.branched or not isinstance(event, Done)
         self.ended = not self.nodes
@@ -133,9 +133,13 @@ class LiveRun:
         return talk
 
     def _best(self, talk: Conversation) -> Conversation:
-        """With the answer checked out that the search says is the best."""
+        """With the text of a search checked out that it says is the best, ended or stopped; not where something else is
+        on the screen by now."""
+        if not (self.branched and self.rated):
+            return talk
+        leaf, first = talk.leaf, talk.nodes[self.first]
         ends = [id for id in self.answers if not talk.hidden(id, len(talk.nodes[id]))]
-        if not ends:
+        if not ends or leaf is None or (leaf.label, leaf.seed) != (first.label, first.seed):
             return talk
         best = max(ends, key=lambda id: talk.nodes[id].figures.get("score", -math.inf))
         return talk.reveal(best, len(talk.nodes[best]))
@@ -172,6 +176,12 @@ class LiveRun:
         """The same at the end; `finish` is how branches end that have not."""
         talk = self.keep(talk)
         for node in self.nodes.values():
-            talk = talk.extend(node, (), finish) if finish else talk
+            talk = talk.extend(node, (), ENDED if waits(talk.nodes[node]) else finish) if finish else talk
+            self.answers.append(node)
         self.nodes, self.ended = {}, True
-        return talk
+        return self._best(talk)
+
+
+def waits(node: Node) -> bool:
+    """Whether a node is a text of a search that has ended, its last token not told yet."""
+    return bool(node.figures.get("ended")) and not node.finish

@@ -4,6 +4,7 @@ Plain data, from a conversation; how it looks is the list's.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,10 +12,13 @@ from itertools import groupby
 
 from app.tui.chat import tallies
 from app.tui.chat.candidates import LN2
-from engine.conversation import Conversation
+from app.tui.chat.live_run import CANCELLED, FAILED, PRUNED, waits
+from engine.conversation import Conversation, Node
 from engine.reason.scorers import logprob, mean_logprob
 from engine.reason.steps import LINES, SENTENCES, Equation, equations, units
 from engine.trace.trace import TokenStep
+
+STATES = GROWING, ENDED, STOPPED = "growing", "ended", "stopped"  # of a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class Ranked:
     node: str
     text: str
     numbers: tuple[str, ...]
-    ended: bool
+    state: str  # growing, ended or stopped
     on: bool  # the screen
     verdict: "EquationVerdict | None" = None  # on its equations; None while it grows, and where it has none
 
@@ -64,13 +68,20 @@ class Ranking:
 
     @property
     def words(self) -> str:
-        """How many go on, and how many have ended."""
-        ended = sum(row.ended for row in self.rows)
+        """How many go on, have ended, were stopped."""
+        states = Counter(row.state for row in self.rows)
         judged = [row.verdict.holds for row in self.rows if row.verdict is not None]
         right = f" · {sum(judged)} of {len(judged)} hold" if judged else ""
-        return (
-            f"{len(self.rows) - ended} growing, {ended} ended" if ended < len(self.rows) else f"{ended} ended"
-        ) + right
+        return ", ".join(f"{states[state]} {state}" for state in STATES if states[state]) + right
+
+
+def state_of(node: Node) -> str:
+    """How far a text of a search or a vote has come."""
+    if node.finish in (CANCELLED, FAILED, "interrupted"):
+        return STOPPED
+    if node.finish == PRUNED:
+        return PRUNED
+    return ENDED if node.finish or waits(node) else GROWING
 
 
 def ranking(talk: Conversation, count: tallies.VoteCount | None, *, opened: bool = False) -> Ranking | None:
@@ -97,11 +108,9 @@ def ranking(talk: Conversation, count: tallies.VoteCount | None, *, opened: bool
             numbers = bits(total), str(tokens), bits(score)
         else:
             numbers = count.said.get(node.id) or "", str(tokens), bits(total / tokens if tokens else math.nan)
-        rows.append(
-            Ranked(
-                node.id, text, numbers, bool(node.finish), node.id == leaf.id, _judged(said) if node.finish else None
-            )
-        )
+        state = state_of(node)
+        verdict = None if state == GROWING else _judged(said)
+        rows.append(Ranked(node.id, text, numbers, state, node.id == leaf.id, verdict))
     own = lines.get(leaf.id, [])
     skipped = len(talk.messages()[-1].steps) - len(own)
     shared = () if count is not None and count.sampled else _shared(own, list(lines.values()))

@@ -14,7 +14,16 @@ from textual.geometry import Size
 from textual.message import Message
 
 from app.tui.chat.live_run import LiveRun
-from app.tui.chat.ranking import EquationVerdict, Ranked, RankedStep, Ranking, ranking
+from app.tui.chat.ranking import (
+    ENDED,
+    GROWING,
+    STOPPED,
+    EquationVerdict,
+    Ranked,
+    RankedStep,
+    Ranking,
+    ranking,
+)
 from app.tui.chat.tallies import VoteCount
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
@@ -23,7 +32,8 @@ from engine.conversation import Conversation
 FEWEST, SHARE, OPENED = 3, 3, 2  # rows at least, and the share of the pane that they may take, without steps and with
 PLACE = 5  # cells of a row's number and sign
 VERDICT, SIGN, NUMBER = 16, 4, 8  # cells of a verdict, of its sign alone, and of a step's number
-ROOMY = 66  # columns from which on a verdict has its words
+STATE = 9  # cells of the word for how far a text has come
+ROOMY = 66  # columns from which on a verdict and that have their words
 
 
 class BestTexts(Canvas, can_focus=True):
@@ -150,14 +160,18 @@ class BestTexts(Canvas, can_focus=True):
 
     def _row(self, index: int, row: Ranked, sizes: Sequence[int], judged: int, width: int) -> Line:
         look, glyphs = self.look, self.glyphs
-        sign = glyphs.ended if row.ended else glyphs.live
-        text = cells.pad(row.text, max(width - PLACE - sum(sizes) - judged, 4))
+        sign, sign_ink = {
+            ENDED: (glyphs.ended, look.better), STOPPED: (glyphs.held, look.faint), GROWING: (glyphs.live, look.bar)
+        }[row.state]  # fmt: skip
+        state = cells.pad(f" {row.state}", STATE) if width >= ROOMY else ""
+        text = cells.pad(row.text, max(width - PLACE - sum(sizes) - judged - len(state), 4))
         numbers = "".join(cells.pad(number, size, right=True) for number, size in zip(row.numbers, sizes, strict=True))
         ink = look.row if row.on and self.has_focus else look.chosen if row.on else look.text
         return [
             Segment(f"{index + 1:>2} ", look.chosen if row.on else look.faint),
-            Segment(f"{sign} ", look.better if row.ended else look.bar),
+            Segment(f"{sign} ", sign_ink),
             Segment(text, ink),
+            Segment(state, look.faint),
             Segment(numbers, look.chosen if row.on else look.faint),
             *self._verdict(row.verdict, judged),
         ]

@@ -275,7 +275,7 @@ class Sliders(Canvas, can_focus=True):
         """Off: a parameter, a ban or a bias."""
         p = self.parameter
         if p is not None:
-            self.change(self.sampling.with_value(p.name, p.default if p.off is None else p.off)[0])
+            self.change(self.sampling.with_value(p.name, p.default if p.off is None else p.off))
         elif self.chosen in self._found_by():
             self._find_by(lambda: PLAIN)
         elif self.chosen != FOLD:
@@ -283,7 +283,7 @@ class Sliders(Canvas, can_focus=True):
 
     def action_default(self) -> None:
         if (p := self.parameter) is not None:
-            self.change(self.sampling.with_value(p.name, p.default)[0])
+            self.change(self.sampling.with_value(p.name, p.default))
 
     def action_type(self) -> None:
         """Have a person type the value of the picked parameter."""
@@ -297,7 +297,7 @@ class Sliders(Canvas, can_focus=True):
             if text is not None and (said := self.type_value(p.name, text)):
                 host(self).say(said)
 
-        title = f"{p.label}  {p.low:g} to {p.high:g} · {p.help}"
+        title = f"{p.label}, the slider from {p.low:g} to {p.high:g} · {p.help}"
         self.app.push_screen(Ask(title, f"{self.sampling.values[p.name]:g}"), typed)
 
     def _type_strategy(self, name: str) -> None:
@@ -328,14 +328,12 @@ class Sliders(Canvas, can_focus=True):
         self.app.push_screen(Pick("how tokens are drawn", presets.choices(host(self).home)), chosen)
 
     def type_value(self, name: str, text: str) -> str:
-        """Set a value from what a person typed; gives what there is to say about it."""
+        """Set a value from what a person typed; gives why it cannot be, or ""."""
         try:
-            value = float(text.strip().rstrip("%"))
-        except ValueError:
-            return f"{PARAMETERS[name].label} must be a number, got {text.strip() or 'nothing'}"
-        sampling, said = self.sampling.with_value(name, value)
-        self.change(sampling)
-        return said
+            self.change(self.sampling.with_read({name: text}))
+        except ParameterError as error:
+            return str(error)
+        return ""
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         self._drag(event)
@@ -373,7 +371,7 @@ class Sliders(Canvas, can_focus=True):
         if p is None:
             return
         value = p.low + round(share * (p.high - p.low) / p.step) * p.step
-        self.change(self.sampling.with_value(p.name, round(value, 6))[0])
+        self.change(self.sampling.with_value(p.name, round(value, 6)))
 
     def _drag_strategy(self, name: str, share: float) -> None:
         """Another number of a strategy, `share` of the way between its usual bounds; it is whole where it was."""

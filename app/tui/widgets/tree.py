@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from app.tui.chat import tallies
 from app.tui.chat.live_run import PRUNED
-from app.tui.chat.ranking import bits
+from app.tui.chat.ranking import ENDED, STOPPED, bits, state_of
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 from engine.conversation import ROOT, Conversation, Fork
@@ -35,6 +35,7 @@ class Way:
     text: str
     given_up: bool = False  # by the run that drew it
     numbers: tuple[str, ...] = ()  # one under each heading of `columns`
+    state: str = ""  # of a search's or a vote's text that ends here: growing, ended, stopped, pruned
 
 
 def given_up(talk: Conversation) -> frozenset[tuple[Fork, str | None]]:
@@ -55,13 +56,14 @@ def ways(talk: Conversation, numbers: "_Numbers", *, away: bool = False) -> list
         number = f"{options.index(option) + 1}/{len(options)}" if len(options) > 1 else ""
         last, end = option == options[-1], shown.next_fork(fork, option)
         words = _words(talk, fork, option, end.at if end.node == (option or fork.node) else None)
-        found.append(Way(fork, option, depth, last, number, on, words, gone, numbers.of(end)))
+        told, state = numbers.of(option or fork.node, end), numbers.state(end)
+        found.append(Way(fork, option, depth, last, number, on, words, gone, told, state))
     return found
 
 
 class _Numbers:
-    """Numbers of the texts that end at a place of a conversation, one for each of its `columns`: of a vote's paths
-    their answers, of a search's its scores, in bits."""
+    """Numbers of the answers that a way leads through, one for each of its `columns`: of a vote's paths their answers,
+    of a search's its scores, in bits."""
 
     def __init__(self, talk: Conversation) -> None:
         self.talk, self.tally = talk, tallies.tally(talk)
@@ -72,17 +74,33 @@ class _Numbers:
             self.columns = "log₂p", "score"
         self.sums = tallies.AnswerSums(talk)
 
-    def of(self, end: Fork) -> tuple[str, ...]:
+    def of(self, start: str, end: Fork) -> tuple[str, ...]:
+        """Of the answer in which the node `start` stands, where it ends on the way to `end`."""
         if not self.columns:
             return ()
-        node = self.talk.nodes[end.node]
-        if node.role != "assistant":
+        if self.talk.nodes[start].role != "assistant":
             return ("",) * len(self.columns)
+        end = self._own(start, end)
+        node = self.talk.nodes[end.node]
         total, count = self.sums.of(end)
         if self.tally is not None:
             return cells.fit(self.tally.said.get(node.id) or "", 10), bits(total / count) if count else ""
         score = node.figures.get("score", math.nan) if end.at is None or end.at == len(node) else math.nan
         return bits(total) if count else "", bits(score)
+
+    def state(self, end: Fork) -> str:
+        """How far the text has come that ends at a place; "" where others part there, or nothing is counted."""
+        node = self.talk.nodes[end.node]
+        last = end.at is None and not self.talk.options(end)
+        return state_of(node) if self.columns and node.role == "assistant" and last else ""
+
+    def _own(self, start: str, end: Fork) -> Fork:
+        """Where an answer ends on the way to a place that may be in one behind it."""
+        at = end.node
+        while at != start:
+            node = self.talk.nodes[at]
+            end, at = end if node.joins else node.fork, node.fork.node
+        return end
 
 
 def _words(talk: Conversation, fork: Fork, option: str | None, end: int | None) -> str:
@@ -182,9 +200,11 @@ class TreePane(Canvas, can_focus=True):
             tail = f"  {glyphs.here} {way.number}" if index == here else f"  {way.number}" if way.number else ""
             tail += f" {glyphs.cut}" if way.given_up and not self.columns else ""
             if self.columns:
-                sign = glyphs.lift if way.given_up else glyphs.here if index == here else ""
-                numbers = zip(way.numbers, self._sizes(), strict=True)
-                tail = f" {sign:1}" + "".join(f"{number:>{size}}" for number, size in numbers)
+                signs = {PRUNED: glyphs.lift, ENDED: glyphs.ended, STOPPED: glyphs.held}
+                sign = glyphs.lift if way.given_up else signs.get(way.state, "")
+                columns = zip(way.numbers, self._sizes(), strict=True)
+                tail = f" {sign:1}{glyphs.here if index == here else '':1}"
+                tail += "".join(f"{number:>{size}}" for number, size in columns)
             text = cells.fit(way.text, max(width - len(stem) - len(tail), 4))
             space = " " * max(width - len(stem) - len(tail) - cells.width(text), 0)
             ink = look.row if index == self.picked and self.has_focus else look.text if way.on else look.faint

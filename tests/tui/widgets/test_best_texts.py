@@ -16,7 +16,14 @@ from tests.tui.widgets.drawing import Pictures, beside, click
 
 RIGHT, WRONG = EquationVerdict(True, "3"), EquationVerdict(False, "27 / 3 = 8 of all")
 ROWS = tuple(
-    Ranked(f"n{i}", text, (f"−{i}.25", str(10 + i), f"−0.{i}"), ended=i % 2 == 1, on=False, verdict=None)
+    Ranked(
+        f"n{i}",
+        text,
+        (f"−{i}.25", str(10 + i), f"−0.{i}"),
+        state=("growing", "ended", "stopped")[i % 3],
+        on=False,
+        verdict=None,
+    )
     for i, text in enumerate(("… looks blue because", "… seems 空色", "… is red", "… glows", "… x", "… y", "… z"))
 )
 STEPS = tuple(
