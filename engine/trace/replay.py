@@ -65,6 +65,8 @@ def replay_drawn(step: TokenStep, states: States, key: Key) -> Replayed | None:
     low, high = np.where(stays, found.low, 0.0), np.where(stays, found.high, 0.0)
     if np.isfinite(step.logprob_after) and (least == most)[stays].all():
         low = high = np.where(stays, np.exp(np.minimum(least - least[own] + step.logprob_after, 0.0)), 0.0)
+        if step.kept == stays.sum():  # all that was left is known: no rounding of the recorded number is needed
+            low = high = low / low.sum()
     left = max(1.0 - float(high.sum()), 0.0), max(1.0 - float(low.sum()), 0.0)
     rest = left if step.kept > int(stays.sum()) else (0.0, 0.0)
     return Replayed(found.ids, low, high, removed_by, (step.kept, step.kept), rest)

@@ -137,7 +137,7 @@ async def test_texts_of_a_search_are_walked_while_it_goes_on_and_one_is_taken(pl
         await stage.type(ASK)
         await stage.until(lambda: best.ranking is not None and len(best.ranking.rows) == 3)
         await stage.until(lambda: best.ranking is not None and best.ranking.rows[0].text == "…red because air")
-        assert best.ranking is not None and best.ranking.words == "3 growing, 0 ended"
+        assert best.ranking is not None and best.ranking.words == "3 growing"
         assert [row.numbers[2] for row in best.ranking.rows] == ["−0.72", "−1.73", "−2.16"]  # nats of the plan, in bits
         best.focus()
         await stage.pilot.press("up")

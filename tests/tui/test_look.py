@@ -32,7 +32,7 @@ async def test_both_probabilities_stand_under_their_headings(play: Play) -> None
         table, lines = stage.panel.view, stage.picture().splitlines()
         assert table is not None and any(row.removed_by for row in table.rows)
         heading = next(line for line in lines if "raw %" in line)
-        ends = [heading.index(words) + len(words) for words in ("raw %", "after %")]
+        ends = [heading.index(words) + len(words) for words in ("raw %", "drawn %")]
         after = 0.0
         for row in table.rows[:10]:
             figure = "cut" if row.removed_by else percent(row.after or 0.0)
@@ -41,7 +41,7 @@ async def test_both_probabilities_stand_under_their_headings(play: Play) -> None
             assert line[: ends[1]].endswith(figure)
             after += 0.0 if row.removed_by else row.after or 0.0
         assert after <= 1 + 1e-9 and sum(row.before for row in table.rows) <= 1 + 1e-9
-        assert any("█ after" in line and "│ raw" in line and "┊ cut by" in line for line in lines)
+        assert any("█ drawn" in line and "│ raw" in line and "┊ cut by" in line for line in lines)
         assert any("of the raw mass" in line for line in lines)
 
 
@@ -55,7 +55,7 @@ async def test_the_popup_says_what_the_panel_says(play: Play) -> None:
         rows = stage.app.screen.query_one(AlternativeRows)
         assert rows.view == table
         popup = "\n".join("".join(s.text for s in line) for line in rows.lines(54, 11))
-        assert table is not None and "raw %" in popup and "after %" in popup
+        assert table is not None and "raw %" in popup and "drawn %" in popup
         for row in table.rows[:3]:
             assert percent(row.before) in popup and percent(row.after or 0.0) in popup
 

@@ -272,7 +272,8 @@ def test_a_value_is_typed_within_its_range() -> None:
         it.action_type()
         ((ask, then),) = host.shown
         p = PARAMETERS["temp"]
-        assert f"{p.label}, the slider from {p.low:g} to {p.high:g} · " in str(vars(ask)) and "0.8" in vars(ask).values()
+        title = f"{p.label}, the slider from {p.low:g} to {p.high:g} · "
+        assert title in str(vars(ask)) and "0.8" in vars(ask).values()
         then(None)
         assert not posted(it) and not host.said
         then("1.5")
