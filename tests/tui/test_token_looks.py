@@ -24,8 +24,8 @@ from app.tui.tokens.layout import TokenPlace
 from engine.decode.strategies import parse
 from engine.trace.trace import Recipe
 from tests.pictures import assert_picture
+from tests.support.model import ScriptedEngine
 from tests.tui.bench import Bench, prompt_of
-from tests.tui.fakes import ScriptedEngine
 from tests.tui.test_session_stories import ASK, short
 
 SAMPLING = Sampling().with_value("top_k", 5)
