@@ -30,7 +30,7 @@ def words(*recipes: Recipe) -> str:
 
 
 def change(before: Recipe, after: Recipe) -> str:
-    """What differs from one recipe to the next, in words: `T 0.80 → 0.40`; "" where they draw alike."""
+    """The differences from one recipe to the next, in words: `T 0.80 → 0.40`; "" where they draw alike."""
     if before == after:
         return ""
     said = [words for words, moved in _said((before, after), (*PARAMETERS, *_COUNTS)) if moved]
