@@ -75,7 +75,7 @@ def replay_drawn(step: TokenStep, states: States, key: Key) -> Replayed | None:
 def _transformed(
     snapshot: Snapshot, transforms: Sequence[Transform], states: States, key: Key, greedy: bool
 ) -> tuple[Intervals, np.ndarray]:
-    """What is known of a snapshot's logits after transforms, and which of them surely removed each of its ids, [K]."""
+    """Bounds of a snapshot's logits after transforms, and which of them surely removed each of its ids, [K]."""
     size = len(snapshot.ids)
     known = Intervals(snapshot, edited_ids(transforms, states))
     removed_by = np.full(size, STAYS, np.int8)
