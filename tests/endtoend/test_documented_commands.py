@@ -1,22 +1,19 @@
 """Every command of README and of the pages in docs/, run as it is written there.
 
-A page is a folder of its own with the files that it names (`desk`), and its commands run in the order in which they
+A page is a folder of its own with the files that it names (`tests.support.desk`), and its commands run in the order in which they
 stand, as a reader types them: what one writes the next may read. Models are tiny and random, so answers mean nothing;
 that every command ends well and says something is what is tested. `NOT_HERE` says what does not run, and why.
 """
 
-import json
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from app.cli import likely
-from metal import mx
-from tests.engine import tiny
+from tests.support.desk import desk, shelf  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "log.md")]
@@ -52,82 +49,6 @@ def commands(page: Path) -> list[str]:
 
 def runs(command: str) -> bool:
     return command != "likely" and not any(command.startswith(start) for start in NOT_HERE)
-
-
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models by the names that pages give them."""
-    folder = tmp_path_factory.mktemp("shelf")
-    config = tiny.LLAMA | {"head_dim": 32, "max_position_embeddings": 272}
-    for seed, name in enumerate(("smollm2", "one", "two", "judge", "weak", "mine", "blocks")):
-        diffusion = {"mask_token_id": 286, **({"block_size": 8} if name == "blocks" else {})}
-        settings = config | (diffusion if name in ("mine", "blocks") else {})
-        arrays = {key: mx.array(array) for key, array in tiny.weights(settings, seed).items()}
-        tiny.write_folder(folder / name, settings, arrays)
-    rows(folder / "sums.jsonl", *SUMS)
-    for seed in range(5):
-        words = ["tune", folder / "sums.jsonl", "-M", folder / "smollm2", "--steps", "2", "--seed", seed]
-        done = CliRunner().invoke(likely, [*map(str, words), "--out", str(folder / f"m{seed}")])
-        assert done.exit_code == 0, done.output
-    return folder
-
-
-SUMS = [{"prompt": f"{a} + 1 =", "completion": f" {a + 1}"} for a in range(24)]
-PIPELINE = """
-out = "made"
-[generate]
-method = "augment"
-data = "rows.jsonl"
-[report]
-real = "rows.jsonl"
-[train]
-steps = 2
-task = "arithmetic:items=4"
-"""
-LADDER = """
-sizes = ["15k", "30k"]
-compute = [2e7, 4e7]
-ratios = [0.01, 200]
-out = "plays"
-[training]
-data = "days.jsonl"
-tokenizer = "characters"
-context = 16
-batch = 2
-"""
-
-
-def rows(path: Path, *found: dict[str, object]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in found))
-
-
-@pytest.fixture
-def desk(tmp_path: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files that the pages name, as the current one."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("LIKELY_MODELS", str(shelf))
-    monkeypatch.setenv("LIKELY_MODEL", "smollm2")
-    rows(tmp_path / "rows.jsonl", *SUMS)
-    rows(tmp_path / "t.jsonl", *({"context": "2 + 2 =", "choices": [" 4", f" {n}"], "gold": 0} for n in range(5, 9)))
-    rows(tmp_path / "pairs.jsonl", *({"good": f"{a} is {a}.", "bad": f"{a} is is."} for a in range(6)))
-    problems = ({"prompt": f"What is {a} + {a % 3}?", "answer": str(a + a % 3)} for a in range(2))
-    rows(tmp_path / "problems.jsonl", *problems)
-    rows(tmp_path / "essays.jsonl", *({"text": f"One. Two {a}. Three.\n\nFour."} for a in range(4)))
-    (tmp_path / "novels").mkdir()
-    (tmp_path / "novels" / "one.txt").write_text("It was so. She went home, and he did not. " * 900)
-    (tmp_path / "book.txt").write_text("It was a day like any other. " * 3)
-    rows(tmp_path / "days.jsonl", *({"text": f"Day {n} was a day like any other."} for n in range(60)))
-    (tmp_path / "grid.toml").write_text("folds = 2\n[grid]\nsteps = [1, 2]\n")
-    (tmp_path / "sums.toml").write_text(PIPELINE)
-    (tmp_path / "ladder.toml").write_text(LADDER)
-    (tmp_path / "shape.toml").write_text("layers = 1\nwidth = 32\nheads = 2\n")
-    sizes = [(n, d) for n in (1e5, 3e5, 1e6) for d in (1e6, 4e6, 1.6e7)]
-    losses = [f"{n},{d},{1.7 + 400 / n**0.34 + 410 / d**0.28}" for n, d in sizes]
-    (tmp_path / "runs.csv").write_text("\n".join(["parameters,tokens,loss", *losses, ""]))
-    for name in (*(f"m{seed}" for seed in range(5)), "my-adapter"):
-        shutil.copytree(shelf / (name if name[1:].isdigit() else "m0"), tmp_path / name)
-    return tmp_path
 
 
 def test_every_page_has_its_commands_found() -> None:
