@@ -18,6 +18,8 @@ from engine.sources.model_info import ModelInfo
 if TYPE_CHECKING:
     from tests.support.screen import Screen
 
+pytest_plugins = ["tests.support.desk"]
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background by a shell, which children inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

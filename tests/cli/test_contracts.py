@@ -19,7 +19,6 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import likely
-from tests.support.desk import desk, shelf  # noqa: F401
 
 KEPT = Path(__file__).with_name("contracts.json")
 CALLS = {  # a verb -> its words; with --json too where it has that
@@ -85,7 +84,7 @@ def merged(shapes: list[Any]) -> list[Any]:
 
 
 def outline(text: str) -> list[str]:
-    """The words of three letters or more, line by line; lines that are alike, once. No piece of a tiny model is so long."""
+    """The words of three letters or more (no piece of a tiny model is so long) of the lines, each line once."""
     lines = [" ".join(re.findall(r"[A-Za-z]{3,}", re.sub(r"(/[\w.-]+){2,}", "", line))) for line in text.splitlines()]
     return [line for line in dict.fromkeys(lines) if line]
 

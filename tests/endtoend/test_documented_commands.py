@@ -1,8 +1,9 @@
 """Every command of README and of the pages in docs/, run as it is written there.
 
-A page is a folder of its own with the files that it names (`tests.support.desk`), and its commands run in the order in which they
-stand, as a reader types them: what one writes the next may read. Models are tiny and random, so answers mean nothing;
-that every command ends well and says something is what is tested. `NOT_HERE` says what does not run, and why.
+A page has a folder of its own with the files that it names (`tests.support.desk`), and its commands run in the order
+in which they stand, as a reader types them: what one writes the next may read. Models are tiny and random, so answers
+mean nothing; that every command ends well and says something is what is tested. `NOT_HERE` says what does not run, and
+why.
 """
 
 import re
@@ -13,7 +14,6 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import likely
-from tests.support.desk import desk, shelf  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "log.md")]

@@ -96,7 +96,8 @@ def write_folder(folder: Path, config: dict[str, Any], arrays: dict[str, mx.arra
     if shards == 1:
         mx.save_safetensors(str(folder / "model.safetensors"), arrays)
         return folder
-    names, place = list(arrays), {}
+    names = list(arrays)
+    place: dict[str, str] = {}
     for i in range(shards):
         file = f"model-{i + 1:05}-of-{shards:05}.safetensors"
         mine = names[i::shards]
@@ -179,4 +180,4 @@ def gguf_name(name: str, architecture: str) -> str:
         name = name.replace(f"{module}.switch_mlp", "mlp.experts")
     found = get_tensor_name_map(MODEL_ARCH(arch), 8).get_name(name, try_suffixes=(".weight", ".bias"))
     assert found, f"{name} has no name in {architecture}"
-    return found
+    return str(found)

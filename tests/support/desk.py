@@ -6,6 +6,7 @@ Fixtures of tests that call the program as a person does: `desk` is the current 
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ batch = 2
 """
 
 
-def rows(path: Path, *found: dict[str, object]) -> None:
+def rows(path: Path, *found: Mapping[str, object]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in found))
 
 
@@ -81,6 +82,8 @@ def desk(tmp_path: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "book.txt").write_text("It was a day like any other. " * 3)
     rows(tmp_path / "days.jsonl", *({"text": f"Day {n} was a day like any other."} for n in range(60)))
     (tmp_path / "grid.toml").write_text("folds = 2\n[grid]\nsteps = [1, 2]\n")
+    schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    (tmp_path / "cat.json").write_text(json.dumps(schema))
     (tmp_path / "sums.toml").write_text(PIPELINE)
     (tmp_path / "ladder.toml").write_text(LADDER)
     (tmp_path / "shape.toml").write_text("layers = 1\nwidth = 32\nheads = 2\n")
