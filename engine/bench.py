@@ -63,7 +63,7 @@ class EngineContestant:
 
     def _draw(self, ids: Sequence[int], branches: int, tokens: int, recipe: Recipe) -> Iterator[Event]:
         """So many tokens in each of so many branches of a text that is read for it."""
-        model = self.session.model
+        model = self.session.pool.model
         place = Branches(model, model.make_cache(), step=None if self.eager else self.session.pool.step.hidden)
         for _ in place.read(ids):
             pass

@@ -94,7 +94,7 @@ def scoring(session: "Session", ids: Sequence[int], texts: Sequence[str]) -> Gen
 
     def read(some: Sequence[tuple[int, ...]]) -> Any:
         asked = tuple((*ids, *own, end) for own in some for end in ends)
-        with session.pool.held(ids) as place:
+        with session.measured.held(ids) as place:
             reader = Reader(session.model, root=place.fork())
             ((_, found),) = reader.read([Request(asked, (len(ids),) * len(asked))])
         return found

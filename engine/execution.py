@@ -19,7 +19,8 @@ class ExecutionPath:
 
 
 PATHS = (
-    ExecutionPath("answers, scores, explain, eval", NATIVE, "one call reads, another has the logits"),
+    ExecutionPath("answers", NATIVE, "one call reads, another has the logits; activations of 16 bits, which is faster"),
+    ExecutionPath("measures: explain, eval, diff, the text view", NATIVE, "the same, activations as exact as float32"),
     ExecutionPath(
         "several answers, beams, searches, power", NATIVE, "its cache holds several texts, forks and goes back"
     ),

@@ -40,6 +40,7 @@ from engine.prefix import Prefixes
 from engine.trace.observe import observe
 from engine.trace.trace import Recipe, TokenStep
 from metal import mx
+from models.native import drawing
 
 if TYPE_CHECKING:
     from engine.posterior.averaged import Averaged
@@ -52,8 +53,9 @@ Averaging = Callable[[int], "Averaged"]
 class Session:
     """A loaded model to talk to.
 
-    `generate` draws, `score` measures a given text, `logits_after` gives one exact distribution. All three find the
-    longest prefix of their ids in the pool, and read only the rest.
+    `generate` draws, `score` measures a given text, `logits_after` gives one distribution. All three find the longest
+    prefix of their ids among what was read before, and read only the rest. What was read to draw is not measured by:
+    its activations may be rounded (`models.native.drawing`).
     """
 
     def __init__(
@@ -89,7 +91,11 @@ class Session:
         self.model = checkpoint.model
         self.tokenizer = checkpoint.tokenizer
         self.info = checkpoint.info
-        self.pool = Pool(self.model, **self._options)
+        drawn, options = drawing(self.model), dict(self._options)
+        if drawn is not self.model and options.get("kept_nbytes"):
+            options["kept_nbytes"] //= 2  # for each of two
+        self.pool = Pool(drawn, **options)
+        self.measured = self.pool if drawn is self.model else Pool(self.model, **options | {"prefixes": None})
 
     @property
     def context(self) -> int:
@@ -98,7 +104,7 @@ class Session:
 
     @property
     def cache_nbytes(self) -> int:
-        return self.pool.nbytes
+        return sum(pool.nbytes for pool in {self.pool, self.measured})
 
     def generate(
         self,
@@ -260,14 +266,14 @@ class Session:
                 self._widen(ids)
 
     def _scoring(self, ids: Sequence[int], start: int) -> Generator[int, None, list[TokenStep]]:
-        known, pace = list(ids[:-1]), self.pool.scoring
+        known, pace = list(ids[:-1]), self.measured.scoring
         detokenizer = self.tokenizer.detokenizer(special=True)
         texts = [detokenizer.push(token) for token in ids]
         texts[-1] += detokenizer.flush()
         steps = []
         if start == 0:
             steps.append(with_text(self.tokenizer, _first(ids[0]), texts[0], 0.0))
-        with self.pool.held(known) as place:
+        with self.measured.held(known) as place:
             reused = min(place.length, len(known))
             for done in place.read(known[reused:]):
                 yield reused + done
@@ -291,15 +297,19 @@ class Session:
     def read(self, ids: Sequence[int]) -> Generator[int]:
         """Read a text, so that what is asked of it next is found; how many tokens it has so far, after each piece."""
         self._check(ids)
-        with self.pool.held(ids) as place:
+        pool = self.measured if self.pool.find(ids) is None else self.pool
+        with pool.held(ids) as place:
             for _ in place.read(ids[place.length :]):
                 yield place.length
 
     def logits_after(self, ids: Sequence[int]) -> np.ndarray:
-        """The raw logits [V] of the token that follows `ids`; one product with the head where `ids` has been read."""
+        """The raw logits [V] of the token that follows `ids`; one product with the head where `ids` has been read.
+
+        Where that was to draw, they are those that the token was drawn from; else they are measured.
+        """
         for _ in self.read(ids):
             pass
-        place = self.pool.find(ids)
+        place = self.pool.find(ids) or self.measured.find(ids)
         assert place is not None
         row = np.array(place.logits_at(len(ids) - 1, len(ids))[0, 0])
         try:
@@ -312,6 +322,7 @@ class Session:
     def forget(self) -> None:
         """Drop every cache, and what was compiled: the model may have other weights now."""
         self.pool.forget()
+        self.measured.forget()
 
     def changed(self, adapter: str, adapters: tuple[str, ...] = (), average: "Averaging | None" = None) -> None:
         """The model computes something else from now on: nothing that was read before is used again.

@@ -1,8 +1,9 @@
 """A model that decodes by native code on packed weights (`models.packed`), behind the protocol of a language model.
 
-Reading, drawing and scoring go one call a pass. What that call has not (masks, an inside that is seen, adapters, packed
-or windowed keys, training) goes through the graph: a `Transformer` of the same weights expanded, made when wanted. A
-cache that began native and is read on by the graph is carried over, once. Knows no files.
+Reading, drawing and scoring go one call a pass. Whoever reads a text to measure it has activations as exact as float32;
+whoever draws asks for `drawing`, which has 16 bits of them and is faster. What that call has not (masks, an inside that
+is seen, adapters, packed or windowed keys, training) goes through the graph: a `Transformer` of the same weights
+expanded, made when wanted. A cache that began native and is read on by the graph is carried over, once. Knows no files.
 """
 
 import copy
@@ -13,7 +14,7 @@ import numpy as np
 
 from metal import mx, packed
 from metal.attention import Emit, Mask
-from metal.packed import PackedMatrix
+from metal.packed import SIXTEEN, PackedMatrix
 from models.cache import FIRST, Cache, KVCache, RowSize
 from models.errors import CacheError, ConfigError
 from models.families import FAMILIES, registry
@@ -84,6 +85,25 @@ def as_graph(model: LanguageModel) -> Transformer | None:
     return model if isinstance(model, Transformer) else None
 
 
+def drawing(model: LanguageModel) -> LanguageModel:
+    """The model as whoever draws reads it, its activations rounded. Whoever measures reads the model itself."""
+    return model.drawing if isinstance(model, NativeModel) else model
+
+
+class _Expansion:
+    """The graph of some weights, for all that read them: made when wanted, `altered` while it is more than they are."""
+
+    def __init__(self, expand: Callable[[], Generator[None, None, Transformer]]) -> None:
+        self.expand = expand
+        self.graph: Transformer | None = None
+        self.altered = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Expansion":
+        twin = _Expansion(self.expand)
+        twin.altered, twin.graph = self.altered, copy.deepcopy(self.graph, memo)
+        return twin
+
+
 class NativeModel:
     """A `LanguageModel`. While `altered`, its graph is more than its weights (adapters), and everything goes there."""
 
@@ -94,39 +114,61 @@ class NativeModel:
         self, fast: PackedModel, expand: Callable[[], Generator[None, None, Transformer]], weights: Weights
     ) -> None:
         self.config = fast.config
-        self.altered = False
-        self._fast, self._expand, self._weights = fast, expand, weights
-        self._graph: Transformer | None = None
+        self._fast, self._weights = fast, weights
+        self._expansion = _Expansion(expand)
+        self._drawn_with = SIXTEEN  # bits
+        self._drawing: NativeModel | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "NativeModel":
         """A second one over the same packed weights, which nobody writes; what is on the graph of one is its own."""
-        twin = NativeModel(self._fast, self._expand, self._weights)
-        twin.altered, twin._graph = self.altered, copy.deepcopy(self._graph, memo)
+        twin = copy.copy(self)
+        twin._expansion, twin._drawing = copy.deepcopy((self._expansion, self._drawing), memo)
         return twin
 
     def with_activations(self, bits: int) -> "NativeModel":
-        """A second one whose native passes have activations of so many bits; ConfigError where they gain nothing."""
-        twin = NativeModel(self._fast.with_activations(bits), self._expand, self._weights)
-        twin.altered, twin._graph = self.altered, self._graph
+        """The same model, whose native passes have activations of so many bits whatever they are for.
+
+        ConfigError where they gain nothing.
+        """
+        twin = copy.copy(self)
+        twin._fast, twin._drawn_with, twin._drawing = self._fast.with_activations(bits), bits, None
         return twin
+
+    @property
+    def drawing(self) -> "NativeModel":
+        """The same model, with such activations as are to be drawn with: SIXTEEN bits unless others were asked for."""
+        if self._fast.activation_bits == self._drawn_with:
+            return self
+        if self._drawing is None:
+            self._drawing = self.with_activations(self._drawn_with)
+        return self._drawing
+
+    @property
+    def altered(self) -> bool:
+        """Whether its graph is more than its weights."""
+        return self._expansion.altered
+
+    @altered.setter
+    def altered(self, altered: bool) -> None:
+        self._expansion.altered = altered
+
+    @property
+    def expanded(self) -> bool:
+        """Whether its weights lie in memory a second time, as the graph has them."""
+        return self._expansion.graph is not None
 
     @property
     def graph(self) -> Transformer:
         """The same model whose parts can be seen and replaced; expanded by the first who asks."""
         for _ in self.expanding():
             pass
-        assert self._graph is not None
-        return self._graph
-
-    @property
-    def expanded(self) -> bool:
-        """Whether its weights lie in memory a second time, as the graph has them."""
-        return self._graph is not None
+        assert self._expansion.graph is not None
+        return self._expansion.graph
 
     def expanding(self) -> Iterator[None]:
         """Have the graph made, a matrix at a time."""
-        if self._graph is None:
-            self._graph = yield from self._expand()
+        if self._expansion.graph is None:
+            self._expansion.graph = yield from self._expansion.expand()
 
     def __call__(self, tokens: mx.array, cache: Cache | None = None) -> mx.array:
         return self.head(self.hidden(tokens, cache))

@@ -5,6 +5,7 @@ positions, grouped-query attention, a gated MLP. `refusal` says which configurat
 graph. Its cache is `models.packed_cache`'s. Knows neither mlx nor files.
 """
 
+import copy
 import ctypes
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metal import packed
-from metal.packed import EIGHT, EXACT, FEW_BITS, PackedMatrix
+from metal.packed import EIGHT, FEW_BITS, FULL, PackedMatrix
 from models.checkpoint.keys import refuse_left
 from models.config import ModelConfig
 from models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
@@ -84,23 +85,15 @@ class _Model(ctypes.Structure):
 class PackedModel:
     """p(x_i | x_<i) as logits, of packed weights: `hidden`, `head` and, in one call, `step`."""
 
-    def __init__(
-        self, config: ModelConfig, names: "TensorNames", weights: Weights, activation_bits: int = EXACT
-    ) -> None:
-        """`weights` by the checkpoint's names of tensors, matrices packed, vectors float32.
+    def __init__(self, config: ModelConfig, names: "TensorNames", weights: Weights) -> None:
+        """`weights` by the checkpoint's names of tensors, matrices packed, vectors float32; activations are FULL.
 
-        ConfigError where `refusal` has a reason, or no matrix takes activations of EIGHT bits that were asked for;
-        CheckpointError where a tensor is missing, has another shape or no place.
+        ConfigError where `refusal` has a reason; CheckpointError where a tensor is missing, has another shape or no
+        place.
         """
         if (reason := refusal(config)) is not None:
             raise ConfigError(f"packed weights: {reason} is not known to the decode call")
-        found = {matrix.layout for matrix in weights.values() if isinstance(matrix, PackedMatrix)}
-        if activation_bits == EIGHT and not found & {*FEW_BITS}:
-            raise ConfigError(
-                f"8-bit activations are for weights of 4 and 5 bits, and this model has none (it has "
-                f"{', '.join(sorted(found))}): leave its activations exact"
-            )
-        self.config, self.activation_bits = config, activation_bits
+        self.config, self.activation_bits = config, FULL
         self._weights, self._names = weights, names
         self._kept: list[Any] = []  # what the structs point to
         self._taken: set[str] = set()
@@ -121,7 +114,7 @@ class PackedModel:
             self._ropes[0].dims // 2 if self._ropes else 0,
             int(bool(self._ropes) and self._ropes[0].traditional),
             ACTIVATIONS.index(c.activation),
-            activation_bits,
+            self.activation_bits,
             c.eps,
             c.scale,
             c.embed_scale,
@@ -139,8 +132,17 @@ class PackedModel:
         self._forward.restype, self._floats.restype = None, ctypes.c_long
 
     def with_activations(self, bits: int) -> "PackedModel":
-        """The same weights multiplied by activations of so many bits; ConfigError as at first."""
-        return PackedModel(self.config, self._names, self._weights, bits)
+        """The same weights multiplied by activations of so many bits; ConfigError where EIGHT gain nothing."""
+        found = {matrix.layout for matrix in self._weights.values() if isinstance(matrix, PackedMatrix)}
+        if bits == EIGHT and not found & {*FEW_BITS}:
+            raise ConfigError(
+                f"8-bit activations are for weights of 4 and 5 bits, and this model has none (it has "
+                f"{', '.join(sorted(found))}): leave its activations exact"
+            )
+        twin = copy.copy(self)  # layers and tables of angles are shared
+        twin.activation_bits, twin._struct = bits, _Model.from_buffer_copy(self._struct)
+        twin._struct.activation_bits = bits
+        return twin
 
     def make_cache(self, capacity: int = FIRST) -> PackedCache:
         """An empty cache of one text."""

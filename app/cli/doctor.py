@@ -57,7 +57,7 @@ def _rounding(info: "ModelInfo") -> str:
     from engine.errors import CheckpointError
     from engine.evaluate import activation_rounding
     from engine.sources.checkpoint import load
-    from metal.packed import EIGHT
+    from metal.packed import EIGHT, FULL
 
     if info.parameters > MEASURED:
         return f"not measured: {info.name} is large"
@@ -65,9 +65,11 @@ def _rounding(info: "ModelInfo") -> str:
         found = activation_rounding.measure(load(info.path))
     except CheckpointError as error:
         return f"not measured: {error}"
+    uses = {FULL: "what is measured: ", EIGHT: "--activation-bits 8: "}
     of = "; ".join(
-        f"{'--activation-bits 8: ' if one.bits == EIGHT else ''}KL {bits(one.kl):.1e} bits a token, at most "
-        f"{bits(one.largest):.1e}, another most likely token in {one.flips} of {one.tokens}"
+        f"{uses.get(one.bits, 'what is drawn: ')}KL {bits(one.kl):.1e} bits a token, at most {bits(one.largest):.1e}, "
+        f"log p off by {bits(one.off):.1e}, at most {bits(one.most_off):.1e}, another most likely token in {one.flips} "
+        f"of {one.tokens}"
         for one in found
     )
     return f"to float32 activations ({info.name}): {of}"

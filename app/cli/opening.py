@@ -37,7 +37,8 @@ adapter_option = click.option(
 activation_option = click.option(
     "--activation-bits",
     type=click.Choice(["8"]),
-    help="Round activations in packed products: faster with several answers, less exact (likely doctor says how much).",
+    help="Round activations of packed products, measured ones too: faster with several answers, less exact (likely "
+    "doctor says how much).",
 )
 
 parallel_option = click.option(
@@ -90,7 +91,7 @@ def open_session(
 
     `adapters` are directories, each with `=` and a weight if it is not 1; `parallel` is how the ranks of a launcher
     share the model; with `whole` each has all of it. `activation_bits` are of products with packed weights, by default
-    as exact as float32.
+    16 for what is drawn and as exact as float32 for what is measured.
 
     `keep_prefix` keeps what the model remembers of prompts in files; `cache` says how its caches are made
     (`LanguageModel.make_cache`).
@@ -106,11 +107,10 @@ def open_session(
     try:
         from engine.session import Session
         from engine.sources.checkpoint import Parting, load
-        from metal.packed import EXACT
 
         parting = None if together is None else Parting(together, parallel or "tensor")
         with Progress() as progress:
-            bits = EXACT if activation_bits is None else int(activation_bits)
+            bits = None if activation_bits is None else int(activation_bits)
             checkpoint = load(model, progress=progress.show, parting=parting, activation_bits=bits)
         prefixes = None
         if keep_prefix:

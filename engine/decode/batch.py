@@ -18,6 +18,7 @@ from engine.decode.strategy import Steps
 from engine.pace import TURN_S, Pace
 from engine.trace.trace import TokenStep
 from metal import memory, mx
+from models.native import drawing
 
 if TYPE_CHECKING:
     from engine.decode.branches import Branches, ForwardFn
@@ -68,7 +69,7 @@ class ContinuousBatch:
 
     def __init__(self, model: "LanguageModel", forward: "ForwardFn | None" = None) -> None:
         """`forward` feeds tokens in place of the model itself: a compiled step, say."""
-        self.model = model
+        self.model = drawing(model)
         self.slots: list[BatchSlot] = []
         self.pace = Pace()  # in texts
         self._forward = forward or model.hidden

@@ -12,6 +12,7 @@ import numpy as np
 from engine.decode.branches import Branches
 from engine.decode.sampler import Sampler
 from engine.pace import Pace
+from models.native import drawing
 
 if TYPE_CHECKING:
     from models.model import LanguageModel
@@ -90,9 +91,9 @@ class Draft:
 
     def __init__(self, model: "LanguageModel", *, paced: bool = False) -> None:
         """`paced`: a prompt is read in pieces that a turn takes."""
-        self.model = model
+        self.model = drawing(model)
         self._pace = Pace() if paced else None
-        self._place = Branches(model, model.make_cache(), pace=self._pace)
+        self._place = Branches(self.model, self.model.make_cache(), pace=self._pace)
 
     def reading(self, ids: Sequence[int]) -> Iterator[int]:
         if len(ids) > self.model.config.context:

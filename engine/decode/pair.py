@@ -12,6 +12,7 @@ from engine.decode.events import Waiting
 from engine.errors import ContextOverflow
 from engine.pace import Pace
 from metal import mx
+from models.native import drawing
 
 if TYPE_CHECKING:
     from models.model import LanguageModel
@@ -23,6 +24,7 @@ def second(
     model: "LanguageModel", ids: Sequence[int], rows: int, *, paced: bool = False
 ) -> Generator[Waiting, None, Branches]:
     """A model at the end of a prompt, as often as the first one stands there; others have turns while it reads."""
+    model = drawing(model)
     place = Branches(model, model.make_cache(), pace=Pace() if paced else None)
     for _ in place.read(ids):
         yield Waiting()

@@ -1,6 +1,8 @@
 """Rounding of activations in packed products: how far the native path's distributions are from the graph's.
 
-Both read the same text with the same weights; the graph has activations of float32. Knows no screen.
+Both read the same text with the same weights; the graph has activations of float32. A distribution may be as good as
+the same while a token's log-probability is off: KL is of second order in what logits are off by. So both are measured.
+Knows no screen.
 """
 
 from contextlib import suppress
@@ -13,7 +15,7 @@ from engine.errors import ConfigError, DataError
 from engine.quantize.measure import TEXT
 from engine.sources.checkpoint import Checkpoint
 from metal import mx
-from metal.packed import EIGHT
+from metal.packed import EIGHT, FULL
 from models.model import LanguageModel
 from models.native import NativeModel
 
@@ -22,17 +24,19 @@ TOKENS = 200
 
 @dataclass(frozen=True, slots=True)
 class ActivationRounding:
-    """KL(graph || native) in nats a token over a text."""
+    """KL(graph || native) and errors of log-probabilities, in nats a token over a text."""
 
     bits: int  # of activations
     tokens: int
     kl: float  # the mean
     largest: float
+    off: float  # of the log-probability of the token that follows: root of the mean square
+    most_off: float
     flips: int  # tokens whose most likely next token is another
 
 
 def measure(checkpoint: Checkpoint, text: str | None = None) -> list[ActivationRounding]:
-    """Of the model as it is, and with 8-bit activations where it takes them.
+    """Of the model as it is drawn from and measured, and with 8-bit activations where it takes them.
 
     Over a text's first TOKENS tokens, of ours by default; DataError for a model that has no native path, and no text.
 
@@ -46,7 +50,8 @@ def measure(checkpoint: Checkpoint, text: str | None = None) -> list[ActivationR
     if not ids:
         raise DataError("the text is empty: there is nothing to compare")
     tokens = mx.array([ids])
-    measured = {checkpoint.precision.activation_bits: model}
+    measured = {checkpoint.precision.activation_bits: model.drawing}
+    measured.setdefault(FULL, model.with_activations(FULL))
     with suppress(ConfigError):  # none of its weights takes them
         measured.setdefault(EIGHT, model.with_activations(EIGHT))
     p = _logprobs(model.graph, tokens)
@@ -55,7 +60,11 @@ def measure(checkpoint: Checkpoint, text: str | None = None) -> list[ActivationR
         q = _logprobs(one, tokens)
         kl = np.asarray(arrays.kl(p, q, np))
         flips = int((p.argmax(-1) != q.argmax(-1)).sum())
-        found.append(ActivationRounding(bits, len(ids), float(kl.mean()), float(kl.max()), flips))
+        off = np.abs(q - p)[range(len(ids) - 1), ids[1:]] if len(ids) > 1 else np.zeros(1)
+        root = float(np.sqrt((off * off).mean()))
+        found.append(
+            ActivationRounding(bits, len(ids), float(kl.mean()), float(kl.max()), root, float(off.max()), flips)
+        )
     return found
 
 

@@ -24,7 +24,7 @@ from engine.sources.model_info import ModelInfo, quantization_of, read_json
 from engine.sources.precision import Precision, choose
 from engine.tokenizer import Tokenizer, from_folder, from_gguf
 from metal import kernel, malloc, memory, mx
-from metal.packed import EXACT, LAYOUTS
+from metal.packed import LAYOUTS
 from models import native
 
 if TYPE_CHECKING:
@@ -93,14 +93,14 @@ def load(
     *,
     precision: Precision | None = None,
     parting: Parting | None = None,
-    activation_bits: int = EXACT,
+    activation_bits: int | None = None,
 ) -> Checkpoint:
     """The checkpoint that `name` stands for (an alias, a hub repository, a folder, a .gguf file), fetched if need be.
 
-    `precision` is chosen for this machine unless given. `activation_bits` may be 8 where weights stay packed:
-    CheckpointError where they do not, ConfigError where none of them gains by it. With `parting`, every rank calls this
-    and reads what is its own. CheckpointError where it cannot be found, fetched, verified, or is no model that can be
-    run here. Belongs in the thread that will run the model.
+    `precision` is chosen for this machine unless given. `activation_bits`, where weights stay packed, are of all
+    that is read (`Precision`): CheckpointError where they do not, ConfigError where none of them gains by it. With
+    `parting`, every rank calls this and reads what is its own. CheckpointError where it cannot be found, fetched,
+    verified, or is no model that can be run here. Belongs in the thread that will run the model.
     """
     return whole(loading(name, progress, precision=precision, parting=parting, activation_bits=activation_bits))
 
@@ -111,7 +111,7 @@ def loading(
     *,
     precision: Precision | None = None,
     parting: Parting | None = None,
-    activation_bits: int = EXACT,
+    activation_bits: int | None = None,
 ) -> Generator[bool | None, None, Checkpoint]:
     """`load` in pieces: None after one in which it waited for a file or the tokenizer, which are read beside it."""
     info = yield from _find(str(name), progress)
@@ -119,7 +119,7 @@ def loading(
     memory.bound()
     with malloc.giving_back():
         found = yield from _load(info, precision, parting, progress)
-    return found if activation_bits == EXACT else _rounded(found, activation_bits)
+    return found if activation_bits is None else _rounded(found, activation_bits)
 
 
 def _rounded(checkpoint: Checkpoint, activation_bits: int) -> Checkpoint:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from metal import mx
 from metal.device import device
-from metal.packed import EXACT
+from metal.packed import SIXTEEN
 
 OVERFLOWS_FLOAT16 = ("gemma",)  # families whose activations leave float16's range
 
@@ -18,14 +18,14 @@ OVERFLOWS_FLOAT16 = ("gemma",)  # families whose activations leave float16's ran
 class Precision:
     """`dtype` of activations, scales and unquantised weights; `packed`: quantised matrices stay quantised in the graph.
 
-    `native`: weights stay packed outside of the graph, and passes are native code's (`models.native`), with activations
-    of `activation_bits`: 16, which is as good as float32, or 8 where that was asked for.
+    `native`: weights stay packed outside of the graph, and passes are native code's (`models.native`). What is drawn
+    has activations of `activation_bits`, 16; what is measured all that a float32 has, unless others were asked for.
     """
 
     dtype: mx.Dtype
     packed: bool
     native: bool = False
-    activation_bits: int = EXACT
+    activation_bits: int = SIXTEEN
 
 
 def choose(parameters: int, family: str, stored: mx.Dtype | None = None) -> Precision:

@@ -2,9 +2,9 @@
 
 Decoding is bound by memory: a token reads every weight once, so the fewer bytes a weight has, the faster it is. A
 `PackedMatrix` keeps the blocks of a GGUF file, or mlx's affine codes, with 16 rows interleaved (`packed.h`), and its
-product unpacks them in registers. Activations are float32; AVX-512 and AVX2 kernels round them to 16 bits, those of 32
-columns by a scale of their own, which costs 5e-8 nats a token (docs/decisions/packed.md), and all of them to 8 bits
-where that is asked for. A row's result does not depend on the rows beside it nor on the threads.
+product unpacks them in registers. Activations are float32; AVX-512 and AVX2 kernels multiply whole numbers, with a
+scale for each 32 columns: of 24 bits, as many as a float32 has, in two terms, or rounded to 16 or 8 where that is asked
+for, which is faster (docs/decisions/packed.md). A row's result depends neither on the rows beside it nor on threads.
 
 The library is prebuilt for the two Linux architectures (`make metal/packed`) and chooses AVX-512, AVX2 or neither at
 run time, NEON on aarch64; `LIKELY_PACKED` = plain | avx2 | avx512 is an upper bound, for tests, and with off no weights
@@ -30,7 +30,7 @@ NUMBERS = ("float32", "float16", "bfloat16")
 LEVELS = ("plain", "avx2", "avx512")
 OFF = "off"
 FEW_BITS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "AFFINE4")  # those of LAYOUTS that take 8-bit activations
-EXACT, EIGHT = 16, 8  # bits of activations: the default, and what has to be asked for
+EIGHT, SIXTEEN, FULL = 8, 16, 24  # bits of activations: in whole numbers of so many, or all that a float32 has
 LANES, SUMMED = 16, 32
 ALIGNED = 64  # bytes
 
@@ -206,18 +206,20 @@ class PackedMatrix:
         _library().likely_rows(ctypes.byref(self.struct), index.ctypes.data, len(index), out.ctypes.data)
         return out
 
-    def product(self, x: np.ndarray, activation_bits: int = EXACT) -> np.ndarray:
+    def product(self, x: np.ndarray, activation_bits: int = FULL) -> np.ndarray:
         """x W^T for x float32 [n, columns]: [n, rows]. Other Python threads run meanwhile.
 
-        With EIGHT `activation_bits` those of 32 columns become whole numbers up to 127, in layouts of FEW_BITS.
+        With SIXTEEN `activation_bits` those of 32 columns become whole numbers up to 32,767 where kernels round; with
+        EIGHT up to 127, in layouts of FEW_BITS.
         """
         if x.ndim != 2 or x.shape[1] != self.struct.columns or x.dtype != np.float32:
             raise PackedError(f"float32 rows of {self.struct.columns} expected, got {x.dtype} {x.shape}")
         x = np.ascontiguousarray(x)
         y = np.empty((len(x), self.struct.rows), np.float32)
         if len(x):
-            work = np.empty(len(x) * (x.shape[1] + x.shape[1] // SUMMED), np.float32)
-            _library().likely_product(
+            library = _library()
+            work = np.empty(library.likely_arranged(*x.shape), np.float32)
+            library.likely_product(
                 ctypes.byref(self.struct), x.ctypes.data, x.shape[1], len(x), y.ctypes.data, y.shape[1], 0,
                 activation_bits, work.ctypes.data,
             )  # fmt: skip

@@ -197,12 +197,11 @@ static void product(const linear_t *l, const float *x, int rows, float *y, int a
     for (int i = 0; i < l->count; i++)
         next[i] = all;
     for (int i = 0, n; i < l->count; i += n) { /* those that want the activations as this one does go with it */
-        int order = likely_order(l->parts[i], bits);
-        for (n = 1; i + n < l->count && likely_order(l->parts[i + n], bits) == order; n++)
+        activations_t terms[TERMS];
+        int of = likely_arrange(l->parts[i], x, columns, rows, bits, work, terms);
+        for (n = 1; i + n < l->count && likely_alike(l->parts[i], l->parts[i + n]); n++)
             ;
-        likely_arrange(x, columns, rows, columns, order, work);
-        activations_t arranged = {work, rows, columns, order};
-        likely_multiply(l->parts + i, n, &arranged, outs + i, next, add);
+        likely_multiply(l->parts + i, n, terms, of, outs + i, next, add);
     }
     if (l->bias)
         for (int r = 0; r < rows; r++)

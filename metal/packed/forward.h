@@ -24,7 +24,7 @@ typedef struct {
 typedef struct {
     int layers, width, heads, kv_heads, size, mlp_width;
     int pairs, neighbours; /* that turn, of a head; whether a pair is (2 i, 2 i + 1) */
-    int activation, activation_bits; /* 16, or 8 where codes have at most 5 */
+    int activation, activation_bits; /* 8, 16 or 24 */
     float eps, scale, embed_scale, residual_scale;
     const layer_t *layer;
     const float *norm; /* [width]: the last one */

@@ -9,6 +9,9 @@ const kernels_t KERNELS = {
     .name = KIND,
     .most = MOST,
     .arrange = arrange,
+#if WORDS
+    .left_over = left_over,
+#endif
     .multiply = multiply,
     .statistics = statistics,
     .bins = bins,

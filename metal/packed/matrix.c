@@ -322,25 +322,32 @@ EXPORT void likely_rows(const matrix_t *m, const int *ids, int count, float *out
 
 /* --- products --------------------------------------------------------------------------------------------------- */
 
-EXPORT long likely_arranged(int rows, int columns) {
+static long of_term(int rows, int columns) {
     return (long)rows * (columns + columns / SUMMED);
+}
+
+EXPORT long likely_arranged(int rows, int columns) {
+    return TERMS * of_term(rows, columns) + (long)rows * columns;
 }
 
 typedef struct {
     const float *x;
     long next;
     int rows, columns, order, each; /* each: rows of a part */
-    float *out;
+    float *left, *out; /* left: where what 16 bits leave of x is put, to be arranged instead; or null */
 } arrange_t;
 
 static void arrange_part(void *context, int part) {
     const arrange_t *a = context;
     int first = part * a->each, left = a->rows - first;
-    kernels->arrange(a->x, a->next, first, left < a->each ? left : a->each, a->columns, a->order, a->out);
+    int rows = left < a->each ? left : a->each;
+    for (int row = first; a->left && row < first + rows; row++)
+        kernels->left_over(a->x + row * a->next, a->columns, a->left + (long)row * a->columns);
+    kernels->arrange(a->left ? a->left : a->x, a->left ? a->columns : a->next, first, rows, a->columns, a->order, a->out);
 }
 
 /* How a matrix wants its activations. Those of 8 bits are for codes of at most 5: wider ones gain nothing by them. */
-int likely_order(const matrix_t *m, int bits) {
+static int order_of(const matrix_t *m, int bits) {
     static const int few[LAYOUTS] = {[Q4_0] = HALVES8, [Q4_1] = HALVES8, [Q5_0] = BYTES8,     [Q5_1] = BYTES8,
                                      [Q4_K] = BYTES8,  [Q5_K] = BYTES8,  [AFFINE4] = NIBBLES8};
     static const int orders[LAYOUTS] = {[Q4_0] = HALVES, [Q4_1] = HALVES,     [Q5_0] = BYTES, [Q5_1] = BYTES,
@@ -349,9 +356,28 @@ int likely_order(const matrix_t *m, int bits) {
     return bits == 8 && few[m->layout] ? few[m->layout] : orders[m->layout];
 }
 
-void likely_arrange(const float *x, long next, int rows, int columns, int order, float *out) {
-    arrange_t all = {x, next, rows, columns, order, rows > 16 ? 16 : rows, out};
+/* Whether two matrices want the same activations. */
+int likely_alike(const matrix_t *a, const matrix_t *b) {
+    return order_of(a, 16) == order_of(b, 16) && order_of(a, 8) == order_of(b, 8);
+}
+
+static activations_t arranged(const float *x, long next, int rows, int columns, int order, float *left, float *out) {
+    arrange_t all = {x, next, rows, columns, order, rows > 16 ? 16 : rows, left, out};
     share(arrange_part, &all, (rows - 1) / all.each + 1);
+    return (activations_t){out, rows, columns, order};
+}
+
+/* x [rows, next] as a matrix wants it in 8, 16 or 24 `bits`, put into `work` (`likely_arranged`). Returns how many terms
+ * it has. */
+int likely_arrange(const matrix_t *m, const float *x, long next, int rows, int bits, float *work,
+                   activations_t *terms) {
+    int order = order_of(m, bits), columns = m->columns;
+    terms[0] = arranged(x, next, rows, columns, order, 0, work);
+    if (bits != 24 || order == PLAIN || !kernels->left_over)
+        return 1;
+    work += of_term(rows, columns);
+    terms[1] = arranged(x, next, rows, columns, order_of(m, 8), work + of_term(rows, columns), work);
+    return 2;
 }
 
 enum { PART = 32 * 1024, MOST_PARTS = 64, ROUND = 4 }; /* bytes of a part, about; parts; panels that go together */
@@ -359,7 +385,8 @@ enum { TOGETHER = 3 };                                 /* matrices of one input 
 
 typedef struct {
     const matrix_t *const *m;
-    const activations_t *x;
+    const activations_t *terms;
+    int of; /* how many terms */
     float *const *y;
     const long *next;
     int add, count, starts[TOGETHER + 1], panels[TOGETHER]; /* the first part of each matrix, and panels of a part */
@@ -373,13 +400,15 @@ static void multiply_part(void *context, int part) {
     int first = (part - a->starts[i]) * a->panels[i], end = (a->m[i]->rows + LANES - 1) / LANES;
     if (first + a->panels[i] < end)
         end = first + a->panels[i];
-    kernels->multiply(a->m[i], a->x, first, end, a->y[i], a->next[i], a->add);
+    for (int t = 0; t < a->of; t++) /* the panels are in a cache by the second */
+        kernels->multiply(a->m[i], a->terms + t, first, end, a->y[i], a->next[i], a->add || t);
 }
 
-/* y[i] [rows, next[i]] = x m[i]^T for up to TOGETHER matrices of one input, added to what is there with `add`. */
-void likely_multiply(const matrix_t *const *m, int count, const activations_t *x, float *const *y, const long *next,
-                     int add) {
-    multiply_t all = {m, x, y, next, add, count, {0}, {0}};
+/* y[i] [rows, next[i]] = x m[i]^T for up to TOGETHER matrices of one input, the sum `of` so many terms; added to what
+ * is there with `add`. */
+void likely_multiply(const matrix_t *const *m, int count, const activations_t *terms, int of, float *const *y,
+                     const long *next, int add) {
+    multiply_t all = {m, terms, of, y, next, add, count, {0}, {0}};
     for (int i = 0; i < count; i++) {
         int panels = (m[i]->rows + LANES - 1) / LANES;
         long parts = m[i]->panel * panels / PART;
@@ -390,12 +419,11 @@ void likely_multiply(const matrix_t *const *m, int count, const activations_t *x
     share(multiply_part, &all, all.starts[count]);
 }
 
-/* y [rows, next_y] = x m^T for x [rows, next_x], its activations in 16 `bits` or 8; `work` has room for them
+/* y [rows, next_y] = x m^T for x [rows, next_x], its activations in 8, 16 or 24 `bits`; `work` has room for them
  * (`likely_arranged`). */
 EXPORT void likely_product(const matrix_t *m, const float *x, long next_x, int rows, float *y, long next_y, int add,
                            int bits, float *work) {
-    int order = likely_order(m, bits);
-    likely_arrange(x, next_x, rows, m->columns, order, work);
-    activations_t arranged = {work, rows, m->columns, order};
-    likely_multiply(&m, 1, &arranged, &y, &next_y, add);
+    activations_t terms[TERMS];
+    int of = likely_arrange(m, x, next_x, rows, bits, work, terms);
+    likely_multiply(&m, 1, terms, of, &y, &next_y, add);
 }

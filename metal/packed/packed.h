@@ -33,11 +33,16 @@ enum order { PLAIN, HALVES, NIBBLES, BYTES, SIGNED, ORDERS, HALVES8 = ORDERS, NI
 /* Activations as a product reads them: blocks of rows side by side, [columns, r] of r rows and the sums of each SUMMED
  * columns behind them, [columns / SUMMED, r]; or in 16 bits [columns / 2, r] words, then sums, then what the numbers
  * are multiplied by; in 8 bits [columns / 4, r] words, and the same. r is the most that a processor's registers hold, less
- * at the end. */
+ * at the end.
+ *
+ * Those of 24 bits, as many as a float32 has, are the sum of two terms, each multiplied for itself: 16 bits, and 8 of
+ * what those leave, or 16 where codes are too wide for 8. */
 typedef struct {
     const float *values;
     int rows, columns, order;
 } activations_t;
+
+enum { TERMS = 2 };
 
 typedef struct {
     float max, least, second; /* of the possible logits: the largest, the smallest, the largest past the candidates */
@@ -56,6 +61,7 @@ typedef struct {
     const char *name;
     int most; /* rows of activations at once */
     void (*arrange)(const float *x, long next, int first, int rows, int columns, int order, float *out);
+    void (*left_over)(const float *x, int columns, float *out); /* or null: activations stay floats, in one term */
     void (*multiply)(const matrix_t *m, const activations_t *x, int first, int end, float *y, long next, int add);
     void (*statistics)(const float *x, int n, scan_t *out, float *chunk_max);
     void (*bins)(const float *x, int n, const scan_t *found, const int *apart, int count, const float *edges,
@@ -77,12 +83,12 @@ typedef void (*part_t)(void *context, int part);
 
 const kernels_t *likely_kernels(void);
 void likely_rows(const matrix_t *m, const int *ids, int count, float *out);
-int likely_order(const matrix_t *m, int bits); /* of activations: 8, or 16 for as exact as kernels have them */
-void likely_arrange(const float *x, long next, int rows, int columns, int order, float *out);
+int likely_alike(const matrix_t *a, const matrix_t *b);
+int likely_arrange(const matrix_t *m, const float *x, long next, int rows, int bits, float *work, activations_t *terms);
 void share(part_t run, void *context, int parts); /* on the threads there are */
 long likely_arranged(int rows, int columns);             /* floats of activations */
-void likely_multiply(const matrix_t *const *m, int count, const activations_t *x, float *const *y, const long *next,
-                     int add);
+void likely_multiply(const matrix_t *const *m, int count, const activations_t *terms, int of, float *const *y,
+                     const long *next, int add);
 
 #define EXPORT __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))

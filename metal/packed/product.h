@@ -228,6 +228,17 @@ INLINE I words_of(const float *x, int order, float *factor, float *total) {
     return (first & 0xffff) | second << 16;
 }
 
+/* What 16 bits leave of activations. */
+static void left_over(const float *x, int columns, float *out) {
+    for (int c = 0; c < columns; c += SUMMED) {
+        I low, high;
+        float factor, total;
+        rounded(x + c, 32767, &low, &high, &factor, &total);
+        *(F *)(out + c) = LOAD(F, x + c) - FLOATS(low) * factor;
+        *(F *)(out + c + LANES) = LOAD(F, x + c + LANES) - FLOATS(high) * factor;
+    }
+}
+
 static void arrange_words(const float *x, int columns, int order, int count, int r, float *out) {
     float *sums = out + (long)columns / 2 * count, *scales = sums + columns / SUMMED * count;
     for (int g = 0; g < columns / SUMMED; g++, x += SUMMED) {

@@ -131,13 +131,20 @@ def test_models_that_stay_packed_are_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(store, "list", lambda: here)
     monkeypatch.setattr(checkpoint, "not_native", lambda info: "odd" if info.name == "c" else None)
     monkeypatch.setattr(checkpoint, "load", lambda path: path)
-    found = [ActivationRounding(32, 100, 0.00123, 0.5, 1), ActivationRounding(packed.EIGHT, 100, 0.02, 0.75, 3)]
+    found = [
+        ActivationRounding(packed.SIXTEEN, 100, 0.00123, 0.5, 2e-4, 3e-3, 1),
+        ActivationRounding(packed.FULL, 100, 0.0, 1e-9, 4e-6, 5e-5, 0),
+        ActivationRounding(packed.EIGHT, 100, 0.02, 0.75, 0.1, 0.6, 3),
+    ]
     monkeypatch.setattr(activation_rounding, "measure", lambda loaded: found)
     line, rounding = doctor.native()
     assert line == "GGUF files and folders that mlx quantised stay packed (avx2); c by the graph: odd"
     assert rounding == (
-        "to float32 activations (b): KL 1.8e-03 bits a token, at most 7.2e-01, another most likely token in 1 of 100; "
-        "--activation-bits 8: KL 2.9e-02 bits a token, at most 1.1e+00, another most likely token in 3 of 100"
+        "to float32 activations (b): what is drawn: KL 1.8e-03 bits a token, at most 7.2e-01, log p off by "
+        "2.9e-04, at most 4.3e-03, another most likely token in 1 of 100; what is measured: KL 0.0e+00 bits a token, "
+        "at most 1.4e-09, log p off by 5.8e-06, at most 7.2e-05, another most likely token in 0 of 100; "
+        "--activation-bits 8: KL 2.9e-02 bits a token, at most 1.1e+00, log p off by 1.4e-01, at most "
+        "8.7e-01, another most likely token in 3 of 100"
     )
     here[1].parameters = here[0].parameters = 10**9
     assert doctor.native()[1].startswith("to float32 activations (a)")

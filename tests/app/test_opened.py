@@ -45,10 +45,8 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_a_session_is_opened_as_it_is_asked_for(
     noted: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from metal.packed import EXACT
-
     assert open_session("m") == "session"
-    assert noted == [("m", {"parting": None, "activation_bits": EXACT}), ((None,), {"ranks": None})]
+    assert noted == [("m", {"parting": None, "activation_bits": None}), ((None,), {"ranks": None})]
     noted.clear()
     open_session("", adapters=["a", "b=0.5"], activation_bits="8", bits=4)
     assert noted[0] == ("usual", {"parting": None, "activation_bits": 8})

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,8 +64,12 @@ def tokens(session: Session, ids: list[int] = REPEATING, n: int = 1, control: Ru
 
 
 def answers(session: Session, folder: Path) -> Any:
+    return tokens(session), session.logits_after(REPEATING)
+
+
+def measures(session: Session, folder: Path) -> Any:
     steps = session.score(TEXT, start=1)
-    return tokens(session), np.array([step.logprob for step in steps]), session.logits_after(TEXT)
+    return np.array([step.logprob for step in steps]), session.logits_after(TEXT)
 
 
 def searches(session: Session, folder: Path) -> Any:
@@ -178,8 +183,8 @@ def shared(session: Session, folder: Path) -> Any:
 USES: dict[str, Use] = dict(
     zip(
         (path.use for path in PATHS),
-        (answers, searches, guesses, bound, kept, turns, adapted, packed_keys, windowed, looked_at, tuned, fused,
-         quantised, shared),
+        (answers, measures, searches, guesses, bound, kept, turns, adapted, packed_keys, windowed, looked_at, tuned,
+         fused, quantised, shared),
         strict=True,
     )
 )  # fmt: skip
@@ -218,18 +223,20 @@ def test_it_takes_the_path_that_is_said_and_gives_what_the_graph_gives(row: Any,
 
 
 def test_the_rounding_of_activations_is_measured_against_the_graph(path: Path) -> None:
-    """None where activations are float32, and what the decision says of 16 bits where they are not."""
+    """None where activations are float32 or all of their bits are multiplied; of 16 bits what the decision says."""
     library = load_library()
     assert library is not None
     text = "It rained, and nobody minded. " * 9
-    (found,) = activation_rounding.measure(load(path), text)
+    found, full = activation_rounding.measure(load(path), text)
     assert (found.bits, found.tokens) == (16, 200) and 0 <= found.kl <= found.largest < 1e-5 and not found.flips
+    assert (full.bits, full.tokens) == (24, 200) and full.largest < 1e-10 and full.off <= full.most_off < 1e-5
     library.handle.likely_packed_init(LEVELS.index("plain"))
     try:
-        (plain,) = activation_rounding.measure(load(path), text)
+        plain, same = activation_rounding.measure(load(path), text)
     finally:
         library.handle.likely_packed_init(len(LEVELS) - 1)
-    assert plain.largest < 1e-10 and (library.kernels not in ROUNDS or plain.kl < found.kl)
+    assert same == replace(plain, bits=24) and plain.largest < 1e-10
+    assert library.kernels not in ROUNDS or (plain.kl < found.kl and full.off < found.off / 9)
     with pytest.raises(DataError, match="runs through the graph"):
         activation_rounding.measure(load(path, precision=Precision(mx.float32, packed=False)))
 
@@ -240,7 +247,7 @@ def test_activations_of_8_bits_are_the_same_for_drawing_and_scoring(path: Path, 
     rounded = load(four, activation_bits=8)
     exact, text = load(four), "It rained, and nobody minded. " * 9
     found = activation_rounding.measure(exact, text)
-    assert [one.bits for one in found] == [16, 8] and 0 <= 100 * found[0].kl < found[1].kl < 0.1
+    assert [one.bits for one in found] == [16, 24, 8] and 0 <= 100 * found[0].kl < found[2].kl < 0.1
     session = Session(rounded)
     steps = [event.step for event in session.generate(REPEATING, GREEDY, max_tokens=6) if isinstance(event, Emitted)]
     ids = mx.array([[*REPEATING, *(step.token for step in steps)]])

@@ -18,7 +18,7 @@ from gguf.quants import dequantize, quantize
 
 from engine.sources.gguf.blocks import AFFINE as GGUF_AFFINE
 from metal import mx, packed
-from metal.packed import FEW_BITS, LEVELS, NUMBERS, PackedError, PackedMatrix
+from metal.packed import FEW_BITS, LEVELS, NUMBERS, SIXTEEN, PackedError, PackedMatrix
 from models.families import registry
 from tests.models.oracle import flat, reference
 from tests.models.test_families import SAME, V
@@ -133,22 +133,29 @@ def test_mlx_codes_unpack_to_the_bit(bits: int, group: int, number: str) -> None
 @pytest.mark.parametrize("layout", GGUF)
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 16, 33, 70])
 def test_products_with_gguf_blocks_equal_float64(layout: str, rows: int, kernels: str) -> None:
-    """Outputs that do not fill a panel, or several at once, and rows that do not fill a block."""
+    """Outputs that do not fill a panel, or several at once, and rows that do not fill a block.
+
+    With all the bits of an activation as near as floats would be, some of them far larger than those beside them.
+    """
     x = np.random.default_rng(rows).normal(size=(rows, 768)).astype(np.float32)
+    x[:, ::37] *= 50
     for outputs in (1, 40, 64, 99):
         raw = blocks(layout, outputs, 768, outputs)
         w = dequantize(raw, GGMLQuantizationType[layout])
-        y = PackedMatrix(layout, outputs, 768).fill(raw).product(x)
-        check_product(y, x, w, magnitude(layout, raw, w), kernels)
+        matrix = PackedMatrix(layout, outputs, 768).fill(raw)
+        check_product(matrix.product(x), x, w, magnitude(layout, raw, w))
+        check_product(matrix.product(x, SIXTEEN), x, w, magnitude(layout, raw, w), kernels)
 
 
 @pytest.mark.parametrize(("bits", "group", "number"), AFFINE)
 def test_products_with_mlx_codes_equal_float64(bits: int, group: int, number: str, kernels: str) -> None:
     parts, w = affine(bits, group, number, 99, 384)
     x = np.random.default_rng(0).normal(size=(11, 384)).astype(np.float32)
-    y = PackedMatrix(f"AFFINE{bits}", 99, 384, group=group, number=number).fill_affine(*parts).product(x)
+    matrix = PackedMatrix(f"AFFINE{bits}", 99, 384, group=group, number=number).fill_affine(*parts)
     largest = np.abs(w).reshape(99, -1, group).max(-1).repeat(group, axis=-1)
-    check_product(y, x, w, 4 * largest, kernels)  # what a code spans is at most twice the largest, and so is an offset
+    # what a code spans is at most twice the largest, and so is an offset
+    check_product(matrix.product(x), x, w, 4 * largest)
+    check_product(matrix.product(x, SIXTEEN), x, w, 4 * largest, kernels)
 
 
 def eight_bits(x: np.ndarray) -> np.ndarray:
@@ -207,7 +214,7 @@ def test_a_row_is_the_same_whatever_stands_beside_it(layout: str, kernels: str) 
     else:
         matrix.fill_affine(*affine(int(layout[-1]), 64, "float32", 99, 768)[0])
     x = rng.normal(size=(33, 768)).astype(np.float32)
-    for bits in (16, 8):
+    for bits in (24, 16, 8):
         together, alone = matrix.product(x, bits), np.concatenate([matrix.product(row[None], bits) for row in x])
         np.testing.assert_array_equal(together, alone)
         np.testing.assert_array_equal(matrix.product(x[5:18], bits), together[5:18])
@@ -226,13 +233,13 @@ def test_activations_of_any_size_and_what_is_no_number(layout: str, kernels: str
     x[0], x[1, :32], x[2] = 0, 0, x[2] * 1e-30
     x[3, 32:64] *= 1e6
     x[4, 5], x[5, 70] = np.nan, np.inf
-    y = matrix.product(x)
-    w = matrix.rows()
-    assert not y[0].any()
-    assert not np.isfinite(y[4:6]).any()
-    good = [1, 2, 3, 6]
+    w, good = matrix.rows(), [1, 2, 3, 6]
     size = np.abs(w) + 16 * np.abs(w).max()
-    check_product(y[good], x[good], w, size, kernels)
+    for bits, rounds in ((24, ""), (16, kernels)):
+        y = matrix.product(x, bits)
+        assert not y[0].any()
+        assert not np.isfinite(y[4:6]).any()
+        check_product(y[good], x[good], w, size, rounds)
 
 
 def test_rows_may_come_in_parts_and_in_another_order() -> None:

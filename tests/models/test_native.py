@@ -66,7 +66,7 @@ def test_it_reads_draws_and_scores_as_the_graph(models: tuple[Transformer, Nativ
             want, got = graph(x[:, low:high], caches[0]), fast(x[:, low:high], caches[1])
             same(got, want)
         assert caches[1].length == caches[0].length == caches[1].room == 60
-        assert fast._graph is None  # nothing was expanded
+        assert not fast.expanded  # nothing was expanded
 
 
 def run(model: Any, cache: Cache) -> list[mx.array]:
@@ -97,7 +97,7 @@ def test_every_verb_of_the_cache_gives_what_the_graphs_gives() -> None:
     graph, fast = both()
     for got, want in zip(run(fast, fast.make_cache()), run(graph, graph.make_cache()), strict=True):
         same(got, want)
-    assert fast._graph is None
+    assert not fast.expanded
 
 
 @pytest.mark.slow

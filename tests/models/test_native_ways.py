@@ -11,18 +11,18 @@ from metal.attention import Mask
 from models import native
 from models.cache import Cache, KVCache
 from models.errors import CacheError, ConfigError
-from models.native import NativeCache, NativeModel, NativeRows, as_graph
+from models.native import NativeCache, NativeModel, NativeRows, as_graph, drawing
 from models.packed_cache import PackedCache
 from tests.models.test_packed_cache import SHAPE, made, numbers, read
 
 
 class Fast:
-    """A native pass: hidden states are tokens, logits ten times as much; its calls are noted."""
+    """A native pass: hidden states are tokens, logits so many times as much as its bits say; its calls are noted."""
 
     config = "config"
 
-    def __init__(self, bits: int = 16) -> None:
-        self.bits, self.calls = bits, list[Any]()
+    def __init__(self, bits: int = 10) -> None:
+        self.activation_bits, self.calls = bits, list[Any]()
 
     def with_activations(self, bits: int) -> "Fast":
         return Fast(bits)
@@ -35,7 +35,7 @@ class Fast:
         return tokens[..., None].astype(np.float32)
 
     def head(self, hidden: np.ndarray) -> np.ndarray:
-        return hidden * 10
+        return hidden * self.activation_bits
 
 
 class Graph:
@@ -85,9 +85,7 @@ X = mx.array([[1, 2, 3]])
 
 def test_a_pass_is_native_until_something_is_asked_for_that_it_has_not() -> None:
     net, fast, graph = model()
-    assert (
-        net(X).tolist() == [[[10.0], [20.0], [30.0]]] and fast.calls[0][:2] == ([[1, 2, 3]], 3) and net._graph is None
-    )
+    assert net(X).tolist() == [[[10.0], [20.0], [30.0]]] and fast.calls[0][:2] == ([[1, 2, 3]], 3) and not net.expanded
     cache = net.make_cache(40)
     assert isinstance(cache, NativeCache) and cache.native._first == 40
     net.hidden(X, cache)
@@ -141,9 +139,16 @@ def test_twins_share_the_weights() -> None:
     net, fast, graph = model()
     net.altered, _ = True, net.graph
     twin, less = copy.deepcopy(net), net.with_activations(8)
-    assert twin._fast is fast and twin._weights is net._weights and twin.altered and less.altered
-    assert twin._graph is not graph and less._graph is graph and less._fast.bits == 8  # type: ignore[attr-defined]
-    assert not NativeModel(fast, lambda: expanded(graph), {}).altered
+    assert twin.altered and less.altered and twin.graph is not graph and less.graph is graph
+    twin.altered = False
+    assert net.altered and not NativeModel(fast, lambda: expanded(graph), {}).altered
+    for one, bits in ((less, 8), (net, 16), (twin, 16)):
+        assert one.drawing is drawing(one) and one.drawing.drawing is one.drawing
+        one.altered = False
+        assert one.drawing(X).tolist() == [[[bits], [2 * bits], [3 * bits]]] and not one.drawing.altered
+        one.altered = True
+        assert one.drawing.altered  # an adapter that comes is on both
+    assert net(X).tolist() == [[[-100.0], [-200.0], [-300.0]]] and drawing(graph) is graph
 
 
 def test_rows_go_over_to_the_graph_once_with_their_lengths() -> None:
