@@ -73,7 +73,7 @@ def test_a_machine_is_a_line_a_fact(facts: Any) -> None:
     assert_picture("app/pictures/doctor.txt", first + CliRunner().invoke(program, ["doctor"]).output)
     told = json.loads(CliRunner().invoke(program, ["doctor", "--json"]).output)
     assert told["store"] == "/likely" and told["store_free"] == 7_600_000_000 and told["gflops"] == 123.4
-    assert told["rounding"] == "to float32: KL 0" and len(told["paths"]) == 14 and told["preflight"] == []
+    assert told["rounding"] == "to float32: KL 0" and len(told["paths"]) == 15 and told["preflight"] == []
     facts.native = ("off: no", "")
     assert json.loads(CliRunner().invoke(program, ["doctor", "--json"]).output)["paths"] == []
 
