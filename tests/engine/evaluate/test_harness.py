@@ -17,7 +17,7 @@ from engine.evaluate import evaluation, harness, harness_tasks
 from engine.evaluate.evaluation import Protocol, Result
 from engine.evaluate.tasks import Task, TaskSettings
 from engine.session import Session
-from tests.app.test_eval_cli import logprob, session
+from tests.cli.test_eval import logprob, session
 from tests.fakes import BOS, certain_table, random_table
 
 

@@ -13,8 +13,8 @@ from engine.sources.checkpoint import load
 from engine.tune import adapters, lora, state
 from engine.tune.sites import choose, sites
 from metal import mx
-from tests.app.test_interruption import MAIN
-from tests.app.test_paths import likely
+from tests.cli.test_paths import likely
+from tests.endtoend.test_interruption import MAIN
 from tests.engine import tiny
 from tests.engine.pretrain import texts
 

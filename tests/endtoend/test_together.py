@@ -144,7 +144,7 @@ def test_a_rank_that_is_killed_ends_the_run_with_one_line(dead: int, files: dict
 CUT = """
 import subprocess, sys
 from pathlib import Path
-from tests.app.test_together import ENDLESS, MAIN, begun
+from tests.endtoend.test_together import ENDLESS, MAIN, begun
 from tests.processes import finish, start
 link = ["ip", "link", "set", "lo"]
 subprocess.run([*link, "up"], check=True)

@@ -145,7 +145,7 @@ rows = 4
 @pytest.mark.slow
 def test_two_ranks_make_the_rows_that_one_process_makes(tmp_path: Path, tiny: str) -> None:
     """Also where a journal is there already, which rank 0 alone reads."""
-    from tests.app.test_together import MAIN
+    from tests.endtoend.test_together import MAIN
     from tests.processes import finish, start
 
     write_rows(tmp_path / "task.jsonl", [{"prompt": f"what is {i}?", "answer": "x"} for i in range(4)])

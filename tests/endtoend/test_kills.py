@@ -25,7 +25,7 @@ from engine.sources.catalogue import Package
 from engine.sources.model_info import describe
 from engine.tune import state
 from metal import mx
-from tests.app.test_interruption import ENDLESS, LONG, MAIN
+from tests.endtoend.test_interruption import ENDLESS, LONG, MAIN
 from tests.engine import index_server, tiny
 
 pytestmark = pytest.mark.soak
