@@ -114,8 +114,11 @@ class LinkedRanks(Ranks):
         if len(self._done) == self.size:
             self._all_done.set()
 
+    def watch(self) -> None:
+        """Hear the neighbours, in a thread of its own, for as long as the process lives."""
+        threading.Thread(target=self._watch, name="ranks", daemon=True).start()
+
     def _watch(self) -> None:
-        """Read what the neighbours send, for as long as the process lives."""
         with selectors.DefaultSelector() as selector:
             for link in self._links:
                 selector.register(link.socket, selectors.EVENT_READ, link)
@@ -163,5 +166,5 @@ def join(launch: Launch, ended: Callable[[End], None]) -> LinkedRanks:
     ParameterError where they do not all come in time.
     """
     met = ranks._joined = LinkedRanks(launch, ended, meet(launch))
-    threading.Thread(target=met._watch, name="ranks", daemon=True).start()
+    met.watch()
     return met

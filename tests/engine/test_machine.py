@@ -1,13 +1,22 @@
-"""What is said of the machine and of this process."""
+"""What is said of the machine, of this process, of where data are kept, and of numbers that are none."""
 
+import os
+import platform
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from engine import machine
+import models
+from engine import machine, numerics
+from engine.errors import NotFinite, ParameterError
+from engine.home import home
+from metal import mx
+from tests.engine.tiny import LLAMA, weights
 
 HELD = """
 import numpy as np
@@ -29,17 +38,92 @@ def test_the_peak_is_this_process_alone_and_all_of_it() -> None:
     assert 195 << 20 < after - before < 260 << 20
 
 
-@pytest.mark.parametrize(("threads", "cores", "said"), [(1, 2, True), (1, 1, False), (2, 4, False), (None, 4, False)])
-def test_one_thread_of_several_cores_is_told(
-    threads: int | None, cores: int, said: bool, monkeypatch: pytest.MonkeyPatch
+ADVICE: list[tuple[dict[str, Any], float, list[str]]] = [
+    ({}, 20.0, []), ({}, 19.9, ["reaches only 20 GFLOP/s"]), ({"device": "metal"}, 1.0, []),
+    ({"blas": "reference"}, 1.0, ["100 times slower than they could be: no wheel"]),
+    ({"threads": 1}, 99.0, ["4 cores, but they were busy"]), ({"threads": 1, "cores": 1}, 99.0, []),
+    ({"threads": 2}, 99.0, []), ({"system": "Darwin 24"}, 99.0, ["mlx finds no Metal device"]),
+    ({"system": "Darwin 24", "device": "metal"}, 99.0, []),
+    ({"threads": 1}, 1.0, ["reaches only 1 GFLOP/s", "busy when the program began"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "speed", "lines"), ADVICE)
+def test_what_is_slow_is_said_and_how_to_mend_it(
+    facts: dict[str, Any], speed: float, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-    this = replace(machine.inspect(), threads=threads, cores=cores, blas="fast", system="Linux", device="cpu")
-    assert any("so the BLAS uses one thread" in line for line in machine.advice(this, 1e6)) is said
+    plain = {
+        "system": "Linux 6",
+        "device": "cpu",
+        "cores": 4,
+        "blas": "tuned",
+        "blas_reason": "no wheel",
+        "threads": None,
+    }
+    found = machine.advice(replace(machine.inspect(), **{**plain, **facts}), speed)
+    assert len(found) == len(lines) and all(line in told for line, told in zip(lines, found, strict=True))
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    assert not machine.advice(this, 1e6)
+    assert not any("busy when the program" in line for line in machine.advice(machine.inspect(), 99.0))
+
+
+def test_facts_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = machine.inspect()
+    assert found.memory == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") and found.chip
+    assert found.cores == len(os.sched_getaffinity(0)) and found.versions["numpy"] == np.__version__
+    monkeypatch.setattr("mlx.core.device_info", lambda *_: {"device_name": "Apple M9"})
+    for metal, cuda, device in ((True, False, "metal"), (False, True, "cuda"), (False, False, "cpu")):
+        monkeypatch.setattr("mlx.core.metal.is_available", lambda metal=metal: metal)
+        monkeypatch.setattr("mlx.core.cuda.is_available", lambda cuda=cuda: cuda)
+        assert machine.inspect().device == device and (machine.inspect().chip == "Apple M9") == metal
+    for version, said in (("15.2", "macOS 15.2 "), ("", f"{platform.system()} {platform.release()} ")):
+        monkeypatch.setattr(platform, "mac_ver", lambda version=version: (version, "", ""))
+        assert machine.inspect().system.startswith(said)
 
 
 def test_speeds_are_of_this_world() -> None:
     assert 0.1 < machine.gflops(2) < 1e6
     assert 0.1 < machine.bandwidth(2) < 1e5
+
+
+def test_data_are_kept_where_the_system_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("LIKELY_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert home() == tmp_path / ".local/share/likely"
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert home() == Path("/data/likely")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert home() == tmp_path / "Library/Application Support/likely"
+    monkeypatch.setenv("LIKELY_HOME", "~/x")
+    assert home() == tmp_path / "x"
+    monkeypatch.delenv("LIKELY_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(ParameterError, match="set LIKELY_HOME"):
+        home()
+
+
+def test_logits_that_are_none_are_refused() -> None:
+    numerics.require_finite(np.array([-np.inf, 1.0]))
+    for row in ([np.nan, 1.0], [np.inf, 0.0], [-np.inf, -np.inf]):
+        with pytest.raises(NotFinite, match="they hold NaN or infinity"):
+            numerics.require_finite(np.array(row))
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("model.embed_tokens", "after token 2 (the embedding is the first)"),
+        ("model.layers.1.mlp.down_proj", "after token 1 (layer 2 is the first)"),
+        ("lm_head", "after token 3 (the head is the first)"),
+    ],
+)
+def test_the_first_place_without_numbers_is_named(name: str, place: str) -> None:
+    """Of a model one of whose matrices is damaged; the embedding only in the second token's row."""
+    arrays = weights(LLAMA)
+    arrays[f"{name}.weight"][7 if "embed" in name else slice(None)] = np.nan
+    model = models.build(LLAMA, {key: mx.array(array) for key, array in arrays.items()})
+    assert numerics.first_not_finite(model, [5, 7, 9]) == place
+    assert str(numerics.damaged("m", model, [5, 7, 9])) == (
+        f"m gives NaN {place}: its weights are damaged, fetch it again"
+    )

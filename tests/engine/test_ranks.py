@@ -1,5 +1,6 @@
 """How processes meet, agree and part, with a thread for each rank: real sockets, no mlx."""
 
+import itertools
 import json
 import socket
 import threading
@@ -10,21 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from engine import ranks
 from engine.errors import ParameterError
 from engine.evaluate.evaluation import Outcome, Result
 from engine.evaluate.spread import spread
 from engine.evaluate.tasks import Problem
-from engine.ranks import link
 from engine.ranks.launch import Launch, launched
-from engine.ranks.together import End, LinkedRanks, join
+from engine.ranks.link import Link, knock, meet
+from engine.ranks.together import End, LinkedRanks
 from tests.processes import free_ports
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test's process is no rank before nor after."""
-    monkeypatch.setattr(ranks, "_joined", None)
+    """The test's process was started by no launcher."""
     for name in ("MLX_RANK", "MLX_HOSTFILE", "MLX_IBV_DEVICES", "NCCL_HOST_IP", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -37,10 +36,14 @@ class Company:
         addresses = tuple(("127.0.0.1", port) for port in ports[: 1 if star else size])
         self.ends: dict[int, End] = {}
         self.told = threading.Condition()
+        self.links: dict[int, list[Link]] = {}
         found: dict[int, LinkedRanks] = {}
 
         def come(rank: int) -> None:
-            found[rank] = join(Launch("ring", rank, size, addresses), lambda end: self.note(rank, end))
+            launch = Launch("ring", rank, size, addresses)
+            self.links[rank] = meet(launch)
+            found[rank] = LinkedRanks(launch, lambda end: self.note(rank, end), self.links[rank])
+            found[rank].watch()
 
         self.run(size, come)
         self.ranks = [found[rank] for rank in range(size)]
@@ -67,7 +70,8 @@ class Company:
 
     def kill(self, rank: int) -> None:
         """What the system does to the sockets of a process that ends: all go at once, and nothing more is said."""
-        links, self.ranks[rank]._links = self.ranks[rank]._links, []
+        links = list(self.links[rank])
+        self.links[rank].clear()
         for each in links:
             each.socket.shutdown(socket.SHUT_RDWR)
 
@@ -174,58 +178,78 @@ def test_all_others_hear_why_a_rank_ended(company: Company) -> None:
 def test_a_stranger_at_the_door_is_sent_away() -> None:
     port = free_ports(1)[0]
     launches = [Launch("jaccl", rank, 2, (("127.0.0.1", port),)) for rank in range(2)]
-    found: list[LinkedRanks] = []
-    first = threading.Thread(target=lambda: found.append(join(launches[0], lambda end: None)))
+    found: list[list[Link]] = []
+    first = threading.Thread(target=lambda: found.append(meet(launches[0])))
     first.start()
-    stranger = link.knock(launches[1], time.monotonic() + 30)
+    stranger = knock(launches[1], time.monotonic() + 30)
     stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-    assert join(launches[1], lambda end: None).rank == 1
+    assert [link.rank for link in meet(launches[1])] == [0]
     first.join(timeout=60)
-    assert found[0].leads
+    assert [[link.rank for link in links] for links in found] == [[1]]
     stranger.close()
 
 
-def test_a_rank_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "MEET_S", 0.2)
+def test_who_does_not_come_or_cannot_listen_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock goes half a minute on each time that someone looks at it."""
+    clock = itertools.count(step=29.9)
     ports = free_ports(2)
     addresses = tuple(("127.0.0.1", port) for port in ports)
-    with pytest.raises(ParameterError, match=r"^rank 1 did not come within 0 s: was it started\?$"):
-        join(Launch("ring", 0, 2, addresses), lambda end: None)
-    with pytest.raises(ParameterError, match=rf"^rank 0 was not at 127.0.0.1:{ports[0]} within 0 s"):
-        join(Launch("ring", 1, 2, addresses), lambda end: None)
+    with monkeypatch.context() as moved:
+        moved.setattr(time, "monotonic", lambda: next(clock))
+        with pytest.raises(ParameterError, match=r"^rank 1 did not come within 60 s: was it started\?$"):
+            meet(Launch("ring", 0, 2, addresses))
+        with pytest.raises(ParameterError, match=rf"^rank 0 was not at 127.0.0.1:{ports[0]} within 60 s"):
+            meet(Launch("ring", 1, 2, addresses))
+    with pytest.raises(ParameterError, match="choose another --starting-port"):
+        meet(Launch("ring", 0, 2, (("203.0.113.1", 1), *addresses[1:])))
 
 
-def test_the_environment_is_the_switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert launched() is None
-    hosts = tmp_path / "hosts.json"
-    hosts.write_text(json.dumps([["10.0.0.1:5000", "10.0.0.1:5001"], ["10.0.0.2:5002", "10.0.0.2:5003"]]))
-    monkeypatch.setenv("MLX_HOSTFILE", str(hosts))
-    monkeypatch.setenv("MLX_RANK", "1")
-    found = launched()
-    assert found == Launch("ring", 1, 2, (("10.0.0.1", 5000), ("10.0.0.2", 5002)))
-    assert (found.parent, found.children, found.here) == (0, [], 1)
-    hosts.write_text("\n")  # mlx.launch -n 1
-    assert launched() is None
+def test_messages_come_however_they_are_cut() -> None:
+    one, far = socket.socketpair()
+    near, late = Link(3, one), time.monotonic() + 99
+    far.sendall(b'{"a": 1}\n{"b"')
+    assert near.read() and list(near.come) == [{"a": 1}]
+    far.sendall(b": 2}\n")
+    assert near.read() and near.wait("a", late) == 1 and near.wait("b", late) == 2
+    near.send({"é": [1]})
+    assert json.loads(far.recv(99)) == {"é": [1]}
+    far.close()
+    with pytest.raises(ParameterError, match="rank 3 ended, or did not come within 60 s"):
+        near.wait("d", late)
+    near.socket.close()
+    near.send({"a": 1})  # nobody hears it
+    assert not near.read()
 
 
-def test_ranks_of_one_machine_know_how_many_they_are() -> None:
-    addresses = (("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.1", 3))
-    assert [Launch("ring", rank, 3, addresses).here for rank in range(3)] == [2, 1, 2]
-    assert Launch("jaccl", 1, 3, addresses[:1]).here == 1
+def test_ranks_hold_on_to_each_other_in_a_line_or_around_one() -> None:
+    line = tuple(("host" if i % 2 else "other", i) for i in range(4))
+    told = [(r.parent, r.children, r.here) for r in (Launch("ring", rank, 4, line) for rank in range(4))]
+    assert told == [(None, [1], 2), (0, [2], 2), (1, [3], 2), (2, [], 2)]
+    star = [(r.parent, r.children, r.here) for r in (Launch("jaccl", rank, 3, line[:1]) for rank in range(3))]
+    assert star == [(None, [1, 2], 1), (0, [], 1), (0, [], 1)]
 
 
-def test_other_backends_know_where_rank_0_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    devices = tmp_path / "devices.json"
-    devices.write_text(json.dumps([[None, "rdma_en2", "rdma_en3"]] * 3))
-    for name, value in {
-        "MLX_RANK": "0",
-        "MLX_IBV_DEVICES": str(devices),
-        "MLX_JACCL_COORDINATOR": "10.0.0.1:9",
-    }.items():
-        monkeypatch.setenv(name, value)
-    found = launched()
-    assert found == Launch("jaccl", 0, 3, (("10.0.0.1", 9),))
-    assert (found.parent, found.children) == (None, [1, 2])
+LAUNCHES: list[tuple[dict[str, str], str, Launch | None]] = [  # of FILE the name is put in
+    ({}, "", None),
+    ({"MLX_HOSTFILE": "FILE"}, '[["a:1", "x:9"], ["b:2"]]', Launch("ring", 0, 2, (("a", 1), ("b", 2)))),
+    ({"MLX_HOSTFILE": "FILE", "MLX_RANK": "1"}, '[["a:1"], ["b:2"]]', Launch("ring", 1, 2, (("a", 1), ("b", 2)))),
+    ({"MLX_HOSTFILE": "FILE"}, '[["a:1"]]', None), ({"MLX_HOSTFILE": "FILE"}, " \n", None),  # mlx.launch -n 1
+    ({"MLX_IBV_DEVICES": "FILE", "MLX_JACCL_COORDINATOR": "[::1]:7", "MLX_RANK": "1"}, "[1, 2, 3]",
+     Launch("jaccl", 1, 3, (("[::1]", 7),))),
+    ({"NCCL_HOST_IP": "h", "NCCL_PORT": "5", "MLX_WORLD_SIZE": "2", "MLX_RANK": "1"}, "",
+     Launch("nccl", 1, 2, (("h", 5),))),
+    ({"OMPI_COMM_WORLD_SIZE": "1"}, "", None), ({"PMI_SIZE": "1"}, "", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("told", "text", "launch"), LAUNCHES)
+def test_each_launcher_is_read(
+    told: dict[str, str], text: str, launch: Launch | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "hosts").write_text(text)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value.replace("FILE", str(tmp_path / "hosts")))
+    assert launched() == launch
 
 
 @pytest.mark.parametrize(
@@ -234,9 +258,11 @@ def test_other_backends_know_where_rank_0_is(monkeypatch: pytest.MonkeyPatch, tm
         ("MLX_HOSTFILE", "/nowhere/hosts", "the launcher's hosts cannot be read"),
         ("MLX_HOSTFILE", '{"hosts": 2}', "the launcher's hosts cannot be read"),
         ("MLX_HOSTFILE", '[["a:1"], ["b"]]', "the launcher's hosts cannot be read"),
+        ("MLX_HOSTFILE", "[[]]", "the launcher's hosts cannot be read"),
         ("MLX_RANK", "7", "MLX_RANK must be below the 2 hosts of the launcher, got 7"),
+        ("MLX_RANK", "-1", "below the 2 hosts of the launcher, got -1"),
         ("MLX_RANK", "one", "the launcher's hosts cannot be read"),
-        ("OMPI_COMM_WORLD_SIZE", "2", "mpi"),
+        ("OMPI_COMM_WORLD_SIZE", "2", "mpi has not: use --backend ring"),
     ],
 )
 def test_a_launcher_that_cannot_be_followed(

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from engine.errors import CheckpointError, Interrupted
-from engine.home import home as data_home
 from engine.sources import store
 from engine.sources.catalogue import KNOWN, Known, Package
 from engine.sources.model_info import describe
@@ -211,17 +210,6 @@ def test_unknown_names(name: str, hint: str) -> None:
     with pytest.raises(CheckpointError, match=hint) as caught:
         store.resolve(name)
     assert "\n" not in str(caught.value)
-
-
-def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LIKELY_HOME", "~/models")
-    assert data_home() == Path.home() / "models"
-    monkeypatch.delenv("LIKELY_HOME")
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert data_home() == tmp_path / "likely"
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert data_home() == Path.home() / "Library" / "Application Support" / "likely"
 
 
 def test_a_store_that_cannot_be_written(packaged: Known, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
