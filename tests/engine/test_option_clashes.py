@@ -7,7 +7,7 @@ import pytest
 from engine.errors import ParameterError
 from engine.pretrain.config import PretrainConfig
 from engine.pretrain.config import configure as pretraining
-from engine.synth.config import METHODS, OF_METHODS, PipelineConfig, ReportOptions
+from engine.synth.config import METHODS, OF_METHODS
 from engine.synth.config import configure as pipeline
 from engine.tune.config import BATCH, Config
 from engine.tune.config import configure as tuning
@@ -24,8 +24,7 @@ TUNE: list[tuple[dict[str, Any], str]] = [
     ({"objective": "orpo", "label_smoothing": 0.1}, "label_smoothing goes with objective = sft"),
     ({"init": "pissa", "decay": 0.1}, "decay and l1 pull factors to 0"),
     ({"init": "pissa", "l1": 0.1}, "decay and l1 pull factors to 0"),
-    ({"kind": "dora", "l2_sp": 0.1}, "l2_sp is of BA"),
-    ({"quantize": 1}, "quantize must be 2, 3, 4, 5, 6 or 8"),
+    ({"kind": "dora", "l2_sp": 0.1}, "l2_sp is of BA"), ({"quantize": 1}, "quantize must be 2, 3, 4, 5, 6 or 8"),
     ({"quantize": 7}, "quantize must be 2, 3, 4, 5, 6 or 8"),
     ({"quantize": 4, "group_size": 96}, "group_size must be 32, 64 or 128"),
     ({"patience": 2, "eval_every": 0}, "patience needs eval_every"),
@@ -33,44 +32,24 @@ TUNE: list[tuple[dict[str, Any], str]] = [
     *(
         ({"kind": "full", name: value}, f"{name} belongs to an adapter")
         for name, value in (
-            ("rslora", True),
-            ("init", "pissa"),
-            ("warm_start", "a"),
-            ("lora_plus_ratio", 2.0),
-            ("dropout", 0.1),
-            ("quantize", 4),
-            ("alpha", 2.0),
-            ("scale", 2.0),
+            ("rslora", True), ("init", "pissa"), ("warm_start", "a"), ("lora_plus_ratio", 2.0), ("dropout", 0.1),
+            ("quantize", 4), ("alpha", 2.0), ("scale", 2.0),
         )
     ),
     ({"kind": "full", "rank": 4}, "rank .*kind = lora or dora: full training has no adapter"),
     ({"kind": "full", "modules": ["q_proj"]}, "modules .*full training is of all"),
-    ({"beta": 0.5}, "beta .*objective = dpo or orpo"),
-    ({"anneal": 0.5}, "anneal .*objective = mdlm"),
-    ({"objective": "block", "anneal": 0.5}, "anneal .*objective = mdlm"),
-    ({"group_size": 32}, "group_size .*quantize"),
+    ({"beta": 0.5}, "beta .*objective = dpo or orpo"), ({"anneal": 0.5}, "anneal .*objective = mdlm"),
+    ({"objective": "block", "anneal": 0.5}, "anneal .*objective = mdlm"), ({"group_size": 32}, "group_size .*quantize"),
     ({"schedule": "constant", "floor": 0.5}, "floor .*a schedule that falls"),
-]
+]  # fmt: skip
 TUNE_SOUND: list[dict[str, Any]] = [
-    {"scale": 2.0},
-    {"alpha": 3.0, "rslora": True},
-    {"warm_start": "a"},
-    {"init": "pissa", "l2_sp": 0.1},
-    {"kind": "dora"},
-    {"kl": 0.5, "kl_data": "a", "label_smoothing": 0.1},
-    {"objective": "dpo", "beta": 0.5},
-    {"objective": "orpo", "beta": 0.5},
-    {"decay": 0.1, "l1": 0.1, "l2_sp": 0.1},
-    *({"quantize": bits, "group_size": 128} for bits in (2, 3, 4, 5, 6, 8)),
-    {"quantize": 4, "group_size": 32},
-    {"patience": 2},
-    {"eval_every": 0},
-    {"epochs": 1.0},
-    {"steps": 3, "epochs": 0.0},
-    {"kind": "full", "l2_sp": 0.1, "kl": 0.5},
-    {"objective": "mdlm", "anneal": 0.5},
-    {"schedule": "wsd", "floor": 0.5},
-]
+    {"scale": 2.0}, {"alpha": 3.0, "rslora": True}, {"warm_start": "a"}, {"init": "pissa", "l2_sp": 0.1},
+    {"kind": "dora"}, {"kl": 0.5, "kl_data": "a", "label_smoothing": 0.1}, {"objective": "dpo", "beta": 0.5},
+    {"objective": "orpo", "beta": 0.5}, {"decay": 0.1, "l1": 0.1, "l2_sp": 0.1},
+    *({"quantize": bits, "group_size": 128} for bits in (2, 3, 4, 5, 6, 8)), {"quantize": 4, "group_size": 32},
+    {"patience": 2}, {"eval_every": 0}, {"epochs": 1.0}, {"steps": 3, "epochs": 0.0},
+    {"kind": "full", "l2_sp": 0.1, "kl": 0.5}, {"objective": "mdlm", "anneal": 0.5}, {"schedule": "wsd", "floor": 0.5},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("values", "line"), TUNE)
@@ -87,13 +66,9 @@ def test_a_fine_tuning_is_as_it_was_asked_for(values: dict[str, Any]) -> None:
 
 def test_the_multiplier_is_the_scale_or_by_alpha_and_rank() -> None:
     for values, multiplier in (
-        ({}, 2.0),
-        ({"rank": 4}, 2.0),
-        ({"alpha": 12.0, "rank": 4}, 3.0),
-        ({"alpha": 12.0, "rank": 4, "rslora": True}, 6.0),
-        ({"rank": 4, "rslora": True}, 4.0),
-        ({"scale": 7.0}, 7.0),
-    ):
+        ({}, 2.0), ({"rank": 4}, 2.0), ({"alpha": 12.0, "rank": 4}, 3.0),
+        ({"alpha": 12.0, "rank": 4, "rslora": True}, 6.0), ({"rank": 4, "rslora": True}, 4.0), ({"scale": 7.0}, 7.0),
+    ):  # fmt: skip
         assert tuning(values).multiplier == multiplier
     starts = [
         tuning({"kind": "full", **more}).keeps_start
@@ -120,21 +95,11 @@ PRETRAIN: list[tuple[dict[str, Any], str]] = [
     ({"size": "a.toml", "family": "qwen3"}, "family .*a file of a shape says its own"),
 ]
 PRETRAIN_SOUND: list[dict[str, Any]] = [
-    {"patience": 2},
-    {"objective": "block", "context": 24},
-    {"objective": "block", "context": 20, "block_size": 5},
-    {"base_width": 32},
-    {"parametrisation": "standard"},
-    {"schedule": "linear", "floor": 0.5},
-    {"vocab": 300},
-    {"tokenizer": "unigram", "vocab": 300},
-    {"sample": "a"},
-    {"objective": "mdlm", "sample_tokens": 0},
-    {"size": "a.toml"},
-    {"family": "qwen3"},
-    {"context": 20},
-    {"sample_tokens": 5},
-]
+    {"patience": 2}, {"objective": "block", "context": 24}, {"objective": "block", "context": 20, "block_size": 5},
+    {"base_width": 32}, {"parametrisation": "standard"}, {"schedule": "linear", "floor": 0.5}, {"vocab": 300},
+    {"tokenizer": "unigram", "vocab": 300}, {"sample": "a"}, {"objective": "mdlm", "sample_tokens": 0},
+    {"size": "a.toml"}, {"family": "qwen3"}, {"context": 20}, {"sample_tokens": 5},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("values", "line"), PRETRAIN)
@@ -151,45 +116,16 @@ def test_a_pretraining_is_as_it_was_asked_for(values: dict[str, Any]) -> None:
 
 
 GIVEN: dict[str, dict[str, Any]] = {
-    "verified": {"task": "t"},
-    "preference": {"task": "t"},
-    "grid": {"grid": {"a": ["b"]}},
-    "rewrite": {"data": "d"},
-    "document": {"data": "d"},
-    "augment": {"data": "d"},
-    "self-instruct": {"data": "d"},
-    "vae": {"data": "d"},
+    "verified": {"task": "t"}, "preference": {"task": "t"}, "grid": {"grid": {"a": ["b"]}}, "rewrite": {"data": "d"},
+    "document": {"data": "d"}, "augment": {"data": "d"}, "self-instruct": {"data": "d"}, "vae": {"data": "d"},
     "magpie": {},
-}
+}  # fmt: skip
 OTHER: dict[str, Any] = {
-    "task": "t",
-    "data": "d",
-    "verifier": "v",
-    "timeout": 3.0,
-    "chat": True,
-    "strategy": "s",
-    "stop": ["x"],
-    "limit": 3,
-    "hint": True,
-    "classes": ["c"],
-    "rows": 5,
-    "demos": 3,
-    "own_demos": 3,
-    "rouge": 0.5,
-    "via": ["{text}"],
-    "measure": "kl",
-    "least": 0.2,
-    "most": 0.8,
-    "changes": ["mask"],
-    "rate": 0.5,
-    "grid": {"a": ["b"]},
-    "template": "x",
-    "latent": 3,
-    "context": 3,
-    "learn": 3,
-    "free_bits": 0.5,
-    "anneal": 0.25,
-}
+    "task": "t", "data": "d", "verifier": "v", "timeout": 3.0, "chat": True, "strategy": "s", "stop": ["x"], "limit": 3,
+    "hint": True, "classes": ["c"], "rows": 5, "demos": 3, "own_demos": 3, "rouge": 0.5, "via": ["{text}"],
+    "measure": "kl", "least": 0.2, "most": 0.8, "changes": ["mask"], "rate": 0.5, "grid": {"a": ["b"]}, "template": "x",
+    "latent": 3, "context": 3, "learn": 3, "free_bits": 0.5, "anneal": 0.25,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -204,14 +140,6 @@ def test_an_option_of_other_methods_is_refused_with_theirs(method: str) -> None:
     for needed in GIVEN[method]:
         with pytest.raises(ParameterError, match=rf"method = {method} needs generate.{needed}"):
             pipeline({"generate": {"method": method}})
-
-
-def test_which_methods_take_what() -> None:
-    drawn = ("verified", "preference", "self-instruct", "magpie", "rewrite", "document", "grid", "augment")
-    assert (*drawn, "vae") == METHODS and OF_METHODS["strategy"] == OF_METHODS["stop"] == drawn
-    assert OF_METHODS["chat"] == tuple(name for name in drawn if name != "magpie")
-    assert OF_METHODS["limit"] == ("verified", "preference", "self-instruct", "rewrite", "document", "augment", "vae")
-    assert OF_METHODS["rows"] == ("self-instruct", "magpie", "vae") and set(OTHER) == set(OF_METHODS)
 
 
 PIPELINE: list[tuple[dict[str, Any], str]] = [
@@ -268,22 +196,3 @@ def test_a_pipeline_at_the_edges_of_what_goes_together() -> None:
     assert (over.generate.model, over.seed, over.out) == ("m", 7, "made") and pipeline(
         plain, model=""
     ).generate.model == ""
-
-
-def test_what_rows_are_set_against_and_known_by() -> None:
-    made = pipeline({"generate": {"task": "t"}})
-    assert made.real == "t" and made.asked == {}
-    assert pipeline({"generate": {"method": "rewrite", "data": "d"}}).real == "d"
-    assert PipelineConfig(report=ReportOptions(real="r")).real == "r"
-    grid = pipeline({"generate": {"method": "grid", "grid": {"a": ["x", "y"]}}})
-    assert grid.asked == {"a": ("x", "y")}
-    classes = pipeline({"generate": {"method": "self-instruct", "data": "d", "classes": ["p", "q"]}})
-    assert classes.asked == {"class": ("p", "q")}
-    same = pipeline({"generate": {"task": "t", "answers": 8}, "filter": {"least_words": 3}, "out": "else"})
-    assert same.fingerprint == made.fingerprint and len(made.fingerprint) == 16
-    for other in (
-        {"generate": {"task": "u"}},
-        {"generate": {"task": "t", "answers": 7}},
-        {"generate": {"task": "t"}, "seed": 1},
-    ):
-        assert pipeline(other).fingerprint != made.fingerprint

@@ -17,7 +17,17 @@ from engine.json_reader import LARGEST as LONGEST
 from engine.options import read_toml
 from engine.sources import array_file
 from engine.tune import data
-from engine.whole_file import put_whole, read_bounded, read_whole, refuse_pipe, write_whole
+from engine.whole_file import (
+    check_new_file,
+    check_new_folder,
+    check_readable,
+    make_folder,
+    put_whole,
+    read_bounded,
+    read_whole,
+    refuse_pipe,
+    write_whole,
+)
 from metal import mx
 from tests.support.limits import file_size_limit
 
@@ -67,6 +77,19 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
             write_whole(path, ["x"])
         assert "\n" not in str(caught.value)
     assert sorted(os.listdir(tmp_path)) == ["b.partial", "round"]
+
+
+def test_a_writer_that_fails_leaves_the_file_and_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+
+    def fails(to: Path) -> None:
+        to.write_text("half")
+        raise RuntimeError("no room.\nmore words")
+
+    with pytest.raises(DataError, match=r"a\.txt was not written: no room$"):
+        put_whole(file, fails)
+    assert file.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
 
 
 def test_a_disk_that_takes_a_part_of_the_arrays_is_thought_full(tmp_path: Path) -> None:
@@ -150,3 +173,29 @@ def test_a_link_that_has_the_name_of_a_half_leads_nowhere(tmp_path: Path) -> Non
     write_whole(tmp_path / "a.txt", ["new"])
     assert (tmp_path / "mine").read_text() == "of mine"
     assert (tmp_path / "a.txt").read_text() == "new" and not (tmp_path / "a.txt").is_symlink()
+
+
+def test_folders_of_ours_lie_where_nothing_is(tmp_path: Path) -> None:
+    full, empty, file = tmp_path / "full", tmp_path / "empty", tmp_path / "file"
+    full.mkdir()
+    empty.mkdir()
+    file.write_text("x")
+    (full / "x").write_text("x")
+    check_readable(full)
+    check_new_folder(empty, "--out")
+    check_new_folder(tmp_path / "none", "--out")
+    check_new_file(tmp_path / "none", "--out")
+    make_folder(tmp_path / "a" / "b", "--out")
+    make_folder(tmp_path / "a" / "b", "--out")
+    assert (tmp_path / "a" / "b").is_dir()
+    for call, line in (
+        (lambda: check_readable(tmp_path / "none"), "cannot read .*: No such file"),
+        (lambda: make_folder(file / "x", "--out"), "cannot make .*: Not a directory; choose another --out"),
+        (lambda: check_new_file(full, "--out"), "exists already: choose another --out or remove it"),
+        (lambda: check_new_folder(full, "--out"), "is not empty: choose another --out"),
+        (lambda: check_new_folder(file, "--out"), "is a file, and --out takes a folder"),
+        (lambda: check_new_folder(Path("/"), "--out"), "takes the name of a folder to make, got '/'"),
+        (lambda: check_new_folder(tmp_path / ("x" * 300), "--out"), "cannot be --out"),
+    ):
+        with pytest.raises(DataError, match=line):
+            call()
