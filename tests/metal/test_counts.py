@@ -2,7 +2,8 @@
 
 import pytest
 
-from metal.counts import cases, table
+from metal.counts import Target, Total, cases, table, total
+from metal.simulator import DispatchReport, Traffic
 
 QUICK = (
     "decode D=64 g=3 T=1024",
@@ -27,3 +28,24 @@ def test_targets_are_reached(case: str) -> None:
             assert 1 <= target.got <= 1.03
         elif "K/V / stock" in target.what:
             assert target.got <= target.limit <= 2 * target.got
+
+
+def report(kernel: str, traffic: dict[str, tuple[int, int]], **counted: int) -> DispatchReport:
+    """A launch in which buffers have so many distinct and read bytes."""
+    known = dict.fromkeys(("simd_reductions", "simd_shuffles", "quad_reductions", "quad_shuffles"), 0)
+    buffers = {name: Traffic(9999, read, 7777, distinct, 55) for name, (distinct, read) in traffic.items()}
+    return DispatchReport(kernel, (), buffers, known | counted, 0)
+
+
+def test_what_passes_between_launches_is_counted_apart_from_what_is_read() -> None:
+    scan = report(
+        "likely_scan_each32",
+        {"logits": (1000, 1100), "values": (20, 21), "value_ids": (30, 31), "stats": (40, 41)},
+        simd_reductions=2, quad_reductions=3, quad_shuffles=5, exponentials=6,
+    )  # fmt: skip
+    draw = report("likely_draw", {"values": (20, 22), "out": (8, 9)}, barriers=4)
+    assert total([scan, draw]) == Total(1008, 110, 0, 0, 5 * 2 + 2 * 3 + 5, 6, 4)
+    names = ("key_codes", "key_scales", "key_biases", "value_codes", "value_scales", "value_biases")
+    rows = report("likely_tiles", {name: (2**i, 3**i) for i, name in enumerate((*names, "keys", "values", "K", "V"))})
+    assert (total([rows]).rows, total([rows]).requested) == (2**10 - 1, (3**10 - 1) // 2)
+    assert [Target("", got, 1.05).reached for got in (1.0, 1.05, 1.0500001)] == [True, True, False]

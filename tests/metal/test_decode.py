@@ -1,5 +1,6 @@
 """The decode kernel in the simulator: checked, strictly typed, against float64 and beside MLX's own kernel."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from metal.attention import CAUSAL, FULL, KV, Emit, Mask, Quantized, attention
 from metal.metal_attention import Geometry
 from metal.simulator import simulated, stock
 from tests.metal import oracle
-from tests.metal.build import cache, each, error, everyday, normal, recorded, rejects, stored, ulp
+from tests.metal.build import cache, each, error, everyday, metal, normal, recorded, rejects, stored, ulp
 from tests.metal.test_reference import check_top
 
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
@@ -151,13 +152,38 @@ def test_errors_are_not_above_those_of_stock(name: str, dtype: mx.Dtype) -> None
 
 def test_one_compiled_variant_serves_every_length() -> None:
     q, k, v = normal(1, 1, 4, 1, 64), normal(2, 1, 2, 256, 64), normal(3, 1, 2, 256, 64)
-    from metal import kernel
-
-    with recorded():
-        before = kernel._kernel.cache_info().misses
+    with metal() as machine:
         for n in (1, 100, 256):
             metal_attention.attention(q, cache(k, v, n), scale=0.1, mask=CAUSAL)
-        assert kernel._kernel.cache_info().misses == before + 2  # decode and merge, once
+    assert len(machine.variants) == 2 and machine.launches.total() == 6  # decode and merge
+
+
+@pytest.mark.parametrize(
+    ("h", "heads", "n", "d", "bits", "parts"),
+    [(1, 1, 1023, 64, 16, 1), (1, 1, 1024, 64, 16, 2), (1, 1, 16384, 64, 16, 32), (8, 1, 4096, 64, 16, 8),
+     (15, 1, 4096, 64, 16, 5), (8, 1, 8192, 128, 16, 16), (8, 1, 8192, 128, 8, 10), (8, 1, 8192, 128, 4, 5)],
+)  # fmt: skip
+def test_keys_are_cut_into_as_many_parts_as_fill_a_chip_and_cost_a_twenty_fifth(
+    h: int, heads: int, n: int, d: int, bits: int, parts: int
+) -> None:
+    """A part's state is written and read: d + 4 float32 a query row."""
+    q, k = normal(1, 1, h, 1, d, dtype=mx.bfloat16), normal(2, 1, heads, n, d, dtype=mx.bfloat16)
+    rows = stored(k, bits)
+    with recorded() as reports:
+        metal_attention.attention(q, cache(rows, rows, 9), scale=0.1, mask=CAUSAL)
+    found = reports[0].traffic["partial"].size // (4 * h * d)
+    assert found == parts
+    assert parts == 1 or 2 * parts * h * 4 * (d + 4) <= 0.04 * 2 * rows.nbytes
+    assert parts == min(32, n // 512) or 2 * (parts + 1) * h * 4 * (d + 4) > 0.04 * 2 * rows.nbytes
+
+
+@pytest.mark.parametrize(("architecture", "served"), [("applegpu_g14s", 1), ("applegpu_g15s", 4)])
+def test_older_chips_gain_nothing_from_one_load(architecture: str, served: int, chip: Callable[..., None]) -> None:
+    q, k = normal(1, 1, 8, 1, 64), normal(2, 1, 2, 64, 64)
+    chip("Apple chip", architecture)
+    with recorded() as reports:
+        metal_attention.attention(q, cache(k, k, 64), scale=0.1, mask=CAUSAL)
+    assert reports[0].traffic["keys"].read == k.nbytes * 4 // served
 
 
 def test_caches_are_passed_whole_and_inputs_stay_as_they_were() -> None:
@@ -172,9 +198,9 @@ def test_caches_are_passed_whole_and_inputs_stay_as_they_were() -> None:
 
 
 def test_what_the_kernels_cannot_take_is_named() -> None:
-    k = normal(2, 1, 2, 64, 80)
-    q = normal(1, 1, 4, 1, 80)
-    rejects(lambda: launch(q[..., :48], cache(k[..., :48], k[..., :48], 9)), "head size", "48")
+    for d in (48, 63, 65, 72, 112, 512):
+        rows = normal(2, 1, 2, 64, d)
+        rejects(lambda d=d, rows=rows: launch(normal(1, 1, 4, 1, d), cache(rows, rows, 9)), "head size", f"got {d}")
     packed = stored(normal(2, 1, 2, 64, 128), 8, 128)
     assert isinstance(packed, Quantized)
     halved = replace(packed, codes=packed.codes[..., :16])

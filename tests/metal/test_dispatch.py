@@ -1,12 +1,11 @@
 """Which path a call of attention takes, by what was measured and what is off, and the names of measurements."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from metal import dispatch, kernel, mx
-from metal.dispatch import Shape
 from metal.errors import KernelError
 from metal.kv import KV, Quantized
 from metal.mask import CAUSAL, Mask
@@ -33,20 +32,17 @@ Q = rows(1, 4, 1)
 
 
 @pytest.fixture
-def there(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def there(chip: Callable[..., None], unknown: None) -> None:
     """A machine with Metal, on which nothing was measured."""
-    monkeypatch.setattr(kernel, "available", lambda: True)
-    monkeypatch.setattr(kernel, "switched_off", {})
-    monkeypatch.setattr(dispatch, "faster", {})
-    yield
+    chip("Apple M4")
 
 
 def taken(q: mx.array, held: KV, mask: Mask = CAUSAL, cap: float | None = None, *, plain: bool, masked: bool) -> str:
     return dispatch.path(q, held, mask, cap, plain=plain, masked=masked)
 
 
-def test_without_metal_it_is_stock_s_or_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "available", lambda: False)
+def test_without_metal_it_is_stock_s_or_the_reference(chip: Callable[..., None]) -> None:
+    chip("")
     for masked in (False, True):
         assert taken(Q, HELD, plain=True, masked=masked) == "stock"
         assert taken(Q, HELD, plain=False, masked=masked) == "reference"
@@ -160,8 +156,3 @@ def test_packed_rows_and_what_stock_does_not_do_are_words_of_the_name() -> None:
         (kv(rows(1, 2, 64), ragged=True, positions=positions, prefix=HELD), Mask(), None, "ragged ring prefix"),
     ):
         assert key(Q, held, mask, cap, plain=False) == f"decode {words} float16 D=64 H=4/2 N=1024"
-
-
-def test_a_shape_says_what_most_models_have() -> None:
-    want = {"dtype": mx.float16, "bits": (16, 16), "window": 0, "softcap": None}
-    assert Shape(64, 4, 2) == Shape(64, 4, 2, **want)

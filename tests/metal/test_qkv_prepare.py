@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import mx, qkv_prepare
+from metal import kernel, mx, qkv_prepare
 from metal.kv import Quantized
 from metal.qkv_prepare import Format, Norm, PreparedRows, Projected, Rotary, prepare, quantize
 from tests.metal import oracle
@@ -123,6 +123,34 @@ def test_the_kernel_quantises_as_the_reference_does() -> None:
         assert mx.array_equal(ours.biases, theirs.biases)
 
 
+@pytest.mark.usefixtures("unknown")
+def test_it_goes_by_the_kernel_where_there_is_one_that_is_on() -> None:
+    new = joined(*operands(64, mx.float32), offsets=mx.zeros((1,), dtype=mx.int32), rotary=Rotary(mx.ones((32,))))
+    with recorded() as reports:
+        for off in ("qkv_prepare float32 D=32", "qkv_prepare float16 D=64"):
+            kernel.switch_off(off, "for this test")
+            prepare(new)
+        assert len(reports) == 2
+        kernel.switch_off("qkv_prepare float32 D=64", "for this test")
+        prepare(new)
+        assert len(reports) == 2
+
+
+EIGHT = Format(8, 64)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"every": 6}, {"offsets": mx.zeros((2,), mx.int32)}, {"rotary": Rotary(mx.ones((1,)))}, {"key_format": EIGHT},
+     {"value_format": Format(8, 64, mx.float16)}, {"key_format": Format(16, 7)}, {"kv_heads": 1, "every": 3}],
+    ids=lambda more: next(iter(more)),
+)  # fmt: skip
+def test_what_fits_at_its_border_is_taken(more: dict[str, Any]) -> None:
+    given = {"kv_heads": 2, "offsets": mx.zeros((1,), mx.int32), "rotary": Rotary(mx.ones((32,))), "every": 10} | more
+    rows = normal(1, 2, 3, given.pop("every"), 64)
+    assert prepare(Projected(rows, **given)).queries.shape[1] == rows.shape[2] - 2 * given["kv_heads"]
+
+
 def test_bad_input_is_named() -> None:
     q, k, v = operands(64, mx.float32)
     good: dict[str, Any] = {"offsets": mx.zeros((2,), dtype=mx.int32), "rotary": Rotary(mx.ones((32,)))}
@@ -136,6 +164,13 @@ def test_bad_input_is_named() -> None:
     rejects(lambda: call(rows[:, :0]), "rows", "empty")
     rejects(lambda: call(rows[:, :, :7]), "a multiple of Hkv = 2", "got 7")
     rejects(lambda: call(rows, 4), "a multiple of Hkv = 4", "got 8")
+    rejects(lambda: call(rows, 0), "a multiple of Hkv = 0")
+    rejects(lambda: call(rows[:, :, :4]), "got 4")
+    rejects(lambda: call(rotary=Rotary(mx.ones((0,)))), "rotary.frequencies")
+    rejects(lambda: call(rotary=Rotary(mx.ones((2, 2)))), "rotary.frequencies")
+    rejects(lambda: call(rotary=Rotary(mx.ones((4,), mx.float16))), "rotary.frequencies", "float16")
+    rejects(lambda: call(value_format=Format(8, 16)), "value_format.group_size", "16")
+    rejects(lambda: call(value_format=Format(8, 128)), "value_format.group_size", "128")
     rejects(lambda: call(rows.astype(mx.int32)), "rows must be float32", "int32")
     rejects(lambda: call(offsets=mx.zeros((3,), dtype=mx.int32)), "offsets", "(3,)")
     rejects(lambda: call(offsets=mx.zeros((2,))), "offsets", "float32")
