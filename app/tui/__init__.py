@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.local import local_models
 from engine.home import home as data_home
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def run(
 
     Says on the way out how to come back to the conversation that was open.
     """
-    from app.tui.app import LikelyApp, local_models
+    from app.tui.app import LikelyApp
 
     app = LikelyApp(
         local_models,
@@ -50,7 +51,7 @@ def run(
 def tune(config: "TrainingConfig", resume: bool = False, home: Path | None = None) -> int:
     """Open a training and watch it. Gives the exit code: 130 where it was stopped, as for the command without it."""
     from app.training_kind import kind_of
-    from app.tui.app import LikelyApp, local_models
+    from app.tui.app import LikelyApp
 
     model = kind_of(config).model(config)
     app = LikelyApp(local_models, home or data_home(), model=model, tune=(config, resume))
@@ -60,7 +61,7 @@ def tune(config: "TrainingConfig", resume: bool = False, home: Path | None = Non
 
 def ladder(path: Path, home: Path | None = None) -> int:
     """Open the law of a table of runs, or of the folder that has one. Gives the exit code."""
-    from app.tui.app import LikelyApp, local_models
+    from app.tui.app import LikelyApp
 
     app = LikelyApp(local_models, home or data_home(), ladder=path)
     app.run()
@@ -69,7 +70,7 @@ def ladder(path: Path, home: Path | None = None) -> int:
 
 def watch(server: "ServerAddress", home: Path | None = None) -> int:
     """Watch the requests of a server. Gives the exit code."""
-    from app.tui.app import LikelyApp, local_models
+    from app.tui.app import LikelyApp
 
     app = LikelyApp(local_models, home or data_home(), server=server)
     app.run()

@@ -9,19 +9,23 @@ import os
 import time
 from asyncio import get_running_loop
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from traceback import format_exc
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual.app import App
 from textual.binding import Binding, BindingsMap, BindingType
+from textual.events import Event, Key, Paste
 from textual.filter import LineFilter
 from textual.timer import Timer
 
 from app.interruption import heard
+from app.local import local_evaluator, local_trainer
 from app.tui import keys, theme
 from app.tui.dialogs.opening import Opening
+from app.tui.key_queue import KeyQueue
 from app.tui.views import VIEWS
 from app.tui.widgets.bars import Hints
 from app.worker import Executor, Worker
@@ -52,34 +56,6 @@ SAVING_S = 2.0  # how long what was said may take to be saved before a person is
 KEPT_S = 30 * 86_400.0  # how long a deleted conversation can be brought back
 
 
-def local_models() -> ModelProvider:
-    """The models of this machine. Called in the engine's thread: everything of mlx hangs on this import."""
-    from app.model_provider import LocalModelProvider
-
-    return LocalModelProvider()
-
-
-def local_trainer() -> Trainer:
-    """A trainer on this machine. Called in a training's thread: everything of mlx hangs on this import."""
-    from app.local_trainer import LocalTrainer
-
-    return LocalTrainer()
-
-
-def local_evaluator() -> RunEvaluator:
-    """An evaluator on this machine. Called in its own thread: everything of mlx hangs on this import."""
-    from app.local_evaluator import LocalEvaluator
-
-    return LocalEvaluator()
-
-
-def palette() -> Any:
-    """The palette's provider, imported when it is opened."""
-    from app.tui.palette import Commands
-
-    return Commands
-
-
 def view_bindings() -> list[Binding]:
     """The keys that go to each view."""
     return [
@@ -94,7 +70,6 @@ class LikelyApp(App[str]):
     TITLE = "likely"
     engine: EngineClient  # once the first paint is done
     CSS_PATH = Path(__file__).with_name("likely.tcss")
-    COMMANDS: ClassVar[Any] = {palette}
     # what Textual declares for the instance is meant for the class
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-tiny"),
@@ -168,6 +143,7 @@ class LikelyApp(App[str]):
         self.looked_into: tuple[Prompt, int] | None = None
         self.prompts: list[str] = []
         self._ticker: Timer | None = None
+        self._typed = KeyQueue(self, super().on_event)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -196,9 +172,7 @@ class LikelyApp(App[str]):
         self._ticker = self.set_interval(FRAME_S, self.drain, pause=True)
         worker = self.worker(lambda: ModelJobs(self.provider()), "engine")
         self.engine = EngineClient(worker, self, self._ticker.resume, self._adapters)
-        first = next(iter(VIEWS.values())).load()()
-        first.typed = self.screen.query_one(Opening.TYPED).text
-        self.switch_screen(first)
+        self.switch_screen(next(iter(VIEWS.values())).load()())
         if self.tune_order is not None:
             self.go("tune")
         elif self.ladder is not None:
@@ -207,8 +181,18 @@ class LikelyApp(App[str]):
             self.go("watch")
         else:
             self.engine.load(self.wanted, self._used_last())
+        self.run_worker(self._typed.run(), "keys")
         # the worker imports for long and would take turns with the paint
         self.call_after_refresh(worker.start)
+
+    async def on_event(self, event: Event) -> None:
+        """What a person types waits for its turn; before there is a view, it is shown where it will stand."""
+        if not isinstance(event, Key | Paste) or event.is_forwarded:
+            await super().on_event(event)
+            return
+        self._typed.put(event)
+        if isinstance(self.screen, Opening):
+            self.screen.show(event)
 
     def _open_store(self) -> None:
         from app.store import Store
@@ -434,7 +418,15 @@ class LikelyApp(App[str]):
         if name in self.available_themes:
             self.theme = name
         else:
-            self.search_themes()
+            from app.tui.dialogs.palette import offer
+
+            themes = [(each, "", partial(self.choose_theme, each)) for each in sorted(self.available_themes)]
+            offer(self, themes, "themes")
+
+    def action_command_palette(self) -> None:
+        from app.tui.dialogs.palette import entries, offer
+
+        offer(self, [*entries(self.screen)], "commands")
 
     def copy(self, text: str, what: str) -> None:
         from app.tui.clipboard import copy

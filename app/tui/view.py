@@ -35,7 +35,6 @@ class View(Screen[None]):
     PARTS: ClassVar[tuple[type[Widget], ...]] = ()  # widgets whose keys can be remapped, beside the view's own
     STAYS: ClassVar[bool] = False  # it goes on while another view is looked at, and is there when one comes back
     NEEDS_MODEL: ClassVar[bool] = True  # one is loaded when it is shown
-    typed = ""  # what was written before the view was there
     _going = False  # a digit names a view
 
     def __init_subclass__(cls, **options: Any) -> None:

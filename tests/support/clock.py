@@ -30,12 +30,13 @@ class AtOnce(ThreadPoolExecutor):
 class MovedLoop(asyncio.SelectorEventLoop):
     """An event loop with a clock of its own, in seconds from 0.
 
-    `busy` says whether a thread has something in hand that was asked of it: the clock stands until it is done.
+    `busy` says whether a thread has something in hand that was asked of it: the clock stands until it is done. `turn`
+    is called before each turn of the loop, as if another thread did something meanwhile.
     """
 
-    def __init__(self, busy: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, busy: Callable[[], bool], turn: Callable[[], None]) -> None:
         self.now_s = self.until_s = self.waited_s = 0.0
-        self.busy = busy
+        self.busy, self.turn = busy, turn
         super().__init__(Rest(self))
         self.set_default_executor(AtOnce())
 
@@ -66,6 +67,7 @@ class Rest(selectors.BaseSelector):
         self._loop, self._real = loop, selectors.DefaultSelector()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._loop.turn()
         found = self._real.select(0)
         if not found and (timeout is None or timeout > 0):
             self._loop.rest(timeout)

@@ -27,7 +27,8 @@ its own, which no clock here moves: its view is tested in a terminal.
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, chdir
 from itertools import count
 from pathlib import Path
@@ -52,7 +53,8 @@ from tests.support.terminal import Terminal
 from tests.support.trainer import ScriptedTrainer
 from tests.support.worker import Pace, TurnedWorker
 
-PRESS_S = 0.1  # of the clock that moves: two frames
+PRESS_S = 0.1  # of the clock that moves, until what a key did is seen
+FRAME_S = 1 / 60  # for each key of a burst
 LEAVING_S = 10.0
 BEGAN = 1e9  # of the clock on the wall, in seconds since 1970
 MOST = 400  # frames until what was begun has ended
@@ -75,17 +77,21 @@ class Screen:
         trainer: ScriptedTrainer | None = None,
         evaluator: ScriptedEvaluator | None = None,
         shop: ScriptedShop | None = None,
+        typed: Sequence[str] = "",
+        turns: int = 0,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """The first of `models` is loaded, the others can be; or those of a `shop`. `environ` is added to what a
-        terminal of all colours says. The rest is what the application is begun with."""
+        """The first of `models` is loaded, the others can be; or those of a `shop`. `typed` are keys that are pressed
+        while the program starts, all at once, so many `turns` of its loop after the first paint. `environ` is added to
+        what a terminal of all colours says. The rest is what the application is begun with."""
         self.folder, self.home = folder, folder / "home"
         self.models = models or (ScriptedEngine(),)
-        self._size, self._environ = size, dict(environ or {})
+        self._size, self._environ, self._early = size, dict(environ or {}), deque(typed)
+        self._turns = turns
         self._shop = shop or ScriptedShop(*self.models)
         self._pace = Pace()
         self._workers: list[TurnedWorker] = []
-        self._loop = MovedLoop(self._writes)
+        self._loop = MovedLoop(self._writes, self._press_early)
         self._around = ExitStack()
         self._begin: Callable[[], Begun] = lambda: Begun(
             lambda: self._shop,
@@ -112,7 +118,7 @@ class Screen:
         """Press keys so fast that the program has seen none of them before the last."""
         for key in keys:
             self.terminal.press(key)
-        self.wait(PRESS_S)
+        self.wait(PRESS_S + FRAME_S * len(keys))
 
     def type(self, text: str) -> None:
         """Write a text, a key for each character, as fast as it goes."""
@@ -137,7 +143,8 @@ class Screen:
         """Move the clock so far, and on until what was asked of the models has come (unless it is held)."""
         for _ in range(MOST):
             self._move(seconds)
-            if not self.running or not any(worker.at_work for worker in self._workers):
+            worked = [worker.work() for worker in self._workers]
+            if not self.running or not any(worked):
                 return
             seconds = PRESS_S
         raise AssertionError(f"it does not come to an end:\n{self.text}")
@@ -206,6 +213,13 @@ class Screen:
         self._task = self._loop.create_task(self.app.run_async(size=self._size))
         self.wait(2 * PRESS_S)
         return self
+
+    def _press_early(self) -> None:
+        """Press what is written while the program starts, when it is time."""
+        if self._early and self.app.terminal is not None and self.app.terminal.painted:
+            self._turns -= 1
+            while self._early and self._turns < 0:
+                self.terminal.press(self._early.popleft())
 
     def __exit__(self, *error: object) -> None:
         try:

@@ -80,6 +80,11 @@ class Terminal(Driver):
         return "\n".join("".join(line).rstrip() for line in self._cells)
 
     @property
+    def painted(self) -> bool:
+        """Whether anything is seen."""
+        return bool(self.text.strip())
+
+    @property
     def clipboard(self) -> str:
         """What was copied through it last."""
         self._read()

@@ -47,7 +47,7 @@ class TurnedWorker(Worker):
         self._jobs: dict[int, tuple[Any, Iterator[Any]]] = {}
         self._told: list[tuple[int, Any]] = []
         self._last = 0
-        self._started = self._ended = self._waits = False
+        self._started = self._ended = False
 
     # -- the protocol ------------------------------------------------------------------------------------------------
 
@@ -57,7 +57,6 @@ class TurnedWorker(Worker):
     def submit(self, request: Any) -> int:
         self._last += 1
         self._jobs[self._last] = request, self._events(self._last, request)
-        self._waits = False
         return self._last
 
     def stop(self, job: int) -> None:
@@ -65,7 +64,7 @@ class TurnedWorker(Worker):
             self._told.append((job, Closed()))
 
     def drain(self) -> list[tuple[int, Any]]:
-        self._work()
+        self.work()
         told, self._told = self._told, []
         return told
 
@@ -74,30 +73,28 @@ class TurnedWorker(Worker):
 
     def close(self, wait_s: float = 2.0) -> None:
         self._jobs.clear()
+        self._told.clear()
         self._ended = True
         if self._executor is not None:
             self._executor.close()
             self._executor = None
 
     def join(self, seconds: float | None = None) -> bool:
-        self._work()
+        self.work()
         return not self._jobs
 
     # -- turns -------------------------------------------------------------------------------------------------------
 
-    @property
-    def at_work(self) -> bool:
-        """Whether there is more to come by itself."""
-        held = all(self.pace.holds(request) for request, _ in self._jobs.values())
-        return bool(self._told) or (self._started and not held and not self._waits)
-
-    def _work(self) -> None:
+    def work(self) -> bool:
+        """Take turns as long as there is something to do; gives whether there was."""
+        worked = False
         for _ in range(TURNS if self._started else 0):
             jobs = [job for job, (request, _) in self._jobs.items() if not self.pace.holds(request)]
             came = [self._once(job) for job in jobs if not self.pace.holds(self._jobs[job][0])]
-            self._waits = not any(came)
-            if self._waits:
-                return
+            if not any(came):
+                break
+            worked = True
+        return worked
 
     def _once(self, job: int) -> bool:
         """One event of a job; gives whether there was one."""

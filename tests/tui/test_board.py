@@ -11,7 +11,7 @@ from textual.widgets import Input
 from app import requests as r
 from app.differing import DifferingItem, ModelAnswer, TaskDetail
 from app.tui.dialogs.evaluation import NewEvaluation
-from app.tui.palette import entries
+from app.tui.dialogs.palette import entries
 from app.tui.views.runs import RunsScreen
 from app.tui.widgets.caption import Caption
 from app.tui.widgets.reliability import ReliabilityPlot

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input
 
-from app.tui.app import LikelyApp, local_models
+from app.local import local_models
+from app.tui.app import LikelyApp
 from app.tui.views.compare import CompareScreen
 from engine.quantize.plan import Settings
 from engine.quantize.run import quantize

@@ -8,7 +8,7 @@ import pytest
 from textual.widgets import Input
 
 from app.ladder_jobs import ReadLadder, WriteLadder
-from app.tui.palette import entries
+from app.tui.dialogs.palette import entries
 from app.tui.views.ladders import LaddersScreen
 from app.tui.widgets.caption import Caption
 from app.tui.widgets.chart import Chart

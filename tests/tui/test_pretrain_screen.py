@@ -14,7 +14,7 @@ from app.jobs import TrainingJobs
 from app.local_trainer import LocalTrainer
 from app.requests import TrainingPlan
 from app.training_kind import PRETRAIN
-from app.tui.palette import entries
+from app.tui.dialogs.palette import entries
 from app.tui.training.run import Training, command
 from app.tui.views.tune import NO_BASE
 from app.tui.widgets.chart import Chart

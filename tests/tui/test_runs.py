@@ -16,7 +16,7 @@ from app.evaluation_jobs import EvaluationJobs
 from app.evaluations import Evaluations
 from app.scoreboard import Scoreboard
 from app.tui.dialogs.evaluation import NewEvaluation
-from app.tui.palette import entries
+from app.tui.dialogs.palette import entries
 from app.tui.views.runs import RunsScreen
 from app.tui.views.text import TextScreen
 from app.tui.widgets.gauge import Gauge

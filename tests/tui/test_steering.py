@@ -8,8 +8,8 @@ from textual import events
 from textual.binding import Binding
 
 from app.recipes import words
-from app.tui import palette
 from app.tui.chat import attach, slash
+from app.tui.dialogs import palette
 from app.tui.help import ABOUT
 from app.tui.sampling import Sampling
 from app.tui.view import View

@@ -17,7 +17,7 @@ from app.jobs import TrainingJobs
 from app.requests import TrainingPlan
 from app.training_plan import pace
 from app.tui import _kept
-from app.tui.palette import entries
+from app.tui.dialogs.palette import entries
 from app.tui.tokens.block import ShownToken
 from app.tui.tokens.layout import TokenPlace
 from app.tui.training.run import Training, command

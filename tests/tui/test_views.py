@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.tui import palette
 from app.tui.chat import slash
+from app.tui.dialogs import palette
 from app.tui.view import View
 from app.tui.views import VIEWS, ViewEntry
 from tests.tui.conftest import Play

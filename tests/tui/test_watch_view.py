@@ -9,7 +9,7 @@ import pytest
 from textual.widgets import Input
 
 from app.heat import HEATS
-from app.tui.palette import entries
+from app.tui.dialogs.palette import entries
 from app.tui.sampling import Sampling
 from app.tui.tokens.layout import TokenPlace
 from app.tui.views import watch

@@ -7,7 +7,6 @@ from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Input, Label
 
@@ -15,6 +14,7 @@ from app import looks
 from app import requests as r
 from app.tui.chat.candidates import LN2
 from app.tui.chat.context import before
+from app.tui.dialogs.dialog import Dialog
 from app.tui.theme import track
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
@@ -121,7 +121,7 @@ def _reach(adapter: Attached) -> tuple[float, float, float]:
     return (-FARTHEST, FARTHEST, STRIDE) if adapter.kind == "steering" else (0.0, MOST, STEP)
 
 
-class Adapters(ModalScreen[None]):
+class Adapters(Dialog[None]):
     """The sliders, how far what they say moves the model, and a line for the directory of another adapter."""
 
     BINDINGS = [Binding("escape", "dismiss(None)", "Back")]  # noqa: RUF012

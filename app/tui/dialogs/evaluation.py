@@ -5,11 +5,11 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
 from app.requests import Evaluate
 from app.task_sources import sources
+from app.tui.dialogs.dialog import Dialog
 from app.tui.widgets.tune_form import Paths
 from engine.errors import LikelyError
 from engine.evaluate.generated import MAKERS
@@ -22,7 +22,7 @@ FIELDS = (
 )
 
 
-class NewEvaluation(ModalScreen[Evaluate | None]):
+class NewEvaluation(Dialog[Evaluate | None]):
     """Enter starts, from any field; an error is one line, and what was typed stays."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

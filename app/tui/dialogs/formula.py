@@ -6,10 +6,10 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from app.tui import keys
+from app.tui.dialogs.dialog import Dialog
 from app.tui.formula import MAPS, Formula, Inked, path
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Painted
@@ -17,7 +17,7 @@ from app.tui.widgets.canvas import Painted
 APART = "   "  # between two equations of a line: here each has a line
 
 
-class FormulaSheet(ModalScreen[None]):
+class FormulaSheet(Dialog[None]):
     """The maps, the line, and what there is to say beside it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

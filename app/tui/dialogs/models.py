@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
-from textual.widgets import Input, Label, OptionList
+from textual.widgets import Input, Label
 from textual.widgets.option_list import Option
 
 from app import requests as r
+from app.tui.dialogs.dialog import Dialog
 from app.tui.tokens import cells
+from app.tui.widgets.choices import ChoiceList
 from app.worker import Failed
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ FIRST = "There is no model on this machine yet. These fit its memory:"
 SEVERAL = "Which of these models? It is used until you choose another:"
 
 
-class Models(ModalScreen[str | None]):
+class Models(Dialog[str | None]):
     """Gives the name of the model to load; another name, a path or a hub id can be typed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -40,12 +41,12 @@ class Models(ModalScreen[str | None]):
         with Vertical(classes="sheet wide"):
             title = "models" if not self.first else SEVERAL if any(offer.here for offer in self.offers) else FIRST
             yield Label(title, classes="sheet-title", markup=False)
-            yield OptionList(id="list", markup=False)
+            yield ChoiceList(id="list", markup=False)
             yield Input(placeholder="or type a hub id, a folder, a .gguf file", id="name")
             yield Label("looking…", classes="faint", markup=False, id="models-line")
 
     def on_mount(self) -> None:
-        self.query_one(OptionList).focus()
+        self.query_one(ChoiceList).focus()
         if self.first:
             self._list()
         else:
@@ -68,7 +69,7 @@ class Models(ModalScreen[str | None]):
         """Models that are here, then those to fetch, then (but on a first run) those that are too big."""
         shown = [offer for offer in self.offers if offer.fits or not self.first]
         self.offers = tuple(sorted(shown, key=lambda offer: (not offer.here, not offer.fits)))
-        rows = self.query_one(OptionList)
+        rows = self.query_one(ChoiceList)
         rows.add_options(Option(self._line(offer), id=offer.name, disabled=not offer.fits) for offer in self.offers)
         current = self.host.engine.current.name if self.host.engine.current is not None else ""
         names = [offer.name for offer in self.offers]
@@ -84,15 +85,15 @@ class Models(ModalScreen[str | None]):
         name = cells.pad(cells.clean(_short(offer.name)), max(width - len(tail) - 4, 10))
         return f"{mark}{name}  {tail}"
 
-    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+    def on_option_list_option_highlighted(self, event: ChoiceList.OptionHighlighted) -> None:
         """The rest of what there is to say: the whole name, and what enter will do."""
-        offer = self.offers[event.option_index]
+        offer = next(offer for offer in self.offers if offer.name == event.option.id)
         does = "⏎ loads it" if offer.here else "⏎ fetches and loads it"
         about = f" · {offer.about}" if offer.about else ""
         room = max(min(self.size.width, 88) - 10, 30) - len(does) - 9
         self.query_one("#models-line", Label).update(f"{cells.fit(offer.name + about, room)} · {does} · esc")
 
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+    def on_option_list_option_selected(self, event: ChoiceList.OptionSelected) -> None:
         self.dismiss(event.option.id)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -100,7 +101,7 @@ class Models(ModalScreen[str | None]):
             self.dismiss(event.value.strip())
 
     def action_focus_list(self) -> None:
-        self.query_one(OptionList).focus()
+        self.query_one(ChoiceList).focus()
 
 
 def _opened(facts: r.ModelFacts) -> r.ModelOffer:

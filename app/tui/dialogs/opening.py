@@ -2,6 +2,7 @@
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.events import Key, Paste
 from textual.screen import Screen
 
 from app.tui.widgets.bars import Hints, TopBar
@@ -13,9 +14,7 @@ NO_MODEL = "there is no model yet: /model chooses one, and then the answer begin
 
 
 class Opening(Screen[None]):
-    """Stands for a fifth of a second. Its text is handed to the chat screen."""
-
-    TYPED = PromptInput
+    """Stands for a fifth of a second."""
 
     def compose(self) -> ComposeResult:
         yield TopBar("chat")
@@ -25,3 +24,13 @@ class Opening(Screen[None]):
 
     def on_mount(self) -> None:
         self.query_one(PromptInput).focus()
+
+    def show(self, typed: Key | Paste) -> None:
+        """Show what is written; the view that comes is told of it, and of every other key."""
+        for prompt in self.query(PromptInput):
+            if isinstance(typed, Paste):
+                prompt.insert(typed.text)
+            elif typed.key == "backspace":
+                prompt.action_delete_left()
+            elif typed.is_printable:
+                prompt.insert(typed.character or "")

@@ -8,18 +8,19 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
-from textual.widgets import Input, Label, OptionList, Static
+from textual.widgets import Input, Label, Static
 from textual.widgets.option_list import Option
 
 from app.tui import keys
 from app.tui.chat.candidates import CandidateTable
+from app.tui.dialogs.dialog import Dialog
 from app.tui.tokens import cells
 from app.tui.widgets.candidates import columns, row
 from app.tui.widgets.canvas import Canvas, Line, Painted
+from app.tui.widgets.choices import ChoiceList
 
 
-class Ask(ModalScreen[str | None]):
+class Ask(Dialog[str | None]):
     """A line of text from a person; None when they think better of it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back")]
@@ -37,7 +38,7 @@ class Ask(ModalScreen[str | None]):
         self.dismiss(event.value)
 
 
-class Pick(ModalScreen[str | None]):
+class Pick(Dialog[str | None]):
     """One of several, by its id. Rows without an id are headings."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back")]
@@ -56,13 +57,13 @@ class Pick(ModalScreen[str | None]):
                 Option(cells.fit(cells.clean(words), room) if id else Text(words, heading), id or None, not id)
                 for id, words in self.options
             ]
-            yield OptionList(*rows, markup=False)
+            yield ChoiceList(*rows, markup=False)
 
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+    def on_option_list_option_selected(self, event: ChoiceList.OptionSelected) -> None:
         self.dismiss(event.option.id)
 
 
-class Read(ModalScreen[None]):
+class Read(Dialog[None]):
     """A text to read."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -123,7 +124,7 @@ class AlternativeRows(Canvas, can_focus=True):
             screen.action_take()
 
 
-class Alternatives(ModalScreen[tuple[str, int | str] | None]):
+class Alternatives(Dialog[tuple[str, int | str] | None]):
     """Another way to go on: ("token", id) or ("text", words); ("ban", id) never draws one from now on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

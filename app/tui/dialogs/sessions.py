@@ -6,13 +6,13 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 
 from app.store import Summary
+from app.tui.dialogs.dialog import Dialog
 from app.tui.widgets.sessions import SessionList
 
 
-class SessionsDialog(ModalScreen[str | None]):
+class SessionsDialog(Dialog[str | None]):
     """Gives the id of the conversation to open."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

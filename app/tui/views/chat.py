@@ -116,7 +116,6 @@ class ChatScreen(View, Steering):
         self.composer.turn = self.pane.turn_example
         self.composer.list = self.query_one(Suggestions)
         self._open_first()
-        self.composer.take(self.typed)
         self.composer.focus()
         self.set_interval(1.0, self.tick)
         if self.host.store_news:  # stays until a key is pressed

@@ -17,7 +17,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.css.query import NoMatches
 from textual.message import Message
-from textual.widgets import Input, Label, OptionList
+from textual.widgets import Input, Label
 from textual.widgets.option_list import Option
 
 from app.store import Store, Summary
@@ -27,6 +27,7 @@ from app.tui.host import host
 from app.tui.tokens import cells
 from app.tui.views import VIEWS
 from app.tui.widgets.canvas import Canvas, Line
+from app.tui.widgets.choices import ChoiceList
 from engine.errors import DataError
 
 LOOK_S = 1.0  # between two looks at whether the database has changed
@@ -118,7 +119,7 @@ class SessionList(Vertical):
         about = "find in titles and text" if self.narrow else "search in everything that was said"
         yield Input(placeholder=about, id="query")
         yield KindRow(id="kinds")
-        yield OptionList(id="list", markup=False)
+        yield ChoiceList(id="list", markup=False)
         yield Label("", classes="faint", id="sessions-keys", markup=False)
 
     def on_mount(self) -> None:
@@ -151,7 +152,7 @@ class SessionList(Vertical):
             self._say(str(error))
             return
         kind = self.query_one(KindRow).kind
-        rows, here = self.query_one("#list", OptionList), self.picked
+        rows, here = self.query_one("#list", ChoiceList), self.picked
         self.found = [summary for summary in found if kind in (ALL, summary.kind)]
         at = rows.highlighted or 0
         rows.clear_options()
@@ -235,7 +236,7 @@ class SessionList(Vertical):
 
     @property
     def picked(self) -> str | None:
-        rows = self.query_one("#list", OptionList)
+        rows = self.query_one("#list", ChoiceList)
         return rows.options[rows.highlighted].id if rows.highlighted is not None and self.found else None
 
     def _say(self, line: str) -> None:
@@ -252,7 +253,7 @@ class SessionList(Vertical):
         if self.picked is not None:
             self.post_message(self.SessionPicked(self.picked))
 
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+    def on_option_list_option_selected(self, event: ChoiceList.OptionSelected) -> None:
         event.stop()
         if event.option.id is not None:
             self.post_message(self.SessionPicked(event.option.id))

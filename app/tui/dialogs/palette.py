@@ -1,16 +1,20 @@
 """The palette: `noun: Verb`, and only what applies now: what the view in sight offers, then what holds everywhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
+from rich.text import Text
+from textual.app import App
 from textual.binding import Binding
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.fuzzy import FuzzySearch
 from textual.screen import Screen
 from textual.widget import Widget
 
 from app.tui import keys
+from app.tui.dialogs.narrowing import Narrowing
 from app.tui.help import ABOUT
 from app.tui.host import host
+from app.tui.tokens import cells
 from app.tui.view import Command, View
 from app.tui.views import VIEWS
 
@@ -55,16 +59,35 @@ async def _press(view: View, widget: Widget, action: str) -> None:
     await view.app.run_action(action, widget)
 
 
-class Commands(Provider):
-    """Feeds the palette."""
+class Palette(Narrowing[Command]):
+    """Commands by letters of their names; gives the one that was picked."""
 
-    async def discover(self) -> Hits:
-        for name, about, do in entries(self.screen):
-            yield DiscoveryHit(name, do, help=about)
+    DOES = "⏎ do it"
 
-    async def search(self, query: str) -> Hits:
-        matcher = self.matcher(query)
-        for name, about, do in entries(self.screen):
-            score = matcher.match(name)
-            if score > 0:
-                yield Hit(score, matcher.highlight(name), do, help=about)
+    def __init__(self, commands: Sequence[Command], placeholder: str) -> None:
+        super().__init__("palette", placeholder)
+        self.commands = commands
+
+    def search(self, query: str) -> Sequence[Command]:
+        if not query.strip():
+            return self.commands
+        fuzzy = FuzzySearch().match
+        scores = [(fuzzy(query.strip(), name)[0], command) for command in self.commands for name in command[:1]]
+        return [command for score, command in sorted(scores, key=lambda each: -each[0]) if score > 0]
+
+    def line(self, found: Command, width: int) -> Text:
+        name, about, _ = found
+        line = Text(cells.fit(cells.clean(name), width), no_wrap=True)
+        line.append(cells.fit("  " + cells.clean(about), max(width - cells.width(line.plain), 0)), style="dim")
+        return line
+
+
+def offer(app: App[str], commands: Sequence[Command], what: str) -> None:
+    """Have a person pick a command, and do it; not over a palette that is open."""
+
+    def picked(found: Command | None) -> None:
+        if found is not None:
+            app.call_later(found[2])
+
+    if not isinstance(app.screen, Palette):
+        app.push_screen(Palette(commands, f"search for {what}"), picked)

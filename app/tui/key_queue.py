@@ -1,0 +1,74 @@
+"""Queue of what a person types: a key is handed on when all that the one before it has brought about is there.
+
+Textual hands on a key as soon as it comes. Over a slow line they come in bursts, and one for a dialog that an earlier
+one opened went to the view below, one for a list was told before the list was filled, and what was written while the
+program began went to a screen that was being taken away. Letters for one field go on at once: it keeps them in order.
+
+Knows nothing of what keys do.
+"""
+
+from asyncio import Event, Queue, wait_for
+from collections.abc import Awaitable, Callable
+
+from textual.app import App
+from textual.events import Key, Paste
+from textual.message_pump import MessagePump
+from textual.widget import Widget
+from textual.widgets import Input, TextArea
+
+LONGEST_S = 0.5  # for one part of the screen to have done what it was told: then the next key comes all the same
+ROUNDS = 10  # of the parts of a screen telling each other
+
+Typed = Key | Paste
+
+
+class KeyQueue:
+    """Keys and pastes in the order in which they came."""
+
+    def __init__(self, app: App[str], hand_on: Callable[[Typed], Awaitable[None]]) -> None:
+        self._app, self._hand_on = app, hand_on
+        self._waiting: Queue[Typed] = Queue()
+        self._field: Widget | None = None  # that the last letter went to
+        self._seen: Widget | None = None  # the screen that was drawn last
+
+    def put(self, typed: Typed) -> None:
+        self._waiting.put_nowait(typed)
+
+    async def run(self) -> None:
+        """Hand on what comes, for ever."""
+        while True:
+            typed = await self._waiting.get()
+            if not self._is_letter(typed) or self._field is not self._app.focused:
+                await self._done()
+            self._field = self._app.focused if self._is_letter(typed) else None
+            await self._hand_on(typed)
+
+    def _is_letter(self, typed: Typed) -> bool:
+        return isinstance(self._app.focused, Input | TextArea) and (isinstance(typed, Paste) or typed.is_printable)
+
+    async def _done(self) -> None:
+        """Wait until the screen, all that is on it and the application have nothing left to do, and had not before."""
+        calm = 0
+        for _ in range(ROUNDS):
+            screen, focused = self._app.screen, self._app.focused
+            parts: list[MessagePump] = [*focused.ancestors_with_self] if focused is not None else [screen, self._app]
+            for part in parts:
+                await _reached(part.call_later)
+            if screen is not self._seen:
+                await _reached(screen.call_after_refresh)
+            everything = [*screen.walk_children(), screen, self._app]
+            same = screen is self._seen is self._app.screen and focused is self._app.focused
+            calm = calm + 1 if same and not any(part.message_queue_size for part in everything) else 0
+            if calm == 2:
+                return
+            self._seen = screen
+
+
+async def _reached(tell: Callable[[Callable[[], None]], bool]) -> None:
+    """A part has done what it was told before; or is gone, or takes too long."""
+    told = Event()
+    if tell(told.set):
+        try:
+            await wait_for(told.wait(), LONGEST_S)
+        except TimeoutError:
+            return

@@ -1,0 +1,113 @@
+"""The application: views that are gone to and come back from, models, keys and what is kept when it is left."""
+
+from pathlib import Path
+
+import pytest
+
+from app.tui.views import VIEWS
+from engine.sources import preferences
+from tests.support.model import BLUE, SKY, ScriptedEngine
+from tests.support.screen import Screen
+
+
+def test_an_answer_goes_on_while_another_view_is_looked_at(screen: Screen) -> None:
+    screen.hold(after=3)
+    screen.type("Why is the sky blue?")
+    screen.press("enter", "f4")
+    screen.type("Once upon")
+    screen.release()
+    screen.press("f2")
+    assert "Rayleigh" in screen.text
+    screen.press("f4")
+    assert "Once upon" in screen.text  # it was left, and saved
+    assert {talk.kind for talk in screen.kept} == {"chat", "text"}
+
+
+@pytest.mark.parametrize(("number", "name"), [*enumerate(VIEWS, 1)])
+def test_a_view_is_gone_to_by_its_key_its_number_and_its_name(screen: Screen, number: int, name: str) -> None:
+    screen.type("Why is the sky blue?")
+    screen.press("enter", VIEWS[name].key)
+    seen = screen.lines[1:-1]
+    screen.press("f2", "tab", "g", str(number))
+    assert screen.lines[1:-1] == seen
+    screen.press("f2")
+    screen.burst("ctrl+p", *f"view: {name}", "enter")
+    assert name == "chat" or screen.lines[1:-1] == seen
+
+
+def test_a_form_stays_as_it_was_left(screen: Screen) -> None:
+    screen.press("f5")
+    screen.type("rows.jsonl")
+    screen.press("f2", "f5")
+    assert "rows.jsonl" in screen.text
+
+
+def test_another_model_answers_and_is_the_one_for_next_time(tmp_path: Path) -> None:
+    with Screen(tmp_path, ScriptedEngine(scripts=[BLUE]), ScriptedEngine("other", [SKY])) as screen:
+        screen.type("/model other")
+        screen.press("enter")
+        assert "other" in screen.lines[0] and preferences.chosen(screen.home) == "other"
+        screen.type("Why?")
+        screen.press("enter")
+        assert "Rayleigh" in screen.text
+        screen.type("/model nowhere")
+        screen.press("enter")
+        assert "there is no model nowhere" in screen.text
+        screen.type("/model scripted")
+        screen.press("enter", "ctrl+r")
+        assert "scattered in all directions" in screen.text or "short wavelengths" in screen.text
+
+
+def test_what_is_pressed_is_what_keys_toml_says(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    keys = tmp_path / "home" / "keys.toml"
+    keys.write_text('"chat.new" = "f11"\n')
+    with Screen(tmp_path) as screen:
+        screen.type("Why is the sky blue?")
+        screen.press("enter", "ctrl+n")
+        assert "Rayleigh" in screen.text
+        screen.press("f11")
+        assert "Rayleigh" not in screen.text and "Ask anything" in screen.text
+    keys.write_text('"chat.none" = "f11"\n')
+    with Screen(tmp_path) as screen:
+        assert "there is no action chat.none" in screen.text
+
+
+def test_a_theme_is_picked_from_those_there_are(screen: Screen) -> None:
+    screen.type("/theme")
+    screen.press("enter")
+    assert "likely-light" in screen.text and "nord" in screen.text
+    screen.type("likely-lig")
+    screen.press("enter")
+    screen.type("still here")
+    assert "│ still here" in screen.text
+
+
+def test_a_picture_of_the_screen_is_a_file_in_likelys_folder(screen: Screen) -> None:
+    screen.burst("ctrl+p", *"app: screenshot", "enter")
+    (path,) = screen.home.glob("likely-*.svg")
+    assert path.read_text().startswith("<svg") and path.name in screen.text
+
+
+def test_numbers_have_a_formula_and_keys_a_page(screen: Screen) -> None:
+    screen.type("Why is the sky blue?")
+    screen.press("enter", "f9")
+    assert "encode(template(messages))" in screen.text
+    screen.press("escape", "f1")
+    assert "palette" in screen.text and "keys" in screen.text
+    screen.press("escape", "ctrl+c")
+    assert "nothing is selected · ctrl+q quits" in screen.text
+
+
+def test_what_is_left_is_the_conversation_to_come_back_to(tmp_path: Path) -> None:
+    with Screen(tmp_path) as screen:
+        screen.press("ctrl+q")
+        assert screen.left == "" and not screen.kept
+    with Screen(tmp_path) as screen:
+        screen.hold(after=4)
+        screen.type("Why is the sky blue?")
+        screen.press("enter", "ctrl+q")
+        (talk,) = screen.kept
+        assert screen.left == talk.id
+    with Screen(tmp_path, resume=talk.id) as screen:
+        assert "The sky looks blue" in screen.text and "because" not in screen.text
