@@ -38,8 +38,9 @@ from textual.drivers.headless_driver import HeadlessDriver
 
 from app import requests as r
 from app.heat import heat_level
+from app.local import local_models
 from app.store import Store
-from app.tui.app import LikelyApp, local_models
+from app.tui.app import LikelyApp
 from app.tui.chat.live_run import LiveRun
 from app.tui.sampling import Sampling
 from app.tui.theme import DARK, GLYPHS, look

@@ -16,7 +16,8 @@ os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
 os.environ.pop("NO_COLOR", None)
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from app.tui.app import LikelyApp, local_models
+from app.local import local_models
+from app.tui.app import LikelyApp
 from app.tui.tokens.layout import TokenPlace
 from app.tui.views.inside import InsideScreen
 from app.tui.views.tune import TuneScreen

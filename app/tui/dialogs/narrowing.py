@@ -13,7 +13,7 @@ from textual.containers import Vertical
 from textual.widgets import Input, Label
 
 from app.tui.dialogs.dialog import Dialog
-from app.tui.widgets.choices import Choice, ChoiceList
+from app.tui.widgets.choices import ChoiceList, ChoiceOption
 
 T = TypeVar("T")
 
@@ -33,6 +33,7 @@ class Narrowing(Dialog[T], Generic[T]):
     def __init__(self, title: str, placeholder: str, query: str = "") -> None:
         super().__init__()
         self.title_, self.placeholder, self.query_ = title, placeholder, query
+        self.found: Sequence[T] = ()
 
     def search(self, query: str) -> Sequence[T]:
         """Matches, the best first."""
@@ -66,9 +67,10 @@ class Narrowing(Dialog[T], Generic[T]):
 
     def narrow(self, query: str) -> None:
         """List what matches."""
-        found, width = self.search(query), max(min(self.size.width, 88) - 8, 30)
+        self.found = found = self.search(query)
+        width = max(min(self.size.width, 88) - 8, 30)
         self.choices.clear_options()
-        self.choices.add_options(Choice(self.line(each, width), each) for each in found)
+        self.choices.add_options(ChoiceOption(self.line(each, width), each) for each in found)
         self.choices.highlighted = 0 if found else None
         said = self.count(found) if found else "nothing found" if query.strip() else "type to search"
         self.query_one("#finder-line", Label).update(f"{said} · ↑↓ pick · {self.DOES} · esc")
@@ -86,5 +88,5 @@ class Narrowing(Dialog[T], Generic[T]):
         self.choices.action_select()
 
     def on_option_list_option_selected(self, event: ChoiceList.OptionSelected) -> None:
-        if isinstance(event.option, Choice):
+        if isinstance(event.option, ChoiceOption):
             self.dismiss(event.option.value)

@@ -11,7 +11,7 @@ from textual.widgets.option_list import Option
 T = TypeVar("T")
 
 
-class Choice(Option, Generic[T]):
+class ChoiceOption(Option, Generic[T]):
     """A line, and what it stands for."""
 
     def __init__(self, line: Text, value: T) -> None:
