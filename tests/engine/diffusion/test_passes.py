@@ -9,60 +9,20 @@ import numpy as np
 import pytest
 
 from engine.diffusion.infilling import canvas, filled, lone_space, pieces
-from engine.diffusion.noise import COSINE, LINEAR, sizes, times
 from engine.diffusion.unmasking import (
-    SEEN,
     DenoisingStep,
     Unmasked,
     Unmasking,
-    _Said,
     fill,
-    unordered,
 )
-from engine.errors import ContextOverflow, NotFinite, ParameterError
+from engine.errors import ContextOverflow, ParameterError
 from engine.trace.observe import observe
 from engine.trace.trace import Recipe
-from engine.transforms import DRY, MirostatV2, Temperature, uniform
+from engine.transforms import uniform
 from tests.fakes import EOS, ByteTokenizer
 
 MASK, VOCAB = 9, 10
 GREEDY = Recipe(greedy=True)
-
-
-def test_options_are_off_unless_asked_for() -> None:
-    assert Unmasking() == Unmasking(0, "confidence", 0, 0.0, "linear", 0, 0.0, "none", False, 0.0)
-    for good in (
-        {"steps": 9},
-        {"threshold": 1.0},
-        {"remask": 1.0},
-        {"revise": 10_000},
-        {"guidance": 5.0},
-        {"by": "entropy", "steps": 2},
-        {"by": "ancestral", "noise": "cosine"},
-        {"cache": "exact"},
-        {"cache": "prefix", "block": 4, "check": True},
-        {"cache": "dual", "block": 4},
-        {"threshold": 0.5, "by": "confidence"},
-        {"revise": 1, "steps": 2},
-        {"remask": 0.5, "steps": 2},
-    ):
-        assert Unmasking(**good).checked() == Unmasking(**good)  # type: ignore[arg-type]
-    for bad, line in (
-        ({"steps": -1}, "steps must be at least 0"),
-        ({"block": -1}, "block must"),
-        ({"threshold": -0.1}, "threshold must"),
-        ({"revise": 10_001}, "revise must be 0 to 10000"),
-        ({"remask": 1.1}, "remask must"),
-        ({"guidance": -1.0}, "guidance must"),
-        ({"noise": "log"}, "noise must be one of linear, cosine"),
-        ({"cache": "all"}, "cache must be one of none, exact"),
-        ({"cache": "prefix"}, "cache prefix is made anew"),
-        ({"check": True}, "check goes with"),
-        ({"by": "random", "noise": "cosine"}, "noise goes with"),
-        ({"threshold": 0.1, "by": "random"}, "leave out by"),
-    ):
-        with pytest.raises(ParameterError, match=line):
-            Unmasking(**bad).checked()  # type: ignore[arg-type]
 
 
 def test_a_plan_comes_out_even() -> None:
@@ -168,12 +128,6 @@ def test_ancestral_masks_stay_with_the_share_of_the_schedule() -> None:
         assert [places for _, places, _ in taken(Unmasking(by="ancestral", noise=noise, steps=3), 5)] == want
 
 
-def test_blocks_are_begun_one_after_another() -> None:
-    begun: list[list[int]] = []
-    taken(Unmasking(steps=2), own=4, begin=lambda places: begun.append(places.tolist()))
-    assert begun == [[0, 1, 2, 3], [4, 5]]
-
-
 def test_revision_masks_the_least_likely_again() -> None:
     """Of each block as many as a pass fills: of three passes for five masks two."""
     seen: list[list[int]] = []
@@ -235,45 +189,6 @@ def test_doubted_tokens_are_masked_again_once() -> None:
     # two of three masks in a pass: those that are doubted come back as fast
     slow = fill(peaked, (7, MASK, MASK, MASK), MASK, Unmasking(steps=2, remask=0.99), GREEDY)
     assert [[o.position for o in each.open] for each in slow] == [[1], [], [], [], [1], []]
-
-
-def test_numbers_of_a_pass_are_those_of_its_logits() -> None:
-    rows = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32) * 3
-    rows[1, 4] = -np.inf
-    said = _Said(rows)
-    x = rows.astype(np.float64)
-    logp = x - np.logaddexp.reduce(x, axis=1, keepdims=True)
-    np.testing.assert_allclose(said.best, logp.max(axis=1), rtol=1e-5)
-    np.testing.assert_allclose(said.logprobs, logp, rtol=1e-5)
-    p = np.exp(logp)
-    np.testing.assert_allclose(said.entropy, -(p * np.where(p > 0, logp, 0)).sum(axis=1), rtol=1e-5)
-    assert said.open(np.array([5, 6, 7]), np.array([], int)) == ()
-    found = said.open(np.array([5, 6, 7]), np.array([0, 2]))
-    assert [each.position for each in found] == [5, 7] and all(len(each.ids) == SEEN for each in found)
-    for each, row in zip(found, logp[[0, 2]], strict=True):
-        assert each.ids.tolist() == np.argsort(-row)[:SEEN].tolist()
-        np.testing.assert_allclose(each.logprobs, np.sort(row)[::-1][:SEEN], rtol=1e-5)
-    for wrong in (np.nan, np.inf):
-        with pytest.raises(NotFinite):
-            _Said(np.where(np.arange(12) == 3, np.float32(wrong), rows))
-    with pytest.raises(NotFinite):
-        _Said(np.full((2, 3), -np.inf, np.float32))
-
-
-def test_transforms_that_follow_a_text_are_refused() -> None:
-    assert unordered(Recipe((Temperature(0.5),))) == Recipe((Temperature(0.5),))
-    for transform in (DRY(1.0), MirostatV2(3.0)):
-        with pytest.raises(ParameterError, match=f"{type(transform).__name__} needs tokens in the order"):
-            unordered(Recipe((transform,)))
-
-
-def test_noise_and_times() -> None:
-    t = np.array([0.25, 0.5, 1.0])
-    np.testing.assert_allclose(LINEAR.weight(t), 1 / t)
-    np.testing.assert_allclose(COSINE.masked(t), 1 - np.cos(np.pi / 2 * t))
-    np.testing.assert_allclose(COSINE.weight(t), np.pi / 2 * np.sin(np.pi / 2 * t) / (1 - np.cos(np.pi / 2 * t)))
-    np.testing.assert_allclose(times(4, 0.6), [0.6, 0.85, 0.1, 0.35])
-    assert sizes(4, np.array([0.0, 0.24, 0.25, 0.999])).tolist() == [1, 1, 2, 4]
 
 
 # -- holes of a text -------------------------------------------------------------------------------------------------

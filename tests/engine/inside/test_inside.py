@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import models
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted
 from engine.errors import ContextOverflow, DataError, ParameterError
@@ -65,16 +66,14 @@ def test_the_last_row_of_the_lens_is_the_model(name: str) -> None:
         assert np.array_equal(row.rank, 1 + (q > q[np.arange(23), p.argmax(-1)][:, None]).sum(-1))
 
 
-@pytest.mark.parametrize("at_once", [256, 30, 1])
-def test_a_lens_over_some_positions_is_that_part_of_the_whole(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = look_at("llama", 100)
+def test_a_lens_over_some_positions_is_that_part_of_the_whole() -> None:
+    """Of a text longer than what is looked at together."""
+    seen = look_at("llama", 300)
     whole = lens(seen)
-    monkeypatch.setattr("engine.inside.lens.AT_ONCE", at_once)
-    for a, b in zip(lens(seen).rows, whole.rows, strict=True):
-        assert np.array_equal(a.top, b.top) and np.allclose(a.kl, b.kl, atol=1e-5)
-    part = list(rows(seen, states(seen), slice(80, 100)))
-    for a, b in zip(reversed(part), whole.rows, strict=True):
-        assert np.array_equal(a.top, b.top[80:]) and np.allclose(a.kl, b.kl[80:], atol=1e-5)
+    for start in (0, 80, 250):
+        part = list(rows(seen, states(seen), slice(start, 300)))
+        for a, b in zip(reversed(part), whole.rows, strict=True):
+            assert np.array_equal(a.top, b.top[start:]) and np.allclose(a.kl, b.kl[start:], atol=1e-5)
 
 
 def test_decided_is_the_layer_from_which_the_token_stays() -> None:
@@ -235,10 +234,8 @@ def brute(texts: PromptPair, part: str) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["llama", "llama sliding", "gemma 2", "gpt-2", "gpt-neox", "olmo 2", "quantised"])
 @pytest.mark.parametrize("part", PARTS)
-def test_patching_is_what_single_passes_give(name: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patching_is_what_single_passes_give(name: str, part: str) -> None:
     clean = look_at(name, 14)
-    if name in ("llama", "gpt-2"):  # one layer's heads after another's, and all side by side
-        monkeypatch.setattr("engine.inside.patching.TOGETHER", 1)
     other = list(clean.ids)
     other[3], other[6] = (other[3] + 1) % V, (other[6] + 1) % V
     texts = pair(clean, InspectedText(clean.model, tuple(other)), answer=11, foil=12)
@@ -359,6 +356,16 @@ def test_what_cannot_be_looked_into() -> None:
         subject(markov, [])
     with pytest.raises(ContextOverflow, match="9 tokens and this model reads at most 8"):
         subject(markov, [1] * 9)
+
+
+def test_no_more_rows_are_looked_at_than_memory_allows() -> None:
+    config = tiny.LLAMA | {"max_position_embeddings": 600, "num_hidden_layers": 1}
+    model = models.build(config, {name: mx.array(array) for name, array in tiny.weights(config).items()})
+    session = Session(FakeCheckpoint(model))  # type: ignore[arg-type]
+    for count, first in ((600, 88), (512, 0), (3, 0), (513, 1)):
+        found = subject(session, range(count))
+        assert found.first == first and found.positions == range(first, count) and found.ids == tuple(range(count))
+    assert subject(session, range(9), rows=4).first == 5
 
 
 @pytest.mark.slow

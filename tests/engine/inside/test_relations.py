@@ -9,7 +9,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from engine.errors import ParameterError
+from engine.errors import NotFinite, ParameterError
 from engine.inside.embeddings import EmbeddingTable
 from engine.inside.merges import merges
 from engine.inside.relations import FAMILIES, RELATIONS, accuracies, family_tokens, summands
@@ -30,10 +30,22 @@ class Whole:
 
 
 def table(rows: np.ndarray) -> EmbeddingTable:
-    found = object.__new__(EmbeddingTable)
-    found.matrix, found._mean = mx.array(rows.astype(np.float32)), None
-    found.size, found.width = rows.shape
-    return found
+    model: Any = SimpleNamespace(embed=SimpleNamespace(matrix=mx.array(rows.astype(np.float32))))
+    return EmbeddingTable(model)
+
+
+def test_a_table_is_one_whatever_is_unpacked_at_once() -> None:
+    """Of more rows than go into a part, against float64; numbers that are none are refused."""
+    rows = np.random.default_rng(3).normal(size=(9000, 4)) + 1
+    made, mean = table(rows), rows.mean(axis=0)
+    np.testing.assert_allclose(np.array(made.mean), mean, rtol=1e-4)
+    np.testing.assert_allclose(made.norms(centred=True), np.linalg.norm(rows - mean, axis=1), rtol=1e-4)
+    cosines = rows @ rows[8500] / np.linalg.norm(rows, axis=1)
+    cosines[8500] = -np.inf
+    assert made.neighbours(8500, 1)[0].id == cosines.argmax()
+    rows[8999, 2] = np.nan
+    with pytest.raises(NotFinite, match="an embedding holds NaN"):
+        table(rows).cosines(mx.ones((1, 4)))
 
 
 def test_accuracy_by_its_definition() -> None:

@@ -9,7 +9,7 @@ import pytest
 from app.cli.answers import trace
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted
-from engine.errors import CheckpointError, ParameterError
+from engine.errors import CheckpointError, DataError, ParameterError
 from engine.inside import steering
 from engine.inside.attribution import attribution
 from engine.inside.lens import states
@@ -152,3 +152,30 @@ def test_what_is_no_direction(session: Session, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no direction that can be read"):
         stack.add(tmp_path / "kind")
     assert stack.attached == ()
+
+
+def test_a_direction_is_kept_by_its_name_and_read_by_its_format(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path))
+    assert steering.place("kind-1_b.c") == tmp_path / "directions" / "kind-1_b.c"
+    for name in ("", ".x", "a/b", "a b", "é"):
+        with pytest.raises(ParameterError, match="a direction's name is of letters, digits"):
+            steering.place(name)
+    steering.save(tmp_path / "d", steering.Direction(3, mx.array([3.0, 4.0]), "m"))
+    read = steering.read(tmp_path / "d")
+    assert (read.layer, read.model, read.vector.tolist(), read.norm) == (3, "m", [3.0, 4.0], 5.0)
+    assert steering.is_direction(tmp_path / "d") and not steering.is_direction(tmp_path)
+    for text, line in (
+        ('{"format": 2, "layer": 2}', "of another format"), ("{", "no direction that can be read"),
+        ('{"format": 1}', "layer is missing"),
+    ):  # fmt: skip
+        (tmp_path / "d" / steering.CONFIG).write_text(text)
+        with pytest.raises(CheckpointError, match=line):
+            steering.read(tmp_path / "d")
+    for wrong in (mx.array([[1.0]]), mx.array([1.0, np.inf])):
+        steering.save(tmp_path / "e", steering.Direction(0, wrong))
+        with pytest.raises(CheckpointError, match="numbers that are none"):
+            steering.read(tmp_path / "e")
+    with pytest.raises(DataError, match="cannot write"):
+        steering.save(tmp_path / "d" / steering.CONFIG / "x", read)

@@ -66,15 +66,6 @@ ROWS = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=["library", "numpy"])
-def way(request, monkeypatch):
-    """With the library that scans logits, where there is one, and as on a machine without."""
-    if request.param == "numpy":
-        monkeypatch.setattr(row, "statistics", lambda *_: None)
-        monkeypatch.setattr(row, "totals", lambda *_: None)
-
-
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("token", [0, -1])
 def test_numbers_and_snapshot_equal_float64(name, token):
