@@ -50,6 +50,9 @@ def test_the_share_of_later_positions_goes_from_none_to_all() -> None:
     sights = [batch.mask for batch in batches]
     seen = [0 if sight is None or sight.also is None else int(mx.sum(sight.also)) for sight in sights]
     assert seen[0] == 0 and 0.2 < seen[1] / (3 * 20 * 20) < 0.4
+    assert sights[1] is not None and sights[1].also is not None
+    document = np.repeat(np.arange(3), 20)
+    assert not np.array(sights[1].also)[0][document[:, None] != document].any()
     assert sights[2] is not None and sights[2].also is None and [s.causal for s in sights if s] == [True, True, False]
 
 

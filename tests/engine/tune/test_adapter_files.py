@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,12 @@ import pytest
 
 import models
 from engine.errors import CheckpointError, ParameterError
-from engine.tune import adapters, full, gguf_tokenizer, lora, peft, run, sites
+from engine.tune import adapters, full, lora, sites
 from engine.tune.adapters import StoredAdapter, place
-from engine.tune.config import Config
+from engine.tune.config import configure
 from engine.tune.factors import Factors, fresh, largest, shapes
+from engine.tune.run import Set, TrainingRun, prepare
+from engine.tune.samples import TrainingSample
 from metal import mx
 from models import Transformer
 from models.parts import ModelPart
@@ -169,6 +170,8 @@ def test_a_base_that_was_saved_is_this_one_or_refused() -> None:
             "a bias of .* is not supported",
         ),
         ({"lora_a": (32, 2), "lora_b": (2, 32), "m": (31,)}, {"kind": "dora"}, r"q_proj.m is \[31\]"),
+        ({"lora_a": (32, 2), "lora_b": (2, 32), "m": (1,)}, {"kind": "dora"}, r"q_proj\.m"),
+        ({"lora_a": (32, 2), "lora_b": (2, 32), "m": (32, 1)}, {"kind": "dora"}, r"q_proj\.m"),
         ({"whole": (32, 31)}, {}, r"q_proj.weight is \[32, 31\]"),
         ({"base": (31, 32), "whole": (32, 32)}, {}, r"q_proj.weight is \[31, 32\]"),
         (
@@ -272,82 +275,6 @@ def test_a_change_and_its_norm_and_magnitude_are_numpys() -> None:
 # -- other programs ----------------------------------------------------------------------------------------------------
 
 
-def test_alphas_are_by_the_end_of_a_path() -> None:
-    patterns = {"q_proj": 4.0, "layers.1.mlp": 8.0, "x\\.y": 2.0}
-    for path, value in (
-        ("a.q_proj", 4.0),
-        ("q_proj", 4.0),
-        ("aq_proj", 1.0),
-        ("m.layers.1.mlp", 8.0),
-        ("m.layers.1.mlp.up", 1.0),
-        ("x.y", 2.0),
-        ("z.x.y", 2.0),
-        ("xzy", 1.0),
-    ):
-        assert peft._by_pattern(patterns, path, 1.0) == value, path
-
-
-def test_tokens_of_a_folder_are_padded_named_and_kept_apart(tmp_path: Path) -> None:
-    def spelled(text: str) -> bytes:
-        return text.encode()
-
-    tokens = ["a", "b", None, "<s>", "</s>", "<eot>", "<unk>"]
-    vocabulary = SimpleNamespace(
-        tokens=tokens, kinds=[1, 1, 1, 3, 3, 3, 3], ids={t: i for i, t in enumerate(tokens) if t}, spelling=spelled
-    )
-    tokenizer: Any = SimpleNamespace(
-        vocabulary=Sized(vocabulary),
-        bos=3,
-        eos=frozenset({5, 4}),
-        add_bos=True,
-        add_eos=False,
-        templates={"default": SimpleNamespace(source="T"), "tool": SimpleNamespace(source="U")},
-    )
-    config = {"eos_token": {"content": "</s>"}, "unk_token": "<unk>", "pad_token": "b", "bos_token": "a"}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    said = gguf_tokenizer._common(tokenizer, tmp_path, 9)
-    assert said["tokenizer.ggml.tokens"] == ["a", "b", "[PAD2]", "<s>", "</s>", "<eot>", "<unk>", "[PAD7]", "[PAD8]"]
-    assert said["tokenizer.ggml.token_type"] == [1, 1, 5, 3, 3, 3, 2, 5, 5]
-    ids = {key.removeprefix("tokenizer.ggml."): value for key, value in said.items() if key.endswith("_id")}
-    assert ids == {
-        "bos_token_id": 3,
-        "eos_token_id": 4,
-        "eot_token_id": 5,
-        "unknown_token_id": 6,
-        "padding_token_id": 1,
-    }
-    assert (said["tokenizer.ggml.add_bos_token"], said["tokenizer.ggml.add_eos_token"]) == (True, False)
-    assert (said["tokenizer.chat_template"], said["tokenizer.chat_template.tool"]) == ("T", "U")
-    (tmp_path / "tokenizer_config.json").unlink()
-    tokenizer.eos, tokenizer.bos = frozenset({4}), None
-    bare = gguf_tokenizer._common(tokenizer, tmp_path, 7)
-    assert {key for key in bare if key.endswith("_id")} == {"tokenizer.ggml.eos_token_id"}
-    assert bare["tokenizer.ggml.eos_token_id"] == 4 and len(bare["tokenizer.ggml.tokens"]) == 7
-    tokenizer.eos = frozenset({5, 4, 6})
-    several = gguf_tokenizer._common(tokenizer, tmp_path, 7)
-    assert several["tokenizer.ggml.eos_token_id"] == 4 and several["tokenizer.ggml.eot_token_id"] == 6
-    tokenizer.eos = frozenset()
-    assert not {key for key in gguf_tokenizer._common(tokenizer, tmp_path, 7) if key.endswith("_id")}
-    with pytest.raises(CheckpointError, match="the tokenizer has 7 tokens and the model 6"):
-        gguf_tokenizer._common(tokenizer, tmp_path, 6)
-
-
-class Sized:
-    """A vocabulary with its length."""
-
-    def __init__(self, of: Any) -> None:
-        self.__dict__.update(vars(of))
-
-    def __len__(self) -> int:
-        return len(self.__dict__["tokens"])
-
-
-def test_scores_rank_tokens_as_merges_do_and_others_after_them() -> None:
-    plain, prefixed = gguf_tokenizer._scored(["a", "b", "ab", "abc"], [("a", "b"), ("ab", "c"), ("a", "b")])
-    assert plain["tokenizer.ggml.scores"] == [-3.0, -4.0, -0.0, -1.0] == prefixed["tokenizer.ggml.scores"]
-    assert [way["tokenizer.ggml.add_space_prefix"] for way in (plain, prefixed)] == [False, True]
-
-
 def made(
     built: Transformer, rank: int = 2, scale: float = 2.0, kind: str = "lora", end: str = "q_proj"
 ) -> lora.Adapter:
@@ -355,26 +282,43 @@ def made(
     return lora.create(chosen, rank=rank, scale=scale, kind=kind)
 
 
+def test_alphas_are_by_the_end_of_a_path(tmp_path: Path) -> None:
+    """As PEFT finds them: a pattern is the end of a path from a dot on, the first that fits."""
+    wanted = {
+        "a.q_proj": 4.0, "q_proj": 4.0, "aq_proj": 1.0, "m.layers.1.mlp": 8.0, "m.layers.1.mlp.up": 1.0, "x.y": 2.0,
+        "z.x.y": 2.0, "xzy": 1.0,
+    }  # fmt: skip
+    said = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "alpha_pattern": {"q_proj": 4, "layers.1.mlp": 8, "x\\.y": 2}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+    factors = {
+        f"base_model.model.{path}.lora_{leaf}.weight": mx.ones(shape)
+        for path in wanted for leaf, shape in (("A", (1, 3)), ("B", (2, 1)))
+    }  # fmt: skip
+    mx.save_safetensors(str(tmp_path / "adapter_model.safetensors"), factors)
+    assert adapters.read(tmp_path).scales == wanted
+
+
 def test_a_training_begins_at_a_stored_adapter(tmp_path: Path) -> None:
-    built = model()
-    before = made(built)
+    before = made(model())
     before.set({name: random(*array.shape) for name, array in before.parameters().items()})
-    adapters.save(tmp_path, before, built, {"kind": "lora"})
-    config = Config(warm_start=str(tmp_path))
-    fresh_one = made(built, scale=2.0 * (1 + 5e-7))
-    run._begin_at(fresh_one, built, config)
-    held, wanted = fresh_one.parameters(), before.parameters()
+    adapters.save(tmp_path, before, model(), {"kind": "lora"})
+    rows = Set([TrainingSample((1, 2, 3), (False, True, True), "a")])
+    said = {"warm_start": str(tmp_path), "rank": 2, "scale": 2.0, "modules": ("q_proj",), "layers": -1}
+
+    def begun(**other: Any) -> TrainingRun:
+        return prepare(model(), configure({**said, **other}), rows, tmp_path / "out")
+
+    held, wanted = begun(scale=2.0 * (1 + 5e-7)).trained.parameters(), before.parameters()
     assert held.keys() == wanted.keys() and all(np.array_equal(held[name], wanted[name]) for name in wanted)
     for other, words in (
-        (made(built, rank=3), r"q_proj.lora_a is \[32, 3\], and \[32, 2\] there; train with its rank"),
-        (made(built, end="k_proj"), r"k_proj.lora_a is \[32, 2\], and nothing there"),
-        (made(built, end="1.self_attn.q_proj"), r"another adapter than is trained"),
-        (made(built, scale=2.00001), "has scale 2 at .*q_proj, and 2.00001 is trained"),
+        ({"rank": 3}, r"q_proj.lora_a is \[32, 3\], and \[32, 2\] there; train with its rank"),
+        ({"modules": ("k_proj",)}, r"k_proj.lora_a is \[32, 2\], and nothing there"),
+        ({"layers": 1}, r"another adapter than is trained"),
+        ({"scale": 2.00001}, "has scale 2 at .*q_proj, and 2.00001 is trained"),
+        ({"kind": "dora"}, "is of kind lora, and dora is trained"),
     ):
         with pytest.raises(ParameterError, match=words):
-            run._begin_at(other, built, config)
-    with pytest.raises(ParameterError, match="is of kind lora, and dora is trained"):
-        run._begin_at(made(built, kind="dora"), built, Config(warm_start=str(tmp_path), kind="dora"))
+            begun(**other)
 
 
 def test_what_is_stored_says_how_many_layers_from_the_last_it_reaches(tmp_path: Path) -> None:
@@ -386,30 +330,3 @@ def test_what_is_stored_says_how_many_layers_from_the_last_it_reaches(tmp_path: 
         built = model()
         adapters.save(tmp_path, made(built, end=end), built, {"kind": "lora"})
         assert adapters.read(tmp_path).layers == wanted
-
-
-@pytest.mark.parametrize("whole", [False, True])
-def test_rules_that_take_words_whole_as_the_model_does_are_tried_first(whole: bool) -> None:
-    rules = gguf_tokenizer.PRETOKENIZERS
-    patterns = rules["llama-bpe"].patterns
-    split = {"type": "Split", "behavior": "Isolated", "invert": False}
-    cuts: list[dict[str, Any]] = [split | {"pattern": {"Regex": pattern}} for pattern in patterns]
-    cuts.append({"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False})
-    model = {"type": "BPE", "ignore_merges": whole, "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}
-    program = {"version": "1.0", "pre_tokenizer": {"type": "Sequence", "pretokenizers": cuts}, "model": model}
-    found = list(gguf_tokenizer._ruled(program | {"added_tokens": []}, [("a", "b")]))
-    assert all(each["tokenizer.ggml.merges"] == ["a b"] for each in found)
-    names = [each["tokenizer.ggml.pre"] for each in found]
-    assert {name for name, rule in rules.items() if rule.patterns == patterns} <= set(names)
-    fits = [rules[name].whole_words == whole for name in names]
-    assert fits == sorted(fits, reverse=True) and True in fits and False in fits
-
-
-def test_the_magnitudes_of_dora_are_as_many_as_the_rows() -> None:
-    built = model()
-    path = part_of(built, "layers.1.self_attn.q_proj").path
-    arrays = {f"{path}.lora_a": random(32, 3), f"{path}.lora_b": random(3, 32), f"{path}.m": random(32)}
-    assert isinstance(place(built, stored(arrays, kind="dora")), lora.Adapter)
-    for wrong in (random(31), random(1), random(32, 1)):
-        with pytest.raises(CheckpointError, match=r"q_proj\.m"):
-            place(built, stored(arrays | {f"{path}.m": wrong}, kind="dora"))

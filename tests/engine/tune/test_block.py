@@ -1,5 +1,6 @@
 """The loss of block diffusion: its mask by brute force, its mean the bound by blocks, and both of its ends."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,9 @@ from engine.diffusion.bound import exact
 from engine.diffusion.denoiser import ModelDenoiser
 from engine.errors import ConfigError, ParameterError
 from engine.pretrain import config as pretraining
-from engine.tune import masked, objectives
+from engine.tune import losses, masked, objectives
 from engine.tune.config import Config
-from engine.tune.full import weights
-from engine.tune.run import _check_objective
+from engine.tune.run import Set, prepare
 from metal import mx
 from metal.attention import KV, Mask, attention
 from metal.dispatch import forced
@@ -74,7 +74,7 @@ def test_the_mean_of_the_loss_is_the_bound_by_blocks(shifted: bool) -> None:
         free = np.array(item.trained)
         truth = exact(denoiser.log_probabilities, item.ids, 286, free.tolist(), block=3)
         batch = objectives.batch_of(model, [item] * 300, SETTINGS, (1, 2))
-        lost, _ = objectives._losses(model, weights(model), batch, None)
+        lost = losses.nll(model.head, objectives.read(model, batch), batch.targets)
         found = np.array(objectives.by_sample(objectives.weighed(lost, batch), batch))
         assert batch.trained == 300 * free.sum() and len(found) == 300
         noised, clean = np.asarray(batch.tokens)[0].reshape(300, 2, -1).swapaxes(0, 1)
@@ -91,7 +91,7 @@ def test_blocks_of_one_are_the_autoregressive_likelihood_and_one_block_is_mdlm()
         model = made({**CONFIG, **further})
         objective = "block" if "block_size" in further else "mdlm"
         batch = objectives.batch_of(model, [item, sample([7, 9, 4])], Config(kind="full", objective=objective), (1, 2))
-        found, _ = objectives._losses(model, weights(model), batch, None)
+        found = losses.nll(model.head, objectives.read(model, batch), batch.targets)
         return np.array(objectives.by_sample(objectives.weighed(found, batch), batch))
 
     causal = models.build(dict(tiny.LLAMA), {n: mx.array(4 * a) for n, a in tiny.weights(tiny.LLAMA).items()})
@@ -110,14 +110,14 @@ def test_blocks_of_one_are_the_autoregressive_likelihood_and_one_block_is_mdlm()
     np.testing.assert_allclose(lost(block_size=7), lost(), rtol=1e-5)
 
 
-def test_times_are_even_over_blocks_and_what_cannot_be_is_refused() -> None:
+def test_times_are_even_over_blocks_and_what_cannot_be_is_refused(tmp_path: Path) -> None:
     batch = masked.collate([sample(list(range(10, 26)))] * 12, MaskedDiffusion(286, block=4), (0, 7))
     places = np.asarray(batch.at) % 32
     sizes = np.bincount(np.asarray(batch.sample) * 4 + places // 4)
     assert np.bincount(sizes).tolist() == [0, 12, 12, 12, 12]
     assert np.allclose(np.asarray(batch.weights), (4 / sizes)[np.asarray(batch.sample) * 4 + places // 4])
     with pytest.raises(ParameterError, match="of blocks of 4, it learns by objective block, got mdlm"):
-        _check_objective(made({**CONFIG, "block_size": 4}), Config(objective="mdlm"))
+        prepare(made({**CONFIG, "block_size": 4}), Config(objective="mdlm"), Set([sample([5, 6, 7])]), tmp_path)
     with pytest.raises(ParameterError, match="context 100 is not divisible into blocks of 8"):
         pretraining.configure({"objective": "block", "context": 100})
     with pytest.raises(ParameterError, match="block_size goes with objective = block"):

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,12 @@ import pytest
 
 from engine.errors import DataError, ParameterError
 from engine.tokenizer import Tokenizer, from_gguf
-from engine.tune import batches, data, rows, samples, validation
-from engine.tune.config import Config
-from engine.tune.run import Set
+from engine.tune import batches, choices, data, rows, samples
+from engine.tune.data import Data
 from engine.tune.samples import TrainingSample
 from tests.engine import hub_server
 from tests.engine.vocabularies import byte_level
+from tests.fakes import ByteTokenizer
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -50,54 +49,105 @@ def trained_text(sample: TrainingSample, t: Tokenizer) -> str:
     )
 
 
-FORMS: dict[str, dict[str, Any]] = {
-    "text": {"text": "once"},
-    "prompt": {"prompt": "2+2", "completion": "4"},
-    "chat": chat("2+2", "4"),
-    "tools": {**chat("2+2", "4"), "tools": [{"type": "function", "function": {"name": "add"}}]},
-    "alpaca": {"instruction": "Add.", "input": "2+2", "output": "4"},
-    "sharegpt": {"conversations": [{"from": "human", "value": "2+2"}, {"from": "gpt", "value": "4"}]},
-    "preference": {"prompt": "2+2", "chosen": "4", "rejected": "5"},
-}
+USER, SAID = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 
 
-def test_every_form_is_known_row_by_row_not_from_the_first() -> None:
-    parsed = {form: rows.parse(value, "f:1") for form, value in FORMS.items()}
-    assert {form: row.form for form, row in parsed.items()} == {form: form for form in FORMS}
-    for form in ("prompt", "chat", "sharegpt"):
-        assert parsed[form].messages == parsed["chat"].messages
-    assert parsed["alpaca"].messages[0]["content"] == "Add.\n\n2+2"
-    assert parsed["preference"].rejected[-1]["content"] == "5"
-
-
-def test_columns_are_renamed_and_unknown_names_refused() -> None:
-    names = rows.read_map(["question=prompt", "answer=completion"])
-    row = rows.parse({"question": "2+2", "answer": "4"}, "f:1", names)
-    assert row.form == "prompt"
-    with pytest.raises(ParameterError, match="--map must be COLUMN=NAME"):
-        rows.read_map(["question=ask"])
+@pytest.mark.parametrize(
+    ("value", "form", "messages"),
+    [
+        ({"prompt": "q", "completion": "a"}, "prompt", (USER, SAID)),
+        ({"prompt": [USER], "completion": [SAID]}, "prompt", (USER, SAID)),
+        ({"instruction": "q", "output": "a"}, "alpaca", (USER, SAID)),
+        ({"instruction": "q", "input": "", "output": "a", "system": ""}, "alpaca", (USER, SAID)),
+        (
+            {"instruction": "q", "input": "i", "output": "a", "system": "s"},
+            "alpaca",
+            ({"role": "system", "content": "s"}, {"role": "user", "content": "q\n\ni"}, SAID),
+        ),
+        ({"messages": [USER, SAID]}, "chat", (USER, SAID)),
+        ({"messages": [USER, SAID], "tools": [{"x": 1}]}, "tools", (USER, SAID)),
+        (
+            {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [1]}]},
+            "tools",
+            (USER, {"role": "assistant", "content": None, "tool_calls": [1]}),
+        ),
+        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, "sharegpt", (USER, SAID)),
+        (
+            {"conversations": [{"from": "system", "value": "s"}, {"from": "function", "value": "t"}]},
+            "sharegpt",
+            ({"role": "system", "content": "s"}, {"role": "tool", "content": "t"}),
+        ),
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, "preference", (USER, SAID)),
+        ({"chosen": "a", "rejected": "b"}, "preference", (SAID,)),
+        ({"prompt": None, "text": "t"}, "text", ()),
+    ],
+)
+def test_a_row_is_of_the_form_of_its_keys(value: dict[str, Any], form: str, messages: tuple[Any, ...]) -> None:
+    found = rows.parse(value, "here")
+    assert (found.form, found.messages, found.where) == (form, messages, "here")
+    if form == "preference":
+        assert found.rejected == (*messages[:-1], {"role": "assistant", "content": "b"})
+    else:
+        assert found.rejected == ()
+    assert found.text == value.get("text", "") and found.tools == tuple(value.get("tools", ()))
 
 
 @pytest.mark.parametrize(
     ("value", "line"),
     [
-        ([1], r"f:3: a JSON object expected, got a list"),
-        ({"body": "x"}, r"f:3: expected a row with messages; .* got body \(rename by --map\)"),
-        ({"text": 5}, r"f:3: text must be text, got a whole number \(5\)"),
-        ({"messages": "hi"}, r"f:3: messages must be a list, got text"),
-        ({"messages": []}, r"f:3: messages is empty"),
+        (3, "a JSON object expected"),
+        ({}, "got no keys"),
+        ({"x": 1}, "got x .rename by --map."),
+        ({"text": 3}, "text must be text"),
+        ({"messages": 3}, "messages must be a list"),
+        ({"messages": []}, "messages is empty"),
+        ({"messages": ["x"]}, r"messages\[0\] must be an object"),
+        ({"messages": [USER, {"role": "x", "content": "a"}]}, r"messages\[1\].role must be one of system, developer"),
+        ({"messages": [{"role": "user"}]}, r"messages\[0\].content must be text"),
+        ({"messages": [USER], "tools": {}}, "tools must be a list"),
+        ({"messages": [{"role": "user", "content": 3}]}, "content must be text"),
+        ({"prompt": 3, "completion": "a"}, "prompt must be text or a list of messages"),
+        ({"prompt": "a", "completion": 3}, "completion must be text or"),
+        ({"instruction": 3, "output": "a"}, "instruction must be text"),
+        ({"instruction": "a", "output": 3}, "output must be text"),
+        ({"instruction": "a", "output": "b", "input": 3}, "input must be text"),
+        ({"instruction": "a", "output": "b", "system": 3}, "system must be text"),
+        ({"conversations": []}, "conversations is empty"),
+        ({"conversations": [3]}, r"conversations\[0\] must be an object with from and value"),
+        ({"conversations": [{"from": "x", "value": "a"}]}, r"conversations\[0\].from must be one of human"),
         (
-            {"messages": [{"role": "bot", "content": "x"}]},
-            r"\[0\].role must be one of system, .* got text \(bot\)",
+            {"conversations": [{"from": "human", "value": "a"}, {"from": 3, "value": "a"}]},
+            r"conversations\[1\].from must be",
         ),
-        ({"messages": [{"role": "user", "content": 3}]}, r"messages\[0\].content must be text, got a whole number"),
-        ({"conversations": [{"from": "x", "value": "y"}]}, r"conversations\[0\].from must be one of human"),
-        ({"chosen": "a", "rejected": "a"}, r"chosen and rejected are the same"),
+        ({"conversations": [{"from": "human", "value": 3}]}, "must be an object with from and value"),
+        ({"prompt": "q", "chosen": "a", "rejected": "a"}, "chosen and rejected are the same"),
     ],
 )
-def test_malformed_rows_are_named(value: Any, line: str) -> None:
-    with pytest.raises(DataError, match=line):
-        rows.parse(value, "f:3")
+def test_what_is_no_row_is_said_with_its_place(value: Any, line: str) -> None:
+    with pytest.raises(DataError, match=rf"^here: .*{line}|^here: {line}"):
+        rows.parse(value, "here")
+
+
+def test_a_row_s_digest_is_of_its_content_alone() -> None:
+    one = rows.parse({"prompt": "q", "completion": "a"}, "x")
+    assert one.digest == rows.parse({"instruction": "q", "output": "a"}, "y").digest
+    for other in (
+        {"prompt": "q", "completion": "b"},
+        {"text": "q"},
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+        {"messages": [USER, SAID], "tools": [1]},
+    ):
+        assert rows.parse(other, "x").digest != one.digest
+    assert rows.parse({"a": "q", "b": "r"}, "", {"a": "prompt", "b": "completion"}).form == "prompt"
+    assert rows.read_map(["a=prompt", "b b=tools", "c=input", "d=system"]) == {
+        "a": "prompt",
+        "b b": "tools",
+        "c": "input",
+        "d": "system",
+    }
+    for entry in ("a", "a=", "a=x"):
+        with pytest.raises(ParameterError, match="--map must be COLUMN=NAME"):
+            rows.read_map([entry])
 
 
 def test_malformed_json_has_file_line_and_column(tmp_path: Path) -> None:
@@ -141,20 +191,6 @@ def test_files_of_every_kind_give_the_same_rows(tmp_path: Path) -> None:
     assert all(part == found[0] for part in found) and len(found[0]) == 5
 
 
-def test_folders(tmp_path: Path) -> None:
-    write(tmp_path / "split" / "train.jsonl", [{"text": f"t{i}"} for i in range(4)])
-    write(tmp_path / "split" / "validation.jsonl", [{"text": "v"}, {"text": "t1"}])
-    found = data.read(tmp_path / "split")
-    assert (len(found.train), len(found.valid), found.overlap, found.split) == (4, 2, 1, False)
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "a.txt").write_text("one")
-    (tmp_path / "texts" / "b.md").write_text("two")
-    assert [row.text for row in data.read(tmp_path / "texts", valid=0).train] == ["one", "two"]
-    (tmp_path / "nothing").mkdir()
-    with pytest.raises(DataError, match=r"has neither train\.jsonl"):
-        data.read(tmp_path / "nothing")
-
-
 def test_the_split_is_by_content_and_duplicates_stay_on_one_side(tmp_path: Path) -> None:
     values = [{"text": f"row {i}"} for i in range(200)]
     values += values[:10]
@@ -163,6 +199,128 @@ def test_the_split_is_by_content_and_duplicates_stay_on_one_side(tmp_path: Path)
     assert {row.text for row in one.valid} == {row.text for row in other.valid}
     assert 20 <= len(one.valid) <= 65 and one.duplicates == 10 and one.overlap == 0
     assert len(data.read(tmp_path / "a.jsonl", valid=0, keep_duplicates=False).train) == 200
+
+
+def texts_of(path: Path, texts: list[str]) -> Path:
+    return write(path, [{"text": text} for text in texts])
+
+
+def test_parts_of_a_folder_are_by_their_names(tmp_path: Path) -> None:
+    names = {
+        "train": ["train.jsonl", "train-00001.csv", "data/train.json", "sub/train-0.parquet"],
+        "valid": ["valid.jsonl", "validation.json", "val-1.csv", "dev.jsonl"],
+        "test": ["test.jsonl", "test-9.json"],
+    }
+    for some in names.values():
+        for name in some:
+            texts_of(tmp_path / name, ["a"])
+    for name in ("training.jsonl", "trainer-1.txt", "valid.txt", "mytest.jsonl", "val.md"):
+        texts_of(tmp_path / name, ["a"])
+    found = data.files(tmp_path)
+    assert {part: {str(p.relative_to(tmp_path)) for p in some} for part, some in found.items()} == {
+        part: set(some) for part, some in names.items()
+    }
+    assert all(some == sorted(some) for some in found.values())
+
+
+def test_rows_are_set_aside_by_their_hash(tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(40)]
+    path = texts_of(tmp_path / "rows.jsonl", texts)
+    for share in (0.05, 0.3, 0.9):
+        found = data.read(path, valid=share)
+        aside = [int(rows.parse({"text": t}, "").digest.hex()[:4], 16) < share * 65536 for t in texts]
+        assert [row.text for row in found.valid] == [t for t, out in zip(texts, aside, strict=True) if out]
+        assert [row.text for row in found.train] == [t for t, out in zip(texts, aside, strict=True) if not out]
+        assert found.split and found.overlap == 0 and found.test == () and found.forms == {"text": 40}
+    assert data.read(path).valid == data.read(path, valid=0.05).valid
+    none = data.read(path, valid=0.0)
+    assert len(none.train) == 40 and none.valid == () and not none.split
+    two = texts_of(tmp_path / "two.jsonl", ["a", "b", "a"])
+    least = min("ab", key=lambda t: rows.parse({"text": t}, "").digest)
+    few = data.read(two, valid=0.0001)
+    assert (
+        {row.text for row in few.valid} == {least}
+        and least not in {row.text for row in few.train}
+        and few.duplicates == 1
+    )
+    once = data.read(two, valid=0.0, keep_duplicates=False)
+    assert [row.text for row in once.train] == ["a", "b"] and once.duplicates == 1
+    one = data.read(texts_of(tmp_path / "one.jsonl", ["a"]), valid=0.0001)
+    assert len(one.train) == 1 and one.valid == ()
+    with pytest.raises(DataError, match="its rows are all the same, so none can be set aside"):
+        data.read(texts_of(tmp_path / "same.jsonl", ["a", "a"]), valid=0.0001)
+
+
+def test_a_folder_s_own_parts_are_taken_as_they_are(tmp_path: Path) -> None:
+    texts_of(tmp_path / "f" / "train.jsonl", ["a", "b", "c", "a"])
+    texts_of(tmp_path / "f" / "valid.jsonl", ["b", "x"])
+    texts_of(tmp_path / "f" / "test.jsonl", ["a", "y", "a"])
+    found = data.read(tmp_path / "f", valid=0.9)
+    assert (len(found.train), len(found.valid), len(found.test)) == (4, 2, 3) and not found.split
+    assert (found.duplicates, found.overlap, found.forms, found.left_out) == (1, 3, {"text": 9}, 0)
+    dropped = rows.parse({"text": "a"}, "")
+    choices.choose(
+        choices.beside(tmp_path / "f"), {choices.key(dropped): False, choices.key(rows.parse({"text": "b"}, "")): True}
+    )
+    again = data.read(tmp_path / "f")
+    assert ([r.text for r in again.train], [r.text for r in again.test]) == (["b", "c"], ["y"]) and again.left_out == 4
+    assert again.fingerprint != found.fingerprint
+    choices.choose(choices.beside(tmp_path / "f"), {choices.key(rows.parse({"text": t}, "")): False for t in "abc"})
+    with pytest.raises(DataError, match="every row of it was dropped by hand"):
+        data.read(tmp_path / "f")
+    (tmp_path / "f" / "train.jsonl").unlink()
+    with pytest.raises(DataError, match="has no train file"):
+        data.read(tmp_path / "f")
+    mixed = tmp_path / "m.jsonl"
+    mixed.write_text('{"text": "a"}\n{"chosen": "a", "rejected": "b"}\n')
+    with pytest.raises(DataError, match="mixes preference pairs with other rows"):
+        data.read(mixed, valid=0.0)
+    row = rows.TrainingRow("text", "", "a")
+    orders = [
+        Data(t, v, (), {}, 0, 0, False).fingerprint for t, v in (((row,), ()), ((), (row,)), ((row, row), ()), ((), ()))
+    ]
+    assert len(set(orders)) == 4 and Data((), (), (), {}, 0, 0, False).left_out == 0
+
+
+def test_places_of_what_is_malformed_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a"}\n\n{"text" 3}\n')
+    with pytest.raises(DataError, match=r"a.jsonl:3:9: one JSON object a line expected: .*, got '3\}'"):
+        list(data.rows(path))
+    path = tmp_path / "a.json"
+    path.write_text('[{"text": "a"},\n {"text": "b"}]')
+    assert [(r.text, r.where) for r in data.rows(path)] == [("a", f"{path}[0]"), ("b", f"{path}[1]")]
+    for text, line in (
+        ('[{"text": "a"},\n]', r"a.json:2:\d+: a JSON list"),
+        ('{"text": "a"}', "a.json:1:1: a JSON list of objects expected"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=line):
+            list(data.rows(path))
+    table = tmp_path / "a.csv"
+    table.write_text('prompt,completion,tools\nq,a,\n"x\ny",b,"[1]"\n"[z",{,\n')
+    found = list(data.rows(table))
+    assert [(r.messages[0]["content"], r.tools, r.where) for r in found] == [
+        ("q", (), f"{table}:2"),
+        ("x\ny", (1,), f"{table}:4"),
+        ("[z", (), f"{table}:5"),
+    ]
+    for text in ("prompt,completion\nq\n", "prompt,completion\nq,a,b\n"):
+        table.write_text(text)
+        with pytest.raises(DataError, match=r"a.csv:2: expected 2 columns as in the first line"):
+            list(data.rows(table))
+    with pytest.raises(DataError, match=r"expected a file that ends with .jsonl"):
+        list(data.rows(tmp_path / "a.png"))
+    (tmp_path / "t" / "s").mkdir(parents=True)
+    (tmp_path / "t" / "b.md").write_text("B")
+    (tmp_path / "t" / "s" / "c.txt").write_text("C")
+    (tmp_path / "t" / "a.txt").write_text(" \n")
+    assert [row.text for row in data.texts(tmp_path / "t")] == ["B", "C"] and len(
+        data.read(tmp_path / "t", valid=0.0).train
+    ) == 2
+    for name in ("a", "a/b/c", "./a", "~a/b", "/a/b", "a/b.jsonl", "../b"):
+        with pytest.raises(DataError, match="expected a file, a folder, or the id owner/name of a hub data set"):
+            data.read(f"{name}")
 
 
 # -- what is trained ---------------------------------------------------------------------------------------
@@ -184,7 +342,7 @@ def test_every_assistant_turn_is_trained_whole(template: str) -> None:
 
 def test_a_base_model_gets_text_after_text_and_an_end() -> None:
     t = tokenizer(None)
-    row = samples.prepare([rows.parse(FORMS["prompt"], "f:1")], t, length=512).samples[0]
+    row = samples.prepare([rows.parse({"prompt": "2+2", "completion": "4"}, "f:1")], t, length=512).samples[0]
     assert t.decode(row.ids) == "2+24" and row.ids[-1] in t.eos and sum(row.trained) == 2
     with pytest.raises(DataError, match="no chat template"):
         samples.prepare([rows.parse(chat("a", "b", "c", "d"), "f:1")], t, length=512)
@@ -210,14 +368,61 @@ def test_long_rows_are_split_without_losing_a_target_or_cut_and_counted() -> Non
     targets = [i for p in pieces for i, trained in zip(p.ids[1:], p.trained[1:], strict=True) if trained]
     assert targets == [i for i in ids[1:] if whole.trained[i]]
     t = tokenizer()
-    runs = (SimpleNamespace(config=Config(), rows=Set(part, part), session=SimpleNamespace(tokenizer=t))
-            for part in ([whole], pieces))  # fmt: skip
-    assert len({validation._bytes(run) for run in runs}) == 1  # type: ignore[arg-type]
     row = rows.parse({"text": "x" * 100}, "f:1")
     cut = samples.prepare([row], t, length=20, too_long="cut")
     assert cut.too_long == 1 and cut.lost == 81 and len(cut.samples[0].ids) == 20
     with pytest.raises(DataError, match=r"f:1: 101 tokens where 20 are allowed"):
         samples.prepare([row], t, length=20, too_long="refuse")
+
+
+def test_long_samples_are_split_with_one_token_of_context_or_cut_or_dropped() -> None:
+    sample = TrainingSample(tuple(range(10)), (False, False, *[True] * 8), "w")
+    parts = samples.fit(sample, 4, "split")
+    assert [part.ids for part in parts] == [(0, 1, 2, 3), (3, 4, 5, 6), (6, 7, 8, 9)]
+    assert sum(part.targets for part in parts) == sample.targets == 8 and all(part.where == "w" for part in parts)
+    assert [part.ids for part in samples.fit(sample, 5, "split")] == [(0, 1, 2, 3, 4), (4, 5, 6, 7, 8), (8, 9)]
+    (cut,) = samples.fit(sample, 4, "cut")
+    assert (cut.ids, cut.trained) == ((0, 1, 2, 3), (False, False, True, True)) and samples.fit(sample, 4, "drop") == []
+    assert len(samples.fit(sample, 10, "split")) == 1
+    pair = samples.Pair(sample, cut)
+    assert pair.ids == sample.ids + cut.ids and pair.targets == 10
+
+
+def test_rows_become_samples_and_what_was_done_is_counted() -> None:
+    given = [rows.parse({"prompt": "q" * n, "completion": "a" * m}, f"r{n}") for n, m in ((2, 3), (4, 12), (12, 1))]
+    tokenizer: Any = ByteTokenizer()
+    tokenizer.chat_template = None
+    tokenizer.end = 256
+    whole = [len(samples.encode(row.messages, row, tokenizer, "completion").ids) for row in given]
+    split = samples.prepare(given, tokenizer, length=max(whole) - 1, loss="completion")
+    assert split.too_long == 1 and split.lost == 0 and split.pieces == 2 and split.untrained == ()
+    exact = samples.prepare(given, tokenizer, length=max(whole), loss="completion")
+    assert (exact.too_long, exact.pieces, len(exact.samples)) == (0, 0, 3)
+    cut = samples.prepare(given, tokenizer, length=8, loss="completion", too_long="cut")
+    assert (
+        cut.too_long == sum(n > 8 for n in whole) and cut.lost == sum(max(0, n - 8) for n in whole) and cut.pieces == 0
+    )
+    assert cut.untrained == ("r12",)  # of it the prompt alone is left
+    dropped = samples.prepare(given, tokenizer, length=8, loss="completion", too_long="drop")
+    assert dropped.lost == sum(n for n in whole if n > 8) and len(dropped.samples) == 1
+    with pytest.raises(DataError, match=r"r4: \d+ tokens where 8 are allowed: raise --length"):
+        samples.prepare(given, tokenizer, length=8, too_long="refuse")
+    with pytest.raises(DataError, match="none of the 1 rows has a token to train on: the first is r12"):
+        samples.prepare(given[2:], tokenizer, length=8, loss="completion", too_long="cut")
+    assert samples.prepare([], tokenizer, length=8).samples == ()
+    pairs = [rows.parse({"prompt": "q", "chosen": "a" * n, "rejected": "b"}, f"p{n}") for n in (2, 30)]
+    both = samples.prepare(pairs, tokenizer, length=12)
+    assert len(both.pairs) == 1 and both.too_long == 1 and both.samples == ()
+    sizes = [
+        len(samples.encode(m, pairs[1], tokenizer, "completion").ids) for m in (pairs[1].messages, pairs[1].rejected)
+    ]
+    assert both.lost == sum(sizes)
+    with pytest.raises(DataError, match=rf"p30: {max(sizes)} tokens where 12 are allowed"):
+        samples.prepare(pairs, tokenizer, length=12, too_long="refuse")
+    assert (
+        samples.Samples(()).pairs == ()
+        and batches.collate([both.pairs[0].chosen]).trained == both.pairs[0].chosen.targets
+    )
 
 
 # -- batches -----------------------------------------------------------------------------------------------
@@ -246,7 +451,7 @@ def test_batches_are_of_like_length() -> None:
     """The fault: sorting by the number of a row's fields leaves the rows in their order, and pads them."""
     planned = batches.plan(made(LENGTHS), size=4, length=64, packing=False, seed=1, epoch=0)
     spread = [max(LENGTHS[i] for i in b) - min(LENGTHS[i] for i in b) for b in planned]
-    assert max(spread) <= 8
+    assert max(spread) <= 8 and sorted(map(len, planned)) == [3, *[4] * 25]
 
 
 def test_only_real_targets_are_counted() -> None:
@@ -266,10 +471,6 @@ def test_a_stream_skips_to_where_a_run_was() -> None:
     assert len({epoch for epoch, _ in taken}) > 1
     later = batches.stream(items, **options, skip=33)
     assert [next(later) for _ in range(7)] == taken[33:]
-
-
-def test_processes_share_a_batch() -> None:
-    assert [batches.share([5, 6, 7], rank, 2) for rank in range(2)] == [[5, 7], [6]]
 
 
 # -- the hub -----------------------------------------------------------------------------------------------------------

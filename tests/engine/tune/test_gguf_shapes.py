@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gguf import GGUFValueType, GGUFWriter
+from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
 import models
 from engine.errors import CheckpointError
+from engine.sources.checkpoint import load
 from engine.tune import gguf, gguf_config
 from tests.engine import tiny
 
@@ -71,30 +72,30 @@ def test_a_stretched_rotation_has_its_keys() -> None:
     assert (said["llama.rope.scaling.type"], said["llama.rope.scaling.original_context_length"]) == ("yarn", 32)
 
 
-def test_metadata_are_copied_with_their_types(tmp_path: Path) -> None:
+def test_a_files_own_metadata_are_written_again_with_their_types(tmp_path: Path) -> None:
     of = GGUFValueType
     entries = [
         ("a.small", 3, of.UINT8, None), ("a.wide", 2**40, of.UINT64, None), ("a.words", "x", of.STRING, None),
         ("a.true", True, of.BOOL, None), ("a.narrow", [1, 2], of.ARRAY, of.UINT8),
         ("a.scores", [0.5, 1.5], of.ARRAY, of.FLOAT64), ("a.texts", ["p", "q"], of.ARRAY, of.STRING),
     ]  # fmt: skip
-    writer = GGUFWriter(str(tmp_path / "a.gguf"), "llama")
+    writer = GGUFWriter(str(tmp_path / "more.gguf"), "llama")
     for key, value, kind, inner in entries:
         writer.add_key_value(key, value, kind, sub_type=inner)
+    plain = tiny.write_gguf(tmp_path / "plain.gguf", "llama", tiny.LLAMA, tiny.weights(tiny.LLAMA))
+    for field in GGUFReader(str(plain)).fields.values():
+        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+            inner = field.types[-1] if field.types[0] == of.ARRAY else None
+            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=inner)
+    for tensor in GGUFReader(str(plain)).tensors:
+        writer.add_tensor(tensor.name, np.array(tensor.data))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
     writer.close()
-    copied = [entry for entry in gguf._copied(tmp_path / "a.gguf") if entry[0] != "general.architecture"]
-    assert copied == entries
-
-
-def test_values_of_python_have_their_types() -> None:
-    of = GGUFValueType
-    values = {True: of.BOOL, 7: of.UINT32, 0.5: of.FLOAT32, "x": of.STRING}
-    assert all(gguf._kind(value) == (kind, None) for value, kind in values.items())
-    inner = {of.STRING: ["x"], of.INT32: [7], of.FLOAT32: [0.5]}
-    assert all(gguf._kind(value) == (of.ARRAY, kind) for kind, value in inner.items())
-
-
-def test_long_words_of_a_difference_are_cut() -> None:
-    assert gguf_config._short("x" * 60) == "x" * 60 and gguf_config._short("x" * 61) == "x" * 57 + "..."
+    gguf.write(load(tmp_path / "more.gguf"), tmp_path / "out.gguf", "f16")
+    before, after = (GGUFReader(str(tmp_path / f"{name}.gguf")).fields for name in ("more", "out"))
+    for key, value, kind, inner in entries:
+        assert after[key].contents() == value and after[key].types == ([kind] if inner is None else [kind, inner])
+    shared = before.keys() & after.keys() - {"GGUF.kv_count", "general.file_type"}
+    assert len(shared) >= 20 and all(before[key].types == after[key].types for key in shared)

@@ -11,9 +11,8 @@ import models
 from engine.diffusion.bound import exact
 from engine.diffusion.denoiser import ModelDenoiser
 from engine.errors import ParameterError
-from engine.tune import masked, objectives, probes, trainer
+from engine.tune import losses, masked, objectives, probes, trainer
 from engine.tune.config import Config, configure
-from engine.tune.full import weights
 from engine.tune.open_run import open_run
 from engine.tune.samples import TrainingSample
 from metal import mx
@@ -43,7 +42,7 @@ def test_the_mean_of_the_loss_is_the_bound_and_documents_are_alone(shifted: bool
         free = np.array(item.trained)
         truth = exact(denoiser.log_probabilities, item.ids, 286, free.tolist())
         batch = objectives.batch_of(model, [item] * 400, SETTINGS, (1, 2))
-        lost, _ = objectives._losses(model, weights(model), batch, None)
+        lost = losses.nll(model.head, objectives.read(model, batch), batch.targets)
         found = np.array(objectives.by_sample(objectives.weighed(lost, batch), batch))
         assert batch.trained == 400 * free.sum()
         kept = np.asarray(batch.tokens)[0].reshape(400, -1)
@@ -61,6 +60,52 @@ def test_exactly_k_of_a_sample_are_masked_and_times_are_even() -> None:
     sizes = np.bincount(owner)
     assert sorted(sizes.tolist()) == list(range(1, 13))  # 12 trained tokens, 12 samples
     assert np.allclose(weight, 12 / sizes[owner]) and (np.asarray(batch.targets) >= 14).all()
+
+
+@pytest.mark.parametrize(("block", "shifted"), [(0, False), (0, True), (3, False), (3, True)])
+def test_masked_batches_hold_their_targets_where_the_model_says_them(block: int, shifted: bool) -> None:
+    diffusion = MaskedDiffusion(mask=99, block=block, shifted=shifted)
+    rows = [
+        TrainingSample(tuple(range(10, 18)), (False, False, *[True] * 6), "a"),
+        TrainingSample((1, 2, 3), (True,) * 3, "b"),
+    ]
+    batch = masked.collate(rows, diffusion, (7, 1))
+    ids = np.array(batch.tokens)[0]
+    at, targets, weights = np.array(batch.at), np.array(batch.targets), np.array(batch.weights)
+    start, taken = 0, 0
+    for i, row in enumerate(rows):
+        n = len(row.ids)
+        noised = ids[start : start + n]
+        if block:
+            assert ids[start + n : start + 2 * n].tolist() == list(row.ids)
+        places = np.flatnonzero(noised == 99)
+        assert all(row.trained[p] for p in places)
+        assert [noised[p] for p in range(n) if p not in places] == [row.ids[p] for p in range(n) if p not in places]
+        expected = []
+        for p in places.tolist():
+            where = max(p - 1, 0) if shifted else p
+            if shifted and block and p % block == 0 and p > 0:
+                where += n
+            expected.append((start + where, row.ids[p]))
+        own = slice(taken, taken + len(places))
+        assert sorted(zip(at[own].tolist(), targets[own].tolist(), strict=True)) == sorted(expected)
+        groups = [np.flatnonzero(row.trained)]
+        if block:
+            groups = [
+                np.array([p for p in groups[0] if p // block == b]) for b in sorted({p // block for p in groups[0]})
+            ]
+        sizes = [(len(g), int(np.isin(g, places).sum())) for g in groups]
+        assert weights[own] == pytest.approx([full / k for full, k in sizes for _ in range(k)]) and min(
+            k for _, k in sizes
+        )
+        assert batch.counts[i] == sum(full for full, _ in sizes)
+        taken += len(places)
+        start += n * (2 if block else 1)
+    assert start == len(ids) and batch.block == block and batch.also is None
+    assert batch.documents == ((8, 8, 3, 3) if block else (8, 3))
+    other = masked.collate(rows, diffusion, (7, 2))
+    assert np.array(other.tokens).tolist() != ids[None].tolist()
+    assert np.array(masked.collate(rows, diffusion, (7, 1)).tokens).tolist() == ids[None].tolist()
 
 
 def test_a_diffusion_model_learns_from_answers(tmp_path: Path) -> None:

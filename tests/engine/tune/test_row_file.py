@@ -28,7 +28,6 @@ def said(rows: RowFile) -> list[str]:
     return [each.row.messages[0].content if each.row and each.row.messages else each.error for each in rows[:]]
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 5, 17, 1 << 24])
 @pytest.mark.parametrize(
     ("text", "numbers"),
     [
@@ -43,10 +42,7 @@ def said(rows: RowFile) -> list[str]:
         ("  {A}  \n{B}", [1, 2]),
     ],
 )
-def test_lines_begin_where_they_do_and_blank_ones_are_none(
-    text: str, numbers: list[int], chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(row_file, "CHUNK", chunk)
+def test_lines_begin_where_they_do_and_blank_ones_are_none(text: str, numbers: list[int], tmp_path: Path) -> None:
     path = lines(tmp_path, text.replace("{A}", row("first")).replace("{B}", row("second, and longer")))
     rows = RowFile(path)
     assert len(rows) == len(numbers)
@@ -54,6 +50,17 @@ def test_lines_begin_where_they_do_and_blank_ones_are_none(
     wanted = ["first", "second, and longer"][: len(numbers)]
     for each, words in zip(rows, wanted, strict=True):
         assert each == FileRow(each.where, parse({"text": words}, each.where))
+
+
+@pytest.mark.parametrize("over", range(-2, 6))
+def test_lines_of_a_large_file_are_found_wherever_a_read_of_it_ends(over: int, tmp_path: Path) -> None:
+    """A file is read 16 MiB at a time: what stands about that place is a line's end, blanks, or inside a row."""
+    between, last, filler = "\r\n \n", row("last"), row("x" * (1 << 20)) + "\n"
+    head = filler * 15
+    head += row("x" * (row_file.CHUNK - len(head) - len(row("")) - over)) + between
+    rows = RowFile(lines(tmp_path, head + last))
+    assert [each.where.rpartition(":")[2] for each in rows] == [*map(str, range(1, 17)), "18"]
+    assert rows[17 - 1].row == parse({"text": "last"}, rows[16].where) and all(each.row for each in rows[:])
 
 
 def test_rows_are_asked_for_by_number_and_by_slices(tmp_path: Path) -> None:
@@ -66,7 +73,7 @@ def test_rows_are_asked_for_by_number_and_by_slices(tmp_path: Path) -> None:
         rows[6]
 
 
-def test_a_line_that_is_no_row_is_an_error_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_no_row_is_an_error_by_itself(tmp_path: Path) -> None:
     path = lines(
         tmp_path, b"\xef\xbb\xbf" + row("a").encode() + b"\n{\n[1]\n" + b'{"x": 1}\n\xff\xfe\n' + row("b").encode()
     )
@@ -74,12 +81,10 @@ def test_a_line_that_is_no_row_is_an_error_by_itself(tmp_path: Path, monkeypatch
     assert [bool(each.row) for each in rows] == [True, False, False, False, False, True]
     assert "one JSON object a line expected" in rows[1].error and rows[1].error.startswith(f"{path}:2: ")
     assert rows[2].error and rows[3].error and str(path) in rows[3].error and f"{path}:5" in rows[4].error
-    long = lines(tmp_path, row("x" * 2_600_000) + "\n" + row("c"))
-    monkeypatch.setattr(row_file, "LONGEST", len(row("x" * 2_600_000)) - 1)
-    rows = RowFile(long)
-    assert rows[0].error == f"{long}:1: a row of 3 MB" and rows[0].row is None and rows[1].row is not None
-    monkeypatch.setattr(row_file, "LONGEST", len(row("x" * 2_600_000)))
-    assert RowFile(long)[0].row is not None
+    longest = "x" * (row_file.LONGEST - len(row("")))
+    rows = RowFile(lines(tmp_path, row(longest + "x") + "\n" + row("c") + "\n" + row(longest)))
+    assert rows[0].error == f"{path}:1: a row of 4 MB" and rows[0].row is None
+    assert rows[1].row is not None and rows[2].row is not None
 
 
 def test_the_file_is_held_and_its_stamp_says_when_it_is_another(tmp_path: Path) -> None:

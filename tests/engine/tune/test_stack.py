@@ -1,6 +1,8 @@
 """Adapters on a running model: exact switching, and nothing read under one is used under another."""
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,17 +11,22 @@ import engine.tune.lora as lora
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted
 from engine.errors import CheckpointError, ParameterError
+from engine.inside import steering
+from engine.posterior import stored
+from engine.posterior.posterior import Ensemble
 from engine.prefix import SEGMENT, Prefixes
 from engine.session import Session
 from engine.sources.checkpoint import Checkpoint, load
 from engine.trace.trace import Recipe
 from engine.tune import adapters, sites
-from engine.tune.stack import Stack
+from engine.tune.attached import Attached
+from engine.tune.stack import Stack, digest
 from metal import mx
 from tests.engine import tiny as files
 
 CONFIG = files.LLAMA | {"max_position_embeddings": 512}
 TEXT = [int(t) for t in np.random.default_rng(0).integers(0, 255, 150)]
+IDS = [5, 9, 200, 31, 7]
 GREEDY = Recipe(greedy=True)
 
 
@@ -29,10 +36,12 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
     return load(files.write_folder(tmp_path / "model", CONFIG, arrays))
 
 
-def write(checkpoint: Checkpoint, folder: Path, seed: int, kind: str = "lora") -> Path:
+def write(
+    checkpoint: Checkpoint, folder: Path, seed: int, kind: str = "lora", modules: tuple[str, ...] = ("*",)
+) -> Path:
     """An adapter directory with random factors; the model stays as it is."""
     m = checkpoint.model
-    adapter = lora.create(sites.choose(sites.sites(m), -1, ["*"], m.config.layers), rank=4, scale=2.0, kind=kind)
+    adapter = lora.create(sites.choose(sites.sites(m), -1, modules, m.config.layers), rank=4, scale=2.0, kind=kind)
     adapter.set(
         {
             n: p + 0.2 * mx.random.normal(p.shape, key=mx.random.key(100 * seed + i))
@@ -41,6 +50,11 @@ def write(checkpoint: Checkpoint, folder: Path, seed: int, kind: str = "lora") -
     )
     adapters.save(folder, adapter, m, {"kind": kind, "model": "base"})
     return folder
+
+
+def logprobs(session: Session) -> np.ndarray:
+    logits = np.asarray(session.model(mx.array([IDS]))[0].astype(mx.float32), np.float64)
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
 
 
 def logits(session: Session) -> np.ndarray:
@@ -160,14 +174,150 @@ def test_what_cannot_be_put_on_is_said_and_changes_nothing(checkpoint: Checkpoin
         stack.add(tmp_path / "nowhere")
     with pytest.raises(ParameterError, match="no adapter called x is on the model; there: none"):
         stack.weigh("x", 1)
-    stored = mx.load(str(one / adapters.WEIGHTS))
+    arrays = mx.load(str(one / adapters.WEIGHTS))
     other = tmp_path / "other"
     other.mkdir()
     (other / adapters.CONFIG).write_bytes((one / adapters.CONFIG).read_bytes())
-    mx.save_safetensors(str(other / adapters.WEIGHTS), {f"x.{n}": a for n, a in stored.items()})  # type: ignore[union-attr]
+    mx.save_safetensors(str(other / adapters.WEIGHTS), {f"x.{n}": a for n, a in arrays.items()})  # type: ignore[union-attr]
     with pytest.raises(CheckpointError, match=r"is for another model: x\.model\S+ .* has no place here"):
         stack.add(other)
     assert np.array_equal(logits(session), base) and stack.attached == ()
     stack.add(one)
     with pytest.raises(ParameterError, match="an adapter called one is on the model already"):
         stack.add(one)
+
+
+def test_what_is_on_the_model_is_said_with_its_numbers(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    one = write(checkpoint, tmp_path / "one", 1, modules=("q_proj", "mlp.down_proj"))
+    session = Session(checkpoint)
+    stack = Stack(session)
+    shown = stack.add(one, 0.5, "mine")
+    parameters = 2 * 4 * (64 + 64 + 128 + 64)
+    assert shown == Attached(
+        "mine", one, 0.5, "lora", 4, 2.0, ("mlp.down_proj", "self_attn.q_proj"), parameters, "base"
+    )
+    assert stack.attached == (shown,) and stack.add(str(one), 0.0).name == "one"
+    files = digest(one)
+    identity = hashlib.sha256(f"{files} 0.5".encode()).hexdigest()[:32]
+    assert stack.identity == identity
+    assert session.adapted and session.adapters == (f"mine=0.5 {files[:16]}",) and session.average is None
+    stack.weigh("one", -2.0)
+    both = hashlib.sha256(f"{files} 0.5\n{files} -2.0".encode()).hexdigest()[:32]
+    assert stack.identity == both and session.adapters == (f"mine=0.5 {files[:16]}", f"one=-2 {files[:16]}")
+    stack.remove("mine")
+    stack.remove("one")
+    assert (session.adapted, session.adapters, stack.attached, stack.identity) == (False, (), (), "")
+    for weight in (10.0, -10.0):
+        stack.add(one, weight)
+        stack.clear()
+    for wrong in (10.001, -10.5, float("inf")):
+        with pytest.raises(ParameterError, match="weight must be -10 to 10"):
+            stack.add(one, wrong)
+    stack.add(one)
+    for wrong in (10.001, -10.5, float("inf"), float("nan")):
+        with pytest.raises(ParameterError, match="weight must be -10 to 10"):
+            stack.weigh("one", wrong)
+    assert stack.attached[0].weight == 1.0
+
+
+def test_a_digest_is_of_the_files_that_are_read(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapters.safetensors").write_bytes(b"w")
+
+    def of(*parts: tuple[str, bytes]) -> str:
+        found = hashlib.sha256()
+        for name, data in parts:
+            found.update(name.encode() + hashlib.sha256(data).digest())
+        return found.hexdigest()
+
+    config = ("adapter_config.json", b"{}")
+    assert digest(tmp_path) == of(config, ("adapters.safetensors", b"w"))
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"p")
+    assert digest(tmp_path) == of(config, ("adapter_model.safetensors", b"p"))  # the other is not looked at
+    assert digest(tmp_path / "none") == hashlib.sha256().hexdigest()
+
+
+def test_how_far_all_of_it_moves_the_next_token(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    session = Session(checkpoint)
+    base, stack = logprobs(session), Stack(session)
+    assert stack.shift(IDS) == pytest.approx(0, abs=1e-7)
+    stack.add(write(checkpoint, tmp_path / "one", 1))
+    stack.add(write(checkpoint, tmp_path / "two", 2), 0.25)
+    stack.add(write(checkpoint, tmp_path / "off", 3), 0.0)
+    now = logprobs(session)
+    exact = (np.exp(now) * (now - base)).sum(-1)
+    found = stack.shift(IDS)
+    places = len(np.asarray(steering.next_logprobs(session.model, IDS)))  # type: ignore[arg-type]
+    assert found == pytest.approx(float(exact[-places:].mean()), rel=1e-3) and found > 1e-3
+    assert [each.weight for each in stack.attached] == [1.0, 0.25, 0.0]
+    assert np.abs(logprobs(session) - now).max() < 1e-5
+
+
+def test_a_direction_is_put_on_weighed_and_taken_off(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    session = Session(checkpoint)
+    base = logprobs(session)
+    model: Any = session.model
+    found = steering.direction(model, [IDS], [IDS[::-1]], 1)
+    steering.save(tmp_path / "up", found)
+    stack = Stack(session)
+    shown = stack.add(tmp_path / "up", 2.0)
+    assert (shown.name, shown.kind, shown.rank, shown.scale, shown.modules, shown.parameters) == (
+        "up", "steering", 1, 1.0, ("layers.1",), 64
+    )  # fmt: skip
+    assert shown.weight == 2.0 and shown.folder == tmp_path / "up" and stack.identity
+    twice = logprobs(session)
+    assert np.abs(twice - base).max() > 1e-4
+    stack.weigh("up", 1.0)
+    once = logprobs(session)
+    assert np.abs(once - twice).max() > 1e-5 and stack.attached[0].weight == 1.0
+    stack.weigh("up", 0.0)
+    assert np.array_equal(logprobs(session), base) and stack.identity == ""
+    stack.weigh("up", 2.0)
+    assert np.abs(logprobs(session) - twice).max() < 1e-6
+    stack.clear()
+    assert np.array_equal(logprobs(session), base)
+    off = stack.add(tmp_path / "up", 0.0, "other")
+    assert np.array_equal(logprobs(session), base) and off.name == "other"
+
+
+def with_posterior(session: Session, folder: Path) -> Path:
+    """Two members about the adapter that is there."""
+    arrays = adapters.read(folder).arrays
+    parts = {name: np.stack([np.asarray(a), np.asarray(a) * 1.5]) for name, a in arrays.items()}
+    facts = stored.FitFacts("ensemble", digest(folder), session.info.weights)
+    stored.write(folder, Ensemble(parts), facts)
+    return folder
+
+
+def test_the_posterior_of_one_adapter_is_averaged_over(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    session = Session(checkpoint)
+    stack = Stack(session)
+    plain = write(checkpoint, tmp_path / "plain", 1, modules=("q_proj",))
+    assert stack.add(plain).posterior == "" and session.average is None
+    with pytest.raises(ParameterError, match="that of one adapter on the model, and none has one"):
+        stack.averaged(0)
+    one = with_posterior(session, write(checkpoint, tmp_path / "one", 2, modules=("q_proj",)))
+    two = with_posterior(session, write(checkpoint, tmp_path / "two", 3, modules=("q_proj",)))
+    assert stack.add(one).posterior == "ensemble" and session.average == stack.averaged
+    assert stack.averaged(0).samples == 2 and stack.averaged(2).posterior.KIND == "ensemble"
+    stack.add(two)
+    with pytest.raises(ParameterError, match="one and two have one each: take one off"):
+        stack.averaged(0)
+    stack.weigh("one", 0.0)
+    assert stack.averaged(0).samples == 2
+    stack.weigh("two", 0.0)
+    assert session.average is None  # it is there and has no weight
+
+
+def test_whole_weights_are_no_adapter_and_a_name_is_given_once(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "adapter_config.json").write_text('{"fine_tune_type": "full"}')
+    mx.save_safetensors(str(tmp_path / "w" / "adapters.safetensors"), {"a": mx.zeros((2,))})
+    stack = Stack(Session(checkpoint))
+    with pytest.raises(ParameterError, match="holds whole weights, not an adapter: load it as a model of its own"):
+        stack.add(tmp_path / "w")
+    one = write(checkpoint, tmp_path / "one", 1, modules=("q_proj",))
+    stack.add(one, name="w")
+    with pytest.raises(ParameterError, match="an adapter called w is on the model already"):
+        stack.check_name("w")
+    stack.check_name("x")
