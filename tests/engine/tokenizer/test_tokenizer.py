@@ -251,3 +251,14 @@ def test_a_vocabulary_of_another_kind_is_refused(tmp_path: Path) -> None:
     library.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(CheckpointError, match="byte-level or SentencePiece-like"):
         from_folder(tmp_path)
+
+
+def test_merges_without_the_prefix_that_pieces_go_on_with_are_refused(tmp_path: Path) -> None:
+    made = tokenizers.Tokenizer(
+        tokenizers.models.BPE({"a": 0, "##b": 1, "a##b": 2}, [], continuing_subword_prefix="##")
+    )
+    told = json.loads(made.to_str())
+    for merges in (["a b"], [["a", "b"]]):
+        (tmp_path / "tokenizer.json").write_text(json.dumps({**told, "model": {**told["model"], "merges": merges}}))
+        with pytest.raises(CheckpointError, match="a merge goes on with 'b', without the prefix '##'"):
+            from_folder(tmp_path)
