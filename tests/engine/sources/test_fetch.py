@@ -33,14 +33,9 @@ WHEELS = (
 )
 REPO = "me/tiny"
 FILES = {
-    "config.json": b"{}",
-    "model.safetensors": DATA,
-    "tokenizer.json": b"{}",
-    "README.md": b"---\nlicense: mit\n---\n",
-    "pytorch_model.bin": b"pickle",
-    "onnx/model.safetensors": b"elsewhere",
-    "tiny.gguf": DATA,
-}
+    "config.json": b"{}", "model.safetensors": DATA, "tokenizer.json": b"{}", "README.md": b"---\nlicense: mit\n---\n",
+    "pytorch_model.bin": b"pickle", "onnx/model.safetensors": b"elsewhere", "tiny.gguf": DATA,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -419,13 +414,9 @@ def test_what_is_proposed_fits_the_memory(memory_gb: int, low: float, high: floa
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("gemma3-4b", "gemma-3-4b"),
-        ("llama3.2-3b", "llama-3.2-3b"),
-        ("qwen-4b", "qwen3-4b"),
-        ("Qwen3-4B-4bit", "qwen3-4b"),
-        ("mlx-community/Qwen3-4B-4bits", "qwen3-4b"),
-        ("smollm", "smollm2"),
+        ("gemma3-4b", "gemma-3-4b"), ("llama3.2-3b", "llama-3.2-3b"), ("qwen-4b", "qwen3-4b"),
+        ("Qwen3-4B-4bit", "qwen3-4b"), ("mlx-community/Qwen3-4B-4bits", "qwen3-4b"), ("smollm", "smollm2"),
     ],
-)
+)  # fmt: skip
 def test_a_name_that_is_nearly_right_finds_the_right_one(name: str, meant: str) -> None:
     assert lookup(name) is None and nearest(name)[0] == meant

@@ -124,15 +124,9 @@ def test_every_metadata_type(tmp_path: Path) -> None:
     ):
         getattr(writer, f"add_{kind}")(key, value)
     values |= {
-        "i64": -4,
-        "f32": 0.5,
-        "f64": 0.1,
-        "yes": True,
-        "text": "héé",
-        "ints": [1, -2],
-        "texts": ["a", ""],
+        "i64": -4, "f32": 0.5, "f64": 0.1, "yes": True, "text": "héé", "ints": [1, -2], "texts": ["a", ""],
         "bools": [True],
-    }
+    }  # fmt: skip
     writer.add_int64("i64", -4)
     writer.add_float32("f32", 0.5)
     writer.add_float64("f64", 0.1)
@@ -317,12 +311,9 @@ def test_llama3_scaling_from_its_factors(tmp_path: Path, theta: float) -> None:
     write(factors)
     scaling = read_all(path)[0]["rope_scaling"]
     assert scaling == {
-        "rope_type": "llama3",
-        "factor": 32.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
+        "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
-    }
+    }  # fmt: skip
     write([f * 1.5 for f in factors])
     with pytest.raises(CheckpointError, match="RoPE factors"):
         read_all(path)
@@ -446,41 +437,19 @@ def test_a_header_holds_every_kind_of_value(tmp_path: Path) -> None:
         + text("é")
     )
     keys = [
-        key("u8", 0, b"\xff"),
-        key("i8", 1, b"\xff"),
-        key("u16", 2, b"\xff\xff"),
-        key("i16", 3, b"\xfe\xff"),
-        key("u32", 4, struct.pack("<I", 7)),
-        key("i32", 5, struct.pack("<i", -7)),
-        key("f32", 6, struct.pack("<f", 0.5)),
-        key("b", 7, b"\1"),
-        key("s", 8, text("word")),
-        key("u64", 10, struct.pack("<Q", 1 << 40)),
-        key("i64", 11, struct.pack("<q", -9)),
-        key("f64", 12, struct.pack("<d", 0.25)),
-        key("bs", 9, struct.pack("<IQ", 7, 3) + b"\0\1\0"),
-        key("nested", 9, array),
-        key("empty", 9, struct.pack("<IQ", 4, 0)),
-    ]
+        key("u8", 0, b"\xff"), key("i8", 1, b"\xff"), key("u16", 2, b"\xff\xff"), key("i16", 3, b"\xfe\xff"),
+        key("u32", 4, struct.pack("<I", 7)), key("i32", 5, struct.pack("<i", -7)),
+        key("f32", 6, struct.pack("<f", 0.5)), key("b", 7, b"\1"), key("s", 8, text("word")),
+        key("u64", 10, struct.pack("<Q", 1 << 40)), key("i64", 11, struct.pack("<q", -9)),
+        key("f64", 12, struct.pack("<d", 0.25)), key("bs", 9, struct.pack("<IQ", 7, 3) + b"\0\1\0"),
+        key("nested", 9, array), key("empty", 9, struct.pack("<IQ", 4, 0)),
+    ]  # fmt: skip
     path = tmp_path / "m.gguf"
     found = read_header(gguf(path, keys, [entry("a", [64, 2], 2, 0), entry("b", [3], 0, 96)], bytes(108)))
     assert found.metadata == {
-        "u8": 255,
-        "i8": -1,
-        "u16": 65535,
-        "i16": -2,
-        "u32": 7,
-        "i32": -7,
-        "f32": 0.5,
-        "b": True,
-        "s": "word",
-        "u64": 1 << 40,
-        "i64": -9,
-        "f64": 0.25,
-        "bs": [False, True, False],
-        "nested": [[1, 2], ["é"]],
-        "empty": [],
-    }
+        "u8": 255, "i8": -1, "u16": 65535, "i16": -2, "u32": 7, "i32": -7, "f32": 0.5, "b": True, "s": "word",
+        "u64": 1 << 40, "i64": -9, "f64": 0.25, "bs": [False, True, False], "nested": [[1, 2], ["é"]], "empty": [],
+    }  # fmt: skip
     start = path.stat().st_size - 108
     assert found.tensors == {
         "a": TensorInfo("a", (2, 64), "Q4_0", start, 72),
@@ -522,10 +491,7 @@ def test_a_header_is_believed_in_nothing(tmp_path: Path) -> None:
         ([key("a", 8, struct.pack("<Q", 99))], [], 0, {}, "runs past the end"),
         ([key("a", 9, struct.pack("<IQ", 0, 99))], [], 0, {}, "an array of 99 elements does not fit"),
         (
-            [key("a", 9, struct.pack("<IQ", 9, 1) * 2 + struct.pack("<IQ", 9, 1) + bytes(40))],
-            [],
-            0,
-            {},
+            [key("a", 9, struct.pack("<IQ", 9, 1) * 2 + struct.pack("<IQ", 9, 1) + bytes(40))], [], 0, {},
             "unknown type 9",
         ),
         ([key("general.alignment", 4, struct.pack("<I", 12))], [], 0, {}, "multiple of 8 expected, got 12"),
@@ -542,7 +508,7 @@ def test_a_header_is_believed_in_nothing(tmp_path: Path) -> None:
         ([], [entry("a", [0], 0, 0)], 0, {}, r"a shape of \[0\] does not fit F32"),
         ([], [entry("a", [33], 2, 0)], 99, {}, "does not fit Q4_0"),
         ([], [entry("a", [1 << 40], 0, 0)], 0, {}, "does not fit F32"),
-    ):
+    ):  # fmt: skip
         with pytest.raises(CheckpointError, match=line):
             read_header(gguf(path, keys, tensors, bytes(data), **more))
     for content, line in ((b"GGUX" + bytes(40), "does not begin with GGUF"), (b"", "is not a GGUF file")):

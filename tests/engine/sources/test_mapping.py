@@ -25,13 +25,9 @@ def tensor(name: str, shape: tuple[int, ...] = (8, 64), kind: str = "F32") -> Te
 
 def file(arch: str = "llama", tensors: tuple[str, ...] = ("output.weight",), layers: int = 2, **more: Any) -> Header:
     told = {
-        "block_count": layers,
-        "attention.head_count": 4,
-        "embedding_length": 64,
-        "feed_forward_length": 96,
-        "context_length": 128,
-        "attention.layer_norm_rms_epsilon": float(np.float32(1e-5)),
-    }
+        "block_count": layers, "attention.head_count": 4, "embedding_length": 64, "feed_forward_length": 96,
+        "context_length": 128, "attention.layer_norm_rms_epsilon": float(np.float32(1e-5)),
+    }  # fmt: skip
     told |= {key.replace("__", "."): value for key, value in more.items()}
     metadata = {"general.architecture": arch} | {
         f"{arch}.{key}": value for key, value in told.items() if value is not None
@@ -45,19 +41,10 @@ def read(header: Header, factors: Any = ()) -> dict[str, Any]:
 
 
 PLAIN = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "intermediate_size": 96,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "head_dim": 16,
-    "rms_norm_eps": 1e-05,
-    "vocab_size": 8,
-    "max_position_embeddings": 128,
-    "rope_theta": 10_000.0,
-    "tie_word_embeddings": False,
-}
+    "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 96, "num_attention_heads": 4,
+    "num_key_value_heads": 4, "head_dim": 16, "rms_norm_eps": 1e-05, "vocab_size": 8, "max_position_embeddings": 128,
+    "rope_theta": 10_000.0, "tie_word_embeddings": False,
+}  # fmt: skip
 
 
 def test_metadata_become_a_configuration() -> None:
@@ -90,20 +77,10 @@ def test_metadata_become_a_configuration() -> None:
 def test_facts_are_checked_at_both_sides() -> None:
     facts = Facts(file(n=1, big=(1 << 31) - 1, f=0.5, t="x", same=[3, 3], other=[3, 4], none=[]))
     assert (
-        facts.size("n"),
-        facts.size("big"),
-        facts.size("same"),
-        facts.number("f"),
-        facts.number("n"),
-        facts.text("t"),
-    ) == (1, (1 << 31) - 1, 3, 0.5, 1.0, "x")
-    assert (
-        facts.size("gone", 5) == 5
-        and facts.number("gone", 2.5) == 2.5
-        and facts.text("gone", "y") == "y"
-        and facts.has("n")
-        and not facts.has("gone")
-    )
+        facts.size("n"), facts.size("big"), facts.size("same"), facts.number("f"), facts.number("n"), facts.text("t"),
+    ) == (1, (1 << 31) - 1, 3, 0.5, 1.0, "x")  # fmt: skip
+    assert facts.size("gone", 5) == 5 and facts.number("gone", 2.5) == 2.5 and facts.text("gone", "y") == "y"
+    assert facts.has("n") and not facts.has("gone")
     for call, line in (
         (lambda: Facts(file(n=0)).size("n"), "a positive size expected, got 0"),
         (lambda: Facts(file(n=1 << 31)).size("n"), "a positive size"),
@@ -134,21 +111,14 @@ def test_what_contradicts_itself_is_refused() -> None:
     split.metadata["split.count"], one.metadata["split.count"] = 3, 1
     assert read(one) == PLAIN
     for header, line in (
-        (gone, "token embedding is missing"),
-        (flat, "token embedding is missing"),
-        (more, "say 2 layers, the tensors another"),
-        (less, "say 2 layers"),
-        (split, "one of 3 parts"),
+        (gone, "token embedding is missing"), (flat, "token embedding is missing"),
+        (more, "say 2 layers, the tensors another"), (less, "say 2 layers"), (split, "one of 3 parts"),
         (file(rope__scaling__type="dynamic"), "the RoPE scaling 'dynamic' is not supported"),
         (file(embedding_length=3), "lack llama.attention.key_length"),
         (file("lama"), r"'lama' is not supported in GGUF; did the file mean llama\?"),
         (file("zzzzz"), "not supported in GGUF; known: llama, qwen2"),
-    ):
+    ):  # fmt: skip
         with pytest.raises(CheckpointError, match=line):
             read(header)
-    assert (
-        architecture(file()) is ARCHITECTURES["llama"]
-        and architecture(file(expert_count=2)) is MIXTRAL
-        and runs("llama")
-        and not runs("mixtral")
-    )
+    assert architecture(file()) is ARCHITECTURES["llama"] and architecture(file(expert_count=2)) is MIXTRAL
+    assert runs("llama") and not runs("mixtral")

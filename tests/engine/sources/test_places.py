@@ -316,9 +316,6 @@ def test_names_are_found_however_they_are_written() -> None:
         "o/n/f.gguf", "o/n/f.gguf", Hub("o/n"), "", 0
     )
     assert [named(name) for name in ("n", "o/", "/n", "o/n/f", "o/n/f.gguf/x", "o//f.gguf", "")] == [None] * 7
-    assert (
-        nearest("smolm2")[0] == "smollm2"
-        and nearest("mine-modl", ("mine-model",)) == ["mine-model"]
-        and nearest("zzzzzz") == []
-    )
+    assert nearest("smolm2")[0] == "smollm2" and nearest("mine-modl", ("mine-model",)) == ["mine-model"]
+    assert nearest("zzzzzz") == []
     assert nearest(hub.source.repo[:-1])[0] == hub.name and len(nearest("smollm2")) <= 3

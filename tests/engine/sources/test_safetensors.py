@@ -52,15 +52,11 @@ def test_a_header_is_checked_against_its_file(tmp_path: Path) -> None:
         ({"x": entry("F32", [2], 0, 8)}, 7, "ends after the file does"),
         ({"x": entry("F64", [1], 0, 8)}, 8, "has dtype F64, which"),
         ({"x": entry("F32", [2], 4, 8)}, 8, "entry of tensor 'x' is damaged"),
-        ({"x": entry("F32", [-1], 0, 0)}, 8, "is damaged"),
-        ({"x": entry("F32", [True], 0, 4)}, 8, "is damaged"),
-        ({"x": entry("F32", [0], -1, -1)}, 8, "is damaged"),
-        ({"x": entry("F32", [0], 2, 1)}, 8, "is damaged"),
-        ({"x": {"dtype": "F32"}}, 8, "is damaged"),
-        ({"__metadata__": 1}, 0, "no table"),
-        ([], 0, "no table of tensors"),
-        (b"{]", 0, "no table"),
-    ):
+        ({"x": entry("F32", [-1], 0, 0)}, 8, "is damaged"), ({"x": entry("F32", [True], 0, 4)}, 8, "is damaged"),
+        ({"x": entry("F32", [0], -1, -1)}, 8, "is damaged"), ({"x": entry("F32", [0], 2, 1)}, 8, "is damaged"),
+        ({"x": {"dtype": "F32"}}, 8, "is damaged"), ({"__metadata__": 1}, 0, "no table"),
+        ([], 0, "no table of tensors"), (b"{]", 0, "no table"),
+    ):  # fmt: skip
         with pytest.raises(CheckpointError, match=line):
             read_header(written(file, entries, bytes(data)))
     for length, line in ((1, "does not fit"), (3, "does not fit"), (0, "does not fit")):
@@ -75,13 +71,9 @@ def test_a_header_is_checked_against_its_file(tmp_path: Path) -> None:
 
 def test_bytes_become_the_arrays_that_they_are() -> None:
     for dtype, kind in (
-        ("F32", np.float32),
-        ("F16", np.float16),
-        ("I8", np.int8),
-        ("U16", np.uint16),
-        ("I32", np.int32),
+        ("F32", np.float32), ("F16", np.float16), ("I8", np.int8), ("U16", np.uint16), ("I32", np.int32),
         ("U32", np.uint32),
-    ):
+    ):  # fmt: skip
         values = np.arange(6).astype(kind)
         found = array_of(values.view(np.uint8), dtype, (2, 3))
         assert np.array(found).dtype == kind and np.array_equal(np.array(found), values.reshape(2, 3))

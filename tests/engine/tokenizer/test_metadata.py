@@ -64,11 +64,8 @@ def test_a_folders_settings_count(tmp_path: Path) -> None:
         "unk_token": "u",
     }
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": "<|im_start|>", "pad_token": "p"}))
-    assert (
-        written().end == 2
-        and written(eos_token="-").end == 1
-        and written().templates["default"].tokens["pad_token"] == "p"
-    )
+    assert written().end == 2 and written(eos_token="-").end == 1
+    assert written().templates["default"].tokens["pad_token"] == "p"
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "own"}))
     assert written().chat_template == "own"
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": [{"name": "rag", "template": "r"}]}))

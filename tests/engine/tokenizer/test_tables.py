@@ -37,13 +37,9 @@ def test_bytes_have_gpt2s_characters() -> None:
         assert byte_level_bytes("Ġa", kind) == want
     assert byte_level_bytes("a b", N) == b"a b" and byte_level_bytes("Ċ", N) == b"\n"
     for text, kind, want in (
-        ("▁a▁", N, b" a "),
-        ("<0x0A>", B, b"\n"),
-        ("<0xff>", B, b"\xff"),
-        ("<0x0A>", N, b"<0x0A>"),
-        ("<0x0A>x", B, b"<0x0A>x"),
-        ("▁", B, b" "),
-    ):
+        ("▁a▁", N, b" a "), ("<0x0A>", B, b"\n"), ("<0xff>", B, b"\xff"), ("<0x0A>", N, b"<0x0A>"),
+        ("<0x0A>x", B, b"<0x0A>x"), ("▁", B, b" "),
+    ):  # fmt: skip
         assert sentencepiece_bytes(text, kind) == want
 
 
