@@ -203,20 +203,13 @@ def test_equals_transformers_own_rules() -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"model": None}, "has no tokenizer"),
-        ({"model": "t5"}, "'t5'"),
-        ({"tokens": None}, "no vocabulary"),
-        ({"tokens": [1, 2]}, "list of strings"),
-        ({"token_type": [1, 2, 3]}, "of int, one for each"),
-        ({"token_type": ["1"] * 522}, "of int, one for each"),
-        ({"token_type": [9] * 522}, "got 9"),
-        ({"merges": None}, "no merges"),
-        ({"merges": ["ab"]}, "do not fit"),
-        ({"merges": ["x yzzy"]}, "do not fit"),
-        ({"pre": None}, "tokenizer.ggml.pre"),
-        ({"pre": "qwen3"}, "'qwen3'.*nearest: qwen"),
+        ({"model": None}, "has no tokenizer"), ({"model": "t5"}, "'t5'"), ({"tokens": None}, "no vocabulary"),
+        ({"tokens": [1, 2]}, "list of strings"), ({"token_type": [1, 2, 3]}, "of int, one for each"),
+        ({"token_type": ["1"] * 522}, "of int, one for each"), ({"token_type": [9] * 522}, "got 9"),
+        ({"merges": None}, "no merges"), ({"merges": ["ab"]}, "do not fit"), ({"merges": ["x yzzy"]}, "do not fit"),
+        ({"pre": None}, "tokenizer.ggml.pre"), ({"pre": "qwen3"}, "'qwen3'.*nearest: qwen"),
     ],
-)
+)  # fmt: skip
 def test_gguf_faults_are_one_line(change: dict[str, Any], line: str) -> None:
     metadata = byte_level(**{f"tokenizer.ggml.{key}": value for key, value in change.items()})
     with pytest.raises(CheckpointError, match=line) as caught:
