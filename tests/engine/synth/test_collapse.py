@@ -7,19 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.synth import collapse
+from engine.evaluate.estimates import jackknife
 from engine.synth.collapse import Frequencies, diversity, generations, kept_share
 
 N, T, P = 50, 10, (0.5, 0.3, 0.2)
 REAL = [kind for kind, share in zip("abc", P, strict=True) for _ in range(int(N * share))]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error bars of every generation are another test's."""
-    from engine.evaluate.estimates import Estimate
-
-    monkeypatch.setattr(collapse, "jackknife", lambda n, of: Estimate(of(np.arange(n)), 0.0, n=n))
 
 
 def drifted(way: str, runs: int = 300, count: int = T) -> tuple[np.ndarray, float]:
@@ -32,6 +24,7 @@ def drifted(way: str, runs: int = 300, count: int = T) -> tuple[np.ndarray, floa
     return np.array(found), expected
 
 
+@pytest.mark.slow(2)
 def test_replacing_loses_diversity_at_wright_and_fishers_rate() -> None:
     found, expected = drifted("replace")
     assert diversity(REAL) == pytest.approx(0.62) and expected == pytest.approx(0.506585, abs=1e-6)
@@ -70,3 +63,35 @@ def test_a_learner_that_loses_more_is_below_what_is_expected() -> None:
     first, second = generations(REAL, Copycat(), 1, "replace", str, n=20)
     assert first.kinds == 3 and first.diversity.mean == first.expected == pytest.approx(0.62)
     assert second.rows == 20 and second.diversity.mean == 0 < second.expected == pytest.approx(0.62 * 0.95)
+
+
+def test_what_is_left_of_diversity_is_what_drift_leaves() -> None:
+    assert diversity("aabc") == pytest.approx(1 - (4 + 1 + 1) / 16) and diversity("") == 0
+    assert kept_share(3, 10, 20, "replace") == 0.9
+    assert kept_share(3, 10, 20, "accumulate") == pytest.approx(1 - 10 / 50**2)
+
+    class Same(Frequencies[str]):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked: list[tuple[int, int, int]] = []
+
+        def draw(self, n: int, seed: int) -> list[str]:
+            self.asked.append((len(self._rows), n, seed))
+            return ["a"] * n
+
+    for way, sizes in (("replace", [4, 3, 3]), ("accumulate", [4, 7, 10])):
+        learner = Same()
+        found = list(generations(list("abcd"), learner, 2, way, str, n=3, seed=5))
+        assert [each.rows for each in found] == sizes and [each.number for each in found] == [0, 1, 2]
+        assert learner.asked == [(sizes[0], 3, 6), (sizes[1], 3, 7)]
+        assert found[0].expected == found[0].diversity.mean == 0.75 and found[0].kinds == 4
+        expected = 0.75 * kept_share(1, 3, 4, way)
+        assert found[1].expected == pytest.approx(expected)
+        assert found[2].expected == pytest.approx(expected * kept_share(2, 3, 4, way))
+        assert found[1].kinds == (1 if way == "replace" else 4)
+    plain = list(generations(list("abcd"), Same(), 1, "replace", str))
+    assert plain[1].rows == 4 and plain[0].diversity == jackknife(4, lambda kept: 1 - 1 / len(kept))
+    learner = Frequencies[str]()
+    learner.fit(list("xyz"))
+    drawn = learner.draw(6, 2)
+    assert drawn == [list("xyz")[i] for i in np.random.default_rng(2).integers(0, 3, 6)]

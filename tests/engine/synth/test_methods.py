@@ -1,6 +1,8 @@
 """Methods that make rows, with a writer whose texts are given: what is asked, what becomes a row, what not."""
 
+import math
 import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path as FilePath
 from types import SimpleNamespace
@@ -11,9 +13,9 @@ import pytest
 from engine.errors import ParameterError
 from engine.prompt import Prompt, asked
 from engine.reason.paths import Path
-from engine.synth import pipeline, report
+from engine.synth import inputs, report
 from engine.synth.config import configure
-from engine.synth.instruct import AttributeGrid, DocumentQuestions, Magpie, SelfInstruct, rouge_l
+from engine.synth.instruct import AttributeGrid, DocumentQuestions, Magpie, SelfInstruct, nearest_rouge, rouge_l
 from engine.synth.method import LONG, RowMethod
 from engine.synth.report import GridCoverage
 from engine.synth.rewriting import Augment, Rewrite, change, ngram_distance, word_kl
@@ -95,8 +97,6 @@ def test_self_instruct_of_classes_gives_the_answer_first(tmp_path: FilePath) -> 
     assert writer.asked[1].endswith("Answer: bad\nInstruction:")
     config = configure({"generate": options})  # counted against what was asked for, as a grid is
     assert report.coverage(rows[:1], config.asked) == GridCoverage(1, 2, {"class": {"good": 1, "bad": 0}})
-    assert list(pipeline._missing(config, rows[:1])) == ["no row is left for class bad"]
-    assert not list(pipeline._missing(config, rows))
 
 
 def test_self_instruct_of_texts_makes_texts(tmp_path: FilePath) -> None:
@@ -238,3 +238,272 @@ def test_an_answer_that_was_cut_is_no_row(tmp_path: FilePath) -> None:
     task = write_rows(tmp_path / "own.jsonl", PROBLEMS[:1])
     (row,) = all_of(made(Verified, Scripted("7", finish="length"), task=task, answers=1))
     assert row.dropped == LONG
+
+
+WORDS = [{"prompt": f"seed {word}", "completion": f" answer {word}"} for word in ("one", "two", "three")]
+
+
+def drawn(branch: int, text: str, finish: str, logprob: float, tokens: int) -> Path:
+    """A path of so many tokens, which have that log-probability together."""
+    steps: Any = tuple(SimpleNamespace(logprob=logprob / tokens) for _ in range(tokens))
+    return Path(branch, steps, text, text, finish)
+
+
+def test_inputs_are_known_by_their_rows(tmp_path: FilePath) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", WORDS)
+    for kind, name in (
+        (SelfInstruct, "self-instruct"),
+        (DocumentQuestions, "document"),
+        (Rewrite, "rewrite"),
+        (Augment, "augment"),
+    ):
+        method = made(kind, Scripted(), method=name, data=data)
+        assert method.identity == inputs.identity(inputs.rows(data)) != ""
+        few = made(kind, Scripted(), method=name, data=data, limit=2)
+        assert few.identity != method.identity
+    assert made(DocumentQuestions, Scripted(), method="document", data=data).jobs == 3
+    assert made(Rewrite, Scripted(), method="rewrite", data=data, limit=2).jobs == 2
+    for rows, answers, jobs in ((7, 3, 3), (6, 3, 2), (1, 8, 1)):
+        assert (
+            made(SelfInstruct, Scripted(), method="self-instruct", data=data, rows=rows, answers=answers).jobs == jobs
+        )
+        assert made(Magpie, Scripted(), method="magpie", rows=rows, answers=answers).jobs == jobs
+    grid = made(AttributeGrid, Scripted(), method="grid", grid={"a": ["x", "y"], "b": ["z"]})
+    assert grid.jobs == 2 and grid.identity == ""
+    with pytest.raises(ParameterError, match="grid draws, so it needs a model"):
+        list(made(AttributeGrid, None, method="grid", grid={"a": ["x"]}).make(0, []))
+    assert grid.seed(3) != grid.seed(4) != grid.seed(4, 1) and grid.seed(3) == grid.seed(3, 0)
+    assert list(grid.remarks([])) == []
+
+
+def test_a_row_says_which_model_drew_it_and_how_sure_it_was() -> None:
+    method = made(AttributeGrid, Scripted(), method="grid", grid={"a": ["x"]}, adapters=["one", "two"])
+    path = drawn(2, "t", "eot", -6.0, 3)
+    found = method.row({"text": "t"}, 4, 2, "p", path=path)
+    assert found.source.model == "scripted + one + two" and found.source.seed == method.seed(4) + 2
+    assert found.scores == {"logprob": -2.0, "tokens": 3} and found.dropped == ""
+    cut = method.row({"text": "t"}, 4, 2, "p", path=drawn(2, "t", "length", 0.0, 0), seed=9)
+    assert cut.dropped == LONG and cut.source.seed == 9 and cut.scores == {"logprob": 0.0, "tokens": 0}
+    named = made(AttributeGrid, Scripted(), method="grid", grid={"a": ["x"]}, model="mine")
+    assert named.row({"text": "t"}, 0, 0, "p").source.model == "mine" and named.recipe == {}
+    assert made(AttributeGrid, None, method="grid", grid={"a": ["x"]}).row({"text": "t"}, 0, 0, "p").source.model == ""
+
+
+def test_self_instruct_keeps_what_is_unlike_and_asks_for_no_more_than_is_left(tmp_path: FilePath) -> None:
+    data = write_rows(tmp_path / "seeds.jsonl", WORDS)
+    writer = Scripted(
+        " name a bird\nAnswer: a wren",
+        " name a fish\nAnswer: a carp",
+        "\nAnswer: x",
+        " seed one\nAnswer: y",
+        " go\nAnswer: ",
+    )
+    rows = all_of(
+        made(
+            SelfInstruct,
+            writer,
+            method="self-instruct",
+            data=data,
+            rows=5,
+            answers=3,
+            demos=9,
+            own_demos=9,
+            rouge=2 / 3,
+        )
+    )
+    lacks, like = "generate: no instruction with an answer in it", "generate: too like another row"
+    assert [each.dropped for each in rows] == ["", like, lacks, like, lacks]
+    assert rows[1].scores["rouge_l"] == pytest.approx(2 / 3) and rows[3].scores["rouge_l"] == 1
+    assert [each.source.parent for each in rows] == ["demos:0"] * 3 + ["demos:1"] * 2
+    first, second = writer.asked
+    assert first.count("Instruction:") == 4 and second.count("Instruction:") == 5  # the three, one of its own, the next
+    assert "Instruction: name a bird\nAnswer: a wren\n\n" in second and "fish" not in second
+    long = Scripted(" name a bird\nAnswer: a wren", finish="length")
+    assert all_of(made(SelfInstruct, long, method="self-instruct", data=data, rows=1, answers=1))[0].dropped == LONG
+
+
+def test_self_instruct_asks_a_chat_model_for_one_more(tmp_path: FilePath) -> None:
+    data = write_rows(tmp_path / "seeds.jsonl", WORDS[:1])
+    more_of = "\n\nWrite one more of these in the same form, and begin with "
+    plain = "Instruction: seed one\nAnswer: answer one" + more_of + "Instruction:"
+    turned = "Answer: answer one\nInstruction: seed one" + more_of + "Answer: good\nInstruction:"
+    cases: list[tuple[dict[str, Any], str]] = [({}, plain), ({"classes": ["good"]}, turned)]
+    for more, ends in cases:
+        writer = Scripted(" a\nAnswer: b")
+        writer.chat = True
+        all_of(made(SelfInstruct, writer, method="self-instruct", data=data, rows=1, answers=1, **more))
+        assert writer.asked == [ends]
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": " one "}])
+    writer = Scripted("x")
+    writer.chat = True
+    all_of(made(SelfInstruct, writer, method="self-instruct", data=texts, rows=1, answers=1))
+    assert writer.asked == ["one\n\nWrite one more of these in the same form"]
+
+
+class Stops(Scripted):
+    """Keeps where an answer ends."""
+
+    def draw(self, prompt: Any, n: int, seed: int, stop: Any = ()) -> list[Path]:
+        self.stops = [*getattr(self, "stops", []), tuple(stop)]
+        return super().draw(prompt, n, seed, stop)
+
+
+def test_answers_end_where_the_method_or_the_options_say(tmp_path: FilePath) -> None:
+    pairs, texts = write_rows(tmp_path / "p.jsonl", WORDS[:1]), write_rows(tmp_path / "t.jsonl", [{"text": "a b c"}])
+    task = write_rows(tmp_path / "task.jsonl", PROBLEMS[:1])
+    cases: list[tuple[Any, dict[str, Any], tuple[str, ...]]] = [
+        (SelfInstruct, {"method": "self-instruct", "data": pairs, "rows": 1}, ("\nInstruction:",)),
+        (SelfInstruct, {"method": "self-instruct", "data": pairs, "rows": 1, "classes": ["c"]}, ("\nAnswer:",)),
+        (SelfInstruct, {"method": "self-instruct", "data": texts, "rows": 1}, ("\n\n",)),
+        (DocumentQuestions, {"method": "document", "data": texts}, ("\n\n",)),
+        (Rewrite, {"method": "rewrite", "data": texts}, ("\n\n",)),
+        (AttributeGrid, {"method": "grid", "grid": {"a": ["x"]}}, ()),
+        (Verified, {"task": task}, ("\n\n",)),
+        (Preference, {"method": "preference", "task": task}, ("\n\n",)),
+    ]
+    for kind, options, stop in cases:
+        for given, expected in (({}, stop), ({"stop": ["!"]}, ("!",))):
+            answers = 2 if kind is Preference else 1
+            writer = Stops("x", "y")
+            all_of(made(kind, writer, answers=answers, **options, **given))
+            assert writer.stops == [expected], (kind, given)
+
+
+def test_a_question_of_a_document_has_both_sides(tmp_path: FilePath) -> None:
+    data = write_rows(tmp_path / "d.jsonl", [{"prompt": "the head", "completion": " the body"}])
+    writer = Scripted("Question: why?\nAnswer: so", "\nAnswer: so", "why?\nAnswer:", "why")
+    rows = all_of(made(DocumentQuestions, writer, method="document", data=data, answers=4))
+    assert rows[0].content == {"prompt": "the head\n the body\n\nwhy?", "completion": " so"}
+    lacks = "generate: no question with an answer in it"
+    assert [each.dropped for each in rows] == ["", lacks, lacks, lacks]
+    assert (
+        all_of(made(DocumentQuestions, Scripted("why", finish="length"), method="document", data=data, answers=1))[
+            0
+        ].dropped
+        == LONG
+    )
+
+
+def test_cells_of_a_grid_are_asked_in_words(tmp_path: FilePath) -> None:
+    writer = Scripted("one", " ", "two", "three")
+    rows = all_of(
+        made(AttributeGrid, writer, method="grid", grid={"topic": ["cats", "rain"], "style": ["plain"]}, answers=2)
+    )
+    assert writer.asked == ["Write a text (topic: cats, style: plain).", "Write a text (topic: rain, style: plain)."]
+    assert [each.dropped for each in rows] == ["", "generate: an empty text", "", ""]
+    assert rows[1].source.parent == "topic: cats, style: plain:1" and rows[0].content == {
+        "prompt": writer.asked[0],
+        "completion": "one",
+    }
+
+
+class Turned(Scripted):
+    """A writer with a chat template, whose openings are drawn first and whose answers are the likeliest."""
+
+    def __init__(self, *texts: str, finish: str = "eot") -> None:
+        super().__init__(*texts, finish=finish)
+        self.ones: list[Any] = []
+        tokenizer = self.session.tokenizer
+        tokenizer.chat_template = "yes"
+        tokenizer.render = lambda messages, generation_prompt: f"<u>{messages[0]['content']}</u>{generation_prompt}"
+
+    def once(self, prompt: Any, seed: int, stop: Any = ()) -> Path:
+        self.ones.append((prompt.messages, seed, stop))
+        return drawn(0, " said " if prompt.messages[0]["content"] != "c" else " ", "eot", -3.0, 3)
+
+
+def test_magpie_draws_the_user_s_turn_and_then_the_likeliest_answer() -> None:
+    writer = Turned(" a ", "c", "  ")
+    method = made(Magpie, writer, method="magpie", rows=3, answers=8, stop=["!"])
+    rows = all_of(method)
+    assert list(method.opening.parts) == [tuple(b"<u>")] and method.opening.whole  # type: ignore[attr-defined]
+    assert [each.dropped for each in rows] == ["", "generate: an empty answer", "generate: an empty instruction"]
+    assert rows[0].content == {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "said"}]}
+    assert rows[2].content["messages"][1] == {"role": "assistant", "content": ""}
+    assert [seed for _, seed, _ in writer.ones] == [method.seed(0, 1)] * 2 and writer.ones[0][2] == ("!",)
+    assert [each.source.seed for each in rows] == [method.seed(0) + i for i in range(3)]
+    assert rows[1].source.parent == "template:0-1" and rows[0].scores["logprob"] == -1.0
+    assert all_of(made(Magpie, Turned("a", finish="length"), method="magpie", rows=1))[0].dropped == LONG
+
+
+def test_rewriting_is_within_its_distances(tmp_path: FilePath) -> None:
+    data = write_rows(tmp_path / "r.jsonl", [{"text": "a b c d e"}])
+    writer = Scripted("a b c d e", "a b c d f", "p q r s t", " ")
+    rows = all_of(made(Rewrite, writer, method="rewrite", data=data, answers=4, least=0.4, most=0.9))
+    assert [each.dropped for each in rows] == ["generate: too near", "", "generate: too far", "generate: an empty text"]
+    assert rows[1].scores["distance"] == pytest.approx(1 - 3 / 5) and rows[1].content == {"text": "a b c d f"}
+    cut = all_of(made(Rewrite, Scripted("a b c d f", finish="length"), method="rewrite", data=data, answers=1))
+    assert cut[0].dropped == LONG
+    words = all_of(
+        made(Rewrite, Scripted("a b c d f"), method="rewrite", data=data, answers=1, measure="kl", most=9.0, least=0.0)
+    )
+    assert words[0].scores["distance"] != pytest.approx(0.4)
+
+
+def test_augmented_rows_take_the_changes_in_turn(tmp_path: FilePath) -> None:
+    data = write_rows(tmp_path / "r.jsonl", [{"text": "one two three four"}])
+    rows = all_of(made(Augment, None, method="augment", data=data, answers=5, rate=1.0, changes=["mask", "swap"]))
+    assert [each.source.attributes["change"] for each in rows] == ["mask", "swap", "mask", "swap", "mask"]
+    assert rows[0].content == {"text": "___ ___ ___ ___"} and rows[0].dropped == "" and rows[0].scores["distance"] == 1
+    still = all_of(made(Augment, None, method="augment", data=data, answers=1, rate=0.0))
+    assert still[0].dropped == "generate: nothing changed" and still[0].scores["distance"] == 0
+
+
+def test_verdicts_are_by_the_program_or_the_least_of_the_scorers(tmp_path: FilePath) -> None:
+    task = write_rows(tmp_path / "t.jsonl", [{"prompt": f"q{i}", "answer": str(i)} for i in range(9)])
+    plain = made(Verified, Scripted(), task=task)
+    assert isinstance(plain, Verified) and plain.jobs == 9
+    question = plain.problems[3].bare
+    assert plain.verdict(question, "3") == (1.0, "") and plain.verdict(question, "4") == (0.0, "")
+    assert plain.verdict(question, "so 3") == (0.0, "")  # numeric says right, exact does not
+    told = "print(0.75 if a['said'] == 'x' and [a['answers'], a['row']['answer']] == [['0'], '0'] else 'maybe')"
+    program = f'{sys.executable} -c "import json, sys; a = json.load(sys.stdin); {told}"'
+    rows = all_of(made(Verified, Scripted("broken", "x"), task=task, answers=2, limit=1, verifier=program))
+    assert rows[0].dropped.startswith("generate: no verdict (") and rows[1].dropped == ""
+    assert [(each.scores["verdict"], each.scores["verified"]) for each in rows] == [(0.0, 0.0), (0.75, 1.0)]
+    assert rows[0].source.parent == "t:0"
+
+
+def test_a_preference_is_between_answers_that_differ(tmp_path: FilePath) -> None:
+    task = write_rows(tmp_path / "t.jsonl", PROBLEMS[:1])
+    paths = [
+        drawn(i, t, f, p, n)
+        for i, (t, f, p, n) in enumerate(
+            (
+                ("5", "eot", -4.0, 4),
+                ("6", "eot", -9.0, 3),
+                ("7", "eot", -8.0, 2),
+                ("7", "eot", -3.0, 3),
+                ("8", "length", -99.0, 1),
+            )
+        )
+    ]
+    writer = Scripted()
+    writer.draw = lambda *_: paths  # type: ignore[method-assign]
+    (found,) = all_of(made(Preference, writer, method="preference", task=task, answers=5))
+    assert found.content == {"prompt": "what is 0?", "chosen": "7", "rejected": "6"} and found.source.branch == 3
+    assert found.scores == {"best": 1.0, "worst": 0.0}
+    paths[:] = paths[4:]
+    (cut,) = all_of(made(Preference, writer, method="preference", task=task, answers=5))
+    assert cut.dropped == LONG and cut.content == {"prompt": "what is 0?", "completion": ""}
+    paths[:] = [drawn(0, "7", "eot", 0.0, 0)]
+    (alike,) = all_of(made(Preference, writer, method="preference", task=task, answers=5))
+    assert alike.dropped == "generate: no answer is better than another" and alike.scores == {"best": 1.0, "worst": 1.0}
+
+
+def test_rouge_is_by_the_longest_common_subsequence_of_the_nearest() -> None:
+    assert rouge_l("abcd", "axbyd") == pytest.approx(2 * 3 / 9) and rouge_l("", "a") == 0
+    assert rouge_l("a", "") == 0 and rouge_l("ab", "ba") == 0.5 and rouge_l("aab", "ab") == 0.8
+    assert nearest_rouge("a b c d", ["d c b a", "a b x d", ""]) == pytest.approx(0.75)
+    assert nearest_rouge("", ["a"]) == 0 == nearest_rouge("a", [])
+
+
+def test_distances_of_texts_by_their_words() -> None:
+    assert ngram_distance("a b c", "a b d") == pytest.approx(1 - 1 / 3)
+    assert ngram_distance("a", "a b") == pytest.approx(0.5) and ngram_distance("", "") == 0
+    assert ngram_distance("a b", "") == 1 and ngram_distance("a b c", "a b d", 1) == pytest.approx(0.5)
+
+    assert word_kl("a a", "a b") == pytest.approx(
+        sum(u * math.log(u / v) for u, v in zip([1.5 / 3, 1.5 / 3], [2.5 / 3, 0.5 / 3], strict=True))
+    )
+    assert word_kl("", "") == 0

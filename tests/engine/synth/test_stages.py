@@ -1,5 +1,6 @@
 """Filters, duplicates, contamination, balance and split: each against what can be counted by hand or simulated."""
 
+import hashlib
 import math
 import random
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from engine.errors import DataError
-from engine.synth import filters, stages
+from engine.session import Session
+from engine.synth import filters, pipeline, stages
 from engine.synth.config import (
     BalanceOptions,
     DecontaminateOptions,
@@ -17,10 +19,10 @@ from engine.synth.config import (
     FilterOptions,
     SplitOptions,
 )
-from engine.synth.duplicates import _Index, duplicates, jaccard, match, shingles, turning_point
+from engine.synth.duplicates import duplicates, jaccard, match, shingles, turning_point
 from engine.synth.row import RowSource, SynthRow
-from tests.engine.synth.makers import config, rows_of, run, session, table, write_rows
-from tests.fakes import random_table
+from tests.engine.synth.makers import PlainTokenizer, config, run, session, table, write_rows
+from tests.fakes import FakeCheckpoint, MarkovModel, random_table
 
 
 def row(job: int, text: str, asks: str = "", **attributes: str) -> SynthRow:
@@ -47,13 +49,6 @@ def test_length_repetition_and_language() -> None:
     assert reasons(list(filters.alone(rows[4:], FilterOptions(languages=("de", "en"))))) == [""]
 
 
-def test_both_tails_of_perplexity_are_cut() -> None:
-    rows = [row(i, "text").scored(perplexity=float(p)) for i, p in enumerate([9, 1, 5, 7, 3, 8, 2, 6, 4, 10])]
-    found = filters.tails([*rows, row(10, "short")], FilterOptions(low_tail=0.1, high_tail=0.2))
-    assert [i for i, each in enumerate(found) if each.dropped == "filter: low perplexity"] == [1]
-    assert [i for i, each in enumerate(found) if each.dropped == "filter: high perplexity"] == [0, 9]
-
-
 def test_perplexity_is_that_of_the_table() -> None:
     law = random_table(3)
     logp = law - np.logaddexp.reduce(law, axis=1, keepdims=True)
@@ -65,26 +60,29 @@ def test_perplexity_is_that_of_the_table() -> None:
     assert "000002-000" not in found
 
 
-def test_numbers_of_models_are_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_of_models_are_asked_for_once_and_of_the_model_that_is_named(tmp_path: Path) -> None:
     fair = table({"7": 0.5, "5": 0.5})
-    calls: list[int] = []
 
-    def judged(using: Any, rows: list[SynthRow]) -> dict[str, dict[str, float]]:
-        calls.append(len(rows))
-        return {each.id: {"p_true": float(each.source.job % 2)} for each in rows}
+    def made(folder: Path, **more: Any) -> tuple[int, set[str]]:
+        """How many tokens were read, and by which models."""
+        models: dict[str, MarkovModel] = {}
 
-    monkeypatch.setattr(filters, "judged", judged)
-    monkeypatch.setattr(filters, "CHUNK", 8)
-    made = config(tmp_path / "made", {"answers": 4}, filter={"judge": 0.5})
-    run(made, session(fair))
-    first, kept = sum(calls), rows_of(tmp_path / "made" / "train.jsonl")
-    assert first > 10 and all(each["source"]["job"] % 2 for each in kept)
-    scored = (tmp_path / "made" / "scored.jsonl").read_bytes()
-    (tmp_path / "made" / "scored.jsonl").write_bytes(scored[: len(scored) * 2 // 3])
-    calls.clear()
-    run(made, session(fair))
-    assert 0 < sum(calls) < first and (tmp_path / "made" / "scored.jsonl").read_bytes() == scored
-    assert rows_of(tmp_path / "made" / "train.jsonl") == kept
+        def opened(name: str, adapters: Any) -> Session:
+            model = models.setdefault(name, MarkovModel(fair))
+            return Session(FakeCheckpoint(model, PlainTokenizer()))  # type: ignore[arg-type]
+
+        stages_ = {"filter": {"low_tail": 0.1, **more}, "deduplicate": {"near": False}}
+        list(pipeline.run(config(folder, {"answers": 4, "model": "m"}, **stages_), opened))
+        return sum(model.read for model in models.values()), set(models)
+
+    first, asked = made(tmp_path / "made")
+    files = {name: (tmp_path / "made" / name).read_bytes() for name in ("scored.jsonl", "train.jsonl")}
+    assert asked == {"m"} and made(tmp_path / "made")[0] == 0
+    (tmp_path / "made" / "scored.jsonl").write_bytes(files["scored.jsonl"][: len(files["scored.jsonl"]) * 2 // 3])
+    again, _ = made(tmp_path / "made")
+    assert 0 < again < first
+    assert {name: (tmp_path / "made" / name).read_bytes() for name in files} == files
+    assert made(tmp_path / "other", perplexity_model="p")[1] == {"m", "p"}
 
 
 # -- duplicates -------------------------------------------------------------------------------------------------------
@@ -111,16 +109,6 @@ def test_banding_meets_pairs_as_often_as_it_should(shared: int, own: int) -> Non
     met = sum(duplicates(pair(shared, own, i), options)[1] is not None for i in range(runs))
     p = match(similar, 20, 5)
     assert abs(met / runs - p) <= 4 * math.sqrt(p * (1 - p) / runs) + 1e-9
-
-
-def test_minhash_estimates_jaccard() -> None:
-    texts = [" ".join(f"w{i}" for i in range(low, low + 100)) for low in (0, 50)]
-    index = _Index(texts, DeduplicateOptions(shingle=1, bands=256, per_band=4))
-    signatures = []
-    for number in range(2):
-        index.find(number)
-        signatures.append(index._last[1])
-    assert abs(signatures[0].jaccard(signatures[1]) - 1 / 3) <= 4 * math.sqrt(2 / 9 / 1024)  # type: ignore[attr-defined]
 
 
 def test_near_duplicates_are_those_of_all_pairs() -> None:
@@ -220,7 +208,94 @@ def test_a_class_and_a_cell_without_rows_are_told(tmp_path: Path) -> None:
     events = run(config(tmp_path / "made", generate, balance=balance, deduplicate={"near": False}), session(law))
     told = [event.line for event in events if isinstance(event, RowsWarned)]
     assert told == ["class '8' has no rows: it will not be learned"]
+    law[ord("8")], law[ord("7")] = law[ord(" ")], law[ord("?")]  # after 8 nothing is said
+    cells = {**generate, "template": "say {n}"}
+    told = [e.line for e in run(config(tmp_path / "cells", cells), session(law)) if isinstance(e, RowsWarned)]
+    assert told == ["no row is left for n 8"]
     law[ord("?")] = -np.inf
     law[ord("?"), ord("5")] = 0
     with pytest.raises(DataError, match="no row is left of 8"):
         run(config(tmp_path / "none", generate, balance=balance), session(law))
+
+
+def made_row(job: int, says: str, asks: str = "", parent: str = "p", dropped: str = "", **attributes: str) -> SynthRow:
+    content = {"prompt": asks, "completion": says} if asks else {"text": says}
+    return SynthRow(content, RowSource("m", job, 0, 0, parent, attributes=attributes), {}, dropped)
+
+
+def test_rows_are_filtered_at_their_thresholds() -> None:
+    options = FilterOptions(least_words=2, most_words=4, repetition=0.5)
+    said = {"a": "too short", "a b": "", "a b c d": "", "a b c d e": "too long"}
+    for text, why in said.items():
+        (found,) = filters.alone([made_row(0, text)], options)
+        assert found.dropped == (f"filter: {why}" if why else "") and found.scores["words"] == len(text.split())
+    repeated = FilterOptions(repetition=0.5)
+    for text, share_ in (("a b c", 0.0), ("a a a a", 0.5), ("a a a a a", 2 / 3), ("a b", 0.0)):
+        (found,) = filters.alone([made_row(0, text)], repeated)
+        assert found.scores["repetition"] == pytest.approx(share_) and bool(found.dropped) == (share_ > 0.5)
+    assert next(filters.alone([made_row(0, "a").scored(verified=0)], FilterOptions())).dropped == "filter: verifier"
+    assert next(filters.alone([made_row(0, "a").scored(verified=1)], FilterOptions())).dropped == ""
+    aside = made_row(0, "", dropped="x")
+    assert list(filters.alone([aside, made_row(1, "b")], FilterOptions())) == [
+        aside,
+        made_row(1, "b").scored(words=1, repetition=0.0),
+    ]
+
+
+def test_tails_are_shares_of_the_rows_that_have_a_perplexity() -> None:
+    rows = [made_row(i, "a").scored(perplexity=p) for i, p in enumerate((5.0, 1.0, 9.0, 3.0, 7.0))]
+    rows += [made_row(5, "a"), made_row(6, "a", dropped="x").scored(perplexity=0.1)]
+    found = filters.tails(rows, FilterOptions(low_tail=0.4, high_tail=0.39))
+    assert [each.dropped for each in found] == [
+        "",
+        "filter: low perplexity",
+        "filter: high perplexity",
+        "filter: low perplexity",
+        "",
+        "",
+        "x",
+    ]
+    assert filters.tails(rows, FilterOptions()) == rows
+    assert [bool(each.dropped) for each in filters.tails(rows, FilterOptions(high_tail=0.2))] == [0, 0, 1, 0, 0, 0, 1]
+    judged = [made_row(i, "a").scored(p_true=p) for i, p in enumerate((0.4, 0.5, 0.6))] + [
+        made_row(3, "a"),
+        made_row(4, "a", dropped="x"),
+    ]
+    found = filters.tails(judged, FilterOptions(judge=0.5))
+    assert [each.dropped for each in found] == ["filter: judge", "", "", "", "x"]
+
+
+def test_shingles_and_jaccard_by_their_definitions() -> None:
+    assert shingles("a b c d", 3) == ["a b c", "b c d"] and shingles("a b", 3) == ["a b"]
+    assert shingles("a b c", 3) == ["a b c"] and shingles(" ", 2) == []
+    one, other = frozenset("abc"), frozenset("bcd")
+    assert jaccard(one, other) == 0.5 and jaccard(frozenset(), frozenset()) == 0
+    assert jaccard(one, frozenset()) == 0
+
+
+def test_equal_texts_name_the_first_one_before_them() -> None:
+    options = DeduplicateOptions(near=False)
+    assert duplicates(["x", "A b", "a, b", "x"], options, ["x", "y"]) == [
+        (-2, 1.0),
+        None,
+        (1, 1.0),
+        (-2, 1.0),
+    ]
+    near = DeduplicateOptions(shingle=1, jaccard=0.5, bands=64, per_band=1)
+    texts = ["a b c d", "a b c e", "a b x y", "c d e f"]  # 3/5, then 2/6 and 2/6
+    found = duplicates(texts, near)
+    assert found[0] is None and found[1] == (0, 0.6) and found[2] is None and found[3] is None
+    exact = duplicates(["a b c", "a b d"], DeduplicateOptions(shingle=1, jaccard=0.5, bands=64, per_band=1))
+    assert exact[1] == (0, 0.5)  # at the threshold
+
+
+def test_sides_are_by_the_parent_s_hash() -> None:
+    rows = [made_row(i, "a", parent=f"p{i // 2}", dropped="x" if i == 7 else "") for i in range(60)]
+    found = stages.split(rows, SplitOptions(valid=0.25, test=0.25), 3)
+    for side, low, high in (("valid", 0.0, 0.25), ("test", 0.25, 0.5), ("train", 0.5, 1.0)):
+        places = [
+            int(hashlib.sha256(f"3 {each.source.parent}".encode()).hexdigest()[:12], 16) / 2**48 for each in found[side]
+        ]
+        assert places and all(low <= place < high for place in places)
+    assert sum(map(len, found.values())) == 59
+    assert len(stages.split(rows, SplitOptions(valid=0.0), 3)["train"]) == 59
