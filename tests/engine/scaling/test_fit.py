@@ -1,7 +1,8 @@
 """Fits recover planted laws, meet a peer's optimum, and their intervals hold what they say."""
 
 import json
-from dataclasses import astuple
+import math
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from engine.errors import DataError
 from engine.scaling import fitted
 from engine.scaling.alternatives import broken, repeated
 from engine.scaling.fit import descend, huber
-from engine.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
-from engine.scaling.ladder import Ladder
+from engine.scaling.fitted import Fitted
+from engine.scaling.forms import BrokenPowerLaw, PowerLaw, PowerLaws, RepeatedTokens
+from engine.scaling.ladder import Ladder, LeftOut
 from engine.scaling.law import FLOP, Law, effective
 
 LAW = Law(1.69, 406.4, 410.7, 0.34, 0.28)
@@ -120,24 +122,6 @@ def test_how_often_few_runs_hold_the_truth_is_simulated() -> None:
     assert min(fitted.coverage(found, worlds=10, count=2).values()) < 1  # an interval of two refits
 
 
-def test_runs_that_diverged_are_left_out_by_name_and_others_are_not() -> None:
-    runs = ladder(4, 5, 0.01)
-    loss = runs.loss.copy()
-    loss[[3, 9]] *= [2.5, 1.2]
-    found, left = fitted.fit_sound(Ladder(runs.parameters, runs.tokens, loss, runs.row))
-    assert [each.row for each in left] == [5] and "2.5 times" in left[0].reason
-    assert len(found.runs) == 19
-    assert fitted.fit_sound(runs)[1] == []
-
-
-def test_too_few_runs_are_refused() -> None:
-    runs = ladder(4, 5)
-    with pytest.raises(DataError, match=r"6 runs or more.* got 5 of"):
-        fitted.fit(runs.where(np.arange(20) < 5))
-    with pytest.raises(DataError, match="of 1 and"):
-        fitted.fit(Ladder(np.full(20, 1e6), runs.tokens, runs.loss, runs.row))
-
-
 def test_repeated_tokens_are_worth_less_and_their_half_life_is_found() -> None:
     n, unique, epochs = (
         each.ravel() for each in np.meshgrid(np.geomspace(1e7, 1e9, 4), [1e8, 1e9], [0.7, 2, 8, 30, 90])
@@ -171,3 +155,144 @@ def test_a_law_that_is_beyond_numbers_leaves_the_others_their_interval() -> None
         losses = np.array([law.loss(1e4, 1e6) for law in laws])
     assert np.isnan(losses[-1])
     assert fitted.span(losses) == pytest.approx([losses[0]] * 2)
+
+
+N, D = np.array([1e6, 4e6, 9e6, 2e7]), np.array([5e7, 3e7, 2e8, 1e9])
+
+
+def test_a_theta_is_its_law() -> None:
+    form, theta = PowerLaws(N, D), np.array([0.3, -0.2, 0.5, 0.34, 0.28])
+    law = form.law(theta)
+    assert form.log_loss(theta[None])[0][0] == pytest.approx(np.log(law.loss(N, D)))
+    assert (law.E, law.alpha, law.beta) == (pytest.approx(math.exp(0.5)), 0.34, 0.28)
+    assert pytest.approx(math.exp(0.3) * math.exp(0.34 * np.log(N).mean())) == law.A
+    assert form.laws(theta[None]).tolist() == [list(astuple(law))]
+    (value,), _ = PowerLaw(N).log_loss(np.array([[0.7, 0.4]]))
+    assert value == pytest.approx(0.7 - 0.4 * (np.log(N) - np.log(N).mean()))
+
+
+def test_starts_at_the_true_exponents_are_the_law() -> None:
+    form, loss = PowerLaws(N, D), LAW.loss(N, D)
+    exponents = np.array([LAW.beta, LAW.alpha, 1.5])
+    found = form.starts(loss, exponents)
+    assert found.shape == (9, 5) and {tuple(row) for row in found[:, 3:].tolist()} == {
+        (a, b) for a in exponents.tolist() for b in exponents.tolist()
+    }
+    (true,) = [row for row in found if (row[3], row[4]) == (LAW.alpha, LAW.beta)]
+    assert list(astuple(form.law(true))) == pytest.approx(list(astuple(LAW)), rel=1e-4)
+    weird = form.starts(loss[::-1], np.array([1.0]))  # where a part would be below nothing, it is next to nothing
+    assert np.exp(weird[0, :3]).min() == pytest.approx(1e-3 * loss.min())
+
+
+def test_the_broken_law_is_its_formula() -> None:
+    b, e, c0, c1, d, f, x = 0.4, 0.2, 0.1, 0.15, -0.7, 0.3, np.log(N) - 15.0
+    (value,), _ = BrokenPowerLaw(N, 15.0).log_loss(np.array([[b, e, c0, c1, d, f]]))
+    bend = (1 + np.exp((x - d) / math.exp(f))) ** (-c1 * math.exp(f))
+    assert np.exp(value) == pytest.approx(math.exp(e) + math.exp(b) * np.exp(-c0 * x) * bend)
+
+
+def test_a_search_moves_only_where_it_gains_and_ends_where_it_stands() -> None:
+    form = PowerLaws(N, D)
+    seen = np.log(LAW.loss(N, D))
+    start = np.array([[0.1, 0.1, 0.3, 0.3, 0.3]] * 3)
+    weights = np.array([[1.0] * 4, [0.0, 1.0, 1.0, 1.0], [2.0] * 4])
+    theta, objective = descend(form, start, seen, weights, rounds=3)
+    again = (weights * huber(form.log_loss(theta)[0] - seen)).sum(-1)
+    before = (weights * huber(form.log_loss(start)[0] - seen)).sum(-1)
+    assert objective == pytest.approx(again, rel=1e-9) and (objective < before).all()
+    far, short = (descend(form, start, seen, rounds=n)[1] for n in (300, 3))
+    assert (far < short).all() and far[0] < 1e-12
+    still, same = descend(form, start, seen, rounds=0)
+    assert (still == start).all() and same == pytest.approx((huber(form.log_loss(start)[0] - seen)).sum(-1))
+
+
+def test_a_law_s_best_size_and_the_worth_of_tokens() -> None:
+    assert LAW.size_exponent == pytest.approx(0.28 / 0.62)
+    n, d = LAW.best(1e20)
+    slope_n = -LAW.alpha * LAW.A * n**-LAW.alpha  # of the loss by log N, and by log D
+    assert slope_n == pytest.approx(-LAW.beta * LAW.B * d**-LAW.beta) and FLOP == 6
+    for law in (replace(LAW, alpha=0.0), replace(LAW, beta=-0.1)):
+        assert np.isnan(law.best(1e20)[0]) and np.isnan(law.best(1e20)[1])
+    assert str(LAW) == "L(N, D) = 1.69 + 406/N^0.340 + 411/D^0.280"
+    assert np.isfinite(Law(1.0, 1.0, 1.0, 500.0, 500.0).loss(10.0, 10.0))
+    worth = effective(np.array([50.0, 300.0]), np.array([100.0, 100.0]), 2.0)
+    assert worth == pytest.approx([50.0, 100 + 100 * 2 * (1 - math.exp(-1))])
+
+
+def test_a_span_is_the_middle_of_what_is_a_number() -> None:
+    values = np.arange(1001.0)
+    assert fitted.span(values).tolist() == [25.0, 975.0]
+    assert fitted.span(np.stack([values, values[::-1]]), axis=1).tolist() == [[25.0, 25.0], [975.0, 975.0]]
+    assert fitted.span(np.array([np.nan, np.nan])).tolist() == [math.inf, math.inf]
+    assert fitted.span(np.array([1.0, np.nan, 3.0]))[0] == pytest.approx(1.05)
+    assert fitted.span(np.array([1.0, math.inf, math.inf]))[1] == math.inf
+    laws = np.array([[1.0, 2.0, 3.0, 0.3, 0.1], [1.0, 2.0, 3.0, 0.3, 0.1]])
+    assert fitted.intervals(laws) == {
+        "E": (1, 1), "A": (2, 2), "B": (3, 3), "alpha": (0.3, 0.3), "beta": (0.1, 0.1), "a": (0.25, 0.25)
+    }  # fmt: skip
+
+
+def of(runs: Ladder, law: Law = LAW) -> Fitted:
+    return Fitted(law, runs, np.zeros(5), 0.0)
+
+
+def test_deviations_are_widened_for_what_was_fitted() -> None:
+    runs = ladder(2, 4, 0.01)
+    off = np.log(runs.loss / LAW.loss(runs.parameters, runs.tokens))
+    assert of(runs).residuals == pytest.approx(off)
+    assert of(runs).deviations == pytest.approx((off - off.mean()) * math.sqrt(8 / 3))
+    few = runs.where(np.arange(8) < 5)
+    assert of(few).deviations == pytest.approx((off[:5] - off[:5].mean()) * math.sqrt(5))
+    assert isinstance(of(runs).form, PowerLaws) and (of(runs).form.tokens == runs.tokens).all()
+
+
+def test_six_runs_of_three_sizes_and_amounts_are_enough() -> None:
+    n, d = (each.ravel() for each in np.meshgrid([1e6, 2e6, 4e6], [1e7, 4e7, 9e7]))
+    runs = Ladder(n, d, LAW.loss(n, d), np.arange(9))
+    fitted.fit(runs.where(np.array([1, 1, 1, 0, 1, 1, 1, 0, 0], bool)))
+    for kept, line in (
+        ([1, 1, 1, 1, 1, 0, 0, 0, 0], "got 5 of 3 and 2"),
+        ([1, 1, 0, 1, 1, 0, 1, 1, 0], "got 6 of 2 and 3"),
+        ([1, 1, 1, 1, 1, 1, 0, 0, 0], "got 6 of 3 and 2"),
+    ):
+        with pytest.raises(DataError, match=line):
+            fitted.fit(runs.where(np.array(kept, bool)))
+
+
+def test_runs_far_above_the_others_law_have_diverged() -> None:
+    runs = ladder(4, 5)
+    for times, left in ((1.3, 0), (3.0, 1)):
+        loss = runs.loss.copy()
+        loss[7] *= times
+        named = np.array([f"r{i}" for i in range(20)])
+        found, gone = fitted.fit_sound(replace(runs, loss=loss, run=named))
+        assert len(gone) == left and len(found.runs) == 20 - left
+    assert gone[0].run == "r7" and gone[0].row == 9 and f"is {times:.1f} times" in gone[0].reason
+    assert str(gone[0]).startswith("row 9 (r7): it diverged") and str(LeftOut(3, "no")) == "row 3: no"
+
+
+def test_doubts_are_of_runs_that_were_read_again_and_of_a_break() -> None:
+    found = fitted.fit(ladder(2, 4))
+    assert repeated(found) is None
+    once = replace(found, runs=replace(found.runs, unique=found.runs.tokens))
+    assert repeated(once) is None  # none was read twice
+    assert broken(ladder(2, 3)) is None
+    compute = np.geomspace(1e15, 1e17, 8)
+    eight = Ladder(compute / FLOP, np.ones(8), 2 + (compute / 1e15) ** -0.1, np.arange(8))
+    assert broken(eight.where(np.arange(8) < 7)) is None
+    bent = broken(eight)
+    assert bent is not None and bent.objective < 1e-9
+    assert [bent.loss(c) for c in compute] == pytest.approx(eight.loss.tolist(), rel=1e-4)
+    assert bent.centre == pytest.approx(float(np.log(compute).mean())) and len(bent.theta) == 6
+    assert bent.before == bent.theta[2] and bent.after == bent.theta[2] + bent.theta[3]
+    assert bent.at == pytest.approx(math.exp(bent.theta[4] + bent.centre))
+
+
+def test_refits_are_fits_under_random_weights() -> None:
+    found = fitted.fit(ladder(2, 4, 0.01))
+    weights = np.random.default_rng(3).exponential(size=(7, 8))
+    thetas, _ = descend(found.form, np.broadcast_to(found.theta, (7, 5)), np.log(found.runs.loss), weights)
+    exact = found.form.laws(thetas)
+    np.testing.assert_allclose(fitted.refits(found, 7, seed=3)[:, 3:], exact[:, 3:], rtol=2e-2)
+    assert (fitted.refits(found, 7, seed=3) == fitted.refits(found, 7, seed=3)).all()
+    assert (fitted.refits(found, 7, seed=3) != fitted.refits(found, 7)).any()

@@ -1,14 +1,21 @@
 """The best size by compute: known vertices of parabolas, the envelope, forecasts and what stays open."""
 
+import math
+from dataclasses import astuple, replace
+
 import numpy as np
 import pytest
 
+from engine.errors import DataError
+from engine.evaluate.estimates import Estimate
 from engine.scaling import fitted
-from engine.scaling.forecast import buy, held_out
-from engine.scaling.frontier import budgets, envelope, exponent, lowest
-from engine.scaling.ladder import Ladder
+from engine.scaling.alternatives import broken
+from engine.scaling.forecast import Foretold, buy, foretold, frontier, held_out, rate
+from engine.scaling.frontier import IsoFlop, budgets, envelope, exponent, lowest
+from engine.scaling.ladder import Ladder, LeftOut
 from engine.scaling.law import FLOP, Law
-from tests.engine.scaling.test_fit import LAW, ladder
+from engine.scaling.report import FEW, HIGHEST, report
+from tests.engine.scaling.test_fit import LAW, ladder, of
 
 
 def test_the_best_division_of_a_budget_is_the_least_loss_along_it() -> None:
@@ -42,21 +49,10 @@ def test_a_law_that_is_alike_in_both_has_no_bias() -> None:
     assert best == pytest.approx(law.best(1e20)[0], rel=1e-9)
 
 
-def test_no_best_size_outside_the_window() -> None:
-    assert lowest(np.array([1.0, 2, 3, 4]), np.array([4.0, 3, 2, 1])) == (None, None)
-    assert lowest(np.array([1.0, 2, 4, 8]), np.array([1.0, 2, 2, 1])) == (None, None)
-
-
 def test_runs_without_order_have_no_budgets() -> None:
     random = np.random.default_rng(0)
     n, d = np.exp(random.uniform(10, 20, 12)), np.exp(random.uniform(20, 25, 12))
     assert budgets(Ladder(n, d, LAW.loss(n, d), np.arange(12))) == []
-
-
-def test_the_envelope_is_what_no_cheaper_run_beats() -> None:
-    one = np.ones(5)
-    runs = Ladder(one, np.array([1.0, 2, 3, 4, 4]), np.array([5.0, 6, 4, 3.5, 3]), np.arange(5))
-    assert list(envelope(runs)) == [0, 2, 4]
 
 
 def test_the_largest_decade_is_told_from_the_rest() -> None:
@@ -85,3 +81,156 @@ def test_what_lies_beyond_ten_times_the_data_is_open() -> None:
     assert near.intervals is not None and near.intervals["loss"][0] < near.loss < near.intervals["loss"][1]
     assert FLOP * near.parameters * near.tokens == pytest.approx(1e22) and near.times == pytest.approx(10)
     assert far.is_open and far.intervals is None
+
+
+def test_runs_of_about_one_compute_are_a_budget() -> None:
+    sizes = np.array([1e6, 2e6, 4e6, 8e6])
+    n = np.concatenate([sizes[::-1], sizes, sizes[:3]])
+    compute = np.concatenate([[1e15, 1.1e15, 1.2e15, 1.3e15], [1.6e16] * 4, [9e17] * 3])
+    d = compute / FLOP / n
+    loss = (np.log(n) - np.log(3e6)) ** 2 + 2
+    found = budgets(Ladder(n, d, loss, np.arange(11)))
+    assert len(found) == 2 and found[0].sizes == tuple(sizes) and found[0].losses == tuple(loss[:4][::-1])
+    assert found[0].compute == pytest.approx(float(np.exp(np.log(compute[:4]).mean())))
+    assert found[1].compute == pytest.approx(1.6e16) and found[0].window == 8
+    assert [each.best for each in found] == pytest.approx([3e6, 3e6]) and found[0].loss == pytest.approx(2)
+    assert found[0].parabola(np.array([3e6, 6e6])) == pytest.approx([2, 2 + math.log(2) ** 2])
+    none = IsoFlop(1e25, tuple(sizes), (4.0, 3.0, 2.0, 1.0), None, None)
+    assert none.bias(LAW) is None
+    twice = Ladder(n[[0, 0, 1, 2]], d[[0, 0, 1, 2]], loss[[0, 0, 1, 2]], np.arange(4))
+    assert budgets(twice) == []  # of four runs three sizes
+
+
+def test_the_lowest_point_is_inside_the_sizes() -> None:
+    x = np.array([1.0, 2.0, 4.0, 8.0])
+    for at in (1.1, 3.0, 7.9):
+        best, loss = lowest(x, 3 * (np.log(x) - math.log(at)) ** 2 + 5)
+        assert (best, loss) == (pytest.approx(at), pytest.approx(5))
+    for at in (0.9, 8.5):
+        assert lowest(x, 3 * (np.log(x) - math.log(at)) ** 2 + 5) == (None, None)
+    assert lowest(x, 5 - (np.log(x) - math.log(3)) ** 2) == (None, None)
+
+
+def test_an_exponent_is_a_line_through_logs() -> None:
+    compute, best = np.array([1e15, 1e16, 1e18, 1e19]), np.array([1e6, 4e6, 3e7, 2e8])
+    found = exponent(compute, best)
+    x, y = np.log(compute), np.log(best)
+    slope, middle = np.polyfit(x, y, 1)
+    left = y - slope * x - middle
+    error = math.sqrt((left @ left) / 2 / ((x - x.mean()) ** 2).sum())
+    assert found == Estimate(pytest.approx(slope), pytest.approx(error), 2, n=4)
+    assert exponent(compute[:2], best[:2]) is None and exponent(compute[:3], best[:3]) is not None
+    one = np.ones(4)
+    runs = Ladder(one, np.array([2.0, 1.0, 2.0, 3.0]), np.array([4.0, 5.0, 3.0, 3.0]), np.arange(4))
+    assert envelope(runs).tolist() == [1, 2]  # of one compute the better, and no run that is only as good
+
+
+def test_a_budget_buys_what_the_law_says_with_intervals_up_to_ten_times() -> None:
+    runs = ladder(2, 4)
+    laws = np.array([list(astuple(LAW)), [1.7, 400.0, 400.0, 0.3, 0.3], [1.7, 400.0, 400.0, -0.1, 0.3]])
+    largest = float(runs.compute.max())
+    found = buy(of(runs), laws, 10 * largest)
+    n, d = LAW.best(10 * largest)
+    assert (found.parameters, found.tokens, found.loss) == (n, d, LAW.loss(n, d)) and found.times == pytest.approx(10)
+    each = [(*Law(*law).best(10 * largest), Law(*law).loss(*Law(*law).best(10 * largest))) for law in laws[:2]]
+    spans = fitted.span(np.array(each))
+    assert found.intervals == {
+        name: (pytest.approx(spans[0, i]), pytest.approx(spans[1, i]))
+        for i, name in enumerate(("parameters", "tokens", "loss"))
+    }
+    assert not found.is_open and buy(of(runs), laws, 10.0001 * largest).is_open
+    line = frontier(of(runs), laws, 1e18, 1e20, points=3)
+    assert line.compute == pytest.approx([1e18, 1e19, 1e20]) and line.loss == pytest.approx(
+        [LAW.loss(*LAW.best(c)) for c in (1e18, 1e19, 1e20)]
+    )
+    both = [sorted(Law(*law).loss(*Law(*law).best(1e19)) for law in laws[:2])]
+    low, high = np.quantile(both, [0.025, 0.975])
+    assert (line.low[1], line.high[1]) == (pytest.approx(low), pytest.approx(high))
+    assert len(frontier(of(runs), laws, 1.0, 2.0).compute) == 80
+
+
+def test_a_machine_s_rate_is_that_of_the_larger_half() -> None:
+    one = np.ones(5)
+    runs = Ladder(one, np.array([1.0, 2, 3, 4, 5]) / FLOP, one, np.arange(5))
+    assert rate(runs) is None and rate(replace(runs, seconds=np.full(5, np.nan))) is None
+    assert rate(replace(runs, seconds=np.array([1.0, 1, 1, 2, 1]))) == pytest.approx(3)  # of 3, 2 and 5
+    assert rate(replace(runs, seconds=np.array([np.nan, 1, 1, np.nan, 1]))) == pytest.approx(4)
+
+
+def test_runs_are_foretold_the_cheapest_first_with_the_law_s_uncertainty() -> None:
+    runs = ladder(2, 4, 0.01)
+    found, order = fitted.fit(runs), np.array([3, 0, 5])
+    told = foretold(found, runs.where(np.isin(np.arange(8), order)), seed=4, count=40)
+    laws = [Law(*each) for each in fitted.refits(found, 40, seed=4)]
+    chance = np.exp(np.random.default_rng([4, 40]).choice(found.deviations, 40))
+    cheapest = sorted(order.tolist(), key=lambda i: (runs.compute[i], i))
+    assert [each.row for each in told] == [int(runs.row[i]) for i in cheapest]
+    for each, i in zip(told, cheapest, strict=True):
+        losses = chance * np.array([law.loss(runs.parameters[i], runs.tokens[i]) for law in laws])
+        assert (each.low, each.high) == pytest.approx(tuple(np.quantile(losses, [0.025, 0.975])))
+        assert (each.seen, each.compute) == (runs.loss[i], runs.compute[i])
+        assert each.told == pytest.approx(found.law.loss(runs.parameters[i], runs.tokens[i]))
+    assert [Foretold(1, 1.0, 2.0, 1.0, 3.0, seen).is_inside for seen in (0.9, 1.0, 3.0, 3.1)] == [0, 1, 1, 0]
+
+
+def test_the_largest_decade_or_third_is_held_out() -> None:
+    runs = ladder(4, 5, 0.01)  # 1e17 to 1e21, each 21.5 times the one before
+    assert sorted(each.row for each in held_out(runs)) == [17, 18, 19, 20, 21]
+    near = replace(runs, tokens=runs.tokens * np.repeat([1e4, 1e3, 1.0, 1.0], 5))  # of a decade or so: too few are left
+    top = near.compute > np.sort(near.compute)[-7]
+    assert sorted(each.row for each in held_out(near)) == sorted(near.row[top].tolist()) and 0 < top.sum() <= 6
+    assert held_out(runs.where(np.arange(20) < 6)) == []  # of the rest there is no law
+
+
+def test_the_report_has_each_part_of_the_runs_that_are_sound() -> None:
+    runs = ladder(6, 6, 0.003)  # FEW or more: how often their intervals hold is not simulated
+    loss = runs.loss.copy()
+    loss[2] *= 3
+    runs = replace(runs, loss=loss, embedding=runs.parameters * 0.25)
+    left = [LeftOut(99, "no"), LeftOut(1, "none")]
+    found = report(runs, left, count=40, seed=5)
+    assert len(found.fitted.runs) == 35 >= FEW and [each.row for each in found.left_out] == [1, 4, 99]
+    assert found.laws.shape == (40, 5) and (found.laws == fitted.refits(found.fitted, 40, seed=5)).all()
+    assert found.intervals == fitted.intervals(found.laws) and found.coverage is None
+    assert found.broken == broken(found.fitted.runs) and found.repeated is None
+    assert found.foretold == held_out(found.fitted.runs, seed=5)
+    largest = float(found.fitted.runs.compute.max())
+    assert [each.compute / largest for each in found.purchases] == pytest.approx([1, 10, 100])
+    assert found.iso_flop == budgets(found.fitted.runs) and found.by_parabolas is not None
+    lows = [each for each in found.iso_flop if each.best]
+    assert found.by_parabolas == exponent(np.array([e.compute for e in lows]), np.array([e.best for e in lows]))
+    best = envelope(found.fitted.runs)
+    assert found.by_envelope == exponent(found.fitted.runs.compute[best], found.fitted.runs.parameters[best])
+    without = found.without_embedding
+    assert without is not None and (without.runs.parameters == found.fitted.runs.parameters * 0.75).all()
+    alone = Law(*fitted.leave_one_out(found.fitted).T)
+    rows = {
+        f"without row {found.fitted.runs.row[i]}" for i in (alone.size_exponent.argmin(), alone.size_exponent.argmax())
+    }
+    assert {each.without for each in found.sensitivity} == {*rows, f"without the {HIGHEST} highest losses"}
+    for each in found.sensitivity[:-1]:
+        i = found.fitted.runs.row.tolist().index(int(each.without.split()[-1]))
+        assert (each.alpha, each.beta, each.a) == (alone.alpha[i], alone.beta[i], alone.size_exponent[i])
+    kept = found.fitted.runs.where(found.fitted.runs.loss < np.sort(found.fitted.runs.loss)[-HIGHEST])
+    assert found.sensitivity[-1].alpha == fitted.fit(kept).law.alpha and len(kept) == 35 - HIGHEST
+    every = report(runs, [], [3e18], count=5, keep_all=True)
+    assert (
+        len(every.fitted.runs) == 20
+        and (every.coverage is None) == (FEW <= 20)
+        and [e.compute for e in every.purchases] == [3e18]
+    )
+    plain = report(ladder(6, 5, 0.003), [], count=5)
+    assert plain.without_embedding is None and plain.left_out == []
+
+
+def test_runs_whose_loss_does_not_fall_with_both_have_no_best_size() -> None:
+    runs = ladder(4, 5)
+    loss = Law(1.69, 1.0, 410.7, -0.1, 0.28).loss(runs.parameters, runs.tokens)
+    with pytest.raises(DataError, match=r"does not fall with both .*alpha -0\.1, beta 0\.28"):
+        report(replace(runs, loss=loss), [], keep_all=True)
+
+
+@pytest.mark.slow(8)
+def test_of_few_runs_it_is_simulated_how_often_their_intervals_hold() -> None:
+    found = report(ladder(3, 4, 0.003), [], count=5, seed=5)
+    assert len(found.fitted.runs) < FEW and found.coverage == fitted.coverage(found.fitted, seed=5)

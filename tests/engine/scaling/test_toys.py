@@ -1,19 +1,18 @@
 """Mechanistic models: the exponent that is found by training is that of the cause."""
 
+import math
+from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pydoc_data.topics import topics
 
 import numpy as np
 import pytest
 
 from engine.errors import DataError
+from engine.evaluate.estimates import mean
 from engine.scaling import toys
 from engine.scaling.toys import Toy, measure, slope
-
-
-def test_the_slope_is_that_of_a_planted_power() -> None:
-    x = np.geomspace(10, 1000, 7)
-    assert slope(x, 3 * x**-0.37) == pytest.approx(0.37, abs=1e-9)
 
 
 @pytest.mark.slow
@@ -46,3 +45,149 @@ def test_quanta_of_another_law_have_another_exponent() -> None:
 def test_a_text_without_words_is_refused() -> None:
     with pytest.raises(DataError, match="500 different words or more, got 2"):
         toys.bigrams("a b a b")
+
+
+def chance(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.37, 1.0, 3.0, 4.5])
+def test_the_slope_is_that_of_a_planted_power_from_any_start(alpha: float) -> None:
+    x = np.array([3, 5, 11, 40, 1000])
+    assert slope(x, 7 * x**-alpha) == pytest.approx(alpha, abs=1e-7)
+
+
+def test_the_slope_of_a_line_with_one_run_off_is_that_of_the_others() -> None:
+    x = np.geomspace(10, 1000, 7)
+    losses = 3 * x**-0.37
+    losses[3] *= 1.5  # distances, not squares, so that one run moves little
+    assert slope(x, losses) == pytest.approx(0.37, abs=0.001)
+
+
+def test_a_toy_is_trained_at_every_scale_for_every_seed() -> None:
+    asked = []
+
+    def train(n: int, random: np.random.Generator) -> float:
+        draw = float(random.random())
+        asked.append((n, draw))
+        return float((1 + 0.1 * draw) * n**-0.5)
+
+    toy = Toy("t", "points", np.array([4, 16, 64]), 0.4, "none", train)
+    found = measure(toy, 2)
+    expected = [(n, chance([seed, i]).random()) for seed in range(2) for i, n in enumerate((4, 16, 64))]  # type: ignore
+    assert asked == expected and all(isinstance(n, int) for n, _ in asked)
+    assert found.losses.tolist() == [[(1 + 0.1 * d) * n**-0.5 for n, d in expected[i : i + 3]] for i in (0, 3)]
+    assert found.exponent == mean([slope(toy.scale, row) for row in found.losses]) and found.exponent.n == 2
+    assert found.off == found.exponent.mean - 0.4 and found.toy is toy
+
+
+def learned(alpha: float, examples: int, room: int, random: np.random.Generator) -> float:
+    """One task after another: weights on 35 parities, multiplied by what each says of an example."""
+    draws = random.zipf(1 + alpha, examples).tolist()
+    counts = dict(sorted(Counter(draws).items()))
+    kept = sorted(counts, key=lambda task: -counts[task])[:room]
+    hidden = random.integers(0, 35, len(kept))
+    weights = [[1 / 35] * 35 for _ in kept]
+    for lesson in range(min(counts[kept[0]], 60)):
+        going = [i for i, task in enumerate(kept) if counts[task] > lesson]
+        for i, at in zip(going, random.integers(0, 128, len(going)).tolist(), strict=True):
+            x = toys.PARITIES[at]
+            y = x[hidden[i]]
+            margin = max(-0.9, y * sum(w * each for w, each in zip(weights[i], x, strict=True)))
+            grown = [w * math.exp(y * each / (1 + margin)) for w, each in zip(weights[i], x, strict=True)]
+            weights[i] = [w / sum(grown) for w in grown]
+    zeta = sum(k ** -(1.0 + alpha) for k in range(1, 200_001)) + 200_000.5**-alpha / alpha
+    total, known = 0.0, 0.0
+    for i, task in enumerate(kept):
+        told = [
+            (1 + y * (row @ weights[i])) / 2 for y, row in zip(toys.PARITIES[:, hidden[i]], toys.PARITIES, strict=True)
+        ]
+        share = task ** -(1.0 + alpha) / zeta
+        total -= share * sum(math.log(max(p, 1e-12)) for p in told) / 128
+        known += share
+    return total + (1 - known) * math.log(2)
+
+
+@pytest.mark.parametrize(
+    ("along", "n", "examples", "room"),
+    [("tokens", 1, 1, 10**6), ("tokens", 150, 150, 10**6), ("parameters", 4, 10**6, 4)],
+)
+def test_the_loss_of_quanta_is_that_of_each_task_learned_by_itself(
+    along: str, n: int, examples: int, room: int
+) -> None:
+    (toy,) = (toy for toy in toys.quanta(0.9) if toy.along == along)
+    assert toy.train(n, chance(3)) == pytest.approx(learned(0.9, examples, room, chance(3)), rel=1e-6)
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_the_loss_on_a_torus_is_that_of_planes_through_the_nearest_points(d: int) -> None:
+    random = chance(4)
+    points, asked = random.uniform(0, 2 * math.pi, (60, d)), random.uniform(0, 2 * math.pi, (1200, d))
+    phase = random.uniform(0, 2 * math.pi, d)
+
+    def place(angles: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.cos(angles), np.sin(angles)], axis=-1)
+
+    values, wanted, there = (np.cos(each + phase).sum(-1) for each in (points, asked)), [], place(points)
+    of_points, of_asked = values
+    for angles in asked:
+        far = there - place(angles)
+        near = np.argsort((far**2).sum(1))[: 2 * (d + 1)]
+        spread, axes = np.linalg.eigh(np.cov(far[near].T))
+        plane = np.column_stack([np.ones(len(near)), far[near] @ axes[:, np.argsort(-spread)[:d]]])
+        wanted.append(np.linalg.lstsq(plane, of_points[near], rcond=None)[0][0])
+    exact = np.mean((np.array(wanted) - of_asked) ** 2) / np.var(of_asked)
+    assert toys.manifold((d,))[0].train(60, chance(4)) == pytest.approx(float(exact), rel=1e-3)
+
+
+@pytest.mark.parametrize(("along", "count", "examples"), [("parameters", 3, 12), ("examples", 12, 3)])
+def test_the_loss_of_random_features_is_the_least_squares(along: str, count: int, examples: int) -> None:
+    (toy,) = (toy for toy in toys.features() if toy.along == along)
+    spectrum = np.arange(1.0, toys.LATENT + 1) ** -2
+    random, losses = chance(5), []
+    for _ in range(2):
+        x = random.standard_normal((examples, toys.LATENT)) * spectrum**0.5
+        project = random.standard_normal((toys.LATENT, count)) / toys.LATENT**0.5
+        teachers = random.standard_normal((toys.LATENT, toys.TEACHERS))
+        off = teachers - project @ (np.linalg.pinv(x @ project) @ (x @ teachers))
+        losses.append(np.mean([(spectrum * column**2).sum() for column in off.T]))
+    assert toy.train(3, chance(5)) == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_what_is_predicted_is_the_slope_of_the_spectrum_s_tails() -> None:
+    for toy in toys.features():
+        spectrum = np.arange(1.0, toys.LATENT + 1) ** -2
+        tails = np.array([math.fsum(spectrum[n:]) for n in toy.scale])
+        assert toy.predicted == pytest.approx(slope(toy.scale, tails), rel=1e-9)
+    assert [toy.predicted for toy in toys.quanta(1.0)] == [1.0, 0.5]
+    assert [toy.predicted for toy in toys.manifold()] == [2.0, pytest.approx(4 / 3), 1.0]
+
+
+def test_bigrams_are_of_the_text_s_own_table_and_a_learner_comes_to_the_best_of_its_width() -> None:
+    """Of a rank: the singular vectors of what was drawn, and what is above the text's own."""
+    size = toys.WORDS
+    random = chance(6)
+    names = [f"w{i}" for i in range(size + 20)]
+    drawn = np.minimum(random.zipf(1.3, 20_000) - 1, size + 19).tolist()
+    text = " ".join(names) + " " + " ".join(names[i] for i in drawn) + " W0, w1."
+    (toy,) = toys.bigrams(text)
+    words = text.lower().replace(",", " ,").replace(".", " .").split()
+    counts = Counter(words)
+    number = {word: i for i, (word, _) in enumerate(counts.most_common(size - 1))}
+    joint = np.zeros((size, size))
+    for a, b in pairwise(words):
+        joint[number.get(a, size - 1), number.get(b, size - 1)] += 1 / (len(words) - 1)
+    values = np.linalg.svd(joint / np.sqrt(joint.sum(1, keepdims=True)), compute_uv=False)
+    tails = np.array([math.fsum(values[n:] ** 2) for n in toy.scale])
+    assert toy.predicted == pytest.approx(slope(toy.scale, tails), rel=1e-6) and f"{len(words):,} words" in toy.cause
+    random = chance(8)
+    there = np.flatnonzero(joint)
+    seen = np.zeros(size * size)
+    seen[there] = random.multinomial(toys.DRAWN, joint.ravel()[there]) / toys.DRAWN
+    seen = seen.reshape(size, size)
+    rows = np.sqrt(np.maximum(seen.sum(1, keepdims=True), 1e-300))
+    u, s, v = np.linalg.svd(seen / rows)
+    told = u[:, :2] * s[:2] @ v[:2] / rows * (seen.sum(1, keepdims=True) > 0)
+    true = joint.sum(1, keepdims=True)
+    exact = float(((told - joint / np.maximum(true, 1e-300)) ** 2 * true).sum())
+    assert toy.train(2, chance(8)) == pytest.approx(exact, rel=2e-3)
