@@ -182,6 +182,7 @@ def test_the_largest_decade_or_third_is_held_out() -> None:
     assert held_out(runs.where(np.arange(20) < 6)) == []  # of the rest there is no law
 
 
+@pytest.mark.slow
 def test_the_report_has_each_part_of_the_runs_that_are_sound() -> None:
     runs = ladder(6, 6, 0.003)  # FEW or more: how often their intervals hold is not simulated
     loss = runs.loss.copy()
