@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,17 +42,55 @@ def test_products_run_on_a_processor_without_avx() -> None:
     assert run.stdout.split() == ["Nehalem", *(str(64 * 64 * rows) for rows in (1, 8, 9, 64))], run.stderr
 
 
-@linux
-@pytest.mark.parametrize("config", [b"OpenBLAS 0.3.31 NO_AFFINITY SKYLAKEX MAX_THREADS=4", b""])
-def test_a_blas_built_for_one_processor_is_not_used(config: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Built:
-        def __init__(self, path: str) -> None:
-            self.scipy_openblas_get_config = lambda: config
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where mlx is installed on a Linux machine that has not imported it; a folder called mlx stands before it."""
+    (tmp_path / "work" / "mlx").mkdir(parents=True)
+    (tmp_path / "site" / "mlx").mkdir(parents=True)
+    (tmp_path / "site" / "mlx" / "core.so").touch()
+    monkeypatch.setattr("sys.path", [str(tmp_path / "work"), str(tmp_path / "site")])
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("mlx", "mlx.core"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path / "site"
 
-    monkeypatch.delitem(sys.modules, "mlx.core", raising=False)
-    monkeypatch.setattr(ctypes, "CDLL", Built)
-    found = blas.load.__wrapped__()
-    assert found.name == "reference" and "built for one processor" in found.reason
+
+def test_what_stands_in_the_way_of_a_tuned_blas_is_said(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reason() -> str:
+        found = blas.load.__wrapped__()
+        assert found == blas.Blas("reference", "mlx wheel", found.reason)
+        return found.reason
+
+    monkeypatch.setitem(sys.modules, "mlx.core", SimpleNamespace())  # type: ignore[arg-type]
+    assert reason() == "mlx.core was imported before `metal`"
+    monkeypatch.delitem(sys.modules, "mlx.core")
+    assert reason() == "the package scipy-openblas32 is not installed: pip install scipy-openblas32"
+    path = site / "scipy_openblas32/lib/libscipy_openblas.so"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no library")
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert reason() == "there is no library in front of OpenBLAS for riscv64"
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert reason().startswith("OpenBLAS would not load: ")
+    for config in (b"OpenBLAS 0.3.31 NO_AFFINITY SKYLAKEX MAX_THREADS=4", b""):
+        monkeypatch.setattr("ctypes.CDLL", lambda *_, config=config: built(config))
+        assert reason() == f"{path} was built for one processor, which this one may not be"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert blas.load.__wrapped__() == blas.Blas("Accelerate", "system framework")
+
+
+def built(config: bytes) -> SimpleNamespace:
+    """An OpenBLAS that says this of itself."""
+    return SimpleNamespace(scipy_openblas_get_config=lambda: config)
+
+
+@pytest.mark.parametrize(("cores", "load", "idle"), [(8, 0.0, 8), (8, 2.4, 6), (8, 2.6, 5), (8, 7.6, 1), (2, 9.0, 1)])
+def test_cores_that_others_use_are_left_to_them(
+    cores: int, load: float, idle: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 99.0, 99.0))
+    assert blas.idle_cores() == idle
 
 
 @linux

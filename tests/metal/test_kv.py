@@ -108,8 +108,8 @@ def test_large_blocks_go_back_while_a_model_loads_and_are_kept_afterwards(
 ) -> None:
     """M_MMAP_THRESHOLD is -3 and M_TRIM_THRESHOLD -1 in glibc's malloc.h."""
     library = Mallopt(known)
-    monkeypatch.setattr(malloc.sys, "platform", platform)
-    monkeypatch.setattr(malloc.ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
     told = platform == "linux" and known
     with pytest.raises(ValueError, match="inside"), malloc.giving_back():
         assert library.told == [(-3, 3 << 20)] * told

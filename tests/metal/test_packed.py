@@ -459,3 +459,71 @@ def test_a_whole_pass_on_both_machines(machine: str, standalone: dict[str, list[
     graph = registry.build(config, {name: mx.array(a) for name, a in arrays.items()})
     want = np.array(graph(mx.array(ids[None]))[0])
     assert np.abs(got - want).max() < 2e-5 * np.abs(want).max()
+
+
+BYTES = {"Q4_0": (32, 18), "Q4_1": (32, 20), "Q5_0": (32, 22), "Q5_1": (32, 24), "Q8_0": (32, 34), "Q4_K": (256, 144),
+         "Q5_K": (256, 176), "Q6_K": (256, 210)}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", BYTES)
+def test_a_row_has_the_bytes_of_its_blocks_in_a_file(layout: str) -> None:
+    values, nbytes = BYTES[layout]
+    matrix = PackedMatrix(layout, 5, 3 * values)
+    assert matrix.row_bytes == 3 * nbytes and matrix.shape == (5, 3 * values) and matrix.layout == layout
+    assert PackedMatrix("F32", 2, 7).row_bytes == 28 and PackedMatrix("AFFINE4", 2, 64, group=32).row_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "n", "fine"), [(0, 5, True), (3, 2, True), (4, 1, True), (5, 0, True), (4, 2, False), (-1, 1, False)]
+)
+def test_rows_are_filled_where_there_are_some(first: int, n: int, fine: bool) -> None:
+    matrix = PackedMatrix("F32", 5, 8)
+    matrix.fill(np.zeros((5, 8), np.float32))
+    raw = np.arange(8 * n, dtype=np.float32).reshape(n, 8) + 1
+    codes, zeros = np.zeros((n, 8), np.uint32), np.ones((n, 2), np.float32)
+    affine = PackedMatrix("AFFINE4", 5, 64, group=32)
+    affine.fill_affine(np.zeros((5, 8), np.uint32), np.zeros((5, 2), np.float32), np.zeros((5, 2), np.float32))
+    if not fine:
+        with pytest.raises(PackedError, match=f"rows of 32 bytes for rows {first}"):
+            matrix.fill(raw, first)
+        with pytest.raises(PackedError, match=f"{n} rows from {first} leave the 5 of the matrix"):
+            affine.fill_affine(codes, zeros, zeros, first)
+        return
+    assert matrix.fill(raw, first) is matrix and affine.fill_affine(codes, zeros, zeros, first) is affine
+    want = np.zeros((5, 8), np.float32)
+    want[first : first + n] = raw
+    assert np.array_equal(matrix.rows(), want) and np.array_equal(matrix.rows([4, 0]), want[[4, 0]])
+    assert np.array_equal(affine.rows()[:, 0], [1.0 if first <= i < first + n else 0.0 for i in range(5)])
+
+
+def test_rows_and_products_are_asked_for_within_the_matrix() -> None:
+    matrix = PackedMatrix("F32", 5, 8).fill(np.eye(5, 8, dtype=np.float32))
+    assert matrix.rows([]).shape == (0, 8) and matrix.rows([0, 4]).shape == (2, 8)
+    for bad in ([5], [-1], [0, 5]):
+        with pytest.raises(PackedError, match="rows below 5 expected, got"):
+            matrix.rows(bad)
+    x = np.arange(16, dtype=np.float32).reshape(2, 8)
+    assert np.array_equal(matrix.product(x), x[:, :5]) and matrix.product(x[:0]).shape == (0, 5)
+    assert np.array_equal(matrix.product(np.asfortranarray(x)), x[:, :5])
+    for wrong in (x[0], x[:, :7], x.astype(np.float64)):
+        with pytest.raises(PackedError, match="float32 rows of 8 expected, got"):
+            matrix.product(wrong)
+    with pytest.raises(PackedError, match="with scales in float64"):
+        PackedMatrix("AFFINE4", 5, 64, group=64, number="float64")
+
+
+@pytest.mark.parametrize("nbytes", [1, 64, 1000])
+def test_room_begins_at_a_cache_line(nbytes: int) -> None:
+    for _ in range(5):
+        room = packed.aligned(nbytes)
+        assert room.ctypes.data % 64 == 0 and room.nbytes == nbytes and room.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("said", "there"), [(None, True), ("plain", True), ("off", False)])
+def test_weights_stay_packed_unless_the_environment_says_off(
+    said: str | None, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LIKELY_PACKED", raising=False)
+    if said is not None:
+        monkeypatch.setenv("LIKELY_PACKED", said)
+    assert packed.available() == there
