@@ -42,7 +42,7 @@ class CText(ctypes.Structure):
 class _PackedSegment:
     """Keys and values of all layers for some positions of a text; texts that fork share them until they differ."""
 
-    __slots__ = ("__weakref__", "capacity", "holders", "keys", "used", "values")
+    __slots__ = ("__weakref__", "capacity", "frozen", "holders", "keys", "used", "values")
 
     def __init__(self, shape: tuple[int, int, int], capacity: int) -> None:
         layers, heads, size = shape
@@ -50,6 +50,7 @@ class _PackedSegment:
         self.keys = _room(layers, heads, self.capacity // LANES, size, LANES)
         self.values = _room(layers, heads, self.capacity, size)
         self.used = 0  # rows that somebody wrote
+        self.frozen = 0  # rows that a prefix reads, whoever else holds them: never written again
         self.holders: weakref.WeakSet[_Sequence] = weakref.WeakSet()
 
     def copied(self, rows: int, capacity: int, shape: tuple[int, int, int]) -> "_PackedSegment":
@@ -95,7 +96,7 @@ class _Sequence:
         own = self.own
         assert own is not None
         if len(own.holders) == 1:
-            own.used = self.rows
+            own.used = max(self.rows, own.frozen)
         if end > own.capacity or own.used > self.rows:
             capacity = own.capacity if end <= own.capacity else max(2 * own.capacity, -(-end // FIRST) * FIRST)
             self._take(own.copied(self.rows, capacity, shape))
@@ -112,6 +113,7 @@ class _Sequence:
     def freeze(self) -> None:
         if self.own is not None and self.rows:
             self.prefix = (*self.prefix, (self.own, self.rows))
+            self.own.frozen = max(self.own.frozen, self.rows)
             self._take(None)
         self.rows = 0
 

@@ -263,11 +263,8 @@ def test_a_closed_answer_has_no_branches_of_its_run() -> None:
 
 def test_forks_are_named_by_one_spelling(talk: Conversation) -> None:
     found = talk
-    assert (
-        found.place(Fork("a", 0)) == Fork("u")
-        and found.place(Fork("a", 6)) == Fork("a")
-        and found.place(Fork("a", 5)) == Fork("a", 5)
-    )
+    assert found.place(Fork("a", 0)) == Fork("u") and found.place(Fork("a", 6)) == Fork("a")
+    assert found.place(Fork("a", 5)) == Fork("a", 5)
     assert found.place(Fork("a")) == Fork("a") and found.place(Fork(ROOT, 2)) == Fork()
     for fork, line in (
         (Fork("zz"), "no node 'zz' to leave from"),
@@ -283,11 +280,8 @@ def test_forks_are_named_by_one_spelling(talk: Conversation) -> None:
 def test_what_lies_behind_a_way_that_is_put_away(talk: Conversation) -> None:
     found = talk
     put = found.prune(Fork("a", 3), None)
-    assert (
-        [put.hidden("a", unit) for unit in range(6)] == [False] * 3 + [True] * 3
-        and put.hidden("u2", 0)
-        and not put.hidden("x", 0)
-    )
+    assert [put.hidden("a", unit) for unit in range(6)] == [False] * 3 + [True] * 3 and put.hidden("u2", 0)
+    assert not put.hidden("x", 0)
     away = found.prune(Fork("a", 3), "x")
     assert away.hidden("x", 0) and away.hidden("u3", 0) and not away.hidden("a", 5) and not away.hidden("u2", 0)
     assert not found.hidden("x", 0)
@@ -345,12 +339,8 @@ def test_a_branch_parts_where_its_parent_stands_now() -> None:
     early = found.part("n", "m")
     assert early.nodes["m"] == replace(found.nodes["n"], id="m") and early.option(Fork("u")) == "n"
     late = found.extend("n", (step("a"),)).part("n", "m")
-    assert (
-        late.nodes["m"].fork == Fork("n", 1)
-        and late.nodes["m"].joins
-        and late.nodes["m"].steps == ()
-        and late.nodes["m"].seed == 3
-    )
+    assert late.nodes["m"].fork == Fork("n", 1) and late.nodes["m"].joins and late.nodes["m"].steps == ()
+    assert late.nodes["m"].seed == 3
     assert late.leaf is not None and late.leaf.id == "n"
     fresh = replace(found, chosen={})
     assert fresh.part("n", "m").option(Fork("u")) == "n"
@@ -369,11 +359,8 @@ def test_a_revision_takes_the_tail_along_from_wherever_the_token_stood() -> None
     for position, want in ((0, "Xbcde"), (2, "abXde"), (3, "abcXe"), (4, "abcdX")):
         new = replace(step("X"), position=position)
         revised = found.revise("m", position, new, "r")
-        assert (
-            texts(revised) == [want]
-            and revised.nodes["m"].finish == "revised"
-            and revised.nodes["r"].joins == (position > 0)
-        )
+        assert texts(revised) == [want] and revised.nodes["m"].finish == "revised"
+        assert revised.nodes["r"].joins == (position > 0)
     hidden = found.choose(Fork("n", 3), None).revise("m", 4, replace(step("X"), position=4), "r")
     assert texts(hidden) == ["abc"] and texts(hidden.check_out("r")) == ["abcdX"]
     closed = found.extend("m", (), "eot").revise("m", 4, replace(step("X"), position=4), "r")

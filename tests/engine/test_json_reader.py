@@ -14,17 +14,12 @@ from engine.json_reader import DEPTH, check, parse, read
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("[" * 100_000, "nested deeper"),
-        ("[" * (DEPTH + 1) + "]" * (DEPTH + 1), "nested deeper"),
-        ('{"a":' * DEPTH + "[]" + "}" * DEPTH, "nested deeper"),
-        ("9" * 5000, "at most 20 digits, got one of 5,000"),
-        ("[-" + "9" * 21 + "]", "at most 20 digits"),
-        (b"\xff\xfe\xfd", "UTF-8 expected"),
-        ("", "Expecting value"),
-        ("[1] 2", "Extra data"),
-        ("1" * 9, "more than"),
+        ("[" * 100_000, "nested deeper"), ("[" * (DEPTH + 1) + "]" * (DEPTH + 1), "nested deeper"),
+        ('{"a":' * DEPTH + "[]" + "}" * DEPTH, "nested deeper"), ("9" * 5000, "at most 20 digits, got one of 5,000"),
+        ("[-" + "9" * 21 + "]", "at most 20 digits"), (b"\xff\xfe\xfd", "UTF-8 expected"), ("", "Expecting value"),
+        ("[1] 2", "Extra data"), ("1" * 9, "more than"),
     ],
-)
+)  # fmt: skip
 def test_what_has_no_measure_is_one_line(text: str | bytes, line: str) -> None:
     with pytest.raises(ValueError, match=line) as caught:
         parse(text, largest=8 if text == "1" * 9 else 1 << 20)

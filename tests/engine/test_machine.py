@@ -54,13 +54,8 @@ def test_what_is_slow_is_said_and_how_to_mend_it(
 ) -> None:
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     plain = {
-        "system": "Linux 6",
-        "device": "cpu",
-        "cores": 4,
-        "blas": "tuned",
-        "blas_reason": "no wheel",
-        "threads": None,
-    }
+        "system": "Linux 6", "device": "cpu", "cores": 4, "blas": "tuned", "blas_reason": "no wheel", "threads": None,
+    }  # fmt: skip
     found = machine.advice(replace(machine.inspect(), **{**plain, **facts}), speed)
     assert len(found) == len(lines) and all(line in told for line, told in zip(lines, found, strict=True))
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")

@@ -109,12 +109,8 @@ def test_orders():
 @pytest.mark.parametrize("order", [MLX_LM, LLAMA_CPP, HUGGING_FACE])
 def test_values_of_a_recipe_are_the_values_it_was_made_from(order):
     for settings in (
-        {},
-        DEFAULT,
-        EVERY,
-        *PRESETS.values(),
-        {"temp": 0.9, "dynatemp_range": 0.4, "dynatemp_exponent": 2.0},
-    ):
+        {}, DEFAULT, EVERY, *PRESETS.values(), {"temp": 0.9, "dynatemp_range": 0.4, "dynatemp_exponent": 2.0},
+    ):  # fmt: skip
         assert values(recipe(settings, order)) == {**OFF, **settings}
 
 

@@ -60,17 +60,12 @@ TOKENS = mx.array([[5, 70, 200, 31, 8, 99, 150, 3]])
 @pytest.mark.parametrize(
     ("config", "settings"),
     [
-        (CONFIG, Settings()),
-        (CONFIG, Settings(bits=3, group_size=32)),
-        (CONFIG, Settings(mode="mxfp4")),
-        (CONFIG, Settings(mode="nvfp4")),
-        (CONFIG, Settings(mode="mxfp8")),
-        (QWEN3, Settings(recipe="mixed_3_6", group_size=32)),
-        (QWEN3, Settings(bits=4, group_size=32, awq=True)),
-        (CONFIG, Settings(bits=4, group_size=32, recipe="auto")),
-        (MOE, Settings(bits=4, group_size=32)),
+        (CONFIG, Settings()), (CONFIG, Settings(bits=3, group_size=32)), (CONFIG, Settings(mode="mxfp4")),
+        (CONFIG, Settings(mode="nvfp4")), (CONFIG, Settings(mode="mxfp8")),
+        (QWEN3, Settings(recipe="mixed_3_6", group_size=32)), (QWEN3, Settings(bits=4, group_size=32, awq=True)),
+        (CONFIG, Settings(bits=4, group_size=32, recipe="auto")), (MOE, Settings(bits=4, group_size=32)),
     ],
-)
+)  # fmt: skip
 def test_mlx_lm_loads_what_is_written_and_says_the_same(
     tmp_path: Path, config: dict[str, Any], settings: Settings
 ) -> None:

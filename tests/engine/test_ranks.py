@@ -127,11 +127,8 @@ def test_items_are_spread_and_all_of_them_heard_of(company: Company) -> None:
     assert numbers == [n for n in range(30) if n % 7 != 6 and n not in (3, 4)]
     assert all(len(asked[rank]) > 3 for rank in range(size))
     assert [each.number for each in sorted(found, key=lambda e: e.number) if isinstance(each, Problem)] == [
-        6,
-        13,
-        20,
-        27,
-    ]
+        6, 13, 20, 27,
+    ]  # fmt: skip
     refused = []
 
     def differ(rank: int) -> None:

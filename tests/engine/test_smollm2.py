@@ -15,16 +15,10 @@ from tests.engine.tiny import interleave
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 LAYERS, HEADS, KV_HEADS = 30, 9, 3
 PARTS = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
+    "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+}  # fmt: skip
 TEXT = """The distribution of the next word is what a language model knows. Shannon measured the entropy of printed
 English in 1951 by asking people to guess the next letter of a text, again and again, and counting how often they were
 right. A model that predicts well is surprised rarely; the average of its surprise, in bits, is how far it is from the

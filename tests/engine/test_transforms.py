@@ -179,12 +179,9 @@ def test_reweightings_equal_the_reference(logits, kind):
 def test_one_token_is_enough_for_every_transform():
     for xp, x in ((np, np.array([0.3], np.float32)), (mx, mx.array([0.3]))):
         for transform in (
-            *(t for t, _ in TRUNCATIONS.values()),
-            Temperature(0.5),
-            DynamicTemperature(1.0, 0.9),
-            RepetitionPenalty(1.5),
-            DRY(1.0),
-        ):
+            *(t for t, _ in TRUNCATIONS.values()), Temperature(0.5), DynamicTemperature(1.0, 0.9),
+            RepetitionPenalty(1.5), DRY(1.0),
+        ):  # fmt: skip
             after, _ = run([transform], x, start([transform], None, [0, 0, 0, 0], xp), KEY, xp)
             assert math.isfinite(after[0].item())
             assert int(draw(after, KEY, xp)) == 0

@@ -1,5 +1,6 @@
 """The native way of decoding against the graph with the same weights: passes, every verb of its cache, the way back."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from models import native
 from models.cache import Cache
 from models.errors import CacheError
 from models.families import registry
-from models.native import NativeCache, NativeModel
+from models.native import NativeCache, NativeModel, NativeRows, as_graph, drawing
 from models.transformer import Transformer
 from tests.models.oracle import flat, reference
 from tests.models.test_families import SAME, V
@@ -172,6 +173,72 @@ def test_what_the_call_has_not_is_read_on_by_the_graph(models: tuple[Transformer
     same(fast.lens(seen.hidden[1]), graph.lens(expected.hidden[1]))
 
 
+def test_what_is_on_the_graph_is_heard_with_a_cache_and_without() -> None:
+    """An adapter, here a matrix of a part that is another; it comes and goes, and is not on a twin."""
+    graph, fast = both()
+    x, before = text(30), both()[1](text(30))
+    twin = copy.deepcopy(fast)
+    for net in (graph, fast.graph):
+        part = next(part for part in net.parts() if part.path.endswith("layers.1.mlp.up_proj"))
+        net.put(part, part.matrix * 1.5)
+    want, stored = graph(x), set(fast.arrays)
+    for altered in (True, False, True):
+        fast.altered = altered
+        for got in (fast(x), fast(x, fast.make_cache()), fast.head(fast.hidden(x))):
+            same(got, want if altered else before)
+        assert fast.drawing.altered == altered and isinstance(fast.make_cache(40), NativeCache) != altered
+        assert set(fast.arrays) == (set(fast.graph.arrays) if altered else stored)
+    same(fast.drawing(x), want)
+    same(twin(x), before)
+    twin.altered = True
+    same(twin(x), before)
+
+
+def test_who_draws_has_rounded_activations_and_who_measures_has_not() -> None:
+    config = SAME["llama"] | {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 4, "head_dim": 16}
+    weights: dict[str, Any] = {}
+    for name, array in flat(reference(config).parameters()).items():
+        if array.ndim == 1:
+            weights[name] = np.array(array)
+            continue
+        codes, scales, biases = (np.array(part) for part in mx.quantize(array, 32, 4))
+        weights[name] = PackedMatrix("AFFINE4", *array.shape, group=32).fill_affine(codes, scales, biases)
+    fast, x = native.build(config, weights), text(30)
+    exact = np.array(fast.graph(x))
+    measured, drawn = (np.abs(np.array(by(x)) - exact).max() / np.abs(exact).max() for by in (fast, fast.drawing))
+    assert measured < CLOSE < 3 * CLOSE < drawn < 1e-2
+    assert fast.drawing is drawing(fast) and fast.drawing.drawing is fast.drawing and as_graph(fast) is fast.graph
+    assert drawing(fast.graph) is fast.graph is as_graph(fast.graph)
+
+
+def test_a_prefix_is_cut_and_pasted_as_one_layer_s() -> None:
+    """The rows of all layers, for whoever keeps prefixes."""
+    fast = both()[1]
+    x, cache, other = text(40), fast.make_cache(16), fast.make_cache(16)
+    whole = fast(x, cache)
+    (rows,), (empty,) = cache.layers, other.layers
+    parts = [rows.cut(0, 17), rows.cut(17, 30)]
+    assert rows.cut(0, 41) is None and rows.cut(0, 40) is not None
+    assert isinstance(empty, NativeRows) and parts[0] is not None and parts[1] is not None
+    empty.paste([part for part in parts if part is not None], [17, 30])
+    same(fast(x[:, 30:], other), whole[:, 30:], 1e-6)
+    cache.select([0, 0])
+    assert rows.cut(0, 40) is None
+
+
+def test_a_cache_knows_what_comes_until_it_goes_back() -> None:
+    fast = both()[1]
+    cache = fast.make_cache(16)
+    cache.expected = 700
+    fast(text(30), cache)
+    room = cache.nbytes
+    fast(text(600), cache)
+    assert cache.nbytes == room  # nothing was copied
+    twin = cache.fork()
+    cache.rewind(2)
+    assert (twin.expected, cache.expected, cache.length, twin.length, twin.room) == (700, 0, 628, 630, 630)
+
+
 def test_texts_that_the_graph_reads_stand_side_by_side() -> None:
     graph, fast = both()
     x = text(30, 2)
@@ -203,27 +270,29 @@ def test_the_bytes_that_a_text_needs_are_those_that_it_takes() -> None:
             assert cache.nbytes <= cache.needs(n, native.RowSize(size, 4), 100) <= 2 * max(cache.nbytes, 1) + (1 << 20)
 
 
-def test_rows_are_cut_of_one_text_alone_as_far_as_it_goes() -> None:
-    fast = both()[1]
-    cache = fast.make_cache(16)
-    fast(text(40), cache)
-    (layer,) = cache.layers
-    assert layer.cut(0, 41) is None and layer.cut(0, 40) is not None
-    cache.select([0, 0])
-    assert layer.cut(0, 40) is None
+@pytest.mark.parametrize(
+    ("config", "names", "reason"),
+    [
+        (SAME["llama"], [], None),
+        (SAME["llama"] | {"mlp_bias": True}, [], "biases past q, k and v"),
+        (SAME["llama"] | {"model_type": "nobody"}, [], "a nobody runs by mlx-lm's class"),
+        (SAME["mixtral"], [], "experts"),
+        (SAME["gpt-neox"], [], "the tensors of a gpt_neox are rearranged"),
+        (SAME["gpt-2"], ["h.0.ln_1.weight"], "the tensors of a gpt2 are rearranged"),
+        (SAME["gpt-2"], ["model.h.0.ln_1.weight"], "norms of the kind 'layer'"),
+    ],
+)
+def test_what_does_not_run_this_way_says_why(
+    config: dict[str, Any], names: list[str], reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert native.refused(config, names) == reason
+    monkeypatch.setenv("LIKELY_PACKED", "off")
+    assert native.refused(config, names) == "LIKELY_PACKED=off"
 
 
-def test_rearranged_tensors_are_the_reason() -> None:
-    names = list(flat(reference(SAME["gpt-neox"]).parameters()))
-    assert "are rearranged" in (native.refused(SAME["gpt-neox"], names) or "")
-
-
-@pytest.mark.parametrize("reason", ["LIKELY_PACKED=off", "experts", "runs by mlx-lm's class"])
-def test_what_does_not_run_this_way_says_why(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = SAME["mixtral" if reason == "experts" else "llama"]
-    if reason == "LIKELY_PACKED=off":
-        monkeypatch.setenv("LIKELY_PACKED", "off")
-    if "mlx-lm" in reason:
-        config = config | {"model_type": "nobody"}
-    assert reason in (native.refused(config, []) or "")
-    assert native.refused(SAME["llama"], []) == (reason if reason == "LIKELY_PACKED=off" else None)
+def test_a_model_that_sees_is_read_without_its_eyes() -> None:
+    config = SAME["gemma 3"]
+    weights = in_numpy(flat(reference(config).parameters()))
+    wrapped = {f"language_model.{name}": array for name, array in weights.items()}
+    seeing = native.build(config, wrapped | {"vision_tower.a": np.ones(3, np.float32)})
+    np.testing.assert_array_equal(np.array(seeing(text(9))), np.array(native.build(config, weights)(text(9))))

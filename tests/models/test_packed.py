@@ -1,6 +1,5 @@
 """A model on packed weights against the graph with the same weights, and the verbs of its cache."""
 
-import math
 import mmap
 import os
 import subprocess
@@ -14,13 +13,16 @@ import numpy as np
 import pytest
 
 from metal import malloc, mx, packed
-from metal.packed import LEVELS, PackedMatrix
+from metal.packed import EIGHT, LEVELS, SIXTEEN, PackedMatrix
 from models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 from models.families import registry
 from models.packed import CHUNK, PackedModel, refusal
 from models.packed_cache import PackedCache
+from models.transformer import Transformer
 from tests.models.oracle import flat, ours, reference, tokens
 from tests.models.test_families import SAME, V
+from tests.models.test_transformer import Exact, built
+from tests.models.test_transformer import text as exact_text
 
 pytestmark = pytest.mark.linux
 REFUSED = {  # what the call does not know; every other family it runs
@@ -126,6 +128,78 @@ def test_a_token_is_the_same_to_the_bit_however_it_is_read(size: int, kernels: N
     np.testing.assert_array_equal(fast.step(x[:, -1:], beside)[0], fast.step(x[:1, -1:], at_once)[0])
 
 
+EXACT = (
+    "llama", "llama interleaved", "llama yarn", "gemma 3", "granite", "qwen2 yarn", "qwen3", "phi 4", "smollm 3 listed",
+)  # fmt: skip
+
+
+def native(model: Transformer, weights: dict[str, Any] | None = None) -> PackedModel:
+    names = registry.family(model.config.family).names(model.config)
+    return PackedModel(model.config, names, tensors(model) if weights is None else weights)
+
+
+def tensors(model: Transformer) -> dict[str, Any]:
+    """A model's tensors as a checkpoint has them, matrices in panels of float32."""
+    return in_numpy({f"{p.path}.{leaf}": a for p in model.parts() for leaf, a in p.stored().items()})
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_logits_are_those_of_the_definition_in_float64(name: str) -> None:
+    """In one call and in several."""
+    net = built(name)
+    fast, exact = native(net), Exact(net)
+    texts = [exact_text(13), exact_text(13, 2)]
+    x, states = np.array(texts), np.stack([exact.hidden(one)[-1] for one in texts])
+    want = np.stack([exact.head(state) for state in states])
+    cache = fast.make_cache(16)
+    for got, expected in (
+        (fast(x, fast.make_cache()), want),
+        (fast.hidden(x, fast.make_cache()), states),
+        (fast.head(states.astype(np.float32)), want),
+        (fast.head(states[1, 3].astype(np.float32)), want[1, 3]),
+        (fast.step(x[:, :7], cache), want[:, 6]),
+        (fast.step(x[:, 7:8], cache), want[:, 7]),
+        (fast(x[:, 8:], cache), want[:, 8:]),
+    ):
+        assert got.shape == expected.shape and got.dtype == np.float32 and off(got, expected) < 2e-5
+
+
+@pytest.mark.parametrize("name", ["llama yarn", "gemma 3"])
+def test_a_text_is_longer_than_the_table_of_angles_that_it_began_with(name: str) -> None:
+    net = built(name)
+    fast, x = native(net), text(1030)
+    assert off(fast.step(x, fast.make_cache()), np.array(net(mx.array(x)))[:, -1]) < 5e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "line"),
+    [
+        ("model.norm.weight", None, r"model\.norm\.weight must be \[48\] by the config, got nothing"),
+        ("model.norm.weight", np.ones(47, np.float32), r"must be \[48\] by the config, got ndarray \[47\]"),
+        ("model.layers.1.self_attn.q_proj.weight", None, r"must be a packed matrix \[48, 48\], got nothing"),
+        ("model.layers.1.self_attn.k_proj.weight", (16, 32), r", got PackedMatrix \[16, 32\]"),
+        ("model.layers.1.mlp.up_proj.weight", np.ones(3, np.float32), r"packed matrix \[72, 48\], got ndarray \[3\]"),
+        ("model.layers.4.mlp.up_proj.weight", np.ones(3, np.float32), r"\[3\] has no place in the model"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_tensors_that_do_not_fit_are_named(name: str, change: Any, line: str) -> None:
+    net = built("llama")
+    weights = tensors(net)
+    weights.pop(name, None)
+    if change is not None:
+        weights[name] = PackedMatrix("F32", *change) if isinstance(change, tuple) else change
+    with pytest.raises(CheckpointError, match=line):
+        native(net, weights)
+
+
+def test_activations_of_eight_bits_are_for_weights_of_few_bits() -> None:
+    fast = native(built("llama"))
+    with pytest.raises(ConfigError, match=r"8-bit activations are for weights of 4 and 5 bits, .* \(it has F32\)"):
+        fast.with_activations(EIGHT)
+    assert (fast.activation_bits, fast.with_activations(SIXTEEN).activation_bits) == (24, 16)
+
+
 def read(fast: PackedModel, x: np.ndarray) -> np.ndarray:
     """Logits after the last of x [1, T], read by themselves."""
     return fast.step(x, fast.make_cache())
@@ -157,18 +231,6 @@ def test_a_fork_that_goes_back_writes_over_nobodys_rows(model: PackedModel) -> N
     fork.rewind(10)
     np.testing.assert_array_equal(model.step(y, fork), read(model, np.concatenate([x[:, :30], y], axis=1)))
     np.testing.assert_array_equal(model.step(y, cache), read(model, np.concatenate([x, y], axis=1)))
-
-
-def test_alone_a_text_goes_back_without_a_copy(model: PackedModel) -> None:
-    x, y = text(40), text(5, seed=2)
-    cache = model.make_cache()
-    model.step(x, cache)
-    buffer = cache.texts[0].own
-    fork = cache.fork()
-    del fork
-    cache.rewind(10)
-    np.testing.assert_array_equal(model.step(y, cache), read(model, np.concatenate([x[:, :30], y], axis=1)))
-    assert cache.texts[0].own is buffer
 
 
 def test_texts_are_selected_with_repeats_and_go_back_each_by_itself(model: PackedModel) -> None:
@@ -249,17 +311,9 @@ def test_what_cannot_be_is_refused_in_a_line(model: PackedModel) -> None:
     model(text(3, 2), cache)
     with pytest.raises(CacheError, match="holds 2 texts, 3 were to be read"):
         model(text(3, 3), cache)
-    with pytest.raises(CacheError, match="cannot go back 4 positions: 3 are held"):
-        cache.rewind(4)
-    with pytest.raises(CacheError, match="a number for each of 2 rows, got 3"):
-        cache.rewind([1, 1, 1])
-    config = SAME["llama"]
-    weights = flat(reference(config).parameters())
-    shape, family = registry.described(config, weights), registry.family("llama")
-    short = in_numpy(weights)
-    del short["model.layers.1.mlp.up_proj.weight"]
-    with pytest.raises(CheckpointError, match=r"layers\.1\.mlp\.up_proj\.weight must be a packed .* got nothing"):
-        PackedModel(shape, family.names(shape), short)
+    with pytest.raises(ContextOverflow, match="got -1 to 5"):
+        model(np.array([[-1, 5]]), cache)
+    assert model.step(np.zeros((256, 1), np.int64), model.make_cache()).shape == (256, V)
 
 
 THREADS = """
@@ -286,13 +340,3 @@ def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         assert run.returncode == 0, run.stderr.decode()
         outs.append(run.stdout)
     assert outs[0] == outs[1] != b""
-
-
-def test_what_a_text_will_take_is_counted_in_whole_buffers() -> None:
-    shape = (2, 3, 8)
-    row = 2 * 4 * math.prod(shape)  # keys and values of a position
-    for positions, rows in ((1, 256), (256, 256), (257, 512), (600, 1024)):
-        assert PackedCache(shape).needs(positions) == rows * row
-    cache = PackedCache(shape, 100)  # a first buffer that is no whole number of blocks
-    cache.reserve(100)
-    assert cache.nbytes <= cache.needs(100) == 256 * row

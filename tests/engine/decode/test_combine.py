@@ -179,11 +179,8 @@ def test_a_combination_says_what_it_is_over_and_how_many_caches_it_holds() -> No
     assert two.about == "what is said more than small would" and two.needs == ("small",)
     assert Contrast.offers(("a", "b")) == (Contrast("a"), Contrast("b"))
     for bad, line in (
-        ((0.0, 0.1), "strength"),
-        ((101.0, 0.1), "strength"),
-        ((1.0, 0.0), "least"),
-        ((1.0, 1.1), "least"),
-    ):
+        ((0.0, 0.1), "strength"), ((101.0, 0.1), "strength"), ((1.0, 0.0), "least"), ((1.0, 1.1), "least"),
+    ):  # fmt: skip
         with pytest.raises(ParameterError, match=line):
             Contrast("small", *bad)
     assert str(Contrast("small", 100.0, 1.0)).startswith("contrast small")

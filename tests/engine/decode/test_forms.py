@@ -19,15 +19,11 @@ from engine.errors import ParameterError
 
 # text form -> strategy, how it is written again, its words, branches held for 2 answers
 KNOWN: list[tuple[str, Strategy, str, str, int]] = [
-    ("", Sample(), "sample", "", 2),
-    (" plain ", Sample(), "sample", "", 2),
-    ("sample", Sample(), "sample", "", 2),
-    ("ngram", NGram(), "ngram", "n-gram guesses", 2),
-    ("ngram 4", NGram(4), "ngram 4", "n-gram guesses of 4", 2),
+    ("", Sample(), "sample", "", 2), (" plain ", Sample(), "sample", "", 2), ("sample", Sample(), "sample", "", 2),
+    ("ngram", NGram(), "ngram", "n-gram guesses", 2), ("ngram 4", NGram(4), "ngram 4", "n-gram guesses of 4", 2),
     ("draft small", Drafting("small"), "draft small", "drafts of small", 2),
     ("draft a  b", Drafting("a  b"), "draft a  b", "drafts of a  b", 2),
-    ("beam", Beam(), "beam", "beam search of 4", 4),
-    ("beam 3", Beam(3), "beam 3", "beam search of 3", 3),
+    ("beam", Beam(), "beam", "beam search of 4", 4), ("beam 3", Beam(3), "beam 3", "beam search of 3", 3),
     ("beam 4 1.0", Beam(4), "beam", "beam search of 4", 4),
     ("beam 4 1.0 never", Beam(4, early="never"), "beam 4 1.0 never", "beam search of 4", 4),
     ("gnmt 2 0.6", GNMT(2, 0.6), "gnmt 2 0.6", "beam search, GNMT's penalty of 2", 2),
@@ -35,8 +31,7 @@ KNOWN: list[tuple[str, Strategy, str, str, int]] = [
     ("diverse 4 2 0.25", DiverseBeam(diversity=0.25), "diverse 4 2 0.25", "diverse beams of 4", 4),
     ("stochastic 5", StochasticBeam(5), "stochastic 5", "stochastic beams of 5", 5),
     ("exact", ExactMode(), "exact", "the mode in 1000 passes", 2),
-    ("exact 9", ExactMode(9), "exact 9", "the mode in 9 passes", 2),
-    ("vote 3", Vote(3), "vote 3", "a vote of 3", 3),
+    ("exact 9", ExactMode(9), "exact 9", "the mode in 9 passes", 2), ("vote 3", Vote(3), "vote 3", "a vote of 3", 3),
     ("vote 16 line", Vote(rule="line"), "vote 16 line", "a vote of 16", 16),
     ("vote 2 = (a b)", Vote(2, "= (a b)"), "vote 2 = (a b)", "a vote of 2", 2),
     ("entropy 4 1.5", EntropyBranching(4, bits=1.5), "entropy 4 1.5", "up to 4 branches at 1.5 bits", 4),

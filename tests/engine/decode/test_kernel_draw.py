@@ -175,17 +175,10 @@ def test_what_a_recipe_asks_of_the_kernel() -> None:
         assert plan(TopP(0.8), TopK(7)) == DrawPlan(1.0, 7, 0.8, top_k_last=True)
         assert plan(TopK(7), Temperature(2.0), TopP(0.8)) == DrawPlan(2.0, 7, 0.8)
         for more in (
-            (),
-            (Temperature(0.5),),
-            (TopK(65), TopP(0.9)),
-            (TopK(65),),
-            (MinP(0.1), TopP(0.9)),
-            (TopP(0.9), Temperature(0.5), MinP(0.1)),
-            (MinP(0.1, least=2),),
-            (TopK(5), TopK(4)),
-            (TopK(5), Typical(0.5)),
-            (RepetitionPenalty(1.1), TopK(5)),
-        ):
+            (), (Temperature(0.5),), (TopK(65), TopP(0.9)), (TopK(65),), (MinP(0.1), TopP(0.9)),
+            (TopP(0.9), Temperature(0.5), MinP(0.1)), (MinP(0.1, least=2),), (TopK(5), TopK(4)),
+            (TopK(5), Typical(0.5)), (RepetitionPenalty(1.1), TopK(5)),
+        ):  # fmt: skip
             assert plan(*more) is None, more
         assert kernel_draw.plan(Recipe((Temperature(0.5),)), 64, mx.float32) == DrawPlan(
             0.5
@@ -201,15 +194,11 @@ def test_who_removed_a_token_is_known_from_the_best_alone() -> None:
     """Against the transforms run over the whole row."""
     rng = np.random.default_rng(6)
     for recipe in (
-        Recipe((TopK(5),)),
-        Recipe((TopP(0.7), MinP(0.1), Temperature(0.8))),
-        Recipe((Temperature(0.7), TopK(12), TopP(0.9))),
-        Recipe((Temperature(1.5), MinP(0.2))),
-        Recipe((TopK(40), TopP(0.7), MinP(0.1), Temperature(0.6))),
-        Recipe((TopP(0.9), TopK(3))),
-        Recipe(greedy=True),
+        Recipe((TopK(5),)), Recipe((TopP(0.7), MinP(0.1), Temperature(0.8))),
+        Recipe((Temperature(0.7), TopK(12), TopP(0.9))), Recipe((Temperature(1.5), MinP(0.2))),
+        Recipe((TopK(40), TopP(0.7), MinP(0.1), Temperature(0.6))), Recipe((TopP(0.9), TopK(3))), Recipe(greedy=True),
         Recipe((Temperature(0.5), TopP(0.9)), greedy=True),
-    ):
+    ):  # fmt: skip
         raw = rng.normal(size=60).astype(np.float32) * 2
         raw[7] = -np.inf
         states = start(recipe.transforms, None, [], np)

@@ -27,14 +27,10 @@ GREEDY = Recipe(greedy=True)
 
 def test_a_plan_comes_out_even() -> None:
     for how, masks, want in (
-        ({}, 6, (6, 6)),
-        ({"steps": 3}, 6, (6, 3)),
-        ({"steps": 6}, 6, (6, 6)),
-        ({"block": 2}, 6, (2, 2)),
-        ({"block": 3, "steps": 4}, 6, (3, 2)),
-        ({"block": 6, "steps": 1}, 6, (6, 1)),
+        ({}, 6, (6, 6)), ({"steps": 3}, 6, (6, 3)), ({"steps": 6}, 6, (6, 6)), ({"block": 2}, 6, (2, 2)),
+        ({"block": 3, "steps": 4}, 6, (3, 2)), ({"block": 6, "steps": 1}, 6, (6, 1)),
         ({"block": 2, "steps": 3}, 6, (2, 1)),
-    ):
+    ):  # fmt: skip
         assert Unmasking(**how).plan(masks) == want  # type: ignore[arg-type]
     for how, line in (
         ({"block": 4}, "6 masks are not divisible into blocks of 4"),
@@ -143,19 +139,11 @@ def test_revision_masks_the_least_likely_again() -> None:
     passes = list(fill(predict, ids, MASK, Unmasking(steps=3, revise=2), GREEDY))
     assert seen == [[0, 1, 2, 3, 4], [1, 2, 3], [1], [1, 3], [0, 2]]
     assert [(each.step, [(u.token.position, u.before, u.token.token) for u in each.unmasked]) for each in passes] == [
-        (1, [(0, None, 0), (4, None, 0)]),
-        (2, [(2, None, 0), (3, None, 0)]),
-        (3, [(1, None, 0)]),
-        (4, [(1, 0, 1), (3, 0, 1)]),
-        (5, [(0, 0, 1), (2, 0, 1)]),
-    ]
-    assert passes[3].open == () and [[u.step for u in each.unmasked] for each in passes] == [
-        [1, 1],
-        [2, 2],
-        [3],
-        [4, 4],
-        [5, 5],
-    ]
+        (1, [(0, None, 0), (4, None, 0)]), (2, [(2, None, 0), (3, None, 0)]), (3, [(1, None, 0)]),
+        (4, [(1, 0, 1), (3, 0, 1)]), (5, [(0, 0, 1), (2, 0, 1)]),
+    ]  # fmt: skip
+    assert passes[3].open == ()
+    assert [[u.step for u in each.unmasked] for each in passes] == [[1, 1], [2, 2], [3], [4, 4], [5, 5]]
 
 
 def test_doubted_tokens_are_masked_again_once() -> None:
@@ -174,13 +162,8 @@ def test_doubted_tokens_are_masked_again_once() -> None:
     whole, even, odd = [0, 1, 2, 3], [0, 2], [1, 3]
     assert seen == [(whole, whole), (even, even), (odd, odd), ([1], [1]), ([0, 3], [0, 3]), ([2], [2])]
     assert [[(u.token.position, u.before, u.token.token) for u in each.unmasked] for each in passes] == [
-        [(at, None, 0) for at in range(4)],
-        [],
-        [],
-        [(1, 0, 1)],
-        [],
-        [],
-    ]
+        [(at, None, 0) for at in range(4)], [], [], [(1, 0, 1)], [], [],
+    ]  # fmt: skip
     assert [each.step for each in passes] == [1, 2, 3, 4, 5, 6]
     same = fill(peaked, (MASK,) * 4, MASK, Unmasking(steps=1, remask=0.3), GREEDY)  # drawn as it was: no revision
     assert [len(each.unmasked) for each in same] == [4, 0, 0, 0, 0, 0]
@@ -196,14 +179,9 @@ def test_doubted_tokens_are_masked_again_once() -> None:
 
 def test_a_text_with_holes_is_cut_into_pieces() -> None:
     for text, want in (
-        ("a[MASK:2]b", ["a", 2, "b"]),
-        ("[MASK:1][MASK:12]", [1, 12]),
-        ("", []),
-        ("abc", ["abc"]),
-        ("\\[MASK:3]", ["[MASK:3]"]),
-        ("x\\[MASK:0]y[MASK:1048576]", ["x[MASK:0]y", 1 << 20]),
-        ("[MASK]", ["[MASK]"]),
-    ):
+        ("a[MASK:2]b", ["a", 2, "b"]), ("[MASK:1][MASK:12]", [1, 12]), ("", []), ("abc", ["abc"]),
+        ("\\[MASK:3]", ["[MASK:3]"]), ("x\\[MASK:0]y[MASK:1048576]", ["x[MASK:0]y", 1 << 20]), ("[MASK]", ["[MASK]"]),
+    ):  # fmt: skip
         assert list(pieces(text)) == want
     for text in ("[MASK:0]", "[MASK:-1]", "[MASK:]", "[MASK:1.5]", "[MASK:1048577]", "[MASK:00000001]", "[MASK:٣]"):
         with pytest.raises(ParameterError, match="stands for N tokens, a whole number from 1"):
@@ -271,8 +249,5 @@ def test_a_canvas_after_passes_is_text_with_its_revisions() -> None:
     assert told["ids"] == [97, 100, 300, 99, 0xC3] and told["revisions"] == [
         {"position": 1, "step": 2, "from": 98, "to": 100}
     ]
-    assert (
-        told["tokens"][1]["position"] == 1
-        and told["tokens"][1]["text"] == "d"
-        and [t.text for t in found.tokens][2] == ""
-    )
+    assert told["tokens"][1]["position"] == 1 and told["tokens"][1]["text"] == "d"
+    assert [t.text for t in found.tokens][2] == ""

@@ -84,14 +84,11 @@ def test_what_no_run_can_have_left_is_refused(tmp_path: Path) -> None:
 
     moved = [replace(u, token=replace(u.token, position=3)) for u in first.unmasked[:1]]
     wrong: dict[str, Trace] = {
-        "an entropy of 9": opened(entropy=9.0),
-        "an entropy of 0.001": opened(entropy=0.001),
-        "an open mask at 3": opened(position=3),
-        "an open mask at 99|in another order": opened(position=99),
+        "an entropy of 9": opened(entropy=9.0), "an entropy of 0.001": opened(entropy=0.001),
+        "an open mask at 3": opened(position=3), "an open mask at 99|in another order": opened(position=99),
         "that comes twice": opened(ids=np.repeat(mask.ids[:1], len(mask.ids))),
         "that do not descend": opened(logprobs=mask.logprobs[::-1].copy()),
-        "of a mass of": opened(logprobs=mask.logprobs + 2),
-        "that are no tokens": opened(ids=mask.ids + 31),
+        "of a mass of": opened(logprobs=mask.logprobs + 2), "that are no tokens": opened(ids=mask.ids + 31),
         "in another order": changed(trace, 0, unmasked=first.unmasked[::-1]),
         "where one was given": changed(trace, 0, unmasked=(*moved, *first.unmasked[1:])),
         "before .* stood": drawn(before=5),
@@ -101,7 +98,7 @@ def test_what_no_run_can_have_left_is_refused(tmp_path: Path) -> None:
         "the mask token 31": replace(trace, denoising=replace(record, mask=31)),
         "that was measured so": changed(trace, 0, disagreement=Disagreement(5, 1, 0.25)),
         "came of no pass": replace(trace, denoising=replace(record, passes=record.passes[:-1])),
-    }
+    }  # fmt: skip
     for line, damaged in wrong.items():
         file.save([damaged], tmp_path / "t")
         with pytest.raises(DataError, match=line):

@@ -50,19 +50,14 @@ def test_what_a_run_can_have_left_is_let_through() -> None:
     slack = CLOSE * (1 + math.log(7))
     again = (*PASSES, DenoisingStep(3, (drawn(1, 3, 3, 2),), ()))
     for good in (
-        run(),
-        run(start=3),
-        run(start=0),
-        run(REVISE, again),
-        run(REMASK, again),
-        run(REVISE, (*PASSES, DenoisingStep(3, (), ()))),
-        changed(0, REMASK, open=(opened(1), opened(2))),
+        run(), run(start=3), run(start=0), run(REVISE, again), run(REMASK, again),
+        run(REVISE, (*PASSES, DenoisingStep(3, (), ()))), changed(0, REMASK, open=(opened(1), opened(2))),
         changed(0, CHECK, disagreement=Disagreement(3, 3, 0.0)),
         changed(0, CHECK, disagreement=Disagreement(3, 0, -CLOSE)),
         changed(0, open=(opened(2, entropy=least - slack * 0.99), opened(3, entropy=least + rest + slack * 0.99))),
         changed(0, open=(opened(2, ids=np.array([0, 9, 5], np.int32)),)),
         changed(0, open=(opened(2, logprobs=np.log(np.full(3, 0.3, np.float32)), entropy=1.4),)),
-    ):
+    ):  # fmt: skip
         record.check(good, CANVAS, "length")
     lone = OpenMask(2, 0.75, np.array([2], np.int32), np.log(np.array([0.8], np.float32)))
     record.check(changed(0, open=(lone,)), CANVAS, "length")

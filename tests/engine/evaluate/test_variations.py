@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from engine.errors import ParameterError
+from engine.evaluate.estimates import bootstrap, share_or_mean
+from engine.evaluate.estimates import compare as compared
 from engine.evaluate.figures import Tally
-from engine.evaluate.robustness import VariedItem, divergence, figures, moved
+from engine.evaluate.robustness import VariedItem, divergence, figures, moved, spread, worst
 from engine.evaluate.tasks import Choices, Item, Problem, Question, Row, Task, TaskSettings
 from engine.evaluate.variations import Variation, contexts, order, typos, varied
 
@@ -103,6 +105,12 @@ def test_what_cannot_be_varied_is_refused() -> None:
         (pairs, "typos", "typos are varied of choices and questions: t has pairs"),
         (task(QUESTIONS), "choices", "choices are varied of choices: t has questions"),
         (task(CHOICES, shots=1), "examples", "t has 1 examples: to order them otherwise give --shots 2"),
+        (task([{"text": "a"}]), "typos", "typos are varied of choices and questions"),
+        (
+            task([{"context": "c", "choices": [str(i) for i in range(27)], "gold": 0}]),
+            "colours",
+            "no variation colours",
+        ),
         (task(CHOICES), "colours", "there is no variation colours: one of typos, paraphrase, choices, examples"),
     ):
         with pytest.raises(ParameterError, match=said):
@@ -140,3 +148,37 @@ def test_the_variants_of_an_item_are_one_cluster() -> None:
     found = moved(tallies, "typos")
     assert found["kl_typos"].mean == pytest.approx(7 / 3 + 0.1) and found["kl_typos"].df == pytest.approx(2)
     assert found["same_top_typos"].mean == 1 and found["same_top_typos"].interval[0] < 1
+
+
+def test_typos_and_orders_of_a_seed_are_those_of_every_version() -> None:
+    text = "The quick brown fox jumps over the lazy dog, twice."
+    assert [typos(text, random.Random(seed), 0.2) for seed in range(4)] == [
+        "Thee quick brown fox hums overr rge lazt og, twice.",
+        "The qic rbown fox ujmps over the alyy dog, twwice.",
+        "The uiick brpwn gox umos ovre the lazy dog, twiec.",
+        "TThe quuick rbown foxx jumps ovre the layz dogg, twuce.",
+    ]
+    asked = ((0, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0))
+    assert [order(Variation("choices", number, seed), i, 4) for number, seed, i in asked] == [
+        [0, 1, 2, 3],
+        [3, 2, 1, 0],
+        [0, 3, 1, 2],
+        [1, 3, 0, 2],
+        [1, 2, 0, 3],
+    ]
+
+
+def test_robustness_resamples_items_with_their_clusters() -> None:
+    random_ = np.random.default_rng(0)
+    scores = random_.random((6, 3))
+    for clusters in ([None] * 6, list("aabbcc")):
+        each = [{n: VariedItem(c, {"x": float(scores[n, k])}) for n, c in enumerate(clusters)} for k in range(3)]
+        found = figures(each[0], each[1:], "typos", ["x", "none"])
+        named = None if None in clusters else clusters
+        means = scores[:, 1:].mean(1).tolist()
+        assert found["x_typos"] == share_or_mean(means, named)
+        assert found["x_typos_change"] == compared(scores[:, 0].tolist(), means, named).estimate
+        assert found["x_typos_spread"] == bootstrap(scores, spread, named, samples=500)
+        assert found["x_typos_worst"] == bootstrap(scores, worst, named, samples=500) and len(found) == 4
+    assert spread(scores) == pytest.approx(np.std(scores.mean(0), ddof=1))
+    assert worst(scores) == scores.mean(0).min()

@@ -20,7 +20,7 @@ from engine.errors import CheckpointError
 from engine.sources import safetensors
 from engine.sources.checkpoint import load
 from engine.sources.model_info import ModelInfo, describe
-from engine.sources.precision import Precision, choose
+from engine.sources.precision import Precision, available_memory, choose
 from metal import mx
 from tests.engine import tiny
 
@@ -159,12 +159,16 @@ def test_a_model_that_is_too_narrow_is_read_again_in_the_next_wider_type(tmp_pat
 
 
 def test_the_choice_of_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.sources.precision.available_memory", lambda: 8 << 30)
-    if mx.default_device() == mx.cpu:
-        assert choose(1 << 29, "llama") == Precision(mx.float32, packed=False)
-        assert choose(7 << 29, "llama", mx.bfloat16) == Precision(mx.float32, packed=True)
-    else:
-        assert choose(7 << 29, "gemma2").packed and choose(1, "llama").dtype == mx.float16
+    """A CPU expands what then takes less than half of the free memory; a GPU keeps what the file holds."""
+    free = available_memory()
+    assert choose(free // 16, "llama") == Precision(mx.float32, packed=False)
+    assert choose(free // 2, "llama", mx.bfloat16) == Precision(mx.float32, packed=True)
+    monkeypatch.setattr("mlx.core.default_device", lambda: mx.gpu)
+    for family, held, dtype in (
+        ("llama", mx.bfloat16, mx.bfloat16), ("gemma3_text", mx.bfloat16, mx.bfloat16), ("gemma", None, mx.bfloat16),
+        ("llama", None, mx.float16), ("llama", mx.float32, mx.float32), ("llama", mx.float16, mx.float16),
+    ):  # fmt: skip
+        assert choose(1, family, held) == Precision(dtype, packed=True)
 
 
 # -- what can be wrong -------------------------------------------------------------------------------------------------

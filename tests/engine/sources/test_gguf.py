@@ -14,9 +14,9 @@ from gguf.quants import dequantize
 
 import models
 from engine.errors import CheckpointError
-from engine.sources.gguf import mapping, read_header
+from engine.sources.gguf import mapping
 from engine.sources.gguf.blocks import expand, pack, packed_bits
-from engine.sources.gguf.header import TYPES
+from engine.sources.gguf.header import TYPES, TensorInfo, read_header
 from engine.sources.gguf.weights import packed_config, read_values, read_weights
 from engine.sources.precision import Precision
 from metal import mx
@@ -101,13 +101,19 @@ def test_header_is_what_the_package_reads(llama_file: Path) -> None:
     assert len(header.tensors) == len(reader.tensors)
 
 
-def test_a_header_is_read_to_its_end_however_much_is_read_first(
-    llama_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    want = read_header(llama_file)
-    for first in (4, 5, 50, 333, 2000):
-        monkeypatch.setattr("engine.sources.gguf.header.BEGINNING", first)
-        assert read_header(llama_file) == want
+def test_a_header_longer_than_what_is_read_first_is_read_to_its_end(tmp_path: Path) -> None:
+    """17 million characters in one value, and what stands behind it."""
+    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_string("long", "x" * 17_000_000)
+    writer.add_uint32("then", 7)
+    writer.add_tensor("a", np.ones((2, 3), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = read_header(tmp_path / "m.gguf")
+    assert found.metadata["then"] == 7 and len(found.metadata["long"]) == 17_000_000
+    assert found.tensors["a"].shape == (2, 3)
 
 
 def test_every_metadata_type(tmp_path: Path) -> None:
@@ -118,15 +124,9 @@ def test_every_metadata_type(tmp_path: Path) -> None:
     ):
         getattr(writer, f"add_{kind}")(key, value)
     values |= {
-        "i64": -4,
-        "f32": 0.5,
-        "f64": 0.1,
-        "yes": True,
-        "text": "héé",
-        "ints": [1, -2],
-        "texts": ["a", ""],
+        "i64": -4, "f32": 0.5, "f64": 0.1, "yes": True, "text": "héé", "ints": [1, -2], "texts": ["a", ""],
         "bools": [True],
-    }
+    }  # fmt: skip
     writer.add_int64("i64", -4)
     writer.add_float32("f32", 0.5)
     writer.add_float64("f64", 0.1)
@@ -311,12 +311,9 @@ def test_llama3_scaling_from_its_factors(tmp_path: Path, theta: float) -> None:
     write(factors)
     scaling = read_all(path)[0]["rope_scaling"]
     assert scaling == {
-        "rope_type": "llama3",
-        "factor": 32.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
+        "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
-    }
+    }  # fmt: skip
     write([f * 1.5 for f in factors])
     with pytest.raises(CheckpointError, match="RoPE factors"):
         read_all(path)
@@ -396,3 +393,127 @@ def test_a_tensor_of_unknown_type_is_named(llama_file: Path, tmp_path: Path) -> 
     (tmp_path / "bad.gguf").write_bytes(data)
     with pytest.raises(CheckpointError, match=r"'output_norm\.weight' has type 99, which is not supported; known: F32"):
         read_header(tmp_path / "bad.gguf")
+
+
+def text(value: str | bytes) -> bytes:
+    data = value.encode() if isinstance(value, str) else value
+    return struct.pack("<Q", len(data)) + data
+
+
+def entry(name: str, dims: list[int], kind: int, offset: int) -> bytes:
+    return (
+        text(name)
+        + struct.pack("<I", len(dims))
+        + b"".join(struct.pack("<Q", n) for n in dims)
+        + struct.pack("<IQ", kind, offset)
+    )
+
+
+def gguf(
+    path: Path,
+    keys: list[bytes],
+    tensors: list[bytes],
+    data: bytes = b"",
+    version: int = 3,
+    align: int = 32,
+    counts: tuple[int, int] | None = None,
+) -> Path:
+    n_tensors, n_keys = counts or (len(tensors), len(keys))
+    head = b"GGUF" + struct.pack("<IQQ", version, n_tensors, n_keys) + b"".join(keys) + b"".join(tensors)
+    path.write_bytes(head + bytes(-len(head) % align) + data if tensors else head)
+    return path
+
+
+def key(name: str, kind: int, value: bytes) -> bytes:
+    return text(name) + struct.pack("<I", kind) + value
+
+
+def test_a_header_holds_every_kind_of_value(tmp_path: Path) -> None:
+    array = (
+        struct.pack("<IQ", 9, 2)
+        + struct.pack("<IQ", 4, 2)
+        + struct.pack("<II", 1, 2)
+        + struct.pack("<IQ", 8, 1)
+        + text("é")
+    )
+    keys = [
+        key("u8", 0, b"\xff"), key("i8", 1, b"\xff"), key("u16", 2, b"\xff\xff"), key("i16", 3, b"\xfe\xff"),
+        key("u32", 4, struct.pack("<I", 7)), key("i32", 5, struct.pack("<i", -7)),
+        key("f32", 6, struct.pack("<f", 0.5)), key("b", 7, b"\1"), key("s", 8, text("word")),
+        key("u64", 10, struct.pack("<Q", 1 << 40)), key("i64", 11, struct.pack("<q", -9)),
+        key("f64", 12, struct.pack("<d", 0.25)), key("bs", 9, struct.pack("<IQ", 7, 3) + b"\0\1\0"),
+        key("nested", 9, array), key("empty", 9, struct.pack("<IQ", 4, 0)),
+    ]  # fmt: skip
+    path = tmp_path / "m.gguf"
+    found = read_header(gguf(path, keys, [entry("a", [64, 2], 2, 0), entry("b", [3], 0, 96)], bytes(108)))
+    assert found.metadata == {
+        "u8": 255, "i8": -1, "u16": 65535, "i16": -2, "u32": 7, "i32": -7, "f32": 0.5, "b": True, "s": "word",
+        "u64": 1 << 40, "i64": -9, "f64": 0.25, "bs": [False, True, False], "nested": [[1, 2], ["é"]], "empty": [],
+    }  # fmt: skip
+    start = path.stat().st_size - 108
+    assert found.tensors == {
+        "a": TensorInfo("a", (2, 64), "Q4_0", start, 72),
+        "b": TensorInfo("b", (3,), "F32", start + 96, 12),
+    }
+    assert start % 32 == 0 and read_header(gguf(path, [], [], version=2)).tensors == {}
+    whole = gguf(path, keys, [entry("a", [64, 2], 2, 0)], bytes(72)).read_bytes()
+    for cut in range(0, len(whole) - 72, 7):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(CheckpointError):
+            read_header(path)
+
+
+def test_a_header_is_believed_in_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    sixteen = key("general.alignment", 4, struct.pack("<I", 16))
+    assert (
+        read_header(gguf(path, [sixteen], [entry("a", [4], 0, 0), entry("b", [4], 0, 16)], bytes(32), align=16))
+        .tensors["b"]
+        .nbytes
+        == 16
+    )
+    top = key("general.alignment", 4, struct.pack("<I", 1 << 16))
+    assert (
+        read_header(gguf(path, [top], [entry("a", [4], 0, 0)], bytes(16), align=1 << 16)).tensors["a"].offset == 1 << 16
+    )
+    four = entry("a", [2, 1, 1, 1], 0, 0)
+    assert read_header(gguf(path, [], [four], bytes(8))).tensors["a"].shape == (1, 1, 1, 2)
+    small = key("a", 4, struct.pack("<I", 1))
+    for keys, tensors, data, more, line in (
+        ([], [], 0, {"version": 1}, "version 2 or 3 expected, got 1"),
+        ([], [], 0, {"version": 4}, "got 4"),
+        ([small, small], [], 0, {}, "the key 'a' comes twice"),
+        ([], [], 0, {"counts": (65537, 0)}, "at most 65,536 tensors expected, got 65,537"),
+        ([], [], 0, {"counts": (0, 65537)}, "65,536 keys"),
+        ([key("a", 13, b"")], [], 0, {}, "metadata of unknown type 13"),
+        ([key("a", 7, b"\2")], [], 0, {}, "neither 0 nor 1"),
+        ([key("a", 8, text(b"\xff"))], [], 0, {}, "not UTF-8"),
+        ([key("a", 8, struct.pack("<Q", 99))], [], 0, {}, "runs past the end"),
+        ([key("a", 9, struct.pack("<IQ", 0, 99))], [], 0, {}, "an array of 99 elements does not fit"),
+        (
+            [key("a", 9, struct.pack("<IQ", 9, 1) * 2 + struct.pack("<IQ", 9, 1) + bytes(40))], [], 0, {},
+            "unknown type 9",
+        ),
+        ([key("general.alignment", 4, struct.pack("<I", 12))], [], 0, {}, "multiple of 8 expected, got 12"),
+        ([key("general.alignment", 4, struct.pack("<I", 0))], [], 0, {}, "got 0"),
+        ([key("general.alignment", 4, struct.pack("<I", (1 << 16) + 8))], [], 0, {}, "multiple of 8"),
+        ([key("general.alignment", 8, text("x"))], [], 0, {}, "got 'x'"),
+        ([], [entry("a", [4], 0, 0)] * 2, 32, {}, "the tensor 'a' comes twice"),
+        ([], [entry("a", [4], 0, 8)], 32, {}, "is not aligned to 32"),
+        ([], [entry("a", [4], 0, 0)], 15, {}, "ends after the file does"),
+        ([], [entry("a", [4], 0, 32)], 47, {}, "ends after"),
+        ([], [entry("a", [], 0, 0)], 0, {}, "1 to 4 dimensions expected, got 0"),
+        ([], [entry("a", [1] * 5, 0, 0)], 32, {}, "got 5"),
+        ([], [entry("a", [4], 4, 0)], 32, {}, "has type 4, which is not supported; known: F32, F16, Q4_0"),
+        ([], [entry("a", [0], 0, 0)], 0, {}, r"a shape of \[0\] does not fit F32"),
+        ([], [entry("a", [33], 2, 0)], 99, {}, "does not fit Q4_0"),
+        ([], [entry("a", [1 << 40], 0, 0)], 0, {}, "does not fit F32"),
+    ):  # fmt: skip
+        with pytest.raises(CheckpointError, match=line):
+            read_header(gguf(path, keys, tensors, bytes(data), **more))
+    for content, line in ((b"GGUX" + bytes(40), "does not begin with GGUF"), (b"", "is not a GGUF file")):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=line):
+            read_header(path)
+    with pytest.raises(CheckpointError, match=r"cannot read .*none: No such file"):
+        read_header(tmp_path / "none")

@@ -121,12 +121,8 @@ def test_pieces_of_any_axis(tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(b"head" + values.tobytes())
     with open(tmp_path / "t", "rb") as file:
         for axis, ranges in [
-            (0, [(1, 2)]),
-            (1, [(0, 2), (5, 6)]),
-            (-1, [(1, 3)]),
-            (-2, [(0, 6)]),
-            (2, [(0, 1), (3, 4)]),
-        ]:
+            (0, [(1, 2)]), (1, [(0, 2), (5, 6)]), (-1, [(1, 3)]), (-2, [(0, 6)]), (2, [(0, 1), (3, 4)]),
+        ]:  # fmt: skip
             found = partial_read.read(file, "t", 4, values.shape, 2, axis, ranges).view(np.uint16)
             want = np.concatenate([np.take(values, range(a, b), axis) for a, b in ranges], axis)
             assert found.tolist() == want.reshape(-1).tolist()

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from engine.errors import CheckpointError
-from engine.sources import places, preferences, store
+from engine.sources import catalogue, places, preferences, store
+from engine.sources.catalogue import (
+    Hub,
+    Known,
+    lookup,
+    named,
+    nearest,
+)
 from engine.sources.model_info import describe
 from metal import mx
 from tests.engine import hub_server, tiny
@@ -299,3 +306,16 @@ def test_no_folder_is_lost_where_several_are_added_at_once(home: Path, tmp_path:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(preferences.add_folder, wanted))
     assert set(preferences.folders()) == set(wanted) and [path.name for path in home.iterdir()] == ["preferences.json"]
+
+
+def test_names_are_found_however_they_are_written() -> None:
+    assert lookup("SmolLM2") is lookup("smollm2") is catalogue.KNOWN["smollm2"] and lookup("none") is None
+    hub = next(known for known in catalogue.KNOWN.values() if isinstance(known.source, Hub))
+    assert lookup(hub.source.repo) is hub and named(hub.source.repo) is hub
+    assert named("o/n") == Known("o/n", "o/n", Hub("o/n"), "", 0) and named("o/n/f.gguf") == Known(
+        "o/n/f.gguf", "o/n/f.gguf", Hub("o/n"), "", 0
+    )
+    assert [named(name) for name in ("n", "o/", "/n", "o/n/f", "o/n/f.gguf/x", "o//f.gguf", "")] == [None] * 7
+    assert nearest("smolm2")[0] == "smollm2" and nearest("mine-modl", ("mine-model",)) == ["mine-model"]
+    assert nearest("zzzzzz") == []
+    assert nearest(hub.source.repo[:-1])[0] == hub.name and len(nearest("smollm2")) <= 3

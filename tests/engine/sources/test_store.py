@@ -198,14 +198,10 @@ def test_paths(gguf_file: Path, folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("smollm", "did you mean smollm2"),
-        ("gema3", "did you mean gemma3"),
-        ("a/b/c", "no model is called"),
-        ("zzz", "smollm2"),
-        ("gemma3-4b", "did you mean gemma-3-4b"),
-        ("llama3.2-3b", "did you mean llama-3.2-3b"),
+        ("smollm", "did you mean smollm2"), ("gema3", "did you mean gemma3"), ("a/b/c", "no model is called"),
+        ("zzz", "smollm2"), ("gemma3-4b", "did you mean gemma-3-4b"), ("llama3.2-3b", "did you mean llama-3.2-3b"),
     ],
-)
+)  # fmt: skip
 def test_unknown_names(name: str, hint: str) -> None:
     with pytest.raises(CheckpointError, match=hint) as caught:
         store.resolve(name)

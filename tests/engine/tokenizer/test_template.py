@@ -55,23 +55,19 @@ def test_the_environment_that_templates_are_written_for(source: str, expected: s
     ("source", "line"),
     [
         ("{{ raise_exception('System role not supported') }}", "refuses this conversation: System role not supported"),
-        ("{{ messages[0].content.no.thing }}", "failed: UndefinedError"),
-        ("{{ 1 / 0 }}", "failed: ZeroDivisionError"),
-        ("{% for %}", "cannot be read"),
-        ("{{ x", "cannot be read"),
+        ("{{ messages[0].content.no.thing }}", "failed: UndefinedError"), ("{{ 1 / 0 }}", "failed: ZeroDivisionError"),
+        ("{% for %}", "cannot be read"), ("{{ x", "cannot be read"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "failed: RecursionError"),
-        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "sandbox"),
-        ("{{ messages.append(1) }}", "sandbox"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "sandbox"), ("{{ messages.append(1) }}", "sandbox"),
         ("{{ strftime_now.__globals__['json'] }}", "sandbox"),
         ("{% for i in range(99999999999) %}{% endfor %}", "sandbox"),
         ("{% for i in range(4000) %}{% for j in range(4000) %}{% endfor %}{% endfor %}", "more than 262144 steps"),
         ("{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(30) }}", "sandbox"),
-        ("{{ 'x'.ljust(10 ** 9) }}", "sandbox"),
-        ("{{ 'x' * 10 ** 9 }}", "sandbox"),
+        ("{{ 'x'.ljust(10 ** 9) }}", "sandbox"), ("{{ 'x' * 10 ** 9 }}", "sandbox"),
         ("{{ 10 ** 10 ** 10 }}", "sandbox"),
         ("{% for i in range(1000) %}{{ 'x' * 100000 }}{% endfor %}", "wrote more than"),
     ],
-)
+)  # fmt: skip
 def test_refusals_failures_and_escapes_are_one_line(source: str, line: str) -> None:
     with pytest.raises(TemplateError, match=line) as caught:
         render(source)
@@ -81,16 +77,11 @@ def test_refusals_failures_and_escapes_are_one_line(source: str, line: str) -> N
 HOSTILE = [
     "{% set ns=namespace(s=3) %}{% for i in range(60) %}{% set ns.s=ns.s*ns.s %}{% endfor %}",
     "{% set s = messages[0].content * 60000 %}{% for a in s %}{% for b in s %}{% endfor %}{% endfor %}",
-    "{{ lipsum(n=100000) }}",
-    "{{ [1]|slice(10**9)|list }}",
-    "{{ '%3000000000d' % 1 }}",
-    "{{ 'a'|center(3000000000) }}",
-    "{{ '{:3000000000}'.format('a') }}",
-    "{{ 'a\nb'|indent(3000000000) }}",
-    "{{ {'a': 1}|tojson(indent=3000000000) }}",
+    "{{ lipsum(n=100000) }}", "{{ [1]|slice(10**9)|list }}", "{{ '%3000000000d' % 1 }}", "{{ 'a'|center(3000000000) }}",
+    "{{ '{:3000000000}'.format('a') }}", "{{ 'a\nb'|indent(3000000000) }}", "{{ {'a': 1}|tojson(indent=3000000000) }}",
     "{% set ns=namespace(s='aa') %}{% for i in range(40) %}{% set ns.s=ns.s~ns.s %}{% endfor %}",
     "{% set ns=namespace(s=[1]) %}{% for i in range(40) %}{% set ns.s=ns.s+ns.s %}{% endfor %}",
-]
+]  # fmt: skip
 
 
 @pytest.mark.slow  # some take all the time that they are given
@@ -188,12 +179,9 @@ def test_equals_transformers(tmp_path: Path) -> None:
 # -- where each message stands ---------------------------------------------------------------------------------------
 
 TALK: list[Message] = [
-    {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "One?"},
-    {"role": "assistant", "content": "1"},
-    {"role": "user", "content": " Two? "},
-    {"role": "assistant", "content": "2"},
-]
+    {"role": "system", "content": "Be brief."}, {"role": "user", "content": "One?"},
+    {"role": "assistant", "content": "1"}, {"role": "user", "content": " Two? "}, {"role": "assistant", "content": "2"},
+]  # fmt: skip
 REASONED: list[Message] = [
     {"role": "user", "content": "One?"},
     {"role": "assistant", "content": "<think>\nhm\n</think>\n\nIt is 1."},

@@ -203,20 +203,13 @@ def test_equals_transformers_own_rules() -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"model": None}, "has no tokenizer"),
-        ({"model": "t5"}, "'t5'"),
-        ({"tokens": None}, "no vocabulary"),
-        ({"tokens": [1, 2]}, "list of strings"),
-        ({"token_type": [1, 2, 3]}, "of int, one for each"),
-        ({"token_type": ["1"] * 522}, "of int, one for each"),
-        ({"token_type": [9] * 522}, "got 9"),
-        ({"merges": None}, "no merges"),
-        ({"merges": ["ab"]}, "do not fit"),
-        ({"merges": ["x yzzy"]}, "do not fit"),
-        ({"pre": None}, "tokenizer.ggml.pre"),
-        ({"pre": "qwen3"}, "'qwen3'.*nearest: qwen"),
+        ({"model": None}, "has no tokenizer"), ({"model": "t5"}, "'t5'"), ({"tokens": None}, "no vocabulary"),
+        ({"tokens": [1, 2]}, "list of strings"), ({"token_type": [1, 2, 3]}, "of int, one for each"),
+        ({"token_type": ["1"] * 522}, "of int, one for each"), ({"token_type": [9] * 522}, "got 9"),
+        ({"merges": None}, "no merges"), ({"merges": ["ab"]}, "do not fit"), ({"merges": ["x yzzy"]}, "do not fit"),
+        ({"pre": None}, "tokenizer.ggml.pre"), ({"pre": "qwen3"}, "'qwen3'.*nearest: qwen"),
     ],
-)
+)  # fmt: skip
 def test_gguf_faults_are_one_line(change: dict[str, Any], line: str) -> None:
     metadata = byte_level(**{f"tokenizer.ggml.{key}": value for key, value in change.items()})
     with pytest.raises(CheckpointError, match=line) as caught:
@@ -251,3 +244,14 @@ def test_a_vocabulary_of_another_kind_is_refused(tmp_path: Path) -> None:
     library.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(CheckpointError, match="byte-level or SentencePiece-like"):
         from_folder(tmp_path)
+
+
+def test_merges_without_the_prefix_that_pieces_go_on_with_are_refused(tmp_path: Path) -> None:
+    made = tokenizers.Tokenizer(
+        tokenizers.models.BPE({"a": 0, "##b": 1, "a##b": 2}, [], continuing_subword_prefix="##")
+    )
+    told = json.loads(made.to_str())
+    for merges in (["a b"], [["a", "b"]]):
+        (tmp_path / "tokenizer.json").write_text(json.dumps({**told, "model": {**told["model"], "merges": merges}}))
+        with pytest.raises(CheckpointError, match="a merge goes on with 'b', without the prefix '##'"):
+            from_folder(tmp_path)

@@ -42,16 +42,12 @@ def test_a_snapshot_is_of_numbers_that_logits_can_give() -> None:
     s = SNAPSHOT
     lone = replace(s, ids=s.ids[:1], logits=s.logits[:1])
     for good in (
-        s,
-        lone,
-        replace(s, vocab=int(s.ids.max()) + 1, lse=TOP, counts=s.counts * 0, lses=s.lses),
+        s, lone, replace(s, vocab=int(s.ids.max()) + 1, lse=TOP, counts=s.counts * 0, lses=s.lses),
         replace(s, lse=TOP - CLOSE * 0.99, lses=np.full(64, -99.0, np.float32)),
-        replace(s, lse=TOP + math.log(VOCAB) + CLOSE * 0.99),
-        replace(s, mean=TOP + CLOSE * 0.99),
-        replace(s, counts=set_at(s.counts * 0, 3, VOCAB)),
-        replace(s, lses=set_at(s.lses, 0, s.lse + CLOSE * 0.9)),
+        replace(s, lse=TOP + math.log(VOCAB) + CLOSE * 0.99), replace(s, mean=TOP + CLOSE * 0.99),
+        replace(s, counts=set_at(s.counts * 0, 3, VOCAB)), replace(s, lses=set_at(s.lses, 0, s.lse + CLOSE * 0.9)),
         replace(s, logits=set_at(s.logits, 5, -np.inf)),
-    ):
+    ):  # fmt: skip
         check_snapshot(good)
     for bad, line in (
         (replace(s, vocab=0), "a vocabulary of 0"),
@@ -78,34 +74,24 @@ def test_a_step_is_of_numbers_that_go_with_its_snapshot() -> None:
     rank = unlikely.rank
     assert rank == 201
     for good in (
-        STEP,
-        bare,
-        replace(bare, token=BIG - 1, position=BIG - 1, kept=BIG - 1, rank=BIG - 1),
+        STEP, bare, replace(bare, token=BIG - 1, position=BIG - 1, kept=BIG - 1, rank=BIG - 1),
         replace(bare, origin="given", logprob=None, entropy=None, rank=None, entropy_after=None),
         replace(bare, entropy=-CLOSE, entropy_after=-CLOSE),
         replace(bare, origin="forced", logprob_after=-math.inf, entropy=99.0),
-        replace(STEP, logprob=STEP.logprob + CLOSE * 0.99),
-        replace(STEP, logprob=STEP.logprob - CLOSE * 0.99),
-        replace(unlikely, rank=300),
-        replace(STEP, entropy=math.log(300) + CLOSE * 0.99),
-        replace(STEP, entropy=None, entropy_after=math.log(300) + CLOSE * 0.99),
-        replace(STEP, kept=300),
-        replace(STEP, removed_by=None),
-        replace(STEP, removed_by=np.full(len(SNAPSHOT.ids), 1, np.int8)),
+        replace(STEP, logprob=STEP.logprob + CLOSE * 0.99), replace(STEP, logprob=STEP.logprob - CLOSE * 0.99),
+        replace(unlikely, rank=300), replace(STEP, entropy=math.log(300) + CLOSE * 0.99),
+        replace(STEP, entropy=None, entropy_after=math.log(300) + CLOSE * 0.99), replace(STEP, kept=300),
+        replace(STEP, removed_by=None), replace(STEP, removed_by=np.full(len(SNAPSHOT.ids), 1, np.int8)),
         replace(STEP, removed_by=np.full(len(SNAPSHOT.ids), -1, np.int8)),
-    ):
+    ):  # fmt: skip
         check_step(good)
     impossible = replace(SNAPSHOT, logits=set_at(SNAPSHOT.logits, list(SNAPSHOT.ids).index(7), -np.inf))
     check_step(replace(STEP, snapshot=impossible, logprob=-math.inf, rank=300))
     for bad, line in (
-        (replace(bare, token=-1), "the token -1"),
-        (replace(bare, position=BIG), "the position"),
-        (replace(bare, origin="made"), "an origin"),
-        (replace(bare, elapsed_s=-0.1), "-0.1 seconds"),
-        (replace(bare, logprob=CLOSE * 1.01), "above 0"),
-        (replace(bare, logprob=math.nan), "nan, above 0"),
-        (replace(bare, entropy=-CLOSE * 1.01), "an entropy of"),
-        (replace(bare, rank=0), "the rank 0"),
+        (replace(bare, token=-1), "the token -1"), (replace(bare, position=BIG), "the position"),
+        (replace(bare, origin="made"), "an origin"), (replace(bare, elapsed_s=-0.1), "-0.1 seconds"),
+        (replace(bare, logprob=CLOSE * 1.01), "above 0"), (replace(bare, logprob=math.nan), "nan, above 0"),
+        (replace(bare, entropy=-CLOSE * 1.01), "an entropy of"), (replace(bare, rank=0), "the rank 0"),
         (replace(bare, kept=-1), "-1 tokens kept"),
         (replace(STEP, token=int(np.setdiff1d(np.arange(300), SNAPSHOT.ids)[0])), "which is not among the candidates"),
         (replace(STEP, logprob=STEP.logprob + CLOSE * 1.01), "whose logit gives"),
@@ -115,7 +101,7 @@ def test_a_step_is_of_numbers_that_go_with_its_snapshot() -> None:
         (replace(STEP, entropy_after=math.log(300) + CLOSE * 1.01), "more entropy"),
         (replace(STEP, removed_by=np.full(len(SNAPSHOT.ids), 2, np.int8)), "no transform of its recipe"),
         (replace(STEP, removed_by=np.full(len(SNAPSHOT.ids), -2, np.int8)), "no transform of its recipe"),
-    ):
+    ):  # fmt: skip
         refused(check_step, bad, line)
 
 
@@ -128,14 +114,10 @@ def test_a_run_is_of_steps_that_go_together() -> None:
     bare = replace(first, snapshot=None, token=5000)
     other = replace(then, snapshot=replace(SNAPSHOT, vocab=301))
     for good in (
-        run(),
-        run(first),
-        run(first, then),
-        run(first, replace(then, position=5)),
-        run(first, then, pieces={7: b"a", 8: b"z"}),
-        run(bare, prompt=(BIG - 1, 0)),
+        run(), run(first), run(first, then), run(first, replace(then, position=5)),
+        run(first, then, pieces={7: b"a", 8: b"z"}), run(bare, prompt=(BIG - 1, 0)),
         run(then, first, denoising=object()),
-    ):
+    ):  # fmt: skip
         check_run(good)
     for bad, line in (
         (run(first, other), "steps of several vocabularies"),

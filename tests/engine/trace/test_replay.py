@@ -56,22 +56,13 @@ def random_transforms(rng, size):
     u = rng.uniform
     bias = {int(i): float(u(-4, 4)) for i in rng.integers(0, size, 3)}
     all_of_them = [
-        Temperature(float(10 ** u(-0.7, 1))),
-        Temperature(u(0.5, 1.5)),
-        DynamicTemperature(u(0.5, 1.5), u(0, 1), u(0.5, 2)),
-        TopK(int(rng.integers(1, 400))),
-        TopP(u(0.05, 1)),
-        MinP(float(10 ** u(-4, 0)), int(rng.integers(1, 5))),
-        Typical(u(0.1, 1)),
-        TopNSigma(u(0.05, 4)),
-        XTC(0.7, u(0, 0.5)),
-        MirostatV2(u(0.5, 8)),
-        DRY(u(0, 2)),
-        RepetitionPenalty(u(0.6, 2), int(rng.integers(1, 80))),
-        PresencePenalty(u(-2, 2), int(rng.integers(1, 80))),
-        FrequencyPenalty(u(-2, 2), int(rng.integers(1, 80))),
-        LogitBias(bias),
-    ]
+        Temperature(float(10 ** u(-0.7, 1))), Temperature(u(0.5, 1.5)),
+        DynamicTemperature(u(0.5, 1.5), u(0, 1), u(0.5, 2)), TopK(int(rng.integers(1, 400))), TopP(u(0.05, 1)),
+        MinP(float(10 ** u(-4, 0)), int(rng.integers(1, 5))), Typical(u(0.1, 1)), TopNSigma(u(0.05, 4)),
+        XTC(0.7, u(0, 0.5)), MirostatV2(u(0.5, 8)), DRY(u(0, 2)),
+        RepetitionPenalty(u(0.6, 2), int(rng.integers(1, 80))), PresencePenalty(u(-2, 2), int(rng.integers(1, 80))),
+        FrequencyPenalty(u(-2, 2), int(rng.integers(1, 80))), LogitBias(bias),
+    ]  # fmt: skip
     return tuple(all_of_them[i] for i in rng.permutation(len(all_of_them))[: rng.integers(0, 6)])
 
 
@@ -143,19 +134,13 @@ def language(seed, size=50_000):
 @pytest.mark.parametrize(
     "transforms",
     [
-        (),
-        (TopK(40), Temperature(0.7)),
-        (TopP(0.8), MinP(0.05), Temperature(1.3)),
-        (Temperature(0.6), TopP(0.9)),
-        (MinP(0.02), DynamicTemperature(1.0, 0.6)),
-        (RepetitionPenalty(1.2, 30), FrequencyPenalty(0.3, 60), TopP(0.8)),
-        (LogitBias({0: 12.0, 3: -5.0}), TopNSigma(2.0)),
-        (Typical(0.5), Temperature(2.0)),
-        (XTC(1.0, 0.05), TopK(20)),
+        (), (TopK(40), Temperature(0.7)), (TopP(0.8), MinP(0.05), Temperature(1.3)), (Temperature(0.6), TopP(0.9)),
+        (MinP(0.02), DynamicTemperature(1.0, 0.6)), (RepetitionPenalty(1.2, 30), FrequencyPenalty(0.3, 60), TopP(0.8)),
+        (LogitBias({0: 12.0, 3: -5.0}), TopNSigma(2.0)), (Typical(0.5), Temperature(2.0)), (XTC(1.0, 0.05), TopK(20)),
         (MirostatV2(1.5), Temperature(0.8)),
     ],
     ids=lambda transforms: " ".join(type(t).__name__ for t in transforms) or "none",
-)
+)  # fmt: skip
 def test_exact_where_what_survives_are_candidates(transforms):
     for seed in range(5):
         ids = np.random.default_rng(seed).integers(0, 50_000, 64).tolist()
@@ -282,11 +267,8 @@ def test_the_mass_of_a_bin_at_a_temperature_lies_between_all_alike_and_all_on_it
     assert high[2] == pytest.approx(4 * math.exp(-1.25), rel=1e-6) and low[2] == pytest.approx(apart, rel=1e-6)
     wide = known()
     wide.divide(0.5, 2.0)
-    assert (
-        [x.tolist() for x in wide.logits()] == [[0, -2, -6], [0, -0.5, -1]]
-        and wide.scale == (0.5, 2.0)
-        and wide.zero == (1.5, 6.0)
-    )
+    assert [x.tolist() for x in wide.logits()] == [[0, -2, -6], [0, -0.5, -1]] and wide.scale == (0.5, 2.0)
+    assert wide.zero == (1.5, 6.0)
 
 
 def test_depth_entropy_and_deviation_of_points_are_exact() -> None:
@@ -327,17 +309,10 @@ def test_deviation_and_entropy_of_all_logits_are_those_of_the_row() -> None:
 
 def test_a_replay_of_points_is_the_transforms_themselves() -> None:
     for transforms in (
-        (TopK(3), Temperature(0.5)),
-        (TopP(0.8),),
-        (MinP(0.3, 2),),
-        (Typical(0.55),),
-        (TopNSigma(0.7),),
-        (XTC(1.0, 0.1),),
-        (MirostatV2(0.6),),
-        (DynamicTemperature(1.0, 0.5, 2.0),),
-        (LogitBias({1: 2.0}), TopK(2)),
+        (TopK(3), Temperature(0.5)), (TopP(0.8),), (MinP(0.3, 2),), (Typical(0.55),), (TopNSigma(0.7),),
+        (XTC(1.0, 0.1),), (MirostatV2(0.6),), (DynamicTemperature(1.0, 0.5, 2.0),), (LogitBias({1: 2.0}), TopK(2)),
         (RepetitionPenalty(1.5), FrequencyPenalty(0.5)),
-    ):
+    ):  # fmt: skip
         raw = np.log(np.array([0.3, 0.05, 0.25, 0.2, 0.15, 0.05], np.float32))
         snapshot = observe(raw, 0, recipe=Recipe(), position=0).snapshot
         assert snapshot is not None

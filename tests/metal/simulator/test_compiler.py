@@ -1,9 +1,15 @@
 """What compiles the kernels: found, cached, and the same on arm64 as on x86-64."""
 
+import os
 import platform
+import re
 import shutil
 import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,8 +100,14 @@ def test_a_kernel_runs_on_both_machines(machine: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_kernel_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And builds that nobody has used for a month are removed."""
     monkeypatch.setenv("LIKELY_SIMULATOR_CACHE", str(tmp_path))
     compiler.prepare.cache_clear()
+    for name, days in (("old", 30.01), ("young", 29.99)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "done").touch()
+        then = time.time() - days * 86400
+        os.utime(tmp_path / name / "done", (then, then))
     try:
         for run in range(2):
             kernel = SimKernel("once", ["a"], ["out"], f"out[thread_position_in_grid.x] = a[0] + {run} * 0;")
@@ -108,39 +120,90 @@ def test_a_kernel_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
                     threadgroup=(8, 1, 1),
                 )
             assert len(list(tmp_path.glob("*/*once*.so"))) == run + 1
+        assert (tmp_path / "young").exists() and not (tmp_path / "old").exists()
     finally:
         compiler.prepare.cache_clear()
 
 
-def test_no_compiler_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def clangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A machine without ziglang, on which these programs are all there is."""
+    monkeypatch.setitem(sys.modules, "ziglang", None)  # type: ignore[arg-type]
+    monkeypatch.setenv("PATH", str(tmp_path))
     compiler.find.cache_clear()
-    monkeypatch.setattr(compiler, "find_spec", lambda name: None)
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    try:
-        with pytest.raises(KernelError, match=r"clang\+\+ >= 17, found neither; run: pip install ziglang"):
-            compiler.find()
-    finally:
-        compiler.find.cache_clear()
-
-
-def test_a_system_clang_serves_where_ziglang_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    yield tmp_path
     compiler.find.cache_clear()
-    monkeypatch.setattr(compiler, "find_spec", lambda name: None)
-    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}" if name in ("clang++", "clang++-18") else None)
-    versions = {"/bin/clang++": "clang version 14.0.6", "/bin/clang++-18": "Debian clang version 18.1.8"}
-    monkeypatch.setattr(compiler, "_output", lambda command: versions[command[0]])
-    try:
-        assert compiler.find().compile == ("/bin/clang++-18",)
-    finally:
-        compiler.find.cache_clear()
 
 
-def test_an_error_names_file_and_line() -> None:
-    kernel = SimKernel("wrong", ["a"], ["out"], "out[0] = a[0];\nout[1] = nothing;")
-    with pytest.raises(KernelError, match=r"wrong\.metal:\d+:10: error: use of undeclared identifier 'nothing'"):
+def test_no_compiler_says_what_to_install(clangs: Path) -> None:
+    with pytest.raises(KernelError, match=r"clang\+\+ >= 17, found neither; run: pip install ziglang"):
+        compiler.find()
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_a_system_clang_serves_where_ziglang_is_missing(
+    platform: str, clangs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, version in (("clang++", "clang version 14.0.6"), ("clang++-18", "Debian clang version 18.1.8")):
+        (clangs / name).write_text(f"#!/bin/sh\necho '{version}'\n")
+        (clangs / name).chmod(0o755)
+    monkeypatch.setattr("sys.platform", platform)
+    found, own = compiler.find(), str(clangs / "clang++-18")
+    assert found.compile == (own,) and found.link[:3] == (own, "-shared", "-nostdlib")
+    assert ("dynamic_lookup" in found.link) == (platform == "darwin") and "18.1.8" in found.version
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpuinfo", "flags"),
+    [
+        ("aarch64", "avx2 f16c fma bmi2", ()),
+        ("x86_64", "flags: avx2 f16c fma bmi2", ("-march=x86-64-v3",)),
+        ("AMD64", "flags: avx2 f16c fma bmi2", ("-march=x86-64-v3",)),
+        ("x86_64", "flags: avx2 f16c fma4 bmi2", ("-march=x86-64-v2",)),
+        ("x86_64", None, ("-march=x86-64-v2",)),
+    ],
+)
+def test_a_processor_s_flags_are_those_that_it_says_it_has(
+    machine: str, cpuinfo: str | None, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(self: Path, *_: Any) -> str:
+        assert str(self) == "/proc/cpuinfo"
+        if cpuinfo is None:
+            raise OSError
+        return cpuinfo
+
+    compiler.machine_flags.cache_clear()
+    monkeypatch.setattr("pathlib.Path.read_text", read)
+    assert compiler.machine_flags(machine) == flags
+    compiler.machine_flags.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("platform", "environment", "want"),
+    [("linux", {}, "/h/.cache/likely/simulator"), ("linux", {"XDG_CACHE_HOME": "/c"}, "/c/likely/simulator"),
+     ("darwin", {}, "/h/Library/Caches/likely/simulator"), ("darwin", {"LIKELY_SIMULATOR_CACHE": "/s"}, "/s")],
+)  # fmt: skip
+def test_compiled_kernels_are_kept_in_the_user_s_cache(
+    platform: str, environment: dict[str, str], want: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LIKELY_SIMULATOR_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (environment | {"HOME": "/h"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.platform", platform)
+    assert str(compiler.cache_folder()) == want
+
+
+def test_errors_name_file_and_line_and_the_first_of_them_are_told() -> None:
+    source = "out[0] = a[0];\n" + "".join(f"out[1] = nothing{i};\n" for i in range(20))
+    kernel = SimKernel("wrong", ["a"], ["out"], source)
+    with pytest.raises(KernelError) as caught:
         kernel(
             inputs=[mx.ones(1)], output_shapes=[(2,)], output_dtypes=[mx.float32], grid=(1, 1, 1), threadgroup=(1, 1, 1)
         )
+    first, *lines, last = str(caught.value).splitlines()
+    assert first == "the kernel does not compile:" and len(lines) == 12 and re.match(r"\.\.\. \d+ more lines", last)
+    assert re.search(r"wrong\.metal:\d+:10: error: use of undeclared identifier 'nothing0'", lines[0])
 
 
 def test_a_buffer_without_a_number_has_the_next() -> None:

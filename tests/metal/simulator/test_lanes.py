@@ -131,6 +131,22 @@ def test_reductions_round_like_a_butterfly() -> None:
     assert lanes("simd_sum(v)", values, "half")[0] == tree[0]
 
 
+def test_operations_are_counted_once_a_simdgroup_as_the_shuffles_they_are_made_of() -> None:
+    body = f"""{POSITION}
+      out[i] = simd_sum(x[i]) + quad_sum(x[i]) + simd_shuffle(x[i], ushort(0)) + quad_shuffle(x[i], ushort(0));
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+      out[i] += metal::exp(x[i]);
+    """
+    kernel = SimKernel("counted", ["x"], ["out"], body, checked=True)
+    x = mx.ones((64,))
+    kernel(inputs=[x], output_shapes=[(64,)], output_dtypes=[x.dtype], grid=(64, 1, 1), threadgroup=(64, 1, 1))
+    assert kernel.report is not None
+    found = {name: count for name, count in kernel.report.counts.items() if count}
+    once = ("simd_reductions", "quad_reductions", "simd_shuffles", "quad_shuffles")
+    assert [found[name] for name in once] == [2] * 4 and kernel.report.shuffle_steps == 2 * (5 + 2 + 1 + 1)
+    assert found["exponentials"] == 64 and found["barriers"] == 2
+
+
 def test_matrix_product() -> None:
     a, b, c = (np.random.default_rng(n).normal(size=(8, 8)).astype(np.float32) for n in range(3))
     body = """

@@ -7,7 +7,7 @@ import pytest
 
 from metal import mx
 from metal.errors import KernelError
-from metal.simulator import SimKernel
+from metal.simulator import SimFunction, SimKernel
 
 
 def call(
@@ -41,6 +41,8 @@ VECTORS = {
     "float4 v = *(const device float4*)(a + 4); out[0] = v.x + v.w;": [13],
     "packed_float3 p = ((const device packed_float3*)a)[1]; float3 v = p; out[0] = v.x; out[1] = v.z;": [4, 6],
     "float4 v = select(float4(1), float4(2), float4(1, 2, 3, 4) > 2); out[0] = v.x; out[1] = v.z;": [1, 2],
+    "float4 v; v.x = a[0]; v.yz = float2(a[1]); v.w = 4; threadgroup float4 s; s = v; out[0] = s.x + s.z + s.w;": [7],
+    "bool3 v = bool3(a[0] > 0, false, a[1] > 5); for (int i = 0; i < 3; i++) out[i] = v[i] ? 1 : 0;": [1, 0, 0],
     "out[0] = all(float2(1, 2) > 0) ? 1 : 0; out[1] = any(int2(0, 0) != 0) ? 1 : 0;": [1, 0],
     "int2 v = static_cast<int2>(float2(2.7, -2.7)); out[0] = v.x; out[1] = v.y;": [2, -2],
     "out[0] = as_type<float>(0x40490fdbu); out[1] = float(as_type<ushort>(half(1.0)));": [np.float32(np.pi), 0x3C00],
@@ -195,12 +197,42 @@ def test_headers_and_line_directives() -> None:
     [
         ({"grid": (0, 1, 1)}, "grid: expected three whole numbers >= 1, got"),
         ({"grid": (1, 1)}, "grid: expected three"),
-        ({"threadgroup": (2000, 1, 1)}, "at most 1024 threads"),
+        ({"grid": (1 << 32, 1, 1)}, "grid: expected three"),
+        ({"grid": (1, 1, 1.0)}, "grid: expected three"),
+        ({"threadgroup": (1, 0, 1)}, "threadgroup: expected three"),
+        ({"threadgroup": (16, 16, 5)}, r"expected at most 1024 threads, got \(16, 16, 5\) = 1280"),
     ],
 )
 def test_a_launch_that_metal_refuses(options: dict[str, Any], message: str) -> None:
     with pytest.raises(KernelError, match=message):
         call("out[0] = a[0];", mx.ones(1), **options)
+
+
+def test_a_table_has_31_places_and_a_kernel_64_variables() -> None:
+    names = [f"x{i}" for i in range(31)]
+    sums = " + ".join(f"{name}[0]" for name in names)
+    options: dict[str, Any] = {"output_shapes": [(1,)], "output_dtypes": [mx.float32], "grid": (1, 1, 1)}
+    options["threadgroup"] = (1, 1, 1)
+    for n in (30, 31):
+        kernel = SimKernel("many", names[:n], ["out"], f"out[0] = {' + '.join(sums.split(' + ')[:n])};")
+        if n == 30:
+            assert kernel(inputs=[mx.ones(8)] * n, **options)[0].item() == 30
+            continue
+        with pytest.raises(KernelError, match="buffers: expected at most 31, got 32"):
+            kernel(inputs=[mx.ones(8)] * n, **options)
+    body = "".join(f"threadgroup float s{i}; s{i} = a[0];" for i in range(65)) + "out[0] = s64;"
+    with pytest.raises(KernelError, match="threadgroup memory: expected at most 64 variables, got more"):
+        call(body, mx.ones(8))
+
+
+def test_a_function_takes_its_buffers_by_name() -> None:
+    source = "kernel void k(device float* t, constant int& n, uint i [[thread_position_in_grid]]) { t[i] = t[i] + n; }"
+    out = np.ones(4, np.float32)
+    made = SimFunction(source, "k", checked=True)
+    report = made({"n": 3}, {"t": out}, grid=(4, 1, 1), threadgroup=(4, 1, 1), initialised=True)
+    assert out.tolist() == [4.0] * 4 and report is not None and report.kernel == "k"
+    with pytest.raises(KernelError, match=r"kernel 'k': expected some of \['n', 't'\], got \['x'\]"):
+        made({"x": 1}, {}, grid=(1, 1, 1), threadgroup=(1, 1, 1))
 
 
 def test_wrong_number_of_inputs() -> None:

@@ -68,6 +68,53 @@ REFUSED = {
 }
 
 
+# Every line that ends in `// here` is refused, and no other.
+ALL = """#line 7 "g.h"
+template <typename T> T one(T* x) { return x[0]; }  // here
+struct P { float a; float get(thread int& x) const { return a; } };
+struct kernel_like {};
+void f(int* a, const device float& b) {}  // here
+void g() { threadgroup float s[4]; }  // here
+auto h(int& a) -> int { return a; }  // here
+T get(int& a) const { return 1; }  // here
+void p(int (*q)(float)); int my_goto, a_double; // goto
+#line 40
+threadgroup float s;  // here
+kernel void k(device float* a [[buffer(0)]], constant T &n [[ buffer(9) ]]) {
+  threadgroup float t[4];
+  a[0] = a[1] + f(a * b) + g(&c) + vec<int, 2>[4];
+  if (a * b) { }
+  for (; a & b;) { } while (a * b) { } switch (a * b) { }
+  return (a * b) ; decltype(a * b) { }
+  auto l = [&](float x) { return x; };  // here
+  l(
+    [] { return 1; });  // here
+  dynamic_cast<int>(x); typeid(x);  // here
+  register int r; asm("");  // here
+  try { } catch (...) { }  // here
+  thread_local int z; double y; goto end;  // here
+}
+[[kernel]] void k2(device int* a) { threadgroup float t; return [x](int y) { return y; }; }  // here
+#line 2 "h.h"
+goto e;  // here
+"""
+
+
+def test_all_that_is_no_part_of_metal_is_told_by_its_file_and_line() -> None:
+    with pytest.raises(StrictError) as caught:
+        verify(ALL, "k", "f.metal")
+    rule = r"^(\w\.h):(\d+): ('.*' is no part of Metal|a threadgroup variable|a lambda|parameter .* names no address)"
+    told = {(m[1], int(m[2])) for m in re.finditer(rule, str(caught.value), re.MULTILINE)}
+    file, number, want = "", 0, set()
+    for line in ALL.splitlines():
+        if match := re.match(r'#line (\d+)(?: "(.*)")?', line):
+            file, number = match[2] or file, int(match[1])
+            continue
+        want |= {(file, number)} if line.endswith("// here") else set()
+        number += 1
+    assert told == want
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str) -> None:
     header, body = REFUSED[name]
