@@ -33,10 +33,11 @@ def test_few_queries_equal_float64(t: int, n: int, h: int, heads: int, d: int) -
     weights = np.exp(scores + np.triu(np.full((t, n), -np.inf), n - t + 1))
     want = np.einsum("bhgtn,bhnd->bhgtd", weights / weights.sum(-1, keepdims=True), v).reshape(q.shape)
     q, k, v = mx.array(q), mx.array(k), mx.array(v)
-    np.testing.assert_allclose(cpu_attention.few(q, k, v, scale=1.0), want, atol=1e-5)
+    off = 1e-5 * (d / 32) ** 0.5  # a score is a sum of so many products
+    np.testing.assert_allclose(cpu_attention.few(q, k, v, scale=1.0), want, atol=off)
     grown, values = mx.pad(k, [(0, 0), (0, 0), (0, 9), (0, 0)]), mx.pad(v, [(0, 0), (0, 0), (0, 9), (0, 0)])
     kv = KV(grown, values, mx.array([n, n], dtype=mx.int32), n, cached=True)
-    np.testing.assert_allclose(attention(q, kv, scale=1.0), want, atol=1e-5)
+    np.testing.assert_allclose(attention(q, kv, scale=1.0), want, atol=off)
 
 
 def test_large_logits_do_not_overflow() -> None:
