@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from app.cli.bench import block, command, table
-from engine.bench import Growth, Rate, plot, run, timed
+from app.cli.bench import block, table
+from engine.bench import Rate, plot, run, timed
 from engine.errors import ParameterError
 from engine.mlx_lm_baseline import MlxLm
 from engine.session import Session
@@ -63,16 +62,6 @@ def test_contestants_take_turns_and_their_seconds_become_speeds(folder: Path) ->
     assert bench.cache_nbytes[16] == 2 * 2 * 16 * 2 * 16 * 4  # k and v, layers, rows, heads, size, float32
 
 
-def test_growth_is_a_line_beside_what_bandwidth_gives() -> None:
-    held = {100: 4600_000, 1000: 46_000_000, 2000: 92_000_000}
-    straight = Growth.of({c: 20 + 0.005 * c for c in held}, held, bandwidth=46.0)
-    assert straight is not None and straight.slope_us == pytest.approx(5.0) and straight.bound_us == pytest.approx(1.0)
-    assert straight.r2 == pytest.approx(1.0)
-    bent = Growth.of({c: 20 + 5e-6 * c * c for c in held}, held, bandwidth=46.0)
-    assert bent is not None and bent.r2 < 0.97
-    assert Growth.of({1: 1.0, 2: 2.0}, {1: 1, 2: 2}, 1.0) is None
-
-
 @pytest.mark.slow
 def test_mlx_lm_gets_the_same_weights(folder: Path) -> None:
     checkpoint = load(folder)
@@ -105,16 +94,6 @@ def test_what_is_pasted_into_an_issue_says_machine_versions_model_and_every_rati
     for name in {rate.name for rate in bench.rates}:
         (line,) = [line for line in lines if line.startswith(f"{name} ")]
         assert "likely " in line and "clockwork " in line and line.endswith(f": {bench.ratio(name):.2f}x")
-
-
-@pytest.mark.slow
-def test_a_comparison_with_mlx_lm_ends_with_the_block_for_an_issue(folder: Path) -> None:
-    words = ["-M", str(folder), "--against", "mlx-lm", "--rounds", "2", "--tokens", "3", "--contexts", "4", "-n", "2"]
-    done = CliRunner().invoke(command, words)
-    assert done.exit_code == 0, done.output
-    pasted = done.stdout.partition("to paste into an issue:")[2].split("```")
-    assert len(pasted) == 3 and pasted[2] == "\n"  # the last thing that is printed
-    assert "likely " in pasted[1] and "mlx-lm " in pasted[1] and str(folder) in pasted[1]
 
 
 def test_what_cannot_be_measured_is_refused(folder: Path) -> None:

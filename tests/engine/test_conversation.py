@@ -50,24 +50,12 @@ def texts(talk: Conversation) -> list[str]:
     return [message.text for message in talk.messages()]
 
 
-def test_coming_back_brings_back_everything_below(talk: Conversation) -> None:
-    back = talk.choose(Fork("a", 3), None)
-    assert texts(back) == ["Why?", "abcdef", "And?"]
-    assert texts(back.choose(Fork("a", 3), "x")) == ["Why?", "abcxyz", "So?"]
-
-
 def test_an_earlier_branch_hides_a_later_fork_until_it_is_chosen(talk: Conversation) -> None:
     talk = talk.add(drawn("y", Fork("a", 1), "YY", joins=True))
     assert texts(talk) == ["Why?", "aYY"]
     assert talk.forks() == (Fork("a", 1),)
     assert texts(talk.check_out("x")) == ["Why?", "abcxyz", "So?"]
     assert talk.check_out("x").forks() == (Fork("a", 1), Fork("a", 3))
-
-
-def test_instead_of_the_first_token_is_a_sibling(talk: Conversation) -> None:
-    talk = talk.add(drawn("b", Fork("a", 0), "QQ", joins=True))
-    assert talk.nodes["b"].fork == Fork("u") and not talk.nodes["b"].joins
-    assert texts(talk) == ["Why?", "QQ"]
 
 
 def test_extending_closes_once() -> None:
@@ -253,28 +241,6 @@ def test_a_revision_that_is_accepted_is_checked_out_and_the_text_before_stays() 
     assert texts(talk.choose(Fork("n0", 1), None)) == ["Why?", "abc"] and talk.nodes["n0"].finish == "revised"
     with pytest.raises(ValueError, match="no token at position 99"):
         talk.revise("r", 99, step("X"), "s")
-
-
-def test_a_closed_answer_has_no_branches_of_its_run() -> None:
-    talk = Conversation("c").add(drawn("a", Fork(), "ab"))
-    with pytest.raises(ValueError, match="closed"):
-        talk.part("a", "b")
-
-
-def test_forks_are_named_by_one_spelling(talk: Conversation) -> None:
-    found = talk
-    assert found.place(Fork("a", 0)) == Fork("u") and found.place(Fork("a", 6)) == Fork("a")
-    assert found.place(Fork("a", 5)) == Fork("a", 5)
-    assert found.place(Fork("a")) == Fork("a") and found.place(Fork(ROOT, 2)) == Fork()
-    for fork, line in (
-        (Fork("zz"), "no node 'zz' to leave from"),
-        (Fork("a", 7), "a node of 6 cannot be left at 7"),
-        (Fork("a", -1), "left at -1"),
-    ):
-        with pytest.raises(ValueError, match=line):
-            found.place(fork)
-    parted = Conversation("c").add(drawn("a", Fork(), "ab", finish="")).part("a", "b")
-    assert parted.nodes["b"].fork == Fork("a", 2) and parted.place(Fork("a", 2)) == Fork("a", 2)
 
 
 def test_what_lies_behind_a_way_that_is_put_away(talk: Conversation) -> None:

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted
+from engine.decode.events import Emitted
 from engine.errors import CheckpointError
 from engine.evaluate import compare
 from engine.evaluate.likelihood import Request, loglikelihoods
-from engine.prefix import SEGMENT, Prefixes
 from engine.session import Session
 from engine.sources.checkpoint import Checkpoint, load, not_native
 from engine.sources.model_info import ModelInfo
@@ -70,17 +69,6 @@ def test_its_graph_is_the_files_to_the_bit(path: Path) -> None:
         np.testing.assert_array_equal(np.array(graph.arrays[name]), np.array(array), err_msg=name)
 
 
-def test_sessions_draw_and_score_what_the_graph_does(path: Path) -> None:
-    fast, graph = Session(load(path)), Session(graph_of(path))
-    assert drawn(fast, TEXT) == drawn(graph, TEXT)
-    assert drawn(fast, TEXT[:50], n=3) == drawn(graph, TEXT[:50], n=3)
-    assert drawn(fast, TEXT[:20], n=10, tokens=2) == drawn(graph, TEXT[:20], n=10, tokens=2)
-    got, want = (s.score(TEXT, start=1) for s in (fast, graph))
-    np.testing.assert_allclose([s.logprob for s in got], [s.logprob for s in want], atol=2e-2)
-    spread = np.abs(graph.logits_after(TEXT)).max()
-    assert np.abs(fast.logits_after(TEXT) - graph.logits_after(TEXT)).max() < 1e-3 * spread
-
-
 def log_p(exact: Exact, ids: list[int]) -> np.ndarray:
     """log p of each token but the first, by the definition in float64."""
     logits = exact.head(exact.hidden(ids[:-1])[-1])
@@ -101,22 +89,6 @@ def test_what_is_measured_is_what_float64_says_whatever_was_drawn_before(path: P
     for name, each in found.items():
         np.testing.assert_allclose(each, want, rtol=0, atol=3e-6, err_msg=name)
     np.testing.assert_array_equal(found["score"], [s.logprob for s in Session(load(path)).score(TEXT, start=1)])
-
-
-def test_two_sessions_take_turns(path: Path) -> None:
-    checkpoint = load(path)
-    alone = [drawn(Session(checkpoint), ids) for ids in (TEXT[:40], TEXT[40:90])]
-    sessions = Session(checkpoint), Session(checkpoint.twin())
-    runs = [s.generate(ids, GREEDY, max_tokens=12) for s, ids in zip(sessions, (TEXT[:40], TEXT[40:90]), strict=True)]
-    found: list[list[int]] = [[], []]
-    while True:
-        events = [next(run, None) for run in runs]
-        if not any(events):
-            break
-        for i, event in enumerate(events):
-            if isinstance(event, Emitted):
-                found[i].append(event.step.token)
-    assert [[tokens] for tokens in found] == alone
 
 
 def test_what_was_drawn_while_an_adapter_was_on_went_through_the_graph(path: Path, tmp_path: Path) -> None:
@@ -151,17 +123,6 @@ def test_an_adapter_is_on_one_of_two_twins(path: Path, tmp_path: Path) -> None:
     assert np.abs(session.logits_after(TEXT) - base).max() > 1e-2
     twin.forget()
     np.testing.assert_array_equal(twin.logits_after(TEXT), base)
-
-
-def test_prefixes_are_kept_and_begun_from(path: Path, tmp_path: Path) -> None:
-    checkpoint = load(path)
-    want = drawn(Session(checkpoint), TEXT)
-    for _ in range(2):
-        session = Session(checkpoint, Prefixes("m", folder=tmp_path / "prefixes"))
-        events = list(session.generate(TEXT, GREEDY, max_tokens=12))
-        assert [e.step.token for e in events if isinstance(e, Emitted)] == want[0]
-    last = events[-1]
-    assert isinstance(last, Done) and last.stats.reused_tokens >= SEGMENT * (len(TEXT) // SEGMENT)
 
 
 def test_a_budget_for_keys_and_values_ends_a_run(path: Path) -> None:

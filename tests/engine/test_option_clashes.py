@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from engine.errors import ParameterError
-from engine.pretrain.config import PretrainConfig
 from engine.pretrain.config import configure as pretraining
 from engine.synth.config import METHODS, OF_METHODS
 from engine.synth.config import configure as pipeline
@@ -42,26 +41,12 @@ TUNE: list[tuple[dict[str, Any], str]] = [
     ({"objective": "block", "anneal": 0.5}, "anneal .*objective = mdlm"), ({"group_size": 32}, "group_size .*quantize"),
     ({"schedule": "constant", "floor": 0.5}, "floor .*a schedule that falls"),
 ]  # fmt: skip
-TUNE_SOUND: list[dict[str, Any]] = [
-    {"scale": 2.0}, {"alpha": 3.0, "rslora": True}, {"warm_start": "a"}, {"init": "pissa", "l2_sp": 0.1},
-    {"kind": "dora"}, {"kl": 0.5, "kl_data": "a", "label_smoothing": 0.1}, {"objective": "dpo", "beta": 0.5},
-    {"objective": "orpo", "beta": 0.5}, {"decay": 0.1, "l1": 0.1, "l2_sp": 0.1},
-    *({"quantize": bits, "group_size": 128} for bits in (2, 3, 4, 5, 6, 8)), {"quantize": 4, "group_size": 32},
-    {"patience": 2}, {"eval_every": 0}, {"epochs": 1.0}, {"steps": 3, "epochs": 0.0},
-    {"kind": "full", "l2_sp": 0.1, "kl": 0.5}, {"objective": "mdlm", "anneal": 0.5}, {"schedule": "wsd", "floor": 0.5},
-]  # fmt: skip
 
 
 @pytest.mark.parametrize(("values", "line"), TUNE)
 def test_a_fine_tuning_is_refused_by_name(values: dict[str, Any], line: str) -> None:
     with pytest.raises(ParameterError, match=line):
         tuning(values)
-
-
-@pytest.mark.parametrize("values", TUNE_SOUND)
-def test_a_fine_tuning_is_as_it_was_asked_for(values: dict[str, Any]) -> None:
-    found = tuning(values)
-    assert {name: getattr(found, name) for name in values} == values
 
 
 def test_the_multiplier_is_the_scale_or_by_alpha_and_rank() -> None:
@@ -94,25 +79,12 @@ PRETRAIN: list[tuple[dict[str, Any], str]] = [
     ({"block_size": 4}, "block_size .*objective = block"),
     ({"size": "a.toml", "family": "qwen3"}, "family .*a file of a shape says its own"),
 ]
-PRETRAIN_SOUND: list[dict[str, Any]] = [
-    {"patience": 2}, {"objective": "block", "context": 24}, {"objective": "block", "context": 20, "block_size": 5},
-    {"base_width": 32}, {"parametrisation": "standard"}, {"schedule": "linear", "floor": 0.5}, {"vocab": 300},
-    {"tokenizer": "unigram", "vocab": 300}, {"sample": "a"}, {"objective": "mdlm", "sample_tokens": 0},
-    {"size": "a.toml"}, {"family": "qwen3"}, {"context": 20}, {"sample_tokens": 5},
-]  # fmt: skip
 
 
 @pytest.mark.parametrize(("values", "line"), PRETRAIN)
 def test_a_pretraining_is_refused_by_name(values: dict[str, Any], line: str) -> None:
     with pytest.raises(ParameterError, match=line):
         pretraining(values)
-
-
-@pytest.mark.parametrize("values", PRETRAIN_SOUND)
-def test_a_pretraining_is_as_it_was_asked_for(values: dict[str, Any]) -> None:
-    found = pretraining(values)
-    assert {name: getattr(found, name) for name in values} == values
-    assert pretraining({}, PretrainConfig(batch=3)).batch == 3
 
 
 GIVEN: dict[str, dict[str, Any]] = {

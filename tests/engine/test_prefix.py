@@ -114,14 +114,6 @@ def test_reading_can_be_stopped_between_two_chunks(either_device: str) -> None:
         np.testing.assert_allclose(np.asarray(stopped.logits()[0]), want, atol=1e-4)
 
 
-def test_what_a_hit_has_read_can_be_looked_at() -> None:
-    net, prefixes = model(), Prefixes("m")
-    first, _ = read_all(net, TEXT, prefixes)
-    again, count = read_all(net, TEXT, prefixes)
-    assert count == 0
-    np.testing.assert_allclose(np.asarray(again.logits_at(0, 300)), np.asarray(first.logits_at(0, 300)), atol=1e-5)
-
-
 @pytest.mark.slow
 def test_longrope_keys_are_found_by_texts_that_turn_them_alike() -> None:
     net, prefixes = model(KINDS["longrope"][0]), Prefixes("m")
@@ -156,14 +148,6 @@ def test_packed_rows_are_kept_only_of_texts_read_in_one_go() -> None:
     for _ in branch.read(LONG):
         prefixes.keep(branch)
     assert prefixes.nbytes > 0
-
-
-def test_behind_a_gap_nothing_is_kept() -> None:
-    """Of a window only the last segments are still there: without what comes before, nobody could begin with it."""
-    net, prefixes = model(), Prefixes("m")
-    branch = read_all(net, LONG, window=32)[0]
-    prefixes.keep(branch)
-    assert prefixes.nbytes == 0
 
 
 def test_kinds_of_caches_do_not_meet() -> None:
@@ -293,22 +277,3 @@ def test_one_rotation_of_two_that_is_dynamic_names_the_keys() -> None:
     read_all(net, LONG[:900], prefixes)
     assert read_all(net, LONG[:900], prefixes)[1] == 0
     assert read_all(net, LONG[:901], prefixes, keep=False)[1] == 901
-
-
-def test_hidden_states_of_two_readings_are_one_stretch() -> None:
-    net = model()
-    whole, parts = Branches(net, net.make_cache()), Branches(net, net.make_cache())
-    list(whole.read(LONG[:200]))
-    for low, high in ((0, 90), (90, 200)):
-        list(parts.read(LONG[low:high]))
-    for start, end in ((80, 100), (0, 200), (85, 90), (90, 91)):
-        found = parts.hidden(start, end)
-        assert found.shape[1] == end - start
-        np.testing.assert_allclose(np.asarray(found), np.asarray(whole.hidden(start, end)), atol=1e-4)
-    parts.select([0, 0])
-    parts.feed([5, 6])
-    both = parts.hidden(198, 201)  # of both in common, and of each its own
-    assert both.shape[:2] == (2, 3)
-    np.testing.assert_allclose(np.asarray(both[1, :2]), np.asarray(whole.hidden(198, 200)[0]), atol=1e-4)
-    parts.select([0])
-    assert parts.score(5, 5).shape == (1, 0) and parts.score(5, 7).shape == (1, 2)

@@ -23,19 +23,13 @@ from engine.presets import (
 )
 from engine.transforms import (
     TRANSFORMS,
-    XTC,
     ChoiceLaw,
     ChoiceMask,
     Constraint,
     DynamicTemperature,
     Edit,
     LogitBias,
-    MinP,
     Penalty,
-    RepetitionPenalty,
-    Temperature,
-    TopK,
-    TopP,
     Transform,
     Truncation,
     run,
@@ -112,21 +106,6 @@ def test_values_of_a_recipe_are_the_values_it_was_made_from(order):
         {}, DEFAULT, EVERY, *PRESETS.values(), {"temp": 0.9, "dynatemp_range": 0.4, "dynatemp_exponent": 2.0},
     ):  # fmt: skip
         assert values(recipe(settings, order)) == {**OFF, **settings}
-
-
-def test_what_is_off_is_left_out():
-    assert recipe({}).transforms == ()
-    assert recipe({"temp": 0.5, "top_k": 0, "top_p": 1.0}).transforms == (Temperature(0.5),)
-    assert recipe({"temp": 0.5, "dynatemp_range": 0.2}).transforms == (DynamicTemperature(0.5, 0.2, 1.0),)
-    assert recipe({"temp": 0.0, "repetition_penalty": 1.2}) == dataclasses.replace(
-        recipe({"repetition_penalty": 1.2}), greedy=True
-    )
-    assert recipe({"xtc_probability": 0.5}).transforms == (XTC(0.5, 0.1),)
-    assert recipe(PRESETS["balanced"]).transforms == (TopP(0.95), MinP(0.05), Temperature(0.8))
-    assert recipe({"repetition_penalty": 1.2, "repetition_context_size": 64}).transforms == (
-        RepetitionPenalty(1.2, 64),
-    )
-    assert recipe({"top_k": 5}).transforms == (TopK(5),)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import CheckpointError, ConfigError, ParameterError
-from engine.evaluate.estimates import mean, student
+from engine.errors import CheckpointError, ParameterError
 from engine.quantize import RECIPES, Settings, measure, pack, quantize, write_one_file
-from engine.quantize.pack import best, rounded
-from engine.quantize.plan import BITS, allocate, lowest, weight_bits
+from engine.quantize.pack import rounded
+from engine.quantize.plan import BITS, allocate, lowest
 from engine.sources.checkpoint import load
 from engine.sources.model_info import describe
 from engine.sources.precision import Precision
@@ -260,17 +258,6 @@ def test_auto_spends_by_the_divergence_of_models_with_one_matrix_rounded(tmp_pat
     }
 
 
-def test_scaling_channels_helps_where_few_are_active() -> None:
-    random = np.random.default_rng(0)
-    activity = np.where(random.random(128) < 0.05, 20.0, 0.3)
-    rows = mx.array((random.normal(size=(256, 128)) * activity).astype(np.float32))
-    matrix = mx.array(random.normal(size=(64, 128)).astype(np.float32))
-    layout = PackedLayout(32, 3, "affine")
-    scales = best([matrix], rows, layout)
-    lost = [float(mx.sum(((rows / s) @ rounded(matrix * s, layout).T - rows @ matrix.T) ** 2)) for s in (1.0, scales)]
-    assert lost[1] < 0.5 * lost[0]
-
-
 @pytest.mark.parametrize("family", ["llama", "gemma2", "phi3", "qwen2"])
 def test_scaling_changes_no_function(tmp_path: Path, family: str) -> None:
     """At 8 bits nothing is lost but by the scaling, if that were wrong."""
@@ -286,33 +273,6 @@ def test_scaling_changes_no_function(tmp_path: Path, family: str) -> None:
         for awq in (False, True)
     )
     assert scaled < 3 * plain + 1e-5
-
-
-def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
-    """95 % of 2,000 intervals of 6 windows, within 4 standard errors."""
-    random = np.random.default_rng(0)
-    hits = 0
-    for _ in range(2000):
-        low, high = mean(list(random.normal(5.0, 1.0, 6))).interval
-        hits += low <= 5.0 <= high
-    assert abs(hits / 2000 - 0.95) < 4 * (0.95 * 0.05 / 2000) ** 0.5
-    assert student(5) == pytest.approx(2.571, rel=0.01) and student(1000) == pytest.approx(1.962, rel=0.001)
-
-
-@pytest.mark.parametrize(
-    ("settings", "error", "says"),
-    [
-        ({"bits": 7}, ConfigError, "bits must be one of"),
-        ({"group_size": 48}, ConfigError, "group_size must be one of"),
-        ({"mode": "int4"}, ConfigError, "mode must be one of"),
-        ({"recipe": "mixed_9_9"}, ParameterError, "recipe must be one of"),
-        ({"recipe": "auto", "mode": "mxfp4"}, ParameterError, "mixes affine"),
-        ({"recipe": "mixed_3_6", "bits": 4}, ParameterError, "says the bits itself"),
-    ],
-)
-def test_settings_that_cannot_be_are_one_line(settings: dict[str, Any], error: type, says: str) -> None:
-    with pytest.raises(error, match=says):
-        Settings(**settings)
 
 
 def test_recipes_are_those_of_mlx_lm() -> None:
@@ -397,27 +357,8 @@ def test_memory_holds_a_layer_and_not_the_model(tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] < layer
 
 
-def test_a_text_is_measured_in_windows_of_128_tokens_however_long_the_context(tmp_path: Path) -> None:
-    checkpoint = load(original(tmp_path / "model"))
-    long = replace(checkpoint.model.config, context=4096)
-    assert measure.windows(checkpoint.tokenizer, long).shape[1] == 128
-    assert measure.windows(checkpoint.tokenizer, replace(long, context=32)).shape[1] == 32
-
-
-def test_a_new_folder_in_new_folders(tmp_path: Path) -> None:
-    target = tmp_path / "models" / "mine" / "small"
-    quantize(describe(original(tmp_path / "model")), target, Settings(group_size=32), text=TEXT)
-    assert (target / "config.json").exists() and [path.name for path in target.parent.iterdir()] == ["small"]
-
-
 def layout(bits: int, group: int = 64, mode: str = "affine") -> PackedLayout:
     return PackedLayout(group, bits, mode)
-
-
-def test_bits_of_a_weight_have_their_scales_in_them() -> None:
-    assert [weight_bits(layout(4, g)) for g in (32, 64, 128)] == [5.0, 4.5, 4.25]
-    assert weight_bits(layout(4, 32, "mxfp4")) == 4.25 and weight_bits(layout(4, 16, "nvfp4")) == 4.5
-    assert [lowest(layout(bits)).bits for bits in BITS] == [2, 2, 3, 4, 5, 6] and lowest(layout(4, 32)).group_size == 32
 
 
 def test_the_scale_is_the_power_of_activity_that_loses_least() -> None:

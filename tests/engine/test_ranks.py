@@ -5,16 +5,12 @@ import json
 import socket
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.errors import ParameterError
-from engine.evaluate.evaluation import Outcome, Result
-from engine.evaluate.spread import spread
-from engine.evaluate.tasks import Problem
 from engine.ranks.launch import Launch, launched
 from engine.ranks.link import Link, knock, meet
 from engine.ranks.together import End, LinkedRanks
@@ -103,43 +99,6 @@ def test_rank_0_hears_what_each_rank_sends_in_its_order(company: Company) -> Non
     company.run(size, talk)
     for rank in range(1, size):
         assert [i for sender, i in heard if sender == rank] == list(range(50))
-
-
-def test_items_are_spread_and_all_of_them_heard_of(company: Company) -> None:
-    """Known ones are asked nowhere; a rank with other items is sent away."""
-    size, asked, found = len(company.ranks), defaultdict(list), []
-
-    def ask(rank: int, out: Container[int]) -> Iterator[Outcome]:
-        for number in range(30):
-            if number % 7 == 6:
-                yield Problem(number, "empty", "nothing there")
-            elif number not in out:
-                asked[rank].append(number)
-                yield Result(number, None, {"acc": float(number)}, {"loglikelihoods": [-1.0]})
-
-    def work(rank: int) -> None:
-        outcomes = spread(company.ranks[rank], "the task", {3, 4} if rank == 0 else set(), lambda out: ask(rank, out))
-        found.extend(outcomes) if rank == 0 else list(outcomes)
-
-    company.run(size, work)
-    numbers = sorted(each.number for each in found if isinstance(each, Result))
-    assert numbers == sorted(n for each in asked.values() for n in each)
-    assert numbers == [n for n in range(30) if n % 7 != 6 and n not in (3, 4)]
-    assert all(len(asked[rank]) > 3 for rank in range(size))
-    assert [each.number for each in sorted(found, key=lambda e: e.number) if isinstance(each, Problem)] == [
-        6, 13, 20, 27,
-    ]  # fmt: skip
-    refused = []
-
-    def differ(rank: int) -> None:
-        try:
-            list(spread(company.ranks[rank], f"task {rank > 0}", set(), lambda out: iter(())))
-        except ParameterError as error:
-            refused.append(str(error))
-            company.ranks[rank].send(None)
-
-    company.run(size, differ)
-    assert len(refused) == size - 1 and all("than on rank 0" in line for line in refused)
 
 
 def test_rank_0_works_first(company: Company) -> None:

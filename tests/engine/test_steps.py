@@ -50,20 +50,6 @@ def test_a_rounded_side_is_as_near_as_the_shorter_of_two() -> None:
         assert [each.holds for each in equations(text)] == [holds], text
 
 
-def test_numbers_are_worked_out_up_to_a_length_and_not_beyond() -> None:
-    for digits, found in ((999, 1), (1000, 1), (1001, 0)):
-        assert len(equations(f"{'1' * digits} + 0 = {'1' * digits}")) == found
-    for text, holds in (
-        ("2 * 3 - 4 * 2 = -2", True), ("1 - 2 * 3 = -5", True), ("8 / 4 * 2 = 4", True), ("12 - 6 / 3 = 10", True),
-        ("0 / 5 = 0", True), ("5 + 0 / 3 + 1 = 6", True), ("£1,000 + $2 = 1,002", True), ("2 · 3 = 6", True),
-        ("2 – 1 = 1", True), ("2 × 2 ÷ 4 = 1", True),
-    ):  # fmt: skip
-        assert [each.holds for each in equations(text)] == [holds], text
-    for text in ("5 / 0 = 5", "1 + 2 = 3x", "1 + 2 = 3 * (4)", "1 + 2 = 3%", "3 + 4", "= 3 + 4 = 7", "x + 3 + 4 = 7"):
-        assert equations(text) == [], text
-    assert [e.text for e in equations("so 1  +\n2 = 3")] == ["1 + 2 = 3"]
-
-
 def test_steps_are_lines_or_sentences_or_words() -> None:
     assert units("a b\nc.\n") == ["a b\n", "c.\n"] and units("A b. C d.") == ["A b. ", "C d."]
     assert units("a b") == ["a ", "b"] and units("") == []

@@ -70,27 +70,6 @@ def test_a_value_leads_it_through_steps_that_are_unlikely() -> None:
     assert paths[0].text == "b\nb\nb" and paths[0].finish == "length" and paths[0].drawn > 3 * 2 * 16
 
 
-def test_stopping_keeps_what_was_found() -> None:
-    rows = table(q={"a": 1.0}, a={"\n": 1.0}, line={"a": 1.0})
-    control, seen = RunControl(Recipe()), []
-
-    def value(text: str, steps: Sequence[TokenStep], whole: bool) -> float:
-        seen.append(text)
-        if len(seen) == 3:
-            control.cancel()
-        return 0.0
-
-    paths = StepBeam(1, 1).search(session(rows), PROMPT, control, value, extract=Extraction("all"))
-    assert [path.finish for path in paths] == ["cancelled"] and paths[0].text == "a\na\na\n"
-
-
-def test_a_text_ends_at_a_stop_string_and_goes_on_behind_a_step() -> None:
-    rows = table(q={"a": 1.0}, a={"\n": 1.0}, line={";": 1.0})
-    rows[ord(";")] = rows[ord("a")]
-    (path,) = found(rows, StepBeam(1, 1, stop=(";",)), lambda text, steps, whole: 0.0)
-    assert (path.text, path.finish) == ("a\n", "stop")
-
-
 def test_a_verifier_without_a_verdict_leaves_the_texts() -> None:
     way = Reasoning(Thought(), Extraction("number"), "steps", 4, verifier=Verifier(("/no/such",)), raw=True, beams=2)
     paths = list(way.draw(session(table(q={"4": 0.5, "5": 0.5})), PROMPT, RunControl(Recipe()), 0, "?"))

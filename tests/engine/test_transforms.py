@@ -188,14 +188,6 @@ def test_one_token_is_enough_for_every_transform():
 
 
 @pytest.mark.parametrize("xp", [np, mx], ids=["numpy", "mlx"])
-def test_an_empty_text_has_nothing_to_penalise(xp):
-    transforms = (RepetitionPenalty(2.0), PresencePenalty(1.0), FrequencyPenalty(1.0), DRY(1.0), LogitBias({}))
-    x = xp.array([1.0, -1.0, 0.5])
-    after, _ = run(transforms, x, start(transforms, None, [], xp), KEY, xp)
-    assert np.asarray(after).tolist() == [1.0, -1.0, 0.5]
-
-
-@pytest.mark.parametrize("xp", [np, mx], ids=["numpy", "mlx"])
 def test_a_window_moves_with_the_text_and_takes_a_lazy_token(xp):
     transforms = (RepetitionPenalty(1.2, 3), FrequencyPenalty(0.3, 2))
     z = np.random.default_rng(0).normal(size=20).astype(np.float32)
@@ -230,13 +222,6 @@ def test_dry_breakers_may_spread_over_tokens_and_a_run_starts_after_them():
     (state,) = start([transform], Letters(), text, np)
     assert transform.penalties(state) == {ord("c"): 2.0, ord("-"): 2.0}
     assert DRY(1.0, 2.0, 1, breakers=()).penalties(state)[ord("c")] == 2.0**6
-
-
-def test_dry_stays_finite_and_quick_on_a_long_repetition():
-    transform = DRY(1.0)
-    (state,) = start([transform], None, [1, 2] * 4000, np)
-    assert 1e3 < transform.penalties(state)[1] <= 1e4
-    assert transform.edited_ids(state).tolist() == [1]
 
 
 def test_xtc_spares_breaks_and_ends_and_flips_a_coin_for_each_token():
@@ -328,16 +313,6 @@ def test_draws_have_the_law():
     counts = np.bincount([int(draw(z, (0, i), np)) for i in range(20_000)], minlength=len(p))
     assert not counts[p == 0].any()
     assert ((counts - 20_000 * p)[p > 0] ** 2 / (20_000 * p[p > 0])).sum() < 31.9
-
-
-def test_draw_is_the_same_under_mlx_and_numpy_and_follows_the_key():
-    z = logits_of("flat").astype(np.float32)
-    x, tokens = mx.array(z), []
-    for position in range(200):
-        tokens.append(int(draw(z, (5, position), np)))
-        assert tokens[-1] == int(draw(x, (5, position), mx))
-    assert len(set(tokens)) > 5
-    assert tokens != [int(draw(z, (6, position), np)) for position in range(200)]
 
 
 def test_uniform_is_uniform():

@@ -9,7 +9,6 @@ from engine.decode.branches import Branches
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event
 from engine.decode.sampler import Sampler
-from engine.errors import ParameterError
 from engine.session import Session
 from engine.trace.trace import Recipe
 from engine.transforms import (
@@ -100,17 +99,6 @@ def test_branches_kept_twice_and_dropped_go_on_as_the_texts_they_are() -> None:
     assert root is not None and root.ids == [PROMPT] and root.cache.length == len(PROMPT)
 
 
-def test_the_prompt_is_held_and_read_once() -> None:
-    model = tiny().model
-    batch = Branches(model, model.make_cache())
-    list(batch.read(PROMPT * 10))
-    batch.select([0] * 8)
-    batch.feed([1] * 8)
-    before = [layer.prefix for layer in batch.cache.layers]
-    assert all(kv is not None and kv.keys.shape[0] == 1 for kv in before)
-    assert batch.cache.length == 61 and batch.cache.layers[0].rows == 1
-
-
 def test_forced_tokens_are_forced_on_all_and_the_rest_differs() -> None:
     table = random_table(8, scale=0.5)
     control = RunControl()
@@ -133,12 +121,6 @@ def test_cancelling_ends_every_branch_and_the_session_goes_on() -> None:
     assert [(d.reason, d.stats.tokens) for d in ends.values()] == [("cancelled", 3)] * 3
     assert session.pool.leased == []
     assert collect(session.generate(PROMPT, RunControl(), max_tokens=2))[1][0].stats.reused_tokens == len(PROMPT)
-
-
-def test_the_number_of_answers_is_checked() -> None:
-    session = markov(np.zeros((VOCAB, VOCAB)))
-    with pytest.raises(ParameterError, match="1 or more, got 0"):
-        list(session.generate(PROMPT, RunControl(), n=0))
 
 
 def at(ids: list[int], rows: int = 1) -> Branches:

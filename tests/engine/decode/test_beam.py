@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import models
-from app.cli.hypotheses import show_hypotheses
-from app.cli.sampling import Limits, read_recipe
+from app.cli.sampling import read_recipe
 from engine.arrays import top
 from engine.decode.beam import GNMT, Beam, DiverseBeam
 from engine.decode.control import RunControl
@@ -166,16 +165,6 @@ def test_one_beam_is_greed() -> None:
         assert search(markov(table), Beam(1, 0.0), 9).ids == [greedy]
 
 
-def test_the_n_best_are_the_first_of_all() -> None:
-    every, two = (search(markov(few(3)), Beam(6, 0.4, "never", n), 6) for n in (None, 2))
-    assert len(every.ids) == 6 and two.ids == every.ids[:2] and two.scores == every.scores[:2]
-
-
-def test_groups_that_do_not_repel_each_other_find_the_same() -> None:
-    alone, apart = search(markov(few(5)), Beam(3), 6), search(markov(few(5)), DiverseBeam(9, apart=3, diversity=0.0), 6)
-    assert sorted(apart.ids) == sorted(alone.ids * 3)
-
-
 def slow_diverse(table: np.ndarray, beams: int, groups: int, diversity: float, length: int) -> list[tuple[float, Any]]:
     """Algorithm 1 of Vijayakumar et al. by sorting all children, for texts that cannot end before `length`."""
     logp = table - np.logaddexp.reduce(table, axis=-1, keepdims=True)
@@ -231,17 +220,6 @@ def test_what_is_cancelled_keeps_what_was_found() -> None:
     assert reasons == {"cancelled", "eot"} and all(len(steps) for steps in found.steps.values())
 
 
-def test_words_that_are_put_in_front_are_not_searched() -> None:
-    """The answers are those to a prompt that ends in them, with the same scores."""
-    table, control = few(9), RunControl()
-    control.force(list(b"bc"))
-    forced = search(markov(table), Beam(3, 0.7), 7, control=control)
-    plain = search(markov(table), Beam(3, 0.7), 5, prompt=[*PROMPT, *b"bc"])
-    assert forced.ids == [[*b"bc", *ids] for ids in plain.ids]
-    assert forced.scores == pytest.approx(plain.scores, abs=1e-5)
-    assert [step.origin for step in forced.steps[forced.order[0]]][:3] == ["forced", "forced", "drawn"]
-
-
 def test_words_that_are_put_in_front_count_for_no_length() -> None:
     """Beginnings score on the way as they do without them: 0 for each of the words, then the same."""
     table, control = few(9), RunControl()
@@ -274,23 +252,6 @@ def test_the_best_of_a_large_vocabulary_are_found_by_their_blocks() -> None:
         x[1] = random.integers(0, 4, size)  # nearly all are equal to another
         x[2, 5:] = -np.inf
         np.testing.assert_array_equal(top(x, k, np), np.argsort(-x, axis=-1, kind="stable")[:, :k])
-
-
-def test_the_command_line_prints_an_object_a_text_the_best_first(capsys: pytest.CaptureFixture[str]) -> None:
-    table = few(11)
-    show_hypotheses(
-        *(markov(table), PROMPT, RunControl(), Limits(0, 5, ())),
-        strategy=Beam(3, 0.0, "never"), as_json=True, special=False, quiet=True, save=None,
-    )  # fmt: skip
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [one["score"] for one in found] == pytest.approx(sorted((o["score"] for o in found), reverse=True))
-    every = texts(table, 5)
-    for one in found:
-        assert list(one) == ["ids", "text", "logprob", "score", "finish", "tokens", "units"]
-        assert one["logprob"] == pytest.approx(every[tuple(one["ids"])], abs=1e-4) == pytest.approx(one["score"])
-        assert one["finish"] == ("eot" if one["ids"][-1] == EOS else "length")
-        assert [token["id"] for token in one["tokens"]] == one["ids"]
-        assert one["text"] == bytes(token for token in one["ids"] if token != EOS).decode()
 
 
 def test_a_search_applies_no_preset_unasked() -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import models
-from engine.decode.beam import Beam
 from engine.decode.combine import Contrast, Guidance, Layers
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted, Event, Forked, Pruned
@@ -167,20 +166,3 @@ def test_what_a_combination_needs_is_asked_for() -> None:
         Contrast("weak").bind({"weak": other}, SimpleNamespace(fingerprint="y"))
     with pytest.raises(ParameterError, match="has 4 layers, so there are none below 9"):
         drawn(session(llama(0)).generate(PROMPT, RunControl(), max_tokens=2, strategy=Layers(9)))
-
-
-def test_a_combination_says_what_it_is_over_and_how_many_caches_it_holds() -> None:
-    plain, searched = Layers(), Layers().over(Beam(3))
-    assert plain.words == Layers.TITLE and searched.words == f"{Layers.TITLE} · {Beam(3).words}"
-    assert (plain.width(1), plain.width(2), searched.width(1)) == (2, 3, 4)  # one cache for the lower layers
-    two = Contrast("small")
-    assert (two.width(1), two.width(2), two.over(Beam(3)).width(1)) == (2, 4, 2 * Beam(3).width(1))
-    assert (plain.SEARCHES, searched.SEARCHES) == (False, True) and searched.best(2) == Layers().over(Beam(3).best(2))
-    assert two.about == "what is said more than small would" and two.needs == ("small",)
-    assert Contrast.offers(("a", "b")) == (Contrast("a"), Contrast("b"))
-    for bad, line in (
-        ((0.0, 0.1), "strength"), ((101.0, 0.1), "strength"), ((1.0, 0.0), "least"), ((1.0, 1.1), "least"),
-    ):  # fmt: skip
-        with pytest.raises(ParameterError, match=line):
-            Contrast("small", *bad)
-    assert str(Contrast("small", 100.0, 1.0)).startswith("contrast small")

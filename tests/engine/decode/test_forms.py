@@ -13,7 +13,7 @@ from engine.decode.guessing import Drafting, NGram
 from engine.decode.sample import Sample
 from engine.decode.several import Vote
 from engine.decode.stochastic_beam import StochasticBeam
-from engine.decode.strategies import KINDS, offers, parse, with_setting
+from engine.decode.strategies import parse, with_setting
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 
@@ -53,22 +53,6 @@ def test_a_text_form_says_all_of_a_strategy() -> None:
         assert found == strategy and type(found) is type(strategy), text
         assert (str(found), found.words, found.width(2)) == (again, words, width), text
         assert parse(str(found)) == strategy
-
-
-def test_offers_name_the_models_that_are_loaded() -> None:
-    assert [str(s) for s in offers(("a", "b")) if s.needs] == ["draft a", "draft b", "contrast a", "contrast b"]
-    assert [s.needs for s in offers()] == [()] * len(offers()) and len(offers()) == len(KINDS) - 2
-    about = {str(s): s.about for s in offers(("a",))}
-    assert about["draft a"] == "guesses of a" and about["contrast a"] == "what is said more than a would"
-    assert about["sample"] == "a pass of the model for each"
-
-
-def test_kinds_search_or_fork_or_do_neither() -> None:
-    searches = {s.NAME for s in offers(("a",)) if s.SEARCHES}
-    assert searches == {"beam", "gnmt", "diverse", "stochastic", "exact", "power"}
-    assert {s.NAME for s in offers(("a",)) if s.FORKS} == {"vote", "entropy"}
-    assert Layers(inner=Beam()).SEARCHES and not Layers(inner=Beam()).FORKS
-    assert Guidance(inner=Vote()).FORKS and not Guidance(inner=Vote()).SEARCHES
 
 
 REFUSED = [
@@ -131,13 +115,6 @@ def test_several_answers_are_refused_by_who_gives_one() -> None:
         strategy.check(1)
         with pytest.raises(ParameterError, match=line):
             strategy.check(2)
-
-
-def test_a_model_that_is_not_loaded_is_asked_for() -> None:
-    for strategy in (Drafting("a"), Contrast("a")):
-        with pytest.raises(ParameterError, match="while a is not loaded: load it first"):
-            strategy.check(1)
-        assert strategy.needs == ("a",)
 
 
 def test_the_best_are_of_who_orders_them() -> None:

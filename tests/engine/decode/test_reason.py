@@ -14,7 +14,7 @@ from engine.errors import DataError, ParameterError
 from engine.evaluate.extraction import Extraction, canonical
 from engine.evaluate.program import Verifier, VerifierError
 from engine.reason import scorers, vote
-from engine.reason.paths import Path, PathCollector, by_score, by_vote
+from engine.reason.paths import Path, PathCollector, by_vote
 from engine.reason.reasoning import Reasoning
 from engine.reason.thought import THOUGHTS, Thought, thought
 from engine.trace.observe import observe
@@ -69,13 +69,6 @@ def test_the_published_certainties_and_confidences() -> None:
     assert scorers.confidences([step([0.25] * 4)])[0] == pytest.approx(1.386294, abs=1e-5)
 
 
-def test_every_scorer_takes_a_path_without_tokens() -> None:
-    for name in scorers.SCORERS:
-        assert scorers.scorer(name).of([]) <= 0
-    with pytest.raises(ParameterError, match="'x' is no scorer"):
-        scorers.scorer("x")
-
-
 # -- votes -----------------------------------------------------------------------------------------------------------
 
 
@@ -93,26 +86,11 @@ def path(branch: int, answer: str | None, p: float = 0.5, finish: str = "eot") -
     return Path(branch, (step([p, 1 - p]),), "", answer, finish)
 
 
-def test_a_vote_counts_whole_paths_and_those_without_an_answer_apart() -> None:
-    verdict = by_vote([path(0, "a"), path(1, "b"), path(2, "a", 0.9), path(3, None), path(4, None, finish="cancelled")])
-    assert (verdict.answer, verdict.votes, verdict.unanswered, verdict.tokens) == ("a", {"a": 2.0, "b": 1.0}, 1, 5)
-    assert verdict.chosen is not None and verdict.chosen.branch == 2
-    assert by_vote([path(0, None)]).answer is None
-
-
 def test_a_constant_confidence_is_a_plain_majority() -> None:
     paths = [path(i, a, 0.9) for i, a in enumerate("aabbb")]
     for name in scorers.SCORERS:
         votes = by_vote(paths, scorers.scorer(name)).votes
         assert list(votes) == ["b", "a"] and votes["b"] / votes["a"] == pytest.approx(1.5), name
-
-
-def test_the_best_has_an_answer_and_a_verdict() -> None:
-    paths = [path(0, "a", 0.6), path(1, "b", 0.9), path(2, None, 0.99)]
-    assert by_score(paths, lambda p: p.logprob).answer == "b"
-    assert by_score(paths, lambda p: None if p.branch == 1 else 1.0).answer == "a"
-    nothing = by_score(paths, lambda p: None)
-    assert nothing.answer is None and nothing.votes == {"a": 1.0, "b": 1.0}
 
 
 def test_a_run_is_stopped_when_its_vote_is_decided() -> None:

@@ -28,8 +28,6 @@ from engine.session import Session
 from engine.trace.observe import observe
 from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import RepetitionPenalty, Temperature
-from metal import mx
-from tests.engine.tiny import LLAMA, weights
 from tests.fakes import EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, random_table
 
 PROMPT = list(b"ask")
@@ -186,28 +184,6 @@ def test_a_new_strategy_runs_end_to_end(beam: None, seed: int) -> None:
     assert not set(seen.pruned) & set(seen.ends)
     _, again = [e for e in s.generate(PROMPT, RunControl(), max_tokens=1) if isinstance(e, Emitted | Done)]
     assert isinstance(again, Done) and again.stats.reused_tokens == len(PROMPT)  # the place that it came from is kept
-
-
-def test_a_new_strategy_on_a_transformer_says_what_the_texts_say_alone(beam: None) -> None:
-    import models
-
-    model = models.build(
-        LLAMA | {"vocab_size": VOCAB}, {n: mx.array(w) for n, w in weights(LLAMA | {"vocab_size": VOCAB}).items()}
-    )
-    s = Session(FakeCheckpoint(model))  # type: ignore[arg-type]
-    s.tokenizer.eos = frozenset()
-    steps: dict[int, list[TokenStep]] = {0: []}
-    for event in s.generate(PROMPT, RunControl(), max_tokens=6, strategy=parse("beam 5")):
-        if isinstance(event, Forked):
-            steps[event.child] = list(steps[event.parent])
-        elif isinstance(event, Emitted):
-            steps[event.branch].append(event.step)
-        elif isinstance(event, Pruned):
-            del steps[event.branch]
-    assert len(steps) == 5
-    for drawn in steps.values():
-        alone = s.score([*PROMPT, *(step.token for step in drawn)], start=len(PROMPT))
-        assert [a.logprob for a in drawn] == pytest.approx([b.logprob for b in alone], abs=1e-4)
 
 
 def test_a_new_strategy_answers_on_the_command_line(beam: None, capsys: pytest.CaptureFixture[str]) -> None:

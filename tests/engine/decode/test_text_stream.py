@@ -52,30 +52,3 @@ def test_a_text_goes_on_where_another_ended() -> None:
     assert pushed(one, b" a") == [" ", "a"]
     revised = one.revise(raw(ord(" ")), 0.0)
     assert revised is not None and revised.text == " "
-
-
-def test_a_fork_goes_on_by_itself() -> None:
-    one = stream("end")
-    pushed(one, b"ae")
-    twin = one.fork()
-    assert (twin.tokens, twin.reason) == (2, "")
-    assert pushed(twin, b"nd") == ["", "", ""] and twin.reason == "stop" and one.reason == ""
-    assert pushed(one, b"x") == ["e", "x"] and (one.tokens, twin.tokens) == (3, 4)
-    split = stream()
-    pushed(split, b"\xc3")
-    other = split.fork()
-    assert pushed(other, b"\xa9") == ["é"] and pushed(split, b"\xa8") == ["è"]
-    ended = stream()
-    list(ended.push(raw(EOS), 0.0))
-    assert ended.fork().reason == "eot"
-
-
-def test_a_revision_is_told_unless_it_is_still_held_back() -> None:
-    one = stream("xyz")
-    pushed(one, b"axy", 5)
-    told = one.revise(raw(ord("b"), 5), 3.0)
-    assert told is not None and (told.text, told.piece, told.elapsed_s) == ("b", b"b", 3.0)
-    assert one.revise(raw(ord("q"), 7), 3.0) is None
-    assert [step.text for step in one.flush()] == ["x", "q"]
-    split = stream().revise(raw(0xC3), 0.0)
-    assert split is not None and split.text == "\ufffd"

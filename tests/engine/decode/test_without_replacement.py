@@ -1,15 +1,12 @@
 """Stochastic beams: a sample without replacement from the law of all texts, which are few enough to be counted."""
 
 import math
-import re
 from collections.abc import Iterator
 from itertools import permutations
 
 import numpy as np
 import pytest
 
-from app.cli.hypotheses import show_hypotheses
-from app.cli.sampling import Limits
 from engine.decode.beam import Beam
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted, Event, Forked, Rated
@@ -139,26 +136,6 @@ def test_texts_that_a_stop_has_cut_are_included_by_the_same_threshold() -> None:
     thresholds = [logp - math.log(-math.log1p(-q)) for logp, q in said]
     assert thresholds == pytest.approx([thresholds[0]] * 4, abs=1e-4)
     assert all(each["perturbed"] > thresholds[0] for each in told)
-
-
-def test_all_texts_are_drawn_surely_where_there_are_no_more() -> None:
-    found = search(markov(tree()), StochasticBeam(16), 4, seed=3)
-    assert len(found.ids) == len(set(map(tuple, found.ids))) == 6
-    assert all(figures["inclusion"] == 1 for figures in (found.figures[b] for b in found.order))
-
-
-def test_what_the_sample_says_of_all_answers_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """All six texts are drawn: the mean length and the entropy of the law, without an error."""
-    every = {ids: p for ids, p in texts(tree(), 4, 3).items() if p > -math.inf}
-    show_hypotheses(
-        *(markov(tree()), PROMPT, RunControl(), Limits(0, 4, ())),
-        strategy=StochasticBeam(16), as_json=False, special=False, quiet=False, save=None,
-    )  # fmt: skip
-    line = capsys.readouterr().err.splitlines()[-1]
-    said = re.fullmatch(r"an answer has (.+) ± 0.0 tokens and (.+) ± 0.0 bits, .+ sum to 1.00\)", line)
-    assert said is not None, line
-    assert float(said[1]) == pytest.approx(sum(math.exp(p) * len(ids) for ids, p in every.items()), abs=0.051)
-    assert float(said[2]) == pytest.approx(sum(-math.exp(p) * p / math.log(2) for p in every.values()), abs=0.051)
 
 
 # -- the mode --------------------------------------------------------------------------------------------------------

@@ -102,17 +102,6 @@ def test_a_threshold_takes_all_that_are_surer_and_one_at_least() -> None:
     assert [places for _, places, _ in taken(Unmasking(threshold=0.01))] == [[0, 1, 2, 3, 4, 5]]
 
 
-def test_a_random_order_is_of_the_seed_the_pass_and_the_place() -> None:
-    for seed in (0, 3):
-        left, want = list(range(6)), []
-        for step in range(1, 4):
-            score = {at: uniform((seed, 6 * step + at), "order") for at in left}
-            best = sorted(sorted(left, key=lambda at: -score[at])[:2])
-            want.append(best)
-            left = [at for at in left if at not in best]
-        assert [places for _, places, _ in taken(Unmasking(by="random", steps=3), seed)] == want
-
-
 def test_ancestral_masks_stay_with_the_share_of_the_schedule() -> None:
     for noise, schedule in (("linear", lambda t: t), ("cosine", lambda t: 1 - math.cos(t * math.pi / 2))):
         left, want = list(range(6)), []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.diffusion.unmasking import DenoisingStep, Predict, Unmasked, Unmasking, fill
-from engine.errors import NotFinite, ParameterError
+from engine.errors import ParameterError
 from engine.trace.trace import Recipe
 from engine.transforms import DRY, MirostatV2, RepetitionPenalty, Temperature
 from tests.engine.decode.test_without_replacement import chi_square_bound
@@ -236,25 +236,3 @@ def test_transforms_move_what_is_drawn_at_each_position() -> None:
     for transform in (DRY(1.0), MirostatV2(5.0)):
         with pytest.raises(ParameterError, match=f"{type(transform).__name__} needs tokens in the order"):
             list(fill(by, BLANK, laws.MASK, Unmasking(), Recipe((transform,))))
-
-
-def test_options_that_cannot_be_are_refused_by_name() -> None:
-    by = predict(laws.drawn())
-    for how, line in (
-        (Unmasking(block=3), "4 masks are not divisible into blocks of 3"),
-        (Unmasking(block=2, steps=3), "3 steps are not divisible by 2 blocks"),
-        (Unmasking(steps=5), "at most 4 steps, got 5"),
-        (Unmasking(threshold=0.9, steps=2), "leave out steps"),
-        (Unmasking(threshold=0.9, by="entropy"), "leave out by"),
-        (Unmasking(noise="cosine"), "noise goes with by = ancestral"),
-        (Unmasking(revise=1, remask=0.5), "revise and remask are two ways"),
-        (Unmasking(cache="dual"), "cache dual is made anew at each block: give --block"),
-        (Unmasking(cache="exact", check=True), "check goes with cache = prefix or dual"),
-        (Unmasking(by="best"), "by must be one of confidence"),
-        (Unmasking(threshold=1.5), "threshold must be 0 to 1, got 1.5"),
-    ):
-        with pytest.raises(ParameterError, match=line):
-            unmasked(fill(by, BLANK, laws.MASK, how, RECIPE))
-    assert unmasked(fill(by, [0, 1, 2, 0], laws.MASK, Unmasking(), RECIPE)) == []
-    with pytest.raises(NotFinite):
-        list(fill(lambda ids, at: np.full((len(at), 4), np.nan), BLANK, laws.MASK, Unmasking(), RECIPE))

@@ -1,6 +1,5 @@
 """Ways of thinking over a scripted session: when a run is stopped, what is chosen of its paths, and what is gained."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -8,13 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Stats
 from engine.errors import ParameterError
 from engine.evaluate.extraction import Extraction
 from engine.evaluate.program import VerifierError
 from engine.evaluate.tasks import Question
-from engine.reason import chains, problems
+from engine.reason import problems
 from engine.reason.belief import p_true
 from engine.reason.paths import Path, VoteOutcome, by_vote
 from engine.reason.reasoning import Reasoning
@@ -24,8 +21,6 @@ from engine.reason.thought import Thought
 from tests.engine.reason.test_vote import step
 from tests.fakes import ByteTokenizer
 
-STATS = Stats(1, 0, 1, 0.0, 0.0)
-
 
 class Plain(ByteTokenizer):
     """Of a model without a chat template."""
@@ -33,34 +28,8 @@ class Plain(ByteTokenizer):
     chat_template = None
 
 
-class Script:
-    """A session that says, of each branch of a run, the next of these texts."""
-
-    def __init__(self, *texts: str, tokenizer: Any = None) -> None:
-        self.texts = list(texts)
-        self.tokenizer = tokenizer or ByteTokenizer()
-
-    def generate(self, ids: Sequence[int], control: RunControl, *, n: int = 1, **more: Any) -> Iterator[Event]:
-        for branch in range(n):
-            text = self.texts.pop(0)
-            for i, letter in enumerate(text):
-                yield Emitted(branch, replace(step([0.5, 0.5]), text=letter, piece=letter.encode(), position=i))
-            yield Done(branch, "cancelled" if control.cancelled else "eot", STATS)
-
-
 def way(method: str = "vote", n: int = 2, **more: Any) -> Reasoning:
     return Reasoning(Thought(), more.pop("extract", Extraction("number")), method, n, **more)
-
-
-def drawn(how: Reasoning, session: Any, control: RunControl | None = None, seed: int = 10) -> list[Path]:
-    return list(how.draw(session, list(b"q?"), control or RunControl(), seed, "q?"))
-
-
-def test_only_a_vote_is_decided_before_its_end() -> None:
-    for method, stopped in (("vote", True), ("best", False)):
-        control = RunControl()
-        drawn(way(method, 9, confidence=0.9), Script(*"1" * 9), control)
-        assert control.cancelled == stopped
 
 
 def test_settings_out_of_range_are_refused() -> None:
@@ -152,14 +121,6 @@ def attempt(right: str, greedy: str | None, *answers: str | None, answer: str | 
     )
 
 
-def test_an_answer_is_right_in_its_one_form() -> None:
-    one = attempt("7.0", None, "7", "8", None, "7", answer="7")
-    assert one.known == {"7"} and one.solved and one.answers() == ["right", "8", None, "right"]
-    assert not one.right(one.greedy) and one.right(one.outcome.paths[0]) and not one.right(one.outcome.paths[1])
-    assert not attempt("7", "7", answer="8").solved and not attempt("7", "7", answer=None).solved
-    assert one.plurality and not attempt("7", None, "7", "8").plurality and not attempt("7", None, "8", None).plurality
-
-
 def test_the_gain_of_scripted_attempts() -> None:
     """Four problems, four paths each: the curve has every power of two and the whole, by pass@k and maj@k."""
     found = [
@@ -192,12 +153,3 @@ def test_the_gain_of_scripted_attempts() -> None:
         [attempt("1", "1", "1", "2"), attempt("1", "1", "2", None, "1"), attempt("1", "1", None)], "reflect"
     )
     assert flipped.flips == flips([(True, False), (False, True)])
-
-
-def test_a_chain_of_one_step_and_an_answer_is_asked_about() -> None:
-    one = replace(attempt("7", "7"), greedy=Path(0, (), "4\n7", "7", "eot"))
-    session = Script("7", "7", "5")
-    shares = chains.sensitivity(session, way(raw=True), [one])  # type: ignore[arg-type]
-    assert {how: (s.mean, s.n) for how, s in shares.items() if s.n} == {
-        "kept": (0.0, 1), "cut": (0.0, 1), "corrupted": (1.0, 1),
-    }  # fmt: skip

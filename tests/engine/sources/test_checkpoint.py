@@ -118,14 +118,6 @@ def test_gguf_is_the_same_model(tmp_path: Path) -> None:
     assert checkpoint.tokenizer.eos == {tiny.EOS}
 
 
-@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
-def test_sixteen_bits_become_float32_on_a_cpu(tmp_path: Path, dtype: mx.Dtype) -> None:
-    halves = {name: array.astype(dtype) for name, array in arrays().items()}
-    checkpoint = load(tiny.write_folder(tmp_path / "m", CONFIG, halves), precision=FULL)
-    expected = logits(CONFIG, {name: array.astype(mx.float32) for name, array in halves.items()})
-    np.testing.assert_array_equal(np.asarray(checkpoint.model(TOKENS)), expected)
-
-
 @pytest.mark.parametrize(("bits", "group_size"), [(4, 64), (8, 32), (3, 32)])
 @pytest.mark.parametrize("shards", [1, 4])
 def test_mlx_quantised(tmp_path: Path, bits: int, group_size: int, shards: int) -> None:
@@ -138,14 +130,6 @@ def test_mlx_quantised(tmp_path: Path, bits: int, group_size: int, shards: int) 
     assert any(array.dtype == mx.uint32 for array in kept.model.arrays.values())
     assert kept.info.quantization == f"{bits}-bit affine"
     assert kept.info.parameters == sum(array.size for array in whole.values())
-
-
-@pytest.mark.parametrize("type_", ["Q4_0", "Q4_1", "Q5_1", "Q8_0"])
-def test_gguf_kept_quantised(tmp_path: Path, type_: str) -> None:
-    path = tiny.write_gguf(tmp_path / "m.gguf", "llama", CONFIG, tiny.weights(CONFIG), type_)
-    full, kept = load(path, precision=FULL), load(path, precision=PACKED)
-    np.testing.assert_allclose(np.asarray(kept.model(TOKENS)), np.asarray(full.model(TOKENS)), atol=1e-4)
-    assert sum(a.nbytes for a in kept.model.arrays.values()) < sum(a.nbytes for a in full.model.arrays.values()) / 2
 
 
 def test_a_model_that_is_too_narrow_is_read_again_in_the_next_wider_type(tmp_path: Path) -> None:
@@ -245,12 +229,6 @@ def test_damaged_folders(folder: Path, damage: Callable[[Path], None], message: 
     refused(folder, message)
 
 
-def test_a_shard_that_is_missing(tmp_path: Path) -> None:
-    path = tiny.write_folder(tmp_path / "m", CONFIG, arrays(), shards=3)
-    (path / "model-00002-of-00003.safetensors").unlink()
-    refused(path, r"lacks model-00002-of-00003\.safetensors, which its index names")
-
-
 def test_a_dtype_that_mlx_does_not_have(tmp_path: Path) -> None:
     header = json.dumps({"x": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}).encode()
     (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0\0")
@@ -307,15 +285,6 @@ def memory_limit(nbytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def test_a_system_without_a_limit_on_memory_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise ValueError("current limit exceeds maximum limit")
-
-    monkeypatch.setattr(resource, "setrlimit", refuse)
-    with pytest.raises(pytest.skip.Exception, match="needs a limit"), memory_limit(1):
-        pass
 
 
 def test_gguf_without_a_tokenizer(tmp_path: Path) -> None:

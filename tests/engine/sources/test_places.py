@@ -12,14 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import CheckpointError
-from engine.sources import catalogue, places, preferences, store
-from engine.sources.catalogue import (
-    Hub,
-    Known,
-    lookup,
-    named,
-    nearest,
-)
+from engine.sources import places, preferences, store
 from engine.sources.model_info import describe
 from metal import mx
 from tests.engine import hub_server, tiny
@@ -113,13 +106,6 @@ def test_what_is_broken_or_of_no_family_that_runs_is_passed_over(
     assert len(store.list()) == 2
     harm(place)
     assert [info.path for info in store.list()] == [whole] and store.resolve(REPO) is None
-
-
-def test_a_repository_that_mlx_lm_has_a_class_for_is_listed(folder: Path, tmp_path: Path) -> None:
-    place = snapshot(tmp_path / "cache", folder, "a" * 40, "some--mamba")
-    config = json.loads((place / "config.json").read_text())
-    (place / "config.json").resolve().write_text(json.dumps({**config, "model_type": "mamba"}))
-    assert [info.name for info in store.list()] == ["some/mamba"]
 
 
 def test_what_a_download_left_unfinished_is_finished(hub: hub_server.HubServer) -> None:
@@ -251,12 +237,6 @@ def test_folders_that_a_person_names(folder: Path, tmp_path: Path, monkeypatch: 
 # -- which model, where none is named ----------------------------------------------------------------------------------
 
 
-def test_the_only_model_is_the_default_without_asking(folder: Path, tmp_path: Path) -> None:
-    assert store.default() is None
-    snapshot(tmp_path / "cache", folder, "a" * 40)
-    assert store.default() == store.resolve(REPO)
-
-
 def test_of_several_the_one_chosen_last_is_the_default(folder: Path, tmp_path: Path) -> None:
     places = [snapshot(tmp_path / "cache", folder, "a" * 40, f"me--{name}") for name in ("one", "two")]
     assert store.default() is None
@@ -306,16 +286,3 @@ def test_no_folder_is_lost_where_several_are_added_at_once(home: Path, tmp_path:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(preferences.add_folder, wanted))
     assert set(preferences.folders()) == set(wanted) and [path.name for path in home.iterdir()] == ["preferences.json"]
-
-
-def test_names_are_found_however_they_are_written() -> None:
-    assert lookup("SmolLM2") is lookup("smollm2") is catalogue.KNOWN["smollm2"] and lookup("none") is None
-    hub = next(known for known in catalogue.KNOWN.values() if isinstance(known.source, Hub))
-    assert lookup(hub.source.repo) is hub and named(hub.source.repo) is hub
-    assert named("o/n") == Known("o/n", "o/n", Hub("o/n"), "", 0) and named("o/n/f.gguf") == Known(
-        "o/n/f.gguf", "o/n/f.gguf", Hub("o/n"), "", 0
-    )
-    assert [named(name) for name in ("n", "o/", "/n", "o/n/f", "o/n/f.gguf/x", "o//f.gguf", "")] == [None] * 7
-    assert nearest("smolm2")[0] == "smollm2" and nearest("mine-modl", ("mine-model",)) == ["mine-model"]
-    assert nearest("zzzzzz") == []
-    assert nearest(hub.source.repo[:-1])[0] == hub.name and len(nearest("smollm2")) <= 3

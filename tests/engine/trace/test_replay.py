@@ -159,15 +159,6 @@ def test_exact_where_what_survives_are_candidates(transforms):
         assert (seen.removed_by == removed_by[seen.ids]).all()
 
 
-@pytest.mark.parametrize("temperature", [0.3, 0.8, 1.2, 2.0])
-def test_bounds_are_narrow_where_all_the_rest_survives(temperature):
-    seen, p, _ = check(language(1), (Temperature(temperature),), [])
-    assert (seen.high - seen.low).max() < 0.005
-    assert seen.rest[1] - seen.rest[0] < 0.01
-    if temperature == 2.0:
-        assert p[seen.ids].sum() < 0.9, "the rest matters here"
-
-
 def test_the_bounds_hold_where_a_token_stands_at_the_threshold():
     for seed in range(3):
         raw = language(seed, 300)
@@ -249,42 +240,6 @@ def parts(
 def known(edited: list[int] | None = None) -> Intervals:
     """Two candidates at 0 and -1, and 4 tokens between -3 and -2 that weigh as much as 4 at -2.5."""
     return Intervals(parts([5, 9], [3.0, 2.0], [0.0, 1.0], [4], [math.log(4) + 0.5]), np.array(edited or [], np.int64))
-
-
-def test_the_mass_of_a_bin_at_a_temperature_lies_between_all_alike_and_all_on_its_edges() -> None:
-    """At 1 / T = 2: alike exp(-5) each; on the edges so many at -2 and at -3 as have the mean exp(-2.5)."""
-    items = known()
-    items.divide(0.5, 0.5)
-    assert [x.tolist() for x in items.logits()] == [[0, -2, -6], [0, -2, -4]] and items.scale == (2.0, 2.0)
-    share = (math.exp(-2.5) - math.exp(-3)) / (math.exp(-2) - math.exp(-3))
-    apart = 4 * (share * math.exp(-4) + (1 - share) * math.exp(-6))
-    low, high = items.masses()
-    assert low[2] == pytest.approx(4 * math.exp(-5), rel=1e-6) and high[2] == pytest.approx(apart, rel=1e-6)
-    hot = known()
-    hot.divide(2.0, 2.0)
-    low, high = hot.masses()
-    apart = 4 * (share * math.exp(-1) + (1 - share) * math.exp(-1.5))
-    assert high[2] == pytest.approx(4 * math.exp(-1.25), rel=1e-6) and low[2] == pytest.approx(apart, rel=1e-6)
-    wide = known()
-    wide.divide(0.5, 2.0)
-    assert [x.tolist() for x in wide.logits()] == [[0, -2, -6], [0, -0.5, -1]] and wide.scale == (0.5, 2.0)
-    assert wide.zero == (1.5, 6.0)
-
-
-def test_depth_entropy_and_deviation_of_points_are_exact() -> None:
-    logits = [2.0, 1.5, -1.0, 0.0]
-    items = Intervals(parts([3, 1, 4, 8], logits, [0.0, 0.0], [0], [-np.inf]), np.array([], np.int64))
-    p = np.exp(logits) / np.exp(logits).sum()
-    depth, entropy = float(p @ (2.0 - np.array(logits))), -float(p @ np.log(p))
-    assert items.depth() == pytest.approx((depth, depth)) and items.entropy() == pytest.approx((entropy, entropy))
-    assert items.deviation() == pytest.approx((np.std(logits), np.std(logits)))
-    items.divide(2.0, 2.0)
-    assert items.deviation() == pytest.approx((np.std(logits) / 2, np.std(logits) / 2))
-    items.keep(np.array([True, True, False, False]), np.array([False, False, True, True]))
-    assert items.deviation() == pytest.approx((0.125, 0.125))
-    doubt = Intervals(parts([3, 1, 4, 8], logits, [0.0, 0.0], [0], [-np.inf]), np.array([], np.int64))
-    doubt.keep(np.array([True, True, False, True]), np.zeros(4, bool))
-    assert doubt.deviation() == (0.0, 1.5)
 
 
 def test_deviation_and_entropy_of_all_logits_are_those_of_the_row() -> None:
