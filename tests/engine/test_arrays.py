@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from engine import arrays
-from engine.transforms.arrays import largest, nucleus
 from metal import mx
 from tests.engine import reference
 
@@ -104,42 +103,4 @@ def test_rows_are_as_each_alone(xp):
             assert (
                 np.asarray(arrays.top(p, k, xp)[i]).tolist()
                 == np.argsort(-np.asarray(p[i]), kind="stable")[:k].tolist()
-            )
-
-
-def test_the_largest_are_so_many_and_of_equals_the_lower_ids() -> None:
-    rng = np.random.default_rng(0)
-    for size in (1, 5, 40):
-        for kind in range(3):
-            z = np.round(rng.normal(size=size) * (1 + kind)).astype(np.float32)
-            z[rng.random(size) < 0.3 * kind] = -np.inf
-            for count in (1, 2, size - 1, size, size + 3):
-                if count < 1:
-                    continue
-                order = np.lexsort((np.arange(size), -z))[:count]
-                want = np.isin(np.arange(size), order) & np.isfinite(z)
-                assert (
-                    largest(z, count, np).tolist()
-                    == want.tolist()
-                    == np.array(largest(mx.array(z), count, mx)).tolist()
-                ), (z, count)
-
-
-def test_a_nucleus_is_the_smallest_set_that_holds_its_share() -> None:
-    rng = np.random.default_rng(1)
-    for size in (1, 3, 50, 3000):
-        score = rng.permutation(size).astype(np.float64)
-        weight = rng.random(size) * (rng.random(size) < (0.2 if size == 3000 else 0.9))
-        weight[0] = 0.5
-        for share in (0.01, 0.3, 0.75, 0.999):
-            order = np.argsort(-score, kind="stable")
-            mass, at = 0.0, -1
-            for at in order:
-                if mass >= share * weight.sum() - 1e-12 and mass > 0:
-                    break
-                last, mass = at, mass + weight[at]
-            found = nucleus(score, weight, share, np)
-            assert (
-                weight[score > found].sum() < share * weight.sum() + 1e-9 <= weight[score >= found].sum() + 2e-9
-                and last is not None
             )

@@ -8,7 +8,6 @@ import pytest
 
 from engine import pool
 from engine.decode.branches import Branches
-from engine.errors import OutOfMemory
 from engine.pool import Pool
 from metal import mx
 from models.cache import RowSize
@@ -154,22 +153,3 @@ def test_a_run_of_several_leaves_the_place_where_it_was_one() -> None:
     with kept.lease([9] * 3, 5) as (other, _):
         other.select([0, 0])
     assert kept.places == [again, other.trunk]
-
-
-# -- bytes -----------------------------------------------------------------------------------------------------------
-
-
-def test_tokens_of_a_budget_are_those_whose_keys_and_values_fit() -> None:
-    """A position takes 2 heads of 8 numbers of 2 bytes in this cache: 32."""
-    free = made(context=100)
-    assert free.token_budget(30, 1) == 70 and free.token_budget(99, 3) == 1
-    tight = made(context=100, kv_budget=32 * 40)
-    assert tight.token_budget(30, 1) == 10 and tight.token_budget(39, 1) == 1
-    assert tight.token_budget(30, 2) == 5 and tight.token_budget(30, 3) == 3 and tight.token_budget(30, 10) == 1
-    assert made(context=35, kv_budget=32 * 40).token_budget(30, 1) == 5
-    with pytest.raises(OutOfMemory, match=r"30 tokens take 0.00131 MB, the budget is 0.00128 MB"):
-        tight.token_budget(30, 11)
-    with pytest.raises(OutOfMemory, match="40 tokens take"):
-        tight.token_budget(40, 1)
-    with pytest.raises(OutOfMemory, match="31 tokens"):
-        tight.token_budget(31, 10)

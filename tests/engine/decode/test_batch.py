@@ -8,7 +8,6 @@ import pytest
 from engine.decode.branches import Branches
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event
-from engine.decode.sampler import Sampler
 from engine.session import Session
 from engine.trace.trace import Recipe
 from engine.transforms import (
@@ -16,14 +15,10 @@ from engine.transforms import (
     RepetitionPenalty,
     Temperature,
     TopP,
-    draw,
 )
 from metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, random_table
-
-TABLE = random_table(11, 1.0)
-
 
 PROMPT = list(b"ask me")
 RECIPES = [
@@ -121,19 +116,3 @@ def test_cancelling_ends_every_branch_and_the_session_goes_on() -> None:
     assert [(d.reason, d.stats.tokens) for d in ends.values()] == [("cancelled", 3)] * 3
     assert session.pool.leased == []
     assert collect(session.generate(PROMPT, RunControl(), max_tokens=2))[1][0].stats.reused_tokens == len(PROMPT)
-
-
-def at(ids: list[int], rows: int = 1) -> Branches:
-    model = MarkovModel(TABLE)
-    place = Branches(model, model.make_cache())  # type: ignore[arg-type]
-    list(place.read(ids))
-    place.select([0] * rows)
-    return place
-
-
-def test_branch_b_draws_with_the_key_of_its_number_and_position() -> None:
-    place = at([1, 2, 3], 3)
-    for xp in (np, mx):
-        drawn = Sampler.start(Recipe((Temperature(0.5),)), place.ids, seed=7, xp=xp).draw(place)
-        want = [int(draw((TABLE[3] / 0.5).astype(np.float32), (7 + b, 3), np)) for b in range(3)]
-        assert [int(d.token) for d in drawn] == want and [d.key for d in drawn] == [(7, 3), (8, 3), (9, 3)]

@@ -9,12 +9,10 @@ import pytest
 from engine.decode import kernel_draw
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted
-from engine.decode.kernel_draw import cuts
 from engine.session import Session
 from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import (
     DRY,
-    STAYS,
     LogitBias,
     MinP,
     RepetitionPenalty,
@@ -22,8 +20,6 @@ from engine.transforms import (
     TopK,
     TopP,
     Typical,
-    run,
-    start,
 )
 from metal import kernel, mx
 from metal.simulator import simulated
@@ -188,31 +184,3 @@ def test_what_a_recipe_asks_of_the_kernel() -> None:
         kernel.switch_off("scan float32", "a test")
         assert plan(TopK(7)) is None
         del kernel.switched_off["scan float32"]
-
-
-def test_who_removed_a_token_is_known_from_the_best_alone() -> None:
-    """Against the transforms run over the whole row."""
-    rng = np.random.default_rng(6)
-    for recipe in (
-        Recipe((TopK(5),)), Recipe((TopP(0.7), MinP(0.1), Temperature(0.8))),
-        Recipe((Temperature(0.7), TopK(12), TopP(0.9))), Recipe((Temperature(1.5), MinP(0.2))),
-        Recipe((TopK(40), TopP(0.7), MinP(0.1), Temperature(0.6))), Recipe((TopP(0.9), TopK(3))), Recipe(greedy=True),
-        Recipe((Temperature(0.5), TopP(0.9)), greedy=True),
-    ):  # fmt: skip
-        raw = rng.normal(size=60).astype(np.float32) * 2
-        raw[7] = -np.inf
-        states = start(recipe.transforms, None, [], np)
-        after, removed = run(recipe.transforms, raw, states, (0, 0), np, greedy=recipe.greedy)
-        order = np.argsort(-raw, kind="stable")
-        best = raw[order][:59]
-        sharp = next((1 / t.temperature for t in recipe.transforms if isinstance(t, Temperature)), 1.0)
-        lse, tempered = (float(np.logaddexp.reduce(best.astype(np.float64) * s)) for s in (1.0, sharp))
-        got = cuts(
-            recipe, best, np.arange(60), lse=lse, lse_tempered=tempered, kept=int(np.isfinite(after).sum()), possible=59
-        )
-        want = removed[order]
-        assert got is not None and got[:59].tolist() == want[:59].tolist(), recipe
-    few = cuts(Recipe((TopK(5),)), np.arange(4, 0, -1.0), np.arange(4), lse=5.0, lse_tempered=5.0, kept=5, possible=60)
-    assert few is None
-    whole = cuts(Recipe((TopK(9),)), np.arange(4, 0, -1.0), np.arange(6), lse=5.0, lse_tempered=5.0, kept=4, possible=4)
-    assert whole is not None and whole.tolist() == [STAYS] * 4 + [0, 0]

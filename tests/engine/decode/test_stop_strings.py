@@ -4,7 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.decode.stop_strings import StopStrings
+from engine.decode.text_stream import TextStream
+from engine.tokenizer.detokenizer import Detokenizer
 from engine.trace.trace import Recipe, TokenStep
+from tests.fakes import ByteTokenizer
 
 
 def step(text: str) -> TokenStep:
@@ -43,3 +46,37 @@ def test_a_text_that_cannot_begin_a_stop_string_is_passed_on_at_once() -> None:
     assert [s.text for s in matcher.push(step("say "))] == ["say "]
     assert list(matcher.push(step("E"))) == []
     assert [s.text for s in matcher.push(step("x"))] == ["E", "x"]
+
+
+def raw(token: int, position: int = 0) -> TokenStep:
+    return TokenStep(token, b"", "", -1.0, -1.0, 1.0, 1.0, 1, 1, Recipe(), None, None, position)
+
+
+def stream(*stop: str) -> TextStream:
+    return TextStream(ByteTokenizer(), stop)  # type: ignore[arg-type]
+
+
+def pushed(to: TextStream, text: bytes, start: int = 0) -> list[str]:
+    return [step.text for i, byte in enumerate(text) for step in to.push(raw(byte, start + i), 0.5)]
+
+
+def test_what_is_held_back_comes_at_the_end() -> None:
+    one = stream("xyz")
+    assert pushed(one, b"axy\xc3") == ["a"] and one.reason == ""
+    assert [step.text for step in one.flush()] == ["x", "y", ""] and one.rest == "\ufffd"
+    stopped = stream("b")
+    pushed(stopped, b"\xc3ab")
+    assert stopped.reason == "stop" and stopped.rest == "" and list(stopped.flush()) == [] and stopped.rest == ""
+
+
+def test_a_text_goes_on_where_another_ended() -> None:
+    """So its first blank is its own, in what is pushed and in what is revised."""
+
+    class Sentences(ByteTokenizer):
+        def detokenizer(self, *, special: bool = False, at_start: bool = True) -> Detokenizer:
+            return Detokenizer(self.piece, strip_space=at_start)
+
+    one = TextStream(Sentences(), ())  # type: ignore[arg-type]
+    assert pushed(one, b" a") == [" ", "a"]
+    revised = one.revise(raw(ord(" ")), 0.0)
+    assert revised is not None and revised.text == " "

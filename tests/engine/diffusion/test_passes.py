@@ -42,27 +42,6 @@ def test_a_plan_comes_out_even() -> None:
             Unmasking(**how).plan(6)  # type: ignore[arg-type]
 
 
-def test_masks_are_parted_by_the_blocks_of_the_model() -> None:
-    masks = np.array([2, 3, 4, 5, 6, 9])
-    plain = Unmasking(block=3, steps=4).parts(masks, 0)
-    assert [(p.tolist(), n) for p, n in plain] == [([2, 3, 4], 2), ([5, 6, 9], 2)]
-    for how, want in (
-        ({}, [([2, 3], 2), ([4, 5, 6], 3), ([9], 1)]),
-        ({"steps": 3}, [([2, 3], 1), ([4, 5, 6], 1), ([9], 1)]),
-        ({"steps": 6}, [([2, 3], 2), ([4, 5, 6], 2), ([9], 1)]),
-        ({"block": 4}, [([2, 3], 2), ([4, 5, 6], 3), ([9], 1)]),
-    ):
-        assert [(p.tolist(), n) for p, n in Unmasking(**how).parts(masks, 4)] == want  # type: ignore[arg-type]
-    assert [(p.tolist(), n) for p, n in Unmasking(steps=6).parts(np.arange(6), 8)] == [([0, 1, 2, 3, 4, 5], 6)]
-    for how, line in (
-        ({"block": 2}, "fills blocks of 4 positions, got --block 2"),
-        ({"steps": 4}, "4 steps are not divisible by the 3 blocks of 4"),
-        ({"steps": 9}, "at most 6 steps, got 9"),
-    ):
-        with pytest.raises(ParameterError, match=line):
-            Unmasking(**how).parts(masks, 4)  # type: ignore[arg-type]
-
-
 # -- which masks become tokens ---------------------------------------------------------------------------------------
 
 PEAKS = [4.0, 1.0, 3.0, 2.0, 5.0, 0.5]  # by position: how sure of token 0 a model is that sees nothing
@@ -111,56 +90,6 @@ def test_ancestral_masks_stay_with_the_share_of_the_schedule() -> None:
             want.append(left if number == 2 else now)
             left = [at for at in left if at not in now]
         assert [places for _, places, _ in taken(Unmasking(by="ancestral", noise=noise, steps=3), 5)] == want
-
-
-def test_revision_masks_the_least_likely_again() -> None:
-    """Of each block as many as a pass fills: of three passes for five masks two."""
-    seen: list[list[int]] = []
-
-    def predict(ids: np.ndarray, places: np.ndarray) -> np.ndarray:
-        seen.append(np.flatnonzero(ids == MASK).tolist())
-        found = peaked(ids, places)
-        if len(seen) > 3:
-            found[:, 1] = 9  # now it would say something else
-        return found
-
-    ids = (MASK, MASK, MASK, MASK, MASK, 7)
-    passes = list(fill(predict, ids, MASK, Unmasking(steps=3, revise=2), GREEDY))
-    assert seen == [[0, 1, 2, 3, 4], [1, 2, 3], [1], [1, 3], [0, 2]]
-    assert [(each.step, [(u.token.position, u.before, u.token.token) for u in each.unmasked]) for each in passes] == [
-        (1, [(0, None, 0), (4, None, 0)]), (2, [(2, None, 0), (3, None, 0)]), (3, [(1, None, 0)]),
-        (4, [(1, 0, 1), (3, 0, 1)]), (5, [(0, 0, 1), (2, 0, 1)]),
-    ]  # fmt: skip
-    assert passes[3].open == ()
-    assert [[u.step for u in each.unmasked] for each in passes] == [[1, 1], [2, 2], [3], [4, 4], [5, 5]]
-
-
-def test_doubted_tokens_are_masked_again_once() -> None:
-    """Each second one is masked, then the others; of those that have less p than said (only the second, with 0.25)
-    all are drawn again, and what is left is asked once more."""
-    seen: list[tuple[list[int], list[int]]] = []
-
-    def predict(ids: np.ndarray, places: np.ndarray) -> np.ndarray:
-        seen.append((np.flatnonzero(ids == MASK).tolist(), places.tolist()))
-        found = peaked(ids, places)
-        if len(seen) == 4:
-            found[:, 1] = 9
-        return found
-
-    passes = list(fill(predict, (MASK,) * 4, MASK, Unmasking(steps=1, remask=0.3), GREEDY))
-    whole, even, odd = [0, 1, 2, 3], [0, 2], [1, 3]
-    assert seen == [(whole, whole), (even, even), (odd, odd), ([1], [1]), ([0, 3], [0, 3]), ([2], [2])]
-    assert [[(u.token.position, u.before, u.token.token) for u in each.unmasked] for each in passes] == [
-        [(at, None, 0) for at in range(4)], [], [], [(1, 0, 1)], [], [],
-    ]  # fmt: skip
-    assert [each.step for each in passes] == [1, 2, 3, 4, 5, 6]
-    same = fill(peaked, (MASK,) * 4, MASK, Unmasking(steps=1, remask=0.3), GREEDY)  # drawn as it was: no revision
-    assert [len(each.unmasked) for each in same] == [4, 0, 0, 0, 0, 0]
-    lone = list(fill(peaked, (MASK,), MASK, Unmasking(remask=0.1), GREEDY))
-    assert [each.step for each in lone] == [1, 2]
-    # two of three masks in a pass: those that are doubted come back as fast
-    slow = fill(peaked, (7, MASK, MASK, MASK), MASK, Unmasking(steps=2, remask=0.99), GREEDY)
-    assert [[o.position for o in each.open] for each in slow] == [[1], [], [], [], [1], []]
 
 
 # -- holes of a text -------------------------------------------------------------------------------------------------

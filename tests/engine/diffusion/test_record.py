@@ -97,6 +97,8 @@ def test_what_no_run_can_have_left_is_refused(tmp_path: Path) -> None:
         "an answer that begins at 7": replace(trace, denoising=replace(record, start=7)),
         "the mask token 31": replace(trace, denoising=replace(record, mask=31)),
         "that was measured so": changed(trace, 0, disagreement=Disagreement(5, 1, 0.25)),
+        "an entropy of nan": opened(entropy=float("nan")),
+        "of pass 1 in another order": changed(trace, 0, open=first.open[::-1]),
         "came of no pass": replace(trace, denoising=replace(record, passes=record.passes[:-1])),
     }  # fmt: skip
     for line, damaged in wrong.items():

@@ -1,5 +1,6 @@
 """A trace as a file: what is saved is what is loaded, and nothing damaged is loaded."""
 
+import base64
 import dataclasses
 import json
 import math
@@ -246,6 +247,21 @@ def tampered(steps):
     yield "a mean above all", [steps[0], one | {"snapshot": snapshot | {"mean": 99.0}}, *steps[2:]], "moments"
     yield "a sum below its parts", [steps[0], one | {"snapshot": snapshot | {"lse": -9.0}}, *steps[2:]], "sum up to"
     yield "a vocabulary", [steps[0], one | {"snapshot": snapshot | {"vocab": 10}}, *steps[2:]], "no tokens of 10"
+
+    def held(name, at, value, kind=np.float32):
+        array = np.frombuffer(base64.b64decode(snapshot[name]), kind).copy()
+        array[at] = value
+        return [steps[0], one | {"snapshot": snapshot | {name: base64.b64encode(array.tobytes()).decode()}}, *steps[2:]]
+
+    first = np.frombuffer(base64.b64decode(snapshot["ids"]), np.int32)[0]
+    yield "a candidate twice", held("ids", 1, first, np.int32), "a candidate that comes twice"
+    yield "a logit that is none", held("logits", 0, np.nan), "whose logit is no number"
+    yield "edges", held("edges", 3, np.inf), "edges do not ascend"
+    yield "counts", held("counts", 0, -1, np.int32), "other counts"
+    yield "a bin above all", held("lses", 0, 99.0), "a bin that is likelier"
+    yield "a spread below none", [steps[0], one | {"snapshot": snapshot | {"variance": -1.0}}, *steps[2:]], "moments"
+    yield "seconds", [steps[0], one | {"elapsed_s": -1.0}, *steps[2:]], "-1.0 seconds"
+    yield "a position", [steps[0] | {"position": -1}, *steps[1:]], "the position -1"
 
 
 def test_numbers_that_no_model_gives_are_refused(path):
