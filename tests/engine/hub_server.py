@@ -103,10 +103,8 @@ class HubServer:
                     self.file(name, body)
                 elif path == "/xet-token" and hub.xet is not None:
                     granted = {
-                        "X-Xet-Cas-Url": hub.xet,
-                        "X-Xet-Access-Token": "t",
-                        "X-Xet-Token-Expiration": "9999999999",
-                    }
+                        "X-Xet-Cas-Url": hub.xet, "X-Xet-Access-Token": "t", "X-Xet-Token-Expiration": "9999999999",
+                    }  # fmt: skip
                     self.reply(200, granted, b"{}", body)
                 elif (name := path.removeprefix(f"{place_of(hub)}/resolve/{COMMIT}/")) in hub.files:
                     self.file(name, body)

@@ -15,21 +15,9 @@ from engine.trace.trace import Recipe, TokenStep
 
 def step(text: str, special: bool = False) -> TokenStep:
     return TokenStep(
-        token=ord(text[0]),
-        piece=text.encode(),
-        text=text,
-        logprob=-1.0,
-        logprob_after=-1.0,
-        entropy=1.0,
-        entropy_after=1.0,
-        rank=1,
-        kept=1,
-        recipe=Recipe(),
-        snapshot=None,
-        removed_by=None,
-        position=0,
-        special=special,
-    )
+        token=ord(text[0]), piece=text.encode(), text=text, logprob=-1.0, logprob_after=-1.0, entropy=1.0,
+        entropy_after=1.0, rank=1, kept=1, recipe=Recipe(), snapshot=None, removed_by=None, position=0, special=special,
+    )  # fmt: skip
 
 
 def drawn(id: str, fork: Fork, letters: str, joins: bool = False, finish: str = "eot") -> Node:
@@ -217,9 +205,8 @@ def test_a_run_begins_as_siblings_and_ends_branch_by_branch() -> None:
     stats = Stats(4, 0, 2, 0.1, 0.1)
     for branch, reason, rest in ((0, "eot", ""), (2, "length", "!"), (1, "cancelled", "")):
         talk = talk.record(Done(branch, reason, stats, rest), nodes, lambda: "")
-    assert nodes == {} and {n.id: n.finish for n in talk.nodes.values() if n.drawn} == {
-        "n0": "eot", "n1": "cancelled", "m0": "length"
-    }  # fmt: skip
+    assert nodes == {}
+    assert {n.id: n.finish for n in talk.nodes.values() if n.drawn} == {"n0": "eot", "n1": "cancelled", "m0": "length"}
     assert texts(talk.check_out("m0")) == ["Why?", "ad!"] and texts(talk.check_out("n0")) == ["Why?", "ac"]
     assert texts(talk.check_out("n1")) == ["Why?", "b"]
 
@@ -280,9 +267,8 @@ def test_a_branch_that_is_given_up_is_put_away_from_where_others_left() -> None:
     alone = found.give_up("n0")
     assert alone.pruned == {(Fork("u"), "n0")} and alone.nodes["n0"].finish == "pruned"
     parted = found.part("n0", "m").extend("n0", (step("c"),))
-    assert parted.give_up("n0").pruned == {(Fork("n0", 2), None)} and parted.give_up("m").pruned == {
-        (Fork("n0", 2), "m")
-    }
+    assert parted.give_up("n0").pruned == {(Fork("n0", 2), None)}
+    assert parted.give_up("m").pruned == {(Fork("n0", 2), "m")}
     both = parted.give_up("n0").give_up("m")
     assert (Fork("u"), "n0") in both.pruned and both.give_up("m").pruned >= both.pruned
     closed = found.extend("n0", (), "eot").give_up("n0")

@@ -52,12 +52,10 @@ def test_a_schema_takes_what_it_says() -> None:
         ({"x": math.nan}, "x: a number or nothing expected, got a number"),
         ({"x": math.inf}, "x: a number or nothing expected"),
         ({"names": ["a", 1]}, r"names\[1\]: text expected, got a whole number \(1\)"),
-        ({"names": "a"}, "names: a list expected, got text"),
-        ({"by": {"k": "v"}}, "by.k: a number expected, got text"),
-        ({"inner": {}}, "inner.flag is missing"),
-        ({"inner": []}, "inner: an object expected, got a list"),
+        ({"names": "a"}, "names: a list expected, got text"), ({"by": {"k": "v"}}, "by.k: a number expected, got text"),
+        ({"inner": {}}, "inner.flag is missing"), ({"inner": []}, "inner: an object expected, got a list"),
     ],
-)
+)  # fmt: skip
 def test_a_schema_names_the_place(changed: dict[str, Any], line: str) -> None:
     with pytest.raises(ValueError, match=line):
         check({"n": 1} | changed, SCHEMA)

@@ -154,17 +154,14 @@ def test_a_pipeline_is_refused_by_name(values: dict[str, Any], line: str) -> Non
 def test_a_pipeline_at_the_edges_of_what_goes_together() -> None:
     for generate in (
         {"method": "rewrite", "data": "d", "most": 1.5, "measure": "kl"},
-        {"method": "rewrite", "data": "d", "most": 1.0},
-        {"method": "rewrite", "data": "d", "least": 0.5, "most": 0.5},
-        {"method": "preference", "task": "t", "answers": 2},
-        {"method": "vae", "data": "d", "sampling": {"temp": 0.5}},
+        {"method": "rewrite", "data": "d", "most": 1.0}, {"method": "rewrite", "data": "d", "least": 0.5, "most": 0.5},
+        {"method": "preference", "task": "t", "answers": 2}, {"method": "vae", "data": "d", "sampling": {"temp": 0.5}},
         {"task": "t", "sampling": {"top_p": 0.5, "temp": 0.5}},
-    ):
+    ):  # fmt: skip
         assert pipeline({"generate": generate}).generate.method == generate.get("method", "verified")
     plain = {"generate": {"task": "t"}}
     assert pipeline({**plain, "split": {"valid": 0.5, "test": 0.4}}).split.test == 0.4
     assert pipeline({**plain, "balance": {"by": "answer", "most": 3, "classes": ["a"]}}).balance.most == 3
     over = pipeline(plain, model="m", seed=7, out=None)
-    assert (over.generate.model, over.seed, over.out) == ("m", 7, "made") and pipeline(
-        plain, model=""
-    ).generate.model == ""
+    assert (over.generate.model, over.seed, over.out) == ("m", 7, "made")
+    assert pipeline(plain, model="").generate.model == ""

@@ -193,10 +193,8 @@ def test_the_least_recently_used_leave_first_and_ends_before_beginnings(tmp_path
     disk.disk = 4 * file + file // 2
     disk.keep(two)
     assert len(list(tmp_path.iterdir())) == 4
-    assert (
-        read_all(net, one.ids[0], disk, keep=False)[1] == SEGMENT
-        and read_all(net, two.ids[0], disk, keep=False)[1] == 0
-    )
+    assert read_all(net, one.ids[0], disk, keep=False)[1] == SEGMENT
+    assert read_all(net, two.ids[0], disk, keep=False)[1] == 0
 
 
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:

@@ -85,16 +85,9 @@ def test_orders():
         assert places == sorted(places)
 
     first(
-        "mlx-lm",
-        "RepetitionPenalty",
-        "PresencePenalty",
-        "FrequencyPenalty",
-        "TopP",
-        "MinP",
-        "XTC",
-        "TopK",
+        "mlx-lm", "RepetitionPenalty", "PresencePenalty", "FrequencyPenalty", "TopP", "MinP", "XTC", "TopK",
         "Temperature",
-    )
+    )  # fmt: skip
     first("llama.cpp", "RepetitionPenalty", "DRY", "TopNSigma", "TopK", "Typical", "TopP", "MinP", "XTC", "Temperature")
     first("hugging-face", "RepetitionPenalty", "Temperature", "TopK", "TopP", "MinP", "Typical")
     assert isinstance(build(EVERY, bias={1: 2.0})[0], LogitBias)

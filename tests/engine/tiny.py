@@ -12,19 +12,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from metal import mx
 
 LLAMA: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "intermediate_size": 128,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "rms_norm_eps": 1e-5,
-    "vocab_size": 288,
-    "max_position_embeddings": 128,
-    "rope_theta": 10000.0,
-    "tie_word_embeddings": False,
-}
+    "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "rms_norm_eps": 1e-5, "vocab_size": 288,
+    "max_position_embeddings": 128, "rope_theta": 10000.0, "tie_word_embeddings": False,
+}  # fmt: skip
 EXPERTS = {  # family: where they are, and which config keys say how many and how wide
     "mixtral": ("block_sparse_moe", "num_local_experts", "intermediate_size"),
     "qwen3_moe": ("mlp", "num_experts", "moe_intermediate_size"),

@@ -60,15 +60,10 @@ def byte_level(pre: str = "smollm", **overrides: Any) -> dict[str, Any]:
     tokens = [*sorted(model["vocab"], key=model["vocab"].get), *USER_DEFINED]
     kinds = [3] * len(CONTROL) + [1] * (len(tokens) - len(CONTROL) - len(USER_DEFINED)) + [4] * len(USER_DEFINED)
     metadata = {
-        "model": "gpt2",
-        "pre": pre,
-        "tokens": tokens,
-        "token_type": kinds,
-        "merges": [" ".join(merge) for merge in model["merges"]],
-        "bos_token_id": 1,
-        "eos_token_id": 2,
+        "model": "gpt2", "pre": pre, "tokens": tokens, "token_type": kinds,
+        "merges": [" ".join(merge) for merge in model["merges"]], "bos_token_id": 1, "eos_token_id": 2,
         "add_bos_token": False,
-    }
+    }  # fmt: skip
     named = {f"tokenizer.ggml.{key}": value for key, value in metadata.items()}
     return {**named, "tokenizer.chat_template": CHATML, **overrides}
 
@@ -78,19 +73,11 @@ def sentencepiece_model(prefix: bool = True, byte_fallback: bool = True) -> byte
     """A SentencePiece BPE model file."""
     stream = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter((TEXT * 3).splitlines()),
-        model_writer=stream,
-        model_type="bpe",
-        vocab_size=700 if byte_fallback else 420,
-        byte_fallback=byte_fallback,
-        add_dummy_prefix=prefix,
-        remove_extra_whitespaces=False,
-        normalization_rule_name="identity",
-        character_coverage=0.98,
-        control_symbols=["<|im_start|>", "<|im_end|>"],
-        user_defined_symbols=["<think>", "\n"],
-        minloglevel=2,
-    )
+        sentence_iterator=iter((TEXT * 3).splitlines()), model_writer=stream, model_type="bpe",
+        vocab_size=700 if byte_fallback else 420, byte_fallback=byte_fallback, add_dummy_prefix=prefix,
+        remove_extra_whitespaces=False, normalization_rule_name="identity", character_coverage=0.98,
+        control_symbols=["<|im_start|>", "<|im_end|>"], user_defined_symbols=["<think>", "\n"], minloglevel=2,
+    )  # fmt: skip
     return stream.getvalue()
 
 
@@ -109,15 +96,10 @@ def scored(prefix: bool = True, byte_fallback: bool = True) -> dict[str, Any]:
         return 4 if library.id_to_piece(token) in ("<think>", "\n") else 1
 
     metadata = {
-        "model": "llama",
-        "tokens": [library.id_to_piece(token) for token in ids],
-        "scores": [library.get_score(token) for token in ids],
-        "token_type": [kind(token) for token in ids],
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "unknown_token_id": 0,
-        "add_space_prefix": prefix,
-    }
+        "model": "llama", "tokens": [library.id_to_piece(token) for token in ids],
+        "scores": [library.get_score(token) for token in ids], "token_type": [kind(token) for token in ids],
+        "bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0, "add_space_prefix": prefix,
+    }  # fmt: skip
     return {f"tokenizer.ggml.{key}": value for key, value in metadata.items()}
 
 

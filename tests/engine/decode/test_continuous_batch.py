@@ -23,10 +23,8 @@ from tests.engine.sources.test_gguf_packed import WIDE
 from tests.engine.tiny import weights, write_gguf
 
 RECIPES = [
-    Recipe(greedy=True),
-    Recipe((Temperature(0.8), TopP(0.9))),
-    Recipe((RepetitionPenalty(1.3), Temperature(1.2))),
-]
+    Recipe(greedy=True), Recipe((Temperature(0.8), TopP(0.9))), Recipe((RepetitionPenalty(1.3), Temperature(1.2))),
+]  # fmt: skip
 TEXTS = [b"ask me", b"ask me something longer than that", b"b", b"ask me", b"and this one too"]
 
 

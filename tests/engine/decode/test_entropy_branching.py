@@ -57,9 +57,8 @@ def test_it_parts_where_the_entropy_is_reached_and_as_often_as_it_may() -> None:
     every = [drawn(EntropyBranching(8, bits=0.9), parting(), seed=seed) for seed in range(12)]
     assert {len(found) for found in every} == {2, 3}  # three where one of the two ways parts again
     for found in every:
-        assert all(ids[-1] == EOS for ids in found.values()) and len({tuple(ids) for ids in found.values()}) == len(
-            found
-        )
+        assert all(ids[-1] == EOS for ids in found.values())
+        assert len({tuple(ids) for ids in found.values()}) == len(found)
     wide = drawn(EntropyBranching(5, bits=0.0), few(1), seed=2)
     assert len(wide) == 5
 

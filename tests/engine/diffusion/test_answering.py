@@ -57,14 +57,12 @@ def test_a_canvas_is_as_long_as_the_context_has_room_for(session: Session) -> No
     assert answer_canvas(session, [1] * 5, block=8).masks == 24  # of 27 positions
     for prompt, given, error, line in (
         (
-            32,
-            {},
-            ContextOverflow,
+            32, {}, ContextOverflow,
             "has 32 tokens and this model's canvas has 32 positions, which leaves no room for an",
         ),
         (30, {"block": 4}, ContextOverflow, "no room for a block of 4"),
         (3, {"prefill": [1, 2], "max_tokens": 2}, ParameterError, "begins with 2 tokens and may have 2"),
-    ):
+    ):  # fmt: skip
         with pytest.raises(error, match=line):
             answer_canvas(session, [1] * prompt, **given)  # type: ignore[arg-type]
 

@@ -164,8 +164,7 @@ def test_a_canvas_after_passes_is_text_with_its_revisions() -> None:
         (None, True, True), (2, False, False), (None, False, True), (1, False, False), (None, True, True),
     ]  # fmt: skip
     told = found.as_dict()
-    assert told["ids"] == [97, 100, 300, 99, 0xC3] and told["revisions"] == [
-        {"position": 1, "step": 2, "from": 98, "to": 100}
-    ]
+    assert told["ids"] == [97, 100, 300, 99, 0xC3]
+    assert told["revisions"] == [{"position": 1, "step": 2, "from": 98, "to": 100}]
     assert told["tokens"][1]["position"] == 1 and told["tokens"][1]["text"] == "d"
     assert [t.text for t in found.tokens][2] == ""

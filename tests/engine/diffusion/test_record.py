@@ -39,9 +39,8 @@ def test_every_pass_and_revision_is_read_as_it_was_written(tmp_path: Path, how: 
     trace = run(how)
     if how.remask:
         trace = changed(run(replace(how, cache="dual", block=5, check=True)), 0, disagreement=Disagreement(5, 1, 0.25))
-    assert trace.denoising is not None and any(
-        one.before is not None for p in trace.denoising.passes for one in p.unmasked
-    )
+    assert trace.denoising is not None
+    assert any(one.before is not None for p in trace.denoising.passes for one in p.unmasked)
     file.save([trace, trace], tmp_path / "a")
     found, twin = file.load(tmp_path / "a")
     file.save([found, twin], tmp_path / "b")
@@ -127,20 +126,16 @@ def test_a_file_that_was_cut_or_changed_is_noticed(tmp_path: Path) -> None:
             load(*lines[:-count])
     row = json.loads(lines[-1])
     for field, value, line in (
-        ("before", ["x"], "before"),
-        ("before", None, "before"),
-        ("open", {}, "positions"),
+        ("before", ["x"], "before"), ("before", None, "before"), ("open", {}, "positions"),
         ("open", {**row["open"], "ids": "!"}, "base64|padding"),
         ("open", {**row["open"], "positions": "AAAA"}, "multiple of element size"),
         ("open", {**row["open"], "positions": "AAAAAA=="}, "arrays of lengths"),
-    ):
+    ):  # fmt: skip
         with pytest.raises(DataError, match=line):
             load(*lines[:-1], json.dumps({**row, field: value}))
     for options, line in (
-        ({"steps": "x"}, "whole number"),
-        ({"spin": 1}, "unknown option spin"),
-        ({"steps": -1}, "at least"),
-    ):
+        ({"steps": "x"}, "whole number"), ({"spin": 1}, "unknown option spin"), ({"steps": -1}, "at least"),
+    ):  # fmt: skip
         damaged = {**head, "denoising": {**head["denoising"], "options": options}}
         with pytest.raises(DataError, match=line):
             load(json.dumps(damaged), *lines[1:])

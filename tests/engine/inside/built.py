@@ -18,34 +18,19 @@ from models.transformer import Transformer
 V, POSITIONS = 12, 40
 SHARP = 400.0
 TOKEN, PLACE, BEFORE, SAID = (
-    slice(0, V),
-    slice(V, V + POSITIONS),
-    slice(V + POSITIONS, 2 * V + POSITIONS),
+    slice(0, V), slice(V, V + POSITIONS), slice(V + POSITIONS, 2 * V + POSITIONS),
     slice(2 * V + POSITIONS, 3 * V + POSITIONS),
-)
+)  # fmt: skip
 C, D = 3 * V + POSITIONS, POSITIONS
 
 
 def induction(said: float = 1.0) -> Transformer:
     """The model; `said` is how strongly it says what it found."""
     config = ModelConfig(
-        family="built",
-        vocab_size=V,
-        width=C,
-        layers=2,
-        heads=1,
-        kv_heads=1,
-        head_size=D,
-        mlp_width=4,
-        context=POSITIONS,
-        eps=1e-5,
-        windows=(0, 0),
-        ropes=(None, None),
-        scale=1.0,
-        tied=False,
-        gated=False,
+        family="built", vocab_size=V, width=C, layers=2, heads=1, kv_heads=1, head_size=D, mlp_width=4,
+        context=POSITIONS, eps=1e-5, windows=(0, 0), ropes=(None, None), scale=1.0, tied=False, gated=False,
         learned_positions=POSITIONS,
-    ).check()
+    ).check()  # fmt: skip
     embed, positions = np.zeros((V, C)), np.zeros((POSITIONS, C))
     embed[:, TOKEN], positions[:, PLACE] = np.eye(V), np.eye(POSITIONS)
     blocks = []
@@ -64,15 +49,10 @@ def induction(said: float = 1.0) -> Transformer:
     head = np.zeros((V, C))
     head[:, SAID] = 10 * np.eye(V)
     return Transformer(
-        config,
-        TensorNames({}, {}),
-        embed=Embedding(_array(embed), mx.float32),
-        positions=Embedding(_array(positions), mx.float32),
-        blocks=blocks,
-        rotations=[],
-        norm=RMSNorm(mx.ones(C), config.eps),
-        out=_linear(head),
-    )
+        config, TensorNames({}, {}), embed=Embedding(_array(embed), mx.float32),
+        positions=Embedding(_array(positions), mx.float32), blocks=blocks, rotations=[],
+        norm=RMSNorm(mx.ones(C), config.eps), out=_linear(head),
+    )  # fmt: skip
 
 
 def _array(x: np.ndarray) -> mx.array:

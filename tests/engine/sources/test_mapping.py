@@ -84,18 +84,16 @@ def test_facts_are_checked_at_both_sides() -> None:
     for call, line in (
         (lambda: Facts(file(n=0)).size("n"), "a positive size expected, got 0"),
         (lambda: Facts(file(n=1 << 31)).size("n"), "a positive size"),
-        (lambda: facts.size("other"), "differs from layer to layer"),
-        (lambda: facts.size("none"), "differs"),
+        (lambda: facts.size("other"), "differs from layer to layer"), (lambda: facts.size("none"), "differs"),
         (lambda: facts.size("gone"), "the metadata lack llama.gone"),
-        (lambda: facts.size("f"), "has an unexpected type, float"),
-        (lambda: facts.size("t"), "unexpected type, str"),
+        (lambda: facts.size("f"), "has an unexpected type, float"), (lambda: facts.size("t"), "unexpected type, str"),
         (lambda: facts.number("t"), "unexpected type"),
         (lambda: Facts(file(f=0.0)).number("f"), "a positive number expected, got 0.0"),
         (lambda: Facts(file(f=math.inf)).number("f"), "a positive number"),
         (lambda: Facts(file(f=-1.0)).number("f"), "a positive number"),
         (lambda: facts.text("n"), "unexpected type, int"),
         (lambda: Facts(file(n=["3", "3"])).size("n"), "a positive size expected, got '3'"),
-    ):
+    ):  # fmt: skip
         with pytest.raises(CheckpointError, match=f"m.gguf: .*{line}|m.gguf: {line}"):
             call()
 

@@ -126,12 +126,10 @@ def test_without_a_network_what_is_here_is_used(folder: Path, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("names", "where"),
     [
-        ({"HF_HOME": "hf"}, "hf/hub"),
-        ({"HF_HOME": "hf", "HF_HUB_CACHE": "there"}, "there"),
-        ({"XDG_CACHE_HOME": "xdg"}, "xdg/huggingface/hub"),
-        ({}, "person/.cache/huggingface/hub"),
+        ({"HF_HOME": "hf"}, "hf/hub"), ({"HF_HOME": "hf", "HF_HUB_CACHE": "there"}, "there"),
+        ({"XDG_CACHE_HOME": "xdg"}, "xdg/huggingface/hub"), ({}, "person/.cache/huggingface/hub"),
     ],
-)
+)  # fmt: skip
 def test_the_hubs_cache_is_where_the_library_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: dict[str, str], where: str
 ) -> None:

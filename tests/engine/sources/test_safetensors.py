@@ -29,11 +29,9 @@ def entry(dtype: str, shape: list[Any], begin: int, end: int) -> dict[str, Any]:
 def test_a_header_is_checked_against_its_file(tmp_path: Path) -> None:
     file = tmp_path / "m.safetensors"
     good = {
-        "__metadata__": {"a": "b"},
-        "x": entry("F32", [2, 3], 0, 24),
-        "y": entry("BOOL", [], 24, 25),
+        "__metadata__": {"a": "b"}, "x": entry("F32", [2, 3], 0, 24), "y": entry("BOOL", [], 24, 25),
         "z": entry("I64", [0], 25, 25),
-    }
+    }  # fmt: skip
     found = read_header(written(file, good, bytes(25)))
     start = 8 + len(json.dumps(good))
     assert found == {
@@ -95,12 +93,10 @@ def test_files_of_weights_are_those_that_the_index_names(tmp_path: Path) -> None
     )
     assert [f.name for f in weight_files(tmp_path)] == ["model-2.safetensors", "other.safetensors"]
     for content, line in (
-        ({"weight_map": []}, "no weight_map"),
-        ({"weight_map": {"a": 1}}, "no weight_map"),
-        ({}, "no weight_map"),
+        ({"weight_map": []}, "no weight_map"), ({"weight_map": {"a": 1}}, "no weight_map"), ({}, "no weight_map"),
         ({"weight_map": {}}, r"has no \.safetensors weights"),
         ({"weight_map": {"a": "gone"}}, "lacks gone, which its index"),
-    ):
+    ):  # fmt: skip
         index.write_text(json.dumps(content))
         with pytest.raises(CheckpointError, match=line):
             weight_files(tmp_path)

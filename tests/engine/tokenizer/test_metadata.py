@@ -39,10 +39,8 @@ def test_metadata_names_tokens_and_ends() -> None:
     without = {key: value for key, value in sentence.items() if not key.endswith("add_space_prefix")}
     assert from_gguf(without).encode("the") == made.encode("the")
     assert from_gguf({**sentence, "tokenizer.ggml.add_space_prefix": False}).encode("the") != made.encode("the")
-    assert (
-        made.decode(made.encode("the")) == "the"
-        and from_gguf(byte_level()).decode(from_gguf(byte_level()).encode(" a")) == " a"
-    )
+    assert made.decode(made.encode("the")) == "the"
+    assert from_gguf(byte_level()).decode(from_gguf(byte_level()).encode(" a")) == " a"
 
 
 def test_a_folders_settings_count(tmp_path: Path) -> None:
@@ -59,10 +57,8 @@ def test_a_folders_settings_count(tmp_path: Path) -> None:
     assert not written().add_eos and written(add_eos_token=True).add_eos and written(bos_token="-").bos == 1
     assert written(bos_token="<|im_end|>").bos == 2 and written(bos_token="unheard").bos == 1
     assert written(unk_token="u").templates["default"].tokens == {
-        "bos_token": "<|im_start|>",
-        "eos_token": "<|im_end|>",
-        "unk_token": "u",
-    }
+        "bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "unk_token": "u",
+    }  # fmt: skip
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": "<|im_start|>", "pad_token": "p"}))
     assert written().end == 2 and written(eos_token="-").end == 1
     assert written().templates["default"].tokens["pad_token"] == "p"

@@ -183,11 +183,9 @@ TALK: list[Message] = [
     {"role": "assistant", "content": "1"}, {"role": "user", "content": " Two? "}, {"role": "assistant", "content": "2"},
 ]  # fmt: skip
 REASONED: list[Message] = [
-    {"role": "user", "content": "One?"},
-    {"role": "assistant", "content": "<think>\nhm\n</think>\n\nIt is 1."},
-    {"role": "user", "content": "Two?"},
-    {"role": "assistant", "content": "<think>\nhm, hm\n</think>\n\nIt is 2."},
-]
+    {"role": "user", "content": "One?"}, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nIt is 1."},
+    {"role": "user", "content": "Two?"}, {"role": "assistant", "content": "<think>\nhm, hm\n</think>\n\nIt is 2."},
+]  # fmt: skip
 CALLED: list[Message] = [
     {"role": "user", "content": "Sum?"},
     {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "sum", "arguments": {"of": [1, 2]}}}]},
@@ -290,10 +288,8 @@ def test_a_character_of_several_tokens_stays_whole() -> None:
     source = "{% for m in messages %}{{ m.content }}{% endfor %}"
     tokenizer = from_gguf(byte_level(**{"tokenizer.chat_template": source}))
     messages = [
-        {"role": "user", "content": "😀"},
-        {"role": "assistant", "content": "😱"},
-        {"role": "user", "content": "x"},
-    ]
+        {"role": "user", "content": "😀"}, {"role": "assistant", "content": "😱"}, {"role": "user", "content": "x"},
+    ]  # fmt: skip
     ids, spans = tokenizer.spans(messages)
     assert [tokenizer.decode(ids[s.start : s.stop]) for s in spans] == ["😀", "😱", "x"]
 

@@ -220,14 +220,12 @@ def test_gguf_faults_are_one_line(change: dict[str, Any], line: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
-        ("tokenizer.json", None, "expected a tokenizer.json"),
-        ("tokenizer.json", "{", "damaged"),
-        ("tokenizer.json", '{"model": 3}', "damaged"),
-        ("tokenizer_config.json", "{]", "cannot read"),
+        ("tokenizer.json", None, "expected a tokenizer.json"), ("tokenizer.json", "{", "damaged"),
+        ("tokenizer.json", '{"model": 3}', "damaged"), ("tokenizer_config.json", "{]", "cannot read"),
         ("tokenizer_config.json", "[]", "an object expected, got a list"),
         ("generation_config.json", "\x00", "cannot read"),
     ],
-)
+)  # fmt: skip
 def test_folder_faults_are_one_line(tmp_path: Path, name: str, content: str | None, line: str) -> None:
     folder(tmp_path)
     if content is None:

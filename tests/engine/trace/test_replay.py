@@ -205,14 +205,9 @@ def test_states_are_those_that_the_run_had():
         token = int(draw(after, (1, position), np))
         recipe = Recipe(transforms)
         step = observe(
-            raw,
-            token,
-            after=after,
-            removed_by=removed_by,
-            recipe=recipe,
-            edited_ids=edited_ids(transforms, states),
+            raw, token, after=after, removed_by=removed_by, recipe=recipe, edited_ids=edited_ids(transforms, states),
             position=position,
-        )
+        )  # fmt: skip
         seen = replay(step.snapshot, transforms, again, (1, position))
         place = seen.ids.tolist().index(token)
         assert seen.low[place] - 1e-5 <= np.exp(step.logprob_after) <= seen.high[place] + 1e-5
@@ -225,16 +220,9 @@ def parts(
 ) -> Snapshot:
     whole = [*logits, *(x for x in lses)]
     return Snapshot(
-        vocab,
-        np.array(ids, np.int32),
-        np.array(logits, np.float32),
-        float(np.logaddexp.reduce(whole)),
-        -1.0,
-        1.0,
-        np.array(edges, np.float32),
-        np.array(counts, np.int32),
-        np.array(lses, np.float32),
-    )
+        vocab, np.array(ids, np.int32), np.array(logits, np.float32), float(np.logaddexp.reduce(whole)), -1.0, 1.0,
+        np.array(edges, np.float32), np.array(counts, np.int32), np.array(lses, np.float32),
+    )  # fmt: skip
 
 
 def known(edited: list[int] | None = None) -> Intervals:

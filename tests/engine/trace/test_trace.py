@@ -41,26 +41,14 @@ def made():
             dataclasses.replace(step, piece=bytes([200, position]), text="né\n", special=position == 4, elapsed_s=0.25)
         )
     first = dataclasses.replace(
-        steps[0],
-        logprob=None,
-        logprob_after=None,
-        entropy=None,
-        entropy_after=None,
-        rank=None,
-        snapshot=None,
+        steps[0], logprob=None, logprob_after=None, entropy=None, entropy_after=None, rank=None, snapshot=None,
         removed_by=None,
-    )
+    )  # fmt: skip
     return Trace(
-        model="tiny",
-        weights="ab" * 32,
-        versions={"likely": "0.1.0", "mlx": "1"},
-        seed=5,
-        prompt=prompt,
-        steps=(first, *steps),
-        finish="length",
-        meta={"prompt": "a “quoted” line\n"},
+        model="tiny", weights="ab" * 32, versions={"likely": "0.1.0", "mlx": "1"}, seed=5, prompt=prompt,
+        steps=(first, *steps), finish="length", meta={"prompt": "a “quoted” line\n"},
         lexicon=Lexicon({7: b"\xf0\x9f", 8: b"\n"}, frozenset({2, 1})),
-    )
+    )  # fmt: skip
 
 
 def same(a, b):
