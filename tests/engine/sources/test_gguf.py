@@ -116,31 +116,6 @@ def test_a_header_longer_than_what_is_read_first_is_read_to_its_end(tmp_path: Pa
     assert found.tensors["a"].shape == (2, 3)
 
 
-def test_every_metadata_type(tmp_path: Path) -> None:
-    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
-    values: dict[str, Any] = {"u8": 255, "i8": -1, "u16": 65535, "i16": -2, "u32": 1 << 31, "i32": -3, "u64": 1 << 63}
-    for (key, value), kind in zip(
-        values.items(), ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64"), strict=True
-    ):
-        getattr(writer, f"add_{kind}")(key, value)
-    values |= {
-        "i64": -4, "f32": 0.5, "f64": 0.1, "yes": True, "text": "héé", "ints": [1, -2], "texts": ["a", ""],
-        "bools": [True],
-    }  # fmt: skip
-    writer.add_int64("i64", -4)
-    writer.add_float32("f32", 0.5)
-    writer.add_float64("f64", 0.1)
-    writer.add_bool("yes", True)
-    writer.add_string("text", "héé")
-    for key in ("ints", "texts", "bools"):
-        writer.add_array(key, values[key])
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    assert read_header(tmp_path / "m.gguf").metadata == {"general.architecture": "llama", **values}
-
-
 @pytest.mark.parametrize("cut", [0, 3, 4, 8, 20, 100, 5000, -1])
 def test_truncated_file(llama_file: Path, tmp_path: Path, cut: int) -> None:
     short = tmp_path / "short.gguf"
