@@ -3,11 +3,12 @@
 A request goes in and is given a job's id; the job's events come out under that id, and `Closed` after the last of them.
 mlx's streams and random state belong to the thread that made them, so all that is done with a model is done by jobs of
 one worker, and only plain data crosses. A job that arrives has its first turn at once, so that what was asked in order
-begins in order; then each has a turn, which is one event, or `WORKED` where there is nothing to tell of it yet. A turn
-is a piece of work of at most some 100 ms: docs/decisions/worker.md has what is cut and how. Whatever a job dies of is
-its event `Failed`, and the thread goes on; should the thread itself die, all that wait are told so, and it begins anew
-with the executor that it had. Knows nothing of models and screens: an executor makes the job of a request, and imports
-what it needs for that.
+begins in order; then each has a turn, which is one event, or `WORKED` where there is nothing to tell of it yet. Those
+that are brief have theirs between every few of the others, so that little work does not wait for much. A turn is a
+piece of work of at most some 100 ms: docs/decisions/worker.md has what is cut and how. Whatever a job dies of is its
+event `Failed`, and the thread goes on; should the thread itself die, all that wait are told so, and it begins anew with
+the executor that it had. Knows nothing of models and screens: an executor makes the job of a request, and imports what
+it needs for that.
 """
 
 import traceback
@@ -21,6 +22,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from engine.errors import LikelyError
 
 GLANCE_S = 0.05  # between two turns of jobs that all wait
+STRIDE = 4  # turns of other jobs between two of one that is brief
 WORKED = object()  # an event that nobody is told of: the turn did a piece of the job's work
 
 T = TypeVar("T")
@@ -74,6 +76,14 @@ class Executor(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The events of a request that are still to come, and whether they are little work."""
+
+    events: Generator[Any]
+    brief: bool
+
+
 class Worker:
     """The outer end of a worker: `submit` never waits, `drain` gives all that was reported since the last time."""
 
@@ -86,7 +96,7 @@ class Worker:
         """
         self._make, self._reported = executor, reported
         self._executor: Executor | None = None
-        self._inbox: SimpleQueue[tuple[int, Any] | int | Literal["finish", "close"]] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[int, Any, bool] | int | Literal["finish", "close"]] = SimpleQueue()
         self._outbox: SimpleQueue[tuple[int, Any]] = SimpleQueue()
         self._thread = Thread(target=self._serve, name=name, daemon=True)
         self._last = 0
@@ -96,10 +106,14 @@ class Worker:
         """Begin with what was submitted, and go on with what will be."""
         self._thread.start()
 
-    def submit(self, request: Any) -> int:
-        """Have a request done; gives the id of its job."""
+    def submit(self, request: Any, *, brief: bool = False) -> int:
+        """Have a request done; gives the id of its job.
+
+        One that is brief has a turn after at most `STRIDE` turns of those that are not, however many they are; these
+        have theirs after as many turns of each brief one as there are strides in a round of them.
+        """
         self._last += 1
-        self._inbox.put((self._last, request))
+        self._inbox.put((self._last, request, brief))
         return self._last
 
     def stop(self, job: int) -> None:
@@ -133,7 +147,7 @@ class Worker:
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        jobs: dict[int, Generator[Any]] = {}
+        jobs: dict[int, Job] = {}
         while True:
             try:
                 self._take_turns(jobs)
@@ -142,40 +156,50 @@ class Worker:
                 line = f"the {self._thread.name} worker failed and was started again ({_named(error)}): ask once more"
                 failed = Failed(line, traceback.format_exc(), restarted=True)
                 while jobs:
-                    job, events = jobs.popitem()
-                    self._ending = job
+                    number, job = jobs.popitem()
+                    self._ending = number
                     with suppress(BaseException):
-                        events.close()
+                        job.events.close()
                     for event in (failed, Closed()):
                         with suppress(BaseException):
-                            self._report(job, event)
-        for self._ending, events in jobs.items():
+                            self._report(number, event)
+        for self._ending, job in jobs.items():
             with suppress(BaseException):
-                events.close()
+                job.events.close()
         if self._executor is not None:
             self._executor.close()
             self._executor = None  # and what it holds of a model
 
-    def _take_turns(self, jobs: dict[int, Generator[Any]]) -> None:
+    def _take_turns(self, jobs: dict[int, Job]) -> None:
         """Take turns until the end is asked for; `jobs` are those that go on."""
         wait: float | None = 0.0  # for a request: for ever where there is no job, not at all where one is at work
         while jobs or not self._finishing:
+            if not self._hear(jobs, wait):
+                return
+            worked = False
+            for number in _round(jobs):
+                worked |= number in jobs and self._turn(jobs, number)
+                if not self._hear(jobs):
+                    return
+            wait = (0 if worked else GLANCE_S) if jobs else None
+
+    def _hear(self, jobs: dict[int, Job], wait: float | None = 0.0) -> bool:
+        """Do what has been asked for meanwhile; gives whether to go on."""
+        while True:
             try:
                 arrived = self._inbox.get(wait != 0, wait)
             except Empty:
-                worked = [self._turn(jobs, job) for job in list(jobs)]
-                wait = (0 if any(worked) else GLANCE_S) if jobs else None
-                continue
+                return True
             match arrived:
                 case "close":
-                    return
+                    return False
                 case "finish":
                     self._finishing = True
-                case int(job):
-                    self._end(jobs, job)
-                case job, request:
-                    jobs[job] = self._run(job, request)
-                    self._turn(jobs, job)
+                case int(number):
+                    self._end(jobs, number)
+                case number, request, brief:
+                    jobs[number] = Job(self._run(number, request), brief)
+                    self._turn(jobs, number)
             wait = 0
 
     def _run(self, job: int, request: Any) -> Generator[Any]:
@@ -191,21 +215,21 @@ class Worker:
                 raise
             yield Failed(_named(error), traceback.format_exc())
 
-    def _turn(self, jobs: dict[int, Generator[Any]], job: int) -> bool:
+    def _turn(self, jobs: dict[int, Job], job: int) -> bool:
         """One event of a job; gives whether there was one."""
-        event = next(jobs[job], Closed())
+        event = next(jobs[job].events, Closed())
         if event is not None and event is not WORKED:
             self._report(job, event)
         if isinstance(event, Closed):
             del jobs[job]
         return event is not None
 
-    def _end(self, jobs: dict[int, Generator[Any]], job: int) -> None:
+    def _end(self, jobs: dict[int, Job], job: int) -> None:
         """End a job from outside, if it is not over."""
         if job in jobs:
             self._ending = job
             try:
-                jobs.pop(job).close()
+                jobs.pop(job).events.close()
             except BaseException as error:
                 self._report(job, Failed(_named(error), traceback.format_exc()))
             self._report(job, Closed())
@@ -217,3 +241,13 @@ class Worker:
 
 def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _round(jobs: dict[int, Job]) -> list[int]:
+    """The turns of a round: one of each job, and of those that are brief one in every stride of the others."""
+    brief = [number for number, job in jobs.items() if job.brief]
+    others = [number for number, job in jobs.items() if not job.brief]
+    if not brief or not others:
+        return brief or others
+    strides = range(0, len(others), STRIDE)
+    return [number for start in strides for number in (*brief, *others[start : start + STRIDE])]

@@ -5,7 +5,7 @@ in between nobody knows which protocol it was.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,8 @@ from engine.decode.strategy import Strategy
 from engine.errors import LikelyError
 from engine.prompt import Prompt
 
+BRIEF = 64  # tokens that little work draws at most
+READ = 4096  # characters or ids that it reads at most
 HEADERS = {429: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}  # of a refusal, by its status
 
 
@@ -63,6 +65,12 @@ class Shown:
     snapshot: bool = False  # its candidates, and which transform cut each
 
 
+def _few(prompts: Sequence[Prompt]) -> bool:
+    """Whether prompts have few characters and ids together."""
+    said = (part for prompt in prompts for part in (*prompt.parts, *map(str, (*prompt.messages, *prompt.tools))))
+    return sum(map(len, said)) <= READ
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
     """Continue a prompt: `AnswerOpened`, `Scored` where the prompt is echoed, and tuples of the engine's events."""
@@ -91,6 +99,13 @@ class AnswerRequest:
         """Texts that are drawn."""
         return max(self.n, self.best_of)
 
+    @property
+    def brief(self) -> bool:
+        """Whether it is little work: few characters are read, and few tokens drawn by plain sampling."""
+        tokens = BRIEF + 1 if self.max_tokens is None else self.max_tokens * self.drawn
+        plain = self.strategy == PLAIN and not self.choices and self.together == 1
+        return plain and tokens <= BRIEF and _few([self.prompt])
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRequest:
@@ -99,6 +114,11 @@ class EmbeddingRequest:
     model: str
     texts: tuple[Prompt, ...]
     layer: int | None = None
+
+    @property
+    def brief(self) -> bool:
+        """Whether it is little work, as of an answer."""
+        return _few(self.texts)
 
 
 @dataclass(frozen=True, slots=True)

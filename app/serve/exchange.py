@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -72,6 +73,7 @@ class ServedExchange:
     first_s: float | None = None
     refused: str = ""
     stream: str = ""  # the kind of the lines that have begun
+    place: AsyncExitStack = field(default_factory=AsyncExitStack)  # among those that run, until the response is over
 
     @property
     def tokens(self) -> int:
@@ -198,10 +200,7 @@ class Exchanged(Response):
             else:
                 await JSONResponse(answered, seen.status)(scope, receive, send)
 
-        if scope["method"] != "POST":
-            await whole()
-            return
-        async with self.state.front.admitted():
+        async with seen.place:
             await whole()
 
     async def _refuse(

@@ -1,7 +1,7 @@
 """Front of the worker for one event loop: admits requests within bounds, and gives each its own stream of events.
 
-What waits does so in the order in which it came. Whoever leaves a stream cancels its request, wherever that is by then.
-Knows no protocol and no transport.
+What waits does so in the order in which it came, but for little work, which has some places of its own. Whoever leaves
+a stream cancels its request, wherever that is by then. Knows no protocol and no transport.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from app.serve.asks import AnswerOpened, RequestRefused
+from app.serve.asks import AnswerOpened, AnswerRequest, EmbeddingRequest, RequestRefused
 from app.serve.bounds import Bounds
 from app.serve.watch_writer import WatchWriter, began
 from app.worker import Closed, Executor, Failed, Worker
@@ -43,18 +43,63 @@ class LateReader:
         return event
 
 
+class Places:
+    """Places of those that run: `running` for all, and `brief` more for little work. Who waits is let in as it came."""
+
+    def __init__(self, running: int, brief: int) -> None:
+        self._most, self._beside = running, brief
+        self._taken = {False: 0, True: 0}  # by those that are brief, and by others
+        self._line: list[tuple[bool, asyncio.Future[None]]] = []
+
+    @property
+    def running(self) -> int:
+        return sum(self._taken.values())
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    def free(self, brief: bool) -> bool:
+        """Whether there is a place."""
+        long, short = self._taken[False] + (not brief), self._taken[True] + brief
+        return long + max(0, short - self._beside) <= self._most
+
+    async def take(self, brief: bool) -> None:
+        """Have a place, when there is one: a brief one waits for those that are brief alone, or are before it."""
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append((brief, place))
+        self._let_in()
+        try:
+            await place
+        except asyncio.CancelledError:
+            if (brief, place) in self._line:
+                self._line.remove((brief, place))
+            else:
+                self.leave(brief)
+            raise
+
+    def leave(self, brief: bool) -> None:
+        self._taken[brief] -= 1
+        self._let_in()
+
+    def _let_in(self) -> None:
+        for brief, place in list(self._line):
+            if self.free(brief):
+                self._line.remove((brief, place))
+                self._taken[brief] += 1
+                place.set_result(None)
+
+
 class Front:
     """Requests of one server on their way to its worker and back."""
 
     def __init__(self, executor: Callable[[], Executor], bounds: Bounds) -> None:
         self.bounds = bounds
         self.worker = Worker(executor, "serving", reported=self._wake)
-        self.running = 0
-        self.waiting = 0
+        self.places = Places(bounds.running, bounds.brief)
         self.watchers: set[asyncio.Queue[tuple[int, Any]]] = set()
         self._asked: dict[int, LateReader] = {}
         self._known: dict[int, list[Any]] = {}  # the requests that go on, and how their answers were opened
-        self._free = asyncio.Semaphore(bounds.running)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
@@ -64,6 +109,16 @@ class Front:
 
     def close(self) -> None:
         self.worker.close()
+
+    @property
+    def running(self) -> int:
+        """Requests that have a place."""
+        return self.places.running
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for one."""
+        return self.places.waiting
 
     @property
     def alive(self) -> bool:
@@ -95,29 +150,24 @@ class Front:
             self.watchers.discard(queue)
 
     @asynccontextmanager
-    async def admitted(self) -> AsyncIterator[None]:
+    async def admitted(self, brief: bool = False) -> AsyncIterator[None]:
         """A place among those that run; RequestRefused where too many wait for one already."""
-        if self._free.locked() and self.waiting >= self.bounds.waiting:
+        if not self.places.free(brief) and self.waiting >= self.bounds.waiting:
             line = f"{self.waiting} requests wait already: come back later"
             raise RequestRefused(line, status=429, kind="rate_limit_error")
-        self.waiting += 1
-        try:
-            await self._free.acquire()
-        finally:
-            self.waiting -= 1
-        self.running += 1
+        await self.places.take(brief)
         try:
             yield
         finally:
-            self.running -= 1
-            self._free.release()
+            self.places.leave(brief)
 
     async def events(self, request: Any) -> AsyncIterator[Any]:
         """The events of a request. Raises RequestRefused, another LikelyError, or WorkerFault for a bug.
 
         Whoever leaves, or takes so little that too many wait, ends the work for it.
         """
-        job = self.worker.submit(request)
+        brief = isinstance(request, AnswerRequest | EmbeddingRequest) and request.brief
+        job = self.worker.submit(request, brief=brief)
         self._asked[job] = reader = LateReader()
         self._known[job] = [request]
         self._tell(job, request)

@@ -1,7 +1,8 @@
 """Line of the requests that read: of several long texts one piece is read, then those who draw have a turn.
 
-Else whoever reads along would wait, between two tokens, for a piece of every prompt that has come meanwhile. Runs in
-the worker's thread; knows nothing of what is read.
+Else whoever reads along would wait, between two tokens, for a piece of every prompt that has come meanwhile. A brief
+text does not stand in line: but of two pieces in a row one is that of a longer text, where one waits. Runs in the
+worker's thread; knows nothing of what is read.
 """
 
 from collections import deque
@@ -21,14 +22,18 @@ class ReadingLine:
         self._line: deque[object] = deque()
         self._drawing = 0
         self._drawn = True
+        self._passed = False  # whether the last piece was a brief text's
 
-    def read(self, pieces: Generator[Any, None, T]) -> Generator[Any, None, T]:
+    def read(self, pieces: Generator[Any, None, T], *, brief: bool = False) -> Generator[Any, None, T]:
         """A computation in pieces as a part of a job: None for a turn in which it is another's turn to read."""
         place = object()
-        self._line.append(place)
+        if not brief:
+            self._line.append(place)
         try:
             while True:
-                while self._line[0] is not place or (self._drawing and not self._drawn):
+                while (self._drawing and not self._drawn) or (
+                    self._passed and bool(self._line) if brief else self._line[0] is not place
+                ):
                     yield None
                 try:
                     piece = next(pieces)
@@ -36,11 +41,13 @@ class ReadingLine:
                     found: T = end.value
                     return found
                 finally:
-                    self._drawn = False
-                    self._line.rotate(-1)
+                    self._drawn, self._passed = False, brief
+                    if not brief:
+                        self._line.rotate(-1)
                 yield piece if isinstance(piece, tuple) else WORKED
         finally:
-            self._line.remove(place)
+            if not brief:
+                self._line.remove(place)
             pieces.close()
 
     @contextmanager

@@ -40,6 +40,7 @@ class ServedModel:
     facts: r.ModelFacts
     joins: bool  # whether its caches stand side by side
     seats: dict[ContinuousBatch, int] = field(default_factory=dict)  # texts that are drawn in each, or will be
+    hurried: set[ContinuousBatch] = field(default_factory=set)  # those of brief requests, whose turns come oftener
     running: int = 0
     adapter: tuple[str, float] | None = None
 
@@ -61,19 +62,24 @@ class ServedModel:
         return ids
 
     @contextmanager
-    def seat(self, texts: int) -> Iterator[ContinuousBatch]:
-        """A batch with places for so many texts: as many stand in one as a pass can draw in a turn."""
-        batch = next((b for b, taken in self.seats.items() if taken + texts <= b.pace.size), None)
+    def seat(self, texts: int, brief: bool) -> Iterator[ContinuousBatch]:
+        """A batch with places for so many texts: as many stand in one as a pass can draw in a turn. Brief ones have
+        their own: who has more turns than another must not be in a pass with it."""
+        free = (b for b, taken in self.seats.items() if taken + texts <= b.pace.size)
+        batch = next((b for b in free if (b in self.hurried) == brief), None)
         if batch is None:
             batch = ContinuousBatch(self.session.model, self.session.pool.step.hidden)
             self.seats[batch] = 0
+            if brief:
+                self.hurried.add(batch)
         self.seats[batch] += texts
         try:
             yield batch
         finally:
             self.seats[batch] -= texts
-            if not self.seats[batch] and len(self.seats) > 1:
+            if not self.seats[batch] and sum((b in self.hurried) == brief for b in self.seats) > 1:
                 del self.seats[batch]
+                self.hurried.discard(batch)
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -150,7 +156,7 @@ class ServingJobs:
         thinking = tokenizer.decode(ids[-8:]).rstrip().endswith(THINK)
         yield AnswerOpened(model.facts, len(ids), thinking, tuple(ids), ignored)
         if ask.shown.echo:
-            steps = yield from self._line.read(session.scoring(ids))
+            steps = yield from self._line.read(session.scoring(ids), brief=ask.brief)
             nobodys = yield from self._helper.do(lambda: tokenizer.encode("", bos=True))  # tokens that nobody wrote
             yield r.Scored(tuple(steps[0 if ask.prompt.whole else len(nobodys) :]))
         if ask.max_tokens == 0:
@@ -159,7 +165,7 @@ class ServingJobs:
         if strategy != PLAIN:
             strategy = yield from self._helper.do(lambda: ask.strategy.bind(others, tokenizer))
         with ExitStack() as seat:
-            batch = seat.enter_context(model.seat(ask.drawn)) if strategy == PLAIN and model.joins else None
+            batch = seat.enter_context(model.seat(ask.drawn, ask.brief)) if strategy == PLAIN and model.joins else None
             events = session.generate(
                 ids,
                 control,
@@ -170,7 +176,7 @@ class ServingJobs:
                 strategy=strategy,
                 batch=batch,
             )
-            begun = yield from self._line.read(_read(events))
+            begun = yield from self._line.read(_read(events), brief=ask.brief)
             with self._line.drawing():
                 for turn in _turns(chain(begun, events), apart=batch is None):
                     self._line.drew()
@@ -185,7 +191,8 @@ class ServingJobs:
             rows, tokens = [], 0
             for prompt in ask.texts:
                 ids = yield from self._helper.do(partial(model.ids, prompt, "input"))
-                row = yield from self._line.read(averaging(session, ids, ask.layer, session.pool.reading))
+                averages = averaging(session, ids, ask.layer, session.pool.reading)
+                row = yield from self._line.read(averages, brief=ask.brief)
                 rows.append(tuple(row.tolist()))
                 tokens += len(ids)
             yield Embedded(tuple(rows), tokens)

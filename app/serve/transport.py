@@ -132,9 +132,16 @@ class Endpoint:
         if seen.first_s is None and grown.steps:
             seen.first_s = time.perf_counter() - seen.began
 
-    async def _asked(self, body: bytes, read: Callable[[], T]) -> T:
-        """The request in a body; a long one is read while the loop serves others."""
-        return read() if len(body) <= SHORT else await self.state.aside(read)
+    async def _asked(self, body: bytes, seen: ServedExchange, read: Callable[[], T]) -> T:
+        """The request in a body, which has a place among those that run. A long body waits for that as it came, and is
+        read while the loop serves others."""
+        if len(body) > SHORT:
+            await seen.place.enter_async_context(self.state.front.admitted())
+            return await self.state.aside(read)
+        ask = read()
+        brief = any(getattr(each, "brief", False) for each in (ask if isinstance(ask, tuple) else (ask,)))
+        await seen.place.enter_async_context(self.state.front.admitted(brief))
+        return ask
 
     async def _lines(self, ask: AnswerRequest, parts: Iterator[Json]) -> list[str]:
         """The lines of a stream for news of a text; with figures they are made while the loop serves others."""
@@ -146,7 +153,9 @@ class Endpoint:
     # -- OpenAI ------------------------------------------------------------------------------------------------------
 
     async def chat(self, body: bytes, seen: ServedExchange) -> Answered:
-        ask = await self._asked(body, lambda: openai_requests.chat(openai_requests.read(body, openai_requests.CHAT)))
+        ask = await self._asked(
+            body, seen, lambda: openai_requests.chat(openai_requests.read(body, openai_requests.CHAT))
+        )
         return await self._chat(ask, seen)
 
     async def _chat(self, ask: AnswerRequest, seen: ServedExchange) -> Answered:
@@ -184,7 +193,7 @@ class Endpoint:
 
     async def completions(self, body: bytes, seen: ServedExchange) -> Answered:
         asks = await self._asked(
-            body, lambda: openai_requests.completions(openai_requests.read(body, openai_requests.COMPLETION))
+            body, seen, lambda: openai_requests.completions(openai_requests.read(body, openai_requests.COMPLETION))
         )
         if asks[0].shown.stream:
             opened, events = await self._opened(asks[0], seen)
@@ -237,8 +246,11 @@ class Endpoint:
         yield DONE
 
     async def embeddings(self, body: bytes, seen: ServedExchange) -> Answered:
-        read = await self._asked(body, lambda: openai_requests.read(body, openai_requests.EMBEDDING))
-        ask = openai_requests.embeddings(read)
+        def asked() -> tuple[Json, EmbeddingRequest]:
+            read = openai_requests.read(body, openai_requests.EMBEDDING)
+            return read, openai_requests.embeddings(read)
+
+        read, ask = await self._asked(body, seen, asked)
         found = await self._embedded(ask, seen)
         packed, name = read.get("encoding_format") == "base64", ask.model or self.names()[0]
         return lambda: openai_responses.embeddings(found, name, packed)
@@ -251,7 +263,7 @@ class Endpoint:
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
     async def responses(self, body: bytes, seen: ServedExchange) -> Answered:
-        ask = await self._asked(body, lambda: responses_api.read(body))
+        ask = await self._asked(body, seen, lambda: responses_api.read(body))
         opened, events = await self._opened(ask, seen)
         head = responses_api.head(opened.facts.name)
         reader = self._reader(ask, opened, seen)
@@ -289,10 +301,12 @@ class Endpoint:
     # -- Ollama ------------------------------------------------------------------------------------------------------
 
     async def ollama_chat(self, body: bytes, seen: ServedExchange) -> Answered:
-        return await self._ollama(await self._asked(body, lambda: ollama.chat(body)), seen, ollama.chat_line)
+        return await self._ollama(await self._asked(body, seen, lambda: ollama.chat(body)), seen, ollama.chat_line)
 
     async def ollama_generate(self, body: bytes, seen: ServedExchange) -> Answered:
-        return await self._ollama(await self._asked(body, lambda: ollama.generate(body)), seen, ollama.generate_line)
+        return await self._ollama(
+            await self._asked(body, seen, lambda: ollama.generate(body)), seen, ollama.generate_line
+        )
 
     async def _ollama(self, ask: AnswerRequest, seen: ServedExchange, line: ollama.Line) -> Answered:
         opened, events = await self._opened(ask, seen)
@@ -316,7 +330,7 @@ class Endpoint:
         return line(opened, tuple(text.parts), text, seen.began)
 
     async def ollama_show(self, body: bytes, seen: ServedExchange) -> Answered:
-        name = ollama.shown_name(body)
+        name = await self._asked(body, seen, lambda: ollama.shown_name(body))
         async for event in self.state.front.events(r.Load(name)):
             if isinstance(event, r.Loaded):
                 return ollama.shown(event.facts)
@@ -326,12 +340,12 @@ class Endpoint:
         return ollama.tags(await asyncio.to_thread(self.names))
 
     async def ollama_embed(self, body: bytes, seen: ServedExchange) -> Answered:
-        ask = await self._asked(body, lambda: ollama.embed(body))
+        ask = await self._asked(body, seen, lambda: ollama.embed(body))
         found = await self._embedded(ask, seen)
         return lambda: ollama.embedded(ask, found, seen.began)
 
     async def ollama_embedding(self, body: bytes, seen: ServedExchange) -> Answered:
-        ask = await self._asked(body, lambda: ollama.embed_prompt(body))
+        ask = await self._asked(body, seen, lambda: ollama.embed_prompt(body))
         return ollama.embedding(await self._embedded(ask, seen))
 
     async def ollama_ps(self, body: bytes, seen: ServedExchange) -> Answered:

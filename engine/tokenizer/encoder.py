@@ -51,7 +51,8 @@ class LibraryEncoder:
             normalizers.check(text, self.library.normalizer)
         with self._lock:
             self.library.encode_special_tokens = not special
-            return self.library.encode(text, add_special_tokens=False)
+            # as a batch of one: `encode` holds the interpreter for as long as it lasts
+            return self.library.encode_batch([text], add_special_tokens=False)[0]
 
 
 class Added:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -48,6 +49,27 @@ def test_jobs_begin_in_order_take_turns_and_are_closed_once() -> None:
     assert ran(counting("a", 3), counting("b", 2), counting("c", 0)) == [
         (1, "a0"), (2, "b0"), (3, Closed()), (1, "a1"), (2, "b1"), (1, "a2"), (2, Closed()), (1, Closed()),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("briefs", "others"), [(1, 16), (3, 16), (2, 1), (3, 5), (0, 3), (2, 0)])
+def test_little_work_has_a_turn_between_every_few_of_the_rest(briefs: int, others: int) -> None:
+    """No brief one waits for more than four turns of others, these have one in every round, and all end."""
+    worker = Worker(Jobs)
+    longs = {worker.submit(counting("", 40)) for _ in range(others)}
+    short = {worker.submit(counting("", 8), brief=True) for _ in range(briefs)}
+    worker.finish()
+    worker.start()
+    assert worker.join(60)
+    turns = [job for job, _ in worker.drain()]
+    begun = max((turns.index(job) for job in longs | short), default=0)
+    strides = -(-others // 4)
+    for job in short:
+        waits = [i for i, each in enumerate(turns) if each == job and i >= begun]
+        assert all(sum(each in longs for each in turns[i:j]) <= 4 for i, j in pairwise([begun, *waits]))
+    for job in longs:
+        waits = [i for i, each in enumerate(turns) if each == job]
+        assert all(j - i <= others + briefs * strides for i, j in pairwise(waits) if i >= begun)
+    assert all(turns.count(job) == count + 1 for jobs, count in ((longs, 40), (short, 8)) for job in jobs)
 
 
 def test_what_calls_back_reports_in_the_middle_of_its_turn() -> None:

@@ -54,7 +54,7 @@ class TurnedWorker(Worker):
     def start(self) -> None:
         self._started = True
 
-    def submit(self, request: Any) -> int:
+    def submit(self, request: Any, *, brief: bool = False) -> int:
         self._last += 1
         self._jobs[self._last] = request, self._events(self._last, request)
         return self._last

@@ -100,7 +100,7 @@ class ScriptedFront:
             yield event
 
     @asynccontextmanager
-    async def admitted(self) -> AsyncIterator[None]:
+    async def admitted(self, brief: bool = False) -> AsyncIterator[None]:
         self.places += 1
         yield
 

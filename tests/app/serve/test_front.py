@@ -68,6 +68,40 @@ async def test_what_is_too_many_is_told_to_come_back() -> None:
     assert not front.alive
 
 
+async def test_little_work_waits_for_little_work_alone() -> None:
+    """Places beside those of all, and of these too where one is free; who waited longer is let in first."""
+    front, said, leaves = Front(Endless, Bounds(running=2, brief=1)), list[str](), dict[str, asyncio.Event]()
+
+    async def one(name: str) -> None:
+        leaves[name] = asyncio.Event()
+        async with front.admitted(brief=name.islower()):
+            said.append(name)
+            await leaves[name].wait()
+
+    async def came(*names: str) -> list[str]:
+        """Those that have a place when these have come."""
+        tasks.extend(asyncio.create_task(one(name)) for name in names)
+        return await after()
+
+    async def after(*left: str) -> list[str]:
+        """Those that have got a place when these have left."""
+        before = len(said)
+        for name in left:
+            leaves[name].set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return said[before:]
+
+    tasks: list[asyncio.Task[None]] = []
+    assert await came("A", "B", "C", "a", "b") == ["A", "B", "a"] and (front.running, front.waiting) == (3, 2)
+    assert await after("a") == ["b"], "C waits on: the place was none of all"
+    assert await came("c", "D") == [] and await after("A") == ["C"] and await after("B") == ["c"]
+    assert await after("b") == ["D"], "c has the place of little work now"
+    await after("C", "c", "D")
+    await asyncio.gather(*tasks)
+    assert (front.running, front.waiting) == (0, 0)
+
+
 async def test_a_response_that_nobody_reads_ends_its_work() -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()

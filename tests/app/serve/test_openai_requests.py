@@ -9,7 +9,7 @@ import pytest
 
 from app.serve import ollama, openai_requests, responses_api
 from app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, Shown
-from app.serve.bounds import BOUNDS, TOP, Bounds
+from app.serve.bounds import BOUNDS, TOP
 from app.serve.openai_requests import CHAT, COMPLETION, EMBEDDING, message, read
 from engine.decode.guessing import Drafting
 from engine.decode.strategies import PLAIN, parse
@@ -187,7 +187,6 @@ def test_bounds_are_from_and_to() -> None:
     assert len((chat(response_format=bound(room)).constraint or ("", ""))[1]) == BOUNDS.schema
     line = "a grammar has at most 65,536 characters, got 65,537"
     assert said(chat, response_format=bound(room + 1)) == (line, "response_format")
-    assert Bounds() == Bounds(4 << 20, 30.0, 30.0, 64, 16, 1 << 20, 64 << 10, 256, 16, 256, 1024, 64, 16, 64)
 
 
 REFUSED: list[tuple[Callable[..., Any], dict[str, Any], str, str]] = [

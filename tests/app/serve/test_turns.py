@@ -12,7 +12,7 @@ import pytest
 
 from app.requests import Load, Loaded, Scored
 from app.serve import openai_requests
-from app.serve.asks import AnswerRequest, Embedded, EmbeddingRequest
+from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
 from app.serve.server import ServedNames, ServeOptions, executor
 from app.worker import Closed, Failed, Worker
 from engine.decode.events import Emitted, Prefilled
@@ -58,7 +58,7 @@ def ran(tiny: Path, *requests: Any, stop: int | None = None) -> list[tuple[int, 
     seen: list[tuple[int, Any]] = []
     while (warm, Closed()) not in seen:
         seen += worker.drain()
-    jobs = [worker.submit(request) for request in requests]
+    jobs = [worker.submit(request, brief=getattr(request, "brief", False)) for request in requests]
     if stop is not None:
         worker.stop(jobs[stop])
     worker.finish()
@@ -176,3 +176,17 @@ def test_of_several_long_prompts_one_piece_is_read_between_two_turns_of_who_draw
     assert len(between) > 3
     for turns in between:
         assert any(job == 0 for job, _ in turns), "nobody who draws waits for two pieces"
+
+
+@pytest.mark.slow(3)
+@pytest.mark.parametrize(("strategy", "tokens"), [("sample", 100), ("beam 2", 12)])
+def test_a_short_request_is_answered_before_longer_ones_are_let_go_on(tiny: Path, strategy: str, tokens: int) -> None:
+    """Behind sixteen that read and draw: for each of its turns, eight tokens and what comes before them, they have
+    four, where they would have sixteen."""
+    more = {"max_tokens": tokens, "logit_bias": {"287": -100}, "likely": {"strategy": strategy}}
+    long = [openai_requests.completions({"prompt": [i, *LONG[:600]], **more})[0] for i in range(16)]
+    found = ran(tiny, *long, hi(max_tokens=8, logit_bias={"287": -100}))
+    opened, drawn, over = (at(found, 16, kind) for kind in (AnswerOpened, Emitted, Closed))
+    assert sum(job < 16 for job, _ in found[drawn:over]) <= 4 * (8 + 1)
+    assert sum(job < 16 for job, _ in found[opened:over]) <= 4 * (8 + 6)
+    assert all(at(found, job, Closed) > over for job in range(16))

@@ -28,7 +28,7 @@ class Script:
     def stop(self, job: int) -> None:
         self.stopped.append(job)
 
-    def submit(self, request: Any) -> int:
+    def submit(self, request: Any, *, brief: bool = False) -> int:
         self.asked.append(request)
         return len(self.asked)
 
