@@ -51,7 +51,8 @@ class Fitted:
         """Log-losses of runs to come, less the law's: the residuals about their mean, [n], widened for the five numbers
         that were fitted to them."""
         off, n = self.residuals, len(self.runs)
-        widened: np.ndarray = (off - off.mean()) * np.sqrt(n / max(1, n - len(NAMES)))
+        with np.errstate(invalid="ignore"):  # of a law that no run is near: nan
+            widened: np.ndarray = (off - off.mean()) * np.sqrt(n / max(1, n - len(NAMES)))
         return widened
 
 

@@ -29,8 +29,8 @@ class Law:
         return f"L(N, D) = {self.E:.3g} + {self.A:.3g}/N^{self.alpha:.3f} + {self.B:.3g}/D^{self.beta:.3f}"
 
     def loss(self, parameters: Number, tokens: Number) -> Number:
-        with np.errstate(all="ignore"):  # far outside of the runs that it is of
-            return self.E + self.A * parameters**-self.alpha + self.B * tokens**-self.beta
+        with np.errstate(all="ignore"):  # far outside of the runs that it is of, inf or nan
+            return self.E + self.A * np.power(parameters, -self.alpha) + self.B * np.power(tokens, -self.beta)
 
     @property
     def size_exponent(self) -> Number:

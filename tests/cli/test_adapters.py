@@ -1,32 +1,23 @@
 """`--adapter`: what every verb that opens a model can put on it."""
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import app.cli
 from engine.sources.checkpoint import load
-from metal import mx
-from tests.engine import tiny
+from tests.cli.conftest import Likely, random_model
 from tests.engine.tune.test_stack import CONFIG, write
 
 
-def test_adapters_are_put_on_the_model(monkeypatch: pytest.MonkeyPatch, capfd: Any, tmp_path: Path) -> None:
-    arrays = {name: mx.array(a) for name, a in tiny.weights(CONFIG).items()}
-    model = tiny.write_folder(tmp_path / "model", CONFIG, arrays)
+def test_adapters_are_put_on_the_model(likely: Likely, tmp_path: Path) -> None:
+    model = random_model(tmp_path / "model", **CONFIG)
     style = write(load(model), tmp_path / "style", 1)
 
     def perplexity(*adapters: str) -> float:
         given = [word for adapter in adapters for word in ("-A", adapter)]
-        call = ["likely", "explain", "-M", str(model), *given, "--json", "a text of words"]
-        monkeypatch.setattr(sys, "argv", call)
-        with pytest.raises(SystemExit) as end:
-            app.cli.main()
-        out, err = capfd.readouterr()
-        if end.value.code:
+        code, out, err = likely("explain", "-M", model, *given, "--json", "a text of words")
+        if code:
             raise ValueError(err)
         return float(json.loads(out)["perplexity"])
 

@@ -3,31 +3,27 @@
 import json
 import math
 import re
-import sys
-from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import app.cli
 from engine.diffusion.bound import exact
 from engine.diffusion.denoiser import ModelDenoiser
 from engine.evaluate.estimates import Estimate
 from engine.evaluate.figures import ComparedMeasure, Tally, comparisons
 from engine.sources.checkpoint import load
 from metal import mx
+from tests.cli.conftest import Likely
 from tests.engine import tiny
 
-Run = Callable[..., tuple[int, str, str]]
 TEXT = "abcde"
 MASK = 286
 
 
-@pytest.fixture
-def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+@pytest.fixture(name="likely")
+def evaluates(likely: Likely, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Likely:
     arrays = {name: mx.array(4 * array) for name, array in tiny.weights(tiny.LLAMA).items()}
     tiny.write_folder(tmp_path / "diffusion", {**tiny.LLAMA, "mask_token_id": MASK}, dict(arrays))
     tiny.write_folder(tmp_path / "plain", tiny.LLAMA, dict(arrays))
@@ -38,22 +34,14 @@ def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], t
     for name, rows in (("pairs", pairs), ("choices", choices), ("asked", [{"prompt": "1+1", "answer": "2"}])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.chdir(tmp_path)
-
-    def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["likely", "eval", *args])
-        with pytest.raises(SystemExit) as end:
-            app.cli.main()
-        out, err = capfd.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
+    return lambda *words: likely("eval", *words)
 
 
 def figures(out: str) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["model"], row["measure"]): row for row in map(json.loads, out.splitlines()) if "value" in row}
 
 
-def test_a_text_has_a_bound_that_says_so_beside_an_exact_number(likely: Run, tmp_path: Path) -> None:
+def test_a_text_has_a_bound_that_says_so_beside_an_exact_number(likely: Likely, tmp_path: Path) -> None:
     code, out, err = likely("--text", "text.txt", "-M", "plain", "-M", "diffusion", "--json")
     assert code == 0, err
     found = figures(out)
@@ -90,7 +78,7 @@ def told(out: str) -> re.Match[str]:
 
 
 @pytest.mark.slow(1)
-def test_a_difference_is_that_of_the_figures_beside_it(likely: Run, tmp_path: Path) -> None:
+def test_a_difference_is_that_of_the_figures_beside_it(likely: Likely, tmp_path: Path) -> None:
     """A text's windows are the same for a model and one of diffusion, though this reads one token less."""
     (tmp_path / "text.txt").write_text(LONG)
     asked = ("--text", "text.txt", "--draws", "16", "-M", "plain", "-M", "diffusion")
@@ -101,7 +89,7 @@ def test_a_difference_is_that_of_the_figures_beside_it(likely: Run, tmp_path: Pa
     assert float(difference[1]) == pytest.approx(math.log2(now["value"] / before["value"]), abs=5.1e-5)
 
 
-def test_windows_that_end_alike_are_what_two_models_have_in_common(likely: Run, tmp_path: Path) -> None:
+def test_windows_that_end_alike_are_what_two_models_have_in_common(likely: Likely, tmp_path: Path) -> None:
     """Models of other contexts have other windows of a text: these are added up where both end, and said."""
     (tmp_path / "text.txt").write_text(LONG)
     arrays = {name: mx.array(4 * array) for name, array in tiny.weights(tiny.LLAMA).items()}
@@ -124,7 +112,7 @@ def test_windows_that_end_alike_are_what_two_models_have_in_common(likely: Run, 
     assert f"predicted {len(LONG):,} of {len(LONG):,} tokens" in out
 
 
-def test_choices_are_taken_by_bounds_and_what_bounds_cannot_answer_is_refused(likely: Run) -> None:
+def test_choices_are_taken_by_bounds_and_what_bounds_cannot_answer_is_refused(likely: Likely) -> None:
     code, out, err = likely("pairs.jsonl", "choices.jsonl", "-M", "diffusion", "--json")
     assert code == 0, err
     measures = {measure for _, measure in figures(out)}

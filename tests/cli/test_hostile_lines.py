@@ -2,17 +2,15 @@
 
 import json
 import re
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from app import heat
-from app.cli import main
 from engine.trace import file
 from metal import mx
+from tests.cli.conftest import Likely
 from tests.engine import tiny
 from tests.engine.trace.test_trace import made
 
@@ -20,19 +18,9 @@ CLIPBOARD = "\x1b]52;c;aGk=\x07"
 MOVES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-@pytest.fixture
-def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-
-    def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["likely", *args])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capfd.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
 
 
 def model(folder: Path, **changed: tuple[tuple[int, ...], float]) -> Path:
@@ -42,7 +30,7 @@ def model(folder: Path, **changed: tuple[tuple[int, ...], float]) -> Path:
     return tiny.write_folder(folder, tiny.LLAMA, {name: mx.array(array) for name, array in weights.items()})
 
 
-def test_a_traces_words_are_visible(likely: Any, tmp_path: Path) -> None:
+def test_a_traces_words_are_visible(likely: Likely, tmp_path: Path) -> None:
     from dataclasses import replace
 
     trace = replace(made(), model=f"m{CLIPBOARD}", versions={CLIPBOARD: CLIPBOARD}, finish=CLIPBOARD)
@@ -51,7 +39,13 @@ def test_a_traces_words_are_visible(likely: Any, tmp_path: Path) -> None:
     assert code == 0 and "m␛]52" in out and not MOVES.search(out + err)
 
 
-def test_names_of_models_and_files_are_visible(likely: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_of_a_call_are_visible(likely: Likely) -> None:
+    for words in ((CLIPBOARD,), ("run", f"--{CLIPBOARD}"), ("run", "a", CLIPBOARD), ("run", "--replay", CLIPBOARD)):
+        code, out, err = likely(*words)
+        assert code in (1, 2) and not out and "]52" in err and not MOVES.search(err), err
+
+
+def test_names_of_models_and_files_are_visible(likely: Likely, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = model(tmp_path / "models" / f"evil{CLIPBOARD}")
     config = json.loads((folder / "config.json").read_text())
     monkeypatch.setenv("LIKELY_MODELS", str(tmp_path / "models"))
@@ -68,7 +62,7 @@ def test_names_of_models_and_files_are_visible(likely: Any, tmp_path: Path, monk
         assert code == 1 and err.count("\n") == 1 and not MOVES.search(out + err), err
 
 
-def test_keys_and_values_of_rows_are_visible(likely: Any, tmp_path: Path) -> None:
+def test_keys_and_values_of_rows_are_visible(likely: Likely, tmp_path: Path) -> None:
     path = tmp_path / f"rows{CLIPBOARD}.jsonl"
     for row in (
         {CLIPBOARD: 1},
@@ -99,7 +93,7 @@ def test_a_terminal_gets_the_programs_own_colours_alone() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_no_numbers_are_named_by_every_verb(likely: Any, tmp_path: Path, value: float) -> None:
+def test_weights_that_are_no_numbers_are_named_by_every_verb(likely: Likely, tmp_path: Path, value: float) -> None:
     folder = str(model(tmp_path / "m", model__layers__1__mlp__up_proj__weight=((3, 5), value)))
     rows, pairs = tmp_path / "rows.jsonl", tmp_path / "pairs.jsonl"
     rows.write_text("".join(json.dumps({"text": f"ab {i} ab"}) + "\n" for i in range(4)))
@@ -134,7 +128,7 @@ def test_weights_that_are_no_numbers_are_named_by_every_verb(likely: Any, tmp_pa
     assert not [path for path in tmp_path.iterdir() if path.name in ("small", "kept")]
 
 
-def test_an_embedding_that_is_no_number_has_no_neighbours(likely: Any, tmp_path: Path) -> None:
+def test_an_embedding_that_is_no_number_has_no_neighbours(likely: Likely, tmp_path: Path) -> None:
     folder = str(model(tmp_path / "m", model__embed_tokens__weight=((100, 5), np.nan)))
     code, out, err = likely("inside", "--neighbours", "5", "-M", folder)
     assert code == 1 and not out and err.count("\n") == 1 and "holds NaN" in err

@@ -3,44 +3,28 @@
 import csv
 import io
 import json
-import sys
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-import app.cli
-from engine.session import Session
 from metal import mx
-from tests.engine import tiny
-from tests.fakes import FakeCheckpoint, MarkovModel, certain_table
-
-CONFIG = {**tiny.LLAMA, "num_hidden_layers": 3}
+from tests.cli.conftest import Likely, random_model
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    arrays = {name: mx.array(array) for name, array in tiny.weights(CONFIG).items()}
-    return tiny.write_folder(tmp_path_factory.mktemp("inside") / "model", CONFIG, arrays)
+    return random_model(tmp_path_factory.mktemp("inside") / "model", num_hidden_layers=3)
 
 
 @pytest.fixture
-def inside(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
-    """`likely inside ARGS`: exit code, stdout, stderr."""
-
-    def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["likely", "inside", "-M", str(folder), *args])
-        with pytest.raises(SystemExit) as end:
-            app.cli.main()
-        out, err = capfd.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
+def inside(folder: Path, likely: Likely) -> Likely:
+    """`likely inside ARGS`."""
+    return lambda *words: likely("inside", "-M", folder, *words)
 
 
-def test_everything_for_programs(inside: Any) -> None:
+def test_everything_for_programs(inside: Likely) -> None:
     code, out, err = inside(
         "hello", "--raw", "--json", "--lens", "--heads", "--attention", "2.1", "--attribution", "--ablate", "2.3"
     )
@@ -62,13 +46,13 @@ def test_everything_for_programs(inside: Any) -> None:
     assert abs(found["ablation"]["logit"] - a["logit"]) < 1e-4 and found["ablation"]["effect"] != 0
 
 
-def test_only_what_is_asked_for(inside: Any) -> None:
+def test_only_what_is_asked_for(inside: Likely) -> None:
     assert list(json.loads(inside("hello", "--json")[1])) == ["ids"]
     found = json.loads(inside("hello", "--json", "--attribution", "--against", "5")[1])["attribution"]
     assert found["against"] == 5 and abs(found["sum"] - found["logit"]) < 1e-4
 
 
-def test_neighbours_need_no_text(inside: Any) -> None:
+def test_neighbours_need_no_text(inside: Likely) -> None:
     found = json.loads(inside("--neighbours", "65", "--centred", "--json")[1])["neighbours"]
     assert len(found) == 10 and 65 not in [near["id"] for near in found]
     assert [near["cosine"] for near in found] == sorted((near["cosine"] for near in found), reverse=True)
@@ -77,7 +61,7 @@ def test_neighbours_need_no_text(inside: Any) -> None:
     assert len(json.loads(inside("--neighbours", "0", "--json")[1])["neighbours"]) == 10  # the first token is one too
 
 
-def test_patching_for_programs(inside: Any) -> None:
+def test_patching_for_programs(inside: Likely) -> None:
     found = json.loads(inside("hello", "--patch", "hallo", "--against", "7", "--json")[1])["patching"]
     assert np.shape(found["effects"]) == np.shape(found["estimates"]) == (3, 5)
     assert found["effects"][-1][-1] == pytest.approx(1, abs=1e-4) and found["effects"][-1][:-1] == pytest.approx(
@@ -109,12 +93,12 @@ def test_patching_for_programs(inside: Any) -> None:
         (("--toward", "yes", "--away", "no"), "weight 0.5"),
     ],
 )
-def test_for_a_person(inside: Any, args: tuple[str, ...], words: str) -> None:
+def test_for_a_person(inside: Likely, args: tuple[str, ...], words: str) -> None:
     code, out, err = inside("hello", *args)
     assert (code, err) == (0, "") and words in out and "\x1b" not in out
 
 
-def test_tables_and_pictures(inside: Any) -> None:
+def test_tables_and_pictures(inside: Likely) -> None:
     rows = list(csv.reader(io.StringIO(inside("hello", "--attention", "1.1", "--csv")[1])))
     assert len(rows) == 6 and rows[1][1] == "1.000"
     rows = list(csv.reader(io.StringIO(inside("hello", "--attribution", "--csv")[1])))
@@ -128,13 +112,14 @@ def test_tables_and_pictures(inside: Any) -> None:
     assert inside("hello", "--lens", "--heads", "--csv")[0] == 2
 
 
-def test_activations_are_saved(inside: Any, tmp_path: Path) -> None:
+def test_activations_are_saved(inside: Likely, tmp_path: Path) -> None:
     code, out, err = inside("hello", "--save", str(tmp_path / "a.safetensors"), "--keep", "layers.*.mlp")
     assert (code, out) == (0, "") and "3 activations are in" in err
     assert sorted(mx.load(str(tmp_path / "a.safetensors"))) == [f"layers.{i}.mlp" for i in range(3)]
 
 
-def test_a_tuned_lens_is_fit_kept_and_used(inside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_a_tuned_lens_is_fit_kept_and_used(inside: Likely, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
     code, _, err = inside("hello", "--lens", "--tuned")
     assert code == 1 and "no tuned lens is kept" in err
@@ -148,13 +133,13 @@ def test_a_tuned_lens_is_fit_kept_and_used(inside: Any, tmp_path: Path, monkeypa
     assert np.mean(tuned["kl"][0]) < np.mean(plain["kl"][0])
 
 
-def test_spellings_for_programs(inside: Any) -> None:
+def test_spellings_for_programs(inside: Likely) -> None:
     found = json.loads(inside("x", "--spellings", "abab", "--json")[1])["tokenisation"]
     assert len(found["spellings"]) == 4 and found["complete"] and [way["own"] for way in found["spellings"]].count(True)
     assert found["logprob"] > max(way["logprob"] for way in found["spellings"])
 
 
-def test_a_direction_is_kept_and_taken_as_an_adapter(inside: Any, tmp_path: Path) -> None:
+def test_a_direction_is_kept_and_taken_as_an_adapter(inside: Likely, tmp_path: Path) -> None:
     kept = tmp_path / "kind"
     args = ("--toward", "yes", "--toward", "aye", "--away", "no", "--layer", "1", "--direction", str(kept), "--json")
     found = json.loads(inside("hello", *args)[1])["steering"]
@@ -188,12 +173,12 @@ def test_a_direction_is_kept_and_taken_as_an_adapter(inside: Any, tmp_path: Path
         (("x" * 200,), 1, "has 200 tokens and this model reads at most 128"),
     ],
 )
-def test_what_is_refused(inside: Any, args: tuple[str, ...], code: int, words: str) -> None:
+def test_what_is_refused(inside: Likely, args: tuple[str, ...], code: int, words: str) -> None:
     got, out, err = inside(*args)
     assert (got, out) == (code, "") and words in err
 
 
-def test_a_long_text_is_windowed_and_says_so(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_text_is_windowed_and_says_so(inside: Likely, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.inside.subject.WEIGHTS", 4 * 4 * 60 * 20)
     code, out, err = inside("x" * 60, "--lens", "--attention", "0.1", "--json")
     found = json.loads(out)
@@ -202,14 +187,7 @@ def test_a_long_text_is_windowed_and_says_so(inside: Any, monkeypatch: pytest.Mo
     assert np.shape(found["lens"]["top"]) == (4, 20) and np.shape(found["attention"]) == (20, 60)
 
 
-def test_a_model_that_is_not_ours_says_what_it_cannot_show(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = Session(FakeCheckpoint(MarkovModel(certain_table(b"abc"))))  # type: ignore[arg-type]
-    monkeypatch.setattr("app.cli.inside.open_session", lambda model, **_: session)
-    code, out, err = inside("hello", "--lens")
-    assert (code, out) == (1, "") and "whose layers and heads cannot be seen here" in err and err.count("\n") == 1
-
-
-def test_rollout_and_sinks_for_programs(inside: Any) -> None:
+def test_rollout_and_sinks_for_programs(inside: Likely) -> None:
     code, out, _ = inside("hello", "--rollout", "--attention", "1.0", "--without-first", "--json")
     found = json.loads(out)
     assert code == 0 and np.shape(found["rollout"]) == (5, 5)
@@ -219,7 +197,7 @@ def test_rollout_and_sinks_for_programs(inside: Any) -> None:
     assert inside("hello", "--rollout")[0] == 0
 
 
-def test_sums_relations_and_merges_need_no_text(inside: Any) -> None:
+def test_sums_relations_and_merges_need_no_text(inside: Likely) -> None:
     code, out, _ = inside("--merges", "abc", "--json")
     assert code == 0 and json.loads(out)["merges"] == [["a", "b", "c"], ["ab", "c"]]
     assert inside("--merges", "ab")[0] == 0
@@ -230,7 +208,7 @@ def test_sums_relations_and_merges_need_no_text(inside: Any) -> None:
     assert inside("hello", "--without-first")[0] == 2
 
 
-def test_a_look_at_the_model_alone_takes_no_file_and_what_is_saved_is_of_a_text(inside: Any, tmp_path: Path) -> None:
+def test_a_look_at_the_model_alone_takes_no_file_and_what_is_saved_is_of_a_text(inside: Likely, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     code, _, err = inside("--neighbours", "5", "--file", str(tmp_path / "text"))
     assert code == 2 and "--neighbours is of the model alone: leave out --file" in err

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-import app.cli
 from app.cli import choosing
 from engine.sources import catalogue, checkpoint, preferences, store
-from metal import mx
-from tests.engine import hub_server, tiny
+from tests.cli.conftest import Likely, random_model
+from tests.engine import hub_server
 
 REPO = "me/tiny"
 
@@ -30,32 +29,13 @@ def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
-    """Run `likely ARGS`; gives (exit code, stdout, stderr)."""
-
-    def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["likely", *args])
-        with pytest.raises(SystemExit) as end:
-            app.cli.main()
-        out, err = capfd.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
-
-
-def model(folder: Path) -> Path:
-    arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
-    return tiny.write_folder(folder, tiny.LLAMA, arrays)
-
-
 def put(person: Path, name: str) -> Path:
     """A model where LM Studio would have it."""
     (person / ".lmstudio" / "models" / "me").mkdir(parents=True, exist_ok=True)
-    return model(person / ".lmstudio" / "models" / "me" / name)
+    return random_model(person / ".lmstudio" / "models" / "me" / name)
 
 
-def test_models_says_where_each_lives_and_which_is_used(likely: Any, person: Path) -> None:
+def test_models_says_where_each_lives_and_which_is_used(likely: Likely, person: Path) -> None:
     assert "no model is here yet: `likely models --known`" in likely("models")[1]
     paths = [put(person, "one"), put(person, "two")]
     code, out, _ = likely("models", "--default", "me/two")
@@ -66,21 +46,21 @@ def test_models_says_where_each_lives_and_which_is_used(likely: Any, person: Pat
     assert [(row["name"], row["default"]) for row in told] == [("me/one", False), ("me/two", True)]
 
 
-def test_a_default_must_be_here(likely: Any) -> None:
+def test_a_default_must_be_here(likely: Likely) -> None:
     code, _, err = likely("models", "--default", "qwen3-4b")
     assert code == 1 and err == "likely: qwen3-4b is not on this machine yet: `likely pull qwen3-4b` fetches it\n"
     code, _, err = likely("models", "--default", "qwen-4b")
     assert code == 1 and "did you mean qwen3-4b" in err
 
 
-def test_a_folder_that_is_added_is_looked_through_from_then_on(likely: Any, person: Path) -> None:
+def test_a_folder_that_is_added_is_looked_through_from_then_on(likely: Likely, person: Path) -> None:
     (person / "mine").mkdir()
-    path = model(person / "mine" / "tiny")
+    path = random_model(person / "mine" / "tiny")
     assert str(path) in likely("models", "--add", str(person / "mine"))[1]
     assert str(path) in likely("models")[1]
 
 
-def test_the_catalogue_lists_name_size_licence_memory_and_what_each_is_good_for(likely: Any) -> None:
+def test_the_catalogue_lists_name_size_licence_memory_and_what_each_is_good_for(likely: Likely) -> None:
     out = likely("models", "--known")[1]
     for known in catalogue.KNOWN.values():
         (line,) = [line for line in out.splitlines() if f" {known.name} " in line]
@@ -88,8 +68,8 @@ def test_the_catalogue_lists_name_size_licence_memory_and_what_each_is_good_for(
         assert ("?" in line) == (not known.checked)
 
 
-def test_pull_and_rm_of_what_the_hub_has(likely: Any, person: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = model(person / "source")
+def test_pull_and_rm_of_what_the_hub_has(likely: Likely, person: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = random_model(person / "source")
     with hub_server.serve(REPO, {path.name: path.read_bytes() for path in source.iterdir()}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         code, out, _ = likely("pull", REPO)
@@ -101,9 +81,9 @@ def test_pull_and_rm_of_what_the_hub_has(likely: Any, person: Path, monkeypatch:
 
 
 def test_a_size_that_nobody_has_seen_is_checked_at_the_first_pull(
-    likely: Any, person: Path, monkeypatch: pytest.MonkeyPatch
+    likely: Likely, person: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known, source = catalogue.KNOWN["qwen3-0.6b"], model(person / "source")
+    known, source = catalogue.KNOWN["qwen3-0.6b"], random_model(person / "source")
     assert isinstance(known.source, catalogue.Hub) and not known.checked
     with hub_server.serve(known.source.repo, {path.name: path.read_bytes() for path in source.iterdir()}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
@@ -111,7 +91,7 @@ def test_a_size_that_nobody_has_seen_is_checked_at_the_first_pull(
     assert code == 0 and f"the catalogue of {catalogue.DATE} computed" in err and "it is 0 MB" in err
 
 
-def test_rm_leaves_what_another_program_has(likely: Any, person: Path) -> None:
+def test_rm_leaves_what_another_program_has(likely: Likely, person: Path) -> None:
     path = put(person, "one")
     code, _, err = likely("rm", "me/one", "--yes", "--shared")
     assert code == 1 and f"delete {path} yourself" in err and path.exists()
@@ -148,7 +128,7 @@ def test_a_pipe_uses_the_only_model_and_of_several_the_chosen_one(person: Path) 
 
 @pytest.mark.parametrize("words", [("run", "hi", "--raw", "--max-tokens", "2"), ("explain", "hi"), ("chat", "--plain")])
 def test_one_choice_holds_for_every_verb(
-    likely: Any, person: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    likely: Likely, person: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     for name in ("one", "two"):
         put(person, name)

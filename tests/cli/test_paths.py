@@ -9,24 +9,17 @@ from pathlib import Path
 import pytest
 
 import models
-from app.cli import main
 from engine.errors import DataError, ParameterError
 from engine.home import expanded, home
 from engine.tune import adapters, data, lora
 from engine.tune.sites import choose, sites
 from metal import mx
+from tests.cli.conftest import Likely
 from tests.engine import tiny
 from tests.engine.pretrain import texts
 from tests.processes import ROOT
 
 LONG = "n" * 300
-
-
-def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *args: str) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["likely", *args])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return int(end.value.code or 0), capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -43,10 +36,8 @@ def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *
         (["eval", "~nouser/rows.jsonl"], "~nouser/rows.jsonl"),
     ],
 )
-def test_a_path_that_cannot_be_used_is_one_line(
-    args: list[str], line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    code, said = likely(monkeypatch, capfd, *args)
+def test_a_path_that_cannot_be_used_is_one_line(args: list[str], line: str, likely: Likely) -> None:
+    code, _, said = likely(*args)
     assert code in (1, 2) and line in said and "Traceback" not in said
     assert code == 2 or said.count("\n") == 1
 

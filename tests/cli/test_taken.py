@@ -13,7 +13,7 @@ from engine.sources.checkpoint import load
 from engine.tune import adapters, lora, state
 from engine.tune.sites import choose, sites
 from metal import mx
-from tests.cli.test_paths import likely
+from tests.cli.conftest import Likely
 from tests.endtoend.test_interruption import MAIN
 from tests.engine import tiny
 from tests.engine.pretrain import texts
@@ -74,14 +74,12 @@ CURVE = "estimate curve rows.jsonl -c options.toml --sizes 2,4 --seeds 1 --out o
         ("quantize tiny --gguf f16 --to out.gguf", ".out.gguf.lock", ", or choose another --to"),
     ],
 )
-def test_a_verb_names_who_writes_there(
-    words: str, taken: str, other: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_verb_names_who_writes_there(words: str, taken: str, other: str, likely: Likely) -> None:
     """`taken` is the folder, or the file of a lock."""
     with ExitStack() as stack:
         lock = locked(Path(taken), "other") if taken.startswith(".") else claimed(Path(taken), "other")
         stack.enter_context(lock)
-        code, said = likely(monkeypatch, capfd, *words.split())
+        code, _, said = likely(*words.split())
     line = said.splitlines()[-1]
     assert code == 1 and "Traceback" not in said, said
     assert " is taken: process " in line and " (other) has written there since 20" in line and line.endswith(other)

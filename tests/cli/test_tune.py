@@ -1,47 +1,30 @@
 """`likely tune`, `fuse` and `diff` as a person calls them, on a tiny model."""
 
 import json
+import re
 import shlex
-import sys
+import signal
 import time
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-import app.cli
 from app import awake, local_trainer
 from app.training_kind import TUNE
 from app.tui.theme import GLYPHS
 from app.tui.training.history import TrainingHistory
 from engine.sources.fetch.progress import silent
-from engine.tune import step, trainer
 from engine.tune.config import configure
 from engine.tune.control import TrainControl, Validated
 from metal import mx
-from tests.engine import tiny
-
-
-@pytest.fixture
-def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
-    """Run `likely ARGS`; gives (exit code, stdout, stderr)."""
-
-    def run(*args: object) -> tuple[int, str, str]:
-        words = [str(arg) for arg in args]
-        monkeypatch.setattr(sys, "argv", ["likely", *words])
-        with pytest.raises(SystemExit) as end:
-            app.cli.main()
-        out, err = capfd.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
+from tests.cli.conftest import Likely, random_model
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    arrays = {name: mx.array(a) for name, a in tiny.weights(tiny.LLAMA).items()}
-    return tiny.write_folder(tmp_path / "model", tiny.LLAMA, arrays)
+    return random_model(tmp_path / "model")
 
 
 @pytest.fixture
@@ -53,7 +36,7 @@ def rows(tmp_path: Path) -> Path:
 
 
 def test_a_search_says_what_it_will_cost_chooses_and_trains_on_all_rows(
-    likely: Any, model: Path, rows: Path, tmp_path: Path
+    likely: Likely, model: Path, rows: Path, tmp_path: Path
 ) -> None:
     grid, out = tmp_path / "grid.toml", tmp_path / "out"
     grid.write_text("folds = 2\n[grid]\nl1 = [0, 1e4]\n")
@@ -88,7 +71,7 @@ def test_a_search_says_what_it_will_cost_chooses_and_trains_on_all_rows(
     assert code == 1 and printed == "" and "another --out" in err
 
 
-def test_a_dry_run_shows_what_is_trained(likely: Any, model: Path, rows: Path) -> None:
+def test_a_dry_run_shows_what_is_trained(likely: Likely, model: Path, rows: Path) -> None:
     code, out, err = likely("tune", rows, "-M", model, "--dry-run", "--length", 64)
     assert code == 0, err
     assert "30 prompt" in out and "trained" in out and "steps" in out and "GB free" in out
@@ -99,7 +82,7 @@ def test_a_dry_run_shows_what_is_trained(likely: Any, model: Path, rows: Path) -
 
 
 def test_a_data_set_smaller_than_a_batch_is_trained_on_whole_and_says_so(
-    likely: Any, model: Path, tmp_path: Path
+    likely: Likely, model: Path, tmp_path: Path
 ) -> None:
     few = tmp_path / "few.jsonl"
     few.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n')
@@ -108,7 +91,7 @@ def test_a_data_set_smaller_than_a_batch_is_trained_on_whole_and_says_so(
     assert code == 0 and "one batch holds all 2 samples: every step is a pass" in err
 
 
-def test_tune_diff_and_fuse(likely: Any, model: Path, rows: Path, tmp_path: Path) -> None:
+def test_tune_diff_and_fuse(likely: Likely, model: Path, rows: Path, tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     options = ("--length", 64, "--rate", 0.02, "--layers", 2)
     code, text, err = likely("tune", rows, "-M", model, "--out", out, "--steps", 6, "--json", *options)
@@ -130,7 +113,7 @@ def test_tune_diff_and_fuse(likely: Any, model: Path, rows: Path, tmp_path: Path
 
 
 def test_options_come_from_a_file_and_flags_stand_over_it(
-    likely: Any, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    likely: Likely, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "tune.toml"
     file.write_text(f'data = "{rows}"\nmodel = "{model}"\nrank = 3\nlength = 64\nmodules = ["q_proj"]\nsteps = 2\n')
@@ -146,29 +129,28 @@ def test_options_come_from_a_file_and_flags_stand_over_it(
 
 
 def test_ctrl_c_finishes_the_step_saves_and_prints_how_to_go_on(
-    likely: Any, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    likely: Likely, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-    import signal
+    asked, clock = count(), time.perf_counter
 
-    real = step.update
+    def rings() -> float:
+        """A clock at whose sixth look after the first step somebody presses ctrl+c."""
+        if (tmp_path / "adapter" / "metrics.jsonl").exists() and next(asked) == 6:
+            signal.raise_signal(signal.SIGINT)
+        return clock()
 
-    def interrupted(run: trainer.TrainingRun, *rest: Any) -> float:
-        if run.counters.step == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-        return real(run, *rest)
-
-    monkeypatch.setattr(step, "update", interrupted)
     out = tmp_path / "adapter"
-    arguments = ("tune", rows, "-M", model, "--out", out, "--steps", 6, "--length", 64)
-    code, _, err = likely(*arguments)
-    assert code == 130 and "stopped after step 2; go on with: likely tune" in err and err.rstrip().endswith("--resume")
-    monkeypatch.setattr(step, "update", real)
+    arguments = ("tune", rows, "-M", model, "--out", out, "--steps", 40, "--length", 64)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "perf_counter", rings)
+        code, _, err = likely(*arguments)
+    said = re.search(r"stopped after step (\d+); go on with: likely tune .* --resume$", err.rstrip())
+    assert code == 130 and said is not None and 0 < int(said[1]) < 40, err
     code, _, err = likely(*arguments, "--resume")
-    assert code == 0 and "done after step 6" in err
+    assert code == 0 and "done after step 40" in err
 
 
-def test_problems_are_one_line(likely: Any, model: Path, rows: Path, tmp_path: Path) -> None:
+def test_problems_are_one_line(likely: Likely, model: Path, rows: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": }\n')
     for arguments, line in (
@@ -184,7 +166,7 @@ def test_problems_are_one_line(likely: Any, model: Path, rows: Path, tmp_path: P
 
 
 def test_memory_that_will_not_fit_is_said_before_the_first_step(
-    likely: Any, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    likely: Likely, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from engine.tune import report
 
@@ -195,7 +177,7 @@ def test_memory_that_will_not_fit_is_said_before_the_first_step(
     assert not (tmp_path / "adapter").exists()
 
 
-def test_options_by_their_names_of_before(likely: Any, model: Path, rows: Path, tmp_path: Path) -> None:
+def test_options_by_their_names_of_before(likely: Likely, model: Path, rows: Path, tmp_path: Path) -> None:
     """`start`, `plus` and `pack`, in a file and as flags, mean `init`, `lora_plus_ratio` and `packing`."""
     names = ("init", "lora_plus_ratio", "packing")
     file = tmp_path / "tune.toml"
@@ -216,14 +198,14 @@ def test_options_by_their_names_of_before(likely: Any, model: Path, rows: Path, 
     assert code == 1 and "pack is called packing now: give one of them" in err
 
 
-def adapter_on(rows: Path, model: Path, out: Path, likely: Any, *options: object) -> Path:
+def adapter_on(rows: Path, model: Path, out: Path, likely: Likely, *options: object) -> Path:
     code, _, err = likely("tune", rows, "-M", model, "--out", out, "--steps", 2, "--length", 64, *options)
     assert code == 0, err
     return out
 
 
 def test_fuse_judges_as_many_rows_as_asked_of_the_data_it_was_trained_on(
-    likely: Any, model: Path, rows: Path, tmp_path: Path
+    likely: Likely, model: Path, rows: Path, tmp_path: Path
 ) -> None:
     """The fault: validation rows were split off first, so --rows 8 measured one."""
     adapter = adapter_on(rows, model, tmp_path / "adapter", likely, "--rate", 0.02)
@@ -234,7 +216,7 @@ def test_fuse_judges_as_many_rows_as_asked_of_the_data_it_was_trained_on(
 
 
 def test_fuse_after_preferences_and_peft_without_data(
-    likely: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    likely: Likely, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The faults: after DPO it demanded data that were given, and --peft demanded data it does not use."""
     pairs = tmp_path / "pairs.jsonl"
@@ -251,7 +233,7 @@ def test_fuse_after_preferences_and_peft_without_data(
 
 
 @pytest.mark.slow
-def test_a_small_data_set_is_trained_long_enough_with_no_option(likely: Any, model: Path, tmp_path: Path) -> None:
+def test_a_small_data_set_is_trained_long_enough_with_no_option(likely: Likely, model: Path, tmp_path: Path) -> None:
     """The fault: 50 short rows were one batch, so one step, and "done" of an adapter that does nothing."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"tag {i}", "completion": f"<{i}>"}) + "\n" for i in range(50)))
@@ -270,7 +252,7 @@ def test_a_small_data_set_is_trained_long_enough_with_no_option(likely: Any, mod
 
 @pytest.mark.slow
 def test_a_run_that_did_little_says_so_and_names_what_would_do_better(
-    likely: Any, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    likely: Likely, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "an adapter"
     common = ("tune", rows, "-M", model, "--length", 64, "--out", out)
@@ -289,7 +271,9 @@ def test_a_run_that_did_little_says_so_and_names_what_would_do_better(
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_to_more_epochs_and_refuses_fewer(likely: Any, model: Path, rows: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_to_more_epochs_and_refuses_fewer(
+    likely: Likely, model: Path, rows: Path, tmp_path: Path
+) -> None:
     """The fault: --resume --epochs N did nothing."""
     common = ("tune", rows, "-M", model, "--length", 64, "--out", tmp_path / "adapter", "--valid", 0)
     assert likely(*common, "--batch", 10, "--no-packing", "--epochs", 2)[0] == 0
@@ -301,7 +285,7 @@ def test_a_run_goes_on_to_more_epochs_and_refuses_fewer(likely: Any, model: Path
     assert code == 0 and "nothing was left to do" in err and "--epochs or --steps" in err
 
 
-def test_fuse_writes_the_adapter_alone_for_llama_cpp(likely: Any, model: Path, rows: Path, tmp_path: Path) -> None:
+def test_fuse_writes_the_adapter_alone_for_llama_cpp(likely: Likely, model: Path, rows: Path, tmp_path: Path) -> None:
     from gguf import GGUFReader
 
     adapter = adapter_on(rows, model, tmp_path / "adapter", likely)
@@ -324,7 +308,7 @@ def a_mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_training_holds_off_sleep_and_says_so(
-    likely: Any, model: Path, rows: Path, tmp_path: Path, a_mac: Path
+    likely: Likely, model: Path, rows: Path, tmp_path: Path, a_mac: Path
 ) -> None:
     words = ("tune", rows, "-M", model, "--length", 64, "--steps", 1, "--out", tmp_path / "adapter")
     assert "sleep is held off until it ends (caffeinate)" in likely(*words, "--dry-run")[1]

@@ -4,6 +4,7 @@ A Llama whose one block adds nothing, with the identity as embedding and a table
 it is a sum over that table, in float64.
 """
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.engine import tiny
 
 EOS, VOCAB = tiny.EOS, tiny.LLAMA["vocab_size"]
 CONFIG = {**tiny.LLAMA, "hidden_size": VOCAB, "num_hidden_layers": 1, "max_position_embeddings": 4096}
+TEMPLATE = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}a:"  # what is answered ends in ":"
 ENCODER = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(tiny.PIECES)}, merges=[("a", "b")]))
 ENCODER.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
@@ -28,14 +30,11 @@ def random_table(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(VOCAB, VOCAB)) * 2.0
 
 
-def certain_table(text: str, starts: str = "") -> np.ndarray:
-    """After each letter of a text in which none comes twice the next one is nearly certain, and then the end.
-
-    What comes first in it comes also after the letters of `starts`.
-    """
-    table, told = np.zeros((VOCAB, VOCAB)), ids(text)
+def certain_table(text: str) -> np.ndarray:
+    """After each letter of a text in which none comes twice the next one is nearly certain, and then the end."""
+    table = np.zeros((VOCAB, VOCAB))
     table[:, EOS] -= 5.0
-    for before, after in (*pairwise([*told, EOS]), *((start, told[1]) for start in ids(starts))):
+    for before, after in pairwise([*ids(text), EOS]):
         table[before, after] = 20.0
     return table
 
@@ -55,4 +54,10 @@ def write(folder: Path, table: np.ndarray) -> Path:
     arrays["model.embed_tokens.weight"] = np.eye(VOCAB, dtype=np.float32)
     scale = (1 / VOCAB + CONFIG["rms_norm_eps"]) ** -0.5  # of what the last norm makes of a row of the identity
     arrays["lm_head.weight"] = (table.T / scale).astype(np.float32)
-    return tiny.write_folder(folder, CONFIG, {name: mx.array(array) for name, array in arrays.items()})
+    tiny.write_folder(folder, CONFIG, {name: mx.array(array) for name, array in arrays.items()})
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens([tiny.PIECES[EOS]])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": TEMPLATE}))
+    return folder

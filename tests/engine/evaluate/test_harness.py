@@ -17,8 +17,26 @@ from engine.evaluate import evaluation, harness, harness_tasks
 from engine.evaluate.evaluation import Protocol, Result
 from engine.evaluate.tasks import Task, TaskSettings
 from engine.session import Session
-from tests.cli.test_eval import logprob, session
-from tests.fakes import BOS, certain_table, random_table
+from tests.fakes import BOS, EOS, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table, random_table
+
+
+class Beginning(ByteTokenizer):
+    """Knows a token to begin with, which texts do not begin with by themselves."""
+
+    bos, end = BOS, EOS
+
+    def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
+        return list(text.encode())
+
+
+def session(table: np.ndarray, name: str = "fake") -> Session:
+    info = SimpleNamespace(name=name, weights=f"weights of {name}")
+    return Session(FakeCheckpoint(MarkovModel(table), Beginning(), info))  # type: ignore[arg-type]
+
+
+def logprob(table: np.ndarray, text: str, before: int = BOS) -> float:
+    said = arrays.logprobs(table.astype(np.float32).astype(np.float64), np)
+    return float(sum(said[a, b] for a, b in pairwise([before, *text.encode()])))
 
 
 @pytest.fixture
