@@ -125,7 +125,7 @@ NARROW = (
 
 
 @pytest.mark.parametrize("t", [1, 5])
-@pytest.mark.parametrize("mask", NARROW, ids=str)
+@pytest.mark.parametrize("mask", NARROW)
 def test_mlx_s_own_kernel_gives_what_each_query_sees(t: int, mask: Mask) -> None:
     q, k, v = normal(1, 2, 4, t, 16), normal(2, 2, 2, 32, 16), normal(3, 2, 2, 32, 16)
     kv = cache(k, v, 20)

@@ -2,11 +2,11 @@
 
 The process has imported the program and collected the tests; nothing was computed in it, so it has one thread and is
 safe to fork. In a fork the code of the changed function is exchanged in place, and the changed file lies on the disk
-for what is imported late and for processes that tests start. What no function holds (a default, a constant of a module)
-takes a process of its own. Which tests reach a mutant, and what they cost, is recorded once a test file, by probes.
+for what is imported late and for processes that tests start. What no function's code holds (a default, a constant of a
+module) is not tried. Which tests reach a mutant, and what they cost, is recorded once a test file, by probes.
 
-LIKELY_MUTANTS_FOLDERS are the folders (or files) whose mutants are tried, LIKELY_MUTANTS_REACHED a file that keeps what
-was recorded for other processes; the rest of the environment is `test_mutants`'s.
+LIKELY_MUTANTS_FOLDERS are the folders (or files) whose mutants are tried; the rest of the environment is
+`test_mutants`'s.
 """
 
 import gc
@@ -16,7 +16,6 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,18 +31,16 @@ import pytest
 from tests.mutation import probe
 from tests.mutation.mutants import Mutant, drawn, probed
 
-EFFORT = float(os.environ.get("LIKELY_MUTANTS_EFFORT", "1"))
-TESTS = f"{'not slow' if EFFORT <= 1 else 'slow'} and not real and not soak"  # as a marker expression
-NEAR = 6 if EFFORT > 0.5 else 3  # test files a mutant, until one notices; at effort 1 all others behind them
+EVERY = bool(os.environ.get("LIKELY_MUTANTS_EVERY"))  # go on after the first file that notices
+TESTS = "not real and not soak" if EVERY else "not slow and not real and not soak"  # as a marker expression
+NEAR = 12  # test files a mutant
 CASES = 3  # of a parametrised test that come before the cases of others
-RECORDED_S = 25.0 * EFFORT  # processor time of the tests of a file that are recorded
-BUDGET_S = 5.0 * EFFORT  # of those that are tried of a near file
-FAR_S = 12.0 * EFFORT  # of those that are tried of all the others
+RECORDED_S = 25.0  # processor time of the tests of a file that are recorded
+BUDGET_S = 5.0  # of those that are tried of a file
 LONGEST_S = 240.0  # by the clock, and SLOWER times what the tests cost; what does not end has been noticed
 SLOWER = 12.0
 MEMORY = 8 << 30
-EXCHANGED_NOTHING = 77
-FOLDERS = ("models", "metal", "engine", "app")
+UNTRIED = 77
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Case:
 class Forks:
     """The tests of one collected session, and what is known of which mutants they reach."""
 
-    def __init__(self, session: pytest.Session, root: Path, kept: Path, mutants: list[Mutant]) -> None:
+    def __init__(self, session: pytest.Session, root: Path, mutants: list[Mutant]) -> None:
         self.session, self.root, self.mutants = session, root, mutants
         self.texts = {str(p.relative_to(root)): p.read_text() for p in sorted(root.glob("tests/**/test_*.py"))}
         self.items = {item.nodeid: item for item in session.items}
@@ -67,7 +64,6 @@ class Forks:
         self.functions = held(root)
         gc.collect()
         gc.freeze()  # what is collected in a fork does not copy all pages
-        self.kept = kept
         texts: dict[str, dict[int, int]] = {}
         for number, mutant in enumerate(mutants):
             texts.setdefault(mutant.path, {})[mutant.place] = number
@@ -93,21 +89,13 @@ class Forks:
         return sorted(scores, key=lambda name: -scores[name])
 
     def cases(self, mutant: Mutant, file: str) -> list[Case]:
-        """Tests of a file that reach a mutant, the cheapest first, and of a near one all, if no function holds it."""
-        if file not in self.known:
-            self.read()
+        """Tests of a file that reach a mutant, the cheapest first, within the budget."""
         if file not in self.known:
             with _written(self.root, self.probed):
                 self.record(file)
-        named = not mutant.function and file in self.near(mutant.path)[:NEAR]  # a constant is read without a call
-        found = (case for case in self.known[file] if named or str(mutant) in case.reached)
-        return sorted(found, key=lambda case: (str(mutant) not in case.reached, case.cost_s))
-
-    def read(self) -> None:
-        """What was recorded before, here or by another process."""
-        for line in self.kept.read_text().splitlines() if self.kept.exists() else ():
-            file, cases = json.loads(line)
-            self.known[file] = [Case(test, cost, frozenset(reached)) for test, cost, reached in cases]
+        found = sorted((c for c in self.known[file] if str(mutant) in c.reached), key=lambda case: case.cost_s)
+        spent = accumulate(case.cost_s for case in found)
+        return [case for n, (case, cost) in enumerate(zip(found, spent, strict=True)) if not n or cost < BUDGET_S]
 
     def record(self, file: str) -> None:
         """What the tests of a file reach."""
@@ -117,7 +105,7 @@ class Forks:
                 by.setdefault(test.split("[")[0], []).append(item)
         spread = (items[:: -(-len(items) // CASES)] for items in by.values())
         chosen = [item for turn in zip_longest(*spread) for item in turn if item is not None]
-        chosen += [item for items in by.values() for item in items if item not in chosen] if EFFORT >= 1 else []
+        chosen += [item for items in by.values() for item in items if item not in chosen]
         hits, lines = self.root / "hits", self.root / "cases"
         lines.unlink(missing_ok=True)
 
@@ -136,37 +124,20 @@ class Forks:
             for test, cost, reached, ok in read
             if ok  # one that fails unchanged can tell nothing
         ]
-        with self.kept.open("a") as kept:
-            kept.write(json.dumps([file, [(c.test, c.cost_s, sorted(c.reached)) for c in self.known[file]]]) + "\n")
 
     # -- what they say -----------------------------------------------------------------------------------------------
 
-    def outcome(self, mutant: Mutant) -> tuple[str, str]:
-        """ "caught", "survived" or "uncovered", and by whom."""
-        tried: list[Case] = []
-        near = self.near(mutant.path)
-        for files, budget_s in [*(([file], BUDGET_S) for file in near[:NEAR]), (near[NEAR:] * (EFFORT == 1), FAR_S)]:
-            found = sorted(
-                (c for file in files for c in self.cases(mutant, file)),
-                key=lambda case: (str(mutant) not in case.reached, case.cost_s),
-            )
-            costs = list(accumulate(case.cost_s for case in found))
-            cases = [case for n, case in enumerate(found) if not n or costs[n] < budget_s]
+    def outcome(self, mutant: Mutant) -> tuple[str, list[str]]:
+        """ "caught", "survived" or "uncovered", and a test of each file that notices (of the first, unless EVERY)."""
+        tried, noticing = 0, []
+        for file in self.near(mutant.path)[:NEAR]:
+            cases = self.cases(mutant, file)
+            tried += len(cases)
             if by := self.noticed(mutant, cases):
-                return "caught", by
-            tried += cases
-        functions = {case.test.split("[")[0] for case in tried} if EFFORT >= 1 else set()
-        recorded = {case.test for cases in self.known.values() for case in cases}
-        rest = [
-            Case(test, 0.5, frozenset()) for test in self.items.keys() - recorded if test.split("[")[0] in functions
-        ]
-        if (by := self.noticed(mutant, rest)) and self.passes(by):
-            return "caught", by
-        return ("survived", f"{len(tried + rest)} tests") if tried else ("uncovered", "")
-
-    def passes(self, test: str) -> bool:
-        """Whether a test that was not recorded passes unchanged, or none is named."""
-        return test not in self.items or self.forked(lambda: self.run([self.items[test]]), 2 * LONGEST_S) == 0
+                noticing.append(by)
+                if not EVERY:
+                    break
+        return "caught" if noticing else "survived" if tried else "uncovered", noticing
 
     def noticed(self, mutant: Mutant, cases: list[Case]) -> str:
         """Which of these tests notices, also alone; empty if none does."""
@@ -183,41 +154,18 @@ class Forks:
         tests, longest_s = [case.test for case in cases], LONGEST_S + SLOWER * sum(case.cost_s for case in cases)
         said = self.root / "said"
         said.unlink(missing_ok=True)
-        kept = os.environ.get("LIKELY_SIMULATOR_CACHE")
 
         def work() -> int:
-            if kept and mutant.path.startswith("metal/simulator/"):  # what it compiles is no other's
-                os.environ["LIKELY_SIMULATOR_CACHE"] = str(own := self.root / "simulator")
-                shutil.rmtree(own, ignore_errors=True)
-                shutil.copytree(kept, own, copy_function=os.link)
-            if not mutant.function or not exchange(self.root, {mutant.path: mutant.text}, self.functions):
-                return EXCHANGED_NOTHING
+            if not exchange(self.root, {mutant.path: mutant.text}, self.functions):
+                return UNTRIED
             self.session.config.pluginmanager.register(_Teller(said))
             return self.run([self.items[test] for test in tests])
 
         with _written(self.root, {mutant.path: mutant.text}):
             code = self.forked(work, longest_s)
-            if code == EXCHANGED_NOTHING:
-                code = self.alone(tests, said, longest_s)
-        if code == 0:
+        if code in (0, UNTRIED):
             return ""
         return said.read_text() if said.exists() else "does not end" if code is None else f"ends with {code}"
-
-    def alone(self, tests: list[str], said: Path, longest_s: float) -> int | None:
-        """In a process of its own: its exit code, None if it did not end."""
-        words = ["-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "tests.mutation.forks", *tests]
-        environment = {name: value for name, value in os.environ.items() if name != "LIKELY_MUTANTS_FOLDERS"}
-        process = subprocess.Popen(
-            [sys.executable, "-B", *words], cwd=self.root, env=environment | {"LIKELY_MUTANTS_SAID": str(said)},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0, preexec_fn=_bounded,
-        )  # fmt: skip
-        try:
-            return process.wait(longest_s)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            _end(process.pid)
-            process.wait()
 
     def run(self, items: list[pytest.Item]) -> int:
         self.session.items = items
@@ -362,11 +310,6 @@ def _end(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    if said := os.environ.get("LIKELY_MUTANTS_SAID"):
-        config.pluginmanager.register(_Teller(Path(said)))
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     folders = os.environ.get("LIKELY_MUTANTS_FOLDERS", "").split()
@@ -381,16 +324,13 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     said = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     done = {mutant for outcome, mutant, _ in said if outcome == "caught"}
     count, seed = (int(os.environ[f"LIKELY_MUTANTS{name}"]) for name in ("", "_SEED"))
-    # all folders are recorded together, for other processes that try the rest of them
-    drawn_of = {folder: drawn(root, folder, count, seed) for folder in dict.fromkeys((*FOLDERS, *folders))}
-    mutants = [mutant for some in drawn_of.values() for mutant in some]
-    kept = os.environ.get("LIKELY_MUTANTS_REACHED", root / f"reached-{count}-{seed}-{EFFORT}.jsonl")
-    forks = Forks(session, root, Path(kept), mutants)
+    drawn_of = {folder: drawn(root, folder, count, seed) for folder in folders}
+    forks = Forks(session, root, [mutant for some in drawn_of.values() for mutant in some])
     # of each folder by turns: a run that is ended says something of each
-    for mutant in (each for turn in zip_longest(*(drawn_of[folder] for folder in folders)) for each in turn):
+    for mutant in (each for turn in zip_longest(*drawn_of.values()) for each in turn):
         if mutant is not None and str(mutant) not in done:
-            outcome, by = forks.outcome(mutant)
             with out.open("a") as file:
+                outcome, by = forks.outcome(mutant)
                 file.write(json.dumps([outcome, str(mutant), by]) + "\n")
     return True
 

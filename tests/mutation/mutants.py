@@ -63,9 +63,9 @@ class Mutant:
 
 
 def drawn(root: Path, folder: str, count: int, seed: int) -> list[Mutant]:
-    """So many different mutants of a folder or a file, each place as likely as any other."""
+    """So many different mutants of a folder's or a file's functions, each place as likely as any other."""
     files = [root / folder] if folder.endswith(".py") else sorted((root / folder).rglob("*.py"))
-    places = [(path, n) for path in files for n, _ in enumerate(_changes(ast.parse(path.read_bytes())))]
+    places = [(path, n) for path in files for n, (*_, f) in enumerate(_changes(ast.parse(path.read_bytes()))) if f]
     chosen = random.Random(f"{seed} {folder}").sample(places, min(count, len(places)))
     return [_mutant(root, path, n) for path, n in chosen]
 
@@ -90,19 +90,15 @@ def _mutant(root: Path, path: Path, place: int) -> Mutant:
 def probed(text: str, numbers: Mapping[int, int]) -> str:
     """The text of a file with a probe before the statement of each of these places, which reports its number.
 
-    Of a default or a decorator the function is reported, of what stands in no function every function of the file.
+    Of a default or a decorator the function is reported.
     """
     tree = ast.parse(text)
     statements = _statements(tree)
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     put: list[tuple[list[ast.stmt], ast.stmt, int]] = []
     changes = list(_changes(tree))
     for place, number in numbers.items():
-        node, _, function = changes[place]
-        body, statement = statements[node]
-        if not function:
-            put += [(inner.body, inner.body[0], number) for inner in functions]
-        elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+        body, statement = statements[changes[place][0]]
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
             put.append((statement.body, statement.body[0], number))
         else:
             put.append((body, statement, number))
