@@ -1,13 +1,13 @@
 """Ladders by hand, and starts that were learned: fewer rows of a new task, on a tiny model."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from engine.errors import DataError, ParameterError
-from engine.estimate import guarantee, ladder, meta, trial
+from engine.estimate import bounds, guarantee, ladder, meta
+from engine.estimate.bounds import GaussianPosterior
 from engine.estimate.ladder import RowPool
 from engine.estimate.trial import RowScore, TrialResult, run
 from engine.sources.checkpoint import Checkpoint, load
@@ -66,15 +66,6 @@ def test_rungs_are_nested_and_the_table_is_by_hand(tmp_path: Path) -> None:
         ladder.sizes((4, 11), 10)
 
 
-def test_a_cost_is_of_steps_and_of_what_is_beside_them(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """4 s of steps for either amount of rows; a trial of one step takes 6 s, of which 5 are no step."""
-    monkeypatch.setattr(trial, "report", lambda run: SimpleNamespace(seconds=float(run.steps)))
-    monkeypatch.setattr(trial, "_of_one_step", lambda checkpoint, trial: 6.0)
-    rows = RowPool(shifted(1, 8, 0), shifted(1, 3, 1), "")
-    trials = ladder.rungs(configure(OPTIONS), rows, [0, 2, 4], 2)
-    assert trial.cost(lambda _: checkpoint, trials) == 4 * 4.0 + 5 * 5.0  # of no rows there are no steps
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["reptile", "fomaml"])
 def test_a_learned_start_needs_fewer_rows_of_a_task_that_it_never_saw(
@@ -116,6 +107,12 @@ def test_bounds_of_an_adapter_are_of_its_own_rows(checkpoint: Checkpoint, tmp_pa
     made = guarantee.Guarantees(checkpoint, tmp_path / "a", rows)
     error, loss = made.held_out(rows)
     losses = made.losses(rows)
+    assert made.trivial == {guarantee.ERRORS: 1.0, guarantee.LOSS: pytest.approx(np.log(288))}
+    largest = np.log(288 / guarantee.SMOOTHING)
+    wrong = int(losses[guarantee.ERRORS].sum())
+    assert error.upper == pytest.approx(bounds.clopper_pearson(wrong, 60)) and error.confidence == 0.95
+    assert loss.upper == pytest.approx(bounds.hoeffding(losses[guarantee.LOSS].mean(), 60, largest))
+    assert made.held_out(rows, 0.1)[0].upper == pytest.approx(bounds.clopper_pearson(wrong, 60, 0.1))
     assert error.n == 60 and error.empirical == losses[guarantee.ERRORS].mean() <= error.upper
     assert loss.empirical == pytest.approx(losses[guarantee.LOSS].mean()) and loss.upper > loss.empirical
     before = made.losses(rows[:5])
@@ -127,6 +124,27 @@ def test_bounds_of_an_adapter_are_of_its_own_rows(checkpoint: Checkpoint, tmp_pa
     assert all((made.start[name] == 0).all() for name in made.start if name.endswith(".lora_b"))
     with pytest.raises(DataError, match="2 rows make 4 samples"):
         made.losses([parse({"text": "a" * 80}, "")] * 2)
+    kls = [
+        GaussianPosterior(made.mean, {n: np.array(width**2) for n in made.mean}, made.start).divergence(0.025)[0]
+        for width in guarantee.WIDTHS
+    ]
+    assert all(any(bound.kl == pytest.approx(kl) for kl in kls) for bound in by_rows)  # the best of a few widths
     wide = {name: np.array(1e-2) for name in made.mean}
     given = made.trained(rows, wide, draws=3)
     assert given[0].kl != by_rows[0].kl
+    posterior = GaussianPosterior(made.mean, wide, made.start)
+    assert given[0].kl == pytest.approx(posterior.divergence(0.025)[0]) and len(given) == 2
+    on = configure({"warm_start": str(tmp_path / "a"), "out": str(tmp_path / "on")}, config)
+    trainer.save(teach(checkpoint, on, rows)[0].run)
+    with pytest.raises(ParameterError, match=r"began at warm_start .*a, which may have seen these rows"):
+        guarantee.Guarantees(checkpoint, tmp_path / "on", rows).trained(rows)
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "found"),
+    [((), 100, [6, 12, 25, 50, 100]), ((), 3, [1, 3]), ((0, 4), 4, [0, 4]), ((4, 2, 4), 9, [2, 4])],
+)
+def test_amounts_are_halves_or_those_that_are_asked_for(asked: tuple[int, ...], there: int, found: list[int]) -> None:
+    assert ladder.sizes(asked, there) == found
+    with pytest.raises(ParameterError, match="0 to the 4 rows"):
+        ladder.sizes((-1, 2), 4)

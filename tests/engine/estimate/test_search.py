@@ -90,7 +90,7 @@ def test_folds_are_of_one_size_and_equal_rows_are_together() -> None:
 
 @pytest.mark.slow
 def test_a_search_goes_on_from_its_journal_and_its_trials_are_trainings_of_tune(
-    checkpoint: Checkpoint, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, rows: Path, tmp_path: Path
 ) -> None:
     given = {"data": str(rows), "out": str(tmp_path / "out")}
     config = configure({"length": 48, "rate": 1e-2, "steps": 1, "batch": 6, "rank": 2, "layers": 1, **given})
@@ -102,11 +102,12 @@ def test_a_search_goes_on_from_its_journal_and_its_trials_are_trainings_of_tune(
     # cut in the middle of the fifth trial's line: two are made again
     lines = whole.splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:5]) + lines[5][:40])
-    made: list[trial.Name] = []
-    one = trial.one
-    monkeypatch.setattr(trial, "one", lambda c, t, f: (made.append(t.name), one(c, t, f))[1])
+    left = trial.remaining(planned.trials, tmp_path / "search", planned.head)
+    assert [each.name["fold"] for each in left] == [1, 2]
     again = searched(checkpoint, planned, tmp_path / "search")
-    assert [name["fold"] for name in made] == [1, 2]
+    assert path.read_bytes().startswith(b"".join(lines[:5])) and not trial.remaining(
+        planned.trials, tmp_path / "search", planned.head
+    )
     assert [result.rows for result in again] == [result.rows for result in results]
     # a trial is what `tune` makes of these rows, and the whole row is right where each token is
     first = planned.trials[0]
@@ -122,9 +123,8 @@ def test_a_search_goes_on_from_its_journal_and_its_trials_are_trainings_of_tune(
     assert scores[0].total == pytest.approx(-sum(float(logp[i - 1, ids[i]]) for i in targets), rel=1e-5)
     # another grid over the same options uses what is there, other options do not
     wider = search.plan(config, OptionGrid({"dropout": (0.0, 0.5, 0.7)}, folds=3))
-    made.clear()
-    searched(checkpoint, wider, tmp_path / "search")
-    assert len(made) == 3
+    assert len(trial.remaining(wider.trials, tmp_path / "search", wider.head)) == 3
+    assert len(searched(checkpoint, wider, tmp_path / "search")) == 9
     other = search.plan(configure({"rank": 4}, config), OptionGrid({"dropout": (0.0, 0.5)}, folds=3))
     with pytest.raises(DataError, match="belongs to a run with another rank"):
         searched(checkpoint, other, tmp_path / "search")

@@ -1,12 +1,10 @@
-"""Trials with a stand-in for who trains: what each is given, what is kept, what the rest takes; and learned starts."""
+"""Trials on a tiny model: what each comes to, what is kept, what the rest takes; and learned starts."""
 
+import itertools
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +14,16 @@ from engine.estimate import meta, search, trial
 from engine.estimate.ladder import Bases, RowPool
 from engine.estimate.meta import MetaOptions
 from engine.estimate.search import OptionGrid
-from engine.estimate.trial import RowScore, Trial, TrialResult, measured, one, remaining, run
+from engine.estimate.trial import RowScore, Trial, TrialResult, encoded, measured, one, remaining, run
 from engine.evaluate.estimates import compare, mean, ratio, share
-from engine.tune.config import Config
+from engine.sources.checkpoint import Checkpoint, load
+from engine.tune import adapters, objectives
+from engine.tune.config import Config, configure
+from engine.tune.report import report
 from engine.tune.rows import TrainingRow, parse
-from engine.tune.taught import TrainingFailed
+from engine.tune.taught import ready, teach
 from metal import mx
+from tests.engine import tiny
 
 
 def rows_of(count: int, name: str = "r") -> tuple[TrainingRow, ...]:
@@ -29,139 +31,96 @@ def rows_of(count: int, name: str = "r") -> tuple[TrainingRow, ...]:
 
 
 ROWS = rows_of(6)
-PLAN = [Trial({"b": i, "a": "x"}, Config(), ROWS[:i], ROWS[4:]) for i in range(4)]
+OPTIONS = {"length": 48, "rate": 1e-2, "steps": 1, "batch": 4, "rank": 2, "layers": 1}
 
 
-def scored(number: int) -> TrialResult:
-    return TrialResult({"b": number, "a": "x"}, (RowScore(float(number), number**2, 1, True),), 2, 1.0 + number)
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
+    return load(tiny.write_folder(tmp_path_factory.mktemp("trials") / "model", tiny.LLAMA, arrays))
 
 
-def test_trials_are_made_once_and_the_rest_is_told_by_their_mean(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[Any] = []
+def planned(*amounts: int) -> list[Trial]:
+    return [Trial({"b": n, "a": "x"}, configure(OPTIONS), ROWS[:n], ROWS[4:]) for n in amounts]
 
-    def trained(checkpoint: Any, each: Trial, folder: Path) -> TrialResult:
-        made.append((checkpoint, each.name["b"], folder))
-        return scored(each.name["b"])
 
-    monkeypatch.setattr(trial, "one", trained)
-    first = run(lambda each: f"base {each.name['b']}", PLAN, tmp_path, {"k": (1, 2)})  # type: ignore[arg-type, return-value]
+def test_trials_are_made_once_and_the_rest_is_told_by_their_mean(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    plan, head = planned(0, 1, 2, 3), {"k": (1, 2)}
+    first = run(lambda _: checkpoint, plan, tmp_path, head)
     begun = [next(first), next(first)]
     first.close()  # type: ignore[attr-defined]
     assert [(e.done, e.total) for e in begun] == [(1, 4), (2, 4)]
-    assert [e.left_s for e in begun] == [1.0 * 3, 1.5 * 2] and begun[1].result == scored(1)
-    assert made == [("base 0", 0, tmp_path / ".trial"), ("base 1", 1, tmp_path / ".trial")]
-    assert [each.name["b"] for each in remaining(PLAN, tmp_path, {"k": [1, 2]})] == [2, 3]
-    assert remaining(PLAN, tmp_path / "none", {}) == PLAN
-    again = list(run(lambda each: "base", PLAN[::-1], tmp_path, {"k": [1, 2]}))  # type: ignore[arg-type, return-value]
-    assert [e.result.name["b"] for e in again] == [3, 2, 1, 0] and len(made) == 4
-    assert [e.left_s for e in again] == [4.0, 0.0, 0.0, 0.0] and again[3].result == scored(0)
-    assert [e.left_s for e in run(lambda each: "", PLAN[:1], tmp_path, {"k": [1, 2]})] == [0.0]  # type: ignore[arg-type, return-value]
-    with pytest.raises(DataError, match="belongs to a run with another k"):
-        list(run(lambda each: "", PLAN, tmp_path, {"k": 3}))  # type: ignore[arg-type, return-value]
-    with pytest.raises(DataError, match="belongs to a run with another k"):
-        remaining(PLAN, tmp_path, {"k": 3})
+    spent = [e.result.seconds for e in begun]
+    assert [e.left_s for e in begun] == pytest.approx([3 * spent[0], 2 * np.mean(spent)])
+    assert [each.name["b"] for each in remaining(plan, tmp_path, {"k": [1, 2]})] == [2, 3]
+    assert remaining(plan, tmp_path / "none", {}) == plan
+
+    def base(each: Trial) -> Checkpoint:
+        assert each.name["b"] in (2, 3)  # the others are in the journal
+        return checkpoint
+
+    again = list(run(base, plan[::-1], tmp_path, {"k": [1, 2]}))
+    assert [e.result.name["b"] for e in again] == [3, 2, 1, 0] and [e.left_s for e in again[1:]] == [0.0] * 3
+    assert again[3].result == begun[0].result and again[2].result == begun[1].result
+    assert [e.left_s for e in run(base, plan[:1], tmp_path, {"k": [1, 2]})] == [0.0]
+    for asked in (lambda: list(run(base, plan, tmp_path, {"k": 3})), lambda: remaining(plan, tmp_path, {"k": 3})):
+        with pytest.raises(DataError, match="belongs to a run with another k"):
+            asked()
+
+
+def test_one_trial_is_taught_measured_and_leaves_no_folder(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder, config = tmp_path / "trial", configure({**OPTIONS, "steps": 3, "save_every": 1, "out": str(tmp_path / "o")})
+    found = one(checkpoint, Trial({"a": 1}, config, ROWS[:2], ROWS[4:]), folder)
+    opened, _ = teach(checkpoint, replace(config, out=str(tmp_path / "by itself")), ROWS[:2])
+    assert found.rows == measured(opened, ROWS[4:]) and len(found.rows) == 2
+    assert (found.name, found.steps, found.failed) == ({"a": 1}, 3, "") and not folder.exists()
+    wild = replace(config, rate=1e30, steps=9)
+    failed = one(checkpoint, Trial({}, wild, ROWS[:3], ROWS[4:]), folder)
+    assert (failed.rows, failed.steps) == ((), 0) and "failed" in failed.failed and not folder.exists()
+    none = one(checkpoint, Trial({}, config, (), ROWS[4:]), folder)
+    base = measured(ready(checkpoint, replace(config, out=str(tmp_path / "base")), ROWS[4:]), ROWS[4:])
+    assert none.steps == 0 and none.rows == base != found.rows
+
+
+def test_rows_are_measured_by_their_targets_and_pairs_by_the_objective(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    opened = ready(checkpoint, configure({**OPTIONS, "out": str(tmp_path / "a")}), ROWS)
+    for row, score in zip(encoded(opened, ROWS).samples, measured(opened, ROWS), strict=True):
+        logits = np.array(checkpoint.model(mx.array([row.ids[:-1]]))[0], np.float64)
+        logp = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+        at = np.flatnonzero(row.trained[1:])
+        lost = -logp[at, np.array(row.ids[1:])[at]]
+        assert score[:3] == pytest.approx((lost.sum(), (lost**2).sum(), len(at)), rel=1e-5)
+        assert score.right == (logp[at].argmax(-1) == np.array(row.ids[1:])[at]).all()
+    pairs = tuple(parse({"prompt": f"{i}", "chosen": "a", "rejected": "b"}, "") for i in range(3))
+    dpo = ready(checkpoint, configure({**OPTIONS, "objective": "dpo", "out": str(tmp_path / "b")}), pairs)
+    log2 = math.log(2)  # while nothing has moved, no answer is above the other
+    assert [s[:3] for s in measured(dpo, pairs)] == [pytest.approx((log2, log2**2, 1), rel=1e-5)] * 3
+
+
+def test_a_cost_is_of_each_kind_of_training_once(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = itertools.count()
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(now)))  # whatever is timed takes as long each time
+    (some,), (none,) = planned(2), planned(0)
+    steps = report(ready(checkpoint, replace(some.config, out=str(tmp_path / "a")), some.rows).run).seconds
+
+    def cost(*plan: Trial) -> float:
+        return trial.cost(lambda _: checkpoint, plan)
+
+    alone = cost(some)
+    beside = alone - steps
+    assert steps > 0 and beside > 0 and cost(none) == 0
+    assert cost(some, some, some) == pytest.approx(3 * alone)
+    assert cost(some, none) == pytest.approx(alone + beside)  # of no rows there are no steps
+    slower = replace(some, config=replace(some.config, steps=4))
+    assert cost(some, slower) == pytest.approx(alone + 4 * steps + beside)
+    assert cost(some, replace(some, config=replace(some.config, seed=5))) == pytest.approx(2 * alone)
 
 
 def test_a_result_s_figures_are_by_row() -> None:
     result = TrialResult({}, (RowScore(3.0, 5.0, 2, True), RowScore(1.0, 1.0, 1, False)), 1, 1.0)
     assert result.loss == ratio([(3.0, 5.0, 2), (1.0, 1.0, 1)]) and result.accuracy == share([1.0, 0.0])
-
-
-def test_one_trial_is_taught_measured_and_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    opened = SimpleNamespace(run=SimpleNamespace(counters=SimpleNamespace(step=7)))
-
-    def taught(checkpoint: Any, config: Config, rows: Any, *, anchors: Any = ()) -> Any:
-        Path(config.out).mkdir()
-        asked.append(("teach", checkpoint, config, rows, anchors))
-        if len(rows) == 3:
-            raise TrainingFailed("the loss rose")
-        return opened, 99
-
-    monkeypatch.setattr(trial, "teach", taught)
-    monkeypatch.setattr(trial, "ready", lambda *given: asked.append(("ready", *given)) or opened)
-    monkeypatch.setattr(trial, "measured", lambda *given: asked.append(("measured", *given)) or scored(1).rows)
-    folder, base = tmp_path / "trial", SimpleNamespace()
-    config = Config(eval_every=9, save_every=3, rate=0.5)
-    found = one(base, Trial({"a": 1}, config, ROWS[:2], ROWS[4:], ROWS[3:4]), folder)  # type: ignore[arg-type]
-    own = replace(config, out=str(folder), eval_every=0, save_every=0)
-    assert asked == [("teach", base, own, ROWS[:2], ROWS[3:4]), ("measured", opened, ROWS[4:])]
-    assert (found.name, found.rows, found.steps, found.failed) == ({"a": 1}, scored(1).rows, 7, "")
-    assert not folder.exists() and 0 <= found.seconds < 60
-    failed = one(base, Trial({}, config, ROWS[:3], ROWS[4:]), folder)  # type: ignore[arg-type]
-    assert (failed.rows, failed.steps, failed.failed) == ((), 0, "the loss rose") and not folder.exists()
-    asked.clear()
-    none = one(base, Trial({}, config, (), ROWS[4:]), folder)  # type: ignore[arg-type]
-    assert asked == [("ready", base, own, ROWS[4:]), ("measured", opened, ROWS[4:])] and none.steps == 7
-
-
-def test_rows_are_measured_by_their_targets_and_pairs_by_the_objective(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: Any = SimpleNamespace(run=SimpleNamespace(model="m", trained="t", config="c"))
-    single = SimpleNamespace(pairs=(), samples=("a", "b"))
-    monkeypatch.setattr(trial, "encoded", lambda o, rows: single)
-    each = [(np.array([1.0, 2.0, 0.5]), True), (np.array([3.0]), False)]
-    monkeypatch.setattr(trial, "target_losses", lambda run, items: each if items == ("a", "b") else [])
-    assert measured(opened, ROWS) == (RowScore(3.5, 5.25, 3, True), RowScore(3.0, 9.0, 1, False))
-    monkeypatch.setattr(trial, "encoded", lambda o, rows: SimpleNamespace(pairs=("p", "q", "z"), samples=()))
-    sums = {"p": (1.5, 1.0), "q": (0.5, 0.0), "z": (2.0, 0.5)}
-
-    def value(model: Any, trained: Any, items: Any, config: Any) -> Any:
-        assert (model, trained, config) == ("m", "t", "c")
-        lost, right = sums[items[0]]
-        return SimpleNamespace(lost=mx.array(lost), right=mx.array(right))
-
-    monkeypatch.setattr(trial.objectives, "value", value)
-    assert measured(opened, ROWS) == (
-        RowScore(1.5, 2.25, 1, True), RowScore(0.5, 0.25, 1, False), RowScore(2.0, 4.0, 1, True)
-    )  # fmt: skip
-
-
-def test_a_cost_is_of_each_kind_of_training_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-
-    def ready(checkpoint: Any, config: Config, rows: Any, anchors: Any) -> Any:
-        asked.append((config.rate, config.warm_start, len(rows), len(anchors)))
-        assert Path(config.out).name == "trial" and Path(config.out).parent.is_dir()
-        return SimpleNamespace(run=SimpleNamespace(steps=4, seconds=10.0 * len(rows)))
-
-    monkeypatch.setattr(trial, "ready", ready)
-    monkeypatch.setattr(trial, "report", lambda each: each)
-    one_step: list[Any] = []
-    monkeypatch.setattr(trial, "_of_one_step", lambda c, t: one_step.append((c, t.held)) or (9.0 if t.held else 1.0))
-    fast, slow = Config(rate=0.1, warm_start="x"), Config(rate=0.2)
-    plan = [
-        Trial({}, fast, ROWS[:2], ROWS[4:], ROWS[:1]), Trial({}, replace(fast, seed=5), ROWS[2:4], ROWS[4:]),
-        Trial({}, slow, ROWS[:2], ROWS[4:]), Trial({}, fast, ROWS[:1], ()), Trial({}, fast, (), ROWS[4:]),
-    ]  # fmt: skip
-    total = trial.cost(lambda _: "base", plan)  # type: ignore[arg-type, return-value]
-    assert asked == [(0.1, "", 2, 1), (0.2, "", 2, 0), (0.1, "", 1, 0)]
-    assert one_step == [("base", ROWS[4:]), ("base", ())]
-    # steps: 20 each three times, 10 once, none; beside: 9 - 20 / 4 where something is measured, else none below 0
-    assert total == 3 * 20 + 10 + 4 * 4.0 + 0.0
-
-
-def test_one_step_is_timed_with_what_is_measured_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(trial, "measured", lambda opened, rows: asked.append(("measured", rows)))
-
-    def taught(checkpoint: Any, config: Config, rows: Any, *, anchors: Any) -> Any:
-        asked.append(
-            (config.steps, config.epochs, config.eval_every, config.save_every, config.patience, rows, anchors)
-        )
-        if len(rows) == 3:
-            raise TrainingFailed("no")
-        return "opened", 0
-
-    monkeypatch.setattr(trial, "teach", taught)
-    config = Config(epochs=3.0, eval_every=4, save_every=4, patience=2)
-    spent = trial._of_one_step("c", Trial({}, config, ROWS[:2], ROWS[4:], ROWS[:1]))  # type: ignore[arg-type]
-    assert asked == [(1, 0.0, 0, 0, 0, ROWS[:2], ROWS[:1]), ("measured", ROWS[4:])] and 0 <= spent < 60
-    asked.clear()
-    trial._of_one_step("c", Trial({}, config, ROWS[:2], ()))  # type: ignore[arg-type]
-    assert 0 <= trial._of_one_step("c", Trial({}, config, ROWS[:3], ROWS[4:])) < 60  # type: ignore[arg-type]
-    assert [each[0] for each in asked] == [1, 1]
 
 
 def test_a_base_is_kept_until_another_is_asked_for() -> None:
@@ -223,75 +182,39 @@ def pools(**sizes: int) -> dict[str, RowPool]:
     return {name: RowPool(rows_of(count, name), (), f"print {name}") for name, count in sizes.items()}
 
 
-class Learner:
-    """Stands in for training: a training adds the number of its rows to each array, in which all are kept."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[Any] = []
-        self.written: list[Any] = []
-        self.gradients: list[Any] = []
-        monkeypatch.setattr(meta, "ready", self.ready)
-        monkeypatch.setattr(meta, "teach", self.teach)
-        monkeypatch.setattr(meta, "write", lambda run, folder: self.written.append((run.trained.now, folder)))
-        monkeypatch.setattr(meta, "encoded", lambda opened, rows: SimpleNamespace(pairs=(), samples=rows))
-        monkeypatch.setattr(meta.objectives, "gradient", self.gradient)
-
-    def opened(self, config: Config) -> Any:
-        trained = SimpleNamespace(now={"a": mx.array([1.0, 2.0]), "b": mx.array([[0.5]])})
-        trained.parameters = lambda: trained.now
-        trained.set = lambda arrays: setattr(trained, "now", dict(arrays))
-        return SimpleNamespace(run=SimpleNamespace(trained=trained, model="m", config=config))
-
-    def ready(self, checkpoint: Any, config: Config, rows: Any) -> Any:
-        return self.opened(config)
-
-    def teach(self, checkpoint: Any, config: Config, rows: Any, *, begin: Callable[[Any], None]) -> Any:
-        opened = self.opened(config)
-        begin(opened.run)
-        self.asked.append((config, [row.where for row in rows], dict(opened.run.trained.now)))
-        opened.run.trained.set({name: array + len(rows) for name, array in opened.run.trained.now.items()})
-        return opened, 0
-
-    def gradient(self, model: Any, trained: Any, items: Any, config: Any) -> Any:
-        self.gradients.append([row.where for row in items])
-        return SimpleNamespace(count=4.0), {name: array * 0 + 8.0 for name, array in trained.now.items()}
-
-
-def test_reptile_moves_towards_where_each_training_came_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    learner, some = Learner(monkeypatch), pools(x=5, y=9)
-    config = Config(eval_every=5, save_every=5, valid=0.3, seed=1)
-    options = MetaOptions("reptile", 4, 3, 0.5, 7)
-    made = list(meta.learn("base", some, config, options, tmp_path))  # type: ignore[arg-type]
-    random, expected, shift = np.random.default_rng(7), [], 0.0
-    for number in range(4):
+@pytest.mark.parametrize("method", ["reptile", "fomaml"])
+def test_a_start_moves_by_what_each_training_comes_to(method: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Reptile towards the weights it comes to, first-order MAML against the gradient there on rows that it did not
+    see; by steps that get shorter from round to round."""
+    some, config = pools(x=6, y=7), configure({**OPTIONS, "steps": 2, "seed": 1})
+    made = list(meta.learn(checkpoint, some, config, MetaOptions(method, 2, 3, 0.5, 7), tmp_path / "start"))
+    random, inner = np.random.default_rng(7), replace(config, out=str(tmp_path / "inner"), valid=0.0, seed=7)
+    theta = ready(checkpoint, inner, some["x"].rows).run.trained.parameters()
+    for number in range(2):
         task = ("x", "y")[int(random.integers(2))]
-        rows = [f"{task}:{i}" for i in random.permutation(len(some[task].rows))[:3]]
-        expected.append((task, rows, shift))
-        shift += 0.5 * (1 - number / 4) * 3
-    assert [(each.number, each.task) for each in made] == [(i + 1, task) for i, (task, _, _) in enumerate(expected)]
-    assert [each.way for each in made] == pytest.approx([3 * math.sqrt(3)] * 4)
-    for (own, rows, start), (_, wanted, moved) in zip(learner.asked, expected, strict=True):
-        assert rows == wanted and start["a"].tolist() == pytest.approx([1 + moved, 2 + moved])
-        assert (own.out, own.eval_every, own.save_every, own.valid, own.seed) == (str(tmp_path / "trial"), 0, 0, 0.0, 7)
-    ((last, folder),) = learner.written
-    assert folder == tmp_path and last["a"].tolist() == pytest.approx([1 + shift, 2 + shift])
-    assert last["b"].tolist() == [[pytest.approx(0.5 + shift)]] and learner.gradients == []
+        order = random.permutation(len(some[task].rows))
+        rows = [some[task].rows[i] for i in order[:3]]
+        opened, _ = teach(checkpoint, inner, rows, begin=lambda run, theta=theta: run.trained.set(theta))  # type: ignore[misc]
+        here, rate = opened.run.trained.parameters(), 0.5 * (1 - number / 2)
+        way = math.sqrt(sum(float(mx.sum(mx.square(here[n] - theta[n]))) for n in theta))
+        assert (made[number].number, made[number].task) == (number + 1, task)
+        assert made[number].way == pytest.approx(way, rel=1e-4)
+        if method == "reptile":
+            theta = {n: theta[n] + rate * (here[n] - theta[n]) for n in theta}
+            continue
+        others = encoded(opened, [some[task].rows[i] for i in order[3:6]]).samples
+        sums, slope = objectives.gradient(opened.run.model, opened.run.trained, others, opened.run.config)
+        theta = {n: theta[n] - rate * slope[n] / sums.count for n in theta}
+    stored = adapters.read(tmp_path / "start").arrays
+    for name, array in theta.items():
+        assert np.asarray(stored[name]) == pytest.approx(np.asarray(array), abs=1e-6), name
 
 
-def test_first_order_maml_moves_against_the_gradient_on_other_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    learner, some = Learner(monkeypatch), pools(x=6, y=7)
-    made = list(meta.learn("base", some, Config(), MetaOptions("fomaml", 2, 3, 0.5), tmp_path))  # type: ignore[arg-type]
-    assert len(made) == 2 and len(learner.gradients) == 2
-    for (_, rows, _), others in zip(learner.asked, learner.gradients, strict=True):
-        assert len(rows) == len(others) == 3 and not set(rows) & set(others)
-        assert {row[0] for row in rows} == {row[0] for row in others}
-    moved = -(0.5 * 1 + 0.5 * 0.5) * 8 / 4
-    assert learner.written[0][0]["a"].tolist() == pytest.approx([1 + moved, 2 + moved])
+def test_a_round_takes_rows_that_are_there(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    some = pools(x=6, y=7)
     with pytest.raises(DataError, match="task x has 6 rows, and a round of fomaml takes 8"):
-        next(meta.learn("base", some, Config(), MetaOptions("fomaml", 1, 4), tmp_path))  # type: ignore[arg-type]
-    next(meta.learn("base", some, Config(), MetaOptions("reptile", 1, 6), tmp_path))  # type: ignore[arg-type]
+        next(meta.learn(checkpoint, some, configure(OPTIONS), MetaOptions("fomaml", 1, 4), tmp_path / "a"))
+    next(meta.learn(checkpoint, some, configure(OPTIONS), MetaOptions("reptile", 1, 6), tmp_path / "b"))
     said = MetaOptions()
     assert (said.method, said.rounds, said.rows, said.rate, said.seed) == ("reptile", 100, 10, 0.5, 0)
 

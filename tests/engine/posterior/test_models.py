@@ -2,6 +2,7 @@
 uncertainties against float64, choices against the dense formula."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,9 +33,9 @@ def samples(count: int, seed: int, low: int, high: int) -> list[TrainingSample]:
     ]
 
 
-def adapted(seed: int = 0, modules: tuple[str, ...] = ("*",)) -> tuple[Transformer, lora.Adapter]:
+def adapted(seed: int = 0, modules: tuple[str, ...] = ("*",), **changes: Any) -> tuple[Transformer, lora.Adapter]:
     """A tiny model with factors that are not zero."""
-    built = model(vocab_size=V)
+    built = model(vocab_size=V, **changes)
     adapter = lora.create(sites.choose(sites.sites(built), -1, modules, 3), rank=2, scale=2.0)
     adapter.set(stirred(adapter, seed))
     lora.attach(adapter)
