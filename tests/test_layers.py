@@ -282,3 +282,106 @@ def test_only_the_server_pays_for_the_server() -> None:
             continue
         found = {each for each in imports(name) if each.startswith(("starlette", "uvicorn", "app.serve"))}
         assert not found, f"{name} imports {found}"
+
+
+# -- what ties the tests to how the program is built -------------------------------------------------------------------
+
+TESTS = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "tests").rglob("*.py"))}
+REPLACERS = ("setattr", "patch", "object")  # of pytest's monkeypatch and of unittest.mock
+PICTURED = (".svg", ".txt", ".ans")
+MOST = {  # that there may be: a count falls, and is written here then; it never rises
+    "private names that tests read": 588,
+    "functions of the program that tests replace": 403,
+    "methods of a screen that are called on a fake": 36,
+    "lines of tests for a thousand of the program": 1050,
+    "pictures": 387,
+}
+
+
+def _private_names(tree: ast.AST) -> int:
+    """Reads of `x._name`, but of one's own, and imports of `_name` from the program."""
+    found = 0
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and re.match(r"_[A-Za-z]", node.attr):
+            found += not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in CHAIN:
+            found += sum(alias.name.startswith("_") for alias in node.names)
+    return found
+
+
+def _ours(tree: ast.AST) -> dict[str, str]:
+    """Names that a file imports from the program, and from where."""
+    return {
+        (alias.asname or alias.name).partition(".")[0]: getattr(node, "module", None) or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if (getattr(node, "module", None) or alias.name).partition(".")[0] in CHAIN
+    }
+
+
+def _replaced(tree: ast.AST) -> int:
+    """Calls that put something in the place of a part of the program."""
+    found, ours = 0, _ours(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in REPLACERS:
+            first = node.args[0] if node.args else None
+            while isinstance(first, ast.Attribute):
+                first = first.value
+            text = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
+            found += text.partition(".")[0] in CHAIN or (isinstance(first, ast.Name) and first.id in ours)
+    return found
+
+
+def _on_a_fake(tree: ast.AST) -> int:
+    """Calls `View.method(fake, ...)` of a class of the screen, and screens that are made without being built."""
+    found, ours = 0, _ours(tree)
+    screens = {name for name, module in ours.items() if module.startswith("app.tui") and name[:1].isupper()}
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and isinstance(node.func.value, ast.Name)
+        ):
+            owner, method = node.func.value.id, node.func.attr
+            name = ours.get(owner, "").removeprefix("app.tui") and f"{ours[owner]}.{owner}"
+            plain = METHODS.get(name, {}).get(method)
+            found += owner in screens and (method == "__new__" or (plain is not None and plain))
+    return found
+
+
+def _methods() -> dict[str, dict[str, bool]]:
+    """Methods of the screen's classes by the class's full name, and whether each wants an instance."""
+    return {
+        f"{module}.{node.name}": {
+            each.name: not {"classmethod", "staticmethod"} & {ast.unparse(one) for one in each.decorator_list}
+            for each in node.body
+            if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        for module, tree in TREES.items()
+        if module.startswith("app.tui")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+METHODS = _methods()
+
+
+def _lines(paths: Iterator[Path]) -> int:
+    return sum(len(path.read_text(errors="replace").splitlines()) for path in paths)
+
+
+@pytest.fixture(scope="module")
+def counts() -> dict[str, int]:
+    counted = (_private_names, _replaced, _on_a_fake)
+    tests, program = _lines(iter(TESTS)), _lines(iter(FILES.values()))
+    pictures = (path for path in (ROOT / "tests").rglob("*") if path.is_file() and path.suffix in PICTURED)
+    found = [*(sum(map(count, TESTS.values())) for count in counted), -(-1000 * tests // program), len([*pictures])]
+    return dict(zip(MOST, found, strict=True))
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_ties_of_the_tests_may_only_fall(counts: dict[str, int], name: str) -> None:
+    """A test says what is right by what a person presses and a caller calls, so that the rooms may be moved."""
+    assert counts[name] <= MOST[name], f"{name}: {counts[name]}, and there may be {MOST[name]}: test what it does"
