@@ -15,8 +15,8 @@ from engine.decode.infill import Infill, InfillAttempt
 from engine.diffusion.unmasking import DenoisingStep, Disagreement, Unmasked, Unmasking
 from engine.errors import ParameterError
 from engine.trace.trace import Recipe
-from tests.app.serve.scripted import step
 from tests.fakes import ByteTokenizer
+from tests.serve.scripted import step
 
 Captured = pytest.CaptureFixture[str]
 LN2 = math.log(2)

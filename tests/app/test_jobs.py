@@ -31,8 +31,8 @@ from engine.tune.config import Config
 from engine.tune.control import Paused, TrainControl
 from tests.app.ladders import REPORT
 from tests.app.results import evaluation, fill
-from tests.app.serve.scripted import FACTS, step
 from tests.fakes import ByteTokenizer
+from tests.serve.scripted import FACTS, step
 
 STATS = Stats(1, 0, 1, 0.0, 0.0)
 TEXT = Prompt(parts=("ab",))

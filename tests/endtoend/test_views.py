@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.serve.served import write_model
 from tests.processes import ROOT
+from tests.serve.served import write_model
 from tests.support import tmux
 from tests.support.tmux import Tmux
 

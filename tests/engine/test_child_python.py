@@ -14,9 +14,9 @@ from engine.sources.catalogue import Package
 from engine.sources.fetch.package import fetch_package
 from engine.sources.fetch.progress import silent
 from engine.tokenizer.template import ChatTemplate
-from tests.app.serve.served import write_model
-from tests.app.serve.test_child_server import until
 from tests.engine import index_server
+from tests.serve.served import write_model
+from tests.serve.test_child_server import until
 
 NAMES = ("app", "engine", "jinja2", "json", "math_verify", "metal", "mlx", "models", "numpy", "pip", "select", "struct")
 

@@ -20,8 +20,8 @@ from engine.reason.reasoning import Reasoning
 from engine.reason.thought import Thought
 from engine.session import Session
 from engine.trace.trace import Recipe
-from tests.app.serve.served import write_model
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel
+from tests.serve.served import write_model
 
 SHARES = {"?": {"7": 0.6, "5": 0.4}, "!": {"3": 0.3, "4": 0.45, "5": 0.25}}  # of the answers to the two questions
 

@@ -47,7 +47,7 @@ from engine.tune.config import Config
 from metal import mx
 from tests.engine import tiny
 from tests.engine.pretrain import texts as some_text
-from tests.hostile import Kind, Random, damage, in_json, in_text
+from tests.hostile.fuzzer import Kind, Random, damage, in_json, in_text
 
 PLAN = """sizes = ["15k", "20k", 30000]
 compute = [1e9, 3e9, "1e10"]

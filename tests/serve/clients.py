@@ -1,6 +1,6 @@
 """The openai and ollama packages, llm and LiteLLM as clients of a server; the last two in an environment that has them.
 
-    python tests/app/serve/clients.py PORT FOLDER
+    python tests/serve/clients.py PORT FOLDER
 
 Each checks what it gets; the last line is a JSON object with what was asked of which.
 """

@@ -42,12 +42,12 @@ from engine.transforms import DRY, MinP, RepetitionPenalty, Temperature, TopP
 from engine.tune import adapters, data, lora, metrics, peft, trainer
 from engine.tune.sites import choose, sites
 from metal import mx
-from tests import hostile_written
 from tests.app.test_store import several, talk, use
 from tests.engine import tiny
 from tests.engine.trace.test_trace import made
 from tests.engine.tune import tiny as tune_tiny
-from tests.hostile import CLIPBOARD, Kind, Random, damage, fuzz, in_bytes, in_json
+from tests.hostile import written
+from tests.hostile.fuzzer import CLIPBOARD, Kind, Random, damage, fuzz, in_bytes, in_json
 
 SMALL: dict[str, Any] = tiny.LLAMA | {
     "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32, "num_attention_heads": 2,
@@ -331,7 +331,7 @@ KINDS: tuple[tuple[Kind, int], ...] = (
     (Kind("state", lambda folder: training(folder, 2), resumed, only("state.safetensors", "metrics.jsonl")), 200),
     (Kind("database", make_database, used, damage_database), 60),
     (Kind("import", make_import, imported, damage), 300),
-    *hostile_written.KINDS,
+    *written.KINDS,
 )
 DEAR = ("safetensors", "config", "template", "adapter", "state", "database", "bodies", "canvas", "fit")  # in time
 
@@ -396,10 +396,10 @@ def test_faults_that_were_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_corpus_with_a_token_that_there_is_not_is_refused(tmp_path: Path) -> None:
     """It would be read beyond the embedding's end."""
-    hostile_written.make_corpus(tmp_path)
+    written.make_corpus(tmp_path)
     path = tmp_path / "out" / "corpus" / "train.bin"
     ids = np.fromfile(path, "<u2")
     ids[7] = 60_000
     ids.tofile(path)
     with pytest.raises(LikelyError, match="it has token 60000 of 257"):
-        hostile_written.reread(tmp_path)
+        written.reread(tmp_path)

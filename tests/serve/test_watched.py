@@ -13,7 +13,7 @@ from app.serve.bounds import Bounds
 from app.serve.front import Front, WorkerFault
 from app.worker import Closed, Failed
 from engine.errors import DataError
-from tests.app.serve.scripted import FACTS
+from tests.serve.scripted import FACTS
 
 
 class Script:

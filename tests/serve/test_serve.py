@@ -23,8 +23,8 @@ from engine.session import Session
 from engine.sources.checkpoint import load
 from engine.transforms import TopK
 from engine.tune import adapters
-from tests.app.serve.served import CONFIG, Client, server, write_model
 from tests.engine.tune.test_gguf_adapter import adapter_on
+from tests.serve.served import CONFIG, Client, server, write_model
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 HI = [{"role": "user", "content": "hi"}]

@@ -19,7 +19,7 @@ from engine.decode.strategies import parse
 from engine.prompt import Prompt
 from engine.trace.trace import Recipe
 from engine.transforms import Temperature
-from tests.app.serve.scripted import FACTS, PIECES, SNAPSHOT, STATS, step
+from tests.serve.scripted import FACTS, PIECES, SNAPSHOT, STATS, step
 
 
 def word(text: str, position: int = 0, *, special: bool = False, logprob: float | None = -1.0) -> Any:

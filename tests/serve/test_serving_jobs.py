@@ -15,8 +15,8 @@ from app.worker import WORKED
 from engine.decode.events import Done, Emitted, Prefilled, Stats, Waiting
 from engine.prompt import Prompt
 from engine.transforms import Constraint
-from tests.app.serve.scripted import step
 from tests.fakes import ByteTokenizer
+from tests.serve.scripted import step
 
 FACTS = r.ModelFacts("m", 10, (b"a", b"abc"), chat=True, nbytes=10)
 END = Done(0, "eot", Stats(1, 0, 1, 0.0, 0.0))

@@ -10,7 +10,7 @@ from app.watch.address import ServerAddress
 from app.watch.child_server import ChildServer
 from app.watch.client import WatchControl, listen
 from app.watch.lines import WatchBegan
-from tests.app.serve.served import write_model
+from tests.serve.served import write_model
 
 
 def until(holds: Callable[[], object]) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.serve.clients import by_ollama, by_openai
-from tests.app.serve.served import server, write_model
 from tests.processes import ROOT
+from tests.serve.clients import by_ollama, by_openai
+from tests.serve.served import server, write_model
 
 PYTHON = os.environ.get("LIKELY_CLIENTS", "")
 elsewhere = pytest.mark.skipif(not PYTHON, reason="LIKELY_CLIENTS names no python with clients")
@@ -32,7 +32,7 @@ def test_openai_and_ollama_are_served(tmp_path: Path) -> None:
 def test_llm_and_litellm_are_served(tmp_path: Path) -> None:
     with server(tmp_path, [write_model(tmp_path / "tiny")], "-q") as client:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        command = [PYTHON, str(ROOT / "tests/app/serve/clients.py"), str(client.port), str(tmp_path)]
+        command = [PYTHON, str(ROOT / "tests/serve/clients.py"), str(client.port), str(tmp_path)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stderr[-3000:]
         assert set(json.loads(done.stdout.splitlines()[-1])) == {"litellm", "llm"}

@@ -18,8 +18,8 @@ from app.serve.metrics import ServerMetrics
 from app.serve.reading import AnswerReader
 from app.watch.lines import WATCH
 from engine.errors import LikelyError, ParameterError
-from tests.app.serve.scripted import Asked, ScriptedFront, drawn
 from tests.pictures import assert_picture
+from tests.serve.scripted import Asked, ScriptedFront, drawn
 
 SAY = {"messages": [{"role": "user", "content": "x"}]}
 CHAT = "/v1/chat/completions"

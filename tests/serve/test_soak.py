@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.app.serve.served import Client, server, write_model
-from tests.app.serve.test_serve import CHAT, HI, REFUSED, TEXT
 from tests.engine.tiny import EOS
 from tests.processes import free_ports
+from tests.serve.served import Client, server, write_model
+from tests.serve.test_serve import CHAT, HI, REFUSED, TEXT
 
 COUNT = int(os.environ.get("LIKELY_SOAK_REQUESTS", "1000"))
 

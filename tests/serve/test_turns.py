@@ -19,9 +19,9 @@ from engine.decode.events import Emitted, Prefilled
 from engine.prompt import Prompt
 from engine.session import Session
 from engine.sources.checkpoint import load
-from tests.app.serve import hostile_bodies
-from tests.app.serve.served import server, write_model
-from tests.app.serve.test_soak import idle, resident
+from tests.serve import hostile_bodies
+from tests.serve.served import server, write_model
+from tests.serve.test_soak import idle, resident
 
 LONG = tuple(random.Random(4).randrange(256) for _ in range(1900))
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app.serve import ollama, openai_requests, openai_responses, responses_api, transport
-from tests.app.serve.scripted import STATS, Asked, ScriptedFront, drawn, step
 from tests.pictures import assert_picture
+from tests.serve.scripted import STATS, Asked, ScriptedFront, drawn, step
 
 SAY = {"messages": [{"role": "user", "content": "x"}]}
 CALL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
