@@ -14,7 +14,7 @@ from engine.tune.config import configure
 from tests.tui.conftest import Play, Stage
 from tests.tui.test_inside import Glass, opened
 from tests.tui.test_pictures import compared
-from tests.tui.test_tune import reach, screen, to_the_run
+from tests.tui.tuning import reach, screen, to_the_run
 
 ASK = "Why is the sky blue?"
 SMALL = (60, 20)

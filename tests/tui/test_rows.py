@@ -18,7 +18,7 @@ from engine.tune import choices, data
 from engine.tune.row_file import RowFile
 from tests.support.trainer import ScriptedTrainer
 from tests.tui.conftest import Play, Stage, assert_screen
-from tests.tui.test_tune import Held, reach, running
+from tests.tui.tuning import Held, reach, running
 
 WHY = ("filter: verifier", "generate: longer than max_tokens", "decontaminate: asks what is evaluated")
 

@@ -4,6 +4,7 @@ What is chosen is written beside the rows at once (`engine.tune.choices`); the r
 are opened and ordered on a thread of their own, so the screen stays as quick for a hundred thousand rows as for ten.
 """
 
+from asyncio import to_thread
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -85,17 +86,11 @@ class RowsScreen(Screen[None]):
         """Have a thread do something, the newest alone; what fails is why there is nothing."""
         self.busy = what
 
-        def do() -> None:
+        async def do() -> None:
             try:
-                found, why = work(), ""
+                found, why = await to_thread(work), ""
             except (DataError, OSError, ValueError, MemoryError) as error:
                 found, why = None, str(error) or "there is not enough memory for it"
-            if self.is_attached and not self.app._exit:
-                self.app.call_from_thread(finish, found, why)
-
-        def finish(found: Any, why: str) -> None:
-            if job.is_cancelled or not self.is_attached:
-                return
             self.busy = ""
             if why:
                 self.browser.fail(why)
@@ -103,7 +98,7 @@ class RowsScreen(Screen[None]):
                 done(found)
             self._show()
 
-        job = self.run_worker(do, thread=True, exclusive=True, exit_on_error=False)
+        self.run_worker(do(), exclusive=True, exit_on_error=False)
         self._show()
 
     def open_file(self) -> None:

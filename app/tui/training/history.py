@@ -192,7 +192,7 @@ class TrainingHistory:
         parts: list[Part] = [(f"L = {of} = ", False), (f"{bits(last.loss):.3f} bits", True), ("   smoothed ", False)]
         parts.append((f"{bits(last.smooth):.3f}", True))
         if self.per == "token":
-            parts += [("   perplexity 2^L = ", False), (f"{np.exp(last.smooth):.2f}", True)]
+            parts += [("   perplexity 2^L = ", False), (f"{np.exp(last.loss):.2f}", True)]
         note = f"step {last.step:,}: θ ← θ − η·update, η = {power(last.rate)}, gradient's norm {last.norm:.3g}"
         return Formula("metric", parts, note)
 

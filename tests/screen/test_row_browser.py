@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.tui.training import browser as browsing
-from app.tui.training.browser import OpenedRows, RowBrowser, files
+from app.tui.training.browser import OpenedRows, RowBrowser
 from engine.errors import DataError
 from engine.tune import choices
 from engine.tune.row_file import FileRow
@@ -31,15 +31,6 @@ def shown(tmp_path: Path, *rows: FileRow, numbers: tuple[str, ...] = ("bits", "w
     found = RowBrowser(str(write(tmp_path / "train.jsonl", {"text": "a"})))
     found.show(OpenedRows(tmp_path / "train.jsonl", rows, numbers, {}))
     return found
-
-
-def test_nothing_is_open_before_something_is_shown(tmp_path: Path) -> None:
-    it = RowBrowser(str(write(tmp_path / "train.jsonl", {"text": "a"})))
-    assert it.files == [tmp_path / "train.jsonl"] and (it.file, it.why, it.by, it.at) == (0, "", "", 0)
-    assert it.path == tmp_path / "train.jsonl" and it.beside == tmp_path / "choices.jsonl"
-    assert (len(it.rows), it.numbers, it.here, it.order, it.next_order) == (0, (), None, None, "")
-    assert it.by_hand == (0, 0) and not it.changed
-    assert it.choose(True) == "there is no row here"
 
 
 def test_numbers_are_those_of_the_first_rows_what_is_always_the_same_last(tmp_path: Path) -> None:
@@ -85,26 +76,6 @@ def test_rows_are_ordered_the_largest_first_and_those_without_a_number_last(tmp_
     assert (it.by, it.order, it.at) == ("", None, 0) and it.row(1) is rows[1]
     it.sort("bits")
     assert it.next_order == "words"
-
-
-def test_the_place_stays_in_the_rows_and_where_the_file_is_the_same(tmp_path: Path) -> None:
-    rows = [row(i) for i in range(4)]
-    it = shown(tmp_path, *rows)
-    for to, at in ((2, 2), (9, 3), (-1, 0), (3, 3)):
-        it.go(to)
-        assert it.at == at and it.here is rows[at]
-    it.columns, it.by, it.order = {"bits": np.zeros(4)}, "bits", np.arange(4)
-    it.show(OpenedRows(tmp_path / "train.jsonl", rows[:3], (), {}))
-    assert (it.at, it.by, it.order, it.columns) == (2, "", None, {})
-    it.show(OpenedRows(tmp_path / "other.jsonl", rows, (), {}))
-    assert it.at == 0
-    it.go(2)
-    it.fail("it is gone")
-    assert (it.opened, it.why, it.order, it.by, it.at, len(it.rows)) == (None, "it is gone", None, "", 0, 0)
-    it.go(2)
-    assert it.at == 0 and it.here is None
-    it.show(OpenedRows(tmp_path / "other.jsonl", rows, (), {}))
-    assert it.why == ""
 
 
 def test_a_row_is_kept_or_dropped_and_the_choice_taken_back(tmp_path: Path) -> None:
@@ -172,25 +143,3 @@ def test_files_are_looked_for_again_and_the_one_that_is_open_stays(tmp_path: Pat
     it.source = str(tmp_path / "gone")
     it.relist()
     assert it.path is None and it.files == [] and it.file == 0 and "there is no" in it.why
-
-
-@pytest.mark.parametrize("source", ["", "  "])
-def test_without_a_source_there_are_no_files_and_it_says_why(source: str, tmp_path: Path) -> None:
-    assert files(source) == ([], "data: give a file or a folder first")
-    gone = str(tmp_path / "gone")
-    assert files(gone) == ([], f"there is no {gone} on this machine: a file or a folder is shown")
-
-
-def test_a_source_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(path: Path) -> list[Path]:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(browsing.row_file, "listed", refuses)
-    assert files(str(tmp_path)) == ([], f"cannot read {tmp_path}: Permission denied")
-    (tmp_path / "here.txt").write_text("a")
-
-    def wrong(path: Path) -> list[Path]:
-        raise ValueError("a name with a zero")
-
-    monkeypatch.setattr(browsing.row_file, "listed", wrong)
-    assert files(str(tmp_path)) == ([], f"cannot read {tmp_path}: a name with a zero")

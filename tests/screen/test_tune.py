@@ -1,0 +1,360 @@
+"""A training on the screen: begun, watched, asked, paused, stopped, gone on with; what fails, and what is kept."""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app.jobs import TrainingJobs
+from app.requests import TrainingPlan
+from app.training_plan import pace
+from app.tui.training.run import Training, command
+from app.worker import Worker
+from engine.errors import DataError, OutOfMemory
+from engine.sources.fetch.progress import Report
+from engine.tune.config import Config, configure
+from engine.tune.control import Ended, TrainControl
+from tests.pictures import assert_picture
+from tests.support.screen import Screen
+from tests.support.trainer import ScriptedTrainer
+
+Begin = Callable[..., Screen]
+AGAIN = "likely tune rows.jsonl --model scripted"
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Begin]:
+    """Begins a run by the form, with so many steps that it may make; the keys are those of the run."""
+    with ExitStack() as around:
+
+        def begun(trainer: ScriptedTrainer, steps: int | None = None, **how: Any) -> Screen:
+            screen = around.enter_context(Screen(tmp_path, trainer=trainer, **how))
+            if steps is not None:
+                screen.hold(after=steps)
+            screen.press("f5")
+            screen.type("rows.jsonl")
+            screen.press("enter", "escape")
+            return screen
+
+        yield begun
+
+
+def release(screen: Screen) -> None:
+    screen.release()
+    screen.wait()
+
+
+def axis(screen: Screen) -> str:
+    """The step at which the curve of the loss begins."""
+    return next(line for line in screen.lines if re.match(r" +\d+ .* step 40", line)).split()[0]
+
+
+def head(screen: Screen) -> str:
+    """What the view says of the run."""
+    return " ".join(" ".join(screen.lines[1:4]).split())
+
+
+# -- a run ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_watched_to_its_end_and_its_adapter_is_chatted_with(begin: Begin) -> None:
+    trainer = ScriptedTrainer()
+    screen = begin(trainer, 12)
+    assert "● step 12/40" in head(screen) and "valid" in screen.text and "training" in screen.lines[0]
+    release(screen)
+    assert "∎ done after step 40, best " in head(screen) and "kept in adapter" in head(screen)
+    assert trainer.saved == 40 and "ended" in screen.lines[0]
+    screen.press("enter")
+    assert "│ scripted +" in screen.lines[0] and "Ask anything" in screen.text
+
+
+def test_space_pauses_after_the_step_and_a_run_that_waits_answers(begin: Begin) -> None:
+    screen = begin(ScriptedTrainer(), 6)
+    screen.press("space")
+    assert "pausing after this step" in head(screen)
+    release(screen)
+    assert "paused · step 6/40" in head(screen)
+    screen.press("t")
+    screen.type("red")
+    screen.press("enter")
+    assert "model  step 6 · " in screen.text
+    screen.press("escape", "space")
+    screen.wait()
+    assert "∎ done after step 40" in head(screen)
+
+
+@pytest.mark.parametrize("key", ["s", "ctrl+c", "q"])
+def test_stopping_keeps_the_run_and_says_how_it_goes_on(begin: Begin, key: str) -> None:
+    trainer = ScriptedTrainer()
+    screen = begin(trainer, 8)
+    assert trainer.saved == 0
+    screen.press(key)
+    release(screen)
+    assert "stopped after step 8" in head(screen) and f"{AGAIN} --resume" in head(screen)
+    assert trainer.saved == 8
+    screen.press("y")
+    assert screen.clipboard == f"{AGAIN} --resume"
+    screen.press("c")
+    assert "done after step 40" in head(screen) and trainer.saved == 40
+
+
+def test_a_run_goes_on_behind_other_views_and_typing_is_a_question(begin: Begin) -> None:
+    trainer = ScriptedTrainer()
+    screen = begin(trainer, 3)
+    screen.press("f2")
+    screen.type("Why is the sky blue?")
+    screen.press("enter")
+    assert trainer.step == 3
+    release(screen)
+    screen.press("f5", "t")
+    screen.type("yes hpsc q")
+    assert trainer.step == 40 and "yes hpsc q" in screen.text and screen.running
+
+
+def test_before_the_first_step_a_row_is_seen_and_how_long_it_takes(begin: Begin) -> None:
+    class Rowed(ScriptedTrainer):
+        waits = True
+
+        def train(self, control: TrainControl) -> Iterator[Any]:
+            while self.waits:  # in its first step
+                yield None
+            yield from super().train(control)
+
+        def open(self, config: Config, resume: bool, progress: Report) -> TrainingPlan:
+            plan = super().open(config, resume, progress)
+            ids = self.engine.tokenizer.encode(" The sky looks blue because air")
+            row = tuple((token, index >= 2) for index, token in enumerate(ids))
+            return replace(plan, row=row, pace=("60 rows, batch 4: 15 batches, 15 steps an epoch",))
+
+    trainer = Rowed()
+    screen = begin(trainer)
+    assert "4 of 6 tokens are trained" in screen.text and "The sky looks blue because air" in screen.text
+    assert "60 rows, batch 4: 15 batches, 15 steps an epoch" in screen.text
+    assert re.search(r"the first step( · \d+ s)?", head(screen))
+    screen.wait(75)
+    assert "the first step · 1 min 1" in head(screen)
+    trainer.waits = False
+    screen.wait()
+    assert "done after step 40" in head(screen)
+
+
+@pytest.mark.parametrize(("rows", "batch", "batches", "accumulate", "steps"), [(60, 4, 15, 1, 15), (60, 4, 15, 2, 8)])
+def test_rows_become_steps(rows: int, batch: int, batches: int, accumulate: int, steps: int) -> None:
+    config = configure({"batch": batch, "accumulate": accumulate})
+    opened: Any = SimpleNamespace(run=SimpleNamespace(config=config))
+    found: Any = SimpleNamespace(samples=rows, batches=batches, steps=30, seconds=60.0)
+    said = (f"{rows} rows, batch {batch}: {batches} batches, {steps} steps an epoch", "a step takes about 2.0 s")
+    assert pace(opened, found) == said
+    found.seconds = math.inf  # not known
+    assert pace(opened, found) == said[:1]
+
+
+def test_what_is_not_the_default_is_in_the_command() -> None:
+    config = configure({"data": "a b.jsonl", "rate": 1e-3, "modules": ["q_proj", "mlp.*"], "packing": False})
+    assert command(config) == "likely tune 'a b.jsonl' --no-packing --modules q_proj --modules 'mlp.*' --rate 0.001"
+
+
+# -- answers, and what moved ------------------------------------------------------------------------------------------
+
+
+def test_the_model_as_it_is_and_its_base_answer_beside_each_other(begin: Begin) -> None:
+    screen = begin(ScriptedTrainer(), 10)
+    screen.press("t")
+    screen.type("red")
+    screen.press("enter")
+    release(screen)
+    screen.press("escape", "b")
+    assert "base  before training" in screen.text and re.search(r"model  step \d+", screen.text)
+    assert "you" in screen.text and "red" in screen.text
+    screen.press("r")
+    assert "model  step 40" in screen.text
+    screen.press("p", "ctrl+a", "ctrl+k")
+    screen.type("Hello")
+    screen.press("enter")
+    assert "prompt 3/3" in screen.text and "Hello" in screen.text
+
+
+def test_bits_that_moved_are_those_of_the_two_distributions(begin: Begin) -> None:
+    trainer = ScriptedTrainer()
+    screen = begin(trainer)
+    screen.press("w")
+    (asked,) = [each for each in trainer.requests if getattr(each, "text", "") == "Why is the sky blue?"][-1:]
+    at = trainer.answer(asked).difference.positions[-1]  # type: ignore[union-attr,arg-type]
+    assert f"NEXT  KL {at.kl / math.log(2):.3f} bits" in screen.text and "held out  mean KL " in screen.text
+    best = max(at.likely, key=lambda shift: shift.now)
+    row = next(line for line in screen.lines if "now %" in line or "base %" in line)
+    figures = screen.lines[screen.lines.index(row) + 1].split()[-2:]
+    assert [float(each) for each in figures] == pytest.approx(
+        [100 * math.exp(best.before), 100 * math.exp(best.now)], abs=0.06
+    )
+    screen.press("right_square_bracket")
+    assert "prompt 2/2" in screen.text and "what about sunsets" in screen.text
+    screen.press("h")
+    screen.type("Blue light")
+    screen.press("enter")
+    assert "text  mean KL" in screen.text
+
+
+def test_what_cannot_be_answered_is_a_line(begin: Begin) -> None:
+    screen = begin(ScriptedTrainer(), 5)
+    screen.press("r")  # nothing was asked yet: the field to ask in
+    screen.type("  ")
+    screen.press("enter")
+    assert "you" not in screen.text
+    screen.press("escape", "n")
+    assert "a run is under way: s stops and keeps it" in screen.text
+
+
+def test_curves_come_closer_and_the_formula_has_their_last_figure(begin: Begin) -> None:
+    trainer = ScriptedTrainer()
+    screen = begin(trainer)
+    assert axis(screen) == "0"
+    screen.press("z")
+    assert axis(screen) == "20"
+    screen.press("equals_sign")
+    loss = trainer.events(40)[0].loss / math.log(2)
+    assert f"L = −(1/n) Σ log₂ p(xᵢ | x<i) = {loss:.3f} bits" in screen.text and f"2^L = {2**loss:.2f}" in screen.text
+    screen.press("escape", "i")
+    assert "400 chat; 380 train, 20 valid" in screen.text and AGAIN in screen.text
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_loses_nothing(begin: Begin) -> None:
+    error = DataError("cannot write adapter/adapters.safetensors: No space left on device")
+    trainer = ScriptedTrainer(fail={15: error})
+    screen = begin(trainer)
+    assert "No space left" in head(screen) and "nothing is lost" in head(screen)
+    assert "c goes on from step 15" in head(screen)
+    screen.press("s")
+    assert trainer.saved == 15 and "stopped after step 15" in head(screen)
+    screen.press("c")
+    assert trainer.step == 40
+
+
+def test_a_bug_in_the_trainer_is_a_line_and_the_run_goes_on(begin: Begin) -> None:
+    screen = begin(ScriptedTrainer(fail={4: RuntimeError("a bug")}))
+    assert "RuntimeError: a bug" in head(screen)
+    screen.press("c")
+    assert "done after step 40" in head(screen)
+
+
+@pytest.mark.parametrize("reason", ["nan", "diverged"])
+def test_a_loss_that_runs_away_stops_and_keeps_the_weights_before(begin: Begin, reason: str) -> None:
+    screen = begin(ScriptedTrainer(end=Ended(reason, 12, "loss nan at step 12, rows rows.jsonl:17")))
+    assert "▲" in head(screen) and "rows.jsonl:17" in head(screen) and "kept in adapter" in head(screen)
+
+
+@pytest.mark.parametrize("error", [DataError("rows.jsonl:3:7: a comma expected"), OutOfMemory("a step needs 9 GB")])
+def test_what_cannot_begin_leads_back_to_the_form_with_everything_in_it(tmp_path: Path, error: Exception) -> None:
+    trainer = ScriptedTrainer()
+    trainer.refuse = error
+    config = configure({"data": "rows.jsonl", "rank": 4, "kl": 0.5, "steps": 12})
+    with Screen(tmp_path, trainer=trainer, tune=config) as screen:
+        assert str(error) in screen.text and "rows.jsonl" in screen.text
+        trainer.refuse = None
+        screen.press("home", "ctrl+k")
+        screen.type("other.jsonl")
+        screen.press("enter", "escape")
+        assert "done after step 12" in head(screen)
+        # what has no field is not forgotten
+        assert trainer.config == configure({"data": "other.jsonl", "rank": 4, "kl": 0.5, "steps": 12})
+
+
+def test_the_form_says_what_is_wrong_and_reads_a_file_of_settings(tmp_path: Path) -> None:
+    trainer = ScriptedTrainer()
+    (tmp_path / "more.toml").write_text('steps = 6\noptimiser = "lion"\n')
+    (tmp_path / "wrong.toml").write_text("stepps = 6\n")
+    with Screen(tmp_path, trainer=trainer) as screen:
+        screen.press("f5", "enter")
+        assert "data: give a file" in screen.text
+        screen.type("rows.jsonl")
+        screen.press("down", "down")
+        screen.type("mine")
+        screen.press("down")
+        screen.type("8x")
+        screen.press("enter")
+        assert "rank must be a whole number, got '8x'" in screen.text
+        screen.press("backspace")
+        screen.press("down", "down", "down", "down", "down")  # to the last field
+        screen.type("wrong.toml")
+        screen.press("enter")
+        assert "unknown option stepps; did you mean steps?" in screen.text
+        screen.press("ctrl+a", "ctrl+k")
+        screen.type("more.toml")
+        screen.press("enter", "escape")
+        assert "done after step 6" in head(screen)
+        wanted = {"data": "rows.jsonl", "model": "scripted", "out": "mine", "rank": 8, "steps": 6, "optimiser": "lion"}
+        assert trainer.config == configure(wanted)
+
+
+def test_a_run_that_is_there_is_resumed_with_its_past(tmp_path: Path) -> None:
+    with Screen(tmp_path, trainer=ScriptedTrainer(start=25)) as screen:
+        screen.press("f5")
+        screen.type("rows.jsonl")
+        screen.press("ctrl+r", "escape")
+        assert "done after step 40" in head(screen)
+        assert axis(screen) == "0"
+
+
+def test_the_palette_offers_what_applies(begin: Begin) -> None:
+    screen = begin(ScriptedTrainer(), 5)
+    screen.press("ctrl+p")
+    screen.type("tune: ")
+    assert "tune: Pause" in screen.text and "tune: Fine-tune" not in screen.text
+    screen.press("escape", "s")
+    release(screen)
+    screen.press("ctrl+p")
+    screen.type("tune: ")
+    assert "tune: Go on" in screen.text and "tune: Pause" not in screen.text
+
+
+# -- leaving ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+q"])
+def test_leaving_the_program_in_a_step_keeps_the_run(tmp_path: Path, key: str) -> None:
+    trainer = ScriptedTrainer()
+    with Screen(tmp_path, trainer=trainer) as screen:
+        screen.hold(after=7)
+        screen.press("f5")
+        screen.type("rows.jsonl")
+        screen.press("enter", "escape", key)
+        release(screen)
+        if screen.running:  # by the key that stops first
+            screen.press("ctrl+q")
+        training = screen.app.training
+        assert not screen.running and training is not None
+        assert training.wait(10) and training.parting() == (
+            130,
+            ["stopped after step 7: adapter", f"go on with: {AGAIN} --resume"],
+        )
+    assert trainer.saved == 7
+
+
+def test_a_run_that_nobody_waits_for_ends_by_itself() -> None:
+    training = Training(Worker(lambda: TrainingJobs(ScriptedTrainer())), configure({"data": "rows.jsonl", "steps": 40}))
+    training.close()
+    assert training.wait(10)
+
+
+def test_a_terminal_that_shrinks_to_nothing_does_no_harm(begin: Begin) -> None:
+    screen = begin(ScriptedTrainer(), 20)
+    for size in ((20, 5), (1, 1), (200, 60), (60, 20)):
+        screen.resize(*size)
+        screen.press("w", "l", "a")
+    release(screen)
+    assert "∎ done after step 40" in head(screen)
+
+
+@pytest.mark.parametrize("size", [(120, 40), (60, 20)])
+def test_a_run_looks_as_in_its_pictures(begin: Begin, size: tuple[int, int]) -> None:
+    screen = begin(ScriptedTrainer(), size=size)
+    assert_picture(f"screen/pictures/tune-{size[0]}x{size[1]}.txt", screen.text + "\n")
