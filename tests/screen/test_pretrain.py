@@ -20,7 +20,6 @@ from engine.sources.fetch.progress import Report
 from engine.tune.control import Answer, Complete, Completion, Ended, Event, Stepped, TrainControl, Validated
 from metal import mx
 from tests.engine.pretrain.texts import config, finish, words
-from tests.pictures import assert_picture
 from tests.support.screen import Screen
 from tests.support.trainer import ScriptedTrainer
 
@@ -69,7 +68,6 @@ def test_bits_position_and_noise_stand_where_a_tuning_has_its_drift(tmp_path: Pa
             screen.press(key)
             assert "no base" in screen.lines[-1]
         assert "step 30" in screen.text and "The sky" in screen.text  # a sample of its own
-        assert_picture("screen/pictures/pretrain-120x40.txt", screen.text + "\n")
         screen.resize(60, 20)
         screen.press("w")
         found = [y for name in ("BITS A BYTE", "BY POSITION", "NOISE") for y, x in enumerate(screen.lines) if name in x]

@@ -31,6 +31,7 @@ def rows(tmp_path: Path) -> Iterator[Screen]:
         yield screen
 
 
+@pytest.mark.slow
 def test_rows_are_walked_through_and_ordered_by_their_numbers(rows: Screen) -> None:
     assert "train.jsonl" in rows.text and "row 1 of 4" in rows.text and "train 1" in rows.text
     rows.press("down", "down")

@@ -64,6 +64,7 @@ def row_of(screen: Screen, words: str) -> str:
     return next(line for line in screen.lines if words in line)
 
 
+@pytest.mark.slow
 def test_models_stand_side_by_side_each_against_the_first(view: Open) -> None:
     screen = view()
     assert "nothing was measured yet · n begins" in screen.text
@@ -76,6 +77,7 @@ def test_models_stand_side_by_side_each_against_the_first(view: Open) -> None:
     assert "∎ done · kept" in screen.text and "after Holm over 4 comparisons" in screen.text
 
 
+@pytest.mark.slow
 def test_the_items_on_which_two_models_differ_are_opened_with_their_tokens(view: Open) -> None:
     screen = view()
     measure(screen)
@@ -95,6 +97,7 @@ def test_the_items_on_which_two_models_differ_are_opened_with_their_tokens(view:
     assert "What is 38 + 41?" in screen.text and "Answer: 76" in screen.text and "ppl" in screen.lines[0]
 
 
+@pytest.mark.slow
 def test_a_run_pauses_goes_on_behind_other_views_stops_and_is_taken_up(view: Open) -> None:
     evaluator = ScriptedEvaluator()
     screen = view(evaluator=evaluator)
@@ -117,6 +120,7 @@ def test_a_run_pauses_goes_on_behind_other_views_stops_and_is_taken_up(view: Ope
     assert sorted(number for _, _, number in evaluator.asked) == list(range(40))  # nothing twice
 
 
+@pytest.mark.slow
 def test_what_was_measured_before_is_there_and_is_reported(view: Open, tmp_path: Path) -> None:
     screen = view()
     measure(screen)
@@ -131,6 +135,7 @@ def test_what_was_measured_before_is_there_and_is_reported(view: Open, tmp_path:
     assert f"report: {page}"[:100] in screen.text and "0.900" in page.read_text()
 
 
+@pytest.mark.slow
 def test_mistakes_in_what_is_asked_for_stay_to_be_mended(view: Open) -> None:
     evaluator = ScriptedEvaluator()
     screen = view(evaluator=evaluator)
@@ -150,6 +155,7 @@ def test_mistakes_in_what_is_asked_for_stay_to_be_mended(view: Open) -> None:
     assert evaluator.asked == [("sums", "mild", number) for number in range(4)]  # the chat's model was there already
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_said_and_the_view_goes_on(view: Open) -> None:
     evaluator = ScriptedEvaluator(refuse=DataError("there is no model nowhere"))
     screen = view(evaluator=evaluator)
@@ -173,6 +179,7 @@ def test_a_disk_that_keeps_nothing_is_said_and_costs_no_score(tmp_path: Path) ->
     jobs.close()
 
 
+@pytest.mark.slow
 def test_many_tasks_are_walked_through_in_few_rows(view: Open) -> None:
     screen = view(size=(80, 24))
     tasks = ["sums.jsonl", *(f"lookup:items={n}" for n in range(3, 12))]
@@ -184,6 +191,7 @@ def test_many_tasks_are_walked_through_in_few_rows(view: Open) -> None:
     assert len({*seen}) == len(tasks)  # each is chosen once, and where a person stands is always seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)])
 def test_the_board_looks_as_in_its_pictures(view: Open, size: tuple[int, int]) -> None:
     screen = view(size=size)
