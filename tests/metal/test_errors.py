@@ -9,7 +9,7 @@ from metal import metal_attention, mx
 from metal.attention import CAUSAL
 from metal.simulator import simulated, stock
 from tests.metal import oracle
-from tests.metal.build import cache, error, normal, stored, ulp
+from tests.metal.build import cache, error, everyday, normal, stored, ulp
 from tests.metal.test_decode import DTYPES
 
 Inputs = tuple[mx.array, mx.array, mx.array]
@@ -52,6 +52,7 @@ def rising_scores(*size: int, dtype: mx.Dtype) -> Inputs:
 
 
 MAKERS = (random, large_scores, equal_keys, one_key_wins, large_values, rising_scores)
+DECODED = ((64, 2), (96, 4), (128, 2), (256, 2))  # head size, query heads of a key/value head
 
 
 def compared(q: mx.array, k: mx.array, v: mx.array) -> tuple[float, float, float]:
@@ -64,20 +65,18 @@ def compared(q: mx.array, k: mx.array, v: mx.array) -> tuple[float, float, float
     return error(ours, truth), error(theirs, truth), ulp(q.dtype, truth)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
-@pytest.mark.parametrize(("d", "g"), [(64, 2), (96, 4), (128, 2), (256, 2)])
+@pytest.mark.parametrize(
+    ("dtype", "maker", "d", "g"), everyday([(t, m, *s) for t in DTYPES for m in MAKERS for s in DECODED], 5)
+)
 def test_decode(maker: Callable[..., Inputs], dtype: mx.Dtype, d: int, g: int) -> None:
     for seed, n in enumerate((1, 33, 200, 511, 64, 90, 100, 150)):
         ours, theirs, unit = compared(*maker(10 * seed, 2 * g, 1, n, d, dtype=dtype))
         assert ours <= 1.25 * theirs + unit, n
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
-@pytest.mark.parametrize("d", [64, 80, 96, 128])
+@pytest.mark.parametrize(
+    ("dtype", "maker", "d"), everyday([(t, m, d) for t in DTYPES for m in MAKERS for d in (64, 80, 96, 128)], 5)
+)
 def test_prefill(maker: Callable[..., Inputs], dtype: mx.Dtype, d: int) -> None:
     for seed, (t, n) in enumerate(((17, 17), (33, 70), (32, 96), (20, 50))):
         ours, theirs, unit = compared(*maker(10 * seed, 4, t, n, d, dtype=dtype))

@@ -251,15 +251,3 @@ def test_bad_input_is_named() -> None:
     rejects(lambda: of_two(kv=cache(codes, mixed, N)), "values.scales must be", "float32", "float16")
     rejects(lambda: of_two(kv=cache(replace(mixed, biases=codes.biases), wide, N)), "keys.biases", "float16", "float32")
     rejects(lambda: of_two(kv=cache(replace(codes, scales=codes.codes[..., :1]), wide, N)), "keys.scales", "uint32")
-
-
-@pytest.mark.parametrize("window", [0, 4])
-def test_documents_that_are_taken_apart_are_those_that_the_mask_parts(window: int) -> None:
-    lengths = (5, 1, 9)
-    q, k, v = (normal(heads + i, 2, heads, sum(lengths), 16) for i, heads in enumerate((4, 2, 2)))
-    kv = KV(k, v, mx.array([15, 15], dtype=mx.int32), 15)
-    mask = Mask.packed(lengths).within(Mask(window=window))
-    parts = attention(q, kv, scale=0.25, mask=mask)
-    with dispatch.forced("reference"):
-        whole = attention(q, kv, scale=0.25, mask=mask)
-    assert float(mx.max(mx.abs(parts - whole))) < 1e-5

@@ -22,73 +22,35 @@ class Case:
     """A kernel body in which `@` stands for `bad` or `good`; the fault is reported on the line marked `// fault`."""
 
     kind: str
-    body: str
     bad: str
     good: str
+    body: str
     header: str = ""
 
 
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
+EXCHANGE = """
+threadgroup float s[64];
+s[lane] = x[i];
+@
+out[i] = s[63 - lane];  // fault
+"""
+# fmt: off
 CASES = {
-    "no barrier between write and read": Case(
-        "race-write-read",
-        """
-        threadgroup float s[64];
-        s[lane] = x[i];
-        @
-        out[i] = s[63 - lane];  // fault
-        """,
-        "",
-        BARRIER,
-    ),
-    "a simdgroup's barrier for a threadgroup's exchange": Case(
-        "race-write-read",
-        """
-        threadgroup float s[64];
-        s[lane] = x[i];
-        @
-        out[i] = s[63 - lane];  // fault
-        """,
-        "simdgroup_barrier(mem_flags::mem_threadgroup);",
-        BARRIER,
-    ),
-    "a barrier for device memory only": Case(
-        "race-write-read",
-        """
-        threadgroup float s[64];
-        s[lane] = x[i];
-        @
-        out[i] = s[63 - lane];  // fault
-        """,
-        "threadgroup_barrier(mem_flags::mem_device);",
-        BARRIER,
-    ),
-    "a barrier for no memory": Case(
-        "race-write-read",
-        """
-        threadgroup float s[64];
-        s[lane] = x[i];
-        @
-        out[i] = s[63 - lane];  // fault
-        """,
-        "threadgroup_barrier(mem_flags::mem_none);",
-        BARRIER,
-    ),
-    "a barrier for threadgroup memory only, exchange through device memory": Case(
-        "race-write-read",
-        """
+    "no barrier between write and read": Case("race-write-read", "", BARRIER, EXCHANGE),
+    "a simdgroup's barrier for a threadgroup's exchange":
+        Case("race-write-read", "simdgroup_barrier(mem_flags::mem_threadgroup);", BARRIER, EXCHANGE),
+    "a barrier for device memory only":
+        Case("race-write-read", "threadgroup_barrier(mem_flags::mem_device);", BARRIER, EXCHANGE),
+    "a barrier for no memory": Case("race-write-read", "threadgroup_barrier(mem_flags::mem_none);", BARRIER, EXCHANGE),
+    "a barrier for threadgroup memory only, exchange through device memory":
+        Case("race-write-read", BARRIER, "threadgroup_barrier(mem_flags::mem_device);", """
         out[i] = x[i];
         @
         float v = out[group * 64 + 63 - lane];  // fault
         threadgroup_barrier(mem_flags::mem_device);
-        out[i] = v;
-        """,
-        BARRIER,
-        "threadgroup_barrier(mem_flags::mem_device);",
-    ),
-    "no second barrier in a loop": Case(
-        "race-read-write",
-        """
+        out[i] = v;"""),
+    "no second barrier in a loop": Case("race-read-write", "", BARRIER, """
         threadgroup float s[64];
         float v = x[i];
         for (int r = 0; r < 3; r++) {
@@ -97,379 +59,188 @@ CASES = {
           v += s[63 - lane];
           @
         }
-        out[i] = v;
-        """,
-        "",
-        BARRIER,
-    ),
-    "no barrier within a simdgroup": Case(
-        "race-write-read",
-        """
+        out[i] = v;"""),
+    "no barrier within a simdgroup": Case("race-write-read", "", "simdgroup_barrier(mem_flags::mem_threadgroup);", """
         threadgroup float s[64];
         s[lane] = x[i];
         @
         out[i] = s[lane ^ 1];  // fault
-        """,
-        "",
-        "simdgroup_barrier(mem_flags::mem_threadgroup);",
-    ),
-    "a reduction taken for a barrier": Case(
-        "race-write-read",
-        """
+        """),
+    "a reduction taken for a barrier": Case("race-write-read", "", "simdgroup_barrier(mem_flags::mem_threadgroup);", """
         threadgroup float s[64];
         s[lane] = simd_sum(x[i]);
         float t = simd_max(x[i]);
         @
         out[i] = s[lane ^ 1] + t;  // fault
-        """,
-        "",
-        "simdgroup_barrier(mem_flags::mem_threadgroup);",
-    ),
-    "two lanes write one word of threadgroup memory": Case(
-        "race-write-write",
-        """
+        """),
+    "two lanes write one word of threadgroup memory": Case("race-write-write", "if (lane < 2)", "if (lane == 0)", """
         threadgroup float s;
         @
         s = x[i];  // fault
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        out[i] = s;
-        """,
-        "if (lane < 2)",
-        "if (lane == 0)",
-    ),
-    "two lanes write one word of an output": Case(
-        "race-write-write",
-        """
+        out[i] = s;"""),
+    "two lanes write one word of an output": Case("race-write-write", "& ~1u", "", """
         out[i @] = x[i];  // fault
-        if (i % 2) out[i] = 0;
-        """,
-        "& ~1u",
-        "",
-    ),
-    "two threadgroups write one word": Case(
-        "race-write-write",
-        """
+        if (i % 2) out[i] = 0;"""),
+    "two threadgroups write one word": Case("race-write-write", "5", "i", """
         out[i] = x[i];
         threadgroup_barrier(mem_flags::mem_device);
         if (lane == 0) out[@] = 1;  // fault
-        """,
-        "5",
-        "i",
-    ),
-    "one threadgroup reads what another writes": Case(
-        "race-write-read",
-        """
+        """),
+    "one threadgroup reads what another writes": Case("race-write-read", "0", "i", """
         out[i] = x[i];
         float v = group == 0 ? 0.0 : out[@];  // fault
-        if (v > 1e30) out[i] = v;
-        """,
-        "0",
-        "i",
-    ),
-    "an atomic and a plain write": Case(
-        "race-write-write",
-        """
+        if (v > 1e30) out[i] = v;"""),
+    "an atomic and a plain write":
+        Case("race-write-write", "*(threadgroup uint*)&n += 1u",
+             "atomic_fetch_add_explicit(&n, 1u, memory_order_relaxed)", """
         threadgroup atomic_uint n;
         if (lane == 0) atomic_store_explicit(&n, 0u, memory_order_relaxed);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         @;  // fault
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        out[i] = float(atomic_load_explicit(&n, memory_order_relaxed));
-        """,
-        "*(threadgroup uint*)&n += 1u",
-        "atomic_fetch_add_explicit(&n, 1u, memory_order_relaxed)",
-    ),
-    "read past the end": Case("out-of-bounds-read", "out[i] = x[i @];  // fault", "+ 1", ""),
-    "write past the end": Case("out-of-bounds-write", "out[i] = 0; out[i @] = x[i];  // fault", "+ 256 - lane", ""),
-    "read before the start": Case("out-of-bounds-read", "out[i] = x[int(i) @];  // fault", "- 1", ""),
-    "read far away": Case("out-of-bounds-read", "out[i] = x[i @];  // fault", "+ 100000", ""),
-    "stride of the wrong type": Case(
-        "out-of-bounds-read", "out[i] = ((const device float2*)x)[i @].x;  // fault", "", "/ 2"
-    ),
-    "pointer past a threadgroup array": Case(
-        "out-of-bounds-write",
-        """
+        out[i] = float(atomic_load_explicit(&n, memory_order_relaxed));"""),
+    "read past the end": Case("out-of-bounds-read", "+ 1", "", "out[i] = x[i @];  // fault"),
+    "write past the end": Case("out-of-bounds-write", "+ 256 - lane", "", "out[i] = 0; out[i @] = x[i];  // fault"),
+    "read before the start": Case("out-of-bounds-read", "- 1", "", "out[i] = x[int(i) @];  // fault"),
+    "read far away": Case("out-of-bounds-read", "+ 100000", "", "out[i] = x[i @];  // fault"),
+    "stride of the wrong type": Case("out-of-bounds-read", "", "/ 2",
+        "out[i] = ((const device float2*)x)[i @].x;  // fault"),
+    "pointer past a threadgroup array": Case("out-of-bounds-write", "1", "0", """
         threadgroup float s[64];
         threadgroup float* p = s + lane;
         p[@] = x[i];  // fault
-        out[i] = x[i];
-        """,
-        "1",
-        "0",
-    ),
-    "index past a threadgroup array": Case(
-        "array-bounds",
-        """
+        out[i] = x[i];"""),
+    "index past a threadgroup array": Case("array-bounds", "+ 1", "", """
         threadgroup float s[64];
         s[lane @] = x[i];  // fault
-        out[i] = x[i];
-        """,
-        "+ 1",
-        "",
-    ),
-    "index past an array of the lane": Case(
-        "array-bounds",
-        """
+        out[i] = x[i];"""),
+    "index past an array of the lane": Case("array-bounds", "5", "4", """
         float t[4] = {1, 2, 3, 4};
         out[i] = t[lane % @];  // fault
-        """,
-        "5",
-        "4",
-    ),
-    "threadgroup memory never written": Case(
-        "uninitialised-read",
-        """
+        """),
+    "threadgroup memory never written":
+        Case("uninitialised-read", "if (lane < 63) s[lane] = x[i];", "s[lane] = x[i];", """
         threadgroup float s[64];
         @
         threadgroup_barrier(mem_flags::mem_threadgroup);
         out[i] = s[lane];  // fault
-        """,
-        "if (lane < 63) s[lane] = x[i];",
-        "s[lane] = x[i];",
-    ),
-    "threadgroup memory of an earlier threadgroup": Case(
-        "uninitialised-read",
-        """
+        """),
+    "threadgroup memory of an earlier threadgroup": Case("uninitialised-read", "if (group == 0)", "", """
         threadgroup float s[64];
         @ s[lane] = x[i];
         threadgroup_barrier(mem_flags::mem_threadgroup);
         out[i] = s[lane];  // fault
-        """,
-        "if (group == 0)",
-        "",
-    ),
-    "an output read before it is written": Case("uninitialised-read", "@ out[i] += x[i];  // fault", "", "out[i] = 0;"),
-    "barrier in a branch that not all lanes take": Case(
-        "divergent-barrier",
-        """
+        """),
+    "an output read before it is written": Case("uninitialised-read", "", "out[i] = 0;", "@ out[i] += x[i];  // fault"),
+    "barrier in a branch that not all lanes take": Case("divergent-barrier", "lane < 32", "group < 32", """
         threadgroup float s[64];
         s[lane] = x[i];
         if (@) threadgroup_barrier(mem_flags::mem_threadgroup);  // fault
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        out[i] = s[63 - lane];
-        """,
-        "lane < 32",
-        "group < 32",
-    ),
-    "different barriers in the two branches": Case(
-        "divergent-barrier",
-        """
+        out[i] = s[63 - lane];"""),
+    "different barriers in the two branches": Case("divergent-barrier", "lane < 32", "group < 2", """
         if (@) threadgroup_barrier(mem_flags::mem_threadgroup);  // fault
         else threadgroup_barrier(mem_flags::mem_threadgroup);
-        out[i] = x[i];
-        """,
-        "lane < 32",
-        "group < 2",
-    ),
-    "return before a barrier": Case(
-        "divergent-barrier",
-        """
+        out[i] = x[i];"""),
+    "return before a barrier": Case("divergent-barrier", "true", "false", """
         out[i] = x[i];
         if (lane == 63 && @) return;
         threadgroup_barrier(mem_flags::mem_threadgroup);  // fault
-        """,
-        "true",
-        "false",
-    ),
-    "reduction in a branch that not all lanes take": Case(
-        "divergent-simd",
-        """
+        """),
+    "reduction in a branch that not all lanes take": Case("divergent-simd", "sl < 16", "lane < 32", """
         float v = x[i];
         if (@) v = simd_sum(v);  // fault
-        out[i] = v + simd_max(v);
-        """,
-        "sl < 16",
-        "lane < 32",
-    ),
-    "reductions in the two branches": Case(
-        "divergent-simd",
-        """
+        out[i] = v + simd_max(v);"""),
+    "reductions in the two branches": Case("divergent-simd", "sl % 2", "lane < 32", """
         float v = x[i];
         if (@) v = simd_sum(v);  // fault
         else v = simd_max(v);
-        out[i] = v;
-        """,
-        "sl % 2",
-        "lane < 32",
-    ),
-    "shuffle in a loop that lanes leave at different times": Case(
-        "divergent-simd",
-        """
+        out[i] = v;"""),
+    "shuffle in a loop that lanes leave at different times": Case("divergent-simd", "1 + sl / 16", "2", """
         float v = x[i];
         for (uint r = 0; r < @; r++) v += simd_shuffle_xor(v, 1);  // fault
-        out[i] = v + simd_sum(v);
-        """,
-        "1 + sl / 16",
-        "2",
-    ),
-    "shuffle from a lane that has returned": Case(
-        "inactive-lane",
-        """
+        out[i] = v + simd_sum(v);"""),
+    "shuffle from a lane that has returned": Case("inactive-lane", "5", "50", """
         out[i] = x[i];
         if (sl == @) return;
         out[i] = simd_shuffle(x[i], ushort(5));  // fault
-        """,
-        "5",
-        "50",
-    ),
-    "part of a quad in a quad's reduction": Case(
-        "divergent-simd",
-        """
+        """),
+    "part of a quad in a quad's reduction": Case("divergent-simd", "6", "8", """
         float v = x[i];
         if (sl < @) v = quad_sum(v);  // fault
-        out[i] = v + quad_max(v);
-        """,
-        "6",
-        "8",
-    ),
-    "matrix product by half a simdgroup": Case(
-        "divergent-simd",
-        """
+        out[i] = v + quad_max(v);"""),
+    "matrix product by half a simdgroup": Case("divergent-simd", "sl < 16", "lane < 32", """
         simdgroup_float8x8 a, b, c = make_filled_simdgroup_matrix<float, 8, 8>(0);
         simdgroup_load(a, x, 8);
         simdgroup_load(b, x + 64, 8);
         if (@) simdgroup_multiply_accumulate(c, a, b, c);  // fault
-        out[i] = c.thread_elements()[0];
-        """,
-        "sl < 16",
-        "lane < 32",
-    ),
-    "more than 32 KB of threadgroup memory": Case(
-        "threadgroup-memory",
-        """
+        out[i] = c.thread_elements()[0];"""),
+    "more than 32 KB of threadgroup memory": Case("threadgroup-memory", "4160", "4096", """
         threadgroup float s[4096];
         threadgroup float t[@];  // fault
         s[lane] = t[lane] = x[i];
-        out[i] = s[lane] + t[lane];
-        """,
-        "4160",
-        "4096",
-    ),
-    "an element of the output never written": Case("unwritten-output", "@ out[i] = x[i];", "if (i != 77)", ""),
-    "an input written to": Case(
-        "write-to-input",
-        """
+        out[i] = s[lane] + t[lane];"""),
+    "an element of the output never written": Case("unwritten-output", "if (i != 77)", "", "@ out[i] = x[i];"),
+    "an input written to": Case("write-to-input", "x", "out", """
         device float* p = (device float*)(@);
         p[i] = x[i] + 1;  // fault
-        out[i] = x[i];
-        """,
-        "x",
-        "out",
-    ),
-    "a vector at an address that is not its own": Case(
-        "misaligned",
-        """
+        out[i] = x[i];"""),
+    "a vector at an address that is not its own": Case("misaligned", "+ 1", "+ 4", """
         const device float4* p = (const device float4*)(x @);
         out[i] = p[lane / 4][0];  // fault
-        """,
-        "+ 1",
-        "+ 4",
-    ),
-    "a vector's component at an address that is not the vector's": Case(
-        "misaligned",
-        """
+        """),
+    "a vector's component at an address that is not the vector's": Case("misaligned", "+ 1", "+ 4", """
         const device float4* p = (const device float4*)(x @);
         out[i] = p[lane / 4].y;  // fault
-        """,
-        "+ 1",
-        "+ 4",
-    ),
-    "a vector of halves in threadgroup memory at an address that is not its own": Case(
-        "misaligned",
-        """
+        """),
+    "a vector of halves in threadgroup memory at an address that is not its own": Case("misaligned", "1", "4", """
         threadgroup half s[8 * 64];
         for (uint j = 0; j < 8; j++) s[8 * lane + j] = half(x[i]);
         threadgroup half4* p = (threadgroup half4*)(s + 8 * lane + @);
         out[i] = float(p->z);  // fault
-        """,
-        "1",
-        "4",
-    ),
-    "shuffle from a lane that there is not": Case(
-        "no-such-lane",
-        "out[i] = simd_shuffle(x[i], ushort(@));  // fault",
-        "sl + 8",
-        "(sl + 8) % 32",
-    ),
-    "shuffle by more bits than a lane's number has": Case(
-        "no-such-lane",
-        "out[i] = simd_shuffle_xor(x[i], ushort(@));  // fault",
-        "32",
-        "16",
-    ),
-    "shuffle out of a quad": Case(
-        "no-such-lane",
-        "out[i] = quad_shuffle(x[i], ushort(@));  // fault",
-        "4",
-        "3",
-    ),
-    "an array of the lane that has no value yet": Case(
-        "uninitialised-local",
-        """
+        """),
+    "shuffle from a lane that there is not": Case("no-such-lane", "sl + 8", "(sl + 8) % 32",
+        "out[i] = simd_shuffle(x[i], ushort(@));  // fault"),
+    "shuffle by more bits than a lane's number has": Case("no-such-lane", "32", "16",
+        "out[i] = simd_shuffle_xor(x[i], ushort(@));  // fault"),
+    "shuffle out of a quad": Case("no-such-lane", "4", "3", "out[i] = quad_shuffle(x[i], ushort(@));  // fault"),
+    "an array of the lane that has no value yet": Case("uninitialised-local", "3", "4", """
         float t[4];
         for (uint j = 0; j < @; j++) t[(i + j) % 4] = x[i];
         out[i] = t[(i + 3) % 4];  // fault
-        """,
-        "3",
-        "4",
-    ),
-    "whole numbers of the lane that have no value yet": Case(
-        "uninitialised-local",
-        """
+        """),
+    "whole numbers of the lane that have no value yet": Case("uninitialised-local", "7", "8", """
         int t[8];
         for (uint j = 0; j < @; j++) t[(i + j) % 8] = -1;
         out[i] = float(t[(i + 7) % 8]);  // fault
-        """,
-        "7",
-        "8",
-    ),
-    "an atomic read plainly with no barrier": Case(
-        "race-write-read",
-        """
+        """),
+    "an atomic read plainly with no barrier": Case("race-write-read", "", BARRIER, """
         threadgroup atomic_uint n;
         if (lane == 0) atomic_store_explicit(&n, 0u, memory_order_relaxed);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         atomic_fetch_add_explicit(&n, 1u, memory_order_relaxed);
         @
         uint seen = *(threadgroup uint*)&n;  // fault
-        out[i] = float(seen);
-        """,
-        "",
-        BARRIER,
-    ),
-    "an atomic change of what others read plainly": Case(
-        "race-read-write",
-        """
+        out[i] = float(seen);"""),
+    "an atomic change of what others read plainly": Case("race-read-write", "", BARRIER, """
         threadgroup atomic_uint n;
         if (lane == 0) atomic_store_explicit(&n, 0u, memory_order_relaxed);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         uint seen = *(threadgroup uint*)&n;
         @
         atomic_fetch_add_explicit(&n, 1u, memory_order_relaxed);  // fault
-        out[i] = float(seen);
-        """,
-        "",
-        BARRIER,
-    ),
-    "whole number divided by zero": Case(
-        "divide-by-zero",
-        """
+        out[i] = float(seen);"""),
+    "whole number divided by zero": Case("divide-by-zero", "- 1", "+ 1", """
         int n = int(lane) @;
         out[i] = float(100 / n);  // fault
-        """,
-        "- 1",
-        "+ 1",
-    ),
-    "indexing by a value that is not checked": Case(
-        "out-of-bounds-read",
-        """
+        """),
+    "indexing by a value that is not checked": Case("out-of-bounds-read", "* 2", "", """
         uint at = uint(x[i]) @;
         out[i] = x[at];  // fault
-        """,
-        "* 2",
-        "",
-    ),
+        """),
 }
+# fmt: on
 
 
 def run(case: Case, text: str) -> SimKernel:
@@ -531,7 +302,7 @@ def test_a_fault_in_a_function_names_its_callers() -> None:
       inline float first(const device float* p) { return second(p); }
     """
     with pytest.raises(KernelFault) as caught:
-        run(Case("", "@", "", "", header), "\nout[i] = first(x + lane);  // here")
+        run(Case("", "", "", "@", header), "\nout[i] = first(x + lane);  // here")
     (fault, *_) = caught.value.report.faults
     assert (fault.kind, fault.place) == ("out-of-bounds-read", "metal/kernels/shared.h:7")
     assert "inline float second" in fault.code
