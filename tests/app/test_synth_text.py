@@ -3,18 +3,16 @@
 import json
 import math
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from app.cli import estimate_text, synth_text
+from app.cli import estimate_text
 from app.cli.estimate_text import CurveReport
 from app.cli.synth_text import arm_line, arm_object, generation_line, generation_object, report_lines, report_object
 from engine.estimate.bounds import RiskBound
 from engine.estimate.curve import Foretelling, HeldOutSize, LearningCurve
 from engine.estimate.ladder import LadderRung
-from engine.estimate.meta import StartComparison
 from engine.evaluate.estimates import Change, Estimate
 from engine.synth.collapse import Generation
 from engine.synth.report import GridCoverage, RowsReport
@@ -56,10 +54,6 @@ def test_a_report_on_rows_is_an_object() -> None:
     assert told["figures"]["mmd2"] == {"mean": 0.5, "low": 0.25, "high": 0.75}
     assert told["figures"]["precision"] == {"mean": 2.0} and "beside" not in told
     assert told["asked"] == asdict(REPORT)["asked"] and told["made"] == 12 and json.dumps(told)
-
-
-def test_a_bar_is_a_share_and_no_more() -> None:
-    assert [len(synth_text._bar(x)) for x in (-1.0, 0.0, 0.02, 0.0209, 0.5, 1.0, 2.0)] == [0, 0, 0, 1, 12, 24, 24]
 
 
 def test_an_arm_is_set_against_those_before_it() -> None:
@@ -159,23 +153,6 @@ def test_a_curve_says_what_more_rows_are_worth() -> None:
     lines = list(estimate_text.curve_lines(bare, 7))
     assert lines[1] == "errors (share of rows that greedy decoding misses): all are 0" and len(lines) == 4
     assert estimate_text.curve_object(bare, 7)["curves"]["loss"]["held_out"] is None
-
-
-def test_starts_are_set_side_by_side() -> None:
-    better = Change(Estimate(LN2, 0.1, bounds=(LN2 / 2, 2 * LN2)), 0.5)
-    found = [StartComparison(10, NATS, NATS, GAIN, better), StartComparison(20, NATS, NATS, better, GAIN)]
-    assert list(estimate_text.meta_lines(found, Path("out/start"))) == [
-        "  rows  usual start              learned start            learned - usual                      "
-        "against usual on 20 rows",
-        "    10  2.000 [1.000, 3.000]     2.000 [1.000, 3.000]     -1.000 [-2.000, -0.500] better       "
-        "+1.000 [+0.500, +2.000] not seen",
-        "    20  2.000 [1.000, 3.000]     2.000 [1.000, 3.000]     +1.000 [+0.500, +2.000] not seen     "
-        "-1.000 [-2.000, -0.500] better",
-        "bits a held-out row; the start: likely tune ROWS --warm-start out/start",
-    ]
-    told = estimate_text.meta_object(found)
-    assert told["event"] == "meta" and told["rows"][0]["saved"]["p"] == 0.5 and told["rows"][1]["saved"]["p"] == 0.01
-    assert list(told["rows"][0]) == ["rows", "zero", "learned", "change", "saved"]
 
 
 def test_bounds_are_called_vacuous_where_they_are() -> None:

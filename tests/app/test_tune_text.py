@@ -1,6 +1,5 @@
 """Words of trainings and of searches among them, from runs made by hand: plans, progress, ends, tables."""
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -9,21 +8,18 @@ from typing import Any
 
 import pytest
 
-from app import awake
-from app.cli import pretrain, tune, tune_search
-from app.cli.training import follow, leave, sign_of
+from app.cli import tune_search
+from app.cli.training import follow, leave
 from app.training_kind import KINDS, PRETRAIN, TUNE, kind_of
 from app.training_plan import describe, describe_pretraining, duration, out_of, outcome, pace
 from engine.errors import LikelyError
 from engine.estimate.search import SearchPoint, SearchResult
-from engine.estimate.trial import TrialDone
 from engine.evaluate.estimates import Estimate
 from engine.pretrain.config import PretrainConfig
 from engine.tune import choices
 from engine.tune.config import FLOOR, Config
 from engine.tune.control import Ended, Stepped, Validated
 from engine.tune.report import Memory, RunReport
-from tests.app.terminal import coloured
 from tests.fakes import ByteTokenizer
 
 Captured = pytest.CaptureFixture[str]
@@ -50,8 +46,7 @@ def opened(config: Config | None = None, **more: Any) -> Any:
     )  # fmt: skip
 
 
-def test_a_plan_says_rows_tokens_steps_and_what_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(awake, "words", lambda: "")
+def test_a_plan_says_rows_tokens_steps_and_what_they_take() -> None:
     plain = [
         "rows      1,200 chat, 3 text; 1,100 train, 1 valid, 0 test",
         "tokens    12,345, of which trained 1,234 (10%); longest 900",
@@ -64,7 +59,6 @@ def test_a_plan_says_rows_tokens_steps_and_what_they_take(monkeypatch: pytest.Mo
     ]
     found = list(describe(opened(), FOUND))
     assert found == plain
-    monkeypatch.setattr(awake, "words", lambda: "sleep is held off")
     part = SimpleNamespace(too_long=3, pieces=7, lost=0, untrained=("row 5: nothing", "row 9"))
     cut = SimpleNamespace(too_long=2, pieces=0, lost=1_500, untrained=())
     all_ = opened(
@@ -88,7 +82,6 @@ def test_a_plan_says_rows_tokens_steps_and_what_they_take(monkeypatch: pytest.Mo
         "          1 batches an epoch, 45 steps",
         "          chosen by folds",
         plain[-1],
-        "          sleep is held off",
     ]
     dropped = opened(
         Config(data="d", duplicates=False, too_long="cut"), duplicates=3, train=replace_part(cut, 1), adapts=True
@@ -193,20 +186,6 @@ def test_a_training_is_followed_in_a_line(capsys: Captured) -> None:
     assert capsys.readouterr().err == f"step 3{valid} · <= 1.250 bits a byte · best\nstep 3{valid}\n"
 
 
-def test_a_rank_that_does_not_lead_says_nothing_and_json_says_all(capsys: Captured) -> None:
-    quiet: Any = Shown()
-    assert [said for _, said in follow([STEPPED, VALID, Ended("done", 9)], False, True, quiet)][
-        1
-    ] == " · valid 2.885 ± 1.082 bits a token"
-    assert quiet.lines == [] and capsys.readouterr() == ("", "")
-    shown: Any = Shown()
-    list(follow([STEPPED, VALID, Ended("done", 9)], True, True, shown))
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["event"] for line in lines] == ["stepped", "validated"] and lines[1]["best"] is True
-    assert shown.lines == [("", 0, 0)]
-    assert sign_of("mdlm") == "<= " and sign_of("sft") == "" == sign_of("autoregressive")
-
-
 def test_a_run_that_was_stopped_says_how_to_go_on(capsys: Captured) -> None:
     run: Any = SimpleNamespace(saved=4, folder=Path("out"))
     leave(Ended("done", 9), run, ["tune"])
@@ -219,108 +198,6 @@ def test_a_run_that_was_stopped_says_how_to_go_on(capsys: Captured) -> None:
         with pytest.raises(LikelyError) as failed:
             leave(Ended(reason, 3, "it broke"), run, [], ", best")
         assert str(failed.value) == "it broke; the weights of step 4 are in out, best"
-
-
-def test_an_end_says_how_far_the_model_moved(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.tune import probes
-
-    monkeypatch.setattr(probes, "moved", lambda run: 0.5)
-    of = opened()
-    tune._ended(of, Ended("patience", 40, "no better"), 0, " · valid 2", False, ["tune"])
-    tune._ended(of, Ended("done", 40), 40, "", False, ["tune"])
-    tune._ended(of, Ended("stopped", 3), 0, "", False, ["tune"])
-    moved = "moved 0.7213 bits a token from the base (KL, on rows of the data)"
-    assert capsys.readouterr().err.splitlines() == [
-        "patience after step 40 (no better): out · valid 2", moved, "done after step 40: out",
-        "nothing was left to do: --resume with more --epochs or --steps goes on", moved,
-    ]  # fmt: skip
-    tune._ended(of, Ended("stopped", 3), 0, "", True, [])
-    tune._ended(of, Ended("done", 3), 0, "", True, [])
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == {"event": "ended", "reason": "stopped", "step": 3, "why": "", "moved": None}
-    assert lines[1]["moved"] == 0.5
-
-
-def test_trained_tokens_are_marked(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.tune import objectives
-
-    monkeypatch.setattr(objectives, "targets_of", lambda sample, config: sample.targets)
-    monkeypatch.setenv("COLUMNS", "1")
-    sample: Any = SimpleNamespace(where="row\n1", ids=tuple(b"abcdefghij"), targets=(0, 1, 1, 0, 0, 1, 0, 1, 1, 1))
-    assert tune._painted(opened(), sample) == "\nrow 1\na⟦bc⟧de⟦f⟧g⟦h⟧"
-    sample.targets = (1, 0) * 5
-    assert tune._painted(opened(), sample) == "\nrow 1\n⟦a⟧b⟦c⟧d⟦e⟧f⟦g⟧h"
-    with coloured(monkeypatch, 1):
-        found = tune._painted(opened(), sample)
-    assert found.startswith("\nrow 1\n\x1b[38;2;255;196;119;48;2;59;41;16ma\x1b[0mb\x1b[") and found.endswith("h")
-
-
-def test_a_run_is_an_object() -> None:
-    part = SimpleNamespace(too_long=3, untrained=("row 5",))
-    told = tune._object(opened(duplicates=2, overlap=1, train=part), FOUND)
-    assert {name: told[name] for name in ("forms", "rows", "duplicates", "overlap", "too_long", "untrained")} == {
-        "forms": {"chat": 1_200, "text": 3}, "rows": {"train": 1100, "valid": 1, "test": 0}, "duplicates": 2,
-        "overlap": 1, "too_long": 3, "untrained": ["row 5"],
-    }  # fmt: skip
-    assert told["samples"] == 60 and told["memory"]["base"] == 1_500_000_000
-
-
-def test_a_run_goes_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    from engine.tune import probes, trainer
-
-    monkeypatch.setattr(probes, "moved", lambda run: 0.5)
-    of = opened()
-    of.run.counters = SimpleNamespace(step=0)
-    for leads in (True, False):
-        of.run.leads = leads
-        monkeypatch.setattr(trainer, "train", lambda run, control: iter([STEPPED, Ended("done", 40), STEPPED]))
-        assert tune._run(of, False, ["tune"]) == Ended("done", 40)
-        assert ("done after step 40" in capsys.readouterr().err) is leads
-
-
-def test_a_pretraining_says_its_samples_and_its_end(
-    monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path
-) -> None:
-    from engine.pretrain import pretraining
-    from engine.pretrain.pretraining import Pretrained
-    from engine.tune.control import Completion, Refused
-
-    asked = SimpleNamespace(text="Once\n")
-    completion = Completion(1, asked, (), "eot")  # type: ignore[arg-type]
-    fields = dict.fromkeys(Pretrained.__dataclass_fields__)
-    ended = Pretrained(
-        **fields | {"reason": "done", "tokens": 12_345, "loss": 2.5, "bits_per_byte": 1.25, "folder": Path("out")}
-    )  # type: ignore[arg-type]
-    for as_json, leads in ((False, True), (True, True), (False, False)):
-        run = SimpleNamespace(leads=leads, folder=tmp_path, saved=1)
-        of: Any = SimpleNamespace(run=run, config=PretrainConfig(data="t"))
-        events = [
-            completion,
-            Refused(1, asked, "too\nlong"),
-            ended,
-            replace(ended, bits_per_byte=None),
-            Ended("done", 9),
-        ]  # type: ignore[arg-type]
-        monkeypatch.setattr(pretraining, "train", lambda opened, control, events=events: iter(events))
-        pretrain._run(of, as_json)
-        said = capsys.readouterr()
-        if leads and not as_json:
-            figures = "3.6067 bits a token, 1.2500 bits a byte"
-            assert said.err.splitlines() == [
-                "  Once ",
-                "  no sample: too long",
-                f"done, 12,345 tokens: {figures}; likely chat -M out",
-            ]
-        else:
-            assert said.err == ""
-    (tmp_path / "best").mkdir()
-    run = SimpleNamespace(leads=True, folder=tmp_path, saved=1)
-    monkeypatch.setattr(pretraining, "train", lambda opened, control: iter([Ended("nan", 9, "no number")]))
-    with pytest.raises(LikelyError, match=r"the weights of step 1 are in .*, the best so far in .*best"):
-        pretrain._run(SimpleNamespace(run=run, config=PretrainConfig(data="t")), False)  # type: ignore[arg-type]
-
-
-# -- kinds -----------------------------------------------------------------------------------------------------------
 
 
 def test_kinds_of_training_say_what_comes_after(tmp_path: Path) -> None:
@@ -395,41 +272,8 @@ def test_a_search_is_a_table_an_option() -> None:
     assert [line for line in tune_search.lines(level) if "█" in line] == []
 
 
-def test_a_search_is_an_object() -> None:
-    told = tune_search._object(RESULT)
-    assert told["points"][2] == {"values": {"rank": 4, "rate": 0.01}, "failed": "out of\nmemory"}
-    assert told["points"][0]["loss"] == {"mean": 2.0, "error": 0.125} and told["limit"] == 1.125
-    assert told["best"] == told["chosen"] == {"rank": 8, "rate": 0.1}
-
-
 def test_a_search_becomes_one_training() -> None:
     words = ["tune", "r.jsonl", "--search", "g.toml", "--rank", "3", "--search=h.toml", "--screen"]
     assert tune_search.as_one_training(words, {"rank": 8, "too_long": "cut"}) == [
         "tune", "r.jsonl", "--rank", "3", "--screen", "--rank", "8", "--too-long", "cut", "--valid", "0",
     ]  # fmt: skip
-
-
-def test_trials_are_told(capsys: Captured) -> None:
-    def done(left_s: float, rows: tuple[Any, ...] = (), failed: str = "") -> Any:
-        loss = SimpleNamespace(mean=2.5)
-        result = SimpleNamespace(name={"rank": 4, "fold": 1}, failed=failed, seconds=3.5, rows=rows, loss=loss)
-        return TrialDone(result, 2, 9, left_s)  # type: ignore[arg-type]
-
-    shown: Any = Shown()
-    tune_search.show_trial(done(0.0), shown, False)
-    tune_search.show_trial(done(90.0, (1,)), shown, True)
-    tune_search.show_trial(done(90.0, (), "broke"), shown, True)
-    assert shown.lines[:2] == [("rank 4, fold 1", 2, 9), ("rank 4, fold 1 · 1 min 30 s left", 2, 9)]
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    name = {"rank": 4, "fold": 1}
-    assert lines == [
-        {"event": "trial", "name": name, "failed": "", "seconds": 3.5, "loss": 2.5, "units": {"loss": "nats a token"}},
-        {"event": "trial", "name": name, "failed": "broke", "seconds": 3.5, "loss": None},
-    ]
-    told = {"points": 4, "folds": 3, "rows": 20, "trainings": 12, "done": 2, "seconds": 75.0}
-    assert (
-        tune_search._plan_line(told) == "4 points x 3 folds of 20 rows: 12 trainings, 2 done already; about 1 min 15 s"
-    )
-    with pytest.raises(SystemExit) as end, tune_search.going_on():
-        raise KeyboardInterrupt
-    assert end.value.code == 130 and "the same command goes on from there" in capsys.readouterr().err

@@ -2,21 +2,20 @@
 
 import json
 import math
-import os
 import re
 import signal
-from collections.abc import Iterator
+import time
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import likely as program
-from engine.diffusion import infilling
 from engine.diffusion.infilling import lone_space, pieces
-from engine.diffusion.unmasking import DenoisingStep, Unmasking
+from engine.diffusion.unmasking import Unmasking
 from engine.errors import ContextOverflow, LikelyError, ParameterError
 from engine.session import Session
 from engine.sources.checkpoint import load
@@ -76,26 +75,29 @@ def test_a_person_sees_each_pass_and_pipes_the_text(model: str) -> None:
 def test_what_is_stopped_ends_after_its_pass_and_is_kept(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    infill, path = infilling.infill, tmp_path / "run.jsonl"
+    """By a clock that sends the signal: each pass looks at it."""
+    path, words, clock = tmp_path / "run.jsonl", ["ab[MASK:6]", "--steps", "6"], time.perf_counter
+    whole = fill(model, *words, "--save", str(tmp_path / "whole.jsonl"))
+    assert whole.exit_code == 0 and file.load(tmp_path / "whole.jsonl")[0].finish == "length"
+    for at in range(2, 40):
+        looks = count()
 
-    def stopping(*given: Any, **more: Any) -> Iterator[DenoisingStep]:
-        for each in infill(*given, **more):
-            if each.step == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield each
+        def rings(looks: "count[int]" = looks, at: int = at) -> float:
+            if next(looks) == at:
+                signal.raise_signal(signal.SIGTERM)
+            return clock()
 
-    words = ["ab[MASK:6]", "--steps", "6", "--save", str(path)]
-    whole = fill(model, *words)
-    assert whole.exit_code == 0 and file.load(path)[0].finish == "length"
-    monkeypatch.setattr(infilling, "infill", stopping)
-    result = fill(model, *words)
-    assert result.exit_code == 130
-    assert result.stderr.splitlines()[-2:] == [
-        "2 tokens in 2 passes · 0 revised · seed 3",
-        f"likely: stopped; what was drawn is in {path}",
-    ]
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "perf_counter", rings)
+            result = fill(model, *words, "--save", str(path))
+        passes = re.search(r"(\d) tokens in (\d) passes · 0 revised · seed 3", result.stderr)
+        if result.exit_code == 130 and passes is not None and 0 < int(passes[2]) < 6:
+            break
+    assert result.exit_code == 130 and passes is not None and passes[1] == passes[2]
+    assert result.stderr.splitlines()[-1] == f"likely: stopped; what was drawn is in {path}"
     (trace,) = file.load(path)
-    assert trace.finish == "cancelled" and trace.denoising is not None and len(trace.denoising.passes) == 2
+    assert trace.finish == "cancelled" and trace.denoising is not None
+    assert len(trace.denoising.passes) == int(passes[2])
     assert CliRunner().invoke(program, ["fill", "--replay", str(path)]).exit_code == 0
 
 
@@ -141,7 +143,7 @@ def test_holes_are_read_as_they_are_written() -> None:
 
 
 def test_a_space_before_a_hole_is_said_where_words_bring_their_own() -> None:
-    words, letters = Mock(encode=lambda text: text.split()), Mock(encode=list)
+    words, letters = SimpleNamespace(encode=str.split), SimpleNamespace(encode=list)
     assert lone_space("of [MASK:1] is \\[MASK:2] [MASK:3]", words) == "of[MASK:1] is \\[MASK:2][MASK:3]"
     assert lone_space("of[MASK:1] \\[MASK:2]", words) is lone_space("of [MASK:1]", letters) is None
 
@@ -198,6 +200,11 @@ def test_an_autoregressive_model_fills_from_left_to_right(way: str, tmp_path: Pa
     first = next(token["position"] for token in found["tokens"] if not token["given"])
     assert found["logprob"] == pytest.approx(sum(p or 0 for p in logprobs[first:]), abs=1e-3)
     assert "3 tokens from left to right" in result.stderr
+    last: dict[int, int] = {}
+    for revision in found["revisions"]:
+        assert last.get(revision["position"], revision["from"]) == revision["from"] != revision["to"]
+        last[revision["position"]] = revision["to"]
+    assert last and all(found["ids"][at] == token for at, token in last.items())
 
 
 def test_an_answer_by_diffusion_is_read_by_programs_kept_and_shown_again(model: str, tmp_path: Path) -> None:

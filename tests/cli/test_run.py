@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import app.cli
+from app.cli.sampling import MAX_TOKENS
 from engine.trace.file import load, save
 from engine.trace.trace import Recipe
 from engine.transforms import Temperature
@@ -512,3 +513,27 @@ def test_a_terminal_that_draws_no_screen_gets_lines_and_is_told(
 def test_a_chat_by_lines_ends_an_answer_before_a_stop(likely: Likely) -> None:
     code, out, err = likely("chat", "--plain", "--temp", "0", "--stop", "z", stdin=b"hello\n")
     assert (code, out, err) == (0, "xy\n", "")
+
+
+def test_what_is_typed_is_answered_line_by_line(
+    likely: Likely, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer is what `run` draws of the same conversation; another is drawn with the next seed."""
+    drawn = bigram.write(tmp_path / "drawn", bigram.random_table(0))
+    monkeypatch.setenv("LIKELY_MODEL", str(drawn))
+    how = ("--seed", "7", "-m", "5", "--temp", "1")
+
+    def alone(prompt: str, seed: int) -> str:
+        return likely("run", "--raw", prompt, "--seed", seed, *how[2:], "-q").out
+
+    typed = b"/redo\nhi\n\n/redo\n/system be\nho\n/new\nhe\n/what now\n/quit\nnever\n"
+    code, out, err = likely("chat", "--plain", *how, "--system", "sys", stdin=typed)
+    told = (("s:sys;u:hi;a:", 7), ("s:sys;u:hi;a:", 8), ("s:be;u:ho;a:", 8), ("s:be;u:he;a:", 8))
+    assert code == 0 and out == "".join(alone(*each) for each in told)
+    assert err.startswith("there is no answer to draw again yet\nunknown command /what: ")
+
+
+def test_a_limit_stands_where_none_is_given(likely: Likely) -> None:
+    """An answer of a small model that loops would go on to the end of the context."""
+    said = likely("run", "--raw", "q", "--logit-bias", f"{EOS}=-100", "--logit-bias", "66=100")
+    assert len(said.out) == MAX_TOKENS + 1 and "repeats its last 1 token without end" in said.err

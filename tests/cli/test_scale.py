@@ -167,7 +167,7 @@ def test_a_ladder_says_what_it_costs_and_then_runs(
     assert again.count("from before") == 2 and all(f"loss {each['loss']:.4f}" in again for each in ended)
     table = list(csv.DictReader((Path("plays") / "runs.csv").open()))
     assert [float(row["loss"]) for row in table] == pytest.approx([each["loss"] for each in ended], rel=1e-4)
-    assert "6 runs or more" in likely("scale", "fit", "plays/runs.csv").err
+    assert "2 of 2 runs saw fewer tokens than they have parameters" in likely("scale", "fit", "plays/runs.csv").err
 
 
 def test_what_is_said_to_a_person_are_the_numbers_of_the_object(likely: Likely, tmp_path: Path) -> None:
