@@ -86,7 +86,7 @@ def say(
             )
         _odd(each, store.problems(each.evaluation, each.below))
     for change in compared:
-        click.echo(one_line(_sentence(change, difference)))
+        click.echo(one_line(sentence(change, difference)))
     for task in dict.fromkeys(each.task for each in compared):
         read = {each.protocol.get("window", 0) for each in done if each.evaluation.task == task}
         if len(read) > 1:
@@ -240,7 +240,8 @@ def _odd(each: "Measurement", problems: "Sequence[Problem]") -> None:
         click.echo(one_line(f"{words}: {found[0].words}"), err=True)
 
 
-def _sentence(found: "ComparedMeasure", difference: float | None) -> str:
+def sentence(found: "ComparedMeasure", difference: float | None) -> str:
+    """A comparison in words, nats as bits; of a `difference`, how many items it takes to see it."""
     change = found.change
     name, unit, estimate = in_bits(found.measure, change.estimate)
     low, high = estimate.interval

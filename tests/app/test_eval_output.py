@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
-from app.cli import eval_output
-from app.cli.eval_output import Figure, number, say, show, span
+from app.cli.eval_output import Figure, finite, number, say, sentence, show, span
 from app.evaluations import Evaluations
 from app.scoreboard import Measurement
 from engine.errors import ParameterError
 from engine.evaluate.estimates import Change, Estimate
 from engine.evaluate.figures import ComparedMeasure
+from engine.evaluate.tasks import Problem
 from tests.app.results import evaluation, fill, store_in
-from tests.pictures import assert_picture
 
 FOUND = Estimate(0.5, 0.1, 9, n=10)
 Captured = pytest.CaptureFixture[str]
@@ -94,7 +93,7 @@ def test_a_number_has_fewer_digits_the_larger_it_is() -> None:
         "-1,000,000",
     ]
     assert span(Estimate(1.0, 0.0, bounds=(0.5, 11.0))) == "0.5000 to 11.00"
-    assert eval_output.finite(1.5) == 1.5 and eval_output.finite(math.inf) is None is eval_output.finite(math.nan)
+    assert finite(1.5) == 1.5 and finite(math.inf) is None is finite(math.nan)
 
 
 def compared(
@@ -155,36 +154,38 @@ def test_a_sentence_says_which_is_better_and_what_it_takes() -> None:
             f"bits: b against a -0.7213 bits a token (of b at most) {back} 10 items, p 0.001): better",
         ),
     ):
-        assert eval_output._sentence(found, difference) == f"task {said}"
+        assert sentence(found, difference) == f"task {said}"
 
 
 def test_items_that_are_needed_are_named_from_one_more_on() -> None:
     for n, named in ((78, True), (79, False)):
         found = compared(0.1, 0.1 * math.sqrt(10 / n), 0.5, n)
-        assert found.change.needed == 79 and ("79 items would" in eval_output._sentence(found, None)) is named
+        assert found.change.needed == 79 and ("79 items would" in sentence(found, None)) is named
 
 
-def test_a_comparison_is_an_object() -> None:
-    found = compared(0.5, 0.1, 0.001, measure="nats", bounds=(True, False))
-    assert eval_output._comparison(found, None) == {
-        "task": "task", "measure": "nats", "models": ["a", "b"], "difference": 0.5, "se": 0.1,
-        "low": pytest.approx(0.273784, abs=1e-5), "high": pytest.approx(0.726216, abs=1e-5), "p": 0.001, "n": 10,
-        "items": [10, 10], "values": [None, None], "needed": 4, "verdict": "worse", "bounds": [True, False],
-    }  # fmt: skip
-    plain = eval_output._comparison(compared(0.5, 0.1, 0.001), 0.1)
-    assert (plain["needed"], plain["needed_for"], "bounds" in plain) == (79, 0.1, False)
-
-
-@pytest.mark.parametrize("as_json", [False, True])
-def test_all_that_is_said_of_two_models(as_json: bool, store: Evaluations, capsys: Captured) -> None:
+def test_all_that_is_said_of_two_models(store: Evaluations, capsys: Captured) -> None:
+    """The table, the sentences and the rows that are odd are those of the objects; nats are read as bits."""
     done = fill(store)
     more = [Figure("choose", "two", "more", FOUND, {"form": "x"}), Figure("choose", "three", "none", FOUND, {})]
-    say(store, done, [], as_json, items=False, comparing=True, more=more, difference=0.05)
+    say(store, done, [], True, items=False, comparing=True, more=more, difference=0.05)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    say(store, done, [], False, items=False, comparing=True, more=more, difference=0.05)
     out, err = capsys.readouterr()
-    if as_json:
-        lines = [json.loads(line, parse_float=lambda text: float(f"{float(text):.5g}")) for line in out.splitlines()]
-        out = "".join(f"{json.dumps(line)}\n" for line in lines)
-    assert_picture(f"app/pictures/eval-{'objects' if as_json else 'table'}.txt", out + err)
+    table = [line.split() for line in out.splitlines()]
+    for row in rows:
+        if "value" in row and not row["measure"].startswith("nats"):
+            (line,) = [each for each in table if each[:3] == [row["task"], row["model"], row["measure"]]]
+            shown = f"{row['value']:.0f}" if row["measure"] in ("tokens", "bytes") else number(row["value"])
+            assert shown in line, (row, line)
+        elif "difference" in row:
+            factor, name = (1 / math.log(2), "bits") if row["measure"] == "nats" else (1.0, row["measure"])
+            said = next(line for line in out.splitlines() if line.startswith(f"{row['task']} {name}: two against one"))
+            if row["measure"] != "nats":
+                assert f"{factor * row['difference']:+.4f}" in said
+            assert row["verdict"] in said
+    assert sum("difference" in row for row in rows) == out.count(": two against one") == 3
+    assert "choose, one: 2 empty (left out), row 8, 10: row 8 has no text, got ''" in err
+    assert "choose, one: 1 duplicate (scored), row 3: stands twice" in err
 
 
 def test_all_that_is_said_of_some_measures_and_one_model(store: Evaluations, capsys: Captured) -> None:
@@ -214,24 +215,10 @@ def test_items_are_objects(store: Evaluations, capsys: Captured) -> None:
     assert [line["item"] for line in lines] == [0, 1] and "cluster" not in lines[0]
 
 
-def test_odd_rows_are_named_up_to_eight(capsys: Captured) -> None:
-    from engine.evaluate.tasks import Problem
-
-    each = Measurement(evaluation("t", "m", "choices"), None, {})
+def test_odd_rows_are_named_up_to_eight(store: Evaluations, capsys: Captured) -> None:
     for count, rows in ((8, "1, 2, 3, 4, 5, 6, 7, 8"), (9, "1, 2, 3, 4, 5, 6, 7, 8, ...")):
-        eval_output._odd(each, [Problem(i, "empty", f"is {i} words, got {i}") for i in range(count)])
-        assert capsys.readouterr().err == f"t, m: {count} empty (left out), row {rows}: is 0 words, got 0\n"
-    eval_output._odd(
-        each,
-        [
-            Problem(1, "a", "x", True),
-            Problem(2, "a", "x"),
-            Problem(3, "a", "y"),
-            Problem(4, "b", "x"),
-            Problem(5, "a", "y"),
-        ],
-    )
-    assert capsys.readouterr().err.splitlines() == [
-        "t, m: 1 a (scored), row 2: x", "t, m: 1 a (left out), row 3: x", "t, m: 2 a (left out), row 4, 6: y",
-        "t, m: 1 b (left out), row 5: x",
-    ]  # fmt: skip
+        each = evaluation(f"t{count}", "m", "choices")
+        store.begin(each)
+        store.keep(each, [], [Problem(i, "empty", f"is {i} words, got {i}") for i in range(count)])
+        say(store, [Measurement(each, None, {})], [], False, items=False, comparing=False)
+        assert f"t{count}, m: {count} empty (left out), row {rows}: is 0 words, got 0\n" in capsys.readouterr().err

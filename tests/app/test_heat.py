@@ -92,11 +92,6 @@ def test_the_tints_are_of_one_hue(dark: bool) -> None:
     assert len(hues) >= 5 and max(hues) - min(hues) < 35
 
 
-def test_a_pipe_gets_no_codes() -> None:
-    assert heat.colour_mode(io.StringIO(), {}) == "none"
-    assert heat.paint("text", 5, "none") == "text"
-
-
 @pytest.mark.parametrize("mode", ["true", "256", "16", "plain"])
 def test_every_mode_tells_the_surprising_from_the_expected(mode: str) -> None:
     for dark in (True, False):
@@ -110,17 +105,6 @@ def test_only_the_word_is_painted() -> None:
     painted = heat.paint("  forty \n", 3, "true", True)
     assert painted == "  \x1b[38;2;255;196;119;48;2;59;41;16mforty\x1b[0m \n"
     assert heat.paint(" \n\t", 4, "true") == " \n\t"
-
-
-def test_the_ground_is_known_or_taken_for_dark() -> None:
-    assert heat.on_dark({}) and heat.on_dark({"COLORFGBG": "15;0"}) and heat.on_dark({"LIKELY_THEME": "dark"})
-    assert not heat.on_dark({"COLORFGBG": "0;15"}) and not heat.on_dark({"LIKELY_THEME": "light"})
-
-
-def test_escape_sequences_are_shown_not_sent() -> None:
-    shown = heat.visible("a\x1b[31mb\x07\r\x9b\u202ec\td\n")
-    assert not any(ord(c) < 32 and c not in "\t\n" for c in shown)
-    assert shown == "a␛[31mb␇␍<009B><202E>c\td\n"
 
 
 def test_a_level_is_of_what_a_person_looks_at() -> None:
@@ -195,13 +179,6 @@ def test_a_line_of_error_is_not_endless() -> None:
     assert heat.one_line("x" * 2000) == "x" * 2000
     assert heat.one_line("a" * 1001 + "b" * 1000) == "a" * 1000 + " … " + "b" * 500
     assert heat.visible("\x1f\x20\x7f\x80") == "␟ ␡<0080>"
-
-
-def test_only_the_programs_own_colours_get_through() -> None:
-    assert heat.harmless("plain") == "plain"
-    own = "\x1b[38;2;1;2;3mred\x1b[0m\r\x1b[Kline"
-    assert heat.harmless(own) == own
-    assert heat.harmless("a\x1b]0;t\x07\x1b[1mb\x1b[2J") == "a␛]0;t␇\x1b[1mb␛[2J"
 
 
 def test_a_line_has_the_room_of_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,26 +54,18 @@ def talk(kind: str = "chat", **more: Any) -> Conversation:
 
 
 def test_readers_have_the_words_and_their_surprise() -> None:
-    text = Conversation("t", kind="text").add(Node("x", Fork(), "text", text=" one "))
-    parts = [
-        markdown(talk()),
-        markdown(text),
-        markdown(replace(talk(), title="", system="", model="")),
-        table(talk()),
-        table(text),
-    ]
-    assert_picture("app/pictures/conversation.md", "----\n".join("".join(part) for part in parts))
-    whole = "".join(page(talk()))
-    head, _, body = whole.partition("</head>")
-    assert head.startswith(
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Sky &lt;1&gt;</title>\n<style>\nbody{'
-    )
-    assert (
-        ".h1{color:#55400f}\n.h2{color:#9a5200;text-decoration:underline}\n" in head
-        and ".h4{color:#fff1d6;background:#94560b}\n}\n" in head
-    )
+    body = "".join(page(talk())).partition("</head>")[2]
     assert_picture("app/pictures/conversation.html", body)
-    assert "<h2>system</h2>" not in "".join(page(replace(talk(), system="")))
+    text = "".join(markdown(talk()))
+    for words in ("# Sky <1>\n", "**system**\n\nbe & brief\n", "**you**\n\nwhy?\n", "**m**\n\na<b \ncalm\x1bfirst\n"):
+        assert words in text
+    head, *rows = [line.rstrip("\n").split("\t") for line in table(talk())]
+    found = {json.loads(row[2]): dict(zip(head, row, strict=True)) for row in rows}
+    assert [float(found[word]["bits"]) for word in (" a<b ", "\n", "calm", "\x1b")] == [1.0, 3.0, 0.5, 9.0]
+    assert found["first"]["bits"] == "" and float(found["\n"]["probability"]) == 0.125
+    assert float(found["calm"]["entropy_bits"]) == 0.5 and found["calm"]["drawn_by"] == "T 0.50"
+    alone = Conversation("t", kind="text").add(Node("x", Fork(), "text", text=" one "))
+    assert "one" in "".join(markdown(alone)) and "<h2>system</h2>" not in "".join(page(replace(talk(), system="")))
 
 
 def test_a_file_that_is_there_is_left_alone(tmp_path: Path) -> None:
@@ -230,43 +222,6 @@ def test_only_a_file_that_is_damaged_is_called_so() -> None:
         assert damaged(found) is wanted, found
 
 
-class Torn:
-    """A table of these rows by number, some of which cannot be read; every question is noted."""
-
-    def __init__(self, known: dict[int, bool]) -> None:
-        self.known = known
-        self.asked: list[int] = []
-
-    def execute(self, query: str, values: tuple[Any, ...] = ()) -> Any:
-        return self._read(query, values)
-
-    def _read(self, query: str, values: tuple[Any, ...]) -> Any:
-        last = values[0] if values else None
-        self.asked.append(-99 if last is None else last)
-        numbers = sorted(self.known, reverse=last is None)
-        for number in numbers:
-            if last is not None and number <= last:
-                continue
-            if not self.known[number]:
-                raise error(sqlite3.SQLITE_CORRUPT)
-            yield (number,)
-
-
-def test_reading_goes_on_behind_what_is_lost_and_comes_from_the_other_end() -> None:
-    whole = Torn(dict.fromkeys(range(3), True))
-    assert [row[0] for row in rescue._rows(whole, "t", ["x"], math.inf)] == [0, 1, 2] and whole.asked == [-1]  # type: ignore[arg-type]
-    torn = Torn({i: i not in (2, 3, 4, 5) for i in range(10)})
-    assert [row[0] for row in rescue._rows(torn, "t", ["x"], math.inf)] == [0, 1, 9, 9, 8, 7, 6]  # type: ignore[arg-type]
-    assert torn.asked == [-1, 2, 4, 8, -99]
-    first = Torn({i: i > 1 for i in range(4)})
-    assert [row[0] for row in rescue._rows(first, "t", ["x"], math.inf)] == [3, 3, 2]  # type: ignore[arg-type]
-    assert first.asked == [-1, 0, 2, -99]
-    late = Torn({i: i != 1 for i in range(4)})
-    assert [row[0] for row in rescue._rows(late, "t", ["x"], -math.inf)] == [3, 2], (
-        "out of time: from the other end alone"
-    )  # type: ignore[arg-type]
-
-
 def test_what_a_damaged_database_gives_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     store = Store(path)
@@ -290,15 +245,3 @@ def test_what_a_damaged_database_gives_is_kept(tmp_path: Path) -> None:
     created, updated = new.execute("SELECT created, updated FROM session").fetchone()
     assert created == pytest.approx(updated, abs=1) and created > 1e9
     old.close()
-
-
-def test_a_value_that_its_table_does_not_take_is_left_out() -> None:
-    db = sqlite3.connect(":memory:")
-    db.execute("CREATE TABLE t (x INTEGER PRIMARY KEY)")
-    into = "INSERT INTO t VALUES (?)"
-    assert [rescue._insert(db, into, row) for row in ((1,), (1,), (1 << 70,), (2,))] == [True, False, False, True]
-    old = sqlite3.connect(":memory:")
-    old.execute("CREATE TABLE t (x, z)")
-    db.execute("CREATE TABLE u (x, y)")
-    assert rescue._columns(old, db, "t") == ["x"] and rescue._columns(old, db, "u") == ["x", "y"]
-    assert list(rescue._some(old, "SELECT nothing FROM nowhere")) == []

@@ -1,6 +1,5 @@
 """`likely pull`, `models`, `rm`, and which model a verb uses where none is named."""
 
-import io
 import json
 import os
 import pty
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.cli import choosing
-from engine.sources import catalogue, checkpoint, preferences, store
+from engine.sources import catalogue, preferences, store
 from tests.cli.conftest import Likely, random_model
 from tests.engine import hub_server
 
@@ -126,25 +125,23 @@ def test_a_pipe_uses_the_only_model_and_of_several_the_chosen_one(person: Path) 
     assert run().returncode == 0
 
 
-@pytest.mark.parametrize("words", [("run", "hi", "--raw", "--max-tokens", "2"), ("explain", "hi"), ("chat", "--plain")])
-def test_one_choice_holds_for_every_verb(
-    likely: Likely, person: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
-) -> None:
-    for name in ("one", "two"):
-        put(person, name)
-    opened: list[str] = []
-    load = checkpoint.load
-
-    def noted(name: str | Path, *args: Any, **options: Any) -> checkpoint.Checkpoint:
-        opened.append(str(name))
-        return load(name, *args, **options)
-
-    monkeypatch.setattr(checkpoint, "load", noted)
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"/quit\n")))
-    for name in ("me/two", "me/one"):
-        preferences.choose(name)
-        code, _, err = likely(*words)
-        assert (code, opened.pop()) == (0, name), err
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "hi", "--raw", "-m", "9", "--seed", "1"),
+        ("explain", "hi"),
+        ("chat", "--plain", "-m", "9", "--seed", "1"),
+    ],
+)
+def test_one_choice_holds_for_every_verb(likely: Likely, person: Path, words: tuple[str, ...]) -> None:
+    said = {}
+    for seed, name in enumerate(("one", "two")):
+        random_model(person / ".lmstudio" / "models" / "me" / name, seed)
+        said[name] = likely(*words, "-M", f"me/{name}", stdin=b"hi\n/quit\n").out
+    assert said["one"] != said["two"]
+    for name in ("two", "one"):
+        preferences.choose(f"me/{name}")
+        assert likely(*words, stdin=b"hi\n/quit\n")[:2] == (0, said[name])
 
 
 @pytest.mark.slow

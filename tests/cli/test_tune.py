@@ -7,17 +7,13 @@ import signal
 import time
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from app import awake, local_trainer
-from app.training_kind import TUNE
-from app.tui.theme import GLYPHS
-from app.tui.training.history import TrainingHistory
 from engine.sources.fetch.progress import silent
 from engine.tune.config import configure
-from engine.tune.control import TrainControl, Validated
+from engine.tune.control import TrainControl
 from metal import mx
 from tests.cli.conftest import Likely, random_model
 
@@ -303,7 +299,7 @@ def a_mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(f'#!/bin/sh\necho begins >> {log}\nshift\n"$@"\necho ends >> {log}\n')
     program.chmod(0o755)
     monkeypatch.setattr(awake, "HOLD", (str(program), "-i", "cat"))
-    monkeypatch.setattr(awake, "sys", SimpleNamespace(platform="darwin"))
+    monkeypatch.setattr("sys.platform", "darwin")
     return log
 
 
@@ -330,17 +326,3 @@ def test_a_training_on_the_screen_holds_off_sleep(model: Path, rows: Path, tmp_p
     for _ in events:
         pass
     assert a_mac.read_text() == "begins\nends\n"
-
-
-def test_a_training_by_diffusion_says_that_its_losses_are_bounds_and_what_fills_by_it(tmp_path: Path) -> None:
-    config, folder = configure({"model": "m", "objective": "mdlm"}), str(tmp_path)
-    assert TUNE.bounded(config) and not TUNE.bounded(configure({}))
-    assert TUNE.result(config, folder) == ("m", folder)
-    assert TUNE.after(config, folder) == f"likely fill TEXT -M m -A {folder}"
-    (tmp_path / "config.json").write_text("{}")  # a whole model: the base was autoregressive
-    assert TUNE.result(config, folder) == (folder, "")
-    assert TUNE.after(config, folder) == f"likely fill TEXT -M {folder}"
-    course = TrainingHistory("token", bounded=True)
-    course.take(Validated(3, 2.0, 1.9, 2.1, best=True, right=0.0, bits_per_byte=1.5))
-    words = "".join(text for text, _ in course._loss_words(GLYPHS))
-    assert "valid ≤ 2.885 ± 0.144" in words and "≤ 1.500 bits/byte" in words

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import click
 import pytest
 
 from app import cli
@@ -165,11 +167,16 @@ def test_a_signal_that_was_swallowed_is_heard_where_work_begins() -> None:
 def test_an_error_that_a_signal_became_is_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def run() -> int:
-        swallowed()
-        raise ImportError("cannot initialise module strings")
+    class Broken(ModuleType):
+        """What is imported of a verb while the signal comes."""
 
-    monkeypatch.setattr(cli, "_run", run)
+        @property
+        def command(self) -> click.Command:
+            swallowed()
+            raise ImportError("cannot initialise module strings")
+
+    monkeypatch.setitem(sys.modules, "app.cli.bench", Broken("app.cli.bench"))
+    monkeypatch.setattr(sys, "argv", ["likely", "bench"])
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 130 and capfd.readouterr() == ("", "likely: stopped\n")
