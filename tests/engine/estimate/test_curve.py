@@ -16,9 +16,8 @@ def test_a_planted_law_is_told_with_what_more_rows_are_worth() -> None:
     random = np.random.default_rng(3)
     truth = 1.0 + 5.0 * ROWS**-0.5
     found = curve.fit(ROWS, truth * (1 + 1e-4 * random.standard_normal(15)))
-    assert found.numbers["E"].told == pytest.approx(1.0, abs=0.01) and found.numbers["beta"].told == pytest.approx(
-        0.5, abs=0.02
-    )
+    assert found.numbers["E"].told == pytest.approx(1.0, abs=0.01)
+    assert found.numbers["beta"].told == pytest.approx(0.5, abs=0.02)
     worth = found.worth(320, 420)
     assert worth.told == pytest.approx(5 * (320**-0.5 - 420**-0.5), rel=0.02) and worth.low < worth.told < worth.high
     out = curve.checked(ROWS, truth * (1 + 1e-3 * random.standard_normal(15)))
@@ -96,12 +95,10 @@ def test_a_curve_s_losses_and_what_rows_are_worth_are_by_its_draws() -> None:
 def test_five_runs_of_three_sizes_are_enough() -> None:
     curve.fit([1, 1, 2, 2, 4], [3.0, 3.1, 2, 2.1, 1.5], draws=10)
     for rows, losses, line in (
-        ([1, 2, 4, 8], [3.0, 2, 1, 0.5], "got 4 of 4"),
-        ([1, 1, 1, 2, 2], [3.0, 3, 2, 2, 1], "got 5 of 2"),
-        ([1, 1, 2, 2, 4], [3.0, 3, 2, 2, 0.0], "above 0"),
-        ([1, 1, 2, 2, 4], [3.0, 3, 2, 2, math.inf], "above 0"),
+        ([1, 2, 4, 8], [3.0, 2, 1, 0.5], "got 4 of 4"), ([1, 1, 1, 2, 2], [3.0, 3, 2, 2, 1], "got 5 of 2"),
+        ([1, 1, 2, 2, 4], [3.0, 3, 2, 2, 0.0], "above 0"), ([1, 1, 2, 2, 4], [3.0, 3, 2, 2, math.inf], "above 0"),
         ([1, 1, 2, 2, 4], [1.0, 1, 1, 1, 1 + 9e-10], "all the same"),
-    ):
+    ):  # fmt: skip
         with pytest.raises(DataError, match=line):
             curve.fit(rows, losses)
     curve.fit([1, 1, 2, 2, 4], [1.0, 1, 1, 1, 1 - 3e-9], draws=10)

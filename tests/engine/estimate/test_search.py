@@ -105,9 +105,8 @@ def test_a_search_goes_on_from_its_journal_and_its_trials_are_trainings_of_tune(
     left = trial.remaining(planned.trials, tmp_path / "search", planned.head)
     assert [each.name["fold"] for each in left] == [1, 2]
     again = searched(checkpoint, planned, tmp_path / "search")
-    assert path.read_bytes().startswith(b"".join(lines[:5])) and not trial.remaining(
-        planned.trials, tmp_path / "search", planned.head
-    )
+    assert path.read_bytes().startswith(b"".join(lines[:5]))
+    assert not trial.remaining(planned.trials, tmp_path / "search", planned.head)
     assert [result.rows for result in again] == [result.rows for result in results]
     # a trial is what `tune` makes of these rows, and the whole row is right where each token is
     first = planned.trials[0]

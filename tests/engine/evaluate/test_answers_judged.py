@@ -22,29 +22,13 @@ from engine.evaluate.verifiers import final, judge
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("1 and 2", 2),
-        ("#### 3 and 4", 3),
-        ("#### none, 4", 4),
-        ("\\boxed{5} of 6", 5),
-        ("the answer is 7 not 8", 7),
-        ("Answer: 9 or 10", 9),
-        ("answer is: 11, 12", 11),
-        ("ANSWER IS 1 then #### 2 or 3", 2),
-        ("1,234", 1234),
-        ("12,34", 34),
-        ("-3.5", Fraction(-7, 2)),
-        ("−2", -2),
-        ("+4", 4),
-        (".5", Fraction(1, 2)),
-        ("3 / 4", Fraction(3, 4)),
-        ("3/0", None),
-        ("2e3", 2000),
-        ("2E-2", Fraction(1, 50)),
-        ("none", None),
-        ("", None),
-        ("- /", None),
+        ("1 and 2", 2), ("#### 3 and 4", 3), ("#### none, 4", 4), ("\\boxed{5} of 6", 5),
+        ("the answer is 7 not 8", 7), ("Answer: 9 or 10", 9), ("answer is: 11, 12", 11),
+        ("ANSWER IS 1 then #### 2 or 3", 2), ("1,234", 1234), ("12,34", 34), ("-3.5", Fraction(-7, 2)), ("−2", -2),
+        ("+4", 4), (".5", Fraction(1, 2)), ("3 / 4", Fraction(3, 4)), ("3/0", None), ("2e3", 2000),
+        ("2E-2", Fraction(1, 50)), ("none", None), ("", None), ("- /", None),
     ],
-)
+)  # fmt: skip
 def test_the_number_of_an_answer(text: str, found: Any) -> None:
     assert number(text) == found
 
@@ -54,50 +38,30 @@ def test_a_number_is_looked_for_in_what_follows_a_mark_closely() -> None:
     assert number("5 answer: " + "x" * 199 + "6 9") == 6 and number("5 answer: " + "x" * 200 + "6 9") == 9
     assert value("9" * 3000) == int("9" * 3000) and value("9" * 3001) is None
     assert (value("1,000/3"), value("1/ 2"), value("x"), value("1/0")) == (
-        Fraction(1000, 3),
-        Fraction(1, 2),
-        None,
-        None,
-    )
+        Fraction(1000, 3), Fraction(1, 2), None, None,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("rule", "text", "found"),
     [
-        ("number", "so 1,000.50", "2001/2"),
-        ("answer", "the answer is Blue. \nanswer = red, ", "red"),
-        ("choice", "(A) no, (B)", "b"),
-        ("choice", "C. it is", "c"),
-        ("choice", "so D", "d"),
-        ("choice", "An apple", None),
-        ("boxed", "\\boxed{a{b}c} d", "a{b}c"),
-        ("boxed", "\\boxed{1} \\boxed{2", None),
-        ("boxed", "none", None),
-        ("line", "a\n b \n\n", "b"),
-        ("line", " \n", None),
-        ("all", " It  is\tSO. ", "it is so"),
-        ("all", " ", None),
-        (r"= (\d+)", "x = 1, y = 22", "22"),
-        (r"\d+", "1 and 333", "333"),
-        (r"(a)|(b)", "a b", "b"),
-        (r"z+", "a", None),
+        ("number", "so 1,000.50", "2001/2"), ("answer", "the answer is Blue. \nanswer = red, ", "red"),
+        ("choice", "(A) no, (B)", "b"), ("choice", "C. it is", "c"), ("choice", "so D", "d"),
+        ("choice", "An apple", None), ("boxed", "\\boxed{a{b}c} d", "a{b}c"), ("boxed", "\\boxed{1} \\boxed{2", None),
+        ("boxed", "none", None), ("line", "a\n b \n\n", "b"), ("line", " \n", None),
+        ("all", " It  is\tSO. ", "it is so"), ("all", " ", None), (r"= (\d+)", "x = 1, y = 22", "22"),
+        (r"\d+", "1 and 333", "333"), (r"(a)|(b)", "a b", "b"), (r"z+", "a", None),
     ],
-)
+)  # fmt: skip
 def test_rules_give_answers_in_one_form(rule: str, text: str, found: str | None) -> None:
     assert Extraction(rule)(text) == found
 
 
 def test_forms_that_mean_the_same_are_one() -> None:
     for text, form in (
-        (" The  Cat!", "the cat"),
-        ("0.50", "1/2"),
-        ("$5.00", "5"),
-        ("−3", "-3"),
-        ("ＡＢ", "ab"),
-        ("1,000", "1000"),
-        ("2 3", "2 3"),
-        ("", ""),
-    ):
+        (" The  Cat!", "the cat"), ("0.50", "1/2"), ("$5.00", "5"), ("−3", "-3"), ("ＡＢ", "ab"), ("1,000", "1000"),
+        ("2 3", "2 3"), ("", ""),
+    ):  # fmt: skip
         assert canonical(text) == form, text
     assert Extraction() == Extraction("number")
     with pytest.raises(ParameterError, match="'numbers' is no rule of extraction: one of number, answer"):
@@ -109,28 +73,18 @@ def test_forms_that_mean_the_same_are_one() -> None:
 def test_answers_of_a_vote_are_in_the_scorer_s_form() -> None:
     plain = TaskSettings(pattern=r"= (\w+)")
     for scorer, said, found in (
-        ("numeric", "so 0.50", "1/2"),
-        ("numeric", "none", ""),
-        ("math", "so \\boxed{A B}", "a b"),
-        ("math", " X. ", "x"),
-        ("regex", "y = abc", "abc"),
-        ("regex", "none", ""),
-        ("normalised", "The cat!", "cat"),
+        ("numeric", "so 0.50", "1/2"), ("numeric", "none", ""), ("math", "so \\boxed{A B}", "a b"),
+        ("math", " X. ", "x"), ("regex", "y = abc", "abc"), ("regex", "none", ""), ("normalised", "The cat!", "cat"),
         ("exact", " a ", "a"),
-    ):
+    ):  # fmt: skip
         assert final(said, scorer, plain) == found, (scorer, said)
 
 
 def test_answers_are_right_by_each_scorer() -> None:
     for said, answer, right in (
-        ("1000000", "1000001", 1),
-        ("1000000", "1000002", 0),
-        ("0.000001", "0", 1),
-        ("0.0000011", "0", 0),
-        ("x", "1", 0),
-        ("1", "x", 0),
-        ("-5", "-5.0", 1),
-    ):
+        ("1000000", "1000001", 1), ("1000000", "1000002", 0), ("0.000001", "0", 1), ("0.0000011", "0", 0),
+        ("x", "1", 0), ("1", "x", 0), ("-5", "-5.0", 1),
+    ):  # fmt: skip
         assert judge(Question("p", (answer,)), said, TaskSettings(scorers=("numeric",))) == {"numeric": right}, (
             said,
             answer,
@@ -157,13 +111,11 @@ def test_an_expression_without_end_is_given_up() -> None:
 
 def test_scorers_that_lack_what_they_need_are_refused() -> None:
     for settings, line in (
-        ({"scorers": ("exactly",)}, "there is no scorer 'exactly'"),
-        ({"scorers": ("program",)}, "needs a program"),
+        ({"scorers": ("exactly",)}, "there is no scorer 'exactly'"), ({"scorers": ("program",)}, "needs a program"),
         ({"scorers": ("program",), "program": ("/none",)}, "cannot start the verifier /none"),
         ({"scorers": ("regex",)}, "the scorer regex needs a pattern"),
-        ({"judge": "{first}"}, "judge must hold {second}"),
-        ({"pattern": "("}, "is no regular expression"),
-    ):
+        ({"judge": "{first}"}, "judge must hold {second}"), ({"pattern": "("}, "is no regular expression"),
+    ):  # fmt: skip
         with pytest.raises(ParameterError, match=line.replace("{", "[{]")):
             verifiers.check(TaskSettings(**settings))  # type: ignore[arg-type]
     verifiers.check(TaskSettings(scorers=("program", "regex", "exact"), program=(sys.executable,), pattern="a"))
@@ -190,19 +142,13 @@ SHELL = "read line; "
         *(
             (f"echo {word}", verdict)
             for word, verdict in (
-                ("1", 1.0),
-                (" -0.5", -0.5),
-                ("YES", 1.0),
-                ("wrong", 0.0),
-                ("True", 1.0),
-                ("false", 0.0),
-                ("right", 1.0),
-                ("no", 0.0),
+                ("1", 1.0), (" -0.5", -0.5), ("YES", 1.0), ("wrong", 0.0), ("True", 1.0), ("false", 0.0),
+                ("right", 1.0), ("no", 0.0),
             )
         ),
         *((f"echo {word}", "must print one number, or yes or no, .*got '?" + word) for word in ("hm", "nan", "inf")),
     ],
-)
+)  # fmt: skip
 def test_a_program_s_output_or_its_end_is_the_verdict(script: str, found: Any) -> None:
     verifier = Verifier(("/bin/sh", "-c", SHELL + script), 20.0)
     if isinstance(found, float):
@@ -217,16 +163,10 @@ def test_a_program_is_told_all_and_has_room_for_so_much(tmp_path: Path) -> None:
     verifier = Verifier.of(f"/bin/sh -c 'cat > {told}; echo 1'", 20.0)
     assert verifier("p", "x" * 100_000, answer="a", answers=("a", "b"), row={"k": Path("x")}) == 1
     assert json.loads(told.read_text()) == {
-        "prompt": "p",
-        "said": "x" * 100_000,
-        "answer": "a",
-        "answers": ["a", "b"],
-        "row": {"k": "x"},
-    }
-    assert (
-        Verifier.of("a 'b c'").words == ("a", "b c")
-        and Verifier.of("a").timeout_s == 10.0 == Verifier(("a",)).timeout_s
-    )
+        "prompt": "p", "said": "x" * 100_000, "answer": "a", "answers": ["a", "b"], "row": {"k": "x"},
+    }  # fmt: skip
+    assert Verifier.of("a 'b c'").words == ("a", "b c")
+    assert Verifier.of("a").timeout_s == 10.0 == Verifier(("a",)).timeout_s
     with pytest.raises(VerifierError, match="printed more than 65,536 bytes"):
         Verifier(("/bin/sh", "-c", f"head -c {MOST + 1} /dev/zero"), 20.0)("p", "s")
     with pytest.raises(VerifierError, match=r"gave no verdict within 0\.05 s"):

@@ -83,13 +83,11 @@ def test_who_reads_depends_on_the_model(session: Session) -> None:
 @pytest.mark.parametrize(
     ("row", "served"),
     [
-        ({"text": "a"}, True),
-        ({"good": "a", "bad": "b"}, True),
-        ({"context": "a", "choices": ["b", "c"], "gold": 0}, True),
-        ({"prompt": "a", "answer": "b"}, False),
+        ({"text": "a"}, True), ({"good": "a", "bad": "b"}, True),
+        ({"context": "a", "choices": ["b", "c"], "gold": 0}, True), ({"prompt": "a", "answer": "b"}, False),
         ({"context": "a", "law": {"b": 1.0}}, False),
     ],
-)
+)  # fmt: skip
 def test_bounds_answer_texts_pairs_and_choices(row: dict[str, Any], served: bool) -> None:
     task = Task("t", lambda: iter([row]), "t")
     if served:

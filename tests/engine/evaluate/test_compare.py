@@ -44,12 +44,9 @@ def test_two_models_are_compared_place_by_place() -> None:
     ids = [3, 0, 5, 8]
     found = compare.compare(
         lambda _: iter([mx.array(p[:3].astype(np.float32)), mx.array(p[3:].astype(np.float32))]),
-        lambda _: iter([mx.array(q[:3].astype(np.float32)), mx.array(q[3:].astype(np.float32))]),
-        ids,
-        ("a", "b"),
-        top=2,
-        metrics=["tv"],
-    )
+        lambda _: iter([mx.array(q[:3].astype(np.float32)), mx.array(q[3:].astype(np.float32))]), ids, ("a", "b"),
+        top=2, metrics=["tv"],
+    )  # fmt: skip
     a, b = np.exp(p), np.exp(q)
     for i, place in enumerate(found.positions):
         assert place.token == ids[i] and place.kl == pytest.approx(float((b[i] * (q[i] - p[i])).sum()), rel=1e-4)
@@ -71,22 +68,17 @@ def test_two_models_are_compared_place_by_place() -> None:
     kls = [place.kl for place in found.positions]
     assert found.kl == pytest.approx(np.mean(kls)) and found.same_top == np.mean(p.argmax(1) == q.argmax(1))
     costs = [-np.mean([x[i, ids[i + 1]] for i in range(3)]) for x in (p, q)]
-    assert found.nll == pytest.approx(costs, abs=1e-5) and found.metrics == {
-        "tv": pytest.approx(np.mean(np.abs(a - b).sum(1) / 2), rel=1e-4)
-    }
+    assert found.nll == pytest.approx(costs, abs=1e-5)
+    assert found.metrics == {"tv": pytest.approx(np.mean(np.abs(a - b).sum(1) / 2), rel=1e-4)}
     assert set(found.spread) == {"kl", "tv"} and found.spread["kl"] == pytest.approx(
         {"mean": np.mean(kls), "median": np.median(kls), "p99": np.quantile(kls, 0.99)}
     )
     usual = compare.compare(
-        lambda _: iter([mx.array(p.astype(np.float32))]),
-        lambda _: iter([mx.array(q.astype(np.float32))]),
-        ids,
+        lambda _: iter([mx.array(p.astype(np.float32))]), lambda _: iter([mx.array(q.astype(np.float32))]), ids,
         ("a", "b"),
-    )
-    assert (
-        max(len(place.risen) for place in usual.positions) <= 5
-        and max(len(place.likely) for place in usual.positions) > 5
-    )
+    )  # fmt: skip
+    assert max(len(place.risen) for place in usual.positions) <= 5
+    assert max(len(place.likely) for place in usual.positions) > 5
     with pytest.raises(DataError, match="the text is empty"):
         compare.compare(lambda _: iter([]), lambda _: iter([]), [], ("a", "b"))
     with pytest.raises(CheckpointError, match="a has 9 tokens and b 8"):
@@ -113,18 +105,13 @@ def test_every_metric_of_two_distributions() -> None:
     js = (float((p * np.log(p / m)).sum()) + float((q * np.log(q / m)).sum())) / 2
     assert measures.every(z, w) == pytest.approx(
         {
-            "kl": float((q * np.log(q / p)).sum()),
-            "reverse_kl": float((p * np.log(p / q)).sum()),
-            "js": js,
-            "tv": float(np.abs(p - q).sum() / 2),
-            "same_top": 0.0,
+            "kl": float((q * np.log(q / p)).sum()), "reverse_kl": float((p * np.log(p / q)).sum()), "js": js,
+            "tv": float(np.abs(p - q).sum() / 2), "same_top": 0.0,
         }
-    )
+    )  # fmt: skip
     made = Comparison(["kl"])
     made.add(np.log(np.stack([p, q])), np.log(np.stack([q, p])), np.array([0, 1]))
-    assert made.tokens == 2 and made.estimate("kl").mean == pytest.approx(
-        ((q * np.log(q / p)).sum() + (p * np.log(p / q)).sum()) / 2
-    )
-    assert made.perplexity == pytest.approx((1 / p[1], 1 / q[1])) and made.cost.mean == pytest.approx(
-        math.log(p[1] / q[1])
-    )
+    assert made.tokens == 2
+    assert made.estimate("kl").mean == pytest.approx(((q * np.log(q / p)).sum() + (p * np.log(p / q)).sum()) / 2)
+    assert made.perplexity == pytest.approx((1 / p[1], 1 / q[1]))
+    assert made.cost.mean == pytest.approx(math.log(p[1] / q[1]))

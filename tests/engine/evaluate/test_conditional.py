@@ -174,12 +174,10 @@ LONG = "x" * 5000
 @pytest.mark.parametrize(
     "row",
     [
-        {"prompt": "p", "answer_a": LONG, "answer_b": "y"},
-        {"context": LONG, "continuation": "p", "other": "y"},
-        {"original": "p", "paraphrase": LONG, "other": "y"},
-        {"context": LONG, "changed": "p"},
+        {"prompt": "p", "answer_a": LONG, "answer_b": "y"}, {"context": LONG, "continuation": "p", "other": "y"},
+        {"original": "p", "paraphrase": LONG, "other": "y"}, {"context": LONG, "changed": "p"},
     ],
-)
+)  # fmt: skip
 def test_what_the_model_cannot_read_is_listed(row: dict[str, Any]) -> None:
     good = dict.fromkeys(row, "abc")
     first, second = outcomes(random_table(0), [row, good])
@@ -198,49 +196,3 @@ def test_items_of_several_contexts_keep_their_order() -> None:
         (alone,) = outcomes(table, [rows[number]], delimiter="")
         assert several[number] == pytest.approx(alone.values, abs=1e-5)
     assert len(several) == 40
-
-
-def test_verdicts_of_a_judge_by_their_mass() -> None:
-    pair = JudgedPair("p", "x", "y", "a")
-
-    def found(*masses: float) -> dict[str, float]:
-        return pair.measures([math.log(m) for m in masses])
-
-    clear = found(0.6, 0.2, 0.1, 0.2, 0.5, 0.1)
-    assert clear["win_probability"] == pytest.approx(((0.6 + 0.05) / 0.9 + 1 - (0.2 + 0.05) / 0.8) / 2)
-    assert (clear["win_rate"], clear["first_position"], clear["consistent"], clear["agreement"]) == (1, 0.5, 1, 1)
-    low = found(0.3, 0.1, 0.09, 0.1, 0.6, 0.1)
-    assert (low["win_rate"], low["unclear"], low["consistent"], low["ties"]) == (0.75, 0.5, 0, 0)
-    edge = found(0.3, 0.1, 0.1, 0.1, 0.6, 0.1)
-    assert edge["unclear"] == 0 and edge["win_rate"] == 1
-    tie = found(0.1, 0.1, 0.6, 0.1, 0.1, 0.6)
-    assert (tie["ties"], tie["win_rate"], tie["consistent"], tie["agreement"]) == (1, 0.5, 1, 0)
-    lost = found(0.1, 0.6, 0.1, 0.6, 0.1, 0.1)
-    assert (lost["win_rate"], lost["first_position"], lost["consistent"]) == (0, 0.5, 1)
-    nothing = pair.measures([-math.inf] * 6)
-    assert nothing["win_probability"] == 0.5 and nothing["unclear"] == 1
-
-
-def test_information_of_texts_and_paraphrases_in_bits() -> None:
-    found = Conditioned("c", "äb", "o").measures([-1.0, -3.0, -2.0])
-    bit = math.log(2)
-    assert found == pytest.approx(
-        {
-            "own_context": 1,
-            "surprisal_drop": 1 / bit / 3,
-            "surprisal_drop_shuffled": -1 / bit / 3,
-            "pmi": 1 / bit,
-            "pmi_shuffled": -1 / bit,
-        }
-    )
-    assert Conditioned("c", "a", "o").measures([-3.0, -1.0, -2.0])["own_context"] == 0
-    two = Restated("o", "p", "q").measures([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.5])
-    assert two == pytest.approx(
-        {
-            "pmi_forward": 5 / bit,
-            "pmi_backward": 2 / bit,
-            "pmi": 3.5 / bit,
-            "pmi_shuffled": (5.5 + 1) / 2 / bit,
-            "own_pair": 1,
-        }
-    )

@@ -465,15 +465,8 @@ def test_the_incomplete_beta_function_of_halves_is_an_arc_sine() -> None:
 
 def test_student_s_quantiles_are_those_of_the_tables() -> None:
     tables = (
-        (1, 12.7062),
-        (2, 4.3027),
-        (3, 3.1824),
-        (4, 2.7764),
-        (5, 2.5706),
-        (10, 2.2281),
-        (30, 2.0423),
-        (120, 1.9799),
-    )
+        (1, 12.7062), (2, 4.3027), (3, 3.1824), (4, 2.7764), (5, 2.5706), (10, 2.2281), (30, 2.0423), (120, 1.9799),
+    )  # fmt: skip
     for df, table in (*tables, (math.inf, 1.95996)):
         assert student(df) == pytest.approx(table, abs=5e-5)
     for df in (1.3, 2.5, 77.7):

@@ -9,7 +9,6 @@ from engine import arrays
 from engine.errors import ParameterError
 from engine.evaluate import scores
 from engine.evaluate.comparison import Comparison
-from engine.evaluate.estimates import mean, paired
 from engine.evaluate.measures import MEASURES, values
 
 
@@ -20,25 +19,6 @@ def test_scores_are_of_the_tokens_that_have_a_distribution():
     assert scores.bits_per_byte(said, 8) == pytest.approx(0.5)
     assert scores.perplexity([None]) is None and scores.surprisal([]) is None and scores.bits_per_byte(said, 0) is None
     assert scores.total([]) == 0
-
-
-def test_a_mean_of_independent_items_and_of_one_alone():
-    found = mean([1.0, 2.0, 3.0, 6.0])
-    assert (found.mean, found.df) == (3.0, 3) and found.error == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 3 / 4))
-    low, high = found.interval
-    assert (high - 3, 3 - low) == pytest.approx((3.182446 * found.error,) * 2)
-    assert mean([2.0]).interval == (-math.inf, math.inf) and math.isnan(mean([]).mean)
-
-
-def test_paired_items_show_what_means_side_by_side_hide():
-    random = np.random.default_rng(0)
-    before = random.normal(5, 3, 40)
-    now = before + 0.1 + random.normal(0, 0.05, 40)
-    low, high = paired(before.tolist(), now.tolist()).interval
-    assert 0 < low < 0.1 < high
-    assert mean(now.tolist()).interval[0] < mean(before.tolist()).mean
-    with pytest.raises(ValueError):
-        paired([1.0], [1.0, 2.0])
 
 
 def test_a_comparison_adds_up_rows():

@@ -71,13 +71,8 @@ def test_a_protocol_has_the_window_and_the_masks_of_a_model() -> None:
     assert Protocol().fitted(513).window == 512 and Protocol().fitted(512).window == 511
     said = Protocol()
     assert (said.prefix, said.window, said.stride, said.paths, said.chat, said.strategy) == (
-        "default",
-        0,
-        0,
-        0,
-        False,
-        "",
-    )
+        "default", 0, 0, 0, False, "",
+    )  # fmt: skip
     assert (said.samples, said.temperature, said.seed, said.unconditional, said.draws) == (1, 0.0, 0, True, 0)
     model = SimpleNamespace(config=SimpleNamespace(diffusion=object(), context=100))
     diffusing: Any = SimpleNamespace(model=model, context=100)
@@ -359,9 +354,8 @@ def test_a_text_is_worth_its_tokens_and_its_bytes() -> None:
     one = explain.explain(session(table), "a")
     assert one.perplexity is None and one.bits_per_byte is None and one.scored == () and one.total_logprob == 0
     begun = explain.explain(session(table, tokenizer=WithBeginning()), "ab")
-    assert len(begun.scored) == 2 and begun.bits_per_byte == pytest.approx(
-        -logprob(table, [BOS, 97, 98]) / math.log(2) / 2, rel=1e-4
-    )
+    assert len(begun.scored) == 2
+    assert begun.bits_per_byte == pytest.approx(-logprob(table, [BOS, 97, 98]) / math.log(2) / 2, rel=1e-4)
     told: list[tuple[int, int]] = []
     explain.explain(session(table), "abc", lambda *at: told.append(at))
     assert told and told[-1] == (2, 3)

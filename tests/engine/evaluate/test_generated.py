@@ -6,7 +6,6 @@ import math
 import re
 from collections import Counter, defaultdict
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
@@ -127,26 +126,3 @@ def test_items_of_a_seed_are_those_of_every_version(name: str) -> None:
     assert len(list(plain.rows())) == 200 + shots
     assert f"('items', 200), ('seed', 0), ('shots', {shots}), ('size', {size})" in plain.identity
     assert (plain.entropy is not None) == (name == "markov")
-
-
-def test_generated_items_by_hand() -> None:
-    first: dict[str, dict[str, Any]] = {}
-    for name in MAKERS:
-        made = generated(f"{name}:items=1,size=4,shots=0")
-        assert made is not None
-        (first[name],) = made.rows()
-    assert first["arithmetic"]["prompt"] == "6083 + 8243 ="
-    assert first["arithmetic"]["answer"] == "3+3+0=6, 8+4+0=12, 0+2+1=3, 6+8+0=14. The answer is 14326"
-    assert first["last-letters"] == {"prompt": "Last letters of night forest light river:", "answer": "tttr"}
-    assert first["brackets"] == {"prompt": "Close [ ] [ { with", "answer": "} ]"}
-    assert (
-        first["lookup"]["prompt"].startswith("apple: 208, bread: 788, winter: 188")
-        and first["lookup"]["answer"] == "188"
-    )
-    assert first["markov-law"] == {"context": " d f b c", "law": {" c": 0.5, " h": 0.25, " e": 0.125, " g": 0.125}}
-    chain = generated("markov:size=3")
-    assert chain is not None and chain.entropy == pytest.approx((math.log(8) + 2 * 1.75 * math.log(2)) / 3)
-    for text in ("arithmetic:size=0", "sorting:items=0", "markov:shots=1", "markov-law:shots=1", "copying:size=-1"):
-        with pytest.raises(ParameterError):
-            generated(text)
-    assert generated("sorting:size=1,items=1") is not None and generated("Sorting") is None

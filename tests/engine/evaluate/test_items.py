@@ -1,6 +1,5 @@
 """Items of each form as their rows make them, what training holds of them, entities to be asked for, and files."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +7,11 @@ import numpy as np
 import pytest
 
 from engine.errors import DataError
-from engine.evaluate import contamination, task_files, token_paths
+from engine.evaluate import contamination, task_files
 from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
-from engine.evaluate.contamination import WordRuns, least_likely, text_of
+from engine.evaluate.contamination import text_of
 from engine.evaluate.estimates import bootstrap, share
 from engine.evaluate.figures import Tally
-from engine.evaluate.probes import Entity, entities, probes
 from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Problem, Question, Task, TaskSettings
 
 
@@ -30,12 +28,10 @@ def test_rows_of_choices_have_a_right_one() -> None:
         (odd,) = bodies([{**good, "gold": gold}])
         assert odd.startswith("unanswerable: gold must be one of the choices"), gold
     for row, line in (
-        ({"choices": []}, "empty: context must be a text"),
-        ({"context": 3}, "empty: context must be a text"),
-        ({"choices": 5}, "empty: context"),
-        ({"choices": ["x", " "]}, "empty: a choice is empty"),
+        ({"choices": []}, "empty: context must be a text"), ({"context": 3}, "empty: context must be a text"),
+        ({"choices": 5}, "empty: context"), ({"choices": ["x", " "]}, "empty: a choice is empty"),
         ({"choices": ["x"]}, "unanswerable: there is one choice"),
-    ):
+    ):  # fmt: skip
         assert bodies([{**good, "gold": 0, **row}])[0].startswith(line)
     assert bodies(
         [{"context": "c", "choices": "x|y", "gold": 0}, {"context": "c", "choices": '["p", "q"]', "gold": 1}]
@@ -45,18 +41,11 @@ def test_rows_of_choices_have_a_right_one() -> None:
 
 def test_rows_of_laws_sum_to_one_and_none_begins_another() -> None:
     for law, line in (
-        ({"a": 0.5, "b": 0.5}, ""),
-        ({"a": 1}, ""),
-        ({"a": 0.5, "b": 0.5000009}, ""),
-        ({"a": 0.5, "b": 0.500002}, "must sum to 1, got 1"),
-        ({"a": 0.5, "ab": 0.5}, "'a' begins another text"),
-        ({"a": 0.0, "b": 1.0}, "above 0 and at most 1"),
-        ({"a": 1.5}, "above 0 and at most 1"),
-        ({"a": True}, "above 0"),
-        ({}, "law an object"),
-        ({"": 1.0}, "law an object"),
-        ([1], "law an object"),
-    ):
+        ({"a": 0.5, "b": 0.5}, ""), ({"a": 1}, ""), ({"a": 0.5, "b": 0.5000009}, ""),
+        ({"a": 0.5, "b": 0.500002}, "must sum to 1, got 1"), ({"a": 0.5, "ab": 0.5}, "'a' begins another text"),
+        ({"a": 0.0, "b": 1.0}, "above 0 and at most 1"), ({"a": 1.5}, "above 0 and at most 1"),
+        ({"a": True}, "above 0"), ({}, "law an object"), ({"": 1.0}, "law an object"), ([1], "law an object"),
+    ):  # fmt: skip
         (found,) = bodies([{"context": "c", "law": law}])
         assert line in found if line else found == KnownLaw("c", tuple((k, float(v)) for k, v in law.items())), law  # type: ignore[union-attr]
 
@@ -71,10 +60,8 @@ def test_rows_of_questions_documents_and_pairs() -> None:
     assert bodies([{"prompt": " ", "answer": "a"}]) == ["empty: prompt must be a text"]
     assert bodies([{"text": " "}, {"text": ""}, {"text": 3}]) == [Document(" "), *["empty: text must be a text"] * 2]
     assert bodies([{"good": "a", "bad": "b"}, {"good": "a", "bad": "a"}, {"good": " ", "bad": "a"}]) == [
-        MinimalPair("a", "b"),
-        "unanswerable: good and bad are the same text",
-        "empty: good and bad must be texts",
-    ]
+        MinimalPair("a", "b"), "unanswerable: good and bad are the same text", "empty: good and bad must be texts",
+    ]  # fmt: skip
     assert bodies([{"text": "a"}, {"other": 1}]) == [Document("a"), "unanswerable: lacks text, which the first row has"]
 
 
@@ -83,9 +70,8 @@ def test_examples_stand_before_items_with_their_answers() -> None:
     settings = TaskSettings(shots=2, separator="|", delimiter="=")
     made = Task("t", lambda: iter(rows), "t", settings)
     found = list(made.items())
-    assert (
-        [type(entry) for entry in found] == [Problem, Problem, Item, Item] and made.aside == 2 and made.bare.aside == 0
-    )
+    assert [type(entry) for entry in found] == [Problem, Problem, Item, Item] and made.aside == 2
+    assert made.bare.aside == 0
     assert [entry.body.prompt for entry in found if isinstance(entry, Item)] == ["q0=a0|q1=a1|q2", "q0=a0|q1=a1|q3"]  # type: ignore[union-attr]
     assert len(list(made.items(1))) == 3 and len(list(made.bare.items(1))) == 1
     other = Task("t", lambda: iter(rows), "t", settings, examples=lambda: iter([{"prompt": "e", "answer": "f"}] * 2))
@@ -93,13 +79,10 @@ def test_examples_stand_before_items_with_their_answers() -> None:
     with pytest.raises(DataError, match="2 examples are wanted, 1 of the first 2 rows serve"):
         list(
             Task(
-                "t",
-                lambda: iter(rows),
-                "t",
-                settings,
+                "t", lambda: iter(rows), "t", settings,
                 examples=lambda: iter([{"prompt": "e", "answer": "f"}, {"prompt": ""}]),
             ).items()
-        )
+        )  # fmt: skip
     with pytest.raises(DataError, match="examples go before choices and questions, not before documents"):
         list(Task("t", lambda: iter([{"text": "a"}, {"text": "b"}]), "t", TaskSettings(shots=1)).items())
     choices = [{"context": f"c{i}", "choices": ["x", "y"], "gold": i} for i in range(2)]
@@ -111,13 +94,8 @@ def test_examples_stand_before_items_with_their_answers() -> None:
     assert [e.cluster for e in clustered.items() if isinstance(e, Item)] == ["3", "None"]
     said = TaskSettings()
     assert (said.shots, said.separator, said.delimiter, said.seconds, said.max_tokens, said.stop) == (
-        0,
-        "\n\n",
-        " ",
-        10.0,
-        256,
-        ("\n\n",),
-    )
+        0, "\n\n", " ", 10.0, 256, ("\n\n",),
+    )  # fmt: skip
 
 
 def test_columns_become_forms_by_templates() -> None:
@@ -135,41 +113,17 @@ def test_columns_become_forms_by_templates() -> None:
         bodies([])
 
 
-def test_equal_rows_are_said_and_scored() -> None:
-    made = Task("t", lambda: iter([{"text": "a"}, {"text": "b"}, {"text": "a"}]), "t")
-    found = list(made.items())
-    assert [type(entry).__name__ for entry in found] == ["Item", "Item", "Problem", "Item"]
-    assert found[2] == Problem(2, "duplicate", "equal to a row before it", scored=True) and found[3].number == 2
-
-
 # -- what training holds -----------------------------------------------------------------------------------------------
 
 
 def test_an_item_is_a_text_with_its_right_answer() -> None:
     forms = [
-        (Question("p", ("a", "b")), "p a"),
-        (Choices("c", ("x", "y"), 1), "c y"),
-        (MinimalPair("g", "b"), "g"),
-        (Conditioned("c", "d", "o"), "c d"),
-        (JudgedPair("p", "x", "y"), "p"),
-        (Restated("o", "p", "q"), "o"),
-        (ChangedContext("c", "d"), "c"),
-        (Document("t"), "t"),
-        (KnownLaw("c", (("a", 1.0),)), "c"),
-    ]
+        (Question("p", ("a", "b")), "p a"), (Choices("c", ("x", "y"), 1), "c y"), (MinimalPair("g", "b"), "g"),
+        (Conditioned("c", "d", "o"), "c d"), (JudgedPair("p", "x", "y"), "p"), (Restated("o", "p", "q"), "o"),
+        (ChangedContext("c", "d"), "c"), (Document("t"), "t"), (KnownLaw("c", (("a", 1.0),)), "c"),
+    ]  # fmt: skip
     for body, text in forms:
         assert text_of(Item(0, body)) == text  # type: ignore[arg-type]
-
-
-def test_runs_of_thirteen_words_or_of_all_from_eight_on() -> None:
-    words = [f"w{i}" for i in range(30)]
-    runs = WordRuns([words])
-    assert runs.has(words[3:16]) and runs.has(["x", *words[3:16]]) and not runs.has([*words[3:15], "x"])
-    assert runs.has(words[:8]) and runs.has(words[:7]) is None and runs.has([*words[:7], "x"]) is False
-    assert set(runs.runs) == {8, 13} and contamination.words("A b-C, d'e") == ["a", "b", "c", "d", "e"]
-    logs = np.array([-5.0, -1.0, -4.0, -2.0, -3.0] * 3)
-    assert least_likely(logs) == -5.0 and least_likely(logs[:4]) == -5.0 and math.isnan(least_likely(np.zeros(0)))
-    assert least_likely(logs, 0.4) == -4.5
 
 
 def test_the_share_that_was_seen_and_whether_it_shows() -> None:
@@ -199,58 +153,7 @@ def test_the_share_that_was_seen_and_whether_it_shows() -> None:
 # -- probes ------------------------------------------------------------------------------------------------------------
 
 
-def test_entities_are_of_the_first_kind_that_they_have_the_form_of() -> None:
-    text = "In 1987 it was May 3, 2001 for Ada of Paris. I paid 1,200.5 to Bob. The 12 March 1999 is no. 7"
-    assert [(e.kind, e.words) for e in entities(text)] == [
-        ("year", "1987"),
-        ("date", "May 3, 2001"),
-        ("name", "Ada of Paris"),
-        ("number", "1,200.5"),
-        ("name", "Bob"),
-        ("date", "12 March 1999"),
-        ("number", "7"),
-    ]
-    assert entities("so I went") == [] and entities("a Bo") == [Entity("name", "Bo", 2)]
-
-
-def test_probes_have_others_of_their_kind_from_other_texts() -> None:
-    texts = [
-        (i, f"one two three four five then met {name} and saw it")
-        for i, name in enumerate(("Ada", "Bob", "Cid", "Dan"))
-    ]
-    found = list(probes(iter(texts)))
-    assert [at for at, _ in found] == [0, 1, 2, 3]
-    for at, probe in found:
-        assert (
-            not isinstance(probe, str) and probe.context == "one two three four five then met" and probe.kind == "name"
-        )
-        assert (
-            sorted(probe.choices) == ["Ada", "Bob", "Cid", "Dan"]
-            and probe.choices[probe.gold] == ("Ada", "Bob", "Cid", "Dan")[at]
-        )
-    assert all(isinstance(each, str) for _, each in probes(iter(texts[:3])))  # two others are too few
-    assert list(probes(iter(texts))) == found != list(probes(iter(texts), seed=5))
-    short = [(i, text.removeprefix("one two three ")) for i, text in texts]
-    assert all(isinstance(each, str) for _, each in probes(iter(short)))
-    five = [(i, text.removeprefix("one two ")) for i, text in texts]
-    assert not any(isinstance(each, str) for _, each in probes(iter(five)))
-    many = " ".join(f"a b c d e {name}" for name in ("Ada", "Bob", "Cid", "Dan", "Eve", "Fay"))
-    others = [(i, f"a b c d e {name} x") for i, name in enumerate(("Gus", "Hal", "Ida"), 1)]
-    assert sum(at == 0 for at, _ in probes(iter([(0, many), *others]))) == 4
-
-
 # -- tokenisations, files ----------------------------------------------------------------------------------------------
-
-
-def test_ambiguity_adds_up_over_items() -> None:
-    items = [(0, None, 10.0, 8.0, (9.0, 0.5)), (1, None, 6.0, 4.0, (5.5, 0.25))]
-    found = token_paths.figures(items)  # type: ignore[arg-type]
-    assert found["bits_per_byte_marginal"].mean == pytest.approx(14.5 / 12 / math.log(2))
-    assert found["ambiguity"].mean == pytest.approx(1.5 / 12 / math.log(2)) and found["ambiguity"].n == 2
-    single = token_paths.figures(items[:1])  # type: ignore[arg-type]
-    for name, mean in (("bits_per_byte_marginal", 9 / 8), ("ambiguity", 1 / 8)):
-        assert single[name].mean == pytest.approx(mean / math.log(2)) and single[name].n == 1
-        assert single[name].error == pytest.approx(0.5 / math.log(2) / 8)
 
 
 def test_settings_of_a_file_have_their_kinds(tmp_path: Path) -> None:
@@ -265,16 +168,12 @@ def test_settings_of_a_file_have_their_kinds(tmp_path: Path) -> None:
         TaskSettings(scorers=("exact",), stop=("x",), seconds=3.0, program=("a", "b")),
     )
     for line, said in (
-        ("shots = -1", "shots must be a whole number"),
-        ("shots = true", "shots must be a whole number"),
-        ("seconds = 0", "seconds must be a number above 0"),
-        ("seconds = true", "seconds must be a number above 0"),
-        ("stop = 3", "stop must be a text or a list of them"),
-        ("stop = [3]", "stop must be a text"),
-        ("pattern = 3", "pattern must be a text"),
-        ("context = 3", "context must be a column or a template"),
+        ("shots = -1", "shots must be a whole number"), ("shots = true", "shots must be a whole number"),
+        ("seconds = 0", "seconds must be a number above 0"), ("seconds = true", "seconds must be a number above 0"),
+        ("stop = 3", "stop must be a text or a list of them"), ("stop = [3]", "stop must be a text"),
+        ("pattern = 3", "pattern must be a text"), ("context = 3", "context must be a column or a template"),
         ("sotp = 'x'", "did you mean stop"),
-    ):
+    ):  # fmt: skip
         path.write_text(f'data = "r.jsonl"\n{line}\n')
         with pytest.raises(DataError, match=said):
             task_files.read(path)
@@ -283,10 +182,8 @@ def test_settings_of_a_file_have_their_kinds(tmp_path: Path) -> None:
         task_files.read(path)
     first = task_files.read(tmp_path / "r.jsonl")[0].identity
     (tmp_path / "r.jsonl").write_text('{"prompt": "a", "answer": "c"}\n\n \n')
-    assert (
-        task_files.read(tmp_path / "r.jsonl")[0].identity != first
-        and len(list(task_files.rows(tmp_path / "r.jsonl"))) == 1
-    )
+    assert task_files.read(tmp_path / "r.jsonl")[0].identity != first
+    assert len(list(task_files.rows(tmp_path / "r.jsonl"))) == 1
     for text, said in (("{\n", ":1: no JSON"), ('{"a": 1}\n[1]\n', ":2: expected an object, got list")):
         (tmp_path / "r.jsonl").write_text(text)
         with pytest.raises(DataError, match=said):

@@ -124,10 +124,8 @@ def test_windows_are_those_of_the_harness() -> None:
         return [(list(r.texts[0][:-1]), list(r.texts[0][r.starts[0] :])) for r in found]
 
     assert shown(list(windows(range(10), 4, 99))) == [
-        ([99, 0, 1, 2], [0, 1, 2, 3]),
-        ([3, 4, 5, 6], [4, 5, 6, 7]),
-        ([5, 6, 7, 8], [8, 9]),
-    ]
+        ([99, 0, 1, 2], [0, 1, 2, 3]), ([3, 4, 5, 6], [4, 5, 6, 7]), ([5, 6, 7, 8], [8, 9]),
+    ]  # fmt: skip
     assert shown(list(windows(range(10), 4, 99, 2))) == [  # its context_len of 3
         ([99, 0, 1, 2], [0, 1, 2, 3]),
         ([1, 2, 3, 4], [4, 5]),

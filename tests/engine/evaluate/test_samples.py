@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from itertools import combinations, pairwise, product
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -99,18 +99,6 @@ def test_diversity() -> None:
 
 CONFIDENCE = (0.95, 0.95, 0.85, 0.85, 0.65, 0.65, 0.55, 0.55, 0.55, 0.55)
 RIGHT = (1, 1, 1, 0, 1, 0, 1, 0, 0, 1)
-
-
-def test_calibration_of_ten_answers() -> None:
-    bins = calibration.reliability(CONFIDENCE, RIGHT, 10)
-    assert calibration.ece(bins) == pytest.approx(0.13) and [b.count for b in bins] == [4, 2, 2, 2]
-    assert calibration.brier(CONFIDENCE, RIGHT) == pytest.approx(0.2305)
-    assert calibration.nll(CONFIDENCE, RIGHT) == pytest.approx(0.643552, abs=1e-6)
-    (edge,) = calibration.reliability([0.2], [1], 10)
-    assert edge.high == pytest.approx(0.2)  # on an edge: the bin below
-    assert calibration.reliability([0.0, 1.0], [0, 1], 10)[0].low == 0
-    assert sum(b.count for b in calibration.adaptive(CONFIDENCE, RIGHT, 3)) == 10
-    assert calibration.ece(calibration.adaptive([0.7] * 10, [1] * 7 + [0] * 3)) == pytest.approx(0)
 
 
 def test_the_debiased_error_of_a_calibrated_model_is_small_where_the_plain_one_is_not() -> None:
@@ -298,19 +286,6 @@ def test_the_permutations_p_is_that_of_all_divisions() -> None:
     assert mmd(same, same, permutations=9).p == 1
 
 
-@pytest.mark.parametrize(("n", "m", "k"), [(9, 7, 1), (7, 12, 3), (6, 6, 5)])
-def test_neighbourhoods_by_loops(n: int, m: int, k: int) -> None:
-    real, made = normal(4, n, 2), normal(5, m, 2) * 1.3
-    of_real = [sorted(math.dist(a, b) for j, b in enumerate(real) if j != i)[k - 1] for i, a in enumerate(real)]
-    of_made = [sorted(math.dist(a, b) for j, b in enumerate(made) if j != i)[k - 1] for i, a in enumerate(made)]
-    inside = np.array([[math.dist(a, b) <= r for b in made] for a, r in zip(real, of_real, strict=True)])
-    reached = [any(math.dist(a, b) <= r for b, r in zip(made, of_made, strict=True)) for a in real]
-    found = coverage(real, made, k)
-    assert found.precision == inside.any(0).mean() and found.recall == np.mean(reached)
-    assert found.density == pytest.approx(inside.sum() / k / m) and found.coverage == inside.any(1).mean()
-    assert coverage(normal(6, 9, 2), normal(7, 8, 2)) == coverage(normal(6, 9, 2), normal(7, 8, 2), 5)
-
-
 def test_a_neighbourhood_holds_its_edge_and_k_is_below_both() -> None:
     real, made = np.array([[0.0], [1.0], [5.0]]), np.array([[2.0], [9.0], [-1.0]])
     found = coverage(real, made, 1)  # balls of 1, 1 and 4 around 0, 1 and 5; of 3, 7 and 3 around 2, 9 and -1
@@ -364,24 +339,6 @@ def test_mauve_is_of_smoothed_counts_in_a_tenth_as_many_buckets() -> None:
     )
 
 
-def test_mauve_is_the_area_under_its_curve() -> None:
-    p, q = np.array([0.7, 0.3, 0.0]), np.array([0.2, 0.3, 0.5])
-
-    def kl(a: np.ndarray, b: np.ndarray) -> float:
-        return math.fsum(x * math.log(x / y) for x, y in zip(a, b, strict=True) if x > 0)
-
-    for scale in (1.0, 5.0):
-        points = [(0.0, 1.0)]
-        for step in range(24, -1, -1):
-            weight = 1e-6 + (1 - 2e-6) * step / 24
-            r = weight * p + (1 - weight) * q
-            points.append((math.exp(-scale * kl(q, r)), math.exp(-scale * kl(p, r))))
-        points.append((1.0, 0.0))
-        area = math.fsum((b - a) * (u + v) / 2 for (a, u), (b, v) in pairwise(points))
-        assert mauve_of(p, q, scale) == pytest.approx(area, abs=1e-12)
-    assert mauve_of(np.array([1.0, 0.0]), np.array([0.0, 1.0])) < 0.05
-
-
 TEXTS = [list("abcabd"), list("abca"), [], list("xyzabc"), list("a"), list("abcab"), list("bd")]
 
 
@@ -392,41 +349,6 @@ def test_shares_of_different_and_of_new_grams() -> None:
     assert ngrams(TEXTS[:2], 2) == there
     assert novelty(TEXTS[3:], TEXTS[:2], 2) == pytest.approx((3 + 0 + 0 + 0) / (5 + 4 + 1))
     assert new(TEXTS[3], there, 2) == (3, 5) and new([], there, 2) == (0, 0) and math.isnan(novelty([[]], TEXTS, 2))
-
-
-def test_self_bleu_by_loops() -> None:
-    expected = []
-    for i, text in enumerate(TEXTS):
-        if not text:
-            continue
-        others = [other for j, other in enumerate(TEXTS) if j != i]
-        logs, zeros = [], 0
-        for n in range(1, 4):
-            own = Counter(grams(text, n))
-            if not own:
-                continue
-            hits = sum(
-                min(count, max(Counter(grams(other, n))[gram] for other in others)) for gram, count in own.items()
-            )
-            zeros += not hits
-            logs.append(math.log((hits or 1 / 2**zeros) / sum(own.values())))
-        nearest = min(others, key=lambda other: (abs(len(other) - len(text)), len(other)))
-        short = math.exp(min(0.0, 1 - len(nearest) / len(text)))
-        expected.append(0.0 if zeros == len(logs) else short * math.exp(sum(logs) / len(logs)))
-    assert self_bleus(TEXTS, 3) == pytest.approx(expected) and len(expected) == 6
-    assert self_bleu(TEXTS, 3) == pytest.approx(np.mean(expected)) and self_bleus(TEXTS) == self_bleus(TEXTS, 4)
-    assert self_bleu(TEXTS) == self_bleu(TEXTS, 4)
-    assert self_bleus([list("ab")]) == [] and math.isnan(self_bleu([list("ab")])) and math.isnan(self_bleu([[], []]))
-
-
-@pytest.mark.parametrize("shape", [(4, 9), (9, 4), (5, 5)])
-def test_how_many_different_ones_there_are(shape: tuple[int, int]) -> None:
-    rows = normal(12, *shape)
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    values = np.linalg.eigvalsh(unit @ unit.T / len(rows))
-    exact = math.exp(-sum(v * math.log(v) for v in values if v > 1e-12))
-    assert vendi_of(rows) == pytest.approx(exact) and vendi(unit @ unit.T) == pytest.approx(exact)
-    assert vendi_of(np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])) == pytest.approx(3 ** (2 / 3))  # one is at 0
 
 
 def test_figures_of_features_are_those_of_the_samples_with_the_jackknifes_error() -> None:

@@ -58,30 +58,17 @@ def test_the_form_is_known_by_the_keys(tmp_path: Path) -> None:
 def test_odd_rows_are_listed_and_none_is_dropped_in_silence(tmp_path: Path) -> None:
     good = {"context": "c", "choices": ["x", "y"], "gold": 0}
     rows = [
-        good,
-        good,
-        good | {"gold": 2},
-        good | {"gold": "z"},
-        good | {"gold": "9" * 5000},
-        good | {"gold": True},
-        good | {"choices": ["x"]},
-        good | {"choices": ["x", " "]},
-        good | {"context": None},
+        good, good, good | {"gold": 2}, good | {"gold": "z"}, good | {"gold": "9" * 5000}, good | {"gold": True},
+        good | {"choices": ["x"]}, good | {"choices": ["x", " "]}, good | {"context": None},
         {"context": "c", "choices": ["x", "y"]},
-    ]
+    ]  # fmt: skip
     entries = list(one(write(tmp_path / "t.jsonl", rows)).items())
     problems = [entry for entry in entries if isinstance(entry, Problem)]
     assert [(p.number, p.kind, p.scored) for p in problems] == [
-        (1, "duplicate", True),
-        (2, "unanswerable", False),
-        (3, "unanswerable", False),
-        (4, "unanswerable", False),
-        (5, "unanswerable", False),
-        (6, "unanswerable", False),
-        (7, "empty", False),
-        (8, "empty", False),
+        (1, "duplicate", True), (2, "unanswerable", False), (3, "unanswerable", False), (4, "unanswerable", False),
+        (5, "unanswerable", False), (6, "unanswerable", False), (7, "empty", False), (8, "empty", False),
         (9, "unanswerable", False),
-    ]
+    ]  # fmt: skip
     assert "one of the choices or its number from 0, got 2" in problems[1].words
     assert [entry.number for entry in entries if isinstance(entry, Item)] == [0, 1]
     pairs = one(
@@ -168,16 +155,10 @@ def test_answers_are_the_same_mathematics_or_not() -> None:
     """By math-verify, in a process that is ended where it does not end: 10^10^10 is never written out."""
     settings = TaskSettings(scorers=("math",), seconds=30.0)
     for said, answer, same in (
-        ("so it is $\\frac{1}{2}$.", "0.5", 1),
-        ("\\boxed{\\frac{2}{4}}", "\\frac12", 1),
-        ("$x^2+2x+1$", "(x+1)^2", 1),
-        ("$\\{1, 2\\}$", "\\{2, 1\\}", 1),
-        ("3\\sqrt{2}", "3\\sqrt{2}", 1),
-        ("3", "3\\sqrt{2}", 0),
-        ("3\\sqrt{2}", "3", 0),
-        ("the answer is 8", "7", 0),
-        ("nothing", "7", 0),
-    ):
+        ("so it is $\\frac{1}{2}$.", "0.5", 1), ("\\boxed{\\frac{2}{4}}", "\\frac12", 1),
+        ("$x^2+2x+1$", "(x+1)^2", 1), ("$\\{1, 2\\}$", "\\{2, 1\\}", 1), ("3\\sqrt{2}", "3\\sqrt{2}", 1),
+        ("3", "3\\sqrt{2}", 0), ("3\\sqrt{2}", "3", 0), ("the answer is 8", "7", 0), ("nothing", "7", 0),
+    ):  # fmt: skip
         assert judge(Question("p", (answer,)), said, settings) == {"math": same}, (said, answer)
     with pytest.raises(VerifierError, match=r"no verdict within 0\.3 s: it was stopped"):
         judge(Question("p", ("7",)), "$10^{10^{10}}$", replace(settings, seconds=0.3))
@@ -237,10 +218,8 @@ def test_a_suite_in_itself_a_damaged_archive_and_a_device_are_one_line(tmp_path:
     (tmp_path / "bad.jsonl.gz").write_bytes(whole[:20] + bytes(byte ^ 255 for byte in whole[20:30]) + whole[30:])
     (tmp_path / "endless.jsonl").symlink_to("/dev/zero")
     for name, words in {
-        "a.toml": "listed in itself, by .*b.toml",
-        "cut.jsonl.gz": "cannot read .*cut",
-        "bad.jsonl.gz": "cannot read .*bad",
-        "endless.jsonl": "it is a device",
-    }.items():
+        "a.toml": "listed in itself, by .*b.toml", "cut.jsonl.gz": "cannot read .*cut",
+        "bad.jsonl.gz": "cannot read .*bad", "endless.jsonl": "it is a device",
+    }.items():  # fmt: skip
         with pytest.raises(DataError, match=words):
             [*read(tmp_path / name)[0].rows()]

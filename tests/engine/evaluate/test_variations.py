@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from engine.errors import ParameterError
-from engine.evaluate.estimates import bootstrap, share_or_mean
-from engine.evaluate.estimates import compare as compared
 from engine.evaluate.figures import Tally
-from engine.evaluate.robustness import VariedItem, divergence, figures, moved, spread, worst
+from engine.evaluate.robustness import VariedItem, divergence, figures, moved
 from engine.evaluate.tasks import Choices, Item, Problem, Question, Row, Task, TaskSettings
 from engine.evaluate.variations import Variation, contexts, order, typos, varied
 
@@ -160,25 +158,5 @@ def test_typos_and_orders_of_a_seed_are_those_of_every_version() -> None:
     ]
     asked = ((0, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0))
     assert [order(Variation("choices", number, seed), i, 4) for number, seed, i in asked] == [
-        [0, 1, 2, 3],
-        [3, 2, 1, 0],
-        [0, 3, 1, 2],
-        [1, 3, 0, 2],
-        [1, 2, 0, 3],
-    ]
-
-
-def test_robustness_resamples_items_with_their_clusters() -> None:
-    random_ = np.random.default_rng(0)
-    scores = random_.random((6, 3))
-    for clusters in ([None] * 6, list("aabbcc")):
-        each = [{n: VariedItem(c, {"x": float(scores[n, k])}) for n, c in enumerate(clusters)} for k in range(3)]
-        found = figures(each[0], each[1:], "typos", ["x", "none"])
-        named = None if None in clusters else clusters
-        means = scores[:, 1:].mean(1).tolist()
-        assert found["x_typos"] == share_or_mean(means, named)
-        assert found["x_typos_change"] == compared(scores[:, 0].tolist(), means, named).estimate
-        assert found["x_typos_spread"] == bootstrap(scores, spread, named, samples=500)
-        assert found["x_typos_worst"] == bootstrap(scores, worst, named, samples=500) and len(found) == 4
-    assert spread(scores) == pytest.approx(np.std(scores.mean(0), ddof=1))
-    assert worst(scores) == scores.mean(0).min()
+        [0, 1, 2, 3], [3, 2, 1, 0], [0, 3, 1, 2], [1, 3, 0, 2], [1, 2, 0, 3],
+    ]  # fmt: skip

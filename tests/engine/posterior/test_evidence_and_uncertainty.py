@@ -25,9 +25,8 @@ def test_the_best_precision_is_where_both_sides_are_alike_and_has_bounds() -> No
     h, square = np.array([0.25, 3.0, 8.0, 0.0]), 0.6
     best = best_precision(square, h)
     assert float((h / (h + best)).sum()) == pytest.approx(best * square, rel=1e-9)
-    assert best_precision(1e-30, np.ones(2)) == pytest.approx(1e12) and best_precision(
-        1e30, np.ones(2)
-    ) == pytest.approx(1e-8)
+    assert best_precision(1e-30, np.ones(2)) == pytest.approx(1e12)
+    assert best_precision(1e30, np.ones(2)) == pytest.approx(1e-8)
     for square, h, why in (
         (0.0, np.ones(3), "the weights are 0"),
         (0.0, np.zeros(3), "the weights are 0"),
@@ -103,9 +102,8 @@ def test_a_side_is_whole_up_to_what_is_kept_and_beyond_it_its_rest_is_even() -> 
     one = Curvature(5, 3)
     one.add(sharp[:1])  # fewer rows than are kept
     first = one.spectrum()
-    assert max(first.values) == pytest.approx(float((sharp[0] ** 2).sum()), rel=1e-5) and first.rest == pytest.approx(
-        0, abs=1e-3
-    )
+    assert max(first.values) == pytest.approx(float((sharp[0] ** 2).sum()), rel=1e-5)
+    assert first.rest == pytest.approx(0, abs=1e-3)
     assert Curvature(4, 9).keep == 4
 
 

@@ -177,13 +177,11 @@ def test_members_are_trained_alike_and_apart(home: Path, opened: FittedAdapter) 
         arrays = adapters.read(home / name).arrays
         assert all((found.parts[n][number] == np.asarray(arrays[n])).all() for n in own)
     for others, line in (
-        ([], "2 to 8 members, got 1"),
-        ([home / "two"] * 8, "2 to 8 members, got 9"),
+        ([], "2 to 8 members, got 1"), ([home / "two"] * 8, "2 to 8 members, got 9"),
         ([home / "wide"], "is not trained as .*one is: the same rank, scale and modules"),
-        ([home / "strong"], "is not trained as"),
-        ([home / "one"], "are the same adapter"),
+        ([home / "strong"], "is not trained as"), ([home / "one"], "are the same adapter"),
         ([home / "whole"], "holds whole weights"),
-    ):
+    ):  # fmt: skip
         with pytest.raises(ParameterError, match=line):
             join(opened, others)
     assert join(opened, [home / "two"]).kind == "ensemble"

@@ -142,9 +142,8 @@ def test_a_text_is_read_in_parts_and_nothing_twice() -> None:
         own = -float((each * members[:, place]).sum(-1).mean())
         assert (a.samples, a.ids.tolist()) == (3, [long[place], 0])
         assert (a.aleatoric, a.epistemic) == pytest.approx((own, total - own), abs=1e-4)
-        assert a.mean == pytest.approx(mean[a.ids], abs=1e-4) and a.spread == pytest.approx(
-            each[:, a.ids].std(0, ddof=1), abs=1e-4
-        )
+        assert a.mean == pytest.approx(mean[a.ids], abs=1e-4)
+        assert a.spread == pytest.approx(each[:, a.ids].std(0, ddof=1), abs=1e-4)
     logp = np.asarray(text.distributions(0, 39), np.float64)
     assert logp.shape == (3, 39, 7)
     by_hand = [sum(member[i - 1, long[i]] for i in range(90, n)) for member in members]

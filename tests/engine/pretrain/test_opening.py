@@ -112,10 +112,8 @@ def test_a_run_is_opened_with_its_figures_and_refuses_a_folder_of_another(tmp_pa
     assert (prepared.parameters, prepared.parameters_without_embedding, prepared.vocab) == (whole, inner, 257)
     facts = opened.corpus.facts
     assert (prepared.train_tokens, prepared.valid_tokens, prepared.valid_bytes) == (
-        facts.train_tokens,
-        facts.valid_tokens,
-        facts.valid_bytes,
-    )
+        facts.train_tokens, facts.valid_tokens, facts.valid_bytes,
+    )  # fmt: skip
     assert prepared.steps == run.steps and prepared.rate == run.config.rate == 2**-7
     assert prepared.tokens == pytest.approx(128 * 6, rel=0.1) and prepared.memory == opened.found.memory.total
     assert prepared.tokens == round(opened.found.trained / opened.found.batches * 2 * run.steps)

@@ -302,17 +302,13 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "wide.toml").write_text('family = "llama"\nwidht = 64\n')
     (tmp_path / "odd.toml").write_text("width = 65\nheads = 2\n")
     refused: list[tuple[str, dict[str, Any], str]] = [
-        ("empty.txt", {}, "there is no text in"),
-        ("blank.txt", {}, "nothing but blanks"),
-        ("zero.txt", {}, "is no text: byte 2 is zero"),
-        ("latin.txt", {}, "must be UTF-8: .* byte 3"),
-        ("short.txt", {}, "is too short"),
-        ("chat.jsonl", {}, 'a row with "text" expected, got a prompt'),
+        ("empty.txt", {}, "there is no text in"), ("blank.txt", {}, "nothing but blanks"),
+        ("zero.txt", {}, "is no text: byte 2 is zero"), ("latin.txt", {}, "must be UTF-8: .* byte 3"),
+        ("short.txt", {}, "is too short"), ("chat.jsonl", {}, 'a row with "text" expected, got a prompt'),
         ("half.jsonl", {}, "half.jsonl.*2.*: half of a surrogate pair at character 1"),
         ("words.txt", {"tokenizer": "bpe", "vocab": 9}, "vocab must be 258 or more, got 9"),
         ("words.txt", {"corpus": str(tmp_path / "short.txt" / "x")}, "cannot make .*choose another --corpus"),
-        ("none", {}, "has no text: expected files that end with .txt"),
-        ("missing", {}, "there is no .*missing"),
+        ("none", {}, "has no text: expected files that end with .txt"), ("missing", {}, "there is no .*missing"),
         ("pipe", {}, "is a pipe or a device"),
         ("words.txt", {"batch": 999}, "fewer than one batch of 999 texts of 32"),
         ("words.txt", {"size": "1k"}, "no llama with 257 tokens has about 1k parameters: the nearest has"),
@@ -324,7 +320,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
         ("words.txt", {"tokenizer": "words"}, "tokenizer must be bpe, unigram, bytes, characters or a folder"),
         ("words.txt", {"out": str(tmp_path / "model")}, "holds another model"),
         ("words.txt", {"out": str(tmp_path / "short.txt")}, "--out takes a folder, and .*short.txt is a file"),
-    ]
+    ]  # fmt: skip
     for number, (name, values, line) in enumerate(refused):
         out = Path(values.pop("out", tmp_path / f"out{number}"))
         with pytest.raises(LikelyError, match=line):

@@ -57,13 +57,8 @@ def test_a_shape_is_a_configuration_in_its_family_s_words() -> None:
     assert [ModelShape(f).always_tied for f in ("gemma", "gpt2", "llama", "gpt_neox")] == [True, True, False, False]
     said = ModelShape()
     assert (said.family, said.layers, said.width, said.heads, said.kv_heads, said.mlp_width) == (
-        "llama",
-        2,
-        64,
-        2,
-        0,
-        0,
-    )
+        "llama", 2, 64, 2, 0, 0,
+    )  # fmt: skip
     assert said.tied is False and said.further == {}
 
 
@@ -127,15 +122,11 @@ def test_a_file_says_a_shape(tmp_path: Path) -> None:
     assert read_shape(str(path)) == ModelShape("qwen3", 4, 128, 4, 2, further={"rope_theta": 1.0})
     assert shape_of(str(path), "llama", 9, 32) == read_shape(str(path))
     for text, line in (
-        ("width = 0", "width must be 1 or more, got 0"),
-        ("layers = 0", "layers must be 1 or more"),
-        ("heads = -1", "heads must be 1 or more"),
-        ("kv_heads = -1", "kv_heads and mlp_width must be 0 or more"),
-        ("mlp_width = -2", "kv_heads and mlp_width must be 0 or more"),
-        ("widht = 3", "did you mean width"),
-        ("further = 3", "further must be a table"),
-        ("width = 1.5", "s.toml: width must be a whole number"),
-    ):
+        ("width = 0", "width must be 1 or more, got 0"), ("layers = 0", "layers must be 1 or more"),
+        ("heads = -1", "heads must be 1 or more"), ("kv_heads = -1", "kv_heads and mlp_width must be 0 or more"),
+        ("mlp_width = -2", "kv_heads and mlp_width must be 0 or more"), ("widht = 3", "did you mean width"),
+        ("further = 3", "further must be a table"), ("width = 1.5", "s.toml: width must be a whole number"),
+    ):  # fmt: skip
         path.write_text(text)
         with pytest.raises(ParameterError, match=line):
             read_shape(str(path))

@@ -13,7 +13,7 @@ from engine.scaling import fitted
 from engine.scaling.alternatives import broken, repeated
 from engine.scaling.fit import descend, huber
 from engine.scaling.fitted import Fitted
-from engine.scaling.forms import BrokenPowerLaw, PowerLaw, PowerLaws, RepeatedTokens
+from engine.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
 from engine.scaling.ladder import Ladder, LeftOut
 from engine.scaling.law import FLOP, Law, effective
 
@@ -158,52 +158,6 @@ def test_a_law_that_is_beyond_numbers_leaves_the_others_their_interval() -> None
 
 
 N, D = np.array([1e6, 4e6, 9e6, 2e7]), np.array([5e7, 3e7, 2e8, 1e9])
-
-
-def test_a_theta_is_its_law() -> None:
-    form, theta = PowerLaws(N, D), np.array([0.3, -0.2, 0.5, 0.34, 0.28])
-    law = form.law(theta)
-    assert form.log_loss(theta[None])[0][0] == pytest.approx(np.log(law.loss(N, D)))
-    assert (law.E, law.alpha, law.beta) == (pytest.approx(math.exp(0.5)), 0.34, 0.28)
-    assert pytest.approx(math.exp(0.3) * math.exp(0.34 * np.log(N).mean())) == law.A
-    assert form.laws(theta[None]).tolist() == [list(astuple(law))]
-    (value,), _ = PowerLaw(N).log_loss(np.array([[0.7, 0.4]]))
-    assert value == pytest.approx(0.7 - 0.4 * (np.log(N) - np.log(N).mean()))
-
-
-def test_starts_at_the_true_exponents_are_the_law() -> None:
-    form, loss = PowerLaws(N, D), LAW.loss(N, D)
-    exponents = np.array([LAW.beta, LAW.alpha, 1.5])
-    found = form.starts(loss, exponents)
-    assert found.shape == (9, 5) and {tuple(row) for row in found[:, 3:].tolist()} == {
-        (a, b) for a in exponents.tolist() for b in exponents.tolist()
-    }
-    (true,) = [row for row in found if (row[3], row[4]) == (LAW.alpha, LAW.beta)]
-    assert list(astuple(form.law(true))) == pytest.approx(list(astuple(LAW)), rel=1e-4)
-    weird = form.starts(loss[::-1], np.array([1.0]))  # where a part would be below nothing, it is next to nothing
-    assert np.exp(weird[0, :3]).min() == pytest.approx(1e-3 * loss.min())
-
-
-def test_the_broken_law_is_its_formula() -> None:
-    b, e, c0, c1, d, f, x = 0.4, 0.2, 0.1, 0.15, -0.7, 0.3, np.log(N) - 15.0
-    (value,), _ = BrokenPowerLaw(N, 15.0).log_loss(np.array([[b, e, c0, c1, d, f]]))
-    bend = (1 + np.exp((x - d) / math.exp(f))) ** (-c1 * math.exp(f))
-    assert np.exp(value) == pytest.approx(math.exp(e) + math.exp(b) * np.exp(-c0 * x) * bend)
-
-
-def test_a_search_moves_only_where_it_gains_and_ends_where_it_stands() -> None:
-    form = PowerLaws(N, D)
-    seen = np.log(LAW.loss(N, D))
-    start = np.array([[0.1, 0.1, 0.3, 0.3, 0.3]] * 3)
-    weights = np.array([[1.0] * 4, [0.0, 1.0, 1.0, 1.0], [2.0] * 4])
-    theta, objective = descend(form, start, seen, weights, rounds=3)
-    again = (weights * huber(form.log_loss(theta)[0] - seen)).sum(-1)
-    before = (weights * huber(form.log_loss(start)[0] - seen)).sum(-1)
-    assert objective == pytest.approx(again, rel=1e-9) and (objective < before).all()
-    far, short = (descend(form, start, seen, rounds=n)[1] for n in (300, 3))
-    assert (far < short).all() and far[0] < 1e-12
-    still, same = descend(form, start, seen, rounds=0)
-    assert (still == start).all() and same == pytest.approx((huber(form.log_loss(start)[0] - seen)).sum(-1))
 
 
 def test_a_law_s_best_size_and_the_worth_of_tokens() -> None:

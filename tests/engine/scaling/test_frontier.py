@@ -140,9 +140,8 @@ def test_a_budget_buys_what_the_law_says_with_intervals_up_to_ten_times() -> Non
     }
     assert not found.is_open and buy(of(runs), laws, 10.0001 * largest).is_open
     line = frontier(of(runs), laws, 1e18, 1e20, points=3)
-    assert line.compute == pytest.approx([1e18, 1e19, 1e20]) and line.loss == pytest.approx(
-        [LAW.loss(*LAW.best(c)) for c in (1e18, 1e19, 1e20)]
-    )
+    assert line.compute == pytest.approx([1e18, 1e19, 1e20])
+    assert line.loss == pytest.approx([LAW.loss(*LAW.best(c)) for c in (1e18, 1e19, 1e20)])
     both = [sorted(Law(*law).loss(*Law(*law).best(1e19)) for law in laws[:2])]
     low, high = np.quantile(both, [0.025, 0.975])
     assert (line.low[1], line.high[1]) == (pytest.approx(low), pytest.approx(high))

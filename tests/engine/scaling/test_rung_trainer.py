@@ -20,13 +20,9 @@ def test_a_ladder_of_tiny_models_is_trained_and_goes_on_where_it_was_killed(tmp_
     (tmp_path / "text.txt").write_text("\n".join(f"{n} and {n + 1} are {2 * n + 1}." for n in range(400)))
     training = {"data": str(tmp_path / "text.txt"), "tokenizer": "bytes", "context": 16, "batch": 4, "accumulate": 1}
     plan = LadderPlan(
-        ("15k",),
-        "grid",
-        tokens=(320.0, 640.0),
-        ratios=(0.0, 1e9),
-        out=tmp_path / "out",
+        ("15k",), "grid", tokens=(320.0, 640.0), ratios=(0.0, 1e9), out=tmp_path / "out",
         training={**training, "save_every": 2},
-    )
+    )  # fmt: skip
     hot = PretrainRungs(replace(plan, out=tmp_path / "hot", training={**training, "rate": 1e9}))
     hot.facts("15k")
     assert math.isfinite(hot.probe("15k").a_token_s)  # what diverges is priced too: it was nan, and less than any limit

@@ -32,13 +32,10 @@ def test_rows_that_no_law_is_about_are_left_out_with_their_reason(tmp_path: Path
     assert runs.embedding is not None and runs.embedding.tolist() == [0, 1e5]
     assert runs.seconds is not None and runs.seconds[0] == 5 and math.isnan(runs.seconds[1])
     assert [(each.row, each.run, each.reason) for each in left] == [
-        (3, "b", "parameters is no number: 'x'"),
-        (4, "c", "it diverged: its loss is nan"),
-        (6, "d", "tokens must be above 0 and finite, got 0"),
-        (7, "e", "loss must be above 0 and finite, got -1"),
-        (8, "f", "embedding parameters must be fewer than all, got 1e+06"),
-        (10, "h", "embedding is no number: ''"),
-    ]
+        (3, "b", "parameters is no number: 'x'"), (4, "c", "it diverged: its loss is nan"),
+        (6, "d", "tokens must be above 0 and finite, got 0"), (7, "e", "loss must be above 0 and finite, got -1"),
+        (8, "f", "embedding parameters must be fewer than all, got 1e+06"), (10, "h", "embedding is no number: ''"),
+    ]  # fmt: skip
     with pytest.raises(DataError, match="such a run cannot be kept: leave out --keep-all"):
         read_runs(tmp_path / "runs.csv", {}, keep_all=True)
 
@@ -62,14 +59,12 @@ def test_columns_are_mapped_and_multiplied(tmp_path: Path) -> None:
     assert len(table(tmp_path, few, keep_all=True)[0]) == 3
     assert len(table(tmp_path, few + "1e6,1e6,2\n")[0]) == 4  # half of them are not most
     for text, line in (
-        ("parameters,tokens\n1,2\n", "has no column 'loss'"),
-        ("tokens,loss\n1,2\n", "has no column 'parameters'"),
-        ("parameters,loss\n1,2\n", "has no column 'tokens'"),
-        ("", "has no column 'parameters', but no header"),
+        ("parameters,tokens\n1,2\n", "has no column 'loss'"), ("tokens,loss\n1,2\n", "has no column 'parameters'"),
+        ("parameters,loss\n1,2\n", "has no column 'tokens'"), ("", "has no column 'parameters', but no header"),
         ("parameters,tokens,loss,loss\n1,2,3,4\n", r"has column 'loss' \(loss\) twice"),
         ("parameters,tokens,loss\n", "has no run to fit"),
         ("parameters,tokens,loss\n1,2,x\n", "has no run to fit: row 2: loss is no number"),
-    ):
+    ):  # fmt: skip
         with pytest.raises(DataError, match=line):
             table(tmp_path, text)
     with pytest.raises(DataError, match=r"has column 'Los' \(loss\) not; did you mean 'Loss'\?"):

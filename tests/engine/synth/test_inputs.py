@@ -32,14 +32,12 @@ def test_a_row_has_its_number_its_sides_and_what_is_beside_it() -> None:
     several = parse(
         {
             "messages": [
-                {"role": "user", "content": "q"},
-                {"role": "assistant", "content": "r"},
-                {"role": "user", "content": "s"},
-                {"role": "assistant", "content": "t"},
+                {"role": "user", "content": "q"}, {"role": "assistant", "content": "r"},
+                {"role": "user", "content": "s"}, {"role": "assistant", "content": "t"},
             ]
         },
         "",
-    )
+    )  # fmt: skip
     assert sides(several) == ("q\nr\ns", "t")
     assert digest("A, b!") == digest("a b") == hashlib.sha256(b"a b").hexdigest()[:16]
 

@@ -66,25 +66,6 @@ def all_of(method: RowMethod) -> list[SynthRow]:
 SEEDS = [{"prompt": f"seed number {word}", "completion": f"answer {word}"} for word in ("one", "two", "three")]
 
 
-def test_self_instruct_shows_examples_of_the_data_and_its_own(tmp_path: FilePath) -> None:
-    data = write_rows(tmp_path / "seeds.jsonl", SEEDS)
-    writer = Scripted(
-        " name a bird\nAnswer: a wren", " what is a bird\nno answer here",
-        " name a bird now\nAnswer: an owl", " count to four\nAnswer: 1 2 3 4",
-    )  # fmt: skip
-    rows = all_of(made(SelfInstruct, writer, method="self-instruct", data=data, rows=4, answers=2, demos=2))
-    assert [row.dropped.partition(": ")[2] for row in rows] == [
-        "", "no instruction with an answer in it", "too like another row", "",
-    ]  # fmt: skip
-    assert dict(rows[0].content) == {"prompt": "name a bird", "completion": " a wren"}
-    assert rows[2].scores["rouge_l"] == pytest.approx(6 / 7)  # three words of three and four in common
-    first, second = writer.asked
-    assert sum(f"Instruction: {seed['prompt']}\n" in first for seed in SEEDS) == 2 and first.endswith(
-        "\n\nInstruction:"
-    )
-    assert "Instruction: name a bird\nAnswer: a wren\n\n" in second and "what is a bird" not in second
-
-
 def test_self_instruct_of_classes_gives_the_answer_first(tmp_path: FilePath) -> None:
     data = write_rows(tmp_path / "seeds.jsonl", SEEDS)
     writer = Scripted(" i like it", " i do not")
@@ -143,14 +124,6 @@ def test_magpie_draws_a_user_turn_and_its_answer() -> None:
     assert rows[0].content["messages"][0]["content"] != rows[1].content["messages"][0]["content"]
 
 
-def test_a_document_gives_questions_with_itself_before_them(tmp_path: FilePath) -> None:
-    data = write_rows(tmp_path / "docs.jsonl", [{"text": "Rome is old."}])
-    writer = Scripted(" How old is Rome?\nAnswer: Very.", " How old?")
-    rows = all_of(made(DocumentQuestions, writer, method="document", data=data, answers=2))
-    assert dict(rows[0].content) == {"prompt": "Rome is old.\n\nHow old is Rome?", "completion": " Very."}
-    assert rows[1].dropped and writer.asked[0].startswith("Rome is old.")
-
-
 def test_a_grid_asks_for_every_cell() -> None:
     grid = {"topic": ["cats", "rain"], "style": ["plain", "rhymed"]}
     writer = Scripted(*"abcd")
@@ -172,15 +145,6 @@ def test_rewriting_goes_there_and_back_within_a_distance(tmp_path: FilePath) -> 
     assert dict(rows[0].content) == {"prompt": "a cat sat on the mat", "completion": "yes"}
     # five bigrams on a side, four of them in both: 1 - 4 / 6
     assert rows[0].scores["distance"] == pytest.approx(1 / 3) and len(set(writer.seeds)) == 4
-
-
-def test_distances_of_rewriting() -> None:
-    assert ngram_distance("a b c", "a b c") == 0 and ngram_distance("a b", "c d") == 1 and ngram_distance("a", "a") == 0
-    assert word_kl("a b c", "c b a") == 0
-    # counts and a half: (1.5, .5) of a text "a", (.5, 1.5) of "b"
-    import math
-
-    assert word_kl("a", "b") == pytest.approx(0.5 * math.log(3))
 
 
 def test_changes_by_chance_do_what_they_are_called() -> None:
@@ -226,14 +190,6 @@ def test_few_shot_examples_are_asked_with_and_not_trained_on() -> None:
     assert all(row.content["prompt"].count("Copy") == 1 for row in rows)
 
 
-def test_a_preference_is_the_best_and_the_worst_answer(tmp_path: FilePath) -> None:
-    task = write_rows(tmp_path / "own.jsonl", PROBLEMS[:2])
-    rows = all_of(made(Preference, Scripted("5", "7", "6", "8", "9", "9"), method="preference", task=task, answers=3))
-    assert dict(rows[0].content) == {"prompt": "what is 0?", "chosen": "7", "rejected": rows[0].content["rejected"]}
-    assert rows[0].content["rejected"] in "56" and rows[0].scores["best"] == 1 and rows[0].scores["worst"] == 0
-    assert rows[1].dropped == "generate: no answer is better than another"
-
-
 def test_an_answer_that_was_cut_is_no_row(tmp_path: FilePath) -> None:
     task = write_rows(tmp_path / "own.jsonl", PROBLEMS[:1])
     (row,) = all_of(made(Verified, Scripted("7", finish="length"), task=task, answers=1))
@@ -252,11 +208,8 @@ def drawn(branch: int, text: str, finish: str, logprob: float, tokens: int) -> P
 def test_inputs_are_known_by_their_rows(tmp_path: FilePath) -> None:
     data = write_rows(tmp_path / "rows.jsonl", WORDS)
     for kind, name in (
-        (SelfInstruct, "self-instruct"),
-        (DocumentQuestions, "document"),
-        (Rewrite, "rewrite"),
-        (Augment, "augment"),
-    ):
+        (SelfInstruct, "self-instruct"), (DocumentQuestions, "document"), (Rewrite, "rewrite"), (Augment, "augment"),
+    ):  # fmt: skip
         method = made(kind, Scripted(), method=name, data=data)
         assert method.identity == inputs.identity(inputs.rows(data)) != ""
         few = made(kind, Scripted(), method=name, data=data, limit=2)
@@ -292,25 +245,15 @@ def test_a_row_says_which_model_drew_it_and_how_sure_it_was() -> None:
 def test_self_instruct_keeps_what_is_unlike_and_asks_for_no_more_than_is_left(tmp_path: FilePath) -> None:
     data = write_rows(tmp_path / "seeds.jsonl", WORDS)
     writer = Scripted(
-        " name a bird\nAnswer: a wren",
-        " name a fish\nAnswer: a carp",
-        "\nAnswer: x",
-        " seed one\nAnswer: y",
+        " name a bird\nAnswer: a wren", " name a fish\nAnswer: a carp", "\nAnswer: x", " seed one\nAnswer: y",
         " go\nAnswer: ",
-    )
+    )  # fmt: skip
     rows = all_of(
         made(
-            SelfInstruct,
-            writer,
-            method="self-instruct",
-            data=data,
-            rows=5,
-            answers=3,
-            demos=9,
-            own_demos=9,
+            SelfInstruct, writer, method="self-instruct", data=data, rows=5, answers=3, demos=9, own_demos=9,
             rouge=2 / 3,
         )
-    )
+    )  # fmt: skip
     lacks, like = "generate: no instruction with an answer in it", "generate: too like another row"
     assert [each.dropped for each in rows] == ["", like, lacks, like, lacks]
     assert rows[1].scores["rouge_l"] == pytest.approx(2 / 3) and rows[3].scores["rouge_l"] == 1
@@ -391,10 +334,8 @@ def test_cells_of_a_grid_are_asked_in_words(tmp_path: FilePath) -> None:
     )
     assert writer.asked == ["Write a text (topic: cats, style: plain).", "Write a text (topic: rain, style: plain)."]
     assert [each.dropped for each in rows] == ["", "generate: an empty text", "", ""]
-    assert rows[1].source.parent == "topic: cats, style: plain:1" and rows[0].content == {
-        "prompt": writer.asked[0],
-        "completion": "one",
-    }
+    assert rows[1].source.parent == "topic: cats, style: plain:1"
+    assert rows[0].content == {"prompt": writer.asked[0], "completion": "one"}
 
 
 class Turned(Scripted):
@@ -470,14 +411,11 @@ def test_a_preference_is_between_answers_that_differ(tmp_path: FilePath) -> None
         drawn(i, t, f, p, n)
         for i, (t, f, p, n) in enumerate(
             (
-                ("5", "eot", -4.0, 4),
-                ("6", "eot", -9.0, 3),
-                ("7", "eot", -8.0, 2),
-                ("7", "eot", -3.0, 3),
+                ("5", "eot", -4.0, 4), ("6", "eot", -9.0, 3), ("7", "eot", -8.0, 2), ("7", "eot", -3.0, 3),
                 ("8", "length", -99.0, 1),
             )
         )
-    ]
+    ]  # fmt: skip
     writer = Scripted()
     writer.draw = lambda *_: paths  # type: ignore[method-assign]
     (found,) = all_of(made(Preference, writer, method="preference", task=task, answers=5))

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from engine.evaluate import sample_metrics, samples
+from engine.evaluate import samples
 from engine.evaluate.contamination import words
 from engine.evaluate.estimates import mean, share
 from engine.synth.report import (
@@ -91,9 +91,8 @@ def test_nearest_is_the_least_of_all_distances() -> None:
     x, y = random_.normal(size=(7, 3)), random_.normal(size=(5, 3))
     wanted = [min(math.dist(a, b) for b in y) for a in x]
     far, at = nearest(x, y)
-    assert far == pytest.approx(wanted) and far == pytest.approx(
-        [math.dist(a, y[i]) for a, i in zip(x, at, strict=True)]
-    )
+    assert far == pytest.approx(wanted)
+    assert far == pytest.approx([math.dist(a, y[i]) for a, i in zip(x, at, strict=True)])
 
 
 def test_histograms_templates_and_labels() -> None:
@@ -125,45 +124,9 @@ def made_row(job: int, says: str, asks: str = "", parent: str = "p", dropped: st
     return SynthRow(content, RowSource("m", job, 0, 0, parent, attributes=attributes), {}, dropped)
 
 
-def test_made_rows_are_set_against_real_ones() -> None:
-    random = np.random.default_rng(0)
-    letters = list("abcdef")
-
-    def some(n: int) -> list[tuple[str, str]]:
-        return [(" ".join(random.choice(letters, 9)), str(random.choice(letters[:3]))) for _ in range(n)]
-
-    real, held = some(14), some(12)
-    made = [made_row(i, says, asks, topic=says) for i, (asks, says) in enumerate(some(16))]
-    found = report(made, real, heldout=held, grid={"topic": ["a", "b", "c", "z"]})
-    ours, theirs = ([words(f"{a}\n{b}") for a, b in each] for each in ([m.sides for m in made], real))
-    kept = [words(f"{a}\n{b}") for a, b in held]
-    assert (found.made, found.real) == (16, 14) and found.asked == coverage(made, {"topic": ["a", "b", "c", "z"]})
-    assert found.asked is not None and found.asked.filled == len({m.said for m in made}) and found.asked.cells == 4
-    x, y, z = (samples.spectrum(each) for each in (ours, theirs, kept))
-    chance = np.random.default_rng(0)
-    picked = [each[np.sort(chance.permutation(len(each))[:14])] for each in (x, y)]
-    expected = {**sample_metrics.of_features(*picked), **sample_metrics.of_texts(ours, theirs)}
-    assert {name: found.figures[name] for name in expected} == expected
-    near, runs = nearest(x, y), Runs(theirs)
-    shared = [len(runs.shared(text)) for text in ours]
-    assert found.figures["nearest"] == mean(near[0].tolist()) and found.figures["longest_run"] == mean(shared)
-    told = privacy(near[0], shared, nearest(z, y)[0], [len(runs.shared(text)) for text in kept])
-    assert {name: found.figures[name] for name in told} == told
-    assert (
-        found.labels == tuple(histogram([m.said for m in made], [b for _, b in real])) and "label_js" in found.figures
-    )
-    assert found.lengths == (("from 8", 1.0, 1.0),) and found.figures["length_js"].mean == pytest.approx(0)
-    assert found.notes == ("distances, precision and recall are of 14 rows of each, by chance",)
-    assert len(found.beside) == 16 and found.template == top_template(ours, theirs)
-    without = report(made[:14], real)
-    assert without.notes == ("no held-out rows (report.heldout): nothing is said of privacy against them",)
-    assert "nearer" not in without.figures and without.asked is None
-
-
 def test_histograms_openings_and_runs_at_their_edges() -> None:
-    assert histogram([1, 1, 2], [3]) == [(1, 2 / 3, 0.0), (2, 1 / 3, 0.0), (3, 0.0, 1.0)] and histogram([1], []) == [
-        (1, 1.0, 0.0)
-    ]
+    assert histogram([1, 1, 2], [3]) == [(1, 2 / 3, 0.0), (2, 1 / 3, 0.0), (3, 0.0, 1.0)]
+    assert histogram([1], []) == [(1, 1.0, 0.0)]
     same = divergence([("a", 0.5, 0.5), ("b", 0.5, 0.5)])
     assert same.mean == pytest.approx(0) and same.n == 2 and math.isnan(same.error)
     apart = divergence([("a", 1.0, 0.0), ("b", 0.0, 1.0)])
@@ -183,11 +146,9 @@ def test_privacy_counts_what_is_beyond_nineteen_of_twenty() -> None:
     held, theirs = np.arange(1.0, 22.0), list(range(21))  # the edges are 2 and 19
     found = privacy(np.array([1.9, 2.1, 5.0, 0.5]), [19, 20, 3], held, theirs)
     assert found == {
-        "nearest_heldout": mean(held.tolist()),
-        "longest_run_heldout": mean(theirs),
-        "nearer": share([1.0, 0, 0, 1]),
+        "nearest_heldout": mean(held.tolist()), "longest_run_heldout": mean(theirs), "nearer": share([1.0, 0, 0, 1]),
         "shares_more": share([0.0, 1.0, 0.0]),
-    }
+    }  # fmt: skip
     made, real = [made_row(i, f"t{i}") for i in range(3)], [("q", "r"), ("", "s")]
     near = np.array([0.5, 0.25, 0.1234567]), np.array([0, 1, 1])
     shown = list(neighbours(made, real, near, [("a",), ("a", "b"), ("c",)]))

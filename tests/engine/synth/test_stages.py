@@ -12,13 +12,7 @@ import pytest
 from engine.errors import DataError
 from engine.session import Session
 from engine.synth import filters, pipeline, stages
-from engine.synth.config import (
-    BalanceOptions,
-    DecontaminateOptions,
-    DeduplicateOptions,
-    FilterOptions,
-    SplitOptions,
-)
+from engine.synth.config import BalanceOptions, DecontaminateOptions, DeduplicateOptions, FilterOptions, SplitOptions
 from engine.synth.duplicates import duplicates, jaccard, match, shingles, turning_point
 from engine.synth.row import RowSource, SynthRow
 from tests.engine.synth.makers import PlainTokenizer, config, run, session, table, write_rows
@@ -247,14 +241,8 @@ def test_tails_are_shares_of_the_rows_that_have_a_perplexity() -> None:
     rows += [made_row(5, "a"), made_row(6, "a", dropped="x").scored(perplexity=0.1)]
     found = filters.tails(rows, FilterOptions(low_tail=0.4, high_tail=0.39))
     assert [each.dropped for each in found] == [
-        "",
-        "filter: low perplexity",
-        "filter: high perplexity",
-        "filter: low perplexity",
-        "",
-        "",
-        "x",
-    ]
+        "", "filter: low perplexity", "filter: high perplexity", "filter: low perplexity", "", "", "x",
+    ]  # fmt: skip
     assert filters.tails(rows, FilterOptions()) == rows
     assert [bool(each.dropped) for each in filters.tails(rows, FilterOptions(high_tail=0.2))] == [0, 0, 1, 0, 0, 0, 1]
     judged = [made_row(i, "a").scored(p_true=p) for i, p in enumerate((0.4, 0.5, 0.6))] + [
@@ -275,12 +263,7 @@ def test_shingles_and_jaccard_by_their_definitions() -> None:
 
 def test_equal_texts_name_the_first_one_before_them() -> None:
     options = DeduplicateOptions(near=False)
-    assert duplicates(["x", "A b", "a, b", "x"], options, ["x", "y"]) == [
-        (-2, 1.0),
-        None,
-        (1, 1.0),
-        (-2, 1.0),
-    ]
+    assert duplicates(["x", "A b", "a, b", "x"], options, ["x", "y"]) == [(-2, 1.0), None, (1, 1.0), (-2, 1.0)]
     near = DeduplicateOptions(shingle=1, jaccard=0.5, bands=64, per_band=1)
     texts = ["a b c d", "a b c e", "a b x y", "c d e f"]  # 3/5, then 2/6 and 2/6
     found = duplicates(texts, near)

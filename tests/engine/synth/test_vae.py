@@ -175,24 +175,6 @@ def plain(row: np.ndarray) -> list[int]:
     return [int(i) for i in row if i != PAD]
 
 
-def test_weights_begin_at_their_scales() -> None:
-    found = vae.start(400, 20, 3, 7)
-    shapes = {"words": (400, 32), "pairs": (64, 128), "mean": (128, 20), "spread": (128, 20), "before": (96, 128),
-              "latent": (20, 128), "bias": (128,), "out": (128, 32), "often": (400,)}  # fmt: skip
-    assert {name: array.shape for name, array in found.items()} == shapes
-    deviations = {"words": 0.3, "spread": 0.1 / math.sqrt(128)}
-    for name, shape in shapes.items():
-        array = np.array(found[name])
-        if len(shape) == 1:
-            assert (array == 0).all()
-            continue
-        wanted = deviations.get(name, 1 / math.sqrt(shape[0]))
-        assert array.std() == pytest.approx(wanted, rel=0.06) and abs(array.mean()) < 0.1 * wanted, name
-    again, other = vae.start(400, 20, 3, 7), vae.start(400, 20, 3, 8)
-    assert all(bool(mx.array_equal(found[n], again[n])) for n in shapes)
-    assert not bool(mx.array_equal(found["words"], other["words"]))
-
-
 def test_what_is_known_of_a_row_is_of_its_words_whatever_stands_beside_it() -> None:
     weights = small()
     w = numbers_of(weights)
@@ -202,13 +184,6 @@ def test_what_is_known_of_a_row_is_of_its_words_whatever_stands_beside_it() -> N
         assert mean[i] == pytest.approx(middle, abs=1e-5) and spread[i] == pytest.approx(wide, abs=1e-5)
     large = {**weights, "spread": weights["spread"] * 1e4}
     assert set(np.array(vae.posterior(large, mx.array(ROWS))[1]).ravel().tolist()) == {-8.0, 4.0}
-
-
-def test_the_words_before_each_are_the_oldest_first() -> None:
-    assert vae.windows(np.array([[3, 4, 5], [6, 1, 0]]), 2).tolist() == [
-        [[0, 0], [0, 3], [3, 4]], [[0, 0], [0, 6], [6, 1]]
-    ]  # fmt: skip
-    assert vae.windows(np.array([[3, 4]]), 3).tolist() == [[[0, 0, 0], [0, 0, 3]]]
 
 
 def test_a_row_s_likelihood_and_divergence_are_those_of_float64() -> None:

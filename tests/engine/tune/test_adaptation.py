@@ -41,9 +41,8 @@ def test_with_causal_attention_it_says_exactly_what_it_said(tmp_path: Path) -> N
 
 
 def test_the_share_of_later_positions_goes_from_none_to_all() -> None:
-    assert [masked.ratio(t, 100, 0.5) for t in (1, 26, 51, 100)] == [0.0, 0.5, 1.0, 1.0] and masked.ratio(
-        1, 9, 0.0
-    ) == 1
+    assert [masked.ratio(t, 100, 0.5) for t in (1, 26, 51, 100)] == [0.0, 0.5, 1.0, 1.0]
+    assert masked.ratio(1, 9, 0.0) == 1
     items = [TrainingSample(tuple(range(20)), (False, *(True,) * 19), "x")] * 3
     batches = [masked.collate(items, MaskedDiffusion(286, shifted=True), (0, 1), share) for share in (0.0, 0.3, 1.0)]
     assert mx.array_equal(batches[0].tokens, batches[2].tokens)  # what is masked is the same

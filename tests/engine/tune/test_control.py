@@ -58,12 +58,9 @@ def test_requests_are_answered_between_steps_by_the_model_as_it_is_then(
     before = checkpoint.model(mx.array([checkpoint.tokenizer.encode("tag 3", bos=True)]))[0]
     events: list[Event | Answer] = [answer(a, Complete("tag 3", tokens=8))]
     asked: tuple[Request, ...] = (
-        Complete("tag 3", tokens=8),
-        Complete("tag 3", tokens=8, base=True),
-        Compare("tag 3", top=3),
-        Compare(""),
+        Complete("tag 3", tokens=8), Complete("tag 3", tokens=8, base=True), Compare("tag 3", top=3), Compare(""),
         Complete("", chat=False),
-    )
+    )  # fmt: skip
     for event in trainer.train(a):
         events.append(event)
         if isinstance(event, Stepped) and event.step == 3:

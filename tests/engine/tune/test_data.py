@@ -132,19 +132,14 @@ def test_a_row_s_digest_is_of_its_content_alone() -> None:
     one = rows.parse({"prompt": "q", "completion": "a"}, "x")
     assert one.digest == rows.parse({"instruction": "q", "output": "a"}, "y").digest
     for other in (
-        {"prompt": "q", "completion": "b"},
-        {"text": "q"},
-        {"prompt": "q", "chosen": "a", "rejected": "b"},
+        {"prompt": "q", "completion": "b"}, {"text": "q"}, {"prompt": "q", "chosen": "a", "rejected": "b"},
         {"messages": [USER, SAID], "tools": [1]},
-    ):
+    ):  # fmt: skip
         assert rows.parse(other, "x").digest != one.digest
     assert rows.parse({"a": "q", "b": "r"}, "", {"a": "prompt", "b": "completion"}).form == "prompt"
     assert rows.read_map(["a=prompt", "b b=tools", "c=input", "d=system"]) == {
-        "a": "prompt",
-        "b b": "tools",
-        "c": "input",
-        "d": "system",
-    }
+        "a": "prompt", "b b": "tools", "c": "input", "d": "system",
+    }  # fmt: skip
     for entry in ("a", "a=", "a=x"):
         with pytest.raises(ParameterError, match="--map must be COLUMN=NAME"):
             rows.read_map([entry])
@@ -191,16 +186,6 @@ def test_files_of_every_kind_give_the_same_rows(tmp_path: Path) -> None:
     assert all(part == found[0] for part in found) and len(found[0]) == 5
 
 
-def test_the_split_is_by_content_and_duplicates_stay_on_one_side(tmp_path: Path) -> None:
-    values = [{"text": f"row {i}"} for i in range(200)]
-    values += values[:10]
-    one = data.read(write(tmp_path / "a.jsonl", values), valid=0.2)
-    other = data.read(write(tmp_path / "b.jsonl", values[::-1]), valid=0.2)
-    assert {row.text for row in one.valid} == {row.text for row in other.valid}
-    assert 20 <= len(one.valid) <= 65 and one.duplicates == 10 and one.overlap == 0
-    assert len(data.read(tmp_path / "a.jsonl", valid=0, keep_duplicates=False).train) == 200
-
-
 def texts_of(path: Path, texts: list[str]) -> Path:
     return write(path, [{"text": text} for text in texts])
 
@@ -238,11 +223,8 @@ def test_rows_are_set_aside_by_their_hash(tmp_path: Path) -> None:
     two = texts_of(tmp_path / "two.jsonl", ["a", "b", "a"])
     least = min("ab", key=lambda t: rows.parse({"text": t}, "").digest)
     few = data.read(two, valid=0.0001)
-    assert (
-        {row.text for row in few.valid} == {least}
-        and least not in {row.text for row in few.train}
-        and few.duplicates == 1
-    )
+    assert {row.text for row in few.valid} == {least} and least not in {row.text for row in few.train}
+    assert few.duplicates == 1
     once = data.read(two, valid=0.0, keep_duplicates=False)
     assert [row.text for row in once.train] == ["a", "b"] and once.duplicates == 1
     one = data.read(texts_of(tmp_path / "one.jsonl", ["a"]), valid=0.0001)
@@ -301,10 +283,8 @@ def test_places_of_what_is_malformed_are_named(tmp_path: Path) -> None:
     table.write_text('prompt,completion,tools\nq,a,\n"x\ny",b,"[1]"\n"[z",{,\n')
     found = list(data.rows(table))
     assert [(r.messages[0]["content"], r.tools, r.where) for r in found] == [
-        ("q", (), f"{table}:2"),
-        ("x\ny", (1,), f"{table}:4"),
-        ("[z", (), f"{table}:5"),
-    ]
+        ("q", (), f"{table}:2"), ("x\ny", (1,), f"{table}:4"), ("[z", (), f"{table}:5"),
+    ]  # fmt: skip
     for text in ("prompt,completion\nq\n", "prompt,completion\nq,a,b\n"):
         table.write_text(text)
         with pytest.raises(DataError, match=r"a.csv:2: expected 2 columns as in the first line"):
@@ -315,9 +295,8 @@ def test_places_of_what_is_malformed_are_named(tmp_path: Path) -> None:
     (tmp_path / "t" / "b.md").write_text("B")
     (tmp_path / "t" / "s" / "c.txt").write_text("C")
     (tmp_path / "t" / "a.txt").write_text(" \n")
-    assert [row.text for row in data.texts(tmp_path / "t")] == ["B", "C"] and len(
-        data.read(tmp_path / "t", valid=0.0).train
-    ) == 2
+    assert [row.text for row in data.texts(tmp_path / "t")] == ["B", "C"]
+    assert len(data.read(tmp_path / "t", valid=0.0).train) == 2
     for name in ("a", "a/b/c", "./a", "~a/b", "/a/b", "a/b.jsonl", "../b"):
         with pytest.raises(DataError, match="expected a file, a folder, or the id owner/name of a hub data set"):
             data.read(f"{name}")
@@ -375,19 +354,6 @@ def test_long_rows_are_split_without_losing_a_target_or_cut_and_counted() -> Non
         samples.prepare([row], t, length=20, too_long="refuse")
 
 
-def test_long_samples_are_split_with_one_token_of_context_or_cut_or_dropped() -> None:
-    sample = TrainingSample(tuple(range(10)), (False, False, *[True] * 8), "w")
-    parts = samples.fit(sample, 4, "split")
-    assert [part.ids for part in parts] == [(0, 1, 2, 3), (3, 4, 5, 6), (6, 7, 8, 9)]
-    assert sum(part.targets for part in parts) == sample.targets == 8 and all(part.where == "w" for part in parts)
-    assert [part.ids for part in samples.fit(sample, 5, "split")] == [(0, 1, 2, 3, 4), (4, 5, 6, 7, 8), (8, 9)]
-    (cut,) = samples.fit(sample, 4, "cut")
-    assert (cut.ids, cut.trained) == ((0, 1, 2, 3), (False, False, True, True)) and samples.fit(sample, 4, "drop") == []
-    assert len(samples.fit(sample, 10, "split")) == 1
-    pair = samples.Pair(sample, cut)
-    assert pair.ids == sample.ids + cut.ids and pair.targets == 10
-
-
 def test_rows_become_samples_and_what_was_done_is_counted() -> None:
     given = [rows.parse({"prompt": "q" * n, "completion": "a" * m}, f"r{n}") for n, m in ((2, 3), (4, 12), (12, 1))]
     tokenizer: Any = ByteTokenizer()
@@ -399,9 +365,8 @@ def test_rows_become_samples_and_what_was_done_is_counted() -> None:
     exact = samples.prepare(given, tokenizer, length=max(whole), loss="completion")
     assert (exact.too_long, exact.pieces, len(exact.samples)) == (0, 0, 3)
     cut = samples.prepare(given, tokenizer, length=8, loss="completion", too_long="cut")
-    assert (
-        cut.too_long == sum(n > 8 for n in whole) and cut.lost == sum(max(0, n - 8) for n in whole) and cut.pieces == 0
-    )
+    assert cut.too_long == sum(n > 8 for n in whole) and cut.lost == sum(max(0, n - 8) for n in whole)
+    assert cut.pieces == 0
     assert cut.untrained == ("r12",)  # of it the prompt alone is left
     dropped = samples.prepare(given, tokenizer, length=8, loss="completion", too_long="drop")
     assert dropped.lost == sum(n for n in whole if n > 8) and len(dropped.samples) == 1
@@ -419,10 +384,8 @@ def test_rows_become_samples_and_what_was_done_is_counted() -> None:
     assert both.lost == sum(sizes)
     with pytest.raises(DataError, match=rf"p30: {max(sizes)} tokens where 12 are allowed"):
         samples.prepare(pairs, tokenizer, length=12, too_long="refuse")
-    assert (
-        samples.Samples(()).pairs == ()
-        and batches.collate([both.pairs[0].chosen]).trained == both.pairs[0].chosen.targets
-    )
+    assert samples.Samples(()).pairs == ()
+    assert batches.collate([both.pairs[0].chosen]).trained == both.pairs[0].chosen.targets
 
 
 # -- batches -----------------------------------------------------------------------------------------------
@@ -499,10 +462,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[hub_server.
 
 def test_a_data_set_of_the_hub_by_its_id(hub: hub_server.HubServer, capfd: pytest.CaptureFixture[str]) -> None:
     found = data.read("me/rows")
-    assert [row.text for row in found.train] == ["one", "two"] and [row.text for row in found.valid] == [
-        "three",
-        "four",
-    ]
+    assert [row.text for row in found.train] == ["one", "two"]
+    assert [row.text for row in found.valid] == ["three", "four"]
     assert not found.split and "README.md" not in hub.downloads()
     count = len(hub.downloads())
     assert data.read("me/rows").fingerprint == found.fingerprint and len(hub.downloads()) == count  # it is here now

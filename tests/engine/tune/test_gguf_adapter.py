@@ -45,10 +45,8 @@ def test_what_llama_cpp_adds_is_the_adapters_change(changes: dict[str, Any], tmp
     said = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
     family = str(said["general.architecture"])
     assert (said["general.type"], said["adapter.type"]) == ("adapter", "lora") and family in (
-        "llama",
-        "qwen2",
-        "qwen3moe",
-    )
+        "llama", "qwen2", "qwen3moe",
+    )  # fmt: skip
     there = {t.name: np.array(t.data) for t in reader.tensors}
     assert len(there) == 2 * len(adapter.factors)
     for path, f in adapter.factors.items():

@@ -1,13 +1,11 @@
 """Losses and their gradients against plain mlx, optimisers against mlx's own, schedules and error bars by hand."""
 
-import math
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pytest
 
-from engine.evaluate.estimates import ratio
 from engine.tune import losses, optimisers
 from metal import mx
 from tests.engine.tune.tiny import V, model
@@ -212,11 +210,3 @@ def test_schedules() -> None:
         for steps in (1, 2, 3, 10):
             for warmup in (0, 1, 2):
                 assert all(optimisers.rate(schedule, 1.0, t, steps, warmup) > 0 for t in range(1, steps + 1))
-
-
-def test_the_error_bar_is_clustered_by_row() -> None:
-    found = ratio([(4, 4, 4), (0, 0, 4), (2, 2, 4)])
-    assert found.mean == 0.5 and found.error == pytest.approx(0.239686, abs=1e-6)
-    alone = ratio([(x, x, 1) for x in (1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 0, 0)])
-    assert alone.error == pytest.approx(0.150756, abs=1e-6)
-    assert math.isnan(ratio([]).mean)

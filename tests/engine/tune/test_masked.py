@@ -95,9 +95,8 @@ def test_masked_batches_hold_their_targets_where_the_model_says_them(block: int,
                 np.array([p for p in groups[0] if p // block == b]) for b in sorted({p // block for p in groups[0]})
             ]
         sizes = [(len(g), int(np.isin(g, places).sum())) for g in groups]
-        assert weights[own] == pytest.approx([full / k for full, k in sizes for _ in range(k)]) and min(
-            k for _, k in sizes
-        )
+        assert weights[own] == pytest.approx([full / k for full, k in sizes for _ in range(k)])
+        assert min(k for _, k in sizes)
         assert batch.counts[i] == sum(full for full, _ in sizes)
         taken += len(places)
         start += n * (2 if block else 1)

@@ -134,11 +134,9 @@ def test_options_are_read_back_from_an_adapters_folder(tmp_path: Path) -> None:
     config.write_text(json.dumps({**said, "seed": None, "loss": 3}))
     assert adapters.options(tmp_path) == (known, False)
     for damaged, line in (
-        ('{"step": 5, "rank": "4"}', "rank must be a whole number"),
-        ('["step"]', "an object expected"),
-        ('{"step": 5, "lora_parameters": {"keys": 3}}', "keys"),
-        ("{", "cannot read"),
-    ):
+        ('{"step": 5, "rank": "4"}', "rank must be a whole number"), ('["step"]', "an object expected"),
+        ('{"step": 5, "lora_parameters": {"keys": 3}}', "keys"), ("{", "cannot read"),
+    ):  # fmt: skip
         config.write_text(damaged)
         with pytest.raises(LikelyError, match=line):
             adapters.options(tmp_path)

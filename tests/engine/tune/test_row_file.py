@@ -31,17 +31,10 @@ def said(rows: RowFile) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "numbers"),
     [
-        ("", []),
-        ("\n", []),
-        (" \t\r\n\n  \n", []),
-        ("{A}", [1]),
-        ("{A}\n", [1]),
-        ("{A}\n{B}", [1, 2]),
-        ("\n\n{A}\n \n{B}\r\n\n", [3, 5]),
-        ("{A}\n\n\n{B}\n   ", [1, 4]),
-        ("  {A}  \n{B}", [1, 2]),
+        ("", []), ("\n", []), (" \t\r\n\n  \n", []), ("{A}", [1]), ("{A}\n", [1]), ("{A}\n{B}", [1, 2]),
+        ("\n\n{A}\n \n{B}\r\n\n", [3, 5]), ("{A}\n\n\n{B}\n   ", [1, 4]), ("  {A}  \n{B}", [1, 2]),
     ],
-)
+)  # fmt: skip
 def test_lines_begin_where_they_do_and_blank_ones_are_none(text: str, numbers: list[int], tmp_path: Path) -> None:
     path = lines(tmp_path, text.replace("{A}", row("first")).replace("{B}", row("second, and longer")))
     rows = RowFile(path)
@@ -110,11 +103,9 @@ def test_names_of_columns_are_by_the_map(tmp_path: Path) -> None:
 
 def test_what_stands_beside_a_row_is_words_and_finite_numbers() -> None:
     value: dict[str, Any] = {
-        "text": "a",
-        "source": {"kind": "made", "by": {"model": "m", "t": 0.7000}, "n": 3, "nothing": "", "f": 0.5},
-        "scores": {"logprob": -2, "bad": math.nan, "far": math.inf, "word": "x", "p": 0.25},
-        "dropped": "too short",
-    }
+        "text": "a", "source": {"kind": "made", "by": {"model": "m", "t": 0.7000}, "n": 3, "nothing": "", "f": 0.5},
+        "scores": {"logprob": -2, "bad": math.nan, "far": math.inf, "word": "x", "p": 0.25}, "dropped": "too short",
+    }  # fmt: skip
     found = of_value(value, "here")
     assert found.row == parse(value, "here") and found.where == "here" and found.error == ""
     assert found.source == {"kind": "made", "by": "model=m t=0.7", "n": "3", "f": "0.5"}

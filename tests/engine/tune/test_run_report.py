@@ -68,15 +68,11 @@ def test_a_token_is_multiplied_with_the_matrices_of_a_layer() -> None:
 @pytest.mark.parametrize(
     ("options", "passes"),
     [
-        ({}, 5 + 3),
-        ({"kind": "full"}, 5 + 2 * 3),
-        ({"checkpointing": True}, 5 + 3 + 3),
-        ({"kl": 0.1}, 5 + 3 + 5),
-        ({"objective": "dpo"}, 5 + 3 + 5),
-        ({"objective": "orpo"}, 5 + 3),
+        ({}, 5 + 3), ({"kind": "full"}, 5 + 2 * 3), ({"checkpointing": True}, 5 + 3 + 3), ({"kl": 0.1}, 5 + 3 + 5),
+        ({"objective": "dpo"}, 5 + 3 + 5), ({"objective": "orpo"}, 5 + 3),
         ({"kind": "full", "checkpointing": True, "kl": 0.1}, 5 + 6 + 3 + 5),
     ],
-)
+)  # fmt: skip
 def test_a_pass_takes_its_products_and_what_is_done_to_each_activation(options: dict[str, Any], passes: int) -> None:
     found = seconds(model(), configure(options), [3, 5], 6, 2)
     flops = 2 * 8 * 672 * passes + 2 * 6 * 50 * 8 * 2

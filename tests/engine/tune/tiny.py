@@ -14,17 +14,10 @@ from tests.models.oracle import ours, reference
 
 V = 61
 LLAMA: dict[str, Any] = {
-    "model_type": "llama",
-    "vocab_size": V,
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "intermediate_size": 48,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "rms_norm_eps": 1e-5,
+    "model_type": "llama", "vocab_size": V, "hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 48,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-5,
     "tie_word_embeddings": True,
-}
+}  # fmt: skip
 
 
 def model(seed: int = 0, **changes: Any) -> Transformer:
