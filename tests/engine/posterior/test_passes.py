@@ -1,6 +1,7 @@
 """One pass over rows for the curvature, and over a text for the uncertainties: by hand, and in parts of any size."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,7 +52,9 @@ def test_batches_add_up() -> None:
     many = 2 * AT_ONCE // 3
     found = collect(built, adapter, [one(4)] * many, last=True, draws=0, progress=lambda *at: told.append(at))
     alone = collect(built, adapter, [one(4)], last=True, draws=0)
-    assert told[-1] == (many, many) and len(told) >= 2 and sorted(told) == told and found.targets == many
+    assert told[-1] == (many, many) and sorted(told) == told and found.targets == many
+    ends = [0, *(done for done, _ in told)]
+    assert all(3 <= 4 * (b - a) <= AT_ONCE for a, b in pairwise(ends))  # what is read at once is held at once
     assert found.lost == pytest.approx(many * alone.lost, rel=1e-4)
     for name, part in alone.parts.items():
         assert np.abs(dense(found.parts[name]) - many * dense(part)).max() <= 1e-3 * many * np.abs(dense(part)).max()
