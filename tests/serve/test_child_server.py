@@ -1,5 +1,7 @@
 """A server as a child: it listens, is watched by its key, and ends when its parent lets go of it, killed or not."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from app.watch.address import ServerAddress
 from app.watch.child_server import ChildServer
 from app.watch.client import WatchControl, listen
 from app.watch.lines import WatchBegan
+from tests.processes import ROOT
 from tests.serve.served import write_model
 
 
@@ -21,21 +24,53 @@ def until(holds: Callable[[], object]) -> None:
     raise AssertionError("it never came to this")
 
 
-@pytest.mark.slow
-def test_a_child_serves_and_ends_with_its_parent(tmp_path: Path) -> None:
-    child = ChildServer(str(write_model(tmp_path / "tiny")), tmp_path)
+PARENT = """
+import sys, time
+from pathlib import Path
+from app.watch.child_server import ChildServer
+
+child = ChildServer(sys.argv[1], Path(sys.argv[2]))
+while not (child.address or child.failure):
+    time.sleep(0.05)
+print(child.address or child.failure, flush=True)
+time.sleep(600)
+"""
+
+
+def reached(address: str, home: Path) -> bool:
+    watching = listen(ServerAddress.read(address, home), WatchControl())
     try:
-        until(lambda: child.address or child.failure)
-        assert child.address and not child.failure
-        watching = listen(ServerAddress.read(child.address, tmp_path), WatchControl())
-        assert isinstance(next(watching), WatchBegan)
-        assert child._process.stdin is not None
-        child._process.stdin.close()  # all that is left of a parent that was killed
-        until(lambda: not child.alive)
-        watching.close()
+        return isinstance(next(watching), WatchBegan)
+    except OSError:
+        return False
     finally:
+        watching.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_child_serves_and_ends_with_its_parent(tmp_path: Path, killed: bool) -> None:
+    model = str(write_model(tmp_path / "tiny"))
+    if killed:
+        words = [sys.executable, "-c", PARENT, model, str(tmp_path)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+            assert parent.stdout is not None
+            address = parent.stdout.readline().strip()
+            assert reached(address, tmp_path)
+            parent.kill()
+        until(lambda: not reached(address, tmp_path))
+    else:
+        child = ChildServer(model, tmp_path)
+        until(lambda: child.address or child.failure)
+        assert not child.failure and child.alive and reached(child.address, tmp_path)
         child.stop()
-    assert not list((tmp_path / "servers").iterdir())  # its key went with it
+        until(lambda: not child.alive)
+        assert not child.failure
+    until(lambda: not list((tmp_path / "servers").iterdir()))  # its key went with it
+
+
+@pytest.mark.slow
+def test_a_child_that_cannot_serve_says_why(tmp_path: Path) -> None:
     missing = ChildServer(str(tmp_path / "nothing"), tmp_path)
     until(lambda: missing.failure)
     assert "nothing" in missing.failure

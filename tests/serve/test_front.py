@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,11 +17,10 @@ from app.cli import likely as program
 from app.serve import openai_requests, openapi
 from app.serve.asks import AnswerRequest, RequestRefused
 from app.serve.bounds import Bounds
-from app.serve.front import Front, WorkerFault
+from app.serve.front import Front
 from app.serve.guard import Guard
 from app.serve.reading import AnswerReader, GrownText, TextParting
 from app.serve.server import ServedNames, ServeOptions, executor
-from app.serve.serving_jobs import ServingJobs
 from app.worker import Tell
 from engine.decode.events import Done, Emitted, Revised, Stats, Waiting
 from engine.errors import CheckpointError, ParameterError
@@ -129,68 +127,6 @@ async def test_a_response_that_nobody_reads_ends_its_work() -> None:
     front.close()
 
 
-def serving(opened: list[str], budget: int) -> ServingJobs:
-    """Models of 10 bytes each; `opened` is told which come, go and are adapted."""
-
-    def open_(name: str) -> Any:
-        yield from ()
-        opened.append(name)
-        model = SimpleNamespace(make_cache=lambda: SimpleNamespace(joins=True), rotations=(), hidden=None)
-        return SimpleNamespace(
-            model=model,
-            facts=SimpleNamespace(name=name, nbytes=10, vocabulary=()),
-            pool=SimpleNamespace(step=SimpleNamespace(hidden=None)),
-            forget=lambda: opened.append(f"-{name}"),
-            adapt=lambda change, what, weight: opened.append(f"{change} {what}"),
-        )
-
-    return ServingJobs(open_, lambda: ["a", "b", "c"], budget, {"x": "folder/x"})
-
-
-def turn(ready: Any) -> Any:
-    """The models that a request was waiting for; None where it waits on."""
-    try:
-        return next(ready)
-    except StopIteration as end:
-        return end.value
-
-
-def test_the_least_recently_used_model_leaves() -> None:
-    opened: list[str] = []
-    jobs, busy, brief = serving(opened, 20), ExitStack(), ExitStack()
-    for name in "abac":
-        with ExitStack() as used:
-            turn(jobs._ready((name,), used))
-    assert opened == ["a", "b", "-b", "c"]
-    turn(jobs._ready(("",), busy)), turn(jobs._ready(("c",), busy))  # no name: the first, whoever was last
-    assert opened == ["a", "b", "-b", "c"] and jobs.models["a"].running == 1
-    waits, behind = jobs._ready(("b",), brief), jobs._ready(("c",), busy)
-    assert turn(waits) is None and turn(behind) is None  # nobody is idle
-    waits.close()  # gone while it waited
-    assert [model.facts.name for model in turn(behind)] == ["c"]
-    busy.close()
-    turn(jobs._ready(("b",), ExitStack()))
-    assert opened[-2:] == ["-a", "b"]
-    with pytest.raises(RequestRefused):
-        turn(jobs._ready(("/etc/passwd",), ExitStack()))
-
-
-def test_a_model_and_its_draft_stand_side_by_side_and_an_adapter_has_its_turn() -> None:
-    opened: list[str] = []
-    jobs, used, plain = serving(opened, 5), ExitStack(), ExitStack()
-    model, draft = turn(jobs._ready(("a", "b"), used))  # together over the budget: it does not wait for itself
-    assert (model.running, draft.running) == (1, 1)
-    used.close()
-    assert turn(jobs._ready(("a",), plain, None)) is not None
-    adapted, later = jobs._ready(("a",), used, ("x", 0.5)), jobs._ready(("a",), plain)
-    assert turn(adapted) is None and turn(later) is None  # who comes later does not pass
-    plain.close()
-    assert turn(adapted)[0].adapter == ("x", 0.5) and turn(later) is None
-    used.close()
-    assert turn(later)[0].adapter is None
-    assert [line for line in opened if " " in line] == ["add folder/x", "remove x"]
-
-
 @given(
     st.lists(st.sampled_from(["<think>", "</think>", "<tool_call>", "</tool_call>", "<", "th", "a", "ink>"])), st.data()
 )
@@ -221,11 +157,6 @@ def test_a_call_in_pieces_is_one_and_calls_apart_are_several() -> None:
     one, two = '{"name": "f", "arguments": {}}', '{"name": "g", "arguments": {"x": 1}}'
     said: Any = [("call", one[:9]), ("call", one[9:]), ("said", " "), ("call", two)]
     assert [call["name"] for call in GrownText(TextParting(calls=True), parts=said).calls] == ["f", "g"]
-
-
-def test_a_fault_of_the_worker_says_its_line_and_keeps_its_trace() -> None:
-    fault = WorkerFault("it broke", "Traceback ...")
-    assert (str(fault), fault.trace) == ("it broke", "Traceback ...")
 
 
 def test_a_token_that_is_revised_leaves_a_thought_one() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -133,7 +134,7 @@ def test_the_likeliest_are_in_their_order_and_cuts_are_named() -> None:
 
 
 def test_a_line_of_ollama_has_nanoseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ollama.time, "perf_counter", lambda: 12.5)
+    monkeypatch.setattr(time, "perf_counter", lambda: 12.5)
     opened = AnswerOpened(FACTS, 5)
     text = GrownText(TextParting(), reason="length", stats=STATS)
     line = ollama.chat_line(opened, [("said", "a"), ("thought", "b"), ("said", "c")], text, 2.0)

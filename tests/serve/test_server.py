@@ -1,23 +1,24 @@
 """Server around its routes: its names, its key for watching, its socket, and a connection that does not speak."""
 
-import os
+import asyncio
 import socket
 import stat
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import h11
 import pytest
+import uvicorn
 from click.testing import CliRunner
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.server import ServerState
 
 from app.cli import likely as program
-from app.serve import server
-from app.serve.bounds import BOUNDS, Bounds
+from app.requests import Load, Loaded
+from app.serve.asks import ModelsAsked
+from app.serve.bounds import BOUNDS
 from app.serve.server import (
-    KEPT,
-    KEPT_SHARE,
     ServedNames,
     ServeOptions,
     TimedProtocol,
@@ -28,37 +29,35 @@ from app.serve.server import (
     served_name,
     watch_key,
 )
-from app.serve.serving_jobs import ServingJobs
 from app.watch.address import key_file
 from engine.errors import ParameterError
+from engine.sources import preferences
+from tests.serve.served import write_model
 
 
 def test_names_are_the_last_of_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert [served_name(name) for name in ("m", "a/m", "/x/m", "./", "org/m-4bit/")] == [
-        "m",
-        "m",
-        "m",
-        tmp_path.name,
-        "m-4bit",
-    ]
+    names = ("m", "a/m", "/x/m", "./", "org/m-4bit/")
+    assert [served_name(name) for name in names] == ["m", "m", "m", tmp_path.name, "m-4bit"]
     assert adapter_name("a/b/") == "b" and adapter_name(".") == tmp_path.name
 
 
-def test_names_are_looked_up_anew_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.sources import store
-
-    here, now = ["x", "m"], [100.0]
-    monkeypatch.setattr(store, "list", lambda: [SimpleNamespace(name=name) for name in here])
-    monkeypatch.setattr(server.time, "monotonic", lambda: now[0])
+def test_names_are_looked_up_anew_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is put into the store while it serves is one of them ten seconds later."""
+    now = [100.0]
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path))
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    (tmp_path / "mine").mkdir()
+    preferences.add_folder(tmp_path / "mine")
+    write_model(tmp_path / "mine" / "x")
     names = ServedNames(ServeOptions(("a/m", "n")))
-    assert names.names() == ("m", "n", "x")
+    assert set(names.names()) >= {"m", "n", "x"} and "y" not in names.names()
     assert [names.stands_for(name) for name in ("m", "n", "x")] == ["a/m", "n", "x"]
-    here.append("y")
+    write_model(tmp_path / "mine" / "y")
     now[0] = 110.0
-    assert names.names() == ("m", "n", "x")
+    assert "y" not in names.names()
     now[0] = 110.1
-    assert names.names() == ("m", "n", "x", "y")
+    assert set(names.names()) >= {"m", "n", "x", "y"} and names.names()[:2] == ("m", "n")
     assert ServedNames(ServeOptions(("m",), only=True)).names() == ("m",)
 
 
@@ -72,22 +71,19 @@ def test_two_of_one_name_are_refused() -> None:
     assert plain == ServeOptions(("m",), "127.0.0.1", 8080, "", (), 0, False, BOUNDS, False)
 
 
-def test_the_executor_is_made_of_what_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app import model_provider
-    from engine import machine
-    from engine.tune import adapters
-
-    made: list[Any] = []
-    monkeypatch.setattr(machine, "memory", lambda: 100)
-    monkeypatch.setattr(adapters, "read", lambda folder: made.append(folder))
-    monkeypatch.setattr(model_provider, "opening", lambda name, path, **more: (name, path, more))
-    options = ServeOptions(("a/m",), adapters=(str(tmp_path),), only=True)
+@pytest.mark.parametrize(("memory", "kept"), [(1, ["one"]), (1 << 40, ["two", "one"])])
+def test_models_are_those_that_were_given_within_the_bytes_that_were_given(
+    tmp_path: Path, memory: int, kept: list[str]
+) -> None:
+    paths = tuple(str(write_model(tmp_path / name)) for name in ("one", "two"))
+    options = ServeOptions(paths, memory=memory, only=True)
     jobs = executor(options, ServedNames(options))()
-    assert isinstance(jobs, ServingJobs)
-    assert (jobs._budget, jobs._adapters) == (50, {tmp_path.name: str(tmp_path)}) and made == [tmp_path]
-    assert jobs._opening("m") == ("m", "a/m", {"kept": KEPT, "kept_nbytes": 100 // KEPT_SHARE})
-    rich = ServeOptions(("m",), memory=7, only=True)
-    assert cast(Any, executor(rich, ServedNames(rich))())._budget == 7
+    for name in ("one", "two", "one"):
+        assert any(isinstance(event, Loaded) for event in jobs.execute(Load(name), lambda event: None))
+    assert [tuple(fact.name for fact in facts) for facts in jobs.execute(ModelsAsked(), lambda event: None)] == [
+        tuple(kept)
+    ]
+    jobs.close()
 
 
 def test_a_socket_listens_or_says_why_not() -> None:
@@ -139,109 +135,86 @@ async def test_the_first_model_is_loaded_last() -> None:
     assert front.asked == ["c", "b", "a"]
 
 
-class TestLateHead:
-    """A connection, its clock in the test's hand."""
-
-    def made(self) -> tuple[TimedProtocol, list[Any]]:
-        calls: list[Any] = []
-
-        def later(seconds: float, does: Any, *more: Any) -> Any:
-            handle = SimpleNamespace(seconds=seconds, does=does, more=more, cancelled=False)
-            handle.cancel = lambda: setattr(handle, "cancelled", True)
-            calls.append(handle)
-            return handle
-
-        protocol = TimedProtocol.__new__(TimedProtocol)
-        state = SimpleNamespace(their_state=h11.IDLE)
-        protocol.conn = cast(Any, state)
-        protocol.loop = cast(Any, SimpleNamespace(call_later=later))
-        protocol.transport = cast(Any, SimpleNamespace(close="close"))
-        return protocol, calls
-
-    def test_a_head_has_its_time_from_the_first_on(self) -> None:
-        protocol, calls = self.made()
-        protocol._expect()
-        protocol._expect()
-        assert [(call.seconds, call.does) for call in calls] == [(Bounds().head_s, "close")]
-        protocol.conn.their_state = h11.SEND_BODY  # type: ignore[misc]
-        protocol._expect()
-        assert calls[0].cancelled and protocol.late is None
-        protocol.conn.their_state = h11.IDLE  # type: ignore[misc]
-        protocol._expect()
-        assert len(calls) == 2 and not calls[1].cancelled
-
-    def test_what_is_not_read_is_waited_for_as_long_as_some_of_it_goes(self) -> None:
-        """The bytes that wait to be read, at each look; the connection is cut where too few of them went."""
-        took = BOUNDS.unread
-        for waits, cut in (([3 * took, 2 * took, took + 1], True), ([3 * took, 2 * took, took], False), ([9, 9], True)):
-            protocol, calls = self.made()
-            cuts: list[int] = []
-            left = iter(waits)
-            protocol.transport = cast(
-                Any,
-                SimpleNamespace(
-                    get_write_buffer_size=lambda left=left: next(left), abort=lambda cuts=cuts: cuts.append(1)
-                ),
-            )
-            protocol.flow = FlowControl(protocol.transport)
-            protocol.pause_writing()
-            for _ in waits[1:]:
-                assert calls[-1].seconds == BOUNDS.unread_s and not cuts
-                calls[-1].does(*calls[-1].more)
-            assert bool(cuts) == cut
-            protocol.resume_writing()
-            assert calls[-1].cancelled or cut
-
-    def test_every_turn_of_a_connection_is_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        done: list[str] = []
-        base = TimedProtocol.__bases__[0]
-        for name in ("connection_made", "data_received", "connection_lost"):
-            monkeypatch.setattr(base, name, lambda self, given, name=name: done.append(name))
-        protocol, calls = self.made()
-        protocol.connection_made(cast(Any, None))
-        assert len(calls) == 1
-        protocol.conn.their_state = h11.DONE  # type: ignore[misc]
-        protocol.data_received(b"")
-        assert calls[0].cancelled
-        protocol.conn.their_state = h11.IDLE  # type: ignore[misc]
-        protocol.data_received(b"")
-        protocol.connection_lost(None)
-        assert calls[1].cancelled and done == ["connection_made", "data_received", "data_received", "connection_lost"]
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n"
 
 
-def test_what_is_said_at_the_start_and_of_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    served: list[ServeOptions] = []
+class Connection(asyncio.Transport):
+    """A connection whose other end is the test, and the loop's clock."""
 
-    def serve(options: ServeOptions, tell: Any, ready: Any) -> None:
-        served.append(options)
-        ready("http://here:1")
-        tell("one\ntwo \x1b[31m")
+    def __init__(self, waits: Sequence[int] = ()) -> None:
+        super().__init__({"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 8080)})
+        self.waits, self.calls, self.end = iter(waits), list[Any](), ""
+        loop: Any = SimpleNamespace(call_later=self.call_later, create_task=self.task, time=lambda: 0.0)
+        config = uvicorn.Config(lambda *_: None, lifespan="off", log_level="critical")  # type: ignore[arg-type]
+        config.load()
+        self.protocol = TimedProtocol(config, ServerState(), {}, loop)
+        self.protocol.connection_made(self)
 
-    monkeypatch.setattr(server, "serve", serve)
-    monkeypatch.delenv("LIKELY_API_KEY", raising=False)
-    monkeypatch.setenv("LIKELY_MODEL", "mine")
-    result = CliRunner().invoke(program, ["serve"])
-    assert result.output == "likely serves mine at http://here:1\none\ntwo ␛[31m\n"
-    assert served.pop() == ServeOptions(("mine",), bounds=Bounds(running=16, waiting=64))
-    more = ["-M", "a", "-M", "b/c", "--only", "--host", "0.0.0.0", "--port", "0", "--api-key", "k", "-q"]
-    more += ["--memory", "1.5", "--running", "128", "--waiting", "0"]
-    assert CliRunner().invoke(program, ["serve", *more]).exit_code == 0
-    assert served.pop() == ServeOptions(
-        ("a", "b/c"), "0.0.0.0", 0, "k", (), 1_500_000_000, True, Bounds(running=128, waiting=0), True
-    )
-    for wrong in (
-        "--port -1",
-        "--port 65536",
-        "--running 0",
-        "--running 129",
-        "--waiting -1",
-        "--waiting 4097",
-        "--memory 0",
-    ):
-        assert CliRunner().invoke(program, ["serve", *wrong.split()]).exit_code == 2, wrong
-    for fine in ("--port 65535", "--running 1", "--waiting 4096", "--memory 0.001"):
-        assert CliRunner().invoke(program, ["serve", *fine.split()]).exit_code == 0, fine
-    assert served[-1].memory == 1_000_000
-    said = CliRunner().invoke(program, ["serve", "--memory", "inf"])
-    assert said.exit_code == 2 and "--memory must be a number of GB, got inf" in said.output
-    assert os.environ["LIKELY_MODEL"] == "mine"
+    def task(self, work: Any) -> Any:
+        work.close()
+        return asyncio.Future(loop=asyncio.new_event_loop())
+
+    def call_later(self, seconds: float, does: Any, *more: Any) -> Any:
+        handle = SimpleNamespace(seconds=seconds, does=does, more=more, live=True)
+        handle.cancel = lambda: setattr(handle, "live", False)
+        self.calls.append(handle)
+        return handle
+
+    def due(self, seconds: float) -> list[Any]:
+        """What is to be done after so many seconds from now on."""
+        return [call for call in self.calls if call.live and call.seconds == seconds]
+
+    def close(self) -> None:
+        self.end = "closed"
+
+    def abort(self) -> None:
+        self.end = "cut"
+
+    def is_closing(self) -> bool:
+        return bool(self.end)
+
+    def pause_reading(self) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return next(self.waits)
+
+
+def test_a_head_has_its_time_from_the_first_on_and_a_body_has_another() -> None:
+    late = Connection()
+    late.protocol.data_received(b"POST /v1/chat/completions HTTP/1.1\r\n")
+    (call,) = late.due(BOUNDS.head_s)
+    call.does(*call.more)
+    assert late.end == "closed"
+    came = Connection()
+    came.protocol.data_received(HEAD)
+    assert not came.due(BOUNDS.head_s)
+    left = Connection()
+    left.protocol.connection_lost(None)
+    assert not left.due(BOUNDS.head_s)
+
+
+def test_what_is_not_read_is_waited_for_as_long_as_some_of_it_goes() -> None:
+    """The bytes that wait to be read, at each look; the connection is cut where too few of them went."""
+    took = BOUNDS.unread
+    for waits, cut in (([3 * took, 2 * took, took + 1], True), ([3 * took, 2 * took, took], False), ([9, 9], True)):
+        connection = Connection(waits)
+        connection.protocol.data_received(HEAD)
+        connection.protocol.pause_writing()
+        for _ in waits[1:]:
+            (call,) = connection.due(BOUNDS.unread_s)
+            assert not connection.end
+            call.live = False
+            call.does(*call.more)
+        assert (connection.end == "cut") == cut
+        connection.protocol.resume_writing()
+        assert not connection.due(BOUNDS.unread_s)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["--port -1", "--port 65536", "--running 0", "--running 129", "--waiting -1", "--waiting 4097", "--memory 0",
+     "--memory inf", "--memory nan"],
+)  # fmt: skip
+def test_options_that_cannot_be_honoured_are_refused(wrong: str) -> None:
+    said = CliRunner().invoke(program, ["serve", *wrong.split()])
+    assert said.exit_code == 2 and wrong.split()[0] in said.output

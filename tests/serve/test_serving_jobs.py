@@ -13,6 +13,7 @@ from app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused
 from app.serve.serving_jobs import ServedModel, ServingJobs
 from app.worker import WORKED
 from engine.decode.events import Done, Emitted, Prefilled, Stats, Waiting
+from engine.decode.strategies import parse
 from engine.prompt import Prompt
 from engine.transforms import Constraint
 from tests.fakes import ByteTokenizer
@@ -30,6 +31,7 @@ class ScriptedSession:
         self.facts = replace(FACTS, name=name)
         self.tokenizer = ByteTokenizer()
         self.tokenizer.bos = bos
+        self.tokenizer.fingerprint = "bytes"  # type: ignore[attr-defined]
         self.model = SimpleNamespace(make_cache=lambda: SimpleNamespace(joins=joins), rotations=(), hidden=None)
         self.pool = SimpleNamespace(step=SimpleNamespace(hidden=None), reading=None)
         self.reload = True
@@ -198,16 +200,57 @@ def test_a_model_that_is_loaded_says_its_facts() -> None:
     assert session.forgotten == 1
 
 
-def test_models_leave_when_the_budget_wants_it() -> None:
-    sessions = [ScriptedSession(name) for name in "abc"]
+def busy(executor: ServingJobs, request: Any) -> Generator[Any]:
+    """A request that has begun, and goes on."""
+    turns = executor.execute(request, lambda event: None)
+    while not isinstance(next(turns), AnswerOpened):
+        pass
+    return turns  # type: ignore[return-value]
+
+
+def waits(turns: Iterator[Any]) -> bool:
+    """Whether a request has nothing to do for some turns."""
+    return all(next(turns) is None for _ in range(5))
+
+
+def test_the_least_recently_used_model_leaves_when_nobody_uses_it() -> None:
+    sessions = [ScriptedSession(name, [Waiting(), Waiting(), END]) for name in "abc"]
     executor = jobs(*sessions, budget=20)
-    for name, there in (("a", "a"), ("b", "ab"), ("c", "bc"), ("b", "cb"), ("a", "ba")):
+    for name, there in (("a", "a"), ("b", "ab"), ("a", "ba"), ("c", "ac")):
         run(executor, r.Load(name))
         assert "".join(executor.models) == there
-    assert [session.forgotten for session in sessions] == [1, 0, 1]
+    assert [session.forgotten for session in sessions] == [0, 1, 0]
+    first, last = busy(executor, ask()), busy(executor, ask(model="c"))  # no name: the first, whoever was last
+    asks_b, behind = (
+        executor.execute(r.Load("b"), lambda event: None),
+        executor.execute(r.Load("c"), lambda event: None),
+    )
+    assert waits(asks_b) and waits(behind), "nobody is idle, and who comes later does not pass"
+    asks_b.close()  # type: ignore[attr-defined]  # gone while it waited
+    assert r.Loaded(sessions[2].facts) in list(behind)
+    list(first), list(last)
+    run(executor, r.Load("b"))
+    assert list(executor.models) == ["c", "b"]
     small = jobs(*sessions, budget=10)
     run(small, r.Load("a")), run(small, r.Load("b"))
     assert list(small.models) == ["b"]
+
+
+def test_a_model_and_its_draft_stand_side_by_side_and_an_adapter_has_its_turn() -> None:
+    """Together over the budget, they do not wait for themselves; an adapter is on for those alone that name it."""
+    one, two = ScriptedSession("m", [Waiting(), END]), ScriptedSession("d", [END])
+    executor = jobs(one, two, budget=5)
+    drafted = busy(executor, ask(strategy=parse("draft d")))
+    assert set(executor.models) == {"m", "d"} and all(model.running for model in executor.models.values())
+    list(drafted)
+    plain = busy(executor, ask())
+    adapted, later = (executor.execute(each, lambda event: None) for each in (ask(adapter=("x", 0.5)), ask()))
+    assert waits(adapted) and waits(later) and one.changed == []
+    list(plain)
+    begun = [event for event in adapted if isinstance(event, AnswerOpened)]
+    assert begun and executor.models["m"].adapter == ("x", 0.5)
+    list(later)
+    assert one.changed == [("add", "folder/x", 0.5), ("remove", "x", 0.0)]
 
 
 def test_an_adapter_changes_how_a_model_joins() -> None:

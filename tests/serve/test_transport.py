@@ -1,89 +1,89 @@
-"""Every route from a body to its response, to the last field, by a script in the place of a model."""
+"""Every route from a body to its response by a script in the place of a model: a stream says what the whole says."""
 
+import base64
 import json
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
+import numpy as np
 import pytest
 
-from app.serve import ollama, openai_requests, openai_responses, responses_api, transport
-from tests.pictures import assert_picture
-from tests.serve.scripted import STATS, Asked, ScriptedFront, drawn, step
+from engine.errors import ParameterError
+from tests.serve.scripted import STATS, Answer, Asked, ScriptedFront, drawn, forever, step
 
 SAY = {"messages": [{"role": "user", "content": "x"}]}
 CALL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+CHAT, TEXT, RESPONSE = "/v1/chat/completions", "/v1/completions", "/v1/responses"
+PLAIN = drawn(0, 1, 4)  # "Hi there", and an end that is not said
+THOUGHT = drawn(6, 7, 0, reason="length", thinking=True)  # "so" in a thought, then "Hi"
+CALLED = drawn(rest='{"name": "f", "arguments": {"é": 1}}')
+MARKED = drawn(0, rest='<tool_call>{"name": "f"}</tool_call>')
+USAGE = {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9}
 
 
-@pytest.fixture(autouse=True)
-def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names in their order, and one time for all."""
-    numbers = count(1)
-    monkeypatch.setattr(openai_responses, "identity", lambda kind: f"{kind}-{next(numbers)}")
-    monkeypatch.setattr(transport.time, "time", lambda: 1_700_000_000.9)
-    monkeypatch.setattr(responses_api.time, "time", lambda: 1_700_000_000.9)
-    monkeypatch.setattr(ollama, "_now", lambda: "2026-01-02T03:04:05Z")
-    monkeypatch.setattr(openai_requests.os, "urandom", lambda size: bytes([7, *[0] * (size - 1)]))
-    monkeypatch.setattr(ollama.time, "perf_counter", lambda: 12.5)
+def parts(answer: Answer) -> list[Any]:
+    """The JSON of each line of a stream."""
+    lines = answer.body.decode().splitlines()
+    if answer.headers["content-type"] == "text/event-stream; charset=utf-8":
+        lines = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+        if "[DONE]" in lines:
+            assert lines.pop() == "[DONE]"
+    return [json.loads(line) for line in lines]
 
 
-async def responses(name: str, asked: list[tuple[str, Any, ScriptedFront]]) -> None:
-    found = []
-    for path, body, front in asked:
-        served = Asked(front)
-        answer = await served.send(path, body)
-        words = "" if body is None else f" {json.dumps(body)}"
-        found += [f"{path}{words}", f"{answer.status} {answer.headers}", *answer.body.decode().splitlines(), ""]
-    assert_picture(f"app/pictures/{name}", "\n".join(found))
+async def both(script: Any, path: str, body: Any) -> tuple[Any, list[Any]]:
+    """A whole answer, and the lines of its stream."""
+    whole, stream = [await Asked(ScriptedFront(script)).send(path, body | {"stream": each}) for each in (False, True)]
+    assert whole.status == stream.status == 200 and whole.headers["content-type"] == "application/json"
+    assert stream.headers["cache-control"] == "no-cache"
+    return whole.json, parts(stream)
 
 
-async def test_chats() -> None:
-    plain, thought = ScriptedFront(drawn(0, 1, 4)), ScriptedFront(drawn(6, 7, 0, reason="length", thinking=True))
-    called = ScriptedFront(drawn(0, rest='{"name": "f", "arguments": {"é": 1}}'))
-    path = "/v1/chat/completions"
-    bound = SAY | {"tools": [CALL], "tool_choice": "required", "seed": 3}
-    call = ScriptedFront(drawn(rest='{"name": "f", "arguments": {"é": 1}}'))
-    marked = ScriptedFront(drawn(0, rest='<tool_call>{"name": "f"}</tool_call>'))
-    await responses(
-        "served-chats.txt",
-        [
-            (path, SAY, plain),
-            (path, SAY | {"stream": True}, plain),
-            (path, SAY | {"n": 2, "stream": True, "stream_options": {"include_usage": True}}, thought),
-            (path, SAY | {"logprobs": True, "top_logprobs": 2}, plain),
-            (path, SAY | {"logprobs": True, "stream": True}, plain),
-            (path, SAY | {"likely": {"steps": True, "snapshot": True}, "seed": 7, "temperature": 0.5}, plain),
-            (path, SAY | {"likely": {"steps": True}, "seed": 7, "stream": True}, ScriptedFront(drawn(0))),
-            (path, SAY, thought),
-            (path, SAY, called),
-            (path, bound, call),
-            (path, bound | {"stream": True}, call),
-            (path, SAY | {"tools": [CALL], "stream": True}, marked),
-            (path, SAY | {"tools": [CALL]}, marked),
-        ],
-    )
+@pytest.mark.parametrize(
+    ("script", "more", "said", "thought", "reason"),
+    [
+        (PLAIN, {}, "Hi there", None, "stop"),
+        (PLAIN, {"n": 2, "logprobs": True, "top_logprobs": 2}, "Hi there", None, "stop"),
+        (THOUGHT, {}, "Hi", "so", "length"),
+        (MARKED, {"tools": [CALL]}, "Hi", None, "tool_calls"),
+        (CALLED, {"tools": [CALL], "tool_choice": "required"}, None, None, "tool_calls"),
+    ],
+)
+async def test_chats(script: Any, more: dict[str, Any], said: str, thought: str | None, reason: str) -> None:
+    whole, chunks = await both(script, CHAT, SAY | more | {"stream_options": {"include_usage": True}})
+    texts = more.get("n", 1)
+    assert whole["object"] == "chat.completion" and whole["model"] == "tiny" and len(whole["choices"]) == texts
+    assert whole["usage"].items() >= chunks[-1]["usage"].items() and chunks[-1]["choices"] == []
+    assert {name: count / texts for name, count in whole["usage"].items() if name == "completion_tokens"} == {
+        "completion_tokens": 4.0
+    }
+    assert len({chunk["id"] for chunk in chunks}) == 1 and {chunk["object"] for chunk in chunks} == {
+        "chat.completion.chunk"
+    }
+    for choice in whole["choices"]:
+        mine = [each for chunk in chunks for each in chunk["choices"] if each["index"] == choice["index"]]
+        message, deltas = choice["message"], [each["delta"] for each in mine]
+        assert deltas[0]["role"] == message["role"] == "assistant" and mine[-1]["finish_reason"] == reason
+        assert choice["finish_reason"] == reason and message["content"] == said
+        assert "".join(delta.get("content") or "" for delta in deltas) == (said or "")
+        assert "".join(delta.get("reasoning_content", "") for delta in deltas) == (thought or "")
+        assert message.get("reasoning_content") == thought
+        calls = [call for delta in deltas for call in delta.get("tool_calls", ())]
+        assert [call["function"] for call in message.get("tool_calls", ())] == [call["function"] for call in calls]
+        if "logprobs" in more:
+            told = [token for each in mine for token in (each["logprobs"] or {"content": []})["content"]]
+            assert told == choice["logprobs"]["content"] and len(told[0]["top_logprobs"]) == 2
+            assert told[0]["logprob"] == -0.25 and bytes(told[0]["bytes"]) == b"Hi"
 
 
-async def test_texts() -> None:
-    front, path = ScriptedFront(drawn(0, 2, 3)), "/v1/completions"
-    await responses(
-        "served-texts.txt",
-        [
-            (path, {"prompt": "x"}, front),
-            (path, {"prompt": ["x", "y"], "n": 2}, front),
-            (path, {"prompt": ["x", "y"], "n": 2, "stream": True, "stream_options": {"include_usage": True}}, front),
-            (path, {"prompt": "x", "echo": True, "logprobs": 2}, front),
-            (path, {"prompt": "x", "echo": True, "logprobs": 0, "stream": True}, front),
-            (path, {"prompt": "x", "echo": True, "max_tokens": 0, "stream": True, "n": 2}, ScriptedFront(echo)),
-            (path, {"prompt": "x", "best_of": 3, "n": 2}, ScriptedFront(better)),
-            (path, {"prompt": "x", "likely": {"steps": True}, "seed": 1}, front),
-        ],
-    )
-
-
-def echo(ask: Any) -> list[Any]:
-    """A prompt that is measured and not continued."""
-    return list(drawn()(ask))[:2]
+async def test_figures_of_a_chat_are_told_where_they_are_asked_for() -> None:
+    asked = SAY | {"seed": 3, "likely": {"steps": True, "snapshot": True}, "temperature": 0.5}
+    whole, chunks = await both(PLAIN, CHAT, asked)
+    ours = whole["choices"][0]["likely"]
+    assert (ours["seed"], ours["strategy"]) == (3, "sample") and len(ours["steps"]) == 3
+    assert ours["steps"][0]["candidates"][0]["cut_by"] is None
+    told = [step for chunk in chunks for each in chunk["choices"] for step in each.get("likely", {}).get("steps", ())]
+    assert told == ours["steps"]
 
 
 def better(ask: Any) -> list[Any]:
@@ -95,58 +95,82 @@ def better(ask: Any) -> list[Any]:
     return [opened, tuple(texts), tuple(Done(i, "length", STATS) for i in range(3))]
 
 
-async def test_responses() -> None:
-    path, ask = "/v1/responses", {"input": "x"}
-    plain, thought = ScriptedFront(drawn(0, 1, 4)), ScriptedFront(drawn(6, 7, 0, reason="length", thinking=True))
-    call = ScriptedFront(drawn(rest='{"name": "f", "arguments": {}}'))
-    tool = {"type": "function", "name": "f"}
-    await responses(
-        "served-responses.txt",
-        [
-            (path, ask, plain),
-            (path, ask | {"stream": True}, plain),
-            (path, ask, thought),
-            (path, ask | {"stream": True}, thought),
-            (path, ask | {"top_logprobs": 1}, plain),
-            (path, ask | {"likely": {"steps": True}}, ScriptedFront(drawn(0))),
-            (path, ask | {"tools": [tool], "tool_choice": "required"}, call),
-            (path, ask | {"tools": [tool], "tool_choice": "required", "stream": True}, call),
-        ],
+@pytest.mark.parametrize("more", [{}, {"prompt": ["x", "y"], "n": 2}, {"echo": True, "logprobs": 2}])
+async def test_texts(more: dict[str, Any]) -> None:
+    whole, chunks = await both(
+        drawn(0, 2, 3), TEXT, {"prompt": "x"} | more | {"stream_options": {"include_usage": True}}
+    )
+    assert whole["usage"] == chunks[-1]["usage"] and whole["object"] == "text_completion"
+    for choice in whole["choices"]:
+        mine = [each for chunk in chunks for each in chunk["choices"] if each["index"] == choice["index"]]
+        assert "".join(each["text"] for each in mine) == choice["text"] and mine[-1]["finish_reason"] == "stop"
+        assert choice["text"].endswith("Hi€") and choice["finish_reason"] == "stop"
+        if "logprobs" in more:
+            for name in ("tokens", "token_logprobs", "text_offset"):
+                told = [value for each in mine if each["logprobs"] for value in each["logprobs"][name]]
+                assert told == choice["logprobs"][name], name
+            assert choice["logprobs"]["token_logprobs"][0] is None
+    answer = await Asked(ScriptedFront(better)).send(TEXT, {"prompt": "x", "best_of": 3, "n": 2})
+    assert [choice["text"] for choice in answer.json["choices"]] == [" there", ""], "the likeliest a token"
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "kinds", "status"),
+    [
+        (PLAIN, {"top_logprobs": 1}, ["message"], "completed"),
+        (THOUGHT, {}, ["reasoning", "message"], "incomplete"),
+        (
+            CALLED,
+            {"tools": [{"type": "function", "name": "f"}], "tool_choice": "required"},
+            ["function_call"],
+            "completed",
+        ),
+    ],
+)
+async def test_responses(script: Any, more: dict[str, Any], kinds: list[str], status: str) -> None:
+    whole, events = await both(script, RESPONSE, {"input": "x"} | more)
+    last = events[-1]["response"]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert events[0]["type"] == "response.created" and events[-1]["type"] == f"response.{status}"
+    assert [item["type"] for item in whole["output"]] == [item["type"] for item in last["output"]] == kinds
+    assert whole["status"] == last["status"] == status and whole["usage"] == last["usage"]
+    said = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+    assert said == "".join(
+        part["text"] for item in last["output"] if item["type"] == "message" for part in item["content"]
     )
 
 
 async def test_lines_of_ollama() -> None:
-    plain, thought = ScriptedFront(drawn(0, 1, 4)), ScriptedFront(drawn(6, 7, 0, reason="length", thinking=True))
-    chat, call = {"model": "m:latest", **SAY}, ScriptedFront(drawn(0, rest='<tool_call>{"name": "f"}</tool_call>'))
-    ask = {"model": "m", "prompt": "x"}
-    found = [
-        ("/api/chat", chat, plain),
-        ("/api/chat", chat | {"stream": False}, thought),
-        ("/api/chat", chat, thought),
-        ("/api/chat", chat | {"tools": [CALL]}, call),
-        ("/api/generate", ask, plain),
-        ("/api/generate", ask | {"stream": False}, thought),
-    ]
-    await responses(
-        "served-ollama.txt", [*found, ("/api/show", {"name": "m:latest"}, plain), ("/api/tags", None, plain)]
-    )
-    assert plain.asked[0].model == "m" and plain.asked[-1].model == "m" and plain.places == 3
+    for script, said, thought, reason in ((PLAIN, "Hi there", "", "stop"), (THOUGHT, "Hi", "so", "length")):
+        for path, ask in (("/api/chat", SAY | {"model": "m:latest"}), ("/api/generate", {"model": "m", "prompt": "x"})):
+            whole, lines = await both(script, path, ask)
+            assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True] and whole["done"]
+            for found in ([whole], lines):
+                texts = [line["message"] if path == "/api/chat" else line for line in found]
+                assert "".join(each["content" if path == "/api/chat" else "response"] for each in texts) == said
+                assert "".join(each.get("thinking", "") for each in texts) == thought
+                assert found[-1]["done_reason"] == reason and found[-1]["eval_count"] == 4
+                assert found[-1]["eval_duration"] == 1_500_000_000 and found[-1]["prompt_eval_count"] == 5
+    front = ScriptedFront()
+    shown = (await Asked(front).send("/api/show", {"name": "m:latest"})).json
+    assert shown["model_info"]["llama.context_length"] == 64 and front.asked[-1].model == "m"
+    assert [each["name"] for each in (await Asked(front).send("/api/tags")).json["models"]] == ["tiny", "other"]
 
 
 async def test_the_rest() -> None:
     front = ScriptedFront()
-    await responses(
-        "served-rest.txt",
-        [
-            ("/v1/embeddings", {"input": ["a", "b"]}, front),
-            ("/v1/embeddings", {"input": "a", "encoding_format": "base64", "model": "m"}, front),
-            ("/v1/models", None, front),
-            ("/health", None, front),
-            ("/health", None, ScriptedFront(alive=False)),
-            ("/api/version", None, front),
-            ("/metrics", None, front),
-        ],
-    )
+    found = (await Asked(front).send("/v1/embeddings", {"input": ["a", "b"]})).json
+    assert [row["embedding"] for row in found["data"]] == [[0.0, -1.0], [0.5, -1.0]]
+    assert found["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
+    packed = (await Asked(front).send("/v1/embeddings", {"input": "a", "encoding_format": "base64", "model": "m"})).json
+    assert np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4").tolist() == [0.0, -1.0]
+    assert packed["model"] == "m" and front.places == 2
+    assert [each["id"] for each in (await Asked(front).send("/v1/models")).json["data"]] == ["tiny", "other"]
+    for alive, status in ((True, 200), (False, 503)):
+        assert (await Asked(ScriptedFront(alive=alive)).send("/health")).status == status
+    assert (await Asked(front).send("/api/version")).json == {"version": "0.6.4"}
+    text = (await Asked(front).send("/metrics")).body.decode()
+    assert "likely_requests_running 1\n" in text and "likely_requests_waiting 2\n" in text
     assert front.places == 2, "only a body takes a place"
 
 
@@ -188,24 +212,21 @@ async def test_prompts_are_drawn_eight_at_once() -> None:
     assert usage == {"prompt_tokens": 85, "completion_tokens": 68, "total_tokens": 153}
 
 
-async def test_the_first_that_fails_ends_the_others() -> None:
-    import asyncio
-
+async def test_the_first_prompt_that_fails_ends_the_others() -> None:
     ended = []
 
-    async def slow() -> None:
-        try:
-            await asyncio.get_running_loop().create_future()
-        finally:
-            ended.append("slow")
+    class Fails(ScriptedFront):
+        async def events(self, request: Any) -> Any:
+            if request.prompt.parts == ("wrong",):
+                raise ParameterError("wrong")
+            try:
+                await forever()
+                yield ()
+            finally:
+                ended.append(request.prompt.parts[0])
 
-    async def wrong() -> None:
-        await asyncio.sleep(0)
-        raise ValueError("wrong")
-
-    with pytest.raises(ValueError, match="wrong"):
-        await transport._together([slow(), wrong()])
-    assert ended == ["slow"]
+    answer = await Asked(Fails()).send("/v1/completions", {"prompt": ["slow", "wrong", "late"]})
+    assert answer.status == 400 and answer.json["error"]["message"] == "wrong" and sorted(ended) == ["late", "slow"]
 
 
 async def test_an_unknown_route_is_named_and_seen() -> None:
@@ -215,11 +236,8 @@ async def test_an_unknown_route_is_named_and_seen() -> None:
         line = f"there is no {method} {path} here: GET /openapi.json lists all there is"
         assert answer.json["error"]["message"] == line
         assert answer.status == (405 if method == "DELETE" else 404)
-    assert (
-        (await served.send("/x" * 100, None, "GET"))
-        .json["error"]["message"]
-        .startswith(f"there is no GET {'/x' * 40} ")
-    )
+    long = (await served.send("/x" * 100, None, "GET")).json["error"]["message"]
+    assert long.startswith(f"there is no GET {'/x' * 40} ")
     assert [line.split(" ")[:2] for line in served.log] == [
         ["other", status] for status in ("404", "405", "404", "404")
     ]
