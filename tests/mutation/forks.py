@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate, zip_longest
+from os import _exit as leave
 from pathlib import Path
 from types import CodeType, FunctionType
 
@@ -186,7 +187,7 @@ class Forks:
             try:
                 code = work()
             finally:
-                os._exit(code)
+                leave(code)
         began = time.monotonic()
         try:
             while time.monotonic() - began < longest_s:

@@ -105,7 +105,7 @@ def probed(text: str, numbers: Mapping[int, int]) -> str:
     for body, statement, number in put:
         at = next(i for i, other in enumerate(body) if other is statement)
         at += at == 0 and _is_docstring(statement)
-        body[at:at] = ast.parse(f"_hit_({number})").body
+        body[at:at] = ast.parse(f"probe_hit({number})").body
     head = sum(
         _is_docstring(node) or (isinstance(node, ast.ImportFrom) and node.module == "__future__")
         for node in tree.body[:2]

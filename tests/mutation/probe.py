@@ -1,6 +1,6 @@
 """Coverage by probe: statements that say they were reached, once a test, in this process and in those it starts.
 
-A probe is `_hit_(number)`, which stands among the builtins. Written are numbers, a line each, to the file that
+A probe is `probe_hit(number)`, which stands among the builtins. Written are numbers, a line each, to the file that
 LIKELY_HITS names. Knows nothing of mutants.
 """
 
@@ -26,6 +26,6 @@ def hit(number: int) -> None:
         os.write(_file, b"%d\n" % number)
 
 
-builtins._hit_ = hit  # type: ignore[attr-defined]
+builtins.probe_hit = hit  # type: ignore[attr-defined]
 if "LIKELY_HITS" in os.environ:  # a process that a test has started
     _file = os.open(os.environ["LIKELY_HITS"], os.O_WRONLY | os.O_APPEND)

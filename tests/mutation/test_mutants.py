@@ -76,7 +76,7 @@ def f(x, y=1):
 def test_a_probe_tells_which_places_a_call_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = [ast.unparse(node) for node, _, _ in mutants.places(SAMPLE)]
     hits: list[int] = []
-    monkeypatch.setattr(builtins, "_hit_", hits.append)
+    monkeypatch.setattr(builtins, "probe_hit", hits.append)
     named: dict[str, Any] = {}
     exec(mutants.probed(SAMPLE, dict(enumerate(range(len(changes))))), named)
     assert hits == []
