@@ -98,6 +98,11 @@ def write_folder(folder: Path, config: dict[str, Any], arrays: dict[str, mx.arra
     return folder
 
 
+def random_folder(folder: Path, config: dict[str, Any] = LLAMA, seed: int = 0, times: float = 1.0) -> Path:
+    """A model of random weights, so many times as large as `weights` has them."""
+    return write_folder(folder, config, {name: mx.array(times * a) for name, a in weights(config, seed).items()})
+
+
 def write_gguf(
     path: Path,
     architecture: str,

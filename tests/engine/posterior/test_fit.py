@@ -46,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = [{"prompt": f"a{i}", "chosen": "b", "rejected": "c"} for i in range(12)]
     for name, kept in (("rows", rows), ("few", rows[:9]), ("pairs", pairs)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
-    tiny.write_folder(folder / "base", CONFIG, {n: mx.array(a) for n, a in tiny.weights(CONFIG).items()})
+    tiny.random_folder(folder / "base", CONFIG)
     model = load(str(folder / "base")).model
     here = {"model": str(folder / "base"), "data": str(folder / "rows.jsonl")}
     for seed, name in enumerate(("one", "two", "three")):

@@ -17,7 +17,6 @@ from engine.synth.training import Arm, TaughtModel, arms, asked, taught
 from engine.synth.writer import Writer
 from engine.trace.trace import Recipe
 from engine.tune.rows import TrainingRow, parse
-from metal import mx
 from tests.engine import tiny
 
 OPTIONS = TrainOptions(steps=2, rate=0.01, rank=3, batch=2, length=77, seed=4)
@@ -25,8 +24,7 @@ OPTIONS = TrainOptions(steps=2, rate=0.01, rank=3, batch=2, length=77, seed=4)
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Checkpoint:
-    arrays = {name: mx.array(a) for name, a in tiny.weights(tiny.LLAMA).items()}
-    return load(tiny.write_folder(tmp_path / "base", tiny.LLAMA, arrays))
+    return load(tiny.random_folder(tmp_path / "base"))
 
 
 def rows_of(*texts: str) -> tuple[TrainingRow, ...]:

@@ -23,7 +23,7 @@ from tests.engine import tiny
 
 def base(folder: Path, **changes: Any) -> Path:
     config = tiny.LLAMA | changes
-    return tiny.write_folder(folder, config, {n: mx.array(4 * a) for n, a in tiny.weights(config).items()})
+    return tiny.random_folder(folder, config, times=4)
 
 
 def test_with_causal_attention_it_says_exactly_what_it_said(tmp_path: Path) -> None:

@@ -38,8 +38,7 @@ from tests.engine.tune.tiny import run
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Checkpoint:
-    arrays = {name: mx.array(a) for name, a in files.weights(files.LLAMA).items()}
-    return load(files.write_folder(tmp_path / "model", files.LLAMA, arrays))
+    return load(files.random_folder(tmp_path / "model"))
 
 
 def opened(checkpoint: Checkpoint, folder: Path, **values: Any) -> trainer.TrainingRun:

@@ -14,7 +14,6 @@ from engine.tune.config import Config, configure
 from engine.tune.control import Saved, Stepped, Validated
 from engine.tune.open_run import open_run
 from engine.tune.trainer import train
-from metal import mx
 from tests.engine import tiny
 
 BASE: dict[str, Any] = {"steps": 3, "length": 48, "batch": 2, "rate": 1e-2, "save_every": 0, "eval_every": 1}
@@ -49,8 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two models and files of rows."""
     at = tmp_path_factory.mktemp("options")
     for name, seed in (("model", 0), ("model2", 1)):
-        arrays = {key: mx.array(array) for key, array in tiny.weights(tiny.LLAMA, seed).items()}
-        tiny.write_folder(at / name, tiny.LLAMA, arrays)
+        tiny.random_folder(at / name, seed=seed)
     rows = [{"prompt": f"tag {i}", "completion": f"<{i * 7}>" + "ab" * (4 * i)} for i in range(12)]
     pairs = [{"prompt": f"tag {i}", "chosen": f"<{i}>", "rejected": f"{i}"} for i in range(12)]
     mapped = [{"question": f"tag {i}", "asked": f"other {i}", "completion": f"<{i}>"} for i in range(12)]
