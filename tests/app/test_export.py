@@ -1,6 +1,5 @@
 """Files out and in: nothing is lost in JSON lines, readers get text, others' messages become conversations."""
 
-import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -75,36 +74,6 @@ def test_html_is_whole_tinted_and_safe() -> None:
     assert checker.open == [] and "script" not in checker.tags
     assert "a < b & c" in "".join(checker.text) and "\x1b" not in page
     assert 'class="h' in page and " bits, rank " in page
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"messages": [SYSTEM, {"role": "user", "content": "Q"}, ANSWER]},
-        [SYSTEM, {"role": "user", "content": [{"type": "text", "text": "Q"}]}, ANSWER],
-    ],
-)
-def test_messages_of_others_are_imported(tmp_path: Path, content: object) -> None:
-    path = tmp_path / "theirs.json"
-    path.write_text(json.dumps(content))
-    found = export.read(path, "new", 5.0)
-    assert [(m.role, m.text) for m in found.messages()] == [("user", "Q"), ("assistant", "A")]
-    assert found.system == "S" and found.title == "theirs" and found.created == 5.0
-    lines = tmp_path / "lines.jsonl"
-    lines.write_text('{"role": "user", "content": "Q"}\n{"role": "assistant", "content": "A"}\n')
-    assert len(export.read(lines, "n", 0.0).messages()) == 2
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["", "{", "[]", '{"messages": [{"role": "tool", "content": "x"}]}', '{"messages": [{"content": "x"}]}', "[1]",
-     '{"likely": "conversation", "version": 99}', '{"likely": "conversation", "version": 1}', '{"messages": 3}'],
-)  # fmt: skip
-def test_what_is_no_conversation_is_named(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "bad.json"
-    path.write_text(content)
-    with pytest.raises(DataError, match=r"bad\.json is no conversation"):
-        export.read(path, "n", 0.0)
 
 
 def test_a_damaged_file_is_refused_whole(tmp_path: Path) -> None:

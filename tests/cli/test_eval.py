@@ -365,24 +365,6 @@ def test_odd_items_are_counted(likely: Likely, tables: dict[str, np.ndarray], tm
     assert row["protocol"]["rows"] == {"left out": {"too long": 1, "unanswerable": 2}, "scored": {"duplicate": 1}}
 
 
-def test_options_without_a_use_are_refused(likely: Likely, tmp_path: Path) -> None:
-    pairs, text = write(tmp_path / "pairs.jsonl", [{"good": "a", "bad": "b"}]), tmp_path / "a.txt"
-    text.write_text("text")
-    for words, line in (
-        ((pairs, "--stride", "4"), "--stride is of texts"),
-        ((pairs, "--window", "512"), "--window is of texts"),
-        ((pairs, "--positions"), "--positions is of texts"),
-        ((pairs, "--temp", "1"), "--temp is of tasks whose answers are drawn"),
-        (("--text", text, "--stride", "600"), "--stride is at most the window, 512 tokens, got 600"),
-        (("--text", text, "--by", "source"), "--by is of TASKS"),
-        ((pairs, "--difference", "0.1"), "--difference is between two models"),
-    ):
-        code, _, err = likely(*words)
-        assert code == 2 and line in err, words
-    rows = [{"context": f"Q{i}:", "choices": ["a", "b"], "gold": i % 2} for i in range(8)]
-    assert likely(write(tmp_path / "t.jsonl", rows), "--vary", "choices", "--variants", "1", "--seed", "3")[0] == 0
-
-
 @pytest.mark.slow
 def test_items_of_a_cluster_and_examples_by_an_option(likely: Likely, tmp_path: Path) -> None:
     rows = [{"context": f"Q{i // 5}:", "choices": ["<", "b"], "gold": i // 5 % 2, "of": i // 5} for i in range(60)]
@@ -404,6 +386,7 @@ def test_wrong_calls_are_one_line(likely: Likely, tmp_path: Path) -> None:
     assert "two tasks are called p" in likely(path, path)[2]
     (tmp_path / "empty.txt").write_text("")
     assert "is empty" in likely("--text", tmp_path / "empty.txt")[2]
+    assert "--stride is at most the window, 512 tokens, got 600" in likely("--text", path, "--stride", "600")[2]
     assert "give --window 4096" in likely("--text", path, "--window", "5000")[2]
     code, _, err = likely("--text", path, "--prefix-token", "x")
     assert code == 1 and "must be none or an id below 288, got 'x'" in err

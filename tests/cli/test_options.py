@@ -143,7 +143,7 @@ estimate curve f --sizes 1,x | whole numbers with commas between them such as 20
 estimate bound . --trained f --delta 1 | --delta
 estimate bound . --trained f --draws 0 | --draws
 scale fit f --refits 99 | --refits
-scale fit f --budget 0 | --budget takes floating-point operations above 0 such as 1e18, got
+scale fit f --budget 0 | takes floating-point operations above 0 such as 1e18, got
 scale show f --svg s --rate 0 | --rate
 scale show f --seed 1 | --seed is of a file: add --svg, --png or --html
 scale run f --within 0 | --within
@@ -166,6 +166,12 @@ reason Q --hopeless -1 | hopeless
 reason Q --file f | QUESTION
 eval arithmetic --limit 0 | --limit
 eval --text f --paths 1 | --paths
+eval t.jsonl --stride 4 | --stride is of texts
+eval t.jsonl --window 512 | --window is of texts
+eval t.jsonl --positions | --positions is of texts
+eval t.jsonl --temp 1 | --temp is of tasks whose answers are drawn
+eval t.jsonl --difference 0.1 | --difference is between two models
+eval --text f --by source | --by is of TASKS
 """  # a call | the option that it is refused for, and maybe more
 FINE = """
 explain t --formula
@@ -231,6 +237,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LIKELY_MODEL", raising=False)
     for name in ("f", "S"):
         (tmp_path / name).write_text("")
+    (tmp_path / "t.jsonl").write_text('{"good": "a", "bad": "b"}\n')
 
 
 def test_an_option_that_would_be_ignored_is_refused_by_name(likely: Likely) -> None:

@@ -274,18 +274,6 @@ def test_what_the_first_person_with_a_mac_is_asked_to_run_exists(monkeypatch: py
             command.make_context(verb, words)  # a usage error where an option is not there
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts(likely: Likely, shell: str) -> None:
-    code, out, _ = likely("completion", shell)
-    assert code == 0 and "_LIKELY_COMPLETE" in out
-
-
-@pytest.mark.parametrize("verb", sorted(app.cli.VERBS))
-def test_every_verb_explains_itself(likely: Likely, verb: str) -> None:
-    code, out, _ = likely(verb, "--help")
-    assert code == 0 and "Usage: likely " + verb in out
-
-
 @pytest.mark.parametrize(
     ("args", "hint"),
     [
@@ -494,10 +482,6 @@ def test_the_formula_multiplies_out_to_the_texts_probability(likely: Likely) -> 
     bits = -found["total_logprob"] / math.log(2)
     assert f"2^{-bits:.3f}" in lines[3] and lines[4] == f"predicted 2 of 3 tokens: {bits:.3f} bits"
     assert lines[5].endswith(f"= {found['perplexity']:.3f}")
-
-
-def test_the_formula_of_one_token_has_no_factor(likely: Likely) -> None:
-    assert likely("explain", "x", "--formula")[1] == "x is given: a text of one token has no factor\n"
 
 
 def test_a_terminal_that_draws_no_screen_gets_lines_and_is_told(
