@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from textual.widgets import Input
+from textual.widgets import Input, OptionList
 
 from app.local import local_models
 from app.tui.app import LikelyApp
@@ -12,11 +12,18 @@ from engine.quantize.plan import Settings
 from engine.quantize.run import quantize
 from engine.sources.model_info import ModelInfo
 from tests.tui.conftest import Stage
-from tests.tui.test_compare import choose
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 TOKENS = 12
+
+
+async def choose(stage: Stage, words: str) -> None:
+    """Pick from the list that is open what begins with some words."""
+    rows = stage.app.screen.query_one(OptionList)
+    prompts = [str(rows.get_option_at_index(index).prompt).strip() for index in range(rows.option_count)]
+    rows.highlighted = next(index for index, prompt in enumerate(prompts) if prompt.startswith(words))
+    await stage.pilot.press("enter")
 
 
 async def test_two_models_answer_side_by_side(smollm2: ModelInfo, tmp_path: Path) -> None:

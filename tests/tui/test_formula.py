@@ -11,10 +11,10 @@ from app.tui.tokens.layout import TokenPlace
 from app.tui.view import View
 from app.tui.views import VIEWS
 from engine.tune.config import configure
+from tests.support.glass import Glass
 from tests.tui.conftest import Play, Stage
-from tests.tui.test_inside import Glass, opened
 from tests.tui.test_pictures import compared
-from tests.tui.tuning import reach, screen, to_the_run
+from tests.tui.tuning import opened, reach, screen, to_the_run
 
 ASK = "Why is the sky blue?"
 SMALL = (60, 20)

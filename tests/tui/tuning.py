@@ -8,8 +8,10 @@ from typing import Any
 from textual.widgets import Label
 
 from app.tui.training.run import Training
+from app.tui.views.inside import InsideScreen
 from app.tui.views.tune import TuneScreen
 from app.tui.widgets.gauge import Gauge
+from engine.prompt import Prompt
 from engine.tune.config import Config, configure
 from tests.support.trainer import ScriptedTrainer
 from tests.tui.conftest import Play, Stage
@@ -78,3 +80,23 @@ async def state(stage: Stage, *wanted: str) -> None:
 
 async def reach(stage: Stage, step: int) -> None:
     await stage.until(lambda: screen(stage).course.step >= step, f"step {step}")
+
+
+async def opened(stage: Stage, text: str = "Why is the sky blue?") -> InsideScreen:
+    """The view, on a text."""
+    stage.app.looked_into = Prompt(parts=(text,)), 0
+    stage.app.go("inside")
+    view = stage.app.screen
+    assert isinstance(view, InsideScreen)
+    await known(stage, view)
+    return view
+
+
+async def known(stage: Stage, view: InsideScreen) -> None:
+    """Wait until the page that is shown has all it wants."""
+
+    def settled() -> bool:
+        at = view.reading
+        return at is not None and at.opened is not None and view.page.wants(at, 100, 30) is None
+
+    await stage.until(settled, "a page that has all it wants")

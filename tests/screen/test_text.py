@@ -1,0 +1,140 @@
+"""Any text on the screen: every token measured as it is written, the words with their bits, and how it would go on."""
+
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from app.tui.chat.word_surprisals import LN2, bits_of_words, running_sum
+from engine.trace.trace import TokenStep
+from tests.pictures import assert_picture
+from tests.support.model import ScriptedEngine
+from tests.support.screen import Screen
+
+START = " The sky looks blue because air molecules scatter"
+
+
+def written(screen: Screen, text: str = START) -> Screen:
+    screen.press("f4")
+    screen.paste(text)
+    screen.wait(2)
+    return screen
+
+
+def measured(text: str = START) -> list[float]:
+    """The bits of the tokens that were predicted, by the model itself."""
+    engine = ScriptedEngine()
+    steps = engine.score(engine.tokenizer.encode(text))
+    return [-step.logprob / math.log(2) for step in steps if step.logprob is not None]
+
+
+def test_a_page_is_filled_with_what_was_measured(screen: Screen) -> None:
+    written(screen)
+    bits = measured()
+    assert f"BITS SO FAR  {sum(bits):.1f}  predicted {len(bits)} of {len(bits) + 1} tokens" in screen.text
+    assert f"most: scatter {max(bits):.1f} bits" in screen.text
+    assert f"ppl {2 ** (sum(bits) / len(bits)):.1f}" in screen.lines[0]
+    assert f"{sum(bits) / len(START.removeprefix(' The')):.2f} bits/byte" in screen.lines[0]
+    assert "CONTINUATION" in screen.text and "short wavelengths of sunlight far" in screen.text
+    screen.press("left")
+    assert f"TOKEN 8/8  ·scatter  {bits[-1]:.1f} bits" in screen.text
+
+
+def test_the_measures_go_with_the_cursor_and_a_click_goes_to_a_word(screen: Screen) -> None:
+    written(screen)
+    screen.click("blue because")
+    screen.wait(1)
+    assert re.search(r"BITS SO FAR  [\d.]+ .* before the cursor", screen.text)
+
+
+def test_the_text_comes_before_what_is_measured_of_it(tmp_path: Path) -> None:
+    with Screen(tmp_path, size=(80, 24)) as screen:
+        written(screen)
+        assert "SURPRISAL" in screen.text and "BITS SO FAR" in screen.text
+        screen.press(*["enter"] * 15)
+        screen.wait(2)
+        assert "SURPRISAL" not in screen.text
+        screen.press("ctrl+n")
+        assert "Any text: every token" in screen.text
+        screen.resize(40, 12)
+        assert "Any text: every token" in screen.text
+
+
+def test_a_text_goes_on_from_the_cursor_and_is_kept(screen: Screen) -> None:
+    written(screen)
+    screen.hold(after=3)
+    screen.press("ctrl+r")
+    assert "scatter the gases" in screen.text and "continuing" in screen.text
+    screen.press("escape")
+    screen.release()
+    screen.wait(2)
+    assert "continuing" not in screen.text and "predicted 10 of 11 tokens" in screen.text
+    (talk,) = screen.kept
+    assert talk.title.startswith("The sky looks blue")
+    assert "".join(node.text for node in talk.nodes.values()).startswith(START)
+    screen.press("f2", "f4")
+    assert "scatter the gases" in screen.text
+    screen.press("ctrl+n")
+    assert "scatter" not in screen.text
+    screen.press("ctrl+o")
+    assert "The sky looks blue" in screen.text
+    screen.press("enter")
+    assert "scatter the gases" in screen.text
+
+
+def test_a_run_that_fails_says_so_and_the_text_stays(tmp_path: Path) -> None:
+    engine = ScriptedEngine()
+    with Screen(tmp_path, engine) as screen:
+        written(screen)
+        engine.fail_at = 2
+        screen.press("ctrl+r")
+        assert "told to fail" in screen.text and "air molecules scatter" in screen.text and screen.running
+
+
+def test_numbers_of_another_text_do_not_stand_over_this_one(screen: Screen) -> None:
+    """While a text is read nothing says a perplexity or a most surprising word, but that it is measured."""
+    written(screen)
+    assert "ppl" in screen.lines[0] and "predicted 7 of 8 tokens" in screen.text
+    screen.paste(" blue" * 60)
+    assert "measuring" in screen.lines[0] and "ppl" not in screen.text
+    assert "SURPRISAL  by the word  measuring" in screen.text and "BITS SO FAR  measuring" in screen.text
+    screen.wait(2)
+    assert "measuring" not in screen.text and "predicted 67 of 68 tokens" in screen.text and "most:" in screen.text
+
+
+def test_words_have_the_bits_of_their_tokens() -> None:
+    engine = ScriptedEngine()
+    text = " The sky\n\n blue, zzé"  # é is two tokens of a byte each
+    steps = engine.score(engine.tokenizer.encode(text))
+    words = bits_of_words(steps)
+    assert "".join(word.text for word in words) == "".join(step.text for step in steps)
+    assert (words[0].first, words[0].last) == (0, 1) and words[0].bits is None and words[-1].last == len(steps)
+    assert all(a.last == b.first and a.end == b.start for a, b in pairwise(words))
+    assert running_sum(steps)[-1] == pytest.approx(sum(word.bits for word in words if word.bits is not None))
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["ab ", "c", "d"], ["ab ", "cd"]),  # a space at the end of a token parts it from the next
+        (["ab", "c"], ["abc"]),
+        (["a", " ", "b"], ["a", " b"]),
+        ([" ", "\n", "a"], [" \na"]),  # what no word came before belongs to the first
+        (["", "a", "", " b"], ["a", " b"]),
+    ],
+)
+def test_words_begin_where_a_space_is_on_either_side(texts: list[str], words: list[str]) -> None:
+    steps = [cast(TokenStep, SimpleNamespace(text=text, special=False, logprob=-LN2)) for text in texts]
+    found = bits_of_words(steps)
+    assert [word.text for word in found] == words
+    assert sum(word.bits or 0.0 for word in found) == pytest.approx(len(texts))
+
+
+@pytest.mark.parametrize("size", [(120, 40), (60, 20)])
+def test_a_page_looks_as_in_its_pictures(tmp_path: Path, size: tuple[int, int]) -> None:
+    with Screen(tmp_path, size=size) as screen:
+        assert_picture(f"screen/pictures/text-{size[0]}x{size[1]}.txt", written(screen).text + "\n")
