@@ -74,7 +74,7 @@ class Glass(ScriptedEngine):
             case looks.AblationLook(position):
                 yield looks.Ablated(300 + position, 2.0, -0.25)
             case looks.PatchLook(position, corrupted, part):
-                other = tuple(corrupted.ids(self.tokenizer))
+                other = tuple(corrupted.ids(self.tokenizer))  # type: ignore[arg-type]
                 if len(other) != position + 1:
                     raise ParameterError("both must have as many tokens")
                 columns = HEADS if part == "heads" else position + 1
