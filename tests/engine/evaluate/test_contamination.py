@@ -56,6 +56,7 @@ def test_a_model_that_knows_a_text_by_heart_gives_it_away_and_one_that_does_not_
             logs = random.normal(-4 + shift * (number < 40), 1, 50)
             least[number] = contamination.least_likely(logs)
             assert least[number] == pytest.approx(np.sort(logs)[:10].mean())
+        assert np.isnan(contamination.least_likely(np.zeros(0)))  # of no token nothing is known
         found = contamination.figures(tally, {number: number < 40 for number in range(80)}, least)
         assert low < found["min_20_auc"].mean <= high and "bits_per_byte_clean" in found
         assert (found["min_20_auc"].interval[0] > 0.5) == bool(shift)

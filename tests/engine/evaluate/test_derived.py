@@ -124,3 +124,9 @@ def test_rows_of_another_form_are_refused_in_one_line(tmp_path: Path) -> None:
             bodies(made(kind, [row, row], tmp_path))
     assert all(way.about and "not" in way.about for way in DERIVATIONS.values())
     assert isinstance(bodies(made("fluency", [{"text": "a"}], tmp_path))[0], Document)
+
+
+def test_of_one_text_no_more_than_four_are_asked() -> None:
+    many = " ".join(f"a b c d e {name}" for name in ("Ada", "Bob", "Cid", "Dan", "Eve", "Fay"))
+    others = [(i, f"a b c d e {name} x") for i, name in enumerate(("Gus", "Hal", "Ida"), 1)]
+    assert sum(at == 0 for at, _ in probes(iter([(0, many), *others]))) == 4

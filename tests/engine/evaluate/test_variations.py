@@ -95,6 +95,8 @@ def test_paraphrases_of_the_rows_or_from_elsewhere() -> None:
     assert bodies(told)[0] == Question("Yell 0", ("0",), QUESTIONS[0]) and isinstance(bodies(told)[1], Problem)
     both = bodies(contexts(plain, told))
     assert [(each.context, each.changed) for each in both] == [("Say 0", "Yell 0")]
+    (none,) = contexts(plain, task([{"prompt": "", "answer": "a"}])).items()
+    assert isinstance(none, Problem) and "no item stands in both" in none.words
 
 
 def test_what_cannot_be_varied_is_refused() -> None:

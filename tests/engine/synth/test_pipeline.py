@@ -17,7 +17,18 @@ from engine.synth.config import configure
 from engine.synth.pipeline import RowsWarned, RowsWritten, StageYield
 from engine.tune import choices, data
 from engine.tune.rows import parse
-from tests.engine.synth.makers import PROBLEMS, config, rows_of, run, session, table, write_rows
+from tests.engine.synth.makers import (
+    PROBLEMS,
+    CountedSession,
+    PlainTokenizer,
+    config,
+    rows_of,
+    run,
+    session,
+    table,
+    write_rows,
+)
+from tests.fakes import FakeCheckpoint, MarkovModel
 
 FAIR = table({"7": 0.5, "5": 0.5})
 
@@ -257,3 +268,11 @@ def test_what_was_chosen_by_hand_counts_when_the_pipeline_runs_again(tmp_path: P
     choices.choose(chosen, dict.fromkeys(choices.read(chosen)))  # all taken back
     assert "choice" not in yields(run(drawn, session(FAIR)))
     assert rows_of(made / "train.jsonl") == kept
+
+
+def test_a_prompt_without_room_is_a_row_aside(tmp_path: Path) -> None:
+    task = write_rows(tmp_path / "t.jsonl", [*PROBLEMS[:3], {"prompt": "x" * 40 + "?", "answer": "7"}])
+    short = CountedSession(FakeCheckpoint(MarkovModel(FAIR, context=30), PlainTokenizer()))  # type: ignore[arg-type]
+    run(config(tmp_path / "made", {"answers": 4, "task": task}), short)
+    (aside,) = (r for r in rows_of(tmp_path / "made" / "dropped.jsonl") if "too long" in r["dropped"])
+    assert aside["dropped"] == "generate: the prompt is too long" and aside["source"]["parent"] == "job:3"

@@ -157,3 +157,9 @@ def test_privacy_counts_what_is_beyond_nineteen_of_twenty() -> None:
         {"id": "000002-000", "longest_run": 1, "words": "c", "nearest": 0.123457, "real": "s"},
         {"id": "000000-000", "longest_run": 1, "words": "a", "nearest": 0.5, "real": "q\nr"},
     ]
+
+
+def test_more_rows_of_one_kind_are_left_out_by_chance_and_it_is_said() -> None:
+    found = report(rows(texts(16, 2)), pairs(texts(14, 0)), heldout=pairs(texts(12, 1)))
+    assert (found.made, found.real) == (16, 14) and len(found.beside) == 16
+    assert found.notes == ("distances, precision and recall are of 14 rows of each, by chance",)

@@ -77,6 +77,7 @@ def test_numbers_of_models_are_asked_for_once_and_of_the_model_that_is_named(tmp
     assert 0 < again < first
     assert {name: (tmp_path / "made" / name).read_bytes() for name in files} == files
     assert made(tmp_path / "other", perplexity_model="p")[1] == {"m", "p"}
+    assert made(tmp_path / "judged", judge=0.01, judge_model="j")[1] == {"m", "j"}
 
 
 # -- duplicates -------------------------------------------------------------------------------------------------------
@@ -206,6 +207,13 @@ def test_a_class_and_a_cell_without_rows_are_told(tmp_path: Path) -> None:
     cells = {**generate, "template": "say {n}"}
     told = [e.line for e in run(config(tmp_path / "cells", cells), session(law)) if isinstance(e, RowsWarned)]
     assert told == ["no row is left for n 8"]
+    lines = [letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter != "t"]
+    for letter in lines:
+        law[ord(letter)] = law[ord(" ")]
+    many = {**cells, "grid": {"n": ["7", *lines]}}
+    told = [e.line for e in run(config(tmp_path / "many", many), session(law)) if isinstance(e, RowsWarned)]
+    assert told[0] == "no row is left for n a" and told[-1] == f"nor for {25 - pipeline.FEW} cells more"
+    assert len(told) == pipeline.FEW + 1
     law[ord("?")] = -np.inf
     law[ord("?"), ord("5")] = 0
     with pytest.raises(DataError, match="no row is left of 8"):

@@ -258,6 +258,8 @@ def test_fewer_rows_than_twenty_are_refused() -> None:
     vae.learn(rows, 4, **how)
     with pytest.raises(DataError, match="at least 20 rows, got 19"):
         vae.learn(rows[1:], 4, **how)
+    with pytest.raises(DataError, match="not finite after step 1: lower"):
+        vae.learn(rows, 4, **how | {"free_bits": math.inf})
 
 
 # -- drawing -----------------------------------------------------------------------------------------------------------

@@ -177,3 +177,12 @@ def test_difference_of_a_model_with_a_trained_head(checkpoint: Checkpoint, tmp_p
     assert isinstance(found, Compared)
     expected = mx.mean(arrays.kl(now, logp, mx))
     assert found.difference.kl == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_a_run_waits_as_long_as_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    control, looks = TrainControl(), []
+    monkeypatch.setattr("time.sleep", lambda s: looks.append(s) or (control.go_on() if len(looks) == 3 else None))
+    control.pause()
+    events = list(trainer.train(run(tmp_path, steps=1), control))
+    assert events[0] == Paused(0) and len(looks) == 3 and events[-1] == Ended("done", 1)
+    assert sum(isinstance(event, Paused) for event in events) == 1

@@ -206,6 +206,9 @@ def test_parts_of_a_folder_are_by_their_names(tmp_path: Path) -> None:
         part: set(some) for part, some in names.items()
     }
     assert all(some == sorted(some) for some in found.values())
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DataError, match=r"has neither train\.jsonl"):
+        data.read(tmp_path / "nothing")
 
 
 def test_rows_are_set_aside_by_their_hash(tmp_path: Path) -> None:
