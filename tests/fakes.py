@@ -84,6 +84,7 @@ class ByteTokenizer:
     vocab_size = VOCAB
     bos: int | None = None
     eos = frozenset({EOS})
+    end = EOS
     newline = (10,)
     chat_template: str | None = "fake"
 

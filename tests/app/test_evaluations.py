@@ -1,29 +1,27 @@
 """Results of items as they are kept, read and compared; the evaluator without a model; sources of items."""
 
 import sqlite3
-from collections.abc import Iterator
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from app import evaluations, evaluator
 from app.evaluations import Evaluation, Evaluations, Row, asked_of
-from app.evaluator import Evaluator
+from app.evaluator import Evaluator, files, is_adapter
 from app.scoreboard import Measurement
 from app.task_sources import Sourced, TextFile, again, sources
 from engine.errors import DataError, ParameterError
-from engine.evaluate.estimates import Estimate
 from engine.evaluate.evaluation import Protocol
 from engine.evaluate.tasks import Problem, Task, TaskSettings
+from engine.session import Session
 from tests.app.results import evaluation, store_in
+from tests.fakes import FakeCheckpoint, MarkovModel, certain_table
+from tests.support.limits import file_size_limit
 
-Captured = pytest.CaptureFixture[str]
 ONE = evaluation("t", "m", "choices")
-FOUND = Estimate(0.5, 0.1)
 
 
 @pytest.fixture
@@ -61,7 +59,7 @@ def test_the_latest_comes_first_and_only_what_can_be_compared(
     store: Evaluations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(evaluations.time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "time", lambda: now[0])
 
     def kept(each: Evaluation) -> None:
         now[0] += 1
@@ -123,166 +121,103 @@ def test_a_database_that_cannot_be_kept_is_in_memory(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 1")
     full = Evaluations(path, said.append)
-    full._db.execute("PRAGMA query_only = 1")
-    full.keep(ONE, [row(3)])
+    assert full.begin(ONE) == {1, 2}
+    most = max(file.stat().st_size for file in tmp_path.iterdir() if file.is_file())
+    with file_size_limit(most):
+        full.keep(ONE, [Row(3, None, {"acc": 1.0}, {"said": "long " * 20_000})])
     assert not full.kept and full.begin(ONE) == {1, 2, 3} and len(said) == 3
     assert Evaluations(path).begin(ONE) == {1, 2}, "the file stays as it was"
 
 
-def test_damage_is_a_line(store: Evaluations) -> None:
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        *((f"UPDATE result SET {each}", r"is damaged \(.*\): move it away, and measure again") for each in (
+            "measures = '[]'", """measures = '{"acc": "x"}'""", """measures = '{"acc": true}'""", "measures = '{'",
+            "detail = '3'")),
+        ("UPDATE evaluation SET asked = 'x'", "is damaged"), ("DROP TABLE result", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_damage_is_a_line(tmp_path: Path, store: Evaluations, damage: str, said: str) -> None:
     store.begin(ONE), store.keep(ONE, [row(1)], [Problem(1, "a", "b")])
-    for column, value, reads in (
-        ("measures", "[]", store.rows), ("measures", '{"acc": "x"}', store.rows),
-        ("measures", '{"acc": true}', store.rows),
-        ("measures", "{", store.rows), ("detail", "3", store.rows),
-    ):  # fmt: skip
-        store._db.execute(f"UPDATE result SET {column} = ?", (value,))
-        with pytest.raises(DataError, match=r"is damaged \(.*\): move it away, and measure again"):
-            list(reads(ONE))
-        store.keep(ONE, [row(1)])
-    store._db.execute("UPDATE evaluation SET asked = 'x'")
-    with pytest.raises(DataError, match="is damaged"):
-        store.all()
-    store._db.execute("DROP TABLE result")
-    with pytest.raises(DataError, match="cannot be read"):
-        list(store.rows(ONE))
+    with closing(sqlite3.connect(tmp_path / "evaluations.db")) as db:
+        db.execute(damage)
+        db.commit()
+    with pytest.raises(DataError, match=said):
+        store.all(), list(store.rows(ONE))
 
 
 # -- the evaluator ---------------------------------------------------------------------------------------------------
 
 
-class Items:
-    """Outcomes in the place of a model; how they were asked is noted."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[Any] = []
-        self.raises: BaseException | None = None
-        monkeypatch.setattr(evaluator.evaluation, "evaluate", self.evaluate)
-        monkeypatch.setattr(evaluator.evaluation, "document", self.document)
-        monkeypatch.setattr(evaluator, "diffuses", lambda session: session.masked)
-        monkeypatch.setattr(Protocol, "of_model", lambda self, session: self)
-        monkeypatch.setattr(Protocol, "token", lambda self, tokenizer: 257)
-
-    def evaluate(
-        self, session: Any, task: Task, protocol: Protocol, *, strategy: Any, done: Any, limit: int | None
-    ) -> Iterator[Any]:
-        self.asked.append((task.name, protocol, set(done), limit))
-        for i in range(3):
-            if i not in done:
-                yield SimpleNamespace(number=i, cluster="c", values={"acc": 1.0}, detail={"i": i})
-        yield Problem(7, "odd", "w")
-        if self.raises is not None:
-            raise self.raises
-
-    def document(self, session: Any, text: str, protocol: Protocol, *, done: Any, limit: int | None) -> Iterator[Any]:
-        self.asked.append((text, protocol, set(done), limit))
-        yield SimpleNamespace(number=0, cluster=None, values={"nats": 1.0}, detail={})
+def session(text: bytes = b"ab") -> Session:
+    """A model that says a byte's next one, of these, for nearly certain."""
+    return Session(FakeCheckpoint(MarkovModel(certain_table(text))))  # type: ignore[arg-type]
 
 
-def session(masked: bool = False) -> Any:
-    info = SimpleNamespace(weights="w", name="hub/m")
-    return SimpleNamespace(masked=masked, info=info, tokenizer=None, model=SimpleNamespace(dtype="f32"))
+def task(name: str = "t", shots: int = 0, rows: int = 4) -> Task:
+    """Choices of which the first is the likely one, and a row that is none."""
+    good = [{"context": "xa", "choices": ["b", "c"], "gold": i % 2} for i in range(rows)]
+    return Task(name, lambda: iter([*good, {"odd": 1}]), f"id {name}", TaskSettings(shots=shots, delimiter=""))
 
 
-def task(name: str = "t", shots: int = 0, **more: Any) -> Task:
-    rows = [{"prompt": str(i), "answer": "a"} for i in range(5)]
-    return Task(name, lambda: iter(rows), f"id {name}", TaskSettings(shots=shots, **more))
-
-
-def test_each_model_is_asked_each_task_and_what_came_is_kept(
-    store: Evaluations, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    items = Items(monkeypatch)
+def test_each_model_is_asked_each_task_and_what_came_is_kept(store: Evaluations, tmp_path: Path) -> None:
     opened: list[str] = []
 
     def opens(name: str) -> Any:
         opened.append(name)
         return session(), f"weights {name}"
 
-    (tmp_path / "x.txt").write_text("words")
-    protocol = Protocol(seed=5, samples=2, temperature=0.5, strategy="sample", window=8)
-    run = Evaluator(store, opens, protocol, 3, command=("likely",))
-    asked_for = [Sourced(task(shots=1), {"task": "p"}), Sourced(TextFile(tmp_path / "x.txt"), {"text": "q"})]
-    events = list(run.run(asked_for, ["a", ""]))
-    heads = [event for event in events if isinstance(event, Measurement)]
+    (tmp_path / "x.txt").write_text("ababab" * 9)
+    run = Evaluator(store, opens, Protocol(seed=5, window=8), 3, command=("likely",))
+    asked_for = [Sourced(task(), {"task": "p"}), Sourced(TextFile(tmp_path / "x.txt"), {"text": "q"})]
+    heads = [event for event in run.run(asked_for, ["a", ""]) if isinstance(event, Measurement)]
     assert opened == ["a", ""] and [(head.evaluation.task, head.evaluation.model) for head in heads] == [
-        ("t", "a"), ("x.txt", "a"), ("t", "hub/m"), ("x.txt", "hub/m"),
+        ("t", "a"), ("x.txt", "a"), ("t", "fake"), ("x.txt", "fake"),
     ]  # fmt: skip
-    assert [(head.below, head.known, head.total) for head in heads[:2]] == [(4, 0, 3), (3, 0, 0)]
+    assert [(head.known, head.total) for head in heads[:2]] == [(0, 3), (0, 0)]
     assert heads[0].evaluation.place == {"task": "p"} and heads[0].evaluation.command == ("likely",)
-    assert [row.number for row in store.rows(heads[0].evaluation)] == [0, 1, 2]
-    assert store.problems(heads[0].evaluation) == [Problem(7, "odd", "w")]
-    whole = {"form": "questions", "chat": False, "strategy": "sample", "samples": 2, "temperature": 0.5, "seed": 5}
-    assert {name: heads[0].protocol[name] for name in whole} == whole and heads[0].protocol["prefix_token"] == 257
-    assert heads[0].protocol["shots"] == 1 and "cluster" not in heads[0].protocol
+    rows = list(store.rows(heads[0].evaluation))
+    assert [each.number for each in rows] == [0, 1, 2] and [each.measures["acc"] for each in rows] == [1.0, 0.0, 1.0]
+    assert heads[0].protocol["form"] == "choices"
     text = heads[1].protocol
     assert (text["form"], text["window"], text["items"]) == ("text", 8, "windows") and "samples" not in text
-    read = items.asked[1][1]
-    assert (read.strategy, read.samples, read.temperature, read.seed, read.unconditional) == ("", 1, 0.0, 0, True)
-    assert items.asked[0][2:] == (set(), 3)
-    again_ = [event for event in run.run(asked_for[:1], ["a"]) if isinstance(event, Measurement)]
-    assert again_[0].known == 3 and items.asked[-1][2] == {0, 1, 2}
-    fresh = replace(run, fresh=True, limit=None, counts=False)
-    head = next(fresh.run(asked_for[:1], ["a"]))
-    assert isinstance(head, Measurement) and (head.known, head.below, head.total) == (0, None, 0)
-    head = next(replace(run, limit=None).run(asked_for[:1], ["a"]))
-    assert isinstance(head, Measurement) and head.total == 4
-    head = next(replace(run, limit=9).run(asked_for[:1], ["a"]))
-    assert isinstance(head, Measurement) and (head.total, head.below) == (4, 10)
-    seeded = replace(run, protocol=replace(protocol, paths=2))
-    list(seeded.run(asked_for[1:], ["a"]))
-    assert items.asked[-1][1].seed == 5
+
+    def known(**changes: Any) -> int:
+        head = next(replace(run, **changes).run(asked_for[:1], ["a"]))
+        assert isinstance(head, Measurement)
+        return head.known
+
+    assert known() == 3 and known(fresh=True) == 0
+    list(replace(run, limit=None).run(asked_for[:1], ["a"]))
+    assert known(limit=None) == 4 and known(limit=2) == 2
+    assert store.problems(heads[0].evaluation)[0].number == 4
 
 
-def test_what_came_before_a_fault_is_kept(store: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
-    items = Items(monkeypatch)
-    items.raises = ValueError("broke")
+def test_what_came_before_the_end_is_kept(store: Evaluations) -> None:
     run = Evaluator(store, lambda name: (session(), "w"), Protocol())
-    with pytest.raises(ValueError, match="broke"):
-        list(run.run([Sourced(task(), {})], ["a"]))
-    (kept,) = store.all()
-    assert [row.number for row in store.rows(kept)] == [0, 1, 2]
     events = run.run([Sourced(task("u"), {})], ["a"])
-    next(events), next(events)
+    while isinstance(next(events), Measurement | Problem):
+        pass
     events.close()
-    assert [row.number for row in store.rows(store.all(["u"])[0])] == [0]
+    assert [each.number for each in store.rows(store.all(["u"])[0])] == [0]
 
 
-def test_results_are_written_now_and_then(store: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, kept = [0.0], []
-    monkeypatch.setattr(evaluator.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(
-        Evaluations, "keep", lambda self, each, rows, problems=(): kept.append((len(rows), len(problems)))
-    )
-    Items(monkeypatch)
-    events = Evaluator(store, lambda name: (session(), "w"), Protocol()).run([Sourced(task(), {})], ["a"])
-    for seconds in (0.0, 0.5, 1.0, 1.5, 1.9):
-        now[0] = seconds
-        next(events)
-    assert list(events) == [] and kept == [(3, 0), (0, 1)]
-
-
-def test_draws_are_of_diffusion_models(store: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
-    Items(monkeypatch)
-    masked = [False, True, False]
-    run = Evaluator(store, lambda name: (session(masked[int(name)]), "w"), Protocol(draws=16))
-    assert len(list(run.run([], ["0", "1"]))) == 0 == len(list(run.run([], ["1", "2"])))
+def test_draws_are_of_diffusion_models(store: Evaluations) -> None:
+    run = Evaluator(store, lambda name: (session(), "w"), Protocol(draws=16))
     with pytest.raises(ParameterError, match="--draws is of diffusion models, and none of these is one"):
         list(run.run([], ["0", "2"]))
-    head = next(run.run([Sourced(task(), {})], ["1"]))
-    assert isinstance(head, Measurement) and head.protocol["likelihoods"] == "bounds" and head.protocol["draws"] == 16
 
 
 def test_an_adapter_is_a_folder_with_its_settings(tmp_path: Path) -> None:
-    assert not evaluator.is_adapter("") and not evaluator.is_adapter(str(tmp_path))
+    assert not is_adapter("") and not is_adapter(str(tmp_path))
     (tmp_path / "adapter_config.json").write_text("{}")
-    assert evaluator.is_adapter(str(tmp_path))
-    first = evaluator.files(tmp_path)
+    assert is_adapter(str(tmp_path))
+    first = files(tmp_path)
     (tmp_path / "note.txt").write_text("x")
-    assert evaluator.files(tmp_path) == first
+    assert files(tmp_path) == first
     (tmp_path / "a.safetensors").write_text("x")
-    assert evaluator.files(tmp_path) != first
-    assert evaluator.weights(session()) == "w SimpleNamespace f32"
+    assert files(tmp_path) != first
 
 
 # -- sources of items ------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Jobs of a worker by engines, trainers and evaluators of a script: their events in their order, and nothing else."""
 
 import gc
+import json
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import evaluation_jobs, fill_jobs, jobs, ladder_jobs, local_evaluator, local_trainer
+from app import fill_jobs
 from app import requests as r
 from app.evaluation_jobs import EvaluationJobs
 from app.evaluations import Evaluations
 from app.jobs import ModelJobs, TrainingJobs
-from app.ladder_jobs import LadderJobs, LadderRead, ReadLadder, WriteLadder, table_of
-from app.local_trainer import LocalTrainer, beginning, first_row, shared
+from app.ladder_jobs import LadderJobs, ReadLadder, WriteLadder, table_of
+from app.local_evaluator import LocalEvaluator
+from app.local_trainer import LocalTrainer, beginning
 from app.looks import OpenLook
 from app.scoreboard import Scoreboard
 from app.worker import WORKED
@@ -27,26 +29,15 @@ from engine.errors import DataError, LikelyError, ParameterError
 from engine.evaluate.estimates import Estimate
 from engine.evaluate.tasks import Problem
 from engine.prompt import Prompt
-from engine.tune.config import Config
-from engine.tune.control import Paused, TrainControl
-from tests.app.ladders import REPORT
+from engine.tune.config import Config, configure
+from engine.tune.control import Paused, Stepped, TrainControl
 from tests.app.results import evaluation, fill
 from tests.fakes import ByteTokenizer
 from tests.serve.scripted import FACTS, step
+from tests.serve.served import write_model
 
 STATS = Stats(1, 0, 1, 0.0, 0.0)
 TEXT = Prompt(parts=("ab",))
-
-
-class Clock:
-    """Seconds that pass a quarter at each look."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += 0.25
-        return self.now
 
 
 class Engine:
@@ -143,14 +134,13 @@ def test_what_is_not_loaded_is_named() -> None:
         run(made, r.Count("", "x"))
 
 
-def test_a_run_counts_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "perf_counter", Clock())
+def test_a_run_counts_its_own_time() -> None:
     engine = Engine("m", Emitted(0, step(0)), Emitted(0, step(1)), Done(0, "eot", STATS))
     made, control = loaded(engine), RunControl()
     found = run(made, r.Generate("m", TEXT, control, seed=3, max_tokens=9, force="c", stop=("s",)))
     assert [type(event).__name__ for event in found] == ["Began", "Emitted", "Emitted", "Cached", "Done"]
     assert found[0] == r.Began((97, 98)) and found[3] == r.Cached(99) and list(control.forced) == [99]
-    assert [event.step.elapsed_s for event in found[1:3]] == [0.25, 0.5]
+    assert 0.0 < found[1].step.elapsed_s <= found[2].step.elapsed_s
     ((_, args, more),) = engine.asked
     assert args == ([97, 98], control) and {**more, "strategy": 0} == {
         "seed": 3,
@@ -215,16 +205,15 @@ def test_a_canvas_is_ids_a_text_with_gaps_or_an_answer() -> None:
     assert fill_jobs.lay(engine, replace(ask, ids=(5,))).special == {4}  # type: ignore[arg-type]
 
 
-def test_passes_are_told_with_their_pieces_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fill_jobs, "perf_counter", Clock())
+def test_passes_are_told_with_their_pieces_and_time() -> None:
     passes = [DenoisingStep(i, (Unmasked(i, step(token)),), ()) for i, token in ((1, 1), (2, 4))]
     engine = Engine("m", *passes)
     ask = r.Fill("m", TEXT, RunControl(), seed=3, ids=(1, 7))
     laid, first, second, end = run(loaded(engine), ask)
     assert laid == r.Laid((1, 7), 0, frozenset({4, 7})) and end == r.FillEnded(False)
-    assert (first.elapsed_s, second.elapsed_s) == (0.25, 0.5) and first.step.step == 1
+    assert 0.0 < first.elapsed_s <= second.elapsed_s and first.step.step == 1
     token = first.step.unmasked[0].token
-    assert (token.piece, token.special, token.elapsed_s) == (b" there", False, 0.25)
+    assert (token.piece, token.special, token.elapsed_s) == (b" there", False, first.elapsed_s)
     assert second.step.unmasked[0].token.special and engine.asked[-1][2] == {"seed": 3}
     paused = replace(ask, control=RunControl())
     paused.control.pause(True)
@@ -311,76 +300,27 @@ def test_a_row_is_shown_by_its_beginning() -> None:
     assert beginning(row(system)) == "" == beginning(row({"role": "user", "content": [1]}))
 
 
-def test_the_first_row_is_what_the_model_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        local_trainer.objectives, "samples_of", lambda rows: [SimpleNamespace(ids=tuple(range(600)))] if rows else []
-    )
-    monkeypatch.setattr(local_trainer.objectives, "targets_of", lambda sample, config: tuple(i > 2 for i in sample.ids))
-    run_: Any = SimpleNamespace(rows=SimpleNamespace(train=[1, 2]), config=None)
-    found = first_row(run_)
-    assert len(found) == 512 and found[2:4] == ((2, False), (3, True))
-    run_.rows.train = []
-    assert first_row(run_) == ()
-
-
-def test_weights_that_are_in_memory_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    here: list[Any] = ["twin"]
-    monkeypatch.setattr(local_trainer, "loaded", lambda name: here[0])
-    monkeypatch.setattr(local_trainer, "load", lambda name, progress: f"loaded {name}")
-    assert shared("m", lambda *_: None) == "twin"  # type: ignore[comparison-overlap]
-    here[0] = None
-    assert shared("m", lambda *_: None) == "loaded m"  # type: ignore[comparison-overlap]
-
-
-def test_a_run_on_this_machine_is_opened_and_planned(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    user = {"role": "user", "content": "q"}
-    rows = [SimpleNamespace(messages=(user,), text="", at=i) for i in range(4)]
-    rows[1].messages = ({"role": "user", "content": ""},)
-    rows[2].messages = ({"role": "user", "content": "r"},)
-    run_ = SimpleNamespace(
-        config=Config(data="d"), group=None, folder=Path("out"), steps=9, counters=SimpleNamespace(step=4)
-    )
-    tokenizer = SimpleNamespace(vocab_size=2, piece=lambda token: bytes([97 + token]), chat_template="t")
-    opened: Any = SimpleNamespace(
-        run=run_, checkpoint=SimpleNamespace(tokenizer=tokenizer, info=SimpleNamespace(name="m")),
-        data=SimpleNamespace(valid=[], train=rows),
-    )  # fmt: skip
-    asked: list[Any] = []
-    monkeypatch.setattr(local_trainer, "open_run", lambda config, progress, **more: asked.append(more) or opened)
-    monkeypatch.setattr(local_trainer, "report", lambda run: "found")
-    monkeypatch.setattr(local_trainer, "refuse_if_too_large", lambda found, config: asked.append(found))
-    monkeypatch.setattr(local_trainer, "describe", lambda opened, found: ["line"])
-    monkeypatch.setattr(local_trainer, "pace", lambda opened, found: ("pace",))
-    monkeypatch.setattr(local_trainer, "first_row", lambda run: ((1, True),))
-    monkeypatch.setattr(local_trainer.metrics, "read", lambda folder: [SimpleNamespace(step=i) for i in (3, 4, 5)])
+def test_a_run_on_this_machine_is_opened_planned_and_gone_on_with(tmp_path: Path) -> None:
+    """A chat's first questions are what it will be asked, and a resumed run has its past."""
+    rows = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": "ab"}]} for q in "qrqs"]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    model, said = write_model(tmp_path / "tiny"), list[str]()
+    given = {"model": str(model), "data": str(tmp_path / "rows.jsonl"), "out": str(tmp_path / "run"), "steps": 4}
+    config = configure({**given, "batch": 1, "rank": 2, "save_every": 2, "layers": 1, "length": 64})
     trainer = LocalTrainer()
     with pytest.raises(ParameterError, match="there is no run: open one first"):
         _ = trainer.run
-    plan = trainer.open(Config(data="d"), True, lambda stage, done, total: said.append(stage))
-    assert said == ["reading the data", "measuring this machine"] and asked[0] == {"resume": True, "load": shared}
-    assert (plan.lines, plan.model, plan.folder, plan.steps, plan.prompts, plan.chat) == (
-        ("line",),
-        "m",
-        "out",
-        9,
-        ("q", "r"),
-        True,
-    )
-    assert (
-        [event.step for event in plan.past] == [3, 4] and plan.vocabulary == (b"a", b"b") and plan.row == ((1, True),)
-    )
-    opened.data.valid = [SimpleNamespace(messages=(), text="a b")]
-    plain = trainer.open(Config(data="d", kind="full"), False, lambda *_: None)
-    assert (
-        plain.past == () and (plain.prompts, plain.chat) == (("a b",), False) and asked[2]["load"] is local_trainer.load
-    )
-    tokenizer.chat_template = None
-    opened.data.valid = []
-    assert trainer.open(Config(data="d"), False, lambda *_: None).chat is False
-    run_.group = "ranks"
-    with pytest.raises(ParameterError, match="the screen shows a run of one process"):
-        trainer.open(Config(data="d"), False, lambda *_: None)
+    plan = trainer.open(config, False, lambda stage, done, total: said.append(stage))
+    assert "reading the data" in said and "measuring this machine" in said
+    assert plan.lines and plan.folder == given["out"] and (plan.steps, plan.past) == (4, ())
+    assert set(plan.prompts) <= set("qrs") and plan.prompts and plan.chat
+    tokens, taught = zip(*plan.row, strict=True)
+    assert b"ab" in b"".join(plan.vocabulary[token] for token, own in plan.row if own) and not taught[0]
+    assert b":" in b"".join(plan.vocabulary[token] for token in tokens)
+    steps = [event.step for event in trainer.train(TrainControl()) if isinstance(event, Stepped)]
+    assert steps == [1, 2, 3, 4]
+    again = LocalTrainer().open(replace(config, steps=6), True, lambda *_: None)
+    assert [event.step for event in again.past if isinstance(event, Stepped)] == [1, 2, 3, 4] and again.steps == 6
 
 
 # -- evaluations -----------------------------------------------------------------------------------------------------
@@ -400,33 +340,20 @@ class Evaluator:
         yield Problem(8, "odd", "w")
 
 
-def test_a_board_grows_with_its_items(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    now = [0.0]
-    monkeypatch.setattr(evaluation_jobs, "monotonic", lambda: now[0])
-    made, told = EvaluationJobs(Evaluator, tmp_path / "e.db"), []
+def test_a_board_is_told_before_and_behind_its_items_and_waits_where_it_is_paused(tmp_path: Path) -> None:
+    made, told = EvaluationJobs(Evaluator, tmp_path / "e.db"), list[Any]()
     order = r.Evaluate(("t",), ("m",))
     events = made.execute(order, told.append)
     first = next(events)
-    assert (
-        isinstance(first, Scoreboard) and first.live == ("ask", "one") and told == [r.Progressed("", "opening", 0, 0)]
-    )
-    now[0] = 0.39
-    outcome = next(events)
-    now[0] = 0.4
-    assert not isinstance(outcome, Scoreboard)
-    board = next(events)
-    assert (
-        isinstance(board, Scoreboard)
-        and board.live == ("ask", "one")
-        and board.left_s == pytest.approx((9 - 4) * 0.4 / 1)
-    )
-    assert board.scores["ask", "one"].estimate.n == 4 and board.scores["ask", "one"].total == 9
+    assert isinstance(first, Scoreboard) and first.live == ("ask", "one")
+    assert told == [r.Progressed("", "opening", 0, 0)]
     order.control.paused = True
     assert next(events) is None and next(events) is None
     order.control.paused = False
-    assert isinstance(next(events), Problem)
-    (last,) = list(events)
+    *others, last = [event for event in events if event is not None]
+    assert any(isinstance(event, Problem) for event in others)
     assert isinstance(last, Scoreboard) and last.live is None
+    assert last.scores["ask", "one"].estimate.n == 4 and last.scores["ask", "one"].total == 9
     order = replace(order, control=r.EvaluateControl())
     order.control.stopped = True
     with pytest.raises(LikelyError, match="stopped before anything was measured"):
@@ -434,8 +361,7 @@ def test_a_board_grows_with_its_items(monkeypatch: pytest.MonkeyPatch, tmp_path:
     made.close()
 
 
-def test_a_run_that_is_stopped_ends_with_its_board(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(evaluation_jobs, "monotonic", lambda: 0.0)
+def test_a_run_that_is_stopped_ends_with_its_board(tmp_path: Path) -> None:
     made, order = EvaluationJobs(Evaluator, tmp_path / "e.db"), r.Evaluate(("t",), ("m",))
     events = made.execute(order, lambda event: None)
     next(events)
@@ -469,53 +395,30 @@ def test_earlier_results_are_recalled_examined_and_reported(tmp_path: Path) -> N
     assert board.unkept.startswith("results are not kept in")
 
 
-def test_a_run_on_this_machine_says_how_to_measure_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
-
-    class Noted:
-        def __init__(self, *args: Any, **more: Any) -> None:
-            made.append((args, more))
-
-        def run(self, sources: Any, models: Any) -> Iterator[Any]:
-            yield sources, models
-
-    monkeypatch.setattr(local_evaluator, "sources", lambda tasks: list(tasks))
-    monkeypatch.setattr(local_evaluator, "Evaluator", Noted)
-    monkeypatch.setattr(local_evaluator.store, "default", lambda: SimpleNamespace(name="d"))
-    order = r.Evaluate(("t", "u"), ("a", "b"))
-    evaluator = local_evaluator.LocalEvaluator()
-    assert list(evaluator.run(order, None, lambda *_: None)) == [(["t", "u"], ("a", "b"))]  # type: ignore[arg-type]
-    assert made[0][1]["command"] == ("likely", "eval", "t", "u", "-M", "a", "-M", "b") and made[0][0][3] is None
-    list(evaluator.run(replace(order, models=(), limit=5), None, lambda *_: None))  # type: ignore[arg-type]
-    assert made[1][1]["command"] == ("likely", "eval", "t", "u", "-M", "d", "--limit", "5") and made[1][0][3] == 5
-    monkeypatch.setattr(local_evaluator.store, "default", lambda: None)
-    assert list(evaluator.run(replace(order, models=()), None, lambda *_: None)) == [(["t", "u"], ("",))]  # type: ignore[arg-type]
-    monkeypatch.setattr(local_evaluator, "is_adapter", lambda name: name == "x")
-    monkeypatch.setattr(local_evaluator, "open_adapter", lambda name, progress: "adapter")
-    monkeypatch.setattr(local_evaluator, "loaded", lambda name: "twin" if name == "t" else None)
-    monkeypatch.setattr(local_evaluator, "load", lambda name, progress: f"loaded {name}")
-    monkeypatch.setattr(local_evaluator, "Session", lambda checkpoint: checkpoint)
-    monkeypatch.setattr(local_evaluator, "weights", lambda session: f"w {session}")
-    opens = made[0][0][1]
-    assert [opens(name) for name in ("x", "t", "u")] == ["adapter", ("twin", "w twin"), ("loaded u", "w loaded u")]
+def test_a_run_on_this_machine_says_how_to_measure_again(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"text": f"ab {i}"}) for i in range(4)))
+    task, model = str(tmp_path / "t.jsonl"), str(write_model(tmp_path / "tiny"))
+    made = EvaluationJobs(LocalEvaluator, tmp_path / "e.db")
+    *_, board = run(made, r.Evaluate((task,), (model,), limit=3))
+    assert isinstance(board, Scoreboard) and board.models == (model,) and board.scores["t", model].estimate.n == 3
+    (kept,) = made.store.all()
+    assert kept.command == ["likely", "eval", task, "-M", model, "--limit", "3"]
+    made.close()
 
 
 # -- ladders ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_ladder_is_read_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from app import ladder_figures
-
-    asked: list[Any] = []
-    monkeypatch.setattr(
-        ladder_jobs, "read_runs", lambda path, mapped: asked.append((path, mapped)) or ("runs", ["left"])
-    )
-    monkeypatch.setattr(ladder_jobs, "report", lambda runs, left, **more: asked.append((runs, left, more)) or REPORT)
-    (read,) = run(LadderJobs(), ReadLadder(tmp_path))
-    assert asked == [(tmp_path / "runs.csv", {}), ("runs", ["left"], {"count": 1000})]
-    assert read == LadderRead(tmp_path, REPORT, 3e8) and table_of(tmp_path / "x.csv") == tmp_path / "x.csv"
+def test_a_ladder_is_read_and_written(tmp_path: Path) -> None:
+    """From a folder of a ladder, by a law that is known."""
+    table = ["parameters,tokens,loss"]
+    for n in (1e6, 3e6, 1e7, 3e7):
+        table += [f"{n},{d},{1.7 + 400 / n**0.34 + 410 / d**0.28}" for d in (1e8, 3e8, 1e9, 3e9)]
+    (tmp_path / "runs.csv").write_text("\n".join(table))
+    made = LadderJobs()
+    (read,) = run(made, ReadLadder(tmp_path))
+    assert read.path == tmp_path and read.rate is None and table_of(tmp_path / "x.csv") == tmp_path / "x.csv"
     svg, page = tmp_path / "a.svg", tmp_path / "a.html"
-    assert run(LadderJobs(), WriteLadder(read, svg, page)) == [page]
-    assert svg.read_text() == ladder_figures.svg(REPORT, 3e8)
-    assert page.read_text() == ladder_figures.page(tmp_path.name, REPORT, 3e8)
-    LadderJobs().close()
+    assert run(made, WriteLadder(read, svg, page)) == [page]
+    assert svg.read_text().startswith("<svg") and "<html" in page.read_text()
+    made.close()

@@ -1,5 +1,6 @@
 """Scoreboard of results made by hand, the items on which two models differ, and how sure they were."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,9 @@ from app import differing
 from app.differing import DifferingItem, ModelAnswer, detail
 from app.evaluations import Evaluation, Evaluations, Row
 from app.scoreboard import Scoreboard, ScoreKeeper, TaskScore, half, left_s
-from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from app.task_sources import sources
 from engine.evaluate.estimates import Estimate
 from engine.evaluate.figures import Tally
-from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Question, Task, TaskSettings
 from tests.app.results import asked, evaluation, fill, store_in
 
 HERE = Path("nowhere")
@@ -104,14 +104,6 @@ def test_time_that_is_left_is_at_the_pace_since_the_beginning() -> None:
 # -- items on which two differ ---------------------------------------------------------------------------------------
 
 
-def bodies(monkeypatch: pytest.MonkeyPatch, *items: Any, **settings: Any) -> None:
-    """The tasks' items are there, as these bodies; others stand between them."""
-    task = Task("t", lambda: iter(()), "t", TaskSettings(**settings))
-    found = [None, *(Item(i, body) for i, body in enumerate(items))]
-    monkeypatch.setattr(Task, "items", lambda self: iter(found))
-    monkeypatch.setattr(differing, "again", lambda place, source: task)
-
-
 def look(store: Evaluations, *names: str, task: str = "choose") -> differing.TaskDetail:
     made = keeper(store)
     return detail(store, [made.evaluations[task, name] for name in names], [made.tallies[task, name] for name in names])
@@ -161,82 +153,70 @@ def test_questions_are_those_that_one_has_right(store: Evaluations) -> None:
     assert [said.text for said in texts.items[0].said] == ["", ""]
 
 
-def test_the_most_are_listed_and_all_counted(store: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_are_listed_and_all_counted(store: Evaluations) -> None:
     one = evaluation("t", "m", "choices")
     store.begin(one)
     store.keep(one, [Row(i, None, {"acc": 0.0}, {}) for i in range(201)])
-    tally = store.tally(one)
-    found = detail(store, [one], [tally])
+    found = detail(store, [one], [store.tally(one)])
     assert (len(found.items), found.differing) == (200, 201) and found.items[-1].number == 199
 
 
-def test_texts_of_items_are_read_where_the_task_is(store: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
-    choices = Choices("A: q1\nAnswer:", ("yes", "no"), 0)
-    bodies(
-        monkeypatch, choices, replace(choices, context="x\n\nQ: q2\nanswer: "), delimiter="_", shots=1, separator="\n\n"
-    )
-    (item,) = look(store, "one", "two").items
-    assert (item.number, item.title, item.answer) == (1, "Q: q2", "yes")
-    assert item.said[0] == ModelAnswer("no", "x\n\nQ: q2\nanswer: _", 0.0, False, -3.0)
+def shown(folder: Path, row: str, *rows: Row) -> tuple[DifferingItem, ...]:
+    """The items of a task's file, by what one model said of its first, or two models."""
+    path = folder / "task.jsonl"
+    path.write_text(row + "\n")
+    (found,) = sources([str(path)])
+    store = store_in(folder)
+    each = [
+        Evaluation("task", f"m{i}", asked("x", f"m{i}") | {"source": found.source.identity}, (), found.place)
+        for i in range(len(rows))
+    ]
+    for one, kept in zip(each, rows, strict=True):
+        store.begin(one)
+        store.keep(one, [kept])
+    items = detail(store, each, [store.tally(one) for one in each]).items
+    store.close()
+    return items
 
 
-def made(body: object, measures: dict[str, float], **more: Any) -> DifferingItem:
-    row = Row(3, None, measures, more)
-    task = Task("t", lambda: iter(()), "t", TaskSettings(delimiter=" "))
-    name = next(iter(measures))
-    return differing._item((row,), Item(3, body) if body else None, name, task)
+def said(measures: dict[str, float], **more: Any) -> Row:
+    return Row(0, None, measures, more)
 
 
-def test_each_form_has_its_prompt_and_answer() -> None:
-    pair = MinimalPair("good", "bad")
-    for body, prompt, answer in (
-        (Question("q", ("a", "b")), "q", "a"), (Choices("c", ("x", "y"), 1), "c", "y"), (pair, "", "good"),
-        (JudgedPair("p", "a", "b", "a"), "p", "a"),
-        (Conditioned("c", "d", "e"), "c", "d"), (Restated("o", "p", "q"), "o", "p"),
-        (Document("text"), "text", ""),
-    ):  # fmt: skip
-        found = made(body, {"acc": 1.0}, **({"loglikelihoods": [0.0, -1.0]} if isinstance(body, Choices) else {}))
-        assert (found.prompt, found.answer, found.title) == (prompt, answer, prompt or answer), body
-    assert made(None, {"acc": 1.0}).title == "item 4"
-    right, wrong = (made(pair, {"acc": x}, loglikelihoods=[-1.0, -3.0]).said[0] for x in (1.0, 0.0))
-    assert (right.text, right.right, right.gold, right.before) == ("good", True, 2.0, "")
-    assert (wrong.text, wrong.right) == ("bad", False)
-    assert [made(None, {"acc": x}, loglikelihoods=[-1.0, -3.0]).said[0].text for x in (1.0, 0.0)] == ["good", "bad"]
-    assert made(None, {"acc": 1.0}, loglikelihoods=[-1.0, -3.0], gold=1).said[0] == ModelAnswer(
-        "choice 1", "", 1.0, True, -3.0
-    )
-    answers = [made(Question("q", ("a",)), {"f1": x}, answers=["so"]).said[0] for x in (0.5, 0.49)]
-    assert [each.right for each in answers] == [True, False] and answers[0].text == "so" and answers[0].before == "q"
-    assert made(Question("q", ("a",)), {"f1": 1.0}, answers=[]).said[0].text == ""
-    assert made(Conditioned("c", "d", "e"), {"nats": 1.0}, loglikelihoods=[-2.0]).said[0] == ModelAnswer(
-        "", "c", 1.0, False, -2.0
-    )
-    assert made(Document("x"), {"kl": 0.5}, loglikelihoods=[-2.0]).said[0].gold == -0.5
-    three = made(Conditioned("c", "d", "e"), {"acc": 1.0}, loglikelihoods=[-2.0, -1.0, -3.0]).said[0]
-    assert (three.text, three.gold) == ("", -2.0)
-    changed = made(ChangedContext("c", "d"), {"kl": 1.0})
-    assert (changed.prompt, changed.answer) == ("d", "")
+def test_each_form_has_its_prompt_and_answer(tmp_path: Path) -> None:
+    """As they stand in the task's file; of a pair, the words that the model found likelier."""
+    for number, (row, prompt, answer, kept, text) in enumerate((
+        ({"prompt": "q", "answer": "a"}, "q", "a", said({"exact": 0.0}, answers=["so"]), "so"),
+        ({"context": "c", "choices": ["x", "y"], "gold": 1}, "c", "y",
+         said({"acc": 0.0}, loglikelihoods=[-1.0, -3.0], gold=1), "x"),
+        ({"good": "well", "bad": "ill"}, "", "well", said({"acc": 0.0}, loglikelihoods=[-3.0, -1.0]), "ill"),
+        ({"context": "c", "changed": "d"}, "d", "", said({"kl": 0.5}, loglikelihoods=[-2.0]), ""),
+        ({"text": "words"}, "words", "", said({"nats": 2.0}, loglikelihoods=[-2.0]), ""),
+    )):  # fmt: skip
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (found,) = shown(folder, json.dumps(row), kept)
+        assert (found.prompt, found.answer, found.title) == (prompt, answer, prompt or answer), row
+        assert found.said[0].text == text, row
 
 
-def test_a_title_is_the_last_line_that_says_something() -> None:
-    task = Task("t", lambda: iter(()), "t", TaskSettings(shots=1, separator="##"))
-    for prompt, title in (
-        ("a\n b \nAnswer:\n", "b"), ("Answer:\nA:", "A:"), ("", ""), ("x##y", "y"), ("x\n\n", "x"), ("q\na: b", "a: b"),
-    ):  # fmt: skip
-        assert differing._title(prompt, task) == title
-    assert (
-        differing._title("x##y", None)
-        == "x##y"
-        == differing._title("x##y", replace(task, settings=TaskSettings(shots=0, separator="##")))
-    )
+@pytest.mark.parametrize(
+    ("prompt", "title"),
+    [("a\n b \nAnswer:\n", "b"), ("Answer:\nA:", "A:"), ("x\n\n", "x"), ("q\na: b", "a: b"), ("x##y", "x##y")],
+)
+def test_a_title_is_the_last_line_that_says_something(tmp_path: Path, prompt: str, title: str) -> None:
+    (found,) = shown(tmp_path, json.dumps({"prompt": prompt, "answer": "a"}), said({"exact": 0.0}, answers=["b"]))
+    assert found.title == title
 
 
-def test_how_far_apart_answers_are() -> None:
-    rows = [Row(0, None, {"acc": 1.0}, {"loglikelihoods": [-1.0, -2.0], "gold": i}) for i in (0, 1)]
-    plain = Row(0, None, {"acc": 1.0}, {})
-    assert differing._weight(rows, [1.0, 0.0]) == 1.0 and differing._weight([rows[0], plain], [0.25, 1.0]) == 0.75
-    assert differing._weight([plain, rows[0]], [0.25, 1.0]) == 0.75
-    assert differing._weight(rows[1:], [0.0]) == 2.0 and differing._weight([plain], [0.25]) == 0.75
+def test_how_far_apart_two_are_is_in_bits_where_it_is_known(tmp_path: Path) -> None:
+    choices = [said({"acc": x}, loglikelihoods=[ll, -2.0], gold=0) for x, ll in ((1.0, -1.0), (0.0, -3.0))]
+    (found,) = shown(tmp_path, json.dumps({"context": "c", "choices": ["x", "y"], "gold": 0}), *choices)
+    assert found.bits == pytest.approx(-2.0 / math.log(2)) and [each.right for each in found.said] == [True, False]
+    (tmp_path / "other").mkdir()
+    answers = [said({"exact": x}, answers=["b"]) for x in (0.0, 1.0)]
+    (found,) = shown(tmp_path / "other", json.dumps({"prompt": "q", "answer": "b"}), *answers)
+    assert found.bits is None and [each.right for each in found.said] == [False, True]
 
 
 def test_an_adapter_names_its_base_and_a_chat_is_called_one(store: Evaluations, tmp_path: Path) -> None:
@@ -252,17 +232,3 @@ def test_an_adapter_names_its_base_and_a_chat_is_called_one(store: Evaluations, 
     store.begin(one)
     store.keep(one, [Row(0, None, {"acc": 0.5}, {})])
     assert detail(store, [one], [store.tally(one)]).chat
-
-
-def test_only_as_much_of_a_task_is_read_as_is_wanted() -> None:
-    read = []
-
-    class Counted(Task):
-        def items(self) -> Any:
-            for i in range(9):
-                read.append(i)
-                yield Item(i, Document(str(i)))
-
-    task = Counted("t", lambda: iter(()), "t")
-    assert list(differing._bodies(task, {1, 3})) == [1, 3] and read == [0, 1, 2, 3]
-    assert differing._bodies(task, set()) == {} == differing._bodies(None, {1}) and len(read) == 4

@@ -6,9 +6,10 @@ import json
 import socket
 import subprocess
 from collections.abc import Iterator
-from http.client import HTTPException, IncompleteRead
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,10 +17,19 @@ import numpy as np
 import pytest
 
 from app.rows import figures_row
-from app.watch import child_server, client
 from app.watch.address import MOST, ServerAddress, is_loopback, key_file
 from app.watch.child_server import ChildServer
-from app.watch.client import ServerLost, Sighted, WatchControl, WatchJobs, WatchServer, listen, sighted
+from app.watch.client import (
+    AGAIN_S,
+    LONGEST,
+    ServerLost,
+    Sighted,
+    WatchControl,
+    WatchJobs,
+    WatchServer,
+    listen,
+    sighted,
+)
 from app.watch.lines import WatchAsked, WatchBegan, WatchOpened, WatchReader
 from app.worker import Closed, Failed
 from engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Stats
@@ -191,155 +201,122 @@ def test_a_stream_is_its_versions_events_and_signs_of_life_are_passed_over() -> 
         (stream(HEAD, {"request": 1, "opened": [], "model": "m", "context": "x"}),
         "tells of a request what cannot be read"),
         (stream(HEAD, raw=b"data: {nothing\n\n"), "writes lines that cannot be read"),
-        (stream(HEAD, raw=b"x" * 64), "writes lines without an end"),
     ],
 )  # fmt: skip
-def test_lines_that_are_none_of_a_servers_are_refused(
-    monkeypatch: pytest.MonkeyPatch, told: io.BytesIO, said: str
-) -> None:
-    monkeypatch.setattr(client, "LONGEST", 64)
+def test_lines_that_are_none_of_a_servers_are_refused(told: io.BytesIO, said: str) -> None:
     with pytest.raises(DataError, match=f"http://h:8 {said}"):
         list(sighted(told, ADDRESS))
 
 
-def test_a_line_as_long_as_may_be_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "LONGEST", 64)
-    comment = b":" * 62 + b"\n"
-    assert list(sighted(stream(HEAD, raw=comment), ADDRESS)) == [WatchBegan("1.0")]
+@pytest.mark.parametrize(("size", "fine"), [(LONGEST - 2, True), (LONGEST, False)])
+def test_a_line_is_as_long_as_may_be(size: int, fine: bool) -> None:
+    told = stream(HEAD, raw=b":" * size + b"\n")
+    if fine:
+        assert list(sighted(told, ADDRESS)) == [WatchBegan("1.0")]
+    else:
+        with pytest.raises(DataError, match="writes lines without an end"):
+            list(sighted(told, ADDRESS))
 
 
-class Wire:
-    """A connection that answers as it is told."""
-
-    made: list["Wire"] = []  # noqa: RUF012
-    status, kind, body = 200, "text/event-stream; charset=utf-8", b""
-
-    def __init__(self, host: str, port: int, timeout: float) -> None:
-        self.host, self.port, self.timeout, self.closed = host, port, timeout, False
-        self.sock = SimpleNamespace(
-            settimeout=lambda s: setattr(self, "silent", s), shutdown=lambda how: setattr(self, "cut", how)
-        )
-        self.silent, self.cut, self.asked = 0.0, -1, cast(Any, None)
-        Wire.made.append(self)
-
-    def connect(self) -> None:
-        pass
-
-    def request(self, *args: Any, **how: Any) -> None:
-        self.asked = args, how
-
-    def getresponse(self) -> Any:
-        body = io.BytesIO(self.body)
-        return SimpleNamespace(status=self.status, headers={"Content-Type": self.kind}, readline=body.readline)
-
-    def close(self) -> None:
-        self.closed = True
+Heard = list[tuple[str, str, str]]  # a request's line, its key and what it accepts
 
 
-@pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Wire]]:
-    monkeypatch.setattr(client, "HTTPConnection", Wire)
-    monkeypatch.setattr(client, "HTTPSConnection", type("Safe", (Wire,), {}))
-    monkeypatch.setattr(Wire, "made", [])
-    monkeypatch.setattr(Wire, "status", 200)
-    yield Wire
+@contextmanager
+def serving(status: int = 200, kind: str = "text/event-stream; charset=utf-8", body: bytes = b"") -> Iterator[Any]:
+    """A server on this machine that answers so; `heard` are the requests that came."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append((self.requestline, self.headers["Authorization"], self.headers["Accept"]))
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    heard: Heard = []
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield SimpleNamespace(port=server.server_port, heard=heard)
+        finally:
+            server.shutdown()
+            thread.join()
 
 
-def address(tmp_path: Path, scheme: str = "http") -> ServerAddress:
+def address(tmp_path: Path, port: int, scheme: str = "http") -> ServerAddress:
     (tmp_path / "key").write_text("sesame")
-    return ServerAddress(scheme, "h", 8, tmp_path / "key")
+    return ServerAddress(scheme, "127.0.0.1", port, tmp_path / "key")
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_connection_asks_with_the_key_and_is_closed(
-    tmp_path: Path, wire: type[Wire], monkeypatch: pytest.MonkeyPatch, scheme: str
-) -> None:
-    monkeypatch.setattr(Wire, "body", stream(HEAD).getvalue())
-    control = WatchControl()
-    assert list(listen(address(tmp_path, scheme), control)) == [WatchBegan("1.0")]
-    (made,) = wire.made
-    assert type(made).__name__ == {"http": "Wire", "https": "Safe"}[scheme]
-    assert (made.host, made.port, made.closed) == ("h", 8, True) and made.silent > 20 and 0 < made.timeout <= 10
-    (verb, path), how = made.asked
-    assert (verb, path) == ("GET", "/likely/watch")
-    assert how["headers"] == {"Authorization": "Bearer sesame", "Accept": "text/event-stream"}
-    assert made.cut == -1
-    control.stop()
-    assert made.cut == socket.SHUT_RDWR
+def test_a_connection_asks_with_the_key(tmp_path: Path) -> None:
+    with serving(body=stream(HEAD).getvalue()) as server:
+        assert list(listen(address(tmp_path, server.port), WatchControl())) == [WatchBegan("1.0")]
+        assert server.heard == [("GET /likely/watch HTTP/1.1", "Bearer sesame", "text/event-stream")]
+        with pytest.raises(OSError, match=r"SSL|ssl"):  # which this one does not speak
+            list(listen(address(tmp_path, server.port, "https"), WatchControl()))
 
 
 @pytest.mark.parametrize(
     ("status", "kind", "said"),
     [
-        (401, "text/event-stream", "refuses the key of"),
-        (404, "text/event-stream", "is not a server of likely.*: 404"),
-        (200, "text/html", "is not a server of likely.*: 200"),
-        (201, "text/event-stream", "is not a server of likely.*: 201"),
+        (401, "text/event-stream", "refuses the key of"), (404, "text/event-stream", "is not .* likely.*: 404"),
+        (200, "text/html", "is not a server of likely.*: 200"), (201, "text/event-stream", "is not .* likely.*: 201"),
     ],
 )  # fmt: skip
-def test_a_server_that_refuses_is_said(
-    tmp_path: Path, wire: type[Wire], monkeypatch: pytest.MonkeyPatch, status: int, kind: str, said: str
-) -> None:
-    monkeypatch.setattr(Wire, "status", status)
-    monkeypatch.setattr(Wire, "kind", kind)
-    with pytest.raises(DataError, match=said):
-        list(listen(address(tmp_path), WatchControl()))
-    assert wire.made[0].closed
+def test_a_server_that_refuses_is_said(tmp_path: Path, status: int, kind: str, said: str) -> None:
+    with serving(status, kind) as server, pytest.raises(DataError, match=said):
+        list(listen(address(tmp_path, server.port), WatchControl()))
 
 
 def test_a_control_ends_a_connection_also_one_that_comes_later() -> None:
-    cut: list[int] = []
-    connected = cast(socket.socket, SimpleNamespace(shutdown=cut.append))
-    control = WatchControl()
-    control.stop()
-    assert control.stopped.is_set() and not cut
-    control.hold(connected)
-    assert cut == [socket.SHUT_RDWR]
-    other = WatchControl()
-    other.hold(connected)
-    assert len(cut) == 1 and not other.stopped.is_set()
-
-    def gone(how: int) -> None:
-        raise OSError("gone")
-
-    other.hold(cast(socket.socket, SimpleNamespace(shutdown=gone)))
-    other.stop()
-    assert other.stopped.is_set()
+    before, after = WatchControl(), WatchControl()
+    after.stop()
+    for control in (before, after):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            control.hold(ours)
+            if control is before:
+                assert not control.stopped.is_set()
+                control.stop()
+            assert control.stopped.is_set() and theirs.recv(1) == b""
+        control.stop()  # the connection is gone by now
 
 
-def test_a_watch_goes_on_over_every_end_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    waited: list[float] = []
-    control = WatchControl()
-    control.stopped = cast(Event, SimpleNamespace(done=False, is_set=lambda: control.stopped.done, wait=waited.append))  # type: ignore[attr-defined]
-    ends: list[Any] = [
-        None, DataError("it refuses"), ConnectionRefusedError(111, "Connection refused"), HTTPException("odd"),
-        IncompleteRead(b""),
-        OSError(), "stop",
-    ]  # fmt: skip
-    told = iter(ends)
+def test_a_watch_goes_on_over_every_end_until_it_is_stopped(tmp_path: Path) -> None:
+    """No server, one that refuses, one that ends, and none again: each time it is tried anew, by the test's clock."""
+    control, ends = WatchControl(), ExitStack()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    lines = [f"no server at http://127.0.0.1:{port}: Connection refused", "refuses the key", "has ended", "refused"]
+    places = iter([{"status": 401}, {"body": stream(HEAD).getvalue()}, None])
+    now = [address(tmp_path, port)]
 
-    def once(given: ServerAddress, its: WatchControl) -> Iterator[WatchBegan]:
-        assert (given, its) == (ADDRESS, control)
-        end = next(told)
-        yield WatchBegan(str(type(end).__name__))
-        if isinstance(end, Exception):
-            raise end
-        if end == "stop":
-            cast(Any, control.stopped).done = True
+    class Tries(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            """What there is at the next try."""
+            assert timeout == AGAIN_S
+            ends.close()
+            if (how := next(places, "none")) == "none":
+                self.set()
+            elif how is not None:
+                now[0] = address(tmp_path, ends.enter_context(serving(**how)).port)  # type: ignore[arg-type]
+            return True
 
-    monkeypatch.setattr(client, "listen", once)
-    events = list(WatchJobs().execute(WatchServer(ADDRESS, control), lambda event: None))
-    lost = [event.line for event in events if isinstance(event, ServerLost)]
-    assert lost == [
-        "http://h:8 has ended", "it refuses", "no server at http://h:8: Connection refused",
-        "no server at http://h:8: odd",
-        f"no server at http://h:8: {IncompleteRead(b'')}", "no server at http://h:8: OSError",
-    ]  # fmt: skip
-    assert len(events) == 13 and waited == [client.AGAIN_S] * 7
-    assert (
-        isinstance(WatchServer(ADDRESS).control, WatchControl)
-        and WatchServer(ADDRESS).control is not WatchServer(ADDRESS).control
-    )
+    control.stopped = Tries()
+    seen = []
+    while not control.stopped.is_set():
+        for event in WatchJobs().execute(WatchServer(now[0], control), lambda event: None):
+            seen.append(event)
+            if isinstance(event, ServerLost):
+                break
+        control.stopped.wait(AGAIN_S)
+    lost = [event.line for event in seen if isinstance(event, ServerLost)]
+    assert len(lost) == 4 and all(want in line for want, line in zip(lines, lost, strict=True)), lost
+    assert [event for event in seen if isinstance(event, WatchBegan)] == [WatchBegan("1.0")]
 
 
 # -- a server as a child ---------------------------------------------------------------------------------------------
@@ -369,7 +346,7 @@ class Child:
 
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch) -> type[Child]:
-    monkeypatch.setattr(child_server.subprocess, "Popen", Child)
+    monkeypatch.setattr(subprocess, "Popen", Child)
     monkeypatch.setattr(Child, "made", [])
     return Child
 
@@ -377,21 +354,12 @@ def child(monkeypatch: pytest.MonkeyPatch) -> type[Child]:
 def test_a_child_serves_one_model_and_says_where(
     tmp_path: Path, child: type[Child], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        Child, "lines", ("loading\n", "serving m at http://127.0.0.1:4000 \n", "again at http://other:1\n", "\n")
-    )
+    said = ("loading\n", "serving m at http://127.0.0.1:4000 \n", "again at http://other:1\n", "\n")
+    monkeypatch.setattr(Child, "lines", said)
     server = ChildServer("hub/m", tmp_path)
-    server._reader.join(5)
+    while not server.address:
+        pass
     (made,) = child.made
-    assert made.words[-7:] == ["app.serve.tied", "-M", "hub/m", "--only", "--port", "0", "--quiet"]
-    assert made.how["env"]["LIKELY_HOME"] == str(tmp_path)
-    assert made.how["start_new_session"] is True and made.how["text"] is True and made.how["errors"] == "replace"
-    assert (made.how["stdin"], made.how["stdout"], made.how["stderr"]) == (
-        subprocess.PIPE,
-        subprocess.DEVNULL,
-        subprocess.PIPE,
-    )
-    assert server._reader.daemon and server.model == "hub/m"
     assert server.address == "http://127.0.0.1:4000" and server.alive and server.failure == "" and not server.stopped
     made.returncode = 3
     assert not server.alive and server.failure == "the server has ended: again at http://other:1"

@@ -26,7 +26,6 @@ from app.tui.sampling import Sampling
 from app.watch import client
 from app.watch.address import ServerAddress
 from engine.errors import LikelyError
-from engine.estimate import trial
 from engine.evaluate import task_files
 from engine.inside import steering
 from engine.pretrain import shape
@@ -376,7 +375,6 @@ def test_faults_that_were_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "task.toml").write_text('data = "rows.jsonl"\ncontext = "a"\nchoices = [1]\n')
     with pytest.raises(LikelyError, match=r"choices must be a column or a template .* got \[1\]"):
         task_files.read(tmp_path / "task.toml")
-    assert not trial._is_score([1.0, 1.0, 1, 5])  # a row that is right five times over has no share
     with pytest.raises(LikelyError, match="there is no file"):
         task_files.read(tmp_path / f"{'a' * 300}.jsonl")
     for stream in (b"data: " + b"[" * 50_000 + b"\n", b"data: [" * 50_000 + b"\n"):
