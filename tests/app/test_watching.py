@@ -237,7 +237,7 @@ def serving(status: int = 200, kind: str = "text/event-stream; charset=utf-8", b
 
     heard: Heard = []
     with HTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = Thread(target=server.serve_forever, daemon=True)
+        thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
             yield SimpleNamespace(port=server.server_port, heard=heard)
