@@ -191,7 +191,7 @@ def test_each_model_is_asked_each_task_and_what_came_is_kept(store: Evaluations,
     assert known() == 3 and known(fresh=True) == 0
     list(replace(run, limit=None).run(asked_for[:1], ["a"]))
     assert known(limit=None) == 4
-    assert store.problems(heads[0].evaluation)[0].number == 4
+    assert 4 in [problem.number for problem in store.problems(heads[0].evaluation)]
 
 
 def test_what_came_before_the_end_is_kept(store: Evaluations) -> None:

@@ -15,7 +15,6 @@ from app.worker import WORKED
 from engine.decode.events import Done, Emitted, Prefilled, Stats, Waiting
 from engine.decode.strategies import parse
 from engine.prompt import Prompt
-from engine.transforms import Constraint
 from tests.fakes import ByteTokenizer
 from tests.serve.scripted import step
 
@@ -81,20 +80,6 @@ def refused(executor: ServingJobs, request: Any) -> RequestRefused:
     return found.value
 
 
-def test_an_answer_is_asked_of_its_model_with_all_that_it_says() -> None:
-    session = ScriptedSession("m", [Emitted(0, step(0)), END])
-    executor = jobs(session)
-    opened, *turns = run(executor, ask(n=2, best_of=3, max_tokens=7, stop=("s",)))
-    assert opened == AnswerOpened(session.facts, 2, False, (97, 98))
-    ((ids, more),) = session.asked
-    assert ids == [97, 98]
-    model = executor.models["m"]
-    assert (more["n"], more["seed"], more["max_tokens"], more["stop"]) == (3, 5, 7, ("s",))
-    assert more["batch"] in model.seats and model.joins and not session.reload
-    assert [len(turn) for turn in turns] == [2], "in a batch all until the next pass is one turn"
-    assert model.running == 0
-
-
 def test_others_have_a_turn_between_passes_and_between_parts_of_a_prompt() -> None:
     tokens = [Emitted(0, step(i)) for i in range(3)]
     events = [
@@ -137,15 +122,6 @@ def test_a_thought_that_the_template_opened_is_seen_near_the_end() -> None:
     for text, thinking in (("<think>", True), ("a<think>\n", True), ("<think>  ", False), ("<think>.", False)):
         opened = run(jobs(ScriptedSession("m", [END])), ask(text))[0]
         assert opened.thinking is thinking, text
-
-
-def test_a_constraint_is_put_before_all_transforms_behind_the_prompt() -> None:
-    session = ScriptedSession("m", [END])
-    biased = openai_requests.chat({"messages": [{"role": "user", "content": "q"}], "temperature": 0.5, "seed": 1})
-    run(jobs(session), replace(biased, prompt=Prompt(parts=("abc",)), constraint=("regex", "a+")))
-    transforms = session.asked[0][1]["recipe"].transforms
-    assert transforms[0] == Constraint("regex", "a+", 3) and transforms[1:] == biased.control.recipe.transforms[1:]
-    assert len(transforms) == 2
 
 
 def test_what_a_model_cannot_do_is_refused() -> None:
