@@ -75,17 +75,25 @@ def joined(text: str, attachments: Sequence[Attachment]) -> str:
 
 def complete(text: str) -> list[str]:
     """A prompt that ends in the beginning of `@path`, completed in every way."""
-    match = re.search(r"(?<!\S)@(\S*)$", text)
+    match = re.search(r'(?<!\S)@("[^"]*|\S*)$', text)
     if match is None:
         return []
-    typed = expanded(match[1])
-    folder, stem = (typed, "") if match[1].endswith("/") or not match[1] else (typed.parent, typed.name)
+    written = match[1].removeprefix('"')
+    typed = expanded(written)
+    folder, stem = (typed, "") if written.endswith("/") or not written else (typed.parent, typed.name)
     try:
         entries = sorted(entry for entry in folder.iterdir() if entry.name.startswith(stem))
     except OSError:
         return []
     shown = [entry for entry in entries if stem.startswith(".") or not entry.name.startswith(".")]
-    return [text[: match.start()] + f"@{entry}{'/' if entry.is_dir() else ''}" for entry in shown[:50]]
+    return [text[: match.start()] + _named(entry) for entry in shown[:50]]
+
+
+def _named(path: Path) -> str:
+    """`@path`, in quotes where it has a space: a folder's stay open, for what is in it."""
+    if " " not in str(path):
+        return f"@{path}{'/' if path.is_dir() else ''}"
+    return f'@"{path}/' if path.is_dir() else f'@"{path}"'
 
 
 def pasted(text: str) -> str | None:
@@ -97,7 +105,7 @@ def pasted(text: str) -> str | None:
     for path in (expanded(line), expanded(line.replace("\\ ", " "))):
         try:
             if "/" in line and path.is_file():
-                return f'@"{path}"' if " " in str(path) else f"@{path}"
+                return _named(path)
         except OSError:
             return None
     return None

@@ -111,7 +111,7 @@ class ChatSession:
 
     def submit(self, text: str) -> None:
         """Say something at the end of the branch, and have it answered."""
-        leaf = self.conversation.leaf
+        leaf = self._end()
         self._say(Fork(leaf.id) if leaf is not None else Fork(), text)
 
     def edit(self, index: int, text: str, *, go_on: bool = False) -> None:
@@ -160,6 +160,15 @@ class ChatSession:
         self._change(self.conversation.add(node))
         self.answer(Fork(node.id))
 
+    def _end(self) -> Node | None:
+        """What something can hang from: the leaf, but for what goes on with an answer and has come to nothing, as step
+        mode leaves it until a token is picked. The store does not write that."""
+        self.stop()
+        leaf = self.conversation.leaf
+        if leaf is not None and leaf.role == "assistant" and leaf.joins and not leaf.steps and not leaf.finish:
+            self._change(self.conversation.withdraw(leaf.id))
+        return self.conversation.leaf
+
     def regenerate(self, sampling: Sampling | None = None, seed: int | None = None) -> bool:
         """Another answer beside the last one; with other settings or a seed for this one alone."""
         leaf = self.conversation.leaf
@@ -174,7 +183,7 @@ class ChatSession:
 
     def resume(self) -> bool:
         """Go on with the last answer."""
-        leaf = self.conversation.leaf
+        leaf = self._end()
         if leaf is None or leaf.role != "assistant" or self.diffuses:
             return False
         self.answer(Fork(leaf.id), joins=True)
@@ -362,12 +371,8 @@ class ChatSession:
         if self.run is not None:
             self.run.control.cancel()
             self._close("")
-        leaf = self.conversation.leaf
-        if leaf is None or leaf.role != "assistant" or leaf.finish:
-            return
-        if leaf.joins and not leaf.steps:  # nothing was picked: the answer ends as it did
-            self._change(self.conversation.withdraw(leaf.id))
-        else:
+        leaf = self._end()  # where nothing was picked the answer ends as it did
+        if leaf is not None and leaf.role == "assistant" and not leaf.finish:
             self._change(self.conversation.extend(leaf.id, (), CANCELLED))
 
     # -- looking -----------------------------------------------------------------------------------------------------

@@ -362,7 +362,7 @@ def _weight(text: str) -> float | None:
 
 
 def _adapters(screen: "ChatScreen") -> list[str]:
-    return [f"{a.name} {how}" for a in screen.host.engine.attached for how in ("0.5", "1", "only", "off")]
+    return [f"{a.name}{how}" for a in screen.host.engine.attached for how in ("", " 0.5", " only", " off")]
 
 
 def _themes(screen: "ChatScreen") -> list[str]:

@@ -1,0 +1,289 @@
+"""A conversation: a message and its answer, stopping and going on, answering anew, and what goes wrong meanwhile."""
+
+from pathlib import Path
+
+import pytest
+
+from app.store import Store
+from engine.conversation import Conversation, Fork, Node
+from tests.support.model import BLUE, SKY, ScriptedEngine, ScriptedShop
+from tests.support.screen import Screen
+
+ASK = "Why is the sky blue?"
+
+
+def say(screen: Screen, text: str) -> None:
+    screen.type(text)
+    screen.press("enter")
+
+
+def texts(screen: Screen) -> list[str]:
+    """The messages of the conversation that was changed last, as it was kept."""
+    return [message.text for message in screen.kept[0].messages()]
+
+
+def test_what_was_said_and_answered_is_seen_and_kept(screen: Screen) -> None:
+    assert "Why is the sky blue?" in screen.text and not screen.kept  # as an example of what could be asked
+    say(screen, ASK)
+    assert texts(screen) == [ASK, SKY] and " 76/8192 ctx" in screen.lines[0]
+    (talk,) = screen.kept
+    assert talk.leaf is not None and talk.leaf.finish == "eot" and talk.leaf.seed == 0 and talk.title == ASK
+    assert "TOKEN 67/67" in screen.text and "67 tok · ppl 2.2" in screen.text
+    say(screen, "and why red")
+    assert texts(screen) == [ASK, SKY, "and why red", BLUE] and "TOKEN 15/15" in screen.text
+    screen.press("up", "up")
+    assert f"│ {ASK}" in screen.text  # what was said before, to be said again
+    screen.press("down", "down")
+    assert "│ Message" in screen.text
+
+
+def test_an_answer_that_is_stopped_keeps_its_words_and_goes_on(screen: Screen) -> None:
+    screen.hold(after=5)
+    say(screen, ASK)
+    assert "The sky looks blue because" in screen.text and "esc Stop" in screen.lines[-1]
+    say(screen, "and red?")
+    assert "│ and red?" in screen.text and "esc" in screen.lines[-1]  # it waits in the prompt
+    screen.press("escape")
+    assert texts(screen)[1] == " The sky looks blue because" and "5 tok · ppl" in screen.text
+    assert "stopped" in screen.text and "esc Stop" not in screen.lines[-1]
+    screen.release()
+    assert texts(screen)[1] == " The sky looks blue because"
+    screen.press("ctrl+u")
+    say(screen, "/continue")
+    assert texts(screen)[1].startswith(" The sky looks blue because") and len(texts(screen)[1]) > 60
+    assert [node.joins for node in screen.kept[0].nodes.values()] == [False, False, True]
+
+
+def test_another_answer_is_a_sibling_and_both_stay(screen: Screen) -> None:
+    say(screen, ASK)
+    screen.press("ctrl+r")
+    assert "branch 2/2" in screen.text and texts(screen)[1] == BLUE and "TREE  2 leaves" in screen.text
+    screen.press("tab", "[")
+    assert "branch 1/2" in screen.text and texts(screen)[1] == SKY
+
+
+def test_another_branch_in_the_middle_of_an_answer_loses_no_token(screen: Screen) -> None:
+    say(screen, ASK)
+    screen.hold(after=6)
+    screen.press("ctrl+r")
+    assert "Blue light is scattered in all" in screen.text and "branch 2/2" in screen.text
+    assert [line for line in screen.lines if "TREE" in line or "Blue light" in line][-1].count("Blue light") == 1
+    screen.press("tab", "[")
+    screen.release()
+    assert texts(screen)[1] == SKY
+    cut = [node for node in screen.kept[0].nodes.values() if node.finish == "cancelled"]
+    assert [sum(1 for _ in node.steps) for node in cut] == [6]
+
+
+def test_a_message_is_edited_and_answered_anew_and_nothing_is_lost(screen: Screen) -> None:
+    say(screen, ASK)
+    screen.press("tab", "ctrl+home", "e")
+    assert screen.text.count(ASK) >= 1
+    screen.press("end", "ctrl+u")
+    screen.type("Why red ?")
+    screen.press("enter")
+    assert texts(screen) == ["Why red ?", BLUE] and "branch 2/2" in screen.text
+    screen.press("escape", "tab", "ctrl+home", "]")
+    assert texts(screen) == [ASK, SKY]
+    screen.press("end", "left", "left", "e", "ctrl+end", "ctrl+shift+home", "delete")  # an answer in a person's words, to be gone on with
+    screen.type(" The sky looks red")
+    screen.press("tab")
+    talk = screen.kept[0]
+    assert talk.messages()[-1].text.startswith(" The sky looks red") and len(talk.messages()[-1].text) > 20
+    assert talk.messages()[-1].segments[0].node.finish != "edited" or talk.leaf.joins  # type: ignore[union-attr]
+
+
+def test_what_goes_wrong_keeps_the_text_and_the_model_is_loaded_again(tmp_path: Path) -> None:
+    engine = ScriptedEngine()
+    engine.fail_at = 4
+    with Screen(tmp_path, engine) as screen:
+        say(screen, ASK)
+        assert texts(screen)[1] == " The sky looks blue"
+        assert "the engine stopped" in screen.lines[-1] and "/reload loads" in screen.lines[-1]
+        assert "told to fail" in (screen.home / "crash.txt").read_text()
+        engine.fail_at = None
+        say(screen, "/reload")
+        say(screen, "again")
+        assert texts(screen)[-1].strip() and len(texts(screen)) == 4
+
+
+def test_a_message_waits_for_the_model_and_another_model_answers_the_next(tmp_path: Path) -> None:
+    shop = ScriptedShop(ScriptedEngine(), ScriptedEngine("other", scripts=[" Blue light."]))
+    opening, held = shop.opening, [True]
+
+    def waits(model: str, progress):  # type: ignore[no-untyped-def]
+        while held[0]:
+            yield None
+        return (yield from opening(model, progress))
+
+    shop.opening = waits  # type: ignore[method-assign]
+    with Screen(tmp_path, shop=shop) as screen:
+        say(screen, ASK)
+        assert "as soon as the model is loaded" in screen.lines[-1] and texts(screen) == [ASK]
+        held[0] = False
+        screen.wait()
+        assert texts(screen) == [ASK, SKY]
+        say(screen, "/model")
+        assert "too big" in screen.text
+        screen.press("down", "enter")
+        assert "│ other" in screen.lines[0]
+        say(screen, "and now?")
+        assert texts(screen)[-1] == " Blue light."
+        say(screen, "/model missing")
+        assert "no model missing" in screen.lines[-1] and "│ other" in screen.lines[0]
+
+
+def test_where_no_model_is_one_is_offered(tmp_path: Path) -> None:
+    with Screen(tmp_path, shop=ScriptedShop(ScriptedEngine(), empty=True)) as screen:
+        assert "scripted" in screen.text and "98" in screen.text
+        screen.press("enter")
+        say(screen, ASK)
+        assert texts(screen) == [ASK, SKY]
+
+
+@pytest.mark.parametrize(
+    ("answer", "title"),
+    [
+        (" Blue skies", "Blue skies"), (' "**Blue skies**" \nmore', "Blue skies"), (" It is blue", ASK),
+        ("# One two three four five", "One two three four five"), (" One two three four five six", ASK),
+        (" Blue skies.", ASK), (" Why blue?", ASK),
+    ],
+)  # fmt: skip
+def test_a_conversation_is_named_by_the_model_where_that_is_no_sentence(
+    tmp_path: Path, answer: str, title: str
+) -> None:
+    with Screen(tmp_path, ScriptedEngine(scripts=[answer])) as screen:
+        say(screen, ASK)
+        assert screen.kept[0].title == title
+        say(screen, "/title Mine")
+        screen.press("ctrl+r")
+        assert screen.kept[0].title == "Mine"
+
+
+def test_a_reader_is_not_scrolled_away(tmp_path: Path) -> None:
+    with Screen(tmp_path, ScriptedEngine(scripts=[SKY * 12]), size=(80, 24)) as screen:
+        screen.hold(after=700)
+        say(screen, ASK)
+        screen.press("tab", "pageup", "pageup")
+        seen = [line[:78] for line in screen.lines[2:10]]
+        screen.release()
+        assert [line[:78] for line in screen.lines[2:10]] == seen and "new tokens" in screen.text
+        screen.press("end")
+        assert "new tokens" not in screen.text and "sensitive there" in screen.text and [line[:78] for line in screen.lines[2:10]] != seen
+
+
+def test_a_terminal_is_shrunk_in_mid_answer_and_widened_again(screen: Screen) -> None:
+    screen.hold(after=10)
+    say(screen, ASK)
+    screen.resize(20, 5)
+    assert max(map(len, screen.lines)) <= 20 and screen.running
+    screen.release()
+    screen.resize(120, 40)
+    assert texts(screen)[1] == SKY and "dominate" in screen.text
+    screen.resize(80, 24)
+    assert any("bits" in line for line in screen.lines[-9:-4])  # the token in the drawer
+    screen.resize(80, 20)
+    assert any("bits" in line for line in screen.lines[-6:-3])  # and in one line
+    screen.resize(60, 20)
+    assert max(map(len, screen.lines)) <= 60
+
+
+def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:
+    hostile = "\x1b]52;c;aGk=\x07\x1b[2J\u202e\x9b end"
+    with Screen(tmp_path, ScriptedEngine(scripts=[hostile])) as screen:
+        screen.paste("a\x1b[31mb")
+        screen.press("enter")
+        assert "␛" in screen.text and " end" in screen.text and screen.clipboard == ""
+        assert not any(ord(character) < 32 and character != "\n" for character in screen.text)
+        assert "\x9b" not in screen.text and "\u202e" not in screen.text
+        assert texts(screen)[1] == hostile  # and is kept as it was drawn
+
+
+def test_files_are_attached_by_name_and_by_path(tmp_path: Path) -> None:
+    (tmp_path / "my notes.txt").write_text("Blue light is scattered ```here```\x1b[31m")
+    (tmp_path / "bytes.bin").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "big.txt").write_text("Blue light " * 9000)
+    with Screen(tmp_path) as screen:
+        screen.type("look @my")
+        screen.press("tab")
+        assert '│ look @"my notes.txt"' in screen.text
+        screen.press("enter")
+        assert "````my notes.txt\nBlue light is scattered ```here```" in texts(screen)[0]
+        for typed, line in (
+            ("@bytes.bin", "not UTF-8"), ("@big.txt", "are left of the context"), ("@noets.txt says?", "noets.txt"),
+        ):  # fmt: skip
+            screen.hold(after=0)
+            say(screen, typed)
+            assert line in screen.lines[-1], typed
+            screen.press("escape", "ctrl+u")
+            screen.release()
+        assert texts(screen)[-2] == "@noets.txt says?"  # a word, and it was said that there is no such file
+        for path in (str(tmp_path / "my notes.txt"), (tmp_path / "my notes.txt").as_uri()):
+            screen.press("escape", "end", "ctrl+u")
+            screen.paste(path)
+            assert '@"' in screen.text and "notes.txt" in screen.text
+        screen.press("end", "ctrl+u")
+        screen.paste("x" * 1_000_000)
+        assert "1000000 characters" in screen.text and "│ Message" in screen.text
+        screen.press("escape")
+        assert "1000000 characters" not in screen.text
+
+
+def test_what_a_command_line_asked_for_holds_in_every_new_conversation(tmp_path: Path) -> None:
+    from app.tui.chat.start import Start
+    from engine.trace.trace import Recipe
+
+    with Screen(tmp_path, start=Start(Recipe(greedy=True), ("Temperature",), "Be brief.", seed=5)) as screen:
+        for _ in range(2):
+            say(screen, ASK)
+            talk = screen.kept[0]
+            assert (talk.system, talk.recipe.greedy) == ("Be brief.", True) and "greedy" in screen.text
+            screen.press("ctrl+n")
+        assert sorted(talk.leaf.seed for talk in screen.kept if talk.leaf is not None) == [5, 6]
+
+
+def test_a_conversation_is_resumed_where_it_was_left(tmp_path: Path) -> None:
+    with Screen(tmp_path) as screen:
+        say(screen, ASK)
+        screen.press("ctrl+r", "ctrl+q")
+        id = screen.left
+    assert id
+    with Screen(tmp_path, resume=id) as screen:
+        assert "branch 2/2" in screen.text and BLUE.strip()[:50] in screen.text
+        screen.press("tab", "left")
+        assert "raw %" in screen.text and "is scattered" in screen.text
+    with Screen(tmp_path, resume="nowhere") as screen:
+        assert "nowhere" in screen.lines[-1]
+
+
+def test_another_program_writes_to_the_same_store(tmp_path: Path) -> None:
+    with Screen(tmp_path) as screen:
+        say(screen, ASK)
+        store = Store(screen.home / "sessions.db")
+        store.save(Conversation("other").add(Node("u", Fork(), "user", text="from another program")))
+        store.close()
+        say(screen, "and red")
+        assert "other" in {talk.id for talk in screen.kept} and [len(talk.nodes) for talk in screen.kept] == [4, 1]
+
+
+def test_keys_are_remapped_and_mistakes_are_named(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    keys = tmp_path / "home" / "keys.toml"
+    keys.write_text('[chat]\nheat = "f9"\n')
+    with Screen(tmp_path) as screen:
+        say(screen, ASK)
+        screen.press("f9")
+        assert "heat: entropy" in screen.lines[-1] or "entropy" in screen.lines[0]
+        screen.press("f1")
+        assert "f9" in screen.text
+    keys.write_text('[chat]\nhaet = "f9"\n')
+    with Screen(tmp_path) as screen:
+        assert "there is no action chat.haet: did you" in screen.lines[-1]
+
+
+def test_tokens_are_guessed_ahead_where_it_is_asked_for(tmp_path: Path) -> None:
+    engine = ScriptedEngine()
+    with Screen(tmp_path, engine) as screen:
+        for text in ("/strategy ngram", ASK, "/strategy plain", "and red?"):
+            say(screen, text)
+        assert texts(screen)[1] == SKY and "ngram" in engine.strategies
