@@ -237,20 +237,20 @@ def test_a_command_is_completed_by_what_there_is(screen: Screen) -> None:
 
 def test_the_palette_offers_what_applies_and_does_it(screen: Screen) -> None:
     screen.press("ctrl+p")
-    screen.paste("branch: Edit")
-    assert "Edit message" not in screen.text
+    screen.type("Re-sample")
+    assert "branch: Re-sample from here" not in screen.text
     screen.press("escape", "escape")
     say(screen, ASK, "/ban sky", "/redo")
     for entry, seen in (
-        ("branch: Previous sibling", "branch 1/2"), ("sample: Allow ·sky", "SAMPLER"), ("/seed n", "│ /seed "),
+        ("branch: Previous sibling", "branch 1/2"), ("branch: Re-sample from here", "branch"), ("sample: Allow ·sky", "SAMPLER"), ("/seed n", "│ /seed "),
     ):  # fmt: skip
         screen.press("ctrl+p")
-        screen.paste(entry)
+        screen.type(entry)
         assert entry in screen.text
         screen.press("enter")
         assert seen in screen.text, entry
     screen.press("ctrl+p")
-    screen.paste("sample: Allow")
+    screen.type("sample: Allow")
     assert "Allow sky" in screen.text and "Allow ·sky" not in screen.text
 
 

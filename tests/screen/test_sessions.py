@@ -1,0 +1,96 @@
+"""Conversations that are kept: found, opened, named, duplicated, put away and brought back, in dialog and sidebar."""
+
+from pathlib import Path
+
+import pytest
+
+from app.tui.widgets.sessions import ago
+from tests.support.screen import Screen
+
+ASK = "Why is the sky blue?"
+
+
+def say(screen: Screen, *texts: str) -> None:
+    for text in texts:
+        screen.type(text)
+        screen.press("enter")
+
+
+def three(screen: Screen) -> Screen:
+    """Conversations that begin with these words, each a minute younger."""
+    for text in ("first of all", "what about sunsets", "and red\x1b[31m"):
+        say(screen, text)
+        screen.press("ctrl+n")
+        screen.wait(60)
+    return screen
+
+
+def test_conversations_are_listed_found_and_opened(screen: Screen) -> None:
+    three(screen).press("ctrl+o")
+    rows = [line for line in screen.lines if " tok   " in line and "scripted" in line]
+    assert [row.split("  ")[-1].split("─")[0].strip() for row in rows] and "first of all" in screen.text
+    assert "1m" in screen.text and "3m" in screen.text and "and red" in screen.text and "\x1b" not in screen.text
+    screen.type("sunsets")
+    assert "first of all" not in screen.text and "what about sunsets" in screen.text
+    screen.press("enter")
+    assert screen.text.count("what about sunsets") >= 1 and "TOKEN" in screen.text and "conversations" not in screen.text
+    screen.press("ctrl+o")
+    screen.type("scattered")  # of what was answered
+    assert "scattered" in screen.text
+    screen.type("xyz")
+    assert "nothing found" in screen.text
+    screen.press("escape")
+    assert "conversations" not in screen.text
+
+
+def test_a_conversation_is_named_duplicated_put_away_and_brought_back(screen: Screen) -> None:
+    three(screen).press("ctrl+o", "ctrl+r", "end", *["backspace"] * 40)
+    screen.type("renamed")
+    screen.press("enter")
+    assert "renamed" in {talk.title for talk in screen.kept} and "renamed" in screen.text
+    screen.press("ctrl+d")
+    assert len(screen.kept) == 4
+    screen.press("delete")
+    assert len(screen.kept) == 3 and "^z brings it back" in screen.text
+    screen.press("ctrl+z")
+    assert len(screen.kept) == 4 and {len(talk.nodes) for talk in screen.kept} == {2}
+
+
+def test_the_one_that_is_open_can_be_put_away(screen: Screen) -> None:
+    say(screen, ASK)
+    screen.press("ctrl+o", "delete")
+    assert not screen.kept
+    screen.press("ctrl+z", "escape")
+    assert len(screen.kept) == 1 and screen.running
+
+
+def test_a_wide_screen_has_them_beside_the_chat(tmp_path: Path) -> None:
+    with Screen(tmp_path, size=(170, 40)) as screen:
+        three(screen).press("ctrl+o")
+        assert "CONVERSATIONS" in screen.text and ("TODAY" in screen.text or "YESTERDAY" in screen.text)
+        assert "TREE" in screen.text and "chat · " in screen.text
+        screen.press("/")
+        screen.type("sunsets")
+        assert "first of all" not in screen.text
+        screen.press("down", "enter")
+        assert "what about sunsets" in screen.text.partition("TREE")[2]
+        screen.press("ctrl+o")
+        assert "CONVERSATIONS" not in screen.text or "TODAY" in screen.text
+
+
+def test_two_programs_see_what_the_other_keeps(tmp_path: Path) -> None:
+    with Screen(tmp_path) as screen:
+        say(screen, ASK)
+        with Screen(tmp_path) as other:
+            say(other, "from the other program")
+        screen.press("ctrl+o")
+        assert "from the other program" in screen.text and ASK in screen.text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "now"), (59, "now"), (60, "1m"), (3599, "59m"), (3600, "1h"), (86_399, "23h"), (86_400, "1d"), (604_799, "6d"),
+     (604_800, "1w"), (86_400 * 365 - 1, "52w"), (86_400 * 365, "1y"), (86_400 * 800, "2y"), (-5, "now")],
+)  # fmt: skip
+def test_an_age_is_said_in_one_unit(seconds: float, said: str) -> None:
+    assert ago(seconds) == said
