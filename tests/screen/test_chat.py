@@ -177,7 +177,11 @@ def test_a_reader_is_not_scrolled_away(tmp_path: Path) -> None:
         screen.release()
         assert [line[:78] for line in screen.lines[2:10]] == seen and "new tokens" in screen.text
         screen.press("end")
-        assert "new tokens" not in screen.text and "sensitive there" in screen.text and [line[:78] for line in screen.lines[2:10]] != seen
+        assert (
+            "new tokens" not in screen.text
+            and "sensitive there" in screen.text
+            and [line[:78] for line in screen.lines[2:10]] != seen
+        )
 
 
 def test_a_terminal_is_shrunk_in_mid_answer_and_widened_again(screen: Screen) -> None:

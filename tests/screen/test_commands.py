@@ -35,7 +35,8 @@ SAID: dict[str, tuple[tuple[str, str], ...]] = {
     "answers": (
         ("/redo temp", "temperature must be a number, got temp"),
         ("/redo temp -9", "temperature must be in (0, 100], got -9.0"), ("/redo x", "must be a number"),
-        ("/seed x", "/seed wants a whole number"), ("/max 5", "at most 5 tokens an answer"), ("/max 0", "as many tokens"),
+        ("/seed x", "/seed wants a whole number"), ("/max 5", "at most 5 tokens an answer"),
+        ("/max 0", "as many tokens"),
         ("/max x", "/max wants a whole number, got x"), ("/title A\x1b name", "named A"),
         ("/model missing", "there is no model missing"), ("/nonsense", "there is no command /nonsense"),
         ("/zz", "there is no command"),
@@ -85,7 +86,9 @@ SAID: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 @pytest.mark.parametrize("about", SAID)
-def test_a_command_says_what_it_did_or_what_it_wants(screen: Screen, about: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_says_what_it_did_or_what_it_wants(
+    screen: Screen, about: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", "/HOME")
     asked(screen)
     for typed, line in SAID[about]:
@@ -242,7 +245,8 @@ def test_the_palette_offers_what_applies_and_does_it(screen: Screen) -> None:
     screen.press("escape", "escape")
     say(screen, ASK, "/ban sky", "/redo")
     for entry, seen in (
-        ("branch: Previous sibling", "branch 1/2"), ("branch: Re-sample from here", "branch"), ("sample: Allow ·sky", "SAMPLER"), ("/seed n", "│ /seed "),
+        ("branch: Previous sibling", "branch 1/2"),
+        ("branch: Re-sample from here", "branch"), ("sample: Allow ·sky", "SAMPLER"), ("/seed n", "│ /seed "),
     ):  # fmt: skip
         screen.press("ctrl+p")
         screen.type(entry)

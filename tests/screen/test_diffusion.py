@@ -72,7 +72,9 @@ def test_a_run_is_stopped_and_another_model_follows(tmp_path: Path) -> None:
         assert sum(step.token == engine.mask for step in leaf.steps) == 49
         screen.release()
         screen.press("escape", "escape")
-        say(screen, "/model scripted", "The [MASK:8] of France")  # is only text to this one
+        say(screen, "/model")
+        screen.press("down", "enter")
+        say(screen, "The [MASK:8] of France")  # is only text to this one
         assert screen.kept[0].messages()[-1].text.strip() and "TOKEN" in screen.text
         say(screen, "/model scripted-mdlm")
         assert "scripted-mdlm" in screen.lines[0]

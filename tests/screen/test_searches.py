@@ -1,4 +1,4 @@
-"""Searches and votes in the chat: drawn live by the tree and the list of best texts, walked, taken, dropped, stopped."""
+"""Searches and votes in the chat: drawn live by the tree and the best texts, walked, taken, dropped and stopped."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -64,14 +64,18 @@ def test_a_search_is_drawn_live_with_scores_and_ends_on_its_best(search: Search)
     assert "light" not in screen.text.partition("TREE")[2].partition("BEST")[0].replace("log₂", "")
     screen.release()
     assert shown(screen) == RED  # the best of three, not the first on the screen
-    assert "beam 3 · 6 tok" in screen.text and "3 BEST" in screen.text and "T 0" not in screen.text.partition("6 tok")[0]
+    assert (
+        "beam 3 · 6 tok" in screen.text and "3 BEST" in screen.text and "T 0" not in screen.text.partition("6 tok")[0]
+    )
     talk = screen.kept[0]
     assert sorted(node.figures["score"] for node in talk.nodes.values() if node.finish == "eot") == [-1.2, -0.5]
     screen.click("TREE")
     screen.press("z")
     assert "✕" in screen.text or "…light" in screen.text
     store = Store(screen.home / "sessions.db")
-    assert {n.id: n.figures for n in store.load(talk.id).nodes.values()} == {n.id: n.figures for n in talk.nodes.values()}
+    assert {n.id: n.figures for n in store.load(talk.id).nodes.values()} == {
+        n.id: n.figures for n in talk.nodes.values()
+    }
     store.close()
 
 
@@ -119,7 +123,9 @@ def test_a_search_that_is_stopped_shows_the_best_it_holds(search: Search, keys: 
     screen.press(*keys)
     screen.release()
     talk = screen.kept[0]
-    scores = [node.figures["score"] for node in talk.nodes.values() if "score" in node.figures and node.finish != "pruned"]
+    scores = [
+        node.figures["score"] for node in talk.nodes.values() if "score" in node.figures and node.finish != "pruned"
+    ]
     assert talk.leaf is not None and talk.leaf.figures["score"] == max(scores)
     assert all(node.finish for node in talk.nodes.values() if node.role == "assistant")
     if keys == ["ctrl+n"]:

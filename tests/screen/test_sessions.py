@@ -33,7 +33,9 @@ def test_conversations_are_listed_found_and_opened(screen: Screen) -> None:
     screen.type("sunsets")
     assert "first of all" not in screen.text and "what about sunsets" in screen.text
     screen.press("enter")
-    assert screen.text.count("what about sunsets") >= 1 and "TOKEN" in screen.text and "conversations" not in screen.text
+    assert (
+        screen.text.count("what about sunsets") >= 1 and "TOKEN" in screen.text and "conversations" not in screen.text
+    )
     screen.press("ctrl+o")
     screen.type("scattered")  # of what was answered
     assert "scattered" in screen.text
