@@ -161,8 +161,7 @@ class ChatSession:
         self.answer(Fork(node.id))
 
     def _end(self) -> Node | None:
-        """What something can hang from: the leaf, but for what goes on with an answer and has come to nothing, as step
-        mode leaves it until a token is picked. The store does not write that."""
+        """The leaf, but for what goes on with an answer and came to nothing (step mode before a pick), which is not kept."""
         self.stop()
         leaf = self.conversation.leaf
         if leaf is not None and leaf.role == "assistant" and leaf.joins and not leaf.steps and not leaf.finish:
@@ -269,11 +268,8 @@ class ChatSession:
         how = self.unmasking
         if goes_on:  # few masks are left by then
             how = replace(how, steps=0, block=0, cache="none")
-        label = (
-            goes_on[1]
-            if goes_on
-            else " · ".join(filter(None, (unmasking_words(how), recipe_words(recipe), self.adapters)))
-        )
+        said = unmasking_words(how), recipe_words(recipe), self.adapters
+        label = goes_on[1] if goes_on else " · ".join(filter(None, said))
         node = Node(self.new_id(), fork, "assistant", seed=seed, label=label)
         self._change(self.conversation.add(node))
         text = self.conversation.nodes[fork.node].text if fork.node and not force else ""
