@@ -161,7 +161,7 @@ class ChatSession:
         self.answer(Fork(node.id))
 
     def _end(self) -> Node | None:
-        """The leaf, but for what goes on with an answer and came to nothing (step mode before a pick), which is not kept."""
+        """The leaf, but for what goes on with an answer and came to nothing (step mode before a pick)."""
         self.stop()
         leaf = self.conversation.leaf
         if leaf is not None and leaf.role == "assistant" and leaf.joins and not leaf.steps and not leaf.finish:
