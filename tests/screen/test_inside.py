@@ -80,6 +80,7 @@ def test_the_map_is_walked_and_asked(look: Look) -> None:
     engine = Glass()
     screen = look("map", engine)
     assert "NEAREST  to ?" in screen.text and "man : woman" in screen.text and "60% ±20" in screen.text
+    assert "right, of 132 sums" in screen.text  # of the relation that has most
     screen.press("slash")
     screen.type("red")
     screen.press("enter")

@@ -1,10 +1,13 @@
 """The panel beside a text: a token with what it was drawn from, its entropy, and what stands there instead."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from app import looks
+from tests.support.glass import Glass
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
 
@@ -67,3 +70,24 @@ def test_no_part_hides_another_at_any_height(screen: Screen) -> None:
         assert heads == sorted(heads) and "next token" in screen.text
         table = next(at for at, line in enumerate(screen.lines) if "next token" in line)
         assert len(rows(screen)) >= 3 and table + len(rows(screen)) < max(heads)
+
+
+def test_before_a_token_is_drawn_it_says_so_and_then_it_is_the_newest(screen: Screen) -> None:
+    assert "nothing drawn yet" in screen.text
+    screen.hold(after=7)
+    screen.type(ASK)
+    screen.press("enter")
+    screen.wait(1)
+    assert "nothing drawn yet" not in screen.text and len(rows(screen)) >= 3
+
+
+def test_the_nearest_tokens_stand_in_the_place_of_the_candidates_and_go(tmp_path: Path) -> None:
+    engine = Glass()
+    with Screen(tmp_path, engine) as screen:
+        asked(screen)
+        said = rows(screen)
+        screen.press("v")
+        screen.wait(1)
+        assert isinstance(engine.looks[-1], looks.NearLook) and "next token" not in screen.text
+        screen.press("v")
+        assert rows(screen) == said

@@ -56,6 +56,7 @@ class Glass(ScriptedEngine):
                 words = tuple(self.tokenizer.ids[word] for word in (b" sky", b" blue", b" red", b" light"))
                 rows = (
                     looks.RelationRow("man : woman", 90, 0.1, 0.6, 0.2),
+                    looks.RelationRow("walk : walked", 132, 0.3, 0.1, 0.1),
                     looks.RelationRow("all", 90, 0.1, 0.6, 0.2),
                 )
                 norms = np.linalg.norm(points, axis=1)

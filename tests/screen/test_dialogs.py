@@ -1,0 +1,82 @@
+"""What is asked for over a view: another model, adapters and their weights, another token; what each key gives."""
+
+import re
+from pathlib import Path
+
+from tests.support.model import ScriptedEngine, ScriptedShop
+from tests.support.screen import Screen
+
+
+def command(screen: Screen, line: str) -> None:
+    screen.type(line)
+    screen.press("enter")
+
+
+def test_models_are_listed_those_that_are_here_first_and_one_is_loaded(tmp_path: Path) -> None:
+    with Screen(tmp_path, ScriptedEngine(), ScriptedEngine("other")) as screen:
+        command(screen, "/model")
+        listed = [line for line in screen.lines if " MB " in line or " GB " in line]
+        assert ["● scripted" in listed[0], "other" in listed[1], "too big" in listed[2]] == [True] * 3
+        assert "scripted · llama Q4_1 · ⏎ loads it · esc" in screen.text
+        screen.press("down")
+        assert "other · llama Q4_1 · ⏎ loads it" in screen.text
+        screen.press("escape")
+        assert "│ scripted" in screen.lines[0]
+        command(screen, "/model")
+        screen.press("down", "enter")
+        assert "│ other" in screen.lines[0]
+
+
+def test_a_model_that_is_not_there_is_refused_by_its_name(screen: Screen) -> None:
+    command(screen, "/model")
+    screen.press("tab")
+    screen.paste("owner/name")
+    screen.press("enter")
+    assert "there is no model owner/name" in screen.text and "│ scripted" in screen.lines[0]
+
+
+def test_an_empty_machine_is_offered_what_fits(tmp_path: Path) -> None:
+    with Screen(tmp_path, shop=ScriptedShop(empty=True)) as screen:
+        assert "There is no model on this machine yet" in screen.text and "to fetch" in screen.text
+        assert "big-model" not in screen.text and "⏎ fetches and loads it" in screen.text
+        screen.press("enter")
+        assert "│ scripted" in screen.lines[0]
+
+
+def test_adapters_are_weighed_switched_and_taken_off(screen: Screen) -> None:
+    command(screen, "/adapter mine")
+    command(screen, "/adapter yours 0.5")
+    command(screen, "/adapters")
+
+    def weights() -> list[float]:
+        return [float(each) for each in re.findall(r"(?:mine|yours) .*[━─●]+ +(-?[\d.]+)", screen.text)]
+
+    assert weights() == [1, 0.5] and "adapters on scripted" in screen.text
+    screen.press("right", "right")
+    assert weights() == [1.2, 0.5]
+    screen.press("left", "down", "o")  # the second alone
+    assert weights() == [0, 0.5]
+    screen.press("space")
+    assert weights()[1] == 0
+    screen.press("delete")
+    assert len(weights()) == 1
+    screen.press("escape")
+    command(screen, "/adapter nothing")
+    assert "is not an adapter's directory" in screen.text
+
+
+def test_another_token_is_taken_banned_or_written(screen: Screen) -> None:
+    screen.type("Why is the sky blue?")
+    screen.press("enter", "tab", "ctrl+home", "down", "down", "enter")
+    assert "enter branch · / type your own · x ban · esc" in screen.text
+    screen.press("escape")
+    assert "type your own" not in screen.text
+    (talk,) = screen.kept
+    before = len(talk.nodes)
+    screen.press("enter", "2")
+    (talk,) = screen.kept
+    assert len(talk.nodes) > before  # a branch, and what was there is kept
+    screen.press("enter", "slash")
+    screen.type(" Hello")
+    screen.press("enter")
+    assert "Hello" in screen.text
