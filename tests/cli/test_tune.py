@@ -1,6 +1,7 @@
 """`likely tune`, `fuse` and `diff` as a person calls them, on a tiny model."""
 
 import json
+import math
 import re
 import shlex
 import signal
@@ -99,6 +100,9 @@ def test_tune_diff_and_fuse(likely: Likely, model: Path, rows: Path, tmp_path: P
     code, text, err = likely("diff", model, out, "tag 3", "--json")
     found = json.loads(text)
     assert code == 0 and found["kl"] > 0 and len(found["positions"]) == 5 and found["positions"][0]["text"] == "t"
+    measured = json.loads(likely("diff", model, out, "tag 3", "--metric", "js", "--json").out)
+    said = likely("diff", model, out, "tag 3", "--metric", "js").out.splitlines()[-1]
+    assert f"mean KL {measured['kl'] / math.log(2):.4f}" in said and f"{measured['js'] / math.log(2):.4f} bits" in said
     assert likely("diff", model, model, "tag 3")[1].splitlines()[-1].startswith("mean KL 0.0000")
     code, text, err = likely("fuse", out, "--data", rows, "--out", tmp_path / "fused")
     assert code == 0 and "KL to the base" in text, err
