@@ -57,7 +57,8 @@ def _said(recipes: tuple[Recipe, ...], names: tuple[str, ...]) -> Iterator[tuple
         rest = "0" if p is None else shown(p, p.default if p.off is None else p.off)
         told = [value for value, _ in groupby(each.get(name, "") for each in values) if value]
         if told and told != [rest]:
-            yield (_COUNTS | _FORMS)[name].format(ARROW.join(told)), len(told) > 1
+            way = told if len(told) <= 3 else [told[0], "…", told[-1]]  # a slider that was walked by its steps
+            yield (_COUNTS | _FORMS)[name].format(ARROW.join(way)), len(told) > 1
 
 
 def _values(recipe: Recipe) -> dict[str, str]:

@@ -131,6 +131,17 @@ def test_moved_in_the_middle_of_an_answer_every_token_shows_what_it_was_drawn_fr
         assert value(screen, "temperature") == "0.80" and re.search(r"if moved: T 0.40 → 0.80", screen.text)
 
 
+def test_a_slider_that_was_walked_while_tokens_came_is_told_by_both_ends(screen: Screen) -> None:
+    screen.hold(after=12)
+    say(screen, ASK)
+    screen.press("ctrl+g")
+    for _ in range(8):
+        screen.hold(after=1)
+        screen.press("left")
+    screen.release()
+    assert "model  T 0.80 → … → 0.40 · top-p 0.95" in screen.text
+
+
 @pytest.mark.parametrize("size", [(160, 45), (120, 40), (100, 30)], ids=str)
 def test_sliders_and_the_current_leaf_are_seen_together(tmp_path: Path, size: tuple[int, int]) -> None:
     with Screen(tmp_path, size=size) as screen:
