@@ -3,6 +3,7 @@
 import math
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from app import awake
@@ -118,7 +119,7 @@ def outcome(moved: float | None, steps: int, rate: float, words: Sequence[str]) 
 def out_of(words: Sequence[str]) -> str:
     """The --out among a command's words, or its default."""
     found = Config().out
-    for word, following in zip(words, (*words[1:], ""), strict=True):
+    for word, following in pairwise((*words, "")):
         if word == "--out":
             found = following
         elif word.startswith("--out="):

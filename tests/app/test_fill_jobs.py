@@ -10,6 +10,7 @@ from app import looks
 from app import requests as r
 from app.jobs import ModelJobs
 from app.model_provider import LocalModelProvider
+from app.worker import WORKED
 from engine.decode.control import RunControl
 from engine.diffusion.unmasking import Unmasking
 from engine.errors import ContextOverflow, ParameterError
@@ -32,7 +33,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 def done(jobs: ModelJobs, request: r.ModelRequest) -> list[Any]:
-    return list(jobs.execute(request, lambda event: None))
+    return [event for event in jobs.execute(request, lambda event: None) if event is not WORKED]
 
 
 def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: tuple[str, str]) -> None:

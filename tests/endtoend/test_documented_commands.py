@@ -8,6 +8,7 @@ why.
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,11 +64,12 @@ def test_what_does_not_run_here_stands_on_a_page() -> None:
 
 @pytest.mark.slow(40)
 @pytest.mark.parametrize("page", [page for page in PAGES if any(map(runs, commands(page)))], ids=lambda page: page.stem)
-def test_commands_do_what_they_say(page: Path, desk: Path) -> None:
+def test_commands_do_what_they_say(page: Path, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = []
     for command in filter(runs, commands(page)):
         name, *words = shlex.split(command)
         assert name == "likely"
+        monkeypatch.setattr(sys, "argv", [name, *words])
         result = CliRunner().invoke(likely, words, input=TYPED.get(command, ""))
         if result.exit_code or not result.output:
             failed.append(f"{command}\n    {result.exception or ''}\n    {result.output[-300:]}")

@@ -72,7 +72,7 @@ def tokens(screen: str) -> int:
 def chosen(screen: str) -> int:
     """The row, from 1, of the candidate that was drawn; 0 if it is not among them."""
     lines = screen.splitlines()
-    first = next(index for index, line in enumerate(lines) if "TOKEN" in line) + 1
+    first = next(index for index, line in enumerate(lines) if "next token" in line) + 1
     return next((index - first + 1 for index, line in enumerate(lines) if index >= first and "▏ ▶" in line), 0)
 
 

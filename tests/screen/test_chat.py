@@ -289,7 +289,7 @@ def test_keys_are_remapped_and_mistakes_are_named(tmp_path: Path) -> None:
         screen.press("f1")
         assert "f9" in screen.text
     keys.write_text('[chat]\nhaet = "f9"\n')
-    with Screen(tmp_path) as screen:
+    with Screen(tmp_path, size=(240, 40)) as screen:  # the file's name is before it
         assert "there is no action chat.haet: did you" in screen.lines[-1]
 
 
