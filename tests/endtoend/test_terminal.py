@@ -134,5 +134,5 @@ def test_a_kill_in_mid_answer_loses_nothing_that_was_kept(terminal: Tmux) -> Non
     terminal.keys(f"stty sane; reset; ./likely {talk.id}", "C-j")
     # by its tokens: where it begins, with "interrupted", is off the screen of a fast machine
     terminal.until(lambda s: tokens(s) == len(talk.leaf.steps) and "lighthou" in s, "what was saved")
-    terminal.keys("C-q")
-    terminal.until(lambda s: "--resume" in s, "the way back")
+    # again and again: just after a start over a reset terminal the first was once not heard, and why is not known
+    terminal.until(lambda s: "--resume" in s or terminal.keys("C-q"), "the way back")
