@@ -22,7 +22,7 @@ async def test_what_could_not_be_written_is_told_tried_again_and_not_lost(tmp_pa
     saver.save(newer := talk("one").add(Node("v", Fork("u"), "user", text="more")))
     saver.save(talk("two"))
     path.parent.unlink()
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)  # the saver, trying again by itself, may be there first
     await saver.tried(30.0)
     assert not saver.unsaved and not saver.trouble and saver.idle
     saver.close()
