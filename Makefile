@@ -10,7 +10,7 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 
 .PHONY: chat test quick soak check metal/blas metal/packed clean
 chat: $(VENV)/.installed          ## open the chat; the first time: install, offer a model
-	@$(RUN) -m app chat
+	@$(RUN) -m likely.app chat
 
 test: check                       ## everything: lint, format, types, all tests that this machine can run
 	$(PYTEST) -m "not soak"

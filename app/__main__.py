@@ -1,4 +1,4 @@
-"""Entry point of the program: `likely` where it is installed, `python -m app` anywhere.
+"""Entry point of the program: `likely` where it is installed, `python -m likely.app` anywhere.
 
 The command line takes a tenth of a second to import and hears signals after that. Knows nothing of verbs.
 """
@@ -10,7 +10,7 @@ def main() -> None:
     """Run the command line. Ctrl+c while it is still being imported ends the process without a word of Python's."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from app import cli
+    from likely.app import cli
 
     cli.main()
 

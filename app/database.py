@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from app import rescue
-from engine.errors import DataError
-from engine.trace.fields import FIELDS, Field
-from engine.trace.file import recipe_row
-from engine.trace.trace import Recipe
+from likely.app import rescue
+from likely.engine.errors import DataError
+from likely.engine.trace.fields import FIELDS, Field
+from likely.engine.trace.file import recipe_row
+from likely.engine.trace.trace import Recipe
 
 VERSION = 1
 BUSY_S = 3.0  # how long another program may hold the database before we say so

@@ -8,16 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.evaluations import Evaluation, Evaluations, Row
-from app.task_sources import again
-from engine import json_reader
-from engine.errors import DataError
-from engine.evaluate.calibration import Bin, reliability
-from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
-from engine.evaluate.estimates import Estimate
-from engine.evaluate.figures import Tally
-from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
-from engine.home import expanded
+from likely.app.evaluations import Evaluation, Evaluations, Row
+from likely.app.task_sources import again
+from likely.engine import json_reader
+from likely.engine.errors import DataError
+from likely.engine.evaluate.calibration import Bin, reliability
+from likely.engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from likely.engine.evaluate.figures import Tally
+from likely.engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
+from likely.engine.home import expanded
+from likely.engine.statistics.estimates import Estimate
 
 LISTED = 200
 BINS = 10

@@ -10,14 +10,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
-from app import requests as r
-from app.differing import detail
-from app.evaluations import Evaluations
-from app.report import write
-from app.scoreboard import Cell, Measurement, Scoreboard, ScoreKeeper, left_s
-from app.worker import Tell
-from engine.errors import DataError, LikelyError
-from engine.evaluate.tasks import Problem
+from likely.app import requests as r
+from likely.app.differing import detail
+from likely.app.evaluations import Evaluations
+from likely.app.report import write
+from likely.app.scoreboard import Cell, Measurement, Scoreboard, ScoreKeeper, left_s
+from likely.app.worker import Tell
+from likely.engine.errors import DataError, LikelyError
+from likely.engine.evaluate.tasks import Problem
 
 BOARD_S = 0.4  # between two boards
 

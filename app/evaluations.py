@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from app.database import BUSY_S, change
-from engine.errors import DataError
-from engine.evaluate.figures import Tally
-from engine.evaluate.tasks import Problem
-from engine.json_reader import check, parse
+from likely.app.database import BUSY_S, change
+from likely.engine.errors import DataError
+from likely.engine.evaluate.figures import Tally
+from likely.engine.evaluate.tasks import Problem
+from likely.engine.json_reader import check, parse
 
 VERSION = 1
 ASKED = {"protocol?": dict}

@@ -10,24 +10,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from app.evaluations import Evaluation, Evaluations, Row, asked_of
-from app.scoreboard import Measurement
-from app.task_sources import Sourced, TextFile
-from engine import ranks
-from engine.decode.strategies import parse
-from engine.errors import ParameterError
-from engine.evaluate import evaluation
-from engine.evaluate.bounded import diffuses
-from engine.evaluate.conditional import JUDGE, JudgedPair, Restated
-from engine.evaluate.evaluation import Outcome, Protocol
-from engine.evaluate.spread import spread
-from engine.evaluate.task_files import digest
-from engine.evaluate.tasks import Problem, Question, Task
-from engine.home import expanded
-from engine.session import Session
-from engine.sources.fetch.progress import Report
-from engine.tune.stored import CONFIG
-from engine.tune.tuned import open_model
+from likely.app.evaluations import Evaluation, Evaluations, Row, asked_of
+from likely.app.scoreboard import Measurement
+from likely.app.task_sources import Sourced, TextFile
+from likely.engine import ranks
+from likely.engine.adapters.stored import CONFIG
+from likely.engine.decode.strategies import parse
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate import evaluation
+from likely.engine.evaluate.bounded import diffuses
+from likely.engine.evaluate.conditional import JUDGE, JudgedPair, Restated
+from likely.engine.evaluate.evaluation import Outcome, Protocol
+from likely.engine.evaluate.spread import spread
+from likely.engine.evaluate.task_files import digest
+from likely.engine.evaluate.tasks import Problem, Question, Task
+from likely.engine.home import expanded
+from likely.engine.session import Session
+from likely.engine.sources.fetch.progress import Report
+from likely.engine.tune.tuned import open_model
 
 KEEP_S = 1.0  # results are written that often
 

@@ -14,16 +14,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from app import heat
-from app.recipes import drawn_by
-from app.recipes import words as recipe_words
-from app.rows import figures_from, figures_row
-from engine.conversation import Conversation, Fork, Message, Node
-from engine.errors import DataError, LikelyError
-from engine.json_reader import check, parse
-from engine.trace.file import recipe_from_row, recipe_row, step_from_row, step_row
-from engine.trace.trace import Recipe, TokenStep
-from engine.whole_file import read_whole, write_whole
+from likely.app import heat
+from likely.app.recipes import drawn_by
+from likely.app.recipes import words as recipe_words
+from likely.app.rows import figures_from, figures_row
+from likely.engine.conversation import Conversation, Fork, Message, Node
+from likely.engine.errors import DataError, LikelyError
+from likely.engine.json_reader import check, parse
+from likely.engine.trace.file import recipe_from_row, recipe_row, step_from_row, step_row
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.whole_file import read_whole, write_whole
 
 VERSION = 1
 SUFFIX = {"markdown": "md", "html": "html", "jsonl": "jsonl"}

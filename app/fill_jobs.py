@@ -5,11 +5,11 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any, Protocol
 
-from app import requests as r
-from engine.decode.control import RunControl
-from engine.diffusion.unmasking import DenoisingStep, Unmasking
-from engine.evaluate.estimates import Estimate
-from engine.prompt import Encoding
+from likely.app import requests as r
+from likely.engine.decode.control import RunControl
+from likely.engine.prompt import Encoding
+from likely.engine.statistics.estimates import Estimate
+from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 
 
 class Filler(Protocol):

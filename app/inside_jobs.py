@@ -12,22 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from app import looks
-from app.scoreboard import half
-from engine.decode.control import RunControl
-from engine.errors import ParameterError
-from engine.inside import heads, patching, tuned_lens
-from engine.inside.attribution import attribution
-from engine.inside.embeddings import NEAREST, EmbeddingTable, Neighbour, nearest, units
-from engine.inside.importance import importance
-from engine.inside.lens import LensRow, rows, states
-from engine.inside.merges import merges
-from engine.inside.relations import accuracies, family_tokens
-from engine.inside.subject import InspectedText, subject, transformer
-from engine.inside.tokenisation import tokenisation
-from engine.posterior.averaged import UncertainText
-from engine.session import Session
-from metal import mx
+from likely.app import looks
+from likely.app.scoreboard import half
+from likely.engine.decode.control import RunControl
+from likely.engine.errors import ParameterError
+from likely.engine.inside import heads, patching, tuned_lens
+from likely.engine.inside.attribution import attribution
+from likely.engine.inside.embeddings import NEAREST, EmbeddingTable, Neighbour, nearest, units
+from likely.engine.inside.importance import importance
+from likely.engine.inside.lens import LensRow, rows, states
+from likely.engine.inside.merges import merges
+from likely.engine.inside.relations import accuracies, family_tokens
+from likely.engine.inside.subject import InspectedText, subject, transformer
+from likely.engine.inside.tokenisation import tokenisation
+from likely.engine.posterior.averaged import UncertainText
+from likely.engine.session import Session
+from likely.metal import mx
 
 PART = 32  # positions of the lens in one turn
 LN2 = math.log(2)

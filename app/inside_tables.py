@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
-from app import heat
-from app.units import NATS, bits, json_line
-from engine.errors import DataError
-from engine.transforms import Vocabulary
+from likely.app import heat
+from likely.app.units import NATS, bits, json_line
+from likely.engine.errors import DataError
+from likely.engine.transforms import Vocabulary
 
 CELL, LABEL = 9, 14  # columns of a cell with a word in it, and of a row's name
 KEYS = {"ablate": "ablation", "patch": "patching", "toward": "steering", "spellings": "tokenisation"}  # in JSON

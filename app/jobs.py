@@ -12,26 +12,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from app import fill_jobs
-from app import requests as r
-from app.fill_jobs import Filler
-from app.worker import WORKED, Tell, worked
-from engine.beside import Helper
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Waiting
-from engine.decode.events import Event as RunEvent
-from engine.errors import LikelyError
-from engine.prompt import Prompt, locate
-from engine.tune.control import Answer, Compare, Complete, Paused, TrainControl
-from engine.tune.control import Event as TrainEvent
+from likely.app import fill_jobs
+from likely.app import requests as r
+from likely.app.fill_jobs import Filler
+from likely.app.worker import WORKED, Tell, worked
+from likely.engine.beside import Helper
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Waiting
+from likely.engine.decode.events import Event as RunEvent
+from likely.engine.errors import LikelyError
+from likely.engine.prompt import Prompt, locate
+from likely.engine.tune.control import Answer, Compare, Complete, Paused, TrainControl
+from likely.engine.tune.control import Event as TrainEvent
 
 if TYPE_CHECKING:
-    from app.looks import Look
-    from app.training_kind import TrainingConfig
-    from engine.decode.strategy import Strategy
-    from engine.sources.fetch.progress import Report
-    from engine.trace.trace import TokenStep
-    from engine.tune.attached import Attached
+    from likely.app.looks import Look
+    from likely.app.training_kind import TrainingConfig
+    from likely.engine.adapters.attached import Attached
+    from likely.engine.decode.strategy import Strategy
+    from likely.engine.sources.fetch.progress import Report
+    from likely.engine.trace.trace import TokenStep
 
 
 class Engine(Filler, Protocol):

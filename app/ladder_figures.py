@@ -11,10 +11,10 @@ from html import escape
 
 import numpy as np
 
-from app.report import COLOURS, document
-from app.training_plan import duration
-from engine.scaling.forecast import DECADE, Purchase, buy, frontier
-from engine.scaling.report import LadderReport
+from likely.app.report import COLOURS, document
+from likely.app.training_plan import duration
+from likely.engine.scaling.forecast import DECADE, Purchase, buy, frontier
+from likely.engine.scaling.report import LadderReport
 
 WIDTH, HEIGHT, LEFT, BELOW, ABOVE = 560, 330, 56, 34, 28
 HOURS = (0.25, 1.0, 5.0, 24.0, 168.0)

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.worker import Tell
-from engine.scaling.forecast import rate
-from engine.scaling.ladder import read_runs
-from engine.scaling.report import LadderReport, report
-from engine.scaling.running import TABLE
-from engine.whole_file import refuse_pipe
+from likely.app.worker import Tell
+from likely.engine.scaling.forecast import rate
+from likely.engine.scaling.ladder import read_runs
+from likely.engine.scaling.report import LadderReport, report
+from likely.engine.scaling.running import TABLE
+from likely.engine.whole_file import refuse_pipe
 
 REFITS = 1000
 
@@ -55,8 +55,8 @@ class LadderJobs:
             found = report(runs, left, count=REFITS)
             yield LadderRead(request.path, found, rate(found.fitted.runs))
         else:
-            from app import ladder_figures
-            from engine.whole_file import write_whole
+            from likely.app import ladder_figures
+            from likely.engine.whole_file import write_whole
 
             it = request.ladder
             write_whole(request.svg, [ladder_figures.svg(it.report, it.rate)])

@@ -2,18 +2,18 @@
 
 from collections.abc import Generator
 
-from app.awake import kept_awake
-from app.evaluations import Evaluations
-from app.evaluator import Evaluator, is_adapter, open_adapter, weights
-from app.model_provider import loaded
-from app.requests import Evaluate
-from app.scoreboard import Measurement
-from app.task_sources import sources
-from engine.evaluate.evaluation import Outcome, Protocol
-from engine.session import Session
-from engine.sources import store
-from engine.sources.checkpoint import load
-from engine.sources.fetch.progress import Report
+from likely.app.awake import kept_awake
+from likely.app.evaluations import Evaluations
+from likely.app.evaluator import Evaluator, is_adapter, open_adapter, weights
+from likely.app.model_provider import loaded
+from likely.app.requests import Evaluate
+from likely.app.scoreboard import Measurement
+from likely.app.task_sources import sources
+from likely.engine.evaluate.evaluation import Outcome, Protocol
+from likely.engine.session import Session
+from likely.engine.sources import store
+from likely.engine.sources.checkpoint import load
+from likely.engine.sources.fetch.progress import Report
 
 
 class LocalEvaluator:

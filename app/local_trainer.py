@@ -2,22 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 
-from app.awake import kept_awake
-from app.model_provider import loaded
-from app.requests import TrainingPlan
-from app.training_kind import TrainingConfig
-from app.training_plan import describe, describe_pretraining, pace
-from engine.errors import ParameterError
-from engine.pretrain import pretraining
-from engine.pretrain.config import PretrainConfig
-from engine.pretrain.pretraining import Pretrained, Pretraining
-from engine.sources.checkpoint import Checkpoint, load
-from engine.sources.fetch.progress import Report
-from engine.tune import metrics, objectives, probes, trainer
-from engine.tune.control import Answer, Event, Request, TrainControl
-from engine.tune.open_run import Opened, open_run
-from engine.tune.report import refuse_if_too_large, report
-from engine.tune.rows import TrainingRow
+from likely.app.awake import kept_awake
+from likely.app.model_provider import loaded
+from likely.app.requests import TrainingPlan
+from likely.app.training_kind import TrainingConfig
+from likely.app.training_plan import describe, describe_pretraining, pace
+from likely.engine.errors import ParameterError
+from likely.engine.pretrain import pretraining
+from likely.engine.pretrain.config import PretrainConfig
+from likely.engine.pretrain.pretraining import Pretrained, Pretraining
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.sources.fetch.progress import Report
+from likely.engine.tune import metrics, objectives, probes, trainer
+from likely.engine.tune.control import Answer, Event, Request, TrainControl
+from likely.engine.tune.open_run import Opened, open_run
+from likely.engine.tune.report import refuse_if_too_large, report
+from likely.engine.tune.rows import TrainingRow
 
 PROMPTS = 3  # rows whose beginnings are watched
 WORDS = 12  # of a text that are its beginning

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.prompt import Prompt
+from likely.engine.prompt import Prompt
 
 # -- what is asked for -----------------------------------------------------------------------------------------------
 

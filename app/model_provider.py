@@ -5,28 +5,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from app.looks import Shifted, ShiftLook
-from app.requests import ModelFacts, ModelOffer
-from engine import machine
-from engine.beside import awaited, begun
-from engine.errors import CheckpointError, ParameterError
-from engine.session import Session
-from engine.sources import catalogue, store
-from engine.sources.checkpoint import Checkpoint, loading
-from engine.sources.fetch.progress import Report, silent
-from engine.sources.model_info import ModelInfo
-from engine.tokenizer import Tokenizer
-from engine.tune.attached import Attached
-from models import Transformer
-from models.native import NativeModel
+from likely.app.looks import Shifted, ShiftLook
+from likely.app.requests import ModelFacts, ModelOffer
+from likely.engine import machine
+from likely.engine.adapters.attached import Attached
+from likely.engine.beside import awaited, begun
+from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.session import Session
+from likely.engine.sources import store
+from likely.engine.sources.checkpoint import Checkpoint, loading
+from likely.engine.sources.fetch import catalogue
+from likely.engine.sources.fetch.progress import Report, silent
+from likely.engine.sources.model_info import ModelInfo
+from likely.engine.tokenizer import Tokenizer
+from likely.models import Transformer
+from likely.models.native import NativeModel
 
 if TYPE_CHECKING:
-    from app.inside_jobs import InsideJobs
-    from app.looks import Look
-    from engine.decode.control import RunControl
-    from engine.diffusion.unmasking import DenoisingStep, Unmasking
-    from engine.evaluate.estimates import Estimate
-    from engine.tune.stack import Stack
+    from likely.app.inside_jobs import InsideJobs
+    from likely.app.looks import Look
+    from likely.engine.attach.stack import Stack
+    from likely.engine.decode.control import RunControl
+    from likely.engine.statistics.estimates import Estimate
+    from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 
 
 DRAWS = 64  # canvases from which a bound is drawn
@@ -96,8 +97,8 @@ class LoadedModel(Session):
         self, name: str, toward: Sequence[Sequence[int]], away: Sequence[Sequence[int]], layer: int | None
     ) -> tuple[Attached, ...]:
         """Make a direction between texts, keep it in likely's folder, and put it on the model."""
-        from engine.inside import steering
-        from engine.inside.subject import transformer
+        from likely.engine.inside import steering
+        from likely.engine.inside.subject import transformer
 
         model, stack = transformer(self), self._stacked()
         layer = len(model.blocks) // 2 if layer is None else layer
@@ -111,7 +112,7 @@ class LoadedModel(Session):
 
     def _stacked(self) -> "Stack":
         if self.stack is None:
-            from engine.tune.stack import Stack  # training's imports are not for every start
+            from likely.engine.attach.stack import Stack  # training's imports are not for every start
 
             self.stack = Stack(self)
         return self.stack
@@ -133,15 +134,15 @@ class LoadedModel(Session):
             yield Shifted(self._stacked().shift(ids[-READ:]))
             return
         if self.inside is None:
-            from app.inside_jobs import InsideJobs  # a chat in which nobody looks does not pay for it
+            from likely.app.inside_jobs import InsideJobs  # a chat in which nobody looks does not pay for it
 
             self.inside = InsideJobs(self)
         yield from self.inside.look(ids, look, control)
 
     def canvas(self, text: str) -> list[int] | None:
         """The ids of a text with gaps; None for one without."""
-        from engine.diffusion import infilling
-        from engine.diffusion.denoiser import of_model
+        from likely.engine.diffusion import infilling
+        from likely.engine.diffusion.denoiser import of_model
 
         if all(isinstance(piece, str) for piece in infilling.pieces(text)):
             return None
@@ -149,7 +150,7 @@ class LoadedModel(Session):
 
     def answer_canvas(self, prompt: Sequence[int], prefill: Sequence[int], masks: int, block: int) -> list[int]:
         """A prompt with what an answer begins with, and masks for the rest of it."""
-        from engine.diffusion.answering import answer_canvas
+        from likely.engine.diffusion.answering import answer_canvas
 
         return [*answer_canvas(self, prompt, prefill=prefill, max_tokens=masks, block=block).ids]
 
@@ -157,9 +158,9 @@ class LoadedModel(Session):
         self, ids: Sequence[int], first: int, how: "Unmasking", control: "RunControl", *, seed: int
     ) -> "Iterator[DenoisingStep]":
         """Tokens for the masks of a canvas, pass by pass; of an answer until its end of text is known."""
-        from engine.diffusion.answering import AnswerCanvas, answer
-        from engine.diffusion.denoiser import of_model
-        from engine.diffusion.infilling import infill
+        from likely.engine.diffusion.answering import AnswerCanvas, answer
+        from likely.engine.diffusion.denoiser import of_model
+        from likely.engine.diffusion.infilling import infill
 
         if not first:
             return infill(self, ids, how, lambda: control.recipe, seed=seed)
@@ -168,8 +169,8 @@ class LoadedModel(Session):
 
     def bounding(self, ids: Sequence[int], free: Sequence[int]) -> "Generator[int, None, Estimate]":
         """The bound on -log p of the free positions of a canvas, in nats, a pass at a time."""
-        from engine.diffusion.bound import bounding
-        from engine.diffusion.denoiser import ModelDenoiser
+        from likely.engine.diffusion.bound import bounding
+        from likely.engine.diffusion.denoiser import ModelDenoiser
 
         denoiser, places = ModelDenoiser(self.model, self.info.name), set(free)
         facts, may = denoiser.diffusion, [i in places for i in range(len(ids))]

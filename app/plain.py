@@ -10,18 +10,18 @@ from dataclasses import replace
 from signal import SIGINT
 from typing import IO
 
-from app import heat
-from app.cli.sampling import Limits
-from app.interruption import stopped_by_signals
-from app.units import bits, predicted
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Prefilled, Reloaded
-from engine.diffusion.answering import answered
-from engine.errors import DataError, LikelyError
-from engine.evaluate.scores import perplexity
-from engine.prompt import Prompt
-from engine.session import Session
-from engine.trace.trace import Recipe, TokenStep
+from likely.app import heat
+from likely.app.cli.sampling import Limits
+from likely.app.interruption import stopped_by_signals
+from likely.app.units import bits, predicted
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Event, Prefilled, Reloaded
+from likely.engine.diffusion.answering import answered
+from likely.engine.errors import DataError, LikelyError
+from likely.engine.prompt import Prompt
+from likely.engine.session import Session
+from likely.engine.statistics.scores import perplexity
+from likely.engine.trace.trace import Recipe, TokenStep
 
 HELP = "/redo draws the last answer again · /new starts over · /system TEXT · /quit ends; ctrl-c stops an answer"
 

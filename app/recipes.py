@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from engine import presets
-from engine.presets import PARAMETERS
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import LogitBias, Parameter
+from likely.engine import presets
+from likely.engine.presets import PARAMETERS
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import LogitBias, Parameter
 
 BAN = -100.0
 ARROW = " → "

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from html import escape as escape_html
 from pathlib import Path
 
-from app.evaluations import Evaluation, Evaluations
-from app.heat import visible
-from engine.evaluate.calibration import Bin, reliability
-from engine.evaluate.estimates import Estimate
-from engine.evaluate.figures import ComparedMeasure, Tally, comparisons, left_out
-from engine.whole_file import write_whole
+from likely.app.evaluations import Evaluation, Evaluations
+from likely.app.heat import visible
+from likely.engine.evaluate.calibration import Bin, reliability
+from likely.engine.evaluate.figures import ComparedMeasure, Tally, comparisons, left_out
+from likely.engine.statistics.estimates import Estimate
+from likely.engine.whole_file import write_whole
 
 Measured = Sequence[tuple[Evaluation, int | None]]  # and below which number its items count
 

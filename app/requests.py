@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from app.looks import Look
-from engine.decode.control import RunControl
-from engine.decode.strategies import PLAIN
-from engine.decode.strategy import Strategy
-from engine.diffusion.unmasking import DenoisingStep, Unmasking
-from engine.evaluate.estimates import Estimate
-from engine.prompt import Prompt
-from engine.trace.trace import TokenStep
-from engine.tune.attached import Attached
-from engine.tune.control import Stepped, TrainControl, Validated
+from likely.app.looks import Look
+from likely.engine.adapters.attached import Attached
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.strategies import PLAIN
+from likely.engine.decode.strategy import Strategy
+from likely.engine.prompt import Prompt
+from likely.engine.statistics.estimates import Estimate
+from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.unmasking import DenoisingStep, Unmasking
+from likely.engine.tune.control import Stepped, TrainControl, Validated
 
 if TYPE_CHECKING:
-    from app.training_kind import TrainingConfig
+    from likely.app.training_kind import TrainingConfig
 
 # -- requests --------------------------------------------------------------------------------------------------------
 

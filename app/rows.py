@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from engine.trace.fields import FIELDS
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms.snapshot import ARRAYS, BINS, Snapshot
+from likely.engine.trace.fields import FIELDS
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms.snapshot import ARRAYS, BINS, Snapshot
 
 STEP = ", ".join([*(field.name for field in FIELDS), "recipe"])  # the columns of a step
 

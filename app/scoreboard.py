@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.evaluations import Evaluation, Evaluations
-from engine.evaluate.estimates import Change, Estimate, holm
-from engine.evaluate.figures import ComparedMeasure, Tally, changed
-from engine.evaluate.measures import measure
+from likely.app.evaluations import Evaluation, Evaluations
+from likely.engine.evaluate.figures import ComparedMeasure, Tally, changed
+from likely.engine.statistics.estimates import Change, Estimate, holm
+from likely.engine.statistics.measures import measure
 
 SHOWN = 60  # evaluations, the latest
 

@@ -20,15 +20,25 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from app.database import change, open_database, renew
-from app.rescue import damaged
-from app.rows import STEP, figures_from, figures_row, pack, pack_pieces, step_from, step_row, unpack, unpack_pieces
-from engine.conversation import Conversation, Fork, Node
-from engine.errors import DataError
-from engine.json_reader import parse
-from engine.trace.file import recipe_from_row, recipe_row
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import Snapshot
+from likely.app.database import change, open_database, renew
+from likely.app.rescue import damaged
+from likely.app.rows import (
+    STEP,
+    figures_from,
+    figures_row,
+    pack,
+    pack_pieces,
+    step_from,
+    step_row,
+    unpack,
+    unpack_pieces,
+)
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.errors import DataError
+from likely.engine.json_reader import parse
+from likely.engine.trace.file import recipe_from_row, recipe_row
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

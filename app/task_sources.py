@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.errors import DataError, LikelyError, ParameterError
-from engine.evaluate import task_files
-from engine.evaluate.derived import DERIVATIONS, derived
-from engine.evaluate.generated import MAKERS, generated
-from engine.evaluate.harness_tasks import PREFIX, named
-from engine.evaluate.shipped import SHIPPED, shipped
-from engine.evaluate.tasks import Task
-from engine.home import expanded
-from engine.whole_file import read_whole
+from likely.engine.errors import DataError, LikelyError, ParameterError
+from likely.engine.evaluate import task_files
+from likely.engine.evaluate.derived import DERIVATIONS, derived
+from likely.engine.evaluate.generated import MAKERS, generated
+from likely.engine.evaluate.harness_tasks import PREFIX, named
+from likely.engine.evaluate.shipped import SHIPPED, shipped
+from likely.engine.evaluate.tasks import Task
+from likely.engine.home import expanded
+from likely.engine.whole_file import read_whole
 
 
 @dataclass(frozen=True)

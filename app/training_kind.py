@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.pretrain import config as pretraining
-from engine.pretrain.config import PretrainConfig
-from engine.tune import config as tuning
-from engine.tune.config import Config
-from engine.tune.rows import read_map
+from likely.engine.adapters import config as tuning
+from likely.engine.adapters.config import Config
+from likely.engine.pretrain import config as pretraining
+from likely.engine.pretrain.config import PretrainConfig
+from likely.engine.tune.rows import read_map
 
 TrainingConfig = Config | PretrainConfig
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from app import awake
-from app.units import bits
-from engine.tune import choices
-from engine.tune.config import FLOOR, Config
+from likely.app import awake
+from likely.app.units import bits
+from likely.engine.adapters.config import FLOOR, Config
+from likely.engine.tune import choices
 
 if TYPE_CHECKING:
-    from engine.pretrain.pretraining import Pretraining
-    from engine.tune.open_run import Opened
-    from engine.tune.report import RunReport
+    from likely.engine.pretrain.pretraining import Pretraining
+    from likely.engine.tune.open_run import Opened
+    from likely.engine.tune.report import RunReport
 
 FEW = 20  # steps, fewer than which are worth a word
 STILL = 1e-3  # nats a token: a model that moved less answers as it did

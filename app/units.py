@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from math import log
 from typing import Any
 
-from engine.evaluate.measures import MEASURES
-from engine.trace import fields
+from likely.engine.statistics.measures import MEASURES
+from likely.engine.trace import fields
 
 LN2 = log(2)
 NATS, PER_TOKEN = "nats", "nats a token"

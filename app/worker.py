@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Literal, Protocol, TypeVar
 
-from engine.errors import LikelyError
+from likely.engine.errors import LikelyError
 
 GLANCE_S = 0.05  # between two turns of jobs that all wait
 STRIDE = 4  # turns of other jobs between two of one that is brief

@@ -24,10 +24,10 @@ def main() -> None:
     options = parser.parse_args()
 
     from benchmarks.decode import prompt
-    from engine.bench import EngineContestant
-    from engine.mlx_lm_baseline import MlxLm
-    from engine.session import Session
-    from engine.sources.checkpoint import load
+    from likely.engine.bench import EngineContestant
+    from likely.engine.mlx_lm_baseline import MlxLm
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
 
     checkpoint = load("smollm2")
     ours, peer = EngineContestant(Session(checkpoint)), MlxLm(checkpoint.info, checkpoint.precision.dtype)

@@ -47,11 +47,11 @@ def prompt(context: int, vocab: int = 49152) -> list[int]:
 
 
 def likely(name: str, folder: Path) -> Any:
-    from engine.decode.control import RunControl
-    from engine.decode.events import Emitted
-    from engine.session import Session
-    from engine.sources.checkpoint import load
-    from engine.trace.trace import Recipe
+    from likely.engine.decode.control import RunControl
+    from likely.engine.decode.events import Emitted
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.trace.trace import Recipe
 
     session = Session(load("smollm2"))
     session.tokenizer.eos = frozenset()
@@ -67,8 +67,8 @@ def likely(name: str, folder: Path) -> Any:
 
 
 def bare(name: str, folder: Path) -> Any:
-    from engine.sources.checkpoint import load
-    from metal import mx
+    from likely.engine.sources.checkpoint import load
+    from likely.metal import mx
 
     model = load("smollm2").model
 
@@ -89,12 +89,12 @@ def bare(name: str, folder: Path) -> Any:
 
 def mlx_lm(name: str, folder: Path) -> Any:
     if name == "b":
-        from metal import blas
+        from likely.metal import blas
 
         blas._load_gemv = lambda library: (None, False)
         blas.load()
     elif name == "b+gemv":
-        from metal import blas
+        from likely.metal import blas
 
         blas.load()
     import mlx.core as mx

@@ -43,13 +43,13 @@ def right(texts: np.ndarray) -> np.ndarray:
 
 def trained(rows: np.ndarray, options: argparse.Namespace, *, diffusion: bool) -> Any:
     """A model of the rows by its own factorisation."""
-    from engine.pretrain import parametrisation as widths
-    from engine.pretrain.config import configure
-    from engine.pretrain.shape import ModelShape, config_of
-    from engine.tune import trainer
-    from engine.tune.config import Config
-    from engine.tune.samples import TrainingSample
-    from models.families import registry
+    from likely.engine.adapters.config import Config
+    from likely.engine.pretrain import parametrisation as widths
+    from likely.engine.pretrain.config import configure
+    from likely.engine.pretrain.shape import ModelShape, config_of
+    from likely.engine.tune import trainer
+    from likely.engine.tune.samples import TrainingSample
+    from likely.models.families import registry
 
     described = config_of(ModelShape("llama", 2, 64, 4), MASK + 1, LENGTH + 1)
     model = registry.blank(described | ({"mask_token_id": MASK} if diffusion else {}))
@@ -71,8 +71,8 @@ def trained(rows: np.ndarray, options: argparse.Namespace, *, diffusion: bool) -
 
 def judged(judge: Any, texts: np.ndarray) -> float:
     """Perplexity of texts for the judge, by letter."""
-    from engine import arrays
-    from metal import mx
+    from likely.engine import arrays
+    from likely.metal import mx
 
     read = np.concatenate([np.full((len(texts), 1), START), texts[:, :-1]], axis=1).astype(np.int32)
     logp = arrays.logprobs(np.array(judge(mx.array(read)), np.float64), np)
@@ -81,8 +81,8 @@ def judged(judge: Any, texts: np.ndarray) -> float:
 
 def drawn(judge: Any, count: int, seed: int) -> np.ndarray:
     """Texts that the judge draws."""
-    from engine import arrays
-    from metal import mx
+    from likely.engine import arrays
+    from likely.metal import mx
 
     random, texts = np.random.default_rng(seed), np.full((count, 1), START)
     for _ in range(LENGTH):
@@ -93,9 +93,9 @@ def drawn(judge: Any, count: int, seed: int) -> np.ndarray:
 
 def by_diffusion(model: Any, passes: int, count: int) -> tuple[np.ndarray, float]:
     """Texts, and processor seconds."""
-    from engine.diffusion.denoiser import ModelDenoiser
-    from engine.diffusion.unmasking import Unmasking, fill
-    from engine.trace.trace import Recipe
+    from likely.engine.diffusion.denoiser import ModelDenoiser
+    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.unmasking import Unmasking, fill
 
     denoiser, found = ModelDenoiser(model), []
     begun = time.process_time()
@@ -110,8 +110,8 @@ def by_diffusion(model: Any, passes: int, count: int) -> tuple[np.ndarray, float
 
 def measures(texts: np.ndarray, real: np.ndarray, judge: Any) -> dict[str, Any]:
     """All that is said of texts."""
-    from engine.evaluate import sample_metrics, samples
-    from engine.evaluate.estimates import share
+    from likely.engine.evaluate import sample_metrics, samples
+    from likely.engine.statistics.estimates import share
 
     words, others = ([[chr(97 + int(i)) for i in text] for text in some] for some in (texts, real))
     found = sample_metrics.of_features(samples.spectrum(words), samples.spectrum(others))
@@ -131,8 +131,8 @@ def measures(texts: np.ndarray, real: np.ndarray, judge: Any) -> dict[str, Any]:
 
 def picture(found: list[dict[str, Any]]) -> str:
     """Two pictures against the number of passes: the share of right texts and MAUVE, and tokens a second."""
-    from app.ladder_figures import HEIGHT, WIDTH, Axes
-    from app.report import COLOURS
+    from likely.app.ladder_figures import HEIGHT, WIDTH, Axes
+    from likely.app.report import COLOURS
 
     passes = [row["passes"] for row in found]
     speeds = [row["tokens_per_s"] for row in found]

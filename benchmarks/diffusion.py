@@ -51,8 +51,8 @@ WORDS = (
 
 def made(config: dict[str, Any], **further: Any) -> Any:
     """A random model that says something else everywhere; without `mask_token_id` an autoregressive one."""
-    from metal import mx
-    from models.families import registry
+    from likely.metal import mx
+    from likely.models.families import registry
 
     model = registry.blank({**config, **further})
     mx.random.seed(0)
@@ -83,9 +83,9 @@ def by_turns(rounds: int, actions: dict[str, Callable[[], Any]]) -> dict[str, fl
 def passes(model: Any, ids: list[int], how: Any, recipe: Any = None) -> Iterator[Any]:
     import numpy as np
 
-    from engine.diffusion.cached import denoiser_of
-    from engine.diffusion.unmasking import fill
-    from engine.trace.trace import Recipe
+    from likely.engine.diffusion.cached import denoiser_of
+    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.unmasking import fill
 
     mask = model.config.diffusion.mask
     denoiser = denoiser_of(model, "model", how, np.array(ids) != mask)
@@ -102,7 +102,7 @@ def passes(model: Any, ids: list[int], how: Any, recipe: Any = None) -> Iterator
 
 
 def cache(rounds: int) -> dict[str, Any]:
-    from engine.diffusion.unmasking import Unmasking
+    from likely.engine.trace.unmasking import Unmasking
 
     mask = SMALL["vocab_size"] - 1
     blocks, both = made(SMALL, mask_token_id=mask, block_size=16), made(SMALL, mask_token_id=mask)
@@ -130,10 +130,10 @@ def sentences(folder: Path, tokens: int) -> tuple[Any, list[str]]:
     """A model of masked diffusion that has learned them, as a session, and 24 that have holes."""
     import numpy as np
 
-    from engine.pretrain.config import configure
-    from engine.pretrain.pretraining import pretrain
-    from engine.session import Session
-    from engine.sources.checkpoint import load
+    from likely.engine.pretrain.config import configure
+    from likely.engine.pretrain.pretraining import pretrain
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
 
     random = np.random.default_rng(0)
     every = [" ".join(found) + "." for found in product(*map(str.split, WORDS))]
@@ -154,9 +154,9 @@ def sentences(folder: Path, tokens: int) -> tuple[Any, list[str]]:
 
 
 def threshold(rounds: int, tokens: int) -> dict[str, Any]:
-    from engine.diffusion import infilling
-    from engine.diffusion.unmasking import Unmasking
-    from engine.trace.trace import Recipe
+    from likely.engine.diffusion import infilling
+    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.unmasking import Unmasking
 
     with tempfile.TemporaryDirectory() as root:
         session, texts = sentences(Path(root), tokens)
@@ -197,10 +197,10 @@ def threshold(rounds: int, tokens: int) -> dict[str, Any]:
 def bookkeeping(rounds: int) -> dict[str, Any]:
     import numpy as np
 
-    from engine.diffusion.denoiser import ModelDenoiser
-    from engine.diffusion.unmasking import Unmasking, fill
-    from engine.trace.trace import Recipe
-    from engine.transforms import Temperature, TopK, TopP
+    from likely.engine.diffusion.denoiser import ModelDenoiser
+    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.unmasking import Unmasking, fill
+    from likely.engine.transforms import Temperature, TopK, TopP
 
     mask = SMOLLM2["vocab_size"] - 1
     denoiser = ModelDenoiser(made(SMOLLM2, mask_token_id=mask))
@@ -227,10 +227,11 @@ def bookkeeping(rounds: int) -> dict[str, Any]:
 def training(rounds: int) -> dict[str, Any]:
     import numpy as np
 
-    from engine.tune import full, memory, objectives
-    from engine.tune.config import Config
-    from engine.tune.samples import TrainingSample
-    from metal import mx
+    from likely.engine.adapters import full
+    from likely.engine.adapters.config import Config
+    from likely.engine.tune import memory, objectives
+    from likely.engine.tune.samples import TrainingSample
+    from likely.metal import mx
 
     random, mask = np.random.default_rng(0), SMALL["vocab_size"] - 1
     rows = [TrainingSample(tuple(random.integers(0, mask, 128).tolist()), (True,) * 128, "") for _ in range(8)]

@@ -59,9 +59,9 @@ def rule(word: str) -> dict[str, Any]:
 
 
 def answer(session: Any, question: str, tokens: int) -> str:
-    from engine.decode.control import RunControl
-    from engine.decode.events import Emitted
-    from engine.trace.trace import Recipe
+    from likely.engine.decode.control import RunControl
+    from likely.engine.decode.events import Emitted
+    from likely.engine.trace.trace import Recipe
 
     ids = session.tokenizer.chat([{"role": "user", "content": question}])
     events = session.generate(ids, RunControl(Recipe(greedy=True)), max_tokens=tokens)
@@ -83,8 +83,8 @@ def exact(session: Any, words: list[str]) -> dict[str, float]:
 
 def facts(checkpoint: Any) -> dict[str, float]:
     """Surprisal of the facts' answers in nats a token, with its interval clustered by row."""
-    from engine.tune import rows, samples, trainer
-    from engine.tune.config import Config
+    from likely.engine.adapters.config import Config
+    from likely.engine.tune import rows, samples, trainer
 
     found = [
         rows.parse({"prompt": question, "completion": said}, f"fact {i}") for i, (question, said) in enumerate(FACTS)
@@ -103,11 +103,12 @@ def main() -> None:
     options = parser.parse_args()
     import numpy as np
 
-    from engine.session import Session
-    from engine.sources.checkpoint import load
-    from engine.tune import data, lora, open_run, trainer
-    from engine.tune.config import configure
-    from engine.tune.rows import parse
+    from likely.engine.adapters import lora
+    from likely.engine.adapters.config import configure
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.tune import data, open_run, trainer
+    from likely.engine.tune.rows import parse
 
     words = list(np.random.default_rng(0).permutation(WORDS))
     held, taught = [str(w) for w in words[:40]], [str(w) for w in words[40:]]

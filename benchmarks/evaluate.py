@@ -64,15 +64,15 @@ def main() -> None:
     options = parser.parse_args()
 
     from benchmarks.decode import prompt
-    from engine.arrays import logsumexp
-    from engine.evaluate.evaluation import Protocol, evaluate
-    from engine.evaluate.likelihood import Request, loglikelihoods
-    from engine.evaluate.tasks import Task
-    from engine.mlx_lm_baseline import MlxLm
-    from engine.session import Session
-    from engine.sources.checkpoint import load
-    from metal import mx
-    from models import Transformer
+    from likely.engine.arrays import logsumexp
+    from likely.engine.evaluate.evaluation import Protocol, evaluate
+    from likely.engine.evaluate.likelihood import Request, loglikelihoods
+    from likely.engine.evaluate.tasks import Task
+    from likely.engine.mlx_lm_baseline import MlxLm
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
+    from likely.metal import mx
+    from likely.models import Transformer
 
     checkpoint = load("smollm2")
     tokenizer = checkpoint.tokenizer

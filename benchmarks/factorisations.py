@@ -44,10 +44,10 @@ def texts(digits: int) -> tuple[np.ndarray, np.ndarray]:
 
 def blank(options: argparse.Namespace, *, diffusion: bool) -> Any:
     """A random model."""
-    from engine.pretrain import parametrisation as widths
-    from engine.pretrain.config import configure
-    from engine.pretrain.shape import ModelShape, config_of
-    from models.families import registry
+    from likely.engine.pretrain import parametrisation as widths
+    from likely.engine.pretrain.config import configure
+    from likely.engine.pretrain.shape import ModelShape, config_of
+    from likely.models.families import registry
 
     shape = ModelShape("llama", options.layers, options.width, options.width // 16)
     described = config_of(shape, MASK + diffusion, 16)
@@ -62,11 +62,11 @@ def train(
     model: Any, rows: np.ndarray, options: argparse.Namespace, steps: int, *, share: float = 1.0, anneal: float = 0.0
 ) -> float:
     """Train the model by its own factorisation at this share of the rate; the processor seconds that it took."""
-    from engine.pretrain import parametrisation as widths
-    from engine.pretrain.config import configure
-    from engine.tune import trainer
-    from engine.tune.config import Config
-    from engine.tune.samples import TrainingSample
+    from likely.engine.adapters.config import Config
+    from likely.engine.pretrain import parametrisation as widths
+    from likely.engine.pretrain.config import configure
+    from likely.engine.tune import trainer
+    from likely.engine.tune.samples import TrainingSample
 
     objective = "sft" if model.config.diffusion is None else "mdlm"
     known = (False,) * len(BEFORE)
@@ -93,8 +93,8 @@ class LeftToRight:
 
     def logprobs(self, ids: np.ndarray) -> np.ndarray:
         """Log p of each character [B, T, V] given those before, of texts [B, T]."""
-        from engine import arrays
-        from metal import mx
+        from likely.engine import arrays
+        from likely.metal import mx
 
         read = np.concatenate([np.tile(np.array(BEFORE, np.int32), (len(ids), 1)), ids[:, :-1]], axis=1)
         logits = np.array(self.model(mx.array(read)), np.float64)[:, len(BEFORE) - 1 :]
@@ -128,21 +128,21 @@ class ByDiffusion:
     """Answers by unmasking."""
 
     def __init__(self, model: Any) -> None:
-        from engine.diffusion.denoiser import ModelDenoiser
+        from likely.engine.diffusion.denoiser import ModelDenoiser
 
         self.denoiser = ModelDenoiser(model)
 
     def loss(self, ids: np.ndarray) -> float:
         """Nats a text at most: the bound over all masks."""
-        from engine.diffusion.bound import exact
+        from likely.engine.diffusion.bound import exact
 
         free = [False] * len(BEFORE) + [True] * ids.shape[1]
         read = ([*BEFORE, *text] for text in ids.tolist())
         return math.fsum(exact(self.denoiser.log_probabilities, text, MASK, free) for text in read) / len(ids)
 
     def filled(self, ids: np.ndarray, hole: Sequence[int]) -> np.ndarray:
-        from engine.diffusion.unmasking import Unmasking, fill
-        from engine.trace.trace import Recipe
+        from likely.engine.trace.trace import Recipe
+        from likely.engine.trace.unmasking import Unmasking, fill
 
         found = []
         for text in ids:
@@ -158,7 +158,7 @@ class ByDiffusion:
 
 def share(fill: Callable[[np.ndarray, Sequence[int]], np.ndarray], ids: np.ndarray, hole: Sequence[int]) -> list[float]:
     """How many of the texts come out as they were, with the ends of Wilson's 95 % interval."""
-    from engine.evaluate.estimates import wilson
+    from likely.engine.statistics.estimates import wilson
 
     right = float((fill(ids, hole) == ids).all(1).mean())
     return [right, *(round(end, 4) for end in wilson(right, len(ids)))]
@@ -183,7 +183,7 @@ def main() -> None:
     for kind in options.only:
         model = blank(options, diffusion=kind == "diffusion")
         if kind == "adapted":
-            from engine.tune.adaptation import add_mask
+            from likely.engine.tune.adaptation import add_mask
 
             seconds = train(model, rows, options, steps)
             add_mask(model)

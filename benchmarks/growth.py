@@ -28,15 +28,15 @@ def main() -> None:
     options = parser.parse_args()
 
     from benchmarks.decode import prompt
-    from engine import machine
-    from engine.bench import Growth, cache_nbytes, plot
-    from engine.decode.branches import Branches
-    from engine.decode.control import RunControl
-    from engine.decode.sample import Sample
-    from engine.decode.sampler import Sampler
-    from engine.session import Session
-    from engine.sources.checkpoint import load
-    from engine.trace.trace import Recipe
+    from likely.engine import machine
+    from likely.engine.bench import Growth, cache_nbytes, plot
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.control import RunControl
+    from likely.engine.decode.sample import Sample
+    from likely.engine.decode.sampler import Sampler
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.trace.trace import Recipe
 
     session = Session(load("smollm2"))
     contexts = [int(part) for part in options.contexts.split(",")]

@@ -39,8 +39,8 @@ PROMPT = 64
 @contextmanager
 def stubbed() -> Iterator[None]:
     """Inside, this is a Mac whose kernels cost Python what kernels cost, and give zeros."""
-    from metal import device, mx
-    from models import layers
+    from likely.metal import device, mx
+    from likely.models import layers
 
     @mx.custom_function
     def one(x: Any, *_: Any) -> Any:
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=24)
     options = parser.parse_args()
 
-    from metal import mx  # isort: skip  the tuned BLAS before mlx_lm imports mlx
+    from likely.metal import mx  # isort: skip  the tuned BLAS before mlx_lm imports mlx
     import mlx_lm.models.qwen3 as qwen3
     import numpy as np
     from mlx.utils import tree_flatten
@@ -107,18 +107,18 @@ def main() -> None:
     from mlx_lm.sample_utils import make_sampler
     from mlx_lm.tokenizer_utils import load
 
-    import models
+    import likely.models as models
     from benchmarks.peers import export
-    from engine.decode.branches import Branches
-    from engine.decode.sampler import Sampler
-    from engine.decode.text_stream import TextStream
-    from engine.tokenizer import from_folder
-    from engine.trace.trace import Recipe
-    from engine.transforms import Temperature, TopP
-    from metal import dispatch
-    from metal.malloc import giving_back
-    from metal.simulator import simulated
-    from models.compiled import CompiledStep
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.sampler import Sampler
+    from likely.engine.decode.text_stream import TextStream
+    from likely.engine.tokenizer import from_folder
+    from likely.engine.trace.trace import Recipe
+    from likely.engine.transforms import Temperature, TopP
+    from likely.metal import dispatch
+    from likely.metal.malloc import giving_back
+    from likely.metal.simulator import simulated
+    from likely.models.compiled import CompiledStep
 
     with giving_back():  # as after a load
         theirs = qwen3.Model(qwen3.ModelArgs.from_dict(CONFIG))

@@ -37,13 +37,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
 
-    from engine.inside import patching
-    from engine.inside.lens import rows, states
-    from engine.inside.subject import subject
-    from engine.session import Session
-    from engine.sources.checkpoint import load
-    from metal import mx
-    from models.tap import TappedPass
+    from likely.engine.inside import patching
+    from likely.engine.inside.lens import rows, states
+    from likely.engine.inside.subject import subject
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
+    from likely.metal import mx
+    from likely.models.tap import TappedPass
 
     session = Session(load(options.model))
     tokenizer = session.tokenizer
@@ -104,15 +104,15 @@ def repaint(n: int, layers: int) -> dict[str, float]:
     """Milliseconds to draw each page anew at 120 columns, all of it known: the cursor moved, or another head."""
     import numpy as np
 
-    from app import looks
-    from app.tui import theme
-    from app.tui.chat.candidates import Names
-    from app.tui.inside.attention_page import AttentionPage
-    from app.tui.inside.lens_page import LensPage
-    from app.tui.inside.page import Page
-    from app.tui.inside.reading import Reading
-    from app.tui.inside.sheet import Sheet
-    from engine.prompt import Prompt
+    from likely.app import looks
+    from likely.app.tui.base import theme
+    from likely.app.tui.chat.candidates import Names
+    from likely.app.tui.inside.attention_page import AttentionPage
+    from likely.app.tui.inside.lens_page import LensPage
+    from likely.app.tui.inside.page import Page
+    from likely.app.tui.inside.reading import Reading
+    from likely.app.tui.inside.sheet import Sheet
+    from likely.engine.prompt import Prompt
 
     rng, heads = np.random.default_rng(0), 9
     names = Names(tuple(f" w{i}".encode() for i in range(5000)))

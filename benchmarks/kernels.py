@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from metal.counts import table
+from likely.metal.counts import table
 
 SIZES = ((1, 33, 64), (1, 200, 64), (1, 511, 64), (1, 90, 128), (17, 17, 64), (33, 70, 64), (32, 96, 128))  # T, N, D
 
@@ -51,7 +51,7 @@ def errors(seeds: int) -> dict[str, Any]:
 
 
 def _errors(maker: Callable[..., Any], kind: str, seeds: int) -> dict[str, Any]:
-    from metal import mx
+    from likely.metal import mx
     from tests.metal.test_errors import compared
 
     sizes = [size for size in SIZES if (size[0] == 1) == (kind == "decode")]

@@ -26,11 +26,11 @@ DECODED = 16  # tokens
 def worker(kind: str, context: int, dtype: str) -> dict[str, Any]:
     """Read a prompt and go on a few tokens, in this process."""
     from benchmarks.decode import prompt
-    from engine import machine
-    from engine.decode.branches import Branches
-    from engine.sources.checkpoint import load
-    from engine.sources.precision import Precision
-    from metal import mx
+    from likely.engine import machine
+    from likely.engine.decode.branches import Branches
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.sources.gguf.precision import Precision
+    from likely.metal import mx
 
     model = load("smollm2", precision=Precision(getattr(mx, dtype), packed=False)).model
     place = Branches(model, model.make_cache(**KINDS[kind]))
@@ -54,8 +54,8 @@ def worker(kind: str, context: int, dtype: str) -> dict[str, Any]:
 
 def filled(cache: Any, config: Any, context: int) -> int:
     """Bytes of a cache that has been given bfloat16 rows of so many tokens, as a prompt gives them."""
-    from engine.decode.branches import CHUNK
-    from metal import mx
+    from likely.engine.decode.branches import CHUNK
+    from likely.metal import mx
 
     for start in range(0, context, CHUNK):
         rows = mx.zeros((1, config.kv_heads, min(CHUNK, context - start), config.head_size), mx.bfloat16)

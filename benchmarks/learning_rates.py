@@ -26,13 +26,13 @@ def loss(
     kind: str, width: int, rate: float, seed: int, ids: np.ndarray, folder: Path, *, steps: int, batch: int
 ) -> float:
     """Infinite where the run diverged."""
-    from engine.pretrain import parametrisation as widths
-    from engine.pretrain.config import configure
-    from engine.pretrain.shape import ModelShape, config_of
-    from engine.tune import trainer
-    from engine.tune.config import Config
-    from engine.tune.token_rows import TokenRows
-    from models.families import registry
+    from likely.engine.adapters.config import Config
+    from likely.engine.pretrain import parametrisation as widths
+    from likely.engine.pretrain.config import configure
+    from likely.engine.pretrain.shape import ModelShape, config_of
+    from likely.engine.tune import trainer
+    from likely.engine.tune.token_rows import TokenRows
+    from likely.models.families import registry
 
     model = registry.blank(config_of(ModelShape("llama", 2, width, width // 16), 256, CONTEXT))
     chosen = widths.parametrisation(configure({"parametrisation": kind}), model)

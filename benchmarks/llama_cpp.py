@@ -54,7 +54,7 @@ def compare(python: str, path: Path, logp: Any, ids: list[int], tokenizer: Any) 
     """llama.cpp on the file against our log-probabilities [T, V]."""
     import numpy as np
 
-    from engine import arrays
+    from likely.engine import arrays
 
     asked = json.dumps({"path": str(path), "ids": ids, "text": TEXT})
     done = subprocess.run([python, "-P", __file__, "--worker"], input=asked, capture_output=True, text=True)
@@ -79,9 +79,9 @@ def measure(name: str, checkpoint: Any, python: str, folder: Path) -> dict[str, 
     """All kinds of one model, its adapter fused."""
     import numpy as np
 
-    from engine import arrays
-    from engine.tune import gguf
-    from metal import mx
+    from likely.engine import arrays
+    from likely.engine.write import gguf
+    from likely.metal import mx
 
     ids = checkpoint.tokenizer.encode(TEXT, bos=True)
     logits = checkpoint.model(mx.array([ids]))[0].astype(mx.float32)
@@ -100,8 +100,9 @@ def measure(name: str, checkpoint: Any, python: str, folder: Path) -> dict[str, 
 
 def merged(checkpoint: Any, adapter: Any, ids: list[int]) -> float:
     """Fuse an attached adapter in memory; gives KL(adapter || base) on the ids."""
-    from engine.evaluate import compare
-    from engine.tune import fuse, lora
+    from likely.engine.adapters import lora
+    from likely.engine.statistics import compare
+    from likely.engine.write import fuse
 
     model = checkpoint.model
     both = compare.logits(model, lambda: lora.off(model)), compare.logits(model)
@@ -112,8 +113,8 @@ def merged(checkpoint: Any, adapter: Any, ids: list[int]) -> float:
 
 def fused(checkpoint: Any, size: float) -> float:
     """Put an adapter of random numbers on every product and fuse it; gives KL(adapter || base) on the text."""
-    from engine.tune import lora, sites
-    from metal import mx
+    from likely.engine.adapters import lora, sites
+    from likely.metal import mx
 
     model = checkpoint.model
     chosen = sites.choose(sites.sites(model), -1, ["*"], model.config.layers)
@@ -128,9 +129,10 @@ def fused(checkpoint: Any, size: float) -> float:
 def trained(checkpoint: Any, steps: int, folder: Path) -> float:
     """Train an adapter on a rule for a few steps and fuse it; gives KL(adapter || base) on the text."""
     from benchmarks.effect import WORDS, rule
-    from engine.tune import data, lora, open_run, trainer
-    from engine.tune.config import configure
-    from engine.tune.rows import parse
+    from likely.engine.adapters import lora
+    from likely.engine.adapters.config import configure
+    from likely.engine.tune import data, open_run, trainer
+    from likely.engine.tune.rows import parse
 
     rows = data.Data(tuple(parse(rule(w), w) for w in WORDS[:80]), (), (), {"chat": 80}, 0, 0, False)
     settings = configure(
@@ -149,8 +151,8 @@ def tiny(root: Path) -> dict[str, Any]:
     """A random model of every family, in a folder with a byte-level tokenizer."""
     import numpy as np
 
-    from engine.sources.checkpoint import load
-    from metal import mx
+    from likely.engine.sources.checkpoint import load
+    from likely.metal import mx
     from tests.engine import tiny as files
     from tests.engine.tune.test_fuse import FOLDERS
     from tests.engine.vocabularies import folder as tokenizer_folder
@@ -185,8 +187,8 @@ def main() -> None:
     if options.worker:
         print(json.dumps(worker(**json.loads(sys.stdin.read()))))
         return
-    from engine.sources.checkpoint import load
-    from engine.tune import fuse
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.write import fuse
 
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:

@@ -30,7 +30,7 @@ def tiny(folder: Path) -> Path:
     if (target / "config.json").exists():
         return target
     from benchmarks.overhead import CONFIG
-    from metal import mx
+    from likely.metal import mx
     from tests.engine.tiny import weights
 
     for file in export(folder, "float32").glob("tokenizer*"):
@@ -43,10 +43,10 @@ def tiny(folder: Path) -> Path:
 
 
 def ours(folder: Path) -> float:
-    from engine.decode.control import RunControl
-    from engine.decode.events import Emitted
-    from engine.session import Session
-    from engine.sources.checkpoint import load
+    from likely.engine.decode.control import RunControl
+    from likely.engine.decode.events import Emitted
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
 
     began = time.perf_counter()
     session = Session(load(folder))
@@ -55,7 +55,7 @@ def ours(folder: Path) -> float:
 
 
 def theirs(folder: Path) -> float:
-    from metal import mx  # isort: skip  the tuned BLAS before mlx_lm imports mlx
+    from likely.metal import mx  # isort: skip  the tuned BLAS before mlx_lm imports mlx
     from mlx_lm import load
     from mlx_lm.generate import generate_step
 

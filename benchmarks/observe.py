@@ -29,11 +29,11 @@ def main() -> None:
 
     import numpy as np
 
-    from engine.trace import row
-    from engine.trace.observe import observe
-    from engine.trace.trace import Recipe
-    from engine.transforms import Temperature, TopK, TopP, run, start
-    from metal.malloc import giving_back
+    from likely.engine.trace import row
+    from likely.engine.trace.observe import observe
+    from likely.engine.trace.trace import Recipe
+    from likely.engine.transforms import Temperature, TopK, TopP, run, start
+    from likely.metal.malloc import giving_back
 
     with giving_back():  # as after a load: what numpy frees is kept for the next token
         pass

@@ -34,15 +34,15 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
 
-    from metal import mx  # isort: skip  the tuned BLAS before mlx_lm imports mlx
+    from likely.metal import mx  # isort: skip  the tuned BLAS before mlx_lm imports mlx
     import mlx_lm.models.llama as llama
     import numpy as np
     from mlx.utils import tree_flatten
     from mlx_lm.generate import generate_step
 
-    import models
-    from engine.bench import EngineContestant
-    from models.compiled import CompiledStep
+    import likely.models as models
+    from likely.engine.bench import EngineContestant
+    from likely.models.compiled import CompiledStep
 
     theirs = llama.Model(llama.ModelArgs.from_dict(CONFIG))
     mx.eval(theirs.parameters())

@@ -58,11 +58,11 @@ def between(times: Sequence[Clock]) -> list[Clock]:
 
 
 def likely(path: str) -> Run:
-    from engine.decode.control import RunControl
-    from engine.decode.events import Emitted
-    from engine.session import Session
-    from engine.sources.checkpoint import load
-    from engine.trace.trace import Recipe
+    from likely.engine.decode.control import RunControl
+    from likely.engine.decode.events import Emitted
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.trace.trace import Recipe
 
     session = Session(load(path))
     session.tokenizer.eos = frozenset()
@@ -84,7 +84,7 @@ def likely(path: str) -> Run:
 
 
 def mlx_lm(path: str) -> Run:
-    from metal import blas
+    from likely.metal import blas
 
     blas.load()
     import mlx.core as mx
@@ -288,10 +288,10 @@ def divergence(path: Path, text: Path, count: int = 4000, chunk: int = 64) -> di
     """KL(float32 || packed) a token, and the share of tokens whose most likely successor differs."""
     import numpy as np
 
-    from engine import arrays
-    from engine.sources.checkpoint import load
-    from metal import mx
-    from models.native import NativeModel
+    from likely.engine import arrays
+    from likely.engine.sources.checkpoint import load
+    from likely.metal import mx
+    from likely.models.native import NativeModel
 
     checkpoint = load(str(path))
     model = checkpoint.model
@@ -341,7 +341,7 @@ def written(folder: Path, source: Path, kind: str) -> Path:
 
 
 def file_of(model: str, folder: Path) -> Path:
-    from engine.sources import store
+    from likely.engine.sources import store
 
     base, _, kind = model.rpartition("-")
     if model in ("q4_0", "q8_0"):

@@ -9,11 +9,11 @@ def export(folder: Path, dtype: str) -> Path:
     target = folder / dtype
     if (target / "config.json").exists():
         return target
-    from engine.quantize.source import Source
-    from engine.sources import gguf, store
-    from engine.sources.gguf import mapping, weights
-    from engine.sources.precision import choose
-    from metal import mx
+    from likely.engine.quantize.source import Source
+    from likely.engine.sources import gguf, store
+    from likely.engine.sources.gguf import mapping, weights
+    from likely.engine.sources.gguf.precision import choose
+    from likely.metal import mx
 
     info = store.pull("smollm2")
     header = gguf.read_header(info.path)

@@ -17,16 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from engine.decode.branches import Branches
-from engine.evaluate import calibration, estimates
-from engine.posterior import fit
-from engine.posterior.averaged import Averaged, UncertainText
-from engine.posterior.curvature_pass import collect
-from engine.posterior.posterior import Ensemble
-from engine.session import Session
-from engine.tune import batches, data, objectives, samples
-from engine.tune.stack import Stack
-from metal import mx
+from likely.engine.attach.stack import Stack
+from likely.engine.decode.branches import Branches
+from likely.engine.evaluate import calibration
+from likely.engine.posterior import fit
+from likely.engine.posterior.averaged import Averaged, UncertainText
+from likely.engine.posterior.curvature_pass import collect
+from likely.engine.posterior.posterior import Ensemble
+from likely.engine.session import Session
+from likely.engine.statistics import estimates
+from likely.engine.tune import batches, data, objectives, samples
+from likely.metal import mx
 
 TURNS, DRAWN = 5, 16
 LN2 = float(np.log(2))

@@ -112,10 +112,10 @@ def main() -> None:
         print(json.dumps({"benchmark": "precision", "not run": f"there is no {options.text}"}))
         return
 
-    from engine.evaluate.likelihood import Request, loglikelihoods
-    from engine.sources.checkpoint import load
-    from metal import packed
-    from models.native import NativeModel
+    from likely.engine.evaluate.likelihood import Request, loglikelihoods
+    from likely.engine.sources.checkpoint import load
+    from likely.metal import packed
+    from likely.models.native import NativeModel
 
     checkpoint = load("smollm2")
     model, library = checkpoint.model, packed.load()

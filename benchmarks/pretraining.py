@@ -39,7 +39,7 @@ def rows(count: int, vocab: int) -> Any:
 
 
 def described(shape: dict[str, int]) -> dict[str, Any]:
-    from engine.pretrain.shape import ModelShape, config_of
+    from likely.engine.pretrain.shape import ModelShape, config_of
 
     made = ModelShape("llama", shape["layers"], shape["width"], shape["heads"])
     return config_of(made, shape["vocab"], CONTEXT)
@@ -48,13 +48,13 @@ def described(shape: dict[str, int]) -> dict[str, Any]:
 def ours(shape: dict[str, int], steps: int, folder: Path) -> dict[str, Any]:
     import numpy as np
 
-    from engine.pretrain import parametrisation
-    from engine.pretrain.config import configure
-    from engine.tune import report, trainer
-    from engine.tune.config import Config
-    from engine.tune.token_rows import TokenRows
-    from metal import mx
-    from models.families import registry
+    from likely.engine.adapters.config import Config
+    from likely.engine.pretrain import parametrisation
+    from likely.engine.pretrain.config import configure
+    from likely.engine.tune import report, trainer
+    from likely.engine.tune.token_rows import TokenRows
+    from likely.metal import mx
+    from likely.models.families import registry
 
     config = described(shape)
     model = registry.blank(config)
@@ -84,7 +84,7 @@ def theirs(shape: dict[str, int], steps: int, folder: Path) -> dict[str, Any]:
     import numpy as np
     from mlx_lm.models import llama
 
-    from metal import mx, nn  # before mlx-lm's own import: the same BLAS, and no compilation on a CPU
+    from likely.metal import mx, nn  # before mlx-lm's own import: the same BLAS, and no compilation on a CPU
 
     config = described(shape)
     mx.disable_compile()

@@ -67,14 +67,14 @@ def trained(folder: Path, steps: int) -> Path:
     model = folder / "model"
     if (model / "model.safetensors").exists():
         return model
-    from metal import mx
+    from likely.metal import mx
     from tests.engine import tiny
 
     config = {**tiny.LLAMA, **CONFIG}
     tiny.write_folder(folder / "start", config, {name: mx.array(a) for name, a in tiny.weights(config).items()})
     rows = [{"prompt": f"{a}+{b}=", "completion": work(a, b)} for a, b in sums(ROWS, 0)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    likely = [sys.executable, "-m", "app"]
+    likely = [sys.executable, "-m", "likely.app"]
     options = f"--kind full --steps {steps} --batch 32 --rate 6e-3 --warmup 50 --no-packing --valid 0.01"
     start, run = str(folder / "start"), str(folder / "run")
     tune = [*likely, "tune", str(folder / "rows.jsonl"), "-M", start, "--out", run, *options.split()]
@@ -120,8 +120,8 @@ def main() -> None:
 
 def long_sums(folder: Path, steps: int, items: int) -> Asked:
     """Sums of two numbers of three digits, asked of the model that was trained for them."""
-    from engine.evaluate.tasks import Question
-    from engine.trace.trace import Recipe
+    from likely.engine.evaluate.tasks import Question
+    from likely.engine.trace.trace import Recipe
 
     fresh = sums(items, 1, frozenset(sums(ROWS, 0)))
     asked = [Question(f"{a}+{b}=", (str(a + b),)) for a, b in fresh]
@@ -132,9 +132,9 @@ def few_shot(items: int, terms: int) -> Asked:
     """Sums of several numbers of one digit, asked of SmolLM2 behind six examples that are worked out, at T 0.7."""
     import numpy as np
 
-    from engine.evaluate.tasks import Question
-    from engine.trace.trace import Recipe
-    from engine.transforms import Temperature
+    from likely.engine.evaluate.tasks import Question
+    from likely.engine.trace.trace import Recipe
+    from likely.engine.transforms import Temperature
 
     random, found = np.random.default_rng(2), dict[tuple[int, ...], None]()
     while len(found) < items + 6:
@@ -167,11 +167,11 @@ def given_up(attempts: list[Any], share: float) -> dict[str, Any]:
     all whole, and the share of the tokens that is saved."""
     from collections.abc import Iterator
 
-    from engine.decode.control import RunControl
-    from engine.decode.events import Done, Emitted, Event, Stats
-    from engine.evaluate.estimates import compare
-    from engine.evaluate.extraction import Extraction
-    from engine.reason.paths import PathCollector, by_vote
+    from likely.engine.answers.extraction import Extraction
+    from likely.engine.decode.control import RunControl
+    from likely.engine.decode.events import Done, Emitted, Event, Stats
+    from likely.engine.reason.paths import PathCollector, by_vote
+    from likely.engine.statistics.estimates import compare
 
     right, all_whole, spent, had = [], [], 0, 0
     for i, each in enumerate(attempts):
@@ -202,17 +202,17 @@ def given_up(attempts: list[Any], share: float) -> dict[str, Any]:
 
 
 def figures(asked: Asked, paths: int, *, with_power: bool, with_search: bool) -> dict[str, Any]:
-    from engine.decode.control import RunControl
-    from engine.evaluate.estimates import compare
-    from engine.evaluate.extraction import Extraction
-    from engine.reason import problems
-    from engine.reason.paths import by_score
-    from engine.reason.reasoning import Reasoning
-    from engine.reason.step_beam import StepBeam
-    from engine.reason.thought import THOUGHTS
-    from engine.reason.vote import maj_at
-    from engine.session import Session
-    from engine.sources.checkpoint import load
+    from likely.engine.answers.extraction import Extraction
+    from likely.engine.answers.vote import maj_at
+    from likely.engine.decode.control import RunControl
+    from likely.engine.reason import problems
+    from likely.engine.reason.paths import by_score
+    from likely.engine.reason.reasoning import Reasoning
+    from likely.engine.reason.step_beam import StepBeam
+    from likely.engine.reason.thought import THOUGHTS
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.statistics.estimates import compare
 
     session, items = Session(load(asked.model)), len(asked.questions)
 

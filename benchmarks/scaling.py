@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from app import ladder_figures
-from engine.scaling import fitted, running
-from engine.scaling.forecast import foretold, rate
-from engine.scaling.ladder import Ladder, read_runs
-from engine.scaling.law import FLOP
-from engine.scaling.plan import LadderPlan, Rung, read_plan
-from engine.scaling.report import report
-from engine.scaling.rung_trainer import PretrainRungs
+from likely.app import ladder_figures
+from likely.engine.scaling import fitted, running
+from likely.engine.scaling.forecast import foretold, rate
+from likely.engine.scaling.ladder import Ladder, read_runs
+from likely.engine.scaling.law import FLOP
+from likely.engine.scaling.plan import LadderPlan, Rung, read_plan
+from likely.engine.scaling.report import report
+from likely.engine.scaling.rung_trainer import PretrainRungs
 
 LADDER = """layout = "isoflop"
 sizes = {sizes}

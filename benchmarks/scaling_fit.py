@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 
-from engine.scaling import fitted
-from engine.scaling.ladder import Ladder
-from engine.scaling.law import FLOP, Law
-from engine.scaling.report import report
+from likely.engine.scaling import fitted
+from likely.engine.scaling.ladder import Ladder
+from likely.engine.scaling.law import FLOP, Law
+from likely.engine.scaling.report import report
 
 LAW = Law(1.69, 406.4, 410.7, 0.34, 0.28)
 

@@ -27,7 +27,7 @@ from tests.processes import ROOT, free_ports
 TICK = os.sysconf("SC_CLK_TCK")
 TOPICS = ["a river", "bread", "the moon", "a bicycle", "winter", "a lighthouse", "music", "an old map"]
 OURS: set[int] = set()  # ports
-PEER = "from metal import mx; from mlx_lm.server import main; main()"  # behind the BLAS that we load
+PEER = "from likely.metal import mx; from mlx_lm.server import main; main()"  # behind the BLAS that we load
 
 
 def processor_s(pid: int) -> float:
@@ -41,7 +41,11 @@ def served(kind: str, model: str) -> Iterator[tuple[int, int]]:
     """Port and process of a server that is ready."""
     (port,) = free_ports(1)
     OURS.update([port] if kind != "mlx_lm" else [])
-    words = ["-m", "app", "serve", "-M", model, "--only", "-q"] if kind != "mlx_lm" else ["-c", PEER, "--model", model]
+    words = (
+        ["-m", "likely.app", "serve", "-M", model, "--only", "-q"]
+        if kind != "mlx_lm"
+        else ["-c", PEER, "--model", model]
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -112,11 +116,11 @@ def alone(model: str, tokens: int) -> float:
     """Processor time of a token of `likely run`, without its prompt."""
     code = f"""
 import time
-from app.cli.opening import open_session
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.presets import recipe
-from engine.prompt import asked
+from likely.app.cli.opening import open_session
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.presets import recipe
+from likely.engine.prompt import asked
 session = open_session({model!r})
 for turn in range(2):
     ids = asked(f"Write a long story about bread ({{turn}}).", session.tokenizer).ids(session.tokenizer)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from metal import mx
-from metal.simulator import compiler, stock
+from likely.metal import mx
+from likely.metal.simulator import compiler, stock
 
 HEADS, WIDTH = 8, 64
 

@@ -37,15 +37,15 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=96)
     options = parser.parse_args()
 
-    from engine.decode.branches import Branches
-    from engine.decode.control import RunControl
-    from engine.decode.draft import PromptLookup
-    from engine.decode.events import Emitted
-    from engine.decode.sample import Sample
-    from engine.decode.sampler import Sampler
-    from engine.decode.speculative import Speculative
-    from engine.sources.checkpoint import load
-    from engine.trace.trace import Recipe
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.control import RunControl
+    from likely.engine.decode.draft import PromptLookup
+    from likely.engine.decode.events import Emitted
+    from likely.engine.decode.sample import Sample
+    from likely.engine.decode.sampler import Sampler
+    from likely.engine.decode.speculative import Speculative
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.trace.trace import Recipe
 
     checkpoint = load("smollm2")
     model, tokenizer = checkpoint.model, checkpoint.tokenizer

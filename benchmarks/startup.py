@@ -23,10 +23,11 @@ from benchmarks.peers import export
 PROMPT = "Why is the sky blue?"
 PHASES = """
 import time; began = time.perf_counter()
-import app.cli.run, engine.sources.checkpoint, engine.session, app.plain; imported = time.perf_counter()
-session = engine.session.Session(engine.sources.checkpoint.load("smollm2")); loaded = time.perf_counter()
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
+import likely.app.cli.run, likely.engine.sources.checkpoint, likely.engine.session, likely.app.plain
+imported = time.perf_counter()
+session = likely.engine.session.Session(likely.engine.sources.checkpoint.load("smollm2")); loaded = time.perf_counter()
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
 ids = session.tokenizer.chat([{"role": "user", "content": "Why is the sky blue?"}])
 next(e for e in session.generate(ids, RunControl(), max_tokens=1) if isinstance(e, Emitted))
 first = time.perf_counter()

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 if TYPE_CHECKING:
-    from engine.tune.rows import TrainingRow
+    from likely.engine.tune.rows import TrainingRow
 
 
 def spent(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -42,8 +42,8 @@ def spent(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def find_duplicates(count: int) -> dict[str, Any]:
-    from engine.synth.config import DeduplicateOptions
-    from engine.synth.duplicates import duplicates
+    from likely.engine.synth.config import DeduplicateOptions
+    from likely.engine.synth.duplicates import duplicates
 
     chance = random.Random(0)
     words = [f"word{i}" for i in range(20_000)]
@@ -61,12 +61,12 @@ def find_duplicates(count: int) -> dict[str, Any]:
 
 
 def draw(model: str, answers: int, rounds: int) -> dict[str, Any]:
-    from engine.decode.strategies import PLAIN
-    from engine.prompt import Prompt
-    from engine.session import Session
-    from engine.sources.checkpoint import load
-    from engine.synth.writer import Writer
-    from engine.trace.trace import Recipe
+    from likely.engine.decode.strategies import PLAIN
+    from likely.engine.prompt import Prompt
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.synth.writer import Writer
+    from likely.engine.trace.trace import Recipe
 
     session = Session(load(model))
     shown = "".join(
@@ -103,13 +103,13 @@ def chain(
     folder: Path, problems: int, answers: int, items: int, steps: int, rate: float, radix: int, seed: int
 ) -> dict[str, Any]:
     from benchmarks.reasoning import ROWS, sums, trained, work, written
-    from engine.evaluate.evaluation import Protocol
-    from engine.session import Session
-    from engine.sources.checkpoint import load
-    from engine.synth import inputs, pipeline, training
-    from engine.synth.config import TrainOptions, configure
-    from engine.synth.pipeline import StageYield
-    from engine.tune.rows import parse
+    from likely.engine.evaluate.evaluation import Protocol
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.synth import inputs, pipeline, training
+    from likely.engine.synth.config import TrainOptions, configure
+    from likely.engine.synth.pipeline import StageYield
+    from likely.engine.tune.rows import parse
 
     checkpoint = load(str(trained(folder, 1150)))
     run = folder / f"chain-{radix}-{steps}-{rate}-{problems}-{answers}-{items}-{seed}"

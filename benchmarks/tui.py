@@ -36,23 +36,23 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from textual.app import App, ComposeResult
 from textual.drivers.headless_driver import HeadlessDriver
 
-from app import requests as r
-from app.heat import heat_level
-from app.local import local_models
-from app.store import Store
-from app.tui.app import LikelyApp
-from app.tui.chat.live_run import LiveRun
-from app.tui.sampling import Sampling
-from app.tui.theme import DARK, GLYPHS, look
-from app.tui.tokens.block import MessageBlock, ShownToken
-from app.tui.views.chat import ChatScreen
-from app.tui.widgets.token_view import TokenView
-from engine.conversation import Conversation, Fork, Node
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Event
-from engine.trace.observe import observe
-from engine.trace.trace import TokenStep
-from engine.transforms import run, start
+from likely.app import requests as r
+from likely.app.heat import heat_level
+from likely.app.local import local_models
+from likely.app.store import Store
+from likely.app.tui.app import LikelyApp
+from likely.app.tui.base.block import MessageBlock, ShownToken
+from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.base.theme import DARK, GLYPHS, look
+from likely.app.tui.chat.live_run import LiveRun
+from likely.app.tui.views.chat import ChatScreen
+from likely.app.tui.widgets.token_view import TokenView
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted, Event
+from likely.engine.trace.observe import observe
+from likely.engine.trace.trace import TokenStep
+from likely.engine.transforms import run, start
 
 ROOT = Path(__file__).parents[1]
 BATCH = 4
@@ -249,7 +249,7 @@ class Alternating:
         return ()
 
     def open(self, model: str, progress: Any) -> Any:
-        from app.plain import stream
+        from likely.app.plain import stream
 
         engine = self.shop.open(model, progress)
         draw = engine.generate
@@ -309,7 +309,7 @@ def first_paint(kind: str) -> float:
     if kind == "empty":
         code = FIRST_PAINT.format(root=root, imports="", base="App", ready="True", args="")
     else:
-        imports = "from app.tui.app import LikelyApp\nfrom pathlib import Path\nimport tempfile"
+        imports = "from likely.app.tui.app import LikelyApp\nfrom pathlib import Path\nimport tempfile"
         code = FIRST_PAINT.format(
             root=root, imports=imports, base="LikelyApp", args="lambda: time.sleep(99), Path(tempfile.mkdtemp())",
             ready="screen.query('PromptInput')",

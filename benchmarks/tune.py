@@ -53,7 +53,7 @@ def folder_of(model: str, root: Path) -> Path:
         return export(root, "float32")
     target = root / "tiny"
     if not (target / "model.safetensors").exists():
-        from metal import mx
+        from likely.metal import mx
         from tests.engine import tiny
 
         target.mkdir(parents=True, exist_ok=True)
@@ -64,17 +64,17 @@ def folder_of(model: str, root: Path) -> Path:
 
 
 def model_of(folder: Path) -> Any:
-    import models
-    from metal import mx
+    import likely.models as models
+    from likely.metal import mx
 
     return models.build(json.loads((folder / "config.json").read_text()), mx.load(str(folder / "model.safetensors")))
 
 
 def ours(folder: Path, out: Path, count: int, first: bool, seed: int) -> dict[str, Any]:
-    from engine.tune import trainer
-    from engine.tune.config import configure
-    from engine.tune.report import report
-    from metal import mx
+    from likely.engine.adapters.config import configure
+    from likely.engine.tune import trainer
+    from likely.engine.tune.report import report
+    from likely.metal import mx
 
     model = model_of(folder)
     data = trainer.Set(samples(rows(BATCH, 5, 64) if first else rows(count, 0)))
@@ -99,7 +99,7 @@ def ours(folder: Path, out: Path, count: int, first: bool, seed: int) -> dict[st
 
 
 def theirs(folder: Path, out: Path, count: int, first: bool, seed: int) -> dict[str, Any]:
-    import metal
+    import likely.metal as metal
 
     mx = metal.mx  # before mlx-lm's own import: the same BLAS, and no compilation on a CPU
     import mlx.optimizers as optim
@@ -137,7 +137,7 @@ def theirs(folder: Path, out: Path, count: int, first: bool, seed: int) -> dict[
 
 
 def samples(found: list[tuple[list[int], int]]) -> list[Any]:
-    from engine.tune.samples import TrainingSample
+    from likely.engine.tune.samples import TrainingSample
 
     return [
         TrainingSample(tuple(ids), tuple(j >= prompt for j in range(len(ids))), f"row {i}")
@@ -147,8 +147,9 @@ def samples(found: list[tuple[list[int], int]]) -> list[Any]:
 
 def validation(folder: Path, out: Path) -> float:
     """The loss of an adapter on fresh rows, by one evaluator for both."""
-    from engine.tune import adapters, lora, trainer
-    from engine.tune.config import Config
+    from likely.engine.adapters import adapters, lora
+    from likely.engine.adapters.config import Config
+    from likely.engine.tune import trainer
 
     model = model_of(folder)
     adapter = adapters.place(model, adapters.read(out))

@@ -16,14 +16,14 @@ os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
 os.environ.pop("NO_COLOR", None)
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from app.local import local_models
-from app.tui.app import LikelyApp
-from app.tui.tokens.layout import TokenPlace
-from app.tui.views.inside import InsideScreen
-from app.tui.views.tune import TuneScreen
 from benchmarks.effect import WORDS, rule
-from engine.prompt import Prompt
-from engine.tune.config import configure
+from likely.app.local import local_models
+from likely.app.tui.app import LikelyApp
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.views.inside import InsideScreen
+from likely.app.tui.views.tune import TuneScreen
+from likely.engine.adapters.config import configure
+from likely.engine.prompt import Prompt
 from tests.tui.conftest import Stage
 
 FOLDER = Path(__file__).parent

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from engine import machine
-from engine.decode.branches import Branches
-from engine.decode.control import RunControl
-from engine.decode.events import Event
-from engine.decode.sample import Sample
-from engine.decode.sampler import Sampler
-from engine.errors import ParameterError
-from engine.trace.trace import Recipe
-from metal import mx
+from likely.engine import machine
+from likely.engine.decode.branches import Branches
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Event
+from likely.engine.decode.sample import Sample
+from likely.engine.decode.sampler import Sampler
+from likely.engine.errors import ParameterError
+from likely.engine.trace.trace import Recipe
+from likely.metal import mx
 
 if TYPE_CHECKING:
-    from engine.session import Session
-    from engine.sources.checkpoint import Checkpoint
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import Checkpoint
 
 CONTEXTS = (64, 256, 1024)  # tokens before the decoded ones
 PREFILL = 512

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 FILE = Path(__file__).resolve()
-ROOT = FILE.parents[1]  # our folders lie here: in a clone, or among the packages
+# the folder that `import likely` finds: the clone, or the installed packages
+ROOT = next(folder for folder in FILE.parents if (folder / "likely" / "__init__.py").is_file())
 
 
 def command(module: str, *arguments: str) -> list[str]:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.arrays import logprobs
-from engine.decode.combine import Combination
-from engine.decode.spelling import spelling
-from engine.errors import NotFinite, ParameterError
-from engine.pace import whole
-from engine.transforms import (
+from likely.engine.arrays import logprobs
+from likely.engine.decode.combine import Combination
+from likely.engine.decode.spelling import spelling
+from likely.engine.errors import NotFinite, ParameterError
+from likely.engine.pace import whole
+from likely.engine.transforms import (
     ChoiceLaw,
     ChoiceMask,
     DynamicTemperature,
@@ -36,9 +36,9 @@ from engine.transforms import (
 )
 
 if TYPE_CHECKING:
-    from engine.decode.strategy import Strategy
-    from engine.session import Session
-    from engine.trace.trace import Recipe
+    from likely.engine.decode.strategy import Strategy
+    from likely.engine.session import Session
+    from likely.engine.trace.trace import Recipe
 
 OF_ROWS: tuple[type[Transform], ...] = (Temperature, DynamicTemperature, TopK, TopP, MinP, Typical, TopNSigma)
 
@@ -81,7 +81,7 @@ def scoring(session: "Session", ids: Sequence[int], texts: Sequence[str]) -> Gen
     Raises ParameterError where the model names no end of text, and for an empty prompt, ContextOverflow where a text
     does not fit, DataError for a character that no token can spell.
     """
-    from engine.evaluate.likelihood import Reader, Request
+    from likely.engine.evaluate.likelihood import Reader, Request
 
     if not ids:
         raise ParameterError("choices need a text before them: give a prompt of at least one token")

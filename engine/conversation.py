@@ -14,8 +14,8 @@ from functools import cached_property
 from itertools import pairwise
 from types import MappingProxyType
 
-from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised
-from engine.trace.trace import Recipe, TokenStep
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised
+from likely.engine.trace.trace import Recipe, TokenStep
 
 ROOT = ""
 ROLES = ("user", "assistant", "text")

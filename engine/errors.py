@@ -15,8 +15,8 @@ LikelyError
 `- KernelError         a shape or dtype that a kernel does not support
 """
 
-from metal.errors import KernelError, LikelyError
-from models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
+from likely.metal.errors import KernelError, LikelyError
+from likely.models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 
 __all__ = [
     "CacheError",

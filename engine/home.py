@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from engine.errors import ParameterError
+from likely.engine.errors import ParameterError
 
 
 def home() -> Path:

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from engine import json_reader, ranks
-from engine.errors import DataError
+from likely.engine import json_reader, ranks
+from likely.engine.errors import DataError
 
 
 class Journal:

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from engine.errors import DataError, LikelyError
-from engine.whole_file import read_whole, refuse_pipe
+from likely.engine.errors import DataError, LikelyError
+from likely.engine.whole_file import read_whole, refuse_pipe
 
 LARGEST = 1 << 25  # characters of one value, which may take twenty times as much memory
 DEPTH = 64  # lists and objects inside each other: published files have less than ten

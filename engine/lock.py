@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from engine import json_reader
-from engine.errors import DataError
+from likely.engine import json_reader
+from likely.engine.errors import DataError
 
 FILE = ".lock"
 HOLDER = {"process": int, "host": str, "verb": str, "since": str}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from metal import blas, mx
-from metal.device import compiles
+from likely.metal import blas, mx
+from likely.metal.device import compiles
 
 PACKAGES = ("likely", "mlx", "mlx-lm", "tokenizers", "textual", "numpy")
 SLOW_GFLOPS = 20.0  # a matmul below this is the reference BLAS, or tuned threads in each other's way

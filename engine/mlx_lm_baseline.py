@@ -9,9 +9,9 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
-from engine.errors import CheckpointError
-from engine.sources.model_info import ModelInfo, quantization_of, read_json
-from metal import mx
+from likely.engine.errors import CheckpointError
+from likely.engine.sources.model_info import ModelInfo, quantization_of, read_json
+from likely.metal import mx
 
 
 class MlxLm:
@@ -53,7 +53,7 @@ def _sample(logprobs: mx.array) -> mx.array:
 
 def _build(info: ModelInfo) -> Any:
     """mlx-lm's class with the weights of a checkpoint that is not in its layout, or not quantised."""
-    from engine.quantize.source import Source
+    from likely.engine.quantize.source import Source
 
     source = Source(info)
     try:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import metal  # whose mx is imported where it is used: what looks at rows alone has no mlx
-from engine.errors import ConfigError, NotFinite
+import likely.metal as metal  # whose mx is imported where it is used: what looks at rows alone has no mlx
+from likely.engine.errors import ConfigError, NotFinite
 
 if TYPE_CHECKING:
-    from models.model import LanguageModel
+    from likely.models.model import LanguageModel
 
 
 def require_finite(row: np.ndarray) -> None:

@@ -11,9 +11,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine import json_reader
-from engine.errors import DataError, ParameterError
-from engine.whole_file import read_whole
+from likely.engine import json_reader
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.whole_file import read_whole
 
 LARGEST = 1 << 24  # bytes of a TOML file
 SEEDS = 2**32 - 1  # the largest: keys of random numbers are made of 32 bits

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Generator
 from typing import Any, TypeVar
 
-from metal import mx
+from likely.metal import mx
 
 TURN_S = 0.05  # seconds of a piece: half of what a turn may take, as the next can cost more than the last
 FIRST = 16  # units of a piece before anything is known

@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from engine.decode.branches import Branches, chunk
-from engine.errors import CacheError, OutOfMemory
-from engine.pace import Pace
-from engine.prefix import SEGMENT, Prefixes
-from metal.device import device
-from metal.memory import wired
-from models.cache import RowSize
-from models.compiled import CompiledStep
+from likely.engine.decode.branches import Branches, chunk
+from likely.engine.errors import CacheError, OutOfMemory
+from likely.engine.pace import Pace
+from likely.engine.prefix import SEGMENT, Prefixes
+from likely.metal.device import device
+from likely.metal.memory import wired
+from likely.models.cache import RowSize
+from likely.models.compiled import CompiledStep
 
 if TYPE_CHECKING:
-    from models.model import LanguageModel
+    from likely.models.model import LanguageModel
 
 KEPT = 4  # places: a conversation, and the branches a person walks between
 FORK_ABOVE = 32  # tokens worth a copy of the cache rather than reading them again

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
-from engine import json_reader
-from engine.decode.branches import Branches, ahead, chunk
-from engine.errors import CacheError, CheckpointError
-from engine.sources import array_file
-from metal import mx
-from models.cache import Cache
+from likely.engine import json_reader
+from likely.engine.decode.branches import Branches, ahead, chunk
+from likely.engine.errors import CacheError, CheckpointError
+from likely.engine.sources import array_file
+from likely.metal import mx
+from likely.models.cache import Cache
 
 SEGMENT = 64  # tokens, where rows are what they were whatever was read with them; else what is read at once
 VERSION = "2"

@@ -10,9 +10,9 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
-from engine.errors import ParameterError
-from engine.trace.trace import Recipe
-from engine.transforms import (
+from likely.engine.errors import ParameterError
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import (
     DRY,
     TRANSFORMS,
     XTC,

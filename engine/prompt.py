@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from engine.tokenizer.template import Message
+from likely.engine.tokenizer.template import Message
 
 PARAGRAPH = "\n\n"  # after each turn of a chat with a model that has no template
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.decode.batch import Batched, ContinuousBatch
-from engine.decode.branches import SCORED_AT_ONCE
-from engine.decode.control import RunControl
-from engine.decode.events import (
+from likely.engine.decode.batch import Batched, ContinuousBatch
+from likely.engine.decode.branches import SCORED_AT_ONCE
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import (
     Done,
     Emitted,
     Event,
@@ -28,24 +28,24 @@ from engine.decode.events import (
     Stats,
     Waiting,
 )
-from engine.decode.lockstep import Lockstep
-from engine.decode.sampler import Sampler
-from engine.decode.strategies import PLAIN
-from engine.decode.strategy import Strategy
-from engine.decode.text_stream import TextStream, with_text
-from engine.errors import ContextOverflow, NotFinite, ParameterError
-from engine.numerics import first_not_finite, require_finite
-from engine.pool import Pool
-from engine.prefix import Prefixes
-from engine.trace.observe import observe
-from engine.trace.trace import Recipe, TokenStep
-from metal import mx
-from models.native import drawing
+from likely.engine.decode.lockstep import Lockstep
+from likely.engine.decode.sampler import Sampler
+from likely.engine.decode.strategies import PLAIN
+from likely.engine.decode.strategy import Strategy
+from likely.engine.decode.text_stream import TextStream, with_text
+from likely.engine.errors import ContextOverflow, NotFinite, ParameterError
+from likely.engine.numerics import first_not_finite, require_finite
+from likely.engine.pool import Pool
+from likely.engine.prefix import Prefixes
+from likely.engine.trace.observe import observe
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.metal import mx
+from likely.models.native import drawing
 
 if TYPE_CHECKING:
-    from engine.posterior.averaged import Averaged
-    from engine.ranks import Ranks
-    from engine.sources.checkpoint import Checkpoint
+    from likely.engine.posterior.averaged import Averaged
+    from likely.engine.ranks import Ranks
+    from likely.engine.sources.checkpoint import Checkpoint
 
 Averaging = Callable[[int], "Averaged"]
 

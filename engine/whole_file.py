@@ -10,7 +10,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
-from engine.errors import DataError
+from likely.engine.errors import DataError
 
 LARGEST = 1 << 28  # bytes of a text that is read whole: it takes up to five times as much memory
 ROWS = 1 << 32  # of a file that is read a row at a time

@@ -1,4 +1,4 @@
-"""The arrays and the kernels everything else is built on. Everyone writes `from metal import mx, nn`.
+"""The arrays and the kernels everything else is built on. Everyone writes `from likely.metal import mx, nn`.
 
 On Linux mlx's wheel carries the reference BLAS, some hundred times slower than a tuned one, and the dynamic linker
 keeps whichever defines `cblas_sgemm` first. So the tuned one is loaded here, before `mlx.core`; an import of `mlx.core`
@@ -20,7 +20,7 @@ __all__ = ["mx", "nn"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'metal' has no attribute {name!r}")
-    from metal import blas
+    from likely.metal import blas
 
     blas.load()
     import mlx.core

@@ -6,11 +6,11 @@ The T queries are the last T valid rows of the chain. Knows nothing of models an
 from dataclasses import replace
 from typing import Any, overload
 
-from metal import cpu_attention, dispatch, kernel, metal_attention, mx, reference
-from metal.errors import KernelError
-from metal.kv import KV, Quantized, check_rows
-from metal.mask import CAUSAL, FULL, Mask
-from metal.reference import Emit, Seen
+from likely.metal import cpu_attention, dispatch, kernel, metal_attention, mx, reference
+from likely.metal.errors import KernelError
+from likely.metal.kv import KV, Quantized, check_rows
+from likely.metal.mask import CAUSAL, FULL, Mask
+from likely.metal.reference import Emit, Seen
 
 Masks = dict[Any, tuple[mx.array, mx.array, KV, Mask]]  # what the layers of one pass see, by all that decides it
 

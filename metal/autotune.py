@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metal import dispatch, kernel, metal_attention, mx, qkv_prepare, tuning_cache, vocab
-from metal.attention import attention
-from metal.device import compiles, device
-from metal.dispatch import Shape
-from metal.kv import KV, Quantized
-from metal.mask import CAUSAL, Mask
-from metal.selftest import Case, cases, first_line
-from metal.tuning_cache import Record, blank, load, save
+from likely.metal import dispatch, kernel, metal_attention, mx, qkv_prepare, tuning_cache, vocab
+from likely.metal.attention import attention
+from likely.metal.device import compiles, device
+from likely.metal.dispatch import Shape
+from likely.metal.kv import KV, Quantized
+from likely.metal.mask import CAUSAL, Mask
+from likely.metal.selftest import Case, cases, first_line
+from likely.metal.tuning_cache import Record, blank, load, save
 
 if TYPE_CHECKING:  # the simulator is for machines without Metal
-    from metal.counts import CountRow
+    from likely.metal.counts import CountRow
 
 Report = Callable[[str, int, int], None]  # what is done, and how much of how much
 
@@ -333,7 +333,7 @@ def bench(shapes: Sequence[Shape] = BENCH, budget_s: float = 20.0, only: str = "
     """Times of every shape on Metal against stock; without Metal, the counts whose case contains `only`."""
     here = device()
     if not here.metal:
-        from metal.counts import table
+        from likely.metal.counts import table
 
         return KernelTimings("simulator", "simulator", None, counts=tuple(table(only)))
     pending = {case.name: case for shape in shapes for case in timing_cases(shape) if only in case.name}

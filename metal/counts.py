@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from metal import metal_attention, mx, qkv_prepare, vocab
-from metal.kv import KV, Quantized
-from metal.mask import CAUSAL, Mask
-from metal.simulator import DispatchReport, SimKernel, simulated, stock
+from likely.metal import metal_attention, mx, qkv_prepare, vocab
+from likely.metal.kv import KV, Quantized
+from likely.metal.mask import CAUSAL, Mask
+from likely.metal.simulator import DispatchReport, SimKernel, simulated, stock
 
 STATES = frozenset(("partial", "stats", "tops", "top_at", "value_ids"))  # what passes between two launches of ours
 QUANTISED = frozenset(f"{name}_{part}" for name in ("key", "value") for part in ("codes", "scales", "biases"))

@@ -15,8 +15,8 @@ import math
 
 import numpy as np
 
-from metal import blas, mx
-from metal.kv import KV, Quantized
+from likely.metal import blas, mx
+from likely.metal.kv import KV, Quantized
 
 LEAST = 16  # queries from which numpy pays
 ROWS = 128  # rows from which it pays for a few queries

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from metal import kernel, metal_attention, mx
-from metal.errors import KernelError
-from metal.kv import KV, Quantized
-from metal.mask import Mask
+from likely.metal import kernel, metal_attention, mx
+from likely.metal.errors import KernelError
+from likely.metal.kv import KV, Quantized
+from likely.metal.mask import Mask
 
 Path = Literal["stock", "ours", "reference"]
 

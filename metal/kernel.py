@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from metal import mx
+from likely.metal import mx
 
 FOLDER = Path(__file__).parent / "kernels"
 BODY = "//: body\n"

@@ -7,8 +7,8 @@ Knows nothing of how rows get here (that is a cache's work) nor of masks.
 
 from dataclasses import dataclass
 
-from metal import mx
-from metal.errors import KernelError
+from likely.metal import mx
+from likely.metal.errors import KernelError
 
 
 @dataclass(frozen=True, slots=True)

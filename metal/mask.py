@@ -7,8 +7,8 @@ belong to the same document, and the tree allows it. The kernels evaluate the sa
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from metal import mx
-from metal.errors import KernelError
+from likely.metal import mx
+from likely.metal.errors import KernelError
 
 FAR = 2**30  # a position beyond every context
 

@@ -8,8 +8,8 @@ tokens are read and drawn (`trim`). Knows no model and no cache: their bytes are
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from metal import mx
-from metal.device import device
+from likely.metal import mx
+from likely.metal.device import device
 
 SHARE = 16  # of the memory, what mlx may keep of freed buffers: a prefill's intermediates come and go
 FLOOR = 32 << 20  # bytes that may always lie dead: a token's intermediates, used again for the next

@@ -6,9 +6,9 @@ algebra, in any order (arXiv:2205.14135, section 3.1).
 
 from dataclasses import dataclass
 
-from metal import kernel, mx
-from metal.kernel import Constant
-from metal.reference import Emit, Seen
+from likely.metal import kernel, mx
+from likely.metal.kernel import Constant
+from likely.metal.reference import Emit, Seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from math import e, log2
 from typing import Literal
 
-from metal import kernel, mx, reference
-from metal.device import device
-from metal.errors import KernelError
-from metal.kernel import Constant
-from metal.kv import KV, Quantized
-from metal.mask import Mask
-from metal.merge import States, merge, reported
-from metal.reference import Emit, Seen
+from likely.metal import kernel, mx, reference
+from likely.metal.device import device
+from likely.metal.errors import KernelError
+from likely.metal.kernel import Constant
+from likely.metal.kv import KV, Quantized
+from likely.metal.mask import Mask
+from likely.metal.merge import States, merge, reported
+from likely.metal.reference import Emit, Seen
 
 SIZES = (64, 80, 96, 128, 256)  # head sizes
 FEW = 16  # query rows of one key/value head below which a tile of 8x8 products is mostly empty

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from metal import kernel, mx
-from metal.errors import KernelError
-from metal.kernel import Constant
-from metal.kv import Quantized
+from likely.metal import kernel, mx
+from likely.metal.errors import KernelError
+from likely.metal.kernel import Constant
+from likely.metal.kv import Quantized
 
 
 @dataclass(frozen=True, slots=True)

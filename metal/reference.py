@@ -7,10 +7,10 @@ and a chunk only touches the keys that its mask can reach.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metal import mx
-from metal.cpu_attention import exp
-from metal.kv import KV, floats
-from metal.mask import Mask
+from likely.metal import mx
+from likely.metal.cpu_attention import exp
+from likely.metal.kv import KV, floats
+from likely.metal.mask import Mask
 
 SCORES = 1 << 25  # scores at once: 128 MB
 

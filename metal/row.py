@@ -6,9 +6,9 @@ nothing of text and transforms; the chunks' numbers are joined on the host (`eng
 
 from dataclasses import dataclass
 
-from metal import kernel, mx
-from metal.errors import KernelError
-from metal.vocab import BITS, CHUNK, EACH
+from likely.metal import kernel, mx
+from likely.metal.errors import KernelError
+from likely.metal.vocab import BITS, CHUNK, EACH
 
 CANDIDATES, BINS = 256, 64
 UNIT = 2.0**-18  # of `RowScan.masses`

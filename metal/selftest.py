@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from metal import kernel, metal_attention, mx, qkv_prepare, reference, row, vocab
-from metal.dispatch import Shape
-from metal.kv import KV, Quantized, floats
-from metal.mask import CAUSAL, Mask
-from metal.merge import States, merge
-from metal.reference import Emit, Seen
+from likely.metal import kernel, metal_attention, mx, qkv_prepare, reference, row, vocab
+from likely.metal.dispatch import Shape
+from likely.metal.kv import KV, Quantized, floats
+from likely.metal.mask import CAUSAL, Mask
+from likely.metal.merge import States, merge
+from likely.metal.reference import Emit, Seen
 
 BOUND = {mx.float32: 2e-5, mx.float16: 4e-3, mx.bfloat16: 3e-2}  # of an error: outputs are rounded to the dtype
 

@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from metal import kernel
-from metal.device import device
+from likely.metal import kernel
+from likely.metal.device import device
 
 HOST = Path(__file__).parent  # the Python that chooses variants, grids and splits: what was measured holds for it only
 POLL_S = 0.1

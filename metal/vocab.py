@@ -7,8 +7,8 @@ likely tokens it says so, and the caller goes the exact way.
 
 from dataclasses import dataclass
 
-from metal import kernel, mx
-from metal.errors import KernelError
+from likely.metal import kernel, mx
+from likely.metal.errors import KernelError
 
 TOP = 64
 EACH = 32  # logits a thread holds

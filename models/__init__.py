@@ -8,12 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models.cache import Cache
-    from models.config import ModelConfig
-    from models.families import FAMILIES
-    from models.families.registry import build, configure, joins
-    from models.model import LanguageModel
-    from models.transformer import Transformer
+    from likely.models.cache import Cache
+    from likely.models.config import ModelConfig
+    from likely.models.families import FAMILIES
+    from likely.models.families.registry import build, configure, joins
+    from likely.models.model import LanguageModel
+    from likely.models.transformer import Transformer
 
 __all__ = ["FAMILIES", "Cache", "LanguageModel", "ModelConfig", "Transformer", "build", "configure", "joins"]
 
@@ -29,4 +29,4 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'models' has no attribute {name!r}")
-    return getattr(import_module(f"models.{_HOME.get(name, 'families.registry')}"), name)
+    return getattr(import_module(f"likely.models.{_HOME.get(name, 'families.registry')}"), name)

@@ -5,13 +5,13 @@ Flat on purpose: it runs for every layer of every token.
 
 from dataclasses import dataclass, field
 
-from metal import mx, qkv_prepare
-from metal.attention import CAUSAL, KV, Emit, Mask, Masks, Quantized, Seen, attention
-from models.cache import KVCache, NewRows
-from models.config import ModelConfig
-from models.layers import Norm, Product, onto
-from models.mlp import MLP
-from models.rotation import Rotation, Turns
+from likely.metal import mx, qkv_prepare
+from likely.metal.attention import CAUSAL, KV, Emit, Mask, Masks, Quantized, Seen, attention
+from likely.models.cache import KVCache, NewRows
+from likely.models.config import ModelConfig
+from likely.models.layers import Norm, Product, onto
+from likely.models.mlp import MLP
+from likely.models.rotation import Rotation, Turns
 
 Array = mx.array
 

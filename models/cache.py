@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from metal import memory, mx
-from metal.attention import KV, Mask, Quantized
-from metal.qkv_prepare import PLAIN, Format
-from models.errors import CacheError
+from likely.metal import memory, mx
+from likely.metal.attention import KV, Mask, Quantized
+from likely.metal.qkv_prepare import PLAIN, Format
+from likely.models.errors import CacheError
 
 FIRST = 256  # rows of a new buffer
 

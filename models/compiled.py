@@ -8,14 +8,14 @@ token. The weights are part of the trace: `forget` it when they change. Knows no
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from metal import dispatch, kernel, metal_attention, mx
-from metal.attention import KV, Mask, Quantized
-from metal.device import compiles, insisted
-from metal.qkv_prepare import PLAIN
-from models.cache import Cache, KVCache, NewRows, write
-from models.layers import Linear, QuantizedLinear
-from models.model import LanguageModel
-from models.transformer import Transformer
+from likely.metal import dispatch, kernel, metal_attention, mx
+from likely.metal.attention import KV, Mask, Quantized
+from likely.metal.device import compiles, insisted
+from likely.metal.qkv_prepare import PLAIN
+from likely.models.cache import Cache, KVCache, NewRows, write
+from likely.models.layers import Linear, QuantizedLinear
+from likely.models.model import LanguageModel
+from likely.models.transformer import Transformer
 
 Array = mx.array
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]

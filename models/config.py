@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from models.checkpoint.keys import ACTIVATIONS, MOST
-from models.errors import ConfigError
-from models.rope import Rope
+from likely.models.errors import ConfigError
+from likely.models.keys import ACTIVATIONS, MOST
+from likely.models.rope import Rope
 
 MAX_HEAD = 4096  # eight times what there is; the tables of rotations are quadratic in it
 

@@ -1,6 +1,6 @@
 """Errors of a model's configuration, files and caches. Imports no mlx."""
 
-from metal.errors import LikelyError
+from likely.metal.errors import LikelyError
 
 
 class CheckpointError(LikelyError):

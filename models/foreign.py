@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from metal import mx, nn
-from metal.attention import Emit, Mask
-from models.cache import FIRST, Cache, RowSize
-from models.checkpoint import layouts
-from models.checkpoint.keys import MOST
-from models.config import ModelConfig
-from models.errors import CacheError, CheckpointError, ConfigError
-from models.model import Activations
-from models.rotation import Rotation
+from likely.metal import mx, nn
+from likely.metal.attention import Emit, Mask
+from likely.models import layouts
+from likely.models.cache import FIRST, Cache, RowSize
+from likely.models.config import ModelConfig
+from likely.models.errors import CacheError, CheckpointError, ConfigError
+from likely.models.keys import MOST
+from likely.models.model import Activations
+from likely.models.rotation import Rotation
 
 
 def known(config: Mapping[str, Any]) -> bool:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
-from metal import mx
-from metal.device import compiles
-from models.weights import Matrix, Packed
+from likely.metal import mx
+from likely.metal.device import compiles
+from likely.models.weights import Matrix, Packed
 
 Array = mx.array
 GPU = mx.metal.is_available() or mx.cuda.is_available()

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from metal import mx
-from models.config import Experts
-from models.errors import CheckpointError
-from models.layers import NVFP4_MAX, AnyLinear, Product, gated, onto
-from models.weights import Matrix, Packed
+from likely.metal import mx
+from likely.models.config import Experts
+from likely.models.errors import CheckpointError
+from likely.models.layers import NVFP4_MAX, AnyLinear, Product, gated, onto
+from likely.models.weights import Matrix, Packed
 
 Array = mx.array
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from metal import mx
-from metal.attention import Emit, Mask, Seen
-from models.cache import FIRST, Cache
-from models.config import ModelConfig
-from models.rotation import Rotation
+from likely.metal import mx
+from likely.metal.attention import Emit, Mask, Seen
+from likely.models.cache import FIRST, Cache
+from likely.models.config import ModelConfig
+from likely.models.rotation import Rotation
 
 
 @dataclass(frozen=True, slots=True)

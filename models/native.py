@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from metal import mx, packed
-from metal.attention import Emit, Mask
-from metal.packed import SIXTEEN, PackedMatrix
-from models.cache import FIRST, Cache, KVCache, RowSize
-from models.errors import CacheError, ConfigError
-from models.families import FAMILIES, registry
-from models.model import Activations, LanguageModel
-from models.packed import PackedModel, Weights, refusal
-from models.packed_cache import PackedCache
-from models.rotation import Rotation
-from models.transformer import Transformer
+from likely.metal import mx, packed
+from likely.metal.attention import Emit, Mask
+from likely.metal.packed import SIXTEEN, PackedMatrix
+from likely.models.cache import FIRST, Cache, KVCache, RowSize
+from likely.models.errors import CacheError, ConfigError
+from likely.models.families import FAMILIES, registry
+from likely.models.model import Activations, LanguageModel
+from likely.models.packed import PackedModel, Weights, refusal
+from likely.models.packed_cache import PackedCache
+from likely.models.rotation import Rotation
+from likely.models.transformer import Transformer
 
 
 def refused(config: Mapping[str, Any], names: Sequence[str]) -> str | None:

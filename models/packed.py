@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metal import packed
-from metal.packed import EIGHT, FEW_BITS, FULL, PackedMatrix
-from models.checkpoint.keys import refuse_left
-from models.config import ModelConfig
-from models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
-from models.packed_cache import FIRST, CSpan, CText, PackedCache, spans
-from models.rope import Rope
+from likely.metal import packed
+from likely.metal.packed import EIGHT, FEW_BITS, FULL, PackedMatrix
+from likely.models.config import ModelConfig
+from likely.models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
+from likely.models.keys import refuse_left
+from likely.models.packed_cache import FIRST, CSpan, CText, PackedCache, spans
+from likely.models.rope import Rope
 
 if TYPE_CHECKING:
-    from models.parts import TensorNames
+    from likely.models.parts import TensorNames
 
 CHUNK = 256  # tokens of one call: what is between two products stays in the processor's cache
 WIDEST, GROUP = 256, 16  # numbers of a head, and heads that share their keys, at most (forward.c)

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from metal import packed
-from metal.packed import LANES
-from models.errors import CacheError
+from likely.metal import packed
+from likely.metal.packed import LANES
+from likely.models.errors import CacheError
 
 FIRST = 256  # rows of a new buffer
 LARGE = (

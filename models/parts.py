@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metal import mx
-from models.block import Block
-from models.layers import Embedding, Joined, LayerNorm, RMSNorm, bare, linear
-from models.mlp import Gated, Mixture
-from models.weights import Matrix, Packed, PackedLayout, arrays, cut, join
+from likely.metal import mx
+from likely.models.block import Block
+from likely.models.layers import Embedding, Joined, LayerNorm, RMSNorm, bare, linear
+from likely.models.mlp import Gated, Mixture
+from likely.models.weights import Matrix, Packed, PackedLayout, arrays, cut, join
 
 Array = mx.array
 BELOW = -1  # the layer of what stands below the blocks; their number is that of what stands above

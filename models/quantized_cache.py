@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from metal import mx
-from metal.attention import KV, Quantized
-from metal.qkv_prepare import PLAIN, Format, quantize
-from models.cache import FIRST, KVCache, NewRows, RowSize, Tail, grown, pick, resize
-from models.errors import CacheError
+from likely.metal import mx
+from likely.metal.attention import KV, Quantized
+from likely.metal.qkv_prepare import PLAIN, Format, quantize
+from likely.models.cache import FIRST, KVCache, NewRows, RowSize, Tail, grown, pick, resize
+from likely.models.errors import CacheError
 
 PACK = 32  # rows that are packed at once: there is room for as many more, and that is to be small
 SPARE = 64  # packed rows that there is room for beyond those that are held

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from models.checkpoint.keys import Keys
+from likely.models.keys import Keys
 
 _ORIGINAL = "original_max_position_embeddings"
 LARGEST = 1e15  # of any number here: what is computed of two such is one still

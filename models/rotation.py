@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from metal import mx
-from metal.qkv_prepare import Rotary
-from models.rope import Rope
+from likely.metal import mx
+from likely.metal.qkv_prepare import Rotary
+from likely.models.rope import Rope
 
 
 @dataclass(frozen=True, slots=True)

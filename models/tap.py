@@ -14,12 +14,12 @@ Knows nothing of what is made of them.
 
 from collections.abc import Callable
 
-from metal import mx
-from metal.attention import Emit, Seen
-from models.block import Block, ForwardContext
-from models.cache import Cache, KVCache
-from models.layers import bare
-from models.transformer import Transformer
+from likely.metal import mx
+from likely.metal.attention import Emit, Seen
+from likely.models.block import Block, ForwardContext
+from likely.models.cache import Cache, KVCache
+from likely.models.layers import bare
+from likely.models.transformer import Transformer
 
 Array = mx.array
 Tap = Callable[[str, Array], Array]  # (name, activation) -> the activation, or what is to stand in its place

@@ -6,20 +6,20 @@
 
 from collections.abc import Sequence
 
-from metal import kernel, mx
-from metal.attention import Emit, Mask
-from models import parts
-from models.block import Block, ForwardContext, RowRotation
-from models.cache import FIRST, Cache, KVCache, NewRows
-from models.config import ModelConfig
-from models.errors import CacheError, ConfigError, ContextOverflow
-from models.layers import AnyLinear, Embedding, Norm, bare, linear
-from models.model import Activations
-from models.parts import ModelPart, TensorNames
-from models.quantized_cache import QuantizedCache
-from models.rotation import Rotation
-from models.weights import Matrix
-from models.window_cache import WindowCache
+from likely.metal import kernel, mx
+from likely.metal.attention import Emit, Mask
+from likely.models import parts
+from likely.models.block import Block, ForwardContext, RowRotation
+from likely.models.cache import FIRST, Cache, KVCache, NewRows
+from likely.models.config import ModelConfig
+from likely.models.errors import CacheError, ConfigError, ContextOverflow
+from likely.models.layers import AnyLinear, Embedding, Norm, bare, linear
+from likely.models.model import Activations
+from likely.models.parts import ModelPart, TensorNames
+from likely.models.quantized_cache import QuantizedCache
+from likely.models.rotation import Rotation
+from likely.models.weights import Matrix
+from likely.models.window_cache import WindowCache
 
 Array = mx.array
 Begun = tuple[

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metal import mx
-from models.checkpoint.keys import refuse_left
-from models.errors import CheckpointError, ConfigError
+from likely.metal import mx
+from likely.models.errors import CheckpointError, ConfigError
+from likely.models.keys import refuse_left
 
 MODES = {
     "affine": ((2, 3, 4, 5, 6, 8), (32, 64, 128)),

@@ -7,10 +7,10 @@ the next are written, so that all that were just read are still there to be look
 
 from collections.abc import Sequence
 
-from metal import mx
-from metal.attention import KV, Mask
-from models.cache import KVCache, RowSize, Tail, pick, shorten
-from models.errors import CacheError
+from likely.metal import mx
+from likely.metal.attention import KV, Mask
+from likely.models.cache import KVCache, RowSize, Tail, pick, shorten
+from likely.models.errors import CacheError
 
 BLOCK = 64  # rows that leave a window at once
 SLACK = 16  # rows that a window keeps beyond what its queries see, so that a few tokens can be taken back

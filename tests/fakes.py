@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.tokenizer.detokenizer import Detokenizer
-from metal import mx
+from likely.engine.tokenizer.detokenizer import Detokenizer
+from likely.metal import mx
 
 EOS, BOS, VOCAB = 256, 257, 258
 

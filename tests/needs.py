@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from metal import mx
+from likely.metal import mx
 
 DEAR_SECONDS = 1.0  # of processor time: twice what an everyday test may take, for a busy machine stretches even that
 

@@ -19,7 +19,7 @@ NEAR = '''
 from dataclasses import dataclass
 from typing import ClassVar
 
-from engine.transforms import Parameter, Truncation
+from likely.engine.transforms import Parameter, Truncation
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +40,19 @@ BOUNDS = """
 DRIVER = """
 import sys
 from pathlib import Path
-import engine.transforms
+from likely.engine import transforms
 import near
-engine.transforms.TRANSFORMS += (near.Near,)  # its line in the table
+transforms.TRANSFORMS += (near.Near,)  # its line in the table
 
-import app.cli
-import app.cli.run
-from engine.session import Session
+from likely.app import cli
+from likely.app.cli import run
+from likely.engine.session import Session
 from tests.fakes import FakeCheckpoint, MarkovModel, random_table
 
 if sys.argv[1] == "look":  # as the screen does
-    from app.tui.chat import candidates
-    from app.tui.sampling import Sampling, typed
-    from engine.trace.file import load
+    from likely.app.tui.chat import candidates
+    from likely.app.tui.base.sampling import Sampling, typed
+    from likely.engine.trace.file import load
     sampling = typed("near 1.5 temp 1", Sampling().preset("greedy"))
     step = load(Path(sys.argv[2]))[0].steps[0]
     names = candidates.Names(tuple(bytes([i]) for i in range(256)))
@@ -62,8 +62,8 @@ if sys.argv[1] == "look":  # as the screen does
     print(sliders.count("near"), sampling.order_name, *set(table.kept), table.cut_by, table.numbers, sep="|")
     sys.exit()
 session = Session(FakeCheckpoint(MarkovModel(random_table(3))))
-app.cli.run.open_session = lambda model, **_: session
-app.cli.main()
+run.open_session = lambda model, **_: session
+cli.main()
 """
 
 
@@ -125,10 +125,10 @@ COMPUTED = "        margin=float(snapshot.logits[0] - snapshot.logits[1]) if row
 STORING = """
 import sys
 from pathlib import Path
-from app import export
-from app.store import Store
-from engine.conversation import Fork, Node
-from engine.trace.file import load
+from likely.app import export
+from likely.app.store import Store
+from likely.engine.conversation import Fork, Node
+from likely.engine.trace.file import load
 
 store = Store(Path(sys.argv[1]))
 old = store.load("c")
@@ -150,14 +150,14 @@ assert [step.margin for step in read.nodes["n"].steps] == [step.margin for step 
 print("stored")
 """
 RUN = """
-import app.cli
-import app.cli.run
-from engine.session import Session
+from likely.app import cli
+from likely.app.cli import run
+from likely.engine.session import Session
 from tests.fakes import FakeCheckpoint, MarkovModel, random_table
 
 session = Session(FakeCheckpoint(MarkovModel(random_table(3))))
-app.cli.run.open_session = lambda model, **_: session
-app.cli.main()
+run.open_session = lambda model, **_: session
+cli.main()
 """
 
 
@@ -170,7 +170,7 @@ def replaced(file: Path, old: str, new: str) -> None:
 def overlay(folder: Path, *copied: str) -> None:
     """The program in another folder, with its own copies of some files."""
     own = {Path(name).parts[0] for name in copied}
-    for name in {"app", "engine", "models", "metal", "tests"} - own:
+    for name in {"likely", "app", "engine", "models", "metal", "tests"} - own:
         (folder / name).symlink_to(ROOT / name)
     for part in sorted({*map(Path, own), *(Path(name).parent for name in copied)}):
         (folder / part).unlink(missing_ok=True)
@@ -201,7 +201,7 @@ def test_a_number_on_a_step_is_a_field_and_where_it_is_computed(tmp_path: Path) 
 # -- a measure -----------------------------------------------------------------------------------------------------
 
 MEASURE = """
-from engine.evaluate.measures import Measure
+from likely.engine.statistics.measures import Measure
 
 
 def hellinger(before, now, xp):
@@ -212,12 +212,12 @@ HELLINGER = Measure("hellinger", "share", "lower", "the Hellinger distance", ".6
 """
 DIFFER = """
 from pathlib import Path
-import engine.evaluate.measures
+from likely.engine.statistics import measures
 import hellinger
-engine.evaluate.measures.MEASURES += (hellinger.HELLINGER,)  # its line in the table
+measures.MEASURES += (hellinger.HELLINGER,)  # its line in the table
 
-import app.cli
-from metal import mx
+from likely.app import cli
+from likely.metal import mx
 from tests.engine import tiny
 
 for name, seed, sharp in (("a", 0, 4.0), ("b", 1, 4.0), ("flat", 0, 0.2)):
@@ -225,7 +225,7 @@ for name, seed, sharp in (("a", 0, 4.0), ("b", 1, 4.0), ("flat", 0, 0.2)):
         arrays = {key: mx.array(value) for key, value in tiny.weights(tiny.LLAMA, seed).items()}
         arrays["lm_head.weight"] = arrays["lm_head.weight"] * sharp
         tiny.write_folder(Path(name), tiny.LLAMA, arrays)
-app.cli.main()
+cli.main()
 """
 
 
@@ -259,11 +259,11 @@ def test_a_measure_is_a_function_and_an_entry(tmp_path: Path) -> None:
 PARROT = """
 '''Parrot: Llama with q, k and v in one matrix, head by head, and names of its own.'''
 
-from metal import mx
-from models.checkpoint.keys import Keys
-from models.config import ModelConfig
-from models.families import llama
-from models.rope import read_rope
+from likely.metal import mx
+from likely.models.keys import Keys
+from likely.models.config import ModelConfig
+from likely.models.families import llama
+from likely.models.rope import read_rope
 
 TOP = {"embed": "perch.words", "layer": "perch.wings.{}", "norm": "perch.norm", "head": "beak"}
 NAMES = {
@@ -299,14 +299,15 @@ FAMILY_LINE = '    "phi3": "phi3",\n'
 USE = """
 import json, sys
 from pathlib import Path
-import models
-from engine.quantize.plan import Settings
-from engine.quantize.run import quantize
-from engine.sources.checkpoint import load
-from engine.sources.model_info import describe
-from engine.tune import adapters, fuse, lora, sites
-from metal import mx
-from models.parallel.shard import share
+from likely import models
+from likely.engine.quantize.plan import Settings
+from likely.engine.quantize.run import quantize
+from likely.engine.sources.checkpoint import load
+from likely.engine.sources.model_info import describe
+from likely.engine.adapters import adapters, lora, sites
+from likely.engine.write import fuse
+from likely.metal import mx
+from likely.models.parallel.shard import share
 from tests.engine import tiny
 from tests.models.oracle import difference
 from tests.models.shared import taken
@@ -375,6 +376,6 @@ def test_a_family_is_a_file_and_an_entry(tmp_path: Path) -> None:
     code, out, err = likely(tmp_path, driver=USE)
     assert (code, out) == (0, "used\n"), err
     run = ("run", "--raw", "ab ab", "-M", "model", "--seed", "3", "--max-tokens", "4", "-q", "--json")
-    code, out, err = likely(tmp_path, *run, driver="import app.cli\napp.cli.main()\n")
+    code, out, err = likely(tmp_path, *run, driver="from likely.app import cli\ncli.main()\n")
     assert code == 0, err
     assert 1 <= len([row for row in map(json.loads, out.splitlines()) if "id" in row]) <= 4

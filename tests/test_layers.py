@@ -12,17 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from likely.app.tui.base import view_table
+
 ROOT = Path(__file__).parent.parent
 CHAIN = ("app", "engine", "models", "metal")  # each imports only from itself and what stands to its right
 
 
 FILES = {
-    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
+    "likely." + path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
     for folder in CHAIN
     for path in (ROOT / folder).rglob("*.py")
 }
 TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
-VIEWS = {name for name in FILES if name.startswith("app.tui.views.")}
+VIEWS = {entry.path.partition(":")[0] for entry in view_table.VIEWS.values()}
 
 
 @cache
@@ -37,15 +39,20 @@ def imports(name: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def layer(name: str) -> str:
+    """The folder of the chain that a module of ours is in; of any other the first part of its name."""
+    return (name.removeprefix("likely.")).partition(".")[0]
+
+
 def within(folder: str) -> list[str]:
-    return [name for name in FILES if name.partition(".")[0] == folder]
+    return [name for name in FILES if layer(name) == folder]
 
 
 @pytest.mark.parametrize("folder", CHAIN)
 def test_a_folder_imports_only_to_its_right(folder: str) -> None:
     forbidden = set(CHAIN[: CHAIN.index(folder)]) | {"tests", "benchmarks"}
     for file in within(folder):
-        wrong = {name for name in imports(file) if name.partition(".")[0] in forbidden}
+        wrong = {name for name in imports(file) if layer(name) in forbidden}
         assert not wrong, f"{file} imports {wrong}"
 
 
@@ -60,42 +67,44 @@ def test_only_app_prints_and_knows_textual(folder: str) -> None:
 
 
 def test_the_worker_knows_no_screen() -> None:
-    for file in (name for name in within("app") if name.count(".") <= 1 and FILES[name].parent.name == "app"):
-        wrong = {name for name in imports(file) if name.partition(".")[0] == "textual" or name.startswith("app.tui")}
+    for file in (name for name in within("app") if name.count(".") <= 2 and FILES[name].parent.name == "app"):
+        wrong = {
+            name for name in imports(file) if name.partition(".")[0] == "textual" or name.startswith("likely.app.tui")
+        }
         assert not wrong, f"{file} imports {wrong}"
 
 
 READ = (
-    "engine.transforms",
-    "engine.presets",
-    "engine.trace.replay",
-    "engine.trace.trace",
-    "engine.trace.file",
-    "engine.conversation",
-    "engine.errors",
-    "engine.prompt",
-    "engine.decode.control",
-    "engine.decode.events",
-    "engine.trace.observe",
-    "engine.arrays",
-    "engine.trace.fields",
-    "engine.evaluate.difference",
-    "engine.evaluate.scores",
-    "engine.evaluate.estimates",
-    "engine.evaluate.measures",
-    "engine.evaluate.comparison",
-    "engine.evaluate.figures",
-    "engine.evaluate.generated",
-    "engine.evaluate.tasks",
-    "engine.evaluate.task_files",
-    "engine.evaluate.verifiers",
-    "engine.tune.control",
-    "engine.tune.config",
-    "engine.tune.attached",
-    "app.heat",
-    "app.jobs",
-    "app.requests",
-    "app.worker",
+    "likely.engine.transforms",
+    "likely.engine.presets",
+    "likely.engine.trace.replay",
+    "likely.engine.trace.trace",
+    "likely.engine.trace.file",
+    "likely.engine.conversation",
+    "likely.engine.errors",
+    "likely.engine.prompt",
+    "likely.engine.decode.control",
+    "likely.engine.decode.events",
+    "likely.engine.trace.observe",
+    "likely.engine.arrays",
+    "likely.engine.trace.fields",
+    "likely.engine.statistics.difference",
+    "likely.engine.statistics.scores",
+    "likely.engine.statistics.estimates",
+    "likely.engine.statistics.measures",
+    "likely.engine.statistics.comparison",
+    "likely.engine.evaluate.figures",
+    "likely.engine.evaluate.generated",
+    "likely.engine.evaluate.tasks",
+    "likely.engine.evaluate.task_files",
+    "likely.engine.evaluate.verifiers",
+    "likely.engine.tune.control",
+    "likely.engine.adapters.config",
+    "likely.engine.adapters.attached",
+    "likely.app.heat",
+    "likely.app.jobs",
+    "likely.app.requests",
+    "likely.app.worker",
 )
 
 
@@ -161,7 +170,7 @@ def test_no_circles_among_files() -> None:
 
 
 def test_a_view_is_no_base_of_another_and_imports_none() -> None:
-    found = classes("app.tui")
+    found = classes("likely.app.tui")
     views = {name for name, (_, bases) in found.items() if "View" in bases}
     assert {found[name][0] for name in views} == VIEWS  # each of them, and one a file
     for name, (module, bases) in found.items():
@@ -171,7 +180,7 @@ def test_a_view_is_no_base_of_another_and_imports_none() -> None:
 
 
 def test_no_class_of_the_screen_is_more_than_three_deep() -> None:
-    found = classes("app.tui")
+    found = classes("likely.app.tui")
 
     def depth(name: str) -> int:
         bases = [base for base in found[name][1] if base in found and base != name]
@@ -183,9 +192,9 @@ def test_no_class_of_the_screen_is_more_than_three_deep() -> None:
 
 def test_views_are_asked_by_their_contract() -> None:
     """No `getattr` on a screen, and no `cast` to a class that has the caster among its bases or users."""
-    found = classes("app.tui")
+    found = classes("likely.app.tui")
     for name, tree in TREES.items():
-        if not name.startswith("app.tui"):
+        if not name.startswith("likely.app.tui"):
             continue
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call):
@@ -204,7 +213,7 @@ def test_views_are_asked_by_their_contract() -> None:
 def test_files_are_nouns_in_folders() -> None:
     assert len(list((ROOT / "app" / "tui").glob("*.py"))) <= 14
     for name, path in FILES.items():
-        if name.startswith("app.tui"):
+        if name.startswith("likely.app.tui"):
             lines = len(path.read_text().splitlines())
             assert lines <= 520, f"{name} has {lines} lines"  # the chat view routes to all of its parts
 
@@ -233,8 +242,8 @@ def test_python_is_started_in_one_way() -> None:
     """By `engine.child_python`: anywhere else the interpreter's path is no more than a word of a sentence."""
     for name, tree in TREES.items():
         if name in (
-            "engine.child_python",
-            "app.preflight",
+            "likely.engine.child_python",
+            "likely.app.preflight",
         ):  # the latter starts nothing by it, and imports none of ours
             continue
         nodes = list(ast.walk(tree))
@@ -270,7 +279,7 @@ def test_what_is_imported_is_installed_with_it() -> None:
     lacking = {
         (file, name)
         for file in FILES
-        for name in {each.partition(".")[0] for each in imports(file)} - {*CHAIN, *sys.stdlib_module_names}
+        for name in {each.partition(".")[0] for each in imports(file)} - {"likely", *sys.stdlib_module_names}
         if not own & {wheel.lower().replace("_", "-") for wheel in wheels.get(name, [name])}
     }
     assert not lacking, lacking
@@ -278,9 +287,9 @@ def test_what_is_imported_is_installed_with_it() -> None:
 
 def test_only_the_server_pays_for_the_server() -> None:
     for name in FILES:
-        if name.startswith(("app.serve", "app.cli.serve")):
+        if name.startswith(("likely.app.serve", "likely.app.cli.serve")):
             continue
-        found = {each for each in imports(name) if each.startswith(("starlette", "uvicorn", "app.serve"))}
+        found = {each for each in imports(name) if each.startswith(("starlette", "uvicorn", "likely.app.serve"))}
         assert not found, f"{name} imports {found}"
 
 
@@ -304,7 +313,7 @@ def _private_names(tree: ast.AST) -> int:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and re.match(r"_[A-Za-z]", node.attr):
             found += not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in CHAIN:
+        elif isinstance(node, ast.ImportFrom) and layer(node.module or "") in CHAIN:
             found += sum(alias.name.startswith("_") for alias in node.names)
     return found
 
@@ -316,7 +325,7 @@ def _ours(tree: ast.AST) -> dict[str, str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
-        if (getattr(node, "module", None) or alias.name).partition(".")[0] in CHAIN
+        if layer(getattr(node, "module", None) or alias.name) in CHAIN
     }
 
 
@@ -329,14 +338,14 @@ def _replaced(tree: ast.AST) -> int:
             while isinstance(first, ast.Attribute):
                 first = first.value
             text = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
-            found += text.partition(".")[0] in CHAIN or (isinstance(first, ast.Name) and first.id in ours)
+            found += layer(text) in CHAIN or (isinstance(first, ast.Name) and first.id in ours)
     return found
 
 
 def _on_a_fake(tree: ast.AST) -> int:
     """Calls `View.method(fake, ...)` of a class of the screen, and screens that are made without being built."""
     found, ours = 0, _ours(tree)
-    screens = {name for name, module in ours.items() if module.startswith("app.tui") and name[:1].isupper()}
+    screens = {name for name, module in ours.items() if module.startswith("likely.app.tui") and name[:1].isupper()}
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Call)
@@ -344,7 +353,7 @@ def _on_a_fake(tree: ast.AST) -> int:
             and isinstance(node.func.value, ast.Name)
         ):
             owner, method = node.func.value.id, node.func.attr
-            name = ours.get(owner, "").removeprefix("app.tui") and f"{ours[owner]}.{owner}"
+            name = ours.get(owner, "").removeprefix("likely.app.tui") and f"{ours[owner]}.{owner}"
             plain = METHODS.get(name, {}).get(method)
             found += owner in screens and (method == "__new__" or (plain is not None and plain))
     return found
@@ -359,7 +368,7 @@ def _methods() -> dict[str, dict[str, bool]]:
             if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
         }
         for module, tree in TREES.items()
-        if module.startswith("app.tui")
+        if module.startswith("likely.app.tui")
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     }

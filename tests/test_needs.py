@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOME = """
 import pytest
-from metal import mx
+from likely.metal import mx
 
 @pytest.mark.linux
 def test_linux(): pass
@@ -33,7 +33,7 @@ MAC = """
 import platform
 import sys
 import types
-from metal import mx
+from likely.metal import mx
 SET = []
 module = types.ModuleType("tests.elsewhere")
 module.SET = SET

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.sources.model_info import ModelInfo
+from likely.engine.sources.model_info import ModelInfo
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,7 +47,7 @@ def test_the_wheel_runs_outside_the_clone(smollm2: ModelInfo, tmp_path: Path) ->
         return done.stdout
 
     where = subprocess.run(
-        [fresh, "-c", "import app, metal; print(app.__file__, metal.__file__)"],
+        [fresh, "-c", "import likely.app, likely.metal; print(likely.app.__file__, likely.metal.__file__)"],
         capture_output=True, text=True, check=True, cwd=tmp_path, env=environment,
     ).stdout  # fmt: skip
     assert str(ROOT) not in where.replace(str(tmp_path), "")
@@ -56,13 +56,13 @@ def test_the_wheel_runs_outside_the_clone(smollm2: ModelInfo, tmp_path: Path) ->
     assert "nothing to mend" in run("doctor") or "slow:" in run("doctor")
     (tmp_path / "json.py").write_text("raise SystemExit('of a stranger')")  # of the folder that all of this stands in
     render = "ChatTemplate('{{ messages }}!').render([], generation_prompt=True)"
-    code = f"from engine.tokenizer.template import ChatTemplate\nprint({render})"
+    code = f"from likely.engine.tokenizer.template import ChatTemplate\nprint({render})"
     asked = [fresh, "-P", "-c", code]  # in a process of its own
     said = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment).stdout
     assert said == "[]!\n"
     assert "Paris" in run("run", "What is the capital of France?", "--temp", "0", "--max-tokens", "12")
     assert run("chat", "--plain", "--temp", "0", "--max-tokens", "5", stdin="Say hi.\n").strip()
-    styles = [path.name for path in (site / "app" / "tui").rglob("*.tcss")]
-    kernels = [path.name for path in (site / "metal" / "kernels").iterdir()]
-    assert (site / "engine" / "sources" / "catalogue.toml").exists() and "qwen3-4b" in run("models", "--known")
+    styles = [path.name for path in (site / "likely" / "app" / "tui").rglob("*.tcss")]
+    kernels = [path.name for path in (site / "likely" / "metal" / "kernels").iterdir()]
+    assert list((site / "likely" / "engine").rglob("catalogue.toml")) and "qwen3-4b" in run("models", "--known")
     assert styles and any(name.endswith(".metal") for name in kernels)

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from app import export
-from app.store import Store
-from engine.conversation import Conversation, Fork, Node
-from engine.trace.file import load
-from engine.trace.replay import replay, states_at
-from engine.trace.trace import TokenStep
-from engine.tune import adapters, metrics
-from engine.tune.control import Stepped
+from likely.app import export
+from likely.app.store import Store
+from likely.engine.adapters import adapters
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.trace.file import load
+from likely.engine.trace.replay import replay, states_at
+from likely.engine.trace.trace import TokenStep
+from likely.engine.tune import metrics
+from likely.engine.tune.control import Stepped
 from tests.engine.tune import tiny
 
 FOLDER = Path(__file__).parent / "data" / "previous"

@@ -9,25 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import choices
-from engine.decode.beam import Beam
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Forked
-from engine.decode.exact import ExactMode
-from engine.decode.sample import Sample
-from engine.presets import recipe
-from engine.session import Session
-from engine.sources.model_info import ModelInfo
-from engine.trace.replay import replay, states_at
-from engine.trace.trace import Recipe
-from engine.transforms import Constraint, run, start
+from likely.engine import choices
+from likely.engine.decode.beam import Beam
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Forked
+from likely.engine.decode.exact import ExactMode
+from likely.engine.decode.sample import Sample
+from likely.engine.presets import recipe
+from likely.engine.session import Session
+from likely.engine.sources.model_info import ModelInfo
+from likely.engine.trace.replay import replay, states_at
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Constraint, run, start
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
 def session(smollm2: ModelInfo) -> Session:
-    from engine.sources.checkpoint import load
+    from likely.engine.sources.checkpoint import load
 
     return Session(load("smollm2"))
 
@@ -65,7 +65,7 @@ def test_replay_under_the_same_recipe_holds_what_was_drawn(session: Session) -> 
 
 
 def test_attention_of_every_head_adds_up(session: Session) -> None:
-    from engine.evaluate.explain import attention
+    from likely.engine.evaluate.explain import attention
 
     seen = attention(session, "The cat sat on the mat.", top=7)
     layers, heads, tokens, top = seen.weights.shape
@@ -77,7 +77,7 @@ def test_attention_of_every_head_adds_up(session: Session) -> None:
 
 
 def test_the_commands_as_a_person_runs_them(smollm2: ModelInfo, tmp_path: Path) -> None:
-    likely = [sys.executable, "-c", "from app.cli import main; main()"]
+    likely = [sys.executable, "-c", "from likely.app.cli import main; main()"]
 
     def call(*args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*likely, *args], capture_output=True, text=True, timeout=240, check=False)

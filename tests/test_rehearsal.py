@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from app import requests as r
-from app.cli import likely
-from app.jobs import ModelJobs
-from app.model_provider import LocalModelProvider
-from app.worker import Closed, Failed, Worker
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted
-from engine.errors import ParameterError
-from engine.prompt import Prompt
-from engine.trace.trace import Recipe
-from metal import autotune, device, mx
-from metal.simulator import simulated
-from models.errors import CacheError
+from likely.app import requests as r
+from likely.app.cli import likely
+from likely.app.jobs import ModelJobs
+from likely.app.model_provider import LocalModelProvider
+from likely.app.worker import Closed, Failed, Worker
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted
+from likely.engine.errors import ParameterError
+from likely.engine.prompt import Prompt
+from likely.engine.trace.trace import Recipe
+from likely.metal import autotune, device, mx
+from likely.metal.simulator import simulated
+from likely.models.errors import CacheError
 from tests.engine import tiny
 from tests.models.oracle import flat, reference
 

@@ -11,10 +11,10 @@ from importlib import import_module
 
 import click
 
-from app import interruption
-from app.cli import streams
-from app.heat import one_line, visible
-from metal.errors import LikelyError
+from likely.app import interruption
+from likely.app.cli import streams
+from likely.app.heat import one_line, visible
+from likely.metal.errors import LikelyError
 
 VERBS = {
     "chat": "Chat on the full screen, or line by line with --plain.",
@@ -59,7 +59,7 @@ class Verbs(click.Group):
             return None
         gc.disable()  # what modules make stays: searching it for garbage took a tenth of the start
         try:
-            command: click.Command = import_module(f"app.cli.{name}").command
+            command: click.Command = import_module(f"likely.app.cli.{name}").command
         finally:
             gc.enable()
         return command
@@ -90,7 +90,7 @@ def likely(ctx: click.Context) -> None:
     likely explain "The sky is blue."      surprisal of every token of a text
     """
     if "MLX_RANK" in os.environ:
-        from app.cli import together
+        from likely.app.cli import together
 
         together.check(ctx.invoked_subcommand)
     if ctx.invoked_subcommand is None:
@@ -104,7 +104,7 @@ def main() -> None:
     settled = interruption.settle()
     streams.settle()
     if "MLX_RANK" in os.environ or "OMPI_COMM_WORLD_SIZE" in os.environ:
-        from app.cli import together
+        from likely.app.cli import together
 
         sys.exit(together.run(_run))
     try:

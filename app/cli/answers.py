@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app import heat, plain, recipes
-from app.interruption import INTERRUPTED, stopped_by_signals
-from app.units import bits, json_line
-from engine.choices import Choice, probability
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
-from engine.decode.resampling import constrained, effective_size, log_weight, resampled, shares
-from engine.decode.spelling import respelled
-from engine.trace.fields import step_object
-from engine.trace.trace import Lexicon, TokenStep, Trace
+from likely.app import heat, plain, recipes
+from likely.app.interruption import INTERRUPTED, stopped_by_signals
+from likely.app.units import bits, json_line
+from likely.engine.choices import Choice, probability
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
+from likely.engine.decode.resampling import constrained, effective_size, log_weight, resampled, shares
+from likely.engine.decode.spelling import respelled
+from likely.engine.trace.fields import step_object
+from likely.engine.trace.trace import Lexicon, TokenStep, Trace
 
 if TYPE_CHECKING:
-    from app.cli.sampling import Limits
-    from engine.decode.strategy import Strategy
-    from engine.diffusion.record import DenoisingRecord
-    from engine.session import Session
-    from engine.tokenizer import Tokenizer
+    from likely.app.cli.sampling import Limits
+    from likely.engine.decode.strategy import Strategy
+    from likely.engine.session import Session
+    from likely.engine.tokenizer import Tokenizer
+    from likely.engine.trace.record import DenoisingRecord
 
 
 def show_answers(
@@ -84,7 +84,7 @@ def show_answers(
                 meta = _resample(steps, ends, seed, as_json=as_json, special=special, quiet=quiet)
         finally:  # where nobody reads the answer any more, too
             if save is not None and (ends or any(steps.values())) and (session.ranks is None or session.ranks.leads):
-                from engine.trace import file
+                from likely.engine.trace import file
 
                 reasons = {branch: ends[branch].reason if branch in ends else "cancelled" for branch in steps}
                 runs = [trace(session, ids, steps[b], seed + b, reasons[b]) for b in sorted(steps)]
@@ -119,7 +119,7 @@ def spelled_otherwise(tokenizer: "Tokenizer", ids: Sequence[int]) -> str:
 
 def drawn_by(steps: Sequence[TokenStep]) -> list[Mapping[str, Any]]:
     """The recipes of tokens as JSON values, each that followed another."""
-    from engine.trace.file import recipe_row
+    from likely.engine.trace.file import recipe_row
 
     return [recipe_row(recipe) for recipe in recipes.drawn_by(steps)]
 
@@ -186,7 +186,7 @@ def trace(
     denoising: "DenoisingRecord | None" = None,
 ) -> Trace:
     """A run as it is saved; of one by diffusion `ids` are the canvas, and `steps` those of its record."""
-    from engine.machine import versions
+    from likely.engine.machine import versions
 
     ids_shown = {*ids, *(int(i) for step in steps if step.snapshot is not None for i in step.snapshot.ids)}
     ids_shown |= set() if denoising is None else denoising.candidates

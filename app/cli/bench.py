@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.opening import Progress, Ruled, default_model, model_option
-from engine.errors import ParameterError
+from likely.app.cli.opening import Progress, Ruled, default_model, model_option
+from likely.engine.errors import ParameterError
 
 if TYPE_CHECKING:
-    from engine.bench import Bench
+    from likely.engine.bench import Bench
 
 
 @click.command("bench", cls=Ruled)
@@ -41,13 +41,13 @@ def command(
     likely bench -M ./my-model --against mlx-lm --json
     """
     if what == "kernels":
-        from app.cli.kernel_table import show_kernels
+        from likely.app.cli.kernel_table import show_kernels
 
         show_kernels(case, as_json=as_json)
         return
-    from engine.bench import run, timed
-    from engine.session import Session
-    from engine.sources.checkpoint import load
+    from likely.engine.bench import run, timed
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
 
     try:
         lengths = [int(part) for part in contexts.split(",")]
@@ -60,7 +60,7 @@ def command(
         checkpoint, load_s = timed(lambda: load(name, progress=progress.show))
         peer = None
         if against is not None:
-            from engine.mlx_lm_baseline import MlxLm
+            from likely.engine.mlx_lm_baseline import MlxLm
 
             peer = MlxLm(checkpoint.info, checkpoint.precision.dtype)
         bench = run(
@@ -80,7 +80,7 @@ def command(
     for line in table(bench):
         click.echo(line)
     if against is not None:
-        from app.cli.doctor import kernels
+        from likely.app.cli.doctor import kernels
 
         precision = str(checkpoint.precision.dtype).removeprefix("mlx.core.")
         for line in block(bench, precision + (" packed" if checkpoint.precision.packed else ""), kernels()):
@@ -104,7 +104,7 @@ def block(bench: "Bench", precision: str, kernels: str) -> list[str]:
 
 def table(bench: "Bench") -> list[str]:
     """The measurements as a person reads them."""
-    from engine.bench import plot
+    from likely.engine.bench import plot
 
     lines = [f"{bench.model} · {bench.machine['chip']} · {bench.machine['device']} · {bench.bandwidth:.1f} GB/s", ""]
     lines.append(f"{'':<22} {'':<8} {'median':>10} {'quartile':>10} {'spread':>7} {'of limit':>9}  ratio")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from app.cli.opening import (
+from likely.app.cli.opening import (
     Ruled,
     adapter_option,
     model_option,
@@ -17,12 +17,12 @@ from app.cli.opening import (
     parallel_option,
     weighed_adapter,
 )
-from app.cli.sampling import read_recipe, sampling_options, says_recipe
-from engine.home import home
-from engine.presets import ORDERS
+from likely.app.cli.sampling import read_recipe, sampling_options, says_recipe
+from likely.engine.home import home
+from likely.engine.presets import ORDERS
 
 if TYPE_CHECKING:
-    from app.tui.chat.start import Start
+    from likely.app.tui.chat.start import Start
 
 
 @click.command("chat", cls=Ruled)
@@ -67,12 +67,12 @@ def command(
             raise click.UsageError("--server is for the full screen, which this terminal does not draw (TERM=dumb)")
         plain = True
     if plain:
-        from app.plain import converse
+        from likely.app.plain import converse
 
         recipe, run = read_recipe(values)
         session = open_session(model, adapters=adapters, parallel=parallel)
         if click.get_current_context().get_parameter_source("model") is ParameterSource.COMMANDLINE:
-            from engine.sources import preferences
+            from likely.engine import preferences
 
             preferences.choose(model)
         converse(session, recipe, run, system=system, masks=values["max_tokens"])
@@ -82,11 +82,11 @@ def command(
     if not on_terminal():
         raise click.UsageError("the full screen needs a terminal; use --plain in a pipe")
     if server is not None:
-        from app.tui import watch
-        from app.watch.address import ServerAddress
+        from likely.app.tui import watch
+        from likely.app.watch.address import ServerAddress
 
         sys.exit(watch(ServerAddress.read(server, home(), server_key or "")))
-    from app.tui import run as screen
+    from likely.app.tui import run as screen
 
     weighed = [weighed_adapter(given) for given in adapters]
     sys.exit(screen(model=model or None, resume=resume, adapters=weighed, start=_start(values, system)))
@@ -103,7 +103,7 @@ def _start(values: Mapping[str, Any], system: str | None) -> "Start | None":
     sampled = says_recipe(values)
     if not (sampled or system or values["seed"] is not None or values["max_tokens"]):
         return None
-    from app.tui.chat.start import Start
+    from likely.app.tui.chat.start import Start
 
     order = tuple(kind.__name__ for kind in ORDERS[values["order"]]) if sampled else ()
     seed = None if values["seed"] is None else limits.seed

@@ -4,11 +4,12 @@ import sys
 
 import click
 
-from app.heat import one_line
-from engine import machine
-from engine.errors import CheckpointError
-from engine.sources import catalogue, preferences, store
-from engine.sources.model_info import ModelInfo
+from likely.app.heat import one_line
+from likely.engine import machine, preferences
+from likely.engine.errors import CheckpointError
+from likely.engine.sources import store
+from likely.engine.sources.fetch import catalogue
+from likely.engine.sources.model_info import ModelInfo
 
 SHOWN = 8
 

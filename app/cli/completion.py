@@ -14,7 +14,7 @@ def command(shell: str) -> None:
     zsh:   eval "$(likely completion zsh)"        (in ~/.zshrc)
     fish:  likely completion fish | source        (in ~/.config/fish/config.fish)
     """
-    from app.cli import likely
+    from likely.app.cli import likely
 
     cls = get_completion_class(shell)
     assert cls is not None

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app import heat
-from app.cli.opening import Progress, read_text
-from app.units import NATS, bits, json_line, predicted
-from engine.evaluate.measures import measure
+from likely.app import heat
+from likely.app.cli.opening import Progress, read_text
+from likely.app.units import NATS, bits, json_line, predicted
+from likely.engine.statistics.measures import measure
 
 if TYPE_CHECKING:
-    from engine.evaluate.difference import Difference, Shift
-    from engine.tokenizer import Tokenizer
+    from likely.engine.statistics.difference import Difference, Shift
+    from likely.engine.tokenizer import Tokenizer
 
 
 @click.command()
@@ -34,8 +34,8 @@ def command(
     likely diff smollm2 my-adapter "The capital of France is"
     likely diff one-adapter another-adapter --json < essay.txt
     """
-    from engine.evaluate import compare
-    from engine.tune.tuned import open_model
+    from likely.engine.statistics import compare
+    from likely.engine.tune.tuned import open_model
 
     given = read_text(text, "TEXT")
     with Progress() as progress:

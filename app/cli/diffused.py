@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app import heat, plain
-from app.cli.answers import drawn_by, say_kept, trace
-from app.cli.opening import Progress
-from app.interruption import INTERRUPTED, stopped_by_signals
-from app.units import json_line
-from engine.decode.control import RunControl
-from engine.decode.events import Stats
-from engine.diffusion.unmasking import DenoisingStep, Unmasking
-from engine.trace.fields import step_object
-from engine.trace.trace import Recipe
+from likely.app import heat, plain
+from likely.app.cli.answers import drawn_by, say_kept, trace
+from likely.app.cli.opening import Progress
+from likely.app.interruption import INTERRUPTED, stopped_by_signals
+from likely.app.units import json_line
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Stats
+from likely.engine.trace.fields import step_object
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 
 if TYPE_CHECKING:
-    from app.cli.sampling import Limits
-    from engine.diffusion.answering import AnswerCanvas, DiffusedAnswer
-    from engine.session import Session
+    from likely.app.cli.sampling import Limits
+    from likely.engine.diffusion.answering import AnswerCanvas, DiffusedAnswer
+    from likely.engine.session import Session
 
 
 def show_diffused(
@@ -40,7 +40,7 @@ def show_diffused(
     save: Path | None,
 ) -> None:
     """Write the answer, with `as_json` one object a token; its passes are saved. Exit code 130 if it was stopped."""
-    from engine.diffusion import answering
+    from likely.engine.diffusion import answering
 
     canvas = answering.answer_canvas(session, ids, prefill=prefill, max_tokens=max_tokens or 0, block=how.block)
     passes: list[DenoisingStep] = []
@@ -113,8 +113,8 @@ def keep(
     finish: str,
 ) -> None:
     """Save a run by diffusion."""
-    from engine.diffusion.record import DenoisingRecord
-    from engine.trace import file
+    from likely.engine.trace import file
+    from likely.engine.trace.record import DenoisingRecord
 
     record = DenoisingRecord(canvas.mask, canvas.start, how, tuple(passes))
     file.save([trace(session, canvas.ids, record.steps, seed, finish, record)], path)

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.units import bits, json_line
-from engine.execution import PATHS
+from likely.app.units import bits, json_line
+from likely.engine.execution import PATHS
 
 if TYPE_CHECKING:
-    from engine.sources.model_info import ModelInfo
+    from likely.engine.sources.model_info import ModelInfo
 
 MEASURED = 10**9  # parameters of a model that is expanded to be compared
 
 
 def kernels() -> str:
     """The state of the Metal kernels on this chip, in a line."""
-    from metal.device import device
-    from metal.tuning_cache import load
+    from likely.metal.device import device
+    from likely.metal.tuning_cache import load
 
     if not device().metal:
         return "reference (no Metal here)"
@@ -38,9 +38,9 @@ def native() -> tuple[str, str]:
 
     "" for the second where no model on this machine stays packed.
     """
-    from engine.sources import store
-    from engine.sources.checkpoint import not_native
-    from metal import packed
+    from likely.engine.sources import store
+    from likely.engine.sources.checkpoint import not_native
+    from likely.metal import packed
 
     library = packed.load()
     if library is None or not packed.available():
@@ -54,10 +54,10 @@ def native() -> tuple[str, str]:
 
 def _rounding(info: "ModelInfo") -> str:
     """Cost of rounding activations, measured on a model."""
-    from engine.errors import CheckpointError
-    from engine.evaluate import activation_rounding
-    from engine.sources.checkpoint import load
-    from metal.packed import EIGHT, FULL
+    from likely.engine.errors import CheckpointError
+    from likely.engine.evaluate import activation_rounding
+    from likely.engine.sources.checkpoint import load
+    from likely.metal.packed import EIGHT, FULL
 
     if info.parameters > MEASURED:
         return f"not measured: {info.name} is large"
@@ -89,14 +89,14 @@ def _compile(device: str, compiles: bool) -> str:
 )
 def command(as_json: bool, retest: bool) -> None:
     """Say what was found here (device, BLAS, threads, memory, speed, kernels) and how to mend what is slow."""
-    from app import preflight
+    from likely.app import preflight
 
     if retest:
-        from metal.tuning_cache import forget
+        from likely.metal.tuning_cache import forget
 
         forget()
-    from engine import machine
-    from engine.home import home
+    from likely.engine import machine
+    from likely.engine.home import home
 
     found = machine.inspect()
     gflops, bandwidth = machine.gflops(), machine.bandwidth()

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli import estimate_text as text
-from app.cli.opening import Progress
-from app.cli.tune_search import going_on, show_trial
-from app.training_plan import duration
-from app.units import PER_TOKEN, json_line
-from engine.errors import DataError
-from engine.home import expanded
-from engine.options import read_toml
-from engine.tune.config import Config, configure
+from likely.app.cli import estimate_text as text
+from likely.app.cli.opening import Progress
+from likely.app.cli.tune_search import going_on, show_trial
+from likely.app.training_plan import duration
+from likely.app.units import PER_TOKEN, json_line
+from likely.engine.adapters.config import Config, configure
+from likely.engine.errors import DataError
+from likely.engine.home import expanded
+from likely.engine.options import read_toml
 
 if TYPE_CHECKING:
-    from engine.estimate.ladder import Bases
-    from engine.estimate.trial import Trial, TrialResult
+    from likely.engine.estimate.ladder import Bases
+    from likely.engine.estimate.trial import Trial, TrialResult
 
 A_ROW = dict.fromkeys(("nats", "gain", "zero", "learned", "change", "saved"), "nats a row")
 
@@ -79,8 +79,8 @@ def curve(
     \b
     likely estimate curve rows.jsonl --sizes 20,40,80,160,320 --seeds 3
     """
-    from engine.estimate import curve as curves
-    from engine.estimate import ladder
+    from likely.engine.estimate import curve as curves
+    from likely.engine.estimate import ladder
 
     settings = _settings(config, data, out, model)
     rows = ladder.pool(settings)
@@ -127,7 +127,7 @@ def transfer(
     \b
     likely estimate transfer rows.jsonl -M smollm2 -M gemma3 --layers 2,-1 --sizes 0,20,80
     """
-    from engine.estimate import ladder
+    from likely.engine.estimate import ladder
 
     settings = _settings(config, data, out, models[0] if models else None)
     rows = ladder.pool(settings)
@@ -163,10 +163,10 @@ def meta(
     likely estimate meta tasks/ --held-out sorting -c inner.toml
     likely tune new.jsonl --warm-start estimate/start
     """
-    from engine.estimate import ladder
-    from engine.estimate import meta as meta_learning
-    from engine.estimate.trial import remaining
-    from engine.sources.checkpoint import load
+    from likely.engine.estimate import ladder
+    from likely.engine.estimate import meta as meta_learning
+    from likely.engine.estimate.trial import remaining
+    from likely.engine.sources.checkpoint import load
 
     settings = _settings(config, str(folder), out, model)
     known = meta_learning.tasks(folder, held, settings)
@@ -219,9 +219,9 @@ def bound(
     \b
     likely estimate bound adapter --held-out test.jsonl --trained rows.jsonl
     """
-    from engine.estimate.guarantee import Guarantees, options
-    from engine.sources.checkpoint import load
-    from engine.tune import data
+    from likely.engine.estimate.guarantee import Guarantees, options
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.tune import data
 
     if held is None and trained is None:
         raise click.UsageError("a bound is of rows: give --held-out, --trained or both")
@@ -250,9 +250,9 @@ def _made(
     trials: "Sequence[Trial]", settings: Config, head: dict[str, Any], dry_run: bool, as_json: bool
 ) -> "list[TrialResult] | None":
     """The results of all trials, or nothing after a dry run; what they cost is said before."""
-    from engine.estimate.ladder import Bases
-    from engine.estimate.trial import remaining
-    from engine.sources.checkpoint import load
+    from likely.engine.estimate.ladder import Bases
+    from likely.engine.estimate.trial import remaining
+    from likely.engine.sources.checkpoint import load
 
     left = remaining(trials, expanded(settings.out), head)  # before a base is loaded
     with Progress() as progress:
@@ -263,7 +263,7 @@ def _made(
 
 def _plan(left: "Sequence[Trial]", done: int, bases: "Bases", as_json: bool) -> None:
     """Say what those that are left should take."""
-    from engine.estimate.trial import cost
+    from likely.engine.estimate.trial import cost
 
     seconds = cost(bases.of, left)
     if as_json:
@@ -275,7 +275,7 @@ def _plan(left: "Sequence[Trial]", done: int, bases: "Bases", as_json: bool) -> 
 def _run(
     trials: "Sequence[Trial]", bases: "Bases", settings: Config, head: dict[str, Any], progress: Progress, as_json: bool
 ) -> "list[TrialResult]":
-    from engine.estimate.trial import run
+    from likely.engine.estimate.trial import run
 
     results = []
     with going_on():

@@ -5,17 +5,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.cli.eval_output import finite
-from app.heat import one_line
-from app.units import LN2, bits
-from engine.evaluate.measures import measure
+from likely.app.cli.eval_output import finite
+from likely.app.heat import one_line
+from likely.app.units import LN2, bits
+from likely.engine.statistics.measures import measure
 
 if TYPE_CHECKING:
-    from engine.estimate.bounds import RiskBound
-    from engine.estimate.curve import Foretelling, HeldOutSize, LearningCurve
-    from engine.estimate.ladder import LadderRung
-    from engine.estimate.meta import StartComparison
-    from engine.evaluate.estimates import Change, Estimate
+    from likely.engine.estimate.bounds import RiskBound
+    from likely.engine.estimate.curve import Foretelling, HeldOutSize, LearningCurve
+    from likely.engine.estimate.ladder import LadderRung
+    from likely.engine.estimate.meta import StartComparison
+    from likely.engine.statistics.estimates import Change, Estimate
 
 BITS = 1 / LN2
 MEANS = {"loss": "bits a token", "errors": "share of rows that greedy decoding misses"}

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from app.cli import eval_further, eval_judged, eval_variations
-from app.cli.eval_output import Figure, number, say, show, span
-from app.cli.opening import Progress, Ruled, adapter_option, open_session, tell, weighed_adapter
-from app.interruption import INTERRUPTED
-from engine import ranks
-from engine.errors import DataError
-from engine.evaluate.variations import KINDS
-from engine.home import expanded
+from likely.app.cli import eval_further, eval_judged, eval_variations
+from likely.app.cli.eval_output import Figure, number, say, show, span
+from likely.app.cli.opening import Progress, Ruled, adapter_option, open_session, tell, weighed_adapter
+from likely.app.interruption import INTERRUPTED
+from likely.engine import ranks
+from likely.engine.errors import DataError
+from likely.engine.evaluate.variations import KINDS
+from likely.engine.home import expanded
 
 if TYPE_CHECKING:
-    from app.evaluations import Evaluation, Evaluations
-    from app.evaluator import Evaluator
-    from app.scoreboard import Measurement
-    from app.task_sources import Sourced
-    from engine.evaluate.figures import Tally
-    from engine.session import Session
+    from likely.app.evaluations import Evaluation, Evaluations
+    from likely.app.evaluator import Evaluator
+    from likely.app.scoreboard import Measurement
+    from likely.app.task_sources import Sourced
+    from likely.engine.evaluate.figures import Tally
+    from likely.engine.session import Session
 
 COMMANDLINE = ParameterSource.COMMANDLINE
 SHOWN_S = 1.0  # the line of progress changes that often
@@ -166,11 +166,11 @@ def command(
     likely eval --generated a.jsonl --reference b.jsonl   texts against texts; -M names the model of the features
     likely eval --compare --report evaluations.html   what was measured before
     """
-    from app.evaluations import Evaluations
-    from app.evaluator import Evaluator
-    from app.task_sources import sources
-    from engine.evaluate.evaluation import Protocol
-    from engine.home import home
+    from likely.app.evaluations import Evaluations
+    from likely.app.evaluator import Evaluator
+    from likely.app.task_sources import sources
+    from likely.engine.evaluate.evaluation import Protocol
+    from likely.engine.home import home
 
     if (generated is None) != (reference is None):
         raise click.UsageError("--generated and --reference go together")
@@ -245,7 +245,7 @@ def command(
             more += eval_further.ambiguity(done, store)
         say(store, done, measures, as_json, items, comparing=stored, more=more, difference=difference)
         if report is not None:
-            from app.report import write
+            from likely.app.report import write
 
             write(report, store, [(each.evaluation, each.below) for each in done])
     finally:
@@ -267,9 +267,9 @@ class _Run:
         self.stopped = False
 
     def all(self, sources: "Sequence[Sourced]", models: Sequence[str]) -> "list[Measurement]":
-        from app.scoreboard import Measurement, left_s
-        from engine.evaluate.figures import Tally
-        from engine.evaluate.tasks import Problem
+        from likely.app.scoreboard import Measurement, left_s
+        from likely.engine.evaluate.figures import Tally
+        from likely.engine.evaluate.tasks import Problem
 
         found: list[Measurement] = []
         tally, before, began, last = Tally(), 0, 0.0, 0.0
@@ -309,7 +309,7 @@ def _line(evaluation: "Evaluation", tally: "Tally", left: float | None) -> str:
 
 def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
     """A session on a model or an adapter's folder, and what its weights are known by."""
-    from app.evaluator import files, is_adapter, open_adapter, weights
+    from likely.app.evaluator import files, is_adapter, open_adapter, weights
 
     if is_adapter(model):
         if adapters:
@@ -325,8 +325,8 @@ def _check_asked(
     asked: "Sequence[Sourced]", window: int | None, stride: int, paths: int | None, chat: bool, *, seeded: bool
 ) -> None:
     """UsageError for an option that none of the tasks has a use for."""
-    from engine.evaluate.evaluation import USUAL
-    from engine.evaluate.tasks import Document, Question, Task
+    from likely.engine.evaluate.evaluation import USUAL
+    from likely.engine.evaluate.tasks import Document, Question, Task
 
     if paths and chat:
         raise click.UsageError("--paths is of plain texts: a chat template's tokens have no others")
@@ -347,7 +347,7 @@ def _check_asked(
 
 def _check_held(held: "Sequence[Sourced]", asked: "Sequence[Sourced]") -> None:
     """UsageError where the temperature would be fitted on what is reported, or on no choices."""
-    from engine.evaluate.tasks import Task
+    from likely.engine.evaluate.tasks import Task
 
     for each in held:
         if not isinstance(each.source, Task) or each.source.form.NAME != "choices":
@@ -367,7 +367,7 @@ def _samples(
     measures: Sequence[str],
     as_json: bool,
 ) -> None:
-    from app.cli.eval_samples import measured
+    from likely.app.cli.eval_samples import measured
 
     if adapters and not models:
         raise click.UsageError("--adapter goes with a model: -M names the one whose features are taken")
@@ -380,7 +380,7 @@ def _samples(
 
 def _stored(store: "Evaluations", tasks: Sequence[str], models: Sequence[str]) -> "list[Measurement]":
     """Results of earlier runs, the latest of each task and model."""
-    from app.scoreboard import Measurement
+    from likely.app.scoreboard import Measurement
 
     names = [Path(name).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".csv") for name in tasks]
     latest = store.latest([*tasks, *names], models)

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.eval_output import Figure
-from engine.errors import DataError
+from likely.app.cli.eval_output import Figure
+from likely.engine.errors import DataError
 
 if TYPE_CHECKING:
-    from app.evaluations import Evaluations
-    from app.scoreboard import Measurement
-    from app.task_sources import Sourced
-    from engine.evaluate.scaling import Answered
+    from likely.app.evaluations import Evaluations
+    from likely.app.scoreboard import Measurement
+    from likely.app.task_sources import Sourced
+    from likely.engine.evaluate.scaling import Answered
 
 
 def scaled(store: "Evaluations", each: "Measurement", validated: "Sequence[Measurement]") -> "list[Figure]":
     """The figures of choices at the temperature that was fitted on the same model's validation items."""
-    from engine.evaluate import scaling
+    from likely.engine.evaluate import scaling
 
     model = each.evaluation.model
     held = next((v for v in validated if v.evaluation.model == model), None)
@@ -36,9 +36,9 @@ def contaminated(
     store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[Sourced]", training: Path
 ) -> "list[Figure]":
     """How much of each task stands in the training texts, and what is left of its score without that."""
-    from app.cli.eval_samples import texts
-    from engine.evaluate import contamination
-    from engine.evaluate.tasks import Task
+    from likely.app.cli.eval_samples import texts
+    from likely.engine.evaluate import contamination
+    from likely.engine.evaluate.tasks import Task
 
     known = contamination.known(texts(training))
     told = {s.source.name: contamination.seen(s.source, known) for s in asked if isinstance(s.source, Task)}
@@ -56,8 +56,8 @@ def contaminated(
 
 def by_column(done: "Sequence[Measurement]", store: "Evaluations", column: str) -> "Iterator[Figure]":
     """The measures over the rows of each value in a column; DataError where the rows are not there any more."""
-    from app.task_sources import again
-    from engine.evaluate import subgroups
+    from likely.app.task_sources import again
+    from likely.engine.evaluate import subgroups
 
     for each in done:
         if "task" not in each.evaluation.place:
@@ -72,7 +72,7 @@ def by_column(done: "Sequence[Measurement]", store: "Evaluations", column: str) 
 
 def by_position(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterator[Figure]":
     """Perplexity by how many tokens stood before; UsageError where nothing is a text."""
-    from engine.evaluate import subgroups
+    from likely.engine.evaluate import subgroups
 
     texts = [each for each in done if each.protocol["form"] in ("documents", "text")]
     if not texts:
@@ -91,7 +91,7 @@ def by_position(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterato
 
 def ambiguity(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterator[Figure]":
     """Bits a byte by all tokenisations of texts, as far as they were drawn."""
-    from engine.evaluate import token_paths
+    from likely.engine.evaluate import token_paths
 
     for each in done:
         rows = (r for r in store.rows(each.evaluation, each.below) if "marginal" in r.detail)
@@ -102,7 +102,7 @@ def ambiguity(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterator[
 
 
 def _answered(store: "Evaluations", each: "Measurement") -> "Iterator[Answered]":
-    from engine.evaluate.scaling import Answered
+    from likely.engine.evaluate.scaling import Answered
 
     for row in store.rows(each.evaluation, each.below):
         yield Answered(row.number, row.cluster, row.detail["loglikelihoods"], int(row.detail["gold"]))

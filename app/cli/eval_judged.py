@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from app.evaluations import Evaluations
-    from app.scoreboard import Measurement
-    from app.task_sources import Sourced
+    from likely.app.evaluations import Evaluations
+    from likely.app.scoreboard import Measurement
+    from likely.app.task_sources import Sourced
 
 
 def check(asked: "Sequence[Sourced]", models: Sequence[str]) -> None:
     """UsageError where there is nothing to judge, before a model is loaded."""
-    from engine.evaluate.tasks import Question, Task
+    from likely.engine.evaluate.tasks import Question, Task
 
     if len(models) < 2:
         raise click.UsageError("--judge compares two models' answers: name both with -M; rows of pairs need no --judge")
@@ -23,9 +23,9 @@ def check(asked: "Sequence[Sourced]", models: Sequence[str]) -> None:
 
 def pairs(store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[Sourced]") -> "list[Sourced]":
     """A task of pairs for each model after the first, of the questions that both answered: their first answers."""
-    from app.task_sources import Sourced
-    from engine.evaluate import judging
-    from engine.evaluate.tasks import Question, Task
+    from likely.app.task_sources import Sourced
+    from likely.engine.evaluate import judging
+    from likely.engine.evaluate.tasks import Question, Task
 
     found = []
     for source in (each.source for each in asked):

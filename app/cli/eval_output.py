@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.heat import one_line
-from app.units import LN2, NATS, bits, json_line, predicted
-from engine.errors import ParameterError
-from engine.evaluate.estimates import TELLING, TOO_FEW
-from engine.evaluate.measures import measure
-from engine.evaluate.scores import AT_MOST, stem
+from likely.app.heat import one_line
+from likely.app.units import LN2, NATS, bits, json_line, predicted
+from likely.engine.errors import ParameterError
+from likely.engine.statistics.estimates import TELLING, TOO_FEW
+from likely.engine.statistics.measures import measure
+from likely.engine.statistics.scores import AT_MOST, stem
 
 if TYPE_CHECKING:
-    from app.evaluations import Evaluations, Row
-    from app.scoreboard import Measurement
-    from engine.evaluate.estimates import Estimate
-    from engine.evaluate.figures import ComparedMeasure, Tally
-    from engine.evaluate.tasks import Problem
+    from likely.app.evaluations import Evaluations, Row
+    from likely.app.scoreboard import Measurement
+    from likely.engine.evaluate.figures import ComparedMeasure, Tally
+    from likely.engine.evaluate.tasks import Problem
+    from likely.engine.statistics.estimates import Estimate
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def say(
             for row in store.rows(each.evaluation, each.below):
                 click.echo(json_line(_item(each, row), loglikelihoods=NATS))
         return
-    from engine.evaluate.figures import comparisons, left_out
+    from likely.engine.evaluate.figures import comparisons, left_out
 
     tallies = {(e.evaluation.task, e.evaluation.model): store.tally(e.evaluation, e.below) for e in done}
     rows: list[Figure] = []

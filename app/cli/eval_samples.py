@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import DataError
-from engine.whole_file import read_whole
+from likely.engine.errors import DataError
+from likely.engine.whole_file import read_whole
 
 if TYPE_CHECKING:
-    from engine.evaluate.estimates import Estimate
-    from engine.session import Session
+    from likely.engine.session import Session
+    from likely.engine.statistics.estimates import Estimate
 
 SPECTRUM = "bigrams"
 
@@ -21,7 +21,7 @@ def measured(
 
     Both sets are cut to the smaller one's size, on which most of these depend.
     """
-    from engine.evaluate import sample_metrics, samples
+    from likely.engine.evaluate import sample_metrics, samples
 
     made, real = texts(generated), texts(reference)
     known = texts(training) if training is not None else real
@@ -32,7 +32,7 @@ def measured(
         name = SPECTRUM
         features = [samples.spectrum(words), samples.spectrum([text.split() for text in real[:n]])]
     else:
-        from engine.evaluate.features import pooled, scored
+        from likely.engine.evaluate.features import pooled, scored
 
         session = open_model(model)
         judged = sample_metrics.of_judge(scored(session, made[:n]))
@@ -47,7 +47,7 @@ def measured(
 
 def texts(path: Path) -> Sequence[str]:
     """The `text` of each row of a JSONL or CSV file, or the lines of any other; DataError for none."""
-    from engine.evaluate.task_files import rows
+    from likely.engine.evaluate.task_files import rows
 
     kind = Path(path.name.removesuffix(".gz")).suffix
     if kind in (".jsonl", ".csv"):

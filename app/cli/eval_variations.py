@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.eval_output import Figure
-from app.cli.opening import Progress
+from likely.app.cli.eval_output import Figure
+from likely.app.cli.opening import Progress
 
 if TYPE_CHECKING:
-    from app.evaluations import Evaluations
-    from app.scoreboard import Measurement
-    from app.task_sources import Sourced
-    from engine.evaluate.robustness import Variant
-    from engine.evaluate.tasks import Task
-    from engine.evaluate.variations import Paraphrases, Variation
-    from engine.session import Session
+    from likely.app.evaluations import Evaluations
+    from likely.app.scoreboard import Measurement
+    from likely.app.task_sources import Sourced
+    from likely.engine.evaluate.robustness import Variant
+    from likely.engine.evaluate.tasks import Task
+    from likely.engine.evaluate.variations import Paraphrases, Variation
+    from likely.engine.session import Session
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ def planned(
     by: str = "",
 ) -> list[VariedTask]:
     """ParameterError for a task that a kind is not of."""
-    from app.task_sources import Sourced
-    from engine.errors import ParameterError
-    from engine.evaluate.tasks import Question, Task
-    from engine.evaluate.variations import Variation, contexts, varied
+    from likely.app.task_sources import Sourced
+    from likely.engine.errors import ParameterError
+    from likely.engine.evaluate.tasks import Question, Task
+    from likely.engine.evaluate.variations import Variation, contexts, varied
 
     found = []
     for each in asked:
@@ -97,8 +97,8 @@ def paraphrased(
     progress: Callable[[str, int, int], None],
 ) -> "dict[str, Paraphrases]":
     """Of each task, the paraphrases of its items by their numbers."""
-    from engine.evaluate.paraphrase import paraphrases
-    from engine.evaluate.tasks import Task
+    from likely.engine.evaluate.paraphrase import paraphrases
+    from likely.engine.evaluate.tasks import Task
 
     found: dict[str, Paraphrases] = {}
     for each in asked:
@@ -115,7 +115,7 @@ def figures(
     store: "Evaluations", done: "Sequence[Measurement]", aside: "Sequence[Measurement]", varied: Sequence[VariedTask]
 ) -> Iterator[Figure]:
     """Each task's figures of robustness by each model, of the items that all its variations have."""
-    from engine.evaluate import robustness
+    from likely.engine.evaluate import robustness
 
     there = {(each.evaluation.task, each.evaluation.model): each for each in (*done, *aside)}
     for own in done:
@@ -158,8 +158,8 @@ def _scores(own: "Measurement", kind: str, items: "Variant") -> Sequence[str]:
 
 def _items(store: "Evaluations", each: "Measurement", way: "Variation | None") -> "Variant":
     """Its items, choices' log-probabilities in the order that the task itself has them in."""
-    from engine.evaluate.robustness import VariedItem
-    from engine.evaluate.variations import order
+    from likely.engine.evaluate.robustness import VariedItem
+    from likely.engine.evaluate.variations import order
 
     found = {}
     for row in store.rows(each.evaluation, each.below):

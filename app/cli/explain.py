@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app import heat
-from app.cli.opening import Ruled, activation_option, adapter_option, model_option, open_session, read_text
-from app.units import bits, json_line, predicted
-from engine.errors import ParameterError
-from engine.posterior.uncertainty import FEWEST, MOST
-from engine.whole_file import read_whole
+from likely.app import heat
+from likely.app.cli.opening import Ruled, activation_option, adapter_option, model_option, open_session, read_text
+from likely.app.units import bits, json_line, predicted
+from likely.engine.errors import ParameterError
+from likely.engine.posterior.uncertainty import FEWEST, MOST
+from likely.engine.whole_file import read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from engine.evaluate.explain import Attention, Continuation, Explanation
-    from engine.posterior.explained import ExplainedUncertainty
-    from engine.posterior.uncertainty import Uncertainty
-    from engine.session import Session
-    from engine.trace.trace import TokenStep
+    from likely.engine.evaluate.explain import Attention, Continuation, Explanation
+    from likely.engine.posterior.explained import ExplainedUncertainty
+    from likely.engine.posterior.uncertainty import Uncertainty
+    from likely.engine.session import Session
+    from likely.engine.trace.trace import TokenStep
 
 SHOWN = 5  # candidates a token
 BEFORE = 4  # tokens of the past that a factor spells
@@ -71,7 +71,7 @@ def command(
     likely explain "2 + 2 = 5" -A my-adapter     with "±" where `likely posterior` has fitted one
 
     """
-    from engine.evaluate.explain import attention, continuations, explain
+    from likely.engine.evaluate.explain import attention, continuations, explain
 
     given = read_given(file, text, "explain")
     session = open_session(model, adapters=adapters, activation_bits=activation_bits)
@@ -152,7 +152,7 @@ def uncertainties(
                 "no adapter on the model has a posterior to take --samples of: likely posterior fits one"
             )
         return None
-    from engine.posterior import explained
+    from likely.engine.posterior import explained
 
     try:
         averaged = session.average(samples or 0)
@@ -165,7 +165,7 @@ def uncertainties(
 
 
 def _token(session: "Session", step: "TokenStep", top: int, doubt: "Uncertainty | None" = None) -> dict[str, Any]:
-    from engine.trace.fields import step_object
+    from likely.engine.trace.fields import step_object
 
     found = step_object(step, drawn=False) | {"candidates": candidates(session, step, top)}
     if doubt is not None:

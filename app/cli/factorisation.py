@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from engine.diffusion.unmasking import Unmasking
-from engine.errors import ParameterError
+from likely.engine.errors import ParameterError
+from likely.engine.trace.unmasking import Unmasking
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 UNMASKING = tuple(f.name for f in fields(Unmasking))
 SEARCHES = (

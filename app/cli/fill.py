@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.factorisation import unmasking
-from app.cli.opening import Ruled, adapter_option, check_place, model_option, open_session, read_text
-from app.cli.replaying_passes import pass_line
-from app.cli.sampling import draw_options, read_recipe, says_recipe
-from app.cli.training import table_options
-from app.heat import one_line, visible
-from app.interruption import INTERRUPTED, stopped_by_signals
-from app.units import bits, json_line
-from engine.decode.control import RunControl
-from engine.diffusion.unmasking import DenoisingStep, Unmasking
-from engine.errors import ParameterError
-from engine.trace.trace import Recipe
+from likely.app.cli.factorisation import unmasking
+from likely.app.cli.opening import Ruled, adapter_option, check_place, model_option, open_session, read_text
+from likely.app.cli.replaying_passes import pass_line
+from likely.app.cli.sampling import draw_options, read_recipe, says_recipe
+from likely.app.cli.training import table_options
+from likely.app.heat import one_line, visible
+from likely.app.interruption import INTERRUPTED, stopped_by_signals
+from likely.app.units import bits, json_line
+from likely.engine.decode.control import RunControl
+from likely.engine.errors import ParameterError
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 
 @click.command("fill", cls=Ruled)
@@ -81,7 +81,7 @@ def command(
     if replay is not None:
         if text is not None:
             raise click.UsageError("--replay shows a saved run: it takes no TEXT")
-        from app.cli.replaying import show_replay
+        from likely.app.cli.replaying import show_replay
 
         show_replay(replay, recipe if says_recipe(values) else None, as_json=as_json)
         return
@@ -91,7 +91,7 @@ def command(
     if not quiet:
         _hint(given, session)
     if ordered:
-        from app.cli.infilled import show_infilled
+        from likely.app.cli.infilled import show_infilled
 
         show_infilled(session, given, nbest, mcmc, recipe, limits.seed, whole=whole, as_json=as_json, quiet=quiet)
         return
@@ -112,11 +112,11 @@ def show(
 ) -> None:
     """The text in the end on stdout, and as it is after each pass on stderr; all passes in a file. Exit code 130 if the
     person stopped it, after a pass."""
-    from app.cli.answers import say_kept
-    from app.cli.diffused import keep
-    from engine.diffusion import infilling
-    from engine.diffusion.answering import AnswerCanvas, told
-    from engine.diffusion.denoiser import of_model
+    from likely.app.cli.answers import say_kept
+    from likely.app.cli.diffused import keep
+    from likely.engine.diffusion import infilling
+    from likely.engine.diffusion.answering import AnswerCanvas, told
+    from likely.engine.diffusion.denoiser import of_model
 
     if getattr(session.model.config, "diffusion", None) is None:
         raise ParameterError(
@@ -157,7 +157,7 @@ def show(
 
 def _hint(text: str, session: "Session") -> None:
     """A line where a space before a hole keeps the model from its words."""
-    from engine.diffusion.infilling import lone_space
+    from likely.engine.diffusion.infilling import lone_space
 
     if (better := lone_space(text, session.tokenizer)) is not None:
         click.echo(

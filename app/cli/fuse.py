@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from app import units
-from app.cli.opening import Progress, Ruled
-from app.heat import one_line
-from engine.errors import ParameterError
-from engine.whole_file import check_new_file, check_new_folder
+from likely.app import units
+from likely.app.cli.opening import Progress, Ruled
+from likely.app.heat import one_line
+from likely.engine.errors import ParameterError
+from likely.engine.whole_file import check_new_file, check_new_folder
 
 KINDS = ("f16", "q8_0", "q4_0")
 BITS = ("0", "2", "3", "4", "5", "6", "8", "16", "32")
@@ -68,10 +68,12 @@ def command(
         raise ParameterError(
             f"{adapter} is a whole model, no adapter: likely quantize {adapter} --gguf f16 makes it a file"
         )
-    from engine.tune import adapters, fusion, gguf_adapter, sites
-    from engine.tune import data as sources
-    from engine.tune import peft as forms
-    from engine.tune.lora import Adapter
+    from likely.engine.adapters import adapters, sites
+    from likely.engine.adapters import peft as forms
+    from likely.engine.adapters.lora import Adapter
+    from likely.engine.tune import data as sources
+    from likely.engine.tune import fusion
+    from likely.engine.write import gguf_adapter
 
     stored = adapters.read(adapter)
     base = model or stored.model

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app import heat, plain
-from app.cli.answers import say_kept, spelled_otherwise, trace
-from app.cli.walks import walk_lines
-from app.interruption import INTERRUPTED, stopped_by_signals
-from app.units import NATS, bits, json_line
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Forked, Pruned, Rated, Reloaded
-from engine.decode.spelling import respelled
-from engine.decode.stochastic_beam import expected
-from engine.trace.fields import step_object
-from engine.trace.trace import TokenStep
+from likely.app import heat, plain
+from likely.app.cli.answers import say_kept, spelled_otherwise, trace
+from likely.app.cli.walks import walk_lines
+from likely.app.interruption import INTERRUPTED, stopped_by_signals
+from likely.app.units import NATS, bits, json_line
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Forked, Pruned, Rated, Reloaded
+from likely.engine.decode.spelling import respelled
+from likely.engine.decode.stochastic_beam import expected
+from likely.engine.trace.fields import step_object
+from likely.engine.trace.trace import TokenStep
 
 if TYPE_CHECKING:
-    from app.cli.sampling import Limits
-    from engine.decode.strategy import Strategy
-    from engine.session import Session
-    from engine.tokenizer import Tokenizer
+    from likely.app.cli.sampling import Limits
+    from likely.engine.decode.strategy import Strategy
+    from likely.engine.session import Session
+    from likely.engine.tokenizer import Tokenizer
 
 
 LOGS = ("score", "bound", "perturbed")  # figures of a search that are log-probabilities, nats
@@ -105,7 +105,7 @@ def show_hypotheses(
             _write(found, strategy, session.tokenizer, as_json=as_json, special=special, quiet=quiet)
         finally:  # where nobody reads them, too
             if save is not None and (session.ranks is None or session.ranks.leads):
-                from engine.trace import file
+                from likely.engine.trace import file
 
                 ended = [(one, one.done.reason) for one in found if one.done is not None]
                 file.save([trace(session, ids, one.steps, limits.seed, reason) for one, reason in ended], save)

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.replaying_passes import pass_line
-from app.heat import visible
-from app.units import bits, json_line
-from engine.decode.infill import Holes, Infill, InfillAttempt
-from engine.errors import ParameterError
-from engine.trace.trace import Recipe
+from likely.app.cli.replaying_passes import pass_line
+from likely.app.heat import visible
+from likely.app.units import bits, json_line
+from likely.engine.decode.infill import Holes, Infill, InfillAttempt
+from likely.engine.errors import ParameterError
+from likely.engine.trace.trace import Recipe
 
 if TYPE_CHECKING:
-    from engine.session import Session
-    from engine.tokenizer import Tokenizer
+    from likely.engine.session import Session
+    from likely.engine.tokenizer import Tokenizer
 
 MASK = -1  # no token: an autoregressive model has none for it
 
@@ -33,8 +33,8 @@ def show_infilled(
     quiet: bool,
 ) -> None:
     """Fill from left to right; ParameterError for a diffusion model, whose own way is without these options."""
-    from engine.decode.power import effective
-    from engine.diffusion import infilling
+    from likely.engine.decode.power import effective
+    from likely.engine.diffusion import infilling
 
     if getattr(session.model.config, "diffusion", None) is not None:
         raise ParameterError(

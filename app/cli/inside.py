@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.explain import read_given
-from app.cli.opening import Ruled, adapter_option, model_option, open_session
-from app.units import bits
-from engine.errors import ParameterError
+from likely.app.cli.explain import read_given
+from likely.app.cli.opening import Ruled, adapter_option, model_option, open_session
+from likely.app.units import bits
+from likely.engine.errors import ParameterError
 
 if TYPE_CHECKING:
-    from engine.inside.embeddings import EmbeddingTable
-    from engine.inside.subject import InspectedText
-    from engine.session import Session
+    from likely.engine.inside.embeddings import EmbeddingTable
+    from likely.engine.inside.subject import InspectedText
+    from likely.engine.session import Session
 
 
 WEIGHTS = (0.5, 1.0, 2.0, 4.0)  # of a direction, to see how far it moves a text
@@ -115,7 +115,7 @@ def command(
     likely inside "The capital of France is" --save inside.safetensors --keep 'layers.*.residual'
     likely inside --neighbours 3504 --centred --json
     """
-    from app.cli.rules import is_given
+    from likely.app.cli.rules import is_given
 
     if chat and raw:
         raise click.UsageError("give either --chat or --raw")
@@ -142,15 +142,15 @@ def command(
         looks, asked["lens"] = ["lens"], True
     if (as_csv or as_svg) and len(looks) != 1:
         raise click.UsageError(f"--csv and --svg are one look: ask for one of {', '.join('--' + x for x in LOOKS)}")
-    from app import inside_tables
-    from engine.inside.subject import subject
+    from likely.app import inside_tables
+    from likely.engine.inside.subject import subject
 
     seen = None if textless else subject(session, ids)
     if seen is not None and seen.first and looks:
         click.echo(f"likely: {len(ids)} tokens are read, the last {len(seen.positions)} are shown", err=True)
     found = {look: LOOKS[look](session, seen, ids, asked) for look in looks}
     if asked["save"] is not None:
-        from engine.inside.saved import save
+        from likely.engine.inside.saved import save
 
         assert seen is not None
         kept = save(asked["save"], seen, asked["keep"] or ("*.residual",), session.info.name)
@@ -164,7 +164,7 @@ def command(
         if as_csv:
             click.echo(inside_tables.csv_text(shown), nl=False)
         elif not as_svg:
-            from app.cli.inside_text import show
+            from likely.app.cli.inside_text import show
 
             show(shown)
         elif isinstance(shown, inside_tables.Grid):
@@ -174,7 +174,7 @@ def command(
 
 
 def _ids(session: "Session", text: str, chat: bool) -> list[int]:
-    from engine.prompt import asked as prompt
+    from likely.engine.prompt import asked as prompt
 
     if chat and session.tokenizer.chat_template is None:
         raise ParameterError(f"{session.info.name} has no chat template: leave out --chat")
@@ -185,8 +185,8 @@ Look = Callable[["Session", "InspectedText | None", list[int], dict[str, Any]], 
 
 
 def _lens(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from engine.inside import tuned_lens
-    from engine.inside.lens import Lens, rows, states
+    from likely.engine.inside import tuned_lens
+    from likely.engine.inside.lens import Lens, rows, states
 
     hidden = states(seen)
     if asked["tuned"]:
@@ -198,9 +198,9 @@ def _lens(session: "Session", seen: "InspectedText", ids: list[int], asked: dict
 
 def _tune_lens(session: "Session", file: Path) -> None:
     """Fit the lens, keep it, and say on stderr what it brings."""
-    from app.cli.opening import Progress
-    from engine.inside import tuned_lens
-    from engine.inside.subject import transformer
+    from likely.app.cli.opening import Progress
+    from likely.engine.inside import tuned_lens
+    from likely.engine.inside.subject import transformer
 
     ids = session.tokenizer.encode(read_given(file, None, "fit a lens to"), bos=True)
     with Progress() as progress:
@@ -214,7 +214,7 @@ def _tune_lens(session: "Session", file: Path) -> None:
 
 
 def _heads(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
-    from engine.inside.heads import entropies
+    from likely.engine.inside.heads import entropies
 
     return entropies(seen).tolist()  # type: ignore[no-any-return]
 
@@ -223,8 +223,8 @@ def _scores(session: "Session", seen: "InspectedText | None", ids: list[int], as
     """On random tokens that come twice, where nothing but the repetition can be known."""
     from dataclasses import fields
 
-    from engine.inside.heads import kinds
-    from engine.inside.subject import transformer
+    from likely.engine.inside.heads import kinds
+    from likely.engine.inside.subject import transformer
 
     tokenizer = session.tokenizer
     found = kinds(transformer(session), bos=tokenizer.encode("", bos=True))
@@ -232,7 +232,7 @@ def _scores(session: "Session", seen: "InspectedText | None", ids: list[int], as
 
 
 def _attention(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
-    from engine.inside.heads import check, pattern
+    from likely.engine.inside.heads import check, pattern
 
     layer, head = asked["attention"]
     check(seen.model, layer, head)
@@ -240,19 +240,19 @@ def _attention(session: "Session", seen: "InspectedText", ids: list[int], asked:
 
 
 def _rollout(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
-    from engine.inside.heads import rolled_out
+    from likely.engine.inside.heads import rolled_out
 
     return _kept(rolled_out(seen), asked)
 
 
 def _kept(weights: Any, asked: dict[str, Any]) -> list[Any]:
-    from engine.inside.sink import without_first
+    from likely.engine.inside.sink import without_first
 
     return (without_first(weights) if asked["without_first"] else weights).tolist()  # type: ignore[no-any-return]
 
 
 def _attribution(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from engine.inside.attribution import attribution
+    from likely.engine.inside.attribution import attribution
 
     found = attribution(seen, against=asked["against"])
     return {
@@ -269,15 +269,15 @@ def _attribution(session: "Session", seen: "InspectedText", ids: list[int], aske
 
 
 def _ablate(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from engine.inside.patching import ablate
+    from likely.engine.inside.patching import ablate
 
     found = ablate(seen, *asked["ablate"])
     return {"logit": found.logit, "effect": found.effect, "token": found.token}
 
 
 def _patch(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from engine.inside.patching import pair, patch
-    from engine.inside.subject import subject
+    from likely.engine.inside.patching import pair, patch
+    from likely.engine.inside.subject import subject
 
     corrupted = subject(session, _ids(session, asked["patch"], asked["chat"]))
     found = patch(pair(seen, corrupted, foil=asked["against"]), asked["part"])
@@ -295,7 +295,7 @@ def _patch(session: "Session", seen: "InspectedText", ids: list[int], asked: dic
 
 
 def _importance(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from engine.inside.importance import importance
+    from likely.engine.inside.importance import importance
 
     found = importance(seen)
     return {
@@ -308,7 +308,7 @@ def _importance(session: "Session", seen: "InspectedText", ids: list[int], asked
 
 
 def _spellings(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from engine.inside.tokenisation import tokenisation
+    from likely.engine.inside.tokenisation import tokenisation
 
     found = tokenisation(session, asked["spellings"], before=asked["text"])
     ways = [{"ids": list(way.ids), "logprob": way.logprob, "own": way.own} for way in found.spellings]
@@ -316,7 +316,7 @@ def _spellings(session: "Session", seen: "InspectedText", ids: list[int], asked:
 
 
 def _toward(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from engine.inside import steering
+    from likely.engine.inside import steering
 
     layer = len(seen.model.blocks) // 2 if asked["layer"] is None else asked["layer"]
     toward, away = ([_ids(session, text, asked["chat"]) for text in asked[side]] for side in ("toward", "away"))
@@ -329,8 +329,8 @@ def _toward(session: "Session", seen: "InspectedText", ids: list[int], asked: di
 
 
 def _table(session: "Session", asked: dict[str, Any]) -> "EmbeddingTable":
-    from engine.inside.embeddings import EmbeddingTable
-    from engine.inside.subject import transformer
+    from likely.engine.inside.embeddings import EmbeddingTable
+    from likely.engine.inside.subject import transformer
 
     return EmbeddingTable(transformer(session), "output" if asked["output"] else "input")
 
@@ -341,7 +341,7 @@ def _neighbours(session: "Session", seen: "InspectedText | None", ids: list[int]
 
 
 def _sum(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from engine.inside.relations import accuracies, summands
+    from likely.engine.inside.relations import accuracies, summands
 
     table = _table(session, asked)
     plus, minus = summands(asked["sum"], session.tokenizer)
@@ -354,7 +354,7 @@ def _sum(session: "Session", seen: "InspectedText | None", ids: list[int], asked
 
 
 def _relations(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
-    from engine.inside.relations import accuracies
+    from likely.engine.inside.relations import accuracies
 
     found = accuracies(_table(session, asked), session.tokenizer)
     if not found:
@@ -372,7 +372,7 @@ def _relations(session: "Session", seen: "InspectedText | None", ids: list[int],
 
 
 def _merges(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
-    from engine.inside.merges import merges
+    from likely.engine.inside.merges import merges
 
     return [[piece.decode(errors="replace") for piece in step] for step in merges(session.tokenizer, asked["merges"])]
 

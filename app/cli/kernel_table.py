@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from metal.autotune import KernelTimings
+    from likely.metal.autotune import KernelTimings
 
 
 def show_kernels(only: str, *, as_json: bool) -> None:
     """Measure the kernels whose case contains `only`, and print a table, or one object."""
-    from metal import autotune
+    from likely.metal import autotune
 
     bench = autotune.bench(only=only)
     if as_json:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from app.cli.opening import Ruled
-from app.heat import one_line
+from likely.app.cli.opening import Ruled
+from likely.app.heat import one_line
 
 
 @click.command("models", cls=Ruled)
@@ -31,8 +31,9 @@ def command(as_json: bool, chosen: str | None, folder: Path | None, known: bool)
     likely models --default qwen3-4b
     likely models --add ~/models
     """
-    from engine.errors import CheckpointError
-    from engine.sources import preferences, store
+    from likely.engine import preferences
+    from likely.engine.errors import CheckpointError
+    from likely.engine.sources import store
 
     if known:
         _catalogue(as_json)
@@ -60,9 +61,9 @@ def command(as_json: bool, chosen: str | None, folder: Path | None, known: bool)
 
 def _catalogue(as_json: bool) -> None:
     """The table of short names."""
-    from app.cli.choosing import gigabytes
-    from engine import machine
-    from engine.sources import catalogue
+    from likely.app.cli.choosing import gigabytes
+    from likely.engine import machine
+    from likely.engine.sources.fetch import catalogue
 
     if as_json:
         keys = ("name", "title", "license", "nbytes", "memory_gb", "good_for", "checked")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.heat import one_line
-from engine import ranks
-from engine.errors import DataError
-from engine.whole_file import read_bounded
+from likely.app.heat import one_line
+from likely.engine import ranks
+from likely.engine.errors import DataError
+from likely.engine.whole_file import read_bounded
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 model_option = click.option(
     "--model",
@@ -105,8 +105,8 @@ def open_session(
         raise click.UsageError("--parallel is for several ranks: start with mlx.launch -n 2 -- likely run ...")
     gc.disable()  # what loading makes stays; searching it for garbage, again and again, took an eighth of the start
     try:
-        from engine.session import Session
-        from engine.sources.checkpoint import Parting, load
+        from likely.engine.session import Session
+        from likely.engine.sources.checkpoint import Parting, load
 
         parting = None if together is None else Parting(together, parallel or "tensor")
         with Progress() as progress:
@@ -114,14 +114,14 @@ def open_session(
             checkpoint = load(model, progress=progress.show, parting=parting, activation_bits=bits)
         prefixes = None
         if keep_prefix:
-            from engine.home import home
-            from engine.prefix import Prefixes
+            from likely.engine.home import home
+            from likely.engine.prefix import Prefixes
 
             identity = f"{checkpoint.info.weights} {checkpoint.precision}"  # keys of one dtype do not suit another
             prefixes = Prefixes(identity, folder=home() / "prefixes", tell=tell)
         session = Session(checkpoint, prefixes, ranks=together, **cache)
         if weighed:
-            from engine.tune.stack import Stack
+            from likely.engine.attach.stack import Stack
 
             stack = Stack(session)
             for folder, weight in weighed:
@@ -142,11 +142,11 @@ def default_model() -> str:
 
     UsageError, in one line that says how to choose, where there is nobody to ask.
     """
-    from engine.sources import store
+    from likely.engine.sources import store
 
     if info := store.default():
         return info.name
-    from app.cli.choosing import ask
+    from likely.app.cli.choosing import ask
 
     return ask()
 
@@ -166,7 +166,7 @@ class Ruled(click.Command):
     """A verb whose options are checked against `app.cli.rules` before it runs; its help does not load them."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from app.cli.rules import check
+        from likely.app.cli.rules import check
 
         check(ctx)
         return super().invoke(ctx)

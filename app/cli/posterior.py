@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from app.cli.opening import Progress
-from app.heat import one_line
-from app.units import NATS, bits, json_line
+from likely.app.cli.opening import Progress
+from likely.app.heat import one_line
+from likely.app.units import NATS, bits, json_line
 
 if TYPE_CHECKING:
-    from engine.posterior.stored import FitFacts
+    from likely.engine.posterior.stored import FitFacts
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -80,7 +80,7 @@ def laplace(
     likely posterior laplace my-adapter
     likely posterior laplace my-adapter --structure kron --prior-precision 100
     """
-    from engine.posterior import fit
+    from likely.engine.posterior import fit
 
     with Progress() as progress:
         opened = fit.open_adapter(adapter, model, progress.show)
@@ -117,7 +117,7 @@ def swag(
     \b
     likely posterior swag my-adapter --steps 200
     """
-    from engine.posterior import fit
+    from likely.engine.posterior import fit
 
     with Progress() as progress:
         opened = fit.open_adapter(adapter, model, progress.show)
@@ -137,7 +137,7 @@ def ensemble(adapter: Path, others: tuple[Path, ...], model: str, as_json: bool)
     for s in 0 1 2 3 4; do likely tune rows.jsonl --seed $s --out member-$s; done
     likely posterior ensemble member-0 member-1 member-2 member-3 member-4
     """
-    from engine.posterior import fit
+    from likely.engine.posterior import fit
 
     with Progress() as progress:
         found = fit.join(fit.open_adapter(adapter, model, progress.show), others)
@@ -145,7 +145,7 @@ def ensemble(adapter: Path, others: tuple[Path, ...], model: str, as_json: bool)
 
 
 def _tell(adapter: Path, found: "FitFacts", as_json: bool) -> None:
-    from engine.posterior.stored import FILE
+    from likely.engine.posterior.stored import FILE
 
     if as_json:
         click.echo(json_line({"out": str(adapter / FILE), **asdict(found)}, log_evidence=NATS))

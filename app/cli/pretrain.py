@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.awake import kept_awake
-from app.cli.opening import Progress, Ruled
-from app.cli.training import follow, leave, sign_of, table_options, watch
-from app.heat import one_line
-from app.interruption import stopped_by_signals
-from app.training_kind import PRETRAIN
-from app.training_plan import describe_pretraining
-from app.units import bits
-from engine.options import read_toml
-from engine.pretrain.config import PretrainConfig, configure
+from likely.app.awake import kept_awake
+from likely.app.cli.opening import Progress, Ruled
+from likely.app.cli.training import follow, leave, sign_of, table_options, watch
+from likely.app.heat import one_line
+from likely.app.interruption import stopped_by_signals
+from likely.app.training_kind import PRETRAIN
+from likely.app.training_plan import describe_pretraining
+from likely.app.units import bits
+from likely.engine.options import read_toml
+from likely.engine.pretrain.config import PretrainConfig, configure
 
 if TYPE_CHECKING:
-    from engine.pretrain.pretraining import Pretraining
+    from likely.engine.pretrain.pretraining import Pretraining
 
 
 @click.command("pretrain", cls=Ruled)
@@ -49,7 +49,7 @@ def command(
     settings = configure({**given, **({"data": data} if data else {})}, configure(from_file))
     if screen:
         watch(settings, resume)
-    from engine.pretrain.pretraining import open_run
+    from likely.engine.pretrain.pretraining import open_run
 
     with Progress() as progress:
         opened = open_run(settings, progress.show, resume=resume)
@@ -63,8 +63,8 @@ def command(
 
 
 def _run(opened: "Pretraining", as_json: bool) -> None:
-    from engine.pretrain.pretraining import Pretrained, train
-    from engine.tune.control import Completion, Ended, Refused, TrainControl
+    from likely.engine.pretrain.pretraining import Pretrained, train
+    from likely.engine.tune.control import Completion, Ended, Refused, TrainControl
 
     run, control = opened.run, TrainControl()
     end: Ended | None = None

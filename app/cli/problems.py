@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.interruption import INTERRUPTED, stopped_by_signals
-from engine.decode.control import RunControl
-from engine.evaluate.estimates import Estimate
-from engine.reason import chains, problems
-from engine.reason.paths import Path as ReasonPath
-from engine.reason.vote import interval
+from likely.app.interruption import INTERRUPTED, stopped_by_signals
+from likely.engine.answers.vote import interval
+from likely.engine.decode.control import RunControl
+from likely.engine.reason import chains, problems
+from likely.engine.reason.paths import Path as ReasonPath
+from likely.engine.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
-    from engine.reason.reasoning import Reasoning
-    from engine.session import Session
-    from engine.trace.trace import Recipe
+    from likely.engine.reason.reasoning import Reasoning
+    from likely.engine.session import Session
+    from likely.engine.trace.trace import Recipe
 
 
 def show_problems(

@@ -2,8 +2,8 @@
 
 import click
 
-from app.cli.opening import Progress
-from app.heat import one_line
+from likely.app.cli.opening import Progress
+from likely.app.heat import one_line
 
 
 @click.command()
@@ -19,7 +19,7 @@ def command(model: str) -> None:
     likely pull qwen3-4b
     likely pull mlx-community/Qwen3-0.6B-4bit
     """
-    from engine.sources import store
+    from likely.engine.sources import store
 
     with Progress() as progress:
         info = store.pull(model, progress.show)

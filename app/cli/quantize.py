@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.opening import Progress, Ruled
-from app.heat import one_line
-from app.units import bits, predicted
-from engine.errors import ParameterError
-from engine.whole_file import read_whole
+from likely.app.cli.opening import Progress, Ruled
+from likely.app.heat import one_line
+from likely.app.units import bits, predicted
+from likely.engine.errors import ParameterError
+from likely.engine.whole_file import read_whole
 
 if TYPE_CHECKING:
-    from engine.quantize import QuantizationReport
+    from likely.engine.quantize import QuantizationReport
 
 KINDS = ("f16", "q8_0", "q4_0")
 
@@ -51,8 +51,8 @@ def command(
     likely quantize ./my-model --bits 4 --group 32 --recipe auto --awq
     likely quantize ./my-model --gguf q8_0 --to my-model.gguf
     """
-    from engine.quantize import Settings, quantize, write_one_file
-    from engine.sources import store
+    from likely.engine.quantize import Settings, quantize, write_one_file
+    from likely.engine.sources import store
 
     if target is not None and (target.suffix == ".gguf") != bool(kind):
         raise ParameterError(

@@ -7,22 +7,22 @@ from typing import Any
 
 import click
 
-from app.cli.opening import Ruled, adapter_option, model_option, open_session, read_text
-from app.cli.sampling import read_recipe, sampling_options
-from app.cli.walks import walk_lines
-from app.heat import one_line, visible
-from app.interruption import INTERRUPTED, stopped_by_signals
-from app.units import bits, json_line
-from engine.decode.control import RunControl
-from engine.errors import ParameterError
-from engine.evaluate.extraction import Extraction
-from engine.evaluate.program import Verifier
-from engine.reason import belief
-from engine.reason.paths import Path, VoteOutcome
-from engine.reason.reasoning import METHODS, Reasoning
-from engine.reason.scorers import SCORERS, scorer
-from engine.reason.thought import THOUGHTS, thought
-from engine.reason.vote import interval
+from likely.app.cli.opening import Ruled, adapter_option, model_option, open_session, read_text
+from likely.app.cli.sampling import read_recipe, sampling_options
+from likely.app.cli.walks import walk_lines
+from likely.app.heat import one_line, visible
+from likely.app.interruption import INTERRUPTED, stopped_by_signals
+from likely.app.units import bits, json_line
+from likely.engine.answers.extraction import Extraction
+from likely.engine.answers.program import Verifier
+from likely.engine.answers.vote import interval
+from likely.engine.decode.control import RunControl
+from likely.engine.errors import ParameterError
+from likely.engine.reason import belief
+from likely.engine.reason.paths import Path, VoteOutcome
+from likely.engine.reason.reasoning import METHODS, Reasoning
+from likely.engine.reason.scorers import SCORERS, scorer
+from likely.engine.reason.thought import THOUGHTS, thought
 
 BAR = 24  # cells of a full one
 
@@ -123,7 +123,7 @@ def command(
         said.add(line)
 
     if file is not None:
-        from app.cli.problems import show_problems
+        from likely.app.cli.problems import show_problems
 
         session = open_session(model, adapters=adapters)
         show_problems(session, file, way, recipe, limits.seed, complain, limit=limit, analyse=analyse, as_json=as_json)

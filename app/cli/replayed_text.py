@@ -3,13 +3,13 @@
 import math
 from typing import Any
 
-from app import heat
-from app.recipes import drawn_by, words
-from engine.trace.fields import step_object
-from engine.trace.file import recipe_row
-from engine.trace.replay import Replayed, replay, replay_drawn
-from engine.trace.trace import Recipe, TokenStep, Trace
-from engine.transforms import Key, States
+from likely.app import heat
+from likely.app.recipes import drawn_by, words
+from likely.engine.trace.fields import step_object
+from likely.engine.trace.file import recipe_row
+from likely.engine.trace.replay import Replayed, replay, replay_drawn
+from likely.engine.trace.trace import Recipe, TokenStep, Trace
+from likely.engine.transforms import Key, States
 
 SHOWN = 4  # candidates a token
 GLYPH = "◆"  # before a token from which on others are drawn otherwise

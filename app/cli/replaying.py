@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from app import heat
-from app.cli.replayed_text import GLYPH, as_object, best, bounds, drawn_at, replayed, said, spread, under
-from app.cli.replaying_passes import show_passes
-from app.recipes import change
-from app.units import json_line
-from engine.trace import file
-from engine.trace.replay import Replayed, states_at
-from engine.trace.trace import Recipe, TokenStep, Trace
+from likely.app import heat
+from likely.app.cli.replayed_text import GLYPH, as_object, best, bounds, drawn_at, replayed, said, spread, under
+from likely.app.cli.replaying_passes import show_passes
+from likely.app.recipes import change
+from likely.app.units import json_line
+from likely.engine.trace import file
+from likely.engine.trace.replay import Replayed, states_at
+from likely.engine.trace.trace import Recipe, TokenStep, Trace
 
 
 def show_replay(path: Path, recipe: Recipe | None, *, as_json: bool) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import click
 import numpy as np
 
-from app import heat
-from app.cli.replayed_text import as_object, best, bounds, drawn_at, replayed, said, spread, under
-from app.units import json_line
-from engine.diffusion.record import DenoisingRecord, canvases
-from engine.diffusion.unmasking import DenoisingStep, OpenMask, Unmasked
-from engine.trace.replay import Replayed
-from engine.trace.trace import Recipe, Trace
-from engine.transforms import start
+from likely.app import heat
+from likely.app.cli.replayed_text import as_object, best, bounds, drawn_at, replayed, said, spread, under
+from likely.app.units import json_line
+from likely.engine.trace.record import DenoisingRecord, canvases
+from likely.engine.trace.replay import Replayed
+from likely.engine.trace.trace import Recipe, Trace
+from likely.engine.trace.unmasking import DenoisingStep, OpenMask, Unmasked
+from likely.engine.transforms import start
 
 SHADE = "░"
 

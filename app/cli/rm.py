@@ -2,7 +2,7 @@
 
 import click
 
-from app.heat import one_line
+from likely.app.heat import one_line
 
 
 @click.command()
@@ -11,7 +11,7 @@ from app.heat import one_line
 @click.option("--shared", is_flag=True, help="Also from the hub's cache, where other programs find it too.")
 def command(model: str, yes: bool, shared: bool) -> None:
     """Remove MODEL from this machine. What LM Studio or you have put here is never touched."""
-    from engine.sources import store
+    from likely.engine.sources import store
 
     info = store.removable(model, shared=shared)
     if not yes:

@@ -12,10 +12,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from app.cli.factorisation import LEFT_TO_RIGHT, SEARCHES, UNMASKING
-from engine.presets import PARAMETERS, PRESETS
-from engine.reason import belief
-from engine.transforms import TRANSFORMS, Parameter
+from likely.app.cli.factorisation import LEFT_TO_RIGHT, SEARCHES, UNMASKING
+from likely.engine.presets import PARAMETERS, PRESETS
+from likely.engine.reason import belief
+from likely.engine.transforms import TRANSFORMS, Parameter
 
 Values = dict[str, Any]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from app.cli.factorisation import is_diffusion, unmasking
-from app.cli.opening import (
+from likely.app.cli.factorisation import is_diffusion, unmasking
+from likely.app.cli.opening import (
     Ruled,
     activation_option,
     adapter_option,
@@ -20,18 +20,18 @@ from app.cli.opening import (
     parallel_option,
     read_text,
 )
-from app.cli.sampling import read_recipe, sampling_options, says_recipe
-from app.cli.searching import known_ends, read_constraint, read_search, search_options, searches
-from app.cli.speed import bound, cache_options, read_strategy, speed_options
-from app.cli.training import table_options
-from engine import choices, ranks
-from engine.diffusion.unmasking import Unmasking
-from engine.errors import ParameterError
-from engine.prompt import asked
-from engine.trace.trace import Recipe
+from likely.app.cli.sampling import read_recipe, sampling_options, says_recipe
+from likely.app.cli.searching import known_ends, read_constraint, read_search, search_options, searches
+from likely.app.cli.speed import bound, cache_options, read_strategy, speed_options
+from likely.app.cli.training import table_options
+from likely.engine import choices, ranks
+from likely.engine.errors import ParameterError
+from likely.engine.prompt import asked
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import Unmasking
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 
 @click.command("run", cls=Ruled)
@@ -122,7 +122,7 @@ def command(
     if replay is not None:
         if prompt is not None or save is not None:
             raise click.UsageError("--replay shows a saved run: it takes no PROMPT and no --save")
-        from app.cli.replaying import show_replay
+        from likely.app.cli.replaying import show_replay
 
         show_replay(replay, recipe if says_recipe(values) else None, as_json=as_json)
         return
@@ -156,7 +156,7 @@ def command(
     ids = prompt_ids(session, text, system=system, raw=raw)
     session.tokenizer.eos |= known_ends(eos, session)
     if by_diffusion:
-        from app.cli.diffused import show_diffused
+        from likely.app.cli.diffused import show_diffused
 
         show_diffused(
             *(session, ids, how, recipe, limits),
@@ -164,9 +164,9 @@ def command(
             as_json=as_json, special=special, quiet=quiet, save=save,
         )  # fmt: skip
         return
-    from app.cli.answers import show_answers, show_choices
-    from app.cli.hypotheses import show_hypotheses
-    from engine.decode.control import RunControl
+    from likely.app.cli.answers import show_answers, show_choices
+    from likely.app.cli.hypotheses import show_hypotheses
+    from likely.engine.decode.control import RunControl
 
     if (constraint := read_constraint(values, len(ids))) is not None:
         recipe = replace(recipe, transforms=(constraint, *recipe.transforms))

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from engine.errors import ParameterError
-from engine.presets import ORDERS, PARAMETERS, PRESETS, read, recipe
-from engine.trace.trace import Recipe
-from engine.transforms import Parameter
+from likely.engine.errors import ParameterError
+from likely.engine.presets import ORDERS, PARAMETERS, PRESETS, read, recipe
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Parameter
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

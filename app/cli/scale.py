@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli import scale_runs, scale_show, scale_toy
-from app.cli.eval_output import finite
+from likely.app.cli import scale_runs, scale_show, scale_toy
+from likely.app.cli.eval_output import finite
 
 if TYPE_CHECKING:
-    from engine.scaling.report import LadderReport
+    from likely.engine.scaling.report import LadderReport
 
 MEANS = {
     "E": "what no model gets below",
@@ -77,8 +77,8 @@ def fit(
     likely scale fit runs.csv --budget 1e18
     likely scale fit theirs.csv --map "parameters=Model Size" --map "compute=Training FLOP" --json
     """
-    from engine.scaling.ladder import mapping, read_runs
-    from engine.scaling.report import report
+    from likely.engine.scaling.ladder import mapping, read_runs
+    from likely.engine.scaling.report import report
 
     found, left = read_runs(runs, mapping(mapped), keep_all=keep_all)
     result = report(found, left, budgets, count=refits, seed=seed, keep_all=keep_all)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.awake import kept_awake
-from app.cli.opening import Progress
-from app.interruption import INTERRUPTED, stopped_by_signals
+from likely.app.awake import kept_awake
+from likely.app.cli.opening import Progress
+from likely.app.interruption import INTERRUPTED, stopped_by_signals
 
 if TYPE_CHECKING:
-    from engine.scaling.cost import LadderCost
-    from engine.scaling.plan import LadderPlan, Rung
-    from engine.scaling.running import RungEnded, RungTrainer
+    from likely.engine.scaling.cost import LadderCost
+    from likely.engine.scaling.plan import LadderPlan, Rung
+    from likely.engine.scaling.running import RungEnded, RungTrainer
 
 SHOWN = 40  # runs of a plan
 ladder = click.argument("ladder", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -65,10 +65,10 @@ def run(ladder: Path, within: float, as_json: bool) -> None:
     likely scale run plays.toml
     likely scale fit plays/runs.csv
     """
-    from app.training_plan import duration
-    from engine.errors import DataError
-    from engine.scaling import running
-    from engine.tune.control import TrainControl
+    from likely.app.training_plan import duration
+    from likely.engine.errors import DataError
+    from likely.engine.scaling import running
+    from likely.engine.tune.control import TrainControl
 
     it = _planned(ladder)
     if not as_json:
@@ -98,7 +98,7 @@ def run(ladder: Path, within: float, as_json: bool) -> None:
 
 def trainer(plan: "LadderPlan") -> "RungTrainer":
     """Who trains the runs of a plan here."""
-    from engine.scaling.rung_trainer import PretrainRungs
+    from likely.engine.scaling.rung_trainer import PretrainRungs
 
     return PretrainRungs(plan)
 
@@ -116,8 +116,8 @@ class LadderOutlook:
 
 def _planned(path: Path) -> LadderOutlook:
     """The outlook of a plan's file."""
-    from engine.errors import DataError
-    from engine.scaling import cost, plan, running
+    from likely.engine.errors import DataError
+    from likely.engine.scaling import cost, plan, running
 
     read = plan.read_plan(path)
     teacher = trainer(read)
@@ -138,7 +138,7 @@ def _planned(path: Path) -> LadderOutlook:
 
 
 def _tell(it: LadderOutlook) -> None:
-    from app.training_plan import duration
+    from likely.app.training_plan import duration
 
     found = it.cost
     lines = [f"  {'run':<24}{'N':>12}{'D':>14}{'C = 6 N D':>12}  here"] if found.rungs else []
@@ -167,7 +167,7 @@ def _runs(count: int) -> str:
 
 
 def _ended(event: "RungEnded", as_json: bool) -> None:
-    from app.training_plan import duration
+    from likely.app.training_plan import duration
 
     result = event.result
     if as_json:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from app.cli.opening import on_terminal
+from likely.app.cli.opening import on_terminal
 
 
 class Speed(click.ParamType):
@@ -14,8 +14,8 @@ class Speed(click.ParamType):
     name = "flop/s"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from engine.errors import ParameterError
-        from engine.scaling.plan import amount
+        from likely.engine.errors import ParameterError
+        from likely.engine.scaling.plan import amount
 
         try:
             return amount("--rate", value)
@@ -57,15 +57,15 @@ def show(
                 raise click.UsageError(f"{name} is of a file: add --svg, --png or --html")
         if not on_terminal():
             raise click.UsageError("the screen needs a terminal: --svg, --png or --html write files, scale fit prints")
-        from app.tui import ladder
+        from likely.app.tui import ladder
 
         raise SystemExit(ladder(runs))
-    from app import ladder_figures
-    from app.ladder_jobs import table_of
-    from engine.scaling import forecast
-    from engine.scaling.ladder import mapping, read_runs
-    from engine.scaling.report import report
-    from engine.whole_file import write_whole
+    from likely.app import ladder_figures
+    from likely.app.ladder_jobs import table_of
+    from likely.engine.scaling import forecast
+    from likely.engine.scaling.ladder import mapping, read_runs
+    from likely.engine.scaling.report import report
+    from likely.engine.whole_file import write_whole
 
     read, left = read_runs(table_of(runs), mapping(mapped))
     found = report(read, left, seed=seed)
@@ -82,8 +82,8 @@ def show(
 def _write_pixels(path: Path, svg: str) -> None:
     import sys
 
-    from engine.errors import DataError
-    from engine.whole_file import put_whole
+    from likely.engine.errors import DataError
+    from likely.engine.whole_file import put_whole
 
     try:
         import resvg_py

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from engine.scaling.toys import Toy
+    from likely.engine.scaling.toys import Toy
 
 NAMES = ("quanta", "manifold", "features", "bigrams")
 WITH_ALPHA = ("quanta", "features")
@@ -39,7 +39,7 @@ def toy(name: str, seeds: int, alpha: float | None, text: Path | None, as_json: 
         )
     if text is not None and name != "bigrams":
         raise click.UsageError(f"--text is for bigrams: {name} makes its own data")
-    from engine.scaling.toys import measure
+    from likely.engine.scaling.toys import measure
 
     for each in _toys(name, alpha, text):
         found = measure(each, seeds)
@@ -62,8 +62,8 @@ def toy(name: str, seeds: int, alpha: float | None, text: Path | None, as_json: 
 
 
 def _toys(name: str, alpha: float | None, text: Path | None) -> "list[Toy]":
-    from engine.scaling import toys
-    from engine.whole_file import read_whole
+    from likely.engine.scaling import toys
+    from likely.engine.whole_file import read_whole
 
     planted = {} if alpha is None else {"alpha": alpha}
     if name == "quanta":

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from engine import choices
-from engine.decode.beam import EARLY, Beam, DiverseBeam
-from engine.decode.exact import ExactMode
-from engine.decode.stochastic_beam import StochasticBeam
-from engine.decode.strategies import parse
-from engine.decode.strategy import Strategy
-from engine.errors import ParameterError
-from engine.transforms import Constraint
-from engine.whole_file import read_whole
+from likely.engine import choices
+from likely.engine.decode.beam import EARLY, Beam, DiverseBeam
+from likely.engine.decode.exact import ExactMode
+from likely.engine.decode.stochastic_beam import StochasticBeam
+from likely.engine.decode.strategies import parse
+from likely.engine.decode.strategy import Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.transforms import Constraint
+from likely.engine.whole_file import read_whole
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

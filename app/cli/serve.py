@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import click
 
-from app.cli.opening import Ruled, default_model
-from app.heat import visible
-from app.serve.bounds import BOUNDS
-from engine.errors import ParameterError
+from likely.app.cli.opening import Ruled, default_model
+from likely.app.heat import visible
+from likely.app.serve.bounds import BOUNDS
+from likely.engine.errors import ParameterError
 
 
 @click.command("serve", cls=Ruled)
@@ -72,7 +72,7 @@ def command(
     likely serve -M smollm2 --port 9000
     curl http://127.0.0.1:8080/v1/chat/completions -d '{"messages": [{"role": "user", "content": "Hi"}]}'
     """
-    from app.serve.server import ServeOptions, serve
+    from likely.app.serve.server import ServeOptions, serve
 
     if memory is not None and not math.isfinite(memory):
         raise click.UsageError(f"--memory must be a number of GB, got {memory:g}")

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from engine.decode.guessing import Drafting, NGram
-from engine.decode.strategies import forms, parse
-from engine.decode.strategy import Strategy
-from engine.errors import ParameterError
+from likely.engine.decode.guessing import Drafting, NGram
+from likely.engine.decode.strategies import forms, parse
+from likely.engine.decode.strategy import Strategy
+from likely.engine.errors import ParameterError
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -67,8 +67,8 @@ def read_strategy(
 
 def bound(strategy: Strategy, session: "Session") -> Strategy:
     """The strategy with the models that it needs, which are loaded now."""
-    from app.cli.opening import Progress
-    from engine.sources.checkpoint import load
+    from likely.app.cli.opening import Progress
+    from likely.engine.sources.checkpoint import load
 
     with Progress() as progress:
         models = {name: load(name, progress=progress.show) for name in strategy.needs}

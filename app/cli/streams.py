@@ -8,7 +8,7 @@ import os
 import sys
 from typing import IO, Any
 
-from app.heat import harmless
+from likely.app.heat import harmless
 
 
 class OutputError(OSError):

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.opening import Progress, Ruled, default_model, open_session
-from app.interruption import INTERRUPTED
-from engine import ranks
-from engine.home import expanded
-from engine.synth.config import PipelineConfig, read
+from likely.app.cli.opening import Progress, Ruled, default_model, open_session
+from likely.app.interruption import INTERRUPTED
+from likely.engine import ranks
+from likely.engine.home import expanded
+from likely.engine.synth.config import PipelineConfig, read
 
 if TYPE_CHECKING:
-    from engine.session import Session
-    from engine.synth.collapse import Learner
-    from engine.synth.row import SynthRow
+    from likely.engine.session import Session
+    from likely.engine.synth.collapse import Learner
+    from likely.engine.synth.row import SynthRow
 
 NEIGHBOURS = "neighbours.jsonl"  # of the made rows among the real ones
 
@@ -71,7 +71,7 @@ def command(
 
 
 def _open(name: str, adapters: "tuple[str, ...]") -> "Session":
-    from app.evaluator import is_adapter, open_adapter
+    from likely.app.evaluator import is_adapter, open_adapter
 
     if is_adapter(name):
         if adapters:
@@ -82,7 +82,7 @@ def _open(name: str, adapters: "tuple[str, ...]") -> "Session":
 
 
 def _make(config: PipelineConfig, as_json: bool) -> None:
-    from engine.synth import pipeline
+    from likely.engine.synth import pipeline
 
     together = ranks.joined()
     quiet = together is not None and not together.leads
@@ -108,16 +108,16 @@ def _report(config: PipelineConfig, as_json: bool) -> None:
     """Set the rows against real ones."""
     import numpy as np
 
-    from app.cli.synth_text import report_lines, report_object
-    from engine.synth import inputs
-    from engine.synth.report import report
-    from engine.whole_file import write_whole
+    from likely.app.cli.synth_text import report_lines, report_object
+    from likely.engine.synth import inputs
+    from likely.engine.synth.report import report
+    from likely.engine.whole_file import write_whole
 
     made, real = _kept(config), inputs.pairs(config.real)
     heldout = inputs.pairs(config.report.heldout) if config.report.heldout else []
     features = None
     if config.report.model:
-        from engine.evaluate.features import pooled
+        from likely.engine.evaluate.features import pooled
 
         session = open_session(config.report.model)
         texts = ([row.text for row in made], inputs.texts(real), inputs.texts(heldout))
@@ -132,9 +132,9 @@ def _report(config: PipelineConfig, as_json: bool) -> None:
 
 def _effect(config: PipelineConfig, as_json: bool) -> None:
     """Train on real rows, on made ones and on both."""
-    from app.cli.synth_text import arm_line, arm_object
-    from engine.sources.checkpoint import load
-    from engine.synth import inputs, training
+    from likely.app.cli.synth_text import arm_line, arm_object
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.synth import inputs, training
 
     made = inputs.rows(str(expanded(config.out) / "train.jsonl"))
     real = inputs.training_rows(config.real)
@@ -150,8 +150,8 @@ def _effect(config: PipelineConfig, as_json: bool) -> None:
 
 def _generations(config: PipelineConfig, count: int, as_json: bool) -> None:
     """Learn and draw over and over, in both ways."""
-    from app.cli.synth_text import generation_line, generation_object
-    from engine.synth import collapse, inputs
+    from likely.app.cli.synth_text import generation_line, generation_object
+    from likely.engine.synth import collapse, inputs
 
     if not config.real:
         raise click.UsageError("--generations begins with real rows: name them in the file, real = ... under [report]")
@@ -172,10 +172,10 @@ def _learning(config: PipelineConfig) -> "Session":
 
 
 def _taught(config: PipelineConfig, session: "Session", way: str) -> "Learner[Any]":
-    from engine.decode.strategies import parse
-    from engine.presets import recipe
-    from engine.synth.training import TaughtModel
-    from engine.synth.writer import Writer
+    from likely.engine.decode.strategies import parse
+    from likely.engine.presets import recipe
+    from likely.engine.synth.training import TaughtModel
+    from likely.engine.synth.writer import Writer
 
     g = config.generate
     strategy = parse(g.strategy).bind({}, session.tokenizer)
@@ -185,16 +185,16 @@ def _taught(config: PipelineConfig, session: "Session", way: str) -> "Learner[An
 
 
 def _kept(config: PipelineConfig) -> "list[SynthRow]":
-    from engine.evaluate.task_files import rows
-    from engine.synth.row import of_value
-    from engine.synth.stages import SIDES
+    from likely.engine.evaluate.task_files import rows
+    from likely.engine.synth.row import of_value
+    from likely.engine.synth.stages import SIDES
 
     files = [expanded(config.out) / f"{side}.jsonl" for side in SIDES]
     return [of_value(value) for file in files if file.exists() for value in rows(file)]
 
 
 def _say(event: Any, as_json: bool) -> None:
-    from engine.synth.pipeline import RowsWarned, RowsWritten, StageYield
+    from likely.engine.synth.pipeline import RowsWarned, RowsWritten, StageYield
 
     if as_json:
         click.echo(json.dumps(_object(event)))
@@ -212,7 +212,7 @@ def _say(event: Any, as_json: bool) -> None:
 
 
 def _object(event: Any) -> dict[str, Any]:
-    from engine.synth.pipeline import RowsWritten, StageYield
+    from likely.engine.synth.pipeline import RowsWritten, StageYield
 
     match event:
         case StageYield(stage, came, kept, reasons):

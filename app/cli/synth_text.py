@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from app.heat import visible
-from engine.evaluate.estimates import Estimate
-from engine.evaluate.measures import measure
-from engine.synth.collapse import Generation
-from engine.synth.report import RowsReport
-from engine.synth.training import Arm
+from likely.app.heat import visible
+from likely.engine.statistics.estimates import Estimate
+from likely.engine.statistics.measures import measure
+from likely.engine.synth.collapse import Generation
+from likely.engine.synth.report import RowsReport
+from likely.engine.synth.training import Arm
 
 CELLS = 24  # of a full bar
 

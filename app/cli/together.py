@@ -16,11 +16,11 @@ from typing import TextIO
 
 import click
 
-from app.heat import one_line
-from engine import ranks
-from engine.ranks.launch import launched
-from engine.ranks.together import End, join
-from metal.errors import LikelyError
+from likely.app.heat import one_line
+from likely.engine import ranks
+from likely.engine.ranks.launch import launched
+from likely.engine.ranks.together import End, join
+from likely.metal.errors import LikelyError
 
 VERBS = ("run", "chat", "pretrain", "tune", "eval", "synth")  # what several ranks can do together
 OWN_WORD_S = 0.5  # a fault that all ranks have, rank 0 tells in its own words
@@ -47,7 +47,7 @@ def run(verb: Callable[[], int]) -> int:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // launch.here)))
     _outlive_the_launcher()
     try:
-        from metal import mx
+        from likely.metal import mx
 
         mx.default_device()  # imported before ranks meet, so that they open the group at the same time
         joined = join(launch, lambda end: _ended(end, launch.rank, out))

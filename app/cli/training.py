@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
 
 import click
 
-from app.cli.opening import Progress, on_terminal
-from app.interruption import INTERRUPTED
-from app.training_plan import duration
-from app.units import bits, json_line
-from engine.errors import LikelyError
-from engine.tune.config import DIFFUSION
+from likely.app.cli.opening import Progress, on_terminal
+from likely.app.interruption import INTERRUPTED
+from likely.app.training_plan import duration
+from likely.app.units import bits, json_line
+from likely.engine.adapters.config import DIFFUSION
+from likely.engine.errors import LikelyError
 
 if TYPE_CHECKING:
-    from app.training_kind import TrainingConfig
-    from engine.tune.control import Ended
-    from engine.tune.run import TrainingRun
+    from likely.app.training_kind import TrainingConfig
+    from likely.engine.tune.control import Ended
+    from likely.engine.tune.run import TrainingRun
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -61,7 +61,7 @@ def watch(config: "TrainingConfig", resume: bool) -> NoReturn:
     """Train on the full screen, and exit as it does. UsageError where there is no terminal."""
     if not on_terminal():
         raise click.UsageError("the full screen needs a terminal; without --screen there is a line of progress")
-    from app.tui import tune
+    from likely.app.tui import tune
 
     sys.exit(tune(config, resume))
 
@@ -78,7 +78,7 @@ def follow(
 
     `sign` stands before a loss of rows that were held out; a loss is the mean of a `per`, token or pair.
     """
-    from engine.tune.control import Ended, Stepped, Validated
+    from likely.engine.tune.control import Ended, Stepped, Validated
 
     valid, losses = "", dict.fromkeys(("loss", "smooth", "low", "high", "by_position"), f"nats a {per}")
     each = f" bits a {per}"

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app import heat
-from app.awake import kept_awake
-from app.cli.opening import Progress, Ruled
-from app.cli.training import follow, leave, sign_of, table_options, watch
-from app.interruption import stopped_by_signals
-from app.training_kind import TUNE
-from app.training_plan import describe, outcome
-from app.units import PER_TOKEN, json_line
-from engine.options import read_toml
-from engine.tune.config import RENAMED, Config, configure
+from likely.app import heat
+from likely.app.awake import kept_awake
+from likely.app.cli.opening import Progress, Ruled
+from likely.app.cli.training import follow, leave, sign_of, table_options, watch
+from likely.app.interruption import stopped_by_signals
+from likely.app.training_kind import TUNE
+from likely.app.training_plan import describe, outcome
+from likely.app.units import PER_TOKEN, json_line
+from likely.engine.adapters.config import RENAMED, Config, configure
+from likely.engine.options import read_toml
 
 if TYPE_CHECKING:
-    from engine.tune.control import Ended
-    from engine.tune.open_run import Opened
-    from engine.tune.report import RunReport
-    from engine.tune.samples import TrainingSample
+    from likely.engine.tune.control import Ended
+    from likely.engine.tune.open_run import Opened
+    from likely.engine.tune.report import RunReport
+    from likely.engine.tune.samples import TrainingSample
 
 
 @click.command("tune", cls=Ruled)
@@ -62,15 +62,15 @@ def command(
         watch(settings, resume)
     words = sys.argv[1:]
     if search is not None:
-        from app.cli.tune_search import as_one_training, chosen
+        from likely.app.cli.tune_search import as_one_training, chosen
 
         winner = chosen(settings, search, [*from_file, *given], dry_run=dry_run, as_json=as_json)
         if winner is None:
             return
         settings, resume, won = winner
         words = as_one_training(words, won)
-    from engine.tune.open_run import open_run
-    from engine.tune.report import examples, refuse_if_too_large, report
+    from likely.engine.tune.open_run import open_run
+    from likely.engine.tune.report import examples, refuse_if_too_large, report
 
     with Progress() as progress:
         opened = open_run(settings, progress.show, resume=resume)
@@ -97,8 +97,8 @@ def command(
 
 
 def _run(opened: "Opened", as_json: bool, words: Sequence[str]) -> "Ended":
-    from engine.tune.control import Ended, TrainControl
-    from engine.tune.trainer import train
+    from likely.engine.tune.control import Ended, TrainControl
+    from likely.engine.tune.trainer import train
 
     run, control = opened.run, TrainControl()
     began, sign = run.counters.step, sign_of(run.config.objective)
@@ -113,7 +113,7 @@ def _run(opened: "Opened", as_json: bool, words: Sequence[str]) -> "Ended":
 
 def _ended(opened: "Opened", event: "Ended", began: int, valid: str, as_json: bool, words: Sequence[str]) -> None:
     """Say how a run ended and how far it has moved the model."""
-    from engine.tune.probes import moved
+    from likely.engine.tune.probes import moved
 
     run, well = opened.run, event.reason in ("done", "patience")
     far = moved(run) if well else None
@@ -130,7 +130,7 @@ def _ended(opened: "Opened", event: "Ended", began: int, valid: str, as_json: bo
 
 def _painted(opened: "Opened", sample: "TrainingSample") -> str:
     """A sample's text, its trained tokens coloured, or in brackets where there are no colours."""
-    from engine.tune.objectives import targets_of
+    from likely.engine.tune.objectives import targets_of
 
     mode, tokenizer = heat.colour_mode(sys.stdout), opened.checkpoint.tokenizer
     width = shutil.get_terminal_size().columns

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.awake import kept_awake
-from app.cli.eval_output import finite
-from app.cli.opening import Progress
-from app.heat import one_line
-from app.interruption import INTERRUPTED
-from app.training_plan import duration
-from app.units import PER_TOKEN, bits, json_line
-from engine import ranks
-from engine.home import expanded
+from likely.app.awake import kept_awake
+from likely.app.cli.eval_output import finite
+from likely.app.cli.opening import Progress
+from likely.app.heat import one_line
+from likely.app.interruption import INTERRUPTED
+from likely.app.training_plan import duration
+from likely.app.units import PER_TOKEN, bits, json_line
+from likely.engine import ranks
+from likely.engine.home import expanded
 
 if TYPE_CHECKING:
-    from engine.estimate.search import SearchPlan, SearchPoint, SearchResult
-    from engine.estimate.trial import TrialDone
-    from engine.evaluate.estimates import Estimate
-    from engine.tune.config import Config
+    from likely.engine.adapters.config import Config
+    from likely.engine.estimate.search import SearchPlan, SearchPoint, SearchResult
+    from likely.engine.estimate.trial import TrialDone
+    from likely.engine.statistics.estimates import Estimate
 
 CELLS = 24  # of a full bar
 
@@ -34,10 +34,10 @@ def chosen(
 ) -> "tuple[Config, bool, Mapping[str, Any]] | None":
     """The options that the search chose, whether their run on all rows has begun, and the values; None after a dry
     run."""
-    from engine.errors import DataError
-    from engine.estimate.search import at, plan, read_grid, search, summed
-    from engine.sources.checkpoint import load
-    from engine.tune import state
+    from likely.engine.errors import DataError
+    from likely.engine.estimate.search import at, plan, read_grid, search, summed
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.tune import state
 
     if ranks.joined() is not None:
         raise click.UsageError("--search is one process's work: start without mlx.launch")
@@ -100,7 +100,7 @@ def show_trial(event: "TrialDone", progress: Progress, as_json: bool) -> None:
 
 def _plan(planned: "SearchPlan", checkpoint: Any, folder: Path) -> dict[str, Any]:
     """Counts, and the seconds that the trainings that are left should take by the estimate of one."""
-    from engine.estimate.trial import cost, remaining
+    from likely.engine.estimate.trial import cost, remaining
 
     left = remaining(planned.trials, folder, planned.head)
     return {

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.requests import ModelFacts
-from engine.decode.control import RunControl
-from engine.decode.strategies import PLAIN
-from engine.decode.strategy import Strategy
-from engine.errors import LikelyError
-from engine.prompt import Prompt
+from likely.app.requests import ModelFacts
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.strategies import PLAIN
+from likely.engine.decode.strategy import Strategy
+from likely.engine.errors import LikelyError
+from likely.engine.prompt import Prompt
 
 BRIEF = 64  # tokens that little work draws at most
 READ = 4096  # characters or ids that it reads at most

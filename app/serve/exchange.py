@@ -16,16 +16,16 @@ from typing import Any, TypeVar
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from app.heat import one_line
-from app.serve import ollama, openai_responses
-from app.serve.asks import RequestRefused
-from app.serve.bounds import Bounds
-from app.serve.front import Front, WorkerFault
-from app.serve.guard import Guard, headers_of, read_body
-from app.serve.metrics import ServerMetrics
-from app.serve.reading import AnswerReader
-from app.watch.lines import WATCH
-from engine.errors import LikelyError
+from likely.app.heat import one_line
+from likely.app.serve import ollama, openai_responses
+from likely.app.serve.asks import RequestRefused
+from likely.app.serve.bounds import Bounds
+from likely.app.serve.front import Front, WorkerFault
+from likely.app.serve.guard import Guard, headers_of, read_body
+from likely.app.serve.metrics import ServerMetrics
+from likely.app.serve.reading import AnswerReader
+from likely.app.watch.lines import WATCH
+from likely.engine.errors import LikelyError
 
 SSE = "text/event-stream"
 PART = 64 << 10  # bytes of a body that are sent at once

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.serve.asks import RequestRefused
-from app.serve.bounds import Bounds
-from app.watch.address import is_loopback
+from likely.app.serve.asks import RequestRefused
+from likely.app.serve.bounds import Bounds
+from likely.app.watch.address import is_loopback
 
 HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::[0-9]*)?")
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from app.requests import ModelFacts
-from app.serve import openai_requests
-from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, RequestRefused, refused_as
-from app.serve.reading import GrownText, Kind
-from engine.prompt import Prompt
+from likely.app.requests import ModelFacts
+from likely.app.serve import openai_requests
+from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, RequestRefused, refused_as
+from likely.app.serve.reading import GrownText, Kind
+from likely.engine.prompt import Prompt
 
 Json = dict[str, Any]
 Parts = Sequence[tuple[Kind, str]]

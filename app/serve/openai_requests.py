@@ -10,18 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, Shown
-from app.serve.bounds import BOUNDS, TOP
-from engine import choices, json_reader
-from engine.decode.control import RunControl
-from engine.decode.guessing import Drafting
-from engine.decode.strategies import PLAIN, parse
-from engine.decode.strategy import Strategy
-from engine.errors import ParameterError
-from engine.presets import ORDERS, PARAMETERS, recipe
-from engine.prompt import Prompt
-from engine.trace.trace import Recipe
-from engine.transforms import Constraint, Transform
+from likely.app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, Shown
+from likely.app.serve.bounds import BOUNDS, TOP
+from likely.engine import choices, json_reader
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.guessing import Drafting
+from likely.engine.decode.strategies import PLAIN, parse
+from likely.engine.decode.strategy import Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.presets import ORDERS, PARAMETERS, recipe
+from likely.engine.prompt import Prompt
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Constraint, Transform
 
 DEFAULT_TOKENS = 2048  # a chat that names no limit is stopped there
 TEXT_TOKENS = 16  # a completion, as OpenAI's

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, RequestRefused
-from app.serve.reading import AnswerReader, GrownText, TextDelta, read_call
-from engine.choices import probability
-from engine.trace.fields import step_object
-from engine.trace.trace import TokenStep
+from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, RequestRefused
+from likely.app.serve.reading import AnswerReader, GrownText, TextDelta, read_call
+from likely.engine.choices import probability
+from likely.engine.trace.fields import step_object
+from likely.engine.trace.trace import TokenStep
 
 FINISH = {"eot": "stop", "stop": "stop", "length": "length", "cancelled": "stop", "": "length"}  # "": none was drawn
 Json = dict[str, Any]

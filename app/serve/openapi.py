@@ -5,7 +5,7 @@ from importlib.metadata import version
 from types import NoneType
 from typing import Any
 
-from app.serve import ollama, openai_requests, responses_api
+from likely.app.serve import ollama, openai_requests, responses_api
 
 Json = dict[str, Any]
 POSTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised, Stats
-from engine.trace.trace import TokenStep
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised, Stats
+from likely.engine.trace.trace import TokenStep
 
 Kind = Literal["said", "thought", "call"]
 MARKS: dict[Kind, dict[str, Kind]] = {  # that end each kind, and what begins behind them

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from app.worker import WORKED
+from likely.app.worker import WORKED
 
 T = TypeVar("T")
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from app.serve import openai_requests, openai_responses
-from app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused, refused_as
-from app.serve.openai_requests import OPTIONAL_BOOL, OPTIONAL_FLOAT, OPTIONAL_INT, OURS
-from app.serve.reading import AnswerReader, TextDelta
+from likely.app.serve import openai_requests, openai_responses
+from likely.app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused, refused_as
+from likely.app.serve.openai_requests import OPTIONAL_BOOL, OPTIONAL_FLOAT, OPTIONAL_INT, OURS
+from likely.app.serve.reading import AnswerReader, TextDelta
 
 Json = dict[str, Any]
 REQUEST = {

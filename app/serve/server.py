@@ -17,17 +17,17 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from app.serve.bounds import BOUNDS, Bounds
-from app.serve.exchange import ServerState
-from app.serve.front import Front
-from app.serve.guard import Guard
-from app.serve.serving_jobs import ServingJobs
-from app.serve.transport import Endpoint
-from app.watch.address import is_loopback, key_file
-from app.worker import Executor
-from engine.errors import ParameterError
-from engine.home import home
-from engine.sources.fetch.progress import disk_errors
+from likely.app.serve.bounds import BOUNDS, Bounds
+from likely.app.serve.exchange import ServerState
+from likely.app.serve.front import Front
+from likely.app.serve.guard import Guard
+from likely.app.serve.serving_jobs import ServingJobs
+from likely.app.serve.transport import Endpoint
+from likely.app.watch.address import is_loopback, key_file
+from likely.app.worker import Executor
+from likely.engine.errors import ParameterError
+from likely.engine.home import home
+from likely.engine.sources.fetch.progress import disk_errors
 
 FRESH_S = 10.0  # for which a list of the models that are here is taken as it is
 KEPT_SHARE = 16  # the part of this machine's memory that these may take
@@ -91,7 +91,7 @@ class ServedNames:
         if time.monotonic() > self._until:
             here: Sequence[str] = ()
             if not self._only:
-                from engine.sources import store
+                from likely.engine.sources import store
 
                 here = [info.name for info in store.list()]
             self._names = tuple(dict.fromkeys([*self._given, *here]))
@@ -106,9 +106,9 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
     """Maker of the worker's executor: everything of mlx is imported in its thread."""
 
     def make() -> Executor:
-        from app import model_provider
-        from engine import machine
-        from engine.tune.adapters import read
+        from likely.app import model_provider
+        from likely.engine import machine
+        from likely.engine.adapters.adapters import read
 
         def opening(name: str) -> Generator[bool | None, None, model_provider.LoadedModel]:
             room = machine.memory() // KEPT_SHARE
@@ -224,7 +224,7 @@ async def _run(
 
 async def first(front: Front, names: Sequence[str]) -> None:
     """Load the models before anybody asks, the first last; what is wrong with one is said at once."""
-    from app import requests as r
+    from likely.app import requests as r
 
     for name in reversed(names):
         async for _ in front.events(r.Load(name)):

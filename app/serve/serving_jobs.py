@@ -14,20 +14,20 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from app import requests as r
-from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, ModelsAsked, RequestRefused
-from app.serve.bounds import BOUNDS, TOP
-from app.serve.reading_line import ReadingLine
-from app.serve.template_fit import fitted
-from app.worker import WORKED, Tell, worked
-from engine import choices
-from engine.beside import Helper
-from engine.decode.batch import ContinuousBatch
-from engine.decode.events import Event, Prefilled, Waiting
-from engine.decode.strategies import PLAIN
-from engine.prompt import Prompt
-from engine.session import Session
-from engine.transforms import Constraint, LogitBias
+from likely.app import requests as r
+from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, ModelsAsked, RequestRefused
+from likely.app.serve.bounds import BOUNDS, TOP
+from likely.app.serve.reading_line import ReadingLine
+from likely.app.serve.template_fit import fitted
+from likely.app.worker import WORKED, Tell, worked
+from likely.engine import choices
+from likely.engine.beside import Helper
+from likely.engine.decode.batch import ContinuousBatch
+from likely.engine.decode.events import Event, Prefilled, Waiting
+from likely.engine.decode.strategies import PLAIN
+from likely.engine.prompt import Prompt
+from likely.engine.session import Session
+from likely.engine.transforms import Constraint, LogitBias
 
 THINK = "<think>"
 
@@ -183,7 +183,7 @@ class ServingJobs:
                     yield turn
 
     def _embed(self, ask: EmbeddingRequest) -> Generator[Any]:
-        from engine.evaluate.features import averaging  # for who asks: evaluation is not for every server
+        from likely.engine.evaluate.features import averaging  # for who asks: evaluation is not for every server
 
         with ExitStack() as used:
             (model,) = yield from self._ready((ask.model,), used)

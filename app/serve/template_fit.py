@@ -8,9 +8,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from app.serve.asks import AnswerRequest, RequestRefused
-from engine.prompt import Prompt
-from engine.tokenizer.template import Message
+from likely.app.serve.asks import AnswerRequest, RequestRefused
+from likely.engine.prompt import Prompt
+from likely.engine.tokenizer.template import Message
 
 THOUGHTLESS = ("none", "minimal")  # efforts at which a model that can leave thinking out does
 TOOLS = (

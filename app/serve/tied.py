@@ -21,7 +21,7 @@ def _end_with_input() -> None:
 
 
 if __name__ == "__main__":
-    from app.cli import likely
+    from likely.app.cli import likely
 
     Thread(target=_end_with_input, daemon=True).start()
     likely(["serve", *sys.argv[1:]])

@@ -17,13 +17,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app import requests as r
-from app.serve import ollama, openai_requests, openai_responses, responses_api
-from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, ModelsAsked, RequestRefused
-from app.serve.exchange import Answered, Exchanged, Handler, Lines, ServedExchange, ServerState
-from app.serve.openapi import description
-from app.serve.reading import AnswerReader, TextDelta
-from app.watch.lines import WATCH
+from likely.app import requests as r
+from likely.app.serve import ollama, openai_requests, openai_responses, responses_api
+from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, ModelsAsked, RequestRefused
+from likely.app.serve.exchange import Answered, Exchanged, Handler, Lines, ServedExchange, ServerState
+from likely.app.serve.openapi import description
+from likely.app.serve.reading import AnswerReader, TextDelta
+from likely.app.watch.lines import WATCH
 
 Json = dict[str, Any]
 T = TypeVar("T")

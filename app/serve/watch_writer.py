@@ -9,14 +9,14 @@ from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any
 
-from app.rows import figures_row
-from app.serve.asks import AnswerOpened, AnswerRequest, EmbeddingRequest
-from app.watch.lines import EVENTS, FORM
-from app.worker import Closed, Failed
-from engine.decode.strategies import PLAIN
-from engine.prompt import Prompt
-from engine.trace.file import recipe_row, step_row
-from engine.trace.trace import Recipe
+from likely.app.rows import figures_row
+from likely.app.serve.asks import AnswerOpened, AnswerRequest, EmbeddingRequest
+from likely.app.watch.lines import EVENTS, FORM
+from likely.app.worker import Closed, Failed
+from likely.engine.decode.strategies import PLAIN
+from likely.engine.prompt import Prompt
+from likely.engine.trace.file import recipe_row, step_row
+from likely.engine.trace.trace import Recipe
 
 
 def began() -> dict[str, Any]:

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.local import local_models
-from engine.home import home as data_home
+from likely.app.local import local_models
+from likely.engine.home import home as data_home
 
 if TYPE_CHECKING:
-    from app.training_kind import TrainingConfig
-    from app.tui.app import LikelyApp
-    from app.tui.chat.start import Start
-    from app.watch.address import ServerAddress
+    from likely.app.training_kind import TrainingConfig
+    from likely.app.tui.app import LikelyApp
+    from likely.app.tui.chat.start import Start
+    from likely.app.watch.address import ServerAddress
 
 PATIENCE_S = 0.3  # a wait that needs no words
 
@@ -35,7 +35,7 @@ def run(
 
     Says on the way out how to come back to the conversation that was open.
     """
-    from app.tui.app import LikelyApp
+    from likely.app.tui.app import LikelyApp
 
     app = LikelyApp(
         local_models,
@@ -50,8 +50,8 @@ def run(
 
 def tune(config: "TrainingConfig", resume: bool = False, home: Path | None = None) -> int:
     """Open a training and watch it. Gives the exit code: 130 where it was stopped, as for the command without it."""
-    from app.training_kind import kind_of
-    from app.tui.app import LikelyApp
+    from likely.app.training_kind import kind_of
+    from likely.app.tui.app import LikelyApp
 
     model = kind_of(config).model(config)
     app = LikelyApp(local_models, home or data_home(), model=model, tune=(config, resume))
@@ -61,7 +61,7 @@ def tune(config: "TrainingConfig", resume: bool = False, home: Path | None = Non
 
 def ladder(path: Path, home: Path | None = None) -> int:
     """Open the law of a table of runs, or of the folder that has one. Gives the exit code."""
-    from app.tui.app import LikelyApp
+    from likely.app.tui.app import LikelyApp
 
     app = LikelyApp(local_models, home or data_home(), ladder=path)
     app.run()
@@ -70,7 +70,7 @@ def ladder(path: Path, home: Path | None = None) -> int:
 
 def watch(server: "ServerAddress", home: Path | None = None) -> int:
     """Watch the requests of a server. Gives the exit code."""
-    from app.tui.app import LikelyApp
+    from likely.app.tui.app import LikelyApp
 
     app = LikelyApp(local_models, home or data_home(), server=server)
     app.run()

@@ -21,35 +21,35 @@ from textual.events import Event, Key, Paste
 from textual.filter import LineFilter
 from textual.timer import Timer
 
-from app.interruption import heard
-from app.local import local_evaluator, local_trainer
-from app.tui import keys, theme
-from app.tui.dialogs.opening import Opening
-from app.tui.key_queue import KeyQueue
-from app.tui.views import VIEWS
-from app.tui.widgets.bars import Hints
-from app.worker import Executor, Worker
-from engine.errors import DataError
-from engine.sources import preferences
+from likely.app.interruption import heard
+from likely.app.local import local_evaluator, local_trainer
+from likely.app.tui.base import keys, theme
+from likely.app.tui.base.key_queue import KeyQueue
+from likely.app.tui.base.view_table import VIEWS
+from likely.app.tui.dialogs.opening import Opening
+from likely.app.tui.widgets.bars import Hints
+from likely.app.worker import Executor, Worker
+from likely.engine import preferences
+from likely.engine.errors import DataError
 
 if TYPE_CHECKING:
-    from app import requests as r
-    from app.evaluation_jobs import RunEvaluator
-    from app.jobs import ModelProvider, Trainer
-    from app.store import Store
-    from app.training_kind import TrainingConfig
-    from app.tui.chat.auto_saver import AutoSaver
-    from app.tui.chat.candidates import Names
-    from app.tui.chat.chat_session import ChatSession
-    from app.tui.chat.start import Start
-    from app.tui.engine_client import EngineClient
-    from app.tui.host import ViewHost
-    from app.tui.training.run import Training
-    from app.tui.view import View
-    from app.watch.address import ServerAddress
-    from app.watch.child_server import ChildServer
-    from engine.conversation import Conversation
-    from engine.prompt import Prompt
+    from likely.app import requests as r
+    from likely.app.evaluation_jobs import RunEvaluator
+    from likely.app.jobs import ModelProvider, Trainer
+    from likely.app.store import Store
+    from likely.app.training_kind import TrainingConfig
+    from likely.app.tui.base.engine_client import EngineClient
+    from likely.app.tui.chat.auto_saver import AutoSaver
+    from likely.app.tui.chat.candidates import Names
+    from likely.app.tui.chat.chat_session import ChatSession
+    from likely.app.tui.chat.start import Start
+    from likely.app.tui.training.run import Training
+    from likely.app.tui.views.view import View
+    from likely.app.tui.widgets.host import ViewHost
+    from likely.app.watch.address import ServerAddress
+    from likely.app.watch.child_server import ChildServer
+    from likely.engine.conversation import Conversation
+    from likely.engine.prompt import Prompt
 
 FRAME_S = 1 / 20  # between two looks at what the engine reported: every repaint takes from its time
 SAVING_S = 2.0  # how long what was said may take to be saved before a person is asked about it
@@ -160,10 +160,10 @@ class LikelyApp(App[str]):
 
     def _begin(self) -> None:
         """Everything that the first paint did not wait for."""
-        from app.jobs import ModelJobs
-        from app.tui.chat import attach
-        from app.tui.chat.start import Start
-        from app.tui.engine_client import EngineClient
+        from likely.app.jobs import ModelJobs
+        from likely.app.tui.base.engine_client import EngineClient
+        from likely.app.tui.chat import attach
+        from likely.app.tui.chat.start import Start
 
         self.start = self._start or Start()
         self._open_store()
@@ -195,8 +195,8 @@ class LikelyApp(App[str]):
             self.screen.show(event)
 
     def _open_store(self) -> None:
-        from app.store import Store
-        from app.tui.chat.auto_saver import AutoSaver
+        from likely.app.store import Store
+        from likely.app.tui.chat.auto_saver import AutoSaver
 
         path = self.home / "sessions.db"
         try:
@@ -258,7 +258,7 @@ class LikelyApp(App[str]):
         self._end()
 
     def _ask(self, trouble: str) -> None:
-        from app.tui.dialogs.overlays import Pick
+        from likely.app.tui.widgets.overlays import Pick
 
         def chosen(choice: str | None) -> None:
             self._parting = False
@@ -286,7 +286,7 @@ class LikelyApp(App[str]):
     @property
     def views(self) -> list[View]:
         """The views that are open, the first one below the others."""
-        from app.tui.view import View
+        from likely.app.tui.views.view import View
 
         return [screen for screen in self.screen_stack if isinstance(screen, View)]
 
@@ -310,8 +310,8 @@ class LikelyApp(App[str]):
         else:
             colours = "256" if self.console.color_system == "256" else "true"
         self.look = theme.look(self.theme_variables, colours, self.current_theme.dark)
-        from app.tui.widgets.canvas import Canvas
-        from app.tui.widgets.token_view import TokenView
+        from likely.app.tui.base.canvas import Canvas
+        from likely.app.tui.widgets.token_view import TokenView
 
         for screen in self.screen_stack:
             for canvas in screen.query(Canvas):
@@ -353,7 +353,7 @@ class LikelyApp(App[str]):
 
     def model_known(self, facts: r.ModelFacts) -> None:
         """Remember what a model's ids stand for."""
-        from app.tui.chat.candidates import Names
+        from likely.app.tui.chat.candidates import Names
 
         self.names[facts.name] = Names(facts.vocabulary, facts.eos)
         if self.keeper is not None:
@@ -370,7 +370,7 @@ class LikelyApp(App[str]):
             view.adapters_changed()
 
     def choose_model(self, offers: Sequence[r.ModelOffer] = ()) -> None:
-        from app.tui.dialogs.models import Models
+        from likely.app.tui.dialogs.models import Models
 
         self.push_screen(Models(self, offers), lambda name: self.switch_model(name) if name is not None else None)
 
@@ -390,12 +390,12 @@ class LikelyApp(App[str]):
         if self.engine.current is None:
             self.say("an adapter wants a model: /model chooses one")
             return
-        from app.tui.dialogs.adapters import Adapters
+        from likely.app.tui.dialogs.adapters import Adapters
 
         self.push_screen(Adapters(self))
 
     def names_of(self, model: str) -> Names:
-        from app.tui.chat.candidates import Names
+        from likely.app.tui.chat.candidates import Names
 
         if model not in self.names:
             self.names[model] = Names(self.store.vocabulary(model) if self.store is not None else ())
@@ -418,18 +418,18 @@ class LikelyApp(App[str]):
         if name in self.available_themes:
             self.theme = name
         else:
-            from app.tui.dialogs.palette import offer
+            from likely.app.tui.views.palette import offer
 
             themes = [(each, "", partial(self.choose_theme, each)) for each in sorted(self.available_themes)]
             offer(self, themes, "themes")
 
     def action_command_palette(self) -> None:
-        from app.tui.dialogs.palette import entries, offer
+        from likely.app.tui.views.palette import entries, offer
 
         offer(self, [*entries(self.screen)], "commands")
 
     def copy(self, text: str, what: str) -> None:
-        from app.tui.clipboard import copy
+        from likely.app.tui.base.clipboard import copy
 
         driver = self._driver
         how = copy(text, driver.write if driver is not None else lambda _: None, self.environ)
@@ -488,7 +488,7 @@ class LikelyApp(App[str]):
         self.views[-1].open(conversation)
 
     def start_server(self) -> None:
-        from app.watch.child_server import ChildServer
+        from likely.app.watch.child_server import ChildServer
 
         facts = self.engine.current
         if facts is not None and self.child is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from engine.errors import DataError, ParameterError
+from likely.engine.errors import DataError, ParameterError
 
 MOST = 4096  # characters of a key's file
 

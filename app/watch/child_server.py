@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from threading import Thread
 
-from engine import child_python
+from likely.engine import child_python
 
 LONGEST = 400  # characters of a line that is kept
 READY = " at http"  # in the line that says where it listens
@@ -23,7 +23,7 @@ class ChildServer:
         self.stopped = False
         self._last = ""
         self._process = subprocess.Popen(
-            child_python.command("app.serve.tied", "-M", model, "--only", "--port", "0", "--quiet"),
+            child_python.command("likely.app.serve.tied", "-M", model, "--only", "--port", "0", "--quiet"),
             env={**os.environ, "LIKELY_HOME": str(home)},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

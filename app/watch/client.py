@@ -13,11 +13,11 @@ from io import BufferedIOBase
 from threading import Event
 from typing import Any
 
-from app.watch.address import ServerAddress
-from app.watch.lines import FORM, WATCH, WatchBegan, WatchEvent, WatchReader
-from app.worker import Tell
-from engine import json_reader
-from engine.errors import DataError, ParameterError
+from likely.app.watch.address import ServerAddress
+from likely.app.watch.lines import FORM, WATCH, WatchBegan, WatchEvent, WatchReader
+from likely.app.worker import Tell
+from likely.engine import json_reader
+from likely.engine.errors import DataError, ParameterError
 
 AGAIN_S = 1.0  # between two tries
 CONNECT_S = 5.0

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from app.rows import figures_from
-from app.worker import Closed, Failed
-from engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Revised, Stats
-from engine.trace.file import recipe_from_row, step_from_row
-from engine.trace.trace import Recipe
+from likely.app.rows import figures_from
+from likely.app.worker import Closed, Failed
+from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Revised, Stats
+from likely.engine.trace.file import recipe_from_row, step_from_row
+from likely.engine.trace.trace import Recipe
 
 WATCH = "/likely/watch"
 FORM = 1  # of these lines: who reads another one cannot

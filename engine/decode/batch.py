@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Waiting
-from engine.decode.strategy import Steps
-from engine.pace import TURN_S, Pace
-from engine.trace.trace import TokenStep
-from metal import memory, mx
-from models.native import drawing
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted, Waiting
+from likely.engine.decode.strategy import Steps
+from likely.engine.pace import TURN_S, Pace
+from likely.engine.trace.trace import TokenStep
+from likely.metal import memory, mx
+from likely.models.native import drawing
 
 if TYPE_CHECKING:
-    from engine.decode.branches import Branches, ForwardFn
-    from engine.decode.sampler import Sampler
-    from engine.transforms import Array
-    from models.cache import Cache
-    from models.model import LanguageModel
+    from likely.engine.decode.branches import Branches, ForwardFn
+    from likely.engine.decode.sampler import Sampler
+    from likely.engine.transforms import Array
+    from likely.models.cache import Cache
+    from likely.models.model import LanguageModel
 
 
 @dataclass(eq=False, slots=True)

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from engine.arrays import top
-from engine.decode.search import Group, NextTokens, Search, SearchNode
-from engine.errors import ParameterError
-from engine.transforms.pipeline import hard
-from engine.transforms.transform import within
+from likely.engine.arrays import top
+from likely.engine.decode.search import Group, NextTokens, Search, SearchNode
+from likely.engine.errors import ParameterError
+from likely.engine.transforms.pipeline import hard
+from likely.engine.transforms.transform import within
 
 EARLY = ("false", "true", "never")
 

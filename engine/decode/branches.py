@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from engine.arrays import chosen, logsumexp
-from engine.decode.events import Forked, Pruned
-from engine.errors import ContextOverflow
-from engine.pace import Pace
-from metal import memory, mx
-from metal.device import device
+from likely.engine.arrays import chosen, logsumexp
+from likely.engine.decode.events import Forked, Pruned
+from likely.engine.errors import ContextOverflow
+from likely.engine.pace import Pace
+from likely.metal import memory, mx
+from likely.metal.device import device
 
 if TYPE_CHECKING:
-    from models.cache import Cache
-    from models.model import LanguageModel
+    from likely.models.cache import Cache
+    from likely.models.model import LanguageModel
 
 ForwardFn = Callable[[mx.array, "Cache"], mx.array]  # `LanguageModel.hidden`: tokens [B, T] -> [B, T, C]
 

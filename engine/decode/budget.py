@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.decode.strategy import Steps, Strategy
-from engine.errors import ParameterError
-from engine.transforms.transform import within
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.decode.strategy import Steps, Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.transforms.transform import within
 
 if TYPE_CHECKING:
-    from engine.decode.branches import Branches
-    from engine.decode.sampler import Sampler
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.sampler import Sampler
 
 
 @dataclass(frozen=True, slots=True)

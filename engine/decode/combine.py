@@ -9,17 +9,17 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from engine.decode.control import RunControl
-from engine.decode.events import Waiting
-from engine.decode.guessing import Drafting, NGram, beside
-from engine.decode.sample import Sample
-from engine.decode.strategy import Steps, Strategy
-from engine.errors import ParameterError
-from engine.transforms.transform import within
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Waiting
+from likely.engine.decode.guessing import Drafting, NGram, beside
+from likely.engine.decode.sample import Sample
+from likely.engine.decode.strategy import Steps, Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.transforms.transform import within
 
 if TYPE_CHECKING:
-    from engine.decode.branches import Branches
-    from engine.decode.sampler import Sampler
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.sampler import Sampler
 
 OVER = " > "  # between the text form of a combination and that of the strategy that goes over it
 
@@ -113,7 +113,7 @@ class Contrast(Combination):
         self.inner.check(n)
 
     def combined(self, branches: "Branches") -> "Generator[Waiting, None, Branches]":
-        from engine.decode.pair import PairedBranches, contrasted, second
+        from likely.engine.decode.pair import PairedBranches, contrasted, second
 
         weaker = yield from second(self.loaded.model, branches.ids[0], len(branches), paced=branches.pace is not None)
         return PairedBranches(branches, weaker, contrasted(self.strength, self.least))
@@ -142,7 +142,7 @@ class Layers(Combination):
         return self.inner.width(n) + 1
 
     def combined(self, branches: "Branches") -> "Generator[Waiting, None, Branches]":
-        from engine.decode.depths import Depths, read_again
+        from likely.engine.decode.depths import Depths, read_again
 
         yield Waiting()
         return read_again(branches, Depths.of(branches.model, self.below, self.least))
@@ -165,12 +165,12 @@ class Guidance(Combination):
         within("the scale of the guidance", self.scale, "[0, 100]")
 
     def bind(self, models: Mapping[str, Any], tokenizer: Any) -> "Guidance":
-        from engine.prompt import asked
+        from likely.engine.prompt import asked
 
         return replace(self, ids=tuple(asked(self.away, tokenizer).ids(tokenizer))) if self.away else self
 
     def combined(self, branches: "Branches") -> "Generator[Waiting, None, Branches]":
-        from engine.decode.pair import PairedBranches, guided, second
+        from likely.engine.decode.pair import PairedBranches, guided, second
 
         other = yield from second(
             branches.model, self.ids or branches.ids[0][-1:], len(branches), paced=branches.pace is not None

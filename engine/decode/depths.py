@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.arrays import js, logprobs
-from engine.decode.branches import Branches
-from engine.decode.pair import plausible
-from engine.errors import ParameterError
-from metal import mx
+from likely.engine.arrays import js, logprobs
+from likely.engine.decode.branches import Branches
+from likely.engine.decode.pair import plausible
+from likely.engine.errors import ParameterError
+from likely.metal import mx
 
 if TYPE_CHECKING:
-    from models.cache import Cache
-    from models.model import LanguageModel
+    from likely.models.cache import Cache
+    from likely.models.model import LanguageModel
 
 
 @dataclass(frozen=True, slots=True)

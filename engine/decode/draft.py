@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
-from engine.decode.branches import Branches
-from engine.decode.sampler import Sampler
-from engine.pace import Pace
-from models.native import drawing
+from likely.engine.decode.branches import Branches
+from likely.engine.decode.sampler import Sampler
+from likely.engine.pace import Pace
+from likely.models.native import drawing
 
 if TYPE_CHECKING:
-    from models.model import LanguageModel
+    from likely.models.model import LanguageModel
 
 OWN = 1 << 63  # flips a bit of the seed, so that guesses and draws use different numbers
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.decode.several import Vote
-from engine.decode.strategy import Steps
-from engine.transforms import draw, run
-from engine.transforms.transform import within
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.decode.several import Vote
+from likely.engine.decode.strategy import Steps
+from likely.engine.transforms import draw, run
+from likely.engine.transforms.transform import within
 
 if TYPE_CHECKING:
-    from engine.decode.branches import Branches
-    from engine.decode.sampler import Draw, Sampler
-    from engine.trace.trace import TokenStep
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.sampler import Draw, Sampler
+    from likely.engine.trace.trace import TokenStep
 
 
 @dataclass(frozen=True, slots=True)

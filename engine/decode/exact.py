@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from engine.arrays import logsumexp, top
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Rated
-from engine.decode.search import NextTokens, SearchNode, searching
-from engine.decode.spelling import respelled
-from engine.decode.strategy import Steps, Strategy
-from engine.errors import ParameterError
-from engine.transforms.pipeline import States, hard
-from engine.transforms.transform import within
+from likely.engine.arrays import logsumexp, top
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted, Rated
+from likely.engine.decode.search import NextTokens, SearchNode, searching
+from likely.engine.decode.spelling import respelled
+from likely.engine.decode.strategy import Steps, Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.transforms.pipeline import States, hard
+from likely.engine.transforms.transform import within
 
 if TYPE_CHECKING:
-    from engine.decode.branches import Branches
-    from engine.decode.sampler import Sampler
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.sampler import Sampler
 
 
 @dataclass(frozen=True, slots=True)

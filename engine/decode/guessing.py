@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from engine.decode.control import RunControl
-from engine.decode.strategy import Steps, Strategy
-from engine.errors import ParameterError
-from engine.transforms.transform import within
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.strategy import Steps, Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.transforms.transform import within
 
 if TYPE_CHECKING:
-    from engine.decode.branches import Branches
-    from engine.decode.sampler import Sampler
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.sampler import Sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class NGram(Strategy):
         _alone(self, n)
 
     def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
-        from engine.decode.draft import PromptLookup
-        from engine.decode.speculative import Speculative
+        from likely.engine.decode.draft import PromptLookup
+        from likely.engine.decode.speculative import Speculative
 
         return Speculative(PromptLookup(), self.length).steps(branches, sampler, control, limit=limit)
 
@@ -83,8 +83,8 @@ class Drafting(Strategy):
         return replace(self, loaded=beside(self, self.model, models, tokenizer, wanted))
 
     def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
-        from engine.decode.draft import Draft
-        from engine.decode.speculative import Speculative
+        from likely.engine.decode.draft import Draft
+        from likely.engine.decode.speculative import Speculative
 
         return Speculative(Draft(self.loaded.model, paced=branches.pace is not None)).steps(
             branches, sampler, control, limit=limit

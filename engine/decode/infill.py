@@ -12,10 +12,10 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.arrays import logprobs
-from engine.errors import ParameterError
-from engine.trace.trace import Recipe
-from engine.transforms import Vocabulary, run, start
+from likely.engine.arrays import logprobs
+from likely.engine.errors import ParameterError
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Vocabulary, run, start
 
 
 class ScoredToken(Protocol):

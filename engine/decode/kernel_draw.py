@@ -13,16 +13,16 @@ from functools import partial
 
 import numpy as np
 
-from engine.decode import kernel_row
-from engine.trace.observe import KernelStats
-from engine.trace.row import RowStatistics
-from engine.trace.trace import Recipe
-from engine.transforms import STAYS, Key, MinP, Temperature, TopK, TopP, Truncation, uniform
-from engine.transforms.snapshot import CANDIDATES
-from metal import kernel, mx
-from metal.row import RowScan, scan
-from metal.row import available as scans
-from metal.vocab import TOP, DrawPlan, KernelDraw, Statistics, statistics
+from likely.engine.decode import kernel_row
+from likely.engine.trace.observe import KernelStats
+from likely.engine.trace.row import RowStatistics
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import STAYS, Key, MinP, Temperature, TopK, TopP, Truncation, uniform
+from likely.engine.transforms.snapshot import CANDIDATES
+from likely.metal import kernel, mx
+from likely.metal.row import RowScan, scan
+from likely.metal.row import available as scans
+from likely.metal.vocab import TOP, DrawPlan, KernelDraw, Statistics, statistics
 
 HEAD = 1024  # a nucleus is hardly ever larger
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.trace.row import RowStatistics, require_finite, with_others
-from engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
-from metal import mx
-from metal.row import UNIT, RowScan
+from likely.engine.trace.row import RowStatistics, require_finite, with_others
+from likely.engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
+from likely.metal import mx
+from likely.metal.row import UNIT, RowScan
 
 
 def apart(drawn: mx.array, flying: Sequence[mx.array], texts: Sequence[Sequence[int]], recent: int) -> mx.array:

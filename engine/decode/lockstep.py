@@ -9,15 +9,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Revised, Waiting
-from engine.decode.strategy import Steps, Strategy
-from engine.errors import RanksDiffer
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Revised, Waiting
+from likely.engine.decode.strategy import Steps, Strategy
+from likely.engine.errors import RanksDiffer
 
 if TYPE_CHECKING:
-    from engine.decode.branches import Branches
-    from engine.decode.sampler import Sampler
-    from engine.ranks import Ranks
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.sampler import Sampler
+    from likely.engine.ranks import Ranks
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,16 @@ The second cache forks, rewinds and drops its rows with the first. Knows nothing
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.arrays import logprobs
-from engine.decode.branches import Branches
-from engine.decode.events import Waiting
-from engine.errors import ContextOverflow
-from engine.pace import Pace
-from metal import mx
-from models.native import drawing
+from likely.engine.arrays import logprobs
+from likely.engine.decode.branches import Branches
+from likely.engine.decode.events import Waiting
+from likely.engine.errors import ContextOverflow
+from likely.engine.pace import Pace
+from likely.metal import mx
+from likely.models.native import drawing
 
 if TYPE_CHECKING:
-    from models.model import LanguageModel
+    from likely.models.model import LanguageModel
 
 Formula = Callable[[mx.array, mx.array], mx.array]  # log-probabilities [B, V] of the first and of the second
 

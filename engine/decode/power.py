@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from engine.arrays import logprobs
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Rated, Waiting
-from engine.decode.exact import go
-from engine.decode.search import NextTokens, SearchNode, searching
-from engine.decode.strategy import Steps, Strategy
-from engine.errors import ParameterError
-from engine.transforms.transform import within
+from likely.engine.arrays import logprobs
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted, Rated, Waiting
+from likely.engine.decode.exact import go
+from likely.engine.decode.search import NextTokens, SearchNode, searching
+from likely.engine.decode.strategy import Steps, Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.transforms.transform import within
 
 if TYPE_CHECKING:
-    from engine.decode.branches import Branches
-    from engine.decode.sampler import Sampler
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.sampler import Sampler
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.arrays import logprobs
-from engine.trace.trace import TokenStep
-from engine.transforms import uniform
+from likely.engine.arrays import logprobs
+from likely.engine.trace.trace import TokenStep
+from likely.engine.transforms import uniform
 
 
 def constrained(steps: Sequence[TokenStep]) -> bool:

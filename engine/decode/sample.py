@@ -8,13 +8,13 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Waiting
-from engine.decode.strategy import MANY, Steps, Strategy
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted, Waiting
+from likely.engine.decode.strategy import MANY, Steps, Strategy
 
 if TYPE_CHECKING:
-    from engine.decode.branches import Branches
-    from engine.decode.sampler import Draw, Sampler
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.sampler import Draw, Sampler
 
 WARY = 8  # tokens drawn the longer way after one that the kernel could not draw
 

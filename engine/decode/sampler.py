@@ -12,18 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.decode import kernel_draw, kernel_row
-from engine.decode.control import RunControl
-from engine.numerics import require_finite
-from engine.trace.observe import observe
-from engine.trace.row import kept_of, measured
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import Array, Key, Namespace, States, Vocabulary, advance, change, draw, edited_ids, run, start
-from engine.transforms.pipeline import hard
-from metal import mx
+from likely.engine.decode import kernel_draw, kernel_row
+from likely.engine.decode.control import RunControl
+from likely.engine.numerics import require_finite
+from likely.engine.trace.observe import observe
+from likely.engine.trace.row import kept_of, measured
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import (
+    Array,
+    Key,
+    Namespace,
+    States,
+    Vocabulary,
+    advance,
+    change,
+    draw,
+    edited_ids,
+    run,
+    start,
+)
+from likely.engine.transforms.pipeline import hard
+from likely.metal import mx
 
 if TYPE_CHECKING:
-    from engine.decode.branches import Branches
+    from likely.engine.decode.branches import Branches
 
 RECENT = 64  # ids kept in every snapshot, so that a penalty switched on later is replayed exactly
 

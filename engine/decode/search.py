@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from engine.arrays import logprobs
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Waiting
-from engine.decode.strategy import MANY, Steps, Strategy
-from engine.errors import ParameterError
-from engine.trace.trace import TokenStep
-from engine.transforms import STAYS, Truncation, run
-from engine.transforms.transform import within
+from likely.engine.arrays import logprobs
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Waiting
+from likely.engine.decode.strategy import MANY, Steps, Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.trace.trace import TokenStep
+from likely.engine.transforms import STAYS, Truncation, run
+from likely.engine.transforms.transform import within
 
 if TYPE_CHECKING:
-    from engine.decode.branches import Branches
-    from engine.decode.sampler import Draw, Sampler
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.sampler import Draw, Sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class NextTokens:
     @classmethod
     def of(cls, logits: Any, sampler: "Sampler", numbers: Sequence[int], position: int) -> "NextTokens":
         """From raw logits [B, V] of the tokens at a position, of branches with these numbers."""
-        from metal import mx
+        from likely.metal import mx
 
         before = logprobs(np.asarray(logits.astype(mx.float32)), np)
         keys = [(sampler.seed + number, position) for number in numbers]
@@ -109,7 +109,7 @@ class NextTokens:
 
     def draw(self, node: SearchNode, origin: str = "drawn") -> "Draw":
         """The node's token as a draw from what was seen."""
-        from engine.decode.sampler import Draw
+        from likely.engine.decode.sampler import Draw
 
         row, by = node.row, self.sampler
         seen = self.before[row], self.after[row], self.removed_by[row]

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.arrays import softmax
-from engine.decode.branches import Branches
-from engine.decode.control import RunControl
-from engine.decode.draft import NOTHING, Drafter, Guess
-from engine.decode.draft_length import DraftLength
-from engine.decode.events import Emitted, Waiting
-from engine.decode.sampler import Draw, Sampler
-from engine.decode.strategy import Steps
-from engine.transforms import draw, run, uniform
-from metal import mx
+from likely.engine.arrays import softmax
+from likely.engine.decode.branches import Branches
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.draft import NOTHING, Drafter, Guess
+from likely.engine.decode.draft_length import DraftLength
+from likely.engine.decode.events import Emitted, Waiting
+from likely.engine.decode.sampler import Draw, Sampler
+from likely.engine.decode.strategy import Steps
+from likely.engine.transforms import draw, run, uniform
+from likely.metal import mx
 
 
 @dataclass

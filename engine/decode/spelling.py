@@ -5,7 +5,7 @@ Knows nothing of models.
 
 from collections.abc import Sequence
 
-from engine.transforms import Vocabulary
+from likely.engine.transforms import Vocabulary
 
 ANCHORS = ("", "\n")  # put before a text, so that a tokenizer that begins a text with a blank has it elsewhere
 

@@ -13,8 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from engine.arrays import logprobs, top
-from engine.decode.search import Group, NextTokens, Search, SearchNode, Text
+from likely.engine.arrays import logprobs, top
+from likely.engine.decode.search import Group, NextTokens, Search, SearchNode, Text
 
 
 @dataclass(frozen=True, slots=True)

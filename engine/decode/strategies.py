@@ -3,18 +3,18 @@
 from dataclasses import MISSING, Field, replace
 from typing import Any, get_args
 
-from engine.decode.beam import GNMT, Beam, DiverseBeam
-from engine.decode.budget import Budget
-from engine.decode.combine import OVER, Combination, Contrast, Guidance, Layers
-from engine.decode.entropy_branching import EntropyBranching
-from engine.decode.exact import ExactMode
-from engine.decode.guessing import Drafting, NGram
-from engine.decode.power import Power
-from engine.decode.sample import Sample
-from engine.decode.several import Vote
-from engine.decode.stochastic_beam import StochasticBeam
-from engine.decode.strategy import Strategy
-from engine.errors import ParameterError
+from likely.engine.decode.beam import GNMT, Beam, DiverseBeam
+from likely.engine.decode.budget import Budget
+from likely.engine.decode.combine import OVER, Combination, Contrast, Guidance, Layers
+from likely.engine.decode.entropy_branching import EntropyBranching
+from likely.engine.decode.exact import ExactMode
+from likely.engine.decode.guessing import Drafting, NGram
+from likely.engine.decode.power import Power
+from likely.engine.decode.sample import Sample
+from likely.engine.decode.several import Vote
+from likely.engine.decode.stochastic_beam import StochasticBeam
+from likely.engine.decode.strategy import Strategy
+from likely.engine.errors import ParameterError
 
 COMBINATIONS: tuple[type[Combination], ...] = (Contrast, Layers, Guidance)
 KINDS: tuple[type[Strategy], ...] = (

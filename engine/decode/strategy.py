@@ -4,13 +4,13 @@ from collections.abc import Generator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from engine.decode.control import RunControl
-from engine.decode.events import Event
-from engine.errors import ParameterError
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Event
+from likely.engine.errors import ParameterError
 
 if TYPE_CHECKING:
-    from engine.decode.branches import Branches
-    from engine.decode.sampler import Sampler
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.sampler import Sampler
 
 MANY = 16  # branches, from which on others have a turn between the model's pass and what is made of it
 Steps = Generator[Event, bool | None, None]  # what is sent back says whether the event's branch is over

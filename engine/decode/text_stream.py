@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from engine.decode.stop_strings import StopStrings
-from engine.trace.trace import TokenStep
+from likely.engine.decode.stop_strings import StopStrings
+from likely.engine.trace.trace import TokenStep
 
 if TYPE_CHECKING:
-    from engine.tokenizer import Tokenizer
+    from likely.engine.tokenizer import Tokenizer
 
 
 class TextStream:

@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Stats
-from engine.decode.text_stream import TextStream, with_text
-from engine.diffusion.denoiser import of_model
-from engine.diffusion.infilling import infill
-from engine.diffusion.unmasking import DenoisingStep, Unmasked, Unmasking
-from engine.errors import ContextOverflow, ParameterError
-from engine.trace.trace import Recipe, TokenStep
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Stats
+from likely.engine.decode.text_stream import TextStream, with_text
+from likely.engine.diffusion.denoiser import of_model
+from likely.engine.diffusion.infilling import infill
+from likely.engine.errors import ContextOverflow, ParameterError
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.unmasking import DenoisingStep, Unmasked, Unmasking
 
 if TYPE_CHECKING:
-    from engine.session import Session
-    from engine.tokenizer import Tokenizer
+    from likely.engine.session import Session
+    from likely.engine.tokenizer import Tokenizer
 
 SEQUENTIAL = Unmasking()  # a mask a pass
 TOKENS = 128  # masks of an answer where nobody says how many: each costs a pass over the whole canvas

@@ -13,9 +13,9 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from engine.diffusion.noise import sizes, times
-from engine.errors import ParameterError
-from engine.evaluate.estimates import Estimate, mean
+from likely.engine.errors import ParameterError
+from likely.engine.statistics.estimates import Estimate, mean
+from likely.engine.trace.noise import sizes, times
 
 Denoiser = Callable[[np.ndarray], np.ndarray]  # ids [B, T], some of them masks -> log-probabilities [B, T, V]
 T = TypeVar("T")

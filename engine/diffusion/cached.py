@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine import arrays
-from engine.diffusion.denoiser import ModelDenoiser, end_of, of_model
-from engine.diffusion.unmasking import Disagreement, Unmasking
-from engine.errors import ParameterError
-from metal import mx
-from metal.attention import FULL
-from models.cache import Cache, KVCache
-from models.native import as_graph
+from likely.engine import arrays
+from likely.engine.diffusion.denoiser import ModelDenoiser, end_of, of_model
+from likely.engine.errors import ParameterError
+from likely.engine.trace.unmasking import Disagreement, Unmasking
+from likely.metal import mx
+from likely.metal.attention import FULL
+from likely.models.cache import Cache, KVCache
+from likely.models.native import as_graph
 
 if TYPE_CHECKING:
-    from models.model import LanguageModel
+    from likely.models.model import LanguageModel
 
 
 def denoiser_of(model: "LanguageModel", name: str, how: Unmasking, given: np.ndarray) -> ModelDenoiser:

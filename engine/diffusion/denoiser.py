@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.arrays import logprobs
-from engine.diffusion.unmasking import Disagreement
-from engine.errors import ParameterError
-from metal import mx
-from metal.attention import FULL, Mask
-from models.config import MaskedDiffusion
+from likely.engine.arrays import logprobs
+from likely.engine.errors import ParameterError
+from likely.engine.trace.unmasking import Disagreement
+from likely.metal import mx
+from likely.metal.attention import FULL, Mask
+from likely.models.config import MaskedDiffusion
 
 if TYPE_CHECKING:
-    from models.model import LanguageModel
+    from likely.models.model import LanguageModel
 
 
 def of_model(model: "LanguageModel", name: str) -> MaskedDiffusion:

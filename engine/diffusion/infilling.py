@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.diffusion.cached import denoiser_of
-from engine.diffusion.denoiser import of_model
-from engine.diffusion.unmasking import DenoisingStep, Unmasked, Unmasking, fill
-from engine.errors import ContextOverflow, ParameterError
-from engine.trace.trace import Recipe
-from engine.tune.samples import text_end
+from likely.engine.diffusion.cached import denoiser_of
+from likely.engine.diffusion.denoiser import of_model
+from likely.engine.errors import ContextOverflow, ParameterError
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import DenoisingStep, Unmasked, Unmasking, fill
+from likely.engine.tune.samples import text_end
 
 if TYPE_CHECKING:
-    from engine.session import Session
-    from engine.tokenizer import Tokenizer
+    from likely.engine.session import Session
+    from likely.engine.tokenizer import Tokenizer
 
 HOLE = re.compile(r"(\\?)\[MASK:([^\[\]]*)\]")
 MOST = 1 << 20  # masks of one hole: more than any context

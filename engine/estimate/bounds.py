@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.errors import DataError
-from engine.evaluate.estimates import incomplete_beta
+from likely.engine.errors import DataError
+from likely.engine.statistics.estimates import incomplete_beta
 
 DELTA = 0.05  # how often a bound may fail
 FINEST, LARGEST_PRIOR = 100, 0.1  # variances of the prior: 0.1 exp(-j / 100), j = 1, 2, ... (Dziugaite and Roy, sec. 5)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.errors import DataError
+from likely.engine.errors import DataError
 
 EXPONENTS = np.geomspace(0.02, 5.0, 150)
 FINER = 2  # times that the grid is laid anew where the posterior is

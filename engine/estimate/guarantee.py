@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.errors import DataError, ParameterError
-from engine.estimate.bounds import (
+from likely.engine.adapters import adapters
+from likely.engine.adapters.config import Config, configure
+from likely.engine.attach.stack import digest
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.estimate.bounds import (
     DELTA,
     GaussianPosterior,
     RiskBound,
@@ -23,18 +26,15 @@ from engine.estimate.bounds import (
     pac_bayes,
     smoothed,
 )
-from engine.estimate.trial import encoded, target_losses
-from engine.posterior import stored
-from engine.tune import adapters
-from engine.tune.config import Config, configure
-from engine.tune.rows import TrainingRow
-from engine.tune.run import TrainingRun
-from engine.tune.stack import digest
-from engine.tune.taught import ready
-from metal import mx
+from likely.engine.estimate.trial import encoded, target_losses
+from likely.engine.posterior import stored
+from likely.engine.tune.rows import TrainingRow
+from likely.engine.tune.run import TrainingRun
+from likely.engine.tune.taught import ready
+from likely.metal import mx
 
 if TYPE_CHECKING:
-    from engine.sources.checkpoint import Checkpoint
+    from likely.engine.sources.checkpoint import Checkpoint
 
 SMOOTHING = 0.1  # share of a guess by chance
 WIDTHS = (1e-4, 1e-3, 1e-2)  # standard deviations of a posterior that are tried where none is given

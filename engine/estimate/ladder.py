@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.errors import DataError, ParameterError
-from engine.estimate.trial import Trial, TrialResult
-from engine.evaluate.estimates import Change, Estimate, compare, mean
-from engine.tune import data
-from engine.tune.config import Config
-from engine.tune.open_run import check_objective
-from engine.tune.rows import TrainingRow, read_map
+from likely.engine.adapters.config import Config
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.estimate.trial import Trial, TrialResult
+from likely.engine.statistics.estimates import Change, Estimate, compare, mean
+from likely.engine.tune import data
+from likely.engine.tune.open_run import check_objective
+from likely.engine.tune.rows import TrainingRow, read_map
 
 if TYPE_CHECKING:
-    from engine.sources.checkpoint import Checkpoint
+    from likely.engine.sources.checkpoint import Checkpoint
 
 SIZES = 5  # amounts of rows where none are named, each twice the one before
 VARIED = ("model", "layers", "seed", "out", "data", "valid")  # options that rungs differ in, or that are in the rows

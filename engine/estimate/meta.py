@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine import json_reader
-from engine.errors import DataError, ParameterError
-from engine.estimate.ladder import RowPool, by_row, fixed, pool, rungs
-from engine.estimate.trial import Trial, TrialResult, encoded
-from engine.evaluate.estimates import Change, Estimate, compare, mean
-from engine.lock import claimed
-from engine.tune import choices, data, objectives
-from engine.tune.config import Config
-from engine.tune.run import TrainingRun, write
-from engine.tune.stored import write_json
-from engine.tune.taught import ready, teach
-from engine.whole_file import read_whole
-from metal import mx
+from likely.engine import json_reader
+from likely.engine.adapters.config import Config
+from likely.engine.adapters.stored import write_json
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.estimate.ladder import RowPool, by_row, fixed, pool, rungs
+from likely.engine.estimate.trial import Trial, TrialResult, encoded
+from likely.engine.lock import claimed
+from likely.engine.statistics.estimates import Change, Estimate, compare, mean
+from likely.engine.tune import choices, data, objectives
+from likely.engine.tune.run import TrainingRun, write
+from likely.engine.tune.taught import ready, teach
+from likely.engine.whole_file import read_whole
+from likely.metal import mx
 
 if TYPE_CHECKING:
-    from engine.sources.checkpoint import Checkpoint
+    from likely.engine.sources.checkpoint import Checkpoint
 
 MADE_OF = "made_of.json"
 Start = dict[str, mx.array]

@@ -12,17 +12,17 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import DataError, ParameterError
-from engine.estimate.trial import Trial, TrialDone, TrialResult, run
-from engine.evaluate.estimates import Estimate, mean
-from engine.options import read_toml, typed, unknown
-from engine.tune import data
-from engine.tune.config import Config, configure
-from engine.tune.open_run import check_objective
-from engine.tune.rows import TrainingRow, read_map
+from likely.engine.adapters.config import Config, configure
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.estimate.trial import Trial, TrialDone, TrialResult, run
+from likely.engine.options import read_toml, typed, unknown
+from likely.engine.statistics.estimates import Estimate, mean
+from likely.engine.tune import data
+from likely.engine.tune.open_run import check_objective
+from likely.engine.tune.rows import TrainingRow, read_map
 
 if TYPE_CHECKING:
-    from engine.sources.checkpoint import Checkpoint
+    from likely.engine.sources.checkpoint import Checkpoint
 
 # options that can be searched, and whether more of them is simpler: nearer the base
 SIMPLER = {

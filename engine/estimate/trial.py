@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from engine import journal
-from engine.errors import DataError
-from engine.evaluate.estimates import Estimate, ratio, share
-from engine.lock import claimed
-from engine.tune import batches, losses, objectives, samples
-from engine.tune.config import Config
-from engine.tune.open_run import Opened
-from engine.tune.report import report
-from engine.tune.rows import TrainingRow
-from engine.tune.run import TrainingRun
-from engine.tune.taught import TrainingFailed, ready, teach
-from metal import mx
+from likely.engine import journal
+from likely.engine.adapters.config import Config
+from likely.engine.errors import DataError
+from likely.engine.lock import claimed
+from likely.engine.statistics.estimates import Estimate, ratio, share
+from likely.engine.tune import batches, losses, objectives, samples
+from likely.engine.tune.open_run import Opened
+from likely.engine.tune.report import report
+from likely.engine.tune.rows import TrainingRow
+from likely.engine.tune.run import TrainingRun
+from likely.engine.tune.taught import TrainingFailed, ready, teach
+from likely.metal import mx
 
 if TYPE_CHECKING:
-    from engine.sources.checkpoint import Checkpoint
-    from models import Transformer
+    from likely.engine.sources.checkpoint import Checkpoint
+    from likely.models import Transformer
 
 FILE = "trials.jsonl"
 TRAINED = ".trial"  # what a trial trains, while it does; no folder of a person's, for it is deleted

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine import arrays
-from engine.errors import ConfigError, DataError
-from engine.quantize.measure import TEXT
-from engine.sources.checkpoint import Checkpoint
-from metal import mx
-from metal.packed import EIGHT, FULL
-from models.model import LanguageModel
-from models.native import NativeModel
+from likely.engine import arrays
+from likely.engine.errors import ConfigError, DataError
+from likely.engine.quantize.measure import TEXT
+from likely.engine.sources.checkpoint import Checkpoint
+from likely.metal import mx
+from likely.metal.packed import EIGHT, FULL
+from likely.models.model import LanguageModel
+from likely.models.native import NativeModel
 
 TOKENS = 200
 

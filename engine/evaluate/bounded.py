@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.diffusion.bound import DRAWS, bound, check_draws
-from engine.diffusion.denoiser import ModelDenoiser
-from engine.errors import NotFinite, ParameterError
-from engine.evaluate.likelihood import Gather, Reader, Request
-from engine.evaluate.scores import AT_MOST, BOUNDED, BY_BOUND
-from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Task
-from engine.numerics import damaged
-from metal import mx
+from likely.engine.diffusion.bound import DRAWS, bound, check_draws
+from likely.engine.diffusion.denoiser import ModelDenoiser
+from likely.engine.errors import NotFinite, ParameterError
+from likely.engine.evaluate.likelihood import Gather, Reader, Request
+from likely.engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Task
+from likely.engine.numerics import damaged
+from likely.engine.statistics.scores import AT_MOST, BOUNDED, BY_BOUND
+from likely.metal import mx
 
 if TYPE_CHECKING:
-    from engine.evaluate.evaluation import Protocol
-    from engine.session import Session
-    from models.model import LanguageModel
+    from likely.engine.evaluate.evaluation import Protocol
+    from likely.engine.session import Session
+    from likely.models.model import LanguageModel
 
 FORMS = (Document, MinimalPair, Choices)  # of items that bounds can answer
 

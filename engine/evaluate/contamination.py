@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.evaluate import samples
-from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
-from engine.evaluate.estimates import Estimate, bootstrap, share
-from engine.evaluate.figures import Tally
-from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
+from likely.engine.evaluate import samples
+from likely.engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from likely.engine.evaluate.figures import Tally
+from likely.engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
+from likely.engine.statistics.estimates import Estimate, bootstrap, share
 
 RUN, LEAST = 13, 8  # words
 WORD = re.compile(r"\w+")

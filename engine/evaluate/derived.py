@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from engine.errors import DataError
-from engine.evaluate.conditional import Conditioned, Restated
-from engine.evaluate.probes import probes
-from engine.evaluate.task_files import read
-from engine.evaluate.tasks import ODD, Body, Choices, Document, Problem, Question, Row, Task, TaskSettings
+from likely.engine.errors import DataError
+from likely.engine.evaluate.conditional import Conditioned, Restated
+from likely.engine.evaluate.probes import probes
+from likely.engine.evaluate.task_files import read
+from likely.engine.evaluate.tasks import ODD, Body, Choices, Document, Problem, Question, Row, Task, TaskSettings
 
 T = TypeVar("T")
 BLOCK = 256  # rows among which another is drawn

@@ -15,28 +15,28 @@ from typing import Any
 
 import numpy as np
 
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Forked
-from engine.decode.strategies import PLAIN
-from engine.decode.strategy import Strategy
-from engine.diffusion.bound import DRAWS
-from engine.errors import ParameterError
-from engine.evaluate import bounded, calibration, verifiers
-from engine.evaluate.bounded import LikelihoodBound, diffuses, reach, reader
-from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
-from engine.evaluate.contamination import least_likely
-from engine.evaluate.features import cosines
-from engine.evaluate.likelihood import WINDOW, Likelihood, Request, windows
-from engine.evaluate.measures import every
-from engine.evaluate.program import VerifierError
-from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Problem, Question, Task
-from engine.evaluate.token_paths import PathSampler
-from engine.evaluate.verifiers import judge
-from engine.reason.vote import maj_at, pass_at
-from engine.session import Session
-from engine.tokenizer import Tokenizer
-from engine.trace.trace import Recipe
-from engine.transforms import Temperature
+from likely.engine.answers.program import VerifierError
+from likely.engine.answers.vote import maj_at, pass_at
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Forked
+from likely.engine.decode.strategies import PLAIN
+from likely.engine.decode.strategy import Strategy
+from likely.engine.diffusion.bound import DRAWS
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate import bounded, calibration, verifiers
+from likely.engine.evaluate.bounded import LikelihoodBound, diffuses, reach, reader
+from likely.engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from likely.engine.evaluate.contamination import least_likely
+from likely.engine.evaluate.features import cosines
+from likely.engine.evaluate.likelihood import WINDOW, Likelihood, Request, windows
+from likely.engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Problem, Question, Task
+from likely.engine.evaluate.token_paths import PathSampler
+from likely.engine.evaluate.verifiers import judge
+from likely.engine.session import Session
+from likely.engine.statistics.measures import every
+from likely.engine.tokenizer import Tokenizer
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Temperature
 
 USUAL = 512  # tokens of a window where none are asked for
 KNOWN = 4096  # choices whose probability without a context is kept

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.errors import ContextOverflow, ParameterError
-from engine.evaluate import scores
-from engine.prompt import Prompt
-from engine.session import Session
-from engine.trace.trace import TokenStep
-from metal import mx
-from metal.attention import Emit
+from likely.engine.errors import ContextOverflow, ParameterError
+from likely.engine.prompt import Prompt
+from likely.engine.session import Session
+from likely.engine.statistics import scores
+from likely.engine.trace.trace import TokenStep
+from likely.metal import mx
+from likely.metal.attention import Emit
 
 
 @dataclass(frozen=True, slots=True)

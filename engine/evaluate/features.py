@@ -7,12 +7,12 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from engine.decode.branches import chunk
-from engine.errors import ContextOverflow, DataError, ParameterError
-from engine.pace import Pace, whole
-from engine.session import Session
-from metal import memory, mx
-from models.native import NativeModel
+from likely.engine.decode.branches import chunk
+from likely.engine.errors import ContextOverflow, DataError, ParameterError
+from likely.engine.pace import Pace, whole
+from likely.engine.session import Session
+from likely.metal import memory, mx
+from likely.models.native import NativeModel
 
 LONGEST = 512  # tokens of a text that are read
 

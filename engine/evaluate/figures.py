@@ -9,11 +9,11 @@ from itertools import accumulate, count, takewhile
 
 import numpy as np
 
-from engine.evaluate import calibration
-from engine.evaluate.estimates import Change, Estimate, bootstrap, compare, holm, share, share_or_mean
-from engine.evaluate.measures import measure
-from engine.evaluate.scores import AT_MOST, BOUNDED, stem
-from engine.evaluate.tasks import Problem
+from likely.engine.evaluate import calibration
+from likely.engine.evaluate.tasks import Problem
+from likely.engine.statistics.estimates import Change, Estimate, bootstrap, compare, holm, share, share_or_mean
+from likely.engine.statistics.measures import measure
+from likely.engine.statistics.scores import AT_MOST, BOUNDED, stem
 
 COUNTS = ("tokens", "bytes")
 RESAMPLED = 500  # times, for what has no error by itself

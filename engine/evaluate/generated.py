@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from engine.errors import ParameterError
-from engine.evaluate.tasks import Row, Task, TaskSettings
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate.tasks import Row, Task, TaskSettings
 
 ITEMS = 200
 SAID = (

@@ -8,13 +8,13 @@ from importlib import import_module
 from itertools import groupby
 from typing import Any
 
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted
-from engine.errors import ParameterError
-from engine.evaluate.evaluation import Protocol, after
-from engine.evaluate.likelihood import Reader, Request, windows
-from engine.session import Session
-from engine.trace.trace import Recipe
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate.evaluation import Protocol, after
+from likely.engine.evaluate.likelihood import Reader, Request, windows
+from likely.engine.session import Session
+from likely.engine.trace.trace import Recipe
 
 MAX_TOKENS = 256
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-from engine.errors import DataError, ParameterError
-from engine.evaluate.tasks import Row, Task, TaskSettings
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.evaluate.tasks import Row, Task, TaskSettings
 
 PREFIX = "lm_eval:"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from engine.evaluate.tasks import Item, Question, Row, Task, TaskSettings
+from likely.engine.evaluate.tasks import Item, Question, Row, Task, TaskSettings
 
 Answered = Iterator[tuple[int, str, str]]  # the number of a question, and the answers of both, by number
 NOTHING = "(no answer)"

@@ -13,12 +13,12 @@ from itertools import islice
 
 import numpy as np
 
-from engine.arrays import chosen, logsumexp
-from engine.decode.branches import Branches
-from engine.errors import ContextOverflow, NotFinite, ParameterError
-from engine.numerics import damaged
-from metal import mx
-from models.model import LanguageModel
+from likely.engine.arrays import chosen, logsumexp
+from likely.engine.decode.branches import Branches
+from likely.engine.errors import ContextOverflow, NotFinite, ParameterError
+from likely.engine.numerics import damaged
+from likely.metal import mx
+from likely.models.model import LanguageModel
 
 WINDOW = 256  # requests that are looked at together
 TOKENS = 1024  # read at once, padding included

@@ -5,13 +5,13 @@ They are no better than the model: whether the meaning stayed can be measured (`
 
 from collections.abc import Iterator
 
-from engine.evaluate.evaluation import answers
-from engine.evaluate.tasks import Item, Task
-from engine.evaluate.variations import text_of
-from engine.prompt import asked
-from engine.session import Session
-from engine.trace.trace import Recipe
-from engine.transforms import Temperature, TopP
+from likely.engine.evaluate.evaluation import answers
+from likely.engine.evaluate.tasks import Item, Task
+from likely.engine.evaluate.variations import text_of
+from likely.engine.prompt import asked
+from likely.engine.session import Session
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Temperature, TopP
 
 ASKED = "Say this in other words. Keep its meaning, and every name and number.\n\n{text}\n\nIn other words:"
 RECIPE = Recipe((Temperature(0.7), TopP(0.9)))

@@ -10,8 +10,8 @@ from statistics import fmean
 
 import numpy as np
 
-from engine.evaluate.estimates import Estimate, bootstrap, compare, share_or_mean
-from engine.evaluate.figures import Tally
+from likely.engine.evaluate.figures import Tally
+from likely.engine.statistics.estimates import Estimate, bootstrap, compare, share_or_mean
 
 RESAMPLED = 500
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from engine.errors import DataError
-from engine.evaluate import samples
-from engine.evaluate.estimates import Estimate, jackknife, mean, share, within_share
+from likely.engine.errors import DataError
+from likely.engine.evaluate import samples
+from likely.engine.statistics.estimates import Estimate, jackknife, mean, share, within_share
 
 BLEU = 200  # texts of which self-BLEU is taken: it is quadratic
 LEAST = 10

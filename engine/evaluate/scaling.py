@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from engine.errors import DataError
-from engine.evaluate import calibration
-from engine.evaluate.estimates import Estimate
-from engine.evaluate.figures import CALIBRATION, Tally
+from likely.engine.errors import DataError
+from likely.engine.evaluate import calibration
+from likely.engine.evaluate.figures import CALIBRATION, Tally
+from likely.engine.statistics.estimates import Estimate
 
 MEASURES = ("brier_score", "nll", *CALIBRATION)
 

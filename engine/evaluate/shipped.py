@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 
-from engine.errors import DataError
-from engine.evaluate.tasks import Row, Task
+from likely.engine.errors import DataError
+from likely.engine.evaluate.tasks import Row, Task
 
 
 def _python_reference() -> Mapping[str, str]:

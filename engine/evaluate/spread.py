@@ -8,12 +8,12 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from engine.errors import ParameterError
-from engine.evaluate.evaluation import Outcome, Result
-from engine.evaluate.tasks import Problem
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate.evaluation import Outcome, Result
+from likely.engine.evaluate.tasks import Problem
 
 if TYPE_CHECKING:
-    from engine.ranks import Ranks
+    from likely.engine.ranks import Ranks
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from engine.evaluate.estimates import Estimate
-from engine.evaluate.figures import LIKELIHOOD, Tally
-from engine.evaluate.tasks import Item, Task
+from likely.engine.evaluate.figures import LIKELIHOOD, Tally
+from likely.engine.evaluate.tasks import Item, Task
+from likely.engine.statistics.estimates import Estimate
 
 Positions = Mapping[str, tuple[float, float]]  # `evaluation.by_position`
 

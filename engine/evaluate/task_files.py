@@ -14,11 +14,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from engine.errors import DataError
-from engine.evaluate.tasks import COLUMNS, Row, Task, TaskSettings
-from engine.json_reader import LARGEST, parse
-from engine.options import read_toml, unknown
-from engine.whole_file import open_file
+from likely.engine.errors import DataError
+from likely.engine.evaluate.tasks import COLUMNS, Row, Task, TaskSettings
+from likely.engine.json_reader import LARGEST, parse
+from likely.engine.options import read_toml, unknown
+from likely.engine.whole_file import open_file
 
 SUFFIXES = (".jsonl", ".csv", ".toml")
 

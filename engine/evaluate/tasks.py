@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from typing import Any, ClassVar
 
-from engine.errors import DataError
-from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
-from engine.json_reader import parse
+from likely.engine.errors import DataError
+from likely.engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from likely.engine.json_reader import parse
 
 Row = Mapping[str, Any]
 ODD = "likely: odd"  # the key by which a row that is made says what is wrong with it, as "kind: words"

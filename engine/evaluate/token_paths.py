@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.arrays import logsumexp
-from engine.decode.branches import Branches
-from engine.evaluate.estimates import Estimate
-from engine.evaluate.figures import LIKELIHOOD, Tally
-from engine.evaluate.likelihood import ROWS, Likelihood, Request
-from engine.inside.tokenisation import spelled, tokens_by_piece
-from engine.session import Session
-from metal import mx
+from likely.engine.arrays import logsumexp
+from likely.engine.decode.branches import Branches
+from likely.engine.evaluate.figures import LIKELIHOOD, Tally
+from likely.engine.evaluate.likelihood import ROWS, Likelihood, Request
+from likely.engine.inside.tokenisation import spelled, tokens_by_piece
+from likely.engine.session import Session
+from likely.engine.statistics.estimates import Estimate
+from likely.metal import mx
 
 Marginal = tuple[float, float]  # -log p of the text by all its tokenisations, nats, and the standard error of that
 

@@ -10,9 +10,9 @@ import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from engine.errors import ParameterError
-from engine.evaluate.conditional import ChangedContext
-from engine.evaluate.tasks import ODD, Body, Choices, Item, Question, Row, Task, TaskSettings
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate.conditional import ChangedContext
+from likely.engine.evaluate.tasks import ODD, Body, Choices, Item, Question, Row, Task, TaskSettings
 
 KINDS = ("typos", "paraphrase", "choices", "examples")
 TYPOS = 0.05  # of letters, one at least

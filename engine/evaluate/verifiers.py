@@ -8,12 +8,12 @@ import unicodedata
 from collections.abc import Callable
 from fractions import Fraction
 
-from engine.errors import ParameterError
-from engine.evaluate import mathematics
-from engine.evaluate.conditional import check_judge
-from engine.evaluate.extraction import RULES, canonical, number, sought
-from engine.evaluate.program import Verifier, VerifierError
-from engine.evaluate.tasks import Question, TaskSettings
+from likely.engine.answers import mathematics
+from likely.engine.answers.extraction import RULES, canonical, number, sought
+from likely.engine.answers.program import Verifier, VerifierError
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate.conditional import check_judge
+from likely.engine.evaluate.tasks import Question, TaskSettings
 
 SCORERS = ("exact", "normalised", "numeric", "regex", "math", "program")
 CLOSE = Fraction(1, 10**6)

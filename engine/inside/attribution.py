@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import ParameterError
-from engine.inside.subject import InspectedText
-from metal import mx
-from models.layers import LayerNorm, Norm, bare
+from likely.engine.errors import ParameterError
+from likely.engine.inside.subject import InspectedText
+from likely.metal import mx
+from likely.models.layers import LayerNorm, Norm, bare
 
 Array = mx.array
 Linear = Callable[[Array], Array]  # [..., C] -> [..., C]

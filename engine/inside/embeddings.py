@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.errors import NotFinite, ParameterError
-from metal import mx
-from models.layers import bare
-from models.transformer import Transformer
-from models.weights import Packed
+from likely.engine.errors import NotFinite, ParameterError
+from likely.metal import mx
+from likely.models.layers import bare
+from likely.models.transformer import Transformer
+from likely.models.weights import Packed
 
 NEAREST = 10
 PART = 8192  # rows that are unpacked at once

@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from engine.errors import ParameterError
-from engine.inside.subject import InspectedText
-from metal import mx
-from metal.attention import Emit
-from models.transformer import Transformer
+from likely.engine.errors import ParameterError
+from likely.engine.inside.subject import InspectedText
+from likely.metal import mx
+from likely.metal.attention import Emit
+from likely.models.transformer import Transformer
 
 RANDOM, TEXTS = 30, 4  # tokens that are repeated, and texts of them
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine import arrays
-from engine.errors import ParameterError
-from engine.inside.subject import InspectedText
-from metal import mx
+from likely.engine import arrays
+from likely.engine.errors import ParameterError
+from likely.engine.inside.subject import InspectedText
+from likely.metal import mx
 
 
 @dataclass(frozen=True, slots=True)

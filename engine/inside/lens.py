@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from engine import arrays
-from engine.inside.subject import InspectedText
-from metal import mx
+from likely.engine import arrays
+from likely.engine.inside.subject import InspectedText
+from likely.metal import mx
 
 AT_ONCE = 256  # positions, or positions of several layers, whose logits stand in memory together
 

@@ -10,9 +10,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from engine.errors import ParameterError
-from engine.tokenizer.encoder import LibraryEncoder
-from engine.tokenizer.tokenizer import Tokenizer
+from likely.engine.errors import ParameterError
+from likely.engine.tokenizer.encoder import LibraryEncoder
+from likely.engine.tokenizer.tokenizer import Tokenizer
 
 Pieces = tuple[bytes, ...]
 

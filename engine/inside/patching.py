@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.errors import ParameterError
-from engine.inside.heads import check
-from engine.inside.subject import InspectedText
-from metal import mx
-from models.cache import Cache
-from models.layers import bare
-from models.tap import TappedPass
-from models.transformer import Transformer
+from likely.engine.errors import ParameterError
+from likely.engine.inside.heads import check
+from likely.engine.inside.subject import InspectedText
+from likely.metal import mx
+from likely.models.cache import Cache
+from likely.models.layers import bare
+from likely.models.tap import TappedPass
+from likely.models.transformer import Transformer
 
 Array = mx.array
 PARTS = ("residual", "attention", "mlp", "heads")

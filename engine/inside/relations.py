@@ -13,9 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.errors import ParameterError
-from engine.evaluate.estimates import Estimate, share
-from engine.inside.embeddings import EmbeddingTable, units
+from likely.engine.errors import ParameterError
+from likely.engine.inside.embeddings import EmbeddingTable, units
+from likely.engine.statistics.estimates import Estimate, share
 
 RELATIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "France : Paris": (

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from engine.errors import ParameterError
-from engine.inside.subject import InspectedText
-from engine.sources import array_file
-from metal import mx
-from metal.attention import Emit
-from models.transformer import Transformer
+from likely.engine.errors import ParameterError
+from likely.engine.inside.subject import InspectedText
+from likely.engine.sources import array_file
+from likely.metal import mx
+from likely.metal.attention import Emit
+from likely.models.transformer import Transformer
 
 SITES = ("heads", "attention", "mlp", "residual", "pattern")
 

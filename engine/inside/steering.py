@@ -13,14 +13,14 @@ from pathlib import Path
 from string import ascii_letters, digits
 from typing import Any
 
-from engine import arrays, json_reader
-from engine.errors import CheckpointError, DataError, ParameterError
-from engine.home import home
-from engine.sources import array_file
-from engine.whole_file import write_whole
-from metal import mx
-from models.tap import TappedPass
-from models.transformer import Transformer
+from likely.engine import arrays, json_reader
+from likely.engine.errors import CheckpointError, DataError, ParameterError
+from likely.engine.home import home
+from likely.engine.sources import array_file
+from likely.engine.whole_file import write_whole
+from likely.metal import mx
+from likely.models.tap import TappedPass
+from likely.models.transformer import Transformer
 
 CONFIG, VECTOR = "steering.json", "steering.safetensors"
 FORMAT = 1

@@ -7,12 +7,12 @@ their keys and values. So the memory of a look is bounded, however long the text
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.errors import ContextOverflow, ParameterError
-from engine.session import Session
-from metal import mx
-from models.native import as_graph
-from models.tap import CHUNK, TappedPass
-from models.transformer import Transformer
+from likely.engine.errors import ContextOverflow, ParameterError
+from likely.engine.session import Session
+from likely.metal import mx
+from likely.models.native import as_graph
+from likely.models.tap import CHUNK, TappedPass
+from likely.models.transformer import Transformer
 
 ROWS = 512  # positions that are looked at together
 WEIGHTS = 1 << 28  # bytes that the attention of one layer may take

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.errors import ParameterError
-from engine.session import Session
-from engine.tokenizer import Tokenizer
+from likely.engine.errors import ParameterError
+from likely.engine.session import Session
+from likely.engine.tokenizer import Tokenizer
 
 WAYS = 32
 LONGEST = 64  # bytes of a text whose ways are looked for

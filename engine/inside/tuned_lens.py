@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from engine import json_reader
-from engine.errors import CheckpointError, DataError, ParameterError
-from engine.home import home
-from engine.inside.lens import rows, states
-from engine.inside.subject import InspectedText
-from engine.sources import array_file
-from engine.sources.model_info import ModelInfo
-from metal import mx
-from models.transformer import Transformer
+from likely.engine import json_reader
+from likely.engine.errors import CheckpointError, DataError, ParameterError
+from likely.engine.home import home
+from likely.engine.inside.lens import rows, states
+from likely.engine.inside.subject import InspectedText
+from likely.engine.sources import array_file
+from likely.engine.sources.model_info import ModelInfo
+from likely.metal import mx
+from likely.models.transformer import Transformer
 
 RANK = 64
 RIDGE = 1e-3  # of the mean variance of a state's numbers

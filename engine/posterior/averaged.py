@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from engine import arrays
-from engine.errors import ParameterError
-from engine.pool import Pool
-from engine.posterior.curvature_pass import check_plain
-from engine.posterior.posterior import Ensemble, Posterior
-from engine.posterior.uncertainty import MOST, Uncertainty, check_samples
-from engine.tune.lora import Adapter
-from metal import mx
-from metal.attention import Emit, Mask
-from models import Transformer
-from models.cache import FIRST, Cache
-from models.model import Activations
-from models.rotation import Rotation
+from likely.engine import arrays
+from likely.engine.adapters.lora import Adapter
+from likely.engine.errors import ParameterError
+from likely.engine.pool import Pool
+from likely.engine.posterior.curvature_pass import check_plain
+from likely.engine.posterior.posterior import Ensemble, Posterior
+from likely.engine.posterior.uncertainty import MOST, Uncertainty, check_samples
+from likely.metal import mx
+from likely.metal.attention import Emit, Mask
+from likely.models import Transformer
+from likely.models.cache import FIRST, Cache
+from likely.models.model import Activations
+from likely.models.rotation import Rotation
 
 Array = mx.array
 CELLS = 1 << 22  # logits of all samples at once

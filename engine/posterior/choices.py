@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine import arrays
-from engine.posterior.posterior import Laplace
-from engine.posterior.uncertainty import probit, sampled
-from engine.tune.lora import Adapter
-from metal import mx
-from models import Transformer
+from likely.engine import arrays
+from likely.engine.adapters.lora import Adapter
+from likely.engine.posterior.posterior import Laplace
+from likely.engine.posterior.uncertainty import probit, sampled
+from likely.metal import mx
+from likely.models import Transformer
 
 Array = mx.array
 

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from engine import arrays
-from engine.errors import ParameterError
-from engine.posterior.kronecker import Curvature, Kronecker, Spectrum
-from engine.tune import batches
-from engine.tune.adapter_layers import AdapterLayer
-from engine.tune.batches import Batch, collate
-from engine.tune.factors import Factors
-from engine.tune.lora import Adapter
-from engine.tune.samples import TrainingSample
-from metal import mx
-from models import Transformer
+from likely.engine import arrays
+from likely.engine.adapters.adapter_layers import AdapterLayer
+from likely.engine.adapters.factors import Factors
+from likely.engine.adapters.lora import Adapter
+from likely.engine.errors import ParameterError
+from likely.engine.posterior.kronecker import Curvature, Kronecker, Spectrum
+from likely.engine.tune import batches
+from likely.engine.tune.batches import Batch, collate
+from likely.engine.tune.samples import TrainingSample
+from likely.metal import mx
+from likely.models import Transformer
 
 Array = mx.array
 KEPT = 32  # leading directions of a wide side

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from engine.errors import ParameterError
+from likely.engine.errors import ParameterError
 
 LOWEST, HIGHEST = 1e-8, 1e12  # of a precision: past them it says that weights are free, or 0
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.posterior.averaged import Averaged, UncertainText
-from engine.posterior.choices import ChoiceLogits, choice_logits
-from engine.posterior.posterior import Laplace
-from engine.posterior.uncertainty import Uncertainty
-from engine.trace.trace import TokenStep
+from likely.engine.posterior.averaged import Averaged, UncertainText
+from likely.engine.posterior.choices import ChoiceLogits, choice_logits
+from likely.engine.posterior.posterior import Laplace
+from likely.engine.posterior.uncertainty import Uncertainty
+from likely.engine.trace.trace import TokenStep
 
 
 @dataclass(frozen=True, eq=False, slots=True)

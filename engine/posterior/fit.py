@@ -12,26 +12,27 @@ from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
-from engine.errors import CheckpointError, DataError, ParameterError
-from engine.lock import claimed
-from engine.options import check_ranges
-from engine.posterior import stored
-from engine.posterior.curvature_pass import check_plain, collect
-from engine.posterior.evidence import best_precision, log_evidence
-from engine.posterior.moments import Moments
-from engine.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosterior
-from engine.posterior.uncertainty import FEWEST, MOST
-from engine.sources.checkpoint import Checkpoint, load
-from engine.sources.fetch.progress import Report, silent
-from engine.tune import adapters, data, full, lora, samples, sites
-from engine.tune.config import Config
-from engine.tune.control import Ended, Stepped
-from engine.tune.rows import read_map
-from engine.tune.run import Set, prepare
-from engine.tune.stack import digest
-from engine.tune.trainer import FAILED, train
-from metal import mx
-from models import Transformer
+from likely.engine.adapters import adapters, full, lora, sites
+from likely.engine.adapters.config import Config
+from likely.engine.attach.stack import digest
+from likely.engine.errors import CheckpointError, DataError, ParameterError
+from likely.engine.lock import claimed
+from likely.engine.options import check_ranges
+from likely.engine.posterior import stored
+from likely.engine.posterior.curvature_pass import check_plain, collect
+from likely.engine.posterior.evidence import best_precision, log_evidence
+from likely.engine.posterior.moments import Moments
+from likely.engine.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosterior
+from likely.engine.posterior.uncertainty import FEWEST, MOST
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.sources.fetch.progress import Report, silent
+from likely.engine.tune import data, samples
+from likely.engine.tune.control import Ended, Stepped
+from likely.engine.tune.rows import read_map
+from likely.engine.tune.run import Set, prepare
+from likely.engine.tune.trainer import FAILED, train
+from likely.metal import mx
+from likely.models import Transformer
 
 ROWS = 10  # at least: a posterior of fewer is its prior
 COLLECTED = 40  # weights that SWAG's moments are of, where there are as many steps

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from engine.posterior.kronecker import Kronecker
-from engine.posterior.moments import Swag
+from likely.engine.posterior.kronecker import Kronecker
+from likely.engine.posterior.moments import Swag
 
 Array = np.ndarray
 Weights = dict[str, Array]

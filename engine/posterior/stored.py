@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from engine import json_reader
-from engine.errors import CheckpointError
-from engine.posterior.kronecker import Kronecker, Spectrum
-from engine.posterior.moments import Swag
-from engine.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosterior
-from engine.sources import array_file
-from engine.tune.stored import write_arrays
-from metal import mx
+from likely.engine import json_reader
+from likely.engine.adapters.stored import write_arrays
+from likely.engine.errors import CheckpointError
+from likely.engine.posterior.kronecker import Kronecker, Spectrum
+from likely.engine.posterior.moments import Swag
+from likely.engine.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosterior
+from likely.engine.sources import array_file
+from likely.metal import mx
 
 FILE, META = "posterior.safetensors", "posterior"
 LEAVES = {

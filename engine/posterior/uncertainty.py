@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.errors import ParameterError
+from likely.engine.errors import ParameterError
 
 FEWEST, MOST = 2, 8  # samples: rows of one batch
 

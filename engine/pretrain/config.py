@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
-from engine.errors import ParameterError
-from engine.options import SEEDS, changes, check_needs, check_ranges, option
-from engine.tune.config import DIFFUSION, SCHEDULES
+from likely.engine.adapters.config import DIFFUSION, SCHEDULES
+from likely.engine.errors import ParameterError
+from likely.engine.options import SEEDS, changes, check_needs, check_ranges, option
 
 PARAMETRISATIONS = ("mup", "standard")
 TOKENIZERS = ("bpe", "unigram", "bytes", "characters")

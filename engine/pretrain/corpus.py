@@ -14,19 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.errors import CheckpointError, DataError, ParameterError
-from engine.home import expanded
-from engine.json_reader import read as read_json
-from engine.lock import claimed
-from engine.pretrain import vocabulary
-from engine.pretrain.config import TOKENIZERS, PretrainConfig
-from engine.pretrain.documents import CorpusDocument, documents, sources
-from engine.sources.fetch.progress import Report, silent
-from engine.sources.model_info import fingerprint
-from engine.tokenizer import Tokenizer, from_folder
-from engine.tune.samples import text_end
-from engine.tune.stored import copy_whole, write_json
-from engine.tune.token_rows import TokenRows
+from likely.engine.adapters.stored import copy_whole, write_json
+from likely.engine.errors import CheckpointError, DataError, ParameterError
+from likely.engine.home import expanded
+from likely.engine.json_reader import read as read_json
+from likely.engine.lock import claimed
+from likely.engine.pretrain import vocabulary
+from likely.engine.pretrain.config import TOKENIZERS, PretrainConfig
+from likely.engine.pretrain.documents import CorpusDocument, documents, sources
+from likely.engine.sources.fetch.progress import Report, silent
+from likely.engine.sources.model_info import fingerprint
+from likely.engine.tokenizer import Tokenizer, from_folder
+from likely.engine.tune.samples import text_end
+from likely.engine.tune.token_rows import TokenRows
 
 FILE = "corpus.json"
 PARTS = ("train", "valid")

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import DataError
-from engine.home import expanded
-from engine.tune import data
-from engine.whole_file import check_readable, open_file
+from likely.engine.errors import DataError
+from likely.engine.home import expanded
+from likely.engine.tune import data
+from likely.engine.whole_file import check_readable, open_file
 
 TEXTS = (".txt", ".md", ".rst", ".tex", ".py")
 SHORT, LONG = 1 << 11, 1 << 14  # characters of a document that is cut out of a file, at least and at most

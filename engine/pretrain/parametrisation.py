@@ -18,12 +18,12 @@ layers learn at its own rate in both, and the rest by AdamW at a share of it.
 from dataclasses import dataclass
 from math import sqrt
 
-from engine.errors import ParameterError
-from engine.pretrain.config import PretrainConfig
-from engine.tune.optimisers import ParameterGroup, adamw, muon
-from metal import mx
-from models.parts import ModelPart
-from models.transformer import Transformer
+from likely.engine.errors import ParameterError
+from likely.engine.pretrain.config import PretrainConfig
+from likely.engine.tune.optimisers import ParameterGroup, adamw, muon
+from likely.metal import mx
+from likely.models.parts import ModelPart
+from likely.models.transformer import Transformer
 
 TABLE_STD = {"mup": 1.0, "standard": 0.02}  # of embedding and positions; of one that is the head too
 BETAS = (0.9, 0.95)  # of a second moment that follows a start from nothing

@@ -14,29 +14,37 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from engine import json_reader, ranks
-from engine.errors import DataError
-from engine.home import expanded
-from engine.pretrain import parametrisation as widths
-from engine.pretrain.config import PretrainConfig
-from engine.pretrain.corpus import Corpus, copy_tokenizer, corpus
-from engine.pretrain.shape import ModelShape, check_family, config_of, counts, parameters_of, read_shape, shape_of
-from engine.session import Session
-from engine.sources.checkpoint import Checkpoint
-from engine.sources.fetch.progress import Report, silent
-from engine.sources.model_info import ModelInfo, fingerprint
-from engine.sources.precision import Precision
-from engine.trace.trace import Recipe
-from engine.tune import batches, probes, state, trainer
-from engine.tune.config import DIFFUSION, Config
-from engine.tune.control import Answer, Complete, Ended, Event, TrainControl, Validated
-from engine.tune.full import FullWeights
-from engine.tune.optimisers import decay_start
-from engine.tune.report import RunReport, refuse_if_too_large, report
-from engine.tune.run import Set, TrainingRun, prepare
-from engine.tune.stored import write_arrays, write_json
-from metal import mx
-from models.families import registry
+from likely.engine import json_reader, ranks
+from likely.engine.adapters.config import DIFFUSION, Config
+from likely.engine.adapters.full import FullWeights
+from likely.engine.adapters.stored import write_arrays, write_json
+from likely.engine.errors import DataError
+from likely.engine.home import expanded
+from likely.engine.pretrain import parametrisation as widths
+from likely.engine.pretrain.config import PretrainConfig
+from likely.engine.pretrain.corpus import Corpus, copy_tokenizer, corpus
+from likely.engine.pretrain.shape import (
+    ModelShape,
+    check_family,
+    config_of,
+    counts,
+    parameters_of,
+    read_shape,
+    shape_of,
+)
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import Checkpoint
+from likely.engine.sources.fetch.progress import Report, silent
+from likely.engine.sources.gguf.precision import Precision
+from likely.engine.sources.model_info import ModelInfo, fingerprint
+from likely.engine.trace.trace import Recipe
+from likely.engine.tune import batches, probes, state, trainer
+from likely.engine.tune.control import Answer, Complete, Ended, Event, TrainControl, Validated
+from likely.engine.tune.optimisers import decay_start
+from likely.engine.tune.report import RunReport, refuse_if_too_large, report
+from likely.engine.tune.run import Set, TrainingRun, prepare
+from likely.metal import mx
+from likely.models.families import registry
 
 FILE = "pretrain.json"
 PER_PARAMETER, PASSES = 20, 4  # tokens, and over the text, where none are asked for

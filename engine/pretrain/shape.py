@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
-import models
-from engine.errors import ConfigError, ParameterError
-from engine.home import expanded
-from engine.options import read_toml, typed, unknown
-from models.families import FAMILIES, registry
+import likely.models as models
+from likely.engine.errors import ConfigError, ParameterError
+from likely.engine.home import expanded
+from likely.engine.options import read_toml, typed, unknown
+from likely.models.families import FAMILIES, registry
 
 NOT_HERE = ("mixtral", "granitemoe", "qwen3_moe", "gemma3", "llada", "Dream")  # mixtures, one with eyes, masked ones
 ALWAYS_TIED = ("gemma", "gemma2", "gemma3_text", "gpt2")  # by every program that reads them

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.tokenizer import Tokenizer, from_folder
-from engine.tokenizer.vocabulary import BYTE_LEVEL
-from engine.whole_file import write_whole
+from likely.engine.tokenizer import Tokenizer, from_folder
+from likely.engine.tokenizer.vocabulary import BYTE_LEVEL
+from likely.engine.whole_file import write_whole
 
 if TYPE_CHECKING:
     import tokenizers

@@ -4,9 +4,9 @@ A checkpoint is read, packed and written one layer at a time, so that models lar
 text that measures walks through the layers beside it.
 """
 
-from engine.quantize.measure import QuantizationReport
-from engine.quantize.one_file import write_one_file
-from engine.quantize.plan import RECIPES, Settings
-from engine.quantize.run import quantize
+from likely.engine.quantize.measure import QuantizationReport
+from likely.engine.quantize.plan import RECIPES, Settings
+from likely.engine.quantize.run import quantize
+from likely.engine.write.one_file import write_one_file
 
 __all__ = ["RECIPES", "QuantizationReport", "Settings", "quantize", "write_one_file"]

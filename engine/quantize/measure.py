@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from engine import arrays
-from engine.errors import DataError
-from engine.evaluate.estimates import Estimate
-from engine.quantize.source import Layer
-from engine.tokenizer import Tokenizer
-from metal import mx
-from models.block import ForwardContext
-from models.config import ModelConfig
-from models.rotation import Rotation
+from likely.engine import arrays
+from likely.engine.errors import DataError
+from likely.engine.quantize.source import Layer
+from likely.engine.statistics.estimates import Estimate
+from likely.engine.tokenizer import Tokenizer
+from likely.metal import mx
+from likely.models.block import ForwardContext
+from likely.models.config import ModelConfig
+from likely.models.rotation import Rotation
 
 TEXT = Path(__file__).with_name("text.txt")
 WINDOW = 128  # tokens that are read as one text

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from engine.quantize.source import Arrays
-from metal import mx
-from models.block import Block
-from models.config import ModelConfig
-from models.parts import ModelPart
-from models.weights import PackedLayout
+from likely.engine.quantize.source import Arrays
+from likely.metal import mx
+from likely.models.block import Block
+from likely.models.config import ModelConfig
+from likely.models.parts import ModelPart
+from likely.models.weights import PackedLayout
 
 SHARES = (0.0, 0.25, 0.5, 0.75)  # exponents of a channel's activity that are tried as its scale
 SAMPLED = 256  # rows of inputs that decide

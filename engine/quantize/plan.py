@@ -7,8 +7,8 @@ import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engine.errors import ParameterError
-from models.weights import PackedLayout
+from likely.engine.errors import ParameterError
+from likely.models.weights import PackedLayout
 
 DEFAULTS = {"affine": (64, 4), "mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)}  # group size and bits
 RECIPES = {"mixed_2_6": (2, 6), "mixed_3_4": (3, 4), "mixed_3_6": (3, 6), "mixed_4_6": (4, 6)}  # mlx-lm's names

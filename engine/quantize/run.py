@@ -13,24 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from engine.arrays import kl as divergence
-from engine.errors import NotFinite, ParameterError
-from engine.evaluate.comparison import Comparison
-from engine.lock import aside
-from engine.numerics import damaged_at, not_finite
-from engine.quantize import measure
-from engine.quantize.measure import QuantizationReport, forward, logprobs
-from engine.quantize.pack import pack, packable, record, rounded, scale_channels
-from engine.quantize.plan import Settings, allocate, lowest
-from engine.quantize.source import Arrays, Source
-from engine.sources import array_file
-from engine.sources.fetch.progress import Report as Progress
-from engine.sources.fetch.progress import disk_errors, require_space, silent
-from engine.sources.model_info import ModelInfo
-from metal import mx
-from models.layers import LayerNorm, Linear, Norm, RMSNorm
-from models.parts import ModelPart
-from models.weights import PackedLayout
+from likely.engine.arrays import kl as divergence
+from likely.engine.errors import NotFinite, ParameterError
+from likely.engine.lock import aside
+from likely.engine.numerics import damaged_at, not_finite
+from likely.engine.quantize import measure
+from likely.engine.quantize.measure import QuantizationReport, forward, logprobs
+from likely.engine.quantize.pack import pack, packable, record, rounded, scale_channels
+from likely.engine.quantize.plan import Settings, allocate, lowest
+from likely.engine.quantize.source import Arrays, Source
+from likely.engine.sources import array_file
+from likely.engine.sources.fetch.progress import Report as Progress
+from likely.engine.sources.fetch.progress import disk_errors, require_space, silent
+from likely.engine.sources.model_info import ModelInfo
+from likely.engine.statistics.comparison import Comparison
+from likely.metal import mx
+from likely.models.layers import LayerNorm, Linear, Norm, RMSNorm
+from likely.models.parts import ModelPart
+from likely.models.weights import PackedLayout
 
 
 def quantize(

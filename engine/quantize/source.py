@@ -9,23 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import models
-from engine.errors import CheckpointError
-from engine.sources import gguf, safetensors
-from engine.sources.gguf import mapping, weights
-from engine.sources.hf_folder import stored_dtype
-from engine.sources.model_info import ModelInfo, quantization_of, read_json, weight_files
-from engine.sources.precision import Precision
-from engine.tokenizer import from_folder, from_gguf, published
-from metal import mx
-from models.block import Block
-from models.checkpoint.builder import Builder
-from models.checkpoint.keys import BUFFERS
-from models.families import gemma3
-from models.families.registry import family
-from models.parts import ModelPart, of_block
-from models.rotation import Rotation
-from models.weights import Tensors
+import likely.models as models
+from likely.engine.errors import CheckpointError
+from likely.engine.sources import gguf, safetensors
+from likely.engine.sources.gguf import mapping, weights
+from likely.engine.sources.gguf.precision import Precision
+from likely.engine.sources.hf_folder import stored_dtype
+from likely.engine.sources.model_info import ModelInfo, quantization_of, read_json, weight_files
+from likely.engine.tokenizer import from_folder, from_gguf, published
+from likely.metal import mx
+from likely.models.block import Block
+from likely.models.families import gemma3
+from likely.models.families.builder import Builder
+from likely.models.families.registry import family
+from likely.models.keys import BUFFERS
+from likely.models.parts import ModelPart, of_block
+from likely.models.rotation import Rotation
+from likely.models.weights import Tensors
 
 NAMED_OUTSIDE = ("eos_token_id", "bos_token_id", "pad_token_id", "tie_word_embeddings", "torch_dtype", "dtype")
 NOT_COPIED = ("config.json", "model.safetensors.index.json", "pretrain.json", "metrics.jsonl")

@@ -4,9 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import json_reader
-from engine.errors import DataError, ParameterError
-from engine.whole_file import read_whole
+from likely.engine import json_reader
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.whole_file import read_whole
 
 
 @dataclass(frozen=True, slots=True)

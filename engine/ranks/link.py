@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.errors import ParameterError
-from engine.ranks.launch import Launch
+from likely.engine.errors import ParameterError
+from likely.engine.ranks.launch import Launch
 
 MEET_S = 60.0  # for all ranks to come
 GONE_S = 6  # without a sign of a machine, after which it counts as gone

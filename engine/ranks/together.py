@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from engine import ranks
-from engine.errors import ParameterError
-from engine.ranks import Ranks, T
-from engine.ranks.launch import Launch
-from engine.ranks.link import Link, meet
+from likely.engine import ranks
+from likely.engine.errors import ParameterError
+from likely.engine.ranks import Ranks, T
+from likely.engine.ranks.launch import Launch
+from likely.engine.ranks.link import Link, meet
 
 OPEN_S = 20.0  # for the backend, when all are there
 FAREWELL_S = 10.0  # for the others to be done too
@@ -57,7 +57,7 @@ class LinkedRanks(Ranks):
 
     @cached_property
     def group(self) -> Any:
-        from metal import mx
+        from likely.metal import mx
 
         with open(os.devnull, "w") as nowhere:
             # opening holds the interpreter's lock: if a rank died now, nothing in Python could end the wait

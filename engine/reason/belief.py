@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.arrays import logsumexp
-from engine.errors import ParameterError
-from engine.prompt import Prompt
+from likely.engine.arrays import logsumexp
+from likely.engine.errors import ParameterError
+from likely.engine.prompt import Prompt
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 NAME = "p-true"  # among the scorers
 ASK = "Question: {question}\nProposed answer: {answer}\nIs the proposed answer right? Say Yes or No."

@@ -9,18 +9,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from engine.decode.control import RunControl
-from engine.evaluate.estimates import Estimate, share
-from engine.evaluate.program import Verifier, VerifierError
-from engine.evaluate.tasks import Question
-from engine.reason.paths import Path, answer_in
-from engine.reason.problems import Attempt
-from engine.reason.reasoning import Reasoning
-from engine.reason.steps import units
-from engine.trace.trace import Recipe
+from likely.engine.answers.program import Verifier, VerifierError
+from likely.engine.decode.control import RunControl
+from likely.engine.evaluate.tasks import Question
+from likely.engine.reason.paths import Path, answer_in
+from likely.engine.reason.problems import Attempt
+from likely.engine.reason.reasoning import Reasoning
+from likely.engine.reason.steps import units
+from likely.engine.statistics.estimates import Estimate, share
+from likely.engine.trace.trace import Recipe
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 CHANGES = ("kept", "cut", "corrupted", "exchanged")  # kept: how many change by being drawn again alone
 

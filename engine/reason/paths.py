@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised
-from engine.evaluate.extraction import Extraction
-from engine.evaluate.program import VerifierError
-from engine.reason import vote
-from engine.reason.scorers import WINDOW, Scorer, confidences, groups, logprob
-from engine.trace.trace import TokenStep
+from likely.engine.answers import vote
+from likely.engine.answers.extraction import Extraction
+from likely.engine.answers.program import VerifierError
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised
+from likely.engine.reason.scorers import WINDOW, Scorer, confidences, groups, logprob
+from likely.engine.trace.trace import TokenStep
 
 Judge = Callable[["Path"], float | None]  # None: no verdict
 

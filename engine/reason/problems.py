@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
-from engine.decode.control import RunControl
-from engine.errors import DataError
-from engine.evaluate.estimates import Change, Estimate, compare, mean, share
-from engine.evaluate.extraction import canonical
-from engine.evaluate.task_files import read as read_tasks
-from engine.evaluate.tasks import Problem, Question
-from engine.reason.paths import Path, VoteOutcome
-from engine.reason.reasoning import Reasoning
-from engine.reason.reflection import Flips, ends, flips
-from engine.reason.vote import maj_at, pass_at
-from engine.trace.trace import Recipe
+from likely.engine.answers.extraction import canonical
+from likely.engine.answers.vote import maj_at, pass_at
+from likely.engine.decode.control import RunControl
+from likely.engine.errors import DataError
+from likely.engine.evaluate.task_files import read as read_tasks
+from likely.engine.evaluate.tasks import Problem, Question
+from likely.engine.reason.paths import Path, VoteOutcome
+from likely.engine.reason.reasoning import Reasoning
+from likely.engine.reason.reflection import Flips, ends, flips
+from likely.engine.statistics.estimates import Change, Estimate, compare, mean, share
+from likely.engine.trace.trace import Recipe
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,25 +7,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from engine.decode.control import RunControl
-from engine.decode.entropy_branching import EntropyBranching
-from engine.decode.events import Done, Emitted, Event, Rated
-from engine.decode.power import Power
-from engine.decode.strategy import Strategy
-from engine.errors import ParameterError
-from engine.evaluate.extraction import Extraction
-from engine.evaluate.program import Verifier, VerifierError
-from engine.prompt import Prompt
-from engine.reason.belief import p_true
-from engine.reason.paths import Path, PathCollector, VoteOutcome, by_score, by_vote
-from engine.reason.reflection import again
-from engine.reason.scorers import Scorer, scorer
-from engine.reason.step_beam import StepBeam
-from engine.reason.thought import Thought
-from engine.trace.trace import TokenStep
+from likely.engine.answers.extraction import Extraction
+from likely.engine.answers.program import Verifier, VerifierError
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.entropy_branching import EntropyBranching
+from likely.engine.decode.events import Done, Emitted, Event, Rated
+from likely.engine.decode.power import Power
+from likely.engine.decode.strategy import Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.prompt import Prompt
+from likely.engine.reason.belief import p_true
+from likely.engine.reason.paths import Path, PathCollector, VoteOutcome, by_score, by_vote
+from likely.engine.reason.reflection import again
+from likely.engine.reason.scorers import Scorer, scorer
+from likely.engine.reason.step_beam import StepBeam
+from likely.engine.reason.thought import Thought
+from likely.engine.trace.trace import TokenStep
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 METHODS = ("vote", "best", "power", "entropy", "steps", "reflect")
 

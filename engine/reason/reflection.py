@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.prompt import Prompt
+from likely.engine.prompt import Prompt
 
 if TYPE_CHECKING:
-    from engine.reason.paths import Path
-    from engine.reason.thought import Thought
+    from likely.engine.reason.paths import Path
+    from likely.engine.reason.thought import Thought
 
 CHECK = "Check this answer step by step. If it is wrong, correct it. Then give the final answer again."
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.errors import ParameterError
-from engine.trace.trace import TokenStep
-from engine.transforms import Snapshot
+from likely.engine.errors import ParameterError
+from likely.engine.trace.trace import TokenStep
+from likely.engine.transforms import Snapshot
 
 TOP = 20  # likeliest tokens that a confidence is the mean of
 WINDOW = 32  # tokens of a group

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted
-from engine.errors import ParameterError
-from engine.evaluate.extraction import Extraction
-from engine.reason.paths import Path, answer_in
-from engine.trace.trace import TokenStep
+from likely.engine.answers.extraction import Extraction
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted
+from likely.engine.errors import ParameterError
+from likely.engine.reason.paths import Path, answer_in
+from likely.engine.trace.trace import TokenStep
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 Value = Callable[[str, Sequence[TokenStep], bool], float | None]  # of a text, its tokens, whether it is whole
 

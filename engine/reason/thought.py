@@ -10,10 +10,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from engine.errors import DataError, ParameterError
-from engine.evaluate.extraction import Extraction
-from engine.options import read_toml
-from engine.prompt import Prompt
+from likely.engine.answers.extraction import Extraction
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.options import read_toml
+from likely.engine.prompt import Prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import struct
 import sys
 from typing import Any, BinaryIO
 
-from engine.sandbox.environment import Refusal, Sandbox, SecurityError
+from likely.engine.sandbox.environment import Refusal, Sandbox, SecurityError
 
 MEMORY = 1 << 30  # bytes of addresses, where the system can bound them
 LENGTH = struct.Struct("<Q")

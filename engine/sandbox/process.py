@@ -16,8 +16,8 @@ import threading
 import time
 from typing import Any
 
-from engine import child_python
-from engine.sandbox.child import LENGTH, MEMORY
+from likely.engine import child_python
+from likely.engine.sandbox.child import LENGTH, MEMORY
 
 TIME_S = 3.0  # for one text
 START_S = 60.0  # for the child to begin, on a busy machine
@@ -73,7 +73,7 @@ def _warm() -> Child:
     if _children and _children[0].poll() is None:
         return _children[0]
     end()
-    command, pipe = child_python.command("engine.sandbox.child"), subprocess.PIPE
+    command, pipe = child_python.command("likely.engine.sandbox.child"), subprocess.PIPE
     process = subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0, start_new_session=True
     )

@@ -8,12 +8,12 @@ from itertools import product
 
 import numpy as np
 
-from engine.scaling.fit import descend
-from engine.scaling.fitted import Fitted
-from engine.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
-from engine.scaling.frontier import envelope
-from engine.scaling.ladder import Ladder
-from engine.scaling.law import Law
+from likely.engine.scaling.fit import descend
+from likely.engine.scaling.fitted import Fitted
+from likely.engine.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
+from likely.engine.scaling.frontier import envelope
+from likely.engine.scaling.ladder import Ladder
+from likely.engine.scaling.law import Law
 
 HALF_LIVES = (1.0, 5.0, 15.0, 50.0, 200.0)  # repetitions to start from
 POINTS = 8  # of the envelope that a break takes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.scaling.plan import Rung
+from likely.engine.scaling.plan import Rung
 
 PROBED = 3  # sizes at most: the smallest, one in the middle, the largest
 

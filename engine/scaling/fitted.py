@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.errors import DataError
-from engine.scaling.fit import descend
-from engine.scaling.forms import PowerLaws
-from engine.scaling.ladder import Ladder, LeftOut
-from engine.scaling.law import Law
+from likely.engine.errors import DataError
+from likely.engine.scaling.fit import descend
+from likely.engine.scaling.forms import PowerLaws
+from likely.engine.scaling.ladder import Ladder, LeftOut
+from likely.engine.scaling.law import Law
 
 NAMES = ("E", "A", "B", "alpha", "beta")
 EXPONENTS = np.geomspace(0.05, 2.0, 12)  # that all pairs of are started from

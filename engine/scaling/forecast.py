@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.errors import DataError
-from engine.scaling.fitted import Fitted, fit, refits, span
-from engine.scaling.ladder import Ladder
-from engine.scaling.law import Law
+from likely.engine.errors import DataError
+from likely.engine.scaling.fitted import Fitted, fit, refits, span
+from likely.engine.scaling.ladder import Ladder
+from likely.engine.scaling.law import Law
 
 DECADE = 10.0  # of compute: the share of runs that is held out, and how far beyond the largest a law is believed
 

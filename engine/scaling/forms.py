@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.scaling.law import Law, effective
+from likely.engine.scaling.law import Law, effective
 
 
 def log_sum(*terms: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:

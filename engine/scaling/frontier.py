@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.evaluate.estimates import Estimate
-from engine.scaling.ladder import Ladder
-from engine.scaling.law import FLOP, Law
+from likely.engine.scaling.ladder import Ladder
+from likely.engine.scaling.law import FLOP, Law
+from likely.engine.statistics.estimates import Estimate
 
 SAME_BUDGET = 1.15  # runs whose compute differs less than this, one after another, are of one budget
 

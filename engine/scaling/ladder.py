@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import DataError, ParameterError
-from engine.scaling.law import FLOP
-from engine.whole_file import read_whole
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.scaling.law import FLOP
+from likely.engine.whole_file import read_whole
 
 COLUMNS = ("parameters", "tokens", "loss", "compute", "unique", "embedding", "seconds")
 NAME = "run"  # the column of names, where there is one

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from engine.errors import DataError, LikelyError, ParameterError
-from engine.options import read_toml, unknown
-from engine.pretrain.config import TOKENIZERS
-from engine.scaling.law import FLOP
+from likely.engine.errors import DataError, LikelyError, ParameterError
+from likely.engine.options import read_toml, unknown
+from likely.engine.pretrain.config import TOKENIZERS
+from likely.engine.scaling.law import FLOP
 
 LAYOUTS = ("isoflop", "grid")
 OURS = ("size", "tokens", "seed", "out", "corpus", "patience")  # of a run, that the ladder sets

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.errors import DataError
-from engine.evaluate.estimates import Estimate
-from engine.scaling import fitted as fits
-from engine.scaling.alternatives import Broken, Repeated, broken, repeated
-from engine.scaling.fitted import Fitted
-from engine.scaling.forecast import Foretold, Purchase, buy, held_out
-from engine.scaling.frontier import IsoFlop, budgets, envelope, exponent
-from engine.scaling.ladder import Ladder, LeftOut
-from engine.scaling.law import Law
+from likely.engine.errors import DataError
+from likely.engine.scaling import fitted as fits
+from likely.engine.scaling.alternatives import Broken, Repeated, broken, repeated
+from likely.engine.scaling.fitted import Fitted
+from likely.engine.scaling.forecast import Foretold, Purchase, buy, held_out
+from likely.engine.scaling.frontier import IsoFlop, budgets, envelope, exponent
+from likely.engine.scaling.ladder import Ladder, LeftOut
+from likely.engine.scaling.law import Law
+from likely.engine.statistics.estimates import Estimate
 
 FEW = 30  # runs, below which how often the intervals hold is simulated
 HIGHEST = 5  # losses that a well-known analysis left out: what a law is without them is always said

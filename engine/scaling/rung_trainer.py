@@ -10,15 +10,15 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from engine.pretrain.config import PretrainConfig, configure
-from engine.pretrain.corpus import corpus
-from engine.pretrain.pretraining import FILE, Prepared, Pretrained, check_architecture, pretrain, shape_for
-from engine.pretrain.shape import counts, parameters_of
-from engine.scaling.cost import SpeedProbe
-from engine.scaling.plan import LadderPlan, Rung
-from engine.scaling.running import RungMoved, RungResult, SizeFacts
-from engine.tune.control import Stepped, TrainControl
-from engine.whole_file import make_folder
+from likely.engine.pretrain.config import PretrainConfig, configure
+from likely.engine.pretrain.corpus import corpus
+from likely.engine.pretrain.pretraining import FILE, Prepared, Pretrained, check_architecture, pretrain, shape_for
+from likely.engine.pretrain.shape import counts, parameters_of
+from likely.engine.scaling.cost import SpeedProbe
+from likely.engine.scaling.plan import LadderPlan, Rung
+from likely.engine.scaling.running import RungMoved, RungResult, SizeFacts
+from likely.engine.tune.control import Stepped, TrainControl
+from likely.engine.whole_file import make_folder
 
 STEPS = 12  # of a probe, of which the first two are warm-up
 STILL = 1e-9  # its rate: it learns nothing and so never diverges, and a step takes as long

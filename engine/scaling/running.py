@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
-from engine import json_reader
-from engine.errors import DataError
-from engine.lock import LockTaken, locked, silent
-from engine.scaling.cost import SpeedProbe
-from engine.scaling.plan import LadderPlan, Rung, is_path
-from engine.tune.control import TrainControl
-from engine.whole_file import make_folder, write_whole
+from likely.engine import json_reader
+from likely.engine.errors import DataError
+from likely.engine.lock import LockTaken, locked, silent
+from likely.engine.scaling.cost import SpeedProbe
+from likely.engine.scaling.plan import LadderPlan, Rung, is_path
+from likely.engine.tune.control import TrainControl
+from likely.engine.whole_file import make_folder, write_whole
 
 TABLE, TABLE_LOCK = "runs.csv", "table.lock"
 RUNS = "runs"  # the folder of claims, results and the runs' own folders

@@ -14,10 +14,10 @@ from itertools import combinations
 
 import numpy as np
 
-from engine.errors import DataError
-from engine.evaluate.estimates import Estimate, mean
-from engine.scaling.fit import descend
-from engine.scaling.forms import PowerLaw
+from likely.engine.errors import DataError
+from likely.engine.scaling.fit import descend
+from likely.engine.scaling.forms import PowerLaw
+from likely.engine.statistics.estimates import Estimate, mean
 
 Train = Callable[[int, np.random.Generator], float]  # the excess loss at a scale
 

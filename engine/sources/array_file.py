@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import CheckpointError
-from engine.sources import safetensors
-from engine.whole_file import put_whole
-from metal import mx
+from likely.engine.errors import CheckpointError
+from likely.engine.sources import safetensors
+from likely.engine.whole_file import put_whole
+from likely.metal import mx
 
 
 def read(path: Path) -> tuple[dict[str, mx.array], dict[str, str]]:

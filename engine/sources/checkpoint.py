@@ -11,26 +11,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import models
-from engine import ranks
-from engine.beside import awaited, begun
-from engine.errors import CheckpointError
-from engine.pace import whole
-from engine.sources import gguf, hf_folder, packed_folder, store
-from engine.sources.fetch.progress import Report, silent
-from engine.sources.gguf import mapping, weights
-from engine.sources.gguf.packed import read_packed
-from engine.sources.model_info import ModelInfo, quantization_of, read_json
-from engine.sources.precision import Precision, choose
-from engine.tokenizer import Tokenizer, from_folder, from_gguf
-from metal import kernel, malloc, memory, mx
-from metal.packed import LAYOUTS
-from models import native
+import likely.models as models
+from likely.engine import ranks
+from likely.engine.beside import awaited, begun
+from likely.engine.errors import CheckpointError
+from likely.engine.pace import whole
+from likely.engine.sources import gguf, hf_folder, packed_folder, store
+from likely.engine.sources.fetch.progress import Report, silent
+from likely.engine.sources.gguf import mapping, weights
+from likely.engine.sources.gguf.packed import read_packed
+from likely.engine.sources.gguf.precision import Precision, choose
+from likely.engine.sources.model_info import ModelInfo, quantization_of, read_json
+from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
+from likely.metal import kernel, malloc, memory, mx
+from likely.metal.packed import LAYOUTS
+from likely.models import native
 
 if TYPE_CHECKING:
-    from engine.ranks import Ranks
-    from models.model import LanguageModel
-    from models.parallel.shard import Sharding
+    from likely.engine.ranks import Ranks
+    from likely.models.model import LanguageModel
+    from likely.models.parallel.shard import Sharding
 
 
 copyreg.pickle(mx.Dtype, lambda dtype: str(dtype).rpartition(".")[2])  # a dtype is a global: its copy is itself
@@ -73,11 +73,11 @@ class Parting:
     """How a model is parted between the processes that run it together."""
 
     ranks: "Ranks"
-    way: str  # tensor | pipeline, as models.parallel.shard has them
+    way: str  # tensor | pipeline, as likely.models.parallel.shard has them
 
     def share(self, config: Mapping[str, Any], tensors: Iterable[str], unit: int) -> "Sharding":
         """This rank's share of a checkpoint whose values come `unit` at a time."""
-        from models.parallel import shard  # no business of a single process
+        from likely.models.parallel import shard  # no business of a single process
 
         return shard.share(config, tensors, self.way, self.ranks.rank, self.ranks.size, unit)
 
@@ -171,7 +171,7 @@ def _load(
     if mx.default_device() == mx.cpu and not precision.native:
         yield from _settle(model)
     if share is not None and parting is not None:
-        from models.parallel.exchange import connect
+        from likely.models.parallel.exchange import connect
 
         assert isinstance(model, models.Transformer)  # `share` refuses others
         model = connect(model, share, parting.ranks.group)
@@ -183,8 +183,8 @@ def _ready_kernels(model: "LanguageModel", precision: Precision, progress: Repor
 
     Nothing that a compiler or driver refuses stops the model: that kernel is off.
     """
-    from metal import autotune
-    from metal.dispatch import Shape
+    from likely.metal import autotune
+    from likely.metal.dispatch import Shape
 
     c, dtype = model.config, precision.dtype
     shapes = [

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.errors import CheckpointError
-from engine.sources import partial_read, safetensors
-from engine.sources.model_info import weight_files
-from engine.sources.precision import Precision
-from metal import mx
+from likely.engine.errors import CheckpointError
+from likely.engine.sources import safetensors
+from likely.engine.sources.gguf import partial_read
+from likely.engine.sources.gguf.precision import Precision
+from likely.engine.sources.model_info import weight_files
+from likely.metal import mx
 
 if TYPE_CHECKING:
-    from models.parallel.shard import Sharding
+    from likely.models.parallel.shard import Sharding
 
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 STORED = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}

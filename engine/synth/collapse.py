@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from engine.evaluate.estimates import Estimate, jackknife
+from likely.engine.statistics.estimates import Estimate, jackknife
 
 Row = TypeVar("Row")
 WAYS = ("replace", "accumulate")

@@ -28,9 +28,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from engine.errors import ParameterError
-from engine.options import SEEDS, check_ranges, option, read_toml, typed, unknown
-from engine.presets import PARAMETERS, recipe
+from likely.engine.errors import ParameterError
+from likely.engine.options import SEEDS, check_ranges, option, read_toml, typed, unknown
+from likely.engine.presets import PARAMETERS, recipe
 
 METHODS = ("verified", "preference", "self-instruct", "magpie", "rewrite", "document", "grid", "augment", "vae")
 WITHOUT_MODEL = ("augment", "vae")  # methods that no language model draws for

@@ -9,10 +9,10 @@ this, no dependencies, 1 ms to import). Rows of fewer words than a shingle are c
 from collections.abc import Sequence
 from functools import lru_cache
 
-from engine.errors import DataError
-from engine.evaluate.contamination import words
-from engine.synth.config import DeduplicateOptions
-from engine.synth.row import digest
+from likely.engine.errors import DataError
+from likely.engine.evaluate.contamination import words
+from likely.engine.synth.config import DeduplicateOptions
+from likely.engine.synth.row import digest
 
 SEED = 1  # of the hash functions
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.errors import DataError
-from engine.evaluate.contamination import words
-from engine.evaluate.samples import grams
-from engine.synth.config import FilterOptions
-from engine.synth.row import SynthRow
+from likely.engine.errors import DataError
+from likely.engine.evaluate.contamination import words
+from likely.engine.evaluate.samples import grams
+from likely.engine.synth.config import FilterOptions
+from likely.engine.synth.row import SynthRow
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 CHUNK = 32  # rows that a model scores between two entries of the journal
 
@@ -85,8 +85,8 @@ def classifier() -> Callable[[str], str]:
 def perplexities(session: "Session", rows: Sequence[SynthRow]) -> dict[str, dict[str, float]]:
     """Of what each row says after what it is asked: exp of the mean surprisal a token; of a text without its first
     token where nothing stands before it. Rows of no token, or longer than the context, have none."""
-    from engine.evaluate.evaluation import Protocol, after
-    from engine.evaluate.likelihood import Request, loglikelihoods
+    from likely.engine.evaluate.evaluation import Protocol, after
+    from likely.engine.evaluate.likelihood import Request, loglikelihoods
 
     prefix = Protocol().token(session.tokenizer)
     asked, requests = [], []
@@ -104,6 +104,6 @@ def perplexities(session: "Session", rows: Sequence[SynthRow]) -> dict[str, dict
 
 def judged(session: "Session", rows: Sequence[SynthRow]) -> dict[str, dict[str, float]]:
     """P(true) of each row's answer, as the judge is asked (`engine.reason.belief`)."""
-    from engine.reason.belief import p_true
+    from likely.engine.reason.belief import p_true
 
     return {row.id: {"p_true": p_true(session, *row.sides)} for row in rows}

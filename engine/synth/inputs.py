@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import DataError
-from engine.evaluate import task_files
-from engine.evaluate.contamination import text_of, words
-from engine.evaluate.generated import MAKERS, generated
-from engine.evaluate.tasks import Item, Question, Task
-from engine.home import expanded
-from engine.synth.row import digest, sides
-from engine.tune import data
-from engine.tune.rows import FORMS, TrainingRow, parse
+from likely.engine.errors import DataError
+from likely.engine.evaluate import task_files
+from likely.engine.evaluate.contamination import text_of, words
+from likely.engine.evaluate.generated import MAKERS, generated
+from likely.engine.evaluate.tasks import Item, Question, Task
+from likely.engine.home import expanded
+from likely.engine.synth.row import digest, sides
+from likely.engine.tune import data
+from likely.engine.tune.rows import FORMS, TrainingRow, parse
 
 
 @dataclass(frozen=True, slots=True)

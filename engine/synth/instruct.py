@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 
-from engine.errors import ParameterError
-from engine.evaluate.contamination import words
-from engine.prompt import Prompt
-from engine.synth import inputs
-from engine.synth.method import RowMethod
-from engine.synth.row import SynthRow, sides
-from engine.tune.rows import TrainingRow
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate.contamination import words
+from likely.engine.prompt import Prompt
+from likely.engine.synth import inputs
+from likely.engine.synth.method import RowMethod
+from likely.engine.synth.row import SynthRow, sides
+from likely.engine.tune.rows import TrainingRow
 
 ASKS, SAYS = "Instruction:", "Answer:"
 DOCUMENT = "{document}\n\nWrite one question that this text answers, and the answer.\nQuestion:"

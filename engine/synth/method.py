@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import Any
 from zlib import crc32
 
-from engine.errors import ParameterError
-from engine.presets import OFF, values
-from engine.reason.paths import Path
-from engine.synth.config import GenerateOptions, PipelineConfig
-from engine.synth.row import RowSource, SynthRow
-from engine.synth.writer import Writer
+from likely.engine.errors import ParameterError
+from likely.engine.presets import OFF, values
+from likely.engine.reason.paths import Path
+from likely.engine.synth.config import GenerateOptions, PipelineConfig
+from likely.engine.synth.row import RowSource, SynthRow
+from likely.engine.synth.writer import Writer
 
 LONG = "generate: longer than max_tokens"
 

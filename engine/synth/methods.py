@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from engine.synth.instruct import AttributeGrid, DocumentQuestions, Magpie, SelfInstruct
-from engine.synth.method import RowMethod
-from engine.synth.rewriting import Augment, Rewrite
-from engine.synth.vae import TextVae
-from engine.synth.verified import Preference, Verified
+from likely.engine.synth.instruct import AttributeGrid, DocumentQuestions, Magpie, SelfInstruct
+from likely.engine.synth.method import RowMethod
+from likely.engine.synth.rewriting import Augment, Rewrite
+from likely.engine.synth.vae import TextVae
+from likely.engine.synth.verified import Preference, Verified
 
 KINDS: Mapping[str, type[RowMethod]] = {
     "verified": Verified, "preference": Preference, "self-instruct": SelfInstruct, "magpie": Magpie,

@@ -12,25 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import journal, ranks
-from engine.decode.strategies import parse
-from engine.errors import ContextOverflow, DataError
-from engine.home import expanded
-from engine.lock import claimed
-from engine.presets import recipe
-from engine.synth import filters, stages
-from engine.synth.config import WITHOUT_MODEL, PipelineConfig
-from engine.synth.instruct import cells
-from engine.synth.method import RowMethod
-from engine.synth.methods import KINDS
-from engine.synth.row import SCHEMA, SynthRow, are_scores, digest, line, of_value
-from engine.synth.verified import Verified
-from engine.synth.writer import Writer
-from engine.tune import choices
-from engine.whole_file import write_whole
+from likely.engine import journal, ranks
+from likely.engine.decode.strategies import parse
+from likely.engine.errors import ContextOverflow, DataError
+from likely.engine.home import expanded
+from likely.engine.lock import claimed
+from likely.engine.presets import recipe
+from likely.engine.synth import filters, stages
+from likely.engine.synth.config import WITHOUT_MODEL, PipelineConfig
+from likely.engine.synth.instruct import cells
+from likely.engine.synth.method import RowMethod
+from likely.engine.synth.methods import KINDS
+from likely.engine.synth.row import SCHEMA, SynthRow, are_scores, digest, line, of_value
+from likely.engine.synth.verified import Verified
+from likely.engine.synth.writer import Writer
+from likely.engine.tune import choices
+from likely.engine.whole_file import write_whole
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 ROWS, SCORES, DROPPED = "drawn.jsonl", "scored.jsonl", "dropped.jsonl"
 # entries of the journals

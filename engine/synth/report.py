@@ -14,12 +14,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from engine import arrays
-from engine.evaluate import sample_metrics, samples
-from engine.evaluate.contamination import words
-from engine.evaluate.estimates import Estimate, mean, share
-from engine.synth.instruct import cells
-from engine.synth.row import SynthRow
+from likely.engine import arrays
+from likely.engine.evaluate import sample_metrics, samples
+from likely.engine.evaluate.contamination import words
+from likely.engine.statistics.estimates import Estimate, mean, share
+from likely.engine.synth.instruct import cells
+from likely.engine.synth.row import SynthRow
 
 OPENING = 4  # words of a template
 LABELS = 50  # different answers up to which they are labels

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from engine.evaluate.contamination import words
-from engine.evaluate.samples import grams
-from engine.synth import inputs
-from engine.synth.instruct import filled
-from engine.synth.method import LONG, RowMethod
-from engine.synth.row import SynthRow, sides
-from engine.tune.rows import TrainingRow
+from likely.engine.evaluate.contamination import words
+from likely.engine.evaluate.samples import grams
+from likely.engine.synth import inputs
+from likely.engine.synth.instruct import filled
+from likely.engine.synth.method import LONG, RowMethod
+from likely.engine.synth.row import SynthRow, sides
+from likely.engine.tune.rows import TrainingRow
 
 REWRITE = ("Rewrite this in other words.\n{text}\nIn other words:",)
 MASK = "___"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from engine.evaluate.contamination import words
-from engine.tune.rows import TrainingRow, parse
+from likely.engine.evaluate.contamination import words
+from likely.engine.tune.rows import TrainingRow, parse
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from engine.errors import DataError
-from engine.evaluate import contamination
-from engine.evaluate.contamination import words
-from engine.synth import inputs
-from engine.synth.config import BalanceOptions, DecontaminateOptions, DeduplicateOptions, SplitOptions
-from engine.synth.duplicates import duplicates
-from engine.synth.row import SynthRow, digest
-from engine.tune import choices
+from likely.engine.errors import DataError
+from likely.engine.evaluate import contamination
+from likely.engine.evaluate.contamination import words
+from likely.engine.synth import inputs
+from likely.engine.synth.config import BalanceOptions, DecontaminateOptions, DeduplicateOptions, SplitOptions
+from likely.engine.synth.duplicates import duplicates
+from likely.engine.synth.row import SynthRow, digest
+from likely.engine.tune import choices
 
 SIDES = ("train", "valid", "test")
 

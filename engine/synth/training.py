@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from engine.errors import DataError
-from engine.evaluate.estimates import Change, Estimate, compare, share_or_mean
-from engine.evaluate.evaluation import Protocol, Result, evaluate
-from engine.evaluate.tasks import Task
-from engine.prompt import Prompt
-from engine.session import Session
-from engine.synth.config import TrainOptions
-from engine.synth.row import sides
-from engine.synth.writer import Writer
-from engine.tune.config import configure
-from engine.tune.open_run import Opened
-from engine.tune.rows import TrainingRow, parse
-from engine.tune.taught import teach
+from likely.engine.adapters.config import configure
+from likely.engine.errors import DataError
+from likely.engine.evaluate.evaluation import Protocol, Result, evaluate
+from likely.engine.evaluate.tasks import Task
+from likely.engine.prompt import Prompt
+from likely.engine.session import Session
+from likely.engine.statistics.estimates import Change, Estimate, compare, share_or_mean
+from likely.engine.synth.config import TrainOptions
+from likely.engine.synth.row import sides
+from likely.engine.synth.writer import Writer
+from likely.engine.tune.open_run import Opened
+from likely.engine.tune.rows import TrainingRow, parse
+from likely.engine.tune.taught import teach
 
 if TYPE_CHECKING:
-    from engine.sources.checkpoint import Checkpoint
+    from likely.engine.sources.checkpoint import Checkpoint
 
 GREEDY = Protocol()
 SIDE_BY_SIDE = 64  # rows of a generation over one prompt

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import DataError
-from engine.synth.method import LONG
-from engine.synth.rewriting import OfRows
-from engine.synth.row import SynthRow, sides
-from engine.tune.optimisers import State, adamw
-from metal import mx
+from likely.engine.errors import DataError
+from likely.engine.synth.method import LONG
+from likely.engine.synth.rewriting import OfRows
+from likely.engine.synth.row import SynthRow, sides
+from likely.engine.tune.optimisers import State, adamw
+from likely.metal import mx
 
 Weights = dict[str, mx.array]
 PAD, END, TURN = 0, 1, 2  # nothing before a row, its end, and what stands between its prompt and its answer

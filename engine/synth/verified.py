@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 
-from engine import ranks
-from engine.evaluate import verifiers
-from engine.evaluate.program import Verifier, VerifierError
-from engine.evaluate.tasks import Question, Task
-from engine.evaluate.verifiers import RIGHT, judge
-from engine.reason.paths import Path
-from engine.synth.inputs import AskedProblem, problems, task_of
-from engine.synth.method import LONG, RowMethod
-from engine.synth.row import SynthRow
+from likely.engine import ranks
+from likely.engine.answers.program import Verifier, VerifierError
+from likely.engine.evaluate import verifiers
+from likely.engine.evaluate.tasks import Question, Task
+from likely.engine.evaluate.verifiers import RIGHT, judge
+from likely.engine.reason.paths import Path
+from likely.engine.synth.inputs import AskedProblem, problems, task_of
+from likely.engine.synth.method import LONG, RowMethod
+from likely.engine.synth.row import SynthRow
 
 HINT = " (hint: {answer})"
 PROBED = 8  # problems that a verifier is asked about with answers to others

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from engine.decode.control import RunControl
-from engine.decode.strategy import Strategy
-from engine.evaluate.extraction import Extraction
-from engine.prompt import Prompt, asked
-from engine.reason.paths import Path, PathCollector
-from engine.trace.trace import Recipe
+from likely.engine.answers.extraction import Extraction
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.strategy import Strategy
+from likely.engine.prompt import Prompt, asked
+from likely.engine.reason.paths import Path, PathCollector
+from likely.engine.trace.trace import Recipe
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 
 @dataclass(frozen=True, slots=True)

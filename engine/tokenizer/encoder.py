@@ -6,8 +6,8 @@ from itertools import accumulate
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
-from engine.tokenizer import normalizers
-from engine.tokenizer.sentencepiece import SentencePiece
+from likely.engine.tokenizer import normalizers
+from likely.engine.tokenizer.sentencepiece import SentencePiece
 
 if TYPE_CHECKING:
     import tokenizers

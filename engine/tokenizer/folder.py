@@ -7,14 +7,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import json_reader
-from engine.errors import CheckpointError, DataError
-from engine.tokenizer import normalizers
-from engine.tokenizer.encoder import LibraryEncoder
-from engine.tokenizer.template import ChatTemplate
-from engine.tokenizer.tokenizer import Tokenizer
-from engine.tokenizer.vocabulary import Kind, TokenTable, byte_level_bytes, sentencepiece_bytes
-from engine.whole_file import read_whole
+from likely.engine import json_reader
+from likely.engine.errors import CheckpointError, DataError
+from likely.engine.tokenizer import normalizers
+from likely.engine.tokenizer.encoder import LibraryEncoder
+from likely.engine.tokenizer.template import ChatTemplate
+from likely.engine.tokenizer.tokenizer import Tokenizer
+from likely.engine.tokenizer.vocabulary import Kind, TokenTable, byte_level_bytes, sentencepiece_bytes
+from likely.engine.whole_file import read_whole
 
 if TYPE_CHECKING:
     import tokenizers

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.errors import CheckpointError
-from engine.tokenizer.encoder import Added, Encoder, LibraryEncoder, SentencePieceEncoder
-from engine.tokenizer.pretokenizers import Pretokenizer, pretokenizer
-from engine.tokenizer.sentencepiece import SentencePiece
-from engine.tokenizer.template import ChatTemplate
-from engine.tokenizer.tokenizer import Tokenizer
-from engine.tokenizer.vocabulary import Kind, TokenTable, byte_level_bytes, sentencepiece_bytes
+from likely.engine.errors import CheckpointError
+from likely.engine.tokenizer.encoder import Added, Encoder, LibraryEncoder, SentencePieceEncoder
+from likely.engine.tokenizer.pretokenizers import Pretokenizer, pretokenizer
+from likely.engine.tokenizer.sentencepiece import SentencePiece
+from likely.engine.tokenizer.template import ChatTemplate
+from likely.engine.tokenizer.tokenizer import Tokenizer
+from likely.engine.tokenizer.vocabulary import Kind, TokenTable, byte_level_bytes, sentencepiece_bytes
 
 __all__ = ["build"]
 

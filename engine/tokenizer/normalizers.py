@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import CheckpointError
+from likely.engine.errors import CheckpointError
 
 if TYPE_CHECKING:
     import tokenizers

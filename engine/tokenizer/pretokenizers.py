@@ -8,7 +8,7 @@ they are applied one after the other, each to what the ones before left whole.
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from engine.errors import CheckpointError
+from likely.engine.errors import CheckpointError
 
 __all__ = ["PRETOKENIZERS", "Pretokenizer", "pretokenizer"]
 

@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import CheckpointError
-from engine.tokenizer.encoder import LibraryEncoder, SentencePieceEncoder
-from engine.tokenizer.vocabulary import Kind
-from engine.whole_file import write_whole
+from likely.engine.errors import CheckpointError
+from likely.engine.tokenizer.encoder import LibraryEncoder, SentencePieceEncoder
+from likely.engine.tokenizer.vocabulary import Kind
+from likely.engine.whole_file import write_whole
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from engine.tokenizer.tokenizer import Tokenizer
+    from likely.engine.tokenizer.tokenizer import Tokenizer
 
 _SPACE = "\u2581"
 

@@ -6,7 +6,7 @@ tokens.
 
 from collections.abc import Iterable
 
-from engine.tokenizer.vocabulary import Kind, TokenTable
+from likely.engine.tokenizer.vocabulary import Kind, TokenTable
 
 __all__ = ["ends_of_text", "ends_of_turn"]
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import ParameterError, TemplateError
+from likely.engine.errors import ParameterError, TemplateError
 
 if TYPE_CHECKING:
     import jinja2
 
-    from engine.sandbox.environment import Sandbox
+    from likely.engine.sandbox.environment import Sandbox
 
 __all__ = ["ChatTemplate", "Message"]
 
@@ -70,7 +70,7 @@ class ChatTemplate:
 
     @cached_property
     def _program(self) -> "tuple[Sandbox, jinja2.Template]":
-        from engine.sandbox.environment import Sandbox
+        from likely.engine.sandbox.environment import Sandbox
 
         sandbox = Sandbox()
         return sandbox, sandbox.from_string(self.source)
@@ -83,7 +83,7 @@ class ChatTemplate:
 
     def _asked(self, values: dict[str, Any] | None) -> dict[str, Any]:
         """The answer of the process that runs it, or TemplateError."""
-        from engine.sandbox.process import Stopped, ask
+        from likely.engine.sandbox.process import Stopped, ask
 
         try:
             found = ask(self.source, values)

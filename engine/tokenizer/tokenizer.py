@@ -4,13 +4,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from engine.errors import DataError, TemplateError
-from engine.tokenizer import special as known
-from engine.tokenizer.detokenizer import Detokenizer
-from engine.tokenizer.encoder import Encoder
-from engine.tokenizer.template import ChatTemplate, Message
-from engine.tokenizer.turns import turns
-from engine.tokenizer.vocabulary import TokenTable
+from likely.engine.errors import DataError, TemplateError
+from likely.engine.tokenizer import special as known
+from likely.engine.tokenizer.detokenizer import Detokenizer
+from likely.engine.tokenizer.encoder import Encoder
+from likely.engine.tokenizer.template import ChatTemplate, Message
+from likely.engine.tokenizer.turns import turns
+from likely.engine.tokenizer.vocabulary import TokenTable
 
 __all__ = ["Tokenizer"]
 

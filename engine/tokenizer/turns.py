@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import TemplateError
-from engine.tokenizer.template import Message
+from likely.engine.errors import TemplateError
+from likely.engine.tokenizer.template import Message
 
 __all__ = ["MessageSpan", "turns"]
 

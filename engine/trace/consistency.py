@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from engine.trace.trace import TokenStep, Trace
-from engine.transforms.snapshot import Snapshot
+from likely.engine.trace.trace import TokenStep, Trace
+from likely.engine.transforms.snapshot import Snapshot
 
 CLOSE = 1e-2  # nats: numbers were summed in float32, and read from what is shorter by some
 ORIGINS = ("drawn", "forced", "given")

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from engine.diffusion import record
-from engine.errors import DataError, LikelyError
-from engine.json_reader import check, parse, shown
-from engine.trace.consistency import check_run, check_step
-from engine.trace.fields import FIELDS, UNITS
-from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
-from engine.transforms import TRANSFORMS, Transform
-from engine.transforms.snapshot import ARRAYS, BINS, Snapshot
-from engine.whole_file import read_whole, write_whole
+from likely.engine.errors import DataError, LikelyError
+from likely.engine.json_reader import check, parse, shown
+from likely.engine.trace import record
+from likely.engine.trace.consistency import check_run, check_step
+from likely.engine.trace.fields import FIELDS, UNITS
+from likely.engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
+from likely.engine.transforms import TRANSFORMS, Transform
+from likely.engine.transforms.snapshot import ARRAYS, BINS, Snapshot
+from likely.engine.whole_file import read_whole, write_whole
 
 VERSION = 1
 LARGEST = 1 << 28  # bytes: some 100,000 tokens

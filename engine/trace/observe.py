@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.trace.row import RowStatistics, kept_of, measured, sums
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import STAYS
+from likely.engine.trace.row import RowStatistics, kept_of, measured, sums
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import STAYS
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.trace.trace import TokenStep
-from engine.transforms import STAYS, Key, Snapshot, States, Transform, Truncation, Vocabulary, edited_ids, start
-from engine.transforms.intervals import Intervals
+from likely.engine.trace.trace import TokenStep
+from likely.engine.transforms import (
+    STAYS,
+    Key,
+    Snapshot,
+    States,
+    Transform,
+    Truncation,
+    Vocabulary,
+    edited_ids,
+    start,
+)
+from likely.engine.transforms.intervals import Intervals
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.arrays import logsumexp
-from engine.errors import NotFinite
-from engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
-from metal.packed.statistics import LogitsError, edges_of, statistics, totals
+from likely.engine.arrays import logsumexp
+from likely.engine.errors import NotFinite
+from likely.engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
+from likely.metal.packed.statistics import LogitsError, edges_of, statistics, totals
 
 # Below this a mass loses digits in float32, and is summed once more by itself.
 FAINT = 1e-30

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from engine.transforms import Snapshot, Transform
+from likely.engine.transforms import Snapshot, Transform
 
 if TYPE_CHECKING:
-    from engine.diffusion.record import DenoisingRecord
+    from likely.engine.trace.record import DenoisingRecord
 
 
 @dataclass(frozen=True, slots=True)

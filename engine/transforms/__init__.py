@@ -3,18 +3,24 @@
 Imports neither mlx nor anything of the engine but its errors: the screen replays with the same code.
 """
 
-from engine.arrays import Array, Namespace
-from engine.transforms.arrays import Key, uniform
-from engine.transforms.choices import ChoiceLaw, ChoiceMask
-from engine.transforms.constraint import Constraint
-from engine.transforms.dry import DRY
-from engine.transforms.parameter import Parameter
-from engine.transforms.penalties import FrequencyPenalty, LogitBias, Penalty, PresencePenalty, RepetitionPenalty
-from engine.transforms.pipeline import STAYS, States, advance, change, draw, edited_ids, run, start
-from engine.transforms.snapshot import Snapshot
-from engine.transforms.temperature import DynamicTemperature, Temperature
-from engine.transforms.transform import Edit, State, Transform, Truncation, Vocabulary
-from engine.transforms.truncations import XTC, MinP, MirostatV2, TopK, TopNSigma, TopP, Typical
+from likely.engine.arrays import Array, Namespace
+from likely.engine.transforms.arrays import Key, uniform
+from likely.engine.transforms.choices import ChoiceLaw, ChoiceMask
+from likely.engine.transforms.constraint import Constraint
+from likely.engine.transforms.dry import DRY
+from likely.engine.transforms.parameter import Parameter
+from likely.engine.transforms.penalties import (
+    FrequencyPenalty,
+    LogitBias,
+    Penalty,
+    PresencePenalty,
+    RepetitionPenalty,
+)
+from likely.engine.transforms.pipeline import STAYS, States, advance, change, draw, edited_ids, run, start
+from likely.engine.transforms.snapshot import Snapshot
+from likely.engine.transforms.temperature import DynamicTemperature, Temperature
+from likely.engine.transforms.transform import Edit, State, Transform, Truncation, Vocabulary
+from likely.engine.transforms.truncations import XTC, MinP, MirostatV2, TopK, TopNSigma, TopP, Typical
 
 # Every transform there is: files, flags, sliders and orders know it from here. In the order that they are shown.
 TRANSFORMS: tuple[type[Transform], ...] = (

@@ -9,7 +9,7 @@ import struct
 
 import numpy as np
 
-from engine.arrays import Array, Namespace
+from likely.engine.arrays import Array, Namespace
 
 Key = tuple[int, int]  # (seed, position): all the randomness there is at one token
 

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from engine.arrays import Array, Namespace
-from engine.errors import ParameterError
-from engine.transforms.arrays import Key, put
-from engine.transforms.intervals import Decision, Intervals
-from engine.transforms.transform import Edit, Truncation, Vocabulary, within
+from likely.engine.arrays import Array, Namespace
+from likely.engine.errors import ParameterError
+from likely.engine.transforms.arrays import Key, put
+from likely.engine.transforms.intervals import Decision, Intervals
+from likely.engine.transforms.transform import Edit, Truncation, Vocabulary, within
 
 Texts = tuple[tuple[int, ...], ...]  # of ids, an end of text the last of each
 Path = tuple[int, ...]  # ids of the answer so far

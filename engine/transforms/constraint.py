@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from engine.arrays import Array, Namespace
-from engine.errors import ParameterError
-from engine.json_reader import parse
-from engine.transforms.arrays import Key
-from engine.transforms.intervals import Decision, Intervals
-from engine.transforms.transform import Truncation, Vocabulary
+from likely.engine.arrays import Array, Namespace
+from likely.engine.errors import ParameterError
+from likely.engine.json_reader import parse
+from likely.engine.transforms.arrays import Key
+from likely.engine.transforms.intervals import Decision, Intervals
+from likely.engine.transforms.transform import Truncation, Vocabulary
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from engine.arrays import Array, Namespace
-from engine.transforms.arrays import Key, add
-from engine.transforms.parameter import Parameter
-from engine.transforms.transform import Edit, State, Vocabulary, within
+from likely.engine.arrays import Array, Namespace
+from likely.engine.transforms.arrays import Key, add
+from likely.engine.transforms.parameter import Parameter
+from likely.engine.transforms.transform import Edit, State, Vocabulary, within
 
 HARDEST = 1e4  # nats: impossible in any float, and finite
 GROWTH = 80  # log of the most that the base can grow to: past the hardest penalty

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engine.transforms.snapshot import Snapshot
+from likely.engine.transforms.snapshot import Snapshot
 
 # Masses are summed in float32 when a token is drawn: a decision closer than this may have gone either way.
 SLACK = 1e-6

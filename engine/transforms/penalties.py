@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from engine.arrays import Array, Namespace
-from engine.errors import ParameterError
-from engine.transforms.arrays import Key, add, put
-from engine.transforms.parameter import Parameter
-from engine.transforms.transform import Edit, State, Vocabulary, within
+from likely.engine.arrays import Array, Namespace
+from likely.engine.errors import ParameterError
+from likely.engine.transforms.arrays import Key, add, put
+from likely.engine.transforms.parameter import Parameter
+from likely.engine.transforms.transform import Edit, State, Vocabulary, within
 
 WINDOW = 20  # tokens that mlx-lm looks back
 

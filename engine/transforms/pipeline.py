@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from engine.arrays import Array, Namespace, logsumexp
-from engine.transforms.arrays import Key, uniform
-from engine.transforms.transform import State, Transform, Truncation, Vocabulary
+from likely.engine.arrays import Array, Namespace, logsumexp
+from likely.engine.transforms.arrays import Key, uniform
+from likely.engine.transforms.transform import State, Transform, Truncation, Vocabulary
 
 States = tuple[State, ...]
 

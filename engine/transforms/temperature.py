@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from engine.arrays import Array, Namespace, entropy
-from engine.transforms.arrays import Key
-from engine.transforms.intervals import Intervals
-from engine.transforms.parameter import Parameter
-from engine.transforms.transform import State, Transform, within
+from likely.engine.arrays import Array, Namespace, entropy
+from likely.engine.transforms.arrays import Key
+from likely.engine.transforms.intervals import Intervals
+from likely.engine.transforms.parameter import Parameter
+from likely.engine.transforms.transform import State, Transform, within
 
 # Where an entropy of 0 asks for temperature 0: cold enough to be greedy, warm enough to stay finite.
 COLDEST = 1e-3

@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from engine.arrays import Array, Namespace
-from engine.errors import ParameterError
-from engine.transforms.arrays import Key
-from engine.transforms.intervals import Decision, Intervals
-from engine.transforms.parameter import Parameter
+from likely.engine.arrays import Array, Namespace
+from likely.engine.errors import ParameterError
+from likely.engine.transforms.arrays import Key
+from likely.engine.transforms.intervals import Decision, Intervals
+from likely.engine.transforms.parameter import Parameter
 
 State = Any  # immutable; whatever a transform's `init` returned
 

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from engine.arrays import Array, Namespace, expected, logsumexp
-from engine.transforms.arrays import Key, largest, nucleus, put, uniform
-from engine.transforms.intervals import SLACK, TINY, Decision, Intervals
-from engine.transforms.parameter import Parameter
-from engine.transforms.transform import State, Truncation, Vocabulary, within
+from likely.engine.arrays import Array, Namespace, expected, logsumexp
+from likely.engine.transforms.arrays import Key, largest, nucleus, put, uniform
+from likely.engine.transforms.intervals import SLACK, TINY, Decision, Intervals
+from likely.engine.transforms.parameter import Parameter
+from likely.engine.transforms.transform import State, Truncation, Vocabulary, within
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,19 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import ParameterError
-from engine.sources.checkpoint import Checkpoint
-from engine.sources.hf_folder import FLOATS
-from engine.tune import fuse, lora, sites
-from engine.tune.stored import write_arrays, write_json
-from metal import mx
-from models.config import MaskedDiffusion
-from models.errors import ConfigError
-from models.families import registry
-from models.transformer import Transformer
+from likely.engine.adapters import lora, sites
+from likely.engine.adapters.stored import write_arrays, write_json
+from likely.engine.errors import ParameterError
+from likely.engine.sources.checkpoint import Checkpoint
+from likely.engine.sources.hf_folder import FLOATS
+from likely.engine.write import fuse
+from likely.metal import mx
+from likely.models.config import MaskedDiffusion
+from likely.models.errors import ConfigError
+from likely.models.families import registry
+from likely.models.transformer import Transformer
 
 if TYPE_CHECKING:
-    from engine.tune.run import TrainingRun
+    from likely.engine.tune.run import TrainingRun
 
 
 def adapted(checkpoint: Checkpoint) -> Checkpoint:

@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from engine.tune import batches
-from engine.tune.batches import Item
-from engine.tune.config import BATCH, FLOOR, Config
+from likely.engine.adapters.config import BATCH, FLOOR, Config
+from likely.engine.tune import batches
+from likely.engine.tune.batches import Item
 
 BATCHES = 16  # of a pass over few samples, at least
 

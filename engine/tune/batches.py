@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.errors import DataError
-from engine.tune.samples import Pair, TrainingSample
-from engine.tune.token_rows import TokenRows
-from metal import mx
-from metal.attention import Mask
+from likely.engine.errors import DataError
+from likely.engine.tune.samples import Pair, TrainingSample
+from likely.engine.tune.token_rows import TokenRows
+from likely.metal import mx
+from likely.metal.attention import Mask
 
 Item = TrainingSample | Pair
 

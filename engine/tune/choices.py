@@ -9,10 +9,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine import json_reader
-from engine.errors import DataError
-from engine.tune.rows import TrainingRow
-from engine.whole_file import read_whole, write_whole
+from likely.engine import json_reader
+from likely.engine.errors import DataError
+from likely.engine.tune.rows import TrainingRow
+from likely.engine.whole_file import read_whole, write_whole
 
 NAME = "choices.jsonl"
 SCHEMA = {"row": str, "keep": bool}

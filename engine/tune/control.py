@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.evaluate.difference import Difference
-from engine.trace.trace import Recipe, TokenStep
+from likely.engine.statistics.difference import Difference
+from likely.engine.trace.trace import Recipe, TokenStep
 
 GREEDY = Recipe(greedy=True)
 

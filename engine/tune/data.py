@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine import json_reader
-from engine.errors import CheckpointError, DataError
-from engine.home import expanded
-from engine.sources.fetch.progress import Report, silent
-from engine.tune import choices
-from engine.tune.rows import TrainingRow, parse
-from engine.whole_file import check_readable, put_whole, read_whole
+from likely.engine import json_reader
+from likely.engine.errors import CheckpointError, DataError
+from likely.engine.home import expanded
+from likely.engine.sources.fetch.progress import Report, silent
+from likely.engine.tune import choices
+from likely.engine.tune.rows import TrainingRow, parse
+from likely.engine.whole_file import check_readable, put_whole, read_whole
 
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
 PARTS = ("train", "valid", "test")
@@ -218,9 +218,9 @@ def _from_hub(name: str, progress: Report) -> Path:
     """The folder of a hub data set, fetched; DataError where `name` is neither a path nor an id that can be fetched."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith(KINDS):
         raise DataError(f"there is no {name}: expected a file, a folder, or the id owner/name of a hub data set")
-    from engine.home import home
-    from engine.sources.catalogue import Hub
-    from engine.sources.fetch.hub import fetch_data
+    from likely.engine.home import home
+    from likely.engine.sources.fetch.catalogue import Hub
+    from likely.engine.sources.fetch.hub import fetch_data
 
     folder = home() / "data" / name.replace("/", "--")
     if (folder / WHOLE).exists():  # fetched when they were kept here

@@ -10,20 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.arrays import kl
-from engine.errors import CheckpointError
-from engine.evaluate import compare
-from engine.lock import aside
-from engine.sources.checkpoint import Checkpoint, load
-from engine.sources.fetch.progress import Report, silent
-from engine.sources.precision import Precision
-from engine.tokenizer import Tokenizer
-from engine.tune import adapters, fuse, gguf, lora, sites
-from engine.tune.rows import TrainingRow
-from engine.tune.samples import encode
-from engine.whole_file import check_new_file, check_new_folder
-from metal import mx
-from models import LanguageModel
+from likely.engine.adapters import adapters, lora, sites
+from likely.engine.arrays import kl
+from likely.engine.errors import CheckpointError
+from likely.engine.lock import aside
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.sources.fetch.progress import Report, silent
+from likely.engine.sources.gguf.precision import Precision
+from likely.engine.statistics import compare
+from likely.engine.tokenizer import Tokenizer
+from likely.engine.tune.rows import TrainingRow
+from likely.engine.tune.samples import encode
+from likely.engine.whole_file import check_new_file, check_new_folder
+from likely.engine.write import fuse, gguf
+from likely.metal import mx
+from likely.models import LanguageModel
 
 LOST = 0.5  # share of the adapter's effect that a fused model may lose
 LENGTH = 256  # tokens of a row that are compared

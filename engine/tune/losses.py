@@ -9,8 +9,8 @@ Nats throughout.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine import arrays
-from metal import mx
+from likely.engine import arrays
+from likely.metal import mx
 
 Array = mx.array
 Parameters = dict[str, Array]

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from engine.diffusion.noise import sizes, times
-from engine.tune.batches import Batch
-from engine.tune.samples import TrainingSample
-from metal import mx
-from models.config import MaskedDiffusion
+from likely.engine.trace.noise import sizes, times
+from likely.engine.tune.batches import Batch
+from likely.engine.tune.samples import TrainingSample
+from likely.metal import mx
+from likely.models.config import MaskedDiffusion
 
 
 def ratio(step: int, steps: int, share: float) -> float:

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from engine.tune.full import FullWeights
-from engine.tune.lora import Adapter
-from metal import mx
-from models import Transformer
-from models.layers import GPU, bare, silu
-from models.mlp import Gated
+from likely.engine.adapters.full import FullWeights
+from likely.engine.adapters.lora import Adapter
+from likely.metal import mx
+from likely.models import Transformer
+from likely.models.layers import GPU, bare, silu
+from likely.models.mlp import Gated
 
 Array = mx.array
 

@@ -9,12 +9,12 @@ from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
-from engine.errors import DataError, ParameterError
-from engine.json_reader import check, parse
-from engine.tune.control import Stepped, Validated
-from engine.tune.run import TrainingRun
-from engine.tune.stored import write_whole
-from engine.whole_file import read_whole
+from likely.engine.adapters.stored import write_whole
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.json_reader import check, parse
+from likely.engine.tune.control import Stepped, Validated
+from likely.engine.tune.run import TrainingRun
+from likely.engine.whole_file import read_whole
 
 FILE = "metrics.jsonl"
 KINDS = {"stepped": Stepped, "validated": Validated}

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from engine.tune import losses, masked
-from engine.tune.batches import Batch, collate
-from engine.tune.config import DIFFUSION, Config
-from engine.tune.full import FullWeights
-from engine.tune.lora import Adapter, adapter_layers, disabled
-from engine.tune.memory import checkpointed
-from engine.tune.samples import Pair, TrainingSample
-from metal import mx
-from models import Transformer
+from likely.engine.adapters.config import DIFFUSION, Config
+from likely.engine.adapters.full import FullWeights
+from likely.engine.adapters.lora import Adapter, adapter_layers, disabled
+from likely.engine.tune import losses, masked
+from likely.engine.tune.batches import Batch, collate
+from likely.engine.tune.memory import checkpointed
+from likely.engine.tune.samples import Pair, TrainingSample
+from likely.metal import mx
+from likely.models import Transformer
 
 Array = mx.array
 Trained = Adapter | FullWeights

@@ -5,16 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine import ranks
-from engine.errors import DataError, ParameterError
-from engine.session import Session
-from engine.sources.checkpoint import Checkpoint, load
-from engine.sources.fetch.progress import Report, silent
-from engine.tune import adaptation, data, samples, sites
-from engine.tune.config import Config
-from engine.tune.objectives import LIKELIHOODS
-from engine.tune.rows import read_map
-from engine.tune.run import Set, TrainingRun, prepare
+from likely.engine import ranks
+from likely.engine.adapters import sites
+from likely.engine.adapters.config import Config
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.sources.fetch.progress import Report, silent
+from likely.engine.tune import adaptation, data, samples
+from likely.engine.tune.objectives import LIKELIHOODS
+from likely.engine.tune.rows import read_map
+from likely.engine.tune.run import Set, TrainingRun, prepare
 
 
 @dataclass(frozen=True)

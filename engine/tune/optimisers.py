@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.errors import ParameterError
-from engine.tune.config import SCHEDULES
-from metal import mx
+from likely.engine.adapters.config import SCHEDULES
+from likely.engine.errors import ParameterError
+from likely.metal import mx
 
 Array = mx.array
 State = dict[str, Array]

@@ -6,20 +6,20 @@ To be called by the thread that owns the model, between two events of its traini
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from engine.arrays import kl
-from engine.decode import events
-from engine.decode.control import RunControl
-from engine.errors import LikelyError, ParameterError
-from engine.evaluate import compare
-from engine.evaluate.difference import Difference
-from engine.prompt import asked
-from engine.session import Session
-from engine.sources.checkpoint import load
-from engine.tune import objectives
-from engine.tune.control import Answer, Compare, Compared, Complete, Completion, Refused, Request
-from engine.tune.full import FullWeights
-from engine.tune.run import TrainingRun
-from metal import mx
+from likely.engine.adapters.full import FullWeights
+from likely.engine.arrays import kl
+from likely.engine.decode import events
+from likely.engine.decode.control import RunControl
+from likely.engine.errors import LikelyError, ParameterError
+from likely.engine.prompt import asked
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.statistics import compare
+from likely.engine.statistics.difference import Difference
+from likely.engine.tune import objectives
+from likely.engine.tune.control import Answer, Compare, Compared, Complete, Completion, Refused, Request
+from likely.engine.tune.run import TrainingRun
+from likely.metal import mx
 
 READ = 512  # tokens of a text that are compared
 ROWS, SHORT = 4, 256  # rows, and tokens of each, on which the whole change is measured

@@ -8,18 +8,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.errors import OutOfMemory
-from engine.machine import gflops
-from engine.sources.precision import available_memory
-from engine.tune import batches
-from engine.tune.config import Config
-from engine.tune.losses import rows_at_once
-from engine.tune.objectives import samples_of
-from engine.tune.run import TrainingRun
-from engine.tune.samples import Pair, TrainingSample
-from engine.tune.token_rows import TokenRows
-from models import Transformer
-from models.layers import GPU
+from likely.engine.adapters.config import Config
+from likely.engine.errors import OutOfMemory
+from likely.engine.machine import gflops
+from likely.engine.sources.gguf.precision import available_memory
+from likely.engine.tune import batches
+from likely.engine.tune.losses import rows_at_once
+from likely.engine.tune.objectives import samples_of
+from likely.engine.tune.run import TrainingRun
+from likely.engine.tune.samples import Pair, TrainingSample
+from likely.engine.tune.token_rows import TokenRows
+from likely.models import Transformer
+from likely.models.layers import GPU
 
 BINS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1 << 30)
 LOGIT_S = 12e-9  # of a CPU, for one logit's exponential and what goes with it

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from engine import json_reader
-from engine.errors import DataError
-from engine.tune import data
-from engine.tune.rows import TrainingRow, parse
-from engine.whole_file import open_file
+from likely.engine import json_reader
+from likely.engine.errors import DataError
+from likely.engine.tune import data
+from likely.engine.tune.rows import TrainingRow, parse
+from likely.engine.whole_file import open_file
 
 DROPPED = "dropped.jsonl"  # rows that a pipeline kept aside
 LONGEST = 1 << 22  # bytes of a line

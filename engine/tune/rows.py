@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import DataError, ParameterError
-from engine.json_reader import shown
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.json_reader import shown
 
 Message = dict[str, Any]
 FORMS = {

@@ -7,19 +7,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import DataError, ParameterError
-from engine.home import expanded
-from engine.tune import adapters, amounts, batches, full, lora, memory, optimisers, sites, state
-from engine.tune.config import DIFFUSION, Config
-from engine.tune.control import Saved
-from engine.tune.objectives import Trained
-from engine.tune.samples import Pair, TrainingSample
-from engine.tune.state import Counters, State
-from metal import mx
-from models import LanguageModel, Transformer
+from likely.engine.adapters import adapters, full, lora, sites
+from likely.engine.adapters.config import DIFFUSION, Config
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.home import expanded
+from likely.engine.tune import amounts, batches, memory, optimisers, state
+from likely.engine.tune.control import Saved
+from likely.engine.tune.objectives import Trained
+from likely.engine.tune.samples import Pair, TrainingSample
+from likely.engine.tune.state import Counters, State
+from likely.metal import mx
+from likely.models import LanguageModel, Transformer
 
 if TYPE_CHECKING:
-    from engine.session import Session
+    from likely.engine.session import Session
 
 
 @dataclass(frozen=True)

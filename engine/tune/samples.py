@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.errors import DataError
-from engine.prompt import Prompt, Spans
-from engine.tune.rows import Message, TrainingRow
+from likely.engine.errors import DataError
+from likely.engine.prompt import Prompt, Spans
+from likely.engine.tune.rows import Message, TrainingRow
 
 
 class Tokens(Spans, Protocol):

@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from engine import json_reader
-from engine.errors import CheckpointError, DataError
-from engine.options import typed
-from engine.sources import array_file
-from engine.tune import optimisers
-from engine.tune.config import HINTS, RENAMED, Config
-from engine.tune.optimisers import ParameterGroup
-from engine.tune.stored import write_arrays
-from metal import mx
+from likely.engine import json_reader
+from likely.engine.adapters.config import HINTS, RENAMED, Config
+from likely.engine.adapters.stored import write_arrays
+from likely.engine.errors import CheckpointError, DataError
+from likely.engine.options import typed
+from likely.engine.sources import array_file
+from likely.engine.tune import optimisers
+from likely.engine.tune.optimisers import ParameterGroup
+from likely.metal import mx
 
 FILE = "state.safetensors"
 # what may differ between a run and its resumption: where things are, how long and how often

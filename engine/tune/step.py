@@ -7,11 +7,12 @@ its part of every batch, and the sums of gradients are added.
 from collections.abc import Sequence
 from typing import Any
 
-from engine.tune import batches, full, lora, masked, objectives, optimisers
-from engine.tune.control import TrainControl
-from engine.tune.run import TrainingRun
-from engine.tune.samples import TrainingSample
-from metal import mx
+from likely.engine.adapters import full, lora
+from likely.engine.tune import batches, masked, objectives, optimisers
+from likely.engine.tune.control import TrainControl
+from likely.engine.tune.run import TrainingRun
+from likely.engine.tune.samples import TrainingSample
+from likely.metal import mx
 
 Array = mx.array
 

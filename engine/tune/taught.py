@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from engine.errors import DataError
-from engine.tune import batches, data
-from engine.tune.config import Config
-from engine.tune.open_run import Opened, assemble
-from engine.tune.rows import TrainingRow
-from engine.tune.run import TrainingRun
-from engine.tune.trainer import FAILED, Ended, train
+from likely.engine.adapters.config import Config
+from likely.engine.errors import DataError
+from likely.engine.tune import batches, data
+from likely.engine.tune.open_run import Opened, assemble
+from likely.engine.tune.rows import TrainingRow
+from likely.engine.tune.run import TrainingRun
+from likely.engine.tune.trainer import FAILED, Ended, train
 
 if TYPE_CHECKING:
-    from engine.sources.checkpoint import Checkpoint
+    from likely.engine.sources.checkpoint import Checkpoint
 
 
 class TrainingFailed(DataError):

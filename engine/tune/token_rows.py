@@ -9,7 +9,7 @@ from typing import overload
 
 import numpy as np
 
-from engine.tune.samples import TrainingSample
+from likely.engine.tune.samples import TrainingSample
 
 
 class TokenRows(Sequence[TrainingSample]):

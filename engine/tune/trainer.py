@@ -10,18 +10,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
-from engine.errors import DataError
-from engine.lock import claimed
-from engine.numerics import damaged
-from engine.tune import batches, optimisers, state, step
-from engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
-from engine.tune.lora import Adapter
-from engine.tune.metrics import Metrics
-from engine.tune.run import Set, TrainingRun, prepare, save, settle, write
-from engine.tune.samples import TrainingSample
-from engine.tune.state import Counters
-from engine.tune.validation import evaluate, validate
-from metal import mx
+from likely.engine.adapters.lora import Adapter
+from likely.engine.errors import DataError
+from likely.engine.lock import claimed
+from likely.engine.numerics import damaged
+from likely.engine.tune import batches, optimisers, state, step
+from likely.engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
+from likely.engine.tune.metrics import Metrics
+from likely.engine.tune.run import Set, TrainingRun, prepare, save, settle, write
+from likely.engine.tune.samples import TrainingSample
+from likely.engine.tune.state import Counters
+from likely.engine.tune.validation import evaluate, validate
+from likely.metal import mx
 
 SMOOTH = 10  # steps that the running mean of the loss looks back over, at most a tenth of the run's
 NOISE = 50  # steps that the noise scale looks back over

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from engine.errors import CheckpointError
-from engine.home import expanded
-from engine.sources.checkpoint import Checkpoint, load
-from engine.sources.fetch.progress import Report, silent
-from engine.tune import adapters, lora, sites
+from likely.engine.adapters import adapters, lora, sites
+from likely.engine.errors import CheckpointError
+from likely.engine.home import expanded
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.sources.fetch.progress import Report, silent
 
 
 def open_model(name: str, progress: Report = silent) -> Checkpoint:

@@ -7,15 +7,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from engine.evaluate.estimates import Estimate, ratio
-from engine.tune import batches, losses, objectives
-from engine.tune.config import Config
-from engine.tune.control import Validated
-from engine.tune.objectives import Trained
-from engine.tune.run import TrainingRun, write
-from engine.tune.samples import Pair, TrainingSample
-from metal import mx
-from models import Transformer
+from likely.engine.adapters.config import Config
+from likely.engine.statistics.estimates import Estimate, ratio
+from likely.engine.tune import batches, losses, objectives
+from likely.engine.tune.control import Validated
+from likely.engine.tune.objectives import Trained
+from likely.engine.tune.run import TrainingRun, write
+from likely.engine.tune.samples import Pair, TrainingSample
+from likely.metal import mx
+from likely.models import Transformer
 
 Row = TypeVar("Row")
 

@@ -23,7 +23,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from metal.errors import LikelyError
+from likely.metal.errors import LikelyError
 
 LAYOUTS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "AFFINE4", "AFFINE8", "F32")
 NUMBERS = ("float32", "float16", "bfloat16")
@@ -87,7 +87,7 @@ def load() -> Library | None:
 
 def use_threads() -> int:
     """Let the threads that help the BLAS run parts of a product too; how many there are, the caller's included."""
-    from metal import blas  # no business of whoever only scans logits
+    from likely.metal import blas  # no business of whoever only scans logits
 
     library = blas.load()
     if library.gemv is None or not library.attention:

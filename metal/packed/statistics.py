@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metal.packed import load
+from likely.metal.packed import load
 
 CANDIDATES, BINS = 256, 64
 SPAN = 32.0  # nats below the most likely token of the rest that the histogram resolves

@@ -1,6 +1,6 @@
 """Runs unmodified Metal kernels on any machine, and checks them.
 
-    from metal.simulator import SimKernel, simulated
+    from likely.metal.simulator import SimKernel, simulated
 
     kernel = SimKernel("name", ["x"], ["out"], source)          # arguments of mx.fast.metal_kernel, and checked=False
     (out,) = kernel(inputs=[x], template=[("T", mx.float32)], grid=(256, 1, 1), threadgroup=(256, 1, 1),
@@ -26,13 +26,13 @@ order of threadgroups and of atomics between them, fused multiply-adds and fast 
 have parted meet again there: here at the textually first operation that some of them wait at.
 """
 
-from metal.simulator import stock
-from metal.simulator.function import SimFunction
-from metal.simulator.kernel import SimKernel
-from metal.simulator.report import DispatchReport, Fault, KernelFault, Traffic
-from metal.simulator.stand_in import simulated
-from metal.simulator.strict import StrictError
-from metal.simulator.traced import Traced
+from likely.metal.simulator import stock
+from likely.metal.simulator.function import SimFunction
+from likely.metal.simulator.kernel import SimKernel
+from likely.metal.simulator.report import DispatchReport, Fault, KernelFault, Traffic
+from likely.metal.simulator.stand_in import simulated
+from likely.metal.simulator.strict import StrictError
+from likely.metal.simulator.traced import Traced
 
 __all__ = [
     "DispatchReport",

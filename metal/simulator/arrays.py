@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metal import mx
+from likely.metal import mx
 
 
 def _dtype(dtype: mx.Dtype) -> np.dtype[Any]:

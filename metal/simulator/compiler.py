@@ -21,9 +21,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from metal.errors import KernelError
-from metal.simulator.places import placed
-from metal.simulator.rewrite import rewrite
+from likely.metal.errors import KernelError
+from likely.metal.simulator.places import placed
+from likely.metal.simulator.rewrite import rewrite
 
 MSL = Path(__file__).parent / "msl"
 OLDEST_CLANG = 17

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from metal.errors import KernelError
-from metal.simulator import compiler
-from metal.simulator.launch import KernelArgument
-from metal.simulator.program import Program
-from metal.simulator.report import DispatchReport
+from likely.metal.errors import KernelError
+from likely.metal.simulator import compiler
+from likely.metal.simulator.launch import KernelArgument
+from likely.metal.simulator.program import Program
+from likely.metal.simulator.report import DispatchReport
 
 
 class SimFunction:

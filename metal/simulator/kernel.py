@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from metal import mx
-from metal.errors import KernelError
-from metal.simulator.arrays import device, empty, host
-from metal.simulator.launch import KernelArgument
-from metal.simulator.program import Program
-from metal.simulator.report import DispatchReport
+from likely.metal import mx
+from likely.metal.errors import KernelError
+from likely.metal.simulator.arrays import device, empty, host
+from likely.metal.simulator.launch import KernelArgument
+from likely.metal.simulator.program import Program
+from likely.metal.simulator.report import DispatchReport
 
 Scalar = bool | int | float
 METADATA = ("_shape", "_strides", "_ndim")

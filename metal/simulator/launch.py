@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from metal.errors import KernelError
-from metal.simulator.report import MAX_VARIABLES, DispatchReport, Ledger, WatchedBuffer
+from likely.metal.errors import KernelError
+from likely.metal.simulator.report import MAX_VARIABLES, DispatchReport, Ledger, WatchedBuffer
 
 MAX_LANES = 1024
 MAX_BUFFERS = 31  # in the argument table of a Metal kernel

@@ -6,11 +6,11 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from metal.simulator import compiler, signature
-from metal.simulator import strict as gate
-from metal.simulator.launch import KernelArgument, launch, launch_checked
-from metal.simulator.report import DispatchReport, KernelFault
-from metal.simulator.rewrite import rewrite
+from likely.metal.simulator import compiler, signature
+from likely.metal.simulator import strict as gate
+from likely.metal.simulator.launch import KernelArgument, launch, launch_checked
+from likely.metal.simulator.report import DispatchReport, KernelFault
+from likely.metal.simulator.rewrite import rewrite
 
 
 class Program:

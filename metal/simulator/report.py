@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metal.errors import KernelError
+from likely.metal.errors import KernelError
 
 KINDS = (
     "simd_reductions",

@@ -7,7 +7,7 @@ constants, and vector constructors become calls, for clang has none on its own v
 import re
 from collections.abc import Iterator
 
-from metal.simulator.tokens import MslToken, after, closing, closing_angle, join, tokenize
+from likely.metal.simulator.tokens import MslToken, after, closing, closing_angle, join, tokenize
 
 _SCALARS = ("char", "uchar", "short", "ushort", "int", "uint", "long", "ulong", "half", "bfloat", "float", "bool")
 VECTORS = frozenset(f"{scalar}{n}" for scalar in _SCALARS for n in (2, 3, 4))

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metal.errors import KernelError
-from metal.simulator.tokens import MslToken, after, closing, closing_angle, join, tokenize
+from likely.metal.errors import KernelError
+from likely.metal.simulator.tokens import MslToken, after, closing, closing_angle, join, tokenize
 
 POSITIONS = frozenset(
     (

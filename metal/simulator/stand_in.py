@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from metal import mx
-from metal.simulator.kernel import STOCK, SimKernel
-from metal.simulator.report import DispatchReport
+from likely.metal import mx
+from likely.metal.simulator.kernel import STOCK, SimKernel
+from likely.metal.simulator.report import DispatchReport
 
 
 class Launches(Counter[str]):

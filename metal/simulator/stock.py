@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from metal import mx
-from metal.simulator.arrays import device, empty, host
-from metal.simulator.function import SimFunction
-from metal.simulator.report import DispatchReport
+from likely.metal import mx
+from likely.metal.simulator.arrays import device, empty, host
+from likely.metal.simulator.function import SimFunction
+from likely.metal.simulator.report import DispatchReport
 
 HEADERS = "mlx/backend/metal/kernels/"
 NAMES = {mx.float32: "float", mx.float16: "half", mx.bfloat16: "bfloat16_t"}

@@ -15,11 +15,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from metal.errors import KernelError
-from metal.simulator import compiler
-from metal.simulator.rewrite import rewrite, threadgroup_declarations
-from metal.simulator.signature import split
-from metal.simulator.tokens import MslToken, after, closing, join, tokenize
+from likely.metal.errors import KernelError
+from likely.metal.simulator import compiler
+from likely.metal.simulator.rewrite import rewrite, threadgroup_declarations
+from likely.metal.simulator.signature import split
+from likely.metal.simulator.tokens import MslToken, after, closing, join, tokenize
 
 FORBIDDEN = frozenset(("goto", "dynamic_cast", "typeid", "thread_local", "register", "asm", "try", "catch", "double"))
 SPACES = ("device", "constant", "threadgroup", "thread")

@@ -14,7 +14,7 @@ from typing import Any
 
 from mlx.utils import tree_flatten, tree_map
 
-from metal import mx
+from likely.metal import mx
 
 
 class _Reached(Exception):

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from models.checkpoint.keys import Keys
-from models.config import MaskedDiffusion, ModelConfig
-from models.families import qwen2
+from likely.models.config import MaskedDiffusion, ModelConfig
+from likely.models.families import qwen2
+from likely.models.keys import Keys
 
 NAMES = qwen2.NAMES
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
-from metal import mx
-from models.checkpoint.keys import Keys
-from models.config import ModelConfig
-from models.parts import EXPERTS, TensorNames
+from likely.metal import mx
+from likely.models.config import ModelConfig
+from likely.models.keys import Keys
+from likely.models.parts import EXPERTS, TensorNames
 
 TOP = {
     "embed": "model.embed_tokens",

@@ -1,8 +1,8 @@
 """GPT-2: a learned table of positions, layer norms, a plain MLP, and matrices that are stored [in, out]."""
 
-from metal import mx
-from models.checkpoint.keys import Keys
-from models.config import ModelConfig
+from likely.metal import mx
+from likely.models.config import ModelConfig
+from likely.models.keys import Keys
 
 TOP = {"embed": "wte", "positions": "wpe", "layer": "h.{}", "norm": "ln_f"}
 NAMES = {

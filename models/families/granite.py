@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from metal import mx
-from models.checkpoint.keys import Keys
-from models.config import Experts, ModelConfig
-from models.families import llama
-from models.rope import read_rope
+from likely.metal import mx
+from likely.models.config import Experts, ModelConfig
+from likely.models.families import llama
+from likely.models.keys import Keys
+from likely.models.rope import read_rope
 
 NAMES = llama.NAMES | {"router": "block_sparse_moe.router.layer", "experts": "block_sparse_moe.switch_mlp"}
 EXPERTS = {"input_linear": "gate_up", "output_linear": "down"}

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from metal import mx
-from models.checkpoint.keys import Keys
-from models.config import Experts, ModelConfig
-from models.families import llama
-from models.mlp import stack
-from models.rope import read_rope
+from likely.metal import mx
+from likely.models.config import Experts, ModelConfig
+from likely.models.families import llama
+from likely.models.keys import Keys
+from likely.models.mlp import stack
+from likely.models.rope import read_rope
 
 NAMES = llama.NAMES | {
     "q_norm": "self_attn.q_norm",

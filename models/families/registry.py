@@ -5,25 +5,25 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from metal import mx
-from models.checkpoint import layouts
-from models.checkpoint.builder import Builder, ModelShare
-from models.checkpoint.keys import Keys
-from models.config import MaskedDiffusion, ModelConfig
-from models.errors import ConfigError
-from models.families import FAMILIES
-from models.families.family import Family, of
-from models.model import LanguageModel
-from models.parts import JOINED
-from models.transformer import Transformer
-from models.weights import BlankTensors, Tensors
+from likely.metal import mx
+from likely.models import layouts
+from likely.models.config import MaskedDiffusion, ModelConfig
+from likely.models.errors import ConfigError
+from likely.models.families import FAMILIES
+from likely.models.families.builder import Builder, ModelShare
+from likely.models.families.family import Family, of
+from likely.models.keys import Keys
+from likely.models.model import LanguageModel
+from likely.models.parts import JOINED
+from likely.models.transformer import Transformer
+from likely.models.weights import BlankTensors, Tensors
 
 
 def family(model_type: str) -> Family:
     """The family of this `model_type`; ConfigError if there is none."""
     if model_type not in FAMILIES:
         raise ConfigError(f"config: model_type {model_type!r} is not one of {', '.join(sorted(FAMILIES))}")
-    return of(import_module(f"models.families.{FAMILIES[model_type]}"))
+    return of(import_module(f"likely.models.families.{FAMILIES[model_type]}"))
 
 
 def configure(config: Mapping[str, Any]) -> ModelConfig:
@@ -80,7 +80,7 @@ def build(
     Raises ConfigError and CheckpointError.
     """
     if config.get("model_type") not in FAMILIES:
-        from models import foreign
+        from likely.models import foreign
 
         return foreign.build(config, weights, dense)
     kind = family(str(config.get("model_type")))

@@ -1,9 +1,9 @@
 """SmolLM3: Llama where every fourth layer knows no positions."""
 
-from models.checkpoint.keys import Keys
-from models.config import ModelConfig
-from models.families import llama
-from models.rope import read_rope
+from likely.models.config import ModelConfig
+from likely.models.families import llama
+from likely.models.keys import Keys
+from likely.models.rope import read_rope
 
 NAMES = llama.NAMES
 

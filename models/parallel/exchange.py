@@ -7,11 +7,11 @@ does not know that it is a part. Opens no connection.
 from collections.abc import Sequence
 from typing import Any, cast
 
-from metal import mx
-from models.layers import AnyLinear, Embedding, Norm, Product, linear
-from models.parallel.shard import ACROSS, Sharding
-from models.transformer import Transformer
-from models.weights import cut
+from likely.metal import mx
+from likely.models.layers import AnyLinear, Embedding, Norm, Product, linear
+from likely.models.parallel.shard import ACROSS, Sharding
+from likely.models.transformer import Transformer
+from likely.models.weights import cut
 
 Array = mx.array
 

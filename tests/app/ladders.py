@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine.evaluate.estimates import Estimate
-from engine.scaling.alternatives import Broken, Repeated
-from engine.scaling.fitted import Fitted
-from engine.scaling.forecast import Foretold, Purchase
-from engine.scaling.frontier import IsoFlop
-from engine.scaling.ladder import Ladder, LeftOut
-from engine.scaling.law import Law
-from engine.scaling.report import LadderReport, Without
+from likely.engine.scaling.alternatives import Broken, Repeated
+from likely.engine.scaling.fitted import Fitted
+from likely.engine.scaling.forecast import Foretold, Purchase
+from likely.engine.scaling.frontier import IsoFlop
+from likely.engine.scaling.ladder import Ladder, LeftOut
+from likely.engine.scaling.law import Law
+from likely.engine.scaling.report import LadderReport, Without
+from likely.engine.statistics.estimates import Estimate
 
 LAW = Law(1.5, 40.0, 60.0, 0.5, 0.5)
 SIZES = (1e3, 2e3, 4e3, 8e3)

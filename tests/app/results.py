@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from app.evaluations import Evaluation, Evaluations, Row
-from app.scoreboard import Measurement
-from engine.evaluate.tasks import Problem
+from likely.app.evaluations import Evaluation, Evaluations, Row
+from likely.app.scoreboard import Measurement
+from likely.engine.evaluate.tasks import Problem
 
 MODELS = ("one", "two")
 

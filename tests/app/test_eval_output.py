@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from app.cli.eval_output import Figure, finite, number, say, sentence, show, span
-from app.evaluations import Evaluations
-from app.scoreboard import Measurement
-from engine.errors import ParameterError
-from engine.evaluate.estimates import Change, Estimate
-from engine.evaluate.figures import ComparedMeasure
-from engine.evaluate.tasks import Problem
+from likely.app.cli.eval_output import Figure, finite, number, say, sentence, show, span
+from likely.app.evaluations import Evaluations
+from likely.app.scoreboard import Measurement
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate.figures import ComparedMeasure
+from likely.engine.evaluate.tasks import Problem
+from likely.engine.statistics.estimates import Change, Estimate
 from tests.app.results import evaluation, fill, store_in
 
 FOUND = Estimate(0.5, 0.1, 9, n=10)

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from app.evaluations import Evaluation, Evaluations, Row, asked_of
-from app.evaluator import Evaluator, files, is_adapter
-from app.scoreboard import Measurement
-from app.task_sources import Sourced, TextFile, again, sources
-from engine.errors import DataError, ParameterError
-from engine.evaluate.evaluation import Protocol
-from engine.evaluate.tasks import Problem, Task, TaskSettings
-from engine.session import Session
+from likely.app.evaluations import Evaluation, Evaluations, Row, asked_of
+from likely.app.evaluator import Evaluator, files, is_adapter
+from likely.app.scoreboard import Measurement
+from likely.app.task_sources import Sourced, TextFile, again, sources
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.evaluate.evaluation import Protocol
+from likely.engine.evaluate.tasks import Problem, Task, TaskSettings
+from likely.engine.session import Session
 from tests.app.results import evaluation, store_in
 from tests.fakes import FakeCheckpoint, MarkovModel, certain_table
 from tests.support.limits import file_size_limit

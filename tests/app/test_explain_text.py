@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.cli import explain, replaying, replaying_passes
-from app.cli.replayed_text import as_object, best, named, spread
-from app.cli.replaying_passes import pass_line
-from engine.diffusion.record import DenoisingRecord
-from engine.diffusion.unmasking import DenoisingStep, OpenMask, Unmasked, Unmasking
-from engine.evaluate.explain import Explanation
-from engine.trace import file
-from engine.trace.observe import observe
-from engine.trace.replay import Replayed
-from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
-from engine.transforms import MinP, Snapshot, Temperature
+from likely.app.cli import explain, replaying, replaying_passes
+from likely.app.cli.replayed_text import as_object, best, named, spread
+from likely.app.cli.replaying_passes import pass_line
+from likely.engine.evaluate.explain import Explanation
+from likely.engine.trace import file
+from likely.engine.trace.observe import observe
+from likely.engine.trace.record import DenoisingRecord
+from likely.engine.trace.replay import Replayed
+from likely.engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
+from likely.engine.trace.unmasking import DenoisingStep, OpenMask, Unmasked, Unmasking
+from likely.engine.transforms import MinP, Snapshot, Temperature
 
 LN2 = math.log(2)
 PIECES = (b"The", b" cat", b"\n", b"\x1b[31m", b" a word that is longer than the table has room for it", b"")

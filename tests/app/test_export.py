@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import export
-from engine.conversation import Conversation, Fork, Node
-from engine.errors import DataError
+from likely.app import export
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.errors import DataError
 from tests.app.test_store import step, talk
 
 SYSTEM = {"role": "system", "content": "S"}

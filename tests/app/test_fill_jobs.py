@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import looks
-from app import requests as r
-from app.jobs import ModelJobs
-from app.model_provider import LocalModelProvider
-from app.worker import WORKED
-from engine.decode.control import RunControl
-from engine.diffusion.unmasking import Unmasking
-from engine.errors import ContextOverflow, ParameterError
-from engine.prompt import Prompt
-from engine.trace.trace import Recipe
-from engine.transforms import DRY, Temperature
-from metal import mx
+from likely.app import looks
+from likely.app import requests as r
+from likely.app.jobs import ModelJobs
+from likely.app.model_provider import LocalModelProvider
+from likely.app.worker import WORKED
+from likely.engine.decode.control import RunControl
+from likely.engine.errors import ContextOverflow, ParameterError
+from likely.engine.prompt import Prompt
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import Unmasking
+from likely.engine.transforms import DRY, Temperature
+from likely.metal import mx
 from tests.engine import tiny
 
 CONFIG: dict[str, Any] = {**tiny.LLAMA, "mask_token_id": 286, "max_position_embeddings": 48}

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from app import heat
-from engine.trace.trace import Recipe, TokenStep
+from likely.app import heat
+from likely.engine.trace.trace import Recipe, TokenStep
 
 
 @pytest.mark.parametrize(

@@ -7,23 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import looks
-from app import requests as r
-from app.inside_jobs import PART, InsideJobs, spans, without
-from app.jobs import ModelJobs
-from app.model_provider import LocalModelProvider
-from app.worker import Closed, Failed, Worker
-from engine import arrays
-from engine.decode.control import RunControl
-from engine.errors import ParameterError
-from engine.inside import heads, lens, tuned_lens
-from engine.inside.embeddings import EmbeddingTable
-from engine.inside.subject import InspectedText
-from engine.posterior import fit
-from engine.prompt import Prompt
-from engine.sources.checkpoint import load
-from engine.tune import adapters, lora
-from metal import mx
+from likely.app import looks
+from likely.app import requests as r
+from likely.app.inside_jobs import PART, InsideJobs, spans, without
+from likely.app.jobs import ModelJobs
+from likely.app.model_provider import LocalModelProvider
+from likely.app.worker import Closed, Failed, Worker
+from likely.engine import arrays
+from likely.engine.adapters import adapters, lora
+from likely.engine.decode.control import RunControl
+from likely.engine.errors import ParameterError
+from likely.engine.inside import heads, lens, tuned_lens
+from likely.engine.inside.embeddings import EmbeddingTable
+from likely.engine.inside.subject import InspectedText
+from likely.engine.posterior import fit
+from likely.engine.prompt import Prompt
+from likely.engine.sources.checkpoint import load
+from likely.metal import mx
 from tests.engine import tiny
 from tests.engine.tune.test_stack import write
 

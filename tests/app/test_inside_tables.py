@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 import click
 import pytest
 
-from app import inside_tables
-from app.cli import inside_text
-from app.inside_tables import FORMS, Grid, Values, Words
-from engine.errors import DataError
+from likely.app import inside_tables
+from likely.app.cli import inside_text
+from likely.app.inside_tables import FORMS, Grid, Values, Words
+from likely.engine.errors import DataError
 from tests.app.terminal import coloured
 from tests.pictures import assert_picture
 

@@ -11,26 +11,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import fill_jobs
-from app import requests as r
-from app.evaluation_jobs import EvaluationJobs
-from app.evaluations import Evaluations
-from app.jobs import ModelJobs, TrainingJobs
-from app.ladder_jobs import LadderJobs, ReadLadder, WriteLadder, table_of
-from app.local_evaluator import LocalEvaluator
-from app.local_trainer import LocalTrainer, beginning
-from app.looks import OpenLook
-from app.scoreboard import Scoreboard
-from app.worker import WORKED
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Stats
-from engine.diffusion.unmasking import DenoisingStep, Unmasked, Unmasking
-from engine.errors import DataError, LikelyError, ParameterError
-from engine.evaluate.estimates import Estimate
-from engine.evaluate.tasks import Problem
-from engine.prompt import Prompt
-from engine.tune.config import Config, configure
-from engine.tune.control import Paused, Stepped, TrainControl
+from likely.app import fill_jobs
+from likely.app import requests as r
+from likely.app.evaluation_jobs import EvaluationJobs
+from likely.app.evaluations import Evaluations
+from likely.app.jobs import ModelJobs, TrainingJobs
+from likely.app.ladder_jobs import LadderJobs, ReadLadder, WriteLadder, table_of
+from likely.app.local_evaluator import LocalEvaluator
+from likely.app.local_trainer import LocalTrainer, beginning
+from likely.app.looks import OpenLook
+from likely.app.scoreboard import Scoreboard
+from likely.app.worker import WORKED
+from likely.engine.adapters.config import Config, configure
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Stats
+from likely.engine.errors import DataError, LikelyError, ParameterError
+from likely.engine.evaluate.tasks import Problem
+from likely.engine.prompt import Prompt
+from likely.engine.statistics.estimates import Estimate
+from likely.engine.trace.unmasking import DenoisingStep, Unmasked, Unmasking
+from likely.engine.tune.control import Paused, Stepped, TrainControl
 from tests.app.results import evaluation, fill
 from tests.fakes import ByteTokenizer
 from tests.serve.scripted import FACTS, step
@@ -264,7 +264,7 @@ class Trainer:
 
 
 def test_a_training_is_planned_and_goes_on() -> None:
-    from engine.tune.control import Complete
+    from likely.engine.tune.control import Complete
 
     trainer, told, control = Trainer("a", "b"), [], TrainControl()
     made, config = TrainingJobs(trainer), Config(data="d", out="o")  # type: ignore[arg-type]
@@ -381,7 +381,7 @@ def test_earlier_results_are_recalled_examined_and_reported(tmp_path: Path) -> N
     assert found.models == ("one", "two") and found.won == 1
     with pytest.raises(LikelyError, match="choose was not measured with three"):
         run(made, r.Examine("choose", ("one", "three")))
-    from engine.evaluate.figures import Tally
+    from likely.engine.evaluate.figures import Tally
 
     made.scores.begin(evaluation("new", "one", "x"), Tally())
     assert run(made, r.Examine("new", ("one",))) == []

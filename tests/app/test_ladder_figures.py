@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app import ladder_figures
-from app.ladder_figures import Axes, bought, short
-from engine.scaling.forecast import Purchase
+from likely.app import ladder_figures
+from likely.app.ladder_figures import Axes, bought, short
+from likely.engine.scaling.forecast import Purchase
 from tests.app.ladders import BARE, REPORT, RUNS
 from tests.pictures import assert_picture
 

@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.looks import OpenLook, Shifted, ShiftLook
-from app.model_provider import LoadedModel, opening
-from engine.decode.control import RunControl
-from engine.diffusion.bound import exact
-from engine.diffusion.denoiser import ModelDenoiser
-from engine.diffusion.unmasking import Unmasking
-from engine.errors import ParameterError
-from engine.inside import steering
-from engine.tune import adapters, lora, sites
-from metal import mx
+from likely.app.looks import OpenLook, Shifted, ShiftLook
+from likely.app.model_provider import LoadedModel, opening
+from likely.engine.adapters import adapters, lora, sites
+from likely.engine.decode.control import RunControl
+from likely.engine.diffusion.bound import exact
+from likely.engine.diffusion.denoiser import ModelDenoiser
+from likely.engine.errors import ParameterError
+from likely.engine.inside import steering
+from likely.engine.trace.unmasking import Unmasking
+from likely.metal import mx
 from tests.engine import tiny
 
 MASK = 286

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.model_provider import LoadedModel, LocalModelProvider
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.decode.strategies import parse
-from engine.errors import CheckpointError, ParameterError
-from engine.pace import whole
-from engine.sources import store
-from metal import mx
+from likely.app.model_provider import LoadedModel, LocalModelProvider
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.decode.strategies import parse
+from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.pace import whole
+from likely.engine.sources import store
+from likely.metal import mx
 from tests.engine import tiny
 
 

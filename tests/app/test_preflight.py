@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.preflight import Host, checks, hidden, inspect
+from likely.app.preflight import Host, checks, hidden, inspect
 
 ROOT = Path(__file__).parents[2]
 MAC = Host("Darwin", "arm64", True, "15.1", (3, 13, 1), "/opt/homebrew/bin/python3")
@@ -57,7 +57,7 @@ def test_the_files_that_macos_has_hidden_are_found(tmp_path: Path, monkeypatch: 
         (tmp_path / name).write_text("")
     flagged = type("Flagged", (), {"st_flags": stat.UF_HIDDEN})()
     plain = type("Plain", (), {"st_flags": 0})()
-    monkeypatch.setattr("app.preflight.os.lstat", lambda path: flagged if path.name == "gone.pth" else plain)
+    monkeypatch.setattr("likely.app.preflight.os.lstat", lambda path: flagged if path.name == "gone.pth" else plain)
     assert hidden(tmp_path) == ("gone.pth",)
 
 

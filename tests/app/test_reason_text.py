@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from app import plain
-from app.cli import problems, reason, walks
-from engine.decode.events import Done, Prefilled, Stats
-from engine.evaluate.estimates import Change, Estimate
-from engine.reason.paths import Path as ReasonPath
-from engine.reason.paths import VoteOutcome
-from engine.reason.problems import Flips, Gain, Spent
-from engine.trace.trace import Recipe, TokenStep
+from likely.app import plain
+from likely.app.cli import problems, reason, walks
+from likely.engine.decode.events import Done, Prefilled, Stats
+from likely.engine.reason.paths import Path as ReasonPath
+from likely.engine.reason.paths import VoteOutcome
+from likely.engine.reason.problems import Flips, Gain, Spent
+from likely.engine.statistics.estimates import Change, Estimate
+from likely.engine.trace.trace import Recipe, TokenStep
 
 LN2 = math.log(2)
 STATS = Stats(prompt_tokens=9, reused_tokens=4, tokens=5, prefill_s=0.25, decode_s=2.0)

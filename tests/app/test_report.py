@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.evaluations import Evaluations, Row
-from app.report import page, write
+from likely.app.evaluations import Evaluations, Row
+from likely.app.report import page, write
 from tests.app.results import evaluation, fill, store_in
 from tests.pictures import assert_picture
 

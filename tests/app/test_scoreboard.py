@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from app import differing
-from app.differing import DifferingItem, ModelAnswer, detail
-from app.evaluations import Evaluation, Evaluations, Row
-from app.scoreboard import Scoreboard, ScoreKeeper, TaskScore, half, left_s
-from app.task_sources import sources
-from engine.evaluate.estimates import Estimate
-from engine.evaluate.figures import Tally
+from likely.app import differing
+from likely.app.differing import DifferingItem, ModelAnswer, detail
+from likely.app.evaluations import Evaluation, Evaluations, Row
+from likely.app.scoreboard import Scoreboard, ScoreKeeper, TaskScore, half, left_s
+from likely.app.task_sources import sources
+from likely.engine.evaluate.figures import Tally
+from likely.engine.statistics.estimates import Estimate
 from tests.app.results import asked, evaluation, fill, store_in
 
 HERE = Path("nowhere")

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.rows import pack, unpack
-from app.store import Store
-from engine.conversation import Conversation, Fork, Node
-from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised, Stats
-from engine.errors import DataError
-from engine.trace.observe import observe
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import Temperature, TopP
+from likely.app.rows import pack, unpack
+from likely.app.store import Store
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised, Stats
+from likely.engine.errors import DataError
+from likely.engine.trace.observe import observe
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import Temperature, TopP
 from tests.support.limits import file_size_limit
 
 RECIPE = Recipe((TopP(0.9), Temperature(0.7)))
@@ -243,7 +243,7 @@ import sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from tests.app.test_store import step, talk
-from app.tui.chat.auto_saver import AutoSaver
+from likely.app.tui.chat.auto_saver import AutoSaver
 keeper = AutoSaver(Path({path!r}))
 growing = talk(0, finish="")
 for i in range(10_000):

@@ -7,16 +7,23 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from app.cli import estimate_text
-from app.cli.estimate_text import CurveReport
-from app.cli.synth_text import arm_line, arm_object, generation_line, generation_object, report_lines, report_object
-from engine.estimate.bounds import RiskBound
-from engine.estimate.curve import Foretelling, HeldOutSize, LearningCurve
-from engine.estimate.ladder import LadderRung
-from engine.evaluate.estimates import Change, Estimate
-from engine.synth.collapse import Generation
-from engine.synth.report import GridCoverage, RowsReport
-from engine.synth.training import Arm
+from likely.app.cli import estimate_text
+from likely.app.cli.estimate_text import CurveReport
+from likely.app.cli.synth_text import (
+    arm_line,
+    arm_object,
+    generation_line,
+    generation_object,
+    report_lines,
+    report_object,
+)
+from likely.engine.estimate.bounds import RiskBound
+from likely.engine.estimate.curve import Foretelling, HeldOutSize, LearningCurve
+from likely.engine.estimate.ladder import LadderRung
+from likely.engine.statistics.estimates import Change, Estimate
+from likely.engine.synth.collapse import Generation
+from likely.engine.synth.report import GridCoverage, RowsReport
+from likely.engine.synth.training import Arm
 
 LN2 = math.log(2)
 FOUND = Estimate(0.5, 0.1, bounds=(0.25, 0.75), n=9)

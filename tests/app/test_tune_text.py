@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from app.cli import tune_search
-from app.cli.training import follow, leave
-from app.training_kind import KINDS, PRETRAIN, TUNE, kind_of
-from app.training_plan import describe, describe_pretraining, duration, out_of, outcome, pace
-from engine.errors import LikelyError
-from engine.estimate.search import SearchPoint, SearchResult
-from engine.evaluate.estimates import Estimate
-from engine.pretrain.config import PretrainConfig
-from engine.tune import choices
-from engine.tune.config import FLOOR, Config
-from engine.tune.control import Ended, Stepped, Validated
-from engine.tune.report import Memory, RunReport
+from likely.app.cli import tune_search
+from likely.app.cli.training import follow, leave
+from likely.app.training_kind import KINDS, PRETRAIN, TUNE, kind_of
+from likely.app.training_plan import describe, describe_pretraining, duration, out_of, outcome, pace
+from likely.engine.adapters.config import FLOOR, Config
+from likely.engine.errors import LikelyError
+from likely.engine.estimate.search import SearchPoint, SearchResult
+from likely.engine.pretrain.config import PretrainConfig
+from likely.engine.statistics.estimates import Estimate
+from likely.engine.tune import choices
+from likely.engine.tune.control import Ended, Stepped, Validated
+from likely.engine.tune.report import Memory, RunReport
 from tests.fakes import ByteTokenizer
 
 Captured = pytest.CaptureFixture[str]

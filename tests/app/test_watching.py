@@ -16,10 +16,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from app.rows import figures_row
-from app.watch.address import MOST, ServerAddress, is_loopback, key_file
-from app.watch.child_server import ChildServer
-from app.watch.client import (
+from likely.app.rows import figures_row
+from likely.app.watch.address import MOST, ServerAddress, is_loopback, key_file
+from likely.app.watch.child_server import ChildServer
+from likely.app.watch.client import (
     AGAIN_S,
     LONGEST,
     ServerLost,
@@ -30,13 +30,13 @@ from app.watch.client import (
     listen,
     sighted,
 )
-from app.watch.lines import WatchAsked, WatchBegan, WatchOpened, WatchReader
-from app.worker import Closed, Failed
-from engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Stats
-from engine.errors import DataError, ParameterError
-from engine.trace.file import recipe_row, step_row
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import Temperature
+from likely.app.watch.lines import WatchAsked, WatchBegan, WatchOpened, WatchReader
+from likely.app.worker import Closed, Failed
+from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Stats
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.trace.file import recipe_row, step_row
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import Temperature
 
 # -- address ---------------------------------------------------------------------------------------------------------
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from app import requests as r
-from app.jobs import ModelJobs
-from app.worker import Closed, Failed, Tell, Worker, worked
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.errors import DataError
-from engine.prompt import Prompt
+from likely.app import requests as r
+from likely.app.jobs import ModelJobs
+from likely.app.worker import Closed, Failed, Tell, Worker, worked
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.errors import DataError
+from likely.engine.prompt import Prompt
 from tests.support.model import ScriptedEngine, ScriptedShop
 
 

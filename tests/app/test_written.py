@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import database, export, rescue, rows
-from app.database import open_database
-from app.export import free, jsonl, markdown, page, read, table, write
-from app.rescue import damaged
-from app.rows import figures_from, figures_row, pack, pack_pieces, step_from, step_row, unpack, unpack_pieces
-from app.store import Store
-from engine.conversation import Conversation, Fork, Node
-from engine.errors import DataError
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import Snapshot, Temperature
+from likely.app import database, export, rescue, rows
+from likely.app.database import open_database
+from likely.app.export import free, jsonl, markdown, page, read, table, write
+from likely.app.rescue import damaged
+from likely.app.rows import figures_from, figures_row, pack, pack_pieces, step_from, step_row, unpack, unpack_pieces
+from likely.app.store import Store
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.errors import DataError
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import Snapshot, Temperature
 from tests.pictures import assert_picture
 
 LN2 = math.log(2)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import app.cli
-from metal import mx
+from likely.app import cli
+from likely.metal import mx
 from tests.engine import tiny
 
 
@@ -32,7 +32,7 @@ def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], t
         if stdin is not None:
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         with pytest.raises(SystemExit) as end:
-            app.cli.main()
+            cli.main()
         out, err = capfd.readouterr()
         return Ended(int(end.value.code or 0), out, err)
 

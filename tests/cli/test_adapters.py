@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.sources.checkpoint import load
+from likely.engine.sources.checkpoint import load
 from tests.cli.conftest import Likely, random_model
 from tests.engine.tune.test_stack import CONFIG, write
 

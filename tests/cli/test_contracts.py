@@ -18,7 +18,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from app.cli import likely
+from likely.app.cli import likely
 
 KEPT = Path(__file__).with_name("contracts.json")
 CALLS = {  # a verb -> its words; with --json too where it has that

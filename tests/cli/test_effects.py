@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from app.cli import likely as program
-from engine.diffusion.unmasking import Unmasking
-from engine.presets import PARAMETERS
-from engine.pretrain.config import PretrainConfig
-from engine.transforms import TRANSFORMS
-from engine.tune.config import Config
-from metal import mx
+from likely.app.cli import likely as program
+from likely.engine.adapters.config import Config
+from likely.engine.presets import PARAMETERS
+from likely.engine.pretrain.config import PretrainConfig
+from likely.engine.trace.unmasking import Unmasking
+from likely.engine.transforms import TRANSFORMS
+from likely.metal import mx
 from tests.cli.conftest import Likely, random_model
 from tests.engine.pretrain import texts
 from tests.support import bigram

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli import estimate, posterior
-from metal import mx
+from likely.app.cli import estimate, posterior
+from likely.metal import mx
 from tests.engine.synth.makers import write_rows
 from tests.engine.tiny import LLAMA, weights, write_folder
 

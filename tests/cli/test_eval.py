@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.heat import CONTROL
-from engine import arrays
-from engine.evaluate.measures import measure
-from engine.evaluate.variations import Variation, order
+from likely.app.heat import CONTROL
+from likely.engine import arrays
+from likely.engine.evaluate.variations import Variation, order
+from likely.engine.statistics.measures import measure
 from tests.cli.conftest import Ended, Likely
 from tests.support import bigram
 from tests.support.bigram import EOS, VOCAB, certain_table, ids, logprob, random_table

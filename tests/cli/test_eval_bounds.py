@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from engine.diffusion.bound import exact
-from engine.diffusion.denoiser import ModelDenoiser
-from engine.evaluate.estimates import Estimate
-from engine.evaluate.figures import ComparedMeasure, Tally, comparisons
-from engine.sources.checkpoint import load
-from metal import mx
+from likely.engine.diffusion.bound import exact
+from likely.engine.diffusion.denoiser import ModelDenoiser
+from likely.engine.evaluate.figures import ComparedMeasure, Tally, comparisons
+from likely.engine.sources.checkpoint import load
+from likely.engine.statistics.estimates import Estimate
+from likely.metal import mx
 from tests.cli.conftest import Likely
 from tests.engine import tiny
 

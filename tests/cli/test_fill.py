@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli import likely as program
-from engine.diffusion.infilling import lone_space, pieces
-from engine.diffusion.unmasking import Unmasking
-from engine.errors import ContextOverflow, LikelyError, ParameterError
-from engine.session import Session
-from engine.sources.checkpoint import load
-from engine.trace import file
-from engine.tune.samples import text_end
-from metal import mx
+from likely.app.cli import likely as program
+from likely.engine.diffusion.infilling import lone_space, pieces
+from likely.engine.errors import ContextOverflow, LikelyError, ParameterError
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.trace import file
+from likely.engine.trace.unmasking import Unmasking
+from likely.engine.tune.samples import text_end
+from likely.metal import mx
 from tests.engine import tiny
 
 CONFIG: dict[str, Any] = {**tiny.LLAMA, "mask_token_id": 286, "max_position_embeddings": 32}

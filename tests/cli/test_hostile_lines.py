@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import heat
-from engine.trace import file
-from metal import mx
+from likely.app import heat
+from likely.engine.trace import file
+from likely.metal import mx
 from tests.cli.conftest import Likely
 from tests.engine import tiny
 from tests.engine.trace.test_trace import made

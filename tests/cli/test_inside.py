@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from metal import mx
+from likely.metal import mx
 from tests.cli.conftest import Likely, random_model
 
 
@@ -179,7 +179,7 @@ def test_what_is_refused(inside: Likely, args: tuple[str, ...], code: int, words
 
 
 def test_a_long_text_is_windowed_and_says_so(inside: Likely, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.inside.subject.WEIGHTS", 4 * 4 * 60 * 20)
+    monkeypatch.setattr("likely.engine.inside.subject.WEIGHTS", 4 * 4 * 60 * 20)
     code, out, err = inside("x" * 60, "--lens", "--attention", "0.1", "--json")
     found = json.loads(out)
     assert code == 0 and err == "likely: 60 tokens are read, the last 20 are shown\n"

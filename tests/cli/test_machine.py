@@ -13,12 +13,12 @@ from typing import Any
 import click
 import pytest
 
-from app import preflight
-from app.cli import bench, quantize
-from app.cli.opening import Progress, check_place, read_text, weighed_adapter
-from engine.bench import Bench, Growth, Rate
-from engine.errors import DataError
-from engine.evaluate.estimates import Estimate
+from likely.app import preflight
+from likely.app.cli import bench, quantize
+from likely.app.cli.opening import Progress, check_place, read_text, weighed_adapter
+from likely.engine.bench import Bench, Growth, Rate
+from likely.engine.errors import DataError
+from likely.engine.statistics.estimates import Estimate
 from tests.cli.conftest import Likely
 
 RATES = [

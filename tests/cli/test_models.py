@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from app.cli import choosing
-from engine.sources import catalogue, preferences, store
+from likely.app.cli import choosing
+from likely.engine import preferences
+from likely.engine.sources import store
+from likely.engine.sources.fetch import catalogue
 from tests.cli.conftest import Likely, random_model
 from tests.engine import hub_server
 
@@ -98,7 +100,7 @@ def test_rm_leaves_what_another_program_has(likely: Likely, person: Path) -> Non
 
 # -- where no model is named -------------------------------------------------------------------------------------------
 
-RUN = [sys.executable, "-c", "from app.cli import main; main()", "run", "hi", "--raw", "--max-tokens", "2", "-q"]
+RUN = [sys.executable, "-c", "from likely.app.cli import main; main()", "run", "hi", "--raw", "--max-tokens", "2", "-q"]
 
 
 def run(**kwargs: Any) -> subprocess.CompletedProcess[str]:
@@ -163,7 +165,7 @@ def test_a_terminal_is_asked_once(person: Path) -> None:
 
 
 def test_an_empty_machine_is_asked_what_to_fetch(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-    monkeypatch.setattr("engine.machine.memory", lambda: 8 * catalogue.GIB)
+    monkeypatch.setattr("likely.engine.machine.memory", lambda: 8 * catalogue.GIB)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setattr("click.prompt", lambda *_, **__: 1)

@@ -7,10 +7,10 @@ from typing import Any
 import click
 import pytest
 
-from app.cli import VERBS, rules
-from app.cli import likely as program
-from engine.errors import ParameterError
-from engine.tune.config import NEEDS, configure
+from likely.app.cli import VERBS, rules
+from likely.app.cli import likely as program
+from likely.engine.adapters.config import NEEDS, configure
+from likely.engine.errors import ParameterError
 from tests.cli.conftest import Likely
 
 WRONG = """

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import models
-from engine.errors import DataError, ParameterError
-from engine.home import expanded, home
-from engine.tune import adapters, data, lora
-from engine.tune.sites import choose, sites
-from metal import mx
+import likely.models as models
+from likely.engine.adapters import adapters, lora
+from likely.engine.adapters.sites import choose, sites
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.home import expanded, home
+from likely.engine.tune import data
+from likely.metal import mx
 from tests.cli.conftest import Likely
 from tests.engine import tiny
 from tests.engine.pretrain import texts
@@ -57,8 +58,8 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 def test_an_unknown_user_is_told_what_to_set(tmp_path: Path) -> None:
     """With no entry in the list of users and no HOME, as a container may have it."""
     code = (
-        "import os, sys; sys.argv = ['likely', 'models']; from app.cli import main; import app.cli.models\n"
-        "import engine.sources.store\nos.setuid(54321); main()"
+        "import os, sys; sys.argv = ['likely', 'models']; from likely.app.cli import main\n"
+        "import likely.app.cli.models, likely.engine.sources.store\nos.setuid(54321); main()"
     )
     given = {name: value for name, value in os.environ.items() if not name.startswith(("LIKELY", "XDG", "HOME", "HF"))}
     done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True)
@@ -100,7 +101,7 @@ def test_what_cannot_be_written_is_one_line_and_leaves_nothing_half(tmp_path: Pa
             f"import resource, signal, sys; sys.argv = {['likely', *args]!r}\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
-            "from app.cli import main\nmain()"
+            "from likely.app.cli import main\nmain()"
         )
         run = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT,

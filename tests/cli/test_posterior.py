@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli import likely as program
-from engine.errors import LikelyError
-from engine.posterior import stored
-from engine.sources.checkpoint import load
-from engine.tune import adapters, lora, sites
-from metal import mx
+from likely.app.cli import likely as program
+from likely.engine.adapters import adapters, lora, sites
+from likely.engine.errors import LikelyError
+from likely.engine.posterior import stored
+from likely.engine.sources.checkpoint import load
+from likely.metal import mx
 from tests.engine import tiny
 
 TEXT = "abab cabc"

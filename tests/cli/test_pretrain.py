@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import app.cli
-from engine.sources.checkpoint import load
-from metal import mx
+from likely.app import cli
+from likely.engine.sources.checkpoint import load
+from likely.metal import mx
 from tests.engine.pretrain.texts import words
 
 SHAPE = "layers = 2\nwidth = 64\nheads = 2\n"
@@ -29,7 +29,7 @@ def test_every_verb_takes_a_pretrained_model(
     def likely(*args: Any) -> str:
         monkeypatch.setattr(sys, "argv", ["likely", *map(str, args)])
         with pytest.raises(SystemExit) as end:
-            app.cli.main()
+            cli.main()
         out, err = capfd.readouterr()
         assert not end.value.code, err
         return out
@@ -47,7 +47,7 @@ def test_every_verb_takes_a_pretrained_model(
     assert end["event"] == "pretrained" and end["loss"] < 0.75 * np.log(300), end
     model = ["-M", mine]
     spoken = subprocess.run(
-        [sys.executable, "-c", "from app.cli import main; main()", "chat", "--plain", "-M", str(mine)],
+        [sys.executable, "-c", "from likely.app.cli import main; main()", "chat", "--plain", "-M", str(mine)],
         input="ae\n/quit\n", timeout=120, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert len(spoken.stdout.strip()) > 4

@@ -15,11 +15,11 @@ import click
 import numpy as np
 import pytest
 
-import app.cli
-from app.cli.sampling import MAX_TOKENS
-from engine.trace.file import load, save
-from engine.trace.trace import Recipe
-from engine.transforms import Temperature
+from likely.app import cli
+from likely.app.cli.sampling import MAX_TOKENS
+from likely.engine.trace.file import load, save
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Temperature
 from tests.cli.conftest import Likely
 from tests.support import bigram
 from tests.support.bigram import EOS
@@ -238,7 +238,8 @@ def test_bytes_that_are_not_text_are_refused(likely: Likely) -> None:
 def test_a_cold_start_imports_nothing_heavy() -> None:
     """`likely run` up to its first token: not what other verbs, other models or constraints need."""
     code = (
-        "import sys; import app.cli, app.cli.run, engine.sources.checkpoint, engine.session, app.plain; "
+        "import sys; from likely.app import plain; from likely.app.cli import run; from likely.engine import session; "
+        "from likely.engine.sources import checkpoint; "
         "heavy = {'transformers', 'mlx_lm', 'scipy', 'textual', 'torch', 'huggingface_hub', 'gguf', 'rich', 'jinja2'}; "
         "heavy |= {'llguidance', 'starlette', 'uvicorn', 'anyio'}; "
         "print(sorted(heavy & set(sys.modules)))"
@@ -269,7 +270,7 @@ def test_what_the_first_person_with_a_mac_is_asked_to_run_exists(monkeypatch: py
             assert verb in targets
         else:
             assert program == "venv/bin/likely"
-            command = app.cli.likely.get_command(click.Context(app.cli.likely), verb)
+            command = cli.likely.get_command(click.Context(cli.likely), verb)
             assert command is not None
             command.make_context(verb, words)  # a usage error where an option is not there
 

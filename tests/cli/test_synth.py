@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli import synth
-from metal import mx
+from likely.app.cli import synth
+from likely.metal import mx
 from tests.engine.synth.makers import rows_of, write_rows
 from tests.engine.tiny import LLAMA, weights, write_folder
 
@@ -72,7 +72,7 @@ def aside(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
-    from engine.errors import LikelyError
+    from likely.engine.errors import LikelyError
 
     for text, line in (
         ("sed = 1", "unknown option sed; did you mean seed?"),

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.lock import claimed, locked
-from engine.sources.checkpoint import load
-from engine.tune import adapters, lora, state
-from engine.tune.sites import choose, sites
-from metal import mx
+from likely.engine.adapters import adapters, lora
+from likely.engine.adapters.sites import choose, sites
+from likely.engine.lock import claimed, locked
+from likely.engine.sources.checkpoint import load
+from likely.engine.tune import state
+from likely.metal import mx
 from tests.cli.conftest import Likely
 from tests.endtoend.test_interruption import MAIN
 from tests.engine import tiny

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from app import awake, local_trainer
-from engine.sources.fetch.progress import silent
-from engine.tune.config import configure
-from engine.tune.control import TrainControl
-from metal import mx
+from likely.app import awake, local_trainer
+from likely.engine.adapters.config import configure
+from likely.engine.sources.fetch.progress import silent
+from likely.engine.tune.control import TrainControl
+from likely.metal import mx
 from tests.cli.conftest import Likely, random_model
 
 
@@ -168,7 +168,7 @@ def test_problems_are_one_line(likely: Likely, model: Path, rows: Path, tmp_path
 def test_memory_that_will_not_fit_is_said_before_the_first_step(
     likely: Likely, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.tune import report
+    from likely.engine.tune import report
 
     monkeypatch.setattr(report, "available_memory", lambda: 100_000)
     options = ("--out", tmp_path / "adapter", "--length", 64, "--batch", 4)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app import awake
+from likely.app import awake
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +31,7 @@ def test_sleep_is_held_off_while_the_block_runs(caffeinate: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from app import awake
+from likely.app import awake
 sys.platform = "darwin"
 awake.HOLD = ("sh", "-c", "cat; echo let go >&2")
 awake.subprocess.DEVNULL = None  # the child's words are wanted here

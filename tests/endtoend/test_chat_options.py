@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from app.store import Store
-from engine.conversation import Conversation
-from engine.errors import LikelyError
-from engine.presets import ORDERS
-from engine.transforms import Temperature, TopK
+from likely.app.store import Store
+from likely.engine.conversation import Conversation
+from likely.engine.errors import LikelyError
+from likely.engine.presets import ORDERS
+from likely.engine.transforms import Temperature, TopK
 from tests.support import bigram, tmux
 from tests.support.tmux import Tmux
 
@@ -37,7 +37,7 @@ def test_all_the_options_of_a_chat_reach_its_screen(tmp_path: Path) -> None:
 
     terminal = Tmux(tmp_path)
     try:
-        terminal.run(f"{given} {shlex.quote(sys.executable)} -m app chat -M ./tiny {ASKED}")
+        terminal.run(f"{given} {shlex.quote(sys.executable)} -m likely.app chat -M ./tiny {ASKED}")
         terminal.until(lambda screen: "tiny" in screen and "$ " not in screen.splitlines()[-1], "the chat")
         terminal.keys("hello")
         terminal.until(lambda screen: "│ hello" in screen, "what is typed")

@@ -12,13 +12,13 @@ from typing import Any
 import click
 import pytest
 
-from app import cli
-from app.interruption import Interruption, heard, settle, stopped_by_signals
-from engine.trace.file import load
-from metal import mx
+from likely.app import cli
+from likely.app.interruption import Interruption, heard, settle, stopped_by_signals
+from likely.engine.trace.file import load
+from likely.metal import mx
 from tests.engine.tiny import BYTES, EOS, LLAMA, weights, write_folder
 
-MAIN = [sys.executable, "-m", "app"]
+MAIN = [sys.executable, "-m", "likely.app"]
 LONG: dict[str, Any] = LLAMA | {"max_position_embeddings": 1 << 16}
 NEVER = [word for token in (EOS, BYTES.index("Ċ")) for word in ("--logit-bias", f"{token}=-100")]  # an end, a new line
 ENDLESS = (*NEVER, "--temp", "1", "--max-tokens", "60000")
@@ -128,7 +128,7 @@ def test_only_a_terminal_may_be_told_twice_to_be_closed(
     """An interactive shell hands SIGHUP on to what runs, and the system sends another when the shell has ended."""
     codes: list[int] = []
     stops: list[str] = []
-    monkeypatch.setattr("app.interruption.os._exit", codes.append)
+    monkeypatch.setattr("likely.app.interruption.os._exit", codes.append)
     it = Interruption(lambda: stops.append("stop"))
     it(first, None)
     assert stops == ["stop"] and not codes and it.came == first
@@ -175,7 +175,7 @@ def test_an_error_that_a_signal_became_is_no_traceback(
             swallowed()
             raise ImportError("cannot initialise module strings")
 
-    monkeypatch.setitem(sys.modules, "app.cli.bench", Broken("app.cli.bench"))
+    monkeypatch.setitem(sys.modules, "likely.app.cli.bench", Broken("likely.app.cli.bench"))
     monkeypatch.setattr(sys, "argv", ["likely", "bench"])
     with pytest.raises(SystemExit) as end:
         cli.main()

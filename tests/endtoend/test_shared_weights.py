@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from app import requests as r
-from app.jobs import ModelJobs, TrainingJobs
-from app.local_trainer import LocalTrainer
-from app.model_provider import LocalModelProvider
-from app.worker import Closed, Failed, Worker
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.prompt import Prompt
-from engine.tune.config import Config, configure
-from engine.tune.control import Ended, Stepped, TrainControl
-from metal import mx
+from likely.app import requests as r
+from likely.app.jobs import ModelJobs, TrainingJobs
+from likely.app.local_trainer import LocalTrainer
+from likely.app.model_provider import LocalModelProvider
+from likely.app.worker import Closed, Failed, Worker
+from likely.engine.adapters.config import Config, configure
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.prompt import Prompt
+from likely.engine.tune.control import Ended, Stepped, TrainControl
+from likely.metal import mx
 from tests.engine import tiny
 
 STEPS, TOKENS = 6, 64

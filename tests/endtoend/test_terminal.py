@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from app.store import Store
-from engine.conversation import Conversation
-from engine.errors import LikelyError
-from engine.sources.model_info import ModelInfo
+from likely.app.store import Store
+from likely.engine.conversation import Conversation
+from likely.engine.errors import LikelyError
+from likely.engine.sources.model_info import ModelInfo
 from tests.support import tmux
 from tests.support.tmux import Tmux
 
@@ -33,7 +33,7 @@ pytestmark = [
 def terminal(tmp_path: Path, smollm2: ModelInfo) -> Iterator[Tmux]:
     found = Tmux(tmp_path)
     home, path = tmp_path / "home", str(smollm2.path)
-    code = f"import sys; from pathlib import Path; from app.tui import run; " \
+    code = f"import sys; from pathlib import Path; from likely.app.tui import run; " \
         f"sys.exit(run({path!r}, sys.argv[1] if sys.argv[1:] else None, Path({str(home)!r})))"  # fmt: skip
     start = tmp_path / "start.py"
     start.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code.replace('; ', chr(10))}\n")

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-import app.cli
-from metal import mx
+from likely.app import cli
+from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
 from tests.processes import finish, free_ports, start
 
-MAIN = ["-c", "from app.cli import main; main()"]
+MAIN = ["-c", "from likely.app.cli import main; main()"]
 LONG: dict[str, Any] = LLAMA | {"max_position_embeddings": 1 << 16, "num_key_value_heads": 2}
 HELLO = ["run", "hello there", "--max-tokens", "20", "--seed", "3"]
 
@@ -103,7 +103,7 @@ def test_two_ranks_measure_what_one_process_measures(
     def here(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["likely", *arguments])
         with pytest.raises(SystemExit):
-            app.cli.main()
+            cli.main()
         return capfd.readouterr().out
 
     here(*words, "8")
@@ -227,7 +227,7 @@ def test_a_fault_of_one_rank_is_told_by_rank_0(tmp_path: Path, monkeypatch: pyte
     other = weights(LONG, seed=1)
     for rank, arrays in enumerate((weights(LONG), other)):
         write_folder(tmp_path / str(rank) / "tiny", LONG, {name: mx.array(array) for name, array in arrays.items()})
-    code = "import os; os.chdir(os.environ['MLX_RANK']); from app.cli import main; main()"
+    code = "import os; os.chdir(os.environ['MLX_RANK']); from likely.app.cli import main; main()"
     monkeypatch.chdir(tmp_path)
     (first, out, said), second = finish(start(2, tmp_path, ["-c", code, "run", "hi", "--model", "./tiny"]))
     assert (first, out) == (1, "")

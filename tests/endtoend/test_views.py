@@ -29,7 +29,7 @@ def terminal(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Tmux]:
     losses = [f"{n},{d},{1.7 + 400 / n**0.34 + 410 / d**0.28}" for n, d in sizes]
     (tmp_path / "runs.csv").write_text("\n".join(["parameters,tokens,loss", *losses, ""]))
     given = f"LIKELY_HOME={tmp_path}/home PYTHONPATH={ROOT} OPENBLAS_NUM_THREADS=1 COLORTERM=truecolor"
-    command = f"{given} {sys.executable} -m app chat -M {tmp_path}/model --max-tokens 400"
+    command = f"{given} {sys.executable} -m likely.app chat -M {tmp_path}/model --max-tokens 400"
     (tmp_path / "likely").write_text(f"#!/bin/sh\nexec env -u NO_COLOR -u COLUMNS -u LINES {command}\n")
     (tmp_path / "likely").chmod(0o755)
     found = Tmux(tmp_path, *request.param)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from engine import arrays
-from metal import mx
+from likely.engine import arrays
+from likely.metal import mx
 from tests.engine import reference
 
 NAMESPACES = pytest.mark.parametrize("xp", [np, mx], ids=["numpy", "mlx"])

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.bench import block, table
-from engine.bench import Rate, plot, run, timed
-from engine.errors import ParameterError
-from engine.mlx_lm_baseline import MlxLm
-from engine.session import Session
-from engine.sources.checkpoint import load
-from engine.sources.model_info import describe
-from metal import mx
-from models.compiled import CompiledStep
+from likely.app.cli.bench import block, table
+from likely.engine.bench import Rate, plot, run, timed
+from likely.engine.errors import ParameterError
+from likely.engine.mlx_lm_baseline import MlxLm
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.sources.model_info import describe
+from likely.metal import mx
+from likely.models.compiled import CompiledStep
 from tests.engine.tiny import LLAMA, weights, write_folder
 
 

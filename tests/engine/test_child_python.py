@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from app.watch.child_server import ChildServer
-from engine.evaluate import mathematics
-from engine.sandbox import process
-from engine.sources.catalogue import Package
-from engine.sources.fetch.package import fetch_package
-from engine.sources.fetch.progress import silent
-from engine.tokenizer.template import ChatTemplate
+from likely.app.watch.child_server import ChildServer
+from likely.engine.answers import mathematics
+from likely.engine.sandbox import process
+from likely.engine.sources.fetch.catalogue import Package
+from likely.engine.sources.fetch.package import fetch_package
+from likely.engine.sources.fetch.progress import silent
+from likely.engine.tokenizer.template import ChatTemplate
 from tests.engine import index_server
 from tests.serve.served import write_model
 from tests.serve.test_child_server import until

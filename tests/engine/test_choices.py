@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import choices
-from engine.decode.beam import Beam
-from engine.decode.combine import Layers
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.decode.exact import ExactMode
-from engine.decode.guessing import NGram
-from engine.decode.sample import Sample
-from engine.decode.stochastic_beam import StochasticBeam
-from engine.errors import ParameterError
-from engine.session import Session
-from engine.trace import file
-from engine.trace.replay import replay, states_at
-from engine.trace.row import measured
-from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
-from engine.transforms import DRY, ChoiceLaw, LogitBias, RepetitionPenalty, Temperature, TopK, start
+from likely.engine import choices
+from likely.engine.decode.beam import Beam
+from likely.engine.decode.combine import Layers
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.decode.exact import ExactMode
+from likely.engine.decode.guessing import NGram
+from likely.engine.decode.sample import Sample
+from likely.engine.decode.stochastic_beam import StochasticBeam
+from likely.engine.errors import ParameterError
+from likely.engine.session import Session
+from likely.engine.trace import file
+from likely.engine.trace.replay import replay, states_at
+from likely.engine.trace.row import measured
+from likely.engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
+from likely.engine.transforms import DRY, ChoiceLaw, LogitBias, RepetitionPenalty, Temperature, TopK, start
 from tests.engine.decode.test_beam import PROMPT, search
 from tests.engine.test_constraint import Merging
 from tests.fakes import BOS, EOS, VOCAB, FakeCheckpoint, MarkovModel, random_table

@@ -2,15 +2,15 @@
 
 import pytest
 
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.session import Session
-from engine.trace.trace import Recipe
-from engine.transforms import MinP, RepetitionPenalty, Temperature
-from metal import mx
-from metal.simulator import Traced
-from models.compiled import CompiledStep
-from models.transformer import Transformer
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.session import Session
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import MinP, RepetitionPenalty, Temperature
+from likely.metal import mx
+from likely.metal.simulator import Traced
+from likely.models.compiled import CompiledStep
+from likely.models.transformer import Transformer
 from tests.fakes import FakeCheckpoint
 from tests.metal.test_whole_models import counted
 from tests.models.test_compiled import built

@@ -9,22 +9,22 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from engine.decode.beam import Beam
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted
-from engine.decode.exact import ExactMode
-from engine.decode.guessing import NGram
-from engine.decode.power import Power
-from engine.decode.sample import Sample
-from engine.decode.spelling import respelled
-from engine.decode.stochastic_beam import StochasticBeam
-from engine.decode.strategy import Strategy
-from engine.errors import ParameterError
-from engine.session import Session
-from engine.trace import file
-from engine.trace.replay import replay, states_at
-from engine.trace.trace import Lexicon, Recipe, Trace
-from engine.transforms import Constraint, LogitBias, Temperature, TopP
+from likely.engine.decode.beam import Beam
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted
+from likely.engine.decode.exact import ExactMode
+from likely.engine.decode.guessing import NGram
+from likely.engine.decode.power import Power
+from likely.engine.decode.sample import Sample
+from likely.engine.decode.spelling import respelled
+from likely.engine.decode.stochastic_beam import StochasticBeam
+from likely.engine.decode.strategy import Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.session import Session
+from likely.engine.trace import file
+from likely.engine.trace.replay import replay, states_at
+from likely.engine.trace.trace import Lexicon, Recipe, Trace
+from likely.engine.transforms import Constraint, LogitBias, Temperature, TopP
 from tests.engine.decode.test_beam import PROMPT, markov, search
 from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, random_table
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.conversation import ROOT, Conversation, Fork, Node
-from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised, Stats
-from engine.trace.trace import Recipe, TokenStep
+from likely.engine.conversation import ROOT, Conversation, Fork, Node
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised, Stats
+from likely.engine.trace.trace import Recipe, TokenStep
 
 
 def step(text: str, special: bool = False) -> TokenStep:

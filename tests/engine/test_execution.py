@@ -10,34 +10,35 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from app.cli import doctor
-from engine import arrays
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.decode.guessing import Drafting, NGram
-from engine.decode.strategies import parse
-from engine.errors import CheckpointError, ConfigError, DataError
-from engine.evaluate import activation_rounding
-from engine.execution import GRAPH, NATIVE, PATHS
-from engine.inside import steering
-from engine.inside.attribution import attribution
-from engine.inside.lens import lens
-from engine.inside.subject import subject, transformer
-from engine.prefix import Prefixes
-from engine.quantize import Settings, quantize
-from engine.session import Session
-from engine.sources.checkpoint import Parting, load
-from engine.sources.precision import Precision
-from engine.trace.trace import Recipe
-from engine.transforms import Constraint
-from engine.tune import adapters, fusion, trainer
-from engine.tune.config import configure
-from engine.tune.control import Stepped
-from engine.tune.stack import Stack
-from metal import mx
-from metal.packed import LEVELS
-from metal.packed import load as load_library
-from models.native import NativeModel
+from likely.app.cli import doctor
+from likely.engine import arrays
+from likely.engine.adapters import adapters
+from likely.engine.adapters.config import configure
+from likely.engine.attach.stack import Stack
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.decode.guessing import Drafting, NGram
+from likely.engine.decode.strategies import parse
+from likely.engine.errors import CheckpointError, ConfigError, DataError
+from likely.engine.evaluate import activation_rounding
+from likely.engine.execution import GRAPH, NATIVE, PATHS
+from likely.engine.inside import steering
+from likely.engine.inside.attribution import attribution
+from likely.engine.inside.lens import lens
+from likely.engine.inside.subject import subject, transformer
+from likely.engine.prefix import Prefixes
+from likely.engine.quantize import Settings, quantize
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import Parting, load
+from likely.engine.sources.gguf.precision import Precision
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Constraint
+from likely.engine.tune import fusion, trainer
+from likely.engine.tune.control import Stepped
+from likely.metal import mx
+from likely.metal.packed import LEVELS
+from likely.metal.packed import load as load_library
+from likely.models.native import NativeModel
 from tests.engine.test_native import CONFIG, GREEDY, TEXT
 from tests.engine.tiny import weights, write_gguf
 from tests.engine.tune.test_stack import write

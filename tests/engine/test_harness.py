@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import arrays
-from engine.errors import ParameterError
-from engine.evaluate.harness import model
-from engine.session import Session
+from likely.engine import arrays
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate.harness import model
+from likely.engine.session import Session
 from tests.fakes import BOS, EOS, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table, random_table
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import json_reader
-from engine.errors import DataError
-from engine.journal import Journal, opened
+from likely.engine import json_reader
+from likely.engine.errors import DataError
+from likely.engine.journal import Journal, opened
 from tests.support.limits import file_size_limit
 
 

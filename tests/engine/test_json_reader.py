@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.errors import CheckpointError, DataError
-from engine.json_reader import DEPTH, check, parse, read
+from likely.engine.errors import CheckpointError, DataError
+from likely.engine.json_reader import DEPTH, check, parse, read
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ from threading import Thread
 
 import pytest
 
-from engine.errors import DataError
-from engine.lock import LockTaken, aside, claimed, locked, silent
+from likely.engine.errors import DataError
+from likely.engine.lock import LockTaken, aside, claimed, locked, silent
 from tests.processes import ROOT
 
 HELD = """
 import sys
 from pathlib import Path
-from engine.lock import claimed
+from likely.engine.lock import claimed
 with claimed(Path(sys.argv[1]), "tune", "--out"):
     print("held", flush=True)
     sys.stdin.read()

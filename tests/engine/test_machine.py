@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from engine import machine, numerics
-from engine.errors import NotFinite, ParameterError
-from engine.home import home
-from metal import mx
+import likely.models as models
+from likely.engine import machine, numerics
+from likely.engine.errors import NotFinite, ParameterError
+from likely.engine.home import home
+from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
 
 HELD = """
 import numpy as np
-from engine.machine import peak_memory
+from likely.engine.machine import peak_memory
 before = peak_memory()
 np.ones(200 << 17)
 print(before, peak_memory())

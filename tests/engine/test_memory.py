@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-import models
-from engine.decode.control import RunControl
-from engine.session import Session
-from metal import memory, mx
+import likely.models as models
+from likely.engine.decode.control import RunControl
+from likely.engine.session import Session
+from likely.metal import memory, mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import FakeCheckpoint
 from tests.metal.test_whole_models import model
@@ -24,13 +24,13 @@ mx.set_cache_limit = kept.append
 mx.device_info = lambda *_: {"memory_size": 16 << 30, "max_recommended_working_set_size": 12 << 30}
 
 import pathlib, sys
-import models
-from engine.decode.control import RunControl
-from engine.pool import AHEAD, SPARE
-from engine.session import Session
-from engine.sources.checkpoint import load
-from metal.simulator import simulated
-from models.cache import RowSize
+import likely.models
+from likely.engine.decode.control import RunControl
+from likely.engine.pool import AHEAD, SPARE
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.metal.simulator import simulated
+from likely.models.cache import RowSize
 from tests.engine.tiny import LLAMA, weights, write_folder
 from tests.fakes import VOCAB, FakeCheckpoint
 
@@ -60,7 +60,7 @@ with simulated():
 load(write_folder(pathlib.Path(sys.argv[1]), LLAMA, {name: mx.array(a) for name, a in weights(LLAMA).items()}))
 assert not kept  # a CPU's memory is its own affair
 mx.metal.is_available = lambda: True
-from metal import memory
+from likely.metal import memory
 memory.bound()
 assert kept == [1 << 30], kept
 """

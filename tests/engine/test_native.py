@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.errors import CheckpointError
-from engine.evaluate import compare
-from engine.evaluate.likelihood import Request, loglikelihoods
-from engine.session import Session
-from engine.sources.checkpoint import Checkpoint, load, not_native
-from engine.sources.model_info import ModelInfo
-from engine.sources.precision import Precision
-from engine.trace.trace import Recipe
-from engine.tune import sites
-from engine.tune.stack import Stack
-from metal import mx
-from models.native import NativeModel
-from models.transformer import Transformer
+from likely.engine.adapters import sites
+from likely.engine.attach.stack import Stack
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.errors import CheckpointError
+from likely.engine.evaluate.likelihood import Request, loglikelihoods
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import Checkpoint, load, not_native
+from likely.engine.sources.gguf.precision import Precision
+from likely.engine.sources.model_info import ModelInfo
+from likely.engine.statistics import compare
+from likely.engine.trace.trace import Recipe
+from likely.metal import mx
+from likely.models.native import NativeModel
+from likely.models.transformer import Transformer
 from tests.engine.sources.test_gguf_packed import EXACT, WIDE
 from tests.engine.sources.test_packed_folder import write as write_packed
 from tests.engine.tiny import weights, write_gguf
@@ -150,11 +150,11 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.errors import CheckpointError
-from engine.session import Session
-from engine.sources import checkpoint, hf_folder, packed_folder, safetensors
-from engine.sources.gguf import header
-from engine.tune import sites
+from likely.engine.errors import CheckpointError
+from likely.engine.session import Session
+from likely.engine.sources import checkpoint, hf_folder, packed_folder, safetensors
+from likely.engine.sources.gguf import header
+from likely.engine.tune import sites
 from tests.engine.test_native import TEXT, drawn
 
 path, when = Path(sys.argv[1]), sys.argv[2]

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from engine.errors import ParameterError
-from engine.pretrain.config import configure as pretraining
-from engine.synth.config import METHODS, OF_METHODS
-from engine.synth.config import configure as pipeline
-from engine.tune.config import BATCH, Config
-from engine.tune.config import configure as tuning
+from likely.engine.adapters.config import BATCH, Config
+from likely.engine.adapters.config import configure as tuning
+from likely.engine.errors import ParameterError
+from likely.engine.pretrain.config import configure as pretraining
+from likely.engine.synth.config import METHODS, OF_METHODS
+from likely.engine.synth.config import configure as pipeline
 
 TUNE: list[tuple[dict[str, Any], str]] = [
     ({"out": ""}, "--out takes the name of the folder"),

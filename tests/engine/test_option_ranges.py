@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from engine.errors import ParameterError
-from engine.options import check_ranges
-from engine.pretrain.config import PretrainConfig
-from engine.synth.config import (
+from likely.engine.adapters.config import Config
+from likely.engine.errors import ParameterError
+from likely.engine.options import check_ranges
+from likely.engine.pretrain.config import PretrainConfig
+from likely.engine.synth.config import (
     BalanceOptions,
     CollapseOptions,
     DeduplicateOptions,
@@ -21,7 +22,6 @@ from engine.synth.config import (
     SplitOptions,
     TrainOptions,
 )
-from engine.tune.config import Config
 
 PROMISED: dict[Any, str] = {  # name=what it is where nothing is said:least..most
     Config: """

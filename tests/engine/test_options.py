@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.errors import DataError, ParameterError
-from engine.options import changes, check_needs, check_ranges, option, read_toml, typed, unknown
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.options import changes, check_needs, check_ranges, option, read_toml, typed, unknown
 
 
 def test_a_value_is_as_its_field_holds_it() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import pool
-from engine.decode.branches import Branches
-from engine.pool import Pool
-from metal import mx
-from models.cache import RowSize
+from likely.engine import pool
+from likely.engine.decode.branches import Branches
+from likely.engine.pool import Pool
+from likely.metal import mx
+from likely.models.cache import RowSize
 from tests.fakes import FakeCache, MarkovModel
 
 TEXT = list(range(100, 180))

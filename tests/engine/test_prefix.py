@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from engine.decode.branches import CHUNK, Branches
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted
-from engine.errors import CacheError
-from engine.prefix import SEGMENT, Prefixes, read
-from engine.session import Session
-from engine.trace.trace import Recipe
-from metal import mx
+import likely.models as models
+from likely.engine.decode.branches import CHUNK, Branches
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted
+from likely.engine.errors import CacheError
+from likely.engine.prefix import SEGMENT, Prefixes, read
+from likely.engine.session import Session
+from likely.engine.trace.trace import Recipe
+from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import VOCAB, FakeCheckpoint
 from tests.support.limits import file_size_limit

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-import engine.transforms
-from engine.errors import ParameterError
-from engine.presets import (
+import likely.engine.transforms
+from likely.engine.errors import ParameterError
+from likely.engine.presets import (
     DEFAULT,
     HUGGING_FACE,
     LLAMA_CPP,
@@ -21,7 +21,7 @@ from engine.presets import (
     recipe,
     values,
 )
-from engine.transforms import (
+from likely.engine.transforms import (
     TRANSFORMS,
     ChoiceLaw,
     ChoiceMask,
@@ -55,7 +55,7 @@ def test_every_parameter_is_a_field_with_a_default_in_its_range():
 
 
 def test_every_transform_has_a_parameter_and_a_place_in_every_order():
-    exported = (getattr(engine.transforms, name) for name in engine.transforms.__all__)
+    exported = (getattr(likely.engine.transforms, name) for name in likely.engine.transforms.__all__)
     kinds = {kind for kind in exported if isinstance(kind, type) and issubclass(kind, Transform)}
     named = kinds - {Transform, Truncation, Edit, Penalty}
     assert set(TRANSFORMS) == named and len(TRANSFORMS) == len(named)

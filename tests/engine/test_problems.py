@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from app.cli import likely as program
-from engine.decode.control import RunControl
-from engine.errors import DataError, ParameterError
-from engine.evaluate.extraction import Extraction
-from engine.evaluate.program import Verifier
-from engine.evaluate.tasks import Question
-from engine.reason import problems
-from engine.reason.paths import Path
-from engine.reason.reasoning import Reasoning
-from engine.reason.thought import Thought
-from engine.session import Session
-from engine.trace.trace import Recipe
+from likely.app.cli import likely as program
+from likely.engine.answers.extraction import Extraction
+from likely.engine.answers.program import Verifier
+from likely.engine.decode.control import RunControl
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.evaluate.tasks import Question
+from likely.engine.reason import problems
+from likely.engine.reason.paths import Path
+from likely.engine.reason.reasoning import Reasoning
+from likely.engine.reason.thought import Thought
+from likely.engine.session import Session
+from likely.engine.trace.trace import Recipe
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel
 from tests.serve.served import write_model
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from app import plain
-from app.cli.run import prompt_ids
-from app.cli.sampling import Limits
-from app.tui.chat.context import before
-from engine.conversation import Conversation, Fork, Node
-from engine.evaluate.explain import explain
-from engine.prompt import Prompt, asked, locate
-from engine.session import Session
-from engine.tokenizer import from_gguf
-from engine.trace.trace import Recipe
-from engine.tune.rows import parse
-from engine.tune.samples import encode
+from likely.app import plain
+from likely.app.cli.run import prompt_ids
+from likely.app.cli.sampling import Limits
+from likely.app.tui.base.context import before
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.evaluate.explain import explain
+from likely.engine.prompt import Prompt, asked, locate
+from likely.engine.session import Session
+from likely.engine.tokenizer import from_gguf
+from likely.engine.trace.trace import Recipe
+from likely.engine.tune.rows import parse
+from likely.engine.tune.samples import encode
 from tests.engine.vocabularies import byte_level, scored
 from tests.fakes import BOS, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table
 

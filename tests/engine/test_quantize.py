@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import CheckpointError, ParameterError
-from engine.quantize import RECIPES, Settings, measure, pack, quantize, write_one_file
-from engine.quantize.pack import rounded
-from engine.quantize.plan import BITS, allocate, lowest
-from engine.sources.checkpoint import load
-from engine.sources.model_info import describe
-from engine.sources.precision import Precision
-from metal import mx
-from models.weights import PackedLayout
+from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.quantize import RECIPES, Settings, measure, pack, quantize, write_one_file
+from likely.engine.quantize.pack import rounded
+from likely.engine.quantize.plan import BITS, allocate, lowest
+from likely.engine.sources.checkpoint import load
+from likely.engine.sources.gguf.precision import Precision
+from likely.engine.sources.model_info import describe
+from likely.metal import mx
+from likely.models.weights import PackedLayout
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
 from tests.models.oracle import flat, reference
 
@@ -332,9 +332,9 @@ MEMORY = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from engine.sources.model_info import describe
-from engine.machine import peak_memory
-from engine.quantize import Settings, quantize
+from likely.engine.sources.model_info import describe
+from likely.engine.machine import peak_memory
+from likely.engine.quantize import Settings, quantize
 before = peak_memory()
 quantize(describe(Path({source!r})), Path({target!r}), Settings(bits=4), text={text!r})
 print(peak_memory() - before)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import ParameterError
-from engine.ranks.launch import Launch, launched
-from engine.ranks.link import Link, knock, meet
-from engine.ranks.together import End, LinkedRanks
+from likely.engine.errors import ParameterError
+from likely.engine.ranks.launch import Launch, launched
+from likely.engine.ranks.link import Link, knock, meet
+from likely.engine.ranks.together import End, LinkedRanks
 from tests.processes import free_ports
 
 

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Reloaded
-from engine.decode.strategies import parse
-from engine.errors import ContextOverflow, NotFinite, OutOfMemory, ParameterError
-from engine.session import Session
-from engine.sources.precision import Precision
-from engine.trace import file
-from engine.trace.replay import replay_drawn, states_at
-from engine.trace.trace import Recipe, TokenStep, Trace
-from engine.transforms import LogitBias, RepetitionPenalty, Temperature, TopK, TopP
-from metal import mx
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Event, Reloaded
+from likely.engine.decode.strategies import parse
+from likely.engine.errors import ContextOverflow, NotFinite, OutOfMemory, ParameterError
+from likely.engine.session import Session
+from likely.engine.sources.gguf.precision import Precision
+from likely.engine.trace import file
+from likely.engine.trace.replay import replay_drawn, states_at
+from likely.engine.trace.trace import Recipe, TokenStep, Trace
+from likely.engine.transforms import LogitBias, RepetitionPenalty, Temperature, TopK, TopP
+from likely.metal import mx
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, certain_table, random_table
 
 PROMPT = list(b"ask")
@@ -299,7 +299,7 @@ def test_drawn_and_scored_numbers_agree() -> None:
 
 def test_a_window_that_has_moved_on_is_read_anew() -> None:
     """A cache that dropped its oldest rows cannot go back to a shorter prefix; the session starts another."""
-    import models
+    import likely.models as models
     from tests.engine import tiny
 
     config = tiny.LLAMA | {"model_type": "mistral", "sliding_window": 8, "vocab_size": 256}
@@ -321,8 +321,8 @@ def test_a_window_that_has_moved_on_is_read_anew() -> None:
 @pytest.mark.parametrize("branches", [1, 3])
 def test_a_text_that_outgrows_its_frequencies_is_read_again(branches: int) -> None:
     """Longrope: past the original length every position turns otherwise, so branches read what they know anew."""
-    import models
-    from engine.decode.branches import Branches
+    import likely.models as models
+    from likely.engine.decode.branches import Branches
     from tests.engine import tiny
 
     factors = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
@@ -356,7 +356,7 @@ def test_keys_and_values_stay_within_their_budget(
     options: dict[str, Any], megabytes: float, tokens_: int, branches: int
 ) -> None:
     """A position takes 1,024 bytes here, or 288 packed."""
-    import models
+    import likely.models as models
     from tests.engine import tiny
 
     config = tiny.LLAMA | {"vocab_size": VOCAB, "max_position_embeddings": 600, "head_dim": 32}

@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from engine.sources.checkpoint import Checkpoint, load
-from engine.sources.model_info import ModelInfo
-from engine.sources.precision import Precision
-from metal import mx
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.sources.gguf.precision import Precision
+from likely.engine.sources.model_info import ModelInfo
+from likely.metal import mx
 from tests.engine.tiny import interleave
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.decode.control import RunControl
-from engine.evaluate.extraction import Extraction
-from engine.evaluate.program import Verifier
-from engine.evaluate.tasks import Question
-from engine.reason import chains, problems
-from engine.reason.belief import p_true
-from engine.reason.paths import Path
-from engine.reason.reasoning import Reasoning
-from engine.reason.reflection import Flips
-from engine.reason.step_beam import StepBeam
-from engine.reason.thought import Thought
-from engine.session import Session
-from engine.trace.trace import Recipe, TokenStep
+from likely.engine.answers.extraction import Extraction
+from likely.engine.answers.program import Verifier
+from likely.engine.decode.control import RunControl
+from likely.engine.evaluate.tasks import Question
+from likely.engine.reason import chains, problems
+from likely.engine.reason.belief import p_true
+from likely.engine.reason.paths import Path
+from likely.engine.reason.reasoning import Reasoning
+from likely.engine.reason.reflection import Flips
+from likely.engine.reason.step_beam import StepBeam
+from likely.engine.reason.thought import Thought
+from likely.engine.session import Session
+from likely.engine.trace.trace import Recipe, TokenStep
 from tests.fakes import EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel
 
 PROMPT = list(b"?")

@@ -8,8 +8,8 @@ from functools import cache, partial
 import numpy as np
 import pytest
 
-from engine.errors import ParameterError
-from engine.transforms import (
+from likely.engine.errors import ParameterError
+from likely.engine.transforms import (
     DRY,
     STAYS,
     XTC,
@@ -34,7 +34,7 @@ from engine.transforms import (
     start,
     uniform,
 )
-from metal import mx
+from likely.metal import mx
 from tests.engine import reference
 
 KEY = (7, 11)
@@ -389,7 +389,7 @@ def test_no_more_of_a_text_than_a_transform_reaches_is_asked_for_its_state():
 
 def test_the_screen_can_import_all_of_it_without_mlx():
     modules = ("transforms", "trace.replay", "trace.trace", "trace.file", "presets", "trace.observe", "arrays")
-    imports = "import sys, " + ", ".join(f"engine.{name}" for name in modules)
+    imports = "import sys, " + ", ".join(f"likely.engine.{name}" for name in modules)
     code = f"{imports}; print([m for m in sys.modules if m.split('.')[0] in ('mlx', 'mlx_lm', 'textual')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

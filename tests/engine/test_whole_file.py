@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import DataError
-from engine.evaluate import task_files
-from engine.json_reader import LARGEST as LONGEST
-from engine.options import read_toml
-from engine.sources import array_file
-from engine.tune import data
-from engine.whole_file import (
+from likely.engine.errors import DataError
+from likely.engine.evaluate import task_files
+from likely.engine.json_reader import LARGEST as LONGEST
+from likely.engine.options import read_toml
+from likely.engine.sources import array_file
+from likely.engine.tune import data
+from likely.engine.whole_file import (
     check_new_file,
     check_new_folder,
     check_readable,
@@ -28,7 +28,7 @@ from engine.whole_file import (
     refuse_pipe,
     write_whole,
 )
-from metal import mx
+from likely.metal import mx
 from tests.support.limits import file_size_limit
 
 UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of what the system calls a maximum

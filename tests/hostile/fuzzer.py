@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from app.heat import CONTROL, LONGEST, one_line
-from engine.errors import LikelyError
+from likely.app.heat import CONTROL, LONGEST, one_line
+from likely.engine.errors import LikelyError
 
 SECONDS = 5  # of processor time
 MEMORY = 1 << 30  # bytes that a case may take beyond what the process had

@@ -17,30 +17,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from app import export
-from app.cli.replaying import show_replay
-from app.store import Store
-from app.tui import presets
-from app.tui.sampling import Sampling
-from app.watch import client
-from app.watch.address import ServerAddress
-from engine.errors import LikelyError
-from engine.evaluate import task_files
-from engine.inside import steering
-from engine.pretrain import shape
-from engine.session import Session
-from engine.sources import places
-from engine.sources.checkpoint import load
-from engine.sources.model_info import describe
-from engine.tokenizer import ChatTemplate, from_folder
-from engine.tokenizer.tokenizer import Tokenizer
-from engine.trace import file as trace_file
-from engine.trace.trace import Recipe
-from engine.transforms import DRY, MinP, RepetitionPenalty, Temperature, TopP
-from engine.tune import adapters, data, lora, metrics, peft, trainer
-from engine.tune.sites import choose, sites
-from metal import mx
+import likely.models as models
+from likely.app import export
+from likely.app.cli.replaying import show_replay
+from likely.app.store import Store
+from likely.app.tui.base import presets
+from likely.app.tui.base.sampling import Sampling
+from likely.app.watch import client
+from likely.app.watch.address import ServerAddress
+from likely.engine.adapters import adapters, lora, peft
+from likely.engine.adapters.sites import choose, sites
+from likely.engine.errors import LikelyError
+from likely.engine.evaluate import task_files
+from likely.engine.inside import steering
+from likely.engine.pretrain import shape
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.sources.fetch import places
+from likely.engine.sources.model_info import describe
+from likely.engine.tokenizer import ChatTemplate, from_folder
+from likely.engine.tokenizer.tokenizer import Tokenizer
+from likely.engine.trace import file as trace_file
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import DRY, MinP, RepetitionPenalty, Temperature, TopP
+from likely.engine.tune import data, metrics, trainer
+from likely.metal import mx
 from tests.app.test_store import several, talk, use
 from tests.engine import tiny
 from tests.engine.trace.test_trace import made

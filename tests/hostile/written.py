@@ -11,40 +11,40 @@ from typing import Any
 
 import numpy as np
 
-from app import task_sources
-from app.cli.eval_samples import texts
-from app.heat import one_line
-from app.serve import ollama, openai_requests, responses_api
-from app.training_kind import KINDS as TRAININGS
-from app.tui import keys, presets
-from app.tui.sampling import Sampling
-from app.watch import client, lines
-from app.watch.address import ServerAddress
-from engine import prefix
-from engine.diffusion import infilling
-from engine.diffusion.denoiser import of_model
-from engine.diffusion.unmasking import Unmasking
-from engine.errors import DataError
-from engine.estimate import search, trial
-from engine.evaluate.tasks import Item
-from engine.inside import tuned_lens
-from engine.options import read_toml
-from engine.posterior import stored
-from engine.posterior.posterior import SwagPosterior
-from engine.pretrain import corpus, shape
-from engine.reason.thought import thought
-from engine.scaling import plan, running
-from engine.scaling.ladder import mapping, read_runs
-from engine.scaling.report import report
-from engine.session import Session
-from engine.sources import array_file, preferences, store
-from engine.sources.checkpoint import load
-from engine.synth import config as synth_config
-from engine.synth import pipeline
-from engine.trace.trace import Recipe
-from engine.tune import choices
-from engine.tune.config import Config
-from metal import mx
+from likely.app import task_sources
+from likely.app.cli.eval_samples import texts
+from likely.app.heat import one_line
+from likely.app.serve import ollama, openai_requests, responses_api
+from likely.app.training_kind import KINDS as TRAININGS
+from likely.app.tui.base import keys, presets
+from likely.app.tui.base.sampling import Sampling
+from likely.app.watch import client, lines
+from likely.app.watch.address import ServerAddress
+from likely.engine import preferences, prefix
+from likely.engine.adapters.config import Config
+from likely.engine.diffusion import infilling
+from likely.engine.diffusion.denoiser import of_model
+from likely.engine.errors import DataError
+from likely.engine.estimate import search, trial
+from likely.engine.evaluate.tasks import Item
+from likely.engine.inside import tuned_lens
+from likely.engine.options import read_toml
+from likely.engine.posterior import stored
+from likely.engine.posterior.posterior import SwagPosterior
+from likely.engine.pretrain import corpus, shape
+from likely.engine.reason.thought import thought
+from likely.engine.scaling import plan, running
+from likely.engine.scaling.ladder import mapping, read_runs
+from likely.engine.scaling.report import report
+from likely.engine.session import Session
+from likely.engine.sources import array_file, store
+from likely.engine.sources.checkpoint import load
+from likely.engine.synth import config as synth_config
+from likely.engine.synth import pipeline
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import Unmasking
+from likely.engine.tune import choices
+from likely.metal import mx
 from tests.engine import tiny
 from tests.engine.pretrain import texts as some_text
 from tests.hostile.fuzzer import Kind, Random, damage, in_json, in_text

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import autotune, kernel, mx, selftest, tuning_cache
-from metal.counts import recorded
-from metal.dispatch import Shape
-from metal.kv import KV, Quantized
-from metal.simulator import simulated
+from likely.metal import autotune, kernel, mx, selftest, tuning_cache
+from likely.metal.counts import recorded
+from likely.metal.dispatch import Shape
+from likely.metal.kv import KV, Quantized
+from likely.metal.simulator import simulated
 
 __all__ = ["cache", "each", "error", "everyday", "normal", "recorded", "rejects", "stored", "ulp"]
 
@@ -59,7 +59,7 @@ def rejects(act: Callable[[], object], *words: str) -> None:
     """The act raises KernelError on one line that has these words."""
     import pytest
 
-    from metal.errors import KernelError
+    from likely.metal.errors import KernelError
 
     with pytest.raises(KernelError) as caught:
         act()

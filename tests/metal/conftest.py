@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from metal import dispatch, kernel, mx
+from likely.metal import dispatch, kernel, mx
 
 GIB = 1 << 30
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metal import mx
-from metal.kv import KV, Quantized
-from metal.mask import Mask
+from likely.metal import mx
+from likely.metal.kv import KV, Quantized
+from likely.metal.mask import Mask
 
 Array = np.ndarray
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import dispatch, mx, reference
-from metal.attention import CAUSAL, FULL, KV, Emit, Mask, attention
-from metal.errors import KernelError
+from likely.metal import dispatch, mx, reference
+from likely.metal.attention import CAUSAL, FULL, KV, Emit, Mask, attention
+from likely.metal.errors import KernelError
 from tests.metal import oracle
 from tests.metal.build import cache, error, normal, stored
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from metal import autotune, dispatch, kernel, mx, qkv_prepare, vocab
-from metal.attention import attention
-from metal.autotune import Timing, TimingCase, timing_cases
-from metal.dispatch import Shape
-from metal.kv import Quantized
-from metal.mask import CAUSAL, Mask
+from likely.metal import autotune, dispatch, kernel, mx, qkv_prepare, vocab
+from likely.metal.attention import attention
+from likely.metal.autotune import Timing, TimingCase, timing_cases
+from likely.metal.dispatch import Shape
+from likely.metal.kv import Quantized
+from likely.metal.mask import CAUSAL, Mask
 from tests.metal import oracle
 from tests.metal.build import Clock, cache, error, known, metal, normal, stored
 

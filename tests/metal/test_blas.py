@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from metal import blas, mx
+from likely.metal import blas, mx
 
 linux = pytest.mark.linux  # a Mac uses Accelerate
 
@@ -24,7 +24,7 @@ def test_a_tuned_blas_is_loaded() -> None:
 
 
 OF_THE_OLDEST = """
-from metal import blas, mx
+from likely.metal import blas, mx
 import ctypes
 core = blas.load().handle.scipy_openblas_get_corename
 core.restype = ctypes.c_char_p
@@ -95,7 +95,7 @@ def test_cores_that_others_use_are_left_to_them(
 
 @linux
 def test_mlx_imported_first_is_reported_not_hidden() -> None:
-    code = "import mlx.core; from metal import blas; print(blas.load().reason)"
+    code = "import mlx.core; from likely.metal import blas; print(blas.load().reason)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "imported before" in out.stdout
 
@@ -103,7 +103,9 @@ def test_mlx_imported_first_is_reported_not_hidden() -> None:
 @linux
 def test_a_folder_called_mlx_in_the_working_directory_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "mlx").mkdir()
-    code = f"import sys; sys.path.insert(1, {str(Path.cwd())!r}); from metal import blas; print(blas.load().name)"
+    code = (
+        f"import sys; sys.path.insert(1, {str(Path.cwd())!r}); from likely.metal import blas; print(blas.load().name)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert out.stdout.strip() == "OpenBLAS"
 
@@ -196,7 +198,7 @@ def test_a_query_is_the_same_whatever_stands_beside_or_after_it() -> None:
 THREADS = """
 import sys, threading
 import numpy as np
-from metal import blas, mx
+from likely.metal import blas, mx
 
 rng = np.random.default_rng(0)
 q, keys, values = (rng.normal(size=s).astype(np.float32) for s in ((6, 64), (8200, 64), (8200, 64)))
@@ -235,7 +237,7 @@ def test_threads_share_the_work_and_change_no_bit(monkeypatch: pytest.MonkeyPatc
 
 FORK = """
 import os
-from metal import mx
+from likely.metal import mx
 
 mx.default_device()
 child = os.fork()

@@ -6,8 +6,8 @@ from itertools import cycle
 import numpy as np
 import pytest
 
-from metal import dispatch, mx
-from metal.attention import CAUSAL, KV, Emit, Mask, attention
+from likely.metal import dispatch, mx
+from likely.metal.attention import CAUSAL, KV, Emit, Mask, attention
 from tests.metal import oracle
 from tests.metal.build import cache, error, everyday, normal, recorded
 from tests.metal.test_reference import check_top

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metal import mx
-from metal.attention import CAUSAL, KV, Emit, Mask, Quantized, Seen, attention
-from metal.simulator import Traced, simulated
-from metal.vocab import DrawPlan, statistics
+from likely.metal import mx
+from likely.metal.attention import CAUSAL, KV, Emit, Mask, Quantized, Seen, attention
+from likely.metal.simulator import Traced, simulated
+from likely.metal.vocab import DrawPlan, statistics
 from tests.metal import oracle
 from tests.metal.build import error, normal, stored
 from tests.metal.test_reference import check_top

@@ -2,8 +2,8 @@
 
 import pytest
 
-from metal.counts import Target, Total, cases, table, total
-from metal.simulator import DispatchReport, Traffic
+from likely.metal.counts import Target, Total, cases, table, total
+from likely.metal.simulator import DispatchReport, Traffic
 
 QUICK = (
     "decode D=64 g=3 T=1024",

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metal import cpu_attention, dispatch, mx
-from metal.attention import CAUSAL, KV, Mask, Quantized, attention
+from likely.metal import cpu_attention, dispatch, mx
+from likely.metal.attention import CAUSAL, KV, Mask, Quantized, attention
 
 
 @pytest.mark.parametrize(("t", "n"), [(16, 16), (130, 130), (256, 256), (40, 300), (129, 500)])

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import metal_attention, mx
-from metal.attention import CAUSAL, FULL, KV, Emit, Mask, Quantized, attention
-from metal.metal_attention import Geometry
-from metal.simulator import simulated
+from likely.metal import metal_attention, mx
+from likely.metal.attention import CAUSAL, FULL, KV, Emit, Mask, Quantized, attention
+from likely.metal.metal_attention import Geometry
+from likely.metal.simulator import simulated
 from tests.metal import oracle
 from tests.metal.build import cache, each, error, everyday, metal, normal, recorded, rejects, stored
 from tests.metal.test_reference import check_top

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.sources.precision import Precision, choose
-from metal import device, mx
+from likely.engine.sources.gguf.precision import Precision, choose
+from likely.metal import device, mx
 
 CHIPS = [
     ("Apple M1", "applegpu_g13g", False),

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from metal import dispatch, kernel, mx
-from metal.errors import KernelError
-from metal.kv import KV, Quantized
-from metal.mask import CAUSAL, Mask
+from likely.metal import dispatch, kernel, mx
+from likely.metal.errors import KernelError
+from likely.metal.kv import KV, Quantized
+from likely.metal.mask import CAUSAL, Mask
 
 F16 = mx.float16
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from metal import metal_attention, mx
-from metal.attention import CAUSAL
-from metal.simulator import simulated, stock
+from likely.metal import metal_attention, mx
+from likely.metal.attention import CAUSAL
+from likely.metal.simulator import simulated, stock
 from tests.metal import oracle
 from tests.metal.build import cache, error, everyday, normal, stored, ulp
 from tests.metal.test_decode import DTYPES

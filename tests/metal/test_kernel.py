@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from metal import kernel, mx
+from likely.metal import kernel, mx
 
 FILES = sorted(path.name for path in kernel.FOLDER.glob("*.metal"))
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import malloc, mx
-from metal.errors import KernelError
-from metal.kv import KV, Quantized, check_rows, floats
+from likely.metal import malloc, mx
+from likely.metal.errors import KernelError
+from likely.metal.kv import KV, Quantized, check_rows, floats
 from tests.metal import oracle
 
 

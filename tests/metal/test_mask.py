@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metal import mx
-from metal.errors import KernelError
-from metal.mask import CAUSAL, FAR, FULL, Mask
+from likely.metal import mx
+from likely.metal.errors import KernelError
+from likely.metal.mask import CAUSAL, FAR, FULL, Mask
 from tests.metal import oracle
 
 TREE = mx.zeros((2, 9, 1), dtype=mx.uint32)

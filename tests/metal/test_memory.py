@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from metal import memory
+from likely.metal import memory
 from tests.metal.conftest import GIB
 
 MIB = 1 << 20

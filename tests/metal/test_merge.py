@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from metal import mx
-from metal.merge import States, merge
-from metal.reference import Emit
+from likely.metal import mx
+from likely.metal.merge import States, merge
+from likely.metal.reference import Emit
 from tests.metal.build import error, recorded
 
 BASE = 0.7  # a weight is 2^(0.7 score)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.sources.checkpoint import load
-from engine.sources.precision import Precision
-from metal import mx
+from likely.engine.sources.checkpoint import load
+from likely.engine.sources.gguf.precision import Precision
+from likely.metal import mx
 from tests.engine import tiny
 
 pytestmark = pytest.mark.metal

@@ -16,10 +16,10 @@ import pytest
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 
-from engine.sources.gguf.blocks import AFFINE as GGUF_AFFINE
-from metal import mx, packed
-from metal.packed import FEW_BITS, LEVELS, NUMBERS, SIXTEEN, PackedError, PackedMatrix
-from models.families import registry
+from likely.engine.sources.gguf.blocks import AFFINE as GGUF_AFFINE
+from likely.metal import mx, packed
+from likely.metal.packed import FEW_BITS, LEVELS, NUMBERS, SIXTEEN, PackedError, PackedMatrix
+from likely.models.families import registry
 from tests.models.oracle import flat, reference
 from tests.models.test_families import SAME, V
 
@@ -279,7 +279,7 @@ def test_what_does_not_fit_is_refused_in_a_line() -> None:
 
 @pytest.mark.parametrize("limit", [*KINDS, "none"])
 def test_a_switch_limits_what_is_used(limit: str) -> None:
-    code = "from metal import packed; print(packed.load().kernels)"
+    code = "from likely.metal import packed; print(packed.load().kernels)"
     environment = os.environ | {"LIKELY_PACKED": limit}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     if limit == "none":
@@ -289,7 +289,7 @@ def test_a_switch_limits_what_is_used(limit: str) -> None:
 
 
 def test_without_a_switch_all_that_the_processor_has_is_used() -> None:
-    code = "from metal import packed; print(packed.load().kernels)"
+    code = "from likely.metal import packed; print(packed.load().kernels)"
     found = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True).stdout
         for env in (
@@ -301,16 +301,17 @@ def test_without_a_switch_all_that_the_processor_has_is_used() -> None:
 
 
 def test_no_mlx_is_imported() -> None:
-    code = "import sys; from metal import packed; packed.load(); import metal.packed.statistics; print(*sys.modules)"
+    code = "import sys; from likely.metal import packed; from likely.metal.packed import statistics\n"
+    code += "packed.load(); print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "metal.packed" in out
+    assert "likely.metal.packed" in out
     assert not [name for name in out if name.split(".")[0] == "mlx"]
 
 
 THREADS = """
 import sys, threading
 import numpy as np
-from metal import blas, packed
+from likely.metal import blas, packed
 
 assert packed.use_threads() == int(sys.argv[1]) == blas.threads()
 rng = np.random.default_rng(0)

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import kernel, mx, qkv_prepare
-from metal.kv import Quantized
-from metal.qkv_prepare import Format, Norm, PreparedRows, Projected, Rotary, prepare, quantize
+from likely.metal import kernel, mx, qkv_prepare
+from likely.metal.kv import Quantized
+from likely.metal.qkv_prepare import Format, Norm, PreparedRows, Projected, Rotary, prepare, quantize
 from tests.metal import oracle
 from tests.metal.build import each, error, normal, recorded, rejects, ulp
 from tests.metal.test_decode import DTYPES

@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from metal import dispatch, mx, reference
-from metal.attention import CAUSAL, FULL, KV, Emit, Mask, Quantized, attention
+from likely.metal import dispatch, mx, reference
+from likely.metal.attention import CAUSAL, FULL, KV, Emit, Mask, Quantized, attention
 from tests.metal import oracle
 from tests.metal.build import cache, error, normal, rejects, stored
 

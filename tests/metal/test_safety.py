@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from metal import autotune, kernel, mx, selftest, tuning_cache, vocab
-from metal.attention import Mask, attention
-from metal.dispatch import Shape
+from likely.metal import autotune, kernel, mx, selftest, tuning_cache, vocab
+from likely.metal.attention import Mask, attention
+from likely.metal.dispatch import Shape
 from tests.metal import oracle
 from tests.metal.build import Clock, cache, error, known, metal, normal, stored
 
@@ -125,8 +125,8 @@ def test_an_interrupted_self_test_costs_nothing() -> None:
 
 DIES = """
 import os, sys
-from metal import autotune, kernel
-from metal.dispatch import Shape
+from likely.metal import autotune, kernel
+from likely.metal.dispatch import Shape
 from tests.metal.build import known, metal
 
 shape = Shape(64, 4, 2)
@@ -151,7 +151,7 @@ def test_a_test_that_ends_the_process_is_made_once_more_and_then_only_its_kernel
 
 
 HOLDS = """
-from metal import tuning_cache
+from likely.metal import tuning_cache
 with tuning_cache.alone(lambda: None):
     print("held", flush=True)
     input()

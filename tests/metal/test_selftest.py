@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from metal import dispatch, kernel, mx, qkv_prepare, vocab
-from metal.attention import attention
-from metal.dispatch import Shape
-from metal.selftest import Case, Verdict, cases, first_line
+from likely.metal import dispatch, kernel, mx, qkv_prepare, vocab
+from likely.metal.attention import attention
+from likely.metal.dispatch import Shape
+from likely.metal.selftest import Case, Verdict, cases, first_line
 from tests.metal.build import cache, metal, normal
 
 SHAPE = Shape(64, 4, 2, mx.float32)

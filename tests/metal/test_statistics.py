@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from metal import packed
-from metal.packed import LEVELS
-from metal.packed.statistics import BINS, CANDIDATES, SPAN, LogitsError, LogitStatistics, statistics, totals
+from likely.metal import packed
+from likely.metal.packed import LEVELS
+from likely.metal.packed.statistics import BINS, CANDIDATES, SPAN, LogitsError, LogitStatistics, statistics, totals
 
 pytestmark = pytest.mark.linux
 

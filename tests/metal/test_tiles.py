@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from metal import dispatch, mx
-from metal.attention import CAUSAL, FULL, Emit, Mask, attention
-from metal.metal_attention import Geometry
+from likely.metal import dispatch, mx
+from likely.metal.attention import CAUSAL, FULL, Emit, Mask, attention
+from likely.metal.metal_attention import Geometry
 from tests.metal.build import cache, each, everyday, normal, recorded, stored
 from tests.metal.test_decode import DTYPES, launch, verify
 
@@ -106,7 +106,7 @@ def test_rows_that_see_nothing_get_zeros() -> None:
 )
 def test_masked_tiles_are_never_loaded(mask: Mask, live: list[int]) -> None:
     q, k, v = normal(1, 1, 1, 128, 64, dtype=mx.float16), *(normal(s, 1, 1, 128, 64, dtype=mx.float16) for s in (2, 3))
-    from metal import metal_attention
+    from likely.metal import metal_attention
 
     with recorded() as reports:
         metal_attention.attention(q, cache(k, v, 128), scale=0.125, mask=mask)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from metal import kernel, tuning_cache
+from likely.metal import kernel, tuning_cache
 from tests.engine.sources.test_fetch import file_size_limit
 
 pytestmark = pytest.mark.usefixtures("unknown")

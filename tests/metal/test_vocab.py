@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from metal import mx, vocab
-from metal.simulator import simulated
-from metal.vocab import TOP, DrawPlan, Statistics, statistics
+from likely.metal import mx, vocab
+from likely.metal.simulator import simulated
+from likely.metal.vocab import TOP, DrawPlan, Statistics, statistics
 from tests.metal.build import error, normal, recorded, rejects
 
 Run = Callable[[mx.array, DrawPlan | None, mx.array | None], Statistics]

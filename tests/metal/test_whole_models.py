@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-import models
-from engine.sources.checkpoint import load
-from engine.sources.precision import Precision
-from metal import dispatch, kernel, mx
-from metal.simulator import simulated
-from metal.vocab import DrawPlan, statistics
-from models.transformer import Transformer
+import likely.models as models
+from likely.engine.sources.checkpoint import load
+from likely.engine.sources.gguf.precision import Precision
+from likely.metal import dispatch, kernel, mx
+from likely.metal.simulator import simulated
+from likely.metal.vocab import DrawPlan, statistics
+from likely.models.transformer import Transformer
 from tests.metal.build import normal
 
 CONFIG: dict[str, Any] = {
@@ -134,7 +134,7 @@ def test_vocabulary_statistics_of_a_model() -> None:
 
 
 def test_what_heads_attend_to_comes_from_the_kernel() -> None:
-    from metal.attention import Emit
+    from likely.metal.attention import Emit
 
     net, emit = model(), Emit(lse=True, entropy=True, top=4)
     expected = net.inspect(mx.array(PROMPT), emit=emit).attention

@@ -4,8 +4,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-import models
-from metal import mx
+import likely.models as models
+from likely.metal import mx
 
 REMAPPED = {"mistral": "llama"}
 
@@ -39,7 +39,7 @@ def reference(config: dict[str, Any], seed: int = 0, quantization: dict[str, Any
         weights.append((name, value + 0.2 * noise if small else noise * (value.shape[-1] ** -0.5)))
     model.load_weights(weights)
     if quantization:
-        from metal import nn
+        from likely.metal import nn
 
         nn.quantize(model, **quantization)
     mx.eval(model.parameters())

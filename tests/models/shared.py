@@ -7,10 +7,10 @@ all ranks have the same bits.
 import json
 import sys
 
-import models
-from metal import mx
-from models.parallel.exchange import connect
-from models.parallel.shard import Sharding, share
+import likely.models as models
+from likely.metal import mx
+from likely.models.parallel.exchange import connect
+from likely.models.parallel.shard import Sharding, share
 from tests.models.oracle import difference, flat, reference, tokens
 from tests.models.test_families import SAME
 

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import mx
-from models.block import Block
-from models.checkpoint.builder import Builder
-from models.config import Experts
-from models.errors import CheckpointError
-from models.families.registry import blank, configure, family, joins
-from models.layers import (
+from likely.metal import mx
+from likely.models.block import Block
+from likely.models.config import Experts
+from likely.models.errors import CheckpointError
+from likely.models.families.builder import Builder
+from likely.models.families.registry import blank, configure, family, joins
+from likely.models.layers import (
     ACTIVATE,
     Embedding,
     Joined,
@@ -25,11 +25,11 @@ from models.layers import (
     linear,
     onto,
 )  # fmt: skip
-from models.mlp import Gated, Mixture, Plain, stack
-from models.rope import Rope
-from models.rotation import KernelRotation, PackedTurns, TableRotation, rotation
-from models.transformer import Transformer
-from models.weights import Packed, PackedLayout, Tensors
+from likely.models.mlp import Gated, Mixture, Plain, stack
+from likely.models.rope import Rope
+from likely.models.rotation import KernelRotation, PackedTurns, TableRotation, rotation
+from likely.models.transformer import Transformer
+from likely.models.weights import Packed, PackedLayout, Tensors
 from tests.models.test_families import SAME
 from tests.models.test_transformer import Exact, built, off, text
 

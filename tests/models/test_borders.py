@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from metal import mx
-from models.checkpoint.keys import Keys, refuse_left
-from models.config import Experts, MaskedDiffusion, ModelConfig
-from models.errors import CheckpointError, ConfigError
-from models.packed import refusal
-from models.rope import Rope
-from models.weights import BlankTensors, Packed, PackedLayout, Tensors, agreed, arrays, cut, join
+from likely.metal import mx
+from likely.models.config import Experts, MaskedDiffusion, ModelConfig
+from likely.models.errors import CheckpointError, ConfigError
+from likely.models.keys import Keys, refuse_left
+from likely.models.packed import refusal
+from likely.models.rope import Rope
+from likely.models.weights import BlankTensors, Packed, PackedLayout, Tensors, agreed, arrays, cut, join
 from tests.models.test_defaults import PLAIN
 
 ROPE = Rope(1e4, 8)

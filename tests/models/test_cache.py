@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from metal import mx
-from models.cache import Cache, KVCache, RowSize
-from models.errors import CacheError
-from models.quantized_cache import QuantizedCache
-from models.transformer import Transformer
-from models.window_cache import BLOCK, WindowCache
+from likely.metal import mx
+from likely.models.cache import Cache, KVCache, RowSize
+from likely.models.errors import CacheError
+from likely.models.quantized_cache import QuantizedCache
+from likely.models.transformer import Transformer
+from likely.models.window_cache import BLOCK, WindowCache
 from tests.models.oracle import difference, pair, tokens
 from tests.models.test_llama import TINY
 
@@ -66,7 +66,7 @@ def naive(q: mx.array, k: mx.array, v: mx.array, window: int, sinks: int) -> mx.
 @pytest.mark.parametrize("sinks", [0, 3])
 @pytest.mark.parametrize("frozen", [0, 2, 40, 150])
 def test_a_window_sees_the_last_positions_and_the_sinks(sinks: int, frozen: int) -> None:
-    from metal.attention import attention
+    from likely.metal.attention import attention
 
     window = 20
     key = mx.random.key(3)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from metal import mx
-from metal.attention import KV, Quantized
-from metal.qkv_prepare import PLAIN, Format
-from models.cache import Cache, KVCache, NewRows, RowSize, Tail, pick, resize, shorten
-from models.errors import CacheError
-from models.quantized_cache import QuantizedCache
-from models.window_cache import WindowCache
+from likely.metal import mx
+from likely.metal.attention import KV, Quantized
+from likely.metal.qkv_prepare import PLAIN, Format
+from likely.models.cache import Cache, KVCache, NewRows, RowSize, Tail, pick, resize, shorten
+from likely.models.errors import CacheError
+from likely.models.quantized_cache import QuantizedCache
+from likely.models.window_cache import WindowCache
 
 HEADS, D = 2, 64
 

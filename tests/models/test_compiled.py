@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import dispatch, mx
-from metal.device import COMPILE
-from metal.simulator import Traced, simulated
-from models.cache import Cache
-from models.compiled import Compile, CompiledStep
-from models.layers import Linear
-from models.transformer import Transformer
+from likely.metal import dispatch, mx
+from likely.metal.device import COMPILE
+from likely.metal.simulator import Traced, simulated
+from likely.models.cache import Cache
+from likely.models.compiled import Compile, CompiledStep
+from likely.models.layers import Linear
+from likely.models.transformer import Transformer
 from tests.metal.test_whole_models import alike, counted
 from tests.models.test_prepared import CONFIGS, net
 from tests.models.test_transformer import Exact, off, text

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-import models
-from metal import mx
-from models.errors import CheckpointError, ConfigError
+import likely.models as models
+from likely.metal import mx
+from likely.models.errors import CheckpointError, ConfigError
 from tests.models.oracle import flat, reference
 from tests.models.test_families import SAME
 

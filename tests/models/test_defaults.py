@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-import models
-from models.config import Experts, MaskedDiffusion, ModelConfig
-from models.errors import ConfigError
-from models.families import FAMILIES
-from models.rope import Rope
+import likely.models as models
+from likely.models.config import Experts, MaskedDiffusion, ModelConfig
+from likely.models.errors import ConfigError
+from likely.models.families import FAMILIES
+from likely.models.rope import Rope
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 101,

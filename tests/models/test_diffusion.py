@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from engine.diffusion.denoiser import ModelDenoiser
-from engine.diffusion.infilling import infill
-from engine.diffusion.unmasking import Unmasking
-from engine.errors import ConfigError, ParameterError
-from engine.session import Session
-from engine.sources.checkpoint import load
-from engine.trace.trace import Recipe
-from metal import mx
-from metal.attention import FULL
-from models.tap import TappedPass
+import likely.models as models
+from likely.engine.diffusion.denoiser import ModelDenoiser
+from likely.engine.diffusion.infilling import infill
+from likely.engine.errors import ConfigError, ParameterError
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import Unmasking
+from likely.metal import mx
+from likely.metal.attention import FULL
+from likely.models.tap import TappedPass
 from tests.engine import tiny
 
 LLADA: dict[str, Any] = {  # every key of the published configuration

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from metal import mx
-from models.layers import Embedding, Linear, RMSNorm
-from models.parallel.exchange import Exchange, Gathered, Passed, Received, Summed, connect
-from models.parallel.shard import share
+import likely.models as models
+from likely.metal import mx
+from likely.models.layers import Embedding, Linear, RMSNorm
+from likely.models.parallel.exchange import Exchange, Gathered, Passed, Received, Summed, connect
+from likely.models.parallel.shard import share
 from tests.models.oracle import difference, flat, reference, tokens
 from tests.models.shared import taken
 from tests.models.test_families import SAME

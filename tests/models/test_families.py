@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from metal import mx
-from models import layers
-from models.layers import Joined
+import likely.models as models
+from likely.metal import mx
+from likely.models import layers
+from likely.models.layers import Joined
 from tests.models.oracle import difference, flat, ours, pair, reference, tokens
 
 V = 101
@@ -165,7 +165,7 @@ for name, more in EXTRA.items():
 @pytest.mark.slow
 def test_gemma_means_the_tanh_gelu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first checkpoints say "gelu"; mlx-lm takes them at their word, their authors' code does not."""
-    from metal import nn
+    from likely.metal import nn
 
     monkeypatch.setattr("mlx.nn.gelu", nn.gelu_approx)
     theirs, model = pair(GEMMA | {"model_type": "gemma", "hidden_act": "gelu"})
@@ -304,7 +304,7 @@ def test_longrope_does_not_mix_frequencies() -> None:
     ],
 )
 def test_activations(name: str, function: Any) -> None:
-    from models.layers import ACTIVATE
+    from likely.models.layers import ACTIVATE
 
     x = np.linspace(-12, 12, 1001)
     got = np.array(ACTIVATE[name](mx.array(x.astype(np.float32))))

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from metal import mx
-from models.cache import Cache
-from models.quantized_cache import QuantizedCache
-from models.transformer import Transformer
-from models.window_cache import WindowCache
+from likely.metal import mx
+from likely.models.cache import Cache
+from likely.models.quantized_cache import QuantizedCache
+from likely.models.transformer import Transformer
+from likely.models.window_cache import WindowCache
 from tests.models.oracle import difference, ours, reference, tokens
 from tests.models.test_families import SAME, V
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-import models
-from metal import mx
-from metal.attention import Emit, Mask
-from models.errors import CacheError, CheckpointError, ConfigError
-from models.foreign import ForeignModel, known
+import likely.models as models
+from likely.metal import mx
+from likely.metal.attention import Emit, Mask
+from likely.models.errors import CacheError, CheckpointError, ConfigError
+from likely.models.foreign import ForeignModel, known
 from tests.models.oracle import difference, flat, reference, tokens
 
 V = 64

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from metal import mx
-from metal.attention import Emit
+from likely.metal import mx
+from likely.metal.attention import Emit
 from tests.models.oracle import difference, pair, tokens
 from tests.models.test_families import SAME, V
 

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-import models.mlp
-from metal import mx
-from models.errors import CheckpointError, ConfigError
-from models.layers import Linear, QuantizedLinear
-from models.weights import Packed
+import likely.models as models
+import likely.models.mlp
+from likely.metal import mx
+from likely.models.errors import CheckpointError, ConfigError
+from likely.models.layers import Linear, QuantizedLinear
+from likely.models.weights import Packed
 from tests.models.oracle import difference, flat, ours, reference, tokens
 
 V = 96
@@ -195,4 +195,4 @@ def test_a_stack_of_experts_has_a_scale_of_the_whole_matrix_too() -> None:
     assert (
         float(mx.max(mx.abs(packed.floats(mx.float32) - w))) < float(mx.max(whole)) / 6
     )  # half of the largest step of four bits
-    assert difference(models.mlp.gather(x, packed, chosen, ordered=False), want) < 1e-4
+    assert difference(likely.models.mlp.gather(x, packed, chosen, ordered=False), want) < 1e-4

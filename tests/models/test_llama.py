@@ -2,7 +2,7 @@
 
 import pytest
 
-from metal import mx
+from likely.metal import mx
 from tests.models.oracle import difference, pair, tokens
 
 TINY = {

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from metal import mx
-from metal.attention import FULL, Emit, Mask
-from metal.mask import CAUSAL
+from likely.metal import mx
+from likely.metal.attention import FULL, Emit, Mask
+from likely.metal.mask import CAUSAL
 from tests.models.oracle import difference, ours, reference, tokens
 from tests.models.test_families import SAME
 

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import mx
-from metal.attention import Mask
-from metal.packed import PackedMatrix
-from models import native
-from models.cache import Cache
-from models.errors import CacheError
-from models.families import registry
-from models.native import NativeCache, NativeModel, NativeRows, as_graph, drawing
-from models.transformer import Transformer
+from likely.metal import mx
+from likely.metal.attention import Mask
+from likely.metal.packed import PackedMatrix
+from likely.models import native
+from likely.models.cache import Cache
+from likely.models.errors import CacheError
+from likely.models.families import registry
+from likely.models.native import NativeCache, NativeModel, NativeRows, as_graph, drawing
+from likely.models.transformer import Transformer
 from tests.models.oracle import flat, reference
 from tests.models.test_families import SAME, V
 from tests.models.test_packed import in_numpy

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import malloc, mx, packed
-from metal.packed import EIGHT, LEVELS, SIXTEEN, PackedMatrix
-from models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
-from models.families import registry
-from models.packed import CHUNK, PackedModel, refusal
-from models.packed_cache import PackedCache
-from models.transformer import Transformer
+from likely.metal import malloc, mx, packed
+from likely.metal.packed import EIGHT, LEVELS, SIXTEEN, PackedMatrix
+from likely.models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
+from likely.models.families import registry
+from likely.models.packed import CHUNK, PackedModel, refusal
+from likely.models.packed_cache import PackedCache
+from likely.models.transformer import Transformer
 from tests.models.oracle import flat, ours, reference, tokens
 from tests.models.test_families import SAME, V
 from tests.models.test_transformer import Exact, built
@@ -253,7 +253,7 @@ def test_what_cannot_be_is_refused_in_a_line(model: PackedModel) -> None:
 THREADS = """
 import sys
 import numpy as np
-from metal import packed
+from likely.metal import packed
 from tests.models.test_packed import SAME, both, text
 
 assert packed.use_threads() == int(sys.argv[1])

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from models.errors import CacheError
-from models.packed_cache import PackedCache, spans
+from likely.models.errors import CacheError
+from likely.models.packed_cache import PackedCache, spans
 
 SHAPE = (2, 3, 4)  # layers, Hkv, D
 ROW = 2 * 3 * 4 * 4 * 2  # bytes of a row, keys and values

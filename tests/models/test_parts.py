@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-import models
-from metal import mx
-from models.layers import Joined, QuantizedLinear
-from models.parts import ModelPart
-from models.weights import Packed, PackedLayout
+import likely.models as models
+from likely.metal import mx
+from likely.models.layers import Joined, QuantizedLinear
+from likely.models.parts import ModelPart
+from likely.models.weights import Packed, PackedLayout
 from tests.models.oracle import difference, flat, ours, reference, tokens
 from tests.models.test_families import SAME, V
 
@@ -45,7 +45,7 @@ def test_a_model_made_of_its_own_parts_is_the_same(name: str) -> None:
 
 
 def _as_written(name: str, stored: dict[str, mx.array], config: models.ModelConfig) -> dict[str, mx.array]:
-    from models.families.registry import family
+    from likely.models.families.registry import family
 
     kind = family(config.family)
     return {kind.spell(key): kind.arrange(key, array, config) for key, array in stored.items()}

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import mx
-from models.families.registry import family
-from models.layers import Embedding, Joined, Linear, QuantizedLinear
-from models.mlp import Mixture
-from models.parts import BELOW, ModelPart, TensorNames, put, split, unite
-from models.transformer import Transformer
-from models.weights import Packed, PackedLayout
+from likely.metal import mx
+from likely.models.families.registry import family
+from likely.models.layers import Embedding, Joined, Linear, QuantizedLinear
+from likely.models.mlp import Mixture
+from likely.models.parts import BELOW, ModelPart, TensorNames, put, split, unite
+from likely.models.transformer import Transformer
+from likely.models.weights import Packed, PackedLayout
 from tests.models.test_transformer import Exact, built, off, text
 
 TOP = {"embed": "e", "layer": "h.{}", "norm": "n", "head": "o"}

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-import models
-from metal import kernel, mx
-from metal.simulator import simulated
-from models.transformer import Transformer
+import likely.models as models
+from likely.metal import kernel, mx
+from likely.metal.simulator import simulated
+from likely.models.transformer import Transformer
 from tests.engine import tiny
 from tests.metal.test_whole_models import alike, counted
 

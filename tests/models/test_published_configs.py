@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-import models
+import likely.models as models
 
 COMMON = {
     "_name_or_path": "somewhere",

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from models.checkpoint.keys import Keys
-from models.errors import ConfigError
-from models.rope import Rope, read_rope, scaled
+from likely.models.errors import ConfigError
+from likely.models.keys import Keys
+from likely.models.rope import Rope, read_rope, scaled
 
 ROPE = Rope(1e4, 8)
 

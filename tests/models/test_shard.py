@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import models
-from metal import mx
-from models.errors import CheckpointError, ConfigError
-from models.families.registry import configure
-from models.parallel.shard import Cut, share
+import likely.models as models
+from likely.metal import mx
+from likely.models.errors import CheckpointError, ConfigError
+from likely.models.families.registry import configure
+from likely.models.parallel.shard import Cut, share
 from tests.engine import tiny
 from tests.models.oracle import difference, flat, reference
 from tests.models.shared import CASES, taken

@@ -2,9 +2,9 @@
 
 import pytest
 
-from metal import mx
-from metal.attention import Emit
-from models.tap import TappedPass
+from likely.metal import mx
+from likely.metal.attention import Emit
+from likely.models.tap import TappedPass
 from tests.models.oracle import difference, pair, tokens
 from tests.models.test_families import SAME, V
 

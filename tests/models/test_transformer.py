@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import mx
-from metal.attention import Emit, Mask
-from models.config import ModelConfig
-from models.errors import CacheError, ConfigError, ContextOverflow
-from models.families.registry import blank
-from models.quantized_cache import QuantizedCache
-from models.transformer import Transformer
+from likely.metal import mx
+from likely.metal.attention import Emit, Mask
+from likely.models.config import ModelConfig
+from likely.models.errors import CacheError, ConfigError, ContextOverflow
+from likely.models.families.registry import blank
+from likely.models.quantized_cache import QuantizedCache
+from likely.models.transformer import Transformer
 from tests.models.test_families import SAME, V
 
 Array = np.ndarray

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from metal.simulator.compiler import cache_folder
+from likely.metal.simulator.compiler import cache_folder
 from tests.mutation import mutants
 from tests.mutation.forks import TESTS, copied
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.tui.views import VIEWS
-from engine.sources import preferences
+from likely.app.tui.base.view_table import VIEWS
+from likely.engine import preferences
 from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.support.screen import Screen
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from app.store import Store
-from app.tui.chat.auto_saver import AutoSaver
-from engine.conversation import Conversation, Fork, Node
+from likely.app.store import Store
+from likely.app.tui.chat.auto_saver import AutoSaver
+from likely.engine.conversation import Conversation, Fork, Node
 
 
 def talk(id: str, text: str = "x") -> Conversation:

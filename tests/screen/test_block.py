@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.tui.tokens.block import END_MARK, HEADING_ROWS, MessageBlock, Part, ShownToken, words
-from app.tui.tokens.wrap import NOBODY
+from likely.app.tui.base.block import END_MARK, HEADING_ROWS, MessageBlock, Part, ShownToken, words
+from likely.app.tui.base.wrap import NOBODY
 from tests.screen.test_wrap import shown
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.tui.views import VIEWS
+from likely.app.tui.base.view_table import VIEWS
 from tests.support.model import BLUE, SKY, THOUGHT, ScriptedEngine
 from tests.support.screen import Screen
 

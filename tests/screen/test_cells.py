@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.tui.tokens import cells
+from likely.app.tui.base import cells
 
 FAMILY = "👨\u200d👩\u200d👧"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.store import Store
-from engine.conversation import Conversation, Fork, Node
+from likely.app.store import Store
+from likely.engine.conversation import Conversation, Fork, Node
 from tests.support.model import BLUE, SKY, ScriptedEngine, ScriptedShop
 from tests.support.screen import Screen
 
@@ -242,8 +242,8 @@ def test_files_are_attached_by_name_and_by_path(tmp_path: Path) -> None:
 
 
 def test_what_a_command_line_asked_for_holds_in_every_new_conversation(tmp_path: Path) -> None:
-    from app.tui.chat.start import Start
-    from engine.trace.trace import Recipe
+    from likely.app.tui.chat.start import Start
+    from likely.engine.trace.trace import Recipe
 
     with Screen(tmp_path, start=Start(Recipe(greedy=True), ("Temperature",), "Be brief.", seed=5)) as screen:
         for _ in range(2):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.tui import clipboard
+from likely.app.tui.base import clipboard
 from tests.support.model import SKY
 from tests.support.screen import Screen
 

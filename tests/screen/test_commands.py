@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app import export
-from engine.transforms import LogitBias
+from likely.app import export
+from likely.engine.transforms import LogitBias
 from tests.support.diffuser import ScriptedDiffusion
 from tests.support.model import BLUE, SKY
 from tests.support.screen import Screen

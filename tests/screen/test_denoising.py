@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import requests as r
-from app.requests import Laid
-from app.tui.chat import denoising_layout as layout
-from app.tui.chat import diffusing
-from app.tui.chat.candidates import Names
-from app.tui.chat.denoising import CanvasCell, Denoising, TakenBack, texts, words
-from app.tui.chat.likelihood_bounds import LikelihoodBounds
-from app.tui.tokens import cells
-from app.worker import Failed
-from engine.conversation import Fork, Node
-from engine.diffusion.unmasking import DenoisingStep, Disagreement, Unmasking, fill
-from engine.errors import ParameterError
-from engine.evaluate.estimates import Estimate
-from engine.trace.trace import Recipe
+from likely.app import requests as r
+from likely.app.requests import Laid
+from likely.app.tui.base import cells
+from likely.app.tui.chat import denoising_layout as layout
+from likely.app.tui.chat.candidates import Names
+from likely.app.tui.chat.denoising import CanvasCell, Denoising, TakenBack, texts, words
+from likely.app.tui.chat.likelihood_bounds import LikelihoodBounds
+from likely.app.tui.views import diffusing
+from likely.app.worker import Failed
+from likely.engine.conversation import Fork, Node
+from likely.engine.errors import ParameterError
+from likely.engine.statistics.estimates import Estimate
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import DenoisingStep, Disagreement, Unmasking, fill
 
 MASK = 9
 PIECES = (b"a", b" b", b" c", b"\n", b" \xc3", b"\xa4", b"<eos>", b"dd", b" eeee", b"<mask>")

@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from app.requests import TrainingPlan
-from app.tui.chat.candidates import LN2, Names
-from app.tui.theme import GLYPHS
-from app.tui.training import drift
-from engine.evaluate.difference import Difference, Position, Shift
-from engine.tune.control import Compare, Compared, Validated
+from likely.app.requests import TrainingPlan
+from likely.app.tui.base.theme import GLYPHS
+from likely.app.tui.chat.candidates import LN2, Names
+from likely.app.tui.training import drift
+from likely.engine.statistics.difference import Difference, Position, Shift
+from likely.engine.tune.control import Compare, Compared, Validated
 
 PIECES = (b"a", b" b", "日".encode()[:2], "日".encode()[2:], b"\n", b" sky", b" red")
 NAMES = Names(PIECES)

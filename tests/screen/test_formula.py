@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from app.tui.formula import MAPS
+from likely.app.tui.base.formula import MAPS
 from tests.support.screen import Screen
 
 ASK = "Why is the sky blue?"

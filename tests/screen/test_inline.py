@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from app.tui.tokens.highlight import Highlight, Place
-from app.tui.tokens.inline import Run, inline
-from app.tui.tokens.lines import Divider, closes, is_code, line_at, lists
+from likely.app.tui.base.highlight import Highlight, Place
+from likely.app.tui.base.inline import Run, inline
+from likely.app.tui.base.lines import Divider, closes, is_code, line_at, lists
 from tests.screen.test_markdown import SIGNS
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from app import looks
-from app.tui.inside.page import shown_layers
-from app.tui.inside.reading import Reading, wrapped
+from likely.app import looks
+from likely.app.tui.inside.page import shown_layers
+from likely.app.tui.inside.reading import Reading, wrapped
 from tests.pictures import assert_picture
 from tests.support.glass import HEADS, LAYERS, Glass
 from tests.support.model import ScriptedEngine

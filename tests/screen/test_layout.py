@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.tui.tokens.block import MessageBlock, ShownToken
-from app.tui.tokens.layout import HEAD, BlockLayout, Spot, TokenPlace
-from app.tui.tokens.wrap import Wrap
+from likely.app.tui.base.block import MessageBlock, ShownToken
+from likely.app.tui.base.layout import HEAD, BlockLayout, Spot, TokenPlace
+from likely.app.tui.base.wrap import Wrap
 from tests.screen.test_wrap import shown
 
 TEXTS = st.lists(

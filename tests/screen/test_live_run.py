@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from app import requests as r
-from app.tui.chat.live_run import LiveRun
-from app.tui.chat.ranking import state_of
-from app.tui.chat.search_choice import choice
-from app.tui.chat.tallies import AnswerSums
-from app.worker import Failed
-from engine.conversation import Conversation, Fork, Node
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated
-from engine.decode.strategies import parse
-from engine.session import Session
-from engine.trace.trace import Recipe
+from likely.app import requests as r
+from likely.app.tui.chat.live_run import LiveRun
+from likely.app.tui.chat.ranking import state_of
+from likely.app.tui.chat.search_choice import choice
+from likely.app.tui.chat.tallies import AnswerSums
+from likely.app.worker import Failed
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated
+from likely.engine.decode.strategies import parse
+from likely.engine.session import Session
+from likely.engine.trace.trace import Recipe
 from tests.fakes import EOS, FakeCheckpoint, MarkovModel, random_table
 from tests.support.model import PLANS, Planned, ScriptedEngine
 

@@ -10,12 +10,12 @@ from markdown_it.token import Token
 from pygments.lexers import get_lexer_by_name
 from pygments.token import Comment, Keyword, Name, Number, Operator, String
 
-from app.tui.tokens import cells, table
-from app.tui.tokens.block import MessageBlock, ShownToken
-from app.tui.tokens.face import BOLD, CODE, COMMENT, ITALIC, KEYWORD, LINK, NAME, NUMBER, STRIKE, STRING
-from app.tui.tokens.highlight import Highlight, Place
-from app.tui.tokens.inline import inline
-from app.tui.tokens.markdown import Markdown
+from likely.app.tui.base import cells, table
+from likely.app.tui.base.block import MessageBlock, ShownToken
+from likely.app.tui.base.face import BOLD, CODE, COMMENT, ITALIC, KEYWORD, LINK, NAME, NUMBER, STRIKE, STRING
+from likely.app.tui.base.highlight import Highlight, Place
+from likely.app.tui.base.inline import inline
+from likely.app.tui.base.markdown import Markdown
 
 PEER = MarkdownIt("commonmark").enable("strikethrough").disable(["html_inline", "entity"])
 SIGNS = [*"_`[)a. é", "*", "**", "***", "__", "~~", "``", "](u)", "](", "\\*", "<http://a.b>", "b c"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import looks
+from likely.app import looks
 from tests.support.glass import Glass
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen

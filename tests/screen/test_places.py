@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.tui.chat import places
-from engine.conversation import Conversation, Fork, Node
+from likely.app.tui.chat import places
+from likely.engine.conversation import Conversation, Fork, Node
 from tests.support.model import ScriptedEngine
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.tui import plot
-from app.tui.widgets.chart import ROOM, Mark, apart
+from likely.app.tui.base import plot
+from likely.app.tui.widgets.chart import ROOM, Mark, apart
 
 finite = st.floats(-1e6, 1e6)
 

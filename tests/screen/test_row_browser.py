@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.tui.training import browser as browsing
-from app.tui.training.browser import OpenedRows, RowBrowser
-from engine.errors import DataError
-from engine.tune import choices
-from engine.tune.row_file import FileRow
-from engine.tune.rows import TrainingRow, parse
+from likely.app.tui.training import browser as browsing
+from likely.app.tui.training.browser import OpenedRows, RowBrowser
+from likely.engine.errors import DataError
+from likely.engine.tune import choices
+from likely.engine.tune.row_file import FileRow
+from likely.engine.tune.rows import TrainingRow, parse
 
 
 def row(number: int, dropped: str = "", **scores: float) -> FileRow:

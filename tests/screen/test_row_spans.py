@@ -5,9 +5,9 @@ from itertools import accumulate
 
 import pytest
 
-from app.tui.tokens import cells
-from app.tui.tokens.face import CODE, MARKUP
-from app.tui.tokens.wrap import NOBODY, CellRow, Span, Wrap
+from likely.app.tui.base import cells
+from likely.app.tui.base.face import CODE, MARKUP
+from likely.app.tui.base.wrap import NOBODY, CellRow, Span, Wrap
 from tests.screen.test_wrap import LETTERS, reference, shown, wrapped
 
 TOLD = {

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from app import requests as r
-from app.evaluation_jobs import EvaluationJobs
-from app.evaluations import Evaluations
-from app.scoreboard import Scoreboard
-from engine.errors import DataError
+from likely.app import requests as r
+from likely.app.evaluation_jobs import EvaluationJobs
+from likely.app.evaluations import Evaluations
+from likely.app.scoreboard import Scoreboard
+from likely.engine.errors import DataError
 from tests.pictures import assert_picture
 from tests.support.evaluator import ScriptedEvaluator
 from tests.support.model import ScriptedEngine

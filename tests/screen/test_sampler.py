@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.tui.chat.start import Start
-from engine.trace.trace import Recipe
-from engine.transforms import Temperature
+from likely.app.tui.chat.start import Start
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Temperature
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
 

@@ -9,15 +9,15 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
-from app import heat
-from app.recipes import BAN, shown, words
-from app.tui import presets, sampling, theme
-from app.tui.sampling import Sampling, typed
-from app.tui.theme import ASCII, GLYPHS, HARMLESS, Ascii, bar, column, shade, track
-from engine.errors import DataError, ParameterError
-from engine.presets import ORDERS, PARAMETERS, PRESETS
-from engine.trace.trace import Recipe
-from engine.transforms import LogitBias
+from likely.app import heat
+from likely.app.recipes import BAN, shown, words
+from likely.app.tui.base import presets, sampling, theme
+from likely.app.tui.base.sampling import Sampling, typed
+from likely.app.tui.base.theme import ASCII, GLYPHS, HARMLESS, Ascii, bar, column, shade, track
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.presets import ORDERS, PARAMETERS, PRESETS
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import LogitBias
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store import Store
+from likely.app.store import Store
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
 

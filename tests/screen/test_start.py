@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.tune.config import Config
+from likely.engine.adapters.config import Config
 from tests.support.model import BLUE, ScriptedEngine
 from tests.support.screen import Screen
 

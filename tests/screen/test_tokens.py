@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.conversation import Fork
+from likely.engine.conversation import Fork
 from tests.support.model import ANSWER, SKY, THOUGHT, ScriptedEngine
 from tests.support.screen import Screen
 

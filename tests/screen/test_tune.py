@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from app.jobs import TrainingJobs
-from app.requests import TrainingPlan
-from app.training_plan import pace
-from app.tui.training.run import Training, command
-from app.worker import Worker
-from engine.errors import DataError, OutOfMemory
-from engine.sources.fetch.progress import Report
-from engine.tune.config import Config, configure
-from engine.tune.control import Ended, TrainControl
+from likely.app.jobs import TrainingJobs
+from likely.app.requests import TrainingPlan
+from likely.app.training_plan import pace
+from likely.app.tui.training.run import Training, command
+from likely.app.worker import Worker
+from likely.engine.adapters.config import Config, configure
+from likely.engine.errors import DataError, OutOfMemory
+from likely.engine.sources.fetch.progress import Report
+from likely.engine.tune.control import Ended, TrainControl
 from tests.pictures import assert_picture
 from tests.support.screen import Screen
 from tests.support.trainer import ScriptedTrainer

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from app.tui.tokens import cells
-from app.tui.tokens.wrap import Wrap
+from likely.app.tui.base import cells
+from likely.app.tui.base.wrap import Wrap
 
 LETTERS = "ab日本é語\u0301 \n\tשﷺ-x"
 TEXTS = st.lists(st.text(LETTERS, max_size=9), max_size=14)

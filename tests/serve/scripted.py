@@ -8,16 +8,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from app.requests import Load, Loaded, ModelFacts, Scored
-from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
-from app.serve.bounds import BOUNDS, Bounds
-from app.serve.exchange import ServerState
-from app.serve.guard import Guard
-from app.serve.metrics import ServerMetrics
-from app.serve.transport import Endpoint
-from engine.decode.events import Done, Emitted, Event, Prefilled, Stats
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import Snapshot
+from likely.app.requests import Load, Loaded, ModelFacts, Scored
+from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
+from likely.app.serve.bounds import BOUNDS, Bounds
+from likely.app.serve.exchange import ServerState
+from likely.app.serve.guard import Guard
+from likely.app.serve.metrics import ServerMetrics
+from likely.app.serve.transport import Endpoint
+from likely.engine.decode.events import Done, Emitted, Event, Prefilled, Stats
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import Snapshot
 
 PIECES = (b"Hi", b" there", b"\xe2\x82", b"\xac", b"</s>", b"<think>", b"so", b"</think>")
 FACTS = ModelFacts(

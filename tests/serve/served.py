@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from metal import mx
+from likely.metal import mx
 from tests.engine import tiny
 from tests.processes import ROOT
 
@@ -72,7 +72,7 @@ def server(home: Path, models: Sequence[Path], *options: str, port: int = 0) -> 
     named = [word for model in models for word in ("-M", str(model))]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "LIKELY_HOME": str(home)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "serve", *named, "--port", str(port), "--only", *options],
+        [sys.executable, "-m", "likely.app", "serve", *named, "--port", str(port), "--only", *options],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,

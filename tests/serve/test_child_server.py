@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from app.watch.address import ServerAddress
-from app.watch.child_server import ChildServer
-from app.watch.client import WatchControl, listen
-from app.watch.lines import WatchBegan
+from likely.app.watch.address import ServerAddress
+from likely.app.watch.child_server import ChildServer
+from likely.app.watch.client import WatchControl, listen
+from likely.app.watch.lines import WatchBegan
 from tests.processes import ROOT
 from tests.serve.served import write_model
 
@@ -27,7 +27,7 @@ def until(holds: Callable[[], object]) -> None:
 PARENT = """
 import sys, time
 from pathlib import Path
-from app.watch.child_server import ChildServer
+from likely.app.watch.child_server import ChildServer
 
 child = ChildServer(sys.argv[1], Path(sys.argv[2]))
 while not (child.address or child.failure):

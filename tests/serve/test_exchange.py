@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.serve import exchange
-from app.serve.asks import AnswerRequest, RequestRefused, refused_as
-from app.serve.bounds import Bounds
-from app.serve.exchange import ServedExchange
-from app.serve.front import WorkerFault
-from app.serve.guard import Guard, headers_of, read_body
-from app.serve.metrics import ServerMetrics
-from app.serve.reading import AnswerReader
-from app.watch.lines import WATCH
-from engine.errors import LikelyError, ParameterError
+from likely.app.serve import exchange
+from likely.app.serve.asks import AnswerRequest, RequestRefused, refused_as
+from likely.app.serve.bounds import Bounds
+from likely.app.serve.exchange import ServedExchange
+from likely.app.serve.front import WorkerFault
+from likely.app.serve.guard import Guard, headers_of, read_body
+from likely.app.serve.metrics import ServerMetrics
+from likely.app.serve.reading import AnswerReader
+from likely.app.watch.lines import WATCH
+from likely.engine.errors import LikelyError, ParameterError
 from tests.serve.scripted import Asked, ScriptedFront, drawn
 
 SAY = {"messages": [{"role": "user", "content": "x"}]}
@@ -88,7 +88,7 @@ def test_a_line_has_only_what_is_known() -> None:
 
 
 def ask() -> AnswerRequest:
-    from app.serve import openai_requests
+    from likely.app.serve import openai_requests
 
     return openai_requests.chat(SAY)
 
@@ -158,8 +158,8 @@ async def test_a_request_that_is_cancelled_is_told_that_the_server_ends() -> Non
     async def send(message: Any) -> None:
         sent.append(message)
 
-    from app.serve.exchange import Exchanged
-    from app.serve.transport import Endpoint
+    from likely.app.serve.exchange import Exchanged
+    from likely.app.serve.transport import Endpoint
 
     does = Endpoint(served.state, lambda: ()).chat
     task = asyncio.create_task(

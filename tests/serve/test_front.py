@@ -13,17 +13,17 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.cli import likely as program
-from app.serve import openai_requests, openapi
-from app.serve.asks import AnswerRequest, RequestRefused
-from app.serve.bounds import Bounds
-from app.serve.front import Front
-from app.serve.guard import Guard
-from app.serve.reading import AnswerReader, GrownText, TextParting
-from app.serve.server import ServedNames, ServeOptions, executor
-from app.worker import Tell
-from engine.decode.events import Done, Emitted, Revised, Stats, Waiting
-from engine.errors import CheckpointError, ParameterError
+from likely.app.cli import likely as program
+from likely.app.serve import openai_requests, openapi
+from likely.app.serve.asks import AnswerRequest, RequestRefused
+from likely.app.serve.bounds import Bounds
+from likely.app.serve.front import Front
+from likely.app.serve.guard import Guard
+from likely.app.serve.reading import AnswerReader, GrownText, TextParting
+from likely.app.serve.server import ServedNames, ServeOptions, executor
+from likely.app.worker import Tell
+from likely.engine.decode.events import Done, Emitted, Revised, Stats, Waiting
+from likely.engine.errors import CheckpointError, ParameterError
 
 
 class Endless:
@@ -184,7 +184,7 @@ FIELDS = sorted({name.removesuffix("?") for _, schema in openapi.POSTS.values() 
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5), st.booleans())
 def test_any_json_is_a_request_or_refused(fields: dict[str, Any], valid: bool) -> None:
     """Every reader, with fields of all: nothing but RequestRefused comes of it."""
-    from app.serve import ollama, responses_api
+    from likely.app.serve import ollama, responses_api
 
     if valid:
         fields = {"messages": [{"role": "user", "content": "x"}], "prompt": "x", "input": "x", "model": "m"} | fields
@@ -251,8 +251,8 @@ def test_others_are_let_in_with_a_key_alone() -> None:
     ],
 )
 def test_a_streamed_response_numbers_its_items_as_the_whole(called: bool, pieces: list[str], kinds: list[str]) -> None:
-    from app.serve import responses_api
-    from app.serve.asks import AnswerOpened
+    from likely.app.serve import responses_api
+    from likely.app.serve.asks import AnswerOpened
 
     request = replace(ask(), called=called)
     opened: Any = AnswerOpened(SimpleNamespace(vocabulary=(), name="m"), 1)  # type: ignore[arg-type]
@@ -276,7 +276,7 @@ def test_a_streamed_response_numbers_its_items_as_the_whole(called: bool, pieces
 
 
 def test_responses_say_which_tool_as_chats_do() -> None:
-    from app.serve import responses_api
+    from likely.app.serve import responses_api
 
     given = {
         "model": "m",

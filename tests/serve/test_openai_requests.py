@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from app.serve import ollama, openai_requests, responses_api
-from app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, Shown
-from app.serve.bounds import BOUNDS, TOP
-from app.serve.openai_requests import CHAT, COMPLETION, EMBEDDING, message, read
-from engine.decode.guessing import Drafting
-from engine.decode.strategies import PLAIN, parse
-from engine.presets import ORDERS, recipe
-from engine.prompt import Prompt
+from likely.app.serve import ollama, openai_requests, responses_api
+from likely.app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, Shown
+from likely.app.serve.bounds import BOUNDS, TOP
+from likely.app.serve.openai_requests import CHAT, COMPLETION, EMBEDDING, message, read
+from likely.engine.decode.guessing import Drafting
+from likely.engine.decode.strategies import PLAIN, parse
+from likely.engine.presets import ORDERS, recipe
+from likely.engine.prompt import Prompt
 
 USER = {"role": "user", "content": "x"}
 TOOLS = [{"type": "function", "function": {"name": name}} for name in "fg"]

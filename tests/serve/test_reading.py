@@ -8,18 +8,18 @@ from typing import Any, cast
 
 import pytest
 
-from app.serve import ollama, openapi
-from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
-from app.serve.openai_responses import FINISH, ours, text_logprobs, top
-from app.serve.reading import AnswerReader, GrownText, TextDelta, TextParting, read_call
-from app.serve.watch_writer import WatchWriter, began
-from app.worker import Closed, Failed
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
-from engine.decode.strategies import parse
-from engine.prompt import Prompt
-from engine.trace.trace import Recipe
-from engine.transforms import Temperature
+from likely.app.serve import ollama, openapi
+from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
+from likely.app.serve.openai_responses import FINISH, ours, text_logprobs, top
+from likely.app.serve.reading import AnswerReader, GrownText, TextDelta, TextParting, read_call
+from likely.app.serve.watch_writer import WatchWriter, began
+from likely.app.worker import Closed, Failed
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
+from likely.engine.decode.strategies import parse
+from likely.engine.prompt import Prompt
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Temperature
 from tests.serve.scripted import FACTS, PIECES, SNAPSHOT, STATS, step
 
 
@@ -122,7 +122,7 @@ def test_the_likeliest_are_in_their_order_and_cuts_are_named() -> None:
     assert found["top_logprobs"] == [{"Hi": pytest.approx(-0.25)}] * 3
     unknown = text_logprobs([one], 2, PIECES[:1])["top_logprobs"]
     assert unknown == [{"": pytest.approx(-0.75), "Hi": pytest.approx(-0.25)}]
-    from app.serve import openai_requests
+    from likely.app.serve import openai_requests
 
     ask = openai_requests.chat(
         {"messages": [{"role": "user", "content": "x"}], "seed": 3, "likely": {"snapshot": True}}

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from app.cli import likely as program
-from app.watch.address import ServerAddress
-from app.watch.client import Sighted, WatchControl, listen
-from app.watch.lines import WatchAsked, WatchBegan
-from app.worker import Closed
-from engine.decode.events import Done, Emitted
-from engine.session import Session
-from engine.sources.checkpoint import load
-from engine.transforms import TopK
-from engine.tune import adapters
+from likely.app.cli import likely as program
+from likely.app.watch.address import ServerAddress
+from likely.app.watch.client import Sighted, WatchControl, listen
+from likely.app.watch.lines import WatchAsked, WatchBegan
+from likely.app.worker import Closed
+from likely.engine.adapters import adapters
+from likely.engine.decode.events import Done, Emitted
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.transforms import TopK
 from tests.engine.tune.test_gguf_adapter import adapter_on
 from tests.serve.served import CONFIG, Client, server, write_model
 
@@ -418,7 +418,7 @@ def test_an_answer_can_be_bound(client: Client) -> None:
 
 
 def test_embeddings_are_mean_hidden_states(client: Client, session: Session) -> None:
-    from engine.evaluate.features import mean_hidden
+    from likely.engine.evaluate.features import mean_hidden
 
     ids = [session.tokenizer.encode(text, bos=True) for text in ("abab", "xyz")]
     for layer in (None, 0, 1):

@@ -14,11 +14,11 @@ import uvicorn
 from click.testing import CliRunner
 from uvicorn.server import ServerState
 
-from app.cli import likely as program
-from app.requests import Load, Loaded
-from app.serve.asks import ModelsAsked
-from app.serve.bounds import BOUNDS
-from app.serve.server import (
+from likely.app.cli import likely as program
+from likely.app.requests import Load, Loaded
+from likely.app.serve.asks import ModelsAsked
+from likely.app.serve.bounds import BOUNDS
+from likely.app.serve.server import (
     ServedNames,
     ServeOptions,
     TimedProtocol,
@@ -29,9 +29,9 @@ from app.serve.server import (
     served_name,
     watch_key,
 )
-from app.watch.address import key_file
-from engine.errors import ParameterError
-from engine.sources import preferences
+from likely.app.watch.address import key_file
+from likely.engine import preferences
+from likely.engine.errors import ParameterError
 from tests.serve.served import write_model
 
 

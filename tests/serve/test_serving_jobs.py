@@ -7,14 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from app import requests as r
-from app.serve import openai_requests
-from app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused
-from app.serve.serving_jobs import ServedModel, ServingJobs
-from app.worker import WORKED
-from engine.decode.events import Done, Emitted, Prefilled, Stats, Waiting
-from engine.decode.strategies import parse
-from engine.prompt import Prompt
+from likely.app import requests as r
+from likely.app.serve import openai_requests
+from likely.app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused
+from likely.app.serve.serving_jobs import ServedModel, ServingJobs
+from likely.app.worker import WORKED
+from likely.engine.decode.events import Done, Emitted, Prefilled, Stats, Waiting
+from likely.engine.decode.strategies import parse
+from likely.engine.prompt import Prompt
 from tests.fakes import ByteTokenizer
 from tests.serve.scripted import step
 

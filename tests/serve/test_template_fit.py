@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from app.serve.asks import AnswerRequest, RequestRefused
-from app.serve.template_fit import fitted
-from engine.decode.control import RunControl
-from engine.prompt import Prompt
-from engine.tokenizer.template import ChatTemplate
-from engine.trace.trace import Recipe
+from likely.app.serve.asks import AnswerRequest, RequestRefused
+from likely.app.serve.template_fit import fitted
+from likely.engine.decode.control import RunControl
+from likely.engine.prompt import Prompt
+from likely.engine.tokenizer.template import ChatTemplate
+from likely.engine.trace.trace import Recipe
 
 SAID = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}"
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}

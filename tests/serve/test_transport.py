@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import ParameterError
+from likely.engine.errors import ParameterError
 from tests.serve.scripted import STATS, Answer, Asked, ScriptedFront, drawn, forever, step
 
 SAY = {"messages": [{"role": "user", "content": "x"}]}
@@ -88,7 +88,7 @@ async def test_figures_of_a_chat_are_told_where_they_are_asked_for() -> None:
 
 def better(ask: Any) -> list[Any]:
     """Three texts, of which the first is the least likely."""
-    from engine.decode.events import Done, Emitted
+    from likely.engine.decode.events import Done, Emitted
 
     opened, *_ = drawn()(ask)
     texts = [Emitted(i, step(i, logprob)) for i, logprob in enumerate((-3.0, -1.0, -2.0))]

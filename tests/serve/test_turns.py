@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.requests import Load, Loaded, Scored
-from app.serve import openai_requests
-from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
-from app.serve.server import ServedNames, ServeOptions, executor
-from app.worker import Closed, Failed, Worker
-from engine.decode.events import Emitted, Prefilled
-from engine.prompt import Prompt
-from engine.session import Session
-from engine.sources.checkpoint import load
+from likely.app.requests import Load, Loaded, Scored
+from likely.app.serve import openai_requests
+from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
+from likely.app.serve.server import ServedNames, ServeOptions, executor
+from likely.app.worker import Closed, Failed, Worker
+from likely.engine.decode.events import Emitted, Prefilled
+from likely.engine.prompt import Prompt
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
 from tests.serve import hostile_bodies
 from tests.serve.served import server, write_model
 from tests.serve.test_soak import idle, resident

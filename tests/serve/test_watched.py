@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from app.requests import Load
-from app.serve import openai_requests
-from app.serve.asks import AnswerOpened, AnswerRequest
-from app.serve.bounds import Bounds
-from app.serve.front import PULSE_S, WATCHED, Front, WorkerFault
-from engine.errors import DataError
+from likely.app.requests import Load
+from likely.app.serve import openai_requests
+from likely.app.serve.asks import AnswerOpened, AnswerRequest
+from likely.app.serve.bounds import Bounds
+from likely.app.serve.front import PULSE_S, WATCHED, Front, WorkerFault
+from likely.engine.errors import DataError
 from tests.serve.scripted import FACTS
 
 OPENED = AnswerOpened(FACTS, 1, False, (5,))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from metal import mx
+from likely.metal import mx
 from tests.engine import tiny
 
 EOS, VOCAB = tiny.EOS, tiny.LLAMA["vocab_size"]

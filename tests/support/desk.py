@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from app.cli import likely
-from metal import mx
+from likely.app.cli import likely
+from likely.metal import mx
 from tests.engine import tiny
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.evaluations import Evaluation, Evaluations, Row
-from app.requests import Evaluate
-from app.scoreboard import Measurement
-from app.task_sources import sources
-from engine.evaluate.tasks import Choices, Document, Item, Problem, Question, Task
-from engine.sources.fetch.progress import Report
+from likely.app.evaluations import Evaluation, Evaluations, Row
+from likely.app.requests import Evaluate
+from likely.app.scoreboard import Measurement
+from likely.app.task_sources import sources
+from likely.engine.evaluate.tasks import Choices, Document, Item, Problem, Question, Task
+from likely.engine.sources.fetch.progress import Report
 
 SKILL = {"good": 0.9, "bad": 0.35}
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from app import looks
-from engine.decode.control import RunControl
-from engine.errors import ParameterError
+from likely.app import looks
+from likely.engine.decode.control import RunControl
+from likely.engine.errors import ParameterError
 from tests.support.model import ScriptedEngine
 
 LAYERS, HEADS = 4, 2

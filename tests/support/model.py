@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from app.looks import Doubt, DoubtLook, Shifted, ShiftLook
-from app.requests import ModelFacts, ModelOffer
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
-from engine.decode.strategies import PLAIN
-from engine.decode.strategy import Strategy
-from engine.errors import CheckpointError, ParameterError
-from engine.trace.observe import observe
-from engine.trace.trace import TokenStep
-from engine.transforms import run, start
-from engine.tune.attached import Attached
+from likely.app.looks import Doubt, DoubtLook, Shifted, ShiftLook
+from likely.app.requests import ModelFacts, ModelOffer
+from likely.engine.adapters.attached import Attached
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
+from likely.engine.decode.strategies import PLAIN
+from likely.engine.decode.strategy import Strategy
+from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.trace.observe import observe
+from likely.engine.trace.trace import TokenStep
+from likely.engine.transforms import run, start
 
 SKY = (
     " The sky looks blue because air molecules scatter short wavelengths of sunlight far more strongly than long ones."

@@ -40,12 +40,12 @@ from textual.css.stylesheet import Stylesheet
 from textual.css.types import CSSLocation
 from textual.driver import Driver
 
-from app.store import Store
-from app.tui.app import LikelyApp
-from app.tui.chat.start import Start
-from app.worker import Executor, Worker
-from engine.conversation import Conversation
-from engine.tune.config import Config
+from likely.app.store import Store
+from likely.app.tui.app import LikelyApp
+from likely.app.tui.chat.start import Start
+from likely.app.worker import Executor, Worker
+from likely.engine.adapters.config import Config
+from likely.engine.conversation import Conversation
 from tests.support.clock import MovedLoop
 from tests.support.evaluator import ScriptedEvaluator
 from tests.support.model import ScriptedEngine, ScriptedShop
@@ -59,7 +59,7 @@ LEAVING_S = 10.0
 BEGAN = 1e9  # of the clock on the wall, in seconds since 1970
 MOST = 400  # frames until what was begun has ended
 TERMINAL = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}  # what it says of itself
-CLOCKS = ("app.tui.views.chat", "app.tui.views.runs", "app.tui.widgets.inspector")
+CLOCKS = ("likely.app.tui.views.chat", "likely.app.tui.views.runs", "likely.app.tui.widgets.inspector")
 
 
 class Screen:
@@ -201,12 +201,14 @@ class Screen:
         for name in ("NO_COLOR", "FORCE_COLOR", "TEXTUAL_COLOR_SYSTEM", "TMUX", "DISPLAY", "WAYLAND_DISPLAY"):
             if name not in environ:
                 os.environ.pop(name, None)
-        around.enter_context(patch("app.tui.keys.MAC", False))
+        around.enter_context(patch("likely.app.tui.base.keys.MAC", False))
         around.enter_context(patch("textual._time.get_time", self._loop.time))
-        around.enter_context(patch("app.jobs.gc"))  # a collection looks at all that was ever loaded for other tests
+        around.enter_context(
+            patch("likely.app.jobs.gc")
+        )  # a collection looks at all that was ever loaded for other tests
         for module in CLOCKS:
             around.enter_context(patch(f"{module}.monotonic", self._loop.time))
-        for jobs in ("app.jobs", "app.fill_jobs"):
+        for jobs in ("likely.app.jobs", "likely.app.fill_jobs"):
             ticks = count()
             around.enter_context(patch(f"{jobs}.perf_counter", lambda ticks=ticks: next(ticks) / 100))
         self.app = self._begin()

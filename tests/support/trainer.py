@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from app.requests import TrainingPlan
-from engine.decode.control import RunControl as Drawing
-from engine.evaluate.difference import Difference, Position, Shift
-from engine.sources.fetch.progress import Report
-from engine.tune.config import Config
-from engine.tune.control import (
+from likely.app.requests import TrainingPlan
+from likely.engine.adapters.config import Config
+from likely.engine.decode.control import RunControl as Drawing
+from likely.engine.sources.fetch.progress import Report
+from likely.engine.statistics.difference import Difference, Position, Shift
+from likely.engine.tune.control import (
     Answer,
     Compare,
     Compared,

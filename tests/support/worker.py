@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from app import requests as r
-from app.worker import WORKED, Closed, Executor, Failed, Worker
-from engine.decode.events import Emitted
-from engine.errors import LikelyError
-from engine.tune.control import Stepped
+from likely.app import requests as r
+from likely.app.worker import WORKED, Closed, Executor, Failed, Worker
+from likely.engine.decode.events import Emitted
+from likely.engine.errors import LikelyError
+from likely.engine.tune.control import Stepped
 
 TURNS = 500  # between two looks: there are streams without an end
 Held = r.Generate | r.Fill | r.Train | r.TrainOn | r.Evaluate  # requests that take long, and that a person can stop

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from itertools import count, islice
 from typing import Any
 
-from app import requests as r
-from app.jobs import ModelJobs
-from app.tui.chat.candidates import Names
-from app.tui.chat.chat_session import ChatSession, Heard
-from app.worker import Failed
-from engine.conversation import Conversation, Fork
-from engine.errors import LikelyError
-from engine.prompt import Prompt
-from engine.trace.trace import TokenStep
+from likely.app import requests as r
+from likely.app.jobs import ModelJobs
+from likely.app.tui.chat.candidates import Names
+from likely.app.tui.chat.chat_session import ChatSession, Heard
+from likely.app.worker import Failed
+from likely.engine.conversation import Conversation, Fork
+from likely.engine.errors import LikelyError
+from likely.engine.prompt import Prompt
+from likely.engine.trace.trace import TokenStep
 from tests.support.model import ScriptedEngine, ScriptedShop
 
 

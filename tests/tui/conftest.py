@@ -11,13 +11,13 @@ from rich.segment import Segment
 from textual.pilot import Pilot
 from textual.strip import Strip
 
-from app.tui.app import LikelyApp
-from app.tui.chat.start import Start
-from app.tui.tokens.transcript import ShownMessage
-from app.tui.views.chat import ChatScreen
-from app.tui.widgets.candidates import Candidates
-from app.tui.widgets.sampler import Sliders
-from engine.tune.config import Config
+from likely.app.tui.app import LikelyApp
+from likely.app.tui.chat.start import Start
+from likely.app.tui.chat.transcript import ShownMessage
+from likely.app.tui.views.chat import ChatScreen
+from likely.app.tui.widgets.candidates import Candidates
+from likely.app.tui.widgets.sampler import Sliders
+from likely.engine.adapters.config import Config
 from tests.pictures import assert_picture, is_picture, written_anew
 from tests.support.evaluator import ScriptedEvaluator
 from tests.support.model import ScriptedEngine, ScriptedShop
@@ -136,10 +136,10 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         monkeypatch.delenv(name, raising=False)
     for name, value in COLOURS["true"].items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("app.tui.keys.MAC", False)  # pictures are those of one system
+    monkeypatch.setattr("likely.app.tui.base.keys.MAC", False)  # pictures are those of one system
     ticks = count()
     for jobs in ("jobs", "fill_jobs"):  # an event takes a hundredth
-        monkeypatch.setattr(f"app.{jobs}.perf_counter", lambda: next(ticks) / 100)
+        monkeypatch.setattr(f"likely.app.{jobs}.perf_counter", lambda: next(ticks) / 100)
 
     @asynccontextmanager
     async def opened(

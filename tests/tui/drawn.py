@@ -19,9 +19,9 @@ from textual.message import Message
 from textual.pilot import Pilot
 from textual.widget import Widget
 
-from app.tui.theme import DARK, GLYPHS, Look, look
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas
+from likely.app.tui.base.theme import DARK, GLYPHS, Look, look
 
 LOOK = look(
     {**DARK.variables, **{n: getattr(DARK, n) for n in ("foreground", "background", "primary", "secondary", "accent",

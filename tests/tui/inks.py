@@ -2,7 +2,7 @@
 
 from rich.style import Style
 
-from app.tui.theme import Look
+from likely.app.tui.base.theme import Look
 
 # of an ink, or of each of several steps; where a look has the same style for two, the first is meant
 LETTERS = {

@@ -10,10 +10,10 @@ from textual.app import App
 from textual.pilot import Pilot
 from textual.screen import Screen
 
-import app.tui
-from app.tui.chat.candidates import Names
-from app.tui.theme import DARK, GLYPHS
-from app.worker import Worker
+import likely.app.tui
+from likely.app.tui.base.theme import DARK, GLYPHS
+from likely.app.tui.chat.candidates import Names
+from likely.app.worker import Worker
 from tests.tui.drawn import LOOK
 
 A = TypeVar("A", bound="SmallApp")
@@ -22,7 +22,7 @@ A = TypeVar("A", bound="SmallApp")
 class SmallApp(App[None]):
     """Holds what a screen gave when it went, one after another."""
 
-    CSS_PATH = Path(app.tui.__file__).with_name("likely.tcss")
+    CSS_PATH = Path(likely.app.tui.__file__).with_name("likely.tcss")
     look, glyphs = LOOK, GLYPHS
 
     def __init__(self) -> None:

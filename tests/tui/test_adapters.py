@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from app import looks
-from app import requests as r
-from app.jobs import ModelJobs
-from app.model_provider import LoadedModel
-from app.tui.dialogs.adapters import Adapters, AdapterSliders
-from app.tui.tokens.layout import TokenPlace
-from app.tui.widgets.bars import TopBar
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.errors import ParameterError
-from engine.prompt import Prompt
-from engine.sources.checkpoint import Checkpoint, load
-from engine.trace.trace import Recipe
-from metal import mx
+from likely.app import looks
+from likely.app import requests as r
+from likely.app.jobs import ModelJobs
+from likely.app.model_provider import LoadedModel
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.dialogs.adapters import Adapters, AdapterSliders
+from likely.app.tui.widgets.bars import TopBar
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.errors import ParameterError
+from likely.engine.prompt import Prompt
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.trace.trace import Recipe
+from likely.metal import mx
 from tests.engine import tiny
 from tests.engine.tune.test_stack import CONFIG, TEXT, write
 from tests.tui.conftest import Play, Stage

@@ -8,8 +8,8 @@ from unittest.mock import patch
 
 import pytest
 
-import app.tui as tui
-from app.tui.formula import Formula, low, path
+import likely.app.tui as tui
+from likely.app.tui.base.formula import Formula, low, path
 
 
 def test_formulas_in_ink() -> None:
@@ -46,7 +46,7 @@ def ended(**facts: Any) -> None:
 
 def test_the_program_says_how_to_come_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keeper = SimpleNamespace(unsaved=(), trouble="the disk is full")
-    with patch("app.tui.app.LikelyApp", Ended), patch("app.tui.data_home", lambda: tmp_path / "default"):
+    with patch("likely.app.tui.app.LikelyApp", Ended), patch("likely.app.tui.data_home", lambda: tmp_path / "default"):
         ended(left="c1", keeper=keeper)
         assert tui.run("m", "c0", tmp_path, [("dir", 1.0)]) == 0
         assert capsys.readouterr().out == "likely chat --resume c1\n"
@@ -76,7 +76,7 @@ def test_a_training_under_way_is_waited_for(tmp_path: Path, capsys: pytest.Captu
         return SimpleNamespace(drain=lambda: log.append("drain"), busy=busy, wait=waits, parting=ends)
 
     kind = SimpleNamespace(model=lambda config: "base")
-    with patch("app.tui.app.LikelyApp", Ended), patch("app.training_kind.kind_of", lambda config: kind):
+    with patch("likely.app.tui.app.LikelyApp", Ended), patch("likely.app.training_kind.kind_of", lambda config: kind):
         finishing = "finishing the step, then saving…\n"
         cases = (
             (False, False, [], ""),

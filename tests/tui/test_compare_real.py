@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input, OptionList
 
-from app.local import local_models
-from app.tui.app import LikelyApp
-from app.tui.views.compare import CompareScreen
-from engine.quantize.plan import Settings
-from engine.quantize.run import quantize
-from engine.sources.model_info import ModelInfo
+from likely.app.local import local_models
+from likely.app.tui.app import LikelyApp
+from likely.app.tui.views.compare import CompareScreen
+from likely.engine.quantize.plan import Settings
+from likely.engine.quantize.run import quantize
+from likely.engine.sources.model_info import ModelInfo
 from tests.tui.conftest import Stage
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from app import requests as r
-from app.tui import keys
-from app.tui.engine_client import EngineClient
-from app.tui.views import VIEWS, numbered
-from app.worker import Closed, Failed
-from engine.errors import DataError
-from engine.tune.attached import Attached
+from likely.app import requests as r
+from likely.app.tui.base import keys
+from likely.app.tui.base.engine_client import EngineClient
+from likely.app.tui.base.view_table import VIEWS, numbered
+from likely.app.worker import Closed, Failed
+from likely.engine.adapters.attached import Attached
+from likely.engine.errors import DataError
 from tests.tui.test_slash_commands import Noted
 
 

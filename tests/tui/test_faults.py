@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from textual.widgets import Static
 
-from app.heat import CONTROL
-from app.store import Store
-from app.tui.chat.auto_saver import AutoSaver
-from app.worker import Failed
-from engine.conversation import Fork, Node
+from likely.app.heat import CONTROL
+from likely.app.store import Store
+from likely.app.tui.chat.auto_saver import AutoSaver
+from likely.app.worker import Failed
+from likely.engine.conversation import Fork, Node
 from tests.support.model import BLUE, SKY
 from tests.tui.conftest import Play, Stage
 

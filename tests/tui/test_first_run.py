@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from app.tui.dialogs.models import FIRST, Models
-from app.tui.widgets.welcome import EXAMPLES
-from engine.errors import CheckpointError
-from engine.sources import preferences
+from likely.app.tui.dialogs.models import FIRST, Models
+from likely.app.tui.widgets.welcome import EXAMPLES
+from likely.engine import preferences
+from likely.engine.errors import CheckpointError
 from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.tui.conftest import Play, Stage
 

@@ -20,11 +20,12 @@ def loaded_by(statement: str) -> set[str]:
 @pytest.mark.slow
 def test_no_module_of_the_screen_imports_a_model_library() -> None:
     modules = (
-        "import pkgutil, importlib, app.tui\n"
-        "for found in pkgutil.walk_packages(app.tui.__path__, 'app.tui.'): importlib.import_module(found.name)"
+        "import pkgutil, importlib, likely.app.tui\n"
+        "for found in pkgutil.walk_packages(likely.app.tui.__path__, 'likely.app.tui.'):\n"
+        "    importlib.import_module(found.name)"
     )
     assert not loaded_by(modules) & {*HEAVY, *OTHERS}
 
 
 def test_the_first_paint_waits_for_no_numbers() -> None:
-    assert not loaded_by("import app.tui.app") & {*HEAVY, *OTHERS, "numpy", "sqlite3", "click"}
+    assert not loaded_by("import likely.app.tui.app") & {*HEAVY, *OTHERS, "numpy", "sqlite3", "click"}

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from app.tui.tokens.layout import TokenPlace
-from app.tui.tokens.transcript import EDITED
-from app.tui.widgets.place_editor import PlaceEditor
-from app.tui.widgets.system_line import SystemLine
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.chat.transcript import EDITED
+from likely.app.tui.widgets.place_editor import PlaceEditor
+from likely.app.tui.widgets.system_line import SystemLine
 from tests.support.model import SKY, ScriptedEngine
 from tests.tui.conftest import Play, Stage
 

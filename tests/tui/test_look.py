@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from app.tui.chat.candidates import BANNED, Names, exact, replayed, view
-from app.tui.dialogs.overlays import AlternativeRows
-from app.tui.sampling import Sampling
-from app.tui.theme import GLYPHS, SHADES, _towards, shade
-from app.tui.tokens.layout import TokenPlace
-from app.tui.widgets.candidates import percent
-from app.tui.widgets.transcript_pane import TranscriptPane
-from engine import presets
-from engine.trace.observe import observe
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.base.theme import GLYPHS, SHADES, _towards, shade
+from likely.app.tui.chat.candidates import BANNED, Names, exact, replayed, view
+from likely.app.tui.widgets.candidates import percent
+from likely.app.tui.widgets.overlays import AlternativeRows
+from likely.app.tui.widgets.transcript_pane import TranscriptPane
+from likely.engine import presets
+from likely.engine.trace.observe import observe
 from tests.tui.conftest import Play, Stage
 from tests.tui.test_pictures import compared
 

@@ -6,10 +6,10 @@ import pkgutil
 import pytest
 from textual.binding import Binding
 
-import app.tui
-from app.tui import keys
-from app.tui.dialogs.sessions import SessionsDialog
-from app.tui.tokens.layout import TokenPlace
+import likely.app.tui
+from likely.app.tui.base import keys
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.dialogs.sessions import SessionsDialog
 from tests.tui.conftest import Play
 from tests.tui.test_chat import ASK
 
@@ -19,7 +19,7 @@ KEPT = {"pageup", "pagedown", "home", "end", "ctrl+home", "ctrl+end", "delete", 
 def bindings() -> list[tuple[str, Binding]]:
     """Every binding of a class of ours, and where it stands."""
     found = []
-    for module in pkgutil.walk_packages(app.tui.__path__, "app.tui."):
+    for module in pkgutil.walk_packages(likely.app.tui.__path__, "likely.app.tui."):
         for name, value in vars(importlib.import_module(module.name)).items():
             if isinstance(value, type) and value.__module__ == module.name:
                 own = [b for b in vars(value).get("BINDINGS", ()) if isinstance(b, Binding)]

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from textual.widgets import Input
 
-from app.store import Store
-from app.tui.chat import titler
-from app.tui.chat.start import Start
-from app.tui.sampling import Sampling
-from app.tui.tokens.layout import TokenPlace
-from engine.conversation import Conversation
-from engine.decode.events import Reloaded
-from engine.trace.trace import Recipe
+from likely.app.store import Store
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.chat import titler
+from likely.app.tui.chat.start import Start
+from likely.engine.conversation import Conversation
+from likely.engine.decode.events import Reloaded
+from likely.engine.trace.trace import Recipe
 from tests.support.model import SKY, ScriptedEngine
 from tests.tui.conftest import Play, Stage
 from tests.tui.test_chat import ASK, held

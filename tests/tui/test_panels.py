@@ -8,17 +8,17 @@ import pytest
 from textual import events
 from textual.geometry import Offset, Size
 
-from app import requests as r
-from app.tui.chat.candidates import Names
-from app.tui.chat.tallies import Share, VoteCount
-from app.tui.training.probes import ProbeView
-from app.tui.widgets.probe_heading import ProbeHeading, ending
-from app.tui.widgets.suggestions import Suggestion, Suggestions
-from app.tui.widgets.system_line import SystemLine
-from app.tui.widgets.top_shifts import TopShifts
-from app.tui.widgets.votes import Votes
-from app.tui.widgets.welcome import Welcome
-from engine.evaluate.difference import Difference, Shift
+from likely.app import requests as r
+from likely.app.tui.chat.candidates import Names
+from likely.app.tui.chat.tallies import Share, VoteCount
+from likely.app.tui.training.probes import ProbeView
+from likely.app.tui.widgets.probe_heading import ProbeHeading, ending
+from likely.app.tui.widgets.suggestions import Suggestion, Suggestions
+from likely.app.tui.widgets.system_line import SystemLine
+from likely.app.tui.widgets.top_shifts import TopShifts
+from likely.app.tui.widgets.votes import Votes
+from likely.app.tui.widgets.welcome import Welcome
+from likely.engine.statistics.difference import Difference, Shift
 from tests.pictures import assert_picture
 from tests.tui.drawn import asked, page, paper, posted, stand
 

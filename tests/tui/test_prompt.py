@@ -10,9 +10,9 @@ from textual.containers import Container
 from textual.geometry import Region
 from textual.pilot import Pilot
 
-from app.tui.widgets.place_editor import SYSTEM, PlaceEditor
-from app.tui.widgets.prompt import PASTE_SHOWN, PromptInput
-from app.tui.widgets.token_view import TokenView
+from likely.app.tui.widgets.place_editor import SYSTEM, PlaceEditor
+from likely.app.tui.widgets.prompt import PASTE_SHOWN, PromptInput
+from likely.app.tui.widgets.token_view import TokenView
 from tests.tui.drawn import Lone, alone, stand
 from tests.tui.test_token_view import ViewApp, block, lines, question
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from app.tui.dialogs.rows import RowsScreen
-from app.tui.training import browser as browsing
-from app.tui.training.browser import RowBrowser
-from app.tui.views.tune import TuneScreen
-from app.tui.widgets.bars import Hints
-from app.tui.widgets.tune_form import TuneForm
-from engine.tune import choices, data
-from engine.tune.row_file import RowFile
+from likely.app.tui.dialogs.rows import RowsScreen
+from likely.app.tui.training import browser as browsing
+from likely.app.tui.training.browser import RowBrowser
+from likely.app.tui.views.tune import TuneScreen
+from likely.app.tui.widgets.bars import Hints
+from likely.app.tui.widgets.tune_form import TuneForm
+from likely.engine.tune import choices, data
+from likely.engine.tune.row_file import RowFile
 from tests.support.trainer import ScriptedTrainer
 from tests.tui.conftest import Play, Stage, assert_screen
 from tests.tui.tuning import Held, reach, running
@@ -224,7 +224,7 @@ def test_of_many_rows_only_those_that_are_seen_are_read(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("chunk", [3, 1 << 24])
 def test_lines_of_blanks_are_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr("engine.tune.row_file.CHUNK", chunk)
+    monkeypatch.setattr("likely.engine.tune.row_file.CHUNK", chunk)
     for end in ("", "  ", "\n\t \n", " {"):
         (tmp_path / "t.jsonl").write_bytes(f'\n{{"text": "a"}}\r\n \t\r\n\r\n  {{"text": "b"}}\n{end}'.encode())
         found = RowFile(tmp_path / "t.jsonl", None)

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from app.store import Store
-from app.tui.chat import text_document
-from app.tui.chat.context import before
-from app.tui.dialogs.sessions import SessionsDialog
-from app.tui.tokens.layout import TokenPlace
-from app.tui.views.text import TextScreen
-from engine.conversation import Conversation
+from likely.app.store import Store
+from likely.app.tui.base.context import before
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.chat import text_document
+from likely.app.tui.dialogs.sessions import SessionsDialog
+from likely.app.tui.views.text import TextScreen
+from likely.engine.conversation import Conversation
 from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.tui.conftest import Play, Stage
 

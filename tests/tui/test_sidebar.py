@@ -3,9 +3,9 @@
 import pytest
 from textual.widgets import Input, OptionList
 
-from app.tui.dialogs.sessions import SessionsDialog
-from app.tui.widgets.sessions import SessionList
-from engine.errors import DataError
+from likely.app.tui.dialogs.sessions import SessionsDialog
+from likely.app.tui.widgets.sessions import SessionList
+from likely.engine.errors import DataError
 from tests.tui.conftest import Play, Stage
 
 WIDE = (160, 45)

@@ -3,7 +3,7 @@
 from dataclasses import is_dataclass
 from typing import Any
 
-from app.tui.sampling import Sampling
+from likely.app.tui.base.sampling import Sampling
 
 
 class Noted:

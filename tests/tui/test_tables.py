@@ -11,14 +11,14 @@ from typing import Any, cast
 import pytest
 from textual import events
 
-from app.tui.chat.watched import WatchedRequest
-from app.tui.training.browser import OpenedRows, RowBrowser
-from app.tui.widgets.request_table import RequestTable
-from app.tui.widgets.row_table import RowTable, figure, flat, origin, unit
-from app.watch.lines import WatchAsked
-from engine.tune import choices
-from engine.tune.row_file import FileRow
-from engine.tune.rows import TrainingRow
+from likely.app.tui.chat.watched import WatchedRequest
+from likely.app.tui.training.browser import OpenedRows, RowBrowser
+from likely.app.tui.widgets.request_table import RequestTable
+from likely.app.tui.widgets.row_table import RowTable, figure, flat, origin, unit
+from likely.app.watch.lines import WatchAsked
+from likely.engine.tune import choices
+from likely.engine.tune.row_file import FileRow
+from likely.engine.tune.rows import TrainingRow
 from tests.pictures import assert_picture
 from tests.tui.drawn import asked, page, paper, posted, stand
 
@@ -29,7 +29,7 @@ def at(y: int) -> events.Click:
 
 @pytest.fixture(autouse=True)
 def utc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.tui.widgets.request_table.time.localtime", time.gmtime)
+    monkeypatch.setattr("likely.app.tui.widgets.request_table.time.localtime", time.gmtime)
 
 
 # -- requests --------------------------------------------------------------------------------------------------------

@@ -5,10 +5,10 @@ from typing import Any
 from textual.app import App, ComposeResult
 from textual.message import Message
 
-from app.tui.theme import GLYPHS
-from app.tui.tokens.block import MessageBlock, ShownToken
-from app.tui.widgets.rows import TranscriptRows
-from app.tui.widgets.token_view import TokenView
+from likely.app.tui.base.block import MessageBlock, ShownToken
+from likely.app.tui.base.theme import GLYPHS
+from likely.app.tui.widgets.rows import TranscriptRows
+from likely.app.tui.widgets.token_view import TokenView
 from tests.tui.drawn import LOOK
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.local_trainer import LocalTrainer
-from app.tui import _kept
-from app.tui.app import LikelyApp
-from app.tui.views.tune import TuneScreen
-from engine.tune.config import Config, configure
-from engine.tune.control import Event, Stepped, TrainControl
-from metal import mx
+from likely.app.local_trainer import LocalTrainer
+from likely.app.tui import _kept
+from likely.app.tui.app import LikelyApp
+from likely.app.tui.views.tune import TuneScreen
+from likely.engine.adapters.config import Config, configure
+from likely.engine.tune.control import Event, Stepped, TrainControl
+from likely.metal import mx
 from tests.engine import tiny
 from tests.tui.conftest import Stage
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from app.tui.chat import slash
-from app.tui.dialogs import palette
-from app.tui.view import View
-from app.tui.views import VIEWS, ViewEntry
+from likely.app.tui.base.view_table import VIEWS, ViewEntry
+from likely.app.tui.views import palette, slash
+from likely.app.tui.views.view import View
 from tests.tui.conftest import Play
 
 CLOCK = '''
@@ -16,8 +15,8 @@ CLOCK = '''
 
 from textual.binding import Binding
 
-from app.tui.view import View
-from app.tui.widgets.bars import Hints, TopBar
+from likely.app.tui.views.view import View
+from likely.app.tui.widgets.bars import Hints, TopBar
 
 LEFT = []
 

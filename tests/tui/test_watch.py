@@ -16,21 +16,21 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from app.serve.asks import AnswerOpened, AnswerRequest
-from app.serve.watch_writer import WatchWriter, began
-from app.tui.chat.watched import WatchedRequests
-from app.tui.views.watch import WatchScreen
-from app.tui.widgets.request_table import RequestTable
-from app.watch.address import ServerAddress, key_file
-from app.watch.client import Sighted, WatchControl, listen
-from app.watch.lines import WatchAsked, WatchReader
-from app.worker import Closed, Failed
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Forked, Pruned, Rated, Revised, Stats
-from engine.errors import DataError, ParameterError
-from engine.prompt import Prompt
-from engine.trace.observe import observe
-from engine.trace.trace import TokenStep
+from likely.app.serve.asks import AnswerOpened, AnswerRequest
+from likely.app.serve.watch_writer import WatchWriter, began
+from likely.app.tui.chat.watched import WatchedRequests
+from likely.app.tui.views.watch import WatchScreen
+from likely.app.tui.widgets.request_table import RequestTable
+from likely.app.watch.address import ServerAddress, key_file
+from likely.app.watch.client import Sighted, WatchControl, listen
+from likely.app.watch.lines import WatchAsked, WatchReader
+from likely.app.worker import Closed, Failed
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Forked, Pruned, Rated, Revised, Stats
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.prompt import Prompt
+from likely.engine.trace.observe import observe
+from likely.engine.trace.trace import TokenStep
 from tests.support.model import ScriptedEngine
 from tests.tui.conftest import Play, Stage
 
@@ -218,8 +218,8 @@ def test_lines_read_back_are_the_events() -> None:
 
 
 def test_of_many_requests_the_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.tui.chat.watched.MOST", 40)
-    monkeypatch.setattr("app.tui.chat.watched.STEPS", 100)
+    monkeypatch.setattr("likely.app.tui.chat.watched.MOST", 40)
+    monkeypatch.setattr("likely.app.tui.chat.watched.STEPS", 100)
     requests = WatchedRequests(lambda: 0.0)
     asked, text = WatchAsked("chat", "m", (("user", "x"),), 1), [Emitted(0, step(" light"))] * 5
     for number in range(120):

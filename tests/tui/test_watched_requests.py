@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from app.tui.chat import watched
-from app.tui.chat.watched import WatchedRequest, WatchedRequests
-from app.watch.client import Sighted
-from app.watch.lines import WatchAsked, WatchBegan, WatchOpened
-from app.worker import Closed, Failed
-from engine.decode.events import Done, Emitted, Forked, Prefilled, Revised, Stats
-from engine.trace.trace import Recipe, TokenStep
+from likely.app.tui.chat import watched
+from likely.app.tui.chat.watched import WatchedRequest, WatchedRequests
+from likely.app.watch.client import Sighted
+from likely.app.watch.lines import WatchAsked, WatchBegan, WatchOpened
+from likely.app.worker import Closed, Failed
+from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Revised, Stats
+from likely.engine.trace.trace import Recipe, TokenStep
 
 
 def step(text: str, elapsed_s: float = 0.0, position: int = 3) -> TokenStep:

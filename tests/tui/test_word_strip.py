@@ -8,13 +8,13 @@ import pytest
 from textual import events
 from textual.geometry import Offset
 
-from app.tui.chat.greedy_continuation import GreedyContinuation
-from app.tui.chat.word_surprisals import WordSurprisal
-from app.tui.widgets.caption import Caption
-from app.tui.widgets.chart import Chart, Mark
-from app.tui.widgets.text_measures import TextMeasures
-from app.tui.widgets.word_strip import WordStrip
-from engine.trace.trace import Recipe, TokenStep
+from likely.app.tui.chat.greedy_continuation import GreedyContinuation
+from likely.app.tui.chat.word_surprisals import WordSurprisal
+from likely.app.tui.widgets.caption import Caption
+from likely.app.tui.widgets.chart import Chart, Mark
+from likely.app.tui.widgets.text_measures import TextMeasures
+from likely.app.tui.widgets.word_strip import WordStrip
+from likely.engine.trace.trace import Recipe, TokenStep
 from tests.pictures import assert_picture
 from tests.tui.drawn import asked, page, paper, posted, stand
 

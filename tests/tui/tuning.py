@@ -7,12 +7,12 @@ from typing import Any
 
 from textual.widgets import Label
 
-from app.tui.training.run import Training
-from app.tui.views.inside import InsideScreen
-from app.tui.views.tune import TuneScreen
-from app.tui.widgets.gauge import Gauge
-from engine.prompt import Prompt
-from engine.tune.config import Config, configure
+from likely.app.tui.training.run import Training
+from likely.app.tui.views.inside import InsideScreen
+from likely.app.tui.views.tune import TuneScreen
+from likely.app.tui.widgets.gauge import Gauge
+from likely.engine.adapters.config import Config, configure
+from likely.engine.prompt import Prompt
 from tests.support.trainer import ScriptedTrainer
 from tests.tui.conftest import Play, Stage
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from engine.errors import DataError
-from engine.home import expanded
-from engine.json_reader import parse
-from engine.whole_file import read_whole
+from likely.engine.errors import DataError
+from likely.engine.home import expanded
+from likely.engine.json_reader import parse
+from likely.engine.whole_file import read_whole
 
 LARGEST = 4_000_000  # bytes of a file that are worth counting
 KEPT = 500  # prompts remembered

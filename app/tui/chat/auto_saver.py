@@ -11,9 +11,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from app.store import Store
-from engine.conversation import Conversation
-from engine.errors import DataError
+from likely.app.store import Store
+from likely.engine.conversation import Conversation
+from likely.engine.errors import DataError
 
 Item = Conversation | Callable[[Store], None] | None  # to save, to run, or the end
 

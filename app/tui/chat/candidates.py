@@ -8,15 +8,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from app.looks import Doubt
-from app.recipes import BAN
-from app.tui.theme import Glyphs
-from app.tui.tokens import cells
-from engine.arrays import softmax
-from engine.errors import ParameterError
-from engine.trace.replay import replay, replay_drawn, states_at
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import STAYS, LogitBias, Transform, run, start
+from likely.app.looks import Doubt
+from likely.app.recipes import BAN
+from likely.app.tui.base import cells
+from likely.app.tui.base.theme import Glyphs
+from likely.engine.arrays import softmax
+from likely.engine.errors import ParameterError
+from likely.engine.trace.replay import replay, replay_drawn, states_at
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import STAYS, LogitBias, Transform, run, start
 
 LN2 = math.log(2)
 SHOWN = 40

@@ -9,27 +9,27 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app import requests as r
-from app.recipes import words as recipe_words
-from app.tui.chat import tallies
-from app.tui.chat.context import before, turns
-from app.tui.chat.denoising import Denoising
-from app.tui.chat.denoising import words as unmasking_words
-from app.tui.chat.denoising_run import DenoisingRun
-from app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
-from app.tui.sampling import Sampling
-from app.tui.tokens.block import ShownToken
-from app.tui.tokens.layout import TokenPlace
-from app.tui.tokens.transcript import EDITED, Transcript
-from app.worker import Failed
-from engine.conversation import ROOT, Conversation, Fork, Node
-from engine.decode.control import RunControl
-from engine.decode.events import Stats
-from engine.decode.strategies import PLAIN
-from engine.decode.strategy import Strategy
-from engine.diffusion.unmasking import Unmasking
-from engine.prompt import Prompt
-from engine.trace.trace import Recipe, TokenStep
+from likely.app import requests as r
+from likely.app.recipes import words as recipe_words
+from likely.app.tui.base.block import ShownToken
+from likely.app.tui.base.context import before, turns
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.chat import tallies
+from likely.app.tui.chat.denoising import Denoising
+from likely.app.tui.chat.denoising import words as unmasking_words
+from likely.app.tui.chat.denoising_run import DenoisingRun
+from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
+from likely.app.tui.chat.transcript import EDITED, Transcript
+from likely.app.worker import Failed
+from likely.engine.conversation import ROOT, Conversation, Fork, Node
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Stats
+from likely.engine.decode.strategies import PLAIN
+from likely.engine.decode.strategy import Strategy
+from likely.engine.prompt import Prompt
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.unmasking import Unmasking
 
 
 @dataclass

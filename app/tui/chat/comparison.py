@@ -4,13 +4,13 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
-from app.tui.presets import Choice
-from app.tui.tokens import cells
-from app.tui.tokens.transcript import ShownMessage
-from engine.conversation import Conversation, Fork, Node
-from engine.decode.guessing import Drafting
-from engine.decode.strategies import offers
-from engine.trace.trace import TokenStep
+from likely.app.tui.base import cells
+from likely.app.tui.base.presets import Choice
+from likely.app.tui.chat.transcript import ShownMessage
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.decode.guessing import Drafting
+from likely.engine.decode.strategies import offers
+from likely.engine.trace.trace import TokenStep
 
 
 def strategies(models: Sequence[str]) -> list[Choice]:

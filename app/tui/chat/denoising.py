@@ -13,10 +13,10 @@ from functools import cached_property
 
 import numpy as np
 
-from app.requests import Laid, ModelFacts
-from engine.conversation import Node
-from engine.diffusion.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked, Unmasking
-from engine.trace.trace import Recipe, TokenStep
+from likely.app.requests import Laid, ModelFacts
+from likely.engine.conversation import Node
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked, Unmasking
 
 LN2 = math.log(2)
 DIFFUSION = "diffusion"  # a word on how an answer was drawn

@@ -6,9 +6,9 @@ Pure; how the parts look is the widget's.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from app.tui.chat.candidates import Names
-from app.tui.chat.denoising import CanvasCell, texts
-from app.tui.tokens import cells
+from likely.app.tui.base import cells
+from likely.app.tui.chat.candidates import Names
+from likely.app.tui.chat.denoising import CanvasCell, texts
 
 SHADE, UNDER, END = "░", "▒", "∎"
 UNKNOWN = 3  # cells of a mask that nobody has looked at

@@ -6,14 +6,14 @@ It stands where a run that draws from left to right does (`LiveRun`), and never 
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from app import requests as r
-from app.tui.chat.denoising import Denoising
-from app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
-from app.worker import Failed
-from engine.conversation import Conversation
-from engine.decode.control import RunControl
-from engine.diffusion.unmasking import Unmasking
-from engine.trace.trace import TokenStep
+from likely.app import requests as r
+from likely.app.tui.chat.denoising import Denoising
+from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
+from likely.app.worker import Failed
+from likely.engine.conversation import Conversation
+from likely.engine.decode.control import RunControl
+from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.unmasking import Unmasking
 
 
 class DenoisingRun(LiveRun):

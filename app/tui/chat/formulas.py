@@ -3,16 +3,16 @@
 import math
 from collections.abc import Sequence
 
-from app.recipes import change, words
-from app.tui.chat.candidates import LN2, CandidateTable
-from app.tui.chat.inspection import Inspection
-from app.tui.chat.neighbours import Neighbours
-from app.tui.chat.ranking import bits
-from app.tui.chat.search_choice import SearchTable
-from app.tui.formula import Formula, Part, low
-from app.units import predicted
-from engine.evaluate.scores import perplexity, surprisal, total
-from engine.trace.trace import Recipe, TokenStep
+from likely.app.recipes import change, words
+from likely.app.tui.base.formula import Formula, Part, low
+from likely.app.tui.chat.candidates import LN2, CandidateTable
+from likely.app.tui.chat.inspection import Inspection
+from likely.app.tui.chat.neighbours import Neighbours
+from likely.app.tui.chat.ranking import bits
+from likely.app.tui.chat.search_choice import SearchTable
+from likely.app.units import predicted
+from likely.engine.statistics.scores import perplexity, surprisal, total
+from likely.engine.trace.trace import Recipe, TokenStep
 
 
 def of_token(at: Inspection) -> Formula | None:

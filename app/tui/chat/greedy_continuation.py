@@ -6,12 +6,12 @@ It is the model's first guess, not the likeliest text of this length: that would
 from collections.abc import Callable
 from typing import Any
 
-from app import requests as r
-from app.tui.chat.candidates import LN2
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted
-from engine.prompt import Prompt
-from engine.trace.trace import Recipe
+from likely.app import requests as r
+from likely.app.tui.chat.candidates import LN2
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted
+from likely.engine.prompt import Prompt
+from likely.engine.trace.trace import Recipe
 
 LONGEST = 24  # tokens
 

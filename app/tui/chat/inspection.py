@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.recipes import change
-from app.tui.chat import candidates, search_choice
-from app.tui.chat.candidates import LN2, CandidateTable, Names, Outcome
-from app.tui.chat.search_choice import SearchChoice
-from engine.prompt import Prompt
-from engine.trace.trace import Recipe, TokenStep
+from likely.app.recipes import change
+from likely.app.tui.chat import candidates, search_choice
+from likely.app.tui.chat.candidates import LN2, CandidateTable, Names, Outcome
+from likely.app.tui.chat.search_choice import SearchChoice
+from likely.engine.prompt import Prompt
+from likely.engine.trace.trace import Recipe, TokenStep
 
 Bits = Sequence[float | None]
 

@@ -6,9 +6,9 @@ No widgets; knows nothing of how a bound is found.
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from app import requests as r
-from app.worker import Failed
-from engine.decode.control import RunControl
+from likely.app import requests as r
+from likely.app.worker import Failed
+from likely.engine.decode.control import RunControl
 
 Submit = Callable[[r.AskBound, Callable[[int, list[Any]], None]], object]
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from app import requests as r
-from app.worker import Failed
-from engine.conversation import Conversation, Node
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Reloaded, Revised, Stats
-from engine.trace.trace import TokenStep
+from likely.app import requests as r
+from likely.app.worker import Failed
+from likely.engine.conversation import Conversation, Node
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Reloaded, Revised, Stats
+from likely.engine.trace.trace import TokenStep
 
 PRUNED, CANCELLED, FAILED, ENDED = "pruned", "cancelled", "failed", "eot"  # how a node can finish
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from app import looks
-from app.tui.chat.candidates import Candidate, CandidateTable, Names
-from app.tui.theme import Glyphs
+from likely.app import looks
+from likely.app.tui.base.theme import Glyphs
+from likely.app.tui.chat.candidates import Candidate, CandidateTable, Names
 
 NOTHING = (0, (0, 0), (0.0, 0.0), "", True, False)  # no sampling is meant
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
 
-from app.tui.tokens.layout import TokenPlace
-from app.tui.tokens.transcript import ShownMessage
-from engine.conversation import Conversation, Message, Node, Segment
-from engine.trace.trace import TokenStep
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.chat.transcript import ShownMessage
+from likely.engine.conversation import Conversation, Message, Node, Segment
+from likely.engine.trace.trace import TokenStep
 
 AROUND = 32  # characters of text shown on either side
 MOST = 200

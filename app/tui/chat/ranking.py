@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
-from app.tui.chat import tallies
-from app.tui.chat.candidates import LN2
-from app.tui.chat.live_run import CANCELLED, FAILED, PRUNED, waits
-from engine.conversation import Conversation, Node
-from engine.reason.scorers import logprob, mean_logprob
-from engine.reason.steps import LINES, SENTENCES, Equation, equations, units
-from engine.trace.trace import TokenStep
+from likely.app.tui.chat import tallies
+from likely.app.tui.chat.candidates import LN2
+from likely.app.tui.chat.live_run import CANCELLED, FAILED, PRUNED, waits
+from likely.engine.conversation import Conversation, Node
+from likely.engine.reason.scorers import logprob, mean_logprob
+from likely.engine.reason.steps import LINES, SENTENCES, Equation, equations, units
+from likely.engine.trace.trace import TokenStep
 
 STATES = GROWING, ENDED, STOPPED = "growing", "ended", "stopped"  # of a text
 

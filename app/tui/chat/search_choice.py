@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from app.tui.chat import tallies
-from app.tui.chat.candidates import BANNED, CandidateTable, Names
-from app.tui.chat.live_run import PRUNED
-from app.tui.chat.ranking import bits
-from app.tui.chat.tallies import AnswerSums
-from app.tui.theme import GLYPHS, Glyphs
-from engine.conversation import Conversation, Fork, Message
-from engine.decode.beam import Beam, DiverseBeam
-from engine.decode.search import Search, SearchNode
+from likely.app.tui.base.theme import GLYPHS, Glyphs
+from likely.app.tui.chat import tallies
+from likely.app.tui.chat.candidates import BANNED, CandidateTable, Names
+from likely.app.tui.chat.live_run import PRUNED
+from likely.app.tui.chat.ranking import bits
+from likely.app.tui.chat.tallies import AnswerSums
+from likely.engine.conversation import Conversation, Fork, Message
+from likely.engine.decode.beam import Beam, DiverseBeam
+from likely.engine.decode.search import Search, SearchNode
 
 SEARCH = "the search"  # what has cut a token that did not go on
 

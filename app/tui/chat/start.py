@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 
-from app.tui.sampling import Sampling
-from engine.conversation import Conversation
-from engine.trace.trace import Recipe
+from likely.app.tui.base.sampling import Sampling
+from likely.engine.conversation import Conversation
+from likely.engine.trace.trace import Recipe
 
 
 @dataclass(frozen=True)

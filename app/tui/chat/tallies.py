@@ -6,18 +6,18 @@ Plain data, from a conversation; how it looks is the panel's.
 from dataclasses import dataclass
 from functools import lru_cache
 
-from app.tui.chat.live_run import PRUNED
-from engine.conversation import ROOT, Conversation, Fork, Node
-from engine.decode.entropy_branching import EntropyBranching
-from engine.decode.several import Vote
-from engine.decode.strategies import parse
-from engine.decode.strategy import Strategy
-from engine.errors import ParameterError
-from engine.evaluate.extraction import Extraction
-from engine.reason import vote
-from engine.reason.paths import answer_in
-from engine.reason.scorers import mean_logprob
-from engine.trace.trace import TokenStep
+from likely.app.tui.chat.live_run import PRUNED
+from likely.engine.answers import vote
+from likely.engine.answers.extraction import Extraction
+from likely.engine.conversation import ROOT, Conversation, Fork, Node
+from likely.engine.decode.entropy_branching import EntropyBranching
+from likely.engine.decode.several import Vote
+from likely.engine.decode.strategies import parse
+from likely.engine.decode.strategy import Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.reason.paths import answer_in
+from likely.engine.reason.scorers import mean_logprob
+from likely.engine.trace.trace import TokenStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ Plain Python: where a new text parts from the lineage.
 
 from collections.abc import Callable
 
-from engine.conversation import Conversation, Fork, Node
-from engine.trace.trace import TokenStep
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.trace.trace import TokenStep
 
 
 def text_of(talk: Conversation) -> str:

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from app import requests as r
-from app.tui.tokens import cells
-from engine.conversation import Conversation
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted
-from engine.prompt import Prompt
-from engine.trace.trace import Recipe
+from likely.app import requests as r
+from likely.app.tui.base import cells
+from likely.engine.conversation import Conversation
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted
+from likely.engine.prompt import Prompt
+from likely.engine.trace.trace import Recipe
 
 ASKED = "Name this conversation in at most five words. Answer with the name alone."
 WHOLE = ("eot", "stop", "length")  # how what was drawn has to end to be named after

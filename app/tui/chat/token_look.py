@@ -6,15 +6,15 @@ No widgets: where the cursor stands is told each time.
 from dataclasses import replace
 from functools import partial
 
-from app import requests as r
-from app.store import Store
-from app.tui.chat.candidates import CandidateTable, Names
-from app.tui.chat.chat_session import ChatSession
-from app.tui.chat.inspection import Inspection, Subject, entropies
-from app.tui.chat.search_choice import choice
-from app.tui.tokens import cells
-from app.tui.tokens.layout import TokenPlace
-from engine.trace.trace import TokenStep
+from likely.app import requests as r
+from likely.app.store import Store
+from likely.app.tui.base import cells
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.chat.candidates import CandidateTable, Names
+from likely.app.tui.chat.chat_session import ChatSession
+from likely.app.tui.chat.inspection import Inspection, Subject, entropies
+from likely.app.tui.chat.search_choice import choice
+from likely.engine.trace.trace import TokenStep
 
 
 class TokenLook:

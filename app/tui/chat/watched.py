@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from app import requests as r
-from app.tui.chat.candidates import Names
-from app.tui.chat.chat_session import ChatSession, Heard
-from app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
-from app.watch.client import Sighted
-from app.watch.lines import WatchAsked, WatchBegan, WatchOpened
-from app.worker import Closed, Failed
-from engine.conversation import Conversation, Fork, Node
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Prefilled
+from likely.app import requests as r
+from likely.app.tui.chat.candidates import Names
+from likely.app.tui.chat.chat_session import ChatSession, Heard
+from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
+from likely.app.watch.client import Sighted
+from likely.app.watch.lines import WatchAsked, WatchBegan, WatchOpened
+from likely.app.worker import Closed, Failed
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Prefilled
 
 MOST = 500  # requests that are listed
 STEPS = 20_000  # tokens that are kept of all of them, each with its distribution

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from app.tui.chat.candidates import LN2
-from engine.trace.trace import TokenStep
+from likely.app.tui.chat.candidates import LN2
+from likely.engine.trace.trace import TokenStep
 
 
 class WordSurprisal(NamedTuple):

@@ -10,21 +10,21 @@ from textual.containers import Vertical
 from textual.timer import Timer
 from textual.widgets import Input, Label
 
-from app import looks
-from app import requests as r
-from app.tui.chat.candidates import LN2
-from app.tui.chat.context import before
-from app.tui.dialogs.dialog import Dialog
-from app.tui.theme import track
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
-from app.worker import Failed
-from engine.conversation import Fork
-from engine.home import expanded
-from engine.tune.attached import Attached
+from likely.app import looks
+from likely.app import requests as r
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.context import before
+from likely.app.tui.base.theme import track
+from likely.app.tui.chat.candidates import LN2
+from likely.app.tui.widgets.dialog import Dialog
+from likely.app.worker import Failed
+from likely.engine.adapters.attached import Attached
+from likely.engine.conversation import Fork
+from likely.engine.home import expanded
 
 if TYPE_CHECKING:
-    from app.tui.host import ViewHost
+    from likely.app.tui.widgets.host import ViewHost
 
 MOST = 2.0  # what the sliders reach; /adapter takes any weight
 FARTHEST = 4.0  # either way, what they reach where a direction steers the model

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from textual.app import App
 
-from app import export
-from app.tui.dialogs.overlays import Pick
-from engine.errors import DataError
-from engine.whole_file import refuse_pipe
+from likely.app import export
+from likely.app.tui.widgets.overlays import Pick
+from likely.engine.errors import DataError
+from likely.engine.whole_file import refuse_pipe
 
 
 def export_file(app: App[None], path: Path, write: Callable[[Path], None]) -> None:

@@ -8,11 +8,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
-from app.tui import keys
-from app.tui.dialogs.dialog import Dialog
-from app.tui.formula import MAPS, Formula, Inked, path
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Painted
+from likely.app.tui.base import cells, keys
+from likely.app.tui.base.canvas import Painted
+from likely.app.tui.base.formula import MAPS, Formula, Inked, path
+from likely.app.tui.widgets.dialog import Dialog
 
 APART = "   "  # between two equations of a line: here each has a line
 

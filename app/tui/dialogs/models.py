@@ -9,14 +9,14 @@ from textual.containers import Vertical
 from textual.widgets import Input, Label
 from textual.widgets.option_list import Option
 
-from app import requests as r
-from app.tui.dialogs.dialog import Dialog
-from app.tui.tokens import cells
-from app.tui.widgets.choices import ChoiceList
-from app.worker import Failed
+from likely.app import requests as r
+from likely.app.tui.base import cells
+from likely.app.tui.widgets.choices import ChoiceList
+from likely.app.tui.widgets.dialog import Dialog
+from likely.app.worker import Failed
 
 if TYPE_CHECKING:
-    from app.tui.host import ViewHost
+    from likely.app.tui.widgets.host import ViewHost
 
 FIRST = "There is no model on this machine yet. These fit its memory:"
 SEVERAL = "Which of these models? It is used until you choose another:"

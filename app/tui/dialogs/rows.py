@@ -13,26 +13,25 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from app import requests as r
-from app.heat import heat_level
-from app.tui import keys
-from app.tui.chat.candidates import LN2
-from app.tui.dialogs.overlays import Read
-from app.tui.host import ViewHost
-from app.tui.tokens import cells
-from app.tui.tokens.block import MessageBlock, ShownToken
-from app.tui.training import browser as browsing
-from app.tui.training import drift
-from app.tui.training.browser import RowBrowser
-from app.tui.widgets.bars import Hints
-from app.tui.widgets.caption import Caption
-from app.tui.widgets.heat_view import HeatView
-from app.tui.widgets.row_table import RowTable, figure, unit
-from app.worker import Failed
-from engine.errors import DataError
-from engine.prompt import Prompt
-from engine.tune.row_file import FileRow
-from engine.tune.rows import TrainingRow
+from likely.app import requests as r
+from likely.app.heat import heat_level
+from likely.app.tui.base import cells, keys
+from likely.app.tui.base.block import MessageBlock, ShownToken
+from likely.app.tui.chat.candidates import LN2
+from likely.app.tui.training import browser as browsing
+from likely.app.tui.training import drift
+from likely.app.tui.training.browser import RowBrowser
+from likely.app.tui.widgets.bars import Hints
+from likely.app.tui.widgets.caption import Caption
+from likely.app.tui.widgets.heat_view import HeatView
+from likely.app.tui.widgets.host import ViewHost
+from likely.app.tui.widgets.overlays import Read
+from likely.app.tui.widgets.row_table import RowTable, figure, unit
+from likely.app.worker import Failed
+from likely.engine.errors import DataError
+from likely.engine.prompt import Prompt
+from likely.engine.tune.row_file import FileRow
+from likely.engine.tune.rows import TrainingRow
 
 TICK_S = 1.0  # between two looks at whether the file is another
 SHOWN = 4000  # characters of a turn below the table; all of it is read by enter

@@ -7,9 +7,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
-from app.store import Summary
-from app.tui.dialogs.dialog import Dialog
-from app.tui.widgets.sessions import SessionList
+from likely.app.store import Summary
+from likely.app.tui.widgets.dialog import Dialog
+from likely.app.tui.widgets.sessions import SessionList
 
 
 class SessionsDialog(Dialog[str | None]):

@@ -5,15 +5,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from app import looks
-from app.tui.chat.candidates import LN2
-from app.tui.formula import Part
-from app.tui.inside.page import TALL, WIDE, Page, missing, text_rows, told
-from app.tui.inside.reading import Reading
-from app.tui.inside.sheet import Sheet
-from app.tui.theme import shade
-from app.tui.tokens import cells
-from engine.inside.sink import without_first
+from likely.app import looks
+from likely.app.tui.base import cells
+from likely.app.tui.base.formula import Part
+from likely.app.tui.base.theme import shade
+from likely.app.tui.chat.candidates import LN2
+from likely.app.tui.inside.page import TALL, WIDE, Page, missing, text_rows, told
+from likely.app.tui.inside.reading import Reading
+from likely.app.tui.inside.sheet import Sheet
+from likely.engine.inside.sink import without_first
 
 SCORES = {
     "induction": "how much it reads what came after last time",

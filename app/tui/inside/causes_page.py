@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from app import looks
-from app.tui.formula import Part
-from app.tui.inside.page import WIDE, Page, fold, missing, text_rows, told
-from app.tui.inside.reading import Reading
-from app.tui.inside.sheet import Sheet
-from app.tui.theme import shade
-from app.tui.tokens import cells
-from app.units import bits
-from engine.prompt import Prompt
+from likely.app import looks
+from likely.app.tui.base import cells
+from likely.app.tui.base.formula import Part
+from likely.app.tui.base.theme import shade
+from likely.app.tui.inside.page import WIDE, Page, fold, missing, text_rows, told
+from likely.app.tui.inside.reading import Reading
+from likely.app.tui.inside.sheet import Sheet
+from likely.app.units import bits
+from likely.engine.prompt import Prompt
 
 PARTS = ("residual", "attention", "mlp", "heads")  # what a patch is of
 MEASURED = 6  # heads that are silenced, those that wrote most

@@ -5,14 +5,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from app import looks
-from app.tui.chat.candidates import LN2
-from app.tui.formula import Part, low
-from app.tui.inside.page import TALL, WIDE, Page, shown_layers, text_rows, told
-from app.tui.inside.reading import LensTable, Reading
-from app.tui.inside.sheet import Sheet, chart
-from app.tui.theme import bar, shade
-from app.tui.tokens import cells
+from likely.app import looks
+from likely.app.tui.base import cells
+from likely.app.tui.base.formula import Part, low
+from likely.app.tui.base.theme import bar, shade
+from likely.app.tui.chat.candidates import LN2
+from likely.app.tui.inside.page import TALL, WIDE, Page, shown_layers, text_rows, told
+from likely.app.tui.inside.reading import LensTable, Reading
+from likely.app.tui.inside.sheet import Sheet, chart
 
 CELL, LABEL = 9, 7  # columns of a cell, its gap included, and of a layer's number
 PANEL = 38  # of what is under the cursor

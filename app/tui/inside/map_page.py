@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 from rich.style import Style
 
-from app import looks
-from app.tui import plot
-from app.tui.formula import Part
-from app.tui.inside.page import WIDE, Page, missing, told
-from app.tui.inside.reading import Reading
-from app.tui.inside.sheet import Sheet
-from app.tui.tokens import cells
+from likely.app import looks
+from likely.app.tui.base import cells, plot
+from likely.app.tui.base.formula import Part
+from likely.app.tui.inside.page import WIDE, Page, missing, told
+from likely.app.tui.inside.reading import Reading
+from likely.app.tui.inside.sheet import Sheet
 
 DOTS = 1500  # tokens of the cloud that are drawn
 ZOOM, DEEPEST = 1.6, 40.0

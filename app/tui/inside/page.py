@@ -7,11 +7,11 @@ does.
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from app import looks
-from app.tui.formula import Part
-from app.tui.inside.reading import Reading, wrapped
-from app.tui.inside.sheet import Sheet
-from app.tui.tokens import cells
+from likely.app import looks
+from likely.app.tui.base import cells
+from likely.app.tui.base.formula import Part
+from likely.app.tui.inside.reading import Reading, wrapped
+from likely.app.tui.inside.sheet import Sheet
 
 WIDE, TALL = 100, 30  # from which on a page shows all of its panels
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from app import looks
-from app.tui.chat.candidates import LN2, Names
-from app.tui.tokens import cells
-from engine.prompt import Prompt
+from likely.app import looks
+from likely.app.tui.base import cells
+from likely.app.tui.chat.candidates import LN2, Names
+from likely.engine.prompt import Prompt
 
 KEPT = 64  # answers to looks
 Answer = (

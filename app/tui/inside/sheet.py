@@ -10,10 +10,9 @@ import numpy as np
 from rich.segment import Segment
 from rich.style import Style
 
-from app.tui import plot
-from app.tui.theme import Glyphs, Look, bar, shade
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Line
+from likely.app.tui.base import cells, plot
+from likely.app.tui.base.canvas import Line
+from likely.app.tui.base.theme import Glyphs, Look, bar, shade
 
 LEVELS = " ░▒▓█"  # of a tile, where there are no colours
 

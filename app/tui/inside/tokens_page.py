@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from app import looks
-from app.tui.chat.candidates import LN2
-from app.tui.formula import Part
-from app.tui.inside.page import WIDE, Page, fold, missing, text_rows, told
-from app.tui.inside.reading import Reading
-from app.tui.inside.sheet import Sheet
-from app.tui.tokens import cells
+from likely.app import looks
+from likely.app.tui.base import cells
+from likely.app.tui.base.formula import Part
+from likely.app.tui.chat.candidates import LN2
+from likely.app.tui.inside.page import WIDE, Page, fold, missing, text_rows, told
+from likely.app.tui.inside.reading import Reading
+from likely.app.tui.inside.sheet import Sheet
 
 
 class TokensPage(Page):

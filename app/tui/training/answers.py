@@ -5,13 +5,13 @@ Plain data; `Completion` events go in.
 
 from dataclasses import dataclass, field
 
-from app.heat import heat_level
-from app.tui.chat import candidates
-from app.tui.chat.candidates import CandidateTable, Names
-from app.tui.tokens.block import MessageBlock, ShownToken, words
-from app.tui.tokens.layout import TokenPlace
-from engine.evaluate.scores import perplexity
-from engine.tune.control import Complete, Completion
+from likely.app.heat import heat_level
+from likely.app.tui.base.block import MessageBlock, ShownToken, words
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.chat import candidates
+from likely.app.tui.chat.candidates import CandidateTable, Names
+from likely.engine.statistics.scores import perplexity
+from likely.engine.tune.control import Complete, Completion
 
 KEPT = 50  # answers that are looked back on
 

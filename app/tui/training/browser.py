@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.errors import DataError
-from engine.home import expanded
-from engine.tune import choices, row_file
-from engine.tune.row_file import FileRow
-from engine.whole_file import refuse_pipe
+from likely.engine.errors import DataError
+from likely.engine.home import expanded
+from likely.engine.tune import choices, row_file
+from likely.engine.tune.row_file import FileRow
+from likely.engine.whole_file import refuse_pipe
 
 BITS = "bits"  # a token: the surprisal in the mean
 LOOKED_AT = 200  # rows by which it is decided which numbers there are

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from app.heat import moved_level
-from app.requests import TrainingPlan
-from app.tui.chat.candidates import LN2, Candidate, CandidateTable, Names
-from app.tui.theme import Glyphs
-from app.tui.tokens.block import MessageBlock, ShownToken
-from engine.evaluate.difference import Difference, Position, Shift
-from engine.tune.control import Compared
+from likely.app.heat import moved_level
+from likely.app.requests import TrainingPlan
+from likely.app.tui.base.block import MessageBlock, ShownToken
+from likely.app.tui.base.theme import Glyphs
+from likely.app.tui.chat.candidates import LN2, Candidate, CandidateTable, Names
+from likely.engine.statistics.difference import Difference, Position, Shift
+from likely.engine.tune.control import Compared
 
 SHOWN = 10  # candidates of a place
 NEXT = " …"  # stands for the token that would come after the text

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.tui.formula import Formula, Part
-from app.tui.theme import Glyphs
-from app.tui.widgets.chart import Curve, Mark, Picture
-from app.units import LN2, bits
-from engine.tune.control import Stepped, Validated
+from likely.app.tui.base.formula import Formula, Part
+from likely.app.tui.base.theme import Glyphs
+from likely.app.tui.widgets.chart import Curve, Mark, Picture
+from likely.app.units import LN2, bits
+from likely.engine.tune.control import Stepped, Validated
 
 Parts = Sequence[tuple[str, str]]
 KEPT = ("step", "loss", "smooth", "rate", "norm", "noise_scale")  # of every step

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.requests import TrainingPlan
-from app.tui.chat.candidates import CandidateTable, Names
-from app.tui.tokens.block import MessageBlock
-from app.tui.tokens.layout import TokenPlace
-from app.tui.training import drift
-from app.tui.training.answers import Answers
-from engine.tune.control import Compare, Compared, Complete, Completion, Ended, Refused, Request, Validated
+from likely.app.requests import TrainingPlan
+from likely.app.tui.base.block import MessageBlock
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.chat.candidates import CandidateTable, Names
+from likely.app.tui.training import drift
+from likely.app.tui.training.answers import Answers
+from likely.engine.tune.control import Compare, Compared, Complete, Completion, Ended, Refused, Request, Validated
 
 TOP = 10  # tokens named at each place
 NOT_YET = "measured at every validation, and with w"

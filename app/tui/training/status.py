@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.training_plan import duration
-from app.tui.theme import Glyphs
-from app.tui.training.history import TrainingHistory
-from app.tui.training.run import Training, command
+from likely.app.training_plan import duration
+from likely.app.tui.base.theme import Glyphs
+from likely.app.tui.training.history import TrainingHistory
+from likely.app.tui.training.run import Training, command
 
 ENDS = {"done": "done", "patience": "stopped: validation no longer gets better", "stopped": "stopped"}
 

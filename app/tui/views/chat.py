@@ -14,40 +14,40 @@ from typing import Any, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from app import requests as r
-from app.heat import BITS, HEATS
-from app.tui import keys
-from app.tui.chat import commands, diffusing, slash, status, stepping, titler
-from app.tui.chat.auto_saver import EVERY_S
-from app.tui.chat.candidates import Names
-from app.tui.chat.chat_session import ChatSession
-from app.tui.chat.formulas import of_ids
-from app.tui.chat.inspection import Subject
-from app.tui.chat.resuming import resumed
-from app.tui.chat.steering import Steering
-from app.tui.chat.titler import Titler
-from app.tui.chat.token_look import TokenLook
-from app.tui.dialogs.opening import LOADING, NO_MODEL, WAITING
-from app.tui.formula import Formula
-from app.tui.sampling import Sampling
-from app.tui.tokens import cells
-from app.tui.view import Command, View
-from app.tui.widgets.bars import Hints, InspectorLine, TopBar
-from app.tui.widgets.best_texts import BestTexts
-from app.tui.widgets.body import Body
-from app.tui.widgets.candidates import Candidates
-from app.tui.widgets.caption import Caption
-from app.tui.widgets.composer import Composer
-from app.tui.widgets.diffusion_pane import DiffusionPane
-from app.tui.widgets.inspector import Inspector
-from app.tui.widgets.place_editor import SYSTEM, PlaceEditor
-from app.tui.widgets.sampler import Sliders
-from app.tui.widgets.suggestions import Suggestions
-from app.tui.widgets.system_line import SystemLine
-from app.tui.widgets.token_view import TokenView
-from app.tui.widgets.transcript_pane import TranscriptPane
-from app.tui.widgets.tree import TreePane
-from engine.conversation import Conversation
+from likely.app import requests as r
+from likely.app.heat import BITS, HEATS
+from likely.app.tui.base import cells, keys
+from likely.app.tui.base.formula import Formula
+from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.chat import status, titler
+from likely.app.tui.chat.auto_saver import EVERY_S
+from likely.app.tui.chat.candidates import Names
+from likely.app.tui.chat.chat_session import ChatSession
+from likely.app.tui.chat.formulas import of_ids
+from likely.app.tui.chat.inspection import Subject
+from likely.app.tui.chat.titler import Titler
+from likely.app.tui.chat.token_look import TokenLook
+from likely.app.tui.dialogs.opening import LOADING, NO_MODEL, WAITING
+from likely.app.tui.views import commands, diffusing, slash, stepping
+from likely.app.tui.views.resuming import resumed
+from likely.app.tui.views.steering import Steering
+from likely.app.tui.views.view import Command, View
+from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
+from likely.app.tui.widgets.best_texts import BestTexts
+from likely.app.tui.widgets.body import Body
+from likely.app.tui.widgets.candidates import Candidates
+from likely.app.tui.widgets.caption import Caption
+from likely.app.tui.widgets.composer import Composer
+from likely.app.tui.widgets.diffusion_pane import DiffusionPane
+from likely.app.tui.widgets.inspector import Inspector
+from likely.app.tui.widgets.place_editor import SYSTEM, PlaceEditor
+from likely.app.tui.widgets.sampler import Sliders
+from likely.app.tui.widgets.suggestions import Suggestions
+from likely.app.tui.widgets.system_line import SystemLine
+from likely.app.tui.widgets.token_view import TokenView
+from likely.app.tui.widgets.transcript_pane import TranscriptPane
+from likely.app.tui.widgets.tree import TreePane
+from likely.engine.conversation import Conversation
 
 STATUS_S = 0.5  # between two looks at speed and context while tokens come
 BEGUN = 16  # tokens, which the tree shows of a branch

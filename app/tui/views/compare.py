@@ -10,28 +10,27 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
-from app import requests as r
-from app.heat import HEATS
-from app.tui import keys, presets
-from app.tui.chat import comparison
-from app.tui.chat.chat_session import ChatSession
-from app.tui.chat.formulas import of_answers, of_token
-from app.tui.chat.inspection import Inspection, recent
-from app.tui.dialogs.overlays import Ask, Pick
-from app.tui.formula import Formula
-from app.tui.sampling import Sampling, given, typed
-from app.tui.tokens import cells
-from app.tui.view import Command, View
-from app.tui.widgets.bars import Hints, InspectorLine, TopBar
-from app.tui.widgets.column import Column
-from app.tui.widgets.prompt import PromptInput
-from app.tui.widgets.token_view import TokenView
-from app.worker import Failed
-from engine.conversation import Conversation
-from engine.decode.guessing import Drafting
-from engine.decode.strategies import PLAIN, offers, parse
-from engine.decode.strategy import Strategy
-from engine.errors import LikelyError
+from likely.app import requests as r
+from likely.app.heat import HEATS
+from likely.app.tui.base import cells, keys, presets
+from likely.app.tui.base.formula import Formula
+from likely.app.tui.base.sampling import Sampling, given, typed
+from likely.app.tui.chat import comparison
+from likely.app.tui.chat.chat_session import ChatSession
+from likely.app.tui.chat.formulas import of_answers, of_token
+from likely.app.tui.chat.inspection import Inspection, recent
+from likely.app.tui.views.view import Command, View
+from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
+from likely.app.tui.widgets.column import Column
+from likely.app.tui.widgets.overlays import Ask, Pick
+from likely.app.tui.widgets.prompt import PromptInput
+from likely.app.tui.widgets.token_view import TokenView
+from likely.app.worker import Failed
+from likely.engine.conversation import Conversation
+from likely.engine.decode.guessing import Drafting
+from likely.engine.decode.strategies import PLAIN, offers, parse
+from likely.engine.decode.strategy import Strategy
+from likely.engine.errors import LikelyError
 
 MOST = 4
 NARROWEST = 28  # cells that a column needs
@@ -483,7 +482,7 @@ class CompareScreen(View):
 
     def _other_model(self, column: Column, use: Callable[[r.ModelFacts], None]) -> None:
         """Have a person choose a model; load it, and then use it."""
-        from app.tui.dialogs.models import Models
+        from likely.app.tui.dialogs.models import Models
 
         def loaded(facts: r.ModelFacts) -> None:
             use(facts)

@@ -15,31 +15,30 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
 
-from app import export, inside_tables, looks
-from app import requests as r
-from app.tui import keys
-from app.tui.chat import context
-from app.tui.dialogs.export_file import export_file
-from app.tui.dialogs.overlays import Ask
-from app.tui.formula import Formula, path
-from app.tui.inside.attention_page import AttentionPage
-from app.tui.inside.causes_page import CausesPage
-from app.tui.inside.lens_page import LensPage
-from app.tui.inside.map_page import MapPage
-from app.tui.inside.page import TALL, WIDE, Page, fold
-from app.tui.inside.reading import Reading
-from app.tui.inside.sheet import Sheet
-from app.tui.inside.tokens_page import TokensPage
-from app.tui.view import Command, View
-from app.tui.widgets.bars import Hints, TopBar
-from app.tui.widgets.canvas import Canvas, Line
-from app.worker import Failed
-from engine.conversation import Fork
-from engine.decode.control import RunControl
-from engine.errors import DataError
-from engine.home import expanded
-from engine.prompt import Prompt
-from engine.whole_file import write_whole
+from likely.app import export, inside_tables, looks
+from likely.app import requests as r
+from likely.app.tui.base import context, keys
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.formula import Formula, path
+from likely.app.tui.dialogs.export_file import export_file
+from likely.app.tui.inside.attention_page import AttentionPage
+from likely.app.tui.inside.causes_page import CausesPage
+from likely.app.tui.inside.lens_page import LensPage
+from likely.app.tui.inside.map_page import MapPage
+from likely.app.tui.inside.page import TALL, WIDE, Page, fold
+from likely.app.tui.inside.reading import Reading
+from likely.app.tui.inside.sheet import Sheet
+from likely.app.tui.inside.tokens_page import TokensPage
+from likely.app.tui.views.view import Command, View
+from likely.app.tui.widgets.bars import Hints, TopBar
+from likely.app.tui.widgets.overlays import Ask
+from likely.app.worker import Failed
+from likely.engine.conversation import Fork
+from likely.engine.decode.control import RunControl
+from likely.engine.errors import DataError
+from likely.engine.home import expanded
+from likely.engine.prompt import Prompt
+from likely.engine.whole_file import write_whole
 
 SETTLE_S = 0.3  # how long the cursor rests before the engine is asked for what costs much
 EMPTY = (

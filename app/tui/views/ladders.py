@@ -11,18 +11,18 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
-from app.ladder_jobs import LadderJobs, LadderRead, ReadLadder, WriteLadder
-from app.tui import keys
-from app.tui.formula import Formula, path
-from app.tui.view import Command, View
-from app.tui.widgets import ladder
-from app.tui.widgets.bars import Hints, TopBar
-from app.tui.widgets.caption import Caption
-from app.tui.widgets.chart import Chart
-from app.tui.widgets.tune_form import Paths
-from app.worker import Failed
-from engine.home import expanded
-from engine.scaling.forecast import Purchase, buy
+from likely.app.ladder_jobs import LadderJobs, LadderRead, ReadLadder, WriteLadder
+from likely.app.tui.base import keys
+from likely.app.tui.base.formula import Formula, path
+from likely.app.tui.views.view import Command, View
+from likely.app.tui.widgets import ladder
+from likely.app.tui.widgets.bars import Hints, TopBar
+from likely.app.tui.widgets.caption import Caption
+from likely.app.tui.widgets.chart import Chart
+from likely.app.tui.widgets.tune_form import Paths
+from likely.app.worker import Failed
+from likely.engine.home import expanded
+from likely.engine.scaling.forecast import Purchase, buy
 
 TICK_S = 0.15
 WIDE = 110  # columns

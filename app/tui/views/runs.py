@@ -10,28 +10,28 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
-from app import requests as r
-from app.differing import DifferingItem, TaskDetail
-from app.evaluation_jobs import EvaluationJobs
-from app.scoreboard import Scoreboard, half
-from app.training_plan import duration
-from app.tui import keys
-from app.tui.dialogs.evaluation import NewEvaluation
-from app.tui.formula import Formula, path
-from app.tui.sampling import Sampling
-from app.tui.training.status import RunStatus
-from app.tui.view import Command, View
-from app.tui.widgets.bars import Hints, TopBar
-from app.tui.widgets.caption import Caption
-from app.tui.widgets.differing import DifferingItems, ItemPanel
-from app.tui.widgets.gauge import Gauge
-from app.tui.widgets.reliability import ReliabilityPlot
-from app.tui.widgets.score_table import ScoreTable, letter, number
-from app.units import LN2, bits
-from app.worker import Closed, Failed, Worker
-from engine.conversation import Conversation, Fork, Node
-from engine.evaluate.estimates import TELLING, TOO_FEW
-from engine.evaluate.tasks import Problem
+from likely.app import requests as r
+from likely.app.differing import DifferingItem, TaskDetail
+from likely.app.evaluation_jobs import EvaluationJobs
+from likely.app.scoreboard import Scoreboard, half
+from likely.app.training_plan import duration
+from likely.app.tui.base import keys
+from likely.app.tui.base.formula import Formula, path
+from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.dialogs.evaluation import NewEvaluation
+from likely.app.tui.training.status import RunStatus
+from likely.app.tui.views.view import Command, View
+from likely.app.tui.widgets.bars import Hints, TopBar
+from likely.app.tui.widgets.caption import Caption
+from likely.app.tui.widgets.differing import DifferingItems, ItemPanel
+from likely.app.tui.widgets.gauge import Gauge
+from likely.app.tui.widgets.reliability import ReliabilityPlot
+from likely.app.tui.widgets.score_table import ScoreTable, letter, number
+from likely.app.units import LN2, bits
+from likely.app.worker import Closed, Failed, Worker
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.evaluate.tasks import Problem
+from likely.engine.statistics.estimates import TELLING, TOO_FEW
 
 TICK_S = 0.15
 WIDE, SLIM = 110, 76  # columns

@@ -10,36 +10,35 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
 
-from app import requests as r
-from app.heat import HEATS, heat_level
-from app.tui import keys
-from app.tui.chat import text_document
-from app.tui.chat.auto_saver import EVERY_S
-from app.tui.chat.context import before
-from app.tui.chat.formulas import of_text
-from app.tui.chat.greedy_continuation import GreedyContinuation
-from app.tui.chat.inspection import Inspection, Subject, entropies
-from app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
-from app.tui.formula import Formula
-from app.tui.sampling import Sampling
-from app.tui.tokens import cells
-from app.tui.view import Command, View
-from app.tui.widgets.bars import Hints, InspectorLine, TopBar
-from app.tui.widgets.body import Body, Left
-from app.tui.widgets.buffer import TextBuffer
-from app.tui.widgets.candidates import Candidates
-from app.tui.widgets.inspector import Inspector
-from app.tui.widgets.sampler import Sliders
-from app.tui.widgets.text_measures import TextMeasures
-from app.tui.widgets.tree import TreePane
-from app.tui.widgets.word_strip import WordStrip
-from app.units import predicted
-from app.worker import Failed
-from engine.conversation import Conversation, Fork, Node
-from engine.decode.control import RunControl
-from engine.evaluate.scores import bits_per_byte, perplexity
-from engine.prompt import Prompt
-from engine.trace.trace import TokenStep
+from likely.app import requests as r
+from likely.app.heat import HEATS, heat_level
+from likely.app.tui.base import cells, keys
+from likely.app.tui.base.context import before
+from likely.app.tui.base.formula import Formula
+from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.chat import text_document
+from likely.app.tui.chat.auto_saver import EVERY_S
+from likely.app.tui.chat.formulas import of_text
+from likely.app.tui.chat.greedy_continuation import GreedyContinuation
+from likely.app.tui.chat.inspection import Inspection, Subject, entropies
+from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
+from likely.app.tui.views.view import Command, View
+from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
+from likely.app.tui.widgets.body import Body, Left
+from likely.app.tui.widgets.buffer import TextBuffer
+from likely.app.tui.widgets.candidates import Candidates
+from likely.app.tui.widgets.inspector import Inspector
+from likely.app.tui.widgets.sampler import Sliders
+from likely.app.tui.widgets.text_measures import TextMeasures
+from likely.app.tui.widgets.tree import TreePane
+from likely.app.tui.widgets.word_strip import WordStrip
+from likely.app.units import predicted
+from likely.app.worker import Failed
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.decode.control import RunControl
+from likely.engine.prompt import Prompt
+from likely.engine.statistics.scores import bits_per_byte, perplexity
+from likely.engine.trace.trace import TokenStep
 
 TYPING_S = 0.25  # how long a person pauses before the text is measured
 

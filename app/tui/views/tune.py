@@ -11,30 +11,30 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
-from app.jobs import TrainingJobs
-from app.requests import Progressed, TrainingPlan
-from app.training_kind import KINDS, TrainingConfig, TrainingKind, kind_of
-from app.tui import keys
-from app.tui.dialogs.overlays import Ask, Read
-from app.tui.formula import Formula
-from app.tui.training import drift
-from app.tui.training.history import TrainingHistory
-from app.tui.training.probes import Probes
-from app.tui.training.run import Training, command
-from app.tui.training.status import standing
-from app.tui.view import Command, View
-from app.tui.widgets.bars import Hints, TopBar
-from app.tui.widgets.chart import Chart
-from app.tui.widgets.drift import MovedPanel
-from app.tui.widgets.gauge import Gauge
-from app.tui.widgets.heat_view import HeatView
-from app.tui.widgets.learned import LearnedPanel
-from app.tui.widgets.prompt import PromptInput
-from app.tui.widgets.row_table import RowTable
-from app.tui.widgets.tune_form import TuneForm
-from app.worker import Failed, Worker
-from engine.errors import LikelyError
-from engine.tune.control import Completion, Refused, Stepped, Validated
+from likely.app.jobs import TrainingJobs
+from likely.app.requests import Progressed, TrainingPlan
+from likely.app.training_kind import KINDS, TrainingConfig, TrainingKind, kind_of
+from likely.app.tui.base import keys
+from likely.app.tui.base.formula import Formula
+from likely.app.tui.training import drift
+from likely.app.tui.training.history import TrainingHistory
+from likely.app.tui.training.probes import Probes
+from likely.app.tui.training.run import Training, command
+from likely.app.tui.training.status import standing
+from likely.app.tui.views.view import Command, View
+from likely.app.tui.widgets.bars import Hints, TopBar
+from likely.app.tui.widgets.chart import Chart
+from likely.app.tui.widgets.drift import MovedPanel
+from likely.app.tui.widgets.gauge import Gauge
+from likely.app.tui.widgets.heat_view import HeatView
+from likely.app.tui.widgets.learned import LearnedPanel
+from likely.app.tui.widgets.overlays import Ask, Read
+from likely.app.tui.widgets.prompt import PromptInput
+from likely.app.tui.widgets.row_table import RowTable
+from likely.app.tui.widgets.tune_form import TuneForm
+from likely.app.worker import Failed, Worker
+from likely.engine.errors import LikelyError
+from likely.engine.tune.control import Completion, Refused, Stepped, Validated
 
 TICK_S = 0.15
 VIEWS = ("loss", "moved", "answers")
@@ -361,7 +361,7 @@ class TuneScreen(View):
 
     def action_rows(self) -> None:
         """The rows of the data that the form names, or that the run was started with."""
-        from app.tui.dialogs.rows import RowsScreen
+        from likely.app.tui.dialogs.rows import RowsScreen
 
         form, running = self.query_one(TuneForm), None if self.has_class("-form") else self.training
         try:

@@ -9,33 +9,33 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
-from app.heat import BITS, HEATS
-from app.tui import keys
-from app.tui.chat.candidates import Names
-from app.tui.chat.chat_session import ChatSession, Heard
-from app.tui.chat.inspection import Subject
-from app.tui.chat.token_look import TokenLook
-from app.tui.chat.watched import WatchedRequest, WatchedRequests
-from app.tui.formula import Formula
-from app.tui.sampling import Sampling
-from app.tui.tokens.layout import TokenPlace
-from app.tui.view import Command, View
-from app.tui.widgets.bars import Hints, InspectorLine, TopBar
-from app.tui.widgets.body import Body, Left
-from app.tui.widgets.candidates import Candidates
-from app.tui.widgets.caption import Caption
-from app.tui.widgets.inspector import Inspector
-from app.tui.widgets.request_table import RequestTable
-from app.tui.widgets.sampler import Sliders
-from app.tui.widgets.token_view import TokenView
-from app.tui.widgets.tree import TreePane
-from app.watch.address import ServerAddress
-from app.watch.child_server import ChildServer
-from app.watch.client import ServerLost, WatchControl, WatchJobs, WatchServer
-from app.watch.lines import WatchBegan
-from app.worker import Closed, Failed, Worker
-from engine.errors import ParameterError
-from engine.trace.trace import Recipe
+from likely.app.heat import BITS, HEATS
+from likely.app.tui.base import keys
+from likely.app.tui.base.formula import Formula
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.chat.candidates import Names
+from likely.app.tui.chat.chat_session import ChatSession, Heard
+from likely.app.tui.chat.inspection import Subject
+from likely.app.tui.chat.token_look import TokenLook
+from likely.app.tui.chat.watched import WatchedRequest, WatchedRequests
+from likely.app.tui.views.view import Command, View
+from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
+from likely.app.tui.widgets.body import Body, Left
+from likely.app.tui.widgets.candidates import Candidates
+from likely.app.tui.widgets.caption import Caption
+from likely.app.tui.widgets.inspector import Inspector
+from likely.app.tui.widgets.request_table import RequestTable
+from likely.app.tui.widgets.sampler import Sliders
+from likely.app.tui.widgets.token_view import TokenView
+from likely.app.tui.widgets.tree import TreePane
+from likely.app.watch.address import ServerAddress
+from likely.app.watch.child_server import ChildServer
+from likely.app.watch.client import ServerLost, WatchControl, WatchJobs, WatchServer
+from likely.app.watch.lines import WatchBegan
+from likely.app.worker import Closed, Failed, Worker
+from likely.engine.errors import ParameterError
+from likely.engine.trace.trace import Recipe
 
 TICK_S = 0.1
 FIGURES_S = 0.25  # between two looks at figures that change with every token

@@ -10,14 +10,14 @@ from rich.style import Style
 from textual import events
 from textual.message import Message
 
-from app.heat import BITS
-from app.heat import legend as heat_legend
-from app.tui.tokens import cells
-from app.tui.views import VIEWS
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app.heat import BITS
+from likely.app.heat import legend as heat_legend
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.view_table import VIEWS
 
 if TYPE_CHECKING:
-    from app.tui.chat.candidates import CandidateTable
+    from likely.app.tui.chat.candidates import CandidateTable
 
 NAME, LEAST_NAME = 24, 8  # cells of the model's name that facts give way to; where there is little room
 ROOMY = 60  # cells beside the views

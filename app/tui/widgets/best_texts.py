@@ -13,21 +13,12 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
-from app.tui.chat.live_run import LiveRun
-from app.tui.chat.ranking import (
-    ENDED,
-    GROWING,
-    STOPPED,
-    EquationVerdict,
-    Ranked,
-    RankedStep,
-    Ranking,
-    ranking,
-)
-from app.tui.chat.tallies import VoteCount
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
-from engine.conversation import Conversation
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.chat.live_run import LiveRun
+from likely.app.tui.chat.ranking import ENDED, GROWING, STOPPED, EquationVerdict, Ranked, RankedStep, Ranking, ranking
+from likely.app.tui.chat.tallies import VoteCount
+from likely.engine.conversation import Conversation
 
 FEWEST, SHARE, OPENED = 3, 3, 2  # rows at least, and the share of the pane that they may take, without steps and with
 PLACE = 5  # cells of a row's number and sign

@@ -12,10 +12,10 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from app.tui.chat.candidates import BANNED, Candidate, CandidateTable
-from app.tui.theme import Glyphs, Look, bar
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.theme import Glyphs, Look, bar
+from likely.app.tui.chat.candidates import BANNED, Candidate, CandidateTable
 
 NAME = 10
 RAW, AFTER, SPREAD = 6, 8, 6  # cells of the two figures, and of "±" where it is known

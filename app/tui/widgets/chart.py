@@ -8,9 +8,8 @@ import numpy as np
 from rich.segment import Segment
 from rich.style import Style
 
-from app.tui import plot
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app.tui.base import cells, plot
+from likely.app.tui.base.canvas import Canvas, Line
 
 AXIS = 7  # cells of the labels at the left, their tick included
 BAR, POINT, BEST, CUT = "│", "●", "◆", "┊"

@@ -8,24 +8,24 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Label
 
-from app import heat
-from app import requests as r
-from app.recipes import words
-from app.store import Store
-from app.tui.chat import denoising_layout
-from app.tui.chat.chat_session import ChatSession
-from app.tui.chat.comparison import divergence
-from app.tui.chat.denoising import LN2, Denoising
-from app.tui.chat.likelihood_bounds import LikelihoodBounds
-from app.tui.chat.token_look import TokenLook
-from app.tui.host import host
-from app.tui.tokens import cells
-from app.tui.tokens.block import ShownToken
-from app.tui.tokens.layout import TokenPlace
-from app.tui.widgets.token_view import TokenView
-from engine.conversation import Conversation
-from engine.evaluate.scores import perplexity, surprisal
-from engine.trace.trace import TokenStep
+from likely.app import heat
+from likely.app import requests as r
+from likely.app.recipes import words
+from likely.app.store import Store
+from likely.app.tui.base import cells
+from likely.app.tui.base.block import ShownToken
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.chat import denoising_layout
+from likely.app.tui.chat.chat_session import ChatSession
+from likely.app.tui.chat.comparison import divergence
+from likely.app.tui.chat.denoising import LN2, Denoising
+from likely.app.tui.chat.likelihood_bounds import LikelihoodBounds
+from likely.app.tui.chat.token_look import TokenLook
+from likely.app.tui.widgets.host import host
+from likely.app.tui.widgets.token_view import TokenView
+from likely.engine.conversation import Conversation
+from likely.engine.statistics.scores import perplexity, surprisal
+from likely.engine.trace.trace import TokenStep
 
 EMPTY = "c sets it up · ⏎ in the prompt runs it"
 

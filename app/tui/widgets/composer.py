@@ -9,14 +9,14 @@ from typing import Any
 from textual import events
 from textual.message import Message
 
-from app import requests as r
-from app.tui.chat import attach
-from app.tui.chat.attach import Attachment
-from app.tui.host import host
-from app.tui.widgets.prompt import PromptInput
-from app.tui.widgets.suggestions import Suggestion, Suggestions
-from app.worker import Failed
-from engine.errors import DataError
+from likely.app import requests as r
+from likely.app.tui.chat import attach
+from likely.app.tui.chat.attach import Attachment
+from likely.app.tui.widgets.host import host
+from likely.app.tui.widgets.prompt import PromptInput
+from likely.app.tui.widgets.suggestions import Suggestion, Suggestions
+from likely.app.worker import Failed
+from likely.engine.errors import DataError
 
 
 class Composer(PromptInput):

@@ -12,13 +12,12 @@ from rich.segment import Segment
 from textual import events
 from textual.message import Message
 
-from app.requests import Bounded, Bounding
-from app.tui import plot
-from app.tui.chat.candidates import Names
-from app.tui.chat.denoising import LN2, CanvasCell, Denoising, MaskCandidate
-from app.tui.theme import bar
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app.requests import Bounded, Bounding
+from likely.app.tui.base import cells, plot
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.theme import bar
+from likely.app.tui.chat.candidates import Names
+from likely.app.tui.chat.denoising import LN2, CanvasCell, Denoising, MaskCandidate
 
 CANDIDATES, BEFORE = 6, 5  # rows of each part, without its heading
 ORDER, MOST = 7, 16  # rows of the order, the fewest and the most

@@ -6,9 +6,9 @@ from rich.segment import Segment
 from textual import events
 from textual.message import Message
 
-from app.tui.chat.denoising import Denoising
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.chat.denoising import Denoising
 
 LABEL = 10  # cells before the picture
 LOW = 4  # words a step that fill a row at least

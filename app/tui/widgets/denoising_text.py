@@ -8,13 +8,13 @@ from rich.style import Style
 from textual import events
 from textual.message import Message
 
-from app import heat
-from app.tui.chat import denoising_layout as layout
-from app.tui.chat.candidates import Names
-from app.tui.chat.denoising import LN2, CanvasCell, Denoising
-from app.tui.theme import Look
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app import heat
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.theme import Look
+from likely.app.tui.chat import denoising_layout as layout
+from likely.app.tui.chat.candidates import Names
+from likely.app.tui.chat.denoising import LN2, CanvasCell, Denoising
 
 WELCOME = (
     "An answer begins as masks, which become words in any order.",

@@ -10,11 +10,10 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from app.differing import DifferingItem, ModelAnswer, TaskDetail
-from app.tui import theme
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
-from app.tui.widgets.score_table import letter
+from likely.app.differing import DifferingItem, ModelAnswer, TaskDetail
+from likely.app.tui.base import cells, theme
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.widgets.score_table import letter
 
 SAID, BITS = 8, 7  # cells of a column, where there are two models
 

@@ -13,18 +13,18 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.timer import Timer
 
-from app.tui.chat.candidates import Names
-from app.tui.chat.chat_session import ChatSession
-from app.tui.chat.denoising import LN2, Denoising
-from app.tui.chat.likelihood_bounds import LikelihoodBounds
-from app.tui.formula import Formula, Part, path
-from app.tui.host import host
-from app.tui.widgets.canvas import CachedWidget
-from app.tui.widgets.caption import Caption
-from app.tui.widgets.denoising_panel import DenoisingPanel, PanelView
-from app.tui.widgets.denoising_steps import DenoisingSteps
-from app.tui.widgets.denoising_text import DenoisingLegend, DenoisingText
-from engine.conversation import Fork
+from likely.app.tui.base.canvas import CachedWidget
+from likely.app.tui.base.formula import Formula, Part, path
+from likely.app.tui.chat.candidates import Names
+from likely.app.tui.chat.chat_session import ChatSession
+from likely.app.tui.chat.denoising import LN2, Denoising
+from likely.app.tui.chat.likelihood_bounds import LikelihoodBounds
+from likely.app.tui.widgets.caption import Caption
+from likely.app.tui.widgets.denoising_panel import DenoisingPanel, PanelView
+from likely.app.tui.widgets.denoising_steps import DenoisingSteps
+from likely.app.tui.widgets.denoising_text import DenoisingLegend, DenoisingText
+from likely.app.tui.widgets.host import host
+from likely.engine.conversation import Fork
 
 SENTENCE = "Nothing is written left to right: the surest words come first, the rest stay open, some are taken back."
 SHORT = "The surest words come first."

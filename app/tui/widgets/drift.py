@@ -3,13 +3,13 @@
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from app.tui.tokens.layout import TokenPlace
-from app.tui.training.probes import Probes
-from app.tui.widgets.candidates import Candidates
-from app.tui.widgets.heat_view import HeatView
-from app.tui.widgets.probe_heading import ProbeHeading
-from app.tui.widgets.top_shifts import TopShifts
-from engine.tune.control import Compared
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.training.probes import Probes
+from likely.app.tui.widgets.candidates import Candidates
+from likely.app.tui.widgets.heat_view import HeatView
+from likely.app.tui.widgets.probe_heading import ProbeHeading
+from likely.app.tui.widgets.top_shifts import TopShifts
+from likely.engine.tune.control import Compared
 
 
 class MovedPanel(Vertical):

@@ -6,9 +6,9 @@ from rich.segment import Segment
 from textual import events
 from textual.message import Message
 
-from app.looks import Doubt
-from app.tui.theme import column
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app.looks import Doubt
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.theme import column
 
 TOP = 8.0  # bits at which a column is full
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from rich.segment import Segment
 
-from app.tui.tokens import cells
-from app.tui.training.status import RunStatus
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.training.status import RunStatus
 
 NARROWEST = 8  # cells of the bar
 

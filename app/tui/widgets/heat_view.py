@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from app.tui.widgets.token_view import TokenView
+from likely.app.tui.widgets.token_view import TokenView
 
 WALK = ("token(", "row(", "edge", "page(", "first", "latest")
 

@@ -14,29 +14,29 @@ from textual.containers import Vertical
 from textual.timer import Timer
 from textual.widget import Widget
 
-from app import looks
-from app import requests as r
-from app.tui.chat import neighbours, tallies
-from app.tui.chat.candidates import CandidateTable, Outcome
-from app.tui.chat.formulas import of_choice, of_draw, of_neighbour, of_token
-from app.tui.chat.inspection import Inspection, Subject, recent
-from app.tui.chat.search_choice import SearchTable
-from app.tui.formula import Formula
-from app.tui.host import host
-from app.tui.tokens import cells
-from app.tui.widgets.bars import InspectorLine
-from app.tui.widgets.best_texts import BestTexts
-from app.tui.widgets.candidates import Candidates
-from app.tui.widgets.canvas import CachedWidget
-from app.tui.widgets.entropy import EntropyRow
-from app.tui.widgets.sampler import Sliders
-from app.tui.widgets.tree import TreePane
-from app.tui.widgets.votes import Votes
-from app.worker import Failed
-from engine.conversation import Conversation
-from engine.decode.control import RunControl
-from engine.prompt import Prompt
-from engine.trace.trace import Recipe, TokenStep
+from likely.app import looks
+from likely.app import requests as r
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import CachedWidget
+from likely.app.tui.base.formula import Formula
+from likely.app.tui.chat import neighbours, tallies
+from likely.app.tui.chat.candidates import CandidateTable, Outcome
+from likely.app.tui.chat.formulas import of_choice, of_draw, of_neighbour, of_token
+from likely.app.tui.chat.inspection import Inspection, Subject, recent
+from likely.app.tui.chat.search_choice import SearchTable
+from likely.app.tui.widgets.bars import InspectorLine
+from likely.app.tui.widgets.best_texts import BestTexts
+from likely.app.tui.widgets.candidates import Candidates
+from likely.app.tui.widgets.entropy import EntropyRow
+from likely.app.tui.widgets.host import host
+from likely.app.tui.widgets.sampler import Sliders
+from likely.app.tui.widgets.tree import TreePane
+from likely.app.tui.widgets.votes import Votes
+from likely.app.worker import Failed
+from likely.engine.conversation import Conversation
+from likely.engine.decode.control import RunControl
+from likely.engine.prompt import Prompt
+from likely.engine.trace.trace import Recipe, TokenStep
 
 SETTLE_S = 0.12  # how long a slider rests before the engine is asked for the exact distribution
 PANEL_S = 0.2  # between two looks while tokens come: bars that change faster cannot be read

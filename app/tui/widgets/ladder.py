@@ -6,13 +6,13 @@ from dataclasses import asdict
 
 import numpy as np
 
-from app.ladder_figures import BEYOND, short
-from app.ladder_jobs import LadderRead
-from app.tui import plot
-from app.tui.widgets.caption import Words
-from app.tui.widgets.chart import Curve, Picture, Tick
-from engine.scaling.forecast import DECADE, Purchase, buy, frontier
-from engine.scaling.report import LadderReport
+from likely.app.ladder_figures import BEYOND, short
+from likely.app.ladder_jobs import LadderRead
+from likely.app.tui.base import plot
+from likely.app.tui.widgets.caption import Words
+from likely.app.tui.widgets.chart import Curve, Picture, Tick
+from likely.engine.scaling.forecast import DECADE, Purchase, buy, frontier
+from likely.engine.scaling.report import LadderReport
 
 DOT, LOW, CHOSEN = "•", "●", "◆"
 AGAINST = ("compute", "parameters", "tokens")

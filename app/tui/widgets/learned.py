@@ -3,8 +3,8 @@
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from app.tui.training.history import TrainingHistory
-from app.tui.widgets.chart import Chart
+from likely.app.tui.training.history import TrainingHistory
+from likely.app.tui.widgets.chart import Chart
 
 
 class LearnedPanel(Vertical):

@@ -11,9 +11,9 @@ from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 
-from app.tui.host import host
-from app.tui.widgets.prompt import PromptInput
-from app.tui.widgets.token_view import TokenView
+from likely.app.tui.widgets.host import host
+from likely.app.tui.widgets.prompt import PromptInput
+from likely.app.tui.widgets.token_view import TokenView
 
 LEAST, FRAME = 3, 2  # rows of the whole; of what is around the text
 SYSTEM = -1  # the system prompt, in the place of a message's index

@@ -5,13 +5,12 @@ from itertools import pairwise
 
 from rich.segment import Segment
 
-from app.differing import TaskDetail
-from app.scoreboard import half
-from app.tui import plot
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
-from app.tui.widgets.chart import Board
-from app.tui.widgets.score_table import letter, number
+from likely.app.differing import TaskDetail
+from likely.app.scoreboard import half
+from likely.app.tui.base import cells, plot
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.widgets.chart import Board
+from likely.app.tui.widgets.score_table import letter, number
 
 AXIS = 5
 INKS = ("bar", "chosen")

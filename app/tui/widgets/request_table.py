@@ -9,9 +9,9 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from app.tui.chat.watched import WatchedRequest
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.chat.watched import WatchedRequest
 
 WHEEL = 3
 ASKED = 12  # cells of the words that a request begins with, at least

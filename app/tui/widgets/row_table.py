@@ -12,11 +12,11 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from app.tui.tokens import cells
-from app.tui.training.browser import BITS, RowBrowser, number
-from app.tui.widgets.canvas import Canvas, Line
-from engine.tune.row_file import FileRow
-from engine.tune.rows import TrainingRow
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.training.browser import BITS, RowBrowser, number
+from likely.engine.tune.row_file import FileRow
+from likely.engine.tune.rows import TrainingRow
 
 MARK, LINE, NUMBER, SOURCE = 2, 9, 11, 24
 MOST = 3  # numbers beside a row; below the table all of them stand

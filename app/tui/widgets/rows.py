@@ -17,13 +17,13 @@ from textual.selection import Selection
 from textual.strip import Strip
 from textual.widget import Widget
 
-from app.tui.theme import Glyphs, Look
-from app.tui.tokens import cells
-from app.tui.tokens.block import HEADING_ROWS, MessageBlock, ShownToken
-from app.tui.tokens.layout import HEAD, BlockLayout, Spot, TokenPlace
-from app.tui.widgets import token_row
-from app.tui.widgets.canvas import Painted, filtered
-from app.tui.widgets.token_row import GUTTER
+from likely.app.tui.base import cells
+from likely.app.tui.base.block import HEADING_ROWS, MessageBlock, ShownToken
+from likely.app.tui.base.canvas import Painted, filtered
+from likely.app.tui.base.layout import HEAD, BlockLayout, Spot, TokenPlace
+from likely.app.tui.base.theme import Glyphs, Look
+from likely.app.tui.widgets import token_row
+from likely.app.tui.widgets.token_row import GUTTER
 
 WIDEST = 100  # columns of text that are comfortable to read
 

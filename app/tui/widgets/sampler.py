@@ -11,20 +11,19 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.widget import Widget
 
-from app.recipes import shown
-from app.tui import presets
-from app.tui.chat import decoding
-from app.tui.dialogs.overlays import Ask, Pick
-from app.tui.host import host
-from app.tui.sampling import Sampling
-from app.tui.theme import track
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
-from engine.decode.strategies import PLAIN, with_setting
-from engine.decode.strategy import Strategy
-from engine.errors import ParameterError
-from engine.presets import PARAMETERS
-from engine.transforms import Parameter
+from likely.app.recipes import shown
+from likely.app.tui.base import cells, presets
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.base.theme import track
+from likely.app.tui.views import decoding
+from likely.app.tui.widgets.host import host
+from likely.app.tui.widgets.overlays import Ask, Pick
+from likely.engine.decode.strategies import PLAIN, with_setting
+from likely.engine.decode.strategy import Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.presets import PARAMETERS
+from likely.engine.transforms import Parameter
 
 LABEL = 15  # less where there is no room
 VALUE = 7

@@ -11,10 +11,10 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
-from app.scoreboard import Scoreboard, TaskScore, half
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
-from engine.evaluate.estimates import TOO_FEW
+from likely.app.scoreboard import Scoreboard, TaskScore, half
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.engine.statistics.estimates import TOO_FEW
 
 NAME, ITEMS, FIGURE, VERDICT, GAP = 22, 9, 12, 10, 2
 WHISKER, LEAST = 15, 8  # cells

@@ -20,15 +20,14 @@ from textual.message import Message
 from textual.widgets import Input, Label
 from textual.widgets.option_list import Option
 
-from app.store import Store, Summary
-from app.tui import keys
-from app.tui.dialogs.overlays import Ask
-from app.tui.host import host
-from app.tui.tokens import cells
-from app.tui.views import VIEWS
-from app.tui.widgets.canvas import Canvas, Line
-from app.tui.widgets.choices import ChoiceList
-from engine.errors import DataError
+from likely.app.store import Store, Summary
+from likely.app.tui.base import cells, keys
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.view_table import VIEWS
+from likely.app.tui.widgets.choices import ChoiceList
+from likely.app.tui.widgets.host import host
+from likely.app.tui.widgets.overlays import Ask
+from likely.engine.errors import DataError
 
 LOOK_S = 1.0  # between two looks at whether the database has changed
 ROOMY = 60  # columns from which on a conversation has one row

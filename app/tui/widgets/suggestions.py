@@ -7,8 +7,8 @@ from rich.segment import Segment
 from textual import events
 from textual.message import Message
 
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
 
 ROWS = 8  # that are seen at once
 

@@ -12,11 +12,11 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
-from app import requests as r
-from app.tui.host import host
-from app.tui.tokens import cells
-from app.tui.tokens.wrap import Wrap
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app import requests as r
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.wrap import Wrap
+from likely.app.tui.widgets.host import host
 
 TALLEST = 12  # rows of an open one
 INDENT = 3

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from app.tui.chat.greedy_continuation import GreedyContinuation
-from app.tui.chat.word_surprisals import bits_of_words, running_sum
-from app.tui.tokens import cells
-from app.tui.tokens.wrap import Wrap
-from app.tui.widgets.caption import Caption, Words
-from app.tui.widgets.chart import Chart, Curve, Mark, Picture
-from app.tui.widgets.word_strip import WordStrip
-from app.units import predicted
-from engine.trace.trace import TokenStep
+from likely.app.tui.base import cells
+from likely.app.tui.base.wrap import Wrap
+from likely.app.tui.chat.greedy_continuation import GreedyContinuation
+from likely.app.tui.chat.word_surprisals import bits_of_words, running_sum
+from likely.app.tui.widgets.caption import Caption, Words
+from likely.app.tui.widgets.chart import Chart, Curve, Mark, Picture
+from likely.app.tui.widgets.word_strip import WordStrip
+from likely.app.units import predicted
+from likely.engine.trace.trace import TokenStep
 
 LEAST, LINES = 3, 3  # rows that are worth showing anything in; rows of the continuation where there is room
 AIRY = 12  # rows from which on there are blank ones between the parts

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from rich.segment import Segment
 from rich.style import Style
 
-from app.tui.theme import GLYPHS, Glyphs, Look
-from app.tui.tokens import cells
-from app.tui.tokens.block import MessageBlock
-from app.tui.tokens.face import RULE
-from app.tui.tokens.wrap import NOBODY, CellRow, Span
+from likely.app.tui.base import cells
+from likely.app.tui.base.block import MessageBlock
+from likely.app.tui.base.face import RULE
+from likely.app.tui.base.theme import GLYPHS, Glyphs, Look
+from likely.app.tui.base.wrap import NOBODY, CellRow, Span
 
 GUTTER = 1
 UNDERLINED = Style(underline=True, bold=True)

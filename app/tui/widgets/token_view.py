@@ -11,13 +11,13 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from app.heat import MARKED
-from app.tui.tokens import cells
-from app.tui.tokens.block import HEADING_ROWS
-from app.tui.tokens.layout import HEAD, TokenPlace
-from app.tui.tokens.wrap import NOBODY
-from app.tui.widgets.rows import TranscriptRows
-from app.tui.widgets.token_row import GUTTER
+from likely.app.heat import MARKED
+from likely.app.tui.base import cells
+from likely.app.tui.base.block import HEADING_ROWS
+from likely.app.tui.base.layout import HEAD, TokenPlace
+from likely.app.tui.base.wrap import NOBODY
+from likely.app.tui.widgets.rows import TranscriptRows
+from likely.app.tui.widgets.token_row import GUTTER
 
 
 class TokenView(TranscriptRows, can_focus=True):

@@ -5,10 +5,10 @@ from itertools import zip_longest
 
 from rich.segment import Segment
 
-from app.tui.chat.candidates import Names
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
-from engine.evaluate.difference import Difference, Shift
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.chat.candidates import Names
+from likely.engine.statistics.difference import Difference, Shift
 
 NUMBER = 7  # cells
 

@@ -11,27 +11,27 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from app.heat import HEATS
-from app.tui.chat import attach, places
-from app.tui.chat.candidates import CandidateTable
-from app.tui.chat.context import before
-from app.tui.chat.places import SearchHit
-from app.tui.host import host
-from app.tui.tokens.block import MessageBlock, ShownToken
-from app.tui.tokens.layout import TokenPlace
-from app.tui.tokens.transcript import ShownMessage
-from app.tui.widgets.bars import JumpToLatest
-from app.tui.widgets.best_texts import BestTexts
-from app.tui.widgets.body import Left
-from app.tui.widgets.place_editor import SYSTEM, PlaceEditor
-from app.tui.widgets.rows import TranscriptRows
-from app.tui.widgets.system_line import SystemLine
-from app.tui.widgets.token_view import TokenView
-from app.tui.widgets.welcome import EXAMPLES, Welcome
-from engine.conversation import Conversation, Fork, Way
+from likely.app.heat import HEATS
+from likely.app.tui.base.block import MessageBlock, ShownToken
+from likely.app.tui.base.context import before
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.chat import attach, places
+from likely.app.tui.chat.candidates import CandidateTable
+from likely.app.tui.chat.places import SearchHit
+from likely.app.tui.chat.transcript import ShownMessage
+from likely.app.tui.widgets.bars import JumpToLatest
+from likely.app.tui.widgets.best_texts import BestTexts
+from likely.app.tui.widgets.body import Left
+from likely.app.tui.widgets.host import host
+from likely.app.tui.widgets.place_editor import SYSTEM, PlaceEditor
+from likely.app.tui.widgets.rows import TranscriptRows
+from likely.app.tui.widgets.system_line import SystemLine
+from likely.app.tui.widgets.token_view import TokenView
+from likely.app.tui.widgets.welcome import EXAMPLES, Welcome
+from likely.engine.conversation import Conversation, Fork, Way
 
 if TYPE_CHECKING:
-    from app.tui.tokens.transcript import Transcript
+    from likely.app.tui.chat.transcript import Transcript
 
 Change = Callable[[Conversation], Conversation]
 
@@ -311,7 +311,7 @@ class TranscriptPane(Left):
 
     def _pick(self, title: str, about: str, search: Callable[[str], Sequence[SearchHit]], query: str = "") -> None:
         """Have a person pick a place, and go there, its branch checked out."""
-        from app.tui.dialogs.finder import Finder
+        from likely.app.tui.widgets.finder import Finder
 
         def picked(found: SearchHit | None) -> None:
             if found is not None:
@@ -473,7 +473,7 @@ class TranscriptPane(Left):
 
     def on_token_view_chosen(self, event: TokenView.Chosen) -> None:
         """The alternatives to a token, beside it."""
-        from app.tui.dialogs.overlays import Alternatives
+        from likely.app.tui.widgets.overlays import Alternatives
 
         place = event.place
         if self.shown[place.block].message.role == "user":

@@ -12,12 +12,12 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.widget import Widget
 
-from app.tui.chat import tallies
-from app.tui.chat.live_run import PRUNED
-from app.tui.chat.ranking import ENDED, STOPPED, bits, state_of
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
-from engine.conversation import ROOT, Conversation, Fork
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.chat import tallies
+from likely.app.tui.chat.live_run import PRUNED
+from likely.app.tui.chat.ranking import ENDED, STOPPED, bits, state_of
+from likely.engine.conversation import ROOT, Conversation, Fork
 
 TALLEST = 8  # rows of the tree beside the other panels
 

@@ -10,13 +10,13 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input, Label
 
-from app.training_kind import KINDS, TUNE, TrainingConfig, TrainingKind, kind_of
-from app.tui.chat import attach
-from app.tui.tokens import cells
-from engine.errors import LikelyError
-from engine.home import expanded
-from engine.options import read_toml
-from engine.whole_file import refuse_pipe
+from likely.app.training_kind import KINDS, TUNE, TrainingConfig, TrainingKind, kind_of
+from likely.app.tui.base import cells
+from likely.app.tui.chat import attach
+from likely.engine.errors import LikelyError
+from likely.engine.home import expanded
+from likely.engine.options import read_toml
+from likely.engine.whole_file import refuse_pipe
 
 OPTIONS = "config"  # the field that names a file of all other options
 # those of every kind, from top to bottom; one that two have keeps what was typed

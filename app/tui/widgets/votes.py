@@ -7,10 +7,10 @@ from rich.segment import Segment
 from textual.geometry import Size
 from textual.widget import Widget
 
-from app.tui.chat.tallies import Share, VoteCount
-from app.tui.theme import bar
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.theme import bar
+from likely.app.tui.chat.tallies import Share, VoteCount
 
 MOST = 5  # answers that are shown
 COUNT = 13  # cells of number and share

@@ -6,10 +6,10 @@ from textwrap import wrap
 from rich.segment import Segment
 from rich.style import Style
 
-from app import heat
-from app.tui import keys
-from app.tui.host import host
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app import heat
+from likely.app.tui.base import keys
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.widgets.host import host
 
 FIRST = "Ask anything. The words that surprised the model are marked, from 2 bits on:"
 # keys by their actions, and what they are for

@@ -6,11 +6,11 @@ from rich.segment import Segment
 from textual import events
 from textual.message import Message
 
-from app.heat import level
-from app.tui.chat.word_surprisals import WordSurprisal
-from app.tui.theme import column
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app.heat import level
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.theme import column
+from likely.app.tui.chat.word_surprisals import WordSurprisal
 
 TOP = 8.0  # bits at which a bar is full, unless a word has more
 HIGHEST = 5  # rows of bars over a line of words

@@ -15,10 +15,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
-from engine.errors import CheckpointError, LikelyError
-from engine.sources import catalogue, places
-from engine.sources.catalogue import Hub
-from engine.sources.fetch.progress import Report, disk_errors, require_space
+from likely.engine.errors import CheckpointError, LikelyError
+from likely.engine.sources.fetch import catalogue, places
+from likely.engine.sources.fetch.catalogue import Hub
+from likely.engine.sources.fetch.progress import Report, disk_errors, require_space
 
 ANSWER_S = 5.0  # how long the hub may take to answer
 CHUNK = 1 << 20  # what a broken connection may cost, and how often a person can stop it

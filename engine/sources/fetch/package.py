@@ -17,10 +17,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from engine import child_python
-from engine.errors import CheckpointError
-from engine.sources.catalogue import Package
-from engine.sources.fetch.progress import Report, disk_errors, require_space
+from likely.engine import child_python
+from likely.engine.errors import CheckpointError
+from likely.engine.sources.fetch.catalogue import Package
+from likely.engine.sources.fetch.progress import Report, disk_errors, require_space
 
 CHUNK = 1 << 20
 RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import CheckpointError, DataError
-from engine.whole_file import refuse_pipe
+from likely.engine.errors import CheckpointError, DataError
+from likely.engine.whole_file import refuse_pipe
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

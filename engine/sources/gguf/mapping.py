@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import CheckpointError
-from engine.sources.gguf.header import Header
+from likely.engine.errors import CheckpointError
+from likely.engine.sources.gguf.header import Header
 
 ReadTensor = Callable[[str], np.ndarray]
 

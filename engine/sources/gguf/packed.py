@@ -8,11 +8,11 @@ from io import FileIO
 
 import numpy as np
 
-from engine.errors import CheckpointError
-from engine.sources.gguf.blocks import expand
-from engine.sources.gguf.header import TYPES, Header, TensorInfo
-from engine.sources.gguf.mapping import IN_CONFIG, Architecture, is_interleaved, is_shifted, weight_name
-from metal.packed import LAYOUTS, PackedMatrix
+from likely.engine.errors import CheckpointError
+from likely.engine.sources.gguf.blocks import expand
+from likely.engine.sources.gguf.header import TYPES, Header, TensorInfo
+from likely.engine.sources.gguf.mapping import IN_CONFIG, Architecture, is_interleaved, is_shifted, weight_name
+from likely.metal.packed import LAYOUTS, PackedMatrix
 
 BLOCK_BYTES = {name: nbytes for name, _, nbytes in TYPES.values()}
 

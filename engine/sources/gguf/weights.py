@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from engine.errors import CheckpointError
-from engine.sources import partial_read
-from engine.sources.gguf.blocks import FLOATS, expand, pack, packed_bits
-from engine.sources.gguf.header import TYPES, Header, TensorInfo
-from engine.sources.gguf.mapping import IN_CONFIG, Architecture, is_interleaved, is_shifted, weight_name
-from engine.sources.precision import Precision
-from metal import mx
+from likely.engine.errors import CheckpointError
+from likely.engine.sources.gguf import partial_read
+from likely.engine.sources.gguf.blocks import FLOATS, expand, pack, packed_bits
+from likely.engine.sources.gguf.header import TYPES, Header, TensorInfo
+from likely.engine.sources.gguf.mapping import IN_CONFIG, Architecture, is_interleaved, is_shifted, weight_name
+from likely.engine.sources.gguf.precision import Precision
+from likely.metal import mx
 
 if TYPE_CHECKING:
-    from models.parallel.shard import Cut, Sharding
+    from likely.models.parallel.shard import Cut, Sharding
 
 BLOCK_BYTES = {name: nbytes for name, _, nbytes in TYPES.values()}
 BLOCK = {name: values for name, values, _ in TYPES.values()}

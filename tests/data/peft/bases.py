@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from metal import mx
+from likely.metal import mx
 from tests.engine import tiny
 
 SMALL = {"hidden_size": 32, "head_dim": 8, "intermediate_size": 48, "vocab_size": 288}

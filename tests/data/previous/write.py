@@ -13,16 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from app import export
-from app.store import Store
-from engine import tracefile
-from engine.conversation import Conversation, Fork, Node
-from engine.observe import observe
-from engine.replay import replay, states_at
-from engine.trace import Lexicon, Recipe, Step, Trace
-from engine.transforms import DRY, XTC, LogitBias, MinP, RepetitionPenalty, Temperature, TopP, run, start, touched
-from engine.tune import adapters, trainer
-from engine.tune.control import Stepped
+from likely.app import export
+from likely.app.store import Store
+from likely.engine import tracefile
+from likely.engine.adapters import adapters
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.observe import observe
+from likely.engine.replay import replay, states_at
+from likely.engine.trace import Lexicon, Recipe, Step, Trace
+from likely.engine.transforms import (
+    DRY,
+    XTC,
+    LogitBias,
+    MinP,
+    RepetitionPenalty,
+    Temperature,
+    TopP,
+    run,
+    start,
+    touched,
+)
+from likely.engine.tune import trainer
+from likely.engine.tune.control import Stepped
 from tests.engine.tune import tiny
 
 HERE = Path(__file__).parent

@@ -5,18 +5,13 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from engine.decode.branches import Branches
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event
-from engine.session import Session
-from engine.trace.trace import Recipe
-from engine.transforms import (
-    DRY,
-    RepetitionPenalty,
-    Temperature,
-    TopP,
-)
-from metal import mx
+from likely.engine.decode.branches import Branches
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Event
+from likely.engine.session import Session
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import DRY, RepetitionPenalty, Temperature, TopP
+from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, random_table
 
@@ -46,7 +41,7 @@ def markov(table: np.ndarray) -> Session:
 
 
 def tiny() -> Session:
-    import models
+    import likely.models as models
 
     config = LLAMA | {"vocab_size": VOCAB}
     model = models.build(config, {name: mx.array(w) for name, w in weights(config).items()})

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from app.cli.sampling import read_recipe
-from engine.arrays import top
-from engine.decode.beam import GNMT, Beam, DiverseBeam
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated
-from engine.decode.strategy import Strategy
-from engine.errors import ParameterError
-from engine.presets import PARAMETERS
-from engine.session import Session
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import RepetitionPenalty, Temperature, TopK
-from metal import mx
+import likely.models as models
+from likely.app.cli.sampling import read_recipe
+from likely.engine.arrays import top
+from likely.engine.decode.beam import GNMT, Beam, DiverseBeam
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated
+from likely.engine.decode.strategy import Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.presets import PARAMETERS
+from likely.engine.session import Session
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import RepetitionPenalty, Temperature, TopK
+from likely.metal import mx
 from tests.data.beams.cases import CONFIG, weights
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, random_table
 

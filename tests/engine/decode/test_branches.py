@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.decode.branches import Branches
-from engine.decode.events import Forked, Pruned
-from engine.errors import ContextOverflow
-from metal import mx
+from likely.engine.decode.branches import Branches
+from likely.engine.decode.events import Forked, Pruned
+from likely.engine.errors import ContextOverflow
+from likely.metal import mx
 from tests.fakes import FakeCache, MarkovModel, random_table
 
 

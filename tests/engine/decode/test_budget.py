@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engine.decode.budget import Budget
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.decode.strategies import parse
-from engine.errors import ParameterError
-from engine.session import Session
+from likely.engine.decode.budget import Budget
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.decode.strategies import parse
+from likely.engine.errors import ParameterError
+from likely.engine.session import Session
 from tests.fakes import EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel
 
 PROMPT = list(b"?")

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from engine.decode.combine import Contrast, Guidance, Layers
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Event, Forked, Pruned
-from engine.decode.strategies import parse
-from engine.errors import ParameterError
-from engine.session import Session
-from engine.trace.replay import replay, states_at
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import Temperature, TopK
-from metal import mx
+import likely.models as models
+from likely.engine.decode.combine import Contrast, Guidance, Layers
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted, Event, Forked, Pruned
+from likely.engine.decode.strategies import parse
+from likely.engine.errors import ParameterError
+from likely.engine.session import Session
+from likely.engine.trace.replay import replay, states_at
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import Temperature, TopK
+from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, random_table
 

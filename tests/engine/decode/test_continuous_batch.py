@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.decode.batch import ContinuousBatch
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Waiting
-from engine.decode.strategies import parse
-from engine.errors import CacheError, ParameterError
-from engine.session import Session
-from engine.sources.checkpoint import load
-from engine.trace.trace import Recipe
-from engine.transforms import RepetitionPenalty, Temperature, TopP
+from likely.engine.decode.batch import ContinuousBatch
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Event, Waiting
+from likely.engine.decode.strategies import parse
+from likely.engine.errors import CacheError, ParameterError
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import RepetitionPenalty, Temperature, TopP
 from tests.engine.decode.test_batch import collect, tiny
 from tests.engine.sources.test_gguf_packed import WIDE
 from tests.engine.tiny import weights, write_gguf

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engine.decode.infill import Holes
-from engine.errors import ParameterError
-from engine.trace.trace import Recipe
-from engine.transforms import MirostatV2, Temperature
+from likely.engine.decode.infill import Holes
+from likely.engine.errors import ParameterError
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import MirostatV2, Temperature
 from tests.engine.decode.test_without_replacement import chi_square_bound
 
 TOKENS, MASK = 3, 9

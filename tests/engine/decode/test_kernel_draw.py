@@ -6,24 +6,15 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from engine.decode import kernel_draw
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.session import Session
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import (
-    DRY,
-    LogitBias,
-    MinP,
-    RepetitionPenalty,
-    Temperature,
-    TopK,
-    TopP,
-    Typical,
-)
-from metal import kernel, mx
-from metal.simulator import simulated
-from metal.vocab import DrawPlan
+from likely.engine.decode import kernel_draw
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.session import Session
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import DRY, LogitBias, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical
+from likely.metal import kernel, mx
+from likely.metal.simulator import simulated
+from likely.metal.vocab import DrawPlan
 from tests.fakes import EOS, FakeCheckpoint, MarkovModel, random_table
 from tests.metal.test_whole_models import counted, model
 

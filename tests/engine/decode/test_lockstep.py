@@ -7,15 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from engine.decode.branches import Branches
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Event, Forked, Pruned, Rated
-from engine.decode.lockstep import Lockstep
-from engine.decode.sampler import Sampler
-from engine.decode.strategy import Steps, Strategy
-from engine.errors import RanksDiffer
-from engine.ranks import Ranks
-from engine.trace.trace import Recipe, TokenStep
+from likely.engine.decode.branches import Branches
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted, Event, Forked, Pruned, Rated
+from likely.engine.decode.lockstep import Lockstep
+from likely.engine.decode.sampler import Sampler
+from likely.engine.decode.strategy import Steps, Strategy
+from likely.engine.errors import RanksDiffer
+from likely.engine.ranks import Ranks
+from likely.engine.trace.trace import Recipe, TokenStep
 
 
 class Told:

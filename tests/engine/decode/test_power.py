@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Rated
-from engine.decode.power import Power, effective
-from engine.trace.trace import Recipe
-from engine.transforms import Temperature
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted, Rated
+from likely.engine.decode.power import Power, effective
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Temperature
 from tests.engine.decode.test_beam import PROMPT, few, markov, search, texts
 from tests.engine.decode.test_without_replacement import chi_square_bound
 from tests.fakes import EOS, VOCAB

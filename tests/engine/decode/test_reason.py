@@ -8,17 +8,18 @@ from pathlib import Path as File
 import numpy as np
 import pytest
 
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Stats
-from engine.errors import DataError, ParameterError
-from engine.evaluate.extraction import Extraction, canonical
-from engine.evaluate.program import Verifier, VerifierError
-from engine.reason import scorers, vote
-from engine.reason.paths import Path, PathCollector, by_vote
-from engine.reason.reasoning import Reasoning
-from engine.reason.thought import THOUGHTS, Thought, thought
-from engine.trace.observe import observe
-from engine.trace.trace import Recipe, TokenStep
+from likely.engine.answers import vote
+from likely.engine.answers.extraction import Extraction, canonical
+from likely.engine.answers.program import Verifier, VerifierError
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Stats
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.reason import scorers
+from likely.engine.reason.paths import Path, PathCollector, by_vote
+from likely.engine.reason.reasoning import Reasoning
+from likely.engine.reason.thought import THOUGHTS, Thought, thought
+from likely.engine.trace.observe import observe
+from likely.engine.trace.trace import Recipe, TokenStep
 from tests.engine.decode.test_beam import PROMPT, markov
 from tests.fakes import EOS, VOCAB
 

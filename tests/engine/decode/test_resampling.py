@@ -7,11 +7,11 @@ from itertools import combinations_with_replacement, pairwise
 import numpy as np
 import pytest
 
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.decode.resampling import constrained, effective_size, log_weight, resampled, shares
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import Constraint
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.decode.resampling import constrained, effective_size, log_weight, resampled, shares
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import Constraint
 from tests.engine.decode.test_beam import PROMPT
 from tests.engine.test_constraint import merging
 from tests.fakes import EOS

@@ -10,20 +10,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from engine.decode.branches import Branches
-from engine.decode.control import RunControl
-from engine.decode.draft import Draft, PromptLookup
-from engine.decode.draft_length import GRACE, TOLERANCE, DraftLength
-from engine.decode.events import Emitted, Waiting
-from engine.decode.guessing import Drafting
-from engine.decode.sample import Sample
-from engine.decode.sampler import Sampler
-from engine.decode.speculative import Speculative, reject
-from engine.errors import ParameterError
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import DRY, XTC, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical, draw, uniform
-from metal import mx
+import likely.models as models
+from likely.engine.decode.branches import Branches
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.draft import Draft, PromptLookup
+from likely.engine.decode.draft_length import GRACE, TOLERANCE, DraftLength
+from likely.engine.decode.events import Emitted, Waiting
+from likely.engine.decode.guessing import Drafting
+from likely.engine.decode.sample import Sample
+from likely.engine.decode.sampler import Sampler
+from likely.engine.decode.speculative import Speculative, reject
+from likely.engine.errors import ParameterError
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import (
+    DRY,
+    XTC,
+    MinP,
+    RepetitionPenalty,
+    Temperature,
+    TopK,
+    TopP,
+    Typical,
+    draw,
+    uniform,
+)
+from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import VOCAB, ByteTokenizer, MarkovModel, random_table
 

@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.decode.stop_strings import StopStrings
-from engine.decode.text_stream import TextStream
-from engine.tokenizer.detokenizer import Detokenizer
-from engine.trace.trace import Recipe, TokenStep
+from likely.engine.decode.stop_strings import StopStrings
+from likely.engine.decode.text_stream import TextStream
+from likely.engine.tokenizer.detokenizer import Detokenizer
+from likely.engine.trace.trace import Recipe, TokenStep
 from tests.fakes import ByteTokenizer
 
 

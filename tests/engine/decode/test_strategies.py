@@ -14,20 +14,20 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from app.cli.answers import show_answers
-from app.cli.sampling import Limits
-from engine.decode.branches import Branches
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
-from engine.decode.guessing import Drafting, NGram
-from engine.decode.sampler import Sampler
-from engine.decode.strategies import STRATEGIES, parse
-from engine.decode.strategy import Steps, Strategy
-from engine.errors import ParameterError
-from engine.session import Session
-from engine.trace.observe import observe
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import RepetitionPenalty, Temperature
+from likely.app.cli.answers import show_answers
+from likely.app.cli.sampling import Limits
+from likely.engine.decode.branches import Branches
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
+from likely.engine.decode.guessing import Drafting, NGram
+from likely.engine.decode.sampler import Sampler
+from likely.engine.decode.strategies import STRATEGIES, parse
+from likely.engine.decode.strategy import Steps, Strategy
+from likely.engine.errors import ParameterError
+from likely.engine.session import Session
+from likely.engine.trace.observe import observe
+from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.transforms import RepetitionPenalty, Temperature
 from tests.fakes import EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, random_table
 
 PROMPT = list(b"ask")
@@ -39,10 +39,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from engine.decode.events import Emitted
-from engine.decode.strategy import Strategy
-from engine.trace.observe import observe
-from engine.trace.trace import Recipe
+from likely.engine.decode.events import Emitted
+from likely.engine.decode.strategy import Strategy
+from likely.engine.trace.observe import observe
+from likely.engine.trace.trace import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,9 @@ def few(seed: int, tokens: int = 5) -> np.ndarray:
 
 
 def test_no_strategy_imports_mlx() -> None:
-    code = "import sys, engine.decode.strategies; print([m for m in sys.modules if m.partition('.')[0] == 'mlx'])"
+    code = (
+        "import sys, likely.engine.decode.strategies; print([m for m in sys.modules if m.partition('.')[0] == 'mlx'])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 

@@ -7,16 +7,14 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from engine.decode.beam import Beam
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Event, Forked, Rated
-from engine.decode.exact import ExactMode
-from engine.decode.stochastic_beam import StochasticBeam, below, expected, inclusion
-from engine.decode.strategy import Strategy
-from engine.trace.trace import Recipe
-from engine.transforms import (
-    Temperature,
-)
+from likely.engine.decode.beam import Beam
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted, Event, Forked, Rated
+from likely.engine.decode.exact import ExactMode
+from likely.engine.decode.stochastic_beam import StochasticBeam, below, expected, inclusion
+from likely.engine.decode.strategy import Strategy
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Temperature
 from tests.engine.decode.test_beam import PROMPT, Found, few, markov, search, texts
 from tests.fakes import EOS, VOCAB
 

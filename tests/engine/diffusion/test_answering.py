@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from engine.diffusion.answering import AnswerCanvas, answer, answer_canvas, read_answer
-from engine.diffusion.infilling import infill
-from engine.diffusion.unmasking import DenoisingStep, Unmasking
-from engine.errors import ContextOverflow, ParameterError
-from engine.session import Session
-from engine.sources.checkpoint import load
-from engine.trace.trace import Recipe
-from metal import mx
+from likely.engine.diffusion.answering import AnswerCanvas, answer, answer_canvas, read_answer
+from likely.engine.diffusion.infilling import infill
+from likely.engine.errors import ContextOverflow, ParameterError
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import DenoisingStep, Unmasking
+from likely.metal import mx
 from tests.engine import tiny
 
 CONFIG: dict[str, Any] = {**tiny.LLAMA, "mask_token_id": 286, "max_position_embeddings": 32}

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from engine.diffusion.bound import bound, exact
-from engine.diffusion.noise import SCHEDULES, sizes, times
-from engine.errors import ParameterError
+from likely.engine.diffusion.bound import bound, exact
+from likely.engine.errors import ParameterError
+from likely.engine.trace.noise import SCHEDULES, sizes, times
 from tests.engine.diffusion import laws
 
 

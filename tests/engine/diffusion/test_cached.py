@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from engine import arrays
-from engine.diffusion.cached import ApproximateDenoiser, BlockDenoiser, denoiser_of
-from engine.diffusion.denoiser import ModelDenoiser
-from engine.diffusion.unmasking import DenoisingStep, Unmasking, fill
-from engine.errors import ParameterError
-from engine.trace.trace import Recipe
-from metal import mx
-from models import Transformer
+import likely.models as models
+from likely.engine import arrays
+from likely.engine.diffusion.cached import ApproximateDenoiser, BlockDenoiser, denoiser_of
+from likely.engine.diffusion.denoiser import ModelDenoiser
+from likely.engine.errors import ParameterError
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import DenoisingStep, Unmasking, fill
+from likely.metal import mx
+from likely.models import Transformer
 from tests.engine import tiny
 
 MASK = 286

@@ -8,17 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diffusion.infilling import canvas, filled, lone_space, pieces
-from engine.diffusion.unmasking import (
-    DenoisingStep,
-    Unmasked,
-    Unmasking,
-    fill,
-)
-from engine.errors import ContextOverflow, ParameterError
-from engine.trace.observe import observe
-from engine.trace.trace import Recipe
-from engine.transforms import uniform
+from likely.engine.diffusion.infilling import canvas, filled, lone_space, pieces
+from likely.engine.errors import ContextOverflow, ParameterError
+from likely.engine.trace.observe import observe
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import DenoisingStep, Unmasked, Unmasking, fill
+from likely.engine.transforms import uniform
 from tests.fakes import EOS, ByteTokenizer
 
 MASK, VOCAB = 9, 10

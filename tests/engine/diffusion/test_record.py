@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diffusion.record import DenoisingRecord, canvases
-from engine.diffusion.unmasking import DenoisingStep, Disagreement, Unmasking, fill
-from engine.errors import DataError
-from engine.trace import file
-from engine.trace.trace import Lexicon, Recipe, Trace
-from engine.transforms import Temperature
+from likely.engine.errors import DataError
+from likely.engine.trace import file
+from likely.engine.trace.record import DenoisingRecord, canvases
+from likely.engine.trace.trace import Lexicon, Recipe, Trace
+from likely.engine.trace.unmasking import DenoisingStep, Disagreement, Unmasking, fill
+from likely.engine.transforms import Temperature
 
 MASK, CANVAS = 30, (4, 30, 30, 7, 30, 30, 30)
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diffusion.unmasking import DenoisingStep, Predict, Unmasked, Unmasking, fill
-from engine.errors import ParameterError
-from engine.trace.trace import Recipe
-from engine.transforms import DRY, MirostatV2, RepetitionPenalty, Temperature
+from likely.engine.errors import ParameterError
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import DenoisingStep, Predict, Unmasked, Unmasking, fill
+from likely.engine.transforms import DRY, MirostatV2, RepetitionPenalty, Temperature
 from tests.engine.decode.test_without_replacement import chi_square_bound
 from tests.engine.diffusion import laws
 

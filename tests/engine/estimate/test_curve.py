@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from engine.errors import DataError
-from engine.estimate import curve
-from engine.estimate.curve import Foretelling, LearningCurve, told
+from likely.engine.errors import DataError
+from likely.engine.estimate import curve
+from likely.engine.estimate.curve import Foretelling, LearningCurve, told
 
 ROWS = np.repeat([20.0, 40, 80, 160, 320], 3)
 

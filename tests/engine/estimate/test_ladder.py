@@ -5,17 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import DataError, ParameterError
-from engine.estimate import bounds, guarantee, ladder, meta
-from engine.estimate.bounds import GaussianPosterior
-from engine.estimate.ladder import RowPool
-from engine.estimate.trial import RowScore, TrialResult, run
-from engine.sources.checkpoint import Checkpoint, load
-from engine.tune import adapters, trainer
-from engine.tune.config import Config, configure
-from engine.tune.rows import TrainingRow, parse
-from engine.tune.taught import ready, teach
-from metal import mx
+from likely.engine.adapters import adapters
+from likely.engine.adapters.config import Config, configure
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.estimate import bounds, guarantee, ladder, meta
+from likely.engine.estimate.bounds import GaussianPosterior
+from likely.engine.estimate.ladder import RowPool
+from likely.engine.estimate.trial import RowScore, TrialResult, run
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.tune import trainer
+from likely.engine.tune.rows import TrainingRow, parse
+from likely.engine.tune.taught import ready, teach
+from likely.metal import mx
 from tests.engine import tiny
 
 OPTIONS = {"length": 48, "rate": 3e-2, "steps": 4, "batch": 4, "rank": 2, "optimiser": "sgd", "clip": 0.0}

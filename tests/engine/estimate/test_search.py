@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from engine.errors import DataError, ParameterError
-from engine.estimate import search, trial
-from engine.estimate.search import OptionGrid
-from engine.estimate.trial import RowScore, TrialResult
-from engine.sources.checkpoint import Checkpoint, load
-from engine.tune import data
-from engine.tune.config import Config, configure
-from engine.tune.rows import parse
-from metal import mx
+from likely.engine.adapters.config import Config, configure
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.estimate import search, trial
+from likely.engine.estimate.search import OptionGrid
+from likely.engine.estimate.trial import RowScore, TrialResult
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.tune import data
+from likely.engine.tune.rows import parse
+from likely.metal import mx
 from tests.engine import tiny
 
 

@@ -9,20 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import DataError, ParameterError
-from engine.estimate import meta, search, trial
-from engine.estimate.ladder import Bases, RowPool
-from engine.estimate.meta import MetaOptions
-from engine.estimate.search import OptionGrid
-from engine.estimate.trial import RowScore, Trial, TrialResult, encoded, measured, one, remaining, run
-from engine.evaluate.estimates import compare, mean, ratio, share
-from engine.sources.checkpoint import Checkpoint, load
-from engine.tune import adapters, objectives
-from engine.tune.config import Config, configure
-from engine.tune.report import report
-from engine.tune.rows import TrainingRow, parse
-from engine.tune.taught import ready, teach
-from metal import mx
+from likely.engine.adapters import adapters
+from likely.engine.adapters.config import Config, configure
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.estimate import meta, search, trial
+from likely.engine.estimate.ladder import Bases, RowPool
+from likely.engine.estimate.meta import MetaOptions
+from likely.engine.estimate.search import OptionGrid
+from likely.engine.estimate.trial import RowScore, Trial, TrialResult, encoded, measured, one, remaining, run
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.statistics.estimates import compare, mean, ratio, share
+from likely.engine.tune import objectives
+from likely.engine.tune.report import report
+from likely.engine.tune.rows import TrainingRow, parse
+from likely.engine.tune.taught import ready, teach
+from likely.metal import mx
 from tests.engine import tiny
 
 

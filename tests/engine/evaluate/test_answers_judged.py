@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from engine.errors import ParameterError
-from engine.evaluate import verifiers
-from engine.evaluate.conditional import check_judge
-from engine.evaluate.extraction import Extraction, canonical, number, sought, value
-from engine.evaluate.program import MOST, Verifier, VerifierError
-from engine.evaluate.tasks import Question, TaskSettings
-from engine.evaluate.verifiers import final, judge
+from likely.engine.answers.extraction import Extraction, canonical, number, sought, value
+from likely.engine.answers.program import MOST, Verifier, VerifierError
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate import verifiers
+from likely.engine.evaluate.conditional import check_judge
+from likely.engine.evaluate.tasks import Question, TaskSettings
+from likely.engine.evaluate.verifiers import final, judge
 
 # -- numbers and rules -------------------------------------------------------------------------------------------------
 

@@ -8,16 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diffusion.bound import bound
-from engine.errors import LikelyError, ParameterError
-from engine.evaluate import bounded
-from engine.evaluate.bounded import BoundReader, LikelihoodBound, ModelLosses, check, of_item, of_texts, reach, reader
-from engine.evaluate.evaluation import Protocol
-from engine.evaluate.likelihood import Reader, Request
-from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Task
-from engine.session import Session
-from engine.sources.checkpoint import load
-from metal import mx
+from likely.engine.diffusion.bound import bound
+from likely.engine.errors import LikelyError, ParameterError
+from likely.engine.evaluate import bounded
+from likely.engine.evaluate.bounded import (
+    BoundReader,
+    LikelihoodBound,
+    ModelLosses,
+    check,
+    of_item,
+    of_texts,
+    reach,
+    reader,
+)
+from likely.engine.evaluate.evaluation import Protocol
+from likely.engine.evaluate.likelihood import Reader, Request
+from likely.engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Task
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.metal import mx
 from tests.engine import tiny
 from tests.fakes import FakeCheckpoint, MarkovModel, random_table
 

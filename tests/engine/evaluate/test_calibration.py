@@ -7,12 +7,12 @@ import warnings
 import numpy as np
 import pytest
 
-from engine.errors import DataError
-from engine.evaluate import calibration, scaling
-from engine.evaluate.calibration import Bin, adaptive, debiased, ece, nll, of_choice, reliability, temperature
-from engine.evaluate.estimates import bootstrap, mean
-from engine.evaluate.figures import CALIBRATION
-from engine.evaluate.scaling import Answered
+from likely.engine.errors import DataError
+from likely.engine.evaluate import calibration, scaling
+from likely.engine.evaluate.calibration import Bin, adaptive, debiased, ece, nll, of_choice, reliability, temperature
+from likely.engine.evaluate.figures import CALIBRATION
+from likely.engine.evaluate.scaling import Answered
+from likely.engine.statistics.estimates import bootstrap, mean
 
 
 def by_hand(said: np.ndarray, was: np.ndarray, edges: list[float]) -> list[Bin]:

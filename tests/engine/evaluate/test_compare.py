@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from engine import arrays
-from engine.errors import CheckpointError, DataError
-from engine.evaluate import compare, measures
-from engine.evaluate.comparison import Comparison
-from engine.evaluate.difference import Difference, Position, Shift
-from metal import mx
+from likely.engine import arrays
+from likely.engine.errors import CheckpointError, DataError
+from likely.engine.statistics import compare, measures
+from likely.engine.statistics.comparison import Comparison
+from likely.engine.statistics.difference import Difference, Position, Shift
+from likely.metal import mx
 
 T, V = 7, 23
 NAMES = ("before", "now")

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import arrays
-from engine.errors import ParameterError
-from engine.evaluate.conditional import JUDGE, ChangedContext, Conditioned, JudgedPair, Restated, judged
-from engine.evaluate.evaluation import Protocol, Result, evaluate
-from engine.evaluate.judging import pairs
-from engine.evaluate.tasks import Item, Problem, Row, Task, TaskSettings
-from engine.session import Session
+from likely.engine import arrays
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate.conditional import JUDGE, ChangedContext, Conditioned, JudgedPair, Restated, judged
+from likely.engine.evaluate.evaluation import Protocol, Result, evaluate
+from likely.engine.evaluate.judging import pairs
+from likely.engine.evaluate.tasks import Item, Problem, Row, Task, TaskSettings
+from likely.engine.session import Session
 from tests.fakes import BOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, random_table
 
 

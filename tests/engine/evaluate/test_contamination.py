@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from engine.evaluate import contamination
-from engine.evaluate.figures import Tally
-from engine.evaluate.tasks import Task, TaskSettings
+from likely.engine.evaluate import contamination
+from likely.engine.evaluate.figures import Tally
+from likely.engine.evaluate.tasks import Task, TaskSettings
 
 WORDS = [f"w{i}" for i in range(400)]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from engine.errors import DataError
-from engine.evaluate.conditional import Conditioned, Restated
-from engine.evaluate.derived import BLOCK, DERIVATIONS, derived, halves, partnered
-from engine.evaluate.probes import entities, probes
-from engine.evaluate.tasks import Choices, Document, Item, Problem, Task
+from likely.engine.errors import DataError
+from likely.engine.evaluate.conditional import Conditioned, Restated
+from likely.engine.evaluate.derived import BLOCK, DERIVATIONS, derived, halves, partnered
+from likely.engine.evaluate.probes import entities, probes
+from likely.engine.evaluate.tasks import Choices, Document, Item, Problem, Task
 
 
 def made(kind: str, rows: list[Any], tmp_path: Path) -> Task:

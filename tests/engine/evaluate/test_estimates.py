@@ -8,7 +8,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from engine.evaluate.estimates import (
+from likely.engine.statistics.estimates import (
     Change,
     Estimate,
     bootstrap,

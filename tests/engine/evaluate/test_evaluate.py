@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from engine import arrays
-from engine.errors import ParameterError
-from engine.evaluate import scores
-from engine.evaluate.comparison import Comparison
-from engine.evaluate.measures import MEASURES, values
+from likely.engine import arrays
+from likely.engine.errors import ParameterError
+from likely.engine.statistics import scores
+from likely.engine.statistics.comparison import Comparison
+from likely.engine.statistics.measures import MEASURES, values
 
 
 def test_scores_are_of_the_tokens_that_have_a_distribution():

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import arrays
-from engine.errors import ContextOverflow, DataError, ParameterError
-from engine.evaluate import calibration, evaluation, explain, features, paraphrase, shipped, subgroups
-from engine.evaluate.estimates import clustered, mean
-from engine.evaluate.evaluation import Protocol, Result, after, alone, answer_measures, by_position, evaluate
-from engine.evaluate.figures import Tally
-from engine.evaluate.likelihood import Likelihood, Request
-from engine.evaluate.tasks import Document, Item, KnownLaw, Problem, Question, Task, TaskSettings
-from engine.session import Session
-from engine.trace.trace import Recipe
-from engine.transforms import Temperature, TopP
+from likely.engine import arrays
+from likely.engine.errors import ContextOverflow, DataError, ParameterError
+from likely.engine.evaluate import calibration, evaluation, explain, features, paraphrase, shipped, subgroups
+from likely.engine.evaluate.evaluation import Protocol, Result, after, alone, answer_measures, by_position, evaluate
+from likely.engine.evaluate.figures import Tally
+from likely.engine.evaluate.likelihood import Likelihood, Request
+from likely.engine.evaluate.tasks import Document, Item, KnownLaw, Problem, Question, Task, TaskSettings
+from likely.engine.session import Session
+from likely.engine.statistics.estimates import clustered, mean
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Temperature, TopP
 from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table, random_table
 
 

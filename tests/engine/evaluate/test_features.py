@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import DataError
-from engine.evaluate.features import pooled
-from metal import mx
+from likely.engine.errors import DataError
+from likely.engine.evaluate.features import pooled
+from likely.metal import mx
 from tests.engine.evaluate.test_likelihood import tiny
 from tests.fakes import ByteTokenizer
 

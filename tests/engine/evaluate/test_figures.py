@@ -6,10 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.evaluate import calibration
-from engine.evaluate.estimates import Change, Estimate, bootstrap, clustered, compare, holm, mean, share
-from engine.evaluate.figures import CALIBRATION, ComparedMeasure, Tally, changed, comparisons, counterpart, left_out
-from engine.evaluate.tasks import Problem
+from likely.engine.evaluate import calibration
+from likely.engine.evaluate.figures import (
+    CALIBRATION,
+    ComparedMeasure,
+    Tally,
+    changed,
+    comparisons,
+    counterpart,
+    left_out,
+)
+from likely.engine.evaluate.tasks import Problem
+from likely.engine.statistics.estimates import Change, Estimate, bootstrap, clustered, compare, holm, mean, share
 
 TEXTS = [(10.0, 4.0, 20.0), (3.0, 2.0, 9.0), (8.0, 3.0, 30.0), (6.0, 5.0, 11.0), (1.0, 1.0, 4.0)]
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import arrays
-from engine.errors import DataError, ParameterError
-from engine.evaluate import evaluation, harness, harness_tasks
-from engine.evaluate.evaluation import Protocol, Result
-from engine.evaluate.tasks import Task, TaskSettings
-from engine.session import Session
+from likely.engine import arrays
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.evaluate import evaluation, harness, harness_tasks
+from likely.engine.evaluate.evaluation import Protocol, Result
+from likely.engine.evaluate.tasks import Task, TaskSettings
+from likely.engine.session import Session
 from tests.fakes import BOS, EOS, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table, random_table
 
 

@@ -6,13 +6,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import DataError
-from engine.evaluate import contamination, task_files
-from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
-from engine.evaluate.contamination import text_of
-from engine.evaluate.estimates import bootstrap, share
-from engine.evaluate.figures import Tally
-from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Problem, Question, Task, TaskSettings
+from likely.engine.errors import DataError
+from likely.engine.evaluate import contamination, task_files
+from likely.engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from likely.engine.evaluate.contamination import text_of
+from likely.engine.evaluate.figures import Tally
+from likely.engine.evaluate.tasks import (
+    Choices,
+    Document,
+    Item,
+    KnownLaw,
+    MinimalPair,
+    Problem,
+    Question,
+    Task,
+    TaskSettings,
+)
+from likely.engine.statistics.estimates import bootstrap, share
 
 
 def bodies(rows: list[dict[str, Any]], **more: Any) -> list[Any]:

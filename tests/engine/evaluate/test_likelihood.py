@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from engine.errors import ContextOverflow, ParameterError
-from engine.evaluate.likelihood import WINDOW, Likelihood, Reader, Request, loglikelihoods, windows
-from metal import mx
+import likely.models as models
+from likely.engine.errors import ContextOverflow, ParameterError
+from likely.engine.evaluate.likelihood import WINDOW, Likelihood, Reader, Request, loglikelihoods, windows
+from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import VOCAB, MarkovModel, random_table
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from engine.evaluate import mathematics
-from engine.evaluate.mathematics import is_bare, same
-from engine.evaluate.program import VerifierError
+from likely.engine.answers import mathematics
+from likely.engine.answers.mathematics import is_bare, same
+from likely.engine.answers.program import VerifierError
 
 
 class ScriptedChild:

@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import DataError
-from engine.evaluate import calibration, sample_metrics, samples
-from engine.evaluate.estimates import Estimate, jackknife, mean, share
-from engine.evaluate.measures import measure
-from engine.evaluate.samples import (
+from likely.engine.errors import DataError
+from likely.engine.evaluate import calibration, sample_metrics, samples
+from likely.engine.evaluate.samples import (
     buckets,
     coverage,
     distances,
@@ -32,6 +30,8 @@ from engine.evaluate.samples import (
     vendi,
     vendi_of,
 )
+from likely.engine.statistics.estimates import Estimate, jackknife, mean, share
+from likely.engine.statistics.measures import measure
 
 
 def column(*values: float) -> np.ndarray:

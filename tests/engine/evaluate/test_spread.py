@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from engine.errors import ParameterError
-from engine.evaluate.evaluation import Result
-from engine.evaluate.spread import OutOfShare, spread
-from engine.evaluate.tasks import Problem
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate.evaluation import Result
+from likely.engine.evaluate.spread import OutOfShare, spread
+from likely.engine.evaluate.tasks import Problem
 
 
 class Rank:

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from engine.errors import DataError, ParameterError
-from engine.evaluate.evaluation import answer_measures
-from engine.evaluate.extraction import canonical, number
-from engine.evaluate.program import VerifierError
-from engine.evaluate.task_files import read
-from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task, TaskSettings
-from engine.evaluate.verifiers import check as check_settings
-from engine.evaluate.verifiers import judge, normalised
+from likely.engine.answers.extraction import canonical, number
+from likely.engine.answers.program import VerifierError
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.evaluate.evaluation import answer_measures
+from likely.engine.evaluate.task_files import read
+from likely.engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task, TaskSettings
+from likely.engine.evaluate.verifiers import check as check_settings
+from likely.engine.evaluate.verifiers import judge, normalised
 
 
 def write(path: Path, rows: list[Any]) -> Path:

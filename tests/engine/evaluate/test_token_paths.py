@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.evaluate.evaluation import Protocol, document
-from engine.evaluate.likelihood import Likelihood, Request
-from engine.evaluate.token_paths import ROWS, PathSampler, figures
-from engine.inside.tokenisation import tokenisation
-from engine.session import Session
+from likely.engine.evaluate.evaluation import Protocol, document
+from likely.engine.evaluate.likelihood import Likelihood, Request
+from likely.engine.evaluate.token_paths import ROWS, PathSampler, figures
+from likely.engine.inside.tokenisation import tokenisation
+from likely.engine.session import Session
 from tests.engine import tiny
 
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    from engine.sources.checkpoint import load
+    from likely.engine.sources.checkpoint import load
 
     folder: Path = tmp_path_factory.mktemp("model")
     return Session(load(str(tiny.random_folder(folder / "model"))))

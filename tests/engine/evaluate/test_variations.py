@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import ParameterError
-from engine.evaluate.figures import Tally
-from engine.evaluate.robustness import VariedItem, divergence, figures, moved
-from engine.evaluate.tasks import Choices, Item, Problem, Question, Row, Task, TaskSettings
-from engine.evaluate.variations import Variation, contexts, order, typos, varied
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate.figures import Tally
+from likely.engine.evaluate.robustness import VariedItem, divergence, figures, moved
+from likely.engine.evaluate.tasks import Choices, Item, Problem, Question, Row, Task, TaskSettings
+from likely.engine.evaluate.variations import Variation, contexts, order, typos, varied
 
 CHOICES = [{"context": f"What is item {i}?", "choices": ["red", "blue", "green"], "gold": i % 3} for i in range(20)]
 QUESTIONS = [{"prompt": f"Say {i}", "answer": str(i), "paraphrases": [f"Tell {i}", f"Speak {i}"]} for i in range(6)]

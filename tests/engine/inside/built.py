@@ -7,13 +7,13 @@ and says the token there (arXiv:2209.11895, an induction head). Its MLPs are zer
 
 import numpy as np
 
-from metal import mx
-from models.block import Block
-from models.config import ModelConfig
-from models.layers import ACTIVATE, Embedding, Linear, RMSNorm
-from models.mlp import Plain
-from models.parts import TensorNames
-from models.transformer import Transformer
+from likely.metal import mx
+from likely.models.block import Block
+from likely.models.config import ModelConfig
+from likely.models.layers import ACTIVATE, Embedding, Linear, RMSNorm
+from likely.models.mlp import Plain
+from likely.models.parts import TensorNames
+from likely.models.transformer import Transformer
 
 V, POSITIONS = 12, 40
 SHARP = 400.0

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from engine.errors import ParameterError
-from engine.inside.importance import Importance, importance
-from engine.inside.patching import Patching
-from engine.inside.subject import InspectedText
-from metal import mx
-from models.tap import TappedPass
+from likely.engine.errors import ParameterError
+from likely.engine.inside.importance import Importance, importance
+from likely.engine.inside.patching import Patching
+from likely.engine.inside.subject import InspectedText
+from likely.metal import mx
+from likely.models.tap import TappedPass
 from tests.engine.inside import built
 from tests.engine.inside.test_inside import look_at
 

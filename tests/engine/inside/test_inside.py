@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.errors import ContextOverflow, DataError, ParameterError
-from engine.inside import heads, saved
-from engine.inside.attribution import attribution
-from engine.inside.embeddings import EmbeddingTable
-from engine.inside.lens import lens, rows, states
-from engine.inside.patching import PARTS, PromptPair, ablate, pair, patch
-from engine.inside.sink import without_first
-from engine.inside.subject import InspectedText, subject
-from engine.session import Session
-from engine.sources.checkpoint import load
-from engine.trace.trace import Recipe
-from metal import dispatch, kernel, mx
-from metal.simulator import simulated
-from models.tap import TappedPass
+import likely.models as models
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.errors import ContextOverflow, DataError, ParameterError
+from likely.engine.inside import heads, saved
+from likely.engine.inside.attribution import attribution
+from likely.engine.inside.embeddings import EmbeddingTable
+from likely.engine.inside.lens import lens, rows, states
+from likely.engine.inside.patching import PARTS, PromptPair, ablate, pair, patch
+from likely.engine.inside.sink import without_first
+from likely.engine.inside.subject import InspectedText, subject
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.trace.trace import Recipe
+from likely.metal import dispatch, kernel, mx
+from likely.metal.simulator import simulated
+from likely.models.tap import TappedPass
 from tests.engine import tiny
 from tests.engine.inside import built
 from tests.fakes import FakeCheckpoint, MarkovModel, certain_table
@@ -364,7 +364,7 @@ def test_own_samples_surprise_by_their_entropy(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_plain_path_loads_nothing_of_it() -> None:
     code = (
-        "import sys, app.cli.run, engine.session, models; "
-        "sys.exit(any(n.startswith(('engine.inside', 'models.tap')) for n in sys.modules))"
+        "import sys, likely.app.cli.run, likely.engine.session, models; "
+        "sys.exit(any(n.startswith(('likely.engine.inside', 'likely.models.tap')) for n in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

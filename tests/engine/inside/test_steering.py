@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.cli.answers import trace
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.errors import CheckpointError, DataError, ParameterError
-from engine.inside import steering
-from engine.inside.attribution import attribution
-from engine.inside.lens import states
-from engine.inside.subject import InspectedText
-from engine.session import Session
-from engine.trace import file
-from engine.trace.trace import Recipe
-from engine.transforms import Temperature
-from engine.tune.stack import Stack
-from metal import mx
+from likely.app.cli.answers import trace
+from likely.engine.attach.stack import Stack
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.errors import CheckpointError, DataError, ParameterError
+from likely.engine.inside import steering
+from likely.engine.inside.attribution import attribution
+from likely.engine.inside.lens import states
+from likely.engine.inside.subject import InspectedText
+from likely.engine.session import Session
+from likely.engine.trace import file
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Temperature
+from likely.metal import mx
 from tests.engine import tiny
 
 TEXT = [104, 105, 33, 97, 98]
@@ -27,7 +27,7 @@ TEXT = [104, 105, 33, 97, 98]
 
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
-    from engine.sources.checkpoint import load
+    from likely.engine.sources.checkpoint import load
 
     arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
     return Session(load(str(tiny.write_folder(tmp_path / "model", tiny.LLAMA, arrays))))

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import ParameterError
-from engine.inside.tokenisation import spellings, tokenisation
-from engine.session import Session
-from metal import mx
+from likely.engine.errors import ParameterError
+from likely.engine.inside.tokenisation import spellings, tokenisation
+from likely.engine.session import Session
+from likely.metal import mx
 from tests.engine import tiny
 
 
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
-    from engine.sources.checkpoint import load
+    from likely.engine.sources.checkpoint import load
 
     arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
     return Session(load(str(tiny.write_folder(tmp_path / "model", tiny.LLAMA, arrays))))

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import CheckpointError, DataError, ParameterError
-from engine.inside import tuned_lens
-from engine.inside.lens import rows, states
-from engine.inside.steering import SteeredBlock
-from engine.inside.subject import InspectedText
-from metal import mx
+from likely.engine.errors import CheckpointError, DataError, ParameterError
+from likely.engine.inside import tuned_lens
+from likely.engine.inside.lens import rows, states
+from likely.engine.inside.steering import SteeredBlock
+from likely.engine.inside.subject import InspectedText
+from likely.metal import mx
 from tests.engine.inside.test_inside import model_of
 from tests.models.oracle import tokens
 from tests.models.test_families import V

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from engine.errors import ParameterError
-from engine.posterior import averaged
-from engine.posterior.averaged import samples_of
-from engine.posterior.evidence import best_precision, log_evidence
-from engine.posterior.kronecker import Curvature, Kronecker, Spectrum
-from engine.posterior.moments import Moments
-from engine.posterior.posterior import Ensemble, Laplace
-from engine.posterior.uncertainty import Uncertainty, check_samples, probit, sampled
+from likely.engine.errors import ParameterError
+from likely.engine.posterior import averaged
+from likely.engine.posterior.averaged import samples_of
+from likely.engine.posterior.evidence import best_precision, log_evidence
+from likely.engine.posterior.kronecker import Curvature, Kronecker, Spectrum
+from likely.engine.posterior.moments import Moments
+from likely.engine.posterior.posterior import Ensemble, Laplace
+from likely.engine.posterior.uncertainty import Uncertainty, check_samples, probit, sampled
 
 
 def test_the_evidence_is_the_sum_of_its_terms() -> None:

@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import CheckpointError, DataError, ParameterError
-from engine.posterior import stored
-from engine.posterior.curvature_pass import collect
-from engine.posterior.evidence import best_precision, log_evidence
-from engine.posterior.fit import FittedAdapter, fit_laplace, fit_swag, join, open_adapter, read_rows
-from engine.posterior.moments import Moments
-from engine.posterior.posterior import Ensemble, Laplace, SwagPosterior
-from engine.sources.checkpoint import load
-from engine.sources.fetch.progress import silent
-from engine.tune import adapters, lora, samples, sites
-from engine.tune.control import Stepped
-from engine.tune.run import Set, prepare
-from engine.tune.stack import digest
-from engine.tune.trainer import train
-from metal import mx
+from likely.engine.adapters import adapters, lora, sites
+from likely.engine.attach.stack import digest
+from likely.engine.errors import CheckpointError, DataError, ParameterError
+from likely.engine.posterior import stored
+from likely.engine.posterior.curvature_pass import collect
+from likely.engine.posterior.evidence import best_precision, log_evidence
+from likely.engine.posterior.fit import FittedAdapter, fit_laplace, fit_swag, join, open_adapter, read_rows
+from likely.engine.posterior.moments import Moments
+from likely.engine.posterior.posterior import Ensemble, Laplace, SwagPosterior
+from likely.engine.sources.checkpoint import load
+from likely.engine.sources.fetch.progress import silent
+from likely.engine.tune import samples
+from likely.engine.tune.control import Stepped
+from likely.engine.tune.run import Set, prepare
+from likely.engine.tune.trainer import train
+from likely.metal import mx
 from tests.engine import tiny
 
 CONFIG = tiny.LLAMA | {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "head_dim": 8}

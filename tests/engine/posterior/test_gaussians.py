@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from engine.errors import ParameterError
-from engine.posterior.evidence import best_precision, log_evidence
-from engine.posterior.kronecker import Curvature, Kronecker
-from engine.posterior.moments import Moments
-from engine.posterior.posterior import Ensemble, Laplace
-from engine.posterior.uncertainty import probit, sampled
+from likely.engine.errors import ParameterError
+from likely.engine.posterior.evidence import best_precision, log_evidence
+from likely.engine.posterior.kronecker import Curvature, Kronecker
+from likely.engine.posterior.moments import Moments
+from likely.engine.posterior.posterior import Ensemble, Laplace
+from likely.engine.posterior.uncertainty import probit, sampled
 
 RANDOM = np.random.default_rng(0)
 

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-import engine.tune.lora as lora
-from engine import arrays
-from engine.decode.branches import Branches
-from engine.errors import ParameterError
-from engine.posterior.averaged import Averaged, UncertainText
-from engine.posterior.choices import choice_logits
-from engine.posterior.curvature_pass import check_plain, collect
-from engine.posterior.posterior import Ensemble, Laplace
-from engine.tune import factors, sites
-from engine.tune.samples import TrainingSample
-from metal import mx
-from models import Transformer
+import likely.engine.adapters.lora as lora
+from likely.engine import arrays
+from likely.engine.adapters import factors, sites
+from likely.engine.decode.branches import Branches
+from likely.engine.errors import ParameterError
+from likely.engine.posterior.averaged import Averaged, UncertainText
+from likely.engine.posterior.choices import choice_logits
+from likely.engine.posterior.curvature_pass import check_plain, collect
+from likely.engine.posterior.posterior import Ensemble, Laplace
+from likely.engine.tune.samples import TrainingSample
+from likely.metal import mx
+from likely.models import Transformer
 from tests.engine.tune.tiny import model
 from tests.engine.tune.tiny import samples as rows_of
 

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import arrays
-from engine.errors import ParameterError
-from engine.posterior.averaged import Averaged, UncertainText
-from engine.posterior.choices import choice_logits
-from engine.posterior.curvature_pass import AT_ONCE, WHOLE, Watched, collect, watched_factors
-from engine.posterior.explained import ExplainedUncertainty, uncertainties
-from engine.posterior.kronecker import Kronecker
-from engine.posterior.posterior import Laplace
-from engine.posterior.uncertainty import probit, sampled
-from engine.tune.samples import TrainingSample
-from metal import mx
+from likely.engine import arrays
+from likely.engine.errors import ParameterError
+from likely.engine.posterior.averaged import Averaged, UncertainText
+from likely.engine.posterior.choices import choice_logits
+from likely.engine.posterior.curvature_pass import AT_ONCE, WHOLE, Watched, collect, watched_factors
+from likely.engine.posterior.explained import ExplainedUncertainty, uncertainties
+from likely.engine.posterior.kronecker import Kronecker
+from likely.engine.posterior.posterior import Laplace
+from likely.engine.posterior.uncertainty import probit, sampled
+from likely.engine.tune.samples import TrainingSample
+from likely.metal import mx
 from tests.engine.posterior.test_models import TEXT, V, adapted, ensemble, fisher, samples
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import CheckpointError
-from engine.posterior import stored
-from engine.posterior.kronecker import Kronecker, Spectrum
-from engine.posterior.moments import Swag
-from engine.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosterior
-from engine.posterior.stored import FitFacts
-from metal import mx
+from likely.engine.errors import CheckpointError
+from likely.engine.posterior import stored
+from likely.engine.posterior.kronecker import Kronecker, Spectrum
+from likely.engine.posterior.moments import Swag
+from likely.engine.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosterior
+from likely.engine.posterior.stored import FitFacts
+from likely.metal import mx
 
 SHAPES = {"x.lora_a": (6, 2), "x.lora_b": (2, 5)}
 FACTS: dict[str, Any] = {"adapter": "aaaa", "base": "bbbb"}

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from engine.errors import DataError, ParameterError
-from engine.pretrain import pretraining
-from engine.pretrain.pretraining import FILE, asked, check_architecture, open_run, pretrain
-from engine.pretrain.shape import ModelShape, counts
-from engine.scaling.plan import LadderPlan, Rung
-from engine.scaling.rung_trainer import PretrainRungs
-from engine.scaling.running import RungMoved, RungResult
-from engine.tune import optimisers
-from engine.tune.control import Stepped, TrainControl
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.pretrain import pretraining
+from likely.engine.pretrain.pretraining import FILE, asked, check_architecture, open_run, pretrain
+from likely.engine.pretrain.shape import ModelShape, counts
+from likely.engine.scaling.plan import LadderPlan, Rung
+from likely.engine.scaling.rung_trainer import PretrainRungs
+from likely.engine.scaling.running import RungMoved, RungResult
+from likely.engine.tune import optimisers
+from likely.engine.tune.control import Stepped, TrainControl
 from tests.engine.pretrain.texts import config, words
 
 SHAPE = ModelShape("llama", layers=1, width=16, heads=2)

@@ -13,24 +13,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from engine.diffusion import infilling
-from engine.diffusion.unmasking import Unmasking
-from engine.errors import DataError, LikelyError, OutOfMemory, ParameterError
-from engine.pretrain import parametrisation
-from engine.pretrain.config import TOKENIZERS, PretrainConfig, configure
-from engine.pretrain.corpus import corpus
-from engine.pretrain.documents import SHORT, sources
-from engine.pretrain.pretraining import FILE, Prepared, pretrain
-from engine.pretrain.shape import NOT_HERE, ModelShape, config_of, counts, shape_of
-from engine.session import Session
-from engine.sources.checkpoint import load
-from engine.trace.trace import Recipe
-from engine.tune import full
-from engine.tune.control import Completion, Ended, Saved, Stepped, Validated
-from engine.tune.validation import drawn
-from metal import mx
-from models.families import FAMILIES, registry
+import likely.models as models
+from likely.engine.adapters import full
+from likely.engine.diffusion import infilling
+from likely.engine.errors import DataError, LikelyError, OutOfMemory, ParameterError
+from likely.engine.pretrain import parametrisation
+from likely.engine.pretrain.config import TOKENIZERS, PretrainConfig, configure
+from likely.engine.pretrain.corpus import corpus
+from likely.engine.pretrain.documents import SHORT, sources
+from likely.engine.pretrain.pretraining import FILE, Prepared, pretrain
+from likely.engine.pretrain.shape import NOT_HERE, ModelShape, config_of, counts, shape_of
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import Unmasking
+from likely.engine.tune.control import Completion, Ended, Saved, Stepped, Validated
+from likely.engine.tune.validation import drawn
+from likely.metal import mx
+from likely.models.families import FAMILIES, registry
 from tests import processes
 from tests.engine.pretrain.texts import config, finish, markov, words
 from tests.models.oracle import difference
@@ -132,7 +132,7 @@ def test_what_is_measured_of_many_rows_is_from_everywhere() -> None:
 @pytest.mark.slow
 def test_two_processes_with_half_of_each_batch_learn_what_one_does(tmp_path: Path) -> None:
     options = "--size 20k --tokenizer bytes --context 32 --batch 4 --tokens 1536 --sample-tokens 4 --eval-every 3"
-    run = ["-c", "from app.cli import main; main()", "pretrain", str(words(tmp_path)), *options.split()]
+    run = ["-c", "from likely.app.cli import main; main()", "pretrain", str(words(tmp_path)), *options.split()]
     (alone,) = processes.finish(processes.start(1, tmp_path, [*run, "--out", str(tmp_path / "alone")]))
     both = processes.finish(processes.start(2, tmp_path, [*run, "--out", str(tmp_path / "both")]))
     assert [code for code, _, _ in (alone, *both)] == [0, 0, 0], both
@@ -145,7 +145,7 @@ def test_two_processes_with_half_of_each_batch_learn_what_one_does(tmp_path: Pat
 KILLED = """
 import sys
 from pathlib import Path
-from engine.pretrain.pretraining import pretrain
+from likely.engine.pretrain.pretraining import pretrain
 from tests import processes
 from tests.engine.pretrain.texts import config
 for event in pretrain(config(Path(sys.argv[1]), Path(sys.argv[2]), save_every=1), resume=sys.argv[3] == "1"):

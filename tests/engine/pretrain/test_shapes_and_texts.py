@@ -9,15 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import DataError, ParameterError
-from engine.pretrain import parametrisation as widths
-from engine.pretrain.config import PretrainConfig, configure
-from engine.pretrain.corpus import Corpus, CorpusFacts, corpus
-from engine.pretrain.documents import LONG, SHORT, CorpusDocument, documents, sources
-from engine.pretrain.parametrisation import Parametrisation, check_tied, peak
-from engine.pretrain.shape import ModelShape, check_family, config_of, counts, parameters_of, read_shape, shape_of
-from engine.pretrain.vocabulary import size_for
-from models.families import registry
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.pretrain import parametrisation as widths
+from likely.engine.pretrain.config import PretrainConfig, configure
+from likely.engine.pretrain.corpus import Corpus, CorpusFacts, corpus
+from likely.engine.pretrain.documents import LONG, SHORT, CorpusDocument, documents, sources
+from likely.engine.pretrain.parametrisation import Parametrisation, check_tied, peak
+from likely.engine.pretrain.shape import (
+    ModelShape,
+    check_family,
+    config_of,
+    counts,
+    parameters_of,
+    read_shape,
+    shape_of,
+)
+from likely.engine.pretrain.vocabulary import size_for
+from likely.models.families import registry
 
 # -- shapes ------------------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.pretrain.config import PretrainConfig, configure
-from engine.pretrain.pretraining import Pretrained, PretrainEvent, pretrain
+from likely.engine.pretrain.config import PretrainConfig, configure
+from likely.engine.pretrain.pretraining import Pretrained, PretrainEvent, pretrain
 
 SYMBOLS = "abcdefgh"
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
-from engine.evaluate.extraction import Extraction
-from engine.reason.paths import Path, PathCollector, by_score, by_vote
-from engine.reason.scorers import SCORERS
-from engine.trace.trace import TokenStep
+from likely.engine.answers.extraction import Extraction
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
+from likely.engine.reason.paths import Path, PathCollector, by_score, by_vote
+from likely.engine.reason.scorers import SCORERS
+from likely.engine.trace.trace import TokenStep
 from tests.engine.reason.test_vote import step
 
 STATS = Stats(1, 0, 1, 0.0, 0.0)

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import ParameterError
-from engine.evaluate.extraction import Extraction
-from engine.evaluate.program import VerifierError
-from engine.evaluate.tasks import Question
-from engine.reason import problems
-from engine.reason.belief import p_true
-from engine.reason.paths import Path, VoteOutcome, by_vote
-from engine.reason.reasoning import Reasoning
-from engine.reason.reflection import flips
-from engine.reason.scorers import scorer
-from engine.reason.thought import Thought
+from likely.engine.answers.extraction import Extraction
+from likely.engine.answers.program import VerifierError
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate.tasks import Question
+from likely.engine.reason import problems
+from likely.engine.reason.belief import p_true
+from likely.engine.reason.paths import Path, VoteOutcome, by_vote
+from likely.engine.reason.reasoning import Reasoning
+from likely.engine.reason.reflection import flips
+from likely.engine.reason.scorers import scorer
+from likely.engine.reason.thought import Thought
 from tests.engine.reason.test_vote import step
 from tests.fakes import ByteTokenizer
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Stats
-from engine.evaluate.extraction import Extraction
-from engine.reason.paths import Path
-from engine.reason.step_beam import StepBeam
-from engine.trace.trace import TokenStep
+from likely.engine.answers.extraction import Extraction
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Done, Emitted, Event, Stats
+from likely.engine.reason.paths import Path
+from likely.engine.reason.step_beam import StepBeam
+from likely.engine.trace.trace import TokenStep
 from tests.engine.reason.test_vote import step
 from tests.fakes import ByteTokenizer
 

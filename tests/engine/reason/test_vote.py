@@ -8,10 +8,10 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from engine.reason import scorers
-from engine.reason.vote import borda, changes, decided, maj_at, pass_at, winner
-from engine.trace.observe import observe
-from engine.trace.trace import Recipe, TokenStep
+from likely.engine.answers.vote import borda, changes, decided, maj_at, pass_at, winner
+from likely.engine.reason import scorers
+from likely.engine.trace.observe import observe
+from likely.engine.trace.trace import Recipe, TokenStep
 
 
 def step(p: list[float], token: int = 0) -> TokenStep:

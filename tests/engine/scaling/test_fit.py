@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import DataError
-from engine.scaling import fitted
-from engine.scaling.alternatives import broken, repeated
-from engine.scaling.fit import descend, huber
-from engine.scaling.fitted import Fitted
-from engine.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
-from engine.scaling.ladder import Ladder, LeftOut
-from engine.scaling.law import FLOP, Law, effective
+from likely.engine.errors import DataError
+from likely.engine.scaling import fitted
+from likely.engine.scaling.alternatives import broken, repeated
+from likely.engine.scaling.fit import descend, huber
+from likely.engine.scaling.fitted import Fitted
+from likely.engine.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
+from likely.engine.scaling.ladder import Ladder, LeftOut
+from likely.engine.scaling.law import FLOP, Law, effective
 
 LAW = Law(1.69, 406.4, 410.7, 0.34, 0.28)
 PEER = json.loads((Path(__file__).parents[2] / "data" / "scaling" / "peer.json").read_text())

@@ -6,15 +6,15 @@ from dataclasses import astuple, replace
 import numpy as np
 import pytest
 
-from engine.errors import DataError
-from engine.evaluate.estimates import Estimate
-from engine.scaling import fitted
-from engine.scaling.alternatives import broken
-from engine.scaling.forecast import Foretold, buy, foretold, frontier, held_out, rate
-from engine.scaling.frontier import IsoFlop, budgets, envelope, exponent, lowest
-from engine.scaling.ladder import Ladder, LeftOut
-from engine.scaling.law import FLOP, Law
-from engine.scaling.report import FEW, HIGHEST, report
+from likely.engine.errors import DataError
+from likely.engine.scaling import fitted
+from likely.engine.scaling.alternatives import broken
+from likely.engine.scaling.forecast import Foretold, buy, foretold, frontier, held_out, rate
+from likely.engine.scaling.frontier import IsoFlop, budgets, envelope, exponent, lowest
+from likely.engine.scaling.ladder import Ladder, LeftOut
+from likely.engine.scaling.law import FLOP, Law
+from likely.engine.scaling.report import FEW, HIGHEST, report
+from likely.engine.statistics.estimates import Estimate
 from tests.engine.scaling.test_fit import LAW, ladder, of
 
 

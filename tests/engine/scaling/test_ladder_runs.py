@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import DataError, LikelyError
-from engine.scaling import running
-from engine.scaling.cost import SpeedProbe, chosen, cost
-from engine.scaling.ladder import MappedColumn, read_runs
-from engine.scaling.plan import LadderPlan, Rung, read_plan
-from engine.scaling.running import RungBegan, RungElsewhere, RungEnded, RungMoved, RungResult, SizeFacts
-from engine.tune.control import TrainControl
+from likely.engine.errors import DataError, LikelyError
+from likely.engine.scaling import running
+from likely.engine.scaling.cost import SpeedProbe, chosen, cost
+from likely.engine.scaling.ladder import MappedColumn, read_runs
+from likely.engine.scaling.plan import LadderPlan, Rung, read_plan
+from likely.engine.scaling.running import RungBegan, RungElsewhere, RungEnded, RungMoved, RungResult, SizeFacts
+from likely.engine.tune.control import TrainControl
 from tests.engine.scaling.test_fit import LAW
 
 SIZES = {"10k": 10_000, "30k": 30_000, "100k": 100_000}

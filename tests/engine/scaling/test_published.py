@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.scaling import fitted
-from engine.scaling.fit import huber
-from engine.scaling.ladder import mapping, read_runs
-from engine.scaling.law import Law
+from likely.engine.scaling import fitted
+from likely.engine.scaling.fit import huber
+from likely.engine.scaling.ladder import mapping, read_runs
+from likely.engine.scaling.law import Law
 
 FILE = os.environ.get("LIKELY_CHINCHILLA", "")
 PUBLISHED = Law(1.8172, 482.01, 2085.43, 0.3478, 0.3658)  # Besiroglu et al., arXiv:2404.10102, of 240 runs

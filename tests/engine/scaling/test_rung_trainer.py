@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.scaling import running
-from engine.scaling.ladder import read_runs
-from engine.scaling.plan import LadderPlan
-from engine.scaling.rung_trainer import PretrainRungs
-from engine.scaling.running import RungEnded, RungMoved
-from engine.tune.control import TrainControl
+from likely.engine.scaling import running
+from likely.engine.scaling.ladder import read_runs
+from likely.engine.scaling.plan import LadderPlan
+from likely.engine.scaling.rung_trainer import PretrainRungs
+from likely.engine.scaling.running import RungEnded, RungMoved
+from likely.engine.tune.control import TrainControl
 
 
 @pytest.mark.slow

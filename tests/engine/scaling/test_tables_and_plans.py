@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine.errors import DataError, ParameterError
-from engine.scaling import running
-from engine.scaling.cost import SpeedProbe, chosen, cost
-from engine.scaling.ladder import Ladder, LeftOut, MappedColumn, mapping, read_runs
-from engine.scaling.plan import LadderPlan, Rung, amount, is_path, read_plan
-from engine.scaling.running import RungResult
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.scaling import running
+from likely.engine.scaling.cost import SpeedProbe, chosen, cost
+from likely.engine.scaling.ladder import Ladder, LeftOut, MappedColumn, mapping, read_runs
+from likely.engine.scaling.plan import LadderPlan, Rung, amount, is_path, read_plan
+from likely.engine.scaling.running import RungResult
 
 
 def table(tmp_path: Path, text: str, **how: Any) -> tuple[Ladder, list[LeftOut]]:

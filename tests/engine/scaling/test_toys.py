@@ -9,10 +9,10 @@ from pydoc_data.topics import topics
 import numpy as np
 import pytest
 
-from engine.errors import DataError
-from engine.evaluate.estimates import mean
-from engine.scaling import toys
-from engine.scaling.toys import Toy, measure, slope
+from likely.engine.errors import DataError
+from likely.engine.scaling import toys
+from likely.engine.scaling.toys import Toy, measure, slope
+from likely.engine.statistics.estimates import mean
 
 
 @pytest.mark.slow

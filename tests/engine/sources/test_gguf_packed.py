@@ -5,19 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import CheckpointError
-from engine.sources import gguf
-from engine.sources.checkpoint import load
-from engine.sources.gguf import mapping
-from engine.sources.gguf import weights as gguf_weights
-from engine.sources.gguf.packed import read_packed
-from engine.sources.model_info import ModelInfo
-from engine.sources.precision import Precision
-from metal import mx
-from metal.packed import LEVELS, PackedMatrix
-from metal.packed import load as load_library
-from models.families import registry
-from models.packed import PackedModel
+from likely.engine.errors import CheckpointError
+from likely.engine.sources import gguf
+from likely.engine.sources.checkpoint import load
+from likely.engine.sources.gguf import mapping
+from likely.engine.sources.gguf import weights as gguf_weights
+from likely.engine.sources.gguf.packed import read_packed
+from likely.engine.sources.gguf.precision import Precision
+from likely.engine.sources.model_info import ModelInfo
+from likely.metal import mx
+from likely.metal.packed import LEVELS, PackedMatrix
+from likely.metal.packed import load as load_library
+from likely.models.families import registry
+from likely.models.packed import PackedModel
 from tests.engine.tiny import LLAMA, weights, write_gguf
 from tests.metal.test_packed import ROUNDS
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from app.cli import doctor
-from engine.session import Session
-from engine.sources.checkpoint import load
-from engine.sources.precision import Precision
-from metal import autotune, dispatch, kernel, mx, tuning_cache
-from metal.dispatch import Shape
-from metal.selftest import cases
-from metal.simulator import simulated
+from likely.app.cli import doctor
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.sources.gguf.precision import Precision
+from likely.metal import autotune, dispatch, kernel, mx, tuning_cache
+from likely.metal.dispatch import Shape
+from likely.metal.selftest import cases
+from likely.metal.simulator import simulated
 from tests.engine.tiny import LLAMA, weights, write_folder
 
 CONFIG = LLAMA | {"head_dim": 64, "num_attention_heads": 2, "num_key_value_heads": 1}

@@ -7,16 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import CheckpointError
-from engine.sources.gguf.header import Header, TensorInfo
-from engine.sources.gguf.mapping import (
-    ARCHITECTURES,
-    MIXTRAL,
-    Facts,
-    architecture,
-    config,
-    runs,
-)
+from likely.engine.errors import CheckpointError
+from likely.engine.sources.gguf.header import Header, TensorInfo
+from likely.engine.sources.gguf.mapping import ARCHITECTURES, MIXTRAL, Facts, architecture, config, runs
 
 
 def tensor(name: str, shape: tuple[int, ...] = (8, 64), kind: str = "F32") -> TensorInfo:

@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.errors import CheckpointError
-from engine.session import Session
-from engine.sources import packed_folder
-from engine.sources.checkpoint import load, not_native
-from engine.sources.model_info import describe
-from engine.sources.precision import Precision
-from engine.trace.trace import Recipe
-from metal import mx
-from metal.packed import LEVELS, PackedMatrix
-from metal.packed import load as load_library
-from models.native import NativeModel
-from models.packed import PackedModel
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.errors import CheckpointError
+from likely.engine.session import Session
+from likely.engine.sources import packed_folder
+from likely.engine.sources.checkpoint import load, not_native
+from likely.engine.sources.gguf.precision import Precision
+from likely.engine.sources.model_info import describe
+from likely.engine.trace.trace import Recipe
+from likely.metal import mx
+from likely.metal.packed import LEVELS, PackedMatrix
+from likely.metal.packed import load as load_library
+from likely.models.native import NativeModel
+from likely.models.packed import PackedModel
 from tests.engine.sources.test_gguf_packed import EXACT
 from tests.engine.tiny import LLAMA, weights, write_folder
 from tests.metal.test_packed import ROUNDS

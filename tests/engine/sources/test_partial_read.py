@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import CheckpointError
-from engine.sources import gguf, hf_folder, partial_read
-from engine.sources.gguf import mapping
-from engine.sources.gguf import weights as gguf_weights
-from engine.sources.precision import Precision
-from metal import mx
-from models.parallel.shard import Sharding, share
+from likely.engine.errors import CheckpointError
+from likely.engine.sources import gguf, hf_folder
+from likely.engine.sources.gguf import mapping, partial_read
+from likely.engine.sources.gguf import weights as gguf_weights
+from likely.engine.sources.gguf.precision import Precision
+from likely.metal import mx
+from likely.models.parallel.shard import Sharding, share
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
 from tests.models.shared import taken
 

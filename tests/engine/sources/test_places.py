@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import CheckpointError
-from engine.sources import places, preferences, store
-from engine.sources.model_info import describe
-from metal import mx
+from likely.engine import preferences
+from likely.engine.errors import CheckpointError
+from likely.engine.sources import store
+from likely.engine.sources.fetch import places
+from likely.engine.sources.model_info import describe
+from likely.metal import mx
 from tests.engine import hub_server, tiny
 from tests.engine.sources.test_fetch import file_size_limit
 

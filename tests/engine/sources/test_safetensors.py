@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import CheckpointError
-from engine.sources import safetensors
-from engine.sources.hf_folder import array_of
-from engine.sources.model_info import weight_files
-from engine.sources.safetensors import StoredTensor, read_header
-from metal import mx
+from likely.engine.errors import CheckpointError
+from likely.engine.sources import safetensors
+from likely.engine.sources.hf_folder import array_of
+from likely.engine.sources.model_info import weight_files
+from likely.engine.sources.safetensors import StoredTensor, read_header
+from likely.metal import mx
 
 
 def written(path: Path, entries: Any, data: bytes = b"", length: int | None = None) -> Path:

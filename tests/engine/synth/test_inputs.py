@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import DataError
-from engine.synth import inputs
-from engine.synth.row import RowSource, SynthRow, digest, of_value, sides
-from engine.tune.rows import parse
+from likely.engine.errors import DataError
+from likely.engine.synth import inputs
+from likely.engine.synth.row import RowSource, SynthRow, digest, of_value, sides
+from likely.engine.tune.rows import parse
 
 
 def row(job: int, says: str, asks: str = "", parent: str = "p", dropped: str = "", **attributes: str) -> SynthRow:

@@ -10,18 +10,25 @@ from typing import Any
 
 import pytest
 
-from engine.errors import ParameterError
-from engine.prompt import Prompt, asked
-from engine.reason.paths import Path
-from engine.synth import inputs, report
-from engine.synth.config import configure
-from engine.synth.instruct import AttributeGrid, DocumentQuestions, Magpie, SelfInstruct, nearest_rouge, rouge_l
-from engine.synth.method import LONG, RowMethod
-from engine.synth.report import GridCoverage
-from engine.synth.rewriting import Augment, Rewrite, change, ngram_distance, word_kl
-from engine.synth.row import SynthRow, of_value
-from engine.synth.verified import Preference, Verified
-from engine.trace.trace import Recipe
+from likely.engine.errors import ParameterError
+from likely.engine.prompt import Prompt, asked
+from likely.engine.reason.paths import Path
+from likely.engine.synth import inputs, report
+from likely.engine.synth.config import configure
+from likely.engine.synth.instruct import (
+    AttributeGrid,
+    DocumentQuestions,
+    Magpie,
+    SelfInstruct,
+    nearest_rouge,
+    rouge_l,
+)
+from likely.engine.synth.method import LONG, RowMethod
+from likely.engine.synth.report import GridCoverage
+from likely.engine.synth.rewriting import Augment, Rewrite, change, ngram_distance, word_kl
+from likely.engine.synth.row import SynthRow, of_value
+from likely.engine.synth.verified import Preference, Verified
+from likely.engine.trace.trace import Recipe
 from tests.engine.synth.makers import PROBLEMS, PlainTokenizer, write_rows
 
 
@@ -107,10 +114,10 @@ def test_magpie_needs_a_chat_template() -> None:
 
 @pytest.mark.real
 def test_magpie_draws_a_user_turn_and_its_answer() -> None:
-    from engine.decode.strategies import PLAIN
-    from engine.session import Session
-    from engine.sources.checkpoint import load
-    from engine.synth.writer import Writer
+    from likely.engine.decode.strategies import PLAIN
+    from likely.engine.session import Session
+    from likely.engine.sources.checkpoint import load
+    from likely.engine.synth.writer import Writer
 
     session = Session(load("smollm2"))
     method = Magpie(configure({"generate": {"method": "magpie", "rows": 2, "answers": 2}}))

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from engine.errors import DataError, ParameterError
-from engine.synth import pipeline
-from engine.synth.config import configure
-from engine.synth.pipeline import RowsWarned, RowsWritten, StageYield
-from engine.tune import choices, data
-from engine.tune.rows import parse
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.synth import pipeline
+from likely.engine.synth.config import configure
+from likely.engine.synth.pipeline import RowsWarned, RowsWritten, StageYield
+from likely.engine.tune import choices, data
+from likely.engine.tune.rows import parse
 from tests.engine.synth.makers import (
     PROBLEMS,
     CountedSession,
@@ -52,9 +52,9 @@ def test_verified_rows_are_right_and_say_where_they_come_from(tmp_path: Path) ->
     one = kept[0]["source"]
     assert one["method"] == "verified" and one["model"] == "fake" and one["parent"].startswith("problems:")
     # the row can be drawn again by itself from what it says
-    from engine.decode.control import RunControl
-    from engine.decode.events import Emitted
-    from engine.trace.trace import Recipe
+    from likely.engine.decode.control import RunControl
+    from likely.engine.decode.events import Emitted
+    from likely.engine.trace.trace import Recipe
 
     ids = using.tokenizer.encode(kept[0]["prompt"])
     drawn = using.generate(ids, RunControl(Recipe()), seed=one["seed"], max_tokens=8)
@@ -122,7 +122,7 @@ def test_a_killed_process_leaves_rows_that_the_next_goes_on_from(tmp_path: Path)
 FULL = """
 import resource, sys
 from pathlib import Path
-from engine.errors import DataError
+from likely.engine.errors import DataError
 from tests.engine.synth.makers import config, run, session, table
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
 try:

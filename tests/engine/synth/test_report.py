@@ -6,10 +6,10 @@ import random
 import numpy as np
 import pytest
 
-from engine.evaluate import samples
-from engine.evaluate.contamination import words
-from engine.evaluate.estimates import mean, share
-from engine.synth.report import (
+from likely.engine.evaluate import samples
+from likely.engine.evaluate.contamination import words
+from likely.engine.statistics.estimates import mean, share
+from likely.engine.synth.report import (
     OPENING,
     Runs,
     coverage,
@@ -22,7 +22,7 @@ from engine.synth.report import (
     template,
     top_template,
 )
-from engine.synth.row import RowSource, SynthRow
+from likely.engine.synth.row import RowSource, SynthRow
 
 WORDS = [f"{a}{b}" for a in "bcdfg" for b in "aeiou"]
 

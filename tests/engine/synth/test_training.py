@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from engine.decode.strategies import PLAIN
-from engine.errors import DataError
-from engine.evaluate.estimates import compare, mean, share
-from engine.evaluate.tasks import Task
-from engine.session import Session
-from engine.sources.checkpoint import Checkpoint, load
-from engine.synth.config import TrainOptions
-from engine.synth.training import Arm, TaughtModel, arms, asked, taught
-from engine.synth.writer import Writer
-from engine.trace.trace import Recipe
-from engine.tune.rows import TrainingRow, parse
+from likely.engine.decode.strategies import PLAIN
+from likely.engine.errors import DataError
+from likely.engine.evaluate.tasks import Task
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.statistics.estimates import compare, mean, share
+from likely.engine.synth.config import TrainOptions
+from likely.engine.synth.training import Arm, TaughtModel, arms, asked, taught
+from likely.engine.synth.writer import Writer
+from likely.engine.trace.trace import Recipe
+from likely.engine.tune.rows import TrainingRow, parse
 from tests.engine import tiny
 
 OPTIONS = TrainOptions(steps=2, rate=0.01, rank=3, batch=2, length=77, seed=4)

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import DataError, ParameterError
-from engine.synth import pipeline, vae
-from engine.synth.config import configure
-from engine.synth.method import LONG
-from engine.synth.pipeline import RowsWarned
-from engine.synth.vae import END, PAD, TURN, LearnedVae, TextVae
-from metal import mx
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.synth import pipeline, vae
+from likely.engine.synth.config import configure
+from likely.engine.synth.method import LONG
+from likely.engine.synth.pipeline import RowsWarned
+from likely.engine.synth.vae import END, PAD, TURN, LearnedVae, TextVae
+from likely.metal import mx
 from tests.engine.synth.makers import rows_of, write_rows
 
 A, B = vae.SIGNS, vae.SIGNS + 1  # two words

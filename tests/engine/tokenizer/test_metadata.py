@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine.errors import CheckpointError
-from engine.tokenizer import Tokenizer, from_folder, from_gguf
+from likely.engine.errors import CheckpointError
+from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
 from tests.engine.vocabularies import byte_level, folder, scored
 
 

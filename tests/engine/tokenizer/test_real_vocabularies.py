@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.sources.gguf import read_header
-from engine.sources.model_info import ModelInfo
-from engine.tokenizer import Tokenizer, from_gguf
+from likely.engine.sources.gguf import read_header
+from likely.engine.sources.model_info import ModelInfo
+from likely.engine.tokenizer import Tokenizer, from_gguf
 from tests.engine import slow_bpe
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT
 

@@ -7,10 +7,10 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.decode.spelling import spelling
-from engine.errors import CheckpointError
-from engine.tokenizer import from_gguf
-from engine.tokenizer.sentencepiece import SentencePiece
+from likely.engine.decode.spelling import spelling
+from likely.engine.errors import CheckpointError
+from likely.engine.tokenizer import from_gguf
+from likely.engine.tokenizer.sentencepiece import SentencePiece
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT, scored, sentencepiece_model
 
 # U+2581 is a blank to these vocabularies, so that a text with one does not come back; NUL ends a text to the library.

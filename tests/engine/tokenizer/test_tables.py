@@ -5,17 +5,11 @@ from typing import Any
 
 import tokenizers
 
-from engine.tokenizer.encoder import Added
-from engine.tokenizer.sentencepiece import SentencePiece
-from engine.tokenizer.special import ends_of_text, ends_of_turn
-from engine.tokenizer.turns import turns
-from engine.tokenizer.vocabulary import (
-    BYTE_LEVEL,
-    Kind,
-    TokenTable,
-    byte_level_bytes,
-    sentencepiece_bytes,
-)
+from likely.engine.tokenizer.encoder import Added
+from likely.engine.tokenizer.sentencepiece import SentencePiece
+from likely.engine.tokenizer.special import ends_of_text, ends_of_turn
+from likely.engine.tokenizer.turns import turns
+from likely.engine.tokenizer.vocabulary import BYTE_LEVEL, Kind, TokenTable, byte_level_bytes, sentencepiece_bytes
 
 N, U, C, D, X, B = (
     int(kind) for kind in (Kind.NORMAL, Kind.UNKNOWN, Kind.CONTROL, Kind.USER_DEFINED, Kind.UNUSED, Kind.BYTE)

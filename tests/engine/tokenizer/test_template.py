@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import ParameterError, TemplateError
-from engine.sandbox import process
-from engine.tokenizer import ChatTemplate, Message, from_folder, from_gguf
-from engine.tokenizer.turns import turns
+from likely.engine.errors import ParameterError, TemplateError
+from likely.engine.sandbox import process
+from likely.engine.tokenizer import ChatTemplate, Message, from_folder, from_gguf
+from likely.engine.tokenizer.turns import turns
 from tests.engine.vocabularies import CHATML, byte_level, folder, scored
 
 HI: list[Message] = [{"role": "user", "content": "hi"}]

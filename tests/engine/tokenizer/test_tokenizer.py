@@ -12,10 +12,10 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.decode.spelling import spelling
-from engine.errors import CheckpointError, DataError
-from engine.tokenizer import Tokenizer, from_folder, from_gguf
-from engine.tokenizer.pretokenizers import PRETOKENIZERS
+from likely.engine.decode.spelling import spelling
+from likely.engine.errors import CheckpointError, DataError
+from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
+from likely.engine.tokenizer.pretokenizers import PRETOKENIZERS
 from tests.engine import slow_bpe
 from tests.engine.vocabularies import AWKWARD, CONTROL, PIECES, TEXT, byte_level, folder
 
@@ -60,7 +60,7 @@ def test_every_rule_cuts_as_another_regex_engine_does(pre: str) -> None:
 
 
 def test_importing_it_imports_neither_library() -> None:
-    code = "import sys, engine.tokenizer; print(sorted({'tokenizers', 'jinja2', 'mlx'} & set(sys.modules)))"
+    code = "import sys, likely.engine.tokenizer; print(sorted({'tokenizers', 'jinja2', 'mlx'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

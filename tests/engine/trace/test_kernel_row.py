@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from engine.decode import kernel_row
-from engine.errors import KernelError, NotFinite
-from engine.trace.row import RowStatistics
-from metal import mx, row
+from likely.engine.decode import kernel_row
+from likely.engine.errors import KernelError, NotFinite
+from likely.engine.trace.row import RowStatistics
+from likely.metal import mx, row
 from tests.engine.trace.test_observe import ROWS, by_a_sort, made, same
 from tests.metal.build import normal, recorded
 

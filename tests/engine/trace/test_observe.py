@@ -6,14 +6,14 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from engine.errors import NotFinite
-from engine.trace import row
-from engine.trace.observe import observe
-from engine.trace.row import RowStatistics
-from engine.trace.trace import Recipe
-from engine.transforms import Temperature, TopP, run, start
-from engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
-from metal.packed.statistics import SPAN
+from likely.engine.errors import NotFinite
+from likely.engine.trace import row
+from likely.engine.trace.observe import observe
+from likely.engine.trace.row import RowStatistics
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import Temperature, TopP, run, start
+from likely.engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
+from likely.metal.packed.statistics import SPAN
 from tests.engine import reference
 
 

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from engine.errors import ParameterError
-from engine.trace.observe import observe
-from engine.trace.replay import replay, replay_drawn, states_at
-from engine.trace.trace import Recipe
-from engine.transforms import (
+from likely.engine.errors import ParameterError
+from likely.engine.trace.observe import observe
+from likely.engine.trace.replay import replay, replay_drawn, states_at
+from likely.engine.trace.trace import Recipe
+from likely.engine.transforms import (
     DRY,
     STAYS,
     XTC,
@@ -33,7 +33,7 @@ from engine.transforms import (
     run,
     start,
 )
-from engine.transforms.intervals import Intervals
+from likely.engine.transforms.intervals import Intervals
 
 
 def random_logits(rng):

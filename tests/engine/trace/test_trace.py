@@ -8,12 +8,23 @@ import math
 import numpy as np
 import pytest
 
-from engine.errors import DataError
-from engine.trace.file import load, save
-from engine.trace.observe import observe
-from engine.trace.replay import replay, states_at
-from engine.trace.trace import Lexicon, Recipe, Trace
-from engine.transforms import DRY, XTC, LogitBias, MinP, RepetitionPenalty, Snapshot, Temperature, TopP, run, start
+from likely.engine.errors import DataError
+from likely.engine.trace.file import load, save
+from likely.engine.trace.observe import observe
+from likely.engine.trace.replay import replay, states_at
+from likely.engine.trace.trace import Lexicon, Recipe, Trace
+from likely.engine.transforms import (
+    DRY,
+    XTC,
+    LogitBias,
+    MinP,
+    RepetitionPenalty,
+    Snapshot,
+    Temperature,
+    TopP,
+    run,
+    start,
+)
 
 RECIPES = (
     Recipe(

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diffusion.denoiser import ModelDenoiser
-from engine.errors import ParameterError
-from engine.sources.checkpoint import Checkpoint, load
-from engine.tune import adaptation, masked, trainer
-from engine.tune.config import configure
-from engine.tune.open_run import Opened, open_run
-from engine.tune.samples import TrainingSample
-from metal import mx
-from metal.attention import CAUSAL, FULL, KV, Mask, attention
-from models.config import MaskedDiffusion
+from likely.engine.adapters.config import configure
+from likely.engine.diffusion.denoiser import ModelDenoiser
+from likely.engine.errors import ParameterError
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.tune import adaptation, masked, trainer
+from likely.engine.tune.open_run import Opened, open_run
+from likely.engine.tune.samples import TrainingSample
+from likely.metal import mx
+from likely.metal.attention import CAUSAL, FULL, KV, Mask, attention
+from likely.models.config import MaskedDiffusion
 from tests.engine import tiny
 
 

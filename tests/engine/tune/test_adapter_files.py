@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from engine.errors import CheckpointError, ParameterError
-from engine.tune import adapters, full, lora, sites
-from engine.tune.adapters import StoredAdapter, place
-from engine.tune.config import configure
-from engine.tune.factors import Factors, fresh, largest, shapes
-from engine.tune.run import Set, TrainingRun, prepare
-from engine.tune.samples import TrainingSample
-from metal import mx
-from models import Transformer
-from models.parts import ModelPart
+import likely.models as models
+from likely.engine.adapters import adapters, full, lora, sites
+from likely.engine.adapters.adapters import StoredAdapter, place
+from likely.engine.adapters.config import configure
+from likely.engine.adapters.factors import Factors, fresh, largest, shapes
+from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.tune.run import Set, TrainingRun, prepare
+from likely.engine.tune.samples import TrainingSample
+from likely.metal import mx
+from likely.models import Transformer
+from likely.models.parts import ModelPart
 from tests.engine import tiny
 
 ARRAYS = {"a": mx.zeros((2,))}

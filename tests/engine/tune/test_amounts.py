@@ -1,8 +1,8 @@
 """How much is trained of how many rows: batches, passes and steps where nobody says them."""
 
-from engine.tune.amounts import chosen, per_epoch, steps_of
-from engine.tune.config import Config, configure
-from engine.tune.samples import TrainingSample
+from likely.engine.adapters.config import Config, configure
+from likely.engine.tune.amounts import chosen, per_epoch, steps_of
+from likely.engine.tune.samples import TrainingSample
 
 
 def sample(length: int, targets: int = 1, first: int = 0) -> TrainingSample:

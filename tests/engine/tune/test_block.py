@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from engine.diffusion.bound import exact
-from engine.diffusion.denoiser import ModelDenoiser
-from engine.errors import ConfigError, ParameterError
-from engine.pretrain import config as pretraining
-from engine.tune import losses, masked, objectives
-from engine.tune.config import Config
-from engine.tune.run import Set, prepare
-from metal import mx
-from metal.attention import KV, Mask, attention
-from metal.dispatch import forced
-from models.config import MaskedDiffusion
+import likely.models as models
+from likely.engine.adapters.config import Config
+from likely.engine.diffusion.bound import exact
+from likely.engine.diffusion.denoiser import ModelDenoiser
+from likely.engine.errors import ConfigError, ParameterError
+from likely.engine.pretrain import config as pretraining
+from likely.engine.tune import losses, masked, objectives
+from likely.engine.tune.run import Set, prepare
+from likely.metal import mx
+from likely.metal.attention import KV, Mask, attention
+from likely.metal.dispatch import forced
+from likely.models.config import MaskedDiffusion
 from tests.engine import tiny
 from tests.engine.tune.test_masked import CONFIG, made, sample
 

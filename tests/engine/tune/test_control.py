@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-import engine.tune.lora as lora
-from engine import arrays
-from engine.errors import ParameterError
-from engine.evaluate import compare
-from engine.sources.checkpoint import Checkpoint, load
-from engine.tune import metrics, open_run, trainer
-from engine.tune.config import configure
-from engine.tune.control import (
+import likely.engine.adapters.lora as lora
+from likely.engine import arrays
+from likely.engine.adapters.config import configure
+from likely.engine.errors import ParameterError
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.statistics import compare
+from likely.engine.tune import metrics, open_run, trainer
+from likely.engine.tune.control import (
     Answer,
     Compare,
     Compared,
@@ -29,9 +29,9 @@ from engine.tune.control import (
     TrainControl,
     Validated,
 )
-from engine.tune.data import read
-from engine.tune.probes import answer
-from metal import mx
+from likely.engine.tune.data import read
+from likely.engine.tune.probes import answer
+from likely.metal import mx
 from tests.engine import tiny as files
 from tests.engine.tune.tiny import run
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import DataError, ParameterError
-from engine.tokenizer import Tokenizer, from_gguf
-from engine.tune import batches, choices, data, rows, samples
-from engine.tune.data import Data
-from engine.tune.samples import TrainingSample
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.tokenizer import Tokenizer, from_gguf
+from likely.engine.tune import batches, choices, data, rows, samples
+from likely.engine.tune.data import Data
+from likely.engine.tune.samples import TrainingSample
 from tests.engine import hub_server
 from tests.engine.vocabularies import byte_level
 from tests.fakes import ByteTokenizer

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import engine.tune.lora as lora
-from engine.tune import trainer
-from engine.tune.samples import TrainingSample
-from metal import mx
-from models import Transformer
+import likely.engine.adapters.lora as lora
+from likely.engine.tune import trainer
+from likely.engine.tune.samples import TrainingSample
+from likely.metal import mx
+from likely.models import Transformer
 from tests.engine.tune.tiny import config, finish, model
 
 TAG, NUMBERS = 60, 20  # the base counts up by 1; after the tag it is to say two numbers in reverse

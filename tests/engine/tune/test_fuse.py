@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import engine.tune.lora as lora
-from engine.errors import CheckpointError, DataError, ParameterError
-from engine.evaluate import compare
-from engine.sources.checkpoint import Checkpoint, load
-from engine.tune import adapters, fuse, fusion, gguf, sites
-from engine.tune.tuned import open_model
-from metal import mx
+import likely.engine.adapters.lora as lora
+from likely.engine.adapters import adapters, sites
+from likely.engine.errors import CheckpointError, DataError, ParameterError
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.statistics import compare
+from likely.engine.tune import fusion
+from likely.engine.tune.tuned import open_model
+from likely.engine.write import fuse, gguf
+from likely.metal import mx
 from tests.engine import tiny as files
 from tests.engine.sources.test_gguf_packed import EXACT
 from tests.models.oracle import difference
@@ -144,7 +146,7 @@ def test_whole_weights_are_judged_and_quantised_as_asked(bits: int, tmp_path: Pa
 
 
 def kinds_of(path: Path) -> dict[str, str]:
-    from engine.sources import safetensors
+    from likely.engine.sources import safetensors
 
     return {name: t.dtype for name, t in safetensors.read_header(path / "model.safetensors").items()}
 

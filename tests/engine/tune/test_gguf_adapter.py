@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import engine.tune.lora as lora
-from engine.errors import ParameterError
-from engine.sources.checkpoint import Checkpoint, load
-from engine.tune import gguf_adapter, sites
-from metal import mx
+import likely.engine.adapters.lora as lora
+from likely.engine.adapters import sites
+from likely.engine.errors import ParameterError
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.write import gguf_adapter
+from likely.metal import mx
 from tests.engine import tiny as files
 
 MOE: dict[str, Any] = {

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
-import models
-from engine.errors import CheckpointError
-from engine.sources.checkpoint import load
-from engine.tune import gguf, gguf_config
+import likely.models as models
+from likely.engine.errors import CheckpointError
+from likely.engine.sources.checkpoint import load
+from likely.engine.write import gguf, gguf_config
 from tests.engine import tiny
 
 

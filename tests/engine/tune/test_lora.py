@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-import engine.tune.lora as lora
-from engine.errors import CheckpointError, ParameterError
-from engine.tune import adapters, full, peft, sites
-from metal import mx
-from models.layers import Joined
-from models.parts import ModelPart
+import likely.engine.adapters.lora as lora
+from likely.engine.adapters import adapters, full, peft, sites
+from likely.engine.errors import CheckpointError, ParameterError
+from likely.metal import mx
+from likely.models.layers import Joined
+from likely.models.parts import ModelPart
 from tests.engine.tune.tiny import LLAMA, V, model, same
 from tests.models.oracle import difference, flat, reference, tokens
 from tests.models.test_families import SAME

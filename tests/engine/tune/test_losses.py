@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.tune import losses, optimisers
-from metal import mx
+from likely.engine.tune import losses, optimisers
+from likely.metal import mx
 from tests.engine.tune.tiny import V, model
 from tests.models.oracle import difference
 

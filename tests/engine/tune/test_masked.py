@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models
-from engine.diffusion.bound import exact
-from engine.diffusion.denoiser import ModelDenoiser
-from engine.errors import ParameterError
-from engine.tune import losses, masked, objectives, probes, trainer
-from engine.tune.config import Config, configure
-from engine.tune.open_run import open_run
-from engine.tune.samples import TrainingSample
-from metal import mx
-from models import Transformer
-from models.config import MaskedDiffusion
+import likely.models as models
+from likely.engine.adapters.config import Config, configure
+from likely.engine.diffusion.bound import exact
+from likely.engine.diffusion.denoiser import ModelDenoiser
+from likely.engine.errors import ParameterError
+from likely.engine.tune import losses, masked, objectives, probes, trainer
+from likely.engine.tune.open_run import open_run
+from likely.engine.tune.samples import TrainingSample
+from likely.metal import mx
+from likely.models import Transformer
+from likely.models.config import MaskedDiffusion
 from tests.engine import tiny
 
 CONFIG: dict[str, Any] = {**tiny.LLAMA, "mask_token_id": 286}

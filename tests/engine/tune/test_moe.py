@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import engine.tune.lora as lora
-from engine.sources.checkpoint import load
-from engine.tune import adapters, fusion, objectives, sites, trainer
-from metal import mx
+import likely.engine.adapters.lora as lora
+from likely.engine.adapters import adapters, sites
+from likely.engine.sources.checkpoint import load
+from likely.engine.tune import fusion, objectives, trainer
+from likely.metal import mx
 from tests.engine import tiny as files
 from tests.engine.tune.tiny import config, samples
 from tests.models.oracle import difference

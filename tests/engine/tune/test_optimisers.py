@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import ParameterError
-from engine.tune import optimisers
-from engine.tune.optimisers import ParameterGroup, norm, rate, update
-from metal import mx
+from likely.engine.errors import ParameterError
+from likely.engine.tune import optimisers
+from likely.engine.tune.optimisers import ParameterGroup, norm, rate, update
+from likely.metal import mx
 
 Formula = Callable[[list[np.ndarray]], np.ndarray]  # gradients so far -> the direction
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from engine.errors import LikelyError, ParameterError
-from engine.tune import adapters
-from engine.tune.config import Config, configure
-from engine.tune.control import Saved, Stepped, Validated
-from engine.tune.open_run import open_run
-from engine.tune.trainer import train
+from likely.engine.adapters import adapters
+from likely.engine.adapters.config import Config, configure
+from likely.engine.errors import LikelyError, ParameterError
+from likely.engine.tune.control import Saved, Stepped, Validated
+from likely.engine.tune.open_run import open_run
+from likely.engine.tune.trainer import train
 from tests.engine import tiny
 
 BASE: dict[str, Any] = {"steps": 3, "length": 48, "batch": 2, "rate": 1e-2, "save_every": 0, "eval_every": 1}

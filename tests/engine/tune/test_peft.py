@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import engine.tune.lora as lora
-from engine.errors import CheckpointError, ParameterError
-from engine.sources.checkpoint import Checkpoint, load
-from engine.tune import adapters, fusion, peft, sites
-from metal import mx
+import likely.engine.adapters.lora as lora
+from likely.engine.adapters import adapters, peft, sites
+from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.tune import fusion
+from likely.metal import mx
 from tests.data.peft.bases import write as write_base
 from tests.models.oracle import difference
 

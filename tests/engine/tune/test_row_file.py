@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from engine.errors import DataError
-from engine.tune import row_file
-from engine.tune.row_file import FileRow, RowFile, listed, of_value, opened, stamp
-from engine.tune.rows import parse
+from likely.engine.errors import DataError
+from likely.engine.tune import row_file
+from likely.engine.tune.row_file import FileRow, RowFile, listed, of_value, opened, stamp
+from likely.engine.tune.rows import parse
 
 
 def lines(tmp_path: Path, text: str | bytes) -> Path:

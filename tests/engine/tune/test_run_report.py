@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine.errors import OutOfMemory
-from engine.tune import report
-from engine.tune.config import Config, configure
-from engine.tune.report import Memory, RunReport, examples, inside, products, refuse_if_too_large, seconds
-from engine.tune.samples import Pair, TrainingSample
-from models.layers import GPU
+from likely.engine.adapters.config import Config, configure
+from likely.engine.errors import OutOfMemory
+from likely.engine.tune import report
+from likely.engine.tune.report import Memory, RunReport, examples, inside, products, refuse_if_too_large, seconds
+from likely.engine.tune.samples import Pair, TrainingSample
+from likely.models.layers import GPU
 
 SHAPE: dict[str, Any] = {"width": 8, "head_size": 4, "heads": 4, "kv_heads": 2, "mlp_width": 12, "gated": True,
                          "experts": None, "layers": 5, "vocab_size": 50}  # fmt: skip

@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 
-import engine.tune.lora as lora
-from engine.errors import CheckpointError, ParameterError
-from engine.sources import checkpoint
-from engine.tune import adapters, fusion, objectives, peft, sites, trainer
-from engine.tune.config import Config
-from engine.tune.samples import TrainingSample
-from metal import mx
-from models import Transformer
-from models.layers import Embedding, Linear
-from models.mlp import Mixture
-from models.weights import Packed
+import likely.engine.adapters.lora as lora
+from likely.engine.adapters import adapters, peft, sites
+from likely.engine.adapters.config import Config
+from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.sources import checkpoint
+from likely.engine.tune import fusion, objectives, trainer
+from likely.engine.tune.samples import TrainingSample
+from likely.metal import mx
+from likely.models import Transformer
+from likely.models.layers import Embedding, Linear
+from likely.models.mlp import Mixture
+from likely.models.weights import Packed
 from tests.engine import tiny as files
 from tests.engine.tune.tiny import config, worst
 from tests.models.oracle import difference, flat, ours, reference, tokens

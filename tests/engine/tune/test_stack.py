@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-import engine.tune.lora as lora
-from engine.decode.control import RunControl
-from engine.decode.events import Emitted
-from engine.errors import CheckpointError, ParameterError
-from engine.inside import steering
-from engine.posterior import stored
-from engine.posterior.posterior import Ensemble
-from engine.prefix import SEGMENT, Prefixes
-from engine.session import Session
-from engine.sources.checkpoint import Checkpoint, load
-from engine.trace.trace import Recipe
-from engine.tune import adapters, sites
-from engine.tune.attached import Attached
-from engine.tune.stack import Stack, digest
-from metal import mx
+import likely.engine.adapters.lora as lora
+from likely.engine.adapters import adapters, sites
+from likely.engine.adapters.attached import Attached
+from likely.engine.attach.stack import Stack, digest
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
+from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.inside import steering
+from likely.engine.posterior import stored
+from likely.engine.posterior.posterior import Ensemble
+from likely.engine.prefix import SEGMENT, Prefixes
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import Checkpoint, load
+from likely.engine.trace.trace import Recipe
+from likely.metal import mx
 from tests.engine import tiny as files
 
 CONFIG = files.LLAMA | {"max_position_embeddings": 512}

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import engine.tune.lora as lora
-from engine.errors import DataError, ParameterError
-from engine.tune import adapters, batches, full, objectives, state, step, trainer
-from engine.tune.config import Config
-from engine.tune.samples import Pair, TrainingSample
-from metal import mx
+import likely.engine.adapters.lora as lora
+from likely.engine.adapters import adapters, full
+from likely.engine.adapters.config import Config
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.tune import batches, objectives, state, step, trainer
+from likely.engine.tune.samples import Pair, TrainingSample
+from likely.metal import mx
 from tests import processes
 from tests.engine.tune.tiny import config, finish, model, rows, run, same, samples, worst
 from tests.models.oracle import difference
@@ -317,7 +318,7 @@ def test_weights_alone_do_not_resume_a_run(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from engine.tune import trainer
+from likely.engine.tune import trainer
 from tests.engine.tune.tiny import run
 a = run(Path(sys.argv[1]), steps=40, save_every=1, resume=len(sys.argv) > 2)
 for event in trainer.train(a):
@@ -510,10 +511,10 @@ TWO = """
 import os
 import sys
 from pathlib import Path
-from engine.ranks.launch import launched
-from engine.ranks.together import join
-from engine.tune import trainer
-from metal import mx
+from likely.engine.ranks.launch import launched
+from likely.engine.ranks.together import join
+from likely.engine.tune import trainer
+from likely.metal import mx
 from tests.engine.tune.tiny import config, model, rows
 both = join(launched(), lambda end: os._exit(1))
 a = trainer.prepare(model(), config(accumulate=2), rows(), Path(sys.argv[1]), group=both.group)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from engine.evaluate.estimates import ratio
-from engine.tune import trainer, validation
-from engine.tune.config import configure
-from engine.tune.open_run import open_run
-from engine.tune.samples import Pair, TrainingSample
-from metal import mx
-from models import Transformer
+from likely.engine.adapters.config import configure
+from likely.engine.statistics.estimates import ratio
+from likely.engine.tune import trainer, validation
+from likely.engine.tune.open_run import open_run
+from likely.engine.tune.samples import Pair, TrainingSample
+from likely.metal import mx
+from likely.models import Transformer
 from tests.engine import tiny
 from tests.engine.tune.tiny import model, samples
 

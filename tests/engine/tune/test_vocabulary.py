@@ -9,10 +9,10 @@ import sentencepiece
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from engine.errors import CheckpointError
-from engine.tokenizer import Tokenizer, from_folder, from_gguf
-from engine.tokenizer.pretokenizers import PRETOKENIZERS
-from engine.tune import gguf_tokenizer
+from likely.engine.errors import CheckpointError
+from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
+from likely.engine.tokenizer.pretokenizers import PRETOKENIZERS
+from likely.engine.write import gguf_tokenizer
 from tests.engine import vocabularies
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.tune import trainer
-from engine.tune.config import Config, configure
-from engine.tune.samples import TrainingSample
-from metal import mx
-from models import Transformer
+from likely.engine.adapters.config import Config, configure
+from likely.engine.tune import trainer
+from likely.engine.tune.samples import TrainingSample
+from likely.metal import mx
+from likely.models import Transformer
 from tests.models.oracle import ours, reference
 
 V = 61

@@ -30,7 +30,7 @@ def _simulate(request: pytest.FixtureRequest) -> Iterator[None]:
     if chosen is None:
         yield
         return
-    from metal.simulator import simulated
+    from likely.metal.simulator import simulated
 
     with simulated(checked=chosen == "checked") as launches:
         yield

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import mx
-from metal.errors import KernelError
-from metal.simulator import SimKernel, compiler, signature
-from metal.simulator.rewrite import rewrite
+from likely.metal import mx
+from likely.metal.errors import KernelError
+from likely.metal.simulator import SimKernel, compiler, signature
+from likely.metal.simulator.rewrite import rewrite
 
 # Threadgroup memory, barriers, reductions, shuffles, a divergent loop, half and bfloat, vectors.
 KERNEL = """

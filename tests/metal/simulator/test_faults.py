@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from metal import mx
-from metal.errors import KernelError
-from metal.simulator import KernelFault, SimKernel
+from likely.metal import mx
+from likely.metal.errors import KernelError
+from likely.metal.simulator import KernelFault, SimKernel
 
 LANES = 64
 GROUPS = 4

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from metal import mx
-from metal.simulator import SimKernel
+from likely.metal import mx
+from likely.metal.simulator import SimKernel
 
 Lanes = np.ndarray
 POSITION = "uint i = thread_position_in_grid.x, lane = thread_index_in_simdgroup;"

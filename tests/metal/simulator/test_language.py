@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import mx
-from metal.errors import KernelError
-from metal.simulator import SimFunction, SimKernel
+from likely.metal import mx
+from likely.metal.errors import KernelError
+from likely.metal.simulator import SimFunction, SimKernel
 
 
 def call(

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import mx
-from metal.simulator import DispatchReport, KernelFault, stock
+from likely.metal import mx
+from likely.metal.simulator import DispatchReport, KernelFault, stock
 
 DTYPES = [mx.float32, mx.float16, mx.bfloat16]
 # Half a unit in the last place of an output near 1, and some for the sums before it.

@@ -2,9 +2,9 @@
 
 import pytest
 
-from metal.simulator import compiler
-from metal.simulator.rewrite import rewrite, threadgroup_declarations
-from metal.simulator.tokens import join, tokenize
+from likely.metal.simulator import compiler
+from likely.metal.simulator.rewrite import rewrite, threadgroup_declarations
+from likely.metal.simulator.tokens import join, tokenize
 
 HEADERS = sorted((compiler.mlx_headers() / "mlx" / "backend" / "metal" / "kernels").rglob("*.h"))
 

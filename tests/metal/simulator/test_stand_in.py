@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metal import mx
-from metal.simulator import KernelFault, SimKernel, simulated
+from likely.metal import mx
+from likely.metal.simulator import KernelFault, SimKernel, simulated
 
 SOURCE = "uint i = thread_position_in_grid.x; out[i] = metal::exp(a[i]);"
 
@@ -100,7 +100,7 @@ def test_traffic_counts_what_is_asked_for_and_what_is_distinct() -> None:
 def test_the_option_of_pytest(tmp_path: Path) -> None:
     """Kernels run in a test that knows nothing of the simulator, and the run's last line counts them."""
     (tmp_path / "test_model.py").write_text(
-        "from metal import mx\n"
+        "from likely.metal import mx\n"
         "def test_model():\n"
         "    assert mx.metal.is_available()\n"
         "    kernel = mx.fast.metal_kernel('twice', ['a'], ['out'], 'out[thread_position_in_grid.x] = a[0] * 2;')\n"

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from metal import mx
-from metal.simulator import SimKernel
-from metal.simulator.strict import StrictError, verify
+from likely.metal import mx
+from likely.metal.simulator import SimKernel
+from likely.metal.simulator.strict import StrictError, verify
 
 KERNEL = """{header}kernel void f(const device float* a, device float* b, constant int& n, device bfloat* c,
                             uint i [[thread_position_in_grid]]) {{

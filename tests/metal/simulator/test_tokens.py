@@ -2,10 +2,10 @@
 
 import pytest
 
-from metal.errors import KernelError
-from metal.simulator import signature
-from metal.simulator.signature import KernelParameter, entry, parameters, split
-from metal.simulator.tokens import after, closing, closing_angle, join, tokenize
+from likely.metal.errors import KernelError
+from likely.metal.simulator import signature
+from likely.metal.simulator.signature import KernelParameter, entry, parameters, split
+from likely.metal.simulator.tokens import after, closing, closing_angle, join, tokenize
 
 
 def kinds(text: str) -> list[tuple[str, str]]:

@@ -5,8 +5,8 @@ from pathlib import Path
 from textual.app import App, ComposeResult
 from textual.widget import Widget
 
-from app.tui.chat.candidates import Names
-from app.tui.theme import GLYPHS
+from likely.app.tui.base.theme import GLYPHS
+from likely.app.tui.chat.candidates import Names
 from tests.tui.small_app import NotingEngine
 from tests.tui.widgets.drawing import LOOK
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from app.requests import Laid
-from app.tui.chat.candidates import Names
-from app.tui.chat.denoising import LN2, Denoising
-from engine.diffusion.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked
-from engine.trace.observe import observe
-from engine.trace.trace import Recipe
+from likely.app.requests import Laid
+from likely.app.tui.chat.candidates import Names
+from likely.app.tui.chat.denoising import LN2, Denoising
+from likely.engine.trace.observe import observe
+from likely.engine.trace.trace import Recipe
+from likely.engine.trace.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked
 
 TOLD = "<eos> <mask> The sky looks blue red green because air scatters light far more than long ones violet"
 WORDS = [*TOLD.split(), "空色", "long-winded-word"]

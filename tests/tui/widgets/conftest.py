@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.tui.theme import GLYPHS
-from app.tui.widgets.canvas import Canvas
+from likely.app.tui.base.canvas import Canvas
+from likely.app.tui.base.theme import GLYPHS
 from tests.tui.widgets.drawing import LOOK, Pictures
 
 

@@ -11,9 +11,9 @@ from textual.geometry import Offset, Size
 from textual.message import Message
 from textual.widget import Widget
 
-from app.tui.theme import SHAPES, Look
-from app.tui.tokens import cells
-from app.tui.widgets.canvas import Canvas, Line
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.theme import SHAPES, Look
 from tests.pictures import assert_picture
 from tests.tui.inks import LETTERS, letters
 

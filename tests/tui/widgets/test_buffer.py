@@ -3,7 +3,7 @@
 import pytest
 from rich.text import Text
 
-from app.tui.widgets.buffer import TextBuffer
+from likely.app.tui.widgets.buffer import TextBuffer
 from tests.tui.widgets.alone import Alone
 from tests.tui.widgets.drawing import LOOK
 

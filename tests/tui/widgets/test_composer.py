@@ -9,12 +9,12 @@ import pytest
 from textual import events
 from textual.pilot import Pilot
 
-from app import requests as r
-from app.tui.chat.attach import Attachment
-from app.tui.widgets.composer import Composer
-from app.tui.widgets.prompt import PromptInput
-from app.tui.widgets.suggestions import Suggestion
-from app.worker import Failed
+from likely.app import requests as r
+from likely.app.tui.chat.attach import Attachment
+from likely.app.tui.widgets.composer import Composer
+from likely.app.tui.widgets.prompt import PromptInput
+from likely.app.tui.widgets.suggestions import Suggestion
+from likely.app.worker import Failed
 from tests.tui.widgets.alone import Alone
 
 COMMANDS = (

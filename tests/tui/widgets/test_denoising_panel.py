@@ -2,11 +2,11 @@
 
 import math
 
-from app.requests import Bounded, Bounding, Laid
-from app.tui.chat.denoising import Denoising
-from app.tui.widgets.denoising_panel import DenoisingPanel, PanelView
-from engine.diffusion.unmasking import DenoisingStep
-from engine.evaluate.estimates import Estimate
+from likely.app.requests import Bounded, Bounding, Laid
+from likely.app.tui.chat.denoising import Denoising
+from likely.app.tui.widgets.denoising_panel import DenoisingPanel, PanelView
+from likely.engine.statistics.estimates import Estimate
+from likely.engine.trace.unmasking import DenoisingStep
 from tests.tui.widgets.canvases import LAID, MASK, NAMES, canvas, drawn
 from tests.tui.widgets.drawing import Pictures, beside, click
 

@@ -1,6 +1,6 @@
 """The slider of a denoising drawn alone: at every height, and with more steps than cells and fewer."""
 
-from app.tui.widgets.denoising_steps import DenoisingSteps
+from likely.app.tui.widgets.denoising_steps import DenoisingSteps
 from tests.tui.widgets.canvases import canvas
 from tests.tui.widgets.drawing import Pictures, beside, click
 

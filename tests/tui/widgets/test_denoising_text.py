@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from app.requests import Laid
-from app.tui.chat.candidates import Names
-from app.tui.chat.denoising import LN2, Denoising
-from app.tui.widgets.denoising_text import DenoisingLegend, DenoisingText, bits, open_style, revised_style
+from likely.app.requests import Laid
+from likely.app.tui.chat.candidates import Names
+from likely.app.tui.chat.denoising import LN2, Denoising
+from likely.app.tui.widgets.denoising_text import DenoisingLegend, DenoisingText, bits, open_style, revised_style
 from tests.tui.widgets.canvases import NAMES, canvas
 from tests.tui.widgets.drawing import LOOK, Pictures, beside, click
 

@@ -7,19 +7,19 @@ from typing import Any, cast
 
 import pytest
 
-from app import requests as r
-from app.tui.chat.chat_session import ChatSession
-from app.tui.chat.denoising import Denoising
-from app.tui.widgets import diffusion_pane
-from app.tui.widgets.caption import Caption
-from app.tui.widgets.denoising_panel import DenoisingPanel, PanelView
-from app.tui.widgets.denoising_steps import DenoisingSteps
-from app.tui.widgets.denoising_text import DenoisingLegend, DenoisingText
-from app.tui.widgets.diffusion_pane import ON, PLAY_S, SENTENCE, SHORT, DiffusionPane
-from app.worker import Failed
-from engine.conversation import Conversation, Fork, Node
-from engine.diffusion.unmasking import Unmasking
-from engine.evaluate.estimates import Estimate
+from likely.app import requests as r
+from likely.app.tui.chat.chat_session import ChatSession
+from likely.app.tui.chat.denoising import Denoising
+from likely.app.tui.widgets import diffusion_pane
+from likely.app.tui.widgets.caption import Caption
+from likely.app.tui.widgets.denoising_panel import DenoisingPanel, PanelView
+from likely.app.tui.widgets.denoising_steps import DenoisingSteps
+from likely.app.tui.widgets.denoising_text import DenoisingLegend, DenoisingText
+from likely.app.tui.widgets.diffusion_pane import ON, PLAY_S, SENTENCE, SHORT, DiffusionPane
+from likely.app.worker import Failed
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.statistics.estimates import Estimate
+from likely.engine.trace.unmasking import Unmasking
 from tests.tui.widgets.alone import Alone, FakeHost
 from tests.tui.widgets.canvases import EOS, ID, MASK, NAMES, PIECES, canvas, drawn
 from tests.tui.widgets.drawing import Pictures

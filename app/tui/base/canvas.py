@@ -1,0 +1,103 @@
+"""`Canvas`: a widget drawn as rows of segments, kept until asked to draw again; `CachedWidget`: any other, likewise."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, Self, cast
+
+from rich.segment import Segment
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from likely.app.tui.base.theme import Glyphs, Look
+
+Line = Sequence[Segment]
+
+
+class Painted(Protocol):
+    """The look of the application, as a canvas asks for it."""
+
+    look: Look
+    glyphs: Glyphs
+
+
+class CachedWidget(Widget):
+    """Gives the very rows that it gave before, until it is refreshed.
+
+    A batch of tokens changes a row, and every widget that has a cell beside it is asked for all of its rows.
+    """
+
+    _given: tuple[Region, list[Strip]] | None = None
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        if self._given is None or self._given[0] != crop:
+            self._given = crop, super().render_lines(crop)
+        return self._given[1]
+
+    def refresh(self, *regions: Region, **what: Any) -> Self:
+        self._given = None
+        return super().refresh(*regions, **what)
+
+    def notify_style_update(self) -> None:
+        self._given = None
+        super().notify_style_update()
+
+
+class Canvas(Widget):
+    """Draws `lines(width, height)`; rows beyond them are blank."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._strips: list[Strip] | None = None
+
+    @property
+    def look(self) -> Look:
+        return cast(Painted, self.app).look
+
+    @property
+    def glyphs(self) -> Glyphs:
+        return cast(Painted, self.app).glyphs
+
+    def lines(self, width: int, height: int) -> Sequence[Line]:
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Draw anew at the next repaint."""
+        self._strips = None
+        self.refresh()
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._strips = None
+
+    def on_resize(self) -> None:
+        self.redraw()
+
+    def on_focus(self) -> None:
+        self.redraw()
+
+    def on_blur(self) -> None:
+        self.redraw()
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The rows as they are kept, where no border or padding has to be put around them."""
+        return self._drawn() if crop == self.size.region else super().render_lines(crop)
+
+    def render_line(self, y: int) -> Strip:
+        strips = self._drawn()
+        return strips[y] if y < len(strips) else Strip.blank(self.size.width, self.rich_style)
+
+    def _drawn(self) -> list[Strip]:
+        if self._strips is None:
+            (width, height), ground = self.size, self.rich_style
+            lines = self.lines(width, height)[:height]
+            strips = [Strip(Segment.apply_style(line, ground)).crop_extend(0, width, ground) for line in lines]
+            self._strips = filtered(self, strips + [Strip.blank(width, ground)] * (height - len(lines)))
+        return self._strips
+
+
+def filtered(widget: Widget, strips: Sequence[Strip]) -> list[Strip]:
+    """Rows through the filters for the terminal: fewer colours, ASCII."""
+    found, background = list(strips), widget.background_colors[1]
+    for each in widget.get_line_filters():
+        found = [strip.apply_filter(each, background) for strip in found]
+    return found

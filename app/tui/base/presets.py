@@ -1,0 +1,96 @@
+"""Presets as choices for a list: the named ones, those that a person saved, and the orders of the transforms."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from likely.app.tui.base.sampling import Sampling
+from likely.engine import json_reader
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.presets import ORDERS, PARAMETERS, PRESETS
+from likely.engine.whole_file import write_whole
+
+Choice = tuple[str, str]  # its id, and words; without an id it is a heading
+FILE = "presets.json"
+
+
+def names(home: Path) -> list[str]:
+    """The names of presets: the given ones, then a person's own."""
+    return [*PRESETS, *own(home)]
+
+
+def own(home: Path) -> dict[str, Sampling]:
+    """The presets that a person saved; those that cannot be read are left out."""
+    found: dict[str, Sampling] = {}
+    for name, saved in _kept(home).items():
+        with suppress(KeyError, ValueError, OverflowError, ParameterError):
+            json_reader.check(saved, {"order": [str], "values": {str: float}})
+            sampling = Sampling().ordered(tuple(saved["order"]))
+            found[name] = sampling.with_read({name: repr(value) for name, value in saved["values"].items()})
+    return found
+
+
+def _kept(home: Path) -> dict[str, Any]:
+    """Values and order of each preset as the file has them; nothing where it cannot be read."""
+    with suppress(DataError):
+        found: dict[str, Any] = json_reader.read(home / FILE)
+        return found
+    return {}
+
+
+def keep(home: Path, name: str, sampling: Sampling) -> None:
+    """Save the values and the order under a name; others stay, also those that cannot be read.
+
+    Raises DataError where the file cannot be written.
+    """
+    rows = {**_kept(home), name: {"values": dict(sampling.values), "order": sampling.names}}
+    write_whole(home / FILE, [json.dumps(rows, indent=1)])
+
+
+def choices(home: Path) -> list[Choice]:
+    """Every preset and every order."""
+    return [*named(home), *orders()]
+
+
+def named(home: Path) -> list[Choice]:
+    """The presets, under their heading."""
+    rows = {name: ", ".join(map(_value, given.items())) for name, given in PRESETS.items()}
+    return _listed("preset", "preset", rows | dict.fromkeys(own(home), "saved by you"))
+
+
+def orders() -> list[Choice]:
+    """The orders, under their heading, each by the transforms in which they differ."""
+    rows = {
+        name: " › ".join(_CUTS[kind.__name__] for kind in order if kind.__name__ in _CUTS)
+        for name, order in ORDERS.items()
+    }
+    return _listed("order", "order of the transforms", rows)
+
+
+def chosen(home: Path, choice: str, sampling: Sampling) -> Sampling:
+    """The settings that a choice makes of others. Raises ParameterError for a name that is none."""
+    kind, _, name = choice.partition(" ")
+    if kind == "order" and name in ORDERS:
+        return replace(sampling, order=ORDERS[name])
+    if kind == "preset" and name in PRESETS:
+        return sampling.preset(name)
+    mine = own(home)
+    if kind == "preset" and name in mine:
+        return replace(mine[name], bias=sampling.bias)
+    known = list(ORDERS) if kind == "order" else names(home)
+    raise ParameterError(f"there is no {kind} {name}: {', '.join(known)}")
+
+
+_CUTS = {"Temperature": "T", "TopK": "top-k", "TopP": "top-p", "MinP": "min-p", "Typical": "typical"}
+
+
+def _value(setting: tuple[str, float]) -> str:
+    name, value = setting
+    return f"{PARAMETERS[name].label} {value:g}"
+
+
+def _listed(kind: str, heading: str, rows: Mapping[str, str]) -> list[Choice]:
+    return [("", heading), *((f"{kind} {name}", f"  {name:<14} {words}") for name, words in rows.items())]

@@ -1,0 +1,69 @@
+"""The table of full-screen views: a line each. Keys, tabs, palette, slash commands, goto keys and help derive from it.
+
+A view's module is imported when it is first shown.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from likely.app.tui.views.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class ViewEntry:
+    """One full-screen view: the key that goes there from anywhere, its class, and what it is in words.
+
+    `opens` is the kind of conversation that is shown there, `within` the view whose tab it shares.
+    """
+
+    key: str
+    path: str  # "module:Class"
+    title: str
+    about: str
+    opens: str = ""
+    within: str = ""
+
+    def load(self) -> "type[View]":
+        """The view's class, imported now."""
+        module, _, name = self.path.partition(":")
+        found: type[View] = vars(import_module(module))[name]
+        return found
+
+
+VIEWS: dict[str, ViewEntry] = {
+    "chat": ViewEntry("f2", "likely.app.tui.views.chat:ChatScreen", "chat", "the conversation, token by token", "chat"),
+    "compare": ViewEntry(
+        "f3", "likely.app.tui.views.compare:CompareScreen", "compare", "the same prompt in several columns", "compare"
+    ),
+    "text": ViewEntry(
+        "f4", "likely.app.tui.views.text:TextScreen", "text mode", "any text, without a chat template", "text"
+    ),
+    "tune": ViewEntry("f5", "likely.app.tui.views.tune:TuneScreen", "fine-tuning", "a training, watched as it goes"),
+    "inside": ViewEntry(
+        "f6", "likely.app.tui.views.inside:InsideScreen", "the inside", "layers, heads, embeddings, causes"
+    ),
+    "runs": ViewEntry(
+        "f7", "likely.app.tui.views.runs:RunsScreen", "evaluations", "how good models are, and how sure that is"
+    ),
+    "ladders": ViewEntry(
+        "f8",
+        "likely.app.tui.views.ladders:LaddersScreen",
+        "ladders",
+        "laws of scale: what more compute would give",
+        within="runs",
+    ),
+    "watch": ViewEntry(
+        "f10",
+        "likely.app.tui.views.watch:WatchScreen",
+        "a server",
+        "a server's requests as they run, with their tokens",
+        within="chat",
+    ),
+}
+
+
+def numbered() -> str:
+    """The views and the digits that go there, in words."""
+    return " · ".join(f"{number} {name}" for number, name in enumerate(VIEWS, 1))

@@ -1,0 +1,248 @@
+"""A conversation as it stands on the screen: its messages as blocks, and the step behind every token.
+
+And the way between a token that is seen and the tree: which fork it leaves, what stands before it. No widgets, nothing
+of what is under way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from likely.app import recipes
+from likely.app.heat import BITS, HEATS, heat_level
+from likely.app.tui.base.block import THINKING, MessageBlock, ShownToken, words
+from likely.app.tui.base.context import before
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.chat.denoising import DIFFUSION
+from likely.engine.conversation import Conversation, Fork, Message
+from likely.engine.prompt import Prompt
+from likely.engine.statistics.scores import perplexity
+from likely.engine.trace.trace import Recipe, TokenStep
+
+EDITED = "edited"  # how an answer ends that a person wrote anew
+ENDS = ("cancelled", "length", "interrupted", "pruned", "revised", EDITED)  # that are said
+
+
+@dataclass
+class ShownMessage:
+    """A message on the screen: its block, and the step behind each of its tokens (none for words not looked at)."""
+
+    message: Message
+    block: MessageBlock
+    steps: list[TokenStep]
+
+
+class Transcript:
+    """The lineage of a conversation, message by message."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        self.shown: list[ShownMessage] = []
+        self.heat = HEATS[0]
+        self.least = BITS[0]  # bits: below them nothing is tinted
+        self.specials = False  # control tokens are shown
+        self.markdown = True  # answers are rendered
+        self.folds: dict[str, bool] = {}  # what a person folded or unfolded, by block
+        self.scores: dict[str, list[TokenStep]] = {}  # of a person's nodes
+        self.scored_ids: dict[str, tuple[int, ...]] = {}  # the whole context up to the end of such a node
+        self.began_ids: dict[str, tuple[int, ...]] = {}  # what each drawn node follows
+        self._known: dict[tuple[tuple[str, int], ...], ShownMessage] = {}
+
+    def forget(self) -> None:
+        """Another model: what the last one measured and read is not this one's."""
+        self.scores.clear()
+        self.scored_ids.clear()
+        self.began_ids.clear()
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def blocks(self) -> list[MessageBlock]:
+        """The blocks of the lineage; messages that did not change keep theirs."""
+        self.shown = [self._show(message) for message in self.conversation.messages()]
+        for index, shown in enumerate(self.shown):
+            shown.block.note, *shorter = self.notes(index)
+            shown.block.notes = tuple(shorter)
+            shown.block.grow(not shown.message.last.finish)
+        return [shown.block for shown in self.shown]
+
+    def _show(self, message: Message) -> ShownMessage:
+        key = _key(message)
+        found = self._known.get(key)
+        if found is not None and (message.last.drawn or found.block.scored == (message.last.id in self.scores)):
+            found.message = message
+            return found
+        yours = message.role == "user"
+        block = MessageBlock(
+            message.segments[0].node.id, "you" if yours else "model", scored=message.last.drawn, specials=self.specials
+        )
+        block.edited = any(segment.node.finish == EDITED for segment in message.segments)
+        steps = list(message.steps) or self.scores.get(message.last.id, [])
+        block.scored = block.scored or bool(steps)
+        block.render(self.markdown and not yours)
+        shown = self._known[key] = ShownMessage(message, block, steps)
+        block.fill(self.tokens(shown) if steps else words(message.text))
+        if block.thinking is not None:
+            block.fold(self.folds.get(block.key, bool(message.last.finish)))
+        return shown
+
+    def grew(self, message: Message) -> None:
+        """The last message has more of what is on the screen already: it keeps its block."""
+        self.shown[-1].message = message
+        self._known[_key(message)] = self.shown[-1]
+
+    def tokens(self, shown: ShownMessage, first: int = 0) -> list[ShownToken]:
+        """The steps of a message, from the `first` on, as the transcript shows them; one that was drawn by another
+        recipe than the last says what changed. Those of a canvas come in no order that would tell."""
+        steps, found = shown.steps, list[ShownToken]()
+        ordered = DIFFUSION not in shown.message.last.label.split(" · ")
+        last = next((steps[i] for i in range(first - 1, -1, -1) if steps[i].origin != "given"), None)
+        for step in steps[first:]:
+            moved = ""
+            if step.origin != "given" and ordered:
+                moved = recipes.change(last.recipe, step.recipe) if last is not None else ""
+                last = step
+            found.append(self.token(step, moved))
+        return found
+
+    def token(self, step: TokenStep, moved: str = "") -> ShownToken:
+        """A step as the transcript shows it; `moved` is what changed of how it is drawn."""
+        special = step.special and step.piece not in THINKING
+        text = step.piece.decode(errors="replace") if step.special else step.text
+        level = heat_level(step, self.heat, self.least)
+        piece = b"" if special or text.encode(errors="replace") == step.piece else step.piece
+        return ShownToken(text, level, special, step.origin == "given", piece, moved)
+
+    def recolour(self, heat: str, least: float) -> None:
+        """Tint by another number, or from other bits on."""
+        self.heat, self.least = heat, least
+        for shown in self._known.values():
+            if shown.steps:
+                shown.block.tokens[:] = self.tokens(shown)
+
+    def show_specials(self, on: bool) -> None:
+        self.specials = on
+        for shown in self._known.values():
+            shown.block.show_specials(on)
+
+    def render(self, on: bool) -> None:
+        """Show the Markdown of answers as what it means, or as it was written."""
+        self.markdown = on
+        for shown in self._known.values():
+            shown.block.render(on and shown.message.role != "user")
+
+    def note(self, index: int) -> str:
+        """The words beside a message's name: branch, recipe, tokens, perplexity, how it ended."""
+        return self.notes(index)[0]
+
+    def notes(self, index: int) -> tuple[str, ...]:
+        """The same shorter and shorter. What goes first are the recipe's parameters beyond T and the first filter,
+        which are counted then, the filter, T, ppl; a value is shown whole or not at all."""
+        shown = self.shown[index]
+        fork = shown.message.segments[-1].node.fork
+        options = self.conversation.options(fork)
+        branch = f"branch {options.index(self.conversation.option(fork)) + 1}/{len(options)}" if options[1:] else ""
+        if shown.message.role == "user":
+            return (branch,)
+        steps = shown.steps
+        parts = _how(shown.message.last.label, recipes.drawn_by(steps))
+        count = f"{len(steps)} tok" if steps else ""
+        found = perplexity(step.logprob for step in steps)
+        ppl = f"ppl {found:.1f}" if found is not None else ""
+        finish = shown.message.last.finish
+        words_of = {"cancelled": "stopped", "length": "stopped at length"}
+        end = words_of.get(finish, finish) if finish in ENDS else ""
+        more = f" +{len(parts) - 2}" if parts[2:] else ""
+        shorter = [parts, [*parts[:1], parts[1] + more] if parts[1:] else parts]
+        shorter += [[parts[0] + f" +{len(parts) - 1}"] if parts[1:] else parts, []]
+        lines = [(branch, *said, count, ppl, end) for said in shorter]
+        lines += [(count, ppl, end), (count, end), (end or count,)]
+        return tuple(dict.fromkeys(" · ".join(filter(None, line)) for line in lines))
+
+    # -- tokens ------------------------------------------------------------------------------------------------------
+
+    def step_at(self, place: TokenPlace) -> TokenStep | None:
+        """The step behind a token on the screen."""
+        if not 0 <= place.block < len(self.shown):
+            return None
+        steps = self.shown[place.block].steps
+        return steps[place.token] if place.token < len(steps) else None
+
+    def fork_at(self, place: TokenPlace) -> Fork:
+        """The fork whose options are the alternatives to a token: just before it."""
+        token = place.token
+        segments = self.shown[place.block].message.segments
+        for segment in segments[:-1]:
+            if token < segment.length:
+                return self.conversation.place(Fork(segment.node.id, token))
+            token -= segment.length
+        node = segments[-1].node
+        if node.role == "user":
+            return node.fork
+        if not node.drawn:  # an answer that was written is left at a character
+            tokens = self.shown[place.block].block.tokens
+            token = min(sum(len(it.text) for it in tokens[: place.token]), len(node.text))
+        return self.conversation.place(Fork(node.id, token))
+
+    def place_of(self, fork: Fork) -> TokenPlace | None:
+        """Where on the screen the first token after a fork stands."""
+        for index, shown in enumerate(self.shown):
+            token = 0
+            for segment in shown.message.segments:
+                if segment.node.fork == fork:
+                    return TokenPlace(index, min(token, max(len(shown.block.tokens) - 1, 0)))
+                if fork.node == segment.node.id and fork.at is not None and fork.at < segment.length:
+                    return TokenPlace(index, token + fork.at)
+                token += segment.length
+        return None
+
+    def ids_before(self, place: TokenPlace) -> tuple[tuple[int, ...], bool]:
+        """The ids before a token, oldest first, and whether these are all of them."""
+        shown = self.shown[place.block]
+        node = shown.message.segments[0].node
+        own = tuple(step.token for step in shown.steps[: place.token])
+        if not node.drawn:
+            step = self.step_at(place)
+            ids = self.scored_ids.get(shown.message.last.id, ())
+            return (ids[: step.position], True) if step is not None and ids else (own, False)
+        begun = self.began_ids.get(node.id)
+        return ((*begun, *own), True) if begun is not None else (own, False)
+
+    def history(self, place: TokenPlace | None) -> tuple[tuple[int, ...], Sequence[TokenStep]]:
+        """The history that transforms see at a token: the ids before its message, and the message's steps before it.
+
+        Only the last are needed by most; where a message's beginning is not known, its own tokens are all there is.
+        None stands for the end of the branch.
+        """
+        if not self.shown:
+            return (), ()
+        place = place or TokenPlace(len(self.shown) - 1, len(self.shown[-1].steps))
+        shown = self.shown[place.block]
+        if not shown.message.last.drawn:
+            return self.ids_before(place)[0], ()
+        return self.began_ids.get(shown.message.segments[0].node.id, ()), shown.steps[: place.token]
+
+    def context_before(self, place: TokenPlace) -> Prompt:
+        """The prompt that ends just before a token."""
+        ids, whole = self.ids_before(place)
+        if whole:
+            return Prompt(parts=(ids,), whole=True)
+        return before(self.conversation, self.fork_at(place))
+
+    def read_until(self, place: TokenPlace) -> tuple[Prompt, int]:
+        """The prompt that ends with an answer, and how many tokens of it stand from a place on."""
+        shown = self.shown[place.block]
+        count = len(shown.steps)
+        return self.context_before(TokenPlace(place.block, count)), count - min(place.token, count)
+
+
+def _key(message: Message) -> tuple[tuple[str, int], ...]:
+    return tuple((segment.node.id, segment.length) for segment in message.segments)
+
+
+def _how(label: str, by: Sequence[Recipe]) -> list[str]:
+    """By what an answer was drawn, part by part, temperature first: by its label, which says of the recipe what held
+    in the beginning, and by the recipes of its tokens, each that followed another."""
+    first, said = (recipes.words(*each) if each else "" for each in (by[:1], by))
+    if label:
+        added = f"{label} · {said}" if first not in label else label.replace(first, said)
+        return (added if by[1:] else label).split(" · ")
+    return sorted(said.split(" · ") if said else [], key=lambda part: not part.startswith("T "))

@@ -1,0 +1,85 @@
+"""The chat of a diffusion model, beside what every chat does: its top line, its formula, how masks become tokens."""
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from likely.app.tui.base.sampling import Sampling, given
+from likely.app.tui.chat import status
+from likely.app.tui.chat.chat_session import ChatSession
+from likely.app.tui.chat.denoising import words
+from likely.app.tui.dialogs.opening import WAITING
+from likely.app.tui.widgets.caption import Caption
+from likely.app.tui.widgets.diffusion_pane import PLACEHOLDER
+from likely.engine.errors import ParameterError
+from likely.engine.trace.unmasking import Unmasking, unordered
+
+if TYPE_CHECKING:
+    from likely.app.tui.views.chat import ChatScreen
+
+SWITCH = {"on": True, "off": False}
+
+
+def show(screen: "ChatScreen") -> None:
+    """The top line, the pane where the model is a diffusion one, and its formula."""
+    talk, pane, engine = screen.talk, screen.diffusion, screen.host.engine
+    name, facts = status.shown(talk, engine)
+    if talk.diffuses:
+        facts = (*pane.facts(), facts[-1])
+    screen.top.show(name, facts, kept=int(talk.diffuses))
+    screen.top.tint("off" if talk.diffuses else talk.transcript.heat, talk.transcript.least)
+    pane.look()
+    if screen.composer.is_attached:
+        screen.composer.placeholder = PLACEHOLDER if talk.diffuses else WAITING
+    if talk.diffuses:
+        screen.query_one("#diffusion-formula", Caption).show(pane.caption(screen.size.width))
+
+
+def check(talk: ChatSession, sampling: Sampling) -> None:
+    """Raises ParameterError for settings that need tokens in order, where the model fills masks in any."""
+    try:
+        if talk.diffuses:
+            unordered(sampling.recipe)
+    except ParameterError as error:
+        raise ParameterError(f"{error}: it stays off") from None
+
+
+def settings(screen: "ChatScreen") -> str:
+    """How the next answer is filled, in a line."""
+    talk = screen.talk
+    masks = f"{talk.max_tokens} mask{'s' * (talk.max_tokens > 1)}" if talk.max_tokens else "as many masks as are usual"
+    return f"{words(talk.unmasking)} · {masks} (/max) · {given(talk.sampling) or 'T 1.00'} (/set)"
+
+
+def unmask(screen: "ChatScreen", text: str) -> None:
+    """Another order in which masks become tokens, from the next answer on; without words, what holds. Raises
+    ParameterError for what is no such option."""
+    if text:
+        screen.talk.unmasking = read(text, screen.talk.unmasking)
+    screen.hints.say(settings(screen))
+    screen.status()
+
+
+def options() -> dict[str, Any]:
+    """The options of the order that a person can give, and their defaults."""
+    return {each.name: each.default for each in fields(Unmasking)}
+
+
+def read(text: str, how: Unmasking) -> Unmasking:
+    """Options as a person typed them, `threshold 0.9 revise 4`, over those that hold; `off` is the defaults."""
+    if text.strip() == "off":
+        return Unmasking()
+    parts = text.replace("=", " ").replace(",", " ").split()
+    known = options()
+    if len(parts) % 2 or not set(parts[::2]) <= set(known) or len({*parts[::2]}) < len(parts) // 2:
+        raise ParameterError(f"/unmask wants {', '.join(known)}, each with its value once, or off; got {text.strip()}")
+    values = dict(zip(parts[::2], parts[1::2], strict=True))
+    try:
+        typed: dict[str, Any] = {
+            name: SWITCH[value] if isinstance(known[name], bool) else type(known[name])(value)
+            for name, value in values.items()
+        }
+    except (ValueError, KeyError):
+        raise ParameterError(
+            f"/unmask wants numbers, and on or off, as in threshold 0.9 check on; got {text.strip()}"
+        ) from None
+    return replace(how, **typed).checked()

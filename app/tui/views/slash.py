@@ -1,0 +1,420 @@
+"""Slash commands: a table of names, what they take, and what they do to the chat screen."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from likely.app import export
+from likely.app.heat import HEATS, bits_of
+from likely.app.recipes import BAN
+from likely.app.tui.base import cells, presets
+from likely.app.tui.base.sampling import given, typed
+from likely.app.tui.base.view_table import VIEWS
+from likely.app.tui.dialogs.export_file import export_file
+from likely.app.tui.views import decoding, diffusing
+from likely.app.tui.widgets.overlays import Ask, Read
+from likely.app.tui.widgets.suggestions import Suggestion
+from likely.engine.conversation import Fork
+from likely.engine.decode.strategies import PLAIN, offers
+from likely.engine.errors import LikelyError, ParameterError
+from likely.engine.home import expanded
+from likely.engine.presets import ORDERS, PARAMETERS
+from likely.engine.whole_file import refuse_pipe
+
+if TYPE_CHECKING:
+    from likely.app.tui.views.chat import ChatScreen
+
+Do = Callable[["ChatScreen", str], None]
+KINDS = ("markdown", "html", "jsonl")
+COPIES = {"markdown": export.markdown, "html": export.page, "tokens": export.table}  # of the whole conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Slash:
+    """A command: what it takes in words, what it does in words, and what can be completed after it."""
+
+    takes: str
+    about: str
+    do: Do
+    options: Callable[["ChatScreen"], Sequence[str]] = lambda _: ()
+
+
+def table() -> "dict[str, Slash]":
+    """Every command: the chat's own, and one for each other view."""
+    return COMMANDS | {name: Slash("", entry.about, partial(_view, name)) for name, entry in VIEWS.items()}
+
+
+def _view(name: str, screen: "ChatScreen", text: str) -> None:
+    screen.host.go(name)
+
+
+def run(screen: "ChatScreen", text: str) -> None:
+    """Do a command, or say what is wrong with it."""
+    name, _, rest = text[1:].partition(" ")
+    known = table()
+    command = known.get(ELSEWHERE.get(name, name))
+    if command is None:
+        near = [each for each in known if each.startswith(name[:2])]
+        hint = f"perhaps /{near[0]}" if near else "/help lists them"
+        screen.hints.say(f"there is no command /{name}: {hint} · // begins a message with a slash", alarm=True)
+        return
+    try:
+        command.do(screen, rest.strip())
+    except LikelyError as error:
+        screen.hints.say(str(error), alarm=True)
+
+
+def suggest(screen: "ChatScreen", text: str) -> list[Suggestion]:
+    """A command completed in every way: its name, then what it takes."""
+    name, space, rest = text[1:].partition(" ")
+    known = table()
+    if not space:
+        found = [each for each in known if each.startswith(name)]
+        found += [each for each in known if name and name in each and each not in found]
+        return [
+            Suggestion(f"/{each} " if known[each].takes else f"/{each}", usage(each), known[each].about, may_end(each))
+            for each in found
+        ]
+    command = known.get(name)
+    options = [option for option in command.options(screen) if option.startswith(rest)] if command else []
+    return [Suggestion(f"/{name} {option}", option, whole=not option.endswith(" ")) for option in options]
+
+
+def usage(name: str) -> str:
+    """A command and what it takes."""
+    return f"/{name} {table()[name].takes}".rstrip()
+
+
+def may_end(name: str) -> bool:
+    """Whether a command can do without more words."""
+    takes = table()[name].takes
+    return not takes or takes.startswith("[")
+
+
+def help_text() -> str:
+    """The table in words."""
+    rows = [(usage(name), command.about) for name, command in table().items()]
+    size = max(len(row[0]) for row in rows)
+    return "\n".join(f"{usage.ljust(size)}  {about}" for usage, about in rows)
+
+
+# -- sampling ------------------------------------------------------------------------------------------------------
+
+
+def _preset(screen: "ChatScreen", name: str) -> None:
+    if not name:
+        screen.inspector.sampler.action_presets()
+    else:
+        _choose(screen, f"preset {name}")
+
+
+def _save_preset(screen: "ChatScreen", name: str) -> None:
+    if not name:
+        screen.hints.say("/save-preset wants a name")
+        return
+    presets.keep(screen.host.home, name, screen.talk.sampling)
+    screen.hints.say(f"saved as preset {name}: values and order")
+
+
+def _order(screen: "ChatScreen", name: str) -> None:
+    _choose(screen, f"order {name}")
+
+
+def _choose(screen: "ChatScreen", choice: str) -> None:
+    """Take over a preset or an order."""
+    screen.set_sampling(presets.chosen(screen.host.home, choice, screen.talk.sampling))
+
+
+def _set(screen: "ChatScreen", text: str) -> None:
+    screen.set_sampling(typed(text, screen.talk.sampling))
+    screen.hints.say(given(screen.talk.sampling) or "everything is off: T 1.00")
+
+
+def _tokens(screen: "ChatScreen", word: str) -> list[int]:
+    """The tokens that a word is by itself and after a space. Raises ParameterError where it is neither."""
+    names = screen.names()
+    found = list(dict.fromkeys(token for text in (word, f" {word}") for token in names.encode(text)))
+    if not word or not found:
+        raise ParameterError(f"{word or 'nothing'} is not one token here: x in the candidates bans the picked one")
+    return found
+
+
+def _ban(screen: "ChatScreen", word: str) -> None:
+    """Never draw a word from now on; without one, say what is banned."""
+    sampling = screen.talk.sampling
+    if word:
+        for token in _tokens(screen, word):
+            sampling = sampling.biased(token, BAN)
+        screen.set_sampling(sampling)
+    said = steered(screen)
+    screen.hints.say(said or "nothing is banned: /ban word never draws it, /allow word lifts it")
+
+
+def _bias(screen: "ChatScreen", text: str) -> None:
+    word, _, value = text.rpartition(" ")
+    number = _weight(value)
+    if number is None or not -100 <= number <= 100:
+        raise ParameterError(f"/bias wants a word and what is added to its logit, -100 to 100, got {text or 'nothing'}")
+    sampling = screen.talk.sampling
+    for token in _tokens(screen, word):
+        sampling = sampling.biased(token, number)
+    screen.set_sampling(sampling)
+    screen.hints.say(steered(screen))
+
+
+def _allow(screen: "ChatScreen", word: str) -> None:
+    """Lift the ban or the bias of a word; without one, of all."""
+    sampling = screen.talk.sampling
+    for token in _tokens(screen, word) if word else list(sampling.bias):
+        sampling = sampling.lift(token)
+    screen.set_sampling(sampling)
+    screen.hints.say(steered(screen) or "nothing is banned or biased any more")
+
+
+def _steered(screen: "ChatScreen") -> list[str]:
+    return [screen.names().name(token).lstrip("·") for token in screen.talk.sampling.bias]
+
+
+def steered(screen: "ChatScreen") -> str:
+    """Bans and biases, in words."""
+    sampling, names = screen.talk.sampling, screen.names()
+    banned = ", ".join(map(names.name, sampling.bans))
+    biased = ", ".join(f"{names.name(token)} {value:+g}" for token, value in sampling.biases)
+    parts = (f"banned: {banned}" if banned else "", f"biased: {biased}" if biased else "")
+    return " · ".join(filter(None, parts))
+
+
+# -- the rest ------------------------------------------------------------------------------------------------------
+
+
+def _system(screen: "ChatScreen", text: str) -> None:
+    """Set the system prompt; without a text, edit the one that is there."""
+    if text:
+        screen.instruct(text)
+    else:
+        screen.pane.edit_system()
+
+
+def _title(screen: "ChatScreen", text: str) -> None:
+    """Name the conversation; without a text, edit its name."""
+
+    def named(text: str | None) -> None:
+        if text and text.strip():
+            screen.rename(cells.clean(text.strip()))
+            screen.hints.say(f"named {text.strip()}")
+
+    if text:
+        named(text)
+    else:
+        screen.app.push_screen(Ask("name", screen.talk.conversation.title), named)
+
+
+def _redo(screen: "ChatScreen", text: str) -> None:
+    """Answer again; with parameters, these hold for this answer alone."""
+    screen.action_redo(typed(text, screen.talk.sampling) if text else None)
+
+
+def _strategy(screen: "ChatScreen", text: str) -> None:
+    """How tokens are found: one by one, with guesses ahead, by a search, as votes. Without words, a list."""
+    if screen.talk.diffuses:
+        screen.hints.say("a diffusion model fills masks: /unmask says in which order")
+    elif text:
+        decoding.choose(screen, decoding.read(text))
+    else:
+        screen.inspector.sampler.action_strategy()
+
+
+def _strategies(screen: "ChatScreen") -> list[str]:
+    others = decoding.others(screen.host.engine)
+    return ["plain", *(str(strategy) for strategy in offers(tuple(others)) if strategy != PLAIN)]
+
+
+def _copy(screen: "ChatScreen", kind: str) -> None:
+    """Copy the answer, its code block, or the whole conversation in some form."""
+    if kind in ("", "answer"):
+        screen.pane.action_copy_answer()
+    elif kind == "code":
+        screen.pane.action_copy_code()
+    elif kind in COPIES:
+        screen.host.copy("".join(COPIES[kind](screen.talk.conversation)), kind)
+    else:
+        raise ParameterError(f"/copy is one of answer, code, {', '.join(COPIES)}")
+
+
+def _number(name: str, text: str) -> int:
+    if not text.isdigit():
+        raise ParameterError(f"/{name} wants a whole number, got {text or 'nothing'}")
+    return int(text)
+
+
+def _seed(screen: "ChatScreen", text: str) -> None:
+    """Draw the last answer again with a seed of one's own."""
+    screen.action_redo(seed=_number("seed", text))
+
+
+def _max(screen: "ChatScreen", text: str) -> None:
+    screen.talk.max_tokens = _number("max", text) or None
+    most = f"at most {text} tokens an answer" if screen.talk.max_tokens else "as many tokens as there is room for"
+    screen.hints.say(diffusing.settings(screen) if screen.talk.diffuses else most)
+
+
+def _prefill(screen: "ChatScreen", text: str) -> None:
+    """Answer the last message again, beginning with given words."""
+    if not screen.pane.shown:
+        screen.hints.say("say something first: /prefill begins the answer to it")
+        return
+    message = screen.pane.shown[-1].message
+    fork = message.segments[0].node.fork if message.role == "assistant" else Fork(message.last.id)
+    screen.talk.answer(fork, force=text)
+    screen.begun(True)
+
+
+def _export(screen: "ChatScreen", rest: str) -> None:
+    """Write the conversation to a file."""
+    kind, _, name = rest.partition(" ")
+    if kind not in KINDS:  # a path alone says by its suffix what it is to be
+        kind, name = next((kind for kind in KINDS if rest.endswith(f".{export.SUFFIX[kind]}")), ""), rest
+    if not kind:
+        screen.hints.say(f"/export wants one of {', '.join(KINDS)}, and a path if you like")
+        return
+    store, talk = screen.host.store, screen.talk.conversation
+    talk = store.with_snapshots(talk) if store is not None and kind == "jsonl" else talk
+    path = expanded(name) if name else export.free(Path(f"likely-{talk.id}.{export.SUFFIX[kind]}"))
+
+    def written(path: Path) -> None:
+        try:
+            export.write(talk, kind, path)
+        except LikelyError as error:
+            screen.hints.say(str(error), alarm=True)
+            return
+        said = f"exported to {path.absolute()}"
+        if cells.width(said) < screen.size.width:
+            screen.hints.say(said)
+        else:  # the line of keys would cut it
+            screen.app.push_screen(Read(f"exported {kind}", str(path.absolute())))
+
+    export_file(screen.app, path, written)
+
+
+def _import(screen: "ChatScreen", name: str) -> None:
+    """Open a conversation from a file, as a new one."""
+    path = expanded(name)
+    refuse_pipe(path)
+    talk = export.read(path, secrets.token_hex(4), screen.host.clock())
+    screen.open(talk)
+    screen.save()
+    screen.hints.say(f"imported {path.name}: {len(talk.nodes)} messages and branches")
+
+
+def _heat(screen: "ChatScreen", name: str) -> None:
+    heat, least = (name, None) if name in HEATS else ("", bits_of(name))
+    if heat or least is not None:
+        screen.pane.set_heat(heat or screen.talk.transcript.heat, least)
+    else:
+        screen.hints.say(f"heat is one of {', '.join(HEATS)}, or the bits from which on words are tinted")
+
+
+def _model(screen: "ChatScreen", name: str) -> None:
+    if name:
+        screen.host.switch_model(name)
+    else:
+        screen.host.choose_model()
+
+
+def _adapter(screen: "ChatScreen", text: str) -> None:
+    """Put an adapter on the model by its directory, or weigh one that is there: a number, `only` or `off`."""
+    what, _, how = text.rpartition(" ")
+    names = {adapter.name for adapter in screen.host.engine.attached}
+    if not text:
+        screen.host.choose_adapters()
+    elif how == "off" and what in names:
+        screen.host.engine.adapt("remove", what)
+    elif how == "only" and what in names:
+        screen.host.engine.adapt("only", what)
+    elif (weight := _weight(how)) is not None and what:
+        screen.host.engine.adapt("weigh" if what in names else "add", what, weight)
+    elif text in names:
+        screen.host.engine.adapt("weigh", text, 1.0)
+    else:
+        screen.host.engine.adapt("add", str(expanded(text)))
+
+
+def _steer(screen: "ChatScreen", text: str) -> None:
+    """Make a direction from texts to others and put it on the model: `calm: Be calm. ; All is well. | Hurry! @ 12`."""
+    name, colon, rest = text.partition(":")
+    texts, at, layer = rest.rpartition("@") if rest.rpartition("@")[2].strip().isdecimal() else (rest, "", "")
+    sides = [[part.strip() for part in side.split(";") if part.strip()] for side in texts.split("|")]
+    if not colon or len(sides) != 2 or not all(sides):
+        screen.hints.say("/steer NAME: toward ; toward | away ; away @ LAYER (the layer may be left out)", alarm=True)
+    else:
+        screen.host.engine.steer(name.strip(), sides[0], sides[1], int(layer) if at else None)
+
+
+def _weight(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _adapters(screen: "ChatScreen") -> list[str]:
+    return [f"{a.name}{how}" for a in screen.host.engine.attached for how in ("", " 0.5", " only", " off")]
+
+
+def _themes(screen: "ChatScreen") -> list[str]:
+    return ["dark", "light", *screen.app.available_themes]
+
+
+COMMANDS: dict[str, Slash] = {
+    "help": Slash("", "keys and commands", lambda s, _: s.action_keys()),
+    "model": Slash("[name]", "switch the model", _model, lambda s: sorted(s.host.engine.models)),
+    "adapter": Slash("[folder or name] [weight]", "put one on the model; a number, only, off", _adapter, _adapters),
+    "steer": Slash("name: texts | others", "move the model from the others to the texts; ; between two", _steer),
+    "reload": Slash("", "load the model again", lambda s, _: s.host.reload_model()),
+    "system": Slash("[text]", "the system prompt of this conversation", _system),
+    "new": Slash("", "a new conversation", lambda s, _: s.action_new()),
+    "sessions": Slash("", "all conversations", lambda s, _: s.action_sessions()),
+    "title": Slash("[text]", "name this conversation", _title),
+    "find": Slash("[text]", "search this conversation, every branch", lambda s, text: s.pane.action_find(text)),
+    "mark": Slash("[words]", "bookmark the token under the cursor", lambda s, words: s.pane.action_mark(words)),
+    "marks": Slash("", "the bookmarks", lambda s, _: s.pane.action_marks()),
+    "restore": Slash("", "bring back what was put away last", lambda s, _: s.pane.action_restore()),
+    "redo": Slash("[parameters]", "another answer: /redo 1.2, /redo temp 0.5 top_k 40", _redo),
+    "continue": Slash("", "go on with the last answer", lambda s, _: s.action_resume()),
+    "prefill": Slash("text", "answer again, beginning with these words", _prefill),
+    "step": Slash("", "choose token by token", lambda s, _: s.action_step()),
+    "seed": Slash("n", "answer again with this seed", _seed),
+    "max": Slash("n", "tokens an answer may have; 0 is no limit", _max),
+    "preset": Slash("[name]", "sampling preset", _preset, lambda s: presets.names(s.host.home)),
+    "save-preset": Slash("name", "save the sliders as a preset", _save_preset),
+    "order": Slash("name", "the order of the transforms", _order, lambda _: list(ORDERS)),
+    "set": Slash("name value …", "set sampling parameters", _set, lambda _: [f"{name} " for name in PARAMETERS]),
+    "ban": Slash("[word]", "never draw a word; without one, list what is banned", _ban),
+    "bias": Slash("word value", "add to a word's logit, -100 to 100", _bias),
+    "allow": Slash("[word]", "lift the ban or bias of a word, or of all", _allow, lambda s: _steered(s)),
+    "heat": Slash("name", "surprisal, entropy, rank, off; or bits: from where on", _heat, lambda _: list(HEATS)),
+    "specials": Slash("", "show or hide control tokens", lambda s, _: s.pane.toggle_specials()),
+    "strategy": Slash("name", "how tokens are found: drawn, guessed ahead, searched, voted", _strategy, _strategies),
+    "unmask": Slash(
+        "[option value …]",
+        "of a diffusion model: in which order masks become tokens",
+        diffusing.unmask,
+        lambda _: [f"{name} " for name in diffusing.options()],
+    ),
+    "copy": Slash("[kind]", "the answer; code; all as markdown, html or tokens", _copy, lambda _: ["code", *COPIES]),
+    "export": Slash("kind [path]", "markdown, html or jsonl", _export, lambda _: [f"{kind} " for kind in KINDS]),
+    "import": Slash("path", "open a conversation from a file", _import),
+    "theme": Slash("[name]", "dark, light, or any other", lambda s, name: s.host.choose_theme(name), _themes),
+    "quit": Slash("", "leave", lambda s, _: s.host.quit()),
+}
+
+# what people type who come from elsewhere
+ELSEWHERE = {
+    "exit": "quit", "bye": "quit", "q": "quit", "clear": "new", "retry": "redo", "regenerate": "redo", "regen": "redo",
+    "load": "sessions", "history": "sessions", "open": "sessions", "save": "export", "models": "model", "?": "help",
+    "adapters": "adapter", "lora": "adapter", "search": "find", "rename": "title", "undo": "restore",
+    "bookmark": "mark", "forbid": "ban", "unban": "allow", "parameters": "set",
+}  # fmt: skip

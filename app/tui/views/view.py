@@ -1,0 +1,199 @@
+"""`View`: the contract of a full-screen view. What it is called, and its key, stand in the table (`app.tui.views`).
+
+The host asks its views to leave, tells them what changed, and lists their commands; a view asks its host
+(`app.tui.host`) and knows no other view.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.binding import Binding
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import TextArea
+
+from likely.app.tui.base import keys
+from likely.app.tui.base.formula import Formula
+from likely.app.tui.base.view_table import VIEWS, numbered
+from likely.app.tui.widgets.bars import Hints, TopBar
+from likely.app.tui.widgets.host import ViewHost, host
+from likely.app.tui.widgets.sessions import SessionList
+from likely.engine.errors import DataError
+
+if TYPE_CHECKING:
+    from likely.engine.conversation import Conversation
+
+BROAD = "-broad"  # a screen that is wide enough for a sidebar
+Command = tuple[str, str, Callable[[], object]]  # `noun: Verb`, what it does in words, and what does it
+
+
+class View(Screen[None]):
+    """A full screen with a `TopBar` and `Hints`. Everything below may be left as it is."""
+
+    NAME: ClassVar[str]  # in the table of views
+    PARTS: ClassVar[tuple[type[Widget], ...]] = ()  # widgets whose keys can be remapped, beside the view's own
+    STAYS: ClassVar[bool] = False  # it goes on while another view is looked at, and is there when one comes back
+    NEEDS_MODEL: ClassVar[bool] = True  # one is loaded when it is shown
+    _going = False  # a digit names a view
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        if "NAME" in vars(cls):
+            everywhere = [
+                Binding(keys.HELP, "keys", "Keys", id=f"{cls.NAME}.keys", tooltip="this help"),
+                Binding(
+                    keys.FORMULA, "formula", "Formula", id=f"{cls.NAME}.formula",
+                    tooltip="the number here, as a formula of p",
+                ),
+            ]  # fmt: skip
+            cls.BINDINGS = [*vars(cls).get("BINDINGS", []), *everywhere]
+        super().__init_subclass__(**options)
+
+    @property
+    def host(self) -> ViewHost:
+        return host(self)
+
+    @cached_property
+    def top(self) -> TopBar:
+        return self.query_one(TopBar)
+
+    @cached_property
+    def hints(self) -> Hints:
+        return self.query_one(Hints)
+
+    # -- what the host asks and tells --------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Stop and save: another view is shown, or the program ends."""
+
+    def models_changed(self) -> None:
+        """A model is loading, loaded or gone."""
+
+    def adapters_changed(self) -> None:
+        """The adapters on the current model are others."""
+
+    def models_in_use(self) -> set[str]:
+        """Models that have to stay loaded, beside the current one."""
+        return set()
+
+    def formula(self) -> Formula | None:
+        """The number that is looked at, as a formula; None where there is none yet."""
+        return None
+
+    def commands(self) -> Iterator[Command]:
+        """The palette's entries here, as things are."""
+        return iter(())
+
+    def interrupt(self) -> bool:
+        """ctrl+c without a selection; gives whether anything was done."""
+        return False
+
+    def open(self, conversation: "Conversation") -> None:
+        """Show a conversation of the kind that the table has for this view; also before it is mounted."""
+
+    def resumable(self) -> str:
+        """The id of the conversation to come back to, "" for none."""
+        current = self.current()
+        return current.id if current is not None and current.nodes and self.host.keeper is not None else ""
+
+    def current(self) -> "Conversation | None":
+        """The conversation that is open here."""
+        return None
+
+    def rename(self, title: str) -> None:
+        """The open conversation has another name."""
+
+    def fresh(self) -> None:
+        """Put an empty conversation in the place of the open one."""
+
+    # -- what every view does ----------------------------------------------------------------------------------------
+
+    def action_keys(self) -> None:
+        """Help for what has the focus, and for the rest."""
+        from likely.app.tui.views.help import keys_text
+        from likely.app.tui.widgets.overlays import Read
+
+        self.app.push_screen(Read("keys", keys_text(self)))
+
+    def action_formula(self) -> None:
+        """Which map of p the number that is looked at belongs to, and its formula with the present values."""
+        found = self.formula()
+        if found is None:
+            self.hints.say("there is no number here yet")
+            return
+        from likely.app.tui.dialogs.formula import FormulaSheet
+
+        self.app.push_screen(FormulaSheet(found))
+
+    def action_sessions(self) -> None:
+        """All conversations, texts and comparisons: another one is opened, the open one renamed or put away. Where
+        there is room they stand beside what is open, until they are closed."""
+        current = self.current()
+        if self.host.store is None:
+            self.hints.say("conversations are not being saved", alarm=True)
+            return
+        if current is not None:
+            self.host.save(current)
+        if self.has_class(BROAD):
+            lists = self.query(".sidebar")
+            self.host.sidebar = not (self.host.sidebar and lists and lists.first().has_focus_within)
+            self._beside()
+            if self.host.sidebar:
+                self.call_after_refresh(self.query(".sidebar").first(SessionList).action_list)
+            else:
+                self._to_field()
+            return
+        from likely.app.tui.dialogs.sessions import SessionsDialog
+
+        dialog = SessionsDialog(self._open_id, named=self.rename, removed=self.fresh)
+        self.app.push_screen(dialog, self._open_kept)
+
+    def _beside(self) -> None:
+        """The conversations stand beside what is open, or do not, as in every view."""
+        lists = self.query(".sidebar")
+        if self.host.sidebar and not lists:
+            self.mount(SessionList(self._open_id, named=self.rename, removed=self.fresh, classes="sidebar"))
+        elif lists and not self.host.sidebar:
+            lists.remove()
+
+    def _open_id(self) -> str:
+        current = self.current()
+        return current.id if current is not None else ""
+
+    def _open_kept(self, id: str | None) -> None:
+        store = self.host.store
+        try:
+            if id is not None and store is not None:
+                self.host.open(store.load(id))
+        except DataError as error:
+            self.hints.say(str(error), alarm=True)
+
+    def _to_field(self) -> None:
+        """The focus to where a person writes."""
+        for field in self.query(TextArea):
+            field.focus()
+
+    def on_screen_resume(self) -> None:
+        self._beside()
+
+    def on_session_list_session_picked(self, event: SessionList.SessionPicked) -> None:
+        self._open_kept(event.session)
+        self._to_field()
+
+    def on_session_list_abandoned(self) -> None:
+        self._to_field()
+
+    def action_goto(self) -> None:
+        """The next digit names a view."""
+        self._going = True
+        self.hints.say(f"go to: {numbered()}")
+
+    def went(self, number: int) -> bool:
+        """After `goto`: to the view of a number; gives whether it was asked for."""
+        going, self._going = self._going, False
+        if going and number <= len(VIEWS):
+            self.host.go(list(VIEWS)[number - 1])
+        return going
+
+    def on_top_bar_view_asked(self, event: TopBar.ViewAsked) -> None:
+        self.host.go(event.name)

@@ -1,0 +1,46 @@
+"""A list of places in a conversation that narrows as a person types."""
+
+from collections.abc import Callable, Sequence
+
+from rich.text import Text
+
+from likely.app.tui.base import cells
+from likely.app.tui.chat.places import MOST, SearchHit
+from likely.app.tui.widgets.narrowing import Narrowing
+
+WHO = {"user": "you    ", "assistant": "model  ", "text": ""}
+
+
+class Finder(Narrowing[SearchHit]):
+    """Gives the place that was picked; what lies on the branch in sight comes first."""
+
+    def __init__(
+        self, title: str, placeholder: str, search: Callable[[str], Sequence[SearchHit]], query: str = ""
+    ) -> None:
+        super().__init__(title, placeholder, query)
+        self._search = search
+
+    def search(self, query: str) -> Sequence[SearchHit]:
+        return self._search(query)
+
+    def count(self, found: Sequence[SearchHit]) -> str:
+        return f"{len(found)}{' or more' if len(found) == MOST else ''} found"
+
+    def line(self, found: SearchHit, width: int) -> Text:
+        """The words around a place on one line, the place itself in bold."""
+        who = WHO.get(found.who, f"{found.who:<6} ")
+        tail = "" if found.here else "  other branch"
+        room = width - cells.width(who + tail) - 1
+        words = _flat(found.words)
+        before = cells.fit(_flat(found.before).lstrip()[::-1], max((room - cells.width(words)) // 2, 0), "")[::-1]
+        after = cells.fit(_flat(found.after), max(room - cells.width(before + words), 0))
+        line = Text(who, style="dim", no_wrap=True)
+        line.append(before)
+        line.append(words, style="bold underline")
+        line.append(after)
+        line.append(tail, style="dim")
+        return line
+
+
+def _flat(text: str) -> str:
+    return cells.clean(text.replace("\n", " "))

@@ -1,0 +1,164 @@
+"""Every option of a fine-tuning, with its default and its meaning: flags and TOML files are made of this table.
+
+An unknown key is an error that names the nearest one. Plain data: imports no mlx.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, get_type_hints
+
+from likely.engine.errors import ParameterError
+from likely.engine.options import SEEDS, changes, check_needs, check_ranges, option
+
+DIFFUSION = ("mdlm", "block")  # objectives of a model that sees both ways, or does so by blocks
+OBJECTIVES = ("sft", *DIFFUSION, "dpo", "orpo")
+KINDS = ("lora", "dora", "full")
+INITS = ("zero", "pissa")
+LOSSES = ("answers", "completion", "all")
+TOO_LONG = ("split", "cut", "drop", "refuse")
+OPTIMISERS = ("adamw", "muon", "adafactor", "lion", "sgd")
+BATCH = 4  # samples a batch where nothing is asked, at most
+FLOOR = 100  # steps that a run takes where nothing is asked; an adapter has hardly moved after fewer
+SCHEDULES = ("constant", "linear", "cosine", "wsd")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of a fine-tuning: what is trained, on what, and how."""
+
+    model: str = option("smollm2", "an alias, a hub repository, a folder or a .gguf file")
+    data: str = option("", "a file, a folder, or the id of a hub data set")
+    out: str = option("adapter", "the directory that the adapter is written to")
+
+    map: tuple[str, ...] = option((), "a column of the data by its name here, THEIRS=OURS; repeatable")
+    valid: float = option(0.05, "share of the rows set aside where there is no validation file", low=0, high=0.9)
+    duplicates: bool = option(True, "keep rows that are there twice")
+    loss: str = option("answers", "train on every assistant turn, on the last one, or on every token", choices=LOSSES)
+    length: int = option(1024, "longest sample in tokens", low=2)
+    too_long: str = option("split", "what is done to longer rows", choices=TOO_LONG)
+    packing: bool = option(True, "fill batches to batch x length tokens; else batch samples of like length")
+
+    objective: str = option("sft", "likelihood, its bound by (block) diffusion, or preferences", choices=OBJECTIVES)
+    beta: float = option(0.1, "strength of the preference: DPO's beta, ORPO's lambda", low=0)
+    anneal: float = option(0.0, "share of the steps in which causal attention becomes both ways", low=0, high=1)
+
+    kind: str = option("lora", "what is trained", choices=KINDS)
+    rank: int = option(8, "rank of the adapter", low=1)
+    alpha: float = option(0.0, "scale = alpha / rank, or alpha / sqrt(rank) with rslora; 0: 2 x rank", low=0)
+    scale: float = option(0.0, "the multiplier itself, as in mlx-lm; 0: by alpha", low=0)
+    rslora: bool = option(False, "scale by the root of the rank (arXiv:2312.03732)")
+    warm_start: str = option("", "an adapter to begin at, as likely estimate meta makes")
+    init: str = option("zero", "of the adapter: B = 0, or the largest singular directions", choices=INITS)
+    layers: int = option(-1, "adapt the last so many layers; -1: all", low=-1)
+    modules: tuple[str, ...] = option(("*",), "which products, by name pattern such as q_proj or mlp.*; repeatable")
+    dropout: float = option(0.0, "share of an adapter's inputs that is left out", low=0, high=0.95)
+    quantize: int = option(0, "keep the base in so many bits (QLoRA); 0: as it is loaded", low=0, high=8)
+    group_size: int = option(64, "of the quantised base", low=32, high=128)
+
+    optimiser: str = option("adamw", "how weights follow gradients", choices=OPTIMISERS)
+    rate: float = option(2e-4, "peak learning rate", low=0)
+    lora_plus_ratio: float = option(1.0, "LoRA+: how many times faster B learns than A (arXiv:2402.12354)", low=0)
+    schedule: str = option("cosine", "of the learning rate", choices=SCHEDULES)
+    warmup: int = option(0, "steps of linear warm-up", low=0)
+    floor: float = option(0.0, "learning rate at the end, as a share of the peak", low=0, high=1)
+    epochs: float = option(0.0, "passes over the data; 0: as many as make 100 steps", low=0)
+    steps: int = option(0, "steps in all; 0: by epochs", low=0)
+    batch: int = option(0, "samples a batch; 0: by the data, 4 at most", low=0)
+    accumulate: int = option(1, "batches a step", low=1)
+    clip: float = option(1.0, "largest norm of the gradient; 0: no limit", low=0)
+    decay: float = option(0.0, "decoupled weight decay", low=0)
+    l1: float = option(0.0, "L1 on trained matrices, by proximal steps: exact zeros", low=0)
+    l2_sp: float = option(0.0, "L2 to the start (L2-SP): half |w - w0|^2, of an adapter half |BA|_F^2", low=0)
+    label_smoothing: float = option(0.0, "share of each target spread over the vocabulary", low=0, high=0.99)
+    kl: float = option(0.0, "pull of the distribution towards the base: nats of KL a token", low=0)
+    kl_data: str = option("", "rows on which the KL is taken, at every token; default: the trained tokens")
+    checkpointing: bool = option(False, "compute activations again going back: less memory, more time")
+    seed: int = option(0, "of the start, the order and dropout", low=0, high=SEEDS)
+
+    eval_every: int = option(50, "steps between validations; 0: only at the end", low=0)
+    eval_rows: int = option(200, "validation rows at most, from everywhere; 0: all", low=0)
+    patience: int = option(0, "stop after so many validations without a better one; 0: never", low=0)
+    save_every: int = option(50, "steps between checkpoints; 0: only at the end", low=0)
+    tensorboard: bool = option(False, "write TensorBoard's events too")
+
+    def checked(self) -> "Config":
+        """Itself; ParameterError for a value out of its range and for options that contradict each other."""
+        if not self.out:
+            raise ParameterError("--out takes the name of the folder to write to, got nothing")
+        check_ranges(self)
+        lora_only = {
+            "rslora": False,
+            "init": "zero",
+            "warm_start": "",
+            "lora_plus_ratio": 1.0,
+            "dropout": 0.0,
+            "quantize": 0,
+            "alpha": 0.0,
+            "scale": 0.0,
+        }
+        clashes = (
+            (self.scale and self.alpha, "give scale or alpha, not both"),
+            (self.scale and self.rslora, "rslora scales by alpha: give alpha instead of scale"),
+            (self.warm_start and self.init == "pissa", "warm_start is a start itself: leave out init = pissa"),
+            (self.kind == "dora" and self.init == "pissa", "init = pissa goes with kind = lora"),
+            (self.objective != "sft" and (self.kl or self.kl_data), "kl goes with objective = sft; DPO has its own"),
+            (self.kl_data and not self.kl, "kl_data needs kl > 0"),
+            (
+                self.objective != "sft" and self.label_smoothing,
+                "label_smoothing goes with objective = sft",
+            ),
+            (
+                self.init == "pissa" and (self.decay or self.l1),
+                "decay and l1 pull factors to 0, which with init = pissa is not the base: use l2_sp",
+            ),
+            (self.kind == "dora" and self.l2_sp, "l2_sp is of BA, and kind = dora rescales rows beside it: use kl"),
+            (self.quantize == 1 or self.quantize == 7, "quantize must be 2, 3, 4, 5, 6 or 8"),
+            (self.group_size not in (32, 64, 128), "group_size must be 32, 64 or 128"),
+            (self.patience and not self.eval_every, "patience needs eval_every"),
+        )
+        for wrong, line in clashes:
+            if wrong:
+                raise ParameterError(line)
+        if self.kind == "full":
+            for name, default in lora_only.items():
+                if getattr(self, name) != default:
+                    raise ParameterError(f"{name} belongs to an adapter: it goes with kind = lora or dora, not full")
+        return self
+
+    @property
+    def keeps_start(self) -> bool:
+        """Whether a second copy of the weights, as they were before training, is needed."""
+        return self.kind == "full" and bool(self.kl or self.l2_sp or self.objective == "dpo")
+
+    @property
+    def multiplier(self) -> float:
+        """Multiplier of the product of the factors."""
+        alpha = self.alpha or 2.0 * self.rank
+        return self.scale or (alpha / self.rank**0.5 if self.rslora else alpha / self.rank)
+
+
+HINTS = get_type_hints(Config)
+RENAMED = {"start": "init", "plus": "lora_plus_ratio", "pack": "packing"}  # what files and flags of before call them
+
+
+# Options that would change nothing without another, and are refused where they are given so.
+NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
+    "rank": (lambda c: c.kind != "full", "kind = lora or dora: full training has no adapter"),
+    "modules": (lambda c: c.kind != "full", "kind = lora or dora: full training is of all that the layers have"),
+    "beta": (lambda c: c.objective in ("dpo", "orpo"), "objective = dpo or orpo"),
+    "anneal": (lambda c: c.objective == "mdlm", "objective = mdlm, of an autoregressive model"),
+    "group_size": (lambda c: c.quantize, "quantize = 2, 3, 4, 5, 6 or 8"),
+    "floor": (lambda c: c.schedule != "constant", "a schedule that falls: linear, cosine or wsd"),
+}
+
+
+def configure(values: Mapping[str, Any], base: Config | None = None) -> Config:
+    """The configuration with these values over `base`; ParameterError for an unknown name or a wrong type."""
+    changed = changes(values, HINTS, RENAMED)
+    found = replace(base or Config(), **changed)
+    check_needs(found, changed, NEEDS)
+    if changed.get("epochs") and changed.get("steps"):
+        raise ParameterError("give epochs or steps, not both")
+    if changed.get("packing") and not found.batch:  # who asks for packed batches wants them large
+        found = replace(found, batch=BATCH)
+    return found.checked()

@@ -1,0 +1,1 @@
+"""Answers taken out of a text and compared: extraction, mathematics, programs, votes. Knows no model."""

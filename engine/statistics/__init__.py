@@ -1,0 +1,1 @@
+"""Estimates with their intervals, and comparisons of two lists of scores. Knows no model and no task."""

@@ -1,0 +1,1 @@
+"""A model written as one file or folder: adapters fused, GGUF with its tokenizer. Runs no model."""
