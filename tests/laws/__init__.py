@@ -1,1 +1,1 @@
-"""Laws: what is right by mathematics alone - by enumeration, in float64, by scipy, over every input hypothesis draws. A file is a noun."""
+"""What is right by mathematics alone: enumeration, float64, scipy, any tree, text or order. A file is one noun."""
