@@ -11,6 +11,7 @@ import struct
 import sys
 from typing import Any, BinaryIO
 
+from likely.engine import child_python
 from likely.engine.sandbox.environment import Refusal, Sandbox, SecurityError
 
 MEMORY = 1 << 30  # bytes of addresses, where the system can bound them
@@ -22,6 +23,7 @@ def main() -> None:
     into, out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     _bound()
     programs: dict[str, Any] = {}
+    child_python.silence()
     _write(out, {"ready": True})
     while head := into.read(LENGTH.size):
         request = pickle.loads(into.read(LENGTH.unpack(head)[0]))

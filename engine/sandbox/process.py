@@ -29,6 +29,10 @@ class Stopped(Exception):
     """The child was ended: what it did too much of."""
 
 
+class NotBegun(Exception):
+    """There is no child: what it says, or the system."""
+
+
 Child = subprocess.Popen[bytes]
 
 _lock = threading.Lock()
@@ -36,7 +40,7 @@ _children: list[Child] = []  # the one that is warm
 
 
 def ask(source: str, values: dict[str, Any] | None) -> dict[str, Any]:
-    """The child's answer for a template and values, or for None about its names. Raises Stopped."""
+    """The child's answer for a template and values, or for None about its names. Raises Stopped, NotBegun."""
     data = pickle.dumps({"source": source, "values": values})
     with _lock:
         child = _warm()
@@ -46,10 +50,10 @@ def ask(source: str, values: dict[str, Any] | None) -> dict[str, Any]:
             stdin.write(LENGTH.pack(len(data)) + data)
             stdin.flush()
             return _read(child, TIME_S)
-        except (Stopped, BrokenPipeError, KeyboardInterrupt) as error:
+        except BrokenPipeError:
+            raise Stopped(child_python.how_it_ended(child)) from None
+        except (Stopped, KeyboardInterrupt):
             end()
-            if isinstance(error, BrokenPipeError):
-                raise Stopped("its process ended") from None
             raise
 
 
@@ -58,7 +62,7 @@ def end() -> None:
     while _children:
         process = _children.pop()
         process.kill()
-        for stream in (process.stdin, process.stdout):
+        for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
         process.wait()
@@ -74,15 +78,13 @@ def _warm() -> Child:
         return _children[0]
     end()
     command, pipe = child_python.command("likely.engine.sandbox.child"), subprocess.PIPE
-    process = subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0, start_new_session=True
-    )
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True)
     _children.append(process)
     try:
         _read(process, START_S)
     except Stopped as error:
         end()
-        raise Stopped(f"its process did not begin: {error}") from None
+        raise NotBegun(f"its process did not begin: {error}") from None
     return process
 
 
@@ -109,7 +111,7 @@ def _exactly(child: Child, size: int, deadline: float) -> bytes:
             continue
         part = os.read(out.fileno(), min(size - len(data), 1 << 16))
         if not part:
-            raise Stopped("its process ended, for want of memory perhaps")
+            raise Stopped(child_python.how_it_ended(child))
         data += part
     return data
 

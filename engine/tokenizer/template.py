@@ -83,12 +83,14 @@ class ChatTemplate:
 
     def _asked(self, values: dict[str, Any] | None) -> dict[str, Any]:
         """The answer of the process that runs it, or TemplateError."""
-        from likely.engine.sandbox.process import Stopped, ask
+        from likely.engine.sandbox.process import NotBegun, Stopped, ask
 
         try:
             found = ask(self.source, values)
         except Stopped as error:
             raise TemplateError(f"{_STOPPED}: {error}; {_INSTEAD}") from None
+        except NotBegun as error:
+            raise TemplateError(f"the model's chat template cannot be run: {error}; {_INSTEAD}") from None
         how, line, kind = (str(found.get(name, "")) for name in ("failed", "line", "kind"))
         match how:
             case "":

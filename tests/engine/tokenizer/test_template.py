@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+import venv
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -113,17 +114,22 @@ def test_a_process_that_takes_too_long_is_ended_and_another_begins() -> None:
 
 
 @pytest.mark.linux
-def test_a_process_that_was_killed_or_does_not_begin_costs_no_other_template(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_was_killed_or_does_not_begin_costs_no_other_template(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert render("{{ 1 }}") == "1"
     (child,) = children()
     os.kill(child, signal.SIGKILL)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     assert render("{{ 3 }}") == "3" and len(children()) == 1
-    process.end()
-    with monkeypatch.context() as broken:
-        broken.setattr(sys, "executable", shutil.which("true"))
-        with pytest.raises(TemplateError, match="its process did not begin"):
-            render("{{ 4 }}")
+    venv.create(tmp_path / "bare", with_pip=False)
+    python = str(tmp_path / "bare" / "bin" / "python")  # without jinja2
+    for executable, why in ((shutil.which("true"), "status 0"), (python, "ModuleNotFoundError: .*'jinja2'")):
+        process.end()
+        with monkeypatch.context() as broken:
+            broken.setattr(sys, "executable", executable)
+            with pytest.raises(TemplateError, match=f"cannot be run: its process did not begin: .*{why}; talk"):
+                render("{{ 4 }}")
     assert children() == set() and render("{{ 5 }}") == "5"
 
 
