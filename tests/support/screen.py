@@ -19,10 +19,11 @@ out     `text`, what is on the screen; `lines`
         `running`, and `left`, what the program gave when it was left
 
 What the model says is the test's: `ScriptedEngine(scripts=["the first answer", "the second"])` has answers in this
-order, with a distribution behind every token; see `tests.support.model`. So are the trainer and the evaluator.
+order, with a distribution behind every token; see `tests.support.model`. So are the trainer, the evaluator, and a
+server that is watched.
 
-Whatever ends the program by a mistake of ours is raised from the press that did it. The watched server is a process of
-its own, which no clock here moves: its view is tested in a terminal.
+Whatever ends the program by a mistake of ours is raised from the press that did it. A server that is started from here
+is a process of its own, which no clock here moves: it is tested in a terminal.
 """
 
 import os
@@ -43,12 +44,14 @@ from textual.driver import Driver
 from likely.app.store import Store
 from likely.app.tui.app import LikelyApp
 from likely.app.tui.chat.start import Start
+from likely.app.watch.address import ServerAddress
 from likely.app.worker import Executor, Worker
 from likely.engine.adapters.config import Config
 from likely.engine.conversation import Conversation
 from tests.support.clock import MovedLoop
 from tests.support.evaluator import ScriptedEvaluator
 from tests.support.model import ScriptedEngine, ScriptedShop
+from tests.support.server import ScriptedServer
 from tests.support.terminal import Terminal
 from tests.support.trainer import ScriptedTrainer
 from tests.support.worker import Pace, TurnedWorker
@@ -59,7 +62,7 @@ LEAVING_S = 10.0
 BEGAN = 1e9  # of the clock on the wall, in seconds since 1970
 MOST = 400  # frames until what was begun has ended
 TERMINAL = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}  # what it says of itself
-CLOCKS = ("likely.app.tui.views.chat", "likely.app.tui.views.runs", "likely.app.tui.widgets.inspector")
+CLOCKS = tuple(f"likely.app.tui.{at}" for at in ("views.chat", "views.runs", "views.watch", "widgets.inspector"))
 
 
 class Screen:
@@ -77,18 +80,20 @@ class Screen:
         trainer: ScriptedTrainer | None = None,
         evaluator: ScriptedEvaluator | None = None,
         shop: ScriptedShop | None = None,
+        server: ScriptedServer | None = None,
         typed: Sequence[str] = "",
         turns: int = 0,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """The first of `models` is loaded, the others can be; or those of a `shop`. `typed` are keys that are pressed
+        """The first of `models` is loaded, the others can be; or those of a `shop`. A `server` is
+        watched from the beginning. `typed` are keys that are pressed
         while the program starts, all at once, so many `turns` of its loop after the first paint. `environ` is added to
         what a terminal of all colours says. The rest is what the application is begun with."""
         self.folder, self.home = folder, folder / "home"
         self.models = models or (ScriptedEngine(),)
         self._size, self._environ, self._early = size, dict(environ or {}), deque(typed)
         self._turns = turns
-        self._shop = shop or ScriptedShop(*self.models)
+        self._shop, self._server = shop or ScriptedShop(*self.models), server
         self._pace = Pace()
         self._workers: list[TurnedWorker] = []
         self._loop = MovedLoop(self._writes, self._press_early)
@@ -101,6 +106,7 @@ class Screen:
             evaluator=lambda: evaluator or ScriptedEvaluator(),
             tune=None if tune is None else (tune, False),
             ladder=ladder,
+            server=None if server is None else ServerAddress.read("127.0.0.1:8080", self.home),
             start=start or Start(seed=0),
             environ=self._environ,
             clock=lambda: BEGAN + self._loop.time(),
@@ -244,7 +250,8 @@ class Screen:
             raise self.app.fault
 
     def _worker(self, executor: Callable[[], Executor], name: str) -> Worker:
-        self._workers.append(TurnedWorker(executor, self._pace))
+        watched = self._server if name == "watching" else None
+        self._workers.append(TurnedWorker(executor if watched is None else lambda: watched, self._pace))
         return self._workers[-1]
 
     def _writes(self) -> bool:

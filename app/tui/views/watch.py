@@ -125,7 +125,7 @@ class WatchScreen(View):
         self.version, self.news = "", f"looking for {address}…"
         self.requests = WatchedRequests(lambda: self.host.clock())
         self._control = WatchControl()
-        self._worker = Worker(WatchJobs, "watching")
+        self._worker = self.host.worker(WatchJobs, "watching")
         self._worker.submit(WatchServer(address, self._control))
         self._worker.start()
         self.reshow()

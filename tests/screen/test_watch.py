@@ -1,0 +1,171 @@
+"""A server that is watched: its requests as they run, one opened token by token, and what is said of it."""
+
+import re
+from collections.abc import Iterator
+from math import exp
+from pathlib import Path
+
+import pytest
+
+from likely.app.worker import Closed, Failed
+from likely.engine.decode.events import Prefilled
+from tests.support.screen import Screen
+from tests.support.server import ScriptedServer
+
+
+@pytest.fixture
+def server() -> ScriptedServer:
+    return ScriptedServer()
+
+
+@pytest.fixture
+def screen(tmp_path: Path, server: ScriptedServer) -> Iterator[Screen]:
+    with Screen(tmp_path, server=server) as running:
+        yield running
+
+
+def row(screen: Screen, words: str) -> str:
+    """The line of a request, by the words that it begins with."""
+    screen.wait(0.5)
+    return next(line for line in screen.lines if words in line)
+
+
+def standing(screen: Screen) -> int:
+    """Which question a person stands on."""
+    return int(next(line for line in screen.lines if line.startswith("▶")).split("question ")[1].split()[0])
+
+
+def test_requests_are_listed_as_they_run(screen: Screen, server: ScriptedServer) -> None:
+    screen.wait()
+    assert "127.0.0.1:8080" in screen.lines[0] and "likely 9.9" in screen.lines[0]
+    assert "nothing was asked yet" in screen.text and "requests of http://127.0.0.1:8080" in screen.text
+    server.asked(1, "Name a bird.")
+    assert "reading" in row(screen, "Name a bird.") and "served" in row(screen, "Name a bird.")
+    server.tell(1, Prefilled(1, 3))
+    assert "reading 33 %" in row(screen, "Name a bird.")
+    server.says(1, " light", " glow", " stay")
+    assert re.search(r" 3 +100\.0 +drawing", row(screen, "Name a bird."))  # two more in two hundredths
+    server.asked(2, "Another.")
+    server.tell(2, Failed("no such model"), Closed())
+    assert "failed" in row(screen, "no such model") and "1 running" in screen.lines[0] and "2 in all" in screen.lines[0]
+    server.tell(1, server.done(tokens=3, seconds=0.1), Closed())
+    assert re.search(r" 3 +20\.0 +ended", row(screen, "Name a bird."))  # as the server has told
+    listed = [line for line in screen.lines if "no such model" in line or "Name a bird." in line]
+    assert "no such model" in listed[0] and "0 running" in screen.lines[0]  # the newest first
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20)], ids=str)
+def test_a_request_is_opened_with_its_tokens_and_goes_on_while_it_is_not_looked_at(
+    tmp_path: Path, server: ScriptedServer, size: tuple[int, int]
+) -> None:
+    with Screen(tmp_path, server=server, size=size) as screen:
+        server.asked(1, "Name a bird.")
+        server.says(1, " light")
+        server.asked(2, "Another.")
+        screen.wait()
+        screen.press("down", "enter")
+        assert "Name a bird." in screen.text and " light" in screen.text and "Another." not in screen.text
+        server.says(1, " glow")
+        screen.wait()
+        assert "light glow" in screen.text and "·glow" in screen.text and "2 tokens" in screen.text
+        if size[0] == 120:
+            step = server.step(" glow")
+            share = next(line for line in screen.lines if "▶ ·glow" in line.replace("  ", " "))
+            assert f"{100 * exp(step.logprob or 0):.2f}" in share
+        screen.press("f2")
+        server.says(1, " stay")
+        server.tell(1, server.done(), Closed())
+        screen.press("f10")
+        assert "light glow stay" in screen.text and "ended" in screen.text
+        screen.press("left", "2")
+        assert "watched, not steered" in screen.text or "light glow stay" in screen.text
+        screen.press("escape")
+        if "ASKED" not in screen.text:  # the panel was left first
+            screen.press("escape")
+        assert "ASKED" in screen.text and "3 " in row(screen, "Name a")
+        screen.press("escape")
+        assert "Message" in screen.text
+
+
+def test_a_token_is_looked_at_under_other_settings(screen: Screen, server: ScriptedServer) -> None:
+    server.asked(1, "Name a bird.")
+    server.says(1, " light", " glow")
+    screen.wait()
+    screen.press("enter", "left")
+    before = [line.partition("▏")[2] for line in screen.lines if "raw" in line or "cut" in line]
+    screen.press("ctrl+g", *["left"] * 6)
+    assert [line.partition("▏")[2] for line in screen.lines if "raw" in line or "cut" in line] != before
+    screen.press("escape", "enter", "enter")
+    assert "it is watched, not steered" in screen.lines[-1]
+    screen.press("escape", "ctrl+t")
+    assert "entropy" in screen.lines[0]
+    screen.press("w", "f9")
+    assert screen.running
+
+
+def test_of_several_texts_another_is_chosen(screen: Screen, server: ScriptedServer) -> None:
+    server.asked(1, "Name a bird.", n=2)
+    server.says(1, " light", branch=0)
+    server.says(1, " red", " glow", branch=1)
+    screen.wait()
+    screen.press("enter")
+    assert "TREE  2 leaves" in screen.text and "red glow" not in screen.text.partition("TREE")[0]
+    screen.press("]")
+    assert "red glow" in screen.text
+
+
+def test_a_server_that_goes_is_one_line_and_is_found_again(screen: Screen, server: ScriptedServer) -> None:
+    server.asked(1, "Name a bird.")
+    server.says(1, " light")
+    server.lose("no server at http://127.0.0.1:8080: Connection refused")
+    assert "out of sight" in row(screen, "Name a bird.") and "Connection refused" in screen.text
+    server.begin()
+    server.asked(1, "And now?")  # it numbers anew
+    assert "reading" in row(screen, "And now?") and "Connection refused" not in screen.text
+    assert "out of sight" in row(screen, "Name a bird.")
+
+
+def test_a_walk_through_many_requests_and_a_click_on_one(screen: Screen, server: ScriptedServer) -> None:
+    for number in range(60):
+        server.asked(number, f"question {number} of all")
+    screen.wait()
+    assert standing(screen) == 59 and "question 10 " not in screen.text
+    page = sum("question" in line for line in screen.lines)
+    for key, number in (("down", 58), ("pagedown", 59 - page), ("pageup", 58), ("end", 0), ("up", 1)):
+        screen.press(key)
+        assert standing(screen) == number
+    server.asked(60, "question 60 of all")
+    screen.wait()
+    assert standing(screen) == 1  # where a person stands
+    screen.press("home")
+    server.asked(61, "question 61 of all")
+    screen.wait()
+    assert standing(screen) == 61  # the newest is followed
+    screen.click("question 58 ")
+    assert standing(screen) == 58
+    screen.click("question 58 ")
+    assert "question 57 " not in screen.text and "question 58 " in screen.text
+
+
+def test_another_server_is_asked_for_by_its_address(screen: Screen, server: ScriptedServer) -> None:
+    server.asked(1, "Name a bird.")
+    screen.wait()
+    screen.press("n")
+    screen.type("ftp://x")
+    screen.press("enter")
+    assert "expected a server's address as http://127.0.0.1:8080, got 'ftp://x'" in screen.lines[-1]
+    screen.press("ctrl+u")
+    screen.type("127.0.0.1:9090")
+    server.begin()
+    screen.press("enter")
+    assert "127.0.0.1:9090" in screen.lines[0] and "Name a bird." not in screen.text
+    screen.press("n", "escape")
+    assert "http://127.0.0.1:8080, and" not in screen.text
+
+
+def test_without_a_server_it_says_how_one_is_watched(tmp_path: Path) -> None:
+    with Screen(tmp_path) as screen:
+        screen.press("f10")
+        assert "no server is watched" in screen.text and "likely chat --server" in screen.text
+        screen.press("enter", "up", "down", "end")
+        assert screen.running
