@@ -11,8 +11,8 @@ from signal import SIGINT
 from typing import IO
 
 from likely.app import heat
-from likely.app.cli.sampling import Limits
 from likely.app.interruption import stopped_by_signals
+from likely.app.limits import Limits
 from likely.app.units import bits, predicted
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Prefilled, Reloaded

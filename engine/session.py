@@ -43,11 +43,11 @@ from likely.metal import mx
 from likely.models.native import drawing
 
 if TYPE_CHECKING:
-    from likely.engine.posterior.averaged import Averaged
     from likely.engine.ranks import Ranks
     from likely.engine.sources.checkpoint import Checkpoint
+    from likely.models.model import MixtureModel
 
-Averaging = Callable[[int], "Averaged"]
+Averaging = Callable[[int], "MixtureModel"]
 
 
 class Session:

@@ -88,3 +88,13 @@ class LanguageModel(Protocol):
     def rotations(self) -> Sequence[Rotation]:
         """How positions turn keys: a prefix that is kept is named by their frequencies."""
         ...
+
+
+class MixtureModel(LanguageModel, Protocol):
+    """A `LanguageModel` whose probabilities are the mean of those of several members."""
+
+    samples: int
+
+    def members(self, hidden: mx.array) -> mx.array:
+        """Log-probabilities [M, ..., V] of each member, of what `hidden` gave."""
+        ...

@@ -183,8 +183,8 @@ def overlay(folder: Path, *copied: str) -> None:
 
 
 def test_a_number_on_a_step_is_a_field_and_where_it_is_computed(tmp_path: Path) -> None:
-    overlay(tmp_path, "engine/trace/trace.py", "engine/trace/observe.py")
-    replaced(tmp_path / "engine/trace/trace.py", FIELD, FIELD + NUMBER)
+    overlay(tmp_path, "engine/trace/step.py", "engine/trace/observe.py")
+    replaced(tmp_path / "engine/trace/step.py", FIELD, FIELD + NUMBER)
     replaced(tmp_path / "engine/trace/observe.py", OBSERVED, OBSERVED + COMPUTED)
     run = ("run", "hello", "--seed", "3", "--max-tokens", "5", "-q", "--json", "--save", "run.jsonl")
     code, out, err = likely(tmp_path, *run, driver=RUN)

@@ -79,6 +79,7 @@ READ = (
     "likely.engine.presets",
     "likely.engine.trace.replay",
     "likely.engine.trace.trace",
+    "likely.engine.trace.step",
     "likely.engine.trace.file",
     "likely.engine.conversation",
     "likely.engine.errors",

@@ -20,7 +20,7 @@ from likely.engine.trace.trace import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 
 if TYPE_CHECKING:
-    from likely.app.cli.sampling import Limits
+    from likely.app.limits import Limits
     from likely.engine.diffusion.answering import AnswerCanvas, DiffusedAnswer
     from likely.engine.session import Session
 

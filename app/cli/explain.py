@@ -153,6 +153,7 @@ def uncertainties(
             )
         return None
     from likely.engine.posterior import explained
+    from likely.engine.posterior.averaged import Averaged
 
     try:
         averaged = session.average(samples or 0)
@@ -161,6 +162,7 @@ def uncertainties(
             raise
         click.echo(f"without ±: {error}", err=True)  # two adapters have one each: the text is explained all the same
         return None
+    assert isinstance(averaged, Averaged)  # a mixture over samples of a posterior is the only kind that a session has
     return explained.uncertainties(averaged, explanation.steps, [c.steps for c in named], top)
 
 

@@ -22,7 +22,7 @@ from likely.engine.trace.fields import step_object
 from likely.engine.trace.trace import TokenStep
 
 if TYPE_CHECKING:
-    from likely.app.cli.sampling import Limits
+    from likely.app.limits import Limits
     from likely.engine.decode.strategy import Strategy
     from likely.engine.session import Session
     from likely.engine.tokenizer import Tokenizer

@@ -51,8 +51,9 @@ def command(
     likely quantize ./my-model --bits 4 --group 32 --recipe auto --awq
     likely quantize ./my-model --gguf q8_0 --to my-model.gguf
     """
-    from likely.engine.quantize import Settings, quantize, write_one_file
+    from likely.engine.quantize import Settings, quantize
     from likely.engine.sources import store
+    from likely.engine.write.one_file import write_one_file
 
     if target is not None and (target.suffix == ".gguf") != bool(kind):
         raise ParameterError(

@@ -5,12 +5,12 @@ The flags come from the engine's table of parameters, so they are named once.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from likely.app.limits import Limits
 from likely.engine.errors import ParameterError
 from likely.engine.presets import ORDERS, PARAMETERS, PRESETS, read, recipe
 from likely.engine.trace.trace import Recipe
@@ -20,15 +20,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_PRESET = "balanced"
 MAX_TOKENS = 2048  # a model that never ends its answer is stopped there
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Which draw, and when it ends, at the latest where the context does."""
-
-    seed: int
-    max_tokens: int
-    stop: tuple[str, ...]
 
 
 class ParameterValue(click.ParamType):

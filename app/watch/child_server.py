@@ -1,6 +1,6 @@
 """Server as a child process: started for one model, its address once it listens, its last line where it does not.
 
-It ends with whoever holds it (`app.serve.tied`). Knows nothing of screens.
+It ends with whoever holds it (`app.cli.tied_server`). Knows nothing of screens.
 """
 
 import os
@@ -23,7 +23,7 @@ class ChildServer:
         self.stopped = False
         self._last = ""
         self._process = subprocess.Popen(
-            child_python.command("likely.app.serve.tied", "-M", model, "--only", "--port", "0", "--quiet"),
+            child_python.command("likely.app.cli.tied_server", "-M", model, "--only", "--port", "0", "--quiet"),
             env={**os.environ, "LIKELY_HOME": str(home)},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

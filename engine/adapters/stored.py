@@ -3,9 +3,10 @@
 Knows no layout: see `adapters` for mlx-lm's and `peft` for PEFT's.
 """
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,19 @@ def read_factors(path: Path) -> dict[str, mx.array]:
         if not mx.issubdtype(array.dtype, mx.floating):
             raise CheckpointError(f"{path}: {name} holds {array.dtype}, floats expected")
     return arrays
+
+
+def digest(folder: Path, names: Sequence[str] = (CONFIG, PEFT_WEIGHTS, WEIGHTS)) -> str:
+    """A hash of the files of an adapter, or of those called `names`, that there are."""
+    found = hashlib.sha256()
+    for name in names:
+        if (folder / name).exists():
+            found.update(name.encode())
+            with open(folder / name, "rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+            if name == PEFT_WEIGHTS:
+                break  # what `read` takes; the other is not looked at
+    return found.hexdigest()
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from likely.engine import arrays
 from likely.engine.adapters import adapters, lora
 from likely.engine.adapters.attached import Attached
+from likely.engine.adapters.stored import digest
 from likely.engine.errors import ParameterError
 from likely.engine.home import expanded
 from likely.engine.inside import steering
@@ -178,7 +179,7 @@ class Stack:
         entry.weigh(weight)
         size = found.vector.size
         shown = Attached(name, folder, weight, "steering", 1, 1.0, (f"layers.{found.layer}",), size, found.model)
-        self._entries[name] = _Entry(shown, entry, digest(folder))
+        self._entries[name] = _Entry(shown, entry, digest(folder, (steering.CONFIG, steering.VECTOR)))
         self._tell()
         return shown
 
@@ -252,16 +253,3 @@ class Stack:
 def _check(weight: float) -> None:
     if not -LARGEST <= weight <= LARGEST:  # NaN too
         raise ParameterError(f"an adapter's weight must be {-LARGEST:g} to {LARGEST:g}, got {weight:g}")
-
-
-def digest(folder: Path) -> str:
-    """A hash of an adapter's files, or of a direction's."""
-    found = hashlib.sha256()
-    for name in (adapters.CONFIG, adapters.PEFT_WEIGHTS, adapters.WEIGHTS, steering.CONFIG, steering.VECTOR):
-        if (folder / name).exists():
-            found.update(name.encode())
-            with open(folder / name, "rb") as file:
-                found.update(hashlib.file_digest(file, "sha256").digest())
-            if name == adapters.PEFT_WEIGHTS:
-                break  # what `read` takes; the other is not looked at
-    return found.hexdigest()

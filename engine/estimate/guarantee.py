@@ -15,7 +15,7 @@ import numpy as np
 
 from likely.engine.adapters import adapters
 from likely.engine.adapters.config import Config, configure
-from likely.engine.attach.stack import digest
+from likely.engine.adapters.stored import digest
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.estimate.bounds import (
     DELTA,

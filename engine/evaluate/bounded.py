@@ -23,7 +23,6 @@ from likely.engine.statistics.scores import AT_MOST, BOUNDED, BY_BOUND
 from likely.metal import mx
 
 if TYPE_CHECKING:
-    from likely.engine.evaluate.evaluation import Protocol
     from likely.engine.session import Session
     from likely.models.model import LanguageModel
 
@@ -93,14 +92,14 @@ def reach(session: "Session") -> int:
     return session.context - (diffuses(session))
 
 
-def reader(session: "Session", protocol: "Protocol") -> "Reader | BoundReader":
-    """Who scores texts, or bounds them. ParameterError for what bounds cannot do."""
+def reader(session: "Session", *, paths: int = 0, draws: int = 0, seed: int = 0) -> "Reader | BoundReader":
+    """Who scores texts, or bounds them by `draws` masks each. ParameterError for `paths`, which bounds cannot have."""
     name = session.info.name
     if not diffuses(session):
         return Reader(session.model, name=name)
-    if protocol.paths:
+    if paths:
         raise ParameterError(f"{name} is a diffusion model, whose tokens have no order: leave out --paths")
-    return BoundReader(session.model, draws=protocol.draws or DRAWS, seed=protocol.seed, name=name)
+    return BoundReader(session.model, draws=draws or DRAWS, seed=seed, name=name)
 
 
 def check(task: Task, name: str) -> None:

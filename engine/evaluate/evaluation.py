@@ -129,7 +129,7 @@ def document(
     tokenizer = session.tokenizer
     ids = _whole(text, tokenizer, protocol)
     total = len(text.encode())
-    scorer = reader(session, protocol)
+    scorer = reader(session, paths=protocol.paths, draws=protocol.draws, seed=protocol.seed)
     asked = list(enumerate(islice(_windows(ids, session, protocol), limit)))
     sizes = [sum(len(tokenizer.piece(t)) for t in r.texts[0][r.starts[0] :]) for _, r in asked]
     if sizes and limit is None:
@@ -179,7 +179,9 @@ class _Scored:
         self.prefix = protocol.token(session.tokenizer)
         if self.prefix is None and task.form in (Conditioned, Restated):
             raise ParameterError(f"{task.name} asks for a text's first token too: leave out --prefix-token none")
-        self.reader, self.other = (reader(session, protocol) for _ in range(2))
+        self.reader, self.other = (
+            reader(session, paths=protocol.paths, draws=protocol.draws, seed=protocol.seed) for _ in range(2)
+        )
         self.sampler = _sampler(session, protocol)
         self.known: OrderedDict[str, float] = OrderedDict()  # choices without a context
 

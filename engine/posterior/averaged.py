@@ -22,7 +22,7 @@ from likely.metal import mx
 from likely.metal.attention import Emit, Mask
 from likely.models import Transformer
 from likely.models.cache import FIRST, Cache
-from likely.models.model import Activations
+from likely.models.model import Activations, MixtureModel
 from likely.models.rotation import Rotation
 
 Array = mx.array
@@ -31,7 +31,7 @@ PART = 64  # tokens that all samples read at once: between two parts others have
 
 
 class Averaged:
-    """A `LanguageModel`: a graph whose `adapter`, which is on it, has weights that are drawn."""
+    """A `MixtureModel`: a graph whose `adapter`, which is on it, has weights that are drawn."""
 
     def __init__(
         self, model: Transformer, adapter: Adapter, posterior: Posterior, *, samples: int = 0, seed: int = 0
@@ -122,7 +122,7 @@ def samples_of(posterior: Posterior, samples: int) -> int:
 class UncertainText:
     """A text that an averaged model reads: uncertainties at any of its places, and nothing read twice."""
 
-    def __init__(self, model: Averaged) -> None:
+    def __init__(self, model: MixtureModel) -> None:
         self.model = model
         self._pool = Pool(model)
         self._place = self._pool.acquire(())

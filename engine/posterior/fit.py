@@ -14,7 +14,7 @@ import numpy as np
 
 from likely.engine.adapters import adapters, full, lora, sites
 from likely.engine.adapters.config import Config
-from likely.engine.attach.stack import digest
+from likely.engine.adapters.stored import digest
 from likely.engine.errors import CheckpointError, DataError, ParameterError
 from likely.engine.lock import claimed
 from likely.engine.options import check_ranges

@@ -7,6 +7,5 @@ text that measures walks through the layers beside it.
 from likely.engine.quantize.measure import QuantizationReport
 from likely.engine.quantize.plan import RECIPES, Settings
 from likely.engine.quantize.run import quantize
-from likely.engine.write.one_file import write_one_file
 
-__all__ = ["RECIPES", "QuantizationReport", "Settings", "quantize", "write_one_file"]
+__all__ = ["RECIPES", "QuantizationReport", "Settings", "quantize"]

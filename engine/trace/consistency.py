@@ -9,10 +9,11 @@ import math
 
 import numpy as np
 
-from likely.engine.trace.trace import TokenStep, Trace
+from likely.engine.trace.row import CLOSE
+from likely.engine.trace.step import TokenStep
+from likely.engine.trace.trace import Trace
 from likely.engine.transforms.snapshot import Snapshot
 
-CLOSE = 1e-2  # nats: numbers were summed in float32, and read from what is shorter by some
 ORIGINS = ("drawn", "forced", "given")
 LARGEST = 1 << 31  # what numpy's and mlx's int32 hold
 

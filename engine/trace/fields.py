@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
-from likely.engine.trace.trace import Json, TokenStep
+from likely.engine.trace.step import Json, TokenStep
 
 _SQL = {int: "INTEGER", bool: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
 _JSON = {int: (int,), bool: (bool,), float: (float, int, str), str: (str,), bytes: (str,)}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from likely.engine.trace.row import RowStatistics, kept_of, measured, sums
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import STAYS
 
 

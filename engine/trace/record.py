@@ -14,8 +14,8 @@ import numpy as np
 
 from likely.engine.json_reader import check as check_schema
 from likely.engine.options import changes
-from likely.engine.trace.consistency import CLOSE
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.row import CLOSE
+from likely.engine.trace.step import TokenStep
 from likely.engine.trace.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked, Unmasking
 
 HEADER = {"mask": int, "start": int, "options": {str: object}, "passes": int}

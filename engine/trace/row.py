@@ -19,6 +19,7 @@ from likely.metal.packed.statistics import LogitsError, edges_of, statistics, to
 FAINT = 1e-30
 # The place of a logit among the bins is this far off at most, in units of the place's last bit.
 ROUNDING = 5e-7
+CLOSE = 1e-2  # nats: numbers were summed in float32, and read from what is shorter by some
 FEW = 4096  # logits that numpy adds up before the library has chosen among them
 DEEP = 64  # logits in a block, of which the largest is asked for, where the vocabulary is large
 

@@ -17,7 +17,7 @@ from likely.engine.numerics import require_finite
 from likely.engine.options import check_ranges, option
 from likely.engine.trace.noise import SCHEDULES
 from likely.engine.trace.observe import observe
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import Vocabulary, draw, run, start, uniform
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]  # ids [T], positions [n] -> logits [n, V], float32

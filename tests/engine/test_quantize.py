@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from likely.engine.errors import CheckpointError, ParameterError
-from likely.engine.quantize import RECIPES, Settings, measure, pack, quantize, write_one_file
+from likely.engine.quantize import RECIPES, Settings, measure, pack, quantize
 from likely.engine.quantize.pack import rounded
 from likely.engine.quantize.plan import BITS, allocate, lowest
 from likely.engine.sources.checkpoint import load
 from likely.engine.sources.gguf.precision import Precision
 from likely.engine.sources.model_info import describe
+from likely.engine.write.one_file import write_one_file
 from likely.metal import mx
 from likely.models.weights import PackedLayout
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
@@ -334,6 +335,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 from likely.engine.sources.model_info import describe
 from likely.engine.machine import peak_memory
+from likely.engine.write.one_file import write_one_file
 from likely.engine.quantize import Settings, quantize
 before = peak_memory()
 quantize(describe(Path({source!r})), Path({target!r}), Settings(bits=4), text={text!r})

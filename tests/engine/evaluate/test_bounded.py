@@ -79,14 +79,14 @@ def test_who_reads_depends_on_the_model(session: Session) -> None:
     plain = Session(FakeCheckpoint(MarkovModel(random_table(0), context=50), info=info))  # type: ignore[arg-type]
     assert bounded.diffuses(session) and not bounded.diffuses(plain)
     assert reach(session) == session.context - 1 and reach(plain) == 50
-    exact = reader(plain, Protocol(paths=3))
+    exact = reader(plain, paths=3)
     assert isinstance(exact, Reader) and exact.name == "plain"
-    usual = reader(session, Protocol())
+    usual = reader(session)
     assert isinstance(usual, BoundReader) and (usual.draws, usual.seed, usual.name) == (128, 0, session.info.name)
-    chosen = reader(session, Protocol(draws=16, seed=4))
+    chosen = reader(session, draws=16, seed=4)
     assert isinstance(chosen, BoundReader) and (chosen.draws, chosen.seed) == (16, 4)
     with pytest.raises(ParameterError, match="whose tokens have no order: leave out --paths"):
-        reader(session, Protocol(paths=1))
+        reader(session, paths=1)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 import likely.engine.adapters.lora as lora
 from likely.engine.adapters import adapters, sites
 from likely.engine.adapters.attached import Attached
-from likely.engine.attach.stack import Stack, digest
+from likely.engine.adapters.stored import digest
+from likely.engine.attach.stack import Stack
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted
 from likely.engine.errors import CheckpointError, ParameterError

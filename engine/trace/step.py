@@ -1,0 +1,84 @@
+"""Record of a token: `TokenStep`, and `Recipe`, under which it was drawn. Plain Python and numpy.
+
+The screen, the files, evaluation and tests all read these. Every number was captured when its token was drawn; none
+comes from a second run. Knows nothing of mlx, models, files or the screen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import numpy as np
+
+from likely.engine.transforms import Snapshot, Transform
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How tokens are drawn: the transforms in the order they run. `greedy` takes the most likely token instead.
+
+    `adapters` are those on the model then, directions that steer it among them: `NAME=WEIGHT` and a hash of its files.
+    """
+
+    transforms: tuple[Transform, ...] = ()
+    greedy: bool = False
+    adapters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """That `--json` prints a field, under which key (its name), whether it is of the draw, in which unit."""
+
+    key: str = ""
+    drawn: bool = False
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStep:
+    """One token: what the model said at its position, and what was drawn. Log-probabilities and entropies in nats.
+
+    `logprob`, `entropy` and `rank` (1 is the most likely) are the model's own, before the transforms;
+    `logprob_after`, `entropy_after` and `kept` (tokens left to draw from) after them. `origin` says whose choice it
+    was. The first token of a text that nothing precedes has no distribution: its `logprob` is None.
+    `logprob_allowed` is of all tokens together that a constraint allowed there, before the transforms; None without
+    one. Its sum over the tokens drawn is an importance weight (`engine.decode.resampling`).
+
+    `engine.trace.fields` reads from here what files, databases and `--json` hold of a step.
+    """
+
+    token: Annotated[int, Json("id")]
+    piece: Annotated[bytes, Json("bytes")]  # the token's own bytes
+    text: Annotated[str, Json()]  # what became valid text with this token: "" inside a split character
+    logprob: Annotated[float | None, Json(unit="nats")]
+    logprob_after: Annotated[float | None, Json(drawn=True, unit="nats")]
+    entropy: Annotated[float | None, Json(unit="nats")]
+    entropy_after: Annotated[float | None, Json(drawn=True, unit="nats")]
+    rank: Annotated[int | None, Json()]
+    kept: Annotated[int, Json(drawn=True)]
+    recipe: Recipe
+    snapshot: Snapshot | None
+    removed_by: (
+        np.ndarray | None
+    )  # int8 [K] beside snapshot.ids: index of the transform that removed it, -1 if it stayed
+    position: int  # index in the model's context
+    origin: Annotated[str, Json(drawn=True)] = "drawn"  # drawn | forced | given (prompt or prefilled text)
+    special: bool = False  # a control token: not part of the text unless asked for
+    elapsed_s: float = 0.0  # since the run began
+    logprob_allowed: Annotated[float | None, Json(drawn=True, unit="nats")] = None
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Pieces of the tokens of a trace, as much as a trace knows; the `Vocabulary` that transforms ask."""
+
+    pieces: Mapping[int, bytes] = field(default_factory=dict)
+    eos: frozenset[int] = frozenset()
+
+    def piece(self, token: int) -> bytes:
+        """The token's bytes; none where the trace does not know them."""
+        return self.pieces.get(token, b"")
+
+    def encode(self, text: str) -> list[int]:
+        """The token that is all of `text`, where there is one."""
+        return [token for token, piece in self.pieces.items() if piece == text.encode()][:1]
