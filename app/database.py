@@ -12,7 +12,7 @@ from likely.app import rescue
 from likely.engine.errors import DataError
 from likely.engine.trace.fields import FIELDS, Field
 from likely.engine.trace.file import recipe_row
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 VERSION = 1
 BUSY_S = 3.0  # how long another program may hold the database before we say so

@@ -22,7 +22,7 @@ from likely.engine.conversation import Conversation, Fork, Message, Node
 from likely.engine.errors import DataError, LikelyError
 from likely.engine.json_reader import check, parse
 from likely.engine.trace.file import recipe_from_row, recipe_row, step_from_row, step_row
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.whole_file import read_whole, write_whole
 
 VERSION = 1

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from likely.engine.trace.trace import TokenStep
+    from likely.engine.trace.step import TokenStep
 
 BITS = (2.0, 4.0, 6.0, 8.0)  # p < 25 %, 6 %, 1.6 %, 0.4 %: where the levels 1..4 begin
 RANKS = (3, 6, 21, 101)  # the lowest rank of each level

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from likely.engine.adapters.attached import Attached
     from likely.engine.decode.strategy import Strategy
     from likely.engine.sources.fetch.progress import Report
-    from likely.engine.trace.trace import TokenStep
+    from likely.engine.trace.step import TokenStep
 
 
 class Engine(Filler, Protocol):

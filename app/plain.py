@@ -21,7 +21,7 @@ from likely.engine.errors import DataError, LikelyError
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
 from likely.engine.statistics.scores import perplexity
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 HELP = "/redo draws the last answer again · /new starts over · /system TEXT · /quit ends; ctrl-c stops an answer"
 

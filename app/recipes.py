@@ -5,7 +5,7 @@ from itertools import groupby
 
 from likely.engine import presets
 from likely.engine.presets import PARAMETERS
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import LogitBias, Parameter
 
 BAN = -100.0

@@ -16,7 +16,7 @@ from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.prompt import Prompt
 from likely.engine.statistics.estimates import Estimate
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 from likely.engine.tune.control import Stepped, TrainControl, Validated
 

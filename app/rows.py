@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from likely.engine.trace.fields import FIELDS
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms.snapshot import ARRAYS, BINS, Snapshot
 
 STEP = ", ".join([*(field.name for field in FIELDS), "recipe"])  # the columns of a step

@@ -37,7 +37,7 @@ from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.errors import DataError
 from likely.engine.json_reader import parse
 from likely.engine.trace.file import recipe_from_row, recipe_row
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import Snapshot
 
 

@@ -51,7 +51,7 @@ def likely(name: str, folder: Path) -> Any:
     from likely.engine.decode.events import Emitted
     from likely.engine.session import Session
     from likely.engine.sources.checkpoint import load
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
 
     session = Session(load("smollm2"))
     session.tokenizer.eos = frozenset()

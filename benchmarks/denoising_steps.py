@@ -94,7 +94,7 @@ def drawn(judge: Any, count: int, seed: int) -> np.ndarray:
 def by_diffusion(model: Any, passes: int, count: int) -> tuple[np.ndarray, float]:
     """Texts, and processor seconds."""
     from likely.engine.diffusion.denoiser import ModelDenoiser
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
     from likely.engine.trace.unmasking import Unmasking, fill
 
     denoiser, found = ModelDenoiser(model), []

@@ -84,7 +84,7 @@ def passes(model: Any, ids: list[int], how: Any, recipe: Any = None) -> Iterator
     import numpy as np
 
     from likely.engine.diffusion.cached import denoiser_of
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
     from likely.engine.trace.unmasking import fill
 
     mask = model.config.diffusion.mask
@@ -155,7 +155,7 @@ def sentences(folder: Path, tokens: int) -> tuple[Any, list[str]]:
 
 def threshold(rounds: int, tokens: int) -> dict[str, Any]:
     from likely.engine.diffusion import infilling
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
     from likely.engine.trace.unmasking import Unmasking
 
     with tempfile.TemporaryDirectory() as root:
@@ -198,7 +198,7 @@ def bookkeeping(rounds: int) -> dict[str, Any]:
     import numpy as np
 
     from likely.engine.diffusion.denoiser import ModelDenoiser
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
     from likely.engine.trace.unmasking import Unmasking, fill
     from likely.engine.transforms import Temperature, TopK, TopP
 

@@ -61,7 +61,7 @@ def rule(word: str) -> dict[str, Any]:
 def answer(session: Any, question: str, tokens: int) -> str:
     from likely.engine.decode.control import RunControl
     from likely.engine.decode.events import Emitted
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
 
     ids = session.tokenizer.chat([{"role": "user", "content": question}])
     events = session.generate(ids, RunControl(Recipe(greedy=True)), max_tokens=tokens)

@@ -141,7 +141,7 @@ class ByDiffusion:
         return math.fsum(exact(self.denoiser.log_probabilities, text, MASK, free) for text in read) / len(ids)
 
     def filled(self, ids: np.ndarray, hole: Sequence[int]) -> np.ndarray:
-        from likely.engine.trace.trace import Recipe
+        from likely.engine.trace.step import Recipe
         from likely.engine.trace.unmasking import Unmasking, fill
 
         found = []

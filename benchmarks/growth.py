@@ -36,7 +36,7 @@ def main() -> None:
     from likely.engine.decode.sampler import Sampler
     from likely.engine.session import Session
     from likely.engine.sources.checkpoint import load
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
 
     session = Session(load("smollm2"))
     contexts = [int(part) for part in options.contexts.split(",")]

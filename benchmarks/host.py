@@ -113,7 +113,7 @@ def main() -> None:
     from likely.engine.decode.sampler import Sampler
     from likely.engine.decode.text_stream import TextStream
     from likely.engine.tokenizer import from_folder
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
     from likely.engine.transforms import Temperature, TopP
     from likely.metal import dispatch
     from likely.metal.malloc import giving_back

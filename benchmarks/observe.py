@@ -31,7 +31,7 @@ def main() -> None:
 
     from likely.engine.trace import row
     from likely.engine.trace.observe import observe
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
     from likely.engine.transforms import Temperature, TopK, TopP, run, start
     from likely.metal.malloc import giving_back
 

@@ -62,7 +62,7 @@ def likely(path: str) -> Run:
     from likely.engine.decode.events import Emitted
     from likely.engine.session import Session
     from likely.engine.sources.checkpoint import load
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
 
     session = Session(load(path))
     session.tokenizer.eos = frozenset()

@@ -121,7 +121,7 @@ def main() -> None:
 def long_sums(folder: Path, steps: int, items: int) -> Asked:
     """Sums of two numbers of three digits, asked of the model that was trained for them."""
     from likely.engine.evaluate.tasks import Question
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
 
     fresh = sums(items, 1, frozenset(sums(ROWS, 0)))
     asked = [Question(f"{a}+{b}=", (str(a + b),)) for a, b in fresh]
@@ -133,7 +133,7 @@ def few_shot(items: int, terms: int) -> Asked:
     import numpy as np
 
     from likely.engine.evaluate.tasks import Question
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
     from likely.engine.transforms import Temperature
 
     random, found = np.random.default_rng(2), dict[tuple[int, ...], None]()

@@ -45,7 +45,7 @@ def main() -> None:
     from likely.engine.decode.sampler import Sampler
     from likely.engine.decode.speculative import Speculative
     from likely.engine.sources.checkpoint import load
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
 
     checkpoint = load("smollm2")
     model, tokenizer = checkpoint.model, checkpoint.tokenizer

@@ -66,7 +66,7 @@ def draw(model: str, answers: int, rounds: int) -> dict[str, Any]:
     from likely.engine.session import Session
     from likely.engine.sources.checkpoint import load
     from likely.engine.synth.writer import Writer
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
 
     session = Session(load(model))
     shown = "".join(

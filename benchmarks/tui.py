@@ -51,7 +51,7 @@ from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted, Event
 from likely.engine.trace.observe import observe
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import run, start
 
 ROOT = Path(__file__).parents[1]

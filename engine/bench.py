@@ -19,7 +19,7 @@ from likely.engine.decode.events import Event
 from likely.engine.decode.sample import Sample
 from likely.engine.decode.sampler import Sampler
 from likely.engine.errors import ParameterError
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.metal import mx
 
 if TYPE_CHECKING:

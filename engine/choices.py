@@ -38,7 +38,7 @@ from likely.engine.transforms import (
 if TYPE_CHECKING:
     from likely.engine.decode.strategy import Strategy
     from likely.engine.session import Session
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
 
 OF_ROWS: tuple[type[Transform], ...] = (Temperature, DynamicTemperature, TopK, TopP, MinP, Typical, TopNSigma)
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 from types import MappingProxyType
 
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 ROOT = ""
 ROLES = ("user", "assistant", "text")

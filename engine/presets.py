@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from likely.engine.errors import ParameterError
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import (
     DRY,
     TRANSFORMS,

@@ -38,7 +38,7 @@ from likely.engine.numerics import first_not_finite, require_finite
 from likely.engine.pool import Pool
 from likely.engine.prefix import Prefixes
 from likely.engine.trace.observe import observe
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.metal import mx
 from likely.models.native import drawing
 

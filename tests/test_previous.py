@@ -14,7 +14,7 @@ from likely.engine.adapters import adapters
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.trace.file import load
 from likely.engine.trace.replay import replay, states_at
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from likely.engine.tune import metrics
 from likely.engine.tune.control import Stepped
 from tests.engine.tune import tiny

@@ -19,7 +19,7 @@ from likely.engine.presets import recipe
 from likely.engine.session import Session
 from likely.engine.sources.model_info import ModelInfo
 from likely.engine.trace.replay import replay, states_at
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Constraint, run, start
 
 pytestmark = pytest.mark.real

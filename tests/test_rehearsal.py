@@ -23,7 +23,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted
 from likely.engine.errors import ParameterError
 from likely.engine.prompt import Prompt
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.metal import autotune, device, mx
 from likely.metal.simulator import simulated
 from likely.models.errors import CacheError

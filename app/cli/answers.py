@@ -18,7 +18,8 @@ from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Re
 from likely.engine.decode.resampling import constrained, effective_size, log_weight, resampled, shares
 from likely.engine.decode.spelling import respelled
 from likely.engine.trace.fields import step_object
-from likely.engine.trace.trace import Lexicon, TokenStep, Trace
+from likely.engine.trace.step import Lexicon, TokenStep
+from likely.engine.trace.trace import Trace
 
 if TYPE_CHECKING:
     from likely.app.limits import Limits

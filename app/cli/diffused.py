@@ -16,7 +16,7 @@ from likely.app.units import json_line
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Stats
 from likely.engine.trace.fields import step_object
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from likely.engine.posterior.explained import ExplainedUncertainty
     from likely.engine.posterior.uncertainty import Uncertainty
     from likely.engine.session import Session
-    from likely.engine.trace.trace import TokenStep
+    from likely.engine.trace.step import TokenStep
 
 SHOWN = 5  # candidates a token
 BEFORE = 4  # tokens of the past that a factor spells

@@ -16,7 +16,7 @@ from likely.app.interruption import INTERRUPTED, stopped_by_signals
 from likely.app.units import bits, json_line
 from likely.engine.decode.control import RunControl
 from likely.engine.errors import ParameterError
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 
 if TYPE_CHECKING:

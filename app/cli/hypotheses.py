@@ -19,7 +19,7 @@ from likely.engine.decode.events import Done, Emitted, Forked, Pruned, Rated, Re
 from likely.engine.decode.spelling import respelled
 from likely.engine.decode.stochastic_beam import expected
 from likely.engine.trace.fields import step_object
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 if TYPE_CHECKING:
     from likely.app.limits import Limits

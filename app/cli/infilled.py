@@ -11,7 +11,7 @@ from likely.app.heat import visible
 from likely.app.units import bits, json_line
 from likely.engine.decode.infill import Holes, Infill, InfillAttempt
 from likely.engine.errors import ParameterError
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 if TYPE_CHECKING:
     from likely.engine.session import Session

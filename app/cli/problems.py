@@ -20,7 +20,7 @@ from likely.engine.statistics.estimates import Estimate
 if TYPE_CHECKING:
     from likely.engine.reason.reasoning import Reasoning
     from likely.engine.session import Session
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
 
 
 def show_problems(

@@ -8,7 +8,8 @@ from likely.app.recipes import drawn_by, words
 from likely.engine.trace.fields import step_object
 from likely.engine.trace.file import recipe_row
 from likely.engine.trace.replay import Replayed, replay, replay_drawn
-from likely.engine.trace.trace import Recipe, TokenStep, Trace
+from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.trace.trace import Trace
 from likely.engine.transforms import Key, States
 
 SHOWN = 4  # candidates a token

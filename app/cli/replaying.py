@@ -14,7 +14,8 @@ from likely.app.recipes import change
 from likely.app.units import json_line
 from likely.engine.trace import file
 from likely.engine.trace.replay import Replayed, states_at
-from likely.engine.trace.trace import Recipe, TokenStep, Trace
+from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.trace.trace import Trace
 
 
 def show_replay(path: Path, recipe: Recipe | None, *, as_json: bool) -> None:

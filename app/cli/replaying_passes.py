@@ -16,7 +16,8 @@ from likely.app.cli.replayed_text import as_object, best, bounds, drawn_at, repl
 from likely.app.units import json_line
 from likely.engine.trace.record import DenoisingRecord, canvases
 from likely.engine.trace.replay import Replayed
-from likely.engine.trace.trace import Recipe, Trace
+from likely.engine.trace.step import Recipe
+from likely.engine.trace.trace import Trace
 from likely.engine.trace.unmasking import DenoisingStep, OpenMask, Unmasked
 from likely.engine.transforms import start
 

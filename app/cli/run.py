@@ -27,7 +27,7 @@ from likely.app.cli.training import table_options
 from likely.engine import choices, ranks
 from likely.engine.errors import ParameterError
 from likely.engine.prompt import asked
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import Unmasking
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from likely.app.limits import Limits
 from likely.engine.errors import ParameterError
 from likely.engine.presets import ORDERS, PARAMETERS, PRESETS, read, recipe
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Parameter
 
 Command = TypeVar("Command", bound=Callable[..., Any])

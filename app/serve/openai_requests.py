@@ -20,7 +20,7 @@ from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import ParameterError
 from likely.engine.presets import ORDERS, PARAMETERS, recipe
 from likely.engine.prompt import Prompt
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Constraint, Transform
 
 DEFAULT_TOKENS = 2048  # a chat that names no limit is stopped there

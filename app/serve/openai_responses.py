@@ -15,7 +15,7 @@ from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, Request
 from likely.app.serve.reading import AnswerReader, GrownText, TextDelta, read_call
 from likely.engine.choices import probability
 from likely.engine.trace.fields import step_object
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 FINISH = {"eot": "stop", "stop": "stop", "length": "length", "cancelled": "stop", "": "length"}  # "": none was drawn
 Json = dict[str, Any]

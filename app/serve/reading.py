@@ -12,7 +12,7 @@ from functools import partial
 from typing import Literal
 
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised, Stats
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 Kind = Literal["said", "thought", "call"]
 MARKS: dict[Kind, dict[str, Kind]] = {  # that end each kind, and what begins behind them

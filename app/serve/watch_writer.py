@@ -16,7 +16,7 @@ from likely.app.worker import Closed, Failed
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.prompt import Prompt
 from likely.engine.trace.file import recipe_row, step_row
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 
 def began() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from likely.app.rows import figures_from
 from likely.app.worker import Closed, Failed
 from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Revised, Stats
 from likely.engine.trace.file import recipe_from_row, step_from_row
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 WATCH = "/likely/watch"
 FORM = 1  # of these lines: who reads another one cannot

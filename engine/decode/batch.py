@@ -16,7 +16,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted, Waiting
 from likely.engine.decode.strategy import Steps
 from likely.engine.pace import TURN_S, Pace
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from likely.metal import memory, mx
 from likely.models.native import drawing
 

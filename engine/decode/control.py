@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from threading import Event as Flag
 
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 
 @dataclass(slots=True)

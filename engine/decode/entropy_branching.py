@@ -22,7 +22,7 @@ from likely.engine.transforms.transform import within
 if TYPE_CHECKING:
     from likely.engine.decode.branches import Branches
     from likely.engine.decode.sampler import Draw, Sampler
-    from likely.engine.trace.trace import TokenStep
+    from likely.engine.trace.step import TokenStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ numbered from 0, and no number comes again in a run.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 
 @dataclass(frozen=True, slots=True)

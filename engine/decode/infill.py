@@ -14,7 +14,7 @@ import numpy as np
 
 from likely.engine.arrays import logprobs
 from likely.engine.errors import ParameterError
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Vocabulary, run, start
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from likely.engine.decode import kernel_row
 from likely.engine.trace.observe import KernelStats
 from likely.engine.trace.row import RowStatistics
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import STAYS, Key, MinP, Temperature, TopK, TopP, Truncation, uniform
 from likely.engine.transforms.snapshot import CANDIDATES
 from likely.metal import kernel, mx

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from likely.engine.arrays import logprobs
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import uniform
 
 

@@ -17,7 +17,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.numerics import require_finite
 from likely.engine.trace.observe import observe
 from likely.engine.trace.row import kept_of, measured
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import (
     Array,
     Key,

@@ -18,7 +18,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Waiting
 from likely.engine.decode.strategy import MANY, Steps, Strategy
 from likely.engine.errors import ParameterError
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import STAYS, Truncation, run
 from likely.engine.transforms.transform import within
 

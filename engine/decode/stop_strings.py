@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 
 @dataclass(slots=True)

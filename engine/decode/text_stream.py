@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from likely.engine.decode.stop_strings import StopStrings
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 if TYPE_CHECKING:
     from likely.engine.tokenizer import Tokenizer

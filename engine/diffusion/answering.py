@@ -15,7 +15,7 @@ from likely.engine.decode.text_stream import TextStream, with_text
 from likely.engine.diffusion.denoiser import of_model
 from likely.engine.diffusion.infilling import infill
 from likely.engine.errors import ContextOverflow, ParameterError
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.unmasking import DenoisingStep, Unmasked, Unmasking
 
 if TYPE_CHECKING:

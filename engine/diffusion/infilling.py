@@ -13,7 +13,7 @@ import numpy as np
 from likely.engine.diffusion.cached import denoiser_of
 from likely.engine.diffusion.denoiser import of_model
 from likely.engine.errors import ContextOverflow, ParameterError
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Unmasked, Unmasking, fill
 from likely.engine.tune.samples import text_end
 

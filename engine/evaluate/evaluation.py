@@ -35,7 +35,7 @@ from likely.engine.evaluate.verifiers import judge
 from likely.engine.session import Session
 from likely.engine.statistics.measures import every
 from likely.engine.tokenizer import Tokenizer
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature
 
 USUAL = 512  # tokens of a window where none are asked for

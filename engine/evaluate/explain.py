@@ -13,7 +13,7 @@ from likely.engine.errors import ContextOverflow, ParameterError
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
 from likely.engine.statistics import scores
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from likely.metal import mx
 from likely.metal.attention import Emit
 

@@ -14,7 +14,7 @@ from likely.engine.errors import ParameterError
 from likely.engine.evaluate.evaluation import Protocol, after
 from likely.engine.evaluate.likelihood import Reader, Request, windows
 from likely.engine.session import Session
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 MAX_TOKENS = 256
 

@@ -10,7 +10,7 @@ from likely.engine.evaluate.tasks import Item, Task
 from likely.engine.evaluate.variations import text_of
 from likely.engine.prompt import asked
 from likely.engine.session import Session
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature, TopP
 
 ASKED = "Say this in other words. Keep its meaning, and every name and number.\n\n{text}\n\nIn other words:"

@@ -13,7 +13,7 @@ from likely.engine.posterior.averaged import Averaged, UncertainText
 from likely.engine.posterior.choices import ChoiceLogits, choice_logits
 from likely.engine.posterior.posterior import Laplace
 from likely.engine.posterior.uncertainty import Uncertainty
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -37,7 +37,7 @@ from likely.engine.sources.checkpoint import Checkpoint
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.sources.gguf.precision import Precision
 from likely.engine.sources.model_info import ModelInfo, fingerprint
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.tune import batches, probes, state, trainer
 from likely.engine.tune.control import Answer, Complete, Ended, Event, TrainControl, Validated
 from likely.engine.tune.optimisers import decay_start

@@ -17,7 +17,7 @@ from likely.engine.reason.problems import Attempt
 from likely.engine.reason.reasoning import Reasoning
 from likely.engine.reason.steps import units
 from likely.engine.statistics.estimates import Estimate, share
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 if TYPE_CHECKING:
     from likely.engine.session import Session

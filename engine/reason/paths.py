@@ -16,7 +16,7 @@ from likely.engine.answers.program import VerifierError
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised
 from likely.engine.reason.scorers import WINDOW, Scorer, confidences, groups, logprob
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 Judge = Callable[["Path"], float | None]  # None: no verdict
 

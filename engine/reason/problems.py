@@ -19,7 +19,7 @@ from likely.engine.reason.paths import Path, VoteOutcome
 from likely.engine.reason.reasoning import Reasoning
 from likely.engine.reason.reflection import Flips, ends, flips
 from likely.engine.statistics.estimates import Change, Estimate, compare, mean, share
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 if TYPE_CHECKING:
     from likely.engine.session import Session

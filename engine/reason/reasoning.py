@@ -22,7 +22,7 @@ from likely.engine.reason.reflection import again
 from likely.engine.reason.scorers import Scorer, scorer
 from likely.engine.reason.step_beam import StepBeam
 from likely.engine.reason.thought import Thought
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 if TYPE_CHECKING:
     from likely.engine.session import Session

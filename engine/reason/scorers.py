@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from likely.engine.errors import ParameterError
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import Snapshot
 
 TOP = 20  # likeliest tokens that a confidence is the mean of

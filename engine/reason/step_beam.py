@@ -13,7 +13,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted
 from likely.engine.errors import ParameterError
 from likely.engine.reason.paths import Path, answer_in
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 if TYPE_CHECKING:
     from likely.engine.session import Session

@@ -9,7 +9,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.strategy import Strategy
 from likely.engine.prompt import Prompt, asked
 from likely.engine.reason.paths import Path, PathCollector
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 if TYPE_CHECKING:
     from likely.engine.session import Session

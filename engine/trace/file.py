@@ -20,7 +20,8 @@ from likely.engine.json_reader import check, parse, shown
 from likely.engine.trace import record
 from likely.engine.trace.consistency import check_run, check_step
 from likely.engine.trace.fields import FIELDS, UNITS
-from likely.engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
+from likely.engine.trace.step import Lexicon, Recipe, TokenStep
+from likely.engine.trace.trace import Trace
 from likely.engine.transforms import TRANSFORMS, Transform
 from likely.engine.transforms.snapshot import ARRAYS, BINS, Snapshot
 from likely.engine.whole_file import read_whole, write_whole

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import (
     STAYS,
     Key,

@@ -6,9 +6,7 @@ Knows nothing of mlx, models or the screen; `engine.trace.file` writes and reads
 from dataclasses import dataclass, field
 
 from likely.engine.trace.record import DenoisingRecord
-from likely.engine.trace.step import Lexicon, Recipe, TokenStep
-
-__all__ = ["Lexicon", "Recipe", "TokenStep", "Trace"]
+from likely.engine.trace.step import Lexicon, TokenStep
 
 
 @dataclass(frozen=True)

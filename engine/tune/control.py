@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from likely.engine.statistics.difference import Difference
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 GREEDY = Recipe(greedy=True)
 

@@ -17,7 +17,8 @@ from likely.engine.trace import file
 from likely.engine.trace.observe import observe
 from likely.engine.trace.record import DenoisingRecord
 from likely.engine.trace.replay import Replayed
-from likely.engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
+from likely.engine.trace.step import Lexicon, Recipe, TokenStep
+from likely.engine.trace.trace import Trace
 from likely.engine.trace.unmasking import DenoisingStep, OpenMask, Unmasked, Unmasking
 from likely.engine.transforms import MinP, Snapshot, Temperature
 

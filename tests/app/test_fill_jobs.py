@@ -14,7 +14,7 @@ from likely.app.worker import WORKED
 from likely.engine.decode.control import RunControl
 from likely.engine.errors import ContextOverflow, ParameterError
 from likely.engine.prompt import Prompt
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import Unmasking
 from likely.engine.transforms import DRY, Temperature
 from likely.metal import mx

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from likely.app import heat
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from likely.engine.reason.paths import Path as ReasonPath
 from likely.engine.reason.paths import VoteOutcome
 from likely.engine.reason.problems import Flips, Gain, Spent
 from likely.engine.statistics.estimates import Change, Estimate
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 LN2 = math.log(2)
 STATS = Stats(prompt_tokens=9, reused_tokens=4, tokens=5, prefill_s=0.25, decode_s=2.0)

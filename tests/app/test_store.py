@@ -18,7 +18,7 @@ from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised, Stats
 from likely.engine.errors import DataError
 from likely.engine.trace.observe import observe
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import Temperature, TopP
 from tests.support.limits import file_size_limit
 

@@ -35,7 +35,7 @@ from likely.app.worker import Closed, Failed
 from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Stats
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.trace.file import recipe_row, step_row
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import Temperature
 
 # -- address ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from likely.app.rows import figures_from, figures_row, pack, pack_pieces, step_f
 from likely.app.store import Store
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.errors import DataError
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import Snapshot, Temperature
 from tests.pictures import assert_picture
 

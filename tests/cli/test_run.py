@@ -18,7 +18,7 @@ import pytest
 from likely.app import cli
 from likely.app.cli.sampling import MAX_TOKENS
 from likely.engine.trace.file import load, save
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature
 from tests.cli.conftest import Likely
 from tests.support import bigram

@@ -22,7 +22,8 @@ from likely.engine.session import Session
 from likely.engine.trace import file
 from likely.engine.trace.replay import replay, states_at
 from likely.engine.trace.row import measured
-from likely.engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
+from likely.engine.trace.step import Lexicon, Recipe, TokenStep
+from likely.engine.trace.trace import Trace
 from likely.engine.transforms import DRY, ChoiceLaw, LogitBias, RepetitionPenalty, Temperature, TopK, start
 from tests.engine.decode.test_beam import PROMPT, search
 from tests.engine.test_constraint import Merging

@@ -5,7 +5,7 @@ import pytest
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted
 from likely.engine.session import Session
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import MinP, RepetitionPenalty, Temperature
 from likely.metal import mx
 from likely.metal.simulator import Traced

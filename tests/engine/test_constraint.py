@@ -23,7 +23,8 @@ from likely.engine.errors import ParameterError
 from likely.engine.session import Session
 from likely.engine.trace import file
 from likely.engine.trace.replay import replay, states_at
-from likely.engine.trace.trace import Lexicon, Recipe, Trace
+from likely.engine.trace.step import Lexicon, Recipe
+from likely.engine.trace.trace import Trace
 from likely.engine.transforms import Constraint, LogitBias, Temperature, TopP
 from tests.engine.decode.test_beam import PROMPT, markov, search
 from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, random_table

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from likely.engine.conversation import ROOT, Conversation, Fork, Node
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised, Stats
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 
 def step(text: str, special: bool = False) -> TokenStep:

@@ -31,7 +31,7 @@ from likely.engine.quantize import Settings, quantize
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Parting, load
 from likely.engine.sources.gguf.precision import Precision
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Constraint
 from likely.engine.tune import fusion, trainer
 from likely.engine.tune.control import Stepped

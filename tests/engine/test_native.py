@@ -19,7 +19,7 @@ from likely.engine.sources.checkpoint import Checkpoint, load, not_native
 from likely.engine.sources.gguf.precision import Precision
 from likely.engine.sources.model_info import ModelInfo
 from likely.engine.statistics import compare
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.metal import mx
 from likely.models.native import NativeModel
 from likely.models.transformer import Transformer

@@ -15,7 +15,7 @@ from likely.engine.decode.events import Done, Emitted
 from likely.engine.errors import CacheError
 from likely.engine.prefix import SEGMENT, Prefixes, read
 from likely.engine.session import Session
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import VOCAB, FakeCheckpoint

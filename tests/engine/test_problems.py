@@ -19,7 +19,7 @@ from likely.engine.reason.paths import Path
 from likely.engine.reason.reasoning import Reasoning
 from likely.engine.reason.thought import Thought
 from likely.engine.session import Session
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel
 from tests.serve.served import write_model
 

@@ -17,7 +17,7 @@ from likely.engine.evaluate.explain import explain
 from likely.engine.prompt import Prompt, asked, locate
 from likely.engine.session import Session
 from likely.engine.tokenizer import from_gguf
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.tune.rows import parse
 from likely.engine.tune.samples import encode
 from tests.engine.vocabularies import byte_level, scored

@@ -20,7 +20,8 @@ from likely.engine.session import Session
 from likely.engine.sources.gguf.precision import Precision
 from likely.engine.trace import file
 from likely.engine.trace.replay import replay_drawn, states_at
-from likely.engine.trace.trace import Recipe, TokenStep, Trace
+from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.trace.trace import Trace
 from likely.engine.transforms import LogitBias, RepetitionPenalty, Temperature, TopK, TopP
 from likely.metal import mx
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, certain_table, random_table

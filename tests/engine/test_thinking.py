@@ -19,7 +19,7 @@ from likely.engine.reason.reflection import Flips
 from likely.engine.reason.step_beam import StepBeam
 from likely.engine.reason.thought import Thought
 from likely.engine.session import Session
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from tests.fakes import EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel
 
 PROMPT = list(b"?")

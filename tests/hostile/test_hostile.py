@@ -38,7 +38,7 @@ from likely.engine.sources.model_info import describe
 from likely.engine.tokenizer import ChatTemplate, from_folder
 from likely.engine.tokenizer.tokenizer import Tokenizer
 from likely.engine.trace import file as trace_file
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import DRY, MinP, RepetitionPenalty, Temperature, TopP
 from likely.engine.tune import data, metrics, trainer
 from likely.metal import mx

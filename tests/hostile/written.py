@@ -41,7 +41,7 @@ from likely.engine.sources import array_file, store
 from likely.engine.sources.checkpoint import load
 from likely.engine.synth import config as synth_config
 from likely.engine.synth import pipeline
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import Unmasking
 from likely.engine.tune import choices
 from likely.metal import mx

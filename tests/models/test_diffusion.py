@@ -13,7 +13,7 @@ from likely.engine.diffusion.infilling import infill
 from likely.engine.errors import ConfigError, ParameterError
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import Unmasking
 from likely.metal import mx
 from likely.metal.attention import FULL

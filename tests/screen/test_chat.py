@@ -243,7 +243,7 @@ def test_files_are_attached_by_name_and_by_path(tmp_path: Path) -> None:
 
 def test_what_a_command_line_asked_for_holds_in_every_new_conversation(tmp_path: Path) -> None:
     from likely.app.tui.chat.start import Start
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
 
     with Screen(tmp_path, start=Start(Recipe(greedy=True), ("Temperature",), "Be brief.", seed=5)) as screen:
         for _ in range(2):

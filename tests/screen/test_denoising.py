@@ -19,7 +19,7 @@ from likely.app.worker import Failed
 from likely.engine.conversation import Fork, Node
 from likely.engine.errors import ParameterError
 from likely.engine.statistics.estimates import Estimate
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Disagreement, Unmasking, fill
 
 MASK = 9

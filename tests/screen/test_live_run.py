@@ -17,7 +17,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated
 from likely.engine.decode.strategies import parse
 from likely.engine.session import Session
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from tests.fakes import EOS, FakeCheckpoint, MarkovModel, random_table
 from tests.support.model import PLANS, Planned, ScriptedEngine
 

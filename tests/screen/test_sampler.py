@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from likely.app.tui.chat.start import Start
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen

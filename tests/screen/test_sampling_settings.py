@@ -16,7 +16,7 @@ from likely.app.tui.base.sampling import Sampling, typed
 from likely.app.tui.base.theme import ASCII, GLYPHS, HARMLESS, Ascii, bar, column, shade, track
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.presets import ORDERS, PARAMETERS, PRESETS
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import LogitBias
 
 

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from likely.app.tui.chat.word_surprisals import LN2, bits_of_words, running_sum
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from tests.pictures import assert_picture
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen

@@ -16,7 +16,7 @@ from likely.app.serve.guard import Guard
 from likely.app.serve.metrics import ServerMetrics
 from likely.app.serve.transport import Endpoint
 from likely.engine.decode.events import Done, Emitted, Event, Prefilled, Stats
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import Snapshot
 
 PIECES = (b"Hi", b" there", b"\xe2\x82", b"\xac", b"</s>", b"<think>", b"so", b"</think>")

@@ -18,7 +18,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
 from likely.engine.decode.strategies import parse
 from likely.engine.prompt import Prompt
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature
 from tests.serve.scripted import FACTS, PIECES, SNAPSHOT, STATS, step
 

@@ -10,7 +10,7 @@ from likely.app.serve.template_fit import fitted
 from likely.engine.decode.control import RunControl
 from likely.engine.prompt import Prompt
 from likely.engine.tokenizer.template import ChatTemplate
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 SAID = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}"
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}

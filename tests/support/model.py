@@ -23,7 +23,7 @@ from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import CheckpointError, ParameterError
 from likely.engine.trace.observe import observe
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import run, start
 
 SKY = (

@@ -18,7 +18,7 @@ from likely.engine.decode.events import Emitted
 from likely.engine.errors import ParameterError
 from likely.engine.prompt import Prompt
 from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.metal import mx
 from tests.engine import tiny
 from tests.engine.tune.test_stack import CONFIG, TEXT, write

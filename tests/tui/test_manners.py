@@ -14,7 +14,7 @@ from likely.app.tui.chat import titler
 from likely.app.tui.chat.start import Start
 from likely.engine.conversation import Conversation
 from likely.engine.decode.events import Reloaded
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from tests.support.model import SKY, ScriptedEngine
 from tests.tui.conftest import Play, Stage
 from tests.tui.test_chat import ASK, held

@@ -14,7 +14,7 @@ from likely.app.tui.widgets.caption import Caption
 from likely.app.tui.widgets.chart import Chart, Mark
 from likely.app.tui.widgets.text_measures import TextMeasures
 from likely.app.tui.widgets.word_strip import WordStrip
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from tests.pictures import assert_picture
 from tests.tui.drawn import asked, page, paper, posted, stand
 

@@ -8,7 +8,7 @@ from likely.app.recipes import BAN
 from likely.engine import presets
 from likely.engine.errors import ParameterError
 from likely.engine.presets import OFF, ORDERS, PARAMETERS, PRESETS
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import DynamicTemperature, LogitBias, Parameter, Temperature, Transform
 
 

@@ -15,7 +15,7 @@ from likely.app.tui.base.theme import Glyphs
 from likely.engine.arrays import softmax
 from likely.engine.errors import ParameterError
 from likely.engine.trace.replay import replay, replay_drawn, states_at
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import STAYS, LogitBias, Transform, run, start
 
 LN2 = math.log(2)

@@ -28,7 +28,7 @@ from likely.engine.decode.events import Stats
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.prompt import Prompt
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.unmasking import Unmasking
 
 

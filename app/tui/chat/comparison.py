@@ -10,7 +10,7 @@ from likely.app.tui.chat.transcript import ShownMessage
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.decode.guessing import Drafting
 from likely.engine.decode.strategies import offers
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 
 def strategies(models: Sequence[str]) -> list[Choice]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from likely.app.requests import Laid, ModelFacts
 from likely.engine.conversation import Node
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked, Unmasking
 
 LN2 = math.log(2)

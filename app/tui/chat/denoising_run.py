@@ -12,7 +12,7 @@ from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
 from likely.app.worker import Failed
 from likely.engine.conversation import Conversation
 from likely.engine.decode.control import RunControl
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from likely.engine.trace.unmasking import Unmasking
 
 

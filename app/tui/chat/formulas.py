@@ -12,7 +12,7 @@ from likely.app.tui.chat.ranking import bits
 from likely.app.tui.chat.search_choice import SearchTable
 from likely.app.units import predicted
 from likely.engine.statistics.scores import perplexity, surprisal, total
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 
 def of_token(at: Inspection) -> Formula | None:

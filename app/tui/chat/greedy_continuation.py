@@ -11,7 +11,7 @@ from likely.app.tui.chat.candidates import LN2
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted
 from likely.engine.prompt import Prompt
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 LONGEST = 24  # tokens
 

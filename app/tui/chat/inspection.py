@@ -13,7 +13,7 @@ from likely.app.tui.chat import candidates, search_choice
 from likely.app.tui.chat.candidates import LN2, CandidateTable, Names, Outcome
 from likely.app.tui.chat.search_choice import SearchChoice
 from likely.engine.prompt import Prompt
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 Bits = Sequence[float | None]
 

@@ -15,7 +15,7 @@ from likely.app.worker import Failed
 from likely.engine.conversation import Conversation, Node
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Reloaded, Revised, Stats
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 PRUNED, CANCELLED, FAILED, ENDED = "pruned", "cancelled", "failed", "eot"  # how a node can finish
 

@@ -12,7 +12,7 @@ from itertools import accumulate, islice
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat.transcript import ShownMessage
 from likely.engine.conversation import Conversation, Message, Node, Segment
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 AROUND = 32  # characters of text shown on either side
 MOST = 200

@@ -16,7 +16,7 @@ from likely.app.tui.chat.live_run import CANCELLED, FAILED, PRUNED, waits
 from likely.engine.conversation import Conversation, Node
 from likely.engine.reason.scorers import logprob, mean_logprob
 from likely.engine.reason.steps import LINES, SENTENCES, Equation, equations, units
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 STATES = GROWING, ENDED, STOPPED = "growing", "ended", "stopped"  # of a text
 

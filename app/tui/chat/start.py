@@ -7,7 +7,7 @@ from itertools import count
 
 from likely.app.tui.base.sampling import Sampling
 from likely.engine.conversation import Conversation
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 
 @dataclass(frozen=True)

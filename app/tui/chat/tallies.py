@@ -17,7 +17,7 @@ from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import ParameterError
 from likely.engine.reason.paths import answer_in
 from likely.engine.reason.scorers import mean_logprob
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 
 @dataclass(frozen=True, slots=True)

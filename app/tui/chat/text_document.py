@@ -6,7 +6,7 @@ Plain Python: where a new text parts from the lineage.
 from collections.abc import Callable
 
 from likely.engine.conversation import Conversation, Fork, Node
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 
 def text_of(talk: Conversation) -> str:

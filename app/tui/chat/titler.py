@@ -9,7 +9,7 @@ from likely.engine.conversation import Conversation
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted
 from likely.engine.prompt import Prompt
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 ASKED = "Name this conversation in at most five words. Answer with the name alone."
 WHOLE = ("eot", "stop", "length")  # how what was drawn has to end to be named after

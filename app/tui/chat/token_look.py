@@ -14,7 +14,7 @@ from likely.app.tui.chat.candidates import CandidateTable, Names
 from likely.app.tui.chat.chat_session import ChatSession
 from likely.app.tui.chat.inspection import Inspection, Subject, entropies
 from likely.app.tui.chat.search_choice import choice
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 
 class TokenLook:

@@ -16,7 +16,7 @@ from likely.app.tui.chat.denoising import DIFFUSION
 from likely.engine.conversation import Conversation, Fork, Message
 from likely.engine.prompt import Prompt
 from likely.engine.statistics.scores import perplexity
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 EDITED = "edited"  # how an answer ends that a person wrote anew
 ENDS = ("cancelled", "length", "interrupted", "pruned", "revised", EDITED)  # that are said

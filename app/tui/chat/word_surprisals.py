@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from likely.app.tui.chat.candidates import LN2
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 
 class WordSurprisal(NamedTuple):

@@ -38,7 +38,7 @@ from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.decode.control import RunControl
 from likely.engine.prompt import Prompt
 from likely.engine.statistics.scores import bits_per_byte, perplexity
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 TYPING_S = 0.25  # how long a person pauses before the text is measured
 

@@ -35,7 +35,7 @@ from likely.app.watch.client import ServerLost, WatchControl, WatchJobs, WatchSe
 from likely.app.watch.lines import WatchBegan
 from likely.app.worker import Closed, Failed, Worker
 from likely.engine.errors import ParameterError
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 TICK_S = 0.1
 FIGURES_S = 0.25  # between two looks at figures that change with every token

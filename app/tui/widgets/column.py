@@ -25,7 +25,7 @@ from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.token_view import TokenView
 from likely.engine.conversation import Conversation
 from likely.engine.statistics.scores import perplexity, surprisal
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 EMPTY = "c sets it up · ⏎ in the prompt runs it"
 

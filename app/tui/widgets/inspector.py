@@ -36,7 +36,7 @@ from likely.app.worker import Failed
 from likely.engine.conversation import Conversation
 from likely.engine.decode.control import RunControl
 from likely.engine.prompt import Prompt
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 SETTLE_S = 0.12  # how long a slider rests before the engine is asked for the exact distribution
 PANEL_S = 0.2  # between two looks while tokens come: bars that change faster cannot be read

@@ -16,7 +16,7 @@ from likely.app.tui.widgets.caption import Caption, Words
 from likely.app.tui.widgets.chart import Chart, Curve, Mark, Picture
 from likely.app.tui.widgets.word_strip import WordStrip
 from likely.app.units import predicted
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 
 LEAST, LINES = 3, 3  # rows that are worth showing anything in; rows of the continuation where there is room
 AIRY = 12  # rows from which on there are blank ones between the parts

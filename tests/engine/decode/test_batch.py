@@ -9,7 +9,7 @@ from likely.engine.decode.branches import Branches
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event
 from likely.engine.session import Session
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import DRY, RepetitionPenalty, Temperature, TopP
 from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights

@@ -19,7 +19,7 @@ from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import ParameterError
 from likely.engine.presets import PARAMETERS
 from likely.engine.session import Session
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import RepetitionPenalty, Temperature, TopK
 from likely.metal import mx
 from tests.data.beams.cases import CONFIG, weights

@@ -16,7 +16,7 @@ from likely.engine.decode.strategies import parse
 from likely.engine.errors import ParameterError
 from likely.engine.session import Session
 from likely.engine.trace.replay import replay, states_at
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import Temperature, TopK
 from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights

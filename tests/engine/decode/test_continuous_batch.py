@@ -16,7 +16,7 @@ from likely.engine.decode.strategies import parse
 from likely.engine.errors import CacheError, ParameterError
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import RepetitionPenalty, Temperature, TopP
 from tests.engine.decode.test_batch import collect, tiny
 from tests.engine.sources.test_gguf_packed import WIDE

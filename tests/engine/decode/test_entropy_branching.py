@@ -11,7 +11,7 @@ from likely.engine.decode.entropy_branching import EntropyBranching
 from likely.engine.decode.events import Done, Emitted, Event, Forked
 from likely.engine.decode.strategies import parse
 from likely.engine.decode.strategy import Strategy
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from tests.engine.decode.test_beam import PROMPT, few, markov
 from tests.engine.decode.test_without_replacement import chi_square_bound, plackett_luce
 from tests.fakes import EOS, VOCAB

@@ -11,7 +11,7 @@ import pytest
 
 from likely.engine.decode.infill import Holes
 from likely.engine.errors import ParameterError
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import MirostatV2, Temperature
 from tests.engine.decode.test_without_replacement import chi_square_bound
 

@@ -10,7 +10,7 @@ from likely.engine.decode import kernel_draw
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted
 from likely.engine.session import Session
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import DRY, LogitBias, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical
 from likely.metal import kernel, mx
 from likely.metal.simulator import simulated

@@ -15,7 +15,7 @@ from likely.engine.decode.sampler import Sampler
 from likely.engine.decode.strategy import Steps, Strategy
 from likely.engine.errors import RanksDiffer
 from likely.engine.ranks import Ranks
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 
 class Told:

@@ -8,7 +8,7 @@ import pytest
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted, Rated
 from likely.engine.decode.power import Power, effective
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature
 from tests.engine.decode.test_beam import PROMPT, few, markov, search, texts
 from tests.engine.decode.test_without_replacement import chi_square_bound

@@ -19,7 +19,7 @@ from likely.engine.reason.paths import Path, PathCollector, by_vote
 from likely.engine.reason.reasoning import Reasoning
 from likely.engine.reason.thought import THOUGHTS, Thought, thought
 from likely.engine.trace.observe import observe
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from tests.engine.decode.test_beam import PROMPT, markov
 from tests.fakes import EOS, VOCAB
 

@@ -10,7 +10,7 @@ import pytest
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted
 from likely.engine.decode.resampling import constrained, effective_size, log_weight, resampled, shares
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import Constraint
 from tests.engine.decode.test_beam import PROMPT
 from tests.engine.test_constraint import merging

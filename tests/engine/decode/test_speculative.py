@@ -21,7 +21,7 @@ from likely.engine.decode.sample import Sample
 from likely.engine.decode.sampler import Sampler
 from likely.engine.decode.speculative import Speculative, reject
 from likely.engine.errors import ParameterError
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import (
     DRY,
     XTC,

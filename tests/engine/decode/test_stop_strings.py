@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from likely.engine.decode.stop_strings import StopStrings
 from likely.engine.decode.text_stream import TextStream
 from likely.engine.tokenizer.detokenizer import Detokenizer
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from tests.fakes import ByteTokenizer
 
 

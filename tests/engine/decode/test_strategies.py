@@ -26,7 +26,7 @@ from likely.engine.decode.strategy import Steps, Strategy
 from likely.engine.errors import ParameterError
 from likely.engine.session import Session
 from likely.engine.trace.observe import observe
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import RepetitionPenalty, Temperature
 from tests.fakes import EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, random_table
 
@@ -42,7 +42,7 @@ import numpy as np
 from likely.engine.decode.events import Emitted
 from likely.engine.decode.strategy import Strategy
 from likely.engine.trace.observe import observe
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 
 
 @dataclass(frozen=True, slots=True)

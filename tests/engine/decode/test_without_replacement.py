@@ -13,7 +13,7 @@ from likely.engine.decode.events import Emitted, Event, Forked, Rated
 from likely.engine.decode.exact import ExactMode
 from likely.engine.decode.stochastic_beam import StochasticBeam, below, expected, inclusion
 from likely.engine.decode.strategy import Strategy
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature
 from tests.engine.decode.test_beam import PROMPT, Found, few, markov, search, texts
 from tests.fakes import EOS, VOCAB

@@ -9,7 +9,7 @@ from likely.engine.diffusion.infilling import infill
 from likely.engine.errors import ContextOverflow, ParameterError
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 from likely.metal import mx
 from tests.engine import tiny

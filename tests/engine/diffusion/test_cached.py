@@ -11,7 +11,7 @@ from likely.engine import arrays
 from likely.engine.diffusion.cached import ApproximateDenoiser, BlockDenoiser, denoiser_of
 from likely.engine.diffusion.denoiser import ModelDenoiser
 from likely.engine.errors import ParameterError
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Unmasking, fill
 from likely.metal import mx
 from likely.models import Transformer

@@ -11,7 +11,7 @@ import pytest
 from likely.engine.diffusion.infilling import canvas, filled, lone_space, pieces
 from likely.engine.errors import ContextOverflow, ParameterError
 from likely.engine.trace.observe import observe
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Unmasked, Unmasking, fill
 from likely.engine.transforms import uniform
 from tests.fakes import EOS, ByteTokenizer

@@ -11,7 +11,8 @@ import pytest
 from likely.engine.errors import DataError
 from likely.engine.trace import file
 from likely.engine.trace.record import DenoisingRecord, canvases
-from likely.engine.trace.trace import Lexicon, Recipe, Trace
+from likely.engine.trace.step import Lexicon, Recipe
+from likely.engine.trace.trace import Trace
 from likely.engine.trace.unmasking import DenoisingStep, Disagreement, Unmasking, fill
 from likely.engine.transforms import Temperature
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from likely.engine.errors import ParameterError
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Predict, Unmasked, Unmasking, fill
 from likely.engine.transforms import DRY, MirostatV2, RepetitionPenalty, Temperature
 from tests.engine.decode.test_without_replacement import chi_square_bound

@@ -21,7 +21,6 @@ from likely.engine.evaluate.bounded import (
     reach,
     reader,
 )
-from likely.engine.evaluate.evaluation import Protocol
 from likely.engine.evaluate.likelihood import Reader, Request
 from likely.engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Task
 from likely.engine.session import Session

@@ -18,7 +18,7 @@ from likely.engine.evaluate.likelihood import Likelihood, Request
 from likely.engine.evaluate.tasks import Document, Item, KnownLaw, Problem, Question, Task, TaskSettings
 from likely.engine.session import Session
 from likely.engine.statistics.estimates import clustered, mean
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature, TopP
 from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table, random_table
 

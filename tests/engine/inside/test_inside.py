@@ -22,7 +22,7 @@ from likely.engine.inside.sink import without_first
 from likely.engine.inside.subject import InspectedText, subject
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.metal import dispatch, kernel, mx
 from likely.metal.simulator import simulated
 from likely.models.tap import TappedPass

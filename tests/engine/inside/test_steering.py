@@ -17,7 +17,7 @@ from likely.engine.inside.lens import states
 from likely.engine.inside.subject import InspectedText
 from likely.engine.session import Session
 from likely.engine.trace import file
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature
 from likely.metal import mx
 from tests.engine import tiny

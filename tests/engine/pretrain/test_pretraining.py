@@ -25,7 +25,7 @@ from likely.engine.pretrain.pretraining import FILE, Prepared, pretrain
 from likely.engine.pretrain.shape import NOT_HERE, ModelShape, config_of, counts, shape_of
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import Unmasking
 from likely.engine.tune.control import Completion, Ended, Saved, Stepped, Validated
 from likely.engine.tune.validation import drawn

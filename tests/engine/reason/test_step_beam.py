@@ -9,7 +9,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Stats
 from likely.engine.reason.paths import Path
 from likely.engine.reason.step_beam import StepBeam
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from tests.engine.reason.test_vote import step
 from tests.fakes import ByteTokenizer
 

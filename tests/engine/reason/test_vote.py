@@ -11,7 +11,7 @@ import pytest
 from likely.engine.answers.vote import borda, changes, decided, maj_at, pass_at, winner
 from likely.engine.reason import scorers
 from likely.engine.trace.observe import observe
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 
 def step(p: list[float], token: int = 0) -> TokenStep:

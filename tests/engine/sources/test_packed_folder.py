@@ -15,7 +15,7 @@ from likely.engine.sources import packed_folder
 from likely.engine.sources.checkpoint import load, not_native
 from likely.engine.sources.gguf.precision import Precision
 from likely.engine.sources.model_info import describe
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.metal import mx
 from likely.metal.packed import LEVELS, PackedMatrix
 from likely.metal.packed import load as load_library

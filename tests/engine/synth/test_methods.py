@@ -28,7 +28,7 @@ from likely.engine.synth.report import GridCoverage
 from likely.engine.synth.rewriting import Augment, Rewrite, change, ngram_distance, word_kl
 from likely.engine.synth.row import SynthRow, of_value
 from likely.engine.synth.verified import Preference, Verified
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from tests.engine.synth.makers import PROBLEMS, PlainTokenizer, write_rows
 
 

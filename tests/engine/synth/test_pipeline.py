@@ -54,7 +54,7 @@ def test_verified_rows_are_right_and_say_where_they_come_from(tmp_path: Path) ->
     # the row can be drawn again by itself from what it says
     from likely.engine.decode.control import RunControl
     from likely.engine.decode.events import Emitted
-    from likely.engine.trace.trace import Recipe
+    from likely.engine.trace.step import Recipe
 
     ids = using.tokenizer.encode(kept[0]["prompt"])
     drawn = using.generate(ids, RunControl(Recipe()), seed=one["seed"], max_tokens=8)

@@ -15,7 +15,7 @@ from likely.engine.statistics.estimates import compare, mean, share
 from likely.engine.synth.config import TrainOptions
 from likely.engine.synth.training import Arm, TaughtModel, arms, asked, taught
 from likely.engine.synth.writer import Writer
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.tune.rows import TrainingRow, parse
 from tests.engine import tiny
 

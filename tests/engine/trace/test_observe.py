@@ -10,7 +10,7 @@ from likely.engine.errors import NotFinite
 from likely.engine.trace import row
 from likely.engine.trace.observe import observe
 from likely.engine.trace.row import RowStatistics
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature, TopP, run, start
 from likely.engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
 from likely.metal.packed.statistics import SPAN

@@ -8,7 +8,7 @@ import pytest
 from likely.engine.errors import ParameterError
 from likely.engine.trace.observe import observe
 from likely.engine.trace.replay import replay, replay_drawn, states_at
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import (
     DRY,
     STAYS,

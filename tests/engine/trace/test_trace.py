@@ -12,7 +12,8 @@ from likely.engine.errors import DataError
 from likely.engine.trace.file import load, save
 from likely.engine.trace.observe import observe
 from likely.engine.trace.replay import replay, states_at
-from likely.engine.trace.trace import Lexicon, Recipe, Trace
+from likely.engine.trace.step import Lexicon, Recipe
+from likely.engine.trace.trace import Trace
 from likely.engine.transforms import (
     DRY,
     XTC,

@@ -21,7 +21,7 @@ from likely.engine.posterior.posterior import Ensemble
 from likely.engine.prefix import SEGMENT, Prefixes
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.metal import mx
 from tests.engine import tiny as files
 

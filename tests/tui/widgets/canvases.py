@@ -9,7 +9,7 @@ from likely.app.requests import Laid
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.denoising import LN2, Denoising
 from likely.engine.trace.observe import observe
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked
 
 TOLD = "<eos> <mask> The sky looks blue red green because air scatters light far more than long ones violet"
