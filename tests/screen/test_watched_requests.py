@@ -9,7 +9,7 @@ from likely.app.watch.client import Sighted
 from likely.app.watch.lines import WatchAsked, WatchOpened
 from likely.app.worker import Closed, Failed
 from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Revised, Stats
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 
 def step(text: str, elapsed_s: float = 0.0, position: int = 3) -> TokenStep:

@@ -15,7 +15,7 @@ from likely.app.watch.lines import WatchBegan, WatchReader
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Stats
 from likely.engine.prompt import Prompt
-from likely.engine.trace.trace import TokenStep
+from likely.engine.trace.step import TokenStep
 from tests.support.model import ScriptedEngine
 
 
