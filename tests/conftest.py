@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,13 @@ def _own_home() -> str:
 
 os.environ["LIKELY_HOME"] = _own_home()
 os.environ.setdefault("LIKELY_MODEL", "smollm2")  # whatever else is on the machine, and whichever its owner has chosen
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_name() -> Iterator[None]:
+    """No module of ours is there twice: as `likely.engine`, and as an `engine` that somebody imported without it."""
+    yield
+    assert not {"app", "engine", "models", "metal"} & set(sys.modules)
 
 
 @pytest.fixture(autouse=True)

@@ -60,6 +60,10 @@ def test_the_wheel_runs_outside_the_clone(smollm2: ModelInfo, tmp_path: Path) ->
     asked = [fresh, "-P", "-c", code]  # in a process of its own
     said = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment).stdout
     assert said == "[]!\n"
+    for name in ("app", "engine", "models", "metal"):  # as many projects have them
+        (tmp_path / "strange" / name).mkdir(parents=True)
+        (tmp_path / "strange" / name / "__init__.py").write_text(f"raise SystemExit('{name} of a stranger')")
+    environment["PYTHONPATH"] = "strange"  # in front of everything but the standard library
     assert "Paris" in run("run", "What is the capital of France?", "--temp", "0", "--max-tokens", "12")
     assert run("chat", "--plain", "--temp", "0", "--max-tokens", "5", stdin="Say hi.\n").strip()
     styles = [path.name for path in (site / "likely" / "app" / "tui").rglob("*.tcss")]
