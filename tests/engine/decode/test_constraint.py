@@ -2,16 +2,13 @@
 
 import json
 import re
-from itertools import pairwise, product
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from likely.engine.decode.beam import Beam
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted
 from likely.engine.decode.exact import ExactMode
 from likely.engine.decode.guessing import NGram
 from likely.engine.decode.power import Power
@@ -20,14 +17,14 @@ from likely.engine.decode.spelling import respelled
 from likely.engine.decode.stochastic_beam import StochasticBeam
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import ParameterError
-from likely.engine.session import Session
 from likely.engine.trace import file
 from likely.engine.trace.replay import replay, states_at
 from likely.engine.trace.step import Lexicon, Recipe
 from likely.engine.trace.trace import Trace
 from likely.engine.transforms import Constraint, LogitBias, Temperature, TopP
-from tests.engine.decode.test_beam import PROMPT, markov, search
-from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, random_table
+from tests.fakes import EOS, VOCAB, random_table
+from tests.support.decoding import PROMPT, log_softmax, run, search, session
+from tests.support.merging import merging
 
 SCHEMA = json.dumps({
     "type": "object", "properties": {"a": {"type": "integer"}, "b": {"enum": ["x", "y"]}}, "required": ["a", "b"],
@@ -53,61 +50,21 @@ def test_every_strategy_keeps_to_it(strategy: Strategy, greedy: bool) -> None:
     """A date, drawn by random models; the whole of it, as there is room."""
     recipe = Recipe((Constraint("regex", "[0-9]{2}-[0-9]{2}", len(PROMPT)), TopP(0.9)), greedy)
     for seed in range(3):
-        session = markov(table(seed))
-        if strategy.SEARCHES:
-            found = search(session, strategy, 10, recipe, seed=seed).ids
-        else:
-            events = session.generate(PROMPT, RunControl(recipe), seed=seed, max_tokens=10, strategy=strategy)
-            found = [[event.step.token for event in events if isinstance(event, Emitted)]]
-        for ids in found:
+        for ids in search(table(seed), strategy, 10, recipe, seed=seed).ids:
             assert re.fullmatch("[0-9]{2}-[0-9]{2}", answer(ids)) and ids[-1] == EOS
-
-
-def test_a_schema_makes_json() -> None:
-    for seed in range(4):
-        recipe = Recipe((Constraint("json", SCHEMA, len(PROMPT)),))
-        events = list(markov(table(seed)).generate(PROMPT, RunControl(recipe), seed=seed, max_tokens=300))
-        ids = [event.step.token for event in events if isinstance(event, Emitted)]
-        if events[-1].reason == "eot":  # type: ignore[union-attr]
-            value = json.loads(answer(ids))
+        made = run(table(seed), Recipe((Constraint("json", SCHEMA, len(PROMPT)),)), seed=seed, max_tokens=300)
+        if made.reasons[0] == "eot":
+            value = json.loads(made.text[0])
             assert set(value) == {"a", "b"} and isinstance(value["a"], int) and value["b"] in ("x", "y")
-
-
-class Merging(ByteTokenizer):
-    """Bytes, and two tokens that its own spelling prefers to theirs."""
-
-    merges: ClassVar = {b"ab": 258, b"cd": 259}
-    vocab_size = 260
-
-    def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
-        return [self.merges[part] if part in self.merges else part[0] for part in re.findall(b"ab|cd|.", text.encode())]
-
-    def piece(self, token: int, /) -> bytes:
-        return next((piece for piece, merged in self.merges.items() if merged == token), None) or super().piece(token)
-
-    def is_special(self, token: int) -> bool:
-        return token in (EOS, BOS)
-
-
-def merging(seed: int) -> tuple[Session, dict[tuple[int, ...], float]]:
-    """A model of such tokens, and by all that spell (ab|cd){1,2}, end included, the sum of their log p."""
-    raw = random_table(seed, 1.0, 260)
-    raw[:, [97, 99, 258, 259]] += 2
-    raw[:, EOS] -= 3  # an end is dear, so that beginnings seem better than what has ended
-    logp = raw - np.logaddexp.reduce(raw, axis=-1, keepdims=True)
-    parts = [(97, 98), (99, 100), (258,), (259,)]
-    texts = [(*a, *b, EOS) for a, b in product(parts, [(), *parts])]
-    every = {ids: sum(logp[i, j] for i, j in pairwise((PROMPT[-1], *ids))) for ids in texts}
-    return Session(FakeCheckpoint(MarkovModel(raw), Merging())), every  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_likeliest_under_a_constraint_is_that_of_all_texts_which_satisfy_it(seed: int) -> None:
     """By the model's own log p, in whatever tokens: what is forbidden beside a token makes it no likelier. Four beams
     may miss it, yet what they end with is ordered by the same numbers."""
-    session, every = merging(seed)
+    made, every = merging(seed)
     recipe = Recipe((Constraint("regex", "(ab|cd){1,2}", len(PROMPT)),))
-    mode, wide, narrow = (search(session, how, 9, recipe) for how in (ExactMode(3000), Beam(20, 0.0), Beam(4, 0.0)))
+    mode, wide, narrow = (search(made, how, 9, recipe) for how in (ExactMode(3000), Beam(20, 0.0), Beam(4, 0.0)))
     best = max(every, key=lambda ids: every[ids])
     assert mode.ids == [list(best)] and mode.figures[0]["proven"]
     assert mode.scores == pytest.approx([every[best]], abs=1e-4) == wide.scores[:1]
@@ -124,58 +81,42 @@ def test_beams_keep_a_text_that_has_ended_however_unlikely_its_end_was() -> None
         raw[before, token] = nats
     raw[[97, 98], EOS] = -28
     recipe = Recipe((Constraint("regex", "c|a[ab]", len(PROMPT)),))
-    found, mode = (search(markov(raw), how, 9, recipe) for how in (Beam(2, 0.0), ExactMode()))
+    found, mode = (search(raw, how, 9, recipe) for how in (Beam(2, 0.0), ExactMode()))
     assert [answer(ids) for ids in (found.ids[0], mode.ids[0])] == ["c", "c"]
     assert found.scores[0] == pytest.approx(mode.scores[0], abs=1e-5)
 
 
 def test_a_text_in_other_tokens_than_its_own_is_looked_up_in_those() -> None:
     """A budget that ends before the search would have come to them."""
-    session, _ = merging(1)
+    made, _ = merging(1)
     recipe = Recipe((Constraint("regex", "abab", len(PROMPT)), LogitBias({97: 4.0})))
-    ids = search(session, ExactMode(9), 9, recipe).ids[0]
+    ids = search(made, ExactMode(9), 9, recipe).ids[0]
     assert ids == [258, 258, EOS]
-    assert respelled(session.tokenizer, [97, 98, 258, EOS]) == (258, 258, EOS)
-    assert respelled(session.tokenizer, ids) is respelled(session.tokenizer, [97, 98]) is None
-
-
-@pytest.mark.slow
-def test_what_is_left_has_the_law_of_what_was_allowed() -> None:
-    """Each of ten digits in proportion to what the model said of it."""
-    recipe, session = Recipe((Constraint("regex", "[0-9]", len(PROMPT)),)), markov(table(9))
-    counts = np.zeros(10)
-    for seed in range(300):
-        event = next(e for e in session.generate(PROMPT, RunControl(recipe), seed=seed) if isinstance(e, Emitted))
-        counts[event.step.token - 48] += 1
-    row = table(9)[PROMPT[-1], 48:58]
-    p = np.exp(row) / np.exp(row).sum()
-    assert ((counts - 300 * p) ** 2 / (300 * p)).sum() < 38.5  # exceeded once in 10^5 with 9 degrees of freedom
+    assert respelled(made.tokenizer, [97, 98, 258, EOS]) == (258, 258, EOS)
+    assert respelled(made.tokenizer, ids) is respelled(made.tokenizer, [97, 98]) is None
 
 
 def test_it_says_what_it_cut_and_replays(tmp_path: Path) -> None:
     """Read back from a file, whose lexicon knows the candidates alone, a step is what it was."""
     recipe = Recipe((Constraint("regex", "(ab|cd)+", len(PROMPT)), Temperature(0.7)))
-    session = markov(table(3))
-    events = session.generate(PROMPT, RunControl(recipe), seed=1, max_tokens=8)
-    steps = [event.step for event in events if isinstance(event, Emitted)]
-    lexicon = Lexicon({i: session.tokenizer.piece(i) for i in range(VOCAB)}, frozenset({EOS}))
+    made = session(table(3))
+    steps = run(made, recipe, seed=1, max_tokens=8).steps[0]
+    lexicon = Lexicon({i: made.tokenizer.piece(i) for i in range(VOCAB)}, frozenset({EOS}))
     file.save([Trace("m", "0", {}, 1, tuple(PROMPT), tuple(steps), "length", lexicon=lexicon)], tmp_path / "t.jsonl")
     trace = file.load(tmp_path / "t.jsonl")[0]
     assert trace.steps[0].recipe == recipe
+    before = [PROMPT[-1], *(step.token for step in trace.steps)]
     for n, step in enumerate(trace.steps):
-        assert step.snapshot is not None and step.removed_by is not None
-        second = ord("b") if n and trace.steps[n - 1].token == ord("a") else ord("d")
-        allowed = {*b"ac"} if n % 2 == 0 else {second}
-        left = {int(i) for i, by in zip(step.snapshot.ids, step.removed_by, strict=True) if by < 0}
-        assert left == allowed | ({EOS} if n % 2 == 0 and n else set())
-        row = table(3)[[*PROMPT, *(before.token for before in trace.steps)][len(PROMPT) - 1 + n]]
-        mass = np.logaddexp.reduce(row[sorted(left)]) - np.logaddexp.reduce(row)
+        assert step.snapshot is not None and step.removed_by is not None and step.logprob_after is not None
+        second = ord("b") if before[n] == ord("a") else ord("d")
+        allowed = {second} if n % 2 else {*b"ac"} | ({EOS} if n else set())
+        assert {int(i) for i, by in zip(step.snapshot.ids, step.removed_by, strict=True) if by < 0} == allowed
+        mass = np.logaddexp.reduce(log_softmax(table(3)[before[n]])[sorted(allowed)])
         assert step.logprob_allowed == pytest.approx(mass, abs=1e-5)  # the model's own, whatever the temperature
         states = states_at(recipe.transforms, trace.lexicon, trace.prompt, trace.steps[:n])
         again = replay(step.snapshot, recipe.transforms, states, (1, step.position))
         np.testing.assert_array_equal(again.removed_by, step.removed_by)
-        at = int(np.flatnonzero(again.ids == step.token)[0])
-        assert step.logprob_after is not None  # the two tokens that are no candidates may be there or not
+        at = int(np.flatnonzero(again.ids == step.token)[0])  # the two tokens that are no candidates may be there
         assert again.low[at] - 1e-6 <= np.exp(step.logprob_after) <= again.high[at] + 1e-6
 
 
@@ -198,20 +139,18 @@ def test_what_cannot_be_followed_is_one_line(kind: str, grammar: str, line: str)
 @pytest.mark.parametrize("grammar", [r"[^\s\S]", "((a{1,1000}){1,1000}){1,1000}", "(.*a.{400}){400}"])
 def test_what_nothing_satisfies_and_what_explodes_ends_in_a_line(grammar: str) -> None:
     """The run before is kept; the session goes on."""
-    session, tokens = markov(table(0)), []
-    recipe = Recipe((Constraint("regex", grammar, len(PROMPT)),))
+    made = session(table(0))
     try:
-        for event in session.generate(PROMPT, RunControl(recipe), max_tokens=40):
-            tokens += [event.step.token] if isinstance(event, Emitted) else []
-        assert set(tokens) <= set(range(257))
+        found = run(made, Recipe((Constraint("regex", grammar, len(PROMPT)),)), max_tokens=40)
+        assert set(found.tokens[0]) <= set(range(257))
     except ParameterError as error:
         assert "\n" not in str(error) and str(error).startswith("the constraint")
-    assert any(isinstance(event, Done) for event in session.generate(PROMPT, RunControl(), max_tokens=2))
+    assert run(made, max_tokens=2).ends
 
 
 def test_words_that_leave_it_lift_it() -> None:
     """Put in front against the grammar: from there on nothing is ruled out."""
-    control: Any = RunControl(Recipe((Constraint("regex", "[0-9]+", len(PROMPT)),)))
+    control = RunControl(Recipe((Constraint("regex", "[0-9]+", len(PROMPT)),)))
     control.force(list(b"no"))
-    tokens = [e.step.token for e in markov(table(1)).generate(PROMPT, control, max_tokens=8) if isinstance(e, Emitted)]
+    tokens = run(table(1), control=control, max_tokens=8).tokens[0]
     assert tokens[:2] == list(b"no") and any(not 48 <= token < 58 for token in tokens[2:])
