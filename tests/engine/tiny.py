@@ -16,6 +16,7 @@ LLAMA: dict[str, Any] = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "rms_norm_eps": 1e-5, "vocab_size": 288,
     "max_position_embeddings": 128, "rope_theta": 10000.0, "tie_word_embeddings": False,
 }  # fmt: skip
+WIDE: dict[str, Any] = LLAMA | {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32}  # packs in groups of 64
 EXPERTS = {  # family: where they are, and which config keys say how many and how wide
     "mixtral": ("block_sparse_moe", "num_local_experts", "intermediate_size"),
     "qwen3_moe": ("mlp", "num_experts", "moe_intermediate_size"),

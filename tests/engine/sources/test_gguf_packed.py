@@ -18,12 +18,11 @@ from likely.metal.packed import LEVELS, PackedMatrix
 from likely.metal.packed import load as load_library
 from likely.models.families import registry
 from likely.models.packed import PackedModel
-from tests.engine.tiny import LLAMA, weights, write_gguf
+from tests.engine.tiny import LLAMA, WIDE, weights, write_gguf
 from tests.metal.test_packed import ROUNDS
 
 pytestmark = pytest.mark.linux
 EXACT = Precision(mx.float32, packed=False)
-WIDE = LLAMA | {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32}
 
 
 def packed_model(path: Path) -> PackedModel:
