@@ -12,7 +12,6 @@ from likely.engine import choices
 from likely.engine.decode.beam import Beam
 from likely.engine.decode.combine import Layers
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
 from likely.engine.decode.exact import ExactMode
 from likely.engine.decode.guessing import NGram
 from likely.engine.decode.sample import Sample
@@ -25,9 +24,9 @@ from likely.engine.trace.row import measured
 from likely.engine.trace.step import Lexicon, Recipe, TokenStep
 from likely.engine.trace.trace import Trace
 from likely.engine.transforms import DRY, ChoiceLaw, LogitBias, RepetitionPenalty, Temperature, TopK, start
-from tests.engine.decode.test_beam import PROMPT, search
-from tests.engine.test_constraint import Merging
 from tests.fakes import BOS, EOS, VOCAB, FakeCheckpoint, MarkovModel, random_table
+from tests.support.decoding import PROMPT, log_softmax, run, search
+from tests.support.merging import Merging
 
 TEXTS = ("ab", "abc", "d", "dcd", "é")
 SPELLED = ((258,), (258, 99), (100,), (100, 259), (0xC3, 0xA9))
@@ -38,7 +37,7 @@ ENDS = frozenset({EOS, BOS})
 def model(request: pytest.FixtureRequest) -> tuple[Session, np.ndarray]:
     """A session, and log p [5] of the texts as answers: of their own tokens, and of either end behind them."""
     raw = random_table(request.param, 2.0, 260)
-    logp = raw - np.logaddexp.reduce(raw, axis=-1, keepdims=True)
+    logp = log_softmax(raw)
     session = Session(FakeCheckpoint(MarkovModel(raw), Merging()))  # type: ignore[arg-type]
     session.tokenizer.eos = ENDS
     every = [
@@ -51,7 +50,7 @@ def model(request: pytest.FixtureRequest) -> tuple[Session, np.ndarray]:
 def steps_of(session: Session, recipe: Recipe, forced: tuple[int, ...] = (), **more: Any) -> list[TokenStep]:
     control = RunControl(recipe)
     control.force(list(forced))
-    return [e.step for e in session.generate(PROMPT, control, max_tokens=9, **more) if isinstance(e, Emitted)]
+    return run(session, control=control, max_tokens=9, **more).steps[0]
 
 
 def test_each_is_scored_and_drawn_with_its_share_of_the_probability(model: tuple[Session, np.ndarray]) -> None:
@@ -59,26 +58,22 @@ def test_each_is_scored_and_drawn_with_its_share_of_the_probability(model: tuple
     found = choices.scored(session, PROMPT, [*TEXTS, "d"])
     assert [(c.text, c.tokens[:-1]) for c in found] == list(zip(TEXTS, SPELLED, strict=True))
     assert [c.logprob for c in found] == pytest.approx(every, abs=1e-5)
-    for transforms, row in (((), every), ((Temperature(2.0),), every / 2), ((TopK(2),), _largest(every, 2))):
+    two = np.where(every >= np.sort(every)[-2], every, -np.inf)
+    for transforms, row in (((), every), ((Temperature(2.0),), every / 2), ((TopK(2),), two)):
         recipe = choices.bound(found, Recipe(transforms), Sample(), len(PROMPT))
-        expected = row - np.logaddexp.reduce(row)
-        for choice, logp in zip(found, expected, strict=True):
-            if logp > -np.inf:
-                steps = steps_of(session, recipe, choice.tokens)
-                assert sum(step.logprob_after or 0.0 for step in steps) == pytest.approx(logp, abs=1e-5)
-                assert choices.probability(recipe, choice.tokens) == pytest.approx(math.exp(logp), abs=1e-5)
+        expected = {c.tokens: p for c, p in zip(found, log_softmax(row), strict=True) if p > -np.inf}
+        for tokens, logp in expected.items():
+            steps = steps_of(session, recipe, tokens)
+            assert sum(step.logprob_after or 0.0 for step in steps) == pytest.approx(logp, abs=1e-5)
+            assert choices.probability(recipe, tokens) == pytest.approx(math.exp(logp), abs=1e-5)
         for strategy in (Sample(), NGram(3)):
             drawn = {tuple(s.token for s in steps_of(session, recipe, seed=i, strategy=strategy)) for i in range(9)}
-            assert drawn <= {c.tokens for c, logp in zip(found, expected, strict=True) if logp > -np.inf}
+            assert drawn <= set(expected)
     begun = math.exp(float(np.logaddexp(every[0], every[1]) - np.logaddexp.reduce(every)))
     drawn_from = choices.bound(found, Recipe(), Sample(), len(PROMPT))
     assert choices.probability(drawn_from, [258]) == pytest.approx(begun, abs=1e-5)  # of "ab", cut: it and "abc"
     likeliest = choices.bound(found, Recipe(greedy=True), Sample(), len(PROMPT))
     assert tuple(s.token for s in steps_of(session, likeliest)) == found[int(every.argmax())].tokens
-
-
-def _largest(row: np.ndarray, k: int) -> np.ndarray:
-    return np.where(row >= np.sort(row)[-k], row, -np.inf)
 
 
 def test_searches_order_them_by_log_p_and_draw_them_without_replacement(model: tuple[Session, np.ndarray]) -> None:
