@@ -22,7 +22,7 @@ from likely.engine.decode.resampling import constrained, effective_size, log_wei
 from likely.engine.decode.sampler import Sampler
 from likely.engine.decode.speculative import Speculative, reject
 from likely.engine.decode.strategies import parse
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Constraint, RepetitionPenalty, Temperature, TopP
 from likely.metal import mx
 from tests.fakes import EOS, VOCAB, ByteTokenizer, MarkovModel, random_table

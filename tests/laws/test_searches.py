@@ -16,7 +16,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted, Event, Forked, Rated
 from likely.engine.decode.exact import ExactMode
 from likely.engine.decode.stochastic_beam import StochasticBeam, below, expected, inclusion
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import RepetitionPenalty, Temperature, TopK
 from likely.metal import mx
 from tests.data.beams.cases import CONFIG, weights

@@ -14,7 +14,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised
 from likely.engine.decode.strategy import Strategy
 from likely.engine.session import Session
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, random_table

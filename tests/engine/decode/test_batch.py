@@ -16,7 +16,7 @@ from likely.engine.decode.strategies import parse
 from likely.engine.errors import CacheError, ParameterError
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import DRY, RepetitionPenalty, Temperature, TopP
 from likely.metal import mx
 from tests.engine.tiny import WIDE, weights, write_gguf

@@ -14,7 +14,7 @@ from likely.engine.decode.lockstep import Lockstep
 from likely.engine.decode.sampler import Sampler
 from likely.engine.decode.strategy import Steps, Strategy
 from likely.engine.errors import RanksDiffer
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 
 NOTHING: Any = None
 

@@ -20,8 +20,9 @@ from likely.engine.reason.reasoning import Reasoning
 from likely.engine.reason.thought import THOUGHTS, Thought, thought
 from likely.engine.trace.observe import observe
 from likely.engine.trace.step import Recipe, TokenStep
-from tests.engine.decode.test_beam import PROMPT, markov
 from tests.fakes import EOS, VOCAB
+from tests.support.decoding import PROMPT
+from tests.support.decoding import session as markov
 
 
 def step(p: list[float], token: int = 0) -> TokenStep:

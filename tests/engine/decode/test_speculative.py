@@ -16,7 +16,7 @@ from likely.engine.decode.events import Emitted, Waiting
 from likely.engine.decode.sample import Sample
 from likely.engine.decode.sampler import Sampler
 from likely.engine.decode.speculative import Speculative, reject
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import DRY, XTC, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical
 from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights

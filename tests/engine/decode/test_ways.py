@@ -31,7 +31,7 @@ from likely.engine.errors import ParameterError
 from likely.engine.presets import PARAMETERS
 from likely.engine.trace.observe import observe
 from likely.engine.trace.replay import replay, states_at
-from likely.engine.trace.trace import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import MirostatV2, RepetitionPenalty, Temperature, TopK
 from tests.fakes import EOS, VOCAB, ByteTokenizer, MarkovModel, random_table
 from tests.serve.served import write_model
