@@ -10,10 +10,10 @@ another one. It is the whole program, without a thread and without waiting:
 
 in      `press("ctrl+p", "down")` keys one after another, each after all that the one before has brought about
         `burst("ctrl+p", "down", "enter")` the same as they come over a slow line: all at once
-        `type("text")`, `paste("text")`, `click("Words on the screen")`, `resize(60, 20)`
+        `type("text")`, `say("text", ...)` and enter, `paste("text")`, `click("Words on the screen")`, `resize(60, 20)`
 time    `wait(seconds)` moves the clock, which stands still otherwise: a press takes `PRESS_S` of it
         `hold(after=5)` lets the models draw five tokens more (or a training make five steps), `release()` all the rest
-out     `text`, what is on the screen; `lines`
+out     `text`, what is on the screen; `lines`; `ink("Words")`, how they are drawn, and `inked(ink)`, what is drawn so
         `kept`, the conversations on disk, newest first; `clipboard`; `folder`, where the program was started, and
         `home`, the folder it keeps its own things in
         `running`, and `left`, what the program gave when it was left
@@ -130,6 +130,13 @@ class Screen:
         """Write a text, a key for each character, as fast as it goes."""
         self.burst(*text)
 
+    def say(self, *texts: str) -> str:
+        """Write texts one after another, each with enter; gives the line at the bottom."""
+        for text in texts:
+            self.type(text)
+            self.press("enter")
+        return self.lines[-1]
+
     def paste(self, text: str) -> None:
         self.terminal.paste(text)
         self.wait(PRESS_S)
@@ -173,6 +180,16 @@ class Screen:
     @property
     def lines(self) -> list[str]:
         return self.text.split("\n")
+
+    def ink(self, words: str) -> str:
+        """How the first place is drawn where these words are seen: inks can be compared."""
+        found = self.terminal.ink(words)
+        assert found is not None, f"{words!r} is not on the screen:\n{self.text}"
+        return found
+
+    def inked(self, ink: str) -> list[str]:
+        """All that is drawn so, from the top."""
+        return self.terminal.inked(ink)
 
     @property
     def clipboard(self) -> str:

@@ -1,11 +1,13 @@
 """A terminal without a window: keys go in as a person's do, and what is written to it stands on its lines.
 
-It knows what this program's screens write: places, styles, texts, and the clipboard's code. Not the styles' meaning.
+It knows what this program's screens write: places, inks, texts, and the clipboard's code. An ink is the numbers of a
+style as they were written, "" for none: not what they mean, but whether two places look alike.
 """
 
 import base64
 import re
 import unicodedata
+from itertools import groupby
 from typing import Any
 
 from rich.cells import cell_len
@@ -38,10 +40,12 @@ class Terminal(Driver):
         self._clipboard = ""
         self._written: list[str] = []
         self._x = self._y = 0
+        self._ink = ""
         self._clear()
 
     def _clear(self) -> None:
         self._cells = [[" "] * self.size[0] for _ in range(self.size[1])]
+        self._inks = [[""] * self.size[0] for _ in range(self.size[1])]
 
     # -- in ----------------------------------------------------------------------------------------------------------
 
@@ -79,6 +83,23 @@ class Terminal(Driver):
         self._read()
         return "\n".join("".join(line).rstrip() for line in self._cells)
 
+    def ink(self, words: str) -> str | None:
+        """The ink of the first place where some words are; None where they are nowhere."""
+        for y, line in enumerate(self.text.split("\n")):
+            before, found, _ = line.partition(words)
+            if found:
+                return self._inks[y][cell_len(before)]
+        return None
+
+    def inked(self, ink: str) -> list[str]:
+        """The stretches that are in an ink, from the top."""
+        self._read()
+        found = []
+        for cells, inks in zip(self._cells, self._inks, strict=True):
+            runs = ((own, "".join(cells[x] for x in run)) for own, run in groupby(range(len(cells)), inks.__getitem__))
+            found += [text for own, text in runs if own == ink]
+        return found
+
     @property
     def painted(self) -> bool:
         """Whether anything is seen."""
@@ -105,6 +126,8 @@ class Terminal(Driver):
                 self._x, self._y = int(x or 1) - 1, int(y or 1) - 1
             elif letter == "J":
                 self._clear()
+            elif letter == "m":
+                self._ink = "" if numbers in ("", "0") else numbers
             elif told is not None and told.startswith("52;c;"):
                 self._clipboard = base64.b64decode(told[5:]).decode()
         self._put(written[at:])
@@ -112,9 +135,11 @@ class Terminal(Driver):
     def _put(self, text: str) -> None:
         if not text or self._y >= self.size[1]:
             return
-        line, x = self._cells[self._y], self._x
+        line, inks, x = self._cells[self._y], self._inks[self._y], self._x
         if text.isascii():
-            line[x : x + len(text)] = text[: max(len(line) - x, 0)]
+            seen = max(min(len(text), len(line) - x), 0)
+            line[x : x + seen] = text[:seen]
+            inks[x : x + seen] = [self._ink] * seen
             self._x += len(text)
             return
         for character in text:
@@ -124,6 +149,7 @@ class Terminal(Driver):
             elif x < len(line):
                 line[x] = character
                 line[x + 1 : x + cells] = [""] * (cells - 1)
+                inks[x : x + cells] = [self._ink] * cells
             x += cells
         self._x = x
 
