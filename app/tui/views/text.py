@@ -154,7 +154,12 @@ class TextScreen(View):
     def measure(self) -> None:
         """Have the whole text measured, and the distribution after it."""
         facts, text = self.host.engine.current, self.buffer.text
-        if facts is None or self.run is not None or text == self.measured:
+        if facts is None or self.run is not None:
+            return
+        if text == self.measured:
+            if self.buffer.measured < len(text):  # it was changed, and changed back before that was measured
+                self._tint()
+                self.inspect()
             return
         if not text:
             self.steps, self.measured = [], ""
