@@ -1,11 +1,10 @@
 """Locks: one process at a time writes in a folder, and whoever comes second is told who does.
 
 `claimed` is for a folder that is written in, `aside` for a file or a folder that is made, `locked` for any other name.
-A lock is the system's (flock) on a file in which its holder says who it is: it ends with the process that holds it,
-however that ends, and what a kill leaves behind locks nothing. Knows nothing of what is written.
+A lock is the system's (`metal.lock`) on a file in which its holder says who it is: it ends with the process that holds
+it, however that ends, and what a kill leaves behind locks nothing. Knows nothing of what is written.
 """
 
-import fcntl
 import json
 import os
 import platform
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from likely.engine import json_reader
 from likely.engine.errors import DataError
+from likely.metal.lock import lock
 
 FILE = ".lock"
 HOLDER = {"process": int, "host": str, "verb": str, "since": str}
@@ -130,13 +130,11 @@ def _open(file: Path, wait: Wait) -> int:
 
 
 def _lock(descriptor: int, wait: Wait) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not lock(descriptor, wait=False):
         if wait is None:
-            raise LockTaken(_holder(descriptor)) from None
+            raise LockTaken(_holder(descriptor))
         wait(_holder(descriptor))
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor, wait=True)
 
 
 def _holder(descriptor: int) -> str:

@@ -1,25 +1,22 @@
 """Records of the kernels on this chip: a file for one chip, system, mlx and text of the kernels and their host code."""
 
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from likely.metal import kernel
+from likely.metal import kernel, lock
 from likely.metal.device import device
 
 HOST = Path(__file__).parent  # the Python that chooses variants, grids and splits: what was measured holds for it only
-POLL_S = 0.1
 
 
 @dataclass
@@ -99,18 +96,8 @@ def forget() -> bool:
 @contextmanager
 def alone(waiting: Callable[[], None]) -> Iterator[None]:
     """A block that one process at a time is in; `waiting` is called again and again until the others have left."""
-    try:
-        folder().mkdir(parents=True, exist_ok=True)
-        file = (folder() / "lock").open("w")
-    except OSError:
-        yield
-        return
-    with file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                waiting()
-                time.sleep(POLL_S)
+    with ExitStack() as held:
+        with suppress(OSError):  # a folder that cannot be written, a disk without locks
+            folder().mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock.alone(folder() / "lock", waiting))
         yield

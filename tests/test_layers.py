@@ -260,6 +260,11 @@ def test_python_is_started_in_one_way() -> None:
         assert not wrong, f"{name} imports {wrong}"
 
 
+def test_files_are_locked_in_one_way() -> None:
+    """By `metal.lock`, which says when a lock ends."""
+    assert {name for name, tree in TREES.items() if "fcntl" in imports(name)} == {"likely.metal.lock"}
+
+
 BROUGHT = {"rich", "h11", "hf-xet"}  # by textual, uvicorn and huggingface-hub
 EXTRAS = {
     "pyarrow",

@@ -1,7 +1,7 @@
 """Server: one process with its worker, its routes and its key for watching, behind uvicorn. Opens what it was given."""
 
 import asyncio
-import fcntl
+import errno
 import os
 import secrets
 import signal
@@ -28,6 +28,7 @@ from likely.app.worker import Executor
 from likely.engine.errors import ParameterError
 from likely.engine.home import home
 from likely.engine.sources.fetch.progress import disk_errors
+from likely.metal.lock import lock
 
 FRESH_S = 10.0  # for which a list of the models that are here is taken as it is
 KEPT_SHARE = 16  # the part of this machine's memory that these may take
@@ -147,11 +148,12 @@ def watch_key(port: int) -> Iterator[tuple[str, Path]]:
     with ExitStack() as open_files:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _locked(os.open(folder, os.O_RDONLY)):  # nobody clears away what is not locked yet
+            with _locked(os.open(folder, os.O_RDONLY), wait=True):  # nobody clears away what is not locked yet
                 path.unlink(missing_ok=True)
                 for left in folder.glob("*.key"):
                     _clear(left)
-                file = open_files.enter_context(_locked(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)))
+                made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                file = open_files.enter_context(_locked(made, wait=True))
                 os.write(file, key.encode())
         try:
             yield key, path
@@ -160,10 +162,11 @@ def watch_key(port: int) -> Iterator[tuple[str, Path]]:
 
 
 @contextmanager
-def _locked(file: int, more: int = 0) -> Iterator[int]:
-    """The file, locked, and closed in the end."""
+def _locked(file: int, *, wait: bool) -> Iterator[int]:
+    """The file, locked, and closed in the end; BlockingIOError for one that another holds and is not waited for."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | more)
+        if not lock(file, wait=wait):
+            raise BlockingIOError(errno.EWOULDBLOCK, "another process holds it")
         yield file
     finally:
         os.close(file)
@@ -172,7 +175,7 @@ def _locked(file: int, more: int = 0) -> Iterator[int]:
 def _clear(key: Path) -> None:
     """Remove the key of a server that is gone."""
     try:
-        with _locked(os.open(key, os.O_RDONLY), fcntl.LOCK_NB):
+        with _locked(os.open(key, os.O_RDONLY | os.O_NONBLOCK), wait=False):
             key.unlink(missing_ok=True)
     except OSError:  # held, gone meanwhile, or not ours to read
         pass

@@ -5,7 +5,6 @@ the simulator needs no C or C++ library. A system clang++ >= 17 serves as well. 
 `msl/`.
 """
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -22,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from likely.metal.errors import KernelError
+from likely.metal.lock import alone
 from likely.metal.simulator.places import placed
 from likely.metal.simulator.rewrite import rewrite
 
@@ -172,8 +172,7 @@ def prepare(checked: bool) -> Build:
     ]
     key = _digest(find().version, *flags, *rules, *sources.values(), str(mlx_headers()), _mlx_version())
     folder = _made(cache_folder()) / key
-    with open(cache_folder() / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(cache_folder() / "lock"):
         if not (folder / "done").exists():
             _forget(cache_folder())
             _prepare(folder, sources, runtime, flags)

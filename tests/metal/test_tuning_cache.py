@@ -1,5 +1,6 @@
 """Where the record of a chip's kernels is kept, what it holds for, and that one process at a time writes it."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -79,6 +80,15 @@ def test_where_a_record_cannot_be_written_nothing_happens(monkeypatch: pytest.Mo
     with tuning_cache.alone(lambda: waited.append(1)):
         assert not waited
     assert tuning_cache.load() is None
+
+    def without(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setenv("LIKELY_KERNELS", str(tmp_path / "disk without locks"))
+    monkeypatch.setattr(fcntl, "flock", without)
+    with tuning_cache.alone(lambda: waited.append(1)):
+        tuning_cache.save(tuning_cache.blank())
+    assert not waited and tuning_cache.load() == tuning_cache.blank()
 
 
 def test_one_is_alone_and_others_wait_until_it_has_left() -> None:
