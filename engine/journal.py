@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from likely.engine import json_reader, ranks
 from likely.engine.errors import DataError
+from likely.engine.whole_file import refuse_pipe
 
 
 class Journal:
@@ -44,6 +45,7 @@ class Journal:
     def _open(self, path: Path, head: Mapping[str, Any], schema: json_reader.Schema) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            refuse_pipe(path)
             # not buffered: what a write has taken is in the file, and one that failed leaves nothing to be tried again
             self._file = open(path, "a+b", buffering=0)  # noqa: SIM115
             self._file.seek(0)

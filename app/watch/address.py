@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from likely.engine.errors import DataError, ParameterError
+from likely.engine.whole_file import refuse_pipe
 
 MOST = 4096  # characters of a key's file
 
@@ -60,6 +61,7 @@ class ServerAddress:
 
     def read_key(self) -> str:
         """The key as it is now; DataError where there is none."""
+        refuse_pipe(self.key)  # it is read again with each connection
         try:
             with self.key.open(encoding="ascii") as file:
                 key = file.read(MOST).strip()

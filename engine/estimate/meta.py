@@ -25,7 +25,7 @@ from likely.engine.statistics.estimates import Change, Estimate, compare, mean
 from likely.engine.tune import choices, data, objectives
 from likely.engine.tune.run import TrainingRun, write
 from likely.engine.tune.taught import ready, teach
-from likely.engine.whole_file import read_whole
+from likely.engine.whole_file import read_whole, refuse_pipe
 from likely.metal import mx
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def identity(some: Mapping[str, RowPool], config: Config, options: MetaOptions) 
 def is_made(start: Path, made_of: Mapping[str, Any]) -> bool:
     """Whether the start is there, made of these."""
     path = start / MADE_OF
+    refuse_pipe(path)
     try:
         return path.exists() and json_reader.parse(read_whole(path)) == made_of
     except ValueError:  # damaged: it is learned again

@@ -225,7 +225,7 @@ def _from_hub(name: str, progress: Report) -> Path:
     folder = home() / "data" / name.replace("/", "--")
     if (folder / WHOLE).exists():  # fetched when they were kept here
         return folder / "files"
-    if (folder / SNAPSHOT).exists() and (snapshot := Path((folder / SNAPSHOT).read_text())).is_dir():
+    if (folder / SNAPSHOT).is_file() and (snapshot := Path(read_whole(folder / SNAPSHOT))).is_dir():
         return snapshot
     try:
         snapshot = fetch_data(Hub(name), progress, KINDS)

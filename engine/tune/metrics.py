@@ -14,7 +14,7 @@ from likely.engine.errors import DataError, ParameterError
 from likely.engine.json_reader import check, parse
 from likely.engine.tune.control import Stepped, Validated
 from likely.engine.tune.run import TrainingRun
-from likely.engine.whole_file import read_whole
+from likely.engine.whole_file import read_whole, refuse_pipe
 
 FILE = "metrics.jsonl"
 KINDS = {"stepped": Stepped, "validated": Validated}
@@ -76,6 +76,7 @@ def read(folder: Path) -> list[Stepped | Validated]:
 def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
+    refuse_pipe(path)
     found = []
     for line in read_whole(path).split("\n"):
         with suppress(ValueError):  # a kill in the middle of a line

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -96,6 +97,10 @@ def test_a_key_is_read_as_it_is_now_and_what_is_none_is_said(tmp_path: Path) -> 
         address.key.write_bytes(data)
         with pytest.raises(DataError, match=why):
             address.read_key()
+    address.key.unlink()
+    os.mkfifo(address.key)
+    with pytest.raises(DataError, match="is a pipe"):
+        address.read_key()
 
 
 # -- lines -----------------------------------------------------------------------------------------------------------

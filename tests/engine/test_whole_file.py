@@ -6,17 +6,19 @@ import resource
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from likely.engine.errors import DataError
 from likely.engine.evaluate import task_files
+from likely.engine.journal import Journal
 from likely.engine.json_reader import LARGEST as LONGEST
 from likely.engine.options import read_toml
 from likely.engine.sources import array_file
-from likely.engine.tune import data
+from likely.engine.sources.fetch import places
+from likely.engine.tune import data, metrics
 from likely.engine.whole_file import (
     check_new_file,
     check_new_folder,
@@ -129,6 +131,31 @@ def test_a_pipe_is_refused_where_nobody_can_wait(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name in ("file", ".", "none", "a\0b", "x" * 300):
         refuse_pipe(tmp_path / name)  # what is wrong with those is said where they are opened
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "empty"),
+    [
+        ("metrics.jsonl", lambda folder: metrics.read(folder), None),
+        ("journal", lambda folder: Journal(folder / "journal", {}), None),
+        ("models--a--b/refs/main", lambda folder: [*places.in_hub_cache("a/b")], []),
+        (".lmstudio-home-pointer", lambda folder: places.lm_studio(), ()),
+    ],
+)
+def test_a_pipe_among_the_files_of_a_folder_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, read: Callable[[Path], object], empty: object
+) -> None:
+    """It is refused, or is as if there were none where others write that file."""
+    for variable in ("HF_HUB_CACHE", "HOME"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    pipe = tmp_path / name
+    pipe.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(pipe)
+    if empty is not None:
+        assert read(tmp_path) == empty
+        return
+    with pytest.raises(DataError, match=f"{name} is a pipe, and a file is wanted"):
+        read(tmp_path)
 
 
 def test_only_a_file_is_replaced_by_arrays(tmp_path: Path) -> None:

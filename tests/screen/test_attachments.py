@@ -1,6 +1,7 @@
 """Attachments of a message: files that are named, completed and pasted; what was said before; blocks of code."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,6 @@ def test_prompts_are_remembered(tmp_path: Path) -> None:
     path.write_text("".join(f'"{n}"\n' for n in range(9_000)))
     assert attach.read_history(path) == [str(n) for n in range(8_500, 9_000)]
     attach.append_history(tmp_path / "folder" / "history.jsonl" / "x", "lost")  # nothing else fails
+    os.mkfifo(tmp_path / "pipe")  # nobody is at its other end
+    attach.append_history(tmp_path / "pipe", "lost")
+    assert attach.read_history(tmp_path / "pipe") == []

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from likely.engine.errors import DataError
 from likely.engine.home import expanded
 from likely.engine.json_reader import parse
-from likely.engine.whole_file import read_whole
+from likely.engine.whole_file import read_whole, refuse_pipe
 
 LARGEST = 4_000_000  # bytes of a file that are worth counting
 KEPT = 500  # prompts remembered
@@ -124,6 +124,7 @@ def read_history(path: Path) -> list[str]:
     """The prompts of earlier times, oldest first; lines that cannot be read are left out."""
     prompts = []
     try:
+        refuse_pipe(path)
         lines = read_whole(path).split("\n")[-KEPT - 1 :]
     except DataError:
         return []
@@ -137,7 +138,8 @@ def append_history(path: Path, prompt: str) -> None:
     """Remember a prompt; where that fails nothing else does."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_pipe(path)
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(prompt) + "\n")
-    except OSError:
+    except (OSError, DataError):
         return

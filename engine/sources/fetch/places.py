@@ -13,6 +13,7 @@ from pathlib import Path
 from likely.engine import json_reader, preferences
 from likely.engine.errors import DataError
 from likely.engine.home import expanded
+from likely.engine.whole_file import read_whole, refuse_pipe
 
 PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 DEPTH = 3  # folders below a folder of models: owner, repository, and one for those who sort
@@ -57,10 +58,7 @@ def all_in_hub_cache() -> Iterator[Found]:
 def lm_studio() -> tuple[Path, ...]:
     """LM Studio's folders of models that there are: the one it is set to, that of its home, and its old one."""
     here = expanded("~")
-    try:
-        root = Path((here / ".lmstudio-home-pointer").read_text(encoding="utf-8").strip() or "/nowhere")
-    except (OSError, ValueError):
-        root = here / ".lmstudio"
+    root = Path(_line(here / ".lmstudio-home-pointer") or here / ".lmstudio")
     candidates = [root / "models", here / ".lmstudio" / "models", here / ".cache" / "lm-studio" / "models"]
     try:
         named = json_reader.read(root / "settings.json").get("downloadsFolder")
@@ -103,11 +101,17 @@ def _models_of(folder: Path, name: str, source: str) -> Iterator[Found]:
 
 
 def _snapshots(repository: Path, revision: str) -> list[Path]:
-    try:
-        commit = (repository / "refs" / revision).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        commit = ""
+    commit = _line(repository / "refs" / revision)
     return sorted(_folders(repository / "snapshots"), key=lambda path: (path.name != commit, -_changed(path)))
+
+
+def _line(path: Path) -> str:
+    """What a file of one line says; "" where it cannot be read."""
+    try:
+        refuse_pipe(path)
+        return read_whole(path).strip()
+    except DataError:
+        return ""
 
 
 def _folders(folder: Path) -> list[Path]:
