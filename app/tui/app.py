@@ -135,7 +135,7 @@ class LikelyApp(App[str]):
         self.training: Training | None = None  # the run under way or the last one
         self.keeper: AutoSaver | None = None
         self._parting = False  # a person was asked whether to lose what cannot be saved
-        self.store: Store | None = None
+        self._store: Store | None = None
         self.store_news = ""
         self.names: dict[str, Names] = {}
         self.session: ChatSession | None = None
@@ -194,14 +194,20 @@ class LikelyApp(App[str]):
         if isinstance(self.screen, Opening):
             self.screen.show(event)
 
+    @property
+    def store(self) -> Store | None:
+        if self._store is None and self.keeper is not None:  # its disk may have recovered
+            self._store = self.keeper.another()
+        return self._store
+
     def _open_store(self) -> None:
         from likely.app.store import Store
         from likely.app.tui.chat.auto_saver import AutoSaver
 
         path = self.home / "sessions.db"
         try:
-            self.store = Store(path)
-            self.store_news = self.store.taken_notice()
+            self._store = Store(path)
+            self.store_news = self._store.taken_notice()
         except DataError as error:  # the conversation goes on, is tried to be saved again and again, and asked for
             self.store_news = f"not saved: {error}"
         self.keeper = AutoSaver(path)
@@ -242,8 +248,8 @@ class LikelyApp(App[str]):
             self.engine.worker.close()
         if self.keeper is not None:
             self.keeper.close()
-        if self.store is not None:
-            self.store.close()
+        if self._store is not None:
+            self._store.close()
 
     async def action_quit(self) -> None:
         """Leave, the open conversation saved. Where it cannot be, a person is asked: to say it again is to mean it."""

@@ -164,6 +164,11 @@ async def test_a_store_that_cannot_be_opened_is_as_a_full_disk(play: Play, tmp_p
         await stage.until(lambda: "leave all the same?" in stage.picture())
         await stage.pilot.press("enter")  # stay
         path.rename(path.with_name("moved away"))
+        await kept(stage)
+        await stage.until(lambda: not keeper.unsaved)
+        await stage.pilot.press("ctrl+o")  # and what was saved can be found, as ever
+        assert len(stage.app.screen.found) == 1  # type: ignore[attr-defined]
+        await stage.pilot.press("escape")
         await stage.pilot.press("ctrl+q")
         await stage.until(lambda: stage.app._exit)
         id = stage.app.return_value

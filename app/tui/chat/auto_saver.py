@@ -30,6 +30,7 @@ class AutoSaver:
     def __init__(self, path: Path) -> None:
         self.trouble = ""
         self.news = ""
+        self._opened = False
         self.unsaved: tuple[Conversation, ...] = ()
         self._handed = self._tried = 0
         self._path = path
@@ -69,6 +70,13 @@ class AutoSaver:
         news, self.news = self.news, ""
         return news
 
+    def another(self) -> Store | None:
+        """A connection for the caller's thread; None before the saver has one, and where it cannot be opened again."""
+        try:
+            return Store(self._path) if self._opened else None
+        except DataError:
+            return None
+
     def close(self, wait_s: float = 5.0) -> None:
         """Write what is left."""
         self._queue.put(None)
@@ -84,6 +92,7 @@ class AutoSaver:
             todo = [item for item in batch if not isinstance(item, Conversation) or newest[item.id] is item]
             try:
                 store = store or Store(self._path)
+                self._opened = True
                 unsaved, self.trouble = _done([*todo, *unsaved.values()], store)
                 self.news = store.taken_notice() or self.news
             except DataError as error:

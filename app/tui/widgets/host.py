@@ -34,7 +34,6 @@ class ViewHost(Painted, Protocol):
     home: Path  # likely's folder
     clock: Callable[[], float]
     worker: "Callable[[Callable[[], Executor], str], Worker]"  # for work beside the screen, by its name
-    store: "Store | None"  # None where conversations cannot be saved
     keeper: "AutoSaver | None"
     start: "Start"  # what conversations begin with
     store_news: str  # about the store and the keys, when the program began
@@ -50,6 +49,11 @@ class ViewHost(Painted, Protocol):
     server: "ServerAddress | None"  # whose requests are watched
     child: "ChildServer | None"  # the server that was started from here
     tune_order: "tuple[TrainingConfig, bool] | None"  # the run the program was started for, whether it is resumed
+
+    @property
+    def store(self) -> "Store | None":
+        """The conversations that are kept; None where conversations cannot be saved."""
+        ...
 
     def say(self, line: str, alarm: bool = False) -> None:
         """One line of news, where the keys are."""
