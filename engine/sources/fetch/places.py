@@ -106,7 +106,7 @@ def _snapshots(repository: Path, revision: str) -> list[Path]:
 
 
 def _line(path: Path) -> str:
-    """What a file of one line says; "" where it cannot be read."""
+    """The words of a file of one line; "" where it cannot be read."""
     try:
         refuse_pipe(path)
         return read_whole(path).strip()
