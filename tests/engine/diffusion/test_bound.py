@@ -44,14 +44,6 @@ def test_of_blocks_it_is_the_sum_of_each_given_those_before_and_of_single_tokens
     assert drawn.error == 0 and drawn.n == 6 and drawn.mean == pytest.approx(-math.log(p[47]), abs=1e-12)
 
 
-def test_what_is_given_is_conditioned_on() -> None:
-    p = laws.drawn()
-    text = laws.TEXTS[47]
-    beside = np.all(laws.TEXTS[:, [0, 2]] == text[[0, 2]], axis=1)
-    found = exact(laws.exact(p), text, laws.MASK, [False, True, False, True])
-    assert found == pytest.approx(-math.log(p[47] / p[beside].sum()), abs=1e-12)
-
-
 def test_drawn_masks_give_the_bound_within_the_error_that_they_say() -> None:
     long, vocab = 12, 3
     random = np.random.default_rng(1)

@@ -73,11 +73,6 @@ def test_simplicity_counts_every_option_by_its_own_direction() -> None:
     ).path("layers")] == [-1, 2, 1]  # fmt: skip
 
 
-def test_all_layers_are_more_than_any_number_of_them() -> None:
-    grid = OptionGrid({"layers": (2, -1, 1, 8)})
-    assert [grid.simplicity(point) for point in grid.points] == [2 / 3, 0.0, 1.0, 1 / 3]
-
-
 def test_folds_are_of_one_size_and_equal_rows_are_together() -> None:
     rows = [parse({"text": f"row {i % 11}"}, str(i)) for i in range(22)]
     places = search.folds(rows, 5, 0)

@@ -1,6 +1,5 @@
 """Trials on a tiny model: what each comes to, what is kept, what the rest takes; and learned starts."""
 
-import itertools
 import json
 import math
 from dataclasses import replace
@@ -12,15 +11,14 @@ import pytest
 from likely.engine.adapters import adapters
 from likely.engine.adapters.config import Config, configure
 from likely.engine.errors import DataError, ParameterError
-from likely.engine.estimate import meta, search, trial
+from likely.engine.estimate import meta, search
 from likely.engine.estimate.ladder import Bases, RowPool
 from likely.engine.estimate.meta import MetaOptions
 from likely.engine.estimate.search import OptionGrid
 from likely.engine.estimate.trial import RowScore, Trial, TrialResult, encoded, measured, one, remaining, run
 from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.statistics.estimates import compare, mean, ratio, share
+from likely.engine.statistics.estimates import compare, mean
 from likely.engine.tune import objectives
-from likely.engine.tune.report import report
 from likely.engine.tune.rows import TrainingRow, parse
 from likely.engine.tune.taught import ready, teach
 from likely.metal import mx
@@ -97,32 +95,6 @@ def test_rows_are_measured_by_their_targets_and_pairs_by_the_objective(checkpoin
     assert [s[:3] for s in measured(dpo, pairs)] == [pytest.approx((log2, log2**2, 1), rel=1e-5)] * 3
 
 
-def test_a_cost_is_of_each_kind_of_training_once(
-    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = itertools.count()
-    monkeypatch.setattr("time.perf_counter", lambda: float(next(now)))  # whatever is timed takes as long each time
-    (some,), (none,) = planned(2), planned(0)
-    steps = report(ready(checkpoint, replace(some.config, out=str(tmp_path / "a")), some.rows).run).seconds
-
-    def cost(*plan: Trial) -> float:
-        return trial.cost(lambda _: checkpoint, plan)
-
-    alone = cost(some)
-    beside = alone - steps
-    assert steps > 0 and beside > 0 and cost(none) == 0
-    assert cost(some, some, some) == pytest.approx(3 * alone)
-    assert cost(some, none) == pytest.approx(alone + beside)  # of no rows there are no steps
-    slower = replace(some, config=replace(some.config, steps=4))
-    assert cost(some, slower) == pytest.approx(alone + 4 * steps + beside)
-    assert cost(some, replace(some, config=replace(some.config, seed=5))) == pytest.approx(2 * alone)
-
-
-def test_a_result_s_figures_are_by_row() -> None:
-    result = TrialResult({}, (RowScore(3.0, 5.0, 2, True), RowScore(1.0, 1.0, 1, False)), 1, 1.0)
-    assert result.loss == ratio([(3.0, 5.0, 2), (1.0, 1.0, 1)]) and result.accuracy == share([1.0, 0.0])
-
-
 def test_a_base_is_kept_until_another_is_asked_for() -> None:
     loaded: list[str] = []
     bases = Bases(lambda name: loaded.append(name) or f"{name} {len(loaded)}")  # type: ignore[arg-type, return-value]
@@ -157,22 +129,6 @@ def test_a_search_s_trials_are_every_point_with_every_fold(tmp_path: Path) -> No
     assert search.at(config, {"kl": 0.3}).epochs == 9.0  # steps are not searched
     fixed = replace(config, epochs=0.0, steps=9, kl=0.1)
     assert (search.at(fixed, {"epochs": 2.0}).steps, search.at(fixed, {"kl": 0.3}).steps) == (0, 9)
-
-
-def test_a_grid_s_file_has_folds_a_seed_and_options(tmp_path: Path) -> None:
-    path = tmp_path / "grid.toml"
-    path.write_text("folds = 4\nseed = 3\n[grid]\nl1 = [0, 0.5]\nlayers = [-1, 2]\n")
-    assert search.read_grid(path) == OptionGrid({"l1": (0.0, 0.5), "layers": (-1, 2)}, 4, 3)
-    path.write_text("[grid]\nsteps = [1, 2]\n")
-    assert search.read_grid(path) == OptionGrid({"steps": (1, 2)}, 5, 0)
-    path.write_text(f"folds = 2\n[grid]\nsteps = {list(range(1, 501))}\n")
-    assert len(search.read_grid(path).points) == 500
-    path.write_text(f"folds = 2\n[grid]\nsteps = {list(range(1, 502))}\n")
-    with pytest.raises(ParameterError, match="1000 trainings at most"):
-        search.read_grid(path)
-    path.write_text("folds = 2\n[grid]\nsteps = [1, 2]\n")
-    assert search.read_grid(path).folds == 2
-    assert OptionGrid({"l1": (0.5,)}).simplicity({"l1": 0.5}) == 0.0
 
 
 # -- learned starts ----------------------------------------------------------------------------------------------------

@@ -37,16 +37,6 @@ def test_the_examples_before_an_item_do_not_count_as_its_own() -> None:
     assert found == {0: True, 1: False, 2: True}
 
 
-def test_the_score_without_what_was_seen() -> None:
-    tally = Tally()
-    for number in range(40):
-        tally.add(number, None, {"acc": float(number < 20 or number % 2)})
-    found = contamination.figures(tally, {number: number < 20 for number in range(30)}, {})
-    assert found["contaminated"].mean == pytest.approx(2 / 3) and found["contaminated"].n == 30
-    assert found["acc_clean"].mean == 0.5 and found["acc_clean"].n == 20  # those of which nothing is said count too
-    assert "min_20_auc" not in found
-
-
 def test_a_model_that_knows_a_text_by_heart_gives_it_away_and_one_that_does_not_is_not_accused() -> None:
     random = np.random.default_rng(0)
     for shift, low, high in ((0.0, 0.3, 0.7), (3.0, 0.9, 1.0)):

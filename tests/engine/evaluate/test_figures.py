@@ -117,13 +117,6 @@ def test_items_without_a_measure_are_left_out_of_it_with_their_clusters() -> Non
     assert mixed.estimate("x") == mean([0.5, 2.0]) and mixed.estimate("y") == clustered([0.5], ["a"])
 
 
-def test_only_some_items_are_kept_as_they_were() -> None:
-    tally = items([{"acc": 1.0}, {"acc": 0.0, "len": 3.0}, {"len": 5.0}], list("abc"))
-    kept = tally.only({11, 12})
-    assert kept == Tally([11, 12], ["b", "c"], {"acc": {11: 0.0}, "len": {11: 3.0, 12: 5.0}})
-    assert tally.only(()) == Tally()
-
-
 @pytest.mark.parametrize("name", ["win_rate", "win_probability", "first_position", "ties", "unclear"])
 def test_parts_that_are_all_alike_have_the_interval_of_a_share(name: str) -> None:
     assert items([{name: 0.5}] * 4).estimate(name) == share([0.5] * 4)
@@ -243,12 +236,6 @@ def test_nats_are_compared_a_token_and_others_as_they_are(clusters: list[str] | 
     assert n == 2 and sizes == compare([4.0, 2.0], [5.0, 1.0], None if clusters is None else ["a", "a"])
     nothing, n = changed(first, Tally([77], [None], {"nats": {77: 1.0}}), "nats")
     assert n == 0 and math.isnan(nothing.estimate.mean)
-
-
-def test_one_item_without_a_cluster_makes_all_independent() -> None:
-    first = Tally([0, 1], ["a", None], {"x": {0: 1.0, 1: 2.5}})
-    second = Tally([0, 1], ["a", None], {"x": {0: 2.0, 1: 9.5}})
-    assert changed(first, second, "x")[0] == compare([1.0, 2.5], [2.0, 9.5])
 
 
 def test_odd_rows_are_counted_by_kind_and_by_whether_they_are_scored() -> None:

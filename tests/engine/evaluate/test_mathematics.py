@@ -1,12 +1,10 @@
 """Answers compared as mathematics: what is said to the process that compares, what it says, and that it is ended."""
 
 import io
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +12,9 @@ import pytest
 from likely.engine.answers import mathematics
 from likely.engine.answers.mathematics import is_bare, same
 from likely.engine.answers.program import VerifierError
+from likely.engine.errors import ParameterError
+from likely.engine.evaluate.tasks import Question, TaskSettings
+from likely.engine.evaluate.verifiers import check, judge
 
 
 class ScriptedChild:
@@ -54,17 +55,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def gone(child: ScriptedChild) -> bool:
     return child.killed and child.waited and child.stdout.closed and child.stdin.closed
-
-
-def test_a_warm_process_is_asked_a_line_and_says_one(started: Any) -> None:
-    child = ScriptedChild(b"ready\n", b"1\n", b"0\n", b" 1 \n")
-    started(child)
-    assert [same("so $1/2$", "0.5", 1.0), same("x", "y", 1.0), same("a", "a", 1.0)] == [True, False, True]
-    asked = [json.loads(line) for line in child.stdin.getvalue().splitlines()]
-    assert asked == [{"said": a, "answer": b} for a, b in (("so $1/2$", "0.5"), ("x", "y"), ("a", "a"))]
-    assert not child.killed
-    mathematics.end()
-    assert gone(child)
 
 
 class Broken(io.BytesIO):
@@ -113,24 +103,22 @@ def test_an_expression_alone_has_neither_words_nor_marks(text: str, bare: bool) 
     assert is_bare(text) is bare
 
 
-def test_the_process_answers_each_line_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def parse(text: str, parsing_timeout: object) -> list[str]:
-        print("noise")  # of whatever prints
-        return [] if text in ("$?$", "none", "$none$") else [text.strip("$")]
+@pytest.mark.slow
+def test_answers_are_the_same_mathematics_or_not() -> None:
+    """By math-verify, in a process that is ended where it does not end: 10^10^10 is never written out."""
+    settings = TaskSettings(scorers=("math",), seconds=30.0)
+    for said, answer, right in (
+        ("so it is $\\frac{1}{2}$.", "0.5", 1), ("\\boxed{\\frac{2}{4}}", "\\frac12", 1),
+        ("$x^2+2x+1$", "(x+1)^2", 1), ("$\\{1, 2\\}$", "\\{2, 1\\}", 1), ("3\\sqrt{2}", "3\\sqrt{2}", 1),
+        ("3", "3\\sqrt{2}", 0), ("3\\sqrt{2}", "3", 0), ("the answer is 8", "7", 0), ("nothing", "7", 0),
+    ):  # fmt: skip
+        assert judge(Question("p", (answer,)), said, settings) == {"math": right}, (said, answer)
+    with pytest.raises(VerifierError, match=r"no verdict within 0\.3 s: it was stopped"):
+        same("$10^{10^{10}}$", "7", 0.3)
+    assert same("7", "7", 30.0)  # another one was started
 
-    def verify(gold: list[str], said: list[str], timeout_seconds: object) -> bool:
-        return gold == said
 
-    module = ModuleType("math_verify")
-    module.parse, module.verify = parse, verify  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "math_verify", module)
-    rows = [("7", "7"), ("7", "8"), ("none", "none"), ("?", "7"), ("the $7$", "7")]
-    out, err = io.StringIO(), io.StringIO()
-    monkeypatch.setattr(
-        sys, "stdin", io.StringIO("".join(json.dumps({"answer": a, "said": s}) + "\n" for a, s in rows))
-    )
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(sys, "stderr", err)
-    mathematics.main()
-    monkeypatch.undo()
-    assert out.getvalue().split() == ["ready", "1", "0", "0", "0", "0"] and "noise" in err.getvalue()
+def test_without_math_verify_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "math_verify", None)
+    with pytest.raises(ParameterError, match="pip install math-verify"):
+        check(TaskSettings(scorers=("math",)))

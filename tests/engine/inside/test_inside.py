@@ -1,8 +1,6 @@
 """Looks inside a model: each is exact, or causal, or says what it is not."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +8,6 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
 from likely.engine.errors import ContextOverflow, DataError, ParameterError
 from likely.engine.inside import heads, saved
 from likely.engine.inside.attribution import attribution
@@ -21,8 +17,6 @@ from likely.engine.inside.patching import PARTS, PromptPair, ablate, pair, patch
 from likely.engine.inside.sink import without_first
 from likely.engine.inside.subject import InspectedText, subject
 from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.trace.step import Recipe
 from likely.metal import dispatch, kernel, mx
 from likely.metal.simulator import simulated
 from likely.models.tap import TappedPass
@@ -302,18 +296,6 @@ def test_activations_in_a_file(tmp_path: Path) -> None:
         saved.save(tmp_path / "none" / "b.safetensors", seen, ["logits"])
 
 
-@pytest.mark.slow
-def test_no_more_than_one_layers_attention_is_kept() -> None:
-    """The scores of 12 layers x 6 heads x 400^2 are 46 MB together, of one layer 4."""
-    config = SAME["llama"] | {"num_hidden_layers": 12}
-    seen = InspectedText(ours(config, reference(config)), tuple(tokens(1, 400, V)[0].tolist()))
-    heads.score(seen)
-    mx.reset_peak_memory()
-    before = mx.get_active_memory()
-    heads.score(seen)
-    assert mx.get_peak_memory() - before < 6 * (4 * 6 * 400 * 400)
-
-
 def test_what_cannot_be_looked_into() -> None:
     markov = Session(FakeCheckpoint(MarkovModel(certain_table(b"abc"), context=8)))  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="fake runs as MarkovModel, whose layers and heads cannot be seen"):
@@ -345,26 +327,3 @@ def test_heads_are_read_from_the_kernels_own_report() -> None:
         found, narrow = heads.pattern(looked, 1), heads.entropies(looked)
     assert sum(kernel.launches.values()) >= sum(before.values()) + 3  # a layer and two
     assert np.allclose(found, want, atol=1e-5) and np.allclose(narrow, wide, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_own_samples_surprise_by_their_entropy(tmp_path: Path) -> None:
-    """Surprisal less entropy is 0 on average on the model's own samples: sampler and scorer know one distribution."""
-    arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
-    session = Session(load(str(tiny.write_folder(tmp_path / "model", tiny.LLAMA, arrays))))
-    means = []
-    for seed in range(40):
-        events = session.generate([5], RunControl(Recipe()), max_tokens=20, seed=seed)
-        ids = [5, *(event.step.token for event in events if isinstance(event, Emitted))]
-        scored = [step for step in session.score(ids) if step.logprob is not None and step.entropy is not None]
-        means.append(np.mean([-step.logprob - step.entropy for step in scored]))  # type: ignore[operator]
-    assert abs(np.mean(means)) < 4 * np.std(means) / np.sqrt(len(means))
-
-
-@pytest.mark.slow
-def test_the_plain_path_loads_nothing_of_it() -> None:
-    code = (
-        "import sys, likely.app.cli.run, likely.engine.session, models; "
-        "sys.exit(any(n.startswith(('likely.engine.inside', 'likely.models.tap')) for n in sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

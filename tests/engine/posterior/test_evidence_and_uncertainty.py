@@ -8,17 +8,10 @@ import pytest
 from likely.engine.errors import ParameterError
 from likely.engine.posterior import averaged
 from likely.engine.posterior.averaged import samples_of
-from likely.engine.posterior.evidence import best_precision, log_evidence
+from likely.engine.posterior.evidence import best_precision
 from likely.engine.posterior.kronecker import Curvature, Kronecker, Spectrum
-from likely.engine.posterior.moments import Moments
 from likely.engine.posterior.posterior import Ensemble, Laplace
 from likely.engine.posterior.uncertainty import Uncertainty, check_samples, probit, sampled
-
-
-def test_the_evidence_is_the_sum_of_its_terms() -> None:
-    found = log_evidence(-7.0, 3.0, np.array([0.5, 2.0]), 1.5)
-    assert found == pytest.approx(-7 - 1.5 * 3 / 2 + math.log(1.5) - (math.log(2.0) + math.log(3.5)) / 2)
-    assert log_evidence(-7.0, 3.0, np.zeros(4), 1.5) == -7 - 2.25
 
 
 def test_the_best_precision_is_where_both_sides_are_alike_and_has_bounds() -> None:
@@ -118,14 +111,3 @@ def test_parts_of_any_length_are_folded_alike() -> None:
         parts.add(rows[start : start + 4])
     assert sorted(once.spectrum().values) == pytest.approx(sorted(parts.spectrum().values), rel=1e-6)
     assert once.trace == pytest.approx(parts.trace)
-
-
-def test_the_last_deviations_are_kept_and_a_variance_is_never_nothing() -> None:
-    moments = Moments(2)
-    for value in (1.0, 2.0, 6.0, 4.0):
-        moments.add({"w": np.array([value, 0.1])})
-    found = moments.gaussians()["w"]
-    assert found.mean == pytest.approx([3.25, 0.1]) and moments.count == 4
-    assert found.deviations[:, 0] == pytest.approx([6 - 3, 4 - 3.25]) and found.deviations.shape == (2, 2)
-    assert found.diagonal[0] == pytest.approx(14.25 - 3.25**2) and 0 < found.diagonal[1] < 1e-15
-    assert found.variance[0] == pytest.approx(found.diagonal[0] / 2 + (9 + 0.75**2) / 2)

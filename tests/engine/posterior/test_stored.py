@@ -72,11 +72,6 @@ def test_what_is_written_is_read(posterior: Posterior, tmp_path: Path) -> None:
                 assert mine.vectors.tolist() == theirs.vectors.tolist()
 
 
-def test_facts_say_nothing_that_was_not_found() -> None:
-    facts = FitFacts("swag", "a", "b")
-    assert (facts.precision, facts.log_evidence, facts.rows, facts.tokens) == (None, None, 0, 0)
-
-
 def rewrite(folder: Path, posterior: Posterior, arrays: dict[str, Any], **said: Any) -> None:
     """The file with some arrays (None: left out) and facts changed."""
     precision = 2.5 if isinstance(posterior, Laplace) else None

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from likely.engine.errors import DataError, ParameterError
+from likely.engine.errors import DataError
 from likely.engine.pretrain import pretraining
-from likely.engine.pretrain.pretraining import FILE, asked, check_architecture, open_run, pretrain
+from likely.engine.pretrain.pretraining import FILE, asked, open_run, pretrain
 from likely.engine.pretrain.shape import ModelShape, counts
 from likely.engine.scaling.plan import LadderPlan, Rung
 from likely.engine.scaling.rung_trainer import PretrainRungs
 from likely.engine.scaling.running import RungMoved, RungResult
-from likely.engine.tune import optimisers
 from likely.engine.tune.control import Stepped, TrainControl
 from tests.engine.pretrain.texts import config, words
 
@@ -45,16 +44,6 @@ def test_the_trainer_s_options_are_by_the_text_and_the_shape(tmp_path: Path) -> 
     assert masked.prepared.vocab == facts.tokens + 1 == opened.prepared.vocab + 1
 
 
-def test_an_architecture_is_for_its_parametrisation(tmp_path: Path) -> None:
-    made = config(tmp_path / "no.txt", tmp_path / "m")
-    check_architecture(made)
-    with pytest.raises(ParameterError, match="muP wants a head of its own"):
-        check_architecture(made, ModelShape(tied=True))
-    with pytest.raises(ParameterError, match="muP wants a head of its own"):
-        check_architecture(replace(made, family="gpt2"))
-    check_architecture(replace(made, parametrisation="standard", family="gpt2"))
-
-
 def test_what_a_run_began_with_is_asked_for_again(tmp_path: Path) -> None:
     made = config(words(tmp_path), tmp_path / "m", schedule="wsd", tokens=128 * 20, save_every=1)
     control = TrainControl()
@@ -82,25 +71,6 @@ def test_what_a_run_began_with_is_asked_for_again(tmp_path: Path) -> None:
     assert resumed().run.counters.step == 2
     with pytest.raises(DataError, match="began with seed = 0, got 2"):
         resumed(seed=2)
-
-
-@pytest.mark.slow
-def test_steps_are_changed_before_the_rate_falls(tmp_path: Path) -> None:
-    made = config(words(tmp_path), tmp_path / "m", schedule="wsd", tokens=128 * 10, save_every=1, eval_every=0)
-    control, steps = TrainControl(), open_run(made, shape=SHAPE).run.steps
-    first = optimisers.decay_start(steps, open_run(made, shape=SHAPE).run.config.warmup)
-    for step in (first - 1, first):
-        for event in pretrain(made, control, shape=SHAPE, resume=(tmp_path / "m" / FILE).exists()):
-            if isinstance(event, Stepped) and event.step == step:
-                control.stop()
-        control = TrainControl()
-        longer = replace(made, tokens=128 * 20)
-        if step < first:
-            assert open_run(longer, shape=SHAPE, resume=True).run.counters.step == step
-            continue
-        with pytest.raises(DataError, match=rf"has taken {step} steps, and of {steps} in all the rate falls from step"):
-            open_run(longer, shape=SHAPE, resume=True)
-        assert open_run(made, shape=SHAPE, resume=True).run.steps == steps
 
 
 def test_a_run_is_opened_with_its_figures_and_refuses_a_folder_of_another(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from likely.engine.pretrain import parametrisation as widths
 from likely.engine.pretrain.config import PretrainConfig, configure
 from likely.engine.pretrain.corpus import Corpus, CorpusFacts, corpus
 from likely.engine.pretrain.documents import LONG, SHORT, CorpusDocument, documents, sources
-from likely.engine.pretrain.parametrisation import Parametrisation, check_tied, peak
+from likely.engine.pretrain.parametrisation import Parametrisation, peak
 from likely.engine.pretrain.shape import (
     ModelShape,
     check_family,
@@ -118,12 +118,6 @@ def test_a_size_that_no_shape_has_is_refused_with_the_nearest() -> None:
     assert "160,000 of them embeddings" in str(said.value)  # of the narrowest, in and out
 
 
-def test_a_shape_s_parameters_are_counted_with_its_tables_and_without() -> None:
-    gpt2 = ModelShape("gpt2", layers=1, width=32, heads=2)
-    inner = 4 * 32 * 32 + 4 * 32 + 2 * 32 * 128 + 128 + 32 + 2 * 2 * 32 + 2 * 32
-    assert counts(gpt2, 50, 16) == (inner + (50 + 16) * 32, inner)
-
-
 def test_a_file_says_a_shape(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     path.write_text('family = "qwen3"\nlayers = 4\nwidth = 128\nheads = 4\nkv_heads = 2\n[further]\nrope_theta = 1.0\n')
@@ -143,13 +137,6 @@ def test_a_file_says_a_shape(tmp_path: Path) -> None:
 
 
 # -- starts and rates --------------------------------------------------------------------------------------------------
-
-
-def test_a_head_that_is_the_table_is_not_for_mup() -> None:
-    check_tied("standard", "llama", True)
-    check_tied("mup", "llama", False)
-    with pytest.raises(ParameterError, match="muP wants a head of its own, and this llama ties it"):
-        check_tied("mup", "llama", True)
 
 
 def test_the_rate_where_none_is_given() -> None:

@@ -18,13 +18,6 @@ from likely.engine.statistics.estimates import Estimate
 from tests.engine.scaling.test_fit import LAW, ladder, of
 
 
-def test_the_best_division_of_a_budget_is_the_least_loss_along_it() -> None:
-    n, d = LAW.best(1e21)
-    assert n == pytest.approx(1.824218e9, rel=1e-6) and FLOP * n * d == pytest.approx(1e21)
-    sizes = n * np.geomspace(0.9, 1.1, 2001)
-    assert sizes[LAW.loss(sizes, 1e21 / FLOP / sizes).argmin()] == pytest.approx(n, rel=1e-4)
-
-
 @pytest.mark.parametrize(("window", "bias"), [(2, 1.0033), (4, 1.0132), (8, 1.0299)])
 def test_a_parabola_is_off_by_its_window_and_its_exponent_is_not(window: float, bias: float) -> None:
     found = budgets(Ladder(*_centred(window), np.arange(75)))
@@ -55,32 +48,11 @@ def test_runs_without_order_have_no_budgets() -> None:
     assert budgets(Ladder(n, d, LAW.loss(n, d), np.arange(12))) == []
 
 
-def test_the_largest_decade_is_told_from_the_rest() -> None:
-    runs = ladder(5, 6, 0.005, seed=4)
-    found = held_out(runs)
-    assert {round(np.log10(each.compute)) for each in found} == {21} and len(found) == 6
-    exact = held_out(ladder(5, 6))
-    assert all(each.told == pytest.approx(each.seen, rel=1e-6) for each in exact)
-    assert sum(each.is_inside for each in found) >= 4
-    changed = Ladder(runs.parameters, runs.tokens, np.where(runs.compute > 2e20, 9.0, runs.loss), runs.row)
-    assert [each.told for each in held_out(changed)] == [each.told for each in found]  # what is told is not seen
-    assert not any(each.is_inside for each in held_out(changed))
-
-
 @pytest.mark.slow
 def test_deviations_of_few_runs_are_as_wide_as_those_of_runs_to_come() -> None:
     laws = [fitted.fit(ladder(3, 4, 0.01, seed=seed)) for seed in range(30)]
     assert np.mean([law.deviations.var() for law in laws]) == pytest.approx(0.01**2, rel=0.25)
     assert np.mean([law.residuals.var() for law in laws]) < 0.75 * 0.01**2
-
-
-def test_what_lies_beyond_ten_times_the_data_is_open() -> None:
-    found = fitted.fit(ladder(5, 6, 0.005))
-    laws = fitted.refits(found, 200)
-    near, far = buy(found, laws, 1e22), buy(found, laws, 1.1e22)
-    assert near.intervals is not None and near.intervals["loss"][0] < near.loss < near.intervals["loss"][1]
-    assert FLOP * near.parameters * near.tokens == pytest.approx(1e22) and near.times == pytest.approx(10)
-    assert far.is_open and far.intervals is None
 
 
 def test_runs_of_about_one_compute_are_a_budget() -> None:

@@ -12,7 +12,6 @@ import pytest
 from likely.engine.errors import DataError
 from likely.engine.scaling import toys
 from likely.engine.scaling.toys import Toy, measure, slope
-from likely.engine.statistics.estimates import mean
 
 
 @pytest.mark.slow
@@ -62,82 +61,6 @@ def test_the_slope_of_a_line_with_one_run_off_is_that_of_the_others() -> None:
     losses = 3 * x**-0.37
     losses[3] *= 1.5  # distances, not squares, so that one run moves little
     assert slope(x, losses) == pytest.approx(0.37, abs=0.001)
-
-
-def test_a_toy_is_trained_at_every_scale_for_every_seed() -> None:
-    asked = []
-
-    def train(n: int, random: np.random.Generator) -> float:
-        draw = float(random.random())
-        asked.append((n, draw))
-        return float((1 + 0.1 * draw) * n**-0.5)
-
-    toy = Toy("t", "points", np.array([4, 16, 64]), 0.4, "none", train)
-    found = measure(toy, 2)
-    expected = [(n, chance([seed, i]).random()) for seed in range(2) for i, n in enumerate((4, 16, 64))]  # type: ignore
-    assert asked == expected and all(isinstance(n, int) for n, _ in asked)
-    assert found.losses.tolist() == [[(1 + 0.1 * d) * n**-0.5 for n, d in expected[i : i + 3]] for i in (0, 3)]
-    assert found.exponent == mean([slope(toy.scale, row) for row in found.losses]) and found.exponent.n == 2
-    assert found.off == found.exponent.mean - 0.4 and found.toy is toy
-
-
-def learned(alpha: float, examples: int, room: int, random: np.random.Generator) -> float:
-    """One task after another: weights on 35 parities, multiplied by what each says of an example."""
-    draws = random.zipf(1 + alpha, examples).tolist()
-    counts = dict(sorted(Counter(draws).items()))
-    kept = sorted(counts, key=lambda task: -counts[task])[:room]
-    hidden = random.integers(0, 35, len(kept))
-    weights = [[1 / 35] * 35 for _ in kept]
-    for lesson in range(min(counts[kept[0]], 60)):
-        going = [i for i, task in enumerate(kept) if counts[task] > lesson]
-        for i, at in zip(going, random.integers(0, 128, len(going)).tolist(), strict=True):
-            x = toys.PARITIES[at]
-            y = x[hidden[i]]
-            margin = max(-0.9, y * sum(w * each for w, each in zip(weights[i], x, strict=True)))
-            grown = [w * math.exp(y * each / (1 + margin)) for w, each in zip(weights[i], x, strict=True)]
-            weights[i] = [w / sum(grown) for w in grown]
-    zeta = sum(k ** -(1.0 + alpha) for k in range(1, 200_001)) + 200_000.5**-alpha / alpha
-    total, known = 0.0, 0.0
-    for i, task in enumerate(kept):
-        told = [
-            (1 + y * (row @ weights[i])) / 2 for y, row in zip(toys.PARITIES[:, hidden[i]], toys.PARITIES, strict=True)
-        ]
-        share = task ** -(1.0 + alpha) / zeta
-        total -= share * sum(math.log(max(p, 1e-12)) for p in told) / 128
-        known += share
-    return total + (1 - known) * math.log(2)
-
-
-@pytest.mark.parametrize(
-    ("along", "n", "examples", "room"),
-    [("tokens", 1, 1, 10**6), ("tokens", 150, 150, 10**6), ("parameters", 4, 10**6, 4)],
-)
-def test_the_loss_of_quanta_is_that_of_each_task_learned_by_itself(
-    along: str, n: int, examples: int, room: int
-) -> None:
-    (toy,) = (toy for toy in toys.quanta(0.9) if toy.along == along)
-    assert toy.train(n, chance(3)) == pytest.approx(learned(0.9, examples, room, chance(3)), rel=1e-6)
-
-
-@pytest.mark.parametrize("d", [1, 2])
-def test_the_loss_on_a_torus_is_that_of_planes_through_the_nearest_points(d: int) -> None:
-    random = chance(4)
-    points, asked = random.uniform(0, 2 * math.pi, (60, d)), random.uniform(0, 2 * math.pi, (1200, d))
-    phase = random.uniform(0, 2 * math.pi, d)
-
-    def place(angles: np.ndarray) -> np.ndarray:
-        return np.concatenate([np.cos(angles), np.sin(angles)], axis=-1)
-
-    values, wanted, there = (np.cos(each + phase).sum(-1) for each in (points, asked)), [], place(points)
-    of_points, of_asked = values
-    for angles in asked:
-        far = there - place(angles)
-        near = np.argsort((far**2).sum(1))[: 2 * (d + 1)]
-        spread, axes = np.linalg.eigh(np.cov(far[near].T))
-        plane = np.column_stack([np.ones(len(near)), far[near] @ axes[:, np.argsort(-spread)[:d]]])
-        wanted.append(np.linalg.lstsq(plane, of_points[near], rcond=None)[0][0])
-    exact = np.mean((np.array(wanted) - of_asked) ** 2) / np.var(of_asked)
-    assert toys.manifold((d,))[0].train(60, chance(4)) == pytest.approx(float(exact), rel=1e-3)
 
 
 @pytest.mark.parametrize(("along", "count", "examples"), [("parameters", 3, 12), ("examples", 12, 3)])

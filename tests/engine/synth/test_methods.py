@@ -13,7 +13,7 @@ import pytest
 from likely.engine.errors import ParameterError
 from likely.engine.prompt import Prompt, asked
 from likely.engine.reason.paths import Path
-from likely.engine.synth import inputs, report
+from likely.engine.synth import report
 from likely.engine.synth.config import configure
 from likely.engine.synth.instruct import (
     AttributeGrid,
@@ -33,7 +33,7 @@ from tests.engine.synth.makers import PROBLEMS, PlainTokenizer, write_rows
 
 
 class Scripted:
-    """A writer that says what it is given, in order, and keeps what it was asked."""
+    """A writer that says what it is given, in order, and keeps what it was asked and where answers may end."""
 
     chat = False
     recipe = Recipe()
@@ -43,6 +43,7 @@ class Scripted:
         self.session = SimpleNamespace(info=SimpleNamespace(name="scripted"), tokenizer=PlainTokenizer(), ranks=None)
         self.asked: list[str] = []
         self.seeds: list[int] = []
+        self.stops: set[tuple[str, ...]] = set()
 
     def prompt(self, text: str) -> Prompt:
         return asked(text, self.session.tokenizer, raw=True)
@@ -50,6 +51,7 @@ class Scripted:
     def draw(self, prompt: Prompt, n: int, seed: int, stop: Sequence[str] = ()) -> list[Path]:
         self.asked.append("".join(str(part) for part in prompt.parts) or str(prompt.messages))
         self.seeds.append(seed)
+        self.stops.add(tuple(stop))
         texts = [self.texts.pop(0) for _ in range(n)]
         return [Path(i, (), text, text, self.finish) for i, text in enumerate(texts)]
 
@@ -87,26 +89,6 @@ def test_self_instruct_of_classes_gives_the_answer_first(tmp_path: FilePath) -> 
     assert report.coverage(rows[:1], config.asked) == GridCoverage(1, 2, {"class": {"good": 1, "bad": 0}})
 
 
-def test_self_instruct_of_texts_makes_texts(tmp_path: FilePath) -> None:
-    data = write_rows(tmp_path / "texts.jsonl", [{"text": "a first text"}, {"text": "another one"}])
-    rows = all_of(made(SelfInstruct, Scripted(" a new thing "), method="self-instruct", data=data, rows=1, answers=1))
-    assert [dict(row.content) for row in rows] == [{"text": "a new thing"}]
-
-
-def longest(a: Sequence[str], b: Sequence[str]) -> int:
-    """By the definition."""
-    if not a or not b:
-        return 0
-    return 1 + longest(a[1:], b[1:]) if a[0] == b[0] else max(longest(a[1:], b), longest(a, b[1:]))
-
-
-def test_rouge_l_is_by_the_longest_common_subsequence() -> None:
-    chance = random.Random(0)
-    for _ in range(60):
-        a, b = ([chance.choice("abc") for _ in range(chance.randrange(1, 7))] for _ in range(2))
-        assert rouge_l(a, b) == pytest.approx(2 * longest(a, b) / (len(a) + len(b)))
-
-
 def test_magpie_needs_a_chat_template() -> None:
     with pytest.raises(ParameterError, match="this model has none"):
         all_of(made(Magpie, Scripted(), method="magpie", rows=1, answers=1))
@@ -140,18 +122,6 @@ def test_a_grid_asks_for_every_cell() -> None:
     assert rows[1].source.attributes == {"topic": "cats", "style": "rhymed"}
     with pytest.raises(ParameterError, match=r"must have \{topic\} in it"):
         all_of(made(AttributeGrid, writer, method="grid", grid=grid, template="A {style} text:", answers=1))
-
-
-def test_rewriting_goes_there_and_back_within_a_distance(tmp_path: FilePath) -> None:
-    data = write_rows(tmp_path / "rows.jsonl", [{"prompt": "the cat sat on the mat", "completion": "yes"}])
-    writer = Scripted("le chat", "die katze", "das", "a cat sat on the mat", "the cat sat on the mat", "dogs")
-    via = ["French: {text}", "English: {text}"]
-    rows = all_of(made(Rewrite, writer, method="rewrite", data=data, via=via, answers=3))
-    assert writer.asked == ["French: the cat sat on the mat", "English: le chat", "English: die katze", "English: das"]
-    assert [row.dropped.partition(": ")[2] for row in rows] == ["", "too near", "too far"]
-    assert dict(rows[0].content) == {"prompt": "a cat sat on the mat", "completion": "yes"}
-    # five bigrams on a side, four of them in both: 1 - 4 / 6
-    assert rows[0].scores["distance"] == pytest.approx(1 / 3) and len(set(writer.seeds)) == 4
 
 
 def test_changes_by_chance_do_what_they_are_called() -> None:
@@ -212,30 +182,6 @@ def drawn(branch: int, text: str, finish: str, logprob: float, tokens: int) -> P
     return Path(branch, steps, text, text, finish)
 
 
-def test_inputs_are_known_by_their_rows(tmp_path: FilePath) -> None:
-    data = write_rows(tmp_path / "rows.jsonl", WORDS)
-    for kind, name in (
-        (SelfInstruct, "self-instruct"), (DocumentQuestions, "document"), (Rewrite, "rewrite"), (Augment, "augment"),
-    ):  # fmt: skip
-        method = made(kind, Scripted(), method=name, data=data)
-        assert method.identity == inputs.identity(inputs.rows(data)) != ""
-        few = made(kind, Scripted(), method=name, data=data, limit=2)
-        assert few.identity != method.identity
-    assert made(DocumentQuestions, Scripted(), method="document", data=data).jobs == 3
-    assert made(Rewrite, Scripted(), method="rewrite", data=data, limit=2).jobs == 2
-    for rows, answers, jobs in ((7, 3, 3), (6, 3, 2), (1, 8, 1)):
-        assert (
-            made(SelfInstruct, Scripted(), method="self-instruct", data=data, rows=rows, answers=answers).jobs == jobs
-        )
-        assert made(Magpie, Scripted(), method="magpie", rows=rows, answers=answers).jobs == jobs
-    grid = made(AttributeGrid, Scripted(), method="grid", grid={"a": ["x", "y"], "b": ["z"]})
-    assert grid.jobs == 2 and grid.identity == ""
-    with pytest.raises(ParameterError, match="grid draws, so it needs a model"):
-        list(made(AttributeGrid, None, method="grid", grid={"a": ["x"]}).make(0, []))
-    assert grid.seed(3) != grid.seed(4) != grid.seed(4, 1) and grid.seed(3) == grid.seed(3, 0)
-    assert list(grid.remarks([])) == []
-
-
 def test_a_row_says_which_model_drew_it_and_how_sure_it_was() -> None:
     method = made(AttributeGrid, Scripted(), method="grid", grid={"a": ["x"]}, adapters=["one", "two"])
     path = drawn(2, "t", "eot", -6.0, 3)
@@ -272,53 +218,6 @@ def test_self_instruct_keeps_what_is_unlike_and_asks_for_no_more_than_is_left(tm
     assert all_of(made(SelfInstruct, long, method="self-instruct", data=data, rows=1, answers=1))[0].dropped == LONG
 
 
-def test_self_instruct_asks_a_chat_model_for_one_more(tmp_path: FilePath) -> None:
-    data = write_rows(tmp_path / "seeds.jsonl", WORDS[:1])
-    more_of = "\n\nWrite one more of these in the same form, and begin with "
-    plain = "Instruction: seed one\nAnswer: answer one" + more_of + "Instruction:"
-    turned = "Answer: answer one\nInstruction: seed one" + more_of + "Answer: good\nInstruction:"
-    cases: list[tuple[dict[str, Any], str]] = [({}, plain), ({"classes": ["good"]}, turned)]
-    for more, ends in cases:
-        writer = Scripted(" a\nAnswer: b")
-        writer.chat = True
-        all_of(made(SelfInstruct, writer, method="self-instruct", data=data, rows=1, answers=1, **more))
-        assert writer.asked == [ends]
-    texts = write_rows(tmp_path / "texts.jsonl", [{"text": " one "}])
-    writer = Scripted("x")
-    writer.chat = True
-    all_of(made(SelfInstruct, writer, method="self-instruct", data=texts, rows=1, answers=1))
-    assert writer.asked == ["one\n\nWrite one more of these in the same form"]
-
-
-class Stops(Scripted):
-    """Keeps where an answer ends."""
-
-    def draw(self, prompt: Any, n: int, seed: int, stop: Any = ()) -> list[Path]:
-        self.stops = [*getattr(self, "stops", []), tuple(stop)]
-        return super().draw(prompt, n, seed, stop)
-
-
-def test_answers_end_where_the_method_or_the_options_say(tmp_path: FilePath) -> None:
-    pairs, texts = write_rows(tmp_path / "p.jsonl", WORDS[:1]), write_rows(tmp_path / "t.jsonl", [{"text": "a b c"}])
-    task = write_rows(tmp_path / "task.jsonl", PROBLEMS[:1])
-    cases: list[tuple[Any, dict[str, Any], tuple[str, ...]]] = [
-        (SelfInstruct, {"method": "self-instruct", "data": pairs, "rows": 1}, ("\nInstruction:",)),
-        (SelfInstruct, {"method": "self-instruct", "data": pairs, "rows": 1, "classes": ["c"]}, ("\nAnswer:",)),
-        (SelfInstruct, {"method": "self-instruct", "data": texts, "rows": 1}, ("\n\n",)),
-        (DocumentQuestions, {"method": "document", "data": texts}, ("\n\n",)),
-        (Rewrite, {"method": "rewrite", "data": texts}, ("\n\n",)),
-        (AttributeGrid, {"method": "grid", "grid": {"a": ["x"]}}, ()),
-        (Verified, {"task": task}, ("\n\n",)),
-        (Preference, {"method": "preference", "task": task}, ("\n\n",)),
-    ]
-    for kind, options, stop in cases:
-        for given, expected in (({}, stop), ({"stop": ["!"]}, ("!",))):
-            answers = 2 if kind is Preference else 1
-            writer = Stops("x", "y")
-            all_of(made(kind, writer, answers=answers, **options, **given))
-            assert writer.stops == [expected], (kind, given)
-
-
 def test_a_question_of_a_document_has_both_sides(tmp_path: FilePath) -> None:
     data = write_rows(tmp_path / "d.jsonl", [{"prompt": "the head", "completion": " the body"}])
     writer = Scripted("Question: why?\nAnswer: so", "\nAnswer: so", "why?\nAnswer:", "why")
@@ -332,17 +231,6 @@ def test_a_question_of_a_document_has_both_sides(tmp_path: FilePath) -> None:
         ].dropped
         == LONG
     )
-
-
-def test_cells_of_a_grid_are_asked_in_words(tmp_path: FilePath) -> None:
-    writer = Scripted("one", " ", "two", "three")
-    rows = all_of(
-        made(AttributeGrid, writer, method="grid", grid={"topic": ["cats", "rain"], "style": ["plain"]}, answers=2)
-    )
-    assert writer.asked == ["Write a text (topic: cats, style: plain).", "Write a text (topic: rain, style: plain)."]
-    assert [each.dropped for each in rows] == ["", "generate: an empty text", "", ""]
-    assert rows[1].source.parent == "topic: cats, style: plain:1"
-    assert rows[0].content == {"prompt": writer.asked[0], "completion": "one"}
 
 
 class Turned(Scripted):
@@ -372,29 +260,6 @@ def test_magpie_draws_the_user_s_turn_and_then_the_likeliest_answer() -> None:
     assert [each.source.seed for each in rows] == [method.seed(0) + i for i in range(3)]
     assert rows[1].source.parent == "template:0-1" and rows[0].scores["logprob"] == -1.0
     assert all_of(made(Magpie, Turned("a", finish="length"), method="magpie", rows=1))[0].dropped == LONG
-
-
-def test_rewriting_is_within_its_distances(tmp_path: FilePath) -> None:
-    data = write_rows(tmp_path / "r.jsonl", [{"text": "a b c d e"}])
-    writer = Scripted("a b c d e", "a b c d f", "p q r s t", " ")
-    rows = all_of(made(Rewrite, writer, method="rewrite", data=data, answers=4, least=0.4, most=0.9))
-    assert [each.dropped for each in rows] == ["generate: too near", "", "generate: too far", "generate: an empty text"]
-    assert rows[1].scores["distance"] == pytest.approx(1 - 3 / 5) and rows[1].content == {"text": "a b c d f"}
-    cut = all_of(made(Rewrite, Scripted("a b c d f", finish="length"), method="rewrite", data=data, answers=1))
-    assert cut[0].dropped == LONG
-    words = all_of(
-        made(Rewrite, Scripted("a b c d f"), method="rewrite", data=data, answers=1, measure="kl", most=9.0, least=0.0)
-    )
-    assert words[0].scores["distance"] != pytest.approx(0.4)
-
-
-def test_augmented_rows_take_the_changes_in_turn(tmp_path: FilePath) -> None:
-    data = write_rows(tmp_path / "r.jsonl", [{"text": "one two three four"}])
-    rows = all_of(made(Augment, None, method="augment", data=data, answers=5, rate=1.0, changes=["mask", "swap"]))
-    assert [each.source.attributes["change"] for each in rows] == ["mask", "swap", "mask", "swap", "mask"]
-    assert rows[0].content == {"text": "___ ___ ___ ___"} and rows[0].dropped == "" and rows[0].scores["distance"] == 1
-    still = all_of(made(Augment, None, method="augment", data=data, answers=1, rate=0.0))
-    assert still[0].dropped == "generate: nothing changed" and still[0].scores["distance"] == 0
 
 
 def test_verdicts_are_by_the_program_or_the_least_of_the_scorers(tmp_path: FilePath) -> None:
@@ -452,3 +317,33 @@ def test_distances_of_texts_by_their_words() -> None:
         sum(u * math.log(u / v) for u, v in zip([1.5 / 3, 1.5 / 3], [2.5 / 3, 0.5 / 3], strict=True))
     )
     assert word_kl("", "") == 0
+
+
+def test_answers_end_where_the_method_or_the_options_say(tmp_path: FilePath) -> None:
+    pairs, texts = write_rows(tmp_path / "p.jsonl", WORDS[:1]), write_rows(tmp_path / "t.jsonl", [{"text": "a b c"}])
+    cases: list[tuple[Any, dict[str, Any], tuple[str, ...]]] = [
+        (SelfInstruct, {"method": "self-instruct", "data": pairs, "rows": 1}, ("\nInstruction:",)),
+        (SelfInstruct, {"method": "self-instruct", "data": pairs, "rows": 1, "classes": ["c"]}, ("\nAnswer:",)),
+        (DocumentQuestions, {"method": "document", "data": texts}, ("\n\n",)),
+        (AttributeGrid, {"method": "grid", "grid": {"a": ["x"]}}, ()),
+        (Verified, {"task": write_rows(tmp_path / "task.jsonl", PROBLEMS[:1])}, ("\n\n",)),
+    ]
+    for kind, options, stop in cases:
+        for given, expected in (({}, stop), ({"stop": ["!"]}, ("!",))):
+            all_of(made(kind, writer := Scripted("x"), answers=1, **options, **given))
+            assert writer.stops == {expected}, (kind, given)
+
+
+def test_rewriting_goes_there_and_back_within_its_distances(tmp_path: FilePath) -> None:
+    data = write_rows(tmp_path / "r.jsonl", [{"text": "a b c d e"}])
+    writer = Scripted(*"wxyz", "a b c d e", "a b c d f", "p q r s t", " ")
+    how = {"via": ["French: {text}", "English: {text}"], "answers": 4, "least": 0.4, "most": 0.9}
+    rows = all_of(made(Rewrite, writer, method="rewrite", data=data, **how))
+    assert writer.asked == ["French: a b c d e", *(f"English: {text}" for text in "wxyz")]
+    assert [each.dropped for each in rows] == ["generate: too near", "", "generate: too far", "generate: an empty text"]
+    assert rows[1].scores["distance"] == pytest.approx(1 - 3 / 5) and rows[1].content == {"text": "a b c d f"}
+    cut = all_of(made(Rewrite, Scripted("a b c d f", finish="length"), method="rewrite", data=data, answers=1))
+    assert cut[0].dropped == LONG
+    kl = {"measure": "kl", "most": 9.0, "least": 0.0, "answers": 1}
+    (words,) = all_of(made(Rewrite, Scripted("a b c d f"), method="rewrite", data=data, **kl))
+    assert words.scores["distance"] == pytest.approx(word_kl("a b c d e", "a b c d f"))

@@ -6,8 +6,6 @@ import random
 import numpy as np
 import pytest
 
-from likely.engine.evaluate import samples
-from likely.engine.evaluate.contamination import words
 from likely.engine.statistics.estimates import mean, share
 from likely.engine.synth.report import (
     OPENING,
@@ -58,19 +56,6 @@ def test_copies_of_real_rows_are_seen() -> None:
     found = report(rows(real[:30] + texts(30, 2)), pairs(real), heldout=pairs(heldout)).figures
     assert found["nearer"].mean >= 0.5 and found["shares_more"].mean >= 0.5
     assert found["longest_run"].mean > 12 > found["longest_run_heldout"].mean
-
-
-def test_each_made_row_is_shown_beside_the_real_one_that_it_is_nearest_to() -> None:
-    real = [("", "the red fox sleeps under a tree"), ("what is it?", "a blue whale sings at night")]
-    made = rows(["nothing of that is here", "now a blue whale sings too", "the red fox sleeps under a tree"])
-    ours, theirs = [words(row.text) for row in made], [words("\n".join(pair)) for pair in real]
-    runs = Runs(theirs)
-    near = nearest(samples.spectrum(ours), samples.spectrum(theirs))
-    found = list(neighbours(made, real, near, [runs.shared(text) for text in ours]))
-    assert [each["longest_run"] for each in found] == [7, 4, 1]
-    assert [each["id"] for each in found] == [made[2].id, made[1].id, made[0].id]
-    assert found[0]["nearest"] == 0 and found[1]["words"] == "a blue whale sings"
-    assert found[1]["real"] == "what is it?\na blue whale sings at night"
 
 
 def test_the_longest_run_is_that_of_the_definition() -> None:

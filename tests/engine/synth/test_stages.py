@@ -1,6 +1,5 @@
 """Filters, duplicates, contamination, balance and split: each against what can be counted by hand or simulated."""
 
-import hashlib
 import math
 import random
 from pathlib import Path
@@ -284,15 +283,3 @@ def test_equal_texts_name_the_first_one_before_them() -> None:
     assert found[0] is None and found[1] == (0, 0.6) and found[2] is None and found[3] is None
     exact = duplicates(["a b c", "a b d"], DeduplicateOptions(shingle=1, jaccard=0.5, bands=64, per_band=1))
     assert exact[1] == (0, 0.5)  # at the threshold
-
-
-def test_sides_are_by_the_parent_s_hash() -> None:
-    rows = [made_row(i, "a", parent=f"p{i // 2}", dropped="x" if i == 7 else "") for i in range(60)]
-    found = stages.split(rows, SplitOptions(valid=0.25, test=0.25), 3)
-    for side, low, high in (("valid", 0.0, 0.25), ("test", 0.25, 0.5), ("train", 0.5, 1.0)):
-        places = [
-            int(hashlib.sha256(f"3 {each.source.parent}".encode()).hexdigest()[:12], 16) / 2**48 for each in found[side]
-        ]
-        assert places and all(low <= place < high for place in places)
-    assert sum(map(len, found.values())) == 59
-    assert len(stages.split(rows, SplitOptions(valid=0.0), 3)["train"]) == 59

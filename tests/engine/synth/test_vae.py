@@ -175,17 +175,6 @@ def plain(row: np.ndarray) -> list[int]:
     return [int(i) for i in row if i != PAD]
 
 
-def test_what_is_known_of_a_row_is_of_its_words_whatever_stands_beside_it() -> None:
-    weights = small()
-    w = numbers_of(weights)
-    mean, spread = (np.array(each) for each in vae.posterior(weights, mx.array(ROWS)))
-    for i, row in enumerate(ROWS):
-        middle, wide = about(w, plain(row))
-        assert mean[i] == pytest.approx(middle, abs=1e-5) and spread[i] == pytest.approx(wide, abs=1e-5)
-    large = {**weights, "spread": weights["spread"] * 1e4}
-    assert set(np.array(vae.posterior(large, mx.array(ROWS))[1]).ravel().tolist()) == {-8.0, 4.0}
-
-
 def test_a_row_s_likelihood_and_divergence_are_those_of_float64() -> None:
     weights = small(1)
     w, z = numbers_of(weights), np.random.default_rng(1).normal(size=(3, 2))
@@ -203,53 +192,6 @@ def test_a_row_s_likelihood_and_divergence_are_those_of_float64() -> None:
 
 
 # -- learning ----------------------------------------------------------------------------------------------------------
-
-
-def taught(
-    rows: list[list[int]], *, steps: int, free_bits: float, anneal: float, seed: int
-) -> tuple[Any, float, float]:
-    """The same learning step by step, Adam's in numpy."""
-    chance = np.random.default_rng(seed)
-    order = chance.permutation(len(rows))
-    held, rest = order[: len(rows) // 10], order[len(rows) // 10 :]
-    weights = vae.start(VOCAB, 2, 3, seed)
-    m = {name: np.zeros(a.shape) for name, a in weights.items()}
-    v = {name: np.zeros(a.shape) for name, a in weights.items()}
-
-    def side_by_side(some: Any) -> np.ndarray:
-        longest = max(len(rows[i]) for i in some)
-        return np.array([rows[i] + [PAD] * (longest - len(rows[i])) for i in some])
-
-    for step in range(1, steps + 1):
-        ids = side_by_side(chance.choice(rest, min(16, len(rest)), replace=False))
-        noise, beta = chance.normal(size=(len(ids), 2)), min(1.0, step / (anneal * steps)) if anneal else 1.0
-
-        def lost(w: Any, ids: np.ndarray = ids, noise: np.ndarray = noise, beta: float = beta) -> mx.array:
-            told, kl = vae.bound(w, ids, 3, noise)
-            words = float((ids != PAD).sum()) / len(ids)
-            return (beta * mx.sum(mx.maximum(mx.mean(kl, axis=0), free_bits)) - mx.mean(told)) / words
-
-        rate = 3e-3 * min(1.0, 2 - 2 * step / (steps + 1))
-        for name, g in mx.grad(lost)(weights).items():
-            g = np.array(g, np.float64)
-            m[name], v[name] = 0.9 * m[name] + 0.1 * g, 0.999 * v[name] + 0.001 * g * g
-            way = m[name] / (1 - 0.9**step) / (np.sqrt(v[name] / (1 - 0.999**step)) + 1e-8)
-            weights[name] = weights[name] - mx.array((rate * way).astype(np.float32))
-    ids = side_by_side(held)
-    told, kl = vae.bound(weights, ids, 3, chance.normal(size=(len(ids), 2)))
-    each = float(np.array(kl).sum(1).mean())
-    return weights, (float(np.array(told).mean()) - each) / ((ids != PAD).sum() / len(ids)), each
-
-
-@pytest.mark.parametrize(("free_bits", "anneal"), [(0.0, 0.0), (0.05, 0.7)])
-def test_learning_is_adam_on_the_bound_with_the_kl_rising(free_bits: float, anneal: float) -> None:
-    rows = [[3 + i % 4, *[4] * (i % 3), END] for i in range(24)]
-    found = vae.learn(rows, VOCAB, latent=2, context=3, steps=4, free_bits=free_bits, anneal=anneal, seed=5)
-    weights, bound, kl = taught(rows, steps=4, free_bits=free_bits, anneal=anneal, seed=5)
-    for name, array in weights.items():
-        assert np.abs(np.array(found.weights[name]) - np.array(array)).max() < 2e-4, name
-    assert (found.bound, found.kl) == (pytest.approx(bound, abs=1e-3), pytest.approx(kl, abs=1e-3))
-    assert found.context == 3
 
 
 def test_fewer_rows_than_twenty_are_refused() -> None:
@@ -350,17 +292,6 @@ def test_what_is_drawn_becomes_rows_with_their_scores(tmp_path: Path) -> None:
         {"logprob": -2.0, "tokens": n, "bound": -1.5, "kl": 0.25} for n in lengths
     ]  # fmt: skip
     assert len(list(made.make(2, []))) == 2 and len(vae_.asked[1][0]) == 2  # of ten the last two
-
-
-def test_texts_have_no_turn(tmp_path: Path) -> None:
-    made = method(
-        tmp_path, [{"text": "a b"}], [("", " a b ", True), ("", "  ", True), ("", "a", False)], rows=3, answers=3
-    )
-    assert made.jobs == 1
-    found = list(made.make(0, []))
-    assert [row.content for row in found] == [{"text": "a b"}, {"text": ""}, {"text": "a" if found[2].content else ""}]
-    assert [row.dropped for row in found] == ["", "generate: an empty text", LONG]
-    assert made.learned.asked[0][2] == 1.0  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("kl", "lines"), [(0.25, 1), (0.1, 1), (0.0999, 2)])

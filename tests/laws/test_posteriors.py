@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.posterior.evidence import best_precision, log_evidence
+from likely.engine.posterior.evidence import log_evidence
 from likely.engine.posterior.kronecker import Curvature, Kronecker
 from likely.engine.posterior.moments import Moments
 from likely.engine.posterior.posterior import Ensemble, Laplace
@@ -68,25 +67,6 @@ def test_a_kronecker_gaussian_is_the_dense_one(keep: tuple[int, int]) -> None:
     error = math.sqrt(2 / 1500) * variance["w"]
     assert (np.abs(draws.var(axis=0) - variance["w"]) < 4.5 * error).all()
     assert (np.abs(draws.mean(axis=0) - mean["w"]) < 4.5 * np.sqrt(variance["w"] / 1500)).all()
-
-
-def test_what_is_kept_of_a_wide_side_has_its_trace_and_its_leading_directions() -> None:
-    rows = RANDOM.normal(size=(60, 30)) * np.geomspace(10, 0.1, 30)
-    whole, kept = np.linalg.eigvalsh(rows.T @ rows)[::-1], spectrum(rows, 8).spectrum()
-    assert kept.every.sum() == pytest.approx(whole.sum(), rel=1e-12)
-    assert np.sort(kept.values)[::-1][:4] == pytest.approx(whole[:4], rel=0.02)
-
-
-def test_the_prior_of_the_most_evidence_is_that_of_a_fine_grid() -> None:
-    for square, h in ((3.0, np.geomspace(1e-3, 50, 20)), (0.2, np.array([0.0, 4.0, 4.0])), (40.0, np.full(9, 0.5))):
-        grid = np.exp(np.linspace(math.log(1e-4), math.log(1e4), 200_001))
-        at = int(np.argmax([log_evidence(-1.0, square, h, float(p)) for p in grid[::100]])) * 100
-        near = grid[max(at - 200, 0) : at + 200]
-        best = near[int(np.argmax([log_evidence(-1.0, square, h, float(p)) for p in near]))]
-        assert best_precision(square, h) == pytest.approx(best, rel=2e-4)
-    for square, h in ((0.0, np.ones(3)), (1.0, np.zeros(3))):
-        with pytest.raises(ParameterError, match="give --prior-precision"):
-            best_precision(square, h)
 
 
 def test_the_probit_formula_is_near_the_mean_of_drawn_sigmoids() -> None:

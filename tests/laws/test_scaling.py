@@ -11,7 +11,7 @@ import pytest
 from likely.engine.errors import DataError
 from likely.engine.scaling import fitted
 from likely.engine.scaling.alternatives import broken, repeated
-from likely.engine.scaling.fit import descend, huber
+from likely.engine.scaling.fit import descend
 from likely.engine.scaling.fitted import Fitted
 from likely.engine.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
 from likely.engine.scaling.ladder import Ladder, LeftOut
@@ -77,10 +77,6 @@ def test_gradients_are_those_of_differences(kind: str) -> None:
         step = np.eye(len(theta))[i] * 1e-6
         up, down = (form.log_loss((theta + sign * step)[None])[0][0] for sign in (1, -1))
         np.testing.assert_allclose(gradient[0, :, i], (up - down) / 2e-6, atol=1e-7)
-
-
-def test_huber_loss_has_no_step_and_no_kink() -> None:
-    np.testing.assert_allclose(huber(np.array([0.0, 5e-4, -1e-3, 2e-3])), [0, 1.25e-7, 5e-7, 1.5e-6])
 
 
 def test_a_problem_does_not_hang_on_those_beside_it() -> None:
@@ -240,13 +236,3 @@ def test_doubts_are_of_runs_that_were_read_again_and_of_a_break() -> None:
     assert bent.centre == pytest.approx(float(np.log(compute).mean())) and len(bent.theta) == 6
     assert bent.before == bent.theta[2] and bent.after == bent.theta[2] + bent.theta[3]
     assert bent.at == pytest.approx(math.exp(bent.theta[4] + bent.centre))
-
-
-def test_refits_are_fits_under_random_weights() -> None:
-    found = fitted.fit(ladder(2, 4, 0.01))
-    weights = np.random.default_rng(3).exponential(size=(7, 8))
-    thetas, _ = descend(found.form, np.broadcast_to(found.theta, (7, 5)), np.log(found.runs.loss), weights)
-    exact = found.form.laws(thetas)
-    np.testing.assert_allclose(fitted.refits(found, 7, seed=3)[:, 3:], exact[:, 3:], rtol=2e-2)
-    assert (fitted.refits(found, 7, seed=3) == fitted.refits(found, 7, seed=3)).all()
-    assert (fitted.refits(found, 7, seed=3) != fitted.refits(found, 7)).any()
