@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.cli.conftest import Likely
-from tests.engine.scaling.test_fit import ladder
+from tests.laws.test_scaling import ladder
 
 GRID = [(n, d) for n in (1e6, 1e7, 1e8) for d in (1e8, 1e9, 1e10)]
 RISING, LEVEL = (

@@ -11,7 +11,7 @@ from likely.engine.errors import ParameterError
 from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Predict, Unmasked, Unmasking, fill
 from likely.engine.transforms import DRY, MirostatV2, RepetitionPenalty, Temperature
-from tests.engine.diffusion import laws
+from tests.laws import small_law as laws
 from tests.support.decoding import chi_square_bound
 
 BLANK = [laws.MASK] * laws.LENGTH

@@ -18,7 +18,7 @@ from likely.engine.scaling.ladder import Ladder, LeftOut
 from likely.engine.scaling.law import FLOP, Law, effective
 
 LAW = Law(1.69, 406.4, 410.7, 0.34, 0.28)
-PEER = json.loads((Path(__file__).parents[2] / "data" / "scaling" / "peer.json").read_text())
+PEER = json.loads((Path(__file__).parents[1] / "data" / "scaling" / "peer.json").read_text())
 
 
 def ladder(budgets: int, sizes: int, sd: float = 0.0, *, seed: int = 0, law: Law = LAW) -> Ladder:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.scaling.test_fit import ladder
+from tests.laws.test_scaling import ladder
 from tests.pictures import assert_picture
 from tests.support.screen import Screen
 

@@ -8,7 +8,7 @@ import pytest
 from likely.engine.diffusion.bound import bound, exact
 from likely.engine.errors import ParameterError
 from likely.engine.trace.noise import SCHEDULES, sizes, times
-from tests.engine.diffusion import laws
+from tests.laws import small_law as laws
 
 
 def test_the_exact_denoiser_leaves_no_gap_and_others_the_one_that_they_must() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from likely.engine.errors import DataError
 from likely.engine.evaluate import calibration, scaling
-from likely.engine.evaluate.calibration import Bin, adaptive, debiased, ece, nll, of_choice, reliability, temperature
+from likely.engine.evaluate.calibration import Bin, debiased, ece, nll, of_choice, reliability, temperature
 from likely.engine.evaluate.figures import CALIBRATION
 from likely.engine.evaluate.scaling import Answered
 from likely.engine.statistics.estimates import bootstrap, mean
@@ -46,18 +46,6 @@ def test_an_edge_is_met_by_what_rounding_makes_of_it() -> None:
             assert only.low == pytest.approx(low / 10) and only.high == pytest.approx((low + 1) / 10)
     assert [(each.low, each.high) for each in reliability([0.0, 1.0], [1, 1], 2)] == [(0.0, 0.5), (0.5, 1.0)]
     assert reliability([], [], 5) == []
-
-
-def test_even_bins_hold_as_many_items_each() -> None:
-    random = np.random.default_rng(0)
-    said, was = random.permutation(45) / 50 + 0.05, random.integers(0, 2, 45).astype(float)
-    found = adaptive(said, was)
-    assert [each.count for each in found] == [3] * 15 and adaptive(said, was) == adaptive(said, was, 15)
-    same(found, by_hand(said, was, np.quantile(said, np.arange(16) / 15).tolist()))
-    tied = np.array([0.2] * 6 + [0.5, 0.6, 0.7, 0.9])
-    same(adaptive(tied, tied, 4), by_hand(tied, tied, [0.2, 0.575, 0.9]))
-    assert adaptive([], []) == []
-    assert adaptive([0.7] * 4, [1, 1, 1, 0]) == [Bin(0.7, 0.7, 4, 0.7, 0.75)]
 
 
 def test_errors_are_weighed_by_their_bins_items() -> None:

@@ -1,46 +1,22 @@
 """Judged pairs, texts after contexts, texts restated, contexts changed: against tables of known probabilities."""
 
 import math
-from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from likely.engine import arrays
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate.conditional import JUDGE, ChangedContext, Conditioned, JudgedPair, Restated, judged
 from likely.engine.evaluate.evaluation import Protocol, Result, evaluate
 from likely.engine.evaluate.judging import pairs
-from likely.engine.evaluate.tasks import Item, Problem, Row, Task, TaskSettings
-from likely.engine.session import Session
-from tests.fakes import BOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, random_table
-
-
-class Beginning(ByteTokenizer):
-    bos = BOS
-
-
-def session(table: np.ndarray) -> Session:
-    return Session(FakeCheckpoint(MarkovModel(table), Beginning(), SimpleNamespace(name="m", weights="w")))  # type: ignore[arg-type]
-
-
-def task(rows: list[dict[str, Any]], **settings: Any) -> Task:
-    def made() -> Any:
-        found: list[Row] = list(rows)
-        return iter(found)
-
-    return Task("t", made, "t", TaskSettings(**settings))
+from likely.engine.evaluate.tasks import Item, Problem, TaskSettings
+from tests.engine.evaluate.asked import logprob, logs, session, task
+from tests.fakes import BOS, VOCAB, random_table
 
 
 def outcomes(table: np.ndarray, rows: list[dict[str, Any]], prefix: str = "default", **settings: Any) -> list[Any]:
     return list(evaluate(session(table), task(rows, **settings), Protocol(prefix)))
-
-
-def logprob(table: np.ndarray, text: str, before: int) -> float:
-    said = arrays.logprobs(table.astype(np.float32).astype(np.float64), np)
-    return float(sum(said[a, b] for a, b in pairwise([before, *text.encode()])))
 
 
 def votes(*probabilities: float) -> list[float]:
@@ -74,8 +50,8 @@ def test_a_judge_s_votes(first: tuple[float, ...], second: tuple[float, ...], ex
 
 def test_votes_beside_what_people_said() -> None:
     wins, ties = votes(0.8, 0.1, 0.1, 0.1, 0.8, 0.1), votes(0.8, 0.1, 0.1, 0.8, 0.1, 0.1)
-    for said, logs, agreed in (("a", wins, 1), ("b", wins, 0), ("tie", wins, 0), ("tie", ties, 1), ("a", ties, 0)):
-        assert JudgedPair("p", "x", "y", said).measures(logs)["agreement"] == agreed
+    for said, told, agreed in (("a", wins, 1), ("b", wins, 0), ("tie", wins, 0), ("tie", ties, 1), ("a", ties, 0)):
+        assert JudgedPair("p", "x", "y", said).measures(told)["agreement"] == agreed
 
 
 def test_a_judge_is_asked_both_ways_round() -> None:
@@ -86,7 +62,7 @@ def test_a_judge_is_asked_both_ways_round() -> None:
     table[ord("x"), ord(" ")] = table[ord("y"), ord(" ")] = 5.0  # then " A" or " B": a byte each
     table[ord(" "), [ord("A"), ord("B"), ord("C")]] = [3.0, 1.0, 0.0]
     (result,) = outcomes(table, [{"prompt": "p", "answer_a": "ax", "answer_b": "by"}], judge=template)
-    exact = [logprob(table, f" {v}", ord(end)) for end in "yx" for v in "ABC"]
+    exact = [logprob(table, [ord(end), *f" {v}".encode()]) for end in "yx" for v in "ABC"]
     assert result.detail["loglikelihoods"] == pytest.approx(exact, abs=2e-5)
     assert result.values["first_position"] == 1 and result.values["win_rate"] == 0.5
     (found,) = JudgedPair("why", "one", "two").asked(TaskSettings())[1:]
@@ -108,7 +84,7 @@ def test_mutual_information_of_a_law_of_the_last_letter() -> None:
     table = random_table(3)
     row = {"context": "ab", "continuation": "xyz", "other": "cd"}
     (result,) = outcomes(table, [row], delimiter="")
-    said = arrays.logprobs(table.astype(np.float32).astype(np.float64), np)
+    said = logs(table)
     own, other, alone = (said[before, ord("x")] for before in (ord("b"), ord("d"), BOS))
     values = result.values
     assert values["pmi"] == pytest.approx((own - alone) / math.log(2), abs=1e-4)
@@ -145,7 +121,7 @@ def test_two_way_information_of_a_joint_law_is_the_same_both_ways() -> None:
 def test_the_divergence_after_two_contexts_is_that_of_their_rows() -> None:
     table = random_table(1)
     (moved, still) = outcomes(table, [{"context": "ab", "changed": "ac"}, {"context": "ab", "changed": "cb"}])
-    said = arrays.logprobs(table.astype(np.float32).astype(np.float64), np)
+    said = logs(table)
     p, q = said[ord("b")], said[ord("c")]
     assert moved.values["kl"] == pytest.approx(float((np.exp(q) * (q - p)).sum()), rel=1e-4)
     assert moved.values["reverse_kl"] == pytest.approx(float((np.exp(p) * (p - q)).sum()), rel=1e-4)

@@ -9,28 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine import arrays
 from likely.engine.errors import ContextOverflow, DataError, ParameterError
 from likely.engine.evaluate import calibration, evaluation, explain, features, paraphrase, shipped, subgroups
-from likely.engine.evaluate.evaluation import Protocol, Result, after, alone, answer_measures, by_position, evaluate
+from likely.engine.evaluate.evaluation import Protocol, Result, after, alone, answer_measures, evaluate
 from likely.engine.evaluate.figures import Tally
-from likely.engine.evaluate.likelihood import Likelihood, Request
-from likely.engine.evaluate.tasks import Document, Item, KnownLaw, Problem, Question, Task, TaskSettings
-from likely.engine.session import Session
+from likely.engine.evaluate.tasks import Document, Item, KnownLaw, Problem, Question
 from likely.engine.statistics.estimates import clustered, mean
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature, TopP
-from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table, random_table
-
-
-class Beginning(ByteTokenizer):
-    """Knows a token to begin with, which texts do not begin with by themselves."""
-
-    bos: int | None = BOS
-    end: int | None = EOS
-
-    def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
-        return list(text.encode())
+from tests.engine.evaluate.asked import Beginning, logprob, logs, results, session, task
+from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, certain_table, random_table
 
 
 class WithBeginning(Beginning):
@@ -40,40 +28,14 @@ class WithBeginning(Beginning):
         return [BOS] * bos + list(text.encode())
 
 
-def session(table: np.ndarray, context: int = 4096, tokenizer: Any = None) -> Session:
-    info = SimpleNamespace(name="m", weights="w")
-    return Session(FakeCheckpoint(MarkovModel(table, context), tokenizer or Beginning(), info))  # type: ignore[arg-type]
-
-
-def task(rows: list[dict[str, Any]], **settings: Any) -> Task:
-    return Task("t", lambda: iter(rows), "t", TaskSettings(**settings))
-
-
-def logs(table: np.ndarray) -> np.ndarray:
-    return np.asarray(arrays.logprobs(table.astype(np.float32).astype(np.float64), np))
-
-
-def logprob(table: np.ndarray, ids: list[int]) -> float:
-    return float(sum(logs(table)[a, b] for a, b in pairwise(ids)))
-
-
-def results(found: Any) -> list[Result]:
-    return [each for each in found if isinstance(each, Result)]
-
-
 # -- the protocol ------------------------------------------------------------------------------------------------------
 
 
 def test_a_protocol_has_the_window_and_the_masks_of_a_model() -> None:
     plain = session(random_table(0), context=100)
     assert Protocol(draws=16).of_model(plain) == Protocol(window=99, draws=0)
-    assert Protocol().fitted(5000).window == 512 and Protocol(window=7).fitted(5000).window == 7
-    assert Protocol().fitted(513).window == 512 and Protocol().fitted(512).window == 511
-    said = Protocol()
-    assert (said.prefix, said.window, said.stride, said.paths, said.chat, said.strategy) == (
-        "default", 0, 0, 0, False, "",
-    )  # fmt: skip
-    assert (said.samples, said.temperature, said.seed, said.unconditional, said.draws) == (1, 0.0, 0, True, 0)
+    assert [Protocol().fitted(n).window for n in (5000, 513, 512)] == [512, 512, 511]
+    assert Protocol(window=7).fitted(5000).window == 7
     model = SimpleNamespace(config=SimpleNamespace(diffusion=object(), context=100))
     diffusing: Any = SimpleNamespace(model=model, context=100)
     assert Protocol().of_model(diffusing) == Protocol(window=99, draws=128, unconditional=False)
@@ -82,17 +44,14 @@ def test_a_protocol_has_the_window_and_the_masks_of_a_model() -> None:
 
 def test_the_prefix_is_a_token_of_the_model() -> None:
     tokenizer: Any = Beginning()
-    assert Protocol().token(tokenizer) == BOS and Protocol("none").token(tokenizer) is None
-    assert Protocol("0").token(tokenizer) == 0 and Protocol(str(VOCAB - 1)).token(tokenizer) == VOCAB - 1
+    for text, token in (("default", BOS), ("none", None), ("0", 0), (str(VOCAB - 1), VOCAB - 1)):
+        assert Protocol(text).token(tokenizer) == token
     for wrong in (str(VOCAB), "-1", "x", ""):
         with pytest.raises(ParameterError, match=rf"none or an id below {VOCAB}"):
             Protocol(wrong).token(tokenizer)
-    without: Any = Beginning()
-    without.bos = None
-    assert Protocol().token(without) == EOS
-    zero: Any = Beginning()
-    zero.bos = 0
-    assert Protocol().token(zero) == 0
+    for bos, token in ((None, EOS), (0, 0)):
+        tokenizer.bos = bos
+        assert Protocol().token(tokenizer) == token
 
 
 def test_a_text_alone_has_the_prefix_once() -> None:
@@ -208,16 +167,6 @@ def test_a_law_is_summed_over_what_it_allows() -> None:
     assert found["mass"] == pytest.approx(0.9)
 
 
-def test_positions_are_counted_in_powers_of_two() -> None:
-    read = [
-        (Request((tuple(range(10)),), (1,)), Likelihood(-np.arange(1.0, 10.0), True)),
-        (Request((tuple(range(5)),), (3,)), Likelihood(np.array([-0.5, -0.25]), True)),
-    ]
-    assert by_position(read) == {
-        "1": [1.0, 1.0], "2": [2 + 3 + 0.5, 3.0], "4": [4 + 5 + 6 + 7 + 0.25, 5.0], "8": [17.0, 2.0]
-    }  # fmt: skip
-
-
 # -- answers that are drawn --------------------------------------------------------------------------------------------
 
 
@@ -244,16 +193,14 @@ def test_questions_too_long_for_an_answer_are_listed_and_others_answered() -> No
 
 def test_answers_differ_by_seed_and_item() -> None:
     asked = session(np.where(random_table(4) > -9, random_table(4, 0.3), 0.0))
-    rows = [{"prompt": "a:", "answer": "q"}, {"prompt": "a:", "answer": "w"}]
-    drawn = {
-        seed: [
+    rows = task([{"prompt": "a:", "answer": "q"}, {"prompt": "a:", "answer": "w"}], max_tokens=6)
+    drawn = [
+        [
             each.detail["answers"]
-            for each in results(
-                evaluate(asked, task(rows, max_tokens=6), Protocol(samples=2, temperature=1.0, seed=seed))
-            )
+            for each in results(evaluate(asked, rows, Protocol(samples=2, temperature=1.0, seed=s)))
         ]
-        for seed in (0, 1, 2)
-    }
+        for s in (0, 1, 2)
+    ]
     assert drawn[0][0] != drawn[0][1] and drawn[0] != drawn[1]
     assert drawn[0][1] == drawn[2][0]  # the second of two begins where the first of seed 2 does
 
@@ -432,22 +379,11 @@ def test_paraphrases_are_drawn_of_each_item_that_is_no_example() -> None:
     assert Recipe((Temperature(0.7), TopP(0.9))) == paraphrase.RECIPE
 
 
-def test_texts_that_ship_are_rows_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_that_ship_are_rows_in_order() -> None:
     assert shipped.shipped("python-references") is None
     found = shipped.shipped("python-reference")
     assert found is not None
     rows = list(found.rows())
     assert len(rows) > 50 and [row["topic"] for row in rows] == sorted(row["topic"] for row in rows)
-    assert isinstance(next(iter(found.items())), Item) and isinstance(next(iter(found.items())).body, Document)  # type: ignore[union-attr]
-    monkeypatch.setitem(shipped.SHIPPED, "python-reference", lambda: {"b": "2", "a": "1"})
-    other = shipped.shipped("python-reference")
-    assert other is not None and list(other.rows()) == [{"text": "1", "topic": "a"}, {"text": "2", "topic": "b"}]
-    assert other.identity != found.identity and other.name == "python-reference"
-
-    def none() -> dict[str, str]:
-        raise ImportError("no topics")
-
-    monkeypatch.setitem(shipped.SHIPPED, "python-reference", none)
-    with pytest.raises(DataError, match=r"came without its texts \(no topics\)"):
-        shipped.shipped("python-reference")
-    assert replace(found, name="x").name == "x"
+    (first, *_) = found.items()
+    assert isinstance(first, Item) and isinstance(first.body, Document) and replace(found, name="x").name == "x"

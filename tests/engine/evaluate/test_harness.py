@@ -4,39 +4,19 @@ The package itself gave the same numbers once: docs/log.md.
 """
 
 import sys
-from itertools import pairwise
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from likely.engine import arrays
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.evaluate import evaluation, harness, harness_tasks
 from likely.engine.evaluate.evaluation import Protocol, Result
 from likely.engine.evaluate.tasks import Task, TaskSettings
 from likely.engine.session import Session
-from tests.fakes import BOS, EOS, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table, random_table
-
-
-class Beginning(ByteTokenizer):
-    """Knows a token to begin with, which texts do not begin with by themselves."""
-
-    bos, end = BOS, EOS
-
-    def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
-        return list(text.encode())
-
-
-def session(table: np.ndarray, name: str = "fake") -> Session:
-    info = SimpleNamespace(name=name, weights=f"weights of {name}")
-    return Session(FakeCheckpoint(MarkovModel(table), Beginning(), info))  # type: ignore[arg-type]
-
-
-def logprob(table: np.ndarray, text: str, before: int = BOS) -> float:
-    said = arrays.logprobs(table.astype(np.float32).astype(np.float64), np)
-    return float(sum(said[a, b] for a, b in pairwise([before, *text.encode()])))
+from tests.engine.evaluate.asked import logprob, session
+from tests.fakes import BOS, certain_table, random_table
 
 
 @pytest.fixture
@@ -63,12 +43,14 @@ def test_we_are_a_model_there(installed: SimpleNamespace) -> None:
     assert model.rank == 0  # of the harness's class
     requests = [asked("Q:", " yes"), asked("Q:", " no"), asked("", "alone"), asked("Other: ", "no")]
     found = model.loglikelihood(requests)
-    exact = [logprob(table, " yes", ord(":")), logprob(table, " no", ord(":")), logprob(table, "alone")]
-    exact.append(logprob(table, " no", ord(":")))  # a space at the end of a context goes to what follows
+    exact = [logprob(table, [58, *b" yes"]), logprob(table, [58, *b" no"]), logprob(table, [BOS, *b"alone"])]
+    exact.append(logprob(table, [58, *b" no"]))  # a space at the end of a context goes to what follows
     assert [each for each, _ in found] == pytest.approx(exact, abs=2e-5)
     texts = ["a text of more than one window", "b", ""]
     rolled = model.loglikelihood_rolling([asked(text) for text in texts])
-    assert rolled == pytest.approx([logprob(table, text) for text in texts], abs=1e-4) and rolled[2] == 0
+    assert (
+        rolled == pytest.approx([logprob(table, [BOS, *text.encode()]) for text in texts], abs=1e-4) and rolled[2] == 0
+    )
 
 
 def test_the_most_likely_answer_ends_where_it_is_told(installed: SimpleNamespace) -> None:
@@ -116,7 +98,7 @@ def test_its_tasks_are_tasks_here(installed: SimpleNamespace) -> None:
     task = harness_tasks.named("lm_eval:choosing")
     right = 0
     for doc, found in zip(docs, measured(session(table), task), strict=True):
-        exact = [logprob(table, f" {choice}", ord(":")) for choice in doc["choices"]]
+        exact = [logprob(table, [58, *f" {choice}".encode()]) for choice in doc["choices"]]
         assert found.detail["loglikelihoods"] == pytest.approx(exact, abs=2e-5)
         right += int(np.argmax(exact)) == doc["gold"]
     assert sum(each.values["acc"] for each in measured(session(table), task)) == right
@@ -126,9 +108,7 @@ def test_its_tasks_are_tasks_here(installed: SimpleNamespace) -> None:
     assert [each.values["exact"] for each in measured(session(certain_table(b":xyz")), asking)] == [1.0]
     installed.tasks["reading"] = HarnessTask("loglikelihood_rolling", [{"q": "a text", "gold": ""}])
     (read,) = measured(session(table), harness_tasks.named("lm_eval:reading"))
-    said = arrays.logprobs(table.astype(np.float64), np)
-    ids = [BOS, *b"a text"]
-    assert read.values["nats"] == pytest.approx(-sum(said[a, b] for a, b in pairwise(ids)), abs=1e-4)
+    assert read.values["nats"] == pytest.approx(-logprob(table, [BOS, *b"a text"]), abs=1e-4)
 
 
 def test_what_it_has_not_is_one_line(installed: SimpleNamespace) -> None:

@@ -14,7 +14,6 @@ from likely.engine.evaluate import calibration, sample_metrics, samples
 from likely.engine.evaluate.samples import (
     buckets,
     coverage,
-    distances,
     distinct,
     grams,
     mauve,
@@ -119,21 +118,6 @@ def test_grams_and_their_spectrum_are_counted() -> None:
     assert spectrum(["xy"]).argmax() == 279  # the same in every process and on every machine
 
 
-def test_squared_distances_and_the_kernel_of_a_width() -> None:
-    x, y = normal(0, 4, 3), normal(1, 5, 3)
-    exact = np.array([[((a - b) ** 2).sum() for b in y] for a in x])
-    assert distances(x, y) == pytest.approx(exact)
-    assert (distances(x * 1e8, x * 1e8) >= 0).all()
-    kernel = samples.gaussian(samples.pooled(x, y), 1.5)
-    both = np.concatenate([x, y])
-    for i, j in product(range(9), repeat=2):
-        value = math.exp(-((both[i] - both[j]) ** 2).sum() / (2 * 1.5**2)) if i != j else 0
-        assert kernel[i, j] == pytest.approx(value)
-    every = [math.dist(a, b) ** 2 for a, b in combinations(both, 2)]
-    assert samples.median(samples.pooled(x, y)) == pytest.approx(math.sqrt(np.median(every)))
-    assert samples.median(np.zeros((3, 3))) == 1
-
-
 def test_the_discrepancy_is_the_sum_over_pairs() -> None:
     x, y = normal(2, 4, 2), normal(3, 6, 2) + 0.5
 
@@ -183,22 +167,6 @@ def test_a_neighbourhood_holds_its_edge_and_k_is_below_both() -> None:
         with pytest.raises(ValueError, match=f"k must be between 1 and 2, got {k}"):
             coverage(real, np.concatenate([made, made]), k)
     assert coverage(real, made, 2).precision == 1
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_k_means_finds_the_best_division_of_a_few_points(seed: int) -> None:
-    angles = np.random.default_rng(seed).permutation([0.1, 0.5, 1.4, 1.9]) + seed
-    points = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # of length 1, which all are brought to
-    points = np.concatenate([points, -points])  # about 0
-
-    def cost(labels: tuple[int, ...]) -> float:
-        parts = [points[[i for i, at in enumerate(labels) if at == label]] for label in set(labels)]
-        return float(sum(((part - part.mean(0)) ** 2).sum() for part in parts))
-
-    least = min(cost(labels) for labels in product(range(3), repeat=8))
-    found = buckets(points[:4], points[4:], 3, seed=seed)
-    assert cost(tuple(found.tolist())) == pytest.approx(least, rel=1e-4)
-    assert (found == buckets(points[:4], points[4:], 3, seed=seed)).all()
 
 
 def test_points_go_into_buckets_by_what_varies_most() -> None:

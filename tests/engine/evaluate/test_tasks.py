@@ -1,4 +1,4 @@
-"""Tasks from files, what is odd about their rows, and the verifiers of answers."""
+"""Tasks: rows of each form and what is odd about them, examples, templates, files, and what training holds of them."""
 
 import gzip
 import json
@@ -8,8 +8,23 @@ from typing import Any
 import pytest
 
 from likely.engine.errors import DataError
+from likely.engine.evaluate import contamination, task_files
+from likely.engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from likely.engine.evaluate.contamination import text_of
+from likely.engine.evaluate.figures import Tally
 from likely.engine.evaluate.task_files import read
-from likely.engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task
+from likely.engine.evaluate.tasks import (
+    Choices,
+    Document,
+    Item,
+    KnownLaw,
+    MinimalPair,
+    Problem,
+    Question,
+    Task,
+    TaskSettings,
+)
+from likely.engine.statistics.estimates import share
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -45,30 +60,6 @@ def test_the_form_is_known_by_the_keys(tmp_path: Path) -> None:
     assert one(packed).name == "pairs" and bodies(one(packed)) == [MinimalPair("a", "b")]
 
 
-def test_odd_rows_are_listed_and_none_is_dropped_in_silence(tmp_path: Path) -> None:
-    good = {"context": "c", "choices": ["x", "y"], "gold": 0}
-    rows = [
-        good, good, good | {"gold": 2}, good | {"gold": "z"}, good | {"gold": "9" * 5000}, good | {"gold": True},
-        good | {"choices": ["x"]}, good | {"choices": ["x", " "]}, good | {"context": None},
-        {"context": "c", "choices": ["x", "y"]},
-    ]  # fmt: skip
-    entries = list(one(write(tmp_path / "t.jsonl", rows)).items())
-    problems = [entry for entry in entries if isinstance(entry, Problem)]
-    assert [(p.number, p.kind, p.scored) for p in problems] == [
-        (1, "duplicate", True), (2, "unanswerable", False), (3, "unanswerable", False), (4, "unanswerable", False),
-        (5, "unanswerable", False), (6, "unanswerable", False), (7, "empty", False), (8, "empty", False),
-        (9, "unanswerable", False),
-    ]  # fmt: skip
-    assert "one of the choices or its number from 0, got 2" in problems[1].words
-    assert [entry.number for entry in entries if isinstance(entry, Item)] == [0, 1]
-    pairs = one(
-        write(tmp_path / "p.jsonl", [{"good": "a", "bad": "b"}, {"good": "a", "bad": "a"}, {"good": "", "bad": "b"}])
-    )
-    assert [entry.kind for entry in pairs.items() if isinstance(entry, Problem)] == ["unanswerable", "empty"]
-    asked = one(write(tmp_path / "q.jsonl", [{"prompt": "p", "answer": None}, {"prompt": " ", "answer": "x"}]))
-    assert [entry.kind for entry in asked.items() if isinstance(entry, Problem)] == ["unanswerable", "empty"]
-
-
 def test_a_toml_file_describes_a_task_of_columns(tmp_path: Path) -> None:
     write(
         tmp_path / "rows.jsonl",
@@ -98,20 +89,21 @@ def test_a_toml_file_describes_a_task_of_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("t.jsonl", "", "t has no rows"),
-        ("t.jsonl", '{"a": 1}\n', r"row 1: expected the keys of one form .*good, bad.*, got a"),
-        ("t.jsonl", '{"good"\n', r"t.jsonl:1: no JSON"),
-        ("t.jsonl", "[1]\n", r"t.jsonl:1: expected an object, got list"),
-        ("t.txt", "x", "must be a .jsonl, .csv or .toml file"),
-        ("t.toml", 'data = "r.jsonl"\nshotz = 3', "t.toml: unknown option shotz; did you mean shots"),
-        ("t.toml", "shots = 3", "data must name"),
-        ("t.toml", 'data = "r.jsonl"\nshots = "3"', "shots must be a whole number, got '3'"),
-        ("t.toml", 'data = "r.jsonl"\nprompt = "{x}"\nanswer = "{q}"', "no column 'x' for prompt, only q"),
-        ("t.toml", 'data = "r.jsonl"\nprompt = "{q}"\nanswer = "{q}"\ncluster = "u"', "there is no column 'u' in"),
-        ("t.toml", "= 3", "t.toml: not TOML"),
-        ("t.toml", f"shots = {'3' * 5000}", "t.toml: not TOML"),
+        ("t.jsonl", "", "t has no rows"), ("t.jsonl", '{"a": 1}\n', "row 1: expected the keys of one form .*, got a"),
+        ("t.jsonl", '{"good"\n', r"t.jsonl:1: no JSON"), ("t.jsonl", "[1]\n", "jsonl:1: expected an object, got list"),
+        ("t.txt", "x", "must be a .jsonl, .csv or .toml file"), ("t.toml", "= 3", "t.toml: not TOML"),
+        ("t.toml", f"shots = {'3' * 5000}", "t.toml: not TOML"), ("t.toml", "shots = 3", "data must name"),
+        *(("t.toml", f'data = "r.jsonl"\n{line}', said) for line, said in (
+            ("shotz = 3", "t.toml: unknown option shotz; did you mean shots"),
+            ('shots = "3"', "shots must be a whole number, got '3'"), ("shots = -1", "shots must be a whole number"),
+            ("shots = true", "shots must be a whole number"), ("seconds = 0", "seconds must be a number above 0"),
+            ("stop = 3", "stop must be a text or a list of them"), ("stop = [3]", "stop must be a text"),
+            ("pattern = 3", "pattern must be a text"), ("context = 3", "context must be a column or a template"),
+            ('prompt = "{x}"\nanswer = "{q}"', "no column 'x' for prompt, only q"),
+            ('prompt = "{q}"\nanswer = "{q}"\ncluster = "u"', "there is no column 'u' in"),
+        )),
     ],
-)
+)  # fmt: skip
 def test_a_malformed_task_is_one_line(tmp_path: Path, name: str, text: str, said: str) -> None:
     write(tmp_path / "r.jsonl", [{"q": "x"}])
     (tmp_path / name).write_text(text)
@@ -135,3 +127,138 @@ def test_a_suite_in_itself_a_damaged_archive_and_a_device_are_one_line(tmp_path:
     }.items():  # fmt: skip
         with pytest.raises(DataError, match=words):
             [*read(tmp_path / name)[0].rows()]
+
+
+def made(rows: list[dict[str, Any]], **more: Any) -> list[Any]:
+    task = Task("t", lambda: iter(rows), "t", **more)
+    return [entry.body if isinstance(entry, Item) else f"{entry.kind}: {entry.words}" for entry in task.items()]
+
+
+def test_rows_of_choices_have_a_right_one() -> None:
+    good = {"context": "c", "choices": ["x", "y", "z"]}
+    for gold, index in ((1, 1), ("y", 1), ("C", 2), ("0", 0), (" 2 ", 2)):
+        assert made([{**good, "gold": gold}]) == [Choices("c", ("x", "y", "z"), index)]
+    for gold in (3, -1, True, None, "D", "9", "w", 1.0, "1234567890"):
+        (odd,) = made([{**good, "gold": gold}])
+        assert odd.startswith("unanswerable: gold must be one of the choices"), gold
+    for row, line in (
+        ({"choices": []}, "empty: context must be a text"), ({"context": 3}, "empty: context must be a text"),
+        ({"choices": 5}, "empty: context"), ({"choices": ["x", " "]}, "empty: a choice is empty"),
+        ({"choices": ["x"]}, "unanswerable: there is one choice"),
+    ):  # fmt: skip
+        assert made([{**good, "gold": 0, **row}])[0].startswith(line)
+    assert made(
+        [{"context": "c", "choices": "x|y", "gold": 0}, {"context": "c", "choices": '["p", "q"]', "gold": 1}]
+    ) == [Choices("c", ("x", "y"), 0), Choices("c", ("p", "q"), 1)]
+    assert made([{"context": "c", "choices": "A|B", "gold": "B"}]) == [Choices("c", ("A", "B"), 1)]
+
+
+def test_rows_of_laws_sum_to_one_and_none_begins_another() -> None:
+    for law, line in (
+        ({"a": 0.5, "b": 0.5}, ""), ({"a": 1}, ""), ({"a": 0.5, "b": 0.5000009}, ""),
+        ({"a": 0.5, "b": 0.500002}, "must sum to 1, got 1"), ({"a": 0.5, "ab": 0.5}, "'a' begins another text"),
+        ({"a": 0.0, "b": 1.0}, "above 0 and at most 1"), ({"a": 1.5}, "above 0 and at most 1"),
+        ({"a": True}, "above 0"), ({}, "law an object"), ({"": 1.0}, "law an object"), ([1], "law an object"),
+    ):  # fmt: skip
+        (found,) = made([{"context": "c", "law": law}])
+        assert line in found if line else found == KnownLaw("c", tuple((k, float(v)) for k, v in law.items())), law  # type: ignore[union-attr]
+
+
+def test_rows_of_questions_documents_and_pairs() -> None:
+    assert made([{"prompt": "p", "answer": 7}, {"prompt": "p", "answer": ["a", 2]}]) == [
+        Question("p", ("7",), {"prompt": "p", "answer": 7}),
+        Question("p", ("a", "2"), {"prompt": "p", "answer": ["a", 2]}),
+    ]
+    for answer in (None, [], "", " ", {}, [["a"]], ["a", ""]):
+        assert made([{"prompt": "p", "answer": answer}])[0].startswith("unanswerable: there is no answer")
+    assert made([{"prompt": " ", "answer": "a"}]) == ["empty: prompt must be a text"]
+    assert made([{"text": " "}, {"text": ""}, {"text": 3}]) == [Document(" "), *["empty: text must be a text"] * 2]
+    assert made([{"good": "a", "bad": "b"}, {"good": "a", "bad": "a"}, {"good": " ", "bad": "a"}]) == [
+        MinimalPair("a", "b"), "unanswerable: good and bad are the same text", "empty: good and bad must be texts",
+    ]  # fmt: skip
+    assert made([{"text": "a"}, {"other": 1}]) == [Document("a"), "unanswerable: lacks text, which the first row has"]
+
+
+def test_examples_stand_before_items_with_their_answers() -> None:
+    rows = [{"prompt": f"q{i}", "answer": [f"a{i}", "b"]} for i in range(4)]
+    settings = TaskSettings(shots=2, separator="|", delimiter="=")
+    task = Task("t", lambda: iter(rows), "t", settings)
+    found = list(task.items())
+    assert [type(entry) for entry in found] == [Problem, Problem, Item, Item]
+    assert (task.aside, task.bare.aside) == (2, 0)
+    assert [entry.body.prompt for entry in found if isinstance(entry, Item)] == ["q0=a0|q1=a1|q2", "q0=a0|q1=a1|q3"]  # type: ignore[union-attr]
+    assert len(list(task.items(1))) == 3 and len(list(task.bare.items(1))) == 1
+    shot = {"prompt": "e", "answer": "f"}
+    other = Task("t", lambda: iter(rows), "t", settings, examples=lambda: iter([shot] * 2))
+    assert other.aside == 0 and [e.body.prompt for e in other.items(1)] == ["e=f|e=f|q0"]  # type: ignore[union-attr]
+    for of, examples, line in (
+        (rows, [shot, {"prompt": ""}], "2 examples are wanted, 1 of the first 2 rows serve"),
+        ([{"text": "a"}] * 3, None, "examples go before choices and questions, not before documents"),
+    ):
+        more: Any = {} if examples is None else {"examples": lambda examples=examples: iter(examples)}
+        with pytest.raises(DataError, match=line):
+            list(Task("t", lambda of=of: iter(of), "t", settings, **more).items())  # type: ignore[misc]
+    choices = [{"context": f"c{i}", "choices": ["x", "y"], "gold": i} for i in range(2)]
+    assert made(choices, settings=TaskSettings(shots=1))[1] == Choices("c0 x\n\nc1", ("x", "y"), 1)
+    clustered = Task("t", lambda: iter([{"text": "a", "of": 3}, {"text": "b"}]), "t", TaskSettings(cluster="of"))
+    assert [e.cluster for e in clustered.items(1) if isinstance(e, Item)] == ["3"]
+
+
+def test_columns_become_forms_by_templates() -> None:
+    row = {"q": "why", "opts": ["a", "b"], "right": 1, "n": 3}
+    columns = {"context": "{q}? {n}", "choices": "opts", "gold": "right"}
+    assert made([row], columns=columns) == [Choices("why? 3", ("a", "b"), 1)]
+    assert made([row], columns={**columns, "choices": ["{q}", "{n}x"], "gold": "{right}"}) == [
+        Choices("why? 3", ("why", "3x"), 1)
+    ]
+    with pytest.raises(DataError, match="row 1: no column 'z' for context, only q, opts, right, n"):
+        made([row], columns={**columns, "context": "{z}"})
+    with pytest.raises(DataError, match="row 1: expected the keys of one form"):
+        made([{"x": 1}])
+    with pytest.raises(DataError, match="t has no rows"):
+        made([])
+
+
+def test_an_item_is_a_text_with_its_right_answer() -> None:
+    forms = [
+        (Question("p", ("a", "b")), "p a"), (Choices("c", ("x", "y"), 1), "c y"), (MinimalPair("g", "b"), "g"),
+        (Conditioned("c", "d", "o"), "c d"), (JudgedPair("p", "x", "y"), "p"), (Restated("o", "p", "q"), "o"),
+        (ChangedContext("c", "d"), "c"), (Document("t"), "t"), (KnownLaw("c", (("a", 1.0),)), "c"),
+    ]  # fmt: skip
+    for body, text in forms:
+        assert text_of(Item(0, body)) == text  # type: ignore[arg-type]
+
+
+def test_the_share_that_was_seen_and_whether_it_shows() -> None:
+    tally = Tally()
+    for n in range(6):
+        tally.add(n, None, {"nats": n + 1.0, "tokens": 2.0, "bytes": 3.0})
+    told, least = {0: True, 1: True, 2: False, 3: False}, {0: -1.0, 1: -3.0, 2: -3.0, 3: -4.0, 4: -1.0}
+    found = contamination.figures(tally, told, least)
+    assert found["contaminated"] == share([1.0, 1.0, 0.0, 0.0])
+    assert found["bits_per_byte_clean"] == tally.only({2, 3, 4, 5}).estimate("bits_per_byte")
+    assert found["min_20_auc"].mean == (1 + 1 + 0.5 + 1) / 4  # how often what was seen is the likelier, a tie half
+    for said, of in ((dict.fromkeys(told, True), least), (dict.fromkeys(told, False), least), (told, {0: -1.0})):
+        assert "min_20_auc" not in contamination.figures(tally, said, of)
+    assert list(contamination.figures(tally, dict.fromkeys(range(6), True), {})) == ["contaminated"]
+
+
+def test_a_row_that_stands_twice_is_scored_twice_and_said() -> None:
+    row = {"context": "c", "choices": ["x", "y"], "gold": 0}
+    first, *others = Task("t", lambda: iter([row, row, row | {"gold": "9" * 5000}]), "t").items()
+    assert isinstance(first, Item) and first.number == 0
+    said = [(each.number, each.kind, each.scored) for each in others if isinstance(each, Problem)]
+    assert said == [(1, "duplicate", True), (2, "unanswerable", False)]
+    assert [each.number for each in others if isinstance(each, Item)] == [1]
+
+
+def test_a_task_is_known_by_its_rows_and_its_file_s_settings(tmp_path: Path) -> None:
+    rows, path = write(tmp_path / "r.jsonl", [{"prompt": "a", "answer": "b"}]), tmp_path / "t.toml"
+    path.write_text('data = "r.jsonl"\nname = "N"\nscorer = "exact"\nstop = "x"\nseconds = 3\nprogram = ["a", "b"]\n')
+    settings = TaskSettings(scorers=("exact",), stop=("x",), seconds=3.0, program=("a", "b"))
+    assert (one(path).name, one(path).settings) == ("N", settings)
+    first = one(rows).identity
+    rows.write_text('{"prompt": "a", "answer": "c"}\n\n \n')
+    assert one(rows).identity != first and len(list(task_files.rows(rows))) == 1
+    (tmp_path / "r.csv").write_text("a,b\n1,2,3\n4\n")
+    assert list(task_files.rows(tmp_path / "r.csv")) == [{"a": "1", "b": "2"}, {"a": "4", "b": None}]

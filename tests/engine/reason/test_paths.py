@@ -12,7 +12,7 @@ from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled,
 from likely.engine.reason.paths import Path, PathCollector, by_score, by_vote
 from likely.engine.reason.scorers import SCORERS
 from likely.engine.trace.step import TokenStep
-from tests.engine.reason.test_vote import step
+from tests.laws.test_votes import step
 
 STATS = Stats(1, 0, 1, 0.0, 0.0)
 

@@ -18,8 +18,8 @@ from likely.engine.reason.reasoning import Reasoning
 from likely.engine.reason.reflection import flips
 from likely.engine.reason.scorers import scorer
 from likely.engine.reason.thought import Thought
-from tests.engine.reason.test_vote import step
 from tests.fakes import ByteTokenizer
+from tests.laws.test_votes import step
 
 
 class Plain(ByteTokenizer):

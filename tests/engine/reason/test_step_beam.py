@@ -10,8 +10,8 @@ from likely.engine.decode.events import Done, Emitted, Event, Stats
 from likely.engine.reason.paths import Path
 from likely.engine.reason.step_beam import StepBeam
 from likely.engine.trace.step import TokenStep
-from tests.engine.reason.test_vote import step
 from tests.fakes import ByteTokenizer
+from tests.laws.test_votes import step
 
 STATS = Stats(1, 0, 1, 0.0, 0.0)
 Ways = dict[str, list[tuple[str, str]]]

@@ -15,7 +15,7 @@ from likely.engine.scaling.ladder import Ladder, LeftOut
 from likely.engine.scaling.law import FLOP, Law
 from likely.engine.scaling.report import FEW, HIGHEST, report
 from likely.engine.statistics.estimates import Estimate
-from tests.engine.scaling.test_fit import LAW, ladder, of
+from tests.laws.test_scaling import LAW, ladder, of
 
 
 @pytest.mark.parametrize(("window", "bias"), [(2, 1.0033), (4, 1.0132), (8, 1.0299)])

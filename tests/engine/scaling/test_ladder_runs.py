@@ -13,7 +13,7 @@ from likely.engine.scaling.ladder import MappedColumn, read_runs
 from likely.engine.scaling.plan import LadderPlan, Rung, read_plan
 from likely.engine.scaling.running import RungBegan, RungElsewhere, RungEnded, RungMoved, RungResult, SizeFacts
 from likely.engine.tune.control import TrainControl
-from tests.engine.scaling.test_fit import LAW
+from tests.laws.test_scaling import LAW
 
 SIZES = {"10k": 10_000, "30k": 30_000, "100k": 100_000}
 
