@@ -65,13 +65,13 @@ TUNE = TrainingKind(
     missing="a file, a folder, or the id of a hub data set",
     base=True,
     rows=lambda config: read_map(config.map),
-    per=lambda config: "pair" if config.objective in ("dpo", "orpo") else "token",
+    per=lambda config: config.goal.unit,
     model=lambda config: str(config.model),
-    bounded=lambda config: config.objective in tuning.DIFFUSION,
+    bounded=lambda config: config.goal.bound,
     result=_learned,
     after=lambda config, folder: (
         _filling(*(_learned(config, folder) or (folder, "")))
-        if config.objective in tuning.DIFFUSION
+        if config.goal.bound
         else f"likely diff {config.model} {folder} TEXT"
     ),
 )  # fmt: skip
@@ -92,10 +92,10 @@ PRETRAIN = TrainingKind(
     rows=None,
     per=lambda config: "token",
     model=lambda config: "",
-    bounded=lambda config: config.objective in tuning.DIFFUSION,
-    result=lambda config, folder: (folder, "") if config.objective == "autoregressive" else None,
+    bounded=lambda config: config.goal.bound,
+    result=lambda config, folder: None if config.goal.bound else (folder, ""),
     after=lambda config, folder: (
-        f"likely {'chat' if config.objective == 'autoregressive' else 'fill TEXT'} -M {folder}"
+        f"likely {'fill TEXT' if config.goal.bound else 'chat'} -M {folder}"
     ),
 )  # fmt: skip
 KINDS = (TUNE, PRETRAIN)

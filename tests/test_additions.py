@@ -254,6 +254,58 @@ def test_a_measure_is_a_function_and_an_entry(tmp_path: Path) -> None:
     assert all(len(value) == 8 for value in values) and 0 < float(values[1]) < float(values[0]) < 1
 
 
+# -- an objective --------------------------------------------------------------------------------------------------
+
+SIMPO = """
+def simpo(pairs, beta, xp):
+    mean = pairs.policy / pairs.tokens
+    return xp.logaddexp(-beta * (mean[0] - mean[1]), xp.zeros_like(mean[0])), mean[0] - mean[1]
+"""
+OBJECTIVE_LINE = "OBJECTIVES: tuple[Objective, ...] = (\n"
+OBJECTIVE = '    Objective("simpo", "preferences without a base", "pairs", options=("beta",), of_pairs=simpo.simpo),\n'
+TUNING = """
+from pathlib import Path
+import numpy as np
+from likely.app import cli
+from likely.metal import mx
+from tests.engine import tiny
+
+if not Path("tiny").exists():
+    tiny.write_folder(Path("tiny"), tiny.LLAMA, {key: mx.array(a) for key, a in tiny.weights(tiny.LLAMA).items()})
+cli.main()
+"""
+
+
+@pytest.mark.slow
+def test_an_objective_is_a_function_and_an_entry(tmp_path: Path) -> None:
+    """Of an untrained model its loss follows from -log p of a token of both answers: ORPO without odds, each way."""
+    overlay(tmp_path, "engine/objectives.py")
+    (tmp_path / "simpo.py").write_text(SIMPO)
+    file = tmp_path / "engine/objectives.py"
+    replaced(file, OBJECTIVE_LINE, OBJECTIVE_LINE + OBJECTIVE)
+    replaced(file, "from typing import Literal\n", "from typing import Literal\n\nimport simpo\n")
+    said = {"prompt": "ab", "chosen": " so on", "rejected": " not"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(said) + "\n")
+    (tmp_path / "turned.jsonl").write_text(json.dumps(said | {"chosen": " not", "rejected": " so on"}) + "\n")
+    common = ("-M", "./tiny", "--steps", "1", "--valid", "0", "--batch", "1", "--json")
+
+    def lost(rows: str, *how: str) -> float:
+        code, out, err = likely(tmp_path, "tune", rows, *common, "--out", "out" + rows, *how, driver=TUNING)
+        assert code == 0, err
+        shutil.rmtree(tmp_path / f"out{rows}")
+        return next(float(row["loss"]) for row in map(json.loads, out.splitlines()) if "loss" in row)
+
+    chosen, rejected = (lost(rows, "--objective", "orpo", "--beta", "0") for rows in ("pairs.jsonl", "turned.jsonl"))
+    how = ("--objective", "simpo", "--beta", "2")
+    assert lost("pairs.jsonl", *how) == pytest.approx(math.log1p(math.exp(-2 * (rejected - chosen))), rel=1e-4)
+    how = (*common, *how)
+    code, _, err = likely(tmp_path, "tune", "pairs.jsonl", *how, "--kl", "0.1", driver=TUNING)
+    assert code == 1 and "kl goes with objective = sft" in err
+    (tmp_path / "text.jsonl").write_text('{"text": "ab so on and on"}\n' * 4)
+    code, _, err = likely(tmp_path, "tune", "text.jsonl", *how, driver=TUNING)
+    assert code == 1 and "does not fit these rows" in err
+
+
 # -- a family of models --------------------------------------------------------------------------------------------
 
 PARROT = """

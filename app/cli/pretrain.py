@@ -68,7 +68,7 @@ def _run(opened: "Pretraining", as_json: bool) -> None:
 
     run, control = opened.run, TrainControl()
     end: Ended | None = None
-    sign = sign_of(opened.config.objective)
+    sign = sign_of(opened.config.goal)
     with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
         for event, _ in follow(train(opened, control), run.leads, as_json, progress, sign):
             if isinstance(event, Ended):

@@ -12,8 +12,8 @@ from likely.app.cli.opening import Progress, on_terminal
 from likely.app.interruption import INTERRUPTED
 from likely.app.training_plan import duration
 from likely.app.units import bits, json_line
-from likely.engine.adapters.config import DIFFUSION
 from likely.engine.errors import LikelyError
+from likely.engine.objectives import Objective
 
 if TYPE_CHECKING:
     from likely.app.training_kind import TrainingConfig
@@ -66,9 +66,9 @@ def watch(config: "TrainingConfig", resume: bool) -> NoReturn:
     sys.exit(tune(config, resume))
 
 
-def sign_of(objective: str) -> str:
+def sign_of(objective: Objective) -> str:
     """The sign before losses of an objective: those of diffusion are bounds, by random masks."""
-    return "<= " if objective in DIFFUSION else ""
+    return "<= " if objective.bound else ""
 
 
 def follow(

@@ -101,7 +101,7 @@ def _run(opened: "Opened", as_json: bool, words: Sequence[str]) -> "Ended":
     from likely.engine.tune.trainer import train
 
     run, control = opened.run, TrainControl()
-    began, sign = run.counters.step, sign_of(run.config.objective)
+    began, sign = run.counters.step, sign_of(run.config.goal)
     with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
         for event, valid in follow(train(run, control), run.leads, as_json, progress, sign, TUNE.per(run.config)):
             if isinstance(event, Ended):

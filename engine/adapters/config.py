@@ -4,14 +4,13 @@ An unknown key is an error that names the nearest one. Plain data: imports no ml
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_type_hints
 
+from likely.engine import objectives
 from likely.engine.errors import ParameterError
 from likely.engine.options import SEEDS, changes, check_needs, check_ranges, option
 
-DIFFUSION = ("mdlm", "block")  # objectives of a model that sees both ways, or does so by blocks
-OBJECTIVES = ("sft", *DIFFUSION, "dpo", "orpo")
 KINDS = ("lora", "dora", "full")
 INITS = ("zero", "pissa")
 LOSSES = ("answers", "completion", "all")
@@ -38,7 +37,9 @@ class Config:
     too_long: str = option("split", "what is done to longer rows", choices=TOO_LONG)
     packing: bool = option(True, "fill batches to batch x length tokens; else batch samples of like length")
 
-    objective: str = option("sft", "likelihood, its bound by (block) diffusion, or preferences", choices=OBJECTIVES)
+    objective: str = option(
+        "sft", "likelihood, its bound by (block) diffusion, or preferences", choices=objectives.NAMES
+    )
     beta: float = option(0.1, "strength of the preference: DPO's beta, ORPO's lambda", low=0)
     anneal: float = option(0.0, "share of the steps in which causal attention becomes both ways", low=0, high=1)
 
@@ -101,12 +102,8 @@ class Config:
             (self.scale and self.rslora, "rslora scales by alpha: give alpha instead of scale"),
             (self.warm_start and self.init == "pissa", "warm_start is a start itself: leave out init = pissa"),
             (self.kind == "dora" and self.init == "pissa", "init = pissa goes with kind = lora"),
-            (self.objective != "sft" and (self.kl or self.kl_data), "kl goes with objective = sft; DPO has its own"),
+            *((self._astray(name), _goes_with(name)) for name in OF_OBJECTIVES),
             (self.kl_data and not self.kl, "kl_data needs kl > 0"),
-            (
-                self.objective != "sft" and self.label_smoothing,
-                "label_smoothing goes with objective = sft",
-            ),
             (
                 self.init == "pissa" and (self.decay or self.l1),
                 "decay and l1 pull factors to 0, which with init = pissa is not the base: use l2_sp",
@@ -125,10 +122,19 @@ class Config:
                     raise ParameterError(f"{name} belongs to an adapter: it goes with kind = lora or dora, not full")
         return self
 
+    def _astray(self, name: str) -> bool:
+        """Whether an option that goes with other objectives than this is set."""
+        return name not in self.goal.options and getattr(self, name) != DEFAULTS[name]
+
+    @property
+    def goal(self) -> objectives.Objective:
+        """The objective, as the table has it."""
+        return objectives.of(self.objective)
+
     @property
     def keeps_start(self) -> bool:
         """Whether a second copy of the weights, as they were before training, is needed."""
-        return self.kind == "full" and bool(self.kl or self.l2_sp or self.objective == "dpo")
+        return self.kind == "full" and bool(self.kl or self.l2_sp or self.goal.reference)
 
     @property
     def multiplier(self) -> float:
@@ -138,15 +144,24 @@ class Config:
 
 
 HINTS = get_type_hints(Config)
+DEFAULTS = {each.name: each.default for each in fields(Config)}
+OF_OBJECTIVES = tuple(dict.fromkeys(name for each in objectives.OBJECTIVES for name in each.options))
 RENAMED = {"start": "init", "plus": "lora_plus_ratio", "pack": "packing"}  # what files and flags of before call them
+
+
+def _with(name: str) -> str:
+    return f"objective = {' or '.join(objectives.with_option(name))}"
+
+
+def _goes_with(name: str) -> str:
+    return f"{name} goes with {_with(name)}"
 
 
 # Options that would change nothing without another, and are refused where they are given so.
 NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
     "rank": (lambda c: c.kind != "full", "kind = lora or dora: full training has no adapter"),
     "modules": (lambda c: c.kind != "full", "kind = lora or dora: full training is of all that the layers have"),
-    "beta": (lambda c: c.objective in ("dpo", "orpo"), "objective = dpo or orpo"),
-    "anneal": (lambda c: c.objective == "mdlm", "objective = mdlm, of an autoregressive model"),
+    "beta": (lambda c: "beta" in c.goal.options, _with("beta")),
     "group_size": (lambda c: c.quantize, "quantize = 2, 3, 4, 5, 6 or 8"),
     "floor": (lambda c: c.schedule != "constant", "a schedule that falls: linear, cosine or wsd"),
 }

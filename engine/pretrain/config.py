@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
-from likely.engine.adapters.config import DIFFUSION, SCHEDULES
+from likely.engine import objectives
+from likely.engine.adapters.config import SCHEDULES
 from likely.engine.errors import ParameterError
 from likely.engine.options import SEEDS, changes, check_needs, check_ranges, option
 
 PARAMETRISATIONS = ("mup", "standard")
 TOKENIZERS = ("bpe", "unigram", "bytes", "characters")
 OPTIMISERS = ("adamw", "muon")
-OBJECTIVES = ("autoregressive", *DIFFUSION)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class PretrainConfig:
     parametrisation: str = option("mup", "how start and rates go with width", choices=PARAMETRISATIONS)
     base_width: int = option(64, "mup: the width whose rates are the ones given", low=1)
 
-    objective: str = option("autoregressive", "left to right, or masked diffusion: mdlm, block", choices=OBJECTIVES)
+    objective: str = option(
+        "autoregressive", "left to right, or masked diffusion: mdlm, block", choices=tuple(objectives.FROM_NOTHING)
+    )
     block_size: int = option(8, "block: tokens that see each other both ways", low=1)
     tokens: int = option(0, "tokens to train on in all; 0: 20 a parameter, at most 4 passes", low=0)
     context: int = option(256, "longest text in tokens that the model sees at once", low=8)
@@ -64,11 +66,16 @@ class PretrainConfig:
         check_ranges(self)
         if self.patience and not self.eval_every:
             raise ParameterError("patience needs eval_every")
-        if self.objective == "block" and self.context % self.block_size:
+        if self.goal.blocks and self.context % self.block_size:
             raise ParameterError(
                 f"context {self.context} is not divisible into blocks of {self.block_size}: choose another block_size"
             )
         return self
+
+    @property
+    def goal(self) -> objectives.Objective:
+        """The objective, as the table has it."""
+        return objectives.of(self.objective)
 
 
 HINTS = get_type_hints(PretrainConfig)
@@ -81,14 +88,14 @@ NEEDS: dict[str, tuple[Callable[[PretrainConfig], object], str]] = {
         "tokenizer = bpe or unigram: the others have their own",
     ),
     "sample": (
-        lambda c: c.sample_tokens and c.objective not in DIFFUSION,
+        lambda c: c.sample_tokens and not c.goal.bound,
         "sample_tokens above 0 and objective = autoregressive",
     ),
     "sample_tokens": (
-        lambda c: c.objective not in DIFFUSION or not c.sample_tokens,
+        lambda c: not c.goal.bound or not c.sample_tokens,
         "objective = autoregressive: likely fill draws from a diffusion model",
     ),
-    "block_size": (lambda c: c.objective == "block", "objective = block"),
+    "block_size": (lambda c: c.goal.blocks, "objective = block"),
     "family": (lambda c: not c.size.endswith(".toml"), "a size: a file of a shape says its own family"),
 }
 

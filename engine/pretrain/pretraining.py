@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from likely.engine import json_reader, ranks
-from likely.engine.adapters.config import DIFFUSION, Config
+from likely.engine.adapters.config import Config
 from likely.engine.adapters.full import FullWeights
 from likely.engine.adapters.stored import write_arrays, write_json
 from likely.engine.errors import DataError
@@ -197,9 +197,9 @@ def open_run(
         text = together.in_turn(lambda: corpus(config, asked_for, progress))
     shape, vocab = shape_for(config, text, shape)
     described = config_of(shape, vocab, config.context)
-    if config.objective in DIFFUSION:
+    if config.goal.bound:
         described |= {"mask_token_id": vocab - 1}
-    if config.objective == "block":
+    if config.goal.blocks:
         described |= {"block_size": config.block_size}
     rows = _rows(config, text)
     settings = began = _settings(config, rows, shape, described)
@@ -237,7 +237,7 @@ def check_architecture(config: PretrainConfig, shape: ModelShape | None = None) 
 
 def shape_for(config: PretrainConfig, text: Corpus, shape: ModelShape | None = None) -> tuple[ModelShape, int]:
     """The shape that the options ask for where none is given, and its vocabulary, for a text as tokens."""
-    vocab = text.facts.tokens + (config.objective in DIFFUSION)  # the mask is a row that the tokenizer never spells
+    vocab = text.facts.tokens + (config.goal.bound)  # the mask is a row that the tokenizer never spells
     tied = config.parametrisation == "standard"  # muP is against a head that is the embedding
     return shape or shape_of(config.size, config.family, vocab, config.context, tied=tied), vocab
 
@@ -254,7 +254,7 @@ def write(run: TrainingRun, folder: Path, config: dict[str, Any], text: Corpus) 
 
 def _length(config: PretrainConfig) -> int:
     """Ids of the longest row; from left to right nobody reads the last."""
-    return config.context + (config.objective not in DIFFUSION)
+    return config.context + (not config.goal.bound)
 
 
 def _rows(config: PretrainConfig, text: Corpus) -> Set:
@@ -280,7 +280,7 @@ def _settings(config: PretrainConfig, rows: Set, shape: ModelShape, described: d
     tokens = config.tokens or min(PER_PARAMETER * counts(shape, vocab, config.context)[0], PASSES * unique)
     steps = max(1, round(tokens / a_step))
     return Config(
-        model="", objective=config.objective if config.objective in DIFFUSION else "sft",
+        model="", objective=config.goal.name,
         data=config.data, out=config.out, valid=config.valid, loss="all", length=length, packing=True,
         kind="full", optimiser=config.optimiser, rate=config.rate or widths.peak(config, shape.width),
         schedule=config.schedule, warmup=round(config.warmup * steps), floor=config.floor, steps=steps,
@@ -302,7 +302,7 @@ def _prepared(
     )  # fmt: skip
     begin = run.rows.valid[0].ids[: min(8 * SAMPLED_WORDS, config.context // 2)]
     held = " ".join(text.tokenizer.decode(begin).split()[:SAMPLED_WORDS])
-    goes_on = config.sample_tokens and config.objective not in DIFFUSION
+    goes_on = config.sample_tokens and not config.goal.bound
     sample = (config.sample or held or "The") if goes_on else ""
     return Pretraining(config, run, text, checkpoint, prepared, found, sample)
 

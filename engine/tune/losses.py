@@ -179,20 +179,3 @@ def greedy(logits: Base, targets: Array, chunk: int = 0) -> tuple[Array, Array]:
         mx.eval(done[-1])
     lost, wrong = _rows(done)
     return mx.stop_gradient(lost), mx.stop_gradient(wrong)
-
-
-def dpo(policy: Array, reference: Array, beta: float) -> Array:
-    """-log sigmoid(beta margin) [pairs] of summed log-probabilities [2, pairs], chosen first (2305.18290, eq. 7)."""
-    margin = (policy[0] - policy[1]) - (reference[0] - reference[1])
-    return _softplus(-beta * margin)
-
-
-def odds_ratio(mean: Array) -> Array:
-    """-log sigmoid(log odds ratio) [pairs] of mean log-probabilities a token [2, pairs] (2403.07691, eq. 6-7)."""
-    mean = mx.minimum(mean, -1e-6)  # p = 1 has no odds
-    odds = mean - mx.log(-mx.expm1(mean))
-    return _softplus(-(odds[0] - odds[1]))
-
-
-def _softplus(x: Array) -> Array:
-    return mx.logaddexp(x, mx.zeros_like(x))

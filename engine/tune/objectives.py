@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from likely.engine.adapters.config import DIFFUSION, Config
+from likely.engine.adapters.config import Config
 from likely.engine.adapters.full import FullWeights
 from likely.engine.adapters.lora import Adapter, adapter_layers, disabled
+from likely.engine.objectives import Pairs
 from likely.engine.tune import losses, masked
 from likely.engine.tune.batches import Batch, collate
 from likely.engine.tune.memory import checkpointed
@@ -20,7 +21,6 @@ from likely.models import Transformer
 Array = mx.array
 Trained = Adapter | FullWeights
 Parameters = losses.Parameters
-LIKELIHOODS = ("sft", *DIFFUSION)  # objectives whose loss is of tokens
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def samples_of(items: Sequence[TrainingSample | Pair]) -> list[TrainingSample]:
 
 def targets_of(sample: TrainingSample, config: Config) -> tuple[bool, ...]:
     """For each id whether its loss counts; from left to right never that of the first."""
-    return sample.trained if config.objective in DIFFUSION else (False, *sample.trained[1:])
+    return sample.trained if config.goal.bound else (False, *sample.trained[1:])
 
 
 def batch_of(
@@ -54,7 +54,7 @@ def batch_of(
     ratio: float = 1.0,
 ) -> Batch:
     """The items as one row; what the objective draws of them is a function of the key. `ratio`: `masked.ratio`."""
-    if config.objective not in DIFFUSION:
+    if not config.goal.bound:
         return collate(samples_of(items))
     assert model.config.diffusion is not None
     return masked.collate(samples_of(items), model.config.diffusion, key, ratio)
@@ -100,13 +100,13 @@ def gradient(
     with checkpointed(model, trained) if config.checkpointing else nullcontext():
         (_, lost, kl, right), gradients = mx.value_and_grad(total)(real)
     trained.set(real)
-    count = batch.trained if config.objective in LIKELIHOODS else len(items)
+    count = len(items) if config.goal.of_pairs else batch.trained
     return Sums(lost, count, kl, right), gradients
 
 
 def _reference(model: Transformer, trained: Trained, batch: Batch, config: Config) -> losses.Base | None:
     """The base's logits at the targets, where the objective asks for them."""
-    asked = config.objective == "dpo" or (config.kl and not config.kl_data)
+    asked = config.goal.reference or (config.kl and not config.kl_data)
     return base_logits(model, trained, batch) if asked else None
 
 
@@ -134,21 +134,18 @@ def _sums(
 ) -> Sums:
     zero = mx.array(0.0)
     lost, kl = _losses(model, trained, batch, reference if config.kl else None, config.label_smoothing)
-    if config.objective in LIKELIHOODS:
+    goal = config.goal
+    if goal.of_pairs is None:
+        lost = lost if goal.of_tokens is None else goal.of_tokens(lost, mx)
         return Sums(mx.sum(weighed(lost, batch)), batch.trained, mx.sum(kl), zero)
-    sums = by_sample(lost, batch)
     counts = mx.array([float(c) for c in batch.counts]).reshape(2, -1)
-    logp = -sums.reshape(2, -1)
-    if config.objective == "dpo":
+    policy = -by_sample(lost, batch).reshape(2, -1)
+    before = None
+    if goal.reference:
         assert reference is not None
-        logp0 = -by_sample(losses.of_logits(reference, batch.targets), batch).reshape(2, -1)
-        goal = losses.dpo(logp, logp0, config.beta)
-        margin = (logp[0] - logp[1]) - (logp0[0] - logp0[1])
-    else:
-        mean = logp / counts
-        goal = -mean[0] + config.beta * losses.odds_ratio(mean)
-        margin = mean[0] - mean[1]
-    return Sums(mx.sum(goal), items, zero, mx.sum(margin > 0).astype(mx.float32))
+        before = -by_sample(losses.of_logits(reference, batch.targets), batch).reshape(2, -1)
+    each, margin = goal.of_pairs(Pairs(policy, before, counts), config.beta, mx)
+    return Sums(mx.sum(each), items, zero, mx.sum(margin > 0).astype(mx.float32))
 
 
 def read(model: Transformer, batch: Batch) -> Array:

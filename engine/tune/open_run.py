@@ -9,11 +9,11 @@ from likely.engine import ranks
 from likely.engine.adapters import sites
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
+from likely.engine.objectives import OBJECTIVES
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune import adaptation, data, samples
-from likely.engine.tune.objectives import LIKELIHOODS
 from likely.engine.tune.rows import read_map
 from likely.engine.tune.run import Set, TrainingRun, prepare
 
@@ -58,10 +58,13 @@ def open_run(
 
 def check_objective(config: Config, found: data.Data) -> None:
     """DataError for pairs where likelihood is asked for, and the other way round."""
-    preferences = "preference" in found.forms
-    pairs = config.objective not in LIKELIHOODS
+    preferences, pairs = "preference" in found.forms, config.goal.rows == "pairs"
     if preferences != pairs:
-        wants = "rows with chosen and rejected" if pairs else "--objective dpo or orpo"
+        wants = (
+            "rows with chosen and rejected"
+            if pairs
+            else f"--objective {' or '.join(each.name for each in OBJECTIVES if each.rows == 'pairs')}"
+        )
         raise DataError(f"objective {config.objective} does not fit these rows ({dict(found.forms)}): expected {wants}")
 
 
@@ -75,7 +78,7 @@ def assemble(
 ) -> Opened:
     """The same for a model and data that are there."""
     checkpoint = replace(checkpoint, model=sites.trainable(checkpoint.model))
-    adapts = config.objective == "mdlm" and checkpoint.model.config.diffusion is None
+    adapts = config.goal.bound and not config.goal.blocks and checkpoint.model.config.diffusion is None
     if config.anneal and not adapts:
         raise ParameterError(f"anneal is of an autoregressive model, and {checkpoint.info.name} sees both ways already")
     if adapts:

@@ -85,7 +85,7 @@ def report(run: TrainingRun) -> RunReport:
 
 def _read(config: Config, lengths: list[int]) -> list[int]:
     """Lengths as the model reads them: in block diffusion each sample stands noised and then as it is."""
-    return [2 * n for n in lengths] if config.objective == "block" else lengths
+    return [2 * n for n in lengths] if config.goal.blocks else lengths
 
 
 def products(model: Transformer) -> int:
@@ -111,7 +111,7 @@ def seconds(model: Transformer, config: Config, lengths: Sequence[int], trained:
     c = model.config
     above = c.layers - lowest
     passes = c.layers + above * (2 if config.kind == "full" else 1) + above * config.checkpointing
-    passes += c.layers if config.kl or config.objective == "dpo" else 0
+    passes += c.layers if config.kl or config.goal.reference else 0
     head = 2 * trained * c.vocab_size * c.width * 2
     flops = 2 * tokens * products(model) * passes + head
     kept, scores = inside(model, lengths)

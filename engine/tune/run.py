@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likely.engine.adapters import adapters, full, lora, sites
-from likely.engine.adapters.config import DIFFUSION, Config
+from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.home import expanded
+from likely.engine.objectives import OBJECTIVES
 from likely.engine.tune import amounts, batches, memory, optimisers, state
 from likely.engine.tune.control import Saved
 from likely.engine.tune.objectives import Trained
@@ -18,6 +19,7 @@ from likely.engine.tune.samples import Pair, TrainingSample
 from likely.engine.tune.state import Counters, State
 from likely.metal import mx
 from likely.models import LanguageModel, Transformer
+from likely.models.config import MaskedDiffusion
 
 if TYPE_CHECKING:
     from likely.engine.session import Session
@@ -72,16 +74,21 @@ class TrainingRun:
         return len(self.planned)
 
 
+def _own(diffusion: MaskedDiffusion) -> str:
+    """The objective by which a diffusion model learns."""
+    return next(each.name for each in OBJECTIVES if each.bound and each.blocks == bool(diffusion.block))
+
+
 def _check_objective(model: Transformer, config: Config) -> None:
     """ParameterError where the objective is of another factorisation than the model's."""
     found, objective = model.config.diffusion, config.objective
-    if found is None and objective in DIFFUSION:
+    if found is None and config.goal.bound:
         raise ParameterError(
             f"objective {objective} needs a diffusion model, and this {model.config.family} is autoregressive (its "
             f"config has no mask_token_id): likely pretrain --objective {objective} makes one, and likely tune "
             "--objective mdlm makes one of it"
         )
-    if found is not None and objective != (own := "block" if found.block else "mdlm"):
+    if found is not None and objective != (own := _own(found)):
         of = f" of blocks of {found.block}" if found.block else ""
         raise ParameterError(f"this is a diffusion model{of}, it learns by objective {own}, got {objective}")
 

@@ -63,7 +63,7 @@ def evaluate(
     right = 0.0
     for indices in batches.plan(items, size=config.batch, length=config.length, packing=True, seed=0, epoch=0):
         part = [items[i] for i in indices]
-        if config.objective in objectives.LIKELIHOODS:
+        if config.goal.of_pairs is None:
             batch = objectives.batch_of(model, part, config, indices)
             hidden = objectives.read(model, batch)
             lost = objectives.weighed(losses.nll(model.head, hidden, batch.targets), batch)
@@ -110,7 +110,7 @@ def _bytes(run: TrainingRun) -> int | None:
 
     Not of a row's first, which is the last of the piece before or is no target: so a bound stays one.
     """
-    if run.session is None or run.config.objective not in objectives.LIKELIHOODS:
+    if run.session is None or run.config.goal.of_pairs is not None:
         return None
     tokenizer, items = run.session.tokenizer, run.rows.valid
     items = drawn(items, run.config.eval_rows)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from likely.engine import objectives
 from likely.engine.tune import losses, optimisers
 from likely.metal import mx
 from tests.engine.tune.tiny import V, model
@@ -104,13 +105,20 @@ def test_the_kl_of_the_base_to_itself_is_nothing() -> None:
 
 def test_preferences_by_their_definitions() -> None:
     policy, reference = np.array([[-3.0, -5.0], [-4.0, -2.0]]), np.array([[-3.5, -4.0], [-3.0, -2.5]])
+    tokens = np.array([[6.0, 5.0], [4.0, 8.0]])
     margin = (policy[0] - policy[1]) - (reference[0] - reference[1])
-    expected = np.log1p(np.exp(-0.3 * margin))
-    assert np.allclose(np.array(losses.dpo(mx.array(policy), mx.array(reference), 0.3)), expected, rtol=1e-5)
-    mean = np.array([[-0.5, -1.0], [-0.9, -0.2]])
+    mean = policy / tokens
     odds = np.exp(mean) / (1 - np.exp(mean))
-    expected = -np.log(1 / (1 + np.exp(-np.log(odds[0] / odds[1]))))
-    assert np.allclose(np.array(losses.odds_ratio(mx.array(mean))), expected, rtol=1e-5)
+    ratio = -np.log(1 / (1 + np.exp(-np.log(odds[0] / odds[1]))))
+    expected = {
+        "dpo": (np.log1p(np.exp(-0.3 * margin)), margin),
+        "orpo": (-mean[0] + 0.3 * ratio, mean[0] - mean[1]),
+    }
+    pairs = objectives.Pairs(mx.array(policy), mx.array(reference), mx.array(tokens))
+    for objective in objectives.OBJECTIVES:
+        if objective.of_pairs is not None:
+            for ours, theirs in zip(objective.of_pairs(pairs, 0.3, mx), expected[objective.name], strict=True):
+                assert np.allclose(np.array(ours), theirs, rtol=1e-5)
 
 
 THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
