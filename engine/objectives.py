@@ -41,7 +41,7 @@ class Objective:
 
     @property
     def unit(self) -> str:
-        """What its loss is counted by."""
+        """Unit that its loss is counted by."""
         return "pair" if self.rows == "pairs" else "token"
 
 
