@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+from likely.engine.transforms import Temperature
 from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.support.screen import Screen
 
+ASK = "Why is the sky blue?"
 
-def compared(screen: Screen, prompt: str = "Why is the sky blue?") -> None:
+
+def compared(screen: Screen, prompt: str = ASK) -> None:
     screen.press("f3")
     screen.type(prompt)
     screen.press("enter")
@@ -67,15 +70,22 @@ def test_a_token_of_the_column_with_the_focus_is_looked_at(tmp_path: Path) -> No
         assert "<|im_end|>" in "".join(line for line in screen.lines if "rank" in line)
 
 
-def test_a_column_draws_as_it_was_set_up(screen: Screen) -> None:
+def test_a_column_draws_as_it_was_set_up_and_says_so(screen: Screen) -> None:
     screen.press("f3", "tab", "c")
     screen.click("parameters…")
     screen.type("temp 0.3 top_k 40")
     screen.press("enter")
     assert "T 0.3" in screen.text and "top-k 40" in screen.text
-    screen.press("c")
-    screen.click("precise")
-    assert "precise" in screen.lines[1]
+    screen.press("tab", "c")
+    screen.click("greedy")
+    screen.click("One prompt")
+    screen.say(ASK)
+    heads = [" ".join(head.split()) for head in screen.lines[1].split("▏")]
+    assert heads == ["T 0.30 · top-k 40", "greedy", "wild"]
+    recipes = {node.label: node.steps[0].recipe for node in screen.kept[0].nodes.values() if node.steps}
+    assert list(recipes) == heads and [recipe.greedy for recipe in recipes.values()] == [False, True, False]
+    warmth = [[each for each in recipe.transforms if isinstance(each, Temperature)] for recipe in recipes.values()]
+    assert warmth == [[Temperature(0.3)], [], [Temperature(1.4)]]
 
 
 def test_a_column_is_gone_on_with_in_the_chat(screen: Screen) -> None:

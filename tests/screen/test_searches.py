@@ -1,5 +1,6 @@
 """Searches and votes in the chat: drawn live by the tree and the best texts, walked, taken, dropped and stopped."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,10 @@ def test_a_search_is_drawn_live_with_scores_and_ends_on_its_best(search: Search)
     assert (
         "beam 3 · 6 tok" in screen.text and "3 BEST" in screen.text and "T 0" not in screen.text.partition("6 tok")[0]
     )
+    head = next(at for at, line in enumerate(screen.lines) if "3 BEST" in line)
+    scores = [float(line.partition("▏")[0].split()[-1].replace("−", "-")) for line in screen.lines[head + 1 : head + 4]]
+    assert scores == sorted(scores, reverse=True) and scores[0] == pytest.approx(-0.5 / math.log(2), abs=0.006)
+    assert "red because air" in screen.lines[head + 1]  # the best of all stands first
     talk = screen.kept[0]
     assert sorted(node.figures["score"] for node in talk.nodes.values() if node.finish == "eot") == [-1.2, -0.5]
     screen.click("TREE")
@@ -145,6 +150,15 @@ def test_a_vote_shows_its_answers_and_ends_on_one_that_won(search: Search) -> No
     screen = search("vote 4")
     assert "VOTES  4 of 4" in screen.text and "50.0 %" in screen.text and "1 no answer" in screen.text
     assert shown(screen) in (" It is 4", " I think 4") and "4 PATHS" in screen.text
+    head = next(at for at, line in enumerate(screen.lines) if "VOTES" in line)
+    rows = [line.rpartition("▏")[2].split() for line in screen.lines[head + 1 : head + 5]]
+    ((first, bar, *most), whisker, (second, other, *least), _) = rows
+    assert (first, most, second, least) == ("4", ["2", "50.0", "%"], "5", ["1", "25.0", "%"])
+    # a bar is as long as its share; Wilson's interval of 2 of 4 at 95 %, in float64
+    assert len(bar) == pytest.approx(2 * len(other), abs=1)
+    p, z = 0.5, 1.959963984540054
+    middle, half = (p + z * z / 8) / (1 + z * z / 4), z / (1 + z * z / 4) * (p * (1 - p) / 4 + z * z / 64) ** 0.5
+    assert whisker[-1] == f"{100 * (middle - half):.0f}-{100 * (middle + half):.0f}"
     screen.click("TREE")
     screen.press("down", "down", "down", "down", "delete")
     assert "3 PATHS" in screen.text

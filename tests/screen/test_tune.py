@@ -199,6 +199,15 @@ def test_bits_that_moved_are_those_of_the_two_distributions(begin: Begin) -> Non
     assert [float(each) for each in figures] == pytest.approx(
         [100 * math.exp(best.before), 100 * math.exp(best.now)], abs=0.06
     )
+    assert "WHAT MOVED  prompt 1/2 · step 40" in screen.text
+    held = next(each for each in reversed(trainer.requests) if not getattr(each, "text", "x"))
+    found = trainer.answer(held).difference  # type: ignore[union-attr,arg-type]
+    shown = re.findall(r"[▲▼] (\S+) +([+−][\d.]+)", screen.text.partition("ROSE AND FELL")[2])
+    moved = [each for pair in zip(found.risen, found.fallen, strict=False) for each in pair]
+    assert [float(value.replace("−", "-")) for _, value in shown] == pytest.approx(
+        [100 * each.change for each in moved[: len(shown)]], abs=0.006
+    )
+    assert len(shown) >= 6 and [value[0] for _, value in shown] == ["+", "−"] * (len(shown) // 2)
     screen.press("right_square_bracket")
     assert "prompt 2/2" in screen.text and "what about sunsets" in screen.text
     screen.press("h")

@@ -147,6 +147,19 @@ def test_a_walk_through_many_requests_and_a_click_on_one(screen: Screen, server:
     assert "question 57 " not in screen.text and "question 58 " in screen.text
 
 
+def test_columns_go_one_by_one_where_there_is_no_room(screen: Screen, server: ScriptedServer) -> None:
+    server.asked(1, "Name a bird.")
+    screen.wait()
+    names = ("TOKENS", "STATE", "TOK/S", "TIME", "MODEL", "KIND", "PROMPT")  # the least telling last
+    seen = []
+    for width in range(110, 19, -6):
+        screen.resize(width, 20)
+        head = next(line for line in screen.lines if "ASKED" in line)
+        seen.append(sum(name in head for name in names))
+        assert all(name in head for name in names[: seen[-1]]) and "Name a bird"[: width // 4] in screen.text, width
+    assert seen == sorted(seen, reverse=True) and seen[0] == 7 and len(set(seen)) == 8
+
+
 def test_another_server_is_asked_for_by_its_address(screen: Screen, server: ScriptedServer) -> None:
     server.asked(1, "Name a bird.")
     screen.wait()
