@@ -311,6 +311,8 @@ class Store:
             "SELECT id, parent, at, role, text, joins, seed, finish, label FROM node WHERE session=? ORDER BY rowid",
             (session,),
         ):
+            if not all(isinstance(words, str) for words in (id, role, text, finish, label)):
+                raise TypeError(f"message {id} is not text")
             drawn = tuple(steps.get(id, ()))
             # a node that was being drawn when the program ended is closed: what was saved of it stays
             finish = finish or ("interrupted" if drawn or not text else "")

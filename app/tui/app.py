@@ -382,7 +382,7 @@ class LikelyApp(App[str]):
 
     def switch_model(self, name: str) -> None:
         current = self.engine.current
-        if current is None or name != current.name:
+        if current is None or name != current.name or self.engine.loading is not None:
             if current is not None:  # a message that waits for its first model goes on waiting
                 self.views[-1].leave()
             self.engine.load(name)

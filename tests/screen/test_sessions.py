@@ -80,6 +80,66 @@ def test_a_wide_screen_has_them_beside_the_chat(tmp_path: Path) -> None:
         assert "CONVERSATIONS" not in screen.text or "TODAY" in screen.text
 
 
+def test_the_list_beside_the_chat_follows_what_is_kept_and_stays_in_every_view(tmp_path: Path) -> None:
+    with Screen(tmp_path, size=(160, 45)) as screen:
+        three(screen).press("ctrl+o", "up", "up", "enter")
+        assert (
+            "CONVERSATIONS  3" in screen.text and "^r Redo" in screen.lines[-1]
+        )  # it stays, and the chat has the keys
+        screen.press("ctrl+n")
+        say(screen, "Hello")
+        screen.wait()
+        assert "CONVERSATIONS  4" in screen.text
+        for key in ("f3", "f4", "f5"):
+            screen.press(key)
+            assert "CONVERSATIONS  4" in screen.text and "first of all" in screen.text
+        screen.click("what about sunsets")
+        assert "Message" in screen.text and "Blue light is scattered" in screen.text
+        screen.resize(120, 40)
+        assert "CONVERSATIONS" not in screen.text
+        screen.press("ctrl+o")  # a dialog there
+        assert "⏎ open · ^r rename" in screen.text
+        screen.press("escape")
+        screen.resize(160, 45)
+        assert "CONVERSATIONS  4" in screen.text
+        screen.press("ctrl+o")  # the keys go there first, then it closes
+        assert "CONVERSATIONS" in screen.text
+        screen.press("ctrl+o")
+        assert "CONVERSATIONS" not in screen.text
+
+
+def test_beside_the_chat_they_are_found_renamed_told_apart_and_put_away(tmp_path: Path) -> None:
+    with Screen(tmp_path, size=(160, 45)) as screen:
+        three(screen).press("ctrl+o", "/")
+        screen.type("sunsets")
+        assert "CONVERSATIONS  1" in screen.text and "first of all" not in screen.text
+        screen.press("down", "r", "end")
+        screen.type(" again")
+        screen.press("enter")
+        assert "what about sunsets again" in screen.text and len(screen.kept) == 3
+        screen.press("/", "ctrl+u")
+        assert "CONVERSATIONS  3" in screen.text
+        screen.press("down", "right", "right")  # comparisons: there are none
+        assert "nothing found" in screen.text
+        screen.press("left")
+        assert "CONVERSATIONS  3" in screen.text
+        screen.press("delete")
+        assert len(screen.kept) == 2 and "u brings it back" in screen.text
+        screen.press("u")
+        assert len(screen.kept) == 3 and "CONVERSATIONS  3" in screen.text
+
+
+def test_in_the_words_of_a_search_delete_edits_them(screen: Screen) -> None:
+    say(screen, ASK)
+    screen.press("ctrl+o")
+    screen.type("xsky")
+    assert "nothing found" in screen.text
+    screen.press("home", "delete")
+    assert len(screen.kept) == 1 and ASK in screen.text
+    screen.press("end", "delete")
+    assert not screen.kept
+
+
 def test_two_programs_see_what_the_other_keeps(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
         say(screen, ASK)

@@ -5,7 +5,6 @@ forced tokens come first; every step has a snapshot of the whole vocabulary, so 
 """
 
 import math
-import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -393,7 +392,7 @@ class ScriptedShop:
         self.asked(model)
         while self.downloading:
             progress(f"downloading {model}", 1, 100)
-            time.sleep(0.002)
+            yield None
         progress("loading", 0, 0)
         name = model or next(iter(self.engines))
         if name not in self.engines:

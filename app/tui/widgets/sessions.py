@@ -298,12 +298,12 @@ class SessionList(Vertical):
             self._change(lambda store: store.duplicate(id, secrets.token_hex(4)))
 
     def action_remove(self) -> None:
-        id = self.picked
-        if id is None:
-            return
         query = self.query_one("#query", Input)
         if query.has_focus and query.cursor_position < len(query.value):  # the key is meant for the words
             query.action_delete_right()
+            return
+        id = self.picked
+        if id is None:
             return
         if id == self.current():
             self.removed()

@@ -1,0 +1,168 @@
+"""What goes wrong around an open conversation: files that vanish, a disk that takes nothing, a second program."""
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from likely.app.store import Store
+from likely.engine.conversation import Fork, Node
+from tests.support.model import BLUE, SKY
+from tests.support.screen import Screen
+
+ASK = "Why is the sky blue?"
+
+
+def say(screen: Screen, *texts: str) -> Screen:
+    for text in texts:
+        screen.type(text)
+        screen.press("enter")
+    return screen
+
+
+def texts(screen: Screen) -> list[str]:
+    return [message.text for message in screen.kept[0].messages()]
+
+
+def test_the_session_file_is_removed_while_it_is_open(tmp_path: Path) -> None:
+    with Screen(tmp_path) as screen:
+        say(screen, ASK)
+        shutil.rmtree(screen.home)
+        say(screen, "and red?")
+        screen.wait()
+        assert "was removed" in screen.lines[-1]
+        screen.press("ctrl+o")
+        assert sum(" tok " in line and "scripted" in line for line in screen.lines) == 1  # in the new file
+        screen.press("escape", "ctrl+q")
+        id = screen.left or ""
+    with Screen(tmp_path, resume=id) as screen:
+        assert texts(screen) == [ASK, SKY, "and red?", BLUE]
+        screen.press("tab", "ctrl+home", "down")
+        assert "TOKEN 1/67" in screen.text and "raw %" in screen.text
+
+
+def test_a_page_that_is_lost_is_said_once_in_the_list(tmp_path: Path) -> None:
+    with Screen(tmp_path) as screen:
+        say(screen, ASK)
+    path = tmp_path / "home" / "sessions.db"
+    with sqlite3.connect(path) as db:
+        pages = db.execute("SELECT rootpage FROM sqlite_master WHERE name IN ('chosen', 'node')").fetchall()
+    with Screen(tmp_path) as screen:
+        with path.open("r+b") as file:
+            for (page,) in pages:
+                file.seek((page - 1) * 4096)
+                file.write(b"\xff" * 4096)
+        screen.press("ctrl+o")
+        assert "the session database was damaged" in screen.text and ASK in screen.text
+        assert len(list(path.parent.glob("*.damaged-*[0-9]"))) == 1
+        screen.press("escape", "ctrl+o")
+        assert "damaged" not in screen.text
+
+
+@pytest.mark.parametrize("wrong", ["a folder", "another version", "no database"])
+def test_a_store_that_cannot_be_opened_is_said_and_nothing_is_lost_unasked(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "home" / "sessions.db"
+    path.parent.mkdir()
+    if wrong == "a folder":
+        path.mkdir()
+    elif wrong == "another version":
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA user_version = 99")
+    else:
+        path.write_bytes(b"not a database at all" * 100)
+    with Screen(tmp_path, size=(240, 40)) as screen:
+        if wrong == "no database":  # it is put aside, and a new one is begun
+            assert "damaged" in screen.lines[-1] and list(path.parent.glob("sessions.db.damaged-*"))
+            assert texts(say(screen, ASK)) == [ASK, SKY]
+            return
+        say(screen, ASK)
+        screen.wait()
+        assert "sessions.db" in screen.lines[-1] and "the conversation stays open" in screen.lines[-1]
+        screen.press("ctrl+q")
+        screen.wait(3)
+        assert "leave all the same?" in screen.text and "/export PATH" in screen.text
+        screen.press("enter")  # stay
+        assert screen.running and "leave all the same?" not in screen.text
+        path.rename(path.with_name("moved away"))
+        screen.press("ctrl+q")
+        screen.wait(3)
+        assert not screen.running and texts(screen) == [ASK, SKY]
+
+
+@pytest.mark.parametrize("keys", [("ctrl+q",), ("down", "enter")], ids=["said again", "chosen"])
+def test_who_says_it_twice_leaves_all_the_same(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    (tmp_path / "home" / "sessions.db").mkdir(parents=True)
+    with Screen(tmp_path) as screen:
+        say(screen, ASK).press("ctrl+q")
+        screen.wait(3)
+        assert screen.running and "leave all the same?" in screen.text
+        screen.press(*keys)
+        assert not screen.running
+
+
+def test_two_programs_on_one_conversation_keep_each_others_words(tmp_path: Path) -> None:
+    with Screen(tmp_path) as screen:
+        id = say(screen, ASK).kept[0].id
+        other = Store(screen.home / "sessions.db")  # as a second program has it open
+        theirs = other.load(id)
+        assert theirs.leaf is not None
+        theirs = theirs.add(Node("theirs", Fork(theirs.leaf.id), "user", text="from the other one"))
+        other.save(theirs)
+        screen.press("ctrl+r")
+        other.save(theirs.mark("theirs", 3, "here"))
+        other.close()
+        (talk,) = screen.kept
+        assert "theirs" in talk.nodes and len(talk.nodes) == 4 and talk.marks == {("theirs", 3): "here"}
+
+
+def test_a_conversation_that_cannot_be_read_is_a_line_and_the_open_one_stays(tmp_path: Path) -> None:
+    for size in ((160, 45), (100, 30)):
+        with Screen(tmp_path / str(size[0]), size=size) as screen:
+            say(screen, ASK).press("ctrl+n")
+            say(screen, "and why red").press("ctrl+o")
+            with sqlite3.connect(screen.home / "sessions.db") as db:
+                db.execute("UPDATE node SET text = x'ff'")
+            screen.press("down", "enter")
+            assert "cannot be read" in screen.lines[-1] and "and why red" in screen.text and screen.running
+
+
+@pytest.mark.parametrize("command", ["/export", "/export markdown", "/import"])
+def test_a_pipe_is_refused_before_a_screen_waits_for_its_other_end(screen: Screen, command: str) -> None:
+    os.mkfifo(screen.folder / "pipe.html")
+    say(screen, ASK, f"{command} pipe.html")
+    assert "pipe.html is a pipe, and a file is wanted" in screen.lines[-1]
+
+
+def test_an_export_never_overwrites_unasked_and_says_where_it_is(screen: Screen) -> None:
+    name = f"likely-{say(screen, ASK).kept[0].id}"
+    for expected in (f"{name}.md", f"{name}-2.md", f"{name}-3.md"):
+        say(screen, "/export markdown")
+        assert (screen.folder / expected).exists() and expected in screen.text.replace("\n", "")
+        screen.press("escape")
+    mine = screen.folder / "mine.md"
+    mine.write_text("mine")
+    say(screen, "/export markdown mine.md")
+    assert "there already" in screen.text
+    screen.press("enter")
+    assert mine.read_text() == "mine" and ASK in (screen.folder / "mine-2.md").read_text()
+    screen.press("escape")
+    say(screen, "/export mine.md").press("down", "enter")
+    assert ASK in mine.read_text()
+
+
+def test_what_others_wrote_comes_in_and_is_measured_where_it_is_looked_at(screen: Screen) -> None:
+    theirs = '[{"role": "user", "content": "Why?"}, {"role": "assistant", "content": " Blue light is scattered"}]'
+    (screen.folder / "theirs.json").write_text(theirs)
+    say(screen, "/import theirs.json").press("tab", "left")
+    screen.wait()
+    assert "TOKEN 3/4  ·is" in screen.text
+    screen.press("b")
+    talk = screen.kept[0]
+    assert talk.messages()[1].text.startswith(" Blue light") and talk.leaf is not None and talk.leaf.joins
+    screen.press("escape")
+    for command, line in (
+        ("/import absent.jsonl", "cannot read"), ("/export html /nowhere/talk.html", "was not written"),
+    ):  # fmt: skip
+        assert line in say(screen, command).lines[-1]

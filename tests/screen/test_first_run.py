@@ -1,0 +1,147 @@
+"""Which model the screen begins with: what was used last, what is here, or, on an empty machine, an offer."""
+
+from pathlib import Path
+
+import pytest
+
+from likely.engine import preferences
+from likely.engine.errors import CheckpointError
+from tests.support.model import BLUE, SKY, ScriptedEngine, ScriptedShop
+from tests.support.screen import Screen
+
+ASK = "Why is the sky blue?"
+
+
+def say(screen: Screen, *texts: str) -> Screen:
+    for text in texts:
+        screen.type(text)
+        screen.press("enter")
+    return screen
+
+
+def texts(screen: Screen) -> list[str]:
+    return [message.text for message in screen.kept[0].messages()]
+
+
+def two() -> tuple[ScriptedEngine, ScriptedEngine]:
+    return ScriptedEngine(), ScriptedEngine("other", scripts=[BLUE])
+
+
+def test_an_offer_can_be_left_and_the_message_waits_for_a_model(tmp_path: Path) -> None:
+    with Screen(tmp_path, shop=ScriptedShop(empty=True)) as screen:
+        assert "There is no model on this machine yet" in screen.text
+        assert "98 MB" in screen.text and "apache-2.0" in screen.text and "too big" not in screen.text
+        screen.press("escape")
+        assert "no model" in screen.lines[0]
+        say(screen, ASK)
+        assert "no model" in screen.lines[-1]
+        say(screen, "/model").press("enter")
+        assert texts(screen) == [ASK, SKY]
+
+
+def test_without_a_network_the_offer_stands_and_says_so(tmp_path: Path) -> None:
+    def offline(model: str) -> None:
+        raise CheckpointError(f"{model} cannot be fetched: there is no network")
+
+    shop = ScriptedShop(empty=True)
+    with Screen(tmp_path, shop=shop) as screen:
+        shop.asked = offline
+        screen.press("enter")
+        assert "there is no network" in screen.lines[-1] and "no model" in screen.lines[0]
+        shop.asked = lambda _: None
+        say(screen, "/model").press("enter")
+        assert "│ scripted" in screen.lines[0]
+
+
+def test_a_download_can_be_stopped(tmp_path: Path) -> None:
+    shop = ScriptedShop(empty=True)
+    with Screen(tmp_path, shop=shop) as screen:
+        shop.downloading = True
+        screen.press("enter")
+        assert "downloading scripted 1 %" in screen.text
+        screen.press("escape")
+        assert "was stopped" in screen.lines[-1] and "no model" in screen.lines[0]
+
+
+def test_the_model_that_was_used_last_is_loaded_and_a_resumed_one_its_own(tmp_path: Path) -> None:
+    first, other = two()
+    with Screen(tmp_path, first, other) as screen:
+        id = say(screen, ASK).kept[0].id
+        screen.press("ctrl+n")
+        screen.wait(60)
+        say(screen, "/model other", ASK)
+        assert ("close", []) in first.calls  # one at a time in memory
+        assert texts(screen) == [ASK, BLUE]
+    with Screen(tmp_path, *two()) as screen:
+        assert "│ other" in screen.lines[0]
+    with Screen(tmp_path, *two(), resume=id) as screen:
+        assert "│ scripted" in screen.lines[0]
+
+
+@pytest.mark.parametrize("last", ["scripted", "third"])
+def test_the_model_that_was_asked_for_last_is_the_one_that_answers(tmp_path: Path, last: str) -> None:
+    """Also where that is the one there was, while another comes."""
+    shop = ScriptedShop(ScriptedEngine(), ScriptedEngine("other"), ScriptedEngine("third"))
+    with Screen(tmp_path, shop=shop) as screen:
+        shop.downloading = True
+        say(screen, "/model other")
+        assert "downloading other" in screen.text
+        say(screen, f"/model {last}")
+        shop.downloading = False
+        screen.wait()
+        assert f"│ {last}" in screen.lines[0]
+        assert texts(say(screen, ASK)) == [ASK, SKY]
+
+
+def test_a_model_that_was_removed_while_it_was_open_goes_on_and_its_reload_is_refused(tmp_path: Path) -> None:
+    def gone(model: str) -> None:
+        raise CheckpointError(f"{model} is not there any more")
+
+    shop = ScriptedShop()
+    with Screen(tmp_path, shop=shop) as screen:
+        say(screen, ASK)
+        shop.asked = gone
+        screen.press("ctrl+r")
+        assert texts(screen) == [ASK, BLUE]
+        say(screen, "/reload")
+        assert "not there any more" in screen.lines[-1] and "no model" in screen.lines[0]
+        assert BLUE.strip()[:50] in screen.text
+
+
+def test_the_model_in_use_is_the_one_that_every_verb_uses_where_none_is_named(tmp_path: Path) -> None:
+    with Screen(tmp_path, *two()) as screen:
+        assert preferences.chosen(screen.home) == "scripted"
+    preferences.choose("other", tmp_path / "home")  # as `likely models --default other` does
+    with Screen(tmp_path, *two()) as screen:
+        assert "│ other" in screen.lines[0]
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20), (44, 20)], ids=str)
+def test_a_newcomer_begins_with_enter_and_reads_whole_sentences(tmp_path: Path, size: tuple[int, int]) -> None:
+    with Screen(tmp_path, size=size) as screen:
+        said = " ".join(" ".join(line.partition("▏")[0] for line in screen.lines).split())
+        assert "Ask anything. The words that surprised the model are marked, from 2 bits on:" in said
+        assert "…" not in said.split("another example")[0].split("bits on")[-1]
+        screen.press("down", "enter")
+        assert texts(screen) == ["Write a haiku about rain on a tin roof.", SKY]
+        screen.press("enter")  # nothing is said twice by accident
+        assert len(texts(screen)) == 2
+
+
+def test_the_text_page_greets_and_help_names_what_acts_there(tmp_path: Path) -> None:
+    acts = {"f4": "continue from the cursor", "f2": "click a token", "f7": "measure models on tasks"}
+    with Screen(tmp_path, size=(120, 200)) as screen:
+        for key, words in acts.items():
+            screen.press(key)
+            assert key != "f4" or "every token is measured" in screen.text
+            screen.press("f1")
+            assert {each: each in screen.text for each in acts.values()} == {
+                each: each == words for each in acts.values()
+            }
+            assert ("/preset" in screen.text) == (key == "f2")
+            screen.press("escape")
+
+
+def test_base_models_say_so(tmp_path: Path) -> None:
+    with Screen(tmp_path, ScriptedEngine(chat=False)) as screen:
+        assert "base model" in screen.lines[-1]

@@ -1,0 +1,145 @@
+"""What a person takes for granted: counts that are right, keys that stop, what is typed where one is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.chat.start import Start
+from likely.engine.conversation import Conversation
+from likely.engine.decode.events import Event, Reloaded
+from likely.engine.trace.trace import Recipe
+from tests.support.model import BLUE, SKY, ScriptedEngine
+from tests.support.screen import Screen
+
+ASK = "Why is the sky blue?"
+
+
+def say(screen: Screen, *texts: str) -> Screen:
+    for text in texts:
+        screen.type(text)
+        screen.press("enter")
+    return screen
+
+
+def counted(screen: Screen) -> int:
+    """The context that the top line says is taken."""
+    return int(screen.lines[0].partition("/8192 ctx")[0].split()[-1])
+
+
+def taken(screen: Screen) -> int:
+    """The context that is taken: what the model read, and every token since."""
+    return screen.kept[0].messages()[-1].steps[-1].position + 1
+
+
+def test_the_context_is_counted_after_escape_branch_and_continue(screen: Screen) -> None:
+    assert counted(screen) == 0
+    screen.hold(after=5)
+    say(screen, ASK).press("escape")
+    assert counted(screen) == taken(screen) > 5
+    screen.release()
+    say(screen, "/continue")
+    whole = counted(screen)
+    assert whole == taken(screen) > 20
+    screen.hold(after=5)
+    say(screen, "and red?").press("escape")
+    assert counted(screen) == taken(screen) > whole + 5
+    screen.release()
+    say(screen, "/continue")
+    assert counted(screen) == taken(screen)
+    screen.press("tab", "left", "left", "b")
+    assert counted(screen) == taken(screen)
+    screen.press("escape", "ctrl+n")
+    assert counted(screen) == 0
+
+
+def test_ctrl_c_stops_an_answer_and_says_so_and_copies_what_is_selected(screen: Screen) -> None:
+    screen.hold(after=4)
+    say(screen, ASK).press("ctrl+c")
+    assert "stopped" in screen.lines[-1] and len(screen.kept[0].messages()[1].steps) == 4
+    screen.press("tab")
+    assert "stopped" not in screen.lines[-1]  # it does not stick
+    screen.press("ctrl+c")
+    assert "nothing is selected" in screen.lines[-1]
+    screen.press("escape")
+    screen.type("blue sky")
+    screen.press("home", "shift+end", "ctrl+c")
+    assert screen.clipboard == "blue sky"
+
+
+def test_a_model_that_was_loaded_again_is_said(tmp_path: Path) -> None:
+    class Reloading(ScriptedEngine):
+        def generate(self, *args: Any, **options: Any) -> Iterator[Event]:
+            for number, event in enumerate(super().generate(*args, **options)):
+                if number == 3:
+                    yield Reloaded("no numbers in float16: loaded again in float32")
+                yield event
+
+    with Screen(tmp_path, Reloading()) as screen:
+        say(screen, ASK)
+        assert "loaded again in float32" in screen.lines[-1] and screen.kept[0].messages()[1].text == SKY
+
+
+def test_words_typed_in_step_mode_stay_in_it(screen: Screen) -> None:
+    say(screen, ASK).press("tab", "s", "shift+tab", "ctrl+home", "down", "right", "right", "enter", "slash")
+    say(screen, " Hello sky")
+    assert screen.lines[-1].startswith(" step:") and "NEXT" in screen.text
+    assert screen.kept[0].messages()[1].text == " The sky Hello sky"
+    screen.press("escape")
+    assert "step:" not in screen.lines[-1] and screen.kept[0].leaf.finish == "cancelled"  # type: ignore[union-attr]
+
+
+def test_a_conversation_is_named_as_soon_as_it_begins(screen: Screen) -> None:
+    screen.hold(after=2)
+    say(screen, ASK)
+    assert screen.kept[0].title == ASK
+    screen.release()
+    assert screen.kept[0].title == ASK  # what the model said is no name
+
+
+def test_the_command_lines_settings_hold_in_every_chat(tmp_path: Path) -> None:
+    """In the first conversation, in a new one, and over those of a conversation that is resumed."""
+    start = Start(Sampling().with_value("temp", 0.3).recipe, system="Be brief.", seed=7, max_tokens=9)
+    with Screen(tmp_path) as screen:
+        id = say(screen, ASK).kept[0].id
+    with Screen(tmp_path, ScriptedEngine(scripts=[BLUE]), start=start, resume=id) as screen:
+        for seed in (7, 8):
+            say(screen, ASK)
+            talk = screen.kept[0]
+            assert talk.leaf is not None and talk.leaf.seed == seed and talk.leaf.finish == "length"
+            assert talk.system == "Be brief." and "T 0.30" in screen.text and len(talk.leaf.steps) == 9
+            screen.press("ctrl+n")
+    old = Conversation("a", recipe=Recipe(), system="Be long.")
+    assert Start(seed=1).of(old) == old
+
+
+def test_backspace_does_what_delete_does(screen: Screen) -> None:
+    """A Mac's key that is labelled delete sends it."""
+    say(screen, ASK).press("tab", "ctrl+home", "backspace")
+    assert "Rayleigh" not in screen.text and "u brings it back" in screen.lines[-1]
+    screen.press("u")
+    assert "Rayleigh" in screen.text
+    screen.press("escape", "ctrl+n")
+    say(screen, "and red").press("ctrl+o")
+    screen.type("x")
+    assert "nothing found" in screen.text
+    screen.press("backspace")  # of the search
+    assert ASK in screen.text and len(screen.kept) == 2
+    screen.press("down", "backspace")
+    assert len(screen.kept) == 1
+
+
+def test_pages_rows_and_ends_have_keys_that_a_mac_does_not_keep(tmp_path: Path) -> None:
+    """Terminal.app keeps the first of each pair for itself."""
+
+    def title() -> str:
+        return next(line for line in screen.lines if "TOKEN " in line).partition("TOKEN ")[2].split()[0]
+
+    with Screen(tmp_path, ScriptedEngine(scripts=[SKY * 6]), size=(120, 30)) as screen:
+        say(screen, ASK).press("tab")
+        for kept, other in (("home", "0"), ("ctrl+home", "less_than_sign"), ("pageup", "comma"), ("end", ">")):
+            found = []
+            for key in (kept, other):
+                screen.press("end", *["left"] * 5, key)
+                found.append(title())
+            assert found[0] == found[1]
