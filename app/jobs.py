@@ -20,7 +20,7 @@ from likely.engine.beside import Helper
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Waiting
 from likely.engine.decode.events import Event as RunEvent
-from likely.engine.errors import LikelyError
+from likely.engine.errors import CheckpointError, LikelyError
 from likely.engine.prompt import Prompt, locate
 from likely.engine.tune.control import Answer, Compare, Complete, Paused, TrainControl
 from likely.engine.tune.control import Event as TrainEvent
@@ -171,12 +171,24 @@ class ModelJobs:
             self._loading.add(name)
             try:
                 engine = yield from worked(self.provider.opening(name, progress))
+            except CheckpointError:
+                if not (meant := self._begun(name)):
+                    raise
             finally:
                 self._loading.remove(name)
+            if engine is None:
+                return (yield from self._load(replace(request, model=meant), tell))
             self.engines[engine.facts.name] = engine
             gc.collect()
             gc.freeze()  # the weights' Python objects live until the end: leave them out of every later collection
         return r.Loaded(engine.facts)
+
+    def _begun(self, name: str) -> str:
+        """The one model that is here and whose name begins so, "" for none; CheckpointError for several."""
+        found = [offer.name for offer in self.provider.offers() if offer.here and offer.name.startswith(name)]
+        if len(found) > 1 and name not in found:
+            raise CheckpointError(f"{name} is the beginning of several names: {', '.join(found)}; write one of them")
+        return found[0] if len(found) == 1 and found[0] != name else ""
 
     def _unload(self, name: str) -> None:
         gone = self.engines.pop(name, None)

@@ -12,7 +12,7 @@ from likely.app.cli.opening import Progress, Ruled, default_model, open_session
 from likely.app.interruption import INTERRUPTED
 from likely.engine import ranks
 from likely.engine.home import expanded
-from likely.engine.synth.config import PipelineConfig, read
+from likely.engine.synth.config import WITHOUT_MODEL, PipelineConfig, read
 
 if TYPE_CHECKING:
     from likely.engine.session import Session
@@ -52,6 +52,8 @@ def command(
     config = read(pipeline, model=model, out=out, seed=seed)
     if not config.generate.model and (named := os.environ.get("LIKELY_MODEL")):
         config = read(pipeline, model=named, out=out, seed=seed)
+    if model is not None and (idle := _idle(config, effect, generations is not None)):
+        raise click.UsageError(f"--model: {idle}; leave it out")
     if (reported or effect or generations is not None) and ranks.joined() is not None:
         raise click.UsageError("--report, --effect and --generations are one process's work: start without mlx.launch")
     if generations is not None:
@@ -68,6 +70,16 @@ def command(
         _report(config, as_json)
     if effect:
         _effect(config, as_json)
+
+
+def _idle(config: PipelineConfig, effect: bool, generations: bool) -> str:
+    """Why nothing is asked of generate.model, "" where it is."""
+    if generations:
+        learner = config.collapse.learner
+        return "" if learner == "model" else f"[collapse] learner = {learner} asks no model"
+    method = config.generate.method
+    asked = effect or method not in WITHOUT_MODEL or config.generate.model in config.scorers.values()
+    return "" if asked else f"method = {method} makes rows without a model"
 
 
 def _open(name: str, adapters: "tuple[str, ...]") -> "Session":

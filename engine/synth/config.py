@@ -192,6 +192,16 @@ class PipelineConfig:
         return self.report.real or self.generate.data or self.generate.task
 
     @property
+    def scorers(self) -> Mapping[str, str]:
+        """The number that a model is asked for -> the model."""
+        f, found = self.filter, dict[str, str]()
+        if f.low_tail or f.high_tail:
+            found["perplexity"] = f.perplexity_model or self.generate.model
+        if f.judge:
+            found["p_true"] = f.judge_model or self.generate.model
+        return found
+
+    @property
     def asked(self) -> Mapping[str, tuple[str, ...]]:
         """The attributes and values that rows were asked to have: the grid, or the classes of self-instruct."""
         g = self.generate

@@ -190,7 +190,7 @@ def _scored(
     config: PipelineConfig, rows: list[SynthRow], folder: Path, session: "Callable[[str], Session]"
 ) -> Generator[SynthEvent, None, list[SynthRow]]:
     """The rows with the numbers that models give them; what is in the journal is not asked again."""
-    asked = _scorers(config)
+    asked = config.scorers
     if not asked:
         return rows
     kept = [row for row in rows if not row.dropped]
@@ -264,16 +264,6 @@ def _blind(method: Verified, rows: Sequence[SynthRow]) -> tuple[str, str]:
         return f"{said}: it does not see whether they are right", ""
     of = f"; of {asked} answers to other problems it refuses {asked - passed}" if asked else ""
     return "", f"the verifier passes every answer: the problems are easy for this model{of}"
-
-
-def _scorers(config: PipelineConfig) -> dict[str, str]:
-    """The number that a model is asked for -> the model."""
-    f, found = config.filter, {}
-    if f.low_tail or f.high_tail:
-        found["perplexity"] = f.perplexity_model or config.generate.model
-    if f.judge:
-        found["p_true"] = f.judge_model or config.generate.model
-    return found
 
 
 def _leads() -> bool:

@@ -192,7 +192,6 @@ VALUES = {  # where the first that comes to mind is not taken, or is the default
     "threshold": "0.003", "warmup": "1", "n": "3",
 }  # fmt: skip
 UNSEEN: dict[str | tuple[str, str], str] = {
-    ("synth", "model"): "of methods that draw",
     ("reason", "bits"): "of words that are begun surely",
     "stored": "of what was measured before", "hopeless": "of a vote that is nearly sure",
     "beams": "of answers of several steps", "step_end": "of answers of several steps",

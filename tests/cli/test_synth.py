@@ -82,6 +82,12 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
     ):
         found = called(pipeline(tmp_path, text))
         assert isinstance(found.exception, LikelyError) and line.replace("\\", "") in str(found.exception)
+    for words, why in (
+        ((), "method = augment makes rows without a model"),
+        (("--generations", 2), "[collapse] learner = counts asks no model"),
+    ):
+        found = called(pipeline(tmp_path, AUGMENT), "--model", "smollm2", *words)
+        assert found.exit_code == 2 and f"--model: {why}" in found.output
     found = called(pipeline(tmp_path, AUGMENT), "--effect")
     assert found.exit_code == 2 and "name one in the file, task = ... under [train]" in found.output
     found = called(pipeline(tmp_path, AUGMENT), "--generations", "2", "--report")

@@ -43,10 +43,14 @@ def test_a_form_stays_as_it_was_left(screen: Screen) -> None:
 
 
 def test_another_model_answers_and_is_the_one_for_next_time(tmp_path: Path) -> None:
-    with Screen(tmp_path, ScriptedEngine(scripts=[BLUE]), ScriptedEngine("other", [SKY])) as screen:
-        screen.type("/model other")
-        screen.press("enter")
-        assert "other" in screen.lines[0] and preferences.chosen(screen.home) == "other"
+    engines = ScriptedEngine(scripts=[BLUE]), ScriptedEngine("other", [SKY]), ScriptedEngine("other-two")
+    with Screen(tmp_path, *engines) as screen:
+        screen.say("/model other-t")  # the only one that begins so
+        assert "other-two" in screen.lines[0]
+        screen.say("/model othe")
+        assert "othe is the beginning of several names: other, other-two" in screen.text
+        screen.say("/model other")  # not the longer name that is listed
+        assert "other " in screen.lines[0] and preferences.chosen(screen.home) == "other"
         screen.type("Why?")
         screen.press("enter")
         assert "Rayleigh" in screen.text

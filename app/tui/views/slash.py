@@ -40,6 +40,7 @@ class Slash:
     about: str
     do: Do
     options: Callable[["ChatScreen"], Sequence[str]] = lambda _: ()
+    others: bool = False  # it takes names that are not listed, too
 
 
 def table() -> "dict[str, Slash]":
@@ -80,7 +81,8 @@ def suggest(screen: "ChatScreen", text: str) -> list[Suggestion]:
         ]
     command = known.get(name)
     options = [option for option in command.options(screen) if option.startswith(rest)] if command else []
-    return [Suggestion(f"/{name} {option}", option, whole=not option.endswith(" ")) for option in options]
+    sure = command is None or not command.others
+    return [Suggestion(f"/{name} {option}", option, whole=not option.endswith(" "), sure=sure) for option in options]
 
 
 def usage(name: str) -> str:
@@ -370,7 +372,7 @@ def _themes(screen: "ChatScreen") -> list[str]:
 
 COMMANDS: dict[str, Slash] = {
     "help": Slash("", "keys and commands", lambda s, _: s.action_keys()),
-    "model": Slash("[name]", "switch the model", _model, lambda s: sorted(s.host.engine.models)),
+    "model": Slash("[name]", "switch the model", _model, lambda s: sorted(s.host.engine.models), others=True),
     "adapter": Slash("[folder or name] [weight]", "put one on the model; a number, only, off", _adapter, _adapters),
     "steer": Slash("name: texts | others", "move the model from the others to the texts; ; between two", _steer),
     "reload": Slash("", "load the model again", lambda s, _: s.host.reload_model()),

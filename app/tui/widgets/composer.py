@@ -63,7 +63,7 @@ class Composer(PromptInput):
         picked, begun = self.list.picked, text != "/" and not text.endswith(" ")
         if text.startswith("/") and picked is not None:
             exact = any(each.text.strip() == text for each in self.commands(text))
-            if self.list.index or (begun and not exact):  # what is picked is meant
+            if self.list.index or (begun and picked.sure and not exact):  # what is picked is meant
                 if not picked.whole:
                     self.take(picked.text)
                     return

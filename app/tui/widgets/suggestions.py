@@ -15,12 +15,16 @@ ROWS = 8  # that are seen at once
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A completion of the prompt: its text, its line in the list, what it does in words; `whole`: it needs no more."""
+    """A completion of the prompt: its text, its line in the list, what it does in words.
+
+    `whole`: it needs no more; `sure`: what begins so can mean nothing that is not listed.
+    """
 
     text: str
     shown: str
     about: str = ""
     whole: bool = True
+    sure: bool = True
 
 
 class Suggestions(Canvas):
