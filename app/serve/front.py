@@ -171,7 +171,6 @@ class Front:
         self._asked[job] = reader = LateReader()
         self._known[job] = [request]
         self._tell(job, request)
-        over = False
         try:
             while True:
                 event = await reader.get()
@@ -179,15 +178,13 @@ class Front:
                     fault = WorkerFault(event.line, event.trace, event.restarted)
                     raise fault if event.error is None else event.error
                 if isinstance(event, Closed):
-                    over = True
                     return
                 yield event
         finally:
-            if not over:
-                self.worker.stop(job)
-                self._tell(job, Closed())
             self._asked.pop(job, None)
-            del self._known[job]
+            if job in self._known:  # it goes on
+                self.worker.stop(job)
+                self._over(job)
 
     def _wake(self) -> None:
         """In the worker's thread: have the loop look."""
@@ -204,7 +201,15 @@ class Front:
                     self._asked.pop(job).put(Failed(line, error=RequestRefused(line, status=408)))
                 if isinstance(event, AnswerOpened):
                     self._known[job].append(event)
-                self._tell(job, event)
+                if isinstance(event, Closed):
+                    self._over(job)
+                else:
+                    self._tell(job, event)
+
+    def _over(self, job: int) -> None:
+        """Nothing more comes of a job, and those who watch are told so: once."""
+        del self._known[job]
+        self._tell(job, Closed())
 
     def _tell(self, job: int, event: Any) -> None:
         """Have those who watch see an event; one that does not keep up loses its sight."""

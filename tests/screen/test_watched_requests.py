@@ -48,7 +48,7 @@ STORIES: dict[str, tuple[WatchAsked, list[list[Any]], str]] = {
 def test_a_request_ends_as_it_did_whether_it_is_looked_at_or_not(name: str, opened: bool) -> None:
     asked, batches, end = STORIES[name]
     row = WatchedRequest.of(4, asked, 9.0)
-    if opened and name != "no text":  # which has nothing to look at
+    if opened:
         row.open(lambda: 11.0).transcript.blocks()
     for batch in batches:
         row.take(batch)

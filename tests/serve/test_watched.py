@@ -109,6 +109,24 @@ async def test_who_watches_sees_those_that_run_and_those_that_come() -> None:
     front.close()
 
 
+async def test_a_watcher_is_told_once_that_a_request_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("likely.app.serve.front.PULSE_S", 0.01)
+    front = begun(Says(s1=[DataError("no")]))
+    watching = front.watched()
+    assert (await anext(watching))["form"] == 1
+    asked = asyncio.ensure_future(all_of(front.events(ask(1))))
+    await asyncio.sleep(0)
+    front.worker.finish()
+    assert front.worker.join(60)  # its failure and its end are there at once
+    with pytest.raises(DataError):
+        await asked
+    told = [await anext(watching)]
+    while told[-1]:
+        told.append(await anext(watching))
+    assert told[1:] == [{"request": 1, "failed": "no"}, {"request": 1, "closed": True}, {}]
+    await watching.aclose()
+
+
 async def test_who_does_not_keep_up_sees_no_more() -> None:
     """All that was told before that, and then the end; the request itself goes on."""
     front = begun(Says(s1=["event"] * (WATCHED + 9), s2=["well"]))

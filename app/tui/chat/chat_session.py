@@ -439,7 +439,7 @@ class ChatSession:
             self.denoisings[run.node], heard.denoised = run.denoising, True
         if talk is not self.conversation:
             self._put(run, talk)
-        if not begun and run.ids is not None:
+        if not begun and run.ids is not None and run.first:  # else no text is drawn
             self._began(run.first, run.ids)
         shown = self.transcript.shown
         if fresh and shown and shown[-1].message.last.id == run.node:
