@@ -15,22 +15,11 @@ from tests.support.screen import Screen
 ASK = "Why is the sky blue?"
 
 
-def say(screen: Screen, *texts: str) -> Screen:
-    for text in texts:
-        screen.type(text)
-        screen.press("enter")
-    return screen
-
-
-def texts(screen: Screen) -> list[str]:
-    return [message.text for message in screen.kept[0].messages()]
-
-
 def test_the_session_file_is_removed_while_it_is_open(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
-        say(screen, ASK)
+        screen.say(ASK)
         shutil.rmtree(screen.home)
-        say(screen, "and red?")
+        screen.say("and red?")
         screen.wait()
         assert "was removed" in screen.lines[-1]
         screen.press("ctrl+o")
@@ -38,14 +27,14 @@ def test_the_session_file_is_removed_while_it_is_open(tmp_path: Path) -> None:
         screen.press("escape", "ctrl+q")
         id = screen.left or ""
     with Screen(tmp_path, resume=id) as screen:
-        assert texts(screen) == [ASK, SKY, "and red?", BLUE]
+        assert screen.said == [ASK, SKY, "and red?", BLUE]
         screen.press("tab", "ctrl+home", "down")
         assert "TOKEN 1/67" in screen.text and "raw %" in screen.text
 
 
 def test_a_page_that_is_lost_is_said_once_in_the_list(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
-        say(screen, ASK)
+        screen.say(ASK)
     path = tmp_path / "home" / "sessions.db"
     with sqlite3.connect(path) as db:
         pages = db.execute("SELECT rootpage FROM sqlite_master WHERE name IN ('chosen', 'node')").fetchall()
@@ -75,9 +64,10 @@ def test_a_store_that_cannot_be_opened_is_said_and_nothing_is_lost_unasked(tmp_p
     with Screen(tmp_path, size=(240, 40)) as screen:
         if wrong == "no database":  # it is put aside, and a new one is begun
             assert "damaged" in screen.lines[-1] and list(path.parent.glob("sessions.db.damaged-*"))
-            assert texts(say(screen, ASK)) == [ASK, SKY]
+            screen.say(ASK)
+            assert screen.said == [ASK, SKY]
             return
-        say(screen, ASK)
+        screen.say(ASK)
         screen.wait()
         assert "sessions.db" in screen.lines[-1] and "the conversation stays open" in screen.lines[-1]
         screen.press("ctrl+q")
@@ -88,14 +78,15 @@ def test_a_store_that_cannot_be_opened_is_said_and_nothing_is_lost_unasked(tmp_p
         path.rename(path.with_name("moved away"))
         screen.press("ctrl+q")
         screen.wait(3)
-        assert not screen.running and texts(screen) == [ASK, SKY]
+        assert not screen.running and screen.said == [ASK, SKY]
 
 
 @pytest.mark.parametrize("keys", [("ctrl+q",), ("down", "enter")], ids=["said again", "chosen"])
 def test_who_says_it_twice_leaves_all_the_same(tmp_path: Path, keys: tuple[str, ...]) -> None:
     (tmp_path / "home" / "sessions.db").mkdir(parents=True)
     with Screen(tmp_path) as screen:
-        say(screen, ASK).press("ctrl+q")
+        screen.say(ASK)
+        screen.press("ctrl+q")
         screen.wait(3)
         assert screen.running and "leave all the same?" in screen.text
         screen.press(*keys)
@@ -104,7 +95,8 @@ def test_who_says_it_twice_leaves_all_the_same(tmp_path: Path, keys: tuple[str, 
 
 def test_two_programs_on_one_conversation_keep_each_others_words(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
-        id = say(screen, ASK).kept[0].id
+        screen.say(ASK)
+        id = screen.kept[0].id
         other = Store(screen.home / "sessions.db")  # as a second program has it open
         theirs = other.load(id)
         assert theirs.leaf is not None
@@ -120,8 +112,10 @@ def test_two_programs_on_one_conversation_keep_each_others_words(tmp_path: Path)
 def test_a_conversation_that_cannot_be_read_is_a_line_and_the_open_one_stays(tmp_path: Path) -> None:
     for size in ((160, 45), (100, 30)):
         with Screen(tmp_path / str(size[0]), size=size) as screen:
-            say(screen, ASK).press("ctrl+n")
-            say(screen, "and why red").press("ctrl+o")
+            screen.say(ASK)
+            screen.press("ctrl+n")
+            screen.say("and why red")
+            screen.press("ctrl+o")
             with sqlite3.connect(screen.home / "sessions.db") as db:
                 db.execute("UPDATE node SET text = x'ff'")
             screen.press("down", "enter")
@@ -131,31 +125,34 @@ def test_a_conversation_that_cannot_be_read_is_a_line_and_the_open_one_stays(tmp
 @pytest.mark.parametrize("command", ["/export", "/export markdown", "/import"])
 def test_a_pipe_is_refused_before_a_screen_waits_for_its_other_end(screen: Screen, command: str) -> None:
     os.mkfifo(screen.folder / "pipe.html")
-    say(screen, ASK, f"{command} pipe.html")
+    screen.say(ASK, f"{command} pipe.html")
     assert "pipe.html is a pipe, and a file is wanted" in screen.lines[-1]
 
 
 def test_an_export_never_overwrites_unasked_and_says_where_it_is(screen: Screen) -> None:
-    name = f"likely-{say(screen, ASK).kept[0].id}"
+    screen.say(ASK)
+    name = f"likely-{screen.kept[0].id}"
     for expected in (f"{name}.md", f"{name}-2.md", f"{name}-3.md"):
-        say(screen, "/export markdown")
+        screen.say("/export markdown")
         assert (screen.folder / expected).exists() and expected in screen.text.replace("\n", "")
         screen.press("escape")
     mine = screen.folder / "mine.md"
     mine.write_text("mine")
-    say(screen, "/export markdown mine.md")
+    screen.say("/export markdown mine.md")
     assert "there already" in screen.text
     screen.press("enter")
     assert mine.read_text() == "mine" and ASK in (screen.folder / "mine-2.md").read_text()
     screen.press("escape")
-    say(screen, "/export mine.md").press("down", "enter")
+    screen.say("/export mine.md")
+    screen.press("down", "enter")
     assert ASK in mine.read_text()
 
 
 def test_what_others_wrote_comes_in_and_is_measured_where_it_is_looked_at(screen: Screen) -> None:
     theirs = '[{"role": "user", "content": "Why?"}, {"role": "assistant", "content": " Blue light is scattered"}]'
     (screen.folder / "theirs.json").write_text(theirs)
-    say(screen, "/import theirs.json").press("tab", "left")
+    screen.say("/import theirs.json")
+    screen.press("tab", "left")
     screen.wait()
     assert "TOKEN 3/4  ·is" in screen.text
     screen.press("b")
@@ -165,4 +162,4 @@ def test_what_others_wrote_comes_in_and_is_measured_where_it_is_looked_at(screen
     for command, line in (
         ("/import absent.jsonl", "cannot read"), ("/export html /nowhere/talk.html", "was not written"),
     ):  # fmt: skip
-        assert line in say(screen, command).lines[-1]
+        assert line in screen.say(command)

@@ -12,17 +12,6 @@ from tests.support.screen import Screen
 ASK = "Why is the sky blue?"
 
 
-def say(screen: Screen, *texts: str) -> Screen:
-    for text in texts:
-        screen.type(text)
-        screen.press("enter")
-    return screen
-
-
-def texts(screen: Screen) -> list[str]:
-    return [message.text for message in screen.kept[0].messages()]
-
-
 def two() -> tuple[ScriptedEngine, ScriptedEngine]:
     return ScriptedEngine(), ScriptedEngine("other", scripts=[BLUE])
 
@@ -33,10 +22,11 @@ def test_an_offer_can_be_left_and_the_message_waits_for_a_model(tmp_path: Path) 
         assert "98 MB" in screen.text and "apache-2.0" in screen.text and "too big" not in screen.text
         screen.press("escape")
         assert "no model" in screen.lines[0]
-        say(screen, ASK)
+        screen.say(ASK)
         assert "no model" in screen.lines[-1]
-        say(screen, "/model").press("enter")
-        assert texts(screen) == [ASK, SKY]
+        screen.say("/model")
+        screen.press("enter")
+        assert screen.said == [ASK, SKY]
 
 
 def test_without_a_network_the_offer_stands_and_says_so(tmp_path: Path) -> None:
@@ -49,7 +39,8 @@ def test_without_a_network_the_offer_stands_and_says_so(tmp_path: Path) -> None:
         screen.press("enter")
         assert "there is no network" in screen.lines[-1] and "no model" in screen.lines[0]
         shop.asked = lambda _: None
-        say(screen, "/model").press("enter")
+        screen.say("/model")
+        screen.press("enter")
         assert "│ scripted" in screen.lines[0]
 
 
@@ -66,12 +57,13 @@ def test_a_download_can_be_stopped(tmp_path: Path) -> None:
 def test_the_model_that_was_used_last_is_loaded_and_a_resumed_one_its_own(tmp_path: Path) -> None:
     first, other = two()
     with Screen(tmp_path, first, other) as screen:
-        id = say(screen, ASK).kept[0].id
+        screen.say(ASK)
+        id = screen.kept[0].id
         screen.press("ctrl+n")
         screen.wait(60)
-        say(screen, "/model other", ASK)
+        screen.say("/model other", ASK)
         assert ("close", []) in first.calls  # one at a time in memory
-        assert texts(screen) == [ASK, BLUE]
+        assert screen.said == [ASK, BLUE]
     with Screen(tmp_path, *two()) as screen:
         assert "│ other" in screen.lines[0]
     with Screen(tmp_path, *two(), resume=id) as screen:
@@ -84,13 +76,14 @@ def test_the_model_that_was_asked_for_last_is_the_one_that_answers(tmp_path: Pat
     shop = ScriptedShop(ScriptedEngine(), ScriptedEngine("other"), ScriptedEngine("third"))
     with Screen(tmp_path, shop=shop) as screen:
         shop.downloading = True
-        say(screen, "/model other")
+        screen.say("/model other")
         assert "downloading other" in screen.text
-        say(screen, f"/model {last}")
+        screen.say(f"/model {last}")
         shop.downloading = False
         screen.wait()
         assert f"│ {last}" in screen.lines[0]
-        assert texts(say(screen, ASK)) == [ASK, SKY]
+        screen.say(ASK)
+        assert screen.said == [ASK, SKY]
 
 
 def test_a_model_that_was_removed_while_it_was_open_goes_on_and_its_reload_is_refused(tmp_path: Path) -> None:
@@ -99,11 +92,11 @@ def test_a_model_that_was_removed_while_it_was_open_goes_on_and_its_reload_is_re
 
     shop = ScriptedShop()
     with Screen(tmp_path, shop=shop) as screen:
-        say(screen, ASK)
+        screen.say(ASK)
         shop.asked = gone
         screen.press("ctrl+r")
-        assert texts(screen) == [ASK, BLUE]
-        say(screen, "/reload")
+        assert screen.said == [ASK, BLUE]
+        screen.say("/reload")
         assert "not there any more" in screen.lines[-1] and "no model" in screen.lines[0]
         assert BLUE.strip()[:50] in screen.text
 
@@ -123,9 +116,9 @@ def test_a_newcomer_begins_with_enter_and_reads_whole_sentences(tmp_path: Path, 
         assert "Ask anything. The words that surprised the model are marked, from 2 bits on:" in said
         assert "…" not in said.split("another example")[0].split("bits on")[-1]
         screen.press("down", "enter")
-        assert texts(screen) == ["Write a haiku about rain on a tin roof.", SKY]
+        assert screen.said == ["Write a haiku about rain on a tin roof.", SKY]
         screen.press("enter")  # nothing is said twice by accident
-        assert len(texts(screen)) == 2
+        assert len(screen.said) == 2
 
 
 def test_the_text_page_greets_and_help_names_what_acts_there(tmp_path: Path) -> None:

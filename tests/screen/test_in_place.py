@@ -11,13 +11,6 @@ ASK = "Why is the sky blue?"
 EMPTIED = ["ctrl+u", "backspace"] * 9  # row by row
 
 
-def say(screen: Screen, *texts: str) -> Screen:
-    for text in texts:
-        screen.type(text)
-        screen.press("enter")
-    return screen
-
-
 def edit_answer(screen: Screen, text: str, key: str = "enter") -> None:
     """Put other words in the place of the newest answer."""
     screen.press("tab", "left", "e", *EMPTIED)
@@ -25,18 +18,14 @@ def edit_answer(screen: Screen, text: str, key: str = "enter") -> None:
     screen.press(key)
 
 
-def texts(screen: Screen) -> list[str]:
-    return [message.text for message in screen.kept[0].messages()]
-
-
 def test_the_system_prompt_is_a_line_that_opens_and_is_edited_in_place(tmp_path: Path) -> None:
     engine = ScriptedEngine()
     with Screen(tmp_path, engine) as screen:
         assert "system" not in screen.lines[1]
-        say(screen, "/system", "Be brief")
+        screen.say("/system", "Be brief")
         assert screen.lines[1].startswith(" ▸ system  Be brief") and " tok ▏" in screen.lines[1]
         screen.press("escape")
-        say(screen, ASK)
+        screen.say(ASK)
         brief = engine.tokenizer.encode("Be brief")
         read = next(ids for kind, ids in engine.calls if kind == "generate")
         assert f" {len(brief)} tok" in screen.lines[1]
@@ -54,9 +43,9 @@ def test_the_system_prompt_is_a_line_that_opens_and_is_edited_in_place(tmp_path:
 
 
 def test_escape_leaves_the_system_prompt_and_an_empty_one_goes(screen: Screen) -> None:
-    say(screen, "/system You are a tutor.")
+    screen.say("/system You are a tutor.")
     screen.press("escape")
-    say(screen, ASK)
+    screen.say(ASK)
     screen.click("▸ system")
     screen.press("e")
     screen.type("xyz")
@@ -73,28 +62,28 @@ def test_escape_leaves_the_system_prompt_and_an_empty_one_goes(screen: Screen) -
 def test_an_edited_answer_keeps_its_tokens_up_to_there_and_is_measured_from_there_on(
     screen: Screen, written: str, drawn: int
 ) -> None:
-    say(screen, ASK, "and why red")
+    screen.say(ASK, "and why red")
     screen.press("tab", "ctrl+home", "down")
     before = screen.kept[0].messages()[1].steps
     screen.press("e", *EMPTIED)
     screen.paste(written)
     screen.press("enter")
     talk = screen.kept[0]
-    assert texts(screen) == [ASK, written] and talk.leaf is not None and talk.leaf.finish == "edited"
+    assert screen.said == [ASK, written] and talk.leaf is not None and talk.leaf.finish == "edited"
     steps = talk.messages()[1].steps
     assert list(steps[:drawn]) == list(before[:drawn]) and {step.origin for step in steps[drawn:]} <= {"given"}
     assert steps[-1].text == written[-len(steps[-1].text) :] and all(step.logprob is not None for step in steps)
     screen.press("]")  # what followed is on the branch that was left
-    assert texts(screen) == [ASK, SKY, "and why red", BLUE]
+    assert screen.said == [ASK, SKY, "and why red", BLUE]
     screen.press("]", "escape")
-    say(screen, "and why")  # the conversation goes on after what was written
-    assert texts(screen)[:3] == [ASK, written, "and why"] and len(texts(screen)) == 4
+    screen.say("and why")  # the conversation goes on after what was written
+    assert screen.said[:3] == [ASK, written, "and why"] and len(screen.said) == 4
 
 
 def test_tab_keeps_an_edit_and_has_the_model_go_on_from_its_very_tokens(tmp_path: Path) -> None:
     engine = ScriptedEngine()
     with Screen(tmp_path, engine) as screen:
-        say(screen, ASK)
+        screen.say(ASK)
         edit_answer(screen, " The sky looks red", "tab")
         steps = screen.kept[0].messages()[1].steps
         assert [step.origin for step in steps[:5]] == ["drawn"] * 3 + ["given", "drawn"]
@@ -104,50 +93,53 @@ def test_tab_keeps_an_edit_and_has_the_model_go_on_from_its_very_tokens(tmp_path
 
 def test_without_a_model_the_words_stand_as_written_and_are_measured_later(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
-        id = say(screen, ASK).kept[0].id
+        screen.say(ASK)
+        id = screen.kept[0].id
     with Screen(tmp_path, shop=ScriptedShop(empty=True), resume=id) as screen:
         screen.press("escape")
         edit_answer(screen, " The sky looks red")
-        assert texts(screen) == [ASK, " The sky looks red"] and not screen.kept[0].messages()[1].steps
+        assert screen.said == [ASK, " The sky looks red"] and not screen.kept[0].messages()[1].steps
         screen.press("escape")
-        say(screen, "/model scripted")
+        screen.say("/model scripted")
         screen.press("tab", "left")
         screen.wait()
         assert "4 tok · ppl" in screen.text and "TOKEN 3/4  ·looks" in screen.text
 
 
 def test_nothing_in_the_place_of_an_answer_is_refused_and_escape_changes_nothing(screen: Screen) -> None:
-    nodes = say(screen, ASK).kept[0].nodes.keys()
+    screen.say(ASK)
+    nodes = screen.kept[0].nodes.keys()
     edit_answer(screen, "  ")
     assert "a message has words" in screen.lines[-1]
     screen.press("escape", "tab", "left", "e", "enter")  # as it was
-    assert screen.kept[0].nodes.keys() == nodes and texts(screen) == [ASK, SKY]
+    assert screen.kept[0].nodes.keys() == nodes and screen.said == [ASK, SKY]
 
 
 def test_editing_while_the_answer_comes_ends_it(screen: Screen) -> None:
     screen.hold(after=6)
-    say(screen, ASK)
+    screen.say(ASK)
     edit_answer(screen, " The sky is")
     screen.release()
-    assert texts(screen) == [ASK, " The sky is"] and len(screen.kept[0].nodes) == 3
+    assert screen.said == [ASK, " The sky is"] and len(screen.kept[0].nodes) == 3
     assert "esc Stop" not in screen.lines[-1]
 
 
 def test_an_edit_that_is_being_measured_when_another_conversation_opens_is_kept_as_words(screen: Screen) -> None:
-    say(screen, ASK)
+    screen.say(ASK)
     screen.press("tab", "left", "e", *EMPTIED)
     screen.paste(" The sky looks red")
     screen.burst("enter", "ctrl+n")
-    assert texts(screen) == [ASK, " The sky looks red"] and "Ask anything" in screen.text
+    assert screen.said == [ASK, " The sky looks red"] and "Ask anything" in screen.text
 
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20), (30, 8)], ids=str)
 def test_an_editor_fits_every_screen(tmp_path: Path, size: tuple[int, int]) -> None:
     with Screen(tmp_path, size=size) as screen:
-        say(screen, ASK, "and why red").press("tab", "left", "e")
+        screen.say(ASK, "and why red")
+        screen.press("tab", "left", "e")
         for width, height in (size, (100, 30)):
             screen.resize(width, height)
             screen.type("qz")
             assert "qz" in screen.text and max(map(len, screen.lines)) <= width
         screen.press("enter")
-        assert texts(screen)[3] == BLUE + "qzqz"
+        assert screen.said[3] == BLUE + "qzqz"

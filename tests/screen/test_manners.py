@@ -8,18 +8,11 @@ from likely.app.tui.base.sampling import Sampling
 from likely.app.tui.chat.start import Start
 from likely.engine.conversation import Conversation
 from likely.engine.decode.events import Event, Reloaded
-from likely.engine.trace.trace import Recipe
+from likely.engine.trace.step import Recipe
 from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.support.screen import Screen
 
 ASK = "Why is the sky blue?"
-
-
-def say(screen: Screen, *texts: str) -> Screen:
-    for text in texts:
-        screen.type(text)
-        screen.press("enter")
-    return screen
 
 
 def counted(screen: Screen) -> int:
@@ -35,17 +28,19 @@ def taken(screen: Screen) -> int:
 def test_the_context_is_counted_after_escape_branch_and_continue(screen: Screen) -> None:
     assert counted(screen) == 0
     screen.hold(after=5)
-    say(screen, ASK).press("escape")
+    screen.say(ASK)
+    screen.press("escape")
     assert counted(screen) == taken(screen) > 5
     screen.release()
-    say(screen, "/continue")
+    screen.say("/continue")
     whole = counted(screen)
     assert whole == taken(screen) > 20
     screen.hold(after=5)
-    say(screen, "and red?").press("escape")
+    screen.say("and red?")
+    screen.press("escape")
     assert counted(screen) == taken(screen) > whole + 5
     screen.release()
-    say(screen, "/continue")
+    screen.say("/continue")
     assert counted(screen) == taken(screen)
     screen.press("tab", "left", "left", "b")
     assert counted(screen) == taken(screen)
@@ -55,7 +50,8 @@ def test_the_context_is_counted_after_escape_branch_and_continue(screen: Screen)
 
 def test_ctrl_c_stops_an_answer_and_says_so_and_copies_what_is_selected(screen: Screen) -> None:
     screen.hold(after=4)
-    say(screen, ASK).press("ctrl+c")
+    screen.say(ASK)
+    screen.press("ctrl+c")
     assert "stopped" in screen.lines[-1] and len(screen.kept[0].messages()[1].steps) == 4
     screen.press("tab")
     assert "stopped" not in screen.lines[-1]  # it does not stick
@@ -76,13 +72,14 @@ def test_a_model_that_was_loaded_again_is_said(tmp_path: Path) -> None:
                 yield event
 
     with Screen(tmp_path, Reloading()) as screen:
-        say(screen, ASK)
+        screen.say(ASK)
         assert "loaded again in float32" in screen.lines[-1] and screen.kept[0].messages()[1].text == SKY
 
 
 def test_words_typed_in_step_mode_stay_in_it(screen: Screen) -> None:
-    say(screen, ASK).press("tab", "s", "shift+tab", "ctrl+home", "down", "right", "right", "enter", "slash")
-    say(screen, " Hello sky")
+    screen.say(ASK)
+    screen.press("tab", "s", "shift+tab", "ctrl+home", "down", "right", "right", "enter", "slash")
+    screen.say(" Hello sky")
     assert screen.lines[-1].startswith(" step:") and "NEXT" in screen.text
     assert screen.kept[0].messages()[1].text == " The sky Hello sky"
     screen.press("escape")
@@ -91,7 +88,7 @@ def test_words_typed_in_step_mode_stay_in_it(screen: Screen) -> None:
 
 def test_a_conversation_is_named_as_soon_as_it_begins(screen: Screen) -> None:
     screen.hold(after=2)
-    say(screen, ASK)
+    screen.say(ASK)
     assert screen.kept[0].title == ASK
     screen.release()
     assert screen.kept[0].title == ASK  # what the model said is no name
@@ -101,10 +98,11 @@ def test_the_command_lines_settings_hold_in_every_chat(tmp_path: Path) -> None:
     """In the first conversation, in a new one, and over those of a conversation that is resumed."""
     start = Start(Sampling().with_value("temp", 0.3).recipe, system="Be brief.", seed=7, max_tokens=9)
     with Screen(tmp_path) as screen:
-        id = say(screen, ASK).kept[0].id
+        screen.say(ASK)
+        id = screen.kept[0].id
     with Screen(tmp_path, ScriptedEngine(scripts=[BLUE]), start=start, resume=id) as screen:
         for seed in (7, 8):
-            say(screen, ASK)
+            screen.say(ASK)
             talk = screen.kept[0]
             assert talk.leaf is not None and talk.leaf.seed == seed and talk.leaf.finish == "length"
             assert talk.system == "Be brief." and "T 0.30" in screen.text and len(talk.leaf.steps) == 9
@@ -115,12 +113,14 @@ def test_the_command_lines_settings_hold_in_every_chat(tmp_path: Path) -> None:
 
 def test_backspace_does_what_delete_does(screen: Screen) -> None:
     """A Mac's key that is labelled delete sends it."""
-    say(screen, ASK).press("tab", "ctrl+home", "backspace")
+    screen.say(ASK)
+    screen.press("tab", "ctrl+home", "backspace")
     assert "Rayleigh" not in screen.text and "u brings it back" in screen.lines[-1]
     screen.press("u")
     assert "Rayleigh" in screen.text
     screen.press("escape", "ctrl+n")
-    say(screen, "and red").press("ctrl+o")
+    screen.say("and red")
+    screen.press("ctrl+o")
     screen.type("x")
     assert "nothing found" in screen.text
     screen.press("backspace")  # of the search
@@ -136,7 +136,8 @@ def test_pages_rows_and_ends_have_keys_that_a_mac_does_not_keep(tmp_path: Path) 
         return next(line for line in screen.lines if "TOKEN " in line).partition("TOKEN ")[2].split()[0]
 
     with Screen(tmp_path, ScriptedEngine(scripts=[SKY * 6]), size=(120, 30)) as screen:
-        say(screen, ASK).press("tab")
+        screen.say(ASK)
+        screen.press("tab")
         for kept, other in (("home", "0"), ("ctrl+home", "less_than_sign"), ("pageup", "comma"), ("end", ">")):
             found = []
             for key in (kept, other):

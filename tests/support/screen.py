@@ -14,8 +14,8 @@ in      `press("ctrl+p", "down")` keys one after another, each after all that th
 time    `wait(seconds)` moves the clock, which stands still otherwise: a press takes `PRESS_S` of it
         `hold(after=5)` lets the models draw five tokens more (or a training make five steps), `release()` all the rest
 out     `text`, what is on the screen; `lines`; `ink("Words")`, how they are drawn, and `inked(ink)`, what is drawn so
-        `kept`, the conversations on disk, newest first; `clipboard`; `folder`, where the program was started, and
-        `home`, the folder it keeps its own things in
+        `kept`, the conversations on disk, newest first; `said`, the messages of the first; `clipboard`;
+        `folder`, where the program was started, and `home`, the folder it keeps its own things in
         `running`, and `left`, what the program gave when it was left
 
 What the model says is the test's: `ScriptedEngine(scripts=["the first answer", "the second"])` has answers in this
@@ -204,6 +204,11 @@ class Screen:
             return [store.load(summary.id) for summary in store.sessions()]
         finally:
             store.close()
+
+    @property
+    def said(self) -> list[str]:
+        """The messages of the one that was changed last."""
+        return [message.text for message in self.kept[0].messages()]
 
     @property
     def running(self) -> bool:
