@@ -241,6 +241,23 @@ def test_files_are_attached_by_name_and_by_path(tmp_path: Path) -> None:
         assert "1000000 characters" not in screen.text
 
 
+def test_the_system_prompt_is_a_line_with_its_tokens_that_opens_and_is_edited(tmp_path: Path) -> None:
+    engine = ScriptedEngine()
+    words = ("Be brief and kind . " * 12).strip()
+    with Screen(tmp_path, engine, size=(80, 30)) as screen:
+        say(screen, f"/system {words}")
+        count = len(engine.tokenizer.encode(words))
+        assert screen.lines[1].startswith(" ▸ system  Be brief") and screen.lines[1].endswith(f"…  {count} tok")
+        screen.click("▸ system")
+        assert screen.lines[1].startswith(" ▾ system") and " ".join("".join(screen.lines[2:6]).split()) == words
+        screen.click("kind . Be")  # its words: they are edited
+        screen.press("ctrl+end", *["ctrl+u", "backspace"] * 4)
+        say(screen, "Be red .")
+        assert screen.lines[1].endswith(" 5 tok") and screen.lines[2] == "   Be red ."
+        say(screen, ASK)
+        assert screen.kept[0].system == "Be red ." and engine.tokenizer.encode("red")[0] in engine.calls[-1][1]
+
+
 def test_what_a_command_line_asked_for_holds_in_every_new_conversation(tmp_path: Path) -> None:
     from likely.app.tui.chat.start import Start
     from likely.engine.trace.step import Recipe

@@ -97,9 +97,9 @@ def engine(scene: Callable[[Screen], None]) -> ScriptedEngine:
 
 
 SCENES: dict[Callable[[Screen], None], tuple[str, ...]] = {
-    empty: ("80x24",), chat: ("120x40", "80x24", "60x20", "20x5"), tree: ("120x40", "60x20"),
-    alternatives: ("80x24",), moved: ("120x40", "80x24"), markdown: ("120x40",), search: ("120x40",),
-    votes: ("80x24",), canvas: ("120x40", "80x24", "60x20"), sessions: ("80x24", "170x40"), find: ("60x20",),
+    empty: ("80x24",), chat: ("120x40", "80x24", "60x20"), tree: ("120x40",),
+    alternatives: ("80x24",), moved: ("80x24",), markdown: ("120x40",), search: ("120x40",),
+    votes: ("80x24",), canvas: ("120x40", "80x24"), sessions: ("80x24",), find: ("60x20",),
     step: ("120x40",), commands: ("80x24",),
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from likely.engine.tune import data
+from tests.pictures import assert_picture
 from tests.support.screen import Screen
 
 CHAT = {"messages": [{"role": "user", "content": "Why is"}, {"role": "assistant", "content": " The sky looks blue"}]}
@@ -230,3 +231,9 @@ def test_of_many_rows_the_last_is_there_at_once(tmp_path: Path) -> None:
         screen.type("many.jsonl")
         screen.press("ctrl+l", "end")
         assert "row 20,001 of 20,001" in screen.text and "1+1= → 2" in screen.text
+
+
+def test_rows_look_as_in_their_picture(pipeline: Screen) -> None:
+    pipeline.press("down", "down", "d", "up")
+    pipeline.resize(80, 24)
+    assert_picture("screen/pictures/rows-80x24.txt", pipeline.text + "\n")
