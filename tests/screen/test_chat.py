@@ -254,6 +254,7 @@ def test_the_system_prompt_is_a_line_with_its_tokens_that_opens_and_is_edited(tm
         screen.press("ctrl+end", *["ctrl+u", "backspace"] * 4)
         say(screen, "Be red .")
         assert screen.lines[1].endswith(" 5 tok") and screen.lines[2] == "   Be red ."
+        screen.click("│ Message")
         say(screen, ASK)
         assert screen.kept[0].system == "Be red ." and engine.tokenizer.encode("red")[0] in engine.calls[-1][1]
 
