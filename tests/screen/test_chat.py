@@ -256,7 +256,8 @@ def test_the_system_prompt_is_a_line_with_its_tokens_that_opens_and_is_edited(tm
         assert screen.lines[1].endswith(" 5 tok") and screen.lines[2] == "   Be red ."
         screen.click("│ Message")
         say(screen, ASK)
-        assert screen.kept[0].system == "Be red ." and engine.tokenizer.encode("red")[0] in engine.calls[-1][1]
+        asked = next(ids for verb, ids in engine.calls if verb == "generate")
+        assert screen.kept[0].system == "Be red ." and engine.tokenizer.encode(" red")[0] in asked
 
 
 def test_what_a_command_line_asked_for_holds_in_every_new_conversation(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,6 +163,9 @@ def test_the_order_goes_through_the_numbers_and_back_to_the_file(pipeline: Scree
 def test_what_a_pipeline_dropped_comes_back_where_it_can_and_what_is_no_row_is_said(pipeline: Screen) -> None:
     pipeline.press("]", "k")
     assert "1 kept by hand" in pipeline.text and "● " in pipeline.text
+    pipeline.press("up")
+    assert " kept by hand  dropped: filter: verifier" in pipeline.text
+    pipeline.press("down")
     for why in WHY[1:]:
         pipeline.press("k")
         assert f"it cannot come back: {why}" in pipeline.text
@@ -181,6 +185,9 @@ def test_choices_that_cannot_be_read_or_written_lose_nothing(pipeline: Screen) -
     (folder / "choices.partial.jsonl").mkdir()
     pipeline.press("r", "d")
     assert "move it away" in pipeline.text and "dropped, " not in pipeline.text and numbers(pipeline)[0] == 1
+    shutil.rmtree(folder)
+    pipeline.press("r")
+    assert "there is no made on this machine" in pipeline.text and "0+1=" not in pipeline.text
 
 
 def test_columns_go_before_the_text_does_and_the_row_that_is_looked_at_is_seen(pipeline: Screen) -> None:
