@@ -1,7 +1,8 @@
 """Transformers: one `Transformer`, composed from shared blocks, for every family.
 
-A family says how its configuration and its weight names map to ours, and what differs. Nothing here knows of text,
-of files of weights or of sampling. The names below are made on first use, so that `models.errors` needs no mlx.
+A family says how its configuration and its weight names map to ours, and what differs. Which way a pass goes (graph,
+compiled step, native, tapped, mlx-lm's class) stands in docs/passes.md. Nothing here knows of text, of files of weights
+or of sampling. The names below are made on first use, so that `models.errors` needs no mlx.
 """
 
 from importlib import import_module

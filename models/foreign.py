@@ -21,15 +21,6 @@ from likely.models.model import Activations
 from likely.models.rotation import Rotation
 
 
-def known(config: Mapping[str, Any]) -> bool:
-    """Whether mlx-lm has a class for this configuration."""
-    try:
-        _classes(config)
-    except ConfigError:
-        return False
-    return True
-
-
 def build(config: Mapping[str, Any], weights: dict[str, mx.array], dense: mx.Dtype | None = None) -> "ForeignModel":
     """The model by mlx-lm's class, unpacked to `dense` if given.
 

@@ -1,8 +1,9 @@
 """The protocol of a language model: what whoever decodes, scores or serves one may ask of it.
 
-Two classes keep it: `models.transformer.Transformer`, the model of every family written here, and
-`models.foreign.ForeignModel`, which is mlx-lm's. What only the first has (parts that are listed and replaced, an inside
-that is traced) is asked of it by name. Knows neither of them.
+Three classes keep it: `models.transformer.Transformer`, the model of every family written here,
+`models.native.NativeModel`, the same on packed weights on a CPU, and `models.foreign.ForeignModel`, which is mlx-lm's
+(docs/passes.md says when which runs). What only the first has (parts that are listed and replaced, an inside that is
+traced) is asked of it by name. Knows none of them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ graph. Its cache is `models.packed_cache`'s. Knows neither mlx nor files.
 import copy
 import ctypes
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,12 +151,7 @@ class PackedModel:
 
     def __call__(self, tokens: np.ndarray, cache: PackedCache) -> np.ndarray:
         """Logits float32 [B, T, V] after each of `tokens` [B, T], which follow what `cache` holds."""
-        b, t = tokens.shape
-        return self._run(tokens, cache, range(t)).reshape(b, t, -1)
-
-    def step(self, tokens: np.ndarray, cache: PackedCache) -> np.ndarray:
-        """Logits [B, V] after the last of `tokens` [B, T]."""
-        return self._run(tokens, cache, [tokens.shape[1] - 1])[:, 0]
+        return self.head(self.hidden(tokens, cache))
 
     def hidden(self, tokens: np.ndarray, cache: PackedCache) -> np.ndarray:
         """Hidden states, float32 [B, T, C], that `head` takes: after each of `tokens` [B, T], which follow `cache`."""
@@ -164,7 +159,7 @@ class PackedModel:
         out = np.empty((b, t, self.config.width), np.float32)
         for first, part in self._parts(tokens, cache):
             rows = np.empty((*part.shape, self.config.width), np.float32)
-            self._call(part, cache, hidden=rows)
+            self._call(part, cache, rows)
             out[:, first : first + part.shape[1]] = rows
         return out
 
@@ -172,21 +167,6 @@ class PackedModel:
         """Logits [..., V] of hidden states [..., C]."""
         rows = np.ascontiguousarray(hidden, np.float32).reshape(-1, self.config.width)
         return self._scaled(self.out.product(rows, self.activation_bits)).reshape(*hidden.shape[:-1], -1)
-
-    def _run(self, tokens: np.ndarray, cache: PackedCache, wanted: Sequence[int]) -> np.ndarray:
-        """Logits [B, wanted, V]; a long text is read CHUNK rows at a time."""
-        c = self.config
-        b = len(tokens)
-        out = np.empty((b, len(wanted), c.vocab_size), np.float32)
-        at = {position: i for i, position in enumerate(wanted)}
-        for first, part in self._parts(tokens, cache):
-            found = [i for i in range(part.shape[1]) if first + i in at]
-            rows = [text * part.shape[1] + i for text in range(b) for i in found]
-            logits = np.empty((len(rows), c.vocab_size), np.float32)
-            self._call(part, cache, rows, logits)
-            if found:
-                out[:, [at[first + i] for i in found]] = logits.reshape(b, len(found), -1)
-        return self._scaled(out)
 
     def _parts(self, tokens: np.ndarray, cache: PackedCache) -> Iterator[tuple[int, np.ndarray]]:
         """Tokens [B, n] that one call reads, and the number of the first of T; what cannot be read is refused."""
@@ -213,14 +193,7 @@ class PackedModel:
             logits *= np.float32(c.logit_softcap)
         return logits
 
-    def _call(
-        self,
-        tokens: np.ndarray,
-        cache: PackedCache,
-        wanted: Sequence[int] = (),
-        logits: np.ndarray | None = None,
-        hidden: np.ndarray | None = None,
-    ) -> None:
+    def _call(self, tokens: np.ndarray, cache: PackedCache, hidden: np.ndarray) -> None:
         b, t = tokens.shape
         starts = [text.length for text in cache.texts]
         self._turn(max(starts) + t)
@@ -234,7 +207,6 @@ class PackedModel:
         text_of = np.repeat(np.arange(b, dtype=np.int32), t)
         position = (np.array(starts, np.int32)[:, None] + np.arange(t, dtype=np.int32)).reshape(-1)
         rows, model = b * t, ctypes.byref(self._struct)
-        picked = np.array(wanted, np.int32)
         tasks = np.empty(2 * rows, np.int32)
         work = np.empty(self._floats(model, rows, int(position.max()) + 1), np.float32)
         self._forward(
@@ -244,10 +216,10 @@ class PackedModel:
             _at(text_of),
             _at(position),
             ctypes.byref(texts),
-            None if hidden is None else _at(hidden),
-            _at(picked),
-            len(wanted),
-            None if logits is None else _at(logits),
+            _at(hidden),
+            None,
+            0,
+            None,  # no logits of its own: whoever wants them asks `head`
             _at(tasks),
             _at(work),
         )

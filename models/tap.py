@@ -40,7 +40,7 @@ class TappedPass:
         self.model = model
         b, t = tokens.shape
         longest = model.admit(cache, t)
-        offset = 0 if cache is None else cache.length
+        offset = 0 if cache is None else cache.length if cache.each is None else cache.lengths
         self.x, self.step = model.enter(tokens, offset, longest, prepare=False)
         if dtype is not None:
             self.x = self.x.astype(dtype)

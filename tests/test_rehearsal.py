@@ -128,6 +128,7 @@ def test_explain_and_its_attention(mac: Any) -> None:
     assert "perplexity" in mac("explain", TEXT)[0]
     output, launches = mac("explain", "--attention", "--json", "hello ab")
     assert any(name.startswith("likely_decode") for name in launches) and '"entropy"' in output
+    assert json.loads(mac("inside", "--json", "hello ab")[0])  # layer by layer
 
 
 def test_plain_chat(mac: Any) -> None:

@@ -67,16 +67,15 @@ def build(
     config: Mapping[str, Any],
     weights: dict[str, mx.array],
     *,
-    fuse: bool = True,
     dense: mx.Dtype | None = None,
     share: ModelShare | None = None,
 ) -> LanguageModel:
     """The model that a Hugging Face configuration and its tensors describe.
 
-    `weights` is emptied: the model owns the arrays, and none is held twice. `fuse` makes q, k and v one product, and
-    gate and up; without it every matrix can be reached by its name. `dense` unpacks quantised matrices to numbers of
-    that dtype, one at a time. `share` says that the tensors are one rank's, as it placed them (`models.parallel`). An
-    architecture that is not in FAMILIES runs by mlx-lm's own class (`models.foreign`).
+    `weights` is emptied: the model owns the arrays, and none is held twice. q, k and v are one product, and gate and
+    up, where they are kept alike. `dense` unpacks quantised matrices to numbers of that dtype, one at a time. `share`
+    says that the tensors are one rank's, as it placed them (`models.parallel`). An architecture that is not in FAMILIES
+    runs by mlx-lm's own class (`models.foreign`).
     Raises ConfigError and CheckpointError.
     """
     if config.get("model_type") not in FAMILIES:
@@ -95,7 +94,7 @@ def build(
         for name in [name for name in weights if name.startswith(f"{kind.top['head']}.")]:
             del weights[name]
     tensors = Tensors(weights, packing, dense)
-    return Builder(shape, kind.names(shape), tensors, fuse, share).model()
+    return Builder(shape, kind.names(shape), tensors, fuse=True, share=share).model()
 
 
 def blank(config: Mapping[str, Any]) -> Transformer:

@@ -51,13 +51,8 @@ def around_a_shared_segment() -> KV:
 
 
 SEGMENTS = (
-    plain,
-    ring,
-    behind_a_shared_prompt,
-    ring_behind_a_shared_prompt,
-    behind_a_frozen_ring,
-    around_a_shared_segment,
-)
+    plain, ring, behind_a_shared_prompt, ring_behind_a_shared_prompt, behind_a_frozen_ring, around_a_shared_segment,
+)  # fmt: skip
 
 
 def documents(b: int) -> Mask:
@@ -71,14 +66,10 @@ def tree(t: int) -> Mask:
 
 
 MASKS: dict[str, Callable[[int], Mask]] = {
-    "causal": lambda t: CAUSAL,
-    "window": lambda t: Mask(window=30, keep=4),
-    "one row of documents": lambda t: documents(1),
-    "documents": lambda t: documents(B),
-    "tree": tree,
-    "block": lambda t: Mask(block=8, block_start=3),
-    "prefix": lambda t: Mask(prefix=60),
-}
+    "causal": lambda t: CAUSAL, "window": lambda t: Mask(window=30, keep=4),
+    "one row of documents": lambda t: documents(1), "documents": lambda t: documents(B), "tree": tree,
+    "block": lambda t: Mask(block=8, block_start=3), "prefix": lambda t: Mask(prefix=60),
+}  # fmt: skip
 REPORTS = (
     Emit(lse=True, entropy=True, top=5, scores=True),
     Emit(lse=True, entropy=True),

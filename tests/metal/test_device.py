@@ -8,15 +8,10 @@ from likely.engine.sources.gguf.precision import Precision, choose
 from likely.metal import device, mx
 
 CHIPS = [
-    ("Apple M1", "applegpu_g13g", False),
-    ("Apple M1 Ultra", "", False),
-    ("Apple M2 Max", "applegpu_g14c", False),
-    ("Apple M3 Pro", "applegpu_g15s", True),
-    ("Apple M4", "", True),
-    ("Apple M10", "", True),
-    ("Apple Paravirtual device", "applegpu_g13g", False),
-    ("Apple Paravirtual device", "", True),
-]
+    ("Apple M1", "applegpu_g13g", False), ("Apple M1 Ultra", "", False), ("Apple M2 Max", "applegpu_g14c", False),
+    ("Apple M3 Pro", "applegpu_g15s", True), ("Apple M4", "", True), ("Apple M10", "", True),
+    ("Apple Paravirtual device", "applegpu_g13g", False), ("Apple Paravirtual device", "", True),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "architecture", "native"), CHIPS)

@@ -18,21 +18,14 @@ ALSO = mx.zeros((1, 9, 9), dtype=mx.bool_)
 @pytest.mark.parametrize(
     "mask",
     [
-        CAUSAL,
-        FULL,
-        Mask(window=1, keep=1, prefix=1, block=1, block_start=1),
-        Mask(causal=False, window=3, keep=2),
-        Mask(noised=True, block=2),
+        CAUSAL, FULL, Mask(window=1, keep=1, prefix=1, block=1, block_start=1),
+        Mask(causal=False, window=3, keep=2), Mask(noised=True, block=2),
         Mask(noised=True, block=2, documents=DOCUMENTS, lengths=(4, 5)),
-        Mask(also=ALSO),
-        Mask(also=mx.zeros((2, 9, 9), dtype=mx.bool_)),
-        Mask(also=ALSO, window=1, block=2, prefix=3),
-        Mask(documents=DOCUMENTS),
-        Mask(documents=mx.zeros((2, 40), dtype=mx.int32)),
-        Mask(tree=TREE),
-        Mask(tree=TREE, window=9),
+        Mask(also=ALSO), Mask(also=mx.zeros((2, 9, 9), dtype=mx.bool_)),
+        Mask(also=ALSO, window=1, block=2, prefix=3), Mask(documents=DOCUMENTS),
+        Mask(documents=mx.zeros((2, 40), dtype=mx.int32)), Mask(tree=TREE), Mask(tree=TREE, window=9),
     ],
-)
+)  # fmt: skip
 def test_rules_that_go_together_are_taken(mask: Mask) -> None:
     mask.check(2, 9)
 
@@ -89,23 +82,17 @@ def array(mask: Mask, first: int, t: int, n: int) -> np.ndarray:
 
 
 PAIRS = {
-    "causal": CAUSAL,
-    "full": FULL,
-    "window": Mask(window=3),
-    "window, one": Mask(window=1),
-    "window and first": Mask(window=3, keep=2),
-    "both sides": Mask(causal=False, window=3),
+    "causal": CAUSAL, "full": FULL, "window": Mask(window=3), "window, one": Mask(window=1),
+    "window and first": Mask(window=3, keep=2), "both sides": Mask(causal=False, window=3),
     "both sides and first": Mask(causal=False, window=2, keep=1),
-    "prefix": Mask(prefix=9),
-    "prefix, window": Mask(prefix=9, window=4),
-    "blocks": Mask(block=4),
+    "prefix": Mask(prefix=9), "prefix, window": Mask(prefix=9, window=4), "blocks": Mask(block=4),
     "blocks from 3": Mask(block=4, block_start=3),
     "blocks and a prefix": Mask(block=3, block_start=1, prefix=10),
     "blocks and a window": Mask(block=4, window=5),
     "documents": Mask(documents=mx.array([[0] * 5 + [1] * 3 + [2] * 6], dtype=mx.int32)),
     "tree": Mask(tree=mx.array([[[1 | 1 << t | 1 << t // 2] for t in range(6)]], dtype=mx.uint32)),
     "tree and a window": Mask(tree=mx.array([[[1 | 1 << t] for t in range(6)]], dtype=mx.uint32), window=6),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -28,15 +28,9 @@ FOLDER = Path(packed.__file__).parent
 
 # layout: columns and bytes of a block, and where in it the halves are
 GGUF = {
-    "Q4_0": (32, 18, (0,)),
-    "Q4_1": (32, 20, (0, 2)),
-    "Q5_0": (32, 22, (0,)),
-    "Q5_1": (32, 24, (0, 2)),
-    "Q8_0": (32, 34, (0,)),
-    "Q4_K": (256, 144, (0, 2)),
-    "Q5_K": (256, 176, (0, 2)),
-    "Q6_K": (256, 210, (208,)),
-}
+    "Q4_0": (32, 18, (0,)), "Q4_1": (32, 20, (0, 2)), "Q5_0": (32, 22, (0,)), "Q5_1": (32, 24, (0, 2)),
+    "Q8_0": (32, 34, (0,)), "Q4_K": (256, 144, (0, 2)), "Q5_K": (256, 176, (0, 2)), "Q6_K": (256, 210, (208,)),
+}  # fmt: skip
 AFFINE = [(bits, group, number) for bits in (4, 8) for group in (32, 64, 128) for number in NUMBERS]
 KINDS = {"plain": "SSE2", "avx2": "AVX2", "avx512": "AVX-512"} if platform.machine() == "x86_64" else {"plain": "NEON"}
 

@@ -17,21 +17,14 @@ TREE = mx.array(
     np.array([[[1 | (1 << t) | (1 << t // 2)] for t in range(T)]] * B, dtype=np.uint32)  # a heap: parents, root, self
 )
 MASKS = {
-    "causal": CAUSAL,
-    "full": FULL,
-    "window": Mask(window=6),
-    "window of one": Mask(window=1),
-    "window, both sides": Mask(causal=False, window=4),
-    "window and the first": Mask(window=6, keep=3),
-    "prefix": Mask(prefix=36),
-    "blocks": Mask(block=4),
+    "causal": CAUSAL, "full": FULL, "window": Mask(window=6), "window of one": Mask(window=1),
+    "window, both sides": Mask(causal=False, window=4), "window and the first": Mask(window=6, keep=3),
+    "prefix": Mask(prefix=36), "blocks": Mask(block=4),
     "blocks after a prompt": Mask(block=5, block_start=33, prefix=33),
-    "blocks that begin late": Mask(block=16, block_start=37),
-    "documents": Mask(documents=DOCUMENTS),
+    "blocks that begin late": Mask(block=16, block_start=37), "documents": Mask(documents=DOCUMENTS),
     "documents and a window": Mask(documents=DOCUMENTS, window=7),
-    "tree": Mask(tree=TREE),
-    "tree and a window": Mask(tree=TREE, window=11),
-}
+    "tree": Mask(tree=TREE), "tree and a window": Mask(tree=TREE, window=11),
+}  # fmt: skip
 
 
 def operands(t: int = T) -> tuple[mx.array, mx.array, mx.array]:

@@ -68,17 +68,11 @@ def test_what_is_wrong_in_one_line_is_found(name: str, old: str, new: str, compa
 @pytest.mark.parametrize(
     "shape",
     [
-        Shape(64, 4, 2),
-        Shape(64, 9, 3, mx.bfloat16),
-        Shape(80, 4, 4, mx.bfloat16),
-        Shape(96, 4, 2, mx.bfloat16),
-        Shape(128, 4, 1, mx.bfloat16),
-        SHAPE,
-        Shape(128, 2, 1, mx.float16),
-        Shape(256, 4, 2, mx.bfloat16),
+        Shape(64, 4, 2), Shape(64, 9, 3, mx.bfloat16), Shape(80, 4, 4, mx.bfloat16), Shape(96, 4, 2, mx.bfloat16),
+        Shape(128, 4, 1, mx.bfloat16), SHAPE, Shape(128, 2, 1, mx.float16), Shape(256, 4, 2, mx.bfloat16),
     ],
     ids=lambda shape: kernel.variant("", shape.dtype, shape.head_size).strip(),
-)
+)  # fmt: skip
 def test_every_variant_passes(shape: Shape) -> None:
     with metal():
         found = {case.name: case.verdict() for case in cases(shape)}

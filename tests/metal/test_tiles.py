@@ -14,19 +14,10 @@ SUMS = Emit(lse=True, entropy=True)
 TREE = mx.array(np.array([[[1 | (1 << t) | (1 << t // 2)] for t in range(T)]], dtype=np.uint32))
 DOCUMENTS = mx.array([[0] * 10 + [1] * 25 + [2] * 29], dtype=mx.int32)
 MASKS = [
-    CAUSAL,
-    FULL,
-    Mask(window=7),
-    Mask(window=7, keep=3),
-    Mask(causal=False, window=7),
-    Mask(prefix=40),
-    Mask(block=8, block_start=13),
-    Mask(block=8, window=5),
-    Mask(documents=DOCUMENTS),
-    Mask(documents=DOCUMENTS, window=9),
-    Mask(tree=TREE),
-    Mask(tree=TREE, window=30),
-]
+    CAUSAL, FULL, Mask(window=7), Mask(window=7, keep=3), Mask(causal=False, window=7), Mask(prefix=40),
+    Mask(block=8, block_start=13), Mask(block=8, window=5), Mask(documents=DOCUMENTS),
+    Mask(documents=DOCUMENTS, window=9), Mask(tree=TREE), Mask(tree=TREE, window=30),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("i", everyday(range(len(MASKS)), 4))

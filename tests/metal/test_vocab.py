@@ -25,20 +25,15 @@ def by_kernel(logits: mx.array, draw: DrawPlan | None = None, uniform: mx.array 
 BOTH = pytest.mark.parametrize("run", [by_kernel, statistics], ids=["kernel", "reference"])
 
 LOGITS = {
-    "float32": normal(1, 2, 9000, scale=3),
-    "float16": normal(2, 2, 9000, scale=3, dtype=mx.float16),
+    "float32": normal(1, 2, 9000, scale=3), "float16": normal(2, 2, 9000, scale=3, dtype=mx.float16),
     "bfloat16": normal(3, 2, 17000, scale=3, dtype=mx.bfloat16),
-    "one chunk exactly": normal(4, 1, 8192),
-    "one more than a chunk": normal(5, 1, 8193),
-    "fewer than are kept": normal(6, 2, 50),
-    "as many as are kept": normal(7, 1, TOP),
-    "one": normal(8, 3, 1),
-    "all equal": mx.zeros((1, 10000)),
-    "all negative": -mx.abs(normal(9, 1, 8500, scale=50)),
+    "one chunk exactly": normal(4, 1, 8192), "one more than a chunk": normal(5, 1, 8193),
+    "fewer than are kept": normal(6, 2, 50), "as many as are kept": normal(7, 1, TOP), "one": normal(8, 3, 1),
+    "all equal": mx.zeros((1, 10000)), "all negative": -mx.abs(normal(9, 1, 8500, scale=50)),
     "far apart": normal(10, 1, 300, scale=1e4),
     "some impossible": mx.where(mx.arange(400)[None] % 3 == 0, -mx.inf, normal(11, 1, 400)),
     "many ties": mx.round(normal(12, 2, 9000, scale=2)),
-}
+}  # fmt: skip
 
 
 @BOTH
@@ -90,18 +85,12 @@ def inverted(p: np.ndarray, uniform: np.ndarray) -> list[int]:
 
 
 DRAWS = (
-    DrawPlan(top_k=1),
-    DrawPlan(top_k=TOP),
-    DrawPlan(temperature=0.3, top_p=0.8),
-    DrawPlan(0.7, 20, 0.9, 0.05),
-    DrawPlan(0.5, 0, 1.0, 0.2),
-    DrawPlan(1.5, 40, 0.95, 0.0),
-    DrawPlan(top_k=90, min_p=0.3),
+    DrawPlan(top_k=1), DrawPlan(top_k=TOP), DrawPlan(temperature=0.3, top_p=0.8), DrawPlan(0.7, 20, 0.9, 0.05),
+    DrawPlan(0.5, 0, 1.0, 0.2), DrawPlan(1.5, 40, 0.95, 0.0), DrawPlan(top_k=90, min_p=0.3),
     DrawPlan(0.8, 0, 0.95, 0.05, temperature_last=True),
     DrawPlan(1.3, 12, 0.7, 0.0, temperature_last=True, top_k_last=True),
-    DrawPlan(0.6, 30, 0.8, 0.01, top_k_last=True),
-    DrawPlan(1.2, 100, 0.8, 0.0, top_k_last=True),
-)
+    DrawPlan(0.6, 30, 0.8, 0.01, top_k_last=True), DrawPlan(1.2, 100, 0.8, 0.0, top_k_last=True),
+)  # fmt: skip
 
 
 @BOTH
@@ -132,16 +121,12 @@ def test_draws_invert_the_cumulative_distribution(draw: DrawPlan, name: str, run
 @pytest.mark.parametrize(
     "draw",
     [
-        DrawPlan(),
-        DrawPlan(temperature=5.0, top_p=0.9),
-        DrawPlan(min_p=1e-6),
-        DrawPlan(top_k=100),
-        DrawPlan(top_k=100, top_p=0.5),
-        DrawPlan(0.1, top_p=0.95, temperature_last=True),
+        DrawPlan(), DrawPlan(temperature=5.0, top_p=0.9), DrawPlan(min_p=1e-6), DrawPlan(top_k=100),
+        DrawPlan(top_k=100, top_p=0.5), DrawPlan(0.1, top_p=0.95, temperature_last=True),
         DrawPlan(top_k=100, min_p=1e-6, top_k_last=True),
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_what_does_not_end_within_the_kept_says_so(draw: DrawPlan, run: Run) -> None:
     drawn = run(normal(14, 2, 700), draw, mx.array([[0.1, 0.2], [0.9, 0.8]])).drawn
     assert drawn is not None

@@ -1,17 +1,15 @@
 """A layer's parts by themselves, against float64: products, norms, activations, experts, turns, and what is joined."""
 
-import math
 from typing import Any
 
 import numpy as np
 import pytest
 
 from likely.metal import mx
-from likely.models.block import Block
 from likely.models.config import Experts
 from likely.models.errors import CheckpointError
 from likely.models.families.builder import Builder
-from likely.models.families.registry import blank, configure, family, joins
+from likely.models.families.registry import configure, family, joins
 from likely.models.layers import (
     ACTIVATE,
     Embedding,
@@ -20,12 +18,10 @@ from likely.models.layers import (
     Linear,
     QuantizedLinear,
     RMSNorm,
-    bare,
-    gated,
     linear,
     onto,
 )  # fmt: skip
-from likely.models.mlp import Gated, Mixture, Plain, stack
+from likely.models.mlp import Mixture, stack
 from likely.models.rope import Rope
 from likely.models.rotation import KernelRotation, PackedTurns, TableRotation, rotation
 from likely.models.transformer import Transformer
@@ -47,25 +43,6 @@ def wide(x: mx.array) -> np.ndarray:
 def packed(rows: int, columns: int, mode: str = "affine", bits: int = 4, group: int = 32) -> Packed:
     codes, scales, *biases = mx.quantize(normal(rows, columns, seed=5), group, bits, mode=mode)
     return Packed(codes, scales, PackedLayout(group, bits, mode), *biases)
-
-
-KINDS: dict[str, tuple[type, type, type]] = {
-    "llama": (RMSNorm, Linear, Gated),
-    "gpt-2": (LayerNorm, Linear, Plain),
-    "qwen3 moe plain": (RMSNorm, Linear, Mixture),
-    "phi 3": (RMSNorm, Linear, Gated),
-}
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_a_layer_is_made_of_the_parts_of_its_family(name: str) -> None:
-    model = built(name)
-    normed, product, mlp = KINDS[name]
-    for block in model.blocks:
-        assert isinstance(block, Block) and isinstance(block.attn_norm, normed) and isinstance(block.mlp, mlp)
-        assert isinstance(block.qkv, product) and isinstance(block.out, product)
-    assert isinstance(model.norm, normed)
-    assert (model.positions is not None) == (name == "gpt-2") and type(blank(SAME["llama"]).blocks[0].qkv) is Joined
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 24), (2, 5, 24), (24,)])
@@ -92,17 +69,6 @@ def test_a_packed_product_is_that_of_its_numbers(rows: int, bias: bool) -> None:
     assert off(onto(normal(1, rows, 7, seed=3), made, x), want + wide(normal(1, rows, 7, seed=3))) < 1e-5
 
 
-def test_products_side_by_side_are_one_behind_the_other() -> None:
-    x, parts = normal(2, 24), [linear(normal(n, 24, seed=n)) for n in (3, 5)]
-    assert off(Joined(parts)(x), np.concatenate([wide(part(x)) for part in parts], -1)) < 1e-7
-
-    class Around:
-        def __init__(self, base: Any) -> None:
-            self.base = base
-
-    assert bare(Around(Around(parts[0]))) is parts[0] and bare(parts[0]) is parts[0]
-
-
 @pytest.mark.parametrize("shape", [(1, 1, 24), (1, 24), (2, 3, 24)])
 @pytest.mark.parametrize("eps", [1e-6, 0.5])
 def test_norms_are_their_definitions(shape: tuple[int, ...], eps: float) -> None:
@@ -115,31 +81,6 @@ def test_norms_are_their_definitions(shape: tuple[int, ...], eps: float) -> None
     want = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps) * wide(w)
     assert off(LayerNorm(w, b, eps)(x), want + wide(b)) < 1e-6 and off(LayerNorm(w, None, eps)(x), want) < 1e-6
     assert LayerNorm(w, b, eps).matrix is w
-
-
-@pytest.mark.parametrize("name", ACTIVATE)
-def test_activations_are_their_definitions(name: str) -> None:
-    x = np.linspace(-9, 9, 73)
-    want = {
-        "silu": x / (1 + np.exp(-x)),
-        "gelu": 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
-        "gelu_tanh": 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
-        "relu": np.maximum(x, 0),
-    }[name]
-    given, up = mx.array(x.astype(np.float32)), mx.array(RNG.standard_normal(73).astype(np.float32))
-    assert off(ACTIVATE[name](given), want) < 1e-6 and off(gated(ACTIVATE[name], given, up), want * wide(up)) < 1e-6
-
-
-def test_an_mlp_is_its_products_around_its_activation() -> None:
-    x, residual = normal(2, 3, 24), normal(2, 3, 24, seed=9)
-    up, gate, down = normal(16, 24, seed=1), normal(16, 24, seed=2), normal(24, 16, seed=3)
-    inner = wide(x) @ wide(up).T
-    want = np.maximum(inner, 0) @ wide(down).T
-    plain = Plain(linear(up), linear(down), ACTIVATE["relu"])
-    assert off(plain(x), want) < 1e-6 and off(plain.onto(residual, x), want + wide(residual)) < 1e-6
-    want = (np.maximum(wide(x) @ wide(gate).T, 0) * inner) @ wide(down).T
-    both = Gated(linear(mx.concatenate([gate, up])), linear(down), ACTIVATE["relu"])
-    assert off(both(x), want) < 1e-6 and off(both.onto(residual, x), want + wide(residual)) < 1e-6
 
 
 def test_rows_of_a_table_are_taken_by_token() -> None:
@@ -232,14 +173,6 @@ def test_turns_follow_the_regime_of_the_length(form: Any) -> None:
         a, b = wide(x)[..., :2], wide(x)[..., 2:]
         want = np.concatenate([a * np.cos(angles) - b * np.sin(angles), b * np.cos(angles) + a * np.sin(angles)], -1)
         assert off(made(x, made.turns(3, 2, length)), want) < 1e-5
-
-
-def test_what_is_joined_is_said_by_its_parts_in_order() -> None:
-    found = joins(SAME["llama"])
-    assert [*found] == [f"model.layers.{i}.{whole}" for i in range(4) for whole in ("qkv", "gate_up")]
-    assert found["model.layers.2.qkv"] == [f"model.layers.2.self_attn.{part}_proj" for part in "qkv"]
-    assert found["model.layers.0.gate_up"] == [f"model.layers.0.mlp.{part}_proj" for part in ("gate", "up")]
-    assert joins(SAME["phi 3"]) == {} == joins({"model_type": "unknown"}) and "gate_up" not in str(joins(SAME["gpt-2"]))
 
 
 @pytest.mark.parametrize("name", ["llama biased", "llama", "mixtral", "gpt-2", "gemma 3"])

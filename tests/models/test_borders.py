@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from likely.metal import mx
-from likely.models.config import Experts, MaskedDiffusion, ModelConfig
+from likely.models.config import Experts, MaskedDiffusion
 from likely.models.errors import CheckpointError, ConfigError
 from likely.models.keys import Keys, refuse_left
-from likely.models.packed import refusal
 from likely.models.rope import Rope
 from likely.models.weights import BlankTensors, Packed, PackedLayout, Tensors, agreed, arrays, cut, join
 from tests.models.test_defaults import PLAIN
@@ -53,16 +52,12 @@ def test_a_shape_that_cannot_be_is_named(change: dict[str, Any], line: str) -> N
     [
         {},
         dict.fromkeys(("vocab_size", "width", "heads", "kv_heads", "mlp_width", "context"), 1),
-        {"layers": 1, "windows": (1,), "ropes": (None,)},
-        {"head_size": 4096},
-        {"head_size": 1, "ropes": (None,) * 4},
-        {"ropes": (replace(ROPE, dims=1), ROPE, None, None)},
+        {"layers": 1, "windows": (1,), "ropes": (None,)}, {"head_size": 4096},
+        {"head_size": 1, "ropes": (None,) * 4}, {"ropes": (replace(ROPE, dims=1), ROPE, None, None)},
         {"diffusion": MaskedDiffusion(100, block=0), "windows": (1, 0, 0, 0)},
-        {"diffusion": MaskedDiffusion(0, block=8)},
-        {"experts": Experts(4, 4, 8)},
-        {"experts": Experts(4, 1, 8)},
+        {"diffusion": MaskedDiffusion(0, block=8)}, {"experts": Experts(4, 4, 8)}, {"experts": Experts(4, 1, 8)},
     ],
-)
+)  # fmt: skip
 def test_a_shape_at_its_border_can_be(change: dict[str, Any]) -> None:
     made = replace(PLAIN, **change)
     assert made.check() is made
@@ -86,20 +81,15 @@ def test_keys_are_taken_once_and_what_is_left_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("method", "value", "line"),
     [
-        ("integer", 1.0, "x must be an integer, got 1.0"),
-        ("integer", True, "x must be an integer, got True"),
-        ("number", True, "x must be a number, got True"),
-        ("number", float("nan"), "x must be a number, got nan"),
-        ("number", "1", "x must be a number, got '1'"),
-        ("flag", 1, "x must be true or false, got 1"),
-        ("text", 1, "x must be a string, got 1"),
-        ("table", [], r"x must be a table, got \[\]"),
+        ("integer", 1.0, "x must be an integer, got 1.0"), ("integer", True, "x must be an integer, got True"),
+        ("number", True, "x must be a number, got True"), ("number", float("nan"), "x must be a number, got nan"),
+        ("number", "1", "x must be a number, got '1'"), ("flag", 1, "x must be true or false, got 1"),
+        ("text", 1, "x must be a string, got 1"), ("table", [], r"x must be a table, got \[\]"),
         ("sequence", {}, r"x must be a list, got \{\}"),
         ("layers", 10_001, "x must be at most 10,000, got 10,001"),
-        ("activation", "nothing", "x must be one of silu"),
-        ("numbers", [1, "a"], "x: 1 must be a number, got 'a'"),
+        ("activation", "nothing", "x must be one of silu"), ("numbers", [1, "a"], "x: 1 must be a number, got 'a'"),
     ],
-)
+)  # fmt: skip
 def test_a_key_of_another_kind_is_named(method: str, value: object, line: str) -> None:
     with pytest.raises(ConfigError, match=f"config: {line}"):
         getattr(Keys({"x": value}), method)("x")
@@ -108,31 +98,15 @@ def test_a_key_of_another_kind_is_named(method: str, value: object, line: str) -
 @pytest.mark.parametrize(
     ("method", "value", "want"),
     [
-        ("integer", 3, 3),
-        ("number", 3, 3.0),
-        ("number", 0.5, 0.5),
-        ("flag", False, False),
-        ("text", "", ""),
-        ("table", {"a": 1}, {"a": 1}),
-        ("sequence", [1], [1]),
-        ("sequence", (1,), (1,)),
-        ("layers", 10_000, 10_000),
-        ("numbers", [1, 2.5], (1.0, 2.5)),
-        ("activation", "gelu_new", "gelu_tanh"),
-        ("activation", "swish", "silu"),
+        ("integer", 3, 3), ("number", 3, 3.0), ("number", 0.5, 0.5), ("flag", False, False), ("text", "", ""),
+        ("table", {"a": 1}, {"a": 1}), ("sequence", [1], [1]), ("sequence", (1,), (1,)), ("layers", 10_000, 10_000),
+        ("numbers", [1, 2.5], (1.0, 2.5)), ("activation", "gelu_new", "gelu_tanh"), ("activation", "swish", "silu"),
         ("activation", "gelu_fast", "gelu_tanh"),
     ],
-)
+)  # fmt: skip
 def test_a_key_of_its_kind_is_taken(method: str, value: object, want: object) -> None:
     found = getattr(Keys({"x": value}), method)("x")
     assert found == want and type(found) is type(want)
-
-
-def test_keys_that_are_missing_have_the_default_of_their_kind() -> None:
-    keys = Keys({})
-    assert (keys.table("a"), keys.sequence("b"), keys.numbers("c"), keys.number("d", 2)) == ({}, None, (), 2.0)
-    keys.fixed("e", 1, 2)
-    assert Keys({"hidden_act": "relu"}).activation() == "relu" and keys.activation(default="silu") == "silu"
 
 
 def test_tensors_that_follow_from_the_configuration_may_be_left() -> None:
@@ -146,50 +120,10 @@ def test_tensors_that_follow_from_the_configuration_may_be_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({}, None),
-        ({"norm": "rms+1"}, None),
-        ({"activation": "gelu_tanh"}, None),
-        ({"qkv_bias": True, "qk_norm": "head", "logit_softcap": 3.0, "tied": True}, None),
-        ({"norm": "layer"}, "norms of the kind 'layer'"),
-        ({"gated": False}, "an MLP without a gate"),
-        ({"activation": "gelu"}, "the activation gelu"),
-        ({"experts": Experts(2, 1, 8)}, "experts"),
-        ({"diffusion": MaskedDiffusion(3)}, "attention both ways"),
-        ({"parallel": True}, "attention beside the MLP"),
-        ({"out_bias": True}, "biases past q, k and v"),
-        ({"mlp_bias": True}, "biases past q, k and v"),
-        ({"softcap": 3.0}, "a cap on scores"),
-        ({"learned_positions": 1}, "a table of positions"),
-        ({"qk_norm": "all"}, "a norm over all heads"),
-        ({"ropes": (ROPE, None, replace(ROPE, theta=5.0), ROPE)}, None),
-        ({"ropes": (ROPE, None, replace(ROPE, dims=4), ROPE)}, "rotations of several kinds"),
-        ({"ropes": (ROPE, None, replace(ROPE, traditional=True), ROPE)}, "rotations of several kinds"),
-        ({"ropes": (ROPE, None, replace(ROPE, kind="dynamic"), ROPE)}, "frequencies that follow the length"),
-        ({"ropes": (None,) * 4}, None),
-        ({"head_size": 256}, None),
-        ({"head_size": 257}, "heads of 257 numbers"),
-        ({"heads": 16, "kv_heads": 1}, None),
-        ({"heads": 17, "kv_heads": 1}, "17 heads to a key"),
-    ],
-)
-def test_what_the_native_call_does_not_know_is_said(change: dict[str, Any], reason: str | None) -> None:
-    made: ModelConfig = replace(PLAIN, **change)
-    assert refusal(made) == reason
-
-
-@pytest.mark.parametrize(
     ("layout", "line"),
     [
-        ((64, 4, "affine"), None),
-        ((32, 2, "affine"), None),
-        ((128, 8, "affine"), None),
-        ((64, 3, "affine"), None),
-        ((64, 5, "affine"), None),
-        ((64, 6, "affine"), None),
-        ((32, 4, "mxfp4"), None),
-        ((32, 8, "mxfp8"), None),
+        ((64, 4, "affine"), None), ((32, 2, "affine"), None), ((128, 8, "affine"), None), ((64, 3, "affine"), None),
+        ((64, 5, "affine"), None), ((64, 6, "affine"), None), ((32, 4, "mxfp4"), None), ((32, 8, "mxfp8"), None),
         ((16, 4, "nvfp4"), None),
         ((64, 7, "affine"), "bits must be one of 2, 3, 4, 5, 6, 8 in mode affine, got 7"),
         ((16, 4, "affine"), "group_size must be one of 32, 64, 128 in mode affine, got 16"),
@@ -198,7 +132,7 @@ def test_what_the_native_call_does_not_know_is_said(change: dict[str, Any], reas
         ((32, 4, "nvfp4"), "group_size must be one of 16 in mode nvfp4, got 32"),
         ((32, 4, "nf4"), "mode must be one of affine, mxfp4, mxfp8, nvfp4, got 'nf4'"),
     ],
-)
+)  # fmt: skip
 def test_a_layout_is_one_that_mlx_has(layout: tuple[int, int, str], line: str | None) -> None:
     if line is None:
         assert PackedLayout(*layout).mode == layout[2]

@@ -7,12 +7,12 @@ import pytest
 from likely.metal import mx
 from likely.models.cache import Cache, KVCache, RowSize
 from likely.models.errors import CacheError
-from likely.models.quantized_cache import QuantizedCache
 from likely.models.transformer import Transformer
-from likely.models.window_cache import BLOCK, WindowCache
+from likely.models.window_cache import WindowCache
 from tests.models.oracle import difference, pair, tokens
-from tests.models.test_llama import TINY
+from tests.models.test_families import SAME
 
+TINY = SAME["llama"] | {"vocab_size": 97, "num_hidden_layers": 3}
 SIZED = TINY | {"hidden_size": 64, "num_attention_heads": 4, "head_dim": 64, "num_key_value_heads": 2}
 
 
@@ -122,22 +122,6 @@ def test_a_rewind_that_cannot_be_touches_nothing(model: Transformer) -> None:
         two.rewind([1, 0, 0])
 
 
-def test_rows_of_different_lengths(model: Transformer) -> None:
-    lengths = [5, 9, 2]
-    x = tokens(3, 20, 97)
-    cache = model.make_cache()
-    model(x[:, :9], cache)
-    cache.rewind([9 - n for n in lengths])
-    assert cache.lengths.tolist() == lengths and cache.length == 9
-    got = run(model, x[:, 9:13], cache, 1, 3)
-    for i, n in enumerate(lengths):
-        alone = mx.concatenate([x[i : i + 1, :n], x[i : i + 1, 9:13]], axis=1)
-        assert difference(got[i : i + 1], model(alone)[:, n:]) < 1e-5
-    cache.select([2, 0])
-    cache.rewind([0, 3])
-    assert cache.lengths.tolist() == [6] and cache.each is None
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_share_a_frozen_prefix(model: Transformer, kind: str) -> None:
     x, more = tokens(1, 100, 97), tokens(4, 12, 97, seed=5)
@@ -180,17 +164,6 @@ def test_texts_of_other_lengths_stand_side_by_side(model: Transformer) -> None:
     assert two.each == [21, 257]
 
 
-def test_rewind_into_a_frozen_prefix(model: Transformer) -> None:
-    x = tokens(1, 40, 97)
-    cache = model.make_cache()
-    model(x[:, :20], cache)
-    cache.freeze()
-    model(x[:, 20:30], cache)
-    cache.rewind(15)
-    assert cache.length == 15
-    assert difference(model(x[:, 15:], cache), model(x)[:, 15:]) < 1e-5
-
-
 def test_a_donated_buffer_is_written_in_place(model: Transformer) -> None:
     cache = model.make_cache(capacity=4096)
     x = tokens(1, 8, 97)
@@ -203,15 +176,6 @@ def test_a_donated_buffer_is_written_in_place(model: Transformer) -> None:
     assert mx.get_peak_memory() - before < nbytes / 4
 
 
-def test_packed_rows_are_small(model: Transformer) -> None:
-    x = tokens(1, 8 * BLOCK + 64, 97)
-    quantised, full = model.make_cache(bits=4), model.make_cache(capacity=8 * BLOCK + 64)
-    for cache in (quantised, full):
-        run(model, x, cache, *(BLOCK,) * 9)
-    packed = sum(layer.packed_nbytes for layer in quantised.layers if isinstance(layer, QuantizedCache))
-    assert packed <= full.nbytes / 2 * 0.3  # the full one is float32
-
-
 def test_a_window_holds_all_that_was_just_read(model: Transformer) -> None:
     """So that who keeps the beginnings of texts finds them, however small the window."""
     x = tokens(1, 400, 97)
@@ -222,20 +186,6 @@ def test_a_window_holds_all_that_was_just_read(model: Transformer) -> None:
             part = layer.cut(start, start + 100)
             assert part is not None and part["keys"].shape[2] == 100
             assert start == 0 or layer.cut(start - 60, start) is None
-
-
-def test_only_the_rows_of_one_text_can_be_cut(model: Transformer) -> None:
-    x = tokens(1, 100, 97)
-    for kind in KINDS.values():
-        cache = kind(model)
-        assert cache.layers[0].cut(0, 10) is None
-        model(x, cache)
-        assert cache.layers[0].cut(0, 101) is None and cache.layers[0].cut(0, 100) is not None
-        two, frozen = cache.fork(), cache.fork()
-        two.select([0, 0])
-        frozen.freeze()
-        assert two.layers[0].cut(0, 100) is None and frozen.layers[0].cut(0, 100) is None
-        assert (cache.layers[0].cut(0, 50) is not None) == cache.layers[0].EXACT
 
 
 def test_caches_that_cannot_be(model: Transformer) -> None:

@@ -8,7 +8,7 @@ import pytest
 from likely.metal import mx
 from likely.metal.attention import KV, Quantized
 from likely.metal.qkv_prepare import PLAIN, Format
-from likely.models.cache import Cache, KVCache, NewRows, RowSize, Tail, pick, resize, shorten
+from likely.models.cache import Cache, KVCache, RowSize, Tail, pick
 from likely.models.errors import CacheError
 from likely.models.quantized_cache import QuantizedCache
 from likely.models.window_cache import WindowCache
@@ -62,14 +62,6 @@ def capacity(cache: KVCache) -> int:
     return 0 if cache.keys is None else cache.keys.shape[2]
 
 
-def test_a_new_cache_holds_nothing() -> None:
-    cache = KVCache()
-    assert (cache.length, cache.rows, cache.each, cache.before, cache.gone, cache.nbytes) == (0, 0, None, 0, 0, 0)
-    assert cache.held() is None and cache.front is None and cache.joins and cache.room == 0 and cache.kind == "all"
-    assert KVCache.EXACT and not QuantizedCache.EXACT and WindowCache.EXACT and KVCache.mask is None
-    assert cache.formats(1) == (PLAIN, PLAIN) and cache.shed(1) is None
-
-
 @pytest.mark.parametrize(
     ("first", "sizes", "want"),
     [
@@ -106,13 +98,6 @@ def test_new_rows_go_where_each_text_ends() -> None:
     cache.rewind([2, 0])
     assert cache.each is None and cache.rows == 4  # they are alike again
     assert held(cache, 0) == [0, 1, 2, 3] and held(cache, 1) == [100, 101, 107, 108]
-
-
-def test_a_place_may_be_made_once_for_all_layers() -> None:
-    cache = KVCache()
-    place = NewRows([mx.array([0], dtype=mx.int32)], mx.array([2], dtype=mx.int32), None, 2)
-    keys = rows([3, 4])
-    assert said(cache.append(keys, keys + 1000, place)) == [3, 4] and cache.rows == 2
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 5, 7, 9])
@@ -285,14 +270,6 @@ def test_a_tail_of_texts_of_other_lengths_lets_go_what_all_have() -> None:
     assert held(cache, 0) == [*range(2, 9)] and held(cache, 1) == [102, 103, 104]
 
 
-@pytest.mark.parametrize(("positions", "rows_"), [(1, 256), (256, 256), (257, 512), (512, 512), (2049, 4096)])
-def test_bytes_are_known_before_a_text_is_read(positions: int, rows_: int) -> None:
-    assert KVCache().needs(positions, RowSize(128, 2), 512) == 2 * rows_ * 128 * 2
-    assert KVCache(8).needs(9, RowSize(3, 5), 512) == 2 * 16 * 3 * 5
-    both = Cache([KVCache(), KVCache(1024)])
-    assert both.needs(positions, RowSize(1, 1), 512) == 2 * rows_ + 2 * max(1024, rows_)
-
-
 @pytest.mark.parametrize(
     ("window", "sinks", "chunk", "rows_"),
     [(30, 7, 512, 29 + 16 + 64 + 512 + 7), (30, 7, 64, 29 + 16 + 128 + 7), (30, 7, 65, 29 + 16 + 129 + 7),
@@ -390,23 +367,6 @@ def test_a_window_sees_at_least_itself(window: int, sinks: int, fine: bool) -> N
         WindowCache(window, sinks)
 
 
-def test_resized_rows_stand_at_the_front_before_zeros() -> None:
-    x = rows(span(6))
-    got = resize(x, 2, 5, 7)
-    assert got[0, 0, :, 0].tolist() == [2, 3, 4, 0, 0, 0, 0] and got.dtype == x.dtype
-    assert resize(x, 0, 6, 6)[0, 1, :, 0].tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
-
-
-def test_a_chain_is_shortened_from_its_end() -> None:
-    one = KV(rows(span(3)), rows(span(3)), mx.array([3], dtype=mx.int32), 3)
-    two = KV(rows(span(2)), rows(span(2)), mx.array([2], dtype=mx.int32), 2, prefix=one)
-    assert shorten(two, 0) is two and shorten(two, 2) is one and shorten(two, 5) is None and shorten(None, 0) is None
-    for n, lengths in ((1, [3, 1]), (3, [2]), (4, [1])):
-        found = shorten(two, n)
-        assert found is not None and [part.length for part in found.chain()] == lengths
-        assert [part.lengths.tolist()[0] for part in found.chain()] == lengths
-
-
 def test_layers_with_as_many_rows_share_a_place() -> None:
     cache = Cache([KVCache(), WindowCache(1), KVCache()])
     for layer in cache.layers:
@@ -475,28 +435,6 @@ def test_a_block_goes_when_it_is_full() -> None:
     assert cache.nbytes == cache.packed_nbytes + 2 * HEADS * capacity(cache) * D * 4 and capacity(cache) == 5 + 32
 
 
-def test_packed_rows_have_room_for_64_more_or_a_64th() -> None:
-    for n, room in ((32, 96), (64, 128), (4096, 4160), (4160, 4225)):
-        cache = QuantizedCache(4, exact=0)
-        put(cache, span(n))
-        assert cache.old is not None and cache.old.capacity == room and cache.old.length == n
-    cache = QuantizedCache(8, exact=0)
-    put(cache, span(32))
-    for start, room in ((32, 96), (64, 96), (96, 192)):
-        put(cache, span(32, start))
-        assert cache.old is not None and cache.old.capacity == room
-
-
-@pytest.mark.parametrize(
-    ("bits", "group", "exact", "positions", "least"),
-    [(8, 64, 64, 1000, 2 * 128 * 128 * 2 + 1064 * 128 * 2 * (1 + 4 / 64)),
-     (4, 32, 0, 64, 2 * 64 * 128 * 2 + 128 * 128 * 2 * (0.5 + 4 / 32)),
-     ((16, 4), 64, 0, 6400, 2 * 64 * 128 * 2 + 6500 * 128 * (2 + 0.5 + 4 / 64))],
-)  # fmt: skip
-def test_packed_bytes_are_known_beforehand(bits: int, group: int, exact: int, positions: int, least: float) -> None:
-    assert QuantizedCache(bits, group, exact).needs(positions, RowSize(128, 2), 512) == int(least)
-
-
 def test_rows_that_come_packed_are_taken_as_they_are_where_none_stays_exact() -> None:
     form = Format(8, 64)
     cache = QuantizedCache(8, exact=0)
@@ -543,24 +481,6 @@ def test_a_frozen_packed_text_is_a_prefix() -> None:
         cache.rewind(41)
     put(cache, [40])
     assert len(held(cache)) == 41
-
-
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        ({"bits": 5}, "bits of cached keys must be 4, 8 or 16, got 5"),
-        ({"bits": (8, 5)}, "bits of cached values must be 4, 8 or 16, got 5"),
-        ({"group_size": 16}, "group_size of a cache must be 32, 64 or 128, got 16"),
-        ({"exact": -1}, "exact rows must be 0 or more, got -1"),
-    ],
-)
-def test_a_packed_cache_that_cannot_be_is_named(options: dict[str, int], line: str) -> None:
-    with pytest.raises(CacheError, match=line):
-        QuantizedCache(**options)
-    for group in (32, 64, 128):
-        assert QuantizedCache(group_size=group).group_size == group
-    default = QuantizedCache()
-    assert (default.bits, default.group_size, default.exact) == ((8, 8), 64, 64)
 
 
 @pytest.mark.parametrize("exact", [0, 5])

@@ -15,12 +15,8 @@ from likely.models.families import FAMILIES
 from likely.models.rope import Rope
 
 SHAPE: dict[str, Any] = {
-    "vocab_size": 101,
-    "hidden_size": 48,
-    "num_hidden_layers": 4,
-    "intermediate_size": 72,
-    "num_attention_heads": 6,
-}
+    "vocab_size": 101, "hidden_size": 48, "num_hidden_layers": 4, "intermediate_size": 72, "num_attention_heads": 6,
+}  # fmt: skip
 MASKED = {"mask_token_id": 7}
 LLADA = {"vocab_size": 101, "d_model": 48, "n_heads": 6, "n_layers": 4, "mlp_hidden_size": 72}
 LEAST: dict[str, dict[str, Any]] = {
@@ -232,31 +228,21 @@ def test_gemma_3_with_an_eye_ties_its_head_by_what_stands_outside_of_its_text() 
 @pytest.mark.parametrize(
     ("name", "key", "allowed", "other"),
     [
-        ("llama", "pretraining_tp", (1,), 2),
-        ("smollm3", "pretraining_tp", (1, 2), 3),
-        ("qwen2", "use_mrope", (False,), True),
-        ("phi3", "attention_bias", (False,), True),
-        ("phi3", "mlp_bias", (False,), True),
-        ("phi3", "lm_head_bias", (False,), True),
-        ("phi3", "full_attn_mod", (1,), 2),
-        ("phi3", "interpolate_factor", (1,), 2),
+        ("llama", "pretraining_tp", (1,), 2), ("smollm3", "pretraining_tp", (1, 2), 3),
+        ("qwen2", "use_mrope", (False,), True), ("phi3", "attention_bias", (False,), True),
+        ("phi3", "mlp_bias", (False,), True), ("phi3", "lm_head_bias", (False,), True),
+        ("phi3", "full_attn_mod", (1,), 2), ("phi3", "interpolate_factor", (1,), 2),
         ("gemma3_text", "use_bidirectional_attention", (False,), True),
-        ("starcoder2", "norm_type", ("layer_norm",), "rms_norm"),
-        ("starcoder2", "mlp_type", ("default",), "gated"),
+        ("starcoder2", "norm_type", ("layer_norm",), "rms_norm"), ("starcoder2", "mlp_type", ("default",), "gated"),
         ("gpt2", "scale_attn_weights", (True,), False),
         ("gpt2", "scale_attn_by_inverse_layer_idx", (False,), True),
-        ("gpt2", "reorder_and_upcast_attn", (False,), True),
-        ("llada", "block_group_size", (1,), 2),
-        ("llada", "rope", (True,), False),
-        ("llada", "alibi", (False,), True),
-        ("llada", "attention_layer_norm", (False,), True),
-        ("llada", "bias_for_layer_norm", (False,), True),
-        ("llada", "include_bias", (False,), True),
-        ("llada", "input_emb_norm", (False,), True),
-        ("llada", "scale_logits", (False,), True),
-        ("llama", "rope_interleaved", (False,), True),
+        ("gpt2", "reorder_and_upcast_attn", (False,), True), ("llada", "block_group_size", (1,), 2),
+        ("llada", "rope", (True,), False), ("llada", "alibi", (False,), True),
+        ("llada", "attention_layer_norm", (False,), True), ("llada", "bias_for_layer_norm", (False,), True),
+        ("llada", "include_bias", (False,), True), ("llada", "input_emb_norm", (False,), True),
+        ("llada", "scale_logits", (False,), True), ("llama", "rope_interleaved", (False,), True),
     ],
-)
+)  # fmt: skip
 def test_a_variant_that_is_not_built_is_refused(name: str, key: str, allowed: tuple[Any, ...], other: object) -> None:
     least = {"model_type": name} | LEAST.get(name, SHAPE)
     for value in allowed:

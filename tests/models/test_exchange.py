@@ -10,7 +10,7 @@ import pytest
 import likely.models as models
 from likely.metal import mx
 from likely.models.layers import Embedding, Linear, RMSNorm
-from likely.models.parallel.exchange import Exchange, Gathered, Passed, Received, Summed, connect
+from likely.models.parallel.exchange import Gathered, Passed, Received, Summed, connect
 from likely.models.parallel.shard import share
 from tests.models.oracle import difference, flat, reference, tokens
 from tests.models.shared import taken
@@ -191,14 +191,6 @@ class Noted:
         return mx.full(shape, 7.0, dtype)
 
 
-def test_a_sum_goes_around_a_product_and_the_residual_is_added_once() -> None:
-    exchange: Any = Noted()
-    summed = Summed(lambda x: 2 * x, exchange)
-    x = mx.array([1.0, 2.0])
-    assert summed(x).tolist() == [3, 5] and summed.onto(mx.array([10.0, 20.0]), x).tolist() == [13, 25]
-    assert exchange.asked == [("sum", [2, 4])] * 2
-
-
 @pytest.mark.parametrize(
     ("sizes", "want"), [([3, 3], [0, 0, 0, 1, 1, 1]), ([2, 3], [0, 0, 1, 1, 1]), ([3, 2], [0, 0, 0, 1, 1])]
 )
@@ -225,35 +217,3 @@ def test_hidden_states_come_from_the_rank_before_and_go_to_the_one_behind() -> N
     exchange.asked.clear()
     assert np.allclose(np.array(Passed(norm, 1, exchange)(x)), [[1, 1]])
     assert exchange.asked == [("send", [[3, -1]], 1), ("sum", [[0, 0]])]
-
-
-def test_each_collective_waits_for_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing else orders them: what the last gave is an input of the next, and is there before one that has none."""
-    waited: list[tuple[int, int]] = []
-    evaluated: list[int] = []
-    numbers: dict[int, int] = {}
-    kept: list[mx.array] = []
-
-    def new(x: mx.array, *_: Any, **__: Any) -> mx.array:
-        made = x + 0
-        kept.append(made)
-        numbers[id(made)] = len(kept)
-        return made
-
-    def depends(x: mx.array, last: mx.array) -> mx.array:
-        waited.append((len(kept), numbers[id(last)]))
-        return x
-
-    monkeypatch.setattr("mlx.core.depends", depends)
-    for name in ("all_sum", "all_gather", "send"):
-        monkeypatch.setattr(f"mlx.core.distributed.{name}", new)
-    monkeypatch.setattr("mlx.core.distributed.recv", lambda shape, dtype, *_, **__: new(mx.zeros(shape, dtype)))
-    monkeypatch.setattr("mlx.core.eval", lambda x: evaluated.append(numbers[id(x)]))
-    exchange = Exchange(None)
-    x = mx.ones((2,))
-    exchange.receive((2,), mx.float32, 0)
-    exchange.sum(x)
-    assert exchange.gather(x).shape == (1, 2)
-    exchange.send(x, 1)
-    exchange.receive((2,), mx.float32, 0)
-    assert waited == [(1, 1), (2, 2), (3, 3)] and evaluated == [4] and len(kept) == 5

@@ -13,23 +13,9 @@ from tests.models.oracle import difference, ours, reference, tokens
 from tests.models.test_families import SAME, V
 
 NAMES = [
-    "llama",
-    "llama sliding",
-    "mistral sliding",
-    "mixtral",
-    "qwen2",
-    "qwen3",
-    "qwen3 moe",
-    "gemma 2",
-    "gemma 3",
-    "phi 3",
-    "smollm 3",
-    "olmo 2",
-    "granite",
-    "starcoder 2",
-    "gpt-2",
-    "gpt-neox",
-]
+    "llama", "llama sliding", "mistral sliding", "mixtral", "qwen2", "qwen3", "qwen3 moe", "gemma 2", "gemma 3",
+    "phi 3", "smollm 3", "olmo 2", "granite", "starcoder 2", "gpt-2", "gpt-neox",
+]  # fmt: skip
 WIDE = {"hidden_size": 192, "head_dim": 32, "num_attention_heads": 6, "num_hidden_layers": 2}
 T = 230
 

@@ -57,19 +57,6 @@ def test_the_expanded_weights_are_the_packed_ones_to_the_bit() -> None:
         np.testing.assert_array_equal(np.array(array), weights[name], err_msg=name)
 
 
-def test_it_reads_draws_and_scores_as_the_graph(models: tuple[Transformer, NativeModel]) -> None:
-    graph, fast = models
-    for b in (1, 3, 20):
-        x = text(60, b)
-        same(fast(x), graph(x))
-        caches = graph.make_cache(), fast.make_cache(16)
-        for low, high in ((0, 30), (30, 31), (31, 36), (36, 60)):
-            want, got = graph(x[:, low:high], caches[0]), fast(x[:, low:high], caches[1])
-            same(got, want)
-        assert caches[1].length == caches[0].length == caches[1].room == 60
-        assert not fast.expanded  # nothing was expanded
-
-
 def run(model: Any, cache: Cache) -> list[mx.array]:
     """Every verb that a strategy uses, with reading between; the logits on the way."""
     out = [model(text(40), cache)[:, -1]]
@@ -268,26 +255,6 @@ def test_the_bytes_that_a_text_needs_are_those_that_it_takes() -> None:
                 fast(text(n)[:, low : low + 100], cache)
             size = fast.config.kv_heads * fast.config.head_size
             assert cache.nbytes <= cache.needs(n, native.RowSize(size, 4), 100) <= 2 * max(cache.nbytes, 1) + (1 << 20)
-
-
-@pytest.mark.parametrize(
-    ("config", "names", "reason"),
-    [
-        (SAME["llama"], [], None),
-        (SAME["llama"] | {"mlp_bias": True}, [], "biases past q, k and v"),
-        (SAME["llama"] | {"model_type": "nobody"}, [], "a nobody runs by mlx-lm's class"),
-        (SAME["mixtral"], [], "experts"),
-        (SAME["gpt-neox"], [], "the tensors of a gpt_neox are rearranged"),
-        (SAME["gpt-2"], ["h.0.ln_1.weight"], "the tensors of a gpt2 are rearranged"),
-        (SAME["gpt-2"], ["model.h.0.ln_1.weight"], "norms of the kind 'layer'"),
-    ],
-)
-def test_what_does_not_run_this_way_says_why(
-    config: dict[str, Any], names: list[str], reason: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert native.refused(config, names) == reason
-    monkeypatch.setenv("LIKELY_PACKED", "off")
-    assert native.refused(config, names) == "LIKELY_PACKED=off"
 
 
 def test_a_model_that_sees_is_read_without_its_eyes() -> None:

@@ -16,32 +16,14 @@ from likely.metal import malloc, mx, packed
 from likely.metal.packed import EIGHT, LEVELS, SIXTEEN, PackedMatrix
 from likely.models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 from likely.models.families import registry
-from likely.models.packed import CHUNK, PackedModel, refusal
+from likely.models.packed import CHUNK, PackedModel
 from likely.models.packed_cache import PackedCache
 from likely.models.transformer import Transformer
 from tests.models.oracle import flat, ours, reference, tokens
 from tests.models.test_families import SAME, V
-from tests.models.test_transformer import Exact, built
-from tests.models.test_transformer import text as exact_text
+from tests.models.test_transformer import built
 
 pytestmark = pytest.mark.linux
-REFUSED = {  # what the call does not know; every other family it runs
-    "llama biased": "biases past q, k and v",
-    "llama dynamic": "frequencies that follow the length",
-    "mixtral": "experts",
-    "qwen3 moe": "experts",
-    "qwen3 moe plain": "experts",
-    "gemma 2": "a cap on scores",
-    "olmo 2": "a norm over all heads",
-    "olmo 2 biased": "biases past q, k and v",
-    "granite untied": "biases past q, k and v",
-    "granite moe": "experts",
-    "starcoder 2": "norms of the kind 'layer'",
-    "starcoder 2 untied": "norms of the kind 'layer'",
-    "gpt-2": "norms of the kind 'layer'",
-    "gpt-neox": "norms of the kind 'layer'",
-    "gpt-neox in series": "norms of the kind 'layer'",
-}
 
 
 def in_numpy(weights: dict[str, mx.array]) -> dict[str, PackedMatrix | np.ndarray]:
@@ -71,28 +53,6 @@ def off(got: np.ndarray, want: Any) -> float:
 
 def text(n: int, b: int = 1, seed: int = 1) -> np.ndarray:
     return np.array(tokens(b, n, V, seed))
-
-
-@pytest.mark.parametrize("name", SAME)
-def test_every_family_runs_as_the_graph_or_is_refused_by_name(name: str) -> None:
-    config = SAME[name]
-    weights = flat(reference(config).parameters())
-    shape = registry.described(config, weights)
-    assert refusal(shape) == REFUSED.get(name)
-    if name in REFUSED:
-        with pytest.raises(ConfigError, match=f"packed weights: {REFUSED[name]} is not known"):
-            PackedModel(shape, registry.family(config["model_type"]).names(shape), {})
-        return
-    graph, fast = both(config)
-    for b in (1, 3):
-        x = text(140, b)
-        assert off(fast(x, fast.make_cache()), graph(mx.array(x))) < 2e-5
-        cache, parts = fast.make_cache(capacity=16), []
-        for first, last in ((0, 1), (1, 90), (90, 91), (91, 140)):
-            parts.append(fast(x[:, first:last], cache))
-        assert off(np.concatenate(parts, axis=1), graph(mx.array(x))) < 2e-5
-        assert cache.length == 140
-        assert cache.each is None
 
 
 @pytest.fixture(params=LEVELS)
@@ -125,12 +85,7 @@ def test_a_token_is_the_same_to_the_bit_however_it_is_read(size: int, kernels: N
         frozen.freeze()
     np.testing.assert_array_equal(np.concatenate(got, axis=1), want)
     np.testing.assert_array_equal(fast(x, beside)[:1], want)
-    np.testing.assert_array_equal(fast.step(x[:, -1:], beside)[0], fast.step(x[:1, -1:], at_once)[0])
-
-
-EXACT = (
-    "llama", "llama interleaved", "llama yarn", "gemma 3", "granite", "qwen2 yarn", "qwen3", "phi 4", "smollm 3 listed",
-)  # fmt: skip
+    np.testing.assert_array_equal(fast(x[:, -1:], beside)[0], fast(x[:1, -1:], at_once)[0])
 
 
 def native(model: Transformer, weights: dict[str, Any] | None = None) -> PackedModel:
@@ -143,32 +98,11 @@ def tensors(model: Transformer) -> dict[str, Any]:
     return in_numpy({f"{p.path}.{leaf}": a for p in model.parts() for leaf, a in p.stored().items()})
 
 
-@pytest.mark.parametrize("name", EXACT)
-def test_logits_are_those_of_the_definition_in_float64(name: str) -> None:
-    """In one call and in several."""
-    net = built(name)
-    fast, exact = native(net), Exact(net)
-    texts = [exact_text(13), exact_text(13, 2)]
-    x, states = np.array(texts), np.stack([exact.hidden(one)[-1] for one in texts])
-    want = np.stack([exact.head(state) for state in states])
-    cache = fast.make_cache(16)
-    for got, expected in (
-        (fast(x, fast.make_cache()), want),
-        (fast.hidden(x, fast.make_cache()), states),
-        (fast.head(states.astype(np.float32)), want),
-        (fast.head(states[1, 3].astype(np.float32)), want[1, 3]),
-        (fast.step(x[:, :7], cache), want[:, 6]),
-        (fast.step(x[:, 7:8], cache), want[:, 7]),
-        (fast(x[:, 8:], cache), want[:, 8:]),
-    ):
-        assert got.shape == expected.shape and got.dtype == np.float32 and off(got, expected) < 2e-5
-
-
 @pytest.mark.parametrize("name", ["llama yarn", "gemma 3"])
 def test_a_text_is_longer_than_the_table_of_angles_that_it_began_with(name: str) -> None:
     net = built(name)
     fast, x = native(net), text(1030)
-    assert off(fast.step(x, fast.make_cache()), np.array(net(mx.array(x)))[:, -1]) < 5e-5
+    assert off(fast(x, fast.make_cache()), net(mx.array(x))) < 5e-5
 
 
 @pytest.mark.parametrize(
@@ -200,11 +134,6 @@ def test_activations_of_eight_bits_are_for_weights_of_few_bits() -> None:
     assert (fast.activation_bits, fast.with_activations(SIXTEEN).activation_bits) == (24, 16)
 
 
-def read(fast: PackedModel, x: np.ndarray) -> np.ndarray:
-    """Logits after the last of x [1, T], read by themselves."""
-    return fast.step(x, fast.make_cache())
-
-
 def test_buffers_that_a_text_has_outgrown_go_back_to_the_system() -> None:
     """What the process holds is what the text takes, and the small buffers that it began in."""
 
@@ -230,10 +159,10 @@ def test_buffers_that_a_text_has_outgrown_go_back_to_the_system() -> None:
 
 def test_long_texts_come_in_chunks(model: PackedModel) -> None:
     x = text(2 * CHUNK + 3)
-    logits = model(x, model.make_cache())
-    last = model.make_cache()
-    np.testing.assert_array_equal(model.step(x, last), logits[:, -1])
+    cache, logits = model.make_cache(), model(x, model.make_cache())
     assert logits.shape == (1, 2 * CHUNK + 3, V)
+    parts = [model(x[:, : CHUNK + 5], cache), model(x[:, CHUNK + 5 :], cache)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), logits)
 
 
 def test_what_cannot_be_is_refused_in_a_line(model: PackedModel) -> None:
@@ -247,7 +176,7 @@ def test_what_cannot_be_is_refused_in_a_line(model: PackedModel) -> None:
         model(text(3, 3), cache)
     with pytest.raises(ContextOverflow, match="got -1 to 5"):
         model(np.array([[-1, 5]]), cache)
-    assert model.step(np.zeros((256, 1), np.int64), model.make_cache()).shape == (256, V)
+    assert model(np.zeros((256, 1), np.int64), model.make_cache()).shape == (256, 1, V)
 
 
 THREADS = """
@@ -259,7 +188,7 @@ from tests.models.test_packed import SAME, both, text
 assert packed.use_threads() == int(sys.argv[1])
 model = both(SAME["llama"])[1]
 cache = model.make_cache()
-out = [model(text(300, 2), cache), *(model.step(text(1, 2, seed), cache) for seed in range(40))]
+out = [model(text(300, 2), cache), *(model(text(1, 2, seed), cache) for seed in range(40))]
 sys.stdout.buffer.write(b"".join(logits.tobytes() for logits in out))
 """
 

@@ -6,10 +6,9 @@ import pytest
 
 import likely.models as models
 from likely.metal import mx
-from likely.models.layers import Joined, QuantizedLinear
 from likely.models.parts import ModelPart
 from likely.models.weights import Packed, PackedLayout
-from tests.models.oracle import difference, flat, ours, reference, tokens
+from tests.models.oracle import difference, ours, reference, tokens
 from tests.models.test_families import SAME, V
 
 X = tokens(2, 7, V)
@@ -64,55 +63,3 @@ def test_every_part_counts(name: str) -> None:
         assert difference(p.numbers(), bent) == 0
         m.put(p, held)
         assert difference(m(X), want) < 1e-5, p.path
-
-
-def test_a_product_comes_apart_where_its_parts_differ_and_is_one_again() -> None:
-    m = model("llama biased", hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64)
-    want = m(X)
-    q, k, v = (part(m, f"model.layers.0.self_attn.{n}_proj") for n in "qkv")
-    m.put(q, packed(q))
-    product = m.blocks[0].qkv
-    assert isinstance(product, Joined) and q.layout == PACKED and k.layout is v.layout is None
-    m.put(k, packed(k))
-    m.put(v, packed(v))
-    m.unite()
-    assert isinstance(m.blocks[0].qkv, QuantizedLinear)
-    assert difference(m(X), want) < 0.05
-    m.put(v, v.numbers())
-    assert (q.layout, v.layout) == (PACKED, None)
-
-
-def test_apart_and_together_it_is_the_same() -> None:
-    m = model("llama biased")
-    want = m(X)
-    m.split()
-    assert all(isinstance(block.qkv, Joined) for block in m.blocks) and difference(m(X), want) < 1e-5
-    m.unite()
-    assert not any(isinstance(block.qkv, Joined) for block in m.blocks) and difference(m(X), want) < 1e-5
-
-
-def test_experts_are_parts() -> None:
-    m = model("mixtral", hidden_size=64, intermediate_size=64)
-    want = m(X)
-    gate = next(p for p in m.parts() if p.role == "experts.gate")
-    assert gate.matrix.shape == (gate.count, gate.height, gate.width)
-    m.put(gate, packed(gate))
-    assert gate.layout == PACKED and len(m.blocks[0].mlp.gate_up) == 2
-    assert difference(m(X), want) < 0.05
-    m.put(gate, gate.numbers())
-    assert len(m.blocks[0].mlp.gate_up) == 1
-
-
-def test_a_tied_head_follows_its_embedding() -> None:
-    m = model("llama")
-    table = next(p for p in m.parts() if p.role == "embed")
-    m.put(table, table.matrix * 2)
-    assert not any(p.role == "head" for p in m.parts())
-    assert difference(m.out(mx.eye(m.config.width)), table.numbers().T) < 1e-6
-
-
-def test_names_are_the_checkpoints() -> None:
-    theirs = reference(SAME["llama biased"])
-    assert {f"{p.path}.weight" for p in ours(SAME["llama biased"], theirs).parts()} == {
-        name for name in flat(theirs.parameters()) if name.endswith(".weight")
-    }

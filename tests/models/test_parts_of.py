@@ -99,17 +99,6 @@ def test_a_part_that_is_put_is_that_part_and_no_other(name: str) -> None:
                 assert after.bias is not None and np.array_equal(np.array(after.bias), wanted)
 
 
-def test_what_is_not_given_stays() -> None:
-    model = built("llama biased")
-    part = the(model, "k")
-    weight, bias = np.array(part.numbers()), np.array(part.bias)
-    model.put(part, bias=mx.full((16,), 3.0))
-    assert np.array_equal(np.array(part.numbers()), weight) and np.array(part.bias).tolist() == [3.0] * 16
-    model.put(part, mx.zeros((16, 48)))
-    assert np.array(part.bias).tolist() == [3.0] * 16 and not np.array(part.numbers()).any()
-    assert the(model, "q").bias is not None and bias.shape == (16,)
-
-
 def packed(part: ModelPart, bits: int = 8) -> Packed:
     codes, scales, biases = mx.quantize(mx.random.normal(part.matrix.shape, key=mx.random.key(1)), 32, bits)
     return Packed(codes, scales, PackedLayout(32, bits, "affine"), biases)

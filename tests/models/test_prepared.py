@@ -14,21 +14,13 @@ from tests.metal.test_whole_models import alike, counted
 PROMPT = [[(7 * i) % 250 for i in range(70)]]  # long enough that rows are packed and a window moves on
 HEADS: dict[str, Any] = {"head_dim": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
 CONFIGS: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "llama, neighbours turn": {"rope_traditional": True},
+    "llama": {}, "llama, neighbours turn": {"rope_traditional": True},
     "phi3, partial": {"model_type": "phi3", "partial_rotary_factor": 0.5},
-    "qwen2, biases": {"model_type": "qwen2"},
-    "qwen3, normed heads": {"model_type": "qwen3"},
+    "qwen2, biases": {"model_type": "qwen2"}, "qwen3, normed heads": {"model_type": "qwen3"},
     "olmo2, normed as a whole": {"model_type": "olmo2"},
-    "gemma3, two rotations": {
-        "model_type": "gemma3_text",
-        "sliding_window": 8,
-        "sliding_window_pattern": 2,
-        "query_pre_attn_scalar": 64,
-        "rope_local_base_freq": 100.0,
-        "tie_word_embeddings": True,
-    },
-}
+    "gemma3, two rotations": {"model_type": "gemma3_text", "sliding_window": 8, "sliding_window_pattern": 2,
+        "query_pre_attn_scalar": 64, "rope_local_base_freq": 100.0, "tie_word_embeddings": True},
+}  # fmt: skip
 CACHES: dict[str, dict[str, Any]] = {
     "full": {},
     "8-bit": {"bits": 8, "exact": 0},

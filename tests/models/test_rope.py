@@ -14,21 +14,15 @@ from likely.models.rotation import KernelRotation, TableRotation
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 YARN = {"factor": 4.0, "original_max_position_embeddings": 64}
 TABLES: dict[str, dict[str, Any]] = {
-    "default": {},
-    "linear": {"rope_type": "linear", "factor": 4.0},
-    "dynamic": {"type": "dynamic", "factor": 2.0},
-    "llama3": {"rope_type": "llama3"} | LLAMA3,
-    "yarn": {"rope_type": "yarn"} | YARN,
+    "default": {}, "linear": {"rope_type": "linear", "factor": 4.0}, "dynamic": {"type": "dynamic", "factor": 2.0},
+    "llama3": {"rope_type": "llama3"} | LLAMA3, "yarn": {"rope_type": "yarn"} | YARN,
     "yarn scaled": {"rope_type": "yarn", "mscale": 0.7, "mscale_all_dim": 0.4} | YARN,
     "yarn untruncated": {"rope_type": "yarn", "truncate": False, "attention_factor": 1.1} | YARN,
-    "yarn of a long text": {"rope_type": "yarn", "truncate": False} | YARN | {"original_max_position_embeddings": 4096},
-    "longrope": {
-        "type": "su",
-        "short_factor": [1.0, 1.1, 1.2, 1.4],
-        "long_factor": [2.0, 3.0, 5.0, 7.0],
-        "original_max_position_embeddings": 64,
-    },
-}
+    "yarn of a long text": {"rope_type": "yarn", "truncate": False} | YARN |
+        {"original_max_position_embeddings": 4096},
+    "longrope": {"type": "su", "short_factor": [1.0, 1.1, 1.2, 1.4], "long_factor": [2.0, 3.0, 5.0, 7.0],
+        "original_max_position_embeddings": 64},
+}  # fmt: skip
 
 
 def frequencies(table: dict[str, Any], dims: int, context: int, length: int, theta: float) -> tuple[np.ndarray, float]:

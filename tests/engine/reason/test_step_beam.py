@@ -98,17 +98,12 @@ def test_a_run_that_is_cancelled_in_a_step_keeps_it() -> None:
     assert [(p.text, p.finish, p.tokens) for p in paths] == [("3", "cancelled", 1), ("12", "cancelled", 2)]
 
 
-STEPS = [  # drawn, why it ends, tokens that there may be, what ends a text; its text, and its end if it ends
-    ("ab\n", "stop", 9, (), "ab\n", ""),
-    ("ab\n", "stop", 4, (), "ab\n", ""),
-    ("ab\n", "stop", 3, (), "ab", "length"),  # no token is left
-    ("ab;", "stop", 9, (";",), "ab", "stop"),
-    (";\n", "stop", 9, (";",), "", "stop"),
-    ("a\n;", "stop", 9, (";",), "a\n", ""),  # its own end came first
-    ("\n", "stop", 9, (";",), "\n", ""),
-    ("ab", "eot", 9, (), "ab", "eot"),
-    ("ab", "length", 9, (), "ab", "length"),
-]
+STEPS = [
+    ("ab\n", "stop", 9, (), "ab\n", ""), ("ab\n", "stop", 4, (), "ab\n", ""),
+    ("ab\n", "stop", 3, (), "ab", "length"), ("ab;", "stop", 9, (";",), "ab", "stop"),
+    (";\n", "stop", 9, (";",), "", "stop"), ("a\n;", "stop", 9, (";",), "a\n", ""),
+    ("\n", "stop", 9, (";",), "\n", ""), ("ab", "eot", 9, (), "ab", "eot"), ("ab", "length", 9, (), "ab", "length"),
+]  # fmt: skip
 
 
 def test_a_step_goes_on_or_is_the_end() -> None:

@@ -103,15 +103,15 @@ def test_smollm2_packed_is_smollm2_in_float32(smollm2: ModelInfo) -> None:
     assert (np.exp(p) * (p - q)).sum(-1).mean() < 1e-6
 
     cache, rows = fast.make_cache(), graph.model.make_cache()
-    token = int(fast.step(x, cache)[0].argmax())
+    token = int(fast(x, cache)[0, -1].argmax())
     assert token == int(graph.model(mx.array(x), rows)[0, -1].argmax())
     drawn = []
     for _ in range(50):
         drawn.append(token)
-        token = int(fast.step(np.array([[token]]), cache)[0].argmax())
+        token = int(fast(np.array([[token]]), cache)[0, -1].argmax())
         other = int(graph.model(mx.array([[drawn[-1]]]), rows)[0, -1].argmax())
         assert token == other, len(drawn)
     again = fast.make_cache()
     whole = fast(np.array([[*ids, *drawn]]), again)
     cache.rewind(1)
-    np.testing.assert_array_equal(whole[0, -1], fast.step(np.array([[drawn[-1]]]), cache)[0])
+    np.testing.assert_array_equal(whole[0, -1], fast(np.array([[drawn[-1]]]), cache)[0, -1])

@@ -406,7 +406,7 @@ def test_not_a_number_stops_and_keeps_the_last_good_weights(tmp_path: Path) -> N
             a.model.norm.weight = a.model.norm.weight * math.nan
     end = events[-1]
     assert isinstance(end, trainer.Ended) and (end.reason, end.step) == ("nan", 3)
-    named = re.search(r"at step 4, rows ((?:rows:\d+(?:, )?)+)(?: and (\d+) more)?$", end.why)
+    named = re.search(r"at step 4, rows ((?:rows:\d+(?:,)?)+)(?: and (\d+) more)?$", end.why)
     rows_ = next(order for t, (_, order) in enumerate(stream(a), 1) if t == 4)
     assert named and named[1].split(", ") == [f"rows:{i + 1}" for i in rows_[:4]]
     assert int(named[2] or 0) == max(0, len(rows_) - 4) and events[-2] == trainer.Saved(3, tmp_path)

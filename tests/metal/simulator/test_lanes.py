@@ -38,30 +38,21 @@ def in_quads(act: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
 
 
 FLOATS: dict[str, np.ndarray] = {
-    "simd_sum(v)": np.full(32, V.sum()),
-    "simd_max(v)": np.full(32, V.max()),
-    "simd_min(v)": np.full(32, V.min()),
+    "simd_sum(v)": np.full(32, V.sum()), "simd_max(v)": np.full(32, V.max()), "simd_min(v)": np.full(32, V.min()),
     "simd_product(v > 0 ? 1.5 : -1.0)": np.full(32, np.prod(np.where(V > 0, 1.5, -1.0).astype(np.float32))),
-    "simd_prefix_inclusive_sum(v)": np.cumsum(V),
-    "simd_prefix_exclusive_sum(v)": np.cumsum(V) - V,
+    "simd_prefix_inclusive_sum(v)": np.cumsum(V), "simd_prefix_exclusive_sum(v)": np.cumsum(V) - V,
     "simd_prefix_inclusive_product(v > 40 ? 2.0 : 1.0)": np.cumprod(np.where(V > 40, 2, 1)),
-    "quad_sum(v)": in_quads(np.sum),
-    "quad_max(v)": in_quads(np.max),
-    "quad_min(v)": in_quads(np.min),
-    "quad_prefix_inclusive_sum(v)": in_quads(np.cumsum),
-    "simd_shuffle(v, ushort(31 - lane))": V[::-1],
-    "simd_broadcast(v, ushort(7))": np.full(32, V[7]),
-    "simd_broadcast_first(v)": np.full(32, V[0]),
+    "quad_sum(v)": in_quads(np.sum), "quad_max(v)": in_quads(np.max), "quad_min(v)": in_quads(np.min),
+    "quad_prefix_inclusive_sum(v)": in_quads(np.cumsum), "simd_shuffle(v, ushort(31 - lane))": V[::-1],
+    "simd_broadcast(v, ushort(7))": np.full(32, V[7]), "simd_broadcast_first(v)": np.full(32, V[0]),
     "simd_shuffle_xor(v, ushort(5))": V[L ^ 5],
     "simd_shuffle_up(v, ushort(3))": np.where(L < 3, V, V[L - 3]),
     "simd_shuffle_down(v, ushort(3))": np.where(L > 28, V, V[(L + 3) % 32]),
-    "simd_shuffle_rotate_up(v, ushort(3))": np.roll(V, 3),
-    "simd_shuffle_rotate_down(v, ushort(3))": np.roll(V, -3),
+    "simd_shuffle_rotate_up(v, ushort(3))": np.roll(V, 3), "simd_shuffle_rotate_down(v, ushort(3))": np.roll(V, -3),
     "simd_shuffle_and_fill_up(v, -v, ushort(3))": np.where(L < 3, -V[(L - 3) % 32], V[L - 3]),
     "simd_shuffle_and_fill_down(v, -v, ushort(3))": np.where(L > 28, -V[(L + 3) % 32], V[(L + 3) % 32]),
     "quad_shuffle(v, ushort(3))": in_quads(lambda q: q[3]),
-    "quad_broadcast(v, ushort(2))": in_quads(lambda q: q[2]),
-    "quad_shuffle_xor(v, ushort(1))": V[L ^ 1],
+    "quad_broadcast(v, ushort(2))": in_quads(lambda q: q[2]), "quad_shuffle_xor(v, ushort(1))": V[L ^ 1],
     "quad_shuffle_up(v, ushort(1))": np.where(L % 4 == 0, V, V[L - 1]),
     "quad_shuffle_down(v, ushort(1))": np.where(L % 4 == 3, V, V[(L + 1) % 32]),
     "quad_shuffle_rotate_up(v, ushort(1))": in_quads(lambda q: np.roll(q, 1)),
@@ -71,10 +62,9 @@ FLOATS: dict[str, np.ndarray] = {
     "simd_all(v > -60) ? 1.0 : 0.0": np.ones(32),
     "quad_all(v > 0) ? 1.0 : 0.0": in_quads(lambda q: np.array(float((q > 0).all()))),
     "quad_any(v > 0) ? 1.0 : 0.0": in_quads(lambda q: np.array(float((q > 0).any()))),
-    "simd_is_first() ? 1.0 : 0.0": (L == 0).astype(float),
-    "simd_sum(float2(v, 1.0)).y": np.full(32, 32.0),
+    "simd_is_first() ? 1.0 : 0.0": (L == 0).astype(float), "simd_sum(float2(v, 1.0)).y": np.full(32, 32.0),
     "simd_shuffle_xor(float4(v), ushort(16)).w": V[L ^ 16],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("expression", FLOATS)

@@ -89,21 +89,11 @@ def test_each_operation_of_a_narrow_type_rounds(dtype: mx.Dtype, to: Any) -> Non
 
 
 MATH = {
-    "exp": np.exp,
-    "exp2": np.exp2,
-    "log": lambda x: np.log(np.abs(x) + 0.1),
-    "log2": lambda x: np.log2(np.abs(x) + 0.1),
-    "sqrt": lambda x: np.sqrt(np.abs(x) + 0.1),
-    "rsqrt": lambda x: 1 / np.sqrt(np.abs(x) + 0.1),
-    "sin": np.sin,
-    "cos": np.cos,
-    "tanh": np.tanh,
-    "floor": np.floor,
-    "rint": np.rint,
-    "fabs": np.abs,
-    "atan": np.arctan,
-    "sinh": np.sinh,
-}
+    "exp": np.exp, "exp2": np.exp2, "log": lambda x: np.log(np.abs(x) + 0.1),
+    "log2": lambda x: np.log2(np.abs(x) + 0.1), "sqrt": lambda x: np.sqrt(np.abs(x) + 0.1),
+    "rsqrt": lambda x: 1 / np.sqrt(np.abs(x) + 0.1), "sin": np.sin, "cos": np.cos, "tanh": np.tanh,
+    "floor": np.floor, "rint": np.rint, "fabs": np.abs, "atan": np.arctan, "sinh": np.sinh,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("space", ["metal", "fast", "precise"])

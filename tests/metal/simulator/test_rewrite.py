@@ -27,18 +27,11 @@ def test_no_line_of_any_mlx_header_moves(strict: bool) -> None:
 
 
 SAME = [
-    "threadgroup float* p = s;",
-    "threadgroup float& x = s[0];",
-    "void f(threadgroup float* s, const threadgroup T& x);",
-    "threadgroup_barrier(mem_flags::mem_threadgroup);",
-    "int a = b < c && d > (e);",
-    "uint x = 0x1F + 10u + 3ul;",
-    "float x = 1.0f + 2e3f;",
-    "operator float4() const;",
-    "float4 v = w.float4(1);",
-    "static_cast<float>(x);",
-    'const char* s = "1.0 [[x]] float4(1)";',
-]
+    "threadgroup float* p = s;", "threadgroup float& x = s[0];",
+    "void f(threadgroup float* s, const threadgroup T& x);", "threadgroup_barrier(mem_flags::mem_threadgroup);",
+    "int a = b < c && d > (e);", "uint x = 0x1F + 10u + 3ul;", "float x = 1.0f + 2e3f;", "operator float4() const;",
+    "float4 v = w.float4(1);", "static_cast<float>(x);", 'const char* s = "1.0 [[x]] float4(1)";',
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", SAME)

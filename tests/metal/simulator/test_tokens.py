@@ -19,21 +19,16 @@ def kinds(text: str) -> list[tuple[str, str]]:
         ("x// y\nz", [("word", "x"), ("space", "// y"), ("space", "\n"), ("word", "z")]),
         ("/* a\nb */c", [("space", "/* a\nb */"), ("word", "c")]),
         ("#if A \\\n B\nx", [("directive", "#if A \\\n B"), ("space", "\n"), ("word", "x")]),
-        (r'"a\"b"', [("string", r'"a\"b"')]),
-        (r"'\''", [("string", r"'\''")]),
-        ("0x1Fu", [("number", "0x1Fu")]),
-        ("1'000.5e-3h", [("number", "1'000.5e-3h")]),
-        (".5f", [("number", ".5f")]),
-        ("1.", [("number", "1.")]),
+        (r'"a\"b"', [("string", r'"a\"b"')]), (r"'\''", [("string", r"'\''")]), ("0x1Fu", [("number", "0x1Fu")]),
+        ("1'000.5e-3h", [("number", "1'000.5e-3h")]), (".5f", [("number", ".5f")]), ("1.", [("number", "1.")]),
         ("2e+4bf", [("number", "2e+4bf")]),
         ("a<<=b", [("word", "a"), ("mark", "<<="), ("word", "b")]),
         ("[[x]]", [("mark", "[["), ("word", "x"), ("mark", "]"), ("mark", "]")]),
         ("a->b::c", [("word", "a"), ("mark", "->"), ("word", "b"), ("mark", "::"), ("word", "c")]),
-        ("x...", [("word", "x"), ("mark", "...")]),
-        ("#@", [("directive", "#@")]),
+        ("x...", [("word", "x"), ("mark", "...")]), ("#@", [("directive", "#@")]),
         ("é$", [("mark", "é"), ("mark", "$")]),
     ],
-)
+)  # fmt: skip
 def test_a_text_is_parted_into_its_words(text: str, tokens: list[tuple[str, str]]) -> None:
     assert kinds(text) == tokens and join(tokenize(text)) == text
 
@@ -51,15 +46,10 @@ def test_a_token_knows_the_line_it_begins_on_and_whether_it_is_code() -> None:
 @pytest.mark.parametrize(
     ("text", "at", "end"),
     [
-        ("(a(b)c)d", 0, 6),
-        ("(a(b)c)d", 2, 4),
-        ("[x[0]]y", 0, 5),
-        ("{({[]})}z", 0, 7),
-        ("[[a[0]]]z", 0, 6),  # the mark [[ stands for two brackets
-        ("(a", 0, 1),
-        ("(')')x", 0, 2),  # a bracket in a text closes nothing
+        ("(a(b)c)d", 0, 6), ("(a(b)c)d", 2, 4), ("[x[0]]y", 0, 5), ("{({[]})}z", 0, 7), ("[[a[0]]]z", 0, 6),
+        ("(a", 0, 1), ("(')')x", 0, 2),
     ],
-)
+)  # fmt: skip
 def test_a_bracket_is_closed_by_its_own(text: str, at: int, end: int) -> None:
     assert closing(tokenize(text), at) == end
 
@@ -67,19 +57,10 @@ def test_a_bracket_is_closed_by_its_own(text: str, at: int, end: int) -> None:
 @pytest.mark.parametrize(
     ("text", "end"),
     [
-        ("<a>b", 2),
-        ("<a<b>>c", 5),
-        ("<a<b> >c", 6),
-        ("<(a > b)>c", 8),
-        ("<a[x > 1]>c", 9),
-        ("<a;b>", None),
-        ("<a && b>", None),
-        ("<a || b>", None),
-        ("<a}>", None),
-        ("<{a}>", 4),
-        ("<a", None),
+        ("<a>b", 2), ("<a<b>>c", 5), ("<a<b> >c", 6), ("<(a > b)>c", 8), ("<a[x > 1]>c", 9), ("<a;b>", None),
+        ("<a && b>", None), ("<a || b>", None), ("<a}>", None), ("<{a}>", 4), ("<a", None),
     ],
-)
+)  # fmt: skip
 def test_an_angle_is_a_bracket_where_it_is_closed_before_a_statement_ends(text: str, end: int | None) -> None:
     assert closing_angle(tokenize(text), 0) == end
 
@@ -95,16 +76,12 @@ def test_the_next_word_is_past_spaces_and_directives_either_way() -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("a, b", ["a", " b"]),
-        ("", [""]),
+        ("a, b", ["a", " b"]), ("", [""]),
         ("f(a, b), c[1, 2], {d, e}", ["f(a, b)", " c[1, 2]", " {d, e}"]),
-        ("vec<T, 4> x, y", ["vec<T, 4> x", " y"]),
-        ("a < b, c", ["a < b", " c"]),
-        ("x [[buffer(0), y]], z", ["x [[buffer(0), y]]", " z"]),
-        ("',', b", ["','", " b"]),
-        (",", ["", ""]),
+        ("vec<T, 4> x, y", ["vec<T, 4> x", " y"]), ("a < b, c", ["a < b", " c"]),
+        ("x [[buffer(0), y]], z", ["x [[buffer(0), y]]", " z"]), ("',', b", ["','", " b"]), (",", ["", ""]),
     ],
-)
+)  # fmt: skip
 def test_only_commas_outside_of_brackets_part(text: str, parts: list[str]) -> None:
     assert [join(part) for part in split(tokenize(text))] == parts
 
