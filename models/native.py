@@ -24,6 +24,8 @@ from likely.models.packed_cache import PackedCache
 from likely.models.rotation import Rotation
 from likely.models.transformer import Transformer
 
+AT_ONCE = 1 << 21  # numbers of a matrix that are unpacked in one piece
+
 
 def refused(config: Mapping[str, Any], names: Sequence[str]) -> str | None:
     """Why a checkpoint of this configuration, with tensors of such names, does not run this way; None if it does."""
@@ -68,7 +70,7 @@ def _expanded(config: Mapping[str, Any], weights: Weights, expandable: bool) -> 
         )
     arrays = {}
     for name, found in weights.items():
-        arrays[name] = mx.array(found.rows() if isinstance(found, PackedMatrix) else found)
+        arrays[name] = (yield from _floats(found)) if isinstance(found, PackedMatrix) else mx.array(found)
         yield
     model = registry.build(dict(config), arrays, dense=mx.float32)
     assert isinstance(model, Transformer)
@@ -76,6 +78,19 @@ def _expanded(config: Mapping[str, Any], weights: Weights, expandable: bool) -> 
         mx.eval(array)
         yield
     return model
+
+
+def _floats(matrix: PackedMatrix) -> Generator[None, None, mx.array]:
+    """All its rows, so many at once: new memory can cost more than what is written to it."""
+    rows, columns = matrix.shape
+    step = max(1, AT_ONCE // columns)
+    parts = []
+    for first in range(0, rows, step):
+        parts.append(mx.array(matrix.rows(np.arange(first, min(first + step, rows)))))
+        yield
+    whole = parts[0] if len(parts) == 1 else mx.concatenate(parts)
+    mx.eval(whole)
+    return whole
 
 
 def as_graph(model: LanguageModel) -> Transformer | None:

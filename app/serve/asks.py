@@ -18,7 +18,7 @@ from likely.engine.errors import LikelyError
 from likely.engine.prompt import Prompt
 
 BRIEF = 64  # tokens that little work draws at most
-READ = 4096  # characters or ids that it reads at most
+READ = 4096  # characters that it reads at most; an id stands for four
 HEADERS = {429: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}  # of a refusal, by its status
 
 
@@ -68,7 +68,7 @@ class Shown:
 def _few(prompts: Sequence[Prompt]) -> bool:
     """Whether prompts have few characters and ids together."""
     said = (part for prompt in prompts for part in (*prompt.parts, *map(str, (*prompt.messages, *prompt.tools))))
-    return sum(map(len, said)) <= READ
+    return sum(len(part) * (1 if isinstance(part, str) else 4) for part in said) <= READ
 
 
 @dataclass(frozen=True, slots=True)

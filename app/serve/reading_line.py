@@ -1,13 +1,14 @@
 """Line of the requests that read: of several long texts one piece is read, then those who draw have a turn.
 
-Else whoever reads along would wait, between two tokens, for a piece of every prompt that has come meanwhile. A brief
-text does not stand in line: but of two pieces in a row one is that of a longer text, where one waits. Runs in the
-worker's thread; knows nothing of what is read.
+Else whoever reads along would wait, between two tokens, for a piece of every prompt that has come meanwhile. Every
+other piece is of who has read the fewest so far, so that a short text does not wait for long ones (least attained
+service, Kleinrock 1976), and those between go round, so that nobody waits for ever. Runs in the worker's thread; knows
+nothing of what is read.
 """
 
-from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from likely.app.worker import WORKED
@@ -15,25 +16,29 @@ from likely.app.worker import WORKED
 T = TypeVar("T")
 
 
+@dataclass(eq=False, slots=True)
+class Reading:
+    """A text that is being read: how many pieces of it were."""
+
+    pieces: int = 0
+
+
 class ReadingLine:
-    """Who reads, the next first, and whether somebody has drawn since the last piece."""
+    """Who reads, and whether somebody has drawn since the last piece."""
 
     def __init__(self) -> None:
-        self._line: deque[object] = deque()
+        self._line: list[Reading] = []  # who has waited longest first
         self._drawing = 0
         self._drawn = True
-        self._passed = False  # whether the last piece was a brief text's
+        self._round = False  # whether the next piece is of who has waited longest
 
-    def read(self, pieces: Generator[Any, None, T], *, brief: bool = False) -> Generator[Any, None, T]:
+    def read(self, pieces: Generator[Any, None, T]) -> Generator[Any, None, T]:
         """A computation in pieces as a part of a job: None for a turn in which it is another's turn to read."""
-        place = object()
-        if not brief:
-            self._line.append(place)
+        reading = Reading()
+        self._line.append(reading)
         try:
             while True:
-                while (self._drawing and not self._drawn) or (
-                    self._passed and bool(self._line) if brief else self._line[0] is not place
-                ):
+                while (self._drawing and not self._drawn) or self._next() is not reading:
                     yield None
                 try:
                     piece = next(pieces)
@@ -41,14 +46,17 @@ class ReadingLine:
                     found: T = end.value
                     return found
                 finally:
-                    self._drawn, self._passed = False, brief
-                    if not brief:
-                        self._line.rotate(-1)
+                    reading.pieces += 1
+                    self._drawn, self._round = False, not self._round
+                    self._line.remove(reading)
+                    self._line.append(reading)
                 yield piece if isinstance(piece, tuple) else WORKED
         finally:
-            if not brief:
-                self._line.remove(place)
+            self._line.remove(reading)
             pieces.close()
+
+    def _next(self) -> Reading:
+        return self._line[0] if self._round else min(self._line, key=lambda reading: reading.pieces)
 
     @contextmanager
     def drawing(self) -> Iterator[None]:

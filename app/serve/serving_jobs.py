@@ -156,7 +156,7 @@ class ServingJobs:
         thinking = tokenizer.decode(ids[-8:]).rstrip().endswith(THINK)
         yield AnswerOpened(model.facts, len(ids), thinking, tuple(ids), ignored)
         if ask.shown.echo:
-            steps = yield from self._line.read(session.scoring(ids), brief=ask.brief)
+            steps = yield from self._line.read(session.scoring(ids))
             nobodys = yield from self._helper.do(lambda: tokenizer.encode("", bos=True))  # tokens that nobody wrote
             yield r.Scored(tuple(steps[0 if ask.prompt.whole else len(nobodys) :]))
         if ask.max_tokens == 0:
@@ -176,7 +176,7 @@ class ServingJobs:
                 strategy=strategy,
                 batch=batch,
             )
-            begun = yield from self._line.read(_read(events), brief=ask.brief)
+            begun = yield from self._line.read(_read(events))
             with self._line.drawing():
                 for turn in _turns(chain(begun, events), apart=batch is None):
                     self._line.drew()
@@ -192,7 +192,7 @@ class ServingJobs:
             for prompt in ask.texts:
                 ids = yield from self._helper.do(partial(model.ids, prompt, "input"))
                 averages = averaging(session, ids, ask.layer, session.pool.reading)
-                row = yield from self._line.read(averages, brief=ask.brief)
+                row = yield from self._line.read(averages)
                 rows.append(tuple(row.tolist()))
                 tokens += len(ids)
             yield Embedded(tuple(rows), tokens)

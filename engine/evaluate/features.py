@@ -12,7 +12,10 @@ from likely.engine.errors import ContextOverflow, DataError, ParameterError
 from likely.engine.pace import Pace, whole
 from likely.engine.session import Session
 from likely.metal import memory, mx
-from likely.models.native import NativeModel
+from likely.models.cache import Cache
+from likely.models.model import LanguageModel
+from likely.models.native import NativeModel, as_graph
+from likely.models.tap import TappedPass
 
 LONGEST = 512  # tokens of a text that are read
 
@@ -66,14 +69,14 @@ def averaging(
     if layer is not None and isinstance(model, NativeModel):
         for _ in model.expanding():
             yield 0
-    cache, end = model.make_cache(), 0
+    cache, end = (model if layer is None else as_graph(model) or model).make_cache(), 0
     total = np.zeros(1, np.float32)
     while end < len(ids):
         if pace is not None:
             pace.begin()
         part = ids if pace is None else ids[end : end + min(chunk(), pace.size)]
         tokens = mx.array([list(part)])
-        hidden = model.hidden(tokens, cache) if layer is None else model.inspect(tokens, cache).hidden[layer]
+        hidden = model.hidden(tokens, cache) if layer is None else _at_end_of(model, layer, tokens, cache)
         total = total + np.array(mx.sum(hidden[0].astype(mx.float32), axis=0))
         if pace is not None:
             memory.trim(cache.nbytes)
@@ -81,6 +84,18 @@ def averaging(
         end += len(part)
         yield end
     return np.asarray(total / np.float32(len(ids)), np.float32)
+
+
+def _at_end_of(model: LanguageModel, layer: int, tokens: mx.array, cache: Cache) -> mx.array:
+    """The hidden states [1, T, C] at a layer's end; those after it are not read."""
+    graph, layer = as_graph(model), layer % (model.config.layers + 1)
+    if graph is None:
+        return model.inspect(tokens, cache).hidden[layer]
+    taken = TappedPass(graph, tokens, cache)
+    hidden = taken.x
+    for index in range(max(layer, 1)):  # one at least: by it the cache knows how far it is
+        taken.layer(index)
+    return taken.x if layer else hidden
 
 
 def cosines(session: Session, texts: tuple[str, str, str]) -> dict[str, float]:

@@ -47,8 +47,9 @@ def same(got: mx.array, want: mx.array, bound: float = CLOSE) -> None:
     assert np.abs(np.array(got - want)).max() <= bound * np.abs(np.array(want)).max()
 
 
-def test_the_expanded_weights_are_the_packed_ones_to_the_bit() -> None:
-    config = SAME["llama"]
+@pytest.mark.parametrize("words", [V, 70_000])  # the table of the second is unpacked in several pieces
+def test_the_expanded_weights_are_the_packed_ones_to_the_bit(words: int) -> None:
+    config = SAME["llama"] | {"vocab_size": words}
     weights = {name: np.array(a) for name, a in flat(reference(config).parameters()).items()}
     matrices = {name: PackedMatrix("F32", *a.shape).fill(a) if a.ndim == 2 else a for name, a in weights.items()}
     graph = native.build(config, matrices).graph

@@ -2,8 +2,9 @@
 
 import json
 import random
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 from likely.app.requests import Load, Loaded, Scored
 from likely.app.serve import openai_requests
 from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
+from likely.app.serve.reading_line import ReadingLine
 from likely.app.serve.server import ServedNames, ServeOptions, executor
 from likely.app.worker import Closed, Failed, Worker
 from likely.engine.decode.events import Emitted, Prefilled
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
+from likely.metal import mx
 from tests.serve import hostile_bodies
 from tests.serve.served import server, write_model
 from tests.serve.test_soak import idle, resident
@@ -111,17 +114,20 @@ def test_whoever_has_left_is_worked_for_no_more(tiny: Path, long: Any) -> None:
 @pytest.mark.slow(2)
 def test_pieces_come_to_what_the_whole_comes_to(tiny: Path) -> None:
     """A long text's log-probabilities, and its mean hidden state, as a session of its own gives them in one."""
-    found = ran(tiny, echo(), embedding())
+    found = ran(tiny, echo(), embedding(), *map(embedding, (0, 1, -1)))
     steps = next(event for job, event in found if job == 0 and isinstance(event, Scored)).steps
     session = Session(load(tiny))
     alone = session.score(LONG)
     np.testing.assert_allclose([s.logprob for s in steps[1:]], [s.logprob for s in alone[1:]], atol=1e-4)
-    (row,) = next(event for job, event in found if isinstance(event, Embedded)).rows
+    (row,), *at_layers = [event.rows for _, event in sorted(found, key=lambda it: it[0]) if isinstance(event, Embedded)]
     for _ in session.read(LONG):
         pass
     place = session.pool.find(LONG)
     assert place is not None
     np.testing.assert_allclose(row, np.array(place.hidden(0, len(LONG))[0]).mean(0), atol=1e-5)
+    inside = session.model.inspect(mx.array([LONG])).hidden
+    for (row,), layer in zip(at_layers, (0, 1, -1), strict=True):
+        np.testing.assert_allclose(row, np.array(inside[layer][0]).mean(0), atol=1e-4)
 
 
 def test_a_tokenizer_that_panics_ends_one_request(tmp_path: Path) -> None:
@@ -190,3 +196,39 @@ def test_a_short_request_is_answered_before_longer_ones_are_let_go_on(tiny: Path
     assert sum(job < 16 for job, _ in found[drawn:over]) <= 4 * (8 + 1)
     assert sum(job < 16 for job, _ in found[opened:over]) <= 4 * (8 + 6)
     assert all(at(found, job, Closed) > over for job in range(16))
+
+
+class ReadsAndDraws:
+    """An executor whose jobs, some turns later, read or draw so many pieces, in one line."""
+
+    def __init__(self) -> None:
+        self.line = ReadingLine()
+
+    def execute(self, request: Any, tell: Any) -> Iterator[Any]:
+        later, reads, draws = request
+        yield from (("later",) for _ in range(later))
+        yield from self.line.read(("piece",) for _ in range(reads))
+        with self.line.drawing():
+            for _ in range(draws):
+                self.line.drew()
+                yield ("token",)
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("order", list(permutations("drls")))
+def test_a_short_text_is_read_while_long_ones_have_every_other_piece(order: tuple[str, ...]) -> None:
+    """Whoever came first, and whoever draws meanwhile: of all pieces until it is there, half are its own."""
+    worker = Worker(ReadsAndDraws)
+    work = {"d": (0, 0, 400), "r": (0, 100, 0), "l": (0, 100, 1), "s": (40, 8, 1)}
+    jobs = {worker.submit(work[each], brief=each == "s"): each for each in order}
+    worker.start()
+    worker.finish()
+    assert worker.join(10)
+    told = [(jobs[job], event) for job, event in worker.drain()]
+    read = [each for each, event in told if event == ("piece",)]
+    assert read.count("r") == read.count("l") == 100
+    began, ended = read.index("s"), len(read) - read[::-1].index("s")
+    assert began > 2 * 8 and ended - began <= 2 * 8, "there is more than it that has read more than it"
+    for several in (read[:began], read[ended : ended + 100]):
+        assert abs(several.count("r") - several.count("l")) <= 2
