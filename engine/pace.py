@@ -44,7 +44,7 @@ class Pace:
         if not self._unit_s:
             return FIRST
         most = int(TURN_S / max(min(self._unit_s), 1e-9))
-        return max(LEAST, 1 << most.bit_length() - 1)
+        return max(LEAST, (1 << most.bit_length()) >> 1)
 
     def begin(self) -> None:
         """A piece begins now."""

@@ -1,0 +1,22 @@
+"""The pace of a computation in pieces, by a clock of its own."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from engine.pace import FIRST, LEAST, TURN_S, Pace
+
+
+@pytest.mark.parametrize("unit_s", [1e-5, 0.0007, 0.006, 0.051, 3.0])
+def test_a_piece_is_as_many_units_as_a_turn_lasts_and_no_fewer_than_the_least(
+    unit_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power of two; where one unit is longer than a turn, too."""
+    now = [0.0]
+    monkeypatch.setattr("engine.pace.time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0]))
+    pace = Pace()
+    assert pace.size == FIRST
+    pace.begin()
+    now[0] += unit_s * FIRST
+    pace.took(FIRST)
+    assert pace.size == max([LEAST, *(2**k for k in range(20) if 2**k * unit_s < TURN_S)])
