@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.pace import FIRST, LEAST, TURN_S, Pace
+from likely.engine.pace import FIRST, LEAST, TURN_S, Pace
 
 
 @pytest.mark.parametrize("unit_s", [1e-5, 0.0007, 0.006, 0.051, 3.0])
@@ -13,7 +13,7 @@ def test_a_piece_is_as_many_units_as_a_turn_lasts_and_no_fewer_than_the_least(
 ) -> None:
     """A power of two; where one unit is longer than a turn, too."""
     now = [0.0]
-    monkeypatch.setattr("engine.pace.time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0]))
+    monkeypatch.setattr("likely.engine.pace.time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0]))
     pace = Pace()
     assert pace.size == FIRST
     pace.begin()
