@@ -13,7 +13,9 @@ def test_a_piece_is_as_many_units_as_a_turn_lasts_and_no_fewer_than_the_least(
 ) -> None:
     """A power of two; where one unit is longer than a turn, too."""
     now = [0.0]
-    monkeypatch.setattr("likely.engine.pace.time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0]))
+    monkeypatch.setattr(
+        "likely.engine.pace.time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0])
+    )
     pace = Pace()
     assert pace.size == FIRST
     pace.begin()
