@@ -24,7 +24,7 @@ from textual.timer import Timer
 from likely.app.interruption import heard
 from likely.app.local import local_evaluator, local_trainer
 from likely.app.tui.base import keys, theme
-from likely.app.tui.base.key_queue import KeyQueue
+from likely.app.tui.base.key_queue import HangUp, KeyQueue
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.dialogs.opening import Opening
 from likely.app.tui.widgets.bars import Hints
@@ -150,7 +150,7 @@ class LikelyApp(App[str]):
     def on_mount(self) -> None:
         if not self.is_headless:
             for number in heard():
-                get_running_loop().add_signal_handler(number, self._hang_up)
+                get_running_loop().add_signal_handler(number, lambda: self._typed.put(HangUp()))
         if self.console.color_system in (None, "standard", "windows") and not self.environ.get("NO_COLOR"):
             self.theme = "ansi-dark" if self.current_theme.dark else "ansi-light"
         self.theme_changed_signal.subscribe(self, lambda _: self.restyle())
@@ -277,7 +277,7 @@ class LikelyApp(App[str]):
             Pick(f"{trouble} · leave all the same?", [stay, ("lose", "quit, and lose what was said")]), chosen
         )
 
-    def _hang_up(self) -> None:
+    def on_hang_up(self) -> None:
         """A signal is no person who could be asked."""
         for view in self.views:
             view.leave()

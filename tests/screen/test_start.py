@@ -1,6 +1,7 @@
-"""From the first paint on nothing that is typed is lost, whatever the program still has to do."""
+"""From the first paint on nothing that is typed is lost, whatever the program still has to do, and it can be left."""
 
 from pathlib import Path
+from signal import SIGTERM, Signals
 
 import pytest
 
@@ -25,6 +26,13 @@ def test_a_message_that_is_sent_while_it_starts_is_answered(tmp_path: Path, turn
     with Screen(tmp_path, ScriptedEngine(scripts=[BLUE]), typed=keys, turns=turns) as screen:
         assert "scattered in all directions" in screen.text
         assert next(node.text for node in screen.kept[0].nodes.values()) == "what about sunsets"
+
+
+@pytest.mark.parametrize("turns", (2, 4, 20))
+@pytest.mark.parametrize("end", ["ctrl+q", SIGTERM])
+def test_it_is_left_while_it_starts(tmp_path: Path, end: str | Signals, turns: int) -> None:
+    with Screen(tmp_path, typed=[end], turns=turns) as screen:
+        assert not screen.running
 
 
 def test_what_a_command_opened_has_what_was_typed_meanwhile(tmp_path: Path) -> None:

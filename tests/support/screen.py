@@ -33,6 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, chdir
 from itertools import count
 from pathlib import Path
+from signal import Signals, raise_signal
 from typing import Any, Self
 from unittest.mock import patch
 
@@ -81,14 +82,14 @@ class Screen:
         evaluator: ScriptedEvaluator | None = None,
         shop: ScriptedShop | None = None,
         server: ScriptedServer | None = None,
-        typed: Sequence[str] = "",
+        typed: Sequence[str | Signals] = "",
         turns: int = 0,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         """The first of `models` is loaded, the others can be; or those of a `shop`. A `server` is
-        watched from the beginning. `typed` are keys that are pressed
-        while the program starts, all at once, so many `turns` of its loop after the first paint. `environ` is added to
-        what a terminal of all colours says. The rest is what the application is begun with."""
+        watched from the beginning. `typed` are keys that are pressed, and signals that come, while the program starts,
+        all at once, so many `turns` of its loop after the first paint. `environ` is added to what a terminal of all
+        colours says. The rest is what the application is begun with."""
         self.folder, self.home = folder, folder / "home"
         self.models = models or (ScriptedEngine(),)
         self._size, self._environ, self._early = size, dict(environ or {}), deque(typed)
@@ -249,7 +250,11 @@ class Screen:
         if self._early and self.app.terminal is not None and self.app.terminal.painted:
             self._turns -= 1
             while self._early and self._turns < 0:
-                self.terminal.press(self._early.popleft())
+                early = self._early.popleft()
+                if isinstance(early, Signals):
+                    raise_signal(early)
+                else:
+                    self.terminal.press(early)
 
     def __exit__(self, *error: object) -> None:
         try:

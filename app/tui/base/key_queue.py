@@ -3,15 +3,17 @@
 Textual hands on a key as soon as it comes. Over a slow line they come in bursts, and one for a dialog that an earlier
 one opened went to the view below, one for a list was told before the list was filled, and what was written while the
 program began went to a screen that was being taken away. Letters for one field go on at once: it keeps them in order.
+A signal to end has its turn among them: a screen that is being built when the program ends has no parts.
 
 Knows nothing of what keys do.
 """
 
-from asyncio import Event, Queue, wait_for
+import asyncio
+from asyncio import Queue, wait_for
 from collections.abc import Awaitable, Callable
 
 from textual.app import App
-from textual.events import Key, Paste
+from textual.events import Event, Key, Paste
 from textual.message_pump import MessagePump
 from textual.widget import Widget
 from textual.widgets import Input, TextArea
@@ -19,11 +21,16 @@ from textual.widgets import Input, TextArea
 LONGEST_S = 0.5  # for one part of the screen to have done what it was told: then the next key comes all the same
 ROUNDS = 10  # of the parts of a screen telling each other
 
-Typed = Key | Paste
+
+class HangUp(Event):
+    """The process was told to end, or its terminal is gone."""
+
+
+Typed = Key | Paste | HangUp
 
 
 class KeyQueue:
-    """Keys and pastes in the order in which they came."""
+    """Keys, pastes and signals in the order in which they came."""
 
     def __init__(self, app: App[str], hand_on: Callable[[Typed], Awaitable[None]]) -> None:
         self._app, self._hand_on = app, hand_on
@@ -44,7 +51,8 @@ class KeyQueue:
             await self._hand_on(typed)
 
     def _is_letter(self, typed: Typed) -> bool:
-        return isinstance(self._app.focused, Input | TextArea) and (isinstance(typed, Paste) or typed.is_printable)
+        letter = isinstance(typed, Paste) or (isinstance(typed, Key) and typed.is_printable)
+        return letter and isinstance(self._app.focused, Input | TextArea)
 
     async def _done(self) -> None:
         """Wait until the screen, all that is on it and the application have nothing left to do, and had not before."""
@@ -66,7 +74,7 @@ class KeyQueue:
 
 async def _reached(tell: Callable[[Callable[[], None]], bool]) -> None:
     """A part has done what it was told before; or is gone, or takes too long."""
-    told = Event()
+    told = asyncio.Event()
     if tell(told.set):
         try:
             await wait_for(told.wait(), LONGEST_S)
