@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from likely.app.tui.base import plot
-from likely.app.tui.widgets.chart import ROOM, Mark, apart
+from likely.app.tui.base.plot import Mark
+from likely.app.tui.widgets.chart import ROOM, apart
 
 finite = st.floats(-1e6, 1e6)
 

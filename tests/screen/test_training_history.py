@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from likely.app.tui.base.plot import Curve, Picture
 from likely.app.tui.base.theme import GLYPHS
 from likely.app.tui.training.history import TrainingHistory, count, power, size
-from likely.app.tui.widgets.chart import Curve, Picture
 from likely.app.units import LN2
 from likely.engine.tune.control import Stepped, Validated
 

@@ -45,6 +45,52 @@ class Frame:
 Values = Sequence[float] | np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line in one of the look's inks; a `loose` one may run out of the frame with its outermost points."""
+
+    xs: Values
+    ys: Values
+    ink: str
+    loose: bool = False
+    dotted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point that was measured, with its confidence interval; the best one so far looks different."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    best: bool = False
+
+
+Tick = tuple[float, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A chart as data: its heading in (words, ink), its curves from the back to the front, its marks, its axis."""
+
+    heading: Sequence[tuple[str, str]] = ()
+    curves: Sequence[Curve] = ()
+    marks: Sequence[Mark] = ()
+    right: float = 1.0  # the last step
+    left: float = 0.0
+    axis: bool = True
+    floor: float | None = None  # the bottom, where it is not the least of the values
+    along: str = "step"  # what the axis counts
+    points: Sequence[tuple[float, float, str, str]] = ()  # x, y, glyph and ink, all of them drawn
+    uprights: Sequence[tuple[float, str, str]] = ()  # x of a line from top to bottom, words at its right, ink
+    across: Sequence[Tick] | None = None  # named places of the axes, where these do not count steps and values
+    up: Sequence[Tick] | None = None
+
+
+EMPTY = Picture()
+
+
 def curve(frame: Frame, xs: Values, ys: Values, *, dotted: bool = False) -> np.ndarray:
     """The dots of a curve through these points, as bits [height, width]; what is not finite breaks it."""
     bits = np.zeros((frame.height, frame.width), np.uint8)

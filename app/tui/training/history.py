@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from likely.app.tui.base.formula import Formula, Part
+from likely.app.tui.base.plot import Curve, Mark, Picture
 from likely.app.tui.base.theme import Glyphs
-from likely.app.tui.widgets.chart import Curve, Mark, Picture
 from likely.app.units import LN2, bits
 from likely.engine.tune.control import Stepped, Validated
 

@@ -9,8 +9,8 @@ import numpy as np
 from likely.app.ladder_figures import BEYOND, short
 from likely.app.ladder_jobs import LadderRead
 from likely.app.tui.base import plot
+from likely.app.tui.base.plot import Curve, Picture, Tick
 from likely.app.tui.widgets.caption import Words
-from likely.app.tui.widgets.chart import Curve, Picture, Tick
 from likely.engine.scaling.forecast import DECADE, Purchase, buy, frontier
 from likely.engine.scaling.report import LadderReport
 

@@ -9,11 +9,12 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 
 from likely.app.tui.base import cells
+from likely.app.tui.base.plot import Curve, Mark, Picture
 from likely.app.tui.base.wrap import Wrap
 from likely.app.tui.chat.greedy_continuation import GreedyContinuation
 from likely.app.tui.chat.word_surprisals import bits_of_words, running_sum
 from likely.app.tui.widgets.caption import Caption, Words
-from likely.app.tui.widgets.chart import Chart, Curve, Mark, Picture
+from likely.app.tui.widgets.chart import Chart
 from likely.app.tui.widgets.word_strip import WordStrip
 from likely.app.units import predicted
 from likely.engine.trace.step import TokenStep
