@@ -224,9 +224,10 @@ class LikelyApp(App[str]):
 
     def key_table(self) -> dict[str, str]:
         """Every action that has keys, and which."""
+        from likely.app.tui.views.view import view_class
+
         found = keys.actions([*self.BINDINGS, *view_bindings()])
-        for entry in VIEWS.values():
-            view = entry.load()
+        for view in map(view_class, VIEWS):
             for kind in (view, *view.PARTS):
                 found |= keys.actions(kind.BINDINGS)
         return found
@@ -480,7 +481,9 @@ class LikelyApp(App[str]):
 
     def _installed(self, name: str) -> View:
         """A view to be shown: the one that stayed, else a new one."""
-        kind = VIEWS[name].load()
+        from likely.app.tui.views.view import view_class
+
+        kind = view_class(name)
         if not self.is_screen_installed(name):
             view = kind()
             if kind.STAYS:

@@ -1,4 +1,5 @@
-"""Curves as braille: every cell is two columns and four rows of dots. Plain numpy; how a curve looks is the chart's.
+"""Curves as data and as braille: every cell is two columns and four rows of dots. Plain numpy; how they look is the
+chart's.
 
 A chart has a `Frame`, the range of values that its cells stand for. Long curves are first thinned to the lowest and the
 highest value of every dot column, so that no spike is lost and a million steps cost no more than the width.

@@ -5,10 +5,9 @@ A view's module is imported when it is first shown.
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from likely.app.tui.views.view import View
+from textual.screen import Screen
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +24,11 @@ class ViewEntry:
     opens: str = ""
     within: str = ""
 
-    def load(self) -> "type[View]":
+    def load(self) -> type[Screen[Any]]:
         """The view's class, imported now."""
         module, _, name = self.path.partition(":")
-        found: type[View] = vars(import_module(module))[name]
-        return found
+        kind: type[Screen[Any]] = vars(import_module(module))[name]
+        return kind
 
 
 VIEWS: dict[str, ViewEntry] = {

@@ -1,27 +1,13 @@
-"""A comparison as data: the ways of drawing that a column can take, where answers part, what is kept of them all."""
+"""A comparison as data: where answers part, what is kept of them all."""
 
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
 from likely.app.tui.base import cells
-from likely.app.tui.base.presets import Choice
 from likely.app.tui.chat.transcript import ShownMessage
 from likely.engine.conversation import Conversation, Fork, Node
-from likely.engine.decode.guessing import Drafting
-from likely.engine.decode.strategies import offers
 from likely.engine.trace.step import TokenStep
-
-
-def strategies(models: Sequence[str]) -> list[Choice]:
-    """The ways of finding tokens, for a list; `models` are loaded ones that could guess."""
-    found = offers(tuple(models))
-    size = max(len(title) for title in (*(each.TITLE for each in found), Drafting.TITLE + "…")) + 2
-    return [
-        ("", "how tokens are found"),
-        *((f"strategy {strategy}", f"  {strategy.TITLE:<{size}}{strategy.about}") for strategy in found),
-        (Drafting.NAME, f"  {Drafting.TITLE + '…':<{size}}{Drafting.ABOUT}"),
-    ]
 
 
 def divergence(first: Sequence[TokenStep], other: Sequence[TokenStep], start: int = 0) -> int | None:

@@ -14,7 +14,7 @@ from likely.engine.errors import DataError
 from likely.engine.whole_file import refuse_pipe
 
 
-def export_file(app: App[None], path: Path, write: Callable[[Path], None]) -> None:
+def export_file(app: App[object], path: Path, write: Callable[[Path], None]) -> None:
     """Write a file, after asking where one is there already. Raises DataError for a pipe and for what is no path."""
     refuse_pipe(path)
     try:

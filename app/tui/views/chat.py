@@ -5,7 +5,7 @@ here, on the `ChatSession`, and what the engine reports goes from there back to 
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -29,7 +29,6 @@ from likely.app.tui.chat.titler import Titler
 from likely.app.tui.chat.token_look import TokenLook
 from likely.app.tui.dialogs.opening import LOADING, NO_MODEL, WAITING
 from likely.app.tui.views import commands, diffusing, slash, stepping
-from likely.app.tui.views.resuming import resumed
 from likely.app.tui.views.steering import Steering
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
@@ -107,7 +106,7 @@ class ChatScreen(View, Steering):
         self.inspector.subject = self.subject
         self.query_one(BestTexts).run = lambda: self.talk.run
         self.pane.table, self.pane.near = self.inspector.table, self.inspector.turn_near
-        self.composer = self.query_one(Composer)
+        self.composer, self.caption = self.query_one(Composer), self.query_one("#diffusion-formula", Caption)
         self.titler = Titler(self.host.engine.submit)
         self.composer.prompts = self.host.prompts
         self.composer.commands = partial(slash.suggest, self)
@@ -130,7 +129,7 @@ class ChatScreen(View, Steering):
         return self.session
 
     def _open_first(self) -> None:
-        found = resumed(self.host)
+        found = self.resumed()
         self.open(self.host.start.of(found) if found is not None and found.kind == "chat" else self._fresh())
         if found is not None and found.kind != "chat":
             self.call_after_refresh(self.host.open, found)
@@ -310,6 +309,12 @@ class ChatScreen(View, Steering):
         facts, writes = self.host.engine.current, self.composer.has_focus or not self.pane.shown
         reads = of_ids(self.talk.context_tokens(), facts.context) if facts is not None and writes else None
         return reads or self.inspector.formula()
+
+    def help(self) -> Sequence[str]:
+        return (
+            "mouse            click a token to look, again to branch; drag selects; wheel scrolls",
+            f"commands (tab completes)\n{slash.help_text()}",
+        )
 
     def on_resize(self) -> None:
         """The panel and the one line that stands for it take turns as the width changes."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 from textual.widget import Widget
 
 from likely.app.heat import HEATS
 from likely.app.tui.base import presets
 from likely.app.tui.views import slash
+from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.views.view import Command
 from likely.app.tui.widgets.best_texts import BestTexts
 from likely.app.tui.widgets.candidates import Candidates
@@ -19,9 +19,6 @@ from likely.app.tui.widgets.system_line import SystemLine
 from likely.app.tui.widgets.token_view import TokenView
 from likely.app.tui.widgets.tree import TreePane
 from likely.engine.presets import ORDERS
-
-if TYPE_CHECKING:
-    from likely.app.tui.views.chat import ChatScreen
 
 Keys = tuple[tuple[str, str], ...]
 KEYS: dict[type[Widget], Keys] = {
@@ -50,7 +47,7 @@ def keys(focused: Widget | None, diffuses: bool = False) -> Keys:
     return next((shown for kind, shown in KEYS.items() if isinstance(focused, kind)), elsewhere)
 
 
-def offered(screen: "ChatScreen") -> Iterator[Command]:
+def offered(screen: ChatParts) -> Iterator[Command]:
     """The palette's entries in a chat, as things are."""
     host, talk, pane = screen.host, screen.talk, screen.pane
     conversation = talk.conversation

@@ -15,7 +15,7 @@ from likely.app.heat import HEATS
 from likely.app.tui.base import cells, keys, presets
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.sampling import Sampling, given, typed
-from likely.app.tui.chat import comparison
+from likely.app.tui.chat import comparison, decoding
 from likely.app.tui.chat.chat_session import ChatSession
 from likely.app.tui.chat.formulas import of_answers, of_token
 from likely.app.tui.chat.inspection import Inspection, recent
@@ -439,7 +439,7 @@ class CompareScreen(View):
             *presets.named(self.host.home),
             ("typed", "  parameters…    type them: temp 1.2 top_p 0.9"),
             *presets.orders(),
-            *comparison.strategies(loaded),
+            *decoding.strategies(loaded),
             ("", "model"),
             *((f"model {name}", f"  {name}") for name in self.host.engine.models),
             ("model", "  another model…"),

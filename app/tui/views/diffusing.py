@@ -1,25 +1,22 @@
 """The chat of a diffusion model, beside what every chat does: its top line, its formula, how masks become tokens."""
 
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from likely.app.tui.base.sampling import Sampling, given
 from likely.app.tui.chat import status
 from likely.app.tui.chat.chat_session import ChatSession
 from likely.app.tui.chat.denoising import words
 from likely.app.tui.dialogs.opening import WAITING
-from likely.app.tui.widgets.caption import Caption
+from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.diffusion_pane import PLACEHOLDER
 from likely.engine.errors import ParameterError
 from likely.engine.trace.unmasking import Unmasking, unordered
 
-if TYPE_CHECKING:
-    from likely.app.tui.views.chat import ChatScreen
-
 SWITCH = {"on": True, "off": False}
 
 
-def show(screen: "ChatScreen") -> None:
+def show(screen: ChatParts) -> None:
     """The top line, the pane where the model is a diffusion one, and its formula."""
     talk, pane, engine = screen.talk, screen.diffusion, screen.host.engine
     name, facts = status.shown(talk, engine)
@@ -31,7 +28,7 @@ def show(screen: "ChatScreen") -> None:
     if screen.composer.is_attached:
         screen.composer.placeholder = PLACEHOLDER if talk.diffuses else WAITING
     if talk.diffuses:
-        screen.query_one("#diffusion-formula", Caption).show(pane.caption(screen.size.width))
+        screen.caption.show(pane.caption(screen.size.width))
 
 
 def check(talk: ChatSession, sampling: Sampling) -> None:
@@ -43,14 +40,14 @@ def check(talk: ChatSession, sampling: Sampling) -> None:
         raise ParameterError(f"{error}: it stays off") from None
 
 
-def settings(screen: "ChatScreen") -> str:
+def settings(screen: ChatParts) -> str:
     """How the next answer is filled, in a line."""
     talk = screen.talk
     masks = f"{talk.max_tokens} mask{'s' * (talk.max_tokens > 1)}" if talk.max_tokens else "as many masks as are usual"
     return f"{words(talk.unmasking)} · {masks} (/max) · {given(talk.sampling) or 'T 1.00'} (/set)"
 
 
-def unmask(screen: "ChatScreen", text: str) -> None:
+def unmask(screen: ChatParts, text: str) -> None:
     """Another order in which masks become tokens, from the next answer on; without words, what holds. Raises
     ParameterError for what is no such option."""
     if text:

@@ -1,18 +1,15 @@
-"""The keys in words: for what has the focus, then everywhere, then the slash commands."""
+"""The keys in words: for what has the focus, then everywhere, then what the view says of itself."""
 
 from collections.abc import Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import Any
 
 from textual.binding import Binding, BindingType
+from textual.screen import Screen
 
 from likely.app.tui.base import keys
 from likely.app.tui.base.view_table import VIEWS
-from likely.app.tui.views import slash
 from likely.app.tui.widgets.host import host
-
-if TYPE_CHECKING:
-    from likely.app.tui.views.view import View
 
 SHEET, INDENT = 88, 17  # columns of the sheet, and before the words of a key
 ABOUT = {
@@ -84,8 +81,8 @@ SAID = {
 }
 
 
-def keys_text(view: "View") -> str:
-    """Help for a view as it is focused now."""
+def keys_text(view: Screen[Any], more: Sequence[str] = ()) -> str:
+    """Help for a view as it is focused now, with the paragraphs that it has beside its keys."""
     parts = []
     focus = view.focused
     if focus is not None:
@@ -99,9 +96,7 @@ def keys_text(view: "View") -> str:
     keys_of = host(view).keys_of
     parts[-1] += "".join(f"\n  {keys.pretty(keys_of(f'app.{name}', e.key)):<14} {e.title}" for name, e in VIEWS.items())
     parts[-1] += "\n  tab shift+tab  from one part of the screen to the next, and back\n  ^p             palette"
-    if view.NAME == "chat":
-        parts.append("mouse            click a token to look, again to branch; drag selects; wheel scrolls")
-        parts.append(f"commands (tab completes)\n{slash.help_text()}")
+    parts += more
     if keys.MAC:
         parts.append(keys.SWALLOWED)
     names = "\n".join(f'  "{name}" = "{key}"' for name, key in host(view).key_table().items())
@@ -109,7 +104,7 @@ def keys_text(view: "View") -> str:
     return "\n\n".join(parts)
 
 
-def _rows(bindings: Sequence[BindingType], view: "View") -> str:
+def _rows(bindings: Sequence[BindingType], view: Screen[Any]) -> str:
     """The keys that have words: in the table, or of their own; a row that is too long goes on under its words."""
     keys_of = host(view).keys_of
     room = max(min(view.size.width * 96 // 100, SHEET) - 5 - INDENT, 12)

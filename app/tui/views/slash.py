@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from likely.app import export
 from likely.app.heat import HEATS, bits_of
@@ -13,21 +12,21 @@ from likely.app.recipes import BAN
 from likely.app.tui.base import cells, presets
 from likely.app.tui.base.sampling import given, typed
 from likely.app.tui.base.view_table import VIEWS
+from likely.app.tui.chat import decoding
 from likely.app.tui.dialogs.export_file import export_file
-from likely.app.tui.views import decoding, diffusing
+from likely.app.tui.views import diffusing
+from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.overlays import Ask, Read
 from likely.app.tui.widgets.suggestions import Suggestion
 from likely.engine.conversation import Fork
 from likely.engine.decode.strategies import PLAIN, offers
+from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import LikelyError, ParameterError
 from likely.engine.home import expanded
 from likely.engine.presets import ORDERS, PARAMETERS
 from likely.engine.whole_file import refuse_pipe
 
-if TYPE_CHECKING:
-    from likely.app.tui.views.chat import ChatScreen
-
-Do = Callable[["ChatScreen", str], None]
+Do = Callable[[ChatParts, str], None]
 KINDS = ("markdown", "html", "jsonl")
 COPIES = {"markdown": export.markdown, "html": export.page, "tokens": export.table}  # of the whole conversation
 
@@ -39,20 +38,20 @@ class Slash:
     takes: str
     about: str
     do: Do
-    options: Callable[["ChatScreen"], Sequence[str]] = lambda _: ()
+    options: Callable[[ChatParts], Sequence[str]] = lambda _: ()
     others: bool = False  # it takes names that are not listed, too
 
 
-def table() -> "dict[str, Slash]":
+def table() -> dict[str, Slash]:
     """Every command: the chat's own, and one for each other view."""
     return COMMANDS | {name: Slash("", entry.about, partial(_view, name)) for name, entry in VIEWS.items()}
 
 
-def _view(name: str, screen: "ChatScreen", text: str) -> None:
+def _view(name: str, screen: ChatParts, text: str) -> None:
     screen.host.go(name)
 
 
-def run(screen: "ChatScreen", text: str) -> None:
+def run(screen: ChatParts, text: str) -> None:
     """Do a command, or say what is wrong with it."""
     name, _, rest = text[1:].partition(" ")
     known = table()
@@ -68,7 +67,7 @@ def run(screen: "ChatScreen", text: str) -> None:
         screen.hints.say(str(error), alarm=True)
 
 
-def suggest(screen: "ChatScreen", text: str) -> list[Suggestion]:
+def suggest(screen: ChatParts, text: str) -> list[Suggestion]:
     """A command completed in every way: its name, then what it takes."""
     name, space, rest = text[1:].partition(" ")
     known = table()
@@ -106,14 +105,14 @@ def help_text() -> str:
 # -- sampling ------------------------------------------------------------------------------------------------------
 
 
-def _preset(screen: "ChatScreen", name: str) -> None:
+def _preset(screen: ChatParts, name: str) -> None:
     if not name:
         screen.inspector.sampler.action_presets()
     else:
         _choose(screen, f"preset {name}")
 
 
-def _save_preset(screen: "ChatScreen", name: str) -> None:
+def _save_preset(screen: ChatParts, name: str) -> None:
     if not name:
         screen.hints.say("/save-preset wants a name")
         return
@@ -121,21 +120,21 @@ def _save_preset(screen: "ChatScreen", name: str) -> None:
     screen.hints.say(f"saved as preset {name}: values and order")
 
 
-def _order(screen: "ChatScreen", name: str) -> None:
+def _order(screen: ChatParts, name: str) -> None:
     _choose(screen, f"order {name}")
 
 
-def _choose(screen: "ChatScreen", choice: str) -> None:
+def _choose(screen: ChatParts, choice: str) -> None:
     """Take over a preset or an order."""
     screen.set_sampling(presets.chosen(screen.host.home, choice, screen.talk.sampling))
 
 
-def _set(screen: "ChatScreen", text: str) -> None:
+def _set(screen: ChatParts, text: str) -> None:
     screen.set_sampling(typed(text, screen.talk.sampling))
     screen.hints.say(given(screen.talk.sampling) or "everything is off: T 1.00")
 
 
-def _tokens(screen: "ChatScreen", word: str) -> list[int]:
+def _tokens(screen: ChatParts, word: str) -> list[int]:
     """The tokens that a word is by itself and after a space. Raises ParameterError where it is neither."""
     names = screen.names()
     found = list(dict.fromkeys(token for text in (word, f" {word}") for token in names.encode(text)))
@@ -144,7 +143,7 @@ def _tokens(screen: "ChatScreen", word: str) -> list[int]:
     return found
 
 
-def _ban(screen: "ChatScreen", word: str) -> None:
+def _ban(screen: ChatParts, word: str) -> None:
     """Never draw a word from now on; without one, say what is banned."""
     sampling = screen.talk.sampling
     if word:
@@ -155,7 +154,7 @@ def _ban(screen: "ChatScreen", word: str) -> None:
     screen.hints.say(said or "nothing is banned: /ban word never draws it, /allow word lifts it")
 
 
-def _bias(screen: "ChatScreen", text: str) -> None:
+def _bias(screen: ChatParts, text: str) -> None:
     word, _, value = text.rpartition(" ")
     number = _weight(value)
     if number is None or not -100 <= number <= 100:
@@ -167,7 +166,7 @@ def _bias(screen: "ChatScreen", text: str) -> None:
     screen.hints.say(steered(screen))
 
 
-def _allow(screen: "ChatScreen", word: str) -> None:
+def _allow(screen: ChatParts, word: str) -> None:
     """Lift the ban or the bias of a word; without one, of all."""
     sampling = screen.talk.sampling
     for token in _tokens(screen, word) if word else list(sampling.bias):
@@ -176,11 +175,11 @@ def _allow(screen: "ChatScreen", word: str) -> None:
     screen.hints.say(steered(screen) or "nothing is banned or biased any more")
 
 
-def _steered(screen: "ChatScreen") -> list[str]:
+def _steered(screen: ChatParts) -> list[str]:
     return [screen.names().name(token).lstrip("·") for token in screen.talk.sampling.bias]
 
 
-def steered(screen: "ChatScreen") -> str:
+def steered(screen: ChatParts) -> str:
     """Bans and biases, in words."""
     sampling, names = screen.talk.sampling, screen.names()
     banned = ", ".join(map(names.name, sampling.bans))
@@ -192,7 +191,7 @@ def steered(screen: "ChatScreen") -> str:
 # -- the rest ------------------------------------------------------------------------------------------------------
 
 
-def _system(screen: "ChatScreen", text: str) -> None:
+def _system(screen: ChatParts, text: str) -> None:
     """Set the system prompt; without a text, edit the one that is there."""
     if text:
         screen.instruct(text)
@@ -200,7 +199,7 @@ def _system(screen: "ChatScreen", text: str) -> None:
         screen.pane.edit_system()
 
 
-def _title(screen: "ChatScreen", text: str) -> None:
+def _title(screen: ChatParts, text: str) -> None:
     """Name the conversation; without a text, edit its name."""
 
     def named(text: str | None) -> None:
@@ -214,27 +213,44 @@ def _title(screen: "ChatScreen", text: str) -> None:
         screen.app.push_screen(Ask("name", screen.talk.conversation.title), named)
 
 
-def _redo(screen: "ChatScreen", text: str) -> None:
+def _redo(screen: ChatParts, text: str) -> None:
     """Answer again; with parameters, these hold for this answer alone."""
     screen.action_redo(typed(text, screen.talk.sampling) if text else None)
 
 
-def _strategy(screen: "ChatScreen", text: str) -> None:
+def _strategy(screen: ChatParts, text: str) -> None:
     """How tokens are found: one by one, with guesses ahead, by a search, as votes. Without words, a list."""
     if screen.talk.diffuses:
         screen.hints.say("a diffusion model fills masks: /unmask says in which order")
     elif text:
-        decoding.choose(screen, decoding.read(text))
+        _decode_by(screen, decoding.read(text))
     else:
         screen.inspector.sampler.action_strategy()
 
 
-def _strategies(screen: "ChatScreen") -> list[str]:
+def _decode_by(screen: ChatParts, strategy: Strategy) -> None:
+    """Decode so from the next answer on. ParameterError, nothing changed, where a model that it needs is not loaded."""
+    missing = [name for name in strategy.needs if name not in screen.host.engine.models]
+    if missing:
+        raise ParameterError(f"{strategy} needs {missing[0]}, which is not loaded: f3 loads a second model in a column")
+    screen.talk.strategy = strategy
+    screen.inspector.sampler.show_strategy(strategy)
+    screen.inspector.look()
+    if strategy == PLAIN:
+        said = "tokens are found one by one"
+    elif strategy.SEARCHES:
+        said = f"{strategy}: {strategy.about} · of the sampler only bans and biases act"
+    else:
+        said = f"{strategy}: {strategy.about}"
+    screen.hints.say(f"{said} · from the next answer on" if screen.talk.running else said)
+
+
+def _strategies(screen: ChatParts) -> list[str]:
     others = decoding.others(screen.host.engine)
     return ["plain", *(str(strategy) for strategy in offers(tuple(others)) if strategy != PLAIN)]
 
 
-def _copy(screen: "ChatScreen", kind: str) -> None:
+def _copy(screen: ChatParts, kind: str) -> None:
     """Copy the answer, its code block, or the whole conversation in some form."""
     if kind in ("", "answer"):
         screen.pane.action_copy_answer()
@@ -252,18 +268,18 @@ def _number(name: str, text: str) -> int:
     return int(text)
 
 
-def _seed(screen: "ChatScreen", text: str) -> None:
+def _seed(screen: ChatParts, text: str) -> None:
     """Draw the last answer again with a seed of one's own."""
     screen.action_redo(seed=_number("seed", text))
 
 
-def _max(screen: "ChatScreen", text: str) -> None:
+def _max(screen: ChatParts, text: str) -> None:
     screen.talk.max_tokens = _number("max", text) or None
     most = f"at most {text} tokens an answer" if screen.talk.max_tokens else "as many tokens as there is room for"
     screen.hints.say(diffusing.settings(screen) if screen.talk.diffuses else most)
 
 
-def _prefill(screen: "ChatScreen", text: str) -> None:
+def _prefill(screen: ChatParts, text: str) -> None:
     """Answer the last message again, beginning with given words."""
     if not screen.pane.shown:
         screen.hints.say("say something first: /prefill begins the answer to it")
@@ -274,7 +290,7 @@ def _prefill(screen: "ChatScreen", text: str) -> None:
     screen.begun(True)
 
 
-def _export(screen: "ChatScreen", rest: str) -> None:
+def _export(screen: ChatParts, rest: str) -> None:
     """Write the conversation to a file."""
     kind, _, name = rest.partition(" ")
     if kind not in KINDS:  # a path alone says by its suffix what it is to be
@@ -301,7 +317,7 @@ def _export(screen: "ChatScreen", rest: str) -> None:
     export_file(screen.app, path, written)
 
 
-def _import(screen: "ChatScreen", name: str) -> None:
+def _import(screen: ChatParts, name: str) -> None:
     """Open a conversation from a file, as a new one."""
     path = expanded(name)
     refuse_pipe(path)
@@ -311,7 +327,7 @@ def _import(screen: "ChatScreen", name: str) -> None:
     screen.hints.say(f"imported {path.name}: {len(talk.nodes)} messages and branches")
 
 
-def _heat(screen: "ChatScreen", name: str) -> None:
+def _heat(screen: ChatParts, name: str) -> None:
     heat, least = (name, None) if name in HEATS else ("", bits_of(name))
     if heat or least is not None:
         screen.pane.set_heat(heat or screen.talk.transcript.heat, least)
@@ -319,14 +335,14 @@ def _heat(screen: "ChatScreen", name: str) -> None:
         screen.hints.say(f"heat is one of {', '.join(HEATS)}, or the bits from which on words are tinted")
 
 
-def _model(screen: "ChatScreen", name: str) -> None:
+def _model(screen: ChatParts, name: str) -> None:
     if name:
         screen.host.switch_model(name)
     else:
         screen.host.choose_model()
 
 
-def _adapter(screen: "ChatScreen", text: str) -> None:
+def _adapter(screen: ChatParts, text: str) -> None:
     """Put an adapter on the model by its directory, or weigh one that is there: a number, `only` or `off`."""
     what, _, how = text.rpartition(" ")
     names = {adapter.name for adapter in screen.host.engine.attached}
@@ -344,7 +360,7 @@ def _adapter(screen: "ChatScreen", text: str) -> None:
         screen.host.engine.adapt("add", str(expanded(text)))
 
 
-def _steer(screen: "ChatScreen", text: str) -> None:
+def _steer(screen: ChatParts, text: str) -> None:
     """Make a direction from texts to others and put it on the model: `calm: Be calm. ; All is well. | Hurry! @ 12`."""
     name, colon, rest = text.partition(":")
     texts, at, layer = rest.rpartition("@") if rest.rpartition("@")[2].strip().isdecimal() else (rest, "", "")
@@ -362,11 +378,11 @@ def _weight(text: str) -> float | None:
         return None
 
 
-def _adapters(screen: "ChatScreen") -> list[str]:
+def _adapters(screen: ChatParts) -> list[str]:
     return [f"{a.name}{how}" for a in screen.host.engine.attached for how in ("", " 0.5", " only", " off")]
 
 
-def _themes(screen: "ChatScreen") -> list[str]:
+def _themes(screen: ChatParts) -> list[str]:
     return ["dark", "light", *screen.app.available_themes]
 
 

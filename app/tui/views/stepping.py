@@ -1,14 +1,11 @@
 """Step mode of a chat: the person chooses, token by token. What it does to the conversation is the session's."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from likely.app.tui.views.chat import ChatScreen
+from likely.app.tui.views.chat_parts import ChatParts
 
 NEWS = "step: enter takes the picked candidate · space the model's own · esc ends"
 
 
-def turn(screen: "ChatScreen") -> None:
+def turn(screen: ChatParts) -> None:
     """Begin, or end where it is on."""
     if screen.talk.stepping:
         end(screen)
@@ -23,7 +20,7 @@ def turn(screen: "ChatScreen") -> None:
         screen.inspector.open()
 
 
-def peeked(screen: "ChatScreen") -> None:
+def peeked(screen: ChatParts) -> None:
     """It is known what could come next: have the person pick."""
     if screen.talk.peek is not None:
         screen.inspector.candidates.picked = 0
@@ -31,7 +28,7 @@ def peeked(screen: "ChatScreen") -> None:
         screen.hints.say(NEWS)
 
 
-def end(screen: "ChatScreen") -> None:
+def end(screen: ChatParts) -> None:
     """Leave it; what was chosen stays."""
     screen.talk.step_off()
     screen.hints.say("")

@@ -4,7 +4,7 @@ The host asks its views to leave, tells them what changed, and lists their comma
 (`app.tui.host`) and knows no other view.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -84,12 +84,28 @@ class View(Screen[None]):
         """The palette's entries here, as things are."""
         return iter(())
 
+    def help(self) -> Sequence[str]:
+        """Paragraphs of the help that are about this view alone, beside its keys."""
+        return ()
+
     def interrupt(self) -> bool:
         """ctrl+c without a selection; gives whether anything was done."""
         return False
 
     def open(self, conversation: "Conversation") -> None:
         """Show a conversation of the kind that the table has for this view; also before it is mounted."""
+
+    def resumed(self) -> "Conversation | None":
+        """The conversation that the program was asked for; None where it was not, or where it cannot be read, which the
+        host says then."""
+        store = self.host.store
+        if not self.host.resume or store is None:
+            return None
+        try:
+            return store.load(self.host.resume)
+        except DataError as error:
+            self.host.store_news = str(error)
+            return None
 
     def resumable(self) -> str:
         """The id of the conversation to come back to, "" for none."""
@@ -113,7 +129,7 @@ class View(Screen[None]):
         from likely.app.tui.views.help import keys_text
         from likely.app.tui.widgets.overlays import Read
 
-        self.app.push_screen(Read("keys", keys_text(self)))
+        self.app.push_screen(Read("keys", keys_text(self, self.help())))
 
     def action_formula(self) -> None:
         """Which map of p the number that is looked at belongs to, and its formula with the present values."""
@@ -197,3 +213,10 @@ class View(Screen[None]):
 
     def on_top_bar_view_asked(self, event: TopBar.ViewAsked) -> None:
         self.host.go(event.name)
+
+
+def view_class(name: str) -> type[View]:
+    """The class of a view in the table, imported now."""
+    kind = VIEWS[name].load()
+    assert issubclass(kind, View), f"{kind} is no view"
+    return kind

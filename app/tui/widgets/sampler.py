@@ -16,7 +16,7 @@ from likely.app.tui.base import cells, presets
 from likely.app.tui.base.canvas import Canvas, Line
 from likely.app.tui.base.sampling import Sampling
 from likely.app.tui.base.theme import track
-from likely.app.tui.views import decoding
+from likely.app.tui.chat import decoding
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.overlays import Ask, Pick
 from likely.engine.decode.strategies import PLAIN, with_setting
