@@ -5,55 +5,39 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 from likely.app.tui.base import view_table
+from tests.support import imports as graph
+from tests.support.imports import CHAIN, Sources, layer, parsed
 
 ROOT = Path(__file__).parent.parent
-CHAIN = ("app", "engine", "models", "metal")  # each imports only from itself and what stands to its right
-
-
 FILES = {
     "likely." + path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
     for folder in CHAIN
     for path in (ROOT / folder).rglob("*.py")
 }
-TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+SOURCES = {name: path.read_text() for name, path in FILES.items()}
+TREES = {name: parsed(text) for name, text in SOURCES.items()}
 VIEWS = {entry.path.partition(":")[0] for entry in view_table.VIEWS.values()}
 
 
-@cache
-def imports(name: str) -> frozenset[str]:
+def imports(name: str) -> set[str]:
     """Every module that a file imports, wherever in it, and every name of one."""
-    found: set[str] = set()
-    for node in ast.walk(TREES[name]):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(found)
-
-
-def layer(name: str) -> str:
-    """The folder of the chain that a module of ours is in; of any other the first part of its name."""
-    return (name.removeprefix("likely.")).partition(".")[0]
+    wanted = graph.imports(SOURCES[name])
+    return {module for module, _ in wanted} | {f"{module}.{name}" for module, name in wanted}
 
 
 def within(folder: str) -> list[str]:
     return [name for name in FILES if layer(name) == folder]
 
 
-@pytest.mark.parametrize("folder", CHAIN)
-def test_a_folder_imports_only_to_its_right(folder: str) -> None:
-    forbidden = set(CHAIN[: CHAIN.index(folder)]) | {"tests", "benchmarks"}
-    for file in within(folder):
-        wrong = {name for name in imports(file) if layer(name) in forbidden}
-        assert not wrong, f"{file} imports {wrong}"
+def test_a_folder_imports_only_to_its_right() -> None:
+    assert not graph.backward(SOURCES)
 
 
 @pytest.mark.parametrize("folder", ["engine", "models", "metal"])
@@ -124,29 +108,6 @@ for name in sys.argv[1:]:
 # -- the house -------------------------------------------------------------------------------------------------------
 
 
-def running(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node of a module but what is only there for the type checker."""
-    todo = [tree]
-    while todo:
-        node = todo.pop()
-        yield node
-        typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        todo += getattr(node, "orelse", ()) if typing else ast.iter_child_nodes(node)
-
-
-@cache
-def needed(name: str) -> frozenset[str]:
-    """The project's files that one imports when it runs, inside functions too."""
-    found: set[str] = set()
-    for node in running(TREES[name]):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            whole = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {each if each in FILES else node.module for each in whole}
-    return frozenset(found & set(FILES)) - {name}
-
-
 def classes(prefix: str) -> dict[str, tuple[str, list[str]]]:
     """Classes by name: the module of each, and the names of its bases."""
     return {
@@ -158,16 +119,46 @@ def classes(prefix: str) -> dict[str, tuple[str, list[str]]]:
     }
 
 
-def test_no_circles_among_files() -> None:
-    """Found by taking away, again and again, what imports nothing that is left and what nothing left imports."""
-    graph: dict[str, frozenset[str]] = {name: needed(name) for name in FILES}
-    before = -1
-    while len(graph) != before:
-        before = len(graph)
-        graph = {name: wanted & set(graph) for name, wanted in graph.items() if wanted & set(graph)}
-        wanted = {each for found in graph.values() for each in found}
-        graph = {name: found for name, found in graph.items() if name in wanted}
-    assert not graph, f"these files import each other in a circle: {', '.join(sorted(graph))}"
+def test_no_circles() -> None:
+    """Nobody has to read one to understand the other, and that one to understand the first."""
+    assert not graph.circle(graph.files(SOURCES, types=False)), "files import each other"
+    assert not graph.circle(graph.files(SOURCES)), "files import each other for their types"
+    assert not graph.circle(graph.rooms(SOURCES)), "folders import each other"
+
+
+def test_a_room_says_what_it_reads() -> None:
+    for name, beside in graph.neighbours(SOURCES).items():
+        assert graph.said(SOURCES[name]) == beside, f"{name} reads {', '.join(sorted(beside)) or 'no other room'}"
+
+
+THEN, LATER = "likely.app.tui.base.cells", "likely.app.tui.base.wrap"  # the latter imports the former
+TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
+
+
+def wrong(sources: Sources) -> list[str]:
+    """Which of the rules of imports are broken."""
+    rules: dict[str, object] = {
+        "files": graph.circle(graph.files(sources, types=False)),
+        "types": graph.circle(graph.files(sources)),
+        "rooms": graph.circle(graph.rooms(sources)),
+        "chain": graph.backward(sources),
+        "reads": [name for name, beside in graph.neighbours(sources).items() if graph.said(sources[name]) != beside],
+    }
+    return [rule for rule, broken in rules.items() if broken]
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "seen"),
+    [
+        (THEN, f"def late():\n    import {LATER}", ["files", "types"]),
+        (THEN, f"{TYPES}from {LATER} import Wrapping", ["types"]),
+        ("likely.app.tui.base.planted", "from likely.app.tui.views.view import View", ["rooms", "reads"]),
+        ("likely.app.tui.inside.planted", "from likely.app.tui.widgets.host import host", ["reads"]),
+        ("likely.models.config", "from likely.engine.errors import LikelyError", ["chain"]),
+    ],
+)
+def test_a_planted_import_is_seen(name: str, line: str, seen: list[str]) -> None:
+    assert wrong(SOURCES | {name: f"{SOURCES.get(name, '')}\n{line}\n"}) == seen
 
 
 def test_a_view_is_no_base_of_another_and_imports_none() -> None:
@@ -176,8 +167,9 @@ def test_a_view_is_no_base_of_another_and_imports_none() -> None:
     assert {found[name][0] for name in views} == VIEWS  # each of them, and one a file
     for name, (module, bases) in found.items():
         assert not views & set(bases), f"{name} in {module} has the view {views & set(bases)} as its base"
+    run = graph.files(SOURCES, types=False)
     for name in VIEWS:
-        assert not needed(name) & (VIEWS - {name}), f"{name} imports another view"
+        assert not run[name] & (VIEWS - {name}), f"{name} imports another view"
 
 
 def test_no_class_of_the_screen_is_more_than_three_deep() -> None:
@@ -385,6 +377,18 @@ METHODS = _methods()
 
 def _lines(paths: Iterator[Path]) -> int:
     return sum(len(path.read_text(errors="replace").splitlines()) for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("count", "line"),
+    [
+        (_private_names, "from likely.engine.session import Session\nSession().run._state"),
+        (_replaced, "def test(monkeypatch):\n    monkeypatch.setattr('likely.engine.session.Session', None)"),
+        (_replaced, "from likely.engine import session\nmock.patch.object(session, 'Session')"),
+    ],
+)
+def test_a_planted_tie_is_seen(count: Callable[[ast.AST], int], line: str) -> None:
+    assert count(parsed(line)) == 1
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """The command line: one file a verb. Each parses, calls the engine and prints; nothing else in the program prints.
 
 Exit codes: 0 done, 1 a problem the person can act on (one line on stderr), 2 a wrong call, 130 interrupted.
+
+Reads: serve, tui, watch.
 """
 
 import errno

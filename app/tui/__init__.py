@@ -2,6 +2,8 @@
 
 No module in here imports mlx, nor one that does: models are loaded in the engine's thread (`app.worker`), which
 imports what it needs when it starts, so that the screen paints first.
+
+Reads: watch.
 """
 
 import sys

@@ -1,1 +1,4 @@
-"""Answers taken out of a text and compared: extraction, mathematics, programs, votes. Knows no model."""
+"""Answers taken out of a text and compared: extraction, mathematics, programs, votes. Knows no model.
+
+Reads: statistics, transforms.
+"""

@@ -1,1 +1,4 @@
-"""A stack of adapters, directions and posteriors put on a session. Knows not how any of them was made."""
+"""A stack of adapters, directions and posteriors put on a session. Knows not how any of them was made.
+
+Reads: adapters, inside, posterior.
+"""

@@ -1,1 +1,4 @@
-"""Masked diffusion: the joint distribution of a text factorised in any order, by a model that sees both ways."""
+"""Masked diffusion: the joint distribution of a text factorised in any order, by a model that sees both ways.
+
+Reads: decode, statistics, tokenizer, trace, tune.
+"""

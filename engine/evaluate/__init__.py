@@ -1,1 +1,4 @@
-"""Measures of a distribution against data and against another: scores, comparisons, estimates. Draws nothing."""
+"""Evaluation of a model on tasks and on given texts: items asked, answers judged, figures with their errors.
+
+Reads: answers, decode, diffusion, inside, quantize, ranks, sources, statistics, tokenizer, trace, transforms.
+"""

@@ -2,6 +2,8 @@
 
 A checkpoint is read, packed and written one layer at a time, so that models larger than the memory can be done. The
 text that measures walks through the layers beside it.
+
+Reads: sources, statistics, tokenizer.
 """
 
 from likely.engine.quantize.measure import QuantizationReport

@@ -6,6 +6,8 @@ other by sockets, in a line from rank to rank (`link`): plain values go along it
 says when a process has ended, which a collective does not: it waits (`together`). Knows no model.
 
 A process alone, which is nearly every one, imports no more than this.
+
+Reads: no other room.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,0 +1,4 @@
+"""Reasoning: a chain of thought asked for, drawn several times, scored and checked step by step; an answer chosen.
+
+Reads: answers, decode, evaluate, statistics, trace, transforms.
+"""

@@ -1,4 +1,7 @@
-"""Text to ids and back as a checkpoint does it, token by token where they stream, and conversations to text."""
+"""Text to ids and back as a checkpoint does it, token by token where they stream, and conversations to text.
+
+Reads: sandbox.
+"""
 
 from likely.engine.tokenizer.detokenizer import Detokenizer
 from likely.engine.tokenizer.folder import read as from_folder

@@ -1,6 +1,8 @@
 """The transforms: what is done to the logits before a token is drawn. One implementation for mlx and numpy.
 
 Imports neither mlx nor anything of the engine but its errors: the screen replays with the same code.
+
+Reads: no other room.
 """
 
 from likely.engine.arrays import Array, Namespace

@@ -9,6 +9,8 @@ for, which is faster (docs/decisions/packed.md). A row's result depends neither 
 The library is prebuilt for the two Linux architectures (`make metal/packed`) and chooses AVX-512, AVX2 or neither at
 run time, NEON on aarch64; `LIKELY_PACKED` = plain | avx2 | avx512 is an upper bound, for tests, and with off no weights
 stay packed: models run through mlx's graph. It knows nothing of mlx, models or files, and neither does this module.
+
+Reads: no other room.
 """
 
 import ctypes

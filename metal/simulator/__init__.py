@@ -24,6 +24,8 @@ out of bounds can end the process. `stock` has MLX's own kernels, to measure aga
 It knows what Metal's specification says and how MLX calls kernels. It does not know registers and occupancy, time, the
 order of threadgroups and of atomics between them, fused multiply-adds and fast mathematics of a GPU, nor how lanes that
 have parted meet again there: here at the textually first operation that some of them wait at.
+
+Reads: no other room.
 """
 
 from likely.metal.simulator import stock

@@ -1,6 +1,8 @@
 """Model families: each maps a Hugging Face configuration and weight names to the one transformer.
 
 Which there are is said here, without mlx, for those who only look for models.
+
+Reads: no other room.
 """
 
 # `model_type` -> the module that knows it

@@ -9,7 +9,8 @@ computed by one rank, all ranks have the same logits to the last bit and draw th
 where tokens come in: splitting it would cost a third kind of sum a token, to save memory that is read a row at a time.
 
 A share is a small model of its own: `config` is its configuration, `place` says what a tensor of the checkpoint is in
-it, and what `models.checkpoint` makes of those becomes one of n by `models.parallel.exchange`. Knows no connection.
+it, and what `models.families.builder` makes of those becomes one of n by `models.parallel.exchange`. Knows no
+connection.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,1 +1,4 @@
-"""The ground of the screen: theme, keys, cells of text and their layout, plots, the names of views. Knows no widget."""
+"""The ground of the screen: theme, keys, tokens as cells of a terminal, plots, the table of views. Knows no view.
+
+Reads: no other room.
+"""

@@ -1,1 +1,4 @@
-"""A conversation on the screen as plain data: its session, prompts, places and what is saved. No widgets."""
+"""A conversation on the screen as plain data: its session, what is known of each token, what is saved. No widgets.
+
+Reads: base.
+"""

@@ -1,1 +1,4 @@
-"""Small screens over a view: pick, ask, read, choose a model, a conversation, an adapter."""
+"""Screens over a view, for one choice: a model, a conversation, an adapter, rows, a file; and the one that opens.
+
+Reads: base, chat, training, widgets.
+"""

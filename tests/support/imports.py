@@ -1,0 +1,111 @@
+"""The program as a graph of imports: who needs whom, which folders need each other, and what a room says that it reads.
+
+Everything is a function of sources, texts by the names of their modules, so that a fault can be planted in a copy. An
+import counts wherever it stands, inside functions too. That a package's `__init__` runs before its files does not:
+every package that offers names of its files would be a circle.
+"""
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Set
+from functools import cache
+
+CHAIN = ("app", "engine", "models", "metal")  # each imports only from itself and what stands to its right
+Sources = Mapping[str, str]
+Graph = Mapping[str, Set[str]]
+
+
+@cache
+def parsed(text: str) -> ast.Module:
+    """A source's tree."""
+    return ast.parse(text)
+
+
+def statements(tree: ast.AST, *, types: bool) -> Iterator[ast.AST]:
+    """Every statement of a module; those that are only there for the type checker where `types`."""
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        yield node
+        typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        inner = getattr(node, "orelse", ()) if typing and not types else ast.iter_child_nodes(node)
+        todo += [each for each in inner if isinstance(each, ast.stmt | ast.excepthandler | ast.match_case)]
+
+
+@cache
+def imports(text: str, *, types: bool = True) -> frozenset[tuple[str, str]]:
+    """Every module that a source imports, and the name of it that is wanted, "" for the module alone."""
+    wanted: set[tuple[str, str]] = set()
+    for node in statements(parsed(text), types=types):
+        if isinstance(node, ast.Import):
+            wanted |= {(alias.name, "") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            wanted |= {(node.module, alias.name) for alias in node.names}
+    return frozenset(wanted)
+
+
+def layer(name: str) -> str:
+    """The folder of the chain that a module of ours is in; of any other the first part of its name."""
+    return name.removeprefix("likely.").partition(".")[0]
+
+
+def backward(sources: Sources) -> list[tuple[str, str]]:
+    """Imports that go against the chain, or to tests: the file, and what it imports."""
+    wrong = []
+    for name, text in sources.items():
+        forbidden = {*CHAIN[: CHAIN.index(layer(name))], "tests", "benchmarks"}
+        wrong += [(name, module) for module, _ in imports(text) if layer(module) in forbidden]
+    return sorted(set(wrong))
+
+
+def files(sources: Sources, *, types: bool = True) -> dict[str, set[str]]:
+    """The files of the program that each file imports; only when it runs where not `types`."""
+    graph: dict[str, set[str]] = {}
+    for name, text in sources.items():
+        whole = ((module, f"{module}.{wanted}") for module, wanted in imports(text, types=types))
+        graph[name] = {full if full in sources else module for module, full in whole} & set(sources) - {name}
+    return graph
+
+
+def rooms(sources: Sources) -> dict[str, set[str]]:
+    """The folders that the files of each folder import from; a file in a layer's own folder is a room by itself."""
+    packages = {name.rpartition(".")[0] for name in sources}
+    folder = {name: name if name in packages else name.rpartition(".")[0] for name in sources}
+    place = {name: at if at.count(".") > 1 else name for name, at in folder.items()}
+    graph: dict[str, set[str]] = {at: set() for at in place.values()}
+    for name, wanted in files(sources).items():
+        graph[place[name]] |= {place[each] for each in wanted} - {place[name]}
+    return graph
+
+
+def circle(graph: Graph) -> list[str]:
+    """Those that need each other, and what is between two such circles. Found by taking away, again and again, what
+    needs nothing that is left and what nothing left needs."""
+    before = -1
+    while len(graph) != before:
+        before = len(graph)
+        graph = {name: wanted & set(graph) for name, wanted in graph.items() if wanted & set(graph)}
+        needed = {each for wanted in graph.values() for each in wanted}
+        graph = {name: wanted for name, wanted in graph.items() if name in needed}
+    return sorted(graph)
+
+
+def neighbours(sources: Sources) -> dict[str, set[str]]:
+    """For every folder below a layer the folders beside it that its files, or those of a folder in it, import from."""
+    packages = {name.rpartition(".")[0] for name in sources}
+    beside: dict[str, set[str]] = {name: set() for name in packages if name.count(".") > 1}
+    graph = files(sources)
+    for at in beside:
+        parent = at.rpartition(".")[0]
+        wanted = {each for name in graph if f"{name}.".startswith(f"{at}.") for each in graph[name]}
+        near = {each[len(parent) + 1 :].partition(".")[0] for each in wanted if each.startswith(f"{parent}.")}
+        beside[at] = {name for name in near if f"{parent}.{name}" in packages} - {at.rpartition(".")[2]}
+    return beside
+
+
+def said(text: str) -> set[str] | None:
+    """The folders that a room's docstring says it reads (`Reads: base, chat.`); None where it does not say."""
+    found = re.search(r"\bReads: ([\w, ]+)\.", " ".join((ast.get_docstring(parsed(text)) or "").split()))
+    if found is None:
+        return None
+    return set() if found[1] == "no other room" else set(found[1].split(", "))
