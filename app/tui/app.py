@@ -226,11 +226,9 @@ class LikelyApp(App[str]):
         """Every action that has keys, and which."""
         from likely.app.tui.views.view import view_class
 
-        found = keys.actions([*self.BINDINGS, *view_bindings()])
-        for view in map(view_class, VIEWS):
-            for kind in (view, *view.PARTS):
-                found |= keys.actions(kind.BINDINGS)
-        return found
+        kinds = [kind for view in map(view_class, VIEWS) for kind in (view, *view.PARTS)]
+        own = [binding for kind in kinds for binding in kind.BINDINGS]
+        return keys.actions([*self.BINDINGS, *view_bindings(), *own])
 
     def keys_of(self, action: str, default: str = "") -> str:
         return self._keymap.get(action) or default or self.key_table()[action]
