@@ -203,6 +203,25 @@ def test_what_came_before_the_end_is_kept(store: Evaluations) -> None:
     assert [each.number for each in store.rows(store.all(["u"])[0])] == [0]
 
 
+def test_what_came_is_kept_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another program sees it, by a clock that is moved: nothing within the second, all of it after."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    mine, other = store_in(tmp_path), store_in(tmp_path)
+    events = Evaluator(mine, lambda name: (session(), "w"), Protocol()).run([Sourced(task("u", rows=6), {})], ["a"])
+    begun = next(events)
+    assert isinstance(begun, Measurement)
+    while isinstance(next(events), Problem):  # rows that are odd come first, then the first result
+        pass
+    seen = []
+    for pause_s in (0.9, 0.2, 0.0, 0.9, 0.2):
+        now[0] += pause_s
+        next(events)
+        seen.append([each.number for each in other.rows(begun.evaluation)])
+    assert seen == [[], [0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 2, 3, 4, 5]]
+    events.close()
+
+
 def test_draws_are_of_diffusion_models(store: Evaluations) -> None:
     run = Evaluator(store, lambda name: (session(), "w"), Protocol(draws=16))
     with pytest.raises(ParameterError, match="--draws is of diffusion models, and none of these is one"):
