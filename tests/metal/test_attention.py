@@ -189,45 +189,6 @@ def test_rows_without_a_cache_have_a_gradient(t: int) -> None:
     assert close(mx.grad(loss)(q), want)
 
 
-def test_what_layers_see_alike_is_found_once() -> None:
-    q, kv = one(10)
-    masks: dict[Any, Any] = {}
-
-    def stock(rows: KV, mask: Mask, masks: dict[Any, Any] | None) -> mx.array:
-        with dispatch.forced("stock"):
-            out: mx.array = attention(q, rows, scale=0.25, mask=mask, masks=masks)
-            return out
-
-    documents = mx.array([[0] * 4 + [1] * 6], dtype=mx.int32)
-    also = mx.zeros((1, 10, 10), dtype=mx.bool_)
-    tree = mx.zeros((1, 10, 1), dtype=mx.uint32)
-    prefix = replace(kv, cached=True)
-    longer = KV(*(normal(i, 1, 2, 12, 16) for i in (4, 5)), mx.array([12], dtype=mx.int32), 12)
-    others: list[tuple[KV, Mask]] = [
-        (kv, Mask(window=3)),
-        (kv, Mask(window=4)),
-        (kv, Mask(window=3, keep=1)),
-        (kv, Mask(causal=False, window=3)),
-        (kv, Mask(block=2)),
-        (kv, Mask(block=2, block_start=1)),
-        (kv, Mask(prefix=5)),
-        (kv, Mask(documents=documents)),
-        (kv, Mask(documents=documents + 0)),
-        (kv, Mask(also=also)),
-        (kv, Mask(tree=tree)),
-        (longer, Mask(window=3)),
-        (replace(kv, prefix=prefix), Mask(window=3)),
-        (replace(longer, ragged=True), Mask(window=3)),
-        (replace(longer, ragged=True, lengths=longer.lengths + 0), Mask(window=3)),
-        (replace(longer, positions=mx.arange(12, dtype=mx.int32)[None]), Mask(window=3)),
-    ]
-    for n, (rows, mask) in enumerate(others, 1):
-        want = whole(q, rows, mask=mask)
-        for _ in range(2):
-            assert close(stock(rows, mask, masks), want) and len(masks) == n
-        assert close(stock(rows, mask, None), want)
-
-
 def test_a_row_at_the_first_position_of_a_ring_is_one() -> None:
     q, k, v = normal(1, 1, 4, 2, 16), normal(2, 1, 2, 6, 16), normal(3, 1, 2, 6, 16)
     kv = cache(k, v, 6, positions=mx.array([[4, 5, 0, 1, 2, 3]], dtype=mx.int32))

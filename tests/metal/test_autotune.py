@@ -73,33 +73,6 @@ def test_a_time_is_the_median_call_of_at_least_96(small: TimingCase, monkeypatch
     assert found.nbytes == 2 * 40 * 64 * 4 and found.share(1) == found.nbytes / 3e9 and found.share(None) is None
 
 
-@pytest.mark.parametrize(("budget", "rounds"), [(6.0, 3), (6.1, 4), (8.0, 4), (8.1, 5)])
-def test_more_rounds_are_timed_while_the_budget_lasts(
-    budget: float, rounds: int, small: TimingCase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = kernel.launches["decode"]
-    timed(small, Clock(1.0, 1.0), budget, monkeypatch)
-    assert kernel.launches["decode"] - before == 32 * rounds
-
-
-def test_bytes_are_those_of_all_rows_that_are_read(small: TimingCase, monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = qkv_prepare.quantize(normal(1, 1, 1, 64, 64), qkv_prepare.Format(8, 64))
-    q, kv = small.operands()
-    behind = replace(small, operands=lambda: (q, replace(kv, prefix=cache(packed, packed, 64))))
-    want = 2 * (64 * (64 + 2 * 2) + 40 * 64 * 4)  # codes, a scale and a bias of 16 bits; and float32
-    assert timed(behind, Clock(1.0, 1.0), 0.0, monkeypatch).nbytes == want
-
-
-def test_each_call_of_a_chain_reads_what_the_last_one_gave(small: TimingCase) -> None:
-    """So none of them can be left out or run beside another."""
-    want, kv = small.operands()
-    with metal():
-        got = small.chain(want, kv, "ours", 3)
-    for _ in range(3):
-        want = mx.fast.scaled_dot_product_attention(want, kv.keys, kv.values, scale=0.125)
-    assert mx.allclose(got, want, atol=1e-5).item() and dispatch.free()
-
-
 @pytest.mark.parametrize(("ours", "wins"), [(0.94, True), (0.96, False), (1.0, False)])
 def test_what_wins_by_more_than_noise_is_what_attention_takes_from_then_on(
     ours: float, wins: bool, monkeypatch: pytest.MonkeyPatch
@@ -176,10 +149,3 @@ def test_bench_times_each_shape_on_metal_and_counts_without_it(monkeypatch: pyte
         found = autotune.bench([SHAPE, SHAPE], 0.0, only=TOKEN)
     assert found.kind == "metal" and found.counts == ()
     assert [(timing.case, timing.stock_s / timing.ours_s) for timing in found.timings] == [(TOKEN, 2.0)]
-
-
-def test_every_shape_that_is_timed_can_be() -> None:
-    """Heads share keys evenly, and a packed head is whole groups."""
-    for shape in autotune.BENCH:
-        assert shape.heads % shape.kv_heads == 0 and shape.head_size % 32 == 0
-        assert set(shape.bits) <= {4, 8, 16} and shape.head_size in (64, 80, 96, 128, 256)

@@ -1,6 +1,5 @@
 """The BLAS that stands in front of mlx's."""
 
-import ctypes
 import hashlib
 import os
 import platform
@@ -277,18 +276,6 @@ def test_attention_runs_on_both_machines(machine: str, tmp_path: Path) -> None:
     scores = filled(5, 70) @ filled(1030, 70).T
     np.testing.assert_allclose(got[: scores.size].reshape(scores.shape), scores, atol=1e-4)
     np.testing.assert_allclose(got[scores.size :].reshape(5, 44), softmax(scores) @ filled(1030, 44), atol=1e-4)
-
-
-@linux
-def test_up_to_eight_rows_of_a_weight_take_the_fast_path() -> None:
-    library = blas.load().gemv
-    assert library is not None
-    taken = ctypes.c_long.in_dll(library, "likely_rows_to_gemv")
-    weight = mx.random.normal((64, 300))
-    for rows, more in ((1, 1), (2, 2), (8, 8), (9, 0)):
-        before = taken.value
-        mx.eval(mx.random.normal((rows, 300)) @ weight.T)
-        assert taken.value == before + more, rows
 
 
 @linux

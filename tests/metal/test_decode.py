@@ -1,6 +1,5 @@
 """The decode kernel in the simulator: checked, strictly typed, against float64 and beside MLX's own kernel."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -152,15 +151,6 @@ def test_keys_are_cut_into_as_many_parts_as_fill_a_chip_and_cost_a_twenty_fifth(
     assert found == parts
     assert parts == 1 or 2 * parts * h * 4 * (d + 4) <= 0.04 * 2 * rows.nbytes
     assert parts == min(32, n // 512) or 2 * (parts + 1) * h * 4 * (d + 4) > 0.04 * 2 * rows.nbytes
-
-
-@pytest.mark.parametrize(("architecture", "served"), [("applegpu_g14s", 1), ("applegpu_g15s", 4)])
-def test_older_chips_gain_nothing_from_one_load(architecture: str, served: int, chip: Callable[..., None]) -> None:
-    q, k = normal(1, 1, 8, 1, 64), normal(2, 1, 2, 64, 64)
-    chip("Apple chip", architecture)
-    with recorded() as reports:
-        metal_attention.attention(q, cache(k, k, 64), scale=0.1, mask=CAUSAL)
-    assert reports[0].traffic["keys"].read == k.nbytes * 4 // served
 
 
 def test_caches_are_passed_whole_and_inputs_stay_as_they_were() -> None:

@@ -1,7 +1,6 @@
 """A kernel's text, its numbers and its name."""
 
 import re
-import struct
 
 import pytest
 
@@ -30,13 +29,6 @@ def test_a_text_is_its_file_with_neighbours_in_place_and_every_line_known(file: 
         lines = (kernel.FOLDER / name).read_text().splitlines()
         assert all(lines[n - 1].startswith('#include "') or lines[n - 1] == "//: body" for n in left)
     assert "#include" not in body and '#include "' not in header and file in seen
-
-
-def test_parameters_are_made_once_and_carry_the_bits_of_a_float() -> None:
-    assert kernel.int32(3, -4) is kernel.int32(3, -4) and kernel.int32(3, -4).tolist() == [3, -4]
-    assert kernel.int32(3, -4).dtype == mx.int32
-    for x in (0.0, 1.0, -2.5, 1e30):
-        assert struct.pack("<i", kernel.bits(x)) == struct.pack("<f", x)
 
 
 @pytest.mark.usefixtures("unknown")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.metal import malloc, mx
+from likely.metal import mx
 from likely.metal.errors import KernelError
 from likely.metal.kv import KV, Quantized, check_rows, floats
 from tests.metal import oracle
@@ -91,27 +91,3 @@ def test_rows_that_no_path_could_read_are_named(x: Any, line: str) -> None:
 )
 def test_rows_that_can_be_read_are_taken(x: Any) -> None:
     check_rows("rows", x)
-
-
-class Mallopt:
-    """A C library that notes what its allocator is told."""
-
-    def __init__(self, known: bool) -> None:
-        self.told: list[tuple[int, int]] = []
-        if known:
-            self.mallopt = lambda name, value: self.told.append((name, value))
-
-
-@pytest.mark.parametrize(("platform", "known"), [("linux", True), ("linux", False), ("darwin", True)])
-def test_large_blocks_go_back_while_a_model_loads_and_are_kept_afterwards(
-    platform: str, known: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """M_MMAP_THRESHOLD is -3 and M_TRIM_THRESHOLD -1 in glibc's malloc.h."""
-    library = Mallopt(known)
-    monkeypatch.setattr("sys.platform", platform)
-    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
-    told = platform == "linux" and known
-    with pytest.raises(ValueError, match="inside"), malloc.giving_back():
-        assert library.told == [(-3, 3 << 20)] * told
-        raise ValueError("inside")
-    assert library.told == ([(-3, 3 << 20), (-3, 32 << 20), (-1, 256 << 20)] if told else [])

@@ -452,14 +452,6 @@ def test_a_whole_pass_on_both_machines(machine: str, standalone: dict[str, list[
     assert np.abs(got - want).max() < 2e-5 * np.abs(want).max()
 
 
-@pytest.mark.parametrize("layout", GGUF)
-def test_a_row_has_the_bytes_of_its_blocks_in_a_file(layout: str) -> None:
-    values, nbytes, _ = GGUF[layout]
-    matrix = PackedMatrix(layout, 5, 3 * values)
-    assert matrix.row_bytes == 3 * nbytes and matrix.shape == (5, 3 * values) and matrix.layout == layout
-    assert PackedMatrix("F32", 2, 7).row_bytes == 28 and PackedMatrix("AFFINE4", 2, 64, group=32).row_bytes == 0
-
-
 @pytest.mark.parametrize(
     ("first", "n", "fine"), [(0, 5, True), (3, 2, True), (4, 1, True), (5, 0, True), (4, 2, False), (-1, 1, False)]
 )
@@ -497,13 +489,6 @@ def test_rows_and_products_are_asked_for_within_the_matrix() -> None:
             matrix.product(wrong)
     with pytest.raises(PackedError, match="with scales in float64"):
         PackedMatrix("AFFINE4", 5, 64, group=64, number="float64")
-
-
-@pytest.mark.parametrize("nbytes", [1, 64, 1000])
-def test_room_begins_at_a_cache_line(nbytes: int) -> None:
-    for _ in range(5):
-        room = packed.aligned(nbytes)
-        assert room.ctypes.data % 64 == 0 and room.nbytes == nbytes and room.dtype == np.uint8
 
 
 @pytest.mark.parametrize(("said", "there"), [(None, True), ("plain", True), ("off", False)])

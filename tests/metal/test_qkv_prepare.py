@@ -139,18 +139,6 @@ def test_it_goes_by_the_kernel_where_there_is_one_that_is_on() -> None:
 EIGHT = Format(8, 64)
 
 
-@pytest.mark.parametrize(
-    "more",
-    [{"every": 6}, {"offsets": mx.zeros((2,), mx.int32)}, {"rotary": Rotary(mx.ones((1,)))}, {"key_format": EIGHT},
-     {"value_format": Format(8, 64, mx.float16)}, {"key_format": Format(16, 7)}, {"kv_heads": 1, "every": 3}],
-    ids=lambda more: next(iter(more)),
-)  # fmt: skip
-def test_what_fits_at_its_border_is_taken(more: dict[str, Any]) -> None:
-    given = {"kv_heads": 2, "offsets": mx.zeros((1,), mx.int32), "rotary": Rotary(mx.ones((32,))), "every": 10} | more
-    rows = normal(1, 2, 3, given.pop("every"), 64)
-    assert prepare(Projected(rows, **given)).queries.shape[1] == rows.shape[2] - 2 * given["kv_heads"]
-
-
 def test_bad_input_is_named() -> None:
     q, k, v = operands(64, mx.float32)
     good: dict[str, Any] = {"offsets": mx.zeros((2,), dtype=mx.int32), "rotary": Rotary(mx.ones((32,)))}

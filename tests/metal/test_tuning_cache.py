@@ -1,18 +1,15 @@
 """Where the record of a chip's kernels is kept, what it holds for, and that one process at a time writes it."""
 
-import errno
 import fcntl
 import hashlib
 import json
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 
 from likely.metal import kernel, tuning_cache
-from tests.engine.sources.test_fetch import file_size_limit
 
 pytestmark = pytest.mark.usefixtures("unknown")
 
@@ -67,28 +64,6 @@ def test_a_record_holds_for_one_chip_one_system_one_mlx_and_one_code(
         target.write_text(damage)
         assert tuning_cache.load() is None
     assert tuning_cache.forget() and not target.exists() and not tuning_cache.forget()
-
-
-def test_where_a_record_cannot_be_written_nothing_happens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with file_size_limit(10):
-        tuning_cache.save(tuning_cache.blank())
-    assert not list(tuning_cache.folder().iterdir())
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("LIKELY_KERNELS", str(tmp_path / "file" / "below"))
-    tuning_cache.save(tuning_cache.blank())
-    waited: list[int] = []
-    with tuning_cache.alone(lambda: waited.append(1)):
-        assert not waited
-    assert tuning_cache.load() is None
-
-    def without(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setenv("LIKELY_KERNELS", str(tmp_path / "disk without locks"))
-    monkeypatch.setattr(fcntl, "flock", without)
-    with tuning_cache.alone(lambda: waited.append(1)):
-        tuning_cache.save(tuning_cache.blank())
-    assert not waited and tuning_cache.load() == tuning_cache.blank()
 
 
 def test_one_is_alone_and_others_wait_until_it_has_left() -> None:

@@ -29,8 +29,6 @@ from likely.models.weights import Packed, PackedLayout, Tensors
 from tests.models.test_families import SAME
 from tests.models.test_transformer import Exact, built, off, text
 
-RNG = np.random.default_rng(0)
-
 
 def normal(*shape: int, seed: int = 0) -> mx.array:
     return mx.array(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))

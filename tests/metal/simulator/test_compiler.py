@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -153,47 +152,6 @@ def test_a_system_clang_serves_where_ziglang_is_missing(
     assert ("dynamic_lookup" in found.link) == (platform == "darwin") and "18.1.8" in found.version
 
 
-@pytest.mark.parametrize(
-    ("machine", "cpuinfo", "flags"),
-    [
-        ("aarch64", "avx2 f16c fma bmi2", ()),
-        ("x86_64", "flags: avx2 f16c fma bmi2", ("-march=x86-64-v3",)),
-        ("AMD64", "flags: avx2 f16c fma bmi2", ("-march=x86-64-v3",)),
-        ("x86_64", "flags: avx2 f16c fma4 bmi2", ("-march=x86-64-v2",)),
-        ("x86_64", None, ("-march=x86-64-v2",)),
-    ],
-)
-def test_a_processor_s_flags_are_those_that_it_says_it_has(
-    machine: str, cpuinfo: str | None, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def read(self: Path, *_: Any) -> str:
-        assert str(self) == "/proc/cpuinfo"
-        if cpuinfo is None:
-            raise OSError
-        return cpuinfo
-
-    compiler.machine_flags.cache_clear()
-    monkeypatch.setattr("pathlib.Path.read_text", read)
-    assert compiler.machine_flags(machine) == flags
-    compiler.machine_flags.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("platform", "environment", "want"),
-    [("linux", {}, "/h/.cache/likely/simulator"), ("linux", {"XDG_CACHE_HOME": "/c"}, "/c/likely/simulator"),
-     ("darwin", {}, "/h/Library/Caches/likely/simulator"), ("darwin", {"LIKELY_SIMULATOR_CACHE": "/s"}, "/s")],
-)  # fmt: skip
-def test_compiled_kernels_are_kept_in_the_user_s_cache(
-    platform: str, environment: dict[str, str], want: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("LIKELY_SIMULATOR_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in (environment | {"HOME": "/h"}).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sys.platform", platform)
-    assert str(compiler.cache_folder()) == want
-
-
 def test_errors_name_file_and_line_and_the_first_of_them_are_told() -> None:
     source = "out[0] = a[0];\n" + "".join(f"out[1] = nothing{i};\n" for i in range(20))
     kernel = SimKernel("wrong", ["a"], ["out"], source)
@@ -204,10 +162,3 @@ def test_errors_name_file_and_line_and_the_first_of_them_are_told() -> None:
     first, *lines, last = str(caught.value).splitlines()
     assert first == "the kernel does not compile:" and len(lines) == 12 and re.match(r"\.\.\. \d+ more lines", last)
     assert re.search(r"wrong\.metal:\d+:10: error: use of undeclared identifier 'nothing0'", lines[0])
-
-
-def test_a_buffer_without_a_number_has_the_next() -> None:
-    source = "kernel void k(device float* a, device float* b, uint i [[thread_position_in_grid]], device float* c) {}"
-    assert [p.index for p in signature.parameters(source, "k")] == [0, 1, None, 2]
-    source = source.replace("b,", "b [[buffer(4)]],")
-    assert [p.index for p in signature.parameters(source, "k")] == [0, 4, None, 5]

@@ -198,23 +198,6 @@ def test_a_launch_that_metal_refuses(options: dict[str, Any], message: str) -> N
         call("out[0] = a[0];", mx.ones(1), **options)
 
 
-def test_a_table_has_31_places_and_a_kernel_64_variables() -> None:
-    names = [f"x{i}" for i in range(31)]
-    sums = " + ".join(f"{name}[0]" for name in names)
-    options: dict[str, Any] = {"output_shapes": [(1,)], "output_dtypes": [mx.float32], "grid": (1, 1, 1)}
-    options["threadgroup"] = (1, 1, 1)
-    for n in (30, 31):
-        kernel = SimKernel("many", names[:n], ["out"], f"out[0] = {' + '.join(sums.split(' + ')[:n])};")
-        if n == 30:
-            assert kernel(inputs=[mx.ones(8)] * n, **options)[0].item() == 30
-            continue
-        with pytest.raises(KernelError, match="buffers: expected at most 31, got 32"):
-            kernel(inputs=[mx.ones(8)] * n, **options)
-    body = "".join(f"threadgroup float s{i}; s{i} = a[0];" for i in range(65)) + "out[0] = s64;"
-    with pytest.raises(KernelError, match="threadgroup memory: expected at most 64 variables, got more"):
-        call(body, mx.ones(8))
-
-
 def test_a_function_takes_its_buffers_by_name() -> None:
     source = "kernel void k(device float* t, constant int& n, uint i [[thread_position_in_grid]]) { t[i] = t[i] + n; }"
     out = np.ones(4, np.float32)

@@ -61,63 +61,6 @@ def test_what_differs_is_changed(text: str) -> None:
     assert rewrite(text) == CHANGED[text]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_threadgroup_variables_of_one_statement(count: int) -> None:
-    names = ", ".join(f"v{i}[N * {i + 1}]" for i in range(count))
-    code = rewrite(f"void f() {{ threadgroup metal::vec<T, 4> {names}; }}")
-    for i in range(count):
-        assert f"typedef metal::vec<T, 4> msl_type_1_{i}[N * {i + 1}];" in code
-        assert f'& v{i} = msl_threadgroup<msl_type_1_{i}>(msl_slot_1_{i}, "v{i}", __FILE__, __LINE__);' in code
-
-
-def test_a_declaration_that_does_not_end_is_none() -> None:
-    assert list(threadgroup_declarations(tokenize("threadgroup float x[4];"))) == [0]
-    assert list(threadgroup_declarations(tokenize("threadgroup float x[4]"))) == []
-
-
-KEPT = {
-    "a ? 1 : 2": "a ? 1 : 2",
-    "x = 1e3h;": "x = half(1e3f);",
-    "x = 3h + 3H + 4.0bf + 5BF;": "x = half(3.0f) + half(3.0f) + bfloat(4.0f) + bfloat(5.0f);",
-    "x = 7 + 8L + 0X1E + 2.0F + 3E2;": "x = 7 + 8L + 0X1E + 2.0F + 3E2f;",
-    "half2(1) + uchar4(x) + bool3(y) + ulong2(z)": (
-        "msl_make<half2>(1) + msl_make<uchar4>(x) + msl_make<bool3>(y) + msl_make<ulong2>(z)"
-    ),
-    "float5(x) + float1(y)": "float5(x) + float1(y)",
-    "float4 (*p)(float); float4(&r)[2]; float4(thread x);": "float4 (*p)(float); float4(&r)[2]; float4(thread x);",
-    "p->float4(1) + typename float4(2)": "p->float4(1) + typename float4(2)",
-    "vec < T , 2 > (x)": "msl_make<metal::vec < T , 2 >> (x)",
-    "vec (x); static_cast (y);": "vec (x); static_cast (y);",
-    "static_cast<metal::vec<T, 2>>(x)": "msl_make<metal::vec<T, 2>>(x)",
-    "static_cast<vec<T, 2> >(x)": "msl_make<vec<T, 2> >(x)",
-    "static_cast<metal::vec<T, 2> >(x)": "msl_make<metal::vec<T, 2> >(x)",
-    "typedef half4 V; V(1);": "typedef half4 V; msl_make<V>(1);",
-    "using V = metal::vec<T, 3>; V(1);": "using V = metal::vec<T, 3>; msl_make<V>(1);",
-    "using V = float; V(1);": "using V = float; V(1);",
-    "struct X<device T*> {};": "struct X<msl_device_pointer< T>> {};",
-    "class X<constant T*> {};": "class X<msl_constant_pointer< T>> {};",
-    "struct X<threadgroup U*> {};": "struct X<msl_threadgroup_pointer< U>> {};",
-    "struct X; struct Y<device T*> {};": "struct X; struct Y<msl_device_pointer< T>> {};",
-    "struct X<thread T*> {};": "struct X<thread T*> {};",
-    "struct X<device T> {};": "struct X<device T> {};",
-    '#  include <a>\n#include "b"': '// include <a>\n#include "b"',
-    "#define F [[x]] 1.0": "#define F  1.0f",
-    "#define G(a, b) half2(a, b) + 2h": "#define G(a, b) msl_make<half2>(a, b) + half(2.0f)",
-    "#if 1.0\n": "#if 1.0\n",
-    "a [[x]]\n[[y(\n1)]] b": "a \n\n b",
-    "void f(uint x [[function_constant(2)]]);": "void f(uint x );",
-    "constant float4 v [[function_constant(12)]]; constant int w [[function_constant(3)]];": (
-        "static constexpr constant float4 v = msl_make<float4>(msl_function_constant<12>::value); "
-        "static constexpr constant int w = int(msl_function_constant<3>::value);"
-    ),
-}
-
-
-@pytest.mark.parametrize("text", KEPT)
-def test_a_construction_becomes_what_cpp_takes_or_stays(text: str) -> None:
-    assert rewrite(text) == KEPT[text]
-
-
 @pytest.mark.parametrize(
     ("text", "declared"),
     [
@@ -154,13 +97,3 @@ def test_a_declaration_of_threadgroup_variables_is_told_from_other_uses(
         assert f"{space}*(__local msl_type_{unique}*)nullptr;" in rewrite(text, strict=True)
     start = next(i for i, token in enumerate(tokenize(text)) if token.text == "threadgroup")
     assert list(threadgroup_declarations(tokenize(text))) == [start]
-
-
-def test_threadgroup_variables_of_a_text_are_numbered() -> None:
-    code = rewrite("threadgroup int a;\nvoid f(); threadgroup int b[2], c;")
-    assert [f"msl_slot_{unique};" in code for unique in ("1_0", "2_1", "2_2", "2_3", "2_0")] == [True] * 3 + [False] * 2
-    assert list(threadgroup_declarations(tokenize("threadgroup int a; threadgroup int b;"))) == [0, 7]
-
-
-def test_the_type_check_keeps_a_pointer_s_space_in_a_specialisation() -> None:
-    assert rewrite("struct X<device T*> {};", strict=True) == "struct X<device T*> {};"

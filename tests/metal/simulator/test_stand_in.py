@@ -1,9 +1,5 @@
 """The simulator in the place of Metal: for a block, under gradients and compiled functions, and for a run of pytest."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -94,28 +90,3 @@ def test_traffic_counts_what_is_asked_for_and_what_is_distinct() -> None:
     assert kernel.report is not None
     traffic = kernel.report.traffic["a"]
     assert (traffic.read, traffic.distinct, traffic.lines) == (64 * 8, 64 * 4, 32)
-
-
-@pytest.mark.slow
-def test_the_option_of_pytest(tmp_path: Path) -> None:
-    """Kernels run in a test that knows nothing of the simulator, and the run's last line counts them."""
-    (tmp_path / "test_model.py").write_text(
-        "from likely.metal import mx\n"
-        "def test_model():\n"
-        "    assert mx.metal.is_available()\n"
-        "    kernel = mx.fast.metal_kernel('twice', ['a'], ['out'], 'out[thread_position_in_grid.x] = a[0] * 2;')\n"
-        "    (out,) = kernel(inputs=[mx.ones(1)], output_shapes=[(4,)], output_dtypes=[mx.float32],\n"
-        "                    grid=(4, 1, 1), threadgroup=(4, 1, 1))\n"
-        "    assert (out == 2).all()\n"
-    )
-    root = Path(__file__).parents[3]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.metal.simulator.plugin", "-q"]
-    result = subprocess.run(
-        [*command, "--simulate=checked", f"--rootdir={tmp_path}", "-c", "/dev/null", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=root,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "simulated launches: twice 1" in result.stdout

@@ -3,9 +3,8 @@
 import pytest
 
 from likely.metal.errors import KernelError
-from likely.metal.simulator import signature
-from likely.metal.simulator.signature import KernelParameter, entry, parameters, split
-from likely.metal.simulator.tokens import after, closing, closing_angle, join, tokenize
+from likely.metal.simulator.signature import KernelParameter, parameters
+from likely.metal.simulator.tokens import closing, join, tokenize
 
 
 def kinds(text: str) -> list[tuple[str, str]]:
@@ -54,38 +53,6 @@ def test_a_bracket_is_closed_by_its_own(text: str, at: int, end: int) -> None:
     assert closing(tokenize(text), at) == end
 
 
-@pytest.mark.parametrize(
-    ("text", "end"),
-    [
-        ("<a>b", 2), ("<a<b>>c", 5), ("<a<b> >c", 6), ("<(a > b)>c", 8), ("<a[x > 1]>c", 9), ("<a;b>", None),
-        ("<a && b>", None), ("<a || b>", None), ("<a}>", None), ("<{a}>", 4), ("<a", None),
-    ],
-)  # fmt: skip
-def test_an_angle_is_a_bracket_where_it_is_closed_before_a_statement_ends(text: str, end: int | None) -> None:
-    assert closing_angle(tokenize(text), 0) == end
-
-
-def test_the_next_word_is_past_spaces_and_directives_either_way() -> None:
-    tokens = tokenize("a /* x */\n#y\nb")
-    last = len(tokens) - 1
-    assert after(tokens, 0) == last and after(tokens, last, -1) == 0
-    assert after(tokens, last) is None and after(tokens, 0, -1) is None
-    assert after(tokenize(" a"), -1) == 1 and after(tokenize("a b"), 0) == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("a, b", ["a", " b"]), ("", [""]),
-        ("f(a, b), c[1, 2], {d, e}", ["f(a, b)", " c[1, 2]", " {d, e}"]),
-        ("vec<T, 4> x, y", ["vec<T, 4> x", " y"]), ("a < b, c", ["a < b", " c"]),
-        ("x [[buffer(0), y]], z", ["x [[buffer(0), y]]", " z"]), ("',', b", ["','", " b"]), (",", ["", ""]),
-    ],
-)  # fmt: skip
-def test_only_commas_outside_of_brackets_part(text: str, parts: list[str]) -> None:
-    assert [join(part) for part in split(tokenize(text))] == parts
-
-
 SOURCE = """
 void helper(device float* k);
 kernel void k(
@@ -126,23 +93,3 @@ def test_parameters_are_buffers_by_their_number_and_positions() -> None:
 def test_a_kernel_that_cannot_be_called_is_named(source: str, line: str) -> None:
     with pytest.raises(KernelError, match=line):
         parameters(source, "k")
-
-
-def test_every_position_of_metal_is_known() -> None:
-    names = ["thread_position_in_grid", "threadgroup_position_in_grid", "thread_position_in_threadgroup"]
-    names += ["threads_per_threadgroup", "simdgroup_index_in_threadgroup", "thread_index_in_simdgroup"]
-    given = ", ".join(f"uint p{i} [[{name}]]" for i, name in enumerate(names))
-    assert [p.position for p in parameters(f"kernel void k({given}) {{}}", "k")] == names
-    assert len(signature.POSITIONS) == 17
-
-
-def test_the_entry_calls_the_kernel_with_its_buffers_in_their_places() -> None:
-    given = [
-        KernelParameter("a", 3, True),
-        KernelParameter("n", 5, False),
-        KernelParameter("i", None, False, "thread_index_in_simdgroup"),
-    ]
-    text = entry("k<float, 4>", given)
-    assert "  k<float, 4>(msl_pointer{b[3]}, msl_reference{b[5]}, msl_thread_index_in_simdgroup());\n" in text
-    assert text.startswith('\n#line 1 "entry"\nextern "C"') and text.count("\n") == 6
-    assert "void msl_kernel() {\n  void* const* b = msl.buffers; (void)b;\n" in text and text.endswith("}\n")
