@@ -1,0 +1,136 @@
+"""docs/tour.md, gone with a tiny model: every function that it names is called, in the order in which it names them.
+
+A token's way is counted too: how many objects are made of its record, or around it, between the draw and the screen.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import sleep
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from likely.app import cli
+from likely.app.model_provider import LocalModelProvider
+from tests.serve.served import write_model
+from tests.support.model import ScriptedShop
+from tests.support.screen import Screen
+
+ROOT = Path(__file__).parents[2]
+TOUR = (ROOT / "docs" / "tour.md").read_text()
+LINE = re.compile(r"^\| `([^`]+)` \| `([^`]+)` \|", re.MULTILINE)
+WAYS = {way.partition("\n")[0].split()[1].strip(","): LINE.findall(way) for way in TOUR.split("\n## ")[1:]}
+MOST_WRAPS = 8
+SHOWN = ("app/tui/widgets/rows.py", "TranscriptRows.extend")  # the end of a token's way
+
+
+class Journey:
+    """The functions of the program in the order of their first calls, and what was made of one token's record."""
+
+    def __init__(self) -> None:
+        self.called: dict[tuple[str, str], None] = {}
+        self.token: tuple[int, int] | None = None  # the first that is drawn: its id and its place
+        self.made: list[str] = []
+        self._held: dict[int, Any] = {}
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        if event != "call":
+            return
+        code = frame.f_code
+        if code.co_name == "__init__":
+            self._made(frame.f_locals)
+        if code.co_filename.startswith(str(ROOT)):
+            self.called.setdefault((code.co_filename[len(str(ROOT)) + 1 :], code.co_qualname))
+
+    def _made(self, values: dict[str, Any]) -> None:
+        if SHOWN in self.called:
+            return
+        made = values.get("self")
+        if not type(made).__module__.startswith("likely."):
+            return
+        kind = type(made).__name__
+        if kind == "TokenStep":
+            place = (values["token"], values["position"])
+            if values["origin"] != "drawn" or self.token not in (None, place):
+                return
+            self.token = place
+        else:
+            given = [value for name, value in values.items() if name != "self"]
+            several = [each for value in given if isinstance(value, list | tuple) for each in value]
+            if not any(id(value) in self._held for value in (*given, *several)):
+                return
+        self._held[id(made)] = made
+        self.made.append(kind)
+
+
+@contextmanager
+def followed() -> Iterator[Journey]:
+    journey = Journey()
+    sys.setprofile(journey)
+    try:
+        yield journey
+    finally:
+        sys.setprofile(None)
+
+
+def goes(journey: Journey, way: Sequence[tuple[str, str]]) -> None:
+    places = {place: number for number, place in enumerate(journey.called)}
+    assert [place for place in way if place not in places] == []
+    assert sorted(way, key=places.__getitem__) == list(way)
+
+
+class TinyShop(ScriptedShop):
+    """A shop with one real model."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = str(path)
+
+    def choose(self, prefer: Sequence[str]) -> str:
+        return self.path
+
+    def opening(self, model: str, progress: Any) -> Any:
+        return LocalModelProvider().opening(self.path, progress)
+
+
+def test_a_token_from_the_key_to_the_pixel(tmp_path: Path) -> None:
+    with Screen(tmp_path, shop=TinyShop(write_model(tmp_path / "tiny"))) as screen:
+        screen.type("ab")
+        screen.hold(after=2)
+        with followed() as journey:
+            screen.press("enter")
+            while SHOWN not in journey.called:  # a template is rendered in a thread of its own
+                sleep(0.01)
+                screen.wait()
+    goes(journey, WAYS["token"])
+    made = [*journey.made, "ShownToken"]  # which has the record's figures, and not itself
+    assert made[0] == "TokenStep" and made[-2] == "Emitted" and len(made) <= MOST_WRAPS, made
+
+
+@pytest.mark.parametrize(
+    ("way", "row", "arguments"),
+    [
+        (
+            "row",
+            '{{"prompt": "ab{0}", "completion": " so on {0}"}}\n',
+            ("tune", "in.jsonl", "--steps", "2", "--out", "o"),
+        ),
+        ("item", '{{"good": "ab so {0}", "bad": "ba os {0}"}}\n', ("eval", "in.jsonl")),
+    ],
+)
+def test_a_row_to_an_adapter_and_an_item_to_a_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, row: str, arguments: tuple[str, ...]
+) -> None:
+    write_model(tmp_path / "tiny")
+    (tmp_path / "in.jsonl").write_text("".join(row.format(number) for number in range(40)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "argv", ["likely", *arguments, "-M", "./tiny"])
+    with followed() as journey, pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    goes(journey, WAYS[way])
