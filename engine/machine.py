@@ -123,7 +123,7 @@ def advice(machine: Machine, gflops: float) -> list[str]:
             f"{machine.cores} cores, but they were busy when the program began, so the BLAS uses one thread; "
             "OPENBLAS_NUM_THREADS sets another number"
         )
-    if machine.system.startswith("Darwin") and machine.device != "metal":
+    if machine.system.startswith("macOS") and machine.device != "metal":
         lines.append("mlx finds no Metal device: is this an Intel Mac, a virtual machine, or a Python for x86-64?")
     return lines
 

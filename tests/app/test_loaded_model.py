@@ -9,10 +9,12 @@ from likely.app.looks import OpenLook, Shifted, ShiftLook
 from likely.app.model_provider import LoadedModel, opening
 from likely.engine.adapters import adapters, lora, sites
 from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
 from likely.engine.diffusion.bound import exact
 from likely.engine.diffusion.denoiser import ModelDenoiser
 from likely.engine.errors import ParameterError
 from likely.engine.inside import steering
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import Unmasking
 from likely.metal import mx
 from tests.engine import tiny
@@ -73,6 +75,24 @@ def test_adapters_are_put_on_weighed_and_taken_off(plain: LoadedModel, tmp_path:
     assert left == () and says(plain) == pytest.approx(base, abs=1e-5)
     with pytest.raises(ParameterError, match="not 'drop'"):
         plain.adapt("drop", one, 1.0)
+
+
+def test_the_next_token_of_a_run_is_the_adapted_models(plain: LoadedModel, tmp_path: Path) -> None:
+    one = str(adapter(opened(tmp_path / "plain"), tmp_path / "one", 0))
+
+    def drawn(change_at: int | None) -> list[int]:
+        tokens: list[int] = []
+        for event in plain.generate([1, 2, 3], RunControl(Recipe(greedy=True)), max_tokens=12):
+            if isinstance(event, Emitted):
+                tokens.append(event.step.token)
+                if len(tokens) == change_at:
+                    plain.adapt("add", one, 1.0)
+        if change_at is not None:
+            plain.adapt("remove", "one", 1.0)
+        return tokens
+
+    alone, changed = drawn(None), drawn(4)
+    assert alone[:4] == changed[:4] and alone != changed and drawn(None) == alone
 
 
 def test_a_direction_is_made_kept_and_put_on(plain: LoadedModel) -> None:

@@ -14,11 +14,12 @@ import click
 import pytest
 
 from likely.app import preflight
-from likely.app.cli import bench, quantize
+from likely.app.cli import bench, doctor, quantize
 from likely.app.cli.opening import Progress, check_place, read_text, weighed_adapter
 from likely.engine.bench import Bench, Growth, Rate
 from likely.engine.errors import DataError
 from likely.engine.statistics.estimates import Estimate
+from likely.metal import mx, tuning_cache
 from tests.cli.conftest import Likely
 
 RATES = [
@@ -111,10 +112,9 @@ def test_progress_is_one_line_that_goes(monkeypatch: pytest.MonkeyPatch) -> None
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("answers", [("1", "15.1"), ("", "")])
-def test_a_mac_is_looked_at_by_its_own_programs(answers: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which say nothing where they are missing: then the version is Python's."""
-    said = dict(zip(("sysctl", "sw_vers"), answers, strict=True))
+def mac(monkeypatch: pytest.MonkeyPatch, arm64: str, macos: str) -> None:
+    """This machine says that it is a Mac; its own programs say this."""
+    said = {"sysctl": arm64, "sw_vers": macos}
 
     def run(command: Any, **_: Any) -> Any:
         return SimpleNamespace(stdout=said[Path(command[0]).name] + "\n", returncode=0)
@@ -122,9 +122,60 @@ def test_a_mac_is_looked_at_by_its_own_programs(answers: tuple[str, str], monkey
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(platform, "mac_ver", lambda: ("14.9", (), ""))
     monkeypatch.setattr(subprocess, "run", run)
+
+
+@pytest.mark.parametrize("answers", [("1", "15.1"), ("", "")])
+def test_a_mac_is_looked_at_by_its_own_programs(answers: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which say nothing where they are missing: then the version is Python's."""
+    mac(monkeypatch, *answers)
     host = preflight.inspect()
     assert (host.apple_silicon, host.macos) == ((True, "15.1") if answers[0] else (False, "14.9"))
     assert host.python == sys.version_info[:3]
+
+
+@pytest.mark.slow(4)
+@pytest.mark.parametrize("arm64", ["1", "0"])
+def test_a_mac_that_cannot_run_models_is_told_what_to_do(
+    likely: Likely, monkeypatch: pytest.MonkeyPatch, arm64: str
+) -> None:
+    mac(monkeypatch, arm64, "13.6")
+    code, out, _ = likely("doctor")
+    processor = "is an Intel Python, run by Rosetta" if arm64 == "1" else "this Mac has an Intel processor"
+    for line in (
+        processor, "macOS         WRONG: macOS 13.6: mlx needs 14 or later", "Python        ok",
+        "kernels       reference (no Metal here)", "off: not known to pay on cpu", "slow: mlx finds no Metal device",
+    ):  # fmt: skip
+        assert line in out
+    assert code == 0 and "system        macOS 14.9" in out
+
+
+@pytest.mark.slow(4)
+def test_a_mac_with_metal_says_what_is_known_of_its_kernels(
+    likely: Likely, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mac(monkeypatch, "1", "15.1")
+    monkeypatch.setenv("LIKELY_KERNELS", str(tmp_path / "kernels"))
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda: {"device_name": "Apple M4 Pro"})
+    code, out, _ = likely("doctor")
+    for line in (
+        "processor     ok: Apple Silicon", "macOS         ok: 15.1", "device        metal: Apple M4 Pro",
+        "compile       mx.compile for the models", "kernels       not tested on this chip yet",
+    ):  # fmt: skip
+        assert line in out
+    assert code == 0 and "no Metal device" not in out
+    record = tuning_cache.blank()
+    record.verdicts, record.faster = {"a": "the same", "b": "the same"}, {"a": True, "b": False, "c": True}
+    tuning_cache.save(record)
+    taken = "ours taken in 2 of 3 measured cases, stock elsewhere"
+    assert doctor.kernels() == f"all 2 comparisons pass; {taken}"
+    record.switched_off = {"attention.wide": "it is off by 0.3"}
+    tuning_cache.save(record)
+    off = f"attention.wide is off: it is off by 0.3; {taken}; to test again: likely doctor --retest"
+    assert doctor.kernels() == off
+    _, out, _ = likely("doctor", "--retest")
+    assert "kernels       not tested on this chip yet" in out and tuning_cache.load() is None
 
 
 def test_this_machine_is_told_as_an_object(likely: Likely, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

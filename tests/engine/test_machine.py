@@ -42,8 +42,8 @@ ADVICE: list[tuple[dict[str, Any], float, list[str]]] = [
     ({}, 20.0, []), ({}, 19.9, ["reaches only 20 GFLOP/s"]), ({"device": "metal"}, 1.0, []),
     ({"blas": "reference"}, 1.0, ["100 times slower than they could be: no wheel"]),
     ({"threads": 1}, 99.0, ["4 cores, but they were busy"]), ({"threads": 1, "cores": 1}, 99.0, []),
-    ({"threads": 2}, 99.0, []), ({"system": "Darwin 24"}, 99.0, ["mlx finds no Metal device"]),
-    ({"system": "Darwin 24", "device": "metal"}, 99.0, []),
+    ({"threads": 2}, 99.0, []), ({"system": "macOS 15.1"}, 99.0, ["mlx finds no Metal device"]),
+    ({"system": "macOS 15.1", "device": "metal"}, 99.0, []),
     ({"threads": 1}, 1.0, ["reaches only 1 GFLOP/s", "busy when the program began"]),
 ]  # fmt: skip
 

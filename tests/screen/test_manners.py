@@ -111,6 +111,22 @@ def test_the_command_lines_settings_hold_in_every_chat(tmp_path: Path) -> None:
     assert Start(seed=1).of(old) == old
 
 
+def test_an_order_of_ones_own_is_reopened_whole_and_kept_as_a_preset(tmp_path: Path) -> None:
+    with Screen(tmp_path) as screen:
+        screen.say(ASK)
+        screen.press("ctrl+g", "<", "<")
+        assert "own order" in screen.text
+        order = screen.kept[0].order
+        screen.press("ctrl+q")
+        id = screen.left or ""
+    with Screen(tmp_path, resume=id) as screen:
+        assert "own order" in screen.text and screen.kept[0].order == order
+        screen.say("/save-preset mine", "/order llama.cpp")
+        assert "llama.cpp order" in screen.text
+        screen.say("/preset mine")
+        assert "own order" in screen.text and screen.kept[0].order == order
+
+
 def test_backspace_does_what_delete_does(screen: Screen) -> None:
     """A Mac's key that is labelled delete sends it."""
     screen.say(ASK)

@@ -2,17 +2,21 @@
 
 import math
 import re
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from hypothesis import given, settings, strategies
 
+from likely.app.tui.base.context import before
+from likely.app.tui.chat import text_document
 from likely.app.tui.chat.word_surprisals import LN2, bits_of_words, running_sum
+from likely.engine.conversation import Conversation
 from likely.engine.trace.step import TokenStep
 from tests.pictures import assert_picture
-from tests.support.model import ScriptedEngine
+from tests.support.model import BLUE, ScriptedEngine
 from tests.support.screen import Screen
 
 START = " The sky looks blue because air molecules scatter"
@@ -151,6 +155,38 @@ def test_a_text_goes_on_from_the_cursor_and_is_kept(screen: Screen) -> None:
     assert "The sky looks blue" in screen.text
     screen.press("enter")
     assert "scatter the gases" in screen.text
+
+
+def test_it_goes_on_from_the_middle_too_and_nothing_that_was_written_is_lost(tmp_path: Path) -> None:
+    with Screen(tmp_path, ScriptedEngine(scripts=[BLUE])) as screen:
+        written(screen, " The sky looks blue because red")
+        screen.press(*["left"] * 4)
+        screen.wait(1)
+        assert "TOKEN 6/6  ·red" in screen.text
+        screen.press("ctrl+r")
+        screen.wait(1)
+        assert "because all directions by the gases" in screen.text and "because red" not in screen.text
+        ours, drawn = screen.kept[0].nodes.values()
+        assert ours.text == " The sky looks blue because red" and drawn.fork.at == len(" The sky looks blue because")
+        assert "".join(step.text for step in drawn.steps) == " all directions by the gases of the atmosphere."
+
+
+def test_its_sliders_are_typed_and_preset(screen: Screen) -> None:
+    screen.press("f4", "ctrl+g", "=", "ctrl+u")
+    screen.type("1.3")
+    screen.press("enter")
+    assert any("temperature" in line and line.rstrip().endswith("1.30") for line in screen.lines)
+    screen.press("p", "enter")
+    assert "SAMPLER  greedy" in screen.text
+
+
+@settings(max_examples=100, deadline=None)
+@given(strategies.lists(strategies.text("ab ", max_size=6), min_size=1, max_size=6))
+def test_a_manuscript_never_loses_a_text(texts: list[str]) -> None:
+    ids, talk = count(), Conversation("m", kind="text")
+    for text in texts:
+        talk, fork = text_document.commit(talk, text, lambda: f"n{next(ids)}")
+        assert "".join(part for part in before(talk, fork).parts if isinstance(part, str)) == text
 
 
 def test_a_run_that_fails_says_so_and_the_text_stays(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""Adapters on a running chat: what the screen says of them, and how far they move the model."""
+
+from pathlib import Path
+
+from tests.support.model import ScriptedEngine
+from tests.support.screen import Screen
+
+ASK = "Why is the sky blue?"
+
+
+def test_what_is_on_the_model_is_said_beside_its_name_and_its_answers(tmp_path: Path) -> None:
+    engine = ScriptedEngine()
+    with Screen(tmp_path, engine, size=(170, 40)) as screen:
+        screen.say("/adapter ~/style", ASK)
+        assert engine.adapters["style"].folder == Path("~/style").expanduser()
+        assert "│ scripted + style 1" in screen.lines[0] and " · style 1 · 67 tok" in screen.text
+        screen.press("tab", "ctrl+home")
+        screen.wait()
+        measured = sum(kind == "score" for kind, _ in engine.calls)
+        screen.press("escape")
+        screen.say("/adapter other", "/adapter other only")
+        assert "│ scripted + other 1" in screen.lines[0]  # and nothing of what weighs nothing
+        screen.press("tab", "ctrl+home")
+        screen.wait()
+        assert sum(kind == "score" for kind, _ in engine.calls) == measured + 1  # by another model than before
+        leaf = screen.kept[0].leaf
+        assert leaf is not None and leaf.label.endswith("min-p 0.05 · style 1")  # of what it was drawn by
+
+
+def test_sliders_weigh_switch_add_and_take_off_and_the_move_is_measured(tmp_path: Path) -> None:
+    with Screen(tmp_path, size=(60, 20)) as screen:
+        screen.say(ASK)
+        screen.say("/steer calm: blue ; blue sky | red @ 3", "/adapter")
+        screen.wait()
+        assert "calm" in screen.text and "KL to the model as it came: 1.000 bits" in screen.text
+        screen.burst(*["left"] * 12)  # faster than the engine says so; a direction has two ends
+        screen.wait()
+        assert "-2.00" in screen.text and "as it came: 2.000 bits" in screen.text
+        screen.press("space")
+        screen.wait()
+        assert "0.00" in screen.text and "as it came" not in screen.text
+        screen.press("down")
+        screen.type("no-such")
+        screen.press("enter")
+        assert "not an adapter's directory" in screen.text
+        screen.press("down")
+        screen.type("second")
+        screen.press("enter", "down", "o")
+        screen.wait()
+        assert "second" in screen.text and "1.00" in screen.text and "as it came: 1.000" in screen.text
+        screen.press("delete", "delete", "escape")
+        assert "Message" in screen.text and "calm" not in screen.text
