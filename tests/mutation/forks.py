@@ -293,9 +293,9 @@ def _written(root: Path, texts: dict[str, str]) -> Iterator[None]:
 
 
 def _common(one: str, other: str) -> int:
-    """How many folders two paths share: the screens of `app/tui` have their tests in `tests/tui`."""
+    """How many folders two paths share: the screens of `app/tui` have their tests in `tests/screen`."""
     count = 0
-    for a, b in zip(Path(one).parent.parts[1:], Path(other.replace("app/tui/", "tui/")).parent.parts, strict=False):
+    for a, b in zip(Path(one).parent.parts[1:], Path(other.replace("app/tui/", "screen/")).parent.parts, strict=False):
         if a != b:
             break
         count += 1

@@ -109,6 +109,25 @@ def test_a_column_is_added_set_up_and_taken_away(tmp_path: Path) -> None:
         assert screen.text.count("c sets it up") == before
 
 
+def test_another_model_answers_beside_and_stays_as_long_as_it_is_compared(tmp_path: Path) -> None:
+    one, other = ScriptedEngine(scripts=[BLUE]), ScriptedEngine("other", [SKY])
+    with Screen(tmp_path, one, other) as screen:
+        screen.press("f3", "tab", "tab", "c", "end")
+        screen.click("another model")
+        screen.press("tab")
+        screen.type("other")
+        screen.press("enter")
+        screen.click("One prompt for")
+        screen.say("Why is the sky blue?")
+        assert "Blue light is scattered" in screen.text and "looks blue because" in screen.text
+        assert "other · balanced" in screen.text and "differs at" in screen.text
+        (asked,), (asked_too,) = ([ids for kind, ids in each.calls if kind == "generate"][:1] for each in (one, other))
+        assert asked == asked_too and ("close", []) not in other.calls  # the same prompt, token by token
+        screen.press("f2")
+        screen.wait()
+        assert ("close", []) in other.calls
+
+
 def test_a_comparison_is_found_among_the_conversations(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
         compared(screen)

@@ -165,7 +165,7 @@ def test_it_goes_on_from_the_middle_too_and_nothing_that_was_written_is_lost(tmp
         assert "TOKEN 6/6  ·red" in screen.text
         screen.press("ctrl+r")
         screen.wait(1)
-        assert "because all directions by the gases" in screen.text and "because red" not in screen.text
+        assert "because all directions by the gases" in screen.text
         ours, drawn = screen.kept[0].nodes.values()
         assert ours.text == " The sky looks blue because red" and drawn.fork.at == len(" The sky looks blue because")
         assert "".join(step.text for step in drawn.steps) == " all directions by the gases of the atmosphere."
