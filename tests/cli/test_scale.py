@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import Likely
@@ -206,3 +207,35 @@ def test_pictures_are_files_that_say_what_was_found(likely: Likely, tmp_path: Pa
     assert "--map is of a file" in run(path, "--map", "loss=loss")[1]
     assert "has column 'L' (loss) not" in run(path, "--map", "loss=L", "--svg", out["svg"])[1]
     assert "--rate takes numbers above 0" in run(path, "--svg", out["svg"], "--rate", "-1")[1]
+
+
+@pytest.mark.slow
+def test_a_toys_exponent_is_the_one_that_was_planted_and_the_text_says_the_objects_numbers(likely: Likely) -> None:
+    words = ("scale", "toy", "features", "--alpha", "0.6", "--seeds", "2")
+    code, out, _ = likely(*words, "--json")
+    told = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [(each["toy"], each["along"]) for each in told] == [
+        ("features", "parameters"), ("features", "examples"),
+    ]  # fmt: skip
+    assert [each["predicted"] for each in told] == pytest.approx([0.6, 0.6], abs=0.1)  # of a spectrum that ends
+    for each in told:
+        low, high = each["interval"]
+        assert low < each["exponent"] < high and len(each["losses"]) == each["seeds"] == 2
+        # the exponent is the mean of the slopes of each seed's losses, as least squares in logarithms nearly has them
+        slopes = [-np.polyfit(np.log(each["scale"]), np.log(losses), 1)[0] for losses in each["losses"]]
+        assert each["exponent"] == pytest.approx(np.mean(slopes), rel=0.25)
+    _, text, _ = likely(*words)
+    found = re.findall(r"predicted ([\d.]+)   found ([\d.]+) \[([\d.]+), ([\d.]+)\], 2 seeds   off ([+-][\d.]+)", text)
+    wanted = [(e["predicted"], e["exponent"], *e["interval"], e["exponent"] - e["predicted"]) for e in told]
+    assert [tuple(map(float, each)) for each in found] == [pytest.approx(each, abs=6e-5) for each in wanted]
+    sizes = [int(size.replace(",", "")) for size in re.findall(r"^ +([\d,]+)  [\d.e-]+$", text, re.MULTILINE)]
+    assert sizes == [n for each in told for n in each["scale"]]
+
+
+def test_a_toy_refuses_what_it_does_not_plant(likely: Likely) -> None:
+    for words, line in (
+        (("manifold", "--alpha", "0.6"), "--alpha is planted in quanta and features: manifold has its exponent from"),
+        (("quanta", "--text", __file__), "--text is for bigrams: quanta makes its own data"),
+    ):
+        code, _, said = likely("scale", "toy", *words)
+        assert code == 2 and line in " ".join(said.split())
