@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app.cli import explain, replaying, replaying_passes
+from likely.app.cli import replaying, replaying_passes
 from likely.app.cli.replayed_text import as_object, best, named, spread
 from likely.app.cli.replaying_passes import pass_line
-from likely.engine.evaluate.explain import Explanation
 from likely.engine.trace import file
 from likely.engine.trace.observe import observe
 from likely.engine.trace.record import DenoisingRecord
@@ -39,39 +38,6 @@ def step(token: int, bits: float | None, position: int = 0, **more: Any) -> Toke
         "removed_by": np.array([-1, -1, 0, 0], np.int8),
     }  # fmt: skip
     return TokenStep(token, PIECES[token], PIECES[token].decode(), position=position, **given | more)
-
-
-TEXT = Explanation(
-    (
-        step(0, None, 0, snapshot=None),
-        step(1, 0.5, 1),
-        step(2, 2.0, 2),
-        step(3, 5.0, 3),
-        step(4, 9.0, 4),
-        step(5, 6.5, 5),
-    )
-)
-
-
-def test_a_text_is_a_product_of_its_tokens() -> None:
-    long = PIECES[4].decode().replace(" ", "·")
-    assert list(explain.factorisation(TEXT.steps)) == [
-        "p(x2..x6 | x1) = prod over i of p(xi | x<i)",
-        "  = p(·cat | The) = 0.7071",
-        "  x p(\\n | The ·cat) = 0.25",
-        "  x p(\\x1b[31m | The ·cat \\n) = 0.03125",
-        f"  x p({long} | The ·cat \\n \\x1b[31m) = 0.001953",
-        f"  x p(∅ | … ·cat \\n \\x1b[31m {long}) = 0.01105",
-        "  = 2^-23.000 = 10^-6.92",
-        "predicted 5 of 6 tokens: 23.000 bits",
-        "perplexity = p^(-1/5) = 2^(23.000 / 5) = 24.251",
-    ]
-    assert list(explain.factorisation(TEXT.steps[1:3]))[:2] == [
-        "p(x1..x2) = prod over i of p(xi | x<i)",
-        "  = p(·cat) = 0.7071",
-    ]
-    assert list(explain.factorisation(TEXT.steps[:1])) == ["The is given: a text of one token has no factor"]
-    assert list(explain.factorisation(())) == ["x1 is given: a text of one token has no factor"]
 
 
 LEXICON = Lexicon(dict(enumerate(PIECES)), frozenset({5}))

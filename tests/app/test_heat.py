@@ -152,28 +152,6 @@ def test_colours_are_those_that_the_terminal_has() -> None:
     assert not heat.on_dark({"COLORFGBG": "0;default;7"}) and heat.on_dark({"COLORFGBG": "15;default;0"})
 
 
-def test_every_kind_of_colour_has_its_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    painted = {
-        mode: [heat.paint("x", level, mode, dark)[2:-5] for dark in (True, False) for level in range(1, 5)]
-        for mode in ("true", "256", "16", "plain")
-    }
-    assert painted["true"][3] == "38;2;255;241;214;48;2;148;86;11m" and painted["true"][5] == "38;2;154;82;0;4m"
-    assert painted["256"] == [
-        "38;5;223m", "38;5;215;4m", "38;5;222;48;5;58m", "38;5;231;48;5;130m", "38;5;58m", "38;5;94;4m",
-        "38;5;94;48;5;230m",
-        "38;5;231;48;5;130m",
-    ]  # fmt: skip
-    assert painted["16"][1:4] == ["4m", "1;4m", "33;7m"] and painted["16"][5:] == ["4m", "1;4m", "7m"]
-    assert painted["plain"][1:4] == ["4m", "1;4m", "7m"] == painted["plain"][5:]
-    monkeypatch.setenv("LIKELY_THEME", "light")
-    assert heat.paint("x", 2, "256") == heat.paint("x", 2, "256", False)
-    styles = [heat.css(tint) for tint in heat.RAMPS["true", True]]
-    assert styles == [
-        "", "color:#f0d8ad", "color:#f2b257;text-decoration:underline", "color:#ffc477;background:#3b2910",
-        "color:#fff1d6;background:#94560b",
-    ]  # fmt: skip
-
-
 def test_a_line_of_error_is_not_endless() -> None:
     assert heat.one_line("a\nb\tc\x1b") == "a b c␛"
     assert heat.one_line("x" * 2000) == "x" * 2000

@@ -8,15 +8,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 from xml.etree import ElementTree
 
-import click
 import pytest
 
 from likely.app import inside_tables
 from likely.app.cli import inside_text
 from likely.app.inside_tables import FORMS, Grid, Values, Words
 from likely.engine.errors import DataError
-from tests.app.terminal import coloured
-from tests.pictures import assert_picture
 
 PIECES = (b" a", b"\n", b"b<c", b"\xff", b"", b" the quite long")
 WORDS = Words(cast(Any, SimpleNamespace(piece=lambda token: PIECES[token])), (0, 1, 2, 3, 4))
@@ -85,21 +82,6 @@ def test_a_token_is_named_so_that_all_of_it_is_seen() -> None:
     assert Words(WORDS.vocabulary, (2, 0)).first == 0
 
 
-def test_every_look_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """And in a pipe without a colour: the same words, where there is room for all columns."""
-    with coloured(monkeypatch, 100):
-        for look in FORMS:
-            inside_text.show(form(look))
-    shown = capsys.readouterr().out
-    assert_picture("app/pictures/inside.ans", shown.replace("\x1b", "␛"))
-    for name in ("FORCE_COLOR", "COLUMNS"):
-        monkeypatch.delenv(name)
-    for look in FORMS:
-        inside_text.show(form(look))
-    piped = capsys.readouterr().out
-    assert "\x1b" not in piped and click.unstyle(shown).split() == piped.split()
-
-
 def test_as_many_columns_as_fit_and_one_at_least(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,13 +115,6 @@ def test_bars_are_in_eighths_of_a_cell_and_the_rest_is_counted(capsys: pytest.Ca
         assert said[13:] == more
     inside_text.show(Values("t", [], "note"))
     assert capsys.readouterr().out == "t\nnote\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "width", "shown"), [("ab", 5, "ab   "), ("abcd", 5, "abcd "), ("abcde", 5, "abc… "), ("", 3, "   ")]
-)
-def test_a_text_is_cut_so_that_a_space_stands_behind_it(text: str, width: int, shown: str) -> None:
-    assert inside_tables.cut(text, width) == shown
 
 
 def test_a_picture_has_every_cell_and_more_colour_where_there_is_more() -> None:

@@ -1,6 +1,7 @@
 """Pictures of a ladder that was made by hand, and its page."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,6 @@ from likely.app import ladder_figures
 from likely.app.ladder_figures import Axes, bought, short
 from likely.engine.scaling.forecast import Purchase
 from tests.app.ladders import BARE, REPORT, RUNS
-from tests.pictures import assert_picture
 
 AXES = Axes("Title <1>", (10.0, 1000.0), (1.0, 5.0), "along & across")
 
@@ -18,7 +18,16 @@ AXES = Axes("Title <1>", (10.0, 1000.0), (1.0, 5.0), "along & across")
 def test_a_page_has_all_that_was_found() -> None:
     page = ladder_figures.page("plays & <more>", REPORT, 1e9)
     assert "<h1>plays &amp; &lt;more&gt;</h1>" in page
-    assert_picture("app/pictures/ladder.html", page.partition("</style>")[2].replace("><", ">\n<"))
+    for name, (low, high) in REPORT.intervals.items():
+        assert f"{low:.4g}" in page and f"{high:.4g}" in page, name
+    for each in REPORT.left_out:
+        assert f"row {each.row}" in page and each.reason.replace("&", "&amp;") in page
+    size = {"k": 1e3, "M": 1e6}
+    bought = re.findall(r"([\d.]+) ([kM]) parameters on ([\d.]+) ([kM]) tokens, loss ([\d.]+)", page)
+    assert len(bought) >= 4
+    for n, k, d, m, loss in bought:  # what a time buys is on the law
+        assert float(loss) == pytest.approx(REPORT.fitted.law.loss(float(n) * size[k], float(d) * size[m]), abs=0.003)
+    assert page.count("<svg") == len(ladder_figures.PICTURES) and page.count("<svg") == page.count("</svg>")
     for run in range(len(RUNS.loss)):  # each with its numbers, in the pictures that have runs
         assert page.count(f"loss {RUNS.loss[run]:.4g}") + page.count(f"{RUNS.loss[run]:.3f}") >= 1, run
     bare = ladder_figures.page("bare", BARE, None)

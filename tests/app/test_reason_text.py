@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 
 from likely.app import plain
-from likely.app.cli import problems, reason, walks
+from likely.app.cli import problems, walks
 from likely.engine.decode.events import Done, Prefilled, Stats
-from likely.engine.reason.paths import Path as ReasonPath
-from likely.engine.reason.paths import VoteOutcome
 from likely.engine.reason.problems import Flips, Gain, Spent
 from likely.engine.statistics.estimates import Change, Estimate
 from likely.engine.trace.step import Recipe, TokenStep
@@ -27,26 +25,6 @@ def step(text: str, bits: float | None = 1.0, position: int = 0, **more: Any) ->
         "rank": 1, "kept": 1, "recipe": Recipe(), "snapshot": None, "removed_by": None,
     }  # fmt: skip
     return TokenStep(ord(text[0]), text.encode(), text, position=position, **given | more)
-
-
-def path(branch: int, answer: str | None, finish: str = "eot", bits: float = 2.0, **more: Any) -> ReasonPath:
-    return ReasonPath(branch, (step("a", bits), step("b", bits)), " so\x1b\n", answer, finish, **more)
-
-
-PATHS = (path(0, "4"), path(1, "x" * 50), path(2, None), path(3, None, "cancelled"), path(4, "4", drawn=7))
-OUTCOME = VoteOutcome("4", {"4": 2.0, "x" * 50: 1.0}, PATHS, PATHS[0])
-
-
-def test_a_verdict_is_an_object() -> None:
-    assert reason.verdict_object(OUTCOME) == {
-        "answer": "4", "votes": {"4": 2.0, "x" * 50: 1.0}, "tokens": 15,
-        "paths": [
-            {"text": " so\x1b\n", "answer": each.answer, "logprob": pytest.approx(-4 * LN2), "tokens": 2}
-            for each in PATHS
-        ],
-    }  # fmt: skip
-    judged = reason.verdict_object(replace(OUTCOME, scores=(0.5, None, None, None, 1.0)))
-    assert [each["score"] for each in judged["paths"]] == [0.5, None, None, None, 1.0]
 
 
 WALK = {"accepted": 0.456, "effective": 3.21, "drawn": 120.0, "score": 0.5}

@@ -51,29 +51,6 @@ def test_a_board_has_tasks_and_models_as_they_came(store: Evaluations) -> None:
     assert TaskScore("acc", Estimate(1.0, 0.1)).total == 0
 
 
-def test_figures_are_made_anew_where_items_came(store: Evaluations) -> None:
-    made = keeper(store)
-    first = made.board()
-    again = made.board()
-    assert again.scores["ask", "one"] is first.scores["ask", "one"]
-    assert again.compared["ask", "two"].change is first.compared["ask", "two"].change
-    made.tallies["ask", "one"].add(9, None, {"exact": 1.0})
-    more = made.board()
-    assert more.scores["ask", "one"].estimate.mean == 0.5 and more.scores["ask", "one"].estimate.n == 4
-    assert more.scores["choose", "one"] is first.scores["choose", "one"]
-    assert (
-        more.compared["ask", "two"].n == 3
-        and more.compared["ask", "two"].change is not first.compared["ask", "two"].change
-    )
-    made.tallies["ask", "two"].add(9, None, {"exact": 0.0})
-    assert made.board().compared["ask", "two"].n == 4
-    made.begin(made.evaluations["ask", "one"], Tally(), 7)
-    gone = made.board()
-    assert ("ask", "one") not in gone.scores and ("ask", "two") not in gone.compared and made.totals["ask", "one"] == 7
-    made.begin(made.evaluations["ask", "one"], store.tally(made.evaluations["ask", "one"]), 7)
-    assert made.board().scores["ask", "one"].total == 7
-
-
 def test_what_the_other_did_not_measure_is_not_compared(store: Evaluations) -> None:
     made = ScoreKeeper()
     one, two = Tally(), Tally()

@@ -11,115 +11,15 @@ import pytest
 from likely.app.cli import tune_search
 from likely.app.cli.training import follow, leave
 from likely.app.training_kind import KINDS, PRETRAIN, TUNE, kind_of
-from likely.app.training_plan import describe, describe_pretraining, duration, out_of, outcome, pace
+from likely.app.training_plan import duration, out_of, outcome
 from likely.engine.adapters.config import FLOOR, Config
 from likely.engine.errors import LikelyError
 from likely.engine.estimate.search import SearchPoint, SearchResult
 from likely.engine.pretrain.config import PretrainConfig
 from likely.engine.statistics.estimates import Estimate
-from likely.engine.tune import choices
 from likely.engine.tune.control import Ended, Stepped, Validated
-from likely.engine.tune.report import Memory, RunReport
-from tests.fakes import ByteTokenizer
 
 Captured = pytest.CaptureFixture[str]
-FOUND = RunReport(
-    samples=60, tokens=12_345, trained=1_234, histogram=((64, 50), (128, 1), (1 << 30, 9)), longest=900, batches=15,
-    steps=45, parameters=1_000_000, seconds=450.0, memory=Memory(1_500_000_000, 1, 250_000_000, 40_000_000),
-    available=8_000_000_000,
-)  # fmt: skip
-NONE = SimpleNamespace(too_long=0, untrained=(), pieces=0, lost=0)
-
-
-def opened(config: Config | None = None, **more: Any) -> Any:
-    """An opened run over rows of two forms."""
-    given: dict[str, Any] = {
-        "left_out": 0, "duplicates": 0, "overlap": 0, "split": False, "forms": {"chat": 1_200, "text": 3},
-        "train": [1] * 1100, "valid": [1], "test": [],
-    }  # fmt: skip
-    given |= {name: value for name, value in more.items() if name in given and name not in ("train", "valid")}
-    settings = config or Config(data="d")
-    run = SimpleNamespace(config=settings, chosen=more.get("chosen", ""), folder=Path("out"), leads=True, saved=4)
-    return SimpleNamespace(
-        data=SimpleNamespace(**given), run=run, train=more.get("train", NONE), valid=more.get("valid", NONE),
-        adapts=more.get("adapts", False), checkpoint=SimpleNamespace(tokenizer=ByteTokenizer()),
-    )  # fmt: skip
-
-
-def test_a_plan_says_rows_tokens_steps_and_what_they_take() -> None:
-    plain = [
-        "rows      1,200 chat, 3 text; 1,100 train, 1 valid, 0 test",
-        "tokens    12,345, of which trained 1,234 (10%); longest 900",
-        f"             <= 64 {'█' * 24} 50",
-        "            <= 128 █ 1",
-        f"              more {'█' * 4} 9",
-        f"training  lora rank 8 x {Config(data='d').multiplier:g}, 1,000,000 parameters",
-        "          15 batches an epoch, 45 steps",
-        "estimate  7 min 30 s; peak 1.79 GB (weights 1.50, activations 0.25, logits 0.04), 8.0 GB free",
-    ]
-    found = list(describe(opened(), FOUND))
-    assert found == plain
-    part = SimpleNamespace(too_long=3, pieces=7, lost=0, untrained=("row 5: nothing", "row 9"))
-    cut = SimpleNamespace(too_long=2, pieces=0, lost=1_500, untrained=())
-    all_ = opened(
-        Config(data="d", kind="full", too_long="split", anneal=0.51, valid=0.125), left_out=2, duplicates=1_000,
-        overlap=4, split=True, train=part, valid=cut, adapts=True, chosen="by folds",
-    )  # fmt: skip
-    assert list(describe(all_, replace(FOUND, batches=1, tokens=0))) == [
-        "rows      1,200 chat, 3 text; 1,100 train, 1 valid (set aside by hash, 12%), 0 test",
-        f"          2 dropped by hand ({choices.NAME}), left out",
-        "          1,000 duplicates",
-        "          4 validation or test rows are in train too: their loss will flatter",
-        "          train: 3 rows longer than 1024 tokens, split into 7",
-        "          train: 2 rows without a trained token, left out: row 5: nothing",
-        "          valid: 2 rows longer than 1024 tokens, split into 0, 1,500 tokens lost",
-        "tokens    0, of which trained 1,234 (123400%); longest 900",
-        *plain[2:5],
-        "          one batch holds all 60 samples: every step is a pass over the data",
-        "training  full, 1,000,000 parameters",
-        "          becomes masked diffusion: a row for the mask, attention causal, both ways after 23 steps; a whole "
-        "model is written",
-        "          1 batches an epoch, 45 steps",
-        "          chosen by folds",
-        plain[-1],
-    ]
-    dropped = opened(
-        Config(data="d", duplicates=False, too_long="cut"), duplicates=3, train=replace_part(cut, 1), adapts=True
-    )
-    lines = list(describe(dropped, FOUND))
-    assert (
-        "          3 duplicates, left out" in lines
-        and "          train: 1 rows longer than 1024 tokens, cut, 1,500 tokens lost" in lines
-    )
-    assert any("attention both ways at once; a whole" in line for line in lines)
-    lines = list(describe(opened(Config(data="d", too_long="drop"), train=replace_part(cut, 1)), FOUND))
-    assert any(line.endswith("1024 tokens, dropped, 1,500 tokens lost") for line in lines)
-
-
-def replace_part(part: Any, too_long: int) -> Any:
-    return SimpleNamespace(**vars(part) | {"too_long": too_long})
-
-
-def test_a_plan_of_pretraining_says_text_model_and_passes() -> None:
-    shape = SimpleNamespace(family="llama", layers=4, width=64, heads=2)
-    prepared = SimpleNamespace(
-        vocab=1_000, shape=shape, parameters=50_000, parameters_without_embedding=40_000, tokens=30_000,
-        train_tokens=12_000, steps=100, rate=0.00123456, seconds=75.0, memory=120_000_000, available=4_000_000_000,
-    )  # fmt: skip
-    facts = SimpleNamespace(train_bytes=9_000, valid_bytes=1_000, documents=12, unigram=2.25, unigram_of_bytes=4.567)
-    run: Any = SimpleNamespace(
-        prepared=prepared, corpus=SimpleNamespace(facts=facts, bytes_a_token=3.456), config=PretrainConfig(data="t")
-    )
-    assert list(describe_pretraining(run)) == [
-        "text      10,000 bytes in 12 pieces; 10% set aside by hash",
-        "tokenizer bpe, 1,000 tokens, 3.46 bytes each; by their frequencies alone 2.25 bits a byte (by those of bytes "
-        "4.57)",
-        "model     llama, 4 layers of width 64 with 2 heads: 50,000 parameters, 40,000 without embeddings",
-        "training  30,000 tokens in 100 steps, 2.5 passes over 12,000; adamw at 0.001235, cosine, mup",
-        "estimate  1 min 15 s; peak 0.12 GB, 4.0 GB free",
-    ]
-    prepared.train_tokens = 0
-    assert "30000.0 passes over 0" in list(describe_pretraining(run))[3]
 
 
 def test_times_are_in_their_two_largest_units() -> None:
@@ -127,13 +27,6 @@ def test_times_are_in_their_two_largest_units() -> None:
     assert [duration(s) for s in given] == [
         "0 s", "59 s", "1 min 00 s", "1 min 00 s", "59 min 59 s", "1 h 00 min", "25 h 01 min", "?", "?",
     ]  # fmt: skip
-
-
-def test_pace_says_what_a_step_takes() -> None:
-    of = opened(Config(data="d", batch=4, accumulate=2))
-    assert pace(of, FOUND) == ("60 rows, batch 4: 15 batches, 8 steps an epoch", "a step takes about 10 s")
-    assert pace(of, replace(FOUND, seconds=449.0))[1] == "a step takes about 10.0 s"
-    assert pace(of, replace(FOUND, seconds=math.inf)) == pace(of, replace(FOUND, steps=0)) == pace(of, FOUND)[:1]
 
 
 def test_a_run_that_did_little_says_what_would_do_more() -> None:

@@ -5,21 +5,19 @@ import io
 import json
 import os
 import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Event, Thread
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
-from likely.app.rows import figures_row
+from likely.app.serve.watch_writer import WatchWriter
 from likely.app.watch.address import MOST, ServerAddress, is_loopback, key_file
-from likely.app.watch.child_server import ChildServer
 from likely.app.watch.client import (
     AGAIN_S,
     LONGEST,
@@ -35,7 +33,6 @@ from likely.app.watch.lines import WatchAsked, WatchBegan, WatchOpened, WatchRea
 from likely.app.worker import Closed, Failed
 from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Stats
 from likely.engine.errors import DataError, ParameterError
-from likely.engine.trace.file import recipe_row, step_row
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import Temperature
 
@@ -110,56 +107,29 @@ def step(token: int = 5, recipe: Recipe = Recipe()) -> TokenStep:  # noqa: B008
     return TokenStep(token, b" a", " a", -1.5, None, 2.0, None, 3, 7, recipe, None, None, 4)
 
 
-def test_lines_are_read_into_what_they_tell() -> None:
-    read = WatchReader().read
+def test_what_is_written_of_a_request_is_read_back() -> None:
+    """Through JSON; a recipe is told once a request, and forgotten with it."""
+    warm = Recipe((Temperature(0.5),))
+    stats = Stats(3, 0, 2, 0.5, 0.25)
+    told = [
+        Prefilled(3, 9), Emitted(0, step()), Emitted(0, step(6, warm)), Emitted(0, step(7, warm)), Forked(0, 2),
+        Rated(1, {"score": -np.inf}), Pruned(4), Done(0, "eot", stats, "x"), Failed("no model"), Closed(),
+    ]  # fmt: skip
+    writer, reader = WatchWriter(), WatchReader()
+    for request in (1, 2):
+        for event in told:
+            written = [json.loads(json.dumps(line)) for line in writer.lines(request, event)]
+            assert [reader.read(line) for line in written] == [(request, event)], event
     asked = {"request": 3, "asked": [["user", "a"], ["assistant", 5]], "kind": "chat", "model": "m"}
-    assert read(asked) == (3, WatchAsked("chat", "m", (("user", "a"), ("assistant", "5"))))
+    turns = (("user", "a"), ("assistant", "5"))
+    assert reader.read(asked) == (3, WatchAsked("chat", "m", turns))
     more = {"texts": 4, "seed": 9, "how": "beam 4", "late": True}
-    assert read({**asked, **more}) == (
-        3,
-        WatchAsked("chat", "m", (("user", "a"), ("assistant", "5")), 4, 9, "beam 4", True),
-    )
+    assert reader.read({**asked, **more}) == (3, WatchAsked("chat", "m", turns, 4, 9, "beam 4", True))
     opened = {"request": 0, "opened": [1, "2"], "model": "m", "context": "512"}
-    assert read(opened) == (0, WatchOpened("m", (1, 2), 512))
     pieces = [base64.b64encode(piece).decode() for piece in (b" a", b"\xff")]
-    assert read({**opened, "pieces": pieces, "eos": [7, 7]}) == (
-        0,
-        WatchOpened("m", (1, 2), 512, (b" a", b"\xff"), frozenset({7})),
-    )
-    assert read({"request": 1, "failed": "no model"}) == (1, Failed("no model"))
-    assert read({"request": 1, "closed": True}) == (1, Closed())
-    for event, line in (
-        (Forked(0, 2), {"parent": 0, "child": 2}), (Prefilled(3, 9), {"done": 3, "total": 9}),
-        (Pruned(4), {"branch": 4}),
-        (Rated(1, {"score": -np.inf}), {"branch": 1, "figures": figures_row({"score": -np.inf})}),
-    ):  # fmt: skip
-        assert read({"request": 2, "event": type(event).__name__.lower(), **line}) == (2, event)
-    stats = {"prompt_tokens": 3, "cached_tokens": 0, "generated_tokens": 2, "prefill_s": 0.5, "decode_s": 0.25}
-    names = list(Stats.__dataclass_fields__)
-    row = {"branch": 0, "reason": "eot", "stats": dict(zip(names, stats.values(), strict=False)), "text": "x"}
-    assert read({"request": 2, "event": "done", **row}) == (
-        2,
-        Done(0, "eot", Stats(*list(stats.values())[: len(names)]), "x"),
-    )
-
-
-def test_a_recipe_is_told_once_a_request_and_forgotten_with_it() -> None:
-    reader, warm = WatchReader(), Recipe((Temperature(0.5),))
-    line = {"request": 1, "event": "emitted", "branch": 0}
-    for request, recipe in ((1, Recipe()), (1, warm), (2, warm)):
-        seen = [Recipe(), warm] if request == 1 else [warm]
-        told = {**line, "request": request, "step": step_row(step(), seen.index(recipe)), "recipe": recipe_row(recipe)}
-        number, event = reader.read(json.loads(json.dumps(told)))
-        assert (
-            number == request and isinstance(event, Emitted) and event.step.recipe == recipe and event.step.token == 5
-        )
-    _, event = reader.read({**line, "step": step_row(step(6), 1)})
-    assert isinstance(event, Emitted) and event.step.recipe == warm and event.step.token == 6
-    reader.read({"request": 1, "closed": True})
-    with pytest.raises((IndexError, KeyError, ValueError, DataError)):
-        reader.read({**line, "step": step_row(step(), 1)})
-    _, event = reader.read({**line, "request": 2, "step": step_row(step(), 0)})
-    assert isinstance(event, Emitted) and event.step.recipe == warm
+    assert reader.read({**opened, "pieces": pieces, "eos": [7, 7]}) == (
+        0, WatchOpened("m", (1, 2), 512, (b" a", b"\xff"), frozenset({7})),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -322,75 +292,3 @@ def test_a_watch_goes_on_over_every_end_until_it_is_stopped(tmp_path: Path) -> N
     lost = [event.line for event in seen if isinstance(event, ServerLost)]
     assert len(lost) == 4 and all(want in line for want, line in zip(lines, lost, strict=True)), lost
     assert [event for event in seen if isinstance(event, WatchBegan)] == [WatchBegan("1.0")]
-
-
-# -- a server as a child ---------------------------------------------------------------------------------------------
-
-
-class Child:
-    """A process that writes what it is told to, and ends when it is."""
-
-    made: list["Child"] = []  # noqa: RUF012
-    lines: tuple[str, ...] = ()
-
-    def __init__(self, words: list[str], **how: Any) -> None:
-        self.words, self.how, self.returncode, self.terminated = words, how, cast(int | None, None), 0
-        self.stdin = SimpleNamespace(closed=False, close=self._close)
-        self.stderr = iter(self.lines)
-        Child.made.append(self)
-
-    def _close(self) -> None:
-        self.stdin.closed = True
-
-    def poll(self) -> int | None:
-        return self.returncode
-
-    def terminate(self) -> None:
-        self.terminated += 1
-
-
-@pytest.fixture
-def child(monkeypatch: pytest.MonkeyPatch) -> type[Child]:
-    monkeypatch.setattr(subprocess, "Popen", Child)
-    monkeypatch.setattr(Child, "made", [])
-    return Child
-
-
-def test_a_child_serves_one_model_and_says_where(
-    tmp_path: Path, child: type[Child], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = ("loading\n", "serving m at http://127.0.0.1:4000 \n", "again at http://other:1\n", "\n")
-    monkeypatch.setattr(Child, "lines", said)
-    server = ChildServer("hub/m", tmp_path)
-    while not server.address:
-        pass
-    (made,) = child.made
-    assert server.address == "http://127.0.0.1:4000" and server.alive and server.failure == "" and not server.stopped
-    made.returncode = 3
-    assert not server.alive and server.failure == "the server has ended: again at http://other:1"
-    server.stop()
-    assert server.failure == "" and server.stopped and made.terminated == 0 and made.stdin.closed
-
-
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [((), "1"), (("Error: no such model\n", "  \n"), "no such model"), (("x" * 500 + "\n",), "x" * 400)],
-)  # fmt: skip
-def test_a_child_that_ends_says_why(
-    tmp_path: Path, child: type[Child], monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], said: str
-) -> None:
-    monkeypatch.setattr(Child, "lines", lines)
-    server = ChildServer("m", tmp_path)
-    (made,) = child.made
-    made.returncode = 1
-    assert server.failure == f"the server has ended: {said}" and server.address == ""
-
-
-def test_a_child_that_runs_is_told_to_end(tmp_path: Path, child: type[Child]) -> None:
-    server = ChildServer("m", tmp_path)
-    (made,) = child.made
-    server.stop()
-    server.stop()
-    assert made.stdin.closed and made.terminated == 2
-    made.stdin = cast(Any, None)
-    server.stop()
