@@ -200,9 +200,10 @@ class PackedCache:
             text.freeze()
 
     def reserve(self, t: int) -> None:
-        """Room for T more rows of each of B."""
+        """Room for T more rows of each of B; where many are known to come, for the first that follow them, too."""
         for text in self.texts:
-            text.reserve(t, max(self._first, self.expected - text.length), self.shape)
+            known = self.expected - text.length
+            text.reserve(t, known + FIRST if known > self._first else self._first, self.shape)
 
     def needs(self, positions: int) -> int:
         """Bytes that it holds at most when a text of so many positions was read."""

@@ -147,3 +147,14 @@ def test_rows_are_taken_out_of_their_spans_and_put_into_another(low: int, high: 
         other.put(keys, values)
         read(other, [77])
         assert numbers(other) == [*range(low, high), 77]
+
+
+def test_a_known_text_and_an_answer_behind_it_stand_where_they_were_first_put() -> None:
+    """8,000 rows that were copied for the first token behind them took a fifth of a second."""
+    cache = made()
+    cache.expected = 800
+    read(cache, range(500))
+    held = cache.nbytes
+    read(cache, range(500, 800))
+    read(cache, range(800, 1050))
+    assert cache.nbytes == held and numbers(cache) == [*range(1050)]
