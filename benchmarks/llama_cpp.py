@@ -154,8 +154,8 @@ def tiny(root: Path) -> dict[str, Any]:
     from likely.engine.sources.checkpoint import load
     from likely.metal import mx
     from tests.engine import tiny as files
-    from tests.engine.tune.test_fuse import FOLDERS
     from tests.engine.vocabularies import folder as tokenizer_folder
+    from tests.engine.write.test_fuse import FOLDERS
 
     sizes = {"vocab_size": 600, "max_position_embeddings": 512, "hidden_size": WIDTH, "head_dim": HEAD}
 

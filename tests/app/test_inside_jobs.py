@@ -25,7 +25,7 @@ from likely.engine.prompt import Prompt
 from likely.engine.sources.checkpoint import load
 from likely.metal import mx
 from tests.engine import tiny
-from tests.engine.tune.test_stack import write
+from tests.engine.attach.test_stack import write
 
 CONFIG = {**tiny.LLAMA, "num_hidden_layers": 3}
 IDS = tuple(b"what is seen of a text, from its first token to its last")

@@ -7,7 +7,7 @@ import pytest
 
 from likely.engine.sources.checkpoint import load
 from tests.cli.conftest import Likely, random_model
-from tests.engine.tune.test_stack import CONFIG, write
+from tests.engine.attach.test_stack import CONFIG, write
 
 
 def test_adapters_are_put_on_the_model(likely: Likely, tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ from likely.metal import mx
 from likely.metal.packed import LEVELS
 from likely.metal.packed import load as load_library
 from likely.models.native import NativeModel
+from tests.engine.attach.test_stack import write
 from tests.engine.test_native import CONFIG, GREEDY, TEXT
 from tests.engine.tiny import weights, write_gguf
-from tests.engine.tune.test_stack import write
 from tests.engine.tune.tiny import samples
 from tests.metal.test_packed import ROUNDS
 

@@ -23,10 +23,10 @@ from likely.engine.trace.step import Recipe
 from likely.metal import mx
 from likely.models.native import NativeModel
 from likely.models.transformer import Transformer
+from tests.engine.attach.test_stack import write
 from tests.engine.sources.test_gguf_packed import EXACT, WIDE
 from tests.engine.sources.test_packed_folder import write as write_packed
 from tests.engine.tiny import weights, write_gguf
-from tests.engine.tune.test_stack import write
 from tests.models.test_transformer import Exact
 
 pytestmark = pytest.mark.linux

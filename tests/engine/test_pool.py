@@ -32,11 +32,10 @@ class Counting(FakeCache):
 class Model(MarkovModel):
     """With heads, so that bytes can be counted."""
 
-    def __init__(self, context: int = 4096, far: int | None = None) -> None:
-        super().__init__(np.zeros((4, 4)), context)
-        self.config = SimpleNamespace(context=context, kv_heads=2, head_size=8)
-        self.dtype, self.arrays = mx.float16, {"a": mx.zeros(10), "b": mx.zeros(5)}
-        self.far = far
+    def __init__(self, far: int | None = None) -> None:
+        super().__init__(np.zeros((4, 4)))
+        self.config = SimpleNamespace(context=4096, kv_heads=2, head_size=8)
+        self.dtype, self.arrays, self.far = mx.float16, {"a": mx.zeros(10), "b": mx.zeros(5)}, far
 
     def make_cache(self, **how: Any) -> Counting:
         cache = Counting()
@@ -44,28 +43,24 @@ class Model(MarkovModel):
         return cache
 
 
-def made(**more: Any) -> Any:
-    return Pool(Model(**{k: more.pop(k) for k in ("context", "far") if k in more}), **more)  # type: ignore[arg-type]
+def made(far: int | None = None, **more: Any) -> Any:
+    return Pool(Model(far), **more)  # type: ignore[arg-type]
 
 
 def visit(of: Any, ids: list[int]) -> Branches:
     """A place that has read a text, in the pool."""
     place: Branches = of.acquire(ids)
-    for _ in place.read(ids[place.length :]):
-        pass
+    list(place.read(ids[place.length :]))
     return place
 
 
 def test_a_text_goes_on_from_its_longest_beginning() -> None:
+    """Close by it is taken back; far back it is a copy."""
     first = made()
     one = visit(first, [1, 2, 3])
-    assert first.acquire([1, 2, 3, 4]) is one and one.length == 3
-    assert first.acquire([1, 2, 7]) is one and one.ids == [[1, 2]]  # close by: it is taken back, and not copied
+    for ids, left in (([1, 2, 3, 4], [1, 2, 3]), ([1, 2, 7], [1, 2]), ([1, 5, 7], [1])):
+        assert first.acquire(ids) is one and one.ids == [left]
     assert first.places == [one] and first.model.read == 3
-    assert first.acquire([1, 5, 7]) is one and one.ids == [[1]]
-
-
-def test_what_is_far_back_is_a_copy() -> None:
     for tokens, copied in ((pool.FORK_ABOVE, False), (pool.FORK_ABOVE + 1, True)):
         kept = made()
         place = visit(kept, TEXT[: tokens + 2])
@@ -79,56 +74,43 @@ def test_the_longest_of_several_is_taken_and_stays_the_newest() -> None:
     kept = made()
     places = [visit(kept, TEXT[: 10 + n] + [n] * 40) for n in range(3)]
     assert kept.places == places
-    found = kept.acquire(TEXT[:11] + [1] * 40)
-    assert found is places[1] and kept.places == [places[0], places[2], places[1]]
+    assert kept.acquire(TEXT[:11] + [1] * 40) is places[1] and kept.places == [places[0], places[2], places[1]]
     nothing = kept.acquire([7, 7])
     assert nothing not in places and nothing.length == 0 and kept.places[-1] is nothing
-
-
-def test_no_more_places_are_kept_than_may_be() -> None:
     for more, most in (({}, 4), ({"kept": 2}, 2), ({"kept": 3, "kv_budget": 10**9}, 1)):
         kept = made(**more)
-        places = [visit(kept, [n] * 40) for n in range(6)]
-        assert kept.places == places[-most:]
+        for n in range(6):
+            visit(kept, [n] * 40)
+        assert [place.ids[0][0] for place in kept.places] == list(range(6))[-most:]
+    kept = made(kept=9, kept_nbytes=250)
+    for i in range(4):
+        visit(kept, [i, 1, 2]).cache.nbytes = 100  # type: ignore[misc]
+    for left in ([1, 2, 3], [2, 3, 9]):  # the last has not been read when others leave for it
+        assert [place.ids[0][0] for place in kept.places] == left
+        visit(kept, [9])
 
 
-def test_a_place_that_is_leased_or_cannot_go_back_is_left_alone() -> None:
+def test_a_place_that_is_leased_or_cannot_go_back_is_left_alone_and_hides_no_other() -> None:
     kept = made()
     place = visit(kept, [1, 2, 3])
     kept.leased.append(place)
     other = kept.acquire([1, 2, 3])
     assert other is not place and other.ids == [[1, 2, 3]] and place.ids == [[1, 2, 3]]
-    sliding = made(far=1)
-    one = visit(sliding, [1, 2, 3])
-    assert sliding.acquire([1, 2]) is one
-    again = made(far=1)
-    one = visit(again, [1, 2, 3])
-    assert again.acquire([1, 5]) is not one and one.length == 3
-
-
-def test_a_place_that_cannot_go_back_hides_no_other() -> None:
+    for ids, same in (([1, 2], True), ([1, 5], False)):
+        sliding = made(far=1)
+        one = visit(sliding, [1, 2, 3])
+        assert (sliding.acquire(ids) is one) == same and one.length == (2 if same else 3)
     kept = made()
     stuck, free = visit(kept, [1, 2, *[8] * 40]), visit(kept, [1, 2, *[9] * 40])
     stuck.cache.far = 0  # type: ignore[attr-defined]
     assert kept.acquire([1, 2, 8, 7]).ids == [[1, 2]] and stuck.length == free.length == 42
 
 
-def test_places_leave_where_they_take_too_many_bytes() -> None:
-    kept = made(kept=9, kept_nbytes=250)
-    for i in range(4):
-        visit(kept, [i, 1, 2]).cache.nbytes = 100  # type: ignore[misc]
-    assert [place.ids[0][0] for place in kept.places] == [1, 2, 3], (
-        "the last has not been read when others leave for it"
-    )
-    visit(kept, [9])
-    assert [place.ids[0][0] for place in kept.places] == [2, 3, 9]
-
-
 def test_a_place_is_found_that_has_read_all_of_a_text() -> None:
     kept = made()
     one, two = visit(kept, [1, 2, 3]), visit(kept, [*[4] * 40, 5])
-    assert kept.find([1, 2]) is one and kept.find([1, 2, 3]) is one and kept.find([1, 2, 3, 4]) is None
-    assert kept.find([4] * 40) is two and kept.find([2]) is None and kept.find([]) is one
+    for ids, place in (([1, 2], one), ([1, 2, 3], one), ([1, 2, 3, 4], None), ([4] * 40, two), ([2], None), ([], one)):
+        assert kept.find(ids) is place
     one.feed([7])  # in flight: it has no name yet
     assert kept.find([1, 2, 3, 7]) is None and kept.find([1, 2, 3]) is one
     kept.forget()
@@ -138,8 +120,7 @@ def test_a_place_is_found_that_has_read_all_of_a_text() -> None:
 def test_a_run_of_several_leaves_the_place_where_it_was_one() -> None:
     kept = made()
     with kept.lease([1, 2], 5) as (place, reach):
-        for _ in kept.read(place, [1, 2]):
-            pass
+        list(kept.read(place, [1, 2]))
         assert kept.leased == [place] and kept.places == [place]
         place.select([0, 0])
         place.feed([3, 4])
@@ -150,6 +131,3 @@ def test_a_run_of_several_leaves_the_place_where_it_was_one() -> None:
         assert again is place.trunk
         raise ZeroDivisionError
     assert kept.leased == [] and kept.places == [again]
-    with kept.lease([9] * 3, 5) as (other, _):
-        other.select([0, 0])
-    assert kept.places == [again, other.trunk]

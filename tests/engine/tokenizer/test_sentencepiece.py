@@ -1,6 +1,6 @@
 """SentencePiece vocabularies against the sentencepiece library, which trained them."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import sentencepiece
@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from likely.engine.decode.spelling import spelling
 from likely.engine.errors import CheckpointError
 from likely.engine.tokenizer import from_gguf
+from likely.engine.tokenizer.encoder import Added
 from likely.engine.tokenizer.sentencepiece import SentencePiece
+from likely.engine.tokenizer.vocabulary import Kind, byte_level_bytes, sentencepiece_bytes
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT, scored, sentencepiece_model
 
 # U+2581 is a blank to these vocabularies, so that a text with one does not come back; NUL ends a text to the library.
@@ -97,13 +99,61 @@ def test_phi3_swallows_blanks_behind_its_control_tokens() -> None:
     assert phi.encode("<s> the", special=True) == plain.encode("<s> the", special=True)
 
 
-@pytest.mark.parametrize("key", ["scores", "byte"])
-def test_faults_are_one_line(key: str) -> None:
-    metadata = scored()
-    if key == "scores":
-        del metadata["tokenizer.ggml.scores"]
-    else:
-        kinds = metadata["tokenizer.ggml.token_type"]
-        kinds[kinds.index(6)] = 1
-    with pytest.raises(CheckpointError, match=key):
-        from_gguf(metadata)
+def test_faults_are_one_line() -> None:
+    for key in ("scores", "byte"):
+        metadata = scored()
+        if key == "scores":
+            del metadata["tokenizer.ggml.scores"]
+        else:
+            kinds = metadata["tokenizer.ggml.token_type"]
+            kinds[kinds.index(6)] = 1
+        with pytest.raises(CheckpointError, match=key):
+            from_gguf(metadata)
+
+
+def by_hand(text: str, ids: dict[str, int], rstrip: set[int]) -> list[tuple[str, int | None]]:
+    """At each place the longest, from the left, one character after another."""
+    out: list[tuple[str, int | None]] = []
+    at, plain = 0, ""
+    while at < len(text):
+        match = max((name for name in ids if text.startswith(name, at)), key=len, default=None)
+        if match is None:
+            plain, at = plain + text[at], at + 1
+            continue
+        if plain:
+            out.append((plain, None))
+        end = at + len(match)
+        while ids[match] in rstrip and end < len(text) and text[end].isspace():
+            end += 1
+        out.append((text[at:end], ids[match]))
+        at, plain = end, ""
+    return [*out, (plain, None)] if plain else out
+
+
+def test_the_longest_token_is_matched_at_each_place() -> None:
+    ids = {"<a>": 1, "<a": 2, "aa": 3, "b": 4, "]": 5, "<": 6}
+    for rstrip in (set(), {1, 4}):
+        added = Added(ids, rstrip)
+        for text in [*["".join(letters) for letters in product("<a> b]", repeat=5)][::7], "", "<a>  <a  b \n", "aaa"]:
+            assert list(added.split(text)) == by_hand(text, ids, rstrip), text
+    assert list(Added({}).split("abc")) == [("abc", None)] and list(Added({}).split("")) == []
+
+
+def test_what_has_no_token_is_bytes_or_unknown() -> None:
+    lone = [100 + byte for byte in range(256)]
+    for text, bytes_, unknown, want in (
+        ("aé a", lone, 7, [(0, 1), (100 + 0xC3, 1), (100 + 0xA9, 0), (1, 1), (0, 1)]),
+        ("aé", [], 7, [(0, 1), (7, 1)]), ("aéa", [], None, [(0, 1), (0, 1)]),
+    ):  # fmt: skip
+        assert SentencePiece({"a": 0, "▁": 1}, [0.0] * 2, bytes_, unknown).encode(text) == want
+
+
+def test_pieces_are_spelled_by_their_kind() -> None:
+    for text, kind, want in (
+        ("▁a▁", Kind.NORMAL, b" a "), ("<0x0A>", Kind.BYTE, b"\n"), ("<0xff>", Kind.BYTE, b"\xff"),
+        ("<0x0A>", Kind.NORMAL, b"<0x0A>"), ("<0x0A>x", Kind.BYTE, b"<0x0A>x"), ("▁", Kind.BYTE, b" "),
+    ):  # fmt: skip
+        assert sentencepiece_bytes(text, int(kind)) == want
+    for kind, want in ((Kind.NORMAL, b" a"), (Kind.BYTE, b" a"), (Kind.UNUSED, b" a"), (Kind.CONTROL, "Ġa".encode())):
+        assert byte_level_bytes("Ġa", int(kind)) == want
+    assert byte_level_bytes("a b", int(Kind.NORMAL)) == b"a b"

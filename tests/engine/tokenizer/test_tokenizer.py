@@ -1,8 +1,6 @@
 """Text to ids and back for byte-level vocabularies, against an encoder of the test's own and the libraries' own."""
 
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from likely.engine.errors import CheckpointError, DataError
 from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
 from likely.engine.tokenizer.pretokenizers import PRETOKENIZERS
 from tests.engine import slow_bpe
-from tests.engine.vocabularies import AWKWARD, CONTROL, PIECES, TEXT, byte_level, folder
+from tests.engine.vocabularies import AWKWARD, CONTROL, PIECES, TEXT, byte_level, folder, scored
 
 texts = st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join))
 
@@ -59,15 +57,6 @@ def test_every_rule_cuts_as_another_regex_engine_does(pre: str) -> None:
         assert [word for word, _ in library.pre_tokenize_str(text)] == words, text
 
 
-def test_importing_it_imports_neither_library() -> None:
-    code = "import sys, likely.engine.tokenizer; print(sorted({'tokenizers', 'jinja2', 'mlx'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-def test_unlike_rules_cut_unlike() -> None:
-    assert len({tuple(from_gguf(byte_level(pre)).encode(TEXT)) for pre in PRETOKENIZERS}) >= 10
-
-
 def test_control_tokens_are_text_unless_asked_for(tokenizer: Tokenizer) -> None:
     text = "a<|im_end|>b"
     assert 2 not in tokenizer.encode(text)
@@ -77,29 +66,6 @@ def test_control_tokens_are_text_unless_asked_for(tokenizer: Tokenizer) -> None:
     assert tokenizer.is_special(2) and tokenizer.piece(2) == b"<|im_end|>"
     think = tokenizer.id("<think>")
     assert think is not None and tokenizer.encode("<think>") == [think] and not tokenizer.is_special(think)
-
-
-def test_beginning_and_end() -> None:
-    plain = from_gguf(byte_level())
-    assert (plain.bos, plain.add_bos, plain.eos) == (1, False, {0, 2})  # 0 is known by its name, <|endoftext|>
-    assert plain.encode("a", bos=True) == plain.encode("a")
-    begun = from_gguf(byte_level(**{"tokenizer.ggml.add_bos_token": True}))
-    assert begun.encode("a", bos=True) == [1, *plain.encode("a")]
-    assert from_gguf({k: v for k, v in byte_level("tekken").items() if "add_bos" not in k}).add_bos
-    for name in ("eot", "eom"):
-        assert 7 in from_gguf(byte_level(**{f"tokenizer.ggml.{name}_token_id": 7})).eos
-
-
-def test_harmony_ends_messages_without_ending_answers() -> None:
-    def named(*names: str) -> Tokenizer:
-        metadata = byte_level()
-        metadata["tokenizer.ggml.tokens"] += names
-        metadata["tokenizer.ggml.token_type"] += [3] * len(names)
-        return from_gguf(metadata)
-
-    phi, harmony = named("<|end|>"), named("<|end|>", "<|return|>", "<|call|>")
-    assert phi.id("<|end|>") in phi.eos
-    assert harmony.id("<|end|>") not in harmony.eos and {harmony.id("<|return|>"), harmony.id("<|call|>")} < harmony.eos
 
 
 def test_ids_without_a_token_have_no_bytes(tokenizer: Tokenizer) -> None:
@@ -142,17 +108,6 @@ def test_a_folder_gives_what_its_gguf_gives(tmp_path: Path) -> None:
     for text in [*AWKWARD, TEXT]:
         for special in (False, True):
             assert ours.encode(text, special=special) == gguf.encode(text, special=special)
-
-
-def test_a_folder_says_how_its_texts_begin_and_end(tmp_path: Path) -> None:
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 9]}')
-    (tmp_path / "config.json").write_text('{"eos_token_id": 11}')
-    tokenizer = from_folder(folder(tmp_path, bos=True))
-    assert tokenizer.add_bos and tokenizer.encode("a", bos=True)[0] == 1 and len(tokenizer.encode("a")) == 1
-    assert tokenizer.eos == {0, 2, 9, 11}
-    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "add_bos_token": False}))
-    assert not from_folder(tmp_path).add_bos
 
 
 def test_the_newest_chat_template_counts(tmp_path: Path) -> None:
@@ -253,3 +208,83 @@ def test_merges_without_the_prefix_that_pieces_go_on_with_are_refused(tmp_path: 
         (tmp_path / "tokenizer.json").write_text(json.dumps({**told, "model": {**told["model"], "merges": merges}}))
         with pytest.raises(CheckpointError, match="a merge goes on with 'b', without the prefix '##'"):
             from_folder(tmp_path)
+
+
+def test_metadata_names_tokens_and_ends() -> None:
+    def told(**more: Any) -> Tokenizer:
+        return from_gguf(byte_level(**{f"tokenizer.ggml.{key}": value for key, value in more.items()}))
+
+    plain = told()
+    last = plain.vocab_size - 1
+    assert (plain.bos, plain.add_bos, plain.add_eos, plain.eos) == (1, False, False, {0, 2})  # 0 by its name
+    assert told(eos_token_id=9, eot_token_id=8, eom_token_id=7).end == 9 and told(eos_token_id=9).eos == {0, 2, 9}
+    assert {7, 8} < told(eot_token_id=8, eom_token_id=7).eos and told(add_eos_token=True).add_eos
+    for id, bos in ((10**6, None), (-1, None), (0, 0), (last, last), (last + 1, None)):
+        assert told(bos_token_id=id).bos == bos
+    assert (
+        told(add_bos_token=True).encode("a", bos=True) == [1, *plain.encode("a")] == [1, *plain.encode("a", bos=True)]
+    )
+    assert from_gguf({k: v for k, v in byte_level("tekken").items() if "add_bos" not in k}).add_bos
+    tokens = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+    assert plain.templates["default"].tokens == tokens
+    more = {"unk_token": "<|endoftext|>", "pad_token": "<|im_end|>"}
+    assert told(unknown_token_id=0, padding_token_id=2).templates["default"].tokens == tokens | more
+    named = from_gguf({**byte_level(), "tokenizer.chat_template.tool_use": "t", "tokenizer.chat_templates": ["x"]})
+    assert set(named.templates) == {"default", "tool_use"}
+
+    def harmony(*names: str) -> Tokenizer:
+        metadata = byte_level()
+        metadata["tokenizer.ggml.tokens"] += names
+        metadata["tokenizer.ggml.token_type"] += [3] * len(names)
+        return from_gguf(metadata)
+
+    phi, oss = harmony("<|end|>"), harmony("<|end|>", "<|return|>", "<|call|>")  # which ends messages, not answers
+    assert phi.id("<|end|>") in phi.eos and oss.id("<|end|>") not in oss.eos
+    assert {oss.id("<|return|>"), oss.id("<|call|>")} < oss.eos
+
+
+def test_what_scores_say_where_metadata_say_nothing() -> None:
+    ends = ("bos_token_id", "eos_token_id", "unknown_token_id")
+    bare = {key: value for key, value in scored().items() if not key.endswith(ends)}
+    made = from_gguf(bare)
+    assert (made.bos, made.add_bos, made.end) == (1, True, 2) and made.encode("a", bos=True)[0] == 1
+    assert from_gguf({**bare, "tokenizer.ggml.add_bos_token": False}).add_bos is False
+    without = {key: value for key, value in bare.items() if not key.endswith("add_space_prefix")}
+    assert from_gguf(without).encode("the") == made.encode("the")
+    assert from_gguf({**bare, "tokenizer.ggml.add_space_prefix": False}).encode("the") != made.encode("the")
+    assert made.decode(made.encode("the")) == "the"
+
+
+def test_a_folders_settings_count(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 9]}')
+    (tmp_path / "config.json").write_text('{"eos_token_id": 11}')
+    folder(tmp_path, bos=True)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+
+    def written(**more: Any) -> Tokenizer:
+        told = {k: v for k, v in {**config, **more}.items() if v != "-"}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+        return from_folder(tmp_path)
+
+    assert (
+        written().eos == {0, 2, 9, 11} and written().encode("a", bos=True)[0] == 1 and len(written().encode("a")) == 1
+    )
+    assert written().add_bos and written(add_bos_token=None).add_bos and not written(add_bos_token=False).add_bos
+    assert not written().add_eos and written(add_eos_token=True).add_eos
+    for name, bos in (("-", 1), ("<|im_end|>", 2), ("unheard", 1)):
+        assert written(bos_token=name).bos == bos
+    named = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "unk_token": "u"}
+    assert written(unk_token="u").templates["default"].tokens == named
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": "<|im_start|>", "pad_token": "p"}))
+    assert written().end == 2 and written(eos_token="-").end == 1
+    assert written().templates["default"].tokens["pad_token"] == "p"
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "own"}))
+    assert written().chat_template == "own"
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": [{"name": "rag", "template": "r"}]}))
+    assert set(written().templates) == {"rag"}
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match="fetch the model again, whole"):
+        from_folder(tmp_path)
+    (tmp_path / "tokenizer.model").write_text("")
+    with pytest.raises(CheckpointError, match=r"convert its tokenizer\.model"):
+        from_folder(tmp_path)

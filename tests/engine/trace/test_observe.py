@@ -14,7 +14,7 @@ from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature, TopP, run, start
 from likely.engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
 from likely.metal.packed.statistics import SPAN
-from tests.engine import reference
+from tests.laws import by_definition as reference
 
 
 def made(name):

@@ -50,79 +50,61 @@ def trained_text(sample: TrainingSample, t: Tokenizer) -> str:
 
 
 USER, SAID = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+CALL = {"role": "assistant", "content": None, "tool_calls": [1]}
 
 
-@pytest.mark.parametrize(
-    ("value", "form", "messages"),
-    [
-        ({"prompt": "q", "completion": "a"}, "prompt", (USER, SAID)),
-        ({"prompt": [USER], "completion": [SAID]}, "prompt", (USER, SAID)),
-        ({"instruction": "q", "output": "a"}, "alpaca", (USER, SAID)),
-        ({"instruction": "q", "input": "", "output": "a", "system": ""}, "alpaca", (USER, SAID)),
-        (
-            {"instruction": "q", "input": "i", "output": "a", "system": "s"},
-            "alpaca",
-            ({"role": "system", "content": "s"}, {"role": "user", "content": "q\n\ni"}, SAID),
-        ),
-        ({"messages": [USER, SAID]}, "chat", (USER, SAID)),
-        ({"messages": [USER, SAID], "tools": [{"x": 1}]}, "tools", (USER, SAID)),
-        (
-            {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [1]}]},
-            "tools",
-            (USER, {"role": "assistant", "content": None, "tool_calls": [1]}),
-        ),
-        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, "sharegpt", (USER, SAID)),
-        (
-            {"conversations": [{"from": "system", "value": "s"}, {"from": "function", "value": "t"}]},
-            "sharegpt",
-            ({"role": "system", "content": "s"}, {"role": "tool", "content": "t"}),
-        ),
-        ({"prompt": "q", "chosen": "a", "rejected": "b"}, "preference", (USER, SAID)),
-        ({"chosen": "a", "rejected": "b"}, "preference", (SAID,)),
-        ({"prompt": None, "text": "t"}, "text", ()),
-    ],
-)
+FORMS: list[tuple[dict[str, Any], str, tuple[Any, ...]]] = [
+    ({"prompt": "q", "completion": "a"}, "prompt", (USER, SAID)),
+    ({"prompt": [USER], "completion": [SAID]}, "prompt", (USER, SAID)),
+    ({"instruction": "q", "output": "a"}, "alpaca", (USER, SAID)),
+    ({"instruction": "q", "input": "", "output": "a", "system": ""}, "alpaca", (USER, SAID)),
+    ({"instruction": "q", "input": "i", "output": "a", "system": "s"}, "alpaca",
+     ({"role": "system", "content": "s"}, {"role": "user", "content": "q\n\ni"}, SAID)),
+    ({"messages": [USER, SAID]}, "chat", (USER, SAID)),
+    ({"messages": [USER, SAID], "tools": [{"x": 1}]}, "tools", (USER, SAID)),
+    ({"messages": [USER, CALL]}, "tools", (USER, CALL)),
+    ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, "sharegpt", (USER, SAID)),
+    ({"conversations": [{"from": "system", "value": "s"}, {"from": "function", "value": "t"}]}, "sharegpt",
+     ({"role": "system", "content": "s"}, {"role": "tool", "content": "t"})),
+    ({"prompt": "q", "chosen": "a", "rejected": "b"}, "preference", (USER, SAID)),
+    ({"chosen": "a", "rejected": "b"}, "preference", (SAID,)), ({"prompt": None, "text": "t"}, "text", ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "form", "messages"), FORMS)
 def test_a_row_is_of_the_form_of_its_keys(value: dict[str, Any], form: str, messages: tuple[Any, ...]) -> None:
     found = rows.parse(value, "here")
     assert (found.form, found.messages, found.where) == (form, messages, "here")
-    if form == "preference":
-        assert found.rejected == (*messages[:-1], {"role": "assistant", "content": "b"})
-    else:
-        assert found.rejected == ()
+    other = (*messages[:-1], {"role": "assistant", "content": "b"})
+    assert found.rejected == (other if form == "preference" else ())
     assert found.text == value.get("text", "") and found.tools == tuple(value.get("tools", ()))
 
 
-@pytest.mark.parametrize(
-    ("value", "line"),
-    [
-        (3, "a JSON object expected"),
-        ({}, "got no keys"),
-        ({"x": 1}, "got x .rename by --map."),
-        ({"text": 3}, "text must be text"),
-        ({"messages": 3}, "messages must be a list"),
-        ({"messages": []}, "messages is empty"),
-        ({"messages": ["x"]}, r"messages\[0\] must be an object"),
-        ({"messages": [USER, {"role": "x", "content": "a"}]}, r"messages\[1\].role must be one of system, developer"),
-        ({"messages": [{"role": "user"}]}, r"messages\[0\].content must be text"),
-        ({"messages": [USER], "tools": {}}, "tools must be a list"),
-        ({"messages": [{"role": "user", "content": 3}]}, "content must be text"),
-        ({"prompt": 3, "completion": "a"}, "prompt must be text or a list of messages"),
-        ({"prompt": "a", "completion": 3}, "completion must be text or"),
-        ({"instruction": 3, "output": "a"}, "instruction must be text"),
-        ({"instruction": "a", "output": 3}, "output must be text"),
-        ({"instruction": "a", "output": "b", "input": 3}, "input must be text"),
-        ({"instruction": "a", "output": "b", "system": 3}, "system must be text"),
-        ({"conversations": []}, "conversations is empty"),
-        ({"conversations": [3]}, r"conversations\[0\] must be an object with from and value"),
-        ({"conversations": [{"from": "x", "value": "a"}]}, r"conversations\[0\].from must be one of human"),
-        (
-            {"conversations": [{"from": "human", "value": "a"}, {"from": 3, "value": "a"}]},
-            r"conversations\[1\].from must be",
-        ),
-        ({"conversations": [{"from": "human", "value": 3}]}, "must be an object with from and value"),
-        ({"prompt": "q", "chosen": "a", "rejected": "a"}, "chosen and rejected are the same"),
-    ],
-)
+NO_ROWS: list[tuple[Any, str]] = [
+    (3, "a JSON object expected"), ({}, "got no keys"), ({"x": 1}, "got x .rename by --map."),
+    ({"text": 3}, "text must be text"), ({"messages": 3}, "messages must be a list"),
+    ({"messages": []}, "messages is empty"), ({"messages": ["x"]}, r"messages\[0\] must be an object"),
+    ({"messages": [USER, {"role": "x", "content": "a"}]}, r"messages\[1\].role must be one of system, developer"),
+    ({"messages": [{"role": "user"}]}, r"messages\[0\].content must be text"),
+    ({"messages": [USER], "tools": {}}, "tools must be a list"),
+    ({"messages": [{"role": "user", "content": 3}]}, "content must be text"),
+    ({"prompt": 3, "completion": "a"}, "prompt must be text or a list of messages"),
+    ({"prompt": "a", "completion": 3}, "completion must be text or"),
+    ({"instruction": 3, "output": "a"}, "instruction must be text"),
+    ({"instruction": "a", "output": 3}, "output must be text"),
+    ({"instruction": "a", "output": "b", "input": 3}, "input must be text"),
+    ({"instruction": "a", "output": "b", "system": 3}, "system must be text"),
+    ({"conversations": []}, "conversations is empty"),
+    ({"conversations": [3]}, r"conversations\[0\] must be an object with from and value"),
+    ({"conversations": [{"from": "x", "value": "a"}]}, r"conversations\[0\].from must be one of human"),
+    ({"conversations": [{"from": "human", "value": "a"}, {"from": 3, "value": "a"}]},
+     r"conversations\[1\].from must be"),
+    ({"conversations": [{"from": "human", "value": 3}]}, "must be an object with from and value"),
+    ({"prompt": "q", "chosen": "a", "rejected": "a"}, "chosen and rejected are the same"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "line"), NO_ROWS)
 def test_what_is_no_row_is_said_with_its_place(value: Any, line: str) -> None:
     with pytest.raises(DataError, match=rf"^here: .*{line}|^here: {line}"):
         rows.parse(value, "here")
@@ -143,30 +125,6 @@ def test_a_row_s_digest_is_of_its_content_alone() -> None:
     for entry in ("a", "a=", "a=x"):
         with pytest.raises(ParameterError, match="--map must be COLUMN=NAME"):
             rows.read_map([entry])
-
-
-def test_malformed_json_has_file_line_and_column(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"text": "a"}\n{"text": "b",, }\n')
-    with pytest.raises(DataError, match=r"rows.jsonl:2:14: one JSON object a line expected.*got ', }'"):
-        data.read(path)
-    (tmp_path / "rows.json").write_text('[{"text": "a"}\n {"text": "b"}]')
-    with pytest.raises(DataError, match=r"rows.json:2:2: a JSON list"):
-        data.read(tmp_path / "rows.json")
-    (tmp_path / "rows.csv").write_text("prompt,completion\na,b,c\n")
-    with pytest.raises(DataError, match=r"rows.csv:2: expected 2 columns"):
-        data.read(tmp_path / "rows.csv")
-    (tmp_path / "latin.jsonl").write_bytes(b'{"text": "\xe9"}\n')
-    with pytest.raises(DataError, match=r"latin.jsonl must be UTF-8"):
-        data.read(tmp_path / "latin.jsonl")
-    (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(DataError, match="has no rows"):
-        data.read(tmp_path / "empty.jsonl")
-    with pytest.raises(DataError, match="there is no nowhere"):
-        data.read("nowhere")
-    (tmp_path / "rows.parquet").write_bytes(b"not parquet")
-    with pytest.raises(DataError, match="is not a Parquet file"):
-        data.read(tmp_path / "rows.parquet")
 
 
 def test_files_of_every_kind_give_the_same_rows(tmp_path: Path) -> None:
@@ -237,72 +195,66 @@ def test_rows_are_set_aside_by_their_hash(tmp_path: Path) -> None:
 
 
 def test_a_folder_s_own_parts_are_taken_as_they_are(tmp_path: Path) -> None:
-    texts_of(tmp_path / "f" / "train.jsonl", ["a", "b", "c", "a"])
-    texts_of(tmp_path / "f" / "valid.jsonl", ["b", "x"])
-    texts_of(tmp_path / "f" / "test.jsonl", ["a", "y", "a"])
-    found = data.read(tmp_path / "f", valid=0.9)
+    folder = tmp_path / "f"
+    for part, texts in (("train", "abca"), ("valid", "bx"), ("test", "aya")):
+        texts_of(folder / f"{part}.jsonl", [*texts])
+    found = data.read(folder, valid=0.9)
     assert (len(found.train), len(found.valid), len(found.test)) == (4, 2, 3) and not found.split
     assert (found.duplicates, found.overlap, found.forms, found.left_out) == (1, 3, {"text": 9}, 0)
-    dropped = rows.parse({"text": "a"}, "")
-    choices.choose(
-        choices.beside(tmp_path / "f"), {choices.key(dropped): False, choices.key(rows.parse({"text": "b"}, "")): True}
-    )
-    again = data.read(tmp_path / "f")
+
+    def choose(**kept: bool) -> Data:
+        keys = {choices.key(rows.parse({"text": text}, "")): keep for text, keep in kept.items()}
+        choices.choose(choices.beside(folder), keys)
+        return data.read(folder)
+
+    again = choose(a=False, b=True)
     assert ([r.text for r in again.train], [r.text for r in again.test]) == (["b", "c"], ["y"]) and again.left_out == 4
     assert again.fingerprint != found.fingerprint
-    choices.choose(choices.beside(tmp_path / "f"), {choices.key(rows.parse({"text": t}, "")): False for t in "abc"})
     with pytest.raises(DataError, match="every row of it was dropped by hand"):
-        data.read(tmp_path / "f")
-    (tmp_path / "f" / "train.jsonl").unlink()
+        choose(a=False, b=False, c=False)
+    (folder / "train.jsonl").unlink()
     with pytest.raises(DataError, match="has no train file"):
-        data.read(tmp_path / "f")
-    mixed = tmp_path / "m.jsonl"
-    mixed.write_text('{"text": "a"}\n{"chosen": "a", "rejected": "b"}\n')
+        data.read(folder)
     with pytest.raises(DataError, match="mixes preference pairs with other rows"):
-        data.read(mixed, valid=0.0)
+        data.read(write(tmp_path / "m.jsonl", [{"text": "a"}, {"chosen": "a", "rejected": "b"}]), valid=0.0)
     row = rows.TrainingRow("text", "", "a")
-    orders = [
-        Data(t, v, (), {}, 0, 0, False).fingerprint for t, v in (((row,), ()), ((), (row,)), ((row, row), ()), ((), ()))
-    ]
-    assert len(set(orders)) == 4 and Data((), (), (), {}, 0, 0, False).left_out == 0
+    parts = (((row,), ()), ((), (row,)), ((row, row), ()), ((), ()))
+    assert len({Data(t, v, (), {}, 0, 0, False).fingerprint for t, v in parts}) == 4
+
+
+MALFORMED = [
+    ("a.jsonl", b'{"text": "a"}\n\n{"text" 3}\n', r"a.jsonl:3:9: one JSON object a line expected: .*, got '3\}'"),
+    ("a.jsonl", b'{"text": "a"}\n{"text": "b",, }\n', r"a.jsonl:2:14: one JSON object a line expected.*got ', }'"),
+    ("a.json", b'[{"text": "a"},\n]', r"a.json:2:\d+: a JSON list"),
+    ("a.json", b'[{"text": "a"}\n {"text": "b"}]', r"a.json:2:2: a JSON list"),
+    ("a.json", b'{"text": "a"}', "a.json:1:1: a JSON list of objects expected"),
+    ("a.csv", b"prompt,completion\nq\n", r"a.csv:2: expected 2 columns as in the first line"),
+    ("a.csv", b"prompt,completion\nq,a,b\n", r"a.csv:2: expected 2 columns as in the first line"),
+    ("a.jsonl", b'{"text": "\xe9"}\n', r"a.jsonl must be UTF-8"), ("a.jsonl", b"\n", "has no rows"),
+    ("a.parquet", b"not parquet", "is not a Parquet file"), ("a.png", b"x", r"expected a file that ends with .jsonl"),
+]  # fmt: skip
 
 
 def test_places_of_what_is_malformed_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"text": "a"}\n\n{"text" 3}\n')
-    with pytest.raises(DataError, match=r"a.jsonl:3:9: one JSON object a line expected: .*, got '3\}'"):
-        list(data.rows(path))
-    path = tmp_path / "a.json"
+    for name, content, line in MALFORMED:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=line):
+            data.read(tmp_path / name)
+    path, table = tmp_path / "a.json", tmp_path / "a.csv"
     path.write_text('[{"text": "a"},\n {"text": "b"}]')
     assert [(r.text, r.where) for r in data.rows(path)] == [("a", f"{path}[0]"), ("b", f"{path}[1]")]
-    for text, line in (
-        ('[{"text": "a"},\n]', r"a.json:2:\d+: a JSON list"),
-        ('{"text": "a"}', "a.json:1:1: a JSON list of objects expected"),
-    ):
-        path.write_text(text)
-        with pytest.raises(DataError, match=line):
-            list(data.rows(path))
-    table = tmp_path / "a.csv"
     table.write_text('prompt,completion,tools\nq,a,\n"x\ny",b,"[1]"\n"[z",{,\n')
-    found = list(data.rows(table))
-    assert [(r.messages[0]["content"], r.tools, r.where) for r in found] == [
+    assert [(r.messages[0]["content"], r.tools, r.where) for r in data.rows(table)] == [
         ("q", (), f"{table}:2"), ("x\ny", (1,), f"{table}:4"), ("[z", (), f"{table}:5"),
     ]  # fmt: skip
-    for text in ("prompt,completion\nq\n", "prompt,completion\nq,a,b\n"):
-        table.write_text(text)
-        with pytest.raises(DataError, match=r"a.csv:2: expected 2 columns as in the first line"):
-            list(data.rows(table))
-    with pytest.raises(DataError, match=r"expected a file that ends with .jsonl"):
-        list(data.rows(tmp_path / "a.png"))
     (tmp_path / "t" / "s").mkdir(parents=True)
-    (tmp_path / "t" / "b.md").write_text("B")
-    (tmp_path / "t" / "s" / "c.txt").write_text("C")
-    (tmp_path / "t" / "a.txt").write_text(" \n")
+    for name, text in (("b.md", "B"), ("s/c.txt", "C"), ("a.txt", " \n")):
+        (tmp_path / "t" / name).write_text(text)
     assert [row.text for row in data.texts(tmp_path / "t")] == ["B", "C"]
     assert len(data.read(tmp_path / "t", valid=0.0).train) == 2
     for name in ("a", "a/b/c", "./a", "~a/b", "/a/b", "a/b.jsonl", "../b"):
         with pytest.raises(DataError, match="expected a file, a folder, or the id owner/name of a hub data set"):
-            data.read(f"{name}")
+            data.read(name)
 
 
 # -- what is trained ---------------------------------------------------------------------------------------
@@ -312,83 +264,49 @@ def test_places_of_what_is_malformed_are_named(tmp_path: Path) -> None:
 def test_every_assistant_turn_is_trained_whole(template: str) -> None:
     """The fault: masking up to the last message trains 1 of 3 turns; an offset past the end trains none (0 / 0)."""
     t = tokenizer(template)
-    value = chat("one?", "first", "two?", "second", "three?", "third")
-    prepared = samples.prepare([rows.parse(value, "f:1")], t, length=512)
-    text = trained_text(prepared.samples[0], t)
-    assert [part for part in text.split("·") if part] == ["first<|im_end|>", "second<|im_end|>", "third<|im_end|>"]
-    last = samples.prepare([rows.parse(value, "f:1")], t, length=512, loss="completion").samples[0]
-    assert [part for part in trained_text(last, t).split("·") if part] == ["third<|im_end|>"]
-    every = samples.prepare([rows.parse(value, "f:1")], t, length=512, loss="all").samples[0]
+    row = rows.parse(chat("one?", "first", "two?", "second", "three?", "third"), "f:1")
+
+    def trained(loss: str) -> list[str]:
+        (found,) = samples.prepare([row], t, length=512, loss=loss).samples
+        return [part for part in trained_text(found, t).split("·") if part]
+
+    assert trained("answers") == ["first<|im_end|>", "second<|im_end|>", "third<|im_end|>"]
+    assert trained("completion") == ["third<|im_end|>"]
+    every = samples.prepare([row], t, length=512, loss="all").samples[0]
     assert every.targets == len(every.ids) - 1
-
-
-def test_a_base_model_gets_text_after_text_and_an_end() -> None:
-    t = tokenizer(None)
-    row = samples.prepare([rows.parse({"prompt": "2+2", "completion": "4"}, "f:1")], t, length=512).samples[0]
-    assert t.decode(row.ids) == "2+24" and row.ids[-1] in t.eos and sum(row.trained) == 2
+    bare = tokenizer(None)  # a base model gets text after text and an end
+    (found,) = samples.prepare([rows.parse({"prompt": "2+2", "completion": "4"}, "f:1")], bare, length=512).samples
+    assert bare.decode(found.ids) == "2+24" and found.ids[-1] in bare.eos and sum(found.trained) == 2
     with pytest.raises(DataError, match="no chat template"):
-        samples.prepare([rows.parse(chat("a", "b", "c", "d"), "f:1")], t, length=512)
-
-
-def test_rows_without_a_target_are_named_not_averaged_into_nan() -> None:
-    t = tokenizer()
-    good, bad = rows.parse(chat("a", "b"), "f:1"), rows.parse({"messages": [{"role": "user", "content": "a"}]}, "f:2")
-    prepared = samples.prepare([good, bad], t, length=512)
-    assert len(prepared.samples) == 1 and prepared.untrained == ("f:2",)
-    with pytest.raises(DataError, match=r"none of the 1 rows has a token to train on: the first is f:2"):
-        samples.prepare([bad], t, length=512)
-    long = rows.parse(chat("a" * 100, "b"), "f:3")  # a prompt longer than the limit, cut
-    assert samples.prepare([good, long], t, length=50, too_long="cut").untrained == ("f:3",)
-
-
-def test_long_rows_are_split_without_losing_a_target_or_cut_and_counted() -> None:
-    ids = tuple(range(100))
-    whole = TrainingSample(ids, tuple(i % 3 != 0 for i in ids), "f:1")
-    pieces = samples.fit(whole, 16, "split")
-    assert max(len(p.ids) for p in pieces) <= 16
-    assert sum(p.targets for p in pieces) == whole.targets
-    targets = [i for p in pieces for i, trained in zip(p.ids[1:], p.trained[1:], strict=True) if trained]
-    assert targets == [i for i in ids[1:] if whole.trained[i]]
-    t = tokenizer()
-    row = rows.parse({"text": "x" * 100}, "f:1")
-    cut = samples.prepare([row], t, length=20, too_long="cut")
-    assert cut.too_long == 1 and cut.lost == 81 and len(cut.samples[0].ids) == 20
-    with pytest.raises(DataError, match=r"f:1: 101 tokens where 20 are allowed"):
-        samples.prepare([row], t, length=20, too_long="refuse")
+        samples.prepare([row], bare, length=512)
 
 
 def test_rows_become_samples_and_what_was_done_is_counted() -> None:
+    t: Any = ByteTokenizer()
+    t.chat_template = None
     given = [rows.parse({"prompt": "q" * n, "completion": "a" * m}, f"r{n}") for n, m in ((2, 3), (4, 12), (12, 1))]
-    tokenizer: Any = ByteTokenizer()
-    tokenizer.chat_template = None
-    tokenizer.end = 256
-    whole = [len(samples.encode(row.messages, row, tokenizer, "completion").ids) for row in given]
-    split = samples.prepare(given, tokenizer, length=max(whole) - 1, loss="completion")
-    assert split.too_long == 1 and split.lost == 0 and split.pieces == 2 and split.untrained == ()
-    exact = samples.prepare(given, tokenizer, length=max(whole), loss="completion")
-    assert (exact.too_long, exact.pieces, len(exact.samples)) == (0, 0, 3)
-    cut = samples.prepare(given, tokenizer, length=8, loss="completion", too_long="cut")
-    assert cut.too_long == sum(n > 8 for n in whole) and cut.lost == sum(max(0, n - 8) for n in whole)
-    assert cut.pieces == 0
-    assert cut.untrained == ("r12",)  # of it the prompt alone is left
-    dropped = samples.prepare(given, tokenizer, length=8, loss="completion", too_long="drop")
-    assert dropped.lost == sum(n for n in whole if n > 8) and len(dropped.samples) == 1
-    with pytest.raises(DataError, match=r"r4: \d+ tokens where 8 are allowed: raise --length"):
-        samples.prepare(given, tokenizer, length=8, too_long="refuse")
-    with pytest.raises(DataError, match="none of the 1 rows has a token to train on: the first is r12"):
-        samples.prepare(given[2:], tokenizer, length=8, loss="completion", too_long="cut")
-    assert samples.prepare([], tokenizer, length=8).samples == ()
     pairs = [rows.parse({"prompt": "q", "chosen": "a" * n, "rejected": "b"}, f"p{n}") for n in (2, 30)]
-    both = samples.prepare(pairs, tokenizer, length=12)
-    assert len(both.pairs) == 1 and both.too_long == 1 and both.samples == ()
-    sizes = [
-        len(samples.encode(m, pairs[1], tokenizer, "completion").ids) for m in (pairs[1].messages, pairs[1].rejected)
-    ]
-    assert both.lost == sum(sizes)
-    with pytest.raises(DataError, match=rf"p30: {max(sizes)} tokens where 12 are allowed"):
-        samples.prepare(pairs, tokenizer, length=12, too_long="refuse")
-    assert samples.Samples(()).pairs == ()
+    whole = [len(samples.encode(row.messages, row, t, "completion").ids) for row in given]
+
+    def counted(some: Any, length: int, too_long: str = "split") -> tuple[Any, ...]:
+        made = samples.prepare(some, t, length=length, loss="completion", too_long=too_long)
+        return len(made.samples), made.too_long, made.lost, made.pieces, made.untrained
+
+    over = sum(n > 8 for n in whole)
+    assert counted(given, max(whole) - 1)[1:] == (1, 0, 2, ()) and counted(given, max(whole)) == (3, 0, 0, 0, ())
+    assert counted(given, 8, "cut")[1:] == (over, sum(max(0, n - 8) for n in whole), 0, ("r12",))  # its prompt is left
+    assert counted(given, 8, "drop")[:3] == (1, over, sum(n for n in whole if n > 8)) and counted([], 8)[0] == 0
+    both = samples.prepare(pairs, t, length=12)
+    sizes = [len(samples.encode(m, pairs[1], t, "completion").ids) for m in (pairs[1].messages, pairs[1].rejected)]
+    assert (len(both.pairs), both.too_long, both.samples, both.lost) == (1, 1, (), sum(sizes))
     assert batches.collate([both.pairs[0].chosen]).trained == both.pairs[0].chosen.targets
+    for some, length, too_long, line in (
+        (given, 8, "refuse", r"r4: \d+ tokens where 8 are allowed: raise --length"),
+        (pairs, 12, "refuse", rf"p30: {max(sizes)} tokens where 12 are allowed"),
+        (given[2:], 8, "cut", "none of the 1 rows has a token to train on: the first is r12"),
+    ):
+        with pytest.raises(DataError, match=line):
+            samples.prepare(some, t, length=length, loss="completion", too_long=too_long)
 
 
 # -- batches -----------------------------------------------------------------------------------------------
@@ -403,27 +321,21 @@ LENGTHS = np.random.default_rng(0).integers(2, 60, 103).tolist()
 
 @pytest.mark.parametrize("packing", [True, False])
 def test_every_sample_is_in_an_epoch_once_the_last_batch_too(packing: bool) -> None:
+    """Packed they fill their batches, else they are of like length; none of what pads is trained."""
     items = made(LENGTHS)
-    planned = batches.plan(items, size=4, length=64, packing=packing, seed=1, epoch=0)
+
+    def plan(epoch: int) -> list[list[int]]:
+        return batches.plan(items, size=4, length=64, packing=packing, seed=1, epoch=epoch)
+
+    planned = plan(0)
     assert sorted(i for batch in planned for i in batch) == list(range(len(items)))
-    assert planned == batches.plan(items, size=4, length=64, packing=packing, seed=1, epoch=0)
-    assert planned != batches.plan(items, size=4, length=64, packing=packing, seed=1, epoch=1)
-    sizes = [sum(LENGTHS[i] for i in batch) for batch in planned]
+    assert planned == plan(0) != plan(1)
+    lengths = [[LENGTHS[i] for i in batch] for batch in planned]
     if packing:
-        assert max(sizes) <= 256 and np.mean(sizes) >= 0.85 * 256
-
-
-def test_batches_are_of_like_length() -> None:
-    """The fault: sorting by the number of a row's fields leaves the rows in their order, and pads them."""
-    planned = batches.plan(made(LENGTHS), size=4, length=64, packing=False, seed=1, epoch=0)
-    spread = [max(LENGTHS[i] for i in b) - min(LENGTHS[i] for i in b) for b in planned]
-    assert max(spread) <= 8 and sorted(map(len, planned)) == [3, *[4] * 25]
-
-
-def test_only_real_targets_are_counted() -> None:
-    """The fault: one pad token a padded row is trained (5 targets for a row of 5 tokens, which has 4)."""
-    items = made([5, 3, 51])
-    batch = batches.collate(items)
+        assert max(map(sum, lengths)) <= 256 and np.mean([*map(sum, lengths)]) >= 0.85 * 256
+    else:
+        assert max(max(b) - min(b) for b in lengths) <= 8 and sorted(map(len, planned)) == [3, *[4] * 25]
+    batch = batches.collate(made([5, 3, 51]))
     assert batch.trained == 4 + 2 + 50 == batch.targets.size == batch.at.size
     assert batch.tokens.shape == (1, 4 + 2 + 50) and batch.documents == (4, 2, 50)
     assert batch.targets.tolist() == [*range(1, 5), *range(1, 3), *range(1, 51)]
@@ -477,21 +389,25 @@ def test_a_data_set_of_the_hub_by_its_id(hub: hub_server.HubServer, capfd: pytes
     ("status", "code", "line"),
     [
         (404, "RepoNotFound", "the hub has no data set 'me/rows' that you may read"),
-        (403, "GatedRepo", "me/rows is gated: accept its licence"),
-        (500, "", "the hub answered 500"),
+        (403, "GatedRepo", "me/rows is gated: accept its licence"), (500, "", "the hub answered 500"),
+        (0, "", "the hub cannot be reached for me/rows"),
     ],
-)
-def test_what_the_hub_refuses_is_one_line(hub: hub_server.HubServer, status: int, code: str, line: str) -> None:
+)  # fmt: skip
+def test_what_the_hub_refuses_is_one_line(
+    hub: hub_server.HubServer, status: int, code: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.status = status, code
+    if not status:
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DataError, match=f"there is no me/rows here: {line}") as caught:
         data.read("me/rows")
     assert "\n" not in str(caught.value)
 
 
-def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    with pytest.raises(DataError, match="the hub cannot be reached for me/elsewhere") as caught:
-        data.read("me/elsewhere")
-    assert "\n" not in str(caught.value)
+def test_long_rows_are_split_without_losing_a_target() -> None:
+    ids = tuple(range(100))
+    whole = TrainingSample(ids, tuple(i % 3 != 0 for i in ids), "f:1")
+    pieces = samples.fit(whole, 16, "split")
+    assert max(len(p.ids) for p in pieces) <= 16
+    targets = [i for p in pieces for i, trained in zip(p.ids[1:], p.trained[1:], strict=True) if trained]
+    assert targets == [i for i in ids[1:] if whole.trained[i]] and sum(p.targets for p in pieces) == whole.targets

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from likely.engine.adapters import adapters
 from likely.engine.adapters.config import Config, configure
-from likely.engine.errors import LikelyError, ParameterError
+from likely.engine.errors import ParameterError
 from likely.engine.tune.control import Saved, Stepped, Validated
 from likely.engine.tune.open_run import open_run
 from likely.engine.tune.trainer import train
@@ -120,21 +119,3 @@ def test_an_option_beside_another_is_refused_by_name_or_makes_another_training(
         if found == outcome(folder, at / "without", **beside):
             ignored.append(name)
     assert not ignored
-
-
-def test_options_are_read_back_from_an_adapters_folder(tmp_path: Path) -> None:
-    """Ours of another type are refused, but a whole number is a number; of others' configs our types are taken."""
-    config = tmp_path / adapters.CONFIG
-    said = {"rate": 1, "valid": 0, "plus": 2.0, "rank": 4, "nobody's": [3]}
-    config.write_text(json.dumps({**said, "step": 5, "lora_parameters": {"keys": ["mlp.down_proj"]}}))
-    known = {"rate": 1.0, "valid": 0.0, "rank": 4}
-    assert adapters.options(tmp_path) == ({**known, "lora_plus_ratio": 2.0, "modules": ("mlp.down_proj",)}, True)
-    config.write_text(json.dumps({**said, "seed": None, "loss": 3}))
-    assert adapters.options(tmp_path) == (known, False)
-    for damaged, line in (
-        ('{"step": 5, "rank": "4"}', "rank must be a whole number"), ('["step"]', "an object expected"),
-        ('{"step": 5, "lora_parameters": {"keys": 3}}', "keys"), ("{", "cannot read"),
-    ):  # fmt: skip
-        config.write_text(damaged)
-        with pytest.raises(LikelyError, match=line):
-            adapters.options(tmp_path)

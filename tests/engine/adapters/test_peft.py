@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 import likely.engine.adapters.lora as lora
+import likely.models as models
 from likely.engine.adapters import adapters, peft, sites
 from likely.engine.errors import CheckpointError, ParameterError
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.tune import fusion
 from likely.metal import mx
 from tests.data.peft.bases import write as write_base
+from tests.engine import tiny
+from tests.engine.tiny import MOE
 from tests.models.oracle import difference
 
 FOLDER = Path(__file__).parents[2] / "data" / "peft"
@@ -132,3 +135,10 @@ def test_the_base_is_named_as_transformers_finds_it(tmp_path: Path) -> None:
     file = tmp_path / "base.gguf"
     name, line = peft.base_name("smollm2", file)
     assert name == str(file.resolve()) and "put the original model's name there" in line
+
+
+def test_experts_have_no_place_in_its_files(tmp_path: Path) -> None:
+    mixture = models.build(MOE, {name: mx.array(array) for name, array in tiny.weights(MOE).items()})
+    adapter = lora.create(sites.choose(sites.sites(mixture), -1, ["*"], mixture.config.layers), rank=2, scale=2.0)
+    with pytest.raises(ParameterError, match=r"PEFT's files have no place for the experts at model\.layers\.0"):
+        peft.write(tmp_path / "other", adapter, mixture)

@@ -7,7 +7,7 @@ import pytest
 
 from likely.engine import arrays
 from likely.metal import mx
-from tests.engine import reference
+from tests.laws import by_definition as reference
 
 NAMESPACES = pytest.mark.parametrize("xp", [np, mx], ids=["numpy", "mlx"])
 
@@ -85,6 +85,16 @@ def test_a_certain_and_an_even_distribution(xp):
     even = xp.array([1.5] * 64)
     assert float(arrays.entropy(even, xp)) == pytest.approx(math.log(64), rel=1e-6)
     assert np.asarray(arrays.top(even, 3, xp)).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("size", "k"), [(300, 2), (1000, 1), (5003, 3), (40_007, 16), (152_064, 16)])
+def test_the_best_of_a_large_vocabulary_are_found_by_their_blocks(size, k):
+    """`top` looks at the blocks with the largest peaks alone: equal to sorting all, ties to the lower id."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(3, size)).astype(np.float32)
+    x[1] = random.integers(0, 4, size)  # nearly all are equal to another
+    x[2, 5:] = -np.inf
+    np.testing.assert_array_equal(arrays.top(x, k, np), np.argsort(-x, axis=-1, kind="stable")[:, :k])
 
 
 @NAMESPACES
