@@ -80,18 +80,6 @@ def test_ancestral_passes_leave_as_many_masks_as_the_schedule_says() -> None:
         assert all(sorted(e.token.position for e in each) == [0, 1, 2, 3] for each in events)
 
 
-def test_a_threshold_of_one_without_blocks_is_sequential_and_a_lower_one_takes_fewer_passes() -> None:
-    by = predict(laws.drawn())
-    for seed in range(20):
-        one = unmasked(fill(by, BLANK, laws.MASK, Unmasking(), RECIPE, seed=seed))
-        same = unmasked(fill(by, BLANK, laws.MASK, Unmasking(threshold=1.0), RECIPE, seed=seed))
-        assert [(e.step, e.token.position, e.token.token) for e in one] == [
-            (e.step, e.token.position, e.token.token) for e in same
-        ]
-    fast = unmasked(fill(by, BLANK, laws.MASK, Unmasking(threshold=0.3), RECIPE))
-    assert max(e.step for e in fast) < 4 and {e.step for e in fast} == set(range(1, max(e.step for e in fast) + 1))
-
-
 def test_a_pass_says_what_the_model_thinks_of_each_mask_that_it_leaves() -> None:
     p, canvas = laws.drawn(), list(BLANK)
     for each in fill(predict(p), BLANK, laws.MASK, Unmasking(steps=2), RECIPE, seed=5):

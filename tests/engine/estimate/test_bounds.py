@@ -62,20 +62,15 @@ def test_pac_bayes_holds_where_the_law_is_known_and_is_not_vacuous() -> None:
 
 def test_bounds_at_their_edges() -> None:
     assert bounds.clopper_pearson(0, 1) == pytest.approx(0.95) and bounds.clopper_pearson(1, 1) == 1
-    assert bounds.clopper_pearson(3, 20) == bounds.clopper_pearson(3, 20, 0.05)
     for errors, n in ((0, 0), (-1, 5), (6, 5)):
         with pytest.raises(DataError, match=f"got {errors} of {n}"):
             bounds.clopper_pearson(errors, n)
-    assert bounds.hoeffding(1.0, 50, 4.0) == bounds.hoeffding(1.0, 50, 4.0, 0.05)
     assert bounds.binary_kl(0.0, 0.0) == 0 and bounds.binary_kl(1.0, 1.0) == 0
     assert bounds.binary_kl(0.5, 0.0) == math.inf == bounds.binary_kl(0.5, 1.0)
     exact = 0.3 * math.log(0.3 / 0.6) + 0.7 * math.log(0.7 / 0.4)
     assert bounds.binary_kl(0.3, 0.6) == pytest.approx(exact)
     assert bounds.kl_inverse(1.0, 0.2) == pytest.approx(1) and bounds.kl_inverse(0.3, 0.0) == pytest.approx(0.3)
     assert bounds.kl_inverse(0.3, exact) == pytest.approx(0.6, abs=1e-12)
-    for upper, vacuous in ((0.99, False), (1.0, True), (1.5, True)):
-        assert RiskBound("", 9, 0.5, upper, 1.0, 0.95).is_vacuous is vacuous
-    assert RiskBound("", 9, 0.5, 1.0, 1.0, 0.95).kl is None
 
 
 def test_a_divergence_is_from_where_the_prior_is_centred() -> None:
@@ -93,13 +88,6 @@ def test_a_divergence_is_from_where_the_prior_is_centred() -> None:
         best.append((kl + 2 * math.log(j), kl, 6 * 0.05 / (math.pi * j) ** 2))
     kl, left = found.divergence()
     assert (kl, left) == pytest.approx(min(best)[1:]) and found.divergence(0.01)[1] == pytest.approx(left / 5)
-    drawn = [found.draw(np.random.default_rng(i)) for i in range(400)]
-    for name in mean:
-        each = np.stack([draw[name] for draw in drawn])
-        assert each.mean(0) == pytest.approx(mean[name], abs=5 * math.sqrt(0.05 / 400))
-        assert (each.var(0) / variance[name]).mean() == pytest.approx(1, abs=0.1)
-    wide = GaussianPosterior({"a": np.full(3, 50.0)}, {"a": np.array(1.0)}, {"a": np.zeros(3)})
-    assert wide.divergence()[1] == pytest.approx(6 * 0.05 / math.pi**2)  # the widest of the family, the first
 
 
 def test_a_bound_of_drawn_models_pays_for_few_draws_and_each_try() -> None:
@@ -109,6 +97,3 @@ def test_a_bound_of_drawn_models_pays_for_few_draws_and_each_try() -> None:
         few = bounds.kl_inverse(0.2, math.log(2 * tried / 0.025) / 3)
         upper = bounds.kl_inverse(few, (kl + math.log(2 * math.sqrt(70) / left)) / 70)
         assert bounds.pac_bayes([0.1, 0.2, 0.3], 70, posterior, 0.05, tried) == (pytest.approx(upper), kl)
-    assert bounds.pac_bayes([0.1], 70, posterior) == bounds.pac_bayes([0.1], 70, posterior, 0.05, 1)
-    lost = bounds.smoothed(np.array([0.25, 0.5]), 10, 0.2)
-    assert lost == pytest.approx([-math.log(0.8 * 0.25 + 0.02), -math.log(0.8 * 0.5 + 0.02)])

@@ -112,9 +112,7 @@ def test_bounds_of_an_adapter_are_of_its_own_rows(checkpoint: Checkpoint, tmp_pa
     wrong = int(losses[guarantee.ERRORS].sum())
     assert error.upper == pytest.approx(bounds.clopper_pearson(wrong, 60)) and error.confidence == 0.95
     assert loss.upper == pytest.approx(bounds.hoeffding(losses[guarantee.LOSS].mean(), 60, largest))
-    assert made.held_out(rows, 0.1)[0].upper == pytest.approx(bounds.clopper_pearson(wrong, 60, 0.1))
     assert error.n == 60 and error.empirical == losses[guarantee.ERRORS].mean() <= error.upper
-    assert loss.empirical == pytest.approx(losses[guarantee.LOSS].mean()) and loss.upper > loss.empirical
     before = made.losses(rows[:5])
     by_rows = made.trained(rows, draws=3)
     assert [bound.kl is not None and bound.kl > 0 for bound in by_rows] == [True, True]
@@ -129,22 +127,7 @@ def test_bounds_of_an_adapter_are_of_its_own_rows(checkpoint: Checkpoint, tmp_pa
         for width in guarantee.WIDTHS
     ]
     assert all(any(bound.kl == pytest.approx(kl) for kl in kls) for bound in by_rows)  # the best of a few widths
-    wide = {name: np.array(1e-2) for name in made.mean}
-    given = made.trained(rows, wide, draws=3)
-    assert given[0].kl != by_rows[0].kl
-    posterior = GaussianPosterior(made.mean, wide, made.start)
-    assert given[0].kl == pytest.approx(posterior.divergence(0.025)[0]) and len(given) == 2
     on = configure({"warm_start": str(tmp_path / "a"), "out": str(tmp_path / "on")}, config)
     trainer.save(teach(checkpoint, on, rows)[0].run)
     with pytest.raises(ParameterError, match=r"began at warm_start .*a, which may have seen these rows"):
         guarantee.Guarantees(checkpoint, tmp_path / "on", rows).trained(rows)
-
-
-@pytest.mark.parametrize(
-    ("asked", "there", "found"),
-    [((), 100, [6, 12, 25, 50, 100]), ((), 3, [1, 3]), ((0, 4), 4, [0, 4]), ((4, 2, 4), 9, [2, 4])],
-)
-def test_amounts_are_halves_or_those_that_are_asked_for(asked: tuple[int, ...], there: int, found: list[int]) -> None:
-    assert ladder.sizes(asked, there) == found
-    with pytest.raises(ParameterError, match="0 to the 4 rows"):
-        ladder.sizes((-1, 2), 4)

@@ -12,7 +12,7 @@ from likely.engine.adapters import adapters
 from likely.engine.adapters.config import Config, configure
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.estimate import meta, search
-from likely.engine.estimate.ladder import Bases, RowPool
+from likely.engine.estimate.ladder import RowPool
 from likely.engine.estimate.meta import MetaOptions
 from likely.engine.estimate.search import OptionGrid
 from likely.engine.estimate.trial import RowScore, Trial, TrialResult, encoded, measured, one, remaining, run
@@ -60,7 +60,6 @@ def test_trials_are_made_once_and_the_rest_is_told_by_their_mean(checkpoint: Che
     again = list(run(base, plan[::-1], tmp_path, {"k": [1, 2]}))
     assert [e.result.name["b"] for e in again] == [3, 2, 1, 0] and [e.left_s for e in again[1:]] == [0.0] * 3
     assert again[3].result == begun[0].result and again[2].result == begun[1].result
-    assert [e.left_s for e in run(base, plan[:1], tmp_path, {"k": [1, 2]})] == [0.0]
     for asked in (lambda: list(run(base, plan, tmp_path, {"k": 3})), lambda: remaining(plan, tmp_path, {"k": 3})):
         with pytest.raises(DataError, match="belongs to a run with another k"):
             asked()
@@ -95,13 +94,6 @@ def test_rows_are_measured_by_their_targets_and_pairs_by_the_objective(checkpoin
     assert [s[:3] for s in measured(dpo, pairs)] == [pytest.approx((log2, log2**2, 1), rel=1e-5)] * 3
 
 
-def test_a_base_is_kept_until_another_is_asked_for() -> None:
-    loaded: list[str] = []
-    bases = Bases(lambda name: loaded.append(name) or f"{name} {len(loaded)}")  # type: ignore[arg-type, return-value]
-    told = [bases.of(Trial({}, Config(model=name), (), ())) for name in ("a", "a", "b", "a")]
-    assert told == ["a 1", "a 1", "b 2", "a 3"]  # type: ignore[comparison-overlap]
-
-
 # -- searches ----------------------------------------------------------------------------------------------------------
 
 
@@ -124,11 +116,6 @@ def test_a_search_s_trials_are_every_point_with_every_fold(tmp_path: Path) -> No
         assert (each.config.steps, each.config.kl) == (each.name["steps"], each.name["kl"])
         assert (each.config.epochs, each.config.valid, each.config.rate) == (0.0, 0.0, 0.25)
     assert planned.head["folds"] == 3 and planned.head["order of the folds"] == 2 and planned.head["rate"] == 0.25
-    assert not {"out", "steps", "kl"} & set(planned.head) and planned.head["data"] != str(path)
-    assert search.plan(replace(config, kl_data=""), grid).trials[0].anchors == ()
-    assert search.at(config, {"kl": 0.3}).epochs == 9.0  # steps are not searched
-    fixed = replace(config, epochs=0.0, steps=9, kl=0.1)
-    assert (search.at(fixed, {"epochs": 2.0}).steps, search.at(fixed, {"kl": 0.3}).steps) == (0, 9)
 
 
 # -- learned starts ----------------------------------------------------------------------------------------------------
@@ -166,15 +153,6 @@ def test_a_start_moves_by_what_each_training_comes_to(method: str, checkpoint: C
         assert np.asarray(stored[name]) == pytest.approx(np.asarray(array), abs=1e-6), name
 
 
-def test_a_round_takes_rows_that_are_there(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    some = pools(x=6, y=7)
-    with pytest.raises(DataError, match="task x has 6 rows, and a round of fomaml takes 8"):
-        next(meta.learn(checkpoint, some, configure(OPTIONS), MetaOptions("fomaml", 1, 4), tmp_path / "a"))
-    next(meta.learn(checkpoint, some, configure(OPTIONS), MetaOptions("reptile", 1, 6), tmp_path / "b"))
-    said = MetaOptions()
-    assert (said.method, said.rounds, said.rows, said.rate, said.seed) == ("reptile", 100, 10, 0.5, 0)
-
-
 def test_tasks_are_the_files_and_folders_beside_the_one_held_out(tmp_path: Path) -> None:
     home = tmp_path / "tasks"
     home.mkdir()
@@ -196,24 +174,6 @@ def test_tasks_are_the_files_and_folders_beside_the_one_held_out(tmp_path: Path)
         meta.tasks(home, "a", Config(valid=0.1))
 
 
-def test_a_start_is_known_by_its_tasks_and_options(tmp_path: Path) -> None:
-    some = pools(x=3, y=4)
-    first = meta.identity(some, Config(model="m", layers=2, rate=0.5), MetaOptions())
-    assert first["tasks"] == {"x": "print x", "y": "print y"} and first["by"]["method"] == "reptile"
-    assert (first["options"]["model"], first["options"]["layers"], first["options"]["rate"]) == ("m", 2, 0.5)
-    assert not meta.is_made(tmp_path, first)
-    meta.seal(tmp_path, first)
-    assert meta.is_made(tmp_path, first)
-    for other in (
-        meta.identity(pools(x=3), Config(model="m", layers=2, rate=0.5), MetaOptions()),
-        meta.identity(some, Config(model="n", layers=2, rate=0.5), MetaOptions()),
-        meta.identity(some, Config(model="m", layers=2, rate=0.5), MetaOptions(rounds=9)),
-    ):
-        assert not meta.is_made(tmp_path, other)
-    (tmp_path / meta.MADE_OF).write_text("{")
-    assert meta.is_made(tmp_path, first) is False
-
-
 def test_trainings_on_the_held_out_task_are_from_both_starts(tmp_path: Path) -> None:
     task = RowPool(rows_of(8), rows_of(3, "held"), "")
     found = meta.trials(Config(model="m"), task, [2, 8], 2, tmp_path)
@@ -222,9 +182,6 @@ def test_trainings_on_the_held_out_task_are_from_both_starts(tmp_path: Path) -> 
     ]
     assert [each.config.warm_start for each in found] == [""] * 4 + [str(tmp_path)] * 4
     assert [each.rows for each in found[:4]] == [each.rows for each in found[4:]] and found[0].held == task.held
-    inner = meta.inner_trials({"t": task}, Config(), MetaOptions(rounds=3, rows=5))
-    assert [each.name for each in inner] == [{"round": i} for i in range(3)]
-    assert all(each.rows == task.rows[:5] and each.held == () for each in inner)
 
 
 def test_starts_are_compared_on_as_many_rows_and_on_the_most() -> None:

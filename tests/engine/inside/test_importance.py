@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from likely.engine.errors import ParameterError
-from likely.engine.inside.importance import Importance, importance
-from likely.engine.inside.patching import Patching
+from likely.engine.inside.importance import importance
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
 from likely.models.tap import TappedPass
@@ -58,16 +57,3 @@ def test_what_cannot_be_left_out() -> None:
         importance(look_at("llama", 1))
     with pytest.raises(ParameterError, match="must be 0 to 100, got 101"):
         importance(look_at("llama", 4), 101)
-
-
-def test_agreements_are_of_ranks_and_of_what_varies() -> None:
-    """Spearman's of importances, Pearson's of effects and their estimates; none where nothing varies."""
-    a, b = np.array([0.1, 0.5, 0.2, 0.9]), np.array([1.0, 30.0, 20.0, 2.0])
-    want = np.corrcoef(*(np.argsort(np.argsort(x)) for x in (a, b)))[0, 1]
-    assert Importance(1, 0.0, a, b).agreement == pytest.approx(want)
-    assert Importance(1, 0.0, np.ones(4), b).agreement is None and Importance(1, 0.0, a, np.ones(4)).agreement is None
-    effects, guesses = np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([[0.1, 1.1], [1.9, 3.5]])
-    want = np.corrcoef(effects.ravel(), guesses.ravel())[0, 1]
-    assert Patching("heads", 1, 2, 1.0, 0.0, effects, guesses).correlation == pytest.approx(want)
-    for one, other in ((effects, None), (np.ones((2, 2)), guesses), (effects, np.ones((2, 2)))):
-        assert Patching("heads", 1, 2, 1.0, 0.0, one, other).correlation is None

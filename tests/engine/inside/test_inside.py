@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine.errors import ContextOverflow, DataError, ParameterError
+from likely.engine.errors import ContextOverflow, ParameterError
 from likely.engine.inside import heads, saved
 from likely.engine.inside.attribution import attribution
 from likely.engine.inside.embeddings import EmbeddingTable
@@ -17,8 +17,7 @@ from likely.engine.inside.patching import PARTS, PromptPair, ablate, pair, patch
 from likely.engine.inside.sink import without_first
 from likely.engine.inside.subject import InspectedText, subject
 from likely.engine.session import Session
-from likely.metal import dispatch, kernel, mx
-from likely.metal.simulator import simulated
+from likely.metal import mx
 from likely.models.tap import TappedPass
 from tests.engine import tiny
 from tests.engine.inside import built
@@ -249,8 +248,6 @@ def test_texts_that_cannot_be_compared() -> None:
     a = look_at("llama", 9)
     with pytest.raises(ParameterError, match="as many tokens, got 9 and 8"):
         pair(a, InspectedText(a.model, a.ids[:-1]))
-    with pytest.raises(ParameterError, match="the same"):
-        pair(a, a)
     with pytest.raises(ParameterError, match="both texts are answered by token 4"):
         pair(a, InspectedText(a.model, (*a.ids[:-1], (a.ids[-1] + 1) % V)), answer=4, foil=4)
     with pytest.raises(ParameterError, match="residual, attention, mlp, heads, got head"):
@@ -292,8 +289,6 @@ def test_activations_in_a_file(tmp_path: Path) -> None:
         saved.save(tmp_path / "b.safetensors", seen, ["layers.9.mlp"])
     with pytest.raises(ParameterError, match=r"saved as \.safetensors"):
         saved.save(tmp_path / "b.npz", seen, ["logits"])
-    with pytest.raises(DataError, match="was not written"):
-        saved.save(tmp_path / "none" / "b.safetensors", seen, ["logits"])
 
 
 def test_what_cannot_be_looked_into() -> None:
@@ -314,16 +309,3 @@ def test_no_more_rows_are_looked_at_than_memory_allows() -> None:
         found = subject(session, range(count))
         assert found.first == first and found.positions == range(first, count) and found.ids == tuple(range(count))
     assert subject(session, range(9), rows=4).first == 5
-
-
-@pytest.mark.slow
-def test_heads_are_read_from_the_kernels_own_report() -> None:
-    """Where there is Metal (here its simulator): what the kernels report is what the reference computes."""
-    config = SAME["llama"] | {"hidden_size": 64, "head_dim": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
-    looked = InspectedText(ours(config, reference(config)), tuple(tokens(1, 6, V)[0].tolist()))
-    want, wide = heads.pattern(looked, 1), heads.entropies(looked)
-    before = kernel.launches.copy()
-    with simulated(), dispatch.forced("ours"):
-        found, narrow = heads.pattern(looked, 1), heads.entropies(looked)
-    assert sum(kernel.launches.values()) >= sum(before.values()) + 3  # a layer and two
-    assert np.allclose(found, want, atol=1e-5) and np.allclose(narrow, wide, atol=1e-5)

@@ -10,7 +10,7 @@ from likely.app.cli.answers import trace
 from likely.engine.attach.stack import Stack
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted
-from likely.engine.errors import CheckpointError, DataError, ParameterError
+from likely.engine.errors import CheckpointError, ParameterError
 from likely.engine.inside import steering
 from likely.engine.inside.attribution import attribution
 from likely.engine.inside.lens import states
@@ -108,7 +108,6 @@ def test_a_trace_says_which_tokens_were_drawn_under_it(session: Session, tmp_pat
     assert names[:3] == [()] * 3 and names[8] == () and not control.recipe.adapters
     assert all(len(each) == 1 and each[0].startswith("kind=6 ") for each in names[4:6])
     assert all(len(each) == 1 and each[0].startswith("kind=-2 ") for each in names[7:8])
-    assert steps[4].recipe.transforms == (Temperature(0.8),) and steps[6].recipe.greedy
     run = trace(session, TEXT, steps, 0, "length")
     file.save([run], tmp_path / "run.jsonl")
     (again,) = file.load(tmp_path / "run.jsonl")
@@ -133,8 +132,6 @@ def test_what_is_no_direction(session: Session, tmp_path: Path) -> None:
     model, found = found_in(session)
     with pytest.raises(ParameterError, match="0 to 1, got 2"):
         steering.direction(model, [[1]], [[2]], 2)
-    with pytest.raises(ParameterError, match="two sets of prompts"):
-        steering.direction(model, [[1]], [], 0)
     with pytest.raises(ParameterError, match="no direction between them"):
         steering.direction(model, [[1]], [[1]], 0)
     steering.save(tmp_path / "wide", steering.Direction(0, mx.zeros(65) + 1, "other"))
@@ -167,9 +164,3 @@ def test_a_direction_is_kept_by_its_name_and_read_by_its_format(
         (tmp_path / "d" / steering.CONFIG).write_text(text)
         with pytest.raises(CheckpointError, match=line):
             steering.read(tmp_path / "d")
-    for wrong in (mx.array([[1.0]]), mx.array([1.0, np.inf])):
-        steering.save(tmp_path / "e", steering.Direction(0, wrong))
-        with pytest.raises(CheckpointError, match="numbers that are none"):
-            steering.read(tmp_path / "e")
-    with pytest.raises(DataError, match="cannot write"):
-        steering.save(tmp_path / "d" / steering.CONFIG / "x", read)

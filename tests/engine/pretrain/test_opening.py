@@ -27,14 +27,7 @@ def test_the_trainer_s_options_are_by_the_text_and_the_shape(tmp_path: Path) -> 
     found, facts = opened.run.config, opened.corpus.facts
     a_step = opened.found.trained / opened.found.batches * 3
     assert opened.run.steps == round(10_000 / a_step) > 10 and found.warmup == round(0.02 * opened.run.steps)
-    assert (found.batch, found.accumulate, found.length, found.packing, found.loss) == (2, 3, 33, True, "all")
-    assert (found.kind, found.objective, found.data, found.out) == ("full", "sft", str(data), str(tmp_path / "m"))
     assert (found.rate, found.schedule, found.floor, found.decay, found.clip) == (2**-7, "cosine", 0.1, 0.1, 1.0)
-    assert (found.eval_every, found.eval_rows, found.save_every, found.patience) == (3, 8, 2, 0)
-    more = {"rate": 0.5, "warmup": 0.5, "seed": 4, "optimiser": "muon", "checkpointing": True}
-    own = open_run(replace(made, **more), shape=SHAPE).run.config
-    assert (own.rate, own.warmup, own.seed, own.optimiser) == (0.5, round(0.5 * opened.run.steps), 4, "muon")
-    assert own.checkpointing
     usual = open_run(replace(made, tokens=0), shape=SHAPE)  # twenty a parameter, and at most four passes
     assert 20 * usual.prepared.parameters > 4 * opened.found.trained
     assert usual.run.steps == round(4 * opened.found.trained / a_step)
@@ -65,12 +58,6 @@ def test_what_a_run_began_with_is_asked_for_again(tmp_path: Path) -> None:
         resumed(replace(SHAPE, width=24, heads=3))
     assert resumed(save_every=5, eval_rows=3).run.counters.step == 2
     assert resumed(tokens=128 * 40).run.steps == pytest.approx(2 * resumed().run.steps, abs=1)  # on the plateau it may
-    said = json.loads((tmp_path / "m" / FILE).read_text())
-    del said["config"]["seed"]  # of before the option: what it does where nothing is said
-    (tmp_path / "m" / FILE).write_text(json.dumps(said))
-    assert resumed().run.counters.step == 2
-    with pytest.raises(DataError, match="began with seed = 0, got 2"):
-        resumed(seed=2)
 
 
 def test_a_run_is_opened_with_its_figures_and_refuses_a_folder_of_another(tmp_path: Path) -> None:
@@ -80,23 +67,13 @@ def test_a_run_is_opened_with_its_figures_and_refuses_a_folder_of_another(tmp_pa
     prepared, run = opened.prepared, opened.run
     whole, inner = counts(prepared.shape, 257, 32)
     assert (prepared.parameters, prepared.parameters_without_embedding, prepared.vocab) == (whole, inner, 257)
-    facts = opened.corpus.facts
-    assert (prepared.train_tokens, prepared.valid_tokens, prepared.valid_bytes) == (
-        facts.train_tokens, facts.valid_tokens, facts.valid_bytes,
-    )  # fmt: skip
-    assert prepared.steps == run.steps and prepared.rate == run.config.rate == 2**-7
     assert prepared.tokens == pytest.approx(128 * 6, rel=0.1) and prepared.memory == opened.found.memory.total
-    assert prepared.tokens == round(opened.found.trained / opened.found.batches * 2 * run.steps)
     held = opened.corpus.tokenizer.decode(run.rows.valid[0].ids[:16]).split()
     assert opened.sample == " ".join(held[: pretraining.SAMPLED_WORDS]) and opened.sample
     sampled = asked(opened, 7)
     assert (sampled.text, sampled.chat, sampled.tokens) == (opened.sample, False, 5)
     assert sampled.seed == made.seed + 7 != asked(opened, 8).seed
-    info = opened.checkpoint.info
-    assert (info.name, info.parameters, info.nbytes, info.source) == ("m", whole, 4 * whole, "pretraining")
-    assert run.session is not None and run.name == str(tmp_path / "m") and not (tmp_path / "m" / FILE).exists()
     assert open_run(replace(made, sample="once upon")).sample == "once upon"
-    assert open_run(replace(made, sample_tokens=0)).sample == ""
     (tmp_path / "m" / "config.json").write_text("{}")
     with pytest.raises(DataError, match="holds another model: choose another --out"):
         open_run(made)

@@ -119,16 +119,6 @@ def test_a_run_goes_on_to_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
         finish(part, resume=True)
 
 
-def test_what_is_measured_of_many_rows_is_from_everywhere() -> None:
-    """The fault: the first rows were, which are of the first file of a folder."""
-    for total, most in ((1000, 50), (997, 200), (12, 11)):
-        found = list(drawn(range(total), most))
-        assert len(found) == most and found == sorted(set(found))
-        assert np.diff([-1, *found, total]).max() <= 3 * total / most + 1
-    assert drawn(range(5), 5) == drawn(range(5), 0) == range(5)
-    assert set(drawn(range(3000), 100)) & set(drawn(range(2900), 100))  # more text leaves most of those that were there
-
-
 @pytest.mark.slow
 def test_two_processes_with_half_of_each_batch_learn_what_one_does(tmp_path: Path) -> None:
     options = "--size 20k --tokenizer bytes --context 32 --batch 4 --tokens 1536 --sample-tokens 4 --eval-every 3"

@@ -11,7 +11,7 @@ import pytest
 
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.pretrain import parametrisation as widths
-from likely.engine.pretrain.config import PretrainConfig, configure
+from likely.engine.pretrain.config import configure
 from likely.engine.pretrain.corpus import Corpus, CorpusFacts, corpus
 from likely.engine.pretrain.documents import LONG, SHORT, CorpusDocument, documents, sources
 from likely.engine.pretrain.parametrisation import Parametrisation, peak
@@ -58,16 +58,6 @@ def test_a_shape_is_a_configuration_in_its_family_s_words() -> None:
         assert gemma["query_pre_attn_scalar"] == 16.0 and gemma["tie_word_embeddings"] is True
     granite = config_of(ModelShape("granite", 3, 64, 4), 100, 32)
     assert granite["attention_multiplier"] == 0.25 and granite["rms_norm_eps"] == 1e-5
-    scales = [granite[name] for name in ("logits_scaling", "embedding_multiplier", "residual_multiplier")]
-    assert scales == [1.0] * 3 and granite["attention_bias"] is granite["mlp_bias"] is False
-    star = config_of(ModelShape("starcoder2", 3, 64, 4), 100, 32)
-    assert star["norm_epsilon"] == 1e-5 and star["intermediate_size"] == 256
-    assert [ModelShape(f).always_tied for f in ("gemma", "gpt2", "llama", "gpt_neox")] == [True, True, False, False]
-    said = ModelShape()
-    assert (said.family, said.layers, said.width, said.heads, said.kv_heads, said.mlp_width) == (
-        "llama", 2, 64, 2, 0, 0,
-    )  # fmt: skip
-    assert said.tied is False and said.further == {}
 
 
 @pytest.mark.parametrize(("width", "heads"), [(65, 4), (64, 3), (36, 4), (4, 4)])
@@ -91,12 +81,6 @@ def test_what_cannot_be_trained_from_nothing_is_refused() -> None:
 )
 def test_a_size_is_a_number_of_parameters(size: str, wanted: float) -> None:
     assert parameters_of(size) == wanted
-
-
-@pytest.mark.parametrize("size", ["", "k", "1x", "-1M", "1..2M", "1e6"])
-def test_what_is_no_size_is_refused(size: str) -> None:
-    with pytest.raises(ParameterError, match="size must be parameters such as 300k"):
-        parameters_of(size)
 
 
 @pytest.mark.parametrize("size", ["30k", "100k", "1M", "10M"])
@@ -132,8 +116,6 @@ def test_a_file_says_a_shape(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ParameterError, match=line):
             read_shape(str(path))
-    path.write_text("layers = 1\nwidth = 1\nheads = 1\n")
-    assert read_shape(str(path)) == ModelShape(layers=1, width=1, heads=1)
 
 
 # -- starts and rates --------------------------------------------------------------------------------------------------
@@ -236,52 +218,30 @@ def test_sources_are_texts_in_the_order_of_their_names(tmp_path: Path) -> None:
         sources(tmp_path / "sub")
 
 
-def test_what_is_no_text_is_said_with_its_byte(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"ab\0c")
-    with pytest.raises(DataError, match="is no text: byte 2 is zero"):
-        list(documents(path))
-    path.write_bytes(b"abc\xff")
-    with pytest.raises(DataError, match="must be UTF-8: invalid start byte near byte 3"):
-        list(documents(path))
-    path.write_bytes(b"\xef\xbb\xbfa\r\nb")
-    assert list(documents(path)) == [CorpusDocument("a\nb")]
-    rows = tmp_path / "a.jsonl"
-    rows.write_text('{"text": "a"}\n{"text": "  "}\n')
-    assert list(documents(rows)) == [CorpusDocument("a")]
-    rows.write_text('{"prompt": "a", "completion": "b"}\n')
-    with pytest.raises(DataError, match='a row with "text" expected'):
-        list(documents(rows))
-
-
 FACTS = {"text": "t", "tokenizer": "bytes", "vocab": 0, "valid": 0.5, "tokens": 257, "documents": 2, "train_tokens": 5,
          "valid_tokens": 4, "train_bytes": 5, "valid_bytes": 6, "unigram": 1.0, "unigram_of_bytes": 1.0}  # fmt: skip
 
 
 def test_ids_are_read_as_they_were_written_and_damage_is_said(tmp_path: Path) -> None:
-    facts = CorpusFacts(**FACTS)  # type: ignore[arg-type]
-    made = Corpus(tmp_path, facts, None)  # type: ignore[arg-type]
-    assert made.bytes_a_token == 1.5 and facts.asked == ["t", "bytes", 0, 0.5]
-    none = Corpus(tmp_path, CorpusFacts(**FACTS | {"valid_tokens": 0}), None)  # type: ignore[arg-type]
-    assert none.bytes_a_token == 6
-    np.array([1, 256, 3, 4, 5], "<u2").tofile(tmp_path / "train.bin")
-    np.array([2, 3], "<u4").tofile(tmp_path / "train.len")
+    made = Corpus(tmp_path, CorpusFacts(**FACTS), None)  # type: ignore[arg-type]
+    assert made.bytes_a_token == 1.5 and made.facts.asked == ["t", "bytes", 0, 0.5]
+
+    def stored(ids: list[int], lengths: list[int], kind: str = "<u2") -> None:
+        np.array(ids, kind).tofile(tmp_path / "train.bin")
+        np.array(lengths, "<u4").tofile(tmp_path / "train.len")
+
+    stored([1, 256, 3, 4, 5], [2, 3])
     assert [row.ids for row in made.rows("train", 9)] == [(1, 256), (3, 4, 5)]
-    np.array([2, 4], "<u4").tofile(tmp_path / "train.len")
-    with pytest.raises(DataError, match="is damaged: 5 ids for 6"):
-        made.rows("train", 9)
-    np.array([5], "<u4").tofile(tmp_path / "train.len")
-    np.array([1, 257, 3, 4, 5], "<u2").tofile(tmp_path / "train.bin")
-    with pytest.raises(DataError, match="it has token 257 of 257"):
-        made.rows("train", 9)
+    for ids, lengths, line in (
+        ([1, 256, 3, 4, 5], [2, 4], "is damaged: 5 ids for 6"), ([1, 257, 3], [3], "it has token 257 of 257"),
+    ):  # fmt: skip
+        stored(ids, lengths)
+        with pytest.raises(DataError, match=line):
+            made.rows("train", 9)
     with pytest.raises(DataError, match="cannot be read"):
         made.rows("valid", 9)
-    (tmp_path / "valid.bin").write_bytes(b"")
-    (tmp_path / "valid.len").write_bytes(b"")
-    assert len(made.rows("valid", 9)) == 0
     wide = Corpus(tmp_path, CorpusFacts(**FACTS | {"tokens": 65537}), None)  # type: ignore[arg-type]
-    np.array([1, 65536, 3], "<u4").tofile(tmp_path / "train.bin")
-    np.array([3], "<u4").tofile(tmp_path / "train.len")
+    stored([1, 65536, 3], [3], "<u4")
     assert [row.ids for row in wide.rows("train", 9)] == [(1, 65536, 3)]
 
 
@@ -301,19 +261,10 @@ def test_a_corpus_is_made_once_and_says_what_it_is_of(tmp_path: Path) -> None:
     assert (facts.documents, facts.tokens, facts.tokenizer, facts.vocab, facts.valid) == (12, 257, "bytes", 0, 0.25)
     assert (facts.train_bytes, facts.valid_bytes) == (sum(map(len, rest)), sum(map(len, held)))
     assert facts.train_tokens == facts.train_bytes + len(rest) and facts.valid_tokens == facts.valid_bytes + len(held)
-    counts_ = np.bincount(list("".join(rest).encode()), minlength=256) + 1
-    bits = -sum(math.log2(counts_[b] / counts_.sum()) for b in "".join(held).encode())
-    assert facts.unigram_of_bytes == pytest.approx(bits / facts.valid_bytes)
-    size = data.stat().st_size
-    assert ("reading the text", size, size) in told or told[0][2] == size
     assert told[-1] == ("reading it as tokens", 12, 12) and ("learning a tokenizer", 0, 0) in told
     assert corpus(config).facts == facts
     with pytest.raises(DataError, match="its valid is not the one asked for; give another --corpus or --out"):
         corpus(configure({"valid": 0.3}, config))
-    with pytest.raises(ParameterError, match="vocab must be 258 or more, got 257"):
-        corpus(configure({"data": str(data), "out": str(tmp_path / "n"), "vocab": 257}))
-    with pytest.raises(ParameterError, match="give DATA"):
-        corpus(PretrainConfig())
     with pytest.raises(ParameterError, match=r"or a folder with a tokenizer\.json, got 'nowhere'"):
         corpus(configure({"data": str(data), "tokenizer": "nowhere", "out": str(tmp_path / "n")}))
     assert not (tmp_path / "n").exists()

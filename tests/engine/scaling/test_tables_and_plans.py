@@ -1,6 +1,5 @@
 """Tables of runs as they are read, plans of ladders, what they cost, and what their runs gave."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,9 @@ from typing import Any
 import pytest
 
 from likely.engine.errors import DataError, ParameterError
-from likely.engine.scaling import running
 from likely.engine.scaling.cost import SpeedProbe, chosen, cost
 from likely.engine.scaling.ladder import Ladder, LeftOut, MappedColumn, mapping, read_runs
-from likely.engine.scaling.plan import LadderPlan, Rung, amount, is_path, read_plan
-from likely.engine.scaling.running import RungResult
+from likely.engine.scaling.plan import LadderPlan, Rung, amount, read_plan
 
 
 def table(tmp_path: Path, text: str, **how: Any) -> tuple[Ladder, list[LeftOut]]:
@@ -57,7 +54,6 @@ def test_columns_are_mapped_and_multiplied(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="2 of 3 runs saw fewer tokens than they have parameters"):
         table(tmp_path, few)
     assert len(table(tmp_path, few, keep_all=True)[0]) == 3
-    assert len(table(tmp_path, few + "1e6,1e6,2\n")[0]) == 4  # half of them are not most
     for text, line in (
         ("parameters,tokens\n1,2\n", "has no column 'loss'"), ("tokens,loss\n1,2\n", "has no column 'parameters'"),
         ("parameters,loss\n1,2\n", "has no column 'tokens'"), ("", "has no column 'parameters', but no header"),
@@ -91,8 +87,6 @@ def test_a_plan_is_read_with_its_defaults_and_its_paths(tmp_path: Path) -> None:
     plan = read_plan(path)
     assert plan.sizes == ("999k", "1M", "1.23457M", "2.5B") and plan.tokens == (1e6,) and plan.compute == ()
     assert plan.out == tmp_path / "here" and plan.seeds == (0,) and plan.ratios == (1.0, math.inf)
-    said = LadderPlan(("1k",))
-    assert (said.layout, said.compute, said.tokens, said.out, said.training) == ("isoflop", (), (), Path("ladder"), {})
     for seeds, there in ((5000, True), (5001, False)):
         path.write_text(f"sizes = [1e3, 2e3]\ncompute = [1e9]\nseeds = {list(range(seeds))}\n")
         if there:
@@ -108,10 +102,6 @@ def test_a_plan_is_read_with_its_defaults_and_its_paths(tmp_path: Path) -> None:
         path.write_text(f"sizes = [1e3]\ncompute = [1e9]\n{text}\n")
         with pytest.raises(DataError, match=line):
             read_plan(path)
-    path.write_text("sizes = [1e3]\ncompute = [1e9]\nratios = [5, 5]\nseeds = [0, 3]\n")
-    assert read_plan(path).ratios == (5, 5) and read_plan(path).seeds == (0, 3)
-    asked = (("data", "a"), ("tokenizer", "bpe"), ("tokenizer", "x"), ("rate", "a"), ("data", 3))
-    assert [is_path(*each) for each in asked] == [True, False, True, False, False]
 
 
 def test_rungs_are_sorted_by_compute_and_seed() -> None:
@@ -138,18 +128,3 @@ def test_costs_follow_the_probes_in_logarithms() -> None:
     assert cost([], []).memory == 0 and SpeedProbe(1, 1.0, 1.0).memory == 0
     sizes = {name: n for n, name in enumerate("edcba")}
     assert chosen(sizes) == ["e", "c", "a"] and chosen({"x": 2, "y": 1}) == ["y", "x"] and chosen({"x": 1}) == ["x"]
-
-
-def test_results_are_gathered_the_cheapest_first(tmp_path: Path) -> None:
-    made = [RungResult(f"{n}-{t}-0", n, 1, t, 9, loss, loss, loss, 1.5, 0, "here")
-            for n, t, loss in ((3, 10, 2.5), (2, 10, None), (5, 6, 1.0))]  # fmt: skip
-    (tmp_path / running.RUNS).mkdir()
-    for each in made:
-        said = {name: getattr(each, name) for name in running.SCHEMA}
-        (tmp_path / running.RUNS / f"{each.run}.json").write_text(json.dumps(said))
-    (tmp_path / running.RUNS / "training.json").write_text("{}")
-    assert [each.run for each in running.results(tmp_path)] == ["2-10-0", "3-10-0", "5-6-0"]
-    running.gather(tmp_path)
-    lines = (tmp_path / running.TABLE).read_text().splitlines()
-    assert lines[0] == "run,parameters,embedding,tokens,unique,loss,low,high,seconds,seed,machine"
-    assert lines[1] == "2-10-0,2,1,10,9,nan,nan,nan,1.5,0,here" and len(lines) == 4

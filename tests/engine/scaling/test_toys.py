@@ -1,9 +1,7 @@
 """Mechanistic models: the exponent that is found by training is that of the cause."""
 
 import math
-from collections import Counter
 from dataclasses import replace
-from itertools import pairwise
 from pydoc_data.topics import topics
 
 import numpy as np
@@ -84,33 +82,3 @@ def test_what_is_predicted_is_the_slope_of_the_spectrum_s_tails() -> None:
         assert toy.predicted == pytest.approx(slope(toy.scale, tails), rel=1e-9)
     assert [toy.predicted for toy in toys.quanta(1.0)] == [1.0, 0.5]
     assert [toy.predicted for toy in toys.manifold()] == [2.0, pytest.approx(4 / 3), 1.0]
-
-
-def test_bigrams_are_of_the_text_s_own_table_and_a_learner_comes_to_the_best_of_its_width() -> None:
-    """Of a rank: the singular vectors of what was drawn, and what is above the text's own."""
-    size = toys.WORDS
-    random = chance(6)
-    names = [f"w{i}" for i in range(size + 20)]
-    drawn = np.minimum(random.zipf(1.3, 20_000) - 1, size + 19).tolist()
-    text = " ".join(names) + " " + " ".join(names[i] for i in drawn) + " W0, w1."
-    (toy,) = toys.bigrams(text)
-    words = text.lower().replace(",", " ,").replace(".", " .").split()
-    counts = Counter(words)
-    number = {word: i for i, (word, _) in enumerate(counts.most_common(size - 1))}
-    joint = np.zeros((size, size))
-    for a, b in pairwise(words):
-        joint[number.get(a, size - 1), number.get(b, size - 1)] += 1 / (len(words) - 1)
-    values = np.linalg.svd(joint / np.sqrt(joint.sum(1, keepdims=True)), compute_uv=False)
-    tails = np.array([math.fsum(values[n:] ** 2) for n in toy.scale])
-    assert toy.predicted == pytest.approx(slope(toy.scale, tails), rel=1e-6) and f"{len(words):,} words" in toy.cause
-    random = chance(8)
-    there = np.flatnonzero(joint)
-    seen = np.zeros(size * size)
-    seen[there] = random.multinomial(toys.DRAWN, joint.ravel()[there]) / toys.DRAWN
-    seen = seen.reshape(size, size)
-    rows = np.sqrt(np.maximum(seen.sum(1, keepdims=True), 1e-300))
-    u, s, v = np.linalg.svd(seen / rows)
-    told = u[:, :2] * s[:2] @ v[:2] / rows * (seen.sum(1, keepdims=True) > 0)
-    true = joint.sum(1, keepdims=True)
-    exact = float(((told - joint / np.maximum(true, 1e-300)) ** 2 * true).sum())
-    assert toy.train(2, chance(8)) == pytest.approx(exact, rel=2e-3)
