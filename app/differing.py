@@ -212,7 +212,7 @@ def _said(row: Row, body: object, name: str, before: str) -> ModelAnswer:
     lls, gold = detail.get("loglikelihoods") or [], _gold(row)
     if "answers" in detail:
         return ModelAnswer(str(next(iter(detail["answers"]), "")), before, value, value >= 0.5)
-    if isinstance(body, Choices) or "gold" in detail:
+    if lls and (isinstance(body, Choices) or "gold" in detail):
         best = max(range(len(lls)), key=lambda i: lls[i])
         text = body.choices[best] if isinstance(body, Choices) else f"choice {best + 1}"
         return ModelAnswer(text, before, value, value == 1.0, gold)

@@ -1,7 +1,8 @@
 """Copies of the rows that a damaged database can still give. Knows tables and rows, not what they mean to the program.
 
-A page that cannot be read takes its rows with it: reading goes on behind it, in steps that double, and comes from the
-other end too. The steps of an answer are kept up to the first that is lost, as a text has no holes.
+A page that cannot be read takes its rows with it: reading comes from the newest row, then from the oldest, and goes on
+behind what cannot be read in steps that double. The steps of an answer are kept up to the first that is lost, as a
+text has no holes.
 """
 
 import sqlite3
@@ -68,22 +69,24 @@ def _columns(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> li
 
 
 def _rows(db: sqlite3.Connection, table: str, names: list[str], until: float) -> Iterator[tuple[Any, ...]]:
-    """Rows of a table, each with its number before it."""
-    query = f"SELECT rowid, {', '.join(names)} FROM {table} WHERE rowid"
-    last, jump = -1, 0
-    while last < LAST and time.monotonic() < until:
-        read = last
+    """Rows of a table, each with its number before it; of two versions of one thing the newest comes first."""
+    query = f"SELECT rowid, {', '.join(names)} FROM {table} WHERE rowid > ? AND rowid < ? ORDER BY rowid"
+    low, high, down, jump = -1, LAST, " DESC", 0  # between which rows have not been read
+    while low + 1 < high and time.monotonic() < until:
+        before = low
         try:
-            for row in db.execute(f"{query} > ? ORDER BY rowid", (last,)):
+            for row in db.execute(query + down, (low, high)):
                 yield row
-                read = row[0]
-            if not jump:
-                return
-            break  # the last step may have passed over rows that can be read
+                low, high = (low, row[0]) if down else (row[0], high)
+            return
         except (sqlite3.Error, UnicodeDecodeError):
-            jump = 1 if read > last else max(1, 2 * jump)
-            last = read + jump
-    yield from _some(db, f"{query} <= {LAST} ORDER BY rowid DESC")
+            for row in _some(db, f"{query}{down} LIMIT 1", (low, high)):  # Python reads ahead, and had lost this one
+                yield row
+                low, high = (low, row[0]) if down else (row[0], high)
+            if not down:
+                jump = 1 if low > before else max(1, 2 * jump)
+                low += jump
+            down = ""
 
 
 def _some(db: sqlite3.Connection, query: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -166,6 +166,7 @@ def test_each_form_has_its_prompt_and_answer(tmp_path: Path) -> None:
         ({"prompt": "q", "answer": "a"}, "q", "a", said({"exact": 0.0}, answers=["so"]), "so"),
         ({"context": "c", "choices": ["x", "y"], "gold": 1}, "c", "y",
          said({"acc": 0.0}, loglikelihoods=[-1.0, -3.0], gold=1), "x"),
+        ({"context": "c", "choices": ["x", "y"], "gold": 1}, "c", "y", said({"acc": 0.0}), ""),
         ({"good": "well", "bad": "ill"}, "", "well", said({"acc": 0.0}, loglikelihoods=[-3.0, -1.0]), "ill"),
         ({"context": "c", "changed": "d"}, "d", "", said({"kl": 0.5}, loglikelihoods=[-2.0]), ""),
         ({"text": "words"}, "words", "", said({"nats": 2.0}, loglikelihoods=[-2.0]), ""),

@@ -348,20 +348,61 @@ def damaged_notice_again(path: Path) -> str:
     return store.notice
 
 
+def lose(path: Path, page: int) -> None:
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+
+
 def test_a_page_that_is_lost_while_open_is_rescued_for_all_connections(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     several(path)
     with sqlite3.connect(path) as db:
         root = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'chosen'").fetchone()[0]
     one, two = Store(path), Store(path)
-    with path.open("r+b") as file:
-        file.seek((root - 1) * 4096)
-        file.write(b"\xff" * 4096)
+    lose(path, root)
     one.save(replace(talk(), id="new"))
     assert "25 conv" not in one.notice and "24 conversations were rescued" in one.notice
     assert two.load("new").title == "Sky" and not two.notice
     assert dict(two.load("c7").nodes) == dict(light(talk()).nodes)
     assert len(two.sessions("sky")) == 25
+
+
+def test_of_two_versions_of_one_thing_the_newest_is_kept(tmp_path: Path) -> None:
+    """As an index that is damaged leaves them."""
+    path = tmp_path / "s.db"
+    several(path, 2)
+    with sqlite3.connect(path) as db:
+        db.executescript("""
+            CREATE TABLE other AS SELECT * FROM session;
+            DROP TABLE session;
+            CREATE TABLE session AS SELECT * FROM other;
+            UPDATE other SET title = 'Newer';
+            INSERT INTO session SELECT * FROM other;
+            DROP TABLE other""")
+        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'chosen'").fetchone()[0]
+    lose(path, root)
+    store = Store(path)
+    use(store)
+    assert sorted(summary.title for summary in store.sessions()) == ["Newer", "Newer", "Sky"]
+
+
+def test_what_is_behind_a_lost_page_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    several(path, 100)
+    with sqlite3.connect(path) as db:
+        try:
+            pages = db.execute(
+                "SELECT pageno, ncell FROM dbstat WHERE name = 'session' AND pagetype = 'leaf'"
+            ).fetchall()
+        except sqlite3.OperationalError:
+            pytest.skip("needs an sqlite with dbstat")
+    page, lost = pages[len(pages) // 2]
+    lose(path, page)
+    store = Store(path)
+    use(store)
+    titles = [summary.title for summary in store.sessions() if summary.title.startswith("Sky ")]
+    assert len(pages) > 3 and len(titles) == 100 - lost
 
 
 def test_values_of_other_types_are_listed_as_text(store: Store) -> None:
@@ -382,9 +423,7 @@ def test_a_conversation_whose_own_row_is_lost_is_listed(tmp_path: Path) -> None:
     several(path, 2)
     with sqlite3.connect(path) as db:
         root = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'session'").fetchone()[0]
-    with path.open("r+b") as file:
-        file.seek((root - 1) * 4096)
-        file.write(b"\xff" * 4096)
+    lose(path, root)
     store = Store(path)
     assert [summary.title for summary in store.sessions()] == ["Why is the sky blue?"] * 2
     assert dict(store.load("c1").nodes) == dict(light(talk()).nodes)
