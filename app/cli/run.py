@@ -21,7 +21,7 @@ from likely.app.cli.opening import (
     read_text,
 )
 from likely.app.cli.sampling import read_recipe, sampling_options, says_recipe
-from likely.app.cli.searching import known_ends, read_constraint, read_search, search_options, searches
+from likely.app.cli.searching import is_constrained, known_ends, read_constraint, read_search, search_options, searches
 from likely.app.cli.speed import bound, cache_options, read_strategy, speed_options
 from likely.app.cli.training import table_options
 from likely.engine import choices, ranks
@@ -126,7 +126,7 @@ def command(
 
         show_replay(replay, recipe if says_recipe(values) else None, as_json=as_json)
         return
-    found_by = read_strategy(strategy, draft_model, ngram, search, answers)
+    found_by = read_strategy(strategy, draft_model, ngram, search, answers, constrained=is_constrained(values))
     if resample and (answers or 1) < 2:
         raise click.UsageError("--resample draws one of several answers: say of how many with -n")
     if activation_bits is not None and found_by.NAME == "dola":

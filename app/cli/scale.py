@@ -1,6 +1,5 @@
 """`likely scale`: what more parameters, tokens or compute would give, by the law of runs that were made."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from likely.app import units
 from likely.app.cli import scale_runs, scale_show, scale_toy
 from likely.app.cli.eval_output import finite
 
@@ -23,6 +23,9 @@ MEANS = {
     "beta": "how fast tokens pay",
     "a": "best size N ~ C^a",
 }
+UNITS = dict.fromkeys(("E", "loss", "losses", "told", "seen"), units.PER_TOKEN) | dict.fromkeys(
+    ("compute", "at"), "FLOP"
+)
 SHOWN = 12  # rows of a table of runs
 
 
@@ -83,7 +86,7 @@ def fit(
     found, left = read_runs(runs, mapping(mapped), keep_all=keep_all)
     result = report(found, left, budgets, count=refits, seed=seed, keep_all=keep_all)
     if as_json:
-        click.echo(json.dumps(_told(_object(result)), ensure_ascii=False, allow_nan=False))
+        click.echo(units.json_line(_told(_object(result)), **UNITS))
     else:
         _show(result)
 

@@ -1,6 +1,5 @@
 """`likely scale plan` and `run`: what a ladder of runs costs on this machine, and the runs themselves."""
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from likely.app import units
 from likely.app.awake import kept_awake
 from likely.app.cli.opening import Progress
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from likely.engine.scaling.plan import LadderPlan, Rung
     from likely.engine.scaling.running import RungEnded, RungTrainer
 
+UNITS = {"compute": "FLOP", "seconds": "s", "rate": "FLOP/s", "memory": "bytes"}
+UNITS |= dict.fromkeys(("loss", "low", "high"), units.PER_TOKEN)
 SHOWN = 40  # runs of a plan
 ladder = click.argument("ladder", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
@@ -41,7 +43,8 @@ def plan(ladder: Path, as_json: bool) -> None:
     runs = [{**asdict(r), "name": r.name, "seconds": s} for r, s in zip(found.rungs, found.seconds, strict=True)]
     total = {"seconds": found.total_s, "rate": found.rate if runs else None, "memory": found.memory}
     done = len(it.rungs) - len(runs)
-    click.echo(json.dumps({"runs": runs, "done": done, "left_out": it.left, "unique": it.unique, **total}))
+    plans = {"runs": runs, "done": done, "left_out": it.left, "unique": it.unique, **total}
+    click.echo(units.json_line(plans, **UNITS))
 
 
 @click.command()
@@ -171,7 +174,7 @@ def _ended(event: "RungEnded", as_json: bool) -> None:
 
     result = event.result
     if as_json:
-        click.echo(json.dumps({**asdict(result), "before": event.before}))
+        click.echo(units.json_line({**asdict(result), "before": event.before}, **UNITS))
         return
     loss = "diverged: left out of every fit" if result.loss is None else f"loss {result.loss:.4f}"
     before = ", from before" if event.before else ""

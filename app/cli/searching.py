@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from likely.engine import choices
-from likely.engine.decode.beam import EARLY, Beam, DiverseBeam
+from likely.engine.decode.beam import CONSTRAINED_PENALTY, EARLY, Beam, DiverseBeam
 from likely.engine.decode.exact import ExactMode
 from likely.engine.decode.stochastic_beam import StochasticBeam
 from likely.engine.decode.strategies import parse
@@ -27,7 +27,7 @@ def search_options(command: Command) -> Command:
     options = [
         click.option("--beam", type=int, metavar="K", help="Search with K beams: the K likeliest texts, best first."),
         click.option("--length-penalty", type=float,
-                     help="A score is log p / tokens to this power. Default: 1; with a constraint 0."),
+                     help="A score is log p / tokens to this power. Default, --strategy's too: 1, constrained 0."),
         click.option("--early-stopping", type=click.Choice(EARLY), help="When a beam search ends. Default: false."),
         click.option("--groups", type=int, metavar="G", help="Part the beams into groups that repel each other."),
         click.option("--diversity", type=float, help="What a token of an earlier group costs. Default: 0.5."),
@@ -69,11 +69,16 @@ def read_search(values: Mapping[str, Any]) -> Strategy | None:
     if beam is None:
         return None
     penalty = values["length_penalty"]
-    if penalty is None and any(values[name] for name in ("regex", "json_schema", "choice")):
-        penalty = 0.0  # the likeliest, as exact mode has it, and not the likeliest a token
+    if penalty is None and is_constrained(values):
+        penalty = CONSTRAINED_PENALTY
     given = {"penalty": penalty, "early": values["early_stopping"], "diversity": values["diversity"]}
     said = {name: value for name, value in given.items() if value is not None}
     return Beam(beam, **said) if groups is None else DiverseBeam(beam, apart=groups, **said)
+
+
+def is_constrained(values: Mapping[str, Any]) -> bool:
+    """Whether a constraint is asked for."""
+    return any(values[name] for name in ("regex", "json_schema", "choice"))
 
 
 def read_constraint(values: Mapping[str, Any], start: int) -> Constraint | None:

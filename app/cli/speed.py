@@ -46,15 +46,17 @@ def cache_options(kv_bits: str | None, kv_budget: float | None, prefix_cache: bo
 
 
 def read_strategy(
-    text: str | None, draft_model: str | None, ngram: bool, search: Strategy | None = None, answers: int | None = None
-) -> Strategy:
-    """The strategy that the options ask for, for so many answers: of a search the best."""
+    text: str | None, draft_model: str | None, ngram: bool, search: Strategy | None = None, answers: int | None = None,
+    *, constrained: bool = False,
+) -> Strategy:  # fmt: skip
+    """The strategy that the options ask for, for so many answers, which a constraint binds perhaps: of a search the
+    best."""
     if (text is not None) + (draft_model is not None) + ngram + (search is not None) > 1:
         raise click.UsageError(
             "--strategy, --draft-model, --ngram, --beam and the like say how tokens are found: choose one of them"
         )
-    strategy = (parse(text or "") if draft_model is None else Drafting(draft_model)) if search is None else search
-    strategy = NGram() if ngram else strategy
+    said = parse(text or "", constrained=constrained) if draft_model is None else Drafting(draft_model)
+    strategy = NGram() if ngram else said if search is None else search
     if answers is not None:
         try:
             if strategy.SEARCHES:

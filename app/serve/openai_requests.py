@@ -307,7 +307,8 @@ def _drawn(
     ours = body.get("likely", {})
     values = {mine: body[name] for name, mine in SAMPLED.items() if name in body} | ours.get("sampling", {})
     n = within("n", body.get("n", 1), 1, BOUNDS.texts)
-    strategy = _strategy(body, ours, n)
+    constrained = constraint is not None or "regex" in ours or "choices" in ours
+    strategy = _strategy(body, ours, n, constrained=constrained)
     recipe_ = sampling(values, ours.get("order", "mlx-lm"), _biases(body.get("logit_bias", {})))
     if strategy.SEARCHES and (recipe_.greedy or body.get("stream") or best_of):
         name = "stream" if body.get("stream") else "best_of" if best_of else "temperature"
@@ -386,12 +387,13 @@ def _effort(body: Body) -> str:
     return effort
 
 
-def _strategy(body: Body, ours: Body, n: int) -> Strategy:
+def _strategy(body: Body, ours: Body, n: int, *, constrained: bool) -> Strategy:
     draft = body.get("draft_model") or ours.get("draft_model")
     if draft and "strategy" in ours:
         raise RequestRefused("draft_model and likely.strategy both say how tokens are found: drop one", "draft_model")
     try:
-        strategy = Drafting(draft) if draft else parse(ours["strategy"]) if "strategy" in ours else PLAIN
+        said = parse(ours["strategy"], constrained=constrained) if "strategy" in ours else PLAIN
+        strategy = Drafting(draft) if draft else said
         strategy = strategy.best(n) if strategy.SEARCHES else strategy
         if not strategy.needs:  # else it is checked once its models are there
             strategy.check(1 if strategy.SEARCHES else n)

@@ -21,6 +21,7 @@ from likely.engine.transforms.pipeline import hard
 from likely.engine.transforms.transform import within
 
 EARLY = ("false", "true", "never")
+CONSTRAINED_PENALTY = 0.0  # under a constraint: the likeliest text, as exact mode has it, and not the likeliest a token
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from dataclasses import MISSING, Field, replace
 from typing import Any, get_args
 
-from likely.engine.decode.beam import GNMT, Beam, DiverseBeam
+from likely.engine.decode.beam import CONSTRAINED_PENALTY, GNMT, Beam, DiverseBeam
 from likely.engine.decode.budget import Budget
 from likely.engine.decode.combine import OVER, Combination, Contrast, Guidance, Layers
 from likely.engine.decode.entropy_branching import EntropyBranching
@@ -26,14 +26,17 @@ STRATEGIES = {kind.NAME: kind for kind in KINDS}
 PLAIN = Sample()
 
 
-def parse(text: str) -> Strategy:
-    """The strategy of a text form such as `ngram 4`; none said, or `plain`, is `sample`. ParameterError for others."""
+def parse(text: str, *, constrained: bool = False) -> Strategy:
+    """The strategy of a text form such as `ngram 4`; none said, or `plain`, is `sample`. ParameterError for others.
+
+    Where answers are `constrained`, beams that are told no length penalty have `CONSTRAINED_PENALTY`.
+    """
     whole, over, inner = text.partition(OVER)
     if over:
         combination = parse(whole)
         if not isinstance(combination, Combination):
             raise ParameterError(f"{whole.strip()} combines nothing: {' or '.join(c.NAME for c in COMBINATIONS)} does")
-        return combination.over(parse(inner))
+        return combination.over(parse(inner, constrained=constrained))
     name, _, rest = text.strip().partition(" ")
     kind = STRATEGIES.get("sample" if name in ("", "plain") else name)
     if kind is None:
@@ -43,7 +46,10 @@ def parse(text: str) -> Strategy:
     needed = sum(f.default is MISSING for f in wanted)
     if not needed <= len(words) <= len(wanted):
         raise ParameterError(f"{text.strip()!r} is no way of drawing: expected {kind.form()}")
-    return kind(**{field.name: _value(field, word, kind) for field, word in zip(wanted, words, strict=False)})
+    given = {field.name: _value(field, word, kind) for field, word in zip(wanted, words, strict=False)}
+    if constrained and issubclass(kind, Beam):
+        given.setdefault("penalty", CONSTRAINED_PENALTY)
+    return kind(**given)
 
 
 def with_setting(strategy: Strategy, name: str, word: str) -> Strategy:

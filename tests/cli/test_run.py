@@ -395,6 +395,10 @@ def test_the_defaults_of_a_beam_are_those_that_are_printed(likely: Likely) -> No
     assert objects(likely, "--beam", "4", "--length-penalty", "1", "--early-stopping", "false") == found
     assert objects(likely, "--strategy", "beam 4") == found and objects(likely, "--beam", "4", "-n", "2") == found[:2]
     assert len({tuple(one["ids"]) for one in found}) == 4
+    bound = objects(likely, "--beam", "4", "--regex", "[a-z]{2,4}")  # the likeliest, not the likeliest a token
+    assert objects(likely, "--strategy", "beam 4", "--regex", "[a-z]{2,4}") == bound
+    assert objects(likely, "--strategy", "beam 4 1", "--regex", "[a-z]{2,4}") != bound
+    assert all(one["score"] == pytest.approx(one["logprob"], abs=1e-5) for one in bound)
     for one in found:  # nothing of a preset: what is searched is what the model says
         assert one["score"] == pytest.approx(one["logprob"] / len(one["ids"]), abs=1e-6)
         assert all(token["logprob_after"] == pytest.approx(token["logprob"], abs=1e-6) for token in one["tokens"])

@@ -36,6 +36,9 @@ def table(folder: Path, *more: str, sizes: int = 7) -> Path:
 def test_json_has_the_law_its_intervals_and_what_was_left_out(fit: Likely, tmp_path: Path) -> None:
     path = table(tmp_path, "1e8,1e10,nan", "1e8,1e10,30", "0,1e9,3", "x,1e9,3", "1e8,,3", "", "1e8,1e10,-2")
     found = json.loads(fit(path, "--json")[1])
+    assert found["units"] == dict.fromkeys(("compute", "at"), "FLOP") | dict.fromkeys(
+        ("E", "loss", "losses", "told", "seen"), "nats a token"
+    )
     assert found["n"] == 35 and [each["row"] for each in found["left_out"]] == [37, 38, 39, 40, 41, 43]
     assert "diverged" in found["left_out"][1]["reason"] and "no number: 'x'" in found["left_out"][3]["reason"]
     for name in ("E", "A", "B", "alpha", "beta", "a"):
@@ -163,6 +166,8 @@ def test_a_ladder_says_what_it_costs_and_then_runs(
     ended = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and [each["run"] for each in ended] == names, err
     assert all(each["low"] <= each["loss"] <= each["high"] and not each["before"] for each in ended)
+    assert planned["units"] == {"compute": "FLOP", "seconds": "s", "rate": "FLOP/s", "memory": "bytes"}
+    assert ended[0]["units"] == {"seconds": "s"} | dict.fromkeys(("loss", "low", "high"), "nats a token")
     assert "0 runs, 2 done already" in likely("scale", "plan", "plays.toml").out
     again = likely("scale", "run", "plays.toml").out
     assert again.count("from before") == 2 and all(f"loss {each['loss']:.4f}" in again for each in ended)

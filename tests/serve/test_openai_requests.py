@@ -93,6 +93,7 @@ def test_every_field_of_a_chat_arrives() -> None:
     assert chat(max_completion_tokens=3, max_tokens=9).max_tokens == 3
     assert chat(draft_model="d").strategy == Drafting("d") == chat(likely={"draft_model": "d"}).strategy
     assert chat(likely={"strategy": "beam 3"}, n=2).strategy == parse("beam 3").best(2)
+    assert chat(likely={"strategy": "beam 3", "regex": "a"}).strategy == parse("beam 3 0").best(1)
     assert chat(user="u", metadata={}, store=False, service_tier="auto", parallel_tool_calls=True).n == 1
 
 
