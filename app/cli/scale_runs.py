@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from likely.engine.scaling.plan import LadderPlan, Rung
     from likely.engine.scaling.running import RungEnded, RungTrainer
 
-UNITS = {"compute": "FLOP", "seconds": "s", "rate": "FLOP/s", "memory": "bytes"}
+UNITS = {"seconds": "s", "rate": "FLOP/s", "memory": "bytes"}
 UNITS |= dict.fromkeys(("loss", "low", "high"), units.PER_TOKEN)
 SHOWN = 40  # runs of a plan
 ladder = click.argument("ladder", type=click.Path(exists=True, dir_okay=False, path_type=Path))

@@ -165,7 +165,7 @@ def test_a_ladder_says_what_it_costs_and_then_runs(
     ended = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and [each["run"] for each in ended] == names, err
     assert all(each["low"] <= each["loss"] <= each["high"] and not each["before"] for each in ended)
-    assert planned["units"] == {"compute": "FLOP", "seconds": "s", "rate": "FLOP/s", "memory": "bytes"}
+    assert planned["units"] == {"seconds": "s", "rate": "FLOP/s", "memory": "bytes"}
     assert ended[0]["units"] == {"seconds": "s"} | dict.fromkeys(("loss", "low", "high"), "nats a token")
     assert "0 runs, 2 done already" in likely("scale", "plan", "plays.toml").out
     again = likely("scale", "run", "plays.toml").out
