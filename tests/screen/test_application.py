@@ -10,19 +10,6 @@ from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.support.screen import Screen
 
 
-def test_an_answer_goes_on_while_another_view_is_looked_at(screen: Screen) -> None:
-    screen.hold(after=3)
-    screen.type("Why is the sky blue?")
-    screen.press("enter", "f4")
-    screen.type("Once upon")
-    screen.release()
-    screen.press("f2")
-    assert "Rayleigh" in screen.text
-    screen.press("f4")
-    assert "Once upon" in screen.text  # it was left, and saved
-    assert {talk.kind for talk in screen.kept} == {"chat", "text"}
-
-
 @pytest.mark.parametrize(("number", "name"), [*enumerate(VIEWS, 1)])
 def test_a_view_is_gone_to_by_its_key_its_number_and_its_name(screen: Screen, number: int, name: str) -> None:
     screen.type("Why is the sky blue?")
@@ -60,21 +47,6 @@ def test_another_model_answers_and_is_the_one_for_next_time(tmp_path: Path) -> N
         screen.type("/model scripted")
         screen.press("enter", "ctrl+r")
         assert "scattered in all directions" in screen.text or "short wavelengths" in screen.text
-
-
-def test_what_is_pressed_is_what_keys_toml_says(tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir()
-    keys = tmp_path / "home" / "keys.toml"
-    keys.write_text('"chat.new" = "f11"\n')
-    with Screen(tmp_path) as screen:
-        screen.type("Why is the sky blue?")
-        screen.press("enter", "ctrl+n")
-        assert "Rayleigh" in screen.text
-        screen.press("f11")
-        assert "Rayleigh" not in screen.text and "Ask anything" in screen.text
-    keys.write_text('"chat.none" = "f11"\n')
-    with Screen(tmp_path) as screen:
-        assert "there is no action chat.none" in screen.text
 
 
 def test_a_theme_is_picked_from_those_there_are(screen: Screen) -> None:

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.store import Store
-from likely.engine.conversation import Conversation, Fork, Node
 from tests.support.model import BLUE, SKY, ScriptedEngine, ScriptedShop
 from tests.support.screen import Screen
 
@@ -87,20 +85,6 @@ def test_a_message_is_edited_and_answered_anew_and_nothing_is_lost(screen: Scree
     assert texts(screen) == [ASK, SKY]
 
 
-def test_an_answer_is_changed_by_a_person_and_gone_on_with(tmp_path: Path) -> None:
-    with Screen(tmp_path, ScriptedEngine(scripts=[" Blue light is short."])) as screen:
-        say(screen, ASK)
-        screen.press("tab", "left", "e", "end", "ctrl+u")
-        screen.type(" Blue light seem red")
-        screen.press("tab")
-        message = screen.kept[0].messages()[-1]
-        assert message.text.startswith(" Blue light seem red") and len(message.steps) > 4
-        assert [step.origin for step in message.steps[:5]] == ["drawn", "drawn", "given", "given", "drawn"]
-        assert message.steps[2].logprob is not None  # the model was asked how likely these words are
-        screen.press("[")
-        assert texts(screen)[1] == " Blue light is short."
-
-
 def test_what_goes_wrong_keeps_the_text_and_the_model_is_loaded_again(tmp_path: Path) -> None:
     engine = ScriptedEngine()
     engine.fail_at = 4
@@ -139,14 +123,6 @@ def test_a_message_waits_for_the_model_and_another_model_answers_the_next(tmp_pa
         assert texts(screen)[-1] == " Blue light."
         say(screen, "/model missing")
         assert "no model missing" in screen.lines[-1] and "│ other" in screen.lines[0]
-
-
-def test_where_no_model_is_one_is_offered(tmp_path: Path) -> None:
-    with Screen(tmp_path, shop=ScriptedShop(ScriptedEngine(), empty=True)) as screen:
-        assert "scripted" in screen.text and "98" in screen.text
-        screen.press("enter")
-        say(screen, ASK)
-        assert texts(screen) == [ASK, SKY]
 
 
 @pytest.mark.parametrize(
@@ -260,19 +236,6 @@ def test_the_system_prompt_is_a_line_with_its_tokens_that_opens_and_is_edited(tm
         assert screen.kept[0].system == "Be red ." and engine.tokenizer.encode(" red")[0] in asked
 
 
-def test_what_a_command_line_asked_for_holds_in_every_new_conversation(tmp_path: Path) -> None:
-    from likely.app.tui.chat.start import Start
-    from likely.engine.trace.step import Recipe
-
-    with Screen(tmp_path, start=Start(Recipe(greedy=True), ("Temperature",), "Be brief.", seed=5)) as screen:
-        for _ in range(2):
-            say(screen, ASK)
-            talk = screen.kept[0]
-            assert (talk.system, talk.recipe.greedy) == ("Be brief.", True) and "greedy" in screen.text
-            screen.press("ctrl+n")
-        assert sorted(talk.leaf.seed for talk in screen.kept if talk.leaf is not None) == [5, 6]
-
-
 def test_a_conversation_is_resumed_where_it_was_left(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
         say(screen, ASK)
@@ -285,16 +248,6 @@ def test_a_conversation_is_resumed_where_it_was_left(tmp_path: Path) -> None:
         assert "raw %" in screen.text and "is scattered" in screen.text
     with Screen(tmp_path, resume="nowhere") as screen:
         assert "nowhere" in screen.lines[-1]
-
-
-def test_another_program_writes_to_the_same_store(tmp_path: Path) -> None:
-    with Screen(tmp_path) as screen:
-        say(screen, ASK)
-        store = Store(screen.home / "sessions.db")
-        store.save(Conversation("other").add(Node("u", Fork(), "user", text="from another program")))
-        store.close()
-        say(screen, "and red")
-        assert "other" in {talk.id for talk in screen.kept} and [len(talk.nodes) for talk in screen.kept] == [4, 1]
 
 
 def test_keys_are_remapped_and_mistakes_are_named(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.support.model import ScriptedEngine, ScriptedShop
+from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
 
 
@@ -33,14 +33,6 @@ def test_a_model_that_is_not_there_is_refused_by_its_name(screen: Screen) -> Non
     screen.paste("owner/name")
     screen.press("enter")
     assert "there is no model owner/name" in screen.text and "│ scripted" in screen.lines[0]
-
-
-def test_an_empty_machine_is_offered_what_fits(tmp_path: Path) -> None:
-    with Screen(tmp_path, shop=ScriptedShop(empty=True)) as screen:
-        assert "There is no model on this machine yet" in screen.text and "to fetch" in screen.text
-        assert "big-model" not in screen.text and "⏎ fetches and loads it" in screen.text
-        screen.press("enter")
-        assert "│ scripted" in screen.lines[0]
 
 
 def test_adapters_are_weighed_switched_and_taken_off(screen: Screen) -> None:

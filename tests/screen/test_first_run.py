@@ -19,7 +19,8 @@ def two() -> tuple[ScriptedEngine, ScriptedEngine]:
 def test_an_offer_can_be_left_and_the_message_waits_for_a_model(tmp_path: Path) -> None:
     with Screen(tmp_path, shop=ScriptedShop(empty=True)) as screen:
         assert "There is no model on this machine yet" in screen.text
-        assert "98 MB" in screen.text and "apache-2.0" in screen.text and "too big" not in screen.text
+        assert all(words in screen.text for words in ("98 MB", "apache-2.0", "to fetch", "⏎ fetches and loads it"))
+        assert "too big" not in screen.text and "big-model" not in screen.text
         screen.press("escape")
         assert "no model" in screen.lines[0]
         screen.say(ASK)
@@ -63,9 +64,12 @@ def test_the_model_that_was_used_last_is_loaded_and_a_resumed_one_its_own(tmp_pa
         screen.wait(60)
         screen.say("/model other", ASK)
         assert ("close", []) in first.calls  # one at a time in memory
+        assert preferences.chosen(screen.home) == "other"
         assert screen.said == [ASK, BLUE]
-    with Screen(tmp_path, *two()) as screen:
-        assert "│ other" in screen.lines[0]
+    for prefer in ("other", "scripted", "other"):
+        preferences.choose(prefer, tmp_path / "home")  # as `likely models --default` does
+        with Screen(tmp_path, *two()) as screen:
+            assert f"│ {prefer}" in screen.lines[0]
     with Screen(tmp_path, *two(), resume=id) as screen:
         assert "│ scripted" in screen.lines[0]
 
@@ -99,14 +103,6 @@ def test_a_model_that_was_removed_while_it_was_open_goes_on_and_its_reload_is_re
         screen.say("/reload")
         assert "not there any more" in screen.lines[-1] and "no model" in screen.lines[0]
         assert BLUE.strip()[:50] in screen.text
-
-
-def test_the_model_in_use_is_the_one_that_every_verb_uses_where_none_is_named(tmp_path: Path) -> None:
-    with Screen(tmp_path, *two()) as screen:
-        assert preferences.chosen(screen.home) == "scripted"
-    preferences.choose("other", tmp_path / "home")  # as `likely models --default other` does
-    with Screen(tmp_path, *two()) as screen:
-        assert "│ other" in screen.lines[0]
 
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20), (44, 20)], ids=str)
