@@ -1,13 +1,18 @@
 """A server that is watched: its requests as they run, one opened token by token, and what is said of it."""
 
+import io
 import re
+import subprocess
 from collections.abc import Iterator
 from math import exp
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from likely.app.tui.base.sampling import Sampling
 from likely.app.worker import Closed, Failed
+from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Prefilled
 from tests.support.screen import Screen
 from tests.support.server import ScriptedServer
@@ -88,10 +93,12 @@ def test_a_request_is_opened_with_its_tokens_and_goes_on_while_it_is_not_looked_
 
 
 def test_a_token_is_looked_at_under_other_settings(screen: Screen, server: ScriptedServer) -> None:
+    server.control = RunControl(Sampling().with_value("temp", 0.3).recipe)
     server.asked(1, "Name a bird.")
     server.says(1, " light", " glow")
     screen.wait()
     screen.press("enter", "left")
+    assert any("temperature" in line and line.endswith("0.30") for line in screen.lines)  # as the server draws
     before = [line.partition("▏")[2] for line in screen.lines if "raw" in line or "cut" in line]
     screen.press("ctrl+g", *["left"] * 6)
     assert [line.partition("▏")[2] for line in screen.lines if "raw" in line or "cut" in line] != before
@@ -174,6 +181,27 @@ def test_another_server_is_asked_for_by_its_address(screen: Screen, server: Scri
     assert "127.0.0.1:9090" in screen.lines[0] and "Name a bird." not in screen.text
     screen.press("n", "escape")
     assert "http://127.0.0.1:8080, and" not in screen.text
+
+
+def test_a_server_is_started_for_the_model_that_is_loaded_and_watched(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Child:
+        def __init__(self, command: list[str], **_: Any) -> None:
+            self.stdin, self.stderr = io.StringIO(), iter([f"{command[-6:]} at http://127.0.0.1:9090\n"])
+
+        def poll(self) -> None: ...
+        def terminate(self) -> None: ...
+
+    monkeypatch.setattr(subprocess, "Popen", Child)
+    screen.press("f2")
+    screen.burst("ctrl+p", *"server: start", "enter")
+    assert "a server of scripted is being started: a copy of its 0.098 GB" in screen.text
+    for _ in range(1000):  # until its line was read, in a thread
+        screen.wait()
+        if "127.0.0.1:9090" in screen.lines[0]:
+            break
+    assert "looking for http://127.0.0.1:9090" in screen.text
 
 
 def test_without_a_server_it_says_how_one_is_watched(tmp_path: Path) -> None:

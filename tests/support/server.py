@@ -25,6 +25,7 @@ class ScriptedServer:
     def __init__(self) -> None:
         self.engine = ScriptedEngine("served")
         self._told: deque[Any] = deque()
+        self.control = RunControl()  # whose recipe the tokens are drawn by
         self._drawn = 0
         self.begin()
 
@@ -46,7 +47,7 @@ class ScriptedServer:
         """A token with all of its distribution, a hundredth of a second after the last."""
         self._drawn += 1
         token = self.engine.tokenizer.ids[word.encode()]
-        return self.engine.step((1, 2, 3), token, token, RunControl(), 0, "drawn", self._drawn)
+        return self.engine.step((1, 2, 3), token, token, self.control, 0, "drawn", self._drawn)
 
     def says(self, number: int, *words: str, branch: int = 0) -> None:
         self.tell(number, *(Emitted(branch, self.step(word)) for word in words))
