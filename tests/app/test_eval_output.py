@@ -81,17 +81,8 @@ def test_measures_are_named_with_their_bounds_or_without(capsys: Captured) -> No
 
 def test_a_number_has_fewer_digits_the_larger_it_is() -> None:
     given = (9.99994, 10.0, -9.5, -10.0, 9999.994, 10_000.0, math.inf, math.nan, -1e6)
-    assert [number(x) for x in given] == [
-        "9.9999",
-        "10.00",
-        "-9.5000",
-        "-10.00",
-        "9999.99",
-        "10,000",
-        "-",
-        "-",
-        "-1,000,000",
-    ]
+    said = "9.9999 10.00 -9.5000 -10.00 9999.99 10,000 - - -1,000,000"
+    assert [number(x) for x in given] == said.split()
     assert span(Estimate(1.0, 0.0, bounds=(0.5, 11.0))) == "0.5000 to 11.00"
     assert finite(1.5) == 1.5 and finite(math.inf) is None is finite(math.nan)
 
@@ -104,57 +95,24 @@ def compared(
 
 
 def test_a_sentence_says_which_is_better_and_what_it_takes() -> None:
-    wide, there, back = "(+0.2738 to +0.7262; 10 items, p", "+0.5000 (+0.2738 to +0.7262;", "(-1.0477 to -0.3950;"
-    five = "four times in five"
-    for found, difference, said in (
-        (compared(0.5, 0.1, 0.001), None, f"acc: b against a {there} 10 items, p 0.001): better"),
-        (
-            compared(-0.5, 0.1, 0.001, measure="nats"),
-            None,
-            f"bits: b against a -0.7213 bits a token {back} 10 items, p 0.001): better",
-        ),
-        (
-            compared(0.1, 0.1, 0.5),
-            None,
-            "acc: b against a +0.1000 (-0.1262 to +0.3262; 10 items, p 0.5): not seen; 79 items would show a "
-            f"difference of this size {five}",
-        ),
-        (compared(0.5, 0.1, 0.5), None, f"acc: b against a +0.5000 {wide} 0.5): not seen"),
-        (
-            compared(0.5, 0.1, 0.001),
-            0.0123,
-            f"acc: b against a {there} 10 items, p 0.001): better; to see 0.0123 {five}: 5,188 items",
-        ),
-        (
-            compared(0.5, 0.0, 0.001),
-            0.1,
-            "acc: b against a +0.5000 (+0.5000 to +0.5000; 10 items, p 0.001): better; "
-            f"to see 0.1 {five}: these do not tell",
-        ),
-        (
-            compared(0.5, math.inf, 1.0, 1),
-            None,
-            "acc: b against a +0.5000 (from one item: no error; 1 items, p 1): too few to tell; 6 items, or clusters "
-            "of them, are the fewest that can",
-        ),
-        (
-            compared(0.5, math.inf, 0.031, 12, groups=6),
-            None,
-            "acc: b against a +0.5000 (all differ alike: no error; 12 items in 6 clusters, p 0.031): better",
-        ),
-        (
-            compared(-0.5, 0.1, 0.001, measure="nats", bounds=(True, True)),
-            None,
-            f"bits: b against a -0.7213 bits a token (of a and b at most) {back} 10 items, p 0.001): "
-            "a bound does not tell",
-        ),
-        (
-            compared(-0.5, 0.1, 0.001, measure="nats", bounds=(False, True)),
-            None,
-            f"bits: b against a -0.7213 bits a token (of b at most) {back} 10 items, p 0.001): better",
-        ),
-    ):
-        assert sentence(found, difference) == f"task {said}"
+    """With its ends in bits where they are nats, and no verdict where nothing tells."""
+    seen, unseen = compared(0.5, 0.1, 0.001), compared(0.5, 0.1, 0.5)
+    least, nats = {"measure": "nats"}, compared(-0.5, 0.1, 0.001, measure="nats")
+    for found, difference, *said in (
+        (seen, None, "acc: b against a +0.5000 (+0.2738 to +0.7262; 10 items, p 0.001): better"),
+        (nats, None, "bits: b against a -0.7213 bits a token (-1.0477 to -0.3950; 10 items, p 0.001): better"),
+        (unseen, None, "10 items, p 0.5): not seen"),
+        (compared(0.1, 0.1, 0.5), None, "not seen; 79 items would show a difference of this size four times in five"),
+        (seen, 0.0123, "better; to see 0.0123 four times in five: 5,188 items"),
+        (compared(0.5, 0.0, 0.001), 0.1, "better; to see 0.1 four times in five: these do not tell"),
+        (compared(0.5, math.inf, 1.0, 1), None, "(from one item: no error;", "too few to tell; 6 items, or clusters"),
+        (compared(0.5, math.inf, 0.031, 12, groups=6), None, "(all differ alike: no error; 12 items in 6", "better"),
+        (compared(-0.5, 0.1, 0.001, bounds=(True, True), **least), None, "(of a and b at most)", "does not tell"),
+        (compared(-0.5, 0.1, 0.001, bounds=(False, True), **least), None, "(of b at most)", "better"),
+    ):  # fmt: skip
+        line = sentence(found, difference)
+        assert line.startswith("task ") and all(words in line for words in said), line
+        assert line.count("better") == (said[-1].count("better")), line
 
 
 def test_items_that_are_needed_are_named_from_one_more_on() -> None:
@@ -178,11 +136,11 @@ def test_all_that_is_said_of_two_models(store: Evaluations, capsys: Captured) ->
             shown = f"{row['value']:.0f}" if row["measure"] in ("tokens", "bytes") else number(row["value"])
             assert shown in line, (row, line)
         elif "difference" in row:
-            factor, name = (1 / math.log(2), "bits") if row["measure"] == "nats" else (1.0, row["measure"])
+            nats = row["measure"] == "nats"
+            name, factor = ("bits", 1 / math.log(2)) if nats else (row["measure"], 1.0)
             said = next(line for line in out.splitlines() if line.startswith(f"{row['task']} {name}: two against one"))
-            if row["measure"] != "nats":
-                assert f"{factor * row['difference']:+.4f}" in said
-            assert row["verdict"] in said
+            assert f"{factor * row['difference']:+.4f}" in said and row["verdict"] in said
+            assert row["units"]["difference"] == ("nats a token" if nats else "share")
     assert sum("difference" in row for row in rows) == out.count(": two against one") == 3
     assert "choose, one: 2 empty (left out), row 8, 10: row 8 has no text, got ''" in err
     assert "choose, one: 1 duplicate (scored), row 3: stands twice" in err
@@ -202,14 +160,8 @@ def test_items_are_objects(store: Evaluations, capsys: Captured) -> None:
     done = fill(store)
     say(store, done[1:2], [], True, items=True, comparing=False)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == {
-        "task": "ask",
-        "model": "one",
-        "item": 0,
-        "cluster": "c0",
-        "exact": 1.0,
-        "answers": ["it is 0\n<b>"],
-    }
+    own = {"item": 0, "cluster": "c0", "exact": 1.0, "answers": ["it is 0\n<b>"]}
+    assert lines[0] == {"task": "ask", "model": "one", **own}
     say(store, [Measurement(done[0].evaluation, 2, done[0].protocol)], [], True, items=True, comparing=False)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["item"] for line in lines] == [0, 1] and "cluster" not in lines[0]

@@ -115,11 +115,7 @@ def test_a_level_is_of_what_a_person_looks_at() -> None:
     for bits, wanted in ((1.9, 0), (2.1, 1), (4.1, 2), (6.1, 3), (8.1, 4)):
         assert heat.heat_level(of(-bits * nat, None, None), "surprisal") == wanted
         assert heat.heat_level(of(None, bits * nat, None), "entropy") == wanted
-    assert (
-        heat.heat_level(of(-3 * nat, 3 * nat, 1), "surprisal", 3.5)
-        == heat.heat_level(of(None, 3 * nat, 1), "entropy", 3.5)
-        == 0
-    )
+    assert not any(heat.heat_level(of(-3 * nat, 3 * nat, 1), way, 3.5) for way in ("surprisal", "entropy"))
     ranks = (1, 2, 3, 5, 6, 20, 21, 100, 101, 999)
     assert [heat.heat_level(of(None, None, rank), "rank") for rank in ranks] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     for way in ("surprisal", "entropy", "rank", "off"):
@@ -131,12 +127,8 @@ def test_a_level_is_of_what_a_person_looks_at() -> None:
 
 
 def test_bits_are_a_number_above_0() -> None:
-    assert [heat.bits_of(text) for text in ("0.5", " 3 ", "1e3", "0", "-1", "inf", "nan", "x", "")] == [
-        0.5,
-        3.0,
-        1e3,
-        *[None] * 6,
-    ]
+    assert [heat.bits_of(text) for text in ("0.5", " 3 ", "1e3")] == [0.5, 3.0, 1e3]
+    assert not any(map(heat.bits_of, ("0", "-1", "inf", "nan", "x", "")))
 
 
 def test_colours_are_those_that_the_terminal_has() -> None:

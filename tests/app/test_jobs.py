@@ -97,6 +97,7 @@ def test_a_run_that_is_paused_waits_and_one_whose_model_left_ends(jobs: ModelJob
     looking = jobs.execute(r.Inside(model, TEXT, OpenLook(), RunControl()), lambda event: None)
     next(looking)
     run(jobs, r.Unload(model))
+    run(jobs, r.Load(model))  # that one has read nothing of the run
     for left in (events, looking):
         with pytest.raises(LikelyError, match="was unloaded"):
             list(left)

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.app.looks import OpenLook, Shifted, ShiftLook
 from likely.app.model_provider import LoadedModel, opening
 from likely.engine.adapters import adapters, lora, sites
 from likely.engine.decode.control import RunControl
@@ -102,13 +101,6 @@ def test_a_direction_is_made_kept_and_put_on(plain: LoadedModel) -> None:
     plain.adapt("remove", "kind", 0.0)
     with pytest.raises(ParameterError, match="a direction called kind is kept already"):
         plain.steer("kind", [[1]], [[2]], None)
-
-
-def test_a_look_is_into_a_model_that_goes_from_left_to_right(plain: LoadedModel, masked: LoadedModel) -> None:
-    assert list(plain.look_inside([1, 2, 3], ShiftLook(), RunControl())) == [Shifted(0.0)]  # nothing is on it
-    assert list(plain.look_inside([1, 2, 3], OpenLook(), RunControl()))
-    with pytest.raises(ParameterError, match="the inside is shown of models that go from left to right, and masked"):
-        list(masked.look_inside([1], OpenLook(), RunControl()))
 
 
 def test_a_canvas_is_filled_as_a_text_or_as_an_answer(masked: LoadedModel) -> None:

@@ -1,10 +1,6 @@
 """Conversations on disk: what is saved comes back, and nothing that goes wrong loses what was there."""
 
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.app.rows import pack, unpack
 from likely.app.store import Store
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised, Stats
@@ -66,17 +61,6 @@ def test_what_is_saved_comes_back(store: Store) -> None:
     assert np.array_equal(removed_by, original.removed_by) and store.snapshot("c", "a", 99) is None
     whole = store.with_snapshots(found).nodes["a"].steps[4].snapshot
     assert whole is not None and np.array_equal(whole.lses, talk().nodes["a"].steps[4].snapshot.lses)  # type: ignore[union-attr]
-
-
-def test_packing_is_exact() -> None:
-    snapshot, _ = unpack(pack(step(5)))
-    original = step(5)
-    assert original.snapshot is not None and original.removed_by is not None
-    for name in ("ids", "logits", "edges", "counts", "lses"):
-        assert np.array_equal(getattr(snapshot, name), getattr(original.snapshot, name))
-    assert (snapshot.vocab, snapshot.mean, snapshot.variance) == (
-        original.snapshot.vocab, original.snapshot.mean, original.snapshot.variance,
-    )  # fmt: skip
 
 
 def test_only_what_is_new_is_written(store: Store) -> None:
@@ -236,39 +220,6 @@ def test_the_vocabulary_is_remembered(store: Store) -> None:
     pieces = (b"", b"a", b" the", b"\xff\xfe", "日本".encode())
     store.remember_vocabulary("m", pieces)
     assert store.vocabulary("m") == pieces and store.vocabulary("other") == ()
-
-
-KILLED = """
-import sys, time
-sys.path.insert(0, {root!r})
-from pathlib import Path
-from tests.app.test_store import step, talk
-from likely.app.tui.chat.auto_saver import AutoSaver
-keeper = AutoSaver(Path({path!r}))
-growing = talk(0, finish="")
-for i in range(10_000):
-    growing = growing.extend("a", (step(i % 900),))
-    if i % 10 == 9:
-        keeper.save(growing)
-        print(i + 1, flush=True)
-        time.sleep(0.02)
-"""
-
-
-@pytest.mark.slow
-def test_kill_in_mid_answer_loses_no_more_than_was_not_handed_over(tmp_path: Path) -> None:
-    root, path = str(Path(__file__).parents[2]), str(tmp_path / "s.db")
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED.format(root=root, path=path)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    handed = [int(process.stdout.readline()) for _ in range(12)]
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    found = Store(Path(path)).load("c").nodes["a"]
-    assert len(found.steps) >= handed[-3] and found.finish == "interrupted"  # the last ones may be on their way
-    assert found.steps[7].text == " w7"
 
 
 def test_branches_of_one_run_and_revised_tails_come_back(store: Store) -> None:

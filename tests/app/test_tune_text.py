@@ -1,6 +1,7 @@
 """Words of trainings and of searches among them, from runs made by hand: plans, progress, ends, tables."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,12 +39,8 @@ def test_a_run_that_did_little_says_what_would_do_more() -> None:
     moved, little = outcome(0.0009, 20, 0.1, words)
     assert moved.startswith("moved 0.0013") and little == f"that is next to nothing: {again} --rate 1 --out x-2"
     assert len(list(outcome(0.001, 20, 0.1, words))) == 1 and list(outcome(None, 20, 0.1, words)) == []
-    assert [out_of(given) for given in (["--out=y"], ["--out", "a", "--out", "b"], ["--out"], ["x"])] == [
-        "y",
-        "b",
-        "",
-        "adapter",
-    ]
+    given = ["--out=y"], ["--out", "a", "--out", "b"], ["--out"], ["x"]
+    assert [out_of(each) for each in given] == ["y", "b", "", "adapter"]
 
 
 STEPPED = Stepped(
@@ -94,37 +91,22 @@ def test_a_run_that_was_stopped_says_how_to_go_on(capsys: Captured) -> None:
 
 
 def test_kinds_of_training_say_what_comes_after(tmp_path: Path) -> None:
-    assert (
-        KINDS == (TUNE, PRETRAIN)
-        and kind_of(Config(data="d")) is TUNE
-        and kind_of(PretrainConfig(data="d")) is PRETRAIN
-    )
-    config = Config(data="d", model="m")
-    assert (TUNE.base, PRETRAIN.base) == (True, False)
-    assert TUNE.after(config, "out") == "likely diff m out TEXT" and TUNE.result(config, str(tmp_path)) == (
-        "m",
-        str(tmp_path),
-    )
+    config, scratch = Config(data="d", model="m"), PretrainConfig(data="d")
+    masked, other = replace(config, objective="mdlm"), replace(scratch, objective="mdlm")
+    assert [kind_of(each) for each in (config, scratch)] == [TUNE, PRETRAIN] == list(KINDS)
+    for kind, given, after, bounded in (
+        (TUNE, config, "likely diff m out TEXT", False), (TUNE, masked, "likely fill TEXT -M m -A out", True),
+        (TUNE, replace(masked, kind="full"), "likely fill TEXT -M out", True),
+        (PRETRAIN, scratch, "likely chat -M out", False), (PRETRAIN, other, "likely fill TEXT -M out", True),
+    ):  # fmt: skip
+        assert (kind.after(given, "out"), kind.bounded(given)) == (after, bounded)  # type: ignore[arg-type]
     full = replace(config, kind="full")
-    assert TUNE.result(full, str(tmp_path)) is None
-    (tmp_path / "config.json").write_text("{}")
+    results = [TUNE.result(config, str(tmp_path)), TUNE.result(full, str(tmp_path)), PRETRAIN.result(scratch, "out")]
+    assert results == [("m", str(tmp_path)), None, ("out", "")] and PRETRAIN.result(other, "out") is None
+    (tmp_path / "config.json").write_text("{}")  # the whole model is there
     assert TUNE.result(full, str(tmp_path)) == (str(tmp_path), "")
-    masked = replace(config, objective="mdlm")
-    assert (
-        TUNE.after(masked, "out") == "likely fill TEXT -M m -A out"
-        and TUNE.bounded(masked)
-        and not TUNE.bounded(config)
-    )
-    assert TUNE.after(replace(masked, kind="full"), "out") == "likely fill TEXT -M out"
     assert [TUNE.per(replace(config, objective=name)) for name in ("sft", "dpo", "orpo")] == ["token", "pair", "pair"]
-    assert TUNE.model(config) == "m" and PRETRAIN.model(PretrainConfig(data="d")) == "" and PRETRAIN.rows is None
-    plain, other = PretrainConfig(data="d"), PretrainConfig(data="d", objective="mdlm")
-    assert PRETRAIN.result(plain, "out") == ("out", "") and PRETRAIN.result(other, "out") is None
-    assert (
-        PRETRAIN.after(plain, "out") == "likely chat -M out"
-        and PRETRAIN.after(other, "out") == "likely fill TEXT -M out"
-    )
-    assert (PRETRAIN.per(plain), PRETRAIN.bounded(plain), PRETRAIN.bounded(other)) == ("token", False, True)
+    assert (TUNE.model(config), PRETRAIN.model(scratch), PRETRAIN.per(scratch)) == ("m", "", "token")
 
 
 # -- searches --------------------------------------------------------------------------------------------------------
@@ -136,33 +118,27 @@ def point(rank: int, rate: float, loss: float, failed: str = "") -> SearchPoint:
 
 
 POINTS = (
-    point(4, 0.1, 2.0),
-    point(8, 0.1, 1.0),
-    point(4, 0.01, 3.0, "out of\nmemory"),
-    point(8, 0.01, 1.5),
+    point(4, 0.1, 2.0), point(8, 0.1, 1.0), point(4, 0.01, 3.0, "out of\nmemory"), point(8, 0.01, 1.5),
     point(16, 0.1, 1.25),
-)
+)  # fmt: skip
 GRID: Any = SimpleNamespace(values={"rank": (4, 8, 16), "rate": (0.1, 0.01)}, folds=3, points=POINTS)
 RESULT = SearchResult(GRID, POINTS, POINTS[1], POINTS[1])
 
 
-def test_a_search_is_a_table_an_option() -> None:
-    assert list(tune_search.lines(RESULT)) == [
-        "rank: loss of held-out rows, bits a token, mean of 3 folds ± its standard error",
-        f"           4    2.8854 ± 0.1803   75.5% right  {'█' * 24}",
-        f"           8    1.4427 ± 0.1803   75.5% right  {'█':24} least, chosen",
-        f"          16    1.8034 ± 0.1803   75.5% right  {'█' * 6}",
-        "rate: loss of held-out rows, bits a token, mean of 3 folds ± its standard error",
-        f"         0.1    1.4427 ± 0.1803   75.5% right  {'█':24} least, chosen",
-        f"        0.01    2.1640 ± 0.1803   75.5% right  {'█' * 24}",
-        "least loss 1.4427 at rank 8, rate 0.1; within one standard error (1.6230) the simplest is rank 8, rate 0.1",
-    ]
-    simple = replace(RESULT, chosen=POINTS[0])
-    lines = list(tune_search.lines(simple))
+def test_a_search_is_a_table_an_option_in_bits() -> None:
+    """The best point of each value, its error, a bar of how far it is above the least, and which is chosen."""
+    lines = list(tune_search.lines(RESULT))
+    table = [[float(each) for each in re.findall(r"[\d.]+", line)][:4] for line in lines if "±" in line and "%" in line]
+    best = {4: 2.0, 8: 1.0, 16: 1.25, 0.1: 1.0, 0.01: 1.5}
+    nat = 1 / math.log(2)
+    assert table == [pytest.approx([value, loss * nat, 0.125 * nat, 75.5], abs=1e-4) for value, loss in best.items()]
+    bars = [line.count("█") for line in lines]
+    assert bars == [0, 24, 1, 6, 0, 1, 24, 0] and [line.endswith("least, chosen") for line in lines].count(True) == 2
+    assert "within one standard error (1.6230) the simplest is rank 8, rate 0.1" in lines[-1]
+    lines = list(tune_search.lines(replace(RESULT, chosen=POINTS[0])))
     assert lines[1].endswith("chosen") and "least" in lines[2] and "out of memory" in lines[6]
     assert lines[-1].endswith("the simplest is rank 4, rate 0.1")
-    level = replace(RESULT, points=POINTS[1:2])
-    assert [line for line in tune_search.lines(level) if "█" in line] == []
+    assert not any("█" in line for line in tune_search.lines(replace(RESULT, points=POINTS[1:2])))
 
 
 def test_a_search_becomes_one_training() -> None:

@@ -10,10 +10,7 @@ import pytest
 from likely.app import requests as r
 from likely.app.jobs import ModelJobs
 from likely.app.worker import Closed, Failed, Tell, Worker, worked
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
 from likely.engine.errors import DataError
-from likely.engine.prompt import Prompt
 from tests.support.model import ScriptedEngine, ScriptedShop
 
 
@@ -318,28 +315,3 @@ def test_who_asks_for_a_model_that_comes_in_pieces_waits_and_it_comes_once() -> 
     assert closed[0] == 4 and asked == ["m"]
     kinds = {job: type(event) for job, event in found if event != Closed()}
     assert kinds == {1: r.Loaded, 2: r.Loaded, 3: r.Tokenized, 4: r.Offered, 6: Failed}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("again", [False, True])
-def test_a_model_that_leaves_ends_its_runs(again: bool) -> None:
-    """Also where it is there again at the next turn: that one has read nothing of the run."""
-    prompt = Prompt((("user", "Hello"),))
-    requests = [
-        r.Load("scripted"),
-        r.Generate("scripted", prompt, RunControl()),
-        r.Unload("scripted"),
-        *([r.Load("scripted")] if again else []),
-    ]
-
-    class Afresh(ScriptedShop):
-        def opening(self, model: str, progress: Any) -> Generator[Any, None, ScriptedEngine]:
-            yield from ()
-            return ScriptedEngine(model)
-
-    found = ran(*requests, executor=lambda: ModelJobs(Afresh()))
-    run = [event for job, event in found if job == 2]
-    assert run[-2:] == [Failed("scripted was unloaded"), Closed()]
-    assert not any(isinstance(event, Emitted) for event in run)
-    ready = [event for job, event in found if isinstance(event, r.Loaded)]
-    assert len(ready) == 1 + again
