@@ -40,12 +40,11 @@ def test_sliders_weigh_switch_add_and_take_off_and_the_move_is_measured(tmp_path
         screen.wait()
         assert "0.00" in screen.text and "as it came" not in screen.text
         screen.press("down")
-        screen.type("no-such")
-        screen.press("enter")
+        screen.say("no-such")
         assert "not an adapter's directory" in screen.text
         screen.press("down")
-        screen.type("second")
-        screen.press("enter", "down", "o")
+        screen.say("second")
+        screen.press("down", "o")
         screen.wait()
         assert "second" in screen.text and "1.00" in screen.text and "as it came: 1.000" in screen.text
         screen.press("delete", "delete", "escape")

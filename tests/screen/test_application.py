@@ -12,8 +12,8 @@ from tests.support.screen import Screen
 
 @pytest.mark.parametrize(("number", "name"), [*enumerate(VIEWS, 1)])
 def test_a_view_is_gone_to_by_its_key_its_number_and_its_name(screen: Screen, number: int, name: str) -> None:
-    screen.type("Why is the sky blue?")
-    screen.press("enter", VIEWS[name].key)
+    screen.say("Why is the sky blue?")
+    screen.press(VIEWS[name].key)
     seen = screen.lines[1:-1]
     screen.press("f2", "tab", "g", str(number))
     assert screen.lines[1:-1] == seen
@@ -38,23 +38,19 @@ def test_another_model_answers_and_is_the_one_for_next_time(tmp_path: Path) -> N
         assert "othe is the beginning of several names: other, other-two" in screen.text
         screen.say("/model other")  # not the longer name that is listed
         assert "other " in screen.lines[0] and preferences.chosen(screen.home) == "other"
-        screen.type("Why?")
-        screen.press("enter")
+        screen.say("Why?")
         assert "Rayleigh" in screen.text
-        screen.type("/model nowhere")
-        screen.press("enter")
+        screen.say("/model nowhere")
         assert "there is no model nowhere" in screen.text
-        screen.type("/model scripted")
-        screen.press("enter", "ctrl+r")
+        screen.say("/model scripted")
+        screen.press("ctrl+r")
         assert "scattered in all directions" in screen.text or "short wavelengths" in screen.text
 
 
 def test_a_theme_is_picked_from_those_there_are(screen: Screen) -> None:
-    screen.type("/theme")
-    screen.press("enter")
+    screen.say("/theme")
     assert "likely-light" in screen.text and "nord" in screen.text
-    screen.type("likely-lig")
-    screen.press("enter")
+    screen.say("likely-lig")
     screen.type("still here")
     assert "│ still here" in screen.text
 
@@ -66,8 +62,8 @@ def test_a_picture_of_the_screen_is_a_file_in_likelys_folder(screen: Screen) -> 
 
 
 def test_numbers_have_a_formula_and_keys_a_page(screen: Screen) -> None:
-    screen.type("Why is the sky blue?")
-    screen.press("enter", "f9")
+    screen.say("Why is the sky blue?")
+    screen.press("f9")
     assert "encode(template(messages))" in screen.text
     screen.press("escape", "f1")
     assert "palette" in screen.text and "keys" in screen.text
@@ -81,8 +77,8 @@ def test_what_is_left_is_the_conversation_to_come_back_to(tmp_path: Path) -> Non
         assert screen.left == "" and not screen.kept
     with Screen(tmp_path) as screen:
         screen.hold(after=4)
-        screen.type("Why is the sky blue?")
-        screen.press("enter", "ctrl+q")
+        screen.say("Why is the sky blue?")
+        screen.press("ctrl+q")
         (talk,) = screen.kept
         assert screen.left == talk.id
     with Screen(tmp_path, resume=talk.id) as screen:

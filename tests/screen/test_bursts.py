@@ -83,8 +83,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     ),
 )
 def test_a_burst_over_what_opens_leaves_the_chat_as_it_is(screen: Screen, keys: tuple[str, ...]) -> None:
-    screen.type("Why is the sky blue?")
-    screen.press("enter")
+    screen.say("Why is the sky blue?")
     screen.burst(*keys)
     screen.press("escape", "escape", "f2", "escape")
     screen.type("and sunsets?")

@@ -10,25 +10,15 @@ from tests.support.screen import Screen
 ASK = "Why is the sky blue?"
 
 
-def say(screen: Screen, text: str) -> None:
-    screen.type(text)
-    screen.press("enter")
-
-
-def texts(screen: Screen) -> list[str]:
-    """The messages of the conversation that was changed last, as it was kept."""
-    return [message.text for message in screen.kept[0].messages()]
-
-
 def test_what_was_said_and_answered_is_seen_and_kept(screen: Screen) -> None:
     assert "Why is the sky blue?" in screen.text and not screen.kept  # as an example of what could be asked
-    say(screen, ASK)
-    assert texts(screen) == [ASK, SKY] and " 76/8192 ctx" in screen.lines[0]
+    screen.say(ASK)
+    assert screen.said == [ASK, SKY] and " 76/8192 ctx" in screen.lines[0]
     (talk,) = screen.kept
     assert talk.leaf is not None and talk.leaf.finish == "eot" and talk.leaf.seed == 0 and talk.title == ASK
     assert "TOKEN 67/67" in screen.text and "67 tok · ppl 2.2" in screen.text
-    say(screen, "and why red")
-    assert texts(screen) == [ASK, SKY, "and why red", BLUE] and "TOKEN 15/15" in screen.text
+    screen.say("and why red")
+    assert screen.said == [ASK, SKY, "and why red", BLUE] and "TOKEN 15/15" in screen.text
     screen.press("up", "up")
     assert f"│ {ASK}" in screen.text  # what was said before, to be said again
     screen.press("down", "down")
@@ -37,66 +27,65 @@ def test_what_was_said_and_answered_is_seen_and_kept(screen: Screen) -> None:
 
 def test_an_answer_that_is_stopped_keeps_its_words_and_goes_on(screen: Screen) -> None:
     screen.hold(after=5)
-    say(screen, ASK)
+    screen.say(ASK)
     assert "The sky looks blue because" in screen.text and "esc Stop" in screen.lines[-1]
-    say(screen, "and red?")
+    screen.say("and red?")
     assert "│ and red?" in screen.text and "esc" in screen.lines[-1]  # it waits in the prompt
     screen.press("escape")
-    assert texts(screen)[1] == " The sky looks blue because" and "5 tok · ppl" in screen.text
+    assert screen.said[1] == " The sky looks blue because" and "5 tok · ppl" in screen.text
     assert "stopped" in screen.text and "esc Stop" not in screen.lines[-1]
     screen.release()
-    assert texts(screen)[1] == " The sky looks blue because"
+    assert screen.said[1] == " The sky looks blue because"
     screen.press("ctrl+u")
-    say(screen, "/continue")
-    assert texts(screen)[1].startswith(" The sky looks blue because") and len(texts(screen)[1]) > 60
+    screen.say("/continue")
+    assert screen.said[1].startswith(" The sky looks blue because") and len(screen.said[1]) > 60
     assert [node.joins for node in screen.kept[0].nodes.values()] == [False, False, True]
 
 
 def test_another_answer_is_a_sibling_and_both_stay(screen: Screen) -> None:
-    say(screen, ASK)
+    screen.say(ASK)
     screen.press("ctrl+r")
-    assert "branch 2/2" in screen.text and texts(screen)[1] == BLUE and "TREE  2 leaves" in screen.text
+    assert "branch 2/2" in screen.text and screen.said[1] == BLUE and "TREE  2 leaves" in screen.text
     screen.press("tab", "[")
-    assert "branch 1/2" in screen.text and texts(screen)[1] == SKY
+    assert "branch 1/2" in screen.text and screen.said[1] == SKY
 
 
 def test_another_branch_in_the_middle_of_an_answer_loses_no_token(screen: Screen) -> None:
-    say(screen, ASK)
+    screen.say(ASK)
     screen.hold(after=6)
     screen.press("ctrl+r")
     assert "Blue light is scattered in all" in screen.text and "branch 2/2" in screen.text
     assert [line for line in screen.lines if "TREE" in line or "Blue light" in line][-1].count("Blue light") == 1
     screen.press("tab", "[")
     screen.release()
-    assert texts(screen)[1] == SKY
+    assert screen.said[1] == SKY
     cut = [node for node in screen.kept[0].nodes.values() if node.finish == "cancelled"]
     assert [sum(1 for _ in node.steps) for node in cut] == [6]
 
 
 def test_a_message_is_edited_and_answered_anew_and_nothing_is_lost(screen: Screen) -> None:
-    say(screen, ASK)
+    screen.say(ASK)
     screen.press("tab", "ctrl+home", "e")
     assert screen.text.count(ASK) >= 1
     screen.press("end", "ctrl+u")
-    screen.type("Why red ?")
-    screen.press("enter")
-    assert texts(screen) == ["Why red ?", BLUE] and "branch 2/2" in screen.text
+    screen.say("Why red ?")
+    assert screen.said == ["Why red ?", BLUE] and "branch 2/2" in screen.text
     screen.press("escape", "tab", "ctrl+home", "]")
-    assert texts(screen) == [ASK, SKY]
+    assert screen.said == [ASK, SKY]
 
 
 def test_what_goes_wrong_keeps_the_text_and_the_model_is_loaded_again(tmp_path: Path) -> None:
     engine = ScriptedEngine()
     engine.fail_at = 4
     with Screen(tmp_path, engine) as screen:
-        say(screen, ASK)
-        assert texts(screen)[1] == " The sky looks blue"
+        screen.say(ASK)
+        assert screen.said[1] == " The sky looks blue"
         assert "the engine stopped" in screen.lines[-1] and "/reload loads" in screen.lines[-1]
         assert "told to fail" in (screen.home / "crash.txt").read_text()
         engine.fail_at = None
-        say(screen, "/reload")
-        say(screen, "again")
-        assert texts(screen)[-1].strip() and len(texts(screen)) == 4
+        screen.say("/reload")
+        screen.say("again")
+        assert screen.said[-1].strip() and len(screen.said) == 4
 
 
 def test_a_message_waits_for_the_model_and_another_model_answers_the_next(tmp_path: Path) -> None:
@@ -110,18 +99,18 @@ def test_a_message_waits_for_the_model_and_another_model_answers_the_next(tmp_pa
 
     shop.opening = waits  # type: ignore[method-assign]
     with Screen(tmp_path, shop=shop) as screen:
-        say(screen, ASK)
-        assert "as soon as the model is loaded" in screen.lines[-1] and texts(screen) == [ASK]
+        screen.say(ASK)
+        assert "as soon as the model is loaded" in screen.lines[-1] and screen.said == [ASK]
         held[0] = False
         screen.wait()
-        assert texts(screen) == [ASK, SKY]
-        say(screen, "/model")
+        assert screen.said == [ASK, SKY]
+        screen.say("/model")
         assert "too big" in screen.text
         screen.press("down", "enter")
         assert "│ other" in screen.lines[0]
-        say(screen, "and now?")
-        assert texts(screen)[-1] == " Blue light."
-        say(screen, "/model missing")
+        screen.say("and now?")
+        assert screen.said[-1] == " Blue light."
+        screen.say("/model missing")
         assert "no model missing" in screen.lines[-1] and "│ other" in screen.lines[0]
 
 
@@ -137,9 +126,9 @@ def test_a_conversation_is_named_by_the_model_where_that_is_no_sentence(
     tmp_path: Path, answer: str, title: str
 ) -> None:
     with Screen(tmp_path, ScriptedEngine(scripts=[answer])) as screen:
-        say(screen, ASK)
+        screen.say(ASK)
         assert screen.kept[0].title == title
-        say(screen, "/title Mine")
+        screen.say("/title Mine")
         screen.press("ctrl+r")
         assert screen.kept[0].title == "Mine"
 
@@ -147,7 +136,7 @@ def test_a_conversation_is_named_by_the_model_where_that_is_no_sentence(
 def test_a_reader_is_not_scrolled_away(tmp_path: Path) -> None:
     with Screen(tmp_path, ScriptedEngine(scripts=[SKY * 12]), size=(80, 24)) as screen:
         screen.hold(after=700)
-        say(screen, ASK)
+        screen.say(ASK)
         screen.press("tab", "pageup", "pageup")
         seen = [line[:78] for line in screen.lines[2:10]]
         screen.release()
@@ -162,12 +151,12 @@ def test_a_reader_is_not_scrolled_away(tmp_path: Path) -> None:
 
 def test_a_terminal_is_shrunk_in_mid_answer_and_widened_again(screen: Screen) -> None:
     screen.hold(after=10)
-    say(screen, ASK)
+    screen.say(ASK)
     screen.resize(20, 5)
     assert max(map(len, screen.lines)) <= 20 and screen.running
     screen.release()
     screen.resize(120, 40)
-    assert texts(screen)[1] == SKY and "dominate" in screen.text
+    assert screen.said[1] == SKY and "dominate" in screen.text
     screen.resize(80, 24)
     assert any("bits" in line for line in screen.lines[-9:-4])  # the token in the drawer
     screen.resize(80, 20)
@@ -184,7 +173,7 @@ def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:
         assert "␛" in screen.text and " end" in screen.text and screen.clipboard == ""
         assert not any(ord(character) < 32 and character != "\n" for character in screen.text)
         assert "\x9b" not in screen.text and "\u202e" not in screen.text
-        assert texts(screen)[1] == hostile  # and is kept as it was drawn
+        assert screen.said[1] == hostile  # and is kept as it was drawn
 
 
 def test_files_are_attached_by_name_and_by_path(tmp_path: Path) -> None:
@@ -196,16 +185,16 @@ def test_files_are_attached_by_name_and_by_path(tmp_path: Path) -> None:
         screen.press("tab")
         assert '│ look @"my notes.txt"' in screen.text
         screen.press("enter")
-        assert "````my notes.txt\nBlue light is scattered ```here```" in texts(screen)[0]
+        assert "````my notes.txt\nBlue light is scattered ```here```" in screen.said[0]
         for typed, line in (
             ("@bytes.bin", "not UTF-8"), ("@big.txt", "are left of the context"), ("@noets.txt says?", "noets.txt"),
         ):  # fmt: skip
             screen.hold(after=0)
-            say(screen, typed)
+            screen.say(typed)
             assert line in screen.lines[-1], typed
             screen.press("escape", "ctrl+u")
             screen.release()
-        assert texts(screen)[-2] == "@noets.txt says?"  # a word, and it was said that there is no such file
+        assert screen.said[-2] == "@noets.txt says?"  # a word, and it was said that there is no such file
         for path in (str(tmp_path / "my notes.txt"), (tmp_path / "my notes.txt").as_uri()):
             screen.press("escape", "end", "ctrl+u")
             screen.paste(path)
@@ -221,24 +210,24 @@ def test_the_system_prompt_is_a_line_with_its_tokens_that_opens_and_is_edited(tm
     engine = ScriptedEngine()
     words = ("Be brief and kind . " * 12).strip()
     with Screen(tmp_path, engine, size=(80, 30)) as screen:
-        say(screen, f"/system {words}")
+        screen.say(f"/system {words}")
         count = len(engine.tokenizer.encode(words))
         assert screen.lines[1].startswith(" ▸ system  Be brief") and screen.lines[1].endswith(f"…  {count} tok")
         screen.click("▸ system")
         assert screen.lines[1].startswith(" ▾ system") and " ".join("".join(screen.lines[2:6]).split()) == words
         screen.click("kind . Be")  # its words: they are edited
         screen.press("ctrl+end", *["ctrl+u", "backspace"] * 4)
-        say(screen, "Be red .")
+        screen.say("Be red .")
         assert screen.lines[1].endswith(" 5 tok") and screen.lines[2] == "   Be red ."
         screen.click("│ Message")
-        say(screen, ASK)
+        screen.say(ASK)
         asked = next(ids for verb, ids in engine.calls if verb == "generate")
         assert screen.kept[0].system == "Be red ." and engine.tokenizer.encode(" red")[0] in asked
 
 
 def test_a_conversation_is_resumed_where_it_was_left(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
-        say(screen, ASK)
+        screen.say(ASK)
         screen.press("ctrl+r", "ctrl+q")
         id = screen.left
     assert id
@@ -255,7 +244,7 @@ def test_keys_are_remapped_and_mistakes_are_named(tmp_path: Path) -> None:
     keys = tmp_path / "home" / "keys.toml"
     keys.write_text('[chat]\nheat = "f9"\n')
     with Screen(tmp_path) as screen:
-        say(screen, ASK)
+        screen.say(ASK)
         screen.press("f9")
         assert "heat: entropy" in screen.lines[-1] or "entropy" in screen.lines[0]
         screen.press("f1")
@@ -269,5 +258,5 @@ def test_tokens_are_guessed_ahead_where_it_is_asked_for(tmp_path: Path) -> None:
     engine = ScriptedEngine()
     with Screen(tmp_path, engine) as screen:
         for text in ("/strategy ngram", ASK, "/strategy plain", "and red?"):
-            say(screen, text)
-        assert texts(screen)[1] == SKY and "ngram" in engine.strategies
+            screen.say(text)
+        assert screen.said[1] == SKY and "ngram" in engine.strategies

@@ -83,6 +83,6 @@ def test_the_line_says_how_an_answer_was_copied(tmp_path: Path, folder: Path, mo
         ({"SSH_TTY": "/dev/pts/0"}, "through the terminal (OSC 52)"),
     ):
         with Screen(tmp_path, environ=environ) as screen:
-            screen.type("Why is the sky blue?")
-            screen.press("enter", "tab", "y")
+            screen.say("Why is the sky blue?")
+            screen.press("tab", "y")
             assert line in screen.lines[-1] and (screen.clipboard or kept.read_text(encoding="utf-8")) == SKY.strip()

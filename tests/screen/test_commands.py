@@ -13,21 +13,13 @@ from tests.support.screen import Screen
 ASK = "Why is the sky blue?"
 
 
-def say(screen: Screen, *texts: str) -> str:
-    """Send texts one after another; gives the line below the prompt."""
-    for text in texts:
-        screen.type(text)
-        screen.press("enter")
-    return screen.lines[-1]
-
-
 def heading(screen: Screen) -> str:
     """What stands beside the newest answer's name, as far as the panel."""
     return [line for line in screen.lines if line.startswith(" model")][-1].partition("▏")[0].strip()
 
 
 def asked(screen: Screen) -> Screen:
-    say(screen, ASK)
+    screen.say(ASK)
     return screen
 
 
@@ -92,102 +84,100 @@ def test_a_command_says_what_it_did_or_what_it_wants(
     monkeypatch.setenv("HOME", "/HOME")
     asked(screen)
     for typed, line in SAID[about]:
-        assert line in say(screen, typed), typed
+        assert line in screen.say(typed), typed
     assert screen.running and SKY.strip()[:60] in screen.text  # and the answer stands as it stood
 
 
 def test_what_is_asked_for_with_one_answer_holds_for_it_alone(screen: Screen) -> None:
-    say(asked(screen), "/redo 0.3")
+    asked(screen).say("/redo 0.3")
     assert heading(screen).startswith("model  branch 2/2 · T 0.30 · top-p 0.95 · min-p 0.05 · 15 tok")
     assert any("temperature" in line and line.endswith("0.80") for line in screen.lines)
     assert BLUE.strip()[:60] in screen.text
-    say(screen, "/set temp 2.5 top_k 3", "/set top_k 4 temp -9")  # all of a line or nothing
+    screen.say("/set temp 2.5 top_k 3", "/set top_k 4 temp -9")  # all of a line or nothing
     assert any("top-k" in line and line.endswith(" 3") for line in screen.lines)
-    say(screen, "/seed 0")
+    screen.say("/seed 0")
     assert heading(screen).startswith("model  branch 3/3 · ") and "T 2.50" in heading(screen)
     assert screen.kept[0].nodes[screen.kept[0].leaf.id].seed == 0  # type: ignore[union-attr]
-    say(screen, "/max 3", "/redo")
+    screen.say("/max 3", "/redo")
     assert "3 tok" in heading(screen) and "length" in heading(screen)
-    say(screen, "/continue")
+    screen.say("/continue")
     assert "6 tok" in heading(screen)
 
 
 def test_words_are_banned_and_the_recipe_says_so(screen: Screen) -> None:
-    say(screen, "/ban sky", "/bias glow 2.5", ASK)
+    screen.say("/ban sky", "/bias glow 2.5", ASK)
     assert "top-p 0.95 +3" in heading(screen)
     recipe = screen.kept[0].messages()[-1].steps[0].recipe
     (bias,) = [t for t in recipe.transforms if isinstance(t, LogitBias)]
     assert sorted(value for _, value in bias.bias) == [-100.0, -100.0, 2.5]
-    say(screen, "/allow sky", "/redo")
+    screen.say("/allow sky", "/redo")
     (bias,) = [t for t in screen.kept[0].messages()[-1].steps[0].recipe.transforms if isinstance(t, LogitBias)]
     assert [value for _, value in bias.bias] == [2.5]
 
 
 def test_presets_are_kept_and_come_back(screen: Screen) -> None:
-    say(screen, "/preset wild", "/order llama.cpp", "/save-preset mine", "/preset greedy")
+    screen.say("/preset wild", "/order llama.cpp", "/save-preset mine", "/preset greedy")
     assert "SAMPLER  greedy · mlx-lm order" in screen.text or "SAMPLER  greedy" in screen.text
-    say(screen, "/preset mine")
+    screen.say("/preset mine")
     assert "llama.cpp order" in screen.text
     assert any("temperature" in line and line.endswith("1.40") for line in screen.lines)
     assert "mine" in (screen.home / "presets.json").read_text()
 
 
 def test_an_answer_begins_with_given_words(screen: Screen) -> None:
-    assert "say something first" in say(screen, "/prefill Hello ,")
-    say(screen, ASK, "/prefill Hello ,")
+    assert "say something first" in screen.say("/prefill Hello ,")
+    screen.say(ASK, "/prefill Hello ,")
     talk = screen.kept[0]
     assert talk.messages()[-1].text.startswith("Hello ,") and heading(screen).startswith("model  branch 2/2")
     assert [step.origin for step in talk.messages()[-1].steps[:3]] == ["forced", "forced", "drawn"]
-    say(screen, "/prefill The")
+    screen.say("/prefill The")
     assert heading(screen).startswith("model  branch 3/3") and len(screen.kept[0].messages()) == 2
 
 
 def test_what_others_call_a_command_is_understood(screen: Screen) -> None:
-    say(asked(screen), "/rename")
+    asked(screen).say("/rename")
     screen.press("end")
-    screen.type(" one")
-    screen.press("enter")
+    screen.say(" one")
     assert screen.kept[0].title.endswith(" one")
-    say(screen, "/system")
+    screen.say("/system")
     screen.type("Be brief.")
     screen.press("ctrl+j")
-    screen.type("Be kind.")
-    screen.press("enter")
+    screen.say("Be kind.")
     assert screen.kept[0].system == "Be brief.\nBe kind." and "system  Be brief." in screen.text
     screen.press("escape")
-    say(screen, "//a slash")
+    screen.say("//a slash")
     assert screen.kept[0].messages()[-2].text == "/a slash"
-    say(screen, "/clear")
+    screen.say("/clear")
     assert "Rayleigh" not in screen.text
-    say(screen, "/bye")
+    screen.say("/bye")
     assert not screen.running
 
 
 def test_all_of_a_conversation_is_copied_and_exported_and_opened_again(screen: Screen) -> None:
-    say(asked(screen), "/mark here", "/copy tokens")
+    asked(screen).say("/mark here", "/copy tokens")
     rows = screen.clipboard.splitlines()
     (talk,) = screen.kept
     assert rows[0].startswith("who\ttoken\ttext") and len(rows) == 1 + len(talk.messages()[-1].steps)
-    say(screen, "/copy markdown")
+    screen.say("/copy markdown")
     assert "**you**" in screen.clipboard and SKY.strip() in screen.clipboard
-    say(screen, "/copy")
+    screen.say("/copy")
     assert screen.clipboard == SKY.strip()
-    line = say(screen, "/export jsonl talk.jsonl")
+    line = screen.say("/export jsonl talk.jsonl")
     found = export.read(screen.folder / "talk.jsonl", "x", 0.0)
     assert "exported" in screen.text and found.nodes.keys() == talk.nodes.keys() and found.marks == talk.marks
     screen.press("escape")
-    say(screen, "/export page.html")
+    screen.say("/export page.html")
     screen.press("escape")
     assert "Rayleigh" in (screen.folder / "page.html").read_text()
     screen.press("escape")
-    say(screen, "/export markdown")
+    screen.say("/export markdown")
     (path,) = screen.folder.glob("likely-*.md")
     screen.press("escape")
     before = path.read_text()
-    say(screen, f"/export markdown {path.name}")  # what is there is asked about
+    screen.say(f"/export markdown {path.name}")  # what is there is asked about
     assert path.name in screen.text and path.read_text() == before
     screen.press("escape")
-    line = say(screen, "/import talk.jsonl")
+    line = screen.say("/import talk.jsonl")
     assert "imported talk.jsonl: 2 messages and branches" in line and len(screen.kept) == 2
     assert [talk.messages()[-1].text for talk in screen.kept] == [SKY, SKY]
 
@@ -204,8 +194,7 @@ def test_the_list_of_commands_is_narrowed_picked_from_and_closed(screen: Screen)
     screen.type("/pre")
     screen.press("escape")
     assert "│ /pre " in screen.text and "/prefill" not in screen.text
-    screen.type("set gre")
-    screen.press("enter")
+    screen.say("set gre")
     assert "SAMPLER  greedy" in screen.text
     screen.type("/hel")  # what is picked is meant
     screen.press("enter")
@@ -229,7 +218,7 @@ COMPLETED = {
 
 
 def test_a_command_is_completed_by_what_there_is(screen: Screen) -> None:
-    say(screen, "/adapter calm", "/ban glow")
+    screen.say("/adapter calm", "/ban glow")
     for typed, words in COMPLETED.items():
         screen.type(typed)
         box = next(y for y, line in enumerate(screen.lines) if line.startswith("╭"))
@@ -243,7 +232,7 @@ def test_the_palette_offers_what_applies_and_does_it(screen: Screen) -> None:
     screen.type("Re-sample")
     assert "branch: Re-sample from here" not in screen.text
     screen.press("escape", "escape")
-    say(screen, ASK, "/ban sky", "/redo")
+    screen.say(ASK, "/ban sky", "/redo")
     for entry, seen in (
         ("branch: Previous sibling", "branch 1/2"),
         ("branch: Re-sample from here", "branch"), ("sample: Allow ·sky", "SAMPLER"), ("/seed n", "│ /seed "),
@@ -266,8 +255,8 @@ def test_commands_of_a_diffusion_model(tmp_path: Path) -> None:
             ("/unmask steps 4 by entropy", "entropy"), ("/set mirostat_tau 5", "it stays off"),
             ("/set dry_multiplier 0.8", "DRY needs tokens in the order of the text"),
         ):  # fmt: skip
-            assert line in say(screen, typed), typed
-        say(screen, ASK)
+            assert line in screen.say(typed), typed
+        screen.say(ASK)
         assert (engine.hows[-1].steps, engine.hows[-1].by) == (4, "entropy")
         assert len(screen.kept[0].messages()[-1].steps) == 5
 
@@ -277,5 +266,5 @@ def test_a_conversation_without_an_answer_has_nothing_to_draw_again(screen: Scre
         ("/redo", "there is no answer to draw again"), ("/continue", "there is no answer to go on with"),
         ("/step", "step mode needs a message to answer, and a model"),
     ):  # fmt: skip
-        assert line in say(screen, typed)
+        assert line in screen.say(typed)
     assert not screen.kept

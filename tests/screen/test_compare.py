@@ -11,8 +11,7 @@ ASK = "Why is the sky blue?"
 
 def compared(screen: Screen, prompt: str = ASK) -> None:
     screen.press("f3")
-    screen.type(prompt)
-    screen.press("enter")
+    screen.say(prompt)
 
 
 def test_a_prompt_goes_to_every_column_and_all_are_kept(screen: Screen) -> None:
@@ -51,8 +50,7 @@ def test_columns_that_are_stopped_keep_what_they_had(screen: Screen) -> None:
 
 def test_it_begins_with_what_was_said_last(screen: Screen) -> None:
     for said in ("Why is the sky blue?", "and why red?"):
-        screen.type(said)
-        screen.press("enter")
+        screen.say(said)
     screen.press("f3")
     assert "│ and why red?" in screen.text and "Why is the sky" not in screen.text
     screen.press("enter")
@@ -73,8 +71,7 @@ def test_a_token_of_the_column_with_the_focus_is_looked_at(tmp_path: Path) -> No
 def test_a_column_draws_as_it_was_set_up_and_says_so(screen: Screen) -> None:
     screen.press("f3", "tab", "c")
     screen.click("parameters…")
-    screen.type("temp 0.3 top_k 40")
-    screen.press("enter")
+    screen.say("temp 0.3 top_k 40")
     assert "T 0.3" in screen.text and "top-k 40" in screen.text
     screen.press("tab", "c")
     screen.click("greedy")
@@ -92,8 +89,7 @@ def test_a_column_is_gone_on_with_in_the_chat(screen: Screen) -> None:
     compared(screen)
     screen.press("tab", "enter")
     assert " you" in screen.text and "Why is the sky blue?" in screen.text
-    screen.type("and sunsets?")
-    screen.press("enter")
+    screen.say("and sunsets?")
     assert "and sunsets?" in screen.text and {talk.kind for talk in screen.kept} == {"chat", "compare"}
 
 
@@ -115,8 +111,7 @@ def test_another_model_answers_beside_and_stays_as_long_as_it_is_compared(tmp_pa
         screen.press("f3", "tab", "tab", "c", "end")
         screen.click("another model")
         screen.press("tab")
-        screen.type("other")
-        screen.press("enter")
+        screen.say("other")
         screen.click("One prompt for")
         screen.say("Why is the sky blue?")
         assert "Blue light is scattered" in screen.text and "looks blue because" in screen.text

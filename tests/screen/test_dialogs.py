@@ -7,14 +7,9 @@ from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
 
 
-def command(screen: Screen, line: str) -> None:
-    screen.type(line)
-    screen.press("enter")
-
-
 def test_models_are_listed_those_that_are_here_first_and_one_is_loaded(tmp_path: Path) -> None:
     with Screen(tmp_path, ScriptedEngine(), ScriptedEngine("other")) as screen:
-        command(screen, "/model")
+        screen.say("/model")
         listed = [line for line in screen.lines if " MB " in line or " GB " in line]
         assert ["● scripted" in listed[0], "other" in listed[1], "too big" in listed[2]] == [True] * 3
         assert "scripted · llama Q4_1 · ⏎ loads it · esc" in screen.text
@@ -22,13 +17,13 @@ def test_models_are_listed_those_that_are_here_first_and_one_is_loaded(tmp_path:
         assert "other · llama Q4_1 · ⏎ loads it" in screen.text
         screen.press("escape")
         assert "│ scripted" in screen.lines[0]
-        command(screen, "/model")
+        screen.say("/model")
         screen.press("down", "enter")
         assert "│ other" in screen.lines[0]
 
 
 def test_a_model_that_is_not_there_is_refused_by_its_name(screen: Screen) -> None:
-    command(screen, "/model")
+    screen.say("/model")
     screen.press("tab")
     screen.paste("owner/name")
     screen.press("enter")
@@ -36,9 +31,9 @@ def test_a_model_that_is_not_there_is_refused_by_its_name(screen: Screen) -> Non
 
 
 def test_adapters_are_weighed_switched_and_taken_off(screen: Screen) -> None:
-    command(screen, "/adapter mine")
-    command(screen, "/adapter yours 0.5")
-    command(screen, "/adapters")
+    screen.say("/adapter mine")
+    screen.say("/adapter yours 0.5")
+    screen.say("/adapters")
 
     def weights() -> list[float]:
         return [float(each) for each in re.findall(r"(?:mine|yours) .*[━─●]+ +(-?[\d.]+)", screen.text)]
@@ -53,13 +48,13 @@ def test_adapters_are_weighed_switched_and_taken_off(screen: Screen) -> None:
     screen.press("delete")
     assert len(weights()) == 1
     screen.press("escape")
-    command(screen, "/adapter nothing")
+    screen.say("/adapter nothing")
     assert "is not an adapter's directory" in screen.text
 
 
 def test_another_token_is_taken_banned_or_written(screen: Screen) -> None:
-    screen.type("Why is the sky blue?")
-    screen.press("enter", "tab", "ctrl+home", "down", "down", "enter")
+    screen.say("Why is the sky blue?")
+    screen.press("tab", "ctrl+home", "down", "down", "enter")
     assert "enter branch · / type your own · x ban · esc" in screen.text
     screen.press("escape")
     assert "type your own" not in screen.text
@@ -69,6 +64,5 @@ def test_another_token_is_taken_banned_or_written(screen: Screen) -> None:
     (talk,) = screen.kept
     assert len(talk.nodes) > before  # a branch, and what was there is kept
     screen.press("enter", "slash")
-    screen.type(" Hello")
-    screen.press("enter")
+    screen.say(" Hello")
     assert "Hello" in screen.text

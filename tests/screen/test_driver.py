@@ -20,8 +20,7 @@ def test_keys_go_in_and_what_they_do_comes_out(screen: Screen) -> None:
 def test_a_run_is_held_after_so_many_tokens(tmp_path: Path) -> None:
     with Screen(tmp_path, ScriptedEngine(scripts=[" one two three four five six"]), size=(80, 24)) as screen:
         screen.hold(after=3)
-        screen.type("count")
-        screen.press("enter")
+        screen.say("count")
         assert "one two three" in screen.text and "four" not in screen.text
         screen.release()
         assert "one two three four five six" in screen.text
@@ -37,13 +36,10 @@ def test_the_clock_moves_only_as_it_is_told(screen: Screen) -> None:
 
 
 def test_what_is_copied_written_and_clicked(screen: Screen) -> None:
-    screen.type("Why is the sky blue?")
-    screen.press("enter")
-    screen.type("/copy")
-    screen.press("enter")
+    screen.say("Why is the sky blue?")
+    screen.say("/copy")
     assert screen.clipboard.startswith("The sky looks blue") and "copied" in screen.text
-    screen.type("/export markdown talk.md")
-    screen.press("enter")
+    screen.say("/export markdown talk.md")
     assert "Rayleigh" in (screen.folder / "talk.md").read_text()
     screen.click("2 compare")
     assert "COLUMN" in screen.text.upper()

@@ -9,11 +9,6 @@ from tests.support.screen import Screen
 ASK = "Why is the sky blue?"
 
 
-def say(screen: Screen, text: str) -> None:
-    screen.type(text)
-    screen.press("enter")
-
-
 def shown(screen: Screen, key: str = "f9") -> str:
     """The sheet of the formula, on one line; closed again by the same key."""
     before = screen.lines[:-1]
@@ -27,7 +22,7 @@ def shown(screen: Screen, key: str = "f9") -> str:
 
 def test_of_a_prompt_a_token_and_its_draw(tmp_path: Path) -> None:
     with Screen(tmp_path, size=(60, 20)) as screen:
-        say(screen, ASK)
+        screen.say(ASK)
         assert "n = 76 of 8,192" in shown(screen)
         screen.press("tab", "left", "left")
         step = screen.kept[0].messages()[-1].steps[64]
@@ -49,6 +44,6 @@ def test_of_a_text_and_of_columns(tmp_path: Path) -> None:
         found = shown(screen)
         assert "2^−" in found and "ppl = p^(−1/n) = " in found
         screen.press("f3")
-        say(screen, ASK)
+        screen.say(ASK)
         screen.wait(2)
         assert "bits" in shown(screen)

@@ -37,8 +37,7 @@ def test_the_system_prompt_is_a_line_that_opens_and_is_edited_in_place(tmp_path:
         screen.press("z")
         screen.click("Be brief")
         assert "│ Be brief" in screen.lines[2]  # where it stands
-        screen.type(" please")
-        screen.press("enter")
+        screen.say(" please")
         assert screen.kept[0].system == "Be brief please" and "from the next answer on" in screen.lines[-1]
 
 

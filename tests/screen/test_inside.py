@@ -38,8 +38,7 @@ def look(tmp_path: Path) -> Iterator[Look]:
 
 def into(screen: Screen, text: str) -> None:
     screen.press("n", "ctrl+a", "ctrl+k")
-    screen.type(text)
-    screen.press("enter")
+    screen.say(text)
 
 
 # -- the pages --------------------------------------------------------------------------------------------------------
@@ -82,8 +81,7 @@ def test_the_map_is_walked_and_asked(look: Look) -> None:
     assert "NEAREST  to ?" in screen.text and "man : woman" in screen.text and "60% ±20" in screen.text
     assert "right, of 132 sums" in screen.text  # of the relation that has most
     screen.press("slash")
-    screen.type("red")
-    screen.press("enter")
+    screen.say("red")
     assert "NEAREST  to ·red" in screen.text
     walked = set()
     for key in ("left", "right", "up", "down"):
@@ -91,14 +89,12 @@ def test_the_map_is_walked_and_asked(look: Look) -> None:
         walked.add(next(line for line in screen.lines if "NEAREST" in line).split("NEAREST")[1])
     assert len(walked) > 1
     screen.press("plus", "minus", "a")
-    screen.type("sky - blue + red")
-    screen.press("enter")
+    screen.say("sky - blue + red")
     sky, blue, red = (engine.tokenizer.ids[word] for word in (b" sky", b" blue", b" red"))
     assert looks.NearLook((sky, red), (blue,)) in engine.looks and "sky − blue + red" in screen.text
     for key, asked in (("a", "sky - nonsense"), ("slash", "nonsense")):
         screen.press(key)
-        screen.type(asked)
-        screen.press("enter")
+        screen.say(asked)
         assert "nonsense is not one token" in screen.text
 
 
@@ -112,22 +108,18 @@ def test_causes_are_measured_beside_what_was_written(look: Look) -> None:
     screen.press("x")
     assert screen.text.count("-0.250") >= 6  # the heads that wrote most, silenced
     screen.press("p")
-    screen.type("Why is the sky red?")
-    screen.press("enter")
+    screen.say("Why is the sky red?")
     assert "4.0 here, -3.0 there" in screen.text and "correlates by 0.75" in screen.text
     screen.press("w", "w", "w")
     assert "PATCHES  of the heads" in screen.text and "by head " in screen.text
     screen.press("w", "p", "ctrl+a", "ctrl+k")
-    screen.type("too short")
-    screen.press("enter")
+    screen.say("too short")
     assert "both must have as many tokens" in screen.text
     screen.press("f")
-    screen.type("nonsense")
-    screen.press("enter")
+    screen.say("nonsense")
     assert "not one token" in screen.text
     screen.press("f", "ctrl+a", "ctrl+k")
-    screen.type("red")
-    screen.press("enter")
+    screen.say("red")
     assert "over ·red" in screen.text and "− logit(·red)" in screen.text
 
 
@@ -211,8 +203,8 @@ def test_files_are_of_the_kind_of_their_name_and_none_is_written_over(look: Look
 
 def test_it_opens_on_the_answer_under_the_cursor_and_says_what_is_there_without_one(tmp_path: Path) -> None:
     with Screen(tmp_path, Glass()) as screen:
-        screen.type(TEXT)
-        screen.press("enter", "tab", "i")
+        screen.say(TEXT)
+        screen.press("tab", "i")
         assert "less of it and our eyes are less sensitive there." in screen.text and "after ." in screen.text
         screen.press("home", "right")
         assert "1 " in screen.text and "Why" in screen.text

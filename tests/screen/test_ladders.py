@@ -50,8 +50,7 @@ def test_a_table_that_is_none_is_one_line_and_another_is_asked_for(tmp_path: Pat
         assert "No such file or directory" in " ".join(screen.text.split())
         (tmp_path / "bad.csv").write_text("run,parameters\n")
         screen.press("n")
-        screen.type("bad.csv")
-        screen.press("enter")
+        screen.say("bad.csv")
         assert "bad.csv" in screen.text and screen.running
         screen.press("e")
         assert "there is no law here yet" in screen.text

@@ -16,8 +16,8 @@ ASK = "Why is the sky blue?"
 
 def asked(screen: Screen) -> Screen:
     """An answer, and the cursor on its fifth token from the end."""
-    screen.type(ASK)
-    screen.press("enter", "tab", "left", "left", "left", "left")
+    screen.say(ASK)
+    screen.press("tab", "left", "left", "left", "left")
     return screen
 
 
@@ -75,8 +75,7 @@ def test_no_part_hides_another_at_any_height(screen: Screen) -> None:
 def test_before_a_token_is_drawn_it_says_so_and_then_it_is_the_newest(screen: Screen) -> None:
     assert "nothing drawn yet" in screen.text
     screen.hold(after=7)
-    screen.type(ASK)
-    screen.press("enter")
+    screen.say(ASK)
     screen.wait(1)
     assert "nothing drawn yet" not in screen.text and len(rows(screen)) >= 3
 

@@ -13,25 +13,19 @@ from tests.support.screen import Screen
 ASK = "Why is the sky blue?"
 
 
-def say(screen: Screen, *texts: str) -> None:
-    for text in texts:
-        screen.type(text)
-        screen.press("enter")
-
-
 def empty(screen: Screen) -> None:
     """Before anything was said."""
 
 
 def chat(screen: Screen) -> None:
-    say(screen, ASK)
+    screen.say(ASK)
     screen.press("tab", "ctrl+home", "down", *["right"] * 8)
 
 
 def tree(screen: Screen) -> None:
     chat(screen)
     screen.press("2", "escape")
-    say(screen, "/redo", "Hello , what about sunsets")
+    screen.say("/redo", "Hello , what about sunsets")
 
 
 def alternatives(screen: Screen) -> None:
@@ -42,46 +36,46 @@ def alternatives(screen: Screen) -> None:
 def moved(screen: Screen) -> None:
     """Moved in the middle of the answer, which goes on otherwise, and a token looked at that was drawn before."""
     screen.hold(after=20)
-    say(screen, ASK)
+    screen.say(ASK)
     screen.press("ctrl+g", *["left"] * 8)
     screen.release()
     screen.press("escape", "tab", "ctrl+home", "down", *["right"] * 8)
 
 
 def markdown(screen: Screen) -> None:
-    say(screen, ASK)
+    screen.say(ASK)
     screen.click("scatters in")
 
 
 def search(screen: Screen) -> None:
     screen.hold(after=9)
-    say(screen, "/strategy beam 3", ASK)
+    screen.say("/strategy beam 3", ASK)
 
 
 def votes(screen: Screen) -> None:
-    say(screen, "/strategy vote 4", ASK)
+    screen.say("/strategy vote 4", ASK)
 
 
 def canvas(screen: Screen) -> None:
-    say(screen, ASK)
+    screen.say(ASK)
     screen.press("tab", *["["] * 8, *["right"] * 12)
 
 
 def sessions(screen: Screen) -> None:
-    say(screen, ASK)
+    screen.say(ASK)
     screen.press("ctrl+n")
-    say(screen, "and red")
+    screen.say("and red")
     screen.press("ctrl+o")
 
 
 def find(screen: Screen) -> None:
-    say(screen, ASK, "/redo")
+    screen.say(ASK, "/redo")
     screen.press("ctrl+f")
     screen.type("light")
 
 
 def step(screen: Screen) -> None:
-    say(screen, ASK)
+    screen.say(ASK)
     screen.press("tab", "s")
 
 

@@ -56,8 +56,8 @@ def test_bits_position_and_noise_stand_where_a_tuning_has_its_drift(tmp_path: Pa
         screen.hold(after=35)
         screen.press("f5", "ctrl+t")
         assert "│ pretraining" in screen.lines[0]
-        screen.type("texts")
-        screen.press("enter", "escape")
+        screen.say("texts")
+        screen.press("escape")
         screen.wait()
         last = next(event for event in trainer.events(30) if isinstance(event, Validated))
         assert f"BITS A BYTE  {last.loss / 2:.3f} at step 30" in screen.text
@@ -86,8 +86,7 @@ def test_the_form_asks_for_either_kind_and_what_was_typed_stays(tmp_path: Path) 
         screen.press("ctrl+l")
         assert "no rows to keep or drop" in screen.text
         screen.press("down", "down", "down", "down")
-        screen.type("many")
-        screen.press("enter")
+        screen.say("many")
         assert "tokens must be a whole number, got 'many'" in screen.text
         screen.press("ctrl+a", "ctrl+k", "9", "0", "0", "0", "enter")
         assert trainer.config == configure({"data": "x", "tokens": 9000})  # type: ignore[comparison-overlap]

@@ -46,8 +46,7 @@ def measure(screen: Screen, tasks: str = "sums.jsonl", models: str = "mild good 
     screen.press("tab", "ctrl+a", "ctrl+k")
     screen.type(models)
     screen.press("tab")
-    screen.type(items)
-    screen.press("enter")
+    screen.say(items)
 
 
 def measured(screen: Screen, model: str, task: str = "sums") -> list[float]:
@@ -141,14 +140,12 @@ def test_mistakes_in_what_is_asked_for_stay_to_be_mended(view: Open) -> None:
     screen = view(evaluator=evaluator)
     screen.press("n", "enter")
     assert "give a file, or one of arithmetic" in screen.text
-    screen.type("nothing.jsonl")
-    screen.press("enter")
+    screen.say("nothing.jsonl")
     assert "there is no file nothing.jsonl" in screen.text
     screen.press("ctrl+a", "ctrl+k")
     screen.type("sums.jsonl")
     screen.press("tab", "tab")
-    screen.type("some")
-    screen.press("enter")
+    screen.say("some")
     assert "a whole number from 1 on, got 'some'" in screen.text
     screen.press("ctrl+a", "ctrl+k", "4", "enter")
     assert "∎ done" in screen.text

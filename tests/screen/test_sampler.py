@@ -16,12 +16,6 @@ from tests.support.screen import Screen
 ASK = "Why is the sky blue?"
 
 
-def say(screen: Screen, *texts: str) -> None:
-    for text in texts:
-        screen.type(text)
-        screen.press("enter")
-
-
 def value(screen: Screen, label: str) -> str:
     """What stands behind a slider."""
     return next(line for line in screen.lines if f" {label} " in line and "●" in line).split()[-1]
@@ -36,7 +30,7 @@ def to(screen: Screen, label: str) -> None:
 
 
 def test_a_slider_is_stepped_typed_put_back_and_its_transform_moved(screen: Screen) -> None:
-    say(screen, ASK)
+    screen.say(ASK)
     screen.press("ctrl+g")
     assert "←→ Move  0 Off  = Type  < > Order  p Presets" in screen.lines[-1] and value(screen, "temperature") == "0.80"
     screen.press("right", "right")
@@ -48,13 +42,11 @@ def test_a_slider_is_stepped_typed_put_back_and_its_transform_moved(screen: Scre
     assert value(screen, "temperature") == "1.00"
     screen.press("=")
     screen.press("ctrl+u")
-    screen.type("2.5")
-    screen.press("enter")
+    screen.say("2.5")
     assert value(screen, "temperature") == "2.50"
     for typed, line in (("-9", "must be in (0, 100], got -9.0"), ("warm", "temperature must be a number, got warm")):
         screen.press("=", "ctrl+u")
-        screen.type(typed)
-        screen.press("enter")
+        screen.say(typed)
         assert line in screen.text and value(screen, "temperature") == "2.50"
     screen.press("<")
     assert "SAMPLER  own order" in screen.text
@@ -76,7 +68,7 @@ def test_what_is_off_is_unfolded_set_and_folded_away(screen: Screen) -> None:
 
 
 def test_a_banned_token_is_lifted_by_a_key(screen: Screen) -> None:
-    say(screen, "/ban glow", "/bias tint -2.5")
+    screen.say("/ban glow", "/bias tint -2.5")
     assert "·glow" in screen.text and "·tint" in screen.text
     screen.press("ctrl+g")
     to(screen, "·glow")
@@ -99,7 +91,7 @@ def test_moved_in_the_middle_of_an_answer_every_token_shows_what_it_was_drawn_fr
     engine = ScriptedEngine()
     with Screen(tmp_path, engine, start=tempered(0.8)) as screen:
         screen.hold(after=11)
-        say(screen, ASK)
+        screen.say(ASK)
         screen.press("ctrl+g", *["left"] * 8)
         assert value(screen, "temperature") == "0.40" and "T 0.80" in screen.text
         screen.release()
@@ -133,7 +125,7 @@ def test_moved_in_the_middle_of_an_answer_every_token_shows_what_it_was_drawn_fr
 
 def test_a_slider_that_was_walked_while_tokens_came_is_told_by_both_ends(screen: Screen) -> None:
     screen.hold(after=12)
-    say(screen, ASK)
+    screen.say(ASK)
     screen.press("ctrl+g")
     for _ in range(8):
         screen.hold(after=1)
@@ -145,9 +137,9 @@ def test_a_slider_that_was_walked_while_tokens_came_is_told_by_both_ends(screen:
 @pytest.mark.parametrize("size", [(160, 45), (120, 40), (100, 30)], ids=str)
 def test_sliders_and_the_current_leaf_are_seen_together(tmp_path: Path, size: tuple[int, int]) -> None:
     with Screen(tmp_path, size=size) as screen:
-        say(screen, ASK)
+        screen.say(ASK)
         for seed in range(12):
-            say(screen, f"/seed {seed}")
+            screen.say(f"/seed {seed}")
         if size[0] < 110:
             screen.press("tab", "w")
             if "SAMPLER" not in screen.text:
@@ -158,7 +150,7 @@ def test_sliders_and_the_current_leaf_are_seen_together(tmp_path: Path, size: tu
 
 def test_where_there_is_no_room_for_two_they_take_turns(tmp_path: Path) -> None:
     with Screen(tmp_path, size=(70, 24)) as screen:
-        say(screen, ASK, "/redo")
+        screen.say(ASK, "/redo")
         screen.press("tab")
         seen = set()
         for _ in range(5):

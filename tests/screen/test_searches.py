@@ -25,12 +25,6 @@ def searching() -> ScriptedEngine:
     return engine
 
 
-def say(screen: Screen, *texts: str) -> None:
-    for text in texts:
-        screen.type(text)
-        screen.press("enter")
-
-
 def shown(screen: Screen) -> str:
     """The answer that is on the screen, as it was kept."""
     return screen.kept[0].messages()[-1].text
@@ -44,10 +38,10 @@ def search(tmp_path: Path) -> Iterator[Search]:
         screen = Screen(tmp_path, searching(), size=size)
         screen.__enter__()
         screens.append(screen)
-        say(screen, f"/strategy {strategy}")
+        screen.say(f"/strategy {strategy}")
         if after is not None:
             screen.hold(after=after)
-        say(screen, ASK)
+        screen.say(ASK)
         return screen
 
     screens: list[Screen] = []
@@ -163,7 +157,7 @@ def test_a_vote_shows_its_answers_and_ends_on_one_that_won(search: Search) -> No
     screen.press("down", "down", "down", "down", "delete")
     assert "3 PATHS" in screen.text
     screen.press("escape")
-    say(screen, "/strategy plain", "Hello , what about sunsets")
+    screen.say("/strategy plain", "Hello , what about sunsets")
     assert "VOTES" not in screen.text
 
 
@@ -199,7 +193,7 @@ def test_the_strategy_is_a_row_of_the_sampler_that_opens_a_list(search: Search) 
     screen.press("s")
     assert "beam" in screen.text and "vote" in screen.text
     screen.press("escape", "escape", "escape")
-    say(screen, "/strategy beam 3")
+    screen.say("/strategy beam 3")
     screen.press("ctrl+g", "up", "up", "up", "up", "up", "down", "left")
     assert any(line.rstrip().endswith(" 2") and "beams" in line for line in screen.lines)
     screen.press("left", "left")
@@ -224,7 +218,7 @@ def test_every_text_of_a_search_is_a_branch_that_is_kept(tmp_path: Path, plan: s
     engine = ScriptedEngine()
     engine.plan = plan
     with Screen(tmp_path, engine) as screen:
-        say(screen, ASK)
+        screen.say(ASK)
         talk = screen.kept[0]
         found, bare = {}, replace(talk, pruned=frozenset())
         for node in talk.nodes.values():

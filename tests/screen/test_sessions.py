@@ -41,8 +41,7 @@ def test_conversations_are_listed_found_and_opened(screen: Screen) -> None:
 
 def test_a_conversation_is_named_duplicated_put_away_and_brought_back(screen: Screen) -> None:
     three(screen).press("ctrl+o", "ctrl+r", "end", *["backspace"] * 40)
-    screen.type("renamed")
-    screen.press("enter")
+    screen.say("renamed")
     assert "renamed" in {talk.title for talk in screen.kept} and "renamed" in screen.text
     screen.press("ctrl+d")
     assert len(screen.kept) == 4
@@ -85,8 +84,7 @@ def test_beside_the_chat_they_are_found_renamed_told_apart_and_put_away(tmp_path
         screen.type("sunsets")
         assert "CONVERSATIONS  1" in screen.text and "first of all" not in screen.text
         screen.press("down", "r", "end")
-        screen.type(" again")
-        screen.press("enter")
+        screen.say(" again")
         assert "what about sunsets again" in screen.text and len(screen.kept) == 3
         screen.press("/", "ctrl+u")
         assert "CONVERSATIONS  3" in screen.text

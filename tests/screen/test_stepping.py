@@ -11,14 +11,9 @@ from tests.support.screen import Screen
 ASK = "Why is the sky blue?"
 
 
-def say(screen: Screen, text: str) -> None:
-    screen.type(text)
-    screen.press("enter")
-
-
 def stepping(screen: Screen) -> None:
     """Ask, have it answered, and begin to step behind the answer."""
-    say(screen, ASK)
+    screen.say(ASK)
     screen.press("tab", "s")
     assert screen.lines[-1].startswith(" step:") and "NEXT" in screen.text
 
@@ -30,7 +25,7 @@ def origins(screen: Screen) -> list[str]:
 def test_tokens_are_chosen_one_by_one(screen: Screen) -> None:
     stepping(screen)
     screen.click("Message")
-    say(screen, "and why red")
+    screen.say("and why red")
     assert screen.lines[-1].startswith(" step:") and len(screen.kept[0].messages()) == 4
     screen.press("down", "enter")
     assert origins(screen) == ["forced"]
@@ -39,12 +34,12 @@ def test_tokens_are_chosen_one_by_one(screen: Screen) -> None:
     screen.press("escape")
     assert "step:" not in screen.lines[-1] and screen.kept[0].leaf.finish == "cancelled"  # type: ignore[union-attr]
     assert [message.text for message in screen.kept[0].messages()[:3]] == [ASK, SKY, "and why red"]
-    say(screen, "what about sunsets")  # drawn freely again
+    screen.say("what about sunsets")  # drawn freely again
     assert len(origins(screen)) > 10
 
 
 def test_step_mode_that_is_left_at_once_leaves_an_answer_as_it_ended(screen: Screen) -> None:
-    say(screen, ASK)
+    screen.say(ASK)
     before = screen.kept[0]
     screen.press("tab", "s", "escape")
     assert screen.kept[0].nodes.keys() == before.nodes.keys() and screen.kept[0].leaf.finish == "eot"  # type: ignore[union-attr]
@@ -56,14 +51,14 @@ def test_a_command_that_is_none_leaves_step_mode_as_it_was(tmp_path: Path) -> No
     with Screen(tmp_path, engine) as screen:
         stepping(screen)
         screen.click("Message")
-        say(screen, "/ banana")
+        screen.say("/ banana")
         assert "there is no command" in screen.lines[-1] and "NEXT" in screen.text
         assert len(screen.kept[0].nodes) == 2 or origins(screen) == ["drawn"] * 67
 
 
 @pytest.mark.parametrize("key", ["delete", "]"])
 def test_another_branch_ends_step_mode(screen: Screen, key: str) -> None:
-    say(screen, ASK)
+    screen.say(ASK)
     screen.press("ctrl+r", "tab", "s")
     assert "NEXT" in screen.text
     screen.press("escape", "tab", "s", "shift+tab")
@@ -80,7 +75,7 @@ def test_it_looks_at_one_token_whatever_the_strategy_does(tmp_path: Path, plan: 
     assert plan in PLANS
     engine = ScriptedEngine()
     with Screen(tmp_path, engine) as screen:
-        say(screen, ASK)
+        screen.say(ASK)
         engine.plan = plan
         screen.press("tab", "s")
         assert "NEXT" in screen.text
@@ -89,11 +84,11 @@ def test_it_looks_at_one_token_whatever_the_strategy_does(tmp_path: Path, plan: 
 
 
 def test_it_draws_by_the_sampler_whatever_the_strategy(screen: Screen) -> None:
-    say(screen, ASK)
-    say(screen, "/strategy beam 3")
+    screen.say(ASK)
+    screen.say("/strategy beam 3")
     screen.press("tab", "s")
     screen.click("Message")
-    say(screen, "and why red")
+    screen.say("and why red")
     screen.press("space", "space")
     steps = screen.kept[0].messages()[-1].steps
     assert len(steps) == 2 and all(Temperature(0.8) in step.recipe.transforms for step in steps)

@@ -12,8 +12,7 @@ ASK = "Why is the sky blue?"
 
 
 def say(screen: Screen, text: str = ASK) -> Screen:
-    screen.type(text)
-    screen.press("enter")
+    screen.say(text)
     return screen
 
 
@@ -74,8 +73,7 @@ def test_a_place_is_gone_on_from_with_own_words_or_drawn_again(screen: Screen) -
     say(screen).press("tab", "ctrl+home", "down", "right", "right", "right", "right")
     assert looked_at(screen).startswith("TOKEN 5/67  ·because")
     screen.press("enter", "/")
-    screen.type(" Hello")
-    screen.press("enter")
+    screen.say(" Hello")
     assert screen.kept[0].messages()[-1].text.startswith(" The sky looks blue Hello")
     assert "branch 2/2" in screen.text
     screen.click("blue Hello")

@@ -38,8 +38,8 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
             if steps is not None:
                 screen.hold(after=steps)
             screen.press("f5")
-            screen.type("rows.jsonl")
-            screen.press("enter", "escape")
+            screen.say("rows.jsonl")
+            screen.press("escape")
             return screen
 
         yield begun
@@ -83,8 +83,7 @@ def test_space_pauses_after_the_step_and_a_run_that_waits_answers(begin: Begin) 
     release(screen)
     assert "paused · step 6/40" in head(screen)
     screen.press("t")
-    screen.type("red")
-    screen.press("enter")
+    screen.say("red")
     assert "model  step 6 · " in screen.text
     screen.press("escape", "space")
     screen.wait()
@@ -111,8 +110,7 @@ def test_a_run_goes_on_behind_other_views_and_typing_is_a_question(begin: Begin)
     trainer = ScriptedTrainer()
     screen = begin(trainer, 3)
     screen.press("f2")
-    screen.type("Why is the sky blue?")
-    screen.press("enter")
+    screen.say("Why is the sky blue?")
     assert trainer.step == 3
     release(screen)
     screen.press("f5", "t")
@@ -171,8 +169,7 @@ def test_what_is_not_the_default_is_in_the_command() -> None:
 def test_the_model_as_it_is_and_its_base_answer_beside_each_other(begin: Begin) -> None:
     screen = begin(ScriptedTrainer(), 10)
     screen.press("t")
-    screen.type("red")
-    screen.press("enter")
+    screen.say("red")
     release(screen)
     screen.press("escape", "b")
     assert "base  before training" in screen.text and re.search(r"model  step \d+", screen.text)
@@ -180,8 +177,7 @@ def test_the_model_as_it_is_and_its_base_answer_beside_each_other(begin: Begin) 
     screen.press("r")
     assert "model  step 40" in screen.text
     screen.press("p", "ctrl+a", "ctrl+k")
-    screen.type("Hello")
-    screen.press("enter")
+    screen.say("Hello")
     assert "prompt 3/3" in screen.text and "Hello" in screen.text
 
 
@@ -211,16 +207,14 @@ def test_bits_that_moved_are_those_of_the_two_distributions(begin: Begin) -> Non
     screen.press("right_square_bracket")
     assert "prompt 2/2" in screen.text and "what about sunsets" in screen.text
     screen.press("h")
-    screen.type("Blue light")
-    screen.press("enter")
+    screen.say("Blue light")
     assert "text  mean KL" in screen.text
 
 
 def test_what_cannot_be_answered_is_a_line(begin: Begin) -> None:
     screen = begin(ScriptedTrainer(), 5)
     screen.press("r")  # nothing was asked yet: the field to ask in
-    screen.type("  ")
-    screen.press("enter")
+    screen.say("  ")
     assert "you" not in screen.text
     screen.press("escape", "n")
     assert "a run is under way: s stops and keeps it" in screen.text
@@ -279,8 +273,8 @@ def test_what_cannot_begin_leads_back_to_the_form_with_everything_in_it(tmp_path
         assert str(error) in screen.text and "rows.jsonl" in screen.text
         trainer.refuse = None
         screen.press("home", "ctrl+k")
-        screen.type("other.jsonl")
-        screen.press("enter", "escape")
+        screen.say("other.jsonl")
+        screen.press("escape")
         assert "done after step 12" in head(screen)
         # what has no field is not forgotten
         assert trainer.config == configure({"data": "other.jsonl", "rank": 4, "kl": 0.5, "steps": 12})
@@ -298,17 +292,15 @@ def test_the_form_says_what_is_wrong_and_reads_a_file_of_settings(tmp_path: Path
         screen.press("down", "down")
         screen.type("mine")
         screen.press("down")
-        screen.type("8x")
-        screen.press("enter")
+        screen.say("8x")
         assert "rank must be a whole number, got '8x'" in screen.text
         screen.press("backspace")
         screen.press("down", "down", "down", "down", "down")  # to the last field
-        screen.type("wrong.toml")
-        screen.press("enter")
+        screen.say("wrong.toml")
         assert "unknown option stepps; did you mean steps?" in screen.text
         screen.press("ctrl+a", "ctrl+k")
-        screen.type("more.toml")
-        screen.press("enter", "escape")
+        screen.say("more.toml")
+        screen.press("escape")
         assert "done after step 6" in head(screen)
         wanted = {"data": "rows.jsonl", "model": "scripted", "out": "mine", "rank": 8, "steps": 6, "optimiser": "lion"}
         assert trainer.config == configure(wanted)
@@ -346,8 +338,8 @@ def test_leaving_the_program_in_a_step_keeps_the_run(tmp_path: Path, key: str) -
     with Screen(tmp_path, trainer=trainer) as screen:
         screen.hold(after=7)
         screen.press("f5")
-        screen.type("rows.jsonl")
-        screen.press("enter", "escape", key)
+        screen.say("rows.jsonl")
+        screen.press("escape", key)
         release(screen)
         if screen.running:  # by the key that stops first
             screen.press("ctrl+q")

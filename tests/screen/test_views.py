@@ -86,8 +86,8 @@ def test_a_view_is_a_file_and_a_line(tmp_path: Path, clock: None) -> None:
         assert "wind it up" in screen.text
         screen.press("escape", "f2")
         assert (screen.home / "wound").read_text() == "1"
-        screen.type(ASK)
-        screen.press("enter", "tab", "g")
+        screen.say(ASK)
+        screen.press("tab", "g")
         assert f"{last} clock" in screen.lines[-1]
         screen.press(str(last), "f2", "escape")  # goto
         assert (screen.home / "wound").read_text() == "0"
@@ -137,8 +137,7 @@ def test_a_view_is_left_while_it_works_and_its_work_is_there(screen: Screen, nam
 def test_every_view_is_gone_to_from_every_other_in_the_middle_of_an_answer(tmp_path: Path) -> None:
     with Screen(tmp_path, size=(160, 24)) as screen:
         screen.hold(after=2)
-        screen.type(ASK)
-        screen.press("enter")
+        screen.say(ASK)
         for start in VIEWS:
             assert start == VIEWS[start].load().NAME
             for end in VIEWS:
