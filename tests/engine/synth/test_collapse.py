@@ -69,29 +69,13 @@ def test_what_is_left_of_diversity_is_what_drift_leaves() -> None:
     assert diversity("aabc") == pytest.approx(1 - (4 + 1 + 1) / 16) and diversity("") == 0
     assert kept_share(3, 10, 20, "replace") == 0.9
     assert kept_share(3, 10, 20, "accumulate") == pytest.approx(1 - 10 / 50**2)
-
-    class Same(Frequencies[str]):
-        def __init__(self) -> None:
-            super().__init__()
-            self.asked: list[tuple[int, int, int]] = []
-
-        def draw(self, n: int, seed: int) -> list[str]:
-            self.asked.append((len(self._rows), n, seed))
-            return ["a"] * n
-
     for way, sizes in (("replace", [4, 3, 3]), ("accumulate", [4, 7, 10])):
-        learner = Same()
-        found = list(generations(list("abcd"), learner, 2, way, str, n=3, seed=5))
+        found = list(generations(list("abcd"), Copycat(), 2, way, str, n=3, seed=5))
         assert [each.rows for each in found] == sizes and [each.number for each in found] == [0, 1, 2]
-        assert learner.asked == [(sizes[0], 3, 6), (sizes[1], 3, 7)]
-        assert found[0].expected == found[0].diversity.mean == 0.75 and found[0].kinds == 4
-        expected = 0.75 * kept_share(1, 3, 4, way)
-        assert found[1].expected == pytest.approx(expected)
-        assert found[2].expected == pytest.approx(expected * kept_share(2, 3, 4, way))
-        assert found[1].kinds == (1 if way == "replace" else 4)
-    plain = list(generations(list("abcd"), Same(), 1, "replace", str))
-    assert plain[1].rows == 4 and plain[0].diversity == jackknife(4, lambda kept: 1 - 1 / len(kept))
-    learner = Frequencies[str]()
-    learner.fit(list("xyz"))
-    drawn = learner.draw(6, 2)
-    assert drawn == [list("xyz")[i] for i in np.random.default_rng(2).integers(0, 3, 6)]
+        assert found[0].expected == found[0].diversity.mean == 0.75
+        assert found[0].diversity == jackknife(4, lambda kept: 1 - 1 / len(kept))
+        expected = [0.75 * kept_share(1, 3, 4, way), 0.75 * kept_share(1, 3, 4, way) * kept_share(2, 3, 4, way)]
+        assert [each.expected for each in found[1:]] == pytest.approx(expected)
+        assert [each.kinds for each in found] == ([4, 1, 1] if way == "replace" else [4, 4, 4])
+    (learner := Frequencies[str]()).fit(list("xyz"))
+    assert learner.draw(6, 2) == [list("xyz")[i] for i in np.random.default_rng(2).integers(0, 3, 6)]

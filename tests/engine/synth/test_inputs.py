@@ -21,12 +21,10 @@ def row(job: int, says: str, asks: str = "", parent: str = "p", dropped: str = "
 def test_a_row_has_its_number_its_sides_and_what_is_beside_it() -> None:
     made = row(12, " b c", "a").scored(x=1.0).scored(y=math.nan).out("filter: why")
     assert (made.id, made.sides, made.text, made.said) == ("000012-000", ("a", " b c"), "a\n b c", " b c")
-    assert row(1, "b").text == "b" and row(1, "b").sides == ("", "b")
     value = made.value()
     assert value["id"] == "000012-000" and value["dropped"] == "filter: why" and set(value["scores"]) == {"x", "y"}
     again = of_value(json.loads(json.dumps(value)))
     assert (again.content, again.source, again.dropped) == (made.content, made.source, made.dropped)
-    assert "dropped" not in row(1, "b").value()
     with pytest.raises(ValueError, match="scores are numbers"):
         of_value({**value, "scores": {"x": "1"}})
     several = parse(
@@ -66,12 +64,6 @@ def test_sources_are_rows_of_training_or_tasks(tmp_path: Path) -> None:
     toml.write_text('tasks = ["items.jsonl", "items.jsonl"]\n')
     with pytest.raises(DataError, match="is a suite of 2 tasks: name one of them"):
         inputs.task_of(str(toml))
-    assert inputs.texts([("a", "b"), ("", "c")]) == ["a\nb", "c"]
-    three = inputs.rows(str(rows)), inputs.rows(str(rows), 1)
-    assert [len(each) for each in three] == [2, 1] and inputs.identity(three[0]) != inputs.identity(three[1])
-    one = parse({"prompt": "A b.", "completion": " C, d"}, "")
-    assert inputs.KIND_OF["answer"](one) == "c d" and inputs.KIND_OF["opening"](one) == "a b"
-    assert inputs.KIND_OF["row"](one) == digest("a b c d")
 
 
 def test_problems_are_asked_with_their_examples_and_trained_on_without(tmp_path: Path) -> None:

@@ -279,25 +279,21 @@ def test_verdicts_are_by_the_program_or_the_least_of_the_scorers(tmp_path: FileP
 
 def test_a_preference_is_between_answers_that_differ(tmp_path: FilePath) -> None:
     task = write_rows(tmp_path / "t.jsonl", PROBLEMS[:1])
-    paths = [
-        drawn(i, t, f, p, n)
-        for i, (t, f, p, n) in enumerate(
-            (
-                ("5", "eot", -4.0, 4), ("6", "eot", -9.0, 3), ("7", "eot", -8.0, 2), ("7", "eot", -3.0, 3),
-                ("8", "length", -99.0, 1),
-            )
-        )
-    ]  # fmt: skip
+    said = (("5", "eot", -4.0, 4), ("6", "eot", -9.0, 3), ("7", "eot", -8.0, 2), ("7", "eot", -3.0, 3),
+            ("8", "length", -99.0, 1))  # fmt: skip
+    paths = [drawn(i, *each) for i, each in enumerate(said)]
     writer = Scripted()
     writer.draw = lambda *_: paths  # type: ignore[method-assign]
-    (found,) = all_of(made(Preference, writer, method="preference", task=task, answers=5))
+
+    def made_of(some: list[Path]) -> SynthRow:
+        paths[:] = some
+        (found,) = all_of(made(Preference, writer, method="preference", task=task, answers=5))
+        return found
+
+    found, cut, alike = (made_of(some) for some in (list(paths), paths[4:], [drawn(0, "7", "eot", 0.0, 0)]))
     assert found.content == {"prompt": "what is 0?", "chosen": "7", "rejected": "6"} and found.source.branch == 3
     assert found.scores == {"best": 1.0, "worst": 0.0}
-    paths[:] = paths[4:]
-    (cut,) = all_of(made(Preference, writer, method="preference", task=task, answers=5))
     assert cut.dropped == LONG and cut.content == {"prompt": "what is 0?", "completion": ""}
-    paths[:] = [drawn(0, "7", "eot", 0.0, 0)]
-    (alike,) = all_of(made(Preference, writer, method="preference", task=task, answers=5))
     assert alike.dropped == "generate: no answer is better than another" and alike.scores == {"best": 1.0, "worst": 1.0}
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from likely.engine.statistics.estimates import mean, share
 from likely.engine.synth.report import (
-    OPENING,
     Runs,
     coverage,
     divergence,
@@ -18,7 +17,6 @@ from likely.engine.synth.report import (
     privacy,
     report,
     template,
-    top_template,
 )
 from likely.engine.synth.row import RowSource, SynthRow
 
@@ -107,24 +105,6 @@ def test_coverage_counts_what_was_asked_for() -> None:
 def made_row(job: int, says: str, asks: str = "", parent: str = "p", dropped: str = "", **attributes: str) -> SynthRow:
     content = {"prompt": asks, "completion": says} if asks else {"text": says}
     return SynthRow(content, RowSource("m", job, 0, 0, parent, attributes=attributes), {}, dropped)
-
-
-def test_histograms_openings_and_runs_at_their_edges() -> None:
-    assert histogram([1, 1, 2], [3]) == [(1, 2 / 3, 0.0), (2, 1 / 3, 0.0), (3, 0.0, 1.0)]
-    assert histogram([1], []) == [(1, 1.0, 0.0)]
-    same = divergence([("a", 0.5, 0.5), ("b", 0.5, 0.5)])
-    assert same.mean == pytest.approx(0) and same.n == 2 and math.isnan(same.error)
-    apart = divergence([("a", 1.0, 0.0), ("b", 0.0, 1.0)])
-    assert apart.mean == pytest.approx(math.log(2))
-    middle = divergence([("a", 0.75, 0.25), ("b", 0.25, 0.75)])
-    assert middle.mean == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
-    text = [f"w{i}" for i in range(20)]
-    assert template(text).split() == ["w#" if i < 10 else "w##" for i in range(OPENING)]
-    top, ours, theirs = top_template([["a"], ["a"], ["b"]], [["a"], ["c"], ["c"], ["c"]])
-    assert (top, ours, theirs) == ("a", 2 / 3, 0.25) and top_template([["a"]], []) == ("a", 1.0, 0.0)
-    runs = Runs([list("abcde"), list("xbcdy")])
-    assert runs.shared(list("zbcdz")) == tuple("bcd") and runs.shared(list("abcde")) == tuple("abcde")
-    assert runs.shared(list("qq")) == () and runs.shared([]) == () and runs.shared(list("qa")) == ("a",)
 
 
 def test_privacy_counts_what_is_beyond_nineteen_of_twenty() -> None:

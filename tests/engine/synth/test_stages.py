@@ -24,9 +24,9 @@ from tests.engine.synth.makers import PlainTokenizer, config, run, session, tabl
 from tests.fakes import FakeCheckpoint, MarkovModel, random_table
 
 
-def row(job: int, text: str, asks: str = "", **attributes: str) -> SynthRow:
+def row(job: int, text: str, asks: str = "", dropped: str = "", **attributes: str) -> SynthRow:
     content = {"prompt": asks, "completion": text} if asks else {"text": text}
-    return SynthRow(content, RowSource("grid", job, 0, job, f"parent {job}", attributes=attributes))
+    return SynthRow(content, RowSource("grid", job, 0, job, f"parent {job}", attributes=attributes), {}, dropped)
 
 
 def reasons(rows: list[SynthRow]) -> list[str]:
@@ -34,18 +34,6 @@ def reasons(rows: list[SynthRow]) -> list[str]:
 
 
 # -- filters ----------------------------------------------------------------------------------------------------------
-
-
-def test_length_repetition_and_language() -> None:
-    texts = ["", "one two three four", "no no no no no no no no", "a b c d e f g h i j k l",
-             "Das ist ein längerer Satz über einen Hund im Garten"]  # fmt: skip
-    rows = [row(i, text, "what?") if text else row(i, " ", "what?") for i, text in enumerate(texts)]
-    found = list(filters.alone(rows, FilterOptions(least_words=3, most_words=11, repetition=0.5)))
-    assert reasons(found) == ["too short", "", "repetition", "too long", ""]
-    assert found[2].scores["repetition"] == pytest.approx(5 / 6)  # six trigrams, one kind
-    german = list(filters.alone(rows[4:], FilterOptions(languages=("en",))))
-    assert reasons(german) == ["language"]
-    assert reasons(list(filters.alone(rows[4:], FilterOptions(languages=("de", "en"))))) == [""]
 
 
 def test_perplexity_is_that_of_the_table() -> None:
@@ -202,65 +190,61 @@ def test_rows_of_one_parent_are_on_one_side() -> None:
 def test_a_class_and_a_cell_without_rows_are_told(tmp_path: Path) -> None:
     from likely.engine.synth.pipeline import RowsWarned
 
+    def told(name: str, generate: dict[str, Any], **stages_: Any) -> list[str]:
+        events = run(config(tmp_path / name, generate, **stages_), session(law))
+        return [event.line for event in events if isinstance(event, RowsWarned)]
+
     law = table({"7": 0.5, "5": 0.5})
     generate = {"method": "grid", "grid": {"n": ["7", "8"]}, "template": "say {n}?", "answers": 4, "max_tokens": 4}
     balance = {"by": "answer", "classes": ["7", "8"], "most": 9}
-    events = run(config(tmp_path / "made", generate, balance=balance, deduplicate={"near": False}), session(law))
-    told = [event.line for event in events if isinstance(event, RowsWarned)]
-    assert told == ["class '8' has no rows: it will not be learned"]
-    law[ord("8")], law[ord("7")] = law[ord(" ")], law[ord("?")]  # after 8 nothing is said
-    cells = {**generate, "template": "say {n}"}
-    told = [e.line for e in run(config(tmp_path / "cells", cells), session(law)) if isinstance(e, RowsWarned)]
-    assert told == ["no row is left for n 8"]
-    lines = [letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter != "t"]
-    for letter in lines:
+    lines = told("made", generate, balance=balance, deduplicate={"near": False})
+    assert lines == ["class '8' has no rows: it will not be learned"]
+    letters = [letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter != "t"]
+    for letter in ("8", *letters):  # after which nothing is said
         law[ord(letter)] = law[ord(" ")]
-    many = {**cells, "grid": {"n": ["7", *lines]}}
-    told = [e.line for e in run(config(tmp_path / "many", many), session(law)) if isinstance(e, RowsWarned)]
-    assert told[0] == "no row is left for n a" and told[-1] == f"nor for {25 - pipeline.FEW} cells more"
-    assert len(told) == pipeline.FEW + 1
+    law[ord("7")] = law[ord("?")]
+    cells = {**generate, "template": "say {n}"}
+    assert told("cells", cells) == ["no row is left for n 8"]
+    many = told("many", {**cells, "grid": {"n": ["7", *letters]}})
+    assert (many[0], many[-1]) == ("no row is left for n a", f"nor for {25 - pipeline.FEW} cells more")
+    assert len(many) == pipeline.FEW + 1
     law[ord("?")] = -np.inf
     law[ord("?"), ord("5")] = 0
     with pytest.raises(DataError, match="no row is left of 8"):
-        run(config(tmp_path / "none", generate, balance=balance), session(law))
-
-
-def made_row(job: int, says: str, asks: str = "", parent: str = "p", dropped: str = "", **attributes: str) -> SynthRow:
-    content = {"prompt": asks, "completion": says} if asks else {"text": says}
-    return SynthRow(content, RowSource("m", job, 0, 0, parent, attributes=attributes), {}, dropped)
+        told("none", generate, balance=balance)
 
 
 def test_rows_are_filtered_at_their_thresholds() -> None:
     options = FilterOptions(least_words=2, most_words=4, repetition=0.5)
     said = {"a": "too short", "a b": "", "a b c d": "", "a b c d e": "too long"}
     for text, why in said.items():
-        (found,) = filters.alone([made_row(0, text)], options)
+        (found,) = filters.alone([row(0, text)], options)
         assert found.dropped == (f"filter: {why}" if why else "") and found.scores["words"] == len(text.split())
     repeated = FilterOptions(repetition=0.5)
     for text, share_ in (("a b c", 0.0), ("a a a a", 0.5), ("a a a a a", 2 / 3), ("a b", 0.0)):
-        (found,) = filters.alone([made_row(0, text)], repeated)
+        (found,) = filters.alone([row(0, text)], repeated)
         assert found.scores["repetition"] == pytest.approx(share_) and bool(found.dropped) == (share_ > 0.5)
-    assert next(filters.alone([made_row(0, "a").scored(verified=0)], FilterOptions())).dropped == "filter: verifier"
-    assert next(filters.alone([made_row(0, "a").scored(verified=1)], FilterOptions())).dropped == ""
-    aside = made_row(0, "", dropped="x")
-    assert list(filters.alone([aside, made_row(1, "b")], FilterOptions())) == [
+    assert next(filters.alone([row(0, "a").scored(verified=0)], FilterOptions())).dropped == "filter: verifier"
+    assert next(filters.alone([row(0, "a").scored(verified=1)], FilterOptions())).dropped == ""
+    aside = row(0, "", dropped="x")
+    assert list(filters.alone([aside, row(1, "b")], FilterOptions())) == [
         aside,
-        made_row(1, "b").scored(words=1, repetition=0.0),
+        row(1, "b").scored(words=1, repetition=0.0),
     ]
 
 
 def test_tails_are_shares_of_the_rows_that_have_a_perplexity() -> None:
-    rows = [made_row(i, "a").scored(perplexity=p) for i, p in enumerate((5.0, 1.0, 9.0, 3.0, 7.0))]
-    rows += [made_row(5, "a"), made_row(6, "a", dropped="x").scored(perplexity=0.1)]
+    rows = [row(i, "a").scored(perplexity=p) for i, p in enumerate((5.0, 1.0, 9.0, 3.0, 7.0))]
+    rows += [row(5, "a"), row(6, "a", dropped="x").scored(perplexity=0.1)]
     found = filters.tails(rows, FilterOptions(low_tail=0.4, high_tail=0.39))
     assert [each.dropped for each in found] == [
         "", "filter: low perplexity", "filter: high perplexity", "filter: low perplexity", "", "", "x",
     ]  # fmt: skip
     assert filters.tails(rows, FilterOptions()) == rows
     assert [bool(each.dropped) for each in filters.tails(rows, FilterOptions(high_tail=0.2))] == [0, 0, 1, 0, 0, 0, 1]
-    judged = [made_row(i, "a").scored(p_true=p) for i, p in enumerate((0.4, 0.5, 0.6))] + [
-        made_row(3, "a"),
-        made_row(4, "a", dropped="x"),
+    judged = [row(i, "a").scored(p_true=p) for i, p in enumerate((0.4, 0.5, 0.6))] + [
+        row(3, "a"),
+        row(4, "a", dropped="x"),
     ]
     found = filters.tails(judged, FilterOptions(judge=0.5))
     assert [each.dropped for each in found] == ["filter: judge", "", "", "", "x"]
@@ -283,3 +267,9 @@ def test_equal_texts_name_the_first_one_before_them() -> None:
     assert found[0] is None and found[1] == (0, 0.6) and found[2] is None and found[3] is None
     exact = duplicates(["a b c", "a b d"], DeduplicateOptions(shingle=1, jaccard=0.5, bands=64, per_band=1))
     assert exact[1] == (0, 0.5)  # at the threshold
+
+
+def test_rows_are_in_a_language() -> None:
+    rows = [row(0, "Das ist ein längerer Satz über einen Hund im Garten", "what?")]
+    for languages, why in ((("en",), ["language"]), (("de", "en"), [""])):
+        assert reasons(list(filters.alone(rows, FilterOptions(languages=languages)))) == why

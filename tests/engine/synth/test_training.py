@@ -11,7 +11,6 @@ from likely.engine.errors import DataError
 from likely.engine.evaluate.tasks import Task
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.statistics.estimates import compare, mean, share
 from likely.engine.synth.config import TrainOptions
 from likely.engine.synth.training import Arm, TaughtModel, arms, asked, taught
 from likely.engine.synth.writer import Writer
@@ -38,12 +37,6 @@ def task(rows: list[dict[str, Any]]) -> Task:
 
 
 CHOICES = [{"context": f"{i}?", "choices": ["a", "b"], "gold": i % 2} for i in range(5)]
-
-
-def test_an_arm_is_a_share_or_a_mean_and_is_above_another_pair_by_pair() -> None:
-    one, other = Arm("a", 1, 2, (1.0, 0.0, 1.0)), Arm("b", 1, 2, (0.0, 0.0, 1.0))
-    assert one.accuracy == share([1.0, 0.0, 1.0]) and Arm("c", 1, 2, (0.5, 1.0)).accuracy == mean([0.5, 1.0])
-    assert one.over(other) == compare(other.values, one.values) and one.over(other).estimate.mean > 0
 
 
 def test_an_adapter_is_taught_by_the_pipeline_s_options(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from likely.engine.synth import pipeline, vae
 from likely.engine.synth.config import configure
 from likely.engine.synth.method import LONG
 from likely.engine.synth.pipeline import RowsWarned
-from likely.engine.synth.vae import END, PAD, TURN, LearnedVae, TextVae
+from likely.engine.synth.vae import END, PAD, LearnedVae, TextVae
 from likely.metal import mx
 from tests.engine.synth.makers import rows_of, write_rows
 
@@ -230,23 +230,6 @@ def test_a_row_is_drawn_word_by_word_by_its_own_seed(temperature: float) -> None
     assert temperature == 0 or len({len(row) for row, _ in found}) > 1
     if temperature == 1:
         assert LearnedVae(weights, 3, -1.0, 1.0).draw(seeds, 6) == found
-
-
-def test_pieces_are_the_most_common_words_after_every_character() -> None:
-    words = map("".join, itertools.product("abcdefghij", repeat=5))
-    many = list(itertools.islice(words, vae.WORDS + 5))  # more than are taken
-    text = " ".join(many[5:]) + " " + " ".join(many[5:] + many[:5])
-    names = vae.pieces([text]).names
-    characters = sorted({*text})
-    assert names[: vae.SIGNS] == ("",) * vae.SIGNS and list(names[vae.SIGNS :][: len(characters)]) == characters
-    assert len(names) == vae.SIGNS + len(characters) + vae.WORDS and not {f" {word}" for word in many[:5]} & {*names}
-    found = vae.pieces(["ab ab ab cd", "cd 1"])
-    number = {name: i for i, name in enumerate(found.names) if i >= vae.SIGNS}
-    assert found.numbers == number and {" ab", " cd"} <= {*number}
-    ids = found.ids("ab", " cd d")
-    assert ids[:3] == [number["ab"], TURN, number[" cd"]] and ids[-1] == END
-    assert found.row(ids) == ("ab", " cd d") and found.row([TURN, number[" cd"]]) == ("", " cd")
-    assert found.row([PAD, number["ab"], END, number["a"]])[1].startswith("ab")
 
 
 # -- the method --------------------------------------------------------------------------------------------------------
