@@ -88,9 +88,6 @@ def test_ranks_are_weighed_by_their_root() -> None:
     assert borda([5.0, 5.0, 7.0, 1.0], 1.0) == [2.5, 2.5, 4.0, 1.0]
 
 
-# -- scorers ---------------------------------------------------------------------------------------------------------
-
-
 def spread(size: int) -> TokenStep:
     """Token i has a share that falls with i."""
     p = np.arange(size, 0, -1.0)

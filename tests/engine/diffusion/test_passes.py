@@ -36,8 +36,6 @@ def test_a_plan_comes_out_even() -> None:
             Unmasking(**how).plan(6)  # type: ignore[arg-type]
 
 
-# -- which masks become tokens ---------------------------------------------------------------------------------------
-
 PEAKS = [4.0, 1.0, 3.0, 2.0, 5.0, 0.5]  # by position: how sure of token 0 a model is that sees nothing
 
 
@@ -83,9 +81,6 @@ def test_ancestral_masks_stay_with_the_share_of_the_schedule() -> None:
             want.append(left if number == 2 else now)
             left = [at for at in left if at not in now]
         assert [places for _, places, _ in taken(Unmasking(by="ancestral", noise=noise, steps=3), 5)] == want
-
-
-# -- holes of a text -------------------------------------------------------------------------------------------------
 
 
 def test_a_text_with_holes_is_cut_into_pieces() -> None:

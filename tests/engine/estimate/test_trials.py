@@ -94,9 +94,6 @@ def test_rows_are_measured_by_their_targets_and_pairs_by_the_objective(checkpoin
     assert [s[:3] for s in measured(dpo, pairs)] == [pytest.approx((log2, log2**2, 1), rel=1e-5)] * 3
 
 
-# -- searches ----------------------------------------------------------------------------------------------------------
-
-
 def test_a_search_s_trials_are_every_point_with_every_fold(tmp_path: Path) -> None:
     path, anchors = tmp_path / "rows.jsonl", tmp_path / "anchors.jsonl"
     for file, count in ((path, 7), (anchors, 3)):
@@ -116,9 +113,6 @@ def test_a_search_s_trials_are_every_point_with_every_fold(tmp_path: Path) -> No
         assert (each.config.steps, each.config.kl) == (each.name["steps"], each.name["kl"])
         assert (each.config.epochs, each.config.valid, each.config.rate) == (0.0, 0.0, 0.25)
     assert planned.head["folds"] == 3 and planned.head["order of the folds"] == 2 and planned.head["rate"] == 0.25
-
-
-# -- learned starts ----------------------------------------------------------------------------------------------------
 
 
 def pools(**sizes: int) -> dict[str, RowPool]:

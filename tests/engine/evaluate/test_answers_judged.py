@@ -16,8 +16,6 @@ from likely.engine.evaluate.conditional import check_judge
 from likely.engine.evaluate.tasks import Question, TaskSettings
 from likely.engine.evaluate.verifiers import final, judge
 
-# -- numbers and rules -------------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize(
     ("text", "found"),
@@ -119,9 +117,6 @@ def test_scorers_that_lack_what_they_need_are_refused() -> None:
     verifiers.check(TaskSettings(scorers=("program", "regex", "exact"), program=(sys.executable,), pattern="a"))
     assert check_judge("") is None and check_judge("{first}{second}") is None
     assert check_judge("x") == "judge must hold {first} and {second}, where the answers stand"
-
-
-# -- a program that judges ---------------------------------------------------------------------------------------------
 
 
 SHELL = "read line; "

@@ -2,14 +2,13 @@
 
 import itertools
 import math
-import warnings
 
 import numpy as np
 import pytest
 
 from likely.engine.errors import DataError
-from likely.engine.evaluate import calibration, scaling
-from likely.engine.evaluate.calibration import Bin, debiased, ece, nll, of_choice, reliability, temperature
+from likely.engine.evaluate import scaling
+from likely.engine.evaluate.calibration import Bin, debiased, ece, of_choice, reliability, temperature
 from likely.engine.evaluate.figures import CALIBRATION
 from likely.engine.evaluate.scaling import Answered
 from likely.engine.statistics.estimates import bootstrap, mean
@@ -56,14 +55,6 @@ def test_errors_are_weighed_by_their_bins_items() -> None:
     far = [Bin(0.0, 1.0, 4, 0.9, 0.5), Bin(0.0, 1.0, 2, 0.1, 1.0)]
     assert debiased(far) == pytest.approx(math.sqrt((4 * (0.16 - 0.25 / 3) + 2 * 0.81) / 6))
     assert math.isnan(ece([])) and math.isnan(debiased([])) and debiased([Bin(0, 1, 1, 0.9, 0.0)]) == 0
-
-
-def test_the_log_loss_of_certainty_is_nothing_or_without_end() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert nll([0.0, 1.0], [0, 1]) == 0 and nll([0.0], [1]) == math.inf and nll([1.0], [0]) == math.inf
-    assert nll([0.8, 0.3], [1, 0]) == pytest.approx(-(math.log(0.8) + math.log(0.7)) / 2)
-    assert calibration.brier([0.8, 0.3], [1, 0]) == pytest.approx((0.04 + 0.09) / 2)
 
 
 def test_measures_of_a_question_by_its_choices() -> None:

@@ -26,9 +26,6 @@ class WithBeginning(Beginning):
         return [BOS] * bos + list(text.encode())
 
 
-# -- the protocol ------------------------------------------------------------------------------------------------------
-
-
 def test_a_protocol_has_the_window_and_the_masks_of_a_model() -> None:
     plain = session(random_table(0), context=100)
     assert Protocol(draws=16).of_model(plain) == Protocol(window=99, draws=0)
@@ -68,9 +65,6 @@ def test_a_text_alone_has_the_prefix_once() -> None:
 
     merging: Any = Merging()
     assert after("ax", "yb", merging, None) == ((97, 120, 98), 2, False)  # read as they stand alone
-
-
-# -- texts that are given ----------------------------------------------------------------------------------------------
 
 
 def test_a_document_s_windows_say_their_tokens_bytes_and_positions() -> None:
@@ -159,9 +153,6 @@ def test_a_law_is_summed_over_what_it_allows() -> None:
     assert found["mass"] == pytest.approx(0.9)
 
 
-# -- answers that are drawn --------------------------------------------------------------------------------------------
-
-
 def test_questions_too_long_for_an_answer_are_listed_and_others_answered() -> None:
     asked = session(certain_table(b":xyz"), context=12)
     rows = [
@@ -241,9 +232,6 @@ def test_contexts_that_are_too_long_are_listed_and_others_compared() -> None:
     assert isinstance(last, Result) and last.values["kl"] == pytest.approx(0, abs=1e-6)
 
 
-# -- parts of an evaluation --------------------------------------------------------------------------------------------
-
-
 def test_figures_are_of_the_items_with_one_value_in_a_column() -> None:
     rows = [{"text": f"{c}{c}", "kind": kind} for c, kind in zip("abcd", ("b", "a", "b", 3), strict=True)]
     tally = Tally()
@@ -273,9 +261,6 @@ def test_perplexity_is_by_how_far_in_a_token_stands() -> None:
     assert found["perplexity", "position=1"].mean == pytest.approx(math.exp(7 / 3))
     assert found["perplexity", "position=1"].df == 1  # two clusters
     assert found["perplexity", "position=4-7"].mean == pytest.approx(math.exp(2.0))
-
-
-# -- a text explained --------------------------------------------------------------------------------------------------
 
 
 def test_a_text_is_worth_its_tokens_and_its_bytes() -> None:
@@ -322,9 +307,6 @@ def test_a_model_that_does_not_show_its_attention_is_refused() -> None:
         explain.attention(session(random_table(0), context=5), "abcdef")
     with pytest.raises(ParameterError, match="own class"):
         explain.attention(session(random_table(0), context=6), "abcdef")
-
-
-# -- features, paraphrases, texts that ship ----------------------------------------------------------------------------
 
 
 def test_features_are_of_as_many_tokens_as_are_read() -> None:

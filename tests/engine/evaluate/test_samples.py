@@ -31,8 +31,6 @@ from likely.engine.evaluate.samples import (
 from likely.engine.statistics.estimates import Estimate, jackknife, mean, share
 from likely.engine.statistics.measures import measure
 
-# -- values of other packages: tests/data/samples/peers.py
-
 PEERS = json.loads((Path(__file__).parents[2] / "data" / "samples" / "peers.json").read_text())
 
 

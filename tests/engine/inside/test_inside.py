@@ -12,7 +12,7 @@ from likely.engine.errors import ContextOverflow, ParameterError
 from likely.engine.inside import heads, saved
 from likely.engine.inside.attribution import attribution
 from likely.engine.inside.embeddings import EmbeddingTable
-from likely.engine.inside.lens import lens, rows, states
+from likely.engine.inside.lens import lens, states
 from likely.engine.inside.patching import PARTS, PromptPair, ablate, pair, patch
 from likely.engine.inside.sink import without_first
 from likely.engine.inside.subject import InspectedText, subject
@@ -56,16 +56,6 @@ def test_the_last_row_of_the_lens_is_the_model(name: str) -> None:
         q -= np.log(np.exp(q).sum(-1, keepdims=True))
         assert np.allclose(row.kl, (p * (np.log(p) - q)).sum(-1), atol=1e-4)
         assert np.array_equal(row.rank, 1 + (q > q[np.arange(23), p.argmax(-1)][:, None]).sum(-1))
-
-
-def test_a_lens_over_some_positions_is_that_part_of_the_whole() -> None:
-    """Of a text longer than what is looked at together."""
-    seen = look_at("llama", 300)
-    whole = lens(seen)
-    for start in (0, 80, 250):
-        part = list(rows(seen, states(seen), slice(start, 300)))
-        for a, b in zip(reversed(part), whole.rows, strict=True):
-            assert np.array_equal(a.top, b.top[start:]) and np.allclose(a.kl, b.kl[start:], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [*LOOKED_AT, "quantised"])

@@ -11,7 +11,7 @@ import pytest
 from likely.engine.errors import ParameterError
 from likely.engine.posterior.averaged import Averaged, UncertainText
 from likely.engine.posterior.choices import choice_logits
-from likely.engine.posterior.curvature_pass import AT_ONCE, WHOLE, collect
+from likely.engine.posterior.curvature_pass import AT_ONCE, collect
 from likely.engine.posterior.explained import uncertainties
 from likely.engine.posterior.kronecker import Kronecker
 from likely.engine.posterior.posterior import Laplace
@@ -55,21 +55,6 @@ def test_draws_are_a_mean_that_comes_to_all_tokens_by_their_probability() -> Non
     for name, part in every.parts.items():
         whole = part.curvature.sum()
         assert drawn.parts[name].curvature.sum() == pytest.approx(whole, rel=0.25), name  # some five standard errors
-
-
-def test_wide_sides_keep_their_leading_directions() -> None:
-    built, adapter = adapted(modules=("mlp.down_proj",), hidden_size=WHOLE + 32)
-    wide = collect(built, adapter, [one(5)], last=True, keep=3).parts
-    whole = collect(built, adapter, [one(5)], last=True, keep=WHOLE + 32).parts
-    for name, part in wide.items():
-        assert part.right.vectors.shape == (WHOLE + 32, 1) and part.left.vectors.shape == (2, 2)  # of one row is one
-        assert part.curvature.sum() == pytest.approx(whole[name].curvature.sum(), rel=1e-4)
-    built, adapter = adapted(modules=("mlp.down_proj",), hidden_size=WHOLE)
-    for part in collect(built, adapter, [one(5)], last=True, keep=3).parts.values():
-        assert part.right.vectors.shape == (WHOLE, WHOLE)
-
-
-# -- a text under samples ----------------------------------------------------------------------------------------------
 
 
 def test_an_average_is_a_model_of_the_base_s_kind() -> None:

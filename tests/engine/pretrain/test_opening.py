@@ -86,9 +86,6 @@ def test_a_run_is_opened_with_its_figures_and_refuses_a_folder_of_another(tmp_pa
         open_run(replace(made, out=str(data)))
 
 
-# -- the runs of a ladder ----------------------------------------------------------------------------------------------
-
-
 def plan(tmp_path: Path, **training: Any) -> LadderPlan:
     said = {"data": str(words(tmp_path)), "tokenizer": "bytes", "context": 16, "batch": 3, "accumulate": 1}
     return LadderPlan(("20k",), out=tmp_path / "ladder", training={**said, **training})

@@ -27,8 +27,6 @@ from likely.engine.pretrain.shape import (
 from likely.engine.pretrain.vocabulary import size_for
 from likely.models.families import registry
 
-# -- shapes ------------------------------------------------------------------------------------------------------------
-
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "vocab_size": 100, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 4, "intermediate_size": 160, "max_position_embeddings": 32, "head_dim": 16,
@@ -118,9 +116,6 @@ def test_a_file_says_a_shape(tmp_path: Path) -> None:
             read_shape(str(path))
 
 
-# -- starts and rates --------------------------------------------------------------------------------------------------
-
-
 def test_the_rate_where_none_is_given() -> None:
     assert [peak(configure({}), w) for w in (32, 64, 256)] == [2**-7] * 3
     standard = configure({"parametrisation": "standard"})
@@ -156,9 +151,6 @@ def test_weights_begin_by_the_seed_at_their_deviations() -> None:
     assert (np.array(head.numbers()) == 0).all()
     matrices = [np.array(each.numbers()) for each in own.parts() if each.kind == "matrix" and each.role != "head"]
     assert len({float(m[0, 0]) for m in matrices}) == len(matrices)  # each has a key of its own
-
-
-# -- texts -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

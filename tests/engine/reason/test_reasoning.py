@@ -48,9 +48,6 @@ def test_settings_out_of_range_are_refused() -> None:
         Thought(extract="nubmer")
 
 
-# -- what is chosen ----------------------------------------------------------------------------------------------------
-
-
 def said(*answers: str | None, trouble: str = "") -> list[Path]:
     return [Path(i, (), f" {a} ", a, "eot", trouble=trouble) for i, a in enumerate(answers)]
 
@@ -92,9 +89,6 @@ def test_the_best_is_judged_by_a_program_or_by_tokens() -> None:
     assert chosen(way("best", weigh=scorer("logprob")), likely)[0].answer == "0"
 
 
-# -- belief and reflection ---------------------------------------------------------------------------------------------
-
-
 def test_belief_needs_first_tokens_that_tell_yes_from_no() -> None:
     for forms in ({"yes": 1, "no": 1}, {"no": 1, "No": 2}, {"yes": 1, "Yes": 2}):
         words = {w: forms.get(w, 1) for w in ("yes", "Yes", " yes", " Yes", "no", "No", " no", " No")}
@@ -108,9 +102,6 @@ def test_belief_needs_first_tokens_that_tell_yes_from_no() -> None:
         session = SimpleNamespace(tokenizer=Few(), logits_after=lambda ids: np.zeros(9))
         with pytest.raises(ParameterError, match="take another scorer"):
             p_true(session, "q", "a")  # type: ignore[arg-type]
-
-
-# -- problems and chains -----------------------------------------------------------------------------------------------
 
 
 def attempt(right: str, greedy: str | None, *answers: str | None, answer: str | None = None, tokens: int = 1) -> Any:

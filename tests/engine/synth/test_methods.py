@@ -145,9 +145,6 @@ def test_augmenting_needs_no_model_and_keeps_the_answer(tmp_path: FilePath) -> N
     assert any(not row.dropped for row in rows) and rows[0].source.attributes == {"change": "mask"}
 
 
-# -- problems ---------------------------------------------------------------------------------------------------------
-
-
 def test_a_hint_is_given_where_nothing_is_right_and_not_trained_on(tmp_path: FilePath) -> None:
     task = write_rows(tmp_path / "own.jsonl", PROBLEMS[:2])
     writer = Scripted("6", "5", "7", "the hint says 7", "7", "5")

@@ -165,9 +165,6 @@ def test_what_comes_after_drawing_can_be_changed_and_draws_nothing(tmp_path: Pat
     assert written.sides["train"] + written.sides["valid"] == 12 and written.sides["valid"] >= 2
 
 
-# -- what must not be trained on --------------------------------------------------------------------------------------
-
-
 def refused(folder: Path, law: Any, generate: dict[str, Any], line: str) -> None:
     with pytest.raises(DataError, match=line):
         run(config(folder, generate), session(law))
@@ -205,8 +202,6 @@ def test_a_generator_that_only_repeats_is_said_and_not_trained_on(tmp_path: Path
     law[ord("\n")] = law[ord("?")]  # the examples end with one
     refused(tmp_path / "made", law, generate, "only repeats: 1 different rows of 32, mostly '7'")
 
-
-# -- the file ---------------------------------------------------------------------------------------------------------
 
 WRONG = [
     ({"genrate": {}}, "unknown option genrate; did you mean generate?"),

@@ -33,9 +33,6 @@ def reasons(rows: list[SynthRow]) -> list[str]:
     return [each.dropped.partition(": ")[2] for each in rows]
 
 
-# -- filters ----------------------------------------------------------------------------------------------------------
-
-
 def test_perplexity_is_that_of_the_table() -> None:
     law = random_table(3)
     logp = law - np.logaddexp.reduce(law, axis=1, keepdims=True)
@@ -71,9 +68,6 @@ def test_numbers_of_models_are_asked_for_once_and_of_the_model_that_is_named(tmp
     assert {name: (tmp_path / "made" / name).read_bytes() for name in files} == files
     assert made(tmp_path / "other", perplexity_model="p")[1] == {"m", "p"}
     assert made(tmp_path / "judged", judge=0.01, judge_model="j")[1] == {"m", "j"}
-
-
-# -- duplicates -------------------------------------------------------------------------------------------------------
 
 
 def test_probabilities_of_a_match_are_the_known_ones() -> None:
@@ -126,8 +120,6 @@ def test_equal_rows_and_known_ones_are_found_without_the_library(tmp_path: Path)
     found = stages.deduplicate(rows, DeduplicateOptions(near=False, against=(known,)))
     assert reasons(found) == ["", "equal to another", "equal to a known row", ""]
 
-
-# -- contamination, balance, split ------------------------------------------------------------------------------------
 
 WORDS = [f"w{i}" for i in range(40)]
 

@@ -5,7 +5,6 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -191,9 +190,6 @@ def test_a_row_s_likelihood_and_divergence_are_those_of_float64() -> None:
         assert apart[i] == pytest.approx((np.exp(wide) + middle**2 - 1 - wide) / 2, abs=1e-5)
 
 
-# -- learning ----------------------------------------------------------------------------------------------------------
-
-
 def test_fewer_rows_than_twenty_are_refused() -> None:
     how: dict[str, Any] = {"latent": 2, "context": 2, "steps": 1, "free_bits": 0.0, "anneal": 0.0, "seed": 0}
     rows = [[3, END]] * 20
@@ -202,9 +198,6 @@ def test_fewer_rows_than_twenty_are_refused() -> None:
         vae.learn(rows[1:], 4, **how)
     with pytest.raises(DataError, match="not finite after step 1: lower"):
         vae.learn(rows, 4, **how | {"free_bits": math.inf})
-
-
-# -- drawing -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 0.0])
@@ -230,9 +223,6 @@ def test_a_row_is_drawn_word_by_word_by_its_own_seed(temperature: float) -> None
     assert temperature == 0 or len({len(row) for row, _ in found}) > 1
     if temperature == 1:
         assert LearnedVae(weights, 3, -1.0, 1.0).draw(seeds, 6) == found
-
-
-# -- the method --------------------------------------------------------------------------------------------------------
 
 
 class GivenRows:
@@ -275,16 +265,3 @@ def test_what_is_drawn_becomes_rows_with_their_scores(tmp_path: Path) -> None:
         {"logprob": -2.0, "tokens": n, "bound": -1.5, "kl": 0.25} for n in lengths
     ]  # fmt: skip
     assert len(list(made.make(2, []))) == 2 and len(vae_.asked[1][0]) == 2  # of ten the last two
-
-
-@pytest.mark.parametrize(("kl", "lines"), [(0.25, 1), (0.1, 1), (0.0999, 2)])
-def test_remarks_are_in_bits_and_say_that_z_says_nothing(kl: float, lines: int, tmp_path: Path) -> None:
-    made = method(tmp_path, [{"text": "a b"}], [])
-    row = SimpleNamespace(scores={"bound": -2 * math.log(2), "kl": kl})
-    rows: Any = [row]
-    found = list(made.remarks(rows))
-    assert len(found) == lines and "at most 2.00 bits a word" in found[0]
-    assert f"has {kl / math.log(2):.2f} a row" in found[0] and (lines == 1 or "collapsed" in found[1])
-    assert list(made.remarks([])) == []
-    other: Any = [SimpleNamespace(scores={})]
-    assert list(made.remarks(other)) == []
