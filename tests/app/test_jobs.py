@@ -87,6 +87,7 @@ def test_a_run_begins_with_its_prompt_counts_its_own_time_and_ends_once(jobs: Mo
     assert [e.step.token for e in again if isinstance(e, Emitted)] == [step.token for step in steps]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_paused_waits_and_one_whose_model_left_ends(jobs: ModelJobs, model: str) -> None:
     control = RunControl()
     control.pause(True)
@@ -149,6 +150,7 @@ def config(tmp_path: Path, model: str) -> Config:
     return configure({**given, "batch": 1, "rank": 2, "save_every": 2, "layers": 1, "length": 64})
 
 
+@pytest.mark.slow
 def test_a_training_is_planned_made_asked_and_gone_on_with(config: Config) -> None:
     """A chat's first questions are what it will be asked, and a resumed run has its past."""
     made, told = TrainingJobs(LocalTrainer()), list[Any]()

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from likely.engine.transforms import Temperature
 from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.support.screen import Screen
@@ -68,6 +70,7 @@ def test_a_token_of_the_column_with_the_focus_is_looked_at(tmp_path: Path) -> No
         assert "<|im_end|>" in "".join(line for line in screen.lines if "rank" in line)
 
 
+@pytest.mark.slow
 def test_a_column_draws_as_it_was_set_up_and_says_so(screen: Screen) -> None:
     screen.press("f3", "tab", "c")
     screen.click("parameters…")

@@ -43,6 +43,7 @@ def test_a_newcomer_begins_with_enter_and_nothing_is_said_twice_by_accident(scre
     assert len(screen.kept[0].nodes) == 2
 
 
+@pytest.mark.slow
 def test_lines_are_broken_and_earlier_prompts_come_back_with_what_was_written(tmp_path: Path) -> None:
     with Screen(tmp_path, ScriptedEngine(scripts=[" Blue."])) as screen:
         for lines in (["first"], ["first"], ["second", "line"]):

@@ -39,6 +39,7 @@ def candidates(screen: Screen) -> list[tuple[str, float]]:
     return [(words[0], float(words[-1].rstrip("%"))) for words in found if words and words[-1].endswith("%")]
 
 
+@pytest.mark.slow
 def test_steps_are_walked_and_a_person_changes_them(tmp_path: Path) -> None:
     engine = ScriptedDiffusion()
     with Screen(tmp_path, engine) as screen:
@@ -133,6 +134,7 @@ def test_what_is_seen_of_a_step_is_what_the_model_said_there(tmp_path: Path) -> 
         assert screen.ink("short") != screen.ink("revised at this step")
 
 
+@pytest.mark.slow
 def test_steps_are_played_by_the_clock_and_pointed_at(tmp_path: Path) -> None:
     with Screen(tmp_path, ScriptedDiffusion()) as screen:
         screen.say(ASK)
@@ -167,6 +169,7 @@ def test_steps_are_played_by_the_clock_and_pointed_at(tmp_path: Path) -> None:
         assert places == sorted(set(places)) and places[0] == 10  # a cell of its own, behind the numbers
 
 
+@pytest.mark.slow
 def test_positions_are_walked_between_the_ends_and_rows_between_words(tmp_path: Path) -> None:
     with Screen(tmp_path, ScriptedDiffusion()) as screen:
         screen.say(ASK)
@@ -188,6 +191,7 @@ def test_positions_are_walked_between_the_ends_and_rows_between_words(tmp_path: 
             assert len(screen.inked(cursor)) == 1
 
 
+@pytest.mark.slow
 def test_a_candidate_is_pointed_at_and_then_put_there(tmp_path: Path) -> None:
     with Screen(tmp_path, ScriptedDiffusion()) as screen:
         screen.say(ASK)
@@ -263,6 +267,7 @@ def test_a_cache_that_is_measured_says_how_far_it_is_off(tmp_path: Path) -> None
         assert "5 of 16" in line and "KL 0.250 bits" in line  # of two passes
 
 
+@pytest.mark.slow
 def test_parts_of_a_canvas_go_one_by_one_where_there_is_no_room(tmp_path: Path) -> None:
     parts = "AFTER 21 STEPS", "BEFORE", "ORDER"
     with Screen(tmp_path, ScriptedDiffusion()) as screen:

@@ -146,6 +146,7 @@ def test_a_dropped_row_is_marked_left_out_and_its_file_stays_as_it_is(pipeline: 
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_order_goes_through_the_numbers_and_back_to_the_file(pipeline: Screen) -> None:
     keys = {"bits a token": lambda n: n, "words": lambda n: n % 3, "tokens": lambda n: 0}  # what is one number, last
     for name, key in keys.items():
@@ -190,6 +191,7 @@ def test_choices_that_cannot_be_read_or_written_lose_nothing(pipeline: Screen) -
     assert "there is no made on this machine" in pipeline.text and "0+1=" not in pipeline.text
 
 
+@pytest.mark.slow
 def test_columns_go_before_the_text_does_and_the_row_that_is_looked_at_is_seen(pipeline: Screen) -> None:
     shown = []
     for width in (120, 90, 80, 70, 60, 50):
@@ -230,6 +232,7 @@ def test_any_source_is_shown_or_says_why_not(tmp_path: Path, source: str, said: 
         assert screen.running
 
 
+@pytest.mark.slow
 def test_of_many_rows_the_last_is_there_at_once(tmp_path: Path) -> None:
     line = json.dumps(made(1)) + "\n"
     (tmp_path / "many.jsonl").write_text(line * 20_000 + line[:-1])  # without a newline at its end

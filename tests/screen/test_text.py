@@ -74,6 +74,7 @@ def bars(screen: Screen, begin: str, end: str) -> list[int]:
     return [*cells, len(rows)]
 
 
+@pytest.mark.slow
 def test_a_bar_over_a_word_is_as_high_as_its_bits_and_all_words_share_columns_where_there_is_no_room(
     tmp_path: Path,
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_bar_over_a_word_is_as_high_as_its_bits_and_all_words_share_columns_wh
         assert cells[2:] == pytest.approx(wanted, abs=1)
 
 
+@pytest.mark.slow
 def test_words_that_surprise_are_tinted_and_what_is_typed_is_plain_until_it_is_measured(screen: Screen) -> None:
     written(screen)
     plain = screen.ink("sky")
@@ -109,6 +111,7 @@ def test_words_that_surprise_are_tinted_and_what_is_typed_is_plain_until_it_is_m
     assert [w for w in START.split()[1:] if screen.ink(w) != plain] == surprising
 
 
+@pytest.mark.slow
 def test_parts_go_as_the_text_grows_and_the_text_never(tmp_path: Path) -> None:
     with Screen(tmp_path, size=(80, 30)) as screen:
         written(screen)

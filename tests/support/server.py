@@ -1,6 +1,6 @@
 """A scripted server that is watched: what it tells is written as a server's lines are, and read as a client reads them.
 
-No socket: the connection is tested in tests/app/test_watching.py.
+No socket: the connection is tested in tests/serve/test_watching.py.
 """
 
 import json
