@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ from likely.engine.adapters.attached import Attached
 from likely.engine.adapters.stored import digest
 from likely.engine.attach.stack import Stack
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
 from likely.engine.errors import CheckpointError, ParameterError
 from likely.engine.inside import steering
 from likely.engine.posterior import stored
@@ -42,12 +41,8 @@ def write(
     """An adapter directory with random factors; the model stays as it is."""
     m = checkpoint.model
     adapter = lora.create(sites.choose(sites.sites(m), -1, modules, m.config.layers), rank=4, scale=2.0, kind=kind)
-    adapter.set(
-        {
-            n: p + 0.2 * mx.random.normal(p.shape, key=mx.random.key(100 * seed + i))
-            for i, (n, p) in enumerate(adapter.parameters().items())
-        }
-    )
+    keys = enumerate(adapter.parameters().items(), 100 * seed)
+    adapter.set({n: p + 0.2 * mx.random.normal(p.shape, key=mx.random.key(i)) for i, (n, p) in keys})
     adapters.save(folder, adapter, m, {"kind": kind, "model": "base"})
     return folder
 
@@ -97,48 +92,39 @@ def test_adapters_are_added_weighed_switched_and_taken_off_and_the_base_is_the_b
 
 
 def test_what_was_read_under_another_adapter_is_never_used(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    one = write(checkpoint, tmp_path / "one", 1)
-    prefixes = Prefixes("m", folder=tmp_path / "prefixes")
-    session = Session(checkpoint, prefixes)
+    session = Session(checkpoint, Prefixes("m", folder=tmp_path / "prefixes"))
     stack = Stack(session)
 
-    def asked() -> tuple[np.ndarray, int]:
-        """The first distribution of an answer to TEXT, and how much of the prompt was found in a cache."""
-        events = list(session.generate(TEXT, RunControl(GREEDY), max_tokens=1))
-        first = next(e for e in events if isinstance(e, Emitted))
-        assert first.step.snapshot is not None
-        return session.logits_after(TEXT), events[-1].stats.reused_tokens  # type: ignore[union-attr]
+    def asked(reused: bool) -> np.ndarray:
+        """The distribution after TEXT, of which a cache has all whole segments or nothing."""
+        *_, done = session.generate(TEXT, RunControl(GREEDY), max_tokens=1)
+        found = done.stats.reused_tokens  # type: ignore[union-attr]
+        assert found >= SEGMENT * (len(TEXT) // SEGMENT) if reused else found == 0
+        now = session.logits_after(TEXT)
+        assert np.abs(now - logits(session)[-1]).max() <= 1e-4
+        return now
 
-    kept = SEGMENT * (len(TEXT) // SEGMENT)
-    base, reused = asked()
-    assert reused == 0
-    stack.add(one)
-    adapted, reused = asked()
-    assert reused == 0 and np.abs(adapted - base).max() > 1e-2
-    assert np.abs(adapted - logits(session)[-1]).max() <= 1e-4
+    base = asked(False)
+    stack.add(write(checkpoint, tmp_path / "one", 1))
+    adapted = asked(False)
+    assert np.abs(adapted - base).max() > 1e-2
     stack.weigh("one", 0.5)
-    half, reused = asked()
-    assert reused == 0 and np.abs(half - logits(session)[-1]).max() <= 1e-4
+    asked(False)
     stack.weigh("one", 1.0)
-    again, reused = asked()
-    assert reused >= kept and np.abs(again - adapted).max() <= 1e-4  # its own prefix is still good
+    assert np.abs(asked(True) - adapted).max() <= 1e-4  # its own prefix is still good
     stack.remove("one")
-    back, reused = asked()
-    assert reused >= kept and np.abs(back - base).max() <= 1e-4
+    assert np.abs(asked(True) - base).max() <= 1e-4
 
 
 def test_an_answer_under_way_when_the_adapter_changes_leaves_nothing_behind(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    one = write(checkpoint, tmp_path / "one", 1)
     session = Session(checkpoint, Prefixes("m"))
-    stack = Stack(session)
     events = session.generate(TEXT, RunControl(GREEDY), max_tokens=4)
     next(events)  # its prompt has been read by the base, and is not kept yet
-    stack.add(one)
+    Stack(session).add(write(checkpoint, tmp_path / "one", 1))
     list(events)
-    found = session.logits_after(TEXT)
-    assert np.abs(found - logits(session)[-1]).max() <= 1e-4
+    assert np.abs(session.logits_after(TEXT) - logits(session)[-1]).max() <= 1e-4
 
 
 def test_dora_stands_alone_and_is_on_or_off(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -164,29 +150,6 @@ def test_dora_stands_alone_and_is_on_or_off(checkpoint: Checkpoint, tmp_path: Pa
     assert np.array_equal(logits(session), base)
 
 
-def test_what_cannot_be_put_on_is_said_and_changes_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    one = write(checkpoint, tmp_path / "one", 1)
-    session = Session(checkpoint)
-    base, stack = logits(session), Stack(session)
-    with pytest.raises(ParameterError, match=r"weight must be -10 to 10, got nan"):
-        stack.add(one, weight=float("nan"))
-    with pytest.raises(CheckpointError, match="no adapter directory"):
-        stack.add(tmp_path / "nowhere")
-    with pytest.raises(ParameterError, match="no adapter called x is on the model; there: none"):
-        stack.weigh("x", 1)
-    arrays = mx.load(str(one / adapters.WEIGHTS))
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / adapters.CONFIG).write_bytes((one / adapters.CONFIG).read_bytes())
-    mx.save_safetensors(str(other / adapters.WEIGHTS), {f"x.{n}": a for n, a in arrays.items()})  # type: ignore[union-attr]
-    with pytest.raises(CheckpointError, match=r"is for another model: x\.model\S+ .* has no place here"):
-        stack.add(other)
-    assert np.array_equal(logits(session), base) and stack.attached == ()
-    stack.add(one)
-    with pytest.raises(ParameterError, match="an adapter called one is on the model already"):
-        stack.add(one)
-
-
 def test_what_is_on_the_model_is_said_with_its_numbers(checkpoint: Checkpoint, tmp_path: Path) -> None:
     one = write(checkpoint, tmp_path / "one", 1, modules=("q_proj", "mlp.down_proj"))
     session = Session(checkpoint)
@@ -207,33 +170,16 @@ def test_what_is_on_the_model_is_said_with_its_numbers(checkpoint: Checkpoint, t
     stack.remove("mine")
     stack.remove("one")
     assert (session.adapted, session.adapters, stack.attached, stack.identity) == (False, (), (), "")
-    for weight in (10.0, -10.0):
-        stack.add(one, weight)
-        stack.clear()
-    for wrong in (10.001, -10.5, float("inf")):
-        with pytest.raises(ParameterError, match="weight must be -10 to 10"):
-            stack.add(one, wrong)
-    stack.add(one)
-    for wrong in (10.001, -10.5, float("inf"), float("nan")):
-        with pytest.raises(ParameterError, match="weight must be -10 to 10"):
-            stack.weigh("one", wrong)
-    assert stack.attached[0].weight == 1.0
 
 
 def test_a_digest_is_of_the_files_that_are_read(tmp_path: Path) -> None:
+    expected = hashlib.sha256(b"adapter_config.json" + hashlib.sha256(b"{}").digest())
     (tmp_path / "adapter_config.json").write_text("{}")
-    (tmp_path / "adapters.safetensors").write_bytes(b"w")
-
-    def of(*parts: tuple[str, bytes]) -> str:
-        found = hashlib.sha256()
-        for name, data in parts:
-            found.update(name.encode() + hashlib.sha256(data).digest())
-        return found.hexdigest()
-
-    config = ("adapter_config.json", b"{}")
-    assert digest(tmp_path) == of(config, ("adapters.safetensors", b"w"))
-    (tmp_path / "adapter_model.safetensors").write_bytes(b"p")
-    assert digest(tmp_path) == of(config, ("adapter_model.safetensors", b"p"))  # the other is not looked at
+    for name in ("adapters.safetensors", "adapter_model.safetensors"):  # of both, the second alone is looked at
+        (tmp_path / name).write_text(name)
+        both = expected.copy()
+        both.update(name.encode() + hashlib.sha256(name.encode()).digest())
+        assert digest(tmp_path) == both.hexdigest()
     assert digest(tmp_path / "none") == hashlib.sha256().hexdigest()
 
 
@@ -256,15 +202,11 @@ def test_how_far_all_of_it_moves_the_next_token(checkpoint: Checkpoint, tmp_path
 def test_a_direction_is_put_on_weighed_and_taken_off(checkpoint: Checkpoint, tmp_path: Path) -> None:
     session = Session(checkpoint)
     base = logprobs(session)
-    model: Any = session.model
-    found = steering.direction(model, [IDS], [IDS[::-1]], 1)
-    steering.save(tmp_path / "up", found)
+    steering.save(tmp_path / "up", steering.direction(cast(Any, session.model), [IDS], [IDS[::-1]], 1))
     stack = Stack(session)
     shown = stack.add(tmp_path / "up", 2.0)
-    assert (shown.name, shown.kind, shown.rank, shown.scale, shown.modules, shown.parameters) == (
-        "up", "steering", 1, 1.0, ("layers.1",), 64
-    )  # fmt: skip
-    assert shown.weight == 2.0 and shown.folder == tmp_path / "up" and stack.identity
+    assert shown == Attached("up", tmp_path / "up", 2.0, "steering", 1, 1.0, ("layers.1",), 64, shown.trained_on)
+    assert stack.identity
     twice = logprobs(session)
     assert np.abs(twice - base).max() > 1e-4
     stack.weigh("up", 1.0)
@@ -309,15 +251,40 @@ def test_the_posterior_of_one_adapter_is_averaged_over(checkpoint: Checkpoint, t
     assert session.average is None  # it is there and has no weight
 
 
-def test_whole_weights_are_no_adapter_and_a_name_is_given_once(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "adapter_config.json").write_text('{"fine_tune_type": "full"}')
-    mx.save_safetensors(str(tmp_path / "w" / "adapters.safetensors"), {"a": mx.zeros((2,))})
-    stack = Stack(Session(checkpoint))
-    with pytest.raises(ParameterError, match="holds whole weights, not an adapter: load it as a model of its own"):
-        stack.add(tmp_path / "w")
-    one = write(checkpoint, tmp_path / "one", 1, modules=("q_proj",))
-    stack.add(one, name="w")
-    with pytest.raises(ParameterError, match="an adapter called w is on the model already"):
-        stack.check_name("w")
+def test_what_cannot_be_put_on_is_said_and_changes_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    one = write(checkpoint, tmp_path / "one", 1)
+    session = Session(checkpoint)
+    base, stack = logits(session), Stack(session)
+    for name, settings, arrays in (
+        ("other", (one / adapters.CONFIG).read_text(),
+         {f"x.{n}": a for n, a in dict(mx.load(str(one / adapters.WEIGHTS))).items()}),
+        ("full", '{"fine_tune_type": "full"}', {"a": mx.zeros((2,))}),
+    ):  # fmt: skip
+        (tmp_path / name).mkdir()
+        (tmp_path / name / adapters.CONFIG).write_text(settings)
+        mx.save_safetensors(str(tmp_path / name / adapters.WEIGHTS), arrays)
+    wrongs = (-10.5, 10.001, float("inf"), float("nan"))
+    for weight in wrongs:
+        with pytest.raises(ParameterError, match=f"weight must be -10 to 10, got {weight:g}"):
+            stack.add(one, weight)
+    for name, line in (
+        ("nowhere", "no adapter directory"), ("other", r"is for another model: x\.model\S+ .* has no place here"),
+        ("full", "holds whole weights, not an adapter: load it as a model of its own"),
+    ):  # fmt: skip
+        with pytest.raises((CheckpointError, ParameterError), match=line):
+            stack.add(tmp_path / name)
+    with pytest.raises(ParameterError, match="no adapter called x is on the model; there: none"):
+        stack.weigh("x", 1)
+    assert np.array_equal(logits(session), base) and stack.attached == ()
+    stack.add(one)
+    for again in (lambda: stack.add(one), lambda: stack.check_name("one")):
+        with pytest.raises(ParameterError, match="an adapter called one is on the model already"):
+            again()
     stack.check_name("x")
+    for weight in wrongs:
+        with pytest.raises(ParameterError, match="weight must be -10 to 10"):
+            stack.weigh("one", weight)
+    assert stack.attached[0].weight == 1.0
+    for weight in (10.0, -10.0):
+        stack.add(one, weight, "most")
+        stack.remove("most")

@@ -68,51 +68,19 @@ ROWS = (
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("token", [0, -1])
-def test_numbers_and_snapshot_equal_float64(name, token):
+def test_numbers_equal_float64(name, token):
     raw = made(name)
     token %= len(raw)
-    before = raw.copy()
     transforms = (Temperature(0.7), TopP(0.6))
     after, removed_by = run(transforms, raw, start(transforms, None, [], np), (0, 0), np)
-    extra = [0, len(raw) - 1, len(raw) // 2]
-    step = observe(
-        raw, token, after=after, removed_by=removed_by, recipe=Recipe(transforms), edited_ids=extra, position=9
-    )
+    step = observe(raw, token, after=after, removed_by=removed_by, recipe=Recipe(transforms), position=9)
     for said, logits in ((step.logprob, raw), (step.logprob_after, after)):
         z = logits.astype(np.float64)
         assert said == pytest.approx(z[token] - z.max() - math.log(math.fsum(np.exp(z - z.max()))), rel=1e-5, abs=1e-5)
     assert step.entropy == pytest.approx(reference.entropy(raw), abs=1e-5)
     assert step.entropy_after == pytest.approx(reference.entropy(after), abs=1e-5)
-    assert step.rank == 1 + int((raw > raw[token]).sum())
-    assert step.kept == int((after > -np.inf).sum())
-    assert (raw == before).all()
-
-    seen = step.snapshot
-    possible = raw[raw > -np.inf].astype(np.float64)
-    assert {token, *extra} <= set(seen.ids.tolist())
-    assert len(seen.ids) == len(set(seen.ids.tolist()))
-    first = seen.ids[: min(CANDIDATES, len(possible))]
-    assert first.tolist() == np.lexsort((np.arange(len(raw)), -raw))[: len(first)].tolist()
-    assert (seen.logits == raw[seen.ids]).all()
-    assert (step.removed_by == removed_by[seen.ids]).all()
-    assert seen.lse == pytest.approx(possible.max() + math.log(math.fsum(np.exp(possible - possible.max()))), rel=1e-6)
-    assert seen.mean == pytest.approx(possible.mean(), rel=1e-5, abs=1e-5)
-    assert seen.variance == pytest.approx(possible.var(), rel=1e-4, abs=1e-4)
-
-    rest = np.delete(raw, seen.ids)
-    rest = np.sort(rest[rest > -np.inf])
-    assert seen.edges.shape == (BINS + 1,)
-    assert seen.counts.sum() == len(rest)
-    begin = 0
-    for low, high, count, lse in zip(seen.edges, seen.edges[1:], seen.counts, seen.lses, strict=False):
-        inside = rest[begin : begin + count].astype(np.float64)
-        begin += count
-        assert ((low <= inside) & (inside <= high)).all()
-        if count:
-            total = inside.max() + math.log(math.fsum(np.exp(inside - inside.max())))
-            assert lse == pytest.approx(total, rel=1e-5, abs=1e-5)
-        else:
-            assert lse == -math.inf
+    assert (step.rank, step.kept) == (1 + int((raw > raw[token]).sum()), int((after > -np.inf).sum()))
+    assert (step.removed_by == removed_by[step.snapshot.ids]).all()
 
 
 def test_without_transforms_after_is_before():
