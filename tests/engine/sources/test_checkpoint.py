@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +30,6 @@ FULL, PACKED = Precision(mx.float32, packed=False), Precision(mx.float32, packed
 
 def arrays(config: dict[str, Any] = CONFIG) -> dict[str, mx.array]:
     return {name: mx.array(array) for name, array in tiny.weights(config).items()}
-
-
-def quantized(bits: int, group_size: int) -> tuple[dict[str, Any], dict[str, mx.array], dict[str, mx.array]]:
-    """A config and weights as mlx-lm quantises them, in bfloat16, and the values that they stand for in float32."""
-    packed, whole = {}, {}
-    for name, array in arrays().items():
-        if array.ndim == 1:
-            packed[name] = array.astype(mx.bfloat16)
-            whole[name] = packed[name].astype(mx.float32)
-            continue
-        codes, scales, biases = mx.quantize(array, group_size, bits)
-        scales, biases = scales.astype(mx.bfloat16), biases.astype(mx.bfloat16)
-        module = name.removesuffix(".weight")
-        packed |= {name: codes, f"{module}.scales": scales, f"{module}.biases": biases}
-        exact = (part.astype(mx.float32) for part in (scales, biases))
-        whole[name] = mx.dequantize(codes, *exact, group_size=group_size, bits=bits)
-    packing = {"group_size": group_size, "bits": bits}
-    return {**CONFIG, "quantization": packing, "quantization_config": packing}, packed, whole
 
 
 def logits(config: dict[str, Any], weights: dict[str, mx.array]) -> np.ndarray:
@@ -74,9 +56,6 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(folder: Path, name: str
         return
     with pytest.raises(CheckpointError, match=r"pipe, and a file is wanted|expected a tokenizer\.json|there is no"):
         load(path if name.endswith("gguf") else folder)
-
-
-# -- the same model, however it is kept --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("precision", [FULL, PACKED])
@@ -109,19 +88,33 @@ def test_folder(tmp_path: Path, shards: int) -> None:
     assert checkpoint.info.parameters == sum(array.size for array in arrays().values())
 
 
-def test_gguf_is_the_same_model(tmp_path: Path) -> None:
+def test_gguf_is_the_same_model_and_has_to_have_a_tokenizer(tmp_path: Path) -> None:
     path = tiny.write_gguf(tmp_path / "m.gguf", "llama", CONFIG, tiny.weights(CONFIG))
     checkpoint = load(path)
     np.testing.assert_allclose(np.asarray(checkpoint.model(TOKENS)), logits(CONFIG, arrays()), atol=1e-6)
     assert checkpoint.tokenizer.decode(checkpoint.tokenizer.encode("héllo")) == "héllo"
     assert checkpoint.tokenizer.eos == {tiny.EOS}
+    path.write_bytes(path.read_bytes().replace(b"tokenizer.ggml.tokens", b"tokenizer.ggml.xxxxxx"))
+    refused(path, "tokenizer")
 
 
 @pytest.mark.parametrize(("bits", "group_size"), [(4, 64), (8, 32), (3, 32)])
 @pytest.mark.parametrize("shards", [1, 4])
 def test_mlx_quantised(tmp_path: Path, bits: int, group_size: int, shards: int) -> None:
-    config, packed, whole = quantized(bits, group_size)
-    path = tiny.write_folder(tmp_path / "m", config, packed, shards)
+    """As mlx-lm quantises, in bfloat16, against the values that it stands for in float32."""
+    packed, whole, wide = {}, {}, mx.float32
+    for name, array in arrays().items():
+        if array.ndim == 1:
+            packed[name] = array.astype(mx.bfloat16)
+            whole[name] = packed[name].astype(wide)
+            continue
+        codes, *parts = mx.quantize(array, group_size, bits)
+        parts = [part.astype(mx.bfloat16) for part in parts]
+        paths = (f"{name.removesuffix('weight')}{part}" for part in ("scales", "biases"))
+        packed |= {name: codes, **dict(zip(paths, parts, strict=True))}
+        whole[name] = mx.dequantize(codes, *(part.astype(wide) for part in parts), group_size=group_size, bits=bits)
+    packing = {"group_size": group_size, "bits": bits}
+    path = tiny.write_folder(tmp_path / "m", {**CONFIG, "quantization": packing}, packed, shards)
     expected = logits(CONFIG, whole)
     np.testing.assert_array_equal(np.asarray(load(path, precision=FULL).model(TOKENS)), expected)
     kept = load(path, precision=PACKED)
@@ -154,18 +147,14 @@ def test_the_choice_of_precision(monkeypatch: pytest.MonkeyPatch) -> None:
         assert choose(1, family, held) == Precision(dtype, packed=True)
 
 
-# -- what can be wrong -------------------------------------------------------------------------------------------------
-
-
 def refused(path: Path, message: str) -> None:
     with pytest.raises(CheckpointError, match=message) as caught:
         load(path)
     assert "\n" not in str(caught.value)
 
 
-def change_config(folder: Path, **changes: Any) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+def config_of(folder: Path) -> Any:
+    return json.loads((folder / "config.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -181,110 +170,82 @@ def change_config(folder: Path, **changes: Any) -> None:
     ],
 )  # fmt: skip
 def test_config_that_disagrees_with_the_weights(folder: Path, changes: dict[str, Any], message: str) -> None:
-    change_config(folder, **changes)
+    (folder / "config.json").write_text(json.dumps({**config_of(folder), **changes}))
     refused(folder, message)
 
 
-def remove(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).unlink()
+def header(data: bytes, length: int | None = None) -> bytes:
+    return struct.pack("<Q", len(data) if length is None else length) + data
 
 
-def write(name: str, data: bytes) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
+DAMAGES: tuple[tuple[str, bytes | None, str], ...] = (  # a file, what is in it
+    ("config.json", None, r"has no config\.json"), ("model.safetensors", None, r"has no \.safetensors weights"),
+    ("tokenizer.json", None, r"expected a tokenizer\.json"), ("config.json", b"{", r"cannot read .*config\.json"),
+    ("config.json", b"[]", "an object expected, got a list"), ("tokenizer.json", b"{", "tokenizer.json"),
+    ("config.json", b"[" * 100_000, r"cannot read .*config\.json"), ("model.safetensors", b"", "does not fit the file"),
+    ("model.safetensors", header(b"{}", 1 << 60), "does not fit the file"),
+    ("model.safetensors", header(b"{}{}{", 5), "its header is no table of tensors: Extra data"),
+    ("model.safetensors", header(b"[]"), "no table of tensors: an object expected, got a list"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "data", "message"), DAMAGES)
+def test_damaged_folders(folder: Path, name: str, data: bytes | None, message: str) -> None:
+    (folder / name).unlink()
+    if data is not None:
         (folder / name).write_bytes(data)
-
-    return change
-
-
-def cut(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (remove("config.json"), r"has no config\.json"),
-        (remove("model.safetensors"), r"has no \.safetensors weights"),
-        (remove("tokenizer.json"), r"expected a tokenizer\.json"),
-        (write("config.json", b"{"), r"cannot read .*config\.json"),
-        (write("config.json", b"[]"), "an object expected, got a list"),
-        (write("config.json", b"[" * 100_000), r"cannot read .*config\.json"),
-        (write("tokenizer.json", b"{"), "tokenizer.json"),
-        (cut, r"ends after the file does; it is truncated, fetch it again"),
-        (write("model.safetensors", b""), "does not fit the file"),
-        (write("model.safetensors", struct.pack("<Q", 1 << 60) + b"{}"), "does not fit the file"),
-        (write("model.safetensors", struct.pack("<Q", 5) + b"{}{}{"), "its header is no table of tensors: Extra data"),
-        (
-            write("model.safetensors", struct.pack("<Q", 2) + b"[]"),
-            "no table of tensors: an object expected, got a list",
-        ),
-    ],
-)
-def test_damaged_folders(folder: Path, damage: Callable[[Path], None], message: str) -> None:
-    damage(folder)
     refused(folder, message)
 
 
-def test_mutated_safetensors_headers_never_crash(folder: Path) -> None:
-    """300 headers with one to three bytes changed: each loads, or is one line of CheckpointError."""
-    path = folder / "model.safetensors"
-    good = path.read_bytes()
-    end = 8 + struct.unpack("<Q", good[:8])[0]
-    chosen, refusals = random.Random(2), 0
-    for _ in range(300):
-        data = bytearray(good)
-        for _ in range(chosen.randint(1, 3)):
-            data[chosen.choice((chosen.randrange(8), chosen.randrange(end)))] = chosen.choice((*b'0:"{}[],9', 0xFF))
-        path.write_bytes(data)
+def never_crashes(folder: Path, changes: Iterator[Callable[[], object]], least: int) -> None:
+    """Each change of a file: the folder loads, or is one line of CheckpointError."""
+    refusals = 0
+    for change in changes:
+        change()
         try:
             load(folder)
         except CheckpointError as error:
             refusals += 1
             assert len(str(error).splitlines()) == 1
-    assert refusals > 100
+    assert refusals > least
+
+
+def test_mutated_safetensors_headers_never_crash(folder: Path) -> None:
+    """300 headers with one to three bytes changed."""
+    path, chosen = folder / "model.safetensors", random.Random(2)
+    good = path.read_bytes()
+    end = 8 + struct.unpack("<Q", good[:8])[0]
+
+    def change() -> None:
+        data = bytearray(good)
+        for _ in range(chosen.randint(1, 3)):
+            data[chosen.choice((chosen.randrange(8), chosen.randrange(end)))] = chosen.choice((*b'0:"{}[],9', 0xFF))
+        path.write_bytes(data)
+
+    never_crashes(folder, repeat(change, 300), 100)
 
 
 @pytest.mark.slow
 def test_mutated_configs_never_crash(folder: Path) -> None:
     """Values of a config replaced by others of every kind."""
-    config = json.loads((folder / "config.json").read_text())
-    chosen = random.Random(3)
+    config, chosen = config_of(folder), random.Random(3)
     values = (0, -1, 1, 2, 1 << 40, 0.5, -1e300, True, False, None, "", "x", [], [1], {}, {"type": "x"}, {"factor": 0})
     keys = [*config, "rope_scaling", "sliding_window", "layer_types", "quantization", "partial_rotary_factor"]
     keys.remove("model_type")
-    with memory_limit(16 << 30):  # a size taken at its word ends here, not the machine
-        for _ in range(300):
-            changed = {**config, **{chosen.choice(keys): chosen.choice(values) for _ in range(chosen.randint(1, 2))}}
-            (folder / "config.json").write_text(json.dumps(changed))
-            try:
-                load(folder)
-            except CheckpointError as error:
-                assert len(str(error).splitlines()) == 1
 
+    def change() -> None:
+        changed = {chosen.choice(keys): chosen.choice(values) for _ in range(chosen.randint(1, 2))}
+        (folder / "config.json").write_text(json.dumps({**config, **changed}))
 
-@contextmanager
-def memory_limit(nbytes: int) -> Iterator[None]:
-    """This process may take so much; the test is not run, and listed, where a system sets no such limit (macOS)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     try:
-        resource.setrlimit(resource.RLIMIT_AS, (nbytes, hard))
+        resource.setrlimit(resource.RLIMIT_AS, (16 << 30, hard))  # a size taken at its word ends here, not the machine
     except (ValueError, OSError):
-        pytest.skip("needs a limit on the memory of a process, which this system does not set")
+        pytest.skip("needs a limit on the memory of a process, which this system does not set")  # macOS
     try:
-        yield
+        never_crashes(folder, repeat(change, 300), 0)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def test_gguf_without_a_tokenizer(tmp_path: Path) -> None:
-    path = tiny.write_gguf(tmp_path / "m.gguf", "llama", CONFIG, tiny.weights(CONFIG))
-    data = path.read_bytes()
-    path.write_bytes(data.replace(b"tokenizer.ggml.tokens", b"tokenizer.ggml.xxxxxx"))
-    refused(path, "tokenizer")
-
-
-# -- what a start costs ------------------------------------------------------------------------------------------------
 
 
 def test_nothing_heavy_is_imported() -> None:
@@ -327,11 +288,8 @@ def test_peak_memory_of_the_real_model_packed(smollm2: ModelInfo) -> None:
 
 def peak_memory(model: ModelInfo, way: str) -> list[int]:
     """Bytes of a process at most, those of its weights, and those of its cache."""
-    env = os.environ | {"LIKELY_PACKED": way}
-    call = [sys.executable, "-c", PEAK, str(model.path)]
-    return [
-        int(word) for word in subprocess.run(call, capture_output=True, text=True, check=True, env=env).stdout.split()
-    ]
+    call, env = [sys.executable, "-c", PEAK, str(model.path)], os.environ | {"LIKELY_PACKED": way}
+    return list(map(int, subprocess.run(call, capture_output=True, text=True, check=True, env=env).stdout.split()))
 
 
 @pytest.mark.real

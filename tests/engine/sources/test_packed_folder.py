@@ -17,13 +17,11 @@ from likely.engine.sources.gguf.precision import Precision
 from likely.engine.sources.model_info import describe
 from likely.engine.trace.step import Recipe
 from likely.metal import mx
-from likely.metal.packed import LEVELS, PackedMatrix
-from likely.metal.packed import load as load_library
+from likely.metal.packed import PackedMatrix
 from likely.models.native import NativeModel
 from likely.models.packed import PackedModel
-from tests.engine.sources.test_gguf_packed import EXACT
+from tests.engine.sources.test_gguf_packed import EXACT, near
 from tests.engine.tiny import LLAMA, weights, write_folder
-from tests.metal.test_packed import ROUNDS
 
 pytestmark = pytest.mark.linux
 CONFIG = LLAMA | {"hidden_size": 128, "intermediate_size": 256, "head_dim": 32}
@@ -59,25 +57,11 @@ def check(folder: Path) -> None:
     for name, array in fast.model.graph.arrays.items():
         np.testing.assert_array_equal(np.array(array), np.array(want[name]), err_msg=name)
     x = mx.array(np.random.default_rng(0).integers(0, 250, (2, 50)))
-    expected, library = np.array(graph.model(x)), load_library()
-    assert library is not None
-    bound = 1e-3 if library.kernels in ROUNDS else 2e-5
-    assert np.abs(np.array(fast.model(x)) - expected).max() < bound * np.abs(expected).max()
-    library.handle.likely_packed_init(LEVELS.index("plain"))  # activations in float32 everywhere
-    try:
-        assert np.abs(np.array(fast.model(x)) - expected).max() < 2e-5 * np.abs(expected).max()
-    finally:
-        library.handle.likely_packed_init(len(LEVELS) - 1)
-    ids = [int(token) for token in x[0]]
-    drawn = [
-        [
-            event.step.token
-            for event in Session(one).generate(ids, RunControl(Recipe(greedy=True)), max_tokens=20)
-            if isinstance(event, Emitted)
-        ]
-        for one in (fast, graph)
-    ]
-    assert drawn[0] == drawn[1] and len(drawn[0]) > 1
+    near(lambda: np.array(fast.model(x)), np.array(graph.model(x)))
+    ids, greedy = [int(token) for token in x[0]], RunControl(Recipe(greedy=True))
+    one, other = (list(Session(each).generate(ids, greedy, max_tokens=20)) for each in (fast, graph))
+    tokens = [event.step.token for event in one if isinstance(event, Emitted)]
+    assert tokens == [event.step.token for event in other if isinstance(event, Emitted)] and len(tokens) > 1
 
 
 @pytest.mark.parametrize(("bits", "group"), AFFINE)
@@ -141,14 +125,13 @@ def test_a_plain_folder_and_one_without_memory_take_the_graph(tmp_path: Path) ->
 
 def test_damage_is_named_in_a_line(tmp_path: Path) -> None:
     folder = write(tmp_path / "m")
-    file = folder / "model.safetensors"
+    file, config = folder / "model.safetensors", json.loads((folder / "config.json").read_text())
     whole = file.read_bytes()
-    config = json.loads((folder / "config.json").read_text())
     file.write_bytes(whole[:-5000])
     with pytest.raises(CheckpointError, match="ends after the file does; it is truncated, fetch it again"):
         load(folder)
-    arrays = mx.load(str(folder / "model.safetensors")) if file.write_bytes(whole) else {}
-    assert isinstance(arrays, dict)
+    file.write_bytes(whole)
+    arrays = dict(mx.load(str(file)))
     for changed, message in (
         ({"stranger.weight": mx.zeros((3, 3))}, r"stranger\.weight \[3, 3\] has no place in the model"),
         ({"model.layers.0.self_attn.q_proj.weight": mx.zeros((3, 3))}, "q_proj.* is not packed as the config"),
@@ -158,13 +141,3 @@ def test_damage_is_named_in_a_line(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=message):
             checkpoint = load(broken, precision=Precision(mx.float32, packed=False, native=True))
             assert isinstance(checkpoint.model, PackedModel)
-
-
-def test_a_folder_whose_files_go_later_changes_nothing(tmp_path: Path) -> None:
-    """Nothing of it is mapped: no page of it is missed."""
-    folder = write(tmp_path / "m")
-    model = load(folder).model
-    x = mx.arange(12)[None]
-    want = np.array(model(x))
-    (folder / "model.safetensors").write_bytes(b"")
-    np.testing.assert_array_equal(np.array(model(x)), want)

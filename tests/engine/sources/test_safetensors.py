@@ -41,11 +41,10 @@ def test_a_header_is_checked_against_its_file(tmp_path: Path) -> None:
     }
     assert read_header(written(file, {})) == {} and read_header(written(file, {"__metadata__": None})) == {}
     for dtype, size in safetensors.SIZES.items():
-        assert (
-            read_header(written(file, {"x": entry(dtype, [3], 0, 3 * size)}, bytes(3 * size)))["x"].nbytes == 3 * size
-        )
+        data = bytes(3 * size)
+        assert read_header(written(file, {"x": entry(dtype, [3], 0, 3 * size)}, data))["x"].nbytes == 3 * size
         with pytest.raises(CheckpointError, match="is damaged"):
-            read_header(written(file, {"x": entry(dtype, [3], 0, 3 * size - 1)}, bytes(3 * size)))
+            read_header(written(file, {"x": entry(dtype, [3], 0, 3 * size - 1)}, data))
     for entries, data, line in (
         ({"x": entry("F32", [2], 0, 8)}, 7, "ends after the file does"),
         ({"x": entry("F64", [1], 0, 8)}, 8, "has dtype F64, which"),
@@ -57,8 +56,8 @@ def test_a_header_is_checked_against_its_file(tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(CheckpointError, match=line):
             read_header(written(file, entries, bytes(data)))
-    for length, line in ((1, "does not fit"), (3, "does not fit"), (0, "does not fit")):
-        with pytest.raises(CheckpointError, match=line):
+    for length in (0, 1, 3):
+        with pytest.raises(CheckpointError, match="does not fit"):
             read_header(written(file, b"{}", length=length))
     file.write_bytes(b"\x02")
     with pytest.raises(CheckpointError, match="does not fit"):
@@ -82,16 +81,16 @@ def test_bytes_become_the_arrays_that_they_are() -> None:
 
 
 def test_files_of_weights_are_those_that_the_index_names(tmp_path: Path) -> None:
-    for name in ("model-1.safetensors", "model-2.safetensors", "other.safetensors"):
+    def names() -> list[str]:
+        return [file.name for file in weight_files(tmp_path)]
+
+    shards, other = ["model-1.safetensors", "model-2.safetensors"], "other.safetensors"
+    for name in (*shards, other):
         (tmp_path / name).write_bytes(b"")
-    assert [f.name for f in weight_files(tmp_path)] == ["model-1.safetensors", "model-2.safetensors"]
+    assert names() == shards
     index = tmp_path / "model.safetensors.index.json"
-    index.write_text(
-        json.dumps(
-            {"weight_map": {"a": "other.safetensors", "b": "../x/model-2.safetensors", "c": "other.safetensors"}}
-        )
-    )
-    assert [f.name for f in weight_files(tmp_path)] == ["model-2.safetensors", "other.safetensors"]
+    index.write_text(json.dumps({"weight_map": {"a": other, "b": f"../x/{shards[1]}", "c": other}}))
+    assert names() == [shards[1], other]
     for content, line in (
         ({"weight_map": []}, "no weight_map"), ({"weight_map": {"a": 1}}, "no weight_map"), ({}, "no weight_map"),
         ({"weight_map": {}}, r"has no \.safetensors weights"),
@@ -100,10 +99,9 @@ def test_files_of_weights_are_those_that_the_index_names(tmp_path: Path) -> None
         index.write_text(json.dumps(content))
         with pytest.raises(CheckpointError, match=line):
             weight_files(tmp_path)
-    index.unlink()
-    for name in ("model-1.safetensors", "model-2.safetensors"):
+    for name in (index.name, *shards):
         (tmp_path / name).unlink()
-    assert [f.name for f in weight_files(tmp_path)] == ["other.safetensors"]
-    (tmp_path / "other.safetensors").unlink()
+    assert names() == [other]
+    (tmp_path / other).unlink()
     with pytest.raises(CheckpointError, match=r"has no \.safetensors weights"):
         weight_files(tmp_path)
