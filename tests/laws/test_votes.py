@@ -97,6 +97,7 @@ def spread(size: int) -> TokenStep:
 def test_a_confidence_is_of_the_twenty_likeliest() -> None:
     logs = np.log(np.arange(40, 0, -1.0) / np.arange(41).sum())
     assert scorers.confidences([spread(40)])[0] == pytest.approx(-logs[:20].mean(), abs=1e-5)
+    assert scorers.SCORERS["mean"].of([]) == -math.inf  # of a path that says nothing
     assert scorers.confidences([spread(40)], 3)[0] == pytest.approx(-logs[:3].mean(), abs=1e-5)
     assert scorers.SCORERS["confidence"].of([spread(40), spread(4)]) == pytest.approx(
         np.mean([-logs[:20].mean(), -np.log(np.arange(1, 5) / 10).mean()]), abs=1e-5

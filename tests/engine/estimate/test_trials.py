@@ -197,3 +197,16 @@ def test_starts_are_compared_on_as_many_rows_and_on_the_most() -> None:
     assert (many.rows, many.zero, many.learned) == (8, mean(most), mean([1.0, 1.5])) and many.change == many.saved
     with pytest.raises(DataError, match="a training on the task failed: it rose; lower rate"):
         meta.compared([*results, TrialResult({"start": "zero", "rows": 2}, (), 0, 0.0, "it rose")])
+
+
+def test_a_start_is_known_by_its_tasks_and_options(tmp_path: Path) -> None:
+    some, config = pools(x=3, y=4), Config(model="m", layers=2, rate=0.5)
+    first = meta.identity(some, config, MetaOptions())
+    assert not meta.is_made(tmp_path, first)
+    meta.seal(tmp_path, first)
+    assert meta.is_made(tmp_path, first)
+    for tasks, by, options in (
+        (pools(x=3), config, MetaOptions()), (some, replace(config, model="n"), MetaOptions()),
+        (some, config, MetaOptions(rounds=9)),
+    ):  # fmt: skip
+        assert not meta.is_made(tmp_path, meta.identity(tasks, by, options))

@@ -161,3 +161,13 @@ def test_runs_whose_loss_does_not_fall_with_both_have_no_best_size() -> None:
     loss = Law(1.69, 1.0, 410.7, -0.1, 0.28).loss(runs.parameters, runs.tokens)
     with pytest.raises(DataError, match=r"does not fall with both .*alpha -0\.1, beta 0\.28"):
         report(replace(runs, loss=loss), [], keep_all=True)
+
+
+def test_the_largest_decade_is_told_from_the_rest() -> None:
+    runs = ladder(5, 6, 0.005, seed=4)
+    found = held_out(runs)
+    assert {round(np.log10(each.compute)) for each in found} == {21} and len(found) == 6
+    assert all(each.told == pytest.approx(each.seen, rel=1e-6) for each in held_out(ladder(5, 6)))
+    changed = replace(runs, loss=np.where(runs.compute > 2e20, 9.0, runs.loss))
+    assert [each.told for each in held_out(changed)] == [each.told for each in found]  # what is told is not seen
+    assert sum(each.is_inside for each in found) >= 4 and not any(each.is_inside for each in held_out(changed))

@@ -182,6 +182,13 @@ def test_a_verifier_that_passes_everything_is_asked_about_wrong_answers(tmp_path
     yes = f'{sys.executable} -c "print(1)"'
     generate = {"answers": 2, "task": task, "verifier": yes, "limit": 3}
     refused(tmp_path / "made", FAIR, generate, "2 of 2 answers to other problems: it does not see")
+    # one that passes a third of them is believed, and said
+    third = f"{sys.executable} -c \"import json, sys; print(int(json.load(sys.stdin)['said'] in ('7', '5', '1')))\""
+    events = run(config(tmp_path / "third", generate | {"verifier": third, "limit": 4}), session(FAIR))
+    assert any(
+        isinstance(event, RowsWarned) and "of 3 answers to other problems it refuses 2" in event.line
+        for event in events
+    )
     # one that sees is believed, and what it passed is trained on
     easy = write_rows(tmp_path / "easy.jsonl", [{"prompt": f"{i} what is 7?", "answer": "7"} for i in range(9)])
     events = run(config(tmp_path / "easy", {"answers": 2, "task": easy}), session(table({"7": 1.0})))
