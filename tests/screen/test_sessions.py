@@ -51,6 +51,7 @@ def test_a_conversation_is_named_duplicated_put_away_and_brought_back(screen: Sc
     assert len(screen.kept) == 4 and {len(talk.nodes) for talk in screen.kept} == {2}
 
 
+@pytest.mark.slow(2)
 def test_the_list_beside_the_chat_follows_what_is_kept_and_stays_in_every_view(tmp_path: Path) -> None:
     with Screen(tmp_path, size=(160, 45)) as screen:
         three(screen).press("ctrl+o", "up", "up", "enter")

@@ -65,6 +65,7 @@ def found(screen: Screen, words: str) -> bool:
     return seen
 
 
+@pytest.mark.slow(2)
 def test_a_view_is_a_file_and_a_line(tmp_path: Path, clock: None) -> None:
     with Screen(tmp_path, size=(160, 40)) as screen:
         last = len(VIEWS)
@@ -116,7 +117,7 @@ WORK = {
 }
 
 
-@pytest.mark.parametrize("name", WORK)
+@pytest.mark.parametrize("name", [pytest.param(each, marks=[pytest.mark.slow] * (each == "tune")) for each in WORK])
 def test_a_view_is_left_while_it_works_and_its_work_is_there(screen: Screen, name: str) -> None:
     begins, working, done = WORK[name]
     screen.press(VIEWS[name].key)
