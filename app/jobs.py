@@ -5,77 +5,22 @@ outside (`ModelProvider`, `Trainer`): nothing here imports mlx.
 """
 
 import gc
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from likely.app import fill_jobs
 from likely.app import requests as r
-from likely.app.fill_jobs import Filler
+from likely.app.calls import Engine, ids_of
 from likely.app.worker import WORKED, Tell, worked
-from likely.engine.beside import Helper
-from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Waiting
-from likely.engine.decode.events import Event as RunEvent
 from likely.engine.errors import CheckpointError, LikelyError
-from likely.engine.prompt import Prompt, locate
 from likely.engine.tune.control import Answer, Compare, Complete, Paused, TrainControl
 from likely.engine.tune.control import Event as TrainEvent
 
 if TYPE_CHECKING:
-    from likely.app.looks import Look
     from likely.app.training_kind import TrainingConfig
-    from likely.engine.adapters.attached import Attached
-    from likely.engine.decode.strategy import Strategy
     from likely.engine.sources.fetch.progress import Report
-    from likely.engine.trace.step import TokenStep
-
-
-class Engine(Filler, Protocol):
-    """A loaded model to draw from. Everything it gives is plain Python and numpy; used by one thread only."""
-
-    @property
-    def cache_nbytes(self) -> int: ...
-    def generate(
-        self,
-        ids: Sequence[int],
-        control: RunControl,
-        *,
-        seed: int = 0,
-        max_tokens: int | None = None,
-        stop: Sequence[str] = (),
-        strategy: "Strategy | None" = None,
-    ) -> Iterator[RunEvent]:
-        """Continue `ids`; several of these may be open at once, and are advanced in turn."""
-        ...
-
-    def scoring(self, ids: Sequence[int]) -> "Generator[int, None, Sequence[TokenStep]]":
-        """A step for each token in the end; how many have been read after each piece."""
-        ...
-
-    def read(self, ids: Sequence[int]) -> Generator[int]:
-        """Read a text in pieces, so that what is asked of it next is found."""
-        ...
-
-    def logits_after(self, ids: Sequence[int]) -> np.ndarray: ...
-    def adapt(self, change: str, what: str, weight: float) -> "tuple[Attached, ...]":
-        """Change the adapters as `Adapt` says; gives all that are there then."""
-        ...
-
-    def steer(
-        self, name: str, toward: Sequence[Sequence[int]], away: Sequence[Sequence[int]], layer: int | None
-    ) -> "tuple[Attached, ...]":
-        """Make a direction and put it on the model as `Steer` says; gives all adapters that are there then."""
-        ...
-
-    def look_inside(self, ids: Sequence[int], look: "Look", control: RunControl) -> Iterator[Any]:
-        """Answer a look of `app.looks` in pieces: between two of them others have their turn."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class ModelProvider(Protocol):
@@ -111,7 +56,6 @@ class ModelJobs:
     def __init__(self, provider: ModelProvider) -> None:
         self.provider = provider
         self.engines: dict[str, Engine] = {}
-        self._helper = Helper()
         self._loading: set[str] = set()  # models that come in pieces: whoever asks for one waits
 
     def execute(self, request: r.ModelRequest, tell: Tell) -> Iterator[Any]:
@@ -124,29 +68,8 @@ class ModelJobs:
                 self._unload(name)
             case r.Generate():
                 yield from self._generate(request)
-            case r.Fill():
-                yield from self._while_loaded(request.model, lambda engine: fill_jobs.fill(engine, request))
-            case r.AskBound():
-                yield from self._while_loaded(request.model, lambda engine: fill_jobs.bound(engine, request))
-            case r.Score(name):
-                yield from self._while_loaded(name, lambda engine: self._score(engine, request))
-            case r.Exact(name, prompt):
-                yield from self._while_loaded(name, lambda engine: self._exact(engine, prompt))
-            case r.Count(name, text):
-                encode = (yield from self._engine(name)).tokenizer.encode
-                yield r.Tokenized(tuple((yield from self._helper.do(lambda: encode(text)))))
-            case r.Adapt(name, change, what, weight):
-                engine = yield from self._engine(name)
-                yield r.AdaptersChanged(name, engine.adapt(change, what, weight))
-            case r.Steer(name, called, toward, away, layer):
-                engine = yield from self._engine(name)
-                to, off = yield from self._helper.do(
-                    lambda: [[prompt.ids(engine.tokenizer) for prompt in side] for side in (toward, away)]
-                )
-                yield r.AdaptersChanged(name, engine.steer(called, to, off, layer))
-            case r.Inside(name, prompt, look, control):
-                ids = yield from self._ids((yield from self._engine(name)), prompt)
-                yield from self._while_loaded(name, lambda engine: engine.look_inside(ids, look, control))
+            case r.Call():
+                yield from self._call(request)
             case r.Offer():
                 yield r.Offered(tuple(self.provider.offers()))
 
@@ -201,7 +124,7 @@ class ModelJobs:
         engine = yield from self._engine(request.model)
         if request.force:
             request.control.force(engine.tokenizer.encode(request.force))
-        ids = yield from self._ids(engine, request.prompt)
+        ids = yield from ids_of(engine, request.prompt)
         events = engine.generate(
             ids,
             request.control,
@@ -231,29 +154,14 @@ class ModelJobs:
             yield WORKED if isinstance(event, Waiting) else event
         raise LikelyError(f"{request.model} was unloaded")
 
-    def _score(self, engine: Engine, request: r.Score) -> Iterator[Any]:
-        ids = yield from self._ids(engine, request.prompt)
-        steps = tuple((yield from worked(engine.scoring(ids))))
-        last = yield from self._ids(engine, Prompt(parts=request.prompt.parts[-1:], whole=True))
-        yield r.Scored(steps, locate([step.piece for step in steps], request.contents), len(last))
-
-    def _exact(self, engine: Engine, prompt: Prompt) -> Iterator[Any]:
-        ids = yield from self._ids(engine, prompt)
-        yield from worked(engine.read(ids))
-        logits = engine.logits_after(ids)
-        logits.flags.writeable = False
-        yield r.ExactLogits(logits)
-
-    def _ids(self, engine: Engine, prompt: Prompt) -> Generator[None, None, list[int]]:
-        return (yield from self._helper.do(lambda: prompt.ids(engine.tokenizer)))
-
-    def _while_loaded(self, name: str, events: Callable[[Engine], Iterator[Any]]) -> Iterator[Any]:
-        """The events of a model's job; LikelyError once the model is another one or gone."""
-        engine = yield from self._engine(name)
-        for event in events(engine):
+    def _call(self, call: r.Call) -> Iterator[Any]:
+        """The events of a call; LikelyError once the model is another one or gone."""
+        engine = yield from self._engine(call.model)
+        found = call.function(engine, *call.args, **call.options)
+        for event in found if isinstance(found, Iterator) else (found,):
             yield event
-            if self.engines.get(name) is not engine:
-                raise LikelyError(f"{name} was unloaded")
+            if self.engines.get(call.model) is not engine:
+                raise LikelyError(f"{call.model} was unloaded")
 
     def _engine(self, name: str) -> Generator[None, None, Engine]:
         while name in self._loading:

@@ -3,21 +3,18 @@
 What the engine reports goes through under the engine's names (`engine.decode.events`, `engine.tune.control`).
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from likely.app.looks import Look
-from likely.engine.adapters.attached import Attached
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.prompt import Prompt
 from likely.engine.statistics.estimates import Estimate
 from likely.engine.trace.step import TokenStep
-from likely.engine.trace.unmasking import DenoisingStep, Unmasking
+from likely.engine.trace.unmasking import DenoisingStep
 from likely.engine.tune.control import Stepped, TrainControl, Validated
 
 if TYPE_CHECKING:
@@ -63,103 +60,23 @@ class Generate:
     strategy: Strategy = PLAIN
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
-    """Have masks become tokens by a diffusion model: `Laid`, a `Denoised` each pass, `FillEnded`. Steered and stopped
-    through `control`.
-
-    The canvas is `ids` as they are; else `text`, where it has gaps ([MASK:8]); else the prompt and an answer of so
-    many tokens (`masks`) after it, those of `prefill`, with which it begins, among them; by default as many as usual.
-    """
-
-    model: str
-    prompt: Prompt
-    control: RunControl
-    seed: int = 0
-    text: str = ""
-    prefill: str = ""
-    masks: int | None = None
-    ids: tuple[int, ...] = ()
-    how: Unmasking = field(default_factory=Unmasking)
+AdapterChange = Literal["add", "weigh", "only", "remove"]
 
 
 @dataclass(frozen=True, slots=True)
-class AskBound:
-    """The bound on -log p of the `free` positions of a canvas by a diffusion model: `Bounding` after each pass, then
-    `Bounded`, unless `control` breaks it off."""
+class Call:
+    """Call a function with a loaded model's engine (`app.calls`): what it yields, or returns, are the events."""
 
     model: str
-    ids: tuple[int, ...]
-    free: tuple[int, ...]
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     control: RunControl = field(default_factory=RunControl)
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Measure every token of a prompt: `Scored`. `contents` are texts to find in it."""
-
-    model: str
-    prompt: Prompt
-    contents: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Exact:
-    """The whole raw distribution after a prompt: `ExactLogits`."""
-
-    model: str
-    prompt: Prompt
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """The tokens of a text: `Tokenized`."""
-
-    model: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     """Which models there are, here and to be had: `Offered`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Adapt:
-    """Change the adapters on a model, from its next token on: `AdaptersChanged`.
-
-    `change` is "add" (`what` is a directory), "weigh", "only" (the others get weight 0) or "remove" (`what` is a name).
-    """
-
-    model: str
-    change: Literal["add", "weigh", "only", "remove"]
-    what: str
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Steer:
-    """Make a direction from texts to others, at a layer (the middle one if None), keep it under a name in likely's
-    folder, and put it on the model: `AdaptersChanged`."""
-
-    model: str
-    name: str
-    toward: tuple[Prompt, ...]
-    away: tuple[Prompt, ...]
-    layer: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Inside:
-    """Look into a model while it reads a prompt: what `app.looks` has for the look.
-
-    `control` breaks it off.
-    """
-
-    model: str
-    prompt: Prompt
-    look: Look
-    control: RunControl = field(default_factory=RunControl)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +136,7 @@ class Report:
     path: Path
 
 
-ModelRequest = Load | Unload | Generate | Fill | AskBound | Score | Exact | Count | Offer | Adapt | Steer | Inside
+ModelRequest = Load | Unload | Generate | Call | Offer
 
 # -- events ----------------------------------------------------------------------------------------------------------
 
@@ -334,32 +251,10 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class ExactLogits:
-    """Raw logits of the whole vocabulary, float32 [V], read-only."""
-
-    logits: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class Tokenized:
-    """The tokens of a text."""
-
-    ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Offered:
     """The models that can be chosen."""
 
     offers: tuple[ModelOffer, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AdaptersChanged:
-    """The adapters on a model as they are from now on."""
-
-    model: str
-    attached: tuple[Attached, ...]
 
 
 @dataclass(frozen=True, slots=True)

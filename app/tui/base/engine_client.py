@@ -5,9 +5,11 @@ No widgets: what follows from a job for the screens goes to a `Listener`.
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from likely.app import calls
 from likely.app import requests as r
+from likely.app.calls import call
 from likely.app.worker import Closed, Failed, Worker
 from likely.engine.adapters.attached import Attached
 from likely.engine.decode.control import RunControl
@@ -153,7 +155,7 @@ class EngineClient:
 
     def adapt(
         self,
-        change: Literal["add", "weigh", "only", "remove"],
+        change: r.AdapterChange,
         what: str,
         weight: float = 1.0,
         heard: Callable[[str], None] = lambda _: None,
@@ -162,9 +164,8 @@ class EngineClient:
         if self.current is None:
             self._listener.say("an adapter wants a model: /model chooses one", alarm=True)
         else:
-            self.submit(
-                r.Adapt(self.current.name, change, what, weight), lambda _, events: self._adapted(events, heard)
-            )
+            request = call(calls.adapt, self.current.name, change, what, weight)
+            self.submit(request, lambda _, events: self._adapted(request.model, events, heard))
 
     def steer(self, name: str, toward: Sequence[str], away: Sequence[str], layer: int | None) -> None:
         """Put a direction between texts on the current model, from its next token on."""
@@ -172,19 +173,17 @@ class EngineClient:
             self._listener.say("a direction wants a model: /model chooses one", alarm=True)
             return
         to, off = (tuple(Prompt(parts=(text,)) for text in side) for side in (toward, away))
-        self.submit(
-            r.Steer(self.current.name, name, to, off, layer), lambda _, events: self._adapted(events, lambda _: None)
-        )
+        request = call(calls.steer, self.current.name, name, to, off, layer)
+        self.submit(request, lambda _, events: self._adapted(request.model, events, lambda _: None))
 
-    def _adapted(self, events: list[Any], heard: Callable[[str], None]) -> None:
+    def _adapted(self, model: str, events: list[Any], heard: Callable[[str], None]) -> None:
         for event in events:
-            match event:
-                case r.AdaptersChanged(model, attached):
-                    self.adapters[model] = attached
-                    words = [f"{adapter.name} {adapter.weight:g}" for adapter in attached]
-                    self._listener.say(f"adapters: {', '.join(words)}" if words else "no adapter: the model as it came")
-                    self._listener.adapters_changed()
-                    heard("")
-                case Failed(line):
-                    self._listener.say(line, alarm=True)
-                    heard(line)
+            if isinstance(event, Failed):
+                self._listener.say(event.line, alarm=True)
+                heard(event.line)
+            else:
+                self.adapters[model] = event
+                words = [f"{adapter.name} {adapter.weight:g}" for adapter in event]
+                self._listener.say(f"adapters: {', '.join(words)}" if words else "no adapter: the model as it came")
+                self._listener.adapters_changed()
+                heard("")

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from likely.app import calls
 from likely.app import requests as r
+from likely.app.calls import call
 from likely.app.recipes import words as recipe_words
 from likely.app.tui.base.block import ShownToken
 from likely.app.tui.base.context import before, turns
@@ -133,7 +135,7 @@ class ChatSession:
         else:
             prompt = before(self.conversation, fork)
             prompt = replace(prompt, parts=(*prompt.parts, rest))
-            self.rewriting[self.send(r.Score(self.facts.name, prompt))] = job
+            self.rewriting[self.send(call(calls.score, self.facts.name, prompt))] = job
 
     def _rewritten(self, job: "Rewriting", steps: tuple[TokenStep, ...] | None) -> None:
         """Put the branch in. Without steps, since nothing could be measured, it is all of the words, as written."""
@@ -276,7 +278,8 @@ class ChatSession:
         run = DenoisingRun(node.id, control, self.new_id, self.facts, how, goes_on[0] if goes_on else None)
         self.run = run
         ids = goes_on[0].ids(goes_on[0].steps) if goes_on else ()
-        self.job = self.send(r.Fill(self.facts.name, prompt, control, seed, text, force, self.max_tokens, ids, how))
+        options = {"text": text, "prefill": force, "masks": self.max_tokens, "ids": ids, "how": how}
+        self.job = self.send(call(calls.fill, self.facts.name, prompt, control, seed, **options))
 
     def canvas(self, node: str) -> Denoising | None:
         """The canvas of an answer of this session by the model that there is now."""
@@ -381,7 +384,9 @@ class ChatSession:
         if self.diffuses:  # no p(x_i | x_<i) of words is to be had
             return
         said = turns(self.conversation, Fork(node.id))
-        self.scoring[self.send(r.Score(self.facts.name, Prompt(said), tuple(text for _, text in said)))] = node.id
+        self.scoring[self.send(call(calls.score, self.facts.name, Prompt(said), tuple(text for _, text in said)))] = (
+            node.id
+        )
 
     def context_tokens(self) -> int:
         """How many of the context's positions are taken, as far as is known."""

@@ -6,11 +6,13 @@ No widgets; knows nothing of how a bound is found.
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from likely.app import calls
 from likely.app import requests as r
+from likely.app.calls import call
 from likely.app.worker import Failed
 from likely.engine.decode.control import RunControl
 
-Submit = Callable[[r.AskBound, Callable[[int, list[Any]], None]], object]
+Submit = Callable[[r.Call, Callable[[int, list[Any]], None]], object]
 
 
 class LikelihoodBounds:
@@ -42,7 +44,7 @@ class LikelihoodBounds:
                         del self.found[key], self._controls[key]
             self._changed(line)
 
-        submit(r.AskBound(model, tuple(ids), tuple(free), control), heard)
+        submit(call(calls.bound, model, tuple(ids), tuple(free), control), heard)
 
     def stop(self) -> bool:
         """Break off those under way; gives whether there were any."""

@@ -10,8 +10,8 @@ from textual.containers import Vertical
 from textual.timer import Timer
 from textual.widgets import Input, Label
 
-from likely.app import looks
-from likely.app import requests as r
+from likely.app import calls, looks
+from likely.app.calls import call
 from likely.app.tui.base import cells
 from likely.app.tui.base.canvas import Canvas, Line
 from likely.app.tui.base.context import before
@@ -21,6 +21,7 @@ from likely.app.tui.widgets.dialog import Dialog
 from likely.app.worker import Failed
 from likely.engine.adapters.attached import Attached
 from likely.engine.conversation import Fork
+from likely.engine.decode.control import RunControl
 from likely.engine.home import expanded
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class Adapters(Dialog[None]):
                     line.update(f"KL to the model as it came: {event.kl / LN2:.3f} bits a token of this conversation")
 
         prompt = before(session.conversation, Fork(leaf.id))
-        self.host.engine.submit(r.Inside(current.name, prompt, looks.ShiftLook()), found)
+        self.host.engine.submit(call(calls.look, current.name, prompt, looks.ShiftLook(), RunControl()), found)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if event.value.strip():

@@ -13,7 +13,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from likely.app import calls
 from likely.app import requests as r
+from likely.app.calls import call
 from likely.app.heat import heat_level
 from likely.app.tui.base import cells, keys
 from likely.app.tui.base.block import MessageBlock, ShownToken
@@ -177,7 +179,7 @@ class RowsScreen(Screen[None]):
                         hints.say(line, alarm=True)
 
         hints.say(f"measuring with {facts.name}")
-        self.host.engine.submit(r.Score(facts.name, prompt, tuple(text for _, text in said)), scored)
+        self.host.engine.submit(call(calls.score, facts.name, prompt, tuple(text for _, text in said)), scored)
 
     def action_read(self) -> None:
         row = self.browser.here

@@ -15,8 +15,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
 
-from likely.app import export, inside_tables, looks
-from likely.app import requests as r
+from likely.app import calls, export, inside_tables, looks
+from likely.app.calls import call
 from likely.app.tui.base import context, keys
 from likely.app.tui.base.canvas import Canvas, Line
 from likely.app.tui.base.formula import Formula, path
@@ -209,7 +209,9 @@ class InsideScreen(View):
             flying[1].cancel()  # another part of the text is on the screen: it comes first
         control = RunControl()
         self._flying[key] = look, control
-        self.host.engine.submit(r.Inside(at.model, at.prompt, look, control), partial(self._heard, at, look, control))
+        self.host.engine.submit(
+            call(calls.look, at.model, at.prompt, look, control), partial(self._heard, at, look, control)
+        )
 
     @staticmethod
     def _coming(at: Reading, flying: looks.Look, look: looks.LensLook) -> bool:

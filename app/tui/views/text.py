@@ -10,7 +10,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
 
+from likely.app import calls
 from likely.app import requests as r
+from likely.app.calls import call
 from likely.app.heat import HEATS, heat_level
 from likely.app.tui.base import cells, keys
 from likely.app.tui.base.context import before
@@ -182,13 +184,13 @@ class TextScreen(View):
 
         def followed(job: int, events: list[Any]) -> None:
             for event in events if self.is_attached else ():
-                if isinstance(event, r.ExactLogits):
-                    self.next_logits = (text, event.logits)
+                if isinstance(event, np.ndarray):
+                    self.next_logits = (text, event)
                     self.inspect()
 
         context = Prompt(parts=(text,))
-        self.host.engine.submit(r.Score(facts.name, context), measured)
-        self.host.engine.submit(r.Exact(facts.name, context), followed)
+        self.host.engine.submit(call(calls.score, facts.name, context), measured)
+        self.host.engine.submit(call(calls.logits, facts.name, context), followed)
 
     def stale(self) -> str:
         """Why what was measured is not of the text as it stands; "" where it is."""

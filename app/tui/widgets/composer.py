@@ -9,7 +9,8 @@ from typing import Any
 from textual import events
 from textual.message import Message
 
-from likely.app import requests as r
+from likely.app import calls
+from likely.app.calls import call
 from likely.app.tui.chat import attach
 from likely.app.tui.chat.attach import Attachment
 from likely.app.tui.widgets.host import host
@@ -107,16 +108,16 @@ class Composer(PromptInput):
 
         def counted(job: int, events: list[Any]) -> None:
             for event in events:
-                if isinstance(event, r.Tokenized):
-                    room, names = self.room(), ", ".join(item.name for item in attached)
-                    if len(event.ids) >= room:
-                        host(self).say(f"{names}: {len(event.ids)} tokens, and {room} are left of the context", True)
-                        return
-                    self._say(whole, f"attached {names}: {len(event.ids)} tokens")
-                elif isinstance(event, Failed):
+                if isinstance(event, Failed):
                     host(self).say(event.line, alarm=True)
+                    return
+                room, names = self.room(), ", ".join(item.name for item in attached)
+                if len(event) >= room:
+                    host(self).say(f"{names}: {len(event)} tokens, and {room} are left of the context", True)
+                    return
+                self._say(whole, f"attached {names}: {len(event)} tokens")
 
-        host(self).engine.submit(r.Count(facts.name, whole), counted)
+        host(self).engine.submit(call(calls.tokens, facts.name, whole), counted)
 
     def on_prompt_input_big_paste(self, event: PromptInput.BigPaste) -> None:
         event.stop()

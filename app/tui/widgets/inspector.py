@@ -9,13 +9,14 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
+import numpy as np
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.timer import Timer
 from textual.widget import Widget
 
-from likely.app import looks
-from likely.app import requests as r
+from likely.app import calls, looks
+from likely.app.calls import call
 from likely.app.tui.base import cells
 from likely.app.tui.base.canvas import CachedWidget
 from likely.app.tui.base.formula import Formula
@@ -196,16 +197,16 @@ class Inspector(Vertical, CachedWidget):
 
         def answered(job: int, events: list[Any]) -> None:
             for event in events:
-                if isinstance(event, r.ExactLogits):
+                if isinstance(event, np.ndarray):
                     if len(self.outcomes) > KNOWN:
                         self.outcomes.clear()
-                    whole = replace(at, logits=event.logits)
+                    whole = replace(at, logits=event)
                     for recipe in whole.recipes:
                         if (outcome := whole.outcome(recipe)) is not None:
                             self.outcomes[at.key, recipe] = outcome
                     self.look()
 
-        host(self).engine.submit(r.Exact(subject.model, at.prompt), answered)
+        host(self).engine.submit(call(calls.logits, subject.model, at.prompt), answered)
 
     def _ask_doubt(self, model: str, at: Inspection, table: CandidateTable) -> None:
         """Ask how far a token's distribution hangs on the rows that an adapter saw, once, where it has a posterior."""
@@ -226,7 +227,7 @@ class Inspector(Vertical, CachedWidget):
                     host(self).say(event.line, alarm=True)
 
         tokens = tuple(row.token for row in table.rows)
-        host(self).engine.submit(r.Inside(model, at.prompt, looks.DoubtLook(tokens), self._doubting), answered)
+        host(self).engine.submit(call(calls.look, model, at.prompt, looks.DoubtLook(tokens), self._doubting), answered)
 
     def _model(self) -> str:
         current = host(self).engine.current
@@ -257,7 +258,7 @@ class Inspector(Vertical, CachedWidget):
                     self._near[key] = event.line if isinstance(event, Failed) else event
                     self.look()
 
-        host(self).engine.submit(r.Inside(model, Prompt(), looks.NearLook((token,))), answered)
+        host(self).engine.submit(call(calls.look, model, Prompt(), looks.NearLook((token,)), RunControl()), answered)
 
     def show_tree(self, talk: Conversation) -> None:
         """The tree of a conversation, and where its branches are a search or a vote, the list of them and the votes."""

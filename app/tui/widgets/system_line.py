@@ -12,7 +12,8 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
-from likely.app import requests as r
+from likely.app import calls
+from likely.app.calls import call
 from likely.app.tui.base import cells
 from likely.app.tui.base.canvas import Canvas, Line
 from likely.app.tui.base.wrap import Wrap
@@ -51,12 +52,12 @@ class SystemLine(Canvas, can_focus=True):
         self.refresh(layout=True)
         self.redraw()
         if text and model:
-            host(self).engine.submit(r.Count(model, text), lambda _, heard: self._counted(text, heard))
+            host(self).engine.submit(call(calls.tokens, model, text), lambda _, heard: self._counted(text, heard))
 
     def _counted(self, text: str, heard: list[Any]) -> None:
         for event in heard:
-            if isinstance(event, r.Tokenized) and text == self.text:
-                self.tokens = len(event.ids)
+            if isinstance(event, tuple) and text == self.text:
+                self.tokens = len(event)
                 self.redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:

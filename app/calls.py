@@ -1,0 +1,223 @@
+"""Calls of a loaded model: functions of an `Engine`, done in its thread, a piece at a time. Imports no mlx.
+
+`call(function, model, ...)` is the request for one (`app.requests.Call`). What a function yields are events, `WORKED`
+after a piece with nothing to tell; what any other returns is the one event. Knows neither who asks nor how a model works.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol
+
+import numpy as np
+
+from likely.app import requests as r
+from likely.app.worker import worked
+from likely.engine.beside import Helper
+from likely.engine.decode.control import RunControl
+from likely.engine.prompt import Encoding, Prompt, locate
+from likely.engine.statistics.estimates import Estimate
+from likely.engine.trace.unmasking import DenoisingStep, Unmasking
+
+if TYPE_CHECKING:
+    from likely.app.looks import Look
+    from likely.engine.adapters.attached import Attached
+    from likely.engine.decode.events import Event
+    from likely.engine.decode.strategy import Strategy
+    from likely.engine.trace.step import TokenStep
+
+P = ParamSpec("P")
+HELPER = Helper()  # texts are read into tokens beside the thread
+
+
+class Engine(Protocol):
+    """A loaded model to draw from. Everything it gives is plain Python and numpy; used by one thread only."""
+
+    @property
+    def facts(self) -> r.ModelFacts: ...
+    @property
+    def tokenizer(self) -> Encoding: ...
+    @property
+    def cache_nbytes(self) -> int: ...
+    def generate(
+        self,
+        ids: Sequence[int],
+        control: RunControl,
+        *,
+        seed: int = 0,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        strategy: "Strategy | None" = None,
+    ) -> "Iterator[Event]":
+        """Continue `ids`; several of these may be open at once, and are advanced in turn."""
+        ...
+
+    def scoring(self, ids: Sequence[int]) -> "Generator[int, None, Sequence[TokenStep]]":
+        """A step for each token in the end; how many have been read after each piece."""
+        ...
+
+    def read(self, ids: Sequence[int]) -> Generator[int]:
+        """Read a text in pieces, so that what is asked of it next is found."""
+        ...
+
+    def logits_after(self, ids: Sequence[int]) -> np.ndarray: ...
+    def adapt(self, change: str, what: str, weight: float) -> "tuple[Attached, ...]":
+        """Change the adapters as `adapt` says; gives all that are there then."""
+        ...
+
+    def steer(
+        self, name: str, toward: Sequence[Sequence[int]], away: Sequence[Sequence[int]], layer: int | None
+    ) -> "tuple[Attached, ...]":
+        """Make a direction and put it on the model as `steer` says; gives all adapters that are there then."""
+        ...
+
+    def look_inside(self, ids: Sequence[int], look: "Look", control: RunControl) -> Iterator[Any]:
+        """Answer a look of `app.looks` in pieces: between two of them others have their turn."""
+        ...
+
+    def canvas(self, text: str) -> "list[int] | None":
+        """The ids of a text with gaps; None for one without."""
+        ...
+
+    def answer_canvas(self, prompt: Sequence[int], prefill: Sequence[int], masks: int, block: int) -> list[int]:
+        """A prompt with an answer of so many tokens after it, masks but for the first ones, 0 for as many as are
+        usual, or fewer where no more have room."""
+        ...
+
+    def fill(
+        self, ids: Sequence[int], first: int, how: Unmasking, control: RunControl, *, seed: int
+    ) -> Iterator[DenoisingStep]:
+        """Tokens for the masks of a canvas, pass by pass, by the control's recipe as it is before each. An answer that
+        begins at `first` may be over before all of them are known; 0 for a canvas that is none."""
+        ...
+
+    def bounding(self, ids: Sequence[int], free: Sequence[int]) -> Generator[int, None, Estimate]:
+        """The bound on -log p of the free positions, in nats, in the end; how many masked canvases each pass reads."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def call(function: Callable[Concatenate[Engine, P], Any], model: str, *args: P.args, **options: P.kwargs) -> r.Call:
+    """The request to call `function` with a loaded model; one that takes a `control` is paused and stopped by it."""
+    given = (*args, *options.values())
+    control = next((each for each in given if isinstance(each, RunControl)), None)
+    return r.Call(model, function, args, options, control or RunControl())
+
+
+def ids_of(engine: Engine, prompt: Prompt) -> Generator[None, None, list[int]]:
+    """The ids of a prompt, as a part of a job."""
+    return (yield from HELPER.do(lambda: prompt.ids(engine.tokenizer)))
+
+
+def score(engine: Engine, prompt: Prompt, contents: Sequence[str] = ()) -> Iterator[Any]:
+    """Measure every token of a prompt: `Scored`. `contents` are texts to find in it."""
+    ids = yield from ids_of(engine, prompt)
+    steps = tuple((yield from worked(engine.scoring(ids))))
+    last = yield from ids_of(engine, Prompt(parts=prompt.parts[-1:], whole=True))
+    yield r.Scored(steps, locate([step.piece for step in steps], contents), len(last))
+
+
+def logits(engine: Engine, prompt: Prompt) -> Iterator[Any]:
+    """The whole raw distribution after a prompt: logits, float32 [V], read-only."""
+    ids = yield from ids_of(engine, prompt)
+    yield from worked(engine.read(ids))
+    found = engine.logits_after(ids)
+    found.flags.writeable = False
+    yield found
+
+
+def tokens(engine: Engine, text: str) -> Iterator[Any]:
+    """The tokens of a text, a tuple of ids."""
+    yield tuple((yield from HELPER.do(lambda: engine.tokenizer.encode(text))))
+
+
+def adapt(engine: Engine, change: r.AdapterChange, what: str, weight: float = 1.0) -> "tuple[Attached, ...]":
+    """Change the adapters on a model, from its next token on; all that are there then.
+
+    `change` is "add" (`what` is a directory), "weigh", "only" (the others get weight 0) or "remove" (`what` is a name).
+    """
+    return engine.adapt(change, what, weight)
+
+
+def steer(
+    engine: Engine, name: str, toward: Sequence[Prompt], away: Sequence[Prompt], layer: int | None = None
+) -> Iterator[Any]:
+    """Make a direction from texts to others, at a layer (the middle one if None), keep it under a name in likely's
+    folder, and put it on the model: all adapters that are there then, a tuple."""
+    to, off = yield from HELPER.do(lambda: [[each.ids(engine.tokenizer) for each in side] for side in (toward, away)])
+    yield engine.steer(name, to, off, layer)
+
+
+def look(engine: Engine, prompt: Prompt, look: "Look", control: RunControl) -> Iterator[Any]:
+    """Look into a model while it reads a prompt: what `app.looks` has for the look."""
+    ids = yield from ids_of(engine, prompt)
+    yield from engine.look_inside(ids, look, control)
+
+
+def fill(
+    engine: Engine,
+    prompt: Prompt,
+    control: RunControl,
+    seed: int = 0,
+    *,
+    text: str = "",
+    prefill: str = "",
+    masks: int | None = None,
+    ids: Sequence[int] = (),
+    how: Unmasking | None = None,
+) -> Iterator[Any]:
+    """Have masks become tokens by a diffusion model: `Laid`, a `Denoised` each pass, `FillEnded`. Steered and stopped
+    through `control`.
+
+    The canvas is `ids` as they are; else `text`, where it has gaps ([MASK:8]); else the prompt and an answer of so
+    many tokens (`masks`) after it, those of `prefill`, with which it begins, among them; by default as many as usual.
+    ContextOverflow where it has no room, ParameterError for an autoregressive model and a gap of no number of tokens.
+    """
+    how = how or Unmasking()
+    special = frozenset(i for i in (engine.facts.mask, *engine.facts.eos) if i is not None)
+    first, canvas = 0, list(ids) or (engine.canvas(text) if text else None)
+    if canvas is None:
+        before, begins = prompt.ids(engine.tokenizer), engine.tokenizer.encode(prefill)
+        first, canvas = len(before), engine.answer_canvas(before, begins, masks or 0, how.block)
+    yield r.Laid(tuple(canvas), first, special)
+    passes, spent_s = engine.fill(canvas, first, how, control, seed=seed), 0.0
+    while not control.cancelled:
+        if control.paused:
+            yield None
+            continue
+        began = perf_counter()
+        step = next(passes, None)
+        spent_s += perf_counter() - began
+        if step is None:
+            break
+        pieces = engine.facts.vocabulary
+        shown = tuple(
+            replace(
+                each,
+                token=replace(
+                    each.token,
+                    piece=pieces[each.token.token],
+                    special=each.token.token in special,
+                    elapsed_s=spent_s,
+                ),
+            )
+            for each in step.unmasked
+        )
+        yield r.Denoised(replace(step, unmasked=shown), spent_s)
+    yield r.FillEnded(control.cancelled)
+
+
+def bound(
+    engine: Engine, ids: Sequence[int], free: Sequence[int], control: RunControl
+) -> Iterator[r.Bounding | r.Bounded]:
+    """The bound on -log p of the `free` positions of a canvas by a diffusion model: `Bounding` after each pass, then
+    `Bounded`, unless `control` breaks it off."""
+    passes, read = engine.bounding(ids, free), 0
+    while not control.cancelled:
+        try:
+            read += next(passes)
+        except StopIteration as end:
+            yield r.Bounded(end.value, len(free))
+            return
+        yield r.Bounding(read)
