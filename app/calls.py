@@ -1,7 +1,8 @@
 """Calls of a loaded model: functions of an `Engine`, done in its thread, a piece at a time. Imports no mlx.
 
 `call(function, model, ...)` is the request for one (`app.requests.Call`). What a function yields are events, `WORKED`
-after a piece with nothing to tell; what any other returns is the one event. Knows neither who asks nor how a model works.
+after a piece with nothing to tell; what any other returns is the one event. Knows neither who asks nor how a model
+works.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from likely.app import calls
 from likely.app import requests as r
+from likely.app.calls import call
 from likely.app.cli import likely
 from likely.app.jobs import ModelJobs
 from likely.app.model_provider import LocalModelProvider
@@ -178,11 +180,11 @@ def test_the_screens_engine(mac: Any) -> None:
             assert isinstance(ended, Done) and ended.stats.tokens <= 8
             steps = [event.step for event in events if isinstance(event, Emitted)]
             assert len(steps) == ended.stats.tokens and all(step.snapshot is not None for step in steps)
-            (scored,) = done(r.Score(model, prompt))
+            (scored,) = done(call(calls.score, model, prompt))
             assert isinstance(scored, r.Scored) and len(scored.steps) > 100
-            (exact,) = done(r.Exact(model, prompt))
-            assert isinstance(exact, r.ExactLogits) and exact.logits.dtype == np.float32
-            assert isinstance(done(r.Adapt(model, "add", "/nowhere"))[-1], Failed)
+            (exact,) = done(call(calls.logits, model, prompt))
+            assert isinstance(exact, np.ndarray) and exact.dtype == np.float32
+            assert isinstance(done(call(calls.adapt, model, "add", "/nowhere"))[-1], Failed)
         finally:
             worker.close()
     assert launches

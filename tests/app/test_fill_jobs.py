@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app import looks
+from likely.app import calls, looks
 from likely.app import requests as r
+from likely.app.calls import call
 from likely.app.jobs import ModelJobs
 from likely.app.model_provider import LocalModelProvider
 from likely.app.worker import WORKED
@@ -42,11 +43,11 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
     assert loaded.facts.mask == 286 and other.facts.mask is None
     name = loaded.facts.name
 
-    def fill(**more: Any) -> r.Fill:
-        return r.Fill(name, Prompt(parts=("xyz",)), RunControl(), 3, **more)
+    def fill(**more: Any) -> r.Call:
+        return call(calls.fill, name, Prompt(parts=("xyz",)), RunControl(), 3, **more)
 
     def ids(text: str) -> tuple[int, ...]:
-        found: tuple[int, ...] = done(jobs, r.Count(name, text))[0].ids
+        found: tuple[int, ...] = done(jobs, call(calls.tokens, name, text))[0]
         return found
 
     gaps = fill(text="xy[MASK:5]z", how=Unmasking(steps=3))
@@ -72,20 +73,28 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
     request.control.cancel()
     assert list(run) == [r.FillEnded(True)]
 
-    read, found = done(jobs, r.AskBound(name, (97, 98, 99), (1, 2)))
+    read, found = done(jobs, call(calls.bound, name, (97, 98, 99), (1, 2), RunControl()))
     assert read == r.Bounding(3)  # two places: all masks
     assert found.tokens == 2 and found.bound.error == 0 and np.isfinite(found.bound.mean)
-    long = r.AskBound(name, tuple(range(40)), tuple(range(40)))
+    long = call(calls.bound, name, tuple(range(40)), tuple(range(40)), RunControl())
     measuring = jobs.execute(long, lambda event: None)
     assert [next(measuring), next(measuring)] == [r.Bounding(8), r.Bounding(16)]  # others have their turn in between
     long.control.cancel()
     assert list(measuring) == []
     for wrong, error, line in (
-        (r.Fill(name, Prompt(parts=("xyz" * 16,)), RunControl()), ContextOverflow, "leaves no room for an answer"),
+        (
+            call(calls.fill, name, Prompt(parts=("xyz" * 16,)), RunControl()),
+            ContextOverflow,
+            "leaves no room for an answer",
+        ),
         (fill(text="a [MASK:x]"), ParameterError, "write \\[MASK:x] for the text"),
         (fill(masks=7, how=Unmasking(block=2)), ParameterError, "7 masks are not divisible into blocks of 2"),
-        (r.Fill(other.facts.name, Prompt(), RunControl()), ParameterError, "is autoregressive"),
-        (r.Inside(name, Prompt(parts=("xyz",)), looks.ShiftLook()), ParameterError, "and d fills masks"),
+        (call(calls.fill, other.facts.name, Prompt(), RunControl()), ParameterError, "is autoregressive"),
+        (
+            call(calls.look, name, Prompt(parts=("xyz",)), looks.ShiftLook(), RunControl()),
+            ParameterError,
+            "and d fills masks",
+        ),
     ):
         with pytest.raises(error, match=re.escape(line)):
             done(jobs, wrong)

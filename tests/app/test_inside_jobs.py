@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app import looks
+from likely.app import calls, looks
 from likely.app import requests as r
+from likely.app.calls import call
 from likely.app.inside_jobs import PART, InsideJobs, spans, without
 from likely.app.jobs import ModelJobs
 from likely.app.model_provider import LocalModelProvider
@@ -48,7 +49,7 @@ def jobs(folder: str) -> ModelJobs:
 @pytest.fixture
 def look(jobs: ModelJobs, folder: str) -> Callable[..., list[Any]]:
     def ask(look: looks.Look, control: RunControl | None = None) -> list[Any]:
-        return list(jobs.execute(r.Inside(folder, WHOLE, look, control or RunControl()), lambda _: None))
+        return list(jobs.execute(call(calls.look, folder, WHOLE, look, control or RunControl()), lambda _: None))
 
     return ask
 
@@ -128,7 +129,7 @@ def test_neighbours_need_no_text_and_leave_the_one_that_is_looked_at(
 ) -> None:
     list(look(looks.LensLook(0, 2)))
     text = subject(jobs, folder)
-    (near,) = jobs.execute(r.Inside(folder, Prompt(), looks.NearLook((100,))), lambda _: None)
+    (near,) = jobs.execute(call(calls.look, folder, Prompt(), looks.NearLook((100,)), RunControl()), lambda _: None)
     assert subject(jobs, folder) is text and jobs.engines[folder].inside.hidden  # type: ignore[attr-defined]
     table = EmbeddingTable(text.model)
     rows = np.array(table.rows(range(table.size)), np.float64)
@@ -170,9 +171,9 @@ def test_a_look_takes_turns_with_other_jobs(folder: str) -> None:
     """Through the worker: what is asked for while a lens is made is answered before the lens is whole."""
     worker = Worker(lambda: ModelJobs(LocalModelProvider()))
     load = worker.submit(r.Load(folder))
-    wide = worker.submit(r.Inside(folder, WHOLE, looks.LensLook(0, 1)))
-    count = worker.submit(r.Count(folder, "abc"))
-    bad = worker.submit(r.Inside("nowhere", WHOLE, looks.OpenLook()))
+    wide = worker.submit(call(calls.look, folder, WHOLE, looks.LensLook(0, 1), RunControl()))
+    count = worker.submit(call(calls.tokens, folder, "abc"))
+    bad = worker.submit(call(calls.look, "nowhere", WHOLE, looks.OpenLook(), RunControl()))
     worker.finish()
     worker.start()
     assert worker.join(30)
@@ -192,8 +193,8 @@ def test_uncertainty_of_what_follows_is_that_of_the_ensemble_on_the_model(
     fit.join(fit.open_adapter(one, folder), [two])
     with pytest.raises(ParameterError, match="has a posterior"):
         look(looks.DoubtLook((1, 2)))
-    (changed,) = jobs.execute(r.Adapt(folder, "add", str(one)), lambda _: None)
-    assert changed.attached[0].posterior == "ensemble"
+    (changed,) = jobs.execute(call(calls.adapt, folder, "add", str(one)), lambda _: None)
+    assert changed[0].posterior == "ensemble"
     *parts, found = look(looks.DoubtLook((1, 2)))
     assert parts[-1] == looks.DoubtPart(len(IDS), len(IDS))
     stopped = RunControl()
@@ -215,6 +216,6 @@ def test_uncertainty_of_what_follows_is_that_of_the_ensemble_on_the_model(
         (2, pytest.approx(p[:, 2].std(ddof=1), rel=1e-3)),
     )
     assert found.samples == 2 and found.epistemic > 1e-3
-    list(jobs.execute(r.Adapt(folder, "weigh", "one", 0.0), lambda _: None))
+    list(jobs.execute(call(calls.adapt, folder, "weigh", "one", 0.0), lambda _: None))
     with pytest.raises(ParameterError, match="has a posterior"):
         look(looks.DoubtLook((1, 2)))

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from likely.app import calls
 from likely.app import requests as r
+from likely.app.calls import call
 from likely.app.evaluation_jobs import EvaluationJobs
 from likely.app.jobs import ModelJobs, TrainingJobs
 from likely.app.ladder_jobs import LadderJobs, ReadLadder, WriteLadder, table_of
@@ -61,11 +63,15 @@ def test_a_model_is_loaded_once_and_let_go(model: str) -> None:
     count = len(told)
     assert run(made, r.Load(model), told) == [loaded] and len(told) == count
     assert run(made, r.Unload(model)) == run(made, r.Unload(model)) == []
-    for request in (r.Count(model, "x"), r.Score(model, TEXT), r.Generate(model, TEXT, RunControl())):
+    for request in (
+        call(calls.tokens, model, "x"),
+        call(calls.score, model, TEXT),
+        r.Generate(model, TEXT, RunControl()),
+    ):
         with pytest.raises(LikelyError, match="is not loaded: choose a model first"):
             run(made, request)
     with pytest.raises(LikelyError, match="no model is not loaded"):
-        run(made, r.Count("", "x"))
+        run(made, call(calls.tokens, "", "x"))
     control = RunControl()
     control.cancel()
     with pytest.raises(LikelyError, match="was not loaded: it was stopped"):
@@ -75,10 +81,10 @@ def test_a_model_is_loaded_once_and_let_go(model: str) -> None:
 def test_a_run_begins_with_its_prompt_counts_its_own_time_and_ends_once(jobs: ModelJobs, model: str) -> None:
     ask = r.Generate(model, TEXT, RunControl(), seed=3, max_tokens=6, force="c")
     found = run(jobs, ask)
-    (counted,), (forced,) = (run(jobs, r.Count(model, text)) for text in ("ab", "c"))
-    assert found[0] == r.Began(counted.ids)
+    (counted,), (forced,) = (run(jobs, call(calls.tokens, model, text)) for text in ("ab", "c"))
+    assert found[0] == r.Began(counted)
     steps = [event.step for event in found if isinstance(event, Emitted)]
-    assert len(steps) == 6 and steps[0].token == forced.ids[0] and steps[0].origin == "forced"
+    assert len(steps) == 6 and steps[0].token == forced[0] and steps[0].origin == "forced"
     times = [step.elapsed_s for step in steps]
     assert times == sorted(times) and times[0] > 0
     assert isinstance(found[-1], Done) and sum(isinstance(event, Done) for event in found) == 1
@@ -95,7 +101,7 @@ def test_a_run_that_is_paused_waits_and_one_whose_model_left_ends(jobs: ModelJob
     assert isinstance(next(events), r.Began) and next(events) is None and next(events) is None
     control.pause(False)
     assert isinstance(next(event for event in events if event is not None), Prefilled | Emitted)
-    looking = jobs.execute(r.Inside(model, TEXT, OpenLook(), RunControl()), lambda event: None)
+    looking = jobs.execute(call(calls.look, model, TEXT, OpenLook(), RunControl()), lambda event: None)
     next(looking)
     run(jobs, r.Unload(model))
     run(jobs, r.Load(model))  # that one has read nothing of the run
@@ -106,13 +112,13 @@ def test_a_run_that_is_paused_waits_and_one_whose_model_left_ends(jobs: ModelJob
 
 def test_a_text_is_scored_token_by_token_and_its_parts_are_found(jobs: ModelJobs, model: str) -> None:
     """Each by the logits after what stands before it, in float64."""
-    (scored,) = run(jobs, r.Score(model, Prompt(parts=("abc", "de")), ("de",)))
+    (scored,) = run(jobs, call(calls.score, model, Prompt(parts=("abc", "de")), ("de",)))
     assert b"".join(step.piece for step in scored.steps) == b"abcde"
     for at in range(1, len(scored.steps)):
         before = tuple(step.token for step in scored.steps[:at])
-        (exact,) = run(jobs, r.Exact(model, Prompt(parts=(before,), whole=True)))
-        logits = exact.logits.astype(np.float64)
-        assert not exact.logits.flags.writeable
+        (exact,) = run(jobs, call(calls.logits, model, Prompt(parts=(before,), whole=True)))
+        logits = exact.astype(np.float64)
+        assert not exact.flags.writeable
         wanted = logits[scored.steps[at].token] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
         assert scored.steps[at].logprob == pytest.approx(wanted, abs=1e-4)
     ((start, end),) = filter(None, scored.spans)
@@ -136,7 +142,7 @@ def test_a_chat_and_a_training_share_one_load_of_the_weights(tmp_path: Path) -> 
     trainer.open(configure({**given, "batch": 1, "rank": 2, "length": 32}), False, lambda *_: None)
     mx.clear_cache()
     assert 0.9 * weights < mx.get_active_memory() - before < 1.5 * weights
-    assert run(made, r.Count(folder, "ab"))
+    assert run(made, call(calls.tokens, folder, "ab"))
 
 
 # -- trainings -------------------------------------------------------------------------------------------------------

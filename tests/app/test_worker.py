@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from likely.app import calls
 from likely.app import requests as r
+from likely.app.calls import call
 from likely.app.jobs import ModelJobs
 from likely.app.worker import Closed, Failed, Tell, Worker, worked
 from likely.engine.errors import DataError
@@ -207,7 +209,8 @@ def test_what_cannot_be_cut_is_done_beside_the_thread_and_its_failure_is_the_job
         seen += worker.drain()
     engine.tokenizer = Slow()  # type: ignore[assignment]
     slow, broken, other = (
-        worker.submit(each) for each in (r.Count("scripted", "x"), r.Count("scripted", "panic"), r.Offer())
+        worker.submit(each)
+        for each in (call(calls.tokens, "scripted", "x"), call(calls.tokens, "scripted", "panic"), r.Offer())
     )
     while not {(broken, Closed()), (other, Closed())} <= set(seen):
         seen += worker.drain()
@@ -309,7 +312,14 @@ def test_who_asks_for_a_model_that_comes_in_pieces_waits_and_it_comes_once() -> 
             yield 2
             return ScriptedEngine(model)
 
-    requests = [r.Load("m"), r.Load("m"), r.Count("m", "x"), r.Offer(), r.Unload("m"), r.Count("m", "x")]
+    requests = [
+        r.Load("m"),
+        r.Load("m"),
+        call(calls.tokens, "m", "x"),
+        r.Offer(),
+        r.Unload("m"),
+        call(calls.tokens, "m", "x"),
+    ]
     found = ran(*requests, executor=lambda: ModelJobs(InPieces()))
     closed = [job for job, event in found if event == Closed()]
     assert closed[0] == 4 and asked == ["m"]

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from likely.app import calls
 from likely.app import requests as r
+from likely.app.calls import call
 from likely.app.jobs import ModelJobs, TrainingJobs
 from likely.app.local_trainer import LocalTrainer
 from likely.app.model_provider import LocalModelProvider
@@ -118,7 +120,7 @@ def test_one_copy_of_the_weights_and_the_numbers_of_each_alone(model: str, confi
         weights = held() - before
         assert weights > 90e6
         base = [drawn(events) for events in heard((talk, generate(1)), (talk, generate(2)))]
-        heard((talk, r.Adapt(model, "add", config("alone").out)))
+        heard((talk, call(calls.adapt, model, "add", config("alone").out)))
         adapted = [drawn(events) for events in heard((talk, generate(1)), (talk, generate(2)))]
         assert adapted != base
         with working(trainer()) as worker:
@@ -130,6 +132,6 @@ def test_one_copy_of_the_weights_and_the_numbers_of_each_alone(model: str, confi
             trained, *said = heard((worker, train("beside")), (talk, generate(1)), (talk, generate(2)), meanwhile=look)
             assert losses(trained) == alone  # of the base: the chat's adapter is the chat's
             assert [drawn(events) for events in said] == adapted  # and what is trained is the training's
-        heard((talk, r.Adapt(model, "remove", "alone")))
+        heard((talk, call(calls.adapt, model, "remove", "alone")))
         assert [drawn(events) for events in heard((talk, generate(1)), (talk, generate(2)))] == base
     assert weights < peak < 1.5 * weights

@@ -156,7 +156,7 @@ def test_masks_are_as_wide_as_their_guesses_and_rows_hold_all_positions() -> Non
 
 
 def test_bounds_are_asked_for_once_and_broken_off() -> None:
-    asked: list[tuple[r.AskBound, Callable[[int, list[Any]], None]]] = []
+    asked: list[tuple[r.Call, Callable[[int, list[Any]], None]]] = []
     said: list[str] = []
     bounds = LikelihoodBounds(said.append)
     for key in "aab":

@@ -237,7 +237,7 @@ class Screen:
         )  # a collection looks at all that was ever loaded for other tests
         for module in CLOCKS:
             around.enter_context(patch(f"{module}.monotonic", self._loop.time))
-        for jobs in ("likely.app.jobs", "likely.app.fill_jobs"):
+        for jobs in ("likely.app.jobs", "likely.app.calls"):
             ticks = count()
             around.enter_context(patch(f"{jobs}.perf_counter", lambda ticks=ticks: next(ticks) / 100))
         self.app = self._begin()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from likely.app import calls
 from likely.app import requests as r
 from likely.app.worker import WORKED, Closed, Executor, Failed, Worker
 from likely.engine.decode.events import Emitted
@@ -16,7 +17,11 @@ from likely.engine.errors import LikelyError
 from likely.engine.tune.control import Stepped
 
 TURNS = 500  # between two looks: there are streams without an end
-Held = r.Generate | r.Fill | r.Train | r.TrainOn | r.Evaluate  # requests that take long, and that a person can stop
+Held = r.Generate | r.Train | r.TrainOn | r.Evaluate  # requests that take long, and that a person can stop
+
+
+def _long(request: Any) -> bool:
+    return isinstance(request, Held) or (isinstance(request, r.Call) and request.function is calls.fill)
 
 
 @dataclass
@@ -27,7 +32,7 @@ class Pace:
 
     def holds(self, request: Any) -> bool:
         """Whether a request waits; what a person has stopped does not."""
-        if self.left is None or self.left > 0 or not isinstance(request, Held):
+        if self.left is None or self.left > 0 or not _long(request):
             return False
         return not (getattr(request.control, "cancelled", False) or getattr(request.control, "stopped", False))
 

@@ -278,8 +278,11 @@ class ChatSession:
         run = DenoisingRun(node.id, control, self.new_id, self.facts, how, goes_on[0] if goes_on else None)
         self.run = run
         ids = goes_on[0].ids(goes_on[0].steps) if goes_on else ()
-        options = {"text": text, "prefill": force, "masks": self.max_tokens, "ids": ids, "how": how}
-        self.job = self.send(call(calls.fill, self.facts.name, prompt, control, seed, **options))
+        request = call(
+            calls.fill, self.facts.name, prompt, control, seed,
+            text=text, prefill=force, masks=self.max_tokens, ids=ids, how=how,
+        )  # fmt: skip
+        self.job = self.send(request)
 
     def canvas(self, node: str) -> Denoising | None:
         """The canvas of an answer of this session by the model that there is now."""
@@ -384,9 +387,8 @@ class ChatSession:
         if self.diffuses:  # no p(x_i | x_<i) of words is to be had
             return
         said = turns(self.conversation, Fork(node.id))
-        self.scoring[self.send(call(calls.score, self.facts.name, Prompt(said), tuple(text for _, text in said)))] = (
-            node.id
-        )
+        request = call(calls.score, self.facts.name, Prompt(said), tuple(text for _, text in said))
+        self.scoring[self.send(request)] = node.id
 
     def context_tokens(self) -> int:
         """How many of the context's positions are taken, as far as is known."""

@@ -209,9 +209,8 @@ class InsideScreen(View):
             flying[1].cancel()  # another part of the text is on the screen: it comes first
         control = RunControl()
         self._flying[key] = look, control
-        self.host.engine.submit(
-            call(calls.look, at.model, at.prompt, look, control), partial(self._heard, at, look, control)
-        )
+        request = call(calls.look, at.model, at.prompt, look, control)
+        self.host.engine.submit(request, partial(self._heard, at, look, control))
 
     @staticmethod
     def _coming(at: Reading, flying: looks.Look, look: looks.LensLook) -> bool:
