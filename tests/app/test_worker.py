@@ -219,7 +219,7 @@ def test_what_cannot_be_cut_is_done_beside_the_thread_and_its_failure_is_the_job
     go.set()
     worker.finish()
     assert worker.join(10)
-    assert [event for job, event in worker.drain() if job == slow] == [r.Tokenized((1, 2)), Closed()]
+    assert [event for job, event in worker.drain() if job == slow] == [(1, 2), Closed()]
 
 
 def test_an_executor_that_cannot_be_made_fails_its_job_and_is_made_for_the_next() -> None:
@@ -324,4 +324,4 @@ def test_who_asks_for_a_model_that_comes_in_pieces_waits_and_it_comes_once() -> 
     closed = [job for job, event in found if event == Closed()]
     assert closed[0] == 4 and asked == ["m"]
     kinds = {job: type(event) for job, event in found if event != Closed()}
-    assert kinds == {1: r.Loaded, 2: r.Loaded, 3: r.Tokenized, 4: r.Offered, 6: Failed}
+    assert kinds == {1: r.Loaded, 2: r.Loaded, 3: tuple, 4: r.Offered, 6: Failed}

@@ -22,7 +22,7 @@ from likely.app.tui.chat.denoising import Denoising
 from likely.app.tui.chat.denoising import words as unmasking_words
 from likely.app.tui.chat.denoising_run import DenoisingRun
 from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
-from likely.app.tui.chat.transcript import EDITED, Transcript
+from likely.app.tui.chat.transcript import EDITED, Transcript, common
 from likely.app.worker import Failed
 from likely.engine.conversation import ROOT, Conversation, Fork, Node
 from likely.engine.decode.control import RunControl
@@ -278,11 +278,9 @@ class ChatSession:
         run = DenoisingRun(node.id, control, self.new_id, self.facts, how, goes_on[0] if goes_on else None)
         self.run = run
         ids = goes_on[0].ids(goes_on[0].steps) if goes_on else ()
-        request = call(
-            calls.fill, self.facts.name, prompt, control, seed,
-            text=text, prefill=force, masks=self.max_tokens, ids=ids, how=how,
-        )  # fmt: skip
-        self.job = self.send(request)
+        fill = call(calls.fill, self.facts.name, prompt, control, seed,
+                    text=text, prefill=force, masks=self.max_tokens, ids=ids, how=how)  # fmt: skip
+        self.job = self.send(fill)
 
     def canvas(self, node: str) -> Denoising | None:
         """The canvas of an answer of this session by the model that there is now."""
@@ -512,15 +510,3 @@ class ChatSession:
             message = self.conversation.messages()[-1]
             if message.last.id == run.node:
                 self.transcript.grew(message)
-
-
-def common(steps: Sequence[TokenStep], text: str) -> tuple[int, int]:
-    """The tokens of an answer that a text begins with, and the characters that these are. None ends in a character."""
-    kept = characters = 0
-    for index, step in enumerate(steps):
-        if step.special or not step.text:
-            continue
-        if not text.startswith(step.text, characters):
-            break
-        kept, characters = index + 1, characters + len(step.text)
-    return kept, characters

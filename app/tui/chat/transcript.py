@@ -246,3 +246,15 @@ def _how(label: str, by: Sequence[Recipe]) -> list[str]:
         added = f"{label} · {said}" if first not in label else label.replace(first, said)
         return (added if by[1:] else label).split(" · ")
     return sorted(said.split(" · ") if said else [], key=lambda part: not part.startswith("T "))
+
+
+def common(steps: Sequence[TokenStep], text: str) -> tuple[int, int]:
+    """The tokens of an answer that a text begins with, and the characters that these are. None ends in a character."""
+    kept = characters = 0
+    for index, step in enumerate(steps):
+        if step.special or not step.text:
+            continue
+        if not text.startswith(step.text, characters):
+            break
+        kept, characters = index + 1, characters + len(step.text)
+    return kept, characters
