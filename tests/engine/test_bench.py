@@ -72,30 +72,6 @@ def test_mlx_lm_gets_the_same_weights(folder: Path) -> None:
     assert first > 0 and len(each) == 4 and peer.batch([1, 2, 3], 2, 3) > 0
 
 
-@pytest.mark.slow
-def test_the_table_has_a_line_a_contestant_and_a_bar_a_context(folder: Path) -> None:
-    bench = run(Session(load(folder)), Clockwork(), rounds=2, tokens=3, contexts=[4, 8, 16], branches=2, prefill=8)
-    text = "\n".join(table(bench))
-    assert "each token of context adds 10.00 µs" in text and "a line explains 100.0%" in text
-    assert text.count("clockwork") == 6 and "of limit" in text and "x" in text
-    assert bench.as_dict()["rates"][0]["unit"] == "tokens/s"
-    bars = plot({10: 1.0, 20: 2.0}, width=10)
-    assert [line.count("█") for line in bars] == [5, 10]
-
-
-@pytest.mark.slow
-def test_what_is_pasted_into_an_issue_says_machine_versions_model_and_every_ratio(folder: Path) -> None:
-    bench = run(Session(load(folder)), Clockwork(), rounds=2, tokens=3, contexts=[4, 8], branches=2, prefill=8)
-    begin, *lines, end = block(bench, "float16 packed", "all 26 comparisons pass")[3:]
-    assert begin == end == "```" and all(len(line.replace(str(folder), "")) < 120 for line in lines)
-    text = "\n".join(lines)
-    assert bench.machine["chip"] in text and f"mlx {bench.machine['versions']['mlx']}" in text and bench.model in text
-    assert "float16 packed" in text and "kernels: all 26 comparisons pass" in text
-    for name in {rate.name for rate in bench.rates}:
-        (line,) = [line for line in lines if line.startswith(f"{name} ")]
-        assert "likely " in line and "clockwork " in line and line.endswith(f": {bench.ratio(name):.2f}x")
-
-
 def test_what_cannot_be_measured_is_refused(folder: Path) -> None:
     session = Session(load(folder))
     with pytest.raises(ParameterError, match="has 128 positions and this needs 520"):
@@ -105,10 +81,24 @@ def test_what_cannot_be_measured_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_steps_are_measured_beside_those_that_are_not(folder: Path) -> None:
+def test_the_table_has_a_line_a_contestant_and_what_is_pasted_into_an_issue_every_ratio(folder: Path) -> None:
     session = Session(load(folder))
-    session.pool.step = CompiledStep(session.model, lambda step: step)
+    bench = run(session, Clockwork(), rounds=2, tokens=3, contexts=[4, 8, 16], branches=2, prefill=8)
+    text = "\n".join(table(bench))
+    assert "each token of context adds 10.00 µs" in text and "a line explains 100.0%" in text
+    assert text.count("clockwork") == 6 and "of limit" in text and "x" in text
+    assert bench.as_dict()["rates"][0]["unit"] == "tokens/s"
+    assert [line.count("█") for line in plot({10: 1.0, 20: 2.0}, width=10)] == [5, 10]
+    begin, *lines, end = block(bench, "float16 packed", "all 26 comparisons pass")[3:]
+    assert begin == end == "```" and all(len(line.replace(str(folder), "")) < 120 for line in lines)
+    text = "\n".join(lines)
+    machine, version = bench.machine["chip"], f"mlx {bench.machine['versions']['mlx']}"
+    for said in (machine, version, bench.model, "float16 packed", "kernels: all 26 comparisons pass"):
+        assert said in text
+    for name in {rate.name for rate in bench.rates}:
+        (line,) = [line for line in lines if line.startswith(f"{name} ")]
+        assert "likely " in line and "clockwork " in line and line.endswith(f": {bench.ratio(name):.2f}x")
+    session.pool.step = CompiledStep(session.model, lambda step: step)  # measured beside those that are not
     bench = run(session, rounds=2, tokens=3, contexts=[4], branches=2, prefill=8)
     assert {rate.contestant for rate in bench.rates} == {"likely", "eager"}
-    assert session.pool.step.traces  # only where the steps are compiled
-    assert bench.ratio("decode at 4") is not None
+    assert session.pool.step.traces and bench.ratio("decode at 4") is not None

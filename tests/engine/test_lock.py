@@ -51,31 +51,14 @@ def test_whoever_comes_second_is_told_who_writes(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["weights"]
 
 
-def test_a_kill_lets_go(tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    with held(folder) as process:
-        process.kill()
-        process.wait()
-        with claimed(folder, "tune"), pytest.raises(LockTaken), claimed(folder, "tune"):
-            pass
-    assert not list(folder.iterdir())
-
-
 @pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "words"])
 def test_nothing_is_written_into_what_has_the_name_of_a_lock(tmp_path: Path, kind: str) -> None:
     """As the folder of an adapter that came from elsewhere may have it."""
     mine, name = tmp_path / "mine", tmp_path / "out" / ".lock"
     mine.write_text("of mine")
     name.parent.mkdir()
-    match kind:
-        case "link":
-            name.symlink_to(mine)
-        case "hard link":
-            name.hardlink_to(mine)
-        case "pipe":
-            os.mkfifo(name)
-        case "words":
-            name.write_text("x" * 5000)
+    {"link": lambda: name.symlink_to(mine), "hard link": lambda: name.hardlink_to(mine),
+     "pipe": lambda: os.mkfifo(name), "words": lambda: name.write_text("x" * 5000)}[kind]()  # fmt: skip
     if kind == "link":
         with pytest.raises(DataError, match=r"cannot lock .*out/\.lock: "), claimed(name.parent, "tune"):
             pass
@@ -131,7 +114,7 @@ def test_a_disk_that_cannot_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pass
 
 
-def test_whoever_waits_is_told_for_whom(tmp_path: Path) -> None:
+def test_whoever_waits_is_told_for_whom_and_a_kill_lets_go(tmp_path: Path) -> None:
     with held(tmp_path / "out") as process:
         told: list[str] = []
 
@@ -141,3 +124,6 @@ def test_whoever_waits_is_told_for_whom(tmp_path: Path) -> None:
 
         with claimed(tmp_path / "out", "pretrain", wait=wait):
             assert len(told) == 1 and f"process {process.pid} (tune)" in told[0]
+            with pytest.raises(LockTaken), claimed(tmp_path / "out", "tune"):
+                pass
+    assert not list((tmp_path / "out").iterdir())

@@ -24,7 +24,7 @@ mx.set_cache_limit = kept.append
 mx.device_info = lambda *_: {"memory_size": 16 << 30, "max_recommended_working_set_size": 12 << 30}
 
 import pathlib, sys
-import likely.models
+import likely.models as models
 from likely.engine.decode.control import RunControl
 from likely.engine.pool import AHEAD, SPARE
 from likely.engine.session import Session

@@ -154,7 +154,7 @@ from likely.engine.errors import CheckpointError
 from likely.engine.session import Session
 from likely.engine.sources import checkpoint, hf_folder, packed_folder, safetensors
 from likely.engine.sources.gguf import header
-from likely.engine.tune import sites
+from likely.engine.adapters import sites
 from tests.engine.test_native import TEXT, drawn
 
 path, when = Path(sys.argv[1]), sys.argv[2]

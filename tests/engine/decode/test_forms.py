@@ -83,40 +83,6 @@ def test_what_is_no_form_is_said() -> None:
             parse(text)
 
 
-ALLOWED = [
-    "beam 256", "ngram 15", "ngram 1", "exact 1000000", "vote 256", "vote 1", "entropy 2 64", "entropy 2 0",
-    "budget 1 100",
-    "contrast a 100 1", "dola 1000 1", "guidance 0", "guidance 100", "diverse 4 4 0", "diverse 4 1",
-    "beam 1 1 true 1", "beam 4 -1",
-]  # fmt: skip
-
-
-def test_the_ends_of_what_is_allowed_are_allowed() -> None:
-    for text in ALLOWED:
-        assert parse(text).width(1) >= 1, text
-
-
-def test_a_setting_is_set_by_itself() -> None:
-    assert with_setting(Beam(3), "penalty", " 0.5 ") == Beam(3, 0.5)
-    with pytest.raises(ParameterError, match="penalty of 'beam"):
-        with_setting(Beam(), "penalty", "x")
-
-
-ONE_ANSWER: list[tuple[Strategy, str]] = [
-    (Beam(), "ask for the 2 best of its beams"), (ExactMode(), "ask a beam search for the 2 best"),
-    (Vote(), "several answers by itself: say how many as vote"), (NGram(), "draw one"),
-    (Drafting("a", loaded=1), "draw one"), (Budget(), "run it 2 times"), (Layers(inner=Beam()), "best of its beams"),
-    (Contrast("a", loaded=1, inner=Beam()), "best of its beams"),
-]  # fmt: skip
-
-
-def test_several_answers_are_refused_by_who_gives_one() -> None:
-    for strategy, line in ONE_ANSWER:
-        strategy.check(1)
-        with pytest.raises(ParameterError, match=line):
-            strategy.check(2)
-
-
 def test_the_best_are_of_who_orders_them() -> None:
     beam: Any = Beam(4).best(2)
     assert beam == Beam(4, answers=2) and beam.most == 2 and Beam(4).most == 4 and StochasticBeam(3).most == 3
@@ -126,3 +92,28 @@ def test_the_best_are_of_who_orders_them() -> None:
             strategy.best(2)
     with pytest.raises(ParameterError):
         ExactMode().best(2)
+
+
+def test_the_ends_of_what_is_allowed_are_allowed() -> None:
+    for text in (
+        "beam 256", "ngram 15", "ngram 1", "exact 1000000", "vote 256", "vote 1", "entropy 2 64", "entropy 2 0",
+        "budget 1 100", "contrast a 100 1", "dola 1000 1", "guidance 0", "guidance 100", "diverse 4 4 0", "diverse 4 1",
+        "beam 1 1 true 1", "beam 4 -1",
+    ):  # fmt: skip
+        assert parse(text).width(1) >= 1, text
+    assert with_setting(Beam(3), "penalty", " 0.5 ") == Beam(3, 0.5)
+    with pytest.raises(ParameterError, match="penalty of 'beam"):
+        with_setting(Beam(), "penalty", "x")
+
+
+def test_several_answers_are_refused_by_who_gives_one() -> None:
+    refused: list[tuple[Strategy, str]] = [
+        (Beam(), "ask for the 2 best of its beams"), (ExactMode(), "ask a beam search for the 2 best"),
+        (Vote(), "several answers by itself: say how many as vote"), (NGram(), "draw one"),
+        (Drafting("a", loaded=1), "draw one"), (Budget(), "it 2 times"), (Layers(inner=Beam()), "best of its beams"),
+        (Contrast("a", loaded=1, inner=Beam()), "best of its beams"),
+    ]  # fmt: skip
+    for strategy, line in refused:
+        strategy.check(1)
+        with pytest.raises(ParameterError, match=line):
+            strategy.check(2)
