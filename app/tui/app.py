@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual.app import App
 from textual.binding import Binding, BindingsMap, BindingType
+from textual.driver import Driver
 from textual.events import Event, Key, Paste
 from textual.filter import LineFilter
 from textual.timer import Timer
@@ -25,6 +26,7 @@ from likely.app.interruption import heard
 from likely.app.local import local_evaluator, local_trainer
 from likely.app.tui.base import keys, theme
 from likely.app.tui.base.key_queue import HangUp, KeyQueue
+from likely.app.tui.base.terminal import TerminalDriver
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.dialogs.opening import Opening
 from likely.app.tui.widgets.bars import Hints
@@ -71,17 +73,8 @@ class LikelyApp(App[str]):
     engine: EngineClient  # once the first paint is done
     CSS_PATH = Path(__file__).with_name("likely.tcss")
     # what Textual declares for the instance is meant for the class
-    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
-        (0, "-tiny"),
-        (60, "-narrow"),
-        (110, "-wide"),
-        (150, "-broad"),
-    ]
-    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
-        (0, "-flat"),
-        (12, "-low"),
-        (24, "-tall"),
-    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide"), (150, "-broad")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (12, "-low"), (24, "-tall")]  # noqa: RUF012
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", priority=True, id="app.quit"),
@@ -144,6 +137,9 @@ class LikelyApp(App[str]):
         self.prompts: list[str] = []
         self._ticker: Timer | None = None
         self._typed = KeyQueue(self, super().on_event)
+
+    def get_driver_class(self) -> type[Driver]:
+        return TerminalDriver
 
     # -- life --------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -178,6 +179,7 @@ class Screen:
         if not self.pid:
             os.environ |= {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
             os.execv(MAIN[0], [*MAIN, "chat", "-M", str(model), *(w for w in ENDLESS if w != "60000"), "3000"])
+        self.before = self.after = termios.tcgetattr(self.terminal)  # the terminal's modes
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -191,9 +193,9 @@ class Screen:
     def type(self, text: str) -> None:
         os.write(self.terminal, text.encode())
 
-    def until(self, text: str) -> None:
+    def until(self, text: str, times: int = 1) -> None:
         end = time.monotonic() + 60
-        while text.encode() not in self.seen:
+        while self.seen.count(text.encode()) < times:
             assert time.monotonic() < end, self.seen[-2000:]
             time.sleep(0.05)
 
@@ -203,6 +205,7 @@ class Screen:
             os.kill(self.pid, number)
         _, status = os.waitpid(self.pid, 0)
         self.reader.join(10)
+        self.after = termios.tcgetattr(self.terminal)
         os.close(self.terminal)
         return os.waitstatus_to_exitcode(status)
 
@@ -229,6 +232,37 @@ def test_chat(model: Path, home: Path) -> None:
             assert all(now.get(id, -1) >= steps for id, steps in kept.items()), (kept, now)
             kept = now
     assert len(kept) > KILLS / 2 and sum(kept.values()) > KILLS
+
+
+def test_a_byte_that_is_no_utf8_is_a_sign_like_others(model: Path, home: Path) -> None:
+    screen = Screen(model)
+    screen.until("tiny")
+    os.write(screen.terminal, "café ".encode("latin-1"))
+    screen.until("\N{REPLACEMENT CHARACTER}")
+    assert screen.end(signal.SIGTERM) == 0
+
+
+def test_a_terminal_that_is_closed_while_the_program_starts_ends_it(model: Path, home: Path) -> None:
+    screen = Screen(model)
+    screen.until("Message")
+    os.close(screen.terminal)
+    end = time.monotonic() + 60
+    while os.waitpid(screen.pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() > end:
+            os.kill(screen.pid, signal.SIGKILL)
+            pytest.fail("it goes on without a terminal")
+        time.sleep(0.05)
+
+
+def test_a_program_that_was_stopped_and_continued_is_left_with_the_terminal_as_it_was(model: Path, home: Path) -> None:
+    screen = Screen(model)
+    screen.until("tiny")
+    os.kill(screen.pid, signal.SIGSTOP)
+    os.kill(screen.pid, signal.SIGCONT)
+    screen.until("\x1b[?1049h", times=2)
+    screen.type("\x11")
+    assert screen.end() == 0
+    assert screen.after == screen.before
 
 
 def test_the_full_screen_ends_by_sigterm_with_the_terminal_as_it_was(model: Path, home: Path) -> None:

@@ -1,0 +1,57 @@
+"""Driver of the terminal: bytes in, keys out; where the terminal is gone, or was taken away meanwhile, too.
+
+Knows nothing of what keys do.
+"""
+
+from contextlib import suppress
+from typing import Any, TextIO, cast
+
+from textual._xterm_parser import XTermParser
+from textual.drivers.linux_driver import LinuxDriver
+
+
+class TerminalDriver(LinuxDriver):
+    """Textual's, which waits for ever to write to a terminal that is closed, ends with the program at a byte that is no
+    UTF-8, and takes a process that is continued for one that was suspended by itself."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._file = cast(Any, Output(cast(TextIO, self._file)))
+
+    def start_application_mode(self) -> None:
+        """Take the terminal; again where others had it, since SIGSTOP is not heard: left as it was before the first."""
+        if self._key_thread is not None and self._key_thread.is_alive():
+            self.suspend_application_mode()
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+
+    def write(self, data: str) -> None:
+        """Write to the terminal while it is ours."""
+        if self._writer_thread is not None and self._writer_thread.is_alive():
+            super().write(data)
+
+    def run_input_thread(self) -> None:
+        """Read until the terminal is left. Bytes that are no UTF-8, as terminals of another encoding send, are �."""
+        while True:
+            try:
+                return super().run_input_thread()
+            except UnicodeDecodeError as error:
+                for event in XTermParser().feed(error.object.decode(errors="replace")):
+                    self.process_message(event)
+
+
+class Output:
+    """The file of a terminal: when that is gone, nobody reads what is written."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
