@@ -378,6 +378,10 @@ class Cache:
         for layer, more in zip(self.layers, other.layers, strict=True):
             layer.join(more, counts)
 
+    def part(self, start: int, end: int) -> "Cache | None":
+        """These of its texts alone: what is read into it is read into this one. None where all stand in one array."""
+        return None
+
     def fork(self) -> "Cache":
         """A second cache with the same content; whichever writes first copies."""
         twin = Cache([layer.fork() for layer in self.layers])

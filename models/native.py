@@ -307,6 +307,13 @@ class NativeCache(Cache):
     def select(self, rows: Sequence[int]) -> None:
         self._holder.select(rows)
 
+    def part(self, start: int, end: int) -> "NativeCache | None":
+        if self.graph is not None:
+            return None
+        part = NativeCache(self.native.part(start, end))
+        part.expected = self.expected
+        return part
+
     @property
     def joins(self) -> bool:
         return True if self.graph is None else self.graph.joins

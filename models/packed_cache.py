@@ -167,6 +167,12 @@ class PackedCache:
         if len(self.texts) != b:
             raise CacheError(f"the cache holds {len(self.texts)} texts, {b} were to be read")
 
+    def part(self, start: int, end: int) -> "PackedCache":
+        """These of its texts alone, the very same: what is read into it is read into this one."""
+        part = PackedCache(self.shape, self._first)
+        part.texts, part.expected = self.texts[start:end], self.expected
+        return part
+
     def select(self, rows: Sequence[int]) -> None:
         """Keep these of B, in this order; a text may be taken several times."""
         self.texts = [self.texts[i].fork() for i in rows]

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from likely.engine.arrays import chosen, logsumexp
-from likely.engine.decode.events import Forked, Pruned
+from likely.engine.decode.events import Forked, Pruned, Waiting
 from likely.engine.errors import ContextOverflow
 from likely.engine.pace import Pace
 from likely.metal import memory, mx
@@ -25,6 +25,7 @@ ForwardFn = Callable[[mx.array, "Cache"], mx.array]  # `LanguageModel.hidden`: t
 
 CHUNK, WIDE = 512, 2048  # tokens read at once: bounds the memory of a prefill, and how long a cancel waits
 ROOMY = 16 << 30  # bytes of a Mac's memory from which that is the wider
+MANY = 16  # branches, from which on others have a turn between the model's pass and what is made of it
 SCORED_AT_ONCE = 64  # positions whose logits [V] are held while they are scored
 
 
@@ -43,8 +44,8 @@ class Branches:
 
     `ids` may be one token behind what was fed: after `feed` with tokens that are still being computed, they are named
     by `settle`. `step` feeds tokens, in place of the model itself: a compiled one, say. `pace` says how many are read
-    at once, where that changes nothing. `trunk` is the last place at which this was one branch, if it has become
-    several: it may be gone on with when they are of no more use.
+    at once, where that changes nothing, and that others wait for turns. `trunk` is the last place at which this was
+    one branch, if it has become several: it may be gone on with when they are of no more use.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Branches:
     ) -> None:
         self.model = model
         self.pace = pace
+        self.abreast = None if pace is None else Pace()  # in branches that go a token deeper at once
         self.step = step or model.hidden
         self.cache = cache
         self.ids: list[list[int]] = [list(ids)]
@@ -112,15 +114,42 @@ class Branches:
     def feed(self, tokens: Sequence[Any]) -> None:
         """Go to one child each: `tokens` [B], ids or scalars in flight; or down paths of ids [B, T]. Nothing is waited
         for."""
-        flying = any(isinstance(token, mx.array) for token in tokens)
-        fed = mx.stack([mx.array(token) for token in tokens]) if flying else mx.array(list(tokens))
-        fed = fed[:, None] if fed.ndim == 1 else fed
+        fed = _fed(tokens)
         if self.model.crosses(self.cache, self.length + fed.shape[1]):
             for _ in self._take(self._unread(self.length + fed.shape[1])):
                 pass
         self._moves += 1
         self._append(self.step(fed, self.cache))
         memory.trim(self.cache.nbytes)
+
+    def descend(self, tokens: Sequence[Any]) -> Iterator[Waiting]:
+        """`feed` a token to each. Where they are many, others have a turn behind it; where they have rows of their own,
+        and others wait, as many are fed at once as take a turn. Closed between two groups, it leaves all as they were.
+        """
+        count, pace = len(tokens), self.abreast
+        if count < MANY or pace is None or self.cache.part(0, count) is None:
+            self.feed(tokens)
+        else:
+            fed, found, end = _fed(tokens), list[mx.array](), 0
+            try:
+                while end < count:
+                    if end:
+                        yield Waiting()
+                    pace.begin()
+                    start, size = end, min(pace.size, count - end)
+                    part = self.cache.part(start, start + size)
+                    assert part is not None
+                    found.append(self.step(fed[start : start + size], part))
+                    end += size
+                    pace.took(size)
+            except BaseException:
+                self.cache.rewind([int(row < end) for row in range(count)])
+                raise
+            self._moves += 1
+            self._append(mx.concatenate(found))
+            memory.trim(self.cache.nbytes)
+        if count >= MANY:
+            yield Waiting()
 
     def settle(self, tokens: Sequence[int]) -> None:
         """Name the token that each branch was fed."""
@@ -311,3 +340,10 @@ class Branches:
     def _shared(self, rows: mx.array) -> mx.array:
         """Rows [B, ...] of what all may have in common."""
         return rows if rows.shape[0] == len(self) else mx.broadcast_to(rows, (len(self), *rows.shape[1:]))
+
+
+def _fed(tokens: Sequence[Any]) -> mx.array:
+    """Tokens [B, T] of ids or scalars in flight, or of paths of ids."""
+    flying = any(isinstance(token, mx.array) for token in tokens)
+    fed = mx.stack([mx.array(token) for token in tokens]) if flying else mx.array(list(tokens))
+    return fed[:, None] if fed.ndim == 1 else fed

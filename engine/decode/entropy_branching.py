@@ -70,7 +70,7 @@ class EntropyBranching(Vote):
                 draws.append(replace(one, token=int(token), key=key))
                 steps.append(draws[-1].step(branches.ids[row]))
             if depth < limit:
-                branches.feed([step.token for step in steps])
+                yield from branches.descend([step.token for step in steps])
                 branches.settle([step.token for step in steps])
             kept = []
             for row, (number, step) in enumerate(zip(branches.numbers, steps, strict=True)):

@@ -76,12 +76,27 @@ class PairedBranches(Branches):
         return self.formula(*(logprobs(rows, mx) for rows in places))
 
     def feed(self, tokens: Sequence[Any]) -> None:
+        self._leave()
+        self.first.feed(tokens)
+        self.other.feed(tokens)
+
+    def descend(self, tokens: Sequence[Any]) -> Iterator[Waiting]:
+        self._leave()
+        both = [(each, each.length) for each in (self.first, self.other)]
+        try:
+            for each, _ in both:
+                yield from each.descend(tokens)
+        except BaseException:
+            for each, length in both:
+                each.rewind(length)
+            raise
+
+    def _leave(self) -> None:
+        """They are about to stand a token further on; ContextOverflow where the second cannot."""
         context = int(self.other.model.config.context)
         if self.other.length + 1 > context:
             raise ContextOverflow(f"the second of two distributions has no room for more than {context} tokens")
         self._combined = None
-        self.first.feed(tokens)
-        self.other.feed(tokens)
 
     def settle(self, tokens: Sequence[int]) -> None:
         self.first.settle(tokens)

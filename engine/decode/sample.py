@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted, Waiting
-from likely.engine.decode.strategy import MANY, Steps, Strategy
+from likely.engine.decode.strategy import Steps, Strategy
 
 if TYPE_CHECKING:
     from likely.engine.decode.branches import Branches
@@ -37,9 +37,7 @@ class Sample(Strategy):
 
         def queue(draws: "Sequence[Draw]") -> "Generator[Waiting, bool | None, tuple[Sampler, list[Draw]] | None]":
             """Feed the tokens, and draw those behind them where that needs nothing of the host."""
-            branches.feed([d.token for d in draws])
-            if len(draws) >= MANY:
-                yield Waiting()
+            yield from branches.descend([d.token for d in draws])
             ahead = sampler.ahead(draws, control)
             if ahead is None:
                 branches.queue()

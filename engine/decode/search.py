@@ -15,8 +15,8 @@ import numpy as np
 
 from likely.engine.arrays import logprobs
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Waiting
-from likely.engine.decode.strategy import MANY, Steps, Strategy
+from likely.engine.decode.events import Emitted, Event, Forked, Pruned, Rated
+from likely.engine.decode.strategy import Steps, Strategy
 from likely.engine.errors import ParameterError
 from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import STAYS, Truncation, run
@@ -218,9 +218,7 @@ class Search(Strategy):
             draws = [found.draw(node, "drawn" if forced is None else "forced") for node in chosen]
             yield from branches.part([node.row for node in chosen])
             if depth < limit:
-                branches.feed([node.token for node in chosen])
-                if len(chosen) >= MANY:
-                    yield Waiting()
+                yield from branches.descend([node.token for node in chosen])
                 branches.queue()
             steps = [draw.step(ids) for draw, ids in zip(draws, branches.ids, strict=True)]
             if depth < limit:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from likely.engine.decode.branches import Branches
     from likely.engine.decode.sampler import Sampler
 
-MANY = 16  # branches, from which on others have a turn between the model's pass and what is made of it
 Steps = Generator[Event, bool | None, None]  # what is sent back says whether the event's branch is over
 
 

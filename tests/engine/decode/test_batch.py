@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from likely.engine.decode.batch import ContinuousBatch
+from likely.engine.decode.branches import Branches
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted, Event, Waiting
+from likely.engine.decode.pair import PairedBranches, guided
 from likely.engine.decode.strategies import parse
 from likely.engine.errors import CacheError, ParameterError
+from likely.engine.pace import Pace
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from likely.engine.trace.step import Recipe
@@ -63,6 +66,40 @@ def test_branches_kept_twice_and_dropped_go_on_as_the_texts_they_are() -> None:
     np.testing.assert_allclose(np.asarray(batch.logits()), want, atol=1e-4)
     root = batch.trunk
     assert root is not None and root.ids == [PROMPT] and root.cache.length == len(PROMPT)
+
+
+@pytest.mark.linux
+@pytest.mark.parametrize("paired", [False, True])
+def test_many_that_go_on_in_groups_stand_where_one_pass_leads(tmp_path: Path, paired: bool) -> None:
+    """Others have turns between groups; who is stopped there has gone nowhere."""
+    model = load(str(write_gguf(tmp_path / "m.gguf", "llama", WIDE, weights(WIDE), "Q8_0"))).model
+    tokens = np.random.default_rng(5).integers(3, 256, (3, 40)).tolist()
+
+    def begun(prompt: list[int], paced: bool) -> Branches:
+        place = Branches(model, model.make_cache(), pace=Pace() if paced else None)
+        list(place.read(prompt))
+        place.select([0] * 40)
+        return place
+
+    def both(paced: bool) -> Branches:
+        first = begun(PROMPT, paced)
+        return PairedBranches(first, begun(PROMPT[2:], paced), guided(1.5)) if paired else first
+
+    whole, parted = both(paced=False), both(paced=True)
+    whole.feed(tokens[0])
+    stopped = parted.fork()
+    turns = stopped.descend(tokens[0])
+    assert next(turns) == Waiting()
+    turns.close()  # type: ignore[attr-defined]
+    assert stopped.length == len(PROMPT) and stopped.cache.each is None
+    stopped.feed(tokens[0])
+    np.testing.assert_allclose(np.array(stopped.logits()), np.array(whole.logits()), atol=1e-5)
+    assert len(list(parted.descend(tokens[0]))) > 1
+    for more in tokens[1:]:
+        np.testing.assert_allclose(np.array(parted.logits()), np.array(whole.logits()), atol=1e-5)
+        for place in (whole, parted):
+            list(place.descend(more))
+    np.testing.assert_allclose(np.array(parted.logits()), np.array(whole.logits()), atol=1e-5)
 
 
 def test_forced_tokens_and_a_stop_are_of_all_and_the_session_goes_on() -> None:
