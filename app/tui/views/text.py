@@ -1,7 +1,7 @@
 """Text mode: any text, without a chat template; every token measured, and continued from anywhere."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -70,7 +70,6 @@ class TextScreen(View):
         self.next_logits: tuple[str, np.ndarray] | None = None
         self.run: LiveRun | None = None
         self.going_on = GreedyContinuation()
-        self.new_seed: Callable[[], int] = lambda: secrets.randbits(31)
         self._job = -1
         self._typing: Timer | None = None
         self._saved_s = 0.0
@@ -312,7 +311,9 @@ class TextScreen(View):
         if not prompt.parts:
             self.hints.say("write something to continue")
             return
-        node = Node(_new_id(), fork, "text", seed=self.new_seed(), joins=True)
+        new_seed = self.host.start.new_seed
+        seed = secrets.randbits(31) if new_seed is None else new_seed()
+        node = Node(_new_id(), fork, "text", seed=seed, joins=True)
         self.talk = self.talk.add(node)
         control = RunControl(self.sampling.recipe)
         if token is not None:
