@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.errors import CheckpointError, DataError, ParameterError
 from likely.engine.quantize import RECIPES, Settings, measure, pack, quantize
 from likely.engine.quantize.pack import rounded
 from likely.engine.quantize.plan import BITS, allocate, lowest
@@ -179,6 +179,13 @@ def test_the_report_of_one_file_is_what_the_two_models_say(tmp_path: Path) -> No
     size = (folder / "model.safetensors").stat().st_size
     assert (report.path, report.nbytes, report.nbytes_before) == (target, target.stat().st_size, size)
     assert report.flips > 0
+
+
+def test_a_file_that_another_process_has_made_meanwhile_stays(tmp_path: Path) -> None:
+    target = tmp_path / "m.gguf"
+    with pytest.raises(DataError, match="exists"):
+        write_one_file(describe(original(tmp_path)), target, "q4_0", progress=lambda *_: target.write_text("theirs"))
+    assert target.read_text() == "theirs"
 
 
 def test_a_gguf_file_becomes_a_folder(tmp_path: Path) -> None:

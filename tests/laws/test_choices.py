@@ -116,6 +116,8 @@ def test_what_has_no_meaning_for_a_choice_is_refused_by_name(model: tuple[Sessio
     for texts in ([], [""]):
         with pytest.raises(ParameterError, match="one text or more, none of them empty"):
             choices.scored(session, PROMPT, texts)
+    with pytest.raises(ParameterError, match="a choice's token must be a whole number"):
+        ChoiceLaw(((1.5, EOS),), (0.0,))  # type: ignore[arg-type]
     z = np.zeros(99, np.float32)  # of another model: these ids are none there
     law = (ChoiceLaw(((258, EOS),), (0.0,)),)
     with pytest.raises(ParameterError, match="must be below 99 for this model, got 258"):

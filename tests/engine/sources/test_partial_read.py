@@ -1,6 +1,5 @@
 """One rank's part of a checkpoint's files: the right values, and no byte of the others'."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +68,9 @@ def test_a_rank_reads_its_part_of_a_gguf_file(packed: bool, way: str, type_: str
         assert same(found, taken(part, whole))
 
 
-def read_bytes(work: Callable[[], object]) -> int:
-    """What this process asked the system to read meanwhile."""
-
-    def count() -> int:
-        return int(Path("/proc/self/io").read_text().split()[1])
-
-    before = count()
-    work()
-    return count() - before
+def read_bytes() -> int:
+    """What this process has asked the system to read."""
+    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 @pytest.mark.linux  # which counts what is read
@@ -91,24 +84,20 @@ def test_a_rank_reads_no_more_than_its_part(way: str, ranks: int, tmp_path: Path
     file = write_gguf(tmp_path / "m.gguf", "llama", config, arrays, "F32")
     header = gguf.read_header(file)
     arch = mapping.architecture(header)
-    everything = sum(a.nbytes for a in arrays.values())
-    spare = 40_000  # bytes: headers, and this test's own looking
-    totals = {"hf_folder": 0, "gguf": 0}
+    everything, totals = sum(a.nbytes for a in arrays.values()), np.zeros(2)
     for rank in range(ranks):
         part = share(config, arrays, way, rank, ranks)
         all_hold = sum(a.nbytes for name, a in arrays.items() if held_by_all(part, name))
-        allowed = (everything - all_hold) / ranks + all_hold + spare
+        allowed = (everything - all_hold) / ranks + all_hold + 40_000  # headers, and this test's own looking
         heads = part.config.heads, part.config.kv_heads
-        read = {
-            "hf_folder": read_bytes(lambda part=part: hf_folder.read_share(path, EXACT, part)),  # type: ignore[misc]
-            "gguf": read_bytes(
-                lambda part=part, heads=heads: dict(gguf_weights.read_weights(header, arch, heads, EXACT, part))  # type: ignore[misc]
-            ),
-        }
-        assert max(read.values()) <= allowed < everything, (read, allowed, everything)
-        for name in totals:
-            totals[name] += read[name]
-    assert min(totals.values()) >= everything  # nothing is left out
+        before = read_bytes()
+        hf_folder.read_share(path, EXACT, part)
+        between = read_bytes()
+        dict(gguf_weights.read_weights(header, arch, heads, EXACT, part))
+        read = between - before, read_bytes() - between
+        assert max(read) <= allowed < everything, (read, allowed, everything)
+        totals += read
+    assert min(totals) >= everything  # nothing is left out
 
 
 def held_by_all(part: Sharding, name: str) -> bool:

@@ -27,7 +27,7 @@ DOUBLE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
 
 
 def told(normalizer: Any) -> int:
-    return growth(json.dumps({"normalizer": json.loads(normalizer.__getstate__()), "model": {}}))
+    return growth(json.dumps({"model": {}, "normalizer": json.loads(normalizer.__getstate__())}))
 
 
 @pytest.mark.parametrize("normalizer", KINDS, ids=lambda each: type(each).__name__)

@@ -7,7 +7,8 @@ from likely.engine.decode import kernel_row
 from likely.engine.errors import KernelError, NotFinite
 from likely.engine.trace.row import RowStatistics
 from likely.metal import mx, row
-from tests.engine.trace.test_observe import ROWS, by_a_sort, made, same
+from tests.engine.trace.test_observe import MADE as ROWS
+from tests.engine.trace.test_observe import by_a_sort, made, same
 from tests.metal.build import normal, recorded
 
 DTYPES = [mx.float32, mx.float16, mx.bfloat16]

@@ -17,53 +17,29 @@ from likely.metal.packed.statistics import SPAN
 from tests.laws import by_definition as reference
 
 
-def made(name):
-    rng = np.random.default_rng(5)
-    match name:
-        case "plain":
-            z = rng.normal(0, 3, 3000)
-        case "ties":
-            z = np.round(rng.normal(0, 1, 3000) * 4) / 4
-        case "equal":
-            z = np.full(1000, -2.0)
-        case "impossible":
-            z = np.where(rng.random(3000) < 0.4, -np.inf, rng.normal(0, 3, 3000))
-        case "few possible":
-            z = np.full(1000, -np.inf)
-            z[[3, 900]] = 1.0, 2.0
-        case "small":
-            z = rng.normal(0, 3, 40)
-        case "one":
-            z = np.array([4.0])
-        case "far":
-            z = rng.normal(0, 1, 2000)
-            z[:3] = -1e4, -3e4, 500.0
-        case "a vocabulary":
-            z = rng.normal(0, 3, 49_152)
-        case "large ties":
-            z = np.round(rng.normal(0, 1, 60_000) * 4) / 4
-        case "zeros of both signs":
-            z = np.where(rng.random(30_000) < 0.5, 0.0, -0.0)
-        case "mostly impossible":
-            z = np.where(rng.random(60_000) < 0.9, -np.inf, rng.normal(0, 3, 60_000))
-        case "as many as candidates":
-            z = rng.normal(0, 3, CANDIDATES)
-        case "one more":
-            z = rng.normal(0, 3, CANDIDATES + 1)
-        case "narrow":  # bins of a few roundings each
-            z = 1000 + rng.normal(0, 1e-3, 50_000)
-        case "on the edges":  # every logit of the rest is one
-            z = np.append(np.full(CANDIDATES, 9.0), np.linspace(-24, 8, BINS + 1).repeat(40))
-        case "best side by side":
-            z = np.append(rng.normal(0, 1, 20_000), rng.normal(20, 1, 300))
-    return z.astype(np.float32)
+def far(r):
+    return np.append([-1e4, -3e4, 500.0], r.normal(0, 1, 1997))
 
 
+MADE = {  # by a random generator
+    "plain": lambda r: r.normal(0, 3, 3000), "ties": lambda r: np.round(r.normal(0, 1, 3000) * 4) / 4,
+    "equal": lambda r: np.full(1000, -2.0), "small": lambda r: r.normal(0, 3, 40), "one": lambda r: np.array([4.0]),
+    "impossible": lambda r: np.where(r.random(3000) < 0.4, -np.inf, r.normal(0, 3, 3000)), "far": far,
+    "few possible": lambda r: np.where(np.isin(np.arange(1000), [3, 900]), np.arange(1000) / 500, -np.inf),
+    "a vocabulary": lambda r: r.normal(0, 3, 49_152), "large ties": lambda r: np.round(r.normal(0, 1, 60_000) * 4) / 4,
+    "zeros of both signs": lambda r: np.where(r.random(30_000) < 0.5, 0.0, -0.0),
+    "mostly impossible": lambda r: np.where(r.random(60_000) < 0.9, -np.inf, r.normal(0, 3, 60_000)),
+    "as many as candidates": lambda r: r.normal(0, 3, CANDIDATES), "one more": lambda r: r.normal(0, 3, CANDIDATES + 1),
+    "narrow": lambda r: 1000 + r.normal(0, 1e-3, 50_000),  # bins of a few roundings each
+    # every logit of the rest is an edge
+    "edges": lambda r: np.append(np.full(CANDIDATES, 9.0), np.linspace(-24, 8, BINS + 1).repeat(40)),
+    "best side by side": lambda r: np.append(r.normal(0, 1, 20_000), r.normal(20, 1, 300)),
+}  # fmt: skip
 NAMES = ("plain", "ties", "equal", "impossible", "few possible", "small", "one", "far")
-ROWS = (
-    *NAMES, "a vocabulary", "large ties", "zeros of both signs", "mostly impossible", "as many as candidates",
-    "one more", "narrow", "on the edges", "best side by side",
-)  # fmt: skip
+
+
+def made(name):
+    return MADE[name](np.random.default_rng(5)).astype(np.float32)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -143,7 +119,7 @@ def same(got, expected):
 
 
 @pytest.mark.parametrize("measured", [row.by_numpy, row.measured], ids=["numpy", "library"])
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", MADE)
 def test_a_row_says_without_a_sort_what_it_says_with_one(measured, name):
     raw = made(name)
     before = raw.copy()
