@@ -30,8 +30,13 @@ GEMMA = CONFIG | {
 }  # fmt: skip
 
 
-def scaling(**table: Any) -> dict[str, Any]:
-    return CONFIG | {"rope_scaling": {"original_max_position_embeddings": 700} | table}
+def scaled(**table: Any) -> dict[str, Any]:
+    return {"rope_scaling": {"original_max_position_embeddings": 700} | table}
+
+
+LONGROPE = CONFIG | scaled(
+    type="longrope", short_factor=[1.0] * 16, long_factor=[*map(float, range(1, 17))], factor=2.0
+)
 
 
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {  # configuration, cache, tokens of a segment
@@ -43,11 +48,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {  # configuratio
     "8-bit values, no row exact": (CONFIG, {"bits": (16, 8), "exact": 0}, CHUNK),
     "more exact rows than a segment": (CONFIG, {"bits": 4, "exact": 600}, CHUNK),
     "windows and 8 bits": (GEMMA, {"bits": 8}, CHUNK),
-    "longrope": (
-        scaling(type="longrope", short_factor=[1.0] * 16, long_factor=[1.0 + i for i in range(16)], factor=2.0),
-        {},
-        SEGMENT,
-    ),
+    "longrope": (LONGROPE, {}, SEGMENT),
 }
 
 
@@ -116,7 +117,7 @@ def test_reading_can_be_stopped_between_two_chunks(either_device: str) -> None:
 
 @pytest.mark.slow
 def test_longrope_keys_are_found_by_texts_that_turn_them_alike() -> None:
-    net, prefixes = model(KINDS["longrope"][0]), Prefixes("m")
+    net, prefixes = model(LONGROPE), Prefixes("m")
     read_all(net, LONG[:300], prefixes)
     assert read_all(net, LONG[:600], prefixes, keep=False)[1] == 600 - 300 // SEGMENT * SEGMENT
     assert read_all(net, LONG[:701], prefixes, keep=False)[1] == 701  # past `original_max_position_embeddings`
@@ -127,14 +128,17 @@ def test_longrope_keys_are_found_by_texts_that_turn_them_alike() -> None:
         assert drawn(again, 120)[0] == drawn(read_all(net, LONG[:length])[0], 120)[0]
 
 
-def test_dynamic_keys_are_found_by_texts_as_long() -> None:
-    net, prefixes = model(scaling(type="dynamic", factor=2.0)), Prefixes("m")
+@pytest.mark.parametrize("config", [CONFIG, GEMMA], ids=["all", "those of full layers"])
+def test_dynamic_keys_are_found_by_texts_as_long(config: dict[str, Any]) -> None:
+    """One rotation of two that depends on the length names the keys too."""
+    net, prefixes = model(config | scaled(type="dynamic", factor=2.0)), Prefixes("m")
+    assert [rotation.rope.kind for rotation in net.rotations].count("dynamic") == 1
     read_all(net, LONG[:900], prefixes)
     other = [*LONG[:850], *LONG[:50]]
     branch, count = read_all(net, other, prefixes)
     assert count == 900 - 850 // SEGMENT * SEGMENT
     assert drawn(branch)[0] == drawn(read_all(net, other)[0])[0]
-    assert read_all(net, LONG[:901], prefixes)[1] == 901
+    assert read_all(net, LONG[:900], prefixes)[1] == 0 and read_all(net, LONG[:901], prefixes)[1] == 901
 
 
 def test_packed_rows_are_kept_only_of_texts_read_in_one_go() -> None:
@@ -265,13 +269,3 @@ def test_files_that_cannot_be_written_cost_no_answer(
     assert drawn(again, 5)[0] == drawn(branch, 5)[0]
     if where == "a folder that cannot be made":
         assert folder.read_text() == "kept"
-
-
-def test_one_rotation_of_two_that_is_dynamic_names_the_keys() -> None:
-    """Those of full layers, whose frequencies depend on the length; a model that turns nothing has none to name."""
-    scaled = GEMMA | {"rope_scaling": {"type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 700}}
-    net, prefixes = model(scaled), Prefixes("m")
-    assert [rotation.rope.kind for rotation in net.rotations].count("dynamic") == 1 < len(net.rotations)
-    read_all(net, LONG[:900], prefixes)
-    assert read_all(net, LONG[:900], prefixes)[1] == 0
-    assert read_all(net, LONG[:901], prefixes, keep=False)[1] == 901
