@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from likely.engine.errors import LikelyError
 
 GLANCE_S = 0.05  # between two turns of jobs that all wait
+REST_S = 1.0  # without a job, after which the thread rests
 STRIDE = 4  # turns of other jobs between two of one that is brief
 WORKED = object()  # an event that nobody is told of: the turn did a piece of the job's work
 
@@ -88,13 +89,19 @@ class Worker:
     """The outer end of a worker: `submit` never waits, `drain` gives all that was reported since the last time."""
 
     def __init__(
-        self, executor: Callable[[], Executor], name: str = "engine", *, reported: Callable[[], None] = lambda: None
+        self,
+        executor: Callable[[], Executor],
+        name: str = "engine",
+        *,
+        reported: Callable[[], None] = lambda: None,
+        rests: Callable[[], None] = lambda: None,
     ) -> None:
         """`executor` is called in the thread, at the first request: it may import what the caller must not.
 
-        `reported` is called there whenever there is something more to `drain`, for who does not look by themselves.
+        `reported` is called there whenever there is something more to `drain`, for who does not look by themselves;
+        `rests`, when there has been no job for a while since the last one.
         """
-        self._make, self._reported = executor, reported
+        self._make, self._reported, self._rests = executor, reported, rests
         self._executor: Executor | None = None
         self._inbox: SimpleQueue[tuple[int, Any, bool] | int | Literal["finish", "close"]] = SimpleQueue()
         self._outbox: SimpleQueue[tuple[int, Any]] = SimpleQueue()
@@ -176,12 +183,14 @@ class Worker:
         while jobs or not self._finishing:
             if not self._hear(jobs, wait):
                 return
-            worked = False
+            idle, worked = not jobs, False
             for number in _round(jobs):
                 worked |= number in jobs and self._turn(jobs, number)
                 if not self._hear(jobs):
                     return
-            wait = (0 if worked else GLANCE_S) if jobs else None
+            if idle and wait:
+                self._rests()
+            wait = (0 if worked else GLANCE_S) if jobs else None if idle else REST_S
 
     def _hear(self, jobs: dict[int, Job], wait: float | None = 0.0) -> bool:
         """Do what has been asked for meanwhile; gives whether to go on."""

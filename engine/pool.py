@@ -58,7 +58,7 @@ class Pool:
 
     @property
     def nbytes(self) -> int:
-        return sum(place.cache.nbytes for place in self.places)
+        return sum(place.nbytes for place in self.places)
 
     @contextmanager
     def lease(self, ids: Sequence[int], drawn: int, width: int = 1) -> Iterator[tuple[Branches, Callable[[], None]]]:

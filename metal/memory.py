@@ -8,7 +8,7 @@ tokens are read and drawn (`trim`). Knows no model and no cache: their bytes are
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from likely.metal import mx
+from likely.metal import malloc, mx
 from likely.metal.device import device
 
 SHARE = 16  # of the memory, what mlx may keep of freed buffers: a prefill's intermediates come and go
@@ -28,6 +28,12 @@ def trim(held: int) -> None:
     """Give freed buffers back, where they are more than a sixth of what is `held` (bytes)."""
     if mx.get_cache_memory() > max(FLOOR, held // 6):
         mx.clear_cache()
+
+
+def rest() -> None:
+    """Give back all that lies dead: nobody computes for a while."""
+    mx.clear_cache()
+    malloc.give_back()
 
 
 @contextmanager

@@ -137,7 +137,7 @@ class AnswerOpened:
 
 @dataclass(frozen=True, slots=True)
 class ModelsAsked:
-    """Which models are loaded: a tuple of their facts."""
+    """Which models are loaded: a tuple of each one's facts, and the bytes that it has remembered of prompts."""
 
 
 @dataclass(frozen=True, slots=True)

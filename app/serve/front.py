@@ -95,7 +95,7 @@ class Front:
 
     def __init__(self, executor: Callable[[], Executor], bounds: Bounds) -> None:
         self.bounds = bounds
-        self.worker = Worker(executor, "serving", reported=self._wake)
+        self.worker = Worker(executor, "serving", reported=self._wake, rests=_give_back)
         self.places = Places(bounds.running, bounds.brief)
         self.watchers: set[asyncio.Queue[tuple[int, Any]]] = set()
         self._asked: dict[int, LateReader] = {}
@@ -218,3 +218,9 @@ class Front:
                 self.watchers.discard(queue)
             else:
                 queue.put_nowait((job, event))
+
+
+def _give_back() -> None:
+    from likely.metal import memory  # in the worker's thread: the loop's has no need of it
+
+    memory.rest()

@@ -244,21 +244,21 @@ def embedding(found: Embedded) -> Json:
     return {"embedding": list(found.rows[0])}
 
 
-def running(models: Sequence[ModelFacts]) -> Json:
-    """The body of /api/ps."""
+def running(models: Sequence[tuple[ModelFacts, int]]) -> Json:
+    """The body of /api/ps: of each model the bytes of its weights, and of what it has remembered of prompts."""
     return {
         "models": [
             {
                 "name": facts.name,
                 "model": facts.name,
-                "size": facts.nbytes,
-                "size_vram": facts.nbytes,
+                "size": facts.nbytes + remembered,
+                "size_vram": facts.nbytes + remembered,
                 "digest": facts.digest,
                 "details": _details(facts.family, facts.quantization),
                 "expires_at": NEVER,
                 "context_length": facts.context,
             }
-            for facts in models
+            for facts, remembered in models
         ]
     }
 

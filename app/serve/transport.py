@@ -349,8 +349,8 @@ class Endpoint:
         return ollama.embedding(await self._embedded(ask, seen))
 
     async def ollama_ps(self, body: bytes, seen: ServedExchange) -> Answered:
-        async for facts in self.state.front.events(ModelsAsked()):
-            return ollama.running(facts)
+        async for models in self.state.front.events(ModelsAsked()):
+            return ollama.running(models)
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
     async def ollama_version(self, body: bytes, seen: ServedExchange) -> Answered:

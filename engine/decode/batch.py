@@ -130,6 +130,8 @@ class ContinuousBatch:
         assert self._cache is not None
         own = self._cache.fork()
         own.select([self.slots.index(slot)])
+        rows = [each for layer in own.layers for each in (layer.keys, layer.values) if each is not None]
+        mx.async_eval(rows)  # else the rows of all stay for as long as these are not read
         return own
 
     def leave(self, slot: BatchSlot) -> None:

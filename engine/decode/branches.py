@@ -82,6 +82,11 @@ class Branches:
         return self._rows
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of what is held of them: keys, values and hidden states."""
+        return self.cache.nbytes + sum(rows.nbytes for rows in self._hidden)
+
+    @property
     def straight(self) -> bool:
         """Whether what it holds was read in one go: what is packed, or how keys are turned, can depend on that."""
         return self._moves <= 1

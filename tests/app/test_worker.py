@@ -1,5 +1,6 @@
 """The worker with scripted jobs: turns, ends, faults, pauses; and what the jobs of a model do when it leaves."""
 
+import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
 from itertools import pairwise
@@ -48,6 +49,18 @@ def test_jobs_begin_in_order_take_turns_and_are_closed_once() -> None:
     assert ran(counting("a", 3), counting("b", 2), counting("c", 0)) == [
         (1, "a0"), (2, "b0"), (3, Closed()), (1, "a1"), (2, "b1"), (1, "a2"), (2, Closed()), (1, Closed()),
     ]  # fmt: skip
+
+
+def test_it_rests_once_behind_the_last_job_and_again_behind_another() -> None:
+    rests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    worker = Worker(Jobs, rests=lambda: rests.put(threading.current_thread().name))
+    worker.start()
+    for last in (2, 1):
+        worker.submit(counting("", last))
+        assert rests.get(timeout=20) == "engine" and rests.empty()
+    with pytest.raises(queue.Empty):
+        rests.get(timeout=1.5)
+    worker.close()
 
 
 @pytest.mark.parametrize(("briefs", "others"), [(1, 16), (3, 16), (2, 1), (3, 5), (0, 3), (2, 0)])

@@ -1,5 +1,6 @@
 """Branches of one prompt and runs that join and leave a batch: each is what it would be alone, to the token."""
 
+import gc
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
@@ -236,3 +237,19 @@ def test_what_cannot_be_drawn_side_by_side_is_refused() -> None:
     list(islice(first, 2))
     with pytest.raises(CacheError, match="side by side"):
         list(Session(made.checkpoint, window=4).generate(list(b"ab"), RunControl(), max_tokens=3, batch=batch))
+
+
+def test_what_is_remembered_of_a_batch_is_the_rows_of_those_who_left_it() -> None:
+    """Bytes that the device holds, and those that the pool says it has, of all that the batch had."""
+    made = session(transformer())
+    batch = ContinuousBatch(made.model, made.pool.step.hidden)
+    run(made, prompt=PROMPT, max_tokens=1)
+    made.forget()
+    gc.collect()
+    before = mx.get_active_memory()
+    runs = {i: made.generate([i, *PROMPT], RunControl(), max_tokens=12 + i, batch=batch) for i in range(12)}
+    taken(runs, leaves={})
+    del runs
+    gc.collect()
+    mx.synchronize()
+    assert 0 < made.pool.nbytes <= mx.get_active_memory() - before < 1.2 * made.pool.nbytes
