@@ -21,6 +21,7 @@ from tests.support import tmux
 from tests.support.tmux import Tmux
 
 ROOT = Path(__file__).parents[2]
+STORY = "Write a long story about a lighthouse keeper, chapter by chapter."  # longer than a busy machine looks away
 
 pytestmark = [
     pytest.mark.real,
@@ -79,7 +80,7 @@ def chosen(screen: str) -> int:
 def test_ask_stop_branch_steer_export_quit_resume(terminal: Tmux) -> None:
     terminal.run("TEXTUAL_ANIMATIONS=none ./likely")
     terminal.until(lambda s: re.search(r"│ \S+.* ctx", s), "a loaded model")
-    terminal.keys("Why is the sky blue?", "Enter")
+    terminal.keys(STORY, "Enter")
     terminal.until(lambda s: tokens(s) > 12 and "esc Stop" in s, "an answer that streams")
     terminal.keys("Escape")
     screen = terminal.until(lambda s: "stopped" in s, "an answer that was stopped")
@@ -118,7 +119,7 @@ def test_ask_stop_branch_steer_export_quit_resume(terminal: Tmux) -> None:
 def test_a_kill_in_mid_answer_loses_nothing_that_was_kept(terminal: Tmux) -> None:
     terminal.run("./likely")
     terminal.until(lambda s: re.search(r"│ \S+.* ctx", s), "a loaded model")
-    terminal.keys("Write a long story about a lighthouse keeper, chapter by chapter.", "Enter")
+    terminal.keys(STORY, "Enter")
     terminal.until(lambda s: tokens(s) > 5, "an answer that streams")
     seen = tokens(terminal.screen())
     terminal.until(lambda s: kept(terminal.folder) >= seen, "what was on the screen, on the disk")
