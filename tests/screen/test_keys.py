@@ -1,6 +1,7 @@
 """Keys: in words, in `keys.toml`, and on a Mac, where the one labelled delete sends backspace and some never come."""
 
 import importlib
+import os
 import pkgutil
 from pathlib import Path
 
@@ -74,3 +75,7 @@ def test_keys_are_remapped_and_a_mistake_is_named(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(DataError, match=line):
             keys.load(path, known)
+    path.unlink()
+    os.mkfifo(path)  # nobody is at its other end
+    with pytest.raises(DataError, match="is a pipe"):
+        keys.load(path, known)

@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 
 from likely.engine.errors import DataError
 from likely.engine.options import read_toml
+from likely.engine.whole_file import refuse_pipe
 
 PRETTY = {
     "up": "↑", "down": "↓", "left": "←", "right": "→", "pageup": "pgup", "pagedown": "pgdn", "escape": "esc",
@@ -49,6 +50,7 @@ def load(path: Path, known: Mapping[str, str]) -> dict[str, str]:
     """
     if not path.exists():
         return {}
+    refuse_pipe(path)
     flat = _flat(read_toml(path))
     for action, keys in flat.items():
         if action not in known:
