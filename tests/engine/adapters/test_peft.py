@@ -103,6 +103,8 @@ def test_an_embedding_that_is_the_head_is_written_as_both(tmp_path: Path) -> Non
         ("patterns", {"peft_type": "LOHA"}, "peft_type must be LORA, got 'LOHA'"),
         ("patterns", {"target_parameters": ["experts"]}, "target_parameters is not supported"),
         ("patterns", {"trainable_token_indices": [1]}, "trainable_token_indices is not supported"),
+        ("patterns", {"alpha_pattern": {"(a|b)+": 2}}, "is more than a name"),
+        ("patterns", {"alpha_pattern": {"a.*b.*c.*d": 2}}, "is more than a name"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_its_name(
