@@ -29,7 +29,6 @@ from likely.metal import mx
 from tests.endtoend.test_interruption import ENDLESS, LONG, MAIN
 from tests.engine import index_server, tiny
 
-pytestmark = pytest.mark.soak
 KILLS = int(os.environ.get("LIKELY_KILLS", "25"))
 LAYERS = 6  # a quantisation of two is over before it can be killed
 
@@ -85,6 +84,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.soak
 def test_tune(model: Path, tmp_path: Path) -> None:
     """Killed again and again, each time resumed, a training gives the weights of one that was left alone."""
     rows = tmp_path / "rows.jsonl"
@@ -110,6 +110,7 @@ def test_tune(model: Path, tmp_path: Path) -> None:
     assert digests(out) == digests(tmp_path / "whole")
 
 
+@pytest.mark.soak
 def test_quantize(model: Path, tmp_path: Path) -> None:
     """What stands under the name that was asked for is whole; the next run clears what was left."""
     text = tmp_path / "text.txt"
@@ -143,6 +144,7 @@ store.pull("tiny")
 """
 
 
+@pytest.mark.soak
 def test_pull(model: Path, tmp_path: Path, home: Path) -> None:
     """A model is there whole or not at all, and the same pull again brings it."""
     data = tiny.write_gguf(tmp_path / "tiny.gguf", "llama", tiny.LLAMA, tiny.weights(tiny.LLAMA)).read_bytes()
@@ -210,6 +212,7 @@ class Screen:
         return os.waitstatus_to_exitcode(status)
 
 
+@pytest.mark.soak
 def test_chat(model: Path, home: Path) -> None:
     """Each chat that was seen to be kept is there after every later kill, and the database is whole."""
     kept: dict[str, int] = {}
@@ -234,6 +237,7 @@ def test_chat(model: Path, home: Path) -> None:
     assert len(kept) > KILLS / 2 and sum(kept.values()) > KILLS
 
 
+@pytest.mark.slow(4)
 def test_a_byte_that_is_no_utf8_is_a_sign_like_others(model: Path, home: Path) -> None:
     screen = Screen(model)
     screen.until("tiny")
@@ -242,6 +246,7 @@ def test_a_byte_that_is_no_utf8_is_a_sign_like_others(model: Path, home: Path) -
     assert screen.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.slow(4)
 def test_a_terminal_that_is_closed_while_the_program_starts_ends_it(model: Path, home: Path) -> None:
     screen = Screen(model)
     screen.until("Message")
@@ -254,6 +259,7 @@ def test_a_terminal_that_is_closed_while_the_program_starts_ends_it(model: Path,
         time.sleep(0.05)
 
 
+@pytest.mark.slow(4)
 def test_a_program_that_was_stopped_and_continued_is_left_with_the_terminal_as_it_was(model: Path, home: Path) -> None:
     screen = Screen(model)
     screen.until("tiny")
@@ -265,6 +271,7 @@ def test_a_program_that_was_stopped_and_continued_is_left_with_the_terminal_as_i
     assert screen.after == screen.before
 
 
+@pytest.mark.slow(4)
 def test_the_full_screen_ends_by_sigterm_with_the_terminal_as_it_was(model: Path, home: Path) -> None:
     screen = Screen(model)
     screen.until("tiny")
@@ -275,6 +282,7 @@ def test_the_full_screen_ends_by_sigterm_with_the_terminal_as_it_was(model: Path
     assert screen.seen.rfind(b"\x1b[?1049l") > screen.seen.rfind(b"\x1b[?1049h") >= 0  # the other screen is left
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("verb", ["run", "tune", "quantize", "explain"])
 def test_two_signals_at_any_moment_end_without_a_traceback(verb: str, model: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
