@@ -23,11 +23,7 @@ from tests.support.tmux import Tmux
 ROOT = Path(__file__).parents[2]
 STORY = "Write a long story about a lighthouse keeper, chapter by chapter."  # longer than a busy machine looks away
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.slow,
-    pytest.mark.skipif(tmux.MISSING, reason="tmux is not installed"),
-]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.skipif(tmux.MISSING, reason="tmux is not installed")]
 
 
 @pytest.fixture

@@ -10,13 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from likely.app.serve import exchange
-from likely.app.serve.asks import AnswerRequest, RequestRefused, refused_as
+from likely.app.serve.asks import RequestRefused, refused_as
 from likely.app.serve.bounds import Bounds
-from likely.app.serve.exchange import ServedExchange
 from likely.app.serve.front import WorkerFault
 from likely.app.serve.guard import Guard, headers_of, read_body
 from likely.app.serve.metrics import ServerMetrics
-from likely.app.serve.reading import AnswerReader
 from likely.app.watch.lines import WATCH
 from likely.engine.errors import LikelyError, ParameterError
 from tests.serve.scripted import Asked, ScriptedFront, drawn
@@ -45,25 +43,6 @@ async def test_a_line_of_the_log_says_what_a_request_cost(monkeypatch: pytest.Mo
     assert (served.metrics.whole_s.total, served.metrics.first_s.total) == (2.5, 0.25)
 
 
-async def test_the_figures_of_all_requests_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "perf_counter", Clock(0.0, 0.05, 0.1, 0.0, 0.06, 2.0, 1.0, 1.25, 0.0))
-    served = Asked()
-    await served.send(CHAT, SAY)
-    await served.send(CHAT, SAY)
-    await served.send(CHAT, b"{")
-    answer = await served.send("/metrics")
-    lines = answer.body.decode().splitlines()
-    for line in (
-        'likely_requests_total{route="/v1/chat/completions",status="200"} 2',
-        'likely_requests_total{route="/v1/chat/completions",status="400"} 1',
-        'likely_tokens_total{kind="completion"} 8',
-        'likely_tokens_total{kind="prompt"} 10',
-        'likely_tokens_total{kind="reused"} 4',
-    ):
-        assert line in lines
-    assert answer.headers["content-type"].startswith("text/plain")
-
-
 async def test_a_server_that_is_quiet_writes_no_line_and_nobody_logs_its_health() -> None:
     quiet = Asked(quiet=True)
     await quiet.send(CHAT, SAY)
@@ -72,25 +51,6 @@ async def test_a_server_that_is_quiet_writes_no_line_and_nobody_logs_its_health(
     for path in ("/health", "/metrics", "/v1/models"):
         assert (await served.send(path)).status == 200
     assert [line.split()[0] for line in served.log] == ["/v1/models"]
-
-
-def test_a_line_has_only_what_is_known() -> None:
-    seen = ServedExchange(1.0, "/x")
-    assert seen.line(1.5) == "/x gone 0.500 s"
-    seen.refused, seen.status, seen.model = "bad\nfield", 400, "m"
-    assert seen.line(1.5) == "/x 400 0.500 s model=m (bad field)"
-    seen.prompt_tokens, seen.first_s = 3, 0.0
-    assert seen.line(1.0) == "/x 400 0.000 s model=m prompt=3 reused=0 tokens=0 first=0.000 s (bad field)"
-    seen.readers = [AnswerReader(1), AnswerReader(1)]
-    for reader, event in zip(seen.readers, drawn(0)(ask())[-1:] * 2, strict=True):
-        list(reader.read(event))
-    assert (seen.tokens, seen.reused) == (8, 4)
-
-
-def ask() -> AnswerRequest:
-    from likely.app.serve import openai_requests
-
-    return openai_requests.chat(SAY)
 
 
 @pytest.mark.parametrize(
@@ -298,12 +258,6 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     with pytest.raises(RequestRefused, match="the body did not come within 0 s") as refused:
         await read_body(receive, {}, Bounds(body_s=0))
     assert refused.value.status == 408
-
-
-def test_a_refusal_has_the_headers_of_its_status() -> None:
-    assert RequestRefused("x", status=429).headers == {"Retry-After": "1"}
-    assert RequestRefused("x", status=401, headers={"A": "b"}).headers == {"WWW-Authenticate": "Bearer", "A": "b"}
-    assert RequestRefused("x").headers == {} and RequestRefused("x").status == 400
 
 
 def test_a_refusal_names_fields_as_the_client_wrote_them() -> None:

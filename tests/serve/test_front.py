@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,10 +18,10 @@ from likely.app.serve.asks import AnswerRequest, RequestRefused
 from likely.app.serve.bounds import Bounds
 from likely.app.serve.front import Front
 from likely.app.serve.guard import Guard
-from likely.app.serve.reading import AnswerReader, GrownText, TextParting
+from likely.app.serve.reading import AnswerReader, TextParting
 from likely.app.serve.server import ServedNames, ServeOptions, executor
 from likely.app.worker import Tell
-from likely.engine.decode.events import Done, Emitted, Revised, Stats, Waiting
+from likely.engine.decode.events import Emitted, Revised, Waiting
 from likely.engine.errors import CheckpointError, ParameterError
 
 
@@ -153,12 +152,6 @@ def test_a_text_is_parted_the_same_however_it_comes(words: list[str], data: st.D
     assert joined(found) == joined([*whole.push(text), *whole.push("", last=True)])
 
 
-def test_a_call_in_pieces_is_one_and_calls_apart_are_several() -> None:
-    one, two = '{"name": "f", "arguments": {}}', '{"name": "g", "arguments": {"x": 1}}'
-    said: Any = [("call", one[:9]), ("call", one[9:]), ("said", " "), ("call", two)]
-    assert [call["name"] for call in GrownText(TextParting(calls=True), parts=said).calls] == ["f", "g"]
-
-
 def test_a_token_that_is_revised_leaves_a_thought_one() -> None:
     """Where the template has opened it, the text has no mark of its beginning."""
     reader = AnswerReader(1, thinking=True)
@@ -237,62 +230,3 @@ def test_others_are_let_in_with_a_key_alone() -> None:
     guard.check({"host": "10.0.0.1:80", "authorization": f"Bearer {'clé'.encode().decode('latin-1')}"})
     with pytest.raises(RequestRefused):
         guard.check({"host": "10.0.0.1:80", "authorization": "Bearer clé"})
-
-
-@pytest.mark.parametrize(
-    ("called", "pieces", "kinds"),
-    [
-        (False, ["<think>", "so", "</think>", "a", "b"], ["reasoning", "message"]),
-        (False, ["<think> </think>", "ab"], ["message"]),
-        (False, ["a<think>so</think>b"], ["reasoning", "message"]),
-        (True, ['{"name": "f", ', '"arguments": {}}'], ["function_call"]),
-        (True, ['{"name": "f"'], ["message"]),
-        (False, [], ["message"]),
-    ],
-)
-def test_a_streamed_response_numbers_its_items_as_the_whole(called: bool, pieces: list[str], kinds: list[str]) -> None:
-    from likely.app.serve import responses_api
-    from likely.app.serve.asks import AnswerOpened
-
-    request = replace(ask(), called=called)
-    opened: Any = AnswerOpened(SimpleNamespace(vocabulary=(), name="m"), 1)  # type: ignore[arg-type]
-    reader, head = AnswerReader(1), responses_api.head("m")
-    writer = responses_api.StreamWriter(head, called)
-    events = list(writer.begin())
-    steps = [SimpleNamespace(special=False, text=piece) for piece in pieces]
-    for event in [*(Emitted(0, step) for step in steps), Done(0, "length", Stats(1, 0, len(steps), 0, 0), "")]:  # type: ignore[arg-type]
-        for grown in reader.read([event]):
-            events += writer.grown(grown)
-    events += writer.end(responses_api.response(request, opened, reader, head))
-    whole = events[-1]["response"]["output"]
-    assert sorted(item["type"] for item in whole) == sorted(kinds)
-    done = {e["output_index"]: e["item"] for e in events if e["type"] == "response.output_item.done"}
-    assert sorted(done) == list(range(len(whole)))
-    assert {item["id"] for item in done.values()} == {item["id"] for item in whole}
-    added = [e["output_index"] for e in events if e["type"] == "response.output_item.added"]
-    assert sorted(added) == sorted(done)
-    said = "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta")
-    assert said == "".join(item["content"][0]["text"] for item in whole if item["type"] == "message")
-
-
-def test_responses_say_which_tool_as_chats_do() -> None:
-    from likely.app.serve import responses_api
-
-    given = {
-        "model": "m",
-        "input": "x",
-        "tools": [{"type": "function", "name": "f"}, {"type": "function", "name": "g"}],
-    }
-    found = {}
-    for name, choice in (
-        ("auto", None),
-        ("none", "none"),
-        ("any", "required"),
-        ("g", {"type": "function", "name": "g"}),
-    ):
-        read = responses_api.read(json.dumps(given | ({} if choice is None else {"tool_choice": choice})).encode())
-        found[name] = len(read.tools), read.called, '"f"' in str(read.constraint), '"g"' in str(read.constraint)
-    assert found == {
-        "auto": (2, False, False, False), "none": (0, False, False, False),
-        "any": (2, True, True, True), "g": (2, True, False, True),
-    }  # fmt: skip

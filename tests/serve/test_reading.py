@@ -1,26 +1,24 @@
 """Reader of a run's events, the lines for one who watches, and the description of the routes."""
 
-import json
 import math
 import time
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from likely.app.serve import ollama, openapi
-from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
-from likely.app.serve.openai_responses import FINISH, ours, text_logprobs, top
+from likely.app.serve.asks import AnswerOpened, AnswerRequest, EmbeddingRequest
+from likely.app.serve.openai_responses import ours, text_logprobs, top
 from likely.app.serve.reading import AnswerReader, GrownText, TextDelta, TextParting, read_call
 from likely.app.serve.watch_writer import WatchWriter, began
-from likely.app.worker import Closed, Failed
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
 from likely.engine.decode.strategies import parse
 from likely.engine.prompt import Prompt
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature
-from tests.serve.scripted import FACTS, PIECES, SNAPSHOT, STATS, step
+from tests.serve.scripted import FACTS, PIECES, STATS, step
 
 
 def word(text: str, position: int = 0, *, special: bool = False, logprob: float | None = -1.0) -> Any:
@@ -46,14 +44,6 @@ def test_a_text_is_parted_by_its_marks(pieces: list[str], calls: bool, parts: li
     found = [part for piece in pieces for part in parting.push(piece)]
     assert [*found, *parting.push("", last=True)] == parts
     assert list(parting.push("x")) == [(parting.kind, "x")], "nothing is held twice"
-
-
-def test_no_more_is_held_back_than_may_begin_a_mark() -> None:
-    parting = TextParting(calls=True)
-    assert list(parting.push("ab<t")) == [("said", "ab")]
-    assert list(parting.push("x")) == [("said", "<tx")]
-    assert list(parting.push("<tool_call")) == []
-    assert list(parting.push(">{")) == [("call", "{")]
 
 
 def test_events_make_texts() -> None:
@@ -107,10 +97,6 @@ def test_calls_are_joined_where_nothing_stands_between() -> None:
     assert read_call('{"name": 3}') == {"name": "3", "arguments": "{}"}
     for wrong in ("", "[]", "3", '"x"', "{}", "null", "[" * 100_000):
         assert read_call(wrong) is None
-
-
-def test_a_reason_to_end_has_the_name_that_clients_know() -> None:
-    assert FINISH == {"eot": "stop", "stop": "stop", "length": "length", "cancelled": "stop", "": "length"}
 
 
 def test_the_likeliest_are_in_their_order_and_cuts_are_named() -> None:
@@ -181,57 +167,7 @@ def test_a_request_is_told_with_its_words() -> None:
     ]
 
 
-def test_a_vocabulary_is_told_once() -> None:
-    writer = WatchWriter()
-    opened = AnswerOpened(FACTS, 5, False, (3, 1))
-    first, second = (next(writer.lines(request, opened)) for request in (1, 2))
-    assert first == {
-        "request": 1, "opened": [3, 1], "model": "tiny", "context": 64, "eos": [4],
-        "pieces": ["SGk=", "IHRoZXJl", "4oI=", "rA==", "PC9zPg==", "PHRoaW5rPg==", "c28=", "PC90aGluaz4="],
-    }  # fmt: skip
-    assert second == {"request": 2, "opened": [3, 1], "model": "tiny", "context": 64}
-
-
-def test_events_are_told_whole_and_a_recipe_once_a_request() -> None:
-    writer = WatchWriter()
-    other = Recipe((Temperature(0.5),))
-    steps = step(0), step(1, recipe=other), step(0)
-    lines = list(writer.lines(3, tuple(Emitted(1, each) for each in steps)))
-    assert [line["event"] for line in lines] == ["emitted"] * 3 and [line["branch"] for line in lines] == [1] * 3
-    assert ["recipe" in line for line in lines] == [True, True, False]
-    assert [line["step"]["recipe"] for line in lines] == [0, 1, 0]
-    assert "recipe" in next(writer.lines(4, Emitted(0, steps[0])))
-    assert list(writer.lines(3, Failed("no"))) == [{"request": 3, "failed": "no"}]
-    assert list(writer.lines(3, Closed())) == [{"request": 3, "closed": True}]
-    again = next(writer.lines(3, Emitted(0, steps[1])))
-    assert again["step"]["recipe"] == 0 and "recipe" in again, "a closed request is forgotten"
-    done = next(writer.lines(3, Done(0, "eot", STATS, "r")))
-    assert done == {
-        "request": 3, "event": "done", "branch": 0, "reason": "eot", "text": "r",
-        "stats": {"prompt_tokens": 5, "reused_tokens": 2, "tokens": 4, "prefill_s": 0.25, "decode_s": 1.5},
-    }  # fmt: skip
-    rated = next(writer.lines(3, Rated(0, {"score": -math.inf, "p": 0.5})))
-    assert rated["figures"] == {"score": "-inf", "p": 0.5} and json.dumps(rated)
-    forked = [{"request": 3, "event": "forked", "parent": 0, "child": 2}]
-    assert list(writer.lines(3, (Forked(0, 2), Embedded((), 1), None))) == forked
-    assert cast(Any, SNAPSHOT).vocab == 8
-
-
 # -- the description -------------------------------------------------------------------------------------------------
-
-
-def test_a_schema_of_ours_is_one_of_json() -> None:
-    schema = {"a": int, "b?": (float, None), "c": [str], "d": {str: bool}, "e": dict, "f": list, "g": object}
-    assert openapi.json_schema(schema) == {
-        "type": "object",
-        "properties": {
-            "a": {"type": "integer"}, "b": {"anyOf": [{"type": "number"}, {"type": "null"}]},
-            "c": {"type": "array", "items": {"type": "string"}},
-            "d": {"type": "object", "additionalProperties": {"type": "boolean"}}, "e": {"type": "object"},
-            "f": {"type": "array"}, "g": {},
-        },
-        "required": ["a", "c", "d", "e", "f", "g"],
-    }  # fmt: skip
 
 
 def test_every_route_says_its_answers() -> None:

@@ -3,16 +3,16 @@
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from likely.app import requests as r
 from likely.app.serve import openai_requests
 from likely.app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused
-from likely.app.serve.serving_jobs import ServedModel, ServingJobs
+from likely.app.serve.serving_jobs import ServingJobs
 from likely.app.worker import WORKED
-from likely.engine.decode.events import Done, Emitted, Prefilled, Stats, Waiting
+from likely.engine.decode.events import Done, Stats, Waiting
 from likely.engine.decode.strategies import parse
 from likely.engine.prompt import Prompt
 from tests.fakes import ByteTokenizer
@@ -80,32 +80,6 @@ def refused(executor: ServingJobs, request: Any) -> RequestRefused:
     return found.value
 
 
-def test_others_have_a_turn_between_passes_and_between_parts_of_a_prompt() -> None:
-    tokens = [Emitted(0, step(i)) for i in range(3)]
-    events = [
-        Prefilled(1, 3),
-        Prefilled(2, 3),
-        Prefilled(3, 3),
-        tokens[0],
-        Waiting(),
-        tokens[1],
-        tokens[2],
-        Waiting(),
-        END,
-    ]
-    turns = run(jobs(ScriptedSession("m", events)), ask())[1:]
-    kinds = [[type(event).__name__ for event in turn] for turn in turns]
-    assert kinds == [["Prefilled"], ["Prefilled"], ["Prefilled", "Emitted"], ["Emitted", "Emitted"], ["Done"]]
-    alone = run(jobs(ScriptedSession("m", [*tokens, END], joins=False)), ask())[1:]
-    assert [len(turn) for turn in alone] == [1, 1, 1, 1], "what does not join a batch takes turns"
-    session = ScriptedSession("m", [END])
-    beam = openai_requests.chat(
-        {"messages": [{"role": "user", "content": "q"}], "seed": 1, "n": 2, "likely": {"strategy": "beam 2"}}
-    )
-    run(jobs(session), beam)
-    assert session.asked[0][1]["batch"] is None and session.asked[0][1]["n"] == 1
-
-
 @pytest.mark.parametrize(("bos", "whole", "count"), [(None, False, 2), (257, False, 2), (None, True, 2)])
 def test_an_echo_has_no_token_that_nobody_wrote(bos: int | None, whole: bool, count: int) -> None:
     session = ScriptedSession("m", [END], bos=bos)
@@ -149,31 +123,6 @@ def test_what_a_model_cannot_do_is_refused() -> None:
     wrong = openai_requests.chat(biases | {"logit_bias": {"258": 1.0}})
     found = refused(executor, replace(wrong, prompt=Prompt(parts=("a",))))
     assert (str(found), found.field) == ("logit_bias: there is no token 258", "logit_bias")
-
-
-def test_a_prompt_that_cannot_fit_costs_nothing() -> None:
-    model = ServedModel(cast(Any, ScriptedSession("m")), FACTS, joins=True)
-    assert model.longest == 3 and ServedModel(cast(Any, None), replace(FACTS, vocabulary=()), True).longest == 1
-    assert model.ids(Prompt(parts=("x" * 30,)), "prompt") == [120] * 30
-    turns = Prompt(turns=({"role": "user", "content": "x" * 20},), parts=("y" * 10, (1,) * 99))
-    assert len(model.ids(turns, "prompt")) > 120
-    for prompt, size in ((Prompt(parts=("x" * 31,)), 31), (Prompt(turns=(("user", "x" * 31),)), 31)):
-        with pytest.raises(RequestRefused) as found:
-            model.ids(prompt, "input")
-        assert str(found.value) == f"input: {size} characters, 10 tokens hold 30" and found.value.field == "input"
-    assert model.ids(Prompt(parts=((0, 257),), whole=True), "input") == [0, 257]
-    with pytest.raises(RequestRefused, match="input: ids of tokens are below 258, got 258") as found:
-        model.ids(Prompt(parts=((258, 1),), whole=True), "input")
-    assert found.value.field == "input" and model.ids(Prompt(parts=((),), whole=True), "x") == []
-
-
-def test_a_model_that_is_loaded_says_its_facts() -> None:
-    session = ScriptedSession("m")
-    executor = jobs(session)
-    assert run(executor, r.Load("m")) == [r.Loaded(session.facts)] == run(executor, r.Load(""))
-    assert executor.models["m"].running == 0
-    executor.close()
-    assert session.forgotten == 1
 
 
 def busy(executor: ServingJobs, request: Any) -> Generator[Any]:
@@ -227,22 +176,3 @@ def test_a_model_and_its_draft_stand_side_by_side_and_an_adapter_has_its_turn() 
     assert begun and executor.models["m"].adapter == ("x", 0.5)
     list(later)
     assert one.changed == [("add", "folder/x", 0.5), ("remove", "x", 0.0)]
-
-
-def test_an_adapter_changes_how_a_model_joins() -> None:
-    session = ScriptedSession("m", [END])
-    executor = jobs(session)
-    run(executor, ask(adapter=("x", 0.5)))
-    session.model.make_cache = lambda: SimpleNamespace(joins=False)
-    run(executor, ask(adapter=("x", 0.25)))
-    assert not executor.models["m"].joins and executor.models["m"].adapter == ("x", 0.25)
-    run(executor, ask(adapter=("x", 0.25)))
-    run(executor, ask())
-    assert session.changed == [
-        ("add", "folder/x", 0.5), ("remove", "x", 0.0), ("add", "folder/x", 0.25), ("remove", "x", 0.0),
-    ]  # fmt: skip
-    varies = ScriptedSession("m")
-    varies.model.rotations = (SimpleNamespace(rope=SimpleNamespace(varies=True)),)
-    other = jobs(varies)
-    run(other, r.Load("m"))
-    assert not other.models["m"].joins

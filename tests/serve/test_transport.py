@@ -18,7 +18,7 @@ PLAIN = drawn(0, 1, 4)  # "Hi there", and an end that is not said
 THOUGHT = drawn(6, 7, 0, reason="length", thinking=True)  # "so" in a thought, then "Hi"
 CALLED = drawn(rest='{"name": "f", "arguments": {"é": 1}}')
 MARKED = drawn(0, rest='<tool_call>{"name": "f"}</tool_call>')
-USAGE = {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9}
+MUST = {"tools": [{"type": "function", "name": "f"}], "tool_choice": "required"}
 
 
 def parts(answer: Answer) -> list[Any]:
@@ -119,12 +119,11 @@ async def test_texts(more: dict[str, Any]) -> None:
     [
         (PLAIN, {"top_logprobs": 1}, ["message"], "completed"),
         (THOUGHT, {}, ["reasoning", "message"], "incomplete"),
-        (
-            CALLED,
-            {"tools": [{"type": "function", "name": "f"}], "tool_choice": "required"},
-            ["function_call"],
-            "completed",
-        ),
+        (drawn(rest="a<think>so</think>b"), {}, ["reasoning", "message"], "completed"),
+        (drawn(rest="<think> </think>ab"), {}, ["message"], "completed"),
+        (drawn(), {}, ["message"], "completed"),
+        (CALLED, MUST, ["function_call"], "completed"),
+        (drawn(rest='{"name": "f"'), MUST, ["message"], "completed"),
     ],
 )
 async def test_responses(script: Any, more: dict[str, Any], kinds: list[str], status: str) -> None:
@@ -134,6 +133,10 @@ async def test_responses(script: Any, more: dict[str, Any], kinds: list[str], st
     assert events[0]["type"] == "response.created" and events[-1]["type"] == f"response.{status}"
     assert [item["type"] for item in whole["output"]] == [item["type"] for item in last["output"]] == kinds
     assert whole["status"] == last["status"] == status and whole["usage"] == last["usage"]
+    done = {event["output_index"]: event["item"]["id"] for event in events if event["type"].endswith("item.done")}
+    added = [event["output_index"] for event in events if event["type"].endswith("item.added")]
+    assert sorted(added) == sorted(done) == list(range(len(kinds)))
+    assert set(done.values()) == {item["id"] for item in last["output"]}
     said = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
     assert said == "".join(
         part["text"] for item in last["output"] if item["type"] == "message" for part in item["content"]

@@ -323,12 +323,7 @@ class ReadOnce(Stylesheet):
     READ: dict[tuple[object, ...], list[RuleSet]] = {}  # noqa: RUF012
 
     def _parse_rules(
-        self,
-        css: str,
-        read_from: CSSLocation,
-        is_default_rules: bool = False,
-        tie_breaker: int = 0,
-        scope: str = "",
+        self, css: str, read_from: CSSLocation, is_default_rules: bool = False, tie_breaker: int = 0, scope: str = ""
     ) -> list[RuleSet]:
         known = css, read_from, is_default_rules, tie_breaker, scope, tuple(sorted(self._variables.items()))
         if known not in self.READ:
