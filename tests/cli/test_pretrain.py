@@ -9,41 +9,35 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app import cli
 from likely.engine.sources.checkpoint import load
 from likely.metal import mx
+from tests.cli.conftest import Likely
 from tests.engine.pretrain.texts import words
 
 SHAPE = "layers = 2\nwidth = 64\nheads = 2\n"
 
 
 @pytest.mark.slow
-def test_every_verb_takes_a_pretrained_model(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+def test_every_verb_takes_a_pretrained_model(likely: Likely, tmp_path: Path) -> None:
     text, mine, rows = words(tmp_path, 4000), tmp_path / "mine", tmp_path / "rows.jsonl"
     (tmp_path / "shape.toml").write_text(SHAPE)
     rows.write_text("".join(json.dumps({"prompt": "ae", "completion": f"io {i}"}) + "\n" for i in range(4)))
 
-    def likely(*args: Any) -> str:
-        monkeypatch.setattr(sys, "argv", ["likely", *map(str, args)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capfd.readouterr()
-        assert not end.value.code, err
+    def told(*args: Any) -> str:
+        code, out, err = likely(*args)
+        assert not code, err
         return out
 
     def surprisals(*options: Any) -> np.ndarray:
-        found = json.loads(likely("explain", "-f", text.with_name("line"), "--json", *options))
+        found = json.loads(told("explain", "-f", text.with_name("line"), "--json", *options))
         return np.array([each["logprob"] for each in found["tokens"][1:]])
 
     text.with_name("line").write_text(" ".join(text.read_text().split()[:12]))
     how = ["--vocab", 300, "--context", 64, "--batch", 4, "--accumulate", 1, "--tokens", 12_000, "--eval-every", 0]
-    told = likely(
+    said = told(
         "pretrain", text, "--size", tmp_path / "shape.toml", "--out", mine, *how, "--sample-tokens", 0, "--json"
     )
-    end = json.loads(told.splitlines()[-1])
+    end = json.loads(said.splitlines()[-1])
     assert end["event"] == "pretrained" and end["loss"] < 0.75 * np.log(300), end
     model = ["-M", mine]
     spoken = subprocess.run(
@@ -58,21 +52,21 @@ def test_every_verb_takes_a_pretrained_model(
     logits = checkpoint.model(mx.array([ids]))[0]
     exact = np.asarray(logits - mx.logsumexp(logits, axis=-1, keepdims=True))[np.arange(len(ids) - 1), ids[1:]]
     assert plain[-len(exact) :] == pytest.approx(exact, abs=1e-3)
-    inside = json.loads(likely("inside", "-f", text.with_name("line"), *model, "--json"))
+    inside = json.loads(told("inside", "-f", text.with_name("line"), *model, "--json"))
     assert len(inside["ids"]) >= len(ids)
-    measured = [json.loads(line) for line in likely("eval", "--text", text, *model, "--json").splitlines()]
+    measured = [json.loads(line) for line in told("eval", "--text", text, *model, "--json").splitlines()]
     (bits,) = [each["value"] for each in measured if each["measure"] == "bits_per_byte"]
     assert bits == pytest.approx(end["bits_per_byte"], rel=0.15)  # of all of it, in other windows
 
-    likely("quantize", mine, "--bits", 8, "--group", 32, "--to", tmp_path / "small", "--text", text)
+    told("quantize", mine, "--bits", 8, "--group", 32, "--to", tmp_path / "small", "--text", text)
     assert not (tmp_path / "small" / "pretrain.json").exists()  # no run to go on with
     assert surprisals("-M", tmp_path / "small") == pytest.approx(plain, abs=0.1)
     for kind, off in (("f16", 0.02), ("q8_0", 0.1)):
-        likely("quantize", mine, "--gguf", kind, "--to", tmp_path / f"{kind}.gguf", "--text", text)
+        told("quantize", mine, "--gguf", kind, "--to", tmp_path / f"{kind}.gguf", "--text", text)
         assert surprisals("-M", tmp_path / f"{kind}.gguf") == pytest.approx(plain, abs=off)
 
-    likely("tune", rows, *model, "--out", tmp_path / "adapter", "--steps", 8, "--batch", 2, "--rate", 0.02, "--json")
+    told("tune", rows, *model, "--out", tmp_path / "adapter", "--steps", 8, "--batch", 2, "--rate", 0.02, "--json")
     tuned = surprisals(*model, "-A", tmp_path / "adapter")
     assert np.abs(tuned - plain).max() > 0.01
-    likely("fuse", tmp_path / "adapter", "--out", tmp_path / "fused.gguf", "--gguf", "f16")
+    told("fuse", tmp_path / "adapter", "--out", tmp_path / "fused.gguf", "--gguf", "f16")
     assert surprisals("-M", tmp_path / "fused.gguf") == pytest.approx(tuned, abs=0.05)

@@ -15,7 +15,7 @@ import pytest
 from likely.app import cli
 from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
-from tests.processes import finish, free_ports, start
+from tests.processes import ROOT, finish, free_ports, start
 
 MAIN = ["-c", "from likely.app.cli import main; main()"]
 LONG: dict[str, Any] = LLAMA | {"max_position_embeddings": 1 << 16, "num_key_value_heads": 2}
@@ -47,8 +47,8 @@ def alone(*arguments: str, given: str = "") -> str:
     ("kind", "ways"),
     [
         ("folder", ["--parallel", "tensor", "--temp", "1"]),
-        pytest.param("gguf", ["--parallel", "pipeline", "--temp", "1.3", "--top-p", "0.9"], marks=pytest.mark.slow),
-        pytest.param("gguf", ["--temp", "0"], marks=pytest.mark.slow),
+        ("gguf", ["--parallel", "pipeline", "--temp", "1.3", "--top-p", "0.9"]),
+        ("gguf", ["--temp", "0"]),
     ],
     ids=["tensor, sampled", "pipeline, sampled", "tensor, greedy"],
 )
@@ -164,7 +164,7 @@ def can_be_cut() -> bool:
 def test_a_cable_that_is_cut_ends_the_run(files: dict[str, Path], tmp_path: Path) -> None:
     """No socket is closed then, and nothing that was sent is confirmed."""
     command = [*APART, sys.executable, "-c", CUT, str(files["folder"]), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     line = "1 likely: rank {} is gone: its process or its machine has ended, and the run with it"
     assert done.stdout.splitlines() == [line.format(1), line.format(0)], done.stderr
 
@@ -185,35 +185,20 @@ def test_a_terminal_stops_all_ranks_at_the_same_token(number: int, files: dict[s
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        pytest.param(
-            ["run", "hi"],
-            "likely: llama has 2 key/value heads, which 3 ranks cannot share evenly: start 2 ranks, "
-            "or use --parallel pipeline",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            ["run", "hi", "--parallel", "pipeline"],
-            "likely: llama has 2 layers, too few for 3 ranks: start fewer",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            ["run", "hi", "--ngram"],
-            "Error: --ngram is for one process: start it without mlx.launch",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            ["run"], "Error: no PROMPT is for one process: start it without mlx.launch", marks=pytest.mark.slow
-        ),
-        (["explain", "hi"], "Error: explain is one process's work: start it without mlx.launch"),
-        pytest.param(["run", "hi", "--temp", "-1"], "likely: temp", marks=pytest.mark.slow),
+        ("run hi", "likely: llama has 2 key/value heads, which 3 ranks cannot share evenly: start 2 ranks, "
+         "or use --parallel pipeline"),
+        ("run hi --parallel pipeline", "likely: llama has 2 layers, too few for 3 ranks: start fewer"),
+        ("run hi --ngram", "Error: --ngram is for one process: start it without mlx.launch"),
+        ("run", "Error: no PROMPT is for one process: start it without mlx.launch"),
+        ("explain hi", "Error: explain is one process's work: start it without mlx.launch"),
+        ("run hi --temp -1", "likely: temp"),
     ],
-    ids=["heads", "layers", "ngram", "stdin", "explain", "temp"],
-)
+)  # fmt: skip
 def test_what_cannot_be_done_together_is_one_line(
-    words: list[str], line: str, files: dict[str, Path], tmp_path: Path
+    words: str, line: str, files: dict[str, Path], tmp_path: Path
 ) -> None:
-    model = ["--model", str(files["folder"])] if words[0] == "run" else []
-    first, *others = finish(start(3, tmp_path, [*MAIN, *words, *model]))
+    model = ["--model", str(files["folder"])] if words.startswith("run") else []
+    first, *others = finish(start(3, tmp_path, [*MAIN, *words.split(), *model]))
     last = first[2].splitlines()[-1]
     assert last == line or (line == "likely: temp" and last.startswith("likely: "))
     assert first[2].count("likely: ") <= 1
@@ -243,22 +228,21 @@ def test_one_process_has_nothing_to_share() -> None:
     )
 
 
-def launch(ranks: int, *words: str) -> list[str]:
-    """The command line of mlx's own launcher."""
-    port = min(free_ports(4))
-    launcher = str(Path(sys.executable).parent / "mlx.launch")
-    return [launcher, "-n", str(ranks), "--backend", "ring", "-p", str(port), "--", sys.executable, *MAIN, *words]
+def launched(*words: str) -> "subprocess.Popen[str]":
+    """Two processes by mlx's own launcher."""
+    launcher, port = str(Path(sys.executable).parent / "mlx.launch"), min(free_ports(4))
+    how = ["-n", "2", "--backend", "ring", "-p", str(port), "--", sys.executable, *MAIN]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([launcher, *how, *words], env=environment, text=True, **pipes)
 
 
 @pytest.mark.slow
-def test_under_mlx_launch(files: dict[str, Path], tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
+def test_under_mlx_launch(files: dict[str, Path]) -> None:
     words = [*HELLO, "--temp", "1", "--model", str(files["folder"])]
-    done = subprocess.run(
-        launch(2, *words), env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
-    )
-    assert done.stdout == alone(*words)
-    assert "WARN" not in done.stderr  # what the launcher says of a rank that failed
+    out, err = launched(*words).communicate(timeout=120)
+    assert out == alone(*words)
+    assert "WARN" not in err  # what the launcher says of a rank that failed
 
 
 def children(process: int) -> list[int]:
@@ -270,14 +254,7 @@ def children(process: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.linux  # the launcher's children are looked up in /proc
 def test_a_rank_killed_under_mlx_launch_is_named_before_the_launcher_ends_the_others(files: dict[str, Path]) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
-    launcher = subprocess.Popen(
-        launch(2, *ENDLESS, "--model", str(files["folder"])),
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    launcher = launched(*ENDLESS, "--model", str(files["folder"]))
     try:
         assert launcher.stdout is not None and launcher.stdout.read(1)
         dead = children(launcher.pid)[1]
@@ -286,7 +263,7 @@ def test_a_rank_killed_under_mlx_launch_is_named_before_the_launcher_ends_the_ot
         _, said = launcher.communicate(timeout=30)
     finally:
         launcher.kill()
-    assert f"likely: rank {rank} is gone: its process or its machine has ended" in said.decode()
+    assert f"likely: rank {rank} is gone: its process or its machine has ended" in said
 
 
 @pytest.mark.slow
@@ -295,17 +272,9 @@ def test_tuning_under_mlx_launch(files: dict[str, Path], tmp_path: Path) -> None
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(f'{{"text": "row {i} has {i * i} and {i % 7}"}}\n' for i in range(40)))
     words = ["tune", str(rows), "--model", str(files["folder"]), "--steps", "4", "--batch", "4", "--valid", "0.2"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
     alone(*words, "--out", str(tmp_path / "one"))
-    done = subprocess.run(
-        launch(2, *words, "--out", str(tmp_path / "two")),
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "WARN" not in done.stderr and done.stderr.count("done after step 4") == 1, done.stderr
+    _, err = launched(*words, "--out", str(tmp_path / "two")).communicate(timeout=120)
+    assert "WARN" not in err and err.count("done after step 4") == 1, err
     one, two = (mx.load(str(tmp_path / name / "adapters.safetensors")) for name in ("one", "two"))
     assert isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys()
     assert max(float(mx.max(mx.abs(one[name] - two[name]))) for name in one) <= 1e-6
