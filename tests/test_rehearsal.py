@@ -26,7 +26,7 @@ from likely.engine.decode.events import Done, Emitted
 from likely.engine.errors import ParameterError
 from likely.engine.prompt import Prompt
 from likely.engine.trace.step import Recipe
-from likely.metal import autotune, device, mx
+from likely.metal import autotune, mx
 from likely.metal.simulator import simulated
 from likely.models.errors import CacheError
 from tests.engine import tiny
@@ -54,7 +54,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(params=["M4 bfloat16", "M1 float16", "M4 4-bit"])
-def mac(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def mac(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`likely` with a bfloat16 or 4-bit checkpoint on a machine that says it is a Mac; gives (output, launches)."""
     chip, kind = request.param.split()
     arrays = {name: mx.array(a).astype(mx.bfloat16) for name, a in tiny.weights(CONFIG).items()}
@@ -63,27 +63,24 @@ def mac(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         config = CONFIG | {"quantization": {"group_size": 64, "bits": 4}}
         arrays = dict(part for name, a in arrays.items() for part in packed(name, a))
     model = tiny.write_folder(tmp_path / "model", config, arrays)
-    yield as_on(chip, model, tmp_path, monkeypatch)
-    device._device.cache_clear()
+    return as_on(chip, model, tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The same for an architecture that mlx-lm's own class runs."""
     config = CONFIG | {"model_type": "seed_oss"}
     arrays = {name: a.astype(mx.bfloat16) for name, a in flat(reference(config).parameters()).items()}
     model = tiny.write_folder(tmp_path / "model", config, arrays)
-    yield as_on("M4", model, tmp_path, monkeypatch)
-    device._device.cache_clear()
+    return as_on("M4", model, tmp_path, monkeypatch)
 
 
 def as_on(chip: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Verbs on this model, on a machine that says it has the chip."""
     info = {"memory_size": 16 << 30, "max_recommended_working_set_size": 12 << 30, "resource_limit": 499_000}
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setattr(mx, "default_device", lambda: mx.gpu)
-    monkeypatch.setattr(mx, "device_info", lambda *_: info | CHIPS[chip])
-    device._device.cache_clear()
+    monkeypatch.setattr("mlx.core.default_device", lambda: mx.gpu)
+    monkeypatch.setattr("mlx.core.device_info", lambda *_: info | CHIPS[chip])
 
     def run(*args: str, text: str | None = None) -> tuple[str, Counter[str]]:
         call = [args[0], "-M", str(model), *args[1:]]

@@ -1,5 +1,6 @@
 """Preflight on machines that are not this one."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_the_files_that_macos_has_hidden_are_found(tmp_path: Path, monkeypatch: 
         (tmp_path / name).write_text("")
     flagged = type("Flagged", (), {"st_flags": stat.UF_HIDDEN})()
     plain = type("Plain", (), {"st_flags": 0})()
-    monkeypatch.setattr("likely.app.preflight.os.lstat", lambda path: flagged if path.name == "gone.pth" else plain)
+    monkeypatch.setattr(os, "lstat", lambda path, **_: flagged if Path(path).name == "gone.pth" else plain)
     assert hidden(tmp_path) == ("gone.pth",)
 
 

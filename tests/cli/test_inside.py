@@ -178,13 +178,17 @@ def test_what_is_refused(inside: Likely, args: tuple[str, ...], code: int, words
     assert (got, out) == (code, "") and words in err
 
 
-def test_a_long_text_is_windowed_and_says_so(inside: Likely, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likely.engine.inside.subject.WEIGHTS", 4 * 4 * 60 * 20)
-    code, out, err = inside("x" * 60, "--lens", "--attention", "0.1", "--json")
+@pytest.mark.slow(8)
+def test_a_text_whose_attention_is_too_large_is_windowed_and_says_so(likely: Likely, tmp_path: Path) -> None:
+    """Of all heads of a layer, in 256 MiB."""
+    heads = 8192
+    shape = {"num_attention_heads": heads, "num_key_value_heads": 1, "head_dim": 2, "num_hidden_layers": 1}
+    model, rows = random_model(tmp_path / "model", **shape), (1 << 28) // (4 * heads * 100)
+    code, out, err = likely("inside", "-M", model, "x" * 100, "--lens", "--attention", "0.1", "--json")
     found = json.loads(out)
-    assert code == 0 and err == "likely: 60 tokens are read, the last 20 are shown\n"
-    assert len(found["ids"]) == 60 and found["first"] == 40
-    assert np.shape(found["lens"]["top"]) == (4, 20) and np.shape(found["attention"]) == (20, 60)
+    assert code == 0 and err == f"likely: 100 tokens are read, the last {rows} are shown\n"
+    assert len(found["ids"]) == 100 and found["first"] == 100 - rows
+    assert np.shape(found["lens"]["top"]) == (2, rows) and np.shape(found["attention"]) == (rows, 100)
 
 
 def test_rollout_and_sinks_for_programs(inside: Likely) -> None:

@@ -19,7 +19,7 @@ from likely.app.cli.opening import Progress, check_place, read_text, weighed_ada
 from likely.engine.bench import Bench, Growth, Rate
 from likely.engine.errors import DataError
 from likely.engine.statistics.estimates import Estimate
-from likely.metal import mx, tuning_cache
+from likely.metal import tuning_cache
 from tests.cli.conftest import Likely
 
 RATES = [
@@ -156,8 +156,8 @@ def test_a_mac_with_metal_says_what_is_known_of_its_kernels(
     mac(monkeypatch, "1", "15.1")
     monkeypatch.setenv("LIKELY_KERNELS", str(tmp_path / "kernels"))
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
-    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
-    monkeypatch.setattr(mx, "device_info", lambda: {"device_name": "Apple M4 Pro"})
+    monkeypatch.setattr("mlx.core.metal.is_available", lambda: True)
+    monkeypatch.setattr("mlx.core.device_info", lambda: {"device_name": "Apple M4 Pro"})
     code, out, _ = likely("doctor")
     for line in (
         "processor     ok: Apple Silicon", "macOS         ok: 15.1", "device        metal: Apple M4 Pro",

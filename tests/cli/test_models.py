@@ -165,7 +165,8 @@ def test_a_terminal_is_asked_once(person: Path) -> None:
 
 
 def test_an_empty_machine_is_asked_what_to_fetch(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-    monkeypatch.setattr("likely.engine.machine.memory", lambda: 8 * catalogue.GIB)
+    pages, asked = {"SC_PAGE_SIZE": catalogue.GIB, "SC_PHYS_PAGES": 8}, os.sysconf
+    monkeypatch.setattr(os, "sysconf", lambda name: pages[name] if name in pages else asked(name))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setattr("click.prompt", lambda *_, **__: 1)

@@ -11,10 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from likely.app import awake, local_trainer
-from likely.engine.adapters.config import configure
-from likely.engine.sources.fetch.progress import silent
-from likely.engine.tune.control import TrainControl
 from likely.metal import mx
 from tests.cli.conftest import Likely, random_model
 
@@ -168,9 +164,9 @@ def test_problems_are_one_line(likely: Likely, model: Path, rows: Path, tmp_path
 def test_memory_that_will_not_fit_is_said_before_the_first_step(
     likely: Likely, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from likely.engine.tune import report
-
-    monkeypatch.setattr(report, "available_memory", lambda: 100_000)
+    read = Path.read_text
+    free = {"/proc/meminfo": "MemAvailable: 97 kB\n"}
+    monkeypatch.setattr(Path, "read_text", lambda path, *how, **so: free.get(str(path)) or read(path, *how, **so))
     options = ("--out", tmp_path / "adapter", "--length", 64, "--batch", 4)
     code, _, err = likely("tune", rows, "-M", model, *options)
     assert code == 1 and "a step needs about" in err and "try --checkpointing, or --batch 1" in err
@@ -294,39 +290,3 @@ def test_fuse_writes_the_adapter_alone_for_llama_cpp(likely: Likely, model: Path
     names = {tensor.name for tensor in GGUFReader(str(tmp_path / "adapter.gguf")).tensors}
     assert {"blk.0.attn_q.weight.lora_a", "blk.1.ffn_down.weight.lora_b"} <= names
     assert likely("fuse", adapter)[0] == likely("fuse", adapter, "--lora", "x", "--peft", "y")[0] == 2
-
-
-@pytest.fixture
-def a_mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine that says it is a Mac to what holds sleep off, with a caffeinate that writes down when it runs."""
-    log, program = tmp_path / "caffeinate.log", tmp_path / "caffeinate"
-    program.write_text(f'#!/bin/sh\necho begins >> {log}\nshift\n"$@"\necho ends >> {log}\n')
-    program.chmod(0o755)
-    monkeypatch.setattr(awake, "HOLD", (str(program), "-i", "cat"))
-    monkeypatch.setattr("sys.platform", "darwin")
-    return log
-
-
-def test_a_training_holds_off_sleep_and_says_so(
-    likely: Likely, model: Path, rows: Path, tmp_path: Path, a_mac: Path
-) -> None:
-    words = ("tune", rows, "-M", model, "--length", 64, "--steps", 1, "--out", tmp_path / "adapter")
-    assert "sleep is held off until it ends (caffeinate)" in likely(*words, "--dry-run")[1]
-    assert not a_mac.exists()  # nothing is done yet
-    code, _, err = likely(*words)
-    assert code == 0 and "sleep is held off until it ends (caffeinate)" in err
-    assert a_mac.read_text() == "begins\nends\n"
-
-
-def test_a_training_on_the_screen_holds_off_sleep(model: Path, rows: Path, tmp_path: Path, a_mac: Path) -> None:
-    options = {"data": str(rows), "model": str(model), "length": 64, "steps": 1, "out": str(tmp_path / "adapter")}
-    it = local_trainer.LocalTrainer()
-    assert any("sleep is held off" in line for line in it.open(configure(options), False, silent).lines)
-    events = it.train(TrainControl())
-    next(events)
-    while not (a_mac.exists() and a_mac.read_text()):  # it starts when it can
-        time.sleep(0.01)
-    assert a_mac.read_text() == "begins\n"
-    for _ in events:
-        pass
-    assert a_mac.read_text() == "begins\nends\n"

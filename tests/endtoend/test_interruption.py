@@ -128,7 +128,7 @@ def test_only_a_terminal_may_be_told_twice_to_be_closed(
     """An interactive shell hands SIGHUP on to what runs, and the system sends another when the shell has ended."""
     codes: list[int] = []
     stops: list[str] = []
-    monkeypatch.setattr("likely.app.interruption.os._exit", codes.append)
+    monkeypatch.setattr(os, "_exit", codes.append)
     it = Interruption(lambda: stops.append("stop"))
     it(first, None)
     assert stops == ["stop"] and not codes and it.came == first

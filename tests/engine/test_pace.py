@@ -1,6 +1,6 @@
 """The pace of a computation in pieces, by a clock of its own."""
 
-from types import SimpleNamespace
+import time
 
 import pytest
 
@@ -13,12 +13,12 @@ def test_a_piece_is_as_many_units_as_a_turn_lasts_and_no_fewer_than_the_least(
 ) -> None:
     """A power of two; where one unit is longer than a turn, too."""
     now = [0.0]
-    monkeypatch.setattr(
-        "likely.engine.pace.time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0])
-    )
     pace = Pace()
     assert pace.size == FIRST
-    pace.begin()
-    now[0] += unit_s * FIRST
-    pace.took(FIRST)
+    with monkeypatch.context() as patch:
+        for clock in ("perf_counter", "process_time"):
+            patch.setattr(time, clock, lambda: now[0])
+        pace.begin()
+        now[0] += unit_s * FIRST
+        pace.took(FIRST)
     assert pace.size == max([LEAST, *(2**k for k in range(20) if 2**k * unit_s < TURN_S)])

@@ -22,9 +22,8 @@ def test_what_follows_changes_nothing_before_what_is_settled() -> None:
             at = found.settled(text[:size], size)
             moved += at > 0
             assert _cut(inline(text, growing=False).runs, at) == _cut(found.runs, at), (text, size)
-            after = [
-                run._replace(start=run.start + at, end=run.end + at) for run in inline(text[at:], growing=False).runs
-            ]
+            rest = inline(text[at:], growing=False).runs
+            after = [Run(run.start + at, run.end + at, run.shown, run.face) for run in rest]
             assert [run for run in inline(text, growing=False).runs if run.start >= at] == after or any(
                 run.start < at < run.end for run in inline(text, growing=False).runs
             )
@@ -32,7 +31,7 @@ def test_what_follows_changes_nothing_before_what_is_settled() -> None:
 
 
 def _cut(runs: tuple[Run, ...], at: int) -> list[Run]:
-    return [run._replace(end=min(run.end, at)) for run in runs if run.start < at]
+    return [Run(run.start, min(run.end, at), run.shown, run.face) for run in runs if run.start < at]
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,9 @@ def test_what_deletes_does_so_by_backspace_too(pressed: dict[tuple[str, str], se
 
 
 @pytest.mark.parametrize("key", ["ctrl+underscore", "ctrl+slash"])
-def test_help_opens_without_a_function_key_and_names_what_a_mac_keeps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
-) -> None:
-    with Screen(tmp_path, size=(100, 200)) as screen:
-        assert "f1 Keys" in screen.lines[-1]
-        monkeypatch.setattr(keys, "MAC", True)
+def test_help_opens_without_a_function_key_and_names_what_a_mac_keeps(tmp_path: Path, key: str) -> None:
+    with Screen(tmp_path, size=(100, 200), mac=True) as screen:
+        assert "^/ Keys" in screen.lines[-1]
         screen.press(key)
         assert "Terminal.app keeps some keys for itself" in screen.text and "labelled delete" in screen.text
         screen.press(key)

@@ -109,8 +109,19 @@ async def test_who_watches_sees_those_that_run_and_those_that_come() -> None:
     front.close()
 
 
+async def hears_a_pulse(watching: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing else, by a clock that goes on when the loop looks."""
+    loop, ahead = asyncio.get_running_loop(), [0.0]
+    now = loop.time
+    monkeypatch.setattr(loop, "time", lambda: now() + ahead[0])
+    pulse = asyncio.create_task(anext(watching))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    assert not pulse.done()
+    ahead[0] = PULSE_S
+    assert await pulse == {}
+
+
 async def test_a_watcher_is_told_once_that_a_request_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likely.app.serve.front.PULSE_S", 0.01)
     front = begun(Says(s1=[DataError("no")]))
     watching = front.watched()
     assert (await anext(watching))["form"] == 1
@@ -120,10 +131,9 @@ async def test_a_watcher_is_told_once_that_a_request_is_over(monkeypatch: pytest
     assert front.worker.join(60)  # its failure and its end are there at once
     with pytest.raises(DataError):
         await asked
-    told = [await anext(watching)]
-    while told[-1]:
-        told.append(await anext(watching))
-    assert told[1:] == [{"request": 1, "failed": "no"}, {"request": 1, "closed": True}, {}]
+    told = [await anext(watching) for _ in range(3)]
+    assert told[1:] == [{"request": 1, "failed": "no"}, {"request": 1, "closed": True}]
+    await hears_a_pulse(watching, monkeypatch)
     await watching.aclose()
 
 
@@ -139,15 +149,9 @@ async def test_who_does_not_keep_up_sees_no_more() -> None:
 
 
 async def test_where_there_is_nothing_to_tell_a_watcher_hears_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that goes on when the loop looks."""
-    loop, front = asyncio.get_running_loop(), begun(Says())
-    watching, now, ahead = front.watched(), loop.time, [0.0]
+    front = begun(Says())
+    watching = front.watched()
     await anext(watching)
-    monkeypatch.setattr(loop, "time", lambda: now() + ahead[0])
-    pulse = asyncio.create_task(anext(watching))  # type: ignore[arg-type]
-    await asyncio.sleep(0)
-    assert not pulse.done()
-    ahead[0] = PULSE_S
-    assert await pulse == {}
+    await hears_a_pulse(watching, monkeypatch)
     await watching.aclose()
     front.close()

@@ -38,7 +38,8 @@ from typing import Any, Self
 from unittest.mock import patch
 
 from textual.css.model import RuleSet
-from textual.css.stylesheet import Stylesheet
+from textual.css.parse import parse
+from textual.css.tokenize import Token
 from textual.css.types import CSSLocation
 from textual.driver import Driver
 
@@ -85,15 +86,16 @@ class Screen:
         typed: Sequence[str | Signals] = "",
         turns: int = 0,
         environ: Mapping[str, str] | None = None,
+        mac: bool = False,
     ) -> None:
         """The first of `models` is loaded, the others can be; or those of a `shop`. A `server` is
         watched from the beginning. `typed` are keys that are pressed, and signals that come, while the program starts,
         all at once, so many `turns` of its loop after the first paint. `environ` is added to what a terminal of all
-        colours says. The rest is what the application is begun with."""
+        colours says; on a `mac` some keys are others. The rest is what the application is begun with."""
         self.folder, self.home = folder, folder / "home"
         self.models = models or (ScriptedEngine(),)
         self._size, self._environ, self._early = size, dict(environ or {}), deque(typed)
-        self._turns = turns
+        self._turns, self._mac = turns, mac
         self._shop, self._server = shop or ScriptedShop(*self.models), server
         self._pace = Pace()
         self._workers: list[TurnedWorker] = []
@@ -230,11 +232,12 @@ class Screen:
         for name in ("NO_COLOR", "FORCE_COLOR", "TEXTUAL_COLOR_SYSTEM", "TMUX", "DISPLAY", "WAYLAND_DISPLAY"):
             if name not in environ:
                 os.environ.pop(name, None)
-        around.enter_context(patch("likely.app.tui.base.keys.MAC", False))
+        around.enter_context(patch("likely.app.tui.base.keys.MAC", self._mac))
         around.enter_context(patch("textual._time.get_time", self._loop.time))
         around.enter_context(
             patch("likely.app.jobs.gc")
         )  # a collection looks at all that was ever loaded for other tests
+        around.enter_context(patch("textual.css.stylesheet.parse", READ_ONCE))
         for module in CLOCKS:
             around.enter_context(patch(f"{module}.monotonic", self._loop.time))
         for jobs in ("likely.app.jobs", "likely.app.calls"):
@@ -273,8 +276,8 @@ class Screen:
         finally:
             if self.running:
                 sys.stdout, sys.stderr = out
-        if self.app.fault is not None:
-            raise self.app.fault
+        if (fault := self.app.fault) is not None:
+            raise fault
 
     def _worker(self, executor: Callable[[], Executor], name: str) -> Worker:
         watched = self._server if name == "watching" else None
@@ -293,14 +296,9 @@ class Screen:
 
 
 class Begun(LikelyApp):
-    """The application on a terminal of ours, with a style sheet that was read once for all tests."""
+    """The application on a terminal of ours."""
 
     terminal: Terminal | None = None
-    fault: Exception | None = None  # that ended it
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.stylesheet = ReadOnce(variables=self.get_css_variables())
 
     def get_driver_class(self) -> type[Driver]:
         begun = self
@@ -312,20 +310,30 @@ class Begun(LikelyApp):
 
         return Own
 
-    def _handle_exception(self, error: Exception) -> None:
-        self.fault = self.fault or error
-        super()._handle_exception(error)
+    @property
+    def fault(self) -> Exception | None:
+        """The error that ended it."""
+        return self._exception
 
 
-class ReadOnce(Stylesheet):
-    """A style sheet: what is the same was read before."""
+class ReadOnce:
+    """A parser of style sheets: what is the same was read before."""
 
-    READ: dict[tuple[object, ...], list[RuleSet]] = {}  # noqa: RUF012
+    def __init__(self) -> None:
+        self._rules: dict[tuple[object, ...], list[RuleSet]] = {}
+        self._names: dict[frozenset[object], frozenset[object]] = {}
+        self._last: tuple[dict[str, list[Token]], frozenset[object]] = {}, frozenset()
 
-    def _parse_rules(
-        self, css: str, read_from: CSSLocation, is_default_rules: bool = False, tie_breaker: int = 0, scope: str = ""
+    def __call__(
+        self, scope: str, css: str, at: CSSLocation, *, variable_tokens: dict[str, list[Token]], **more: Any
     ) -> list[RuleSet]:
-        known = css, read_from, is_default_rules, tie_breaker, scope, tuple(sorted(self._variables.items()))
-        if known not in self.READ:
-            self.READ[known] = super()._parse_rules(css, read_from, is_default_rules, tie_breaker, scope)
-        return self.READ[known]
+        if variable_tokens is not self._last[0]:
+            names = frozenset((name, tuple(tokens)) for name, tokens in variable_tokens.items())
+            self._last = variable_tokens, self._names.setdefault(names, names)
+        known = scope, css, at, self._last[1], *more.values()
+        if known not in self._rules:
+            self._rules[known] = list(parse(scope, css, at, variable_tokens=variable_tokens, **more))
+        return self._rules[known]
+
+
+READ_ONCE = ReadOnce()
