@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,17 +29,9 @@ def start(ranks: int, folder: Path, arguments: Sequence[str], **environment: str
     hosts = folder / "hosts.json"
     hosts.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in free_ports(ranks)]))
     shared = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "MLX_HOSTFILE": str(hosts)}
-    return [
-        subprocess.Popen(
-            [sys.executable, *arguments],
-            env={**shared, **environment, "MLX_RANK": str(rank)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    words, own = [sys.executable, *arguments], shared | environment
+    return [subprocess.Popen(words, env={**own, "MLX_RANK": str(rank)}, text=True, **pipes) for rank in range(ranks)]
 
 
 def finish(processes: Sequence[subprocess.Popen[str]], timeout_s: float = 120) -> list[tuple[int, str, str]]:

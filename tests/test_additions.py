@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import bigram
+
 ROOT = Path(__file__).parent.parent
 PREVIOUS = ROOT / "tests" / "data" / "previous"
 
@@ -45,9 +47,6 @@ import near
 transforms.TRANSFORMS += (near.Near,)  # its line in the table
 
 from likely.app import cli
-from likely.app.cli import run
-from likely.engine.session import Session
-from tests.fakes import FakeCheckpoint, MarkovModel, random_table
 
 if sys.argv[1] == "look":  # as the screen does
     from likely.app.tui.chat import candidates
@@ -61,8 +60,6 @@ if sys.argv[1] == "look":  # as the screen does
     sliders = [p.name for p in sampling.rows()]
     print(sliders.count("near"), sampling.order_name, *set(table.kept), table.cut_by, table.numbers, sep="|")
     sys.exit()
-session = Session(FakeCheckpoint(MarkovModel(random_table(3))))
-run.open_session = lambda model, **_: session
 cli.main()
 """
 
@@ -70,7 +67,9 @@ cli.main()
 def likely(folder: Path, *args: str, driver: str = DRIVER) -> tuple[int, str, str]:
     """Run `likely ARGS` with what the folder has in front of the program's own modules."""
     (folder / "driver.py").write_text(driver)
-    path = {"PYTHONPATH": f"{folder}:{ROOT}", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    path = {"PYTHONPATH": f"{folder}:{ROOT}", "PATH": "/usr/bin:/bin", "HOME": str(folder), "LIKELY_MODEL": "./law"}
+    if not (folder / "law").exists():
+        bigram.write(folder / "law", bigram.random_table(3))
     done = subprocess.run(
         [sys.executable, folder / "driver.py", *args], capture_output=True, text=True, cwd=folder, env=path
     )
@@ -149,16 +148,7 @@ read = export.read(Path("out.jsonl"), "x", 0.0)
 assert [step.margin for step in read.nodes["n"].steps] == [step.margin for step in steps]
 print("stored")
 """
-RUN = """
-from likely.app import cli
-from likely.app.cli import run
-from likely.engine.session import Session
-from tests.fakes import FakeCheckpoint, MarkovModel, random_table
-
-session = Session(FakeCheckpoint(MarkovModel(random_table(3))))
-run.open_session = lambda model, **_: session
-cli.main()
-"""
+RUN = "from likely.app import cli\ncli.main()\n"
 
 
 def replaced(file: Path, old: str, new: str) -> None:
@@ -428,6 +418,6 @@ def test_a_family_is_a_file_and_an_entry(tmp_path: Path) -> None:
     code, out, err = likely(tmp_path, driver=USE)
     assert (code, out) == (0, "used\n"), err
     run = ("run", "--raw", "ab ab", "-M", "model", "--seed", "3", "--max-tokens", "4", "-q", "--json")
-    code, out, err = likely(tmp_path, *run, driver="from likely.app import cli\ncli.main()\n")
+    code, out, err = likely(tmp_path, *run, driver=RUN)
     assert code == 0, err
     assert 1 <= len([row for row in map(json.loads, out.splitlines()) if "id" in row]) <= 4

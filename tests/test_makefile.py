@@ -35,18 +35,19 @@ def shell(folder: Path, **pythons: str) -> Path:
     return folder
 
 
-def test_an_old_python3_is_passed_over(tmp_path: Path) -> None:
-    new = f'exec {sys.executable} "$@"'
-    assert python_found(shell(tmp_path, python3="exit 1", python3_12=new)) == "[python3.12]"
+NEW = f'exec {sys.executable} "$@"'
 
 
-def test_the_first_that_is_new_enough_is_taken(tmp_path: Path) -> None:
-    new = f'exec {sys.executable} "$@"'
-    assert python_found(shell(tmp_path, python3=new, python3_12=new)) == "[python3]"
-
-
-def test_none_is_said_to_be_none(tmp_path: Path) -> None:
-    assert python_found(shell(tmp_path, python3="exit 1")) == "[]"
+@pytest.mark.parametrize(
+    ("pythons", "found"),
+    [
+        ({"python3": "exit 1", "python3_12": NEW}, "[python3.12]"),
+        ({"python3": NEW, "python3_12": NEW}, "[python3]"),
+        ({"python3": "exit 1"}, "[]"),
+    ],
+)
+def test_the_first_that_is_new_enough_is_taken(pythons: dict[str, str], found: str, tmp_path: Path) -> None:
+    assert python_found(shell(tmp_path, **pythons)) == found
 
 
 def test_a_python_that_rosetta_runs_is_passed_over(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def clone(tmp_path: Path) -> Path:
     folder.mkdir(parents=True)
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
-    for name in ("app", "engine", "models", "metal"):
+    for name in ("likely", "app", "engine", "models", "metal"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 

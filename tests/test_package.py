@@ -6,6 +6,7 @@ import sys
 import sysconfig
 import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,16 +34,8 @@ def test_the_wheel_runs_outside_the_clone(smollm2: ModelInfo, tmp_path: Path) ->
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # `make` sets it
 
     def run(*args: str, stdin: str = "") -> str:
-        done = subprocess.run(
-            [likely, *args],
-            capture_output=True,
-            text=True,
-            input=stdin,
-            cwd=tmp_path,
-            env=environment,
-            timeout=240,
-            check=False,
-        )
+        how: dict[str, Any] = {"input": stdin, "cwd": tmp_path, "env": environment, "timeout": 240}
+        done = subprocess.run([likely, *args], capture_output=True, text=True, **how)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -81,19 +81,8 @@ def test_every_posterior_is_fitted_kept_and_shown(home: Path) -> None:
             assert (found["precision"], found["rows"], found["tokens"]) == (100, 14, 14 * 4)
             assert found["log_evidence"] < 0
             assert done("posterior", *words, "--seed", "1")["log_evidence"] != found["log_evidence"]
-        said = done(
-            "explain",
-            TEXT,
-            "-M",
-            base,
-            "-A",
-            one,
-            "-c",
-            "a",
-            "-c",
-            "b",
-            *([] if name == "ensemble" else ["--samples", 3]),
-        )
+        samples = [] if name == "ensemble" else ["--samples", 3]
+        said = done("explain", TEXT, "-M", base, "-A", one, "-c", "a", "-c", "b", *samples)
         assert said["posterior"]["kind"] == words[0]
         assert said["posterior"]["samples"] == (2 if name == "ensemble" else 3)
         assert said["total_logprob"] == plain["total_logprob"]  # the adapter itself is as it was

@@ -39,18 +39,7 @@ NUMBERS = (
     0, 1, -1, 2, 3, 64, 255, 1 << 16, (1 << 31) - 1, 1 << 31, 4_000_000_000, (1 << 63) - 1, -(1 << 63), 10**19,
     0.5, -0.5, 1e-300, 1e300, float("nan"), float("inf"), float("-inf"), True, False,
 )  # fmt: skip
-RAW = (
-    "[" * 100_000,
-    "9" * 5000,
-    '{"a":' * 5000,
-    "1e999",
-    '"\\ud800"',
-    "\x00",
-    "{}",
-    "[]",
-    "null",
-    "",
-)  # in place of a value
+RAW = ("[" * 100_000, "9" * 5000, '{"a":' * 5000, "1e999", '"\\ud800"', "\x00", "{}", "[]", "null", "")  # for a value
 WRITTEN = (".toml", ".csv", ".txt")  # by a person, or as a person would
 Random = np.random.Generator
 

@@ -318,10 +318,7 @@ def imported(case: Path) -> None:
 
 KINDS: tuple[tuple[Kind, int], ...] = (
     (Kind("gguf", make_gguf, lambda case: ask(case / "m.gguf"), damage), 300),
-    (
-        Kind("safetensors", make_folder, ask, only("model-00001-of-00001.safetensors", "model.safetensors.index.json")),
-        300,
-    ),
+    (Kind("safetensors", make_folder, ask, only(WEIGHTS, "model.safetensors.index.json")), 300),
     (Kind("config", make_folder, ask, damage_config), 200),
     (Kind("tokenizer", make_tokenizer, speak, damage), 200),
     (Kind("template", lambda folder: (folder / "t.jinja").write_text(TEMPLATES[0]), render, damage_template), 60),

@@ -51,22 +51,8 @@ def by_openai(base: str) -> list[str]:
         raise AssertionError("top_logprobs without logprobs")
     except BadRequestError as error:
         assert error.param == "top_logprobs"
-    return [
-        "chat",
-        "stream",
-        "completions",
-        "embeddings",
-        "tools",
-        "responses",
-        "extra_body",
-        "errors",
-        *models(client),
-    ]
-
-
-def models(client: Any) -> list[str]:
     assert "tiny" in [model.id for model in client.models.list()]
-    return ["models"]
+    return ["chat", "stream", "completions", "embeddings", "tools", "responses", "extra_body", "errors", "models"]
 
 
 def by_ollama(base: str) -> list[str]:

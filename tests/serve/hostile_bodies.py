@@ -13,7 +13,7 @@ PATHS = (
     *("/api/chat", "/api/generate", "/api/show", "/v1/nothing"),
 )
 REGEXES = ("([a-z]{1,1000}){1,1000}", "(a+)+$", ".*(a.{50}b|b.{50}a|c.{60}d).*", "[ab]*a[ab]{20}[cd]*", "(", "a" * 9000)
-STRATEGIES = (
+STRATEGIES = [
     "beam 64",
     "diverse 64 8",
     "vote 64",
@@ -23,7 +23,7 @@ STRATEGIES = (
     "guidance 1.5",
     "ngram 9",
     "magic",
-)
+]
 NUMBERS = (0, -1, 1, 2, 16, 17, 256, 257, 10**9, 10**40, 1.5, True, None, "1", float("1e300"), [], {})
 
 

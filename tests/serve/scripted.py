@@ -35,21 +35,8 @@ def step(token: int, logprob: float | None = -0.25, position: int = 5, **more: A
     piece = PIECES[token]
     text = "€" if token == 3 else "" if token in (2, 4) else piece.decode()
     given = {"snapshot": SNAPSHOT, "removed_by": np.array([-1, 0, 1], np.int8), "recipe": Recipe()} | more
-    return TokenStep(
-        token,
-        piece,
-        text,
-        logprob,
-        -0.125,
-        1.5,
-        0.75,
-        2,
-        3,
-        position=position,
-        special=token == 4,
-        elapsed_s=0.5,
-        **given,
-    )
+    given |= {"position": position, "special": token == 4, "elapsed_s": 0.5}
+    return TokenStep(token, piece, text, logprob, -0.125, 1.5, 0.75, 2, 3, **given)
 
 
 STATS = Stats(prompt_tokens=5, reused_tokens=2, tokens=4, prefill_s=0.25, decode_s=1.5)

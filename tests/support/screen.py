@@ -300,6 +300,9 @@ class Begun(LikelyApp):
 
     terminal: Terminal | None = None
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # a script stands for no more than it is asked for
+
     def get_driver_class(self) -> type[Driver]:
         begun = self
 
