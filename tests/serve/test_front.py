@@ -53,7 +53,7 @@ async def test_what_is_too_many_is_told_to_come_back() -> None:
         await asyncio.sleep(0)
     with pytest.raises(RequestRefused) as refused:
         await one()
-    assert refused.value.status == 429
+    assert refused.value.status == 429 and refused.value.headers == {"Retry-After": "1"}
     tasks[0].cancel()  # the one that waits has its place
     while front.waiting:
         await asyncio.sleep(0)

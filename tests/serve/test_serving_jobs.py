@@ -12,7 +12,7 @@ from likely.app.serve import openai_requests
 from likely.app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused
 from likely.app.serve.serving_jobs import ServingJobs
 from likely.app.worker import WORKED
-from likely.engine.decode.events import Done, Stats, Waiting
+from likely.engine.decode.events import Done, Emitted, Stats, Waiting
 from likely.engine.decode.strategies import parse
 from likely.engine.prompt import Prompt
 from tests.fakes import ByteTokenizer
@@ -78,6 +78,23 @@ def refused(executor: ServingJobs, request: Any) -> RequestRefused:
     with pytest.raises(RequestRefused) as found:
         run(executor, request)
     return found.value
+
+
+def test_what_does_not_join_a_batch_takes_turns() -> None:
+    """By its caches, which an adapter may change, and by a rope that varies with the length."""
+    events = [*(Emitted(0, step(i)) for i in range(3)), Waiting(), END]
+
+    def turns(executor: ServingJobs, **more: Any) -> list[int]:
+        return [len(turn) for turn in run(executor, ask(**more))[1:]]
+
+    session = ScriptedSession("m", events)
+    executor = jobs(session)
+    assert turns(executor) == [3, 1] and turns(jobs(ScriptedSession("m", events, joins=False))) == [1, 1, 1, 1]
+    session.model.make_cache = lambda: SimpleNamespace(joins=False)
+    assert turns(executor, adapter=("x", 0.5)) == [1, 1, 1, 1]
+    varies = ScriptedSession("m", events)
+    varies.model.rotations = (SimpleNamespace(rope=SimpleNamespace(varies=True)),)
+    assert turns(jobs(varies)) == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(("bos", "whole", "count"), [(None, False, 2), (257, False, 2), (None, True, 2)])

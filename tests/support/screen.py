@@ -39,7 +39,7 @@ from unittest.mock import patch
 
 from textual.css.model import RuleSet
 from textual.css.parse import parse
-from textual.css.tokenize import Token
+from textual.css.tokenizer import Token
 from textual.css.types import CSSLocation
 from textual.driver import Driver
 
