@@ -20,7 +20,8 @@ from likely.engine.errors import ParameterError
 from likely.engine.evaluate import evaluation
 from likely.engine.evaluate.bounded import diffuses
 from likely.engine.evaluate.conditional import JUDGE, JudgedPair, Restated
-from likely.engine.evaluate.evaluation import Outcome, Protocol
+from likely.engine.evaluate.evaluation import Outcome
+from likely.engine.evaluate.protocol import Protocol
 from likely.engine.evaluate.spread import spread
 from likely.engine.evaluate.task_files import digest
 from likely.engine.evaluate.tasks import Problem, Question, Task

@@ -9,7 +9,8 @@ from likely.app.model_provider import loaded
 from likely.app.requests import Evaluate
 from likely.app.scoreboard import Measurement
 from likely.app.task_sources import sources
-from likely.engine.evaluate.evaluation import Outcome, Protocol
+from likely.engine.evaluate.evaluation import Outcome
+from likely.engine.evaluate.protocol import Protocol
 from likely.engine.session import Session
 from likely.engine.sources import store
 from likely.engine.sources.checkpoint import load

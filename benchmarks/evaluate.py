@@ -65,8 +65,9 @@ def main() -> None:
 
     from benchmarks.decode import prompt
     from likely.engine.arrays import logsumexp
-    from likely.engine.evaluate.evaluation import Protocol, evaluate
+    from likely.engine.evaluate.evaluation import evaluate
     from likely.engine.evaluate.likelihood import Request, loglikelihoods
+    from likely.engine.evaluate.protocol import Protocol
     from likely.engine.evaluate.tasks import Task
     from likely.engine.mlx_lm_baseline import MlxLm
     from likely.engine.session import Session

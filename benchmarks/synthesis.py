@@ -103,7 +103,7 @@ def chain(
     folder: Path, problems: int, answers: int, items: int, steps: int, rate: float, radix: int, seed: int
 ) -> dict[str, Any]:
     from benchmarks.reasoning import ROWS, sums, trained, work, written
-    from likely.engine.evaluate.evaluation import Protocol
+    from likely.engine.evaluate.protocol import Protocol
     from likely.engine.session import Session
     from likely.engine.sources.checkpoint import load
     from likely.engine.synth import inputs, pipeline, training

@@ -169,7 +169,7 @@ def command(
     from likely.app.evaluations import Evaluations
     from likely.app.evaluator import Evaluator
     from likely.app.task_sources import sources
-    from likely.engine.evaluate.evaluation import Protocol
+    from likely.engine.evaluate.protocol import Protocol
     from likely.engine.home import home
 
     if (generated is None) != (reference is None):
@@ -325,7 +325,7 @@ def _check_asked(
     asked: "Sequence[Sourced]", window: int | None, stride: int, paths: int | None, chat: bool, *, seeded: bool
 ) -> None:
     """UsageError for an option that none of the tasks has a use for."""
-    from likely.engine.evaluate.evaluation import USUAL
+    from likely.engine.evaluate.protocol import USUAL
     from likely.engine.evaluate.tasks import Document, Question, Task
 
     if paths and chat:

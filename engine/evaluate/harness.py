@@ -11,8 +11,9 @@ from typing import Any
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted
 from likely.engine.errors import ParameterError
-from likely.engine.evaluate.evaluation import Protocol, after
+from likely.engine.evaluate.evaluation import after
 from likely.engine.evaluate.likelihood import Reader, Request, windows
+from likely.engine.evaluate.protocol import Protocol
 from likely.engine.session import Session
 from likely.engine.trace.step import Recipe
 

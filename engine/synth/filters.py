@@ -85,8 +85,9 @@ def classifier() -> Callable[[str], str]:
 def perplexities(session: "Session", rows: Sequence[SynthRow]) -> dict[str, dict[str, float]]:
     """Of what each row says after what it is asked: exp of the mean surprisal a token; of a text without its first
     token where nothing stands before it. Rows of no token, or longer than the context, have none."""
-    from likely.engine.evaluate.evaluation import Protocol, after
+    from likely.engine.evaluate.evaluation import after
     from likely.engine.evaluate.likelihood import Request, loglikelihoods
+    from likely.engine.evaluate.protocol import Protocol
 
     prefix = Protocol().token(session.tokenizer)
     asked, requests = [], []

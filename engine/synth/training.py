@@ -13,7 +13,8 @@ from zlib import crc32
 
 from likely.engine.adapters.config import configure
 from likely.engine.errors import DataError
-from likely.engine.evaluate.evaluation import Protocol, Result, evaluate
+from likely.engine.evaluate.evaluation import Result, evaluate
+from likely.engine.evaluate.protocol import Protocol
 from likely.engine.evaluate.tasks import Task
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session

@@ -14,7 +14,7 @@ from likely.app.evaluator import Evaluator, files, is_adapter
 from likely.app.scoreboard import Measurement
 from likely.app.task_sources import Sourced, TextFile, again, sources
 from likely.engine.errors import DataError, ParameterError
-from likely.engine.evaluate.evaluation import Protocol
+from likely.engine.evaluate.protocol import Protocol
 from likely.engine.evaluate.tasks import Problem, Task, TaskSettings
 from likely.engine.session import Session
 from tests.app.results import evaluation, store_in

@@ -8,8 +8,9 @@ import pytest
 
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate.conditional import JUDGE, ChangedContext, Conditioned, JudgedPair, Restated, judged
-from likely.engine.evaluate.evaluation import Protocol, Result, evaluate
+from likely.engine.evaluate.evaluation import Result, evaluate
 from likely.engine.evaluate.judging import pairs
+from likely.engine.evaluate.protocol import Protocol
 from likely.engine.evaluate.tasks import Item, Problem, TaskSettings
 from tests.engine.evaluate.asked import logprob, logs, session, task
 from tests.fakes import BOS, VOCAB, random_table

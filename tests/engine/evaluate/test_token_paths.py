@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.evaluate.evaluation import Protocol, document
+from likely.engine.evaluate.evaluation import document
 from likely.engine.evaluate.likelihood import Likelihood, Request
+from likely.engine.evaluate.protocol import Protocol
 from likely.engine.evaluate.token_paths import ROWS, PathSampler, figures
 from likely.engine.inside.tokenisation import tokenisation
 from likely.engine.session import Session
