@@ -8,9 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from likely.app.cli import estimate, posterior
-from likely.metal import mx
+from tests.cli.conftest import random_model
 from tests.engine.synth.makers import write_rows
-from tests.engine.tiny import LLAMA, weights, write_folder
 
 
 def called(*words: Any) -> Result:
@@ -21,8 +20,7 @@ def called(*words: Any) -> Result:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to stand in, with a model, rows, tasks and options of trainings."""
     monkeypatch.chdir(tmp_path)
-    arrays = {name: mx.array(array) for name, array in weights(LLAMA).items()}
-    write_folder(tmp_path / "tiny", LLAMA, arrays)
+    random_model(tmp_path / "tiny")
     rows = [{"prompt": f"{i} ", "completion": "ab"[i % 2]} for i in range(24)]
     write_rows(tmp_path / "rows.jsonl", rows)
     (tmp_path / "tasks").mkdir()

@@ -21,7 +21,7 @@ from likely.engine.sources.checkpoint import load
 from likely.engine.trace import file
 from likely.engine.trace.unmasking import Unmasking
 from likely.engine.tune.samples import text_end
-from likely.metal import mx
+from tests.cli.conftest import random_model
 from tests.engine import tiny
 
 CONFIG: dict[str, Any] = {**tiny.LLAMA, "mask_token_id": 286, "max_position_embeddings": 32}
@@ -29,8 +29,7 @@ CONFIG: dict[str, Any] = {**tiny.LLAMA, "mask_token_id": 286, "max_position_embe
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    arrays = {name: mx.array(array) for name, array in tiny.weights(CONFIG).items()}
-    return str(tiny.write_folder(tmp_path_factory.mktemp("fill") / "m", CONFIG, arrays))
+    return str(random_model(tmp_path_factory.mktemp("fill") / "m", **CONFIG))
 
 
 def fill(model: str, *words: str) -> Result:
@@ -103,8 +102,7 @@ def test_what_is_stopped_ends_after_its_pass_and_is_kept(
 
 @pytest.mark.parametrize("config", [CONFIG, tiny.LLAMA], ids=["diffusion", "autoregressive"])
 def test_behind_a_whole_text_stands_its_end(config: dict[str, Any], tmp_path: Path) -> None:
-    arrays = {name: mx.array(array) for name, array in tiny.weights(config).items()}
-    folder = str(tiny.write_folder(tmp_path / "m", config, arrays))
+    folder = str(random_model(tmp_path / "m", **config))
     way = () if config is CONFIG else ("--mcmc", "2")
     fragment, whole = (
         json.loads(fill(folder, "a[MASK:2]b", "--json", *way, *more).stdout) for more in ((), ["--whole"])
@@ -119,9 +117,8 @@ def test_behind_a_whole_text_stands_its_end(config: dict[str, Any], tmp_path: Pa
 
 
 def test_an_adapter_of_a_model_of_blocks_is_learned_and_fills(tmp_path: Path) -> None:
-    config = {**CONFIG, "block_size": 4, "max_position_embeddings": 64}
-    arrays = {name: mx.array(array) for name, array in tiny.weights(config).items()}
-    folder, rows, out = str(tiny.write_folder(tmp_path / "m", config, arrays)), tmp_path / "rows.jsonl", tmp_path / "a"
+    folder = str(random_model(tmp_path / "m", **CONFIG | {"block_size": 4, "max_position_embeddings": 64}))
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "a"
     rows.write_text("".join(json.dumps({"prompt": f"{'abc'[i % 3]}=", "completion": "qqq"}) + "\n" for i in range(30)))
     how = {"objective": "block", "steps": 15, "rate": 0.03, "batch": 8, "length": 16, "dropout": 0, "eval-every": 0}
     words = [f"--{name}={value}" for name, value in how.items()]
@@ -149,9 +146,7 @@ def test_a_space_before_a_hole_is_said_where_words_bring_their_own() -> None:
 
 
 def test_what_cannot_be_is_refused_by_name(model: str, tmp_path: Path) -> None:
-    plain = str(tiny.write_folder(tmp_path / "p", tiny.LLAMA, {
-        name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()
-    }))  # fmt: skip
+    plain = str(random_model(tmp_path / "p"))
     for name, words, line in (
         (plain, ["a[MASK:4]"], "p is autoregressive and has no mask token: fill .* with --nbest N or --mcmc N"),
         (model, ["a[MASK:4]", "--mcmc", "3"], "--mcmc is of autoregressive models, and .*m is a diffusion model"),
@@ -183,9 +178,7 @@ def test_what_cannot_be_is_refused_by_name(model: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", ["--nbest", "--mcmc"])
 def test_an_autoregressive_model_fills_from_left_to_right(way: str, tmp_path: Path) -> None:
-    model = str(tiny.write_folder(tmp_path / "p", tiny.LLAMA, {
-        name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()
-    }))  # fmt: skip
+    model = str(random_model(tmp_path / "p"))
     result = fill(model, "ab[MASK:2]c[MASK:1]d", way, "8", "--json")
     found = json.loads(result.stdout)
     session = Session(load(model))

@@ -17,7 +17,7 @@ from likely.engine.errors import LikelyError
 from likely.engine.posterior import stored
 from likely.engine.sources.checkpoint import load
 from likely.metal import mx
-from tests.engine import tiny
+from tests.cli.conftest import random_model
 
 TEXT = "abab cabc"
 
@@ -48,8 +48,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, kept in (("rows", rows), ("few", rows[:9])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
     for seed, base in enumerate(("base", "other")):
-        arrays = {name: mx.array(a) for name, a in tiny.weights(tiny.LLAMA, seed).items()}
-        tiny.write_folder(folder / base, tiny.LLAMA, arrays)
+        random_model(folder / base, seed)
     model = load(str(folder / "base")).model
     for seed, name in enumerate(("one", "two")):
         chosen = sites.choose(sites.sites(model), -1, ["*"], model.config.layers)

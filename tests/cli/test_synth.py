@@ -9,9 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from likely.app.cli import synth
-from likely.metal import mx
+from tests.cli.conftest import random_model
 from tests.engine.synth.makers import rows_of, write_rows
-from tests.engine.tiny import LLAMA, weights, write_folder
 
 ROWS = [
     {"prompt": f"{a} {b} is", "completion": f" {b} {a}"}
@@ -22,8 +21,7 @@ ROWS = [
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> str:
-    arrays = {name: mx.array(array) for name, array in weights(LLAMA).items()}
-    return str(write_folder(tmp_path / "tiny", LLAMA, arrays))
+    return str(random_model(tmp_path / "tiny"))
 
 
 def pipeline(folder: Path, text: str) -> Path:

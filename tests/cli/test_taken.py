@@ -13,10 +13,8 @@ from likely.engine.adapters.sites import choose, sites
 from likely.engine.lock import claimed, locked
 from likely.engine.sources.checkpoint import load
 from likely.engine.tune import state
-from likely.metal import mx
-from tests.cli.conftest import Likely
+from tests.cli.conftest import Likely, random_model
 from tests.endtoend.test_interruption import MAIN
-from tests.engine import tiny
 from tests.engine.pretrain import texts
 
 PIPELINE = """
@@ -31,8 +29,7 @@ data = "rows.jsonl"
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, an adapter of it, rows, a text, and a pipeline."""
     folder = tmp_path_factory.mktemp("taken")
-    arrays = {name: mx.array(a) for name, a in tiny.weights(tiny.LLAMA).items()}
-    model = load(str(tiny.write_folder(folder / "tiny", tiny.LLAMA, arrays))).model
+    model = load(str(random_model(folder / "tiny"))).model
     made = lora.create(choose(sites(model), -1, ["*"], model.config.layers), rank=2, scale=2.0)
     rows = [{"prompt": f"{i} ", "completion": "ab"[i % 2]} for i in range(24)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
