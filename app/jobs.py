@@ -158,10 +158,13 @@ class ModelJobs:
         """The events of a call; LikelyError once the model is another one or gone."""
         engine = yield from self._engine(call.model)
         found = call.function(engine, *call.args, **call.options)
-        for event in found if isinstance(found, Iterator) else (found,):
+        if not isinstance(found, Iterator):
+            yield found
+            return
+        for event in found:
+            yield event
             if self.engines.get(call.model) is not engine:
                 raise LikelyError(f"{call.model} was unloaded")
-            yield event
 
     def _engine(self, name: str) -> Generator[None, None, Engine]:
         while name in self._loading:
