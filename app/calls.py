@@ -168,8 +168,8 @@ def fill(
     ids: Sequence[int] = (),
     how: Unmasking | None = None,
 ) -> Iterator[Any]:
-    """Have masks become tokens by a diffusion model: `Laid`, a `Denoised` each pass, `FillEnded`. Steered and stopped
-    through `control`.
+    """Have masks become tokens by a diffusion model: `CanvasLaid`, a `Denoised` each pass, `FillEnded`. Steered and
+    stopped through `control`.
 
     The canvas is `ids` as they are; else `text`, where it has gaps ([MASK:8]); else the prompt and an answer of so
     many tokens (`masks`) after it, those of `prefill`, with which it begins, among them; by default as many as usual.
@@ -181,7 +181,7 @@ def fill(
     if canvas is None:
         before, begins = prompt.ids(engine.tokenizer), engine.tokenizer.encode(prefill)
         first, canvas = len(before), engine.answer_canvas(before, begins, masks or 0, how.block)
-    yield r.Laid(tuple(canvas), first, special)
+    yield r.CanvasLaid(tuple(canvas), first, special)
     passes, spent_s = engine.fill(canvas, first, how, control, seed=seed), 0.0
     while not control.cancelled:
         if control.paused:

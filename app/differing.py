@@ -13,7 +13,7 @@ from likely.app.task_sources import again
 from likely.engine import json_reader
 from likely.engine.errors import DataError
 from likely.engine.evaluate.calibration import Bin, reliability
-from likely.engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
 from likely.engine.evaluate.figures import Tally
 from likely.engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
 from likely.engine.home import expanded
@@ -183,9 +183,9 @@ def _item(entry: Sequence[Row], item: Item | None, name: str, task: Task | None)
             answer = body.good
         case JudgedPair():
             prompt, answer = body.prompt, body.answer_a
-        case Conditioned():
+        case ConditionedText():
             prompt, answer = body.context, body.continuation
-        case Restated():
+        case RestatedText():
             prompt, answer = body.original, body.paraphrase
         case ChangedContext():
             prompt = body.changed

@@ -12,14 +12,14 @@ from typing import Any
 
 from likely.app.evaluations import Evaluation, Evaluations, Row, asked_of
 from likely.app.scoreboard import Measurement
-from likely.app.task_sources import Sourced, TextFile
+from likely.app.task_sources import TaskSource, TextFile
 from likely.engine import ranks
 from likely.engine.adapters.stored import CONFIG
 from likely.engine.decode.strategies import parse
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate import evaluation
 from likely.engine.evaluate.bounded import diffuses
-from likely.engine.evaluate.conditional import JUDGE, JudgedPair, Restated
+from likely.engine.evaluate.conditional import JUDGE, JudgedPair, RestatedText
 from likely.engine.evaluate.evaluation import Outcome
 from likely.engine.evaluate.protocol import Protocol
 from likely.engine.evaluate.spread import spread
@@ -47,7 +47,7 @@ class Evaluator:
     command: Sequence[str] = ()  # to measure it again
     counts: bool = True  # items are counted before they are asked, which reads a task's file once more
 
-    def run(self, sources: Sequence[Sourced], models: Sequence[str]) -> Generator[Measurement | Outcome]:
+    def run(self, sources: Sequence[TaskSource], models: Sequence[str]) -> Generator[Measurement | Outcome]:
         """A `Measurement` at the beginning of each task by each model, then its items' outcomes.
 
         Closing it, or whatever is raised in it, keeps what came until then.
@@ -63,7 +63,7 @@ class Evaluator:
                 yield from self._one(session, name, identity, each)
             del session
 
-    def _one(self, session: Session, name: str, identity: str, each: Sourced) -> Iterator[Measurement | Outcome]:
+    def _one(self, session: Session, name: str, identity: str, each: TaskSource) -> Iterator[Measurement | Outcome]:
         source, protocol = each.source, self.protocol.of_model(session)
         text = source.read() if isinstance(source, TextFile) else None
         if text is not None:
@@ -148,7 +148,7 @@ def _said(asked: Mapping[str, Any], source: Task | TextFile) -> dict[str, Any]:
         said |= {"about": source.about} if source.about else {}
         if form == JudgedPair.NAME:
             said["judge"] = source.settings.judge or JUDGE
-        if form == Restated.NAME:
+        if form == RestatedText.NAME:
             said["embedding"] = "mean-pooled last hidden states of this model"
     else:
         said["items"] = "windows"

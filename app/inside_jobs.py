@@ -86,23 +86,23 @@ class InsideJobs:
                 yield self._maps[table]
             case looks.AttributionLook(position, against):
                 made = attribution(self._until(text, position), against=against)
-                yield looks.Attributed(
+                yield looks.LogitAddends(
                     made.token, made.embedding, made.heads, made.mlp, made.bias, made.total, made.logit
                 )
             case looks.ImportanceLook(position):
                 owed = importance(self._until(text, position))
-                yield looks.Mattered(owed.token, owed.left_out, owed.agreement)
+                yield looks.TokenImportance(owed.token, owed.left_out, owed.agreement)
             case looks.AblationLook(position, layer, head):
                 gone = patching.ablate(self._until(text, position), layer, head)
-                yield looks.Ablated(gone.token, gone.logit, gone.effect)
+                yield looks.HeadAblation(gone.token, gone.logit, gone.effect)
             case looks.PatchLook():
                 yield self._patched(text, look)
             case looks.SpellingsLook():
                 yield self._spelled(text, look)
 
-    def _opened(self, text: InspectedText) -> looks.TextOpened:
+    def _opened(self, text: InspectedText) -> looks.InspectedModel:
         config = text.model.config
-        return looks.TextOpened(
+        return looks.InspectedModel(
             text.ids,
             text.first,
             len(text.model.blocks),
@@ -173,16 +173,16 @@ class InsideJobs:
         parts = found.aleatoric / LN2, found.epistemic / LN2
         yield looks.Doubt(*parts, spreads, found.samples, perf_counter() - began)
 
-    def _near(self, look: looks.NearLook) -> looks.Near:
+    def _near(self, look: looks.NearLook) -> looks.NearestTokens:
         table = self._table(look.table)
         if look.minus or len(look.plus) > 1:
             kept, rest = (table.sum_neighbours(look.plus, look.minus, 5, inputs=inputs) for inputs in (True, False))
-            return looks.Near(_pairs(rest), _pairs(kept))
+            return looks.NearestTokens(_pairs(rest), _pairs(kept))
         token = look.plus[0]
         cosines = table.cosines(table.rows([token])[0], centred=True)
         others, found = np.delete(cosines, token), nearest(cosines, NEAREST, [token])
         rows = units(table.rows([token, *(near.id for near in found)]))
-        return looks.Near(
+        return looks.NearestTokens(
             _pairs(found),
             (),
             tuple(np.array(rows[1:] @ rows[0]).tolist()),
@@ -190,11 +190,11 @@ class InsideJobs:
             float(np.quantile(others, 0.99)),
         )
 
-    def _patched(self, text: InspectedText, look: looks.PatchLook) -> looks.Patched:
+    def _patched(self, text: InspectedText, look: looks.PatchLook) -> looks.PatchEffects:
         clean = self._until(text, look.position)
         corrupted = subject(self.session, look.corrupted.ids(self.session.tokenizer))
         found = patching.patch(patching.pair(clean, corrupted), look.part)
-        return looks.Patched(
+        return looks.PatchEffects(
             corrupted.ids,
             found.answer,
             found.foil,
@@ -204,7 +204,7 @@ class InsideJobs:
             found.correlation,
         )
 
-    def _spelled(self, text: InspectedText, look: looks.SpellingsLook) -> looks.Spelled:
+    def _spelled(self, text: InspectedText, look: looks.SpellingsLook) -> looks.WordSpellings:
         tokenizer = self.session.tokenizer
         ids = list(text.ids[look.start : look.stop])
         word = b"".join(map(tokenizer.piece, ids))
@@ -216,7 +216,7 @@ class InsideJobs:
             )
         except (ParameterError, UnicodeDecodeError) as error:
             refused = str(error)
-        return looks.Spelled(
+        return looks.WordSpellings(
             word,
             tuple(made),
             tuple((way.ids, way.logprob, way.own) for way in ways.spellings) if ways is not None else (),

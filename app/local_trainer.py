@@ -15,7 +15,7 @@ from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report
 from likely.engine.tune import metrics, objectives, probes, trainer
 from likely.engine.tune.control import Answer, Event, Request, TrainControl
-from likely.engine.tune.open_run import Opened, open_run
+from likely.engine.tune.open_run import Tuning, open_run
 from likely.engine.tune.report import refuse_if_too_large, report
 from likely.engine.tune.rows import TrainingRow
 
@@ -28,7 +28,7 @@ class LocalTrainer:
     """A run on this machine."""
 
     def __init__(self) -> None:
-        self.opened: Opened | Pretraining | None = None
+        self.opened: Tuning | Pretraining | None = None
 
     @property
     def run(self) -> trainer.TrainingRun:
@@ -39,7 +39,7 @@ class LocalTrainer:
     def open(self, config: TrainingConfig, resume: bool, progress: Report) -> TrainingPlan:
         """Read the data, make or load the model, and say what will be done; OutOfMemory where a step will not fit."""
         progress("reading the data", 0, 0)
-        opened: Opened | Pretraining
+        opened: Tuning | Pretraining
         prompts: Sequence[str] = ()
         chat = False
         if isinstance(config, PretrainConfig):

@@ -14,7 +14,7 @@ from likely.engine.prompt import Prompt
 
 @dataclass(frozen=True, slots=True)
 class OpenLook:
-    """The text as the model reads it, and the model's shape: `TextOpened`."""
+    """The text as the model reads it, and the model's shape: `InspectedModel`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class MapLook:
 
 @dataclass(frozen=True, slots=True)
 class NearLook:
-    """The nearest tokens to a token, or to a sum: `Near`. Says nothing of the text, which may be none."""
+    """The nearest tokens to a token, or to a sum: `NearestTokens`. Says nothing of the text, which may be none."""
 
     plus: tuple[int, ...]
     minus: tuple[int, ...] = ()
@@ -62,7 +62,7 @@ class NearLook:
 
 @dataclass(frozen=True, slots=True)
 class AttributionLook:
-    """Which part wrote how much of the logit after a position: `Attributed`."""
+    """Which part wrote how much of the logit after a position: `LogitAddends`."""
 
     position: int
     against: int | None = None
@@ -70,14 +70,14 @@ class AttributionLook:
 
 @dataclass(frozen=True, slots=True)
 class ImportanceLook:
-    """Which tokens up to a position mattered for what comes next: `Mattered`."""
+    """Which tokens up to a position mattered for what comes next: `TokenImportance`."""
 
     position: int
 
 
 @dataclass(frozen=True, slots=True)
 class AblationLook:
-    """The logit after a position without one head: `Ablated`."""
+    """The logit after a position without one head: `HeadAblation`."""
 
     position: int
     layer: int
@@ -86,7 +86,7 @@ class AblationLook:
 
 @dataclass(frozen=True, slots=True)
 class PatchLook:
-    """Patches of another prompt's activations, up to a position: `Patched`."""
+    """Patches of another prompt's activations, up to a position: `PatchEffects`."""
 
     position: int
     corrupted: Prompt
@@ -95,7 +95,7 @@ class PatchLook:
 
 @dataclass(frozen=True, slots=True)
 class SpellingsLook:
-    """The merges that made a word, and its other tokenisations: `Spelled`. The word is `start`..`stop` of the ids."""
+    """The merges that made a word, and its other tokenisations: `WordSpellings`. The word is ids `start`..`stop`."""
 
     start: int
     stop: int
@@ -103,7 +103,7 @@ class SpellingsLook:
 
 @dataclass(frozen=True, slots=True)
 class ShiftLook:
-    """How far the adapters on the model move what comes next, along the end of the text: `Shifted`."""
+    """How far the adapters on the model move what comes next, along the end of the text: `AdapterShift`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def answered(look: Look) -> Look:
 
 
 @dataclass(frozen=True, slots=True)
-class TextOpened:
+class InspectedModel:
     """The text as the model reads it, of which the positions from `first` on are looked at, and the model's shape."""
 
     ids: tuple[int, ...]
@@ -214,7 +214,7 @@ class WordMap:
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
+class NearestTokens:
     """The nearest tokens with their cosines, the mean taken off; of a sum, also with its inputs among them. Of a token
     also `raw`, the cosines of the rows as they are."""
 
@@ -226,7 +226,7 @@ class Near:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Attributed:
+class LogitAddends:
     """Addends of a logit: `heads` [layers, H], `mlp` [layers]."""
 
     token: int
@@ -239,7 +239,7 @@ class Attributed:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Mattered:
+class TokenImportance:
     """Nats of the next token's log-probability that each token up to a position brings, [T]."""
 
     token: int
@@ -248,7 +248,7 @@ class Mattered:
 
 
 @dataclass(frozen=True, slots=True)
-class Ablated:
+class HeadAblation:
     """The logit of the intact model's token, and its change without the head."""
 
     token: int
@@ -257,7 +257,7 @@ class Ablated:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Patched:
+class PatchEffects:
     """Shares of the answer that patches bring back, [layers, T], or of heads [layers, H]."""
 
     ids: tuple[int, ...]  # of the corrupted prompt
@@ -270,7 +270,7 @@ class Patched:
 
 
 @dataclass(frozen=True, slots=True)
-class Spelled:
+class WordSpellings:
     """A word's merges (the pieces after each), and its tokenisations with their log-probabilities, nats."""
 
     word: bytes
@@ -282,7 +282,7 @@ class Spelled:
 
 
 @dataclass(frozen=True, slots=True)
-class Shifted:
+class AdapterShift:
     """KL of the next token, the model as it is || without its adapters, nats: a mean over the last positions."""
 
     kl: float

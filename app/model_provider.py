@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from likely.app.looks import Shifted, ShiftLook
+from likely.app.looks import AdapterShift, ShiftLook
 from likely.app.requests import ModelFacts, ModelOffer
 from likely.engine import machine
 from likely.engine.adapters.attached import Attached
@@ -131,7 +131,7 @@ class LoadedModel(Session):
                 "canvas in the chat shows what it thinks at each step"
             )
         if isinstance(look, ShiftLook):
-            yield Shifted(self._stacked().shift(ids[-READ:]))
+            yield AdapterShift(self._stacked().shift(ids[-READ:]))
             return
         if self.inside is None:
             from likely.app.inside_jobs import InsideJobs  # a chat in which nobody looks does not pay for it

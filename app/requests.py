@@ -195,7 +195,7 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
-class Laid:
+class CanvasLaid:
     """The canvas of a run, masks and all; what is shown of it begins at `first`. Ids that are `special` are no text."""
 
     ids: tuple[int, ...]

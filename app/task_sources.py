@@ -39,7 +39,7 @@ class TextFile:
 
 
 @dataclass(frozen=True)
-class Sourced:
+class TaskSource:
     """A task or a text file, and what it takes to find it again."""
 
     source: Task | TextFile
@@ -48,12 +48,12 @@ class Sourced:
 
 def sources(
     names: Sequence[str], text: Path | None = None, shots: int | None = None, cluster: str | None = None
-) -> list[Sourced]:
+) -> list[TaskSource]:
     """Every task that is named, with what options say in place of its own lines, then the text file.
 
     DataError for what is not there or malformed, before a model is loaded; ParameterError for two of one name.
     """
-    found: list[Sourced] = []
+    found: list[TaskSource] = []
     for name in names:
         path = expanded(name)
         made = named(name) if name.startswith(PREFIX) else generated(name) or shipped(name)
@@ -69,10 +69,10 @@ def sources(
                 raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {there}")
             read, where = task_files.read(path), str(path.absolute())
         place = {"task": where, "shots": shots, "cluster": cluster}
-        found += [Sourced(_changed(task, shots, cluster), place) for task in read]
+        found += [TaskSource(_changed(task, shots, cluster), place) for task in read]
     if text is not None:
         TextFile(text).read()
-        found.append(Sourced(TextFile(text), {"text": str(text.absolute())}))
+        found.append(TaskSource(TextFile(text), {"text": str(text.absolute())}))
     for each in found:
         if isinstance(each.source, Task):
             _ = each.source.form

@@ -13,14 +13,14 @@ from likely.engine.tune import choices
 
 if TYPE_CHECKING:
     from likely.engine.pretrain.pretraining import Pretraining
-    from likely.engine.tune.open_run import Opened
+    from likely.engine.tune.open_run import Tuning
     from likely.engine.tune.report import RunReport
 
 FEW = 20  # steps, fewer than which are worth a word
 STILL = 1e-3  # nats a token: a model that moved less answers as it did
 
 
-def describe(opened: "Opened", found: "RunReport") -> Iterator[str]:
+def describe(opened: "Tuning", found: "RunReport") -> Iterator[str]:
     """Rows, tokens, parameters and steps, and what time and memory they should take."""
     rows, c = opened.data, opened.run.config
     forms = ", ".join(f"{count:,} {form}" for form, count in rows.forms.items())
@@ -92,7 +92,7 @@ def describe_pretraining(opened: "Pretraining") -> Iterator[str]:
     yield f"estimate  {duration(p.seconds)}; peak {p.memory / 1e9:.2f} GB, {p.available / 1e9:.1f} GB free"
 
 
-def pace(opened: "Opened | Pretraining", found: "RunReport") -> tuple[str, ...]:
+def pace(opened: "Tuning | Pretraining", found: "RunReport") -> tuple[str, ...]:
     """How rows become steps, and what one costs: `60 rows, batch 4: 15 batches, 15 steps an epoch`."""
     c = opened.run.config
     steps = math.ceil(found.batches / c.accumulate)

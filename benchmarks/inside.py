@@ -117,7 +117,7 @@ def repaint(n: int, layers: int) -> dict[str, float]:
     rng, heads = np.random.default_rng(0), 9
     names = Names(tuple(f" w{i}".encode() for i in range(5000)))
     at = Reading("m", Prompt(), names)
-    at.take(looks.OpenLook(), looks.TextOpened(tuple(range(n)), 0, layers, heads, 3, 64, 576, True, False))
+    at.take(looks.OpenLook(), looks.InspectedModel(tuple(range(n)), 0, layers, heads, 3, 64, 576, True, False))
     shape = (layers + 1, n)
     ints, floats = rng.integers(0, 5000, shape).astype(np.int32), rng.random(shape).astype(np.float32)
     best = rng.integers(0, 5000, (*shape, 5)).astype(np.int32)

@@ -21,7 +21,7 @@ from likely.engine.attach.stack import Stack
 from likely.engine.decode.branches import Branches
 from likely.engine.evaluate import calibration
 from likely.engine.posterior import fit
-from likely.engine.posterior.averaged import Averaged, UncertainText
+from likely.engine.posterior.averaged import AveragedModel, UncertainText
 from likely.engine.posterior.curvature_pass import collect
 from likely.engine.posterior.posterior import Ensemble
 from likely.engine.session import Session
@@ -55,7 +55,7 @@ def draw(folders: list[Path]) -> dict[str, Any]:
         fit.open_adapter(folder, str(opened.checkpoint.info.path)).adapter.parameters() for folder in folders[1:]
     ]
     stacked = {n: np.stack([a, *(np.asarray(m[n]) for m in members)]) for n, a in own.items()}
-    several = Averaged(opened.model, opened.adapter, Ensemble(stacked))
+    several = AveragedModel(opened.model, opened.adapter, Ensemble(stacked))
     prompt = opened.checkpoint.tokenizer.encode(
         "The sky is blue because the air scatters short wavelengths of light, and"
     )

@@ -64,12 +64,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from likely.engine.ranks.launch import launched
     from likely.engine.ranks.together import join
     from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import Parting, load
+    from likely.engine.sources.checkpoint import Partition, load
 
     launch = launched()
     ranks = None if launch is None else join(launch, lambda end: os._exit(1))
     before = read()
-    checkpoint = load(options.model, parting=None if ranks is None else Parting(ranks, options.parallel))
+    checkpoint = load(options.model, parting=None if ranks is None else Partition(ranks, options.parallel))
     nbytes = read() - before
     session, ids, done = Session(checkpoint, ranks=ranks), [], None
     for event in session.generate(prompt(32), RunControl(), max_tokens=options.tokens):

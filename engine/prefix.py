@@ -53,7 +53,7 @@ class PrefixSegment:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class TrieEntry:
     """A segment's place in the trie."""
 
     name: str
@@ -86,7 +86,7 @@ class Prefixes:
         self.model, self.adapter, self.folder = model, adapter, folder
         self.memory, self.disk = memory, disk
         self._segments: OrderedDict[str, PrefixSegment] = OrderedDict()  # the most recently used last
-        self._flying: list[tuple[Named, PrefixSegment]] = []  # not in a file yet: writing would wait for them
+        self._flying: list[tuple[TrieEntry, PrefixSegment]] = []  # not in a file yet: writing would wait for them
 
     @property
     def nbytes(self) -> int:
@@ -138,7 +138,7 @@ class Prefixes:
         with self._files():
             self._bound()
 
-    def _places(self, ids: Sequence[int], branch: Branches, total: int) -> Iterator[Named]:
+    def _places(self, ids: Sequence[int], branch: Branches, total: int) -> Iterator[TrieEntry]:
         """The segments of a text of `total` tokens that begins with `ids`, as far as that is whole segments."""
         layers = getattr(branch.cache, "layers", ())  # a model class that is not ours has a cache of its own
         if not layers:
@@ -154,9 +154,9 @@ class Prefixes:
             if len(tokens) < size and len(ids) < total:
                 return
             digest.update(np.asarray(tokens, np.uint32).tobytes())
-            yield Named(digest.hexdigest(), start, tokens)
+            yield TrieEntry(digest.hexdigest(), start, tokens)
 
-    def _used(self, path: Sequence[Named]) -> None:
+    def _used(self, path: Sequence[TrieEntry]) -> None:
         """Mark a path as used, its beginning last, so that ends leave first; in memory as far as the budget goes."""
         now = time.time_ns()  # counted on by hand: a file system's clock is coarse
         for i, place in enumerate(reversed(path)):
@@ -180,14 +180,14 @@ class Prefixes:
             folder, self.folder = self.folder, None
             self._tell(f"prefixes are not kept from here on: {folder} cannot be written ({reason})")
 
-    def _file(self, place: Named) -> Path:
+    def _file(self, place: TrieEntry) -> Path:
         assert self.folder is not None
         return self.folder / f"{place.name}.safetensors"
 
-    def _stored(self, place: Named) -> bool:
+    def _stored(self, place: TrieEntry) -> bool:
         return self.folder is not None and os.path.exists(self._file(place))  # False where it may not be looked at
 
-    def _save(self, place: Named, segment: PrefixSegment) -> None:
+    def _save(self, place: TrieEntry, segment: PrefixSegment) -> None:
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +200,7 @@ class Prefixes:
         finally:
             partial.unlink(missing_ok=True)
 
-    def _load(self, place: Named) -> PrefixSegment | None:
+    def _load(self, place: TrieEntry) -> PrefixSegment | None:
         if not self._stored(place):
             return None
         try:
@@ -246,7 +246,7 @@ def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") ->
     return PrefixSegment(arrays, None if regime is None else tuple(regime))
 
 
-def _cut(branch: Branches, place: Named) -> PrefixSegment | None:
+def _cut(branch: Branches, place: TrieEntry) -> PrefixSegment | None:
     """A segment of what a branch has read, in arrays of its own; None where its cache does not hold it."""
     found: dict[str, list[mx.array]] = {}
     for layer in branch.cache.layers:

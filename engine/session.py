@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likely.engine.decode.batch import Batched, ContinuousBatch
+from likely.engine.decode.batch import BatchedSample, ContinuousBatch
 from likely.engine.decode.branches import SCORED_AT_ONCE
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import (
@@ -136,11 +136,11 @@ class Session:
             raise ParameterError(f"the number of answers must be 1 or more, got {n}")
         strategy = strategy or PLAIN
         strategy.check(n)
-        run: Strategy | Lockstep | Batched = strategy
+        run: Strategy | Lockstep | BatchedSample = strategy
         if batch is not None:
             if strategy != PLAIN or self.ranks is not None:
                 raise ParameterError(f"{strategy} is not drawn in a batch with others: only plain sampling is")
-            run = Batched(batch)
+            run = BatchedSample(batch)
         if self.ranks is not None:
             ids, n, seed, max_tokens = self.ranks.broadcast([list(ids), n, seed, max_tokens])
             run = Lockstep(self.ranks, strategy, control)

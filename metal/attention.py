@@ -8,7 +8,7 @@ from typing import Any, overload
 
 from likely.metal import cpu_attention, dispatch, kernel, metal_attention, mx, reference
 from likely.metal.errors import KernelError
-from likely.metal.kv import KV, Quantized, check_rows
+from likely.metal.kv import KV, QuantizedRows, check_rows
 from likely.metal.mask import CAUSAL, FULL, Mask
 from likely.metal.reference import Emit, Seen
 
@@ -16,7 +16,7 @@ Masks = dict[Any, tuple[mx.array, mx.array, KV, Mask]]  # what the layers of one
 
 FLOATS = frozenset((mx.float32, mx.float16, mx.bfloat16))
 
-__all__ = ["CAUSAL", "FULL", "KV", "Emit", "Mask", "Quantized", "Seen", "attention"]
+__all__ = ["CAUSAL", "FULL", "KV", "Emit", "Mask", "QuantizedRows", "Seen", "attention"]
 
 
 @overload
@@ -164,7 +164,7 @@ def _ours(
 ) -> tuple[mx.array, Seen]:
     """By our kernels, which have no derivative of their own; plain rows of one segment get the reference's."""
     keys, values = kv.keys, kv.values
-    quantised = isinstance(keys, Quantized) or isinstance(values, Quantized)
+    quantised = isinstance(keys, QuantizedRows) or isinstance(values, QuantizedRows)
     if kv.cached or quantised or emit is not None or kv.prefix is not None:
         return metal_attention.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
 
@@ -201,9 +201,9 @@ def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.
     """By mlx's own kernel; quantised rows are dequantised, one layer's at a time."""
     assert kv.length is not None
     keys, values, n = kv.keys, kv.values, kv.length
-    if isinstance(keys, Quantized):
+    if isinstance(keys, QuantizedRows):
         keys = keys.floats(n, q.dtype)
-    if isinstance(values, Quantized):
+    if isinstance(values, QuantizedRows):
         values = values.floats(n, q.dtype)
     if low or n != keys.shape[2] or n != values.shape[2]:
         keys, values, n = keys[:, :, low:n], values[:, :, low:n], n - low
@@ -235,7 +235,7 @@ def _masked(q: mx.array, kv: KV, scale: float, mask: Mask, sinks: mx.array | Non
 
     def joined(name: str) -> mx.array:
         parts = [(getattr(part, name), part.length) for part in kv.chain()]
-        rows = [x.floats(n, q.dtype) if isinstance(x, Quantized) else x[:, :, :n].astype(q.dtype) for x, n in parts]
+        rows = [x.floats(n, q.dtype) if isinstance(x, QuantizedRows) else x[:, :, :n].astype(q.dtype) for x, n in parts]
         whole = [mx.broadcast_to(x, (b, *x.shape[1:])) for x in rows]
         return whole[0] if len(whole) == 1 else mx.concatenate(whole, axis=2)
 
@@ -289,14 +289,14 @@ def _check_rows(name: str, kv: KV, b: int, h: int, d: int) -> int:
     """Refuse a segment that no path could read for b rows of h query heads of size d; its key/value heads."""
     keys, values = kv.keys, kv.values
     for part, rows in (("keys", keys), ("values", values)):
-        if isinstance(rows, Quantized) or rows.ndim != 4 or rows.dtype not in FLOATS:
+        if isinstance(rows, QuantizedRows) or rows.ndim != 4 or rows.dtype not in FLOATS:
             check_rows(name + part, rows)
     kb, heads, capacity, kd = keys.shape
     if kb not in (1, b) or kd != d or not heads or h % heads:
         raise KernelError(f"{name}keys must be [{b}, a divisor of {h}, capacity, {d}], got {keys.shape}")
     if values.shape != keys.shape:
         raise KernelError(f"{name}values must have the shape of keys {keys.shape}, got {values.shape}")
-    if isinstance(keys, Quantized) and isinstance(values, Quantized):
+    if isinstance(keys, QuantizedRows) and isinstance(values, QuantizedRows):
         if keys.scales.dtype != values.scales.dtype:
             want, got = keys.scales.dtype, values.scales.dtype
             raise KernelError(f"{name}values.scales must be {want} as those of keys, got {got}")

@@ -16,7 +16,7 @@ from likely.metal import dispatch, kernel, metal_attention, mx, qkv_prepare, tun
 from likely.metal.attention import attention
 from likely.metal.device import compiles, device
 from likely.metal.dispatch import Shape
-from likely.metal.kv import KV, Quantized
+from likely.metal.kv import KV, QuantizedRows
 from likely.metal.mask import CAUSAL, Mask
 from likely.metal.selftest import Case, cases, first_line
 from likely.metal.tuning_cache import Record, blank, load, save
@@ -233,7 +233,7 @@ def _kv(shape: Shape, b: int, n: int, bits: tuple[int, int], *, ragged: bool = F
     return KV(keys, values, mx.array(lengths, dtype=mx.int32), n, ragged, cached=True)
 
 
-def _stored(x: mx.array, bits: int) -> mx.array | Quantized:
+def _stored(x: mx.array, bits: int) -> mx.array | QuantizedRows:
     return x if bits == 16 else qkv_prepare.quantize(x, qkv_prepare.Format(bits, 64 if x.shape[3] % 64 == 0 else 32))
 
 
@@ -341,7 +341,7 @@ def bench(shapes: Sequence[Shape] = BENCH, budget_s: float = 20.0, only: str = "
     return KernelTimings(here.name, "metal", here.bandwidth, timings=timings)
 
 
-def _nbytes(rows: mx.array | Quantized) -> int:
-    if isinstance(rows, Quantized):
+def _nbytes(rows: mx.array | QuantizedRows) -> int:
+    if isinstance(rows, QuantizedRows):
         return rows.codes.nbytes + rows.scales.nbytes + rows.biases.nbytes
     return rows.nbytes

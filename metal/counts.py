@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any
 
 from likely.metal import metal_attention, mx, qkv_prepare, vocab
-from likely.metal.kv import KV, Quantized
+from likely.metal.kv import KV, QuantizedRows
 from likely.metal.mask import CAUSAL, Mask
 from likely.metal.simulator import DispatchReport, SimKernel, simulated, stock
 
@@ -109,7 +109,7 @@ def _normal(*shape: int, dtype: mx.Dtype = mx.bfloat16) -> mx.array:
     return mx.random.normal(shape, key=mx.random.key(sum(shape))).astype(dtype)
 
 
-def _kv(keys: mx.array | Quantized, values: mx.array | Quantized, n: int, prefix: KV | None = None) -> KV:
+def _kv(keys: mx.array | QuantizedRows, values: mx.array | QuantizedRows, n: int, prefix: KV | None = None) -> KV:
     return KV(keys, values, mx.full((keys.shape[0],), n, dtype=mx.int32), n, prefix=prefix)
 
 
@@ -149,7 +149,7 @@ def _decode(d: int, g: int, n: int, dtype: mx.Dtype = mx.bfloat16) -> Callable[[
 def _quantised(bits: int, g: int, d: int, n: int, limit: float) -> Callable[[str], CountRow]:
     def run(name: str) -> CountRow:
         q, k, v = _normal(1, g, 1, d), _normal(1, 1, n, d), _normal(1, 1, n, d)
-        rows = [Quantized(*mx.quantize(x, 64, bits), group_size=64, bits=bits) for x in (k, v)]
+        rows = [QuantizedRows(*mx.quantize(x, 64, bits), group_size=64, bits=bits) for x in (k, v)]
         ours = _ours(q, _kv(rows[0], rows[1], n))
         theirs = total(stock.sdpa_vector(q, k, v, d**-0.5, checked=True)[1])
         minimum = 2 * sum(x.nbytes for x in (rows[0].codes, rows[0].scales, rows[0].biases)) + 2 * q.nbytes
@@ -249,7 +249,7 @@ def _token(bits: int) -> Callable[[str], CountRow]:
         with recorded() as reports:
             norm, rotary = qkv_prepare.Norm(weight, weight), qkv_prepare.Rotary(turns)
             qkv_prepare.prepare(
-                qkv_prepare.Projected(new, kv_heads, mx.zeros((1,), dtype=mx.int32), rotary, norm, form, form)
+                qkv_prepare.ProjectedTokens(new, kv_heads, mx.zeros((1,), dtype=mx.int32), rotary, norm, form, form)
             )
         ours = total(reports)
         rows = new.nbytes * 2 * kv_heads // (heads + 2 * kv_heads)

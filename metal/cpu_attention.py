@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from likely.metal import blas, mx
-from likely.metal.kv import KV, Quantized
+from likely.metal.kv import KV, QuantizedRows
 
 LEAST = 16  # queries from which numpy pays
 ROWS = 128  # rows from which it pays for a few queries
@@ -41,7 +41,9 @@ def whole(kv: KV, dtype: mx.Dtype) -> KV | None:
 
     def rows(name: str) -> mx.array:
         parts = [(getattr(part, name), part.length) for part in chain]
-        return mx.concatenate([x.floats(n, dtype) if isinstance(x, Quantized) else x[:, :, :n] for x, n in parts], 2)
+        return mx.concatenate(
+            [x.floats(n, dtype) if isinstance(x, QuantizedRows) else x[:, :, :n] for x, n in parts], 2
+        )
 
     return KV(rows("keys"), rows("values"), mx.array([total] * b, dtype=mx.int32), total, cached=kv.cached)
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from likely.metal import kernel, metal_attention, mx
 from likely.metal.errors import KernelError
-from likely.metal.kv import KV, Quantized
+from likely.metal.kv import KV, QuantizedRows
 from likely.metal.mask import Mask
 
 Path = Literal["stock", "ours", "reference"]
@@ -64,7 +64,7 @@ def path(q: mx.array, kv: KV, mask: Mask, softcap: float | None, *, plain: bool,
         return "stock" if plain else "reference"
     if mask.also is not None:
         return "stock" if masked else "reference"
-    quantised = isinstance(kv.keys, Quantized) or isinstance(kv.values, Quantized)
+    quantised = isinstance(kv.keys, QuantizedRows) or isinstance(kv.values, QuantizedRows)
     wins = not plain or (quantised and q.shape[2] <= FUSED_ROWS)  # where nothing was measured
     lost = False
     if faster and (plain or masked or softcap is not None):
@@ -100,7 +100,7 @@ def key(q: mx.array, kv: KV, mask: Mask, softcap: float | None, *, plain: bool) 
     rows = kv.capacity if total is None else total
     if not plain:
         kind = " ".join([kind, *_traits(kv, mask, softcap)])
-    elif isinstance(kv.keys, Quantized) or isinstance(kv.values, Quantized):
+    elif isinstance(kv.keys, QuantizedRows) or isinstance(kv.values, QuantizedRows):
         kind = f"{kind} {packed(kv)}"
     if plain and mask.window:
         rows = min(rows, mask.window)
@@ -124,7 +124,7 @@ def _traits(kv: KV, mask: Mask, softcap: float | None) -> list[str]:
 
 def packed(kv: KV) -> str:
     """How many bits a segment is packed to, as a word: "8-bit", "8/4-bit"; "" for plain rows."""
-    keys, values = (rows.bits if isinstance(rows, Quantized) else 16 for rows in (kv.keys, kv.values))
+    keys, values = (rows.bits if isinstance(rows, QuantizedRows) else 16 for rows in (kv.keys, kv.values))
     return "" if keys == values == 16 else f"{keys}-bit" if keys == values else f"{keys}/{values}-bit"
 
 

@@ -12,7 +12,7 @@ from likely.metal.errors import KernelError
 
 
 @dataclass(frozen=True, slots=True)
-class Quantized:
+class QuantizedRows:
     """Rows [B, Hkv, capacity, D] in the layout of `mx.quantize`: in a group, a value is scale * code + bias."""
 
     codes: mx.array  # uint32 [B, Hkv, capacity, D * bits / 32]
@@ -48,8 +48,8 @@ class KV:
     is being traced for `mx.compile`. `prefix` has either the same B or 1, which all B share.
     """
 
-    keys: mx.array | Quantized
-    values: mx.array | Quantized
+    keys: mx.array | QuantizedRows
+    values: mx.array | QuantizedRows
     lengths: mx.array  # int32 [B]
     length: int | None
     ragged: bool = False  # the rows of B have different lengths
@@ -89,17 +89,17 @@ class KV:
         return rows("keys"), rows("values")
 
 
-def floats(rows: mx.array | Quantized, length: int | None) -> mx.array:
+def floats(rows: mx.array | QuantizedRows, length: int | None) -> mx.array:
     """The first `length` rows as float32 [B, Hkv, length, D]; all of them for None."""
-    if isinstance(rows, Quantized):
+    if isinstance(rows, QuantizedRows):
         return rows.floats(length)
     part = rows if length is None or length == rows.shape[2] else rows[:, :, :length]
     return part if part.dtype == mx.float32 else part.astype(mx.float32)
 
 
-def check_rows(name: str, rows: mx.array | Quantized) -> None:
+def check_rows(name: str, rows: mx.array | QuantizedRows) -> None:
     """Refuse rows that no path could read, naming the argument."""
-    if not isinstance(rows, Quantized):
+    if not isinstance(rows, QuantizedRows):
         if rows.ndim != 4:
             raise KernelError(f"{name} must be [B, Hkv, capacity, D], got shape {rows.shape}")
         if rows.dtype not in (mx.float32, mx.float16, mx.bfloat16):

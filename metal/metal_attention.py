@@ -13,7 +13,7 @@ from likely.metal import kernel, mx, reference
 from likely.metal.device import device
 from likely.metal.errors import KernelError
 from likely.metal.kernel import Constant
-from likely.metal.kv import KV, Quantized
+from likely.metal.kv import KV, QuantizedRows
 from likely.metal.mask import Mask
 from likely.metal.merge import States, merge, reported
 from likely.metal.reference import Emit, Seen
@@ -50,9 +50,9 @@ def refusal(q: mx.array, kv: KV) -> str | None:
         return f"head size must be one of {SIZES}, got {d}"
     for part in kv.chain():
         for name, x in (("keys", part.keys), ("values", part.values)):
-            if isinstance(x, Quantized) and x.group_size > d:
+            if isinstance(x, QuantizedRows) and x.group_size > d:
                 return f"{name}.group_size must divide head size {d}, got {x.group_size}"
-            if isinstance(x, Quantized) and x.scales.size < CONSTANT:
+            if isinstance(x, QuantizedRows) and x.scales.size < CONSTANT:
                 return f"{name}.scales must be {CONSTANT} or more, got {x.scales.size}: give the cache more capacity"
     return None
 
@@ -256,7 +256,7 @@ class _Call:
             if array is not None:
                 inputs[name] = array
         for letter, name, rows in (("K", "key", kv.keys), ("V", "value", kv.values)):
-            if isinstance(rows, Quantized):
+            if isinstance(rows, QuantizedRows):
                 inputs |= {f"{name}_codes": rows.codes, f"{name}_scales": rows.scales, f"{name}_biases": rows.biases}
                 defines |= {f"{letter}_BITS": rows.bits, f"{letter}_GROUP": rows.group_size}
                 template["S"] = rows.scales.dtype
@@ -274,8 +274,8 @@ def tile_rows(d: int, wide: bool) -> int:
     return 16 if d > 96 else 32
 
 
-def _row_bytes(rows: mx.array | Quantized) -> float:
+def _row_bytes(rows: mx.array | QuantizedRows) -> float:
     d = rows.shape[3]
-    if isinstance(rows, Quantized):
+    if isinstance(rows, QuantizedRows):
         return d * rows.bits / 8 + 2 * d / rows.group_size * rows.scales.dtype.size
     return d * rows.dtype.size

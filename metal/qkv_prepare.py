@@ -12,7 +12,7 @@ from typing import Any
 from likely.metal import kernel, mx
 from likely.metal.errors import KernelError
 from likely.metal.kernel import Constant
-from likely.metal.kv import Quantized
+from likely.metal.kv import QuantizedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ Dims = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Shapes:
-    """All of a `Projected` but its numbers."""
+    """All of a `ProjectedTokens` but its numbers."""
 
     rows: Dims
     dtype: mx.Dtype
@@ -69,7 +69,7 @@ class _Shapes:
 
 
 @dataclass(frozen=True, slots=True)
-class Projected:
+class ProjectedTokens:
     """T new tokens as a layer's projections give them, the first at position `offsets`, and what becomes of them.
 
     `prepare` raises KernelError, naming the argument, where they do not fit together.
@@ -99,11 +99,11 @@ class PreparedRows:
     """Rows as attention and the cache take them: queries [B, H, T, D], and keys and values [B, Hkv, T, D]."""
 
     queries: mx.array
-    keys: mx.array | Quantized
-    values: mx.array | Quantized
+    keys: mx.array | QuantizedRows
+    values: mx.array | QuantizedRows
 
 
-def prepare(new: Projected) -> PreparedRows:
+def prepare(new: ProjectedTokens) -> PreparedRows:
     """The rows of new tokens: by our kernel where there is Metal."""
     rows = new.rows
     ours = kernel.available() and (not kernel.switched_off or kernel.enabled("qkv_prepare", rows.dtype, rows.shape[-1]))
@@ -142,7 +142,7 @@ def _checked(*shapes: Any) -> _Shapes:
     return known
 
 
-def quantize(x: mx.array, form: Format) -> Quantized:
+def quantize(x: mx.array, form: Format) -> QuantizedRows:
     """Rows [..., D] in the layout of `mx.quantize`, with the codes that fit the stored scale and bias best."""
     most = 2**form.bits - 1
     groups = x.astype(mx.float32).reshape(*x.shape[:-1], -1, form.group_size)
@@ -153,10 +153,12 @@ def quantize(x: mx.array, form: Format) -> Quantized:
     codes = steps.astype(mx.uint8).reshape(x.shape)
     if form.bits == 4:
         codes = codes[..., ::2] | (codes[..., 1::2] << 4)
-    return Quantized(mx.contiguous(codes).view(mx.uint32), scales[..., 0], biases[..., 0], form.group_size, form.bits)
+    return QuantizedRows(
+        mx.contiguous(codes).view(mx.uint32), scales[..., 0], biases[..., 0], form.group_size, form.bits
+    )
 
 
-def by_reference(new: Projected) -> PreparedRows:
+def by_reference(new: ProjectedTokens) -> PreparedRows:
     """The same by mlx's own operations."""
     _checked(*new.shapes)
     turns, norm, every = new.rotary.frequencies, new.norm, new.rows.shape[2]
@@ -175,7 +177,7 @@ def by_reference(new: Projected) -> PreparedRows:
             freqs=1 / turns,
         )
 
-    def stored(x: mx.array, form: Format) -> mx.array | Quantized:
+    def stored(x: mx.array, form: Format) -> mx.array | QuantizedRows:
         return x if form.bits == 16 else quantize(x, form)
 
     return PreparedRows(
@@ -222,7 +224,7 @@ def _plan(make: object, *shapes: Any) -> tuple[kernel.KernelCall, mx.array]:
     return made, params
 
 
-def by_kernel(new: Projected) -> PreparedRows:
+def by_kernel(new: ProjectedTokens) -> PreparedRows:
     """One launch of `qkv_prepare.metal`."""
     launch, params = _plan(mx.fast.metal_kernel, *new.shapes)
     norm, inputs = new.norm, [new.rows, new.offsets, new.rotary.frequencies, params]
@@ -230,9 +232,9 @@ def by_kernel(new: Projected) -> PreparedRows:
         inputs += [norm.query, norm.key]
     out, *rows = launch(inputs)
 
-    def stored(form: Format) -> mx.array | Quantized:
+    def stored(form: Format) -> mx.array | QuantizedRows:
         if form.bits == 16:
             return rows.pop(0)
-        return Quantized(rows.pop(0), rows.pop(0), rows.pop(0), form.group_size, form.bits)
+        return QuantizedRows(rows.pop(0), rows.pop(0), rows.pop(0), form.group_size, form.bits)
 
     return PreparedRows(out, stored(new.key_format), stored(new.value_format))

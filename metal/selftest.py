@@ -13,7 +13,7 @@ import numpy as np
 
 from likely.metal import kernel, metal_attention, mx, qkv_prepare, reference, row, vocab
 from likely.metal.dispatch import Shape
-from likely.metal.kv import KV, Quantized, floats
+from likely.metal.kv import KV, QuantizedRows, floats
 from likely.metal.mask import CAUSAL, Mask
 from likely.metal.merge import States, merge
 from likely.metal.reference import Emit, Seen
@@ -89,7 +89,7 @@ def _normal(seed: int, *shape: int, dtype: mx.Dtype) -> mx.array:
     return mx.random.normal(shape, key=mx.random.key(seed)).astype(dtype)
 
 
-def _rows(x: mx.array, bits: int, group_size: int) -> mx.array | Quantized:
+def _rows(x: mx.array, bits: int, group_size: int) -> mx.array | QuantizedRows:
     return x if bits == 16 else qkv_prepare.quantize(x, qkv_prepare.Format(bits, group_size))
 
 
@@ -197,9 +197,11 @@ def _rows_of_tokens(
     pairs = d // 2
     rotary = qkv_prepare.Rotary(1e4 ** (-mx.arange(pairs, dtype=mx.float32) / pairs), traditional)
 
-    def new(dtype: mx.Dtype) -> qkv_prepare.Projected:
+    def new(dtype: mx.Dtype) -> qkv_prepare.ProjectedTokens:
         normed = qkv_prepare.Norm(weight.astype(dtype), weight.astype(dtype)) if norm else None
-        return qkv_prepare.Projected(rows.astype(dtype), 2, mx.array([9], dtype=mx.int32), rotary, normed, form, form)
+        return qkv_prepare.ProjectedTokens(
+            rows.astype(dtype), 2, mx.array([9], dtype=mx.int32), rotary, normed, form, form
+        )
 
     def parts(found: qkv_prepare.PreparedRows) -> tuple[mx.array, mx.array, mx.array]:
         keys, values = found.keys, found.values
@@ -212,7 +214,7 @@ def _rows_of_tokens(
         theirs = qkv_prepare.by_reference(new(mx.float32))
         queries, keys, values = parts(theirs)
         # a value on the border of two codes may fall to either side: one step
-        step = mx.max(mx.abs(theirs.keys.scales)).item() if isinstance(theirs.keys, Quantized) else 0.0
+        step = mx.max(mx.abs(theirs.keys.scales)).item() if isinstance(theirs.keys, QuantizedRows) else 0.0
         pair = [(got[0], queries), (got[2], values)]
         return mx.maximum(_worst(pair), _worst([(got[1], keys)]) - step)
 

@@ -6,7 +6,7 @@ Flat on purpose: it runs for every layer of every token.
 from dataclasses import dataclass, field
 
 from likely.metal import mx, qkv_prepare
-from likely.metal.attention import CAUSAL, KV, Emit, Mask, Masks, Quantized, Seen, attention
+from likely.metal.attention import CAUSAL, KV, Emit, Mask, Masks, QuantizedRows, Seen, attention
 from likely.models.cache import KVCache, NewRows
 from likely.models.config import ModelConfig
 from likely.models.layers import Norm, Product, onto
@@ -128,7 +128,7 @@ class Block:
 
     def _rows(
         self, y: Array, step: ForwardContext, cache: KVCache | None
-    ) -> tuple[Array, Array | Quantized, Array | Quantized]:
+    ) -> tuple[Array, Array | QuantizedRows, Array | QuantizedRows]:
         """Queries [B, H, T, D], keys and values [B, Hkv, T, D], normed and turned, of y [B, T, (H + 2 Hkv) D].
 
         By our kernel they are packed too, where the cache takes them so.
@@ -138,7 +138,7 @@ class Block:
             heads = y.reshape(b, t, -1, self.size)
             rotary, offsets = step.turn.rotaries[self.turn], step.turn.offsets
             formats = () if cache is None else cache.formats(t)
-            new = qkv_prepare.Projected(heads, self.kv_heads, offsets, rotary, self.norm, *formats)
+            new = qkv_prepare.ProjectedTokens(heads, self.kv_heads, offsets, rotary, self.norm, *formats)
             rows = qkv_prepare.prepare(new)
             return rows.queries, rows.keys, rows.values
         qk, v = self._apart(y)
@@ -152,7 +152,7 @@ class Block:
         rows = mx.zeros((1, 1, self.rotated + self.kv_heads, self.size), dtype)
         zeros = mx.zeros((self.size,), dtype)
         norm = self.norm and qkv_prepare.Norm(zeros, zeros, self.norm.eps)
-        new = qkv_prepare.Projected(rows, self.kv_heads, turn.offsets, turn.rotaries[self.turn], norm)
+        new = qkv_prepare.ProjectedTokens(rows, self.kv_heads, turn.offsets, turn.rotaries[self.turn], norm)
         return qkv_prepare.prepare(new).queries
 
     def _apart(self, y: Array) -> tuple[Array, Array]:

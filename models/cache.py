@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from likely.metal import memory, mx
-from likely.metal.attention import KV, Mask, Quantized
+from likely.metal.attention import KV, Mask, QuantizedRows
 from likely.metal.qkv_prepare import PLAIN, Format
 from likely.models.errors import CacheError
 
@@ -110,7 +110,9 @@ class KVCache:
         """How it takes T new keys, and values, if they come at once; it also takes them as they are."""
         return PLAIN, PLAIN
 
-    def append(self, keys: mx.array | Quantized, values: mx.array | Quantized, place: NewRows | None = None) -> KV:
+    def append(
+        self, keys: mx.array | QuantizedRows, values: mx.array | QuantizedRows, place: NewRows | None = None
+    ) -> KV:
         """Add keys and values [B, Hkv, T, D]; what attention reads, the new rows last."""
         assert isinstance(keys, mx.array) and isinstance(values, mx.array)
         if place is None:
@@ -422,8 +424,8 @@ def pick(kv: KV | None, index: mx.array) -> KV | None:
     return replace(kv, prefix=pick(kv.prefix, index))
 
 
-def _rows(x: mx.array | Quantized, index: mx.array) -> mx.array | Quantized:
-    if isinstance(x, Quantized):
+def _rows(x: mx.array | QuantizedRows, index: mx.array) -> mx.array | QuantizedRows:
+    if isinstance(x, QuantizedRows):
         return replace(x, codes=x.codes[index], scales=x.scales[index], biases=x.biases[index])
     return x[index]
 

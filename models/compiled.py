@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from likely.metal import dispatch, kernel, metal_attention, mx
-from likely.metal.attention import KV, Mask, Quantized
+from likely.metal.attention import KV, Mask, QuantizedRows
 from likely.metal.device import compiles, insisted
 from likely.metal.qkv_prepare import PLAIN
 from likely.models.cache import Cache, KVCache, NewRows, write
@@ -155,7 +155,7 @@ class _Rows(KVCache):
     def front(self) -> KV | None:
         return self._front
 
-    def append(self, keys: Array | Quantized, values: Array | Quantized, place: NewRows | None = None) -> KV:
+    def append(self, keys: Array | QuantizedRows, values: Array | QuantizedRows, place: NewRows | None = None) -> KV:
         assert isinstance(keys, Array) and isinstance(values, Array) and place is not None
         self.keys, self.values = write(self.keys, keys, place), write(self.values, values, place)
         return KV(self.keys, self.values, place.lengths, None, False, None, self.front, cached=True)
@@ -187,8 +187,8 @@ def _kind(front: KV | None) -> tuple[Any, ...]:
     )
 
 
-def _packing(rows: Array | Quantized) -> Packing:
-    return (rows.group_size, rows.bits) if isinstance(rows, Quantized) else None
+def _packing(rows: Array | QuantizedRows) -> Packing:
+    return (rows.group_size, rows.bits) if isinstance(rows, QuantizedRows) else None
 
 
 def _arrays(front: KV | None) -> list[Array]:
@@ -196,7 +196,7 @@ def _arrays(front: KV | None) -> list[Array]:
     found: list[Array] = []
     for part in () if front is None else front.chain():
         for rows in (part.keys, part.values):
-            found += [rows.codes, rows.scales, rows.biases] if isinstance(rows, Quantized) else [rows]
+            found += [rows.codes, rows.scales, rows.biases] if isinstance(rows, QuantizedRows) else [rows]
         found += [part.lengths] if part.positions is None else [part.lengths, part.positions]
     return found
 
@@ -204,10 +204,10 @@ def _arrays(front: KV | None) -> list[Array]:
 def _filled(kind: tuple[Any, ...], arrays: list[Array]) -> KV | None:
     """The chain of these arrays."""
 
-    def rows(packing: Packing) -> Array | Quantized:
+    def rows(packing: Packing) -> Array | QuantizedRows:
         if packing is None:
             return arrays.pop(0)
-        return Quantized(arrays.pop(0), arrays.pop(0), arrays.pop(0), *packing)
+        return QuantizedRows(arrays.pop(0), arrays.pop(0), arrays.pop(0), *packing)
 
     front: KV | None = None
     for keys, values, ragged, located, _ in kind:

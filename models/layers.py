@@ -10,7 +10,7 @@ from typing import Any
 
 from likely.metal import mx
 from likely.metal.device import compiles
-from likely.models.weights import Matrix, Packed
+from likely.models.weights import Matrix, PackedRows
 
 Array = mx.array
 GPU = mx.metal.is_available() or mx.cuda.is_available()
@@ -48,7 +48,7 @@ class QuantizedLinear:
 
     __slots__ = ("bias", "gain", "packed")
 
-    def __init__(self, packed: Packed, bias: Array | None = None) -> None:
+    def __init__(self, packed: PackedRows, bias: Array | None = None) -> None:
         self.packed = packed
         self.bias = bias
         whole = packed.global_scale
@@ -77,7 +77,7 @@ class QuantizedLinear:
         return self.packed
 
 
-class Joined:
+class JoinedProducts:
     """Several products of one input, side by side: what `join` could not make into one matrix."""
 
     __slots__ = ("parts",)
@@ -110,7 +110,7 @@ def onto(residual: Array, product: Product, x: Array) -> Array:
 
 
 def linear(matrix: Matrix, bias: Array | None = None) -> AnyLinear:
-    return QuantizedLinear(matrix, bias) if isinstance(matrix, Packed) else Linear(matrix, bias)
+    return QuantizedLinear(matrix, bias) if isinstance(matrix, PackedRows) else Linear(matrix, bias)
 
 
 class Embedding:
@@ -123,7 +123,7 @@ class Embedding:
         self.dtype = dtype  # of the activations
 
     def __call__(self, tokens: Array) -> Array:
-        if isinstance(self.table, Packed):
+        if isinstance(self.table, PackedRows):
             return self.table.map(lambda part: part[tokens]).floats(self.dtype)
         return self.table[tokens]
 

@@ -6,12 +6,12 @@ from likely.metal import mx
 from likely.models.config import Experts
 from likely.models.errors import CheckpointError
 from likely.models.layers import NVFP4_MAX, AnyLinear, Product, gated, onto
-from likely.models.weights import Matrix, Packed
+from likely.models.weights import Matrix, PackedRows
 
 Array = mx.array
 
 
-class Gated:
+class GatedMLP:
     """down(activation(gate(x)) * up(x)) (arXiv:2002.05202); gate and up are one product."""
 
     __slots__ = ("activate", "down", "gate_up")
@@ -101,12 +101,12 @@ class Mixture:
         return gather(gated(self.activate, gate, up), self.down, chosen, ordered)
 
 
-MLP = Gated | Plain | Mixture
+MLP = GatedMLP | Plain | Mixture
 
 
 def gather(x: Array, matrix: Matrix, chosen: Array, ordered: bool) -> Array:
     """x [..., 1, in] by the rows of the chosen experts -> [..., 1, out]."""
-    if not isinstance(matrix, Packed):
+    if not isinstance(matrix, PackedRows):
         return mx.gather_mm(x, matrix.swapaxes(-1, -2), rhs_indices=chosen, sorted_indices=ordered)
     layout = matrix.layout
     y = mx.gather_qmm(

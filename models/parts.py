@@ -11,9 +11,9 @@ from typing import Any
 
 from likely.metal import mx
 from likely.models.block import Block
-from likely.models.layers import Embedding, Joined, LayerNorm, RMSNorm, bare, linear
-from likely.models.mlp import Gated, Mixture
-from likely.models.weights import Matrix, Packed, PackedLayout, arrays, cut, join
+from likely.models.layers import Embedding, JoinedProducts, LayerNorm, RMSNorm, bare, linear
+from likely.models.mlp import GatedMLP, Mixture
+from likely.models.weights import Matrix, PackedLayout, PackedRows, arrays, cut, join
 
 Array = mx.array
 BELOW = -1  # the layer of what stands below the blocks; their number is that of what stands above
@@ -96,7 +96,7 @@ class ModelPart:
     def holder(self) -> Any:
         """The layer that holds its numbers."""
         found = bare(getattr(self.owner, self.slot))
-        return found.parts[self.index] if isinstance(found, Joined) else found
+        return found.parts[self.index] if isinstance(found, JoinedProducts) else found
 
     @property
     def matrix(self) -> Matrix:
@@ -117,12 +117,12 @@ class ModelPart:
     def layout(self) -> PackedLayout | None:
         """How its numbers are packed, if they are."""
         matrix = self.matrix
-        return matrix.layout if isinstance(matrix, Packed) else None
+        return matrix.layout if isinstance(matrix, PackedRows) else None
 
     def numbers(self) -> Array:
         """Its numbers, unpacked."""
         matrix = self.matrix
-        return matrix.floats(mx.float32) if isinstance(matrix, Packed) else matrix
+        return matrix.floats(mx.float32) if isinstance(matrix, PackedRows) else matrix
 
     def arrays(self) -> dict[str, Array]:
         """Its arrays in memory, by a checkpoint's names: weight, bias, scales and so on."""
@@ -170,7 +170,7 @@ def of_block(block: Block, names: TensorNames, index: int) -> Iterator[ModelPart
             yield ModelPart(path, role, index, "experts", core, "mlp", heights, at, width, experts)
     else:
         inner = bare(mlp.down).shape[1]
-        if isinstance(mlp, Gated):
+        if isinstance(mlp, GatedMLP):
             yield from product(mlp, "gate_up", {"gate": inner, "up": inner}, core.width)
         else:
             yield from product(mlp, "up", {"up": inner}, core.width)
@@ -213,7 +213,7 @@ def put(part: ModelPart, weight: Matrix | None = None, bias: Array | None = None
         place(part.owner, part.slot, Embedding(weight, holder.dtype))
     elif isinstance(holder, Mixture):
         _put_expert(holder, part, weight)
-    elif isinstance(holder, Joined):
+    elif isinstance(holder, JoinedProducts):
         holder.parts[part.index] = linear(weight, bias)
     elif len(part.heights) == 1:
         place(part.owner, part.slot, linear(weight, bias))
@@ -236,17 +236,21 @@ def split(parts: Sequence[ModelPart]) -> None:
     """Let the parts of each product stand alone, with numbers of their own."""
     for group in _products(parts):
         first = group[0]
-        if first.kind == "matrix" and len(group) > 1 and not isinstance(bare(getattr(first.owner, first.slot)), Joined):
+        if (
+            first.kind == "matrix"
+            and len(group) > 1
+            and not isinstance(bare(getattr(first.owner, first.slot)), JoinedProducts)
+        ):
             alone = [linear(_copied(part.matrix), part.bias) for part in group]
             mx.eval([list(arrays(one.matrix).values()) for one in alone])
-            place(first.owner, first.slot, Joined(alone))
+            place(first.owner, first.slot, JoinedProducts(alone))
 
 
 def unite(parts: Sequence[ModelPart]) -> None:
     """Make one matrix again of the parts of each product that are packed alike."""
     for group in _products(parts):
         holder = bare(getattr(group[0].owner, group[0].slot))
-        if isinstance(holder, Joined):
+        if isinstance(holder, JoinedProducts):
             place(group[0].owner, group[0].slot, _joined([p.matrix for p in group], [p.bias for p in group]))
         elif isinstance(holder, Mixture) and len(holder.gate_up) > 1:
             holder.gate_up = _alike(holder.gate_up, axis=1)
@@ -265,12 +269,12 @@ def _joined(pieces: Sequence[Matrix], biases: Sequence[Array | None]) -> Any:
     known = [bias for bias in biases if bias is not None]
     whole = join(pieces) if len(known) in (0, len(pieces)) else None
     if whole is None:
-        return Joined([linear(*piece) for piece in zip(pieces, biases, strict=True)])
+        return JoinedProducts([linear(*piece) for piece in zip(pieces, biases, strict=True)])
     return linear(whole, mx.concatenate(known) if known else None)
 
 
 def _copied(matrix: Matrix) -> Matrix:
-    return matrix.map(mx.contiguous) if isinstance(matrix, Packed) else mx.contiguous(matrix)
+    return matrix.map(mx.contiguous) if isinstance(matrix, PackedRows) else mx.contiguous(matrix)
 
 
 def _alike(matrices: Sequence[Matrix], axis: int) -> list[Matrix]:

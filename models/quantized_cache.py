@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from likely.metal import mx
-from likely.metal.attention import KV, Quantized
+from likely.metal.attention import KV, QuantizedRows
 from likely.metal.qkv_prepare import PLAIN, Format, quantize
 from likely.models.cache import FIRST, KVCache, NewRows, RowSize, Tail, grown, pick, resize
 from likely.models.errors import CacheError
@@ -68,7 +68,9 @@ class QuantizedCache(KVCache):
         keys, values = (Format(bits, self.group_size) for bits in self.bits)
         return keys, values
 
-    def append(self, keys: mx.array | Quantized, values: mx.array | Quantized, place: NewRows | None = None) -> KV:
+    def append(
+        self, keys: mx.array | QuantizedRows, values: mx.array | QuantizedRows, place: NewRows | None = None
+    ) -> KV:
         """Add keys and values [B, Hkv, T, D]; what attention reads, in which these rows are as `formats` says."""
         forms = self.formats(keys.shape[2])
         if forms == (PLAIN, PLAIN):
@@ -76,7 +78,9 @@ class QuantizedCache(KVCache):
             self.settle()
             return kv
         packed = zip((keys, values), forms, strict=True)
-        self._extend(*(x if isinstance(x, Quantized) or form.bits == 16 else quantize(x, form) for x, form in packed))
+        self._extend(
+            *(x if isinstance(x, QuantizedRows) or form.bits == 16 else quantize(x, form) for x, form in packed)
+        )
         assert self.old is not None
         return replace(self.old, prefix=self.prefix, cached=True)
 
@@ -98,7 +102,7 @@ class QuantizedCache(KVCache):
         packed = zip((keys, values), self.bits, strict=True)
         self._extend(*(x if bits == 16 else quantize(x, Format(bits, self.group_size)) for x, bits in packed))
 
-    def _extend(self, keys: mx.array | Quantized, values: mx.array | Quantized) -> None:
+    def _extend(self, keys: mx.array | QuantizedRows, values: mx.array | QuantizedRows) -> None:
         """Add packed rows behind those that are held."""
         have, held = self._count, self.old
         end = have + keys.shape[2]
@@ -158,14 +162,16 @@ class QuantizedCache(KVCache):
         self.old = None
 
 
-def _extended(old: mx.array | Quantized | None, new: mx.array | Quantized, have: int, end: int) -> mx.array | Quantized:
+def _extended(
+    old: mx.array | QuantizedRows | None, new: mx.array | QuantizedRows, have: int, end: int
+) -> mx.array | QuantizedRows:
     """`new` written after the first `have` rows of `old`."""
-    if isinstance(new, Quantized):
+    if isinstance(new, QuantizedRows):
         was = {} if old is None else _arrays(old)
         parts = [_extended(was.get(name), array, have, end) for name, array in _arrays(new).items()]
         codes, scales, biases = (part for part in parts if isinstance(part, mx.array))
-        return Quantized(codes, scales, biases, new.group_size, new.bits)
-    assert not isinstance(old, Quantized)
+        return QuantizedRows(codes, scales, biases, new.group_size, new.bits)
+    assert not isinstance(old, QuantizedRows)
     room = _room(end)
     if old is None:
         return resize(new, 0, end, room)
@@ -182,15 +188,15 @@ def _room(rows: int) -> int:
     return rows + max(SPARE, rows // 64)
 
 
-def _arrays(x: mx.array | Quantized) -> dict[str, mx.array]:
-    if isinstance(x, Quantized):
+def _arrays(x: mx.array | QuantizedRows) -> dict[str, mx.array]:
+    if isinstance(x, QuantizedRows):
         return {"codes": x.codes, "scales": x.scales, "biases": x.biases}
     return {"rows": x}
 
 
-def _rows(part: Mapping[str, mx.array], name: str, group_size: int, bits: int) -> mx.array | Quantized | None:
+def _rows(part: Mapping[str, mx.array], name: str, group_size: int, bits: int) -> mx.array | QuantizedRows | None:
     """The packed rows of a part that was cut, if it has any."""
     if bits == 16 or f"{name}.codes" not in part:
         return part.get(f"{name}.rows")
     codes, scales, biases = (part[f"{name}.{p}"] for p in ("codes", "scales", "biases"))
-    return Quantized(codes, scales, biases, group_size, bits)
+    return QuantizedRows(codes, scales, biases, group_size, bits)

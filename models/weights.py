@@ -39,7 +39,7 @@ class PackedLayout:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackedRows:
     """Rows [out, in], or [experts, out, in], packed in `layout`."""
 
     weight: mx.array  # uint32 [..., out, in * bits / 32]
@@ -65,10 +65,10 @@ class Packed:
             scales, biases = scales.astype(dtype), biases.astype(dtype)
         return mx.dequantize(self.weight, scales, biases, group, bits, mode, self.global_scale, dtype).astype(dtype)
 
-    def map(self, change: Callable[[mx.array], mx.array]) -> "Packed":
+    def map(self, change: Callable[[mx.array], mx.array]) -> "PackedRows":
         """The same with `change` done to each array that has rows."""
         biases = None if self.biases is None else change(self.biases)
-        return Packed(change(self.weight), change(self.scales), self.layout, biases, self.global_scale)
+        return PackedRows(change(self.weight), change(self.scales), self.layout, biases, self.global_scale)
 
     def arrays(self) -> dict[str, mx.array]:
         named = (("weight", self.weight), ("scales", self.scales), ("biases", self.biases))
@@ -76,24 +76,24 @@ class Packed:
         return {name: array for name, array in every if array is not None}
 
 
-Matrix = mx.array | Packed
+Matrix = mx.array | PackedRows
 
 
 def arrays(matrix: Matrix) -> dict[str, mx.array]:
     """The arrays of a matrix by the names that checkpoints give them."""
-    return matrix.arrays() if isinstance(matrix, Packed) else {"weight": matrix}
+    return matrix.arrays() if isinstance(matrix, PackedRows) else {"weight": matrix}
 
 
 def cut(matrix: Matrix, start: int, stop: int, axis: int = 0) -> Matrix:
     """Rows [start, stop) of a matrix, a view; `axis` counts experts before rows."""
     rows = (slice(None),) * axis + (slice(start, stop),)
-    return matrix.map(lambda part: part[rows]) if isinstance(matrix, Packed) else matrix[rows]
+    return matrix.map(lambda part: part[rows]) if isinstance(matrix, PackedRows) else matrix[rows]
 
 
 def join(matrices: Sequence[Matrix], axis: int = 0) -> Matrix | None:
     """The matrices as one, row after row; None where they are not packed alike."""
-    packed = [m for m in matrices if isinstance(m, Packed)]
-    plain = [m for m in matrices if not isinstance(m, Packed)]
+    packed = [m for m in matrices if isinstance(m, PackedRows)]
+    plain = [m for m in matrices if not isinstance(m, PackedRows)]
     if not packed:
         return mx.concatenate(plain, axis=axis) if len({m.dtype for m in plain}) == 1 else None
     layout = packed[0].layout
@@ -101,7 +101,7 @@ def join(matrices: Sequence[Matrix], axis: int = 0) -> Matrix | None:
         return None
     weight, scales = (mx.concatenate([getattr(m, name) for m in packed], axis=axis) for name in ("weight", "scales"))
     biases = [m.biases for m in packed if m.biases is not None]
-    return Packed(weight, scales, layout, mx.concatenate(biases, axis=axis) if biases else None)
+    return PackedRows(weight, scales, layout, mx.concatenate(biases, axis=axis) if biases else None)
 
 
 def agreed(path: str, layout: PackedLayout, settings: Mapping[str, Any]) -> PackedLayout:
@@ -161,7 +161,7 @@ class Tensors:
         layout = self._layout(path, columns, weight, scales, biases)
         packed = [*lead, columns * layout.bits // 32]
         grouped = [*lead, columns // layout.group_size]
-        matrix = Packed(weight, scales, layout, biases, whole)
+        matrix = PackedRows(weight, scales, layout, biases, whole)
         for name, array in matrix.arrays().items():
             want = {"weight": packed, "global_scale": lead[:-1]}.get(name, grouped)
             if list(array.shape) != want:

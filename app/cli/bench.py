@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from likely.app.cli.opening import Progress, Ruled, default_model, model_option
+from likely.app.cli.opening import Progress, RuledCommand, default_model, model_option
 from likely.engine.errors import ParameterError
 
 if TYPE_CHECKING:
     from likely.engine.bench import Bench
 
 
-@click.command("bench", cls=Ruled)
+@click.command("bench", cls=RuledCommand)
 @click.argument("what", type=click.Choice(["model", "kernels"]), default="model")
 @model_option
 @click.option("--rounds", type=click.IntRange(2), default=5, show_default=True, help="Runs of each measurement.")

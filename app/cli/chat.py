@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from likely.app.cli.opening import (
-    Ruled,
+    RuledCommand,
     adapter_option,
     model_option,
     on_terminal,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from likely.app.tui.chat.start import Start
 
 
-@click.command("chat", cls=Ruled)
+@click.command("chat", cls=RuledCommand)
 @model_option
 @adapter_option
 @click.option("--plain", is_flag=True, help="Lines instead of a full screen: for pipes, ssh and screen readers.")

@@ -12,7 +12,7 @@ from likely.engine.statistics.measures import measure
 
 if TYPE_CHECKING:
     from likely.engine.estimate.bounds import RiskBound
-    from likely.engine.estimate.curve import Foretelling, HeldOutSize, LearningCurve
+    from likely.engine.estimate.curve import CurveForecast, HeldOutSize, LearningCurve
     from likely.engine.estimate.ladder import LadderRung
     from likely.engine.estimate.meta import StartComparison
     from likely.engine.statistics.estimates import Change, Estimate
@@ -27,7 +27,7 @@ class CurveReport:
     none."""
 
     rungs: "Sequence[LadderRung]"
-    curves: "dict[str, tuple[LearningCurve, Foretelling, HeldOutSize | None]]"
+    curves: "dict[str, tuple[LearningCurve, CurveForecast, HeldOutSize | None]]"
     without: dict[str, str]
 
 
@@ -125,7 +125,7 @@ def bounds_object(found: "Sequence[RiskBound]") -> dict[str, Any]:
     return {"event": "bounds", "bounds": [{**asdict(each), "vacuous": each.is_vacuous} for each in found]}
 
 
-def _told(found: "Foretelling", times: float) -> str:
+def _told(found: "CurveForecast", times: float) -> str:
     return f"{found.told * times:.4g} [{found.low * times:.4g}, {found.high * times:.4g}]"
 
 

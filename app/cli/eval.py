@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from likely.app.cli import eval_further, eval_judged, eval_variations
 from likely.app.cli.eval_output import Figure, number, say, show, span
-from likely.app.cli.opening import Progress, Ruled, adapter_option, open_session, tell, weighed_adapter
+from likely.app.cli.opening import Progress, RuledCommand, adapter_option, open_session, tell, weighed_adapter
 from likely.app.interruption import INTERRUPTED
 from likely.engine import ranks
 from likely.engine.errors import DataError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from likely.app.evaluations import Evaluation, Evaluations
     from likely.app.evaluator import Evaluator
     from likely.app.scoreboard import Measurement
-    from likely.app.task_sources import Sourced
+    from likely.app.task_sources import TaskSource
     from likely.engine.evaluate.figures import Tally
     from likely.engine.session import Session
 
@@ -32,7 +32,7 @@ COMMANDLINE = ParameterSource.COMMANDLINE
 SHOWN_S = 1.0  # the line of progress changes that often
 
 
-@click.command("eval", cls=Ruled)
+@click.command("eval", cls=RuledCommand)
 @click.argument("tasks", nargs=-1)
 @click.option(
     "--model",
@@ -196,8 +196,8 @@ def command(
         raise click.UsageError("--difference is between two models: name both with -M")
     store = Evaluations(home() / "evaluations.db", tell)
     try:
-        held: list[Sourced] = []
-        asked: list[Sourced] = []
+        held: list[TaskSource] = []
+        asked: list[TaskSource] = []
         varied: list[eval_variations.VariedTask] = []
         judged: list[Measurement] = []
         if stored:
@@ -266,7 +266,7 @@ class _Run:
         self.evaluator, self.quiet = evaluator, quiet
         self.stopped = False
 
-    def all(self, sources: "Sequence[Sourced]", models: Sequence[str]) -> "list[Measurement]":
+    def all(self, sources: "Sequence[TaskSource]", models: Sequence[str]) -> "list[Measurement]":
         from likely.app.scoreboard import Measurement, left_s
         from likely.engine.evaluate.figures import Tally
         from likely.engine.evaluate.tasks import Problem
@@ -322,7 +322,7 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
 
 
 def _check_asked(
-    asked: "Sequence[Sourced]", window: int | None, stride: int, paths: int | None, chat: bool, *, seeded: bool
+    asked: "Sequence[TaskSource]", window: int | None, stride: int, paths: int | None, chat: bool, *, seeded: bool
 ) -> None:
     """UsageError for an option that none of the tasks has a use for."""
     from likely.engine.evaluate.protocol import USUAL
@@ -345,7 +345,7 @@ def _check_asked(
                 raise click.UsageError(f"{given[name]} is {what}")
 
 
-def _check_held(held: "Sequence[Sourced]", asked: "Sequence[Sourced]") -> None:
+def _check_held(held: "Sequence[TaskSource]", asked: "Sequence[TaskSource]") -> None:
     """UsageError where the temperature would be fitted on what is reported, or on no choices."""
     from likely.engine.evaluate.tasks import Task
 

@@ -14,8 +14,8 @@ from likely.engine.errors import DataError
 if TYPE_CHECKING:
     from likely.app.evaluations import Evaluations
     from likely.app.scoreboard import Measurement
-    from likely.app.task_sources import Sourced
-    from likely.engine.evaluate.scaling import Answered
+    from likely.app.task_sources import TaskSource
+    from likely.engine.evaluate.scaling import ScoredChoices
 
 
 def scaled(store: "Evaluations", each: "Measurement", validated: "Sequence[Measurement]") -> "list[Figure]":
@@ -33,7 +33,7 @@ def scaled(store: "Evaluations", each: "Measurement", validated: "Sequence[Measu
 
 
 def contaminated(
-    store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[Sourced]", training: Path
+    store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[TaskSource]", training: Path
 ) -> "list[Figure]":
     """How much of each task stands in the training texts, and what is left of its score without that."""
     from likely.app.cli.eval_samples import texts
@@ -101,8 +101,8 @@ def ambiguity(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterator[
         yield from (Figure(task, model, measure, of, each.protocol) for measure, of in found.items())
 
 
-def _answered(store: "Evaluations", each: "Measurement") -> "Iterator[Answered]":
-    from likely.engine.evaluate.scaling import Answered
+def _answered(store: "Evaluations", each: "Measurement") -> "Iterator[ScoredChoices]":
+    from likely.engine.evaluate.scaling import ScoredChoices
 
     for row in store.rows(each.evaluation, each.below):
-        yield Answered(row.number, row.cluster, row.detail["loglikelihoods"], int(row.detail["gold"]))
+        yield ScoredChoices(row.number, row.cluster, row.detail["loglikelihoods"], int(row.detail["gold"]))

@@ -8,10 +8,10 @@ import click
 if TYPE_CHECKING:
     from likely.app.evaluations import Evaluations
     from likely.app.scoreboard import Measurement
-    from likely.app.task_sources import Sourced
+    from likely.app.task_sources import TaskSource
 
 
-def check(asked: "Sequence[Sourced]", models: Sequence[str]) -> None:
+def check(asked: "Sequence[TaskSource]", models: Sequence[str]) -> None:
     """UsageError where there is nothing to judge, before a model is loaded."""
     from likely.engine.evaluate.tasks import Question, Task
 
@@ -21,9 +21,9 @@ def check(asked: "Sequence[Sourced]", models: Sequence[str]) -> None:
         raise click.UsageError("--judge is of answers that are drawn: TASKS with a prompt and an answer")
 
 
-def pairs(store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[Sourced]") -> "list[Sourced]":
+def pairs(store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[TaskSource]") -> "list[TaskSource]":
     """A task of pairs for each model after the first, of the questions that both answered: their first answers."""
-    from likely.app.task_sources import Sourced
+    from likely.app.task_sources import TaskSource
     from likely.engine.evaluate import judging
     from likely.engine.evaluate.tasks import Question, Task
 
@@ -34,12 +34,12 @@ def pairs(store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[
         first, *others = [each for each in done if each.evaluation.task == source.name]
         for other in others:
 
-            def answers(a: "Measurement" = first, b: "Measurement" = other) -> judging.Answered:
+            def answers(a: "Measurement" = first, b: "Measurement" = other) -> judging.ScoredChoices:
                 for own, said in store.common(a.evaluation, b.evaluation, a.below):
                     yield own.number, own.detail["answers"][0], said.detail["answers"][0]
 
             models = first.evaluation.model, other.evaluation.model
             identity = f"{first.evaluation.id} {other.evaluation.id}"
             if next(answers(), None) is not None:
-                found.append(Sourced(judging.pairs(source, models, answers, identity), {}))
+                found.append(TaskSource(judging.pairs(source, models, answers, identity), {}))
     return found

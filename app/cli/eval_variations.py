@@ -12,7 +12,7 @@ from likely.app.cli.opening import Progress
 if TYPE_CHECKING:
     from likely.app.evaluations import Evaluations
     from likely.app.scoreboard import Measurement
-    from likely.app.task_sources import Sourced
+    from likely.app.task_sources import TaskSource
     from likely.engine.evaluate.robustness import Variant
     from likely.engine.evaluate.tasks import Task
     from likely.engine.evaluate.variations import Paraphrases, Variation
@@ -25,19 +25,19 @@ class VariedTask:
 
     task: "Task"
     kind: str
-    base: "Sequence[Sourced]"  # one in the place of the task itself, where that is asked otherwise too
-    variants: "Sequence[Sourced]"
-    contexts: "Sequence[Sourced]"  # for the distribution after questions
+    base: "Sequence[TaskSource]"  # one in the place of the task itself, where that is asked otherwise too
+    variants: "Sequence[TaskSource]"
+    contexts: "Sequence[TaskSource]"  # for the distribution after questions
     ways: "Sequence[Variation]"  # of the variants
     by: str = ""  # who paraphrased
 
     @property
-    def sources(self) -> "list[Sourced]":
+    def sources(self) -> "list[TaskSource]":
         return [*self.base, *self.variants, *self.contexts]
 
 
 def plan(
-    asked: "Sequence[Sourced]",
+    asked: "Sequence[TaskSource]",
     kinds: Sequence[str],
     variants: int,
     seed: int,
@@ -57,7 +57,7 @@ def plan(
 
 
 def planned(
-    asked: "Sequence[Sourced]",
+    asked: "Sequence[TaskSource]",
     kinds: Sequence[str],
     variants: int,
     seed: int,
@@ -65,7 +65,7 @@ def planned(
     by: str = "",
 ) -> list[VariedTask]:
     """ParameterError for a task that a kind is not of."""
-    from likely.app.task_sources import Sourced
+    from likely.app.task_sources import TaskSource
     from likely.engine.errors import ParameterError
     from likely.engine.evaluate.tasks import Question, Task
     from likely.engine.evaluate.variations import Variation, contexts, varied
@@ -82,7 +82,7 @@ def planned(
             others = [varied(task, way) for way in ways]
             moved = [contexts(task, other) for other in others] if task.form is Question else []
             base = [varied(task, Variation(kind, 0))] if kind == "choices" else []
-            sourced = [[Sourced(other, {}) for other in some] for some in (base, others, moved)]
+            sourced = [[TaskSource(other, {}) for other in some] for some in (base, others, moved)]
             by_whom = by if own is not None else ""
             found.append(VariedTask(task, kind, sourced[0], sourced[1], sourced[2], ways, by_whom))
     return found
@@ -90,7 +90,7 @@ def planned(
 
 def paraphrased(
     session: "Session",
-    asked: "Sequence[Sourced]",
+    asked: "Sequence[TaskSource]",
     variants: int,
     seed: int,
     limit: int | None,

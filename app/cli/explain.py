@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app import heat
-from likely.app.cli.opening import Ruled, activation_option, adapter_option, model_option, open_session, read_text
+from likely.app.cli.opening import (
+    RuledCommand,
+    activation_option,
+    adapter_option,
+    model_option,
+    open_session,
+    read_text,
+)
 from likely.app.units import bits, json_line, predicted
 from likely.engine.errors import ParameterError
 from likely.engine.posterior.uncertainty import FEWEST, MOST
@@ -27,7 +34,7 @@ SHOWN = 5  # candidates a token
 BEFORE = 4  # tokens of the past that a factor spells
 
 
-@click.command("explain", cls=Ruled)
+@click.command("explain", cls=RuledCommand)
 @click.argument("text", required=False)
 @click.option("--file", "-f", type=click.Path(path_type=Path), help="Read the text from a file.")
 @model_option
@@ -153,7 +160,7 @@ def uncertainties(
             )
         return None
     from likely.engine.posterior import explained
-    from likely.engine.posterior.averaged import Averaged
+    from likely.engine.posterior.averaged import AveragedModel
 
     try:
         averaged = session.average(samples or 0)
@@ -162,7 +169,9 @@ def uncertainties(
             raise
         click.echo(f"without ±: {error}", err=True)  # two adapters have one each: the text is explained all the same
         return None
-    assert isinstance(averaged, Averaged)  # a mixture over samples of a posterior is the only kind that a session has
+    assert isinstance(
+        averaged, AveragedModel
+    )  # a mixture over samples of a posterior is the only kind that a session has
     return explained.uncertainties(averaged, explanation.steps, [c.steps for c in named], top)
 
 

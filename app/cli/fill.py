@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app.cli.factorisation import unmasking
-from likely.app.cli.opening import Ruled, adapter_option, check_place, model_option, open_session, read_text
+from likely.app.cli.opening import RuledCommand, adapter_option, check_place, model_option, open_session, read_text
 from likely.app.cli.replaying_passes import pass_line
 from likely.app.cli.sampling import draw_options, read_recipe, says_recipe
 from likely.app.cli.training import table_options
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from likely.engine.session import Session
 
 
-@click.command("fill", cls=Ruled)
+@click.command("fill", cls=RuledCommand)
 @click.argument("text", required=False)
 @model_option
 @adapter_option

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from likely.app import units
-from likely.app.cli.opening import Progress, Ruled
+from likely.app.cli.opening import Progress, RuledCommand
 from likely.app.heat import one_line
 from likely.engine.errors import ParameterError
 from likely.engine.whole_file import check_new_file, check_new_folder
@@ -14,7 +14,7 @@ KINDS = ("f16", "q8_0", "q4_0")
 BITS = ("0", "2", "3", "4", "5", "6", "8", "16", "32")
 
 
-@click.command("fuse", cls=Ruled)
+@click.command("fuse", cls=RuledCommand)
 @click.argument("adapter", type=click.Path(path_type=Path))
 @click.option("--model", "-M", help="The base model. Default: the one that the adapter names.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="A folder, or a file that ends with .gguf.")

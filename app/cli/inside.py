@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app.cli.explain import read_given
-from likely.app.cli.opening import Ruled, adapter_option, model_option, open_session
+from likely.app.cli.opening import RuledCommand, adapter_option, model_option, open_session
 from likely.app.units import bits
 from likely.engine.errors import ParameterError
 
@@ -34,7 +34,7 @@ class Head(click.ParamType):
         return int(layer), int(head)
 
 
-@click.command("inside", cls=Ruled)
+@click.command("inside", cls=RuledCommand)
 @click.argument("text", required=False)
 @click.option("--file", "-f", type=click.Path(path_type=Path), help="Read the text from a file.")
 @model_option

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from likely.app.cli.opening import Ruled
+from likely.app.cli.opening import RuledCommand
 from likely.app.heat import one_line
 
 
-@click.command("models", cls=Ruled)
+@click.command("models", cls=RuledCommand)
 @click.option("--json", "as_json", is_flag=True, help="One array of objects.")
 @click.option("--default", "chosen", metavar="NAME", help="Use this model where none is named.")
 @click.option(

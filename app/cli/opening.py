@@ -106,9 +106,9 @@ def open_session(
     gc.disable()  # what loading makes stays; searching it for garbage, again and again, took an eighth of the start
     try:
         from likely.engine.session import Session
-        from likely.engine.sources.checkpoint import Parting, load
+        from likely.engine.sources.checkpoint import Partition, load
 
-        parting = None if together is None else Parting(together, parallel or "tensor")
+        parting = None if together is None else Partition(together, parallel or "tensor")
         with Progress() as progress:
             bits = None if activation_bits is None else int(activation_bits)
             checkpoint = load(model, progress=progress.show, parting=parting, activation_bits=bits)
@@ -162,7 +162,7 @@ def weighed_adapter(given: str) -> tuple[str, float]:
         raise click.UsageError(f"--adapter takes FOLDER or FOLDER=WEIGHT, got {given}: {weight} is no number") from None
 
 
-class Ruled(click.Command):
+class RuledCommand(click.Command):
     """A verb whose options are checked against `app.cli.rules` before it runs; its help does not load them."""
 
     def invoke(self, ctx: click.Context) -> Any:

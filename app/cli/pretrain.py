@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app.awake import kept_awake
-from likely.app.cli.opening import Progress, Ruled
+from likely.app.cli.opening import Progress, RuledCommand
 from likely.app.cli.training import follow, leave, sign_of, table_options, watch
 from likely.app.heat import one_line
 from likely.app.interruption import stopped_by_signals
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from likely.engine.pretrain.pretraining import Pretraining
 
 
-@click.command("pretrain", cls=Ruled)
+@click.command("pretrain", cls=RuledCommand)
 @click.argument("data", required=False)
 @click.option("--config", "-c", type=click.Path(path_type=Path, dir_okay=False), help="Options from a TOML file.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")

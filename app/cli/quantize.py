@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from likely.app.cli.opening import Progress, Ruled
+from likely.app.cli.opening import Progress, RuledCommand
 from likely.app.heat import one_line
 from likely.app.units import bits, predicted
 from likely.engine.errors import ParameterError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 KINDS = ("f16", "q8_0", "q4_0")
 
 
-@click.command("quantize", cls=Ruled)
+@click.command("quantize", cls=RuledCommand)
 @click.argument("model")
 @click.option("--to", "target", type=click.Path(path_type=Path), help="Default: MODEL-4bit or MODEL-f16.gguf here.")
 @click.option("--bits", type=int, help="Bits a weight: 2, 3, 4, 5, 6 or 8. Default: 4.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from likely.app.cli.opening import Ruled, adapter_option, model_option, open_session, read_text
+from likely.app.cli.opening import RuledCommand, adapter_option, model_option, open_session, read_text
 from likely.app.cli.sampling import read_recipe, sampling_options
 from likely.app.cli.walks import walk_lines
 from likely.app.heat import one_line, visible
@@ -27,7 +27,7 @@ from likely.engine.reason.thought import THOUGHTS, thought
 BAR = 24  # cells of a full one
 
 
-@click.command("reason", cls=Ruled)
+@click.command("reason", cls=RuledCommand)
 @click.argument("question", required=False)
 @model_option
 @adapter_option

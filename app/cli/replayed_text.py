@@ -7,7 +7,7 @@ from likely.app import heat
 from likely.app.recipes import drawn_by, words
 from likely.engine.trace.fields import step_object
 from likely.engine.trace.file import recipe_row
-from likely.engine.trace.replay import Replayed, replay, replay_drawn
+from likely.engine.trace.replay import StepReplay, replay, replay_drawn
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.trace import Trace
 from likely.engine.transforms import Key, States
@@ -16,7 +16,7 @@ SHOWN = 4  # candidates a token
 GLYPH = "◆"  # before a token from which on others are drawn otherwise
 
 
-def best(trace: Trace, new: Replayed) -> str:
+def best(trace: Trace, new: StepReplay) -> str:
     """The likeliest candidates under other parameters."""
     order = sorted(range(len(new.ids)), key=lambda i: -float(new.middle[i]))[:SHOWN]
     return "  ".join(
@@ -26,7 +26,7 @@ def best(trace: Trace, new: Replayed) -> str:
     )
 
 
-def as_object(trace: Trace, step: TokenStep, new: Replayed | None) -> dict[str, Any]:
+def as_object(trace: Trace, step: TokenStep, new: StepReplay | None) -> dict[str, Any]:
     """A step as `--json` prints it, with what other parameters would make of it where that is known."""
     found = step_object(step) | {"drawn_by": recipe_row(step.recipe)}
     if new is None:
@@ -49,7 +49,7 @@ def as_object(trace: Trace, step: TokenStep, new: Replayed | None) -> dict[str, 
     }
 
 
-def replayed(step: TokenStep, states: States, key: Key, recipe: Recipe | None) -> Replayed | None:
+def replayed(step: TokenStep, states: States, key: Key, recipe: Recipe | None) -> StepReplay | None:
     """A step under a recipe, with the states and the key of its place; None as it was drawn, and None where nothing was
     kept of it."""
     if recipe is None:
@@ -66,7 +66,7 @@ def under(trace: Trace, recipe: Recipe | None) -> str:
     return f"as drawn under {words(*drawn_by(trace.steps))}"
 
 
-def bounds(new: Replayed, token: int) -> tuple[float, float]:
+def bounds(new: StepReplay, token: int) -> tuple[float, float]:
     """The bounds of the token that was drawn; a snapshot always holds it."""
     at = int((new.ids == token).argmax())
     return float(new.low[at]), float(new.high[at])

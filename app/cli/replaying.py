@@ -13,7 +13,7 @@ from likely.app.cli.replaying_passes import show_passes
 from likely.app.recipes import change
 from likely.app.units import json_line
 from likely.engine.trace import file
-from likely.engine.trace.replay import Replayed, states_at
+from likely.engine.trace.replay import StepReplay, states_at
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.trace import Trace
 
@@ -35,7 +35,7 @@ def show_replay(path: Path, recipe: Recipe | None, *, as_json: bool) -> None:
             _show(trace, list(rows), recipe, f"[{n}] " if whose else "")
 
 
-def _show(trace: Trace, rows: list[tuple[TokenStep, Replayed]], recipe: Recipe | None, whose: str) -> None:
+def _show(trace: Trace, rows: list[tuple[TokenStep, StepReplay]], recipe: Recipe | None, whose: str) -> None:
     mode = heat.colour_mode(sys.stdout)
     model = heat.one_line(trace.model)
     click.echo(f"{whose}{model} · seed {trace.seed} · {len(rows)} tokens, {under(trace, recipe)}")
@@ -52,7 +52,7 @@ def _show(trace: Trace, rows: list[tuple[TokenStep, Replayed]], recipe: Recipe |
         click.echo(f"{shown} {drawn_at(step):>9} {spread(low, high):>16} {kept:>11}  {best(trace, new)}")
 
 
-def _replayed(trace: Trace, recipe: Recipe | None) -> Iterator[tuple[TokenStep, Replayed]]:
+def _replayed(trace: Trace, recipe: Recipe | None) -> Iterator[tuple[TokenStep, StepReplay]]:
     for n, step in enumerate(trace.steps):
         by = recipe or step.recipe
         states = states_at(by.transforms, trace.lexicon, trace.prompt, trace.steps[:n])

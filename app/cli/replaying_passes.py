@@ -15,7 +15,7 @@ from likely.app import heat
 from likely.app.cli.replayed_text import as_object, best, bounds, drawn_at, replayed, said, spread, under
 from likely.app.units import json_line
 from likely.engine.trace.record import DenoisingRecord, canvases
-from likely.engine.trace.replay import Replayed
+from likely.engine.trace.replay import StepReplay
 from likely.engine.trace.step import Recipe
 from likely.engine.trace.trace import Trace
 from likely.engine.trace.unmasking import DenoisingStep, OpenMask, Unmasked
@@ -71,7 +71,7 @@ def _texts(trace: Trace, record: DenoisingRecord, canvas: Sequence[int]) -> Iter
 
 def _replayed(
     trace: Trace, record: DenoisingRecord, each: DenoisingStep, canvas: Sequence[int], recipe: Recipe | None
-) -> Iterator[tuple[Unmasked, Replayed | None]]:
+) -> Iterator[tuple[Unmasked, StepReplay | None]]:
     """Each token of a pass and what `recipe` would do there, or its own did. None where tokens are drawn anew and a
     transform looks at those that stood: which others were masked and came again as they were, no record says."""
     known = [token for token in canvas if token != record.mask]
@@ -83,7 +83,7 @@ def _replayed(
         yield one, None if unknown else replayed(one.token, states, key, recipe)
 
 
-def _show(trace: Trace, one: Unmasked, new: Replayed | None) -> None:
+def _show(trace: Trace, one: Unmasked, new: StepReplay | None) -> None:
     step = one.token
     name = said(step.piece)
     bits = None if step.logprob is None else -step.logprob / math.log(2)

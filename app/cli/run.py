@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from likely.app.cli.factorisation import is_diffusion, unmasking
 from likely.app.cli.opening import (
-    Ruled,
+    RuledCommand,
     activation_option,
     adapter_option,
     check_place,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from likely.engine.session import Session
 
 
-@click.command("run", cls=Ruled)
+@click.command("run", cls=RuledCommand)
 @click.argument("prompt", required=False)
 @model_option
 @adapter_option

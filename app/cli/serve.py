@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import click
 
-from likely.app.cli.opening import Ruled, default_model
+from likely.app.cli.opening import RuledCommand, default_model
 from likely.app.heat import visible
 from likely.app.serve.bounds import BOUNDS
 from likely.engine.errors import ParameterError
 
 
-@click.command("serve", cls=Ruled)
+@click.command("serve", cls=RuledCommand)
 @click.option(
     "--model",
     "-M",

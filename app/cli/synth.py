@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from likely.app.cli.opening import Progress, Ruled, default_model, open_session
+from likely.app.cli.opening import Progress, RuledCommand, default_model, open_session
 from likely.app.interruption import INTERRUPTED
 from likely.engine import ranks
 from likely.engine.home import expanded
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NEIGHBOURS = "neighbours.jsonl"  # of the made rows among the real ones
 
 
-@click.command("synth", cls=Ruled)
+@click.command("synth", cls=RuledCommand)
 @click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--model", "-M", metavar="MODEL", help="In the place of generate.model.")
 @click.option("--out", metavar="FOLDER", help="In the place of out.")

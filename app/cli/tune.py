@@ -12,7 +12,7 @@ import click
 
 from likely.app import heat
 from likely.app.awake import kept_awake
-from likely.app.cli.opening import Progress, Ruled
+from likely.app.cli.opening import Progress, RuledCommand
 from likely.app.cli.training import follow, leave, sign_of, table_options, watch
 from likely.app.interruption import stopped_by_signals
 from likely.app.training_kind import TUNE
@@ -23,12 +23,12 @@ from likely.engine.options import read_toml
 
 if TYPE_CHECKING:
     from likely.engine.tune.control import Ended
-    from likely.engine.tune.open_run import Opened
+    from likely.engine.tune.open_run import Tuning
     from likely.engine.tune.report import RunReport
     from likely.engine.tune.samples import TrainingSample
 
 
-@click.command("tune", cls=Ruled)
+@click.command("tune", cls=RuledCommand)
 @click.argument("data", required=False)
 @click.option("--config", "-c", type=click.Path(path_type=Path, dir_okay=False), help="Options from a TOML file.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
@@ -96,7 +96,7 @@ def command(
     leave(end, opened.run, words)
 
 
-def _run(opened: "Opened", as_json: bool, words: Sequence[str]) -> "Ended":
+def _run(opened: "Tuning", as_json: bool, words: Sequence[str]) -> "Ended":
     from likely.engine.tune.control import Ended, TrainControl
     from likely.engine.tune.trainer import train
 
@@ -111,7 +111,7 @@ def _run(opened: "Opened", as_json: bool, words: Sequence[str]) -> "Ended":
     raise AssertionError("a run ends with Ended")
 
 
-def _ended(opened: "Opened", event: "Ended", began: int, valid: str, as_json: bool, words: Sequence[str]) -> None:
+def _ended(opened: "Tuning", event: "Ended", began: int, valid: str, as_json: bool, words: Sequence[str]) -> None:
     """Say how a run ended and how far it has moved the model."""
     from likely.engine.tune.probes import moved
 
@@ -128,7 +128,7 @@ def _ended(opened: "Opened", event: "Ended", began: int, valid: str, as_json: bo
             click.echo(line, err=True)
 
 
-def _painted(opened: "Opened", sample: "TrainingSample") -> str:
+def _painted(opened: "Tuning", sample: "TrainingSample") -> str:
     """A sample's text, its trained tokens coloured, or in brackets where there are no colours."""
     from likely.engine.tune.objectives import targets_of
 
@@ -145,7 +145,7 @@ def _painted(opened: "Opened", sample: "TrainingSample") -> str:
     return "".join(out) + ("⟧" if inside else "")
 
 
-def _object(opened: "Opened", found: "RunReport") -> dict[str, Any]:
+def _object(opened: "Tuning", found: "RunReport") -> dict[str, Any]:
     rows = opened.data
     return {
         "forms": dict(rows.forms),

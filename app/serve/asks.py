@@ -54,7 +54,7 @@ def refused_as(names: Mapping[str, str]) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ResponseShape:
     """How much of an answer goes into its response."""
 
     logprobs: int | None = None  # alternatives beside each token; None: no log-probabilities at all
@@ -91,7 +91,7 @@ class AnswerRequest:
     called: bool = False  # the answer is a call of a tool, as its constraint says
     effort: str = ""  # of thinking, where the model's template has a place for it
     ignored: tuple[str, ...] = ()  # fields that change no answer
-    shown: Shown = field(default_factory=Shown)
+    shown: ResponseShape = field(default_factory=ResponseShape)
     together: int = 1  # requests that came as one
 
     @property

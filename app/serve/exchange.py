@@ -100,12 +100,12 @@ class Lines:
     kind: str = SSE
 
 
-Answered = dict[str, Any] | str | Lines | Callable[[], dict[str, Any]]  # the last makes one that may be large
-Handler = Callable[[bytes, ServedExchange], Awaitable[Answered]]
+ScoredChoices = dict[str, Any] | str | Lines | Callable[[], dict[str, Any]]  # the last makes one that may be large
+Handler = Callable[[bytes, ServedExchange], Awaitable[ScoredChoices]]
 Scope = MutableMapping[str, Any]
 
 
-class Exchanged(Response):
+class LoggedResponse(Response):
     """A response that is made while the client is there, with one line in the log.
 
     Every request comes by here, so that none is let in unseen.

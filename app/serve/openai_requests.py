@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from likely.app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, Shown
+from likely.app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, ResponseShape
 from likely.app.serve.bounds import BOUNDS, TOP
 from likely.engine import choices, json_reader
 from likely.engine.decode.control import RunControl
@@ -358,7 +358,7 @@ def _drawn(
         called=called,
         effort=effort,
         ignored=tuple(name for name in PASSED_OVER if name in body),
-        shown=Shown(
+        shown=ResponseShape(
             logprobs,
             bool(body.get("echo")),
             bool(body.get("stream")),

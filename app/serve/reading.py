@@ -22,7 +22,7 @@ MARKS: dict[Kind, dict[str, Kind]] = {  # that end each kind, and what begins be
 }
 
 
-class TextParting:
+class MarkSplitter:
     """A text that arrives in pieces, parted by its marks; what may be the beginning of one is held back."""
 
     def __init__(self, kind: Kind = "said", calls: bool = False) -> None:
@@ -59,7 +59,7 @@ def _overlap(text: str, mark: str) -> int:
 class GrownText:
     """One text so far."""
 
-    parting: TextParting
+    parting: MarkSplitter
     parts: list[tuple[Kind, str]] = field(default_factory=list)
     steps: list[TokenStep] = field(default_factory=list)
     reason: str = ""
@@ -87,7 +87,7 @@ class GrownText:
         return sum(known) / len(known) if known else -math.inf
 
     def fork(self) -> "GrownText":
-        twin = TextParting(self.parting.kind, self.parting._calls)
+        twin = MarkSplitter(self.parting.kind, self.parting._calls)
         twin._held = self.parting._held
         return GrownText(twin, list(self.parts), list(self.steps))
 
@@ -108,7 +108,7 @@ class AnswerReader:
     def __init__(self, n: int, *, thinking: bool = False, calls: bool = False, figures: bool = True) -> None:
         """`figures`: the tokens' candidates are kept, which nobody may be going to ask for."""
         self._figures = figures
-        self._begin = partial(TextParting, "thought" if thinking else "said", calls)
+        self._begin = partial(MarkSplitter, "thought" if thinking else "said", calls)
         self.texts = {number: GrownText(self._begin()) for number in range(n)}
         self.ended: list[GrownText] = []
 

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from likely.app import requests as r
 from likely.app.serve import ollama, openai_requests, openai_responses, responses_api
 from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, ModelsAsked, RequestRefused
-from likely.app.serve.exchange import Answered, Exchanged, Handler, Lines, ServedExchange, ServerState
+from likely.app.serve.exchange import Handler, Lines, LoggedResponse, ScoredChoices, ServedExchange, ServerState
 from likely.app.serve.openapi import description
 from likely.app.serve.reading import AnswerReader, TextDelta
 from likely.app.watch.lines import WATCH
@@ -74,7 +74,7 @@ class Endpoint:
 
     def _route(self, does: Handler, path: str) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
-            return Exchanged(self.state, does, path)
+            return LoggedResponse(self.state, does, path)
 
         return handle
 
@@ -82,15 +82,17 @@ class Endpoint:
         if not (name := request.path_params["name"]):
             return self._unknown(request, HTTPException(404))
 
-        async def does(body: bytes, seen: ServedExchange) -> Answered:
+        async def does(body: bytes, seen: ServedExchange) -> ScoredChoices:
             return await self.model(name)
 
-        return Exchanged(self.state, does, "/v1/models/{name}")
+        return LoggedResponse(self.state, does, "/v1/models/{name}")
 
     def _unknown(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         line = f"there is no {request.method} {request.url.path[:80]} here: GET /openapi.json lists all there is"
-        return Exchanged(self.state, RequestRefused(line, status=error.status_code, headers=error.headers), "other")
+        return LoggedResponse(
+            self.state, RequestRefused(line, status=error.status_code, headers=error.headers), "other"
+        )
 
     async def _opened(self, ask: AnswerRequest, seen: ServedExchange) -> tuple[AnswerOpened, AsyncIterator[Any]]:
         """The first event of a request, and the others."""
@@ -152,13 +154,13 @@ class Endpoint:
 
     # -- OpenAI ------------------------------------------------------------------------------------------------------
 
-    async def chat(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def chat(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         ask = await self._asked(
             body, seen, lambda: openai_requests.chat(openai_requests.read(body, openai_requests.CHAT))
         )
         return await self._chat(ask, seen)
 
-    async def _chat(self, ask: AnswerRequest, seen: ServedExchange) -> Answered:
+    async def _chat(self, ask: AnswerRequest, seen: ServedExchange) -> ScoredChoices:
         if ask.shown.stream:
             opened, events = await self._opened(ask, seen)
             return Lines(self._chat_stream(ask, opened, events, seen))
@@ -191,7 +193,7 @@ class Endpoint:
             yield _sse({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
         yield DONE
 
-    async def completions(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def completions(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         asks = await self._asked(
             body, seen, lambda: openai_requests.completions(openai_requests.read(body, openai_requests.COMPLETION))
         )
@@ -245,7 +247,7 @@ class Endpoint:
             yield _sse({**head, "object": "text_completion", "choices": [], "usage": usage})
         yield DONE
 
-    async def embeddings(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def embeddings(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         def asked() -> tuple[Json, EmbeddingRequest]:
             read = openai_requests.read(body, openai_requests.EMBEDDING)
             return read, openai_requests.embeddings(read)
@@ -262,7 +264,7 @@ class Endpoint:
                 return event
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
-    async def responses(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def responses(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         ask = await self._asked(body, seen, lambda: responses_api.read(body))
         opened, events = await self._opened(ask, seen)
         head = responses_api.head(opened.facts.name)
@@ -300,15 +302,15 @@ class Endpoint:
 
     # -- Ollama ------------------------------------------------------------------------------------------------------
 
-    async def ollama_chat(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def ollama_chat(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         return await self._ollama(await self._asked(body, seen, lambda: ollama.chat(body)), seen, ollama.chat_line)
 
-    async def ollama_generate(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def ollama_generate(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         return await self._ollama(
             await self._asked(body, seen, lambda: ollama.generate(body)), seen, ollama.generate_line
         )
 
-    async def _ollama(self, ask: AnswerRequest, seen: ServedExchange, line: ollama.Line) -> Answered:
+    async def _ollama(self, ask: AnswerRequest, seen: ServedExchange, line: ollama.Line) -> ScoredChoices:
         opened, events = await self._opened(ask, seen)
         reader = self._reader(ask, opened, seen)
 
@@ -329,59 +331,59 @@ class Endpoint:
         text = reader.ended[-1]
         return line(opened, tuple(text.parts), text, seen.began)
 
-    async def ollama_show(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def ollama_show(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         name = await self._asked(body, seen, lambda: ollama.shown_name(body))
         async for event in self.state.front.events(r.Load(name)):
             if isinstance(event, r.Loaded):
                 return ollama.shown(event.facts)
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
-    async def ollama_tags(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def ollama_tags(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         return ollama.tags(await asyncio.to_thread(self.names))
 
-    async def ollama_embed(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def ollama_embed(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         ask = await self._asked(body, seen, lambda: ollama.embed(body))
         found = await self._embedded(ask, seen)
         return lambda: ollama.embedded(ask, found, seen.began)
 
-    async def ollama_embedding(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def ollama_embedding(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         ask = await self._asked(body, seen, lambda: ollama.embed_prompt(body))
         return ollama.embedding(await self._embedded(ask, seen))
 
-    async def ollama_ps(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def ollama_ps(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         async for models in self.state.front.events(ModelsAsked()):
             return ollama.running(models)
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
-    async def ollama_version(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def ollama_version(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         return {"version": "0.6.4"}  # of the protocol that is spoken: clients ask for at least some
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 
-    async def models(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def models(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         names = await asyncio.to_thread(self.names)
         return {"object": "list", "data": [openai_responses.model(name) for name in names]}
 
-    async def model(self, name: str) -> Answered:
+    async def model(self, name: str) -> ScoredChoices:
         if name not in (names := await asyncio.to_thread(self.names)):
             line = f"there is no model {name[:80]!r} here: {', '.join(names)}"
             raise RequestRefused(line, "model", 404, "model_not_found")
         return openai_responses.model(name)
 
-    async def health(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def health(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         alive = self.state.front.alive
         seen.status = 200 if alive else 503
         return {"status": "ok" if alive else "the engine has ended"}
 
-    async def measured(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def measured(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         return self.state.metrics.text(
             {"requests_running": self.state.front.running, "requests_waiting": self.state.front.waiting}
         )
 
-    async def openapi(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def openapi(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         return description()
 
-    async def watch(self, body: bytes, seen: ServedExchange) -> Answered:
+    async def watch(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
         return Lines(_watched(self.state.front.watched()))
 
 

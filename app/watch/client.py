@@ -47,14 +47,14 @@ class WatchControl:
 
 @dataclass(frozen=True, slots=True)
 class WatchServer:
-    """Watch a server until `control` ends it: `WatchBegan`, `Sighted` and `ServerLost`, over and over."""
+    """Watch a server until `control` ends it: `WatchBegan`, `NumberedEvent` and `ServerLost`, over and over."""
 
     address: ServerAddress
     control: WatchControl = field(default_factory=WatchControl)
 
 
 @dataclass(frozen=True, slots=True)
-class Sighted:
+class NumberedEvent:
     """An event of a request that the server has numbered."""
 
     request: int
@@ -71,7 +71,7 @@ class ServerLost:
 class WatchJobs:
     """The executor of one screen's watch."""
 
-    def execute(self, request: WatchServer, tell: Tell) -> Iterator[WatchBegan | Sighted | ServerLost]:
+    def execute(self, request: WatchServer, tell: Tell) -> Iterator[WatchBegan | NumberedEvent | ServerLost]:
         address, control = request.address, request.control
         while not control.stopped.is_set():
             line = f"{address} has ended"
@@ -90,7 +90,7 @@ class WatchJobs:
         pass
 
 
-def listen(address: ServerAddress, control: WatchControl) -> Iterator[WatchBegan | Sighted]:
+def listen(address: ServerAddress, control: WatchControl) -> Iterator[WatchBegan | NumberedEvent]:
     """One connection, until the server ends it. DataError for a server that refuses, or is another's; OSError and
     HTTPException where there is none."""
     key = address.read_key()
@@ -108,7 +108,7 @@ def listen(address: ServerAddress, control: WatchControl) -> Iterator[WatchBegan
         connection.close()
 
 
-def sighted(stream: BufferedIOBase, address: ServerAddress) -> Iterator[WatchBegan | Sighted]:
+def sighted(stream: BufferedIOBase, address: ServerAddress) -> Iterator[WatchBegan | NumberedEvent]:
     """Events that the lines of a server's stream tell; DataError for lines that are none."""
     lines = _lines(stream, address)
     form = next(lines, {})
@@ -121,7 +121,7 @@ def sighted(stream: BufferedIOBase, address: ServerAddress) -> Iterator[WatchBeg
             number, event = reader.read(line)
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, ParameterError, DataError):
             raise DataError(f"{address} tells of a request what cannot be read") from None
-        yield Sighted(number, event)
+        yield NumberedEvent(number, event)
 
 
 def _check(response: HTTPResponse, address: ServerAddress) -> None:

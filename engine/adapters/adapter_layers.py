@@ -34,17 +34,17 @@ class AdapterLayer:
         return x * (mx.random.bernoulli(self.keep, x.shape, key=self.key) / self.keep).astype(x.dtype)
 
 
-class Adapted(AdapterLayer):
+class AdaptedProduct(AdapterLayer):
     """A product: y = W x + scale (x A) B on each site's outputs; factors may be those of a batch's rows, [B, in, r]."""
 
     def __init__(self, base: Product, outputs: int) -> None:
         self.base, self.outputs = base, outputs
-        self.tied: list[Tied] = []  # on a head that is the embedding: those of the embedding
+        self.tied: list[TiedAdapter] = []  # on a head that is the embedding: those of the embedding
         self.reset()
 
     def __call__(self, x: Array) -> Array:
         y = self.base(x)
-        changes: list[Factors | Tied] = [*self.factors, *self.tied]
+        changes: list[Factors | TiedAdapter] = [*self.factors, *self.tied]
         if not self.on or not changes:
             return y
         parts: dict[int, list[int]] = {}
@@ -80,7 +80,7 @@ def _joined(downs: list[Array]) -> Array:
     return mx.concatenate([mx.broadcast_to(a, (*rows, *a.shape[-2:])) for a in downs], axis=-1)
 
 
-class Tied:
+class TiedAdapter:
     """An adapter of the embedding as the head that is the same table sees it: both factors transposed."""
 
     def __init__(self, factors: "Factors", outputs: int) -> None:

@@ -9,13 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from likely.engine.adapters.adapter_layers import Adapted, AdaptedEmbedding, AdaptedMixture, AdapterLayer, Tied
+from likely.engine.adapters.adapter_layers import (
+    AdaptedEmbedding,
+    AdaptedMixture,
+    AdaptedProduct,
+    AdapterLayer,
+    TiedAdapter,
+)
 from likely.engine.adapters.factors import LEAVES, Factors, fresh
 from likely.engine.adapters.sites import sites
 from likely.engine.errors import ParameterError
 from likely.metal import mx
 from likely.models import Transformer
-from likely.models.layers import Joined
+from likely.models.layers import JoinedProducts
 from likely.models.parts import ModelPart
 
 Array = mx.array
@@ -87,7 +93,7 @@ def attach(adapter: Adapter, *, weight: float = 1.0) -> None:
         f.weight = weight
         _layer(f.site).factors.append(f)
         if f.site.kind == "table" and f.site.owner.config.tied and f.tied:
-            _product(f.site.owner, "out").tied.append(Tied(f, f.site.height))
+            _product(f.site.owner, "out").tied.append(TiedAdapter(f, f.site.height))
 
 
 def _there(site: ModelPart) -> list[Factors]:
@@ -108,11 +114,11 @@ def _layer(site: ModelPart) -> AdapterLayer:
     return adapted
 
 
-def _product(owner: Any, slot: str) -> Adapted:
+def _product(owner: Any, slot: str) -> AdaptedProduct:
     product = getattr(owner, slot)
-    if not isinstance(product, Adapted):
-        outputs = sum(p.shape[0] for p in product.parts) if isinstance(product, Joined) else product.shape[0]
-        product = Adapted(product, outputs)
+    if not isinstance(product, AdaptedProduct):
+        outputs = sum(p.shape[0] for p in product.parts) if isinstance(product, JoinedProducts) else product.shape[0]
+        product = AdaptedProduct(product, outputs)
         setattr(owner, slot, product)
     return product
 
@@ -128,7 +134,7 @@ def detach(adapter: Adapter) -> None:
             if not isinstance(part, AdapterLayer):
                 continue
             part.factors = [other for other in part.factors if other is not f]
-            if isinstance(part, Adapted):
+            if isinstance(part, AdaptedProduct):
                 part.tied = [other for other in part.tied if other.factors is not f]
             if not part.factors and not getattr(part, "tied", None):
                 setattr(owner, slot, part.base)  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from likely.metal import mx
 from likely.models import LanguageModel, Transformer
 from likely.models.native import as_graph
 from likely.models.parts import ModelPart
-from likely.models.weights import Matrix, Packed, PackedLayout
+from likely.models.weights import Matrix, PackedLayout, PackedRows
 
 EVERYTHING = "*"
 
@@ -72,10 +72,10 @@ def pack(model: Transformer, bits: int, group_size: int) -> None:
     model.unite()
 
 
-def packed(matrix: Matrix, layout: PackedLayout) -> Packed:
+def packed(matrix: Matrix, layout: PackedLayout) -> PackedRows:
     """A matrix in a layout of mlx's, now; one that is packed stays as it is."""
-    if isinstance(matrix, Packed):
+    if isinstance(matrix, PackedRows):
         return matrix
     made = mx.quantize(matrix, layout.group_size, layout.bits, layout.mode)
     mx.eval(*made)
-    return Packed(made[0], made[1], layout, made[2] if len(made) > 2 else None)
+    return PackedRows(made[0], made[1], layout, made[2] if len(made) > 2 else None)

@@ -29,7 +29,7 @@ from likely.engine.home import expanded
 from likely.engine.inside import steering
 from likely.engine.inside.subject import transformer
 from likely.engine.posterior import stored as stored_posterior
-from likely.engine.posterior.averaged import Averaged
+from likely.engine.posterior.averaged import AveragedModel
 from likely.engine.posterior.posterior import Posterior
 from likely.engine.session import Session
 from likely.metal import mx
@@ -150,7 +150,7 @@ class Stack:
         shapes = {name: array.shape for name, array in adapter.parameters().items()}
         return stored_posterior.read(folder, shapes, adapter=files, base=self.session.info.weights)[0]
 
-    def averaged(self, samples: int) -> Averaged:
+    def averaged(self, samples: int) -> AveragedModel:
         """The model that is the mean over samples of the posterior of the adapter that has one (0: as many as may be).
 
         ParameterError where none has one, or several have, and for a number of samples that cannot be.
@@ -163,7 +163,7 @@ class Stack:
             raise ParameterError(f"a posterior is that of one adapter on the model, and {why}")
         entry, model = felt[0], as_graph(self.session.model)
         assert model is not None and entry.posterior is not None and isinstance(entry.adapter, lora.Adapter)
-        return Averaged(model, entry.adapter, entry.posterior, samples=samples)
+        return AveragedModel(model, entry.adapter, entry.posterior, samples=samples)
 
     def check_name(self, name: str) -> None:
         """ParameterError for a name that is taken."""

@@ -2,7 +2,7 @@
 
 Each text keeps its own sampler, control and budget; what they have in common is the pass. A text draws with the keys
 that it would have alone, so that it is the same text up to rounding. Who reads the prompts, and when a text is over,
-others know: `Batched` is to `Session.generate` what a strategy is.
+others know: `BatchedSample` is to `Session.generate` what a strategy is.
 """
 
 import time
@@ -153,7 +153,7 @@ class ContinuousBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Batched:
+class BatchedSample:
     """The steps of a run that samples in a batch with others.
 
     What the model said in a pass is drawn from by each run when it is asked. Where there is nothing to draw from, it

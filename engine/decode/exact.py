@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class PartialText:
     """Drawn tokens, the log-probability that leads there, and what the transforms remember of them."""
 
     path: tuple[int, ...]
@@ -43,7 +43,7 @@ class Children:
     """Children of a beginning that are possible, the likeliest first: tokens [m], and log-probabilities [m] of each;
     `left` is the logarithm of what truncations left of all."""
 
-    of: Beginning
+    of: PartialText
     tokens: np.ndarray
     logprobs: np.ndarray
     left: float
@@ -101,9 +101,9 @@ class ExactMode(Strategy):
         ends: Any = () if vocabulary is None else vocabulary.eos
         best, text = -math.inf, ()  # type: tuple[float, tuple[int, ...]]
         opened: list[tuple[float, int, Children, int]] = []  # the likeliest child of each that was not gone into
-        here, order, figures = Beginning((), 0.0, root.states[0]), count(), {}
+        here, order, figures = PartialText((), 0.0, root.states[0]), count(), {}
 
-        def opening(of: Beginning) -> Children:
+        def opening(of: PartialText) -> Children:
             """The children of a beginning, at the price of a pass."""
             go(branches, start, of.path)
             row = NextTokens.at(branches, replace(root, states=(of.states,))).law(0)
@@ -113,13 +113,13 @@ class ExactMode(Strategy):
             tokens = tokens[np.argsort(-row[tokens], kind="stable")]
             return Children(of, tokens, row[tokens], float(logsumexp(row, np)))
 
-        def child(of: Children, rank: int) -> Beginning:
+        def child(of: Children, rank: int) -> PartialText:
             token, logprob = int(of.tokens[rank]), float(of.logprobs[rank])
             states = (
                 t.update(s, token, of.left - logprob, np)
                 for t, s in zip(root.recipe.transforms, of.of.states, strict=True)
             )
-            return Beginning((*of.of.path, token), of.of.total + logprob, tuple(states))
+            return PartialText((*of.of.path, token), of.of.total + logprob, tuple(states))
 
         passes, constrained = 0, hard(root.recipe.transforms)
         while limit and passes < self.budget:
@@ -131,7 +131,7 @@ class ExactMode(Strategy):
                     best, text = children.bound(rank), (*here.path, token)
                     spelled = None if vocabulary is None else respelled(vocabulary, text)
             if spelled is not None and len(spelled) <= limit:
-                at: Beginning | None = Beginning((), 0.0, root.states[0])
+                at: PartialText | None = PartialText((), 0.0, root.states[0])
                 while at is not None and at.total > best and passes < self.budget:
                     own, passes = opening(at), passes + 1
                     ranks = np.flatnonzero(own.tokens == spelled[len(at.path)]).tolist()

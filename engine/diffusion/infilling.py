@@ -38,7 +38,7 @@ class FilledToken:
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class FilledCanvas:
     """A canvas in the end, and every token that took another's place."""
 
     tokens: tuple[FilledToken, ...]
@@ -140,7 +140,7 @@ def infill(
         yield each if denoiser.disagreement is None else replace(each, disagreement=denoiser.disagreement)
 
 
-def filled(ids: list[int], mask: int, passes: Iterable[DenoisingStep], tokenizer: "Tokenizer") -> Filled:
+def filled(ids: list[int], mask: int, passes: Iterable[DenoisingStep], tokenizer: "Tokenizer") -> FilledCanvas:
     """The canvas after passes; those so far, where it is not over: masks are tokens without text then."""
     last: dict[int, Unmasked] = {}
     revisions = []
@@ -157,4 +157,4 @@ def filled(ids: list[int], mask: int, passes: Iterable[DenoisingStep], tokenizer
         by = last.get(i)
         step, logprob = (None, None) if by is None else (by.step, by.token.logprob)
         tokens.append(FilledToken(i, token, text, step, logprob, ids[i] != mask))
-    return Filled(tuple(tokens), tuple(revisions))
+    return FilledCanvas(tuple(tokens), tuple(revisions))

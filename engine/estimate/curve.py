@@ -22,7 +22,7 @@ MORE = 100  # rows, whose value is told
 
 
 @dataclass(frozen=True, slots=True)
-class Foretelling:
+class CurveForecast:
     """A quantity that is told, its 95 % interval, and what was seen where it has been."""
 
     told: float
@@ -56,17 +56,17 @@ class LearningCurve:
         return found
 
     @property
-    def numbers(self) -> dict[str, Foretelling]:
+    def numbers(self) -> dict[str, CurveForecast]:
         return {"E": told(self.floor), "beta": told(self.beta)}
 
-    def worth(self, begin: float, end: float) -> Foretelling:
+    def worth(self, begin: float, end: float) -> CurveForecast:
         """By how much the expected loss falls from so many rows to so many."""
         return told(self.loss(begin) - self.loss(end))
 
 
-def told(draws: np.ndarray, seen: float | None = None) -> Foretelling:
+def told(draws: np.ndarray, seen: float | None = None) -> CurveForecast:
     low, middle, high = np.quantile(draws, [0.025, 0.5, 0.975]).tolist()
-    return Foretelling(middle, low, high, seen)
+    return CurveForecast(middle, low, high, seen)
 
 
 def fit(rows: Numbers, losses: Numbers, *, draws: int = DRAWS, seed: int = 0) -> LearningCurve:
@@ -125,8 +125,8 @@ class HeldOutSize:
 
     begin: float
     end: float
-    loss: Foretelling
-    gain: Foretelling
+    loss: CurveForecast
+    gain: CurveForecast
 
 
 def checked(rows: Numbers, losses: Numbers, *, draws: int = DRAWS, seed: int = 0) -> HeldOutSize | None:

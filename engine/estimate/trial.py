@@ -22,7 +22,7 @@ from likely.engine.errors import DataError
 from likely.engine.lock import claimed
 from likely.engine.statistics.estimates import Estimate, ratio, share
 from likely.engine.tune import batches, losses, objectives, samples
-from likely.engine.tune.open_run import Opened
+from likely.engine.tune.open_run import Tuning
 from likely.engine.tune.report import report
 from likely.engine.tune.rows import TrainingRow
 from likely.engine.tune.run import TrainingRun
@@ -154,7 +154,7 @@ def one(checkpoint: "Checkpoint", trial: Trial, folder: Path) -> TrialResult:
     return TrialResult(trial.name, found, steps, time.perf_counter() - began, failed)
 
 
-def measured(opened: Opened, rows: Sequence[TrainingRow]) -> tuple[RowScore, ...]:
+def measured(opened: Tuning, rows: Sequence[TrainingRow]) -> tuple[RowScore, ...]:
     """The rows by a model as it is now; of pairs the loss is the objective's."""
     run, found = opened.run, encoded(opened, rows)
     if found.pairs:
@@ -164,7 +164,7 @@ def measured(opened: Opened, rows: Sequence[TrainingRow]) -> tuple[RowScore, ...
     return tuple(RowScore(float(lost.sum()), float(lost @ lost), len(lost), right) for lost, right in each)
 
 
-def encoded(opened: Opened, rows: Sequence[TrainingRow]) -> samples.Samples:
+def encoded(opened: Tuning, rows: Sequence[TrainingRow]) -> samples.Samples:
     """The rows as the training has its own."""
     c = opened.run.config
     return samples.prepare(rows, opened.checkpoint.tokenizer, length=c.length, loss=c.loss, too_long=c.too_long)

@@ -144,7 +144,7 @@ def check_judge(template: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Conditioned:
+class ConditionedText:
     """A text after its own context, after another's, and alone."""
 
     context: str
@@ -180,7 +180,7 @@ class Conditioned:
 
 
 @dataclass(frozen=True, slots=True)
-class Restated:
+class RestatedText:
     """A text, the same in other words, and another text in other words."""
 
     original: str

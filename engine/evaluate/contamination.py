@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from likely.engine.evaluate import samples
-from likely.engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
 from likely.engine.evaluate.figures import Tally
 from likely.engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
 from likely.engine.statistics.estimates import Estimate, bootstrap, share
@@ -67,9 +67,9 @@ def text_of(item: Item) -> str:
             return f"{context} {choices[gold]}"
         case MinimalPair(good):
             return good
-        case Conditioned(context, continuation):
+        case ConditionedText(context, continuation):
             return f"{context} {continuation}"
-        case JudgedPair(text) | Restated(text) | ChangedContext(text) | Document(text) | KnownLaw(text):
+        case JudgedPair(text) | RestatedText(text) | ChangedContext(text) | Document(text) | KnownLaw(text):
             return text
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from likely.engine.errors import DataError
-from likely.engine.evaluate.conditional import Conditioned, Restated
+from likely.engine.evaluate.conditional import ConditionedText, RestatedText
 from likely.engine.evaluate.probes import probes
 from likely.engine.evaluate.task_files import read
 from likely.engine.evaluate.tasks import ODD, Body, Choices, Document, Problem, Question, Row, Task, TaskSettings
@@ -145,7 +145,7 @@ def _coherence(entries: Iterator[Entry]) -> Iterator[Row]:
         assert isinstance(body, Document)
         return halves(body.text)
 
-    return _set_against(entries, parts, Conditioned.KEYS, 0)
+    return _set_against(entries, parts, ConditionedText.KEYS, 0)
 
 
 def _prompt_and_answer(body: Body) -> tuple[str, str] | str:
@@ -154,11 +154,11 @@ def _prompt_and_answer(body: Body) -> tuple[str, str] | str:
 
 
 def _relevance(entries: Iterator[Entry]) -> Iterator[Row]:
-    return _set_against(entries, _prompt_and_answer, Conditioned.KEYS, 0)
+    return _set_against(entries, _prompt_and_answer, ConditionedText.KEYS, 0)
 
 
 def _meaning(entries: Iterator[Entry]) -> Iterator[Row]:
-    return _set_against(entries, _prompt_and_answer, Restated.KEYS, 1)
+    return _set_against(entries, _prompt_and_answer, RestatedText.KEYS, 1)
 
 
 def _fluency(entries: Iterator[Entry]) -> Iterator[Row]:

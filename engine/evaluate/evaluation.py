@@ -24,7 +24,7 @@ from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate import bounded, calibration, verifiers
 from likely.engine.evaluate.bounded import LikelihoodBound, diffuses, reach, reader
-from likely.engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
 from likely.engine.evaluate.contamination import least_likely
 from likely.engine.evaluate.features import cosines
 from likely.engine.evaluate.likelihood import WINDOW, Likelihood, Request, windows
@@ -136,7 +136,7 @@ class _Scored:
         self.session, self.task, self.protocol = session, task, protocol
         self.tokenizer = session.tokenizer
         self.prefix = protocol.token(session.tokenizer)
-        if self.prefix is None and task.form in (Conditioned, Restated):
+        if self.prefix is None and task.form in (ConditionedText, RestatedText):
             raise ParameterError(f"{task.name} asks for a text's first token too: leave out --prefix-token none")
         self.reader, self.other = (
             reader(session, paths=protocol.paths, draws=protocol.draws, seed=protocol.seed) for _ in range(2)
@@ -184,7 +184,7 @@ class _Scored:
         elif isinstance(body, Choices):
             groups = [[self._after(body.context, f"{self.task.settings.delimiter}{each}") for each in body.choices]]
         else:
-            assert isinstance(body, JudgedPair | Conditioned | Restated)
+            assert isinstance(body, JudgedPair | ConditionedText | RestatedText)
             groups = [[self._after(context, each) for each in said] for context, said in body.asked(self.task.settings)]
         asked = [each for group in groups for each in group]
         longest, context = max(len(text) for text, *_ in asked), reach(self.session)
@@ -244,9 +244,9 @@ class _Scored:
             }
             return Result(item.number, item.cluster, values, detail)
         totals = [each.total for each in exact]
-        if isinstance(body, JudgedPair | Conditioned | Restated):
+        if isinstance(body, JudgedPair | ConditionedText | RestatedText):
             values = body.measures(totals)
-            if isinstance(body, Restated):
+            if isinstance(body, RestatedText):
                 values |= cosines(self.session, body.texts)
             return Result(item.number, item.cluster, values, {"loglikelihoods": totals})
         if isinstance(body, MinimalPair):

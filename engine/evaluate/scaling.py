@@ -12,7 +12,7 @@ MEASURES = ("brier_score", "nll", *CALIBRATION)
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class ScoredChoices:
     """Choices as they were scored: log-probabilities in nats, and the number of the right one."""
 
     number: int
@@ -21,7 +21,7 @@ class Answered:
     gold: int
 
 
-def fit(validation: Iterable[Answered]) -> float:
+def fit(validation: Iterable[ScoredChoices]) -> float:
     """The temperature with the least -log p of the right choice; DataError without items."""
     rows = list(validation)
     if not rows:
@@ -29,7 +29,7 @@ def fit(validation: Iterable[Answered]) -> float:
     return calibration.temperature([row.loglikelihoods for row in rows], [row.gold for row in rows])
 
 
-def scaled(answered: Iterable[Answered], temperature: float) -> dict[str, Estimate]:
+def scaled(answered: Iterable[ScoredChoices], temperature: float) -> dict[str, Estimate]:
     """The measures that a temperature changes; which choice is taken it does not."""
     tally = Tally()
     for row in answered:

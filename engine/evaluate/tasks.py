@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 from typing import Any, ClassVar
 
 from likely.engine.errors import DataError
-from likely.engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
 from likely.engine.json_reader import parse
 
 Row = Mapping[str, Any]
@@ -77,9 +77,19 @@ class KnownLaw:
     KEYS: ClassVar[tuple[str, ...]] = ("context", "law")
 
 
-Body = MinimalPair | Choices | Question | JudgedPair | Conditioned | Restated | ChangedContext | Document | KnownLaw
+Body = (
+    MinimalPair
+    | Choices
+    | Question
+    | JudgedPair
+    | ConditionedText
+    | RestatedText
+    | ChangedContext
+    | Document
+    | KnownLaw
+)
 FORMS: tuple[type[Body], ...] = (
-    MinimalPair, Choices, Question, JudgedPair, Conditioned, Restated, ChangedContext, Document, KnownLaw,
+    MinimalPair, Choices, Question, JudgedPair, ConditionedText, RestatedText, ChangedContext, Document, KnownLaw,
 )  # fmt: skip
 
 
@@ -313,7 +323,7 @@ def _law(values: Row, _: Row) -> KnownLaw | str:
 
 _MAKERS: dict[type[Body], Callable[[Row, Row], Body | str]] = {
     MinimalPair: _pair, Choices: _choices, Question: _question, Document: _document, KnownLaw: _law,
-    **{form: form.of for form in (JudgedPair, Conditioned, Restated, ChangedContext)},
+    **{form: form.of for form in (JudgedPair, ConditionedText, RestatedText, ChangedContext)},
 }  # fmt: skip
 
 

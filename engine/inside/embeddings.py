@@ -13,7 +13,7 @@ from likely.engine.errors import NotFinite, ParameterError
 from likely.metal import mx
 from likely.models.layers import bare
 from likely.models.transformer import Transformer
-from likely.models.weights import Packed
+from likely.models.weights import PackedRows
 
 NEAREST = 10
 PART = 8192  # rows that are unpacked at once
@@ -141,7 +141,7 @@ class EmbeddingTable:
 
     def _floats(self, ids: mx.array) -> mx.array:
         matrix = self.matrix
-        if isinstance(matrix, Packed):
+        if isinstance(matrix, PackedRows):
             return matrix.map(lambda part: part[ids]).floats(mx.float32)
         rows: mx.array = matrix[ids].astype(mx.float32)
         return rows

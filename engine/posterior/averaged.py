@@ -30,7 +30,7 @@ CELLS = 1 << 22  # logits of all samples at once
 PART = 64  # tokens that all samples read at once: between two parts others have their turn
 
 
-class Averaged:
+class AveragedModel:
     """A `MixtureModel`: a graph whose `adapter`, which is on it, has weights that are drawn."""
 
     def __init__(

@@ -39,7 +39,7 @@ class Curvatures:
     targets: int
 
 
-class Watched:
+class ObservedProduct:
     """A product with adapters that shows what it reads, and adds `nudge` to what it gives: for gradients there."""
 
     def __init__(self, base: AdapterLayer) -> None:
@@ -134,7 +134,7 @@ def collect(
     finally:
         for f in factors:
             layer = getattr(f.site.owner, f.site.slot)
-            if isinstance(layer, Watched):
+            if isinstance(layer, ObservedProduct):
                 setattr(f.site.owner, f.site.slot, layer.base)
     parts = {}
     different = {id(side): side for both in sides.values() for side in both}
@@ -145,19 +145,19 @@ def collect(
     return Curvatures(parts, lost, targets)
 
 
-def _watch(factors: Sequence[Factors]) -> dict[tuple[int, str], Watched]:
+def _watch(factors: Sequence[Factors]) -> dict[tuple[int, str], ObservedProduct]:
     """Put a watched layer in the place of each that the factors are on."""
-    found: dict[tuple[int, str], Watched] = {}
+    found: dict[tuple[int, str], ObservedProduct] = {}
     for f in factors:
         key = id(f.site.owner), f.site.slot
         if key not in found:
-            found[key] = Watched(getattr(f.site.owner, f.site.slot))
+            found[key] = ObservedProduct(getattr(f.site.owner, f.site.slot))
             setattr(f.site.owner, f.site.slot, found[key])
     return found
 
 
 def _gradients(
-    model: Transformer, batch: Batch, watched: Sequence[Watched], key: Array | None, token: int
+    model: Transformer, batch: Batch, watched: Sequence[ObservedProduct], key: Array | None, token: int
 ) -> tuple[float, list[Array]]:
     """-log p of the batch's targets in all, and gradients [1, N, out] at each watched product of -log p of tokens that
     are drawn with `key`; without one, of `token` everywhere, times the root of its probability."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from likely.engine.posterior.averaged import Averaged, UncertainText
+from likely.engine.posterior.averaged import AveragedModel, UncertainText
 from likely.engine.posterior.choices import ChoiceLogits, choice_logits
 from likely.engine.posterior.posterior import Laplace
 from likely.engine.posterior.uncertainty import Uncertainty
@@ -34,7 +34,7 @@ class ExplainedUncertainty:
 
 
 def uncertainties(
-    averaged: Averaged, steps: Sequence[TokenStep], named: Sequence[Sequence[TokenStep]], top: int
+    averaged: AveragedModel, steps: Sequence[TokenStep], named: Sequence[Sequence[TokenStep]], top: int
 ) -> ExplainedUncertainty:
     """Of a text's steps, with `top` candidates each, and of continuations after it."""
     began, ids = time.perf_counter(), [step.token for step in steps]

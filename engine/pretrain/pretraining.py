@@ -58,7 +58,7 @@ SAMPLED_WORDS = 8  # of the held-out text that samples go on from
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PretrainingPlan:
     """The plan of a run. Loss is not known yet; time and memory are estimates."""
 
     folder: Path
@@ -94,7 +94,7 @@ class Pretrained:
     seconds: float
 
 
-PretrainEvent = Prepared | Event | Answer | Pretrained
+PretrainEvent = PretrainingPlan | Event | Answer | Pretrained
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Pretraining:
     run: TrainingRun
     corpus: Corpus
     checkpoint: Checkpoint
-    prepared: Prepared
+    prepared: PretrainingPlan
     found: RunReport
     sample: str  # what samples go on from; "" for none
 
@@ -118,7 +118,7 @@ def pretrain(
     shape: ModelShape | None = None,
     resume: bool = False,
 ) -> Iterator[PretrainEvent]:
-    """Train to the end: `Prepared`, the trainer's events with samples between, `Ended`, `Pretrained`.
+    """Train to the end: `PretrainingPlan`, the trainer's events with samples between, `Ended`, `Pretrained`.
 
     `shape` takes the place of the options' size. Raises what `open_run` and `train` do; closing the iterator abandons
     what was learned since the last `Saved`.
@@ -295,7 +295,7 @@ def _prepared(
 ) -> Pretraining:
     found, facts = report(run), text.facts
     whole, inner = counts(shape, vocab, config.context)
-    prepared = Prepared(
+    prepared = PretrainingPlan(
         run.folder, shape, vocab, whole, inner, facts.train_tokens, facts.valid_tokens, facts.valid_bytes,
         run.steps, round(found.trained / found.batches * run.config.accumulate * run.steps), run.config.rate,
         found.seconds, found.memory.total, found.available,

@@ -25,7 +25,7 @@ LONGEST = 1 << 28  # bytes of an answer
 LOOK_S = 0.2
 
 
-class Stopped(Exception):
+class ChildStopped(Exception):
     """The child was ended: what it did too much of."""
 
 
@@ -51,8 +51,8 @@ def ask(source: str, values: dict[str, Any] | None) -> dict[str, Any]:
             stdin.flush()
             return _read(child, TIME_S)
         except BrokenPipeError:
-            raise Stopped(child_python.how_it_ended(child)) from None
-        except (Stopped, KeyboardInterrupt):
+            raise ChildStopped(child_python.how_it_ended(child)) from None
+        except (ChildStopped, KeyboardInterrupt):
             end()
             raise
 
@@ -82,7 +82,7 @@ def _warm() -> Child:
     _children.append(process)
     try:
         _read(process, START_S)
-    except Stopped as error:
+    except ChildStopped as error:
         end()
         raise NotBegun(f"its process did not begin: {error}") from None
     return process
@@ -92,7 +92,7 @@ def _read(child: Child, seconds: float) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     size = LENGTH.unpack(_exactly(child, LENGTH.size, deadline))[0]
     if size > LONGEST:
-        raise Stopped(f"it wrote more than {LONGEST} bytes")
+        raise ChildStopped(f"it wrote more than {LONGEST} bytes")
     found: dict[str, Any] = json.loads(_exactly(child, size, deadline))
     return found
 
@@ -104,14 +104,14 @@ def _exactly(child: Child, size: int, deadline: float) -> bytes:
     while len(data) < size:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise Stopped(f"it took more than {TIME_S:g} seconds")
+            raise ChildStopped(f"it took more than {TIME_S:g} seconds")
         if not select.select([out], [], [], min(left, LOOK_S))[0]:
             if sys.platform != "linux" and _resident(child.pid) > MEMORY:
-                raise Stopped(f"it took more than {MEMORY >> 30} GB of memory")
+                raise ChildStopped(f"it took more than {MEMORY >> 30} GB of memory")
             continue
         part = os.read(out.fileno(), min(size - len(data), 1 << 16))
         if not part:
-            raise Stopped(child_python.how_it_ended(child))
+            raise ChildStopped(child_python.how_it_ended(child))
         data += part
     return data
 

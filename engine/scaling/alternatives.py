@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 
 from likely.engine.scaling.fit import descend
-from likely.engine.scaling.fitted import Fitted
+from likely.engine.scaling.fitted import FittedLaw
 from likely.engine.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
 from likely.engine.scaling.frontier import envelope
 from likely.engine.scaling.ladder import Ladder
@@ -20,7 +20,7 @@ POINTS = 8  # of the envelope that a break takes
 
 
 @dataclass(frozen=True, slots=True)
-class Repeated:
+class RepetitionLaw:
     """The law in effective tokens, how many repetitions take 1 - 1/e of the worth away, and its objective."""
 
     law: Law
@@ -28,7 +28,7 @@ class Repeated:
     objective: float
 
 
-def repeated(fitted: Fitted) -> Repeated | None:
+def repeated(fitted: FittedLaw) -> RepetitionLaw | None:
     """The law where tokens that are read again count for less; None where no run read any again."""
     runs = fitted.runs
     if runs.unique is None or not (runs.tokens > runs.unique).any():
@@ -39,7 +39,7 @@ def repeated(fitted: Fitted) -> Repeated | None:
     theta, objective = descend(form, starts, np.log(runs.loss))
     best = int(objective.argmin())
     law = PowerLaws(runs.parameters, once).law(theta[best, :5])
-    return Repeated(law, float(np.exp(theta[best, 5])), float(objective[best]))
+    return RepetitionLaw(law, float(np.exp(theta[best, 5])), float(objective[best]))
 
 
 @dataclass(frozen=True, slots=True)

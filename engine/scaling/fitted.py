@@ -27,7 +27,7 @@ AT_ONCE = 10  # worlds
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedLaw:
     """A law, the runs that it is of, its theta as the forms have it, and the sum of their Huber losses."""
 
     law: Law
@@ -56,7 +56,7 @@ class Fitted:
         return widened
 
 
-def fit(runs: Ladder) -> Fitted:
+def fit(runs: Ladder) -> FittedLaw:
     """The law with the least Huber loss of log-losses. DataError for runs that do not determine one."""
     if len(runs) < 6 or len(np.unique(runs.parameters)) < 3 or len(np.unique(runs.tokens)) < 3:
         raise DataError(
@@ -67,10 +67,10 @@ def fit(runs: Ladder) -> Fitted:
     theta, objective = descend(form, form.starts(runs.loss, EXPONENTS), log_losses, rounds=FIRST)
     theta, objective = descend(form, theta[np.argsort(objective)[:FOLLOWED]], log_losses)
     best = int(objective.argmin())
-    return Fitted(form.law(theta[best]), runs, theta[best], float(objective[best]))
+    return FittedLaw(form.law(theta[best]), runs, theta[best], float(objective[best]))
 
 
-def fit_sound(runs: Ladder) -> tuple[Fitted, list[LeftOut]]:
+def fit_sound(runs: Ladder) -> tuple[FittedLaw, list[LeftOut]]:
     """The law of all runs but those that lie so far above it that they must have diverged."""
     fitted = fit(runs)
     off = fitted.residuals
@@ -89,7 +89,7 @@ def fit_sound(runs: Ladder) -> tuple[Fitted, list[LeftOut]]:
     return fit(runs.where(~high)), left
 
 
-def refits(fitted: Fitted, count: int = REFITS, *, seed: int = 0) -> np.ndarray:
+def refits(fitted: FittedLaw, count: int = REFITS, *, seed: int = 0) -> np.ndarray:
     """Laws (E, A, B, alpha, beta) [count, 5] of the runs under random weights."""
     random, parts = np.random.default_rng(seed), []
     at_once = max(1, CHUNK // len(fitted.runs))
@@ -99,7 +99,7 @@ def refits(fitted: Fitted, count: int = REFITS, *, seed: int = 0) -> np.ndarray:
     return fitted.form.laws(np.concatenate(parts))
 
 
-def leave_one_out(fitted: Fitted) -> np.ndarray:
+def leave_one_out(fitted: FittedLaw) -> np.ndarray:
     """Laws [n, 5]: each of all runs but one."""
     weights = 1.0 - np.eye(len(fitted.runs))
     return fitted.form.laws(_again(fitted.form, fitted.theta, np.log(fitted.runs.loss), weights))
@@ -126,7 +126,7 @@ def span(values: np.ndarray, axis: int = 0) -> np.ndarray:
     return np.where(np.isnan(ends), np.inf, ends)  # between two that are infinite
 
 
-def coverage(fitted: Fitted, *, worlds: int = 200, count: int = 200, seed: int = 0) -> dict[str, float]:
+def coverage(fitted: FittedLaw, *, worlds: int = 200, count: int = 200, seed: int = 0) -> dict[str, float]:
     """How often such an interval holds the truth, in (tens of) worlds where this law is true of these very parameters
     and tokens and its deviations come by chance."""
     form, n = fitted.form, len(fitted.runs)

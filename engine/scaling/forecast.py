@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from likely.engine.errors import DataError
-from likely.engine.scaling.fitted import Fitted, fit, refits, span
+from likely.engine.scaling.fitted import FittedLaw, fit, refits, span
 from likely.engine.scaling.ladder import Ladder
 from likely.engine.scaling.law import Law
 
@@ -16,7 +16,7 @@ DECADE = 10.0  # of compute: the share of runs that is held out, and how far bey
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
+class RunForecast:
     """A run that the fit had not seen: loss told, where 95 % of such runs are by the law's uncertainty and by how far
     runs lie from it, and loss seen."""
 
@@ -49,7 +49,7 @@ class Purchase:
         return self.intervals is None
 
 
-def held_out(runs: Ladder, *, seed: int = 0, count: int = 500) -> list[Foretold]:
+def held_out(runs: Ladder, *, seed: int = 0, count: int = 500) -> list[RunForecast]:
     """The runs of the largest decade of compute, or where that leaves too few the largest third, each told by the law
     of the rest; [] where the rest determine none."""
     compute = runs.compute
@@ -64,7 +64,7 @@ def held_out(runs: Ladder, *, seed: int = 0, count: int = 500) -> list[Foretold]
     return [each for each in found if np.isfinite([each.low, each.high]).all()]  # so few runs may give no interval
 
 
-def foretold(fitted: Fitted, runs: Ladder, *, seed: int = 0, count: int = 500) -> list[Foretold]:
+def foretold(fitted: FittedLaw, runs: Ladder, *, seed: int = 0, count: int = 500) -> list[RunForecast]:
     """Runs that a law has not seen, told by it, the cheapest first."""
     laws = Law(*refits(fitted, count, seed=seed).T)
     chance = np.exp(np.random.default_rng([seed, count]).choice(fitted.deviations, count))
@@ -73,7 +73,7 @@ def foretold(fitted: Fitted, runs: Ladder, *, seed: int = 0, count: int = 500) -
         n, d = float(runs.parameters[i]), float(runs.tokens[i])
         low, high = map(float, span(chance * laws.loss(n, d)))
         told = fitted.law.loss(n, d)
-        found.append(Foretold(int(runs.row[i]), float(runs.compute[i]), told, low, high, float(runs.loss[i])))
+        found.append(RunForecast(int(runs.row[i]), float(runs.compute[i]), told, low, high, float(runs.loss[i])))
     return found
 
 
@@ -87,7 +87,7 @@ class Frontier:
     high: np.ndarray
 
 
-def frontier(fitted: Fitted, laws: np.ndarray, first: float, last: float, points: int = 80) -> Frontier:
+def frontier(fitted: FittedLaw, laws: np.ndarray, first: float, last: float, points: int = 80) -> Frontier:
     """The frontier of a law and of its refits [R, 5] from one compute to another."""
     compute = np.geomspace(first, last, points)
     every = Law(*laws[(laws[:, 3] > 0) & (laws[:, 4] > 0)].T[..., None])
@@ -95,7 +95,7 @@ def frontier(fitted: Fitted, laws: np.ndarray, first: float, last: float, points
     return Frontier(compute, fitted.law.loss(*fitted.law.best(compute)), *ends)
 
 
-def buy(fitted: Fitted, laws: np.ndarray, compute: float) -> Purchase:
+def buy(fitted: FittedLaw, laws: np.ndarray, compute: float) -> Purchase:
     """The best use of a budget by the law, up to ten times the largest run with intervals over those of its refits
     [R, 5] by which there is one."""
     parameters, tokens = fitted.law.best(compute)

@@ -10,9 +10,9 @@ import numpy as np
 
 from likely.engine.errors import DataError
 from likely.engine.scaling import fitted as fits
-from likely.engine.scaling.alternatives import Broken, Repeated, broken, repeated
-from likely.engine.scaling.fitted import Fitted
-from likely.engine.scaling.forecast import Foretold, Purchase, buy, held_out
+from likely.engine.scaling.alternatives import Broken, RepetitionLaw, broken, repeated
+from likely.engine.scaling.fitted import FittedLaw
+from likely.engine.scaling.forecast import Purchase, RunForecast, buy, held_out
 from likely.engine.scaling.frontier import IsoFlop, budgets, envelope, exponent
 from likely.engine.scaling.ladder import Ladder, LeftOut
 from likely.engine.scaling.law import Law
@@ -23,7 +23,7 @@ HIGHEST = 5  # losses that a well-known analysis left out: what a law is without
 
 
 @dataclass(frozen=True, slots=True)
-class Without:
+class LeftOutFit:
     """The exponents without some runs."""
 
     without: str
@@ -36,19 +36,19 @@ class Without:
 class LadderReport:
     """All that was found. `coverage` is there for few runs, `without_embedding` where those parameters are known."""
 
-    fitted: Fitted
+    fitted: FittedLaw
     laws: np.ndarray  # of its refits, E, A, B, alpha, beta [R, 5]
     intervals: dict[str, tuple[float, float]]
     coverage: dict[str, float] | None
     left_out: list[LeftOut]
-    sensitivity: list[Without]
+    sensitivity: list[LeftOutFit]
     iso_flop: list[IsoFlop]
     by_parabolas: Estimate | None
     by_envelope: Estimate | None
-    foretold: list[Foretold]
+    foretold: list[RunForecast]
     broken: Broken | None
-    repeated: Repeated | None
-    without_embedding: Fitted | None
+    repeated: RepetitionLaw | None
+    without_embedding: FittedLaw | None
     purchases: list[Purchase]
 
 
@@ -92,12 +92,12 @@ def report(
     )
 
 
-def _sensitivity(found: Fitted) -> list[Without]:
+def _sensitivity(found: FittedLaw) -> list[LeftOutFit]:
     """The law without the run that it hangs on most, each way, and without the highest losses."""
     alone = Law(*fits.leave_one_out(found).T)
     a = alone.size_exponent
     said = [
-        Without(f"without row {found.runs.row[i]}", float(alone.alpha[i]), float(alone.beta[i]), float(a[i]))
+        LeftOutFit(f"without row {found.runs.row[i]}", float(alone.alpha[i]), float(alone.beta[i]), float(a[i]))
         for i in sorted({int(a.argmin()), int(a.argmax())})
     ]
     kept = found.runs.loss < np.sort(found.runs.loss)[-HIGHEST]
@@ -105,10 +105,10 @@ def _sensitivity(found: Fitted) -> list[Without]:
         law = fits.fit(found.runs.where(kept)).law
     except DataError:
         return said
-    return [*said, Without(f"without the {HIGHEST} highest losses", law.alpha, law.beta, law.size_exponent)]
+    return [*said, LeftOutFit(f"without the {HIGHEST} highest losses", law.alpha, law.beta, law.size_exponent)]
 
 
-def _without_embedding(runs: Ladder) -> Fitted | None:
+def _without_embedding(runs: Ladder) -> FittedLaw | None:
     if runs.embedding is None:
         return None
     return fits.fit(replace(runs, parameters=runs.parameters - runs.embedding))

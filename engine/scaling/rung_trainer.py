@@ -12,7 +12,14 @@ import numpy as np
 
 from likely.engine.pretrain.config import PretrainConfig, configure
 from likely.engine.pretrain.corpus import corpus
-from likely.engine.pretrain.pretraining import FILE, Prepared, Pretrained, check_architecture, pretrain, shape_for
+from likely.engine.pretrain.pretraining import (
+    FILE,
+    Pretrained,
+    PretrainingPlan,
+    check_architecture,
+    pretrain,
+    shape_for,
+)
 from likely.engine.pretrain.shape import counts, parameters_of
 from likely.engine.scaling.cost import SpeedProbe
 from likely.engine.scaling.plan import LadderPlan, Rung
@@ -47,7 +54,7 @@ class PretrainRungs:
             config = replace(config, tokens=tokens, rate=STILL)
             events = pretrain(config)
             prepared = next(events)
-            assert isinstance(prepared, Prepared)
+            assert isinstance(prepared, PretrainingPlan)
             steps = [event for event in events if isinstance(event, Stepped)]
         times = np.diff([each.elapsed_s for each in steps])[1:]
         a_step = steps[-1].tokens / steps[-1].step

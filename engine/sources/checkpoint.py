@@ -69,7 +69,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Parting:
+class Partition:
     """How a model is parted between the processes that run it together."""
 
     ranks: "Ranks"
@@ -92,7 +92,7 @@ def load(
     progress: Report = silent,
     *,
     precision: Precision | None = None,
-    parting: Parting | None = None,
+    parting: Partition | None = None,
     activation_bits: int | None = None,
 ) -> Checkpoint:
     """The checkpoint that `name` stands for (an alias, a hub repository, a folder, a .gguf file), fetched if need be.
@@ -110,7 +110,7 @@ def loading(
     progress: Report = silent,
     *,
     precision: Precision | None = None,
-    parting: Parting | None = None,
+    parting: Partition | None = None,
     activation_bits: int | None = None,
 ) -> Generator[bool | None, None, Checkpoint]:
     """`load` in pieces: None after one in which it waited for a file or the tokenizer, which are read beside it."""
@@ -150,7 +150,7 @@ def _find(name: str, progress: Report) -> Generator[None, None, ModelInfo]:
 
 
 def _load(
-    info: ModelInfo, precision: Precision | None, parting: Parting | None, progress: Report
+    info: ModelInfo, precision: Precision | None, parting: Partition | None, progress: Report
 ) -> Generator[bool | None, None, Checkpoint]:
     if info.path.is_file():
         tokenizer, config, arrays, precision, share = yield from _read_gguf(info, precision, parting)
@@ -209,7 +209,7 @@ Read = tuple[Tokenizer, dict[str, Any], dict[str, Any], Precision, "Sharding | N
 
 
 def _read_gguf(
-    info: ModelInfo, precision: Precision | None, parting: Parting | None
+    info: ModelInfo, precision: Precision | None, parting: Partition | None
 ) -> Generator[bool | None, None, Read]:
     header = yield from awaited(begun(lambda: gguf.read_header(info.path)))
     architecture = mapping.architecture(header)
@@ -278,7 +278,7 @@ def _on_gpu() -> bool:
 
 
 def _read_folder(
-    info: ModelInfo, precision: Precision | None, parting: Parting | None
+    info: ModelInfo, precision: Precision | None, parting: Partition | None
 ) -> Generator[bool | None, None, Read]:
     config = read_json(info.path / "config.json")
     family = config.get("model_type")
@@ -301,7 +301,7 @@ def _read_folder(
     return tokenizer, config, hf_folder.read_share(info.path, precision, share), precision, share
 
 
-def _choose(info: ModelInfo, family: str, stored: mx.Dtype | None, parting: Parting | None) -> Precision:
+def _choose(info: ModelInfo, family: str, stored: mx.Dtype | None, parting: Partition | None) -> Precision:
     if parting is None:
         return choose(info.parameters, family, stored)
     return parting.agreed(choose(info.parameters // parting.ranks.size, family, stored))

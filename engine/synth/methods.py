@@ -6,10 +6,10 @@ from likely.engine.synth.instruct import AttributeGrid, DocumentQuestions, Magpi
 from likely.engine.synth.method import RowMethod
 from likely.engine.synth.rewriting import Augment, Rewrite
 from likely.engine.synth.vae import TextVae
-from likely.engine.synth.verified import Preference, Verified
+from likely.engine.synth.verified import Preference, VerifiedProblems
 
 KINDS: Mapping[str, type[RowMethod]] = {
-    "verified": Verified, "preference": Preference, "self-instruct": SelfInstruct, "magpie": Magpie,
+    "verified": VerifiedProblems, "preference": Preference, "self-instruct": SelfInstruct, "magpie": Magpie,
     "rewrite": Rewrite, "document": DocumentQuestions, "grid": AttributeGrid, "augment": Augment,
     "vae": TextVae,
 }  # fmt: skip

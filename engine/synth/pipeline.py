@@ -24,7 +24,7 @@ from likely.engine.synth.instruct import cells
 from likely.engine.synth.method import RowMethod
 from likely.engine.synth.methods import KINDS
 from likely.engine.synth.row import SCHEMA, SynthRow, are_scores, digest, line, of_value
-from likely.engine.synth.verified import Verified
+from likely.engine.synth.verified import VerifiedProblems
 from likely.engine.synth.writer import Writer
 from likely.engine.tune import choices
 from likely.engine.whole_file import write_whole
@@ -144,7 +144,7 @@ def _finished(
     yield told
     yield from map(RowsWarned, method.remarks(rows))
     wrong, warning = _repeats(rows), ""
-    if not wrong and isinstance(method, Verified):
+    if not wrong and isinstance(method, VerifiedProblems):
         wrong, warning = _blind(method, rows)
     if warning:
         yield RowsWarned(warning)
@@ -249,7 +249,7 @@ def _repeats(rows: Sequence[SynthRow]) -> str:
     return ""
 
 
-def _blind(method: Verified, rows: Sequence[SynthRow]) -> tuple[str, str]:
+def _blind(method: VerifiedProblems, rows: Sequence[SynthRow]) -> tuple[str, str]:
     """Why the verdicts are not to be trusted, or what there is to say of them."""
     judged = [row.scores["verified"] for row in rows if not row.dropped]
     if not any(judged):

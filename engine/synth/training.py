@@ -22,7 +22,7 @@ from likely.engine.statistics.estimates import Change, Estimate, compare, share_
 from likely.engine.synth.config import TrainOptions
 from likely.engine.synth.row import sides
 from likely.engine.synth.writer import Writer
-from likely.engine.tune.open_run import Opened
+from likely.engine.tune.open_run import Tuning
 from likely.engine.tune.rows import TrainingRow, parse
 from likely.engine.tune.taught import teach
 
@@ -53,7 +53,7 @@ class Arm:
 
 def taught(
     checkpoint: "Checkpoint", rows: Sequence[TrainingRow], options: TrainOptions, folder: Path, *, tokens: int = 0
-) -> tuple[Opened, int]:
+) -> tuple[Tuning, int]:
     """`teach` by the options of a pipeline; the adapter is kept in the folder."""
     settings = {"out": str(folder), "steps": options.steps, "rate": options.rate, "rank": options.rank, "valid": 0.0,
                 "batch": options.batch, "loss": "completion", "eval_every": 0, "save_every": 0, "packing": False,

@@ -83,7 +83,7 @@ class OfProblems(RowMethod):
         return sum(self.verdict(question, said)[0] >= RIGHT for question, said in wrong), len(wrong)
 
 
-class Verified(OfProblems):
+class VerifiedProblems(OfProblems):
     """Every answer with its verdict; where none is right and hints are asked for, as many more that know it."""
 
     def make(self, job: int, before: Sequence[SynthRow]) -> Iterator[SynthRow]:

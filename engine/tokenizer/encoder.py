@@ -12,7 +12,7 @@ from likely.engine.tokenizer.sentencepiece import SentencePiece
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["Added", "Encoder", "LibraryEncoder", "SentencePieceEncoder"]
+__all__ = ["AddedTokens", "Encoder", "LibraryEncoder", "SentencePieceEncoder"]
 
 
 class Encoder(Protocol):
@@ -55,7 +55,7 @@ class LibraryEncoder:
             return self.library.encode_batch([text], add_special_tokens=False)[0]
 
 
-class Added:
+class AddedTokens:
     """Finds the tokens that stand for themselves in any text: at each place the longest, from the left.
 
     rstrip  the ids that swallow the blanks behind them
@@ -103,7 +103,7 @@ class SentencePieceEncoder:
     prefix   whether a blank is put before a text, and anew behind each control token
     """
 
-    def __init__(self, pieces: SentencePiece, whole: Added, control: Added, *, prefix: bool) -> None:
+    def __init__(self, pieces: SentencePiece, whole: AddedTokens, control: AddedTokens, *, prefix: bool) -> None:
         self.pieces = pieces
         self.whole, self.control = whole, control
         self.prefix = " " if prefix else ""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from likely.engine.errors import CheckpointError
-from likely.engine.tokenizer.encoder import Added, Encoder, LibraryEncoder, SentencePieceEncoder
+from likely.engine.tokenizer.encoder import AddedTokens, Encoder, LibraryEncoder, SentencePieceEncoder
 from likely.engine.tokenizer.pretokenizers import Pretokenizer, pretokenizer
 from likely.engine.tokenizer.sentencepiece import SentencePiece
 from likely.engine.tokenizer.template import ChatTemplate
@@ -129,7 +129,7 @@ def _scored(metadata: Mapping[str, Any], vocabulary: TokenTable, prefix: bool) -
     name = str(metadata.get("general.name", "")).lower()
     kept = ("<unk>", "<s>", "<|endoftext|>")
     rstrip = [token for text, token in control.items() if text not in kept] if "phi-3" in name or "phi3" in name else []
-    return SentencePieceEncoder(pieces, Added(whole), Added(control, rstrip), prefix=prefix)
+    return SentencePieceEncoder(pieces, AddedTokens(whole), AddedTokens(control, rstrip), prefix=prefix)
 
 
 def _strings(metadata: Mapping[str, Any], key: str) -> list[str] | None:

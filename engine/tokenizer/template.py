@@ -83,11 +83,11 @@ class ChatTemplate:
 
     def _asked(self, values: dict[str, Any] | None) -> dict[str, Any]:
         """The answer of the process that runs it, or TemplateError."""
-        from likely.engine.sandbox.process import NotBegun, Stopped, ask
+        from likely.engine.sandbox.process import ChildStopped, NotBegun, ask
 
         try:
             found = ask(self.source, values)
-        except Stopped as error:
+        except ChildStopped as error:
             raise TemplateError(f"{_STOPPED}: {error}; {_INSTEAD}") from None
         except NotBegun as error:
             raise TemplateError(f"the model's chat template cannot be run: {error}; {_INSTEAD}") from None

@@ -28,7 +28,7 @@ from likely.engine.transforms.intervals import Intervals
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class StepReplay:
     """A step's distribution under other transforms: for each of the snapshot's ids, and in all."""
 
     ids: np.ndarray  # int32 [K], the snapshot's
@@ -51,14 +51,14 @@ class Replayed:
 
 def replay(
     snapshot: Snapshot, transforms: Sequence[Transform], states: States, key: Key, *, greedy: bool = False
-) -> Replayed:
+) -> StepReplay:
     """The distribution of `snapshot` after `transforms`, whose states come from `states_at` and whose key is the step's
     (seed, position). ParameterError names a transform that has no bounds."""
     known, removed_by = _transformed(snapshot, transforms, states, key, greedy)
     return _bounded(snapshot, known, removed_by)
 
 
-def replay_drawn(step: TokenStep, states: States, key: Key) -> Replayed | None:
+def replay_drawn(step: TokenStep, states: States, key: Key) -> StepReplay | None:
     """The distribution that a step was drawn from: its snapshot after the transforms of its own recipe, with what was
     recorded then. That says which candidates were removed and how many tokens were left, and by the token's own
     log-probability what all others are divided by. None without a snapshot; raises as `replay`."""
@@ -79,7 +79,7 @@ def replay_drawn(step: TokenStep, states: States, key: Key) -> Replayed | None:
             low = high = low / low.sum()
     left = max(1.0 - float(high.sum()), 0.0), max(1.0 - float(low.sum()), 0.0)
     rest = left if step.kept > int(stays.sum()) else (0.0, 0.0)
-    return Replayed(found.ids, low, high, removed_by, (step.kept, step.kept), rest)
+    return StepReplay(found.ids, low, high, removed_by, (step.kept, step.kept), rest)
 
 
 def _transformed(
@@ -101,10 +101,10 @@ def _transformed(
     return known, removed_by
 
 
-def _bounded(snapshot: Snapshot, known: Intervals, removed_by: np.ndarray) -> Replayed:
+def _bounded(snapshot: Snapshot, known: Intervals, removed_by: np.ndarray) -> StepReplay:
     size = len(snapshot.ids)
     low, high = known.probabilities()
-    return Replayed(snapshot.ids, low[:size], high[:size], removed_by, known.kept(), known.rest(size))
+    return StepReplay(snapshot.ids, low[:size], high[:size], removed_by, known.kept(), known.rest(size))
 
 
 def states_at(

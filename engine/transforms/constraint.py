@@ -37,7 +37,7 @@ KINDS = {"regex": "regular expression", "json": "JSON schema"}
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class AllowedTokens:
     """Where a text stands in a grammar: which tokens may come next, bool [n], and which are known at all; None where it
     has left the grammar, and nothing is ruled out any more."""
 
@@ -62,7 +62,7 @@ class Allowed:
         allowed: np.ndarray = mask & self.known
         return allowed
 
-    def after(self, token: int) -> "Allowed":
+    def after(self, token: int) -> "AllowedTokens":
         """Where it stands behind one token more."""
         if self.matcher is None or (self.matcher.is_stopped() and token in self.ends):
             return self
@@ -71,10 +71,10 @@ class Allowed:
         matcher = self.matcher.deep_copy()
         if not matcher.validate_tokens([token]) or not matcher.consume_token(token):
             return self._left()
-        return Allowed(matcher, self.ends, self.known)
+        return AllowedTokens(matcher, self.ends, self.known)
 
-    def _left(self) -> "Allowed":
-        return Allowed(None, self.ends, self.known)
+    def _left(self) -> "AllowedTokens":
+        return AllowedTokens(None, self.ends, self.known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +98,15 @@ class Constraint(Truncation):
         if error := _llguidance().LLMatcher.validate_grammar(self._source(), None):
             raise ParameterError(f"this {KINDS[self.kind]} cannot be followed: {_line(error)}")
 
-    def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> Allowed:
+    def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> AllowedTokens:
         if vocabulary is None:
-            return Allowed(None, (), np.zeros(0, bool))
+            return AllowedTokens(None, (), np.zeros(0, bool))
         state = self.compiled(vocabulary)
         for token in ids[self.start :]:
             state = state.after(int(token))
         return state
 
-    def compiled(self, vocabulary: Vocabulary) -> Allowed:
+    def compiled(self, vocabulary: Vocabulary) -> AllowedTokens:
         """Where an answer begins. The last few are remembered, so that whoever has others wait while it is found out
         can do that elsewhere before: in any thread."""
         for of, kind, grammar, state in [*_compiled]:  # another thread may add to it
@@ -116,16 +116,16 @@ class Constraint(Truncation):
         guidance = _llguidance()
         matcher = guidance.LLMatcher(tokenizer, self._source(), limits=guidance.LLParserLimits(**LIMITS))
         _check(matcher)
-        state = Allowed(matcher, _ends(vocabulary, known), known)
+        state = AllowedTokens(matcher, _ends(vocabulary, known), known)
         state.next()  # the first is the dearest
         del _compiled[:-7]
         _compiled.append((vocabulary, self.kind, self.grammar, state))
         return state
 
-    def update(self, state: Allowed, token: Any, surprisal: Any, xp: Namespace) -> Allowed:
+    def update(self, state: AllowedTokens, token: Any, surprisal: Any, xp: Namespace) -> AllowedTokens:
         return state.after(int(token))
 
-    def keep(self, logits: Array, state: Allowed, key: Key, xp: Namespace) -> Array | None:
+    def keep(self, logits: Array, state: AllowedTokens, key: Key, xp: Namespace) -> Array | None:
         mask = state.next()
         if mask is None:
             return None
@@ -133,7 +133,7 @@ class Constraint(Truncation):
         whole[: len(mask)] = mask[: len(whole)]
         return whole if xp is np else xp.array(whole)
 
-    def decide(self, known: Intervals, state: Allowed, key: Key) -> Decision:
+    def decide(self, known: Intervals, state: AllowedTokens, key: Key) -> Decision:
         """Of tokens that the vocabulary of a trace does not know, nothing is sure."""
         stays, goes = known.all()
         mask = state.next()
@@ -198,7 +198,7 @@ class _Pieces:
 
 
 # what was compiled last, by vocabulary, kind and grammar; nobody changes the state
-_compiled: list[tuple[Vocabulary, str, str, Allowed]] = []
+_compiled: list[tuple[Vocabulary, str, str, AllowedTokens]] = []
 _made: list[tuple[Vocabulary, "LLTokenizer", np.ndarray]] = []  # of the vocabularies used last: each takes a second
 
 

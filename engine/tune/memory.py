@@ -10,12 +10,12 @@ from likely.engine.adapters.lora import Adapter
 from likely.metal import mx
 from likely.models import Transformer
 from likely.models.layers import GPU, bare, silu
-from likely.models.mlp import Gated
+from likely.models.mlp import GatedMLP
 
 Array = mx.array
 
 
-class Lean(Gated):
+class LeanGatedMLP(GatedMLP):
     """A gated MLP that keeps gate and up, and makes their activated product again on the way back.
 
     That is 2 of the 5 arrays [N, M] that the plain one keeps, for one more activation.
@@ -42,8 +42,8 @@ def lean(model: Transformer) -> None:
     for block in map(bare, model.blocks):
         if block.mlp.activate is silu and not GPU:
             block.mlp.activate = steady_silu
-        if type(block.mlp) is Gated:
-            block.mlp = Lean(block.mlp.gate_up, block.mlp.down, block.mlp.activate)
+        if type(block.mlp) is GatedMLP:
+            block.mlp = LeanGatedMLP(block.mlp.gate_up, block.mlp.down, block.mlp.activate)
 
 
 class Checkpointed:

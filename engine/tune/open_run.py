@@ -19,7 +19,7 @@ from likely.engine.tune.run import Set, TrainingRun, prepare
 
 
 @dataclass(frozen=True)
-class Opened:
+class Tuning:
     """A run, and what its rows were."""
 
     run: TrainingRun
@@ -36,7 +36,7 @@ def open_run(
     *,
     resume: bool = False,
     load: Callable[[str, Report], Checkpoint] = load,
-) -> Opened:
+) -> Tuning:
     """The run that the options describe. The data are read first: their faults are known before the model is loaded.
 
     `load` gives a model that is this run's alone; its arrays may be another's too.
@@ -75,7 +75,7 @@ def assemble(
     anchors: tuple[Any, ...] = (),
     *,
     resume: bool = False,
-) -> Opened:
+) -> Tuning:
     """The same for a model and data that are there."""
     checkpoint = replace(checkpoint, model=sites.trainable(checkpoint.model))
     adapts = config.goal.bound and not config.goal.blocks and checkpoint.model.config.diffusion is None
@@ -96,4 +96,4 @@ def assemble(
     if adapts:
         run.keep = adaptation.folder_writer(checkpoint)
     run.session = Session(checkpoint, reload=False)
-    return Opened(run, checkpoint, found, train, valid, adapts)
+    return Tuning(run, checkpoint, found, train, valid, adapts)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError
 from likely.engine.tune import batches, data
-from likely.engine.tune.open_run import Opened, assemble
+from likely.engine.tune.open_run import Tuning, assemble
 from likely.engine.tune.rows import TrainingRow
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.trainer import FAILED, Ended, train
@@ -32,7 +32,7 @@ def teach(
     anchors: Sequence[TrainingRow] = (),
     tokens: int = 0,
     begin: Callable[[TrainingRun], None] | None = None,
-) -> tuple[Opened, int]:
+) -> tuple[Tuning, int]:
     """A second model over the checkpoint's arrays, trained on all of the rows, and how many tokens it read.
 
     It reads about `tokens`, or takes the options' steps; `begin` is given the run before its first one. What was
@@ -54,7 +54,7 @@ def teach(
 
 def ready(
     checkpoint: "Checkpoint", config: Config, rows: Sequence[TrainingRow], anchors: Sequence[TrainingRow] = ()
-) -> Opened:
+) -> Tuning:
     """The same before its first step."""
     shutil.rmtree(config.out, ignore_errors=True)  # what an earlier call left
     config = replace(config, length=min(config.length, checkpoint.model.config.context))

@@ -21,7 +21,7 @@ Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class RowLosses:
     """Losses on rows, nats: the mean a target with its standard error clustered by row, and their sum.
 
     Of masked diffusion they are a bound, by one draw a row. `right` is the share of pairs ranked as wanted,
@@ -55,7 +55,7 @@ def validate(run: TrainingRun) -> Validated:
 
 def evaluate(
     model: Transformer, trained: Trained | None, items: Sequence[TrainingSample | Pair], config: Config
-) -> Evaluated:
+) -> RowLosses:
     """The losses of rows that are `drawn`. `trained` is asked for by preferences alone."""
     items = drawn(items, config.eval_rows)
     rows: list[tuple[float, float, int]] = []
@@ -83,7 +83,7 @@ def evaluate(
                 rows.append((float(found.lost), float(found.lost) ** 2, 1))
     known = counts > 0
     by_position = tuple((sums[known] / counts[known]).tolist())
-    return Evaluated(ratio(rows), right / len(items), float(sum(row[0] for row in rows)), by_position)
+    return RowLosses(ratio(rows), right / len(items), float(sum(row[0] for row in rows)), by_position)
 
 
 def drawn(items: Sequence[Row], most: int) -> Sequence[Row]:

@@ -34,7 +34,7 @@ from likely.metal.simulator.kernel import SimKernel
 from likely.metal.simulator.report import DispatchReport, Fault, KernelFault, Traffic
 from likely.metal.simulator.stand_in import simulated
 from likely.metal.simulator.strict import StrictError
-from likely.metal.simulator.traced import Traced
+from likely.metal.simulator.traced import TracedFunction
 
 __all__ = [
     "DispatchReport",
@@ -43,7 +43,7 @@ __all__ = [
     "SimFunction",
     "SimKernel",
     "StrictError",
-    "Traced",
+    "TracedFunction",
     "Traffic",
     "simulated",
     "stock",

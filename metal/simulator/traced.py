@@ -28,7 +28,7 @@ class _Stage:
     results: Any = None  # their tree, each array as its number
 
 
-class Traced:
+class TracedFunction:
     """Stands where `mx.compile(function)` does, inside `simulated()`; takes and gives nested lists, tuples and dicts.
 
     The function is traced once for the shapes and dtypes of its arguments, `traces` says how often, and called again

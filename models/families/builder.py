@@ -6,8 +6,18 @@ from typing import Any, Protocol
 from likely.metal import mx
 from likely.models.block import Block
 from likely.models.config import Experts, ModelConfig
-from likely.models.layers import ACTIVATE, AnyLinear, Embedding, Joined, LayerNorm, Norm, Product, RMSNorm, linear
-from likely.models.mlp import MLP, Gated, Mixture, Plain
+from likely.models.layers import (
+    ACTIVATE,
+    AnyLinear,
+    Embedding,
+    JoinedProducts,
+    LayerNorm,
+    Norm,
+    Product,
+    RMSNorm,
+    linear,
+)
+from likely.models.mlp import MLP, GatedMLP, Mixture, Plain
 from likely.models.parts import TensorNames
 from likely.models.rope import Rope
 from likely.models.rotation import Rotation, rotation
@@ -105,7 +115,7 @@ class Builder:
         if not c.gated:
             return Plain(self.linear(names.path("up", index), c.mlp_width, c.width, c.mlp_bias), down, activate)
         parts = {"gate": c.mlp_width, "up": c.mlp_width}
-        return Gated(self.product(index, "gate_up", parts, c.width, c.mlp_bias), down, activate)
+        return GatedMLP(self.product(index, "gate_up", parts, c.width, c.mlp_bias), down, activate)
 
     def mixture(self, index: int, experts: Experts, activate: Callable[[mx.array], mx.array]) -> MLP:
         count, width, rows = experts.count, self.config.width, experts.width
@@ -129,7 +139,7 @@ class Builder:
         parted = [self.part(path, rows, columns, bias) for path, rows in paths.items()]
         joined = join([matrix for matrix, _ in parted]) if self.fuse else None
         if joined is None:
-            return Joined([linear(*part) for part in parted])
+            return JoinedProducts([linear(*part) for part in parted])
         biases = [b for _, b in parted if b is not None]
         return linear(joined, mx.concatenate(biases) if biases else None)
 

@@ -25,15 +25,15 @@ def connect(model: Transformer, share: Sharding, group: Any) -> Transformer:
             if share.rank and part.kind == "matrix":
                 part.holder.bias = None  # it counts once
         for owner, slot in {(id(part.owner), part.slot): (part.owner, part.slot) for part in across}.values():
-            setattr(owner, slot, Summed(getattr(owner, slot), exchange))
+            setattr(owner, slot, RankSum(getattr(owner, slot), exchange))
     else:
         if share.rank:
-            model.embed = Received(share.config.width, model.embed.dtype, share.rank - 1, exchange)
+            model.embed = ReceivedStates(share.config.width, model.embed.dtype, share.rank - 1, exchange)
         following = share.rank + 1 if share.rank + 1 < share.ranks else None
-        model.norm = cast(Norm, Passed(model.norm, following, exchange))
+        model.norm = cast(Norm, ForwardedNorm(model.norm, following, exchange))
     out = _rows(model.out, *share.vocabulary(share.rank)) if share.config.tied else model.out
     sizes = [end - start for start, end in map(share.vocabulary, range(share.ranks))]
-    model.out = cast(AnyLinear, Gathered(out, sizes, exchange))
+    model.out = cast(AnyLinear, GatheredHead(out, sizes, exchange))
     return model
 
 
@@ -76,7 +76,7 @@ class Exchange:
         return y
 
 
-class Summed:
+class RankSum:
     """The sum over the ranks of what each makes of its part."""
 
     __slots__ = ("base", "exchange")
@@ -92,7 +92,7 @@ class Summed:
         return residual + self(x)
 
 
-class Gathered:
+class GatheredHead:
     """Logits of the whole vocabulary, of which each rank computes those of its rows of the head."""
 
     __slots__ = ("base", "exchange", "sizes")
@@ -111,7 +111,7 @@ class Gathered:
         return mx.concatenate([part[..., :size] for part, size in zip(parts, self.sizes, strict=True)], axis=-1)
 
 
-class Received(Embedding):
+class ReceivedStates(Embedding):
     """The hidden states that the rank before sends, in place of an embedding."""
 
     __slots__ = ("exchange", "source", "width")
@@ -124,7 +124,7 @@ class Received(Embedding):
         return self.exchange.receive((*tokens.shape, self.width), self.dtype, self.source)
 
 
-class Passed:
+class ForwardedNorm:
     """The final norm, after the hidden states went through the ranks that follow and came back to all."""
 
     __slots__ = ("base", "exchange", "following")

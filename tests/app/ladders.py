@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from likely.engine.scaling.alternatives import Broken, Repeated
-from likely.engine.scaling.fitted import Fitted
-from likely.engine.scaling.forecast import Foretold, Purchase
+from likely.engine.scaling.alternatives import Broken, RepetitionLaw
+from likely.engine.scaling.fitted import FittedLaw
+from likely.engine.scaling.forecast import Purchase, RunForecast
 from likely.engine.scaling.frontier import IsoFlop
 from likely.engine.scaling.ladder import Ladder, LeftOut
 from likely.engine.scaling.law import Law
-from likely.engine.scaling.report import LadderReport, Without
+from likely.engine.scaling.report import LadderReport, LeftOutFit
 from likely.engine.statistics.estimates import Estimate
 
 LAW = Law(1.5, 40.0, 60.0, 0.5, 0.5)
@@ -22,7 +22,7 @@ RUNS = Ladder(
     row=np.arange(2, 10),
     seconds=np.array([np.nan, 2, 2, 2, 16, 16, 32, 16]),
 )
-FITTED = Fitted(LAW, RUNS, np.zeros(5), 0.00125)
+FITTED = FittedLaw(LAW, RUNS, np.zeros(5), 0.00125)
 LAWS = np.array([[1.4, 38.0, 58.0, 0.5, 0.5], [1.5, 40.0, 60.0, 0.5, 0.5], [1.6, 42.0, 62.0, 0.5, 0.5]])
 REPORT = LadderReport(
     fitted=FITTED,
@@ -37,16 +37,19 @@ REPORT = LadderReport(
     },
     coverage={"E": 0.91, "A": 0.9, "B": 0.89, "alpha": 0.94, "beta": 0.93, "a": 0.95},
     left_out=[LeftOut(3, "loss is no number", "one & two"), LeftOut(11, "diverged")],
-    sensitivity=[Without("without row 2", 0.51, 0.49, 0.4900), Without("without the 5 highest losses", 0.6, 0.4, 0.4)],
+    sensitivity=[
+        LeftOutFit("without row 2", 0.51, 0.49, 0.4900),
+        LeftOutFit("without the 5 highest losses", 0.6, 0.4, 0.4),
+    ],
     iso_flop=[
         IsoFlop(4.8e8, SIZES, (2.99, 2.7, 2.55, 2.56), 5200.0, 2.54),
         IsoFlop(4.8e9, SIZES, (2.85, 2.48, 2.30, 2.14), None, None),
     ],
     by_parabolas=Estimate(0.52, 0.02, bounds=(0.48, 0.56), n=2),
     by_envelope=Estimate(0.45, 0.05, bounds=(0.35, 0.55), n=3),
-    foretold=[Foretold(8, 4.8e9, 2.29, 2.2, 2.38, 2.30), Foretold(9, 4.8e9, 2.2, 2.16, 2.24, 2.14)],
+    foretold=[RunForecast(8, 4.8e9, 2.29, 2.2, 2.38, 2.30), RunForecast(9, 4.8e9, 2.2, 2.16, 2.24, 2.14)],
     broken=Broken(0.12, 0.08, 1e9, 0.001, (), 0.0),
-    repeated=Repeated(Law(1.5, 40.0, 60.0, 0.52, 0.48), 15.3, 0.0011),
+    repeated=RepetitionLaw(Law(1.5, 40.0, 60.0, 0.52, 0.48), 15.3, 0.0011),
     without_embedding=replace(FITTED, law=Law(1.5, 40.0, 60.0, 0.48, 0.52)),
     purchases=[
         Purchase(

@@ -12,7 +12,7 @@ import pytest
 from likely.app.evaluations import Evaluation, Evaluations, Row, asked_of
 from likely.app.evaluator import Evaluator, files, is_adapter
 from likely.app.scoreboard import Measurement
-from likely.app.task_sources import Sourced, TextFile, again, sources
+from likely.app.task_sources import TaskSource, TextFile, again, sources
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.evaluate.protocol import Protocol
 from likely.engine.evaluate.tasks import Problem, Task, TaskSettings
@@ -165,7 +165,7 @@ def test_each_model_is_asked_each_task_and_what_came_is_kept(store: Evaluations,
 
     (tmp_path / "x.txt").write_text("ababab" * 9)
     run = Evaluator(store, opens, Protocol(seed=5, window=8), 3, command=("likely",))
-    asked_for = [Sourced(task(), {"task": "p"}), Sourced(TextFile(tmp_path / "x.txt"), {"text": "q"})]
+    asked_for = [TaskSource(task(), {"task": "p"}), TaskSource(TextFile(tmp_path / "x.txt"), {"text": "q"})]
     heads = [event for event in run.run(asked_for, ["a", ""]) if isinstance(event, Measurement)]
     assert opened == ["a", ""] and [(head.evaluation.task, head.evaluation.model) for head in heads] == [
         ("t", "a"), ("x.txt", "a"), ("t", "fake"), ("x.txt", "fake"),
@@ -191,7 +191,7 @@ def test_each_model_is_asked_each_task_and_what_came_is_kept(store: Evaluations,
 
 def test_what_came_before_the_end_is_kept(store: Evaluations) -> None:
     run = Evaluator(store, lambda name: (session(), "w"), Protocol())
-    events = run.run([Sourced(task("u"), {})], ["a"])
+    events = run.run([TaskSource(task("u"), {})], ["a"])
     while isinstance(next(events), Measurement | Problem):
         pass
     events.close()
@@ -203,7 +203,7 @@ def test_what_came_is_kept_once_a_second(tmp_path: Path, monkeypatch: pytest.Mon
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     mine, other = store_in(tmp_path), store_in(tmp_path)
-    events = Evaluator(mine, lambda name: (session(), "w"), Protocol()).run([Sourced(task("u", rows=6), {})], ["a"])
+    events = Evaluator(mine, lambda name: (session(), "w"), Protocol()).run([TaskSource(task("u", rows=6), {})], ["a"])
     begun = next(events)
     assert isinstance(begun, Measurement)
     while isinstance(next(events), Problem):  # rows that are odd come first, then the first result

@@ -15,7 +15,7 @@ from likely.app.cli.replaying_passes import pass_line
 from likely.engine.trace import file
 from likely.engine.trace.observe import observe
 from likely.engine.trace.record import DenoisingRecord
-from likely.engine.trace.replay import Replayed
+from likely.engine.trace.replay import StepReplay
 from likely.engine.trace.step import Lexicon, Recipe, TokenStep
 from likely.engine.trace.trace import Trace
 from likely.engine.trace.unmasking import DenoisingStep, OpenMask, Unmasked, Unmasking
@@ -84,7 +84,7 @@ def test_a_probability_that_is_not_known_is_a_range() -> None:
     ]
     assert named(Recipe(greedy=True)) == "greedy" and named(Recipe()) == "no transforms"
     assert named(RECIPE) == "Temperature(temperature=0.5), MinP(p=0.1, least=1)"
-    new = Replayed(
+    new = StepReplay(
         np.arange(6), np.array([0.1, 0.2, 0.0, 0.05, 0.04, 0.3]), np.array([0.1, 0.4, 0.0, 0.05, 0.04, 0.3]),
         np.zeros(6, np.int8), (2, 4), (0.0, 0.01),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from likely.app.cli.synth_text import (
     report_object,
 )
 from likely.engine.estimate.bounds import RiskBound
-from likely.engine.estimate.curve import Foretelling, HeldOutSize, LearningCurve
+from likely.engine.estimate.curve import CurveForecast, HeldOutSize, LearningCurve
 from likely.engine.estimate.ladder import LadderRung
 from likely.engine.statistics.estimates import Change, Estimate
 from likely.engine.synth.collapse import Generation
@@ -120,11 +120,11 @@ def test_rungs_are_a_table_of_the_objects_numbers_in_bits() -> None:
 def test_a_curve_says_what_more_rows_are_worth() -> None:
     draws = np.array([1.0, 2.0, 3.0]) * LN2
     curve = LearningCurve(np.array([20.0, 80.0]), np.array([1.0, 0.5]), draws, draws, draws / LN2, draws)
-    worth = Foretelling(LN2 / 2, LN2 / 4, LN2)
-    out = HeldOutSize(20.0, 80.0, worth, Foretelling(LN2, LN2 / 2, 2 * LN2, seen=LN2 / 4))
-    inside = HeldOutSize(20.0, 80.0, worth, Foretelling(0.5, 0.25, 1.0, seen=0.75))
+    worth = CurveForecast(LN2 / 2, LN2 / 4, LN2)
+    out = HeldOutSize(20.0, 80.0, worth, CurveForecast(LN2, LN2 / 2, 2 * LN2, seen=LN2 / 4))
+    inside = HeldOutSize(20.0, 80.0, worth, CurveForecast(0.5, 0.25, 1.0, seen=0.75))
     found = CurveReport(
-        RUNGS[:1], {"loss": (curve, worth, out), "errors": (curve, Foretelling(0.1, 0.05, 0.2), inside)}, {}
+        RUNGS[:1], {"loss": (curve, worth, out), "errors": (curve, CurveForecast(0.1, 0.05, 0.2), inside)}, {}
     )
     lines = list(estimate_text.curve_lines(found, 100))[2:]
     for name, unit, line in (("loss", LN2, lines[0]), ("errors", 1.0, lines[3])):

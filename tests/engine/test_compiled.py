@@ -8,7 +8,7 @@ from likely.engine.session import Session
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import MinP, RepetitionPenalty, Temperature
 from likely.metal import mx
-from likely.metal.simulator import Traced
+from likely.metal.simulator import TracedFunction
 from likely.models.compiled import CompiledStep
 from likely.models.transformer import Transformer
 from tests.fakes import FakeCheckpoint
@@ -22,7 +22,7 @@ RECIPES = [Recipe(greedy=True), Recipe((RepetitionPenalty(1.2), Temperature(1.5)
 def session(model: Transformer, *, compiled: bool) -> Session:
     made = Session(FakeCheckpoint(model))  # type: ignore[arg-type]
     if compiled:
-        made.pool.step = CompiledStep(model, Traced)
+        made.pool.step = CompiledStep(model, TracedFunction)
     return made
 
 

@@ -29,7 +29,7 @@ from likely.engine.inside.subject import subject, transformer
 from likely.engine.prefix import Prefixes
 from likely.engine.quantize import Settings, quantize
 from likely.engine.session import Session
-from likely.engine.sources.checkpoint import Parting, load
+from likely.engine.sources.checkpoint import Partition, load
 from likely.engine.sources.gguf.precision import Precision
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Constraint
@@ -176,7 +176,7 @@ class OneRank:
 
 
 def shared(session: Session, folder: Path) -> Any:
-    parted = load(session.info.path, parting=Parting(cast(Any, OneRank()), "pipeline"))
+    parted = load(session.info.path, parting=Partition(cast(Any, OneRank()), "pipeline"))
     assert not parted.precision.native and parted.tokenizer.vocab_size == session.tokenizer.vocab_size
     return np.array(parted.model(mx.array([TEXT[:20]])))
 

@@ -14,7 +14,7 @@ from likely.engine.tune import objectives, trainer
 from likely.engine.tune.samples import TrainingSample
 from likely.metal import mx
 from likely.models import Transformer
-from likely.models.layers import Embedding, Joined
+from likely.models.layers import Embedding, JoinedProducts
 from likely.models.parts import ModelPart
 from tests.engine.tune.tiny import LLAMA, config, model, same, worst
 from tests.models.oracle import difference, flat, ours, reference, tokens
@@ -175,7 +175,11 @@ def test_every_family_has_sites_that_mlx_lm_knows_and_parts_split_compute_the_sa
     m = model()
     base = m(X)
     m.split()
-    assert isinstance(m.blocks[0].qkv, Joined) and len(m.blocks[0].qkv.parts) == 3 and difference(m(X), base) <= 1e-6
+    assert (
+        isinstance(m.blocks[0].qkv, JoinedProducts)
+        and len(m.blocks[0].qkv.parts) == 3
+        and difference(m(X), base) <= 1e-6
+    )
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma 3"])

@@ -15,7 +15,7 @@ from likely.engine.diffusion.denoiser import ModelDenoiser
 from likely.engine.errors import ConfigError, ParameterError
 from likely.engine.sources.checkpoint import load
 from likely.engine.tune import adaptation, losses, masked, objectives, probes, trainer
-from likely.engine.tune.open_run import Opened, open_run
+from likely.engine.tune.open_run import Tuning, open_run
 from likely.engine.tune.run import Set, prepare
 from likely.engine.tune.samples import TrainingSample
 from likely.metal import mx
@@ -233,7 +233,7 @@ def test_what_is_written_is_the_model_that_was_trained_and_a_run_goes_on(tmp_pat
     asked = {"model": str(base(tmp_path / "base")), "data": sums(tmp_path), "objective": "mdlm", "rate": 0.02,
              "anneal": 0.5, "eval_every": 0, "save_every": 2, "steps": 4}  # fmt: skip
 
-    def opened(out: str, resume: bool = False, **more: Any) -> Opened:
+    def opened(out: str, resume: bool = False, **more: Any) -> Tuning:
         return open_run(configure({**asked, "out": str(tmp_path / out), **more}), resume=resume)
 
     def canvas(model: Any) -> np.ndarray:

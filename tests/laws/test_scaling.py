@@ -12,7 +12,7 @@ from likely.engine.errors import DataError
 from likely.engine.scaling import fitted
 from likely.engine.scaling.alternatives import broken, repeated
 from likely.engine.scaling.fit import descend
-from likely.engine.scaling.fitted import Fitted
+from likely.engine.scaling.fitted import FittedLaw
 from likely.engine.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
 from likely.engine.scaling.ladder import Ladder, LeftOut
 from likely.engine.scaling.law import FLOP, Law, effective
@@ -174,8 +174,8 @@ def test_a_span_is_the_middle_of_what_is_a_number() -> None:
     }  # fmt: skip
 
 
-def of(runs: Ladder, law: Law = LAW) -> Fitted:
-    return Fitted(law, runs, np.zeros(5), 0.0)
+def of(runs: Ladder, law: Law = LAW) -> FittedLaw:
+    return FittedLaw(law, runs, np.zeros(5), 0.0)
 
 
 def test_deviations_are_widened_for_what_was_fitted() -> None:

@@ -12,7 +12,7 @@ import pytest
 from likely.metal import autotune, kernel, mx, selftest, tuning_cache
 from likely.metal.counts import recorded
 from likely.metal.dispatch import Shape
-from likely.metal.kv import KV, Quantized
+from likely.metal.kv import KV, QuantizedRows
 from likely.metal.simulator import simulated
 
 __all__ = ["cache", "each", "error", "everyday", "normal", "recorded", "rejects", "stored", "ulp"]
@@ -25,15 +25,15 @@ def normal(seed: int, *shape: int, dtype: mx.Dtype = mx.float32, scale: float = 
     return mx.array(values.astype(np.float32)).astype(dtype)
 
 
-def stored(x: mx.array, bits: int, group_size: int = 64) -> mx.array | Quantized:
+def stored(x: mx.array, bits: int, group_size: int = 64) -> mx.array | QuantizedRows:
     """Rows as a cache keeps them: plain for 16 bits."""
     if bits == 16:
         return x
     codes, scales, biases = mx.quantize(x, group_size, bits)
-    return Quantized(codes, scales, biases, group_size, bits)
+    return QuantizedRows(codes, scales, biases, group_size, bits)
 
 
-def cache(keys: mx.array | Quantized, values: mx.array | Quantized, *lengths: int, **more: Any) -> KV:
+def cache(keys: mx.array | QuantizedRows, values: mx.array | QuantizedRows, *lengths: int, **more: Any) -> KV:
     """A KV whose rows of B have these lengths; one length is for all of them."""
     b = keys.shape[0]
     each = list(lengths) if len(lengths) > 1 else [lengths[0]] * b

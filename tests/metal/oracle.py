@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from likely.metal import mx
-from likely.metal.kv import KV, Quantized
+from likely.metal.kv import KV, QuantizedRows
 from likely.metal.mask import Mask
 
 Array = np.ndarray
@@ -19,7 +19,7 @@ def wide(x: mx.array) -> Array:
     return np.array(x.astype(mx.float32)).astype(np.float64)
 
 
-def rows(x: mx.array | Quantized) -> Array:
+def rows(x: mx.array | QuantizedRows) -> Array:
     """Stored rows [B, Hkv, capacity, D]; quantised ones by scale * code + bias."""
     if isinstance(x, mx.array):
         return wide(x)

@@ -10,7 +10,7 @@ from likely.metal import autotune, dispatch, kernel, mx, qkv_prepare, vocab
 from likely.metal.attention import attention
 from likely.metal.autotune import Timing, TimingCase, timing_cases
 from likely.metal.dispatch import Shape
-from likely.metal.kv import Quantized
+from likely.metal.kv import QuantizedRows
 from likely.metal.mask import CAUSAL, Mask
 from tests.metal import oracle
 from tests.metal.build import Clock, cache, error, known, metal, normal, stored
@@ -43,7 +43,7 @@ def test_every_timing_has_the_name_under_which_attention_looks_it_up(change: dic
         assert case.other == ("stock" if shape.softcap is None else "reference")
         assert case.variant == kernel.variant("decode" if q.shape[2] == 1 else "tiles", shape.dtype, shape.head_size)
         prefix = kv.chain()[0].keys
-        assert isinstance(prefix, Quantized) == ("8-bit" in case.name or "8/4-bit" in case.name)
+        assert isinstance(prefix, QuantizedRows) == ("8-bit" in case.name or "8/4-bit" in case.name)
 
 
 @pytest.mark.parametrize(("window", "seen"), [(300, 300), (512, 512), (513, 512), (9000, 512)])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from likely.metal import mx
-from likely.metal.attention import CAUSAL, KV, Emit, Mask, Quantized, Seen, attention
-from likely.metal.simulator import Traced, simulated
+from likely.metal.attention import CAUSAL, KV, Emit, Mask, QuantizedRows, Seen, attention
+from likely.metal.simulator import TracedFunction, simulated
 from likely.metal.vocab import DrawPlan, statistics
 from tests.metal import oracle
 from tests.metal.build import error, normal, stored
@@ -37,7 +37,7 @@ def plain(state: Arrays) -> KV:
 
 def behind_packed_rows(state: Arrays) -> KV:
     keys, values = (
-        Quantized(state[f"{name}_codes"], state[f"{name}_scales"], state[f"{name}_biases"], bits=bits)
+        QuantizedRows(state[f"{name}_codes"], state[f"{name}_scales"], state[f"{name}_biases"], bits=bits)
         for name, bits in (("key", 8), ("value", 4))
     )
     return replace(plain(state), prefix=KV(keys, values, state["packed"], None))
@@ -92,7 +92,7 @@ def test_one_trace_serves_every_length_of_a_capacity(
         out, seen = attention(q, read(state), scale=0.125, mask=mask, emit=emit)
         return [out, *(getattr(seen, name) for name in REPORTED)], state
 
-    compiled = Traced(step)
+    compiled = TracedFunction(step)
     with simulated() if kernels else nullcontext(Counter[str]()) as launches:
         for traces, capacity in ((1, 64), (2, 128)):
             state = start(b, capacity, capacity - 40)
@@ -117,7 +117,7 @@ def test_statistics_of_logits_and_a_draw_in_one_trace() -> None:
         assert found.drawn is not None
         return [found.lse, found.entropy, found.ids, found.drawn.token]
 
-    compiled = Traced(step)
+    compiled = TracedFunction(step)
     inputs = [(normal(seed, 2, 9000), mx.array([[0.2, 0.4], [0.9, 0.1]])) for seed in range(3)]
     with simulated() as launches:
         found = [compiled(*each) for each in inputs]
@@ -132,9 +132,9 @@ def test_a_step_that_asks_the_host_is_refused_or_shows() -> None:
         return mx.zeros((lengths.item(),))  # type: ignore[arg-type]
 
     with pytest.raises(ValueError, match="eval"):
-        Traced(asks)(mx.array(3))
+        TracedFunction(asks)(mx.array(3))
 
     calls = iter((1.0, 2.0))
-    counts = Traced(lambda x: x + next(calls))
+    counts = TracedFunction(lambda x: x + next(calls))
     assert [counts(mx.array(0.0)).item() for _ in range(2)] == [1.0, 1.0]
     assert np.isclose(counts(mx.array([0.0])).item(), 2.0)

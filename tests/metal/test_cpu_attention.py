@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from likely.metal import cpu_attention, dispatch, mx
-from likely.metal.attention import CAUSAL, KV, Mask, Quantized, attention
+from likely.metal.attention import CAUSAL, KV, Mask, QuantizedRows, attention
 
 
 @pytest.mark.parametrize(("t", "n"), [(16, 16), (130, 130), (256, 256), (40, 300), (129, 500)])
@@ -67,7 +67,7 @@ def test_a_chain_is_read_as_one_segment(mask: Mask) -> None:
     """Packed rows, then plain ones: what the reference makes of both, in less memory than its scores take."""
     rng = np.random.default_rng(0)
     old, new = (mx.array(rng.normal(size=(2, 2, n, 32)).astype(np.float32)) for n in (2000, 600))
-    packed = Quantized(*mx.quantize(old, 32, 8), 32, 8)
+    packed = QuantizedRows(*mx.quantize(old, 32, 8), 32, 8)
     chain = KV(new, new, mx.array([590, 590], dtype=mx.int32), 590, cached=True)
     chain = replace(chain, prefix=KV(packed, packed, mx.array([1900, 1900], dtype=mx.int32), 1900))
     q = mx.array(rng.normal(size=(2, 4, 512, 32)).astype(np.float32))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from likely.metal import metal_attention, mx
-from likely.metal.attention import CAUSAL, FULL, KV, Emit, Mask, Quantized, attention
+from likely.metal.attention import CAUSAL, FULL, KV, Emit, Mask, QuantizedRows, attention
 from likely.metal.metal_attention import Geometry
 from likely.metal.simulator import simulated
 from tests.metal import oracle
@@ -169,7 +169,7 @@ def test_what_the_kernels_cannot_take_is_named() -> None:
         rows = normal(2, 1, 2, 64, d)
         rejects(lambda d=d, rows=rows: launch(normal(1, 1, 4, 1, d), cache(rows, rows, 9)), "head size", f"got {d}")
     packed = stored(normal(2, 1, 2, 64, 128), 8, 128)
-    assert isinstance(packed, Quantized)
+    assert isinstance(packed, QuantizedRows)
     halved = replace(packed, codes=packed.codes[..., :16])
     rejects(lambda: launch(normal(1, 1, 4, 1, 64), cache(halved, halved, 9)), "keys.group_size", "64", "128")
 

@@ -7,7 +7,7 @@ import pytest
 
 from likely.metal import dispatch, kernel, mx
 from likely.metal.errors import KernelError
-from likely.metal.kv import KV, Quantized
+from likely.metal.kv import KV, QuantizedRows
 from likely.metal.mask import CAUSAL, Mask
 
 F16 = mx.float16
@@ -17,9 +17,9 @@ def rows(b: int, heads: int, n: int, d: int = 64) -> mx.array:
     return mx.zeros((b, heads, n, d), F16)
 
 
-def packed(b: int, heads: int, n: int, bits: int, d: int = 64) -> Quantized:
+def packed(b: int, heads: int, n: int, bits: int, d: int = 64) -> QuantizedRows:
     scales = mx.zeros((b, heads, n, d // 64), F16)
-    return Quantized(mx.zeros((b, heads, n, d * bits // 32), mx.uint32), scales, scales, 64, bits)
+    return QuantizedRows(mx.zeros((b, heads, n, d * bits // 32), mx.uint32), scales, scales, 64, bits)
 
 
 def kv(keys: Any, values: Any = None, length: int | None = 50, **more: Any) -> KV:

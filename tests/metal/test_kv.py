@@ -8,7 +8,7 @@ import pytest
 
 from likely.metal import mx
 from likely.metal.errors import KernelError
-from likely.metal.kv import KV, Quantized, check_rows, floats
+from likely.metal.kv import KV, QuantizedRows, check_rows, floats
 from tests.metal import oracle
 
 
@@ -16,9 +16,9 @@ def rows(b: int, n: int, start: float = 0.0, heads: int = 2, d: int = 32) -> mx.
     return start + mx.arange(b * heads * n * d, dtype=mx.float32).reshape(b, heads, n, d)
 
 
-def packed(bits: int = 8, group: int = 32, n: int = 6, dtype: mx.Dtype = mx.float32) -> Quantized:
+def packed(bits: int = 8, group: int = 32, n: int = 6, dtype: mx.Dtype = mx.float32) -> QuantizedRows:
     codes, scales, biases = mx.quantize(mx.random.normal((1, 2, n, 64), key=mx.random.key(0)), group, bits)
-    return Quantized(codes, scales.astype(dtype), biases.astype(dtype), group, bits)
+    return QuantizedRows(codes, scales.astype(dtype), biases.astype(dtype), group, bits)
 
 
 def test_a_chain_is_read_from_its_furthest_prefix_on() -> None:
@@ -51,7 +51,7 @@ def test_packed_rows_are_scale_times_code_plus_bias(bits: int, group: int) -> No
     half = x.floats(4, mx.float16)
     assert half.dtype == mx.float16 and np.abs(np.array(half) - want[:, :, :4]).max() < 1e-2
     assert mx.array_equal(floats(x, 3), x.floats(3)) and floats(x, None).shape == (1, 2, 6, 64)
-    default = Quantized(x.codes, x.scales, x.biases)
+    default = QuantizedRows(x.codes, x.scales, x.biases)
     assert (default.group_size, default.bits) == (64, 8)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from likely.metal import kernel, mx, qkv_prepare
-from likely.metal.kv import Quantized
-from likely.metal.qkv_prepare import Format, Norm, PreparedRows, Projected, Rotary, prepare, quantize
+from likely.metal.kv import QuantizedRows
+from likely.metal.qkv_prepare import Format, Norm, PreparedRows, ProjectedTokens, Rotary, prepare, quantize
 from tests.metal import oracle
 from tests.metal.build import each, error, normal, recorded, rejects, ulp
 from tests.metal.test_decode import DTYPES
@@ -35,9 +35,9 @@ def operands(d: int, dtype: mx.Dtype, b: int = 2, t: int = 2) -> tuple[mx.array,
     return tuple(normal(seed, b, t, heads, d, dtype=dtype) for seed, heads in ((1, 4), (2, 2), (3, 2)))  # type: ignore[return-value]
 
 
-def joined(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> Projected:
+def joined(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> ProjectedTokens:
     """Of queries, keys and values [B, T, heads, D]."""
-    return Projected(mx.concatenate([q, k, v], axis=2), k.shape[2], **options)
+    return ProjectedTokens(mx.concatenate([q, k, v], axis=2), k.shape[2], **options)
 
 
 CASES = each(
@@ -80,7 +80,7 @@ def test_rows_match_float64(
             check_quantised(got, expected, dtype)
 
 
-def check_quantised(got: Quantized, expected: np.ndarray, dtype: mx.Dtype) -> None:
+def check_quantised(got: QuantizedRows, expected: np.ndarray, dtype: mx.Dtype) -> None:
     """Every value is the nearest that its stored scale and bias can say, or at the end of what they can."""
     scale, bias = (np.repeat(oracle.wide(x), got.group_size, -1) for x in (got.scales, got.biases))
     best = bias + scale * np.clip(np.round((expected - bias) / scale), 0, 2**got.bits - 1)
@@ -103,7 +103,7 @@ def test_quantised_rows_are_within_half_a_step_and_better_than_mlx_s(bits: int, 
         rounding = 2.0**-8 if scales == mx.bfloat16 else 2.0**-11 if scales == mx.float16 else 2.0**-22
         assert np.all(error <= step * (0.5 + 2**bits * rounding) + np.abs(least) * rounding)
         codes, *affine = mx.quantize(rows, 64, bits)
-        theirs = Quantized(codes, affine[0].astype(scales), affine[1].astype(scales), 64, bits)
+        theirs = QuantizedRows(codes, affine[0].astype(scales), affine[1].astype(scales), 64, bits)
         apart = [np.sqrt(((oracle.rows(q) - oracle.wide(rows)) ** 2).mean()) for q in (ours, theirs)]
         assert apart[0] <= 1.01 * apart[1] + 1e-6
 
@@ -117,7 +117,7 @@ def test_the_kernel_quantises_as_the_reference_does() -> None:
         with recorded():
             ours = prepare(joined(sign, sign, sign, **options)).values
         theirs = prepare(joined(sign, sign, sign, **options)).values
-        assert isinstance(ours, Quantized) and isinstance(theirs, Quantized)
+        assert isinstance(ours, QuantizedRows) and isinstance(theirs, QuantizedRows)
         assert mx.array_equal(ours.codes, theirs.codes)
         assert mx.array_equal(ours.scales, theirs.scales)
         assert mx.array_equal(ours.biases, theirs.biases)
@@ -146,7 +146,7 @@ def test_bad_input_is_named() -> None:
     rows = mx.concatenate([q, k, v], axis=2)
 
     def call(rows: mx.array = rows, kv_heads: int = 2, **more: Any) -> PreparedRows:
-        return prepare(Projected(rows, kv_heads, **(good | more)))
+        return prepare(ProjectedTokens(rows, kv_heads, **(good | more)))
 
     rejects(lambda: call(rows[0]), "rows must be [B, T, H + 2 Hkv, D]")
     rejects(lambda: call(rows[:, :0]), "rows", "empty")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from likely.metal import dispatch, mx, reference
-from likely.metal.attention import CAUSAL, FULL, KV, Emit, Mask, Quantized, attention
+from likely.metal.attention import CAUSAL, FULL, KV, Emit, Mask, QuantizedRows, attention
 from tests.metal import oracle
 from tests.metal.build import cache, error, normal, rejects, stored
 
@@ -227,12 +227,12 @@ def test_bad_input_is_named() -> None:
     rejects(lambda: call(kv=cache(k, v, N, prefix=short)), "prefix.keys")
     wide = normal(2, B, HKV, 64, 64)
     codes = stored(wide, 8)
-    assert isinstance(codes, Quantized)
-    broken = Quantized(codes.codes, codes.scales[..., :0], codes.biases, 64, 8)
+    assert isinstance(codes, QuantizedRows)
+    broken = QuantizedRows(codes.codes, codes.scales[..., :0], codes.biases, 64, 8)
     rejects(lambda: call(q=normal(1, B, H, 2, 64), kv=cache(broken, wide, N)), "keys.scales")
     rejects(
         lambda: call(
-            q=normal(1, B, H, 2, 64), kv=cache(Quantized(codes.codes, codes.scales, codes.biases, 64, 3), wide, N)
+            q=normal(1, B, H, 2, 64), kv=cache(QuantizedRows(codes.codes, codes.scales, codes.biases, 64, 3), wide, N)
         ),
         "keys",
     )

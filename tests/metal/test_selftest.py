@@ -114,7 +114,7 @@ def test_what_a_model_launches_was_compared(dtype: mx.Dtype) -> None:
         vocab.statistics(normal(4, 1, 9000, dtype=dtype), vocab.DrawPlan(top_p=0.9), mx.array([[0.5, 0.5]]))
         turns = qkv_prepare.Rotary(mx.ones((32,)))
         rows = normal(5, 1, 1, 8, 64, dtype=dtype)
-        qkv_prepare.prepare(qkv_prepare.Projected(rows, 2, mx.array([3], dtype=mx.int32), turns))
+        qkv_prepare.prepare(qkv_prepare.ProjectedTokens(rows, 2, mx.array([3], dtype=mx.int32), turns))
     assert len(used.variants) >= 8 and used.variants <= compared.variants
 
 

@@ -13,7 +13,7 @@ from likely.models.families.registry import configure, family, joins
 from likely.models.layers import (
     ACTIVATE,
     Embedding,
-    Joined,
+    JoinedProducts,
     LayerNorm,
     Linear,
     QuantizedLinear,
@@ -25,7 +25,7 @@ from likely.models.mlp import Mixture, stack
 from likely.models.rope import Rope
 from likely.models.rotation import KernelRotation, PackedTurns, TableRotation, rotation
 from likely.models.transformer import Transformer
-from likely.models.weights import Packed, PackedLayout, Tensors
+from likely.models.weights import PackedLayout, PackedRows, Tensors
 from tests.models.test_families import SAME
 from tests.models.test_transformer import Exact, built, off, text
 
@@ -38,9 +38,9 @@ def wide(x: mx.array) -> np.ndarray:
     return np.array(x).astype(np.float64)
 
 
-def packed(rows: int, columns: int, mode: str = "affine", bits: int = 4, group: int = 32) -> Packed:
+def packed(rows: int, columns: int, mode: str = "affine", bits: int = 4, group: int = 32) -> PackedRows:
     codes, scales, *biases = mx.quantize(normal(rows, columns, seed=5), group, bits, mode=mode)
-    return Packed(codes, scales, PackedLayout(group, bits, mode), *biases)
+    return PackedRows(codes, scales, PackedLayout(group, bits, mode), *biases)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 24), (2, 5, 24), (24,)])
@@ -101,7 +101,7 @@ def test_experts_are_those_that_a_router_chose_weighted(t: int, kept: str) -> No
     parts: dict[str, Any] = {"joined": [mx.concatenate([gate, up], axis=1)], "apart": [gate, up]}
     if kept == "packed":
         codes, scales, biases = mx.quantize(mx.concatenate([gate, up], axis=1), 32, 8)
-        stored = Packed(codes, scales, PackedLayout(32, 8, "affine"), biases)
+        stored = PackedRows(codes, scales, PackedLayout(32, 8, "affine"), biases)
         gate, up = mx.split(stored.floats(mx.float32), 2, axis=1)
         parts["packed"] = [stored]
     for among, normalise in (("chosen", True), ("all", True), ("all", False)):
@@ -190,4 +190,4 @@ def test_a_model_is_the_same_from_parts_side_by_side_and_from_one_matrix(name: s
         made = Builder(shape, kind.names(shape), Tensors(dict(tensors)), fuse).model()
         assert isinstance(made, Transformer) and off(made(mx.array([text(5)])), want) < 2e-5
         apart = name in ("llama", "llama biased", "mixtral", "gemma 3") and not fuse
-        assert isinstance(made.blocks[0].qkv, Joined) == apart
+        assert isinstance(made.blocks[0].qkv, JoinedProducts) == apart

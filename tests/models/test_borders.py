@@ -10,7 +10,7 @@ from likely.models.config import Experts, MaskedDiffusion
 from likely.models.errors import CheckpointError, ConfigError
 from likely.models.keys import Keys, refuse_left
 from likely.models.rope import Rope
-from likely.models.weights import BlankTensors, Packed, PackedLayout, Tensors, agreed, arrays, cut, join
+from likely.models.weights import BlankTensors, PackedLayout, PackedRows, Tensors, agreed, arrays, cut, join
 from tests.models.test_defaults import PLAIN
 
 ROPE = Rope(1e4, 8)
@@ -141,10 +141,10 @@ def test_a_layout_is_one_that_mlx_has(layout: tuple[int, int, str], line: str | 
         PackedLayout(*layout)
 
 
-def packed(rows: int = 4, columns: int = 64, bits: int = 4, seed: int = 0) -> tuple[Packed, mx.array]:
+def packed(rows: int = 4, columns: int = 64, bits: int = 4, seed: int = 0) -> tuple[PackedRows, mx.array]:
     numbers = mx.random.normal((rows, columns), key=mx.random.key(seed))
     codes, scales, biases = mx.quantize(numbers, 32, bits)
-    return Packed(codes, scales, PackedLayout(32, bits, "affine"), biases), mx.dequantize(
+    return PackedRows(codes, scales, PackedLayout(32, bits, "affine"), biases), mx.dequantize(
         codes, scales, biases, 32, bits
     )
 
@@ -155,17 +155,17 @@ def test_a_packed_matrix_has_the_shape_and_the_values_of_its_numbers(bits: int) 
     assert matrix.shape == (4, 64) and mx.array_equal(matrix.floats(mx.float32), numbers)
     assert matrix.floats(mx.float16).dtype == mx.float16 and set(arrays(matrix)) == {"weight", "scales", "biases"}
     part = cut(matrix, 1, 3)
-    assert isinstance(part, Packed) and mx.array_equal(part.floats(mx.float32), numbers[1:3])
+    assert isinstance(part, PackedRows) and mx.array_equal(part.floats(mx.float32), numbers[1:3])
     whole = join([part, cut(matrix, 0, 1)])
-    assert isinstance(whole, Packed) and mx.array_equal(whole.floats(mx.float32), numbers[mx.array([1, 2, 0])])
+    assert isinstance(whole, PackedRows) and mx.array_equal(whole.floats(mx.float32), numbers[mx.array([1, 2, 0])])
     assert whole.layout == matrix.layout
     stack = matrix.map(lambda x: mx.stack([x, x + 0]))
     assert stack.shape == (2, 4, 64)
     both = cut(stack, 1, 3, axis=1)
-    assert isinstance(both, Packed) and both.shape == (2, 2, 64)
+    assert isinstance(both, PackedRows) and both.shape == (2, 2, 64)
     assert mx.array_equal(both.floats(mx.float32)[1], numbers[1:3])
     again = join([both, both], axis=1)
-    assert isinstance(again, Packed) and again.shape == (2, 4, 64)
+    assert isinstance(again, PackedRows) and again.shape == (2, 4, 64)
 
 
 def test_only_matrices_that_are_kept_alike_are_joined() -> None:
@@ -180,7 +180,7 @@ def test_only_matrices_that_are_kept_alike_are_joined() -> None:
         assert join(unlike) is None
     none = replace(four, biases=None)
     alike = join([none, none])
-    assert isinstance(alike, Packed) and alike.biases is None and alike.shape == (8, 64)
+    assert isinstance(alike, PackedRows) and alike.biases is None and alike.shape == (8, 64)
 
 
 def test_the_settings_of_a_path_bind_and_the_default_where_none_has_its_own() -> None:
@@ -218,7 +218,7 @@ def test_tensors_are_taken_once_with_the_shape_that_the_config_implies() -> None
     for bad, line in (((4, 96), "p is not a packed matrix of 96 columns"), ((5, 64), r"p.weight must be \[5, 8\]")):
         with pytest.raises(CheckpointError, match=line):
             tensors().matrix("p", *bad)
-    assert isinstance(tensors().matrix("p", 4, 64), Packed)
+    assert isinstance(tensors().matrix("p", 4, 64), PackedRows)
     plain = Tensors({"p.weight": mx.ones((2, 3)), "q.weight": mx.zeros((2, 3), mx.uint32)})
     assert isinstance(plain.matrix("p", 2, 3), mx.array)
     with pytest.raises(CheckpointError, match=r"q.weight is packed but q.scales is missing"):

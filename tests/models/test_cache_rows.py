@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from likely.metal import mx
-from likely.metal.attention import KV, Quantized
+from likely.metal.attention import KV, QuantizedRows
 from likely.metal.qkv_prepare import PLAIN, Format
 from likely.models.cache import Cache, KVCache, RowSize, Tail, pick
 from likely.models.errors import CacheError
@@ -37,7 +37,7 @@ def said(kv: KV | None, b: int = 0) -> list[int]:
         i = b if part.keys.shape[0] > 1 else 0
         n = int(part.lengths.tolist()[i])
         keys, values = (
-            np.array(x.floats() if isinstance(x, Quantized) else x)[i, :, :n] for x in (part.keys, part.values)
+            np.array(x.floats() if isinstance(x, QuantizedRows) else x)[i, :, :n] for x in (part.keys, part.values)
         )
         if n:
             assert np.abs(values - keys - 1000).max() < 8 and np.abs(keys[1] - keys[0] - 0.5)[:, :-1].max() < 4
@@ -440,14 +440,14 @@ def test_rows_that_come_packed_are_taken_as_they_are_where_none_stays_exact() ->
     cache = QuantizedCache(8, exact=0)
     assert cache.formats(1) == (form, form) and cache.formats(2) == (PLAIN, PLAIN)
     kv = put(cache, [3])
-    assert isinstance(kv.keys, Quantized) and kv.length == 1 and kv.cached and cache.rows == 0 and said(kv) == [3]
+    assert isinstance(kv.keys, QuantizedRows) and kv.length == 1 and kv.cached and cache.rows == 0 and said(kv) == [3]
     put(cache, [4, 5])
     assert cache.formats(1) == (PLAIN, PLAIN) and cache.rows == 2  # rows of a chunk stay exact until a block is full
     assert QuantizedCache(8, exact=1).formats(1) == (PLAIN, PLAIN)
     mixed = QuantizedCache((16, 4), 32, exact=0)
     assert mixed.formats(1) == (Format(16, 32), Format(4, 32))
     kv = put(mixed, [3])
-    assert isinstance(kv.keys, mx.array) and isinstance(kv.values, Quantized) and kv.values.bits == 4
+    assert isinstance(kv.keys, mx.array) and isinstance(kv.values, QuantizedRows) and kv.values.bits == 4
     plain = QuantizedCache(16, exact=0)
     kv = put(plain, [3])
     assert isinstance(kv.keys, mx.array) and said(kv) == [3]

@@ -1,6 +1,6 @@
 """A compiled step: one trace for each capacity of the caches, the numbers and tokens of the plain forward pass.
 
-What stands for the compiler is `Traced`, which runs a trace as Metal would, or `same`, which runs the Python.
+What stands for the compiler is `TracedFunction`, which runs a trace as Metal would, or `same`, which runs the Python.
 """
 
 import shutil
@@ -12,7 +12,7 @@ import pytest
 
 from likely.metal import dispatch, mx
 from likely.metal.device import COMPILE
-from likely.metal.simulator import Traced, simulated
+from likely.metal.simulator import TracedFunction, simulated
 from likely.models.cache import Cache
 from likely.models.compiled import Compile, CompiledStep
 from likely.models.layers import Linear
@@ -39,8 +39,8 @@ def greedy(model: Transformer, hidden: Hidden, cache: Cache, tokens: int, prompt
 
 
 def built(family: str, **changes: Any) -> Transformer:
-    """A model whose constants are stored in the order of their rows: mx.export_function, by which `Traced` works,
-    writes others wrongly."""
+    """A model whose constants are stored in the order of their rows: mx.export_function, by which `TracedFunction`
+    works, writes others wrongly."""
     model = net(**CONFIGS[family], max_position_embeddings=512, **changes)
     products = {(id(part.owner), part.slot): part.holder for part in model.parts() if part.kind == "matrix"}
     for linear in (*products.values(), model.out):
@@ -53,7 +53,7 @@ def built(family: str, **changes: Any) -> Transformer:
 @pytest.mark.parametrize("family", CONFIGS)
 def test_tokens_are_those_of_the_plain_pass_and_python_runs_once_a_capacity(family: str) -> None:
     model = built(family)
-    step = CompiledStep(model, Traced)
+    step = CompiledStep(model, TracedFunction)
     expected, last = greedy(model, model.hidden, model.make_cache(), 40)
     held = model.make_cache()
     tokens, same = greedy(model, step.hidden, held, 40)
@@ -78,7 +78,7 @@ def test_tokens_are_those_of_the_plain_pass_and_python_runs_once_a_capacity(fami
 @pytest.mark.parametrize("family", ["llama", "gemma3, two rotations"])
 def test_rows_that_leave_between_two_steps(options: dict[str, Any], traces: int, tolerance: float, family: str) -> None:
     model = built(family)
-    step = CompiledStep(model, Traced)
+    step = CompiledStep(model, TracedFunction)
 
     def fed(hidden: Hidden, cache: Cache) -> Array:
         model.hidden(mx.array([[(7 * i) % 250 for i in range(230)]]), cache)
@@ -94,7 +94,7 @@ def test_rows_that_leave_between_two_steps(options: dict[str, Any], traces: int,
 
 def test_samples_of_one_prompt_and_a_cache_that_goes_back() -> None:
     model = built("qwen3, normed heads")
-    step = CompiledStep(model, Traced)
+    step = CompiledStep(model, TracedFunction)
 
     def run(hidden: Hidden) -> list[Array]:
         cache = model.make_cache()
@@ -116,7 +116,7 @@ def test_kernels_are_traced_with_the_rest() -> None:
     cache = model.make_cache()
     expected = greedy(model, model.hidden, cache, 6)[0]
     with counted() as launches:
-        step = CompiledStep(model, Traced)
+        step = CompiledStep(model, TracedFunction)
         assert greedy(model, step.hidden, model.make_cache(), 6)[0] == expected
         once = step.traces
         assert greedy(model, step.hidden, model.make_cache(), 6)[0] == expected
@@ -126,7 +126,7 @@ def test_kernels_are_traced_with_the_rest() -> None:
 
 def test_other_weights_are_seen_once_the_trace_is_forgotten() -> None:
     model = built("llama")
-    step = CompiledStep(model, Traced)
+    step = CompiledStep(model, TracedFunction)
     cache = model.make_cache()
     model.hidden(mx.array([[1, 2, 3]]), cache)
     before = step.hidden(mx.array([[4]]), cache)
@@ -138,9 +138,9 @@ def test_other_weights_are_seen_once_the_trace_is_forgotten() -> None:
 
 def test_what_no_trace_can_serve_goes_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
     dynamic = {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 16}
-    assert not CompiledStep(net(rope_scaling=dynamic), Traced).on
+    assert not CompiledStep(net(rope_scaling=dynamic), TracedFunction).on
     monkeypatch.delenv(COMPILE, raising=False)
-    assert CompiledStep(net(), Traced).on and not CompiledStep(net()).on  # without Metal it does not pay
+    assert CompiledStep(net(), TracedFunction).on and not CompiledStep(net()).on  # without Metal it does not pay
     with simulated():
         assert not CompiledStep(net()).on  # nothing says that this chip's attention is faster with our kernels
         monkeypatch.setitem(dispatch.faster, "decode float32 D=64 H=2/1 N=1024", False)
@@ -269,7 +269,7 @@ COMPILERS: list[Compile] = [mx.compile] if shutil.which("g++") else []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compile", [Traced, *COMPILERS], ids=["traced", "mlx"][: 1 + len(COMPILERS)])
+@pytest.mark.parametrize("compile", [TracedFunction, *COMPILERS], ids=["traced", "mlx"][: 1 + len(COMPILERS)])
 def test_mlx_s_own_compiler(compile: Compile) -> None:
     """On a CPU it needs g++, and a few seconds of it."""
     mx.enable_compile()

@@ -10,7 +10,7 @@ import pytest
 import likely.models as models
 from likely.metal import mx
 from likely.models.layers import Embedding, Linear, RMSNorm
-from likely.models.parallel.exchange import Gathered, Passed, Received, Summed, connect
+from likely.models.parallel.exchange import ForwardedNorm, GatheredHead, RankSum, ReceivedStates, connect
 from likely.models.parallel.shard import share
 from tests.models.oracle import difference, flat, reference, tokens
 from tests.models.shared import taken
@@ -163,7 +163,7 @@ def test_a_bias_of_what_is_summed_counts_once(ring: Callable[[int], Ring]) -> No
         part = share(config, own, "tensor", rank, 2)
         model = connect(models.build(config, taken(part, own), share=part), part, Rank(rank))
         block = model.blocks[0]
-        assert isinstance(block.out, Summed) and isinstance(block.mlp.down, Summed)  # type: ignore[union-attr]
+        assert isinstance(block.out, RankSum) and isinstance(block.mlp.down, RankSum)  # type: ignore[union-attr]
         return [layer.base.bias is not None for layer in (block.out, block.mlp.down)]  # type: ignore[union-attr]
 
     assert biases(0) == [True, True] and biases(1) == [False, False]
@@ -196,7 +196,7 @@ class Noted:
 )
 def test_logits_of_all_ranks_stand_in_their_order(sizes: list[int], want: list[float]) -> None:
     exchange: Any = Noted()
-    head = Gathered(Linear(mx.zeros((sizes[0], 4))), sizes, exchange)
+    head = GatheredHead(Linear(mx.zeros((sizes[0], 4))), sizes, exchange)
     for shape in ((4,), (5, 4), (2, 5, 4)):
         got = head(mx.ones(shape))
         assert got.shape == (*shape[:-1], sum(sizes)) and got.reshape(-1, sum(sizes))[-1].tolist() == want
@@ -205,15 +205,15 @@ def test_logits_of_all_ranks_stand_in_their_order(sizes: list[int], want: list[f
 
 def test_hidden_states_come_from_the_rank_before_and_go_to_the_one_behind() -> None:
     exchange: Any = Noted()
-    received = Received(6, mx.float16, 2, exchange)
+    received = ReceivedStates(6, mx.float16, 2, exchange)
     got = received(mx.zeros((3, 5), dtype=mx.int32))
     assert got.shape == (3, 5, 6) and exchange.asked == [("receive", (3, 5, 6), mx.float16, 2)]
     assert isinstance(received, Embedding) and received.dtype == mx.float16 and received.matrix.shape == (0, 6)
     norm = RMSNorm(mx.ones((2,)), 0.0)
     exchange.asked.clear()
     x = mx.array([[3.0, -1.0]])
-    assert np.allclose(np.array(Passed(norm, None, exchange)(x)), np.array([[4, 0]]) / np.sqrt(8))
+    assert np.allclose(np.array(ForwardedNorm(norm, None, exchange)(x)), np.array([[4, 0]]) / np.sqrt(8))
     assert exchange.asked == [("sum", [[3, -1]])]
     exchange.asked.clear()
-    assert np.allclose(np.array(Passed(norm, 1, exchange)(x)), [[1, 1]])
+    assert np.allclose(np.array(ForwardedNorm(norm, 1, exchange)(x)), [[1, 1]])
     assert exchange.asked == [("send", [[3, -1]], 1), ("sum", [[0, 0]])]

@@ -7,7 +7,7 @@ import pytest
 import likely.models as models
 from likely.metal import mx
 from likely.models.parts import ModelPart
-from likely.models.weights import Packed, PackedLayout
+from likely.models.weights import PackedLayout, PackedRows
 from tests.models.oracle import difference, ours, reference, tokens
 from tests.models.test_families import SAME, V
 
@@ -24,9 +24,9 @@ def part(m: Any, path: str) -> ModelPart:
     return next(p for p in m.parts() if p.path == path)
 
 
-def packed(p: ModelPart) -> Packed:
+def packed(p: ModelPart) -> PackedRows:
     codes, scales, biases = mx.quantize(p.numbers(), 32, 8)
-    return Packed(codes, scales, PACKED, biases)
+    return PackedRows(codes, scales, PACKED, biases)
 
 
 @pytest.mark.parametrize("name", SAME)

@@ -8,11 +8,11 @@ import pytest
 
 from likely.metal import mx
 from likely.models.families.registry import family
-from likely.models.layers import Embedding, Joined, Linear, QuantizedLinear
+from likely.models.layers import Embedding, JoinedProducts, Linear, QuantizedLinear
 from likely.models.mlp import Mixture
 from likely.models.parts import BELOW, ModelPart, TensorNames, put, split, unite
 from likely.models.transformer import Transformer
-from likely.models.weights import Packed, PackedLayout
+from likely.models.weights import PackedLayout, PackedRows
 from tests.models.test_transformer import Exact, built, off, text
 
 TOP = {"embed": "e", "layer": "h.{}", "norm": "n", "head": "o"}
@@ -99,9 +99,9 @@ def test_a_part_that_is_put_is_that_part_and_no_other(name: str) -> None:
                 assert after.bias is not None and np.array_equal(np.array(after.bias), wanted)
 
 
-def packed(part: ModelPart, bits: int = 8) -> Packed:
+def packed(part: ModelPart, bits: int = 8) -> PackedRows:
     codes, scales, biases = mx.quantize(mx.random.normal(part.matrix.shape, key=mx.random.key(1)), 32, bits)
-    return Packed(codes, scales, PackedLayout(32, bits, "affine"), biases)
+    return PackedRows(codes, scales, PackedLayout(32, bits, "affine"), biases)
 
 
 WIDE = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "head_dim": 16}
@@ -112,7 +112,11 @@ def test_a_product_comes_apart_where_its_parts_are_kept_otherwise() -> None:
     block = model.blocks[1]
     assert isinstance(block.qkv, Linear) and isinstance(block.mlp.gate_up, Linear)  # type: ignore[union-attr]
     model.put(the(model, "k"), packed(the(model, "k")))
-    assert isinstance(block.qkv, Joined) and [type(p) for p in block.qkv.parts] == [Linear, QuantizedLinear, Linear]
+    assert isinstance(block.qkv, JoinedProducts) and [type(p) for p in block.qkv.parts] == [
+        Linear,
+        QuantizedLinear,
+        Linear,
+    ]
     layouts = {part.role: part.layout for part in model.parts() if part.layer == 1 and part.kind == "matrix"}
     assert layouts["k"] == PackedLayout(32, 8, "affine") and layouts["q"] is None
     assert [*the(model, "k").arrays()] == ["weight", "scales", "biases", "bias"] == [*the(model, "k").stored()]
@@ -126,7 +130,7 @@ def test_a_product_comes_apart_where_its_parts_are_kept_otherwise() -> None:
     )
     assert off(model(mx.array([text(5)])), np.stack([Exact(model)(text(5))])) < 1e-4
     put(the(model, "v"), packed(the(model, "v"), 4))
-    assert isinstance(block.qkv, Joined) and the(model, "v").layout == PackedLayout(32, 4, "affine")
+    assert isinstance(block.qkv, JoinedProducts) and the(model, "v").layout == PackedLayout(32, 4, "affine")
 
 
 def test_split_and_united_a_model_is_the_same() -> None:
@@ -134,7 +138,7 @@ def test_split_and_united_a_model_is_the_same() -> None:
         model, x = built(name), mx.array([text(6)])
         want = np.array(model(x)).astype(np.float64)
         split(model.parts())
-        assert all(isinstance(block.qkv, Joined) for block in model.blocks) and off(model(x), want) < 1e-5
+        assert all(isinstance(block.qkv, JoinedProducts) for block in model.blocks) and off(model(x), want) < 1e-5
         split(model.parts())
         unite(model.parts())
         assert all(isinstance(block.qkv, Linear) for block in model.blocks) and off(model(x), want) < 1e-5

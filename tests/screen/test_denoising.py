@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from likely.app import requests as r
-from likely.app.requests import Laid
+from likely.app.requests import CanvasLaid
 from likely.app.tui.base import cells
 from likely.app.tui.chat import denoising_layout as layout
 from likely.app.tui.chat.candidates import Names
-from likely.app.tui.chat.denoising import CanvasCell, Denoising, TakenBack, texts, words
+from likely.app.tui.chat.denoising import CanvasCell, Denoising, Retraction, texts, words
 from likely.app.tui.chat.likelihood_bounds import LikelihoodBounds
 from likely.app.tui.views import diffusing
 from likely.app.worker import Failed
@@ -25,7 +25,7 @@ from likely.engine.trace.unmasking import DenoisingStep, Disagreement, Unmasking
 MASK = 9
 PIECES = (b"a", b" b", b" c", b"\n", b" \xc3", b"\xa4", b"<eos>", b"dd", b" eeee", b"<mask>")
 IDS = (0, 1, *[MASK] * 6, 2, *[MASK] * 6)
-LAID = Laid(IDS, 1, frozenset({6, MASK}))
+LAID = CanvasLaid(IDS, 1, frozenset({6, MASK}))
 
 
 def facts_of(pieces: tuple[bytes, ...]) -> r.ModelFacts:
@@ -73,7 +73,7 @@ def test_every_step_is_what_a_replay_gives_and_a_person_parts_from_any() -> None
 
     other = canvas.parted(4, 3, None)
     assert other.ids(4) == (*canvas.ids(4)[:3], MASK, *canvas.ids(4)[4:]) and canvas.ids(4)[3] != MASK
-    assert other.steps == other.offset == 4 and all(isinstance(t, TakenBack) and t.step <= 4 for t in other.revised)
+    assert other.steps == other.offset == 4 and all(isinstance(t, Retraction) and t.step <= 4 for t in other.revised)
     other.add(DenoisingStep(1, steps[-1].unmasked, ()), 1.0)
     assert other.steps == 5 and other.seconds[-1] == 1.4 and other.ids(4)[3] == MASK
     chosen = canvas.parted(10, 3, 7).cell(3, 10)

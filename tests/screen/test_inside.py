@@ -263,5 +263,5 @@ def test_the_last_answers_are_kept() -> None:
     asked = [looks.AblationLook(0, 0, head) for head in range(66)]
     for head, each in enumerate(asked):
         assert not at.has(each)
-        at.take(each, looks.Ablated(head, 0.0, 0.0))
+        at.take(each, looks.HeadAblation(head, 0.0, 0.0))
     assert not at.has(asked[1]) and all(at.has(each) for each in asked[2:])

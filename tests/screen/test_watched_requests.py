@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from likely.app.tui.chat.watched import MOST, STEPS, UNSEEN, WatchedRequest, WatchedRequests
-from likely.app.watch.client import Sighted
+from likely.app.watch.client import NumberedEvent
 from likely.app.watch.lines import WatchAsked, WatchOpened
 from likely.app.worker import Closed, Failed
 from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Revised, Stats
@@ -69,7 +69,7 @@ def many(it: WatchedRequests, numbers: range, tokens: int, *, ended: bool = True
     drawn = [says(0, "a")] * tokens
     for number in numbers:
         events = CHAT, OPENED, *drawn, *([done(0, "eot"), Closed()] if ended else [])
-        it.take(Sighted(number, event) for event in events)
+        it.take(NumberedEvent(number, event) for event in events)
 
 
 def test_the_oldest_tokens_are_let_go_first() -> None:

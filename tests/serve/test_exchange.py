@@ -118,12 +118,12 @@ async def test_a_request_that_is_cancelled_is_told_that_the_server_ends() -> Non
     async def send(message: Any) -> None:
         sent.append(message)
 
-    from likely.app.serve.exchange import Exchanged
+    from likely.app.serve.exchange import LoggedResponse
     from likely.app.serve.transport import Endpoint
 
     does = Endpoint(served.state, lambda: ()).chat
     task = asyncio.create_task(
-        Exchanged(served.state, does, CHAT)(
+        LoggedResponse(served.state, does, CHAT)(
             {"type": "http", "method": "POST", "headers": [(b"host", b"localhost")]}, first, send
         )
     )

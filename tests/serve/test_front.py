@@ -18,7 +18,7 @@ from likely.app.serve.asks import AnswerRequest, RequestRefused
 from likely.app.serve.bounds import Bounds
 from likely.app.serve.front import Front
 from likely.app.serve.guard import Guard
-from likely.app.serve.reading import AnswerReader, TextParting
+from likely.app.serve.reading import AnswerReader, MarkSplitter
 from likely.app.serve.server import ServedNames, ServeOptions, executor
 from likely.app.worker import Tell
 from likely.engine.decode.events import Emitted, Revised, Waiting
@@ -131,8 +131,8 @@ async def test_a_response_that_nobody_reads_ends_its_work() -> None:
 )
 def test_a_text_is_parted_the_same_however_it_comes(words: list[str], data: st.DataObject) -> None:
     text = "".join(words)
-    whole = TextParting(calls=True)
-    pieces, rest = TextParting(calls=True), text
+    whole = MarkSplitter(calls=True)
+    pieces, rest = MarkSplitter(calls=True), text
     found: list[tuple[str, str]] = []
     while rest:
         n = data.draw(st.integers(1, len(rest)))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from likely.app.serve import ollama, openai_requests, responses_api
-from likely.app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, Shown
+from likely.app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, ResponseShape
 from likely.app.serve.bounds import BOUNDS, TOP
 from likely.app.serve.openai_requests import CHAT, COMPLETION, EMBEDDING, message, read
 from likely.engine.decode.guessing import Drafting
@@ -54,7 +54,7 @@ def test_a_chat_without_more_has_the_defaults() -> None:
     assert ask == AnswerRequest(
         model="", prompt=Prompt(turns=(USER,)), control=ask.control, seed=1, n=1, best_of=0, max_tokens=2048, stop=(),
         strategy=PLAIN, constraint=None, choices=(), adapter=None, tools=(), called=False,
-        shown=Shown(None, False, False, False, False, False),
+        shown=ResponseShape(None, False, False, False, False, False),
     )  # fmt: skip
     assert ask.control.recipe == recipe({}, ORDERS["mlx-lm"])
     text = texts()
@@ -79,7 +79,7 @@ def test_every_field_of_a_chat_arrives() -> None:
         logit_bias={"3": -100, "4": 100}, chat_template_kwargs={"b": 1, "a": 2},
     )  # fmt: skip
     assert (ask.model, ask.n, ask.stop, ask.max_tokens, ask.adapter) == ("m", 2, ("a", "b"), 7, ("x", 0.5))
-    assert ask.shown == Shown(3, False, True, True, True, True)
+    assert ask.shown == ResponseShape(3, False, True, True, True, True)
     assert ask.prompt.options == (("a", 2), ("b", 1))
     values = {
         "temp": 0.5, "top_p": 0.8, "presence_penalty": 0.1, "frequency_penalty": 0.2, "top_k": 5, "min_p": 0.05,
@@ -88,7 +88,7 @@ def test_every_field_of_a_chat_arrives() -> None:
     }  # fmt: skip
     assert ask.control.recipe == recipe(values, ORDERS["llama.cpp"], bias={3: -100.0, 4: 100.0})
     assert chat(likely={"adapter": "x"}).adapter == ("x", 1.0)
-    assert chat(stop="ab").stop == ("ab",) and chat(likely={"snapshot": True}).shown == Shown(snapshot=True)
+    assert chat(stop="ab").stop == ("ab",) and chat(likely={"snapshot": True}).shown == ResponseShape(snapshot=True)
     assert chat(logprobs=True).shown.logprobs == 0 and chat(logprobs=False).shown.logprobs is None
     assert chat(max_completion_tokens=3, max_tokens=9).max_tokens == 3
     assert chat(draft_model="d").strategy == Drafting("d") == chat(likely={"draft_model": "d"}).strategy
@@ -99,7 +99,7 @@ def test_every_field_of_a_chat_arrives() -> None:
 
 def test_every_field_of_a_text_arrives() -> None:
     ask = texts(prompt=[1, 2], echo=True, logprobs=2, best_of=3, n=2, max_tokens=0)[0]
-    assert ask.prompt == Prompt(parts=((1, 2),), whole=True) and ask.shown == Shown(2, echo=True)
+    assert ask.prompt == Prompt(parts=((1, 2),), whole=True) and ask.shown == ResponseShape(2, echo=True)
     assert (ask.best_of, ask.n, ask.max_tokens) == (3, 2, 0)
     prompts = [each.prompt for each in texts(prompt=["a", [3, 4], "b"])]
     assert prompts == [Prompt(parts=("a",)), Prompt(parts=((3, 4),), whole=True), Prompt(parts=("b",))]
@@ -338,7 +338,7 @@ def test_a_response_is_a_chat() -> None:
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "content": "4", "tool_call_id": "c"},
     )  # fmt: skip
-    assert (ask.model, ask.max_tokens, ask.shown) == ("m", 9, Shown(0, stream=True))
+    assert (ask.model, ask.max_tokens, ask.shown) == ("m", 9, ResponseShape(0, stream=True))
     assert ask.control.recipe == recipe({"temp": 0.5, "top_p": 0.9}, ORDERS["mlx-lm"])
     assert respond().prompt == Prompt(turns=(USER,)) and respond().max_tokens == 2048
     assert respond().shown.logprobs is None and respond(top_logprobs=3).shown.logprobs == 3

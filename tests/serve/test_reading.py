@@ -10,7 +10,7 @@ import pytest
 from likely.app.serve import ollama, openapi
 from likely.app.serve.asks import AnswerOpened, AnswerRequest, EmbeddingRequest
 from likely.app.serve.openai_responses import ours, text_logprobs, top
-from likely.app.serve.reading import AnswerReader, GrownText, TextDelta, TextParting, read_call
+from likely.app.serve.reading import AnswerReader, GrownText, MarkSplitter, TextDelta, read_call
 from likely.app.serve.watch_writer import WatchWriter, began
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
@@ -40,7 +40,7 @@ def word(text: str, position: int = 0, *, special: bool = False, logprob: float 
     ],
 )
 def test_a_text_is_parted_by_its_marks(pieces: list[str], calls: bool, parts: list[tuple[str, str]]) -> None:
-    parting = TextParting(calls=calls)
+    parting = MarkSplitter(calls=calls)
     found = [part for piece in pieces for part in parting.push(piece)]
     assert [*found, *parting.push("", last=True)] == parts
     assert list(parting.push("x")) == [(parting.kind, "x")], "nothing is held twice"
@@ -84,7 +84,7 @@ def test_the_likeliest_a_token_are_given_of_more_than_are_asked_for() -> None:
 
 def test_calls_are_joined_where_nothing_stands_between() -> None:
     call = '{"name": "f", "arguments": {"é": 1}}'
-    text = GrownText(TextParting(calls=True))
+    text = GrownText(MarkSplitter(calls=True))
     text.parts = [
         ("call", call[:5]),
         ("call", call[5:]),
@@ -122,7 +122,7 @@ def test_the_likeliest_are_in_their_order_and_cuts_are_named() -> None:
 def test_a_line_of_ollama_has_nanoseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "perf_counter", lambda: 12.5)
     opened = AnswerOpened(FACTS, 5)
-    text = GrownText(TextParting(), reason="length", stats=STATS)
+    text = GrownText(MarkSplitter(), reason="length", stats=STATS)
     line = ollama.chat_line(opened, [("said", "a"), ("thought", "b"), ("said", "c")], text, 2.0)
     assert line["total_duration"] == 10_500_000_000 and line["done_reason"] == "length"
     assert line["message"] == {"role": "assistant", "content": "ac", "thinking": "b"}

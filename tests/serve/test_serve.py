@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from likely.app.cli import likely as program
 from likely.app.watch.address import ServerAddress
-from likely.app.watch.client import Sighted, WatchControl, listen
+from likely.app.watch.client import NumberedEvent, WatchControl, listen
 from likely.app.watch.lines import WatchAsked, WatchBegan
 from likely.app.worker import Closed
 from likely.engine.adapters import adapters
@@ -303,7 +303,7 @@ def test_who_watches_sees_each_token(client: Client) -> None:
     seen: list[Any] = []
     while not seen or not isinstance(seen[-1], Closed):
         sighted = next(watching)
-        assert isinstance(sighted, Sighted)
+        assert isinstance(sighted, NumberedEvent)
         seen.append(sighted.event)
     asked, opened = seen[:2]
     assert isinstance(asked, WatchAsked) and asked.turns == (("user", "hi"),) and asked.seed == 1

@@ -21,8 +21,8 @@ from likely.app.watch.address import MOST, ServerAddress, is_loopback, key_file
 from likely.app.watch.client import (
     AGAIN_S,
     LONGEST,
+    NumberedEvent,
     ServerLost,
-    Sighted,
     WatchControl,
     WatchJobs,
     WatchServer,
@@ -154,7 +154,11 @@ def test_a_stream_is_its_versions_events_and_signs_of_life_are_passed_over() -> 
         {"request": 2, "failed": "x"},
         raw=b": a comment\n\ndata: [DONE]\n\n",
     )
-    assert list(sighted(told, ADDRESS)) == [WatchBegan("1.0"), Sighted(1, Closed()), Sighted(2, Failed("x"))]
+    assert list(sighted(told, ADDRESS)) == [
+        WatchBegan("1.0"),
+        NumberedEvent(1, Closed()),
+        NumberedEvent(2, Failed("x")),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +189,7 @@ def test_a_line_is_as_long_as_may_be(size: int, fine: bool) -> None:
             list(sighted(told, ADDRESS))
 
 
-Heard = list[tuple[str, str, str]]  # a request's line, its key and what it accepts
+SessionUpdate = list[tuple[str, str, str]]  # a request's line, its key and what it accepts
 
 
 @contextmanager
@@ -202,7 +206,7 @@ def serving(status: int = 200, kind: str = "text/event-stream; charset=utf-8", b
 
         def log_message(self, *_: Any) -> None: ...
 
-    heard: Heard = []
+    heard: SessionUpdate = []
     with HTTPServer(("127.0.0.1", 0), Answers) as server:
         thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()

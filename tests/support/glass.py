@@ -31,7 +31,7 @@ class Glass(ScriptedEngine):
         t, rng = len(ids), np.random.default_rng(len(ids))
         match look:
             case looks.OpenLook():
-                yield looks.TextOpened(tuple(ids), self.first, LAYERS, HEADS, 1, 8, 16, False, True)
+                yield looks.InspectedModel(tuple(ids), self.first, LAYERS, HEADS, 1, 8, 16, False, True)
             case looks.LensLook(start, stop, tuned):
                 for low, high in ((start, stop), (self.first, start), (stop, t)):
                     while self.endless and not control.cancelled:
@@ -63,28 +63,28 @@ class Glass(ScriptedEngine):
                 yield looks.WordMap(points, 0.4, (("colour", words),), norms, 0.3, rows)
             case looks.NearLook():
                 found = tuple((300 + i, 0.9 - i / 20) for i in range(10))
-                yield looks.Near(found, ((301, 0.8),), tuple(0.95 - i / 20 for i in range(10)), 0.1, 0.4)
+                yield looks.NearestTokens(found, ((301, 0.8),), tuple(0.95 - i / 20 for i in range(10)), 0.1, 0.4)
             case looks.AttributionLook(position):
                 heads = rng.normal(size=(LAYERS, HEADS)).astype(np.float32)
                 mlp = rng.normal(size=LAYERS).astype(np.float32)
                 total = float(heads.sum() + mlp.sum() + 1.5)
-                yield looks.Attributed(300 + position, 1.0, heads, mlp, 0.5, total, total)
+                yield looks.LogitAddends(300 + position, 1.0, heads, mlp, 0.5, total, total)
             case looks.ImportanceLook(position):
                 left_out = rng.normal(size=position + 1).astype(np.float32)
-                yield looks.Mattered(300 + position, left_out, 1.0)
+                yield looks.TokenImportance(300 + position, left_out, 1.0)
             case looks.AblationLook(position):
-                yield looks.Ablated(300 + position, 2.0, -0.25)
+                yield looks.HeadAblation(300 + position, 2.0, -0.25)
             case looks.PatchLook(position, corrupted, part):
                 other = tuple(corrupted.ids(self.tokenizer))  # type: ignore[arg-type]
                 if len(other) != position + 1:
                     raise ParameterError("both must have as many tokens")
                 columns = HEADS if part == "heads" else position + 1
                 effects = rng.random((LAYERS, columns)).astype(np.float32)
-                yield looks.Patched(other, 300, 301, 4.0, -3.0, effects, 0.75)
+                yield looks.PatchEffects(other, 300, 301, 4.0, -3.0, effects, 0.75)
             case looks.SpellingsLook(start, stop):
                 own = tuple(ids[start:stop])
                 word = b"".join(self.facts.vocabulary[id] for id in own)
-                yield looks.Spelled(word, ((b"a", b"b"), (b"ab",)), ((own, -1.0, True),), -0.9, False)
+                yield looks.WordSpellings(word, ((b"a", b"b"), (b"ab",)), ((own, -1.0, True),), -0.9, False)
 
     def part(self, low: int, high: int, tuned: bool) -> looks.LensPart:
         """Layer l says token 300 + l at the positions, with probability l / layers; the last two layers agree."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from likely.app.looks import Doubt, DoubtLook, Shifted, ShiftLook
+from likely.app.looks import AdapterShift, Doubt, DoubtLook, ShiftLook
 from likely.app.requests import ModelFacts, ModelOffer
 from likely.engine.adapters.attached import Attached
 from likely.engine.decode.control import RunControl
@@ -352,7 +352,7 @@ class ScriptedEngine:
             yield Doubt(1.25, 0.01 * len(ids), spreads, 8, 0.4)
             return
         if isinstance(look, ShiftLook):
-            yield Shifted(math.log(2) * sum(abs(adapter.weight) for adapter in self.adapters.values()))
+            yield AdapterShift(math.log(2) * sum(abs(adapter.weight) for adapter in self.adapters.values()))
             return
         raise ParameterError(f"{self.facts.name} is a script: there is nothing inside")
         yield

@@ -10,7 +10,7 @@ from typing import Any
 
 from likely.app.serve.asks import AnswerOpened, AnswerRequest
 from likely.app.serve.watch_writer import WatchWriter
-from likely.app.watch.client import ServerLost, Sighted, WatchServer
+from likely.app.watch.client import NumberedEvent, ServerLost, WatchServer
 from likely.app.watch.lines import WatchBegan, WatchReader
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Stats
@@ -41,7 +41,7 @@ class ScriptedServer:
     def tell(self, number: int, *events: Any, late: bool = False) -> None:
         for event in events:
             for line in self._writer.lines(number, event, late=late):
-                self._told.append(Sighted(*self._reader.read(json.loads(json.dumps(line)))))
+                self._told.append(NumberedEvent(*self._reader.read(json.loads(json.dumps(line)))))
 
     def step(self, word: str) -> TokenStep:
         """A token with all of its distribution, a hundredth of a second after the last."""

@@ -35,7 +35,7 @@ from likely.engine.trace.unmasking import Unmasking
 
 
 @dataclass
-class Heard:
+class SessionUpdate:
     """The outcome of a batch of events, for whoever shows the session."""
 
     tokens: list[ShownToken] = field(default_factory=list)  # to be appended to what is shown
@@ -420,9 +420,9 @@ class ChatSession:
         if waiting is not None:
             waiting()
 
-    def take(self, job: int, events: Iterable[Any]) -> Heard:
+    def take(self, job: int, events: Iterable[Any]) -> SessionUpdate:
         """Take in a batch of events of one of the session's jobs."""
-        heard = Heard()
+        heard = SessionUpdate()
         events = list(events)
         for event in events:
             if isinstance(event, Failed):

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from likely.app.requests import Laid, ModelFacts
+from likely.app.requests import CanvasLaid, ModelFacts
 from likely.engine.conversation import Node
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked, Unmasking
@@ -56,7 +56,7 @@ class MaskCandidate:
 
 
 @dataclass(frozen=True, slots=True)
-class TakenBack:
+class Retraction:
     """A word that was taken back at a step, and what took its place."""
 
     step: int
@@ -69,13 +69,13 @@ class TakenBack:
 class Denoising:
     """The canvas of one answer, step by step. Step 0 is before the first pass."""
 
-    laid: Laid
+    laid: CanvasLaid
     mask: int
     planned: int = 0  # passes in all; 0 where nobody knows
     model: str = ""  # whose tokens these are
     steps: int = 0  # that have come
     decided: list[int] = field(default_factory=list)  # masks that became tokens, step by step
-    revised: list[TakenBack] = field(default_factory=list)
+    revised: list[Retraction] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # the run's own, until each step
     off: list[Disagreement | None] = field(default_factory=list)  # of each step by an approximate cache
     history: dict[int, list[tuple[int, Thought]]] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Denoising:
     spent_s: float = 0.0  # by runs before it
 
     @classmethod
-    def of(cls, laid: Laid, mask: int, how: Unmasking, model: str = "") -> "Denoising":
+    def of(cls, laid: CanvasLaid, mask: int, how: Unmasking, model: str = "") -> "Denoising":
         """A canvas before its first pass; its length in steps is known where no threshold decides it."""
         masks, planned = laid.ids.count(mask), 0
         if masks and not how.threshold and not how.remask and masks % (how.block or masks) == 0:
@@ -101,7 +101,7 @@ class Denoising:
         if mask is None or not drawn or any(s.token >= len(pieces) or s.piece != pieces[s.token] for s in steps):
             return None
         special = frozenset({mask, *facts.eos})
-        found = cls(Laid(tuple(step.token for step in steps), 0, special), mask)
+        found = cls(CanvasLaid(tuple(step.token for step in steps), 0, special), mask)
         for i, step in enumerate(steps):
             if step.token != mask and step.origin == "drawn":
                 found._put(i, Unmasked(0, step))
@@ -125,7 +125,7 @@ class Denoising:
         for unmasked in step.unmasked:
             at = unmasked.token.position
             if unmasked.before is not None:
-                self.revised.append(TakenBack(self.steps, at, unmasked.before, unmasked.token.token))
+                self.revised.append(Retraction(self.steps, at, unmasked.before, unmasked.token.token))
             else:
                 new += 1
             self._put(at, unmasked)

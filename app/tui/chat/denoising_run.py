@@ -41,7 +41,7 @@ class DenoisingRun(LiveRun):
         self.turned, self.news = False, ""
         for event in events:
             match event:
-                case r.Laid(ids, first):
+                case r.CanvasLaid(ids, first):
                     self.ids = ids[:first]
                     if self.denoising is None:
                         self.denoising = Denoising.of(event, self.facts.mask, self.how, self.facts.name)

@@ -26,9 +26,9 @@ class Neighbours(CandidateTable):
         return self.words
 
 
-def table(name: str, found: looks.Near | str | None, names: Names) -> Neighbours:
+def table(name: str, found: looks.NearestTokens | str | None, names: Names) -> Neighbours:
     """Of a token: what was found, why nothing was, or None while it is looked for."""
-    if not isinstance(found, looks.Near):
+    if not isinstance(found, looks.NearestTokens):
         return Neighbours("NEAREST", name, found or "looking…", (), *NOTHING)
     rows = tuple(
         Candidate(token, names.name(token), raw, max(cosine, 0.0))

@@ -22,7 +22,7 @@ STATES = GROWING, ENDED, STOPPED = "growing", "ended", "stopped"  # of a text
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class RankedText:
     """One text: where it parts from the others, and its numbers as they are shown."""
 
     node: str
@@ -61,7 +61,7 @@ class Ranking:
 
     title: str
     heads: tuple[str, ...]
-    rows: tuple[Ranked, ...]
+    rows: tuple[RankedText, ...]
     shared: tuple[tuple[int, int], ...] = ()
     steps: tuple[RankedStep, ...] = ()
     skipped: int = 0
@@ -110,7 +110,7 @@ def ranking(talk: Conversation, count: tallies.VoteCount | None, *, opened: bool
             numbers = count.said.get(node.id) or "", str(tokens), bits(total / tokens if tokens else math.nan)
         state = state_of(node)
         verdict = None if state == GROWING else _judged(said)
-        rows.append(Ranked(node.id, text, numbers, state, node.id == leaf.id, verdict))
+        rows.append(RankedText(node.id, text, numbers, state, node.id == leaf.id, verdict))
     own = lines.get(leaf.id, [])
     skipped = len(talk.messages()[-1].steps) - len(own)
     shared = () if count is not None and count.sampled else _shared(own, list(lines.values()))

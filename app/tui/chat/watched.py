@@ -11,9 +11,9 @@ from typing import Any
 
 from likely.app import requests as r
 from likely.app.tui.chat.candidates import Names
-from likely.app.tui.chat.chat_session import ChatSession, Heard
+from likely.app.tui.chat.chat_session import ChatSession, SessionUpdate
 from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
-from likely.app.watch.client import Sighted
+from likely.app.watch.client import NumberedEvent
 from likely.app.watch.lines import WatchAsked, WatchBegan, WatchOpened
 from likely.app.worker import Closed, Failed
 from likely.engine.conversation import Conversation, Fork, Node
@@ -84,7 +84,7 @@ class WatchedRequest:
         spent = self._times[-1] - self._times[0] if self._times else 0.0
         return (self.tokens - 1) / spent if spent > 0 else 0.0
 
-    def take(self, events: Iterable[Any]) -> Heard:
+    def take(self, events: Iterable[Any]) -> SessionUpdate:
         """Take in what was heard of it; what that means for who shows it."""
         passed: list[Any] = []
         for event in events:
@@ -108,16 +108,16 @@ class WatchedRequest:
             heard = last if last.reshow else heard
         return heard
 
-    def _apply(self, events: list[Any]) -> Heard:
+    def _apply(self, events: list[Any]) -> SessionUpdate:
         """The same for its conversation; of one that was begun unseen, what hangs on that beginning cannot be told."""
         run = self.run
         if run is None or run.ended:
-            return Heard()
+            return SessionUpdate()
         try:
             if self.session is not None:
                 heard = self.session.take(self.number, events)
             else:
-                self.talk, heard = run.take(self.talk, events)[0], Heard()
+                self.talk, heard = run.take(self.talk, events)[0], SessionUpdate()
                 self.talk = run.close(self.talk, FAILED) if run.failure is not None else self.talk
         except (KeyError, ValueError, IndexError):
             self.why = "it was begun before it was watched, and parted: its tokens are not all known"
@@ -126,7 +126,7 @@ class WatchedRequest:
         self.talk = self.session.conversation if self.session is not None else self.talk
         return heard
 
-    def close(self, end: str) -> Heard:
+    def close(self, end: str) -> SessionUpdate:
         """No more comes of it; `end` is how it ended."""
         self.end = self.end or end
         if self.run is not None and not self.run.ended:
@@ -135,8 +135,8 @@ class WatchedRequest:
                 self.talk = self.session.conversation
             else:
                 self.talk = self.run.close(self.talk, CANCELLED)
-            return Heard(reshow=True, ended=True)
-        return Heard()
+            return SessionUpdate(reshow=True, ended=True)
+        return SessionUpdate()
 
     def open(self, clock: Callable[[], float]) -> ChatSession:
         """A session that shows it from now on; nothing can be asked through it."""
@@ -174,10 +174,10 @@ class WatchedRequests:
         self.total = 0  # requests that were ever heard of
         self._by_number: dict[int, WatchedRequest] = {}
 
-    def take(self, events: Iterable[WatchBegan | Sighted]) -> dict[WatchedRequest, Heard]:
+    def take(self, events: Iterable[WatchBegan | NumberedEvent]) -> dict[WatchedRequest, SessionUpdate]:
         """Take in what was heard; gives the requests that it concerns, in the order of their last."""
         batches: dict[int, list[Any]] = {}
-        found: dict[WatchedRequest, Heard] = {}
+        found: dict[WatchedRequest, SessionUpdate] = {}
         for sighted in events:
             if isinstance(sighted, WatchBegan):
                 self.lost()

@@ -173,7 +173,7 @@ class Adapters(Dialog[None]):
             for event in events if self.is_attached and asked == self.host.engine.attached else ():
                 if isinstance(event, Failed):
                     line.update(event.line)
-                elif isinstance(event, looks.Shifted):
+                elif isinstance(event, looks.AdapterShift):
                     line.update(f"KL to the model as it came: {event.kl / LN2:.3f} bits a token of this conversation")
 
         prompt = before(session.conversation, Fork(leaf.id))

@@ -298,7 +298,7 @@ class AttentionPage(Page):
     def _without(self, at: Reading) -> tuple[str, str]:
         look = looks.AblationLook(at.position, self.layer, self.head)
         found = at.answers.get(look)
-        if isinstance(found, looks.Ablated):
+        if isinstance(found, looks.HeadAblation):
             return f"Δ {cells.fit(at.name(found.token), 8)} without it", f"{found.effect:+.2f}"
         return "Δ the next without it", cells.fit(at.refused.get(look, "x asks"), 30)
 

@@ -83,7 +83,7 @@ class CausesPage(Page):
     def parts(self, at: Reading) -> list[Wrote]:
         """All addends, the largest first."""
         made = at.answers.get(self.written(at))
-        if not isinstance(made, looks.Attributed):
+        if not isinstance(made, looks.LogitAddends):
             return []
         heads = np.ndenumerate(made.heads)
         found = [Wrote(f"head {l}.{h}", float(x), (l, h)) for (l, h), x in heads]
@@ -121,11 +121,11 @@ class CausesPage(Page):
 
     def export(self, at: Reading) -> tuple[str, Any] | None:
         patched = at.answers.get(self.patched(at, self.corrupted)) if self.corrupted is not None else None
-        if isinstance(patched, looks.Patched):
+        if isinstance(patched, looks.PatchEffects):
             numbers = {name: getattr(patched, name) for name in ("answer", "foil", "clean", "corrupted", "correlation")}
             return "patch", {"part": self.of, **numbers, "effects": patched.effects.tolist()}
         made = at.answers.get(self.written(at))
-        if not isinstance(made, looks.Attributed):
+        if not isinstance(made, looks.LogitAddends):
             return None
         numbers = {name: getattr(made, name) for name in ("embedding", "bias", "logit", "token")}
         rows = {"heads": made.heads.tolist(), "attention": made.heads.sum(axis=1).tolist(), "mlp": made.mlp.tolist()}
@@ -134,7 +134,7 @@ class CausesPage(Page):
 
     def formula(self, at: Reading) -> Sequence[Part]:
         made = at.answers.get(self.written(at))
-        if not isinstance(made, looks.Attributed):
+        if not isinstance(made, looks.LogitAddends):
             return ()
         name = at.name(made.token)
         over = f" − logit({at.name(self.against)})" if self.against is not None else ""
@@ -171,17 +171,21 @@ class CausesPage(Page):
         """The text, bright where leaving a token out takes from the answer."""
         look, asked = sheet.look, looks.ImportanceLook(at.position)
         made = at.answers.get(asked)
-        found = isinstance(made, looks.Mattered)
-        about = f"bits of {at.name(made.token)} that go without each word" if isinstance(made, looks.Mattered) else ""
+        found = isinstance(made, looks.TokenImportance)
+        about = (
+            f"bits of {at.name(made.token)} that go without each word"
+            if isinstance(made, looks.TokenImportance)
+            else ""
+        )
         sheet.heading(0, "WORDS", cells.fit(about, max(sheet.width - 8, 4)))
-        top = float(np.abs(made.left_out).max()) or 1.0 if isinstance(made, looks.Mattered) else 1.0
+        top = float(np.abs(made.left_out).max()) or 1.0 if isinstance(made, looks.TokenImportance) else 1.0
         y = 1
         for row in text_rows(at, sheet.width, most):
             x, free = 0, -1
             for position in row:
                 text, ink = at.running(position), look.faint
                 value = 0.0
-                if isinstance(made, looks.Mattered) and position <= at.position:
+                if isinstance(made, looks.TokenImportance) and position <= at.position:
                     value = float(made.left_out[position])
                     ink = look.tick + shade(look.tints, value / top) if value > 0.05 * top else look.text
                 if position == at.position:
@@ -199,7 +203,7 @@ class CausesPage(Page):
                 sheet.put(0, y - 1, cells.fit(words, sheet.width), look.faint)
             elif at.position:
                 told(sheet, y - 1, at, asked, "each is left out once")
-        elif isinstance(made, looks.Mattered) and made.agreement is not None and sheet.height >= 12:
+        elif isinstance(made, looks.TokenImportance) and made.agreement is not None and sheet.height >= 12:
             words = f"gradient × input ranks the words alike by {made.agreement:.2f}"
             sheet.put(0, y, cells.fit(words, sheet.width), look.faint)
             y += 1
@@ -209,10 +213,10 @@ class CausesPage(Page):
         """The largest addends, to the right where they help and to the left where they hinder."""
         look, asked = sheet.look, self.written(at)
         made, parts = at.answers.get(asked), self.parts(at)
-        name = at.name(made.token) if isinstance(made, looks.Attributed) else "the next token"
+        name = at.name(made.token) if isinstance(made, looks.LogitAddends) else "the next token"
         over = f" over {at.name(self.against)}" if self.against is not None else ""
         sheet.heading(0, "WROTE", cells.fit(f"of the logit of {name}{over}", max(sheet.width - 18, 8)))
-        if not isinstance(made, looks.Attributed):
+        if not isinstance(made, looks.LogitAddends):
             told(sheet, 1, at, asked)
             return
         sheet.right(0, f"Σ {made.total:.2f}", look.chosen)
@@ -245,7 +249,7 @@ class CausesPage(Page):
             value = wrote[asked.layer, asked.head]
             sheet.put(12, y, f"{value:+8.3f}", look.text)
             gone = at.answers.get(asked)
-            if isinstance(gone, looks.Ablated):
+            if isinstance(gone, looks.HeadAblation):
                 points.append((value, gone.effect))
                 sheet.put(22, y, f"{gone.effect:+8.3f}", look.bar)
             else:
@@ -269,7 +273,7 @@ class CausesPage(Page):
             return
         asked = self.patched(at, self.corrupted)
         made = at.answers.get(asked)
-        if not isinstance(made, looks.Patched):
+        if not isinstance(made, looks.PatchEffects):
             told(sheet, 1, at, asked)
             return
         layers, t = made.effects.shape

@@ -134,14 +134,14 @@ class MapPage(Page):
 
     def export(self, at: Reading) -> tuple[str, Any] | None:
         near = at.answers.get(looks.NearLook((self.at_token(at),), (), self.table_name))
-        if not isinstance(near, looks.Near):
+        if not isinstance(near, looks.NearestTokens):
             return None
         return "neighbours", [{"id": token, "cosine": cosine} for token, cosine in near.found]
 
     def formula(self, at: Reading) -> Sequence[Part]:
         token = self.at_token(at)
         near = at.answers.get(looks.NearLook((token,), (), self.table_name))
-        if not isinstance(near, looks.Near) or not near.found:
+        if not isinstance(near, looks.NearestTokens) or not near.found:
             return ()
         nearest, cosine = near.found[0]
         return (
@@ -177,7 +177,7 @@ class MapPage(Page):
             sheet.right(0, "mean removed", look.faint)
         near = at.answers.get(asked)
         rows = 10 if sheet.height >= 24 else 5
-        if not isinstance(near, looks.Near):
+        if not isinstance(near, looks.NearestTokens):
             told(sheet, 1, at, asked)
         else:
             for y, (other, cosine) in enumerate(near.found[:rows], 1):
@@ -199,7 +199,7 @@ class MapPage(Page):
         sheet.heading(0, "ARITHMETIC", cells.fit(words, max(sheet.width - 24, 8)))
         sheet.right(0, "a edits", look.faint)
         near = at.answers.get(asked)
-        if not isinstance(near, looks.Near):
+        if not isinstance(near, looks.NearestTokens):
             told(sheet, 1, at, asked)
             return 3
         half = (sheet.width - 2) // 2

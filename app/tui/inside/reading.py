@@ -20,12 +20,12 @@ Answer = (
     looks.Kinds
     | looks.Rollout
     | looks.WordMap
-    | looks.Near
-    | looks.Attributed
-    | looks.Mattered
-    | looks.Ablated
-    | looks.Patched
-    | looks.Spelled
+    | looks.NearestTokens
+    | looks.LogitAddends
+    | looks.TokenImportance
+    | looks.HeadAblation
+    | looks.PatchEffects
+    | looks.WordSpellings
 )
 
 
@@ -67,7 +67,7 @@ class Reading:
     prompt: Prompt
     names: Names
     after: int = 0  # tokens that stand after the position that is looked at first
-    opened: looks.TextOpened | None = None
+    opened: looks.InspectedModel | None = None
     position: int = 0
     lenses: dict[bool, LensTable] = field(default_factory=dict)  # by whether it is the tuned one
     pattern: looks.Pattern | None = None
@@ -92,7 +92,7 @@ class Reading:
     def take(self, look: looks.Look, event: Any) -> None:
         """Something was found."""
         match event:
-            case looks.TextOpened():
+            case looks.InspectedModel():
                 if self.opened is None:
                     self.opened = event
                     self.position = max(event.first, len(event.ids) - 1 - self.after)

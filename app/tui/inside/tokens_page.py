@@ -32,10 +32,10 @@ class TokensPage(Page):
         start, stop = word(at)
         return looks.SpellingsLook(start, stop) if start else None
 
-    def found(self, at: Reading) -> looks.Spelled | None:
+    def found(self, at: Reading) -> looks.WordSpellings | None:
         look = self.asked(at)
         answer = at.answers.get(look) if look is not None else None
-        return answer if isinstance(answer, looks.Spelled) else None
+        return answer if isinstance(answer, looks.WordSpellings) else None
 
     def export(self, at: Reading) -> tuple[str, Any] | None:
         made = self.found(at)
@@ -89,7 +89,7 @@ class TokensPage(Page):
             self._merges(at, rest.part(0, 0, None, half), made)
             self._ways(at, rest.part(0, half), made)
 
-    def _merges(self, at: Reading, sheet: Sheet, made: looks.Spelled) -> None:
+    def _merges(self, at: Reading, sheet: Sheet, made: looks.WordSpellings) -> None:
         """The pieces after each merge; the last of them where there is no room for all."""
         look = sheet.look
         sheet.heading(0, "MERGES", f"{len(made.merges) - 1} in the order they were learned" if made.merges else "")
@@ -105,7 +105,7 @@ class TokensPage(Page):
                 parts += [(cells.piece_text(piece), look.chosen if piece in new else look.text)]
             sheet.words(0, y, *parts)
 
-    def _ways(self, at: Reading, sheet: Sheet, made: looks.Spelled) -> None:
+    def _ways(self, at: Reading, sheet: Sheet, made: looks.WordSpellings) -> None:
         look = sheet.look
         about = f"{'all' if made.complete else 'the shortest'} {len(made.ways)}, by bits"
         sheet.heading(0, "TOKENISATIONS", about if made.ways else "")
@@ -127,7 +127,7 @@ class TokensPage(Page):
         sheet.put(0, y, cells.fit(words, sheet.width), look.faint)
 
     @staticmethod
-    def _why(sheet: Sheet, made: looks.Spelled) -> None:
+    def _why(sheet: Sheet, made: looks.WordSpellings) -> None:
         for y, words in enumerate(fold(made.refused, sheet.width), 1):
             sheet.put(0, y, words, sheet.look.faint)
 

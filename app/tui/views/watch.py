@@ -15,7 +15,7 @@ from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.base.sampling import Sampling
 from likely.app.tui.chat.candidates import Names
-from likely.app.tui.chat.chat_session import ChatSession, Heard
+from likely.app.tui.chat.chat_session import ChatSession, SessionUpdate
 from likely.app.tui.chat.inspection import Subject
 from likely.app.tui.chat.token_look import TokenLook
 from likely.app.tui.chat.watched import WatchedRequest, WatchedRequests
@@ -172,7 +172,7 @@ class WatchScreen(View):
         self._hear(self.requests.take(seen))
         self._stale = True
 
-    def _hear(self, heard: dict[WatchedRequest, Heard]) -> None:
+    def _hear(self, heard: dict[WatchedRequest, SessionUpdate]) -> None:
         """Show of the open request what is new."""
         found = heard.get(self.row) if self.row is not None else None
         if found is None or self.row is None or self.row.session is None:

@@ -16,7 +16,16 @@ from textual.message import Message
 from likely.app.tui.base import cells
 from likely.app.tui.base.canvas import Canvas, Line
 from likely.app.tui.chat.live_run import LiveRun
-from likely.app.tui.chat.ranking import ENDED, GROWING, STOPPED, EquationVerdict, Ranked, RankedStep, Ranking, ranking
+from likely.app.tui.chat.ranking import (
+    ENDED,
+    GROWING,
+    STOPPED,
+    EquationVerdict,
+    RankedStep,
+    RankedText,
+    Ranking,
+    ranking,
+)
 from likely.app.tui.chat.tallies import VoteCount
 from likely.engine.conversation import Conversation
 
@@ -149,7 +158,7 @@ class BestTexts(Canvas, can_focus=True):
                 line += [Segment(chip, look.shared[shade(texts, all_)]), Segment(words, look.faint)]
         return line
 
-    def _row(self, index: int, row: Ranked, sizes: Sequence[int], judged: int, width: int) -> Line:
+    def _row(self, index: int, row: RankedText, sizes: Sequence[int], judged: int, width: int) -> Line:
         look, glyphs = self.look, self.glyphs
         sign, sign_ink = {
             ENDED: (glyphs.ended, look.better), STOPPED: (glyphs.held, look.faint), GROWING: (glyphs.live, look.bar)

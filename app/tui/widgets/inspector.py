@@ -60,7 +60,7 @@ class Inspector(Vertical, CachedWidget):
         self.subject: Callable[[], Subject] = Subject
         self.outcomes: dict[tuple[Hashable, Recipe], Outcome] = {}
         self.near = False  # the tokens whose embeddings lie nearest are shown, in the place of the candidates
-        self._near: dict[tuple[str, int], looks.Near | str | None] = {}  # by model and token; None: asked for
+        self._near: dict[tuple[str, int], looks.NearestTokens | str | None] = {}  # by model and token; None: asked for
         self._doubts: dict[Hashable, looks.Doubt | None] = {}  # by token and adapters; None: asked for
         self._doubting = RunControl()  # the one that is asked for
         self._settle: Timer | None = None
@@ -236,7 +236,9 @@ class Inspector(Vertical, CachedWidget):
     def turn_near(self) -> None:
         """Show the nearest tokens in the place of the candidates, or these again."""
         self.near = not self.near
-        self._near = {key: found for key, found in self._near.items() if isinstance(found, looks.Near)}  # not refusals
+        self._near = {
+            key: found for key, found in self._near.items() if isinstance(found, looks.NearestTokens)
+        }  # not refusals
         self.look()
         self.ask()
 
@@ -254,7 +256,7 @@ class Inspector(Vertical, CachedWidget):
 
         def answered(job: int, events: list[Any]) -> None:
             for event in events:
-                if isinstance(event, looks.Near | Failed):
+                if isinstance(event, looks.NearestTokens | Failed):
                     self._near[key] = event.line if isinstance(event, Failed) else event
                     self.look()
 

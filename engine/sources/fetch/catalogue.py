@@ -32,7 +32,7 @@ class Hub:
 
 
 @dataclass(frozen=True)
-class Known:
+class CatalogueEntry:
     """A model known by name. `nbytes` is what is downloaded; `memory_gb` the least memory that it suits."""
 
     name: str
@@ -66,7 +66,7 @@ def download_bytes(shape: dict[str, int], bits: int) -> int:
     return round(parameters(shape) * (bits if bits >= 16 else bits + 32 / 64) / 8)
 
 
-def _known(entry: dict[str, Any]) -> Known:
+def _known(entry: dict[str, Any]) -> CatalogueEntry:
     source: Package | Hub
     if package := entry.pop("package", None):
         tuples: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in package.items()}
@@ -75,28 +75,28 @@ def _known(entry: dict[str, Any]) -> Known:
         source = Hub(entry.pop("hub"))
         entry["nbytes"] = download_bytes(entry.pop("shape"), entry.pop("bits", 4))
         entry.setdefault("checked", False)
-    return Known(source=source, **entry)
+    return CatalogueEntry(source=source, **entry)
 
 
 _FILE = tomllib.loads((Path(__file__).parent / "catalogue.toml").read_text(encoding="utf-8"))
 DATE = str(_FILE["date"])
-KNOWN: dict[str, Known] = {entry["name"]: _known(entry) for entry in _FILE["model"]}
+KNOWN: dict[str, CatalogueEntry] = {entry["name"]: _known(entry) for entry in _FILE["model"]}
 
 
-def lookup(name: str) -> Known | None:
+def lookup(name: str) -> CatalogueEntry | None:
     """The model that this short name, in any case, or this repository stands for; None if it is in no entry."""
     if known := KNOWN.get(name) or KNOWN.get(name.lower()):
         return known
     return next((k for k in KNOWN.values() if isinstance(k.source, Hub) and k.source.repo == name), None)
 
 
-def named(name: str) -> Known | None:
+def named(name: str) -> CatalogueEntry | None:
     """The same, and any hub repository `owner/name`, or one GGUF file in it, `owner/name/file.gguf`."""
     if known := lookup(name):
         return known
     parts = name.split("/")
     if all(parts) and (len(parts) == 2 or (len(parts) == 3 and name.endswith(".gguf"))):
-        return Known(name, name, Hub("/".join(parts[:2])), license="", nbytes=0)
+        return CatalogueEntry(name, name, Hub("/".join(parts[:2])), license="", nbytes=0)
     return None
 
 
@@ -108,17 +108,17 @@ def nearest(name: str, others: tuple[str, ...] = ()) -> list[str]:
     return list(dict.fromkeys(folded[near] for near in get_close_matches(name.lower(), folded, 3, 0.6)))
 
 
-def suits(known: Known, memory: int) -> bool:
+def suits(known: CatalogueEntry, memory: int) -> bool:
     """Whether a machine with this many bytes of memory has room for the model beside its other programs."""
     return known.memory_gb * GIB * 0.9 <= memory  # some systems keep a part of it back
 
 
-def offers(memory: int) -> list[Known]:
+def offers(memory: int) -> list[CatalogueEntry]:
     """Offers for a machine with this much memory, best first: the largest that suit it, and the instant one last."""
     chat = [known for known in KNOWN.values() if known.chat and suits(known, memory) and known.name != DEFAULT]
     return [*sorted(chat, key=lambda known: -known.memory_gb), KNOWN[DEFAULT]]
 
 
-def fits(known: Known, memory: int) -> bool:
+def fits(known: CatalogueEntry, memory: int) -> bool:
     """Whether the model can be loaded at all: its weights may take half of the memory."""
     return known.nbytes <= memory // 2

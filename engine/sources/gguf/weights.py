@@ -42,7 +42,7 @@ def read_values(header: Header, name: str) -> np.ndarray:
     return out
 
 
-class Whole:
+class StackedTensor:
     """A matrix or a vector whose parts are tensors of their own in the file: they are expanded into its rows."""
 
     def __init__(self, name: str, parts: Sequence[tuple[str, TensorInfo]]) -> None:
@@ -60,15 +60,15 @@ class Whole:
         return self.view[self.rows[part]]
 
 
-def _wholes(header: Header, arch: Architecture, joins: Mapping[str, Sequence[str]]) -> dict[str, Whole]:
+def _wholes(header: Header, arch: Architecture, joins: Mapping[str, Sequence[str]]) -> dict[str, StackedTensor]:
     """By each part's name, the whole that it goes into, where all its parts are there and as wide."""
     named = {weight_name(info.name, arch): info for info in header.tensors.values()}
-    found: dict[str, Whole] = {}
+    found: dict[str, StackedTensor] = {}
     for path, parts in joins.items():
         for kind in (".weight", ".bias"):
             tensors = [(f"{part}{kind}", named[f"{part}{kind}"]) for part in parts if f"{part}{kind}" in named]
             if len(tensors) == len(parts) and len({info.shape[1:] for _, info in tensors}) == 1:
-                found |= dict.fromkeys((name for name, _ in tensors), Whole(f"{path}{kind}", tensors))
+                found |= dict.fromkeys((name for name, _ in tensors), StackedTensor(f"{path}{kind}", tensors))
     return found
 
 
@@ -180,7 +180,7 @@ def _expanded(
     return finish
 
 
-def _into(worker: Executor, whole: Whole, name: str, info: TensorInfo, raw: np.ndarray) -> Finish:
+def _into(worker: Executor, whole: StackedTensor, name: str, info: TensorInfo, raw: np.ndarray) -> Finish:
     filled = worker.submit(expand, raw, info.type, BLOCK_BYTES[info.type], whole.room(name).reshape(-1))
 
     def finish() -> Iterator[tuple[str, mx.array]]:

@@ -7,7 +7,7 @@ import pytest
 
 from likely.engine.errors import DataError
 from likely.engine.estimate import curve
-from likely.engine.estimate.curve import Foretelling, LearningCurve, told
+from likely.engine.estimate.curve import CurveForecast, LearningCurve, told
 
 ROWS = np.repeat([20.0, 40, 80, 160, 320], 3)
 
@@ -84,9 +84,9 @@ def test_a_curve_s_losses_and_what_rows_are_worth_are_by_its_draws() -> None:
     assert made.worth(20, 80) == told(np.array([1.5, 1.0]))
     assert made.numbers == {"E": told(made.floor), "beta": told(made.beta)}
     draws = np.arange(1001.0)
-    assert told(draws, 7.0) == Foretelling(500.0, 25.0, 975.0, 7.0) and told(draws).seen is None
-    assert Foretelling(1, 0, 2).is_inside is None
-    assert [Foretelling(1, 0, 2, x).is_inside for x in (-0.1, 0, 2, 2.1)] == [False, True, True, False]
+    assert told(draws, 7.0) == CurveForecast(500.0, 25.0, 975.0, 7.0) and told(draws).seen is None
+    assert CurveForecast(1, 0, 2).is_inside is None
+    assert [CurveForecast(1, 0, 2, x).is_inside for x in (-0.1, 0, 2, 2.1)] == [False, True, True, False]
 
 
 def test_five_runs_of_three_sizes_are_enough() -> None:

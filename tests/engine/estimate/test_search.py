@@ -127,7 +127,7 @@ def searched(checkpoint: Checkpoint, planned: search.SearchPlan, folder: Path) -
     return [done.result for done in search.search(checkpoint, planned, folder)]
 
 
-def data_ids(opened: trial.Opened, row: object) -> list[int]:
+def data_ids(opened: trial.Tuning, row: object) -> list[int]:
     found = trial.samples.prepare([row], opened.checkpoint.tokenizer, length=48)  # type: ignore[list-item]
     return list(found.samples[0].ids)
 

@@ -10,7 +10,7 @@ from likely.engine.errors import DataError
 from likely.engine.evaluate import scaling
 from likely.engine.evaluate.calibration import Bin, debiased, ece, of_choice, reliability, temperature
 from likely.engine.evaluate.figures import CALIBRATION
-from likely.engine.evaluate.scaling import Answered
+from likely.engine.evaluate.scaling import ScoredChoices
 from likely.engine.statistics.estimates import bootstrap, mean
 
 
@@ -93,7 +93,7 @@ def test_the_temperature_has_bounds_where_all_is_right_or_worse_than_chance() ->
 
 def test_scaled_measures_are_those_of_choices_at_the_temperature() -> None:
     random = np.random.default_rng(7)
-    answered = [Answered(i, None, random.normal(0, 2, 3).tolist(), i % 3) for i in range(30)]
+    answered = [ScoredChoices(i, None, random.normal(0, 2, 3).tolist(), i % 3) for i in range(30)]
     fitted = scaling.fit(answered)
     assert fitted == temperature([each.loglikelihoods for each in answered], [each.gold for each in answered])
     found = scaling.scaled(answered, 2.5)

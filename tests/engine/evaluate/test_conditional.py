@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from likely.engine.errors import ParameterError
-from likely.engine.evaluate.conditional import JUDGE, ChangedContext, Conditioned, JudgedPair, Restated, judged
+from likely.engine.evaluate.conditional import JUDGE, ChangedContext, ConditionedText, JudgedPair, RestatedText, judged
 from likely.engine.evaluate.evaluation import Result, evaluate
 from likely.engine.evaluate.judging import pairs
 from likely.engine.evaluate.protocol import Protocol
@@ -133,8 +133,8 @@ def test_the_divergence_after_two_contexts_is_that_of_their_rows() -> None:
     [
         (JudgedPair, {"prompt": "p", "answer_a": "x", "answer_b": ""}, "prompt, answer_a and answer_b must be texts"),
         (JudgedPair, {"prompt": "p", "answer_a": "x", "answer_b": "y", "preferred": "c"}, "must be a, b or tie"),
-        (Conditioned, {"context": "p", "continuation": 3, "other": "y"}, "context, continuation and other must be"),
-        (Restated, {"original": "p", "paraphrase": None, "other": "y"}, "original, paraphrase and other must be texts"),
+        (ConditionedText, {"context": "p", "continuation": 3, "other": "y"}, "context, continuation and other must be"),
+        (RestatedText, {"original": "p", "paraphrase": None, "other": "y"}, "original, paraphrase and other must be"),
         (ChangedContext, {"context": "p", "changed": " "}, "context and changed must be texts"),
     ],
 )  # fmt: skip

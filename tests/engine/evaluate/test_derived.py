@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from likely.engine.errors import DataError
-from likely.engine.evaluate.conditional import Conditioned, Restated
+from likely.engine.evaluate.conditional import ConditionedText, RestatedText
 from likely.engine.evaluate.derived import BLOCK, derived, halves, partnered
 from likely.engine.evaluate.probes import entities, probes
 from likely.engine.evaluate.tasks import Choices, Item, Problem, Task
@@ -65,7 +65,7 @@ def test_coherence_has_another_s_first_half(tmp_path: Path) -> None:
     *found, short, empty = bodies(task)
     assert task.name == "coherence:rows" and task.settings.delimiter == ""
     for text, body in zip(texts, found, strict=True):
-        assert isinstance(body, Conditioned) and body.context + body.continuation == text
+        assert isinstance(body, ConditionedText) and body.context + body.continuation == text
         assert body.other != body.context and body.other + body.continuation in [t for t in texts if t != text]
     assert isinstance(short, Problem) and short.kind == "unanswerable" and "no two halves" in short.words
     assert isinstance(empty, Problem) and empty.kind == "empty" and empty.number == 4
@@ -74,11 +74,11 @@ def test_coherence_has_another_s_first_half(tmp_path: Path) -> None:
 def test_relevance_and_meaning_set_a_row_against_another_s(tmp_path: Path) -> None:
     rows = [{"prompt": f"q{i}", "answer": [f"a{i}", "b"]} for i in range(3)]
     for i, body in enumerate(bodies(made("relevance", rows, tmp_path))):
-        assert isinstance(body, Conditioned) and (body.context, body.continuation) == (f"q{i}", f"a{i}")
+        assert isinstance(body, ConditionedText) and (body.context, body.continuation) == (f"q{i}", f"a{i}")
         assert body.other in {f"q{k}" for k in range(3) if k != i}
     rows = [{"original": f"o{i}", "paraphrase": f"p{i}"} for i in range(3)]
     for i, body in enumerate(bodies(made("meaning", rows, tmp_path))):
-        assert isinstance(body, Restated) and (body.original, body.paraphrase) == (f"o{i}", f"p{i}")
+        assert isinstance(body, RestatedText) and (body.original, body.paraphrase) == (f"o{i}", f"p{i}")
         assert body.other in {f"p{k}" for k in range(3) if k != i}
     assert [body.text for body in bodies(made("fluency", [{"text": "a"}], tmp_path))] == ["a"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from likely.engine.errors import DataError
 from likely.engine.evaluate import contamination, task_files
-from likely.engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
 from likely.engine.evaluate.contamination import text_of
 from likely.engine.evaluate.figures import Tally
 from likely.engine.evaluate.task_files import read
@@ -222,7 +222,7 @@ def test_columns_become_forms_by_templates() -> None:
 def test_an_item_is_a_text_with_its_right_answer() -> None:
     forms = [
         (Question("p", ("a", "b")), "p a"), (Choices("c", ("x", "y"), 1), "c y"), (MinimalPair("g", "b"), "g"),
-        (Conditioned("c", "d", "o"), "c d"), (JudgedPair("p", "x", "y"), "p"), (Restated("o", "p", "q"), "o"),
+        (ConditionedText("c", "d", "o"), "c d"), (JudgedPair("p", "x", "y"), "p"), (RestatedText("o", "p", "q"), "o"),
         (ChangedContext("c", "d"), "c"), (Document("t"), "t"), (KnownLaw("c", (("a", 1.0),)), "c"),
     ]  # fmt: skip
     for body, text in forms:

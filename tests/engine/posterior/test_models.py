@@ -12,7 +12,7 @@ from likely.engine import arrays
 from likely.engine.adapters import factors, sites
 from likely.engine.decode.branches import Branches
 from likely.engine.errors import ParameterError
-from likely.engine.posterior.averaged import Averaged, UncertainText
+from likely.engine.posterior.averaged import AveragedModel, UncertainText
 from likely.engine.posterior.choices import choice_logits
 from likely.engine.posterior.curvature_pass import check_plain, collect
 from likely.engine.posterior.posterior import Ensemble, Laplace
@@ -144,7 +144,7 @@ def test_samples_in_one_batch_say_what_each_says_alone() -> None:
     """Five members read side by side, in one go, token by token and after going back: 1e-5 of one at a time."""
     built, adapter = adapted()
     posterior = ensemble(adapter, 5)
-    together = Averaged(built, adapter, posterior)
+    together = AveragedModel(built, adapter, posterior)
     own, alone = adapter.parameters(), []
     for number in range(5):
         adapter.set({name: mx.array(w) for name, w in posterior.draw({}, 0, number).items()})
@@ -176,12 +176,12 @@ def test_samples_in_one_batch_say_what_each_says_alone() -> None:
         together.hidden(mx.array([TEXT, TEXT]))
     for samples_, line in ((6, "5 members, got samples = 6"), (1, "2 to 8, got 1"), (-1, "2 to 8, got -1")):
         with pytest.raises(ParameterError, match=line):
-            Averaged(built, adapter, posterior, samples=samples_)
+            AveragedModel(built, adapter, posterior, samples=samples_)
 
 
 def test_uncertainty_is_the_entropy_of_the_mean_in_two_parts() -> None:
     built, adapter = adapted()
-    together = Averaged(built, adapter, ensemble(adapter, 4))
+    together = AveragedModel(built, adapter, ensemble(adapter, 4))
     text = UncertainText(together)
     assert list(text.read(TEXT[:30]))[-1] == 30
     list(text.read(TEXT))
@@ -197,7 +197,7 @@ def test_uncertainty_is_the_entropy_of_the_mean_in_two_parts() -> None:
     list(text.read([*TEXT[:20], 1, 2]))  # another end
     assert text.after(19, 20, [[]])[0].total == pytest.approx(found[16].total, abs=2e-6)
     alike = Ensemble({n: np.stack([np.asarray(a)] * 3) for n, a in adapter.parameters().items()})
-    same = UncertainText(Averaged(built, adapter, alike))
+    same = UncertainText(AveragedModel(built, adapter, alike))
     list(same.read(TEXT))
     assert max(each.epistemic for each in same.after(0, 40, [[]] * 40)) < 1e-9
 

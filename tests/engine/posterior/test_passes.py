@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from likely.engine.errors import ParameterError
-from likely.engine.posterior.averaged import Averaged, UncertainText
+from likely.engine.posterior.averaged import AveragedModel, UncertainText
 from likely.engine.posterior.choices import choice_logits
 from likely.engine.posterior.curvature_pass import AT_ONCE, collect
 from likely.engine.posterior.explained import uncertainties
@@ -59,7 +59,7 @@ def test_draws_are_a_mean_that_comes_to_all_tokens_by_their_probability() -> Non
 
 def test_an_average_is_a_model_of_the_base_s_kind() -> None:
     built, adapter = adapted(modules=("mlp.down_proj",))
-    model = Averaged(built, adapter, ensemble(adapter, 3), samples=2)
+    model = AveragedModel(built, adapter, ensemble(adapter, 3), samples=2)
     ids = mx.array([TEXT[:5]])
     assert model.samples == 2 and model.config is built.config and model.dtype == built.dtype
     assert model.arrays.keys() == built.arrays.keys() and model.rotations == built.rotations
@@ -83,7 +83,7 @@ def test_a_text_and_what_may_follow_are_explained(tmp_path: Path) -> None:
     ids = TEXT[:6]
     steps = [step(ids[0]), *(step(token, [1, 4, 2]) for token in ids[1:-1]), step(ids[-1])]
     named = [[step(3), step(5)], [step(2)]]
-    model = Averaged(built, adapter, ensemble(adapter, 3))
+    model = AveragedModel(built, adapter, ensemble(adapter, 3))
     found = uncertainties(model, steps, named, 2)
     assert (found.kind, found.samples, found.choices) == ("ensemble", 3, None) and 0 < found.elapsed_s < 60
     text = UncertainText(model)
@@ -98,7 +98,7 @@ def test_a_text_and_what_may_follow_are_explained(tmp_path: Path) -> None:
     assert found.named[0] == pytest.approx(said[:, 5, 3] + said[:, 6, 5], abs=1e-4)
     assert found.named[1] == pytest.approx(said[:, 5, 2], abs=1e-4)
     posterior = Laplace(collect(built, adapter, samples(10, seed=4, low=4, high=6), last=True).parts, 2.0)
-    other = uncertainties(Averaged(built, adapter, posterior, samples=2), steps, named, 2)
+    other = uncertainties(AveragedModel(built, adapter, posterior, samples=2), steps, named, 2)
     exact = choice_logits(built, adapter, posterior, ids, [[3, 5], [2]])
     assert other.choices is not None and other.choices.mean == pytest.approx(exact.mean, abs=1e-6)
     assert other.choices.covariance == pytest.approx(exact.covariance, rel=1e-5)

@@ -21,7 +21,7 @@ from likely.engine.pretrain import parametrisation
 from likely.engine.pretrain.config import TOKENIZERS, PretrainConfig, configure
 from likely.engine.pretrain.corpus import corpus
 from likely.engine.pretrain.documents import SHORT, sources
-from likely.engine.pretrain.pretraining import FILE, Prepared, pretrain
+from likely.engine.pretrain.pretraining import FILE, PretrainingPlan, pretrain
 from likely.engine.pretrain.shape import NOT_HERE, ModelShape, config_of, counts, shape_of
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
@@ -59,7 +59,7 @@ def test_a_text_becomes_a_model_that_loads_and_measures_what_training_measured(t
     data = words(tmp_path)
     found, events = finish(config(data, tmp_path / "m", sample_tokens=4, sample="ae"))
     prepared = events[0]
-    assert isinstance(prepared, Prepared)
+    assert isinstance(prepared, PretrainingPlan)
     assert prepared.parameters == found.parameters == sum(a.size for a in weights(tmp_path / "m").values())
     assert prepared.parameters_without_embedding == found.parameters - 2 * 257 * prepared.shape.width
     steps = [e for e in events if isinstance(e, Stepped)]

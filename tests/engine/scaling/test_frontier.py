@@ -8,7 +8,7 @@ import pytest
 
 from likely.engine.errors import DataError
 from likely.engine.scaling import fitted
-from likely.engine.scaling.forecast import Foretold, buy, foretold, held_out, rate
+from likely.engine.scaling.forecast import RunForecast, buy, foretold, held_out, rate
 from likely.engine.scaling.frontier import IsoFlop, budgets, envelope, exponent, lowest
 from likely.engine.scaling.ladder import Ladder, LeftOut
 from likely.engine.scaling.law import FLOP, Law
@@ -119,7 +119,7 @@ def test_runs_are_foretold_the_cheapest_first_with_the_law_s_uncertainty() -> No
         assert (each.low, each.high) == pytest.approx(tuple(np.quantile(losses, [0.025, 0.975])))
         assert (each.seen, each.compute) == (runs.loss[i], runs.compute[i])
         assert each.told == pytest.approx(found.law.loss(runs.parameters[i], runs.tokens[i]))
-    assert [Foretold(1, 1.0, 2.0, 1.0, 3.0, seen).is_inside for seen in (0.9, 1.0, 3.0, 3.1)] == [0, 1, 1, 0]
+    assert [RunForecast(1, 1.0, 2.0, 1.0, 3.0, seen).is_inside for seen in (0.9, 1.0, 3.0, 3.1)] == [0, 1, 1, 0]
 
 
 def test_the_largest_decade_or_third_is_held_out() -> None:

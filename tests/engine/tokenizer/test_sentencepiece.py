@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from likely.engine.decode.spelling import spelling
 from likely.engine.errors import CheckpointError
 from likely.engine.tokenizer import from_gguf
-from likely.engine.tokenizer.encoder import Added
+from likely.engine.tokenizer.encoder import AddedTokens
 from likely.engine.tokenizer.sentencepiece import SentencePiece
 from likely.engine.tokenizer.vocabulary import Kind, byte_level_bytes, sentencepiece_bytes
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT, scored, sentencepiece_model
@@ -133,10 +133,10 @@ def by_hand(text: str, ids: dict[str, int], rstrip: set[int]) -> list[tuple[str,
 def test_the_longest_token_is_matched_at_each_place() -> None:
     ids = {"<a>": 1, "<a": 2, "aa": 3, "b": 4, "]": 5, "<": 6}
     for rstrip in (set(), {1, 4}):
-        added = Added(ids, rstrip)
+        added = AddedTokens(ids, rstrip)
         for text in [*["".join(letters) for letters in product("<a> b]", repeat=5)][::7], "", "<a>  <a  b \n", "aaa"]:
             assert list(added.split(text)) == by_hand(text, ids, rstrip), text
-    assert list(Added({}).split("abc")) == [("abc", None)] and list(Added({}).split("")) == []
+    assert list(AddedTokens({}).split("abc")) == [("abc", None)] and list(AddedTokens({}).split("")) == []
 
 
 def test_what_has_no_token_is_bytes_or_unknown() -> None:
