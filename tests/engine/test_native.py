@@ -137,13 +137,13 @@ def test_a_budget_for_keys_and_values_ends_a_run(path: Path) -> None:
 def test_what_is_kept_of_texts_drawn_and_texts_measured_is_one_budget(path: Path) -> None:
     one = Session(load(path))
     drawn(one, TEXT, tokens=1)
-    size = one.cache_nbytes
+    size = one.nbytes
     session = Session(load(path), kept=8, kept_nbytes=4 * size)
     for begin in range(6):
         ids = [begin, *TEXT[begin * 7 :], *TEXT[: begin * 7]]
         drawn(session, ids, tokens=1)
         session.score(ids)
-    assert 4 * size <= session.cache_nbytes <= 6 * size  # beside one of each that was read last
+    assert 4 * size <= session.nbytes <= 6 * size  # beside one of each that was read last
 
 
 def test_a_file_that_ends_early_is_named_in_a_line(path: Path) -> None:

