@@ -9,7 +9,7 @@
 
     with simulated() as launches:                               # mx.fast.metal_kernel makes SimKernels inside, and
         run_a_whole_model()                                     # mx.metal.is_available() says yes
-        Traced(step)(x)                                         # as mx.compile: traced once, then only replayed
+        TracedFunction(step)(x)                                 # as mx.compile: traced once, then only replayed
     launches["name"]                                            # a Counter by kernel name
 
 A kernel made before the block by the real `mx.fast.metal_kernel` stays what it was, so make kernels when they are
