@@ -60,6 +60,7 @@ def subject(jobs: ModelJobs, folder: str) -> InspectedText:
     return inside.text
 
 
+@pytest.mark.slow(3)
 def test_the_lens_comes_from_the_screen_outwards_and_is_the_engines(
     look: Callable[..., list[Any]], jobs: ModelJobs, folder: str
 ) -> None:

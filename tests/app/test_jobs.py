@@ -56,6 +56,7 @@ def jobs(model: str) -> ModelJobs:
 # -- models ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(2)
 def test_a_model_is_loaded_once_and_let_go(model: str) -> None:
     made, told = ModelJobs(LocalModelProvider()), list[Any]()
     (loaded,) = run(made, r.Load(model), told)
@@ -78,6 +79,7 @@ def test_a_model_is_loaded_once_and_let_go(model: str) -> None:
         run(made, r.Load(model, control=control))
 
 
+@pytest.mark.slow(2)
 def test_a_run_begins_with_its_prompt_counts_its_own_time_and_ends_once(jobs: ModelJobs, model: str) -> None:
     ask = r.Generate(model, TEXT, RunControl(), seed=3, max_tokens=6, force="c")
     found = run(jobs, ask)

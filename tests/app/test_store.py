@@ -164,6 +164,7 @@ def test_two_programs_share_a_database(tmp_path: Path) -> None:
     assert {"one", "two"} <= set(Store(tmp_path / "s.db").load("c").nodes)
 
 
+@pytest.mark.slow(4)
 def test_a_locked_database_is_named_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     store = Store(path)

@@ -51,6 +51,7 @@ def test_jobs_begin_in_order_take_turns_and_are_closed_once() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow(4)
 def test_it_rests_once_behind_the_last_job_and_again_behind_another() -> None:
     rests: queue.SimpleQueue[str] = queue.SimpleQueue()
     worker = Worker(Jobs, rests=lambda: rests.put(threading.current_thread().name))
@@ -313,6 +314,7 @@ def test_closing_does_not_wait_for_what_is_deep_inside_a_model() -> None:
     assert worker.join(10)
 
 
+@pytest.mark.slow(3)
 def test_who_asks_for_a_model_that_comes_in_pieces_waits_and_it_comes_once() -> None:
     """Others have their turns meanwhile; a second load of it, and a question to it, are answered by the same one."""
     asked: list[str] = []

@@ -143,6 +143,7 @@ def test_answers_are_drawn_and_judged(likely: Likely, tmp_path: Path) -> None:
     assert likely(path, "-M", "xyz", "--samples", "3")[0] == 1
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("search", ["beam 4", "exact 50", "gnmt 3"])
 def test_a_search_answers_with_its_best(
     likely: Likely, tables: dict[str, np.ndarray], tmp_path: Path, search: str

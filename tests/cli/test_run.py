@@ -522,6 +522,7 @@ def test_what_is_typed_is_answered_line_by_line(
     assert err.startswith("there is no answer to draw again yet\nunknown command /what: ")
 
 
+@pytest.mark.slow(3)
 def test_a_limit_stands_where_none_is_given(likely: Likely) -> None:
     """An answer of a small model that loops would go on to the end of the context."""
     said = likely("run", "--raw", "q", "--logit-bias", f"{EOS}=-100", "--logit-bias", "66=100")

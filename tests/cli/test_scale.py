@@ -48,6 +48,7 @@ def test_json_has_the_law_its_intervals_and_what_was_left_out(fit: Likely, tmp_p
     assert len(found["iso_flop"]) == 5 and 0 < found["exponents"]["envelope"]["a"] < 1
 
 
+@pytest.mark.slow(4)
 @pytest.mark.parametrize(
     ("losses", "null"),
     [
@@ -175,6 +176,7 @@ def test_a_ladder_says_what_it_costs_and_then_runs(
     assert "2 of 2 runs saw fewer tokens than they have parameters" in likely("scale", "fit", "plays/runs.csv").err
 
 
+@pytest.mark.slow(3)
 def test_what_is_said_to_a_person_are_the_numbers_of_the_object(likely: Likely, tmp_path: Path) -> None:
     path = table(tmp_path, "1e8,1e10,nan", sizes=3)
     words = ("scale", "fit", path, "--budget", "1e20", "--refits", "100")

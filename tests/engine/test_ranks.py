@@ -145,6 +145,7 @@ def test_a_stranger_at_the_door_is_sent_away() -> None:
     stranger.close()
 
 
+@pytest.mark.slow(31)
 def test_who_does_not_come_or_cannot_listen_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock goes half a minute on each time that someone looks at it."""
     clock = itertools.count(step=29.9)

@@ -333,6 +333,7 @@ KINDS: tuple[tuple[Kind, int], ...] = (
 DEAR = ("safetensors", "config", "template", "adapter", "state", "database", "bodies", "canvas", "fit")  # in time
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize(
     ("kind", "count"),
     [pytest.param(*each, id=each[0].name, marks=pytest.mark.slow if each[0].name in DEAR else ()) for each in KINDS],

@@ -72,6 +72,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.Popen", refused)
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize(
     "keys",
     (

@@ -77,6 +77,7 @@ SAID: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("about", SAID)
 def test_a_command_says_what_it_did_or_what_it_wants(
     screen: Screen, about: str, monkeypatch: pytest.MonkeyPatch
@@ -227,6 +228,7 @@ def test_a_command_is_completed_by_what_there_is(screen: Screen) -> None:
         screen.press("escape", "ctrl+u")
 
 
+@pytest.mark.slow(2)
 def test_the_palette_offers_what_applies_and_does_it(screen: Screen) -> None:
     screen.press("ctrl+p")
     screen.type("Re-sample")

@@ -117,6 +117,7 @@ def test_a_newcomer_begins_with_enter_and_reads_whole_sentences(tmp_path: Path, 
         assert len(screen.said) == 2
 
 
+@pytest.mark.slow(3)
 def test_the_text_page_greets_and_help_names_what_acts_there(tmp_path: Path) -> None:
     acts = {"f4": "continue from the cursor", "f2": "click a token", "f7": "measure models on tasks"}
     with Screen(tmp_path, size=(120, 200)) as screen:

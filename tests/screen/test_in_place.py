@@ -131,6 +131,7 @@ def test_an_edit_that_is_being_measured_when_another_conversation_opens_is_kept_
     assert screen.said == [ASK, " The sky looks red"] and "Ask anything" in screen.text
 
 
+@pytest.mark.slow(4)
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20), (30, 8)], ids=str)
 def test_an_editor_fits_every_screen(tmp_path: Path, size: tuple[int, int]) -> None:
     with Screen(tmp_path, size=size) as screen:

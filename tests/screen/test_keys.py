@@ -40,6 +40,7 @@ def test_what_deletes_does_so_by_backspace_too(pressed: dict[tuple[str, str], se
     assert len(deleting) >= 4 and all("backspace" in each for each in deleting)
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("key", ["ctrl+underscore", "ctrl+slash"])
 def test_help_opens_without_a_function_key_and_names_what_a_mac_keeps(tmp_path: Path, key: str) -> None:
     with Screen(tmp_path, size=(100, 200), mac=True) as screen:

@@ -23,6 +23,7 @@ def pressed(monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
     monkeypatch.setattr(textual.constants, "PRESS", ",".join(keys))
 
 
+@pytest.mark.slow(2)
 def test_it_says_how_to_come_back(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     pressed(monkeypatch, "ctrl+q")
     assert tui.run("nowhere", home=Path("home")) == 0 and not any(capfd.readouterr())

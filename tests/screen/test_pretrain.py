@@ -50,6 +50,7 @@ class FromNothing(ScriptedTrainer):
                 yield self.answer(Complete("Once", False, 8))
 
 
+@pytest.mark.slow(2)
 def test_bits_position_and_noise_stand_where_a_tuning_has_its_drift(tmp_path: Path) -> None:
     trainer = FromNothing()
     with Screen(tmp_path, trainer=trainer) as screen:

@@ -86,6 +86,7 @@ def tempered(temperature: float) -> Start:
     return Start(Recipe((Temperature(temperature),)), ("Temperature",), seed=0)
 
 
+@pytest.mark.slow(2)
 def test_moved_in_the_middle_of_an_answer_every_token_shows_what_it_was_drawn_from(tmp_path: Path) -> None:
     """Against a softmax in float64 of the engine's raw logits, at the temperature that held for each."""
     engine = ScriptedEngine()

@@ -220,6 +220,7 @@ def test_where_an_adapter_has_a_posterior_a_token_shows_how_much_is_doubt(
         assert "±" in screen.text
 
 
+@pytest.mark.slow(4)
 def test_a_conversation_of_many_thousand_tokens_opens_at_its_end_and_walks_to_its_top(tmp_path: Path) -> None:
     long = " ".join(f"{'etaoin'[: i % 6 + 1]}{'.' if i % 40 else '.' + chr(10)}" for i in range(4000))
     with Screen(tmp_path, ScriptedEngine(scripts=[long]), size=(80, 24)) as screen:

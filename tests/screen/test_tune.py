@@ -250,6 +250,7 @@ def test_a_full_disk_loses_nothing(begin: Begin) -> None:
     assert trainer.step == 40
 
 
+@pytest.mark.slow(2)
 def test_a_bug_in_the_trainer_is_a_line_and_the_run_goes_on(begin: Begin) -> None:
     screen = begin(ScriptedTrainer(fail={4: RuntimeError("a bug")}))
     assert "RuntimeError: a bug" in head(screen)

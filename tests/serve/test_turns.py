@@ -79,6 +79,7 @@ def at(found: list[tuple[int, Any]], job: int, kind: type) -> int:
     raise AssertionError(f"job {job} has no {kind.__name__}")
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize(("long", "ends"), [(echo, Scored), (embedding, Embedded), (lambda: embedding(1), Embedded)])
 def test_another_draws_before_a_long_computation_is_over(tiny: Path, long: Any, ends: type) -> None:
     short = openai_requests.completions({"prompt": [1, 2, 3], "max_tokens": 3})[0]
@@ -130,6 +131,7 @@ def test_pieces_come_to_what_the_whole_comes_to(tiny: Path) -> None:
         np.testing.assert_allclose(row, np.array(inside[layer][0]).mean(0), atol=1e-4)
 
 
+@pytest.mark.slow(2)
 def test_a_tokenizer_that_panics_ends_one_request(tmp_path: Path) -> None:
     """Its pre-tokenizer backtracks without end at some texts, and the library's own bound is a panic."""
     path = write_model(tmp_path / "tiny")
@@ -144,6 +146,7 @@ def test_a_tokenizer_that_panics_ends_one_request(tmp_path: Path) -> None:
         assert client.ask("/v1/completions", {"prompt": "b", "max_tokens": 2})[0] == 200
 
 
+@pytest.mark.slow(4)
 @pytest.mark.linux
 @pytest.mark.parametrize(
     ("rounds", "count", "people"),

@@ -239,6 +239,7 @@ def test_what_cannot_be_drawn_side_by_side_is_refused() -> None:
         list(Session(made.checkpoint, window=4).generate(list(b"ab"), RunControl(), max_tokens=3, batch=batch))
 
 
+@pytest.mark.slow(5)
 def test_what_is_remembered_of_a_batch_is_the_rows_of_those_who_left_it() -> None:
     """Bytes that the device holds, and those that the pool says it has, of all that the batch had."""
     made = session(transformer())

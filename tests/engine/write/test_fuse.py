@@ -144,6 +144,7 @@ def test_whole_weights_are_judged_and_quantised_as_asked(bits: int, tmp_path: Pa
     assert settings.get("model.layers.0.mlp.down_proj", {}).get("bits", 0) == bits
 
 
+@pytest.mark.slow(4)
 @pytest.mark.parametrize(("dtype", "name"), [(mx.bfloat16, "BF16"), (mx.float16, "F16")])
 def test_a_fused_folder_keeps_the_bases_precision(dtype: mx.Dtype, name: str, tmp_path: Path) -> None:
     """The fault: bfloat16 and float16 became float32 on a machine that computes in it."""
