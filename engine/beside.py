@@ -2,22 +2,29 @@
 
 To read a long text into tokens, to render a template, to compile a grammar and to read a file are calls that cannot be
 cut in pieces: while they last, the worker's thread takes turns with other jobs. Who leaves before the end is not waited
-for: the thread goes on until it is done, so what is asked of it has to be bounded by what it is given.
+for: the thread goes on until it is done, so what is asked of it has to be bounded by what it is given; the program's own
+end waits for two seconds.
 """
 
+import atexit
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, wait
 from threading import Semaphore, Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 PATIENCE_S = 0.02  # for which a job waits where it is: nearly everything is done by then
+LEAVING_S = 2.0  # for which the end of the program waits
 
 T = TypeVar("T")
+
+_at_work: "set[Future[Any]]" = set()
 
 
 def begun(work: Callable[[], T]) -> "Future[T]":
     """The result of `work`, or what it raises, to come from a thread of its own."""
     found: Future[T] = Future()
+    _at_work.add(found)
+    found.add_done_callback(_at_work.discard)
 
     def run() -> None:
         try:
@@ -29,6 +36,12 @@ def begun(work: Callable[[], T]) -> "Future[T]":
 
     Thread(target=run, name="beside", daemon=True).start()
     return found
+
+
+@atexit.register
+def _wait_at_the_end() -> None:
+    """A library in another language panics, in many lines, where the interpreter ends below it."""
+    wait(list(_at_work), LEAVING_S)
 
 
 def awaited(found: "Future[T]") -> Generator[None, None, T]:
