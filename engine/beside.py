@@ -2,8 +2,8 @@
 
 To read a long text into tokens, to render a template, to compile a grammar and to read a file are calls that cannot be
 cut in pieces: while they last, the worker's thread takes turns with other jobs. Who leaves before the end is not waited
-for: the thread goes on until it is done, so what is asked of it has to be bounded by what it is given; the program's own
-end waits for two seconds.
+for: the thread goes on until it is done, so what is asked of it has to be bounded by what it is given; the
+program's own end waits for two seconds.
 """
 
 import atexit
