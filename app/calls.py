@@ -100,10 +100,8 @@ class Engine(Protocol):
 
 
 def call(function: Callable[Concatenate[Engine, P], Any], model: str, *args: P.args, **options: P.kwargs) -> r.Call:
-    """The request to call `function` with a loaded model; one that takes a `control` is paused and stopped by it."""
-    given = (*args, *options.values())
-    control = next((each for each in given if isinstance(each, RunControl)), None)
-    return r.Call(model, function, args, options, control or RunControl())
+    """The request to call `function` with a loaded model."""
+    return r.Call(model, function, args, options)
 
 
 def ids_of(engine: Engine, prompt: Prompt) -> Generator[None, None, list[int]]:

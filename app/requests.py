@@ -71,7 +71,6 @@ class Call:
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    control: RunControl = field(default_factory=RunControl)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,8 @@ namespace that they are given. Knows neither models nor batches (`engine.tune.ob
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from likely.engine.arrays import Array, Namespace
-
-TokenLoss = Callable[[Array, Namespace], Array]  # of -log p [M] of the targets, nats: [M]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +27,16 @@ class Objective:
     """A loss, and what it is of. Losses are in nats: of a token, or of a pair."""
 
     name: str
-    about: str
-    rows: Literal["text", "pairs"] = "text"
     reference: bool = False  # reads with the model as it was, too
     bound: bool = False  # of masked diffusion: the loss is a bound on -log p, by random masks
     blocks: bool = False  # by blocks, each of which sees those before as they are
     options: tuple[str, ...] = ()  # that go with it, and not with every other
-    of_tokens: TokenLoss | None = None  # where it is not -log p
-    of_pairs: PairLoss | None = None
+    of_pairs: PairLoss | None = None  # of rows with chosen and rejected; without, it is -log p of rows of text
 
     @property
     def unit(self) -> str:
         """Unit that its loss is counted by."""
-        return "pair" if self.rows == "pairs" else "token"
+        return "token" if self.of_pairs is None else "pair"
 
 
 def dpo(pairs: Pairs, beta: float, xp: Namespace) -> tuple[Array, Array]:
@@ -66,13 +60,14 @@ def _softplus(x: Array, xp: Namespace) -> Array:
 
 
 OBJECTIVES: tuple[Objective, ...] = (
-    Objective("sft", "likelihood", options=("kl", "kl_data", "label_smoothing")),
-    Objective("mdlm", "its bound by masked diffusion", bound=True, options=("anneal",)),
-    Objective("block", "its bound by diffusion in blocks", bound=True, blocks=True),
-    Objective("dpo", "preferences against the base", "pairs", reference=True, options=("beta",), of_pairs=dpo),
-    Objective("orpo", "likelihood and preferences", "pairs", options=("beta",), of_pairs=orpo),
+    Objective("sft", options=("kl", "kl_data", "label_smoothing")),
+    Objective("mdlm", bound=True, options=("anneal",)),
+    Objective("block", bound=True, blocks=True),
+    Objective("dpo", reference=True, options=("beta",), of_pairs=dpo),
+    Objective("orpo", options=("beta",), of_pairs=orpo),
 )
-NAMES = tuple(objective.name for objective in OBJECTIVES)
+NAMES = tuple(each.name for each in OBJECTIVES)
+OF_PAIRS = tuple(each.name for each in OBJECTIVES if each.of_pairs is not None)
 # a pretraining's words
 FROM_NOTHING = {"autoregressive": "sft", **{each.name: each.name for each in OBJECTIVES if each.bound}}
 
@@ -83,5 +78,5 @@ def of(name: str) -> Objective:
 
 
 def with_option(option: str) -> Sequence[str]:
-    """Names of the objectives that an option goes with; all of them, where the table names none."""
-    return [each.name for each in OBJECTIVES if option in each.options] or NAMES
+    """Names of the objectives that an option goes with."""
+    return [each.name for each in OBJECTIVES if option in each.options]

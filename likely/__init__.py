@@ -4,7 +4,7 @@ In a wheel the four folders lie beside this file; in a clone they stand one leve
 them. This file runs before every module of ours, so it imports nothing that is not in every Python's start.
 """
 
-from pathlib import Path
+import os
 
-if not (Path(__file__).parent / "engine").is_dir():
-    __path__.append(str(Path(__file__).parent.parent))
+if not os.path.isdir(os.path.join(os.path.dirname(__file__), "engine")):
+    __path__.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -252,7 +252,7 @@ def simpo(pairs, beta, xp):
     return xp.logaddexp(-beta * (mean[0] - mean[1]), xp.zeros_like(mean[0])), mean[0] - mean[1]
 """
 OBJECTIVE_LINE = "OBJECTIVES: tuple[Objective, ...] = (\n"
-OBJECTIVE = '    Objective("simpo", "preferences without a base", "pairs", options=("beta",), of_pairs=simpo.simpo),\n'
+OBJECTIVE = '    Objective("simpo", options=("beta",), of_pairs=simpo.simpo),\n'
 TUNING = """
 from pathlib import Path
 import numpy as np
@@ -273,7 +273,7 @@ def test_an_objective_is_a_function_and_an_entry(tmp_path: Path) -> None:
     (tmp_path / "simpo.py").write_text(SIMPO)
     file = tmp_path / "engine/objectives.py"
     replaced(file, OBJECTIVE_LINE, OBJECTIVE_LINE + OBJECTIVE)
-    replaced(file, "from typing import Literal\n", "from typing import Literal\n\nimport simpo\n")
+    replaced(file, "from dataclasses import dataclass\n", "from dataclasses import dataclass\n\nimport simpo\n")
     said = {"prompt": "ab", "chosen": " so on", "rejected": " not"}
     (tmp_path / "pairs.jsonl").write_text(json.dumps(said) + "\n")
     (tmp_path / "turned.jsonl").write_text(json.dumps(said | {"chosen": " not", "rejected": " so on"}) + "\n")

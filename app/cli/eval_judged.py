@@ -34,7 +34,7 @@ def pairs(store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[
         first, *others = [each for each in done if each.evaluation.task == source.name]
         for other in others:
 
-            def answers(a: "Measurement" = first, b: "Measurement" = other) -> judging.ScoredChoices:
+            def answers(a: "Measurement" = first, b: "Measurement" = other) -> judging.AnswerPairs:
                 for own, said in store.common(a.evaluation, b.evaluation, a.below):
                     yield own.number, own.detail["answers"][0], said.detail["answers"][0]
 

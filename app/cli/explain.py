@@ -169,9 +169,8 @@ def uncertainties(
             raise
         click.echo(f"without ±: {error}", err=True)  # two adapters have one each: the text is explained all the same
         return None
-    assert isinstance(
-        averaged, AveragedModel
-    )  # a mixture over samples of a posterior is the only kind that a session has
+    # a mixture over samples of a posterior is the only kind that a session has
+    assert isinstance(averaged, AveragedModel)
     return explained.uncertainties(averaged, explanation.steps, [c.steps for c in named], top)
 
 

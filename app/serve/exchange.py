@@ -100,8 +100,8 @@ class Lines:
     kind: str = SSE
 
 
-ScoredChoices = dict[str, Any] | str | Lines | Callable[[], dict[str, Any]]  # the last makes one that may be large
-Handler = Callable[[bytes, ServedExchange], Awaitable[ScoredChoices]]
+Reply = dict[str, Any] | str | Lines | Callable[[], dict[str, Any]]  # the last makes one that may be large
+Handler = Callable[[bytes, ServedExchange], Awaitable[Reply]]
 Scope = MutableMapping[str, Any]
 
 

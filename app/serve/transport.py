@@ -20,7 +20,7 @@ from starlette.routing import Route
 from likely.app import requests as r
 from likely.app.serve import ollama, openai_requests, openai_responses, responses_api
 from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, ModelsAsked, RequestRefused
-from likely.app.serve.exchange import Handler, Lines, LoggedResponse, ScoredChoices, ServedExchange, ServerState
+from likely.app.serve.exchange import Handler, Lines, LoggedResponse, Reply, ServedExchange, ServerState
 from likely.app.serve.openapi import description
 from likely.app.serve.reading import AnswerReader, TextDelta
 from likely.app.watch.lines import WATCH
@@ -82,7 +82,7 @@ class Endpoint:
         if not (name := request.path_params["name"]):
             return self._unknown(request, HTTPException(404))
 
-        async def does(body: bytes, seen: ServedExchange) -> ScoredChoices:
+        async def does(body: bytes, seen: ServedExchange) -> Reply:
             return await self.model(name)
 
         return LoggedResponse(self.state, does, "/v1/models/{name}")
@@ -154,13 +154,13 @@ class Endpoint:
 
     # -- OpenAI ------------------------------------------------------------------------------------------------------
 
-    async def chat(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def chat(self, body: bytes, seen: ServedExchange) -> Reply:
         ask = await self._asked(
             body, seen, lambda: openai_requests.chat(openai_requests.read(body, openai_requests.CHAT))
         )
         return await self._chat(ask, seen)
 
-    async def _chat(self, ask: AnswerRequest, seen: ServedExchange) -> ScoredChoices:
+    async def _chat(self, ask: AnswerRequest, seen: ServedExchange) -> Reply:
         if ask.shown.stream:
             opened, events = await self._opened(ask, seen)
             return Lines(self._chat_stream(ask, opened, events, seen))
@@ -193,7 +193,7 @@ class Endpoint:
             yield _sse({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
         yield DONE
 
-    async def completions(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def completions(self, body: bytes, seen: ServedExchange) -> Reply:
         asks = await self._asked(
             body, seen, lambda: openai_requests.completions(openai_requests.read(body, openai_requests.COMPLETION))
         )
@@ -247,7 +247,7 @@ class Endpoint:
             yield _sse({**head, "object": "text_completion", "choices": [], "usage": usage})
         yield DONE
 
-    async def embeddings(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def embeddings(self, body: bytes, seen: ServedExchange) -> Reply:
         def asked() -> tuple[Json, EmbeddingRequest]:
             read = openai_requests.read(body, openai_requests.EMBEDDING)
             return read, openai_requests.embeddings(read)
@@ -264,7 +264,7 @@ class Endpoint:
                 return event
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
-    async def responses(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def responses(self, body: bytes, seen: ServedExchange) -> Reply:
         ask = await self._asked(body, seen, lambda: responses_api.read(body))
         opened, events = await self._opened(ask, seen)
         head = responses_api.head(opened.facts.name)
@@ -302,15 +302,15 @@ class Endpoint:
 
     # -- Ollama ------------------------------------------------------------------------------------------------------
 
-    async def ollama_chat(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def ollama_chat(self, body: bytes, seen: ServedExchange) -> Reply:
         return await self._ollama(await self._asked(body, seen, lambda: ollama.chat(body)), seen, ollama.chat_line)
 
-    async def ollama_generate(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def ollama_generate(self, body: bytes, seen: ServedExchange) -> Reply:
         return await self._ollama(
             await self._asked(body, seen, lambda: ollama.generate(body)), seen, ollama.generate_line
         )
 
-    async def _ollama(self, ask: AnswerRequest, seen: ServedExchange, line: ollama.Line) -> ScoredChoices:
+    async def _ollama(self, ask: AnswerRequest, seen: ServedExchange, line: ollama.Line) -> Reply:
         opened, events = await self._opened(ask, seen)
         reader = self._reader(ask, opened, seen)
 
@@ -331,59 +331,59 @@ class Endpoint:
         text = reader.ended[-1]
         return line(opened, tuple(text.parts), text, seen.began)
 
-    async def ollama_show(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def ollama_show(self, body: bytes, seen: ServedExchange) -> Reply:
         name = await self._asked(body, seen, lambda: ollama.shown_name(body))
         async for event in self.state.front.events(r.Load(name)):
             if isinstance(event, r.Loaded):
                 return ollama.shown(event.facts)
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
-    async def ollama_tags(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def ollama_tags(self, body: bytes, seen: ServedExchange) -> Reply:
         return ollama.tags(await asyncio.to_thread(self.names))
 
-    async def ollama_embed(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def ollama_embed(self, body: bytes, seen: ServedExchange) -> Reply:
         ask = await self._asked(body, seen, lambda: ollama.embed(body))
         found = await self._embedded(ask, seen)
         return lambda: ollama.embedded(ask, found, seen.began)
 
-    async def ollama_embedding(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def ollama_embedding(self, body: bytes, seen: ServedExchange) -> Reply:
         ask = await self._asked(body, seen, lambda: ollama.embed_prompt(body))
         return ollama.embedding(await self._embedded(ask, seen))
 
-    async def ollama_ps(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def ollama_ps(self, body: bytes, seen: ServedExchange) -> Reply:
         async for models in self.state.front.events(ModelsAsked()):
             return ollama.running(models)
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
-    async def ollama_version(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def ollama_version(self, body: bytes, seen: ServedExchange) -> Reply:
         return {"version": "0.6.4"}  # of the protocol that is spoken: clients ask for at least some
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 
-    async def models(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def models(self, body: bytes, seen: ServedExchange) -> Reply:
         names = await asyncio.to_thread(self.names)
         return {"object": "list", "data": [openai_responses.model(name) for name in names]}
 
-    async def model(self, name: str) -> ScoredChoices:
+    async def model(self, name: str) -> Reply:
         if name not in (names := await asyncio.to_thread(self.names)):
             line = f"there is no model {name[:80]!r} here: {', '.join(names)}"
             raise RequestRefused(line, "model", 404, "model_not_found")
         return openai_responses.model(name)
 
-    async def health(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def health(self, body: bytes, seen: ServedExchange) -> Reply:
         alive = self.state.front.alive
         seen.status = 200 if alive else 503
         return {"status": "ok" if alive else "the engine has ended"}
 
-    async def measured(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def measured(self, body: bytes, seen: ServedExchange) -> Reply:
         return self.state.metrics.text(
             {"requests_running": self.state.front.running, "requests_waiting": self.state.front.waiting}
         )
 
-    async def openapi(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def openapi(self, body: bytes, seen: ServedExchange) -> Reply:
         return description()
 
-    async def watch(self, body: bytes, seen: ServedExchange) -> ScoredChoices:
+    async def watch(self, body: bytes, seen: ServedExchange) -> Reply:
         return Lines(_watched(self.state.front.watched()))
 
 

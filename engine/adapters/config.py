@@ -162,6 +162,7 @@ NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
     "rank": (lambda c: c.kind != "full", "kind = lora or dora: full training has no adapter"),
     "modules": (lambda c: c.kind != "full", "kind = lora or dora: full training is of all that the layers have"),
     "beta": (lambda c: "beta" in c.goal.options, _with("beta")),
+    "anneal": (lambda c: "anneal" in c.goal.options, _with("anneal")),
     "group_size": (lambda c: c.quantize, "quantize = 2, 3, 4, 5, 6 or 8"),
     "floor": (lambda c: c.schedule != "constant", "a schedule that falls: linear, cosine or wsd"),
 }

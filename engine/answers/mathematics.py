@@ -4,9 +4,7 @@ It parses LaTeX and compares with sympy, which can take for ever: it runs in a p
 ended where it takes too long. That process is this file.
 """
 
-import atexit
 import json
-import os
 import re
 import select
 import subprocess
@@ -14,8 +12,8 @@ import sys
 import threading
 from importlib.util import find_spec
 
-from likely.engine import child_python
 from likely.engine.answers.program import VerifierError
+from likely.engine.warm_child import WarmChild
 
 START_S = 60.0  # for sympy to be imported, on a busy machine
 MARKED = re.compile(r"\$|\\boxed|\\\(|\\\[")  # where LaTeX begins among words
@@ -23,7 +21,8 @@ WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 MISSING = "the scorer math needs math-verify, which is not installed: pip install math-verify"
 
 _lock = threading.Lock()
-_children: list["subprocess.Popen[bytes]"] = []  # the one that is warm
+_child = WarmChild(__name__)
+end = _child.end  # the next answer begins another
 
 
 def is_there() -> bool:
@@ -52,32 +51,10 @@ def same(said: str, answer: str, seconds: float) -> bool:
             raise
 
 
-def end() -> None:
-    """Let the warm process go; the next answer starts another."""
-    while _children:
-        child = _children.pop()
-        child.kill()
-        for stream in (child.stdin, child.stdout):
-            if stream is not None:
-                stream.close()
-        child.wait()
-
-
-atexit.register(end)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_children.clear)  # the parent's
-
-
 def _warm() -> "subprocess.Popen[bytes]":
-    if _children and _children[0].poll() is None:
-        return _children[0]
-    end()
-    command, pipe = child_python.command(__name__), subprocess.PIPE
-    child = subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0, start_new_session=True
-    )
-    _children.append(child)
-    _line(child, START_S)
+    child, begun = _child.process()
+    if begun:
+        _line(child, START_S)
     return child
 
 

@@ -23,7 +23,7 @@ from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate import bounded, calibration, verifiers
-from likely.engine.evaluate.bounded import LikelihoodBound, diffuses, reach, reader
+from likely.engine.evaluate.bounded import LikelihoodBound, diffuses, reach
 from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
 from likely.engine.evaluate.contamination import least_likely
 from likely.engine.evaluate.features import cosines
@@ -88,7 +88,7 @@ def document(
     tokenizer = session.tokenizer
     ids = _whole(text, tokenizer, protocol)
     total = len(text.encode())
-    scorer = reader(session, paths=protocol.paths, draws=protocol.draws, seed=protocol.seed)
+    scorer = protocol.reader(session)
     asked = list(enumerate(islice(_windows(ids, session, protocol), limit)))
     sizes = [sum(len(tokenizer.piece(t)) for t in r.texts[0][r.starts[0] :]) for _, r in asked]
     if sizes and limit is None:
@@ -138,9 +138,7 @@ class _Scored:
         self.prefix = protocol.token(session.tokenizer)
         if self.prefix is None and task.form in (ConditionedText, RestatedText):
             raise ParameterError(f"{task.name} asks for a text's first token too: leave out --prefix-token none")
-        self.reader, self.other = (
-            reader(session, paths=protocol.paths, draws=protocol.draws, seed=protocol.seed) for _ in range(2)
-        )
+        self.reader, self.other = (protocol.reader(session) for _ in range(2))
         self.sampler = _sampler(session, protocol)
         self.known: OrderedDict[str, float] = OrderedDict()  # choices without a context
 

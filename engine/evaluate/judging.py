@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 
 from likely.engine.evaluate.tasks import Item, Question, Row, Task, TaskSettings
 
-ScoredChoices = Iterator[tuple[int, str, str]]  # the number of a question, and the answers of both, by number
+AnswerPairs = Iterator[tuple[int, str, str]]  # the number of a question, and the answers of both, by number
 NOTHING = "(no answer)"
 
 
-def pairs(task: Task, models: tuple[str, str], answers: Callable[[], ScoredChoices], identity: str) -> Task:
+def pairs(task: Task, models: tuple[str, str], answers: Callable[[], AnswerPairs], identity: str) -> Task:
     """The second model's answers as answer_a, the first's as answer_b, so that `win_rate` is what the second wins.
 
     Questions are judged as they stand in the rows, without the examples before them.

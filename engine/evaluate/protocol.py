@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from likely.engine.diffusion.bound import DRAWS
 from likely.engine.errors import ParameterError
-from likely.engine.evaluate.bounded import diffuses
+from likely.engine.evaluate.bounded import BoundReader, diffuses, reader
+from likely.engine.evaluate.likelihood import Reader
 from likely.engine.session import Session
 from likely.engine.tokenizer import Tokenizer
 
@@ -37,6 +38,10 @@ class Protocol:
         """The same with the window for a model of this context: one that a diffusion model, which reads the last token
         too, has as well, so that their windows are of the same text."""
         return replace(self, window=self.window or max(2, min(USUAL, context - 1)))
+
+    def reader(self, session: Session) -> Reader | BoundReader:
+        """Who scores texts for it, or bounds them. ParameterError for what bounds cannot do."""
+        return reader(session, paths=self.paths, draws=self.draws, seed=self.seed)
 
     def token(self, tokenizer: Tokenizer) -> int | None:
         """The token in front of a text that nothing precedes; ParameterError for an id that there is not."""

@@ -237,7 +237,7 @@ def check_architecture(config: PretrainConfig, shape: ModelShape | None = None) 
 
 def shape_for(config: PretrainConfig, text: Corpus, shape: ModelShape | None = None) -> tuple[ModelShape, int]:
     """The shape that the options ask for where none is given, and its vocabulary, for a text as tokens."""
-    vocab = text.facts.tokens + (config.goal.bound)  # the mask is a row that the tokenizer never spells
+    vocab = text.facts.tokens + config.goal.bound  # the mask is a row that the tokenizer never spells
     tied = config.parametrisation == "standard"  # muP is against a head that is the embedding
     return shape or shape_of(config.size, config.family, vocab, config.context, tied=tied), vocab
 

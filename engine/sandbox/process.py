@@ -5,7 +5,6 @@ or not ending. The child (`child`) has a bound of memory from the system; where 
 size is looked at from here. Knows nothing of conversations.
 """
 
-import atexit
 import json
 import os
 import pickle
@@ -18,6 +17,7 @@ from typing import Any
 
 from likely.engine import child_python
 from likely.engine.sandbox.child import LENGTH, MEMORY
+from likely.engine.warm_child import WarmChild
 
 TIME_S = 3.0  # for one text
 START_S = 60.0  # for the child to begin, on a busy machine
@@ -36,11 +36,12 @@ class NotBegun(Exception):
 Child = subprocess.Popen[bytes]
 
 _lock = threading.Lock()
-_children: list[Child] = []  # the one that is warm
+_child = WarmChild("likely.engine.sandbox.child", stderr=subprocess.PIPE)
+end = _child.end  # the next template begins another
 
 
 def ask(source: str, values: dict[str, Any] | None) -> dict[str, Any]:
-    """The child's answer for a template and values, or for None about its names. Raises Stopped, NotBegun."""
+    """The child's answer for a template and values, or for None about its names. Raises ChildStopped, NotBegun."""
     data = pickle.dumps({"source": source, "values": values})
     with _lock:
         child = _warm()
@@ -51,41 +52,23 @@ def ask(source: str, values: dict[str, Any] | None) -> dict[str, Any]:
             stdin.flush()
             return _read(child, TIME_S)
         except BrokenPipeError:
-            raise ChildStopped(child_python.how_it_ended(child)) from None
+            how = child_python.how_it_ended(child)
+            end()  # it may go on behind a pipe that it has closed
+            raise ChildStopped(how) from None
         except (ChildStopped, KeyboardInterrupt):
             end()
             raise
 
 
-def end() -> None:
-    """Let the warm child go; the next template starts another."""
-    while _children:
-        process = _children.pop()
-        process.kill()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
-        process.wait()
-
-
-atexit.register(end)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_children.clear)  # the parent's
-
-
 def _warm() -> Child:
-    if _children and _children[0].poll() is None:
-        return _children[0]
-    end()
-    command, pipe = child_python.command("likely.engine.sandbox.child"), subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True)
-    _children.append(process)
-    try:
-        _read(process, START_S)
-    except ChildStopped as error:
-        end()
-        raise NotBegun(f"its process did not begin: {error}") from None
-    return process
+    child, begun = _child.process()
+    if begun:
+        try:
+            _read(child, START_S)
+        except ChildStopped as error:
+            end()
+            raise NotBegun(f"its process did not begin: {error}") from None
+    return child
 
 
 def _read(child: Child, seconds: float) -> dict[str, Any]:

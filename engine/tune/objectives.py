@@ -136,7 +136,6 @@ def _sums(
     lost, kl = _losses(model, trained, batch, reference if config.kl else None, config.label_smoothing)
     goal = config.goal
     if goal.of_pairs is None:
-        lost = lost if goal.of_tokens is None else goal.of_tokens(lost, mx)
         return Sums(mx.sum(weighed(lost, batch)), batch.trained, mx.sum(kl), zero)
     counts = mx.array([float(c) for c in batch.counts]).reshape(2, -1)
     policy = -by_sample(lost, batch).reshape(2, -1)

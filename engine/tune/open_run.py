@@ -9,7 +9,7 @@ from likely.engine import ranks
 from likely.engine.adapters import sites
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
-from likely.engine.objectives import OBJECTIVES
+from likely.engine.objectives import OF_PAIRS
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
@@ -58,13 +58,9 @@ def open_run(
 
 def check_objective(config: Config, found: data.Data) -> None:
     """DataError for pairs where likelihood is asked for, and the other way round."""
-    preferences, pairs = "preference" in found.forms, config.goal.rows == "pairs"
+    preferences, pairs = "preference" in found.forms, config.goal.of_pairs is not None
     if preferences != pairs:
-        wants = (
-            "rows with chosen and rejected"
-            if pairs
-            else f"--objective {' or '.join(each.name for each in OBJECTIVES if each.rows == 'pairs')}"
-        )
+        wants = "rows with chosen and rejected" if pairs else f"--objective {' or '.join(OF_PAIRS)}"
         raise DataError(f"objective {config.objective} does not fit these rows ({dict(found.forms)}): expected {wants}")
 
 

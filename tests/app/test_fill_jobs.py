@@ -43,8 +43,8 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
     assert loaded.facts.mask == 286 and other.facts.mask is None
     name = loaded.facts.name
 
-    def fill(**more: Any) -> r.Call:
-        return call(calls.fill, name, Prompt(parts=("xyz",)), RunControl(), 3, **more)
+    def fill(control: RunControl | None = None, **more: Any) -> r.Call:
+        return call(calls.fill, name, Prompt(parts=("xyz",)), control or RunControl(), 3, **more)
 
     def ids(text: str) -> tuple[int, ...]:
         found: tuple[int, ...] = done(jobs, call(calls.tokens, name, text))[0]
@@ -65,21 +65,22 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
     again = done(jobs, fill(ids=(97, 286, 98)))
     assert again[0].ids == (97, 286, 98) and len(again) == 3
 
-    request = fill(masks=4)
-    run = jobs.execute(request, lambda event: None)
+    control = RunControl()
+    run = jobs.execute(fill(control, masks=4), lambda event: None)
     next(run), next(run)
-    request.control.recipe = Recipe((Temperature(0.5),))
-    assert next(run).step.unmasked[0].token.recipe == request.control.recipe  # a slider acts at the next pass
-    request.control.cancel()
+    control.recipe = Recipe((Temperature(0.5),))
+    assert next(run).step.unmasked[0].token.recipe == control.recipe  # a slider acts at the next pass
+    control.cancel()
     assert list(run) == [r.FillEnded(True)]
 
     read, found = done(jobs, call(calls.bound, name, (97, 98, 99), (1, 2), RunControl()))
     assert read == r.Bounding(3)  # two places: all masks
     assert found.tokens == 2 and found.bound.error == 0 and np.isfinite(found.bound.mean)
-    long = call(calls.bound, name, tuple(range(40)), tuple(range(40)), RunControl())
+    control = RunControl()
+    long = call(calls.bound, name, tuple(range(40)), tuple(range(40)), control)
     measuring = jobs.execute(long, lambda event: None)
     assert [next(measuring), next(measuring)] == [r.Bounding(8), r.Bounding(16)]  # others have their turn in between
-    long.control.cancel()
+    control.cancel()
     assert list(measuring) == []
     for wrong, error, line in (
         (
@@ -98,7 +99,6 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
     ):
         with pytest.raises(error, match=re.escape(line)):
             done(jobs, wrong)
-    dry = fill(masks=4)
-    dry.control.recipe = Recipe((DRY(0.8),))
+    dry = fill(RunControl(Recipe((DRY(0.8),))), masks=4)
     with pytest.raises(ParameterError, match="DRY needs tokens in the order of the text"):
         done(jobs, dry)

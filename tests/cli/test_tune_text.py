@@ -50,7 +50,7 @@ STEPPED = Stepped(
 VALID = Validated(step=3, loss=2.0, low=1.5, high=2.75, best=True, right=0.0, bits_per_byte=1.25)
 
 
-class ResponseShape:
+class Shown:
     """A line of progress that is written down."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class ResponseShape:
 
 
 def test_a_training_is_followed_in_a_line(capsys: Captured) -> None:
-    shown: Any = ResponseShape()
+    shown: Any = Shown()
     events = [STEPPED, VALID, STEPPED, replace(VALID, best=False, bits_per_byte=None), Ended("done", 9)]
     found = list(follow(events, True, False, shown, "<= "))
     valid = " · valid <= 2.885 ± 1.082 bits a token"

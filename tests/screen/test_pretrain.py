@@ -97,14 +97,14 @@ def events_of(options: PretrainConfig, *, resume: bool = False, stop: int = 0) -
     """A real run by the jobs of the screen, asked something after it; its events, to a stop before the step `stop`."""
     gate = threading.Event()
 
-    class GatedMLP(LocalTrainer):
+    class Gated(LocalTrainer):
         def train(self, control: TrainControl) -> Iterator[Event | Answer]:
             for event in super().train(control):
                 yield event
                 if isinstance(event, Stepped) and event.step == stop:
                     gate.wait(30)
 
-    it = Training(Worker(lambda: TrainingJobs(GatedMLP()), "trainer"), options, resume=resume)
+    it = Training(Worker(lambda: TrainingJobs(Gated()), "trainer"), options, resume=resume)
     found: list[Any] = []
     it.ask(Complete("ba", False, 4))
     while it.state not in ("ended", "failed"):

@@ -189,7 +189,7 @@ def test_a_line_is_as_long_as_may_be(size: int, fine: bool) -> None:
             list(sighted(told, ADDRESS))
 
 
-SessionUpdate = list[tuple[str, str, str]]  # a request's line, its key and what it accepts
+Heard = list[tuple[str, str, str]]  # a request's line, its key and what it accepts
 
 
 @contextmanager
@@ -206,7 +206,7 @@ def serving(status: int = 200, kind: str = "text/event-stream; charset=utf-8", b
 
         def log_message(self, *_: Any) -> None: ...
 
-    heard: SessionUpdate = []
+    heard: Heard = []
     with HTTPServer(("127.0.0.1", 0), Answers) as server:
         thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()

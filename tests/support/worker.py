@@ -34,7 +34,8 @@ class Pace:
         """Whether a request waits; what a person has stopped does not."""
         if self.left is None or self.left > 0 or not _long(request):
             return False
-        return not (getattr(request.control, "cancelled", False) or getattr(request.control, "stopped", False))
+        control = request.args[1] if isinstance(request, r.Call) else request.control
+        return not (getattr(control, "cancelled", False) or getattr(control, "stopped", False))
 
     def spend(self, event: Any) -> None:
         if self.left is not None and isinstance(event, Emitted | r.Denoised | Stepped):

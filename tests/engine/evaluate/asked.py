@@ -13,7 +13,7 @@ from likely.engine.session import Session
 from tests.fakes import BOS, EOS, ByteTokenizer, FakeCheckpoint, MarkovModel
 
 
-class PartialText(ByteTokenizer):
+class Beginning(ByteTokenizer):
     """Knows a token to begin with, which texts do not begin with by themselves."""
 
     bos: int | None = BOS
@@ -25,7 +25,7 @@ class PartialText(ByteTokenizer):
 
 def session(table: np.ndarray, context: int = 4096, tokenizer: Any = None, name: str = "m") -> Session:
     info = SimpleNamespace(name=name, weights=f"weights of {name}")
-    return Session(FakeCheckpoint(MarkovModel(table, context), tokenizer or PartialText(), info))  # type: ignore[arg-type]
+    return Session(FakeCheckpoint(MarkovModel(table, context), tokenizer or Beginning(), info))  # type: ignore[arg-type]
 
 
 def task(rows: list[dict[str, Any]], **settings: Any) -> Task:

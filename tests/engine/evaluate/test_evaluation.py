@@ -16,11 +16,11 @@ from likely.engine.evaluate.figures import Tally
 from likely.engine.evaluate.protocol import Protocol
 from likely.engine.evaluate.tasks import Document, Item, KnownLaw, Problem, Question
 from likely.engine.statistics.estimates import mean
-from tests.engine.evaluate.asked import PartialText, logprob, logs, results, session, task
+from tests.engine.evaluate.asked import Beginning, logprob, logs, results, session, task
 from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, certain_table, random_table
 
 
-class WithBeginning(PartialText):
+class WithBeginning(Beginning):
     """Texts begin with it where that is asked."""
 
     def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
@@ -39,7 +39,7 @@ def test_a_protocol_has_the_window_and_the_masks_of_a_model() -> None:
 
 
 def test_the_prefix_is_a_token_of_the_model() -> None:
-    tokenizer: Any = PartialText()
+    tokenizer: Any = Beginning()
     for text, token in (("default", BOS), ("none", None), ("0", 0), (str(VOCAB - 1), VOCAB - 1)):
         assert Protocol(text).token(tokenizer) == token
     for wrong in (str(VOCAB), "-1", "x", ""):
@@ -51,7 +51,7 @@ def test_the_prefix_is_a_token_of_the_model() -> None:
 
 
 def test_a_text_alone_has_the_prefix_once() -> None:
-    tokenizer: Any = PartialText()
+    tokenizer: Any = Beginning()
     assert alone("ab", tokenizer, BOS) == ((BOS, 97, 98), 1) and alone("ab", tokenizer, None) == ((97, 98), 1)
     assert alone("ab", tokenizer, 97) == ((97, 98), 1) and alone("", tokenizer, 5) == ((5,), 1)
     begun: Any = WithBeginning()
@@ -288,7 +288,7 @@ def test_continuations_have_the_probability_of_all_their_tokens() -> None:
     with pytest.raises(ParameterError, match="a continuation needs a text before it"):
         explain.continuations(session(table), "", ["a"])
 
-    class Merging(PartialText):
+    class Merging(Beginning):
         def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
             return [1 if c == "@" else ord(c) for c in text.replace("bc", "@")]
 

@@ -19,7 +19,7 @@ from likely.metal import mx
 WORDS = sorted({word for pairs in RELATIONS.values() for pair in pairs for word in pair})
 
 
-class StackedTensor:
+class Whole:
     """A tokenizer of whole words, each with the space before it; others are two tokens."""
 
     def __init__(self, words: list[str]) -> None:
@@ -56,7 +56,7 @@ def test_accuracy_by_its_definition() -> None:
         shift = rng.normal(size=24)
         for one, other in RELATIONS[name]:
             rows[WORDS.index(other)] = rows[WORDS.index(one)] + shift + 0.4 * rng.normal(size=24)
-    found = {each.name: each for each in accuracies(table(rows), StackedTensor(WORDS))}
+    found = {each.name: each for each in accuracies(table(rows), Whole(WORDS))}
     rows = rows - rows.mean(axis=0)
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     for name, pairs in RELATIONS.items():
@@ -76,7 +76,7 @@ def test_accuracy_by_its_definition() -> None:
 
 
 def test_a_sum_is_read() -> None:
-    known = StackedTensor(["man", "woman", "king"])
+    known = Whole(["man", "woman", "king"])
     assert summands("king - man + woman", known) == ([2, 1], [0]) == summands("king−man +woman", known)
     for text, words in (("king", "two words"), ("- king - man", "two words"), ("king + pawn", "pawn is not one token")):
         with pytest.raises(ParameterError, match=words):
