@@ -13,7 +13,7 @@ from likely.engine.pretrain.config import PretrainConfig
 from likely.engine.pretrain.pretraining import Pretrained, Pretraining
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report
-from likely.engine.tune import metrics, objectives, probes, trainer
+from likely.engine.tune import batch_losses, metrics, probes, trainer
 from likely.engine.tune.control import Answer, Event, Request, TrainControl
 from likely.engine.tune.open_run import Tuning, open_run
 from likely.engine.tune.report import refuse_if_too_large, report
@@ -95,8 +95,8 @@ def shared(name: str, progress: Report) -> Checkpoint:
 
 def first_row(run: trainer.TrainingRun) -> tuple[tuple[int, bool], ...]:
     """The first training row as the model sees it, the template's tokens too: ids, and which of them are targets."""
-    for sample in objectives.samples_of(run.rows.train[:1]):
-        return tuple(zip(sample.ids, objectives.targets_of(sample, run.config), strict=True))[:ROW]
+    for sample in batch_losses.samples_of(run.rows.train[:1]):
+        return tuple(zip(sample.ids, batch_losses.targets_of(sample, run.config), strict=True))[:ROW]
     return ()
 
 

@@ -229,7 +229,7 @@ def training(rounds: int) -> dict[str, Any]:
 
     from likely.engine.adapters import full
     from likely.engine.adapters.config import Config
-    from likely.engine.tune import memory, objectives
+    from likely.engine.tune import batch_losses, memory
     from likely.engine.tune.samples import TrainingSample
     from likely.metal import mx
 
@@ -243,7 +243,7 @@ def training(rounds: int) -> dict[str, Any]:
 
         def action() -> None:
             for key in range(2):
-                sums, gradients = objectives.gradient(model, trained, rows, config, key=(0, key))
+                sums, gradients = batch_losses.gradient(model, trained, rows, config, key=(0, key))
                 mx.eval(sums.lost, gradients)
 
         return action

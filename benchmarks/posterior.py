@@ -26,7 +26,7 @@ from likely.engine.posterior.curvature_pass import collect
 from likely.engine.posterior.posterior import Ensemble
 from likely.engine.session import Session
 from likely.engine.statistics import estimates
-from likely.engine.tune import batches, data, objectives, samples
+from likely.engine.tune import batch_losses, batches, data, samples
 from likely.metal import mx
 
 TURNS, DRAWN = 5, 16
@@ -78,7 +78,7 @@ def fitted(folder: Path) -> dict[str, Any]:
 
     def epoch() -> None:
         for indices in plan:
-            mx.eval(objectives.gradient(opened.model, opened.adapter, [rows[i] for i in indices], config)[1])
+            mx.eval(batch_losses.gradient(opened.model, opened.adapter, [rows[i] for i in indices], config)[1])
 
     def forward() -> None:
         for indices in batches.plan(rows, size=1, length=256, packing=True, seed=0, epoch=0):

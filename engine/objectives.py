@@ -1,7 +1,7 @@
 """Objectives: the one table of what a training makes small, of which rows, in which unit, and beside what.
 
 A new one is an entry here, with its loss where that is not -log p itself. Plain data: losses are computed by the array
-namespace that they are given. Knows neither models nor batches (`engine.tune.objectives`).
+namespace that they are given. Knows neither models nor batches (`engine.tune.batch_losses`).
 """
 
 from collections.abc import Callable, Sequence

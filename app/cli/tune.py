@@ -130,7 +130,7 @@ def _ended(opened: "Tuning", event: "Ended", began: int, valid: str, as_json: bo
 
 def _painted(opened: "Tuning", sample: "TrainingSample") -> str:
     """A sample's text, its trained tokens coloured, or in brackets where there are no colours."""
-    from likely.engine.tune.objectives import targets_of
+    from likely.engine.tune.batch_losses import targets_of
 
     mode, tokenizer = heat.colour_mode(sys.stdout), opened.checkpoint.tokenizer
     width = shutil.get_terminal_size().columns

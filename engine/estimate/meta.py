@@ -22,7 +22,7 @@ from likely.engine.estimate.ladder import RowPool, by_row, fixed, pool, rungs
 from likely.engine.estimate.trial import Trial, TrialResult, encoded
 from likely.engine.lock import claimed
 from likely.engine.statistics.estimates import Change, Estimate, compare, mean
-from likely.engine.tune import choices, data, objectives
+from likely.engine.tune import batch_losses, choices, data
 from likely.engine.tune.run import TrainingRun, write
 from likely.engine.tune.taught import ready, teach
 from likely.engine.whole_file import read_whole, refuse_pipe
@@ -102,7 +102,7 @@ def learn(
             else:
                 others = encoded(opened, chosen[options.rows :])
                 items = others.pairs or others.samples
-                sums, slope = objectives.gradient(run.model, run.trained, items, run.config)
+                sums, slope = batch_losses.gradient(run.model, run.trained, items, run.config)
                 moved = {name: w - rate / sums.count * slope[name] for name, w in start.items()}
             way = mx.sqrt(sum((mx.sum(mx.square(here[name] - w)) for name, w in start.items()), mx.array(0.0)))
             mx.eval(moved, way)

@@ -21,7 +21,7 @@ from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError
 from likely.engine.lock import claimed
 from likely.engine.statistics.estimates import Estimate, ratio, share
-from likely.engine.tune import batches, losses, objectives, samples
+from likely.engine.tune import batch_losses, batches, losses, samples
 from likely.engine.tune.open_run import Tuning
 from likely.engine.tune.report import report
 from likely.engine.tune.rows import TrainingRow
@@ -158,7 +158,7 @@ def measured(opened: Tuning, rows: Sequence[TrainingRow]) -> tuple[RowScore, ...
     """The rows by a model as it is now; of pairs the loss is the objective's."""
     run, found = opened.run, encoded(opened, rows)
     if found.pairs:
-        sums = [objectives.value(run.model, run.trained, [pair], run.config) for pair in found.pairs]
+        sums = [batch_losses.value(run.model, run.trained, [pair], run.config) for pair in found.pairs]
         return tuple(RowScore(float(s.lost), float(s.lost) ** 2, 1, float(s.right) > 0) for s in sums)
     each = target_losses(run, found.samples)
     return tuple(RowScore(float(lost.sum()), float(lost @ lost), len(lost), right) for lost, right in each)

@@ -16,7 +16,7 @@ from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from likely.engine.statistics import compare
 from likely.engine.statistics.difference import Difference
-from likely.engine.tune import objectives
+from likely.engine.tune import batch_losses
 from likely.engine.tune.control import Answer, Compare, Compared, Complete, Completion, Refused, Request
 from likely.engine.tune.run import TrainingRun
 from likely.metal import mx
@@ -43,9 +43,9 @@ def moved(run: TrainingRun) -> float | None:
         return None
     if isinstance(run.trained, FullWeights) and run.trained.start is None:
         return None
-    before, now = compare.logits(run.model, objectives.base(run.model, run.trained)), compare.logits(run.model)
+    before, now = compare.logits(run.model, batch_losses.base(run.model, run.trained)), compare.logits(run.model)
     total, count = 0.0, 0
-    for sample in objectives.samples_of((run.rows.valid or run.rows.train)[:ROWS]):
+    for sample in batch_losses.samples_of((run.rows.valid or run.rows.train)[:ROWS]):
         ids = mx.array([list(sample.ids[:SHORT])])
         total += sum(float(mx.sum(kl(b, a, mx))) for a, b in zip(before(ids), now(ids), strict=True))
         count += ids.shape[1]
@@ -73,7 +73,7 @@ def _compared(run: TrainingRun, request: Compare) -> Compared:
     if request.text:
         ids: Sequence[int] = _ids(session, request.text, request.chat)
     else:
-        ids = objectives.samples_of((run.rows.valid or run.rows.train)[:1])[0].ids
+        ids = batch_losses.samples_of((run.rows.valid or run.rows.train)[:1])[0].ids
     base, around = _base(run)
     names = "base", f"step {run.counters.step}"
     before, now = compare.logits(base.model, around, name=names[0]), compare.logits(run.model, name=names[1])
@@ -96,7 +96,7 @@ def _base(run: TrainingRun) -> tuple[Session, Callable[[], AbstractContextManage
     """
     if isinstance(run.trained, FullWeights) and run.trained.start is None:
         return Session(load(run.name or run.config.model)), nullcontext
-    return _session(run), objectives.base(run.model, run.trained)
+    return _session(run), batch_losses.base(run.model, run.trained)
 
 
 def _ids(session: Session, text: str, chat: bool) -> list[int]:

@@ -13,8 +13,8 @@ from likely.engine.errors import OutOfMemory
 from likely.engine.machine import gflops
 from likely.engine.sources.gguf.precision import available_memory
 from likely.engine.tune import batches
+from likely.engine.tune.batch_losses import samples_of
 from likely.engine.tune.losses import rows_at_once
-from likely.engine.tune.objectives import samples_of
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import Pair, TrainingSample
 from likely.engine.tune.token_rows import TokenRows

@@ -13,8 +13,8 @@ from likely.engine.errors import DataError, ParameterError
 from likely.engine.home import expanded
 from likely.engine.objectives import OBJECTIVES
 from likely.engine.tune import amounts, batches, memory, optimisers, state
+from likely.engine.tune.batch_losses import Trained
 from likely.engine.tune.control import Saved
-from likely.engine.tune.objectives import Trained
 from likely.engine.tune.samples import Pair, TrainingSample
 from likely.engine.tune.state import Counters, State
 from likely.metal import mx

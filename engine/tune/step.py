@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from likely.engine.adapters import full, lora
-from likely.engine.tune import batches, masked, objectives, optimisers
+from likely.engine.tune import batch_losses, batches, masked, optimisers
 from likely.engine.tune.control import TrainControl
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import TrainingSample
@@ -39,10 +39,10 @@ def accumulated(
             continue
         items = [run.rows.train[i] for i in mine]
         if isinstance(run.trained, lora.Adapter):
-            objectives.set_dropout(run.model, c.dropout, c.seed, t, k * ranks + rank)
+            batch_losses.set_dropout(run.model, c.dropout, c.seed, t, k * ranks + rank)
         anchors, weight = _anchors(run, items, t, k, rank)
         key = (c.seed, t, k * ranks + rank)
-        sums, new = objectives.gradient(run.model, run.trained, items, c, anchors, weight, key, ratio)
+        sums, new = batch_losses.gradient(run.model, run.trained, items, c, anchors, weight, key, ratio)
         gradients = {name: gradients[name] + g for name, g in new.items()} if gradients else new
         size = optimisers.norm(new) if several else mx.array(0.0)
         mx.eval(gradients, sums.lost, sums.kl, sums.right, size)
@@ -54,7 +54,7 @@ def accumulated(
     if not gradients:  # of several ranks this one had no row
         gradients = {name: mx.zeros_like(p) for name, p in run.trained.parameters().items()}
     if isinstance(run.trained, lora.Adapter):
-        objectives.set_dropout(run.model, 0.0, 0, 0, 0)
+        batch_losses.set_dropout(run.model, 0.0, 0, 0, 0)
     if ranks > 1:
         gradients = {n: mx.distributed.all_sum(g, group=run.group) for n, g in sorted(gradients.items())}
         mx.eval(gradients)

@@ -9,9 +9,9 @@ import numpy as np
 
 from likely.engine.adapters.config import Config
 from likely.engine.statistics.estimates import Estimate, ratio
-from likely.engine.tune import batches, losses, objectives
+from likely.engine.tune import batch_losses, batches, losses
+from likely.engine.tune.batch_losses import Trained
 from likely.engine.tune.control import Validated
-from likely.engine.tune.objectives import Trained
 from likely.engine.tune.run import TrainingRun, write
 from likely.engine.tune.samples import Pair, TrainingSample
 from likely.metal import mx
@@ -64,10 +64,10 @@ def evaluate(
     for indices in batches.plan(items, size=config.batch, length=config.length, packing=True, seed=0, epoch=0):
         part = [items[i] for i in indices]
         if config.goal.of_pairs is None:
-            batch = objectives.batch_of(model, part, config, indices)
-            hidden = objectives.read(model, batch)
-            lost = objectives.weighed(losses.nll(model.head, hidden, batch.targets), batch)
-            each, squares = objectives.by_sample(lost, batch), objectives.by_sample(mx.square(lost), batch)
+            batch = batch_losses.batch_of(model, part, config, indices)
+            hidden = batch_losses.read(model, batch)
+            lost = batch_losses.weighed(losses.nll(model.head, hidden, batch.targets), batch)
+            each, squares = batch_losses.by_sample(lost, batch), batch_losses.by_sample(mx.square(lost), batch)
             mx.eval(lost, each, squares)
             rows += zip(each.tolist(), squares.tolist(), batch.counts, strict=True)  # type: ignore[arg-type]
             if batch.weights is not None:
@@ -78,7 +78,7 @@ def evaluate(
         else:
             assert trained is not None
             for item in part:
-                found = objectives.value(model, trained, [item], config)
+                found = batch_losses.value(model, trained, [item], config)
                 right += float(found.right)
                 rows.append((float(found.lost), float(found.lost) ** 2, 1))
     known = counts > 0
@@ -115,6 +115,6 @@ def _bytes(run: TrainingRun) -> int | None:
     tokenizer, items = run.session.tokenizer, run.rows.valid
     items = drawn(items, run.config.eval_rows)
     sizes = [0 if tokenizer.is_special(t) else len(tokenizer.piece(t)) for t in range(tokenizer.vocab_size)]
-    flags = (zip(s.ids[1:], s.trained[1:], strict=True) for s in objectives.samples_of(items))
+    flags = (zip(s.ids[1:], s.trained[1:], strict=True) for s in batch_losses.samples_of(items))
     targets = (t for pairs in flags for t, trained in pairs if trained)
     return sum(sizes[token] for token in targets if token < len(sizes))

@@ -10,7 +10,7 @@ import pytest
 import likely.engine.adapters.lora as lora
 from likely.engine.adapters import adapters, full, sites
 from likely.engine.errors import CheckpointError, ParameterError
-from likely.engine.tune import objectives, trainer
+from likely.engine.tune import batch_losses, trainer
 from likely.engine.tune.samples import TrainingSample
 from likely.metal import mx
 from likely.models import Transformer
@@ -249,7 +249,7 @@ def test_gradients_are_those_of_the_plain_loss(
 
     expected = mx.grad(loss)(real)
     run.trained.set(real)
-    sums, got = objectives.gradient(m, run.trained, items, settings)
+    sums, got = batch_losses.gradient(m, run.trained, items, settings)
     assert worst(got, expected) <= 5e-5 and sums.count == sum(s.targets for s in items)
 
 
@@ -273,7 +273,7 @@ def test_dropout_by_its_statistics() -> None:
     ones = [mx.ones((200, 48))] * len(layers)
     seen: list[np.ndarray] = []
     for step, batch in ((1, 0), (2, 0), (1, 1)):
-        objectives.set_dropout(m, share, 7, step, batch)
+        batch_losses.set_dropout(m, share, 7, step, batch)
         seen += [np.array(layer.dropped(one)) for layer, one in zip(layers, ones, strict=True)]
     size = min(kept.size for kept in seen)
     for kept in seen:
@@ -284,10 +284,10 @@ def test_dropout_by_its_statistics() -> None:
         for other in seen[:i]:  # independent: both left out as often as by chance
             both = ((one == 0) & (other == 0)).mean()
             assert abs(both - share**2) < 4 * (share**2 * (1 - share**2) / size) ** 0.5
-    objectives.set_dropout(m, share, 7, 1, 0)
+    batch_losses.set_dropout(m, share, 7, 1, 0)
     again = [np.array(layer.dropped(one)) for layer, one in zip(layers, ones, strict=True)]
     assert all(np.array_equal(a, b) for a, b in zip(again, seen, strict=False))
-    objectives.set_dropout(m, 0.0, 7, 1, 0)
+    batch_losses.set_dropout(m, 0.0, 7, 1, 0)
     assert all(np.array_equal(layer.dropped(one), one) for layer, one in zip(layers, ones, strict=True))
 
 

@@ -14,7 +14,7 @@ from likely.engine.diffusion.bound import exact
 from likely.engine.diffusion.denoiser import ModelDenoiser
 from likely.engine.errors import ConfigError, ParameterError
 from likely.engine.sources.checkpoint import load
-from likely.engine.tune import adaptation, losses, masked, objectives, probes, trainer
+from likely.engine.tune import adaptation, batch_losses, losses, masked, probes, trainer
 from likely.engine.tune.open_run import Tuning, open_run
 from likely.engine.tune.run import Set, prepare
 from likely.engine.tune.samples import TrainingSample
@@ -45,9 +45,9 @@ def settings(block: int) -> Config:
 
 def lost(model: Any, items: list[TrainingSample], block: int) -> tuple[Any, np.ndarray]:
     """A batch, and the loss of each of its samples."""
-    batch = objectives.batch_of(model, items, settings(block), (1, 2))
-    found = losses.nll(model.head, objectives.read(model, batch), batch.targets)
-    return batch, np.array(objectives.by_sample(objectives.weighed(found, batch), batch))
+    batch = batch_losses.batch_of(model, items, settings(block), (1, 2))
+    found = losses.nll(model.head, batch_losses.read(model, batch), batch.targets)
+    return batch, np.array(batch_losses.by_sample(batch_losses.weighed(found, batch), batch))
 
 
 # -- the loss ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from likely.engine.estimate.search import OptionGrid
 from likely.engine.estimate.trial import RowScore, Trial, TrialResult, encoded, measured, one, remaining, run
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.statistics.estimates import compare, mean
-from likely.engine.tune import objectives
+from likely.engine.tune import batch_losses
 from likely.engine.tune.rows import TrainingRow, parse
 from likely.engine.tune.taught import ready, teach
 from likely.metal import mx
@@ -140,7 +140,7 @@ def test_a_start_moves_by_what_each_training_comes_to(method: str, checkpoint: C
             theta = {n: theta[n] + rate * (here[n] - theta[n]) for n in theta}
             continue
         others = encoded(opened, [some[task].rows[i] for i in order[3:6]]).samples
-        sums, slope = objectives.gradient(opened.run.model, opened.run.trained, others, opened.run.config)
+        sums, slope = batch_losses.gradient(opened.run.model, opened.run.trained, others, opened.run.config)
         theta = {n: theta[n] - rate * slope[n] / sums.count for n in theta}
     stored = adapters.read(tmp_path / "start").arrays
     for name, array in theta.items():

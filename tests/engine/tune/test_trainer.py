@@ -21,7 +21,7 @@ import pytest
 import likely.engine.adapters.lora as lora
 from likely.engine.adapters import adapters, full
 from likely.engine.errors import DataError
-from likely.engine.tune import batches, objectives, state, step, trainer
+from likely.engine.tune import batch_losses, batches, state, step, trainer
 from likely.engine.tune.samples import Pair, TrainingSample
 from likely.metal import mx
 from tests import processes
@@ -74,7 +74,7 @@ def test_gradients_stay_finite_where_activations_are_large(tmp_path: Path) -> No
     assert up is not None
     up.weight = up.weight * 300
     items = samples(3, seed=3)
-    gradients = objectives.gradient(a.model, a.trained, items, a.config)[1]
+    gradients = batch_losses.gradient(a.model, a.trained, items, a.config)[1]
     assert all(bool(mx.all(mx.isfinite(g))) for g in gradients.values())
     assert worst(gradients, plain_gradient(a, items)) <= 1e-3
 
@@ -86,12 +86,12 @@ def test_gradients_of_the_other_objectives_by_finite_differences(objective: str,
     a = stirred(run(tmp_path, kind=kind, **options))
     single, other = samples(3, seed=3), samples(3, seed=4)
     items: list[Any] = single if objective == "kl" else [Pair(x, y) for x, y in zip(single, other, strict=True)]
-    real, (_, gradients) = a.trained.parameters(), objectives.gradient(a.model, a.trained, items, a.config)
+    real, (_, gradients) = a.trained.parameters(), batch_losses.gradient(a.model, a.trained, items, a.config)
     direction = {n: g / (float(mx.linalg.norm(g)) + 1e-9) for n, g in gradients.items()}
     goals = []
     for h in (1e-3, -1e-3):
         a.trained.set({n: p + h * direction[n] for n, p in real.items()})
-        sums = objectives.value(a.model, a.trained, items, a.config)
+        sums = batch_losses.value(a.model, a.trained, items, a.config)
         goals.append(float(sums.lost) + a.config.kl * float(sums.kl))
     slope = sum(float(mx.sum(gradients[n] * direction[n])) for n in real)
     assert (goals[0] - goals[1]) / 2e-3 == pytest.approx(slope, rel=2e-2)
@@ -101,10 +101,10 @@ def test_gradients_of_the_other_objectives_by_finite_differences(objective: str,
 def test_the_reference_is_the_model_before_training(kind: str, tmp_path: Path) -> None:
     pairs = [Pair(x, y) for x, y in zip(samples(3, seed=3), samples(3, seed=4), strict=True)]
     a = run(tmp_path, objective="dpo", kind=kind)
-    start = objectives.value(a.model, a.trained, pairs, a.config)
+    start = batch_losses.value(a.model, a.trained, pairs, a.config)
     assert float(start.lost) == pytest.approx(3 * math.log(2), rel=1e-5)  # the margin is 0 while nothing has moved
     moved = stirred(a).model(mx.array([[1, 2, 3]]))
-    with objectives.base(a.model, a.trained)():
+    with batch_losses.base(a.model, a.trained)():
         assert difference(a.model(mx.array([[1, 2, 3]])), model()(mx.array([[1, 2, 3]]))) <= 1e-6
     assert difference(a.model(mx.array([[1, 2, 3]])), moved) == 0
 
@@ -118,7 +118,7 @@ def test_accumulated_batches_are_one_big_batch_however_uneven(tmp_path: Path) ->
     assert together[:5] == pytest.approx(apart[:5])
     assert worst(parts, whole) <= 1e-5
     # the fault: a mean of the batches' means gives short rows more weight than they have
-    means = [objectives.gradient(a.model, a.trained, items[i : i + 2], a.config) for i in (0, 2, 4)]
+    means = [batch_losses.gradient(a.model, a.trained, items[i : i + 2], a.config) for i in (0, 2, 4)]
     fault = {n: sum((g[n] / s.count for s, g in means), mx.array(0.0)) / 3 for n in whole}
     assert worst(fault, {n: g / together[1] for n, g in whole.items()}) > 1e-2
 
@@ -146,7 +146,7 @@ def test_the_noise_of_gradients_is_by_the_norms_of_steps_and_batches(tmp_path: P
     order, signals, noises, known = stream(a), [], [], 0
 
     def expected() -> None:
-        parts = [objectives.gradient(a.model, a.trained, [a.rows.train[i] for i in next(order)[1]], a.config)
+        parts = [batch_losses.gradient(a.model, a.trained, [a.rows.train[i] for i in next(order)[1]], a.config)
                  for _ in range(3)]  # fmt: skip
         tokens = sum(sums.count for sums, _ in parts)
         whole = {n: sum((g[n] for _, g in parts), mx.array(0.0)) / tokens for n in parts[0][1]}
@@ -180,7 +180,7 @@ def test_anchors_go_round_and_count_as_much_as_the_targets(tmp_path: Path) -> No
             logits = np.array(a.model(mx.array([s.ids[:-1]]))[0], np.float64)
             return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
 
-        with objectives.base(a.model, a.trained)():
+        with batch_losses.base(a.model, a.trained)():
             base = said()
         now = said()
         return float((np.exp(now) * (now - base)).sum())
@@ -215,7 +215,7 @@ def test_nothing_below_the_lowest_adapted_layer_is_differentiated(tmp_path: Path
         for i in below:
             a.model.blocks[i] = Once(a.model.blocks[i])  # type: ignore[call-overload]
         with nullcontext() if layers == 1 else pytest.raises(pytest.fail.Exception, match="differentiated"):
-            objectives.gradient(a.model, a.trained, samples(3), a.config)
+            batch_losses.gradient(a.model, a.trained, samples(3), a.config)
 
 
 def test_packed_rows_do_not_see_each_other() -> None:
