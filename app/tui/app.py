@@ -18,14 +18,14 @@ from rich.text import Text
 from textual.app import App
 from textual.binding import Binding, BindingsMap, BindingType
 from textual.driver import Driver
-from textual.events import Event, Key, Paste
+from textual.events import Event
 from textual.filter import LineFilter
 from textual.timer import Timer
 
 from likely.app.interruption import heard
 from likely.app.local import local_evaluator, local_trainer
 from likely.app.tui.base import keys, theme
-from likely.app.tui.base.key_queue import HangUp, KeyQueue
+from likely.app.tui.base.key_queue import HangUp, KeyQueue, Typed
 from likely.app.tui.base.terminal import TerminalDriver
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.dialogs.opening import Opening
@@ -184,11 +184,11 @@ class LikelyApp(App[str]):
 
     async def on_event(self, event: Event) -> None:
         """What a person types waits for its turn; before there is a view, it is shown where it will stand."""
-        if not isinstance(event, Key | Paste) or event.is_forwarded:
+        if not isinstance(event, Typed) or event.is_forwarded:
             await super().on_event(event)
             return
         self._typed.put(event)
-        if isinstance(self.screen, Opening):
+        if isinstance(self.screen, Opening) and not isinstance(event, HangUp):
             self.screen.show(event)
 
     @property

@@ -260,6 +260,25 @@ def test_a_terminal_that_is_closed_while_the_program_starts_ends_it(model: Path,
 
 
 @pytest.mark.slow(4)
+def test_a_terminal_that_is_gone_ends_it_without_a_signal(model: Path, home: Path) -> None:
+    """The program is no leader of the terminal's session, as under `make`: nobody tells it."""
+    master, slave = os.openpty()
+    command, environ = [*MAIN, "chat", "-M", str(model)], os.environ | {"TERM": "xterm-256color"}
+    program = subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, env=environ, start_new_session=True
+    )  # fmt: skip
+    os.close(slave)
+    seen = b""
+    while b"tiny" not in seen:
+        seen += os.read(master, 4096)
+    os.close(master)
+    try:
+        assert program.wait(60) == 0
+    finally:
+        program.kill()
+
+
+@pytest.mark.slow(4)
 def test_a_program_that_was_stopped_and_continued_is_left_with_the_terminal_as_it_was(model: Path, home: Path) -> None:
     screen = Screen(model)
     screen.until("tiny")

@@ -3,20 +3,27 @@
 Knows nothing of what keys do.
 """
 
+import select
+from collections.abc import Callable
 from contextlib import suppress
+from threading import Event
 from typing import Any, TextIO, cast
 
 from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 
+from likely.app.tui.base.key_queue import HangUp
+
 
 class TerminalDriver(LinuxDriver):
     """Textual's, which waits for ever to write to a terminal that is closed, ends with the program at a byte that is no
-    UTF-8, and takes a process that is continued for one that was suspended by itself."""
+    UTF-8, reads on and on where the terminal is gone and no signal said so (to the leader of a session alone, such as
+    `make`), and takes a process that is continued for one that was suspended by itself."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._file = cast(Any, Output(cast(TextIO, self._file)))
+        self.exit_event = EndOfReading(self.fileno, lambda: self.send_message(HangUp()))
 
     def start_application_mode(self) -> None:
         """Take the terminal; again where others had it, since SIGSTOP is not heard: left as it was before the first."""
@@ -37,6 +44,22 @@ class TerminalDriver(LinuxDriver):
             except UnicodeDecodeError as error:
                 for event in XTermParser().feed(error.object.decode(errors="replace")):
                     self.process_message(event)
+
+
+class EndOfReading(Event):
+    """The end of reading keys: asked for, or come since the terminal is gone, which `told` is then told once."""
+
+    def __init__(self, terminal: int, told: Callable[[], object]) -> None:
+        super().__init__()
+        self._told, self._gone = told, False
+        self._look = select.poll()
+        self._look.register(terminal, 0)  # that it is gone is said whatever is asked
+
+    def is_set(self) -> bool:
+        if not self._gone and any(what & select.POLLHUP for _, what in self._look.poll(0)):
+            self._gone = True
+            self._told()
+        return self._gone or super().is_set()
 
 
 class Output:
