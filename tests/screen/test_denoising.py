@@ -165,7 +165,7 @@ def test_bounds_are_asked_for_once_and_broken_off() -> None:
     first(0, [r.Bounding(8), r.Bounded(Estimate(2.0, 0.1, n=16), 1)])
     second(1, [r.Bounding(8)])
     assert isinstance(bounds.found["a"], r.Bounded) and bounds.found["b"] == r.Bounding(8)
-    assert bounds.stop() and request.control.cancelled and [*bounds.found] == ["a"] and not bounds.stop()
+    assert bounds.stop() and request.args[-1].cancelled and [*bounds.found] == ["a"] and not bounds.stop()
     second(1, [Failed("m was unloaded")])  # what comes of it afterwards is no news
     assert not any(said) and [*bounds.found] == ["a"]
     bounds.ask(lambda *each: asked.append(each), "b", "m", (1, 2), (1,))

@@ -25,6 +25,7 @@ class ScriptedChild:
         os.write(write, b"".join(lines))
         self.stdout = os.fdopen(read, "rb", buffering=0)
         self.stdin: Any = io.BytesIO()
+        self.stderr = None
         self.writer, self.ended, self.killed, self.waited = write, None, False, False
 
     def hang_up(self) -> None:
