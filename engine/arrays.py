@@ -125,7 +125,7 @@ def top(x: Array, k: int, xp: Namespace) -> Array:
     # no two have the same key: first what is above the least that is taken, then what equals it, by its id
     ids = xp.arange(size)
     key = xp.where(x > least, ids - size, xp.where(x == least, ids, ids + size))
-    kept = xp.sort(xp.argpartition(key, k - 1, axis=-1)[..., :k], axis=-1)
-    values = -xp.take_along_axis(x, kept, axis=-1)
+    places = xp.sort(xp.argpartition(key, k - 1, axis=-1)[..., :k], axis=-1)
+    values = -xp.take_along_axis(x, places, axis=-1)
     order = xp.argsort(values, axis=-1) if xp is not np else np.argsort(values, axis=-1, kind="stable")
-    return xp.take_along_axis(kept, order, axis=-1)
+    return xp.take_along_axis(places, order, axis=-1)

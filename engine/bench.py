@@ -179,14 +179,14 @@ def run(
     weights = sum(a.nbytes for a in session.model.arrays.values())
     held = {context: cache_nbytes(session, context) for context in contexts}
     first: dict[str, list[float]] = {}
-    each: dict[tuple[str, int], list[float]] = {}
+    steps_s: dict[tuple[str, int], list[float]] = {}
     batch: dict[str, list[float]] = {}
     for done, (stage, contestant, context) in enumerate(turns := list(_turns(contestants, contexts, rounds))):
         progress("measuring", done, len(turns))
         warm = done < len(contestants) * (len(contexts) + 2)  # the first round
         if stage == "decode":
             _, times = contestant.decode(_prompt(session, context), tokens)
-            each.setdefault((contestant.name, context), []).extend([] if warm else times)
+            steps_s.setdefault((contestant.name, context), []).extend([] if warm else times)
         elif stage == "prefill":
             seconds, _ = contestant.decode(_prompt(session, prefill), 1)
             first.setdefault(contestant.name, []).extend([] if warm else [seconds])
@@ -199,12 +199,12 @@ def run(
     rates = [Rate.of(f"prefill {prefill}", "tokens/s", name, prefill, first[name]) for name in names]
     for context in contexts:
         bound = bandwidth * 1e9 / (weights + held[context])
-        rates += [Rate.of(f"decode at {context}", "tokens/s", n, 1, each[n, context], bound) for n in names]
+        rates += [Rate.of(f"decode at {context}", "tokens/s", n, 1, steps_s[n, context], bound) for n in names]
     rates += [
         Rate.of(f"{branches} answers at {contexts[0]}", "tokens/s", n, branches * tokens, batch[n]) for n in names
     ]
-    token_ms = {n: {c: 1e3 * float(np.median(each[n, c])) for c in contexts} for n in names}
-    growth = {name: Growth.of(found, held, bandwidth) for name, found in token_ms.items()}
+    token_ms = {n: {c: 1e3 * float(np.median(steps_s[n, c])) for c in contexts} for n in names}
+    growth = {name: Growth.of(by_context, held, bandwidth) for name, by_context in token_ms.items()}
     facts = asdict(machine.inspect())
     return Bench(session.info.name, facts, bandwidth, rates, weights, held, peak, load_s, token_ms, growth)
 

@@ -22,20 +22,20 @@ _at_work: "set[Future[Any]]" = set()
 
 def begun(work: Callable[[], T]) -> "Future[T]":
     """The result of `work`, or what it raises, to come from a thread of its own."""
-    found: Future[T] = Future()
-    _at_work.add(found)
-    found.add_done_callback(_at_work.discard)
+    future: Future[T] = Future()
+    _at_work.add(future)
+    future.add_done_callback(_at_work.discard)
 
     def run() -> None:
         try:
             result = work()
         except BaseException as error:  # a panic of a library in another language is none of Exception's
-            found.set_exception(error)
+            future.set_exception(error)
         else:
-            found.set_result(result)
+            future.set_result(result)
 
     Thread(target=run, name="beside", daemon=True).start()
-    return found
+    return future
 
 
 @atexit.register
@@ -63,9 +63,9 @@ class Helper:
         while not self._free.acquire(blocking=False):
             yield None
         try:
-            found = begun(work)
+            future = begun(work)
         except BaseException:
             self._free.release()
             raise
-        found.add_done_callback(lambda _: self._free.release())
-        return (yield from awaited(found))
+        future.add_done_callback(lambda _: self._free.release())
+        return (yield from awaited(future))

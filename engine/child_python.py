@@ -39,8 +39,8 @@ def how_it_ended(child: "subprocess.Popen[bytes]") -> str:
     except subprocess.TimeoutExpired:
         return "it closed its output and went on"
     lines = child.stderr.read().decode(errors="replace").split("\n")
-    if said := next((line.strip() for line in reversed(lines) if line.strip()), ""):
-        return said[:LONGEST]
+    if complaint := next((line.strip() for line in reversed(lines) if line.strip()), ""):
+        return complaint[:LONGEST]
     if status >= 0:
         return f"it left with status {status}"
     perhaps = ", for want of memory perhaps" if -status == signal.SIGKILL else ""

@@ -93,11 +93,11 @@ def scoring(session: "Session", ids: Sequence[int], texts: Sequence[str]) -> Gen
     spelled = [spelling(session.tokenizer, text) for text in texts]
 
     def read(some: Sequence[tuple[int, ...]]) -> Any:
-        asked = tuple((*ids, *own, end) for own in some for end in ends)
+        sequences = tuple((*ids, *own, end) for own in some for end in ends)
         with session.measured.held(ids) as place:
             reader = Reader(session.model, root=place.fork())
-            ((_, found),) = reader.read([Request(asked, (len(ids),) * len(asked))])
-        return found
+            ((_, likelihoods),) = reader.read([Request(sequences, (len(ids),) * len(sequences))])
+        return likelihoods
 
     choices: list[Choice] = []
     while (done := len(choices)) < len(texts):
@@ -106,12 +106,12 @@ def scoring(session: "Session", ids: Sequence[int], texts: Sequence[str]) -> Gen
             sizes = np.cumsum([len(own) * len(ends) for own in some])
             some = some[: max(1, int(np.searchsorted(sizes, pace.size, side="right")))]
         try:
-            found = read(some)
+            likelihoods = read(some)
         except NotFinite:
             session.score((*ids, *some[0]))  # has the model loaded in a wider type, or says where its numbers end
-            found = read(some)
+            likelihoods = read(some)
         for i, own in enumerate(some):
-            rows = [each.tokens for each in found[i * len(ends) : (i + 1) * len(ends)]]
+            rows = [likelihood.tokens for likelihood in likelihoods[i * len(ends) : (i + 1) * len(ends)]]
             ended = np.array([row[-1] for row in rows])
             total = float(rows[0][:-1].sum() + np.logaddexp.reduce(ended))
             choices.append(Choice(texts[done + i], (*own, ends[int(ended.argmax())]), total))
@@ -129,8 +129,8 @@ def law(choices: Sequence[Choice], recipe: "Recipe") -> np.ndarray:
     row = np.array([choice.logprob for choice in choices])
     states = start(recipe.transforms, None, (), np)
     after, _ = run(recipe.transforms, row, states, (0, 0), np, greedy=recipe.greedy)
-    found: np.ndarray = logprobs(np.asarray(after, np.float64), np)
-    return found
+    logp: np.ndarray = logprobs(np.asarray(after, np.float64), np)
+    return logp
 
 
 def bound(choices: Sequence[Choice], recipe: "Recipe", strategy: "Strategy", begin: int) -> "Recipe":
@@ -146,8 +146,8 @@ def bound(choices: Sequence[Choice], recipe: "Recipe", strategy: "Strategy", beg
         raise ParameterError(
             f"choices are scored by the model alone, not as {strategy} has it: search with beams there"
         )
-    found = zip(choices, law(choices, recipe).tolist(), strict=True)
-    possible = {choice.tokens: min(logp, 0.0) for choice, logp in found if logp > -np.inf}
+    weighed = zip(choices, law(choices, recipe).tolist(), strict=True)
+    possible = {choice.tokens: min(logp, 0.0) for choice, logp in weighed if logp > -np.inf}
     mask = ChoiceMask(tuple(possible), begin)
     return replace(recipe, transforms=(mask, ChoiceLaw(mask.texts, tuple(possible.values()), begin)), greedy=False)
 

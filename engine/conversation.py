@@ -123,19 +123,19 @@ class Conversation:
     @cached_property
     def children(self) -> Mapping[Fork, tuple[str, ...]]:
         """The nodes that leave at each fork, oldest first."""
-        found: dict[Fork, tuple[str, ...]] = {}
+        children: dict[Fork, tuple[str, ...]] = {}
         for node in self.nodes.values():
-            found[node.fork] = (*found.get(node.fork, ()), node.id)
-        return MappingProxyType(found)
+            children[node.fork] = (*children.get(node.fork, ()), node.id)
+        return MappingProxyType(children)
 
     @cached_property
     def _cuts(self) -> Mapping[str, tuple[int, ...]]:
         """Where children leave inside each node, ascending."""
-        found: dict[str, list[int]] = {}
+        by_node: dict[str, list[int]] = {}
         for fork in self.children:
             if fork.at is not None:
-                found.setdefault(fork.node, []).append(fork.at)
-        return {node: tuple(sorted(cuts)) for node, cuts in found.items()}
+                by_node.setdefault(fork.node, []).append(fork.at)
+        return {node: tuple(sorted(cuts)) for node, cuts in by_node.items()}
 
     def options(self, fork: Fork) -> tuple[str | None, ...]:
         """Ways that can be checked out at a fork: None is the node's own continuation, which comes first."""
@@ -185,11 +185,11 @@ class Conversation:
 
     def forks(self) -> tuple[Fork, ...]:
         """The places on the lineage with more than one option, from the root down."""
-        found = [Fork()] if len(self.options(Fork())) > 1 else []
+        forks = [Fork()] if len(self.options(Fork())) > 1 else []
         for segment in self.lineage():
             inside = (Fork(segment.node.id, at) for at in self._cuts.get(segment.node.id, ()) if at <= segment.length)
-            found += [fork for fork in (*inside, Fork(segment.node.id)) if len(self.options(fork)) > 1]
-        return tuple(found)
+            forks += [fork for fork in (*inside, Fork(segment.node.id)) if len(self.options(fork)) > 1]
+        return tuple(forks)
 
     def leaves(self) -> int:
         """How many ends the tree has: the entries of `walk` that nothing deeper follows."""
@@ -256,11 +256,11 @@ class Conversation:
 
     def withdraw(self, node: str) -> "Conversation":
         """Without a node of which nothing was drawn. Raises ValueError where there is something."""
-        if len(self.nodes[node]) or any(each.fork.node == node for each in self.nodes.values()):
+        if len(self.nodes[node]) or any(other.fork.node == node for other in self.nodes.values()):
             raise ValueError(f"node {node!r} has tokens, or others leave from it: it stays")
         chosen = {fork: way for fork, way in self.chosen.items() if way != node}
         return replace(
-            self._with({id: each for id, each in self.nodes.items() if id != node}), chosen=MappingProxyType(chosen)
+            self._with({id: other for id, other in self.nodes.items() if id != node}), chosen=MappingProxyType(chosen)
         )
 
     def rate(self, node: str, figures: Mapping[str, float]) -> "Conversation":
@@ -308,8 +308,8 @@ class Conversation:
         fork, joins = (Fork(parent, len(old)), True) if old.steps else (old.fork, old.joins)
         twin = replace(old, id=child, fork=fork, steps=(), joins=joins)
         # a node that stands beside another would be checked out, being the newest, where nothing says what is
-        kept = {} if fork.at is not None or fork in self.chosen else {fork: self.option(fork)}
-        return replace(self._with({**self.nodes, child: twin}), chosen=MappingProxyType({**self.chosen, **kept}))
+        current = {} if fork.at is not None or fork in self.chosen else {fork: self.option(fork)}
+        return replace(self._with({**self.nodes, child: twin}), chosen=MappingProxyType({**self.chosen, **current}))
 
     def give_up(self, node: str) -> "Conversation":
         """With a branch put away from where the last one that parted from it did, or from its beginning."""
@@ -357,9 +357,9 @@ class Conversation:
         ValueError where the node itself has no token at that position.
         """
         old = self.nodes[node]
-        if all(each.position != position for each in old.steps):
+        if all(earlier.position != position for earlier in old.steps):
             raise ValueError(f"node {node!r} has no token at position {position}")
-        steps = tuple(step if each.position == position else each for each in old.steps)
+        steps = tuple(step if earlier.position == position else earlier for earlier in old.steps)
         return self._with({**self.nodes, node: replace(old, steps=steps)})
 
     def choose(self, fork: Fork, option: str | None) -> "Conversation":
@@ -426,7 +426,7 @@ class Conversation:
 
     def mark(self, node: str, unit: int, words: str | None) -> "Conversation":
         """With a bookmark at a unit of a node; None takes it away."""
-        marks = {place: said for place, said in self.marks.items() if place != (node, unit)}
+        marks = {place: text for place, text in self.marks.items() if place != (node, unit)}
         return replace(self, marks=MappingProxyType(marks if words is None else {**marks, (node, unit): words}))
 
     def _with(self, nodes: Mapping[str, Node]) -> "Conversation":

@@ -38,10 +38,10 @@ def read(path: Path, schema: Schema = dict, *, error: type[LikelyError] = DataEr
     try:
         refuse_pipe(path)
         return parse(read_whole(path, largest=largest), schema, largest=largest)
-    except DataError as found:
-        raise error(str(found)) from found.__cause__
-    except ValueError as found:
-        raise error(f"cannot read {path}: {found}") from found
+    except DataError as problem:
+        raise error(str(problem)) from problem.__cause__
+    except ValueError as problem:
+        raise error(f"cannot read {path}: {problem}") from problem
 
 
 def parse(text: str | bytes, schema: Schema = object, *, largest: int = LARGEST) -> Any:
@@ -66,8 +66,8 @@ def check_depth(value: Any) -> None:
     inside, depth = [value], 0
     while inside := [
         item
-        for each in inside
-        for item in (each.values() if type(each) is dict else each if type(each) is list else ())
+        for container in inside
+        for item in (container.values() if type(container) is dict else container if type(container) is list else ())
         if type(item) in (dict, list)
     ]:
         depth += 1

@@ -77,8 +77,8 @@ def locked(file: Path, verb: str, *, wait: Wait = None) -> Iterator[None]:
         raise DataError(f"cannot {what} {file}: {error.strerror}") from None
     try:
         with suppress(OSError):  # a full disk: it is held all the same
-            said = {"process": os.getpid(), "host": platform.node(), "verb": verb, "since": f"{datetime.now():%F %R}"}
-            os.write(descriptor, json.dumps(said).encode())
+            owner = {"process": os.getpid(), "host": platform.node(), "verb": verb, "since": f"{datetime.now():%F %R}"}
+            os.write(descriptor, json.dumps(owner).encode())
         yield
     finally:
         with suppress(OSError):

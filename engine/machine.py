@@ -82,13 +82,13 @@ def peak_memory() -> int:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that decide what a number is."""
-    found = {}
+    installed = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "missing"
-    return found
+            installed[package] = "missing"
+    return installed
 
 
 def gflops(repeats: int = 7) -> float:

@@ -66,17 +66,20 @@ OBJECTIVES: tuple[Objective, ...] = (
     Objective("dpo", reference=True, options=("beta",), of_pairs=dpo),
     Objective("orpo", options=("beta",), of_pairs=orpo),
 )
-NAMES = tuple(each.name for each in OBJECTIVES)
-OF_PAIRS = tuple(each.name for each in OBJECTIVES if each.of_pairs is not None)
+NAMES = tuple(objective.name for objective in OBJECTIVES)
+OF_PAIRS = tuple(objective.name for objective in OBJECTIVES if objective.of_pairs is not None)
 # a pretraining's words
-FROM_NOTHING = {"autoregressive": "sft", **{each.name: each.name for each in OBJECTIVES if each.bound}}
+FROM_NOTHING = {
+    "autoregressive": "sft",
+    **{objective.name: objective.name for objective in OBJECTIVES if objective.bound},
+}
 
 
 def of(name: str) -> Objective:
     """The objective of that name, by a pretraining's words too."""
-    return next(each for each in OBJECTIVES if each.name == FROM_NOTHING.get(name, name))
+    return next(objective for objective in OBJECTIVES if objective.name == FROM_NOTHING.get(name, name))
 
 
 def with_option(option: str) -> Sequence[str]:
     """Names of the objectives that an option goes with."""
-    return [each.name for each in OBJECTIVES if option in each.options]
+    return [objective.name for objective in OBJECTIVES if option in objective.options]

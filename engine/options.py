@@ -33,10 +33,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a file; DataError with line and column for what is not TOML, and for tables that are nested deeper
     and whole numbers that are longer than the reader of JSON lets through."""
     try:
-        found = tomllib.loads(read_whole(path, largest=LARGEST))
-        json_reader.check_depth(found)
-        _check_numbers(found)
-        return found
+        table = tomllib.loads(read_whole(path, largest=LARGEST))
+        json_reader.check_depth(table)
+        _check_numbers(table)
+        return table
     except ValueError as error:  # a TOMLDecodeError, or a number of thousands of digits
         raise DataError(f"{path}: not TOML: {error}") from None
     except RecursionError:
@@ -46,8 +46,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 def _check_numbers(value: Any) -> None:
     """ValueError for a whole number of more digits than one of 64 bits can have, at any depth."""
     if isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            _check_numbers(each)
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_numbers(item)
     elif isinstance(value, int) and abs(value) >= 10**json_reader.DIGITS:
         raise ValueError(f"a whole number has at most {json_reader.DIGITS} digits")
 

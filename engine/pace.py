@@ -24,8 +24,8 @@ def whole(pieces: Generator[Any, None, T]) -> T:
         try:
             next(pieces)
         except StopIteration as end:
-            found: T = end.value
-            return found
+            value: T = end.value
+            return value
 
 
 class Pace:

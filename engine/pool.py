@@ -102,13 +102,13 @@ class Pool:
             finally:
                 self.leased.remove(place)
                 if place.trunk is not None:
-                    self.places = [_single(kept) if kept is place else kept for kept in self.places]
+                    self.places = [_single(branches) if branches is place else branches for branches in self.places]
 
     def acquire(self, ids: Sequence[int]) -> Branches:
         """A place at the longest prefix of `ids` that has been read, the most recently used from now on."""
         best, shared = None, 0
-        for kept in self.places:
-            place = _single(kept)
+        for branches in self.places:
+            place = _single(branches)
             common = _common_prefix(place.ids[0], ids)
             if not place.reaches(common):
                 continue

@@ -98,19 +98,19 @@ class Prefixes:
 
         A file that is damaged or of something else counts as none, is said once, and is written anew.
         """
-        path, found = [], []
+        path, segments = [], []
         for place in self._places(ids, branch, len(ids)):
             segment = self._segments.get(place.name) or self._load(place)
             if segment is None:
                 break
             path.append(place)
-            found.append(segment)
-        if not found:
+            segments.append(segment)
+        if not segments:
             return 0
         count = path[-1].end
-        _paste(found, branch.cache)
-        branch.resume(ids[:count], mx.concatenate([segment.arrays["hidden"] for segment in found]))
-        for place, segment in zip(path, found, strict=True):
+        _paste(segments, branch.cache)
+        branch.resume(ids[:count], mx.concatenate([segment.arrays["hidden"] for segment in segments]))
+        for place, segment in zip(path, segments, strict=True):
             self._segments[place.name] = segment
         self._used(path)
         return count
@@ -119,18 +119,18 @@ class Prefixes:
         """Remember what a branch has read of the text that it is reading; to be called after each chunk."""
         if not branch.straight and not branch.free:
             return
-        path, found = [], []
+        path, fresh = [], []
         for place in self._places(branch.ids[0], branch, branch.cache.expected):
             if place.name not in self._segments and not self._stored(place):
                 segment = _cut(branch, place)
                 if segment is None:
                     break
                 self._segments[place.name] = segment
-                found.append((place, segment))
+                fresh.append((place, segment))
             path.append(place)
-        ready, self._flying = self._flying, found
+        ready, self._flying = self._flying, fresh
         if not ahead() or len(branch.ids[0]) >= branch.cache.expected:
-            ready, self._flying = [*ready, *found], []
+            ready, self._flying = [*ready, *fresh], []
         with self._files():
             for place, segment in ready:
                 self._save(place, segment)
@@ -248,14 +248,14 @@ def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") ->
 
 def _cut(branch: Branches, place: TrieEntry) -> PrefixSegment | None:
     """A segment of what a branch has read, in arrays of its own; None where its cache does not hold it."""
-    found: dict[str, list[mx.array]] = {}
+    by_name: dict[str, list[mx.array]] = {}
     for layer in branch.cache.layers:
         part = layer.cut(place.start, place.end)
         if part is None:
             return None
         for name, array in part.items():
-            found.setdefault(f"{type(layer).__name__}.{name}", []).append(array)
-    arrays = {name: mx.concatenate(parts) for name, parts in found.items()}
+            by_name.setdefault(f"{type(layer).__name__}.{name}", []).append(array)
+    arrays = {name: mx.concatenate(parts) for name, parts in by_name.items()}
     arrays["hidden"] = mx.array(branch.hidden(place.start, place.end)[0])
     (mx.async_eval if ahead() else mx.eval)(list(arrays.values()))
     return PrefixSegment(arrays, branch.cache.regime)
@@ -264,10 +264,10 @@ def _cut(branch: Branches, place: TrieEntry) -> PrefixSegment | None:
 def _paste(found: Sequence[PrefixSegment], cache: Cache) -> None:
     """Put the segments of a text into an empty cache."""
     ends = np.cumsum([segment.tokens for segment in found]).tolist()
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for layer in cache.layers:
         kind = type(layer).__name__
-        i = seen[kind] = seen.get(kind, -1) + 1  # the layers of a kind stand in one array
+        i = counts[kind] = counts.get(kind, -1) + 1  # the layers of a kind stand in one array
         parts = [
             {
                 name.removeprefix(f"{kind}."): a[i : i + 1]

@@ -82,15 +82,15 @@ def recipe(settings: Values, order: Order = MLX_LM, *, bias: Mapping[int, float]
 def build(settings: Values, order: Order = MLX_LM, *, bias: Mapping[int, float] | None = None) -> tuple[Transform, ...]:
     """The transforms that the values switch on, in the given order; `recipe` says what is raised."""
     settings = {**OFF, **_known(settings)}
-    made: list[Transform] = []
+    transforms: list[Transform] = []
     for kind in order:
         if kind is LogitBias:
-            made += [LogitBias(bias)] if bias else []
+            transforms += [LogitBias(bias)] if bias else []
         elif kind is Temperature and settings["dynatemp_range"] and settings["temp"]:
-            made += _made(DynamicTemperature, settings, temperature=settings["temp"])
+            transforms += _made(DynamicTemperature, settings, temperature=settings["temp"])
         elif kind is not Temperature or settings["temp"]:
-            made += _made(kind, settings)
-    return tuple(made)
+            transforms += _made(kind, settings)
+    return tuple(transforms)
 
 
 def _made(kind: type[Transform], settings: Values, **more: float) -> list[Transform]:
@@ -105,13 +105,13 @@ def _made(kind: type[Transform], settings: Values, **more: float) -> list[Transf
 
 def values(of: Recipe) -> dict[str, float]:
     """The values of a recipe, every parameter named; where a transform comes twice, those of the last."""
-    found = dict(OFF)
+    by_name = dict(OFF)
     for transform in of.transforms:
         for p in transform.parameters:
-            found[p.name] = getattr(transform, p.field)
+            by_name[p.name] = getattr(transform, p.field)
         if isinstance(transform, DynamicTemperature):
-            found["temp"] = transform.temperature
-    return found | ({"temp": 0.0} if of.greedy else {})
+            by_name["temp"] = transform.temperature
+    return by_name | ({"temp": 0.0} if of.greedy else {})
 
 
 def read(name: str, text: str) -> float:
@@ -127,7 +127,7 @@ def read(name: str, text: str) -> float:
     except ValueError:
         raise ParameterError(f"{p.label} must be a number, got {text.strip() or 'nothing'}") from None
     kind = next(kind for kind in TRANSFORMS if p in kind.parameters)
-    switch = next(each for each in kind.parameters if each.off is not None)
+    switch = next(parameter for parameter in kind.parameters if parameter.off is not None)
     recipe({switch.name: switch.high, name: value})  # a detail is checked while its transform runs
     return round(value) if p.whole else value
 

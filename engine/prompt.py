@@ -57,8 +57,8 @@ class Prompt:
     @property
     def messages(self) -> list[Message]:
         """All turns as a template takes them."""
-        said = [{"role": turn[0], "content": turn[1]} if isinstance(turn, tuple) else turn for turn in self.turns]
-        return [{"role": "system", "content": self.system}, *said] if self.system else said
+        messages = [{"role": turn[0], "content": turn[1]} if isinstance(turn, tuple) else turn for turn in self.turns]
+        return [{"role": "system", "content": self.system}, *messages] if self.system else messages
 
     def ids(self, tokenizer: Encoding) -> list[int]:
         """The ids that the model reads; raises what the template and the tokenizer raise (`Tokenizer.chat`)."""
@@ -108,12 +108,12 @@ def locate(pieces: Sequence[bytes], contents: Sequence[str]) -> tuple[tuple[int,
     at = 0
     for content in contents:
         wanted = content.strip().encode()
-        found = whole.find(wanted, at) if wanted else -1
-        if found < 0:
+        begin = whole.find(wanted, at) if wanted else -1
+        if begin < 0:
             spans.append(None)
             continue
-        at = found + len(wanted)
-        first = int(np.searchsorted(ends, found, side="right"))
+        at = begin + len(wanted)
+        first = int(np.searchsorted(ends, begin, side="right"))
         last = int(np.searchsorted(ends, at, side="left"))
         spans.append((first, last + 1))
     return tuple(spans)

@@ -169,8 +169,8 @@ class Session:
 
         def attempt() -> Iterator[Event]:
             nonlocal first, reused
-            read, left = tuple(text), budget - len(text) + len(ids)
-            with self.pool.lease(read, left, strategy.width(n)) as (branches, reach):
+            read, limit = tuple(text), budget - len(text) + len(ids)
+            with self.pool.lease(read, limit, strategy.width(n)) as (branches, reach):
                 reused = min(branches.length, len(ids))
                 for done in self.pool.read(branches, read):
                     yield Prefilled(reused + done, len(read))
@@ -182,7 +182,7 @@ class Session:
                     control.adapters = self.adapters
                     sampler = Sampler.start(control.drawn_by, branches.ids, seed=seed, vocabulary=self.tokenizer)
                     over = None
-                    with closing(run.steps(branches, sampler, control, limit=left)) as steps:
+                    with closing(run.steps(branches, sampler, control, limit=limit)) as steps:
                         while True:
                             control.adapters = self.adapters
                             try:

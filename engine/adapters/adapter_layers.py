@@ -132,8 +132,8 @@ class AdaptedMixture(AdapterLayer, Mixture):
         if not self.on:
             return super()._expert(x, chosen, ordered)
         inner = self.dropped(x)
-        made = [gather(x, matrix, chosen, ordered) for matrix in self.gate_up]
-        gate, up = made if len(made) == 2 else mx.split(made[0], 2, axis=-1)
+        products = [gather(x, matrix, chosen, ordered) for matrix in self.gate_up]
+        gate, up = products if len(products) == 2 else mx.split(products[0], 2, axis=-1)
         gate, up = (self._changed(y, inner, part, chosen, ordered) for y, part in ((gate, "gate"), (up, "up")))
         hidden = gated(self.activate, gate, up)
         down = gather(hidden, self.down, chosen, ordered)

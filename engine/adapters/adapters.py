@@ -102,19 +102,19 @@ def options(folder: Path) -> tuple[dict[str, Any], bool]:
     Of another program's those that are called as ours and are of our type. CheckpointError for a damaged config,
     ParameterError for an option of ours that is of another type.
     """
-    said = read_json(folder / CONFIG, {"lora_parameters?": ({"keys?": ([str], None)}, None)})
-    ours, found = "step" in said, {}
-    for raw, value in said.items():
+    described = read_json(folder / CONFIG, {"lora_parameters?": ({"keys?": ([str], None)}, None)})
+    ours, values = "step" in described, {}
+    for raw, value in described.items():
         name = RENAMED.get(raw, raw) if ours else raw
         if name in HINTS:
             try:
-                found[name] = typed(name, value, HINTS[name])
+                values[name] = typed(name, value, HINTS[name])
             except ParameterError:
                 if ours:
                     raise
-    if keys := (said.get("lora_parameters") or {}).get("keys"):
-        found["modules"] = tuple(keys)
-    return found, ours
+    if keys := (described.get("lora_parameters") or {}).get("keys"):
+        values["modules"] = tuple(keys)
+    return values, ours
 
 
 def place(base: LanguageModel, stored: StoredAdapter, where: str = "the adapter") -> "Adapter | full.FullWeights":
@@ -127,13 +127,13 @@ def place(base: LanguageModel, stored: StoredAdapter, where: str = "the adapter"
     if stored.kind == "full":
         trained = full.weights(model, -1)
         arrays = trained.unstored(stored.arrays)
-        kept = {name: slot for name, slot in trained.slots.items() if name in arrays}
+        slots = {name: slot for name, slot in trained.slots.items() if name in arrays}
         for name, array in arrays.items():
-            if name not in kept:
+            if name not in slots:
                 raise CheckpointError(f"{where}: {name} has no place in this model")
-            _fits(where, name, array, kept[name].array.shape)
-        trained.slots = kept
-        trained.set({n: a.astype(kept[n].array.dtype) for n, a in arrays.items()})
+            _fits(where, name, array, slots[name].array.shape)
+        trained.slots = slots
+        trained.set({n: a.astype(slots[n].array.dtype) for n, a in arrays.items()})
         return trained
     by_path = {site.path: site for site in sites(model)}
     head = model.names.path("head")

@@ -144,8 +144,8 @@ class Config:
 
 
 HINTS = get_type_hints(Config)
-DEFAULTS = {each.name: each.default for each in fields(Config)}
-OF_OBJECTIVES = tuple(dict.fromkeys(name for each in objectives.OBJECTIVES for name in each.options))
+DEFAULTS = {field.name: field.default for field in fields(Config)}
+OF_OBJECTIVES = tuple(dict.fromkeys(name for objective in objectives.OBJECTIVES for name in objective.options))
 RENAMED = {"start": "init", "plus": "lora_plus_ratio", "pack": "packing"}  # what files and flags of before call them
 
 
@@ -171,10 +171,10 @@ NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
 def configure(values: Mapping[str, Any], base: Config | None = None) -> Config:
     """The configuration with these values over `base`; ParameterError for an unknown name or a wrong type."""
     changed = changes(values, HINTS, RENAMED)
-    found = replace(base or Config(), **changed)
-    check_needs(found, changed, NEEDS)
+    config = replace(base or Config(), **changed)
+    check_needs(config, changed, NEEDS)
     if changed.get("epochs") and changed.get("steps"):
         raise ParameterError("give epochs or steps, not both")
-    if changed.get("packing") and not found.batch:  # who asks for packed batches wants them large
-        found = replace(found, batch=BATCH)
-    return found.checked()
+    if changed.get("packing") and not config.batch:  # who asks for packed batches wants them large
+        config = replace(config, batch=BATCH)
+    return config.checked()

@@ -139,8 +139,8 @@ def fresh(site: ModelPart, rank: int, scale: float, *, dora: bool, pissa: bool, 
 
 def largest(site: ModelPart, rank: int, scale: float) -> tuple[Array, Array]:
     """The largest singular directions of a matrix, as factors of that scale (arXiv:2404.02948, eq. 2 and 3)."""
-    found = np.linalg.svd(np.asarray(site.numbers().astype(mx.float32)), full_matrices=False)
-    u, s, vt = map(mx.array, found)
+    decomposition = np.linalg.svd(np.asarray(site.numbers().astype(mx.float32)), full_matrices=False)
+    u, s, vt = map(mx.array, decomposition)
     root = mx.sqrt(s[:rank] / scale)
     return vt[:rank].T * root, (u[:, :rank] * root).T
 

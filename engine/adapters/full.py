@@ -24,9 +24,9 @@ class Slot:
 
     @property
     def array(self) -> Array:
-        found = self.part.matrix if self.leaf == "weight" else self.part.bias
-        assert isinstance(found, Array)
-        return found
+        matrix = self.part.matrix if self.leaf == "weight" else self.part.bias
+        assert isinstance(matrix, Array)
+        return matrix
 
     @property
     def offset(self) -> float:

@@ -141,7 +141,7 @@ def write(
         "r": rank,
         "lora_alpha": alpha,
         "rank_pattern": {re.escape(path): r for path, r in ranks.items() if r != rank},
-        "alpha_pattern": {re.escape(path): each for path, each in alphas.items() if each != alpha},
+        "alpha_pattern": {re.escape(path): value for path, value in alphas.items() if value != alpha},
         "lora_dropout": dropout,
         "use_rslora": rslora,
         "use_dora": first.m is not None,
@@ -174,8 +174,8 @@ def base_name(name: str, path: Path) -> tuple[str, str]:
 
 def _targets(adapter: "Adapter") -> dict[str, Any]:
     """Which modules PEFT is to adapt: by name and layer, or by whole path where one stands outside the layers."""
-    found = list(adapter.factors.values())
-    if any(f.site.name == f.site.path for f in found):
+    factors = list(adapter.factors.values())
+    if any(f.site.name == f.site.path for f in factors):
         return {"target_modules": list(adapter.factors)}
-    names = dict.fromkeys(f.site.name.rsplit(".", 1)[-1] for f in found)
-    return {"target_modules": list(names), "layers_to_transform": sorted({f.site.layer for f in found})}
+    names = dict.fromkeys(f.site.name.rsplit(".", 1)[-1] for f in factors)
+    return {"target_modules": list(names), "layers_to_transform": sorted({f.site.layer for f in factors})}

@@ -76,6 +76,6 @@ def packed(matrix: Matrix, layout: PackedLayout) -> PackedRows:
     """A matrix in a layout of mlx's, now; one that is packed stays as it is."""
     if isinstance(matrix, PackedRows):
         return matrix
-    made = mx.quantize(matrix, layout.group_size, layout.bits, layout.mode)
-    mx.eval(*made)
-    return PackedRows(made[0], made[1], layout, made[2] if len(made) > 2 else None)
+    arrays = mx.quantize(matrix, layout.group_size, layout.bits, layout.mode)
+    mx.eval(*arrays)
+    return PackedRows(arrays[0], arrays[1], layout, arrays[2] if len(arrays) > 2 else None)

@@ -52,15 +52,15 @@ def read_factors(path: Path) -> dict[str, mx.array]:
 
 def digest(folder: Path, names: Sequence[str] = (CONFIG, PEFT_WEIGHTS, WEIGHTS)) -> str:
     """A hash of the files of an adapter, or of those called `names`, that there are."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for name in names:
         if (folder / name).exists():
-            found.update(name.encode())
+            hasher.update(name.encode())
             with open(folder / name, "rb") as file:
-                found.update(hashlib.file_digest(file, "sha256").digest())
+                hasher.update(hashlib.file_digest(file, "sha256").digest())
             if name == PEFT_WEIGHTS:
                 break  # what `read` takes; the other is not looked at
-    return found.hexdigest()
+    return hasher.hexdigest()
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -21,11 +21,11 @@ MARKED = re.compile(r"####\s*|\\boxed\{|answer is:?\s*|answer:\s*", re.IGNORECAS
 def number(text: str) -> Fraction | None:
     """The number of an answer: the one after the last `####`, `\\boxed{` or "answer is", else the last one."""
     marks = list(MARKED.finditer(text))
-    found = _numbers(text[marks[-1].end() :][:200]) if marks else []
-    if found:
-        return value(found[0])
-    found = _numbers(text)
-    return value(found[-1]) if found else None
+    numbers = _numbers(text[marks[-1].end() :][:200]) if marks else []
+    if numbers:
+        return value(numbers[0])
+    numbers = _numbers(text)
+    return value(numbers[-1]) if numbers else None
 
 
 def _numbers(text: str) -> list[str]:
@@ -44,8 +44,8 @@ def value(text: str) -> Fraction | None:
 
 
 def _number(text: str) -> str | None:
-    found = number(text)
-    return None if found is None else str(found)
+    fraction = number(text)
+    return None if fraction is None else str(fraction)
 
 
 def _last(pattern: str, flags: int = 0) -> Callable[[str], str | None]:
@@ -126,12 +126,12 @@ class Extraction:
 
     def __call__(self, text: str) -> str | None:
         """The answer in its one form; None where the text has none. VerifierError as `sought` says."""
-        found = self._find(text)
-        return (canonical(found) or None) if found is not None else None
+        answer = self._find(text)
+        return (canonical(answer) or None) if answer is not None else None
 
 
 def canonical(answer: str) -> str:
     """One form for answers that mean the same: case, spaces, the full stop behind; of numbers the value."""
     text = " ".join(unicodedata.normalize("NFKC", answer).replace("−", "-").split()).strip(" .,:;!*$").casefold()
-    found = value(text) if NUMBER.fullmatch(text) else None
-    return text if found is None else str(found)
+    fraction = value(text) if NUMBER.fullmatch(text) else None
+    return text if fraction is None else str(fraction)

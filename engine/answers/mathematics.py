@@ -77,17 +77,17 @@ def main() -> None:
 
     def parsed(text: str) -> list[object]:
         """Of a bare expression all counts, of others what is found. The package's own limits of time are signals."""
-        found: list[object] = parse(f"${text}$", parsing_timeout=None) if is_bare(text) else []
-        return found or parse(text, parsing_timeout=None)
+        expressions: list[object] = parse(f"${text}$", parsing_timeout=None) if is_bare(text) else []
+        return expressions or parse(text, parsing_timeout=None)
 
     out = sys.stdout
     sys.stdout = sys.stderr  # of whatever prints
     out.write("ready\n")
     out.flush()
     for line in sys.stdin:
-        asked = json.loads(line)
-        gold = parsed(asked["answer"])
-        right = bool(gold) and verify(gold, parsed(asked["said"]), timeout_seconds=None)
+        request = json.loads(line)
+        gold = parsed(request["answer"])
+        right = bool(gold) and verify(gold, parsed(request["said"]), timeout_seconds=None)
         out.write(f"{int(right)}\n")
         out.flush()
 

@@ -56,14 +56,14 @@ class Verifier:
         row: Mapping[str, Any] | None = None,
     ) -> float:
         """The verdict. VerifierError where there is none: it and what it started are ended then."""
-        asked = {"prompt": prompt, "said": said, "answer": answer, "answers": list(answers), "row": dict(row or {})}
+        request = {"prompt": prompt, "said": said, "answer": answer, "answers": list(answers), "row": dict(row or {})}
         pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         try:
             process = subprocess.Popen(self.words, **pipes, bufsize=0, start_new_session=True)
         except OSError as error:
             raise VerifierError(f"cannot start the verifier {self.words[0]}: {error.strerror or error}") from None
         try:
-            out, err = _exchange(process, (json.dumps(asked, default=str) + "\n").encode(), self.timeout_s)
+            out, err = _exchange(process, (json.dumps(request, default=str) + "\n").encode(), self.timeout_s)
         except subprocess.TimeoutExpired:
             raise VerifierError(f"the verifier gave no verdict within {self.timeout_s:g} s: it was stopped") from None
         finally:
@@ -92,9 +92,9 @@ def _exchange(process: "subprocess.Popen[bytes]", asked: bytes, timeout_s: float
         for pipe in heard:
             pipes.register(pipe, selectors.EVENT_READ)
         while pipes.get_map():
-            if (left := ends - time.monotonic()) <= 0:
+            if (rest_s := ends - time.monotonic()) <= 0:
                 raise subprocess.TimeoutExpired(process.args, timeout_s)
-            for key, _ in pipes.select(left):
+            for key, _ in pipes.select(rest_s):
                 if key.fd in heard:
                     part = os.read(key.fd, 1 << 16)
                     heard[key.fd] += part

@@ -90,7 +90,9 @@ def maj_at(k: int, answers: Sequence[str | None], right: str) -> float:
                 table[j:] += p * before[: len(before) - j]
             if most < len(other) and most <= k - most:
                 table[most:, 1:] += other[most] * before[:-most, :-1]
-        rest = np.array([nothing[left] if left < len(nothing) else 0.0 for left in range(k - most, -1, -1)])
+        rest = np.array(
+            [nothing[remaining] if remaining < len(nothing) else 0.0 for remaining in range(k - most, -1, -1)]
+        )
         total += mine[most] * float(rest @ table @ (1 / np.arange(1, table.shape[1] + 1)))
     return min(1.0, total / law(n)[k])
 

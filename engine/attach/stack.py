@@ -172,13 +172,14 @@ class Stack:
 
     def _steer(self, folder: Path, weight: float, name: str) -> Attached:
         """Put a direction on the model (`engine.inside.steering`)."""
-        model, found = as_graph(self.session.model), steering.read(folder)
+        model, direction = as_graph(self.session.model), steering.read(folder)
         if model is None:
             raise ParameterError(f"{self.session.info.name} cannot be steered: its layers are not likely's own")
-        entry = _Steering(model, found)
+        entry = _Steering(model, direction)
         entry.weigh(weight)
-        size = found.vector.size
-        shown = Attached(name, folder, weight, "steering", 1, 1.0, (f"layers.{found.layer}",), size, found.model)
+        size = direction.vector.size
+        layer = (f"layers.{direction.layer}",)
+        shown = Attached(name, folder, weight, "steering", 1, 1.0, layer, size, direction.model)
         self._entries[name] = _Entry(shown, entry, digest(folder, (steering.CONFIG, steering.VECTOR)))
         self._tell()
         return shown

@@ -130,7 +130,7 @@ class ContinuousBatch:
         assert self._cache is not None
         own = self._cache.fork()
         own.select([self.slots.index(slot)])
-        rows = [each for layer in own.layers for each in (layer.keys, layer.values) if each is not None]
+        rows = [array for layer in own.layers for array in (layer.keys, layer.values) if array is not None]
         mx.async_eval(rows)  # else the rows of all stay for as long as these are not read
         return own
 
@@ -167,11 +167,11 @@ class BatchedSample:
         """At most `limit` tokens of each branch; the branches stand behind what one of them read."""
         alone = branches if len(branches) == 1 else None
         slots = self.batch.join(branches, sampler, control)
-        left = dict.fromkeys(slots, limit)
+        remaining = dict.fromkeys(slots, limit)
         began = time.perf_counter()
         try:
-            while left:
-                for slot in list(left):
+            while remaining:
+                for slot in list(remaining):
                     while slot.waits:
                         if slot.logits is not None and time.perf_counter() - began < TURN_S:
                             slot.draw()
@@ -183,12 +183,12 @@ class BatchedSample:
                     if slot.error is not None:
                         raise slot.error
                     over = yield Emitted(slot.number, slot.drawn.popleft())
-                    left[slot] -= 1
-                    if over or not left[slot]:
-                        del left[slot]
+                    remaining[slot] -= 1
+                    if over or not remaining[slot]:
+                        del remaining[slot]
                         self._leave(slot, alone)
         finally:
-            for slot in left:
+            for slot in remaining:
                 self._leave(slot, alone)
 
     def _leave(self, slot: BatchSlot, alone: "Branches | None") -> None:

@@ -135,7 +135,7 @@ class Branches:
         if count < MANY or pace is None or self.cache.part(0, count) is None:
             self.feed(tokens)
         else:
-            fed, found, end = _fed(tokens), list[mx.array](), 0
+            fed, hidden, end = _fed(tokens), list[mx.array](), 0
             try:
                 while end < count:
                     if end:
@@ -144,14 +144,14 @@ class Branches:
                     start, size = end, min(pace.size, count - end)
                     part = self.cache.part(start, start + size)
                     assert part is not None
-                    found.append(self.step(fed[start : start + size], part))
+                    hidden.append(self.step(fed[start : start + size], part))
                     end += size
                     pace.took(size)
             except BaseException:
                 self.cache.rewind([int(row < end) for row in range(count)])
                 raise
             self._moves += 1
-            self._append(mx.concatenate(found))
+            self._append(mx.concatenate(hidden))
             memory.trim(self.cache.nbytes)
         if count >= MANY:
             yield Waiting()
@@ -198,26 +198,26 @@ class Branches:
     def score(self, start: int = 1, end: int | None = None) -> mx.array:
         """The log-probability, in nats, of each token of ids[start:end] after those before it: [B, end - start]."""
         end = len(self.ids[0]) if end is None else end
-        found = [mx.zeros((len(self), 0))]
+        scores = [mx.zeros((len(self), 0))]
         for low in range(max(start, 1), end, SCORED_AT_ONCE):
             high = min(low + SCORED_AT_ONCE, end)
             logits = self.logits_at(low - 1, high - 1)
-            taken = mx.array([ids[low:high] for ids in self.ids])
-            found.append(chosen(logits, taken, mx) - logsumexp(logits, mx, exact=True))
-            mx.eval(found[-1])
-        return mx.concatenate(found, axis=1)
+            tokens = mx.array([ids[low:high] for ids in self.ids])
+            scores.append(chosen(logits, tokens, mx) - logsumexp(logits, mx, exact=True))
+            mx.eval(scores[-1])
+        return mx.concatenate(scores, axis=1)
 
     def hidden(self, start: int, end: int) -> mx.array:
         """The stored hidden states [B, end - start, C], or [1, ...] where all have them in common."""
         if len(self._hidden) > 1:
             self._join()
             mx.eval(self._hidden)
-        found, at = [], self._rows - sum(rows.shape[1] for rows in self._hidden)
+        parts, at = [], self._rows - sum(rows.shape[1] for rows in self._hidden)
         for rows in self._hidden:
             low, high, at = max(start - at, 0), end - at, at + rows.shape[1]
             if low < min(high, rows.shape[1]):
-                found.append(rows[:, low:high])
-        return found[0] if len(found) == 1 else mx.concatenate([self._shared(rows) for rows in found], axis=1)
+                parts.append(rows[:, low:high])
+        return parts[0] if len(parts) == 1 else mx.concatenate([self._shared(rows) for rows in parts], axis=1)
 
     # -- other places ------------------------------------------------------------------------------------------------
 

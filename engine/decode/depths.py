@@ -39,13 +39,13 @@ class Depths:
         return getattr(self.model, name)
 
     def hidden(self, tokens: mx.array, cache: "Cache | None" = None) -> mx.array:
-        seen = self.model.inspect(tokens, cache)
-        return mx.concatenate([seen.final, *(seen.hidden[layer] for layer in self.layers)], axis=-1)
+        states = self.model.inspect(tokens, cache)
+        return mx.concatenate([states.final, *(states.hidden[layer] for layer in self.layers)], axis=-1)
 
     def head(self, hidden: mx.array) -> mx.array:
         last, *lower = mx.split(hidden, 1 + len(self.layers), axis=-1)
         p = logprobs(self.model.head(last).astype(mx.float32), mx)
-        q = mx.stack([logprobs(self.model.lens(each).astype(mx.float32), mx) for each in lower])
+        q = mx.stack([logprobs(self.model.lens(state).astype(mx.float32), mx) for state in lower])
         far = mx.argmax(js(p[None], q, mx, fast=True), axis=0)
         chosen = mx.take_along_axis(q, far[None, ..., None], axis=0)[0]
         return mx.where(plausible(p, self.least), p - chosen, -mx.inf)

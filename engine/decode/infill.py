@@ -99,9 +99,9 @@ class Holes:
         random, best = self._random(), -math.inf
         for number in range(1, count + 1):
             text = self._draw(self.canvas, self.free[0], random)
-            taken = number == 1 or text.total > best
-            best = max(best, text.total) if taken else best
-            yield InfillAttempt(number, text, taken)
+            accepted = number == 1 or text.total > best
+            best = max(best, text.total) if accepted else best
+            yield InfillAttempt(number, text, accepted)
 
     def mcmc(self, count: int) -> Iterator[InfillAttempt]:
         """A text drawn from left to right, which is taken, and so many proposals to draw it anew from a mask on.
@@ -116,9 +116,9 @@ class Holes:
         yield InfillAttempt(1, now, True)
         for number in range(2, count + 2):
             other = self._draw(now.ids, free[int(random.integers(len(free)))], random)
-            taken = math.log(1.0 - random.random()) < other.of_given(free) - now.of_given(free)
-            now = other if taken else now
-            yield InfillAttempt(number, other, taken)
+            accepted = math.log(1.0 - random.random()) < other.of_given(free) - now.of_given(free)
+            now = other if accepted else now
+            yield InfillAttempt(number, other, accepted)
 
     def _random(self) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(key=[self.seed, 0]))

@@ -108,12 +108,12 @@ class Pass:
         """Numbers of the row's draw on the device; waits for it. `whole` gives all raw logits, if they are needed."""
         lse, _, tempered, kept = (float(np.asarray(x)[self.row]) for x in self.arrays)
         cut = partial(cuts, recipe, lse=lse, lse_tempered=tempered, kept=int(kept), possible=row.possible)
-        seen = row.snapshot.logits
-        best = seen[:CANDIDATES][seen[:CANDIDATES] > -np.inf]
-        removed = cut(best, places(seen, best))
+        top_logits = row.snapshot.logits
+        best = top_logits[:CANDIDATES][top_logits[:CANDIDATES] > -np.inf]
+        removed = cut(best, places(top_logits, best))
         if removed is None:
             best = np.sort(whole())[::-1][: row.possible]
-            removed = cut(best, places(seen, best))
+            removed = cut(best, places(top_logits, best))
             assert removed is not None
         return KernelStats(int(kept), 1 / self.how.temperature, removed)
 
@@ -127,11 +127,11 @@ def draw(
     """
     chances = [[uniform(key, "row"), uniform(key, "token")] for key in keys]
     by = statistics(logits, how, mx.array(chances))
-    seen = None
+    scanned = None
     if apart is not None and scans(logits.dtype) and by.drawn is not None:
         at = apart(by.drawn.token)
-        seen = scan(logits, at), at
-    return [Pass(how, by, row, seen) for row in range(len(keys))]
+        scanned = scan(logits, at), at
+    return [Pass(how, by, row, scanned) for row in range(len(keys))]
 
 
 def places(seen: np.ndarray, best: np.ndarray) -> np.ndarray:
@@ -155,23 +155,23 @@ def cuts(
         removed_by[places >= 1] = len(recipe.transforms)
         return removed_by
     sharp, total, last = 1.0, lse, STAYS
-    left = possible + 1  # the impossible ones stand behind all others
+    remaining = possible + 1  # the impossible ones stand behind all others
     for index, transform in enumerate(recipe.transforms):
-        stays = left
+        stays = remaining
         match transform:
             case Temperature(t):
                 sharp, total = 1 / t, lse_tempered
             case TopK(k):
                 stays = min(int(k), possible)
             case TopP(p) if p < 1:
-                stays = _nucleus(best[:left] * sharp - total, p, 1.0 if left >= possible else None)
+                stays = _nucleus(best[:remaining] * sharp - total, p, 1.0 if remaining >= possible else None)
             case MinP(p):
                 stays = int(np.count_nonzero(best * sharp >= best[0] * sharp + math.log(p)))
-        if stays < left:
+        if stays < remaining:
             if len(best) <= stays < possible:
                 return None
             removed_by[(places >= stays) & (removed_by == STAYS)] = index
-            left, last = stays, index
+            remaining, last = stays, index
     # where rounding decided, the kernel has the last word on who stays
     removed_by[places < kept] = STAYS
     removed_by[(places >= kept) & (removed_by == STAYS)] = last

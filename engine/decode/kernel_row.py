@@ -77,6 +77,6 @@ def _bins(scan: RowScan, row: int, edges: np.ndarray) -> tuple[np.ndarray, np.nd
     with np.errstate(divide="ignore"):
         lses = np.log(masses.sum(axis=0, dtype=np.float64) * UNIT) + edges[1:]
         if counts[0]:
-            each = np.log(masses[:, 0] * UNIT) + np.asarray(scan.lows)[row].astype(np.float64)
-            lses[0] = np.logaddexp.reduce(each[filled[:, 0] > 0])
+            chunk_lses = np.log(masses[:, 0] * UNIT) + np.asarray(scan.lows)[row].astype(np.float64)
+            lses[0] = np.logaddexp.reduce(chunk_lses[filled[:, 0] > 0])
     return counts, np.where(counts > 0, lses, -np.inf)

@@ -66,7 +66,7 @@ class PairedBranches(Branches):
 
     def logits(self) -> mx.array:
         if self._combined is None:
-            rows = [logprobs(each.logits().astype(mx.float32), mx) for each in (self.first, self.other)]
+            rows = [logprobs(one.logits().astype(mx.float32), mx) for one in (self.first, self.other)]
             self._combined = self.formula(*rows)
         return self._combined
 
@@ -82,13 +82,13 @@ class PairedBranches(Branches):
 
     def descend(self, tokens: Sequence[Any]) -> Iterator[Waiting]:
         self._leave()
-        both = [(each, each.length) for each in (self.first, self.other)]
+        both = [(one, one.length) for one in (self.first, self.other)]
         try:
-            for each, _ in both:
-                yield from each.descend(tokens)
+            for branches, _ in both:
+                yield from branches.descend(tokens)
         except BaseException:
-            for each, length in both:
-                each.rewind(length)
+            for branches, length in both:
+                branches.rewind(length)
             raise
 
     def _leave(self) -> None:

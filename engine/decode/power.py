@@ -137,22 +137,22 @@ class Walk:
         had = len(self.tokens)
         while not self.over and len(self.tokens) < most:
             go(self.place, self.start, self.tokens)
-            found = NextTokens.at(self.place, self.samplers[-1])
-            row = logprobs(found.rows(0, 1)[0].astype(np.float64), np)
+            next_tokens = NextTokens.at(self.place, self.samplers[-1])
+            row = logprobs(next_tokens.rows(0, 1)[0].astype(np.float64), np)
             sharp = logprobs(self.alpha * row, np)
             mass = np.cumsum(np.exp(sharp))
             token = int(np.searchsorted(mass, random.random() * mass[-1], side="right"))
             self.tokens.append(token)
             self.p.append(float(row[token]))
             self.q.append(float(sharp[token]))
-            self.samplers.append(found.sampler.advance([found.draw(SearchNode(0.0, 0.0, 0, token))]))
+            self.samplers.append(next_tokens.sampler.advance([next_tokens.draw(SearchNode(0.0, 0.0, 0, token))]))
             yield Waiting()
         return len(self.tokens) - had
 
     def cut(self, length: int) -> "Walk":
         """Its first tokens alone, on a fork."""
-        kept = self.tokens[:length], self.p[:length], self.q[:length]
-        return Walk(self.place.fork(), self.start, self.alpha, self.samplers[: length + 1], *kept)
+        beginning = self.tokens[:length], self.p[:length], self.q[:length]
+        return Walk(self.place.fork(), self.start, self.alpha, self.samplers[: length + 1], *beginning)
 
 
 def effective(values: Sequence[float]) -> float:

@@ -31,8 +31,8 @@ def log_weight(steps: Sequence[TokenStep]) -> float:
 
 def shares(log_weights: Sequence[float]) -> np.ndarray:
     """The probabilities [K] with which each is drawn."""
-    found: np.ndarray = np.exp(logprobs(np.array(log_weights, np.float64), np))
-    return found
+    weights: np.ndarray = np.exp(logprobs(np.array(log_weights, np.float64), np))
+    return weights
 
 
 def resampled(log_weights: Sequence[float], seed: int) -> int:

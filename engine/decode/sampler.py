@@ -84,18 +84,18 @@ class Draw:
         if row is None:
             known = [*edited_ids(self.recipe.transforms, self.states).tolist(), *ids[-RECENT:]]
             row = measured(_on_host(self.logits), token, known)
-        said: dict[str, Any] = {}  # nothing was transformed
+        more: dict[str, Any] = {}  # nothing was transformed
         if self.kernel is None and self.after is not self.logits:
-            said = {"after": np.asarray(self.after), "removed_by": np.asarray(self.removed_by)}
+            more = {"after": np.asarray(self.after), "removed_by": np.asarray(self.removed_by)}
         elif self.kernel is not None:
-            said = {"found": self.kernel.found(self.recipe, row, lambda: _on_host(self.logits))}
-        step = observe(row, token, **said, recipe=self.recipe, position=len(ids), origin=self.origin)
+            more = {"found": self.kernel.found(self.recipe, row, lambda: _on_host(self.logits))}
+        step = observe(row, token, **more, recipe=self.recipe, position=len(ids), origin=self.origin)
         bound = hard(self.recipe.transforms)
-        if not bound or "removed_by" not in said:
+        if not bound or "removed_by" not in more:
             return step
-        gone = np.logical_or.reduce([said["removed_by"] == place for place in bound])  # which stand before all others
-        left = kept_of(_on_host(self.logits)[~gone])
-        return replace(step, logprob_allowed=min(left[1] - row.snapshot.lse, 0.0))
+        gone = np.logical_or.reduce([more["removed_by"] == place for place in bound])  # which stand before all others
+        allowed = kept_of(_on_host(self.logits)[~gone])
+        return replace(step, logprob_allowed=min(allowed[1] - row.snapshot.lse, 0.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,8 +86,8 @@ class NextTokens:
         transforms = sampler.recipe.transforms
         if not transforms:
             return cls(sampler, before, before, [np.full(before.shape[-1], STAYS, np.int8)] * len(before), keys)
-        made = [run(transforms, *given, np) for given in zip(before, sampler.states, keys, strict=True)]
-        return cls(sampler, before, [after for after, _ in made], [removed for _, removed in made], keys)
+        transformed = [run(transforms, *row, np) for row in zip(before, sampler.states, keys, strict=True)]
+        return cls(sampler, before, [after for after, _ in transformed], [removed for _, removed in transformed], keys)
 
     def rows(self, first: int, count: int) -> np.ndarray:
         """Log-probabilities [count, V] after the transforms, of the branches from `first` on."""
@@ -104,16 +104,16 @@ class NextTokens:
             return np.asarray(logprobs(after, np))
         transforms, states = ([of[i] for i in moving] for of in (by.recipe.transforms, by.states[row]))
         whole, _ = run(transforms, self.before[row], tuple(states), self.keys[row], np)
-        found: np.ndarray = np.where(after > -np.inf, logprobs(whole.astype(np.float64), np), -np.inf)
-        return found
+        logp: np.ndarray = np.where(after > -np.inf, logprobs(whole.astype(np.float64), np), -np.inf)
+        return logp
 
     def draw(self, node: SearchNode, origin: str = "drawn") -> "Draw":
         """The node's token as a draw from what was seen."""
         from likely.engine.decode.sampler import Draw
 
         row, by = node.row, self.sampler
-        seen = self.before[row], self.after[row], self.removed_by[row]
-        return Draw(node.token, *seen, by.recipe, by.states[row], self.keys[row], origin)
+        rows = self.before[row], self.after[row], self.removed_by[row]
+        return Draw(node.token, *rows, by.recipe, by.states[row], self.keys[row], origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,16 +186,16 @@ class Search(Strategy):
         yield from branches.part([0] * len(groups))
         sampler = sampler.on_host(branches.ids).select([0] * len(groups))
         ends: Any = () if sampler.vocabulary is None else sampler.vocabulary.eos
-        given = 0  # tokens that were forced belong to no text that is searched
+        forced_tokens = 0  # tokens that were forced belong to no text that is searched
         for depth in range(1, limit + 1):
-            found = NextTokens.at(branches, searching(sampler.follow(control, branches.ids)))
+            next_tokens = NextTokens.at(branches, searching(sampler.follow(control, branches.ids)))
             if control.given_up and len(kept := (yield from self._drop(groups, branches, control))) < len(branches.ids):
                 if not kept:
                     break
                 branches.select(kept)
                 sampler = sampler.select(kept)
-                found = NextTokens.at(branches, searching(sampler.follow(control, branches.ids)))
-            forced, length = control.take_forced(), depth - given
+                next_tokens = NextTokens.at(branches, searching(sampler.follow(control, branches.ids)))
+            forced, length = control.take_forced(), depth - forced_tokens
             others: Counter[int] = Counter()
             row = 0
             for group in groups:
@@ -204,18 +204,18 @@ class Search(Strategy):
                 if forced is not None:
                     group.nodes = [replace(node, token=forced) for node in group.nodes]
                 elif group.nodes:
-                    nodes = self.children(group, found, len(ends), others)
+                    nodes = self.children(group, next_tokens, len(ends), others)
                     over = self.sift(group, nodes, [n.token in ends or depth == limit for n in nodes])
-                    yield from self._end(group, over, found, branches, length)
-                    if self.settled(group, length, limit - given):
+                    yield from self._end(group, over, next_tokens, branches, length)
+                    if self.settled(group, length, limit - forced_tokens):
                         group.nodes = []
                     others.update(node.token for node in [*group.nodes, *over] if node.token not in ends)
-            given += forced is not None
+            forced_tokens += forced is not None
             chosen = [node for group in groups for node in group.nodes]
             if not chosen:
                 yield from map(Pruned, branches.numbers)
                 break
-            draws = [found.draw(node, "drawn" if forced is None else "forced") for node in chosen]
+            draws = [next_tokens.draw(node, "drawn" if forced is None else "forced") for node in chosen]
             yield from branches.part([node.row for node in chosen])
             if depth < limit:
                 yield from branches.descend([node.token for node in chosen])
@@ -223,11 +223,11 @@ class Search(Strategy):
             steps = [draw.step(ids) for draw, ids in zip(draws, branches.ids, strict=True)]
             if depth < limit:
                 branches.settle([step.token for step in steps])
-            sampler = found.sampler.advance(draws)
+            sampler = next_tokens.sampler.advance(draws)
             kept = []
             of = [(group, node) for group in groups for node in group.nodes]
             for row, ((group, node), number, step) in enumerate(zip(of, branches.numbers, steps, strict=True)):
-                score = self.score(node, max(depth - given, 1))
+                score = self.score(node, max(depth - forced_tokens, 1))
                 yield Rated(number, self.figures(node, score))
                 if (yield Emitted(number, step)):  # a stop string: nobody takes its place any more; or it is given up
                     group.nodes.remove(node)
@@ -269,12 +269,12 @@ class Search(Strategy):
         gone = [number for number in numbers if number in control.given_up]
         for group in groups:
             own = [(node, next(rows)) for node in group.nodes]
-            left = [(node, row) for node, row in own if numbers[row] not in control.given_up]
+            live = [(node, row) for node, row in own if numbers[row] not in control.given_up]
             ended = [text for text in group.ended if text.number not in control.given_up]
             gone += [text.number for text in group.ended if text not in ended and text.step is not None]
-            self.dropped(group, len(own) - len(left) + len(group.ended) - len(ended))
-            group.nodes, group.ended = [node for node, _ in left], ended
-            kept += [row for _, row in left]
+            self.dropped(group, len(own) - len(live) + len(group.ended) - len(ended))
+            group.nodes, group.ended = [node for node, _ in live], ended
+            kept += [row for _, row in live]
         yield from map(Pruned, gone)
         return kept
 

@@ -50,14 +50,14 @@ class Speculative:
             yield Waiting()
         sampler = sampler.on_host(branches.ids)
         (drawn,) = sampler.draw(branches, control.take_forced(), kernel=False)
-        given = 0
+        emitted = 0
         try:
             while True:
                 # `drawn` is certain and the model has not read it: it goes in with a guess of what follows
                 began, token = self.clock(), int(drawn.token)
                 sampler = sampler.advance([drawn])
-                last = given + 1 == limit
-                guess, unread = self._propose([*ids, token], limit - given - 2, sampler)
+                last = emitted + 1 == limit
+                guess, unread = self._propose([*ids, token], limit - emitted - 2, sampler)
                 if not last:
                     branches.feed([[token, *guess.tokens]])
                     logits = branches.last_logits(1 + len(guess.tokens))
@@ -65,7 +65,7 @@ class Speculative:
                 step = drawn.step(ids)
                 if not last:
                     branches.settle([token])
-                given += 1
+                emitted += 1
                 paused = self.clock()
                 if (yield Emitted(number, step)) or last:
                     return
@@ -78,7 +78,7 @@ class Speculative:
                 for accepted in chain[:-1]:
                     step = accepted.step(ids)
                     branches.settle([step.token])
-                    given += 1
+                    emitted += 1
                     if (yield Emitted(number, step)):
                         return
                 branches.rewind(len(ids))

@@ -82,8 +82,8 @@ def below(largest: float, sums: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
         log1mexp = np.where(gap > -math.log(2), np.log(-np.expm1(gap)), np.log1p(-np.exp(gap)))
     v = largest - sums + log1mexp
-    found: np.ndarray = largest - np.maximum(v, 0) - np.log1p(np.exp(-np.abs(v)))
-    return found
+    perturbed: np.ndarray = largest - np.maximum(v, 0) - np.log1p(np.exp(-np.abs(v)))
+    return perturbed
 
 
 def inclusion(logprob: float, threshold: float) -> float:

@@ -24,10 +24,10 @@ class StopStrings:
             return
         self._held.append(step)
         text = "".join(held.text for held in self._held)
-        found = [at for stop in self.stops if (at := text.find(stop)) >= 0]
-        if found:
+        places = [at for stop in self.stops if (at := text.find(stop)) >= 0]
+        if places:
             self.matched = True
-            yield from self._cut(min(found))
+            yield from self._cut(min(places))
             return
         certain = len(text) - self._overlap(text)
         while self._held and len(self._held[0].text) <= certain:

@@ -46,10 +46,10 @@ def parse(text: str, *, constrained: bool = False) -> Strategy:
     needed = sum(f.default is MISSING for f in wanted)
     if not needed <= len(words) <= len(wanted):
         raise ParameterError(f"{text.strip()!r} is no way of drawing: expected {kind.form()}")
-    given = {field.name: _value(field, word, kind) for field, word in zip(wanted, words, strict=False)}
+    values = {field.name: _value(field, word, kind) for field, word in zip(wanted, words, strict=False)}
     if constrained and issubclass(kind, Beam):
-        given.setdefault("penalty", CONSTRAINED_PENALTY)
-    return kind(**given)
+        values.setdefault("penalty", CONSTRAINED_PENALTY)
+    return kind(**values)
 
 
 def with_setting(strategy: Strategy, name: str, word: str) -> Strategy:

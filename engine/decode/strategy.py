@@ -93,7 +93,7 @@ class Strategy:
 
     def __str__(self) -> str:
         """The text form: the name and the settings in their order, without those at the end that are as they come."""
-        given = [(getattr(self, f.name), f.default) for f in self.settings()]
-        while given and given[-1][0] == given[-1][1]:
-            given.pop()
-        return " ".join([self.NAME, *(str(value) for value, _ in given)])
+        values = [(getattr(self, f.name), f.default) for f in self.settings()]
+        while values and values[-1][0] == values[-1][1]:
+            values.pop()
+        return " ".join([self.NAME, *(str(value) for value, _ in values)])

@@ -67,12 +67,12 @@ def answer_canvas(
     leaves no room.
     """
     mask = of_model(session.model, session.info.name).mask
-    asked = (max_tokens or TOKENS) - len(prefill)
-    if asked < 1:
+    length = (max_tokens or TOKENS) - len(prefill)
+    if length < 1:
         raise ParameterError(f"the answer begins with {len(prefill)} tokens and may have {max_tokens}: allow it more")
     room = session.context - len(prompt) - len(prefill)
-    masks = asked
-    if room < asked:
+    masks = length
+    if room < length:
         masks = room - room % block if block else room
     if masks < 1:
         raise ContextOverflow(
@@ -95,9 +95,9 @@ def answer(
     Where nothing is revised, that is as soon as its end and all before it are known: nothing can change them then.
     """
     known = {at: token for at, token in enumerate(canvas.ids) if token != canvas.mask}
-    for each in told(infill(session, list(canvas.ids), how, recipe, seed=seed), session.tokenizer):
-        yield each
-        known |= {one.token.position: one.token.token for one in each.unmasked}
+    for step in told(infill(session, list(canvas.ids), how, recipe, seed=seed), session.tokenizer):
+        yield step
+        known |= {one.token.position: one.token.token for one in step.unmasked}
         if not (how.revise or how.remask) and _over(known, canvas, session.tokenizer.eos):
             return
 
@@ -108,7 +108,7 @@ def read_answer(
     """The answer as it is after passes."""
     last: dict[int, Unmasked] = {}
     revisions = []
-    for one in (unmasked for each in passes for unmasked in each.unmasked):
+    for one in (unmasked for step in passes for unmasked in step.unmasked):
         last[one.token.position] = one
         if one.before is not None:
             revisions.append(one)
@@ -153,15 +153,15 @@ def answered(
         )
     canvas = answer_canvas(session, prompt, max_tokens=max_tokens, block=how.block)
     began, passes = time.perf_counter(), []
-    for each in answer(session, canvas, how, control.recipe, seed=seed):
-        passes.append(each)
+    for step in answer(session, canvas, how, control.recipe, seed=seed):
+        passes.append(step)
         if control.cancelled:
             break
-    found = read_answer(canvas, passes, session.tokenizer, stop)
-    for token in found.tokens:
+    text = read_answer(canvas, passes, session.tokenizer, stop)
+    for token in text.tokens:
         yield Emitted(0, token)
-    stats = Stats(len(prompt), 0, len(found.tokens), 0.0, time.perf_counter() - began)
-    yield Done(0, found.finish, stats, found.rest)
+    stats = Stats(len(prompt), 0, len(text.tokens), 0.0, time.perf_counter() - began)
+    yield Done(0, text.finish, stats, text.rest)
 
 
 def given(token: int, position: int) -> TokenStep:
@@ -172,12 +172,12 @@ def given(token: int, position: int) -> TokenStep:
 def told(passes: Iterable[DenoisingStep], tokenizer: "Tokenizer") -> Iterator[DenoisingStep]:
     """The passes, each token with what it stands for alone, and the time since the first was asked for."""
     began = time.perf_counter()
-    for each in passes:
+    for step in passes:
         now, unmasked = time.perf_counter() - began, []
-        for one in each.unmasked:
+        for one in step.unmasked:
             text = tokenizer.piece(one.token.token).decode(errors="replace")
             unmasked.append(replace(one, token=with_text(tokenizer, one.token, text, now)))
-        yield replace(each, unmasked=tuple(unmasked))
+        yield replace(step, unmasked=tuple(unmasked))
 
 
 def _over(known: dict[int, int], canvas: AnswerCanvas, eos: frozenset[int]) -> bool:

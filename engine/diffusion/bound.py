@@ -37,9 +37,9 @@ def lost(denoise: Denoiser | MaskedLosses, ids: np.ndarray, masked: np.ndarray, 
     if isinstance(denoise, MaskedLosses):
         return denoise.lost(ids, masked)
     logp = np.asarray(denoise(np.where(masked, mask, ids)), np.float64)
-    said = np.take_along_axis(logp, np.broadcast_to(ids, masked.shape)[..., None], axis=-1)[..., 0]
-    found: np.ndarray = -np.where(masked, said, 0.0).sum(axis=-1)
-    return found
+    logp_true = np.take_along_axis(logp, np.broadcast_to(ids, masked.shape)[..., None], axis=-1)[..., 0]
+    nll: np.ndarray = -np.where(masked, logp_true, 0.0).sum(axis=-1)
+    return nll
 
 
 def exact(
@@ -100,8 +100,8 @@ def bounding(
         parts = []
         for i, (part, may) in enumerate(_by_block(text, places, block)):
             parts.append((yield from bounding(denoise, part, mask, may, draws=draws, seed=seed + i)))
-        error = math.hypot(*(each.error for each in parts))
-        return Estimate(math.fsum(each.mean for each in parts), error, n=sum(each.n for each in parts))
+        error = math.hypot(*(one.error for one in parts))
+        return Estimate(math.fsum(one.mean for one in parts), error, n=sum(one.n for one in parts))
     size = len(places)
     if 2**size - 1 <= draws:
         return Estimate((yield from _over_all(denoise, text, places, mask)), 0.0, n=2**size - 1)
@@ -130,8 +130,8 @@ def _result(passes: Generator[int, None, T]) -> T:
         try:
             next(passes)
         except StopIteration as end:
-            found: T = end.value
-            return found
+            result: T = end.value
+            return result
 
 
 def _places(ids: Sequence[int], free: Sequence[bool] | None) -> tuple[np.ndarray, np.ndarray]:

@@ -27,16 +27,16 @@ def denoiser_of(model: "LanguageModel", name: str, how: Unmasking, given: np.nda
 
     ParameterError for an autoregressive model and for a cache that this one cannot have.
     """
-    found = of_model(model, name)
-    if how.cache == "exact" and not found.block:
+    diffusion = of_model(model, name)
+    if how.cache == "exact" and not diffusion.block:
         raise ParameterError(
             f"cache exact is of finished blocks, and {name} sees both ways (its config has no block_size): choose "
             "--cache prefix or dual, which are approximate"
         )
     if how.cache in ("prefix", "dual"):
-        if found.block:
+        if diffusion.block:
             raise ParameterError(
-                f"{name} fills blocks of {found.block}, of which nothing is lost: choose --cache exact"
+                f"{name} fills blocks of {diffusion.block}, of which nothing is lost: choose --cache exact"
             )
         if any(model.config.windows):
             raise ParameterError(f"{name} has layers that slide, whose keys cannot be kept so: choose --cache none")
@@ -78,12 +78,12 @@ class BlockDenoiser(ModelDenoiser):
         if first > kept:
             self._last = hidden[:, first - kept - 1]
         self._read = rows[:, :first].copy()
-        seen = self.seen(places)
-        if seen[0] >= first:
-            return hidden[:, mx.array(seen - kept)]
+        sources = self.seen(places)
+        if sources[0] >= first:
+            return hidden[:, mx.array(sources - kept)]
         assert self._last is not None
         before = mx.concatenate([self._last[:, None], hidden[:, first - kept :]], axis=1)
-        return before[:, mx.array(seen - (first - 1))]
+        return before[:, mx.array(sources - (first - 1))]
 
     def _kept(self, rows: np.ndarray, first: int) -> int:
         """Positions before `first` that are held as they stand now, in whole blocks."""
@@ -129,18 +129,18 @@ class ApproximateDenoiser(ModelDenoiser):
 
     def logits(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
         first = self._cache is None
-        found = super().logits(ids, places)
+        approximate = super().logits(ids, places)
         self.disagreement = None
         if self.check and not first:
             without = ModelDenoiser(self.model, given=self.given, guidance=self.guidance).logits(ids, places)
-            p, q = arrays.logprobs(without, np), arrays.logprobs(found, np)
+            p, q = arrays.logprobs(without, np), arrays.logprobs(approximate, np)
             others = int((p.argmax(axis=-1) != q.argmax(axis=-1)).sum())
             self.disagreement = Disagreement(len(places), others, float(arrays.kl(p, q, np).sum()))
-        return found
+        return approximate
 
     def _hidden(self, rows: np.ndarray, places: np.ndarray) -> mx.array:
         b, t = rows.shape
-        seen = self.seen(places)
+        sources = self.seen(places)
         low, high = self._low, self._high
         if self._cache is None:
             cache = self._graph.make_cache(t)
@@ -150,13 +150,13 @@ class ApproximateDenoiser(ModelDenoiser):
             else:
                 cache.rewind(t - low)
             self._cache = cache
-            return hidden[:, mx.array(seen)]
+            return hidden[:, mx.array(sources)]
         end = high if self.dual else t
         x, step = self._graph.enter(mx.array(rows[:, low:end]), low, t)
         step.mask = FULL
         hidden = self._graph.through(x, step, self._cache.layers, self._cache.places(b, end - low))
         self._cache.rewind(end - low)
-        return hidden[:, mx.array(seen - low)]
+        return hidden[:, mx.array(sources - low)]
 
 
 def _without(cache: Cache, low: int, high: int) -> Cache:

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 def of_model(model: "LanguageModel", name: str) -> MaskedDiffusion:
     """Facts of the model's diffusion; ParameterError, with its name, for one that has none."""
-    found = getattr(model.config, "diffusion", None)
-    if found is None:
+    settings = getattr(model.config, "diffusion", None)
+    if settings is None:
         raise ParameterError(
             f"{name} is autoregressive and has no mask token (mask_token_id in its config.json): choose a diffusion "
             "model, such as likely pretrain --objective mdlm makes"
         )
-    assert isinstance(found, MaskedDiffusion)
-    return found
+    assert isinstance(settings, MaskedDiffusion)
+    return settings
 
 
 class ModelDenoiser:
@@ -61,18 +61,18 @@ class ModelDenoiser:
         rows = ids[None].astype(np.int32)
         if self.guidance and self.given is not None:
             rows = np.concatenate([rows, np.where(self.given, self.diffusion.mask, rows)])
-        said = self.model.head(self._hidden(rows, places)).astype(mx.float32)
+        logits = self.model.head(self._hidden(rows, places)).astype(mx.float32)
         if self.guidance:
-            unmasked = said[1] + (self.guidance + 1) * (said[0] - said[1])  # whose mask is -inf less -inf
-            token = mx.arange(said.shape[-1]) == self.diffusion.mask
-            said = mx.where(token, -mx.inf, unmasked)[None]
-        return np.array(said[0])
+            unmasked = logits[1] + (self.guidance + 1) * (logits[0] - logits[1])  # whose mask is -inf less -inf
+            token = mx.arange(logits.shape[-1]) == self.diffusion.mask
+            logits = mx.where(token, -mx.inf, unmasked)[None]
+        return np.array(logits[0])
 
     def log_probabilities(self, ids: np.ndarray) -> np.ndarray:
         """[B, T, V] of canvases ids [B, T]."""
         hidden = self._hidden(ids.astype(np.int32), np.arange(ids.shape[1]))
-        found: np.ndarray = logprobs(np.array(self.model.head(hidden).astype(mx.float32)), np)
-        return found
+        logp: np.ndarray = logprobs(np.array(self.model.head(hidden).astype(mx.float32)), np)
+        return logp
 
     def _hidden(self, rows: np.ndarray, places: np.ndarray) -> mx.array:
         """[B, n, C] of which `head` says what stands at n places of the canvases [B, T]."""
@@ -82,8 +82,8 @@ class ModelDenoiser:
 
     def seen(self, places: np.ndarray) -> np.ndarray:
         """Where the model says what stands at these places."""
-        found: np.ndarray = (np.maximum(places - 1, 0) if self.diffusion.shifted else places).astype(np.int32)
-        return found
+        positions: np.ndarray = (np.maximum(places - 1, 0) if self.diffusion.shifted else places).astype(np.int32)
+        return positions
 
 
 def end_of(places: np.ndarray, block: int, length: int) -> int:

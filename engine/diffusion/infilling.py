@@ -62,23 +62,23 @@ class FilledCanvas:
 
 def pieces(text: str) -> Iterator[str | int]:
     """Pieces that are given, and numbers of masks between; ParameterError for a hole of no number of tokens."""
-    given, end = "", 0
+    literal, end = "", 0
     for hole in HOLE.finditer(text):
-        given += text[end : hole.start()]
+        literal += text[end : hole.start()]
         end = hole.end()
         if hole[1]:
-            given += hole[0][1:]
+            literal += hole[0][1:]
             continue
         if not (hole[2].isascii() and hole[2].isdigit() and len(hole[2]) < 8 and 0 < int(hole[2]) <= MOST):
             raise ParameterError(
                 f"[MASK:N] stands for N tokens, a whole number from 1, got {hole[0]}: write \\{hole[0]} for the text"
             )
-        if given:
-            yield given
-        given = ""
+        if literal:
+            yield literal
+        literal = ""
         yield int(hole[2])
-    if given + text[end:]:
-        yield given + text[end:]
+    if literal + text[end:]:
+        yield literal + text[end:]
 
 
 def lone_space(text: str, tokenizer: "Tokenizer") -> str | None:
@@ -88,8 +88,8 @@ def lone_space(text: str, tokenizer: "Tokenizer") -> str | None:
     """
     if len(tokenizer.encode(" a")) != 1:  # bytes, characters
         return None
-    found = re.sub(r" (?=\[MASK:\d)", "", text)
-    return None if found == text else found
+    stripped = re.sub(r" (?=\[MASK:\d)", "", text)
+    return None if stripped == text else stripped
 
 
 def canvas(text: str, tokenizer: "Tokenizer", mask: int, context: int, *, whole: bool = False) -> list[int]:
@@ -136,15 +136,15 @@ def infill(
         denoiser.logits, ids, mask, how, recipe, seed=seed, vocabulary=session.tokenizer,
         own=denoiser.diffusion.block, begin=denoiser.begin,
     )  # fmt: skip
-    for each in passes:
-        yield each if denoiser.disagreement is None else replace(each, disagreement=denoiser.disagreement)
+    for step in passes:
+        yield step if denoiser.disagreement is None else replace(step, disagreement=denoiser.disagreement)
 
 
 def filled(ids: list[int], mask: int, passes: Iterable[DenoisingStep], tokenizer: "Tokenizer") -> FilledCanvas:
     """The canvas after passes; those so far, where it is not over: masks are tokens without text then."""
     last: dict[int, Unmasked] = {}
     revisions = []
-    for event in (unmasked for each in passes for unmasked in each.unmasked):
+    for event in (unmasked for one in passes for unmasked in one.unmasked):
         last[event.token.position] = event
         if event.before is not None:
             revisions.append(event)

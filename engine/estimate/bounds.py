@@ -118,6 +118,6 @@ def pac_bayes(
 
     Half of delta is for the draws being few (Langford and Caruana 2001), a part of it for each posterior `tried`.
     """
-    kl, left = posterior.divergence(delta / 2)
+    kl, rest = posterior.divergence(delta / 2)
     empirical = kl_inverse(float(np.mean(losses)), math.log(2 / (delta / 2 / tried)) / len(losses))
-    return kl_inverse(empirical, (kl + math.log(2 * math.sqrt(n) / left)) / n), kl
+    return kl_inverse(empirical, (kl + math.log(2 * math.sqrt(n) / rest)) / n), kl

@@ -52,8 +52,8 @@ class LearningCurve:
 
     def loss(self, rows: float) -> np.ndarray:
         """Expected losses [R] with so many rows."""
-        found: np.ndarray = self.floor + self.fall * (rows / self.largest) ** -self.beta
-        return found
+        losses: np.ndarray = self.floor + self.fall * (rows / self.largest) ** -self.beta
+        return losses
 
     @property
     def numbers(self) -> dict[str, CurveForecast]:
@@ -71,23 +71,23 @@ def told(draws: np.ndarray, seen: float | None = None) -> CurveForecast:
 
 def fit(rows: Numbers, losses: Numbers, *, draws: int = DRAWS, seed: int = 0) -> LearningCurve:
     """The curve of runs. DataError for fewer than 3 sizes or 5 runs, and for a loss that is not above 0."""
-    n, seen = np.asarray(rows, np.float64), np.asarray(losses, np.float64)
+    n, loss = np.asarray(rows, np.float64), np.asarray(losses, np.float64)
     if len(n) < 5 or len(np.unique(n)) < 3:
         raise DataError(f"a curve takes 5 runs of 3 sizes or more, got {len(n)} of {len(np.unique(n))}")
-    if not ((seen > 0) & np.isfinite(seen)).all():
+    if not ((loss > 0) & np.isfinite(loss)).all():
         raise DataError("a curve is of losses above 0, and one of these is not")
-    if np.ptp(seen) < LEVEL * seen.max():
+    if np.ptp(loss) < LEVEL * loss.max():
         raise DataError("a curve is of losses that differ, and these are all the same")
-    cells, random = _posterior(EXPONENTS, n, seen), np.random.default_rng(seed)
+    cells, random = _posterior(EXPONENTS, n, loss), np.random.default_rng(seed)
     for _ in range(FINER):  # many runs, or little noise: the posterior may lie within one cell
         there = np.flatnonzero(cells.weight > 1e-9 * cells.weight.max())
         low, high = max(0, there[0] - 1), min(len(cells.beta) - 1, there[-1] + 1)
-        cells = _posterior(np.geomspace(cells.beta[low], cells.beta[high], len(EXPONENTS)), n, seen)
+        cells = _posterior(np.geomspace(cells.beta[low], cells.beta[high], len(EXPONENTS)), n, loss)
     cell = random.choice(len(cells.beta), draws, p=cells.weight / cells.weight.sum())
     noise = np.sqrt(cells.squares[cell] / random.chisquare(len(n) - 2, draws))
     off = np.linalg.cholesky(cells.spread)[cell] @ random.standard_normal((draws, 2, 1))
     floor, fall = (cells.linear[cell] + noise[:, None] * off[..., 0]).T
-    return LearningCurve(n, seen, floor, fall, cells.beta[cell], noise)
+    return LearningCurve(n, loss, floor, fall, cells.beta[cell], noise)
 
 
 class _Cells(NamedTuple):
@@ -131,15 +131,15 @@ class HeldOutSize:
 
 def checked(rows: Numbers, losses: Numbers, *, draws: int = DRAWS, seed: int = 0) -> HeldOutSize | None:
     """The largest size, held out; None where the smaller ones determine no curve."""
-    n, seen = np.asarray(rows, np.float64), np.asarray(losses, np.float64)
+    n, loss = np.asarray(rows, np.float64), np.asarray(losses, np.float64)
     top = n == n.max()
     try:
-        curve = fit(n[~top], seen[~top], draws=draws, seed=seed)
+        curve = fit(n[~top], loss[~top], draws=draws, seed=seed)
     except DataError:
         return None
     chance = np.random.default_rng([seed, draws]).standard_normal(draws) * curve.noise / np.sqrt(top.sum())
-    to_come, at_end = curve.loss(float(n.max())) * (1 + chance), float(seen[top].mean())
-    before = float(seen[n == curve.largest].mean())
+    to_come, at_end = curve.loss(float(n.max())) * (1 + chance), float(loss[top].mean())
+    before = float(loss[n == curve.largest].mean())
     return HeldOutSize(curve.largest, float(n.max()), told(to_come, at_end), told(before - to_come, before - at_end))
 
 
@@ -166,9 +166,9 @@ def coverage(
     for world in range(count):
         losses = truth * np.exp(noise * random.standard_normal(len(n)))
         curve = fit(n, losses, draws=draws, seed=world)
-        found = {"loss": told(curve.loss(end)), "worth": curve.worth(largest, end), "beta": curve.numbers["beta"]}
-        for name, each in found.items():
-            held[name] += each.low <= true[name] <= each.high
+        intervals = {"loss": told(curve.loss(end)), "worth": curve.worth(largest, end), "beta": curve.numbers["beta"]}
+        for name, interval in intervals.items():
+            held[name] += interval.low <= true[name] <= interval.high
         out = checked(n, losses, draws=draws, seed=world)
         held["held out"] += out is not None and bool(out.loss.is_inside)
     return {name: hits / count for name, hits in held.items()}

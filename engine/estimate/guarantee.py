@@ -45,13 +45,13 @@ ERRORS, LOSS = "rows wrong", "smoothed loss, nats a token"
 def options(folder: Path) -> Config:
     """The options that an adapter was trained with. DataError where it was not trained here, ParameterError for whole
     weights, CheckpointError for a damaged config."""
-    found, ours = adapters.options(folder)
+    values, ours = adapters.options(folder)
     if not ours:
         raise DataError(f"{folder} was not trained by likely tune: its start, where the prior is, is not known")
-    if found.get("kind") == "full" or found.get("init") == "pissa":
+    if values.get("kind") == "full" or values.get("init") == "pissa":
         raise ParameterError("a bound takes an adapter of kind lora or dora with init = zero, got another")
     plain = Config()
-    return configure({n: v for n, v in found.items() if n not in PLACES and v != getattr(plain, n)})
+    return configure({n: v for n, v in values.items() if n not in PLACES and v != getattr(plain, n)})
 
 
 class Guarantees:
@@ -85,21 +85,21 @@ class Guarantees:
                 f"a bound takes whole rows with targets: {len(rows)} rows make {len(items)} samples by the adapter's "
                 "length and loss, and pairs none"
             )
-        vocabulary, each = self._run.model.config.vocab_size, target_losses(self._run, items)
-        lost = [smoothed(np.exp(-own), vocabulary, SMOOTHING).mean() for own, _ in each]
-        return {ERRORS: np.array([float(not right) for _, right in each]), LOSS: np.array(lost)}
+        vocabulary, by_row = self._run.model.config.vocab_size, target_losses(self._run, items)
+        lost = [smoothed(np.exp(-own), vocabulary, SMOOTHING).mean() for own, _ in by_row]
+        return {ERRORS: np.array([float(not right) for _, right in by_row]), LOSS: np.array(lost)}
 
     def held_out(self, rows: Sequence[TrainingRow], delta: float = DELTA) -> list[RiskBound]:
         """By rows that no training saw: Clopper-Pearson for those that are wrong, Hoeffding for the smoothed loss."""
-        found = self.losses(rows)
-        n, wrong, mean = len(found[ERRORS]), int(found[ERRORS].sum()), float(found[LOSS].mean())
+        losses = self.losses(rows)
+        n, wrong, mean = len(losses[ERRORS]), int(losses[ERRORS].sum()), float(losses[LOSS].mean())
         uppers = {
             ERRORS: ("Clopper-Pearson", wrong / n, clopper_pearson(wrong, n, delta)),
             LOSS: ("Hoeffding", mean, hoeffding(mean, n, self.largest[LOSS], delta)),
         }
         return [
-            RiskBound(f"{name} ({how})", n, seen, upper, self.trivial[name], 1 - delta)
-            for name, (how, seen, upper) in uppers.items()
+            RiskBound(f"{name} ({how})", n, risk, upper, self.trivial[name], 1 - delta)
+            for name, (how, risk, upper) in uppers.items()
         ]
 
     def trained(
@@ -113,7 +113,7 @@ class Guarantees:
     ) -> list[RiskBound]:
         """Of a model that is drawn about the adapter, by the rows that it was trained on: PAC-Bayes, with the variances
         of a posterior, or the best of a few that are the same for every weight."""
-        given = (
+        candidates = (
             [{name: np.array(width**2) for name in self.mean} for width in WIDTHS] if variances is None else [variances]
         )
         if self._begun:
@@ -121,17 +121,17 @@ class Guarantees:
                 f"the adapter began at warm_start {self._begun}, which may have seen these rows: a prior may not have"
             )
         best: dict[str, RiskBound] = {}
-        for each in given:
-            posterior = GaussianPosterior(self.mean, each, self.start)
-            random, found = np.random.default_rng(seed), []
+        for candidate in candidates:
+            posterior = GaussianPosterior(self.mean, candidate, self.start)
+            random, losses_drawn = np.random.default_rng(seed), []
             for _ in range(draws):
                 self._set(posterior.draw(random))
-                found.append(self.losses(rows))
+                losses_drawn.append(self.losses(rows))
             self._set(self.mean)
-            n = len(found[0][ERRORS])
+            n = len(losses_drawn[0][ERRORS])
             for name, largest in self.largest.items():
-                shares = [float(losses[name].mean()) / largest for losses in found]
-                upper, kl = pac_bayes(shares, n, posterior, delta, len(given))
+                shares = [float(losses[name].mean()) / largest for losses in losses_drawn]
+                upper, kl = pac_bayes(shares, n, posterior, delta, len(candidates))
                 bound = RiskBound(
                     f"{name} (PAC-Bayes)", n, float(np.mean(shares)) * largest, upper * largest, self.trivial[name],
                     1 - delta, kl,
@@ -147,13 +147,13 @@ class Guarantees:
         shapes = {name: array.shape for name, array in self.mean.items()}
         base = self._opened.checkpoint.info.weights
         posterior = stored.read(self._folder, shapes, adapter=digest(self._folder), base=base)[0]
-        found = posterior.gaussian(self.mean)[1]
-        if missing := sorted(set(self.mean) - set(found)):
+        variances = posterior.gaussian(self.mean)[1]
+        if missing := sorted(set(self.mean) - set(variances)):
             raise ParameterError(
                 f"the posterior of {self._folder} has no variance for {missing[0]}, and a bound is over every weight: "
                 "fit one of all layers (likely posterior laplace --structure kron, or swag)"
             )
-        return found
+        return variances
 
     def _set(self, weights: dict[str, np.ndarray]) -> None:
         self._run.trained.set({name: mx.array(array.astype(np.float32)) for name, array in weights.items()})

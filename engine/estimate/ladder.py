@@ -37,23 +37,23 @@ class RowPool:
 
 def pool(config: Config) -> RowPool:
     """The rows of the options' data; held out are those of a test file, else of a validation file, else a share."""
-    found = data.read(
+    dataset = data.read(
         config.data, names=read_map(config.map), valid=config.valid, keep_duplicates=config.duplicates
     )  # fmt: skip
-    check_objective(config, found)
-    held = found.test or found.valid
+    check_objective(config, dataset)
+    held = dataset.test or dataset.valid
     if len(held) < 2:
         raise DataError(f"{config.data} leaves {len(held)} rows to measure on: give a test file, or a larger share")
-    tested = sha256(b"".join(row.digest for row in found.test)).hexdigest()
-    return RowPool(found.train, held, f"{found.fingerprint} {tested}")
+    tested = sha256(b"".join(row.digest for row in dataset.test)).hexdigest()
+    return RowPool(dataset.train, held, f"{dataset.fingerprint} {tested}")
 
 
 def sizes(asked: Sequence[int], there: int) -> list[int]:
     """Amounts of rows, ascending; those that are halves of all where none are asked for."""
-    found = sorted(set(asked)) or sorted({there >> i for i in range(SIZES)} - {0})
-    if found[-1] > there or found[0] < 0:
+    amounts = sorted(set(asked)) or sorted({there >> i for i in range(SIZES)} - {0})
+    if amounts[-1] > there or amounts[0] < 0:
         raise ParameterError(f"sizes must be 0 to the {there} rows that there are to train on, got {asked}")
-    return found
+    return amounts
 
 
 def rungs(
@@ -118,8 +118,8 @@ def table(results: Sequence[TrialResult]) -> Iterator[LadderRung]:
 
 def by_row(results: Sequence[TrialResult]) -> list[float]:
     """The loss of each held-out row, nats, mean over trainings."""
-    found: list[float] = np.mean([[row.total for row in result.rows] for result in results], 0).tolist()
-    return found
+    means: list[float] = np.mean([[row.total for row in result.rows] for result in results], 0).tolist()
+    return means
 
 
 class Bases:

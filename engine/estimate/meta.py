@@ -58,17 +58,17 @@ class MetaRound:
 def tasks(folder: Path, held: str, config: Config) -> dict[str, RowPool]:
     """The tasks in a folder: files of rows, or folders that `likely tune` reads. DataError for fewer than two beside
     the one held out, and for two of one name."""
-    found: dict[str, RowPool] = {}
+    pools: dict[str, RowPool] = {}
     for path in sorted(folder.iterdir()):
         if path.is_dir() or (path.suffix in data.KINDS and path.name != choices.NAME):
-            if path.stem in found:
+            if path.stem in pools:
                 raise DataError(f"{folder} has two tasks {path.stem!r}: rename one, or move it away")
-            found[path.stem] = pool(replace(config, data=str(path)))
-    if held not in found:
-        raise ParameterError(f"{folder} has no task {held!r} to hold out: it has {', '.join(found) or 'none'}")
-    if len(found) < 3:
-        raise DataError(f"{folder} has {len(found)} tasks: a start takes 2 or more beside the one held out")
-    return found
+            pools[path.stem] = pool(replace(config, data=str(path)))
+    if held not in pools:
+        raise ParameterError(f"{folder} has no task {held!r} to hold out: it has {', '.join(pools) or 'none'}")
+    if len(pools) < 3:
+        raise DataError(f"{folder} has {len(pools)} tasks: a start takes 2 or more beside the one held out")
+    return pools
 
 
 def learn(
@@ -83,9 +83,9 @@ def learn(
     DataError for a task with fewer rows than a round takes; LockTaken where another process writes in the folder above.
     """
     needs = options.rows * (2 if options.method == "fomaml" else 1)
-    for name, each in some.items():
-        if len(each.rows) < needs:
-            raise DataError(f"task {name} has {len(each.rows)} rows, and a round of {options.method} takes {needs}")
+    for name, own in some.items():
+        if len(own.rows) < needs:
+            raise DataError(f"task {name} has {len(own.rows)} rows, and a round of {options.method} takes {needs}")
     random, names = np.random.default_rng(options.seed), sorted(some)
     with claimed(folder.parent, "estimate", "--out"):
         inner = replace(config, out=str(folder / "trial"), eval_every=0, save_every=0, valid=0.0, seed=options.seed)
@@ -125,7 +125,7 @@ def _begin_at(start: Start, run: TrainingRun) -> None:
 
 def identity(some: Mapping[str, RowPool], config: Config, options: MetaOptions) -> dict[str, Any]:
     """Identity of a start: the tasks and options that it hangs on."""
-    known = {name: each.fingerprint for name, each in some.items()}
+    known = {name: task.fingerprint for name, task in some.items()}
     own = {**fixed(config), "model": config.model, "layers": config.layers}
     plain: dict[str, Any] = json.loads(json.dumps({"tasks": known, "by": asdict(options), "options": own}))
     return plain
@@ -148,11 +148,11 @@ def seal(start: Path, made_of: Mapping[str, Any]) -> None:
 
 def trials(config: Config, rows: RowPool, amounts: Sequence[int], seeds: int, start: Path) -> list[Trial]:
     """Trainings on the held-out task from the usual start and from the learned one, on the same rows."""
-    found = []
+    trainings = []
     for name, at in (("zero", ""), ("learned", str(start))):
         own = replace(config, warm_start=at)
-        found += [replace(each, name={**each.name, "start": name}) for each in rungs(own, rows, amounts, seeds)]
-    return found
+        trainings += [replace(trial, name={**trial.name, "start": name}) for trial in rungs(own, rows, amounts, seeds)]
+    return trainings
 
 
 @dataclass(frozen=True)
@@ -175,15 +175,15 @@ def compared(results: Sequence[TrialResult]) -> list[StartComparison]:
             raise DataError(f"a training on the task failed: {result.failed}; lower rate")
         lost.setdefault((result.name["start"], result.name["rows"]), []).append(result)
     amounts = sorted({rows for _, rows in lost})
-    found = {key: by_row(mine) for key, mine in lost.items()}
-    most = found["zero", amounts[-1]]
+    losses = {key: by_row(mine) for key, mine in lost.items()}
+    most = losses["zero", amounts[-1]]
     return [
         StartComparison(
             rows,
-            mean(found["zero", rows]),
-            mean(found["learned", rows]),
-            compare(found["zero", rows], found["learned", rows]),
-            compare(most, found["learned", rows]),
+            mean(losses["zero", rows]),
+            mean(losses["learned", rows]),
+            compare(losses["zero", rows], losses["learned", rows]),
+            compare(most, losses["learned", rows]),
         )
         for rows in amounts
     ]

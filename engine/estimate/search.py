@@ -63,26 +63,26 @@ def read_grid(path: Path) -> OptionGrid:
 
     ParameterError for keys that there are not, values that no training takes and fewer than two points.
     """
-    found = read_toml(path)
-    for name in found:
+    tables = read_toml(path)
+    for name in tables:
         if name not in ("folds", "seed", "grid"):
             raise unknown(name, ("folds", "seed", "grid"))
-    folds, seed = (typed(name, found.get(name, default), int) for name, default in (("folds", 5), ("seed", 0)))
+    folds, seed = (typed(name, tables.get(name, default), int) for name, default in (("folds", 5), ("seed", 0)))
     if folds < 2:
         raise ParameterError(f"folds must be at least 2, got {folds}")
-    table = found.get("grid")
+    table = tables.get("grid")
     if not isinstance(table, dict) or not table:
         raise ParameterError(f"{path} has no [grid]: give options with lists of values, such as l1 = [0.0, 0.001]")
     values: dict[str, tuple[Any, ...]] = {}
-    for name, given in table.items():
+    for name, candidates in table.items():
         if name not in SIMPLER:
             raise unknown(name, SIMPLER)
-        if not isinstance(given, list) or not given:
-            raise ParameterError(f"{name} under [grid] must be a list of values, got {given!r}")
-        kept = tuple(getattr(configure({name: value}), name) for value in given)
-        if len(set(kept)) < len(kept):
-            raise ParameterError(f"{name} under [grid] has a value twice: {given}")
-        values[name] = kept
+        if not isinstance(candidates, list) or not candidates:
+            raise ParameterError(f"{name} under [grid] must be a list of values, got {candidates!r}")
+        column = tuple(getattr(configure({name: value}), name) for value in candidates)
+        if len(set(column)) < len(column):
+            raise ParameterError(f"{name} under [grid] has a value twice: {candidates}")
+        values[name] = column
     grid = OptionGrid(values, folds, seed)
     if not 2 <= len(grid.points) <= LARGEST // folds:
         raise ParameterError(
@@ -143,9 +143,9 @@ def plan(config: Config, grid: OptionGrid, given: Sequence[str] = ()) -> SearchP
         if name in grid.values:
             raise ParameterError(f"{name} is searched by --search: leave it out, or take it out of [grid]")
     names = read_map(config.map)
-    found = data.read(config.data, names=names, valid=0, keep_duplicates=config.duplicates)
-    check_objective(config, found)
-    rows = found.train
+    dataset = data.read(config.data, names=names, valid=0, keep_duplicates=config.duplicates)
+    check_objective(config, dataset)
+    rows = dataset.train
     anchors = data.read(config.kl_data, names=names, valid=0).train if config.kl_data else ()
     options = [at(config, point) for point in grid.points]
     fold = folds(rows, grid.folds, grid.seed)
@@ -156,7 +156,7 @@ def plan(config: Config, grid: OptionGrid, given: Sequence[str] = ()) -> SearchP
             outside = tuple(row for row, place in zip(rows, fold, strict=True) if place == k)
             trials.append(Trial({**point, "fold": k}, own, inside, outside, anchors))
     fixed = {name: value for name, value in asdict(config).items() if name not in ("out", "data", *grid.values)}
-    head = {"data": found.fingerprint, "folds": grid.folds, "order of the folds": grid.seed, **fixed}
+    head = {"data": dataset.fingerprint, "folds": grid.folds, "order of the folds": grid.seed, **fixed}
     return SearchPlan(grid, config, rows, tuple(trials), head)
 
 

@@ -98,24 +98,24 @@ def run(
 
     A training that fails is a result too. DataError for the journal of other trials.
     """
-    spent, made = 0.0, 0
-    with _journal(folder, head) as kept:
-        if not all(_is_score(row) for entry in kept.entries for row in entry["rows"]):
+    spent, finished = 0.0, 0
+    with _journal(folder, head) as record:
+        if not all(_is_score(row) for entry in record.entries for row in entry["rows"]):
             raise DataError(f"{folder / FILE} is damaged: move it away, and the run begins anew")
-        known = {_key(entry["name"]): {name: entry[name] for name in ENTRY} for entry in kept.entries}
+        known = {_key(entry["name"]): {name: entry[name] for name in ENTRY} for entry in record.entries}
         missing = sum(_key(trial.name) not in known for trial in trials)
         for number, trial in enumerate(trials, 1):
             if (entry := known.get(_key(trial.name))) is not None:
                 result = TrialResult(**entry | {"rows": tuple(RowScore(*row) for row in entry["rows"])})
             else:
                 result = one(checkpoint(trial), trial, folder / TRAINED)
-                kept.add(asdict(result))
-                spent, made = spent + result.seconds, made + 1
-            yield TrialDone(result, number, len(trials), spent / made * (missing - made) if made else 0.0)
+                record.add(asdict(result))
+                spent, finished = spent + result.seconds, finished + 1
+            yield TrialDone(result, number, len(trials), spent / finished * (missing - finished) if finished else 0.0)
 
 
 def _is_score(row: list[Any]) -> bool:
-    numbers = len(row) == len(RowScore._fields) and all(isinstance(each, int | float) for each in row)  # NaN too
+    numbers = len(row) == len(RowScore._fields) and all(isinstance(number, int | float) for number in row)  # NaN too
     return numbers and isinstance(row[-1], bool)
 
 
@@ -123,8 +123,8 @@ def remaining(trials: Sequence[Trial], folder: Path, head: Mapping[str, Any]) ->
     """Those that the journal in `folder` does not have; DataError where `run` would refuse it."""
     if not (folder / FILE).exists():
         return list(trials)
-    with _journal(folder, head) as kept:
-        known = {_key(entry["name"]) for entry in kept.entries}
+    with _journal(folder, head) as record:
+        known = {_key(entry["name"]) for entry in record.entries}
     return [trial for trial in trials if _key(trial.name) not in known]
 
 
@@ -132,9 +132,9 @@ def remaining(trials: Sequence[Trial], folder: Path, head: Mapping[str, Any]) ->
 def _journal(folder: Path, head: Mapping[str, Any]) -> Iterator[journal.Journal]:
     with (
         claimed(folder, "estimate", "--out"),
-        journal.opened(folder / FILE, json.loads(json.dumps(head)), ENTRY) as kept,
+        journal.opened(folder / FILE, json.loads(json.dumps(head)), ENTRY) as record,
     ):
-        yield kept
+        yield record
 
 
 def one(checkpoint: "Checkpoint", trial: Trial, folder: Path) -> TrialResult:
@@ -146,22 +146,22 @@ def one(checkpoint: "Checkpoint", trial: Trial, folder: Path) -> TrialResult:
             opened, _ = teach(checkpoint, config, trial.rows, anchors=trial.anchors)
         else:
             opened = ready(checkpoint, config, trial.held)  # nothing is trained: it is the base
-        found, failed, steps = measured(opened, trial.held), "", opened.run.counters.step
+        scores, failed, steps = measured(opened, trial.held), "", opened.run.counters.step
     except TrainingFailed as error:
-        found, failed, steps = (), str(error), 0
+        scores, failed, steps = (), str(error), 0
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return TrialResult(trial.name, found, steps, time.perf_counter() - began, failed)
+    return TrialResult(trial.name, scores, steps, time.perf_counter() - began, failed)
 
 
 def measured(opened: Tuning, rows: Sequence[TrainingRow]) -> tuple[RowScore, ...]:
     """The rows by a model as it is now; of pairs the loss is the objective's."""
-    run, found = opened.run, encoded(opened, rows)
-    if found.pairs:
-        sums = [batch_losses.value(run.model, run.trained, [pair], run.config) for pair in found.pairs]
+    run, prepared = opened.run, encoded(opened, rows)
+    if prepared.pairs:
+        sums = [batch_losses.value(run.model, run.trained, [pair], run.config) for pair in prepared.pairs]
         return tuple(RowScore(float(s.lost), float(s.lost) ** 2, 1, float(s.right) > 0) for s in sums)
-    each = target_losses(run, found.samples)
-    return tuple(RowScore(float(lost.sum()), float(lost @ lost), len(lost), right) for lost, right in each)
+    by_row = target_losses(run, prepared.samples)
+    return tuple(RowScore(float(lost.sum()), float(lost @ lost), len(lost), right) for lost, right in by_row)
 
 
 def encoded(opened: Tuning, rows: Sequence[TrainingRow]) -> samples.Samples:
@@ -172,16 +172,16 @@ def encoded(opened: Tuning, rows: Sequence[TrainingRow]) -> samples.Samples:
 
 def target_losses(run: TrainingRun, items: Sequence[samples.TrainingSample]) -> list[tuple[np.ndarray, bool]]:
     """-log p of each target of the samples, nats, and whether all of a sample's are the likeliest."""
-    c, kept = run.config, {}
+    c, by_sample = run.config, {}
     for indices in batches.plan(items, size=c.batch, length=c.length, packing=True, seed=0, epoch=0):
         batch = batches.collate([items[i] for i in indices])
         hidden = run.model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
         lost, wrong = losses.greedy(partial(_head, run.model, hidden), batch.targets)
         ends = np.cumsum(batch.counts)[:-1]
-        columns = (np.split(np.asarray(each, np.float64), ends) for each in (lost, wrong))
+        columns = (np.split(np.asarray(array, np.float64), ends) for array in (lost, wrong))
         for i, own, missed in zip(indices, *columns, strict=True):
-            kept[i] = own, not missed.any()
-    return [kept[i] for i in range(len(items))]
+            by_sample[i] = own, not missed.any()
+    return [by_sample[i] for i in range(len(items))]
 
 
 def _head(model: "Transformer", hidden: mx.array, rows: slice) -> mx.array:
@@ -195,20 +195,20 @@ def _key(name: Name) -> str:
 def cost(checkpoint: "Callable[[Trial], Checkpoint]", trials: Sequence[Trial]) -> float:
     """Seconds that the trials should take on this machine: their steps by the report on the first training of each
     options and amount of rows; and what is beside the steps as measured on the first trial, made with one step."""
-    each: dict[tuple[Config, int], float] = {}
+    seconds: dict[tuple[Config, int], float] = {}
     beside: dict[bool, float] = {}  # by whether anything is measured after the training
     total = 0.0
     with TemporaryDirectory() as folder:
         for trial in trials:
             key, held = (replace(trial.config, seed=0), len(trial.rows)), bool(trial.held)
-            if trial.rows and key not in each:
+            if trial.rows and key not in seconds:
                 config = replace(trial.config, out=f"{folder}/trial", warm_start="")  # which may not be there yet
                 opened = ready(checkpoint(trial), config, trial.rows, trial.anchors)
-                each[key] = report(opened.run).seconds
+                seconds[key] = report(opened.run).seconds
                 if held not in beside:
-                    step = each[key] / opened.run.steps
+                    step = seconds[key] / opened.run.steps
                     beside[held] = max(0.0, _of_one_step(checkpoint(trial), replace(trial, config=config)) - step)
-            total += each.get(key, 0.0)
+            total += seconds.get(key, 0.0)
     return total + sum(beside.get(bool(trial.held), 0.0) for trial in trials)
 
 

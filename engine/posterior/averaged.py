@@ -46,7 +46,7 @@ class AveragedModel:
         trained = {name: np.asarray(array.astype(mx.float32)) for name, array in adapter.parameters().items()}
         drawn = [posterior.draw(trained, seed, number) for number in range(self.samples)]
         self._trained = adapter.parameters()
-        self._drawn = {name: mx.array(np.stack([each[name] for each in drawn])) for name in drawn[0]}
+        self._drawn = {name: mx.array(np.stack([member[name] for member in drawn])) for name in drawn[0]}
         mx.eval(self._drawn)
 
     @contextmanager
@@ -68,18 +68,18 @@ class AveragedModel:
             )
         with self._sampled():
             rows = mx.broadcast_to(tokens, (self.samples, tokens.shape[1]))
-            found = self.model.hidden(rows, cache, mask=mask)  # [M, T, C]
-        return found.swapaxes(0, 1).reshape(1, tokens.shape[1], -1)
+            hidden = self.model.hidden(rows, cache, mask=mask)  # [M, T, C]
+        return hidden.swapaxes(0, 1).reshape(1, tokens.shape[1], -1)
 
     def members(self, hidden: Array) -> Array:
         """The log-probabilities [M, ..., V] of each sample, of what `hidden` gave [..., M C]."""
         apart = mx.moveaxis(hidden.reshape(*hidden.shape[:-1], self.samples, -1), -2, 0)
-        found: Array = arrays.logprobs(self.model.head(apart).astype(mx.float32), mx, exact=True)
-        return found
+        logp: Array = arrays.logprobs(self.model.head(apart).astype(mx.float32), mx, exact=True)
+        return logp
 
     def head(self, hidden: Array) -> Array:
-        found: Array = arrays.mixture(self.members(hidden), mx)
-        return found
+        mean: Array = arrays.mixture(self.members(hidden), mx)
+        return mean
 
     def make_cache(self, capacity: int = FIRST, **how: Any) -> Cache:
         return self.model.make_cache(capacity, **how)
@@ -142,12 +142,12 @@ class UncertainText:
         """The log-probability [M] of all that was read from `start` on after what precedes it, by each sample, nats."""
         ids = self._place.ids[0]
         logp = self.distributions(start - 1, len(ids) - 1)
-        said = arrays.chosen(logp, mx.broadcast_to(mx.array(ids[start:]), logp.shape[:2]), mx)
-        return np.asarray(mx.sum(said, axis=1), np.float64)
+        chosen = arrays.chosen(logp, mx.broadcast_to(mx.array(ids[start:]), logp.shape[:2]), mx)
+        return np.asarray(mx.sum(chosen, axis=1), np.float64)
 
     def after(self, start: int, stop: int, tokens: Sequence[Sequence[int]]) -> list[Uncertainty]:
         """Of the token after each of positions start..stop-1, which have been read, with `tokens` of interest each."""
-        found: list[Uncertainty] = []
+        uncertainties: list[Uncertainty] = []
         step = max(1, CELLS // (self.model.samples * self.model.config.vocab_size))
         for low in range(start, stop, step):
             high = min(low + step, stop)
@@ -157,7 +157,7 @@ class UncertainText:
             for i in range(low, high):
                 ids = np.asarray(list(tokens[i - start]), np.int64)
                 p = np.exp(np.asarray(logp[:, i - low][:, mx.array(ids)], np.float64)) if len(ids) else np.zeros((2, 0))
-                found.append(
+                uncertainties.append(
                     Uncertainty(
                         self.model.samples,
                         float(aleatoric[i - low]),
@@ -167,4 +167,4 @@ class UncertainText:
                         p.std(axis=0, ddof=1),
                     )
                 )
-        return found
+        return uncertainties

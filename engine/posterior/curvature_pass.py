@@ -57,10 +57,10 @@ class ObservedProduct:
 def watched_factors(adapter: Adapter, model: Transformer, *, last: bool) -> list[Factors]:
     """Factors that a posterior is made of; ParameterError, naming the first, for what it is not made for."""
     check_plain(adapter, model)
-    found = list(adapter.factors.values())
+    factors = list(adapter.factors.values())
     if not last:
-        return found
-    top = [f for f in found if f.site.role == "down" and f.site.layer == model.config.layers - 1]
+        return factors
+    top = [f for f in factors if f.site.role == "down" and f.site.layer == model.config.layers - 1]
     if not top:
         raise ParameterError("the last layer's down projection has no adapter: take --structure kron")
     return top
@@ -111,9 +111,9 @@ def collect(
                 shown = dict(zip(watched, gradients, strict=True))
                 added: set[int] = set()
                 for f in factors:
-                    seen, share = (id(f.site.owner), f.site.slot), 1 / (draws or 1)
-                    g = shown[seen][0, :, f.start : f.stop][rows] * (f.scale * f.weight * share**0.5)
-                    layer = watched[seen]
+                    slot, share = (id(f.site.owner), f.site.slot), 1 / (draws or 1)
+                    g = shown[slot][0, :, f.start : f.stop][rows] * (f.scale * f.weight * share**0.5)
+                    layer = watched[slot]
                     assert layer.read is not None
                     x = layer.read[0][rows]
                     if (both := sides.get(f"{f.site.path}.lora_a")) is not None:
@@ -147,13 +147,13 @@ def collect(
 
 def _watch(factors: Sequence[Factors]) -> dict[tuple[int, str], ObservedProduct]:
     """Put a watched layer in the place of each that the factors are on."""
-    found: dict[tuple[int, str], ObservedProduct] = {}
+    products: dict[tuple[int, str], ObservedProduct] = {}
     for f in factors:
         key = id(f.site.owner), f.site.slot
-        if key not in found:
-            found[key] = ObservedProduct(getattr(f.site.owner, f.site.slot))
-            setattr(f.site.owner, f.site.slot, found[key])
-    return found
+        if key not in products:
+            products[key] = ObservedProduct(getattr(f.site.owner, f.site.slot))
+            setattr(f.site.owner, f.site.slot, products[key])
+    return products
 
 
 def _gradients(

@@ -42,15 +42,20 @@ def uncertainties(
     for _ in text.read(ids):
         pass
     shown = [[] if s.snapshot is None else s.snapshot.ids[:top].tolist() for s in steps]
-    found: list[Uncertainty | None] = [None, *text.after(0, len(ids) - 1, shown[1:])]
-    choices, said = [[step.token for step in each] for each in named], []
+    by_token: list[Uncertainty | None] = [None, *text.after(0, len(ids) - 1, shown[1:])]
+    choices, logprobs = [[step.token for step in continuation] for continuation in named], []
     for choice in choices:
         for _ in text.read([*ids, *choice]):
             pass
-        said.append(text.logprobs(len(ids)))
+        logprobs.append(text.logprobs(len(ids)))
     gaussian = None
     if len(choices) > 1 and isinstance(averaged.posterior, Laplace):
         gaussian = choice_logits(averaged.model, averaged.adapter, averaged.posterior, ids, choices)
     return ExplainedUncertainty(
-        averaged.posterior.KIND, averaged.samples, time.perf_counter() - began, tuple(found), tuple(said), gaussian
+        averaged.posterior.KIND,
+        averaged.samples,
+        time.perf_counter() - began,
+        tuple(by_token),
+        tuple(logprobs),
+        gaussian,
     )

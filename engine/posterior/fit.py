@@ -73,18 +73,18 @@ def open_adapter(folder: Path, model: str = "", progress: Report = silent) -> Fi
 
     CheckpointError where it does not say which that is; ParameterError for an adapter that no posterior is made for.
     """
-    found = adapters.read(folder)
-    if found.kind == "full":
+    stored_adapter = adapters.read(folder)
+    if stored_adapter.kind == "full":
         raise ParameterError(f"{folder} holds whole weights, and a posterior is over an adapter")
-    if not (model or found.model):
+    if not (model or stored_adapter.model):
         raise CheckpointError(f"{folder} does not say which model it is for: give --model")
-    checkpoint = load(model or found.model, progress)
+    checkpoint = load(model or stored_adapter.model, progress)
     graph = sites.trainable(checkpoint.model)
-    adapter = adapters.place(graph, found, str(folder))
+    adapter = adapters.place(graph, stored_adapter, str(folder))
     assert not isinstance(adapter, full.FullWeights)
     check_plain(adapter, graph)
     lora.attach(adapter)
-    config = replace(Config(), **{**adapters.options(folder)[0], "data": found.data})
+    config = replace(Config(), **{**adapters.options(folder)[0], "data": stored_adapter.data})
     check_ranges(config)
     return FittedAdapter(folder, checkpoint, graph, adapter, config)
 
@@ -95,12 +95,12 @@ def read_rows(opened: FittedAdapter, source: str, names: Sequence[str], progress
         raise ParameterError(f"{opened.folder} does not say what it was trained on: give --data with its rows")
     how: dict[str, Any] = {"length": opened.config.length, "loss": opened.config.loss, "too_long": "cut"}
     rows = data.read(source, names=read_map(names), valid=opened.config.valid, progress=progress).train
-    made = samples.prepare(rows, opened.checkpoint.tokenizer, **how)
-    if made.pairs:
+    prepared = samples.prepare(rows, opened.checkpoint.tokenizer, **how)
+    if prepared.pairs:
         raise DataError(f"a posterior is by the likelihood of rows, and {source} has pairs: give --data without them")
-    if len(made.samples) < ROWS:
-        raise DataError(f"a posterior needs {ROWS} rows or more, {source} has {len(made.samples)}")
-    return made
+    if len(prepared.samples) < ROWS:
+        raise DataError(f"a posterior needs {ROWS} rows or more, {source} has {len(prepared.samples)}")
+    return prepared
 
 
 @_alone
@@ -117,7 +117,7 @@ def fit_laplace(
     """Fit and write; `precision` of the prior by marginal likelihood where it is not given. ParameterError as there."""
     if precision is not None and not 0 < precision < np.inf:
         raise ParameterError(f"the prior's precision must be above 0, got {precision:g}")
-    found = collect(
+    curvatures = collect(
         opened.model,
         opened.adapter,
         rows.samples,
@@ -126,12 +126,12 @@ def fit_laplace(
         seed=seed,
         progress=lambda done, of: progress("curvature", done, of),
     )
-    curvature = np.concatenate([part.curvature for part in found.parts.values()])
+    curvature = np.concatenate([part.curvature for part in curvatures.parts.values()])
     weights = opened.adapter.parameters()
-    square = sum(float(np.square(np.asarray(weights[name], np.float64)).sum()) for name in found.parts)
+    square = sum(float(np.square(np.asarray(weights[name], np.float64)).sum()) for name in curvatures.parts)
     precision = best_precision(square, curvature) if precision is None else precision
-    evidence = log_evidence(-found.lost, square, curvature, precision)
-    return _kept(opened, Laplace(found.parts, precision), rows, found.targets, precision, evidence)
+    evidence = log_evidence(-curvatures.lost, square, curvature, precision)
+    return _kept(opened, Laplace(curvatures.parts, precision), rows, curvatures.targets, precision, evidence)
 
 
 @_alone
@@ -193,7 +193,7 @@ def join(opened: FittedAdapter, others: Sequence[Path]) -> stored.FitFacts:
     if not FEWEST <= len(others) + 1 <= MOST:
         raise ParameterError(f"an ensemble has {FEWEST} to {MOST} members, got {len(others) + 1}")
     own, scale = opened.adapter.parameters(), {p: f.scale for p, f in opened.adapter.factors.items()}
-    members, seen = [own], {digest(opened.folder): opened.folder}
+    members, digests = [own], {digest(opened.folder): opened.folder}
     for folder in others:
         placed = adapters.place(opened.model, adapters.read(folder), str(folder))
         if not isinstance(placed, lora.Adapter):
@@ -202,7 +202,7 @@ def join(opened: FittedAdapter, others: Sequence[Path]) -> stored.FitFacts:
         same = {n: a.shape for n, a in theirs.items()} == {n: a.shape for n, a in own.items()}
         if not same or {p: f.scale for p, f in placed.factors.items()} != scale:
             raise ParameterError(f"{folder} is not trained as {opened.folder} is: the same rank, scale and modules")
-        if (twin := seen.setdefault(digest(folder), folder)) != folder or folder == opened.folder:
+        if (twin := digests.setdefault(digest(folder), folder)) != folder or folder == opened.folder:
             raise ParameterError(f"{folder} and {twin} are the same adapter: members are trained with their own --seed")
         members.append(theirs)
     stacked = {name: np.stack([np.asarray(m[name].astype(mx.float32)) for m in members]) for name in own}

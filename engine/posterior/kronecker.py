@@ -55,8 +55,8 @@ class Curvature:
             0, len(rows), 2 * self.keep
         ):  # an eigenvalue problem of 3 keep: cheaper than one of all rows
             both = np.concatenate([self._rows, rows[start : start + 2 * self.keep]])
-            _, left = np.linalg.eigh(both @ both.T)
-            self._rows = left[:, -self.keep :].T @ both
+            _, vectors = np.linalg.eigh(both @ both.T)
+            self._rows = vectors[:, -self.keep :].T @ both
 
     def spectrum(self) -> Spectrum:
         """Eigenvalues and vectors of the sum so far."""
@@ -65,8 +65,8 @@ class Curvature:
             return Spectrum(vectors, np.maximum(values, 0))
         _, values, vectors = np.linalg.svd(self._rows, full_matrices=False)
         values = np.square(values)
-        left = self.size - len(values)
-        return Spectrum(vectors.T, values, max(self.trace - float(values.sum()), 0.0) / left if left else 0.0)
+        remaining = self.size - len(values)
+        return Spectrum(vectors.T, values, max(self.trace - float(values.sum()), 0.0) / remaining if remaining else 0.0)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -91,8 +91,8 @@ class Kronecker:
         both = inner @ v  # [..., k, l]
         across, down = inner - both @ v.T, outer - u @ both
         rest = weights - u @ inner - down @ v.T
-        found = f[-1, -1] * rest + u @ ((f[:-1, :-1] * both) @ v.T + f[:-1, -1:] * across)
-        return np.asarray(found + (down * f[-1, :-1]) @ v.T)
+        product = f[-1, -1] * rest + u @ ((f[:-1, :-1] * both) @ v.T + f[:-1, -1:] * across)
+        return np.asarray(product + (down * f[-1, :-1]) @ v.T)
 
     def draw(self, noise: Array, precision: float) -> Array:
         """The deviation from the mean that standard normal noise [m, n] gives."""

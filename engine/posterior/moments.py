@@ -43,8 +43,8 @@ class Moments:
     def add(self, weights: dict[str, Array]) -> None:
         """One more set of weights."""
         self.count += 1
-        for name, found in weights.items():
-            w = np.asarray(found, np.float64)
+        for name, array in weights.items():
+            w = np.asarray(array, np.float64)
             mean = self._mean.setdefault(name, np.zeros_like(w))
             square = self._square.setdefault(name, np.zeros_like(w))
             mean += (w - mean) / self.count

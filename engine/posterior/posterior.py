@@ -51,11 +51,11 @@ class SwagPosterior:
 
     def draw(self, trained: Mapping[str, Array], seed: int, number: int) -> Weights:
         """As of `Laplace`."""
-        found = {}
+        weights = {}
         for index, (name, part) in enumerate(sorted(self.parts.items())):
             common = _noise((len(part.deviations),), seed, number, -1)  # one for all arrays: they go together
-            found[name] = part.draw(_noise(part.mean.shape, seed, number, index), common).astype(np.float32)
-        return found
+            weights[name] = part.draw(_noise(part.mean.shape, seed, number, index), common).astype(np.float32)
+        return weights
 
     def gaussian(self, trained: Mapping[str, Array]) -> tuple[Weights, Weights]:
         """As of `Laplace`."""

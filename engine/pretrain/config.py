@@ -103,6 +103,6 @@ NEEDS: dict[str, tuple[Callable[[PretrainConfig], object], str]] = {
 def configure(values: Mapping[str, Any], base: PretrainConfig | None = None) -> PretrainConfig:
     """The configuration with these values over `base`; ParameterError for an unknown name or a wrong type."""
     changed = changes(values, HINTS)
-    found = replace(base or PretrainConfig(), **changed)
-    check_needs(found, changed, NEEDS)
-    return found.checked()
+    config = replace(base or PretrainConfig(), **changed)
+    check_needs(config, changed, NEEDS)
+    return config.checked()

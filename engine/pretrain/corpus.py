@@ -101,9 +101,9 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
     folder = expanded(config.corpus or Path(config.out) / "corpus")
     files = sources(config.data)
     text = hashlib.sha256("\n".join([fingerprint(files), *(f.suffix for f in files)]).encode()).hexdigest()
-    asked = (text, _identity(config.tokenizer), config.vocab, config.valid)
+    key = (text, _identity(config.tokenizer), config.vocab, config.valid)
     if (folder / FILE).exists():
-        return _made(folder, asked, config)
+        return _made(folder, key, config)
     if config.tokenizer in ("bpe", "unigram") and 0 < config.vocab < vocabulary.SMALLEST:
         raise ParameterError(f"vocab must be {vocabulary.SMALLEST} or more, got {config.vocab}")
     hashes = _survey(files, progress)
@@ -112,7 +112,7 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
     # not before: a text that is refused leaves no folder
     with claimed(folder, "pretrain", option, wait=lambda held: progress(f"waiting: {held}", 0, 0)):
         if (folder / FILE).exists():  # by whoever was waited for
-            return _made(folder, asked, config)
+            return _made(folder, key, config)
         texts = (d.text for d, out in zip(_all(files), aside, strict=True) if not out)
         progress("learning a tokenizer", 0, 0)
         if config.tokenizer in TOKENIZERS:
@@ -120,7 +120,7 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
             tokenizer = vocabulary.train(config.tokenizer, size, texts, folder)
         else:
             tokenizer = _copied(expanded(config.tokenizer), folder)
-        facts = _encoded(files, aside, tokenizer, folder, asked, progress)
+        facts = _encoded(files, aside, tokenizer, folder, key, progress)
         write_json(folder / FILE, asdict(facts))
     return Corpus(folder, facts, tokenizer)
 
@@ -148,17 +148,17 @@ def _all(files: Sequence[Path]) -> Iterator[CorpusDocument]:
 
 def _survey(files: Sequence[Path], progress: Report) -> list[tuple[int, int]]:
     """The first two bytes of each document's hash, and its length in bytes."""
-    found = []
+    hashes = []
     total = sum(file.stat().st_size for file in files)
     read = 0
     for document in _all(files):
         data = document.text.encode()
-        found.append((int.from_bytes(hashlib.sha256(data).digest()[:2], "big"), len(data)))
+        hashes.append((int.from_bytes(hashlib.sha256(data).digest()[:2], "big"), len(data)))
         read += len(data)
         progress("reading the text", min(read, total), total)
-    if not found:
+    if not hashes:
         raise DataError(f"there is no text in {', '.join(str(file) for file in files[:4])}: nothing but blanks")
-    return found
+    return hashes
 
 
 def _set_aside(hashes: Sequence[tuple[int, int]], config: PretrainConfig) -> list[bool]:

@@ -40,10 +40,10 @@ def sources(path: str | Path) -> list[Path]:
         raise DataError(f"{root} is a pipe or a device: expected a file or a folder, which is read twice")
     check_readable(root)
     inside = [p for p in root.rglob("*") if not any(part.startswith(".") for part in p.relative_to(root).parts)]
-    found = sorted(p for p in inside if p.suffix in (*TEXTS, *data.KINDS) and p.is_file())
-    if not found:
+    files = sorted(p for p in inside if p.suffix in (*TEXTS, *data.KINDS) and p.is_file())
+    if not files:
         raise DataError(f"{root} has no text: expected files that end with {', '.join((*TEXTS, *data.KINDS))}")
-    return found
+    return files
 
 
 def documents(file: Path) -> Iterator[CorpusDocument]:
@@ -69,8 +69,8 @@ def _cut(file: Path) -> Iterator[CorpusDocument]:
     for part in _decoded(file):
         held += part
         while len(held) > 2 * long:
-            found = ((held.rfind(mark, long // 2, long), len(mark)) for mark in ("\n\n", "\n", " "))
-            edge = next((at + size for at, size in found if at > 0), long)
+            edges = ((held.rfind(mark, long // 2, long), len(mark)) for mark in ("\n\n", "\n", " "))
+            edge = next((at + size for at, size in edges if at > 0), long)
             if held[:edge].strip():
                 yield CorpusDocument(held[:edge], ends=False)
             held = held[edge:]

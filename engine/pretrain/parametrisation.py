@@ -87,7 +87,7 @@ def start(model: Transformer, chosen: Parametrisation, seed: int) -> None:
 
 def groups(model: Transformer, chosen: Parametrisation, optimiser: str, decay: float) -> dict[str, ParameterGroup]:
     """How each parameter learns, by its checkpoint's name."""
-    found = {}
+    by_name = {}
     adam, orthogonal = adamw(*BETAS), muon()
     for part in model.parts():
         for leaf in part.arrays():
@@ -96,8 +96,8 @@ def groups(model: Transformer, chosen: Parametrisation, optimiser: str, decay: f
                 group = ParameterGroup(orthogonal, 1.0, decay)
             else:
                 group = ParameterGroup(adam, rate * (SIDE if optimiser == "muon" else 1.0), decay / rate)
-            found[f"{part.path}.{leaf}"] = group
-    return found
+            by_name[f"{part.path}.{leaf}"] = group
+    return by_name
 
 
 def peak(config: PretrainConfig, width: int) -> float:

@@ -178,9 +178,9 @@ def open_run(
     folder = expanded(config.out)
     if folder.exists() and not folder.is_dir():
         raise DataError(f"--out takes a folder, and {folder} is a file: give another name")
-    begun, foreign, kept = ((folder / name).exists() for name in (FILE, "config.json", state.FILE))
+    begun, foreign, has_state = ((folder / name).exists() for name in (FILE, "config.json", state.FILE))
     if (together := ranks.joined()) is not None:  # as rank 0 found it, which may have begun to write
-        begun, foreign, kept = together.broadcast([begun, foreign, kept])
+        begun, foreign, has_state = together.broadcast([begun, foreign, has_state])
     if resume and not begun:
         raise DataError(f"{folder} has no run to resume: expected {FILE}")
     if not resume and begun:
@@ -212,7 +212,7 @@ def open_run(
     chosen = widths.parametrisation(config, model)
     widths.start(model, chosen, config.seed)
     run = prepare(
-        model, settings, rows, folder, name=str(folder), resume=resume and kept,
+        model, settings, rows, folder, name=str(folder), resume=resume and has_state,
         group=None if together is None else together.group,
         groups=widths.groups(model, chosen, config.optimiser, config.decay),
     )  # fmt: skip
@@ -274,9 +274,9 @@ def _settings(config: PretrainConfig, rows: Set, shape: ModelShape, described: d
     """The trainer's options."""
     vocab = int(described["vocab_size"])
     length = _length(config)
-    found = batches.plan(rows.train, size=config.batch, length=length, packing=True, seed=config.seed, epoch=0)
+    plan = batches.plan(rows.train, size=config.batch, length=length, packing=True, seed=config.seed, epoch=0)
     unique = batches.targets(rows.train)
-    a_step = unique / len(found) * config.accumulate
+    a_step = unique / len(plan) * config.accumulate
     tokens = config.tokens or min(PER_PARAMETER * counts(shape, vocab, config.context)[0], PASSES * unique)
     steps = max(1, round(tokens / a_step))
     return Config(
@@ -293,18 +293,18 @@ def _settings(config: PretrainConfig, rows: Set, shape: ModelShape, described: d
 def _prepared(
     config: PretrainConfig, run: TrainingRun, text: Corpus, checkpoint: Checkpoint, shape: ModelShape, vocab: int
 ) -> Pretraining:
-    found, facts = report(run), text.facts
+    summary, facts = report(run), text.facts
     whole, inner = counts(shape, vocab, config.context)
     prepared = PretrainingPlan(
         run.folder, shape, vocab, whole, inner, facts.train_tokens, facts.valid_tokens, facts.valid_bytes,
-        run.steps, round(found.trained / found.batches * run.config.accumulate * run.steps), run.config.rate,
-        found.seconds, found.memory.total, found.available,
+        run.steps, round(summary.trained / summary.batches * run.config.accumulate * run.steps), run.config.rate,
+        summary.seconds, summary.memory.total, summary.available,
     )  # fmt: skip
     begin = run.rows.valid[0].ids[: min(8 * SAMPLED_WORDS, config.context // 2)]
     held = " ".join(text.tokenizer.decode(begin).split()[:SAMPLED_WORDS])
     goes_on = config.sample_tokens and not config.goal.bound
     sample = (config.sample or held or "The") if goes_on else ""
-    return Pretraining(config, run, text, checkpoint, prepared, found, sample)
+    return Pretraining(config, run, text, checkpoint, prepared, summary, sample)
 
 
 def _then(folder: Path, config: PretrainConfig, shape: ModelShape) -> dict[str, Any]:

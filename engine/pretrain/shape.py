@@ -73,24 +73,30 @@ def config_of(shape: ModelShape, vocab: int, context: int) -> dict[str, Any]:
     size = shape.width // shape.heads
     tied = shape.tied or shape.always_tied
     if shape.family == "gpt2":
-        found: dict[str, Any] = {
+        described: dict[str, Any] = {
             "n_embd": shape.width, "n_head": shape.heads, "n_layer": shape.layers, "n_positions": context,
             "n_ctx": context, "n_inner": mlp_width,
         }  # fmt: skip
     else:
-        found = {
+        described = {
             "hidden_size": shape.width, "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
             "num_key_value_heads": shape.kv_heads or shape.heads, "intermediate_size": mlp_width,
             "max_position_embeddings": context, "head_dim": size, "rope_theta": 10000.0,
         }  # fmt: skip
     if shape.family == "gpt_neox":
-        del found["rope_theta"], found["num_key_value_heads"], found["head_dim"]
+        del described["rope_theta"], described["num_key_value_heads"], described["head_dim"]
     if shape.family in ("gemma2", "gemma3_text"):
-        found["query_pre_attn_scalar"] = float(size)
+        described["query_pre_attn_scalar"] = float(size)
     if shape.family == "granite":
-        found["attention_multiplier"] = size**-0.5
-    found |= OWN.get(shape.family, {"rms_norm_eps": 1e-5})
-    config = {"model_type": shape.family, "vocab_size": vocab, **found, "tie_word_embeddings": tied, **shape.further}
+        described["attention_multiplier"] = size**-0.5
+    described |= OWN.get(shape.family, {"rms_norm_eps": 1e-5})
+    config = {
+        "model_type": shape.family,
+        "vocab_size": vocab,
+        **described,
+        "tie_word_embeddings": tied,
+        **shape.further,
+    }
     try:
         models.configure(config)
     except ConfigError as error:

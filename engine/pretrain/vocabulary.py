@@ -34,9 +34,9 @@ def train(kind: str, vocab: int, texts: Iterable[str], folder: Path) -> Tokenize
     A text that has fewer different words than that gives fewer tokens than `vocab`. DataError where it cannot be
     written.
     """
-    made = {"bpe": _bpe, "unigram": _unigram, "bytes": _bytes, "characters": _characters}[kind](texts, vocab)
+    trained = {"bpe": _bpe, "unigram": _unigram, "bytes": _bytes, "characters": _characters}[kind](texts, vocab)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "tokenizer.json", [made.to_str(pretty=True)])
+    write_whole(folder / "tokenizer.json", [trained.to_str(pretty=True)])
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END}
     write_whole(folder / "tokenizer_config.json", [json.dumps(settings, indent=2) + "\n"])
     return from_folder(folder)
@@ -55,10 +55,10 @@ def _unigram(texts: Iterable[str], vocab: int) -> "tokenizers.Tokenizer":
 
 
 def _trained(model: Any, trainer: Any, texts: Iterable[str], vocab: int) -> "tokenizers.Tokenizer":
-    made = _byte_level(model)
+    tokenizer = _byte_level(model)
     alphabet = {"special_tokens": [END], "initial_alphabet": sorted(BYTE_LEVEL)}
-    made.train_from_iterator(texts, trainer(vocab_size=vocab, show_progress=False, **alphabet))
-    return made
+    tokenizer.train_from_iterator(texts, trainer(vocab_size=vocab, show_progress=False, **alphabet))
+    return tokenizer
 
 
 def _byte_level(model: Any) -> "tokenizers.Tokenizer":
@@ -66,18 +66,18 @@ def _byte_level(model: Any) -> "tokenizers.Tokenizer":
     from tokenizers import Tokenizer as Library
     from tokenizers import decoders, pre_tokenizers
 
-    made = Library(model)
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    return made
+    tokenizer = Library(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
 def _bytes(texts: Iterable[str], vocab: int) -> "tokenizers.Tokenizer":
     from tokenizers import models
 
-    made = _byte_level(models.BPE(vocab={text: i for i, text in enumerate([END, *sorted(BYTE_LEVEL)])}, merges=[]))
-    made.add_special_tokens([END])
-    return made
+    tokenizer = _byte_level(models.BPE(vocab={text: i for i, text in enumerate([END, *sorted(BYTE_LEVEL)])}, merges=[]))
+    tokenizer.add_special_tokens([END])
+    return tokenizer
 
 
 def _characters(texts: Iterable[str], vocab: int) -> "tokenizers.Tokenizer":
@@ -90,8 +90,8 @@ def _characters(texts: Iterable[str], vocab: int) -> "tokenizers.Tokenizer":
         there.update(text)
     spelled = [END, *(f"<0x{byte:02X}>" for byte in range(256)), SPACE, *sorted(there - {" ", SPACE})]
     model = models.BPE(vocab={text: i for i, text in enumerate(spelled)}, merges=[], byte_fallback=True)
-    made = Library(model)
-    made.normalizer = normalizers.Replace(" ", SPACE)
-    made.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
-    made.add_special_tokens([END])
-    return made
+    tokenizer = Library(model)
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens([END])
+    return tokenizer

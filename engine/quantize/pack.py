@@ -48,14 +48,14 @@ class Recorder:
 
 def record(block: Block) -> dict[str, Recorder]:
     """Make the products of a block that read what a norm or another product gave remember it, by their slots."""
-    found = {}
+    recorders = {}
     for owner, slots in ((block, ("qkv",)), (block.mlp, ("gate_up", "up", "down"))):
         for slot in slots:
             product = getattr(owner, slot, None)
             if callable(product):
-                found[slot] = Recorder(product)
-                setattr(owner, slot, found[slot])
-    return found
+                recorders[slot] = Recorder(product)
+                setattr(owner, slot, recorders[slot])
+    return recorders
 
 
 def scale_channels(

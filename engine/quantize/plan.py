@@ -79,7 +79,7 @@ def allocate(costs: Mapping[str, float], sizes: Mapping[str, int], layout: Packe
     """
     base = lowest(layout)
     bits = dict.fromkeys(costs, base.bits)
-    left = sum(sizes.values()) * (layout.bits - base.bits)
+    budget = sum(sizes.values()) * (layout.bits - base.bits)
 
     def step(path: str) -> tuple[float, str, int] | None:
         higher = [b for b in BITS if b > bits[path]]
@@ -93,9 +93,9 @@ def allocate(costs: Mapping[str, float], sizes: Mapping[str, int], layout: Packe
     while heap:
         _, path, target = heapq.heappop(heap)
         price = sizes[path] * (target - bits[path])
-        if price > left:
+        if price > budget:
             continue
-        left -= price
+        budget -= price
         bits[path] = target
         if entry := step(path):
             heapq.heappush(heap, entry)

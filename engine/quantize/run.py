@@ -87,7 +87,7 @@ def _write(
     how = layout_of(embed, "embed")
     packed = packable(table, how)
     x = _finite(source, _embed(source, table, held), 0)
-    seen = _embed(source, table, calibration) if settings.awq else None
+    activations = _embed(source, table, calibration) if settings.awq else None
     small = rounded(table, how) if packed else table
     y = _embed(source, small, held)
     first = pack(embed, table, how) if packed else {f"{embed}.weight": table}
@@ -105,11 +105,11 @@ def _write(
         before = x
         x = _finite(source, forward(layer, x), i + 1)
         weights = sum(a.size for a in arrays.values())
-        if settings.awq and seen is not None:
+        if settings.awq and activations is not None:
             inputs = record(layer.block)
             # one window's inputs, then the others without the recorders' interest in them
-            following = [forward(layer, seen[n : n + 1]) for n in range(len(seen))]
-            seen = mx.concatenate(following)
+            following = [forward(layer, activations[n : n + 1]) for n in range(len(activations))]
+            activations = mx.concatenate(following)
             scale_channels(arrays, layer.parts, shape, inputs, default)
         roles = matrices(layer.parts, arrays, default)
         del layer
@@ -226,11 +226,11 @@ def _auto(source: Source, settings: Settings, tokens: mx.array, progress: Progre
         exact = logprobs(_logits(source, norm, head, x[n]))
         for s, name in enumerate(order[1:], 1):
             own = small if name == path and small is not None else head
-            said = logprobs(_logits(source, norm, own, x[s * count + n]))
-            costs[name] += float(divergence(exact, said, np, fast=True).mean()) / count
+            rounded_logp = logprobs(_logits(source, norm, own, x[s * count + n]))
+            costs[name] += float(divergence(exact, rounded_logp, np, fast=True).mean()) / count
         if path not in order and small is not None:
-            said = logprobs(_logits(source, norm, small, x[n]))
-            costs[path] += float(divergence(exact, said, np, fast=True).mean()) / count
+            rounded_logp = logprobs(_logits(source, norm, small, x[n]))
+            costs[path] += float(divergence(exact, rounded_logp, np, fast=True).mean()) / count
     return allocate(costs, sizes, settings.layout)
 
 

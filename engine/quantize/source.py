@@ -58,7 +58,7 @@ class Source:
             self.config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
             self.tokenizer = from_gguf(header.metadata)
             self.dtype = mx.bfloat16 if self._arch.model_type.startswith("gemma") else mx.float16
-            found = {tensor: mapping.weight_name(tensor, self._arch) for tensor in header.tensors}
+            names = {tensor: mapping.weight_name(tensor, self._arch) for tensor in header.tensors}
         else:
             self.config = read_json(info.path / "config.json")
             self.tokenizer = from_folder(info.path)
@@ -66,7 +66,7 @@ class Source:
                 raise CheckpointError(f"{info.name} is quantised already: begin with the original model")
             self.dtype = stored_dtype(info.path)
             self._files = {name: file for file in weight_files(info.path) for name in safetensors.read_header(file)}
-            found = {name: name for name in self._files}
+            names = {name: name for name in self._files}
         model_type = str(self.config.get("model_type"))
         if model_type not in models.FAMILIES:
             raise CheckpointError(f"likely quantize cannot write a {model_type}: use mlx_lm.convert for this family")
@@ -74,7 +74,7 @@ class Source:
             self.config = _text_model(self.config)
         self._family = family(model_type)
         # our name of each tensor -> the file's
-        named = {self._family.rename(name): stored for stored, name in found.items() if name is not None}
+        named = {self._family.rename(name): stored for stored, name in names.items() if name is not None}
         self._stored = {ours: stored for ours, stored in named.items() if ours and not ours.endswith(BUFFERS)}
         if f"{self._family.top['head']}.weight" in self._stored:
             self.config = {"tie_word_embeddings": False, **self.config}

@@ -45,12 +45,12 @@ def launched() -> Launch | None:
         if "MLX_HOSTFILE" in env:
             hosts = json_reader.parse(read_whole(Path(env["MLX_HOSTFILE"])).strip() or "[]", [[str]])
             addresses = tuple(_address(node[0]) for node in hosts)
-            found = Launch("ring", rank, len(addresses), addresses)
+            launch = Launch("ring", rank, len(addresses), addresses)
         elif "MLX_IBV_DEVICES" in env:
             size = len(json_reader.read(Path(env["MLX_IBV_DEVICES"]), list))
-            found = Launch("jaccl", rank, size, (_address(env["MLX_JACCL_COORDINATOR"]),))
+            launch = Launch("jaccl", rank, size, (_address(env["MLX_JACCL_COORDINATOR"]),))
         elif "NCCL_HOST_IP" in env:
-            found = Launch("nccl", rank, int(env["MLX_WORLD_SIZE"]), ((env["NCCL_HOST_IP"], int(env["NCCL_PORT"])),))
+            launch = Launch("nccl", rank, int(env["MLX_WORLD_SIZE"]), ((env["NCCL_HOST_IP"], int(env["NCCL_PORT"])),))
         elif int(env.get("OMPI_COMM_WORLD_SIZE", env.get("PMI_SIZE", 1))) > 1:
             raise ParameterError("ranks meet by the addresses of mlx.launch, which mpi has not: use --backend ring")
         else:
@@ -59,11 +59,11 @@ def launched() -> Launch | None:
         if isinstance(error, ParameterError):
             raise
         raise ParameterError(f"the launcher's hosts cannot be read ({error}): start with mlx.launch -n 2") from error
-    if found.size < 2:
+    if launch.size < 2:
         return None
-    if not 0 <= rank < found.size:
-        raise ParameterError(f"MLX_RANK must be below the {found.size} hosts of the launcher, got {rank}")
-    return found
+    if not 0 <= rank < launch.size:
+        raise ParameterError(f"MLX_RANK must be below the {launch.size} hosts of the launcher, got {rank}")
+    return launch
 
 
 def _address(text: str) -> tuple[str, int]:

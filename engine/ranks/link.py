@@ -142,10 +142,10 @@ def knock(launch: Launch, deadline: float) -> socket.socket:
     host, port = launch.addresses[launch.parent]
     while True:
         try:
-            found = socket.create_connection((host, port), timeout=max(0.01, deadline - time.monotonic()))
-            if found.getsockname() != found.getpeername():  # TCP can meet itself at a port where nobody listens
-                return found
-            found.close()
+            peer = socket.create_connection((host, port), timeout=max(0.01, deadline - time.monotonic()))
+            if peer.getsockname() != peer.getpeername():  # TCP can meet itself at a port where nobody listens
+                return peer
+            peer.close()
         except OSError as error:
             if time.monotonic() > deadline:
                 raise ParameterError(
