@@ -59,11 +59,11 @@ def refuse_pipe(path: Path) -> None:
 
 def read_bounded(file: IO[bytes], name: str, largest: int = LARGEST) -> bytes:
     """All of an open file; DataError with its name where that is more than `largest` bytes, however many more."""
-    parts, left = [], largest + 1
-    while left and (part := file.read(min(left, AT_ONCE))):
+    parts, remaining = [], largest + 1
+    while remaining and (part := file.read(min(remaining, AT_ONCE))):
         parts.append(part)
-        left -= len(part)
-    if not left:
+        remaining -= len(part)
+    if not remaining:
         raise _too_large(name, largest)
     return b"".join(parts)
 

@@ -44,28 +44,29 @@ def changed(chain: Sequence[str], how: str, other: Sequence[str]) -> str | None:
 def sensitivity(session: "Session", way: Reasoning, attempts: Sequence[Attempt]) -> dict[str, Estimate]:
     """For each of `CHANGES` the share of greedy answers that change with the chain, of those that it can be made for;
     the chain is all of the text but its last step."""
-    answered = [each for each in attempts if each.greedy.answer is not None and len(units(each.greedy.text)) > 1]
-    chains = [units(each.greedy.text)[:-1] for each in answered]
-    found: dict[str, list[float]] = {how: [] for how in CHANGES}
-    for i, each in enumerate(answered):
-        prompt = way.ids(session, each.question.prompt)
+    long = (attempt for attempt in attempts if len(units(attempt.greedy.text)) > 1)
+    answered = [attempt for attempt in long if attempt.greedy.answer is not None]
+    chains = [units(attempt.greedy.text)[:-1] for attempt in answered]
+    flips: dict[str, list[float]] = {how: [] for how in CHANGES}
+    for i, attempt in enumerate(answered):
+        prompt = way.ids(session, attempt.question.prompt)
         for how in CHANGES:
             text = changed(chains[i], how, chains[(i + 1) % len(chains)])
             if text is None:
                 continue
             ids = [*prompt, *session.tokenizer.encode(text)]
             (path,) = way.once.draw(session, ids, RunControl(Recipe(greedy=True)), 0)
-            found[how].append(float(answer_in(text + path.text, way.extract)[0] != each.greedy.answer))
-    return {how: share(values) for how, values in found.items()}
+            flips[how].append(float(answer_in(text + path.text, way.extract)[0] != attempt.greedy.answer))
+    return {how: share(values) for how, values in flips.items()}
 
 
 def first_wrong(text: str, judge: Callable[[str], float]) -> int | None:
     """The index of the first step with which a text is wrong, by a judge of beginnings (right from 0.5 on); None where
     none is."""
-    said = ""
+    beginning = ""
     for i, unit in enumerate(units(text)):
-        said += unit
-        if judge(said) < 0.5:
+        beginning += unit
+        if judge(beginning) < 0.5:
             return i
     return None
 
@@ -75,16 +76,16 @@ def first_wrong_steps(
 ) -> Counter[int | None]:
     """How many greedy texts go wrong first with each of their steps, by a program that is asked of every beginning:
     it reads the answer as null until the text is whole. None: with none. What it cannot judge is left out."""
-    found: Counter[int | None] = Counter()
-    for each in attempts:
-        path, asked = each.greedy, each.question
+    counts: Counter[int | None] = Counter()
+    for attempt in attempts:
+        path, question = attempt.greedy, attempt.question
 
-        def judge(said: str, path: Path = path, asked: Question = asked) -> float:
+        def judge(said: str, path: Path = path, question: Question = question) -> float:
             answer = path.answer if said == path.text else None
-            return verifier(asked.prompt, said, answer=answer, answers=asked.answers, row=asked.row)
+            return verifier(question.prompt, said, answer=answer, answers=question.answers, row=question.row)
 
         try:
-            found[first_wrong(path.text, judge)] += 1
+            counts[first_wrong(path.text, judge)] += 1
         except VerifierError as error:
             complain(path, str(error))
-    return found
+    return counts

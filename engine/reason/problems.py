@@ -83,19 +83,19 @@ class Gain:
 
 def read(path: FilePath, limit: int | None = None) -> list[Question]:
     """The problems of a file of rows with prompt and answer. DataError for others, and where there are none."""
-    found: list[Question] = []
+    questions: list[Question] = []
     for task in read_tasks(path):
         for item in task.items(limit):
             if isinstance(item, Problem):
                 if not item.scored and item.kind not in ("example", "duplicate"):
                     raise DataError(f"{path}, row {item.number + 1}: {item.words}")
             elif isinstance(item.body, Question):
-                found.append(item.body)
+                questions.append(item.body)
             else:
                 raise DataError(f"{path}: problems are rows with prompt and answer, not {item.body.NAME}")
-    if not found:
+    if not questions:
         raise DataError(f"{path}: no problem is in it")
-    return found
+    return questions
 
 
 def attempt(
@@ -127,23 +127,25 @@ def gain(attempts: Sequence[Attempt], method: str = "vote") -> Gain:
     """Figures of attempts; where a method draws each path by itself, pass@k and maj@k without bias for every k up to
     their number (Chen et al., arXiv:2107.03374; a vote's ties count by their share). There is none where paths were
     given up: those that are left are no chance ones."""
-    before = [float(each.right(each.greedy)) for each in attempts]
-    now = [float(each.solved) for each in attempts]
-    tokens = [each.outcome.tokens for each in attempts]
-    most = min(len(each.outcome.paths) for each in attempts)
+    before = [float(attempt.right(attempt.greedy)) for attempt in attempts]
+    now = [float(attempt.solved) for attempt in attempts]
+    outcomes = [attempt.outcome for attempt in attempts]
+    tokens = [outcome.tokens for outcome in outcomes]
+    most = min(len(outcome.paths) for outcome in outcomes)
     steps = sorted({*(2**e for e in range(most.bit_length()) if 2**e <= most), most})
     curve = []
-    whole = all(path.whole for each in attempts for path in each.outcome.paths)
+    whole = all(path.whole for outcome in outcomes for path in outcome.paths)
     for k in steps if whole and method in ("vote", "best", "power") else ():
-        one = [pass_at(k, sum(map(each.right, each.outcome.paths)), len(each.outcome.paths)) for each in attempts]
-        vote = [maj_at(k, each.answers(), "right") for each in attempts]
-        spent = math.fsum(each.outcome.tokens / len(each.outcome.paths) * k for each in attempts) / len(attempts)
+        right = [sum(map(attempt.right, attempt.outcome.paths)) for attempt in attempts]
+        one = [pass_at(k, count, len(outcome.paths)) for count, outcome in zip(right, outcomes, strict=True)]
+        vote = [maj_at(k, attempt.answers(), "right") for attempt in attempts]
+        spent = math.fsum(outcome.tokens / len(outcome.paths) * k for outcome in outcomes) / len(attempts)
         curve.append(Spent(k, spent, mean(one), mean(vote)))
-    pairs = [tuple(map(each.right, ends(each.outcome.paths))) for each in attempts]
+    pairs = [tuple(map(attempt.right, ends(attempt.outcome.paths))) for attempt in attempts]
     flipped = flips([(pair[0], pair[1]) for pair in pairs if pair]) if method == "reflect" else None
     return Gain(
         share(before), share(now), compare(before, now),
-        math.fsum(each.greedy.tokens for each in attempts) / len(attempts), math.fsum(tokens) / len(attempts),
-        sum(each.outcome.unanswered for each in attempts), tuple(curve),
-        sum(each.plurality for each in attempts) / len(attempts), len(attempts), flipped,
+        math.fsum(attempt.greedy.tokens for attempt in attempts) / len(attempts), math.fsum(tokens) / len(attempts),
+        sum(outcome.unanswered for outcome in outcomes), tuple(curve),
+        sum(attempt.plurality for attempt in attempts) / len(attempts), len(attempts), flipped,
     )  # fmt: skip

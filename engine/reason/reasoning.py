@@ -100,8 +100,8 @@ class Reasoning:
             if path.trouble:
                 complain(path, path.trouble)
         if self.method in ("steps", "reflect"):
-            said = [path for path in paths if path.answer is not None]
-            chosen = None if not said else said[0] if self.method == "steps" else said[-1]
+            answered = [path for path in paths if path.answer is not None]
+            chosen = None if not answered else answered[0] if self.method == "steps" else answered[-1]
             outcome = by_vote(paths, seed=seed)
             return replace(outcome, answer=chosen.answer if chosen else None, chosen=chosen)
         if self.method != "best":
@@ -128,15 +128,15 @@ class Reasoning:
         self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, question: str
     ) -> Iterator[Path]:
         """An answer, and what becomes of it each time that the model is asked to check it."""
-        once, said = self.once, list[str]()
+        once, texts = self.once, list[str]()
         for i in range(self.n):
             (path,) = once.draw(session, ids, control, seed + i)
             yield replace(path, branch=i)
             if control.cancelled:
                 return
-            said.append(path.text)
+            texts.append(path.text)
             chat = session.tokenizer.chat_template is not None
-            ids = again(self.asks, question, said, chat=chat).ids(session.tokenizer)
+            ids = again(self.asks, question, texts, chat=chat).ids(session.tokenizer)
 
     def _search_steps(
         self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, question: str
@@ -179,10 +179,10 @@ class Reasoning:
         self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, n: int
     ) -> Iterator[Event]:
         """Those of n paths side by side, or of n chains, one after the other."""
-        asked: dict[str, Any] = {"max_tokens": self.max_tokens, "stop": self.stop, "strategy": self._strategy()}
+        options: dict[str, Any] = {"max_tokens": self.max_tokens, "stop": self.stop, "strategy": self._strategy()}
         if self.method != "power":
-            yield from session.generate(ids, control, n=1 if self.method == "entropy" else n, seed=seed, **asked)
+            yield from session.generate(ids, control, n=1 if self.method == "entropy" else n, seed=seed, **options)
             return
         for i in range(n):
-            for event in session.generate(ids, control, seed=seed + i, **asked):
+            for event in session.generate(ids, control, seed=seed + i, **options):
                 yield replace(event, branch=i) if isinstance(event, Emitted | Done | Rated) else event

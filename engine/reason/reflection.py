@@ -46,5 +46,5 @@ def flips(pairs: Sequence[tuple[bool, bool]]) -> Flips:
 
 def ends(paths: "Sequence[Path]") -> Iterator["Path"]:
     """The first and the last of the answers that were given."""
-    said = [path for path in paths if path.answer is not None]
-    yield from (said[0], said[-1]) if said else ()
+    answered = [path for path in paths if path.answer is not None]
+    yield from (answered[0], answered[-1]) if answered else ()

@@ -56,18 +56,18 @@ def confidences(steps: Sequence[TokenStep], top: int = TOP) -> np.ndarray:
 
 def groups(steps: Sequence[TokenStep], window: int = WINDOW) -> np.ndarray:
     """The mean confidence of each `window` tokens that follow each other; of all where they are fewer."""
-    found = confidences(steps)
-    if len(found) <= window:
-        return np.array([_mean(found)])
-    sums = np.concatenate([[0.0], np.cumsum(found)])
+    values = confidences(steps)
+    if len(values) <= window:
+        return np.array([_mean(values)])
+    sums = np.concatenate([[0.0], np.cumsum(values)])
     means: np.ndarray = (sums[window:] - sums[:-window]) / window
     return means
 
 
 def lowest_tenth(steps: Sequence[TokenStep]) -> float:
     """The mean of the least confident tenth of the groups."""
-    found = np.sort(groups(steps))
-    return _mean(found[: max(1, len(found) // 10)])
+    means = np.sort(groups(steps))
+    return _mean(means[: max(1, len(means) // 10)])
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:
@@ -76,8 +76,8 @@ def _mean(values: Sequence[float] | np.ndarray) -> float:
 
 def _likelihoods(values: np.ndarray) -> np.ndarray:
     """Proportional to exp, the largest 1."""
-    found: np.ndarray = np.exp(values - values.max())
-    return found
+    weights: np.ndarray = np.exp(values - values.max())
+    return weights
 
 
 SCORERS: dict[str, Scorer] = {

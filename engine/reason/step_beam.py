@@ -58,41 +58,41 @@ class StepBeam:
     ) -> list[Path]:
         """The texts kept at the end, the best first; the first says how many tokens were drawn in all. Those that are
         still open when it is cancelled are among them."""
-        kept, drawn, turn = [StepText("", ())], 0, 0
+        beams, drawn, turn = [StepText("", ())], 0, 0
         scores: dict[str, float | None] = {}
-        while any(not each.finish for each in kept) and not control.cancelled:
-            found = [each for each in kept if each.finish]
-            for each in kept:
-                if not each.finish:
-                    fresh = self._go_on(session, ids, control, each, seed + turn)
-                    drawn += sum(len(other.steps) - len(each.steps) for other in fresh)
+        while any(not beam.finish for beam in beams) and not control.cancelled:
+            candidates = [beam for beam in beams if beam.finish]
+            for beam in beams:
+                if not beam.finish:
+                    fresh = self._go_on(session, ids, control, beam, seed + turn)
+                    drawn += sum(len(other.steps) - len(beam.steps) for other in fresh)
                     turn += self.ways
-                    found += fresh
-            different = {" ".join(each.text.split()): each for each in reversed(found)}
+                    candidates += fresh
+            different = {" ".join(text.text.split()): text for text in reversed(candidates)}
             scores = {  # what was whole before has been judged
                 text: scores[text]
-                if any(each is old for old in kept)
-                else value(each.text, each.steps, bool(each.finish))
-                for text, each in different.items()
+                if any(beam is old for old in beams)
+                else value(beam.text, beam.steps, bool(beam.finish))
+                for text, beam in different.items()
             }
             order = sorted(different, key=lambda text: -_or_worst(scores[text]))
-            kept = [different[text] for text in order[: self.beams]]
+            beams = [different[text] for text in order[: self.beams]]
         paths = []
-        for i, each in enumerate(kept):
-            answer, trouble = answer_in(each.text, extract) if each.finish else (None, "")
-            finish = each.finish or "cancelled"
-            paths.append(Path(i, each.steps, each.text, answer, finish, drawn * (not i), trouble=trouble))
+        for i, beam in enumerate(beams):
+            answer, trouble = answer_in(beam.text, extract) if beam.finish else (None, "")
+            finish = beam.finish or "cancelled"
+            paths.append(Path(i, beam.steps, beam.text, answer, finish, drawn * (not i), trouble=trouble))
         return paths
 
     def _go_on(
         self, session: "Session", ids: Sequence[int], control: RunControl, at: StepText, seed: int
     ) -> list[StepText]:
         """A step from a beginning, several times."""
-        left = self.max_tokens - len(at.steps)
+        budget = self.max_tokens - len(at.steps)
         read = [*ids, *session.tokenizer.encode(at.text)] if at.text else list(ids)
         steps: dict[int, list[TokenStep]] = {branch: [] for branch in range(self.ways)}
-        own, found = RunControl(control.recipe), []
-        run = session.generate(read, own, n=self.ways, seed=seed, max_tokens=left, stop=(self.end, *self.stop))
+        own, texts = RunControl(control.recipe), []
+        run = session.generate(read, own, n=self.ways, seed=seed, max_tokens=budget, stop=(self.end, *self.stop))
         for event in run:
             match event:
                 case Emitted(branch, step):
@@ -104,14 +104,14 @@ class StepBeam:
                     stepped = reason == "stop" and not self._stopped(steps[branch])
                     more = stepped and len(at.steps) + len(steps[branch]) < self.max_tokens
                     finish = "" if more or reason == "cancelled" else "length" if stepped else reason
-                    found.append(StepText(text + self.end * more, (*at.steps, *steps[branch]), finish))
-        return found
+                    texts.append(StepText(text + self.end * more, (*at.steps, *steps[branch]), finish))
+        return texts
 
     def _stopped(self, steps: Sequence[TokenStep]) -> bool:
         """Whether it is one of `stop` that ended a step, not its own end: the text is cut before either, the bytes of
         the tokens are not."""
-        said = b"".join(step.piece for step in steps).decode(errors="replace")
-        places = {text: at for text in (self.end, *self.stop) if (at := said.find(text)) >= 0}
+        spelled = b"".join(step.piece for step in steps).decode(errors="replace")
+        places = {text: at for text in (self.end, *self.stop) if (at := spelled.find(text)) >= 0}
         return bool(places) and min(places, key=lambda text: places[text]) != self.end
 
 

@@ -30,15 +30,15 @@ class Equation:
 def units(text: str, ways: Sequence[str] = (LINES, SENTENCES, WORDS)) -> list[str]:
     """The steps of a text, each with what parts it from the next: by the first of `ways` that finds several."""
     for pattern in ways:
-        found = re.findall(pattern, text, re.DOTALL if pattern.startswith(".") else 0)
-        if len(found) > 1:
-            return [str(unit) for unit in found]
+        matches = re.findall(pattern, text, re.DOTALL if pattern.startswith(".") else 0)
+        if len(matches) > 1:
+            return [str(unit) for unit in matches]
     return [text] if text else []
 
 
 def equations(text: str) -> list[Equation]:
     """Those of a text in their order; what has a variable, a bracket or a percentage in it is left out."""
-    found = []
+    checked = []
     for match in CHAIN.finditer(text):
         sides = re.split(r"[=≈]", match[0])
         if len(sides) == 1:
@@ -54,8 +54,8 @@ def equations(text: str) -> list[Equation]:
         pairs = zip(sides, values, sides[1:], values[1:], strict=False)
         close = "≈" in match[0]
         holds = all(abs(x - y) <= _slack(a, b, close) for a, x, b, y in pairs)  # type: ignore[operator]
-        found.append(Equation(" ".join(match[0].split()), holds))
-    return found
+        checked.append(Equation(" ".join(match[0].split()), holds))
+    return checked
 
 
 def _slack(left: str, right: str, close: bool) -> Fraction:
@@ -66,9 +66,9 @@ def _slack(left: str, right: str, close: bool) -> Fraction:
 
 def _value(side: str) -> Fraction | None:
     """The value of numbers with signs between them; None where it divides by zero, or one is longer than `LONGEST`."""
-    found = re.findall(rf"({SIGN}?)({NUMBER})", side)
+    terms = re.findall(rf"({SIGN}?)({NUMBER})", side)
     total, term = Fraction(0), Fraction(1)
-    for i, (sign, number) in enumerate(found):
+    for i, (sign, number) in enumerate(terms):
         if len(number) > LONGEST:
             return None
         value, sign = Fraction(number.lstrip("£$€").replace(",", "")), SIGNS.get(sign.strip(), "+")

@@ -33,8 +33,8 @@ class Thought:
         """The question as turns, or as a text to be gone on with."""
         turns = [(self.before + q + self.after, a) for q, a in (*self.examples, (question, ""))]
         if chat:
-            said = [(role, text) for pair in turns for role, text in zip(("user", "assistant"), pair, strict=True)]
-            return Prompt(tuple(said[:-1]), system=self.system)
+            messages = [(role, text) for pair in turns for role, text in zip(("user", "assistant"), pair, strict=True)]
+            return Prompt(tuple(messages[:-1]), system=self.system)
         shown = [f"Question: {q}\nAnswer: {a}\n\n" for q, a in turns[:-1]]
         head = f"{self.system}\n\n" if self.system else ""
         return Prompt(parts=(f"{head}{''.join(shown)}Question: {turns[-1][0]}\nAnswer:",))

@@ -76,8 +76,8 @@ def _read(child: Child, seconds: float) -> dict[str, Any]:
     size = LENGTH.unpack(_exactly(child, LENGTH.size, deadline))[0]
     if size > LONGEST:
         raise ChildStopped(f"it wrote more than {LONGEST} bytes")
-    found: dict[str, Any] = json.loads(_exactly(child, size, deadline))
-    return found
+    answer: dict[str, Any] = json.loads(_exactly(child, size, deadline))
+    return answer
 
 
 def _exactly(child: Child, size: int, deadline: float) -> bytes:
@@ -85,10 +85,10 @@ def _exactly(child: Child, size: int, deadline: float) -> bytes:
     assert out is not None
     data = b""
     while len(data) < size:
-        left = deadline - time.monotonic()
-        if left <= 0:
+        rest_s = deadline - time.monotonic()
+        if rest_s <= 0:
             raise ChildStopped(f"it took more than {TIME_S:g} seconds")
-        if not select.select([out], [], [], min(left, LOOK_S))[0]:
+        if not select.select([out], [], [], min(rest_s, LOOK_S))[0]:
             if sys.platform != "linux" and _resident(child.pid) > MEMORY:
                 raise ChildStopped(f"it took more than {MEMORY >> 30} GB of memory")
             continue
@@ -101,5 +101,5 @@ def _exactly(child: Child, size: int, deadline: float) -> bytes:
 
 def _resident(pid: int) -> int:
     """Bytes of memory that a process holds; 0 where nobody says."""
-    found = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return 1024 * int(found) if found.strip().isdigit() else 0
+    resident = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return 1024 * int(resident) if resident.strip().isdigit() else 0

@@ -77,7 +77,7 @@ def broken(runs: Ladder) -> Broken | None:
     )
     theta, objective = descend(form, starts, np.log(loss), rounds=100)
     theta, objective = descend(form, theta[np.argsort(objective)[:4]], np.log(loss))
-    found = theta[objective.argmin()]
-    at = float(np.exp(found[4] + form.centre))
-    before, after = float(found[2]), float(found[2] + found[3])
-    return Broken(before, after, at, float(objective.min()), tuple(map(float, found)), form.centre)
+    numbers = theta[objective.argmin()]
+    at = float(np.exp(numbers[4] + form.centre))
+    before, after = float(numbers[2]), float(numbers[2] + numbers[3])
+    return Broken(before, after, at, float(objective.min()), tuple(map(float, numbers)), form.centre)

@@ -51,12 +51,12 @@ def chosen(sizes: Mapping[str, int]) -> list[str]:
 
 def cost(rungs: Sequence[Rung], probes: Sequence[SpeedProbe]) -> LadderCost:
     """Of these runs, by at least one probe where there are any."""
-    known = sorted(probes, key=lambda each: each.parameters)
-    x, a_token = (np.log([getattr(each, name) for each in known]) for name in ("parameters", "a_token_s"))
+    known = sorted(probes, key=lambda probe: probe.parameters)
+    x, a_token = (np.log([getattr(probe, name) for probe in known]) for name in ("parameters", "a_token_s"))
     slope = (a_token[-1] - a_token[-2]) / (x[-1] - x[-2]) if len(known) > 1 else 1.0
     seconds = []
     for rung in rungs:
         at = np.log(rung.parameters)
         own = np.exp(np.interp(at, x, a_token) + max(0.0, at - x[-1]) * slope)
-        seconds.append(float(np.interp(at, x, [each.beside_s for each in known]) + own * rung.tokens))
-    return LadderCost(rungs, seconds, max((each.memory for each in known), default=0))
+        seconds.append(float(np.interp(at, x, [probe.beside_s for probe in known]) + own * rung.tokens))
+    return LadderCost(rungs, seconds, max((probe.memory for probe in known), default=0))

@@ -44,9 +44,9 @@ def descend(
     """
     best = np.array(theta, np.float64)
     value, slope = form.log_loss(best)
-    seen = np.broadcast_to(log_losses, value.shape)
+    target = np.broadcast_to(log_losses, value.shape)
     weight = np.broadcast_to(1.0 if weights is None else weights, value.shape)
-    off = value - seen
+    off = value - target
     cost = (weight * huber(off)).sum(-1)
     damping = np.full(len(best), 1e-3)
     live = np.arange(len(best))  # problems that still move; `off` and `slope` are theirs
@@ -60,7 +60,7 @@ def descend(
         tried = best[live] + step
         with np.errstate(all="ignore"):  # a step too far gives no number, and is not taken
             value, gradient = form.log_loss(tried)
-            distance = value - seen[live]
+            distance = value - target[live]
             gain = cost[live] - (weight[live] * huber(distance)).sum(-1)
             better = gain >= 0
         ended = (better & (np.abs(step).max(-1) < shortest)) | (damping[live] > 1e12)

@@ -42,8 +42,8 @@ class FittedLaw:
     @property
     def residuals(self) -> np.ndarray:
         """log L seen minus log L of the law, [n]: nearly the relative error."""
-        told = self.law.loss(self.runs.parameters, self.runs.tokens)
-        off: np.ndarray = np.log(self.runs.loss) - np.log(told)
+        predicted = self.law.loss(self.runs.parameters, self.runs.tokens)
+        off: np.ndarray = np.log(self.runs.loss) - np.log(predicted)
         return off
 
     @property
@@ -78,7 +78,7 @@ def fit_sound(runs: Ladder) -> tuple[FittedLaw, list[LeftOut]]:
     high = (off > np.log(DIVERGED[0])) & (off > DIVERGED[1] * spread)
     if not high.any() or len(runs) - int(high.sum()) < 6:
         return fitted, []
-    left = [
+    left_out = [
         LeftOut(
             int(runs.row[i]),
             f"it diverged: its loss is {np.exp(off[i]):.1f} times that of the law of the others",
@@ -86,7 +86,7 @@ def fit_sound(runs: Ladder) -> tuple[FittedLaw, list[LeftOut]]:
         )
         for i in np.flatnonzero(high)
     ]
-    return fit(runs.where(~high)), left
+    return fit(runs.where(~high)), left_out
 
 
 def refits(fitted: FittedLaw, count: int = REFITS, *, seed: int = 0) -> np.ndarray:
@@ -136,10 +136,10 @@ def coverage(fitted: FittedLaw, *, worlds: int = 200, count: int = 200, seed: in
     inside = np.zeros(5)
     truth = form.laws(fitted.theta[None])[0]
     for _ in range(worlds // AT_ONCE):
-        seen = true + random.choice(off, (AT_ONCE, n))
-        start, _ = descend(form, np.broadcast_to(fitted.theta, (AT_ONCE, 5)), seen)
+        sampled = true + random.choice(off, (AT_ONCE, n))
+        start, _ = descend(form, np.broadcast_to(fitted.theta, (AT_ONCE, 5)), sampled)
         weights = random.exponential(size=(AT_ONCE * count, n))
-        theta = _again(form, np.repeat(start, count, 0), np.repeat(seen, count, 0), weights)
+        theta = _again(form, np.repeat(start, count, 0), np.repeat(sampled, count, 0), weights)
         low, high = span(form.laws(theta).reshape(AT_ONCE, count, 5), axis=1)
         inside += ((low <= truth) & (truth <= high)).sum(0)
     return {name: float(share) for name, share in zip(NAMES, inside / worlds, strict=True)}

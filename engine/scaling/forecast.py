@@ -60,21 +60,22 @@ def held_out(runs: Ladder, *, seed: int = 0, count: int = 500) -> list[RunForeca
         fitted = fit(runs.where(~large))
     except DataError:
         return []
-    found = foretold(fitted, runs.where(large), seed=seed, count=count)
-    return [each for each in found if np.isfinite([each.low, each.high]).all()]  # so few runs may give no interval
+    forecasts = foretold(fitted, runs.where(large), seed=seed, count=count)
+    # so few runs may give no interval
+    return [forecast for forecast in forecasts if np.isfinite([forecast.low, forecast.high]).all()]
 
 
 def foretold(fitted: FittedLaw, runs: Ladder, *, seed: int = 0, count: int = 500) -> list[RunForecast]:
     """Runs that a law has not seen, told by it, the cheapest first."""
     laws = Law(*refits(fitted, count, seed=seed).T)
     chance = np.exp(np.random.default_rng([seed, count]).choice(fitted.deviations, count))
-    found = []
+    forecasts = []
     for i in np.argsort(runs.compute, kind="stable"):
         n, d = float(runs.parameters[i]), float(runs.tokens[i])
         low, high = map(float, span(chance * laws.loss(n, d)))
-        told = fitted.law.loss(n, d)
-        found.append(RunForecast(int(runs.row[i]), float(runs.compute[i]), told, low, high, float(runs.loss[i])))
-    return found
+        loss = fitted.law.loss(n, d)
+        forecasts.append(RunForecast(int(runs.row[i]), float(runs.compute[i]), loss, low, high, float(runs.loss[i])))
+    return forecasts
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class PowerLaws:
     def starts(self, loss: np.ndarray, exponents: np.ndarray) -> np.ndarray:
         """Thetas [R, 5] of all pairs of exponents: given these the law is linear in A', B' and E, which the least
         relative squares give (variable projection, Golub and Pereyra 1973)."""
-        alpha, beta = (each.ravel() for each in np.meshgrid(exponents, exponents))
+        alpha, beta = (grid.ravel() for grid in np.meshgrid(exponents, exponents))
         ones = np.ones((len(alpha), len(self.x)))
         parts = np.stack([np.exp(-np.outer(alpha, self.x)), np.exp(-np.outer(beta, self.y)), ones], -1)
         parts /= loss[:, None]
@@ -62,7 +62,7 @@ class PowerLaws:
 
     def law(self, theta: np.ndarray) -> Law:
         """The law of one theta [5]."""
-        return Law(*(float(each) for each in self.laws(theta[None])[0]))
+        return Law(*(float(number) for number in self.laws(theta[None])[0]))
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ class IsoFlop:
     def parabola(self, sizes: np.ndarray) -> np.ndarray:
         """Losses of the parabola at some sizes."""
         numbers, middle = _parabola(np.array(self.sizes), np.array(self.losses))
-        found: np.ndarray = np.polyval(numbers, np.log(sizes) - middle)
-        return found
+        losses: np.ndarray = np.polyval(numbers, np.log(sizes) - middle)
+        return losses
 
 
 def lowest(sizes: np.ndarray, losses: np.ndarray) -> tuple[float | None, float | None]:
@@ -69,7 +69,7 @@ def budgets(runs: Ladder) -> list[IsoFlop]:
     order = np.argsort(runs.compute)
     compute = runs.compute[order]
     breaks = np.flatnonzero(compute[1:] > compute[:-1] * SAME_BUDGET) + 1
-    found = []
+    parabolas = []
     for group in np.split(order, breaks):
         group = group[np.argsort(runs.parameters[group])]
         sizes, losses = runs.parameters[group], runs.loss[group]
@@ -77,8 +77,8 @@ def budgets(runs: Ladder) -> list[IsoFlop]:
             continue
         best, loss = lowest(sizes, losses)
         compute_here = float(np.exp(np.log(runs.compute[group]).mean()))
-        found.append(IsoFlop(compute_here, tuple(map(float, sizes)), tuple(map(float, losses)), best, loss))
-    return found
+        parabolas.append(IsoFlop(compute_here, tuple(map(float, sizes)), tuple(map(float, losses)), best, loss))
+    return parabolas
 
 
 def envelope(runs: Ladder) -> np.ndarray:
@@ -95,6 +95,6 @@ def exponent(compute: np.ndarray, best: np.ndarray) -> Estimate | None:
         return None
     x, y = np.log(compute) - np.log(compute).mean(), np.log(best)
     slope = float(x @ y / (x @ x))
-    left = y - y.mean() - slope * x
-    error = float(np.sqrt(left @ left / (n - 2) / (x @ x)))
+    residuals = y - y.mean() - slope * x
+    error = float(np.sqrt(residuals @ residuals / (n - 2) / (x @ x)))
     return Estimate(slope, error, n - 2, n=n)

@@ -61,7 +61,7 @@ class Ladder:
     def where(self, kept: np.ndarray) -> "Ladder":
         """Some of them, by a mask [n]."""
         columns = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return replace(self, **{name: each[kept] for name, each in columns if each is not None})
+        return replace(self, **{name: column[kept] for name, column in columns if column is not None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +74,19 @@ class MappedColumn:
 
 def mapping(texts: Sequence[str]) -> dict[str, MappedColumn]:
     """Columns from texts such as `tokens=train tokens (B)*1e9`. Raises ParameterError."""
-    found: dict[str, MappedColumn] = {}
+    columns: dict[str, MappedColumn] = {}
     for text in texts:
         ours, equals, theirs = text.partition("=")
         if not equals or ours not in COLUMNS or not theirs:
             raise ParameterError(f"--map takes NAME=COLUMN[*NUMBER], NAME one of {', '.join(COLUMNS)}; got {text!r}")
         name, star, factor = theirs.rpartition("*")
         try:
-            found[ours] = MappedColumn(name, float(factor)) if star else MappedColumn(theirs)
+            columns[ours] = MappedColumn(name, float(factor)) if star else MappedColumn(theirs)
         except ValueError:
-            found[ours] = MappedColumn(theirs)  # a star of the column's name
-        if not 0 < found[ours].times < math.inf:
+            columns[ours] = MappedColumn(theirs)  # a star of the column's name
+        if not 0 < columns[ours].times < math.inf:
             raise ParameterError(f"--map multiplies by a number above 0, got {text!r}")
-    return found
+    return columns
 
 
 def read_runs(
@@ -102,7 +102,7 @@ def read_runs(
         columns = _columns(path, header, mapped)
         rows: list[dict[str, Any]] = []
         named = header.index(NAME) if header.count(NAME) == 1 else len(header)
-        left: list[LeftOut] = []
+        left_out: list[LeftOut] = []
         for number, cells in enumerate(table, 2):
             if not any(cell.strip() for cell in cells):
                 continue
@@ -111,13 +111,13 @@ def read_runs(
                 known = {NAME: name} if named < len(header) else {}
                 rows.append({"row": number, **known, **_row(columns, header, cells)})
             except ValueError as error:
-                left.append(LeftOut(number, str(error), name))
+                left_out.append(LeftOut(number, str(error), name))
     except csv.Error as error:
         raise DataError(f"{path} is no table of comma-separated values: {error}") from None
-    if keep_all and left:
-        raise DataError(f"{path}, {left[0]}; such a run cannot be kept: leave out --keep-all")
+    if keep_all and left_out:
+        raise DataError(f"{path}, {left_out[0]}; such a run cannot be kept: leave out --keep-all")
     if not rows:
-        reason = f": {left[0]}" if left else ""
+        reason = f": {left_out[0]}" if left_out else ""
         raise DataError(f"{path} has no run to fit{reason}")
     runs = Ladder(**{name: np.array([row[name] for row in rows]) for name in rows[0]})
     few = int((runs.tokens < runs.parameters).sum())
@@ -126,7 +126,7 @@ def read_runs(
             f"{path}: {few} of {len(runs)} runs saw fewer tokens than they have parameters, so a unit is probably "
             "another: say --map tokens=COLUMN*1e9, or --keep-all if it is so"
         )
-    return runs, left
+    return runs, left_out
 
 
 def _columns(path: Path, header: Sequence[str], mapped: Mapping[str, MappedColumn]) -> dict[str, MappedColumn]:
@@ -150,25 +150,25 @@ def _columns(path: Path, header: Sequence[str], mapped: Mapping[str, MappedColum
 
 def _row(columns: Mapping[str, MappedColumn], header: Sequence[str], cells: Sequence[str]) -> dict[str, float]:
     """The numbers of a row. ValueError, with the reason, where no law is about them."""
-    found = {}
+    numbers = {}
     for name, column in columns.items():
         at = header.index(column.name)
         text = cells[at].strip() if at < len(cells) else ""
         try:
-            found[name] = float(text) * column.times
+            numbers[name] = float(text) * column.times
         except ValueError:
             if name != "seconds":
                 raise ValueError(f"{name} is no number: {text[:40]!r}") from None
-            found[name] = math.nan
-    seconds = found.pop("seconds", None)
-    compute = found.pop("compute", None)
-    if "tokens" not in found and compute is not None:
-        found["tokens"] = compute / FLOP / found["parameters"] if found["parameters"] else math.nan
-    if not math.isfinite(found["loss"]):
-        raise ValueError(f"it diverged: its loss is {found['loss']}")
-    for name, value in found.items():
+            numbers[name] = math.nan
+    seconds = numbers.pop("seconds", None)
+    compute = numbers.pop("compute", None)
+    if "tokens" not in numbers and compute is not None:
+        numbers["tokens"] = compute / FLOP / numbers["parameters"] if numbers["parameters"] else math.nan
+    if not math.isfinite(numbers["loss"]):
+        raise ValueError(f"it diverged: its loss is {numbers['loss']}")
+    for name, value in numbers.items():
         if not 0 <= value < math.inf or (value == 0 and name != "embedding"):
             raise ValueError(f"{name} must be above 0 and finite, got {value:g}")
-    if found.get("embedding", 0) >= found["parameters"]:
-        raise ValueError(f"embedding parameters must be fewer than all, got {found['embedding']:g}")
-    return found if seconds is None else {**found, "seconds": seconds if 0 < seconds < math.inf else math.nan}
+    if numbers.get("embedding", 0) >= numbers["parameters"]:
+        raise ValueError(f"embedding parameters must be fewer than all, got {numbers['embedding']:g}")
+    return numbers if seconds is None else {**numbers, "seconds": seconds if 0 < seconds < math.inf else math.nan}

@@ -40,7 +40,7 @@ class Law:
     def best(self, compute: Number) -> tuple[Number, Number]:
         """The parameters and tokens that a budget of so many operations is best spent on (eq. 4); nan where the loss
         does not fall with both, so that none are."""
-        a, b, alpha, beta = (np.asarray(each, np.float64) for each in (self.A, self.B, self.alpha, self.beta))
+        a, b, alpha, beta = (np.asarray(number, np.float64) for number in (self.A, self.B, self.alpha, self.beta))
         falls = np.where((alpha > 0) & (beta > 0), 1.0, np.nan)
         with np.errstate(all="ignore"):
             g = (alpha * a / (beta * b)) ** (1 / (alpha + beta))

@@ -57,18 +57,18 @@ class LadderPlan:
 
     def rungs(self, parameters: Mapping[str, int]) -> tuple[list[Rung], list[str]]:
         """The runs, the cheapest first, for sizes of so many parameters; and those that were left out, why in words."""
-        found: dict[str, Rung] = {}
-        left: list[str] = []
+        by_name: dict[str, Rung] = {}
+        left_out: list[str] = []
         for size, tokens in self._pairs(parameters):
             ratio = tokens / parameters[size]
             if not self.ratios[0] <= ratio <= self.ratios[1]:
                 low, high = self.ratios
-                left.append(f"{size} on {tokens:,} tokens: {ratio:.3g} a parameter, not {low:g} to {high:g}")
+                left_out.append(f"{size} on {tokens:,} tokens: {ratio:.3g} a parameter, not {low:g} to {high:g}")
                 continue
             for seed in self.seeds:
                 rung = Rung(size, parameters[size], tokens, seed)
-                found[rung.name] = rung
-        return sorted(found.values(), key=lambda rung: (rung.compute, rung.seed)), left
+                by_name[rung.name] = rung
+        return sorted(by_name.values(), key=lambda rung: (rung.compute, rung.seed)), left_out
 
     def _pairs(self, parameters: Mapping[str, int]) -> Iterator[tuple[str, int]]:
         for size in self.sizes:
@@ -83,12 +83,12 @@ def amount(name: str, value: Any) -> float:
     text = str(value).strip().replace("_", "")
     times = SUFFIXES.get(text[-1:], 1.0)
     try:
-        found = float(text[:-1] if times != 1.0 else text) * times
+        number = float(text[:-1] if times != 1.0 else text) * times
     except ValueError:
-        found = math.nan
-    if isinstance(value, bool) or not 0 < found < math.inf:
+        number = math.nan
+    if isinstance(value, bool) or not 0 < number < math.inf:
         raise ParameterError(f"{name} takes numbers above 0 such as 150k or 1e12, got {value!r}")
-    return found
+    return number
 
 
 def read_plan(path: Path) -> LadderPlan:
@@ -101,7 +101,7 @@ def read_plan(path: Path) -> LadderPlan:
 
 
 def _plan(table: Mapping[str, Any], path: Path) -> LadderPlan:
-    known = {each.name for each in fields(LadderPlan)}
+    known = {entry.name for entry in fields(LadderPlan)}
     for key in table:
         if key not in known:
             raise unknown(key, sorted(known))
@@ -117,7 +117,7 @@ def _plan(table: Mapping[str, Any], path: Path) -> LadderPlan:
     axis, other = ("compute", "tokens") if layout == "isoflop" else ("tokens", "compute")
     if other in table:
         raise ParameterError(f"{other} does nothing in layout {layout}: it takes {axis}")
-    sizes = tuple(_written(value) for value in sorted(_list(table, "sizes"), key=lambda each: amount("sizes", each)))
+    sizes = tuple(_written(value) for value in sorted(_list(table, "sizes"), key=lambda value: amount("sizes", value)))
     along = tuple(amount(axis, value) for value in _list(table, axis))
     seeds = tuple(_list(table, "seeds")) if "seeds" in table else LadderPlan.seeds
     if any(not isinstance(seed, int) or isinstance(seed, bool) or seed < 0 for seed in seeds):
@@ -143,11 +143,11 @@ def _plan(table: Mapping[str, Any], path: Path) -> LadderPlan:
 def _ratios(table: Mapping[str, Any]) -> tuple[float, float]:
     if "ratios" not in table:
         return LadderPlan.ratios
-    given = _list(table, "ratios")
-    bounds = [amount("ratios", value) for value in given]
+    listed = _list(table, "ratios")
+    bounds = [amount("ratios", value) for value in listed]
     if len(bounds) != 2 or bounds[0] > bounds[1]:
         raise ParameterError(
-            f"ratios takes the fewest and the most tokens a parameter, such as [2, 200], got {given!r}"
+            f"ratios takes the fewest and the most tokens a parameter, such as [2, 200], got {listed!r}"
         )
     return bounds[0], bounds[1]
 
@@ -170,11 +170,11 @@ def _written(size: Any) -> str:
 
 def _beside(training: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The options, paths in them from where the file is."""
-    found = dict(training)
+    options = dict(training)
     for name, value in training.items():
         if is_path(name, value):
-            found[name] = str(folder / Path(value).expanduser())
-    return found
+            options[name] = str(folder / Path(value).expanduser())
+    return options
 
 
 def is_path(name: str, value: Any) -> bool:

@@ -62,33 +62,33 @@ def report(
     keep_all: bool = False,
 ) -> LadderReport:
     """The report of runs, those already left out being named in it. DataError for runs that determine no law."""
-    found, diverged = (fits.fit(runs), []) if keep_all else fits.fit_sound(runs)
-    runs = found.runs
+    fitted, diverged = (fits.fit(runs), []) if keep_all else fits.fit_sound(runs)
+    runs = fitted.runs
     largest = float(runs.compute.max())
-    if not np.isfinite(found.law.best(largest)).all():
+    if not np.isfinite(fitted.law.best(largest)).all():
         raise DataError(
             "by these runs the loss does not fall with both parameters and tokens (alpha "
-            f"{found.law.alpha:.3g}, beta {found.law.beta:.3g}): no size is best; check the columns, or add runs"
+            f"{fitted.law.alpha:.3g}, beta {fitted.law.beta:.3g}): no size is best; check the columns, or add runs"
         )
-    laws = fits.refits(found, count, seed=seed)
+    laws = fits.refits(fitted, count, seed=seed)
     groups = budgets(runs)
-    lowest = [(each.compute, each.best) for each in groups if each.best is not None]
+    lowest = [(group.compute, group.best) for group in groups if group.best is not None]
     best = envelope(runs)
     return LadderReport(
-        fitted=found,
+        fitted=fitted,
         laws=laws,
         intervals=fits.intervals(laws),
-        coverage=fits.coverage(found, seed=seed) if len(runs) < FEW else None,
-        left_out=sorted([*left, *diverged], key=lambda each: each.row),
-        sensitivity=_sensitivity(found),
+        coverage=fits.coverage(fitted, seed=seed) if len(runs) < FEW else None,
+        left_out=sorted([*left, *diverged], key=lambda run: run.row),
+        sensitivity=_sensitivity(fitted),
         iso_flop=groups,
         by_parabolas=exponent(*np.array(lowest).T) if lowest else None,
         by_envelope=exponent(runs.compute[best], runs.parameters[best]),
         foretold=held_out(runs, seed=seed),
         broken=broken(runs),
-        repeated=repeated(found),
+        repeated=repeated(fitted),
         without_embedding=_without_embedding(runs),
-        purchases=[buy(found, laws, each) for each in (asked or (largest, 10 * largest, 100 * largest))],
+        purchases=[buy(fitted, laws, compute) for compute in (asked or (largest, 10 * largest, 100 * largest))],
     )
 
 
@@ -96,7 +96,7 @@ def _sensitivity(found: FittedLaw) -> list[LeftOutFit]:
     """The law without the run that it hangs on most, each way, and without the highest losses."""
     alone = Law(*fits.leave_one_out(found).T)
     a = alone.size_exponent
-    said = [
+    by_row = [
         LeftOutFit(f"without row {found.runs.row[i]}", float(alone.alpha[i]), float(alone.beta[i]), float(a[i]))
         for i in sorted({int(a.argmin()), int(a.argmax())})
     ]
@@ -104,8 +104,8 @@ def _sensitivity(found: FittedLaw) -> list[LeftOutFit]:
     try:
         law = fits.fit(found.runs.where(kept)).law
     except DataError:
-        return said
-    return [*said, LeftOutFit(f"without the {HIGHEST} highest losses", law.alpha, law.beta, law.size_exponent)]
+        return by_row
+    return [*by_row, LeftOutFit(f"without the {HIGHEST} highest losses", law.alpha, law.beta, law.size_exponent)]
 
 
 def _without_embedding(runs: Ladder) -> FittedLaw | None:

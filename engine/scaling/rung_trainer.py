@@ -56,7 +56,7 @@ class PretrainRungs:
             prepared = next(events)
             assert isinstance(prepared, PretrainingPlan)
             steps = [event for event in events if isinstance(event, Stepped)]
-        times = np.diff([each.elapsed_s for each in steps])[1:]
+        times = np.diff([step.elapsed_s for step in steps])[1:]
         a_step = steps[-1].tokens / steps[-1].step
         beside = time.perf_counter() - began - steps[-1].elapsed_s
         return SpeedProbe(prepared.parameters, float(np.median(times)) / a_step, beside, prepared.memory)

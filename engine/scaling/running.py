@@ -126,16 +126,16 @@ def run(
             return
         try:
             with locked(home / f"{rung.name}.lock", "scale"):
-                kept = home / f"{rung.name}.json"
-                if kept.exists():
-                    yield RungEnded(rung, _read(kept), before=True)
+                file = home / f"{rung.name}.json"
+                if file.exists():
+                    yield RungEnded(rung, _read(file), before=True)
                     continue
                 yield RungBegan(rung, number, len(rungs))
                 for event in trainer.train(rung, home / rung.name, control):
                     if isinstance(event, RungMoved):
                         yield event
                         continue
-                    write_whole(kept, [json.dumps(asdict(event), allow_nan=False)])
+                    write_whole(file, [json.dumps(asdict(event), allow_nan=False)])
                     gather(plan.out)
                     yield RungEnded(rung, event)
         except LockTaken:
@@ -145,35 +145,35 @@ def run(
 def _begin(plan: LadderPlan, home: Path) -> None:
     """The folder, and in it what all its runs have in common."""
     # where text and tokenizer are may differ between machines; the corpus knows whether they are the same
-    common = {key: each for key, each in plan.training.items() if not is_path(key, each)}
-    said = json.loads(json.dumps(common, default=str))
+    common = {key: setting for key, setting in plan.training.items() if not is_path(key, setting)}
+    options = json.loads(json.dumps(common, default=str))
     path = home / "training.json"
     make_folder(home, "out")
     with locked(home / TABLE_LOCK, "scale", wait=silent):
         if not path.exists():
-            write_whole(path, [json.dumps(said)])
+            write_whole(path, [json.dumps(options)])
         before = json_reader.read(path)
-        if other := sorted(key for key in before.keys() | said.keys() if before.get(key) != said.get(key)):
+        if other := sorted(key for key in before.keys() | options.keys() if before.get(key) != options.get(key)):
             raise DataError(f"{plan.out} has runs with another training.{other[0]}: choose another out")
 
 
 def results(folder: Path) -> list[RungResult]:
     """Outcomes so far, the cheapest first. DataError for a file that is none of ours."""
-    found = [_read(path) for path in (folder / RUNS).glob("*-*-*.json")]
-    return sorted(found, key=lambda each: (each.parameters * each.tokens, each.run))
+    rung_results = [_read(path) for path in (folder / RUNS).glob("*-*-*.json")]
+    return sorted(rung_results, key=lambda rung: (rung.parameters * rung.tokens, rung.run))
 
 
 def _read(path: Path) -> RungResult:
-    kept = json_reader.read(path, SCHEMA)
-    return RungResult(**{each.name: kept[each.name] for each in fields(RungResult)})
+    values = json_reader.read(path, SCHEMA)
+    return RungResult(**{field.name: values[field.name] for field in fields(RungResult)})
 
 
 def gather(folder: Path) -> None:
     """Write the table of all outcomes: a line each. One at a time, so that the last writer has seen them all."""
     with locked(folder / RUNS / TABLE_LOCK, "scale", wait=silent):
         text = io.StringIO()
-        writer = csv.DictWriter(text, [each.name for each in fields(RungResult)], lineterminator="\n")
+        writer = csv.DictWriter(text, [field.name for field in fields(RungResult)], lineterminator="\n")
         writer.writeheader()
-        for each in results(folder):
-            writer.writerow({name: "nan" if value is None else value for name, value in asdict(each).items()})
+        for result in results(folder):
+            writer.writerow({name: "nan" if value is None else value for name, value in asdict(result).items()})
         write_whole(folder / TABLE, [text.getvalue()])

@@ -56,13 +56,13 @@ def measure(toy: Toy, seeds: int) -> ToyFit:
             for seed in range(seeds)
         ]
     )
-    return ToyFit(toy, mean([slope(toy.scale, each) for each in losses]), losses)
+    return ToyFit(toy, mean([slope(toy.scale, run_losses) for run_losses in losses]), losses)
 
 
 def slope(scale: np.ndarray, losses: np.ndarray) -> float:
     """alpha of L = A x^-alpha, by the search and the loss of `fit`."""
     form = PowerLaw(np.asarray(scale, np.float64))
-    theta, _ = descend(form, np.array([[np.log(losses).mean(), each] for each in (0.3, 1.0, 3.0)]), np.log(losses))
+    theta, _ = descend(form, np.array([[np.log(losses).mean(), start] for start in (0.3, 1.0, 3.0)]), np.log(losses))
     errors = np.abs(form.log_loss(theta)[0] - np.log(losses)).sum(-1)
     return float(theta[errors.argmin(), 1])
 
@@ -97,13 +97,13 @@ def quanta(alpha: float = 0.4) -> list[Toy]:
 
 def _parities(alpha: float, examples: int, room: int, random: np.random.Generator) -> float:
     """The loss in nats a task, over all inputs, of exponentiated gradients on the log loss (Kivinen, Warmuth 1997)."""
-    tasks, seen = np.unique(random.zipf(1 + alpha, examples), return_counts=True)
-    kept = np.argsort(-seen, kind="stable")[:room]
-    tasks, seen = tasks[kept], seen[kept]
+    tasks, counts = np.unique(random.zipf(1 + alpha, examples), return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:room]
+    tasks, counts = tasks[order], counts[order]
     hidden = random.integers(0, PARITIES.shape[1], len(tasks))
     weights = np.full((len(tasks), PARITIES.shape[1]), 1 / PARITIES.shape[1])
-    for lesson in range(min(int(seen[0]), LESSONS)):
-        n = int((seen > lesson).sum())
+    for lesson in range(min(int(counts[0]), LESSONS)):
+        n = int((counts > lesson).sum())
         x = PARITIES[random.integers(0, len(INPUTS), n)]
         y = x[np.arange(n), hidden[:n]]
         margin = y * (weights[:n] * x).sum(1)
@@ -141,10 +141,10 @@ def manifold(dimensions: Sequence[int] = (2, 3, 4)) -> list[Toy]:
 
 def _torus(d: int, points: int, random: np.random.Generator, tests: int = 1200) -> float:
     """Mean squared error, in variances, of the plane through the nearest points along their d principal directions."""
-    angles, asked = random.uniform(0, 2 * np.pi, (points, d)), random.uniform(0, 2 * np.pi, (tests, d))
+    angles, queries = random.uniform(0, 2 * np.pi, (points, d)), random.uniform(0, 2 * np.pi, (tests, d))
     phase = random.uniform(0, 2 * np.pi, d)
-    x, q = (np.concatenate([np.cos(each), np.sin(each)], 1) for each in (angles, asked))
-    y, true = (np.cos(each + phase).sum(1) for each in (angles, asked))
+    x, q = (np.concatenate([np.cos(sample), np.sin(sample)], 1) for sample in (angles, queries))
+    y, true = (np.cos(sample + phase).sum(1) for sample in (angles, queries))
     near = 2 * (d + 1)
     nearest = np.concatenate([  # by parts: all distances at once would be tests x points
         np.argpartition((x * x).sum(1) - 2 * part @ x.T, near, 1)[:, :near] for part in np.array_split(q, 8)
@@ -154,8 +154,8 @@ def _torus(d: int, points: int, random: np.random.Generator, tests: int = 1200) 
     plane = np.concatenate([np.ones((tests, near, 1)), off @ principal.swapaxes(1, 2)], 2)
     square = plane.swapaxes(1, 2) @ plane
     square += 1e-10 * np.trace(square, axis1=1, axis2=2)[:, None, None] * np.eye(d + 1)
-    told = np.linalg.solve(square, plane.swapaxes(1, 2) @ y[nearest][..., None])[:, 0, 0]
-    return float(((told - true) ** 2).mean() / true.var())
+    predicted = np.linalg.solve(square, plane.swapaxes(1, 2) @ y[nearest][..., None])[:, 0, 0]
+    return float(((predicted - true) ** 2).mean() / true.var())
 
 
 # -- random features (Maloney, Roberts and Sully, arXiv:2210.16859) ----------------------------------------------------
@@ -226,6 +226,6 @@ def _table(joint: np.ndarray, width: int, random: np.random.Generator) -> float:
     for _ in range(SWEEPS):
         embedding = np.linalg.lstsq(readout, wanted.T, rcond=None)[0].T
         readout = np.linalg.lstsq(embedding, wanted, rcond=None)[0].T
-    seen, true = drawn.sum(1, keepdims=True), joint.sum(1, keepdims=True)
-    told = embedding @ readout.T / np.sqrt(np.maximum(seen, 1e-300)) * (seen > 0)
-    return float(((told - joint / np.maximum(true, 1e-300)) ** 2 * true).sum())
+    marginal, true = drawn.sum(1, keepdims=True), joint.sum(1, keepdims=True)
+    predicted = embedding @ readout.T / np.sqrt(np.maximum(marginal, 1e-300)) * (marginal > 0)
+    return float(((predicted - joint / np.maximum(true, 1e-300)) ** 2 * true).sum())

@@ -81,14 +81,14 @@ def compare(
 
 
 def _shifts(tokens: mx.array, before: mx.array, now: mx.array, *, rising: bool) -> tuple[Shift, ...]:
-    kept = [s for s in _each(tokens, before, now) if (s.change > 0) == rising and s.change]
-    return tuple(sorted(kept, key=lambda s: -abs(s.change)))
+    shifts = [s for s in _each(tokens, before, now) if (s.change > 0) == rising and s.change]
+    return tuple(sorted(shifts, key=lambda s: -abs(s.change)))
 
 
 def _likely(tokens: mx.array, before: mx.array, now: mx.array) -> tuple[Shift, ...]:
     """Each token once, the most likely now first."""
-    found = {s.token: s for s in _each(tokens, before, now)}
-    return tuple(sorted(found.values(), key=lambda s: (-s.now, s.token)))
+    by_token = {s.token: s for s in _each(tokens, before, now)}
+    return tuple(sorted(by_token.values(), key=lambda s: (-s.now, s.token)))
 
 
 def _each(tokens: mx.array, before: mx.array, now: mx.array) -> list[Shift]:

@@ -28,8 +28,8 @@ class Comparison:
         """One row: log-probabilities [T, V] before and now, and its tokens [T]."""
         for name, of in self.metrics.items():
             self.rows[name].append(float(np.mean(of(before, now, np), dtype=np.float64)))
-        for said, rows in ((self.before, before), (self.now, now)):
-            said.append(-float(arrays.chosen(rows[:-1], ids[1:], np).mean()))
+        for surprisals, rows in ((self.before, before), (self.now, now)):
+            surprisals.append(-float(arrays.chosen(rows[:-1], ids[1:], np).mean()))
         self.tokens += len(ids)
         self.predicted += len(ids) - 1
 

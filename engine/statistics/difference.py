@@ -63,8 +63,8 @@ class Difference:
     @property
     def nll(self) -> tuple[float, float]:
         """Mean negative log-probability of the text's tokens under each; NaN for a text of one token."""
-        found = [p.next for p in self.positions if p.next is not None]
-        before, now = surprisal(a for a, _ in found), surprisal(b for _, b in found)
+        pairs = [p.next for p in self.positions if p.next is not None]
+        before, now = surprisal(a for a, _ in pairs), surprisal(b for _, b in pairs)
         return math.nan if before is None else before, math.nan if now is None else now
 
     @property

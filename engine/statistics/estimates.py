@@ -104,7 +104,7 @@ def grouped(values: Sequence[float], clusters: Sequence[object]) -> list[tuple[f
     members: defaultdict[object, list[float]] = defaultdict(list)
     for value, cluster in zip(values, clusters, strict=True):
         members[cluster].append(value)
-    return [(math.fsum(each), len(each)) for each in members.values()]
+    return [(math.fsum(group), len(group)) for group in members.values()]
 
 
 def share(values: Sequence[float], clusters: Sequence[object] | None = None) -> Estimate:
@@ -162,7 +162,7 @@ def bootstrap(
     members: defaultdict[object, list[int]] = defaultdict(list)
     for index, name in enumerate(names):
         members[name].append(index)
-    groups = [np.array(each) for each in members.values()]
+    groups = [np.array(indices) for indices in members.values()]
 
     def resampled() -> np.ndarray:
         if clusters is None:
@@ -182,8 +182,8 @@ def jackknife(n: int, statistic: Callable[[np.ndarray], float], groups: int = 10
     if groups < 2:
         return Estimate(middle, math.inf, 1, n=n)
     parts = np.array_split(np.random.default_rng(seed).permutation(n), groups)
-    left = np.array([statistic(np.sort(np.concatenate(parts[:i] + parts[i + 1 :]))) for i in range(groups)])
-    error = math.sqrt((groups - 1) / groups * float(((left - left.mean()) ** 2).sum()))
+    values = np.array([statistic(np.sort(np.concatenate(parts[:i] + parts[i + 1 :]))) for i in range(groups)])
+    error = math.sqrt((groups - 1) / groups * float(((values - values.mean()) ** 2).sum()))
     return Estimate(middle, error, groups - 1, n=n)
 
 
@@ -223,24 +223,26 @@ def compare(before: Sequence[float], now: Sequence[float], clusters: Sequence[ob
     test, by clusters where items are. p is never below what the exact test by signs says (`by_signs`), and an interval
     holds 0 where p does not see a difference."""
     differences = [b - a for a, b in zip(before, now, strict=True)]
-    found = mean(differences) if clusters is None else clustered(differences, clusters)
+    estimate = mean(differences) if clusters is None else clustered(differences, clusters)
     sums = differences if clusters is None else [total for total, _ in grouped(differences, clusters)]
     binary = bool(differences) and all(value in (0, 1) for value in (*before, *now))
     if binary and clusters is None:
         won, lost = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
         p, (low, high) = mcnemar(won, lost), tango(won, lost, len(differences))
     else:
-        if found.error <= 1e-12 * max(map(abs, differences), default=0.0):
-            found = replace(found, error=math.inf)  # differences that do not vary say nothing of how they would
-        p = max(two_sided(found.mean / found.error, found.df) if found.error < math.inf else 0.0, by_signs(sums))
-        low, high = found.interval
-        if binary and found.error < math.inf:
+        if estimate.error <= 1e-12 * max(map(abs, differences), default=0.0):
+            estimate = replace(estimate, error=math.inf)  # differences that do not vary say nothing of how they would
+        p = max(
+            two_sided(estimate.mean / estimate.error, estimate.df) if estimate.error < math.inf else 0.0, by_signs(sums)
+        )
+        low, high = estimate.interval
+        if binary and estimate.error < math.inf:
             low, high = max(low, -1.0), min(high, 1.0)
     if not p < 0.05:
         low, high = min(low, 0.0), max(high, 0.0)
-    if (low, high) != found.interval:
-        found = replace(found, bounds=(low, high))
-    return Change(found, p, len(sums))
+    if (low, high) != estimate.interval:
+        estimate = replace(estimate, bounds=(low, high))
+    return Change(estimate, p, len(sums))
 
 
 def by_signs(differences: Sequence[float]) -> float:
@@ -298,11 +300,11 @@ def _choose(n: int, k: int) -> float:
 
 def holm(ps: Sequence[float]) -> list[float]:
     """Each p corrected for there being several: the k-th smallest of m times m - k + 1, never falling (Holm 1979)."""
-    found, largest = [0.0] * len(ps), 0.0
+    adjusted, largest = [0.0] * len(ps), 0.0
     for rank, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
         largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
-        found[index] = largest
-    return found
+        adjusted[index] = largest
+    return adjusted
 
 
 def two_sided(t: float, df: float) -> float:

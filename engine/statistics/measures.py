@@ -118,24 +118,24 @@ MEASURES: tuple[Measure, ...] = (
 
 def measure(name: str) -> Measure:
     """The entry of a figure's name, whatever its end says; of one that there is not, one that is compared with none."""
-    known = {each.name: each for each in MEASURES}
-    left = stem(name).partition(" ")[0]
-    while left and left not in known:
-        left = left.rpartition("_")[0]
-    return known.get(left, Measure(name, "", "neither", ""))
+    known = {entry.name: entry for entry in MEASURES}
+    prefix = stem(name).partition(" ")[0]
+    while prefix and prefix not in known:
+        prefix = prefix.rpartition("_")[0]
+    return known.get(prefix, Measure(name, "", "neither", ""))
 
 
 def every(before: np.ndarray, now: np.ndarray) -> dict[str, float]:
     """All measures of two next-token distributions by name, by their logits [V]."""
     p, q = (arrays.logprobs(np.asarray(logits, np.float64), np) for logits in (before, now))
-    return {each.name: float(each.value(p, q, np)) for each in MEASURES if each.value is not None}
+    return {entry.name: float(entry.value(p, q, np)) for entry in MEASURES if entry.value is not None}
 
 
 def values(names: Sequence[str]) -> dict[str, Value]:
     """How these measures of two next-token distributions are computed; ParameterError for one that there is not."""
-    known = {each.name: each for each in MEASURES if each.value is not None}
+    known = {entry.name: entry for entry in MEASURES if entry.value is not None}
     for name in names:
         if name not in known:
-            there = ", ".join(f"{each.name} ({each.of})" for each in known.values())
+            there = ", ".join(f"{entry.name} ({entry.of})" for entry in known.values())
             raise ParameterError(f"there is no metric {name}: there are {there}")
     return {name: of for name in names if (of := known[name].value) is not None}

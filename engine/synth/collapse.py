@@ -69,12 +69,12 @@ def generations(
     for number in range(count + 1):
         if number:
             learner.fit(pool)
-            made = learner.draw(n, seed + number)
-            pool = [*pool, *made] if way == "accumulate" else made
+            drawn = learner.draw(n, seed + number)
+            pool = [*pool, *drawn] if way == "accumulate" else drawn
         kinds = [kind(row) for row in pool]
-        found = jackknife(len(kinds), lambda kept, kinds=kinds: diversity([kinds[i] for i in kept]))  # type: ignore[misc]
-        expected = expected * kept_share(number, n, len(real), way) if number else found.mean
-        yield Generation(number, way, len(pool), len(set(kinds)), found, expected)
+        estimate = jackknife(len(kinds), lambda kept, kinds=kinds: diversity([kinds[i] for i in kept]))  # type: ignore[misc]
+        expected = expected * kept_share(number, n, len(real), way) if number else estimate.mean
+        yield Generation(number, way, len(pool), len(set(kinds)), estimate, expected)
 
 
 def kept_share(number: int, n: int, real: int, way: str) -> float:
@@ -86,6 +86,6 @@ def diversity(kinds: Sequence[Hashable]) -> float:
     """1 - sum p^2 of the frequencies: how often two rows drawn with replacement are of different kinds."""
     if not kinds:
         return 0.0
-    numbers = {each: i for i, each in enumerate(set(kinds))}
-    counts = np.bincount([numbers[each] for each in kinds])
+    numbers = {kind: i for i, kind in enumerate(set(kinds))}
+    counts = np.bincount([numbers[kind] for kind in kinds])
     return float(1 - ((counts / len(kinds)) ** 2).sum())

@@ -194,12 +194,12 @@ class PipelineConfig:
     @property
     def scorers(self) -> Mapping[str, str]:
         """The number that a model is asked for -> the model."""
-        f, found = self.filter, dict[str, str]()
+        f, models = self.filter, dict[str, str]()
         if f.low_tail or f.high_tail:
-            found["perplexity"] = f.perplexity_model or self.generate.model
+            models["perplexity"] = f.perplexity_model or self.generate.model
         if f.judge:
-            found["p_true"] = f.judge_model or self.generate.model
-        return found
+            models["p_true"] = f.judge_model or self.generate.model
+        return models
 
     @property
     def asked(self) -> Mapping[str, tuple[str, ...]]:
@@ -210,9 +210,9 @@ class PipelineConfig:
     @property
     def fingerprint(self) -> str:
         """Equal for pipelines that draw the same rows: what comes after drawing may be changed and run again."""
-        told = {name: value for name, value in asdict(self.generate).items() if value != DEFAULTS[name]}
-        said = json.dumps([self.seed, told], sort_keys=True)
-        return hashlib.sha256(said.encode()).hexdigest()[:16]
+        options = {name: value for name, value in asdict(self.generate).items() if value != DEFAULTS[name]}
+        text = json.dumps([self.seed, options], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def checked(self) -> "PipelineConfig":
         """Itself; ParameterError for values out of range or that contradict each other."""
@@ -285,10 +285,10 @@ def configure(values: Mapping[str, Any], **over: Any) -> PipelineConfig:
             raise ParameterError(f"{name} must be a table: [{name}], got {value!r}")
         else:
             changed[name] = _table(name, value)
-    found = PipelineConfig(**changed)
+    config = PipelineConfig(**changed)
     if (model := over.pop("model", None)) is not None:
-        found = replace(found, generate=replace(found.generate, model=model))
-    return replace(found, **{name: value for name, value in over.items() if value is not None}).checked()
+        config = replace(config, generate=replace(config.generate, model=model))
+    return replace(config, **{name: value for name, value in over.items() if value is not None}).checked()
 
 
 def _table(table: str, values: Mapping[str, Any]) -> Any:
@@ -310,8 +310,8 @@ def _table(table: str, values: Mapping[str, Any]) -> Any:
         elif name == "grid":
             if not isinstance(value, dict) or not value:
                 raise ParameterError(f"{at} must be a table of lists: [generate.grid], got {value!r}")
-            changed[name] = {key: typed(f"{at}.{key}", each, tuple[str, ...]) for key, each in value.items()}
-            if empty := [key for key, each in changed[name].items() if not each]:
+            changed[name] = {key: typed(f"{at}.{key}", column, tuple[str, ...]) for key, column in value.items()}
+            if empty := [key for key, column in changed[name].items() if not column]:
                 raise ParameterError(f"{at}.{empty[0]} must have at least one value, got none")
         else:
             changed[name] = typed(at, value, hints[name])

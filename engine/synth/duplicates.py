@@ -19,20 +19,20 @@ SEED = 1  # of the hash functions
 
 def match(jaccard: float, bands: int, per_band: int) -> float:
     """The probability that two sets of this similarity share a band: 1 - (1 - s^r)^b."""
-    found: float = 1 - (1 - jaccard**per_band) ** bands
-    return found
+    chance: float = 1 - (1 - jaccard**per_band) ** bands
+    return chance
 
 
 def turning_point(bands: int, per_band: int) -> float:
     """The similarity where that rises the steepest, about: (1 / b)^(1 / r)."""
-    found: float = (1 / bands) ** (1 / per_band)
-    return found
+    threshold: float = (1 / bands) ** (1 / per_band)
+    return threshold
 
 
 def shingles(text: str, size: int) -> list[str]:
     """Runs of words; the whole of a shorter text."""
-    said = words(text)
-    return [" ".join(said[i : i + size]) for i in range(max(1, len(said) - size + 1))] if said else []
+    text_words = words(text)
+    return [" ".join(text_words[i : i + size]) for i in range(max(1, len(text_words) - size + 1))] if text_words else []
 
 
 def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
@@ -50,7 +50,7 @@ def duplicates(
     """
     every = [*before, *texts]
     equal: dict[str, int] = {}
-    found: list[tuple[int, float] | None] = []
+    originals: list[tuple[int, float] | None] = []
     index = _Index(every, options) if options.near else None
     for number, text in enumerate(every):
         key = digest(text)
@@ -61,8 +61,8 @@ def duplicates(
             equal[key] = number
             if index is not None:
                 index.add(number)
-        found.append(None if same is None else (same[0] - len(before), same[1]))
-    return found[len(before) :]
+        originals.append(None if same is None else (same[0] - len(before), same[1]))
+    return originals[len(before) :]
 
 
 class _Index:

@@ -30,15 +30,15 @@ def alone(rows: Sequence[SynthRow], options: FilterOptions) -> Iterator[SynthRow
         if row.dropped:
             yield row
             continue
-        said = words(row.said)
+        row_words = words(row.said)
         repeated = repetition(row.said)
-        row = row.scored(words=len(said), repetition=repeated)
+        row = row.scored(words=len(row_words), repetition=repeated)
         why = ""
         if row.scores.get("verified") == 0:
             why = "verifier"
-        elif len(said) < options.least_words:
+        elif len(row_words) < options.least_words:
             why = "too short"
-        elif options.most_words and len(said) > options.most_words:
+        elif options.most_words and len(row_words) > options.most_words:
             why = "too long"
         elif options.repetition and repeated > options.repetition:
             why = "repetition"
@@ -50,21 +50,21 @@ def alone(rows: Sequence[SynthRow], options: FilterOptions) -> Iterator[SynthRow
 def tails(rows: Sequence[SynthRow], options: FilterOptions) -> list[SynthRow]:
     """Rows whose `perplexity` is among the lowest or the highest share are kept aside, and those below the judge's
     least `p_true`; rows that are aside already are left as they are."""
-    found = list(rows)
-    at = [i for i, row in enumerate(found) if not row.dropped and "perplexity" in row.scores]
+    marked = list(rows)
+    at = [i for i, row in enumerate(marked) if not row.dropped and "perplexity" in row.scores]
     if at and (options.low_tail or options.high_tail):
-        order = sorted(at, key=lambda i: found[i].scores["perplexity"])
+        order = sorted(at, key=lambda i: marked[i].scores["perplexity"])
         low, high = (math.floor(share * len(order)) for share in (options.low_tail, options.high_tail))
         for i in order[:low]:
-            found[i] = found[i].out("filter: low perplexity")
+            marked[i] = marked[i].out("filter: low perplexity")
         for i in order[len(order) - high :]:
-            found[i] = found[i].out("filter: high perplexity")
+            marked[i] = marked[i].out("filter: high perplexity")
     if options.judge:
-        found = [
+        marked = [
             row.out("filter: judge") if not row.dropped and row.scores.get("p_true", 1.0) < options.judge else row
-            for row in found
+            for row in marked
         ]
-    return found
+    return marked
 
 
 def repetition(text: str, n: int = 3) -> float:
@@ -90,17 +90,20 @@ def perplexities(session: "Session", rows: Sequence[SynthRow]) -> dict[str, dict
     from likely.engine.evaluate.protocol import Protocol
 
     prefix = Protocol().token(session.tokenizer)
-    asked, requests = [], []
+    row_ids, requests = [], []
     for row in rows:
         asks, says = row.sides
         if not says.strip():
             continue
         ids, start, _ = after(asks, says, session.tokenizer, prefix)
         if max(start, 1) < len(ids) <= session.context:
-            asked.append(row.id)
+            row_ids.append(row.id)
             requests.append(Request((tuple(ids),), (max(start, 1),)))
-    found = (likelihood for (likelihood,) in loglikelihoods(session.model, requests))
-    return {i: {"perplexity": math.exp(-float(np.mean(each.tokens)))} for i, each in zip(asked, found, strict=True)}
+    likelihoods = (likelihood for (likelihood,) in loglikelihoods(session.model, requests))
+    return {
+        i: {"perplexity": math.exp(-float(np.mean(likelihood.tokens)))}
+        for i, likelihood in zip(row_ids, likelihoods, strict=True)
+    }
 
 
 def judged(session: "Session", rows: Sequence[SynthRow]) -> dict[str, dict[str, float]]:

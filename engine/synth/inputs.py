@@ -27,15 +27,15 @@ class AskedProblem:
 
 def task_of(name: str) -> Task:
     """A generated task, or that of a file. DataError where there is none, or several."""
-    if (made := generated(name)) is not None:
-        return made
+    if (task := generated(name)) is not None:
+        return task
     path = expanded(name)
     if not path.exists():
         raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {', '.join(MAKERS)}")
-    found = task_files.read(path)
-    if len(found) != 1:
-        raise DataError(f"{path} is a suite of {len(found)} tasks: name one of them")
-    return found[0]
+    suite = task_files.read(path)
+    if len(suite) != 1:
+        raise DataError(f"{path} is a suite of {len(suite)} tasks: name one of them")
+    return suite[0]
 
 
 def problems(task: Task, limit: int = 0) -> list[AskedProblem]:
@@ -44,21 +44,21 @@ def problems(task: Task, limit: int = 0) -> list[AskedProblem]:
         raise DataError(f"{task.name}: problems are rows with prompt and answer, not {task.form.NAME}")
     aside = task.aside
     bare = {item.number: item.body for item in task.bare.items() if isinstance(item, Item)}
-    found = []
+    asked_problems = []
     for item in task.items(limit or None):
         if isinstance(item, Item) and item.number >= aside:
             body, own = item.body, bare[item.number]
             assert isinstance(body, Question) and isinstance(own, Question)
-            found.append(AskedProblem(item.number, body, own))
-    if not found:
+            asked_problems.append(AskedProblem(item.number, body, own))
+    if not asked_problems:
         raise DataError(f"{task.name}: no problem is in it")
-    return found
+    return asked_problems
 
 
 def rows(source: str, limit: int = 0) -> tuple[TrainingRow, ...]:
     """Rows of a file or a folder, in their order."""
-    found = data.read(source, valid=0).train
-    return found[: limit or None]
+    training = data.read(source, valid=0).train
+    return training[: limit or None]
 
 
 def identity(found: Iterable[TrainingRow]) -> str:
@@ -81,14 +81,14 @@ def training_rows(source: str) -> tuple[TrainingRow, ...]:
     path = expanded(source)
     if generated(source) is None and path.exists() and not _is_task(path):
         return rows(source)
-    task, found = task_of(source), []
+    task, training = task_of(source), []
     for item in task.bare.items():
         if isinstance(item, Item):
             value = {"text": text_of(item)}
             if isinstance(item.body, Question):
                 value = {"prompt": item.body.prompt, "completion": f" {item.body.answers[0]}"}
-            found.append(parse(value, f"{source}:{item.number}"))
-    return tuple(found)
+            training.append(parse(value, f"{source}:{item.number}"))
+    return tuple(training)
 
 
 def pairs(source: str) -> list[tuple[str, str]]:
@@ -103,6 +103,6 @@ KIND_OF: Mapping[str, Callable[[TrainingRow], str]] = {
 }
 
 
-def texts(found: Sequence[tuple[str, str]]) -> list[str]:
+def texts(some: Sequence[tuple[str, str]]) -> list[str]:
     """Each as one text."""
-    return ["\n".join(side for side in each if side) for each in found]
+    return ["\n".join(side for side in pair if side) for pair in some]

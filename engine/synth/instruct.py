@@ -45,15 +45,15 @@ class SelfInstruct(RowMethod):
 
     def make(self, job: int, before: Sequence[SynthRow]) -> Iterator[SynthRow]:
         options, chance = self.options, random.Random(f"{self.config.seed} {job}")
-        kept = [row for row in before if not row.dropped]
+        rows = [row for row in before if not row.dropped]
         shown = chance.sample(self.seeds, min(options.demos, len(self.seeds)))
-        shown += [row.sides for row in chance.sample(kept, min(options.own_demos, len(kept)))]
+        shown += [row.sides for row in chance.sample(rows, min(options.own_demos, len(rows)))]
         chance.shuffle(shown)
         answer = options.classes[job % len(options.classes)] if options.classes else ""
         texts = not any(asks for asks, _ in shown)
         n = min(options.answers, options.rows - job * options.answers)
         stop = options.stop or (("\n\n",) if texts else (f"\n{SAYS}",) if answer else (f"\n{ASKS}",))
-        known = [asks or says for asks, says in (*self.seeds, *(row.sides for row in kept))]
+        known = [asks or says for asks, says in (*self.seeds, *(row.sides for row in rows))]
         for path in self.draws.draw(self._prompt(shown, answer, texts), n, self.seed(job), stop):
             text, parent = path.text, f"demos:{job}"
             if texts:
@@ -170,7 +170,7 @@ class AttributeGrid(RowMethod):
 
 def cells(grid: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     """Every combination of a grid's values."""
-    return [dict(zip(grid, each, strict=True)) for each in product(*grid.values())]
+    return [dict(zip(grid, point, strict=True)) for point in product(*grid.values())]
 
 
 def filled(template: str, parts: Mapping[str, str]) -> str:
@@ -185,15 +185,15 @@ def filled(template: str, parts: Mapping[str, str]) -> str:
 
 def nearest_rouge(text: str, known: Sequence[str]) -> float:
     """The largest ROUGE-L F of a text to known ones, 0 of none."""
-    said = words(text)
-    own, best = Counter(said), 0.0
+    own_words = words(text)
+    own, best = Counter(own_words), 0.0
     for other in known:
         theirs = words(other)
-        if not said or not theirs:
+        if not own_words or not theirs:
             continue
-        bound = 2 * (own & Counter(theirs)).total() / (len(said) + len(theirs))  # no common subsequence is longer
+        bound = 2 * (own & Counter(theirs)).total() / (len(own_words) + len(theirs))  # no common subsequence is longer
         if bound > best:
-            best = max(best, rouge_l(said, theirs))
+            best = max(best, rouge_l(own_words, theirs))
     return best
 
 

@@ -80,8 +80,8 @@ class RowMethod(ABC):
         source = RowSource(
             options.method, job, branch, seed, parent, model, options.strategy, self.recipe, attributes or {}
         )
-        found = SynthRow(content, source)
+        row = SynthRow(content, source)
         if path is None:
-            return found
-        found = found.scored(logprob=path.logprob / max(path.tokens, 1), tokens=path.tokens)
-        return found.out(LONG) if path.finish == "length" else found
+            return row
+        row = row.scored(logprob=path.logprob / max(path.tokens, 1), tokens=path.tokens)
+        return row.out(LONG) if path.finish == "length" else row

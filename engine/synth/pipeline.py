@@ -124,9 +124,9 @@ def _run(config: PipelineConfig, open_model: OpenModel) -> Iterator[SynthEvent]:
             method.writer = Writer(opened, recipe(g.sampling), strategy, g.max_tokens, g.chat)
         for job in range(first, method.jobs):
             yield JobDone(job, method.jobs, len(rows), sum(bool(row.dropped) for row in rows))
-            made = _made(method, job, rows)
-            drawn.add({"job": job, "rows": [row.value() for row in made]})
-            rows += made
+            new = _made(method, job, rows)
+            drawn.add({"job": job, "rows": [row.value() for row in new]})
+            rows += new
     yield from _finished(config, method, rows, folder, session)
 
 
@@ -140,8 +140,8 @@ def _finished(
                 (folder / f"{side}.jsonl").unlink(missing_ok=True)
             except OSError as error:
                 raise DataError(f"cannot replace {folder / side}.jsonl: {error.strerror}") from None
-    told = _yield("generate", len(rows), rows)
-    yield told
+    stage_yield = _yield("generate", len(rows), rows)
+    yield stage_yield
     yield from map(RowsWarned, method.remarks(rows))
     wrong, warning = _repeats(rows), ""
     if not wrong and isinstance(method, VerifiedProblems):
@@ -161,54 +161,54 @@ def _finished(
     )
     for name, stage in after:
         rows = stage(rows)
-        told = _yield(name, told.kept, rows)
-        yield told
+        stage_yield = _yield(name, stage_yield.kept, rows)
+        yield stage_yield
     if choice := choices.read(folder / choices.NAME):
         before = sum(bool(row.dropped) for row in rows)
         rows = stages.decontaminate(stages.chosen(rows, choice), config.decontaminate)  # of those that are back
         out = sum(row.dropped.startswith("choice: ") for row in rows)
         back = before + out - sum(bool(row.dropped) for row in rows)
         reasons = {why: count for why, count in (("dropped by hand", out), ("kept by hand", back)) if count}
-        told = StageYield("choice", told.kept, told.kept - out + back, reasons)
-        yield told
+        stage_yield = StageYield("choice", stage_yield.kept, stage_yield.kept - out + back, reasons)
+        yield stage_yield
     for missing in _missing(config, rows):
         yield RowsWarned(missing)
     sides = stages.split(rows, config.split, config.seed)
     aside = [row for row in rows if row.dropped]
     _write(folder / DROPPED, aside)
-    if not told.kept:
+    if not stage_yield.kept:
         raise DataError(f"no row is left of {len(rows)}: {folder / DROPPED} says why; loosen what dropped them")
     if not sides["train"]:  # few parents: all fell on the other sides
         sides = {"train": [row for row in rows if not row.dropped], "valid": [], "test": []}
     for side in reversed(stages.SIDES):  # the one that says that all is there comes last
         if sides[side]:
             _write(folder / f"{side}.jsonl", sides[side])
-    yield RowsWritten(folder, {side: len(found) for side, found in sides.items()}, len(aside))
+    yield RowsWritten(folder, {side: len(side_rows) for side, side_rows in sides.items()}, len(aside))
 
 
 def _scored(
     config: PipelineConfig, rows: list[SynthRow], folder: Path, session: "Callable[[str], Session]"
 ) -> Generator[SynthEvent, None, list[SynthRow]]:
     """The rows with the numbers that models give them; what is in the journal is not asked again."""
-    asked = config.scorers
-    if not asked:
+    scorers = config.scorers
+    if not scorers:
         return rows
-    kept = [row for row in rows if not row.dropped]
+    live = [row for row in rows if not row.dropped]
     with journal.opened(folder / SCORES, {"pipeline": config.fingerprint}, SCORED) as known:
         scores: dict[str, dict[str, float]] = {}
-        for what, model in asked.items():
+        for what, model in scorers.items():
             score = filters.perplexities if what == "perplexity" else filters.judged
             before = [entry for entry in known.entries if (entry["what"], entry["model"]) == (what, model)]
-            if not all(are_scores(found) for entry in before for found in entry["scores"].values()):
+            if not all(are_scores(values) for entry in before for values in entry["scores"].values()):
                 raise DataError(f"{folder / SCORES} is damaged: move it away, and they are asked for again")
             there = {key for entry in before for key in entry["asked"]}
             for entry in before:
-                for key, found in entry["scores"].items():
-                    scores.setdefault(key, {}).update(found)
-            left = [row for row in kept if row.id not in there]
-            for low in range(0, len(left), filters.CHUNK):
-                yield RowsScored(what, len(there) + low, len(kept))
-                part = left[low : low + filters.CHUNK]
+                for key, values in entry["scores"].items():
+                    scores.setdefault(key, {}).update(values)
+            missing = [row for row in live if row.id not in there]
+            for low in range(0, len(missing), filters.CHUNK):
+                yield RowsScored(what, len(there) + low, len(live))
+                part = missing[low : low + filters.CHUNK]
                 new = score(session(model), part)
                 known.add({"what": what, "model": model, "asked": [row.id for row in part], "scores": new})
                 for key, value in new.items():
@@ -258,11 +258,11 @@ def _blind(method: VerifiedProblems, rows: Sequence[SynthRow]) -> tuple[str, str
         return f"the verifier passes none of {len(judged)} answers{why}", ""
     if not all(judged):
         return "", ""
-    passed, asked = method.fooled()
-    if passed and 2 * passed >= asked:
-        said = f"the verifier passes every answer, and {passed} of {asked} answers to other problems"
-        return f"{said}: it does not see whether they are right", ""
-    of = f"; of {asked} answers to other problems it refuses {asked - passed}" if asked else ""
+    passed, probes = method.fooled()
+    if passed and 2 * passed >= probes:
+        finding = f"the verifier passes every answer, and {passed} of {probes} answers to other problems"
+        return f"{finding}: it does not see whether they are right", ""
+    of = f"; of {probes} answers to other problems it refuses {probes - passed}" if probes else ""
     return "", f"the verifier passes every answer: the problems are easy for this model{of}"
 
 

@@ -68,12 +68,12 @@ def report(
     either.
     """
     pairs = [row.sides for row in made]
-    ours, theirs, kept = ([words("\n".join(pair)) for pair in some] for some in (pairs, real, heldout))
+    ours, theirs, unseen = ([words("\n".join(pair)) for pair in some] for some in (pairs, real, heldout))
     if features is None:
-        features = samples.spectrum(ours), samples.spectrum(theirs), samples.spectrum(kept)
+        features = samples.spectrum(ours), samples.spectrum(theirs), samples.spectrum(unseen)
     n = min(len(ours), len(theirs), MOST)  # most of these depend on it, and have all pairs at once in memory
     chance = np.random.default_rng(0)
-    some, others = (each[np.sort(chance.permutation(len(each))[:n])] for each in features[:2])
+    some, others = (array[np.sort(chance.permutation(len(array))[:n])] for array in features[:2])
     figures = dict(sample_metrics.of_features(some, others))
     figures |= sample_metrics.of_texts(ours, theirs)
     lengths = histogram([_bin(text) for text in ours], [_bin(text) for text in theirs])
@@ -86,9 +86,9 @@ def report(
     near, runs = nearest(features[0], features[1]), Runs(theirs)
     shared = [runs.shared(text) for text in ours]
     figures["nearest"], figures["longest_run"] = mean(near[0].tolist()), mean([len(run) for run in shared])
-    if kept:
+    if unseen:
         held = nearest(features[2], features[1])[0]
-        figures |= privacy(near[0], [len(run) for run in shared], held, [len(runs.shared(text)) for text in kept])
+        figures |= privacy(near[0], [len(run) for run in shared], held, [len(runs.shared(text)) for text in unseen])
     notes = [] if heldout else ["no held-out rows (report.heldout): nothing is said of privacy against them"]
     if max(len(ours), len(theirs)) > n:
         notes.append(f"distances, precision and recall are of {n} rows of each, by chance")
@@ -162,8 +162,8 @@ def neighbours(
     nearest and its distance."""
     far, at = near
     for i in sorted(range(len(made)), key=lambda i: (-len(shared[i]), far[i])):
-        told = {"longest_run": len(shared[i]), "words": " ".join(shared[i]), "nearest": round(float(far[i]), 6)}
-        yield {"id": made[i].id, **told, "real": "\n".join(side for side in real[int(at[i])] if side)}
+        overlap = {"longest_run": len(shared[i]), "words": " ".join(shared[i]), "nearest": round(float(far[i]), 6)}
+        yield {"id": made[i].id, **overlap, "real": "\n".join(side for side in real[int(at[i])] if side)}
 
 
 def nearest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -187,14 +187,14 @@ class Runs:
     def shared(self, text: Sequence[str]) -> tuple[str, ...]:
         """The longest run that stands in one of them too: where a longer one does, so does each shorter."""
         low, high = 0, len(text)
-        found: tuple[object, ...] = ()
+        longest: tuple[object, ...] = ()
         while low < high:
             middle = (low + high + 1) // 2
             if middle not in self._of:
                 self._of[middle] = samples.ngrams(self.texts, middle)
             run = next((gram for gram in samples.grams(text, middle) if gram in self._of[middle]), None)
-            low, high, found = (low, middle - 1, found) if run is None else (middle, high, run)
-        return tuple(map(str, found))
+            low, high, longest = (low, middle - 1, longest) if run is None else (middle, high, run)
+        return tuple(map(str, longest))
 
 
 def _bin(text: Sequence[str]) -> int:

@@ -61,16 +61,16 @@ class Rewrite(OfRows):
             for phase, template in enumerate(rest, 1):
                 prompt = self.draws.prompt(filled(template, {"text": last.text.strip()}))
                 last = self.draws.draw(prompt, 1, self.seed(job, phase) + path.branch, options.stop or ("\n\n",))[0]
-            found = self.row(self.changed(row, last.text.strip()), job, path.branch, row.where, path=last)
+            rewritten = self.row(self.changed(row, last.text.strip()), job, path.branch, row.where, path=last)
             far = DISTANCES[options.measure](text, last.text)
-            found = found.scored(distance=far)
-            if path.finish == "length" and not found.dropped:
-                found = found.out(LONG)
-            if not last.text.strip() and not found.dropped:
-                found = found.out("generate: an empty text")
-            if not options.least <= far <= options.most and not found.dropped:
-                found = found.out("generate: " + ("too near" if far < options.least else "too far"))
-            yield found
+            rewritten = rewritten.scored(distance=far)
+            if path.finish == "length" and not rewritten.dropped:
+                rewritten = rewritten.out(LONG)
+            if not last.text.strip() and not rewritten.dropped:
+                rewritten = rewritten.out("generate: an empty text")
+            if not options.least <= far <= options.most and not rewritten.dropped:
+                rewritten = rewritten.out("generate: " + ("too near" if far < options.least else "too far"))
+            yield rewritten
 
 
 class Augment(OfRows):
@@ -84,29 +84,29 @@ class Augment(OfRows):
             kind = options.changes[branch % len(options.changes)]
             chance = random.Random(f"{self.config.seed} {job} {branch}")
             now = change(text, kind, options.rate, chance)
-            found = self.row(self.changed(row, now), job, branch, row.where, attributes={"change": kind})
-            found = found.scored(distance=ngram_distance(text, now))
-            yield found.out("generate: nothing changed") if now == text else found
+            rewritten = self.row(self.changed(row, now), job, branch, row.where, attributes={"change": kind})
+            rewritten = rewritten.scored(distance=ngram_distance(text, now))
+            yield rewritten.out("generate: nothing changed") if now == text else rewritten
 
 
 def change(text: str, kind: str, rate: float, chance: random.Random) -> str:
     """A text some of whose words are masked, dropped, exchanged with the next, or have a letter exchanged."""
-    said = text.split()
+    text_words = text.split()
     if kind == "swap":
-        for i in range(len(said) - 1):
+        for i in range(len(text_words) - 1):
             if chance.random() < rate:
-                said[i], said[i + 1] = said[i + 1], said[i]
-        return " ".join(said)
-    found = []
-    for word in said:
+                text_words[i], text_words[i + 1] = text_words[i + 1], text_words[i]
+        return " ".join(text_words)
+    changed_words = []
+    for word in text_words:
         if chance.random() >= rate:
-            found.append(word)
+            changed_words.append(word)
         elif kind == "mask":
-            found.append(MASK)
+            changed_words.append(MASK)
         elif kind == "noise":
             at = chance.randrange(len(word))
-            found.append(word[:at] + chance.choice("abcdefghijklmnopqrstuvwxyz") + word[at + 1 :])
-    return " ".join(found or said)
+            changed_words.append(word[:at] + chance.choice("abcdefghijklmnopqrstuvwxyz") + word[at + 1 :])
+    return " ".join(changed_words or text_words)
 
 
 def ngram_distance(a: str, b: str, n: int = 2) -> float:

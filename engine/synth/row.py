@@ -90,15 +90,15 @@ def of_value(value: Mapping[str, Any]) -> SynthRow:
 
 def are_scores(values: Mapping[str, Any]) -> bool:
     """Whether they are numbers; NaN and infinity are."""
-    return all(isinstance(each, int | float) for each in values.values())
+    return all(isinstance(value, int | float) for value in values.values())
 
 
 def sides(row: TrainingRow) -> tuple[str, str]:
     """Question and answer of a row; ("", text) of a text."""
     if row.form == "text":
         return "", row.text
-    said = [str(message.get("content") or "") for message in row.messages]
-    return "\n".join(said[:-1]), said[-1]
+    contents = [str(message.get("content") or "") for message in row.messages]
+    return "\n".join(contents[:-1]), contents[-1]
 
 
 def digest(text: str) -> str:

@@ -22,16 +22,16 @@ SIDES = ("train", "valid", "test")
 def deduplicate(rows: Sequence[SynthRow], options: DeduplicateOptions) -> list[SynthRow]:
     """All rows; those that repeat one before them, or one of `against`, are kept aside, with how similar they are."""
     before = inputs.texts([pair for source in options.against for pair in inputs.pairs(source)])
-    kept = [row for row in rows if not row.dropped]
-    same = dict(zip((row.id for row in kept), duplicates([row.text for row in kept], options, before), strict=True))
-    found = []
+    live = [row for row in rows if not row.dropped]
+    same = dict(zip((row.id for row in live), duplicates([row.text for row in live], options, before), strict=True))
+    marked = []
     for row in rows:
         if not row.dropped and (of := same[row.id]) is not None:
             number, similar = of
             kind = "equal to" if similar == 1 else "nearly"
             row = row.scored(jaccard=similar).out(f"deduplicate: {kind} {'a known row' if number < 0 else 'another'}")
-        found.append(row)
-    return found
+        marked.append(row)
+    return marked
 
 
 def decontaminate(rows: Sequence[SynthRow], options: DecontaminateOptions) -> list[SynthRow]:
@@ -40,12 +40,12 @@ def decontaminate(rows: Sequence[SynthRow], options: DecontaminateOptions) -> li
     if not known:
         return list(rows)
     runs = contamination.known(inputs.texts(known))
-    asked = {digest(asks) for asks, _ in known if asks}
+    prompts = {digest(asks) for asks, _ in known if asks}
     whole = {digest(text) for text in inputs.texts(known)}
 
     def why(row: SynthRow) -> str:
         asks, _ = row.sides
-        if asks and digest(asks) in asked:
+        if asks and digest(asks) in prompts:
             return "decontaminate: asks what is evaluated"
         if digest(row.text) in whole or runs.has(words(row.text)):
             return f"decontaminate: shares {contamination.RUN} words"
@@ -70,14 +70,14 @@ def balance(rows: Sequence[SynthRow], options: BalanceOptions, seed: int) -> lis
     aside: dict[str, str] = {}
 
     def left() -> list[SynthRow]:
-        kept = [row for row in rows if not row.dropped and row.id not in aside]
-        return sorted(kept, key=lambda row: _rank(row, seed))
+        live = [row for row in rows if not row.dropped and row.id not in aside]
+        return sorted(live, key=lambda row: _rank(row, seed))
 
     if options.per_parent:
-        seen: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for row in left():
-            seen[row.source.parent] += 1
-            if seen[row.source.parent] > options.per_parent:
+            counts[row.source.parent] += 1
+            if counts[row.source.parent] > options.per_parent:
                 aside[row.id] = "balance: enough of this problem"
     if options.by:
         groups: defaultdict[str, list[SynthRow]] = defaultdict(list)
@@ -88,9 +88,9 @@ def balance(rows: Sequence[SynthRow], options: BalanceOptions, seed: int) -> lis
                 aside[row.id] = "balance: of no class"
             else:
                 groups[kind].append(row)
-        most = options.most or min((len(each) for each in groups.values()), default=0)
-        for each in groups.values():
-            aside |= {row.id: "balance: enough of this class" for row in each[most:]}
+        most = options.most or min((len(group) for group in groups.values()), default=0)
+        for group in groups.values():
+            aside |= {row.id: "balance: enough of this class" for row in group[most:]}
     return [row.out(aside[row.id]) if row.id in aside else row for row in rows]
 
 
@@ -107,7 +107,7 @@ def chosen(rows: Sequence[SynthRow], choice: Mapping[str, bool]) -> list[SynthRo
     `choices.BACK` kept it aside."""
     keys = [choices.key(row.parsed) for row in rows]
     there = {key for key, row in zip(keys, rows, strict=True) if not row.dropped}
-    found = []
+    marked = []
     for key, row in zip(keys, rows, strict=True):
         keep = choice.get(key)
         if keep is False and not row.dropped:
@@ -115,20 +115,20 @@ def chosen(rows: Sequence[SynthRow], choice: Mapping[str, bool]) -> list[SynthRo
         elif keep and key not in there and choices.can_come_back(row.dropped):
             row = row.out("")
             there.add(key)
-        found.append(row)
-    return found
+        marked.append(row)
+    return marked
 
 
 def split(rows: Sequence[SynthRow], options: SplitOptions, seed: int) -> dict[str, list[SynthRow]]:
     """The rows that are kept, by side; all of one parent are on one. Which side follows from the parent's name."""
-    found: dict[str, list[SynthRow]] = {side: [] for side in SIDES}
+    by_side: dict[str, list[SynthRow]] = {side: [] for side in SIDES}
     for row in rows:
         if row.dropped:
             continue
         place = int.from_bytes(hashlib.sha256(f"{seed} {row.source.parent}".encode()).digest()[:6], "big") / 2**48
         side = "valid" if place < options.valid else "test" if place < options.valid + options.test else "train"
-        found[side].append(row)
-    return found
+        by_side[side].append(row)
+    return by_side
 
 
 def _named(name: str, by: str) -> str:

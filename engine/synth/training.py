@@ -63,11 +63,11 @@ def taught(
 
 def asked(name: str, session: Session, task: Task, rows: int, tokens: int, protocol: Protocol = GREEDY) -> Arm:
     """The task's first measure of every item by a model."""
-    found = {each.number: next(iter(each.values.values()))
-             for each in evaluate(session, task, protocol) if isinstance(each, Result)}  # fmt: skip
-    if not found:
+    values = {result.number: next(iter(result.values.values()))
+             for result in evaluate(session, task, protocol) if isinstance(result, Result)}  # fmt: skip
+    if not values:
         raise DataError(f"{task.name}: no item of it can be asked")
-    return Arm(name, rows, tokens, tuple(found[number] for number in sorted(found)))
+    return Arm(name, rows, tokens, tuple(values[number] for number in sorted(values)))
 
 
 def arms(
@@ -104,7 +104,7 @@ class TaughtModel:
 
     def draw(self, n: int, seed: int) -> list[TrainingRow]:
         wanted = Counter(sides(self._rows[i % len(self._rows)])[0] for i in range(n))
-        found: list[TrainingRow] = []
+        rows: list[TrainingRow] = []
         opened, _ = taught(self.checkpoint, self._rows, self.options, self.folder)
         assert opened.run.session is not None
         writer = replace(self.writer, session=opened.run.session)
@@ -113,8 +113,8 @@ class TaughtModel:
             for low in range(0, count, SIDE_BY_SIDE):
                 own = crc32(f"{seed} {number} {low}".encode()) >> 1
                 paths = writer.draw(begin, min(SIDE_BY_SIDE, count - low), own, self._stop)
-                found += [_row(prompt, path.text) for path in paths]
-        return found
+                rows += [_row(prompt, path.text) for path in paths]
+        return rows
 
 
 def _beginning(session: Session) -> Prompt:

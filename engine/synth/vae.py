@@ -46,8 +46,8 @@ class Pieces:
 
     def ids(self, asks: str, says: str) -> list[int]:
         """A row, to its end. Characters that are new are left out."""
-        found = [*self._text(asks), TURN] if asks else []
-        return [*found, *self._text(says), END]
+        ids = [*self._text(asks), TURN] if asks else []
+        return [*ids, *self._text(says), END]
 
     def _text(self, text: str) -> Iterator[int]:
         for piece in PIECES.findall(text):
@@ -93,8 +93,8 @@ def posterior(weights: Weights, ids: mx.array) -> tuple[mx.array, mx.array]:
     words = weights["words"][ids]
     before = mx.concatenate([weights["words"][mx.zeros_like(ids[:, :1])], words[:, :-1]], axis=1)
     there = (ids != PAD)[..., None]
-    seen = mx.maximum(mx.concatenate([before, words], axis=-1) @ weights["pairs"], 0) * there
-    pooled = seen.sum(axis=1) / mx.sqrt(there.sum(axis=1))
+    hidden = mx.maximum(mx.concatenate([before, words], axis=-1) @ weights["pairs"], 0) * there
+    pooled = hidden.sum(axis=1) / mx.sqrt(there.sum(axis=1))
     return pooled @ weights["mean"], mx.clip(pooled @ weights["spread"], -8, 4)
 
 
@@ -102,8 +102,8 @@ def logits(weights: Weights, z: mx.array, before: mx.array) -> mx.array:
     """[..., V] after the last words [..., K] and z [..., Z]."""
     context = weights["words"][before].reshape(*before.shape[:-1], -1)
     hidden = mx.maximum(context @ weights["before"] + z @ weights["latent"] + weights["bias"], 0)
-    found: mx.array = (hidden @ weights["out"]) @ weights["words"].T + weights["often"]
-    return found
+    scores: mx.array = (hidden @ weights["out"]) @ weights["words"].T + weights["often"]
+    return scores
 
 
 def windows(ids: np.ndarray, context: int) -> np.ndarray:
@@ -114,9 +114,9 @@ def windows(ids: np.ndarray, context: int) -> np.ndarray:
 
 def likelihood(weights: Weights, z: mx.array, ids: mx.array, before: mx.array) -> mx.array:
     """log p(x | z) of rows, nats [B]."""
-    found = logits(weights, mx.broadcast_to(z[:, None], (*ids.shape, z.shape[-1])), before)
-    each = mx.take_along_axis(found, ids[..., None], axis=-1)[..., 0] - mx.logsumexp(found, axis=-1)
-    return (each * (ids != PAD)).sum(axis=1)
+    scores = logits(weights, mx.broadcast_to(z[:, None], (*ids.shape, z.shape[-1])), before)
+    logp = mx.take_along_axis(scores, ids[..., None], axis=-1)[..., 0] - mx.logsumexp(scores, axis=-1)
+    return (logp * (ids != PAD)).sum(axis=1)
 
 
 def divergence(mean: mx.array, spread: mx.array) -> mx.array:
@@ -153,10 +153,10 @@ class LearnedVae:
             scores[:, PAD] = -np.inf  # stands for nothing, and is never said
             scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
             gumbel = np.stack([c.gumbel(size=scores.shape[1]) for c in chances])
-            taken = (scores / temperature + gumbel if temperature else scores).argmax(axis=1)
-            ids[:, at] = np.where(over, PAD, taken)
-            total += np.where(over, 0.0, scores[np.arange(len(seeds)), taken])
-            over |= taken == END
+            tokens = (scores / temperature + gumbel if temperature else scores).argmax(axis=1)
+            ids[:, at] = np.where(over, PAD, tokens)
+            total += np.where(over, 0.0, scores[np.arange(len(seeds)), tokens])
+            over |= tokens == END
             if over.all():
                 break
         return [([int(i) for i in row if i != PAD], float(p)) for row, p in zip(ids, total, strict=True)]
@@ -176,8 +176,8 @@ def learn(
     update = adamw()
 
     def loss(weights: Weights, ids: np.ndarray, noise: np.ndarray, beta: float) -> mx.array:
-        said, kl = bound(weights, ids, context, noise)
-        lost: mx.array = beta * mx.maximum(kl.mean(axis=0), free_bits).sum() - said.mean()
+        logp, kl = bound(weights, ids, context, noise)
+        lost: mx.array = beta * mx.maximum(kl.mean(axis=0), free_bits).sum() - logp.mean()
         return lost / float((ids != PAD).sum(axis=1).mean())
 
     slope: Any = mx.value_and_grad(loss)
@@ -193,9 +193,9 @@ def learn(
         if not math.isfinite(_number(value)):
             raise DataError(f"the VAE's bound is not finite after step {step}: lower generate.learn or free_bits")
     ids = _batch([rows[i] for i in held])
-    said, kl = bound(weights, ids, context, chance.normal(size=(len(ids), latent)))
-    each, words = _number(kl.sum(axis=1).mean()), float((ids != PAD).sum(axis=1).mean())
-    return LearnedVae(weights, context, (_number(said.mean()) - each) / words, each)
+    logp, kl = bound(weights, ids, context, chance.normal(size=(len(ids), latent)))
+    kl_nats, words = _number(kl.sum(axis=1).mean()), float((ids != PAD).sum(axis=1).mean())
+    return LearnedVae(weights, context, (_number(logp.mean()) - kl_nats) / words, kl_nats)
 
 
 def _number(value: mx.array) -> float:
@@ -250,8 +250,8 @@ class TextVae(OfRows):
     def remarks(self, rows: Sequence[SynthRow]) -> Iterator[str]:
         if not rows or "kl" not in rows[0].scores:
             return
-        found = rows[0].scores
-        bits, carried = -found["bound"] / math.log(2), found["kl"] / math.log(2)
+        scores = rows[0].scores
+        bits, carried = -scores["bound"] / math.log(2), scores["kl"] / math.log(2)
         yield f"rows held out take the VAE at most {bits:.2f} bits a word; its latent vector has {carried:.2f} a row"
-        if found["kl"] < COLLAPSED:
+        if scores["kl"] < COLLAPSED:
             yield "its posterior has collapsed: z says nothing; raise generate.free_bits, or lower generate.context"

@@ -28,9 +28,9 @@ class OfProblems(RowMethod):
 
     @cached_property
     def task(self) -> Task:
-        found = task_of(self.options.task)
-        verifiers.check(found.settings)
-        return found
+        task = task_of(self.options.task)
+        verifiers.check(task.settings)
+        return task
 
     @cached_property
     def problems(self) -> list[AskedProblem]:
@@ -78,9 +78,9 @@ class OfProblems(RowMethod):
 
     def fooled(self) -> tuple[int, int]:
         """How many answers to other problems the verifier takes for right, and of how many."""
-        asked = [each.bare for each in self.problems[: PROBED + 1]]
-        wrong = [(a, b.answers[0]) for a, b in pairwise(asked) if b.answers[0] not in a.answers]
-        return sum(self.verdict(question, said)[0] >= RIGHT for question, said in wrong), len(wrong)
+        questions = [problem.bare for problem in self.problems[: PROBED + 1]]
+        wrong = [(a, b.answers[0]) for a, b in pairwise(questions) if b.answers[0] not in a.answers]
+        return sum(self.verdict(question, answer)[0] >= RIGHT for question, answer in wrong), len(wrong)
 
 
 class VerifiedProblems(OfProblems):
@@ -88,9 +88,9 @@ class VerifiedProblems(OfProblems):
 
     def make(self, job: int, before: Sequence[SynthRow]) -> Iterator[SynthRow]:
         problem, n = self.problems[job], self.options.answers
-        found = list(self._judged(job, problem, problem.asked.prompt, 0))
-        yield from found
-        if self.options.hint and not any(row.scores["verified"] for row in found):
+        rows = list(self._judged(job, problem, problem.asked.prompt, 0))
+        yield from rows
+        if self.options.hint and not any(row.scores["verified"] for row in rows):
             scorer = (self.task.settings.scorers or ("exact",))[0]
             answer = verifiers.final(problem.bare.answers[0], scorer, self.task.settings)
             yield from self._judged(job, problem, problem.asked.prompt + HINT.format(answer=answer), n, hinted=True)
@@ -123,7 +123,7 @@ class Preference(OfProblems):
                  if p.finish != "length"]  # fmt: skip
         verdicts = self.verdicts(problem.bare, paths)
         judged = [(verdicts[p.text][0], p.logprob / max(p.tokens, 1), p) for p in paths]
-        judged.sort(key=lambda each: each[:2])
+        judged.sort(key=lambda entry: entry[:2])
         if not judged:
             content = {"prompt": problem.bare.prompt, "completion": ""}
             yield self.row(content, job, 0, self.parent(problem)).out(LONG)

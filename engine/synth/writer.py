@@ -44,8 +44,8 @@ class Writer:
             prompt.ids(self.session.tokenizer), control, n=n, seed=seed, max_tokens=self.max_tokens, stop=tuple(stop),
             strategy=strategy,
         )  # fmt: skip
-        found = list(PathCollector(Extraction("all"), n, control).watch(events))
-        return found if strategy.SEARCHES else sorted(found, key=lambda path: path.branch)
+        paths = list(PathCollector(Extraction("all"), n, control).watch(events))
+        return paths if strategy.SEARCHES else sorted(paths, key=lambda path: path.branch)
 
     def once(self, prompt: Prompt, seed: int, stop: Sequence[str] = ()) -> Path:
         """The most likely answer."""

@@ -124,6 +124,6 @@ class SentencePieceEncoder:
             surplus = len(self.prefix)
             for piece, token in self.whole.split(self.prefix + part):
                 for id_, length in [(token, len(piece))] if token is not None else self.pieces.encode(piece):
-                    taken = min(surplus, length)
-                    surplus -= taken
-                    yield id_, length - taken
+                    blanks = min(surplus, length)
+                    surplus -= blanks
+                    yield id_, length - blanks

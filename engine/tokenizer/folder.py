@@ -94,8 +94,8 @@ def _check_prefix(model: Any) -> None:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json_reader.read(path, SCHEMA, error=CheckpointError) if path.is_file() else {}
-    return found
+    values: dict[str, Any] = json_reader.read(path, SCHEMA, error=CheckpointError) if path.is_file() else {}
+    return values
 
 
 def _parts(decoder: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

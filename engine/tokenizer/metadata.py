@@ -127,8 +127,9 @@ def _scored(metadata: Mapping[str, Any], vocabulary: TokenTable, prefix: bool) -
     )
     # Phi-3's control tokens swallow the blanks behind them, which the format has no field for.
     name = str(metadata.get("general.name", "")).lower()
-    kept = ("<unk>", "<s>", "<|endoftext|>")
-    rstrip = [token for text, token in control.items() if text not in kept] if "phi-3" in name or "phi3" in name else []
+    unstripped = ("<unk>", "<s>", "<|endoftext|>")
+    swallow = "phi-3" in name or "phi3" in name
+    rstrip = [token for text, token in control.items() if text not in unstripped] if swallow else []
     return SentencePieceEncoder(pieces, AddedTokens(whole), AddedTokens(control, rstrip), prefix=prefix)
 
 

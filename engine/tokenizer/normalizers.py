@@ -32,15 +32,15 @@ def growth(text: str) -> int:
     CheckpointError for more than any text could bear, and for a normalizer that is none.
     """
     worst = 1
-    for found in KEYED.finditer(text):
-        key = text[text.rfind('"', 0, found.start()) : found.start() + 1]
+    for match in KEYED.finditer(text):
+        key = text[text.rfind('"', 0, match.start()) : match.start() + 1]
         try:
             if json.loads(key) != "normalizer":  # it may be spelled with escapes
                 continue
         except ValueError:  # words of a token that look like a key
             continue
         try:
-            worst = max(worst, _growth(json.JSONDecoder().raw_decode(text, found.end() - 1)[0]))
+            worst = max(worst, _growth(json.JSONDecoder().raw_decode(text, match.end() - 1)[0]))
         except (ValueError, LookupError, AttributeError, TypeError, RecursionError, struct.error) as error:
             raise CheckpointError(f"its normalizer cannot be read: {error}") from error
     if worst > UTMOST:
@@ -55,10 +55,10 @@ def _growth(one: Mapping[str, Any]) -> int:
         case "Prepend":  # to each piece between tokens that stand for themselves
             return 1 + len(one["prepend"].encode())
         case "Replace":
-            made, pattern = len(one["content"].encode()), one["pattern"]
+            nbytes, pattern = len(one["content"].encode()), one["pattern"]
             if plain := pattern.get("String"):
-                return max(1, -(-made // len(plain.encode())))
-            return 1 + made  # a pattern may match between any two
+                return max(1, -(-nbytes // len(plain.encode())))
+            return 1 + nbytes  # a pattern may match between any two
         case "Precompiled":
             import base64
 

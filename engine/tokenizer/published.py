@@ -22,13 +22,13 @@ _SPACE = "\u2581"
 
 def write(tokenizer: "Tokenizer", folder: Path, eos: int | None = None) -> None:
     """Write both files; `eos` is the end of text among several. CheckpointError where the format cannot say it."""
-    made = library(tokenizer)
+    twin = library(tokenizer)
     bos = None if tokenizer.bos is None else tokenizer.piece(tokenizer.bos).decode()
     if tokenizer.add_bos:
         from tokenizers import processors
 
-        made.post_processor = processors.TemplateProcessing(f"{bos} $A", special_tokens=[(bos, tokenizer.bos)])
-    write_whole(folder / "tokenizer.json", [made.to_str(pretty=True)])
+        twin.post_processor = processors.TemplateProcessing(f"{bos} $A", special_tokens=[(bos, tokenizer.bos)])
+    write_whole(folder / "tokenizer.json", [twin.to_str(pretty=True)])
     eos = min(tokenizer.eos, default=None) if eos is None else eos
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -47,9 +47,9 @@ def library(tokenizer: "Tokenizer") -> "tokenizers.Tokenizer":
 
     encoder = tokenizer.encoder
     if isinstance(encoder, LibraryEncoder):
-        made = Library.from_str(encoder.library.to_str())
-        made.decoder = made.decoder or decoders.ByteLevel()  # what a GGUF file does not need
-        return made
+        twin = Library.from_str(encoder.library.to_str())
+        twin.decoder = twin.decoder or decoders.ByteLevel()  # what a GGUF file does not need
+        return twin
     assert isinstance(encoder, SentencePieceEncoder)
     return _merging(tokenizer, encoder)
 
@@ -72,27 +72,27 @@ def _merging(tokenizer: "Tokenizer", encoder: SentencePieceEncoder) -> "tokenize
         fuse_unk=True,
         byte_fallback=bool(pieces.lone),
     )
-    made = Library(model)
+    twin = Library(model)
     blanks = normalizers.Replace(" ", _SPACE)
-    made.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), blanks]) if prefix else blanks
+    twin.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), blanks]) if prefix else blanks
     parts = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
-    made.decoder = decoders.Sequence([*parts, decoders.Strip(" ", 1, 0)] if prefix else parts)
-    made.add_tokens([AddedToken(text, normalized=True, special=False) for text in whole])
+    twin.decoder = decoders.Sequence([*parts, decoders.Strip(" ", 1, 0)] if prefix else parts)
+    twin.add_tokens([AddedToken(text, normalized=True, special=False) for text in whole])
     control = [(text, token) for text, token in encoder.control.ids.items()]
-    made.add_special_tokens(
+    twin.add_special_tokens(
         [
             AddedToken(text, normalized=False, special=True, rstrip=token in encoder.control.rstrip)
             for text, token in control
         ]
     )
-    return made
+    return twin
 
 
 def _merges(ids: Any, scores: Any) -> list[tuple[str, str]]:
     """Every pair of pieces whose union is a piece, the best union first."""
-    found = []
+    merges = []
     for piece, token in ids.items():
         halves = [(piece[:i], piece[i:]) for i in range(1, len(piece))]
         pairs = [(left, right) for left, right in halves if left in ids and right in ids]
-        found += [(-scores[token], ids[left], ids[right], left, right) for left, right in pairs]
-    return [(left, right) for *_, left, right in sorted(found)]
+        merges += [(-scores[token], ids[left], ids[right], left, right) for left, right in pairs]
+    return [(left, right) for *_, left, right in sorted(merges)]

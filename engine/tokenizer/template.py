@@ -86,15 +86,15 @@ class ChatTemplate:
         from likely.engine.sandbox.process import ChildStopped, NotBegun, ask
 
         try:
-            found = ask(self.source, values)
+            reply = ask(self.source, values)
         except ChildStopped as error:
             raise TemplateError(f"{_STOPPED}: {error}; {_INSTEAD}") from None
         except NotBegun as error:
             raise TemplateError(f"the model's chat template cannot be run: {error}; {_INSTEAD}") from None
-        how, line, kind = (str(found.get(name, "")) for name in ("failed", "line", "kind"))
+        how, line, kind = (str(reply.get(name, "")) for name in ("failed", "line", "kind"))
         match how:
             case "":
-                return found
+                return reply
             case "unreadable":
                 raise TemplateError(f"the model's chat template cannot be read: {line or kind}; {_INSTEAD}")
             case "refuses":

@@ -107,10 +107,10 @@ class Tokenizer:
             raise DataError(
                 f"expected text, got half of a surrogate pair at character {error.start}: remove it or replace it"
             ) from None
-        if missing and (found := missing.search(encoded)):
-            at = len(encoded[: found.start()].decode(errors="ignore"))
+        if missing and (match := missing.search(encoded)):
+            at = len(encoded[: match.start()].decode(errors="ignore"))
             raise DataError(
-                f"this model has no token for byte 0x{found[0][0]:02X}, in {text[at]!r} at character {at}: remove it"
+                f"this model has no token for byte 0x{match[0][0]:02X}, in {text[at]!r} at character {at}: remove it"
             )
 
     # -- conversations -------------------------------------------------------------------------------
@@ -167,19 +167,19 @@ class Tokenizer:
         def render(part: Sequence[Message], generation_prompt: bool) -> str:
             return self.render(part, generation_prompt=generation_prompt, tools=tools, **options)
 
-        text, found = turns(render, messages)
+        text, bounds = turns(render, messages)
         self._check(text)
         ids, ends = self.encoder.ends(text)
 
         spans: list[range] = []
         past = 0
-        for i, (message, turn) in enumerate(zip(messages, found, strict=True)):
+        for i, (message, turn) in enumerate(zip(messages, bounds, strict=True)):
             # Tokens that share a character share its end, so that both searches keep such a character whole.
             start = max(past, bisect_right(ends, turn.start)) if message.get("role") == "assistant" else past
             stop = start
             if turn.start < turn.stop:
                 stop = max(start, bisect_left(ends, turn.stop) + 1, bisect_right(ends, turn.stop))
-                following = next((later.start for later in found[i + 1 :] if later.start < later.stop), len(text))
+                following = next((later.start for later in bounds[i + 1 :] if later.start < later.stop), len(text))
                 limit = bisect_right(ends, following)
                 stop = next((j + 1 for j in range(stop, limit) if ids[j] in self._turn_ends), stop)
             spans.append(range(start, stop))

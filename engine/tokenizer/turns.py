@@ -42,7 +42,7 @@ def turns(render: Render, messages: Sequence[Message]) -> tuple[str, list[Messag
     `render(messages, generation_prompt)` is called up to five times a message.
     """
     text = render(messages, False)
-    found: list[MessageSpan] = []
+    spans: list[MessageSpan] = []
     before = 0
     for i, message in enumerate(messages):
 
@@ -51,7 +51,7 @@ def turns(render: Render, messages: Sequence[Message]) -> tuple[str, list[Messag
 
         where = _Where(end=True)
         if (rendered := marked(where)) == text and (rendered := marked(where := _Where(end=True, names=True))) == text:
-            found.append(MessageSpan(before, before))
+            spans.append(MessageSpan(before, before))
             continue
         stop = max(before, len(text) - _shared(text[::-1], rendered[::-1]))
         start = min(stop, max(before, _shared(text, marked(_Where(end=False, names=where.names)))))
@@ -61,9 +61,9 @@ def turns(render: Render, messages: Sequence[Message]) -> tuple[str, list[Messag
                 if (at := text.rfind(prompt[:length], before, start)) >= 0:
                     start = at + length
                     break
-        found.append(MessageSpan(start, stop))
+        spans.append(MessageSpan(start, stop))
         before = stop
-    return text, found
+    return text, spans
 
 
 def _generation_prompt(render: Render, messages: Sequence[Message]) -> str:

@@ -55,11 +55,11 @@ def largest(x: Array, count: int, xp: Namespace) -> Array:
         least = xp.partition(x, -count)[-count]
         above, equal = x > least, x == least
         return possible & (above | (equal & (xp.cumsum(equal) <= count - xp.sum(above))))
-    left = np.count_nonzero(possible)
-    if left <= count:
+    available = np.count_nonzero(possible)
+    if available <= count:
         return possible
     # a partition is slow where most are equal, as they are at -inf
-    least = np.partition(x if 2 * left > len(x) else x[possible], -count)[-count]
+    least = np.partition(x if 2 * available > len(x) else x[possible], -count)[-count]
     chosen = x >= least
     if spare := np.count_nonzero(chosen) - count:
         chosen[np.flatnonzero(x == least)[-spare:]] = False

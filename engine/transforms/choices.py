@@ -110,11 +110,11 @@ class ChoiceLaw(Edit):
 
 def going_on(texts: Texts, path: Path) -> dict[int, list[int]]:
     """By the tokens with which `path` goes on as one of `texts`: which those are. Of a path that has ended, its end."""
-    depth, found = len(path), dict[int, list[int]]()
+    depth, by_token = len(path), dict[int, list[int]]()
     for i, text in enumerate(texts):
         if text[:depth] == path:
-            found.setdefault(text[min(depth, len(text) - 1)], []).append(i)
-    return found
+            by_token.setdefault(text[min(depth, len(text) - 1)], []).append(i)
+    return by_token
 
 
 def _known(ids: Any, size: int) -> None:

@@ -141,11 +141,11 @@ class Constraint(Truncation):
             return stays, goes
         size = len(mask)
         ids = np.minimum(known.ids, size - 1)
-        told = np.zeros(len(stays), bool)
-        told[: known.points] = (known.ids < size) & state.known[ids]
+        certain = np.zeros(len(stays), bool)
+        certain[: known.points] = (known.ids < size) & state.known[ids]
         allowed = np.zeros(len(stays), bool)
         allowed[: known.points] = mask[ids]
-        return told & allowed, told & ~allowed
+        return certain & allowed, certain & ~allowed
 
     def _source(self) -> str:
         """The grammar in llguidance's language; where only one text can follow, every way to spell it is left."""

@@ -139,11 +139,11 @@ class Intervals:
     def deviation(self) -> Interval:
         """The standard deviation of the logits left."""
         points, bins = slice(None, self.points), slice(self.points, None)
-        left = self.most[points] > 0
-        sure = (self.least == self.most)[points].all() and (self.low == self.high)[left].all()
+        possible = self.most[points] > 0
+        sure = (self.least == self.most)[points].all() and (self.low == self.high)[possible].all()
         whole, gone = (self.least[bins] == self.counts).all(), (self.most[bins] == 0).all()
         if sure and (gone or (whole and self.scale[0] == self.scale[1])):
-            values = self.low[left]
+            values = self.low[possible]
             count, first, second = len(values), values.sum(), (values**2).sum()
             if not gone:
                 count += self.counts.sum()
@@ -186,8 +186,8 @@ class Intervals:
         ahead_low, ahead_high = self._ahead((low, high), (self.least, self.most))
         ids, exact = self.ids, np.flatnonzero((self.low == self.high) & (self.most[: self.points] > 0))
         exact = exact[np.lexsort((ids[exact], -low[exact]))]
-        for bound, left in ((ahead_low, self.least), (ahead_high, self.most)):
-            running = np.cumsum(left[exact]) - left[exact]
+        for bound, counts in ((ahead_low, self.least), (ahead_high, self.most)):
+            running = np.cumsum(counts[exact]) - counts[exact]
             begins = np.searchsorted(-low[exact], -low[exact])  # the first of each group of equals
             bound[exact] += running - running[begins]
         return ahead_high < k, ahead_low >= k

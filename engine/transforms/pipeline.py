@@ -34,8 +34,8 @@ def change(
     xp: Namespace,
 ) -> States:
     """The states of other transforms in the middle of a text: a transform that stays as it was keeps its own."""
-    kept = dict(zip(before, states, strict=True))
-    return tuple(kept[t] if t in kept else t.init(vocabulary, ids, xp) for t in transforms)
+    by_transform = dict(zip(before, states, strict=True))
+    return tuple(by_transform[t] if t in by_transform else t.init(vocabulary, ids, xp) for t in transforms)
 
 
 def run(
@@ -46,19 +46,19 @@ def run(
     That is the index of the transform that removed each token, `STAYS` where none did. Greedy takes the most likely
     token instead of what truncations would leave, and what removed the others is then the number of transforms.
     """
-    kept: list[tuple[int, Array]] = []
+    masks: list[tuple[int, Array]] = []
     for index, (transform, state) in enumerate(zip(transforms, states, strict=True)):
         if not isinstance(transform, Truncation):
             logits = transform.apply(logits, state, key, xp)
         elif (transform.hard or not greedy) and (mask := transform.keep(logits, state, key, xp)) is not None:
             logits = xp.where(mask, logits, -math.inf)
-            kept.append((index, mask))
+            masks.append((index, mask))
     if greedy:
         mask = _only(xp.argmax(logits), logits.shape[-1], xp)
         logits = xp.where(mask, logits, -math.inf)
-        kept.append((len(transforms), mask))
+        masks.append((len(transforms), mask))
     removed_by = xp.full(logits.shape, STAYS, dtype=xp.int8)
-    for index, mask in reversed(kept):  # the first to remove a token has the last word
+    for index, mask in reversed(masks):  # the first to remove a token has the last word
         removed_by = xp.where(mask, removed_by, xp.array(index, dtype=xp.int8))
     return logits, removed_by
 
@@ -105,8 +105,8 @@ def advance(transforms: Sequence[Transform], states: States, token: Any, after: 
 
 def edited_ids(transforms: Sequence[Transform], states: States) -> np.ndarray:
     """int64 [n]: the ids whose logits the transforms change one by one, each once."""
-    found = [ids for t, s in zip(transforms, states, strict=True) if len(ids := t.edited_ids(s))]
-    if not found:
+    edited = [ids for t, s in zip(transforms, states, strict=True) if len(ids := t.edited_ids(s))]
+    if not edited:
         return np.empty(0, np.int64)
-    ids = np.sort(np.concatenate(found, dtype=np.int64))
+    ids = np.sort(np.concatenate(edited, dtype=np.int64))
     return ids[np.diff(ids, prepend=-1) > 0]  # np.unique would import numpy.ma, a tenth of the time to a first token

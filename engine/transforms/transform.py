@@ -99,8 +99,8 @@ class Truncation(Transform):
         raise NotImplementedError
 
     def apply(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array:
-        kept = self.keep(logits, state, key, xp)
-        return logits if kept is None else xp.where(kept, logits, -math.inf)
+        mask = self.keep(logits, state, key, xp)
+        return logits if mask is None else xp.where(mask, logits, -math.inf)
 
     def decide(self, known: Intervals, state: State, key: Key) -> Decision:
         """Items of intervals that surely stay, and those that surely go: `keep` where not all is known."""

@@ -86,8 +86,8 @@ class MinP(Truncation):
         within("min-tokens-to-keep", self.least, "[1, inf)", whole=True)
 
     def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
-        kept = logits >= xp.max(logits) + math.log(self.p)
-        return kept if self.least == 1 else kept | largest(logits, int(self.least), xp)
+        mask = logits >= xp.max(logits) + math.log(self.p)
+        return mask if self.least == 1 else mask | largest(logits, int(self.least), xp)
 
     def decide(self, known: Intervals, state: State, key: Key) -> Decision:
         low, high = known.largest()
@@ -196,8 +196,8 @@ class XTC(Truncation):
             return None
         probs = xp.exp(logits - logsumexp(logits, xp))
         least = xp.min(xp.where(probs > self.threshold, probs, xp.inf))
-        kept = probs <= least
-        return put(kept, xp.array(state), xp.array(True), xp) if state else kept
+        mask = probs <= least
+        return put(mask, xp.array(state), xp.array(True), xp) if state else mask
 
     def decide(self, known: Intervals, state: State, key: Key) -> Decision:
         if not self.acts(key):

@@ -68,16 +68,16 @@ def arrays(model: Transformer, *, plain: bool = False) -> tuple[dict[str, mx.arr
 
     The joined products come apart again; `plain` expands what is packed.
     """
-    found: dict[str, mx.array] = {}
+    stored: dict[str, mx.array] = {}
     settings: dict[str, Any] = {}
     for part in model.parts():
         unpacked = plain and part.role != "positions"
-        found |= {f"{part.path}.{name}": array for name, array in part.stored(plain=unpacked).items()}
+        stored |= {f"{part.path}.{name}": array for name, array in part.stored(plain=unpacked).items()}
         if (layout := part.layout) is not None and not plain:
             settings[part.path] = {"group_size": layout.group_size, "bits": layout.bits, "mode": layout.mode}
     if settings:
         settings = {**next(iter(settings.values())), **settings}
-    return found, settings
+    return stored, settings
 
 
 def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None) -> None:
@@ -89,14 +89,14 @@ def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None
     check_new_folder(folder, "--out")
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(checkpoint, folder)
-    found, settings = arrays(sites.trainable(checkpoint.model))
-    kept = dtype or base_dtype(checkpoint.info)
-    found = {n: a.astype(kept) if a.dtype in FLOATS else a for n, a in found.items()}
+    tensors, settings = arrays(sites.trainable(checkpoint.model))
+    float_dtype = dtype or base_dtype(checkpoint.info)
+    tensors = {n: a.astype(float_dtype) if a.dtype in FLOATS else a for n, a in tensors.items()}
     config = {k: v for k, v in checkpoint.config.items() if k not in ("quantization", "quantization_config")}
-    config["torch_dtype"] = str(kept).rpartition(".")[2]
+    config["torch_dtype"] = str(float_dtype).rpartition(".")[2]
     if settings:
         config |= {"quantization": settings, "quantization_config": settings}
-    write_arrays(folder / "model.safetensors", {n: mx.contiguous(a) for n, a in found.items()}, {"format": "mlx"})
+    write_arrays(folder / "model.safetensors", {n: mx.contiguous(a) for n, a in tensors.items()}, {"format": "mlx"})
     write_whole(folder / "config.json", lambda beside: beside.write_text(json.dumps(config, indent=1)))
 
 

@@ -48,11 +48,11 @@ def write(checkpoint: Checkpoint, path: Path, kind: str) -> None:
     if source.is_file():
         entries = list(_copied(source))
     else:
-        said = gguf_config.metadata(shape, checkpoint.info.name)
+        fields = gguf_config.metadata(shape, checkpoint.info.name)
         sizes = {name: a.shape for name, a in _named(checkpoint, arch).items()}
-        gguf_config.check(shape, said, sizes | {name: a.shape for name, a in extra.items()})
-        said |= gguf_tokenizer.metadata(checkpoint.tokenizer, source, shape.vocab_size)
-        entries = [(key, value, *_kind(value)) for key, value in said.items()]
+        gguf_config.check(shape, fields, sizes | {name: a.shape for name, a in extra.items()})
+        fields |= gguf_tokenizer.metadata(checkpoint.tokenizer, source, shape.vocab_size)
+        entries = [(key, value, *_kind(value)) for key, value in fields.items()]
     heads = {"attn_q": shape.heads, "attn_k": shape.kv_heads}
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:

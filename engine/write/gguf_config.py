@@ -37,7 +37,7 @@ def metadata(shape: ModelConfig, name: str) -> dict[str, Any]:
     architecture = ARCHITECTURES.get(shape.family)
     if architecture is None:
         raise CheckpointError(f"a {shape.family} is not written as GGUF; known: {', '.join(ARCHITECTURES)}")
-    found: dict[str, Any] = {
+    own: dict[str, Any] = {
         "block_count": shape.layers,
         "context_length": shape.context,
         "embedding_length": shape.width,
@@ -50,17 +50,17 @@ def metadata(shape: ModelConfig, name: str) -> dict[str, Any]:
         "vocab_size": shape.vocab_size,
     }
     if (window := max(_windows(shape))) and architecture.startswith("gemma"):
-        found["attention.sliding_window"] = window
+        own["attention.sliding_window"] = window
     if shape.softcap is not None:
-        found["attn_logit_softcapping"] = shape.softcap
+        own["attn_logit_softcapping"] = shape.softcap
     if shape.logit_softcap is not None:
-        found["final_logit_softcapping"] = shape.logit_softcap
+        own["final_logit_softcapping"] = shape.logit_softcap
     if (experts := shape.experts) is not None:
-        found |= {"expert_count": experts.count, "expert_used_count": experts.active}
-        found["expert_feed_forward_length"] = experts.width
-    found |= _rotation(shape)
+        own |= {"expert_count": experts.count, "expert_used_count": experts.active}
+        own["expert_feed_forward_length"] = experts.width
+    own |= _rotation(shape)
     return {"general.architecture": architecture, "general.name": name} | {
-        f"{architecture}.{key}": value for key, value in found.items()
+        f"{architecture}.{key}": value for key, value in own.items()
     }
 
 
@@ -69,14 +69,14 @@ def _rotation(shape: ModelConfig) -> dict[str, Any]:
     rope = shape.ropes[max(range(shape.layers), key=lambda i: (_windows(shape)[i] == 0, i))]
     if rope is None:
         raise CheckpointError(f"a {shape.family} without rotary positions is not written as GGUF")
-    found: dict[str, Any] = {"rope.freq_base": rope.theta, "rope.dimension_count": rope.dims}
+    rotation: dict[str, Any] = {"rope.freq_base": rope.theta, "rope.dimension_count": rope.dims}
     if rope.kind in ("linear", "yarn"):
-        found |= {"rope.scaling.type": rope.kind, "rope.scaling.factor": rope.factor}
+        rotation |= {"rope.scaling.type": rope.kind, "rope.scaling.factor": rope.factor}
         if rope.kind == "yarn":
-            found["rope.scaling.original_context_length"] = rope.original
+            rotation["rope.scaling.original_context_length"] = rope.original
     elif rope.kind not in ("default", "llama3"):
         raise CheckpointError(f"{rope.kind} rotary positions are not written as GGUF")
-    return found
+    return rotation
 
 
 def tensors(shape: ModelConfig) -> dict[str, np.ndarray]:

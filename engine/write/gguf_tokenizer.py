@@ -52,9 +52,9 @@ def metadata(tokenizer: Tokenizer, folder: Path, rows: int) -> dict[str, Any]:
     byte_level = tokenizer.vocabulary.spelling is byte_level_bytes
     ways = _ruled(program, merges) if byte_level else _scored(common["tokenizer.ggml.tokens"], merges)
     for way in ways:
-        said = common | way
-        if _same(tokenizer, from_gguf(said)):
-            return said
+        fields = common | way
+        if _same(tokenizer, from_gguf(fields)):
+            return fields
     raise CheckpointError(
         f"{folder / 'tokenizer.json'} cuts text as none of the rules that GGUF knows does: llama.cpp could not run it"
     )
@@ -85,7 +85,7 @@ def _common(tokenizer: Tokenizer, folder: Path, rows: int) -> dict[str, Any]:
     for i, text in enumerate(tokens):
         if text is None:
             kinds[i] = int(Kind.UNUSED)
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "tokenizer.ggml.tokens": [f"[PAD{i}]" if text is None else text for i, text in enumerate(tokens)],
         "tokenizer.ggml.token_type": kinds,
         "tokenizer.ggml.add_bos_token": tokenizer.add_bos,
@@ -93,8 +93,8 @@ def _common(tokenizer: Tokenizer, folder: Path, rows: int) -> dict[str, Any]:
         **{f"tokenizer.ggml.{THEIRS.get(name, name)}_token_id": token for name, token in named.items()},
     }
     for name, template in tokenizer.templates.items():
-        said["tokenizer.chat_template" + ("" if name == "default" else f".{name}")] = template.source
-    return said
+        fields["tokenizer.chat_template" + ("" if name == "default" else f".{name}")] = template.source
+    return fields
 
 
 def _ruled(program: dict[str, Any], merges: Sequence[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
@@ -106,12 +106,12 @@ def _ruled(program: dict[str, Any], merges: Sequence[tuple[str, ...]]) -> Iterat
     cut = library.pre_tokenizer
     wanted = [[piece for piece, _ in cut.pre_tokenize_str(text)] for text in texts] if cut else None
     whole = bool((program.get("model") or {}).get("ignore_merges"))
-    found = [
+    matches = [
         (rule.whole_words != whole, name)
         for name, rule in PRETOKENIZERS.items()
         if [list(_pieces(rule, text)) for text in texts] == wanted
     ]
-    for _, name in sorted(found, key=lambda pair: pair[0]):
+    for _, name in sorted(matches, key=lambda pair: pair[0]):
         yield {
             "tokenizer.ggml.model": "gpt2",
             "tokenizer.ggml.pre": name,
