@@ -42,8 +42,8 @@ class Transformers:
     def search(self, ids: list[int]) -> tuple[float, list[int]]:
         assert self.process.stdin is not None and self.process.stdout is not None
         print(json.dumps(ids), file=self.process.stdin, flush=True)
-        seconds, found = json.loads(self.process.stdout.readline())
-        return seconds, found
+        seconds, ids_found = json.loads(self.process.stdout.readline())
+        return seconds, ids_found
 
 
 def serve(folder: str, beams: int, tokens: int) -> None:
@@ -146,12 +146,12 @@ def main() -> None:
             votes.append(turns / vote)
             alone.append(whole / vote)
         if peer is not None:
-            (theirs, theirs_found), (ours, found) = peer.search(ids), best()
+            (theirs, theirs_found), (ours, ours_found) = peer.search(ids), best()
             print(
-                f"transformers {theirs:7.2f} s   here {ours:7.2f} s   the same text: {theirs_found == found}",
+                f"transformers {theirs:7.2f} s   here {ours:7.2f} s   the same text: {theirs_found == ours_found}",
                 flush=True,
             )
-            same = same and theirs_found == found
+            same = same and theirs_found == ours_found
             peers += [theirs / ours] if round_ else []
     figures = {
         "beams_to_samples": round(median(ratios), 3), "memory": round(most / held, 3),
@@ -172,12 +172,12 @@ def choice(beams: int, times: int = 50) -> float:
     from likely.engine.decode.search import Group, NextTokens, SearchNode
 
     rows = np.random.default_rng(0).normal(size=(beams, VOCABULARY)).astype(np.float32)
-    found = NextTokens(None, rows, rows, [], [])  # type: ignore[arg-type]
+    next_tokens = NextTokens(None, rows, rows, [], [])  # type: ignore[arg-type]
     strategy, took = Beam(beams), []
     for _ in range(times):
         group = Group(beams, [SearchNode(-float(i), -float(i), i, 0) for i in range(beams)])
         began = thread_time()
-        nodes = strategy.children(group, found, 1, Counter())
+        nodes = strategy.children(group, next_tokens, 1, Counter())
         strategy.sift(group, nodes, [False] * len(nodes))
         took.append(1e3 * (thread_time() - began))
     return median(took)

@@ -37,8 +37,8 @@ def language(count: int, seed: int) -> np.ndarray:
 
 def right(texts: np.ndarray) -> np.ndarray:
     """Whether each text is of the language."""
-    found: np.ndarray = np.isin(np.diff(texts, axis=1) % LETTERS, (1, LETTERS - 1)).all(axis=1)
-    return found
+    valid: np.ndarray = np.isin(np.diff(texts, axis=1) % LETTERS, (1, LETTERS - 1)).all(axis=1)
+    return valid
 
 
 def trained(rows: np.ndarray, options: argparse.Namespace, *, diffusion: bool) -> Any:
@@ -97,15 +97,15 @@ def by_diffusion(model: Any, passes: int, count: int) -> tuple[np.ndarray, float
     from likely.engine.trace.step import Recipe
     from likely.engine.trace.unmasking import Unmasking, fill
 
-    denoiser, found = ModelDenoiser(model), []
+    denoiser, texts = ModelDenoiser(model), []
     begun = time.process_time()
     for seed in range(count):
         ids = [START, *[MASK] * LENGTH]
-        for each in fill(denoiser.logits, ids, MASK, Unmasking(steps=passes), Recipe(), seed=seed):
-            for one in each.unmasked:
+        for step in fill(denoiser.logits, ids, MASK, Unmasking(steps=passes), Recipe(), seed=seed):
+            for one in step.unmasked:
                 ids[one.token.position] = one.token.token
-        found.append(ids[1:])
-    return np.array(found), time.process_time() - begun
+        texts.append(ids[1:])
+    return np.array(texts), time.process_time() - begun
 
 
 def measures(texts: np.ndarray, real: np.ndarray, judge: Any) -> dict[str, Any]:
@@ -114,16 +114,16 @@ def measures(texts: np.ndarray, real: np.ndarray, judge: Any) -> dict[str, Any]:
     from likely.engine.statistics.estimates import share
 
     words, others = ([[chr(97 + int(i)) for i in text] for text in some] for some in (texts, real))
-    found = sample_metrics.of_features(samples.spectrum(words), samples.spectrum(others))
-    found |= sample_metrics.of_texts(words, others)
+    metrics = sample_metrics.of_features(samples.spectrum(words), samples.spectrum(others))
+    metrics |= sample_metrics.of_texts(words, others)
     names = ("mmd2", "mauve", "vendi", "distinct_2")
-    said = {name: [round(found[name].mean, 4), round(found[name].error, 4)] for name in names}
+    rounded = {name: [round(metrics[name].mean, 4), round(metrics[name].error, 4)] for name in names}
     of_language = share(right(texts).astype(float).tolist())
     counts = np.stack([(texts == letter).mean(axis=1) for letter in range(LETTERS)], axis=1)
     entropy = -np.where(counts > 0, counts * np.log(np.maximum(counts, 1e-9)), 0.0).sum(axis=1).mean()
     return {
         "right": [round(of_language.mean, 4), *(round(x, 4) for x in of_language.interval)],
-        **said,
+        **rounded,
         "perplexity": round(judged(judge, texts), 3),
         "entropy": round(float(entropy), 3),
     }
@@ -164,16 +164,16 @@ def main() -> None:
     model = trained(rows, options, diffusion=True)
     print(json.dumps({"of": "real", **measures(language(options.texts, options.seed + 2), real, judge)}), flush=True)
     print(json.dumps({"of": "judge", **measures(drawn(judge, options.texts, 0), real, judge)}), flush=True)
-    found = []
+    rows_out = []
     by_diffusion(model, 2, 4)
     for passes in PASSES:
         texts, seconds = by_diffusion(model, passes, options.texts)
         speed = texts.size / seconds
-        said = measures(texts, real, judge) | {"tokens_per_s": round(speed, 1)}
-        found.append({"of": "diffusion", "passes": passes, **said})
-        print(json.dumps(found[-1]), flush=True)
+        figures = measures(texts, real, judge) | {"tokens_per_s": round(speed, 1)}
+        rows_out.append({"of": "diffusion", "passes": passes, **figures})
+        print(json.dumps(rows_out[-1]), flush=True)
     if options.svg is not None:
-        options.svg.write_text(picture(found))
+        options.svg.write_text(picture(rows_out))
 
 
 if __name__ == "__main__":

@@ -57,8 +57,8 @@ def made(config: dict[str, Any], **further: Any) -> Any:
     model = registry.blank({**config, **further})
     mx.random.seed(0)
     for part in model.parts():
-        found = part.arrays()
-        weight = found["weight"]
+        arrays = part.arrays()
+        weight = arrays["weight"]
         scale = weight.shape[-1] ** -0.5
         model.put(part, mx.ones_like(weight) if weight.ndim == 1 else scale * mx.random.normal(weight.shape))
     mx.eval(model.arrays)
@@ -73,11 +73,11 @@ def spent(action: Callable[[], Any]) -> float:
 
 def by_turns(rounds: int, actions: dict[str, Callable[[], Any]]) -> dict[str, float]:
     """Seconds of the processor, the least of the rounds."""
-    found = {name: float("inf") for name in actions}
+    seconds = {name: float("inf") for name in actions}
     for _ in range(rounds):
         for name, action in actions.items():
-            found[name] = min(found[name], spent(action))
-    return found
+            seconds[name] = min(seconds[name], spent(action))
+    return seconds
 
 
 def passes(model: Any, ids: list[int], how: Any, recipe: Any = None) -> Iterator[Any]:
@@ -89,7 +89,7 @@ def passes(model: Any, ids: list[int], how: Any, recipe: Any = None) -> Iterator
 
     mask = model.config.diffusion.mask
     denoiser = denoiser_of(model, "model", how, np.array(ids) != mask)
-    for each in fill(
+    for step in fill(
         denoiser.logits,
         ids,
         mask,
@@ -98,7 +98,7 @@ def passes(model: Any, ids: list[int], how: Any, recipe: Any = None) -> Iterator
         own=denoiser.diffusion.block,
         begin=denoiser.begin,
     ):
-        yield each, denoiser.disagreement
+        yield step, denoiser.disagreement
 
 
 def cache(rounds: int) -> dict[str, Any]:
@@ -116,9 +116,10 @@ def cache(rounds: int) -> dict[str, Any]:
     rough = by_turns(rounds, {name: filled(both, Unmasking(cache=name, **how)) for name in ("none", "prefix", "dual")})
     off = {}
     for name in ("prefix", "dual"):
-        found = [d for _, d in passes(both, ids, Unmasking(cache=name, check=True, **how)) if d is not None]
-        masks = sum(d.masks for d in found)
-        off[name] = {"other": sum(d.other for d in found) / masks, "kl": sum(d.kl for d in found) / masks}
+        disagreements = [d for _, d in passes(both, ids, Unmasking(cache=name, check=True, **how)) if d is not None]
+        masks = sum(d.masks for d in disagreements)
+        other, kl = (sum(getattr(d, field) for d in disagreements) / masks for field in ("other", "kl"))
+        off[name] = {"other": other, "kl": kl}
     return {
         "exact_ratio": exact["none"] / exact["exact"],
         **{f"{name}_ratio": rough["none"] / rough[name] for name in ("prefix", "dual")},
@@ -136,15 +137,15 @@ def sentences(folder: Path, tokens: int) -> tuple[Any, list[str]]:
     from likely.engine.sources.checkpoint import load
 
     random = np.random.default_rng(0)
-    every = [" ".join(found) + "." for found in product(*map(str.split, WORDS))]
+    every = [" ".join(words) + "." for words in product(*map(str.split, WORDS))]
     rows = "".join(json.dumps({"text": text}) + "\n" for text in random.permutation(every))
     (folder / "rows.jsonl").write_text(rows)
-    asked = {
+    options = {
         "data": str(folder / "rows.jsonl"), "out": str(folder / "m"), "objective": "mdlm", "size": "150k",
         "tokenizer": "characters", "context": 32, "batch": 16, "accumulate": 1, "rate": 0.01, "tokens": tokens,
         "eval_every": 0, "save_every": 0,
     }  # fmt: skip
-    for event in pretrain(configure(asked)):
+    for event in pretrain(configure(options)):
         if hasattr(event, "bits_per_byte"):
             print(event, file=sys.stderr)
     first, last = WORDS[0].split(), WORDS[3].split()
@@ -169,9 +170,9 @@ def threshold(rounds: int, tokens: int) -> dict[str, Any]:
     def filled(name: str, how: Unmasking) -> None:
         ends[name], counts[name] = [], 0
         for ids in canvases:
-            found = list(infilling.infill(session, ids, how, Recipe(greedy=True)))
-            ends[name].append({one.token.position: one.token.token for each in found for one in each.unmasked})
-            counts[name] += len(found)
+            steps = list(infilling.infill(session, ids, how, Recipe(greedy=True)))
+            ends[name].append({one.token.position: one.token.token for step in steps for one in step.unmasked})
+            counts[name] += len(steps)
 
     hows = {"one": Unmasking(), **{f"{p}": Unmasking(threshold=p) for p in THRESHOLDS}}
     took = by_turns(rounds, {name: lambda name=name, how=how: filled(name, how) for name, how in hows.items()})
@@ -183,13 +184,13 @@ def threshold(rounds: int, tokens: int) -> dict[str, Any]:
         return len(words) == len(known) and all(word in of for word, of in zip(words, known, strict=True))
 
     figures = {}
-    for name, said in ends.items():
-        pairs = [(x[at], token) for x, y in zip(ends["one"], said, strict=True) for at, token in y.items()]
+    for name, filled_in in ends.items():
+        pairs = [(x[at], token) for x, y in zip(ends["one"], filled_in, strict=True) for at, token in y.items()]
         figures[name] = {
             "ratio": took["one"] / took[name],
             "passes": counts[name],
             "same_tokens": sum(a == b for a, b in pairs) / len(pairs),
-            "of_the_language": sum(map(holds, canvases, said)) / len(canvases),
+            "of_the_language": sum(map(holds, canvases, filled_in)) / len(canvases),
         }
     return {"texts": len(canvases), "positions": len(pairs), **figures}
 
@@ -212,16 +213,16 @@ def bookkeeping(rounds: int) -> dict[str, Any]:
     def predict(canvas: np.ndarray, places: np.ndarray) -> np.ndarray:
         nonlocal inside
         begin = time.process_time()
-        found = denoiser.logits(canvas, places)
+        logits = denoiser.logits(canvas, places)
         inside += time.process_time() - begin
-        return found
+        return logits
 
     for _ in range(rounds):
         for name, recipe in recipes.items():
             inside = 0.0
             whole = spent(lambda recipe=recipe: list(fill(predict, ids, mask, Unmasking(steps=4), recipe)))
             shares.setdefault(name, []).append((whole - inside) / inside)
-    return {name: min(found) for name, found in shares.items()}
+    return {name: min(shares_found) for name, shares_found in shares.items()}
 
 
 def training(rounds: int) -> dict[str, Any]:

@@ -86,10 +86,10 @@ def facts(checkpoint: Any) -> dict[str, float]:
     from likely.engine.adapters.config import Config
     from likely.engine.tune import rows, samples, trainer
 
-    found = [
-        rows.parse({"prompt": question, "completion": said}, f"fact {i}") for i, (question, said) in enumerate(FACTS)
+    rows_read = [
+        rows.parse({"prompt": question, "completion": reply}, f"fact {i}") for i, (question, reply) in enumerate(FACTS)
     ]
-    prepared = samples.prepare(found, checkpoint.tokenizer, length=128)
+    prepared = samples.prepare(rows_read, checkpoint.tokenizer, length=128)
     estimate = trainer.evaluate(checkpoint.model, None, prepared.samples, Config()).estimate  # type: ignore[arg-type]
     low, high = estimate.interval
     return {"nats": round(estimate.mean, 3), "low": round(low, 3), "high": round(high, 3)}
@@ -121,14 +121,14 @@ def main() -> None:
     print("base", json.dumps(figures["base"]), flush=True)
     session.forget()
     anchors = [parse({"prompt": q, "completion": answer(session, q, 20)}, f"general {q}") for q in GENERAL]
-    found = data.Data(tuple(parse(rule(w), w) for w in taught), (), (), {"chat": len(taught)}, 0, 0, False)
+    dataset = data.Data(tuple(parse(rule(w), w) for w in taught), (), (), {"chat": len(taught)}, 0, 0, False)
     for name, kl in (("without", 0.0), ("with", options.kl)):
         settings = configure(
             {"out": str(root / name), "steps": options.steps, "rate": options.rate, "batch": 8, "length": 64,
              "layers": 10,
              "warmup": 5, "save_every": 0, "eval_every": 0, "rank": 8, "kl": kl, "kl_data": "general" if kl else ""}
         )  # fmt: skip
-        opened = open_run.assemble(checkpoint, settings, found, tuple(anchors) if kl else ())
+        opened = open_run.assemble(checkpoint, settings, dataset, tuple(anchors) if kl else ())
         began = time.perf_counter()
         for event in trainer.train(opened.run):
             if isinstance(event, trainer.Stepped) and event.step % 20 == 0:

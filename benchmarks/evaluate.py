@@ -30,15 +30,15 @@ PLACES = ("in the kitchen", "behind the house", "on the second floor", "at the m
 
 def questions(count: int) -> list[tuple[str, list[str], int]]:
     """Questions with four choices, one of which is right."""
-    found = []
+    items = []
     for i in range(count):
         who, what, where = FIRST[i % 8], THINGS[i % 6], PLACES[(i // 2) % 5]
         others = [PLACES[(i // 2 + k) % 5] for k in range(4)]
         gold = i % 4
         others[0], others[gold] = others[gold], others[0]
         extra = " and then went home" * (i % 3)
-        found.append((f"{who} left {what} {where}{extra}. Question: where is {what} now?\nAnswer:", others, gold))
-    return found
+        items.append((f"{who} left {what} {where}{extra}. Question: where is {what} now?\nAnswer:", others, gold))
+    return items
 
 
 def peer(model: Any, tokenizer: Any) -> Any:
@@ -49,10 +49,10 @@ def peer(model: Any, tokenizer: Any) -> Any:
     sys.modules["lm_eval.api.registry"].register_model = lambda _: lambda c: c  # type: ignore[attr-defined]
     from mlx_lm.evaluate import MLXLM
 
-    found = MLXLM.__new__(MLXLM)
-    found._model, found.tokenizer = model, tokenizer
-    found._max_tokens, found._batch_size, found.use_chat_template = None, 8, False
-    return found
+    wrapped = MLXLM.__new__(MLXLM)
+    wrapped._model, wrapped.tokenizer = model, tokenizer
+    wrapped._max_tokens, wrapped._batch_size, wrapped.use_chat_template = None, 8, False
+    return wrapped
 
 
 def main() -> None:
@@ -85,9 +85,9 @@ def main() -> None:
         other,
         SimpleNamespace(encode=lambda text, add_special_tokens: tokenizer.encode(text)),
     )
-    asked = questions(options.items + options.shots)
-    before = "".join(f"{q} {choices[gold]}\n\n" for q, choices, gold in asked[: options.shots])
-    rows = [{"context": before + q, "choices": c, "gold": g} for q, c, g in asked[options.shots :]]
+    questioned = questions(options.items + options.shots)
+    before = "".join(f"{q} {choices[gold]}\n\n" for q, choices, gold in questioned[: options.shots])
+    rows = [{"context": before + q, "choices": c, "gold": g} for q, c, g in questioned[options.shots :]]
     requests = [SimpleNamespace(args=(row["context"], f" {choice}")) for row in rows for choice in row["choices"]]
     ids = prompt(400 + 30 * options.documents)
     lengths = [50 + 350 * i // max(1, options.documents - 1) for i in range(options.documents)]
@@ -96,12 +96,12 @@ def main() -> None:
     def ours_choices() -> list[float]:
         task = Task("places", lambda: iter(rows), "")
         protocol = Protocol(unconditional=False)
-        found = sorted(evaluate(Session(checkpoint), task, protocol), key=lambda result: result.number)
-        return [x for result in found for x in result.detail["loglikelihoods"]]
+        results = sorted(evaluate(Session(checkpoint), task, protocol), key=lambda result: result.number)
+        return [x for result in results for x in result.detail["loglikelihoods"]]
 
     def ours_rolling() -> list[float]:  # as theirs: no prefix token, the first token unscored
         read = (Request((tuple(tokenizer.encode(text)),), (1,)) for text in texts)
-        return [found.total for (found,) in loglikelihoods(checkpoint.model, read)]
+        return [likelihood.total for (likelihood,) in loglikelihoods(checkpoint.model, read)]
 
     def their_choices(first: int | None = None) -> list[float]:
         return [score for score, _ in theirs.loglikelihood(requests[:first])]

@@ -106,22 +106,22 @@ class LeftToRight:
 
     def greedy(self, ids: np.ndarray, hole: Sequence[int]) -> np.ndarray:
         """Texts [B, T] whose hole is filled from left to right by the likeliest character."""
-        found = ids.copy()
+        filled = ids.copy()
         for at in hole:
-            found[:, at] = self.logprobs(found)[:, at, :START].argmax(-1)
-        return found
+            filled[:, at] = self.logprobs(filled)[:, at, :START].argmax(-1)
+        return filled
 
     def enumerated(self, ids: np.ndarray, hole: Sequence[int]) -> np.ndarray:
         """Texts [B, T] with the filling, of all digits', that makes the text most probable."""
         n = 10 ** len(hole)
-        found = []
+        answers = []
         for text in ids:
             every = np.repeat(text[None], n, axis=0)
             for place, at in enumerate(reversed(hole)):
                 every[:, at] = np.arange(n) // 10**place % 10
             logp = np.take_along_axis(self.logprobs(every), every[..., None], -1).sum((1, 2))
-            found.append(every[logp.argmax()])
-        return np.stack(found)
+            answers.append(every[logp.argmax()])
+        return np.stack(answers)
 
 
 class ByDiffusion:
@@ -144,16 +144,16 @@ class ByDiffusion:
         from likely.engine.trace.step import Recipe
         from likely.engine.trace.unmasking import Unmasking, fill
 
-        found = []
+        answers = []
         for text in ids:
             canvas = text.copy()
             canvas[list(hole)] = MASK
             whole = [*BEFORE, *canvas.tolist()]
             for step in fill(self.denoiser.logits, whole, MASK, Unmasking(), Recipe(greedy=True)):
-                for each in step.unmasked:
-                    canvas[each.token.position - len(BEFORE)] = each.token.token
-            found.append(canvas)
-        return np.stack(found)
+                for one in step.unmasked:
+                    canvas[one.token.position - len(BEFORE)] = one.token.token
+            answers.append(canvas)
+        return np.stack(answers)
 
 
 def share(fill: Callable[[np.ndarray, Sequence[int]], np.ndarray], ids: np.ndarray, hole: Sequence[int]) -> list[float]:
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS)
     options = parser.parse_args()
     rows, held = texts(options.digits)
-    asked, steps = held[: options.asked], options.steps
+    questions, steps = held[: options.asked], options.steps
     for kind in options.only:
         model = blank(options, diffusion=kind == "diffusion")
         if kind == "adapted":
@@ -190,20 +190,20 @@ def main() -> None:
             seconds += train(model, rows, options, steps, share=options.share, anneal=0.5)
         else:
             seconds = train(model, rows, options, 2 * steps)
-        found: dict[str, Any] = {"kind": kind, **vars(options), "processor_s": round(seconds)} | {"only": kind}
+        figures: dict[str, Any] = {"kind": kind, **vars(options), "processor_s": round(seconds)} | {"only": kind}
         if kind == "autoregressive":
-            left = LeftToRight(model)
-            found["nats_a_text"] = round(left.loss(asked), 3)
+            forward = LeftToRight(model)
+            figures["nats_a_text"] = round(forward.loss(questions), 3)
             for name, hole in HOLES.items():
-                found[name] = share(left.greedy, asked, hole)
+                figures[name] = share(forward.greedy, questions, hole)
                 if name != "sum":
-                    found[f"{name} enumerated"] = share(left.enumerated, asked, hole)
+                    figures[f"{name} enumerated"] = share(forward.enumerated, questions, hole)
         else:
             by = ByDiffusion(model)
-            found["nats_a_text_at_most"] = round(by.loss(asked[: options.bounded]), 3)
+            figures["nats_a_text_at_most"] = round(by.loss(questions[: options.bounded]), 3)
             for name, hole in HOLES.items():
-                found[name] = share(by.filled, asked, hole)
-        print(json.dumps(found), flush=True)
+                figures[name] = share(by.filled, questions, hole)
+        print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -56,18 +56,18 @@ def stubbed() -> Iterator[None]:
         return one(q, k, v)
 
     def make(**_: Any) -> Callable[..., list[Any]]:
-        made: dict[Any, Any] = {}
+        launches: dict[Any, Any] = {}
 
         def launch(*, inputs: list[Any], output_shapes: Any, output_dtypes: Any, **options: Any) -> list[Any]:
             shapes = tuple(map(tuple, output_shapes)), tuple(map(str, output_dtypes))
-            if shapes not in made:
+            if shapes not in launches:
 
                 @mx.custom_function
                 def zeros(*_: Any) -> tuple[Any, ...]:
                     return tuple(mx.zeros(s, d) for s, d in zip(output_shapes, output_dtypes, strict=True))
 
-                made[shapes] = zeros
-            return list(made[shapes](*inputs))
+                launches[shapes] = zeros
+            return list(launches[shapes](*inputs))
 
         return launch
 
@@ -81,14 +81,14 @@ def stubbed() -> Iterator[None]:
         (mx, "default_device", lambda: mx.gpu),
         (mx, "device_info", lambda *_: CHIP),
     ]
-    kept = [(place, name, getattr(place, name)) for place, name, _ in swaps]
+    originals = [(place, name, getattr(place, name)) for place, name, _ in swaps]
     try:
         for place, name, other in swaps:
             setattr(place, name, other)
         device._device.cache_clear()
         yield
     finally:
-        for place, name, other in kept:
+        for place, name, other in originals:
             setattr(place, name, other)
         device._device.cache_clear()
 
@@ -142,17 +142,17 @@ def main() -> None:
     place, sampler = read()
     place._logits = mx.random.normal((1, CONFIG["vocab_size"]), mx.bfloat16, 0, 9, key=mx.random.key(0))
     with simulated():  # a row as the device gives it, of a distribution as sharp as a model's
-        (seen,) = sampler.draw(place)
-        mx.eval(seen.arrays)
-        assert seen.kernel is not None and seen.kernel.observed and not seen.spilled
+        (drawn_row,) = sampler.draw(place)
+        mx.eval(drawn_row.arrays)
+        assert drawn_row.kernel is not None and drawn_row.kernel.observed and not drawn_row.spilled
     tokens = [int(i) for i in np.random.default_rng(0).integers(0, CONFIG["vocab_size"], options.tokens)]
     times: dict[str, list[float]] = {}
 
     def timed(name: str, act: Callable[..., Any], *given: Any) -> Any:
         begin = time.process_time()
-        found = act(*given)
+        result = act(*given)
         times.setdefault(name, []).append(1e3 * (time.process_time() - begin))
-        return found
+        return result
 
     compiled = CompiledStep(net, mx.compile)
 
@@ -171,7 +171,7 @@ def main() -> None:
                 timed(layers, place.feed, [drawn])
                 following = timed("draw", lambda: sampler.draw(place, flying=[drawn]))
                 assert following[0].kernel is not None
-                step = timed("observe", seen.step, place.ids[0])
+                step = timed("observe", drawn_row.step, place.ids[0])
                 timed("text", lambda step: list(text.push(step, 0.0)), replace(step, token=word))
                 place.settle([token])
                 place._hidden[-1], place._logits = place._hidden[0][:, :1], None
@@ -210,13 +210,13 @@ def main() -> None:
         ours("compiled")
         mx.disable_compile()
     assert compiled.traces == 1
-    found = {name: round(float(np.quantile(spent, 0.25)), 3) for name, spent in times.items()}
-    other = found["mlx-lm graph"] + found["mlx-lm text"]
-    after = sum(found[name] for name in ("draw", "observe", "text"))
-    plain, fast = found["layers"] + after, found["compiled"] + after
+    parts_ms = {name: round(float(np.quantile(spent, 0.25)), 3) for name, spent in times.items()}
+    other = parts_ms["mlx-lm graph"] + parts_ms["mlx-lm text"]
+    after = sum(parts_ms[name] for name in ("draw", "observe", "text"))
+    plain, fast = parts_ms["layers"] + after, parts_ms["compiled"] + after
     figures = {"ms": round(plain, 3), "compiled_ms": round(fast, 3), "aim_ms": AIM_MS}
     figures |= {"of_mlx_lm": round(plain / other, 3), "compiled_of_mlx_lm": round(fast / other, 3), "aim": AIM_RATIO}
-    print(json.dumps({"benchmark": "host", **vars(options), **figures, "parts": found}))
+    print(json.dumps({"benchmark": "host", **vars(options), **figures, "parts": parts_ms}))
 
 
 if __name__ == "__main__":

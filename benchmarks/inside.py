@@ -79,8 +79,8 @@ def main() -> None:
     def one() -> None:
         mx.eval(model(mx.array([clean.ids])))
 
-    found: list[Any] = []
-    parts = {"single": single, "one": one, "patches": lambda: found.append(patching.patch(pair)),
+    patched: list[Any] = []
+    parts = {"single": single, "one": one, "patches": lambda: patched.append(patching.patch(pair)),
              "estimate": lambda: patching.estimate(pair)}  # fmt: skip
     for _ in range(options.rounds):
         for name, do in parts.items():
@@ -92,7 +92,7 @@ def main() -> None:
         "all patches / as many passes": (times["patches"] - times["estimate"])
         / (times["single"] / SINGLE * layers * PATCHED),
         "estimate / one pass": times["estimate"] / times["one"],
-        "correlation of the estimate": found[-1].correlation,
+        "correlation of the estimate": patched[-1].correlation,
         "repaint, ms": repaint(len(ids), layers),
     }
     limits = {"first picture / plain pass": 1.5, "whole lens / plain pass": 12, "all patches / as many passes": 0.25,
@@ -126,7 +126,7 @@ def repaint(n: int, layers: int) -> dict[str, float]:
     kinds = ("induction", "duplicate", "previous", "first", "distance", "entropy")
     at.take(looks.KindsLook(), looks.Kinds({name: rng.random((layers, heads)) for name in kinds}))
     pages: dict[str, Page] = {"lens": LensPage(), "attention": AttentionPage()}
-    look, found = theme.look(theme.DARK.variables | {"background": "#101214"}, "true"), {}
+    look, times_ms = theme.look(theme.DARK.variables | {"background": "#101214"}, "true"), {}
     for name, page in pages.items():
         times = []
         for step in range(40):
@@ -138,8 +138,8 @@ def repaint(n: int, layers: int) -> dict[str, float]:
                 sheet.lines()
 
             times.append(1e3 * spent(draw))
-        found[name] = round(sorted(times)[len(times) // 2], 2)
-    return found
+        times_ms[name] = round(sorted(times)[len(times) // 2], 2)
+    return times_ms
 
 
 if __name__ == "__main__":

@@ -55,13 +55,13 @@ def _errors(maker: Callable[..., Any], kind: str, seeds: int) -> dict[str, Any]:
     from tests.metal.test_errors import compared
 
     sizes = [size for size in SIZES if (size[0] == 1) == (kind == "decode")]
-    found = [compared(*maker(7 * s + 3, 4, t, n, d, dtype=mx.float32)) for t, n, d in sizes for s in range(seeds)]
-    ours, theirs = (math.sqrt(sum((f[i] / f[2]) ** 2 for f in found) / len(found)) for i in (0, 1))
-    beyond = sum(o > 1.25 * s + unit for o, s, unit in found) / len(found)
-    stock_beyond = sum(s > 1.25 * o + unit for o, s, unit in found) / len(found)
+    pairs = [compared(*maker(7 * s + 3, 4, t, n, d, dtype=mx.float32)) for t, n, d in sizes for s in range(seeds)]
+    ours, theirs = (math.sqrt(sum((f[i] / f[2]) ** 2 for f in pairs) / len(pairs)) for i in (0, 1))
+    beyond = sum(o > 1.25 * s + unit for o, s, unit in pairs) / len(pairs)
+    stock_beyond = sum(s > 1.25 * o + unit for o, s, unit in pairs) / len(pairs)
     print(f"{maker.__name__:<14} {kind:<8} {ours:>12.2f} {theirs:>11.2f} {beyond:>12.2%} {stock_beyond:>11.2%}")
     figures = {"ours": ours, "stock": theirs, "beyond": beyond, "stock_beyond": stock_beyond}
-    return {"inputs": maker.__name__, "kind": kind, "cases": len(found), **figures}
+    return {"inputs": maker.__name__, "kind": kind, "cases": len(pairs), **figures}
 
 
 def main() -> int:

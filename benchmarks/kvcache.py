@@ -77,12 +77,15 @@ def main() -> None:
 
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     for _ in range(options.rounds):
-        for kind, found in runs.items():
+        for kind, reports in runs.items():
             command = [sys.executable, __file__, "--worker", kind, "--dtype", options.dtype]
             command += ["--context", str(options.context)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found.append(json.loads(done.stdout.splitlines()[-1]))
-    figures = {kind: {name: median(run[name] for run in found) for name in found[0]} for kind, found in runs.items()}
+            reports.append(json.loads(done.stdout.splitlines()[-1]))
+    figures = {
+        kind: {name: median(report[name] for report in reports) for name in reports[0]}
+        for kind, reports in runs.items()
+    }
     plain = figures["as it is"]
     half = plain["peak"] - (plain["nbytes"] - plain["nbytes_16"])
     for kind, f in figures.items():

@@ -43,12 +43,12 @@ def loss(
     groups = widths.groups(model, chosen, "adamw", 0.0)
     run = trainer.prepare(model, settings, trainer.Set(rows), folder, groups=groups)
     run.keep = lambda run, folder: None
-    found = []
+    losses = []
     for event in trainer.train(run):
         if isinstance(event, trainer.Stepped):
-            found.append(event.loss)
+            losses.append(event.loss)
             if event.step == steps:
-                return float(np.mean(found[-steps // 4 :]))
+                return float(np.mean(losses[-steps // 4 :]))
     return float("inf")
 
 
@@ -75,16 +75,16 @@ def main() -> None:
     text = "".join(p.read_text() for p in sorted((Path(__file__).parent.parent / "docs").glob("*.md")))
     ids = np.frombuffer(text.encode(), np.uint8)[: 1 << 18]
     for kind in (options.kind,) if options.kind else ("mup", "standard"):
-        found = np.zeros((options.seeds, len(WIDTHS), len(powers)))
+        by_seed = np.zeros((options.seeds, len(WIDTHS), len(powers)))
         for seed in range(options.seeds):
             for i, width in enumerate(WIDTHS):
                 for j, power in enumerate(powers):
                     with tempfile.TemporaryDirectory() as root:
-                        found[seed, i, j] = loss(
+                        by_seed[seed, i, j] = loss(
                             kind, width, 2.0**power, seed, ids, Path(root), steps=options.steps, batch=options.batch
                         )
-                print(kind, seed, width, found[seed, i].round(4).tolist(), flush=True)
-        table = dict(zip(WIDTHS, found.mean(0).round(4).tolist(), strict=True))
+                print(kind, seed, width, by_seed[seed, i].round(4).tolist(), flush=True)
+        table = dict(zip(WIDTHS, by_seed.mean(0).round(4).tolist(), strict=True))
         best = {width: lowest(powers, losses) for width, losses in table.items()}
         moved = max(best.values()) - min(best.values())
         print(json.dumps({"parametrisation": kind, "best": best, "doublings": moved, "losses": table}), flush=True)

@@ -56,11 +56,11 @@ def compare(python: str, path: Path, logp: Any, ids: list[int], tokenizer: Any) 
 
     from likely.engine import arrays
 
-    asked = json.dumps({"path": str(path), "ids": ids, "text": TEXT})
-    done = subprocess.run([python, "-P", __file__, "--worker"], input=asked, capture_output=True, text=True)
+    request = json.dumps({"path": str(path), "ids": ids, "text": TEXT})
+    done = subprocess.run([python, "-P", __file__, "--worker"], input=request, capture_output=True, text=True)
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1:]}
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    reply = json.loads(done.stdout.strip().splitlines()[-1])
     theirs = np.load(f"{path}.npy")[:, : logp.shape[-1]].astype(np.float64)
     Path(f"{path}.npy").unlink()
     ours = logp.astype(np.float64)
@@ -69,8 +69,8 @@ def compare(python: str, path: Path, logp: Any, ids: list[int], tokenizer: Any) 
         "kl": float(f"{kl.mean():.3g}"),
         "top1": round(float((ours.argmax(-1) == theirs.argmax(-1)).mean()), 4),
         "entropy": round(float(arrays.entropy(ours, np).mean()), 2),
-        "same_tokens": found["tokens"] == tokenizer.encode(TEXT),
-        "same_template": found["template"] == (tokenizer.chat_template or ""),
+        "same_tokens": reply["tokens"] == tokenizer.encode(TEXT),
+        "same_template": reply["template"] == (tokenizer.chat_template or ""),
         "mb": round(path.stat().st_size / 1e6, 1),
     }
 
@@ -90,11 +90,11 @@ def measure(name: str, checkpoint: Any, python: str, folder: Path) -> dict[str, 
     for kind in KINDS:
         path = folder / f"{name.replace(' ', '-')}-{kind}.gguf"
         gguf.write(checkpoint, path, kind)
-        figures[kind] = found = compare(python, path, logp, ids, checkpoint.tokenizer)
+        figures[kind] = own = compare(python, path, logp, ids, checkpoint.tokenizer)
         path.unlink()
         most, least = LIMITS[kind]
-        found["reached"] = not found.get("failed") and found["kl"] <= most and found["top1"] >= least
-        print(f"{name:>16} {kind:>5}  {json.dumps(found)}", flush=True)
+        own["reached"] = not own.get("failed") and own["kl"] <= most and own["top1"] >= least
+        print(f"{name:>16} {kind:>5}  {json.dumps(own)}", flush=True)
     return figures
 
 
@@ -106,9 +106,9 @@ def merged(checkpoint: Any, adapter: Any, ids: list[int]) -> float:
 
     model = checkpoint.model
     both = compare.logits(model, lambda: lora.off(model)), compare.logits(model)
-    found = compare.compare(*both, ids, ("base", "adapter"))
+    comparison = compare.compare(*both, ids, ("base", "adapter"))
     fuse.merge(model, adapter)
-    return found.kl
+    return comparison.kl
 
 
 def fused(checkpoint: Any, size: float) -> float:
@@ -165,7 +165,7 @@ def tiny(root: Path) -> dict[str, Any]:
             return mx.array(array * (1 if "norm" in name else 1.5 if outer else 2.0))
         return mx.array(1 + array if "norm" in name else SHARP * array if outer else array)
 
-    found = {}
+    models = {}
     for family, changes in FOLDERS.items():
         config = files.LLAMA | changes | sizes | {"intermediate_size": 2 * WIDTH}
         config |= {"sliding_window": 1024} if family == "mistral" else {}
@@ -173,8 +173,8 @@ def tiny(root: Path) -> dict[str, Any]:
         arrays = {name: alive(name, array) for name, array in files.weights(config).items()}
         path = files.write_folder(root / family.replace(" ", "-"), config, arrays)
         tokenizer_folder(path)
-        found[f"tiny {family}"] = load(path)
-    return found
+        models[f"tiny {family}"] = load(path)
+    return models
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ def main() -> None:
         recent = rng.integers(0, vocab, 64)
         times: dict[str, float] = {}
         for _ in range(options.rounds):
-            for said, recipe in recipes.items():
+            for label, recipe in recipes.items():
                 states = start(recipe.transforms, None, [], np)
                 after, removed_by = run(recipe.transforms, raw, states, (0, 0), np)
                 changed: dict[str, Any] = {"after": after, "removed_by": removed_by} if recipe.transforms else {}
@@ -58,7 +58,7 @@ def main() -> None:
                     begin = time.process_time()
                     observe(measured(raw, 7, recent), 7, **changed, recipe=recipe, position=64)
                     spent = 1e3 * (time.process_time() - begin)
-                    times[f"{name} {said}"] = min(times.get(f"{name} {said}", spent), spent)
+                    times[f"{name} {label}"] = min(times.get(f"{name} {label}", spent), spent)
         figures[str(vocab)] = {name: round(spent, 3) for name, spent in times.items()} | {"limit": LIMIT_MS[vocab]}
     print(json.dumps({"benchmark": "observe", "rounds": options.rounds, "ms": figures}))
 

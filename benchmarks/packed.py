@@ -152,9 +152,9 @@ def llama(path: str, folder: Path, threads: int) -> Run:
     library = ctypes.CDLL(str(next(folder.glob("libllama.v*.so"))), ctypes.RTLD_GLOBAL)
 
     def function(name: str, result: Any, *arguments: Any, of: ctypes.CDLL = library) -> Any:
-        found = getattr(of, name)
-        found.restype, found.argtypes = result, arguments
-        return found
+        bound = getattr(of, name)
+        bound.restype, bound.argtypes = result, arguments
+        return bound
 
     callback = ctypes.CFUNCTYPE(None, number, ctypes.c_char_p, pointer)
     quiet = callback(lambda level, text, data: None)
@@ -246,11 +246,11 @@ class Worker:
 
 @contextmanager
 def workers(*kinds: tuple[str, Path], folder: Path, threads: int) -> Iterator[list[Worker]]:
-    made = [Worker(name, path, folder, threads) for name, path in kinds]
+    opened = [Worker(name, path, folder, threads) for name, path in kinds]
     try:
-        yield made
+        yield opened
     finally:
-        for worker in made:
+        for worker in opened:
             worker.process.terminate()
             worker.process.wait()
 
@@ -268,12 +268,12 @@ def ratios(ours: Sequence[Clock], theirs: Sequence[Clock]) -> dict[str, float]:
 def by_turns(
     one: Callable[[], Sequence[Clock]], other: Callable[[], Sequence[Clock]], rounds: int
 ) -> tuple[list[Clock], list[Clock]]:
-    found: tuple[list[Clock], list[Clock]] = [], []
+    clocks: tuple[list[Clock], list[Clock]] = [], []
     for round_ in range(rounds + 1):
-        for run, times in zip((one, other), found, strict=True):
+        for run, times in zip((one, other), clocks, strict=True):
             got = run()
             times += got if round_ else []
-    return found
+    return clocks
 
 
 def steps(worker: Worker, tokens: int, **asked: Any) -> Callable[[], Sequence[Clock]]:

@@ -116,7 +116,7 @@ def knows(folder: Path, kinds: dict[str, Path], count: int) -> dict[str, Any]:
     assert session.average is not None
     averaged = session.average(0)
     text = UncertainText(averaged)
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "figure": "known and unknown",
         "posterior": averaged.posterior.KIND,
         "samples": averaged.samples,
@@ -125,7 +125,7 @@ def knows(folder: Path, kinds: dict[str, Path], count: int) -> dict[str, Any]:
     for kind, path in kinds.items():
         rows = samples.prepare(data.read(path, valid=0).train, opened.checkpoint.tokenizer, length=256).samples[:count]
         nll: dict[str, list[float]] = {"trained": [], "averaged": []}
-        said: dict[str, list[tuple[float, bool]]] = {"trained": [], "averaged": []}
+        reliable: dict[str, list[tuple[float, bool]]] = {"trained": [], "averaged": []}
         doubts, spread = [], []
         for row in rows:
             ids, first = list(row.ids), row.trained.index(True)
@@ -138,10 +138,10 @@ def knows(folder: Path, kinds: dict[str, Path], count: int) -> dict[str, Any]:
                 - np.log(np.exp(one - one.max(-1, keepdims=True)).sum(-1, keepdims=True))
                 - one.max(-1, keepdims=True)
             )
-            for name, each in (("trained", one), ("averaged", mean)):
-                nll[name].append(-float(np.mean([each[i, t] for i, t in enumerate(ids[first:])])))
-                said[name] += [
-                    (float(np.exp(r.max())), int(r.argmax()) == t) for r, t in zip(each, ids[first:], strict=True)
+            for name, predicted in (("trained", one), ("averaged", mean)):
+                nll[name].append(-float(np.mean([predicted[i, t] for i, t in enumerate(ids[first:])])))
+                reliable[name] += [
+                    (float(np.exp(r.max())), int(r.argmax()) == t) for r, t in zip(predicted, ids[first:], strict=True)
                 ]
             parts = text.after(first - 1, len(ids) - 1, [[t] for t in ids[first:]])
             doubts.append(float(np.mean([u.epistemic for u in parts])) / LN2)
@@ -149,9 +149,9 @@ def knows(folder: Path, kinds: dict[str, Path], count: int) -> dict[str, Any]:
         epistemic[kind] = doubts
         change = estimates.paired(nll["trained"], nll["averaged"])
         errors = {
-            n: calibration.ece(calibration.reliability(*map(list, zip(*s, strict=True)))) for n, s in said.items()
+            n: calibration.ece(calibration.reliability(*map(list, zip(*s, strict=True)))) for n, s in reliable.items()
         }
-        found[kind] = {
+        figures[kind] = {
             "rows": len(rows),
             "epistemic": _told(estimates.mean(doubts)),
             "aleatoric": _told(estimates.mean(spread)),
@@ -161,12 +161,12 @@ def knows(folder: Path, kinds: dict[str, Path], count: int) -> dict[str, Any]:
         }
     a, b = (np.array(epistemic[kind]) for kind in kinds)
     half = 1.96 * float(np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)))
-    found["epistemic: other - same"] = [
+    figures["epistemic: other - same"] = [
         float(b.mean() - a.mean()),
         float(b.mean() - a.mean()) - half,
         float(b.mean() - a.mean()) + half,
     ]
-    return found
+    return figures
 
 
 def _told(found: estimates.Estimate) -> list[float]:

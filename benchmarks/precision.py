@@ -79,15 +79,15 @@ class Reference:
             x = x + (gate / (1 + np.exp(-gate)) * (y @ w[at + "ffn_up"].T)) @ w[at + "ffn_down"].T
         z = self.norm(x, "output_norm") @ w.get("output", w["token_embd"]).T
         z -= z.max(-1, keepdims=True)
-        found: np.ndarray = z[np.arange(t), list(ids[1:])] - np.log(np.exp(z).sum(-1))
-        return found
+        logp: np.ndarray = z[np.arange(t), list(ids[1:])] - np.log(np.exp(z).sum(-1))
+        return logp
 
 
 def sentences(text: str, count: int) -> list[str]:
     """So many of a text's, at even distances."""
-    found = [s.strip() + " ." for line in text.splitlines() if "=" not in line for s in line.split(" . ")]
-    found = [s for s in found if SHORTEST <= len(s) <= LONGEST]
-    return found[:: max(1, len(found) // count)][:count]
+    chosen = [s.strip() + " ." for line in text.splitlines() if "=" not in line for s in line.split(" . ")]
+    chosen = [s for s in chosen if SHORTEST <= len(s) <= LONGEST]
+    return chosen[:: max(1, len(chosen) // count)][:count]
 
 
 def quartile(times: Sequence[float]) -> float:
@@ -131,12 +131,12 @@ def main() -> None:
     for turn in range(options.rounds + 1):
         for name, way in ways.items():
             began = time.process_time()
-            found = [each.tokens for (each,) in loglikelihoods(way, requests)]
+            logps = [likelihood.tokens for (likelihood,) in loglikelihoods(way, requests)]
             if turn:  # the first warms up
                 seconds[name].append(time.process_time() - began)
                 continue
-            off = [each - exact for each, exact in zip(found, want, strict=True)]
-            sums, tokens = np.abs([each.sum() for each in off]), np.concatenate(off)
+            off = [logp - exact for logp, exact in zip(logps, want, strict=True)]
+            sums, tokens = np.abs([errors.sum() for errors in off]), np.concatenate(off)
             figures[name] = {
                 "within_95": float(np.quantile(sums, 0.95)),
                 "within": float(sums.max()),

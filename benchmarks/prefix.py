@@ -44,13 +44,13 @@ def main() -> None:
         return time.perf_counter() - began
 
     seconds: dict[str, list[float]] = {"read": [], "again": [], "begun": []}
-    with tempfile.TemporaryDirectory() as kept, tempfile.TemporaryDirectory() as begun:
-        first_token(ids, Prefixes("smollm2", folder=Path(kept)))
-        nbytes = sum(file.stat().st_size for file in Path(kept).iterdir())
+    with tempfile.TemporaryDirectory() as stored, tempfile.TemporaryDirectory() as begun:
+        first_token(ids, Prefixes("smollm2", folder=Path(stored)))
+        nbytes = sum(file.stat().st_size for file in Path(stored).iterdir())
         for n in range(options.rounds):
             seconds["read"].append(first_token(ids, None))
-            seconds["again"].append(first_token(ids, Prefixes("smollm2", folder=Path(kept))))
-            folder = shutil.copytree(kept, Path(begun) / str(n))  # what is new in it is found by nobody else
+            seconds["again"].append(first_token(ids, Prefixes("smollm2", folder=Path(stored))))
+            folder = shutil.copytree(stored, Path(begun) / str(n))  # what is new in it is found by nobody else
             seconds["begun"].append(first_token([*ids, *range(2000, 2024)], Prefixes("smollm2", folder=folder)))
     figures: dict[str, float] = {f"{name}_s": median(values) for name, values in seconds.items()}
     figures |= {f"{name}_ratio": figures["read_s"] / figures[f"{name}_s"] for name in ("again", "begun")}

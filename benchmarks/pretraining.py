@@ -41,8 +41,8 @@ def rows(count: int, vocab: int) -> Any:
 def described(shape: dict[str, int]) -> dict[str, Any]:
     from likely.engine.pretrain.shape import ModelShape, config_of
 
-    made = ModelShape("llama", shape["layers"], shape["width"], shape["heads"])
-    return config_of(made, shape["vocab"], CONTEXT)
+    model_shape = ModelShape("llama", shape["layers"], shape["width"], shape["heads"])
+    return config_of(model_shape, shape["vocab"], CONTEXT)
 
 
 def ours(shape: dict[str, int], steps: int, folder: Path) -> dict[str, Any]:
@@ -100,18 +100,18 @@ def theirs(shape: dict[str, int], steps: int, folder: Path) -> dict[str, Any]:
     ids = rows(BATCH * steps, shape["vocab"])
     order = np.random.default_rng(0).permutation(len(ids))
     mx.reset_peak_memory()
-    found = []
+    losses = []
     began, used = time.perf_counter(), time.process_time()
     for t in range(steps):
         batch = mx.array(ids[order[t * BATCH : (t + 1) * BATCH]].astype(np.int32))
         loss, gradients = step(model, batch[:, :-1], batch[:, 1:])
         optimizer.update(model, gradients)
         mx.eval(loss, model.parameters(), optimizer.state)
-        found.append(float(loss))
+        losses.append(float(loss))
     seconds, used = time.perf_counter() - began, time.process_time() - used
     tokens = steps * BATCH * CONTEXT
     return {"tokens_per_s": tokens / seconds, "per_processor_s": tokens / used, "peak": mx.get_peak_memory(),
-            "loss": float(np.mean(found))}  # fmt: skip
+            "loss": float(np.mean(losses))}  # fmt: skip
 
 
 def main() -> None:
@@ -126,16 +126,16 @@ def main() -> None:
         work = ours if options.worker == "ours" else theirs
         print(json.dumps(work(SHAPES[options.shape], options.steps, options.folder)))
         return
-    found: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": []}
+    reports: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": []}
     with tempfile.TemporaryDirectory() as root:
         for number in range(options.rounds):
-            for name in found:
+            for name in reports:
                 words = ["--worker", name, "--folder", f"{root}/{number}", "--steps", str(options.steps)]
                 command = [sys.executable, __file__, "--shape", options.shape, *words]
                 text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-                found[name].append(json.loads(text.strip().splitlines()[-1]))
-                print(name, found[name][-1], flush=True)
-    middle = {name: {key: statistics.median(r[key] for r in each) for key in each[0]} for name, each in found.items()}
+                reports[name].append(json.loads(text.strip().splitlines()[-1]))
+                print(name, reports[name][-1], flush=True)
+    middle = {name: {key: statistics.median(r[key] for r in runs) for key in runs[0]} for name, runs in reports.items()}
     mine, other = middle["ours"], middle["theirs"]
     ratios = {key: round(mine[key] / other[key], 3) for key in ("tokens_per_s", "per_processor_s", "peak", "loss")}
     held = round(mine["peak"] / mine["announced"], 3)

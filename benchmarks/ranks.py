@@ -45,9 +45,9 @@ def run(count: int, words: list[str]) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         hosts = Path(folder) / "hosts.json"
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-        hosts.write_text(json.dumps([[f"127.0.0.1:{each.getsockname()[1]}"] for each in sockets]))
-        for each in sockets:
-            each.close()
+        hosts.write_text(json.dumps([[f"127.0.0.1:{listener.getsockname()[1]}"] for listener in sockets]))
+        for listener in sockets:
+            listener.close()
         where = {**os.environ, "MLX_HOSTFILE": str(hosts)}
         command = [sys.executable, __file__, *words]
         ranks = [

@@ -54,12 +54,12 @@ def sums(
     """Pairs of numbers of three digits to a base."""
     import numpy as np
 
-    random, found = np.random.default_rng(seed), dict[tuple[int, int], None]()
-    while len(found) < count:
+    random, problems = np.random.default_rng(seed), dict[tuple[int, int], None]()
+    while len(problems) < count:
         pair = (int(random.integers(base**2, base**3)), int(random.integers(base**2, base**3)))
         if pair not in without:
-            found[pair] = None
-    return list(found)
+            problems[pair] = None
+    return list(problems)
 
 
 def trained(folder: Path, steps: int) -> Path:
@@ -108,14 +108,14 @@ def main() -> None:
     parser.add_argument("--terms", type=int, default=3)
     parser.add_argument("--train", action="store_true")
     options = parser.parse_args()
-    asked = (
+    trial = (
         few_shot(options.items, options.terms)
         if options.smollm2
         else long_sums(options.folder, options.steps, options.items)
     )
     if not options.train:
-        found = figures(asked, options.paths, with_power=options.power, with_search=options.search)
-        print(json.dumps({"benchmark": "reasoning", "model": asked.model, **found}))
+        outcome = figures(trial, options.paths, with_power=options.power, with_search=options.search)
+        print(json.dumps({"benchmark": "reasoning", "model": trial.model, **outcome}))
 
 
 def long_sums(folder: Path, steps: int, items: int) -> Asked:
@@ -124,8 +124,8 @@ def long_sums(folder: Path, steps: int, items: int) -> Asked:
     from likely.engine.trace.step import Recipe
 
     fresh = sums(items, 1, frozenset(sums(ROWS, 0)))
-    asked = [Question(f"{a}+{b}=", (str(a + b),)) for a, b in fresh]
-    return Asked(str(trained(folder, steps)), asked, sound, " ", Recipe())
+    questions = [Question(f"{a}+{b}=", (str(a + b),)) for a, b in fresh]
+    return Asked(str(trained(folder, steps)), questions, sound, " ", Recipe())
 
 
 def few_shot(items: int, terms: int) -> Asked:
@@ -136,13 +136,14 @@ def few_shot(items: int, terms: int) -> Asked:
     from likely.engine.trace.step import Recipe
     from likely.engine.transforms import Temperature
 
-    random, found = np.random.default_rng(2), dict[tuple[int, ...], None]()
-    while len(found) < items + 6:
-        found[tuple(int(x) for x in random.integers(2, 10, terms))] = None
-    (*shots,) = list(found)[:6]
-    shown = "".join(f"Q: {' + '.join(map(str, each))}\nA: {chain(*each)}\n" for each in shots)
-    asked = [Question(f"{shown}Q: {' + '.join(map(str, each))}\nA:", (str(sum(each)),)) for each in list(found)[6:]]
-    return Asked("smollm2", asked, chain_sound, ".", Recipe((Temperature(0.7),)), ("\n",), 16 * terms)
+    random, problems = np.random.default_rng(2), dict[tuple[int, ...], None]()
+    while len(problems) < items + 6:
+        problems[tuple(int(x) for x in random.integers(2, 10, terms))] = None
+    (*shots,) = list(problems)[:6]
+    shown = "".join(f"Q: {' + '.join(map(str, numbers))}\nA: {chain(*numbers)}\n" for numbers in shots)
+    fresh = list(problems)[6:]
+    questions = [Question(f"{shown}Q: {' + '.join(map(str, n))}\nA:", (str(sum(n)),)) for n in fresh]
+    return Asked("smollm2", questions, chain_sound, ".", Recipe((Temperature(0.7),)), ("\n",), 16 * terms)
 
 
 def chain(first: int, *others: int) -> str:
@@ -174,8 +175,8 @@ def given_up(attempts: list[Any], share: float) -> dict[str, Any]:
     from likely.engine.statistics.estimates import compare
 
     right, all_whole, spent, had = [], [], 0, 0
-    for i, each in enumerate(attempts):
-        paths, control = each.outcome.paths, RunControl()
+    for i, attempt in enumerate(attempts):
+        paths, control = attempt.outcome.paths, RunControl()
         half = (len(paths) + 1) // 2
         collector = PathCollector(Extraction("number"), len(paths), control, paths=list(paths[:half]))
         collector.despair(share)
@@ -191,9 +192,9 @@ def given_up(attempts: list[Any], share: float) -> dict[str, Any]:
         for _ in collector.watch(again()):
             pass
         outcome = by_vote(collector.paths, seed=7 + i)
-        right.append(float(outcome.answer is not None and outcome.answer in each.known))
-        all_whole.append(float(each.solved))
-        spent, had = spent + outcome.tokens, had + each.outcome.tokens
+        right.append(float(outcome.answer is not None and outcome.answer in attempt.known))
+        all_whole.append(float(attempt.solved))
+        spent, had = spent + outcome.tokens, had + attempt.outcome.tokens
     return {
         "accuracy": sum(right) / len(right),
         "over_whole": row(compare(all_whole, right).estimate),
@@ -217,35 +218,35 @@ def figures(asked: Asked, paths: int, *, with_power: bool, with_search: bool) ->
     session, items = Session(load(asked.model)), len(asked.questions)
 
     def attempts(way: Reasoning) -> list[problems.Attempt]:
-        found = []
+        done = []
         control = RunControl(asked.recipe)
         for one in problems.attempt(session, asked.questions, way, control, 7, lambda path, line: None):
-            found.append(one)
-            print(f"\r{way.method} {len(found)} of {items}", end="", file=sys.stderr, flush=True)
+            done.append(one)
+            print(f"\r{way.method} {len(done)} of {items}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
-        return found
+        return done
 
     raw = {"max_tokens": asked.limit, "raw": True, "stop": asked.stop}
     vote = attempts(Reasoning(THOUGHTS["plain"], Extraction("number"), "vote", paths, **raw))
     gained = problems.gain(vote)
-    greedy = [float(each.right(each.greedy)) for each in vote]
+    greedy = [float(attempt.right(attempt.greedy)) for attempt in vote]
     guided = []
-    for each in vote:
-        asks = each.question.prompt
-        best = by_score(each.outcome.paths, lambda path, asks=asks: asked.sound(asks, path.text))  # type: ignore[misc]
-        guided.append(float(best.answer in each.known))
+    for attempt in vote:
+        asks = attempt.question.prompt
+        best = by_score(attempt.outcome.paths, lambda path, asks=asks: asked.sound(asks, path.text))  # type: ignore[misc]
+        guided.append(float(best.answer in attempt.known))
     more: dict[str, Any] = {}
     if with_search:
         stepped, spent = [], []
-        for each in vote:
-            asks = each.question.prompt
+        for attempt in vote:
+            asks = attempt.question.prompt
 
             def value(text: str, steps: object, whole: bool, asks: str = asks) -> float:
                 return asked.sound(asks, text)
 
             ids, beam = session.tokenizer.encode(asks), StepBeam(4, 4, asked.step_end, asked.limit, asked.stop)
             texts = beam.search(session, ids, RunControl(asked.recipe), value, extract=Extraction("number"), seed=7)
-            stepped.append(float(texts[0].answer in each.known))
+            stepped.append(float(texts[0].answer in attempt.known))
             spent.append(texts[0].drawn or 0)
         more |= {
             "steps": sum(stepped) / items, "steps_tokens": sum(spent) / items,
@@ -261,9 +262,9 @@ def figures(asked: Asked, paths: int, *, with_power: bool, with_search: bool) ->
             "power_over_greedy": row(compare(greedy, [float(e.solved) for e in power]).estimate),
         }  # fmt: skip
     half = paths // 2
-    hurt = [each for each in vote if maj_at(half, each.answers()[:half], "right", draws=1) == 0]
-    alone = [sum(a == "right" for a in each.answers()[half:]) / (paths - half) for each in hurt]
-    voted = [maj_at(paths - half, each.answers()[half:], "right", draws=200) for each in hurt]
+    hurt = [attempt for attempt in vote if maj_at(half, attempt.answers()[:half], "right", draws=1) == 0]
+    alone = [sum(a == "right" for a in attempt.answers()[half:]) / (paths - half) for attempt in hurt]
+    voted = [maj_at(paths - half, attempt.answers()[half:], "right", draws=200) for attempt in hurt]
     return {
         "items": items, "paths": paths, "greedy": row(gained.greedy), "greedy_tokens": gained.greedy_tokens,
         "sample": row(gained.curve[0].one), "vote": row(gained.method), "vote_tokens": gained.tokens,
@@ -271,7 +272,7 @@ def figures(asked: Asked, paths: int, *, with_power: bool, with_search: bool) ->
         "vote_curve": [[s.paths, s.tokens, row(s.vote)] for s in gained.curve],
         "pass_at_all": row(gained.curve[-1].one), "guided": sum(guided) / items,
         "guided_over_greedy": row(compare(greedy, guided).estimate),
-        "guided_over_vote": row(compare([float(each.solved) for each in vote], guided).estimate),
+        "guided_over_vote": row(compare([float(attempt.solved) for attempt in vote], guided).estimate),
         "hopeless": {share: given_up(vote, share) for share in (0.0, 0.1, 0.25, 0.5)},
         "foretold_to_hurt": len(hurt), "vote_over_sample_where_foretold": row(compare(alone, voted).estimate), **more,
     }  # fmt: skip
@@ -281,15 +282,15 @@ def sound(asked: str, text: str) -> float:
     """The share of a text's steps that are right: each equation has the next digits of what is asked and what the one
     before carried, and holds, and the last number is what they spell. The answer is not known to it."""
     a, _, b = asked.rstrip("=").partition("+")
-    carry, digits, found = 0, "", 0
+    carry, digits, correct = 0, "", 0
     *steps, said = text.split() or [""]
     if len(steps) < 3 and text.endswith(" "):
         steps, said = [*steps, said], ""
     for x, y, part in zip(a[::-1], b[::-1], steps, strict=False):
         total = int(x) + int(y) + carry
-        found += part == f"{x}+{y}+{carry}={total}"
+        correct += part == f"{x}+{y}+{carry}={total}"
         carry, digits = total // 10, str(total % 10) + digits
-    return (found + (len(digits) == 3 and said == f"{carry or ''}{digits}")) / 4
+    return (correct + (len(digits) == 3 and said == f"{carry or ''}{digits}")) / 4
 
 
 def row(estimate: Any) -> list[float]:

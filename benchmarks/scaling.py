@@ -49,11 +49,11 @@ def words(folder: Path, characters: float) -> float:
     random = np.random.default_rng(0)
     chances = np.arange(1, WORDS + 1) ** -EXPONENT
     chances /= chances.sum()
-    seen: dict[str, None] = {}
-    while len(seen) < WORDS:
+    vocabulary: dict[str, None] = {}
+    while len(vocabulary) < WORDS:
         length = int(random.integers(2, 7))
-        seen.setdefault("".join(LETTERS[i] for i in random.integers(0, len(LETTERS), length)))
-    known = [f"{word} " for word in seen]
+        vocabulary.setdefault("".join(LETTERS[i] for i in random.integers(0, len(LETTERS), length)))
+    known = [f"{word} " for word in vocabulary]
     mean = float(chances @ [len(word) for word in known])
     drawn = random.choice(WORDS, (int(characters / mean / A_DOCUMENT), A_DOCUMENT), p=chances)
     with (folder / "words.jsonl").open("w") as file:
@@ -93,7 +93,7 @@ if asked.text is not None:
 elif not (asked.out / "entropy.json").exists():
     (asked.out / "entropy.json").write_text(json.dumps({"nats a token": words(asked.out, 1.2e7)}))
 said = {"sizes": asked.sizes, "compute": asked.compute, "data": data, "tokenizer": tokenizer}
-(asked.out / "ladder.toml").write_text(LADDER.format(**{name: json.dumps(each) for name, each in said.items()}))
+(asked.out / "ladder.toml").write_text(LADDER.format(**{name: json.dumps(value) for name, value in said.items()}))
 plan = read_plan(asked.out / "ladder.toml")
 trainer = PretrainRungs(plan)
 rungs, left = plan.rungs({size: trainer.facts(size).parameters for size in plan.sizes})
@@ -104,18 +104,18 @@ runs, _ = read_runs(plan.out / running.TABLE, {})
 runs = runs.where(np.isin(runs.run, [rung.name for rung in rungs]))
 law, diverged = fitted.fit_sound(runs)
 spans = fitted.intervals(fitted.refits(law))
-print(json.dumps({"law": asdict(law.law), "95 %": spans, "diverged": [str(each) for each in diverged]}))
+print(json.dumps({"law": asdict(law.law), "95 %": spans, "diverged": [str(rung) for rung in diverged]}))
 parameters = trainer.facts(asked.larger).parameters
 larger = Rung(asked.larger, parameters, round(2 * max(plan.compute) / FLOP / parameters), 0)
-one = Ladder(*(np.array([each]) for each in (float(parameters), float(larger.tokens), np.nan, 0)))
+one = Ladder(*(np.array([number]) for number in (float(parameters), float(larger.tokens), np.nan, 0)))
 (told,) = foretold(law, one)
 words_of_it = json.dumps({"run": larger.name, "told": told.told, "low": told.low, "high": told.high})
 print(words_of_it, flush=True)
 (plan.out / "told.json").write_text(words_of_it)
 
 train(plan, [larger], trainer)
-(seen,) = [each for each in running.results(plan.out) if each.run == larger.name]
-print(json.dumps({"seen": seen.loss, "inside": seen.loss is not None and told.low <= seen.loss <= told.high}))
+(largest,) = [result for result in running.results(plan.out) if result.run == larger.name]
+print(json.dumps({"seen": largest.loss, "inside": largest.loss is not None and told.low <= largest.loss <= told.high}))
 runs, _ = read_runs(plan.out / running.TABLE, {})
 every = report(runs, [])
 (plan.out / "ladder.svg").write_text(ladder_figures.svg(every, rate(runs)), encoding="utf-8")

@@ -28,8 +28,8 @@ def ladder(budgets: int, sizes: int, sd: float, seed: int) -> Ladder:
 def held(budgets: int, sizes: int, sd: float, worlds: int, count: int) -> dict[str, float]:
     inside = dict.fromkeys(fitted.NAMES, 0)
     for seed in range(worlds):
-        found = fitted.fit(ladder(budgets, sizes, sd, seed))
-        for name, (low, high) in fitted.intervals(fitted.refits(found, count, seed=seed)).items():
+        law = fitted.fit(ladder(budgets, sizes, sd, seed))
+        for name, (low, high) in fitted.intervals(fitted.refits(law, count, seed=seed)).items():
             if name in inside:
                 inside[name] += low <= getattr(LAW, name) <= high
     return {name: hits / worlds for name, hits in inside.items()}

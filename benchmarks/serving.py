@@ -89,11 +89,11 @@ def chat(port: int, model: str, question: str, tokens: int) -> tuple[float, int]
     for line in response:
         if not line.startswith(b"data: {"):
             continue
-        found = json.loads(line[6:])
-        if found.get("choices") and found["choices"][0]["delta"].get("content"):
+        event = json.loads(line[6:])
+        if event.get("choices") and event["choices"][0]["delta"].get("content"):
             first = first or time.perf_counter() - began
-        if found.get("usage"):
-            count = found["usage"]["completion_tokens"]
+        if event.get("usage"):
+            count = event["usage"]["completion_tokens"]
     return first, count
 
 
@@ -102,13 +102,13 @@ def at_once(port: int, pid: int, model: str, chats: int, tokens: int, turn: int)
     questions = [f"Write a long story about {TOPICS[i % len(TOPICS)]} ({turn})." for i in range(chats)]
     spent, began = processor_s(pid), time.perf_counter()
     with ThreadPoolExecutor(chats) as pool:
-        found = list(pool.map(lambda question: chat(port, model, question, tokens), questions))
-    drawn = sum(count for _, count in found)
+        timings = list(pool.map(lambda question: chat(port, model, question, tokens), questions))
+    drawn = sum(count for _, count in timings)
     return {
         "tokens": drawn,
         "tokens_per_s": drawn / (time.perf_counter() - began),
         "tokens_per_processor_s": drawn / (processor_s(pid) - spent),
-        "first_s": median(first for first, _ in found),
+        "first_s": median(first for first, _ in timings),
     }
 
 
@@ -146,33 +146,33 @@ def main() -> None:
     parser.add_argument("--chats", type=int, default=8)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "likely-bench-packed")
     parser.add_argument("--without", action="append", default=[], help="likely, packed or mlx_lm")
-    given = parser.parse_args()
-    folder = str(export(given.folder, "float32"))
+    options = parser.parse_args()
+    folder = str(export(options.folder, "float32"))
     servers = {"likely": folder, "packed": "smollm2", "mlx_lm": folder}
-    servers = {kind: model for kind, model in servers.items() if kind not in given.without}
-    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in servers}
+    servers = {kind: model for kind, model in servers.items() if kind not in options.without}
+    figures: dict[str, list[dict[str, float]]] = {kind: [] for kind in servers}
     single: dict[str, list[float]] = {"serve": [], "run": []}
-    for turn in range(given.rounds):
+    for turn in range(options.rounds):
         for kind, model in servers.items():
             with served(kind, model) as (port, pid):
-                found[kind].append(at_once(port, pid, model, given.chats, given.tokens, turn))
+                figures[kind].append(at_once(port, pid, model, options.chats, options.tokens, turn))
                 if kind == "packed":
                     chat(port, model, "Write a long story about bread (0).", 4)
-                    few, many = (timed(port, pid, model, n) for n in (8, 8 + 2 * given.tokens))
-                    single["serve"].append((many - few) / (2 * given.tokens))
+                    few, many = (timed(port, pid, model, n) for n in (8, 8 + 2 * options.tokens))
+                    single["serve"].append((many - few) / (2 * options.tokens))
         if "packed" in servers:
-            single["run"].append(alone("smollm2", 2 * given.tokens))
-    said: dict[str, Any] = {
-        kind: {k: median(r[k] for r in rounds) for k in rounds[0]} for kind, rounds in found.items()
+            single["run"].append(alone("smollm2", 2 * options.tokens))
+    medians: dict[str, Any] = {
+        kind: {k: median(r[k] for r in rounds) for k in rounds[0]} for kind, rounds in figures.items()
     }
     for kind in ("likely", "packed"):
-        if kind in said and "mlx_lm" in said:
-            peer = said["mlx_lm"]
-            said[f"{kind}_over_mlx_lm"] = {k: said[kind][k] / peer[k] for k in peer if k != "tokens"}
+        if kind in medians and "mlx_lm" in medians:
+            peer = medians["mlx_lm"]
+            medians[f"{kind}_over_mlx_lm"] = {k: medians[kind][k] / peer[k] for k in peer if k != "tokens"}
     if single["run"]:
-        said["one_stream"] = {k: median(v) for k, v in single.items()}
-        said["one_stream"]["serve_over_run"] = said["one_stream"]["serve"] / said["one_stream"]["run"]
-    print(json.dumps({"tokens": given.tokens, "chats": given.chats, "rounds": given.rounds, **said}))
+        medians["one_stream"] = {k: median(v) for k, v in single.items()}
+        medians["one_stream"]["serve_over_run"] = medians["one_stream"]["serve"] / medians["one_stream"]["run"]
+    print(json.dumps({"tokens": options.tokens, "chats": options.chats, "rounds": options.rounds, **medians}))
 
 
 def timed(port: int, pid: int, model: str, tokens: int) -> float:

@@ -40,12 +40,12 @@ def first_byte(command: list[str], skip: bytes = b"") -> float:
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=dict(os.environ))
     assert process.stdout is not None
-    seen = b""
-    while not seen.partition(skip)[2].strip() if skip else not seen:
+    output = b""
+    while not output.partition(skip)[2].strip() if skip else not output:
         byte = os.read(process.stdout.fileno(), 1)
         if not byte:
-            raise RuntimeError(f"{command[0]} ended before its first token: {seen!r}")
-        seen += byte
+            raise RuntimeError(f"{command[0]} ended before its first token: {output!r}")
+        output += byte
     elapsed = time.perf_counter() - began
     process.wait()
     return elapsed

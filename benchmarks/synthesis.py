@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 def spent(work: Callable[[], Any]) -> tuple[float, Any]:
     began = time.process_time()
-    found = work()
-    return time.process_time() - began, found
+    result = work()
+    return time.process_time() - began, result
 
 
 def find_duplicates(count: int) -> dict[str, Any]:
@@ -50,13 +50,13 @@ def find_duplicates(count: int) -> dict[str, Any]:
     texts = [" ".join(chance.choices(words, k=100)) for _ in range(count * 19 // 20)]
     copies = []
     for text in texts[: count - len(texts)]:
-        said = text.split()
+        text_words = text.split()
         for _ in range(3):
-            said[chance.randrange(100)] = "other"
-        copies.append(" ".join(said))
-    seconds, found = spent(lambda: duplicates([*texts, *copies], DeduplicateOptions()))
-    right = sum(each is not None and each[0] == i for i, each in enumerate(found[len(texts) :]))
-    wrong = sum(each is not None for each in found[: len(texts)])
+            text_words[chance.randrange(100)] = "other"
+        copies.append(" ".join(text_words))
+    seconds, matches = spent(lambda: duplicates([*texts, *copies], DeduplicateOptions()))
+    right = sum(earlier is not None and earlier[0] == i for i, earlier in enumerate(matches[len(texts) :]))
+    wrong = sum(earlier is not None for earlier in matches[: len(texts)])
     return {"rows": count, "processor_s": seconds, "copies": len(copies), "found": right, "wrong": wrong}
 
 
@@ -151,11 +151,11 @@ def chain(
     drawn = [json.loads(line)["rows"] for line in (run / "made" / pipeline.ROWS).read_text().splitlines()[1:]]
     cost = sum(row["scores"]["tokens"] for rows in drawn for row in rows)
     cost += sum(len(checkpoint.tokenizer.encode(rows[0]["prompt"])) for rows in drawn)  # read once for all answers
-    made = inputs.rows(str(run / "made" / "train.jsonl"))
+    rows_made = inputs.rows(str(run / "made" / "train.jsonl"))
     every = [parse({key: row[key] for key in ("prompt", "completion")}, "any") for rows in drawn for row in rows]
-    unchecked = random.Random(0).sample(every, len(made))
+    unchecked = random.Random(0).sample(every, len(rows_made))
     equal = 3 * read  # tokens that B reads
-    teach("B verified", (*forty, *made), equal)
+    teach("B verified", (*forty, *rows_made), equal)
     teach("C longer", forty, equal)
     teach("D longest", forty, equal + round(cost / 3))
     teach("E unverified", (*forty, *unchecked), equal)
@@ -189,12 +189,12 @@ def main() -> None:
     parser.add_argument("--base", type=int, choices=(8, 10), default=8)
     parser.add_argument("--seed", type=int, default=1)
     o = parser.parse_args()
-    found = {
+    figures = {
         "duplicates": lambda: find_duplicates(o.rows),
         "drawing": lambda: draw(o.model, o.answers, o.rounds),
         "chain": lambda: chain(o.folder, o.problems, o.answers, o.items, o.steps, o.rate, o.base, o.seed),
     }[o.what]()
-    print(json.dumps({"benchmark": f"synthesis {o.what}", **found}))
+    print(json.dumps({"benchmark": f"synthesis {o.what}", **figures}))
 
 
 if __name__ == "__main__":

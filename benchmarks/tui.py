@@ -65,7 +65,7 @@ def steps(count: int = 64) -> Sequence[TokenStep]:
     """Different steps with distributions over a vocabulary of a real size."""
     rng = np.random.default_rng(0)
     recipe = Sampling().recipe
-    found = []
+    tokens = []
     for i in range(count):
         raw = rng.normal(0, 2.2, VOCAB).astype(np.float32)
         raw[: 50 + i] += rng.exponential(3, 50 + i).astype(np.float32)
@@ -74,8 +74,8 @@ def steps(count: int = 64) -> Sequence[TokenStep]:
         token = int(np.argmax(after)) if i % 5 else int(np.argsort(after)[-3])
         step = observe(raw, token, after=after, removed_by=removed_by, recipe=recipe, position=i)
         word = " " + WORDS[i % len(WORDS)] + (".\n\n" if i % 40 == 39 else "")
-        found.append(replace(step, piece=word.encode(), text=word, elapsed_s=i / 120))
-    return found
+        tokens.append(replace(step, piece=word.encode(), text=word, elapsed_s=i / 120))
+    return tokens
 
 
 MARKDOWN = """## Why the sky is blue
@@ -339,8 +339,8 @@ def main() -> None:
         for name, rendered in (("raw", False), ("markdown", True)):
             spent[name] += asyncio.run(bare(itertools.cycle(answer), 2000, part, rendered))
         for name, tokens in (("full", 2000), ("full_long", 20_000)):
-            found, strips[name] = asyncio.run(full(itertools.cycle(kinds), tokens, part))
-            spent[name] += found
+            times_ms, strips[name] = asyncio.run(full(itertools.cycle(kinds), tokens, part))
+            spent[name] += times_ms
     paints: dict[str, list[float]] = {"empty": [], "likely": []}
     for _ in range(wanted.starts):
         for kind, times in paints.items():

@@ -36,13 +36,13 @@ def rows(count: int, seed: int, length: int = 0) -> list[tuple[list[int], int]]:
     import numpy as np
 
     random = np.random.default_rng(seed)
-    made = []
+    pairs = []
     for _ in range(count):
         n = length or int(np.clip(random.lognormal(4.8, 0.7), 24, LENGTH))
         prompt = int(n * random.uniform(0.3, 0.8))
         first, step = int(random.integers(100, 4000)), int(random.integers(1, 5))
-        made.append(([(first + step * (j % 40)) % 49152 for j in range(n)], prompt))
-    return made
+        pairs.append(([(first + step * (j % 40)) % 49152 for j in range(n)], prompt))
+    return pairs
 
 
 def folder_of(model: str, root: Path) -> Path:
@@ -163,8 +163,8 @@ def call(name: str, folder: Path, out: Path, count: int, first: bool, seed: int 
     arguments += ["--seed", str(seed)]
     command = [sys.executable, __file__, *arguments, *(["--first"] if first else [])]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
-    return found
+    figures: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
+    return figures
 
 
 def worse(ours: list[float], theirs: list[float]) -> dict[str, float]:

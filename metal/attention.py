@@ -81,10 +81,10 @@ def attention(
             _masked(q, kv, scale, mask, sinks, masks) if low is None else _stock(q, kv, scale, low, mask.causal, sinks)
         )
     if path == "ours":
-        out, seen = _ours(q, kv, scale, mask, softcap, sinks, emit)
+        out, emitted = _ours(q, kv, scale, mask, softcap, sinks, emit)
     else:
-        out, seen = reference.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
-    return out if emit is None else (out, seen)
+        out, emitted = reference.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
+    return out if emit is None else (out, emitted)
 
 
 def _parts(q: mx.array, kv: KV, mask: Mask) -> bool:
@@ -108,8 +108,8 @@ def _each(q: mx.array, kv: KV, scale: float, mask: Mask, softcap: float | None, 
             return x.reshape(x.shape[1], n, length, -1).swapaxes(0, 1)
 
         if mask.also is not None:
-            each = mx.arange(n)
-            alone = replace(alone, also=mask.also.reshape(n, length, n, length)[each, :, each])
+            index = mx.arange(n)
+            alone = replace(alone, also=mask.also.reshape(n, length, n, length)[index, :, index])
         part = KV(beside(kv.keys), beside(kv.values), mx.full((n,), length, dtype=mx.int32), length)
         out = attention(beside(q), part, scale=scale, mask=alone, softcap=softcap, sinks=sinks)
         return out.swapaxes(0, 1).reshape(1, q.shape[1], n * length, -1)
@@ -136,16 +136,16 @@ def _noised(
     few = mx.metal.is_available() or b * h * t * t <= 2 * reference.SCORES
     simple = softcap is None and sinks is None and emit is None
     if not (simple and few and dispatch.free() and len(mask.lengths) < 2):
-        out, seen = reference.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
-        return out if emit is None else (out, seen)
+        out, emitted = reference.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
+        return out if emit is None else (out, emitted)
     assert isinstance(kv.keys, mx.array) and isinstance(kv.values, mx.array)
     n = t // 2
     blocks = mx.floor_divide(mx.arange(n), mask.block)
     of, at = blocks[:, None], blocks[None]
     noised = mx.concatenate([of == at, at < of], axis=1)
     outs = [
-        mx.fast.scaled_dot_product_attention(part, keys, values, scale=scale, mask=seen)
-        for part, keys, values, seen in (
+        mx.fast.scaled_dot_product_attention(part, keys, values, scale=scale, mask=visible)
+        for part, keys, values, visible in (
             (q[:, :, :n], kv.keys, kv.values, noised),
             (q[:, :, n:], kv.keys[:, :, n:], kv.values[:, :, n:], at <= of),
         )
@@ -231,7 +231,7 @@ def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.
 def _masked(q: mx.array, kv: KV, scale: float, mask: Mask, sinks: mx.array | None, masks: Masks | None) -> mx.array:
     """By mlx's own kernel with an array of what each query sees, over a copy of the chain's rows as one segment."""
     b, _, t, _ = q.shape
-    seen, some = _seen(kv, mask, b, t, {} if masks is None else masks)
+    visible, some = _seen(kv, mask, b, t, {} if masks is None else masks)
 
     def joined(name: str) -> mx.array:
         parts = [(getattr(part, name), part.length) for part in kv.chain()]
@@ -240,7 +240,7 @@ def _masked(q: mx.array, kv: KV, scale: float, mask: Mask, sinks: mx.array | Non
         return whole[0] if len(whole) == 1 else mx.concatenate(whole, axis=2)
 
     keys, values = joined("keys"), joined("values")
-    out = mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=seen, sinks=sinks)
+    out = mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=visible, sinks=sinks)
     return mx.where(some, out, mx.zeros_like(out))
 
 
@@ -253,10 +253,11 @@ def _seen(kv: KV, mask: Mask, b: int, t: int, masks: Masks) -> tuple[mx.array, m
     )
     key = (b, t, *rules, id(mask.documents), id(mask.tree), id(mask.also), *rows)
     if key not in masks:
-        seen = reference.visible(kv, mask, b, t)[:, None]
-        masks[key] = seen, mx.any(seen, axis=-1, keepdims=True), kv, mask  # whose arrays' ids are nobody else's then
-    seen, some, _, _ = masks[key]
-    return seen, some
+        visible = reference.visible(kv, mask, b, t)[:, None]
+        some = mx.any(visible, axis=-1, keepdims=True)
+        masks[key] = visible, some, kv, mask  # whose arrays' ids are nobody else's then
+    visible, some, _, _ = masks[key]
+    return visible, some
 
 
 def _check(q: mx.array, kv: KV, scale: float, mask: Mask, softcap: float | None, sinks: mx.array | None) -> None:

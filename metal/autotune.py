@@ -102,8 +102,8 @@ def prepare(shapes: Sequence[Shape], report: Report = lambda *_: None, *, budget
 
 def _uncompared(record: Record, shapes: Sequence[Shape]) -> list[Case]:
     """Comparisons that nobody has made, of what is not off anyway; none twice."""
-    found = {case.name: case for shape in shapes for case in cases(shape)}
-    return [case for name, case in found.items() if name not in record.verdicts and not _off(record, case.variant)]
+    by_name = {case.name: case for shape in shapes for case in cases(shape)}
+    return [case for name, case in by_name.items() if name not in record.verdicts and not _off(record, case.variant)]
 
 
 def _off(record: Record, variant: str) -> bool:
@@ -153,8 +153,8 @@ def _able(record: Record, shape: Shape) -> bool:
 
 def _untimed(record: Record, shapes: Sequence[Shape]) -> list[TimingCase]:
     """Timings that nobody has made, of kernels that may run; none twice."""
-    found = {case.name: case for shape in shapes if _able(record, shape) for case in timing_cases(shape)}
-    return [case for name, case in found.items() if name not in record.faster]
+    by_name = {case.name: case for shape in shapes if _able(record, shape) for case in timing_cases(shape)}
+    return [case for name, case in by_name.items() if name not in record.faster]
 
 
 def _time(record: Record, shapes: Sequence[Shape], report: Report, budget_s: float) -> None:
@@ -210,8 +210,8 @@ def timing_cases(shape: Shape) -> Iterator[TimingCase]:
     yield case(f"decode{words}", few, 1, LENGTHS[0])
     yield case(f"prefill{words}", 1, many, PROMPT)
     if shape.window:
-        seen = Mask(window=min(shape.window, PROMPT // 2))
-        yield case(f"prefill window{words}", 1, many, PROMPT, seen)
+        sliding = Mask(window=min(shape.window, PROMPT // 2))
+        yield case(f"prefill window{words}", 1, many, PROMPT, sliding)
     if packed:
         return
     yield case(f"decode ragged{capped}", few, 1, LENGTHS[0], ragged=True)

@@ -198,8 +198,8 @@ def _prefill(
         ours = _ours(q, _kv(k, v, t), Mask(window=window))
         if window:
             at = mx.arange(t)
-            seen = (at[None] <= at[:, None]) & (at[:, None] - at[None] < window)
-            mask = mx.contiguous(mx.broadcast_to(seen, (1, g, t, t)))
+            visible = (at[None] <= at[:, None]) & (at[:, None] - at[None] < window)
+            mask = mx.contiguous(mx.broadcast_to(visible, (1, g, t, t)))
             theirs = total(stock.steel_attention(q, k, v, d**-0.5, mask=mask, checked=True)[1])
         else:
             theirs = total(stock.steel_attention(q, k, v, d**-0.5, causal=True, checked=True)[1])

@@ -66,8 +66,8 @@ def few(q: mx.array, keys: mx.array, values: mx.array, *, scale: float, causal: 
     rows = h // kv_heads * t
     scores = (q * scale).reshape(b, kv_heads, rows, d) @ keys.swapaxes(-1, -2)  # [B, Hkv, g T, N]
     if causal and t > 1:
-        seen = mx.tile(mx.tril(mx.ones((t, t), dtype=mx.bool_)), (rows // t, 1))
-        scores[..., n - t :] = mx.where(seen, scores[..., n - t :], -mx.inf)
+        visible = mx.tile(mx.tril(mx.ones((t, t), dtype=mx.bool_)), (rows // t, 1))
+        scores[..., n - t :] = mx.where(visible, scores[..., n - t :], -mx.inf)
     if _product(q, keys, values):
         mixed = mx.addmm(mx.zeros((b, kv_heads, rows, size)), scores, values, alpha=blas.LEAST, beta=0.0)
     else:

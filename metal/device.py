@@ -37,8 +37,8 @@ class Device:
     @property
     def generation(self) -> int:
         """13 for M1, 14 for M2, and so on; 0 where unknown."""
-        found = re.search(r"_g(\d+)", self.architecture)
-        return int(found[1]) if found else 0
+        match = re.search(r"_g(\d+)", self.architecture)
+        return int(match[1]) if match else 0
 
     @property
     def bfloat16(self) -> bool:
@@ -47,8 +47,8 @@ class Device:
         Known by the family of the GPU (metal-flash-attention asks for Apple9) and from figures: float16 is 1.14 times
         as fast on an M1 Ultra, 1.34 times in the prefill of an M2 Max (omlx#3277, Rapid-MLX#3154).
         """
-        found = re.match(r"Apple M(\d+)", self.name)
-        return int(found[1]) > 2 if found else self.generation not in (13, 14)
+        match = re.match(r"Apple M(\d+)", self.name)
+        return int(match[1]) > 2 if match else self.generation not in (13, 14)
 
     @property
     def shares_loads(self) -> bool:

@@ -109,7 +109,7 @@ def key(q: mx.array, kv: KV, mask: Mask, softcap: float | None, *, plain: bool) 
 
 def _traits(kv: KV, mask: Mask, softcap: float | None) -> list[str]:
     """The reasons, in words, why stock does not take a call as it is."""
-    found = (
+    traits = (
         ("ragged", kv.ragged),
         ("ring", kv.positions is not None),
         ("prefix", kv.prefix is not None),
@@ -119,7 +119,7 @@ def _traits(kv: KV, mask: Mask, softcap: float | None) -> list[str]:
         ("blocks", mask.block > 0 or mask.prefix > 0),
         ("capped", softcap is not None),
     )
-    return [word for word, there in found if there] + sorted({packed(part) for part in kv.chain()} - {""})
+    return [word for word, there in traits if there] + sorted({packed(part) for part in kv.chain()} - {""})
 
 
 def packed(kv: KV) -> str:

@@ -142,8 +142,8 @@ def launch(
     template: Mapping[str, Constant] | None = None,
 ) -> dict[str, mx.array]:
     """The outputs of one launch, by name; `prepared` is for those of every layer of every token."""
-    found = tuple((name, shape, dtype) for name, (shape, dtype) in outputs.items())
-    once = prepared(file, tuple(inputs), found, grid=grid, threads=threads, defines=defines, template=template)
+    results = tuple((name, shape, dtype) for name, (shape, dtype) in outputs.items())
+    once = prepared(file, tuple(inputs), results, grid=grid, threads=threads, defines=defines, template=template)
     return dict(zip(outputs, once(list(inputs.values())), strict=True))
 
 

@@ -111,25 +111,25 @@ class Mask:
             upper = mx.floor_divide(p - self.block_start, self.block) * self.block + (self.block + self.block_start - 1)
         if self.prefix:
             upper = mx.maximum(upper, self.prefix - 1)
-        seen = k <= upper
+        visible = k <= upper
         if self.also is not None:
-            seen = seen | self._besides(p, k, base)
+            visible = visible | self._besides(p, k, base)
         if self.window:
             near = p - k < self.window
-            seen = seen & ((near | (k < self.keep)) if self.keep else near)
+            visible = visible & ((near | (k < self.keep)) if self.keep else near)
         if self.documents is not None:
             ids = self.documents
             last = ids.shape[1] - 1
             of_p, of_k = (mx.take_along_axis(ids, mx.clip(x.reshape(x.shape[0], -1), 0, last), 1) for x in (p, k))
-            seen = seen & (of_p[..., :, None] == of_k[..., None, :])
+            visible = visible & (of_p[..., :, None] == of_k[..., None, :])
         if self.tree is not None:
             node = k - base[..., None]
             t = self.tree.shape[1]
             index = mx.broadcast_to(mx.clip(node, 0, t - 1), (self.tree.shape[0], t, k.shape[-1]))
             words = mx.take_along_axis(self.tree, index // 32, axis=2)
             bits = (words >> (index % 32).astype(mx.uint32)) & 1
-            seen = mx.where(node < 0, seen, (node < t) & (bits == 1))
-        return seen
+            visible = mx.where(node < 0, visible, (node < t) & (bits == 1))
+        return visible
 
     def _visible_noised(self, p: mx.array, k: mx.array) -> mx.array:
         """The same for rows that are whole: each position by its document, half and block."""
@@ -139,8 +139,8 @@ class Mask:
         text = mx.concatenate([mx.full((n,), i, dtype=mx.int32) for i, _, n in sides])
         clean = mx.concatenate([mx.full((n,), bool(side)) for _, side, n in sides])
         (bp, bk), (tp, tk), (cp, ck) = ((x[p][..., :, None], x[k][..., None, :]) for x in (blocks, text, clean))
-        seen: mx.array = (tp == tk) & (((bp == bk) & (cp == ck)) | ((bk < bp) & ck))
-        return seen
+        visible: mx.array = (tp == tk) & (((bp == bk) & (cp == ck)) | ((bk < bp) & ck))
+        return visible
 
     def _besides(self, p: mx.array, k: mx.array, base: mx.array) -> mx.array:
         """`also` at queries [B, T, 1] and keys [B, 1, N]; nothing of rows before the new ones."""

@@ -65,7 +65,7 @@ def wired(nbytes: int) -> Iterator[Callable[[int], None]]:
         yield ask
     finally:
         mx.synchronize()
-        _asked[:] = [each for each in _asked if each is not own]
+        _asked[:] = [request for request in _asked if request is not own]
         mx.set_wired_limit(_largest())
 
 

@@ -75,8 +75,8 @@ def attention(
     many = emit.top > TOP
     what = replace(emit, lse=True, top=0, scores=True) if many else emit
     call = _Call(q, scale, mask, softcap, sinks, what, geometry or Geometry())
-    out, seen = call.over(_segments(kv, q.shape[0]))
-    return out, _picked(seen, kv, emit) if many else seen
+    out, emitted = call.over(_segments(kv, q.shape[0]))
+    return out, _picked(emitted, kv, emit) if many else emitted
 
 
 def _picked(seen: Seen, kv: KV, emit: Emit) -> Seen:
@@ -131,11 +131,11 @@ class _Call:
         if kinds == ["tiles"] and self.splits(segments[0], "tiles") == 1:
             return self.whole(segments[0])
         states = [self.decode(s) if k == "decode" else self.tiles(s) for s, k in zip(segments, kinds, strict=True)]
-        out, seen = merge(states, self.q.dtype, self.base, self.sinks, self.emit)
+        out, emitted = merge(states, self.q.dtype, self.base, self.sinks, self.emit)
         if self.emit.scores:
             rows = [x.scores[..., : s.kv.length] for x, s in zip(states, segments, strict=True) if x.scores is not None]
-            seen = replace(seen, scores=mx.concatenate(rows, axis=-1))
-        return out, seen
+            emitted = replace(emitted, scores=mx.concatenate(rows, axis=-1))
+        return out, emitted
 
     def kind(self, s: _LaunchSegment) -> Kind:
         """Which kernel reads a segment: tiles where they fill, unless only the other can say what is asked for."""

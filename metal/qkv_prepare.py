@@ -212,7 +212,7 @@ def _plan(make: object, *shapes: Any) -> tuple[kernel.KernelCall, mx.array]:
         outputs += [
             (f"{name}_{part}", (b, heads, t, d // form.group_size), form.scales) for part in ("scales", "biases")
         ]
-    made = kernel.prepared(
+    once = kernel.prepared(
         "qkv_prepare.metal",
         inputs,
         tuple(outputs),
@@ -221,7 +221,7 @@ def _plan(make: object, *shapes: Any) -> tuple[kernel.KernelCall, mx.array]:
         defines=defines,
         template=template,
     )
-    return made, params
+    return once, params
 
 
 def by_kernel(new: ProjectedTokens) -> PreparedRows:

@@ -69,8 +69,8 @@ def gradients(
             return [attention(q, rows, scale=scale, mask=mask, softcap=softcap, sinks=sink)[0]]
 
         slices = [q[:, :, low:high], keys, values, *sinks]
-        _, found = mx.vjp(part, slices, [cotangent[:, :, low:high]])
-        total = found if not total else [mx.concatenate([total[0], found[0]], 2), *_added(total[1:], found[1:])]
+        _, slopes = mx.vjp(part, slices, [cotangent[:, :, low:high]])
+        total = slopes if not total else [mx.concatenate([total[0], slopes[0]], 2), *_added(total[1:], slopes[1:])]
     return tuple(total)
 
 
@@ -110,7 +110,7 @@ def attention(
         chunk = t
     whole = len(segments) == 1 and segments[0].start is not None and not mask.keep and emit is None
     host = kv.total - t if kv.total is not None and not kv.ragged else None
-    outs, seen = [], []
+    outs, emissions = [], []
     for low in range(0, t, chunk):
         high = min(t, low + chunk)
         parts = segments
@@ -120,13 +120,13 @@ def attention(
         p = first + mx.arange(low, high, dtype=mx.int32)[None]
         out, emitted = _attend(q[:, :, low:high], parts, p, first, scale, mask, softcap, sinks, emit or Emit())
         outs.append(out)
-        seen.append(emitted)
+        emissions.append(emitted)
     if len(outs) == 1:
-        return outs[0].astype(q.dtype), seen[0]
+        return outs[0].astype(q.dtype), emissions[0]
     joined = {
-        name: mx.concatenate([getattr(s, name) for s in seen], axis=2)
+        name: mx.concatenate([getattr(s, name) for s in emissions], axis=2)
         for name in ("lse", "entropy", "positions", "weights", "scores")
-        if getattr(seen[0], name) is not None
+        if getattr(emissions[0], name) is not None
     }
     return mx.concatenate(outs, axis=2).astype(q.dtype), Seen(**joined)
 
@@ -223,10 +223,10 @@ def _scores(q: mx.array, s: _Segment, p: mx.array, base: mx.array, mask: Mask, s
     scores = _unrows(scores, b, heads, g, t, n)
     if softcap is not None:
         scores = mx.tanh(scores / softcap) * softcap
-    seen = mask.visible(p, s.at, base)
+    allowed = mask.visible(p, s.at, base)
     if s.valid is not None:
-        seen = seen & s.valid[:, None]
-    return mx.where(seen[:, None, None], scores, -mx.inf)
+        allowed = allowed & s.valid[:, None]
+    return mx.where(allowed[:, None, None], scores, -mx.inf)
 
 
 def _mix(p: mx.array, values: mx.array) -> mx.array:
@@ -255,8 +255,8 @@ def visible(kv: KV, mask: Mask, b: int, t: int) -> mx.array:
     p = first + mx.arange(t, dtype=mx.int32)[None]
     parts = []
     for s in segments:
-        seen = mask.visible(p, s.at, first)
-        parts.append(seen if s.valid is None else seen & s.valid[:, None])
+        allowed = mask.visible(p, s.at, first)
+        parts.append(allowed if s.valid is None else allowed & s.valid[:, None])
     return mx.concatenate([mx.broadcast_to(x, (b, *x.shape[1:])) for x in parts], axis=-1)
 
 

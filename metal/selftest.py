@@ -134,8 +134,8 @@ def _attention(
     kv = KV(k, v, mx.array([n] * b, dtype=mx.int32), n, positions=at, prefix=prefix)
 
     def by(attend: Callable[..., tuple[mx.array, Seen]], **more: metal_attention.Geometry) -> list[mx.array]:
-        out, seen = attend(q, kv, scale=d**-0.5, mask=mask, softcap=softcap, sinks=sink, emit=emit, **more)
-        reported = (seen.lse, seen.entropy, seen.weights, seen.scores)
+        out, emitted = attend(q, kv, scale=d**-0.5, mask=mask, softcap=softcap, sinks=sink, emit=emit, **more)
+        reported = (emitted.lse, emitted.entropy, emitted.weights, emitted.scores)
         return [out, *(x for x in reported if x is not None)]
 
     ours = by(metal_attention.attention, geometry=metal_attention.Geometry(splits=2 if split else None))
@@ -179,10 +179,10 @@ def _row(dtype: mx.Dtype) -> mx.array:
         x = logits.astype(mx.float32)
         ids = vocab.most_likely(x, row.CANDIDATES)
         chosen = mx.take_along_axis(x, apart, axis=1)
-        left = mx.put_along_axis(mx.put_along_axis(x, ids, mx.array(mx.inf), 1), apart, mx.array(mx.inf), 1)
-        below = mx.sum(left[:, None] < ours.edges[:, 1:-1, None], axis=-1)
+        unlisted = mx.put_along_axis(mx.put_along_axis(x, ids, mx.array(mx.inf), 1), apart, mx.array(mx.inf), 1)
+        below = mx.sum(unlisted[:, None] < ours.edges[:, 1:-1, None], axis=-1)
         counted = mx.stack([mx.full((2,), x.shape[1]), mx.sum(x > chosen[:, :1], axis=-1)], axis=1)
-        sums = mx.sum(mx.where((left >= ours.edges[:, 1:2]) & (left < mx.inf), mx.exp(left), 0.0), axis=-1)
+        sums = mx.sum(mx.where((unlisted >= ours.edges[:, 1:2]) & (unlisted < mx.inf), mx.exp(unlisted), 0.0), axis=-1)
         expected = [mx.take_along_axis(x, ids, axis=1), ids, chosen, below, counted]
         return _worst([*zip(got, expected, strict=True), (mx.sum(mass, axis=-1) / sums, mx.ones((2,)))])
 

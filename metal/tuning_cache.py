@@ -62,11 +62,11 @@ def load() -> Record | None:
     """The record of an earlier run on this chip and system, with this mlx and code; None if none can be read."""
     fresh = blank()
     try:
-        found = Record(**json.loads(path(fresh).read_text()))
+        known = Record(**json.loads(path(fresh).read_text()))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    same = all(getattr(found, name) == getattr(fresh, name) for name in ("chip", "system", "mlx", "text"))
-    return found if same else None
+    same = all(getattr(known, name) == getattr(fresh, name) for name in ("chip", "system", "mlx", "text"))
+    return known if same else None
 
 
 def save(record: Record) -> None:

@@ -95,12 +95,12 @@ def by_kernel(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None)
     """Two launches: `scan.metal` reads each chunk once, `draw.metal` joins them."""
     n, vocab = logits.shape
     chunks = -(-vocab // CHUNK)
-    each = -(-chunks * TOP // 256)
-    if each > EACH:
+    rows_a_thread = -(-chunks * TOP // 256)
+    if rows_a_thread > EACH:
         raise KernelError(f"logits must have at most {EACH * 256 // TOP * CHUNK} columns, got {vocab}")
     params = kernel.int32(vocab, chunks, 0)
     recipe = _recipe(draw or DrawPlan())
-    found = kernel.launch(
+    scanned = kernel.launch(
         "scan.metal",
         {"logits": logits, "params": params, "recipe": recipe},
         {
@@ -118,7 +118,7 @@ def by_kernel(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None)
         "top_ids": ((n, TOP), mx.int32),
         "top_logprobs": ((n, TOP), mx.float32),
     }
-    inputs = {**found, "params": params, "recipe": recipe}
+    inputs = {**scanned, "params": params, "recipe": recipe}
     if uniform is not None:
         inputs["uniform"] = uniform
         outputs |= {"drawn": ((n, 3), mx.int32), "logprobs": ((n, 3), mx.float32)}
@@ -129,7 +129,7 @@ def by_kernel(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None)
         grid=(1, n, 1),
         threads=256,
         defines={"DRAW": int(uniform is not None)},
-        template={"EACH": each, "BITS": BITS[logits.dtype]},
+        template={"EACH": rows_a_thread, "BITS": BITS[logits.dtype]},
     )
     drawn = None
     if uniform is not None:
@@ -186,33 +186,33 @@ def _drawn(x: mx.array, ids: mx.array, top: mx.array, lse: mx.array, draw: DrawP
     if 0 < draw.top_k <= count and not draw.top_k_last:
         p = mx.where(place < draw.top_k, p, 0.0)
         open_ = mx.zeros_like(open_)
-        total, kept = mx.sum(p, axis=-1, keepdims=True), draw.top_k
+        total, most = mx.sum(p, axis=-1, keepdims=True), draw.top_k
     else:
-        total, kept = all_sharp if early == sharp else _sum(mx.exp(x - top[:, :1]))[:, None], count
-    left = mx.full((n, 1), kept, dtype=mx.int32)
+        total, most = all_sharp if early == sharp else _sum(mx.exp(x - top[:, :1]))[:, None], count
+    survivors = mx.full((n, 1), most, dtype=mx.int32)
     if draw.top_p < 1:
         below = mx.cumsum(p, axis=-1)
         inside = mx.sum((below - p < draw.top_p * total) | (place == 0), axis=-1, keepdims=True)
-        edge = mx.take_along_axis(top, mx.minimum(inside, left) - 1, axis=-1)
+        edge = mx.take_along_axis(top, mx.minimum(inside, survivors) - 1, axis=-1)
         inside = mx.sum(top >= edge, axis=-1, keepdims=True)  # those that equal the last one stay with it
         open_ = open_ & ((below[:, -1:] < draw.top_p * total) | (inside == count))
-        left = mx.minimum(left, inside)
+        survivors = mx.minimum(survivors, inside)
     if draw.min_p > 0:
         enough = mx.sum(p >= draw.min_p * p[:, :1], axis=-1, keepdims=True)
-        open_ = open_ & (enough >= left)
-        left = mx.minimum(left, enough)
+        open_ = open_ & (enough >= survivors)
+        survivors = mx.minimum(survivors, enough)
     if draw.top_k_last and 0 < draw.top_k <= count:
-        left, open_ = mx.minimum(left, draw.top_k), mx.zeros_like(open_)
+        survivors, open_ = mx.minimum(survivors, draw.top_k), mx.zeros_like(open_)
     if count < draw.top_k < vocab and draw.top_p < 1 and not draw.top_k_last:
         open_ = mx.ones_like(open_)  # top-p of a sum that these tokens do not hold
-    left = mx.minimum(left, mx.sum(p > 0, axis=-1, keepdims=True))
-    chance = mx.where(place < left, mx.exp((top - top[:, :1]) * sharp), 0.0)
+    survivors = mx.minimum(survivors, mx.sum(p > 0, axis=-1, keepdims=True))
+    chance = mx.where(place < survivors, mx.exp((top - top[:, :1]) * sharp), 0.0)
     chosen = _chosen(ids, chance, uniform)
     token, logit = mx.take_along_axis(ids, chosen, axis=-1), mx.take_along_axis(top, chosen, axis=-1)
     after = (logit - top[:, :1]) * sharp - mx.log(mx.sum(chance, axis=-1, keepdims=True))
     columns = (
         mx.where(open_, -1, token),
-        left,
+        survivors,
         open_,
         mx.where(open_, -mx.inf, logit - lse[:, None]),
         mx.where(open_, -mx.inf, after),

@@ -120,8 +120,8 @@ class Block:
             out = attention(q, kv, scale=self.scale, mask=mask, softcap=self.softcap, masks=step.masks)
         else:
             kv = kv if cache is None else cache.located(kv)
-            out, seen = attention(q, kv, scale=self.scale, mask=mask, softcap=self.softcap, emit=step.emit)
-            step.seen.append(seen)
+            out, emitted = attention(q, kv, scale=self.scale, mask=mask, softcap=self.softcap, emit=step.emit)
+            step.seen.append(emitted)
         if t > 1:
             out = out.swapaxes(1, 2)
         return out.reshape(b, t, heads * size)

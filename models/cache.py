@@ -102,9 +102,9 @@ class KVCache:
         end = self.rows + t
         if self.each is None:
             return NewRows([mx.array([self.rows], dtype=mx.int32)], mx.array([end] * b, dtype=mx.int32), None, end)
-        each = [n + t for n in self.each]
+        lengths = [n + t for n in self.each]
         starts = [mx.array([i, n], dtype=mx.int32) for i, n in enumerate(self.each)]
-        return NewRows(starts, mx.array(each, dtype=mx.int32), each, end)
+        return NewRows(starts, mx.array(lengths, dtype=mx.int32), lengths, end)
 
     def formats(self, t: int) -> tuple[Format, Format]:
         """How it takes T new keys, and values, if they come at once; it also takes them as they are."""
@@ -158,10 +158,10 @@ class KVCache:
         if surplus < self.tail.block:
             return None
         oldest = self.keys[:, :, :surplus], self.values[:, :, :surplus]
-        left = self.rows - surplus
-        room = left + max(t, self.tail.block)
+        rows = self.rows - surplus
+        room = rows + max(t, self.tail.block)
         self.keys, self.values = (resize(x, surplus, self.rows, room) for x in (self.keys, self.values))
-        self.rows = left
+        self.rows = rows
         self.each = None if self.each is None else [n - surplus for n in self.each]
         return oldest
 
@@ -219,8 +219,8 @@ class KVCache:
             self.rows -= own
             self._rewind_front(n - own)
             return
-        each = self.each if self.each is not None else [self.rows] * len(_list(n, 1))
-        self._set([have - back for have, back in zip(each, _list(n, len(each)), strict=True)])
+        lengths = self.each if self.each is not None else [self.rows] * len(_list(n, 1))
+        self._set([have - back for have, back in zip(lengths, _list(n, len(lengths)), strict=True)])
 
     def _rewind_front(self, n: int) -> None:
         self.prefix = shorten(self.prefix, n)
@@ -284,14 +284,14 @@ class KVCache:
         Both have read something.
         """
         both = ((self, counts[0]), (other, counts[1]))
-        each = [cache.before + n for cache, b in both for n in cache.each or [cache.rows] * b]
+        lengths = [cache.before + n for cache, b in both for n in cache.each or [cache.rows] * b]
         chains = [held.joined(b) for cache, b in both if (held := cache.held()) is not None]
-        room = self._capacity(0, max(each) + 1)  # for the token that comes next: else all were copied once more
+        room = self._capacity(0, max(lengths) + 1)  # for the token that comes next: else all were copied once more
         self.keys, self.values = (
             mx.concatenate([resize(rows, 0, rows.shape[2], room) for rows in of]) for of in zip(*chains, strict=True)
         )
         self.prefix = None
-        self._set(each)
+        self._set(lengths)
 
     @property
     def _alone(self) -> bool:

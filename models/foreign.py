@@ -32,10 +32,10 @@ def build(config: Mapping[str, Any], weights: dict[str, mx.array], dense: mx.Dty
     layouts.translate(config, weights)
     try:
         model = model_class(args_class.from_dict(dict(config)))
-        found = model.sanitize(weights) if hasattr(model, "sanitize") else dict(weights)
-        _quantize(model, found, packing)
+        stored = model.sanitize(weights) if hasattr(model, "sanitize") else dict(weights)
+        _quantize(model, stored, packing)
         model.eval()
-        model.load_weights(list(found.items()), strict=True)
+        model.load_weights(list(stored.items()), strict=True)
         if dense is not None:
             model = _unpacked(model, dense)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -250,10 +250,10 @@ def _flat(tree: Any, path: str = "") -> dict[str, mx.array]:
     if isinstance(tree, mx.array):
         return {path: tree}
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else ()
-    found: dict[str, mx.array] = {}
+    arrays: dict[str, mx.array] = {}
     for key, value in items:
-        found |= _flat(value, f"{path}.{key}" if path else str(key))
-    return found
+        arrays |= _flat(value, f"{path}.{key}" if path else str(key))
+    return arrays
 
 
 def _same(x: mx.array) -> mx.array:

@@ -136,7 +136,7 @@ class Keys:
 
 def refuse_left(shapes: Mapping[str, Sequence[int]]) -> None:
     """CheckpointError for tensors, of these shapes, that no part of a model took."""
-    left = sorted(name for name in shapes if not name.endswith(BUFFERS))
-    if left:
-        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        raise CheckpointError(f"weights: {left[0]} {list(shapes[left[0]])}{more} has no place in the model")
+    unread = sorted(name for name in shapes if not name.endswith(BUFFERS))
+    if unread:
+        more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+        raise CheckpointError(f"weights: {unread[0]} {list(shapes[unread[0]])}{more} has no place in the model")

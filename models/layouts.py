@@ -15,21 +15,21 @@ AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # where in a word the value of a column st
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The quantisation that a configuration names in mlx's terms; empty for AWQ and GPTQ, whose tensors will say."""
-    own, said = (config.get(name) or {} for name in ("quantization", "quantization_config"))
-    for table in (own, said):
+    own, published = (config.get(name) or {} for name in ("quantization", "quantization_config"))
+    for table in (own, published):
         if not isinstance(table, Mapping):
             raise ConfigError(f"config: quantization must be a table, got {table!r}")
-    method = said.get("quant_method")
-    if own or not said or method is None:
-        return dict(own or said)
+    method = published.get("quant_method")
+    if own or not published or method is None:
+        return dict(own or published)
     if method not in ("awq", "gptq"):
         raise ConfigError(
             f"config: quant_method must be awq or gptq, got {method!r}; convert the model with mlx_lm.convert"
         )
-    if said.get("bits", 4) != 4:
-        raise ConfigError(f"config: {method} with 4 bits can be read, got {said['bits']}")
-    if method == "awq" and str(said.get("version", "gemm")).lower() != "gemm":
-        raise ConfigError(f"config: awq in version gemm can be read, got {said['version']!r}")
+    if published.get("bits", 4) != 4:
+        raise ConfigError(f"config: {method} with 4 bits can be read, got {published['bits']}")
+    if method == "awq" and str(published.get("version", "gemm")).lower() != "gemm":
+        raise ConfigError(f"config: awq in version gemm can be read, got {published['version']!r}")
     return {}
 
 
@@ -38,8 +38,8 @@ def translate(config: Mapping[str, Any], weights: dict[str, mx.array]) -> None:
 
     CheckpointError where a GPTQ model reordered its columns (act-order), for which mlx has no layout.
     """
-    said = config.get("quantization_config") or {}
-    method = said.get("quant_method") if isinstance(said, Mapping) else None
+    published = config.get("quantization_config") or {}
+    method = published.get("quant_method") if isinstance(published, Mapping) else None
     if method not in ("awq", "gptq"):
         return
     for name in [name for name in weights if name.endswith(".qweight")]:
@@ -55,7 +55,7 @@ def translate(config: Mapping[str, Any], weights: dict[str, mx.array]) -> None:
         else:
             codes = _unpack(words.T, range(8)).T
             zeros = _unpack(qzeros.view(mx.uint32), range(8)) if qzeros is not None else None
-            if zeros is not None and said.get("checkpoint_format", "gptq") == "gptq":
+            if zeros is not None and published.get("checkpoint_format", "gptq") == "gptq":
                 zeros = (zeros + 1) % 16  # the first format stores them less one
             group = codes.shape[0] // scales.shape[0]
             if order is not None and not mx.array_equal(order, mx.arange(codes.shape[0]) // group):

@@ -132,9 +132,9 @@ def stack(weights: dict[str, Array], experts: str, names: dict[str, str], count:
     for old, new in names.items():
         for kind in ("weight", "scales", "biases"):
             parts = [weights.pop(f"{experts}.{i}.{old}.{kind}", None) for i in range(count)]
-            found = [part for part in parts if part is not None]
-            if len(found) == count:
-                weights[f"{new}.{kind}"] = mx.stack(found)
-            elif found:
+            there = [part for part in parts if part is not None]
+            if len(there) == count:
+                weights[f"{new}.{kind}"] = mx.stack(there)
+            elif there:
                 missing = next(i for i, part in enumerate(parts) if part is None)
                 raise CheckpointError(f"weights: {experts}.{missing}.{old}.{kind} is missing")

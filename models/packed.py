@@ -51,7 +51,7 @@ def refusal(c: ModelConfig) -> str | None:
         f"heads of {c.head_size} numbers": c.head_size > WIDEST,
         f"{c.heads // c.kv_heads} heads to a key": c.heads // c.kv_heads > GROUP,
     }
-    return next((reason for reason, found in reasons.items() if found), None)
+    return next((reason for reason, applies in reasons.items() if applies), None)
 
 
 class _Linear(ctypes.Structure):
@@ -133,11 +133,11 @@ class PackedModel:
 
     def with_activations(self, bits: int) -> "PackedModel":
         """The same weights multiplied by activations of so many bits; ConfigError where EIGHT gain nothing."""
-        found = {matrix.layout for matrix in self._weights.values() if isinstance(matrix, PackedMatrix)}
-        if bits == EIGHT and not found & {*FEW_BITS}:
+        layouts = {matrix.layout for matrix in self._weights.values() if isinstance(matrix, PackedMatrix)}
+        if bits == EIGHT and not layouts & {*FEW_BITS}:
             raise ConfigError(
                 f"8-bit activations are for weights of 4 and 5 bits, and this model has none (it has "
-                f"{', '.join(sorted(found))}): leave its activations exact"
+                f"{', '.join(sorted(layouts))}): leave its activations exact"
             )
         twin = copy.copy(self)  # layers and tables of angles are shared
         twin.activation_bits, twin._struct = bits, _Model.from_buffer_copy(self._struct)
@@ -273,24 +273,24 @@ class PackedModel:
         )
 
     def _linear(self, parts: Mapping[str, int], columns: int, bias: bool = False) -> _Linear:
-        found = [self._matrix(path, rows, columns) for path, rows in parts.items()]
-        made = _Linear(count=len(found))
-        for i, matrix in enumerate(found):
-            made.parts[i] = ctypes.addressof(matrix.struct)
+        matrices = [self._matrix(path, rows, columns) for path, rows in parts.items()]
+        linear = _Linear(count=len(matrices))
+        for i, matrix in enumerate(matrices):
+            linear.parts[i] = ctypes.addressof(matrix.struct)
         if bias:
             joined = np.concatenate([self._numbers(f"{path}.bias", rows) for path, rows in parts.items()])
             self._kept.append(joined)
-            made.bias = joined.ctypes.data
-        return made
+            linear.bias = joined.ctypes.data
+        return linear
 
     def _matrix(self, path: str, rows: int, columns: int) -> PackedMatrix:
-        found = self._weights.get(f"{path}.weight")
-        if not isinstance(found, PackedMatrix) or found.shape != (rows, columns):
-            have = "nothing" if found is None else f"{type(found).__name__} {list(found.shape)}"
+        stored = self._weights.get(f"{path}.weight")
+        if not isinstance(stored, PackedMatrix) or stored.shape != (rows, columns):
+            have = "nothing" if stored is None else f"{type(stored).__name__} {list(stored.shape)}"
             raise CheckpointError(f"weights: {path}.weight must be a packed matrix [{rows}, {columns}], got {have}")
-        self._kept.append(found)
+        self._kept.append(stored)
         self._taken.add(f"{path}.weight")
-        return found
+        return stored
 
     def _vector(self, path: str, width: int) -> int:
         numbers = self._numbers(f"{path}.weight", width)
@@ -300,18 +300,18 @@ class PackedModel:
         return int(numbers.ctypes.data)
 
     def _numbers(self, name: str, width: int) -> np.ndarray:
-        found = self._weights.get(name)
-        if not isinstance(found, np.ndarray) or found.shape != (width,):
-            have = "nothing" if found is None else f"{type(found).__name__} {list(found.shape)}"
+        array = self._weights.get(name)
+        if not isinstance(array, np.ndarray) or array.shape != (width,):
+            have = "nothing" if array is None else f"{type(array).__name__} {list(array.shape)}"
             raise CheckpointError(f"weights: {name} must be [{width}] by the config, got {have}")
         self._taken.add(name)
-        return np.ascontiguousarray(found, np.float32)
+        return np.ascontiguousarray(array, np.float32)
 
     def _done(self) -> None:
         """Refuse tensors that no part of the model took, as the graph does."""
         head = f"{self._names.path('head')}." if self.config.tied else None
-        left = self._weights.keys() - self._taken
-        refuse_left({name: self._weights[name].shape for name in left if head is None or not name.startswith(head)})
+        unread = self._weights.keys() - self._taken
+        refuse_left({name: self._weights[name].shape for name in unread if head is None or not name.startswith(head)})
 
 
 def _at(array: np.ndarray) -> ctypes.c_void_p:

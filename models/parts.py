@@ -95,8 +95,8 @@ class ModelPart:
     @property
     def holder(self) -> Any:
         """The layer that holds its numbers."""
-        found = bare(getattr(self.owner, self.slot))
-        return found.parts[self.index] if isinstance(found, JoinedProducts) else found
+        layer = bare(getattr(self.owner, self.slot))
+        return layer.parts[self.index] if isinstance(layer, JoinedProducts) else layer
 
     @property
     def matrix(self) -> Matrix:
@@ -131,11 +131,11 @@ class ModelPart:
 
     def stored(self, *, plain: bool = False) -> dict[str, Array]:
         """Its arrays as a checkpoint stores them; `plain` unpacks."""
-        found = {"weight": self.numbers()} if plain else arrays(self.matrix)
+        named = {"weight": self.numbers()} if plain else arrays(self.matrix)
         if self.offset:
-            found["weight"] = found["weight"] - self.offset
+            named["weight"] = named["weight"] - self.offset
         bias = self.bias
-        return found if bias is None else found | {"bias": bias}
+        return named if bias is None else named | {"bias": bias}
 
 
 def of_block(block: Block, names: TensorNames, index: int) -> Iterator[ModelPart]:

@@ -95,8 +95,8 @@ class QuantizedCache(KVCache):
 
     def needs(self, positions: int, row: RowSize, chunk: int) -> int:
         exact = 2 * (self.exact + 2 * PACK) * row.numbers * row.size
-        each = (row.size if bits == 16 else bits / 8 + 4 / self.group_size for bits in self.bits)
-        return exact + int(_room(positions) * row.numbers * sum(each))
+        sizes = (row.size if bits == 16 else bits / 8 + 4 / self.group_size for bits in self.bits)
+        return exact + int(_room(positions) * row.numbers * sum(sizes))
 
     def _pack(self, keys: mx.array, values: mx.array) -> None:
         packed = zip((keys, values), self.bits, strict=True)
@@ -149,8 +149,8 @@ class QuantizedCache(KVCache):
     def _rewind_front(self, n: int) -> None:
         back = min(n, self._count)
         if self.old is not None and back:
-            left = self._count - back
-            self.old = replace(self.old, length=left, lengths=self.old.lengths - back) if left else None
+            length = self._count - back
+            self.old = replace(self.old, length=length, lengths=self.old.lengths - back) if length else None
         super()._rewind_front(n - back)
 
     def select(self, rows: Sequence[int]) -> None:

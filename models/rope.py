@@ -150,9 +150,9 @@ def scaled(keys: Keys, table: dict[str, Any], dims: int, context: int, theta: fl
     if kind != "longrope" and fields.get("factor", 1.0) < 1:
         raise inner.bad(f"factor must be 1 or more, got {fields['factor']}")
     for name, value in {"rope_theta": theta, **fields}.items():
-        for each in value if isinstance(value, tuple) else (value,):
-            if not isinstance(each, bool) and not 0 < each < LARGEST:
-                raise inner.bad(f"{name} must be above 0 and below {LARGEST:g}, got {each}")
+        for number in value if isinstance(value, tuple) else (value,):
+            if not isinstance(number, bool) and not 0 < number < LARGEST:
+                raise inner.bad(f"{name} must be above 0 and below {LARGEST:g}, got {number}")
     if theta <= 1 or fields.get("high_freq_factor", 2.0) <= fields.get("low_freq_factor", 1.0):
         raise inner.bad("rope_theta must be above 1, and high_freq_factor above low_freq_factor")
     if kind == "dynamic" and dims < 4:
@@ -162,10 +162,10 @@ def scaled(keys: Keys, table: dict[str, Any], dims: int, context: int, theta: fl
 
 def _original(keys: Keys, *default: int) -> int:
     """The context before it was stretched: its logarithm is divided by."""
-    found: int = keys.integer(_ORIGINAL, *default)
-    if found < 2:
-        raise keys.bad(f"{_ORIGINAL} must be 2 or more, got {found}")
-    return found
+    length: int = keys.integer(_ORIGINAL, *default)
+    if length < 2:
+        raise keys.bad(f"{_ORIGINAL} must be 2 or more, got {length}")
+    return length
 
 
 def _read_yarn(keys: Keys, context: int) -> dict[str, Any]:

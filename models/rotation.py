@@ -124,8 +124,8 @@ class KernelRotation(_Rotation):
         """x [B, H, T, D] turned."""
         if isinstance(turns, PackedTurns):
             ends = list(accumulate(turns.lengths))[:-1]
-            each = zip(mx.split(x, ends, axis=2), turns.turns, strict=True)
-            return mx.concatenate([self(part, turn) for part, turn in each], axis=2)
+            pairs = zip(mx.split(x, ends, axis=2), turns.turns, strict=True)
+            return mx.concatenate([self(part, turn) for part, turn in pairs], axis=2)
         if self._gain is not None:
             x = x * self._gain.astype(x.dtype)
         at, periods = turns

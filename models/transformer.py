@@ -167,16 +167,16 @@ class Transformer:
     def parts(self) -> list[ModelPart]:
         """Every tensor of a checkpoint and its place here, from the embedding up."""
         config, names = self.config, self.names
-        found = [parts.table(names, "embed", self)]
+        listed = [parts.table(names, "embed", self)]
         if self.positions is not None:
-            found.append(parts.table(names, "positions", self))
+            listed.append(parts.table(names, "positions", self))
         for index, block in enumerate(self.blocks):
-            found += parts.of_block(block, names, index)
+            listed += parts.of_block(block, names, index)
         offset = 1.0 if config.norm == "rms+1" else 0.0
-        found.append(parts.norm(names.path("norm"), "norm", config.layers, self, "norm", offset))
+        listed.append(parts.norm(names.path("norm"), "norm", config.layers, self, "norm", offset))
         if not config.tied:
-            found.append(parts.head(names, config.layers, self))
-        return found
+            listed.append(parts.head(names, config.layers, self))
+        return listed
 
     def put(self, part: ModelPart, weight: Matrix | None = None, bias: Array | None = None) -> None:
         """Let these take the place of a part's weight and bias; what is not given stays.

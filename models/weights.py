@@ -58,8 +58,10 @@ class PackedRows:
         """The numbers themselves."""
         group, bits, mode = self.layout.group_size, self.layout.bits, self.layout.mode
         if self.global_scale is not None and self.global_scale.ndim:  # mlx reads a stack's in products alone
-            each = zip(self.weight, self.scales, self.global_scale, strict=True)
-            return mx.stack([mx.dequantize(w, s, None, group, bits, mode, g, dtype).astype(dtype) for w, s, g in each])
+            experts = zip(self.weight, self.scales, self.global_scale, strict=True)
+            return mx.stack(
+                [mx.dequantize(w, s, None, group, bits, mode, g, dtype).astype(dtype) for w, s, g in experts]
+            )
         scales, biases = self.scales, self.biases
         if biases is not None:  # the arithmetic is done in their dtype
             scales, biases = scales.astype(dtype), biases.astype(dtype)
@@ -109,14 +111,14 @@ def agreed(path: str, layout: PackedLayout, settings: Mapping[str, Any]) -> Pack
 
     Its default does not bind where some paths have their own setting, and this one may have been left out.
     """
-    said = settings.get(path, settings)
-    if said is False:
+    named = settings.get(path, settings)
+    if named is False:
         raise CheckpointError(f"config: quantization says that {path} is not packed, its tensors are")
     mixed = any(isinstance(value, dict) for value in settings.values())
     for name in ("group_size", "bits", "mode") if path in settings or not mixed else ():
-        if said.get(name, getattr(layout, name)) != getattr(layout, name):
+        if named.get(name, getattr(layout, name)) != getattr(layout, name):
             raise CheckpointError(
-                f"config: quantization says {name} = {said[name]} for {path}, its tensors say {getattr(layout, name)}"
+                f"config: quantization says {name} = {named[name]} for {path}, its tensors say {getattr(layout, name)}"
             )
     return layout
 
@@ -175,8 +177,8 @@ class Tensors:
     def _layout(
         self, path: str, columns: int, weight: mx.array, scales: mx.array, biases: mx.array | None
     ) -> PackedLayout:
-        group, left = divmod(columns, scales.shape[-1])
-        if weight.dtype != mx.uint32 or weight.shape[-1] * 32 % columns or left or weight.ndim != scales.ndim:
+        group, remainder = divmod(columns, scales.shape[-1])
+        if weight.dtype != mx.uint32 or weight.shape[-1] * 32 % columns or remainder or weight.ndim != scales.ndim:
             raise CheckpointError(
                 f"weights: {path} is not a packed matrix of {columns} columns: weight {weight.dtype} "
                 f"{list(weight.shape)}, scales {list(scales.shape)}"

@@ -18,9 +18,9 @@ def host(array: mx.array, contiguous: bool = True) -> np.ndarray[Any, Any]:
     """The array's memory, evaluated, without a copy where it can be had; its strides too unless `contiguous`."""
     if array.size == 0:
         return np.zeros(array.shape, _dtype(array.dtype))
-    seen = np.asarray(array.view(mx.uint16) if array.dtype == mx.bfloat16 else array)
-    seen = np.ascontiguousarray(seen).reshape(seen.shape) if contiguous else seen
-    return seen if seen.ctypes.data % 16 == 0 else _aligned(seen)
+    numbers = np.asarray(array.view(mx.uint16) if array.dtype == mx.bfloat16 else array)
+    numbers = np.ascontiguousarray(numbers).reshape(numbers.shape) if contiguous else numbers
+    return numbers if numbers.ctypes.data % 16 == 0 else _aligned(numbers)
 
 
 def _aligned(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

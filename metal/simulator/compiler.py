@@ -221,7 +221,7 @@ def library(name: str, checked: bool, identity: Sequence[str], text: Callable[[]
     if not path.exists():
         compiler = find()
         with tempfile.TemporaryDirectory(dir=build.folder) as scratch:
-            source, code, unit, made = (Path(scratch) / f"kernel.{kind}" for kind in ("cpp", "ll", "o", "so"))
+            source, code, unit, built = (Path(scratch) / f"kernel.{kind}" for kind in ("cpp", "ll", "o", "so"))
             source.write_text(text())
             command = [*compiler.compile, *build.flags, "-include-pch", str(build.header)]
             command += ["-I", str(build.folder / "include"), str(source)]
@@ -231,8 +231,8 @@ def library(name: str, checked: bool, identity: Sequence[str], text: Callable[[]
                 _run([*compiler.compile, *machine_flags(), *SECOND_HALF, str(code), "-o", str(unit)])
             else:
                 _run([*command, "-c", "-o", str(unit)])
-            _run([*compiler.link, str(unit), *map(str, build.runtime), "-o", str(made)])
-            made.replace(path)
+            _run([*compiler.link, str(unit), *map(str, build.runtime), "-o", str(built)])
+            built.replace(path)
     return path
 
 

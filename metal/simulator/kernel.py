@@ -77,7 +77,7 @@ class SimKernel:
         if len(inputs) != len(self.input_names):
             raise KernelError(f"kernel {self.name!r}: expected {len(self.input_names)} inputs, got {len(inputs)}")
         arrays = [value if isinstance(value, mx.array) else mx.array(value) for value in inputs]
-        seen = [host(array, self.ensure_row_contiguous) for array in arrays]
+        views = [host(array, self.ensure_row_contiguous) for array in arrays]
         outputs = [empty(shape, dtype, init_value) for shape, dtype in zip(output_shapes, output_dtypes, strict=True)]
         key = (
             *((array.dtype, array.ndim == 0, array.size < 8) for array in arrays),
@@ -89,7 +89,7 @@ class SimKernel:
             variant = self._variants[key] = _program(self.name, text, self.checked)
         if verbose:
             print(variant.source)
-        named = dict(zip(self.input_names, seen, strict=True)) | dict(zip(self.output_names, outputs, strict=True))
+        named = dict(zip(self.input_names, views, strict=True)) | dict(zip(self.output_names, outputs, strict=True))
         buffers = [
             KernelArgument(p.name, p.index, _buffer(p.name, named), p.name in self.output_names, init_value is not None)
             for p in variant.parameters

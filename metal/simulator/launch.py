@@ -107,9 +107,9 @@ def launch_checked(
         watched.append(WatchedBuffer(buffer.name, start, size, buffer.writable, buffer.initialised, itemsize))
     ledger = Ledger(watched, THREADGROUP_LIMIT)
     used = _dispatch(path, addresses, grid, threadgroup, ledger)
-    for buffer, (low, high), seen in zip(buffers, spans, watched, strict=True):
+    for buffer, (low, high), copy in zip(buffers, spans, watched, strict=True):
         if buffer.writable:
-            ctypes.memmove(low, seen.address, high - low)
+            ctypes.memmove(low, copy.address, high - low)
     report = ledger.report(kernel)
     if used < 0 and all(fault.kind == "unwritten-output" for fault in report.faults):  # which it did not come to
         raise KernelError(f"threadgroup memory: expected at most {MAX_VARIABLES} variables, got more")

@@ -61,14 +61,14 @@ class Program:
     @cached_property
     def _lines(self) -> dict[str, str]:
         """The text of each `file:line` of the source."""
-        found, file, number = {}, self.label, 0
+        lines, file, number = {}, self.label, 0
         for text in self.source.splitlines():
             number += 1
             if match := re.match(r'\s*#\s*line\s+(\d+)(?:\s+"([^"]*)")?', text):
                 file, number = match[2] or file, int(match[1]) - 1
             else:
-                found[f"{file}:{number}"] = text.strip()
-        return found
+                lines[f"{file}:{number}"] = text.strip()
+        return lines
 
     def run(
         self, buffers: Sequence[KernelArgument], grid: Sequence[int], threadgroup: Sequence[int]

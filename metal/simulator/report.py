@@ -170,7 +170,7 @@ class Ledger:
         return DispatchReport(kernel, tuple(faults), traffic, counts, state.threadgroup_bytes)
 
     def _unwritten(self) -> list[Fault]:
-        found = []
+        faults = []
         for w, touched in zip(self.watched, self._touched, strict=True):
             if not w.writable or w.initialised:
                 continue
@@ -179,8 +179,8 @@ class Ledger:
                 first, count = int(missing[0]) // w.itemsize, missing.size // w.itemsize
                 total = w.size // w.itemsize
                 message = f"{count} of {total} elements of {w.name} are never written, the first is {first}"
-                found.append(Fault("unwritten-output", w.name, message, 0, (0, 0, 0)))
-        return found
+                faults.append(Fault("unwritten-output", w.name, message, 0, (0, 0, 0)))
+        return faults
 
     def _fault(self, fault: Any) -> Fault:
         kind = fault.kind.decode()

@@ -142,8 +142,8 @@ def _aliases(tokens: list[MslToken]) -> frozenset[str]:
     """Names that the text itself gives to vector types: `using V = vec<float, 4>;`, `typedef half4 V;`."""
     code = " ".join(token.text for token in tokens if token.solid)
     vector = r"(?:metal :: )?(?:vec < [^;=]*? >|" + "|".join(sorted(VECTORS)) + ")"
-    found = re.findall(rf"using (\w+) = {vector} ;", code) + re.findall(rf"typedef {vector} (\w+) ;", code)
-    return frozenset(found)
+    names = re.findall(rf"using (\w+) = {vector} ;", code) + re.findall(rf"typedef {vector} (\w+) ;", code)
+    return frozenset(names)
 
 
 def threadgroup_declarations(tokens: list[MslToken]) -> Iterator[int]:

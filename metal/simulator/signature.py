@@ -58,7 +58,7 @@ def parameters(source: str, name: str) -> list[KernelParameter]:
 
 
 def _parse(tokens: list[MslToken], kernel: str) -> list[KernelParameter]:
-    found: list[KernelParameter] = []
+    named: list[KernelParameter] = []
     for part in split(tokens):
         attribute = ""
         declared: list[MslToken] = []
@@ -77,16 +77,16 @@ def _parse(tokens: list[MslToken], kernel: str) -> list[KernelParameter]:
         marks = {token.text for token in declared if token.kind == "mark"}
         position = next((word for word in re.findall(r"\w+", attribute) if word in POSITIONS), "")
         if position:
-            found.append(KernelParameter(name, None, False, position))
+            named.append(KernelParameter(name, None, False, position))
         elif "*" in marks or "&" in marks:
             if "threadgroup" in {token.text for token in declared}:
                 raise KernelError(f"kernel {kernel!r}: parameter {name!r}: expected a buffer, got threadgroup memory")
             index = re.search(r"buffer\s*\(\s*(\d+)\s*\)", attribute)
-            number = int(index[1]) if index else 1 + max((p.index for p in found if p.index is not None), default=-1)
-            found.append(KernelParameter(name, number, "*" in marks))
+            number = int(index[1]) if index else 1 + max((p.index for p in named if p.index is not None), default=-1)
+            named.append(KernelParameter(name, number, "*" in marks))
         else:
             raise KernelError(f"kernel {kernel!r}: parameter {name!r}: unknown attribute {attribute or 'none'}")
-    return found
+    return named
 
 
 def split(tokens: list[MslToken]) -> list[list[MslToken]]:

@@ -37,17 +37,17 @@ def verify(source: str, call: str, label: str) -> None:
     good = compiler.remembered(source, call, label, Path(__file__).read_text())
     if good.exists():
         return
-    found = list(_unwelcome(source, label))
+    problems = list(_unwelcome(source, label))
     instance = f"template decltype({call}) {call};\n" if "<" in call else ""
     text = f'#line 1 "{label}"\n{rewrite(source, strict=True)}\n#line 1 "entry"\n{instance}'
     code, diagnostics = compiler.typecheck(text, "+cl_khr_fp16,+__opencl_c_generic_address_space")
-    found += _errors(diagnostics) or _errors(compiler.typecheck(text, "+cl_khr_fp16")[1])
-    found += [
+    problems += _errors(diagnostics) or _errors(compiler.typecheck(text, "+cl_khr_fp16")[1])
+    problems += [
         line for line in diagnostics if re.search(r"warning: .*('bfloat.* to '[^']*half'| to '[^']*bfloat)", line)
     ]
-    found += _recursion(code)
-    if found:
-        raise StrictError("\n".join(found))
+    problems += _recursion(code)
+    if problems:
+        raise StrictError("\n".join(problems))
     good.touch()
 
 
@@ -145,7 +145,7 @@ def _recursion(code: str) -> list[str]:
             places[here] = scope[1] if scope else ""
         elif match := re.search(r'\bcall .*?@"?([\w.$]+)"?\(', line):
             calls.get(here, set()).add(match[1])
-    found = []
+    problems = []
     for function in calls:
         reached: set[str] = set()
         front = set(calls[function])
@@ -153,8 +153,8 @@ def _recursion(code: str) -> list[str]:
             reached |= front
             front = {c for name in front for c in calls.get(name, ())} - reached
         if function in reached:
-            found.append(f"{_place(code, places[function])}: recursion: a function calls itself")
-    return found
+            problems.append(f"{_place(code, places[function])}: recursion: a function calls itself")
+    return problems
 
 
 def _place(code: str, scope: str) -> str:

@@ -50,11 +50,11 @@ class TracedFunction:
         for i in count():
             if i == len(stages):
                 stages.append(self._stage(arguments, arrays))
-            found = list(stages[i].replay(*arrays))
+            results = list(stages[i].replay(*arrays))
             launch = stages[i].launch
             if launch is None:
-                return tree_map(found.__getitem__, stages[i].results)
-            arrays += launch(found)
+                return tree_map(results.__getitem__, stages[i].results)
+            arrays += launch(results)
 
     def _stage(self, arguments: tuple[Any, ...], arrays: list[mx.array]) -> _Stage:
         """The trace from `arrays`, those of the arguments and then what launches gave, to the launch after them."""
@@ -63,8 +63,8 @@ class TracedFunction:
         factory: Any = mx.fast.metal_kernel
 
         def trace(*arrays: mx.array) -> list[mx.array]:
-            given = list(arrays)
-            trees = [tree_map(lambda _: given.pop(0), tree) for tree in arguments]
+            inputs_left = list(arrays)
+            trees = [tree_map(lambda _: inputs_left.pop(0), tree) for tree in arguments]
 
             class Kernel:
                 def __init__(self, *options: Any, **named: Any):
@@ -72,9 +72,9 @@ class TracedFunction:
 
                 def __call__(self, *, inputs: list[mx.array], **options: Any) -> list[mx.array]:
                     nonlocal launch
-                    if given:
-                        return [given.pop(0) for _ in options["output_shapes"]]
-                    launch = lambda found: self.kernel(inputs=found, **options)  # noqa: E731
+                    if inputs_left:
+                        return [inputs_left.pop(0) for _ in options["output_shapes"]]
+                    launch = lambda arrays: self.kernel(inputs=arrays, **options)  # noqa: E731
                     raise _Reached(inputs)
 
             nonlocal results
@@ -96,6 +96,6 @@ class TracedFunction:
 
 
 def _leaves(tree: Any) -> list[mx.array]:
-    found: list[mx.array] = []
-    tree_map(found.append, tree)
-    return found
+    leaves: list[mx.array] = []
+    tree_map(leaves.append, tree)
+    return leaves

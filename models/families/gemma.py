@@ -23,10 +23,10 @@ def NAMES(config: ModelConfig) -> Mapping[str, str]:
 
 def common(keys: Keys, model_type: str, **differs: Any) -> dict[str, Any]:
     """Fields that all Gemmas share."""
-    said = keys.activation("hidden_act", "gelu_pytorch_tanh")  # "gelu" in the first ones, who meant this one
+    named = keys.activation("hidden_act", "gelu_pytorch_tanh")  # "gelu" in the first ones, who meant this one
     activation = keys.activation("hidden_activation", "gelu_pytorch_tanh")
-    if said != activation and said != "gelu":
-        raise keys.bad(f"hidden_act and hidden_activation say {said} and {activation}")
+    if named != activation and named != "gelu":
+        raise keys.bad(f"hidden_act and hidden_activation say {named} and {activation}")
     eps = keys.number("rms_norm_eps", 1e-6)
     fields = llama.common(keys, model_type, eps=eps, activation=activation, **differs)
     extra = {"norm": "rms+1", "tied": keys.flag("tie_word_embeddings", True), "embed_scale": fields["width"] ** 0.5}

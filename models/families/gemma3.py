@@ -30,9 +30,9 @@ def configure(keys: Keys, model_type: str) -> ModelConfig:
             keys.take(name, None)
         text = Keys(keys.table("text_config"), "config: text_config")
         text.fixed("model_type", "gemma3_text")
-        found = configure(text, "gemma3_text")
+        inner = configure(text, "gemma3_text")
         text.done()
-        return replace(found, tied=keys.flag("tie_word_embeddings", True))
+        return replace(inner, tied=keys.flag("tie_word_embeddings", True))
     keys.assume(**DEFAULTS)
     fields = gemma.common(keys, model_type, context=keys.integer("max_position_embeddings", 131_072))
     layers, size = fields["layers"], fields["head_size"]

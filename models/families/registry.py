@@ -30,13 +30,13 @@ def configure(config: Mapping[str, Any]) -> ModelConfig:
     """A Hugging Face configuration in our names; ConfigError for what is missing, unknown or contradictory."""
     keys = Keys(config)
     model_type = keys.text("model_type")
-    found = family(model_type).configure(keys, model_type)
+    shape = family(model_type).configure(keys, model_type)
     if (mask := keys.integer("mask_token_id", None)) is not None:
-        found = replace(found, diffusion=MaskedDiffusion(mask, keys.flag("shifted_logits", False)))
-    if found.diffusion is not None:
-        found = replace(found, diffusion=replace(found.diffusion, block=keys.integer("block_size", 0)))
+        shape = replace(shape, diffusion=MaskedDiffusion(mask, keys.flag("shifted_logits", False)))
+    if shape.diffusion is not None:
+        shape = replace(shape, diffusion=replace(shape.diffusion, block=keys.integer("block_size", 0)))
     keys.done()
-    return found.check()
+    return shape.check()
 
 
 def described(config: Mapping[str, Any], names: Iterable[str]) -> ModelConfig:
@@ -54,13 +54,13 @@ def joins(config: Mapping[str, Any]) -> dict[str, list[str]]:
     """
     if config.get("model_type") not in FAMILIES:
         return {}
-    kind, shape, found = family(str(config["model_type"])), configure(config), {}
+    kind, shape, paths = family(str(config["model_type"])), configure(config), {}
     names = kind.names(shape)
     for layer in range(shape.layers):
         for whole, roles in JOINED.items():
             if not names.has(whole) and all(map(names.has, roles)):
-                found[names.joined(whole, layer)] = [names.path(role, layer) for role in roles]
-    return found
+                paths[names.joined(whole, layer)] = [names.path(role, layer) for role in roles]
+    return paths
 
 
 def build(

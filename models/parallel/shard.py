@@ -95,13 +95,13 @@ class Sharding:
 
     def settings(self, packing: Mapping[str, Any]) -> dict[str, Any]:
         """A quantisation's settings by the names that the modules have here."""
-        found = {}
+        settings = {}
         for key, value in packing.items():
             if not isinstance(value, dict | bool):
-                found[key] = value
+                settings[key] = value
             elif (placed := self.place(f"{key}.weight")) is not None:
-                found[placed[0].removesuffix(".weight")] = value
-        return found
+                settings[placed[0].removesuffix(".weight")] = value
+        return settings
 
     def _top(self, name: str, module: str, kind: str) -> tuple[str, Cut | None] | None:
         top = self.names.top
@@ -116,10 +116,10 @@ class Sharding:
 
     def _cut(self, module: str, kind: str, turned: bool) -> Cut | None:
         """Which values of a layer's tensor are this rank's; `turned` where matrices are stored [in, out]."""
-        found = self._split(self._role(module))
-        if found is None or kind == "global_scale":
+        split = self._split(self._role(module))
+        if split is None or kind == "global_scale":
             return None
-        across, length, ranges = found
+        across, length, ranges = split
         if kind == "bias":  # of what is summed: one rank's counts (`models.parallel.exchange`)
             return None if across else Cut(-1, length, ranges)
         return Cut(-1 if across != turned else -2, length, ranges)
@@ -176,10 +176,10 @@ def share(
         raise ConfigError(f"{kind} runs by mlx-lm's own class, which cannot be shared between ranks: run it on one")
     if way == "tensor" and isinstance(packing, Mapping) and packing.get("quant_method") in ("awq", "gptq"):
         raise ConfigError(f"the packing of {packing['quant_method']} cannot be split: use --parallel pipeline")
-    found, whole = family(str(kind)), described(config, tensors)
-    names = found.names(whole)
+    kin, whole = family(str(kind)), described(config, tensors)
+    names = kin.names(whole)
     if way == "pipeline":
-        return _by_layers(whole, found, names, rank, ranks)
+        return _by_layers(whole, kin, names, rank, ranks)
     if whole.kv_heads % ranks:
         raise ConfigError(
             f"{whole.family} has {whole.kv_heads} key/value heads, which {ranks} ranks cannot share evenly: "
@@ -206,7 +206,7 @@ def share(
         mlp_width=hidden["mlp"][1] - hidden["mlp"][0],
         experts=experts,
     )
-    return Sharding(whole, part, way, rank, ranks, found, names, hidden)
+    return Sharding(whole, part, way, rank, ranks, kin, names, hidden)
 
 
 def _by_layers(whole: ModelConfig, kind: Family, names: TensorNames, rank: int, ranks: int) -> Sharding:

@@ -41,9 +41,9 @@ def certain_table(text: str) -> np.ndarray:
 
 def logprob(table: np.ndarray, text: str, before: int = EOS) -> float:
     """Of a text behind a token, in nats."""
-    said = table.astype(np.float32).astype(np.float64)
-    said -= np.logaddexp.reduce(said, axis=1, keepdims=True)
-    return float(sum(said[a, b] for a, b in pairwise([before, *ids(text)])))
+    logp = table.astype(np.float32).astype(np.float64)
+    logp -= np.logaddexp.reduce(logp, axis=1, keepdims=True)
+    return float(sum(logp[a, b] for a, b in pairwise([before, *ids(text)])))
 
 
 def write(folder: Path, table: np.ndarray) -> Path:

@@ -68,10 +68,10 @@ class Rest(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self._loop.turn()
-        found = self._real.select(0)
-        if not found and (timeout is None or timeout > 0):
+        events = self._real.select(0)
+        if not events and (timeout is None or timeout > 0):
             self._loop.rest(timeout)
-        return found
+        return events
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         return self._real.register(fileobj, events, data)

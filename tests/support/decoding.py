@@ -24,8 +24,8 @@ PROMPT = list(b"ask")
 
 def session(model: Any, **options: Any) -> Session:
     """Of a model, or of a table of log-probabilities."""
-    made = MarkovModel(model) if isinstance(model, np.ndarray) else model
-    return Session(FakeCheckpoint(made), **options)  # type: ignore[arg-type]
+    own = MarkovModel(model) if isinstance(model, np.ndarray) else model
+    return Session(FakeCheckpoint(own), **options)  # type: ignore[arg-type]
 
 
 def transformer(seed: int = 0, times: float = 1.0, **changes: Any) -> Any:
@@ -38,8 +38,8 @@ def log_softmax(x: Any) -> np.ndarray:
     """In float64."""
     x = np.asarray(x, np.float64)
     with np.errstate(invalid="ignore"):  # rows that nothing leads to
-        found: np.ndarray = x - np.logaddexp.reduce(x, axis=-1, keepdims=True)
-    return found
+        logp: np.ndarray = x - np.logaddexp.reduce(x, axis=-1, keepdims=True)
+    return logp
 
 
 def rows(shares: Mapping[int, Mapping[int, float]]) -> np.ndarray:
@@ -67,15 +67,15 @@ def few(seed: int, tokens: int = 4, scale: float = 1.5) -> np.ndarray:
 
 def texts(table: np.ndarray, length: int, tokens: int = 4) -> dict[tuple[int, ...], float]:
     """The log-probability of every text of at most `length` tokens: they end, or are as long as may be."""
-    logp, letters, found = log_softmax(table), range(97, 97 + tokens), {}
+    logp, letters, logprobs = log_softmax(table), range(97, 97 + tokens), {}
     for n in range(1, length + 1):
         for body in product(letters, repeat=n - 1):
             for last in (EOS, *letters) if n == length else (EOS,):
                 ids = (*PROMPT, *body, last)
                 total = float(sum(logp[ids[i], ids[i + 1]] for i in range(2, len(ids) - 1)))
                 if total > -math.inf:
-                    found[ids[3:]] = total
-    return found
+                    logprobs[ids[3:]] = total
+    return logprobs
 
 
 class Found:
@@ -135,8 +135,8 @@ class Found:
 def run(of: Any, recipe: Recipe | None = None, *, prompt: list[int] = PROMPT, **more: Any) -> Found:
     """A run of a session, a model or a table to its end."""
     control = more.pop("control", None) or RunControl(recipe or Recipe())
-    made = of if isinstance(of, Session) else session(of)
-    return Found(made.generate(prompt, control, **more))
+    opened = of if isinstance(of, Session) else session(of)
+    return Found(opened.generate(prompt, control, **more))
 
 
 def search(of: Any, strategy: Strategy, max_tokens: int, recipe: Recipe | None = None, **more: Any) -> Found:
@@ -153,14 +153,14 @@ def at(model: Any, ids: list[int]) -> Branches:
 
 def plackett_luce(p: Any, k: int) -> dict[tuple[int, ...], float]:
     """The probability of each ordered sample of k without replacement."""
-    found = {}
+    law = {}
     for order in permutations(range(len(p)), k):
-        left, chance = 1.0, 1.0
+        mass, chance = 1.0, 1.0
         for i in order:
-            chance *= p[i] / left
-            left -= p[i]
-        found[order] = chance
-    return found
+            chance *= p[i] / mass
+            mass -= p[i]
+        law[order] = chance
+    return law
 
 
 def chi_square_bound(cells: int) -> float:
@@ -183,4 +183,4 @@ def misfit(counts: "Counter[Any]", law: Mapping[Any, float]) -> float:
     cells += [(rest, sum(counts[outcome] for outcome in unlikely))] if rest >= 1 else []
     df = len(cells) - 1
     bound = df * (1 - 2 / (9 * df) + 3.719 * math.sqrt(2 / (9 * df))) ** 3
-    return float(sum((seen - wanted) ** 2 / wanted for wanted, seen in cells) / bound)
+    return float(sum((count - wanted) ** 2 / wanted for wanted, count in cells) / bound)

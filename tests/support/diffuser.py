@@ -43,7 +43,7 @@ class ScriptedDiffusion(ScriptedEngine):
         self.calls.append(("fill", list(ids)))
         self.hows.append(how)
         places = [i for i, token in enumerate(ids) if token == self.mask]
-        told = [*self.tokenizer.encode(self.scripts[0]), *[self.tokenizer.END] * len(ids)]
+        script = [*self.tokenizer.encode(self.scripts[0]), *[self.tokenizer.END] * len(ids)]
         first = first or (places[0] if places else 0)
         order = np.random.default_rng(seed).permutation(places).tolist()
         number = 0
@@ -52,22 +52,22 @@ class ScriptedDiffusion(ScriptedEngine):
             self.pace(number)
             number += 1
             now, order = sorted(order[:TAKEN]), order[TAKEN:]
-            unmasked = [self._unmasked(number, at, told[at - first], at - first, control, seed) for at in now]
+            unmasked = [self._unmasked(number, at, script[at - first], at - first, control, seed) for at in now]
             for index, (_, step) in WRONG.items():
                 if step == number and first + index in places and first + index not in (*now, *order):
                     wrong = self.tokenizer.encode(WRONG[index][0])[0]
-                    token = self._unmasked(number, first + index, told[index], -1, control, seed)
+                    token = self._unmasked(number, first + index, script[index], -1, control, seed)
                     unmasked.append(replace(token, before=wrong))
             yield DenoisingStep(
-                number, tuple(unmasked), tuple(self._open(number, at, told[at - first]) for at in order)
+                number, tuple(unmasked), tuple(self._open(number, at, script[at - first]) for at in order)
             )
 
     def _unmasked(self, number: int, at: int, token: int, index: int, control: RunControl, seed: int) -> Unmasked:
         if index in WRONG and number < WRONG[index][1]:
             token = self.tokenizer.encode(WRONG[index][0])[0]
         raw = self.raw([0] * at, token)
-        found = observe(raw, token, after=raw, recipe=control.recipe, position=at)
-        return Unmasked(number, found)
+        step = observe(raw, token, after=raw, recipe=control.recipe, position=at)
+        return Unmasked(number, step)
 
     def _open(self, number: int, at: int, token: int) -> OpenMask:
         raw = self.raw([0] * at, token) * np.float32(min(0.15 + 0.05 * number, 0.9))

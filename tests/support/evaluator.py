@@ -46,14 +46,14 @@ class ScriptedEvaluator:
         if self.refuse is not None:
             raise self.refuse
         for model in order.models:
-            for each in sources(order.tasks):
-                task = each.source
+            for entry_source in sources(order.tasks):
+                task = entry_source.source
                 assert isinstance(task, Task)
-                asked = {"source": task.identity, "form": task.form.NAME, "protocol": {"chat": False}}
-                evaluation = Evaluation(task.name, model, {**asked, "weights": model}, (), each.place)
+                request = {"source": task.identity, "form": task.form.NAME, "protocol": {"chat": False}}
+                evaluation = Evaluation(task.name, model, {**request, "weights": model}, (), entry_source.place)
                 known = store.begin(evaluation)
                 total = sum(1 for _ in task.rows()) - task.aside
-                yield Measurement(evaluation, None, asked, len(known), total)
+                yield Measurement(evaluation, None, request, len(known), total)
                 rows: list[Row] = []
                 try:
                     for entry in task.items(order.limit):
@@ -73,8 +73,8 @@ def answer(model: str, item: Item) -> ScriptedOutcome:
     skill, chance = SKILL.get(model, 0.6), even(model, item.number)
     right, body = chance < skill, item.body
     if isinstance(body, Question):
-        said = f" {body.answers[0]}" if right else " 42"
-        return ScriptedOutcome(item.number, None, {"exact": float(right)}, {"answers": [said], "finish": ["stop"]})
+        text = f" {body.answers[0]}" if right else " 42"
+        return ScriptedOutcome(item.number, None, {"exact": float(right)}, {"answers": [text], "finish": ["stop"]})
     if isinstance(body, Choices):
         lls = [-3.0 - even(model, item.number, i) for i in range(len(body.choices))]
         lls[body.gold] += 2 * (skill - chance) + (1.1 if right else -1.1)

@@ -62,8 +62,8 @@ class Glass(ScriptedEngine):
                 norms = np.linalg.norm(points, axis=1)
                 yield looks.WordMap(points, 0.4, (("colour", words),), norms, 0.3, rows)
             case looks.NearLook():
-                found = tuple((300 + i, 0.9 - i / 20) for i in range(10))
-                yield looks.NearestTokens(found, ((301, 0.8),), tuple(0.95 - i / 20 for i in range(10)), 0.1, 0.4)
+                nearest = tuple((300 + i, 0.9 - i / 20) for i in range(10))
+                yield looks.NearestTokens(nearest, ((301, 0.8),), tuple(0.95 - i / 20 for i in range(10)), 0.1, 0.4)
             case looks.AttributionLook(position):
                 heads = rng.normal(size=(LAYERS, HEADS)).astype(np.float32)
                 mlp = rng.normal(size=LAYERS).astype(np.float32)

@@ -29,7 +29,7 @@ def statements(tree: ast.AST, *, types: bool) -> Iterator[ast.AST]:
         yield node
         typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         inner = getattr(node, "orelse", ()) if typing and not types else ast.iter_child_nodes(node)
-        todo += [each for each in inner if isinstance(each, ast.stmt | ast.excepthandler | ast.match_case)]
+        todo += [child for child in inner if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case)]
 
 
 @cache
@@ -74,7 +74,7 @@ def rooms(sources: Sources) -> dict[str, set[str]]:
     place = {name: at if at.count(".") > 1 else name for name, at in folder.items()}
     graph: dict[str, set[str]] = {at: set() for at in place.values()}
     for name, wanted in files(sources).items():
-        graph[place[name]] |= {place[each] for each in wanted} - {place[name]}
+        graph[place[name]] |= {place[module] for module in wanted} - {place[name]}
     return graph
 
 
@@ -85,7 +85,7 @@ def circle(graph: Graph) -> list[str]:
     while len(graph) != before:
         before = len(graph)
         graph = {name: wanted & set(graph) for name, wanted in graph.items() if wanted & set(graph)}
-        needed = {each for wanted in graph.values() for each in wanted}
+        needed = {module for wanted in graph.values() for module in wanted}
         graph = {name: wanted for name, wanted in graph.items() if name in needed}
     return sorted(graph)
 
@@ -97,15 +97,15 @@ def neighbours(sources: Sources) -> dict[str, set[str]]:
     graph = files(sources)
     for at in beside:
         parent = at.rpartition(".")[0]
-        wanted = {each for name in graph if f"{name}.".startswith(f"{at}.") for each in graph[name]}
-        near = {each[len(parent) + 1 :].partition(".")[0] for each in wanted if each.startswith(f"{parent}.")}
+        wanted = {module for name in graph if f"{name}.".startswith(f"{at}.") for module in graph[name]}
+        near = {module[len(parent) + 1 :].partition(".")[0] for module in wanted if module.startswith(f"{parent}.")}
         beside[at] = {name for name in near if f"{parent}.{name}" in packages} - {at.rpartition(".")[2]}
     return beside
 
 
 def said(text: str) -> set[str] | None:
     """The folders that a room's docstring says it reads (`Reads: base, chat.`); None where it does not say."""
-    found = re.search(r"\bReads: ([\w, ]+)\.", " ".join((ast.get_docstring(parsed(text)) or "").split()))
-    if found is None:
+    match = re.search(r"\bReads: ([\w, ]+)\.", " ".join((ast.get_docstring(parsed(text)) or "").split()))
+    if match is None:
         return None
-    return set() if found[1] == "no other room" else set(found[1].split(", "))
+    return set() if match[1] == "no other room" else set(match[1].split(", "))

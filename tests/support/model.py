@@ -143,18 +143,18 @@ class ScriptedTokenizer:
         self.chat_template = "a turn, a message" if chat else None
 
     def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
-        found: list[int] = []
+        ids: list[int] = []
         for word in words(text):
             token = self.ids.get(word.encode())
-            found += [token] if token is not None else list(word.encode())
-        return found
+            ids += [token] if token is not None else list(word.encode())
+        return ids
 
     def chat(self, messages: Sequence[dict[str, str]], *, generation_prompt: bool = True) -> list[int]:
-        found: list[int] = []
+        ids: list[int] = []
         for message in messages:
-            found.append(self.MODEL_TURN if message["role"] == "assistant" else self.USER_TURN)
-            found += [*self.encode(message["content"]), self.END]
-        return [*found, self.MODEL_TURN] if generation_prompt else found
+            ids.append(self.MODEL_TURN if message["role"] == "assistant" else self.USER_TURN)
+            ids += [*self.encode(message["content"]), self.END]
+        return [*ids, self.MODEL_TURN] if generation_prompt else ids
 
 
 class ScriptedEngine:
@@ -203,7 +203,7 @@ class ScriptedEngine:
         if plan:
             yield from self._search(ids, control, PLANS[plan])
             return
-        told = self._told(ids, self.scripts[seed % len(self.scripts)])
+        script = self._told(ids, self.scripts[seed % len(self.scripts)])
         budget = 10**6 if max_tokens is None else max_tokens
         text, drawn, reason = list(ids), 0, "length"
         while drawn < budget:
@@ -213,7 +213,7 @@ class ScriptedEngine:
                 break
             if self.fail_at is not None and drawn == self.fail_at:
                 raise RuntimeError("the scripted engine was told to fail")
-            favourite = told[drawn] if drawn < len(told) else self.tokenizer.END
+            favourite = script[drawn] if drawn < len(script) else self.tokenizer.END
             forced = bool(control.forced)
             token = control.forced.popleft() if forced else favourite
             step = self.step(text, favourite, token, control, seed, "forced" if forced else "drawn", drawn)
@@ -276,8 +276,10 @@ class ScriptedEngine:
         if not math.isfinite(float(after[token])):  # the script's word is drawn whatever the transforms say
             after[token] = after.max() - 3
             removed_by[token] = -1
-        found = observe(raw, token, after=after, removed_by=removed_by, recipe=recipe, position=len(ids), origin=origin)
-        return self._texted(found, drawn / 100)
+        observed = observe(
+            raw, token, after=after, removed_by=removed_by, recipe=recipe, position=len(ids), origin=origin
+        )
+        return self._texted(observed, drawn / 100)
 
     def _texted(self, step: TokenStep, elapsed_s: float = 0.0) -> TokenStep:
         piece = self.tokenizer.pieces[step.token]
@@ -316,8 +318,8 @@ class ScriptedEngine:
 
     def logits_after(self, ids: Sequence[int]) -> np.ndarray:
         self.calls.append(("exact", list(ids)))
-        told = self._told(ids, self.scripts[0])
-        return self.raw(ids, told[0] if told else self.tokenizer.END)
+        script = self._told(ids, self.scripts[0])
+        return self.raw(ids, script[0] if script else self.tokenizer.END)
 
     def adapt(self, change: str, what: str, weight: float) -> tuple[Attached, ...]:
         """Any directory whose name does not begin with "no" is an adapter, of "few..." with a posterior."""
@@ -332,8 +334,8 @@ class ScriptedEngine:
             del self.adapters[name]
         else:
             others = {} if change == "weigh" else dict.fromkeys(self.adapters, 0.0)
-            for each, value in (others | {name: weight}).items():
-                self.adapters[each] = replace(self.adapters[each], weight=value)
+            for known, value in (others | {name: weight}).items():
+                self.adapters[known] = replace(self.adapters[known], weight=value)
         return tuple(self.adapters.values())
 
     def steer(

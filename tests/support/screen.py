@@ -186,9 +186,9 @@ class Screen:
 
     def ink(self, words: str) -> str:
         """How the first place is drawn where these words are seen: inks can be compared."""
-        found = self.terminal.ink(words)
-        assert found is not None, f"{words!r} is not on the screen:\n{self.text}"
-        return found
+        own = self.terminal.ink(words)
+        assert own is not None, f"{words!r} is not on the screen:\n{self.text}"
+        return own
 
     def inked(self, ink: str) -> list[str]:
         """All that is drawn so, from the top."""

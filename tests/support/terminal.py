@@ -58,8 +58,8 @@ class Terminal(Driver):
     def click(self, words: str) -> bool:
         """Click on the first place where some words are; gives whether they are anywhere."""
         for y, line in enumerate(self.text.split("\n")):
-            before, found, _ = line.partition(words)
-            if found:
+            before, match, _ = line.partition(words)
+            if match:
                 self._click(cell_len(before), y)
                 return True
         return False
@@ -86,19 +86,19 @@ class Terminal(Driver):
     def ink(self, words: str) -> str | None:
         """The ink of the first place where some words are; None where they are nowhere."""
         for y, line in enumerate(self.text.split("\n")):
-            before, found, _ = line.partition(words)
-            if found:
+            before, match, _ = line.partition(words)
+            if match:
                 return self._inks[y][cell_len(before)]
         return None
 
     def inked(self, ink: str) -> list[str]:
         """The stretches that are in an ink, from the top."""
         self._read()
-        found = []
+        texts = []
         for cells, inks in zip(self._cells, self._inks, strict=True):
             runs = ((own, "".join(cells[x] for x in run)) for own, run in groupby(range(len(cells)), inks.__getitem__))
-            found += [text for own, text in runs if own == ink]
-        return found
+            texts += [text for own, text in runs if own == ink]
+        return texts
 
     @property
     def painted(self) -> bool:
@@ -120,7 +120,7 @@ class Terminal(Driver):
         for code in CODE.finditer(written):
             self._put(written[at : code.start()])
             at = code.end()
-            numbers, letter, told = code.groups()
+            numbers, letter, command = code.groups()
             if letter == "H":
                 y, _, x = numbers.partition(";")
                 self._x, self._y = int(x or 1) - 1, int(y or 1) - 1
@@ -128,8 +128,8 @@ class Terminal(Driver):
                 self._clear()
             elif letter == "m":
                 self._ink = "" if numbers in ("", "0") else numbers
-            elif told is not None and told.startswith("52;c;"):
-                self._clipboard = base64.b64decode(told[5:]).decode()
+            elif command is not None and command.startswith("52;c;"):
+                self._clipboard = base64.b64decode(command[5:]).decode()
         self._put(written[at:])
 
     def _put(self, text: str) -> None:
@@ -137,9 +137,9 @@ class Terminal(Driver):
             return
         line, inks, x = self._cells[self._y], self._inks[self._y], self._x
         if text.isascii():
-            seen = max(min(len(text), len(line) - x), 0)
-            line[x : x + seen] = text[:seen]
-            inks[x : x + seen] = [self._ink] * seen
+            width = max(min(len(text), len(line) - x), 0)
+            line[x : x + width] = text[:width]
+            inks[x : x + width] = [self._ink] * width
             self._x += len(text)
             return
         for character in text:

@@ -71,7 +71,7 @@ class ScriptedTrainer:
         smooth = 1.1 + 2.1 * math.exp(-4 * step / self.steps)
         noise = 0.35 * math.sin(12.9898 * step) * math.sin(78.233 * step)
         rate = 2e-4 * min(step / 8, 0.5 + 0.5 * math.cos(math.pi * step / self.steps))
-        found: list[Stepped | Validated] = [
+        recorded: list[Stepped | Validated] = [
             Stepped(
                 step,
                 self.steps,
@@ -90,8 +90,8 @@ class ScriptedTrainer:
         ]
         if step % 10 == 0:
             valid = smooth + 0.1 + 0.3 * (step / self.steps) ** 4
-            found.append(Validated(step, valid, valid - 0.08, valid + 0.08, step <= self.steps * 0.8, 0.0))
-        return found
+            recorded.append(Validated(step, valid, valid - 0.08, valid + 0.08, step <= self.steps * 0.8, 0.0))
+        return recorded
 
     def train(self, control: TrainControl) -> Iterator[Event]:
         while self.step < self.steps:
@@ -127,9 +127,9 @@ class ScriptedTrainer:
             return Refused(self.step, request, "there is nothing to look at: give a text")
         tokenizer, steps = self.engine.tokenizer, []
         ids = tokenizer.encode(request.text)
-        told = tokenizer.encode(SKY)[: 24 if request.base else 12 + self.step]
+        script = tokenizer.encode(SKY)[: 24 if request.base else 12 + self.step]
         control = Drawing(request.recipe)
-        for drawn, token in enumerate(told):
+        for drawn, token in enumerate(script):
             steps.append(self.engine.step(ids, token, token, control, request.seed, "drawn", drawn))
             ids.append(token)
         return Completion(self.step, request, tuple(steps), "length")
@@ -143,8 +143,8 @@ class ScriptedTrainer:
         before, now = (np.mean([pair[side] for pair in rows], axis=0) for side in (0, 1))
         names = "base", f"step {self.step}"
         risen, fallen = shifts(before, now, request.top)
-        found = Difference(names, positions, risen, fallen)
-        return Compared(self.step, request, found, {})
+        difference = Difference(names, positions, risen, fallen)
+        return Compared(self.step, request, difference, {})
 
     def _place(self, length: int, share: float) -> tuple[np.ndarray, np.ndarray]:
         """The distributions after a text of so many tokens, before and now."""
@@ -154,9 +154,9 @@ class ScriptedTrainer:
 
     @cache  # noqa: B019 - a trainer lives as long as its test
     def _ends(self, length: int) -> tuple[np.ndarray, np.ndarray]:
-        told = self.engine.tokenizer.encode(SKY)
-        before = self.engine.raw([0] * length, told[length % len(told)])
-        after = self.engine.raw([0] * (length + 1), told[(length + 3) % len(told)])
+        script = self.engine.tokenizer.encode(SKY)
+        before = self.engine.raw([0] * length, script[length % len(script)])
+        after = self.engine.raw([0] * (length + 1), script[(length + 3) % len(script)])
         return softmax(before), softmax(after)
 
 

@@ -71,8 +71,8 @@ class TurnedWorker(Worker):
 
     def drain(self) -> list[tuple[int, Any]]:
         self.work()
-        told, self._told = self._told, []
-        return told
+        events, self._told = self._told, []
+        return events
 
     def finish(self) -> None:
         self._ended = True
