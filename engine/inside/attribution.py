@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from likely.engine.errors import ParameterError
+from likely.engine.inside.last_position import LastPosition, last_position
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
 from likely.models.layers import LayerNorm, Norm, bare
@@ -46,27 +46,23 @@ class Attribution:
         return float(self.embedding + self.heads.sum(dtype=np.float64) + self.mlp.sum(dtype=np.float64) + self.bias)
 
 
-def attribution(subject: InspectedText, *, token: int | None = None, against: int | None = None) -> Attribution:
+def attribution(text: InspectedText, *, token: int | None = None, against: int | None = None) -> Attribution:
     """Attribute the logit of `token` (the most likely one if left out) after the last position, in float32.
 
     ParameterError for an id that the model has not.
     """
-    model, config = subject.model, subject.model.config
-    for name, given in (("the token", token), ("the token to compare with", against)):
-        if given is not None and not 0 <= given < config.vocab_size:
-            raise ParameterError(f"{name} must be an id from 0 to {config.vocab_size - 1}, got {given}")
-    last: dict[str, Array] = {}
+    return attributed(last_position(text), token, against)
 
-    def keep(name: str, x: Array) -> Array:
-        if not name.endswith(("residual", "attention")):
-            last[name] = x[0, -1]
-        return x
 
-    final = subject.whole().run(keep)[0, -1]
-    logits = model.head(model.norm(final[None]))[0].astype(mx.float32)
-    mx.eval(logits, last)
-    token = int(mx.argmax(logits)) if token is None else token
+def attributed(last: LastPosition, token: int | None = None, against: int | None = None) -> Attribution:
+    """`attribution` of a pass that was made."""
+    model = last.model
+    for name, id in (("the token", token), ("the token to compare with", against)):
+        if id is not None:
+            last.check(id, name)
+    token = last.favourite if token is None else token
     wanted = [token] if against is None else [token, against]
+    logits, final = mx.array(last.logits), last.states[-1]
     inner, constant = linearised(model.norm, final)
     # the head's rows, whatever stands around it: the gradient of its outputs
     zero = mx.zeros_like(final)
@@ -80,29 +76,28 @@ def attribution(subject: InspectedText, *, token: int | None = None, against: in
 
     def written(x: Array) -> Array:
         """Contribution of x [..., C] in the residual stream to the logit, [...]."""
-        found: Array = inner(x.astype(mx.float32)) @ direction
-        return found
+        addend: Array = inner(x.astype(mx.float32)) @ direction
+        return addend
 
     heads, mlp = [], []
     bias = bias + constant @ direction
-    for index, block in enumerate[Any](model.blocks):
+    for block, z, added in zip(model.blocks, last.heads, last.mlp, strict=True):
         core = bare(block)
-        z = last[f"layers.{index}.heads"]
         apart = mx.eye(core.heads)[:, :, None] * z[None]  # [H, H, D]: each head alone
         nothing = core.out(mx.zeros((1, core.heads * core.size)))
-        each = core.out(apart.reshape(core.heads, -1)) - nothing
+        alone = core.out(apart.reshape(core.heads, -1)) - nothing
         through, offset = linearised(core.attn_post_norm, core.out(z.reshape(1, -1))[0])
-        heads.append(written(through(each) * core.residual_scale))
+        heads.append(written(through(alone) * core.residual_scale))
         bias = bias + written((through(nothing[0]) + offset) * core.residual_scale)
-        mlp.append(written(last[f"layers.{index}.mlp"]))
-        around = block
+        mlp.append(written(added))
+        around: Any = block
         while around is not core:  # a direction that steers
             bias, around = bias + written(around.shift), around.base
-    embedding = written(last["embedding"])
-    logit = logits[token] - (logits[against] if against is not None else 0)
-    found, below = mx.stack(heads), mx.stack(mlp)
-    mx.eval(found, below, embedding, bias, logit)
-    return Attribution(token, against, float(embedding), np.array(found), np.array(below), float(bias), float(logit))
+    embedding = written(last.states[0])
+    logit = float(last.logits[token]) - (float(last.logits[against]) if against is not None else 0.0)
+    by_head, by_mlp = mx.stack(heads), mx.stack(mlp)
+    mx.eval(by_head, by_mlp, embedding, bias)
+    return Attribution(token, against, float(embedding), np.array(by_head), np.array(by_mlp), float(bias), logit)
 
 
 def linearised(norm: Norm | None, x: Array) -> tuple[Linear, Array]:

@@ -5,13 +5,16 @@ is its fast companion, one pass and its gradient; how far the two agree is part 
 log-probability of one next token. A token that is left out also moves those behind it one place forward.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from likely.engine import arrays
+from likely.engine.decode.branches import Branches
 from likely.engine.errors import ParameterError
 from likely.engine.inside.subject import InspectedText
+from likely.engine.inside.why import LeftOut
 from likely.metal import mx
 
 
@@ -38,29 +41,38 @@ def importance(subject: InspectedText, token: int | None = None) -> Importance:
     ParameterError for a prompt of one token, of which nothing can be left out, and for an id that is none.
     """
     model, ids = subject.model, list(subject.ids)
-    t = len(ids)
-    if t < 2:
+    if len(ids) < 2:
         raise ParameterError("nothing can be left out of a prompt of one token: give two or more")
     if token is not None and not 0 <= token < model.config.vocab_size:
         raise ParameterError(f"a token's id must be 0 to {model.config.vocab_size - 1}, got {token}")
-    cache = model.make_cache(capacity=t)
-    after = model.head(model.hidden(mx.array([ids]), cache)[:, -1])[0].astype(mx.float32)
-    logprobs = arrays.logprobs(after, mx)
+    place = Branches(model, model.make_cache(capacity=len(ids)))
+    for _ in place.read(ids):
+        pass
+    logprobs = arrays.logprobs(place.logits()[0].astype(mx.float32), mx)
     token = int(mx.argmax(logprobs)) if token is None else token
-    whole = float(logprobs[token])
-    varies = any(rotation.rope.varies for rotation in model.rotations)  # keys depend on how long the text is
-    without = np.zeros(t, np.float32)
-    for i in range(t):
-        start = min(i, t - 2)  # of what is read again, a token at least
-        rest = ids[start:i] + ids[i + 1 :]
-        if start and not varies and cache.room >= t - start:
-            place = cache.fork()
-            place.rewind(t - start)
-        else:
-            place, rest = model.make_cache(capacity=t), ids[:i] + ids[i + 1 :]
-        row = model.head(model.hidden(mx.array([rest]), place)[:, -1])[0].astype(mx.float32)
-        without[i] = float(arrays.logprobs(row, mx)[token])
-    return Importance(token, whole, whole - without, _gradient(subject, token))
+    nats = [left.nats for left in leaving_out(place, token, [(i, i + 1) for i in range(len(ids))]) if left is not None]
+    return Importance(token, float(logprobs[token]), np.array(nats, np.float32), _gradient(subject, token))
+
+
+def leaving_out(place: Branches, token: int, spans: Iterable[tuple[int, int]]) -> Iterator[LeftOut | None]:
+    """What `token` loses after the prompt that `place` has read, without each span of it, in their order; None is a
+    turn for others. The place itself stays where it is."""
+    ids = list(place.ids[0])
+    whole = _logprob(place, token)
+    for start, stop in spans:
+        keep = min(start, len(ids) - (stop - start) - 1)  # of what is read again, a token at least
+        if place.reaches(keep):
+            twin = place.fork()
+            twin.rewind(keep)
+        else:  # a window has moved on
+            keep, twin = 0, Branches(place.model, place.model.make_cache(), step=place.step, pace=place.pace)
+        for _ in twin.read([*ids[keep:start], *ids[stop:]]):
+            yield None
+        yield LeftOut(start, stop, whole - _logprob(twin, token))
+
+
+def _logprob(place: Branches, token: int) -> float:
+    return float(arrays.logprobs(place.logits()[0].astype(mx.float32), mx)[token])
 
 
 def _gradient(subject: InspectedText, token: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from tests.engine import tiny
 from tests.engine.inside import built
 from tests.fakes import FakeCheckpoint, MarkovModel, certain_table
 from tests.models.oracle import ours, reference, tokens
-from tests.models.test_families import SAME, V
+from tests.models.test_families import LONGROPE, PHI, SAME, V
 
 LOOKED_AT = ["llama", "llama sliding", "gemma 2", "gemma 3", "gpt-2", "gpt-neox", "olmo 2", "granite", "qwen3 moe"]
 Q4 = SAME["llama"] | {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96}
@@ -32,6 +32,10 @@ Q4 = SAME["llama"] | {"hidden_size": 64, "num_attention_heads": 4, "intermediate
 def model_of(name: str) -> Any:
     if name == "quantised":
         return ours(Q4, reference(Q4, quantization={"group_size": 32, "bits": 4}))
+    if name == "phi 3 longrope":  # long frequencies from its 17th token on
+        config = PHI | {"model_type": "phi3", "partial_rotary_factor": 0.5, "max_position_embeddings": 64}
+        config |= {"original_max_position_embeddings": 16}
+        return ours(config | {"rope_scaling": LONGROPE | {"type": "longrope"}}, reference(config))
     return ours(SAME[name], reference(SAME[name]))
 
 

@@ -1,0 +1,84 @@
+"""Causes of a word: one pass for its ranks and the parts that wrote it, then the earlier words, one after another.
+
+What is measured is the token that was said, likely or not, against another that might have been: its foil. Gives
+`engine.inside.why`'s values in pieces, between which others have turns. Knows no page.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from likely.engine import arrays
+from likely.engine.errors import ParameterError
+from likely.engine.inside.attribution import attributed
+from likely.engine.inside.importance import leaving_out
+from likely.engine.inside.last_position import read
+from likely.engine.inside.why import LeftOut, Why
+from likely.engine.session import Session
+
+LONG = 64  # tokens from which on sentences are left out before words, and the most of such a text that are words
+ENDS = (".", "!", "?", "…", "。", "\n")  # of a sentence, by its last token's text
+
+
+def why(
+    session: Session,
+    ids: Sequence[int],
+    target: int | None = None,
+    foil: int | None = None,
+    *,
+    skipped: frozenset[int] = frozenset(),
+) -> Iterator[Why | LeftOut | None]:
+    """Why `target` (the favourite if left out) comes after `ids` rather than `foil` (the favourite among the others):
+    a `Why`, then what each earlier word brings, those first that are read most. None is a turn for others.
+
+    Of a text of more than 64 tokens the sentences come before words, and then the words of those that matter most. Ids
+    in `skipped` are never left out: the marks of a template. ParameterError for an id that the model has not, and for
+    a foil that is the target; as `subject` for what cannot be read.
+    """
+    last = yield from read(session, ids)
+    target = last.favourite if target is None else target
+    foil = last.other(target) if foil is None else foil
+    if foil == target:
+        raise ParameterError(f"a token is compared with another than itself: both are {target}")
+    logprobs = arrays.logprobs(last.logits.astype(np.float64), np)
+    ranks = last.ranks([target, foil])
+    yield None
+    pair = float(logprobs[target]), float(logprobs[foil])
+    yield Why(target, foil, pair, ranks, attributed(last, target, foil), last.attention)
+    words = [i for i in range(len(ids)) if ids[i] not in skipped]
+    if len(ids) < 2 or not words:
+        return
+    with session.measured.held(ids) as held:
+        for _ in held.read(ids[min(held.length, len(ids)) :]):
+            yield None
+        place = held.fork()
+    place.rewind(len(ids))
+    read_most = last.attention.mean(axis=(0, 1))
+    if len(words) > LONG:
+        known = []
+        texts = [session.tokenizer.piece(id).decode(errors="replace") for id in ids]
+        for left in leaving_out(place, target, _first_read(sentences(texts, words), read_most)):
+            known += [left] if left is not None else []
+            yield left
+        known.sort(key=lambda left: -abs(left.nats))
+        within, words = set(words), list[int]()
+        for left in known:
+            if len(words) < LONG:
+                words += [i for i in range(left.start, left.stop) if i in within and left.stop - left.start > 1]
+    yield from leaving_out(place, target, _first_read([(i, i + 1) for i in words], read_most))
+
+
+def sentences(texts: Sequence[str], of: Sequence[int]) -> list[tuple[int, int]]:
+    """The runs of these tokens, whose texts are given by position, cut behind what ends a sentence."""
+    spans: list[tuple[int, int]] = []
+    for i in of:
+        if spans and spans[-1][1] == i and not texts[i - 1].rstrip(" ").endswith(ENDS):
+            spans[-1] = (spans[-1][0], i + 1)
+        else:
+            spans.append((i, i + 1))
+    return spans
+
+
+def _first_read(spans: Sequence[tuple[int, int]], weights: np.ndarray) -> list[tuple[int, int]]:
+    """In the order of the attention that they get; the first token of a text, on which attention rests, last."""
+    return sorted(spans, key=lambda span: (span[0] == 0, -float(weights[span[0] : span[1]].sum())))

@@ -1,0 +1,72 @@
+"""Answer to "why this word and not another": two next tokens, what told them apart, and what the first one needs.
+
+Plain data, without mlx; log-probabilities and logits in nats. How it is found stands in `engine.inside.causes`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from likely.engine.inside.attribution import Attribution
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Why:
+    """Why `target` rather than `foil` may follow T tokens: their ranks by layer, and what wrote the difference."""
+
+    target: int
+    foil: int
+    logprobs: tuple[float, float]  # of both
+    ranks: np.ndarray  # int32 [layers + 1, 2], by the logit lens: row 0 is the embedding, 1 the most likely
+    wrote: "Attribution"  # of the target's logit less the foil's
+    attention: np.ndarray  # float32 [layers, H, T]: what each head reads from the last token
+
+    def reads(self, layer: int, head: int, most: int = 2) -> tuple[tuple[int, float], ...]:
+        """The positions that a head reads most, with their weights; the first, on which attention rests, left out."""
+        weights = self.attention[layer, head].copy()
+        weights[0] = 0.0
+        order = np.argsort(-weights, kind="stable")[:most]
+        return tuple((int(i), float(weights[i])) for i in order if weights[i] > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPart:
+    """A part of the model, or several together, and the nats that it wrote of a difference of logits."""
+
+    name: str
+    nats: float
+    head: tuple[int, int] | None = None
+
+
+def written(wrote: "Attribution", most: int) -> list[WrittenPart]:
+    """The `most` parts that wrote most, and the rest summed by kind: together they are the sum of all addends."""
+    layers, heads = wrote.heads.shape
+    single = [
+        WrittenPart(f"head {i}.{j}", float(wrote.heads[i, j]), (i, j)) for i in range(layers) for j in range(heads)
+    ]
+    single += [WrittenPart(f"mlp {i}", float(wrote.mlp[i])) for i in range(layers)]
+    single.sort(key=lambda part: -abs(part.nats))
+    shown, rest = single[:most], single[most:]
+    by_kind = {"heads": [p.nats for p in rest if p.head], "mlps": [p.nats for p in rest if not p.head]}
+    shown += [WrittenPart(f"+ {len(nats)} {kind}", float(np.sum(nats))) for kind, nats in by_kind.items() if nats]
+    return [*shown, WrittenPart("embedding and biases", wrote.embedding + wrote.bias)]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What a next token's log-probability loses without tokens start..stop-1 of the prompt, in nats."""
+
+    start: int
+    stop: int
+    nats: float
+
+
+def effects(found: Sequence[LeftOut], length: int) -> np.ndarray:
+    """By position, [T], what each token brings as far as it is known: by itself, else with its sentence; NaN else."""
+    nats = np.full(length, np.nan)
+    for left in sorted(found, key=lambda left: left.start - left.stop):
+        nats[left.start : left.stop] = left.nats if left.stop - left.start == 1 else np.nan
+    return nats
