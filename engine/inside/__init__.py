@@ -1,4 +1,4 @@
 """The inside of a model: embeddings, attention, layers, and what causes what.
 
-Reads: sources, statistics, tokenizer.
+Reads: decode, sources, statistics, tokenizer.
 """

@@ -13,7 +13,7 @@ from likely.engine.errors import ParameterError
 from likely.engine.inside.attribution import attributed
 from likely.engine.inside.importance import leaving_out
 from likely.engine.inside.last_position import read
-from likely.engine.inside.why import LeftOut, Why
+from likely.engine.inside.why import Omission, Why
 from likely.engine.session import Session
 
 LONG = 64  # tokens from which on sentences are left out before words, and the most of such a text that are words
@@ -27,7 +27,7 @@ def why(
     foil: int | None = None,
     *,
     skipped: frozenset[int] = frozenset(),
-) -> Iterator[Why | LeftOut | None]:
+) -> Iterator[Why | Omission | None]:
     """Why `target` (the favourite if left out) comes after `ids` rather than `foil` (the favourite among the others):
     a `Why`, then what each earlier word brings, those first that are read most. None is a turn for others.
 

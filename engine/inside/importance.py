@@ -14,7 +14,7 @@ from likely.engine import arrays
 from likely.engine.decode.branches import Branches
 from likely.engine.errors import ParameterError
 from likely.engine.inside.subject import InspectedText
-from likely.engine.inside.why import LeftOut
+from likely.engine.inside.why import Omission
 from likely.metal import mx
 
 
@@ -54,8 +54,8 @@ def importance(subject: InspectedText, token: int | None = None) -> Importance:
     return Importance(token, float(logprobs[token]), np.array(nats, np.float32), _gradient(subject, token))
 
 
-def leaving_out(place: Branches, token: int, spans: Iterable[tuple[int, int]]) -> Iterator[LeftOut | None]:
-    """What `token` loses after the prompt that `place` has read, without each span of it, in their order; None is a
+def leaving_out(place: Branches, token: int, spans: Iterable[tuple[int, int]]) -> Iterator[Omission | None]:
+    """Omissions: what `token` loses after the prompt that `place` has read, without each span of it, in their order; None is a
     turn for others. The place itself stays where it is."""
     ids = list(place.ids[0])
     whole = _logprob(place, token)
@@ -68,7 +68,7 @@ def leaving_out(place: Branches, token: int, spans: Iterable[tuple[int, int]]) -
             keep, twin = 0, Branches(place.model, place.model.make_cache(), step=place.step, pace=place.pace)
         for _ in twin.read([*ids[keep:start], *ids[stop:]]):
             yield None
-        yield LeftOut(start, stop, whole - _logprob(twin, token))
+        yield Omission(start, stop, whole - _logprob(twin, token))
 
 
 def _logprob(place: Branches, token: int) -> float:

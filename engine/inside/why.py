@@ -56,15 +56,15 @@ def written(wrote: "Attribution", most: int) -> list[WrittenPart]:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """What a next token's log-probability loses without tokens start..stop-1 of the prompt, in nats."""
+class Omission:
+    """Tokens start..stop-1 of a prompt that were left out, and the nats of log-probability that a next token loses so."""
 
     start: int
     stop: int
     nats: float
 
 
-def effects(found: Sequence[LeftOut], length: int) -> np.ndarray:
+def effects(found: Sequence[Omission], length: int) -> np.ndarray:
     """By position, [T], what each token brings as far as it is known: by itself, else with its sentence; NaN else."""
     nats = np.full(length, np.nan)
     for left in sorted(found, key=lambda left: left.start - left.stop):

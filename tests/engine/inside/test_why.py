@@ -10,7 +10,7 @@ from likely.engine.errors import ParameterError
 from likely.engine.inside.causes import sentences, why
 from likely.engine.inside.lens import states
 from likely.engine.inside.subject import subject
-from likely.engine.inside.why import LeftOut, Why, effects, written
+from likely.engine.inside.why import Omission, Why, effects, written
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from likely.metal import mx
@@ -31,7 +31,7 @@ def session(request: pytest.FixtureRequest, tmp_path: Path) -> Session:
     return Session(FakeCheckpoint(model_of(request.param)))  # type: ignore[arg-type]
 
 
-def answers(session: Session, ids: list[int], *how: int, **options: Any) -> tuple[Why, list[LeftOut]]:
+def answers(session: Session, ids: list[int], *how: int, **options: Any) -> tuple[Why, list[Omission]]:
     first, *rest = [event for event in why(session, ids, *how, **options) if event is not None]
     assert isinstance(first, Why)
     return first, rest  # type: ignore[return-value]
