@@ -55,8 +55,8 @@ def importance(subject: InspectedText, token: int | None = None) -> Importance:
 
 
 def leaving_out(place: Branches, token: int, spans: Iterable[tuple[int, int]]) -> Iterator[Omission | None]:
-    """Omissions: what `token` loses after the prompt that `place` has read, without each span of it, in their order; None is a
-    turn for others. The place itself stays where it is."""
+    """Omissions of each span of the prompt that `place` has read, in their order, and what `token` loses by each; None
+    is a turn for others. The place itself stays where it is."""
     ids = list(place.ids[0])
     whole = _logprob(place, token)
     for start, stop in spans:

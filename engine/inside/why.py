@@ -57,7 +57,7 @@ def written(wrote: "Attribution", most: int) -> list[WrittenPart]:
 
 @dataclass(frozen=True, slots=True)
 class Omission:
-    """Tokens start..stop-1 of a prompt that were left out, and the nats of log-probability that a next token loses so."""
+    """Tokens start..stop-1 of a prompt that were left out, and the nats that a next token loses so."""
 
     start: int
     stop: int
