@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from likely.app.evaluations import Evaluation, Evaluations, Row
+from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.task_sources import again
 from likely.engine import json_reader
 from likely.engine.errors import DataError
 from likely.engine.evaluate.calibration import Bin, reliability
 from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
 from likely.engine.evaluate.figures import Tally
-from likely.engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
+from likely.engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Result, Task
 from likely.engine.home import expanded
 from likely.engine.statistics.estimates import Estimate
 
@@ -82,15 +82,15 @@ class TaskDetail:
 def detail(store: Evaluations, evaluations: Sequence[Evaluation], tallies: Sequence[Tally]) -> TaskDetail:
     """One evaluation, or two of one task."""
     first = evaluations[0]
-    rows: Iterator[tuple[Row, ...]] = (
+    rows: Iterator[tuple[Result, ...]] = (
         ((row,) for row in store.rows(first)) if len(evaluations) == 1 else store.common(first, evaluations[1])
     )
-    kept: list[tuple[float, tuple[Row, ...]]] = []
+    kept: list[tuple[float, tuple[Result, ...]]] = []
     common = won = lost = 0
     name = tallies[0].first
     for entry in rows:
         common += 1
-        values = [row.measures.get(name, math.nan) for row in entry]
+        values = [row.values.get(name, math.nan) for row in entry]
         binary = all(value in (0.0, 1.0) for value in values)
         if len(entry) == 2:
             won, lost = won + (values[1] > values[0]), lost + (values[0] > values[1])
@@ -127,7 +127,7 @@ def _base(model: str) -> str:
         return ""
 
 
-def _weight(entry: Sequence[Row], values: Sequence[float]) -> float:
+def _weight(entry: Sequence[Result], values: Sequence[float]) -> float:
     """How far apart the answers are: what is shown first."""
     golds = [_gold(row) for row in entry]
     if len(entry) == 2:
@@ -137,13 +137,13 @@ def _weight(entry: Sequence[Row], values: Sequence[float]) -> float:
     return -golds[0] if golds[0] is not None else 1.0 - values[0]
 
 
-def _gold(row: Row) -> float | None:
+def _gold(row: Result) -> float | None:
     """log p of the right text; of a pair, of the good one beside the bad one."""
     lls = row.detail.get("loglikelihoods")
     if not lls:
         return None
-    if "kl" in row.measures:
-        return -row.measures["kl"]
+    if "kl" in row.values:
+        return -row.values["kl"]
     if "gold" in row.detail:
         return float(lls[row.detail["gold"]])
     return float(lls[0] - lls[1]) if len(lls) == 2 else float(lls[0])
@@ -170,7 +170,7 @@ def _bodies(task: Task | None, wanted: set[int]) -> dict[int, Item]:
     return found
 
 
-def _item(entry: Sequence[Row], item: Item | None, name: str, task: Task | None) -> DifferingItem:
+def _item(entry: Sequence[Result], item: Item | None, name: str, task: Task | None) -> DifferingItem:
     number = entry[0].number
     body = item.body if item is not None else None
     prompt, answer = "", ""
@@ -206,9 +206,9 @@ def _title(prompt: str, task: Task | None) -> str:
     return (own or lines or [""])[-1]
 
 
-def _said(row: Row, body: object, name: str, before: str) -> ModelAnswer:
+def _said(row: Result, body: object, name: str, before: str) -> ModelAnswer:
     detail: Mapping[str, Any] = row.detail
-    value = float(row.measures.get(name, math.nan))
+    value = float(row.values.get(name, math.nan))
     lls, gold = detail.get("loglikelihoods") or [], _gold(row)
     if "answers" in detail:
         return ModelAnswer(str(next(iter(detail["answers"]), "")), before, value, value >= 0.5)
@@ -216,7 +216,7 @@ def _said(row: Row, body: object, name: str, before: str) -> ModelAnswer:
         best = max(range(len(lls)), key=lambda i: lls[i])
         text = body.choices[best] if isinstance(body, Choices) else f"choice {best + 1}"
         return ModelAnswer(text, before, value, value == 1.0, gold)
-    if len(lls) == 2 and "acc" in row.measures:
+    if len(lls) == 2 and "acc" in row.values:
         text = (body.good if value else body.bad) if isinstance(body, MinimalPair) else ("good" if value else "bad")
         return ModelAnswer(text, "", value, value == 1.0, gold)
     return ModelAnswer("", before, value, False, gold)

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from likely.app import requests as r
 from likely.app.differing import detail
-from likely.app.evaluations import Evaluations
+from likely.app.evaluations import Cell, Evaluation, Evaluations
 from likely.app.report import write
-from likely.app.scoreboard import Cell, Measurement, Scoreboard, ScoreKeeper, left_s
+from likely.app.scoreboard import Scoreboard, ScoreKeeper, left_s
 from likely.app.worker import Tell
 from likely.engine.errors import DataError, LikelyError
 from likely.engine.evaluate.tasks import Problem
@@ -28,7 +28,7 @@ class RunEvaluator(Protocol):
     """A source of outcomes; used by one thread only."""
 
     def run(self, order: r.Evaluate, store: Evaluations, progress: Progress) -> Generator[Any]:
-        """A `Measurement` before each task by each model, then its outcomes. Closing it keeps what came."""
+        """An `Evaluation` before each task by each model, then its outcomes. Closing it keeps what came."""
         ...
 
 
@@ -75,7 +75,7 @@ class EvaluationJobs:
             case r.Report(path):
                 if not self.scores.evaluations:
                     raise DataError("nothing was measured yet: there is nothing to report")
-                write(path, self.store, [(each, None) for each in self.scores.evaluations.values()])
+                write(path, self.store, list(self.scores.evaluations.values()))
                 yield r.Reported(path)
             case r.Evaluate():
                 yield from self._evaluate(request, tell)
@@ -98,9 +98,9 @@ class EvaluationJobs:
         known = total = 0
         with closing(self._make().run(order, self.store, progress)) as events:
             for event in events:
-                if isinstance(event, Measurement):
-                    live = event.evaluation.task, event.evaluation.model
-                    self.scores.begin(event.evaluation, self.store.tally(event.evaluation, event.below), event.total)
+                if isinstance(event, Evaluation):
+                    live = event.cell
+                    self.scores.begin(event, self.store.tally(event))
                     known, total, began = len(self.scores.tallies[live].numbers), event.total, monotonic()
                     yield self._board(live)
                 else:

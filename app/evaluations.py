@@ -19,7 +19,7 @@ from urllib.parse import quote
 from likely.app.database import BUSY_S, change
 from likely.engine.errors import DataError
 from likely.engine.evaluate.figures import Tally
-from likely.engine.evaluate.tasks import Problem
+from likely.engine.evaluate.tasks import Problem, Result
 from likely.engine.json_reader import check, parse
 
 VERSION = 1
@@ -38,30 +38,34 @@ CREATE TABLE IF NOT EXISTS problem (
 """
 
 
+Cell = tuple[str, str]  # task, model
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One task by one model. `asked` is what the score depends on: protocol, identities, versions."""
+    """One task by one model. `asked` is what the score depends on: protocol, identities, versions.
+
+    Behind `place` stands what is of one run of it, and not kept.
+    """
 
     task: str
     model: str
     asked: Mapping[str, Any]
     command: Sequence[str] = ()  # that began it
     place: Mapping[str, Any] = field(default_factory=dict)  # where its items are (`app.task_sources`)
+    protocol: Mapping[str, Any] = field(default_factory=dict)  # what of `asked` items of this form depend on
+    below: int | None = None  # items of lower numbers alone
+    known: int = 0  # items from before
+    total: int = 0  # items there are; 0 where that is not known
+
+    @property
+    def cell(self) -> Cell:
+        return self.task, self.model
 
     @property
     def id(self) -> str:
         """Equal for what would give the same scores."""
         return hashlib.sha256(json.dumps([self.task, dict(self.asked)], sort_keys=True).encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One item's result."""
-
-    number: int
-    cluster: str | None
-    measures: Mapping[str, float]
-    detail: Mapping[str, Any]
 
 
 class Evaluations:
@@ -135,14 +139,14 @@ class Evaluations:
         rows = self._read("SELECT number FROM result WHERE evaluation = ?", (evaluation.id,))
         return {number for (number,) in rows}
 
-    def keep(self, evaluation: Evaluation, rows: Sequence[Row], problems: Sequence[Problem] = ()) -> None:
+    def keep(self, evaluation: Evaluation, rows: Sequence[Result], problems: Sequence[Problem] = ()) -> None:
         """Add results, all or none of them."""
         id = evaluation.id
 
         def write(db: sqlite3.Connection) -> None:
             db.executemany(
                 "INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?)",
-                [(id, r.number, r.cluster, json.dumps(dict(r.measures)), json.dumps(dict(r.detail))) for r in rows],
+                [(id, r.number, r.cluster, json.dumps(dict(r.values)), json.dumps(dict(r.detail))) for r in rows],
             )
             db.executemany(
                 "INSERT OR REPLACE INTO problem VALUES (?, ?, ?, ?, ?)",
@@ -152,49 +156,49 @@ class Evaluations:
 
         self._write(write)
 
-    def rows(self, evaluation: Evaluation, below: int | None = None) -> Iterator[Row]:
-        """Its results by number, as they are read; `below`: those of lower numbers alone."""
+    def rows(self, evaluation: Evaluation) -> Iterator[Result]:
+        """Its results by number, as they are read."""
         with self._checking():
             found = self._read(
                 "SELECT number, cluster, measures, detail FROM result WHERE evaluation = ? AND number < ? "
                 "ORDER BY number",
-                (evaluation.id, _below(below)),
+                (evaluation.id, _below(evaluation)),
             )
             for number, cluster, measures, detail in found:
                 check({"number": number, "cluster": cluster}, {"number": int, "cluster": (str, None)})
                 values = parse(measures, dict)
                 if not all(type(value) in (int, float) for value in values.values()):
                     raise ValueError(f"item {number} has a measure that is no number")
-                yield Row(number, cluster, values, parse(detail, dict))
+                yield Result(number, cluster, values, parse(detail, dict))
 
-    def common(self, first: Evaluation, second: Evaluation, below: int | None = None) -> Iterator[tuple[Row, Row]]:
+    def common(self, first: Evaluation, second: Evaluation) -> Iterator[tuple[Result, Result]]:
         """The items that both have, by number; windows that are not of as many bytes are not the same."""
-        others = self.rows(second, below)
+        others = self.rows(second)
         other = next(others, None)
-        for row in self.rows(first, below):
+        for row in self.rows(first):
             while other is not None and other.number < row.number:
                 other = next(others, None)
             if other is None or other.number != row.number:
                 continue
-            if row.measures.get("bytes") == other.measures.get("bytes"):
+            if row.values.get("bytes") == other.values.get("bytes"):
                 yield row, other
 
-    def problems(self, evaluation: Evaluation, below: int | None = None) -> list[Problem]:
+    def problems(self, evaluation: Evaluation) -> list[Problem]:
         with self._checking():
             found = self._read(
                 "SELECT number, kind, words, scored FROM problem WHERE evaluation = ? AND number < ? ORDER BY number",
-                (evaluation.id, _below(below)),
+                (evaluation.id, _below(evaluation)),
             )
             return [
                 Problem(check(number, int), check(kind, str), check(words, str), bool(scored))
                 for number, kind, words, scored in found
             ]
 
-    def tally(self, evaluation: Evaluation, below: int | None = None) -> Tally:
+    def tally(self, evaluation: Evaluation) -> Tally:
         """Its numbers."""
         tally = Tally()
-        for row in self.rows(evaluation, below):
-            tally.add(row.number, row.cluster, row.measures)
+        for row in self.rows(evaluation):
+            tally.add(row.number, row.cluster, row.values)
         return tally
 
     def all(self, tasks: Sequence[str] = ()) -> list[Evaluation]:
@@ -266,8 +270,8 @@ def _items(evaluation: Evaluation) -> tuple[object, ...]:
     return evaluation.asked.get("source"), sorted(protocol.items(), key=lambda item: item[0])
 
 
-def _below(number: int | None) -> int:
-    return (1 << 62) if number is None else number
+def _below(evaluation: Evaluation) -> int:
+    return (1 << 62) if evaluation.below is None else evaluation.below
 
 
 def asked_of(protocol: Any, **identity: Any) -> dict[str, Any]:

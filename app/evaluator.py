@@ -10,8 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from likely.app.evaluations import Evaluation, Evaluations, Row, asked_of
-from likely.app.scoreboard import Measurement
+from likely.app.evaluations import Evaluation, Evaluations, asked_of
 from likely.app.task_sources import TaskSource, TextFile
 from likely.engine import ranks
 from likely.engine.adapters.stored import CONFIG
@@ -20,11 +19,10 @@ from likely.engine.errors import ParameterError
 from likely.engine.evaluate import evaluation
 from likely.engine.evaluate.bounded import diffuses
 from likely.engine.evaluate.conditional import JUDGE, JudgedPair, RestatedText
-from likely.engine.evaluate.evaluation import Outcome
 from likely.engine.evaluate.protocol import Protocol
 from likely.engine.evaluate.spread import spread
 from likely.engine.evaluate.task_files import digest
-from likely.engine.evaluate.tasks import Problem, Question, Task
+from likely.engine.evaluate.tasks import Outcome, Problem, Question, Result, Task
 from likely.engine.home import expanded
 from likely.engine.session import Session
 from likely.engine.sources.fetch.progress import Report
@@ -47,8 +45,8 @@ class Evaluator:
     command: Sequence[str] = ()  # to measure it again
     counts: bool = True  # items are counted before they are asked, which reads a task's file once more
 
-    def run(self, sources: Sequence[TaskSource], models: Sequence[str]) -> Generator[Measurement | Outcome]:
-        """A `Measurement` at the beginning of each task by each model, then its items' outcomes.
+    def run(self, sources: Sequence[TaskSource], models: Sequence[str]) -> Generator[Evaluation | Outcome]:
+        """An `Evaluation` at the beginning of each task by each model, then its items' outcomes.
 
         Closing it, or whatever is raised in it, keeps what came until then.
         """
@@ -63,7 +61,7 @@ class Evaluator:
                 yield from self._one(session, name, identity, each)
             del session
 
-    def _one(self, session: Session, name: str, identity: str, each: TaskSource) -> Iterator[Measurement | Outcome]:
+    def _one(self, session: Session, name: str, identity: str, each: TaskSource) -> Iterator[Evaluation | Outcome]:
         source, protocol = each.source, self.protocol.of_model(session)
         text = source.read() if isinstance(source, TextFile) else None
         if text is not None:
@@ -78,9 +76,9 @@ class Evaluator:
         token = protocol.token(session.tokenizer)
         asked = asked_of(protocol, form=form, source=source.identity, weights=identity, prefix_token=token,
                          likely=version("likely"))  # fmt: skip
-        begun = Evaluation(source.name, name, asked, self.command, each.place)
         aside = source.aside if isinstance(source, Task) else 0
         below = None if self.limit is None else self.limit + aside
+        begun = Evaluation(source.name, name, asked, self.command, each.place, _said(asked, source), below)
 
         def ask(done: Container[int]) -> Iterator[Outcome]:
             if text is not None:
@@ -94,11 +92,11 @@ class Evaluator:
             yield from spread(together, begun.id, set(), ask)
             return
         known = self.store.begin(begun, fresh=self.fresh)
-        yield Measurement(begun, below, _said(asked, source), len(known), self._total(source))
+        yield replace(begun, known=len(known), total=self._total(source))
         yield from self._kept(begun, ask(known) if together is None else spread(together, begun.id, known, ask))
 
     def _kept(self, begun: Evaluation, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
-        rows: list[Row] = []
+        rows: list[Result] = []
         problems: list[Problem] = []
 
         def write() -> None:
@@ -112,7 +110,7 @@ class Evaluator:
                 if isinstance(outcome, Problem):
                     problems.append(outcome)
                 else:
-                    rows.append(Row(outcome.number, outcome.cluster, outcome.values, outcome.detail))
+                    rows.append(outcome)
                 if time.monotonic() - last >= KEEP_S:
                     write()
                     last = time.monotonic()

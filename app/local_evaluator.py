@@ -3,14 +3,13 @@
 from collections.abc import Generator
 
 from likely.app.awake import kept_awake
-from likely.app.evaluations import Evaluations
+from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.evaluator import Evaluator, is_adapter, open_adapter, weights
 from likely.app.model_provider import loaded
 from likely.app.requests import Evaluate
-from likely.app.scoreboard import Measurement
 from likely.app.task_sources import sources
-from likely.engine.evaluate.evaluation import Outcome
 from likely.engine.evaluate.protocol import Protocol
+from likely.engine.evaluate.tasks import Outcome
 from likely.engine.session import Session
 from likely.engine.sources import store
 from likely.engine.sources.checkpoint import load
@@ -20,7 +19,7 @@ from likely.engine.sources.fetch.progress import Report
 class LocalEvaluator:
     """The models of this machine, over the weights that are in memory already where one is loaded to be talked to."""
 
-    def run(self, order: Evaluate, store: Evaluations, progress: Report) -> Generator[Measurement | Outcome]:
+    def run(self, order: Evaluate, store: Evaluations, progress: Report) -> Generator[Evaluation | Outcome]:
         asked = sources(order.tasks)
         models = order.models or (_default(),)
         command = ("likely", "eval", *order.tasks, *(word for name in models for word in ("-M", name)))

@@ -18,8 +18,6 @@ from likely.engine.evaluate.figures import ComparedMeasure, Tally, comparisons, 
 from likely.engine.statistics.estimates import Estimate
 from likely.engine.whole_file import write_whole
 
-Measured = Sequence[tuple[Evaluation, int | None]]  # and below which number its items count
-
 COLOURS = ("#2f6fde", "#d9572b", "#2a9d6f", "#8d5bd1", "#b58900", "#c2447b")
 WIDTH, ROW, SIDE = 420, 18, 260
 DIFFERING = 30  # items that are shown
@@ -37,31 +35,31 @@ def escape(text: str) -> str:
     return escape_html(visible(text))
 
 
-def write(path: Path, store: Evaluations, measured: Measured) -> None:
+def write(path: Path, store: Evaluations, measured: Sequence[Evaluation]) -> None:
     """Write the report; DataError where the file cannot be written."""
     write_whole(path, [page(store, measured)])
 
 
-def page(store: Evaluations, measured: Measured) -> str:
+def page(store: Evaluations, measured: Sequence[Evaluation]) -> str:
     """The whole file."""
-    tallies = {(e.task, e.model): store.tally(e, below) for e, below in measured}
-    models = list(dict.fromkeys(e.model for e, _ in measured))
+    tallies = {e.cell: store.tally(e) for e in measured}
+    models = list(dict.fromkeys(e.model for e in measured))
     compared = comparisons(tallies, models) if len(models) > 1 else []
     parts = [f"<h1>{escape(', '.join(models))}</h1>"]
-    for task in dict.fromkeys(e.task for e, _ in measured):
-        ours = [(e, below) for e, below in measured if e.task == task]
+    for task in dict.fromkeys(e.task for e in measured):
+        ours = [e for e in measured if e.task == task]
         parts.append(f"<h2>{escape(task)}</h2>")
-        parts.append(_figures({e.model: tallies[task, e.model] for e, _ in ours}))
+        parts.append(_figures({e.model: tallies[task, e.model] for e in ours}))
         parts += [_sentence(each) for each in compared if each.task == task]
-        parts += [_reliability(e.model, tallies[task, e.model]) for e, _ in ours]
+        parts += [_reliability(e.model, tallies[task, e.model]) for e in ours]
         parts.append(_differing(store, ours))
-        for evaluation, below in ours:
-            if odd := left_out(store.problems(evaluation, below)):
+        for evaluation in ours:
+            if odd := left_out(store.problems(evaluation)):
                 parts.append(f"<p>{escape(evaluation.model)}, rows: {escape(json.dumps(odd))}</p>")
     parts.append("<h2>To measure it again</h2>")
-    for command in dict.fromkeys(shlex.join(["likely", *e.command[1:]]) for e, _ in measured if e.command):
+    for command in dict.fromkeys(shlex.join(["likely", *e.command[1:]]) for e in measured if e.command):
         parts.append(f"<pre>{escape(command)}</pre>")
-    for evaluation, _ in measured:
+    for evaluation in measured:
         said = json.dumps(dict(evaluation.asked), indent=1, ensure_ascii=False)
         title = f"{escape(evaluation.task)}, {escape(evaluation.model)}"
         parts.append(f"<details><summary>{title}</summary><pre>{escape(said)}</pre></details>")
@@ -145,15 +143,15 @@ def _reliability(model: str, tally: Tally) -> str:
     return f"<figure>{svg}<figcaption>{escape(model)}</figcaption></figure>"
 
 
-def _differing(store: Evaluations, measured: Measured) -> str:
+def _differing(store: Evaluations, measured: Sequence[Evaluation]) -> str:
     """The items that one of the first two models has right and the other has not."""
     if len(measured) < 2:
         return ""
-    (first, below), (second, _) = measured[:2]
+    first, second = measured[:2]
     found = []
-    for a, b in store.common(first, second, below):
-        name = next(iter(a.measures), "")
-        if a.measures[name] != b.measures.get(name, a.measures[name]) and a.measures[name] in (0.0, 1.0):
+    for a, b in store.common(first, second):
+        name = next(iter(a.values), "")
+        if a.values[name] != b.values.get(name, a.values[name]) and a.values[name] in (0.0, 1.0):
             found.append((a, b, name))
         if len(found) == DIFFERING:
             break
@@ -167,7 +165,7 @@ def _differing(store: Evaluations, measured: Measured) -> str:
         said = [
             json.dumps(r.detail.get("loglikelihoods") or r.detail.get("answers"), ensure_ascii=False) for r in (a, b)
         ]
-        cells = f"<td class=n>{a.number}<td>{escape(name)}<td>{a.measures[name]:g}<td>{b.measures[name]:g}"
+        cells = f"<td class=n>{a.number}<td>{escape(name)}<td>{a.values[name]:g}<td>{b.values[name]:g}"
         lines.append(f"<tr>{cells}<td><small>{escape(said[0][:200])}<br>{escape(said[1][:200])}</small></tr>")
     return f"<h3>Items on which they differ</h3><table>{head}</tr>{''.join(lines)}</table>"
 

@@ -6,9 +6,8 @@ Plain data and what keeps it while items come. No model, no mlx.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from likely.app.evaluations import Evaluation, Evaluations
+from likely.app.evaluations import Cell, Evaluation, Evaluations
 from likely.engine.evaluate.figures import ComparedMeasure, Tally, changed
 from likely.engine.statistics.estimates import Change, Estimate, holm
 from likely.engine.statistics.measures import measure
@@ -16,41 +15,33 @@ from likely.engine.statistics.measures import measure
 SHOWN = 60  # evaluations, the latest
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One task by one model: an evaluation as a run asks for it, those of its items that lie below a number."""
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One measure of one task by one model."""
 
     evaluation: Evaluation
-    below: int | None
-    protocol: Mapping[str, Any]
-    known: int = 0  # items from before
-    total: int = 0  # items there are; 0 where that is not known
-
-
-@dataclass(frozen=True, slots=True)
-class TaskScore:
-    """A task's first measure by one model. Of documents it is bits a byte."""
-
     measure: str
     estimate: Estimate
-    total: int = 0  # items there will be; 0 where that is not known
+    subgroup: str = ""  # of the items, or of their tokens; "": all
+
+    @property
+    def name(self) -> str:
+        return f"{self.measure} {self.subgroup}".rstrip()
 
     @property
     def smaller_is_better(self) -> bool:
         return measure(self.measure).better == "lower"
 
 
-Cell = tuple[str, str]  # task, model
-
-
 @dataclass(frozen=True, slots=True)
 class Scoreboard:
     """Tasks and models in the order in which they came; `compared` is each model against the first, after Holm's
-    correction over all of them. `live` is what is being measured."""
+    correction over all of them. `live` is what is being measured. A score is of the task's first
+    measure, of documents bits a byte."""
 
     tasks: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
-    scores: Mapping[Cell, TaskScore] = field(default_factory=dict)
+    scores: Mapping[Cell, Score] = field(default_factory=dict)
     compared: Mapping[Cell, ComparedMeasure] = field(default_factory=dict)
     live: Cell | None = None
     left_s: float | None = None  # until the live one is done, as far as can be told
@@ -64,9 +55,8 @@ class ScoreKeeper:
     def __init__(self) -> None:
         self.evaluations: dict[Cell, Evaluation] = {}
         self.tallies: dict[Cell, Tally] = {}
-        self.totals: dict[Cell, int] = {}
         self.left_out = 0
-        self._scores: dict[Cell, tuple[int, TaskScore]] = {}
+        self._scores: dict[Cell, tuple[int, Score]] = {}
         self._changes: dict[Cell, tuple[tuple[object, ...], Change, int]] = {}
 
     def read(self, store: Evaluations) -> None:
@@ -76,10 +66,10 @@ class ScoreKeeper:
         for each in reversed(found[:SHOWN]):
             self.begin(each, store.tally(each))
 
-    def begin(self, evaluation: Evaluation, tally: Tally, total: int = 0) -> None:
+    def begin(self, evaluation: Evaluation, tally: Tally) -> None:
         """A cell, in the place of one of the same task and model."""
-        cell = evaluation.task, evaluation.model
-        self.evaluations[cell], self.tallies[cell], self.totals[cell] = evaluation, tally, total
+        cell = evaluation.cell
+        self.evaluations[cell], self.tallies[cell] = evaluation, tally
         self._scores.pop(cell, None)
         self._changes.clear()
 
@@ -89,12 +79,12 @@ class ScoreKeeper:
         scores = {cell: self._score(cell) for cell in self.tallies if self.tallies[cell].numbers}
         return Scoreboard(tasks, models, scores, self._compared(tasks, models), live, left_s, self.left_out)
 
-    def _score(self, cell: Cell) -> TaskScore:
+    def _score(self, cell: Cell) -> Score:
         tally = self.tallies[cell]
         known = self._scores.get(cell)
         if known is None or known[0] != len(tally.numbers):
             name = tally.headline
-            known = len(tally.numbers), TaskScore(name, tally.estimate(name), self.totals[cell])
+            known = len(tally.numbers), Score(self.evaluations[cell], name, tally.estimate(name))
             self._scores[cell] = known
         return known[1]
 

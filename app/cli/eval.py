@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,18 +13,18 @@ import click
 from click.core import ParameterSource
 
 from likely.app.cli import eval_further, eval_judged, eval_variations
-from likely.app.cli.eval_output import Figure, number, say, show, span
+from likely.app.cli.eval_output import number, say, show, span
 from likely.app.cli.opening import Progress, RuledCommand, adapter_option, open_session, tell, weighed_adapter
+from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.interruption import INTERRUPTED
+from likely.app.scoreboard import Score, left_s
 from likely.engine import ranks
 from likely.engine.errors import DataError
 from likely.engine.evaluate.variations import KINDS
 from likely.engine.home import expanded
 
 if TYPE_CHECKING:
-    from likely.app.evaluations import Evaluation, Evaluations
     from likely.app.evaluator import Evaluator
-    from likely.app.scoreboard import Measurement
     from likely.app.task_sources import TaskSource
     from likely.engine.evaluate.figures import Tally
     from likely.engine.session import Session
@@ -166,7 +167,6 @@ def command(
     likely eval --generated a.jsonl --reference b.jsonl   texts against texts; -M names the model of the features
     likely eval --compare --report evaluations.html   what was measured before
     """
-    from likely.app.evaluations import Evaluations
     from likely.app.evaluator import Evaluator
     from likely.app.task_sources import sources
     from likely.engine.evaluate.protocol import Protocol
@@ -199,7 +199,7 @@ def command(
         held: list[TaskSource] = []
         asked: list[TaskSource] = []
         varied: list[eval_variations.VariedTask] = []
-        judged: list[Measurement] = []
+        judged: list[Evaluation] = []
         if stored:
             done = _stored(store, tasks, models)
         else:
@@ -229,9 +229,9 @@ def command(
         if together is not None and not together.leads:
             return  # rank 0 has everyone's results
         shown = {each.source.name for each in asked}
-        aside = [] if stored else [each for each in done if each.evaluation.task not in shown]
+        aside = [] if stored else [each for each in done if each.task not in shown]
         done = [each for each in done if each not in aside]
-        validated = [each for each in aside if held and each.evaluation.task == held[0].source.name]
+        validated = [each for each in aside if held and each.task == held[0].source.name]
         more = [figure for each in done for figure in eval_further.scaled(store, each, validated)]
         more += eval_variations.figures(store, done, aside, varied)
         done += judged
@@ -247,7 +247,7 @@ def command(
         if report is not None:
             from likely.app.report import write
 
-            write(report, store, [(each.evaluation, each.below) for each in done])
+            write(report, store, done)
     finally:
         store.close()
     if not stored and run.stopped:
@@ -266,39 +266,37 @@ class _Run:
         self.evaluator, self.quiet = evaluator, quiet
         self.stopped = False
 
-    def all(self, sources: "Sequence[TaskSource]", models: Sequence[str]) -> "list[Measurement]":
-        from likely.app.scoreboard import Measurement, left_s
+    def all(self, sources: "Sequence[TaskSource]", models: Sequence[str]) -> list[Evaluation]:
         from likely.engine.evaluate.figures import Tally
         from likely.engine.evaluate.tasks import Problem
 
-        found: list[Measurement] = []
+        found: list[Evaluation] = []
         tally, before, began, last = Tally(), 0, 0.0, 0.0
         with Progress() as progress, closing(self.evaluator.run(sources, models)) as events:
             try:
                 for event in events:
                     now = time.monotonic()
-                    if isinstance(event, Measurement):
+                    if isinstance(event, Evaluation):
                         found.append(event)
                         self._known(event)
-                        tally = self.evaluator.store.tally(event.evaluation, event.below)
+                        tally = self.evaluator.store.tally(event)
                         before, began, last = len(tally.numbers), now, now
                     elif not isinstance(event, Problem):
                         tally.add(event.number, event.cluster, event.values)
                     if now - last >= SHOWN_S:
                         last, measured, total = now, len(tally.numbers), found[-1].total
                         left = left_s(total, measured, before, now - began)
-                        progress.show(_line(found[-1].evaluation, tally, left), measured, total)
+                        progress.show(_line(found[-1], tally, left), measured, total)
             except KeyboardInterrupt:
                 self.stopped = True
         return found
 
-    def _known(self, event: "Measurement") -> None:
+    def _known(self, event: Evaluation) -> None:
         if event.known and not self.quiet:
-            said = event.evaluation
-            click.echo(f"{said.task}, {said.model}: {event.known} items are known from before", err=True)
+            click.echo(f"{event.task}, {event.model}: {event.known} items are known from before", err=True)
 
 
-def _line(evaluation: "Evaluation", tally: "Tally", left: float | None) -> str:
+def _line(evaluation: Evaluation, tally: "Tally", left: float | None) -> str:
     """The progress line: the first measure with its interval as it is so far, and the time left."""
     found = tally.main
     least = "<= " if tally.bounded else ""
@@ -374,17 +372,16 @@ def _samples(
     model = models[0] if models else None
     found = measured(generated, reference, training, model, lambda name: _open(name, adapters)[0])
     task = f"{generated.name} against {reference.name}"
-    show([Figure(task, str(said["features"]), name, figure, said) for name, figure, said in found], measures,
-         as_json=as_json)  # fmt: skip
+    there = [(Evaluation(task, str(said["features"]), {}, protocol=said), measure, of) for measure, of, said in found]
+    show([Score(*each) for each in there], measures, as_json=as_json)
 
 
-def _stored(store: "Evaluations", tasks: Sequence[str], models: Sequence[str]) -> "list[Measurement]":
+def _stored(store: Evaluations, tasks: Sequence[str], models: Sequence[str]) -> list[Evaluation]:
     """Results of earlier runs, the latest of each task and model."""
-    from likely.app.scoreboard import Measurement
 
     names = [Path(name).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".csv") for name in tasks]
     latest = store.latest([*tasks, *names], models)
     if not latest:
         raise DataError("nothing was measured yet of these: likely eval TASK measures")
     found = sorted(latest, key=lambda each: (each.task, models.index(each.model) if models else 0))
-    return [Measurement(each, None, {"form": each.asked["form"], **each.asked["protocol"]}) for each in found]
+    return [replace(each, protocol={"form": each.asked["form"], **each.asked["protocol"]}) for each in found]

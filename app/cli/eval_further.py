@@ -3,38 +3,37 @@ was trained on, of the rows of a domain, of positions, by other tokenisations.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from likely.app.cli.eval_output import Figure
+from likely.app.evaluations import Evaluation, Evaluations
+from likely.app.scoreboard import Score
 from likely.engine.errors import DataError
 
 if TYPE_CHECKING:
-    from likely.app.evaluations import Evaluations
-    from likely.app.scoreboard import Measurement
     from likely.app.task_sources import TaskSource
     from likely.engine.evaluate.scaling import ScoredChoices
 
 
-def scaled(store: "Evaluations", each: "Measurement", validated: "Sequence[Measurement]") -> "list[Figure]":
+def scaled(store: Evaluations, each: Evaluation, validated: Sequence[Evaluation]) -> list[Score]:
     """The figures of choices at the temperature that was fitted on the same model's validation items."""
     from likely.engine.evaluate import scaling
 
-    model = each.evaluation.model
-    held = next((v for v in validated if v.evaluation.model == model), None)
+    held = next((v for v in validated if v.model == each.model), None)
     if held is None or each.protocol["form"] != "choices":
         return []
     temperature = scaling.fit(_answered(store, held))
-    protocol = {**each.protocol, "temperature": temperature, "fitted_on": held.evaluation.task}
+    fitted = replace(each, protocol={**each.protocol, "temperature": temperature, "fitted_on": held.task})
     found = scaling.scaled(_answered(store, each), temperature)
-    return [Figure(each.evaluation.task, model, name, figure, protocol) for name, figure in found.items()]
+    return [Score(fitted, measure, estimate) for measure, estimate in found.items()]
 
 
 def contaminated(
-    store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[TaskSource]", training: Path
-) -> "list[Figure]":
+    store: Evaluations, done: Sequence[Evaluation], asked: "Sequence[TaskSource]", training: Path
+) -> list[Score]:
     """How much of each task stands in the training texts, and what is left of its score without that."""
     from likely.app.cli.eval_samples import texts
     from likely.engine.evaluate import contamination
@@ -44,33 +43,30 @@ def contaminated(
     told = {s.source.name: contamination.seen(s.source, known) for s in asked if isinstance(s.source, Task)}
     found = []
     for each in done:
-        name, model = each.evaluation.task, each.evaluation.model
-        rows = store.rows(each.evaluation, each.below) if name in told else ()
-        least = {row.number: row.detail["min_20"] for row in rows if "min_20" in row.detail}
-        if name in told:
-            figures = contamination.figures(store.tally(each.evaluation, each.below), told[name], least)
-            protocol = {**each.protocol, "training": str(training), "run": contamination.RUN}
-            found += [Figure(name, model, measure, figure, protocol) for measure, figure in figures.items()]
+        if each.task in told:
+            least = {row.number: row.detail["min_20"] for row in store.rows(each) if "min_20" in row.detail}
+            figures = contamination.figures(store.tally(each), told[each.task], least)
+            against = replace(each, protocol={**each.protocol, "training": str(training), "run": contamination.RUN})
+            found += [Score(against, measure, estimate) for measure, estimate in figures.items()]
     return found
 
 
-def by_column(done: "Sequence[Measurement]", store: "Evaluations", column: str) -> "Iterator[Figure]":
+def by_column(done: Sequence[Evaluation], store: Evaluations, column: str) -> Iterator[Score]:
     """The measures over the rows of each value in a column; DataError where the rows are not there any more."""
     from likely.app.task_sources import again
     from likely.engine.evaluate import subgroups
 
     for each in done:
-        if "task" not in each.evaluation.place:
+        if "task" not in each.place:
             continue  # a text, or rows that were made of answers: there are no columns
-        name, model, source = each.evaluation.task, each.evaluation.model, str(each.evaluation.asked["source"])
-        task = again(each.evaluation.place, source)
+        task = again(each.place, str(each.asked["source"]))
         if task is None:
-            raise DataError(f"{name} is not where it was when it was measured: --by reads its rows again")
-        found = subgroups.by_column(store.tally(each.evaluation, each.below), task, column)
-        yield from (Figure(name, model, measure, of, each.protocol, which) for (measure, which), of in found.items())
+            raise DataError(f"{each.task} is not where it was when it was measured: --by reads its rows again")
+        found = subgroups.by_column(store.tally(each), task, column)
+        yield from (Score(each, measure, estimate, which) for (measure, which), estimate in found.items())
 
 
-def by_position(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterator[Figure]":
+def by_position(done: Sequence[Evaluation], store: Evaluations) -> Iterator[Score]:
     """Perplexity by how many tokens stood before; UsageError where nothing is a text."""
     from likely.engine.evaluate import subgroups
 
@@ -79,30 +75,29 @@ def by_position(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterato
         raise click.UsageError("--positions is of texts: --text FILE, or a task whose rows have a text")
     for each in texts:
         if "draws" in each.protocol:
-            name = each.evaluation.model
-            raise click.UsageError(f"{name} is a diffusion model, whose tokens have no order: leave out --positions")
-        rows = store.rows(each.evaluation, each.below)
+            raise click.UsageError(
+                f"{each.model} is a diffusion model, whose tokens have no order: leave out --positions"
+            )
+        rows = store.rows(each)
         found = subgroups.by_position(
             (r.number, r.cluster, r.detail["positions"]) for r in rows if "positions" in r.detail
         )
-        task, model = each.evaluation.task, each.evaluation.model
-        yield from (Figure(task, model, measure, of, each.protocol, which) for (measure, which), of in found.items())
+        yield from (Score(each, measure, estimate, which) for (measure, which), estimate in found.items())
 
 
-def ambiguity(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterator[Figure]":
+def ambiguity(done: Sequence[Evaluation], store: Evaluations) -> Iterator[Score]:
     """Bits a byte by all tokenisations of texts, as far as they were drawn."""
     from likely.engine.evaluate import token_paths
 
     for each in done:
-        rows = (r for r in store.rows(each.evaluation, each.below) if "marginal" in r.detail)
-        drawn = [(r.number, r.cluster, r.measures["nats"], r.measures["bytes"], r.detail["marginal"]) for r in rows]
+        rows = (r for r in store.rows(each) if "marginal" in r.detail)
+        drawn = [(r.number, r.cluster, r.values["nats"], r.values["bytes"], r.detail["marginal"]) for r in rows]
         found = token_paths.figures(drawn) if drawn else {}
-        task, model = each.evaluation.task, each.evaluation.model
-        yield from (Figure(task, model, measure, of, each.protocol) for measure, of in found.items())
+        yield from (Score(each, measure, estimate) for measure, estimate in found.items())
 
 
-def _answered(store: "Evaluations", each: "Measurement") -> "Iterator[ScoredChoices]":
+def _answered(store: Evaluations, each: Evaluation) -> "Iterator[ScoredChoices]":
     from likely.engine.evaluate.scaling import ScoredChoices
 
-    for row in store.rows(each.evaluation, each.below):
+    for row in store.rows(each):
         yield ScoredChoices(row.number, row.cluster, row.detail["loglikelihoods"], int(row.detail["gold"]))

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from likely.app.evaluations import Evaluation, Evaluations
+
 if TYPE_CHECKING:
-    from likely.app.evaluations import Evaluations
-    from likely.app.scoreboard import Measurement
     from likely.app.task_sources import TaskSource
 
 
@@ -21,7 +21,7 @@ def check(asked: "Sequence[TaskSource]", models: Sequence[str]) -> None:
         raise click.UsageError("--judge is of answers that are drawn: TASKS with a prompt and an answer")
 
 
-def pairs(store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[TaskSource]") -> "list[TaskSource]":
+def pairs(store: Evaluations, done: Sequence[Evaluation], asked: "Sequence[TaskSource]") -> "list[TaskSource]":
     """A task of pairs for each model after the first, of the questions that both answered: their first answers."""
     from likely.app.task_sources import TaskSource
     from likely.engine.evaluate import judging
@@ -31,15 +31,15 @@ def pairs(store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[
     for source in (each.source for each in asked):
         if not isinstance(source, Task) or source.form is not Question:
             continue
-        first, *others = [each for each in done if each.evaluation.task == source.name]
+        first, *others = [each for each in done if each.task == source.name]
         for other in others:
 
-            def answers(a: "Measurement" = first, b: "Measurement" = other) -> judging.AnswerPairs:
-                for own, said in store.common(a.evaluation, b.evaluation, a.below):
+            def answers(a: Evaluation = first, b: Evaluation = other) -> judging.AnswerPairs:
+                for own, said in store.common(a, b):
                     yield own.number, own.detail["answers"][0], said.detail["answers"][0]
 
-            models = first.evaluation.model, other.evaluation.model
-            identity = f"{first.evaluation.id} {other.evaluation.id}"
+            models = first.model, other.model
+            identity = f"{first.id} {other.id}"
             if next(answers(), None) is not None:
                 found.append(TaskSource(judging.pairs(source, models, answers, identity), {}))
     return found

@@ -3,12 +3,14 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.heat import one_line
+from likely.app.scoreboard import Score
 from likely.app.units import LN2, NATS, bits, json_line, predicted
 from likely.engine.errors import ParameterError
 from likely.engine.statistics.estimates import TELLING, TOO_FEW
@@ -16,58 +18,39 @@ from likely.engine.statistics.measures import measure
 from likely.engine.statistics.scores import AT_MOST, stem
 
 if TYPE_CHECKING:
-    from likely.app.evaluations import Evaluations, Row
-    from likely.app.scoreboard import Measurement
     from likely.engine.evaluate.figures import ComparedMeasure, Tally
-    from likely.engine.evaluate.tasks import Problem
+    from likely.engine.evaluate.tasks import Problem, Result
     from likely.engine.statistics.estimates import Estimate
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One measure of one task by one model, and all that it depends on."""
-
-    task: str
-    model: str
-    measure: str
-    estimate: "Estimate"
-    protocol: Mapping[str, Any]
-    subgroup: str = ""  # of the items, or of their tokens; "": all
-
-    @property
-    def name(self) -> str:
-        return f"{self.measure} {self.subgroup}".rstrip()
-
-
 def say(
-    store: "Evaluations",
-    done: "Sequence[Measurement]",
+    store: Evaluations,
+    done: Sequence[Evaluation],
     measures: Sequence[str],
     as_json: bool,
     items: bool,
     *,
     comparing: bool,
-    more: Sequence[Figure] = (),
+    more: Sequence[Score] = (),
     difference: float | None = None,
 ) -> None:
     """Every figure, or every item; then which of two models is better, and how many items would show a named
     `difference`. `more` are figures from elsewhere."""
     if items:
         for each in done:
-            for row in store.rows(each.evaluation, each.below):
+            for row in store.rows(each):
                 click.echo(json_line(_item(each, row), loglikelihoods=NATS))
         return
     from likely.engine.evaluate.figures import comparisons, left_out
 
-    tallies = {(e.evaluation.task, e.evaluation.model): store.tally(e.evaluation, e.below) for e in done}
-    rows: list[Figure] = []
+    tallies = {each.cell: store.tally(each) for each in done}
+    rows: list[Score] = []
     for each in done:
-        task, model = each.evaluation.task, each.evaluation.model
-        odd = left_out(store.problems(each.evaluation, each.below))
-        protocol = {**each.protocol, **({"rows": odd} if odd else {})}
-        rows += [Figure(task, model, name, found, protocol) for name, found in tallies[task, model].figures().items()]
-        rows += [each for each in more if (each.task, each.model) == (task, model)]
-    models = list(dict.fromkeys(e.evaluation.model for e in done))
+        odd = left_out(store.problems(each))
+        told = replace(each, protocol={**each.protocol, **({"rows": odd} if odd else {})})
+        rows += [Score(told, name, found) for name, found in tallies[each.cell].figures().items()]
+        rows += [score for score in more if score.evaluation.cell == each.cell]
+    models = list(dict.fromkeys(e.model for e in done))
     compared = comparisons(tallies, models) if len(models) > 1 else []
     show(rows, measures, as_json=as_json)
     compared = [each for each in compared if not measures or each.measure in map(stem, _kept(measures))]
@@ -76,19 +59,17 @@ def say(
             units = _units(change.measure, "difference", "se", "low", "high", "values")
             click.echo(json_line(_comparison(change, difference), **units))
         return
-    for task, about in {(e.evaluation.task, e.protocol.get("about")): None for e in done}:
+    for task, about in {(e.task, e.protocol.get("about")): None for e in done}:
         if about:
             click.echo(f"{task}: {about}.")
     for each in done:
-        if (tally := tallies[each.evaluation.task, each.evaluation.model]).texts:
-            click.echo(
-                one_line(f"{each.evaluation.task}, {each.evaluation.model}: {_predicted(tally, each.protocol)}.")
-            )
-        _odd(each, store.problems(each.evaluation, each.below))
+        if (tally := tallies[each.cell]).texts:
+            click.echo(one_line(f"{each.task}, {each.model}: {_predicted(tally, each.protocol)}."))
+        _odd(each, store.problems(each))
     for change in compared:
         click.echo(one_line(sentence(change, difference)))
     for task in dict.fromkeys(each.task for each in compared):
-        read = {each.protocol.get("window", 0) for each in done if each.evaluation.task == task}
+        read = {each.protocol.get("window", 0) for each in done if each.task == task}
         if len(read) > 1:
             sizes = " and ".join(map(str, sorted(read)))
             click.echo(
@@ -96,11 +77,11 @@ def say(
             )
 
 
-def show(rows: Sequence[Figure], measures: Sequence[str], *, as_json: bool) -> None:
+def show(rows: Sequence[Score], measures: Sequence[str], *, as_json: bool) -> None:
     """Figures, of these measures alone if any are named; ParameterError for a task that has not one of them."""
     measures = _kept(measures)
-    for task, model in dict.fromkeys((row.task, row.model) for row in rows):
-        there = list(dict.fromkeys(row.measure for row in rows if (row.task, row.model) == (task, model)))
+    for task, model in dict.fromkeys(row.evaluation.cell for row in rows):
+        there = list(dict.fromkeys(row.measure for row in rows if row.evaluation.cell == (task, model)))
         for name in measures:
             if name not in {*there, *map(stem, there)}:
                 raise ParameterError(f"{task} has no measure {name}: it has {', '.join(there)}")
@@ -115,11 +96,11 @@ def show(rows: Sequence[Figure], measures: Sequence[str], *, as_json: bool) -> N
         click.echo(json_line(_figure(row), **_units(row.measure, "value", "se", "low", "high")))
 
 
-def _figure(row: Figure) -> dict[str, Any]:
+def _figure(row: Score) -> dict[str, Any]:
     low, high = row.estimate.interval
     return {
-        "task": row.task,
-        "model": row.model,
+        "task": row.evaluation.task,
+        "model": row.evaluation.model,
         "measure": row.name,
         "value": finite(row.estimate.mean),
         "se": finite(row.estimate.error),
@@ -128,17 +109,17 @@ def _figure(row: Figure) -> dict[str, Any]:
         "n": row.estimate.n,
         **({"bound": "upper"} if row.measure.endswith(AT_MOST) else {}),
         **({"note": note} if (note := measure(row.measure).note) else {}),
-        "protocol": dict(row.protocol),
+        "protocol": dict(row.evaluation.protocol),
     }
 
 
-def _item(each: "Measurement", row: "Row") -> dict[str, Any]:
+def _item(each: Evaluation, row: "Result") -> dict[str, Any]:
     return {
-        "task": each.evaluation.task,
-        "model": each.evaluation.model,
+        "task": each.task,
+        "model": each.model,
         "item": row.number,
         **({"cluster": row.cluster} if row.cluster is not None else {}),
-        **row.measures,
+        **row.values,
         **row.detail,
     }
 
@@ -197,7 +178,7 @@ def finite(x: float) -> float | None:
     return x if math.isfinite(x) else None
 
 
-def _table(rows: Sequence[Figure]) -> None:
+def _table(rows: Sequence[Score]) -> None:
     cells = [("task", "model", "measure", "unit", "value", "95 %", "n")]
     for row in rows:
         name, unit, found = in_bits(row.measure, row.estimate)
@@ -206,7 +187,7 @@ def _table(rows: Sequence[Figure]) -> None:
         shown = span(found) if found.error or found.bounds else ""  # a sum is no sample
         if row.measure.endswith(AT_MOST):
             value = f"<= {value}"
-        cells.append((row.task, row.model, f"{name} {row.subgroup}".rstrip(), unit, value, shown, str(found.n)))
+        cells.append((*row.evaluation.cell, f"{name} {row.subgroup}".rstrip(), unit, value, shown, str(found.n)))
     wide = [max(len(row[i]) for row in cells) for i in range(7)]
     for line in cells:
         left = "  ".join(cell.ljust(w) for cell, w in zip(line[:4], wide[:4], strict=True))
@@ -227,7 +208,7 @@ def span(found: "Estimate") -> str:
     return f"{number(low)} to {number(high)}" if math.isfinite(high - low) else "from one item: no error"
 
 
-def _odd(each: "Measurement", problems: "Sequence[Problem]") -> None:
+def _odd(each: Evaluation, problems: "Sequence[Problem]") -> None:
     """Which rows are not like the others, so that none is dropped in silence."""
     kinds: dict[tuple[str, bool, str], list[Problem]] = {}
     for problem in problems:
@@ -236,7 +217,7 @@ def _odd(each: "Measurement", problems: "Sequence[Problem]") -> None:
     for (kind, scored, _), found in kinds.items():
         rows = ", ".join(str(problem.number + 1) for problem in found[:8]) + (", ..." if len(found) > 8 else "")
         fate = "scored" if scored else "left out"
-        words = f"{each.evaluation.task}, {each.evaluation.model}: {len(found)} {kind} ({fate}), row {rows}"
+        words = f"{each.task}, {each.model}: {len(found)} {kind} ({fate}), row {rows}"
         click.echo(one_line(f"{words}: {found[0].words}"), err=True)
 
 

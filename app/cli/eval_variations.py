@@ -1,17 +1,16 @@
 """`likely eval TASK --vary KIND`: the same items otherwise, and what that does to scores and distributions."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
 
-from likely.app.cli.eval_output import Figure
 from likely.app.cli.opening import Progress
+from likely.app.evaluations import Evaluation, Evaluations
+from likely.app.scoreboard import Score
 
 if TYPE_CHECKING:
-    from likely.app.evaluations import Evaluations
-    from likely.app.scoreboard import Measurement
     from likely.app.task_sources import TaskSource
     from likely.engine.evaluate.robustness import Variant
     from likely.engine.evaluate.tasks import Task
@@ -112,14 +111,14 @@ def paraphrased(
 
 
 def figures(
-    store: "Evaluations", done: "Sequence[Measurement]", aside: "Sequence[Measurement]", varied: Sequence[VariedTask]
-) -> Iterator[Figure]:
+    store: Evaluations, done: Sequence[Evaluation], aside: Sequence[Evaluation], varied: Sequence[VariedTask]
+) -> Iterator[Score]:
     """Each task's figures of robustness by each model, of the items that all its variations have."""
     from likely.engine.evaluate import robustness
 
-    there = {(each.evaluation.task, each.evaluation.model): each for each in (*done, *aside)}
+    there = {each.cell: each for each in (*done, *aside)}
     for own in done:
-        name, model = own.evaluation.task, own.evaluation.model
+        name, model = own.cell
         for each in (plan for plan in varied if plan.task.name == name):
             names = [source.source.name for source in each.variants]
             base = there.get((each.base[0].source.name if each.base else name, model))
@@ -131,41 +130,43 @@ def figures(
             _lost(store, name, model, each.kind, len(set(first).intersection(*items)), len(first), others)
             found = robustness.figures(first, items, each.kind, _scores(own, each.kind, first))
             moved = [there.get((source.source.name, model)) for source in each.contexts]
-            tallies = [store.tally(each.evaluation, each.below) for each in moved if each is not None]
+            tallies = [store.tally(each) for each in moved if each is not None]
             if tallies and len(tallies) == len(names):
                 found |= robustness.moved(tallies, each.kind)
             protocol = {**own.protocol, "vary": each.kind, "variants": len(names), "seed": each.ways[0].seed}
             protocol |= {"paraphraser": each.by} if each.by else {}
-            yield from (Figure(name, model, measure, figure, protocol) for measure, figure in found.items())
+            yield from (
+                Score(replace(own, protocol=protocol), measure, estimate) for measure, estimate in found.items()
+            )
 
 
 def _lost(
-    store: "Evaluations", name: str, model: str, kind: str, n: int, total: int, others: "Sequence[Measurement]"
+    store: Evaluations, name: str, model: str, kind: str, n: int, total: int, others: Sequence[Evaluation]
 ) -> None:
     """Say of how many items a variation is, where some could not be varied."""
     if n < total:
-        odd = (p for other in others for p in store.problems(other.evaluation, other.below) if not p.scored)
+        odd = (p for other in others for p in store.problems(other) if not p.scored)
         why = next((f": {problem.words}" for problem in odd if problem.kind != "example"), "")
         click.echo(f"{name}, {model}: {kind} of {n} of {total} items{why}", err=True)
 
 
-def _scores(own: "Measurement", kind: str, items: "Variant") -> Sequence[str]:
+def _scores(own: Evaluation, kind: str, items: "Variant") -> Sequence[str]:
     """Measures that are looked at: of questions every scorer's; letters are all of one length."""
     if own.protocol["form"] == "choices":
         return ("acc",) if kind == "choices" else ("acc", "acc_norm")
     return [name for name in dict.fromkeys(name for item in items.values() for name in item.values) if " " not in name]
 
 
-def _items(store: "Evaluations", each: "Measurement", way: "Variation | None") -> "Variant":
+def _items(store: Evaluations, each: Evaluation, way: "Variation | None") -> "Variant":
     """Its items, choices' log-probabilities in the order that the task itself has them in."""
     from likely.engine.evaluate.robustness import VariedItem
     from likely.engine.evaluate.variations import order
 
     found = {}
-    for row in store.rows(each.evaluation, each.below):
+    for row in store.rows(each):
         logs = row.detail.get("loglikelihoods", ())
         if way is not None and way.kind == "choices":
             places = order(way, row.number, len(logs))
             logs = [logs[places.index(i)] for i in range(len(logs))]
-        found[row.number] = VariedItem(row.cluster, row.measures, logs)
+        found[row.number] = VariedItem(row.cluster, row.values, logs)
     return found

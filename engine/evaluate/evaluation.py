@@ -9,7 +9,6 @@ import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -29,7 +28,18 @@ from likely.engine.evaluate.contamination import least_likely
 from likely.engine.evaluate.features import cosines
 from likely.engine.evaluate.likelihood import WINDOW, Likelihood, Request, windows
 from likely.engine.evaluate.protocol import Protocol
-from likely.engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Problem, Question, Task
+from likely.engine.evaluate.tasks import (
+    Choices,
+    Document,
+    Item,
+    KnownLaw,
+    MinimalPair,
+    Outcome,
+    Problem,
+    Question,
+    Result,
+    Task,
+)
 from likely.engine.evaluate.token_paths import PathSampler
 from likely.engine.evaluate.verifiers import judge
 from likely.engine.session import Session
@@ -41,17 +51,6 @@ from likely.engine.transforms import Temperature
 KNOWN = 4096  # choices whose probability without a context is kept
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Result of an item: numbers by measure, and what else is worth keeping of it."""
-
-    number: int
-    cluster: str | None
-    values: Mapping[str, float]
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-
-Outcome = Result | Problem
 Scores = tuple[Likelihood, ...] | tuple[LikelihoodBound, ...]
 
 

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from likely.engine.errors import ParameterError
-from likely.engine.evaluate.evaluation import Outcome, Result
-from likely.engine.evaluate.tasks import Problem
+from likely.engine.evaluate.tasks import Outcome, Problem, Result
 
 if TYPE_CHECKING:
     from likely.engine.ranks import Ranks

@@ -113,6 +113,19 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Result:
+    """Result of an item: numbers by measure, and what else is worth keeping of it."""
+
+    number: int
+    cluster: str | None
+    values: Mapping[str, float]
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+Outcome = Result | Problem
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSettings:
     """The lines of a task's TOML file beside its columns."""
 

@@ -13,9 +13,9 @@ from zlib import crc32
 
 from likely.engine.adapters.config import configure
 from likely.engine.errors import DataError
-from likely.engine.evaluate.evaluation import Result, evaluate
+from likely.engine.evaluate.evaluation import evaluate
 from likely.engine.evaluate.protocol import Protocol
-from likely.engine.evaluate.tasks import Task
+from likely.engine.evaluate.tasks import Result, Task
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
 from likely.engine.statistics.estimates import Change, Estimate, compare, share_or_mean

@@ -1,11 +1,11 @@
 """Results of evaluations made by hand: tasks of every form by two models, with odd rows, in a store of their own."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from likely.app.evaluations import Evaluation, Evaluations, Row
-from likely.app.scoreboard import Measurement
-from likely.engine.evaluate.tasks import Problem
+from likely.app.evaluations import Evaluation, Evaluations
+from likely.engine.evaluate.tasks import Problem, Result
 
 MODELS = ("one", "two")
 
@@ -32,17 +32,17 @@ ANSWERS = {"one": (1.0, 0.0, 0.0), "two": (1.0, 1.0, 0.0)}
 TEXTS = {"one": ((40.0, 20), (30.0, 10)), "two": ((44.0, 20), (31.0, 10))}
 
 
-def choice(number: int, lls: list[float], gold: int) -> Row:
+def choice(number: int, lls: list[float], gold: int) -> Result:
     import math
 
     shares = [math.exp(ll) for ll in lls]
     right = float(max(range(len(lls)), key=lambda i: lls[i]) == gold)
     measures = {"acc": right, "confidence": max(shares) / sum(shares)}
-    return Row(number, None, measures, {"loglikelihoods": lls, "gold": gold, "min_20": float(number)})
+    return Result(number, None, measures, {"loglikelihoods": lls, "gold": gold, "min_20": float(number)})
 
 
-def fill(store: Evaluations) -> list[Measurement]:
-    """Every task by each model, a measurement of each."""
+def fill(store: Evaluations) -> list[Evaluation]:
+    """Every task by each model, as a run of each gives it."""
     found = []
     for model in MODELS:
         choices, answers = evaluation("choose", model, "choices"), evaluation("ask", model, "questions", seed=3)
@@ -56,14 +56,16 @@ def fill(store: Evaluations) -> list[Measurement]:
         store.keep(choices, rows, odd if model == "one" else ())
         store.begin(answers)
         said = [
-            Row(i, f"c{i % 2}", {"exact": x}, {"answers": [f"it is {i}\n<b>"]}) for i, x in enumerate(ANSWERS[model])
+            Result(i, f"c{i % 2}", {"exact": x}, {"answers": [f"it is {i}\n<b>"]}) for i, x in enumerate(ANSWERS[model])
         ]
         store.keep(answers, said)
         store.begin(texts)
-        nats = [Row(i, None, {"nats": x, "tokens": n, "bytes": 2.0 * n}, {}) for i, (x, n) in enumerate(TEXTS[model])]
+        nats = [
+            Result(i, None, {"nats": x, "tokens": n, "bytes": 2.0 * n}, {}) for i, (x, n) in enumerate(TEXTS[model])
+        ]
         store.keep(texts, nats)
         for each, more in ((choices, {}), (answers, {"about": "odd <questions>"}), (texts, {})):
-            found.append(Measurement(each, None, {"form": each.asked["form"], "chat": False, **more}))
+            found.append(replace(each, protocol={"form": each.asked["form"], "chat": False, **more}))
     return found
 
 

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from likely.app.evaluations import Evaluation, Evaluations, Row, asked_of
+from likely.app.evaluations import Evaluation, Evaluations, asked_of
 from likely.app.evaluator import Evaluator, files, is_adapter
-from likely.app.scoreboard import Measurement
 from likely.app.task_sources import TaskSource, TextFile, again, sources
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.evaluate.protocol import Protocol
-from likely.engine.evaluate.tasks import Problem, Task, TaskSettings
+from likely.engine.evaluate.tasks import Problem, Result, Task, TaskSettings
 from likely.engine.session import Session
 from tests.app.results import evaluation, store_in
 from tests.fakes import FakeCheckpoint, MarkovModel, certain_table
@@ -29,20 +28,24 @@ def store(tmp_path: Path) -> Evaluations:
     return store_in(tmp_path)
 
 
-def row(number: int, **measures: float) -> Row:
-    return Row(number, None, measures or {"acc": 1.0}, {})
+def row(number: int, **measures: float) -> Result:
+    return Result(number, None, measures or {"acc": 1.0}, {})
 
 
 def test_results_come_back_and_are_replaced(store: Evaluations) -> None:
     assert store.begin(ONE) == set()
-    rows = [Row(2, "c", {"acc": 1, "x": 0.5}, {"a": [1]}), Row(0, None, {"acc": 0.0}, {})]
+    rows = [Result(2, "c", {"acc": 1, "x": 0.5}, {"a": [1]}), Result(0, None, {"acc": 0.0}, {})]
     store.keep(ONE, rows, [Problem(5, "odd", "words", True), Problem(3, "odd", "w")])
-    assert list(store.rows(ONE)) == rows[::-1] and [each.number for each in store.rows(ONE, 2)] == [0]
+    assert list(store.rows(ONE)) == rows[::-1] and [each.number for each in store.rows(replace(ONE, below=2))] == [0]
     assert store.problems(ONE) == [Problem(3, "odd", "w", False), Problem(5, "odd", "words", True)]
-    assert [each.number for each in store.problems(ONE, 5)] == [3]
-    assert store.begin(ONE) == {0, 2} and store.tally(ONE).numbers == [0, 2] and store.tally(ONE, 1).numbers == [0]
+    assert [each.number for each in store.problems(replace(ONE, below=5))] == [3]
+    assert (
+        store.begin(ONE) == {0, 2}
+        and store.tally(ONE).numbers == [0, 2]
+        and store.tally(replace(ONE, below=1)).numbers == [0]
+    )
     store.keep(ONE, [row(0)])
-    assert next(store.rows(ONE)).measures == {"acc": 1.0}
+    assert next(store.rows(ONE)).values == {"acc": 1.0}
     assert store.begin(ONE, fresh=True) == set() and store.problems(ONE) == []
 
 
@@ -52,7 +55,7 @@ def test_items_of_two_are_joined_by_their_numbers(store: Evaluations) -> None:
         store.begin(each)
         store.keep(each, [row(number) for number in numbers])
     assert [(a.number, b.number) for a, b in store.common(ONE, other)] == [(2, 2), (3, 3), (7, 7)]
-    assert [a.number for a, _ in store.common(other, ONE, 7)] == [2, 3]
+    assert [a.number for a, _ in store.common(replace(other, below=7), ONE)] == [2, 3]
 
 
 def test_the_latest_comes_first_and_only_what_can_be_compared(
@@ -119,7 +122,7 @@ def test_a_database_that_cannot_be_kept_is_in_memory(tmp_path: Path) -> None:
     assert full.begin(ONE) == {1, 2}
     most = max(file.stat().st_size for file in tmp_path.iterdir() if file.is_file())
     with file_size_limit(most):
-        full.keep(ONE, [Row(3, None, {"acc": 1.0}, {"said": "long " * 20_000})])
+        full.keep(ONE, [Result(3, None, {"acc": 1.0}, {"said": "long " * 20_000})])
     assert not full.kept and full.begin(ONE) == {1, 2, 3} and len(said) == 3
     assert Evaluations(path).begin(ONE) == {1, 2}, "the file stays as it was"
 
@@ -166,33 +169,33 @@ def test_each_model_is_asked_each_task_and_what_came_is_kept(store: Evaluations,
     (tmp_path / "x.txt").write_text("ababab" * 9)
     run = Evaluator(store, opens, Protocol(seed=5, window=8), 3, command=("likely",))
     asked_for = [TaskSource(task(), {"task": "p"}), TaskSource(TextFile(tmp_path / "x.txt"), {"text": "q"})]
-    heads = [event for event in run.run(asked_for, ["a", ""]) if isinstance(event, Measurement)]
-    assert opened == ["a", ""] and [(head.evaluation.task, head.evaluation.model) for head in heads] == [
+    heads = [event for event in run.run(asked_for, ["a", ""]) if isinstance(event, Evaluation)]
+    assert opened == ["a", ""] and [(head.task, head.model) for head in heads] == [
         ("t", "a"), ("x.txt", "a"), ("t", "fake"), ("x.txt", "fake"),
     ]  # fmt: skip
     assert [(head.known, head.total) for head in heads[:2]] == [(0, 3), (0, 0)]
-    assert heads[0].evaluation.place == {"task": "p"} and heads[0].evaluation.command == ("likely",)
-    rows = list(store.rows(heads[0].evaluation))
-    assert [each.number for each in rows] == [0, 1, 2] and [each.measures["acc"] for each in rows] == [1.0, 0.0, 1.0]
+    assert heads[0].place == {"task": "p"} and heads[0].command == ("likely",)
+    rows = list(store.rows(heads[0]))
+    assert [each.number for each in rows] == [0, 1, 2] and [each.values["acc"] for each in rows] == [1.0, 0.0, 1.0]
     assert heads[0].protocol["form"] == "choices"
     text = heads[1].protocol
     assert (text["form"], text["window"], text["items"]) == ("text", 8, "windows") and "samples" not in text
 
     def known(**changes: Any) -> int:
         head = next(replace(run, **changes).run(asked_for[:1], ["a"]))
-        assert isinstance(head, Measurement)
+        assert isinstance(head, Evaluation)
         return head.known
 
     assert known() == 3 and known(fresh=True) == 0
     list(replace(run, limit=None).run(asked_for[:1], ["a"]))
     assert known(limit=None) == 4
-    assert 4 in [problem.number for problem in store.problems(heads[0].evaluation)]
+    assert 4 in [problem.number for problem in store.problems(replace(heads[0], below=None))]
 
 
 def test_what_came_before_the_end_is_kept(store: Evaluations) -> None:
     run = Evaluator(store, lambda name: (session(), "w"), Protocol())
     events = run.run([TaskSource(task("u"), {})], ["a"])
-    while isinstance(next(events), Measurement | Problem):
+    while isinstance(next(events), Evaluation | Problem):
         pass
     events.close()
     assert [each.number for each in store.rows(store.all(["u"])[0])] == [0]
@@ -205,14 +208,14 @@ def test_what_came_is_kept_once_a_second(tmp_path: Path, monkeypatch: pytest.Mon
     mine, other = store_in(tmp_path), store_in(tmp_path)
     events = Evaluator(mine, lambda name: (session(), "w"), Protocol()).run([TaskSource(task("u", rows=6), {})], ["a"])
     begun = next(events)
-    assert isinstance(begun, Measurement)
+    assert isinstance(begun, Evaluation)
     while isinstance(next(events), Problem):  # rows that are odd come first, then the first result
         pass
     seen = []
     for pause_s in (0.9, 0.2, 0.0, 0.9, 0.2):
         now[0] += pause_s
         next(events)
-        seen.append([each.number for each in other.rows(begun.evaluation)])
+        seen.append([each.number for each in other.rows(begun)])
     assert seen == [[], [0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 2, 3, 4, 5]]
     events.close()
 

@@ -214,7 +214,7 @@ def boards(events: Iterator[Any]) -> list[Scoreboard]:
 
 
 def test_a_board_is_told_before_and_behind_its_items_and_waits_where_it_is_paused(
-    measuring: Measuring, model: str
+    measuring: Measuring, model: str, tmp_path: Path
 ) -> None:
     made, order = measuring()
     events = made.execute(order, lambda event: None)
@@ -225,10 +225,13 @@ def test_a_board_is_told_before_and_behind_its_items_and_waits_where_it_is_pause
     order.control.paused = False
     last = boards(events)[-1]
     score = last.scores["t", model]
-    assert last.live is None and (score.estimate.n, score.total) == (4, 5)  # one row is none
+    assert last.live is None and (score.estimate.n, score.evaluation.total) == (4, 5)  # one row is none
     (kept,) = made.store.all()
     assert kept.command[:2] == ["likely", "eval"] and kept.command[-2:] == ["-M", model]
     made, order = measuring(limit=2)
+    assert boards(iter(run(made, order)))[-1].scores["t", model].estimate.n == 2
+    run(made, r.Report(tmp_path / "r.html"))
+    assert "<td class=n>2<td>" in (tmp_path / "r.html").read_text(), "of what the board is of, of all that is kept"
     order.control.stopped = True
     with pytest.raises(LikelyError, match="stopped before anything was measured"):
         run(made, order)

@@ -10,10 +10,11 @@ import pytest
 
 from likely.app import differing
 from likely.app.differing import DifferingItem, ModelAnswer, detail
-from likely.app.evaluations import Evaluation, Evaluations, Row
-from likely.app.scoreboard import Scoreboard, ScoreKeeper, TaskScore, half, left_s
+from likely.app.evaluations import Evaluation, Evaluations
+from likely.app.scoreboard import Scoreboard, ScoreKeeper, half, left_s
 from likely.app.task_sources import sources
 from likely.engine.evaluate.figures import Tally
+from likely.engine.evaluate.tasks import Result
 from likely.engine.statistics.estimates import Estimate
 from tests.app.results import asked, evaluation, fill, store_in
 
@@ -48,7 +49,6 @@ def test_a_board_has_tasks_and_models_as_they_came(store: Evaluations) -> None:
     assert set(board.compared) == {("choose", "two"), ("ask", "two"), ("read", "two")}
     assert found.change.estimate.mean == pytest.approx(1 / 6) and found.p == 1.0
     assert Scoreboard() == Scoreboard((), (), {}, {}, None, None, 0, "")
-    assert TaskScore("acc", Estimate(1.0, 0.1)).total == 0
 
 
 def test_what_the_other_did_not_measure_is_not_compared(store: Evaluations) -> None:
@@ -65,7 +65,7 @@ def test_the_latest_sixty_are_shown(store: Evaluations) -> None:
     for i in range(62):
         each = evaluation(f"t{i}", "m", "x")
         store.begin(each)
-        store.keep(each, [Row(0, None, {"acc": 1.0}, {})])
+        store.keep(each, [Result(0, None, {"acc": 1.0}, {})])
     made = ScoreKeeper()
     made.read(store)
     assert made.left_out == 2 and len(made.tallies) == 60 and ("t61", "m") in made.tallies
@@ -126,12 +126,12 @@ def test_questions_are_those_that_one_has_right(store: Evaluations) -> None:
 def test_the_most_are_listed_and_all_counted(store: Evaluations) -> None:
     one = evaluation("t", "m", "choices")
     store.begin(one)
-    store.keep(one, [Row(i, None, {"acc": 0.0}, {}) for i in range(201)])
+    store.keep(one, [Result(i, None, {"acc": 0.0}, {}) for i in range(201)])
     found = detail(store, [one], [store.tally(one)])
     assert (len(found.items), found.differing) == (200, 201) and found.items[-1].number == 199
 
 
-def shown(folder: Path, row: str, *rows: Row) -> tuple[DifferingItem, ...]:
+def shown(folder: Path, row: str, *rows: Result) -> tuple[DifferingItem, ...]:
     """The items of a task's file, by what one model said of its first, or two models."""
     path = folder / "task.jsonl"
     path.write_text(row + "\n")
@@ -149,8 +149,8 @@ def shown(folder: Path, row: str, *rows: Row) -> tuple[DifferingItem, ...]:
     return items
 
 
-def said(measures: dict[str, float], **more: Any) -> Row:
-    return Row(0, None, measures, more)
+def said(measures: dict[str, float], **more: Any) -> Result:
+    return Result(0, None, measures, more)
 
 
 def test_each_form_has_its_prompt_and_answer(tmp_path: Path) -> None:
@@ -196,10 +196,10 @@ def test_an_adapter_names_its_base_and_a_chat_is_called_one(store: Evaluations, 
     (folder / "adapter_config.json").write_text('{"model": "base"}')
     one = Evaluation("t", str(folder), asked("choices", "x"))
     store.begin(one)
-    store.keep(one, [Row(0, None, {"acc": 0.5}, {})])
+    store.keep(one, [Result(0, None, {"acc": 0.5}, {})])
     found = detail(store, [one], [store.tally(one)])
     assert found.bases == {str(folder): "base"} and found.items[0].said[0].value == 0.5 and not found.chat
     one = replace(one, asked={**one.asked, "protocol": {"chat": True}})
     store.begin(one)
-    store.keep(one, [Row(0, None, {"acc": 0.5}, {})])
+    store.keep(one, [Result(0, None, {"acc": 0.5}, {})])
     assert detail(store, [one], [store.tally(one)]).chat

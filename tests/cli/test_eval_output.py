@@ -2,14 +2,15 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from likely.app.cli.eval_output import Figure, finite, number, say, sentence, show, span
-from likely.app.evaluations import Evaluations
-from likely.app.scoreboard import Measurement
+from likely.app.cli.eval_output import finite, number, say, sentence, show, span
+from likely.app.evaluations import Evaluation, Evaluations
+from likely.app.scoreboard import Score
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate.figures import ComparedMeasure
 from likely.engine.evaluate.tasks import Problem
@@ -25,8 +26,8 @@ def store(tmp_path: Path) -> Evaluations:
     return store_in(tmp_path)
 
 
-def figure(measure: str, found: Estimate = FOUND, **more: Any) -> Figure:
-    return Figure("task", "model", measure, found, {"form": "x"}, **more)
+def figure(measure: str, found: Estimate = FOUND, **more: Any) -> Score:
+    return Score(Evaluation("task", "model", {}, protocol={"form": "x"}), measure, found, **more)
 
 
 def test_a_table_has_each_figure_in_its_column(capsys: Captured) -> None:
@@ -34,7 +35,7 @@ def test_a_table_has_each_figure_in_its_column(capsys: Captured) -> None:
         figure("acc"), figure("tokens", Estimate(12345.4, 0.0)), figure("bytes", Estimate(99.6, 0.0)),
         figure("nats_at_most", Estimate(20_000.5, math.inf, 1, n=1)),
         figure("perplexity_draw_error", Estimate(0.25, 0.0)),
-        Figure("a longer task", "m", "acc", Estimate(math.nan, math.nan), {}, "domain=a\x1b"),
+        Score(Evaluation("a longer task", "m", {}), "acc", Estimate(math.nan, math.nan), "domain=a\x1b"),
     ]  # fmt: skip
     show(rows, [], as_json=False)
     assert capsys.readouterr().out.splitlines() == [
@@ -124,7 +125,7 @@ def test_items_that_are_needed_are_named_from_one_more_on() -> None:
 def test_all_that_is_said_of_two_models(store: Evaluations, capsys: Captured) -> None:
     """The table, the sentences and the rows that are odd are those of the objects; nats are read as bits."""
     done = fill(store)
-    more = [Figure("choose", "two", "more", FOUND, {"form": "x"}), Figure("choose", "three", "none", FOUND, {})]
+    more = [Score(Evaluation("choose", name, {}), "more", FOUND) for name in ("two", "three")]
     say(store, done, [], True, items=False, comparing=True, more=more, difference=0.05)
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     say(store, done, [], False, items=False, comparing=True, more=more, difference=0.05)
@@ -162,7 +163,7 @@ def test_items_are_objects(store: Evaluations, capsys: Captured) -> None:
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     own = {"item": 0, "cluster": "c0", "exact": 1.0, "answers": ["it is 0\n<b>"]}
     assert lines[0] == {"task": "ask", "model": "one", **own}
-    say(store, [Measurement(done[0].evaluation, 2, done[0].protocol)], [], True, items=True, comparing=False)
+    say(store, [replace(done[0], below=2)], [], True, items=True, comparing=False)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["item"] for line in lines] == [0, 1] and "cluster" not in lines[0]
 
@@ -172,5 +173,5 @@ def test_odd_rows_are_named_up_to_eight(store: Evaluations, capsys: Captured) ->
         each = evaluation(f"t{count}", "m", "choices")
         store.begin(each)
         store.keep(each, [], [Problem(i, "empty", f"is {i} words, got {i}") for i in range(count)])
-        say(store, [Measurement(each, None, {})], [], False, items=False, comparing=False)
+        say(store, [each], [], False, items=False, comparing=False)
         assert f"t{count}, m: {count} empty (left out), row {rows}: is 0 words, got 0\n" in capsys.readouterr().err

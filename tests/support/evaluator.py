@@ -6,15 +6,14 @@ right more often than any other, and surer; choices are sure of the right one by
 
 import hashlib
 import math
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
-from likely.app.evaluations import Evaluation, Evaluations, Row
+from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.requests import Evaluate
-from likely.app.scoreboard import Measurement
 from likely.app.task_sources import sources
-from likely.engine.evaluate.tasks import Choices, Document, Item, Problem, Question, Task
+from likely.engine.evaluate.tasks import Choices, Document, Item, Problem, Question, Result, Task
 from likely.engine.sources.fetch.progress import Report
 
 SKILL = {"good": 0.9, "bad": 0.35}
@@ -23,14 +22,6 @@ SKILL = {"good": 0.9, "bad": 0.35}
 def even(*said: object) -> float:
     """A number in (0, 1) that follows from what is said."""
     return int.from_bytes(hashlib.blake2b(repr(said).encode(), digest_size=6).digest(), "big") / 2**48
-
-
-@dataclass(frozen=True)
-class ScriptedOutcome:
-    number: int
-    cluster: str | None
-    values: Mapping[str, float]
-    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ScriptedEvaluator:
@@ -53,8 +44,8 @@ class ScriptedEvaluator:
                 evaluation = Evaluation(task.name, model, {**request, "weights": model}, (), entry_source.place)
                 known = store.begin(evaluation)
                 total = sum(1 for _ in task.rows()) - task.aside
-                yield Measurement(evaluation, None, request, len(known), total)
-                rows: list[Row] = []
+                yield replace(evaluation, known=len(known), total=total)
+                rows: list[Result] = []
                 try:
                     for entry in task.items(order.limit):
                         if isinstance(entry, Problem):
@@ -63,27 +54,27 @@ class ScriptedEvaluator:
                             self.pace(model, entry.number)
                             self.asked.append((task.name, model, entry.number))
                             outcome = answer(model, entry)
-                            rows.append(Row(entry.number, None, outcome.values, outcome.detail))
+                            rows.append(outcome)
                             yield outcome
                 finally:
                     store.keep(evaluation, rows)
 
 
-def answer(model: str, item: Item) -> ScriptedOutcome:
+def answer(model: str, item: Item) -> Result:
     skill, chance = SKILL.get(model, 0.6), even(model, item.number)
     right, body = chance < skill, item.body
     if isinstance(body, Question):
         text = f" {body.answers[0]}" if right else " 42"
-        return ScriptedOutcome(item.number, None, {"exact": float(right)}, {"answers": [text], "finish": ["stop"]})
+        return Result(item.number, None, {"exact": float(right)}, {"answers": [text], "finish": ["stop"]})
     if isinstance(body, Choices):
         lls = [-3.0 - even(model, item.number, i) for i in range(len(body.choices))]
         lls[body.gold] += 2 * (skill - chance) + (1.1 if right else -1.1)
         mass = [math.exp(x) for x in lls]
         best = max(range(len(lls)), key=lambda i: lls[i])
         values = {"acc": float(best == body.gold), "confidence": max(mass) / sum(mass)}
-        return ScriptedOutcome(item.number, None, values, {"loglikelihoods": lls, "gold": body.gold})
+        return Result(item.number, None, values, {"loglikelihoods": lls, "gold": body.gold})
     assert isinstance(body, Document)
     tokens = len(body.text.split())
     nats = tokens * (2.0 - skill + 0.1 * chance)
     values = {"nats": nats, "tokens": float(tokens), "bytes": float(len(body.text.encode()))}
-    return ScriptedOutcome(item.number, None, values, {"loglikelihoods": [-nats]})
+    return Result(item.number, None, values, {"loglikelihoods": [-nats]})

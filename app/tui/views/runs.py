@@ -354,7 +354,7 @@ class RunsScreen(View):
             task, model = board.live
             score = board.scores.get(board.live)
             done = score.estimate.n if score is not None else 0
-            total = score.total if score is not None else 0
+            total = score.evaluation.total if score is not None else 0
             of = f"{done:,}/{total:,}" if total else f"{done:,}"
             doing = {"paused": f"{glyphs.held} paused · ", "stopping": f"{glyphs.live} keeping what is there · "}
             words = f"{doing.get(self.state, glyphs.live + ' ')}{task} · {model.rpartition('/')[2]} · {of}"

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
-from likely.app.scoreboard import Scoreboard, TaskScore, half
+from likely.app.scoreboard import Score, Scoreboard, half
 from likely.app.tui.base import cells
 from likely.app.tui.base.canvas import Canvas, Line
 from likely.engine.statistics.estimates import TOO_FEW
@@ -176,10 +176,10 @@ class ScoreTable(Canvas, can_focus=True):
             line += self._cell(task, index, scores[index], span, whisker, size, picked=here and index == self.model)
         return line
 
-    def _items(self, task: str, found: Sequence[TaskScore]) -> str:
+    def _items(self, task: str, found: Sequence[Score]) -> str:
         live = self.board.live
         if live is not None and live[0] == task and (score := self.board.scores.get(live)) is not None:
-            done, of = f"{score.estimate.n:,}", f"/{score.total:,}" if score.total else ""
+            done, of = f"{score.estimate.n:,}", f"/{score.evaluation.total:,}" if score.evaluation.total else ""
             return done + of if len(done + of) <= ITEMS - GAP else done
         return f"{max((score.estimate.n for score in found), default=0):,}" if found else ""
 
@@ -187,7 +187,7 @@ class ScoreTable(Canvas, can_focus=True):
         self,
         task: str,
         index: int,
-        score: TaskScore | None,
+        score: Score | None,
         span: tuple[float, float, float],
         whisker: int,
         size: int,
@@ -214,7 +214,7 @@ class ScoreTable(Canvas, can_focus=True):
         return [*segments, Segment(cells.pad(f" {words}", size - FIGURE - whisker), tint)]
 
     def _whisker(
-        self, score: TaskScore, span: tuple[float, float, float], size: int, ink: Style, *, reference: bool
+        self, score: Score, span: tuple[float, float, float], size: int, ink: Style, *, reference: bool
     ) -> Line:
         """The interval in half cells, and where the first model lies."""
         low, high, first = span
@@ -260,7 +260,7 @@ def number(x: float) -> str:
     return f"{x:.0e}"
 
 
-def scale(scores: Sequence[TaskScore]) -> tuple[float, float]:
+def scale(scores: Sequence[Score]) -> tuple[float, float]:
     """The range that shows every interval of a row."""
     ends = [x for score in scores for x in (*score.estimate.interval, score.estimate.mean) if math.isfinite(x)]
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)

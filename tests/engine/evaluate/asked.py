@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from likely.engine import arrays
-from likely.engine.evaluate.evaluation import Result
-from likely.engine.evaluate.tasks import Task, TaskSettings
+from likely.engine.evaluate.tasks import Result, Task, TaskSettings
 from likely.engine.session import Session
 from tests.fakes import BOS, EOS, ByteTokenizer, FakeCheckpoint, MarkovModel
 

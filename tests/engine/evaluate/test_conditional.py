@@ -8,10 +8,10 @@ import pytest
 
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate.conditional import JUDGE, ChangedContext, ConditionedText, JudgedPair, RestatedText, judged
-from likely.engine.evaluate.evaluation import Result, evaluate
+from likely.engine.evaluate.evaluation import evaluate
 from likely.engine.evaluate.judging import pairs
 from likely.engine.evaluate.protocol import Protocol
-from likely.engine.evaluate.tasks import Item, Problem, TaskSettings
+from likely.engine.evaluate.tasks import Item, Problem, Result, TaskSettings
 from tests.engine.evaluate.asked import logprob, logs, session, task
 from tests.fakes import BOS, VOCAB, random_table
 

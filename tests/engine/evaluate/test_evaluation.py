@@ -11,10 +11,10 @@ import pytest
 
 from likely.engine.errors import ContextOverflow, DataError, ParameterError
 from likely.engine.evaluate import calibration, evaluation, explain, features, paraphrase, shipped, subgroups
-from likely.engine.evaluate.evaluation import Result, after, alone, answer_measures, evaluate
+from likely.engine.evaluate.evaluation import after, alone, answer_measures, evaluate
 from likely.engine.evaluate.figures import Tally
 from likely.engine.evaluate.protocol import Protocol
-from likely.engine.evaluate.tasks import Document, Item, KnownLaw, Problem, Question
+from likely.engine.evaluate.tasks import Document, Item, KnownLaw, Problem, Question, Result
 from likely.engine.statistics.estimates import mean
 from tests.engine.evaluate.asked import Beginning, logprob, logs, results, session, task
 from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, certain_table, random_table

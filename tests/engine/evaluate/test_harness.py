@@ -12,9 +12,8 @@ import pytest
 
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.evaluate import evaluation, harness, harness_tasks
-from likely.engine.evaluate.evaluation import Result
 from likely.engine.evaluate.protocol import Protocol
-from likely.engine.evaluate.tasks import Task, TaskSettings
+from likely.engine.evaluate.tasks import Result, Task, TaskSettings
 from likely.engine.session import Session
 from tests.engine.evaluate.asked import logprob, session
 from tests.fakes import BOS, certain_table, random_table

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from likely.engine.errors import ParameterError
-from likely.engine.evaluate.evaluation import Result
 from likely.engine.evaluate.spread import OutOfShare, spread
-from likely.engine.evaluate.tasks import Problem
+from likely.engine.evaluate.tasks import Problem, Result
 
 
 class Rank:
