@@ -29,9 +29,8 @@ Kind = Literal["decode", "tiles"]
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Knobs that change no result: the query rows that a load serves, and the parts that the keys are cut into."""
+    """A knob that changes no result: the parts that the keys are cut into."""
 
-    rows: int | None = None
     splits: int | None = None
 
 
@@ -209,7 +208,7 @@ class _Call:
     def _served(self, rows: int) -> int:
         """How many of these query rows one load of a key serves in `decode.metal`."""
         most = (4 if self.q.shape[3] <= 96 else 2) if device().shares_loads else 1
-        return min(self.geometry.rows or most, rows if rows <= 2 else 4)
+        return min(most, rows if rows <= 2 else 4)
 
     def _partials(self, splits: int) -> dict[str, tuple[tuple[int, ...], mx.Dtype]]:
         b, h, t, d = self.q.shape

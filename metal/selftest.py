@@ -18,6 +18,7 @@ from likely.metal.mask import CAUSAL, Mask
 from likely.metal.merge import States, merge
 from likely.metal.reference import Emit, Seen
 
+VOCABULARIES = (9_000, 262_208)  # two chunks of a row; the most that a known model has, more than a thread holds values
 BOUND = {mx.float32: 2e-5, mx.float16: 4e-3, mx.bfloat16: 3e-2}  # of an error: outputs are rounded to the dtype
 
 
@@ -79,10 +80,13 @@ def cases(shape: Shape) -> Iterator[Case]:
     yield from (case("qkv_prepare", what, partial(_rows_of_tokens, dtype, d, **more)) for what, more in ROWS)
     if d % 32 == 0:
         yield case("qkv_prepare", "8-bit", partial(_rows_of_tokens, dtype, d, norm=True, bits=8))
-    variant = kernel.variant("scan", dtype)
-    yield Case("scan", f"{variant}: statistics and a draw", variant, BOUND[mx.float32], partial(_vocabulary, dtype))
-    variant = kernel.variant("row", dtype)
-    yield Case("row", f"{variant}: candidates and a histogram", variant, BOUND[mx.float32], partial(_row, dtype))
+    for name, what, run in (
+        ("scan", "statistics and a draw", _vocabulary),
+        ("row", "candidates and a histogram", _row),
+    ):
+        variant = kernel.variant(name, dtype)
+        for v in VOCABULARIES:
+            yield Case(name, f"{variant}: {what} of {v:,}", variant, BOUND[mx.float32], partial(run, dtype, v))
 
 
 def _normal(seed: int, *shape: int, dtype: mx.Dtype) -> mx.array:
@@ -153,8 +157,17 @@ def _merge(dtype: mx.Dtype, d: int) -> mx.array:
     return _worst([(out, x[:, :, :, 0] / 2)])
 
 
-def _vocabulary(dtype: mx.Dtype) -> mx.array:
-    logits, uniform = _normal(1, 2, 9000, dtype=dtype) * 3, mx.array([[0.3, 0.8], [0.8, 0.1]])
+def _logits(dtype: mx.Dtype, v: int) -> mx.array:
+    """[3, V]: any; of which the first are equal, zeros of both signs; and those few and the last ones."""
+    x, ids = _normal(1, 3, v, dtype=dtype) * 3, mx.arange(v)
+    first, few = ids % 61 == 1, ids % 8191 == 1
+    equal = mx.stack([mx.zeros_like(first), first, few | (ids >= v - 512)])
+    below = mx.stack([x[0], *(-1 - mx.abs(x[1:]))])
+    return mx.where(equal, mx.where(ids % 2 == 0, 0.0, -0.0), below).astype(dtype)
+
+
+def _vocabulary(dtype: mx.Dtype, v: int) -> mx.array:
+    logits, uniform = _logits(dtype, v), mx.array([[0.7, 0.8], [0.8, 0.1], [0.9, 0.9]])
     draw = vocab.DrawPlan(0.8, 40, 0.9, 0.02)
     ours = vocab.by_kernel(logits, draw, uniform)
     assert ours.drawn is not None
@@ -167,9 +180,9 @@ def _vocabulary(dtype: mx.Dtype) -> mx.array:
         return _worst(list(zip(got, [*expected, theirs.drawn.logprob_after], strict=True)))
 
 
-def _row(dtype: mx.Dtype) -> mx.array:
-    """The candidates, the bins of the others (as what is below each edge), and their mass."""
-    logits, apart = _normal(1, 2, 9000, dtype=dtype) * 3, mx.array([[5, 8999], [0, 5]], dtype=mx.int32)
+def _row(dtype: mx.Dtype, v: int) -> mx.array:
+    """The candidates, the bins of the others (as what is below each edge), and their mass; the second draw spilled."""
+    logits, apart = _logits(dtype, v), mx.array([[5, v - 1], [-1, 5], [0, 5]], dtype=mx.int32)
     ours = row.scan(logits, apart)
     got = [ours.best, ours.ids, ours.apart, mx.cumsum(mx.sum(ours.filled, axis=1), axis=-1)[:, :-1]]
     got += [mx.sum(ours.counts, axis=1)[:, :2]]
@@ -178,13 +191,14 @@ def _row(dtype: mx.Dtype) -> mx.array:
     with mx.stream(mx.cpu):
         x = logits.astype(mx.float32)
         ids = vocab.most_likely(x, row.CANDIDATES)
-        chosen = mx.take_along_axis(x, apart, axis=1)
-        unlisted = mx.put_along_axis(mx.put_along_axis(x, ids, mx.array(mx.inf), 1), apart, mx.array(mx.inf), 1)
+        chosen = mx.take_along_axis(x, mx.maximum(apart, 0), axis=1)
+        gone = mx.any(mx.arange(v) == apart[..., None], axis=1)
+        unlisted = mx.where(gone, mx.inf, mx.put_along_axis(x, ids, mx.array(mx.inf), 1))
         below = mx.sum(unlisted[:, None] < ours.edges[:, 1:-1, None], axis=-1)
-        counted = mx.stack([mx.full((2,), x.shape[1]), mx.sum(x > chosen[:, :1], axis=-1)], axis=1)
-        sums = mx.sum(mx.where((unlisted >= ours.edges[:, 1:2]) & (unlisted < mx.inf), mx.exp(unlisted), 0.0), axis=-1)
+        counted = mx.stack([mx.full((3,), v), mx.sum(x > chosen[:, :1], axis=-1)], axis=1)
+        sums = vocab.row_sums(mx.where((unlisted >= ours.edges[:, 1:2]) & (unlisted < mx.inf), mx.exp(unlisted), 0.0))
         expected = [mx.take_along_axis(x, ids, axis=1), ids, chosen, below, counted]
-        return _worst([*zip(got, expected, strict=True), (mx.sum(mass, axis=-1) / sums, mx.ones((2,)))])
+        return _worst([*zip(got, expected, strict=True), (mx.sum(mass, axis=-1) / sums, mx.ones((3,)))])
 
 
 def _rows_of_tokens(
@@ -229,11 +243,13 @@ ATTENTION: tuple[tuple[str, str, int, Mask, dict[str, Any]], ...] = (
     ("decode", "one query", 1, CAUSAL, {"split": True}),
     ("decode", "everything reported, sinks", 1, CAUSAL, {"emit": EVERYTHING, "sinks": True}),
     ("decode", "three queries, window", 3, Mask(window=40, keep=4), {"emit": SUMS}),
+    ("decode", "blocks", 3, Mask(block=5, block_start=86), {}),
     ("decode", "capped", 1, CAUSAL, {"softcap": 20.0}),
     ("decode", "ring, documents", 2, DOCUMENTS, {"emit": EVERYTHING, "ring": True}),
     ("tiles", "causal", 20, CAUSAL, {}),
     ("tiles", "causal, split", 20, CAUSAL, {"split": True}),
     ("tiles", "window, sums reported, sinks", 40, Mask(window=30, keep=2), {"emit": SUMS, "sinks": True}),
+    ("tiles", "blocks", 20, Mask(block=5, block_start=73), {}),
     ("tiles", "capped", 20, CAUSAL, {"softcap": 20.0}),
     ("tiles", "capped, split", 20, CAUSAL, {"softcap": 20.0, "split": True}),
     ("tiles", "documents", 20, DOCUMENTS, {}),

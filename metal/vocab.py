@@ -34,7 +34,8 @@ class DrawPlan:
 
 @dataclass(frozen=True, slots=True)
 class KernelDraw:
-    """A token for each row [N], or -1 where `spilled`: what may be drawn does not end within the `TOP`."""
+    """A token for each row [N], or -1 where `spilled`: what may be drawn does not end within the `TOP`, or the row
+    has no law: it holds NaN or +inf, or nothing but -inf."""
 
     token: mx.array  # int32
     kept: mx.array  # int32: tokens that may be drawn
@@ -49,6 +50,7 @@ class Statistics:
     """Of raw logits [N, V]: `lse` and `entropy` float32 [N]; `ids` int32 and `logprobs` float32 [N, TOP], best first.
 
     Equal logits stand in the order of their ids; where V < TOP the rest is -1 and -inf.
+    `lse` and `entropy` of a row that holds NaN or +inf are NaN.
     """
 
     lse: mx.array
@@ -144,9 +146,9 @@ def by_reference(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | No
     x = logits.astype(mx.float32)
     below = x - mx.max(x, axis=-1, keepdims=True)
     weights = mx.exp(below)
-    total = _sum(weights)
+    total = row_sums(weights)
     lse = mx.max(x, axis=-1) + mx.log(total)
-    entropy = mx.log(total) - _sum(mx.where(weights > 0, weights * below, 0.0)) / total
+    entropy = mx.log(total) - row_sums(mx.where(weights > 0, weights * below, 0.0)) / total
     count = min(TOP, vocab)
     ids = most_likely(x, count)
     top = mx.take_along_axis(x, ids, axis=-1)
@@ -180,7 +182,7 @@ def _drawn(x: mx.array, ids: mx.array, top: mx.array, lse: mx.array, draw: DrawP
     place = mx.arange(count, dtype=mx.int32)[None]
     sharp = 1 / draw.temperature
     early = 1.0 if draw.temperature_last else sharp  # what the truncations see
-    all_sharp = _sum(mx.exp((x - top[:, :1]) * sharp))[:, None]
+    all_sharp = row_sums(mx.exp((x - top[:, :1]) * sharp))[:, None]
     p = mx.exp((top - top[:, :1]) * early)
     open_ = mx.full((n, 1), vocab > count)
     if 0 < draw.top_k <= count and not draw.top_k_last:
@@ -188,7 +190,7 @@ def _drawn(x: mx.array, ids: mx.array, top: mx.array, lse: mx.array, draw: DrawP
         open_ = mx.zeros_like(open_)
         total, most = mx.sum(p, axis=-1, keepdims=True), draw.top_k
     else:
-        total, most = all_sharp if early == sharp else _sum(mx.exp(x - top[:, :1]))[:, None], count
+        total, most = all_sharp if early == sharp else row_sums(mx.exp(x - top[:, :1]))[:, None], count
     survivors = mx.full((n, 1), most, dtype=mx.int32)
     if draw.top_p < 1:
         below = mx.cumsum(p, axis=-1)
@@ -206,6 +208,7 @@ def _drawn(x: mx.array, ids: mx.array, top: mx.array, lse: mx.array, draw: DrawP
     if count < draw.top_k < vocab and draw.top_p < 1 and not draw.top_k_last:
         open_ = mx.ones_like(open_)  # top-p of a sum that these tokens do not hold
     survivors = mx.minimum(survivors, mx.sum(p > 0, axis=-1, keepdims=True))
+    open_ = open_ | (survivors == 0) | mx.isnan(lse)[:, None]
     chance = mx.where(place < survivors, mx.exp((top - top[:, :1]) * sharp), 0.0)
     chosen = _chosen(ids, chance, uniform)
     token, logit = mx.take_along_axis(ids, chosen, axis=-1), mx.take_along_axis(top, chosen, axis=-1)
@@ -237,7 +240,7 @@ def _chosen(ids: mx.array, chance: mx.array, uniform: mx.array) -> mx.array:
     return mx.argmax(mx.where(inside, ids, -1), axis=-1, keepdims=True)
 
 
-def _sum(x: mx.array) -> mx.array:
+def row_sums(x: mx.array) -> mx.array:
     """Sums of rows [N, V] in two steps: on a CPU mlx adds one value after another, and loses digits at V = 10^5."""
     n, vocab = x.shape
     return mx.sum(mx.sum(mx.pad(x, [(0, 0), (0, -vocab % 256)]).reshape(n, -1, 256), axis=-1), axis=-1)

@@ -43,7 +43,7 @@ for (int first = 0; first < chunks; first += EACH - 1) {
     size_t at = (size_t(row) * size_t(chunks) + size_t(there ? first + i - 1 : 0)) * C + size_t(tid);
     held[i] = i == 0 ? kept[tid] : there ? values[at] : -INFINITY;
     ids[i] = i == 0 ? kept_ids[tid] : there ? value_ids[at] : -1;
-    keys[i] = ordered<BITS>(held[i] + 0.0f);
+    keys[i] = ordered<BITS>(held[i]);
     mine += uint(ids[i] >= 0);
   }
   uint want = min(sum_all(mine, counts, sg, lane), C);

@@ -2,8 +2,8 @@
 //
 // The draw: temperature, then top-k, then top-p of what that left, then min-p, or the temperature, top-k or both after
 // the others; then the inverse of the distribution function at two uniform numbers, in the order of ids: a row of ROW
-// of them by its mass, then one of the row. `spilled` says that what may be drawn does not end within the K; then there
-// is no token.
+// of them by its mass, then one of the row. `spilled` says that what may be drawn does not end within the K, or that the
+// logits are no numbers or none is possible; then there is no token.
 #include "vocab.h"
 
 constant constexpr int ROW = 256;
@@ -45,7 +45,7 @@ float3 sum = float3(0.0f);
 for (int c = 0; c < chunks; c++) {
   int at = (row * chunks + c) * 4;
   float below = stats[at] - peak;
-  if (stats[at + 1] > 0.0f) {
+  if (stats[at + 1] != 0.0f) {  // also where it is no number
     float factor = metal::precise::exp(below);
     sum.x = fma(factor, stats[at + 1], sum.x);
     sum.y = fma(factor, fma(below, stats[at + 1], stats[at + 2]), sum.y);
@@ -100,7 +100,7 @@ if (tid < uint(K)) {
 }
 if (tid == 0u) {
   lse[row] = norm;
-  entropy[row] = sum.x > 0.0f ? metal::precise::log(sum.x) - sum.y / sum.x : 0.0f;
+  entropy[row] = sum.x != 0.0f ? metal::precise::log(sum.x) - sum.y / sum.x : 0.0f;
 }
 #if DRAW
 if (sg == 0u) {
@@ -144,8 +144,8 @@ if (sg == 0u) {
     left = min(left, top_k);
     open = false;
   }
-  open = open || lost;
   left = min(left, length(p.x > 0.0f, p.y > 0.0f, place_0));  // never what is impossible
+  open = open || lost || left == 0;
   const float2 chance = float2(place_0 < left ? sharpened.x : 0.0f, place_0 + 32 < left ? sharpened.y : 0.0f);
   const float all = simd_sum(chance.x + chance.y);
   chances[lane] = chance.x;

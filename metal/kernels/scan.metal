@@ -23,7 +23,8 @@ FULLY
 for (int i = 0; i < EACH; i++) {
   int id = (chunk * EACH + i) * 256 + int(tid);
   bool there = id < vocab;
-  held[i] = there ? float(logits[size_t(row) * size_t(vocab) + size_t(id)]) : -INFINITY;
+  float logit = there ? float(logits[size_t(row) * size_t(vocab) + size_t(id)]) : -INFINITY;
+  held[i] = isnan(logit) ? INFINITY : logit;  // which ranks, and leaves no sum a number either
   keys[i] = ordered<BITS>(held[i]);
   ids[i] = there ? i * 256 + int(tid) : -1;
   peak = max(peak, held[i]);

@@ -9,10 +9,10 @@ using namespace metal;
 constant constexpr int K = 64;          // candidates kept
 constant constexpr uint SIMDGROUPS = 8;  // of a group of 256 threads
 
-// An integer that orders as the float does, of the BITS that the dtype it came from can tell apart.
+// An integer that orders as the float does, -0 as 0, of the BITS that the dtype it came from can tell apart.
 template <int BITS>
 inline uint ordered(float x) {
-  uint bits = as_type<uint>(x);
+  uint bits = as_type<uint>(x + 0.0f);
   return ((bits & 0x80000000u) != 0u ? ~bits : bits | 0x80000000u) >> uint(32 - BITS);
 }
 

@@ -120,7 +120,7 @@ def test_an_interrupted_self_test_costs_nothing() -> None:
         assert [name for name, said in found.verdicts.items() if said != "passed before"] == [f"{MERGE}two splits"]
     with metal():
         found = autotune.prepare([SHAPE])
-    assert found.switched_off == {} and "error" in found.verdicts[f"{SCAN}statistics and a draw"]
+    assert found.switched_off == {} and "error" in found.verdicts[f"{SCAN}statistics and a draw of 9,000"]
 
 
 DIES = """

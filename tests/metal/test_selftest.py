@@ -16,8 +16,11 @@ from tests.metal.build import cache, metal, normal
 SHAPE = Shape(64, 4, 2, mx.float32)
 DECODED, REPORTED = "decode float32 D=64 g=2: one query", "decode float32 D=64 g=2: everything reported, sinks"
 TILED, SUMMED = "tiles float32 D=64 g=2: causal", "tiles float32 D=64 g=2: window, sums reported, sinks"
+BLOCKS, TILED_BLOCKS = "decode float32 D=64 g=2: blocks", "tiles float32 D=64 g=2: blocks"
+LOOP, BARRIER = "first += EACH - 1) {\n", "  threadgroup_barrier(mem_flags::mem_threadgroup);\n"
 WINDOWED, TREE = "decode float32 D=64 g=2: three queries, window", "tiles float32 D=64 g=2: tree, split"
-DRAWN, ROW = "scan float32: statistics and a draw", "row float32: candidates and a histogram"
+DRAWN, ROW = "scan float32: statistics and a draw of 9,000", "row float32: candidates and a histogram of 9,000"
+MANY = "row float32: candidates and a histogram of 262,208"
 NORMED, TURNED = "qkv_prepare float32 D=64: normed", "qkv_prepare float32 D=64: normed, neighbours turn"
 
 # kernel, its line, what the compiler makes of it, the comparison that finds it
@@ -36,13 +39,22 @@ FAULTS = [
     ("tiles", "at >= low", "at > low", SUMMED),
     ("tiles", "log_sum(peak, total, unit)", "log_sum(peak, total, unit) + 0.001f", SUMMED),
     ("tiles", "entropy_of(total, mean)", "entropy_of(total, mean) + 0.001f", SUMMED),
+    ("decode", "(block - 1 - from) / block", "(block - from) / block", BLOCKS),
+    ("tiles", "(block - 1 - from) / block", "-from / block", TILED_BLOCKS),
     ("scan", "chunk * EACH + i", "chunk * EACH + max(i, 1)", DRAWN),
+    ("scan", "as_type<uint>(x + 0.0f)", "as_type<uint>(x)", DRAWN),
+    ("draw", "as_type<uint>(x + 0.0f)", "as_type<uint>(x)", DRAWN),
+    ("draw", "31 - int(clz", "30 - int(clz", DRAWN),
     ("draw", "lse[row] = norm", "lse[row] = norm + 0.001f", DRAWN),
     ("draw", "log(sum.x) - sum.y", "log(sum.x) - 0.99f * sum.y", DRAWN),
     ("draw", "top_p * (open", "0.5f * top_p * (open", DRAWN),
     ("draw", "uniform[row * 2] * all", "uniform[row * 2 + 1] * all", DRAWN),
     ("draw", "* sharp - metal::precise::log(all)", "- metal::precise::log(all)", DRAWN),
     ("row", "uint(held[i] > chosen)", "uint(held[i] >= chosen)", ROW),
+    ("row", "max(apart[row * params[2]], 0)", "apart[row * params[2]]", ROW),
+    ("candidates", "max(apart[row * others + i], 0)", "apart[row * others + i]", ROW),
+    ("candidates", LOOP + BARRIER, LOOP, MANY),  # which only more than 31 chunks need
+    ("candidates", "31 - int(clz", "30 - int(clz", ROW),
     ("candidates", "rank += int(before)", "rank += int(before && i != 3)", ROW),
     ("histogram", "held[i] >= borders[at + step]", "held[i] >= borders[at + step - 1]", ROW),
     ("histogram", "mass * UNIT", "mass * (UNIT / 2.0f)", ROW),

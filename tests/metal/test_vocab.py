@@ -24,6 +24,7 @@ def by_kernel(logits: mx.array, draw: DrawPlan | None = None, uniform: mx.array 
 
 BOTH = pytest.mark.parametrize("run", [by_kernel, statistics], ids=["kernel", "reference"])
 
+IDS = mx.arange(17000)[None]
 LOGITS = {
     "float32": normal(1, 2, 9000, scale=3), "float16": normal(2, 2, 9000, scale=3, dtype=mx.float16),
     "bfloat16": normal(3, 2, 17000, scale=3, dtype=mx.bfloat16),
@@ -33,6 +34,8 @@ LOGITS = {
     "far apart": normal(10, 1, 300, scale=1e4),
     "some impossible": mx.where(mx.arange(400)[None] % 3 == 0, -mx.inf, normal(11, 1, 400)),
     "many ties": mx.round(normal(12, 2, 9000, scale=2)),
+    "zeros of both signs": mx.where(IDS[:, :9000] % 90 < 3, mx.where(IDS[:, :9000] % 2 == 0, -0.0, 0.0), -9.0),
+    "equal ones up to the last chunk": mx.where((IDS % 300 == 7) | (IDS > 16900), 0, -9.0),
 }  # fmt: skip
 
 
@@ -149,6 +152,21 @@ def test_any_draw_of_a_small_vocabulary_is_exact_and_never_impossible(run: Run) 
         assert drawn is not None and not drawn.spilled.item()
         assert int(drawn.token.item()) >= 30
         assert np.isfinite(drawn.logprob_after.item())
+
+
+@BOTH
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_row_of_no_numbers_or_of_nothing_possible_has_no_token(bad: float, run: Run) -> None:
+    """And says so, beside one that has; for whoever draws otherwise finds out what is wrong."""
+    rows = np.array(normal(19, 3, 9000))
+    rows[1, 5], rows[2, 8999] = bad, bad
+    if bad < 0:
+        rows[1:] = bad
+    for draw in (DrawPlan(top_k=TOP), DrawPlan(top_k=1), DrawPlan(0.7, 0, 1.0, 0.2), DrawPlan(0.7, 20, 0.9, 0.1)):
+        got = run(mx.array(rows), draw, mx.full((3, 2), 0.5))
+        assert got.drawn is not None and got.drawn.spilled.tolist() == [False, True, True]
+        assert got.drawn.token.tolist()[1:] == [-1, -1] and 0 <= got.drawn.token[0].item() < 9000
+        assert not np.isfinite(np.array(got.lse)[1:]).any()
 
 
 def test_each_logit_is_read_once() -> None:
