@@ -21,10 +21,11 @@ quick: check                      ## the everyday part, without slow tests and t
 soak: $(VENV)/.installed-dev      ## hours: what only shows after many rounds
 	OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -m soak --timeout 0
 
-check: $(VENV)/.installed-dev     ## lint, format, types
+check: $(VENV)/.installed-dev     ## lint, format, types on either system
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --platform linux
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
 
 $(VENV)/bin/python:
 	@p=$(or $(PYTHON),python3); command -v $$p >/dev/null || { \

@@ -45,7 +45,7 @@ def inspect() -> Machine:
         system=f"{_system()} {platform.machine()}, Python {platform.python_version()}",
         chip=_chip(),
         device=device,
-        cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        cores=blas.cores(),
         memory=memory(),
         blas=loaded.name,
         blas_path=loaded.path,

@@ -113,13 +113,20 @@ def _site() -> Path:
     return next((site for site in parts if any(site.glob("mlx/core.*"))), Path())
 
 
+def cores() -> int:
+    """Cores that this process may run on."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def idle_cores() -> int:
     """Cores that nothing else was using over the last minute, at least one.
 
     OpenBLAS's threads spin while they wait for each other: on two busy cores two of them made the same matmul a hundred
     times slower, where one thread is at worst half as fast as the best choice.
     """
-    return max(1, len(os.sched_getaffinity(0)) - round(os.getloadavg()[0]))
+    return max(1, cores() - round(os.getloadavg()[0]))
 
 
 def threads() -> int | None:

@@ -88,6 +88,7 @@ def test_cores_that_others_use_are_left_to_them(
     cores: int, load: float, idle: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 99.0, 99.0))
     assert blas.idle_cores() == idle
 
