@@ -44,7 +44,7 @@ class LocalTrainer:
         chat = False
         if isinstance(config, PretrainConfig):
             self.opened = opened = pretraining.open_run(config, progress, resume=resume)
-            found, model = opened.found, opened.prepared.shape.family
+            found, model = opened.report, opened.prepared.shape.family
             lines = tuple(describe_pretraining(opened))
         else:
             ready = shared if config.kind != "full" else load

@@ -129,19 +129,19 @@ def measures(texts: np.ndarray, real: np.ndarray, judge: Any) -> dict[str, Any]:
     }
 
 
-def picture(found: list[dict[str, Any]]) -> str:
+def picture(rows: list[dict[str, Any]]) -> str:
     """Two pictures against the number of passes: the share of right texts and MAUVE, and tokens a second."""
     from likely.app.ladder_figures import HEIGHT, WIDTH, Axes
     from likely.app.report import COLOURS
 
-    passes = [row["passes"] for row in found]
-    speeds = [row["tokens_per_s"] for row in found]
+    passes = [row["passes"] for row in rows]
+    speeds = [row["tokens_per_s"] for row in rows]
     across = (min(passes), max(passes))
     quality = Axes("texts that are right (band: 95 %) and MAUVE (line)", across, (0.0, 1.0), "passes")
-    low, high = (np.array([row["right"][i] for row in found]) for i in (1, 2))
+    low, high = (np.array([row["right"][i] for row in rows]) for i in (1, 2))
     parts = [quality.area(np.array(passes), low, high, COLOURS[0])]
-    parts += [quality.dot(row["passes"], row["right"][0], COLOURS[0], 4, f"right {row['right'][0]}") for row in found]
-    parts.append(quality.line(passes, [row["mauve"][0] for row in found], COLOURS[1]))
+    parts += [quality.dot(row["passes"], row["right"][0], COLOURS[0], 4, f"right {row['right'][0]}") for row in rows]
+    parts.append(quality.line(passes, [row["mauve"][0] for row in rows], COLOURS[1]))
     speed = Axes("tokens a second of processor time", across, (0.0, 1.1 * max(speeds)), "passes")
     fast = [speed.line(passes, speeds, COLOURS[0])]
     fast += [speed.dot(n, y, COLOURS[0], 4, f"{y} tokens/s") for n, y in zip(passes, speeds, strict=True)]

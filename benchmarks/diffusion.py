@@ -178,8 +178,8 @@ def threshold(rounds: int, tokens: int) -> dict[str, Any]:
     took = by_turns(rounds, {name: lambda name=name, how=how: filled(name, how) for name, how in hows.items()})
     known = [set(words.split()) for words in WORDS]
 
-    def holds(ids: list[int], found: dict[int, int]) -> bool:
-        text = "".join(session.tokenizer.piece(found.get(at, token)).decode() for at, token in enumerate(ids))
+    def holds(ids: list[int], by_position: dict[int, int]) -> bool:
+        text = "".join(session.tokenizer.piece(by_position.get(at, token)).decode() for at, token in enumerate(ids))
         words = text.partition(".")[0].split(" ")
         return len(words) == len(known) and all(word in of for word, of in zip(words, known, strict=True))
 

@@ -148,9 +148,9 @@ def main() -> None:
     tokens = [int(i) for i in np.random.default_rng(0).integers(0, CONFIG["vocab_size"], options.tokens)]
     times: dict[str, list[float]] = {}
 
-    def timed(name: str, act: Callable[..., Any], *given: Any) -> Any:
+    def timed(name: str, act: Callable[..., Any], *arguments: Any) -> Any:
         begin = time.process_time()
-        result = act(*given)
+        result = act(*arguments)
         times.setdefault(name, []).append(1e3 * (time.process_time() - begin))
         return result
 

@@ -236,9 +236,9 @@ class Worker:
         if self.process.stdout.readline().strip() != "ready":
             raise SystemExit(f"{name} does not begin on {path}")
 
-    def run(self, **asked: Any) -> dict[str, Any]:
+    def run(self, **options: Any) -> dict[str, Any]:
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.write(json.dumps(options) + "\n")
         self.process.stdin.flush()
         answer: dict[str, Any] = json.loads(self.process.stdout.readline())
         return answer
@@ -276,8 +276,8 @@ def by_turns(
     return clocks
 
 
-def steps(worker: Worker, tokens: int, **asked: Any) -> Callable[[], Sequence[Clock]]:
-    return lambda: [(a, b) for a, b in worker.run(tokens=tokens, **asked)["steps"]]
+def steps(worker: Worker, tokens: int, **options: Any) -> Callable[[], Sequence[Clock]]:
+    return lambda: [(a, b) for a, b in worker.run(tokens=tokens, **options)["steps"]]
 
 
 def reading(worker: Worker) -> Callable[[], Sequence[Clock]]:
@@ -370,9 +370,9 @@ def main() -> None:
     rounds, tokens, folder = options.rounds, options.tokens, options.llama
     figures: dict[str, Any] = {}
 
-    def tell(name: str, found: dict[str, float]) -> None:
-        figures[name] = found
-        print(f"{name:<28} {json.dumps(found)}", flush=True)
+    def tell(name: str, own: dict[str, float]) -> None:
+        figures[name] = own
+        print(f"{name:<28} {json.dumps(own)}", flush=True)
 
     chosen = options.only.split(",")
     for threads in map(int, options.threads.split(",")):

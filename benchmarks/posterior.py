@@ -169,8 +169,8 @@ def knows(folder: Path, kinds: dict[str, Path], count: int) -> dict[str, Any]:
     return figures
 
 
-def _told(found: estimates.Estimate) -> list[float]:
-    return [round(found.mean, 4), *(round(edge, 4) for edge in found.interval)]
+def _told(estimate: estimates.Estimate) -> list[float]:
+    return [round(estimate.mean, 4), *(round(edge, 4) for edge in estimate.interval)]
 
 
 if __name__ == "__main__":

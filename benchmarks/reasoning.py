@@ -155,12 +155,12 @@ def chain(first: int, *others: int) -> str:
     return " ".join(parts)
 
 
-def chain_sound(asked: str, text: str) -> float:
+def chain_sound(prompt: str, text: str) -> float:
     """The share of the steps that are right, each worked out from what is asked; one too many is wrong."""
-    numbers = (int(part) for part in asked.rpartition("Q: ")[2].partition("\n")[0].split(" + "))
+    numbers = (int(part) for part in prompt.rpartition("Q: ")[2].partition("\n")[0].split(" + "))
     right = [part.strip(" .") for part in chain(*numbers).split(". ")]
-    said = [part.strip(" .") for part in text.strip().split(". ")]
-    return sum(x == y for x, y in zip(right, said, strict=False)) / max(len(right), len(said))
+    chain_said = [part.strip(" .") for part in text.strip().split(". ")]
+    return sum(x == y for x, y in zip(right, chain_said, strict=False)) / max(len(right), len(chain_said))
 
 
 def given_up(attempts: list[Any], share: float) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def given_up(attempts: list[Any], share: float) -> dict[str, Any]:
     }
 
 
-def figures(asked: Asked, paths: int, *, with_power: bool, with_search: bool) -> dict[str, Any]:
+def figures(trial: Asked, paths: int, *, with_power: bool, with_search: bool) -> dict[str, Any]:
     from likely.engine.answers.extraction import Extraction
     from likely.engine.answers.vote import maj_at
     from likely.engine.decode.control import RunControl
@@ -215,25 +215,25 @@ def figures(asked: Asked, paths: int, *, with_power: bool, with_search: bool) ->
     from likely.engine.sources.checkpoint import load
     from likely.engine.statistics.estimates import compare
 
-    session, items = Session(load(asked.model)), len(asked.questions)
+    session, items = Session(load(trial.model)), len(trial.questions)
 
     def attempts(way: Reasoning) -> list[problems.Attempt]:
         done = []
-        control = RunControl(asked.recipe)
-        for one in problems.attempt(session, asked.questions, way, control, 7, lambda path, line: None):
+        control = RunControl(trial.recipe)
+        for one in problems.attempt(session, trial.questions, way, control, 7, lambda path, line: None):
             done.append(one)
             print(f"\r{way.method} {len(done)} of {items}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
         return done
 
-    raw = {"max_tokens": asked.limit, "raw": True, "stop": asked.stop}
+    raw = {"max_tokens": trial.limit, "raw": True, "stop": trial.stop}
     vote = attempts(Reasoning(THOUGHTS["plain"], Extraction("number"), "vote", paths, **raw))
     gained = problems.gain(vote)
     greedy = [float(attempt.right(attempt.greedy)) for attempt in vote]
     guided = []
     for attempt in vote:
         asks = attempt.question.prompt
-        best = by_score(attempt.outcome.paths, lambda path, asks=asks: asked.sound(asks, path.text))  # type: ignore[misc]
+        best = by_score(attempt.outcome.paths, lambda path, asks=asks: trial.sound(asks, path.text))  # type: ignore[misc]
         guided.append(float(best.answer in attempt.known))
     more: dict[str, Any] = {}
     if with_search:
@@ -242,10 +242,10 @@ def figures(asked: Asked, paths: int, *, with_power: bool, with_search: bool) ->
             asks = attempt.question.prompt
 
             def value(text: str, steps: object, whole: bool, asks: str = asks) -> float:
-                return asked.sound(asks, text)
+                return trial.sound(asks, text)
 
-            ids, beam = session.tokenizer.encode(asks), StepBeam(4, 4, asked.step_end, asked.limit, asked.stop)
-            texts = beam.search(session, ids, RunControl(asked.recipe), value, extract=Extraction("number"), seed=7)
+            ids, beam = session.tokenizer.encode(asks), StepBeam(4, 4, trial.step_end, trial.limit, trial.stop)
+            texts = beam.search(session, ids, RunControl(trial.recipe), value, extract=Extraction("number"), seed=7)
             stepped.append(float(texts[0].answer in attempt.known))
             spent.append(texts[0].drawn or 0)
         more |= {
@@ -278,19 +278,19 @@ def figures(asked: Asked, paths: int, *, with_power: bool, with_search: bool) ->
     }  # fmt: skip
 
 
-def sound(asked: str, text: str) -> float:
+def sound(prompt: str, text: str) -> float:
     """The share of a text's steps that are right: each equation has the next digits of what is asked and what the one
     before carried, and holds, and the last number is what they spell. The answer is not known to it."""
-    a, _, b = asked.rstrip("=").partition("+")
+    a, _, b = prompt.rstrip("=").partition("+")
     carry, digits, correct = 0, "", 0
-    *steps, said = text.split() or [""]
+    *steps, spelled = text.split() or [""]
     if len(steps) < 3 and text.endswith(" "):
-        steps, said = [*steps, said], ""
+        steps, spelled = [*steps, spelled], ""
     for x, y, part in zip(a[::-1], b[::-1], steps, strict=False):
         total = int(x) + int(y) + carry
         correct += part == f"{x}+{y}+{carry}={total}"
         carry, digits = total // 10, str(total % 10) + digits
-    return (correct + (len(digits) == 3 and said == f"{carry or ''}{digits}")) / 4
+    return (correct + (len(digits) == 3 and spelled == f"{carry or ''}{digits}")) / 4
 
 
 def row(estimate: Any) -> list[float]:

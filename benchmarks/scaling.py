@@ -84,20 +84,20 @@ parser.add_argument("--out", type=Path, default=Path("scaling-ladder"))
 parser.add_argument("--sizes", nargs="+", default=["3k", "5k", "8k", "15k", "30k", "57k"])
 parser.add_argument("--compute", nargs="+", type=float, default=[1e10, 3e10, 1e11, 3e11, 8e11])
 parser.add_argument("--larger", default="57k", help="the size of the run of twice the largest compute")
-asked = parser.parse_args()
+options = parser.parse_args()
 
-asked.out.mkdir(parents=True, exist_ok=True)
+options.out.mkdir(parents=True, exist_ok=True)
 data, tokenizer = "words.jsonl", "letters"
-if asked.text is not None:
-    data, tokenizer = str(asked.text.absolute()), "characters"
-elif not (asked.out / "entropy.json").exists():
-    (asked.out / "entropy.json").write_text(json.dumps({"nats a token": words(asked.out, 1.2e7)}))
-said = {"sizes": asked.sizes, "compute": asked.compute, "data": data, "tokenizer": tokenizer}
-(asked.out / "ladder.toml").write_text(LADDER.format(**{name: json.dumps(value) for name, value in said.items()}))
-plan = read_plan(asked.out / "ladder.toml")
+if options.text is not None:
+    data, tokenizer = str(options.text.absolute()), "characters"
+elif not (options.out / "entropy.json").exists():
+    (options.out / "entropy.json").write_text(json.dumps({"nats a token": words(options.out, 1.2e7)}))
+values = {"sizes": options.sizes, "compute": options.compute, "data": data, "tokenizer": tokenizer}
+(options.out / "ladder.toml").write_text(LADDER.format(**{name: json.dumps(value) for name, value in values.items()}))
+plan = read_plan(options.out / "ladder.toml")
 trainer = PretrainRungs(plan)
-rungs, left = plan.rungs({size: trainer.facts(size).parameters for size in plan.sizes})
-print(json.dumps({"runs": [rung.name for rung in rungs], "left out": left}), flush=True)
+rungs, left_out = plan.rungs({size: trainer.facts(size).parameters for size in plan.sizes})
+print(json.dumps({"runs": [rung.name for rung in rungs], "left out": left_out}), flush=True)
 train(plan, rungs, trainer)
 
 runs, _ = read_runs(plan.out / running.TABLE, {})
@@ -105,17 +105,18 @@ runs = runs.where(np.isin(runs.run, [rung.name for rung in rungs]))
 law, diverged = fitted.fit_sound(runs)
 spans = fitted.intervals(fitted.refits(law))
 print(json.dumps({"law": asdict(law.law), "95 %": spans, "diverged": [str(rung) for rung in diverged]}))
-parameters = trainer.facts(asked.larger).parameters
-larger = Rung(asked.larger, parameters, round(2 * max(plan.compute) / FLOP / parameters), 0)
+parameters = trainer.facts(options.larger).parameters
+larger = Rung(options.larger, parameters, round(2 * max(plan.compute) / FLOP / parameters), 0)
 one = Ladder(*(np.array([number]) for number in (float(parameters), float(larger.tokens), np.nan, 0)))
-(told,) = foretold(law, one)
-words_of_it = json.dumps({"run": larger.name, "told": told.told, "low": told.low, "high": told.high})
+(forecast,) = foretold(law, one)
+words_of_it = json.dumps({"run": larger.name, "told": forecast.told, "low": forecast.low, "high": forecast.high})
 print(words_of_it, flush=True)
 (plan.out / "told.json").write_text(words_of_it)
 
 train(plan, [larger], trainer)
 (largest,) = [result for result in running.results(plan.out) if result.run == larger.name]
-print(json.dumps({"seen": largest.loss, "inside": largest.loss is not None and told.low <= largest.loss <= told.high}))
+inside = largest.loss is not None and forecast.low <= largest.loss <= forecast.high
+print(json.dumps({"seen": largest.loss, "inside": inside}))
 runs, _ = read_runs(plan.out / running.TABLE, {})
 every = report(runs, [])
 (plan.out / "ladder.svg").write_text(ladder_figures.svg(every, rate(runs)), encoding="utf-8")

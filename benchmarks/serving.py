@@ -120,10 +120,10 @@ from likely.app.cli.opening import open_session
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted
 from likely.engine.presets import recipe
-from likely.engine.prompt import asked
+from likely.engine.prompt import single_turn
 session = open_session({model!r})
 for turn in range(2):
-    ids = asked(f"Write a long story about bread ({{turn}}).", session.tokenizer).ids(session.tokenizer)
+    ids = single_turn(f"Write a long story about bread ({{turn}}).", session.tokenizer).ids(session.tokenizer)
     control = RunControl(recipe({{"temp": 0.0}}, bias={{2: -100.0}}))
     count = 0
     for event in session.generate(ids, control, max_tokens={tokens}):

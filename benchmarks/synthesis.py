@@ -129,12 +129,12 @@ def chain(
     held, protocol = inputs.task_of(str(run / "items.toml")), Protocol(temperature=1.0, samples=4, seed=9)
     options = TrainOptions(steps=steps, rate=rate, rank=8, batch=8, length=128)
     base = Session(checkpoint, reload=False)
-    arms = {"base": training.asked("base", base, held, 0, 0, protocol)}
+    arms = {"base": training.measure("base", base, held, 0, 0, protocol)}
 
     def teach(name: str, rows: "Sequence[TrainingRow]", tokens: int) -> None:
         with training.taught(checkpoint, rows, options, run / name[0], tokens=tokens) as (opened, read):
             assert opened.run.session is not None
-            arms[name] = training.asked(name, opened.run.session, held, len(rows), read, protocol)
+            arms[name] = training.measure(name, opened.run.session, held, len(rows), read, protocol)
         print(name, arms[name].tokens, arms[name].accuracy, file=sys.stderr, flush=True)
 
     config = configure({
@@ -145,7 +145,7 @@ def chain(
     with training.taught(checkpoint, forty, options, run / "A") as (opened, read):
         session = opened.run.session
         assert session is not None
-        arms["A forty"] = training.asked("A forty", session, held, 40, read, protocol)
+        arms["A forty"] = training.measure("A forty", session, held, 40, read, protocol)
         print("A", read, arms["A forty"].accuracy, file=sys.stderr, flush=True)
         events = list(pipeline.run(config, lambda name, adapters: session))
     drawn = [json.loads(line)["rows"] for line in (run / "made" / pipeline.ROWS).read_text().splitlines()[1:]]

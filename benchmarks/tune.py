@@ -136,12 +136,12 @@ def theirs(folder: Path, out: Path, count: int, first: bool, seed: int) -> dict[
     return {"seconds": seconds, "used": used, "peak": mx.get_peak_memory(), "base": base}
 
 
-def samples(found: list[tuple[list[int], int]]) -> list[Any]:
+def samples(pairs: list[tuple[list[int], int]]) -> list[Any]:
     from likely.engine.tune.samples import TrainingSample
 
     return [
         TrainingSample(tuple(ids), tuple(j >= prompt for j in range(len(ids))), f"row {i}")
-        for i, (ids, prompt) in enumerate(found)
+        for i, (ids, prompt) in enumerate(pairs)
     ]
 
 

@@ -44,12 +44,12 @@ def _wait_at_the_end() -> None:
     wait(list(_at_work), LEAVING_S)
 
 
-def awaited(found: "Future[T]") -> Generator[None, None, T]:
+def awaited(future: "Future[T]") -> Generator[None, None, T]:
     """The result, as a part of a job, which waits (None) until it is there."""
-    wait([found], PATIENCE_S)
-    while not found.done():
+    wait([future], PATIENCE_S)
+    while not future.done():
         yield None
-    return found.result()
+    return future.result()
 
 
 class Helper:

@@ -99,10 +99,10 @@ def changes(
     return changed
 
 
-def check_needs(options: T, given: Container[str], needs: Mapping[str, tuple[Callable[[T], object], str]]) -> None:
+def check_needs(options: T, named: Container[str], needs: Mapping[str, tuple[Callable[[T], object], str]]) -> None:
     """ParameterError for an option that was given and would change nothing; `needs` has what it goes with, in words."""
     for name, (goes, needed) in needs.items():
-        if name in given and not goes(options):
+        if name in named and not goes(options):
             raise ParameterError(f"{name} goes with {needed}")
 
 

@@ -261,9 +261,9 @@ def _cut(branch: Branches, place: TrieEntry) -> PrefixSegment | None:
     return PrefixSegment(arrays, branch.cache.regime)
 
 
-def _paste(found: Sequence[PrefixSegment], cache: Cache) -> None:
+def _paste(segments: Sequence[PrefixSegment], cache: Cache) -> None:
     """Put the segments of a text into an empty cache."""
-    ends = np.cumsum([segment.tokens for segment in found]).tolist()
+    ends = np.cumsum([segment.tokens for segment in segments]).tolist()
     counts: dict[str, int] = {}
     for layer in cache.layers:
         kind = type(layer).__name__
@@ -274,7 +274,7 @@ def _paste(found: Sequence[PrefixSegment], cache: Cache) -> None:
                 for name, a in segment.arrays.items()
                 if name.startswith(f"{kind}.")
             }
-            for segment in found
+            for segment in segments
         ]
         layer.paste(parts, ends)
-    cache.regime = found[0].regime
+    cache.regime = segments[0].regime

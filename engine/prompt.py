@@ -89,7 +89,7 @@ def _ids(part: Part, tokenizer: Encoding | Spans) -> Sequence[int]:
     return tokenizer.encode(part) if isinstance(part, str) else part
 
 
-def asked(text: str, tokenizer: Encoding, *, system: str = "", raw: bool = False) -> Prompt:
+def single_turn(text: str, tokenizer: Encoding, *, system: str = "", raw: bool = False) -> Prompt:
     """One text as the model takes it: a user's turn where there is a chat template, else (or `raw`) a text to go on
     with. There is no place for `system` then: it is left to whoever asks to say so."""
     if raw or tokenizer.chat_template is None:

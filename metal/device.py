@@ -62,11 +62,11 @@ def device() -> Device:
 
 
 @cache
-def _device(metal: bool, asked: Callable[[], dict[str, Any]]) -> Device:
-    """The GPU as `asked` describes it, asked once."""
+def _device(metal: bool, facts: Callable[[], dict[str, Any]]) -> Device:
+    """The GPU as `facts` describes it, asked for once."""
     if not metal:
         return Device("cpu", metal=False)
-    info = dict(asked())
+    info = dict(facts())
     name = str(info.get("device_name", "unknown"))
     return Device(
         name=name,

@@ -38,16 +38,16 @@ def text(file: str) -> tuple[str, str]:
     return header, body
 
 
-def _included(file: str, seen: set[str]) -> str:
+def _included(file: str, included: set[str]) -> str:
     """The text of a file with its neighbours in place, and directives that keep messages on the right file and line."""
     lines = [f'#line 1 "metal/kernels/{file}"\n']
     for number, line in enumerate((FOLDER / file).read_text().splitlines(keepends=True), 1):
         resumed = f'#line {number + 1} "metal/kernels/{file}"\n'
         if line.startswith('#include "'):
             name = line.split('"')[1]
-            if name not in seen:
-                seen.add(name)
-                lines += [_included(name, seen), resumed]
+            if name not in included:
+                included.add(name)
+                lines += [_included(name, included), resumed]
         else:
             lines.append(line)
             if line == BODY:

@@ -78,13 +78,13 @@ def attention(
     return out, _picked(emitted, kv, emit) if many else emitted
 
 
-def _picked(seen: Seen, kv: KV, emit: Emit) -> Seen:
+def _picked(emitted: Seen, kv: KV, emit: Emit) -> Seen:
     """The reports of `emit`, with the most attended positions picked from the rows of scores."""
-    assert seen.scores is not None and seen.lse is not None
-    weights = mx.where(seen.scores == -mx.inf, 0.0, mx.exp(seen.scores - seen.lse[..., None]))
+    assert emitted.scores is not None and emitted.lse is not None
+    weights = mx.where(emitted.scores == -mx.inf, 0.0, mx.exp(emitted.scores - emitted.lse[..., None]))
     positions, weights = reference.top(weights, reference.positions(kv, len(weights)), emit.top)
-    lse, scores = seen.lse if emit.lse else None, seen.scores if emit.scores else None
-    return Seen(lse, seen.entropy, positions, weights, scores)
+    lse, scores = emitted.lse if emit.lse else None, emitted.scores if emit.scores else None
+    return Seen(lse, emitted.entropy, positions, weights, scores)
 
 
 def _segments(kv: KV, b: int) -> list[_LaunchSegment]:

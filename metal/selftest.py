@@ -217,9 +217,9 @@ def _rows_of_tokens(
             rows.astype(dtype), 2, mx.array([9], dtype=mx.int32), rotary, normed, form, form
         )
 
-    def parts(found: qkv_prepare.PreparedRows) -> tuple[mx.array, mx.array, mx.array]:
-        keys, values = found.keys, found.values
-        return found.queries, floats(keys, None), floats(values, None)
+    def parts(prepared: qkv_prepare.PreparedRows) -> tuple[mx.array, mx.array, mx.array]:
+        keys, values = prepared.keys, prepared.values
+        return prepared.queries, floats(keys, None), floats(values, None)
 
     ours = qkv_prepare.by_kernel(new(dtype))
     got = parts(ours)

@@ -115,7 +115,7 @@ def show(
     from likely.app.cli.answers import say_kept
     from likely.app.cli.diffused import keep
     from likely.engine.diffusion import infilling
-    from likely.engine.diffusion.answering import AnswerCanvas, told
+    from likely.engine.diffusion.answering import AnswerCanvas, with_texts
     from likely.engine.diffusion.denoiser import of_model
 
     if getattr(session.model.config, "diffusion", None) is None:
@@ -128,7 +128,7 @@ def show(
     passes: list[DenoisingStep] = []
     control = RunControl(recipe)
     with stopped_by_signals(control.cancel):  # also while it is saved
-        for each in told(infilling.infill(session, ids, how, recipe, seed=seed), session.tokenizer):
+        for each in with_texts(infilling.infill(session, ids, how, recipe, seed=seed), session.tokenizer):
             passes.append(each)
             if not quiet:
                 now = infilling.filled(ids, mask, passes, session.tokenizer).tokens

@@ -48,7 +48,7 @@ def show_infilled(
     count = 0
     for attempt in holes.nbest(nbest) if nbest is not None else holes.mcmc(mcmc or 1):
         count = attempt.number
-        if attempt.taken:
+        if attempt.accepted:
             taken.append(attempt)
             if not quiet:
                 click.echo(pass_line(attempt.number, texts_of(attempt.text.ids, session.tokenizer)), err=True)

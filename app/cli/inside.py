@@ -174,7 +174,7 @@ def command(
 
 
 def _ids(session: "Session", text: str, chat: bool) -> list[int]:
-    from likely.engine.prompt import asked as prompt
+    from likely.engine.prompt import single_turn as prompt
 
     if chat and session.tokenizer.chat_template is None:
         raise ParameterError(f"{session.info.name} has no chat template: leave out --chat")

@@ -26,7 +26,7 @@ from likely.app.cli.speed import bound, cache_options, read_strategy, speed_opti
 from likely.app.cli.training import table_options
 from likely.engine import choices, ranks
 from likely.engine.errors import ParameterError
-from likely.engine.prompt import asked
+from likely.engine.prompt import single_turn
 from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import Unmasking
 
@@ -210,4 +210,4 @@ def prompt_ids(session: "Session", text: str, *, system: str | None, raw: bool) 
             )
         if sys.stderr.isatty():
             click.echo(f"{session.info.name} has no chat template: it continues the text as it is", err=True)
-    return asked(text, session.tokenizer, system=system or "", raw=raw).ids(session.tokenizer)
+    return single_turn(text, session.tokenizer, system=system or "", raw=raw).ids(session.tokenizer)

@@ -134,7 +134,7 @@ def _report(config: PipelineConfig, as_json: bool) -> None:
         session = open_session(config.report.model)
         texts = ([row.text for row in made], inputs.texts(real), inputs.texts(heldout))
         features = tuple(pooled(session, some) if some else np.zeros((0, 1)) for some in texts)
-    found = report(made, real, features, heldout=heldout, grid=config.asked)  # type: ignore[arg-type]
+    found = report(made, real, features, heldout=heldout, grid=config.attributes)  # type: ignore[arg-type]
     click.echo(json.dumps({"event": "report", **report_object(found)}) if as_json else "\n".join(report_lines(found)))
     beside = expanded(config.out) / NEIGHBOURS
     write_whole(beside, (json.dumps(each, ensure_ascii=False) + "\n" for each in found.beside))

@@ -78,7 +78,7 @@ class Verifier:
         return _verdict(word)
 
 
-def _exchange(process: "subprocess.Popen[bytes]", asked: bytes, timeout_s: float) -> tuple[bytes, bytes]:
+def _exchange(process: "subprocess.Popen[bytes]", request: bytes, timeout_s: float) -> tuple[bytes, bytes]:
     """The program's output and its last complaints, none longer than `MOST`: one that never ends takes no memory.
 
     VerifierError for more output, subprocess.TimeoutExpired where it does not end in time.
@@ -102,10 +102,10 @@ def _exchange(process: "subprocess.Popen[bytes]", asked: bytes, timeout_s: float
                 else:
                     with suppress(BlockingIOError):
                         try:
-                            asked = asked[os.write(key.fd, asked) :]
+                            request = request[os.write(key.fd, request) :]
                         except BrokenPipeError:  # it does not want to know
-                            asked = b""
-                    over = not asked
+                            request = b""
+                    over = not request
                 if over:
                     pipes.unregister(key.fileobj)
                     if key.fd not in heard:

@@ -59,11 +59,11 @@ class Beam(Search):
     def best(self, n: int) -> "Beam":
         return replace(self, answers=n)
 
-    def children(self, group: Group, found: NextTokens, ends: int, others: Counter[int]) -> list[SearchNode]:
+    def children(self, group: Group, next_tokens: NextTokens, ends: int, others: Counter[int]) -> list[SearchNode]:
         """So many that, whatever ends, all beams can go on: (1 + ends) times the beams, and at least twice. Under a
         constraint the best texts that end come first, however likely."""
         count = max(2, 1 + ends) * group.beams
-        rows = found.rows(group.nodes[0].row, len(group.nodes))
+        rows = next_tokens.rows(group.nodes[0].row, len(group.nodes))
         ids = top(rows, min(count + len(others), rows.shape[-1]), np)
         totals = np.take_along_axis(rows, ids, axis=-1) + np.array([[node.total] for node in group.nodes])
         totals -= self.repelled(ids, others)
@@ -73,9 +73,9 @@ class Beam(Search):
             for row, column in zip(*(i.tolist() for i in np.unravel_index(flat, ids.shape)), strict=True)
             if (total := float(totals[row, column])) > -math.inf
         ]
-        if not hard(found.sampler.recipe.transforms) or found.sampler.vocabulary is None:
+        if not hard(next_tokens.sampler.recipe.transforms) or next_tokens.sampler.vocabulary is None:
             return nodes
-        eos = found.sampler.vocabulary.eos
+        eos = next_tokens.sampler.vocabulary.eos
         over = [
             SearchNode(total, total, node.row, token)
             for node, row in zip(group.nodes, rows, strict=True)

@@ -165,9 +165,9 @@ class Guidance(Combination):
         within("the scale of the guidance", self.scale, "[0, 100]")
 
     def bind(self, models: Mapping[str, Any], tokenizer: Any) -> "Guidance":
-        from likely.engine.prompt import asked
+        from likely.engine.prompt import single_turn
 
-        return replace(self, ids=tuple(asked(self.away, tokenizer).ids(tokenizer))) if self.away else self
+        return replace(self, ids=tuple(single_turn(self.away, tokenizer).ids(tokenizer))) if self.away else self
 
     def combined(self, branches: "Branches") -> "Generator[Waiting, None, Branches]":
         from likely.engine.decode.pair import PairedBranches, guided, second

@@ -41,12 +41,12 @@ class PartialText:
 @dataclass(frozen=True, slots=True)
 class Children:
     """Children of a beginning that are possible, the likeliest first: tokens [m], and log-probabilities [m] of each;
-    `left` is the logarithm of what truncations left of all."""
+    `log_kept` is the logarithm of the mass that truncations keep."""
 
     of: PartialText
     tokens: np.ndarray
     logprobs: np.ndarray
-    left: float
+    log_kept: float
 
     def bound(self, rank: int) -> float:
         """An upper bound for texts that go on with the child of this rank, or one that is less likely."""
@@ -116,7 +116,7 @@ class ExactMode(Strategy):
         def child(of: Children, rank: int) -> PartialText:
             token, logprob = int(of.tokens[rank]), float(of.logprobs[rank])
             states = (
-                t.update(s, token, of.left - logprob, np)
+                t.update(s, token, of.log_kept - logprob, np)
                 for t, s in zip(root.recipe.transforms, of.of.states, strict=True)
             )
             return PartialText((*of.of.path, token), of.of.total + logprob, tuple(states))

@@ -53,11 +53,11 @@ class Infill:
 
 @dataclass(frozen=True, slots=True)
 class InfillAttempt:
-    """A text that was drawn, numbered from 1, and whether it took the place of the one before."""
+    """A text that was drawn, numbered from 1, and whether it was accepted: it takes the place of the one before."""
 
     number: int
     text: Infill
-    taken: bool
+    accepted: bool
 
 
 @dataclass(frozen=True)

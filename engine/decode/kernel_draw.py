@@ -72,7 +72,7 @@ class Pass:
     how: DrawPlan
     by: Statistics
     row: int
-    seen: tuple[RowScan, mx.array] | None = None  # the row as an observer needs it, and the tokens apart in it
+    scanned: tuple[RowScan, mx.array] | None = None  # the row as an observer needs it, and the tokens apart in it
 
     @property
     def drawn(self) -> KernelDraw:
@@ -86,25 +86,25 @@ class Pass:
 
     @property
     def arrays(self) -> list[mx.array]:
-        """Arrays that `found` reads."""
+        """Arrays that `stats` reads."""
         return [self.by.lse, self.by.entropy, self.drawn.lse, self.drawn.kept]
 
     @property
     def observed(self) -> list[mx.array]:
         """Arrays that `statistics` reads."""
-        return [] if self.seen is None else [*self.seen[0].arrays, self.seen[1]]
+        return [] if self.scanned is None else [*self.scanned[0].arrays, self.scanned[1]]
 
     def statistics(self, vocab: int, token: int) -> RowStatistics | None:
         """Statistics of the row by the device, if it looked; waits for it. NotFinite where the logits are no numbers.
 
         Reads what was queued with the draw: anything new would wait for the step behind it.
         """
-        if self.seen is None:
+        if self.scanned is None:
             return None
         lse, entropy = (float(np.asarray(x)[self.row]) for x in (self.by.lse, self.by.entropy))
-        return kernel_row.measured(*self.seen, self.row, vocab, lse=lse, entropy=entropy, token=token)
+        return kernel_row.measured(*self.scanned, self.row, vocab, lse=lse, entropy=entropy, token=token)
 
-    def found(self, recipe: Recipe, row: RowStatistics, whole: Callable[[], np.ndarray]) -> KernelStats:
+    def stats(self, recipe: Recipe, row: RowStatistics, whole: Callable[[], np.ndarray]) -> KernelStats:
         """Numbers of the row's draw on the device; waits for it. `whole` gives all raw logits, if they are needed."""
         lse, _, tempered, kept = (float(np.asarray(x)[self.row]) for x in self.arrays)
         cut = partial(cuts, recipe, lse=lse, lse_tempered=tempered, kept=int(kept), possible=row.possible)
@@ -134,10 +134,10 @@ def draw(
     return [Pass(how, by, row, scanned) for row in range(len(keys))]
 
 
-def places(seen: np.ndarray, best: np.ndarray) -> np.ndarray:
+def places(top_logits: np.ndarray, best: np.ndarray) -> np.ndarray:
     """The place of each of a snapshot's logits among the `best`, descending: how many are larger, for those behind."""
     first = min(CANDIDATES, len(best))
-    behind = len(best) - np.searchsorted(best[::-1], seen[first:], side="right")
+    behind = len(best) - np.searchsorted(best[::-1], top_logits[first:], side="right")
     return np.append(np.arange(first), behind)
 
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Lockstep:
-    """The steps of `strategy`; cancelling `asked` on rank 0 cancels the run on every rank after the same step."""
+    """The steps of `strategy`; cancelling `outer` on rank 0 cancels the run on every rank after the same step."""
 
     ranks: "Ranks"
     strategy: Strategy
-    asked: RunControl
+    outer: RunControl
 
     def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
         """RanksDiffer where this rank did something else than rank 0."""
@@ -41,7 +41,7 @@ class Lockstep:
                     over = yield event
                     continue
                 here = _told(event)
-                *there, cancelled = self.ranks.broadcast([*here, self.asked.cancelled])
+                *there, cancelled = self.ranks.broadcast([*here, self.outer.cancelled])
                 if there != here:
                     raise RanksDiffer(_line(event, here, there))
                 if cancelled:

@@ -132,7 +132,7 @@ class Search(Strategy):
         """The groups that are searched."""
         return [Group(self.beams)]
 
-    def children(self, group: Group, found: NextTokens, ends: int, others: Counter[int]) -> list[SearchNode]:
+    def children(self, group: Group, next_tokens: NextTokens, ends: int, others: Counter[int]) -> list[SearchNode]:
         """The children of a group that come into question, best first, where `ends` tokens end a text; `others` counts
         the tokens that earlier groups take, ends of text left out."""
         raise NotImplementedError
@@ -246,7 +246,7 @@ class Search(Strategy):
         yield from self._tell(groups)
 
     def _end(
-        self, group: Group, nodes: Sequence[SearchNode], found: NextTokens, branches: "Branches", length: int
+        self, group: Group, nodes: Sequence[SearchNode], next_tokens: NextTokens, branches: "Branches", length: int
     ) -> Iterator[Event]:
         """Take in texts that have ended behind `length` drawn tokens, as far as they are among the best."""
         fresh = [Text(node, -1, self.score(node, length), None) for node in nodes]
@@ -256,7 +256,7 @@ class Search(Strategy):
         for text in ranked:
             if text.number < 0:
                 row = text.node.row
-                text = replace(text, number=branches.name(), step=found.draw(text.node).step(branches.ids[row]))
+                text = replace(text, number=branches.name(), step=next_tokens.draw(text.node).step(branches.ids[row]))
                 yield Forked(branches.numbers[row], text.number)
                 yield Rated(text.number, {**self.figures(text.node, text.score), "ended": True})
             group.ended.append(text)

@@ -32,13 +32,13 @@ class StochasticBeam(Search):
     TITLE: ClassVar[str] = "stochastic beams"
     ABOUT: ClassVar[str] = "different texts, each drawn as by sampling"
 
-    def children(self, group: Group, found: NextTokens, ends: int, others: Counter[int]) -> list[SearchNode]:
+    def children(self, group: Group, next_tokens: NextTokens, ends: int, others: Counter[int]) -> list[SearchNode]:
         first = group.nodes[0].row
-        rows = logprobs(found.rows(first, len(group.nodes)).astype(np.float64), np)
+        rows = logprobs(next_tokens.rows(first, len(group.nodes)).astype(np.float64), np)
         nodes: list[SearchNode] = []
         for node, row in zip(group.nodes, rows, strict=True):
-            seed, position = found.keys[node.row]
-            key = [found.sampler.seed, seed - found.sampler.seed]
+            seed, position = next_tokens.keys[node.row]
+            key = [next_tokens.sampler.seed, seed - next_tokens.sampler.seed]
             noise = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, position]))
             if node.order == node.total == 0.0:  # the root: the largest noise of the whole tree
                 node = SearchNode(float(noise.gumbel()), 0.0, node.row, -1)

@@ -95,7 +95,7 @@ def answer(
     Where nothing is revised, that is as soon as its end and all before it are known: nothing can change them then.
     """
     known = {at: token for at, token in enumerate(canvas.ids) if token != canvas.mask}
-    for step in told(infill(session, list(canvas.ids), how, recipe, seed=seed), session.tokenizer):
+    for step in with_texts(infill(session, list(canvas.ids), how, recipe, seed=seed), session.tokenizer):
         yield step
         known |= {one.token.position: one.token.token for one in step.unmasked}
         if not (how.revise or how.remask) and _over(known, canvas, session.tokenizer.eos):
@@ -169,7 +169,7 @@ def given(token: int, position: int) -> TokenStep:
     return TokenStep(token, b"", "", None, None, None, None, None, 0, Recipe(), None, None, position, origin="given")
 
 
-def told(passes: Iterable[DenoisingStep], tokenizer: "Tokenizer") -> Iterator[DenoisingStep]:
+def with_texts(passes: Iterable[DenoisingStep], tokenizer: "Tokenizer") -> Iterator[DenoisingStep]:
     """The passes, each token with what it stands for alone, and the time since the first was asked for."""
     began = time.perf_counter()
     for step in passes:

@@ -78,7 +78,7 @@ class BlockDenoiser(ModelDenoiser):
         if first > kept:
             self._last = hidden[:, first - kept - 1]
         self._read = rows[:, :first].copy()
-        sources = self.seen(places)
+        sources = self.sources(places)
         if sources[0] >= first:
             return hidden[:, mx.array(sources - kept)]
         assert self._last is not None
@@ -124,7 +124,7 @@ class ApproximateDenoiser(ModelDenoiser):
         self._graph = graph
 
     def begin(self, places: np.ndarray) -> None:
-        self._low, self._high = int(self.seen(places)[0]), int(places[-1]) + 1
+        self._low, self._high = int(self.sources(places)[0]), int(places[-1]) + 1
         self._cache = None
 
     def logits(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -140,7 +140,7 @@ class ApproximateDenoiser(ModelDenoiser):
 
     def _hidden(self, rows: np.ndarray, places: np.ndarray) -> mx.array:
         b, t = rows.shape
-        sources = self.seen(places)
+        sources = self.sources(places)
         low, high = self._low, self._high
         if self._cache is None:
             cache = self._graph.make_cache(t)

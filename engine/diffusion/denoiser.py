@@ -78,10 +78,10 @@ class ModelDenoiser:
         """[B, n, C] of which `head` says what stands at n places of the canvases [B, T]."""
         end = end_of(places, self.diffusion.block, rows.shape[1])  # of blocks nobody sees those behind
         hidden = self.model.hidden(mx.array(rows[:, :end]), mask=self.mask)
-        return hidden[:, mx.array(self.seen(places))]
+        return hidden[:, mx.array(self.sources(places))]
 
-    def seen(self, places: np.ndarray) -> np.ndarray:
-        """Where the model says what stands at these places."""
+    def sources(self, places: np.ndarray) -> np.ndarray:
+        """The positions whose hidden states predict the tokens at these places: int32 [n]."""
         positions: np.ndarray = (np.maximum(places - 1, 0) if self.diffusion.shifted else places).astype(np.int32)
         return positions
 

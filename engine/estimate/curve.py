@@ -57,14 +57,14 @@ class LearningCurve:
 
     @property
     def numbers(self) -> dict[str, CurveForecast]:
-        return {"E": told(self.floor), "beta": told(self.beta)}
+        return {"E": forecast(self.floor), "beta": forecast(self.beta)}
 
     def worth(self, begin: float, end: float) -> CurveForecast:
         """By how much the expected loss falls from so many rows to so many."""
-        return told(self.loss(begin) - self.loss(end))
+        return forecast(self.loss(begin) - self.loss(end))
 
 
-def told(draws: np.ndarray, seen: float | None = None) -> CurveForecast:
+def forecast(draws: np.ndarray, seen: float | None = None) -> CurveForecast:
     low, middle, high = np.quantile(draws, [0.025, 0.5, 0.975]).tolist()
     return CurveForecast(middle, low, high, seen)
 
@@ -101,14 +101,14 @@ class _Cells(NamedTuple):
     squares: np.ndarray
 
 
-def _posterior(beta: np.ndarray, n: np.ndarray, seen: np.ndarray) -> _Cells:
+def _posterior(beta: np.ndarray, n: np.ndarray, loss: np.ndarray) -> _Cells:
     x = (n / n.max()) ** -beta[:, None]
-    design = np.stack(np.broadcast_arrays(1 / seen, x / seen), -1)  # [G, n, 2], of losses over themselves
+    design = np.stack(np.broadcast_arrays(1 / loss, x / loss), -1)  # [G, n, 2], of losses over themselves
     ridge = 1e-12 * np.einsum("gni,gni->g", design, design)
     spread = np.linalg.inv(design.swapaxes(1, 2) @ design + ridge[:, None, None] * np.eye(2))
     linear = (spread @ design.sum(1)[..., None])[..., 0]
     squares = np.square(1 - (design @ linear[..., None])[..., 0]).sum(1)
-    slope = (-x * np.log(n / n.max()) / seen)[..., None]  # d / d beta, over B
+    slope = (-x * np.log(n / n.max()) / loss)[..., None]  # d / d beta, over B
     alone = slope - design @ (spread @ (design.swapaxes(1, 2) @ slope))
     logs = (
         (2 - len(n)) / 2 * np.log(np.maximum(squares, 1e-300))
@@ -140,7 +140,9 @@ def checked(rows: Numbers, losses: Numbers, *, draws: int = DRAWS, seed: int = 0
     chance = np.random.default_rng([seed, draws]).standard_normal(draws) * curve.noise / np.sqrt(top.sum())
     to_come, at_end = curve.loss(float(n.max())) * (1 + chance), float(loss[top].mean())
     before = float(loss[n == curve.largest].mean())
-    return HeldOutSize(curve.largest, float(n.max()), told(to_come, at_end), told(before - to_come, before - at_end))
+    return HeldOutSize(
+        curve.largest, float(n.max()), forecast(to_come, at_end), forecast(before - to_come, before - at_end)
+    )
 
 
 def coverage(
@@ -166,7 +168,11 @@ def coverage(
     for world in range(count):
         losses = truth * np.exp(noise * random.standard_normal(len(n)))
         curve = fit(n, losses, draws=draws, seed=world)
-        intervals = {"loss": told(curve.loss(end)), "worth": curve.worth(largest, end), "beta": curve.numbers["beta"]}
+        intervals = {
+            "loss": forecast(curve.loss(end)),
+            "worth": curve.worth(largest, end),
+            "beta": curve.numbers["beta"],
+        }
         for name, interval in intervals.items():
             held[name] += interval.low <= true[name] <= interval.high
         out = checked(n, losses, draws=draws, seed=world)

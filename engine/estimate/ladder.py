@@ -48,11 +48,11 @@ def pool(config: Config) -> RowPool:
     return RowPool(dataset.train, held, f"{dataset.fingerprint} {tested}")
 
 
-def sizes(asked: Sequence[int], there: int) -> list[int]:
+def sizes(wanted: Sequence[int], there: int) -> list[int]:
     """Amounts of rows, ascending; those that are halves of all where none are asked for."""
-    amounts = sorted(set(asked)) or sorted({there >> i for i in range(SIZES)} - {0})
+    amounts = sorted(set(wanted)) or sorted({there >> i for i in range(SIZES)} - {0})
     if amounts[-1] > there or amounts[0] < 0:
-        raise ParameterError(f"sizes must be 0 to the {there} rows that there are to train on, got {asked}")
+        raise ParameterError(f"sizes must be 0 to the {there} rows that there are to train on, got {wanted}")
     return amounts
 
 

@@ -132,12 +132,12 @@ class SearchPlan:
     head: Mapping[str, Any]
 
 
-def plan(config: Config, grid: OptionGrid, given: Sequence[str] = ()) -> SearchPlan:
-    """The trials of a search on the training rows of the options' data; `given` are options that were asked for.
+def plan(config: Config, grid: OptionGrid, named: Sequence[str] = ()) -> SearchPlan:
+    """The trials of a search on the training rows of the options' data; `named` are options that were asked for.
 
     ParameterError for options that folds stand in the place of, or that the grid searches; DataError for too few rows.
     """
-    for name in given:
+    for name in named:
         if name in BY_FOLDS:
             raise ParameterError(f"{name} is of validation rows, and --search measures on folds: {BY_FOLDS[name]}")
         if name in grid.values:

@@ -50,7 +50,7 @@ class ModelLosses:
         canvases = np.where(masked, self.denoiser.diffusion.mask, ids).astype(np.int32)
         hidden = model.hidden(mx.array(canvases), mask=self.denoiser.mask)
         rows, at = np.nonzero(masked)
-        seen = self.denoiser.seen(at)
+        seen = self.denoiser.sources(at)
         gather = Gather(model)
         gather.score(hidden.reshape(-1, hidden.shape[-1]), (rows * len(ids) + seen).tolist(), ids[at].tolist())
         found: np.ndarray = np.bincount(rows, -np.concatenate(gather.logprobs), len(masked))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from likely.engine.evaluate.evaluation import answers
 from likely.engine.evaluate.tasks import Item, Task
 from likely.engine.evaluate.variations import text_of
-from likely.engine.prompt import asked
+from likely.engine.prompt import single_turn
 from likely.engine.session import Session
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature, TopP
@@ -25,7 +25,7 @@ def paraphrases(
     for entry in task.bare.items(None if limit is None else limit + task.aside):
         if isinstance(entry, Item) and entry.number >= task.aside:
             text = text_of(entry.body)
-            ids = asked(ASKED.format(text=text), session.tokenizer).ids(session.tokenizer)
+            ids = single_turn(ASKED.format(text=text), session.tokenizer).ids(session.tokenizer)
             longest = LONGEST * len(session.tokenizer.encode(text)) + 16
             found, _ = answers(session, ids, RECIPE, n, seed + entry.number * n, longest, ("\n\n",))
             yield entry.number, [each.strip() for each in found]

@@ -53,14 +53,14 @@ def choice_logits(
     try:
         for choice in choices:
 
-            def said(*values: Array, choice: Sequence[int] = choice) -> list[Array]:
+            def target_logp(*values: Array, choice: Sequence[int] = choice) -> list[Array]:
                 adapter.set(dict(zip(names, values, strict=True)))
                 whole = [*ids, *choice]
                 hidden = model.hidden(mx.array([whole[:-1]]))[0, len(ids) - 1 :]
                 logp = arrays.logprobs(model.head(hidden).astype(mx.float32), mx, exact=True)
                 return [mx.sum(arrays.chosen(logp, mx.array(list(choice)), mx))]
 
-            value, gradients = mx.vjp(said, [real[name] for name in names], [mx.array(1.0)])
+            value, gradients = mx.vjp(target_logp, [real[name] for name in names], [mx.array(1.0)])
             mx.eval(value, gradients)
             mean.append(float(value[0]))
             parts = [

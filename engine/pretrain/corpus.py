@@ -30,7 +30,7 @@ from likely.engine.tune.token_rows import TokenRows
 
 FILE = "corpus.json"
 PARTS = ("train", "valid")
-ASKED = ("text", "tokenizer", "vocab", "valid")
+KEY = ("text", "tokenizer", "vocab", "valid")
 SHARE = 1 << 16
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
@@ -53,9 +53,9 @@ class CorpusFacts:
     unigram_of_bytes: float
 
     @property
-    def asked(self) -> list[str | int | float]:
+    def key(self) -> list[str | int | float]:
         """Text and options that it was asked for with, by which it is known."""
-        return [getattr(self, name) for name in ASKED]
+        return [getattr(self, name) for name in KEY]
 
 
 SCHEMA = {f.name: f.type for f in fields(CorpusFacts)}
@@ -125,10 +125,10 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
     return Corpus(folder, facts, tokenizer)
 
 
-def _made(folder: Path, asked: tuple[str, str, int, float], config: PretrainConfig) -> Corpus:
+def _made(folder: Path, key: tuple[str, str, int, float], config: PretrainConfig) -> Corpus:
     """The corpus that lies in the folder; DataError where it is not the one asked for."""
     facts = CorpusFacts(**read_json(folder / FILE, SCHEMA))
-    for name, there, mine in zip(ASKED, facts.asked, asked, strict=True):
+    for name, there, mine in zip(KEY, facts.key, key, strict=True):
         if there != mine:
             raise DataError(
                 f"{folder} holds another corpus: its {name} is not the one asked for; give another --corpus"
@@ -175,7 +175,7 @@ def _encoded(
     aside: Sequence[bool],
     tokenizer: Tokenizer,
     folder: Path,
-    asked: tuple[str, str, int, float],
+    key: tuple[str, str, int, float],
     progress: Report,
 ) -> CorpusFacts:
     """Write the ids of both parts; what they are."""
@@ -205,7 +205,7 @@ def _encoded(
         raise DataError(f"{folder} was not written: {error.strerror}; make room or choose another --corpus") from error
     valid_bytes = nbytes["valid"]
     return CorpusFacts(
-        *asked,
+        *key,
         tokens=tokenizer.vocab_size,
         documents=len(aside),
         train_tokens=sum(lengths["train"]),
@@ -217,10 +217,10 @@ def _encoded(
     )
 
 
-def _bits(seen: dict[str, np.ndarray]) -> float:
+def _bits(rows: dict[str, np.ndarray]) -> float:
     """Bits of the held-out symbols by their frequencies in the training part, each once more than it was seen."""
-    counts = seen["train"] + 1
-    return float(-(seen["valid"] * np.log2(counts / counts.sum())).sum())
+    counts = rows["train"] + 1
+    return float(-(rows["valid"] * np.log2(counts / counts.sum())).sum())
 
 
 def _identity(name: str) -> str:

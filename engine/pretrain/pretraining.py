@@ -106,7 +106,7 @@ class Pretraining:
     corpus: Corpus
     checkpoint: Checkpoint
     prepared: PretrainingPlan
-    found: RunReport
+    report: RunReport
     sample: str  # what samples go on from; "" for none
 
 
@@ -131,7 +131,7 @@ def pretrain(
 def train(opened: Pretraining, control: TrainControl | None = None) -> Iterator[Event | Answer | Pretrained]:
     """The same for a run that is open. OutOfMemory, before anything is written, where a step would not fit."""
     run = opened.run
-    refuse_if_too_large(opened.found, run.config, length="--context", lighter="a smaller --size", there=False)
+    refuse_if_too_large(opened.report, run.config, length="--context", lighter="a smaller --size", there=False)
     with trainer.alone(run, "pretrain"):
         yield from _steps(opened, control)
 
@@ -152,7 +152,7 @@ def _steps(opened: Pretraining, control: TrainControl | None) -> Iterator[Event 
         elif isinstance(event, Validated):
             last = event
             if opened.sample:
-                yield probes.answer(run, asked(opened, run.counters.step))
+                yield probes.answer(run, sample_request(opened, run.counters.step))
     if last is None and run.rows.valid and reason == "done":  # nothing was left to do
         last = trainer.validate(run)
     loss, low, high, bits = (last.loss, last.low, last.high, last.bits_per_byte) if last else (None,) * 4
@@ -162,7 +162,7 @@ def _steps(opened: Pretraining, control: TrainControl | None) -> Iterator[Event 
     )  # fmt: skip
 
 
-def asked(opened: Pretraining, step: int) -> Complete:
+def sample_request(opened: Pretraining, step: int) -> Complete:
     """The request of a sample: by the model's own probabilities, with a seed of its own at each step."""
     return Complete(opened.sample, False, opened.config.sample_tokens, Recipe(), opened.config.seed + step)
 
@@ -267,7 +267,7 @@ def _rows(config: PretrainConfig, text: Corpus) -> Set:
         )
     if not len(valid):
         raise DataError(f"{config.data} has no text to set aside: give more, or a larger --valid")
-    return Set(train, valid, fingerprint=json.dumps(text.facts.asked))
+    return Set(train, valid, fingerprint=json.dumps(text.facts.key))
 
 
 def _settings(config: PretrainConfig, rows: Set, shape: ModelShape, described: dict[str, Any]) -> Config:

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 CHECK = "Check this answer step by step. If it is wrong, correct it. Then give the final answer again."
 
 
-def again(asks: "Thought", question: str, said: Sequence[str], *, chat: bool) -> Prompt:
+def again(asks: "Thought", question: str, texts: Sequence[str], *, chat: bool) -> Prompt:
     """The prompt that shows what was said and asks for it anew."""
     first = asks.ask(question, chat=chat)
     if chat:
         turns = list(first.turns)
-        for text in said:
+        for text in texts:
             turns += [("assistant", text), ("user", CHECK + asks.after)]
         return Prompt(tuple(turns), system=asks.system)
-    shown = "".join(f" {text.strip()}\n\n{CHECK}\nAnswer:" for text in said)
+    shown = "".join(f" {text.strip()}\n\n{CHECK}\nAnswer:" for text in texts)
     return Prompt(parts=("".join(map(str, first.parts)) + shown,))
 
 

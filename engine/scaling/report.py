@@ -55,7 +55,7 @@ class LadderReport:
 def report(
     runs: Ladder,
     left: Sequence[LeftOut],
-    asked: Sequence[float] = (),
+    computes: Sequence[float] = (),
     *,
     count: int = fits.REFITS,
     seed: int = 0,
@@ -88,21 +88,21 @@ def report(
         broken=broken(runs),
         repeated=repeated(fitted),
         without_embedding=_without_embedding(runs),
-        purchases=[buy(fitted, laws, compute) for compute in (asked or (largest, 10 * largest, 100 * largest))],
+        purchases=[buy(fitted, laws, compute) for compute in (computes or (largest, 10 * largest, 100 * largest))],
     )
 
 
-def _sensitivity(found: FittedLaw) -> list[LeftOutFit]:
+def _sensitivity(fitted: FittedLaw) -> list[LeftOutFit]:
     """The law without the run that it hangs on most, each way, and without the highest losses."""
-    alone = Law(*fits.leave_one_out(found).T)
+    alone = Law(*fits.leave_one_out(fitted).T)
     a = alone.size_exponent
     by_row = [
-        LeftOutFit(f"without row {found.runs.row[i]}", float(alone.alpha[i]), float(alone.beta[i]), float(a[i]))
+        LeftOutFit(f"without row {fitted.runs.row[i]}", float(alone.alpha[i]), float(alone.beta[i]), float(a[i]))
         for i in sorted({int(a.argmin()), int(a.argmax())})
     ]
-    kept = found.runs.loss < np.sort(found.runs.loss)[-HIGHEST]
+    kept = fitted.runs.loss < np.sort(fitted.runs.loss)[-HIGHEST]
     try:
-        law = fits.fit(found.runs.where(kept)).law
+        law = fits.fit(fitted.runs.where(kept)).law
     except DataError:
         return by_row
     return [*by_row, LeftOutFit(f"without the {HIGHEST} highest losses", law.alpha, law.beta, law.size_exponent)]

@@ -119,13 +119,13 @@ def share(values: Sequence[float], clusters: Sequence[object] | None = None) -> 
     return within_share(clustered(values, clusters), len(set(clusters)))
 
 
-def within_share(found: Estimate, least: int) -> Estimate:
+def within_share(estimate: Estimate, least: int) -> Estimate:
     """A share whose error is known, with Wilson's interval of as many independent items as have that error, at most all
     of them; of `least` where there is no error to go by."""
-    p, worth = found.mean, float(least)
-    if 0 < p < 1 and 0 < found.error < math.inf:
-        worth = min(found.n, p * (1 - p) / found.error**2)
-    return replace(found, bounds=wilson(p, worth, student(found.df)))
+    p, worth = estimate.mean, float(least)
+    if 0 < p < 1 and 0 < estimate.error < math.inf:
+        worth = min(estimate.n, p * (1 - p) / estimate.error**2)
+    return replace(estimate, bounds=wilson(p, worth, student(estimate.df)))
 
 
 def share_or_mean(values: Sequence[float], clusters: Sequence[object] | None = None) -> Estimate:

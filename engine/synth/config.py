@@ -202,7 +202,7 @@ class PipelineConfig:
         return models
 
     @property
-    def asked(self) -> Mapping[str, tuple[str, ...]]:
+    def attributes(self) -> Mapping[str, tuple[str, ...]]:
         """The attributes and values that rows were asked to have: the grid, or the classes of self-instruct."""
         g = self.generate
         return g.grid or ({"class": g.classes} if g.classes else {})

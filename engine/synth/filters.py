@@ -30,8 +30,8 @@ def alone(rows: Sequence[SynthRow], options: FilterOptions) -> Iterator[SynthRow
         if row.dropped:
             yield row
             continue
-        row_words = words(row.said)
-        repeated = repetition(row.said)
+        row_words = words(row.completion)
+        repeated = repetition(row.completion)
         row = row.scored(words=len(row_words), repetition=repeated)
         why = ""
         if row.scores.get("verified") == 0:

@@ -61,9 +61,9 @@ def rows(source: str, limit: int = 0) -> tuple[TrainingRow, ...]:
     return training[: limit or None]
 
 
-def identity(found: Iterable[TrainingRow]) -> str:
+def identity(training: Iterable[TrainingRow]) -> str:
     """Another one for other rows."""
-    return hashlib.sha256(repr([row.content for row in found]).encode("utf-8", "replace")).hexdigest()[:16]
+    return hashlib.sha256(repr([row.content for row in training]).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _is_task(path: Path) -> bool:

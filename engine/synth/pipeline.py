@@ -221,7 +221,7 @@ def _missing(config: PipelineConfig, rows: Sequence[SynthRow]) -> Iterator[str]:
     for name in stages.empty_classes(rows, config.balance):
         yield f"class {name!r} has no rows: it will not be learned"
     there = {tuple(row.source.attributes.items()) for row in rows if not row.dropped}
-    grid = config.asked
+    grid = config.attributes
     empty = [cell for cell in cells(grid) if tuple(cell.items()) not in there] if grid else []
     for cell in empty[:FEW]:
         yield f"no row is left for {', '.join(f'{name} {value}' for name, value in cell.items())}"

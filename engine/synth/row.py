@@ -53,7 +53,7 @@ class SynthRow:
         return "\n".join(side for side in self.sides if side)
 
     @property
-    def said(self) -> str:
+    def completion(self) -> str:
         """The part that a model is to learn to say."""
         return self.sides[1]
 

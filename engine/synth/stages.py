@@ -57,7 +57,7 @@ def decontaminate(rows: Sequence[SynthRow], options: DecontaminateOptions) -> li
 def class_of(row: SynthRow, by: str) -> str:
     """The class that a row is in: what it says, or an attribute. DataError where it has no such attribute."""
     if by == "answer":
-        return _named(row.said, by)
+        return _named(row.completion, by)
     if by not in row.source.attributes:
         there = ", ".join(row.source.attributes) or "none"
         raise DataError(f"balance.by = {by!r} is no attribute of these rows ({there}): give one, or answer")

@@ -61,7 +61,7 @@ def taught(
     return teach(checkpoint, configure(settings), rows, tokens=tokens)
 
 
-def asked(name: str, session: Session, task: Task, rows: int, tokens: int, protocol: Protocol = GREEDY) -> Arm:
+def measure(name: str, session: Session, task: Task, rows: int, tokens: int, protocol: Protocol = GREEDY) -> Arm:
     """The task's first measure of every item by a model."""
     values = {result.number: next(iter(result.values.values()))
              for result in evaluate(session, task, protocol) if isinstance(result, Result)}  # fmt: skip
@@ -78,13 +78,13 @@ def arms(
     folder: Path,
 ) -> Iterator[Arm]:
     """The base, then an arm for each set of rows: the first by the options' steps, the others at its tokens."""
-    yield asked("base", Session(checkpoint, reload=False), task, 0, 0)
+    yield measure("base", Session(checkpoint, reload=False), task, 0, 0)
     equal = 0
     for name, some in rows.items():
         opened, read = taught(checkpoint, some, options, folder / name, tokens=equal)
         equal = equal or read
         assert opened.run.session is not None
-        yield asked(name, opened.run.session, task, len(some), read)
+        yield measure(name, opened.run.session, task, len(some), read)
 
 
 class TaughtModel:

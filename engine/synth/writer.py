@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from likely.engine.answers.extraction import Extraction
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.strategy import Strategy
-from likely.engine.prompt import Prompt, asked
+from likely.engine.prompt import Prompt, single_turn
 from likely.engine.reason.paths import Path, PathCollector
 from likely.engine.trace.step import Recipe
 
@@ -27,7 +27,7 @@ class Writer:
 
     def prompt(self, text: str) -> Prompt:
         """One text as the model is asked."""
-        return asked(text, self.session.tokenizer, raw=not self.chat)
+        return single_turn(text, self.session.tokenizer, raw=not self.chat)
 
     def draw(self, prompt: Prompt, n: int, seed: int, stop: Sequence[str] = ()) -> list[Path]:
         """`n` answers in the order of their branches; a search gives its n best, a strategy that forks its own number.

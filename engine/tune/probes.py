@@ -11,7 +11,7 @@ from likely.engine.arrays import kl
 from likely.engine.decode import events
 from likely.engine.decode.control import RunControl
 from likely.engine.errors import LikelyError, ParameterError
-from likely.engine.prompt import asked
+from likely.engine.prompt import single_turn
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from likely.engine.statistics import compare
@@ -100,7 +100,7 @@ def _base(run: TrainingRun) -> tuple[Session, Callable[[], AbstractContextManage
 
 
 def _ids(session: Session, text: str, chat: bool) -> list[int]:
-    ids = asked(text, session.tokenizer, raw=not chat).ids(session.tokenizer)
+    ids = single_turn(text, session.tokenizer, raw=not chat).ids(session.tokenizer)
     if not ids:
         raise ParameterError("there is nothing to look at: give a text")
     return ids

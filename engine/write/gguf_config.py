@@ -89,10 +89,10 @@ def tensors(shape: ModelConfig) -> dict[str, np.ndarray]:
     return {"rope_freqs.weight": np.array(factors, np.float32)}
 
 
-def check(shape: ModelConfig, said: Mapping[str, Any], sizes: Mapping[str, tuple[int, ...]]) -> None:
+def check(shape: ModelConfig, metadata: Mapping[str, Any], sizes: Mapping[str, tuple[int, ...]]) -> None:
     """CheckpointError unless a reader makes of the metadata and the tensors' sizes the very shape they came from."""
     infos = {name: TensorInfo(name, size, "F32", 0, 0) for name, size in sizes.items()}
-    header = Header(Path(str(said["general.name"])), dict(said), infos)
+    header = Header(Path(str(metadata["general.name"])), dict(metadata), infos)
     again = models.configure(mapping.config(header, lambda name: tensors(shape)[name]))
     for f in fields(ModelConfig):
         ours, theirs = getattr(shape, f.name), getattr(again, f.name)

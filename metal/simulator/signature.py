@@ -107,11 +107,11 @@ def split(tokens: list[MslToken]) -> list[list[MslToken]]:
     return parts
 
 
-def entry(call: str, given: Sequence[KernelParameter]) -> str:
+def entry(call: str, formals: Sequence[KernelParameter]) -> str:
     """C++ that calls the kernel (`name` or `name<arguments>`) for the current lane."""
     arguments = (
         f"msl_{p.position}()" if p.index is None else f"msl_{'pointer' if p.pointer else 'reference'}{{b[{p.index}]}}"
-        for p in given
+        for p in formals
     )
     return (
         '\n#line 1 "entry"\nextern "C" __attribute__((visibility("hidden"), no_sanitize("kernel-address")))'

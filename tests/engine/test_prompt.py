@@ -14,7 +14,7 @@ from likely.app.cli.sampling import Limits
 from likely.app.tui.base.context import before
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.evaluate.explain import explain
-from likely.engine.prompt import Prompt, asked, locate
+from likely.engine.prompt import Prompt, locate, single_turn
 from likely.engine.session import Session
 from likely.engine.tokenizer import from_gguf
 from likely.engine.trace.step import Recipe
@@ -93,7 +93,7 @@ def test_one_text_is_the_same_ids_for_run_explain_and_tune() -> None:
     for tokenizer in (base(), base(bos=False)):
         checkpoint = FakeCheckpoint(MarkovModel(certain_table(b"k")), tokenizer)
         session: Any = Session(checkpoint)  # type: ignore[arg-type]
-        want = asked("a text", tokenizer).ids(tokenizer)
+        want = single_turn("a text", tokenizer).ids(tokenizer)
         assert want == [*([BOS] if tokenizer.bos else []), *b"a text"]
         assert prompt_ids(session, "a text", system=None, raw=False) == want
         assert [step.token for step in explain(session, "a text").steps] == want

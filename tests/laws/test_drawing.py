@@ -378,7 +378,7 @@ def test_the_walk_has_the_exact_law_of_the_hole_given_both_sides(canvas: tuple[i
     law = Pairs().conditional(canvas, sharp)
     ends, begins = Counter[tuple[int, ...]](), Counter[tuple[int, ...]]()
     for seed in range(200):
-        taken = [a for a in Holes(Pairs(), canvas, MASK, recipe, seed).mcmc(16) if a.taken]
+        taken = [a for a in Holes(Pairs(), canvas, MASK, recipe, seed).mcmc(16) if a.accepted]
         begins[taken[0].text.ids] += 1
         ends[taken[-1].text.ids] += 1
     assert misfit(ends, law) < 1 < misfit(begins, law)  # which the first draw, that sees the left alone, has not
@@ -388,11 +388,11 @@ def test_the_best_of_n_is_the_likeliest_text_of_those_drawn() -> None:
     model, canvas = Pairs(), (0, 1, MASK, 2, MASK, 0)
     law = model.conditional(canvas)
     attempts = list(Holes(model, canvas, MASK, Recipe(), 1).nbest(60))
-    best = [a for a in attempts if a.taken][-1].text
+    best = [a for a in attempts if a.accepted][-1].text
     assert law[best.ids] == max(law[a.text.ids] for a in attempts) == max(law.values())
-    assert [a.number for a in attempts] == list(range(1, 61)) and attempts[0].taken
+    assert [a.number for a in attempts] == list(range(1, 61)) and attempts[0].accepted
     assert all(x in (MASK, y) for a in attempts for x, y in zip(canvas, a.text.ids, strict=True))
     for seed in range(6):  # taken is what is likelier than all before it
-        totals = [(a.text.total, a.taken) for a in Holes(model, canvas, MASK, Recipe(), seed).nbest(8)]
+        totals = [(a.text.total, a.accepted) for a in Holes(model, canvas, MASK, Recipe(), seed).nbest(8)]
         for i, (total, taken) in enumerate(totals):
             assert taken == (i == 0 or total > max(before for before, _ in totals[:i]))

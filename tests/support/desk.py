@@ -60,8 +60,8 @@ batch = 2
 """
 
 
-def rows(path: Path, *found: Mapping[str, object]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+def rows(path: Path, *records: Mapping[str, object]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in records))
 
 
 @pytest.fixture

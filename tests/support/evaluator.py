@@ -19,9 +19,9 @@ from likely.engine.sources.fetch.progress import Report
 SKILL = {"good": 0.9, "bad": 0.35}
 
 
-def even(*said: object) -> float:
+def even(*answers: object) -> float:
     """A number in (0, 1) that follows from what is said."""
-    return int.from_bytes(hashlib.blake2b(repr(said).encode(), digest_size=6).digest(), "big") / 2**48
+    return int.from_bytes(hashlib.blake2b(repr(answers).encode(), digest_size=6).digest(), "big") / 2**48
 
 
 class ScriptedEvaluator:

@@ -7,7 +7,7 @@ import pytest
 
 from likely.engine.errors import DataError
 from likely.engine.estimate import curve
-from likely.engine.estimate.curve import CurveForecast, LearningCurve, told
+from likely.engine.estimate.curve import CurveForecast, LearningCurve, forecast
 
 ROWS = np.repeat([20.0, 40, 80, 160, 320], 3)
 
@@ -81,10 +81,10 @@ def test_draws_have_the_mean_spread_and_noise_of_the_posterior_cell_by_cell() ->
 def test_a_curve_s_losses_and_what_rows_are_worth_are_by_its_draws() -> None:
     made = LearningCurve(FEW, LOSSES, np.array([1.0, 2.0]), np.array([0.5, 1.0]), np.array([1.0, 0.5]), np.ones(2))
     assert made.loss(20).tolist() == pytest.approx([1 + 0.5 * 4, 2 + 2]) and made.loss(80).tolist() == [1.5, 3.0]
-    assert made.worth(20, 80) == told(np.array([1.5, 1.0]))
-    assert made.numbers == {"E": told(made.floor), "beta": told(made.beta)}
+    assert made.worth(20, 80) == forecast(np.array([1.5, 1.0]))
+    assert made.numbers == {"E": forecast(made.floor), "beta": forecast(made.beta)}
     draws = np.arange(1001.0)
-    assert told(draws, 7.0) == CurveForecast(500.0, 25.0, 975.0, 7.0) and told(draws).seen is None
+    assert forecast(draws, 7.0) == CurveForecast(500.0, 25.0, 975.0, 7.0) and forecast(draws).seen is None
     assert CurveForecast(1, 0, 2).is_inside is None
     assert [CurveForecast(1, 0, 2, x).is_inside for x in (-0.1, 0, 2, 2.1)] == [False, True, True, False]
 
@@ -109,5 +109,5 @@ def test_the_largest_size_is_told_by_the_others() -> None:
     made = curve.fit(rows[:5], losses[:5], draws=500, seed=3)
     chance = np.random.default_rng([3, 500]).standard_normal(500) * made.noise / math.sqrt(2)
     to_come = made.loss(80) * (1 + chance)
-    assert found.loss == told(to_come, 1.65) and found.gain == told(1.95 - to_come, 1.95 - 1.65)
+    assert found.loss == forecast(to_come, 1.65) and found.gain == forecast(1.95 - to_come, 1.95 - 1.65)
     assert curve.checked(rows[:5], losses[:5]) is None

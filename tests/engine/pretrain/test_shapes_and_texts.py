@@ -216,7 +216,7 @@ FACTS = {"text": "t", "tokenizer": "bytes", "vocab": 0, "valid": 0.5, "tokens": 
 
 def test_ids_are_read_as_they_were_written_and_damage_is_said(tmp_path: Path) -> None:
     made = Corpus(tmp_path, CorpusFacts(**FACTS), None)  # type: ignore[arg-type]
-    assert made.bytes_a_token == 1.5 and made.facts.asked == ["t", "bytes", 0, 0.5]
+    assert made.bytes_a_token == 1.5 and made.facts.key == ["t", "bytes", 0, 0.5]
 
     def stored(ids: list[int], lengths: list[int], kind: str = "<u2") -> None:
         np.array(ids, kind).tofile(tmp_path / "train.bin")

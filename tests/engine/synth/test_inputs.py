@@ -20,7 +20,7 @@ def row(job: int, says: str, asks: str = "", parent: str = "p", dropped: str = "
 
 def test_a_row_has_its_number_its_sides_and_what_is_beside_it() -> None:
     made = row(12, " b c", "a").scored(x=1.0).scored(y=math.nan).out("filter: why")
-    assert (made.id, made.sides, made.text, made.said) == ("000012-000", ("a", " b c"), "a\n b c", " b c")
+    assert (made.id, made.sides, made.text, made.completion) == ("000012-000", ("a", " b c"), "a\n b c", " b c")
     value = made.value()
     assert value["id"] == "000012-000" and value["dropped"] == "filter: why" and set(value["scores"]) == {"x", "y"}
     again = of_value(json.loads(json.dumps(value)))

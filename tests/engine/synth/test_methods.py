@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from likely.engine.errors import ParameterError
-from likely.engine.prompt import Prompt, asked
+from likely.engine.prompt import Prompt, single_turn
 from likely.engine.reason.paths import Path
 from likely.engine.synth import report
 from likely.engine.synth.config import configure
@@ -46,7 +46,7 @@ class Scripted:
         self.stops: set[tuple[str, ...]] = set()
 
     def prompt(self, text: str) -> Prompt:
-        return asked(text, self.session.tokenizer, raw=True)
+        return single_turn(text, self.session.tokenizer, raw=True)
 
     def draw(self, prompt: Prompt, n: int, seed: int, stop: Sequence[str] = ()) -> list[Path]:
         self.asked.append("".join(str(part) for part in prompt.parts) or str(prompt.messages))
@@ -86,7 +86,7 @@ def test_self_instruct_of_classes_gives_the_answer_first(tmp_path: FilePath) -> 
     assert [row.source.attributes for row in rows] == [{"class": "good"}, {"class": "bad"}]
     assert writer.asked[1].endswith("Answer: bad\nInstruction:")
     config = configure({"generate": options})  # counted against what was asked for, as a grid is
-    assert report.coverage(rows[:1], config.asked) == GridCoverage(1, 2, {"class": {"good": 1, "bad": 0}})
+    assert report.coverage(rows[:1], config.attributes) == GridCoverage(1, 2, {"class": {"good": 1, "bad": 0}})
 
 
 def test_magpie_needs_a_chat_template() -> None:

@@ -12,7 +12,7 @@ from likely.engine.evaluate.tasks import Task
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.synth.config import TrainOptions
-from likely.engine.synth.training import Arm, TaughtModel, arms, asked, taught
+from likely.engine.synth.training import Arm, TaughtModel, arms, measure, taught
 from likely.engine.synth.writer import Writer
 from likely.engine.trace.step import Recipe
 from likely.engine.tune.rows import TrainingRow, parse
@@ -51,7 +51,7 @@ def test_an_adapter_is_taught_by_the_pipeline_s_options(checkpoint: Checkpoint, 
 def test_arms_are_the_base_and_each_set_at_the_first_one_s_tokens(checkpoint: Checkpoint, tmp_path: Path) -> None:
     sets = {"real": rows_of(*"abcdefgh"), "made": rows_of(*"ij"), "both": rows_of(*"abc")}
     base, *others = arms(checkpoint, sets, task(CHOICES), OPTIONS, tmp_path)
-    assert base == asked("base", Session(checkpoint), task(CHOICES), 0, 0)
+    assert base == measure("base", Session(checkpoint), task(CHOICES), 0, 0)
     assert [(arm.name, arm.rows) for arm in others] == [("real", 8), ("made", 2), ("both", 3)]
     assert all(len(arm.values) == 5 and arm.tokens == pytest.approx(others[0].tokens, rel=0.5) for arm in others)
     assert others[0].tokens > 0 and (tmp_path / "both" / "adapters.safetensors").exists()
@@ -59,11 +59,11 @@ def test_arms_are_the_base_and_each_set_at_the_first_one_s_tokens(checkpoint: Ch
 
 def test_items_are_asked_in_their_order_by_the_first_measure(checkpoint: Checkpoint) -> None:
     odd = {"context": "", "choices": ["a"], "gold": 0}
-    found = asked("arm", Session(checkpoint), task([CHOICES[0], odd, *CHOICES[1:]]), 3, 40)
-    alone = [asked("arm", Session(checkpoint), task([row]), 3, 40).values[0] for row in CHOICES]
+    found = measure("arm", Session(checkpoint), task([CHOICES[0], odd, *CHOICES[1:]]), 3, 40)
+    alone = [measure("arm", Session(checkpoint), task([row]), 3, 40).values[0] for row in CHOICES]
     assert found == Arm("arm", 3, 40, tuple(alone))
     with pytest.raises(DataError, match="t: no item of it can be asked"):
-        asked("arm", Session(checkpoint), task([odd]), 3, 40)
+        measure("arm", Session(checkpoint), task([odd]), 3, 40)
 
 
 def test_a_taught_model_draws_as_many_answers_to_each_prompt_as_there_are(
