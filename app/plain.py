@@ -16,6 +16,7 @@ from likely.app.limits import Limits
 from likely.app.units import bits, predicted
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Prefilled, Reloaded
+from likely.engine.decode.texts import GrownText
 from likely.engine.diffusion.answering import answered
 from likely.engine.errors import DataError, LikelyError
 from likely.engine.prompt import Prompt
@@ -55,6 +56,11 @@ def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> t
 def shown(step: TokenStep, special: bool) -> str:
     """A token's text for a person; control tokens only with `special`."""
     return step.piece.decode(errors="replace") if special and step.special else step.text
+
+
+def shown_text(text: GrownText, special: bool) -> str:
+    """An answer for a person, as far as it has come."""
+    return "".join(shown(step, special) for step in text.steps) + (text.done.text if text.done is not None else "")
 
 
 def summary(steps: Sequence[TokenStep], done: Done) -> str:

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import pairwise
 from types import MappingProxyType
 
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated
 from likely.engine.trace.step import Recipe, TokenStep
 
 ROOT = ""
@@ -273,7 +273,7 @@ class Conversation:
         """With what an event of a run says; `nodes` follows it, and `new` names a node that it adds.
 
         Begin with a node for each branch of the run: siblings at one fork. What is checked out stays so, but for a
-        branch that is given up; where a branch that is checked out is revised, the revision is.
+        branch that is given up.
         """
         match event:
             case Emitted(branch, step):
@@ -289,9 +289,6 @@ class Conversation:
                 return talk.reveal(living[0], len(talk.nodes[living[0]]))
             case Rated(branch, figures):
                 return self.rate(nodes[branch], figures)
-            case Revised(branch, position, step):
-                before, nodes[branch] = nodes[branch], new()
-                return self.revise(before, position, step, nodes[branch])
             case Done(branch, reason, _, text):
                 node = self.nodes[nodes.pop(branch)]
                 if text and node.steps:  # the detokeniser's last words belong to the last token
@@ -325,42 +322,6 @@ class Conversation:
                 return replace(talk, pruned=talk.pruned | {(fork, way)})
             node, end = fork.node, fork.at - 1
         return talk
-
-    def revise(self, node: str, position: int, step: TokenStep, new: str) -> "Conversation":
-        """With another token at a position of a drawn branch: a node `new` that leaves there, and the same tail.
-
-        ValueError where the branch has no token at that position.
-        """
-        end, tail, last = len(self.nodes[node]), tuple[TokenStep, ...](), self.nodes[node]
-        at = node
-        while at != ROOT:
-            steps = self.nodes[at].steps[:end]
-            index = next((i for i, old in enumerate(steps) if old.position == position), None)
-            if index is not None:
-                break
-            tail, fork = steps + tail, self.nodes[at].fork
-            at, end = (
-                (fork.node, fork.at if fork.at is not None else len(self.nodes[fork.node]))
-                if self.nodes[at].joins
-                else (ROOT, 0)
-            )
-        else:
-            raise ValueError(f"node {node!r} has no token at position {position}")
-        shown = any(segment.node.id == node for segment in self.lineage())
-        revision = replace(last, id=new, fork=Fork(at, index), steps=(step, *steps[index + 1 :], *tail), joins=True)
-        talk = self._with({**self.nodes, node: replace(last, finish=last.finish or "revised")}).add(revision)
-        return talk if shown else replace(talk, chosen=self.chosen)
-
-    def amend(self, node: str, position: int, step: TokenStep) -> "Conversation":
-        """With another token at a position of a revision: one that revises more than one token is still one node.
-
-        ValueError where the node itself has no token at that position.
-        """
-        old = self.nodes[node]
-        if all(earlier.position != position for earlier in old.steps):
-            raise ValueError(f"node {node!r} has no token at position {position}")
-        steps = tuple(step if earlier.position == position else earlier for earlier in old.steps)
-        return self._with({**self.nodes, node: replace(old, steps=steps)})
 
     def choose(self, fork: Fork, option: str | None) -> "Conversation":
         """With `option` checked out at one fork, and the way that leads there."""

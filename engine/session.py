@@ -24,7 +24,6 @@ from likely.engine.decode.events import (
     Pruned,
     Rated,
     Reloaded,
-    Revised,
     Stats,
     Waiting,
 )
@@ -201,9 +200,6 @@ class Session:
                                     over = over or branch in control.given_up
                                     if over:
                                         yield from end(branch)
-                                case Revised(branch, position, raw):
-                                    if (revised := streams[branch].revise(raw, now - began)) is not None:
-                                        yield Revised(branch, position, revised)
                                 case Forked(parent, child):
                                     streams[child] = streams[parent].fork()
                                     yield event

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ from likely.app.interruption import INTERRUPTED, stopped_by_signals
 from likely.app.units import bits, json_line
 from likely.engine.choices import Choice, probability
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
+from likely.engine.decode.events import Done, Emitted
 from likely.engine.decode.resampling import constrained, effective_size, log_weight, resampled, shares
 from likely.engine.decode.spelling import respelled
+from likely.engine.decode.texts import GrownText, Texts
 from likely.engine.trace.fields import step_object
 from likely.engine.trace.step import Lexicon, TokenStep
 from likely.engine.trace.trace import Trace
@@ -47,50 +48,50 @@ def show_answers(
     `as_json` one object a token as it comes. With `resample` the one of several that is drawn by its weight. All are
     saved in one file. Exit code 130 if the person stopped them."""
     seed, alone = limits.seed, n == strategy.width(n) == 1
-    steps: dict[int, list[TokenStep]] = {branch: [] for branch in range(n)}
-    ends: dict[int, Done] = {}
+    texts = Texts[GrownText](n)
     meta: dict[str, str] = {}
-    events = session.generate(
-        ids, control, n=n, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
+    events = texts.follow(
+        session.generate(
+            ids, control, n=n, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
+        )
     )
     with stopped_by_signals(control.cancel):  # also while the run is saved: an answer that is complete is not lost
         try:
             if alone and not as_json:
-                _, ends[0] = plain.stream(_recorded(events, steps), sys.stdout, special=special)
+                plain.stream(events, sys.stdout, special=special)
                 click.echo()
-            for event in _recorded(events, steps):
+            for event in events:
                 if not isinstance(event, Emitted | Done):
                     continue
-                branch = event.branch
+                branch, steps = event.branch, texts[event.branch].steps
                 whose = {"answer": branch + 1} if not alone else {}
                 if isinstance(event, Done):
-                    ends[branch] = event
                     if as_json:
                         end = {"finish": event.reason, "seed": seed + branch, **asdict(event.stats)}
-                        if (p := _probability(steps[branch])) is not None:
+                        if (p := _probability(steps)) is not None:
                             end["probability"] = p
-                        elif constrained(steps[branch]):
-                            end["log_weight"] = log_weight(steps[branch])
-                        click.echo(json_line({**whose, **end, "drawn_by": drawn_by(steps[branch])}))
+                        elif constrained(steps):
+                            end["log_weight"] = log_weight(steps)
+                        click.echo(json_line({**whose, **end, "drawn_by": drawn_by(steps)}))
                     elif not resample:
-                        text = "".join(plain.shown(step, special) for step in steps[branch]) + event.text
-                        click.echo(f"[{branch + 1}]\n{heat.visible(text)}")
+                        click.echo(f"[{branch + 1}]\n{heat.visible(plain.shown_text(texts[branch], special))}")
                 elif as_json:
                     click.echo(json_line({**whose, **step_object(event.step)}))
                 if isinstance(event, Done) and not quiet and not alone:
-                    _summarise(steps[branch], event, seed, session.tokenizer, f"[{branch + 1}] ")
+                    _summarise(texts[branch], seed, session.tokenizer, f"[{branch + 1}] ")
             if alone and not quiet:
-                _summarise(steps[0], ends[0], seed, session.tokenizer)
+                _summarise(texts[0], seed, session.tokenizer)
             if resample and not control.cancelled:
-                meta = _resample(steps, ends, seed, as_json=as_json, special=special, quiet=quiet)
+                meta = _resample(texts, seed, as_json=as_json, special=special, quiet=quiet)
         finally:  # where nobody reads the answer any more, too
-            if save is not None and (ends or any(steps.values())) and (session.ranks is None or session.ranks.leads):
+            begun = any(text.done or text.steps for text in texts.values())
+            if save is not None and begun and (session.ranks is None or session.ranks.leads):
                 from likely.engine.trace import file
 
-                reasons = {branch: ends[branch].reason if branch in ends else "cancelled" for branch in steps}
-                runs = [trace(session, ids, steps[b], seed + b, reasons[b]) for b in sorted(steps)]
+                ends = {branch: texts[branch].reason or "cancelled" for branch in sorted(texts)}
+                runs = [trace(session, ids, texts[b].steps, seed + b, reason) for b, reason in ends.items()]
                 file.save([replace(run, meta=meta) for run in runs], save)
-    if any(end.reason == "cancelled" for end in ends.values()):
+    if any(text.reason == "cancelled" for text in texts.values()):
         say_kept(save)
         sys.exit(INTERRUPTED)
 
@@ -131,32 +132,17 @@ def say_kept(save: Path | None) -> None:
         click.echo(f"likely: stopped; what was drawn is in {save}", err=True)
 
 
-def _recorded(events: Iterator[Event], steps: dict[int, list[TokenStep]]) -> Iterator[Event]:
-    """Events as they pass; `steps` are kept as those say, by branch."""
-    for event in events:
-        match event:
-            case Emitted(branch, step):
-                steps[branch].append(step)
-            case Forked(parent, child):
-                steps[child] = list(steps[parent])
-            case Pruned(branch):
-                del steps[branch]
-            case Revised(branch, position, step):
-                steps[branch] = [step if old.position == position else old for old in steps[branch]]
-        yield event
-
-
 def _resample(
-    steps: dict[int, list[TokenStep]], ends: dict[int, Done], seed: int, *, as_json: bool, special: bool, quiet: bool
+    texts: Mapping[int, GrownText], seed: int, *, as_json: bool, special: bool, quiet: bool
 ) -> dict[str, str]:
     """Draw one of the answers by its weight and write it; which it is, for a file."""
-    weights = [log_weight(steps[branch]) for branch in sorted(steps)]
+    weights = [log_weight(texts[branch].steps) for branch in sorted(texts)]
     drawn, worth = resampled(weights, seed), effective_size(weights)
     share = float(shares(weights)[drawn])
     if as_json:
         click.echo(json_line({"resampled": drawn + 1, "share": share, "effective_size": worth}))
     else:
-        click.echo(heat.visible("".join(plain.shown(step, special) for step in steps[drawn]) + ends[drawn].text))
+        click.echo(heat.visible(plain.shown_text(texts[drawn], special)))
     if not quiet:
         click.echo(
             f"[{drawn + 1}] of {len(weights)} by its weight: {_share(share)} · they are worth {worth:.1f}", err=True
@@ -164,14 +150,15 @@ def _resample(
     return {"resampled": str(drawn + 1)}
 
 
-def _summarise(steps: list[TokenStep], done: Done, seed: int, tokenizer: "Tokenizer", whose: str = "") -> None:
-    said = plain.summary(steps, done)
-    if (p := _probability(steps)) is not None:
+def _summarise(text: GrownText, seed: int, tokenizer: "Tokenizer", whose: str = "") -> None:
+    assert text.done is not None
+    said = plain.summary(text.steps, text.done)
+    if (p := _probability(text.steps)) is not None:
         said += f" · {_share(p)} among the choices"
-    elif constrained(steps):
-        said += f" · allowed {bits(log_weight(steps)):.2f} bits"
-        said += spelled_otherwise(tokenizer, [step.token for step in steps])
-    click.echo(f"{whose}{said} · seed {seed + done.branch}", err=True)
+    elif constrained(text.steps):
+        said += f" · allowed {bits(log_weight(text.steps)):.2f} bits"
+        said += spelled_otherwise(tokenizer, text.ids)
+    click.echo(f"{whose}{said} · seed {seed + text.done.branch}", err=True)
 
 
 def _probability(steps: Sequence[TokenStep]) -> float | None:

@@ -3,7 +3,6 @@
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,11 @@ from likely.app.cli.walks import walk_lines
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
 from likely.app.units import NATS, bits, json_line
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Forked, Pruned, Rated, Reloaded
+from likely.engine.decode.events import Reloaded
 from likely.engine.decode.spelling import respelled
 from likely.engine.decode.stochastic_beam import expected
+from likely.engine.decode.texts import GrownText, Texts
 from likely.engine.trace.fields import step_object
-from likely.engine.trace.step import TokenStep
 
 if TYPE_CHECKING:
     from likely.app.limits import Limits
@@ -29,42 +28,6 @@ if TYPE_CHECKING:
 
 
 LOGS = ("score", "bound", "perturbed")  # figures of a search that are log-probabilities, nats
-
-
-@dataclass(slots=True)
-class Hypothesis:
-    """One text of a search, as far as it has come."""
-
-    steps: list[TokenStep] = field(default_factory=list)
-    figures: dict[str, float] = field(default_factory=dict)
-    scores: list[float] = field(default_factory=list)  # each time that it was rated
-    done: Done | None = None
-
-    @property
-    def text(self) -> str:
-        return "".join(step.text for step in self.steps) + (self.done.text if self.done else "")
-
-    @property
-    def logprob(self) -> float:
-        """The sum of the raw log-probabilities of its tokens, in nats."""
-        return math.fsum(step.logprob for step in self.steps if step.logprob is not None)
-
-    @property
-    def ids(self) -> list[int]:
-        return [step.token for step in self.steps]
-
-    def object(self, tokenizer: "Tokenizer") -> dict[str, Any]:
-        """The object that `--json` prints of it; `own_spelling`: the tokenizer's ids for it, if others."""
-        own = respelled(tokenizer, self.ids)
-        return {
-            "ids": self.ids,
-            "text": self.text,
-            **({} if own is None else {"own_spelling": own}),
-            "logprob": self.logprob,
-            **{name: value if math.isfinite(value) else str(value) for name, value in self.figures.items()},
-            "finish": self.done.reason if self.done else "",
-            "tokens": [step_object(step) for step in self.steps],
-        }
 
 
 def show_hypotheses(
@@ -80,27 +43,15 @@ def show_hypotheses(
     save: Path | None,
 ) -> None:
     """Write what a search finds, best first; with `as_json` one object each. Exit code 130 if the person stopped it."""
-    held = {0: Hypothesis()}
+    texts = Texts[GrownText](1)
     events = session.generate(
         ids, control, seed=limits.seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
     )
     with stopped_by_signals(control.cancel):  # also while they are saved
-        for event in events:
-            match event:
-                case Emitted(branch, step):
-                    held[branch].steps.append(step)
-                case Forked(parent, child):
-                    held[child] = Hypothesis(list(held[parent].steps))
-                case Pruned(branch):
-                    del held[branch]
-                case Rated(branch, figures):
-                    held[branch].figures = dict(figures)
-                    held[branch].scores.append(figures["score"])
-                case Done(branch):
-                    held[branch].done = event
-                case Reloaded(line):
-                    click.echo(heat.one_line(line), err=True)
-        found = sorted(held.values(), key=lambda one: -one.figures.get("score", -math.inf))
+        for event in texts.follow(events):
+            if isinstance(event, Reloaded):
+                click.echo(heat.one_line(event.line), err=True)
+        found = sorted(texts.values(), key=lambda text: -text.score)
         try:
             _write(found, strategy, session.tokenizer, as_json=as_json, special=special, quiet=quiet)
         finally:  # where nobody reads them, too
@@ -114,8 +65,22 @@ def show_hypotheses(
         sys.exit(INTERRUPTED)
 
 
+def _object(text: GrownText, tokenizer: "Tokenizer") -> dict[str, Any]:
+    """The object that `--json` prints of a text; `own_spelling`: the tokenizer's ids for it, if others."""
+    own = respelled(tokenizer, text.ids)
+    return {
+        "ids": text.ids,
+        "text": text.text,
+        **({} if own is None else {"own_spelling": own}),
+        "logprob": text.logprob,
+        **{name: value if math.isfinite(value) else str(value) for name, value in text.figures.items()},
+        "finish": text.reason,
+        "tokens": [step_object(step) for step in text.steps],
+    }
+
+
 def _write(
-    found: Sequence[Hypothesis],
+    found: Sequence[GrownText],
     strategy: "Strategy",
     tokenizer: "Tokenizer",
     *,
@@ -126,13 +91,12 @@ def _write(
     """Hypotheses as they are printed, best first."""
     for place, one in enumerate(found, 1):
         if as_json:
-            click.echo(json_line(one.object(tokenizer), **dict.fromkeys(LOGS, NATS)))
+            click.echo(json_line(_object(one, tokenizer), **dict.fromkeys(LOGS, NATS)))
             continue
         said = " · ".join(_said(name, value) for name, value in one.figures.items())
-        said += f" · {one.done and one.done.reason}{spelled_otherwise(tokenizer, one.ids)}"
+        said += f" · {one.reason}{spelled_otherwise(tokenizer, one.ids)}"
         click.echo(click.style(f"[{place}] {bits(-one.logprob):.2f} bits · {said}", dim=True))
-        shown = "".join(plain.shown(step, special) for step in one.steps)
-        click.echo(heat.visible(shown + (one.done.text if one.done else "")))
+        click.echo(heat.visible(plain.shown_text(one, special)))
         for line in [] if quiet else walk_lines(one.figures, one.scores, len(one.steps)):
             click.echo(line, err=True)
     if not quiet and found and found[0].done is not None:
@@ -146,7 +110,7 @@ def _write(
             click.echo(_on_average(found), err=True)
 
 
-def _on_average(found: Sequence[Hypothesis]) -> str:
+def _on_average(found: Sequence[GrownText]) -> str:
     """Means over all answers, as a sample without replacement estimates them, with standard errors."""
     drawn = [[step for step in one.steps if step.origin != "forced"] for one in found]
     logprobs = [math.fsum(step.logprob_after or 0.0 for step in steps) for steps in drawn]

@@ -16,12 +16,12 @@ import numpy as np
 from likely.app.requests import ModelFacts
 from likely.app.serve import openai_requests
 from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, RequestRefused, refused_as
-from likely.app.serve.reading import GrownText, Kind
+from likely.app.serve.reading import Kind, PartedText
 from likely.engine.prompt import Prompt
 
 Json = dict[str, Any]
 Parts = Sequence[tuple[Kind, str]]
-Line = Callable[[AnswerOpened, Parts, GrownText | None, float | None], Json]
+Line = Callable[[AnswerOpened, Parts, PartedText | None, float | None], Json]
 
 OPTIONS = {  # by OpenAI's names, or ours
     "temperature": "temperature",
@@ -158,7 +158,7 @@ def _without_tag(name: str) -> str:
     return name.removesuffix(":latest")
 
 
-def chat_line(opened: AnswerOpened, parts: Parts, ended: GrownText | None, began: float | None) -> Json:
+def chat_line(opened: AnswerOpened, parts: Parts, ended: PartedText | None, began: float | None) -> Json:
     """A line of /api/chat, the last with the figures of all."""
     said: Json = {"role": "assistant", "content": _of(parts, "said")}
     if thought := _of(parts, "thought"):
@@ -170,7 +170,7 @@ def chat_line(opened: AnswerOpened, parts: Parts, ended: GrownText | None, began
     return {**_stamp(opened), "message": said, **_figures(opened, ended, began)}
 
 
-def generate_line(opened: AnswerOpened, parts: Parts, ended: GrownText | None, began: float | None) -> Json:
+def generate_line(opened: AnswerOpened, parts: Parts, ended: PartedText | None, began: float | None) -> Json:
     """A line of /api/generate."""
     thought = _of(parts, "thought")
     more = {"thinking": thought} if thought else {}
@@ -189,10 +189,10 @@ def _now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _figures(opened: AnswerOpened, ended: GrownText | None, began: float | None) -> Json:
-    if ended is None or ended.stats is None or began is None:
+def _figures(opened: AnswerOpened, ended: PartedText | None, began: float | None) -> Json:
+    if ended is None or ended.done is None or began is None:
         return {"done": False}
-    stats = ended.stats
+    stats = ended.done.stats
     return {
         "done": True,
         "done_reason": "length" if ended.reason == "length" else "stop",

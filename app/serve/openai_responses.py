@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, RequestRefused
-from likely.app.serve.reading import AnswerReader, GrownText, TextDelta, read_call
+from likely.app.serve.reading import AnswerReader, PartedText, TextDelta, read_call
 from likely.engine.choices import probability
 from likely.engine.trace.fields import step_object
 from likely.engine.trace.step import TokenStep
@@ -148,7 +148,7 @@ def chat_response(
     return {**head, "object": "chat.completion", "choices": choices, "usage": usage(opened.prompt_tokens, reader)}
 
 
-def message(ask: AnswerRequest, text: GrownText) -> tuple[Json, list[Json]]:
+def message(ask: AnswerRequest, text: PartedText) -> tuple[Json, list[Json]]:
     """An assistant's message, and the calls in it."""
     found = text.calls
     if ask.called and (call := read_call(text.of("said"))) is not None:

@@ -8,10 +8,10 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Literal
 
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised, Stats
+from likely.engine.decode.events import Done, Emitted, Event
+from likely.engine.decode.texts import GrownText, Texts
 from likely.engine.trace.step import TokenStep
 
 Kind = Literal["said", "thought", "call"]
@@ -49,6 +49,12 @@ class MarkSplitter:
             self._held = held[len(held) - keep :]
             return
 
+    def fork(self) -> "MarkSplitter":
+        """A second one that holds back the same."""
+        twin = MarkSplitter(self.kind, self._calls)
+        twin._held = self._held
+        return twin
+
 
 def _overlap(text: str, mark: str) -> int:
     """How many characters at the end of a text may begin a mark."""
@@ -56,15 +62,17 @@ def _overlap(text: str, mark: str) -> int:
 
 
 @dataclass(slots=True)
-class GrownText:
-    """One text so far."""
+class PartedText(GrownText):
+    """One text so far, in its parts."""
 
-    parting: MarkSplitter
+    splitter: MarkSplitter = field(default_factory=MarkSplitter)
     parts: list[tuple[Kind, str]] = field(default_factory=list)
-    steps: list[TokenStep] = field(default_factory=list)
-    reason: str = ""
-    figures: dict[str, float] = field(default_factory=dict)
-    stats: Stats | None = None
+
+    def push(self, text: str, last: bool = False) -> tuple[tuple[Kind, str], ...]:
+        """The parts that are certain now that `text` has come."""
+        new = tuple(self.splitter.push(text, last))
+        self.parts += new
+        return new
 
     def of(self, kind: Kind) -> str:
         return "".join(text for k, text in self.parts if k == kind)
@@ -86,10 +94,10 @@ class GrownText:
         known = [step.logprob for step in self.steps if step.logprob is not None]
         return sum(known) / len(known) if known else -math.inf
 
-    def fork(self) -> "GrownText":
-        twin = MarkSplitter(self.parting.kind, self.parting._calls)
-        twin._held = self.parting._held
-        return GrownText(twin, list(self.parts), list(self.steps))
+    def fork(self) -> "PartedText":
+        twin = GrownText.fork(self)
+        twin.splitter, twin.parts = self.splitter.fork(), list(self.parts)
+        return twin
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,58 +116,44 @@ class AnswerReader:
     def __init__(self, n: int, *, thinking: bool = False, calls: bool = False, figures: bool = True) -> None:
         """`figures`: the tokens' candidates are kept, which nobody may be going to ask for."""
         self._figures = figures
-        self._begin = partial(MarkSplitter, "thought" if thinking else "said", calls)
-        self.texts = {number: GrownText(self._begin()) for number in range(n)}
-        self.ended: list[GrownText] = []
+        self.texts = Texts(n, lambda: PartedText(splitter=MarkSplitter("thought" if thinking else "said", calls)))
+        self.ended: list[PartedText] = []
 
     def read(self, events: Iterable[Event]) -> Iterator[TextDelta]:
         """News of each text with these events."""
-        for event in events:
+        for event in self.texts.follow(events if self._figures else map(_light, events)):
             match event:
                 case Emitted(number, step):
-                    text = self.texts[number]
-                    text.steps.append(step if self._figures else replace(step, snapshot=None, removed_by=None))
-                    new = list(text.parting.push("" if step.special else step.text))
-                    text.parts += new
-                    yield TextDelta(number, tuple(new), (step,))
-                case Forked(parent, child):
-                    self.texts[child] = self.texts[parent].fork()
-                case Pruned(number):
-                    del self.texts[number]
-                case Revised(number, position, step):
-                    text = self.texts[number]
-                    text.steps = [step if s.position == position else s for s in text.steps]
-                    text.parting, text.parts = self._begin(), []
-                    for each in text.steps:
-                        text.parts += text.parting.push("" if each.special else each.text)
-                case Rated(number, figures):
-                    self.texts[number].figures = dict(figures)
-                case Done(number, reason, stats, rest):
-                    text = self.texts[number]
-                    new = list(text.parting.push(rest, last=True))
-                    text.parts += new
-                    text.reason, text.stats = reason, stats
-                    self.ended.append(text)
-                    yield TextDelta(number, tuple(new), (), reason)
+                    yield TextDelta(number, self.texts[number].push("" if step.special else step.text), (step,))
+                case Done(number, reason, _, rest):
+                    self.ended.append(self.texts[number])
+                    yield TextDelta(number, self.texts[number].push(rest, last=True), (), reason)
 
     @property
     def tokens(self) -> int:
         """Tokens drawn so far, of all texts."""
-        return sum(text.stats.tokens if text.stats else len(text.steps) for text in self.texts.values())
+        return sum(text.done.stats.tokens if text.done else len(text.steps) for text in self.texts.values())
 
     @property
     def reused(self) -> int:
         """Tokens of the prompt that were not read again."""
-        return max((text.stats.reused_tokens for text in self.ended if text.stats is not None), default=0)
+        return max((text.done.stats.reused_tokens for text in self.ended if text.done is not None), default=0)
 
-    def best(self, n: int) -> list[GrownText]:
+    def best(self, n: int) -> list[PartedText]:
         """The n texts to be given: of a search the best, of more than n the likeliest a token, else in their order."""
         texts = list(self.texts.values())
         if any(text.figures for text in texts):
-            texts.sort(key=lambda text: -text.figures.get("score", -math.inf))
+            texts.sort(key=lambda text: -text.score)
         elif len(texts) > n:
             texts.sort(key=lambda text: -text.likelihood)
         return texts[:n]
+
+
+def _light(event: Event) -> Event:
+    """An event without a token's candidates."""
+    if not isinstance(event, Emitted):
+        return event
+    return replace(event, step=replace(event.step, snapshot=None, removed_by=None))
 
 
 def read_call(text: str) -> dict[str, str] | None:

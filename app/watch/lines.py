@@ -11,13 +11,13 @@ from typing import Any
 
 from likely.app.rows import figures_from
 from likely.app.worker import Closed, Failed
-from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Revised, Stats
+from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Stats
 from likely.engine.trace.file import recipe_from_row, step_from_row
 from likely.engine.trace.step import Recipe
 
 WATCH = "/likely/watch"
 FORM = 1  # of these lines: who reads another one cannot
-EVENTS = {kind.__name__.lower(): kind for kind in (Emitted, Forked, Prefilled, Pruned, Rated, Revised, Done)}
+EVENTS = {kind.__name__.lower(): kind for kind in (Emitted, Forked, Prefilled, Pruned, Rated, Done)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class WatchOpened:
     eos: frozenset[int] = frozenset()
 
 
-WatchEvent = WatchAsked | WatchOpened | Emitted | Forked | Prefilled | Pruned | Rated | Revised | Done | Failed | Closed
+WatchEvent = WatchAsked | WatchOpened | Emitted | Forked | Prefilled | Pruned | Rated | Done | Failed | Closed
 
 
 class WatchReader:

@@ -1,6 +1,6 @@
-"""Events of a run, as plain data: what was read, drawn, parted, dropped, revised, and how it ended. No mlx.
+"""Events of a run, as plain data: what was read, drawn, parted, dropped, and how it ended. No mlx.
 
-A strategy yields `Emitted`, `Forked`, `Pruned`, `Revised` and `Rated`, their steps still without text. The session adds
+A strategy yields `Emitted`, `Forked`, `Pruned` and `Rated`, their steps still without text. The session adds
 the text, `Prefilled`, and a `Done` for each branch that goes to its end; `Waiting` is a turn for others. Branches are
 numbered from 0, and no number comes again in a run.
 """
@@ -59,15 +59,6 @@ class Pruned:
 
 
 @dataclass(frozen=True, slots=True)
-class Revised:
-    """The token of a branch at `position` (counted from the beginning of the prompt) is another one: `step`."""
-
-    branch: int
-    position: int
-    step: TokenStep
-
-
-@dataclass(frozen=True, slots=True)
 class Reloaded:
     """The model gave no numbers as it was and was loaded in a wider type, as `line` says; the run goes on with that."""
 
@@ -100,4 +91,4 @@ class Done:
     text: str = ""
 
 
-Event = Prefilled | Emitted | Forked | Pruned | Revised | Rated | Reloaded | Waiting | Done
+Event = Prefilled | Emitted | Forked | Pruned | Rated | Reloaded | Waiting | Done

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Revised, Waiting
+from likely.engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Waiting
 from likely.engine.decode.strategy import Steps, Strategy
 from likely.engine.errors import RanksDiffer
 
@@ -54,8 +54,6 @@ def _told(event: Event) -> list[int]:
     match event:
         case Emitted(branch, step):
             return [branch, step.token]
-        case Revised(branch, position, step):
-            return [branch, position, step.token]
         case Forked(parent, child):
             return [parent, child]
         case Pruned(branch) | Rated(branch):

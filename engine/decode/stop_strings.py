@@ -38,13 +38,6 @@ class StopStrings:
         yield from self._held
         self._held.clear()
 
-    def revise(self, step: TokenStep) -> bool:
-        """Put `step` in the place of the one at its position, if that is held back; whether it is."""
-        at = next((i for i, held in enumerate(self._held) if held.position == step.position), None)
-        if at is not None:
-            self._held[at] = step
-        return at is not None
-
     def fork(self) -> "StopStrings":
         """A second one that holds back the same."""
         return replace(self, _held=list(self._held))

@@ -36,13 +36,6 @@ class TextStream:
         self.rest = "" if self._matcher.matched else self._detokenizer.flush()
         yield from self._matcher.flush()
 
-    def revise(self, raw: TokenStep, elapsed_s: float) -> TokenStep | None:
-        """A step that stands in place of one that was pushed, with the text of its token alone; None where that one is
-        still held back, and comes as this."""
-        detokenizer = self.tokenizer.detokenizer(at_start=False)
-        step = with_text(self.tokenizer, raw, detokenizer.push(raw.token) + detokenizer.flush(), elapsed_s)
-        return None if self._matcher.revise(step) else step
-
     def fork(self) -> "TextStream":
         """A second one for a branch that parts here."""
         twin = TextStream(self.tokenizer, ())

@@ -17,9 +17,9 @@ import numpy as np
 from likely.engine.answers.program import VerifierError
 from likely.engine.answers.vote import maj_at, pass_at
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Forked
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
+from likely.engine.decode.texts import texts_of
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate import bounded, calibration, verifiers
 from likely.engine.evaluate.bounded import LikelihoodBound, diffuses, reach
@@ -384,21 +384,11 @@ def answers(
     strategy: Strategy = PLAIN,
 ) -> tuple[list[str], list[str]]:
     """The texts of n answers, or those that the strategy makes of one, and why each ended."""
-    texts: dict[int, list[str]] = {}
-    ends: dict[int, str] = {}
     events = session.generate(
         ids, RunControl(recipe), n=n, seed=seed, max_tokens=max_tokens, stop=stop, strategy=strategy
     )
-    for event in events:
-        if isinstance(event, Emitted):
-            texts.setdefault(event.branch, []).append(event.step.text)
-        elif isinstance(event, Done):
-            texts.setdefault(event.branch, []).append(event.text)
-            ends[event.branch] = event.reason
-        elif isinstance(event, Forked):
-            texts[event.child] = list(texts.get(event.parent, []))
-    order = sorted(ends)
-    return ["".join(texts[branch]) for branch in order], [ends[branch] for branch in order]
+    found = texts_of(events)
+    return [text.text for text in found], [text.reason for text in found]
 
 
 def answer_measures(

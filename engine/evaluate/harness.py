@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted
+from likely.engine.decode.texts import texts_of
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate.evaluation import after
 from likely.engine.evaluate.likelihood import Reader, Request, windows
@@ -80,6 +80,5 @@ class _Answers:
                 max_tokens=int(settings.get("max_gen_toks") or MAX_TOKENS),
                 stop=[until] if isinstance(until, str) else list(until),
             )
-            parts = [e.step.text if isinstance(e, Emitted) else e.text for e in events if isinstance(e, Emitted | Done)]
-            said.append("".join(parts))
+            said.append(texts_of(events)[0].text)
         return said

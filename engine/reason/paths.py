@@ -14,7 +14,8 @@ from likely.engine.answers import vote
 from likely.engine.answers.extraction import Extraction
 from likely.engine.answers.program import VerifierError
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised
+from likely.engine.decode.events import Done, Emitted, Event
+from likely.engine.decode.texts import GrownText, Texts
 from likely.engine.reason.scorers import WINDOW, Scorer, confidences, groups, logprob
 from likely.engine.trace.step import TokenStep
 
@@ -85,10 +86,7 @@ class PathCollector:
     confidence: float | None = None
     doubt: float | None = None
     paths: list[Path] = field(default_factory=list)
-    steps: dict[int, list[TokenStep]] = field(default_factory=dict)
-    ratings: dict[int, list[Mapping[str, float]]] = field(default_factory=dict)
     group: dict[int, deque[float]] = field(default_factory=dict)  # confidences of a branch's last tokens
-    shared: dict[int, int] = field(default_factory=dict)  # tokens that a branch has of the one that it parted from
 
     def despair(self, share: float) -> None:
         """From now on give up a path that is, at some place, less confident than this share of the whole ones were at
@@ -98,25 +96,14 @@ class PathCollector:
         self.group.clear()
 
     def watch(self, events: Iterable[Event]) -> Iterator[Path]:
-        for event in events:
+        texts = Texts[GrownText]()
+        for event in texts.follow(events):
             match event:
-                case Emitted(branch, step):
-                    self.steps.setdefault(branch, []).append(step)
-                    if self._doubted(branch, step):
-                        self.control.given_up.add(branch)
-                case Forked(parent, child):
-                    self.steps[child] = list(self.steps.get(parent, ()))
-                    self.shared[child] = len(self.steps[child])
-                case Pruned(branch):
-                    self.steps.pop(branch, None)
-                case Revised(branch, position, step):
-                    self.steps[branch] = [step if s.position == position else s for s in self.steps[branch]]
-                case Rated(branch, figures):
-                    self.ratings.setdefault(branch, []).append(figures)
-                case Done(branch, reason, _, rest):
-                    path = self._path(branch, tuple(self.steps.pop(branch, ())), rest, reason)
-                    self.paths.append(path)
-                    yield path
+                case Emitted(branch, step) if self._doubted(branch, step):
+                    self.control.given_up.add(branch)
+                case Done(branch):
+                    self.paths.append(self._path(branch, texts.pop(branch)))
+                    yield self.paths[-1]
                     self._stop()
 
     def _doubted(self, branch: int, step: TokenStep) -> bool:
@@ -127,13 +114,13 @@ class PathCollector:
         group.extend(confidences([step]).tolist())
         return len(group) == WINDOW and sum(group) / WINDOW < self.doubt
 
-    def _path(self, branch: int, steps: tuple[TokenStep, ...], rest: str, reason: str) -> Path:
-        text = "".join(step.text for step in steps) + rest
+    def _path(self, branch: int, grown: GrownText) -> Path:
+        text, reason = grown.text, grown.reason
         answer, trouble = answer_in(text, self.extract) if reason != "cancelled" else (None, "")
-        ratings, own = self.ratings.pop(branch, [{}]), len(steps) - self.shared.pop(branch, 0)
-        scores = tuple(figures["score"] for figures in ratings if "score" in figures)
-        drawn = int(ratings[-1].get("drawn", own))
-        return Path(branch, steps, text, answer, reason, drawn, ratings[-1], scores, trouble)
+        drawn = int(grown.figures.get("drawn", len(grown.steps) - grown.shared))
+        return Path(
+            branch, tuple(grown.steps), text, answer, reason, drawn, grown.figures, tuple(grown.scores), trouble
+        )
 
     def _stop(self) -> None:
         whole = [path.answer for path in self.paths if path.whole]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from likely.engine.answers.extraction import Extraction
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted
+from likely.engine.decode.texts import GrownText, Texts
 from likely.engine.errors import ParameterError
 from likely.engine.reason.paths import Path, answer_in
 from likely.engine.trace.step import TokenStep
@@ -90,22 +91,18 @@ class StepBeam:
         """A step from a beginning, several times."""
         budget = self.max_tokens - len(at.steps)
         read = [*ids, *session.tokenizer.encode(at.text)] if at.text else list(ids)
-        steps: dict[int, list[TokenStep]] = {branch: [] for branch in range(self.ways)}
-        own, texts = RunControl(control.recipe), []
+        own, grown, found = RunControl(control.recipe), Texts[GrownText](), []
         run = session.generate(read, own, n=self.ways, seed=seed, max_tokens=budget, stop=(self.end, *self.stop))
-        for event in run:
-            match event:
-                case Emitted(branch, step):
-                    steps[branch].append(step)
-                    if control.cancelled:
-                        own.cancel()
-                case Done(branch, reason, _, rest):
-                    text = at.text + "".join(step.text for step in steps[branch]) + rest
-                    stepped = reason == "stop" and not self._stopped(steps[branch])
-                    more = stepped and len(at.steps) + len(steps[branch]) < self.max_tokens
-                    finish = "" if more or reason == "cancelled" else "length" if stepped else reason
-                    texts.append(StepText(text + self.end * more, (*at.steps, *steps[branch]), finish))
-        return texts
+        for event in grown.follow(run):
+            if isinstance(event, Emitted) and control.cancelled:
+                own.cancel()
+            elif isinstance(event, Done):
+                step = grown[event.branch]
+                stepped = step.reason == "stop" and not self._stopped(step.steps)
+                more = stepped and len(at.steps) + len(step.steps) < self.max_tokens
+                finish = "" if more or step.reason == "cancelled" else "length" if stepped else step.reason
+                found.append(StepText(at.text + step.text + self.end * more, (*at.steps, *step.steps), finish))
+        return found
 
     def _stopped(self, steps: Sequence[TokenStep]) -> bool:
         """Whether it is one of `stop` that ended a step, not its own end: the text is cut before either, the bytes of

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 from likely.engine.adapters.full import FullWeights
 from likely.engine.arrays import kl
-from likely.engine.decode import events
 from likely.engine.decode.control import RunControl
+from likely.engine.decode.texts import texts_of
 from likely.engine.errors import LikelyError, ParameterError
 from likely.engine.prompt import single_turn
 from likely.engine.session import Session
@@ -55,17 +55,12 @@ def moved(run: TrainingRun) -> float | None:
 def _drawn(run: TrainingRun, request: Complete) -> Completion:
     session, around = _base(run) if request.base else (_session(run), nullcontext)
     session.forget()  # what was read was read by other weights
-    steps, reason = [], ""
     with around():
         ids = _ids(session, request.text, request.chat)
         control = RunControl(request.recipe)
-        for event in session.generate(ids, control, seed=request.seed, max_tokens=request.tokens):
-            if isinstance(event, events.Emitted):
-                steps.append(event.step)
-            elif isinstance(event, events.Done):
-                reason = event.reason
+        (text,) = texts_of(session.generate(ids, control, seed=request.seed, max_tokens=request.tokens))
     session.forget()
-    return Completion(run.counters.step, request, tuple(steps), reason)
+    return Completion(run.counters.step, request, tuple(text.steps), text.reason)
 
 
 def _compared(run: TrainingRun, request: Compare) -> Compared:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from likely.engine.conversation import ROOT, Conversation, Fork, Node
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised, Stats
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Stats
+from likely.engine.decode.texts import GrownText, Texts
 from likely.engine.trace.step import Recipe, TokenStep
 
 U = Node("u", Fork(), "user", text="Why?")
@@ -168,11 +169,13 @@ def test_any_place_can_be_revealed_and_marked(talk: Conversation) -> None:
 
 
 def grown(events: list[tuple[int, int, int]], branches: int = 2) -> tuple[Conversation, dict[int, str], dict[int, str]]:
-    """A run, by numbers that say what happens; the nodes of its branches, and what each branch reads as."""
+    """A run, by numbers that say what happens; the nodes of its branches, and what each branch reads as, in the fold
+    of its events, too."""
     talk, nodes = Conversation("c").add(U), {b: f"n{b}" for b in range(branches)}
     for b, node in nodes.items():
         talk = talk.add(Node(node, Fork("u"), "assistant", seed=b))
     texts, names = dict.fromkeys(nodes, ""), (f"m{i}" for i in range(1000))
+    fold = Texts[GrownText](branches)
     for what, which, letter in events:
         alive = sorted(nodes)
         branch = alive[which % len(alive)]
@@ -183,14 +186,12 @@ def grown(events: list[tuple[int, int, int]], branches: int = 2) -> tuple[Conver
             texts[event.child] = text
         elif what == 1 and len(alive) > 1:
             event = Pruned(branch)
-        elif what == 2 and text:
-            at = letter % len(text)
-            event = Revised(branch, at + 7, step(char, position=at + 7))
-            texts[branch] = text[:at] + char + text[at + 1 :]
         else:
             event = Emitted(branch, step(char, position=len(text) + 7))
             texts[branch] = text + char
         talk = talk.record(event, nodes, lambda: next(names))
+        assert list(fold.follow([event])) == [event]
+    assert {branch: text.text for branch, text in fold.items()} == {branch: texts[branch] for branch in nodes}
     return talk, nodes, texts
 
 
@@ -262,24 +263,3 @@ def test_a_branch_parts_where_its_parent_stands_now() -> None:
     assert late.leaf is not None and late.leaf.id == "n1"
     with pytest.raises(ValueError, match=r"node 'n1' is closed \(eot\): no branch can part"):
         found.extend("n1", (), "eot").part("n1", "m")
-
-
-def test_a_revision_takes_the_tail_along_from_wherever_the_token_stood() -> None:
-    """What stood before stays, and is checked out again."""
-    found = Conversation("c").add(Node("n", Fork(), "assistant")).extend("n", steps("abc"))
-    found = found.part("n", "m").extend("m", steps("de", 3)).check_out("m")
-    for position, want in ((0, "Xbcde"), (2, "abXde"), (3, "abcXe"), (4, "abcdX")):
-        revised = found.revise("m", position, step("X", position=position), "r")
-        assert texts(revised) == want and revised.nodes["m"].finish == "revised"
-        assert revised.nodes["r"].joins == (position > 0)
-    assert texts(revised.choose(Fork("m", 1), None)) == "abcde"
-    away = found.choose(Fork("n", 3), None).revise("m", 4, step("X", position=4), "r")
-    assert texts(away) == "abc" and texts(away.check_out("r")) == "abcdX"
-    closed = found.extend("m", (), "eot").revise("m", 4, step("X", position=4), "r")
-    assert closed.nodes["m"].finish == closed.nodes["r"].finish == "eot"
-    amended = found.amend("m", 4, step("Z", position=4))
-    assert texts(amended) == "abcdZ" and set(amended.nodes) == {"n", "m"}
-    later = found.extend("n", steps("Q", 3))  # a token of the parent behind the place where the branch left
-    for call in (lambda: found.amend("m", 2, step("Z")), lambda: later.revise("m", 9, step("Z"), "r")):
-        with pytest.raises(ValueError, match="no token at position"):
-            call()

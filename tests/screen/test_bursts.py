@@ -42,7 +42,7 @@ def walk(folder: Path, size: tuple[int, int], seed: int, most: int) -> int:
     """Press so many keys at random; gives how many were pressed before the program was left by one of them."""
     chance, pressed = random.Random(seed), list[str]()
     model = ScriptedEngine(scripts=[SKY, BLUE, THOUGHT])
-    model.plan = chance.choice(["", "", "search", "lost", "revised"])
+    model.plan = chance.choice(["", "", "search", "lost"])
     folder.mkdir()
     try:
         with Screen(folder, model, ScriptedEngine("other"), size=size) as screen:

@@ -207,10 +207,6 @@ def test_the_strategy_is_a_row_of_the_sampler_that_opens_a_list(search: Search) 
     [
         ("search", {BLUE: "eot", RED: "eot", SUN: "length", " The sky looks light": "pruned"}),
         ("lost", {" The sky looks blue": "eot", " The sky glow": "pruned"}),
-        ("revised", {
-            " The sky looks blue because": "revised", " The sky seem red because air": "revised",
-            " The sky seem blue because air": "eot",
-        }),
         ("several", {" The sky looks": "eot", " Blue light": "eot"}),
     ],
 )  # fmt: skip

@@ -70,7 +70,7 @@ def test_another_branch_ends_step_mode(screen: Screen, key: str) -> None:
     assert screen.running and len(screen.kept[0].nodes) == nodes
 
 
-@pytest.mark.parametrize("plan", ["search", "lost", "revised", "several"])
+@pytest.mark.parametrize("plan", ["search", "lost", "several"])
 def test_it_looks_at_one_token_whatever_the_strategy_does(tmp_path: Path, plan: str) -> None:
     assert plan in PLANS
     engine = ScriptedEngine()

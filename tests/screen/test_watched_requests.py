@@ -8,7 +8,7 @@ from likely.app.tui.chat.watched import MOST, STEPS, UNSEEN, WatchedRequest, Wat
 from likely.app.watch.client import NumberedEvent
 from likely.app.watch.lines import WatchAsked, WatchOpened
 from likely.app.worker import Closed, Failed
-from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Revised, Stats
+from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Stats
 from likely.engine.trace.step import Recipe, TokenStep
 
 
@@ -37,8 +37,6 @@ STORIES: dict[str, tuple[WatchAsked, list[list[Any]], str]] = {
     "no text": (NONE, [[OPENED], [Closed()]], "ended"),
     "a failure": (CHAT, [[OPENED, says(0, "a"), Failed("out of memory")], [Closed()]], "failed"),
     "left early": (CHAT, [[OPENED, says(0, "a")], [Closed()]], "left"),
-    "begun unseen": (CHAT, [[OPENED, says(0, "a")], [Forked(0, 1), says(1, "b"), Revised(0, 1, step("c", position=1))],
-                            [says(0, "d"), Closed()]], "parted"),
     "an unknown branch parts": (CHAT, [[OPENED, says(0, "a")], [Forked(7, 8), says(8, "b")], [Closed()]], "parted"),
 }  # fmt: skip
 

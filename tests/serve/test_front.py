@@ -4,8 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -18,10 +17,10 @@ from likely.app.serve.asks import AnswerRequest, RequestRefused
 from likely.app.serve.bounds import Bounds
 from likely.app.serve.front import Front
 from likely.app.serve.guard import Guard
-from likely.app.serve.reading import AnswerReader, MarkSplitter
+from likely.app.serve.reading import MarkSplitter
 from likely.app.serve.server import ServedNames, ServeOptions, executor
 from likely.app.worker import Tell
-from likely.engine.decode.events import Emitted, Revised, Waiting
+from likely.engine.decode.events import Waiting
 from likely.engine.errors import CheckpointError, ParameterError
 
 
@@ -150,18 +149,6 @@ def test_a_text_is_parted_the_same_however_it_comes(words: list[str], data: st.D
         return runs
 
     assert joined(found) == joined([*whole.push(text), *whole.push("", last=True)])
-
-
-def test_a_token_that_is_revised_leaves_a_thought_one() -> None:
-    """Where the template has opened it, the text has no mark of its beginning."""
-    reader = AnswerReader(1, thinking=True)
-    steps = [SimpleNamespace(special=False, text=text, position=i) for i, text in enumerate(["so", "</think>", "a"])]
-    other = SimpleNamespace(**vars(steps[0]) | {"text": "no"})
-    events = [*(Emitted(0, cast(Any, step)) for step in steps), Revised(0, 0, cast(Any, other))]
-    for _ in reader.read(events):
-        pass
-    text = reader.texts[0]
-    assert (text.of("thought"), text.of("said")) == ("no", "a")
 
 
 WORDS = st.text(st.sampled_from("ab1é\ud800 "), max_size=5) | st.sampled_from(["user", "type", "function", "content"])

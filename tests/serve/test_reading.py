@@ -10,10 +10,10 @@ import pytest
 from likely.app.serve import ollama, openapi
 from likely.app.serve.asks import AnswerOpened, AnswerRequest, EmbeddingRequest
 from likely.app.serve.openai_responses import ours, text_logprobs, top
-from likely.app.serve.reading import AnswerReader, GrownText, MarkSplitter, TextDelta, read_call
+from likely.app.serve.reading import AnswerReader, MarkSplitter, PartedText, TextDelta, read_call
 from likely.app.serve.watch_writer import WatchWriter, began
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats
 from likely.engine.decode.strategies import parse
 from likely.engine.prompt import Prompt
 from likely.engine.trace.step import Recipe
@@ -60,8 +60,6 @@ def test_events_make_texts() -> None:
     assert read(Emitted(0, end)) == [TextDelta(0, (), (end,))]
     assert reader.texts[4].steps == [one, two] and reader.texts[0].steps == [one, end] and reader.tokens == 4
     assert read(Pruned(1)) == [] and list(reader.texts) == [0, 4]
-    assert read(Revised(4, 6, word("c", 6))) == [] and reader.texts[4].parts == [("said", "a"), ("said", "<c")]
-    assert [each.text for each in reader.texts[4].steps] == ["a<", "c"]
     assert read(Rated(0, {"score": 1.0}), Rated(4, {"score": 2.0})) == []
     assert read(Done(0, "eot", Stats(9, 2, 7, 0.0, 0.0), "t")) == [TextDelta(0, (("said", "<t"),), (), "eot")]
     assert read(Done(4, "length", Stats(9, 3, 5, 0.0, 0.0))) == [TextDelta(4, (), (), "length")]
@@ -84,7 +82,7 @@ def test_the_likeliest_a_token_are_given_of_more_than_are_asked_for() -> None:
 
 def test_calls_are_joined_where_nothing_stands_between() -> None:
     call = '{"name": "f", "arguments": {"é": 1}}'
-    text = GrownText(MarkSplitter(calls=True))
+    text = PartedText(splitter=MarkSplitter(calls=True))
     text.parts = [
         ("call", call[:5]),
         ("call", call[5:]),
@@ -122,14 +120,14 @@ def test_the_likeliest_are_in_their_order_and_cuts_are_named() -> None:
 def test_a_line_of_ollama_has_nanoseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "perf_counter", lambda: 12.5)
     opened = AnswerOpened(FACTS, 5)
-    text = GrownText(MarkSplitter(), reason="length", stats=STATS)
+    text = PartedText(done=Done(0, "length", STATS))
     line = ollama.chat_line(opened, [("said", "a"), ("thought", "b"), ("said", "c")], text, 2.0)
     assert line["total_duration"] == 10_500_000_000 and line["done_reason"] == "length"
     assert line["message"] == {"role": "assistant", "content": "ac", "thinking": "b"}
     assert line["created_at"].endswith("Z") and len(line["created_at"]) >= len("2026-01-01T00:00:00Z")
-    text.reason = "eot"
+    text.done = Done(0, "eot", STATS)
     assert ollama.generate_line(opened, [], text, 2.0)["done_reason"] == "stop"
-    text.stats = None
+    text.done = None
     assert ollama.generate_line(opened, [("said", "a")], text, 2.0)["done"] is False
     assert ollama.generate_line(opened, [("said", "a")], None, 2.0).keys() == {
         "model",

@@ -11,7 +11,7 @@ import numpy as np
 import likely.models as models
 from likely.engine.decode.branches import Branches
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated
 from likely.engine.decode.strategy import Strategy
 from likely.engine.session import Session
 from likely.engine.trace.step import Recipe, TokenStep
@@ -87,7 +87,6 @@ class Found:
         self.figures: dict[int, Any] = {}
         self.ends: dict[int, Done] = {}
         self.pruned: list[int] = []
-        self.revised: list[Revised] = []
         self.most = 0  # branches at a time
         for event in events:
             match event:
@@ -103,8 +102,6 @@ class Found:
                     self.steps.pop(branch)
                 case Rated(branch, figures):
                     self.figures[branch] = figures
-                case Revised():
-                    self.revised.append(event)
                 case Done(branch, _, _, text):
                     self.ends[branch] = event
                     self.text[branch] = self.text.get(branch, "") + text

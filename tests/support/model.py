@@ -17,7 +17,7 @@ from likely.app.looks import AdapterShift, Doubt, DoubtLook, ShiftLook
 from likely.app.requests import ModelFacts, ModelOffer
 from likely.engine.adapters.attached import Attached
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import CheckpointError, ParameterError
@@ -68,10 +68,6 @@ PLANS: dict[str, Sequence[tuple[Any, ...]]] = {  # what a strategy does, turn by
     "lost": (
         ("words", 0, " The sky"), ("fork", 0, 1), ("words", 0, " glow"), ("words", 1, " looks"), ("prune", 0),
         ("words", 1, " blue"), ("done", 1, "eot"),
-    ),
-    "revised": (
-        ("words", 0, " The sky looks blue because"), ("revise", 0, 2, " seem red"), ("words", 0, " air"),
-        ("revise", 0, 3, " blue"), ("done", 0, "eot"),
     ),
     "several": (
         ("words", 0, " The sky"), ("words", 1, " Blue light"), ("words", 0, " looks"), ("done", 1, "eot"),
@@ -249,13 +245,6 @@ class ScriptedEngine:
                     yield Rated(branch, {"score": what[0]})
                 case "prune":
                     yield Pruned(branch)
-                case "revise":
-                    place, words = what
-                    for i, token in enumerate(self.tokenizer.encode(words)):
-                        at = len(ids) + place + i
-                        step = self.step(texts[branch][:at], token, token, control, 0, "drawn", turn)
-                        texts[branch][at] = token
-                        yield Revised(branch, at, step)
                 case "done":
                     drawn = len(texts[branch]) - len(ids)
                     yield Done(branch, what[0], Stats(len(ids), 0, drawn, 0.1, drawn / 100))

@@ -1,7 +1,7 @@
 """A run under way, as its events tell it: what it has drawn, which branch is on the screen, and its state.
 
 The events of one job go into a conversation (`Conversation.record`): what forks is a sibling there, what is given up is
-put away, and an accepted revision is a new node at a fork. Steps are handed over in batches, since every change of a
+put away. Steps are handed over in batches, since every change of a
 conversation is another conversation. No widgets; which job a run is, is known elsewhere.
 """
 
@@ -14,7 +14,7 @@ from likely.app import requests as r
 from likely.app.worker import Failed
 from likely.engine.conversation import Conversation, Node
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Reloaded, Revised, Stats
+from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Reloaded, Stats
 from likely.engine.trace.step import TokenStep
 
 PRUNED, CANCELLED, FAILED, ENDED = "pruned", "cancelled", "failed", "eot"  # how a node can finish
@@ -47,7 +47,6 @@ class LiveRun:
         self._new_id = new_id
         self._unkept: dict[int, list[TokenStep]] = {}  # steps by branch that the conversation does not have yet
         self._ratings: dict[int, Mapping[str, float]] = {}  # by branch, likewise
-        self._revised: int | None = None  # the branch whose revisions, where more follow at once, are one
 
     def take(self, talk: Conversation, events: Iterable[Any]) -> tuple[Conversation, list[TokenStep]]:
         """Take in events of the run's job; gives the conversation, and the steps that what is on the screen got at its
@@ -62,7 +61,7 @@ class LiveRun:
             if isinstance(event, Done) and event.branch in self.control.given_up:
                 self.stats, event = event.stats, Pruned(event.branch)  # dropped by a person
             match event:
-                case Emitted(branch) | Forked(branch) | Pruned(branch) | Revised(branch) if self._passed(event, branch):
+                case Emitted(branch) | Forked(branch) | Pruned(branch) if self._passed(event, branch):
                     continue
                 case Emitted(branch, step):
                     if branch not in self.nodes:
@@ -77,7 +76,7 @@ class LiveRun:
                         self.steps.append(step)
                 case Rated(branch, figures):
                     self.rated, self._ratings[branch] = True, figures
-                case Forked() | Pruned() | Revised() | Done():
+                case Forked() | Pruned() | Done():
                     talk = self._record(self.keep(talk), event)
                 case r.Began(ids):
                     self.ids = ids
@@ -89,13 +88,11 @@ class LiveRun:
                     self.read = (done, total) if done < total else None
                 case Failed():
                     self.failure, self.ended = event, True
-            if not isinstance(event, Revised):
-                self._revised = None
         if self.rated:  # a search's tree is looked at as it grows
             talk = self.keep(talk)
         return talk, [] if self.turned else fresh
 
-    def _passed(self, event: Emitted | Forked | Pruned | Revised, branch: int) -> bool:
+    def _passed(self, event: Emitted | Forked | Pruned, branch: int) -> bool:
         """Whether a step is not concerned: a person picks one token after another, on one branch."""
         return self.stepping and (branch != 0 or not isinstance(event, Emitted))
 
@@ -105,30 +102,25 @@ class LiveRun:
         twin = replace(talk.nodes[self.first], id=self.nodes[branch], steps=(), finish="")
         return replace(talk.add(twin), chosen=talk.chosen)
 
-    def _record(self, talk: Conversation, event: Forked | Pruned | Revised | Done) -> Conversation:
+    def _record(self, talk: Conversation, event: Forked | Pruned | Done) -> Conversation:
         """With what is more than a token at the end of a branch; looks whether that is on the screen."""
         ended: str | None = None
-        if isinstance(event, Revised) and self._revised == event.branch:
-            talk = talk.amend(self.nodes[event.branch], event.position, event.step)
-        elif not (isinstance(event, Done) and self.peek is not None):  # in step mode the answer stays open
+        if not (isinstance(event, Done) and self.peek is not None):  # in step mode the answer stays open
             if isinstance(event, Done) and event.branch not in self.nodes:
                 talk = self._beside(talk, event.branch)
             ended = self.nodes.get(event.branch) if isinstance(event, Done) else None
             talk = talk.record(event, self.nodes, self._new_id)
-        match event:
-            case Revised(branch):
-                self._revised = branch
-            case Done():
-                self.stats = event.stats
-                self.nodes.pop(event.branch, None)
-                if ended is not None:
-                    self.answers.append(ended)
+        if isinstance(event, Done):
+            self.stats = event.stats
+            self.nodes.pop(event.branch, None)
+            if ended is not None:
+                self.answers.append(ended)
         if not self.nodes:
             talk = self._best(talk)
         self.branched = self.branched or not isinstance(event, Done)
         self.ended = not self.nodes
         leaf = talk.leaf
-        if leaf is not None and (leaf.id != self.node or isinstance(event, Revised)):
+        if leaf is not None and leaf.id != self.node:
             self.node, self.turned, self.steps = leaf.id, True, list(leaf.steps)
         return talk
 

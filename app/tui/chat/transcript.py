@@ -19,7 +19,7 @@ from likely.engine.statistics.scores import perplexity
 from likely.engine.trace.step import Recipe, TokenStep
 
 EDITED = "edited"  # how an answer ends that a person wrote anew
-ENDS = ("cancelled", "length", "interrupted", "pruned", "revised", EDITED)  # that are said
+ENDS = ("cancelled", "length", "interrupted", "pruned", EDITED)  # that are said
 
 
 @dataclass

@@ -58,5 +58,3 @@ def test_a_stream_of_text(
     assert [s.text for i, byte in enumerate(text) for s in one.push(step("", byte, i), 0.5)] == pushed
     assert one.reason == ("stop" if "b" in stop else "")
     assert [s.text for s in one.flush()] == flushed and one.rest == rest
-    revised = one.revise(step("", ord(" ")), 0.0)
-    assert stop or (revised is not None and revised.text == " ")

@@ -18,7 +18,7 @@ from likely.engine.decode.budget import Budget
 from likely.engine.decode.combine import Contrast, Layers
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.entropy_branching import EntropyBranching
-from likely.engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Revised
+from likely.engine.decode.events import Emitted, Event, Forked, Pruned, Rated
 from likely.engine.decode.exact import ExactMode
 from likely.engine.decode.guessing import Drafting, NGram
 from likely.engine.decode.infill import Holes
@@ -170,14 +170,6 @@ def test_the_answer_to_an_event_says_whether_its_branch_is_over() -> None:
 
     assert run(few(0), n=2, strategy=Listening(), stop=("cd",)).reasons == {0: "eot", 1: "stop"}
     assert answers == {0: [False, True], 1: [False, False, False, True]}
-
-
-def test_a_revision_is_passed_on_with_its_text_or_comes_as_it_is_revised() -> None:
-    """In "<e", which could begin a stop string, the "<" becomes another before anyone has seen it."""
-    seen = watch((0, "ab"), Revised(0, len(PROMPT), step(ord("X"), len(PROMPT))))
-    assert [(r.branch, r.position, r.step.text, r.step.piece) for r in seen.revised] == [(0, 3, "X", b"X")]
-    seen = watch((0, "a<e"), Revised(0, 4, step(ord("("), 4)), (0, "f"), stop=("<end>",))
-    assert seen.revised == [] and seen.text[0] == "a(ef"
 
 
 @pytest.mark.parametrize("recipe", [Recipe(), Recipe((RepetitionPenalty(1.4), Temperature(1.2)))])

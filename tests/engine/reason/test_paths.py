@@ -8,7 +8,7 @@ import pytest
 
 from likely.engine.answers.extraction import Extraction
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats
 from likely.engine.reason.paths import Path, PathCollector, by_score, by_vote
 from likely.engine.reason.scorers import SCORERS
 from likely.engine.trace.step import TokenStep
@@ -39,17 +39,16 @@ def answers(*found: str | None) -> list[Event]:
 
 def test_a_path_has_what_its_events_say() -> None:
     a, b, c, d = (said(text, 10 + i) for i, text in enumerate("abcd"))
-    x = said("x", 11)
     events: list[Event] = [
         Prefilled(1, 1),
         *(Emitted(0, a), Emitted(0, b), Forked(0, 1), Emitted(1, c), Emitted(0, d)),
         *(Rated(0, {"score": 1.5, "drawn": 9}), Rated(0, {"other": 3.0}), Rated(0, {"score": 2.0, "drawn": 7})),
-        *(Revised(1, 11, x), Emitted(2, a), Pruned(2), Pruned(5), Forked(4, 3), Emitted(3, d)),
+        *(Emitted(2, a), Pruned(2), Pruned(5), Forked(4, 3), Emitted(3, d)),
         *(done(0, rest="z"), done(1, "cancelled"), done(2, rest="y"), done(3, "length"), done(6)),
     ]
     found = list(collector(9).watch(events))
     assert [(p.branch, p.text, p.answer, p.finish) for p in found] == [
-        (0, "abdz", "abdz", "eot"), (1, "axc", None, "cancelled"), (2, "y", "y", "eot"), (3, "d", "d", "length"),
+        (0, "abdz", "abdz", "eot"), (1, "abc", None, "cancelled"), (2, "y", "y", "eot"), (3, "d", "d", "length"),
         (6, "", None, "eot"),
     ]  # fmt: skip
     assert [(p.tokens, p.drawn, p.scores, p.whole) for p in found] == [
