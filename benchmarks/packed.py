@@ -308,7 +308,7 @@ def divergence(path: Path, text: Path, count: int = 4000, chunk: int = 64) -> di
 
 
 def written(folder: Path, source: Path, kind: str) -> Path:
-    """The same model with its matrices in `kind`, by the gguf package."""
+    """The model of a GGUF file with its matrices in `kind`, written by the gguf package."""
     import gguf
     import numpy as np
 

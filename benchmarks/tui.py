@@ -145,7 +145,7 @@ async def bare(stream: Iterator[TokenStep], tokens: int, batches: int, rendered:
 
 
 async def full(stream: Iterator[TokenStep], tokens: int, batches: int) -> tuple[list[float], float]:
-    """The same with candidates, entropy, sliders, tree and status; and strips drawn a batch."""
+    """Milliseconds a batch of tokens with candidates, entropy, sliders, tree and status; and strips drawn a batch."""
     app = LikelyApp(_Nothing, Path(tempfile.mkdtemp()))
     async with app.run_test(size=(120, 40)) as pilot:
         while app.session is None:

@@ -53,5 +53,5 @@ def damaged(name: str, model: "LanguageModel", *texts: Sequence[int]) -> NotFini
 
 
 def damaged_at(name: str, where: str, narrow: str = "") -> NotFinite:
-    """The same, for a place that is known."""
+    """The error of a model that gives NaN at a place that is known, in words (`where`)."""
     return NotFinite(f"{name} gives NaN {where}: {narrow}its weights are damaged, fetch it again")

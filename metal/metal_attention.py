@@ -67,7 +67,9 @@ def attention(
     emit: Emit | None = None,
     geometry: Geometry | None = None,
 ) -> tuple[mx.array, Seen]:
-    """The same as `reference.attention`, by the kernels. Raises KernelError for what they cannot take."""
+    """Attention [B, H, T, D] and what it saw, by the kernels; `reference.attention` is their oracle.
+
+    KernelError for what they cannot take."""
     if (why := refusal(q, kv)) is not None:
         raise KernelError(why)
     emit = emit or Emit()

@@ -159,7 +159,7 @@ def quantize(x: mx.array, form: Format) -> QuantizedRows:
 
 
 def by_reference(new: ProjectedTokens) -> PreparedRows:
-    """The same by mlx's own operations."""
+    """Rows split into queries, keys and values, normed, rotated and packed by mlx: the reference of `by_kernel`."""
     _checked(*new.shapes)
     turns, norm, every = new.rotary.frequencies, new.norm, new.rows.shape[2]
     own_queries, own_keys, own_values = mx.split(new.rows, [every - 2 * new.kv_heads, every - new.kv_heads], axis=2)

@@ -141,7 +141,7 @@ def by_kernel(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None)
 
 
 def by_reference(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None) -> Statistics:
-    """The same in plain mlx operations."""
+    """Statistics and draw of each row of logits [N, V] in plain mlx operations: the reference of `by_kernel`."""
     vocab = logits.shape[1]
     x = logits.astype(mx.float32)
     below = x - mx.max(x, axis=-1, keepdims=True)

@@ -44,7 +44,7 @@ class Linear:
 
 
 class QuantizedLinear:
-    """The same for packed rows."""
+    """y = x W^T + b with W in packed rows."""
 
     __slots__ = ("bias", "gain", "packed")
 

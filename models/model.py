@@ -60,7 +60,7 @@ class LanguageModel(Protocol):
         ...
 
     def inspect(self, tokens: mx.array, cache: Cache | None = None, *, emit: Emit | None = None) -> Activations:
-        """The same pass with its inside; ConfigError where it cannot be seen."""
+        """A pass over tokens [B, T] that keeps hidden states and, with `emit`, attention; ConfigError where none can."""
         ...
 
     def lens(self, hidden: mx.array) -> mx.array:

@@ -130,7 +130,9 @@ class QuantizedCache(KVCache):
         return part
 
     def paste(self, parts: Sequence[Mapping[str, mx.array]], ends: Sequence[int]) -> None:
-        """As the other kinds; what was exact at the end of a part and is not at the end of the last is packed now."""
+        """Take in the segments of a text, one behind another.
+
+        Rows that were exact at the end of a segment, and are not at the end of the last, are packed now."""
         last = parts[-1]
         packed = ends[-1] - last["keys"].shape[2]
         start = 0

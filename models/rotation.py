@@ -99,7 +99,7 @@ class TableRotation(_Rotation):
 
 
 class KernelRotation(_Rotation):
-    """The same by `mx.fast.rope`."""
+    """Rotary embedding by `mx.fast.rope`."""
 
     def __init__(self, rope: Rope, head_size: int) -> None:
         super().__init__(rope, head_size)

@@ -102,7 +102,7 @@ class Transformer:
     def inspect(
         self, tokens: Array, cache: Cache | None = None, *, emit: Emit | None = None, mask: Mask | None = None
     ) -> Activations:
-        """The same pass with its inside: hidden states by layer and, where `emit` asks, what each head attended to."""
+        """A pass over tokens [B, T] that keeps hidden states by layer and, as `emit` asks, what each head attended to."""
         if mask is None:
             self.require_causal()
         x, step, caches, places = self._begin(tokens, cache)
@@ -250,7 +250,7 @@ class Transformer:
         return x if self.config.embed_scale == 1 else x * self.config.embed_scale
 
     def _packed(self, x: Array, cache: Cache | None, documents: Sequence[int]) -> Begun:
-        """The same for several documents in one row, each from position 0."""
+        """The start of a pass over several documents in one row, each from position 0."""
         b, t, _ = x.shape
         if cache is not None or b != 1 or sum(documents) != t or min(documents) < 1:
             raise CacheError(f"documents stand in one row without a cache, and their lengths add up to its {t} tokens")

@@ -68,7 +68,7 @@ class PackedRows:
         return mx.dequantize(self.weight, scales, biases, group, bits, mode, self.global_scale, dtype).astype(dtype)
 
     def map(self, change: Callable[[mx.array], mx.array]) -> "PackedRows":
-        """The same with `change` done to each array that has rows."""
+        """Packed rows with `change` done to each array that has rows."""
         biases = None if self.biases is None else change(self.biases)
         return PackedRows(change(self.weight), change(self.scales), self.layout, biases, self.global_scale)
 

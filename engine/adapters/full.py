@@ -71,7 +71,7 @@ class FullWeights:
             self.set(now)
 
     def stored(self, parameters: dict[str, Array]) -> dict[str, Array]:
-        """The same as a checkpoint has them."""
+        """Parameters as a checkpoint stores them: without the offset that some norms' weights are given here."""
         return {name: a - self.slots[name].offset if self.slots[name].offset else a for name, a in parameters.items()}
 
     def unstored(self, arrays: dict[str, Array]) -> dict[str, Array]:

@@ -165,7 +165,7 @@ def off(model: Transformer) -> Iterator[None]:
 
 @contextmanager
 def disabled(layers: Sequence[AdapterLayer]) -> Iterator[None]:
-    """The same for layers that are known: nothing is looked for in the model."""
+    """The base model, for as long as the block runs: these of its adapted layers are switched off."""
     before = [(layer, layer.on) for layer in layers]
     for layer in layers:
         layer.on = False

@@ -61,8 +61,8 @@ def _answer(matches: Iterable[Any]) -> str | None:
 
 
 def sought(pattern: str) -> Callable[[str], str | None]:
-    """The same for a person's, which may go back and forth without end. ParameterError for one that is none; what it
-    gives raises VerifierError where that takes longer than `PATIENCE_S`."""
+    """The last match of a person's regular expression, whose search may backtrack without end: the function that is
+    given raises VerifierError where it takes longer than `PATIENCE_S`. ParameterError for no regular expression."""
     import regex
 
     try:

@@ -47,7 +47,7 @@ class Combination(Strategy):
         return f"{self.TITLE} · {self.inner.words}" if self.inner.words else self.TITLE
 
     def over(self, inner: Strategy) -> Self:
-        """The same with another strategy over it. ParameterError for one that reads a model by itself."""
+        """This combination, drawn from by `inner`. ParameterError for a strategy that reads a model by itself."""
         if isinstance(inner, Combination | NGram | Drafting):
             raise ParameterError(f"{inner} asks the model itself, and cannot go over {self.NAME}: a search can")
         return replace(self, inner=inner)

@@ -52,7 +52,7 @@ class Depths:
 
 
 def read_again(branches: Branches, model: Depths) -> Branches:
-    """The same places for a model that keeps more: their last token is read again."""
+    """The branches for a model that stores more hidden states: the last token of each is read again."""
     place = branches.fork()
     last: Sequence[int] = [ids[-1] for ids in place.ids]
     if not place.reaches(place.length - 1):

@@ -161,7 +161,7 @@ class Sampler:
         return [self._choose(rows[i], key, forced, self.states[i]) for i, key in enumerate(keys)]
 
     def redraw(self, draws: Sequence[Draw]) -> list[Draw]:
-        """The same, with another draw for each that spilled."""
+        """The draws [B], with another by the transforms in place of each that spilled: the kernel could not draw it."""
         return [self._choose(d.logits, d.key, None, d.states) if d.spilled else d for d in draws]
 
     def queue(self, draws: Sequence[Draw]) -> None:

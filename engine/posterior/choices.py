@@ -34,12 +34,12 @@ class ChoiceLogits:
 
     @property
     def by_probit(self) -> np.ndarray:
-        """The same over the posterior, by the formula: variances alone."""
+        """Probabilities among the choices [K], averaged over the posterior by `probit`: variances alone."""
         return probit(self.mean, np.diag(self.covariance))
 
     @property
     def by_sampling(self) -> np.ndarray:
-        """The same by drawing logits."""
+        """Probabilities among the choices [K], averaged over logits drawn from the posterior."""
         return sampled(self.mean, self.covariance)
 
 

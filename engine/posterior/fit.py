@@ -58,7 +58,7 @@ class FittedAdapter:
 def _alone(
     fit: Callable[Concatenate[FittedAdapter, Options], stored.FitFacts],
 ) -> Callable[Concatenate[FittedAdapter, Options], stored.FitFacts]:
-    """The same by the one process that writes in the adapter's folder; LockTaken where another does."""
+    """`fit` while no other process writes in the adapter's folder; LockTaken where one does."""
 
     @wraps(fit)
     def alone(opened: FittedAdapter, /, *args: Options.args, **options: Options.kwargs) -> stored.FitFacts:

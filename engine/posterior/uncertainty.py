@@ -55,7 +55,7 @@ def probit(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
 
 
 def sampled(mean: np.ndarray, covariance: np.ndarray, draws: int = 10_000, seed: int = 0) -> np.ndarray:
-    """The same probabilities [K] by drawing the logits N(mean [K], covariance [K, K]), mean softmax."""
+    """Probabilities [K] of classes whose logits are N(mean [K], covariance [K, K]): the mean softmax of `draws`."""
     random = np.random.default_rng(seed)
     values, vectors = np.linalg.eigh(np.asarray(covariance, np.float64))
     root = vectors * np.sqrt(np.maximum(values, 0))

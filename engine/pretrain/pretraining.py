@@ -129,7 +129,8 @@ def pretrain(
 
 
 def train(opened: Pretraining, control: TrainControl | None = None) -> Iterator[Event | Answer | Pretrained]:
-    """The same for a run that is open. OutOfMemory, before anything is written, where a step would not fit."""
+    """The events of training an open run to its end. OutOfMemory, before anything is written, where a step would not
+    fit."""
     run = opened.run
     refuse_if_too_large(opened.report, run.config, length="--context", lighter="a smaller --size", there=False)
     with trainer.alone(run, "pretrain"):

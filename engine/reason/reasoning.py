@@ -64,7 +64,7 @@ class Reasoning:
 
     @property
     def once(self) -> "Reasoning":
-        """The same question, answered once."""
+        """The reasoning with one answer and no vote, verifier or early end."""
         return replace(self, method="vote", n=1, confidence=None, hopeless=None, verifier=None)
 
     def ids(self, session: "Session", question: str) -> list[int]:

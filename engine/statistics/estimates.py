@@ -201,8 +201,8 @@ class Change:
         return self.items_to_see(self.estimate.mean)
 
     def items_to_see(self, difference: float) -> int | None:
-        """The same of a named difference, where items vary as these do; None for one of 0, from a single item, and
-        where they do not vary, which says nothing of those to come."""
+        """Items that see this difference four times in five, where items vary as these do; None for a difference of 0,
+        from a single item, and where they do not vary, which says nothing of those to come."""
         spread = self.estimate.error * math.sqrt(self.estimate.n)
         return needed(spread, difference) if difference and 0 < spread < math.inf else None
 

@@ -91,7 +91,8 @@ def launch(path: Path, buffers: Sequence[KernelArgument], grid: Sequence[int], t
 def launch_checked(
     kernel: str, path: Path, buffers: Sequence[KernelArgument], grid: Sequence[int], threadgroup: Sequence[int]
 ) -> DispatchReport:
-    """The same with a checked build, on copies that stand far apart, so that no stray access meets another buffer."""
+    """Run all threadgroups of a checked build on copies that stand far apart, so that no stray access meets another
+    buffer; KernelError as of `launch`."""
     spans = [np.lib.array_utils.byte_bounds(buffer.array) if buffer.array.size else (0, 0) for buffer in buffers]
     places, top = [], GUARD
     for low, high in spans:

@@ -101,7 +101,7 @@ def sdpa_vector_2pass(
     sinks: mx.array | None = None,
     checked: bool = False,
 ) -> tuple[mx.array, list[DispatchReport]]:
-    """The same split over `blocks` (a multiple of 32) parts of the keys, and their merge. Output [B, H, L, D]."""
+    """Attention of few queries over `blocks` (a multiple of 32) parts of the keys, merged. Output [B, H, L, D]."""
     (batch, heads, length, width), (_, kv_heads, tokens, _) = q.shape, k.shape
     constants, extra = _masked(mask, sinks)
     constants[26] = str(blocks)

@@ -73,7 +73,7 @@ def read_windows(keys: Keys, layers: int, slides: Callable[[int], bool] = lambda
 
 
 def read_switched_windows(keys: Keys, layers: int) -> tuple[int, ...]:
-    """The same where `use_sliding_window` has to allow it, from layer `max_window_layers` on (Qwen, SmolLM3)."""
+    """Each layer's window, from layer `max_window_layers` on where `use_sliding_window` allows it (Qwen, SmolLM3)."""
     first = keys.integer("max_window_layers", layers)
     windows = read_windows(keys, layers, lambda i: i >= first)
     return windows if keys.flag("use_sliding_window", False) else (0,) * layers
