@@ -132,7 +132,7 @@ class Mask:
         return visible
 
     def _visible_noised(self, p: mx.array, k: mx.array) -> mx.array:
-        """bool [B, T, N] for whole rows, each a text noised and the text: every position by its document, half, block."""
+        """bool [B, T, N] for whole rows, each a noised text and the text: a position by document, half, block."""
         halves = [length // 2 for length in self.lengths or (k.shape[-1],)]
         sides = [(i, clean, n) for i, n in enumerate(halves) for clean in (0, 1)]
         blocks = mx.concatenate([mx.floor_divide(mx.arange(n), self.block) for n in halves for _ in "12"])

@@ -60,7 +60,7 @@ class LanguageModel(Protocol):
         ...
 
     def inspect(self, tokens: mx.array, cache: Cache | None = None, *, emit: Emit | None = None) -> Activations:
-        """A pass over tokens [B, T] that keeps hidden states and, with `emit`, attention; ConfigError where none can."""
+        """A pass over tokens [B, T] that keeps hidden states and, with `emit`, attention; else ConfigError."""
         ...
 
     def lens(self, hidden: mx.array) -> mx.array:

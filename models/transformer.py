@@ -102,7 +102,7 @@ class Transformer:
     def inspect(
         self, tokens: Array, cache: Cache | None = None, *, emit: Emit | None = None, mask: Mask | None = None
     ) -> Activations:
-        """A pass over tokens [B, T] that keeps hidden states by layer and, as `emit` asks, what each head attended to."""
+        """A pass over tokens [B, T] that keeps hidden states by layer and, as `emit` asks, what heads attended to."""
         if mask is None:
             self.require_causal()
         x, step, caches, places = self._begin(tokens, cache)
