@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from likely.engine.errors import CheckpointError
-from likely.engine.sources.model_info import ModelInfo, quantization_of, read_json
+from likely.engine.sources.model_info import ModelInfo, quantization_of, read_config
 from likely.metal import mx
 
 
@@ -21,7 +21,7 @@ class MlxLm:
 
     def __init__(self, info: ModelInfo, dtype: mx.Dtype) -> None:
         """CheckpointError where mlx-lm has no class for the model."""
-        if not info.path.is_file() and quantization_of(read_json(info.path / "config.json")):
+        if not info.path.is_file() and quantization_of(read_config(info.path)):
             self.model = import_module("mlx_lm.utils").load_model(info.path)[0]
         else:
             self.model = _build(info)

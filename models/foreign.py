@@ -1,4 +1,4 @@
-"""A model of mlx-lm's own class behind our protocol, for architectures not written here. Imported only for them.
+"""A model of mlx-lm's own class behind our protocol, for architectures not written here.
 
 Such a model has no view of its attention and none of our caches or kernels; what is asked for and cannot be had is an
 error that says so. Where its head can be told apart from its body, which is tried once on a few tokens, `hidden` gives
@@ -7,88 +7,15 @@ the state in front of it; else `hidden` gives the logits themselves and `head` h
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
-from likely.metal import mx, nn
+from likely.metal import mx
 from likely.metal.attention import Emit, Mask
-from likely.models import layouts
 from likely.models.cache import FIRST, Cache, RowSize
 from likely.models.config import ModelConfig
-from likely.models.errors import CacheError, CheckpointError, ConfigError
-from likely.models.keys import MOST
+from likely.models.errors import CacheError, ConfigError
 from likely.models.model import Activations
 from likely.models.rotation import Rotation
-
-
-def build(config: Mapping[str, Any], weights: dict[str, mx.array], dense: mx.Dtype | None = None) -> "ForeignModel":
-    """The model by mlx-lm's class, unpacked to `dense` if given.
-
-    ConfigError where it has none, CheckpointError where the tensors do not fit it.
-    """
-    model_class, args_class = _classes(config)
-    _check_counts(config)
-    packing = layouts.settings(config)
-    layouts.translate(config, weights)
-    try:
-        model = model_class(args_class.from_dict(dict(config)))
-        stored = model.sanitize(weights) if hasattr(model, "sanitize") else dict(weights)
-        _quantize(model, stored, packing)
-        model.eval()
-        model.load_weights(list(stored.items()), strict=True)
-        if dense is not None:
-            model = _unpacked(model, dense)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"mlx-lm's {config['model_type']} does not take this checkpoint: {error}") from error
-    weights.clear()
-    return ForeignModel(config, model)
-
-
-def _check_counts(config: Mapping[str, Any]) -> None:
-    """ConfigError for more layers or experts than any model has: mlx-lm makes each, and looks for its tensors."""
-    inner = config.get("text_config")
-    for name, value in [*config.items(), *(inner.items() if isinstance(inner, dict) else ())]:
-        counts = name.endswith(("layers", "n_layer", "experts")) and isinstance(value, int)
-        if counts and value > MOST:
-            raise ConfigError(f"config: {name} must be at most {MOST:,}, got {value:,}")
-
-
-def _classes(config: Mapping[str, Any]) -> tuple[Any, Any]:
-    model_type = config.get("model_type")
-    try:
-        from mlx_lm.utils import MODEL_REMAPPING
-    except ImportError as error:
-        raise ConfigError(f"config: model_type {model_type!r} needs the package mlx-lm: pip install mlx-lm") from error
-    name = MODEL_REMAPPING.get(model_type, model_type)
-    if not isinstance(name, str) or not name.replace("-", "").isidentifier():
-        raise ConfigError(f"config: model_type must be a name, got {model_type!r}")
-    try:
-        module = import_module(f"mlx_lm.models.{name}")
-        return module.Model, module.ModelArgs
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"config: model_type {model_type!r} is known neither here nor to mlx-lm") from error
-
-
-def _quantize(model: Any, weights: Mapping[str, mx.array], packing: Mapping[str, Any]) -> None:
-    """Give mlx-lm's modules the layouts that the tensors have."""
-    from mlx_lm.utils import infer_quant_config
-
-    def layout(path: str, module: Any) -> Any:
-        if isinstance(packing.get(path), dict):
-            return packing[path]
-        packed = hasattr(module, "to_quantized") and f"{path}.scales" in weights
-        return infer_quant_config(path, module, weights) if packed else False
-
-    if any(name.endswith(".scales") for name in weights):
-        nn.quantize(model, class_predicate=layout)  # type: ignore[attr-defined]
-
-
-def _unpacked(model: Any, dtype: mx.Dtype) -> Any:
-    from mlx_lm.utils import dequantize_model
-
-    model = dequantize_model(model)
-    model.set_dtype(dtype)
-    return model
 
 
 class ForeignModel:
@@ -151,13 +78,12 @@ class ForeignModel:
 
     @property
     def arrays(self) -> dict[str, mx.array]:
-        return _flat(self.model.parameters())
+        return flat(self.model.parameters())
 
     @property
     def dtype(self) -> mx.Dtype:
-        """Of the weights that are not packed."""
-        kinds = [array.dtype for name, array in self.arrays.items() if not name.endswith((".scales", ".biases"))]
-        return next((kind for kind in kinds if mx.issubdtype(kind, mx.floating)), mx.float32)
+        """Of most of its numbers; what chooses experts may be wider."""
+        return commonest(self.arrays)
 
 
 class ForeignCache(Cache):
@@ -185,7 +111,7 @@ class ForeignCache(Cache):
 
     @property
     def nbytes(self) -> int:
-        return sum(a.nbytes for cache in self.inner for a in _flat(cache.state).values())
+        return sum(a.nbytes for cache in self.inner for a in flat(cache.state).values())
 
     def needs(self, positions: int, row: RowSize, chunk: int) -> int:
         raise CacheError(
@@ -245,14 +171,20 @@ def _split(model: Any, vocab_size: int) -> tuple[Callable[..., mx.array], Callab
     return model, _same
 
 
-def _flat(tree: Any, path: str = "") -> dict[str, mx.array]:
+def commonest(arrays: Mapping[str, mx.array]) -> mx.Dtype:
+    """The type of the most that are floating-point numbers; float32 where there is none."""
+    kinds = [array.dtype for array in arrays.values() if mx.issubdtype(array.dtype, mx.floating)]
+    return max(kinds, key=kinds.count, default=mx.float32)
+
+
+def flat(tree: Any, path: str = "") -> dict[str, mx.array]:
     """The arrays of nested tables and lists by their dotted paths."""
     if isinstance(tree, mx.array):
         return {path: tree}
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else ()
     arrays: dict[str, mx.array] = {}
     for key, value in items:
-        arrays |= _flat(value, f"{path}.{key}" if path else str(key))
+        arrays |= flat(value, f"{path}.{key}" if path else str(key))
     return arrays
 
 

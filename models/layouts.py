@@ -11,10 +11,11 @@ from likely.metal import mx
 from likely.models.errors import CheckpointError, ConfigError
 
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # where in a word the value of a column stands
+TRANSLATED = ("awq", "gptq")
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The quantisation that a configuration names in mlx's terms; empty for AWQ and GPTQ, whose tensors will say."""
+    """The quantisation that a configuration names in mlx's terms; empty for another tool's, which the tensors say."""
     own, published = (config.get(name) or {} for name in ("quantization", "quantization_config"))
     for table in (own, published):
         if not isinstance(table, Mapping):
@@ -22,10 +23,8 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     method = published.get("quant_method")
     if own or not published or method is None:
         return dict(own or published)
-    if method not in ("awq", "gptq"):
-        raise ConfigError(
-            f"config: quant_method must be awq or gptq, got {method!r}; convert the model with mlx_lm.convert"
-        )
+    if method not in TRANSLATED:
+        return {}
     if published.get("bits", 4) != 4:
         raise ConfigError(f"config: {method} with 4 bits can be read, got {published['bits']}")
     if method == "awq" and str(published.get("version", "gemm")).lower() != "gemm":
@@ -36,11 +35,17 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
 def translate(config: Mapping[str, Any], weights: dict[str, mx.array]) -> None:
     """Replace `.qweight`, `.qzeros`, `.scales` of AWQ and GPTQ by `.weight`, `.scales`, `.biases`; else change nothing.
 
-    CheckpointError where a GPTQ model reordered its columns (act-order), for which mlx has no layout.
+    CheckpointError where a GPTQ model reordered its columns (act-order), for which mlx has no layout, and for what
+    other tools packed in ways of their own.
     """
     published = config.get("quantization_config") or {}
     method = published.get("quant_method") if isinstance(published, Mapping) else None
-    if method not in ("awq", "gptq"):
+    if method not in TRANSLATED:
+        if method is not None and not any(name.endswith(".scales") for name in weights):
+            raise CheckpointError(
+                f"weights: {method} packed them in a way that a {config.get('model_type')} is not read in here, nor by "
+                "mlx-lm: take the original model, or what mlx-lm made of it"
+            )
         return
     for name in [name for name in weights if name.endswith(".qweight")]:
         path = name.removesuffix(".qweight")

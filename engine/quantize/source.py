@@ -15,7 +15,7 @@ from likely.engine.sources import gguf, safetensors
 from likely.engine.sources.gguf import mapping, weights
 from likely.engine.sources.gguf.precision import Precision
 from likely.engine.sources.hf_folder import stored_dtype
-from likely.engine.sources.model_info import ModelInfo, quantization_of, read_json, weight_files
+from likely.engine.sources.model_info import ModelInfo, quantization_of, read_config, weight_files
 from likely.engine.tokenizer import from_folder, from_gguf, published
 from likely.metal import mx
 from likely.models.block import Block
@@ -60,7 +60,7 @@ class Source:
             self.dtype = mx.bfloat16 if self._arch.model_type.startswith("gemma") else mx.float16
             names = {tensor: mapping.weight_name(tensor, self._arch) for tensor in header.tensors}
         else:
-            self.config = read_json(info.path / "config.json")
+            self.config = read_config(info.path)
             self.tokenizer = from_folder(info.path)
             if quantization_of(self.config):
                 raise CheckpointError(f"{info.name} is quantised already: begin with the original model")

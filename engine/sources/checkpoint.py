@@ -16,12 +16,12 @@ from likely.engine import ranks
 from likely.engine.beside import awaited, begun
 from likely.engine.errors import CheckpointError
 from likely.engine.pace import whole
-from likely.engine.sources import gguf, hf_folder, packed_folder, store
+from likely.engine.sources import gguf, hf_folder, mlx_lm_folder, packed_folder, store
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.sources.gguf import mapping, weights
 from likely.engine.sources.gguf.packed import read_packed
 from likely.engine.sources.gguf.precision import Precision, choose
-from likely.engine.sources.model_info import ModelInfo, quantization_of, read_json
+from likely.engine.sources.model_info import ModelInfo, quantization_of, read_config
 from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
 from likely.metal import kernel, malloc, memory, mx
 from likely.metal.packed import LAYOUTS
@@ -155,7 +155,10 @@ def _load(
     if info.path.is_file():
         tokenizer, config, arrays, precision, share = yield from _read_gguf(info, precision, parting)
     else:
-        tokenizer, config, arrays, precision, share = yield from _read_folder(info, precision, parting)
+        config = _config(info)
+        if parting is None and mlx_lm_folder.reads(config):
+            return (yield from _load_by_mlx_lm(info, config, precision, progress))
+        tokenizer, config, arrays, precision, share = yield from _read_folder(info, config, precision, parting)
     layers = config.get("num_hidden_layers", 0)
     if share is None and isinstance(layers, int) and layers > len(arrays):
         raise CheckpointError(f"config: num_hidden_layers is {layers:,}, but there are only {len(arrays):,} tensors")
@@ -164,8 +167,6 @@ def _load(
         model = native.build(config, arrays, expandable=not precision.packed)
     else:
         model = models.build(config, arrays, dense=None if precision.packed else precision.dtype, share=share)
-    if precision.native or not precision.packed:  # what it says of the file no longer holds for the model
-        config = {key: value for key, value in config.items() if not key.startswith("quantization")}
     if kernel.available():
         _ready_kernels(model, precision, progress)
     if mx.default_device() == mx.cpu and not precision.native:
@@ -175,7 +176,27 @@ def _load(
 
         assert isinstance(model, models.Transformer)  # `share` refuses others
         model = connect(model, share, parting.ranks.group)
-    return Checkpoint(model, tokenizer, info, config, precision)
+    return Checkpoint(model, tokenizer, info, _of_model(config, precision), precision)
+
+
+def _load_by_mlx_lm(
+    info: ModelInfo, config: dict[str, Any], precision: Precision | None, progress: Report
+) -> Generator[bool | None, None, Checkpoint]:
+    tokenizer = yield from awaited(begun(lambda: from_folder(info.path)))
+    if precision is None and mx.default_device() == mx.cpu:
+        precision = choose(info.parameters, config["model_type"])
+    model = yield from mlx_lm_folder.read_model(info.path, config, precision)
+    precision = precision or Precision(model.dtype, packed=True)
+    if kernel.available():
+        _ready_kernels(model, precision, progress)
+    return Checkpoint(model, tokenizer, info, _of_model(config, precision), precision)
+
+
+def _of_model(config: dict[str, Any], precision: Precision) -> dict[str, Any]:
+    """The configuration without what it says of the file and no longer holds for the model."""
+    if precision.packed and not precision.native:
+        return config
+    return {key: value for key, value in config.items() if not key.startswith("quantization")}
 
 
 def _ready_kernels(model: "LanguageModel", precision: Precision, progress: Report) -> None:
@@ -248,7 +269,7 @@ def not_native(info: ModelInfo) -> str | None:
     """Why a model on this machine does not decode by native code on packed weights; None if it does."""
     try:
         if not info.path.is_file():
-            config = read_json(info.path / "config.json")
+            config = read_config(info.path)
             return _folder_not_native(info, config, choose(info.parameters, str(config.get("model_type"))))
         header = gguf.read_header(info.path)
         config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
@@ -277,19 +298,22 @@ def _on_gpu() -> bool:
     return mx.default_device() != mx.cpu or kernel.available()
 
 
+def _config(info: ModelInfo) -> dict[str, Any]:
+    config = read_config(info.path)
+    if not isinstance(config.get("model_type"), str):
+        raise CheckpointError(f"config: model_type must be a string, got {config.get('model_type')!r}")
+    return config
+
+
 def _read_folder(
-    info: ModelInfo, precision: Precision | None, parting: Partition | None
+    info: ModelInfo, config: dict[str, Any], precision: Precision | None, parting: Partition | None
 ) -> Generator[bool | None, None, Read]:
-    config = read_json(info.path / "config.json")
-    family = config.get("model_type")
-    if not isinstance(family, str):
-        raise CheckpointError(f"config: model_type must be a string, got {family!r}")
     share = None
     if parting is not None:
         share = parting.share(config, hf_folder.tensor_names(info.path), _group(config))
     tokenizer = yield from awaited(begun(lambda: from_folder(info.path)))
     if precision is None:
-        precision = _choose(info, family, hf_folder.stored_dtype(info.path), parting)
+        precision = _choose(info, config["model_type"], hf_folder.stored_dtype(info.path), parting)
         if parting is None and _folder_not_native(info, config, precision) is None:
             precision = replace(precision, native=True)
     if precision.native:

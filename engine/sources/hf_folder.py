@@ -44,7 +44,7 @@ def read_weights(folder: Path, precision: Precision) -> Iterator[tuple[str, mx.a
         if array.dtype in FLOATS and array.dtype != precision.dtype:
             array = array.astype(precision.dtype)
         if mx.default_device() == mx.cpu:
-            _evaluate(array)
+            evaluated(array)
         yield name, array
 
 
@@ -80,11 +80,13 @@ def array_of(raw: np.ndarray, dtype: str, shape: Sequence[int]) -> mx.array:
     if dtype == "BF16":
         return mx.array(raw.view(np.uint16).reshape(shape)).view(mx.bfloat16)
     kind = "?" if dtype == "BOOL" else f"<{dtype[0].lower()}{safetensors.SIZES[dtype]}"
+    if dtype.startswith("F8"):  # its bytes, as mlx has them
+        kind = "u1"
     return mx.array(raw.view(kind).reshape(shape))
 
 
-def _evaluate(array: mx.array) -> None:
-    """Compute the array now: reading a file that has changed since its header was checked ends here."""
+def evaluated(array: mx.array) -> None:
+    """Compute the array now. CheckpointError where the file that it is read from has changed since it was checked."""
     try:
         mx.eval(array)
     except RuntimeError as error:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -64,6 +64,48 @@ def read_json(path: Path, schema: json_reader.Schema = dict) -> dict[str, Any]:
                 f"{path.parent} has no {path.name}: it is not a model in Hugging Face's layout"
             ) from None
         raise
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A folder's config.json; what other tools say of its packing, wherever they say it, as mlx does where it can.
+
+    CheckpointError if there is none, or it is damaged.
+    """
+    config = read_json(folder / "config.json")
+    inner, beside = config.get("text_config"), folder / "hf_quant_config.json"
+    if not config.get("quantization_config"):
+        if isinstance(inner, dict) and inner.get("quantization_config"):
+            config["quantization_config"] = inner["quantization_config"]
+        elif beside.is_file():
+            config["quantization_config"] = {"quant_method": "modelopt", **read_json(beside)}
+    if not config.get("quantization") and (layout := _in_mlx_terms(config.get("quantization_config"))):
+        config["quantization"] = layout
+    return config
+
+
+def _in_mlx_terms(published: object) -> dict[str, Any] | None:
+    """The layout of mlx that a `quantization_config` of another tool means; None where it means none."""
+    match published:
+        case {"quant_method": "mxfp4"} | {"quant_method": "compressed-tensors", "format": "mxfp4-pack-quantized"}:
+            return {"group_size": 32, "bits": 4, "mode": "mxfp4"}
+        case {"quant_method": "mxfp8"} | {"quant_method": "fp8", "scale_fmt": "ue8m0", "weight_block_size": [32, 32]}:
+            return {"group_size": 32, "bits": 8, "mode": "mxfp8"}
+        case (
+            {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}
+            | {"quant_method": "modelopt", "quant_algo": "NVFP4"}
+            | {"quant_method": "modelopt", "quantization": {"quant_algo": "NVFP4"}}
+        ):
+            return {"group_size": 16, "bits": 4, "mode": "nvfp4"}
+    return None
+
+
+def packed_by(config: Mapping[str, Any]) -> str | None:
+    """The tool that packed the matrices in a layout which mlx has not; None where none did."""
+    published = config.get("quantization_config")
+    if config.get("quantization") or not isinstance(published, Mapping):
+        return None
+    method = published.get("quant_method")
+    return None if method is None else str(method)
 
 
 def quantization_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +169,7 @@ def _describe_gguf(header: Header, name: str, source: str) -> ModelInfo:
 
 
 def _describe_folder(path: Path, name: str, source: str) -> ModelInfo:
-    config, files = read_json(path / "config.json"), weight_files(path)
+    config, files = read_config(path), weight_files(path)
     stored = {name: tensor for file in files for name, tensor in safetensors.read_header(file).items()}
     packing = quantization_of(config)
     group_size = packing.get("group_size", 64)

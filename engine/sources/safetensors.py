@@ -16,7 +16,7 @@ from likely.engine.whole_file import refuse_pipe
 MAX_HEADER = 1 << 24  # bytes, of 130,000 tensors: the format's own library takes six times as many
 SIZES = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8,
-    "F16": 2, "BF16": 2, "F32": 4,
+    "F16": 2, "BF16": 2, "F32": 4, "F8_E4M3": 1, "F8_E8M0": 1,
 }  # fmt: skip
 
 

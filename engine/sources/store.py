@@ -7,6 +7,7 @@ other programs or the person keep are used in place (`places`).
 Names: one of the catalogue, a hub repository `owner/name` (or one GGUF file in it, `owner/name/file.gguf`), or a path.
 """
 
+import ast
 import importlib.util
 import json
 import os
@@ -212,11 +213,17 @@ def _named(info: ModelInfo) -> ModelInfo:
 
 @cache
 def _foreign() -> frozenset[str]:
-    """The model types that mlx-lm has a class for, found without importing it."""
+    """The model types that mlx-lm has a class for, by that name or another; types without importing it."""
     spec = importlib.util.find_spec("mlx_lm")
     folders = spec.submodule_search_locations if spec is not None else None
-    files = (file for folder in folders or () for file in (Path(folder) / "models").glob("*.py"))
-    return frozenset(file.stem for file in files)
+    types: set[str] = set()
+    for folder in map(Path, folders or ()):
+        types |= {file.stem for file in (folder / "models").glob("*.py")}
+        for line in ast.parse((folder / "utils.py").read_text(encoding="utf-8")).body:
+            match line:
+                case ast.Assign(targets=[ast.Name("MODEL_REMAPPING")], value=names):
+                    types |= set(ast.literal_eval(names))
+    return frozenset(types)
 
 
 def _looks_like_path(name: str) -> bool:

@@ -13,7 +13,6 @@ from likely.models.families import FAMILIES
 from likely.models.families.builder import Builder, ModelShare
 from likely.models.families.family import Family, of
 from likely.models.keys import Keys
-from likely.models.model import LanguageModel
 from likely.models.parts import JOINED
 from likely.models.transformer import Transformer
 from likely.models.weights import BlankTensors, Tensors
@@ -69,19 +68,14 @@ def build(
     *,
     dense: mx.Dtype | None = None,
     share: ModelShare | None = None,
-) -> LanguageModel:
+) -> Transformer:
     """The model that a Hugging Face configuration and its tensors describe.
 
     `weights` is emptied: the model owns the arrays, and none is held twice. q, k and v are one product, and gate and
     up, where they are kept alike. `dense` unpacks quantised matrices to numbers of that dtype, one at a time. `share`
-    says that the tensors are one rank's, as it placed them (`models.parallel`). An architecture that is not in FAMILIES
-    runs by mlx-lm's own class (`models.foreign`).
-    Raises ConfigError and CheckpointError.
+    says that the tensors are one rank's, as it placed them (`models.parallel`).
+    Raises ConfigError, for an architecture that is not in FAMILIES too, and CheckpointError.
     """
-    if config.get("model_type") not in FAMILIES:
-        from likely.models import foreign
-
-        return foreign.build(config, weights, dense)
     kind = family(str(config.get("model_type")))
     shape = described(config, weights) if share is None else share.config
     packing = layouts.settings(config)

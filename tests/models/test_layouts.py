@@ -145,7 +145,6 @@ def test_settings_that_disagree_with_the_tensors() -> None:
         with pytest.raises(CheckpointError, match=line):
             ours(WIDE | {"quantization": said}, theirs)
     for said, line in (
-        ({"quant_method": "bitsandbytes"}, "quant_method must be awq or gptq, got 'bitsandbytes'"),
         ({"quant_method": "gptq", "bits": 8}, "gptq with 4 bits can be read, got 8"),
         ({"quant_method": "awq", "version": "gemv"}, "version gemm can be read, got 'gemv'"),
     ):

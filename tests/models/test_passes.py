@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 
 from likely.metal import mx, packed
-from likely.models import foreign, native
+from likely.models import native
 from likely.models.cache import Cache
 from likely.models.compiled import CompiledStep
 from likely.models.config import MaskedDiffusion
 from likely.models.errors import CacheError, ConfigError
 from likely.models.families import registry
+from likely.models.foreign import ForeignModel
 from likely.models.packed import refusal
 from likely.models.rope import Rope
 from likely.models.tap import TappedPass
 from likely.models.transformer import Transformer
+from tests.models.oracle import reference
 from tests.models.test_defaults import PLAIN
 from tests.models.test_families import SAME
 from tests.models.test_packed import in_numpy
@@ -73,12 +75,19 @@ def natively(name: str, net: Transformer) -> native.NativeModel:
     return native.build(SAME[name], in_numpy(stored(name, net)))
 
 
+def theirs(name: str, net: Transformer) -> ForeignModel:
+    model = reference(SAME[name])
+    arrays = stored(name, net)
+    model.load_weights([*(model.sanitize(arrays) if hasattr(model, "sanitize") else arrays).items()])
+    return ForeignModel(SAME[name], model)
+
+
 PASSES: dict[str, Callable[[str, Transformer], Any]] = {
     "graph": lambda name, net: net,
     "compiled step": Compiled,
     "native": natively,
     "tapped": Tapped,
-    "foreign": lambda name, net: foreign.build(SAME[name], stored(name, net)),
+    "foreign": theirs,
 }
 READ, BACK, FORK, FREEZE, SELECT = "read", "back", "fork", "freeze", "select"
 SCRIPT: list[tuple[str, Any]] = [

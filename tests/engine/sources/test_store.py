@@ -290,6 +290,13 @@ def test_what_is_broken_or_of_no_family_that_runs_is_passed_over(
     assert [info.path for info in store.list()] == [whole] and store.resolve(REPO) is None
 
 
+def test_what_mlx_lm_runs_is_listed_by_whichever_name_it_has_for_it(folder: Path, tmp_path: Path) -> None:
+    place = snapshot(tmp_path / "cache", folder, "a" * 40)
+    for kind in ("gpt_oss", "minimax_m2", "kimi_k2"):
+        (place / "config.json").resolve().write_text(json.dumps({"model_type": kind}))
+        assert [info.family for info in store.list()] == [kind]
+
+
 @pytest.mark.parametrize(
     ("names", "where"),
     [
