@@ -44,8 +44,8 @@ def refused_as(names: Mapping[str, str]) -> Iterator[None]:
     """Refusals in here name fields as the client wrote them: `names` has these by ours, the longest first."""
 
     def renamed(text: str) -> str:
-        found = next((ours for ours in names if re.match(rf"{re.escape(ours)}\b", text)), "")
-        return names.get(found, "") + text[len(found) :]
+        name = next((ours for ours in names if re.match(rf"{re.escape(ours)}\b", text)), "")
+        return names.get(name, "") + text[len(name) :]
 
     try:
         yield
@@ -67,8 +67,8 @@ class ResponseShape:
 
 def _few(prompts: Sequence[Prompt]) -> bool:
     """Whether prompts have few characters and ids together."""
-    said = (part for prompt in prompts for part in (*prompt.parts, *map(str, (*prompt.messages, *prompt.tools))))
-    return sum(len(part) * (1 if isinstance(part, str) else 4) for part in said) <= READ
+    parts = (part for prompt in prompts for part in (*prompt.parts, *map(str, (*prompt.messages, *prompt.tools))))
+    return sum(len(part) * (1 if isinstance(part, str) else 4) for part in parts) <= READ
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ class LoggedResponse(Response):
         self.state, self.does, self.path = state, does, path
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        seen = ServedExchange(time.perf_counter(), self.path)
+        exchange = ServedExchange(time.perf_counter(), self.path)
         sent = False
 
         async def told(message: Any) -> None:
@@ -133,37 +133,37 @@ class LoggedResponse(Response):
                 body = await read_body(receive, headers, self.state.bounds) if scope["method"] == "POST" else b""
                 gone = asyncio.ensure_future(_gone(receive))
                 try:
-                    await _unless(gone, self._answer(self.does, body, scope, receive, told, seen))
+                    await _unless(gone, self._answer(self.does, body, scope, receive, told, exchange))
                 finally:
                     gone.cancel()
             except RequestRefused as error:
-                await self._refuse(error, scope, receive, told, seen, sent)
+                await self._refuse(error, scope, receive, told, exchange, sent)
             except LikelyError as error:
-                await self._refuse(RequestRefused(str(error)), scope, receive, told, seen, sent)
+                await self._refuse(RequestRefused(str(error)), scope, receive, told, exchange, sent)
             except asyncio.CancelledError:
                 ends = RequestRefused("the server is ending", status=503, kind="server_error")
-                await self._refuse(ends, scope, receive, told, seen, sent)
+                await self._refuse(ends, scope, receive, told, exchange, sent)
                 raise
             except Exception as error:  # a bug ends its own request alone, and is told
                 self.state.tell(error.trace if isinstance(error, WorkerFault) else traceback.format_exc())
                 status = 503 if isinstance(error, WorkerFault) and error.restarted else 500
                 fault = RequestRefused(f"a fault of this server: {error}", status=status, kind="server_error")
-                await self._refuse(fault, scope, receive, told, seen, sent)
+                await self._refuse(fault, scope, receive, told, exchange, sent)
 
         try:
             await work()
         finally:
             now = time.perf_counter()
             metrics = self.state.metrics
-            metrics.requests[self.path, seen.status or 499] += 1
-            metrics.tokens["prompt"] += seen.prompt_tokens
-            metrics.tokens["reused"] += seen.reused
-            metrics.tokens["completion"] += seen.tokens
-            metrics.whole_s.add(now - seen.began)
-            if seen.first_s is not None:
-                metrics.first_s.add(seen.first_s)
+            metrics.requests[self.path, exchange.status or 499] += 1
+            metrics.tokens["prompt"] += exchange.prompt_tokens
+            metrics.tokens["reused"] += exchange.reused
+            metrics.tokens["completion"] += exchange.tokens
+            metrics.whole_s.add(now - exchange.began)
+            if exchange.first_s is not None:
+                metrics.first_s.add(exchange.first_s)
             if not self.state.quiet and self.path not in ("/health", "/metrics"):
-                self.state.tell(seen.line(now))
+                self.state.tell(exchange.line(now))
 
     def _let_in(self, headers: dict[str, str]) -> None:
         """RequestRefused for whoever may not ask for this."""
@@ -188,8 +188,8 @@ class LoggedResponse(Response):
                     await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
             elif callable(answered):
-                made = answered
-                parts = await self.state.aside(lambda: list(encoded(made())))
+                build = answered
+                parts = await self.state.aside(lambda: list(encoded(build())))
                 length = str(sum(map(len, parts))).encode()
                 start_headers = [(b"content-length", length), (b"content-type", b"application/json")]
                 await send({"type": "http.response.start", "status": seen.status, "headers": start_headers})
@@ -229,14 +229,14 @@ def encoded(body: Any) -> Iterator[bytes]:
 
 def _texts(value: Any, deep: int) -> Iterator[str]:
     if deep and isinstance(value, dict) and value:
-        for i, (name, each) in enumerate(value.items()):
+        for i, (name, item) in enumerate(value.items()):
             yield f"{',' if i else '{'}{json.dumps(name, ensure_ascii=False)}:"
-            yield from _texts(each, deep - 1)
+            yield from _texts(item, deep - 1)
         yield "}"
     elif deep and isinstance(value, list) and value and (value[0] is None or isinstance(value[0], dict | list)):
-        for i, each in enumerate(value):
+        for i, item in enumerate(value):
             yield "," if i else "["
-            yield from _texts(each, deep - 1)
+            yield from _texts(item, deep - 1)
         yield "]"
     else:
         yield json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

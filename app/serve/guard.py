@@ -46,19 +46,19 @@ class Guard:
     @staticmethod
     def holds(headers: dict[str, str], key: str) -> bool:
         """Whether a request brings a key."""
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), key.encode())
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode("latin-1"), key.encode())
 
 
 def headers_of(scope: MutableMapping[str, Any]) -> dict[str, str]:
     """Headers by their names in small letters; one that comes twice is refused where it matters."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for name, value in scope["headers"]:
         key = name.decode("latin-1").lower()
-        if key in found and key in ("host", "origin", "authorization", "content-length"):
+        if key in values and key in ("host", "origin", "authorization", "content-length"):
             raise RequestRefused(f"the header {key} came twice")
-        found[key] = value.decode("latin-1")
-    return found
+        values[key] = value.decode("latin-1")
+    return values
 
 
 async def read_body(receive: Receive, headers: dict[str, str], bounds: Bounds) -> bytes:
@@ -85,8 +85,8 @@ async def read_body(receive: Receive, headers: dict[str, str], bounds: Bounds) -
 
 def _name(host: str) -> str:
     """The name of a Host header, without its port; "" of one that is none."""
-    found = HOST.fullmatch(host)
-    return found[1] if found else ""
+    match = HOST.fullmatch(host)
+    return match[1] if match else ""
 
 
 def _is_address(name: str) -> bool:

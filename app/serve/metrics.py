@@ -19,11 +19,11 @@ class Histogram:
         self.total += seconds
 
     def lines(self, name: str, help: str) -> list[str]:
-        found, below = _named(name, help, "histogram"), 0
+        rows, below = _named(name, help, "histogram"), 0
         for edge, count in zip((*map(str, EDGES), "+Inf"), self.counts, strict=True):
             below += count
-            found.append(f'{name}_bucket{{le="{edge}"}} {below}')
-        return [*found, f"{name}_sum {self.total:.6f}", f"{name}_count {below}"]
+            rows.append(f'{name}_bucket{{le="{edge}"}} {below}')
+        return [*rows, f"{name}_sum {self.total:.6f}", f"{name}_count {below}"]
 
 
 class ServerMetrics:

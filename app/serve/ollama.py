@@ -118,12 +118,12 @@ def _message(turn: Json, i: int) -> Json:
     if turn.get("images"):
         raise RequestRefused(f"messages[{i}].images: only text is read here", f"messages[{i}].images")
     calls = turn.get("tool_calls")
-    found = {"role": turn.get("role"), "content": turn.get("content")}
-    return found | ({"tool_calls": calls} if calls else {})
+    message = {"role": turn.get("role"), "content": turn.get("content")}
+    return message | ({"tool_calls": calls} if calls else {})
 
 
 def _asked(body: Json, messages: list[Json]) -> AnswerRequest:
-    asked: Json = {"model": _without_tag(body["model"]), "messages": messages, "stream": body.get("stream", True)}
+    request: Json = {"model": _without_tag(body["model"]), "messages": messages, "stream": body.get("stream", True)}
     for name in EMPTY:
         if body.get(name):
             raise RequestRefused(f"{name} is not supported here: leave it out", name)
@@ -132,25 +132,25 @@ def _asked(body: Json, messages: list[Json]) -> AnswerRequest:
         if name in PASSED_OVER:
             ignored.append(f"options.{name}")
         elif name in OPTIONS:
-            asked[OPTIONS[name]] = value
+            request[OPTIONS[name]] = value
         else:
             raise RequestRefused(f"options.{name[:60]} is not supported here: leave it out", f"options.{name[:60]}")
-    if asked.get("max_tokens") in (-1, -2):  # as much as there is room for
-        del asked["max_tokens"]
-    given = body.get("format") or None
-    if given == "json":
-        asked["response_format"] = {"type": "json_object"}
-    elif isinstance(given, dict):
-        asked["response_format"] = {"type": "json_schema", "json_schema": {"schema": given}}
-    elif given is not None:
-        raise RequestRefused(f"format must be json or a schema, got {given[:60]!r}", "format")
+    if request.get("max_tokens") in (-1, -2):  # as much as there is room for
+        del request["max_tokens"]
+    form = body.get("format") or None
+    if form == "json":
+        request["response_format"] = {"type": "json_object"}
+    elif isinstance(form, dict):
+        request["response_format"] = {"type": "json_schema", "json_schema": {"schema": form}}
+    elif form is not None:
+        raise RequestRefused(f"format must be json or a schema, got {form[:60]!r}", "format")
     if body.get("tools"):
-        asked["tools"] = body["tools"]
+        request["tools"] = body["tools"]
     if "think" in body:
         think = body["think"]
-        asked["reasoning_effort"] = EFFORT[think] if isinstance(think, bool) else think
+        request["reasoning_effort"] = EFFORT[think] if isinstance(think, bool) else think
     with refused_as(NAMES):
-        ask = openai_requests.chat(openai_requests.checked(asked, openai_requests.CHAT))
+        ask = openai_requests.chat(openai_requests.checked(request, openai_requests.CHAT))
     return replace(ask, ignored=tuple(ignored))
 
 
@@ -160,14 +160,14 @@ def _without_tag(name: str) -> str:
 
 def chat_line(opened: AnswerOpened, parts: Parts, ended: PartedText | None, began: float | None) -> Json:
     """A line of /api/chat, the last with the figures of all."""
-    said: Json = {"role": "assistant", "content": _of(parts, "said")}
+    message: Json = {"role": "assistant", "content": _of(parts, "said")}
     if thought := _of(parts, "thought"):
-        said["thinking"] = thought
+        message["thinking"] = thought
     if ended is not None and ended.calls:
-        said["tool_calls"] = [
+        message["tool_calls"] = [
             {"function": {"name": call["name"], "arguments": json.loads(call["arguments"])}} for call in ended.calls
         ]
-    return {**_stamp(opened), "message": said, **_figures(opened, ended, began)}
+    return {**_stamp(opened), "message": message, **_figures(opened, ended, began)}
 
 
 def generate_line(opened: AnswerOpened, parts: Parts, ended: PartedText | None, began: float | None) -> Json:

@@ -140,8 +140,8 @@ def checked(body: Body, schema: Mapping[str, Any]) -> Body:
         if name not in known:
             raise RequestRefused(f"{_brief(name)} is not supported here: leave it out", _brief(name))
     for name in ("messages", "input"):
-        if isinstance(given := body.get(name), list) and len(given) > BOUNDS.messages and isinstance(given[0], dict):
-            raise RequestRefused(f"{name} has at most {BOUNDS.messages:,} messages, got {len(given):,}", name)
+        if isinstance(items := body.get(name), list) and len(items) > BOUNDS.messages and isinstance(items[0], dict):
+            raise RequestRefused(f"{name} has at most {BOUNDS.messages:,} messages, got {len(items):,}", name)
     try:
         json_reader.check(body, schema)
     except ValueError as error:
@@ -174,10 +174,10 @@ def chat(body: Body) -> AnswerRequest:
     tools, constraint, called, note = _tools(body)
     if note:
         turns = ({"role": "system", "content": note}, *turns)
-    if (asked := _format(body)) is not None:
+    if (form := _format(body)) is not None:
         if constraint is not None:
             raise RequestRefused("response_format and tool_choice both say what the answer is: drop one", "tool_choice")
-        constraint = asked
+        constraint = form
     options = tuple(sorted(body.get("chat_template_kwargs", {}).items()))
     for name, _ in options:
         if name in GIVEN:
@@ -235,15 +235,15 @@ def texts(given: Any, name: str) -> tuple[Prompt, ...]:
         return (Prompt(parts=(_ids(given, name),), whole=True),)
     if len(given) > BOUNDS.prompts:
         raise RequestRefused(f"{name} has at most {BOUNDS.prompts} texts, got {len(given)}", name)
-    found = []
+    prompts = []
     for item in given:
         if isinstance(item, str):
-            found.append(Prompt(parts=(item,)))
+            prompts.append(Prompt(parts=(item,)))
         elif isinstance(item, list) and item and all(type(token) is int for token in item):
-            found.append(Prompt(parts=(_ids(item, name),), whole=True))
+            prompts.append(Prompt(parts=(_ids(item, name),), whole=True))
         else:
             raise RequestRefused(f"{name}: text, texts, or ids of tokens expected, got {json_reader.shown(item)}", name)
-    return tuple(found)
+    return tuple(prompts)
 
 
 def message(turn: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -371,11 +371,11 @@ def _drawn(
 
 def _effort(body: Body) -> str:
     """How much is to be thought, "" where nothing is said of it."""
-    asked = body.get("reasoning", {})
-    for name in asked:
+    thinking = body.get("reasoning", {})
+    for name in thinking:
         if f"{name}?" not in REASONING:
             raise RequestRefused(f"reasoning.{_brief(name)} is not supported here: leave it out", "reasoning")
-    both = {effort for effort in (body.get("reasoning_effort"), asked.get("effort")) if effort is not None}
+    both = {effort for effort in (body.get("reasoning_effort"), thinking.get("effort")) if effort is not None}
     if len(both) > 1:
         raise RequestRefused("reasoning and reasoning_effort differ: drop one", "reasoning")
     effort = next(iter(both), "")
@@ -392,8 +392,8 @@ def _strategy(body: Body, ours: Body, n: int, *, constrained: bool) -> Strategy:
     if draft and "strategy" in ours:
         raise RequestRefused("draft_model and likely.strategy both say how tokens are found: drop one", "draft_model")
     try:
-        said = parse(ours["strategy"], constrained=constrained) if "strategy" in ours else PLAIN
-        strategy = Drafting(draft) if draft else said
+        parsed = parse(ours["strategy"], constrained=constrained) if "strategy" in ours else PLAIN
+        strategy = Drafting(draft) if draft else parsed
         strategy = strategy.best(n) if strategy.SEARCHES else strategy
         if not strategy.needs:  # else it is checked once its models are there
             strategy.check(1 if strategy.SEARCHES else n)
@@ -407,32 +407,32 @@ def _strategy(body: Body, ours: Body, n: int, *, constrained: bool) -> Strategy:
 def _biases(given: Mapping[str, float]) -> dict[int, float]:
     if len(given) > BOUNDS.biases:
         raise RequestRefused(f"logit_bias has at most {BOUNDS.biases} tokens, got {len(given)}", "logit_bias")
-    found = {}
+    biases = {}
     for token, value in given.items():
         if not (token.isascii() and token.isdigit() and len(token) < 10) or abs(value) > 100:
             raise RequestRefused(
                 f"logit_bias maps ids of tokens to numbers of -100 to 100, got {_brief(token)}: {str(value)[:20]}",
                 "logit_bias",
             )
-        found[int(token)] = float(value)
-    return found
+        biases[int(token)] = float(value)
+    return biases
 
 
 def _format(body: Body) -> tuple[str, str] | None:
     """The constraint of `response_format`."""
-    asked = body.get("response_format", {"type": "text"})
-    match asked["type"]:
+    form = body.get("response_format", {"type": "text"})
+    match form["type"]:
         case "text":
             return None
         case "json_object":
             return "json", '{"type": "object"}'
         case "json_schema":
-            schema = (asked.get("json_schema") or {}).get("schema")
+            schema = (form.get("json_schema") or {}).get("schema")
             if schema is None:
                 raise RequestRefused("response_format.json_schema.schema is missing", "response_format")
             return "json", json.dumps(schema)
     kinds = "text, json_object or json_schema"
-    raise RequestRefused(f"response_format.type must be {kinds}, got {_brief(asked['type'])}", "response_format.type")
+    raise RequestRefused(f"response_format.type must be {kinds}, got {_brief(form['type'])}", "response_format.type")
 
 
 def _check_choices(among: Sequence[str], transforms: Sequence[Transform]) -> None:

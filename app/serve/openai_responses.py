@@ -103,7 +103,7 @@ def ours(ask: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[bytes]
     p = probability(ask.control.recipe, [step.token for step in steps]) if ask.choices and whole else None
     if not (ask.shown.steps or ask.shown.snapshot):
         return {} if p is None else {"likely": {"probability": p}}
-    found = []
+    shown = []
     for step in steps:
         one = step_object(step)
         if ask.shown.snapshot and step.snapshot is not None and step.removed_by is not None:
@@ -118,11 +118,11 @@ def ours(ask: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[bytes]
                 }
                 for token, logit, cut in zip(s.ids, s.logits, step.removed_by, strict=True)
             ]
-        found.append(one)
+        shown.append(one)
     transforms = [repr(transform) for transform in ask.control.recipe.transforms]
     among = {} if p is None else {"probability": p}
-    said = {"seed": ask.seed, "transforms": transforms, "strategy": str(ask.strategy), **among, "steps": found}
-    return {"likely": said}
+    own = {"seed": ask.seed, "transforms": transforms, "strategy": str(ask.strategy), **among, "steps": shown}
+    return {"likely": own}
 
 
 # -- whole responses -------------------------------------------------------------------------------------------------
@@ -134,12 +134,12 @@ def chat_response(
     """The body of /v1/chat/completions."""
     choices = []
     for index, text in enumerate(reader.best(ask.n)):
-        said, calls = message(ask, text)
+        answer, calls = message(ask, text)
         logprobs = ask.shown.logprobs
         choices.append(
             {
                 "index": index,
-                "message": said,
+                "message": answer,
                 "logprobs": None if logprobs is None else chat_logprobs(text.steps, logprobs, pieces),
                 "finish_reason": "tool_calls" if calls else FINISH[text.reason],
                 **ours(ask, text.steps, pieces),
@@ -150,16 +150,16 @@ def chat_response(
 
 def message(ask: AnswerRequest, text: PartedText) -> tuple[Json, list[Json]]:
     """An assistant's message, and the calls in it."""
-    found = text.calls
+    functions = text.calls
     if ask.called and (call := read_call(text.of("said"))) is not None:
-        found = [call]
-    calls = [{"id": identity("call"), "type": "function", "function": call} for call in found]
-    said: Json = {"role": "assistant", "content": None if calls and ask.called else text.of("said")}
+        functions = [call]
+    calls = [{"id": identity("call"), "type": "function", "function": call} for call in functions]
+    answer: Json = {"role": "assistant", "content": None if calls and ask.called else text.of("said")}
     if thought := text.of("thought"):
-        said["reasoning_content"] = thought.strip()
+        answer["reasoning_content"] = thought.strip()
     if calls:
-        said["tool_calls"] = calls
-    return said, calls
+        answer["tool_calls"] = calls
+    return answer, calls
 
 
 def text_choices(
@@ -193,14 +193,14 @@ def chat_chunk(ask: AnswerRequest, grown: TextDelta, head: Json, pieces: Sequenc
         if new and not (ask.called and kind == "said"):  # a call comes whole, at the end
             delta[name] = new
     logprobs = ask.shown.logprobs
-    told = logprobs is not None and shown_steps(grown.steps)
+    measured = logprobs is not None and shown_steps(grown.steps)
     extra = ours(ask, grown.steps, pieces, whole=False) if grown.steps else {}
-    if not (delta or told or grown.reason or extra):
+    if not (delta or measured or grown.reason or extra):
         return None
     choice = {
         "index": grown.number,
         "delta": delta,
-        "logprobs": chat_logprobs(grown.steps, logprobs or 0, pieces) if told else None,
+        "logprobs": chat_logprobs(grown.steps, logprobs or 0, pieces) if measured else None,
         "finish_reason": FINISH[grown.reason] if grown.reason else None,
         **extra,
     }

@@ -53,12 +53,12 @@ def description() -> Json:
     paths["/metrics"]["get"]["responses"] |= {"200": {"description": "Text.", "content": {"text/plain": {}}}}
     for path, (line, schema) in POSTS.items():
         body = {"required": True, "content": _json(json_schema(schema) | {"additionalProperties": False})}
-        found = answers(path)
+        responses = answers(path)
         if "stream?" in schema:
             streamed = "application/x-ndjson" if path.startswith("/api/") else "text/event-stream"
             content = _json({"type": "object"}) | {streamed: {"schema": {"type": "string"}}}
-            found |= {"200": {"description": "The answer, whole or as a stream.", "content": content}}
-        paths[path] = {"post": {"summary": line, "requestBody": body, "responses": found}}
+            responses |= {"200": {"description": "The answer, whole or as a stream.", "content": content}}
+        paths[path] = {"post": {"summary": line, "requestBody": body, "responses": responses}}
     return {"openapi": "3.1.0", "info": {"title": "likely serve", "version": version("likely")}, "paths": paths}
 
 

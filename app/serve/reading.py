@@ -36,9 +36,9 @@ class MarkSplitter:
         held, self._held = self._held + text, ""
         while held:
             marks = {m: k for m, k in MARKS[self.kind].items() if self._calls or k != "call"}
-            found = min(((at, mark) for mark in marks if (at := held.find(mark)) >= 0), default=None)
-            if found is not None:
-                at, mark = found
+            first = min(((at, mark) for mark in marks if (at := held.find(mark)) >= 0), default=None)
+            if first is not None:
+                at, mark = first
                 if at:
                     yield self.kind, held[:at]
                 self.kind, held = marks[mark], held[at + len(mark) :]
@@ -159,7 +159,7 @@ def _light(event: Event) -> Event:
 def read_call(text: str) -> dict[str, str] | None:
     """A call of a tool from its JSON; None where it is none."""
     try:
-        found = json.loads(text)
-        return {"name": str(found["name"]), "arguments": json.dumps(found.get("arguments", {}), ensure_ascii=False)}
+        call = json.loads(text)
+        return {"name": str(call["name"]), "arguments": json.dumps(call.get("arguments", {}), ensure_ascii=False)}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -43,8 +43,8 @@ class ReadingLine:
                 try:
                     piece = next(pieces)
                 except StopIteration as end:
-                    found: T = end.value
-                    return found
+                    result: T = end.value
+                    return result
                 finally:
                     reading.pieces += 1
                     self._drawn, self._round = False, not self._round

@@ -51,38 +51,40 @@ LOGPROBS = "message.output_text.logprobs"
 def read(data: bytes) -> AnswerRequest:
     """The request of /v1/responses."""
     body = openai_requests.read(data, REQUEST)
-    asked: Json = {name: body[name] for name in SAME if name in body}
+    chat: Json = {name: body[name] for name in SAME if name in body}
     if body.get("truncation", "disabled") != "disabled":
         raise RequestRefused("truncation: an input that is too long is refused here, not cut", "truncation")
-    given = body["input"]
+    content = body["input"]
     turns = (
-        [{"role": "user", "content": given}] if isinstance(given, str) else [_turn(t, i) for i, t in enumerate(given)]
+        [{"role": "user", "content": content}]
+        if isinstance(content, str)
+        else [_turn(t, i) for i, t in enumerate(content)]
     )
     names = {**NAMES, "messages": "input"}
     if body.get("instructions"):
         turns.insert(0, {"role": "system", "content": body["instructions"]})
         del names["messages"]  # they are numbered otherwise
-    asked["messages"] = turns
+    chat["messages"] = turns
     if "max_output_tokens" in body:
-        asked["max_tokens"] = body["max_output_tokens"]
+        chat["max_tokens"] = body["max_output_tokens"]
     for wanted in body.get("include", []):
         if wanted != LOGPROBS:
             raise RequestRefused(f"include: {wanted[:60]} is not supported here, {LOGPROBS} is", "include")
     if "top_logprobs" in body or body.get("include"):
-        asked |= {"logprobs": True, "top_logprobs": body.get("top_logprobs", 0)}
+        chat |= {"logprobs": True, "top_logprobs": body.get("top_logprobs", 0)}
     form = dict(body.get("text", {}).get("format") or {"type": "text"})
     if form.get("type") == "json_schema":
         form = {"type": "json_schema", "json_schema": {"schema": form.get("schema")}}
-    asked["response_format"] = form
+    chat["response_format"] = form
     if body.get("tools"):
-        asked["tools"] = [_tool(tool, i) for i, tool in enumerate(body["tools"])]
+        chat["tools"] = [_tool(tool, i) for i, tool in enumerate(body["tools"])]
     choice = body.get("tool_choice")
     if isinstance(choice, dict):
         choice = {"type": "function", "function": {"name": str(choice.get("name"))}}
     if choice is not None:
-        asked["tool_choice"] = choice
+        chat["tool_choice"] = choice
     with refused_as(names):
-        return openai_requests.chat(openai_requests.checked(asked, openai_requests.CHAT))
+        return openai_requests.chat(openai_requests.checked(chat, openai_requests.CHAT))
 
 
 def _turn(turn: Json, i: int) -> Json:
@@ -92,8 +94,8 @@ def _turn(turn: Json, i: int) -> Json:
             return {"role": turn.get("role"), "content": turn.get("content")}
         case "function_call":
             call = {"name": turn.get("name"), "arguments": turn.get("arguments")}
-            said = {"id": turn.get("call_id"), "type": "function", "function": call}
-            return {"role": "assistant", "tool_calls": [said]}
+            tool_call = {"id": turn.get("call_id"), "type": "function", "function": call}
+            return {"role": "assistant", "tool_calls": [tool_call]}
         case "function_call_output":
             return {"role": "tool", "tool_call_id": turn.get("call_id"), "content": turn.get("output")}
         case other:
@@ -128,16 +130,16 @@ def head(model: str) -> Json:
 def response(ask: AnswerRequest, opened: AnswerOpened, reader: AnswerReader, head: Json) -> Json:
     """The body of a whole response."""
     text = reader.best(1)[0]
-    said, calls = openai_responses.message(ask, text)
+    message, calls = openai_responses.message(ask, text)
     output: list[Json] = []
-    if thought := said.get("reasoning_content"):
+    if thought := message.get("reasoning_content"):
         content = [{"type": "reasoning_text", "text": thought}]
         output.append({"type": "reasoning", "id": openai_responses.identity("rs"), "summary": [], "content": content})
-    if said["content"] is not None:
-        part: Json = {"type": "output_text", "text": said["content"], "annotations": []}
+    if message["content"] is not None:
+        part: Json = {"type": "output_text", "text": message["content"], "annotations": []}
         if ask.shown.logprobs is not None:
-            found = openai_responses.chat_logprobs(text.steps, ask.shown.logprobs, opened.facts.vocabulary)
-            part["logprobs"] = found["content"]
+            logprobs = openai_responses.chat_logprobs(text.steps, ask.shown.logprobs, opened.facts.vocabulary)
+            part["logprobs"] = logprobs["content"]
         more = openai_responses.ours(ask, text.steps, opened.facts.vocabulary)
         output.append(_message("completed", [part]) | more)
     for call in calls:
@@ -168,9 +170,9 @@ def _message(status: str, content: list[Json]) -> Json:
 class StreamWriter:
     """The events of a streamed response, in their order."""
 
-    def __init__(self, head: Json, called: bool) -> None:
-        """`called`: what is said is a call of a tool, which comes whole at the end."""
-        self._head, self._called = head, called
+    def __init__(self, head: Json, tool_call: bool) -> None:
+        """`tool_call`: what is said is a call of a tool, which comes whole at the end."""
+        self._head, self._called = head, tool_call
         self._item = _message("in_progress", [])
         self._text = ""
         self._thought = False  # before anything was said: that is the first item then
@@ -189,12 +191,12 @@ class StreamWriter:
 
     def end(self, whole: Json) -> Iterator[Json]:
         """The last of them; the item keeps the name that it was given first."""
-        said = [item for item in whole["output"] if item["type"] == "message"]
+        messages = [item for item in whole["output"] if item["type"] == "message"]
         others = [item for item in whole["output"] if item["type"] != "message"]
         numbers = iter(range(len(whole["output"])))
-        if said:
-            yield from self._says(said[0]["content"][0]["text"][len(self._text) :])  # of a call that was cut short
-            said[0]["id"] = self._item["id"]
+        if messages:
+            yield from self._says(messages[0]["content"][0]["text"][len(self._text) :])  # of a call that was cut short
+            messages[0]["id"] = self._item["id"]
             part = {"type": "output_text", "text": self._text, "annotations": []}
             yield self._event("response.output_text.done", **self._place, text=self._text, logprobs=[])
             yield self._event("response.content_part.done", **self._place, part=part)

@@ -72,11 +72,11 @@ def adapter_name(folder: str) -> str:
 
 def _by_name(given: Sequence[str], name: Callable[[str], str], what: str) -> dict[str, str]:
     """Paths by the name that a request may say. ParameterError for a name of two."""
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for path in given:
-        if (other := found.setdefault(name(path), path)) != path:
+        if (other := by_name.setdefault(name(path), path)) != path:
             raise ParameterError(f"{other} and {path} would be two {what} of one name, {name(path)}: give one of them")
-    return found
+    return by_name
 
 
 class ServedNames:
@@ -150,10 +150,10 @@ def watch_key(port: int) -> Iterator[tuple[str, Path]]:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with _locked(os.open(folder, os.O_RDONLY), wait=True):  # nobody clears away what is not locked yet
                 path.unlink(missing_ok=True)
-                for left in folder.glob("*.key"):
-                    _clear(left)
-                made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                file = open_files.enter_context(_locked(made, wait=True))
+                for stale in folder.glob("*.key"):
+                    _clear(stale)
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                file = open_files.enter_context(_locked(descriptor, wait=True))
                 os.write(file, key.encode())
         try:
             yield key, path

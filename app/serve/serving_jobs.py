@@ -65,7 +65,7 @@ class ServedModel:
     def seat(self, texts: int, brief: bool) -> Iterator[ContinuousBatch]:
         """A batch with places for so many texts: as many stand in one as a pass can draw in a turn. Brief ones have
         their own: who has more turns than another must not be in a pass with it."""
-        free = (b for b, taken in self.seats.items() if taken + texts <= b.pace.size)
+        free = (b for b, used in self.seats.items() if used + texts <= b.pace.size)
         batch = next((b for b in free if (b in self.hurried) == brief), None)
         if batch is None:
             batch = ContinuousBatch(self.session.model, self.session.pool.step.hidden)
@@ -219,13 +219,13 @@ class ServingJobs:
         place = object()
         self._queue.append(place)
         try:
-            while self._queue[0] is not place or (found := (yield from self._claimed(names, adapter))) is None:
+            while self._queue[0] is not place or (claimed := (yield from self._claimed(names, adapter))) is None:
                 yield None
         finally:
             self._queue.remove(place)
-        for model in found:
+        for model in claimed:
             used.enter_context(model.used())
-        return found
+        return claimed
 
     def _claimed(
         self, names: Sequence[str], adapter: tuple[str, float] | None

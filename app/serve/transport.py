@@ -111,14 +111,14 @@ class Endpoint:
         """A whole answer: its beginning, its texts, and the steps of its prompt where they were asked for."""
         opened, events = await self._opened(ask, seen)
         reader = self._reader(ask, opened, seen)
-        given: tuple[Any, ...] = ()
+        steps: tuple[Any, ...] = ()
         async for event in events:
             if isinstance(event, r.Scored):
-                given = event.steps
+                steps = event.steps
                 continue
             for grown in reader.read(event):
                 self._first(seen, grown)
-        return opened, reader, given
+        return opened, reader, steps
 
     @staticmethod
     def _reader(ask: AnswerRequest, opened: AnswerOpened, seen: ServedExchange) -> AnswerReader:
@@ -141,7 +141,7 @@ class Endpoint:
             await seen.place.enter_async_context(self.state.front.admitted())
             return await self.state.aside(read)
         ask = read()
-        brief = any(getattr(each, "brief", False) for each in (ask if isinstance(ask, tuple) else (ask,)))
+        brief = any(getattr(part, "brief", False) for part in (ask if isinstance(ask, tuple) else (ask,)))
         await seen.place.enter_async_context(self.state.front.admitted(brief))
         return ask
 
@@ -177,8 +177,8 @@ class Endpoint:
             for grown in reader.read(event):
                 self._first(seen, grown)
                 calls = openai_responses.message(ask, reader.texts[grown.number])[1] if grown.reason else []
-                told = replace(grown, reason="") if calls else grown  # what was held back comes before them
-                if (chunk := openai_responses.chat_chunk(ask, told, head, pieces)) is not None:
+                delta = replace(grown, reason="") if calls else grown  # what was held back comes before them
+                if (chunk := openai_responses.chat_chunk(ask, delta, head, pieces)) is not None:
                     yield chunk
                 if calls:
                     yield openai_responses.calls_chunk(grown.number, calls, head)
@@ -200,19 +200,19 @@ class Endpoint:
         if asks[0].shown.stream:
             opened, events = await self._opened(asks[0], seen)
             return Lines(self._text_stream(asks, opened, events, seen))
-        found: list[tuple[AnswerOpened, AnswerReader, tuple[Any, ...]]] = []
+        answers: list[tuple[AnswerOpened, AnswerReader, tuple[Any, ...]]] = []
         for start in range(0, len(asks), SIDE_BY_SIDE):
-            found += await _together([self._whole(ask, seen) for ask in asks[start : start + SIDE_BY_SIDE]])
+            answers += await _together([self._whole(ask, seen) for ask in asks[start : start + SIDE_BY_SIDE]])
 
         def choices() -> list[Json]:
-            made: list[Json] = []
-            for ask, (opened, reader, given) in zip(asks, found, strict=True):
-                made += openai_responses.text_choices(ask, reader, given, opened.facts.vocabulary, len(made))
-            return made
+            rows: list[Json] = []
+            for ask, (opened, reader, steps) in zip(asks, answers, strict=True):
+                rows += openai_responses.text_choices(ask, reader, steps, opened.facts.vocabulary, len(rows))
+            return rows
 
-        usages = [openai_responses.usage(opened.prompt_tokens, reader) for opened, reader, _ in found]
+        usages = [openai_responses.usage(opened.prompt_tokens, reader) for opened, reader, _ in answers]
         total = {name: sum(u[name] for u in usages) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
-        head = {**_head("cmpl", found[0][0]), "object": "text_completion"}
+        head = {**_head("cmpl", answers[0][0]), "object": "text_completion"}
         return lambda: {**head, "choices": choices(), "usage": total}
 
     async def _text_stream(
@@ -228,8 +228,8 @@ class Endpoint:
             def chunk(ask: AnswerRequest, grown: TextDelta, first: int, at: dict[int, int]) -> Iterator[Json]:
                 offset = at[grown.number]
                 at[grown.number] += sum(len(step.text) for step in grown.steps)
-                found = openai_responses.text_chunk(ask, grown, first, head, pieces, offset)
-                yield from [] if found is None else [found]
+                written = openai_responses.text_chunk(ask, grown, first, head, pieces, offset)
+                yield from [] if written is None else [written]
 
             async for event in events:
                 if isinstance(event, r.Scored):
@@ -253,9 +253,9 @@ class Endpoint:
             return read, openai_requests.embeddings(read)
 
         read, ask = await self._asked(body, seen, asked)
-        found = await self._embedded(ask, seen)
+        embedded = await self._embedded(ask, seen)
         packed, name = read.get("encoding_format") == "base64", ask.model or self.names()[0]
-        return lambda: openai_responses.embeddings(found, name, packed)
+        return lambda: openai_responses.embeddings(embedded, name, packed)
 
     async def _embedded(self, ask: EmbeddingRequest, seen: ServedExchange) -> Embedded:
         async for event in self.state.front.events(ask):
@@ -343,8 +343,8 @@ class Endpoint:
 
     async def ollama_embed(self, body: bytes, seen: ServedExchange) -> Reply:
         ask = await self._asked(body, seen, lambda: ollama.embed(body))
-        found = await self._embedded(ask, seen)
-        return lambda: ollama.embedded(ask, found, seen.began)
+        embedded = await self._embedded(ask, seen)
+        return lambda: ollama.embedded(ask, embedded, seen.began)
 
     async def ollama_embedding(self, body: bytes, seen: ServedExchange) -> Reply:
         ask = await self._asked(body, seen, lambda: ollama.embed_prompt(body))

@@ -33,8 +33,8 @@ class WatchWriter:
 
     def lines(self, request: int, event: Any, *, late: bool = False) -> Iterator[dict[str, Any]]:
         """The lines for an event, or for the events of a tuple; none for what nobody watches."""
-        for each in event if isinstance(event, tuple) else (event,):
-            if (line := self._line(request, each)) is not None:
+        for single in event if isinstance(event, tuple) else (event,):
+            if (line := self._line(request, single)) is not None:
                 yield {"request": request, **line, **({"late": True} if late else {})}
 
     def _line(self, request: int, event: Any) -> dict[str, Any] | None:
@@ -43,18 +43,18 @@ class WatchWriter:
                 kind = "chat" if event.prompt.messages else "text"
                 how = "" if event.strategy == PLAIN else str(event.strategy)
                 texts = 0 if event.max_tokens == 0 else 1 if event.strategy.SEARCHES else event.drawn
-                asked = {"texts": texts, "seed": event.seed, "how": how}
-                return {"asked": _turns(event.prompt), "kind": kind, "model": event.model, **asked}
+                order = {"texts": texts, "seed": event.seed, "how": how}
+                return {"asked": _turns(event.prompt), "kind": kind, "model": event.model, **order}
             case EmbeddingRequest():
                 turns = [turn for prompt in event.texts for turn in _turns(prompt)]
                 return {"asked": turns, "kind": "embedding", "model": event.model}
             case AnswerOpened(facts, _, _, ids):
-                told = {"opened": list(ids), "model": facts.name, "context": facts.context}
+                opened = {"opened": list(ids), "model": facts.name, "context": facts.context}
                 if facts.name not in self._models:
                     self._models.add(facts.name)
-                    told["pieces"] = [base64.b64encode(piece).decode("ascii") for piece in facts.vocabulary]
-                    told["eos"] = sorted(facts.eos)
-                return told
+                    opened["pieces"] = [base64.b64encode(piece).decode("ascii") for piece in facts.vocabulary]
+                    opened["eos"] = sorted(facts.eos)
+                return opened
             case Failed(line):
                 return {"failed": line}
             case Closed():
@@ -80,9 +80,9 @@ class WatchWriter:
 
 def _turns(prompt: Prompt) -> list[tuple[str, str]]:
     """Roles and texts of a prompt; ids of tokens are counted."""
-    said = [(str(message.get("role", "")), _text(message.get("content"))) for message in prompt.messages]
+    messages = [(str(message.get("role", "")), _text(message.get("content"))) for message in prompt.messages]
     parts = [("text", part if isinstance(part, str) else f"({len(part)} tokens)") for part in prompt.parts]
-    return said + parts
+    return messages + parts
 
 
 def _text(content: Any) -> str:

@@ -107,8 +107,8 @@ class LikelyApp(App[str]):
         self.glyphs = theme.GLYPHS
         self.look = theme.look({}, "plain")
         super().__init__()
-        for each in (theme.DARK, theme.LIGHT):
-            self.register_theme(each)
+        for shipped in (theme.DARK, theme.LIGHT):
+            self.register_theme(shipped)
         light = self.environ.get("LIKELY_THEME", "") in ("light", theme.LIGHT.name)
         # before anything is mounted: a theme that comes later has the whole style sheet read once more
         self.set_reactive(LikelyApp.theme, (theme.LIGHT if light else theme.DARK).name)
@@ -139,8 +139,8 @@ class LikelyApp(App[str]):
         self._typed = KeyQueue(self, super().on_event)
 
     def get_driver_class(self) -> type[Driver]:
-        found = super().get_driver_class()
-        return TerminalDriver if issubclass(TerminalDriver, found) else found
+        driver = super().get_driver_class()
+        return TerminalDriver if issubclass(TerminalDriver, driver) else driver
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -422,7 +422,9 @@ class LikelyApp(App[str]):
         else:
             from likely.app.tui.views.palette import offer
 
-            themes = [(each, "", partial(self.choose_theme, each)) for each in sorted(self.available_themes)]
+            themes = [
+                (theme_name, "", partial(self.choose_theme, theme_name)) for theme_name in sorted(self.available_themes)
+            ]
             offer(self, themes, "themes")
 
     def action_command_palette(self) -> None:

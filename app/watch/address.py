@@ -44,16 +44,16 @@ class ServerAddress:
         ParameterError for what is none."""
         expected = f"expected a server's address as http://127.0.0.1:8080, got {url!r}"
         try:
-            found = urlsplit(url if "://" in url else f"http://{url}")
-            host, port = found.hostname or "", found.port
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            host, port = parts.hostname or "", parts.port
         except ValueError:
             raise ParameterError(expected) from None
-        if found.scheme not in ("http", "https") or not host or port == 0 or found.path not in ("", "/") or found.query:
+        if parts.scheme not in ("http", "https") or not host or port == 0 or parts.path not in ("", "/") or parts.query:
             raise ParameterError(expected)
-        port = port or (443 if found.scheme == "https" else 80)
+        port = port or (443 if parts.scheme == "https" else 80)
         if not key and not is_loopback(host):
             raise ParameterError(f"{host} is another machine: watching it wants its server's key, --server-key FILE")
-        return cls(found.scheme, host, port, Path(key).expanduser() if key else key_file(home, port))
+        return cls(parts.scheme, host, port, Path(key).expanduser() if key else key_file(home, port))
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

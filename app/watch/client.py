@@ -140,8 +140,8 @@ def _lines(response: BufferedIOBase, address: ServerAddress) -> Iterator[dict[st
                 raise DataError(f"{address} writes lines without an end")
             continue
         try:
-            found = json_reader.parse(line[6:])
+            event = json_reader.parse(line[6:])
         except ValueError:
             raise DataError(f"{address} writes lines that cannot be read") from None
-        if isinstance(found, dict) and found:  # an empty one is a sign of life
-            yield found
+        if isinstance(event, dict) and event:  # an empty one is a sign of life
+            yield event

@@ -104,11 +104,11 @@ class MessageBlock:
 
     def show_raw(self, token: int) -> bool:
         """Show a token as it was written, and none that was shown so before; whether a part has to be laid out anew."""
-        parts = [(each, self.part_of(each)) for each in {self.raw, token} if each != NOBODY]
+        parts = [(owner, self.part_of(owner)) for owner in {self.raw, token} if owner != NOBODY]
         self.raw, changed = token, False
-        for each, index in parts:
+        for owner, index in parts:
             markdown = self.parts[index].markdown
-            if markdown is not None and each in markdown.changed:
+            if markdown is not None and owner in markdown.changed:
                 self._unlay(index)
                 changed = True
         return changed
@@ -156,7 +156,7 @@ class MessageBlock:
     def level(self, token: int) -> int:
         """The heat of a token's cells: the highest of those that they stand for."""
         it = self.tokens[token]
-        return max(self.tokens[each].level for each in self.sharers(token)) if it.piece else it.level
+        return max(self.tokens[index].level for index in self.sharers(token)) if it.piece else it.level
 
     def _think(self, first: int) -> None:
         """Find the model's thinking in the tokens from `first` on."""

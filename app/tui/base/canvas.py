@@ -97,7 +97,7 @@ class Canvas(Widget):
 
 def filtered(widget: Widget, strips: Sequence[Strip]) -> list[Strip]:
     """Rows through the filters for the terminal: fewer colours, ASCII."""
-    found, background = list(strips), widget.background_colors[1]
-    for each in widget.get_line_filters():
-        found = [strip.apply_filter(each, background) for strip in found]
-    return found
+    rows, background = list(strips), widget.background_colors[1]
+    for line_filter in widget.get_line_filters():
+        rows = [strip.apply_filter(line_filter, background) for strip in rows]
+    return rows

@@ -63,14 +63,14 @@ def clusters(word: str) -> tuple[tuple[str, int], ...]:
     """A word as its clusters and their widths; a mark that begins it is a cluster of width 0, for the one before."""
     if word.isascii():
         return tuple((character, 1) for character in word)
-    found: list[tuple[str, int]] = []
+    pairs: list[tuple[str, int]] = []
     for character in word:
         size = cell(character)
-        if size == 0 and found:
-            found[-1] = (found[-1][0] + character, found[-1][1])
+        if size == 0 and pairs:
+            pairs[-1] = (pairs[-1][0] + character, pairs[-1][1])
         else:
-            found.append((character, size))
-    return tuple(found)
+            pairs.append((character, size))
+    return tuple(pairs)
 
 
 def has_wide(word: str) -> bool:
@@ -83,14 +83,14 @@ def fit(text: str, size: int, end: str = "…") -> str:
     text = text.replace("\n", "⏎").replace("\t", " ")
     if width(text) <= size:
         return text
-    kept, used = [], 0
+    fitting, used = [], 0
     room = size - width(end)
     for cluster, cells in clusters(text):
         if used + cells > room:
             break
-        kept.append(cluster)
+        fitting.append(cluster)
         used += cells
-    return "".join(kept) + (end if size >= width(end) else "")
+    return "".join(fitting) + (end if size >= width(end) else "")
 
 
 def pad(text: str, size: int, right: bool = False) -> str:

@@ -20,7 +20,7 @@ def before(conversation: Conversation, fork: Fork) -> Prompt:
 
 def turns(conversation: Conversation, fork: Fork) -> tuple[tuple[str, str], ...]:
     """Who said what before a fork, the system prompt first."""
-    said: list[tuple[str, str]] = []
+    messages: list[tuple[str, str]] = []
     suffix = ""
     while fork.node != ROOT:
         node = conversation.nodes[fork.node]
@@ -28,9 +28,9 @@ def turns(conversation: Conversation, fork: Fork) -> tuple[tuple[str, str], ...]
         text = drawn if node.drawn else node.text[: fork.at]
         suffix = text + suffix
         if not node.joins:
-            said.insert(0, (node.role, suffix))
+            messages.insert(0, (node.role, suffix))
             suffix = ""
         fork = node.fork
     if conversation.system:
-        said.insert(0, ("system", conversation.system))
-    return tuple(said)
+        messages.insert(0, ("system", conversation.system))
+    return tuple(messages)

@@ -35,10 +35,10 @@ def path(map: str, *, whole: bool) -> list[Inked]:
     """All maps in their order, the one that is meant in its ink; that one alone where there is no room for them."""
     if not whole:
         return [(map, "model")]
-    found: list[Inked] = []
+    names: list[Inked] = []
     for name in MAPS:
-        found += [(" → ", "cut")] * bool(found) + [(name, "model" if name == map else "cut")]
-    return found
+        names += [(" → ", "cut")] * bool(names) + [(name, "model" if name == map else "cut")]
+    return names
 
 
 def low(number: int) -> str:

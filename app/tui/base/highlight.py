@@ -27,17 +27,17 @@ class Highlight:
 
     def line(self, text: str, place: Place, start: int, end: int) -> tuple[list[tuple[int, int, int]], Place]:
         """The faces of `text` from `start` to `end`, as (start, end, face), and where to go on after that."""
-        found: list[tuple[int, int, int]] = []
+        faces: list[tuple[int, int, int]] = []
         if self._lexer is None:
-            return found, Place(end)
+            return faces, Place(end)
         began = place.at
         for at, face, size, stack in self._read(text[began:end], place.stack):
             at += began
             if stack is not None and text[at - 1 : at] == "\n":
                 place = Place(at, stack)
             if at + size > start and face:
-                found.append((max(at, start), min(at + size, end), face))
-        return found, place
+                faces.append((max(at, start), min(at + size, end), face))
+        return faces, place
 
     def _read(self, text: str, stack: tuple[str, ...]) -> Iterator[tuple[int, int, int, tuple[str, ...] | None]]:
         """Tokens as (place, face, size), with the stack before each where there is one."""

@@ -91,8 +91,8 @@ class _Parse:
 
     def read(self) -> None:
         text, at = self.text, 0
-        while (found := _SIGN.search(text, at)) is not None:
-            start, at = found.span()
+        while (match := _SIGN.search(text, at)) is not None:
+            start, at = match.span()
             sign = text[start]
             if sign == "\\":
                 self._replace(start, start + 1, "")
@@ -103,7 +103,7 @@ class _Parse:
             elif sign == "<":
                 self._hide(start, start + 1, at - 1, at, LINK)
             elif sign == "&":
-                self._replace(start, at, clean(html.unescape(found.group())).replace("\n", " ").replace("\t", " "))
+                self._replace(start, at, clean(html.unescape(match.group())).replace("\n", " ").replace("\t", " "))
             elif sign == "]":
                 at = self._link(start)
             else:
@@ -148,9 +148,9 @@ class _Parse:
 
     def _code(self, start: int, at: int) -> int:
         size = at - start
-        for found in re.finditer("`+", self.text[at:]):
-            if len(found.group()) == size:
-                first, last, end = at, at + found.start(), at + found.end()
+        for run in re.finditer("`+", self.text[at:]):
+            if len(run.group()) == size:
+                first, last, end = at, at + run.start(), at + run.end()
                 inside = self.text[first:last]
                 if inside[:1] in " \n" and inside[-1:] in " \n" and inside.strip():
                     first, last = first + 1, last - 1
@@ -167,8 +167,8 @@ class _Parse:
         if not self.brackets:
             return start + 1
         opening, inner, delimiters = self.brackets.pop()
-        found = _ADDRESS.match(self.text, start + 1)
-        if found is None:
+        match = _ADDRESS.match(self.text, start + 1)
+        if match is None:
             rest = self.text[start + 1 :]
             if not rest or (rest[0] == "(" and ")" not in rest):
                 self.pending = min(self.pending, opening)  # the address may come yet
@@ -176,9 +176,9 @@ class _Parse:
         self._emphasis(delimiters)
         del self.delimiters[delimiters:]
         if self.text[opening] == "[":  # a link holds no links
-            self.brackets = [each for each in self.brackets if self.text[each[0]] == "!"]
-        self._hide(opening, inner, start, found.end(), LINK)
-        return found.end()
+            self.brackets = [bracket for bracket in self.brackets if self.text[bracket[0]] == "!"]
+        self._hide(opening, inner, start, match.end(), LINK)
+        return match.end()
 
     def _delimiter(self, start: int, end: int) -> None:
         text, sign = self.text, self.text[start]

@@ -74,9 +74,9 @@ class KeyQueue:
 
 async def _reached(tell: Callable[[Callable[[], None]], bool]) -> None:
     """A part has done what it was told before; or is gone, or takes too long."""
-    told = asyncio.Event()
-    if tell(told.set):
+    reached = asyncio.Event()
+    if tell(reached.set):
         try:
-            await wait_for(told.wait(), LONGEST_S)
+            await wait_for(reached.wait(), LONGEST_S)
         except TimeoutError:
             return

@@ -64,13 +64,13 @@ def load(path: Path, known: Mapping[str, str]) -> dict[str, str]:
 
 def _flat(data: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Tables as dotted names, so that `[chat]` / `redo = ...` is `chat.redo`."""
-    found: dict[str, object] = {}
+    flat: dict[str, object] = {}
     for name, value in data.items():
         if isinstance(value, dict):
-            found.update(_flat(value, f"{prefix}{name}."))
+            flat.update(_flat(value, f"{prefix}{name}."))
         else:
-            found[prefix + name] = value
-    return found
+            flat[prefix + name] = value
+    return flat
 
 
 def actions(bindings: Sequence[BindingType]) -> dict[str, str]:

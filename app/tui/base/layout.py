@@ -268,9 +268,9 @@ class BlockLayout:
             y = self.reveal(y, 1, 1) + sign
             if not 0 <= y < self.height:
                 return place
-            found = self.token_at(goal, y)
-            if found is not None and self.blocks[found.block].visible(found.token):
-                place = found
+            candidate = self.token_at(goal, y)
+            if candidate is not None and self.blocks[candidate.block].visible(candidate.token):
+                place = candidate
                 by -= sign
         return place
 

@@ -54,8 +54,8 @@ class Divider:
             code = is_code(line, self.listed, self._blank)
             self.listed = lists(line, self.listed, self._blank)
             self._blank = code or not line.strip()
-            if (found := FENCE.match(line)) is not None:
-                self._fence = found.group(2)
+            if (match := FENCE.match(line)) is not None:
+                self._fence = match.group(2)
 
     @property
     def ended(self) -> bool:

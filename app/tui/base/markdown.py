@@ -187,24 +187,24 @@ class Markdown:
         if not line.strip():
             self._put(at, end)
             return self._end(end, whole, LineState(listed=state.listed))
-        if (found := FENCE.match(line)) is not None:
+        if (match := FENCE.match(line)) is not None:
             self._state = after
-            return self._open(found, at, end, whole)
-        if (found := HEADING.match(line)) is not None:
-            self._heading(at, at + found.end(), end, whole)
+            return self._open(match, at, end, whole)
+        if (match := HEADING.match(line)) is not None:
+            self._heading(at, at + match.end(), end, whole)
             return self._end(end, whole, after)
         if RULER.match(line):
             self._put(at, end, LINE * (self.wrap.limit - self._raw_width(at, end)), MARKUP | RULE)
             return self._end(end, whole, after)
-        if (found := QUOTE.match(line)) is not None:
-            self._quote(at, at + found.end(), end)
+        if (match := QUOTE.match(line)) is not None:
+            self._quote(at, at + match.end(), end)
             return self._end(end, whole, after)
-        if (found := ITEM.match(line)) is not None:
-            return self._item(found, at)
-        if is_code(line, state.listed, state.blank) and (found := INDENTED.match(line)) is not None:
+        if (match := ITEM.match(line)) is not None:
+            return self._item(match, at)
+        if is_code(line, state.listed, state.blank) and (match := INDENTED.match(line)) is not None:
             self._pad(0, at)
-            self._put(at, at + found.end(), "", CODE)
-            self._put(at + found.end(), end, None, CODE)
+            self._put(at, at + match.end(), "", CODE)
+            self._put(at + match.end(), end, None, CODE)
             return self._end(end, whole, LineState())
         self._state = after
         if (grid := self._table_at(at)) is not None:
@@ -231,11 +231,11 @@ class Markdown:
         bars = (BAR + " ") * min(self.text.count(">", at, first), max(self.wrap.limit // 4, 1))
         self._put(at, first, bars, MARKUP)
         self.wrap.hang = (Span(NOBODY, bars, len(bars), MARKUP),)
-        found = ITEM.match(self.text[first:end])
-        if found is not None and found.group(2) in "-*+":
-            self._put(first, first + found.end(), f" {BULLET} ", MARKUP)
+        match = ITEM.match(self.text[first:end])
+        if match is not None and match.group(2) in "-*+":
+            self._put(first, first + match.end(), f" {BULLET} ", MARKUP)
             self.wrap.hang += self._margin(len(BULLET) + 2)
-            first += found.end()
+            first += match.end()
         self._inline(first, end, 0)
 
     def _item(self, found: re.Match[str], at: int) -> int:
@@ -286,9 +286,9 @@ class Markdown:
     def _inline(self, start: int, end: int, face: int, *, settling: bool = False) -> None:
         """The words of a paragraph. Where it is `settling`, rendering goes on after the last that are certain."""
         text, at_end = self.text[start:end], end + 1 >= len(self.text)
-        found = inline(text, self.growing and at_end)
-        settled = start + self._certain(start, text, found) if settling and at_end else start
-        for run in found.runs:
+        spans = inline(text, self.growing and at_end)
+        settled = start + self._certain(start, text, spans) if settling and at_end else start
+        for run in spans.runs:
             first, last, bits = start + run.start, start + run.end, face | run.face
             if run.shown is not None:
                 self._put(first, last, run.shown, bits)
@@ -305,8 +305,8 @@ class Markdown:
         while at > 0:
             begin = self.text.rfind("\n", 0, start + at) + 1
             line = line_at(self.text, begin)[0]
-            said = self.text[begin : start + at].strip()
-            if not line.lstrip().startswith("|") and not MAYBE_RULER.match(line) and (said or begin <= start):
+            before = self.text[begin : start + at].strip()
+            if not line.lstrip().startswith("|") and not MAYBE_RULER.match(line) and (before or begin <= start):
                 return at
             at = found.settled(text, max(begin - start, 0))
         return 0
@@ -378,7 +378,7 @@ class Markdown:
         room = wrap.limit - sum(span.width for span in wrap.hang)
         laid = [(self._seek(row.start), *self._cells(row, number == 0)) for number, row in enumerate(grid.lines)]
         columns = zip_longest(*([cell.width for cell in inside] for _, _, inside in laid), fillvalue=0)
-        natural = [max(each) for each in columns]
+        natural = [max(column) for column in columns]
         beside = max(table.beside(gaps) for _, gaps, _ in laid)  # signs that are shown as they were written
         widths = table.fit(natural, room - beside) or table.fit(natural, room)
         self._token = here

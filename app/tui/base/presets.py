@@ -24,20 +24,20 @@ def names(home: Path) -> list[str]:
 
 def own(home: Path) -> dict[str, Sampling]:
     """The presets that a person saved; those that cannot be read are left out."""
-    found: dict[str, Sampling] = {}
+    own_presets: dict[str, Sampling] = {}
     for name, saved in _kept(home).items():
         with suppress(KeyError, ValueError, OverflowError, ParameterError):
             json_reader.check(saved, {"order": [str], "values": {str: float}})
             sampling = Sampling().ordered(tuple(saved["order"]))
-            found[name] = sampling.with_read({name: repr(value) for name, value in saved["values"].items()})
-    return found
+            own_presets[name] = sampling.with_read({name: repr(value) for name, value in saved["values"].items()})
+    return own_presets
 
 
 def _kept(home: Path) -> dict[str, Any]:
     """Values and order of each preset as the file has them; nothing where it cannot be read."""
     with suppress(DataError):
-        found: dict[str, Any] = json_reader.read(home / FILE)
-        return found
+        saved: dict[str, Any] = json_reader.read(home / FILE)
+        return saved
     return {}
 
 
@@ -57,7 +57,7 @@ def choices(home: Path) -> list[Choice]:
 
 def named(home: Path) -> list[Choice]:
     """The presets, under their heading."""
-    rows = {name: ", ".join(map(_value, given.items())) for name, given in PRESETS.items()}
+    rows = {name: ", ".join(map(_value, values.items())) for name, values in PRESETS.items()}
     return _listed("preset", "preset", rows | dict.fromkeys(own(home), "saved by you"))
 
 

@@ -56,7 +56,7 @@ class Sampling:
     @property
     def preset_name(self) -> str:
         """The named preset that these values are, or ""."""
-        return next((name for name, given in PRESETS.items() if dict(self.values) == {**OFF, **given}), "")
+        return next((name for name, values in PRESETS.items() if dict(self.values) == {**OFF, **values}), "")
 
     def active(self, parameter: Parameter) -> bool:
         """Whether the transform of a parameter runs."""
@@ -69,11 +69,11 @@ class Sampling:
 
     def rows(self) -> list[Parameter]:
         """The sliders in the order of the pipeline; a parameter that only refines a transform comes while it runs."""
-        found: list[Parameter] = []
+        parameters: list[Parameter] = []
         for kind in self.order:
             mine = kind.parameters + (DynamicTemperature.parameters if kind is Temperature else ())
-            found += [p for p in mine if p.off is not None or self.active(p)]
-        return found
+            parameters += [p for p in mine if p.off is not None or self.active(p)]
+        return parameters
 
     def with_value(self, name: str, value: float) -> "Sampling":
         """With one value, as far as its slider goes."""
@@ -82,11 +82,11 @@ class Sampling:
     def with_read(self, given: Mapping[str, str]) -> "Sampling":
         """With values as a person writes them, all of them or none: ParameterError for one that cannot be, and where
         they do not go together."""
-        found = replace(
+        changed = replace(
             self, values={**self.values, **{name: presets.read(name, text) for name, text in given.items()}}
         )
-        presets.recipe(found.values, found.order)
-        return found
+        presets.recipe(changed.values, changed.order)
+        return changed
 
     def stepped(self, name: str, steps: int) -> "Sampling":
         """With one value moved by so many steps of its slider."""

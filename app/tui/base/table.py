@@ -127,9 +127,9 @@ def _within(cell: CellRow, width: int) -> list[CellRow]:
         while row.width > width:
             last = row.spans.pop()
             row.width -= last.width
-            kept = last.text[: max(width - row.width, 0)]
-            row.spans.append(last._replace(text=kept, width=len(kept)))
-            row.width += len(kept)
+            fitting = last.text[: max(width - row.width, 0)]
+            row.spans.append(last._replace(text=fitting, width=len(fitting)))
+            row.width += len(fitting)
     return wrap.rows
 
 
@@ -152,8 +152,8 @@ def _row(text: str, start: int, end: int) -> TableLine:
     if text[first : first + 1] == "|":
         at = first + 1
     while at <= end:
-        found = _CELL.match(text, at, end)
-        stop = found.end() if found is not None else end
+        match = _CELL.match(text, at, end)
+        stop = match.end() if match is not None else end
         inside = text[at:stop]
         if stop < end or inside.strip():
             begin = at + len(inside) - len(inside.lstrip())

@@ -245,7 +245,7 @@ def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
 
 def _towards(variables: Mapping[str, str], name: str, power: float) -> tuple[Style, ...]:
     """Grounds from the background to a colour of the theme, for shares 0 to 1."""
-    ground, hue = (Color.parse(variables.get(each, "#000000")) for each in ("background", name))
+    ground, hue = (Color.parse(variables.get(variable, "#000000")) for variable in ("background", name))
     steps = [ground.blend(hue, (i / (SHADES - 1)) ** power) for i in range(SHADES)]
     return tuple(Style(bgcolor=step.hex) for step in steps)
 

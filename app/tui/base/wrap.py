@@ -55,14 +55,14 @@ class CellRow:
 
     def at(self, x: int) -> int | None:
         """The token at a column: the next one in a margin, the last one beyond the end, None on an empty row."""
-        found = None
+        token = None
         for span in self.spans:
             x -= span.width
             if span.token != NOBODY:
-                found = span.token
-            if x < 0 and found is not None:
-                return found
-        return found
+                token = span.token
+            if x < 0 and token is not None:
+                return token
+        return token
 
 
 class RowMark(NamedTuple):

@@ -76,9 +76,9 @@ class CandidateTable:
 
     def summary(self, glyphs: Glyphs) -> str:
         """`keeps 7 of 49,152 · 76 % of the raw mass`; a range where that is all that is known."""
-        kept = _between(f"{self.kept[0]:,.0f}", f"{self.kept[1]:,.0f}")
+        count = _between(f"{self.kept[0]:,.0f}", f"{self.kept[1]:,.0f}")
         mass = _between(*("<1" if 0 < share < 0.005 else f"{100 * share:.0f}" for share in self.mass))
-        return f"keeps {kept} of {self.vocab:,} {glyphs.dot} {mass} % of the raw mass"
+        return f"keeps {count} of {self.vocab:,} {glyphs.dot} {mass} % of the raw mass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ class MovedTable(CandidateTable):
     BAR: ClassVar[tuple[str, str]] = ("if moved", "raw")
 
     def summary(self, glyphs: Glyphs) -> str:
-        said = super(MovedTable, self).summary(glyphs)  # slots: the class is made twice
-        return f"if moved {said.replace(' of the raw mass', ' of raw')}"
+        text = super(MovedTable, self).summary(glyphs)  # slots: the class is made twice
+        return f"if moved {text.replace(' of the raw mass', ' of raw')}"
 
 
 def _between(low: str, high: str) -> str:
@@ -149,9 +149,9 @@ def exact(logits: np.ndarray, recipe: Recipe, ids: Sequence[int], names: Names, 
     after, removed_by = run(recipe.transforms, logits, states, key, np, greedy=recipe.greedy)
     before, then = softmax(logits), softmax(after)
     order = np.lexsort((-before, -then))[:KEPT]
-    kept = removed_by == STAYS
+    stays = removed_by == STAYS
     entropy = -float(before[before > 0] @ np.log2(before[before > 0]))
-    mass, count = float(before[kept].sum()), int(kept.sum())
+    mass, count = float(before[stays].sum()), int(stays.sum())
     return Outcome(order, before[order], then[order], removed_by[order], (count, count), (mass, mass), True, entropy)
 
 
@@ -168,22 +168,22 @@ def replayed(
         return None
     states, key = states_at(recipe.transforms, names, *_recent(recipe, before, steps)), (seed, step.position)
     try:
-        found = replay_drawn(step, states, key) if recipe is step.recipe else None
-        found = found or replay(snapshot, recipe.transforms, states, key, greedy=recipe.greedy)
+        past = replay_drawn(step, states, key) if recipe is step.recipe else None
+        past = past or replay(snapshot, recipe.transforms, states, key, greedy=recipe.greedy)
     except ParameterError:
         return None
     raw = np.exp(snapshot.logits.astype(np.float64) - snapshot.lse)
-    stays = found.removed_by == STAYS
-    order = np.lexsort((-raw, -found.middle))[:KEPT]
-    low, high = (max(count, 1) for count in found.kept)  # something is always left to draw
+    stays = past.removed_by == STAYS
+    order = np.lexsort((-raw, -past.middle))[:KEPT]
+    low, high = (max(count, 1) for count in past.kept)  # something is always left to draw
     # the rest is known only in all: where any of it may stay, it may be there whole or not at all
-    sure, beside = found.low > 0, low - int(stays.sum())
+    sure, beside = past.low > 0, low - int(stays.sum())
     rest = max(1.0 - float(raw.sum()), 0.0) if high > int(stays.sum()) else 0.0
     mass = (float(raw[sure].sum()), min(float(raw[stays].sum()) + rest, 1.0))
-    whole = found.exact and low == high
+    whole = past.exact and low == high
     if (whole and not rest) or beside >= snapshot.counts.sum() or low == snapshot.vocab:  # or all of the rest stays
         mass = (mass[1], mass[1])
-    return Outcome(found.ids[order], raw[order], found.middle[order], found.removed_by[order], (low, high), mass, whole)
+    return Outcome(past.ids[order], raw[order], past.middle[order], past.removed_by[order], (low, high), mass, whole)
 
 
 def _recent(
@@ -223,12 +223,12 @@ def view(
         return CandidateTable(title, name, numbers, (), 0, (0, 0), (0.0, 0.0), "", True, live)
     vocab = step.snapshot.vocab if step.snapshot is not None else len(names.pieces)
     kind = CandidateTable if step.origin == "given" else DrawnTable if drawn is None else MovedTable
-    found = _view(title, name, numbers, outcome, recipe, names, vocab, live, step.token, kind)
+    table = _view(title, name, numbers, outcome, recipe, names, vocab, live, step.token, kind)
     if drawn is not None:
         known = dict(zip(drawn.ids.tolist(), drawn.after.tolist(), strict=True))
-        rows = tuple(replace(row, drawn=known[row.token]) for row in found.rows if row.token in known)
-        found = replace(found, rows=rows, exact=found.exact and drawn.exact)
-    return replace(found, moved=moved)
+        rows = tuple(replace(row, drawn=known[row.token]) for row in table.rows if row.token in known)
+        table = replace(table, rows=rows, exact=table.exact and drawn.exact)
+    return replace(table, moved=moved)
 
 
 def next_view(

@@ -124,9 +124,9 @@ class ChatSession:
         if message.role == "user":
             self._say(message.segments[0].node.fork, text)
             return
-        kept, characters = common(message.steps, text)
-        fork = self.transcript.fork_at(TokenPlace(index, kept)) if kept else message.segments[0].node.fork
-        job = Rewriting(fork, kept > 0, text, message.segments[0].node.fork, go_on)
+        shared, characters = common(message.steps, text)
+        fork = self.transcript.fork_at(TokenPlace(index, shared)) if shared else message.segments[0].node.fork
+        job = Rewriting(fork, shared > 0, text, message.segments[0].node.fork, go_on)
         rest = text[characters:]
         if self.facts is None:
             self._rewritten(job, None)
@@ -270,8 +270,8 @@ class ChatSession:
         how = self.unmasking
         if goes_on:  # few masks are left by then
             how = replace(how, steps=0, block=0, cache="none")
-        said = unmasking_words(how), recipe_words(recipe), self.adapters
-        label = goes_on[1] if goes_on else " · ".join(filter(None, said))
+        parts = unmasking_words(how), recipe_words(recipe), self.adapters
+        label = goes_on[1] if goes_on else " · ".join(filter(None, parts))
         node = Node(self.new_id(), fork, "assistant", seed=seed, label=label)
         self._change(self.conversation.add(node))
         text = self.conversation.nodes[fork.node].text if fork.node and not force else ""
@@ -284,8 +284,12 @@ class ChatSession:
 
     def canvas(self, node: str) -> Denoising | None:
         """The canvas of an answer of this session by the model that there is now."""
-        found = self.denoisings.get(node)
-        return found if found is not None and self.facts is not None and found.model == self.facts.name else None
+        denoising = self.denoisings.get(node)
+        return (
+            denoising
+            if denoising is not None and self.facts is not None and denoising.model == self.facts.name
+            else None
+        )
 
     def place(self, node: str, step: int, position: int, token: int | None) -> bool:
         """Put a token at a position of a canvas as it was after a step, None for a mask, and have the masks filled:
@@ -384,8 +388,8 @@ class ChatSession:
             return
         if self.diffuses:  # no p(x_i | x_<i) of words is to be had
             return
-        said = turns(self.conversation, Fork(node.id))
-        request = call(calls.score, self.facts.name, Prompt(said), tuple(text for _, text in said))
+        messages = turns(self.conversation, Fork(node.id))
+        request = call(calls.score, self.facts.name, Prompt(messages), tuple(text for _, text in messages))
         self.scoring[self.send(request)] = node.id
 
     def context_tokens(self) -> int:
@@ -394,7 +398,7 @@ class ChatSession:
         newest = shown[-1].steps if shown else ()
         if self.run is not None and not newest and self.run.ids is not None:
             return len(self.run.ids)
-        return next((each.steps[-1].position + 1 for each in reversed(shown) if each.steps), 0)
+        return next((message.steps[-1].position + 1 for message in reversed(shown) if message.steps), 0)
 
     def room(self) -> int:
         """Tokens left of the context after what is shown."""

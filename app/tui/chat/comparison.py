@@ -25,26 +25,26 @@ def gathered(base: Conversation, answers: Answers, now: float) -> Conversation:
     """One conversation of all columns: their answers are siblings, the last one checked out; `base` gives the rest."""
     alone = replace(base, kind="chat", nodes={}, chosen={}, pruned=frozenset(), marks={}, title="")
     talk = replace(alone, id=secrets.token_hex(4), created=now, updated=now)
-    asked = Node(secrets.token_hex(6), Fork(), "user", text=answers[-1][1][0].message.text)
-    talk = talk.add(asked)
+    question = Node(secrets.token_hex(6), Fork(), "user", text=answers[-1][1][0].message.text)
+    talk = talk.add(question)
     for label, messages in answers:
         for shown in messages[1:]:
-            answer = _answer(secrets.token_hex(6), Fork(asked.id), label, shown)
+            answer = _answer(secrets.token_hex(6), Fork(question.id), label, shown)
             talk = talk.add(replace(answer, finish=answer.finish or "cancelled"))
     return talk
 
 
 def kept(talk: Conversation, answers: Answers, now: float) -> Conversation:
     """A comparison with what its columns hold by now: answers that are there already have grown, others are added."""
-    asked = next(iter(talk.nodes.values()), None)
-    if asked is None:
+    question = next(iter(talk.nodes.values()), None)
+    if question is None:
         first = answers[0][1][0].message
-        asked = Node(first.last.id, Fork(), "user", text=first.text)
+        question = Node(first.last.id, Fork(), "user", text=first.text)
         title = talk.title or cells.fit(cells.clean(" ".join(first.text.split())), 60)
-        talk = replace(talk.add(asked), title=title)
+        talk = replace(talk.add(question), title=title)
     for label, messages in answers:
         for shown in messages[1:]:
-            answer = _answer(shown.message.last.id, Fork(asked.id), label, shown)
+            answer = _answer(shown.message.last.id, Fork(question.id), label, shown)
             known = talk.nodes.get(answer.id)
             if known is None:
                 talk = talk.add(answer)
@@ -60,11 +60,11 @@ def put_away(talk: Conversation, answer: str) -> Conversation:
 
 def columns(talk: Conversation) -> list[Conversation]:
     """A kept comparison taken apart: for each answer a conversation that ends in it."""
-    asked = next(iter(talk.nodes.values()))
-    answers = [talk.nodes[way] for way in talk.options(Fork(asked.id)) if way is not None]
+    question = next(iter(talk.nodes.values()))
+    answers = [talk.nodes[way] for way in talk.options(Fork(question.id)) if way is not None]
     alone = replace(talk, kind="chat", chosen={}, pruned=frozenset())
     return [
-        replace(alone, nodes={asked.id: asked, answer.id: answer}, recipe=answer.steps[-1].recipe, order=())
+        replace(alone, nodes={question.id: question, answer.id: answer}, recipe=answer.steps[-1].recipe, order=())
         for answer in answers
         if answer.steps
     ]

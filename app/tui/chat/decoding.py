@@ -11,11 +11,11 @@ from likely.engine.decode.strategy import Strategy
 
 def strategies(models: Sequence[str]) -> list[Choice]:
     """All ways, for a list; `models` are loaded ones that could guess."""
-    found = offers(tuple(models))
-    size = max(len(title) for title in (*(each.TITLE for each in found), Drafting.TITLE + "…")) + 2
+    kinds = offers(tuple(models))
+    size = max(len(title) for title in (*(strategy.TITLE for strategy in kinds), Drafting.TITLE + "…")) + 2
     return [
         ("", "how tokens are found"),
-        *((f"strategy {strategy}", f"  {strategy.TITLE:<{size}}{strategy.about}") for strategy in found),
+        *((f"strategy {strategy}", f"  {strategy.TITLE:<{size}}{strategy.about}") for strategy in kinds),
         (Drafting.NAME, f"  {Drafting.TITLE + '…':<{size}}{Drafting.ABOUT}"),
     ]
 

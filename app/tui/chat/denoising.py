@@ -101,11 +101,11 @@ class Denoising:
         if mask is None or not drawn or any(s.token >= len(pieces) or s.piece != pieces[s.token] for s in steps):
             return None
         special = frozenset({mask, *facts.eos})
-        found = cls(CanvasLaid(tuple(step.token for step in steps), 0, special), mask)
+        canvas = cls(CanvasLaid(tuple(step.token for step in steps), 0, special), mask)
         for i, step in enumerate(steps):
             if step.token != mask and step.origin == "drawn":
-                found._put(i, Unmasked(0, step))
-        return found
+                canvas._put(i, Unmasked(0, step))
+        return canvas
 
     # -- what comes --------------------------------------------------------------------------------------------------
 
@@ -114,14 +114,14 @@ class Denoising:
         self.steps += 1
         self.looked_at.clear()
         new = 0
-        there = {each.position for each in step.open}
+        there = {cell.position for cell in step.open}
         for at in [at for at in self.again if at not in there]:  # drawn anew, maybe as it was
             self._put(at, replace(self.again.pop(at), before=None))
-        for each in step.open:
-            said = self.history.get(each.position)
-            if said and isinstance(said[-1][1], Unmasked):
-                self.again[each.position] = said[-1][1]
-            self._put(each.position, each)
+        for draw in step.open:
+            thoughts = self.history.get(draw.position)
+            if thoughts and isinstance(thoughts[-1][1], Unmasked):
+                self.again[draw.position] = thoughts[-1][1]
+            self._put(draw.position, draw)
         for unmasked in step.unmasked:
             at = unmasked.token.position
             if unmasked.before is not None:
@@ -139,13 +139,15 @@ class Denoising:
 
     def parted(self, step: int, position: int, token: int | None) -> "Denoising":
         """As it stood after a step, with a person's token at a position (None: a mask again): to go on from there."""
-        found = Denoising(self.laid, self.mask, 0, self.model, step, self.decided[:step])
-        found.revised = [each for each in self.revised if each.step <= step]
-        found.seconds, found.off = self.seconds[:step], self.off[:step]
-        found.history = {at: [each for each in said if each[0] <= step] for at, said in self.history.items()}
-        found._put(position, HandPlaced(token))
-        found.offset, found.spent_s = step, self.seconds[step - 1] if step else 0.0
-        return found
+        part = Denoising(self.laid, self.mask, 0, self.model, step, self.decided[:step])
+        part.revised = [revision for revision in self.revised if revision.step <= step]
+        part.seconds, part.off = self.seconds[:step], self.off[:step]
+        part.history = {
+            at: [thought for thought in thoughts if thought[0] <= step] for at, thoughts in self.history.items()
+        }
+        part._put(position, HandPlaced(token))
+        part.offset, part.spent_s = step, self.seconds[step - 1] if step else 0.0
+        return part
 
     # -- what is seen ------------------------------------------------------------------------------------------------
 
@@ -166,16 +168,16 @@ class Denoising:
 
     def thoughts(self, position: int, step: int) -> list[tuple[int, Thought]]:
         """The thoughts of a position until a step, oldest first."""
-        said = self.history.get(position, [])
-        return said[: bisect_right(said, step, key=lambda each: each[0])]
+        thoughts = self.history.get(position, [])
+        return thoughts[: bisect_right(thoughts, step, key=lambda each: each[0])]
 
     def cell(self, position: int, step: int) -> CanvasCell:
         """A position as it stands after a step."""
-        said = self.thoughts(position, step)
-        given = self.laid.ids[position]
-        if not said:
-            return CanvasCell(position, None if given == self.mask else given)
-        when, last = said[-1]
+        thoughts = self.thoughts(position, step)
+        original = self.laid.ids[position]
+        if not thoughts:
+            return CanvasCell(position, None if original == self.mask else original)
+        when, last = thoughts[-1]
         match last:
             case Unmasked(_, token, before):
                 was = before if when == step else None
@@ -183,7 +185,7 @@ class Denoising:
             case OpenMask(_, entropy, ids):
                 return CanvasCell(position, None, guess=int(ids[0]), entropy=entropy)
             case HandPlaced(None):
-                earlier = next((t for _, t in reversed(said[:-1]) if isinstance(t, Unmasked)), None)
+                earlier = next((t for _, t in reversed(thoughts[:-1]) if isinstance(t, Unmasked)), None)
                 return CanvasCell(position, None, guess=earlier.token.token if earlier is not None else None)
             case HandPlaced(token):
                 return CanvasCell(position, token, when, by_person=True)
@@ -198,14 +200,14 @@ class Denoising:
 
     def until_end(self, step: int) -> list[CanvasCell]:
         """The same up to the end of text, where that and all before it are known: what is behind is none of it."""
-        found: list[CanvasCell] = []
+        shown: list[CanvasCell] = []
         known = True  # all of it so far
         for cell in self.cells(step):
-            found.append(cell)
+            shown.append(cell)
             known = known and cell.token is not None
             if known and self.ends(cell):
                 break
-        return found
+        return shown
 
     def ends(self, cell: CanvasCell) -> bool:
         """Whether an answer ends with a cell."""
@@ -219,14 +221,14 @@ class Denoising:
 
     def drawn(self, position: int, step: int) -> TokenStep | None:
         """The step behind the token of a position, None for one that no pass has drawn."""
-        said = self.thoughts(position, step)
-        last = said[-1][1] if said else None
+        thoughts = self.thoughts(position, step)
+        last = thoughts[-1][1] if thoughts else None
         return last.token if isinstance(last, Unmasked) else None
 
     def guesses(self, position: int, step: int) -> list[MaskCandidate]:
         """The candidates of a position when it was looked at last, the most likely first; () for what was given."""
-        for _, said in reversed(self.thoughts(position, step)):
-            match said:
+        for _, thought in reversed(self.thoughts(position, step)):
+            match thought:
                 case OpenMask(ids=ids, logprobs=logprobs):
                     return [MaskCandidate(int(i), math.exp(p)) for i, p in zip(ids, logprobs, strict=True)]
                 case Unmasked(token=token) if token.snapshot is not None:
@@ -235,8 +237,8 @@ class Denoising:
 
     def candidates(self, position: int, step: int) -> Iterator[tuple[int, int, float, float]]:
         """The best candidate of a position step by step: step, id, its probability, entropy in nats."""
-        for when, said in self.thoughts(position, step):
-            match said:
+        for when, thought in self.thoughts(position, step):
+            match thought:
                 case OpenMask(_, entropy, ids, logprobs):
                     yield when, int(ids[0]), math.exp(logprobs[0]), entropy
                 case Unmasked(token=token) if token.logprob is not None:
@@ -244,8 +246,8 @@ class Denoising:
 
     def order(self) -> list[tuple[int, int]]:
         """Which position was decided at which step, as it stands by now."""
-        found = ((cell.position, cell.step) for cell in self.cells(self.steps))
-        return [(position, step) for position, step in found if step is not None]
+        decided = ((cell.position, cell.step) for cell in self.cells(self.steps))
+        return [(position, step) for position, step in decided if step is not None]
 
     def open_entropy(self, step: int) -> float:
         """Nats of all masks that are left, those counted that were looked at."""
@@ -253,10 +255,10 @@ class Denoising:
 
     def disagreement(self, step: int) -> Disagreement | None:
         """How far its passes were from those without a cache, until a step; None where that was not measured."""
-        found = [each for each in self.off[:step] if each is not None]
-        if not found:
+        measured = [change for change in self.off[:step] if change is not None]
+        if not measured:
             return None
-        return Disagreement(sum(e.masks for e in found), sum(e.other for e in found), sum(e.kl for e in found))
+        return Disagreement(sum(e.masks for e in measured), sum(e.other for e in measured), sum(e.kl for e in measured))
 
     def whole(self, step: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """The ids of a text that is all decided after a step, until its end, and which of them the model has filled;
@@ -277,13 +279,13 @@ class Denoising:
 
     def times_revised(self, step: int) -> Counter[int]:
         """How many words were taken back at each step until one."""
-        return Counter(each.step for each in self.revised if each.step <= step)
+        return Counter(revision.step for revision in self.revised if revision.step <= step)
 
     # -- what is kept ------------------------------------------------------------------------------------------------
 
     def token_steps(self, pieces: Sequence[bytes], recipe: Recipe) -> tuple[TokenStep, ...]:
         """The answer as the tokens of a text, until one ends it; a mask that is left is a token without text."""
-        found: list[TokenStep] = []
+        steps: list[TokenStep] = []
         for cell in self.until_end(self.steps):
             token = self.mask if cell.token is None else cell.token
             piece, special = pieces[token] if token < len(pieces) else b"", token in self.laid.special
@@ -292,10 +294,10 @@ class Denoising:
                 origin = "forced" if cell.by_person else "given"
                 nothing = (None, None, None, None, None, 0, recipe, None, None)
                 drawn = TokenStep(token, piece, "", *nothing, cell.position, origin, special)
-            found.append(drawn)
+            steps.append(drawn)
         return tuple(
             replace(step, text="" if step.special else text)
-            for step, text in zip(found, texts([b"" if s.special else s.piece for s in found]), strict=True)
+            for step, text in zip(steps, texts([b"" if s.special else s.piece for s in steps]), strict=True)
         )
 
 
@@ -326,7 +328,7 @@ def texts(pieces: Sequence[bytes]) -> list[str]:
     from codecs import getincrementaldecoder
 
     decoder = getincrementaldecoder("utf-8")(errors="replace")
-    found = [decoder.decode(piece) for piece in pieces]
-    if found:
-        found[-1] += decoder.decode(b"", final=True)
-    return found
+    strings = [decoder.decode(piece) for piece in pieces]
+    if strings:
+        strings[-1] += decoder.decode(b"", final=True)
+    return strings

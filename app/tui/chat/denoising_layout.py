@@ -34,15 +34,15 @@ class CanvasText:
 def spoken(shown: Sequence[CanvasCell], names: Names, special: frozenset[int]) -> list[CanvasText]:
     """The text of every position: of a mask, shades in the shape of its guess."""
     pieces = [b"" if c.token is None or c.token in special else names.piece(c.token) for c in shown]
-    found: list[CanvasText] = []
+    spoken_texts: list[CanvasText] = []
     for cell, text in zip(shown, texts(pieces), strict=True):
         if cell.token is None:
-            apart = bool(found) and not found[-1].text.endswith((" ", "\n"))
+            apart = bool(spoken_texts) and not spoken_texts[-1].text.endswith((" ", "\n"))
             text = _shaded(None if cell.guess is None or cell.guess in special else names.piece(cell.guess), apart)
         elif cell.token in special:
             text = END
-        found.append(CanvasText(cell.position, cells.clean(text)))
-    return found
+        spoken_texts.append(CanvasText(cell.position, cells.clean(text)))
+    return spoken_texts
 
 
 def _shaded(guess: bytes | None, apart: bool) -> str:
@@ -55,27 +55,27 @@ def _shaded(guess: bytes | None, apart: bool) -> str:
 
 def rows(said: Sequence[CanvasText], width: int) -> list[list[Piece]]:
     """The text in rows of so many cells, broken between words."""
-    found: list[list[Piece]] = [[]]
+    lines: list[list[Piece]] = [[]]
     used, indented = 0, False
     for word in _words(said):
         if word[0].text == "\n":
-            found.append([])
+            lines.append([])
             used, indented = 0, True
             continue
         size = sum(cells.width(piece.text) for piece in word)
         if used + size > width and used and not (word[0].blank and len(word) == 1):
-            found.append([])
+            lines.append([])
             used, indented = 0, False
         if not used and word[0].blank and not indented:  # a row does not begin with the space that broke it
             word = word[1:]
         for piece in word:
             for text, wide in cells.clusters(piece.text):
                 if used + wide > width and used:
-                    found.append([])
+                    lines.append([])
                     used = 0
-                _append(found[-1], Piece(text, piece.position, piece.blank))
+                _append(lines[-1], Piece(text, piece.position, piece.blank))
                 used += wide
-    return found
+    return lines
 
 
 def _append(row: list[Piece], piece: Piece) -> None:
@@ -88,16 +88,16 @@ def _append(row: list[Piece], piece: Piece) -> None:
 def _words(said: Sequence[CanvasText]) -> Iterator[list[Piece]]:
     """Words with the blanks before them, each maybe of several positions; a line break by itself."""
     word: list[Piece] = []
-    for each in said:
-        for run in cells.runs(each.text):
+    for piece in said:
+        for run in cells.runs(piece.text):
             blank = not run.strip(" \t\n\u00a0")
             if (run == "\n" or blank) and word:
                 yield word
                 word = []
             if run == "\n":
-                yield [Piece("\n", each.position)]
+                yield [Piece("\n", piece.position)]
             else:
-                word.append(Piece(run.replace("\t", " " * cells.TAB), each.position, blank))
+                word.append(Piece(run.replace("\t", " " * cells.TAB), piece.position, blank))
     if word:
         yield word
 

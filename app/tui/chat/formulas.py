@@ -56,8 +56,8 @@ def of_draw(table: CandidateTable | None, by: Sequence[Recipe], picked: int | No
         (f" of {table.vocab:,}", False),
     ]
     moved = f" · if moved: {change(*by)}" if by[1:] else ""
-    said = f"f: {words(by[0]) or 'nothing changes p'}, the rest shared out to sum to 1{moved}"
-    return Formula("decoder", q, said)
+    note = f"f: {words(by[0]) or 'nothing changes p'}, the rest shared out to sum to 1{moved}"
+    return Formula("decoder", q, note)
 
 
 def of_choice(table: SearchTable, picked: int | None) -> Formula | None:

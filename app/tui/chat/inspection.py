@@ -84,11 +84,11 @@ class Inspection:
             if by[1:] and drawn is None:  # nothing of it was kept
                 outcome = None
             parts = (self.moved, f"if moved: {change(*by)}" if by[1:] else "")
-            found = candidates.view(
+            table = candidates.view(
                 self.step, outcome, by[-1], self.names, title=self.title, live=self.live, drawn=drawn,
                 moved=" · ".join(filter(None, parts)),
             )  # fmt: skip
-            return found if self.choice is None else search_choice.table(found, self.choice, self.names)
+            return table if self.choice is None else search_choice.table(table, self.choice, self.names)
         if outcome is None:
             return None
         if self.logits is not None:

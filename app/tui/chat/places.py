@@ -44,16 +44,16 @@ def _search(talk: Conversation, pattern: "re.Pattern[str]") -> Iterator[SearchHi
         yield from _matches(pattern, message.segments, message.role, here=True)
     shown = {segment.node.id: segment.length for segment in talk.lineage()}
     for node in talk.nodes.values():
-        for found in _matches(pattern, (Segment(node, len(node)),), node.role, here=False):
-            if found.unit >= shown.get(node.id, 0) and not talk.hidden(node.id, found.unit):
-                yield found
+        for hit in _matches(pattern, (Segment(node, len(node)),), node.role, here=False):
+            if hit.unit >= shown.get(node.id, 0) and not talk.hidden(node.id, hit.unit):
+                yield hit
 
 
 def marked(talk: Conversation, query: str = "") -> list[SearchHit]:
     """The bookmarks whose words, or the text around them, have `query` in them, in the order of the messages."""
     shown = {segment.node.id: segment.length for segment in talk.lineage()}
     order = {node: index for index, node in enumerate(talk.nodes)}
-    found = []
+    hits = []
     for (id, unit), words in sorted(talk.marks.items(), key=lambda mark: (order[mark[0][0]], mark[0][1])):
         node = talk.nodes[id]
         if talk.hidden(id, unit):
@@ -63,19 +63,19 @@ def marked(talk: Conversation, query: str = "") -> list[SearchHit]:
         before, after = text[max(start - AROUND, 0) : start], text[end : end + AROUND]
         if query.lower() in f"{words} {before}{text[start:end]}{after}".lower():
             who = f"{words}: " if words else ""
-            found.append(SearchHit(id, unit, who, before, text[start:end], after, unit < shown.get(id, 0)))
-    return found
+            hits.append(SearchHit(id, unit, who, before, text[start:end], after, unit < shown.get(id, 0)))
+    return hits
 
 
 def on_screen(shown: Sequence[ShownMessage], node: str, unit: int) -> TokenPlace | None:
     """The token of the transcript at a place of the branch that is checked out; None where it is on another."""
-    for index, each in enumerate(shown):
+    for index, shown_message in enumerate(shown):
         token = 0
-        for segment in each.message.segments:
+        for segment in shown_message.message.segments:
             if segment.node.id == node and unit < segment.length:
                 if segment.node.drawn:
                     return TokenPlace(index, token + unit)
-                return TokenPlace(index, bisect_right(_ends([it.text for it in each.block.tokens]), unit))
+                return TokenPlace(index, bisect_right(_ends([it.text for it in shown_message.block.tokens]), unit))
             token += segment.length
     return None
 

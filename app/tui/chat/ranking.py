@@ -101,7 +101,7 @@ def ranking(talk: Conversation, count: tallies.VoteCount | None, *, opened: bool
     lines = {node.id: tallies.steps(talk, node) for node in nodes}
     whole = [_said(lines[node.id]) for node in nodes]
     rows = []
-    for node, text, said in zip(nodes, _apart([text.strip() for text in whole]), whole, strict=True):
+    for node, text, answer in zip(nodes, _apart([text.strip() for text in whole]), whole, strict=True):
         total, tokens = logprob(lines[node.id]), len(lines[node.id])
         score = node.figures.get("score", math.nan)
         if count is None:
@@ -109,7 +109,7 @@ def ranking(talk: Conversation, count: tallies.VoteCount | None, *, opened: bool
         else:
             numbers = count.said.get(node.id) or "", str(tokens), bits(total / tokens if tokens else math.nan)
         state = state_of(node)
-        verdict = None if state == GROWING else _judged(said)
+        verdict = None if state == GROWING else _judged(answer)
         rows.append(RankedText(node.id, text, numbers, state, node.id == leaf.id, verdict))
     own = lines.get(leaf.id, [])
     skipped = len(talk.messages()[-1].steps) - len(own)
@@ -127,9 +127,9 @@ def _said(steps: Sequence[TokenStep]) -> str:
 @lru_cache(maxsize=1024)
 def _judged(text: str) -> EquationVerdict | None:
     """The verdict on a text, which is asked for each time that the list is drawn."""
-    found = equations(text)
-    wrong: Equation | None = next((each for each in found if not each.holds), None)
-    return EquationVerdict(wrong is None, str(len(found)) if wrong is None else wrong.text) if found else None
+    equalities = equations(text)
+    wrong: Equation | None = next((equation for equation in equalities if not equation.holds), None)
+    return EquationVerdict(wrong is None, str(len(equalities)) if wrong is None else wrong.text) if equalities else None
 
 
 def _shared(own: Sequence[TokenStep], lines: Sequence[Sequence[TokenStep]]) -> tuple[tuple[int, int], ...]:
@@ -145,15 +145,15 @@ def _shared(own: Sequence[TokenStep], lines: Sequence[Sequence[TokenStep]]) -> t
 
 def _steps(own: Sequence[TokenStep]) -> list[RankedStep]:
     """The steps of a text: its lines, else its sentences. A token belongs to the step that it begins in."""
-    found, at, length, place = [], 0, 0, 0
+    ranked, at, length, place = [], 0, 0, 0
     for unit in units(_said(own), (LINES, SENTENCES)):
         place, begun = place + len(unit), at
         while at < len(own) and length < place:
             length += 0 if own[at].special else len(own[at].text)
             at += 1
         if words := " ".join(unit.split()):
-            found.append(RankedStep(words, bits(mean_logprob(own[begun:at])), _judged(unit)))
-    return found
+            ranked.append(RankedStep(words, bits(mean_logprob(own[begun:at])), _judged(unit)))
+    return ranked
 
 
 def _apart(texts: Sequence[str]) -> list[str]:

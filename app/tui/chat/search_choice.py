@@ -54,11 +54,11 @@ def choice(talk: Conversation, message: Message, token: int) -> SearchChoice | N
         return None
     *before, last = message.segments
     segment = last
-    for each in before:
-        if at < each.length:
-            segment = each
+    for part in before:
+        if at < part.length:
+            segment = part
             break
-        at -= each.length
+        at -= part.length
     if at >= len(talk.nodes[segment.node.id].steps):
         return None
     fork = talk.place(Fork(segment.node.id, at))
@@ -103,9 +103,9 @@ def table(seen: CandidateTable, made: SearchChoice, names: Names) -> SearchTable
             rows.append(replace(row, after=row.before, removed_by="", more=(total, str(rank) if rank else "kept")))
     on = [row for row in rows if not row.removed_by]
     mass, cut_by = sum(row.before for row in on), SEARCH if len(on) < len(rows) else ""
-    kept = max(len(made.ranks), len(on))
+    count = max(len(made.ranks), len(on))
     numbers = f"step {made.length + 1}  {seen.numbers}"
     return SearchTable(
-        "NEXT", seen.name, numbers, tuple(rows), seen.vocab, (kept, kept), (mass, mass), cut_by, True, seen.live,
+        "NEXT", seen.name, numbers, tuple(rows), seen.vocab, (count, count), (mass, mass), cut_by, True, seen.live,
         made.total,
     )  # fmt: skip

@@ -22,10 +22,10 @@ class Start:
 
     def of(self, conversation: Conversation) -> Conversation:
         """A conversation with what was asked for in place of its own."""
-        found = conversation
+        talk = conversation
         if self.recipe is not None:
-            found = replace(found, recipe=self.recipe, order=self.order)
-        return replace(found, system=self.system) if self.system else found
+            talk = replace(talk, recipe=self.recipe, order=self.order)
+        return replace(talk, system=self.system) if self.system else talk
 
     def fresh(self, id: str, now: float) -> Conversation:
         """A new conversation."""

@@ -26,7 +26,7 @@ def shown(session: ChatSession, engine: EngineClient) -> tuple[str, tuple[str, .
 
 def adapters(engine: EngineClient) -> str:
     """The adapters that are on, with their weights."""
-    return " + ".join(f"{each.name} {each.weight:g}" for each in engine.attached if each.weight)
+    return " + ".join(f"{adapter.name} {adapter.weight:g}" for adapter in engine.attached if adapter.weight)
 
 
 def progress(loading: r.Progressed) -> str:

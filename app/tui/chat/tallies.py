@@ -60,13 +60,13 @@ def tally(talk: Conversation) -> VoteCount | None:
         return None
     together = paths(talk, leaf)
     ended = [node for node in together if node.finish and node.finish != "cancelled"]
-    said = {
+    answers = {
         node.id: _answer(how.rule, "".join(step.text for step in steps(talk, node) if not step.special))
         for node in ended
     }
-    votes = vote.tally(list(said.values()))
-    shares = (Share(answer, int(n), *vote.interval(n, len(said))) for answer, n in votes.items())
-    return VoteCount(len(together), not isinstance(how, EntropyBranching), tuple(shares), said)
+    votes = vote.tally(list(answers.values()))
+    shares = (Share(answer, int(n), *vote.interval(n, len(answers))) for answer, n in votes.items())
+    return VoteCount(len(together), not isinstance(how, EntropyBranching), tuple(shares), answers)
 
 
 @lru_cache(maxsize=1024)
@@ -85,12 +85,12 @@ def paths(talk: Conversation, leaf: Node) -> list[Node]:
 
 def lineage(talk: Conversation, node: Node) -> list[Node]:
     """A node behind those that it parted from in the run that drew it."""
-    found = [node]
+    nodes = [node]
     while node.joins and (before := talk.nodes.get(node.fork.node)) is not None:
         if (before.label, before.seed) != (node.label, node.seed):
             break
-        found.append(node := before)
-    return found[::-1]
+        nodes.append(node := before)
+    return nodes[::-1]
 
 
 class AnswerSums:
@@ -105,11 +105,13 @@ class AnswerSums:
         chain, node = list[str](), id
         while node not in self._before:  # each step of a search may part from the last one
             chain.append(node)
-            each = self.talk.nodes[node]
-            node = each.fork.node if each.joins else ROOT
+            ancestor = self.talk.nodes[node]
+            node = ancestor.fork.node if ancestor.joins else ROOT
         for each_id in reversed(chain):
-            each = self.talk.nodes[each_id]
-            self._before[each_id] = self.of(each.fork) if each.joins and each.fork.node != ROOT else (0.0, 0)
+            ancestor = self.talk.nodes[each_id]
+            self._before[each_id] = (
+                self.of(ancestor.fork) if ancestor.joins and ancestor.fork.node != ROOT else (0.0, 0)
+            )
         return self._before[id]
 
     def of(self, end: Fork) -> tuple[float, int]:
@@ -121,17 +123,17 @@ class AnswerSums:
 def steps(talk: Conversation, node: Node) -> list[TokenStep]:
     """A whole path, from where its run began."""
     line = lineage(talk, node)
-    found: list[TokenStep] = []
+    drawn: list[TokenStep] = []
     for one, after in zip(line, [*line[1:], None], strict=True):
-        found += one.steps if after is None else one.steps[: after.fork.at]
-    return found
+        drawn += one.steps if after is None else one.steps[: after.fork.at]
+    return drawn
 
 
 def winning(talk: Conversation, seed: int) -> str | None:
     """The node of a path that says what most paths say, the likeliest of those by token; None where none says it."""
-    found = tally(talk)
-    if found is None:
+    count = tally(talk)
+    if count is None:
         return None
-    answer = vote.winner(vote.tally(list(found.said.values())), seed)
-    saying = [id for id, said in found.said.items() if said == answer and said is not None]
+    answer = vote.winner(vote.tally(list(count.said.values())), seed)
+    saying = [id for id, given_answer in count.said.items() if given_answer == answer and given_answer is not None]
     return max(saying, key=lambda id: mean_logprob(steps(talk, talk.nodes[id])), default=None)

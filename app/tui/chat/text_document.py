@@ -46,12 +46,12 @@ def commit(talk: Conversation, text: str, new_id: Callable[[], str]) -> tuple[Co
 
 def spans(steps: tuple[TokenStep, ...] | list[TokenStep]) -> list[tuple[int, int]]:
     """The characters of a text that each of its tokens covers, half-open; one inside a character covers nothing."""
-    found, at = [], 0
+    bounds, at = [], 0
     for step in steps:
         size = 0 if step.special else len(step.text)
-        found.append((at, at + size))
+        bounds.append((at, at + size))
         at += size
-    return found
+    return bounds
 
 
 def _common(a: str, b: str) -> int:

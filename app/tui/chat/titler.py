@@ -63,8 +63,8 @@ class Titler:
                 if isinstance(event, Done) and event.reason in WHOLE and (name := name_in("".join(pieces))):
                     named(name)
 
-        said = [(message.role, message.text[:READ]) for message in messages[:2]]
-        self._submit(r.Generate(facts.name, Prompt((*said, ("user", ASKED))), self._control, max_tokens=14), heard)
+        turns = [(message.role, message.text[:READ]) for message in messages[:2]]
+        self._submit(r.Generate(facts.name, Prompt((*turns, ("user", ASKED))), self._control, max_tokens=14), heard)
 
     def stop(self) -> None:
         """The model has something else to do."""

@@ -55,11 +55,11 @@ class TokenLook:
             return None
         before, steps = transcript.history(place)
         message = transcript.shown[place.block].message
-        made = choice(transcript.conversation, message, place.token)
+        ranked = choice(transcript.conversation, message, place.token)
         whole, title = self._whole(place, step), self._title(place)
         shown = transcript.shown[place.block].block.tokens[place.token]
         return Inspection(
-            whole, recipe, names, title, before, steps, message.last.seed, live=live, key=place, choice=made,
+            whole, recipe, names, title, before, steps, message.last.seed, live=live, key=place, choice=ranked,
             number=place.token + 1, moved=f"from here on {shown.moved}" if shown.moved else "",
         )  # fmt: skip
 
@@ -101,8 +101,8 @@ class TokenLook:
             if token < segment.length:
                 key = (segment.node.id, token)
                 if key not in self._snapshots:
-                    found = self.store.snapshot(self.session.conversation.id, *key)
-                    whole = step if found is None else replace(step, snapshot=found[0], removed_by=found[1])
+                    stored = self.store.snapshot(self.session.conversation.id, *key)
+                    whole = step if stored is None else replace(step, snapshot=stored[0], removed_by=stored[1])
                     self._snapshots[key] = whole
                 return self._snapshots[key]
             token -= segment.length

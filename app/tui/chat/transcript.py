@@ -66,10 +66,10 @@ class Transcript:
 
     def _show(self, message: Message) -> ShownMessage:
         key = _key(message)
-        found = self._known.get(key)
-        if found is not None and (message.last.drawn or found.block.scored == (message.last.id in self.scores)):
-            found.message = message
-            return found
+        known = self._known.get(key)
+        if known is not None and (message.last.drawn or known.block.scored == (message.last.id in self.scores)):
+            known.message = message
+            return known
         yours = message.role == "user"
         block = MessageBlock(
             message.segments[0].node.id, "you" if yours else "model", scored=message.last.drawn, specials=self.specials
@@ -92,7 +92,7 @@ class Transcript:
     def tokens(self, shown: ShownMessage, first: int = 0) -> list[ShownToken]:
         """The steps of a message, from the `first` on, as the transcript shows them; one that was drawn by another
         recipe than the last says what changed. Those of a canvas come in no order that would tell."""
-        steps, found = shown.steps, list[ShownToken]()
+        steps, tokens = shown.steps, list[ShownToken]()
         ordered = DIFFUSION not in shown.message.last.label.split(" · ")
         last = next((steps[i] for i in range(first - 1, -1, -1) if steps[i].origin != "given"), None)
         for step in steps[first:]:
@@ -100,8 +100,8 @@ class Transcript:
             if step.origin != "given" and ordered:
                 moved = recipes.change(last.recipe, step.recipe) if last is not None else ""
                 last = step
-            found.append(self.token(step, moved))
-        return found
+            tokens.append(self.token(step, moved))
+        return tokens
 
     def token(self, step: TokenStep, moved: str = "") -> ShownToken:
         """A step as the transcript shows it; `moved` is what changed of how it is drawn."""
@@ -145,15 +145,15 @@ class Transcript:
         steps = shown.steps
         parts = _how(shown.message.last.label, recipes.drawn_by(steps))
         count = f"{len(steps)} tok" if steps else ""
-        found = perplexity(step.logprob for step in steps)
-        ppl = f"ppl {found:.1f}" if found is not None else ""
+        value = perplexity(step.logprob for step in steps)
+        ppl = f"ppl {value:.1f}" if value is not None else ""
         finish = shown.message.last.finish
         words_of = {"cancelled": "stopped", "length": "stopped at length"}
         end = words_of.get(finish, finish) if finish in ENDS else ""
         more = f" +{len(parts) - 2}" if parts[2:] else ""
         shorter = [parts, [*parts[:1], parts[1] + more] if parts[1:] else parts]
         shorter += [[parts[0] + f" +{len(parts) - 1}"] if parts[1:] else parts, []]
-        lines = [(branch, *said, count, ppl, end) for said in shorter]
+        lines = [(branch, *note, count, ppl, end) for note in shorter]
         lines += [(count, ppl, end), (count, end), (end or count,)]
         return tuple(dict.fromkeys(" · ".join(filter(None, line)) for line in lines))
 
@@ -241,20 +241,20 @@ def _key(message: Message) -> tuple[tuple[str, int], ...]:
 def _how(label: str, by: Sequence[Recipe]) -> list[str]:
     """By what an answer was drawn, part by part, temperature first: by its label, which says of the recipe what held
     in the beginning, and by the recipes of its tokens, each that followed another."""
-    first, said = (recipes.words(*each) if each else "" for each in (by[:1], by))
+    first, whole = (recipes.words(*setting) if setting else "" for setting in (by[:1], by))
     if label:
-        added = f"{label} · {said}" if first not in label else label.replace(first, said)
+        added = f"{label} · {whole}" if first not in label else label.replace(first, whole)
         return (added if by[1:] else label).split(" · ")
-    return sorted(said.split(" · ") if said else [], key=lambda part: not part.startswith("T "))
+    return sorted(whole.split(" · ") if whole else [], key=lambda part: not part.startswith("T "))
 
 
 def common(steps: Sequence[TokenStep], text: str) -> tuple[int, int]:
     """The tokens of an answer that a text begins with, and the characters that these are. None ends in a character."""
-    kept = characters = 0
+    shared = characters = 0
     for index, step in enumerate(steps):
         if step.special or not step.text:
             continue
         if not text.startswith(step.text, characters):
             break
-        kept, characters = index + 1, characters + len(step.text)
-    return kept, characters
+        shared, characters = index + 1, characters + len(step.text)
+    return shared, characters

@@ -56,8 +56,8 @@ class WatchedRequest:
         fork = Fork()
         for role, text in asked.turns:
             yours = role != "assistant"
-            said = text if role in ("user", "assistant", "text") else f"{role}: {text}"
-            node = Node(new(), fork, "user" if yours else "assistant", text=said or " ", finish="" if yours else "eot")
+            words = text if role in ("user", "assistant", "text") else f"{role}: {text}"
+            node = Node(new(), fork, "user" if yours else "assistant", text=words or " ", finish="" if yours else "eot")
             talk, fork = talk.add(node), Fork(node.id)
         texts = [Node(new(), fork, "assistant", seed=asked.seed, label=asked.how) for _ in range(asked.texts)]
         for node in texts:
@@ -177,7 +177,7 @@ class WatchedRequests:
     def take(self, events: Iterable[WatchBegan | NumberedEvent]) -> dict[WatchedRequest, SessionUpdate]:
         """Take in what was heard; gives the requests that it concerns, in the order of their last."""
         batches: dict[int, list[Any]] = {}
-        found: dict[WatchedRequest, SessionUpdate] = {}
+        updates: dict[WatchedRequest, SessionUpdate] = {}
         for sighted in events:
             if isinstance(sighted, WatchBegan):
                 self.lost()
@@ -191,11 +191,11 @@ class WatchedRequests:
                 self.names[event.model] = Names(event.pieces, event.eos)
         for number, batch in batches.items():
             row = self._by_number[number]
-            found[row] = row.take(batch)
+            updates[row] = row.take(batch)
             if any(isinstance(event, Closed) for event in batch):
                 del self._by_number[number]
         self._trim()
-        return found
+        return updates
 
     def lost(self) -> None:
         """The server is gone, and with it all that ran there; another one numbers anew."""
@@ -217,12 +217,12 @@ class WatchedRequests:
         """Keep within the bounds: the oldest that are over go first, never the one that is open."""
         idle = [row for row in self.rows if row.session is None and row.end]
         going = [row for row in self.rows if row.session is None and not row.end]
-        kept = sum(row.tokens for row in self.rows if row.run is not None)
+        total = sum(row.tokens for row in self.rows if row.run is not None)
         for row in (*idle, *going):
-            if kept <= STEPS:
+            if total <= STEPS:
                 break
-            kept -= row.let_go()
+            total -= row.let_go()
         spare = len(self.rows) - MOST
         if spare > 0:
-            left = {id(row) for row in idle[:spare]}
-            self.rows = [row for row in self.rows if id(row) not in left]
+            gone = {id(row) for row in idle[:spare]}
+            self.rows = [row for row in self.rows if id(row) not in gone]

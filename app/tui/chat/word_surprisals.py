@@ -26,21 +26,21 @@ class WordSurprisal(NamedTuple):
 def bits_of_words(steps: Sequence[TokenStep]) -> list[WordSurprisal]:
     """The words of a measured text. A token of several words counts to the first of them, one without text (control
     tokens, parts of a character) to the word that it stands in."""
-    found: list[WordSurprisal] = []
+    words: list[WordSurprisal] = []
     at = 0
     for index, step in enumerate(steps):
         text = "" if step.special else step.text
         bits = None if step.logprob is None else -step.logprob / LN2
-        last = found[-1] if found else None
+        last = words[-1] if words else None
         begins = text[:1].isspace() or (last is not None and last.text[-1:].isspace())
         if last is None or (begins and text and last.text.strip()):
-            found.append(WordSurprisal(text, at, at + len(text), index, index + 1, bits))
+            words.append(WordSurprisal(text, at, at + len(text), index, index + 1, bits))
         else:
-            both = [each for each in (last.bits, bits) if each is not None]
+            both = [part for part in (last.bits, bits) if part is not None]
             whole = sum(both) if both else None
-            found[-1] = WordSurprisal(last.text + text, last.start, at + len(text), last.first, index + 1, whole)
+            words[-1] = WordSurprisal(last.text + text, last.start, at + len(text), last.first, index + 1, whole)
         at += len(text)
-    return found
+    return words
 
 
 def running_sum(steps: Sequence[TokenStep]) -> list[float]:

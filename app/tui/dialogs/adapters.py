@@ -167,10 +167,10 @@ class Adapters(Dialog[None]):
         if current is None or session is None or leaf is None or not any(a.weight for a in self.host.engine.attached):
             line.update("")
             return
-        asked = self.host.engine.attached
+        attached = self.host.engine.attached
 
         def found(job: int, events: list[Any]) -> None:
-            for event in events if self.is_attached and asked == self.host.engine.attached else ():
+            for event in events if self.is_attached and attached == self.host.engine.attached else ():
                 if isinstance(event, Failed):
                     line.update(event.line)
                 elif isinstance(event, looks.AdapterShift):

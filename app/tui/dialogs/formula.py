@@ -28,14 +28,14 @@ class FormulaSheet(Dialog[None]):
         self.formula = formula
 
     def compose(self) -> ComposeResult:
-        found = self.formula
+        formula = self.formula
         with Vertical(classes="sheet wide"):
-            yield Static(self._text(path(found.map, whole=True)))
-            yield Static(self._text([(f"{MAPS[found.map]}\n", "faint")]))
+            yield Static(self._text(path(formula.map, whole=True)))
+            yield Static(self._text([(f"{MAPS[formula.map]}\n", "faint")]))
             with VerticalScroll():
-                yield Static(self._text([(text.replace(APART, "\n"), ink) for text, ink in found.words()]))
-                if found.note:
-                    yield Static(self._text([(f"\n{found.note}", "faint")]))
+                yield Static(self._text([(text.replace(APART, "\n"), ink) for text, ink in formula.words()]))
+                if formula.note:
+                    yield Static(self._text([(f"\n{formula.note}", "faint")]))
 
     def _text(self, words: list[Inked]) -> Text:
         look = cast(Painted, self.app).look

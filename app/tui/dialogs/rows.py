@@ -89,14 +89,14 @@ class RowsScreen(Screen[None]):
 
         async def do() -> None:
             try:
-                found, why = await to_thread(work), ""
+                result, why = await to_thread(work), ""
             except (DataError, OSError, ValueError, MemoryError) as error:
-                found, why = None, str(error) or "there is not enough memory for it"
+                result, why = None, str(error) or "there is not enough memory for it"
             self.busy = ""
             if why:
                 self.browser.fail(why)
             else:
-                done(found)
+                done(result)
             self._show()
 
         self.run_worker(do(), exclusive=True, exit_on_error=False)
@@ -146,13 +146,13 @@ class RowsScreen(Screen[None]):
     def action_choose(self, keep: bool) -> None:
         before, hints = self.browser.opened, self.query_one(Hints)
         try:
-            said, alarm = self.browser.choose(keep), False
+            news, alarm = self.browser.choose(keep), False
         except DataError as error:
-            said, alarm = str(error), True
+            news, alarm = str(error), True
         if self.browser.opened is not before:
             self.browser.go(self.browser.at + 1)
         self._show()
-        hints.say(said, alarm=alarm)
+        hints.say(news, alarm=alarm)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -165,8 +165,8 @@ class RowsScreen(Screen[None]):
         if facts is None:
             hints.say("there is no model: the chat's measures a row")
             return
-        where, said = row.where, turns(row.row)
-        prompt = Prompt(parts=(row.row.text,)) if row.row.form == "text" else Prompt(tuple(said))
+        where, messages = row.where, turns(row.row)
+        prompt = Prompt(parts=(row.row.text,)) if row.row.form == "text" else Prompt(tuple(messages))
 
         def scored(job: int, events: list[Any]) -> None:
             for event in events if self.is_attached else ():
@@ -179,15 +179,15 @@ class RowsScreen(Screen[None]):
                         hints.say(line, alarm=True)
 
         hints.say(f"measuring with {facts.name}")
-        self.host.engine.submit(call(calls.score, facts.name, prompt, tuple(text for _, text in said)), scored)
+        self.host.engine.submit(call(calls.score, facts.name, prompt, tuple(text for _, text in messages)), scored)
 
     def action_read(self) -> None:
         row = self.browser.here
         if row is not None:
-            said = [] if row.row is None else [f"{who}\n{text[:WHOLE]}" for who, text in turns(row.row)]
+            messages = [] if row.row is None else [f"{who}\n{text[:WHOLE]}" for who, text in turns(row.row)]
             source = [f"{name} {text}" for name, text in row.source.items()]
             numbers = [f"{name} {value:g}" for name, value in row.scores.items()]
-            parts = (row.error, row.dropped, *said, "\n".join(source), "\n".join(numbers))
+            parts = (row.error, row.dropped, *messages, "\n".join(source), "\n".join(numbers))
             self.app.push_screen(Read(row.where, cells.clean("\n\n".join(part for part in parts if part))))
 
     def action_keys(self) -> None:
@@ -212,17 +212,17 @@ class RowsScreen(Screen[None]):
     def _title(self) -> list[tuple[str, str]]:
         browser = self.browser
         name = browser.path.name if browser.path is not None else "rows"
-        said: list[tuple[str, str]] = [(f" {name}", "model")]
+        words: list[tuple[str, str]] = [(f" {name}", "model")]
         if len(browser.files) > 1:
-            said.append((f"  file {browser.file + 1} of {len(browser.files)}", "faint"))
+            words.append((f"  file {browser.file + 1} of {len(browser.files)}", "faint"))
         if self.busy:
-            return [*said, (f"  {self.busy} …", "faint")]
+            return [*words, (f"  {self.busy} …", "faint")]
         if len(browser.rows):
-            said.append((f"  row {browser.at + 1:,} of {len(browser.rows):,}", "text"))
-            said.append((f"  by {unit(browser.by)}" if browser.by else "", "faint"))
+            words.append((f"  row {browser.at + 1:,} of {len(browser.rows):,}", "text"))
+            words.append((f"  by {unit(browser.by)}" if browser.by else "", "faint"))
             out, back = browser.by_hand
-            said.append((f"  {out:,} dropped, {back:,} kept by hand" if out or back else "", "accent"))
-        return said
+            words.append((f"  {out:,} dropped, {back:,} kept by hand" if out or back else "", "accent"))
+        return words
 
     def _facts(self, row: FileRow) -> list[list[tuple[str, str]]]:
         """Where the row came from, its numbers, and what becomes of it."""
@@ -247,9 +247,9 @@ class RowsScreen(Screen[None]):
     def _surprise(self) -> str:
         """The mean under the model of the chat, over the last turn where there are turns."""
         assert self.measured is not None
-        _, model, found = self.measured
-        span = found.spans[-1] if found.spans else None
-        steps = found.steps if span is None else found.steps[span[0] : span[1]]
+        _, model, score = self.measured
+        span = score.spans[-1] if score.spans else None
+        steps = score.steps if span is None else score.steps[span[0] : span[1]]
         known = [-step.logprob / LN2 for step in steps if step.logprob is not None]
         return f"{sum(known) / len(known):.2f} bits a token under {model}" if known else ""
 
@@ -260,12 +260,12 @@ class RowsScreen(Screen[None]):
             block.fill([ShownToken(row.error)])
             return [block]
         if self.measured is not None and self.measured[0] == row.where:
-            _, model, found = self.measured
-            texts = drift.text([step.token for step in found.steps], self.host.names_of(model))
+            _, model, score = self.measured
+            texts = drift.text([step.token for step in score.steps], self.host.names_of(model))
             block = MessageBlock("measured", "row", f"as {model} reads it, tinted by surprise", scored=True)
             block.specials = True
             block.fill(
-                ShownToken(text, heat_level(step, "surprisal")) for text, step in zip(texts, found.steps, strict=True)
+                ShownToken(text, heat_level(step, "surprisal")) for text, step in zip(texts, score.steps, strict=True)
             )
             return [block]
         blocks = []
@@ -280,5 +280,5 @@ def turns(row: TrainingRow) -> list[tuple[str, str]]:
     """Who says what; a rejected answer last."""
     if row.form == "text":
         return [("text", row.text)]
-    said = [(str(message["role"]), str(message.get("content") or "")) for message in row.messages]
-    return [*said, ("rejected", str(row.rejected[-1].get("content") or ""))] if row.rejected else said
+    messages = [(str(message["role"]), str(message.get("content") or "")) for message in row.messages]
+    return [*messages, ("rejected", str(row.rejected[-1].get("content") or ""))] if row.rejected else messages

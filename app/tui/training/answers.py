@@ -32,21 +32,21 @@ class Answers:
 
     def _owners(self) -> list[str | Completion]:
         """Questions and answers in the order of their blocks."""
-        found: list[str | Completion] = []
-        asked: str | None = None
+        owners: list[str | Completion] = []
+        prompt: str | None = None
         for drawn in self.drawn:
-            if drawn.request.text != asked:
-                asked = drawn.request.text
-                found.append(asked)
-            found.append(drawn)
-        return found
+            if drawn.request.text != prompt:
+                prompt = drawn.request.text
+                owners.append(prompt)
+            owners.append(drawn)
+        return owners
 
     @staticmethod
     def _block(owner: str | Completion) -> MessageBlock:
         if isinstance(owner, str):
-            made = MessageBlock(f"asked {owner}", "you")
-            made.extend(words(owner))
-            return made
+            block = MessageBlock(f"asked {owner}", "you")
+            block.extend(words(owner))
+            return block
         who = "base" if owner.request.base else "model"
         notes = [f"step {owner.step:,}"] if who == "model" else ["before training"]
         notes.append(f"{len(owner.steps)} tok")
@@ -55,9 +55,9 @@ class Answers:
             notes.append(f"ppl {ppl:.1f}")
         if owner.reason == "length":
             notes.append("cut at the limit")
-        made = MessageBlock(f"answer {owner.step} {who}", who, " · ".join(notes), scored=True)
-        made.extend(ShownToken(step.text, heat_level(step, "surprisal"), step.special) for step in owner.steps)
-        return made
+        block = MessageBlock(f"answer {owner.step} {who}", who, " · ".join(notes), scored=True)
+        block.extend(ShownToken(step.text, heat_level(step, "surprisal"), step.special) for step in owner.steps)
+        return block
 
     def view(self, place: TokenPlace, names: Names) -> CandidateTable | None:
         """The candidates of a token of an answer, as it was drawn."""

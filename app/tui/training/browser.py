@@ -54,12 +54,12 @@ def number(row: FileRow, name: str) -> float | None:
 
 def columns(rows: Sequence[FileRow], names: Sequence[str]) -> dict[str, np.ndarray]:
     """Numbers of all rows by their names, NaN where a row has none: every row is read, once."""
-    found = {name: np.full(len(rows), np.nan) for name in names}
+    table = {name: np.full(len(rows), np.nan) for name in names}
     for at, row in enumerate(rows):
-        for name, column in found.items():
+        for name, column in table.items():
             if (value := number(row, name)) is not None:
                 column[at] = value
-    return found
+    return table
 
 
 class RowBrowser:
@@ -104,8 +104,8 @@ class RowBrowser:
 
     def row(self, at: int) -> FileRow:
         """The row at a place of the order."""
-        found: FileRow = self.rows[at if self.order is None else int(self.order[at])]
-        return found
+        row: FileRow = self.rows[at if self.order is None else int(self.order[at])]
+        return row
 
     def show(self, found: OpenedRows) -> None:
         """Show the rows of a file; the place stays where the file is the one before."""
@@ -155,8 +155,8 @@ class RowBrowser:
 
         Gives what is to be said. DataError where it cannot be written, and nothing is changed.
         """
-        row, found = self.here, self.opened
-        if row is None or found is None:
+        row, rows_file = self.here, self.opened
+        if row is None or rows_file is None:
             return "there is no row here"
         if row.row is None:
             return "this is no row: nothing is trained on it"
@@ -168,8 +168,8 @@ class RowBrowser:
                 return f"it cannot come back: {row.dropped}"
             if not keep and row.dropped:
                 return f"it is dropped already: {row.dropped}"
-        made = choices.choose(self.beside, {choices.key(row.row): None if chosen else keep})
-        self.opened = OpenedRows(found.path, found.rows, found.numbers, made)
+        chosen_rows = choices.choose(self.beside, {choices.key(row.row): None if chosen else keep})
+        self.opened = OpenedRows(rows_file.path, rows_file.rows, rows_file.numbers, chosen_rows)
         if chosen:
             return "the choice is taken back"
         return "kept: likely synth brings it back" if keep else "dropped: left out of trainings that begin after this"
@@ -177,8 +177,8 @@ class RowBrowser:
     @property
     def by_hand(self) -> tuple[int, int]:
         """How many rows of the folder were dropped and kept by hand."""
-        made = list(self.opened.choices.values()) if self.opened is not None else []
-        return made.count(False), made.count(True)
+        marks = list(self.opened.choices.values()) if self.opened is not None else []
+        return marks.count(False), marks.count(True)
 
 
 def files(source: str) -> tuple[list[Path], str]:

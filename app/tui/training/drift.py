@@ -76,25 +76,27 @@ def block(compared: Compared, names: Names, who: str) -> MessageBlock:
     note = f"mean KL {compared.difference.kl / LN2:.3f} bits · step {compared.step:,}"
     texts = [*text([place.token for place in positions], names), NEXT]
     levels = [0, *(moved_level(place.kl) for place in positions)]
-    made = MessageBlock(who, who, note, scored=True)
-    made.extend(ShownToken(words, level) for words, level in zip(texts, levels, strict=True))
-    return made
+    message = MessageBlock(who, who, note, scored=True)
+    message.extend(ShownToken(words, level) for words, level in zip(texts, levels, strict=True))
+    return message
 
 
 def row(plan: TrainingPlan) -> MessageBlock:
     """One row of the data as the model sees it, the tokens that it is trained on tinted."""
     trained = sum(target for _, target in plan.row)
-    made = MessageBlock("row", "row", f"as the model sees it · {trained} of {len(plan.row)} tokens are trained: tinted")
-    made.scored = made.specials = True
+    message = MessageBlock(
+        "row", "row", f"as the model sees it · {trained} of {len(plan.row)} tokens are trained: tinted"
+    )
+    message.scored = message.specials = True
     texts = text([token for token, _ in plan.row], Names(plan.vocabulary))
-    made.extend(ShownToken(words, 3 if target else 0) for words, (_, target) in zip(texts, plan.row, strict=True))
-    return made
+    message.extend(ShownToken(words, 3 if target else 0) for words, (_, target) in zip(texts, plan.row, strict=True))
+    return message
 
 
 def text(tokens: Sequence[int], names: Names) -> list[str]:
     """The text that became valid with each token: "" inside a character that several tokens share."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    found = [decoder.decode(names.piece(token)) for token in tokens]
-    if found:
-        found[-1] += decoder.decode(b"", final=True)
-    return found
+    strings = [decoder.decode(names.piece(token)) for token in tokens]
+    if strings:
+        strings[-1] += decoder.decode(b"", final=True)
+    return strings

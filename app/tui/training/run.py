@@ -152,5 +152,5 @@ def command(config: TrainingConfig, *, resume: bool = False) -> str:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             many: Sequence[object] = value if isinstance(value, tuple) else (value,)
-            words += [f"--{flag} {quote(f'{each:g}' if isinstance(each, float) else str(each))}" for each in many]
+            words += [f"--{flag} {quote(f'{item:g}' if isinstance(item, float) else str(item))}" for item in many]
     return " ".join([*words, *(["--resume"] if resume else [])])

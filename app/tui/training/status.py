@@ -37,13 +37,13 @@ def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Gl
         "stopping": f"{glyphs.live} finishing this step, then saving · ",
         "training": f"{glyphs.held} pausing after this step · " if training.control.paused else f"{glyphs.live} ",
     }
-    left = f"{duration(course.left_s)} left" if course.left_s is not None else ""
+    rest = f"{duration(course.left_s)} left" if course.left_s is not None else ""
     if course.last is None and training.state == "training":  # a step may take long: what it is, and since when
         since = f" · {duration(waited)}" if waited >= 1 else ""
         done, count = training.control.reading
         read = f" · {done:,} of {count:,} tokens" if count else ""
         return RunStatus(f"{glyphs.live} the first step{since}{read}", share, f"of {steps:,}", training.plan.pace)
-    return RunStatus(f"{doing[training.state]}step {course.step:,}/{steps:,}", share, left, course.facts())
+    return RunStatus(f"{doing[training.state]}step {course.step:,}/{steps:,}", share, rest, course.facts())
 
 
 def _over(training: Training, course: TrainingHistory, share: float) -> RunStatus:

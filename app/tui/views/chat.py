@@ -129,10 +129,10 @@ class ChatScreen(View, Steering):
         return self.session
 
     def _open_first(self) -> None:
-        found = self.resumed()
-        self.open(self.host.start.of(found) if found is not None and found.kind == "chat" else self._fresh())
-        if found is not None and found.kind != "chat":
-            self.call_after_refresh(self.host.open, found)
+        resumed = self.resumed()
+        self.open(self.host.start.of(resumed) if resumed is not None and resumed.kind == "chat" else self._fresh())
+        if resumed is not None and resumed.kind != "chat":
+            self.call_after_refresh(self.host.open, resumed)
 
     def _fresh(self) -> Conversation:
         return self.host.start.fresh(secrets.token_hex(4), self.host.clock())
@@ -395,8 +395,8 @@ class ChatScreen(View, Steering):
         self.talk.instruct(system)
         self.save()
         self.reshow()
-        told = "told so from the next answer on · ^r draws the last one again" if self.pane.shown else "told so"
-        self.hints.say(f"the model is {told}" if system.strip() else "no system prompt")
+        news = "told so from the next answer on · ^r draws the last one again" if self.pane.shown else "told so"
+        self.hints.say(f"the model is {news}" if system.strip() else "no system prompt")
 
     # -- steering ----------------------------------------------------------------------------------------------------
 

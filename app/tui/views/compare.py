@@ -74,9 +74,9 @@ class CompareScreen(View):
         self.prompt = self.query_one(PromptInput)
         self.prompt.prompts = self.host.prompts
         messages = self.host.session.conversation.messages() if self.host.session is not None else ()
-        said = [message.text for message in messages if message.role == "user"]
-        if self.prompt_text or said:
-            self.prompt.take(self.prompt_text or said[-1])
+        prompts = [message.text for message in messages if message.role == "user"]
+        if self.prompt_text or prompts:
+            self.prompt.take(self.prompt_text or prompts[-1])
         self.line = self.query_one(InspectorLine)
         self.line.display = True
         self.prompt.focus()
@@ -150,7 +150,7 @@ class CompareScreen(View):
         self.refresh_feet()
         if not column.talk.running:
             self._keep()
-        if column.view.has_focus or not any(each.view.has_focus for each in self.columns):
+        if column.view.has_focus or not any(other.view.has_focus for other in self.columns):
             self.inspect()
         self._hint()
 
@@ -267,8 +267,8 @@ class CompareScreen(View):
         if self.is_mounted:
             self.leave()
         self.kept = conversation
-        asked = next(iter(conversation.nodes.values()), None)
-        self.prompt_text = asked.text if asked is not None else ""
+        question = next(iter(conversation.nodes.values()), None)
+        self.prompt_text = question.text if question is not None else ""
         if self.is_mounted:
             self.prompt.take(self.prompt_text)
             self.call_later(self._lay_out)
@@ -289,9 +289,9 @@ class CompareScreen(View):
 
     def _columns(self) -> list[Column]:
         """The columns of what is kept, or those that a new comparison begins with."""
-        kept = comparison.columns(self.kept) if self.kept is not None and self.kept.nodes else []
-        if kept:
-            return [self._kept_column(talk) for talk in kept[:MOST]]
+        talks = comparison.columns(self.kept) if self.kept is not None and self.kept.nodes else []
+        if talks:
+            return [self._kept_column(talk) for talk in talks[:MOST]]
         chat = self.host.session
         sampling = chat.sampling if chat is not None else Sampling()
         kinds = [sampling.preset("greedy"), sampling]

@@ -58,7 +58,7 @@ def unmask(screen: ChatParts, text: str) -> None:
 
 def options() -> dict[str, Any]:
     """The options of the order that a person can give, and their defaults."""
-    return {each.name: each.default for each in fields(Unmasking)}
+    return {field.name: field.default for field in fields(Unmasking)}
 
 
 def read(text: str, how: Unmasking) -> Unmasking:

@@ -135,9 +135,9 @@ class InsideScreen(View):
 
     def _arrive(self) -> None:
         """Take what another view has given to look into; else what was there; else the conversation that is open."""
-        given, self.host.looked_into = self.host.looked_into, None
-        if given is not None:
-            self.read(*given)
+        subject, self.host.looked_into = self.host.looked_into, None
+        if subject is not None:
+            self.read(*subject)
         elif self.reading is None and self.host.session is not None:
             talk = self.host.session.conversation
             if talk.leaf is not None:
@@ -282,14 +282,14 @@ class InsideScreen(View):
 
     def action_export(self) -> None:
         at, page = self.reading, self.page
-        found = page.export(at) if at is not None and at.opened is not None else None
-        if at is None or found is None:
+        table = page.export(at) if at is not None and at.opened is not None else None
+        if at is None or table is None:
             self.hints.say("there is nothing to write yet: it is not all known")
             return
 
         def written(path: Path) -> None:
             try:
-                write_whole(path, [inside_tables.written(path.suffix, at.names, at.ids, at.first, *found)])
+                write_whole(path, [inside_tables.written(path.suffix, at.names, at.ids, at.first, *table)])
                 self.hints.say(f"written: {path}")
             except DataError as error:
                 self.hints.say(str(error), alarm=True)
@@ -379,11 +379,11 @@ class InsideScreen(View):
 
     def _formula(self, sheet: Sheet, y: int) -> None:
         """The map of p that the page's numbers belong to, and its formula with the present values."""
-        x, found = 1, self.formula()
-        name = found.map if found is not None else self.page.MAP
+        x, formula = 1, self.formula()
+        name = formula.map if formula is not None else self.page.MAP
         whole = sheet.width >= WIDE
         words = [*path(name, whole=whole), (f" {sheet.glyphs.tick} " if whole else "  ", "rule")]
-        for text, ink in [*words, *(found.words() if found is not None else ())]:
+        for text, ink in [*words, *(formula.words() if formula is not None else ())]:
             x = sheet.words(x, y, (text, getattr(sheet.look, ink)))
 
     def on_click(self, event: events.Click) -> None:

@@ -166,8 +166,8 @@ class LaddersScreen(View):
     def _show_part(self, part: str) -> None:
         """Which part fills a screen that is too small for all of them."""
         self.part = part
-        for each in PARTS_SHOWN:
-            self.set_class(each == part, f"-{each}")
+        for name in PARTS_SHOWN:
+            self.set_class(name == part, f"-{name}")
         self.call_after_refresh(self.reshow)
 
     def action_against(self) -> None:
@@ -226,19 +226,19 @@ class LaddersScreen(View):
             words = "finding the law…" if self._reading >= 0 else self.failure or "no table is open: n opens one"
             self.top.show(self.host.ladder.name if self.host.ladder is not None else "ladders", ())
             lines = wrap(words, max(foretold.size.width - 2, 20))
-            foretold.show(*(((f" {each}", "alarm" if self.failure else "faint"),) for each in lines))
+            foretold.show(*(((f" {line}", "alarm" if self.failure else "faint"),) for line in lines))
             numbers.show()
             bought.show(((" or: likely scale show FOLDER, likely scale run LADDER.toml", "cut"),))
             return
-        found = read.report
+        report = read.report
         rate = (f"{read.rate / 1e9:.3g} GFLOP/s",) if read.rate is not None else ()
-        self.top.show(read.path.name, (f"{len(found.fitted.runs)} runs", *rate))
+        self.top.show(read.path.name, (f"{len(report.fitted.runs)} runs", *rate))
         name = ladder.budgets(read)[self.chosen][0]
         loss.show(ladder.loss_picture(read, self.against, self.bought, name))
-        side.show(ladder.residual_picture(found) if self.side == "residuals" else ladder.parabola_picture(found))
-        numbers.show(*ladder.law_rows(found))
+        side.show(ladder.residual_picture(report) if self.side == "residuals" else ladder.parabola_picture(report))
+        numbers.show(*ladder.law_rows(report))
         bought.show(*ladder.bought_rows(read, self.chosen, bought.size.height))
-        foretold.show(*ladder.foretold_rows(found, foretold.size.height))
+        foretold.show(*ladder.foretold_rows(report, foretold.size.height))
 
     def formula(self) -> Formula | None:
         bought = self.bought

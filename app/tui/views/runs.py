@@ -201,9 +201,9 @@ class RunsScreen(View):
             case Closed() if job == self._run and self.busy:
                 self.state = "stopped" if stopped else "done"
             case Closed() if job == self._look:
-                self._look, asked = -1, self._asked
+                self._look, answers = -1, self._asked
                 self._asked = None
-                if asked is not None:
+                if answers is not None:
                     self.look()
 
     def look(self) -> None:
@@ -275,7 +275,7 @@ class RunsScreen(View):
         """The chosen model's answer after the item's words: in the chat where that went through the template, else
         as the plain text that it was. There every token is measured by the model itself."""
         index = min(self._picked(detail), len(item.said) - 1)
-        said, model = item.said[index], detail.models[index]
+        answer, model = item.said[index], detail.models[index]
         if detail.note:
             self.hints.say("the item's text is not there any more: it cannot be opened", alarm=True)
             return
@@ -285,12 +285,12 @@ class RunsScreen(View):
             kind="chat" if detail.chat else "text", recipe=Sampling().recipe, created=now, updated=now,
         )  # fmt: skip
         if detail.chat:
-            fresh = fresh.add(Node(secrets.token_hex(4), Fork(), "user", text=said.before))
+            fresh = fresh.add(Node(secrets.token_hex(4), Fork(), "user", text=answer.before))
             leaf = fresh.leaf
             assert leaf is not None
-            fresh = fresh.add(Node(secrets.token_hex(4), Fork(leaf.id), "assistant", text=said.text, finish="eot"))
+            fresh = fresh.add(Node(secrets.token_hex(4), Fork(leaf.id), "assistant", text=answer.text, finish="eot"))
         else:
-            fresh = fresh.add(Node(secrets.token_hex(4), Fork(), "text", text=said.before + said.text))
+            fresh = fresh.add(Node(secrets.token_hex(4), Fork(), "text", text=answer.before + answer.text))
         if base := detail.bases.get(model):
             self.host.chat_with(base, model)
         else:
@@ -358,11 +358,11 @@ class RunsScreen(View):
             of = f"{done:,}/{total:,}" if total else f"{done:,}"
             doing = {"paused": f"{glyphs.held} paused · ", "stopping": f"{glyphs.live} keeping what is there · "}
             words = f"{doing.get(self.state, glyphs.live + ' ')}{task} · {model.rpartition('/')[2]} · {of}"
-            left = f"{duration(board.left_s)} left" if board.left_s is not None else ""
-            return RunStatus(words, done / total if total else None, left, odd)
+            rest = f"{duration(board.left_s)} left" if board.left_s is not None else ""
+            return RunStatus(words, done / total if total else None, rest, odd)
         if self.state in ("done", "stopped"):
-            kept = "the same tasks and models go on from there" if self.state == "stopped" else "kept"
-            return RunStatus(f"∎ {self.state} · {'not kept' if board.unkept else kept}", facts=odd)
+            outlook = "the same tasks and models go on from there" if self.state == "stopped" else "kept"
+            return RunStatus(f"∎ {self.state} · {'not kept' if board.unkept else outlook}", facts=odd)
         if not board.scores:
             return RunStatus("nothing was measured yet · n begins", facts=("or: likely eval arithmetic lookup",))
         more = f" · {board.left_out} older ones are not shown" if board.left_out else ""
@@ -373,25 +373,30 @@ class RunsScreen(View):
         if not board.compared:
             return ()
         words = f" after Holm over {len(board.compared)} comparison{'s' * (len(board.compared) > 1)}"
-        found = board.compared.get((task, self.table.picked))
-        if found is not None and found.verdict == "not seen" and (needed := found.change.needed) and needed > found.n:
-            words += f" · to see {abs(found.change.estimate.mean):.3f} in {task}: {needed:,} items"
-        if found is not None and found.verdict == TOO_FEW:
+        paired = board.compared.get((task, self.table.picked))
+        if (
+            paired is not None
+            and paired.verdict == "not seen"
+            and (needed := paired.change.needed)
+            and needed > paired.n
+        ):
+            words += f" · to see {abs(paired.change.estimate.mean):.3f} in {task}: {needed:,} items"
+        if paired is not None and paired.verdict == TOO_FEW:
             words += f" · too few: {TELLING} items, or clusters of them, are the fewest that can tell"
         words += " · not seen: it may be chance"
         return ((words, "faint"),)
 
     def formula(self) -> Formula | None:
         board, task = self.board, self.table.chosen
-        found = board.compared.get((task, self.table.picked))
-        if found is not None:
-            estimate, unit = found.change.estimate, ""
-            if found.measure == "nats":
+        comparison = board.compared.get((task, self.table.picked))
+        if comparison is not None:
+            estimate, unit = comparison.change.estimate, ""
+            if comparison.measure == "nats":
                 estimate, unit = estimate.map(bits, 1 / LN2), " bits a token"
             wide = half(estimate)
             error = f" ± {number(wide)}" if math.isfinite(wide) else ""
             value = f"{estimate.mean:+.3f}{error}{unit}"
-            tail = f"   paired, n {found.n:,} · p {found.p:.2g}"
+            tail = f"   paired, n {comparison.n:,} · p {comparison.p:.2g}"
             return Formula("metric", (("Δ = mean(b_i − a_i) = ", False), (value, True), (tail, False)), FORMULA)
         score = board.scores.get((task, self.table.picked))
         if score is None:

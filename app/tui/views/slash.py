@@ -57,7 +57,7 @@ def run(screen: ChatParts, text: str) -> None:
     known = table()
     command = known.get(ELSEWHERE.get(name, name))
     if command is None:
-        near = [each for each in known if each.startswith(name[:2])]
+        near = [other for other in known if other.startswith(name[:2])]
         hint = f"perhaps /{near[0]}" if near else "/help lists them"
         screen.hints.say(f"there is no command /{name}: {hint} · // begins a message with a slash", alarm=True)
         return
@@ -72,11 +72,11 @@ def suggest(screen: ChatParts, text: str) -> list[Suggestion]:
     name, space, rest = text[1:].partition(" ")
     known = table()
     if not space:
-        found = [each for each in known if each.startswith(name)]
-        found += [each for each in known if name and name in each and each not in found]
+        commands = [key for key in known if key.startswith(name)]
+        commands += [key for key in known if name and name in key and key not in commands]
         return [
-            Suggestion(f"/{each} " if known[each].takes else f"/{each}", usage(each), known[each].about, may_end(each))
-            for each in found
+            Suggestion(f"/{key} " if known[key].takes else f"/{key}", usage(key), known[key].about, may_end(key))
+            for key in commands
         ]
     command = known.get(name)
     options = [option for option in command.options(screen) if option.startswith(rest)] if command else []
@@ -137,10 +137,10 @@ def _set(screen: ChatParts, text: str) -> None:
 def _tokens(screen: ChatParts, word: str) -> list[int]:
     """The tokens that a word is by itself and after a space. Raises ParameterError where it is neither."""
     names = screen.names()
-    found = list(dict.fromkeys(token for text in (word, f" {word}") for token in names.encode(text)))
-    if not word or not found:
+    tokens = list(dict.fromkeys(token for text in (word, f" {word}") for token in names.encode(text)))
+    if not word or not tokens:
         raise ParameterError(f"{word or 'nothing'} is not one token here: x in the candidates bans the picked one")
-    return found
+    return tokens
 
 
 def _ban(screen: ChatParts, word: str) -> None:
@@ -150,8 +150,8 @@ def _ban(screen: ChatParts, word: str) -> None:
         for token in _tokens(screen, word):
             sampling = sampling.biased(token, BAN)
         screen.set_sampling(sampling)
-    said = steered(screen)
-    screen.hints.say(said or "nothing is banned: /ban word never draws it, /allow word lifts it")
+    error = steered(screen)
+    screen.hints.say(error or "nothing is banned: /ban word never draws it, /allow word lifts it")
 
 
 def _bias(screen: ChatParts, text: str) -> None:
@@ -237,12 +237,12 @@ def _decode_by(screen: ChatParts, strategy: Strategy) -> None:
     screen.inspector.sampler.show_strategy(strategy)
     screen.inspector.look()
     if strategy == PLAIN:
-        said = "tokens are found one by one"
+        news = "tokens are found one by one"
     elif strategy.SEARCHES:
-        said = f"{strategy}: {strategy.about} · of the sampler only bans and biases act"
+        news = f"{strategy}: {strategy.about} · of the sampler only bans and biases act"
     else:
-        said = f"{strategy}: {strategy.about}"
-    screen.hints.say(f"{said} · from the next answer on" if screen.talk.running else said)
+        news = f"{strategy}: {strategy.about}"
+    screen.hints.say(f"{news} · from the next answer on" if screen.talk.running else news)
 
 
 def _strategies(screen: ChatParts) -> list[str]:
@@ -308,9 +308,9 @@ def _export(screen: ChatParts, rest: str) -> None:
         except LikelyError as error:
             screen.hints.say(str(error), alarm=True)
             return
-        said = f"exported to {path.absolute()}"
-        if cells.width(said) < screen.size.width:
-            screen.hints.say(said)
+        news = f"exported to {path.absolute()}"
+        if cells.width(news) < screen.size.width:
+            screen.hints.say(news)
         else:  # the line of keys would cut it
             screen.app.push_screen(Read(f"exported {kind}", str(path.absolute())))
 

@@ -276,10 +276,12 @@ class TextScreen(View):
         if facts is None:
             self.top.show("no model", ("loading",) if self.host.engine.loading else ())
             return
-        said = [step.logprob for step in self.steps]
-        ppl = perplexity(said)
-        density = bits_per_byte(said, max(sum(len(step.piece) for step in self.steps if step.logprob is not None), 1))
-        known = predicted(sum(logprob is not None for logprob in said), len(said))
+        logprobs = [step.logprob for step in self.steps]
+        ppl = perplexity(logprobs)
+        density = bits_per_byte(
+            logprobs, max(sum(len(step.piece) for step in self.steps if step.logprob is not None), 1)
+        )
+        known = predicted(sum(logprob is not None for logprob in logprobs), len(logprobs))
         parts = [] if ppl is None else [f"ppl {ppl:.1f}", f"{density:.2f} bits/byte", known]
         if stale := self.stale():
             parts = [stale]

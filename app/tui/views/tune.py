@@ -253,8 +253,8 @@ class TuneScreen(View):
         self.action_view("moved")
 
     def action_watch(self) -> None:
-        asked = self.watching.answers.asked
-        self._type("watch the next token after a prompt", asked.text if asked is not None else "", self._watch)
+        question = self.watching.answers.asked
+        self._type("watch the next token after a prompt", question.text if question is not None else "", self._watch)
 
     def _watch(self, text: str) -> None:
         if text.strip():
@@ -384,8 +384,8 @@ class TuneScreen(View):
 
     def action_view(self, name: str) -> None:
         """Which part fills a screen that is too narrow for all of them."""
-        for each in VIEWS:
-            self.set_class(each == name, f"-{each}")
+        for view in VIEWS:
+            self.set_class(view == name, f"-{view}")
         self.reshow()
 
     # -- showing -----------------------------------------------------------------------------------------------------

@@ -133,13 +133,13 @@ class View(Screen[None]):
 
     def action_formula(self) -> None:
         """Which map of p the number that is looked at belongs to, and its formula with the present values."""
-        found = self.formula()
-        if found is None:
+        formula = self.formula()
+        if formula is None:
             self.hints.say("there is no number here yet")
             return
         from likely.app.tui.dialogs.formula import FormulaSheet
 
-        self.app.push_screen(FormulaSheet(found))
+        self.app.push_screen(FormulaSheet(formula))
 
     def action_sessions(self) -> None:
         """All conversations, texts and comparisons: another one is opened, the open one renamed or put away. Where

@@ -154,38 +154,38 @@ class WatchScreen(View):
             self.reshow()
 
     def _take(self, reported: list[object]) -> None:
-        seen = []
+        batch = []
         for event in reported:
             match event:
                 case WatchBegan(version):
                     self.version, self.news = version, ""
-                    seen.append(event)
+                    batch.append(event)
                 case ServerLost(line) | Failed(line):
                     self.version, self.news = "", line
-                    self._hear(self.requests.take(seen))
-                    seen = []
+                    self._hear(self.requests.take(batch))
+                    batch = []
                     self.requests.lost()
                 case Closed():
                     pass
                 case _:
-                    seen.append(event)  # type: ignore[arg-type]
-        self._hear(self.requests.take(seen))
+                    batch.append(event)  # type: ignore[arg-type]
+        self._hear(self.requests.take(batch))
         self._stale = True
 
     def _hear(self, heard: dict[WatchedRequest, SessionUpdate]) -> None:
         """Show of the open request what is new."""
-        found = heard.get(self.row) if self.row is not None else None
-        if found is None or self.row is None or self.row.session is None:
+        update = heard.get(self.row) if self.row is not None else None
+        if update is None or self.row is None or self.row.session is None:
             return
-        if found.tokens:
+        if update.tokens:
             transcript = self.row.session.transcript
-            self.view.extend(found.tokens)
+            self.view.extend(update.tokens)
             self.view.renote(len(transcript.shown) - 1, transcript.notes(len(transcript.shown) - 1))
-        if found.reshow or found.ended:
+        if update.reshow or update.ended:
             self._relay()
-        elif found.branched:
+        elif update.branched:
             self.inspector.show_tree(self.row.session.conversation)
-        if found.tokens and self.view.cursor is None:
+        if update.tokens and self.view.cursor is None:
             self.inspector.look_soon()
 
     def action_ask(self) -> None:
@@ -271,11 +271,11 @@ class WatchScreen(View):
             self.inspector.near = False  # the chat's model would be asked, which is another
             self.call_later(self.hints.say, f"tokens that lie nearest want {self.row.model} to be loaded here")
         place: TokenPlace | None = self.view.cursor or self.view.newest()
-        found = self.look.subject(place, self.view.cursor, self.names(), None)
-        if found.at is None or found.at.step is None:
-            return found
-        recipe = found.at.step.recipe if self.sampling is None else self.sampling.recipe
-        return replace(found, at=replace(found.at, recipe=recipe))
+        subject = self.look.subject(place, self.view.cursor, self.names(), None)
+        if subject.at is None or subject.at.step is None:
+            return subject
+        recipe = subject.at.step.recipe if self.sampling is None else self.sampling.recipe
+        return replace(subject, at=replace(subject.at, recipe=recipe))
 
     def on_token_view_cursor_moved(self) -> None:
         self.inspector.look()
@@ -346,10 +346,10 @@ class WatchScreen(View):
         if not self.is_mounted:
             return
         requests, row = self.requests, self.row
-        seen = f"likely {self.version}" if self.version else ""
+        version = f"likely {self.version}" if self.version else ""
         counts = (f"{requests.running} running", f"{requests.total:,} in all")
         name = f"{self.address.host}:{self.address.port}" if self.address is not None else "no server"
-        self.top.show(name, (*counts, seen) if seen else ())
+        self.top.show(name, (*counts, version) if version else ())
         heat = row.session.transcript if row is not None and row.session is not None else None
         self.top.tint(heat.heat if heat is not None else "off", heat.least if heat is not None else BITS[0])
         if row is None:
@@ -368,9 +368,9 @@ class WatchScreen(View):
             row.why,
             "from its middle on" if row.asked.late else "",
         ]
-        said = " · ".join(figure for figure in figures if figure)
+        words = " · ".join(figure for figure in figures if figure)
         self.query_one("#watch-line", Caption).show(
-            ((f" {said}", "alarm" if row.why else "faint"), (f"  {self.news}", "alarm"))
+            ((f" {words}", "alarm" if row.why else "faint"), (f"  {self.news}", "alarm"))
         )
         self.hints.show(
             (("←→", "Token"), ("⏎", "Candidates"), ("^g", "Sampler"), ("esc", "List"), (keys.help_key(), "Keys"))

@@ -98,10 +98,10 @@ class TopBar(Canvas):
         room -= _width(legend)
         tail = f"  {' · '.join(facts)}" if facts else ""
         model = cells.fit(self.model, max(room - 3 - cells.width(tail), 4))
-        left = room - 3 - cells.width(model + tail)
+        gap = room - 3 - cells.width(model + tail)
         yield from (Segment(" │ ", look.rule), Segment(model, look.text))
-        if left >= 0:
-            yield from (Segment(tail, look.faint), Segment(" " * left), *legend)
+        if gap >= 0:
+            yield from (Segment(tail, look.faint), Segment(" " * gap), *legend)
 
     def _legend(self, *, word: bool) -> list[Segment]:
         """From where on the words are tinted, and how."""
@@ -110,13 +110,13 @@ class TopBar(Canvas):
         if not steps:
             return []
         faint, words = self.look.faint, {"surprisal": "surprise"}.get(heat, heat)
-        found = [Segment(f"  {words} " if word else "  ", faint)]
+        segments = [Segment(f"  {words} " if word else "  ", faint)]
         for text, level in steps:
             style = self.look.heat[level]
             filled = style.bgcolor is not None or style.reverse
             parts = (Segment(f" {text} ", style),) if filled else (Segment(" "), Segment(text, style), Segment(" "))
-            found += parts
-        return [*found, Segment(" bits " if heat != "rank" else " ", faint)]
+            segments += parts
+        return [*segments, Segment(" bits " if heat != "rank" else " ", faint)]
 
     def on_click(self, event: events.Click) -> None:
         for start, end, name in self._spots:

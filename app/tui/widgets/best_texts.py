@@ -80,16 +80,16 @@ class BestTexts(Canvas, can_focus=True):
 
     def show(self, talk: Conversation, count: VoteCount | None) -> None:
         """Those of a conversation's last message, whose votes are counted where it is a path of one."""
-        self._of, found = (talk, count), ranking(talk, count, opened=self.opened)
-        if found == self.ranking:
+        self._of, ranked = (talk, count), ranking(talk, count, opened=self.opened)
+        if ranked == self.ranking:
             return
-        taller = self._tall(found) != self._tall(self.ranking)
-        self.ranking = found
-        self.set_class(found is not None, "-shown")
+        taller = self._tall(ranked) != self._tall(self.ranking)
+        self.ranking = ranked
+        self.set_class(ranked is not None, "-shown")
         self.redraw()
         if taller:
             self.refresh(layout=True)
-        if (levels := shades(found)) != self._levels:
+        if (levels := shades(ranked)) != self._levels:
             self._levels = levels
             self.post_message(self.Shaded(levels))
 

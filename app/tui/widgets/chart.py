@@ -111,9 +111,9 @@ class Chart(Canvas):
     @staticmethod
     def _ticks(frame: plot.Frame, rows: int) -> dict[int, str]:
         """The label of each row that has one."""
-        found = plot.ticks(frame.bottom, frame.top, max(rows // 4, min(rows // 2 + 1, 5)))
-        step = found[1] - found[0] if len(found) > 1 else frame.top - frame.bottom
-        return {frame.row(value): plot.label(value, step) for value in found}
+        ticks = plot.ticks(frame.bottom, frame.top, max(rows // 4, min(rows // 2 + 1, 5)))
+        step = ticks[1] - ticks[0] if len(ticks) > 1 else frame.top - frame.bottom
+        return {frame.row(value): plot.label(value, step) for value in ticks}
 
     @staticmethod
     def _uprights(board: Board, frame: plot.Frame, uprights: Sequence[tuple[float, str, str]]) -> None:
@@ -162,8 +162,8 @@ class Chart(Canvas):
 def apart(frame: plot.Frame, marks: Sequence[Mark]) -> list[Mark]:
     """The marks that do not crowd each other: the best, the newest, and of the others those with room around them."""
     inside = [m for m in marks if frame.left <= m.x <= frame.right and np.isfinite(m.y)]
-    kept: list[Mark] = []
+    spaced: list[Mark] = []
     for mark in [m for m in inside if m.best] + inside[::-1]:
-        if all(abs(frame.column(mark.x) - frame.column(other.x)) >= ROOM for other in kept):
-            kept.append(mark)
-    return kept
+        if all(abs(frame.column(mark.x) - frame.column(other.x)) >= ROOM for other in spaced):
+            spaced.append(mark)
+    return spaced

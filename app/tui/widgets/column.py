@@ -79,8 +79,8 @@ class Column(Vertical):
         sampling, facts = self.talk.sampling, self.talk.facts
         model = (facts.title or facts.name) if facts is not None and (self.model or self.named) else self.model
         order = f"{sampling.order_name} order" if sampling.order_name != "mlx-lm" else ""
-        found = "diffusion" if self.talk.diffuses else self.talk.strategy.words
-        drawn = (sampling.preset_name or words(sampling.recipe), order, found)
+        strategy = "diffusion" if self.talk.diffuses else self.talk.strategy.words
+        drawn = (sampling.preset_name or words(sampling.recipe), order, strategy)
         parts = (model, *drawn) if self.named else (*drawn, model)  # what is first stays where there is little room
         return " · ".join(part for part in parts if part)
 
@@ -131,9 +131,9 @@ class Column(Vertical):
         canvas, shown = self.canvas, self.talk.transcript.shown
         if canvas is not None:
             names, cells_ = host(self).names_of(self.talk.conversation.model), canvas.until_end(canvas.steps)
-            said = denoising_layout.spoken(cells_, names, canvas.laid.special)
+            texts = denoising_layout.spoken(cells_, names, canvas.laid.special)
             tinted = [heat.level(c.entropy / LN2) if c.token is None and c.entropy else 0 for c in cells_]
-            shown[-1].block.fill(ShownToken(each.text, level) for each, level in zip(said, tinted, strict=True))
+            shown[-1].block.fill(ShownToken(piece.text, level) for piece, level in zip(texts, tinted, strict=True))
             self.view.show([shown[-1].block])
 
     def _bound(self) -> None:
@@ -206,7 +206,7 @@ class Column(Vertical):
         parts = [part for part in parts if part]
         while len(parts) > 1 and cells.width(" · ".join(parts)) > room:  # speed matters least, then how many tokens
             parts.pop()
-        said = " · ".join(parts)
+        summary = " · ".join(parts)
         if not steps and not self.talk.running:
-            said = EMPTY if cells.width(EMPTY) <= room else EMPTY.partition(" · ")[0]
-        self._foot.update(cells.fit(said, room))
+            summary = EMPTY if cells.width(EMPTY) <= room else EMPTY.partition(" · ")[0]
+        self._foot.update(cells.fit(summary, room))

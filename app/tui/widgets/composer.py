@@ -43,7 +43,7 @@ class Composer(PromptInput):
         self.busy: Callable[[], bool] = lambda: False  # an answer is under way: nothing can be said
         self.room: Callable[[], int] = lambda: 0  # tokens left of the context
         self.commands: Callable[[str], Sequence[Suggestion]] = lambda _: ()  # completes a command
-        self.complete = lambda text: [each.text for each in self._suggested(text)]
+        self.complete = lambda text: [suggestion.text for suggestion in self._suggested(text)]
         self.example: Callable[[], str] = lambda: ""  # what enter says where nothing is written
         self.turn: Callable[[], object] = lambda: None  # to another example
         self.list = Suggestions()  # shows completions as one types
@@ -63,7 +63,7 @@ class Composer(PromptInput):
         host(self).say("")
         picked, begun = self.list.picked, text != "/" and not text.endswith(" ")
         if text.startswith("/") and picked is not None:
-            exact = any(each.text.strip() == text for each in self.commands(text))
+            exact = any(suggestion.text.strip() == text for suggestion in self.commands(text))
             if self.list.index or (begun and picked.sure and not exact):  # what is picked is meant
                 if not picked.whole:
                     self.take(picked.text)
@@ -141,7 +141,7 @@ class Composer(PromptInput):
         """List what could be meant, but for a prompt of earlier times."""
         self._listed = self.text
         if self._at is None and self.list.is_attached:
-            self.list.offer([each for each in self._suggested(self.text) if each.text != self.text])
+            self.list.offer([suggestion for suggestion in self._suggested(self.text) if suggestion.text != self.text])
 
     def pick(self, by: int) -> bool:
         if not self.list.display:

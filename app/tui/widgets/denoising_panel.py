@@ -67,10 +67,10 @@ class DenoisingPanel(Canvas):
             room -= BEFORE + 2
         if room >= ORDER + 1:
             parts.append(self._order(view, width, min(room - 1, MOST)))
-        found: list[Line] = []
+        rows: list[Line] = []
         for part in [*parts, foot]:
-            found += [*([[]] if found else []), *part]
-        return found
+            rows += [*([[]] if rows else []), *part]
+        return rows
 
     def _title(self, word: str, about: str, number: str, width: int) -> Line:
         used = cells.width(word + number) + 4
@@ -85,20 +85,20 @@ class DenoisingPanel(Canvas):
 
     def _position(self, view: PanelView, width: int, rows: int) -> list[Line]:
         look, cell = self.look, view.canvas.cell(view.cursor, view.step)
-        given = cell.step is None
-        state = "open" if cell.token is None else "given" if given else f"decided at step {cell.step}"
+        prompt = cell.step is None
+        state = "open" if cell.token is None else "given" if prompt else f"decided at step {cell.step}"
         if cell.step == 0 and not cell.by_person:
             state = "decided"  # at which step was not kept
         number = f"{cell.entropy / LN2:.1f} bits" if cell.entropy is not None else ""
         word = f"POSITION {view.cursor - view.canvas.laid.first}"
-        guesses = view.canvas.guesses(view.cursor, view.step) if cell.token is None or not given else []
+        guesses = view.canvas.guesses(view.cursor, view.step) if cell.token is None or not prompt else []
         first = min(max((view.picked or 0) - rows + 1, 0), max(len(guesses) - rows, 0))
-        found: list[Line] = [self._title(word, state, number, width)]
+        drawn: list[Line] = [self._title(word, state, number, width)]
         scale = max((guess.p for guess in guesses), default=1.0)
         for i, guess in list(enumerate(guesses))[first : first + rows]:
-            found.append(self._guess(view, guess, cell, i, scale, width))
-        found += [[]] * (rows + 1 - len(found))
-        return [*found, [Segment(cells.fit(self._why(view, cell, guesses), width), look.faint)]]
+            drawn.append(self._guess(view, guess, cell, i, scale, width))
+        drawn += [[]] * (rows + 1 - len(drawn))
+        return [*drawn, [Segment(cells.fit(self._why(view, cell, guesses), width), look.faint)]]
 
     def _guess(
         self, view: PanelView, guess: MaskCandidate, cell: CanvasCell, index: int, scale: float, width: int
@@ -144,25 +144,25 @@ class DenoisingPanel(Canvas):
 
     def _before(self, view: PanelView, width: int) -> list[Line]:
         look, glyphs = self.look, self.glyphs
-        seen = list(view.canvas.candidates(view.cursor, view.step))
-        found = [self._title("BEFORE", "the same position, step by step", "", width)]
-        if not seen:
-            return [*found, [Segment("  nothing was thought of it", look.faint)], *[[]] * (BEFORE - 1)]
-        count = min(BEFORE, len(seen))
-        picks = [seen[round(i * (len(seen) - 1) / max(count - 1, 1))] for i in range(count)]
+        candidates = list(view.canvas.candidates(view.cursor, view.step))
+        rows = [self._title("BEFORE", "the same position, step by step", "", width)]
+        if not candidates:
+            return [*rows, [Segment("  nothing was thought of it", look.faint)], *[[]] * (BEFORE - 1)]
+        count = min(BEFORE, len(candidates))
+        picks = [candidates[round(i * (len(candidates) - 1) / max(count - 1, 1))] for i in range(count)]
         most = max(max(entropy for *_, entropy in picks), LN2)
         room = max(width - 5 - NAME - 12 - 6, 3)
         for i, (step, token, p, entropy) in enumerate(picks):
             last = i == count - 1
             ink = look.chosen if last else look.text
-            found.append([
+            rows.append([
                 Segment(f"{step or '':>3}  ", look.chosen if last else look.faint),
                 Segment(cells.pad(view.names.name(token), NAME), ink),
                 Segment(bar(entropy / most, room, glyphs), look.chosen_bar if last else look.bar_cut),
                 Segment(f"{entropy / LN2:6.1f} bits ", look.faint),
                 Segment(f"{100 * p:5.0f}%", ink),
             ])  # fmt: skip
-        return [*found, *[[]] * (BEFORE + 1 - len(found))]
+        return [*rows, *[[]] * (BEFORE + 1 - len(rows))]
 
     # -- order -------------------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class DenoisingPanel(Canvas):
             px, py = np.rint(x).astype(int), np.rint(y).astype(int)
             np.bitwise_or.at(points, (py // 4, px // 2), plot.BITS[py % 4, px % 2])
         here = frame.row(max(view.step, 1))
-        found = [title]
+        drawn = [title]
         for row in range(high):
             word = "1" if row == 0 else str(scale) if row == high - 1 else ""
             if row == here:
@@ -193,8 +193,8 @@ class DenoisingPanel(Canvas):
                     line.append(Segment(chr(plot.BRAILLE | dots | faint), look.bar if dots else look.cut))
                 else:
                     line.append(Segment(self.glyphs.line, look.chosen) if row == here else Segment(" "))
-            found.append(list(Segment.simplify(line)))
-        return [*found, *self._axis(view, frame, width)]
+            drawn.append(list(Segment.simplify(line)))
+        return [*drawn, *self._axis(view, frame, width)]
 
     def _axis(self, view: PanelView, frame: plot.Frame, width: int) -> list[Line]:
         look, first = self.look, view.canvas.laid.first
@@ -211,39 +211,39 @@ class DenoisingPanel(Canvas):
     def _after(self, view: PanelView, width: int) -> list[Line]:
         canvas, look = view.canvas, self.look
         free = canvas.free
-        left = sum(cell.token is None for cell in canvas.cells(view.step))
-        taken = sum(canvas.times_revised(view.step).values())
+        masks = sum(cell.token is None for cell in canvas.cells(view.step))
+        revisions = sum(canvas.times_revised(view.step).values())
         steps = "1 STEP" if view.step == 1 else f"{view.step} STEPS"
-        title = self._title(f"AFTER {steps}", f"{len(free) - left} of {len(free)} decided", "", width)
+        title = self._title(f"AFTER {steps}", f"{len(free) - masks} of {len(free)} decided", "", width)
         if not canvas.steps:
             about = "its steps were not kept" if canvas.history else "the first step is to come"
             return [self._title("AFTER", about, "", width), [], [], []]
         seconds = f"{canvas.seconds[view.step - 1]:.1f} s" if view.step else "0.0 s"
         rows = [
-            ("open entropy", f"{canvas.open_entropy(view.step) / LN2:.1f} bits", f"{taken} taken back"),
+            ("open entropy", f"{canvas.open_entropy(view.step) / LN2:.1f} bits", f"{revisions} taken back"),
             ("−log p", *self._bound(view.bound)),
             *self._cached(canvas, view.step),
             ("time", seconds, f"{canvas.steps / canvas.seconds[-1]:.0f} steps/s" if canvas.seconds[-1] else ""),
         ]
         middle = width - 16
-        found = [title]
+        drawn = [title]
         for name, number, about in rows:
-            found.append([
+            drawn.append([
                 Segment(cells.pad(name, 13), look.faint),
                 Segment(cells.pad(number, max(middle - 13, 4), right=True), look.text),
                 Segment(cells.pad(about, 16, right=True), look.faint),
             ])  # fmt: skip
-        return found
+        return drawn
 
     def _cached(self, canvas: Denoising, step: int) -> list[tuple[str, str, str]]:
         """How far the cache was off, where that is measured."""
         if not any(canvas.off):
             return []
-        found = canvas.disagreement(step)
-        if found is None or not found.masks:
+        disagreement = canvas.disagreement(step)
+        if disagreement is None or not disagreement.masks:
             return [("cache differs", "", "not measured yet")]
-        kl = found.kl / LN2 / found.masks
-        return [("cache differs", f"{found.other} of {found.masks}", f"KL {kl:.3f} bits")]
+        kl = disagreement.kl / LN2 / disagreement.masks
+        return [("cache differs", f"{disagreement.other} of {disagreement.masks}", f"KL {kl:.3f} bits")]
 
     def _bound(self, found: Bounding | Bounded | None) -> tuple[str, str]:
         match found:

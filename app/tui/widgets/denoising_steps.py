@@ -66,28 +66,28 @@ class DenoisingSteps(Canvas):
     def _filled(self, room: int) -> list[int]:
         """The step that each cell shows, 0 for none; several steps of a cell are shown by the one that decided most."""
         assert self.canvas is not None
-        found = [0] * room
+        steps = [0] * room
         for step in range(1, self.canvas.steps + 1):
             start, end = self.column(step, room), self.column(step + 1, room) if step < self.canvas.scale else room
             for x in range(start, max(end, start + 1)):
-                if not found[x] or self.canvas.decided[step - 1] > self.canvas.decided[found[x] - 1]:
-                    found[x] = step
-        return found
+                if not steps[x] or self.canvas.decided[step - 1] > self.canvas.decided[steps[x] - 1]:
+                    steps[x] = step
+        return steps
 
     def _bars(self, room: int) -> list[Segment]:
         assert self.canvas is not None
         look, glyphs, most = self.look, self.glyphs, max(self.canvas.most(), LOW)
         here = self.column(self.step, room) if self.step else -1
-        found: list[Segment] = []
+        line: list[Segment] = []
         for step in self._filled(room):
             if not step:
-                found.append(Segment(glyphs.line, look.rule))
+                line.append(Segment(glyphs.line, look.rule))
                 continue
             count, shown = self.canvas.decided[step - 1], self.column(step, room) == here
             level = max(round(count / most * len(glyphs.levels)), 1) - 1
             ink = look.chosen_bar if shown else look.bar_cut if step > self.step else look.bar
-            found.append(Segment(glyphs.levels[level] if count else " ", ink))
-        return found
+            line.append(Segment(glyphs.levels[level] if count else " ", ink))
+        return line
 
     def _marks(self, room: int) -> list[Segment]:
         assert self.canvas is not None

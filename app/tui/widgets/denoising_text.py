@@ -75,27 +75,27 @@ class DenoisingText(Canvas):
                 [Segment(" " + ("you" if role == "user" else "model"), look.you if role == "user" else look.model)]
             )
             before += [[Segment(f" {row}", look.text)] for row in layout.wrapped(text, room)]
-        found, at = before, begins
+        rows, at = before, begins
         if self.canvas is not None:
             shown = self.canvas.until_end(self.step)
             self._rows = layout.rows(layout.spoken(shown, self.names, self.canvas.laid.special), room)
             self._cells = {cell.position: cell for cell in shown}
-            found = [*before, [], self._heading(room)] if before else [self._heading(room)]
-            self._first = len(found)
-            found += [[Segment(" "), *self._row(row)] for row in self._rows]
+            rows = [*before, [], self._heading(room)] if before else [self._heading(room)]
+            self._first = len(rows)
+            rows += [[Segment(" "), *self._row(row)] for row in self._rows]
             place = layout.place_of(self._rows, self.cursor)
             at = self._first + (place[0] if place is not None else 0)
-            if len(found) - begins <= height:  # the last message and its answer, whole
-                at = len(found)
-        elif not found:
+            if len(rows) - begins <= height:  # the last message and its answer, whole
+                at = len(rows)
+        elif not rows:
             inks = (look.text, *[look.faint] * 3)
-            found = [
+            rows = [
                 [Segment(f" {row}", ink)]
                 for words, ink in zip(WELCOME, inks, strict=True)
                 for row in layout.wrapped(words, room)
             ]
-        self._top = max(min(max(at - height + 2, begins), len(found) - height), 0)
-        return found[self._top :]
+        self._top = max(min(max(at - height + 2, begins), len(rows) - height), 0)
+        return rows[self._top :]
 
     def _heading(self, room: int) -> Line:
         """The model's name and how it draws; facts go from the right."""
@@ -136,8 +136,8 @@ class DenoisingText(Canvas):
             return None
         y = place[0] + by
         while 0 <= y < len(self._rows):
-            if (found := layout.position_at(self._rows[y], place[1])) is not None:
-                return found
+            if (position := layout.position_at(self._rows[y], place[1])) is not None:
+                return position
             y += by
         return None
 
@@ -145,9 +145,9 @@ class DenoisingText(Canvas):
         offset = event.get_content_offset(self)
         y = offset.y + self._top - self._first if offset is not None else -1
         if offset is not None and self.canvas is not None and 0 <= y < len(self._rows):
-            found = layout.position_at(self._rows[y], offset.x - 1)
-            if found is not None:
-                self.post_message(self.PositionPointed(found))
+            position = layout.position_at(self._rows[y], offset.x - 1)
+            if position is not None:
+                self.post_message(self.PositionPointed(position))
 
 
 class DenoisingLegend(Canvas):
@@ -164,10 +164,10 @@ class DenoisingLegend(Canvas):
     def lines(self, width: int, height: int) -> Sequence[Line]:
         if self.canvas is None:
             return []
-        found = [self._legend(width)]
+        rows = [self._legend(width)]
         if height >= 4:
-            found += [[], *self._taken(width, height - 2)]
-        return found
+            rows += [[], *self._taken(width, height - 2)]
+        return rows
 
     def _legend(self, width: int) -> Line:
         look = self.look
@@ -177,7 +177,7 @@ class DenoisingLegend(Canvas):
             line += [Segment(layout.SHADE * 2, style), Segment(f" {least:g} ", look.faint)]
         line.append(Segment("bits ", look.faint))
         last = (
-            next((taken for taken in reversed(self.canvas.revised) if taken.step == self.step), None)
+            next((revision for revision in reversed(self.canvas.revised) if revision.step == self.step), None)
             if self.canvas
             else None
         )
@@ -189,25 +189,25 @@ class DenoisingLegend(Canvas):
     def _taken(self, width: int, height: int) -> list[Line]:
         assert self.canvas is not None
         look = self.look
-        found: list[Line] = [
+        rows: list[Line] = [
             [Segment(" TAKEN BACK", look.heading), Segment("  words that a later step drew anew", look.faint)]
         ]
-        taken = [each for each in self.canvas.revised if each.step <= self.step]
+        revisions = [revision for revision in self.canvas.revised if revision.step <= self.step]
         columns, room = (2, width // 2) if width >= 60 else (1, width)
-        last = taken[-columns * (height - 1) :]
-        if not taken:
-            found.append([Segment(" none", look.faint)])
+        last = revisions[-columns * (height - 1) :]
+        if not revisions:
+            rows.append([Segment(" none", look.faint)])
         for i in range(0, len(last), columns):
             line: list[Segment] = []
-            for each in last[i : i + columns]:
-                now = each.step == self.step
-                step = cells.pad(f" step {each.step}", 12)
-                before, after = (cells.fit(self.names.name(t), 12) for t in (each.before, each.after))
+            for revision in last[i : i + columns]:
+                now = revision.step == self.step
+                step = cells.pad(f" step {revision.step}", 12)
+                before, after = (cells.fit(self.names.name(t), 12) for t in (revision.before, revision.after))
                 used = cells.width(step + before + after) + 3
                 line += [Segment(step, look.chosen if now else look.faint), Segment(f"{before} → ", look.faint)]
                 line += [Segment(after, look.accent if now else look.text), Segment(" " * max(room - used, 0))]
-            found.append(line)
-        return found
+            rows.append(line)
+        return rows
 
 
 def bits(nats: float) -> float:

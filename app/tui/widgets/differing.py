@@ -91,8 +91,8 @@ class DifferingItems(Canvas, can_focus=True):
         ]
         rows = max(height - 3, 1)
         top = self._top(rows)
-        seen = range(top, min(top + rows, len(it.items)))
-        lines += [self._row(it.items[index], name, picked=index == self.at) for index in seen]
+        visible = range(top, min(top + rows, len(it.items)))
+        lines += [self._row(it.items[index], name, picked=index == self.at) for index in visible]
         if not it.items:
             lines.append([Segment("   none", look.cut)])
         while len(lines) < height - 1:
@@ -106,10 +106,10 @@ class DifferingItems(Canvas, can_focus=True):
         style = (look.row if self.has_focus else look.chosen) if picked else look.text
         line = [Segment(f" {self.glyphs.chosen if picked else ' '} ", look.chosen)]
         line.append(Segment(cells.pad(cells.clean(item.title), name), style))
-        for said in item.said:
-            text = cells.fit(cells.clean(said.text.strip()) or _bits(said.value), self.said - 3)
-            shown = cells.pad(f" {text} {'√' if said.right else ' '}", self.said, right=True)
-            line.append(Segment(shown, look.tick if said.right else look.faint))
+        for answer in item.said:
+            text = cells.fit(cells.clean(answer.text.strip()) or _bits(answer.value), self.said - 3)
+            shown = cells.pad(f" {text} {'√' if answer.right else ' '}", self.said, right=True)
+            line.append(Segment(shown, look.tick if answer.right else look.faint))
         if len(item.said) == 2:
             bits = item.bits
             shown = "" if bits is None else f"{bits:+.1f}"
@@ -146,12 +146,12 @@ class ItemPanel(Canvas):
         if item.answer:
             answer = cells.fit(cells.clean(item.answer.strip()), width - 14)
             lines.append([Segment(" ∎ ", look.faint), Segment(answer, look.tick), Segment(" the answer", look.faint)])
-        golds = [said.gold for said in item.said]
+        golds = [reply.gold for reply in item.said]
         costs = [0.0 - gold / math.log(2) for gold in golds if gold is not None]  # a rounded zero without its sign
         room = height - len(lines) - (2 + len(item.said) if len(costs) == len(item.said) else 0)
-        each = max(room // max(len(item.said), 1) - 2, 1)
-        for index, said in enumerate(item.said):
-            lines += self._said(index, said, width, each)
+        share = max(room // max(len(item.said), 1) - 2, 1)
+        for index, reply in enumerate(item.said):
+            lines += self._said(index, reply, width, share)
         if costs and len(costs) == len(item.said) and all(cost >= 0 for cost in costs):
             lines += self._costs(costs, width)
         return lines
@@ -189,7 +189,7 @@ def _bits(nats: float) -> str:
 
 def _rows(text: str, width: int) -> list[str]:
     """A text's lines, folded."""
-    found: list[str] = []
+    folded: list[str] = []
     for line in text.splitlines():
-        found += [cells.fit(row, width) for row in wrap(cells.clean(line), max(width, 4))] or [""]
-    return found
+        folded += [cells.fit(row, width) for row in wrap(cells.clean(line), max(width, 4))] or [""]
+    return folded

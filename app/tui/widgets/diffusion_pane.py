@@ -95,8 +95,8 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         talk, leaf = self.talk(), self.talk().conversation.leaf
         if leaf is None or leaf.role != "assistant" or talk.facts is None or talk.facts.mask is None:
             return None
-        if (found := talk.canvas(leaf.id)) is not None:
-            return found
+        if (canvas := talk.canvas(leaf.id)) is not None:
+            return canvas
         key = leaf.id, talk.facts.name, len(leaf.steps)
         if key not in self._kept:
             self._kept = {key: Denoising.kept(leaf, talk.facts)}
@@ -132,9 +132,9 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
             self.cursor = next(iter(canvas.free), canvas.laid.first)
         terse = self.screen.size.width < 110
         self.query_one("#diffusion-sentence", Caption).show([(f" {SHORT if terse else SENTENCE}", "faint")])
-        said = [(shown.message.role, shown.message.text) for shown in talk.transcript.shown]
-        said = said[:-1] if canvas is not None else [each for each in said if each[1]]
-        self.query_one(DenoisingText).show(said, self._heading(canvas), canvas, names, self.at, self.cursor)
+        turns = [(shown.message.role, shown.message.text) for shown in talk.transcript.shown]
+        turns = turns[:-1] if canvas is not None else [turn for turn in turns if turn[1]]
+        self.query_one(DenoisingText).show(turns, self._heading(canvas), canvas, names, self.at, self.cursor)
         self.query_one(DenoisingLegend).show(canvas, names, self.at)
         self.query_one(DenoisingSteps).show(canvas, self.at, self.step is None and talk.running)
         self.query_one(DenoisingPanel).show(self._view(canvas, names))
@@ -179,11 +179,11 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
 
     def caption(self, width: int) -> list[tuple[str, str]]:
         """The same in one row: the map of p, and the line."""
-        found = self.formula()
-        if found is None:
+        formula = self.formula()
+        if formula is None:
             return []
-        head = [(" ", "faint"), *path(found.map, whole=width >= 110), (" │ ", "rule")]
-        words = found.words()
+        head = [(" ", "faint"), *path(formula.map, whole=width >= 110), (" │ ", "rule")]
+        words = formula.words()
         if sum(len(text) for text, _ in [*head, *words]) >= width:
             words = [(text.partition("   p_i")[0], ink) for text, ink in words]
         return [*head, *words]
@@ -241,9 +241,9 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
             self.picked = min(max(self.picked + by, 0), max(count - 1, 0))
             self._seen()
             return
-        found = self.query_one(DenoisingText).beside(by)
-        if found is not None:
-            self.point(found)
+        position = self.query_one(DenoisingText).beside(by)
+        if position is not None:
+            self.point(position)
 
     def point(self, position: int) -> None:
         """Look at a position."""

@@ -44,12 +44,12 @@ class EntropyRow(Canvas):
 
     def _fill(self, width: int) -> None:
         """The greatest of as many tokens a column as it takes to show all of them."""
-        each = max(-(-len(self.bits) // max(width, 1)), 1)
-        if each != self._each:
-            self._forget(each)
+        per_column = max(-(-len(self.bits) // max(width, 1)), 1)
+        if per_column != self._each:
+            self._forget(per_column)
         for index in range(self._seen, len(self.bits)):
             value = self.bits[index] or 0.0
-            if index % each:
+            if index % per_column:
                 self._columns[-1] = max(self._columns[-1], value)
             else:
                 self._columns.append(value)

@@ -214,7 +214,7 @@ class Inspector(Vertical, CachedWidget):
         if key is None or key in self._doubts or at.prompt is None:
             return
         self._doubting.cancel()  # one that is still read for has been left
-        known = [(each, found) for each, found in self._doubts.items() if found is not None]
+        known = [(known_key, doubt) for known_key, doubt in self._doubts.items() if doubt is not None]
         self._doubts = {**dict(known[1 - KNOWN :]), key: None}
         self._doubting = RunControl()
 
@@ -237,7 +237,7 @@ class Inspector(Vertical, CachedWidget):
         """Show the nearest tokens in the place of the candidates, or these again."""
         self.near = not self.near
         self._near = {
-            key: found for key, found in self._near.items() if isinstance(found, looks.NearestTokens)
+            key: tokens for key, tokens in self._near.items() if isinstance(tokens, looks.NearestTokens)
         }  # not refusals
         self.look()
         self.ask()
@@ -338,8 +338,8 @@ class Inspector(Vertical, CachedWidget):
 
     def turn(self, face: str) -> None:
         """As a drawer, show a part; "" shuts it."""
-        for each in FACES:
-            self.set_class(each == face, f"-{each}")
+        for name in FACES:
+            self.set_class(name == face, f"-{name}")
         self.set_class(not face, "-shut")
         self.call_after_refresh(self.look)
 
@@ -369,8 +369,8 @@ class Inspector(Vertical, CachedWidget):
 
     def _glance(self) -> None:
         """As it was at first."""
-        for each in (*FACES, "shut"):
-            self.remove_class(f"-{each}")
+        for name in (*FACES, "shut"):
+            self.remove_class(f"-{name}")
         self.call_after_refresh(self.look)
 
     def to_sampler(self, back: Widget) -> None:

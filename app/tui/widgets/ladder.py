@@ -31,15 +31,15 @@ def decades(low: float, high: float) -> list[Tick]:
 
 def levels(low: float, high: float) -> list[Tick]:
     """Round losses between two logarithms."""
-    found = plot.ticks(math.exp(low), math.exp(high), 7)
-    step = found[1] - found[0] if len(found) > 1 else 1.0
-    return [(math.log(value), plot.label(value, step)) for value in found if value > 0]
+    ticks = plot.ticks(math.exp(low), math.exp(high), 7)
+    step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
+    return [(math.log(value), plot.label(value, step)) for value in ticks if value > 0]
 
 
 def loss_picture(read: LadderRead, against: str, bought: Purchase | None, name: str) -> Picture:
     """Losses against compute with the frontier, seen, told and open; against parameters or tokens the runs alone."""
-    found = read.report
-    runs = found.fitted.runs
+    report = read.report
+    runs = report.fitted.runs
     x, y = np.log10(getattr(runs, against)), np.log(runs.loss)
     points = [(float(a), float(b), DOT, "bar") for a, b in zip(x, y, strict=True)]
     heading = [(" LOSS", "heading"), (f"  nats a token, against {against}", "faint")]
@@ -50,23 +50,26 @@ def loss_picture(read: LadderRead, against: str, bought: Purchase | None, name: 
             up=levels(float(y.min()), float(y.max())), along=ALONG[against],
         )  # fmt: skip
     first, largest = float(runs.compute.min()), float(runs.compute.max())
-    told = frontier(found.fitted, found.laws, largest, DECADE * largest, 40)
-    beyond = frontier(found.fitted, found.laws, DECADE * largest, BEYOND * largest, 40)
-    seen = frontier(found.fitted, found.laws, first, largest, 60)
-    curves = [Curve(np.log10(told.compute), np.log(each), "accent", loose=True) for each in (told.low, told.high)]
-    curves += [
-        Curve(np.log10(beyond.compute), np.log(each), "cut", loose=True, dotted=True)
-        for each in (beyond.low, beyond.high)
+    forecast = frontier(report.fitted, report.laws, largest, DECADE * largest, 40)
+    beyond = frontier(report.fitted, report.laws, DECADE * largest, BEYOND * largest, 40)
+    measured = frontier(report.fitted, report.laws, first, largest, 60)
+    curves = [
+        Curve(np.log10(forecast.compute), np.log(bound), "accent", loose=True)
+        for bound in (forecast.low, forecast.high)
     ]
-    curves += [Curve(np.log10(each.compute), np.log(each.loss), "chosen") for each in (seen, told)]
-    best = [(math.log10(g.compute), math.log(g.loss), LOW, "chosen") for g in found.iso_flop if g.loss is not None]
+    curves += [
+        Curve(np.log10(beyond.compute), np.log(bound), "cut", loose=True, dotted=True)
+        for bound in (beyond.low, beyond.high)
+    ]
+    curves += [Curve(np.log10(section.compute), np.log(section.loss), "chosen") for section in (measured, forecast)]
+    best = [(math.log10(g.compute), math.log(g.loss), LOW, "chosen") for g in report.iso_flop if g.loss is not None]
     if bought is not None:
         best.append((math.log10(bought.compute), math.log(bought.loss), CHOSEN, "tick"))
     right = math.log10(BEYOND * largest)
     edges = [(math.log10(largest), "told", "faint"), (math.log10(DECADE * largest), "open", "accent")]
     heading += [("    • ", "bar"), ("runs", "faint"), ("  ● ", "chosen"), ("best", "faint")]
     heading += [("  ◆ ", "tick"), (name, "faint")] if name else []
-    low = min(float(y.min()), float(np.log(told.loss).min()))
+    low = min(float(y.min()), float(np.log(forecast.loss).min()))
     return Picture(
         heading, curves, points=[*points, *best], left=left, right=right, uprights=edges,
         across=decades(left, right), up=levels(low - 0.3, float(y.max())), along=ALONG[against],
@@ -142,9 +145,9 @@ def budgets(read: LadderRead) -> list[tuple[str, float]]:
 
 def bought_rows(read: LadderRead, chosen: int, rows: int) -> list[Words]:
     """The chosen budget, the best that it buys, and a table of those around it."""
-    found, every = read.report, budgets(read)
+    report, every = read.report, budgets(read)
     name, compute = every[chosen]
-    it = buy(found.fitted, found.laws, compute)
+    it = buy(report.fitted, report.laws, compute)
     where = "by this table's times" if read.rate is not None else "of the largest run"
     lines: list[Words] = [
         ((f" WHAT {name.upper()} BUYS", "heading"), (f"  {where}, {compute:.2g} FLOP", "faint")),
@@ -164,14 +167,14 @@ def bought_rows(read: LadderRead, chosen: int, rows: int) -> list[Words]:
     lines += [(), (("    BUDGET      SIZE    TOKENS    LOSS", "heading"),)]
     first = min(max(chosen - room // 2, 0), max(len(every) - room, 0))
     for i, (label, budget) in enumerate(every[first : first + room], first):
-        each = buy(found.fitted, found.laws, budget)
-        numbers = f"{label:>8}{short(each.parameters):>10}{short(each.tokens):>10}{each.loss:>8.3f}"
+        purchase = buy(report.fitted, report.laws, budget)
+        numbers = f"{label:>8}{short(purchase.parameters):>10}{short(purchase.tokens):>10}{purchase.loss:>8.3f}"
         here = i == chosen
         lines.append(
             (
                 (" ▶" if here else "  ", "chosen"),
                 (numbers, "chosen" if here else "text"),
-                (f"  {_sure(each)}", _ink(each)),
+                (f"  {_sure(purchase)}", _ink(purchase)),
             )
         )
     return lines
@@ -210,7 +213,7 @@ def foretold_rows(found: LadderReport, rows: int) -> Sequence[Words]:
     if not found.foretold:
         lines.append(((" too few smaller runs to tell the larger ones from", "cut"),))
     off = found.fitted.residuals
-    left = ", ".join(each.run or f"row {each.row}" for each in found.left_out)
-    said = f" · left out: {left}" if left else ""
-    lines.append(((f" residuals sd {off.std():.4f}, largest {abs(off).max():.4f}{said}", "faint"),))
+    excluded = ", ".join(each.run or f"row {each.row}" for each in found.left_out)
+    tail = f" · left out: {excluded}" if excluded else ""
+    lines.append(((f" residuals sd {off.std():.4f}, largest {abs(off).max():.4f}{tail}", "faint"),))
     return lines

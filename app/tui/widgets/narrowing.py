@@ -67,13 +67,13 @@ class Narrowing(Dialog[T], Generic[T]):
 
     def narrow(self, query: str) -> None:
         """List what matches."""
-        self.found = found = self.search(query)
+        self.found = matches = self.search(query)
         width = max(min(self.size.width, 88) - 8, 30)
         self.choices.clear_options()
-        self.choices.add_options(ChoiceOption(self.line(each, width), each) for each in found)
-        self.choices.highlighted = 0 if found else None
-        said = self.count(found) if found else "nothing found" if query.strip() else "type to search"
-        self.query_one("#finder-line", Label).update(f"{said} · ↑↓ pick · {self.DOES} · esc")
+        self.choices.add_options(ChoiceOption(self.line(item, width), item) for item in matches)
+        self.choices.highlighted = 0 if matches else None
+        words = self.count(matches) if matches else "nothing found" if query.strip() else "type to search"
+        self.query_one("#finder-line", Label).update(f"{words} · ↑↓ pick · {self.DOES} · esc")
 
     def action_move(self, by: int) -> None:
         if self.choices.option_count:

@@ -38,10 +38,10 @@ def ending(text: str, size: int) -> str:
     line = cells.clean(text).replace("\n", "⏎").replace("\t", " ")
     if cells.width(line) <= size:
         return line
-    kept, used = "", 0
+    tail, used = "", 0
     for cluster, width in reversed(cells.clusters(line)):
         if used + width > size - 1:
             break
-        kept, used = cluster + kept, used + width
-    _, space, rest = kept.partition(" ")
-    return f"…{space}{rest}" if space and len(rest) > size // 2 else f"…{kept}"
+        tail, used = cluster + tail, used + width
+    _, space, rest = tail.partition(" ")
+    return f"…{space}{rest}" if space and len(rest) > size // 2 else f"…{tail}"

@@ -48,8 +48,8 @@ class ReliabilityPlot(Canvas):
                     xs, ys = (a.confidence, b.confidence), (a.accuracy, b.accuracy)
                     board.draw(plot.curve(frame, xs, ys, dotted=True), ink)
         for confidence, ink in pairs:
-            for each in confidence.bins if confidence is not None else ():
-                board.put(frame.row(each.accuracy), frame.column(each.confidence), "●", ink)
+            for group in confidence.bins if confidence is not None else ():
+                board.put(frame.row(group.accuracy), frame.column(group.confidence), "●", ink)
         named = {frame.row(value): text for value, text in ((1.0, "1"), (0.5, ".5"), (0.0, "0"))}
         lines: list[Line] = [heading]
         for row in range(rows):
@@ -57,8 +57,8 @@ class ReliabilityPlot(Canvas):
             axis = Segment(cells.pad(text, AXIS - 2, right=True) + " ", look.faint)
             tick = Segment("┤" if text else "│", look.rule)
             lines.append([axis, tick, *(Segment(run, getattr(look, ink or "text")) for run, ink in board.runs(row))])
-        said = "confidence".center(frame.width - 2)
-        lines.append([Segment(f"{' ' * AXIS}0{said}1", look.faint)])
+        label = "confidence".center(frame.width - 2)
+        lines.append([Segment(f"{' ' * AXIS}0{label}1", look.faint)])
         for index, (confidence, ink) in enumerate(pairs):
             if confidence is not None:
                 name = letter(self.letters[index]) if index < len(self.letters) else "·"

@@ -113,8 +113,8 @@ class RequestTable(Canvas, can_focus=True):
         columns = [column for name in ORDER for column in COLUMNS if column[0] == name and name in shown]
         head = "".join(cells.pad(name, size - 1, right=right) + " " for name, size, right, _ in columns)
         top = self._top(height)
-        seen = range(top, min(top + height - 1, len(self.rows)))
-        rows = [self._row(at, width, columns) for at in seen]
+        visible = range(top, min(top + height - 1, len(self.rows)))
+        rows = [self._row(at, width, columns) for at in visible]
         return [[Segment(f"  {head}ASKED", self.look.heading)], *rows]
 
     def _top(self, height: int) -> int:
@@ -131,8 +131,8 @@ class RequestTable(Canvas, can_focus=True):
         ink = look.row + ink if here else ink
         line = [Segment(f"{self.glyphs.chosen} " if here else "  ", look.chosen)]
         room = width - 2
-        for name, size, right, said in columns:
-            text = cells.pad(cells.clean(said(row)), size - 1, right=right)
+        for name, size, right, text_of in columns:
+            text = cells.pad(cells.clean(text_of(row)), size - 1, right=right)
             line.append(Segment(f"{text} ", look.accent if name == "STATE" and not row.end else ink))
             room -= size
         words = row.why or (" ".join(row.asked.turns[-1][1][:STRETCH].split()) if row.asked.turns else "")

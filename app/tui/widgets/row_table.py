@@ -79,8 +79,8 @@ class RowTable(Canvas, can_focus=True):
         if not len(browser.rows):
             return [[Segment(f" {cells.fit(cells.clean(browser.why or 'no rows'), width - 2)}", look.faint)]]
         top = self._top(height)
-        seen = range(top, min(top + height - 1, len(browser.rows)))
-        return [[Segment(head + "TEXT", look.heading)], *(self._row(at, width, shown, source) for at in seen)]
+        visible = range(top, min(top + height - 1, len(browser.rows)))
+        return [[Segment(head + "TEXT", look.heading)], *(self._row(at, width, shown, source) for at in visible)]
 
     def _top(self, height: int) -> int:
         """The first row that is seen: the one looked at stays in the middle."""
@@ -104,20 +104,20 @@ class RowTable(Canvas, can_focus=True):
         mark, ink = " ", look.text
         if keep is not None:
             mark, ink = (self.glyphs.knob, look.better) if keep else (self.glyphs.lift, look.alarm)
-        left = row.error or keep is False or (row.dropped and not keep)
-        text: Style = look.row if here else look.faint if left else look.text
+        excluded = row.error or keep is False or (row.dropped and not keep)
+        text: Style = look.row if here else look.faint if excluded else look.text
         line = [Segment(self.glyphs.chosen if here else " ", look.chosen), Segment(mark, ink)]
         where = row.where.rpartition(":")[2].rpartition("/")[2] if ":" in row.where else row.where.rpartition("/")[2]
         line.append(Segment(cells.pad(cells.clean(where), LINE - 1, right=True) + " ", look.faint))
         for name in shown:
-            found = number(row, name)
-            said = "-" if found is None else f"{found:.2f}" if name == BITS else figure(found)
-            line.append(Segment(cells.pad(said, NUMBER - 1, right=True) + " ", look.chosen if here else look.text))
+            value = number(row, name)
+            words = "-" if value is None else f"{value:.2f}" if name == BITS else figure(value)
+            line.append(Segment(cells.pad(words, NUMBER - 1, right=True) + " ", look.chosen if here else look.text))
         if source:
             line.append(Segment(cells.pad(cells.clean(origin(row)), source - 1) + " ", look.faint))
         room = width - MARK - LINE - NUMBER * len(shown) - source
-        said = row.error or (flat(row.row) if row.row is not None else "")
-        return [*line, Segment(cells.pad(cells.clean(said[:STRETCH]), room), look.alarm if row.error else text)]
+        words = row.error or (flat(row.row) if row.row is not None else "")
+        return [*line, Segment(cells.pad(cells.clean(words[:STRETCH]), room), look.alarm if row.error else text)]
 
 
 def origin(row: FileRow) -> str:
@@ -131,8 +131,8 @@ def flat(row: TrainingRow) -> str:
     """A row's turns on one line, an arrow before each answer."""
     if row.form == "text":
         return " ".join(row.text[:STRETCH].split())
-    said = [" ".join(str(message.get("content") or "")[:STRETCH].split()) for message in row.messages]
-    return " → ".join(said)
+    turns = [" ".join(str(message.get("content") or "")[:STRETCH].split()) for message in row.messages]
+    return " → ".join(turns)
 
 
 def figure(x: float) -> str:

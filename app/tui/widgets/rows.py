@@ -154,7 +154,7 @@ class TranscriptRows(ScrollView):
             layout.reveal(layout.height - 1, 2 * rows, 0)
         else:
             layout.reveal(layout.seen, rows, 2 * rows)
-        seen = layout.seen
+        top = layout.seen
         size = Size(self.size.width, layout.height)
         if size != self.virtual_size:
             if self.show_vertical_scrollbar == (size.height > self.container_size.height):
@@ -162,7 +162,7 @@ class TranscriptRows(ScrollView):
             else:
                 self.virtual_size, self._thumb = size, None
                 self.call_after_refresh(self._place_bar)
-        layout.seen = self.max_scroll_y if self.following else min(seen, self.max_scroll_y)
+        layout.seen = self.max_scroll_y if self.following else min(top, self.max_scroll_y)
         self.scroll_to(y=layout.seen, immediate=True, force=True)
         self._place_bar()
 
@@ -207,8 +207,8 @@ class TranscriptRows(ScrollView):
         layout, rows = self.layout_, self.size.height
         y = layout.reveal(y, rows, rows)
         edge = min(1, (rows - 1) // 2)
-        seen = min(max(layout.seen, y + edge + 1 - rows), y - edge)
-        layout.seen = max(seen, 0)
+        top = min(max(layout.seen, y + edge + 1 - rows), y - edge)
+        layout.seen = max(top, 0)
         self._follow(layout.seen >= layout.height - rows)
         self._settle()
 

@@ -165,12 +165,12 @@ class Sliders(Canvas, can_focus=True):
         if name.startswith("="):
             value, span = _set(self.strategy, name[1:]), self.strategy.SPANS.get(name[1:])
             label, ink = name[1:].replace("_", " "), look.row if picked else look.text
-            said = Segment(cells.pad(_said(value), VALUE + 1, right=True), look.text)
+            value_cell = Segment(cells.pad(_said(value), VALUE + 1, right=True), look.text)
             if span is None or not isinstance(value, int | float):
-                return [Segment(cells.pad(label, width - VALUE - 1), ink), said]
+                return [Segment(cells.pad(label, width - VALUE - 1), ink), value_cell]
             label_size, room = _columns(width)
             slider = track((value - span[0]) / (span[1] - span[0]), room, look, self.glyphs, on=True, picked=picked)
-            return [Segment(cells.pad(label, label_size), ink), Segment(" "), *slider, said]
+            return [Segment(cells.pad(label, label_size), ink), Segment(" "), *slider, value_cell]
         if name == FOLD:
             sign = self.glyphs.unfold if self.unfolded else self.glyphs.fold
             count = sum(not self._on(p) for p in self.sampling.rows())
@@ -257,7 +257,7 @@ class Sliders(Canvas, can_focus=True):
         name, strategy = self.chosen, self.strategy
         if name == STRATEGY:
             known = [decoding.read(id) for id, _ in decoding.offered(host(self).engine) if id]
-            at = next((i for i, each in enumerate(known) if type(each) is type(strategy)), 0)
+            at = next((i for i, other in enumerate(known) if type(other) is type(strategy)), 0)
             self._find_by(lambda: known[min(max(at + by, 0), len(known) - 1)])
         elif isinstance(value := _set(strategy, name[1:]), int | float):
             word = str(value + by) if isinstance(value, int) else f"{value + by / 10:g}"
@@ -293,8 +293,8 @@ class Sliders(Canvas, can_focus=True):
             return
 
         def typed(text: str | None) -> None:
-            if text is not None and (said := self.type_value(p.name, text)):
-                host(self).say(said)
+            if text is not None and (error := self.type_value(p.name, text)):
+                host(self).say(error)
 
         title = f"{p.label}, the slider from {p.low:g} to {p.high:g} · {p.help}"
         self.app.push_screen(Ask(title, f"{self.sampling.values[p.name]:g}"), typed)

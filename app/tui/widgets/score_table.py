@@ -160,15 +160,15 @@ class ScoreTable(Canvas, can_focus=True):
         live = board.live is not None and board.live[0] == task
         mark = self.glyphs.chosen if here else self.glyphs.live if live else " "
         scores = [board.scores.get((task, model)) for model in board.models]
-        found = [score for score in scores if score is not None]
+        known = [score for score in scores if score is not None]
         style = look.chosen if here else look.text
-        items = self._items(task, found)
+        items = self._items(task, known)
         line = [
             Segment(f"{mark} ", style),
             Segment(cells.pad(cells.clean(task), name - 2), style),
             Segment(cells.pad(items + " " * GAP, ITEMS, right=True), look.faint),
         ]
-        low, high = scale(found)
+        low, high = scale(known)
         reference = scores[0].estimate.mean if scores and scores[0] is not None else math.nan
         for index in shown:
             size = self._wide(index, whisker, shown)

@@ -146,13 +146,13 @@ class SessionList(Vertical):
         """List what matches."""
         try:
             self._seen = self._state()
-            found = self.store.sessions(self.query_one("#query", Input).value)
+            summaries = self.store.sessions(self.query_one("#query", Input).value)
         except DataError as error:
             self._say(str(error))
             return
         kind = self.query_one(KindRow).kind
         rows, here = self.query_one("#list", ChoiceList), self.picked
-        self.found = [summary for summary in found if kind in (ALL, summary.kind)]
+        self.found = [summary for summary in summaries if kind in (ALL, summary.kind)]
         at = rows.highlighted or 0
         rows.clear_options()
         rows.add_options(self._options())

@@ -67,13 +67,15 @@ class Suggestions(Canvas):
     def lines(self, width: int, height: int) -> Sequence[Line]:
         if not self.offered:
             return []
-        look, size = self.look, min(max(cells.width(each.shown) for each in self.offered), width // 2)
+        look, size = self.look, min(max(cells.width(suggestion.shown) for suggestion in self.offered), width // 2)
         lines: list[Line] = []
         for index in range(self.top, min(self.top + height, len(self.offered))):
-            each = self.offered[index]
+            suggestion = self.offered[index]
             ink = look.cursor if index == self.index else look.text
-            about = cells.fit(each.about, max(width - size - 5, 4))
-            lines.append([Segment("  "), Segment(cells.pad(each.shown, size), ink), Segment(f"  {about}", look.faint)])
+            about = cells.fit(suggestion.about, max(width - size - 5, 4))
+            lines.append(
+                [Segment("  "), Segment(cells.pad(suggestion.shown, size), ink), Segment(f"  {about}", look.faint)]
+            )
         return lines
 
     def on_click(self, event: events.Click) -> None:

@@ -75,14 +75,14 @@ class SystemLine(Canvas, can_focus=True):
         head = f" {sign} system  "
         ink = look.accent if self.has_focus else look.faint
         room = width - cells.width(head) - len(count) - 3
-        said = cells.fit(" ".join(cells.clean(self.text).split()), room) if self.folded else ""
-        space = " " * (width - cells.width(head + said) - len(count) - 1)
-        first = [Segment(head, ink), Segment(said, look.text), Segment(f"{space}{count}", look.faint)]
+        text = cells.fit(" ".join(cells.clean(self.text).split()), room) if self.folded else ""
+        space = " " * (width - cells.width(head + text) - len(count) - 1)
+        first = [Segment(head, ink), Segment(text, look.text), Segment(f"{space}{count}", look.faint)]
         if self.folded:
             return [first]
         rows = self._rows(width)
-        kept = rows if len(rows) < height else [*rows[: max(height - 2, 0)], "…"]
-        return [first, *([Segment(" " * INDENT), Segment(row, look.text)] for row in kept)]
+        shown = rows if len(rows) < height else [*rows[: max(height - 2, 0)], "…"]
+        return [first, *([Segment(" " * INDENT), Segment(row, look.text)] for row in shown)]
 
     def on_resize(self) -> None:
         self.post_message(self.Grown())

@@ -82,15 +82,15 @@ class TextMeasures(Vertical):
     def fit(self, width: int, height: int, text: int) -> bool:
         """Take the rows that a text of `text` rows leaves of a page; gives whether there is anything to be seen."""
         room = max(height - text - 2, height // 5 if height >= HIGH else 0)
-        strip = curve = said = gap = 0
+        strip = curve = words = gap = 0
         if room >= LEAST and text:
             gap = int(room >= AIRY)
-            said = LINES if gap else 1
-            strip = self._strip_rows(width, max((room - said) * 2 // 5, STRIP[0]))
-            curve = min(room - said - strip - 2 * gap, CURVE[1])
+            words = LINES if gap else 1
+            strip = self._strip_rows(width, max((room - words) * 2 // 5, STRIP[0]))
+            curve = min(room - words - strip - 2 * gap, CURVE[1])
             if curve < CURVE[0]:
-                curve, strip = 0, self._strip_rows(width, room - said - gap)
-        rows = strip, curve, said, gap
+                curve, strip = 0, self._strip_rows(width, room - words - gap)
+        rows = strip, curve, words, gap
         if rows != self._rows:
             self._rows = rows
             for part, size in zip((self.strip, self.sum, self.continuation), rows, strict=False):

@@ -20,8 +20,8 @@ def heading(block: MessageBlock, width: int, look: Look) -> list[Segment]:
     """Who speaks, and the words beside."""
     who = look.you if block.who == "you" else look.model
     space = width - GUTTER - len(block.who) - 3
-    said = next((note for note in (block.note, *block.notes) if cells.width(note) <= space), "")
-    note = f"  {said}" if said else ""
+    fitting = next((note for note in (block.note, *block.notes) if cells.width(note) <= space), "")
+    note = f"  {fitting}" if fitting else ""
     return [Segment(" " * GUTTER + block.who, who), Segment(note, look.faint)]
 
 
@@ -57,9 +57,9 @@ def tokens(
         if moved and span.token != NOBODY and block.tokens[span.token].moved:
             style = (style or Style()) + OVERLINED
         if text == "\n":
-            seen = under or ends
-            text = ("⏎" if seen else " ") * span.width
-            style = (style or look.faint) if seen else look.face(row.fill)
+            visible = under or ends
+            text = ("⏎" if visible else " ") * span.width
+            style = (style or look.faint) if visible else look.face(row.fill)
         elif style is not None and not text.strip(" \u00a0"):
             style = style if under and not block.tokens[lit].text.strip(" \u00a0") else look.ground(span.face)
         if NOBODY < span.token < len(shared) and shared[span.token]:

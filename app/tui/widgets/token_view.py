@@ -150,17 +150,17 @@ class TokenView(TranscriptRows, can_focus=True):
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Say of a cell what several tokens share it, and what of how they are drawn changed there, of a row's sign
         too."""
-        offset, said = event.get_content_offset(self), ""
+        offset, tip = event.get_content_offset(self), ""
         if offset is not None:
             x, y = offset.x - GUTTER, offset.y + self.scroll_offset.y
             spot = self.layout_.spot(y)
             row = self.layout_.row(spot) if spot is not None else None
             if spot is not None and row is not None and x < row.width:
-                said = self._shared(spot.block, row.at(x)) if x >= 0 else ""
+                tip = self._shared(spot.block, row.at(x)) if x >= 0 else ""
                 under = [row.at(x)] if x >= 0 else [span.token for span in row.spans]
-                said = "\n".join(filter(None, (said, *self._moved(spot.block, under))))
-        if said != self._said:
-            self._said, self.tooltip = said, Text(said) if said else None
+                tip = "\n".join(filter(None, (tip, *self._moved(spot.block, under))))
+        if tip != self._said:
+            self._said, self.tooltip = tip, Text(tip) if tip else None
 
     def _moved(self, block: int, tokens: Sequence[int | None]) -> Iterator[str]:
         """Of each of some tokens how those from it on are drawn otherwise, in words."""
@@ -175,7 +175,7 @@ class TokenView(TranscriptRows, can_focus=True):
         it = self.blocks[block]
         if token is None or len(it.sharers(token)) == 1:
             return ""
-        pieces = [it.tokens[each].piece for each in it.sharers(token)]
+        pieces = [it.tokens[index].piece for index in it.sharers(token)]
         character = cells.clean(it.tokens[token].text[:1])
         return f"{character} is made by {len(pieces)} tokens: {'  '.join(map(cells.piece_text, pieces))}"
 

@@ -339,9 +339,9 @@ class TranscriptPane(Left):
         shown = self.shown[place.block]
         node, unit = places.of(shown.message, [token.text for token in shown.block.tokens], place.token)
         gone = words is None and (node, unit) in self.conversation.marks
-        said = None if gone else words or ""
+        note = None if gone else words or ""
         news = "the bookmark is gone" if gone else "bookmarked · K lists them"
-        self.post_message(self.Altered(lambda talk: talk.mark(node, unit, said), news, keeps_run=True))
+        self.post_message(self.Altered(lambda talk: talk.mark(node, unit, note), news, keeps_run=True))
 
     def action_prune(self) -> None:
         """Put the message under the cursor away, with all that follows it."""
@@ -382,8 +382,8 @@ class TranscriptPane(Left):
 
     def action_fork(self, by: int) -> None:
         """The cursor to the next or previous fork."""
-        found = (self.transcript.place_of(fork) for fork in self.conversation.forks())
-        forks, here = sorted(place for place in found if place is not None), self.place
+        all_places = (self.transcript.place_of(fork) for fork in self.conversation.forks())
+        forks, here = sorted(place for place in all_places if place is not None), self.place
         if here is None or not forks:
             self._say("there are no forks on this branch")
             return
@@ -434,7 +434,7 @@ class TranscriptPane(Left):
 
     def action_edit(self) -> None:
         """Edit the message under the cursor where it stands, or the last one of the person's."""
-        yours = [i for i, each in enumerate(self.shown) if each.message.role == "user"]
+        yours = [i for i, turn in enumerate(self.shown) if turn.message.role == "user"]
         index = self.view.cursor.block if self.view.cursor is not None else max(yours, default=-1)
         if index < 0:
             self._say("there is nothing to edit")

@@ -47,7 +47,7 @@ def ways(talk: Conversation, numbers: "_Numbers", *, away: bool = False) -> list
     """The lines of a conversation's tree, from the root down; `away`: those that a search gave up too."""
     shown = replace(talk, pruned=talk.pruned - given_up(talk)) if away else talk
     lineage = {segment.node.id: segment.length for segment in talk.lineage()}
-    found = []
+    rows = []
     for fork, option, depth in shown.walk():
         options = shown.options(fork)
         past = fork.at is not None and lineage.get(fork.node, -1) > fork.at
@@ -56,9 +56,9 @@ def ways(talk: Conversation, numbers: "_Numbers", *, away: bool = False) -> list
         number = f"{options.index(option) + 1}/{len(options)}" if len(options) > 1 else ""
         last, end = option == options[-1], shown.next_fork(fork, option)
         words = _words(talk, fork, option, end.at if end.node == (option or fork.node) else None)
-        told, state = numbers.of(option or fork.node, end), numbers.state(end)
-        found.append(Way(fork, option, depth, last, number, on, words, gone, told, state))
-    return found
+        figures, state = numbers.of(option or fork.node, end), numbers.state(end)
+        rows.append(Way(fork, option, depth, last, number, on, words, gone, figures, state))
+    return rows
 
 
 class _Numbers:
@@ -164,11 +164,11 @@ class TreePane(Canvas, can_focus=True):
         self.talk, had = talk, (self.columns, self.pruned)
         numbers = _Numbers(talk)
         self.columns, self.pruned = numbers.columns, len(given_up(talk))
-        found = ways(talk, numbers, away=self.unfolded)
-        if found != self.ways or had != (self.columns, self.pruned):
-            taller = self._tall(found) != self._tall(self.ways) or had[0] != self.columns
-            self.ways, self.leaves = found, talk.leaves()
-            if self.picked is not None and self.picked >= len(found):
+        rows = ways(talk, numbers, away=self.unfolded)
+        if rows != self.ways or had != (self.columns, self.pruned):
+            taller = self._tall(rows) != self._tall(self.ways) or had[0] != self.columns
+            self.ways, self.leaves = rows, talk.leaves()
+            if self.picked is not None and self.picked >= len(rows):
                 self.picked = None
             self.redraw()
             if taller:

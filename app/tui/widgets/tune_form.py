@@ -31,8 +31,8 @@ class Paths(Suggester):
     """Files and folders that begin as what was typed."""
 
     async def get_suggestion(self, value: str) -> str | None:
-        found = attach.complete(f"@{value}") if value else []
-        return found[0][1:] if found else None
+        completions = attach.complete(f"@{value}") if value else []
+        return completions[0][1:] if completions else None
 
 
 class TuneForm(VerticalScroll):

@@ -47,31 +47,31 @@ class WordStrip(Canvas):
     def rows(self, width: int, most: int) -> int:
         """The rows that it fills of at most so many."""
         count = len(self._named(width))
-        each = (most - 1) // count
-        return min(most, LOW if each < 2 else 1 + min(each, HIGHEST + 1) * count)
+        share = (most - 1) // count
+        return min(most, LOW if share < 2 else 1 + min(share, HIGHEST + 1) * count)
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         self._spots = []
         if not self.words or height < 2:
             return [self._heading()]
         named = self._named(width)
-        each = (height - 1) // len(named)
-        if each < 2:
+        share = (height - 1) // len(named)
+        if share < 2:
             return self._columns(width, height - 1)
-        rows, found = min(each - 1, HIGHEST), [self._heading()]
+        rows, drawn = min(share - 1, HIGHEST), [self._heading()]
         for line in named:
-            top = len(found)
+            top = len(drawn)
             parts = [(index, name, cells.width(name)) for index, name in line]
-            found += [
+            drawn += [
                 [s for index, _, size in parts for s in self._bar([index], size, 1, row, rows)]
                 for row in reversed(range(rows))
             ]
-            found.append([s for index, name, _ in parts for s in self._label(index, name)])
+            drawn.append([s for index, name, _ in parts for s in self._label(index, name)])
             x = 0
             for index, _, size in parts:
-                self._spots.append((range(top, len(found)), range(x, x + size + 1), index))
+                self._spots.append((range(top, len(drawn)), range(x, x + size + 1), index))
                 x += size + 1
-        return found
+        return drawn
 
     def _heading(self, note: str = "") -> Line:
         heading = [Segment("SURPRISAL", self.look.heading), Segment(note or "  by the word", self.look.faint)]
@@ -82,39 +82,39 @@ class WordStrip(Canvas):
             most = max(measured, key=lambda index: self.words[index].bits or 0.0)
             here = self.at if self.at in measured else None
             word = self.words[most if here is None else here]
-            said = f"{cells.fit(cells.clean(word.text.strip()), LONGEST)} {word.bits:.1f} bits"
-            heading.append(Segment(f"  {said}" if here is not None else f"  most: {said}", self.look.text))
+            longest = f"{cells.fit(cells.clean(word.text.strip()), LONGEST)} {word.bits:.1f} bits"
+            heading.append(Segment(f"  {longest}" if here is not None else f"  most: {longest}", self.look.text))
         return heading
 
     def _named(self, width: int) -> list[list[tuple[int, str]]]:
         """The words in lines."""
-        found: list[list[tuple[int, str]]] = [[]]
+        name_rows: list[list[tuple[int, str]]] = [[]]
         used = 0
         for index, word in enumerate(self.words):
             name = cells.fit(cells.clean(word.text.strip()), min(LONGEST, width - 1)) or self.glyphs.dot
-            if used + cells.width(name) > width and found[-1]:
-                found.append([])
+            if used + cells.width(name) > width and name_rows[-1]:
+                name_rows.append([])
                 used = 0
-            found[-1].append((index, name))
+            name_rows[-1].append((index, name))
             used += cells.width(name) + 1
-        return found
+        return name_rows
 
     def _columns(self, width: int, rows: int) -> list[Line]:
         """A column for each word, or for as many as it takes to show all of them."""
-        each = max(-(-len(self.words) // max(width, 1)), 1)
+        per_column = max(-(-len(self.words) // max(width, 1)), 1)
         size = min(max(width // len(self.words), 1), WIDEST)
         gap = int(size > 2)
-        groups = [range(i, min(i + each, len(self.words))) for i in range(0, len(self.words), each)]
+        groups = [range(i, min(i + per_column, len(self.words))) for i in range(0, len(self.words), per_column)]
         self._spots = [
             (range(1, rows + 1), range(x * size, (x + 1) * size), max(group, key=self._bits))
             for x, group in enumerate(groups)
         ]
-        note = f"  max of {each} words a column" if each > 1 else ""
-        found = [self._heading(note)]
+        note = f"  max of {per_column} words a column" if per_column > 1 else ""
+        drawn = [self._heading(note)]
         for row in reversed(range(rows)):
             segments = [s for group in groups for s in self._bar(group, size - gap, gap, row, rows)]
-            found.append(list(Segment.simplify(segments)))
-        return found
+            drawn.append(list(Segment.simplify(segments)))
+        return drawn
 
     def _bits(self, index: int) -> float:
         return self.words[index].bits or 0.0
