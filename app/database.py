@@ -78,10 +78,10 @@ def renew(path: Path) -> tuple[sqlite3.Connection, str]:
         raise DataError(f"{path} is damaged, and no new one can be written ({error}): move it away") from error
     finally:
         fresh.unlink(missing_ok=True)
-    kept = {0: "nothing in it could be read", 1: "1 conversation was rescued"}.get(
+    outcome = {0: "nothing in it could be read", 1: "1 conversation was rescued"}.get(
         count, f"{count} conversations were rescued"
     )
-    line = f"the session database was damaged: {kept}, it is kept as {aside.name}, and a new one was begun"
+    line = f"the session database was damaged: {outcome}, it is kept as {aside.name}, and a new one was begun"
     return _connect(path), line
 
 

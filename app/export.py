@@ -92,8 +92,8 @@ def page(talk: Conversation) -> Iterator[str]:
         yield f"<h2>system</h2>\n<p>{html.escape(talk.system)}</p>\n"
     for message in talk.messages():
         by = drawn_by(message.steps)
-        said = f" <small>{html.escape(recipe_words(*by))}</small>" if by else ""
-        yield f'<h2 class="{message.role}">{html.escape(_who(message, talk))}{said}</h2>\n<p>'
+        how = f" <small>{html.escape(recipe_words(*by))}</small>" if by else ""
+        yield f'<h2 class="{message.role}">{html.escape(_who(message, talk))}{how}</h2>\n<p>'
         for segment in message.segments:
             if not segment.node.drawn:
                 yield html.escape(segment.text)

@@ -108,10 +108,10 @@ class ModelJobs:
 
     def _begun(self, name: str) -> str:
         """The one model that is here and whose name begins so, "" for none; CheckpointError for several."""
-        found = [offer.name for offer in self.provider.offers() if offer.here and offer.name.startswith(name)]
-        if len(found) > 1 and name not in found:
-            raise CheckpointError(f"{name} is the beginning of several names: {', '.join(found)}; write one of them")
-        return found[0] if len(found) == 1 and found[0] != name else ""
+        matches = [offer.name for offer in self.provider.offers() if offer.here and offer.name.startswith(name)]
+        if len(matches) > 1 and name not in matches:
+            raise CheckpointError(f"{name} is the beginning of several names: {', '.join(matches)}; write one of them")
+        return matches[0] if len(matches) == 1 and matches[0] != name else ""
 
     def _unload(self, name: str) -> None:
         gone = self.engines.pop(name, None)
@@ -157,11 +157,11 @@ class ModelJobs:
     def _call(self, call: r.Call) -> Iterator[Any]:
         """The events of a call; LikelyError once the model is another one or gone."""
         engine = yield from self._engine(call.model)
-        found = call.function(engine, *call.args, **call.options)
-        if not isinstance(found, Iterator):
-            yield found
+        result = call.function(engine, *call.args, **call.options)
+        if not isinstance(result, Iterator):
+            yield result
             return
-        for event in found:
+        for event in result:
             yield event
             if self.engines.get(call.model) is not engine:
                 raise LikelyError(f"{call.model} was unloaded")

@@ -96,7 +96,7 @@ def svg(found: LadderReport, rate: float | None) -> str:
     rows = math.ceil(len(pictures) / 2)
     size = f'width="{2 * WIDTH}" height="{rows * HEIGHT + 125}"'
     placed = [picture(f'x="{i % 2 * WIDTH}" y="{i // 2 * HEIGHT}"') for i, picture in enumerate(pictures)]
-    words = [_law(found), *(f"{hours}: {said}" for hours, said in _bought(found, rate))]
+    words = [_law(found), *(f"{hours}: {purchase}" for hours, purchase in _bought(found, rate))]
     lines = "".join(
         f'<text x="12" y="{rows * HEIGHT + 18 + 17 * i}">{escape(line)}</text>' for i, line in enumerate(words)
     )
@@ -111,13 +111,13 @@ def page(name: str, found: LadderReport, rate: float | None) -> str:
     parts += [f"<figure>{draw(found)('')}</figure>" for draw in PICTURES]
     parts.append("<h2>The law</h2><table><tr><th>number<th>value<th>95 %</tr>")
     values = {**asdict(found.fitted.law), "a": found.fitted.law.size_exponent}
-    for each, value in values.items():
-        low, high = found.intervals[each]
-        parts.append(f"<tr><td>{each}<td class=n>{value:.4g}<td>{low:.4g} to {high:.4g}</tr>")
+    for symbol, value in values.items():
+        low, high = found.intervals[symbol]
+        parts.append(f"<tr><td>{symbol}<td class=n>{value:.4g}<td>{low:.4g} to {high:.4g}</tr>")
     parts.append("</table>")
     if bought := _bought(found, rate):
         parts.append("<h2>What hours buy here</h2><table>")
-        parts += [f"<tr><td class=n>{hours}<td>{escape(said)}</tr>" for hours, said in bought]
+        parts += [f"<tr><td class=n>{hours}<td>{escape(words)}</tr>" for hours, words in bought]
         parts.append("</table>")
     if found.foretold:
         parts.append(
@@ -130,7 +130,7 @@ def page(name: str, found: LadderReport, rate: float | None) -> str:
         parts.append("</table>")
     if found.left_out:
         parts.append("<h2>Left out</h2><ul>")
-        parts += [f"<li>{escape(str(each))}</li>" for each in found.left_out]
+        parts += [f"<li>{escape(str(row))}</li>" for row in found.left_out]
         parts.append("</ul>")
     return document("likely scale", "\n".join(parts))
 
@@ -148,11 +148,11 @@ def _bought(found: LadderReport, rate: float | None) -> list[tuple[str, str]]:
 
 def bought(it: Purchase) -> str:
     """A purchase in words."""
-    said = f"{short(it.parameters)} parameters on {short(it.tokens)} tokens, loss {it.loss:.3f}"
+    words = f"{short(it.parameters)} parameters on {short(it.tokens)} tokens, loss {it.loss:.3f}"
     if it.intervals is None:
-        return f"{said}, open: {it.times:.3g} times the largest run"
+        return f"{words}, open: {it.times:.3g} times the largest run"
     low, high = it.intervals["loss"]
-    return f"{said} [{low:.3f}, {high:.3f}]"
+    return f"{words} [{low:.3f}, {high:.3f}]"
 
 
 def short(value: float) -> str:
@@ -165,20 +165,20 @@ def short(value: float) -> str:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    found = [10.0**n for n in range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)]
-    return found if len(found) > 1 else [low, high]
+    powers = [10.0**n for n in range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)]
+    return powers if len(powers) > 1 else [low, high]
 
 
 def _loss(found: LadderReport) -> Callable[[str], str]:
     runs = found.fitted.runs
     first, largest = float(runs.compute.min()), float(runs.compute.max())
-    told = frontier(found.fitted, found.laws, first, DECADE * largest)
+    forecast = frontier(found.fitted, found.laws, first, DECADE * largest)
     beyond = frontier(found.fitted, found.laws, DECADE * largest, BEYOND * largest, 30)
     low, high = min(float(runs.loss.min()), float(beyond.loss.min())), float(runs.loss.max())
     axes = Axes("Loss against compute", (first / 2, BEYOND * largest), (low * 0.97, high * 1.03), FLOPS, True)
     parts = [axes.upright(largest, "told"), axes.upright(DECADE * largest, "open")]
-    parts.append(axes.area(told.compute, told.low, told.high, TOLD))
-    parts.append(axes.line(told.compute, told.loss, BEST))
+    parts.append(axes.area(forecast.compute, forecast.low, forecast.high, TOLD))
+    parts.append(axes.line(forecast.compute, forecast.loss, BEST))
     parts.append(axes.line(beyond.compute, beyond.low, TOLD, 'stroke-dasharray="2 5"'))
     parts.append(axes.line(beyond.compute, beyond.high, TOLD, 'stroke-dasharray="2 5"'))
     for c, loss, n, d in zip(runs.compute, runs.loss, runs.parameters, runs.tokens, strict=True):
@@ -213,17 +213,17 @@ def _residuals(found: LadderReport) -> Callable[[str], str]:
     spread = (float(runs.compute.min()) / 2, float(runs.compute.max()) * 2)
     axes = Axes("Residuals: log loss seen minus told", spread, (-most, most), FLOPS)
     parts = [axes.line(spread, (0.0, 0.0), "#99a")]
-    for i, (c, each) in enumerate(zip(runs.compute, off, strict=True)):
-        parts.append(axes.dot(c, each, RUNS, 3.5, f"row {runs.row[i]}: {each:+.4f}"))
+    for i, (c, residual) in enumerate(zip(runs.compute, off, strict=True)):
+        parts.append(axes.dot(c, residual, RUNS, 3.5, f"row {runs.row[i]}: {residual:+.4f}"))
     return lambda place: axes.drawn(parts, place)
 
 
 def _exponents(found: LadderReport) -> Callable[[str], str]:
     values = {**asdict(found.fitted.law), "a": found.fitted.law.size_exponent}
     rows = [(NAMES[name], values[name], *found.intervals[name]) for name in NAMES if name != "E"]
-    for name, each in (("a by parabolas", found.by_parabolas), ("a by the envelope", found.by_envelope)):
-        if each is not None:
-            rows.append((name, each.mean, *each.interval))
+    for name, estimate in (("a by parabolas", found.by_parabolas), ("a by the envelope", found.by_envelope)):
+        if estimate is not None:
+            rows.append((name, estimate.mean, *estimate.interval))
     ends = [value for row in rows for value in row[1:] if math.isfinite(value)]
     low, high = max(min(ends) - 0.05, -1.0), min(max(ends) + 0.05, 3.0)
 

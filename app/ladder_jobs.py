@@ -51,9 +51,9 @@ class LadderJobs:
         if isinstance(request, ReadLadder):
             table = table_of(request.path)
             refuse_pipe(table)
-            runs, left = read_runs(table, {})
-            found = report(runs, left, count=REFITS)
-            yield LadderRead(request.path, found, rate(found.fitted.runs))
+            runs, excluded = read_runs(table, {})
+            result = report(runs, excluded, count=REFITS)
+            yield LadderRead(request.path, result, rate(result.fitted.runs))
         else:
             from likely.app import ladder_figures
             from likely.engine.whole_file import write_whole

@@ -41,8 +41,8 @@ def loaded(name: str) -> Checkpoint | None:
     For any thread. Adapters of the loaded one are not on it, nor the other way round.
     """
     info = _here(name)
-    found = _loaded.get((info.path, info.weights)) if info is not None else None
-    return found.twin() if found is not None else None
+    session = _loaded.get((info.path, info.weights)) if info is not None else None
+    return session.twin() if session is not None else None
 
 
 class LoadedModel(Session):
@@ -213,7 +213,7 @@ class LocalModelProvider:
         """Models to choose from: what is here first, then what could be fetched; what fits before what does not."""
         here = {info.name: info for info in store.list()}
         memory = machine.memory()
-        found = [
+        choices = [
             ModelOffer(
                 name, info.nbytes, info.license, True, info.nbytes <= memory // 2, f"{info.family} {info.quantization}"
             )
@@ -221,7 +221,7 @@ class LocalModelProvider:
         ]
         offered = {known.name: known for known in catalogue.offers(memory)}
         offered |= catalogue.KNOWN  # what suits this machine first, in its order; then the rest
-        found += [
+        choices += [
             ModelOffer(
                 known.name,
                 known.nbytes,
@@ -233,7 +233,7 @@ class LocalModelProvider:
             for known in offered.values()
             if known.name not in here
         ]
-        return found
+        return choices
 
 
 def _here(name: str) -> ModelInfo | None:

@@ -57,11 +57,11 @@ def inspect() -> Host:
 
 def checks(host: Host) -> list[Check]:
     """The questions that matter on this system, with their answers."""
-    found = [_processor(host), _macos(host)] if host.system == "Darwin" else []
-    found.append(_python(host))
+    results = [_processor(host), _macos(host)] if host.system == "Darwin" else []
+    results.append(_python(host))
     if host.hidden:
         names = ", ".join(host.hidden)
-        found.append(
+        results.append(
             Check(
                 "environment",
                 False,
@@ -69,7 +69,7 @@ def checks(host: Host) -> list[Check]:
                 f"chflags -R nohidden {sys.prefix!r}, or make clean and make chat outside of iCloud's folders",
             )
         )
-    return found
+    return results
 
 
 def hidden(packages: Path) -> tuple[str, ...]:

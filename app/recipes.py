@@ -24,20 +24,20 @@ def drawn_by(steps: Iterable[TokenStep]) -> list[Recipe]:
 def words(*recipes: Recipe) -> str:
     """Recipes that held one after another in a few words: `T 0.80 → 0.40 · top-p 0.75`."""
     if recipes and all(recipe.greedy for recipe in recipes):
-        counted = (said for said, _ in _said(recipes, tuple(_COUNTS)))
+        counted = (phrase for phrase, _ in _said(recipes, tuple(_COUNTS)))
         return " · ".join(("greedy", *counted))
-    return " · ".join(said for said, _ in _said(recipes, (*_SWITCHES, *_COUNTS))) or "T 1.00"
+    return " · ".join(phrase for phrase, _ in _said(recipes, (*_SWITCHES, *_COUNTS))) or "T 1.00"
 
 
 def change(before: Recipe, after: Recipe) -> str:
     """The differences from one recipe to the next, in words: `T 0.80 → 0.40`; "" where they draw alike."""
     if before == after:
         return ""
-    said = [words for words, moved in _said((before, after), (*PARAMETERS, *_COUNTS)) if moved]
+    changes = [words for words, moved in _said((before, after), (*PARAMETERS, *_COUNTS)) if moved]
     if before.adapters != after.adapters:
-        names = (", ".join(each.partition(" ")[0] for each in it.adapters) or "none" for it in (before, after))
-        said.append(f"adapters {ARROW.join(names)}")
-    return " · ".join(said) or "other biases or another order"
+        names = (", ".join(adapter.partition(" ")[0] for adapter in it.adapters) or "none" for it in (before, after))
+        changes.append(f"adapters {ARROW.join(names)}")
+    return " · ".join(changes) or "other biases or another order"
 
 
 def shown(parameter: Parameter, value: float) -> str:
@@ -55,10 +55,10 @@ def _said(recipes: tuple[Recipe, ...], names: tuple[str, ...]) -> Iterator[tuple
     for name in names:
         p = PARAMETERS.get(name)
         rest = "0" if p is None else shown(p, p.default if p.off is None else p.off)
-        told = [value for value, _ in groupby(each.get(name, "") for each in values) if value]
-        if told and told != [rest]:
-            way = told if len(told) <= 3 else [told[0], "…", told[-1]]  # a slider that was walked by its steps
-            yield (_COUNTS | _FORMS)[name].format(ARROW.join(way)), len(told) > 1
+        steps = [value for value, _ in groupby(row.get(name, "") for row in values) if value]
+        if steps and steps != [rest]:
+            way = steps if len(steps) <= 3 else [steps[0], "…", steps[-1]]  # a slider that was walked by its steps
+            yield (_COUNTS | _FORMS)[name].format(ARROW.join(way)), len(steps) > 1
 
 
 def _values(recipe: Recipe) -> dict[str, str]:
@@ -70,5 +70,5 @@ def _values(recipe: Recipe) -> dict[str, str]:
     counts = {"banned": str(banned), "biased": str(len(bias) - banned)}
     if recipe.greedy:
         return {"temp": "greedy", **counts}
-    found = presets.values(recipe)
-    return {**{name: shown(p, found[name]) for name, p in PARAMETERS.items()}, **counts}
+    settings = presets.values(recipe)
+    return {**{name: shown(p, settings[name]) for name, p in PARAMETERS.items()}, **counts}

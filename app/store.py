@@ -338,11 +338,11 @@ class Store:
 
     def _read_recipes(self) -> dict[int, Recipe]:
         """All that can be read: a damaged one costs only the conversations that were drawn with it."""
-        found: dict[int, Recipe] = {}
+        recipes: dict[int, Recipe] = {}
         for id, text in self._db.execute("SELECT id, row FROM recipe"):
             with suppress(ValueError, KeyError, TypeError, AttributeError, DataError):
-                found[id] = recipe_from_row(parse(text))
-        return found
+                recipes[id] = recipe_from_row(parse(text))
+        return recipes
 
     @_mended
     def snapshot(self, session: str, node: str, i: int) -> tuple[Snapshot, np.ndarray] | None:
@@ -366,8 +366,8 @@ class Store:
     def _whole(self, session: str, node: str, i: int, step: TokenStep) -> TokenStep:
         if step.snapshot is not None:
             return step
-        found = self.snapshot(session, node, i)
-        return step if found is None else replace(step, snapshot=found[0], removed_by=found[1])
+        stored = self.snapshot(session, node, i)
+        return step if stored is None else replace(step, snapshot=stored[0], removed_by=stored[1])
 
     @_mended
     def version(self) -> int:
@@ -377,7 +377,7 @@ class Store:
     @_mended
     def sessions(self, query: str = "", limit: int = 200) -> list[Summary]:
         """Conversations, newest first; with a query, those in which all of its words are said or are in the title."""
-        found: dict[str, str] = {}
+        excerpts: dict[str, str] = {}
         if query.strip():
             words = " ".join('"' + word.replace('"', '""') + '"*' for word in query.split())
             try:
@@ -385,7 +385,7 @@ class Store:
                     "SELECT session, snippet(said, 0, '', '', '…', 12) FROM said WHERE said MATCH ? ORDER BY rank",
                     (words,),
                 ):
-                    found.setdefault(session, " ".join(str(text or "").split()))  # none where a row is damaged
+                    excerpts.setdefault(session, " ".join(str(text or "").split()))  # none where a row is damaged
             except sqlite3.OperationalError as error:
                 if damaged(error):
                     raise
@@ -402,12 +402,12 @@ class Store:
             " AS session ORDER BY updated DESC",
             (-1 if query.strip() else limit,),
         )
-        kept = [
-            Summary(id, title, kind, model, created, updated, tokens, found.get(id, ""), leaves)
+        summaries = [
+            Summary(id, title, kind, model, created, updated, tokens, excerpts.get(id, ""), leaves)
             for id, title, kind, model, created, updated, tokens, leaves in rows
-            if not query.strip() or id in found or all(w.lower() in title.lower() for w in query.split())
+            if not query.strip() or id in excerpts or all(w.lower() in title.lower() for w in query.split())
         ]
-        return kept[:limit]
+        return summaries[:limit]
 
     @_mended
     def vocabulary(self, model: str) -> tuple[bytes, ...]:

@@ -53,34 +53,34 @@ def sources(
 
     DataError for what is not there or malformed, before a model is loaded; ParameterError for two of one name.
     """
-    found: list[TaskSource] = []
+    loaded: list[TaskSource] = []
     for name in names:
         path = expanded(name)
-        made = named(name) if name.startswith(PREFIX) else generated(name) or shipped(name)
+        own = named(name) if name.startswith(PREFIX) else generated(name) or shipped(name)
         kind, _, file = name.partition(":")
-        if made is not None:
-            read, where = [made], name
+        if own is not None:
+            read, where = [own], name
         elif kind in DERIVATIONS and file:
             path = expanded(file)
             read, where = derived(kind, path), f"{kind}:{path.absolute()}"
         else:
             if not path.exists() and path.suffix not in (*task_files.SUFFIXES, ".gz"):
-                there = ", ".join((*MAKERS, *SHIPPED, *(f"{each}:FILE" for each in DERIVATIONS)))
+                there = ", ".join((*MAKERS, *SHIPPED, *(f"{derivation}:FILE" for derivation in DERIVATIONS)))
                 raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {there}")
             read, where = task_files.read(path), str(path.absolute())
         place = {"task": where, "shots": shots, "cluster": cluster}
-        found += [TaskSource(_changed(task, shots, cluster), place) for task in read]
+        loaded += [TaskSource(_changed(task, shots, cluster), place) for task in read]
     if text is not None:
         TextFile(text).read()
-        found.append(TaskSource(TextFile(text), {"text": str(text.absolute())}))
-    for each in found:
-        if isinstance(each.source, Task):
-            _ = each.source.form
-    called = [each.source.name for each in found]
+        loaded.append(TaskSource(TextFile(text), {"text": str(text.absolute())}))
+    for source in loaded:
+        if isinstance(source.source, Task):
+            _ = source.source.form
+    called = [entry.source.name for entry in loaded]
     for name in called:
         if called.count(name) > 1:
             raise ParameterError(f"two tasks are called {name}: give one another name (name = ... in a .toml file)")
-    return found
+    return loaded
 
 
 def again(place: Mapping[str, Any], identity: str) -> Task | None:
@@ -88,10 +88,10 @@ def again(place: Mapping[str, Any], identity: str) -> Task | None:
     if "task" not in place:
         return None
     try:
-        found = sources([place["task"]], None, place["shots"], place["cluster"])
+        candidates = sources([place["task"]], None, place["shots"], place["cluster"])
     except LikelyError:
         return None
-    return next((s.source for s in found if isinstance(s.source, Task) and s.source.identity == identity), None)
+    return next((s.source for s in candidates if isinstance(s.source, Task) and s.source.identity == identity), None)
 
 
 def _changed(task: Task, shots: int | None, cluster: str | None) -> Task:

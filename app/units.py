@@ -19,7 +19,7 @@ NATS, PER_TOKEN = "nats", "nats a token"
 # `bits_per_byte`) or has no unit (`rank`, `perplexity`, a probability) is not here.
 UNITS: Mapping[str, str] = (
     fields.UNITS
-    | {each.name: each.unit for each in MEASURES if each.unit == NATS}
+    | {metric.name: metric.unit for metric in MEASURES if metric.unit == NATS}
     | dict.fromkeys(("logprobs", "total_logprob", "log_weight", "entropy_total", "aleatoric", "epistemic"), NATS)
 )
 

@@ -56,8 +56,8 @@ def worked(pieces: Generator[Any, None, T]) -> Generator[object, None, T]:
             try:
                 piece = next(pieces)
             except StopIteration as end:
-                found: T = end.value
-                return found
+                result: T = end.value
+                return result
             yield None if piece is None else WORKED
 
 

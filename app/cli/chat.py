@@ -88,7 +88,7 @@ def command(
         sys.exit(watch(ServerAddress.read(server, home(), server_key or "")))
     from likely.app.tui import run as screen
 
-    weighed = [weighed_adapter(given) for given in adapters]
+    weighed = [weighed_adapter(adapter) for adapter in adapters]
     sys.exit(screen(model=model or None, resume=resume, adapters=weighed, start=_start(values, system)))
 
 

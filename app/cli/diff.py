@@ -37,19 +37,19 @@ def command(
     from likely.engine.statistics import compare
     from likely.engine.tune.tuned import open_model
 
-    given = read_text(text, "TEXT")
+    words = read_text(text, "TEXT")
     with Progress() as progress:
         a, b = open_model(model_a, progress.show), open_model(model_b, progress.show)
     names = model_a, model_b
     compare.check_vocabularies(a.tokenizer, b.tokenizer, names)
     tokenizer = a.tokenizer
-    ids = tokenizer.chat([{"role": "user", "content": given}]) if chat else tokenizer.encode(given, bos=True)
+    ids = tokenizer.chat([{"role": "user", "content": words}]) if chat else tokenizer.encode(words, bos=True)
     one, two = (compare.logits(x.model, name=name) for x, name in zip((a, b), names, strict=True))
-    found = compare.compare(one, two, ids, names, top=top, metrics=metrics)
+    comparison = compare.compare(one, two, ids, names, top=top, metrics=metrics)
     if as_json:
-        click.echo(json_line(_object(found, tokenizer), before=NATS, now=NATS, next=NATS))
+        click.echo(json_line(_object(comparison, tokenizer), before=NATS, now=NATS, next=NATS))
     else:
-        _show(found, tokenizer)
+        _show(comparison, tokenizer)
 
 
 def _text(tokenizer: "Tokenizer", token: int) -> str:
@@ -112,9 +112,9 @@ def _show(found: "Difference", tokenizer: "Tokenizer") -> None:
 
 def _metric(name: str, value: float) -> str:
     """A measure as it is read, with its unit."""
-    found = measure(name)
-    value, unit = (bits(value), " bits") if found.unit == NATS else (value, "")
-    return f"{value:{found.form or '.4f'}}{unit}"
+    entry = measure(name)
+    value, unit = (bits(value), " bits") if entry.unit == NATS else (value, "")
+    return f"{value:{entry.form or '.4f'}}{unit}"
 
 
 def _share(logprob: float) -> str:

@@ -47,19 +47,19 @@ def show_diffused(
     control = RunControl(recipe)
     with stopped_by_signals(control.cancel):  # also while it is saved
         with Progress() as progress:
-            for each in answering.answer(session, canvas, how, recipe, seed=limits.seed):
-                passes.append(each)
+            for pass_ in answering.answer(session, canvas, how, recipe, seed=limits.seed):
+                passes.append(pass_)
                 progress.show("filling", sum(len(one.unmasked) for one in passes), canvas.masks)
                 if control.cancelled:
                     break
-        found = answering.read_answer(canvas, passes, session.tokenizer, limits.stop)
-        took = max((one.token.elapsed_s for each in passes for one in each.unmasked), default=0.0)
-        stats = Stats(len(ids), 0, len(found.tokens), 0.0, took)
+        answer = answering.read_answer(canvas, passes, session.tokenizer, limits.stop)
+        took = max((one.token.elapsed_s for step in passes for one in step.unmasked), default=0.0)
+        stats = Stats(len(ids), 0, len(answer.tokens), 0.0, took)
         try:
-            _write(found, stats, len(passes), limits.seed, as_json=as_json, special=special, quiet=quiet)
+            _write(answer, stats, len(passes), limits.seed, as_json=as_json, special=special, quiet=quiet)
         finally:  # where nobody reads it, too
             if save is not None:
-                keep(save, session, canvas, how, passes, limits.seed, found.finish)
+                keep(save, session, canvas, how, passes, limits.seed, answer.finish)
     if control.cancelled:
         say_kept(save)
         sys.exit(INTERRUPTED)

@@ -26,11 +26,11 @@ def kernels() -> str:
     if record is None or not (record.verdicts or record.switched_off):
         return "not tested on this chip yet: loading a model does it, once"
     ours = sum(record.faster.values())
-    taken = f"ours taken in {ours} of {len(record.faster)} measured cases, stock elsewhere"
+    choice = f"ours taken in {ours} of {len(record.faster)} measured cases, stock elsewhere"
     if not record.switched_off:
-        return f"all {len(record.verdicts)} comparisons pass; {taken}"
+        return f"all {len(record.verdicts)} comparisons pass; {choice}"
     off = "; ".join(f"{variant} is off: {why}" for variant, why in record.switched_off.items())
-    return f"{off}; {taken}; to test again: likely doctor --retest"
+    return f"{off}; {choice}; to test again: likely doctor --retest"
 
 
 def native() -> tuple[str, str]:
@@ -47,9 +47,9 @@ def native() -> tuple[str, str]:
         return "off: " + ("no kernels for this processor" if library is None else f"LIKELY_PACKED={packed.OFF}"), ""
     reasons = {info: not_native(info) for info in store.list()}
     refused = "".join(f"; {info.name} by the graph: {reason}" for info, reason in reasons.items() if reason is not None)
-    found = [info for info, reason in reasons.items() if reason is None]
+    usable = [info for info, reason in reasons.items() if reason is None]
     line = f"GGUF files and folders that mlx quantised stay packed ({library.kernels}){refused}"
-    return line, _rounding(min(found, key=lambda info: info.parameters)) if found else ""
+    return line, _rounding(min(usable, key=lambda info: info.parameters)) if usable else ""
 
 
 def _rounding(info: "ModelInfo") -> str:
@@ -62,7 +62,7 @@ def _rounding(info: "ModelInfo") -> str:
     if info.parameters > MEASURED:
         return f"not measured: {info.name} is large"
     try:
-        found = activation_rounding.measure(load(info.path))
+        roundings = activation_rounding.measure(load(info.path))
     except CheckpointError as error:
         return f"not measured: {error}"
     uses = {FULL: "what is measured: ", EIGHT: "--activation-bits 8: "}
@@ -70,7 +70,7 @@ def _rounding(info: "ModelInfo") -> str:
         f"{uses.get(one.bits, 'what is drawn: ')}KL {bits(one.kl):.1e} bits a token, at most {bits(one.largest):.1e}, "
         f"log p off by {bits(one.off):.1e}, at most {bits(one.most_off):.1e}, another most likely token in {one.flips} "
         f"of {one.tokens}"
-        for one in found
+        for one in roundings
     )
     return f"to float32 activations ({info.name}): {of}"
 
@@ -98,28 +98,28 @@ def command(as_json: bool, retest: bool) -> None:
     from likely.engine import machine
     from likely.engine.home import home
 
-    found = machine.inspect()
+    host = machine.inspect()
     gflops, bandwidth = machine.gflops(), machine.bandwidth()
-    notes = machine.advice(found, gflops)
+    notes = machine.advice(host, gflops)
     preflights = preflight.checks(preflight.inspect())
     folder = home()
     free = shutil.disk_usage(folder if folder.exists() else folder.anchor).free
     state, (decoding, rounding) = kernels(), native()
     if as_json:
-        facts = asdict(found) | {"preflight": [asdict(check) for check in preflights]}
+        facts = asdict(host) | {"preflight": [asdict(check) for check in preflights]}
         facts |= {"gflops": gflops, "bandwidth_gb_s": bandwidth, "advice": notes}
         facts |= {"store": str(folder), "store_free": free, "kernels": state, "native": decoding, "rounding": rounding}
         click.echo(json_line(facts | {"paths": [asdict(path) for path in PATHS] if rounding else []}))
         return
-    threads = "its own choice" if found.threads is None else f"{found.threads} of {found.cores} cores"
+    threads = "its own choice" if host.threads is None else f"{host.threads} of {host.cores} cores"
     rows = {
-        "system": found.system,
-        "device": f"{found.device}: {found.chip}",
-        "memory": f"{found.memory / 2**30:.1f} GiB",
-        "blas": f"{found.blas} ({found.blas_path})",
+        "system": host.system,
+        "device": f"{host.device}: {host.chip}",
+        "memory": f"{host.memory / 2**30:.1f} GiB",
+        "blas": f"{host.blas} ({host.blas_path})",
         "threads": threads,
-        "one-row path": "sgemv" if found.one_row else "the BLAS's own",
-        "compile": _compile(found.device, found.compiles),
+        "one-row path": "sgemv" if host.one_row else "the BLAS's own",
+        "compile": _compile(host.device, host.compiles),
         "matmul": f"{gflops:.0f} GFLOP/s (bounds reading a prompt)",
         "weights": f"{bandwidth:.1f} GB/s (bounds drawing tokens)",
         "kernels": state,
@@ -127,7 +127,7 @@ def command(as_json: bool, retest: bool) -> None:
         **({"rounding": rounding} if rounding else {}),
         "models": f"{folder} ({free / 1e9:.0f} GB free)",
         "two Macs": "mlx.launch --backend ring --hostfile hosts.json -- likely run ... (docs/distributed.md)",
-        "versions": ", ".join(f"{name} {number}" for name, number in found.versions.items()),
+        "versions": ", ".join(f"{name} {number}" for name, number in host.versions.items()),
     }
     for check in preflights:
         click.echo(f"{check.name:<13} {'ok' if check.fine else 'WRONG'}: {check.line}")

@@ -34,7 +34,7 @@ class Numbers(click.ParamType):
         if isinstance(value, tuple):  # the default
             return value
         try:
-            return tuple(int(each) for each in str(value).split(","))
+            return tuple(int(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"takes whole numbers with commas between them such as 20,40,80, got {value!r}", param, ctx)
 
@@ -90,24 +90,24 @@ def curve(
     if results is None:
         return
     sound = [result for result in results if not result.failed and result.name["rows"]]
-    found = {
+    columns = {
         "loss": [result.loss.mean for result in sound],
         "errors": [1 - result.accuracy.mean for result in sound],
     }
     counts = [float(result.name["rows"]) for result in sound]
-    told = text.CurveReport(list(ladder.table(results)), {}, {})
-    for name, values in found.items():
+    report = text.CurveReport(list(ladder.table(results)), {}, {})
+    for name, values in columns.items():
         try:
-            made = curves.fit(counts, values)
+            fitted = curves.fit(counts, values)
         except DataError as error:
-            told.without[name] = str(error)
+            report.without[name] = str(error)
         else:
-            worth = made.worth(made.largest, made.largest + more)
-            told.curves[name] = (made, worth, curves.checked(counts, values))
+            worth = fitted.worth(fitted.largest, fitted.largest + more)
+            report.curves[name] = (fitted, worth, curves.checked(counts, values))
     click.echo(
-        json_line(text.curve_object(told, more), **A_ROW, loss=PER_TOKEN)
+        json_line(text.curve_object(report, more), **A_ROW, loss=PER_TOKEN)
         if as_json
-        else "\n".join(text.curve_lines(told, more))
+        else "\n".join(text.curve_lines(report, more))
     )
 
 
@@ -136,8 +136,8 @@ def transfer(
     results = _made(trials, settings, ladder.head(settings, rows), dry_run, as_json)
     if results is None:
         return
-    found = list(ladder.table(results))
-    click.echo(json_line(text.table_object(found), **A_ROW) if as_json else "\n".join(text.table_lines(found)))
+    rungs = list(ladder.table(results))
+    click.echo(json_line(text.table_object(rungs), **A_ROW) if as_json else "\n".join(text.table_lines(rungs)))
 
 
 @command.command()
@@ -175,21 +175,21 @@ def meta(
     amounts = ladder.sizes(sizes, len(task.rows))
     trials = meta_learning.trials(settings, task, amounts, seeds, start)
     head = {**ladder.head(settings, task), "start": meta_learning.identity(known, settings, options)}
-    left = remaining(trials, expanded(out), head)  # before a start that it belongs to is learned anew
-    made = meta_learning.is_made(start, head["start"])
+    missing = remaining(trials, expanded(out), head)  # before a start that it belongs to is learned anew
+    learned = meta_learning.is_made(start, head["start"])
     with Progress() as progress:
         bases = ladder.Bases(lambda name: load(name, progress.show))
-        inner = [] if made else meta_learning.inner_trials(known, settings, options)
-        _plan([*left, *inner], len(trials) - len(left), bases, as_json)
+        inner = [] if learned else meta_learning.inner_trials(known, settings, options)
+        _plan([*missing, *inner], len(trials) - len(missing), bases, as_json)
         if dry_run:
             return
-        if not made:
+        if not learned:
             checkpoint = bases.of(trials[0])
-            for each in meta_learning.learn(checkpoint, known, settings, options, start):
-                progress.show(f"round {each.number} · {each.task} · way {each.way:.3f}", each.number, rounds)
+            for step in meta_learning.learn(checkpoint, known, settings, options, start):
+                progress.show(f"round {step.number} · {step.task} · way {step.way:.3f}", step.number, rounds)
             meta_learning.seal(start, head["start"])
-        found = meta_learning.compared(_run(trials, bases, settings, head, progress, as_json))
-    click.echo(json_line(text.meta_object(found), **A_ROW) if as_json else "\n".join(text.meta_lines(found, start)))
+        changes = meta_learning.compared(_run(trials, bases, settings, head, progress, as_json))
+    click.echo(json_line(text.meta_object(changes), **A_ROW) if as_json else "\n".join(text.meta_lines(changes, start)))
 
 
 @command.command()
@@ -228,22 +228,22 @@ def bound(
     if stored and trained is None:
         raise click.UsageError("--posterior is of a bound by the rows that the adapter was trained on: give --trained")
     read = {name: data.read(rows, valid=0).train for name, rows in (("held", held), ("trained", trained)) if rows}
-    if len(read) == 2 and (seen := {row.digest for row in read["held"]} & {row.digest for row in read["trained"]}):
-        raise click.UsageError(f"{len(seen)} rows of --held-out are in --trained: rows that were held out are not")
+    if len(read) == 2 and (shared := {row.digest for row in read["held"]} & {row.digest for row in read["trained"]}):
+        raise click.UsageError(f"{len(shared)} rows of --held-out are in --trained: rows that were held out are not")
     config = options(adapter)
     with Progress() as progress:
         guarantees = Guarantees(load(config.model, progress.show), adapter, next(iter(read.values())))
-    found = guarantees.held_out(read["held"], delta) if "held" in read else []
+    bounds = guarantees.held_out(read["held"], delta) if "held" in read else []
     if "trained" in read:
         variances = guarantees.variances() if stored else None
-        found += guarantees.trained(read["trained"], variances, draws=draws, delta=delta)
-    click.echo(json_line(text.bounds_object(found)) if as_json else "\n".join(text.bounds_lines(found)))
+        bounds += guarantees.trained(read["trained"], variances, draws=draws, delta=delta)
+    click.echo(json_line(text.bounds_object(bounds)) if as_json else "\n".join(text.bounds_lines(bounds)))
 
 
 def _settings(config: Path | None, data: str, out: str, model: str | None) -> Config:
-    given = read_toml(config) if config is not None else {}
+    from_file = read_toml(config) if config is not None else {}
     named = {"model": model} if model else {}
-    return configure({"valid": HELD, **given, **named, "data": data, "out": out})
+    return configure({"valid": HELD, **from_file, **named, "data": data, "out": out})
 
 
 def _made(
@@ -254,10 +254,10 @@ def _made(
     from likely.engine.estimate.trial import remaining
     from likely.engine.sources.checkpoint import load
 
-    left = remaining(trials, expanded(settings.out), head)  # before a base is loaded
+    missing = remaining(trials, expanded(settings.out), head)  # before a base is loaded
     with Progress() as progress:
         bases = Bases(lambda name: load(name, progress.show))
-        _plan(left, len(trials) - len(left), bases, as_json)
+        _plan(missing, len(trials) - len(missing), bases, as_json)
         return None if dry_run else _run(trials, bases, settings, head, progress, as_json)
 
 

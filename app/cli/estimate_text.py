@@ -49,8 +49,8 @@ def table_object(rungs: "Sequence[LadderRung]") -> dict[str, Any]:
 
 def _rung(rung: "LadderRung") -> dict[str, Any]:
     gain = None if rung.gain is None else _change(rung.gain)
-    said = {"model": rung.model, "layers": rung.layers, "rows": rung.rows, "seeds": rung.seeds, "failed": rung.failed}
-    return {**said, "nats": _estimate(rung.nats), "accuracy": _estimate(rung.accuracy), "gain": gain}
+    fields = {"model": rung.model, "layers": rung.layers, "rows": rung.rows, "seeds": rung.seeds, "failed": rung.failed}
+    return {**fields, "nats": _estimate(rung.nats), "accuracy": _estimate(rung.accuracy), "gain": gain}
 
 
 def curve_lines(found: CurveReport, more: int) -> Iterator[str]:
@@ -72,7 +72,7 @@ def curve_lines(found: CurveReport, more: int) -> Iterator[str]:
 def curve_object(found: CurveReport, more: int) -> dict[str, Any]:
     curves = {
         name: {
-            **{key: asdict(each) for key, each in curve.numbers.items()},
+            **{key: asdict(number) for key, number in curve.numbers.items()},
             "worth": {"rows": more, **asdict(worth)},
             "held_out": None if out is None else asdict(out),
         }
@@ -85,23 +85,23 @@ def meta_lines(found: "Sequence[StartComparison]", start: Path) -> Iterator[str]
     """A line an amount of rows: bits a held-out row from either start, and differences paired by row."""
     most = found[-1].rows
     yield f"{'rows':>6}  {'usual start':24} {'learned start':24} {'learned - usual':36} against usual on {most} rows"
-    for each in found:
+    for size in found:
         spans = [
             f"{_span(change.estimate, BITS, '+')} {change.verdict(better=measure('nats').better)}"
-            for change in (each.change, each.saved)
+            for change in (size.change, size.saved)
         ]
-        yield f"{each.rows:>6}  {_span(each.zero, BITS):24} {_span(each.learned, BITS):24} {spans[0]:36} {spans[1]}"
+        yield f"{size.rows:>6}  {_span(size.zero, BITS):24} {_span(size.learned, BITS):24} {spans[0]:36} {spans[1]}"
     yield f"bits a held-out row; the start: likely tune ROWS --warm-start {start}"
 
 
 def meta_object(found: "Sequence[StartComparison]") -> dict[str, Any]:
     rows = [
         {
-            "rows": each.rows,
-            **{name: _estimate(getattr(each, name)) for name in ("zero", "learned")},
-            **{name: _change(getattr(each, name)) for name in ("change", "saved")},
+            "rows": row.rows,
+            **{name: _estimate(getattr(row, name)) for name in ("zero", "learned")},
+            **{name: _change(getattr(row, name)) for name in ("change", "saved")},
         }
-        for each in found
+        for row in found
     ]
     return {"event": "meta", "rows": rows}
 
@@ -112,17 +112,19 @@ def _change(found: "Change") -> dict[str, Any]:
 
 def bounds_lines(found: "Sequence[RiskBound]") -> Iterator[str]:
     """A line a bound: what was seen, what that of rows to come is below, and whether that says anything."""
-    for each in found:
-        times, unit = (BITS, "bits") if "nats" in each.name else (1.0, "")
-        name = each.name.replace("nats", "bits")
-        vacuous = f"VACUOUS: {each.trivial * times:.3f} is known without rows" if each.is_vacuous else ""
-        kl = "" if each.kl is None else f"KL {bits(each.kl):,.0f} bits"
-        line = f"{name:46} {each.n:>5} rows  {each.empirical * times:.4f} seen, below {each.upper * times:.4f} {unit}"
-        yield f"{line} at {each.confidence:.0%}  {kl}  {vacuous}".rstrip()
+    for bound in found:
+        times, unit = (BITS, "bits") if "nats" in bound.name else (1.0, "")
+        name = bound.name.replace("nats", "bits")
+        vacuous = f"VACUOUS: {bound.trivial * times:.3f} is known without rows" if bound.is_vacuous else ""
+        kl = "" if bound.kl is None else f"KL {bits(bound.kl):,.0f} bits"
+        line = (
+            f"{name:46} {bound.n:>5} rows  {bound.empirical * times:.4f} seen, below {bound.upper * times:.4f} {unit}"
+        )
+        yield f"{line} at {bound.confidence:.0%}  {kl}  {vacuous}".rstrip()
 
 
 def bounds_object(found: "Sequence[RiskBound]") -> dict[str, Any]:
-    return {"event": "bounds", "bounds": [{**asdict(each), "vacuous": each.is_vacuous} for each in found]}
+    return {"event": "bounds", "bounds": [{**asdict(bound), "vacuous": bound.is_vacuous} for bound in found]}
 
 
 def _told(found: "CurveForecast", times: float) -> str:

@@ -80,18 +80,18 @@ def command(
     """
     from likely.engine.evaluate.explain import attention, continuations, explain
 
-    given = read_given(file, text, "explain")
+    content = read_given(file, text, "explain")
     session = open_session(model, adapters=adapters, activation_bits=activation_bits)
-    explanation = explain(session, given)
-    named = continuations(session, given, candidate)
+    explanation = explain(session, content)
+    named = continuations(session, content, candidate)
     doubt = None if formula and not as_json else uncertainties(session, explanation, named, top, samples)
     if as_json:
-        found = _object(session, explanation, named, top, doubt)
+        answer = _object(session, explanation, named, top, doubt)
         if formula:
-            found["formula"] = list(factorisation(explanation.steps))
+            answer["formula"] = list(factorisation(explanation.steps))
         if attended:
-            found["attention"] = _attention(attention(session, given))
-        click.echo(json_line(found))
+            answer["attention"] = _attention(attention(session, content))
+        click.echo(json_line(answer))
     elif formula:
         for line in factorisation(explanation.steps):
             click.echo(line)
@@ -101,10 +101,10 @@ def command(
 
 def read_given(file: Path | None, text: str | None, verb: str) -> str:
     """TEXT, the file or standard input; ParameterError where there is nothing in it."""
-    given = read_text(text, "TEXT") if file is None else _read_file(file, text)
-    if not given:
+    content = read_text(text, "TEXT") if file is None else _read_file(file, text)
+    if not content:
         raise ParameterError(f"there is nothing to {verb}: the text is empty")
-    return given
+    return content
 
 
 def _read_file(file: Path, text: str | None) -> str:
@@ -120,11 +120,11 @@ def factorisation(steps: "Sequence[TokenStep]") -> "Iterator[str]":
     """
     words = [heat.visible(repr(step.piece.decode(errors="replace"))[1:-1]).replace(" ", "·") or "∅" for step in steps]
     first = next((i for i, step in enumerate(steps) if step.logprob is not None), len(steps))
-    given = " | x1" if first else ""
+    condition = " | x1" if first else ""
     if first == len(steps):
         yield f"{words[0] if words else 'x1'} is given: a text of one token has no factor"
         return
-    yield f"p(x{first + 1}..x{len(steps)}{given}) = prod over i of p(xi | x<i)"
+    yield f"p(x{first + 1}..x{len(steps)}{condition}) = prod over i of p(xi | x<i)"
     total, count = 0.0, 0
     for i, step in enumerate(steps):
         if step.logprob is None:
@@ -177,12 +177,14 @@ def uncertainties(
 def _token(session: "Session", step: "TokenStep", top: int, doubt: "Uncertainty | None" = None) -> dict[str, Any]:
     from likely.engine.trace.fields import step_object
 
-    found = step_object(step, drawn=False) | {"candidates": candidates(session, step, top)}
+    token = step_object(step, drawn=False) | {"candidates": candidates(session, step, top)}
     if doubt is not None:
-        found |= {"entropy_total": doubt.total, "aleatoric": doubt.aleatoric, "epistemic": doubt.epistemic}
-        for each, mean, spread in zip(found["candidates"], doubt.mean.tolist(), doubt.spread.tolist(), strict=True):
-            each |= {"mean": mean, "spread": spread}
-    return found
+        token |= {"entropy_total": doubt.total, "aleatoric": doubt.aleatoric, "epistemic": doubt.epistemic}
+        for candidate, mean, spread in zip(
+            token["candidates"], doubt.mean.tolist(), doubt.spread.tolist(), strict=True
+        ):
+            candidate |= {"mean": mean, "spread": spread}
+    return token
 
 
 def _object(
@@ -192,10 +194,10 @@ def _object(
     top: int,
     doubt: "ExplainedUncertainty | None",
 ) -> dict[str, Any]:
-    each = [None] * len(explanation.steps) if doubt is None else doubt.tokens
+    doubts = [None] * len(explanation.steps) if doubt is None else doubt.tokens
     return {
         "model": session.info.name,
-        "tokens": [_token(session, step, top, u) for step, u in zip(explanation.steps, each, strict=True)],
+        "tokens": [_token(session, step, top, u) for step, u in zip(explanation.steps, doubts, strict=True)],
         "predicted": len(explanation.scored),
         "total_logprob": explanation.total_logprob,
         "perplexity": explanation.perplexity,
@@ -210,16 +212,18 @@ def _object(
 
 def _posterior(doubt: "ExplainedUncertainty", named: "list[Continuation]") -> dict[str, Any]:
     """The kind, how many samples, seconds, and of continuations the log-probabilities by each sample, in nats."""
-    found: dict[str, Any] = {"kind": doubt.kind, "samples": doubt.samples, "elapsed_s": doubt.elapsed_s}
-    found["continuations"] = [{"text": c.text, "logprobs": s.tolist()} for c, s in zip(named, doubt.named, strict=True)]
+    posterior: dict[str, Any] = {"kind": doubt.kind, "samples": doubt.samples, "elapsed_s": doubt.elapsed_s}
+    posterior["continuations"] = [
+        {"text": c.text, "logprobs": s.tolist()} for c, s in zip(named, doubt.named, strict=True)
+    ]
     if (among := doubt.choices) is not None:
-        found["choices"] = {
+        posterior["choices"] = {
             "trained": among.trained.tolist(),
             "probit": among.by_probit.tolist(),
             "sampled": among.by_sampling.tolist(),
             "covariance": among.covariance.tolist(),
         }
-    return found
+    return posterior
 
 
 def _attention(seen: "Attention") -> list[dict[str, Any]]:

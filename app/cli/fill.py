@@ -86,16 +86,16 @@ def command(
         show_replay(replay, recipe if says_recipe(values) else None, as_json=as_json)
         return
     check_place(save)
-    given = read_text(text, "TEXT")
+    words = read_text(text, "TEXT")
     session = open_session(model, adapters=adapters)
     if not quiet:
-        _hint(given, session)
+        _hint(words, session)
     if ordered:
         from likely.app.cli.infilled import show_infilled
 
-        show_infilled(session, given, nbest, mcmc, recipe, limits.seed, whole=whole, as_json=as_json, quiet=quiet)
+        show_infilled(session, words, nbest, mcmc, recipe, limits.seed, whole=whole, as_json=as_json, quiet=quiet)
         return
-    show(session, given, how, recipe, limits.seed, whole=whole, as_json=as_json, quiet=quiet, save=save)
+    show(session, words, how, recipe, limits.seed, whole=whole, as_json=as_json, quiet=quiet, save=save)
 
 
 def show(
@@ -133,23 +133,23 @@ def show(
             if not quiet:
                 now = infilling.filled(ids, mask, passes, session.tokenizer).tokens
                 texts = [None if token.step is None and not token.given else token.text for token in now]
-                click.echo(pass_line(each.step, texts), err=True)
+                click.echo(pass_line(pass_.step, texts), err=True)
             if control.cancelled:
                 break
-        found = infilling.filled(ids, mask, passes, session.tokenizer)
-        count = sum(token.step is not None for token in found.tokens) if control.cancelled else ids.count(mask)
+        answer = infilling.filled(ids, mask, passes, session.tokenizer)
+        count = sum(token.step is not None for token in answer.tokens) if control.cancelled else ids.count(mask)
         if save is not None:
             finish = "length" if count == ids.count(mask) else "cancelled"
             keep(save, session, AnswerCanvas(tuple(ids), 0, mask), how, passes, seed, finish)
         if not quiet:
             click.echo(_disagreement(passes), err=True, nl=False)
             click.echo(
-                f"{count} tokens in {len(passes)} passes · {len(found.revisions)} revised · seed {seed}", err=True
+                f"{count} tokens in {len(passes)} passes · {len(answer.revisions)} revised · seed {seed}", err=True
             )
         if as_json:
-            click.echo(json_line(found.as_dict()))
+            click.echo(json_line(answer.as_dict()))
         else:
-            click.echo(visible(found.text) if sys.stdout.isatty() else found.text)
+            click.echo(visible(answer.text) if sys.stdout.isatty() else answer.text)
     if control.cancelled:
         say_kept(save)
         sys.exit(INTERRUPTED)
@@ -169,11 +169,11 @@ def _hint(text: str, session: "Session") -> None:
 
 def _disagreement(passes: list[DenoisingStep]) -> str:
     """How far the passes with an approximate cache were from those without, a line where it was measured."""
-    found = [each.disagreement for each in passes if each.disagreement is not None]
-    if not (masks := sum(each.masks for each in found)):
+    differences = [pass_.disagreement for pass_ in passes if pass_.disagreement is not None]
+    if not (masks := sum(difference.masks for difference in differences)):
         return ""
-    others, kl = sum(each.other for each in found), sum(each.kl for each in found)
+    others, kl = sum(difference.other for difference in differences), sum(difference.kl for difference in differences)
     return (
-        f"cache: at {others} of {masks} masks in {len(found)} passes another token is likeliest than without, "
+        f"cache: at {others} of {masks} masks in {len(differences)} passes another token is likeliest than without, "
         f"KL {bits(kl / masks):.2g} bits a mask\n"
     )

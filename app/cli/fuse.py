@@ -96,19 +96,19 @@ def command(
             return
         if not (data or stored.data):
             raise ParameterError(f"{adapter} does not say what it was trained on: give --data with rows to judge by")
-        found = sources.read(data or stored.data, valid=0, progress=progress.show)
-        held = found.test or found.valid or found.train
+        data_rows = sources.read(data or stored.data, valid=0, progress=progress.show)
+        held = data_rows.test or data_rows.valid or data_rows.train
         checkpoint = fusion.open_base(base, progress.show)
         texts = fusion.texts(held[:rows], checkpoint.tokenizer)
         form = fusion.Form(int(bits), int(group_size), (kind or "f16") if to_file else "")
-        kept = fusion.fuse_to(out, checkpoint, stored, texts, form, force=force, progress=progress.show)
-    report = {"out": str(out), "kl_adapter": kept.adapter, "kl_fused": kept.fused, "kl_apart": kept.error}
+        loss = fusion.fuse_to(out, checkpoint, stored, texts, form, force=force, progress=progress.show)
+    report = {"out": str(out), "kl_adapter": loss.adapter, "kl_fused": loss.fused, "kl_apart": loss.error}
     if as_json:
         far = dict.fromkeys(("kl_adapter", "kl_fused", "kl_apart"), units.PER_TOKEN)
-        click.echo(units.json_line({**report, "lost": kept.lost, "rows": min(rows, len(held))}, **far))
+        click.echo(units.json_line({**report, "lost": loss.lost, "rows": min(rows, len(held))}, **far))
     else:
         click.echo(one_line(f"wrote {out}, and read it again on {min(rows, len(held))} rows"))
-        adapted, fused, apart = (units.bits(kl) for kl in (kept.adapter, kept.fused, kept.error))
+        adapted, fused, apart = (units.bits(kl) for kl in (loss.adapter, loss.fused, loss.error))
         click.echo(
             f"KL to the base in bits a token: {adapted:.4g} with the adapter, {fused:.4g} fused; "
             f"{apart:.3g} from the adapter to the fused model"

@@ -43,7 +43,7 @@ def show_infilled(
         )
     canvas = tuple(infilling.canvas(text, session.tokenizer, MASK, session.context, whole=whole))
     holes = Holes(session, canvas, MASK, recipe, seed, session.tokenizer)
-    taken: list[InfillAttempt] = []
+    attempts: list[InfillAttempt] = []
     totals: list[float] = []  # of the text that stands after each attempt
     count = 0
     for attempt in holes.nbest(nbest) if nbest is not None else holes.mcmc(mcmc or 1):
@@ -52,29 +52,29 @@ def show_infilled(
             taken.append(attempt)
             if not quiet:
                 click.echo(pass_line(attempt.number, texts_of(attempt.text.ids, session.tokenizer)), err=True)
-        totals.append(taken[-1].text.total)
-    found = taken[-1].text
+        totals.append(attempts[-1].text.total)
+    last = attempts[-1].text
     if not quiet:
         way = (
             f"the likeliest of {count} texts"
             if mcmc is None
-            else f"{(len(taken) - 1) / mcmc:.0%} of {mcmc} proposals taken, "
+            else f"{(len(attempts) - 1) / mcmc:.0%} of {mcmc} proposals taken, "
             f"worth {effective(totals):.1f} independent texts"
         )
         click.echo(
-            f"{len(holes.free)} tokens from left to right · {way} · {bits(-found.total):.2f} bits · seed {seed}",
+            f"{len(holes.free)} tokens from left to right · {way} · {bits(-last.total):.2f} bits · seed {seed}",
             err=True,
         )
     if as_json:
-        click.echo(json_line(as_dict(holes, taken, session.tokenizer)))
+        click.echo(json_line(as_dict(holes, attempts, session.tokenizer)))
     else:
-        shown = "".join(texts_of(found.ids, session.tokenizer))
+        shown = "".join(texts_of(last.ids, session.tokenizer))
         click.echo(visible(shown) if sys.stdout.isatty() else shown)
 
 
 def as_dict(holes: Holes, taken: list[InfillAttempt], tokenizer: "Tokenizer") -> dict[str, Any]:
     """As `fill --json` prints it: a token's step is the text that it came with, its `logprob` that in the text."""
-    found, free, step = taken[-1].text, set(holes.free), dict.fromkeys(holes.free, 1)
+    last, free, step = taken[-1].text, set(holes.free), dict.fromkeys(holes.free, 1)
     revisions = []
     for before, after in pairwise(taken):
         for at in holes.free:
@@ -87,12 +87,12 @@ def as_dict(holes: Holes, taken: list[InfillAttempt], tokenizer: "Tokenizer") ->
             "id": token,
             "text": text,
             "step": step.get(at),
-            "logprob": _logprob(found, at) if at in free else None,
+            "logprob": _logprob(last, at) if at in free else None,
             "given": at not in free,
         }
-        for at, (token, text) in enumerate(zip(found.ids, texts_of(found.ids, tokenizer), strict=True))
+        for at, (token, text) in enumerate(zip(last.ids, texts_of(last.ids, tokenizer), strict=True))
     ]
-    return {"ids": list(found.ids), "tokens": tokens, "revisions": revisions, "logprob": found.total}
+    return {"ids": list(last.ids), "tokens": tokens, "revisions": revisions, "logprob": last.total}
 
 
 def texts_of(ids: tuple[int, ...], tokenizer: "Tokenizer") -> list[str]:

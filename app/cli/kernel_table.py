@@ -44,9 +44,9 @@ def _counts(bench: "KernelTimings") -> Iterator[str]:
     yield f"{'case':<36} {'bytes':>12} {'of least':>9} {'K/V asked':>12} {'of stock':>9} {'targets':>8}"
     for row in bench.counts:
         stock = row.stock
-        asked = f"{row.ours.requested / stock.requested:.2f}" if stock is not None and stock.requested else ""
+        share = f"{row.ours.requested / stock.requested:.2f}" if stock is not None and stock.requested else ""
         reached = f"{sum(t.reached for t in row.targets)}/{len(row.targets)}"
         yield (
             f"{row.case:<36} {row.ours.distinct:>12,} {row.ours.distinct / row.minimum:>9.3f} "
-            f"{row.ours.requested:>12,} {asked:>9} {reached:>8}"
+            f"{row.ours.requested:>12,} {share:>9} {reached:>8}"
         )

@@ -96,7 +96,7 @@ def open_session(
     `keep_prefix` keeps what the model remembers of prompts in files; `cache` says how its caches are made
     (`LanguageModel.make_cache`).
     """
-    weighed = [weighed_adapter(given) for given in adapters]
+    weighed = [weighed_adapter(adapter) for adapter in adapters]
     together = None if whole else ranks.joined()
     model = model or default_model()
     if adapters and together is not None:

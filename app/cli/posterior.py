@@ -85,7 +85,7 @@ def laplace(
     with Progress() as progress:
         opened = fit.open_adapter(adapter, model, progress.show)
         rows = fit.read_rows(opened, data, mapped, progress.show)
-        found = fit.fit_laplace(
+        posterior = fit.fit_laplace(
             opened,
             rows,
             last=structure == "last",
@@ -94,7 +94,7 @@ def laplace(
             seed=seed,
             progress=progress.show,
         )
-    _tell(adapter, found, as_json)
+    _tell(adapter, posterior, as_json)
 
 
 @command.command()
@@ -122,8 +122,8 @@ def swag(
     with Progress() as progress:
         opened = fit.open_adapter(adapter, model, progress.show)
         rows = fit.read_rows(opened, data, mapped, progress.show)
-        found = fit.fit_swag(opened, rows, steps=steps, rate=rate, seed=seed, progress=progress.show)
-    _tell(adapter, found, as_json)
+        posterior = fit.fit_swag(opened, rows, steps=steps, rate=rate, seed=seed, progress=progress.show)
+    _tell(adapter, posterior, as_json)
 
 
 @command.command()
@@ -140,8 +140,8 @@ def ensemble(adapter: Path, others: tuple[Path, ...], model: str, as_json: bool)
     from likely.engine.posterior import fit
 
     with Progress() as progress:
-        found = fit.join(fit.open_adapter(adapter, model, progress.show), others)
-    _tell(adapter, found, as_json)
+        posterior = fit.join(fit.open_adapter(adapter, model, progress.show), others)
+    _tell(adapter, posterior, as_json)
 
 
 def _tell(adapter: Path, found: "FitFacts", as_json: bool) -> None:
@@ -150,12 +150,12 @@ def _tell(adapter: Path, found: "FitFacts", as_json: bool) -> None:
     if as_json:
         click.echo(json_line({"out": str(adapter / FILE), **asdict(found)}, log_evidence=NATS))
         return
-    said = [f"wrote {adapter / FILE}: {found.kind}"]
+    parts = [f"wrote {adapter / FILE}: {found.kind}"]
     if found.rows:
-        said.append(f"{found.rows} rows, {found.tokens} targets")
+        parts.append(f"{found.rows} rows, {found.tokens} targets")
     if found.precision is not None:
-        said.append(f"prior precision {found.precision:.4g}")
+        parts.append(f"prior precision {found.precision:.4g}")
     if found.log_evidence is not None:
-        said.append(f"log evidence {bits(found.log_evidence):.1f} bits")
-    click.echo(one_line(" · ".join(said)))
+        parts.append(f"log evidence {bits(found.log_evidence):.1f} bits")
+    click.echo(one_line(" · ".join(parts)))
     click.echo(one_line(f"likely explain -A {adapter} TEXT shows what hangs on it"))

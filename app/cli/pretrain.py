@@ -44,9 +44,9 @@ def command(
     likely pretrain novels/ --out mine --resume      go on where a run was stopped or killed
     likely chat -M mine                              the result is a model like any other
     """
-    given = {name: value for name, value in values.items() if value is not None}
+    flags = {name: value for name, value in values.items() if value is not None}
     from_file = read_toml(config) if config is not None else {}
-    settings = configure({**given, **({"data": data} if data else {})}, configure(from_file))
+    settings = configure({**flags, **({"data": data} if data else {})}, configure(from_file))
     if screen:
         watch(settings, resume)
     from likely.engine.pretrain.pretraining import open_run

@@ -52,10 +52,10 @@ def show_problems(
         chain = chains.sensitivity(session, way, done) if analyse else {}
         wrong = chains.first_wrong_steps(done, way.verifier, complain) if analyse and way.verifier is not None else None
         if as_json:
-            found = gain_object(gain) | {"changed": {how: _object(e) for how, e in chain.items()}}
+            report = gain_object(gain) | {"changed": {how: _object(e) for how, e in chain.items()}}
             if wrong is not None:
-                found["first_wrong"] = {"none" if i is None else i + 1: wrong[i] for i in _by_step(wrong)}
-            click.echo(json.dumps(found))
+                report["first_wrong"] = {"none" if i is None else i + 1: wrong[i] for i in _by_step(wrong)}
+            click.echo(json.dumps(report))
         else:
             _show(gain, way)
             _show_chains(chain)

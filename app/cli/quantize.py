@@ -78,7 +78,7 @@ def lines(report: "QuantizationReport") -> list[str]:
     """The report as a person reads it."""
     (low, high), rise = report.kl_interval, report.cost.interval
     worst = ", ".join(f"{name} {error:.1%}" for name, error in report.worst)
-    found = [
+    rows = [
         f"{report.path}",
         f"size          {report.nbytes / 1e6:,.1f} MB, {report.weight_bits:.2f} bits a weight "
         f"({report.nbytes_before / 1e6:,.1f} MB before)",
@@ -89,4 +89,4 @@ def lines(report: "QuantizationReport") -> list[str]:
         f"({bits(report.cost.mean):+.4f} bits a token, {bits(rise[0]):+.4f} to {bits(rise[1]):+.4f}); "
         f"{predicted(report.predicted, report.tokens)}",
     ]
-    return [*found, f"worst layers  {worst} (error of what the layer adds)"] if worst else found
+    return [*rows, f"worst layers  {worst} (error of what the layer adds)"] if worst else rows

@@ -115,12 +115,12 @@ def command(
         confidence, hopeless, alpha, limits.max_tokens, limits.stop, raw, by == belief.NAME, beams,
         step_end.replace("\\n", "\n"), bits,
     )  # fmt: skip
-    said = set[str]()
+    shown = set[str]()
 
     def complain(path: Path, line: str) -> None:  # once for each reason
-        if line not in said:
+        if line not in shown:
             click.echo(f"likely: path {path.branch + 1}: {line}", err=True)
-        said.add(line)
+        shown.add(line)
 
     if file is not None:
         from likely.app.cli.problems import show_problems
@@ -160,9 +160,9 @@ def verdict_object(verdict: VoteOutcome) -> dict[str, Any]:
 
 
 def _show_path(path: Path, place: int) -> None:
-    said = path.answer if path.answer is not None else "stopped" if not path.whole else "no answer"
+    answer = path.answer if path.answer is not None else "stopped" if not path.whole else "no answer"
     click.echo(
-        click.style(f"[{place}] {path.tokens} tokens · {bits(-path.logprob):.1f} bits · {one_line(said)}", bold=True)
+        click.style(f"[{place}] {path.tokens} tokens · {bits(-path.logprob):.1f} bits · {one_line(answer)}", bold=True)
     )
     click.echo(visible(path.text.strip()))
     for line in walk_lines(path.figures, path.scores, path.tokens):

@@ -28,11 +28,11 @@ def best(trace: Trace, new: StepReplay) -> str:
 
 def as_object(trace: Trace, step: TokenStep, new: StepReplay | None) -> dict[str, Any]:
     """A step as `--json` prints it, with what other parameters would make of it where that is known."""
-    found = step_object(step) | {"drawn_by": recipe_row(step.recipe)}
+    fields = step_object(step) | {"drawn_by": recipe_row(step.recipe)}
     if new is None:
-        return found
+        return fields
     return {
-        **found,
+        **fields,
         "p_after": list(bounds(new, step.token)),
         "exact": new.exact,
         "kept": list(new.kept),

@@ -48,13 +48,13 @@ def _show(trace: Trace, rows: list[tuple[TokenStep, StepReplay]], recipe: Recipe
         bits = None if step.logprob is None else -step.logprob / math.log(2)
         shown = heat.paint(name, heat.level(bits), mode) + " " * max(0, 18 - len(name))
         low, high = bounds(new, step.token)
-        kept = f"{new.kept[0]}" if new.kept[0] == new.kept[1] else f"{new.kept[0]}-{new.kept[1]}"
-        click.echo(f"{shown} {drawn_at(step):>9} {spread(low, high):>16} {kept:>11}  {best(trace, new)}")
+        count = f"{new.kept[0]}" if new.kept[0] == new.kept[1] else f"{new.kept[0]}-{new.kept[1]}"
+        click.echo(f"{shown} {drawn_at(step):>9} {spread(low, high):>16} {count:>11}  {best(trace, new)}")
 
 
 def _replayed(trace: Trace, recipe: Recipe | None) -> Iterator[tuple[TokenStep, StepReplay]]:
     for n, step in enumerate(trace.steps):
         by = recipe or step.recipe
         states = states_at(by.transforms, trace.lexicon, trace.prompt, trace.steps[:n])
-        if (found := replayed(step, states, (trace.seed, step.position), recipe)) is not None:
-            yield step, found
+        if (outcome := replayed(step, states, (trace.seed, step.position), recipe)) is not None:
+            yield step, outcome

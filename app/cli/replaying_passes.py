@@ -38,21 +38,21 @@ def show_passes(trace: Trace, recipe: Recipe | None, whose: str, *, as_json: boo
         drawn = f"{len(trace.steps)} tokens in {len(record.passes)} passes by {record.how.by}"
         click.echo(f"{whose}{heat.one_line(trace.model)} · seed {trace.seed} · {drawn}, {under(trace, recipe)}")
     before = list(trace.prompt)
-    for each, canvas in zip(record.passes, canvases(trace.prompt, record.passes), strict=True):
-        rows = list(_replayed(trace, record, each, before, recipe))
+    for pass_, canvas in zip(record.passes, canvases(trace.prompt, record.passes), strict=True):
+        rows = list(_replayed(trace, record, pass_, before, recipe))
         if as_json:
             for one, new in rows:
-                found = {"pass": each.step, "position": one.token.position, "before": one.before}
-                click.echo(json_line(answer | found | as_object(trace, one.token, new)))
-            masks = [_open_object(trace, mask) for mask in each.open]
-            click.echo(json_line(answer | {"pass": each.step, "open": masks}))
+                position = {"pass": pass_.step, "position": one.token.position, "before": one.before}
+                click.echo(json_line(answer | position | as_object(trace, one.token, new)))
+            masks = [_open_object(trace, mask) for mask in pass_.open]
+            click.echo(json_line(answer | {"pass": pass_.step, "open": masks}))
         else:
-            click.echo(pass_line(each.step, _texts(trace, record, canvas)))
+            click.echo(pass_line(pass_.step, _texts(trace, record, canvas)))
             for one, new in rows:
                 _show(trace, one, new)
-            if each.open:
-                mean = float(np.mean([mask.entropy for mask in each.open])) / math.log(2)
-                click.echo(f"      {len(each.open)} masks left, of {mean:.2f} bits each on average")
+            if pass_.open:
+                mean = float(np.mean([mask.entropy for mask in pass_.open])) / math.log(2)
+                click.echo(f"      {len(pass_.open)} masks left, of {mean:.2f} bits each on average")
         before = canvas
 
 

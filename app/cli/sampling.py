@@ -75,9 +75,9 @@ def read_recipe(values: Mapping[str, Any], *, searches: bool = False, whole: boo
     Giving any parameter without a preset starts from all off, as mlx-lm does, with temperature 1; so does a search, and
     what draws by the law of `whole` texts.
     """
-    given = {name: values[name] for name in PARAMETERS if values[name] is not None}
-    preset = values["preset"] or (None if given or searches or whole else DEFAULT_PRESET)
-    settings = {**(PRESETS[preset] if preset else {}), **given}
+    flags = {name: values[name] for name in PARAMETERS if values[name] is not None}
+    preset = values["preset"] or (None if flags or searches or whole else DEFAULT_PRESET)
+    settings = {**(PRESETS[preset] if preset else {}), **flags}
     bias = dict(_bias(entry) for entry in values["bias"])
     limits = Limits(
         _fresh_seed() if values["seed"] is None else values["seed"],
@@ -86,13 +86,13 @@ def read_recipe(values: Mapping[str, Any], *, searches: bool = False, whole: boo
     )
     if any(not stop for stop in limits.stop):
         raise ParameterError("--stop must be a text of at least one character, got an empty one")
-    found = recipe(settings, ORDERS[values["order"]], bias=bias)
-    if searches and found.greedy:
-        option = "--temp 0" if "temp" in given else f"--preset {preset}"
+    drawing = recipe(settings, ORDERS[values["order"]], bias=bias)
+    if searches and drawing.greedy:
+        option = "--temp 0" if "temp" in flags else f"--preset {preset}"
         raise ParameterError(
             f"a search has no use for temperature 0, it looks for the likeliest by itself: drop {option}"
         )
-    return found, limits
+    return drawing, limits
 
 
 def _fresh_seed() -> int:
@@ -102,12 +102,12 @@ def _fresh_seed() -> int:
 def _bias(entry: str) -> tuple[int, float]:
     token, _, value = entry.partition("=")
     try:
-        found = int(token), float(value)
+        pair = int(token), float(value)
     except ValueError:
         raise ParameterError(f"--logit-bias must be ID=BIAS such as 42=-100, got {entry!r}") from None
-    if not 0 <= found[0] < 2**31 or found[1] != found[1]:
+    if not 0 <= pair[0] < 2**31 or pair[1] != pair[1]:
         raise ParameterError(f"--logit-bias must be the id of a token and a number, got {entry!r}")
-    return found
+    return pair
 
 
 def _help(text: str, low: float, high: float, off: float | None) -> str:

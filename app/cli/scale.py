@@ -83,8 +83,8 @@ def fit(
     from likely.engine.scaling.ladder import mapping, read_runs
     from likely.engine.scaling.report import report
 
-    found, left = read_runs(runs, mapping(mapped), keep_all=keep_all)
-    result = report(found, left, budgets, count=refits, seed=seed, keep_all=keep_all)
+    usable, excluded = read_runs(runs, mapping(mapped), keep_all=keep_all)
+    result = report(usable, excluded, budgets, count=refits, seed=seed, keep_all=keep_all)
     if as_json:
         click.echo(units.json_line(_told(_object(result)), **UNITS))
     else:
@@ -98,29 +98,31 @@ def _object(found: "LadderReport") -> dict[str, Any]:
         "objective": fitted.objective,
         "n": len(fitted.runs),
         "intervals": {name: list(span) for name, span in found.intervals.items()},
-        "left_out": [asdict(each) for each in found.left_out],
+        "left_out": [asdict(run) for run in found.left_out],
         "a": fitted.law.size_exponent,
         "coverage": found.coverage,
-        "sensitivity": [asdict(each) for each in found.sensitivity],
-        "held_out": [asdict(each) for each in found.foretold],
+        "sensitivity": [asdict(refit) for refit in found.sensitivity],
+        "held_out": [asdict(run) for run in found.foretold],
         "broken": None if found.broken is None else asdict(found.broken),
         "repeated": None if found.repeated is None else asdict(found.repeated),
         "without_embedding": None if found.without_embedding is None else asdict(found.without_embedding.law),
-        "iso_flop": [{**asdict(each), "bias": each.bias(fitted.law)} for each in found.iso_flop],
+        "iso_flop": [{**asdict(group), "bias": group.bias(fitted.law)} for group in found.iso_flop],
         "exponents": {
-            name: None if each is None else {"a": each.mean, "low": each.interval[0], "high": each.interval[1]}
-            for name, each in (("iso_flop", found.by_parabolas), ("envelope", found.by_envelope))
+            name: None
+            if estimate is None
+            else {"a": estimate.mean, "low": estimate.interval[0], "high": estimate.interval[1]}
+            for name, estimate in (("iso_flop", found.by_parabolas), ("envelope", found.by_envelope))
         },
-        "budgets": [asdict(each) | {"open": each.is_open} for each in found.purchases],
+        "budgets": [asdict(purchase) | {"open": purchase.is_open} for purchase in found.purchases],
     }
 
 
 def _told(value: Any) -> Any:
     """The same with null for numbers that runs do not determine, at any depth."""
     if isinstance(value, dict):
-        return {name: _told(each) for name, each in value.items()}
+        return {name: _told(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_told(each) for each in value]
+        return [_told(item) for item in value]
     return finite(value) if isinstance(value, float) else value
 
 
@@ -144,15 +146,15 @@ def _law(found: "LadderReport") -> Iterator[str]:
     far = int(abs(off).argmax())
     residuals = f"residuals sd {off.std():.4f}, largest {off[far]:+.4f} in row {runs.row[far]}"
     yield f"  objective {found.fitted.objective:.6g}; {residuals}"
-    yield from (f"  left out: {left}" for left in found.left_out[:SHOWN])
+    yield from (f"  left out: {run}" for run in found.left_out[:SHOWN])
     if len(found.left_out) > SHOWN:
         yield f"  left out: {len(found.left_out) - SHOWN} more (--json names them)"
 
 
 def _doubts(found: "LadderReport") -> Iterator[str]:
     yield "What hangs on single runs"
-    for each in found.sensitivity:
-        yield f"  {each.without:<34}alpha {each.alpha:.4f}   beta {each.beta:.4f}   a {each.a:.4f}"
+    for refit in found.sensitivity:
+        yield f"  {refit.without:<34}alpha {refit.alpha:.4f}   beta {refit.beta:.4f}   a {refit.a:.4f}"
     if found.without_embedding is not None:
         law = found.without_embedding.law
         values = f"alpha {law.alpha:.4f}   beta {law.beta:.4f}   a {law.size_exponent:.4f}"
@@ -165,8 +167,8 @@ def _best_sizes(found: "LadderReport") -> Iterator[str]:
     for budget in found.iso_flop:
         best = "not between them" if budget.best is None else f"{budget.best:.3g}"
         bias = budget.bias(found.fitted.law)
-        said = "" if bias is None else f"   bias {bias:.3f}"
-        yield f"  C {budget.compute:<10.3g}{len(budget.sizes)} sizes, x{budget.window:<6.3g} best {best}{said}"
+        tail = "" if bias is None else f"   bias {bias:.3f}"
+        yield f"  C {budget.compute:<10.3g}{len(budget.sizes)} sizes, x{budget.window:<6.3g} best {best}{tail}"
     for name, exponent in (("parabolas", found.by_parabolas), ("the envelope", found.by_envelope)):
         if exponent is not None:
             low, high = exponent.interval
@@ -178,8 +180,8 @@ def _forecasts(found: "LadderReport") -> Iterator[str]:
         return
     yield "Foretold from the smaller runs alone, then seen"
     for run in found.foretold[-SHOWN:]:
-        told = f"told {run.told:.4f} [{run.low:.4f}, {run.high:.4f}]"
-        yield f"  C {run.compute:<10.3g}{told}   seen {run.seen:.4f}   {'inside' if run.is_inside else 'outside'}"
+        forecast = f"told {run.told:.4f} [{run.low:.4f}, {run.high:.4f}]"
+        yield f"  C {run.compute:<10.3g}{forecast}   seen {run.seen:.4f}   {'inside' if run.is_inside else 'outside'}"
     yield f"  {sum(run.is_inside for run in found.foretold)} of {len(found.foretold)} inside"
 
 
@@ -187,10 +189,10 @@ def _other_forms(found: "LadderReport") -> Iterator[str]:
     if (bent := found.broken) is not None:
         compute = found.fitted.runs.compute
         if compute.min() < bent.at < compute.max():
-            said = f"C^-{bent.before:.3f}, from {bent.at:.2g} on C^-{bent.after:.3f}"
+            words = f"C^-{bent.before:.3f}, from {bent.at:.2g} on C^-{bent.after:.3f}"
         else:
-            said = "none within these runs"
-        yield f"With a break, along the envelope: {said}"
+            words = "none within these runs"
+        yield f"With a break, along the envelope: {words}"
     if (again := found.repeated) is not None:
         worth = f"R* {again.half_life:.3g} repetitions; alpha {again.law.alpha:.4f}, beta {again.law.beta:.4f}"
         yield f"Tokens read again, each repetition worth less: {worth}, objective {again.objective:.6g}"
@@ -199,9 +201,9 @@ def _other_forms(found: "LadderReport") -> Iterator[str]:
 def _purchases(found: "LadderReport") -> Iterator[str]:
     yield "What compute buys"
     for bought in found.purchases:
-        said = f"  C {bought.compute:<10.3g}N {bought.parameters:<10.3g}D {bought.tokens:<10.3g}"
+        head = f"  C {bought.compute:<10.3g}N {bought.parameters:<10.3g}D {bought.tokens:<10.3g}"
         if bought.intervals is None:
-            yield f"{said}open: {bought.times:.3g} times the largest run, and a law is believed up to ten times it"
+            yield f"{head}open: {bought.times:.3g} times the largest run, and a law is believed up to ten times it"
         else:
             low, high = bought.intervals["loss"]
-            yield f"{said}loss {bought.loss:.4f} [{low:.4f}, {high:.4f}]"
+            yield f"{head}loss {bought.loss:.4f} [{low:.4f}, {high:.4f}]"

@@ -39,9 +39,9 @@ def plan(ladder: Path, as_json: bool) -> None:
     if not as_json:
         _tell(it)
         return
-    found = it.cost
-    runs = [{**asdict(r), "name": r.name, "seconds": s} for r, s in zip(found.rungs, found.seconds, strict=True)]
-    total = {"seconds": found.total_s, "rate": found.rate if runs else None, "memory": found.memory}
+    price = it.cost
+    runs = [{**asdict(r), "name": r.name, "seconds": s} for r, s in zip(price.rungs, price.seconds, strict=True)]
+    total = {"seconds": price.total_s, "rate": price.rate if runs else None, "memory": price.memory}
     done = len(it.rungs) - len(runs)
     plans = {"runs": runs, "done": done, "left_out": it.left, "unique": it.unique, **total}
     click.echo(units.json_line(plans, **UNITS))
@@ -127,42 +127,42 @@ def _planned(path: Path) -> LadderOutlook:
     with Progress() as progress:
         progress.show("looking at the sizes", 0, 0)
         facts = {size: teacher.facts(size) for size in read.sizes}
-        rungs, left = read.rungs({size: each.parameters for size, each in facts.items()})
+        rungs, problems = read.rungs({size: size_facts.parameters for size, size_facts in facts.items()})
         if not rungs:
-            raise DataError(f"{path} has no run: {left[0]}")
-        done = [each.run for each in running.results(read.out)]
+            raise DataError(f"{path} has no run: {problems[0]}")
+        done = [result.run for result in running.results(read.out)]
         missing = [rung for rung in rungs if rung.name not in done]
         probes = []
-        for number, size in enumerate(asked := cost.chosen({rung.size: rung.parameters for rung in missing})):
-            progress.show(f"timing {size}", number, len(asked))
+        for number, size in enumerate(sizes := cost.chosen({rung.size: rung.parameters for rung in missing})):
+            progress.show(f"timing {size}", number, len(sizes))
             probes.append(teacher.probe(size))
-    unique = min(each.unique for each in facts.values())
-    return LadderOutlook(read, rungs, left, cost.cost(missing, probes), unique)
+    unique = min(size_facts.unique for size_facts in facts.values())
+    return LadderOutlook(read, rungs, problems, cost.cost(missing, probes), unique)
 
 
 def _tell(it: LadderOutlook) -> None:
     from likely.app.training_plan import duration
 
-    found = it.cost
-    lines = [f"  {'run':<24}{'N':>12}{'D':>14}{'C = 6 N D':>12}  here"] if found.rungs else []
-    for rung, seconds in list(zip(found.rungs, found.seconds, strict=True))[:SHOWN]:
+    price = it.cost
+    lines = [f"  {'run':<24}{'N':>12}{'D':>14}{'C = 6 N D':>12}  here"] if price.rungs else []
+    for rung, seconds in list(zip(price.rungs, price.seconds, strict=True))[:SHOWN]:
         lines.append(
             f"  {rung.name:<24}{rung.parameters:>12,}{rung.tokens:>14,}{rung.compute:>12.2e}  {duration(seconds)}"
         )
-    if len(found.rungs) > SHOWN:
-        lines.append(f"  {len(found.rungs) - SHOWN} more")
+    if len(price.rungs) > SHOWN:
+        lines.append(f"  {len(price.rungs) - SHOWN} more")
     lines += [f"  left out: {line}" for line in it.left]
-    if again := [rung.tokens / it.unique for rung in found.rungs if rung.tokens > it.unique]:
+    if again := [rung.tokens / it.unique for rung in price.rungs if rung.tokens > it.unique]:
         lines.append(
             f"  {len(again)} of them read the text's {it.unique:,} tokens again, up to {max(again):.3g} times in all"
         )
-    done = len(it.rungs) - len(found.rungs)
-    said = _runs(len(found.rungs)) + (f", {done} done already" if done else "")
-    if found.rungs:
-        said += f": {duration(found.total_s)} on this machine, one after another, by probes"
-        said += f" ({found.rate / 1e9:.3g} GFLOP/s)"
-        said += f"; {found.memory / 1e6:,.0f} MB at the most" if found.memory else ""
-    click.echo("\n".join([*lines, said]))
+    done = len(it.rungs) - len(price.rungs)
+    summary = _runs(len(price.rungs)) + (f", {done} done already" if done else "")
+    if price.rungs:
+        summary += f": {duration(price.total_s)} on this machine, one after another, by probes"
+        summary += f" ({price.rate / 1e9:.3g} GFLOP/s)"
+        summary += f"; {price.memory / 1e6:,.0f} MB at the most" if price.memory else ""
+    click.echo("\n".join([*lines, summary]))
 
 
 def _runs(count: int) -> str:

@@ -67,16 +67,16 @@ def show(
     from likely.engine.scaling.report import report
     from likely.engine.whole_file import write_whole
 
-    read, left = read_runs(table_of(runs), mapping(mapped))
-    found = report(read, left, seed=seed)
-    speed = rate or forecast.rate(found.fitted.runs)
-    pictures = ladder_figures.svg(found, speed)
+    read, excluded = read_runs(table_of(runs), mapping(mapped))
+    result = report(read, excluded, seed=seed)
+    speed = rate or forecast.rate(result.fitted.runs)
+    pictures = ladder_figures.svg(result, speed)
     if svg is not None:
         write_whole(svg, [pictures])
     if png is not None:
         _write_pixels(png, pictures)
     if html is not None:
-        write_whole(html, [ladder_figures.page(runs.name, found, speed)])
+        write_whole(html, [ladder_figures.page(runs.name, result, speed)])
 
 
 def _write_pixels(path: Path, svg: str) -> None:

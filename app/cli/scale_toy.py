@@ -41,23 +41,24 @@ def toy(name: str, seeds: int, alpha: float | None, text: Path | None, as_json: 
         raise click.UsageError(f"--text is for bigrams: {name} makes its own data")
     from likely.engine.scaling.toys import measure
 
-    for each in _toys(name, alpha, text):
-        found = measure(each, seeds)
-        low, high = found.exponent.interval
+    for problem in _toys(name, alpha, text):
+        result = measure(problem, seeds)
+        low, high = result.exponent.interval
         if as_json:
-            said = {
-                "toy": each.name, "along": each.along, "predicted": each.predicted, "exponent": found.exponent.mean,
-                "interval": [low, high] if math.isfinite(low) else None, "seeds": seeds, "cause": each.cause,
-                "scale": each.scale.tolist(), "losses": found.losses.tolist(),
+            fields = {
+                "toy": problem.name, "along": problem.along, "predicted": problem.predicted,
+                "exponent": result.exponent.mean, "interval": [low, high] if math.isfinite(low) else None,
+                "seeds": seeds, "cause": problem.cause,
+                "scale": problem.scale.tolist(), "losses": result.losses.tolist(),
             }  # fmt: skip
-            click.echo(json.dumps(said))
+            click.echo(json.dumps(fields))
             continue
-        click.echo(f"{each.name}, by {each.along}: {each.cause}")
-        for size, loss in zip(each.scale, found.losses.mean(0), strict=True):
+        click.echo(f"{problem.name}, by {problem.along}: {problem.cause}")
+        for size, loss in zip(problem.scale, result.losses.mean(0), strict=True):
             click.echo(f"  {size:>10,}  {loss:.6g}")
         span = f"[{low:.4f}, {high:.4f}], {seeds} seeds"
         click.echo(
-            f"  predicted {each.predicted:.4f}   found {found.exponent.mean:.4f} {span}   off {found.off:+.4f}\n"
+            f"  predicted {problem.predicted:.4f}   found {result.exponent.mean:.4f} {span}   off {result.off:+.4f}\n"
         )
 
 

@@ -71,9 +71,9 @@ def read_search(values: Mapping[str, Any]) -> Strategy | None:
     penalty = values["length_penalty"]
     if penalty is None and is_constrained(values):
         penalty = CONSTRAINED_PENALTY
-    given = {"penalty": penalty, "early": values["early_stopping"], "diversity": values["diversity"]}
-    said = {name: value for name, value in given.items() if value is not None}
-    return Beam(beam, **said) if groups is None else DiverseBeam(beam, apart=groups, **said)
+    settings = {"penalty": penalty, "early": values["early_stopping"], "diversity": values["diversity"]}
+    options = {name: value for name, value in settings.items() if value is not None}
+    return Beam(beam, **options) if groups is None else DiverseBeam(beam, apart=groups, **options)
 
 
 def is_constrained(values: Mapping[str, Any]) -> bool:
@@ -86,13 +86,13 @@ def read_constraint(values: Mapping[str, Any], start: int) -> Constraint | None:
 
     UsageError for several constraints, DataError for no file, ParameterError for what cannot be followed.
     """
-    given = {"regex": values["regex"], "json": values["json_schema"], "choice": values["choice"] or None}
-    asked = [(kind, grammar) for kind, grammar in given.items() if grammar is not None]
-    if not asked:
+    flags = {"regex": values["regex"], "json": values["json_schema"], "choice": values["choice"] or None}
+    constraints = [(kind, grammar) for kind, grammar in flags.items() if grammar is not None]
+    if not constraints:
         return None
-    if len(asked) > 1:
+    if len(constraints) > 1:
         raise click.UsageError("--regex, --json-schema and --choice are three constraints: choose one of them")
-    ((kind, grammar),) = asked
+    ((kind, grammar),) = constraints
     if kind == "json" and not grammar.lstrip().startswith(("{", "true", "false")):
         grammar = read_whole(Path(grammar))
     if kind == "choice":

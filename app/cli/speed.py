@@ -41,8 +41,8 @@ def cache_options(kv_bits: str | None, kv_budget: float | None, prefix_cache: bo
     """Keyword arguments of the session and its caches."""
     if kv_budget is not None and not math.isfinite(kv_budget):
         raise click.UsageError(f"--kv-budget must be a number of MB, got {kv_budget:g}")
-    given = {"bits": kv_bits and int(kv_bits), "kv_budget": kv_budget and int(kv_budget * 1e6)}
-    return {"keep_prefix": prefix_cache} | {name: value for name, value in given.items() if value is not None}
+    flags = {"bits": kv_bits and int(kv_bits), "kv_budget": kv_budget and int(kv_budget * 1e6)}
+    return {"keep_prefix": prefix_cache} | {name: value for name, value in flags.items() if value is not None}
 
 
 def read_strategy(
@@ -55,8 +55,8 @@ def read_strategy(
         raise click.UsageError(
             "--strategy, --draft-model, --ngram, --beam and the like say how tokens are found: choose one of them"
         )
-    said = parse(text or "", constrained=constrained) if draft_model is None else Drafting(draft_model)
-    strategy = NGram() if ngram else said if search is None else search
+    parsed = parse(text or "", constrained=constrained) if draft_model is None else Drafting(draft_model)
+    strategy = NGram() if ngram else parsed if search is None else search
     if answers is not None:
         try:
             if strategy.SEARCHES:

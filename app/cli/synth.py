@@ -78,8 +78,8 @@ def _idle(config: PipelineConfig, effect: bool, generations: bool) -> str:
         learner = config.collapse.learner
         return "" if learner == "model" else f"[collapse] learner = {learner} asks no model"
     method = config.generate.method
-    asked = effect or method not in WITHOUT_MODEL or config.generate.model in config.scorers.values()
-    return "" if asked else f"method = {method} makes rows without a model"
+    needed = effect or method not in WITHOUT_MODEL or config.generate.model in config.scorers.values()
+    return "" if needed else f"method = {method} makes rows without a model"
 
 
 def _open(name: str, adapters: "tuple[str, ...]") -> "Session":
@@ -125,19 +125,19 @@ def _report(config: PipelineConfig, as_json: bool) -> None:
     from likely.engine.synth.report import report
     from likely.engine.whole_file import write_whole
 
-    made, real = _kept(config), inputs.pairs(config.real)
+    synthetic, real = _kept(config), inputs.pairs(config.real)
     heldout = inputs.pairs(config.report.heldout) if config.report.heldout else []
     features = None
     if config.report.model:
         from likely.engine.evaluate.features import pooled
 
         session = open_session(config.report.model)
-        texts = ([row.text for row in made], inputs.texts(real), inputs.texts(heldout))
+        texts = ([row.text for row in synthetic], inputs.texts(real), inputs.texts(heldout))
         features = tuple(pooled(session, some) if some else np.zeros((0, 1)) for some in texts)
     found = report(made, real, features, heldout=heldout, grid=config.attributes)  # type: ignore[arg-type]
     click.echo(json.dumps({"event": "report", **report_object(found)}) if as_json else "\n".join(report_lines(found)))
     beside = expanded(config.out) / NEIGHBOURS
-    write_whole(beside, (json.dumps(each, ensure_ascii=False) + "\n" for each in found.beside))
+    write_whole(beside, (json.dumps(row, ensure_ascii=False) + "\n" for row in result.beside))
     if not as_json:
         click.echo(f"  each row's nearest real one and longest shared run: {beside}")
 
@@ -148,13 +148,13 @@ def _effect(config: PipelineConfig, as_json: bool) -> None:
     from likely.engine.sources.checkpoint import load
     from likely.engine.synth import inputs, training
 
-    made = inputs.rows(str(expanded(config.out) / "train.jsonl"))
+    synthetic = inputs.rows(str(expanded(config.out) / "train.jsonl"))
     real = inputs.training_rows(config.real)
     task = inputs.task_of(config.train.task)
     with Progress() as progress:
         checkpoint = load(config.generate.model or default_model(), progress.show)
     known: dict[str, training.Arm] = {}
-    sets = {"real": real, "made": made, "both": (*real, *made)}
+    sets = {"real": real, "made": synthetic, "both": (*real, *synthetic)}
     for arm in training.arms(checkpoint, sets, task, config.train, expanded(config.out) / "effect"):
         known[arm.name] = arm
         click.echo(json.dumps(arm_object(arm, known)) if as_json else arm_line(arm, known))
@@ -172,8 +172,8 @@ def _generations(config: PipelineConfig, count: int, as_json: bool) -> None:
     session = _learning(config) if c.learner == "model" else None
     for way in collapse.WAYS:
         learner: Learner[Any] = collapse.Frequencies() if session is None else _taught(config, session, way)
-        for each in collapse.generations(real, learner, count, way, kind, n=c.rows, seed=config.seed):
-            click.echo(json.dumps(generation_object(each)) if as_json else generation_line(each))
+        for generation in collapse.generations(real, learner, count, way, kind, n=c.rows, seed=config.seed):
+            click.echo(json.dumps(generation_object(generation)) if as_json else generation_line(generation))
 
 
 def _learning(config: PipelineConfig) -> "Session":

@@ -19,15 +19,15 @@ def report_lines(found: RowsReport) -> Iterator[str]:
     """A line a figure, then histograms and the grid."""
     yield f"{found.made} made rows against {found.real} real ones"
     for name, estimate in found.figures.items():
-        said, words = estimate, measure(name).of
+        shown, words = estimate, measure(name).of
         if measure(name).unit == "nats":
-            said, words = estimate.map(lambda nats: nats / math.log(2), 1 / math.log(2)), f"bits, of {words}"
-        yield f"  {name:20} {_figure(said):28} {words}".rstrip()
+            shown, words = estimate.map(lambda nats: nats / math.log(2), 1 / math.log(2)), f"bits, of {words}"
+        yield f"  {name:20} {_figure(shown):28} {words}".rstrip()
     text, ours, theirs = found.template
     yield f"  commonest opening    {ours:.0%} of made rows, {theirs:.0%} of real ones: {visible(text)!r}"
     for title, shares in (("words", found.lengths), ("answers", found.labels)):
-        for name, made, real in shares:
-            bars = f"made {made:5.1%} {_bar(made):{CELLS}} real {real:5.1%} {_bar(real)}"
+        for name, synthetic, real in shares:
+            bars = f"made {synthetic:5.1%} {_bar(synthetic):{CELLS}} real {real:5.1%} {_bar(real)}"
             yield f"  {title} {visible(name)[:20]:20} {bars}"
     if found.asked is not None:
         yield f"  grid: {found.asked.filled} of {found.asked.cells} cells have a row"
@@ -37,21 +37,21 @@ def report_lines(found: RowsReport) -> Iterator[str]:
 
 
 def report_object(found: RowsReport) -> dict[str, Any]:
-    told = asdict(replace(found, beside=()))  # those are a file of their own
-    del told["beside"]
-    return told | {"figures": {name: _estimate(each) for name, each in found.figures.items()}}
+    fields = asdict(replace(found, beside=()))  # those are a file of their own
+    del fields["beside"]
+    return fields | {"figures": {name: _estimate(figure) for name, figure in found.figures.items()}}
 
 
 def arm_line(arm: Arm, known: Mapping[str, Arm]) -> str:
     """Accuracy of a training, and its paired differences to the base and to real rows."""
-    said = f"{arm.name:6} {arm.rows:6} rows {arm.tokens:9} tokens  {_figure(arm.accuracy)}"
+    line = f"{arm.name:6} {arm.rows:6} rows {arm.tokens:9} tokens  {_figure(arm.accuracy)}"
     for name in ("base", "real"):
         if name in known and name != arm.name and arm.name != "base":
             change = arm.over(known[name])
             low, high = change.estimate.interval
             span = f" [{low:+.3f}, {high:+.3f}]" if math.isfinite(high - low) else ""
-            said += f"  over {name} {change.estimate.mean:+.3f}{span} {change.verdict()}"
-    return said
+            line += f"  over {name} {change.estimate.mean:+.3f}{span} {change.verdict()}"
+    return line
 
 
 def arm_object(arm: Arm, known: Mapping[str, Arm]) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def arm_object(arm: Arm, known: Mapping[str, Arm]) -> dict[str, Any]:
         if name != arm.name:
             change = arm.over(other)
             over[name] = _estimate(change.estimate) | {"p": change.p}
-    said = {"arm": arm.name, "rows": arm.rows, "tokens": arm.tokens, "accuracy": _estimate(arm.accuracy)}
-    return {"event": "arm", **said, "over": over}
+    fields = {"arm": arm.name, "rows": arm.rows, "tokens": arm.tokens, "accuracy": _estimate(arm.accuracy)}
+    return {"event": "arm", **fields, "over": over}
 
 
 def generation_line(each: Generation) -> str:
@@ -74,8 +74,8 @@ def generation_line(each: Generation) -> str:
 
 
 def generation_object(each: Generation) -> dict[str, Any]:
-    said = {name: value for name, value in asdict(each).items() if name != "diversity"}
-    return {"event": "generation", **said, "diversity": _estimate(each.diversity)}
+    fields = {name: value for name, value in asdict(each).items() if name != "diversity"}
+    return {"event": "generation", **fields, "diversity": _estimate(each.diversity)}
 
 
 def _figure(estimate: Estimate) -> str:

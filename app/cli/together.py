@@ -62,8 +62,8 @@ def run(verb: Callable[[], int]) -> int:
         joined.end("")
     else:
         if code == 1:
-            said = sys.stderr.getvalue() if isinstance(sys.stderr, io.StringIO) else ""
-            joined.end(f"rank {launch.rank}: {said.strip().rpartition(chr(10))[2].removeprefix('likely: ')}")
+            errors = sys.stderr.getvalue() if isinstance(sys.stderr, io.StringIO) else ""
+            joined.end(f"rank {launch.rank}: {errors.strip().rpartition(chr(10))[2].removeprefix('likely: ')}")
         time.sleep(LAST_WORD_S)  # rank 0's end comes before
     _flush()
     os._exit(code)  # what mlx may still wait for, nobody will send

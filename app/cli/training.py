@@ -81,21 +81,21 @@ def follow(
     from likely.engine.tune.control import Ended, Stepped, Validated
 
     valid, losses = "", dict.fromkeys(("loss", "smooth", "low", "high", "by_position"), f"nats a {per}")
-    each = f" bits a {per}"
+    unit = f" bits a {per}"
     for event in events:
         if leads and isinstance(event, Ended):
             progress.show("", 0, 0)
         elif leads and as_json:
             click.echo(json_line({"event": type(event).__name__.lower(), **asdict(event)}, **losses))
         elif leads and isinstance(event, Stepped):
-            left = event.elapsed_s / event.step * (event.steps - event.step)
+            rest = event.elapsed_s / event.step * (event.steps - event.step)
             line = (
-                f"loss {bits(event.smooth):.3f}{valid or each} · {event.tokens_per_s:,.0f} tokens/s · "
-                f"{event.memory / 1e9:.2f} GB · {duration(left)} left"
+                f"loss {bits(event.smooth):.3f}{valid or unit} · {event.tokens_per_s:,.0f} tokens/s · "
+                f"{event.memory / 1e9:.2f} GB · {duration(rest)} left"
             )
             progress.show(f"step {event.step} · {line}", event.step, event.steps)
         elif isinstance(event, Validated):
-            valid = f" · valid {sign}{bits(event.loss):.3f} ± {bits(event.high - event.loss):.3f}{each}"
+            valid = f" · valid {sign}{bits(event.loss):.3f} ± {bits(event.high - event.loss):.3f}{unit}"
             if leads:
                 progress.show("", 0, 0)
                 density = "" if event.bits_per_byte is None else f" · {sign}{event.bits_per_byte:.3f} bits a byte"
