@@ -144,7 +144,7 @@ def paint(text: str, step: int, mode: str, dark: bool | None = None) -> str:
     if not step or mode == "none":
         return text
     code = _codes(RAMPS[mode, on_dark() if dark is None else dark][step])
-    return _WORDS.sub(lambda found: f"\x1b[{code}m{found.group()}\x1b[0m", text) if code else text
+    return _WORDS.sub(lambda match: f"\x1b[{code}m{match.group()}\x1b[0m", text) if code else text
 
 
 def _codes(tint: Tint) -> str:
@@ -171,7 +171,7 @@ def css(tint: Tint) -> str:
 
 def visible(text: str) -> str:
     """Text that cannot move a cursor or reorder a line: control characters become their pictures."""
-    return CONTROL.sub(lambda found: _picture(found.group()), text)
+    return CONTROL.sub(lambda match: _picture(match.group()), text)
 
 
 def harmless(text: str) -> str:

@@ -90,13 +90,13 @@ class Axes:
         return self.x[0] * 0.999 <= x <= self.x[1] * 1.001 and self.y[0] <= y <= self.y[1]
 
 
-def svg(found: LadderReport, rate: float | None) -> str:
+def svg(report: LadderReport, rate: float | None) -> str:
     """All pictures in one file."""
-    pictures = [draw(found) for draw in PICTURES]
+    pictures = [draw(report) for draw in PICTURES]
     rows = math.ceil(len(pictures) / 2)
     size = f'width="{2 * WIDTH}" height="{rows * HEIGHT + 125}"'
     placed = [picture(f'x="{i % 2 * WIDTH}" y="{i // 2 * HEIGHT}"') for i, picture in enumerate(pictures)]
-    words = [_law(found), *(f"{hours}: {purchase}" for hours, purchase in _bought(found, rate))]
+    words = [_law(report), *(f"{hours}: {purchase}" for hours, purchase in _bought(report, rate))]
     lines = "".join(
         f'<text x="12" y="{rows * HEIGHT + 18 + 17 * i}">{escape(line)}</text>' for i, line in enumerate(words)
     )
@@ -105,44 +105,44 @@ def svg(found: LadderReport, rate: float | None) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{style}{ground}{"".join(placed)}{lines}</svg>\n'
 
 
-def page(name: str, found: LadderReport, rate: float | None) -> str:
+def page(name: str, report: LadderReport, rate: float | None) -> str:
     """The whole HTML file."""
-    parts = [f"<h1>{escape(name)}</h1><p>{escape(_law(found))}</p>"]
-    parts += [f"<figure>{draw(found)('')}</figure>" for draw in PICTURES]
+    parts = [f"<h1>{escape(name)}</h1><p>{escape(_law(report))}</p>"]
+    parts += [f"<figure>{draw(report)('')}</figure>" for draw in PICTURES]
     parts.append("<h2>The law</h2><table><tr><th>number<th>value<th>95 %</tr>")
-    values = {**asdict(found.fitted.law), "a": found.fitted.law.size_exponent}
+    values = {**asdict(report.fitted.law), "a": report.fitted.law.size_exponent}
     for symbol, value in values.items():
-        low, high = found.intervals[symbol]
+        low, high = report.intervals[symbol]
         parts.append(f"<tr><td>{symbol}<td class=n>{value:.4g}<td>{low:.4g} to {high:.4g}</tr>")
     parts.append("</table>")
-    if bought := _bought(found, rate):
+    if bought := _bought(report, rate):
         parts.append("<h2>What hours buy here</h2><table>")
         parts += [f"<tr><td class=n>{hours}<td>{escape(words)}</tr>" for hours, words in bought]
         parts.append("</table>")
-    if found.foretold:
+    if report.foretold:
         parts.append(
             "<h2>Foretold from the smaller runs, then seen</h2><table><tr><th>C<th>told<th>95 %<th>seen<th></tr>"
         )
-        for run in found.foretold:
+        for run in report.foretold:
             inside = "<b class=better>inside</b>" if run.is_inside else "<b class=worse>outside</b>"
             span = f"<td>{run.low:.4f} to {run.high:.4f}<td class=n>{run.seen:.4f}<td>{inside}"
             parts.append(f"<tr><td class=n>{run.compute:.3g}<td class=n>{run.told:.4f}{span}</tr>")
         parts.append("</table>")
-    if found.left_out:
+    if report.left_out:
         parts.append("<h2>Left out</h2><ul>")
-        parts += [f"<li>{escape(str(row))}</li>" for row in found.left_out]
+        parts += [f"<li>{escape(str(row))}</li>" for row in report.left_out]
         parts.append("</ul>")
     return document("likely scale", "\n".join(parts))
 
 
-def _law(found: LadderReport) -> str:
-    return f"{found.fitted.law}, {len(found.fitted.runs)} runs, {len(found.left_out)} left out"
+def _law(report: LadderReport) -> str:
+    return f"{report.fitted.law}, {len(report.fitted.runs)} runs, {len(report.left_out)} left out"
 
 
-def _bought(found: LadderReport, rate: float | None) -> list[tuple[str, str]]:
+def _bought(report: LadderReport, rate: float | None) -> list[tuple[str, str]]:
     if rate is None:
         return []
-    every = [(hours, buy(found.fitted, found.laws, 3600 * hours * rate)) for hours in HOURS]
+    every = [(hours, buy(report.fitted, report.laws, 3600 * hours * rate)) for hours in HOURS]
     return [(duration(3600 * hours), bought(purchase)) for hours, purchase in every]
 
 
@@ -169,11 +169,11 @@ def _decades(low: float, high: float) -> list[float]:
     return powers if len(powers) > 1 else [low, high]
 
 
-def _loss(found: LadderReport) -> Callable[[str], str]:
-    runs = found.fitted.runs
+def _loss(report: LadderReport) -> Callable[[str], str]:
+    runs = report.fitted.runs
     first, largest = float(runs.compute.min()), float(runs.compute.max())
-    forecast = frontier(found.fitted, found.laws, first, DECADE * largest)
-    beyond = frontier(found.fitted, found.laws, DECADE * largest, BEYOND * largest, 30)
+    forecast = frontier(report.fitted, report.laws, first, DECADE * largest)
+    beyond = frontier(report.fitted, report.laws, DECADE * largest, BEYOND * largest, 30)
     low, high = min(float(runs.loss.min()), float(beyond.loss.min())), float(runs.loss.max())
     axes = Axes("Loss against compute", (first / 2, BEYOND * largest), (low * 0.97, high * 1.03), FLOPS, True)
     parts = [axes.upright(largest, "told"), axes.upright(DECADE * largest, "open")]
@@ -186,8 +186,8 @@ def _loss(found: LadderReport) -> Callable[[str], str]:
     return lambda place: axes.drawn(parts, place)
 
 
-def _parabolas(found: LadderReport) -> Callable[[str], str]:
-    runs, groups = found.fitted.runs, found.iso_flop
+def _parabolas(report: LadderReport) -> Callable[[str], str]:
+    runs, groups = report.fitted.runs, report.iso_flop
     losses = [loss for group in groups for loss in group.losses] or runs.loss.tolist()
     sizes = (float(runs.parameters.min()) / 1.3, float(runs.parameters.max()) * 1.3)
     axes = Axes("One parabola a budget", sizes, (min(losses) * 0.98, max(losses) * 1.02), "N, parameters")
@@ -207,8 +207,8 @@ def _parabolas(found: LadderReport) -> Callable[[str], str]:
     return lambda place: axes.drawn(parts, place)
 
 
-def _residuals(found: LadderReport) -> Callable[[str], str]:
-    runs, off = found.fitted.runs, found.fitted.residuals
+def _residuals(report: LadderReport) -> Callable[[str], str]:
+    runs, off = report.fitted.runs, report.fitted.residuals
     most = max(float(abs(off).max()) * 1.2, 1e-6)
     spread = (float(runs.compute.min()) / 2, float(runs.compute.max()) * 2)
     axes = Axes("Residuals: log loss seen minus told", spread, (-most, most), FLOPS)
@@ -218,10 +218,10 @@ def _residuals(found: LadderReport) -> Callable[[str], str]:
     return lambda place: axes.drawn(parts, place)
 
 
-def _exponents(found: LadderReport) -> Callable[[str], str]:
-    values = {**asdict(found.fitted.law), "a": found.fitted.law.size_exponent}
-    rows = [(NAMES[name], values[name], *found.intervals[name]) for name in NAMES if name != "E"]
-    for name, estimate in (("a by parabolas", found.by_parabolas), ("a by the envelope", found.by_envelope)):
+def _exponents(report: LadderReport) -> Callable[[str], str]:
+    values = {**asdict(report.fitted.law), "a": report.fitted.law.size_exponent}
+    rows = [(NAMES[name], values[name], *report.intervals[name]) for name in NAMES if name != "E"]
+    for name, estimate in (("a by parabolas", report.by_parabolas), ("a by the envelope", report.by_envelope)):
         if estimate is not None:
             rows.append((name, estimate.mean, *estimate.interval))
     ends = [value for row in rows for value in row[1:] if math.isfinite(value)]

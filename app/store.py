@@ -43,7 +43,7 @@ from likely.engine.transforms import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A conversation in a list. `found` is where a search matched."""
+    """A conversation in a list. `excerpt` is where a search matched."""
 
     id: str
     title: str
@@ -52,7 +52,7 @@ class Summary:
     created: float
     updated: float
     tokens: int
-    found: str = ""
+    excerpt: str = ""
     leaves: int = 1
 
 

@@ -35,18 +35,18 @@ def predicted(scored: int, tokens: int) -> str:
     return f"predicted {scored:,} of {tokens:,} token{'' if tokens == 1 else 's'}"
 
 
-def json_line(found: Mapping[str, Any], **units: str) -> str:
+def json_line(values: Mapping[str, Any], **units: str) -> str:
     """An object as `--json` prints it, in one line; last in it the units of those keys of it, at any depth, that have
     one. `units` are those of keys that mean something else in other verbs."""
-    named = {key: unit for key, unit in {**UNITS, **units}.items() if key in _keys(found)}
-    return json.dumps({**found, **({"units": named} if named else {})}, ensure_ascii=False, default=str)
+    named = {key: unit for key, unit in {**UNITS, **units}.items() if key in _keys(values)}
+    return json.dumps({**values, **({"units": named} if named else {})}, ensure_ascii=False, default=str)
 
 
-def _keys(found: Any) -> set[str]:
+def _keys(values: Any) -> set[str]:
     """The keys of an object and of those in it whose value is not nothing."""
-    if isinstance(found, Mapping):
-        own = {key for key, value in found.items() if value is not None}
-        return own.union(*map(_keys, found.values()))
-    if isinstance(found, list | tuple) and found and isinstance(found[0], Mapping | list | tuple):
-        return set().union(*map(_keys, found))
+    if isinstance(values, Mapping):
+        own = {key for key, value in values.items() if value is not None}
+        return own.union(*map(_keys, values.values()))
+    if isinstance(values, list | tuple) and values and isinstance(values[0], Mapping | list | tuple):
+        return set().union(*map(_keys, values))
     return set()

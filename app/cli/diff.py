@@ -56,25 +56,25 @@ def _text(tokenizer: "Tokenizer", token: int) -> str:
     return tokenizer.piece(token).decode(errors="replace")
 
 
-def _object(found: "Difference", tokenizer: "Tokenizer") -> dict[str, Any]:
+def _object(difference: "Difference", tokenizer: "Tokenizer") -> dict[str, Any]:
     positions = []
-    for p in found.positions:
+    for p in difference.positions:
         entry = asdict(p)
         entry |= entry.pop("metrics")
         entry["text"] = _text(tokenizer, p.token)
         for side in ("risen", "fallen", "likely"):
             entry[side] = [_shift(s, tokenizer) for s in getattr(p, side)]
         positions.append(entry)
-    a, b = found.nll
+    a, b = difference.nll
     return {
-        "models": list(found.names),
-        "kl": found.kl,
-        "same_top": found.same_top,
-        **found.metrics,
-        "spread": found.spread,
+        "models": list(difference.names),
+        "kl": difference.kl,
+        "same_top": difference.same_top,
+        **difference.metrics,
+        "spread": difference.spread,
         "nll": None if a != a else [a, b],
-        "risen": [_shift(s, tokenizer) for s in found.risen],
-        "fallen": [_shift(s, tokenizer) for s in found.fallen],
+        "risen": [_shift(s, tokenizer) for s in difference.risen],
+        "fallen": [_shift(s, tokenizer) for s in difference.fallen],
         "positions": positions,
     }
 
@@ -83,14 +83,14 @@ def _shift(shift: "Shift", tokenizer: "Tokenizer") -> dict[str, Any]:
     return {**asdict(shift), "text": _text(tokenizer, shift.token)}
 
 
-def _show(found: "Difference", tokenizer: "Tokenizer") -> None:
+def _show(difference: "Difference", tokenizer: "Tokenizer") -> None:
     mode = heat.colour_mode(sys.stdout)
     width = heat.columns(mode)
     click.echo(
         f"{'after':<18} {'KL, bits':>8}  what rose and fell in the next token, "
-        f"from {found.names[0]} to {found.names[1]}"
+        f"from {difference.names[0]} to {difference.names[1]}"
     )
-    for p in found.positions:
+    for p in difference.positions:
         name = heat.visible(repr(_text(tokenizer, p.token))[1:-1]) or "''"
         moves = [(s, "↑") for s in p.risen] + [(s, "↓") for s in p.fallen]
         moves.sort(key=lambda move: -abs(move[0].change))
@@ -101,13 +101,13 @@ def _show(found: "Difference", tokenizer: "Tokenizer") -> None:
         padding = " " * max(0, 18 - len(name))
         row = f" {bits(p.kl):8.4f}  {shown}"[: max(20, width - max(18, len(name)))]
         click.echo(heat.paint(name, heat.moved_level(p.kl), mode) + padding + row)
-    a, b = found.nll
-    known = predicted(sum(p.next is not None for p in found.positions), len(found.positions))
+    a, b = difference.nll
+    known = predicted(sum(p.next is not None for p in difference.positions), len(difference.positions))
     cost = "" if a != a else f" · {known}, which cost {bits(a):.3f} and {bits(b):.3f} bits each"
-    more = "".join(f" · {name} {_metric(name, value)}" for name, value in found.metrics.items())
-    wide = {name: bits(value) for name, value in found.spread["kl"].items()}
+    more = "".join(f" · {name} {_metric(name, value)}" for name, value in difference.metrics.items())
+    wide = {name: bits(value) for name, value in difference.spread["kl"].items()}
     kl = f"mean KL {wide['mean']:.4f} bits a token (median {wide['median']:.4f}, p99 {wide['p99']:.4f})"
-    click.echo(f"{kl} · same most likely token at {found.same_top:.0%}{cost}{more}")
+    click.echo(f"{kl} · same most likely token at {difference.same_top:.0%}{cost}{more}")
 
 
 def _metric(name: str, value: float) -> str:

@@ -66,40 +66,40 @@ def show_diffused(
 
 
 def _write(
-    found: "DiffusedAnswer", stats: Stats, passes: int, seed: int, *, as_json: bool, special: bool, quiet: bool
+    answer: "DiffusedAnswer", stats: Stats, passes: int, seed: int, *, as_json: bool, special: bool, quiet: bool
 ) -> None:
     """An answer as it is printed, of so many passes."""
     if as_json:
-        for row in objects(found):
+        for row in objects(answer):
             click.echo(json_line(row))
-        end = {"finish": found.finish, "seed": seed, **asdict(stats), "passes": passes}
-        end |= {"drawn_by": drawn_by(found.tokens)}
-        click.echo(json_line({**end, "revisions": revisions(found)}))
+        end = {"finish": answer.finish, "seed": seed, **asdict(stats), "passes": passes}
+        end |= {"drawn_by": drawn_by(answer.tokens)}
+        click.echo(json_line({**end, "revisions": revisions(answer)}))
     else:
-        text = "".join(plain.shown(step, special) for step in found.tokens) + found.rest
+        text = "".join(plain.shown(step, special) for step in answer.tokens) + answer.rest
         click.echo(heat.visible(text) if sys.stdout.isatty() else text)
     if not quiet:
         speed = stats.tokens / stats.decode_s if stats.decode_s > 0 else 0.0
         click.echo(
-            f"{stats.prompt_tokens} prompt tokens · {len(found.tokens)} tokens in {passes} passes at {speed:.1f}/s · "
-            f"{len(found.revisions)} revised · {found.finish} · seed {seed}",
+            f"{stats.prompt_tokens} prompt tokens · {len(answer.tokens)} tokens in {passes} passes at {speed:.1f}/s · "
+            f"{len(answer.revisions)} revised · {answer.finish} · seed {seed}",
             err=True,
         )
 
 
-def objects(found: "DiffusedAnswer") -> list[dict[str, Any]]:
+def objects(answer: "DiffusedAnswer") -> list[dict[str, Any]]:
     """The answer's tokens as `--json` prints them: what `fill` says of a token, and what `run` does."""
     return [
         {"position": step.position, **step_object(step), "step": number, "given": number is None}
-        for step, number in zip(found.tokens, found.passes, strict=True)
+        for step, number in zip(answer.tokens, answer.passes, strict=True)
     ]
 
 
-def revisions(found: "DiffusedAnswer") -> list[dict[str, Any]]:
+def revisions(answer: "DiffusedAnswer") -> list[dict[str, Any]]:
     """Tokens of the whole canvas that took another's place."""
     return [
         {"position": one.token.position, "step": one.step, "from": one.before, "to": one.token.token}
-        for one in found.revisions
+        for one in answer.revisions
     ]
 
 

@@ -261,15 +261,15 @@ def _made(
         return None if dry_run else _run(trials, bases, settings, head, progress, as_json)
 
 
-def _plan(left: "Sequence[Trial]", done: int, bases: "Bases", as_json: bool) -> None:
+def _plan(missing: "Sequence[Trial]", done: int, bases: "Bases", as_json: bool) -> None:
     """Say what those that are left should take."""
     from likely.engine.estimate.trial import cost
 
-    seconds = cost(bases.of, left)
+    seconds = cost(bases.of, missing)
     if as_json:
-        click.echo(json_line({"event": "planned", "trainings": len(left) + done, "done": done, "seconds": seconds}))
+        click.echo(json_line({"event": "planned", "trainings": len(missing) + done, "done": done, "seconds": seconds}))
     else:
-        click.echo(f"{len(left) + done} trainings, {done} done already; about {duration(seconds)}", err=True)
+        click.echo(f"{len(missing) + done} trainings, {done} done already; about {duration(seconds)}", err=True)
 
 
 def _run(

@@ -53,11 +53,11 @@ def _rung(rung: "LadderRung") -> dict[str, Any]:
     return {**fields, "nats": _estimate(rung.nats), "accuracy": _estimate(rung.accuracy), "gain": gain}
 
 
-def curve_lines(found: CurveReport, more: int) -> Iterator[str]:
+def curve_lines(report: CurveReport, more: int) -> Iterator[str]:
     """The table, then each law, what more rows are worth, and how well the largest size was told by the others."""
-    yield from table_lines(found.rungs)
-    yield from (f"{name} ({MEANS[name]}): {why}" for name, why in found.without.items())
-    for name, (curve, worth, out) in found.curves.items():
+    yield from table_lines(report.rungs)
+    yield from (f"{name} ({MEANS[name]}): {why}" for name, why in report.without.items())
+    for name, (curve, worth, out) in report.curves.items():
         times = BITS if name == "loss" else 1.0
         floor, beta = curve.numbers["E"], curve.numbers["beta"]
         yield f"{name} ({MEANS[name]}): E + B n^-beta, E {_told(floor, times)}, beta {_told(beta, 1)}"
@@ -69,23 +69,23 @@ def curve_lines(found: CurveReport, more: int) -> Iterator[str]:
             yield f"{held}{out.gain.seen * times:.4f} seen: {'inside' if out.gain.is_inside else 'OUTSIDE'}"
 
 
-def curve_object(found: CurveReport, more: int) -> dict[str, Any]:
+def curve_object(report: CurveReport, more: int) -> dict[str, Any]:
     curves = {
         name: {
             **{key: asdict(number) for key, number in curve.numbers.items()},
             "worth": {"rows": more, **asdict(worth)},
             "held_out": None if out is None else asdict(out),
         }
-        for name, (curve, worth, out) in found.curves.items()
+        for name, (curve, worth, out) in report.curves.items()
     }
-    return {**table_object(found.rungs), "event": "curve", "curves": curves, "without": found.without}
+    return {**table_object(report.rungs), "event": "curve", "curves": curves, "without": report.without}
 
 
-def meta_lines(found: "Sequence[StartComparison]", start: Path) -> Iterator[str]:
+def meta_lines(comparisons: "Sequence[StartComparison]", start: Path) -> Iterator[str]:
     """A line an amount of rows: bits a held-out row from either start, and differences paired by row."""
-    most = found[-1].rows
+    most = comparisons[-1].rows
     yield f"{'rows':>6}  {'usual start':24} {'learned start':24} {'learned - usual':36} against usual on {most} rows"
-    for size in found:
+    for size in comparisons:
         spans = [
             f"{_span(change.estimate, BITS, '+')} {change.verdict(better=measure('nats').better)}"
             for change in (size.change, size.saved)
@@ -94,25 +94,25 @@ def meta_lines(found: "Sequence[StartComparison]", start: Path) -> Iterator[str]
     yield f"bits a held-out row; the start: likely tune ROWS --warm-start {start}"
 
 
-def meta_object(found: "Sequence[StartComparison]") -> dict[str, Any]:
+def meta_object(comparisons: "Sequence[StartComparison]") -> dict[str, Any]:
     rows = [
         {
             "rows": row.rows,
             **{name: _estimate(getattr(row, name)) for name in ("zero", "learned")},
             **{name: _change(getattr(row, name)) for name in ("change", "saved")},
         }
-        for row in found
+        for row in comparisons
     ]
     return {"event": "meta", "rows": rows}
 
 
-def _change(found: "Change") -> dict[str, Any]:
-    return {**_estimate(found.estimate), "p": found.p}
+def _change(change: "Change") -> dict[str, Any]:
+    return {**_estimate(change.estimate), "p": change.p}
 
 
-def bounds_lines(found: "Sequence[RiskBound]") -> Iterator[str]:
+def bounds_lines(bounds: "Sequence[RiskBound]") -> Iterator[str]:
     """A line a bound: what was seen, what that of rows to come is below, and whether that says anything."""
-    for bound in found:
+    for bound in bounds:
         times, unit = (BITS, "bits") if "nats" in bound.name else (1.0, "")
         name = bound.name.replace("nats", "bits")
         vacuous = f"VACUOUS: {bound.trivial * times:.3f} is known without rows" if bound.is_vacuous else ""
@@ -123,19 +123,19 @@ def bounds_lines(found: "Sequence[RiskBound]") -> Iterator[str]:
         yield f"{line} at {bound.confidence:.0%}  {kl}  {vacuous}".rstrip()
 
 
-def bounds_object(found: "Sequence[RiskBound]") -> dict[str, Any]:
-    return {"event": "bounds", "bounds": [{**asdict(bound), "vacuous": bound.is_vacuous} for bound in found]}
+def bounds_object(bounds: "Sequence[RiskBound]") -> dict[str, Any]:
+    return {"event": "bounds", "bounds": [{**asdict(bound), "vacuous": bound.is_vacuous} for bound in bounds]}
 
 
-def _told(found: "CurveForecast", times: float) -> str:
-    return f"{found.told * times:.4g} [{found.low * times:.4g}, {found.high * times:.4g}]"
+def _told(forecast: "CurveForecast", times: float) -> str:
+    return f"{forecast.told * times:.4g} [{forecast.low * times:.4g}, {forecast.high * times:.4g}]"
 
 
-def _span(found: "Estimate", times: float, sign: str = "") -> str:
-    low, high = sorted(end * times for end in found.interval)
-    return f"{found.mean * times:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+def _span(estimate: "Estimate", times: float, sign: str = "") -> str:
+    low, high = sorted(end * times for end in estimate.interval)
+    return f"{estimate.mean * times:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
-def _estimate(found: "Estimate") -> dict[str, float | None]:
-    low, high = found.interval
-    return {"mean": finite(found.mean), "low": finite(low), "high": finite(high)}
+def _estimate(estimate: "Estimate") -> dict[str, float | None]:
+    low, high = estimate.interval
+    return {"mean": finite(estimate.mean), "low": finite(low), "high": finite(high)}

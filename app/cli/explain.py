@@ -226,20 +226,20 @@ def _posterior(doubt: "ExplainedUncertainty", named: "list[Continuation]") -> di
     return posterior
 
 
-def _attention(seen: "Attention") -> list[dict[str, Any]]:
+def _attention(attention: "Attention") -> list[dict[str, Any]]:
     """An object a layer and head: entropy in nats for each token, and the positions it attends to most."""
     return [
         {
             "layer": layer,
             "head": head,
-            "entropy": seen.entropy[layer, head].tolist(),
+            "entropy": attention.entropy[layer, head].tolist(),
             "top": [
                 [{"position": int(p), "weight": float(w)} for p, w in zip(*row, strict=True) if p >= 0]
-                for row in zip(seen.positions[layer, head], seen.weights[layer, head], strict=True)
+                for row in zip(attention.positions[layer, head], attention.weights[layer, head], strict=True)
             ],
         }
-        for layer in range(seen.entropy.shape[0])
-        for head in range(seen.entropy.shape[1])
+        for layer in range(attention.entropy.shape[0])
+        for head in range(attention.entropy.shape[1])
     ]
 
 

@@ -30,12 +30,12 @@ def unmasking(values: Mapping[str, Any]) -> Unmasking:
     return Unmasking(**{name: values[name] for name in UNMASKING if values[name] is not None}).checked()
 
 
-def is_diffusion(session: "Session", given: Collection[str]) -> bool:
-    """Whether the session's model is a diffusion model; ParameterError for an option `given`, by parameter name, that
+def is_diffusion(session: "Session", flags: Collection[str]) -> bool:
+    """Whether the session's model is a diffusion model; ParameterError for one of `flags`, by parameter name, that
     is of the other kind of model, and where several processes share it."""
     name, of_diffusion = session.info.name, getattr(session.model.config, "diffusion", None) is not None
     for option in LEFT_TO_RIGHT if of_diffusion else UNMASKING:
-        if option in given:
+        if option in flags:
             flag = f"--{option.replace('_', '-')}"
             raise ParameterError(
                 f"{flag} is of drawing from left to right, and {name} is a diffusion model: leave it out"

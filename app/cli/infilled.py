@@ -72,11 +72,11 @@ def show_infilled(
         click.echo(visible(shown) if sys.stdout.isatty() else shown)
 
 
-def as_dict(holes: Holes, taken: list[InfillAttempt], tokenizer: "Tokenizer") -> dict[str, Any]:
+def as_dict(holes: Holes, attempts: list[InfillAttempt], tokenizer: "Tokenizer") -> dict[str, Any]:
     """As `fill --json` prints it: a token's step is the text that it came with, its `logprob` that in the text."""
-    last, free, step = taken[-1].text, set(holes.free), dict.fromkeys(holes.free, 1)
+    last, free, step = attempts[-1].text, set(holes.free), dict.fromkeys(holes.free, 1)
     revisions = []
-    for before, after in pairwise(taken):
+    for before, after in pairwise(attempts):
         for at in holes.free:
             if (old := before.text.ids[at]) != (new := after.text.ids[at]):
                 step[at] = after.number
@@ -103,5 +103,5 @@ def texts_of(ids: tuple[int, ...], tokenizer: "Tokenizer") -> list[str]:
     return texts
 
 
-def _logprob(found: Infill, at: int) -> float:
-    return found.logprobs[at - found.first]
+def _logprob(text: Infill, at: int) -> float:
+    return text.logprobs[at - text.first]

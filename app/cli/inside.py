@@ -184,14 +184,14 @@ def _ids(session: "Session", text: str, chat: bool) -> list[int]:
 Look = Callable[["Session", "InspectedText | None", list[int], dict[str, Any]], Any]
 
 
-def _lens(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _lens(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     from likely.engine.inside import tuned_lens
     from likely.engine.inside.lens import Lens, rows, states
 
-    hidden = states(seen)
+    hidden = states(inspected)
     if asked["tuned"]:
         hidden = tuned_lens.kept(session.info).translate(hidden)
-    found = Lens(tuple(reversed(list(rows(seen, hidden)))))
+    found = Lens(tuple(reversed(list(rows(inspected, hidden)))))
     numbers = {name: [getattr(row, name).tolist() for row in found.rows] for name in ("top", "p", "kl", "rank")}
     return {**numbers, "decided": found.decided.tolist()}
 
@@ -213,13 +213,15 @@ def _tune_lens(session: "Session", file: Path) -> None:
         click.echo(f"rows {names} did not get better and keep the plain lens: fit it to more text", err=True)
 
 
-def _heads(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+def _heads(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
     from likely.engine.inside.heads import entropies
 
-    return entropies(seen).tolist()  # type: ignore[no-any-return]
+    return entropies(inspected).tolist()  # type: ignore[no-any-return]
 
 
-def _scores(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _scores(
+    session: "Session", inspected: "InspectedText | None", ids: list[int], asked: dict[str, Any]
+) -> dict[str, Any]:
     """On random tokens that come twice, where nothing but the repetition can be known."""
     from dataclasses import fields
 
@@ -231,18 +233,18 @@ def _scores(session: "Session", seen: "InspectedText | None", ids: list[int], as
     return {field.name: getattr(found, field.name).tolist() for field in fields(found)}
 
 
-def _attention(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+def _attention(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
     from likely.engine.inside.heads import check, pattern
 
     layer, head = asked["attention"]
-    check(seen.model, layer, head)
-    return _kept(pattern(seen, layer)[head], asked)
+    check(inspected.model, layer, head)
+    return _kept(pattern(inspected, layer)[head], asked)
 
 
-def _rollout(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+def _rollout(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
     from likely.engine.inside.heads import rolled_out
 
-    return _kept(rolled_out(seen), asked)
+    return _kept(rolled_out(inspected), asked)
 
 
 def _kept(weights: Any, asked: dict[str, Any]) -> list[Any]:
@@ -251,10 +253,12 @@ def _kept(weights: Any, asked: dict[str, Any]) -> list[Any]:
     return (without_first(weights) if asked["without_first"] else weights).tolist()  # type: ignore[no-any-return]
 
 
-def _attribution(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _attribution(
+    session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]
+) -> dict[str, Any]:
     from likely.engine.inside.attribution import attribution
 
-    found = attribution(seen, against=asked["against"])
+    found = attribution(inspected, against=asked["against"])
     return {
         "embedding": found.embedding,
         "attention": found.attention.tolist(),
@@ -268,19 +272,19 @@ def _attribution(session: "Session", seen: "InspectedText", ids: list[int], aske
     }
 
 
-def _ablate(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _ablate(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     from likely.engine.inside.patching import ablate
 
-    found = ablate(seen, *asked["ablate"])
+    found = ablate(inspected, *asked["ablate"])
     return {"logit": found.logit, "effect": found.effect, "token": found.token}
 
 
-def _patch(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _patch(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     from likely.engine.inside.patching import pair, patch
     from likely.engine.inside.subject import subject
 
     corrupted = subject(session, _ids(session, asked["patch"], asked["chat"]))
-    found = patch(pair(seen, corrupted, foil=asked["against"]), asked["part"])
+    found = patch(pair(inspected, corrupted, foil=asked["against"]), asked["part"])
     assert found.estimates is not None
     return {
         "part": found.part,
@@ -294,10 +298,12 @@ def _patch(session: "Session", seen: "InspectedText", ids: list[int], asked: dic
     }
 
 
-def _importance(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _importance(
+    session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]
+) -> dict[str, Any]:
     from likely.engine.inside.importance import importance
 
-    found = importance(seen)
+    found = importance(inspected)
     return {
         "token": found.token,
         "logprob": found.logprob,
@@ -307,7 +313,7 @@ def _importance(session: "Session", seen: "InspectedText", ids: list[int], asked
     }
 
 
-def _spellings(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _spellings(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     from likely.engine.inside.tokenisation import tokenisation
 
     found = tokenisation(session, asked["spellings"], before=asked["text"])
@@ -315,16 +321,16 @@ def _spellings(session: "Session", seen: "InspectedText", ids: list[int], asked:
     return {"spellings": ways, "logprob": found.logprob, "complete": found.complete}
 
 
-def _toward(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _toward(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     from likely.engine.inside import steering
 
-    layer = len(seen.model.blocks) // 2 if asked["layer"] is None else asked["layer"]
+    layer = len(inspected.model.blocks) // 2 if asked["layer"] is None else asked["layer"]
     toward, away = ([_ids(session, text, asked["chat"]) for text in asked[side]] for side in ("toward", "away"))
-    found = steering.direction(seen.model, toward, away, layer, session.info.name)
+    found = steering.direction(inspected.model, toward, away, layer, session.info.name)
     if asked["direction"] is not None:
         steering.save(asked["direction"], found)
         click.echo(f"the direction is in {asked['direction']}", err=True)
-    kl = [steering.shift(seen.model, found, ids, weight) for weight in WEIGHTS]
+    kl = [steering.shift(inspected.model, found, ids, weight) for weight in WEIGHTS]
     return {"layer": layer, "norm": found.norm, "weights": list(WEIGHTS), "kl": kl}
 
 
@@ -335,12 +341,16 @@ def _table(session: "Session", asked: dict[str, Any]) -> "EmbeddingTable":
     return EmbeddingTable(transformer(session), "output" if asked["output"] else "input")
 
 
-def _neighbours(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+def _neighbours(
+    session: "Session", inspected: "InspectedText | None", ids: list[int], asked: dict[str, Any]
+) -> list[Any]:
     found = _table(session, asked).neighbours(asked["neighbours"], centred=asked["centred"])
     return [{"id": near.id, "cosine": near.cosine} for near in found]
 
 
-def _sum(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _sum(
+    session: "Session", inspected: "InspectedText | None", ids: list[int], asked: dict[str, Any]
+) -> dict[str, Any]:
     from likely.engine.inside.relations import accuracies, summands
 
     table = _table(session, asked)
@@ -353,7 +363,9 @@ def _sum(session: "Session", seen: "InspectedText | None", ids: list[int], asked
     return {"plus": plus, "minus": minus, **found, "accuracy": together[0].left_out.mean if together else None}
 
 
-def _relations(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+def _relations(
+    session: "Session", inspected: "InspectedText | None", ids: list[int], asked: dict[str, Any]
+) -> list[Any]:
     from likely.engine.inside.relations import accuracies
 
     found = accuracies(_table(session, asked), session.tokenizer)
@@ -371,7 +383,7 @@ def _relations(session: "Session", seen: "InspectedText | None", ids: list[int],
     ]
 
 
-def _merges(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+def _merges(session: "Session", inspected: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
     from likely.engine.inside.merges import merges
 
     return [[piece.decode(errors="replace") for piece in step] for step in merges(session.tokenizer, asked["merges"])]

@@ -151,15 +151,15 @@ def default_model() -> str:
     return ask()
 
 
-def weighed_adapter(given: str) -> tuple[str, float]:
+def weighed_adapter(text: str) -> tuple[str, float]:
     """The directory and the weight of FOLDER[=WEIGHT]."""
-    folder, sign, weight = given.rpartition("=")
+    folder, sign, weight = text.rpartition("=")
     if not sign:
-        return given, 1.0
+        return text, 1.0
     try:
         return folder, float(weight)
     except ValueError:
-        raise click.UsageError(f"--adapter takes FOLDER or FOLDER=WEIGHT, got {given}: {weight} is no number") from None
+        raise click.UsageError(f"--adapter takes FOLDER or FOLDER=WEIGHT, got {text}: {weight} is no number") from None
 
 
 class RuledCommand(click.Command):

@@ -144,18 +144,18 @@ def ensemble(adapter: Path, others: tuple[Path, ...], model: str, as_json: bool)
     _tell(adapter, posterior, as_json)
 
 
-def _tell(adapter: Path, found: "FitFacts", as_json: bool) -> None:
+def _tell(adapter: Path, facts: "FitFacts", as_json: bool) -> None:
     from likely.engine.posterior.stored import FILE
 
     if as_json:
-        click.echo(json_line({"out": str(adapter / FILE), **asdict(found)}, log_evidence=NATS))
+        click.echo(json_line({"out": str(adapter / FILE), **asdict(facts)}, log_evidence=NATS))
         return
-    parts = [f"wrote {adapter / FILE}: {found.kind}"]
-    if found.rows:
-        parts.append(f"{found.rows} rows, {found.tokens} targets")
-    if found.precision is not None:
-        parts.append(f"prior precision {found.precision:.4g}")
-    if found.log_evidence is not None:
-        parts.append(f"log evidence {bits(found.log_evidence):.1f} bits")
+    parts = [f"wrote {adapter / FILE}: {facts.kind}"]
+    if facts.rows:
+        parts.append(f"{facts.rows} rows, {facts.tokens} targets")
+    if facts.precision is not None:
+        parts.append(f"prior precision {facts.precision:.4g}")
+    if facts.log_evidence is not None:
+        parts.append(f"log evidence {bits(facts.log_evidence):.1f} bits")
     click.echo(one_line(" · ".join(parts)))
     click.echo(one_line(f"likely explain -A {adapter} TEXT shows what hangs on it"))

@@ -20,7 +20,7 @@ def best(trace: Trace, new: StepReplay) -> str:
     """The likeliest candidates under other parameters."""
     order = sorted(range(len(new.ids)), key=lambda i: -float(new.middle[i]))[:SHOWN]
     return "  ".join(
-        f"{said(trace.lexicon.piece(int(new.ids[i])))} {spread(float(new.low[i]), float(new.high[i]))}"
+        f"{piece_text(trace.lexicon.piece(int(new.ids[i])))} {spread(float(new.low[i]), float(new.high[i]))}"
         for i in order
         if new.high[i] > 0
     )
@@ -82,7 +82,7 @@ def drawn_at(step: TokenStep) -> str:
     return "-" if step.logprob_after is None else f"{math.exp(step.logprob_after):.2%}"
 
 
-def said(piece: bytes) -> str:
+def piece_text(piece: bytes) -> str:
     """A token's bytes in a table."""
     return heat.visible(repr(piece.decode(errors="replace"))[1:-1]) or "''"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from likely.app import heat
-from likely.app.cli.replayed_text import GLYPH, as_object, best, bounds, drawn_at, replayed, said, spread, under
+from likely.app.cli.replayed_text import GLYPH, as_object, best, bounds, drawn_at, piece_text, replayed, spread, under
 from likely.app.cli.replaying_passes import show_passes
 from likely.app.recipes import change
 from likely.app.units import json_line
@@ -44,7 +44,7 @@ def _show(trace: Trace, rows: list[tuple[TokenStep, StepReplay]], recipe: Recipe
     for step, new in rows:
         if recipe is None and last is not None and (moved := change(last.recipe, step.recipe)):
             click.echo(f"{GLYPH} from here on {moved}")
-        last, name = step, said(step.piece)
+        last, name = step, piece_text(step.piece)
         bits = None if step.logprob is None else -step.logprob / math.log(2)
         shown = heat.paint(name, heat.level(bits), mode) + " " * max(0, 18 - len(name))
         low, high = bounds(new, step.token)

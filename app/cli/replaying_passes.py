@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from likely.app import heat
-from likely.app.cli.replayed_text import as_object, best, bounds, drawn_at, replayed, said, spread, under
+from likely.app.cli.replayed_text import as_object, best, bounds, drawn_at, piece_text, replayed, spread, under
 from likely.app.units import json_line
 from likely.engine.trace.record import DenoisingRecord, canvases
 from likely.engine.trace.replay import StepReplay
@@ -70,27 +70,27 @@ def _texts(trace: Trace, record: DenoisingRecord, canvas: Sequence[int]) -> Iter
 
 
 def _replayed(
-    trace: Trace, record: DenoisingRecord, each: DenoisingStep, canvas: Sequence[int], recipe: Recipe | None
+    trace: Trace, record: DenoisingRecord, step: DenoisingStep, canvas: Sequence[int], recipe: Recipe | None
 ) -> Iterator[tuple[Unmasked, StepReplay | None]]:
     """Each token of a pass and what `recipe` would do there, or its own did. None where tokens are drawn anew and a
     transform looks at those that stood: which others were masked and came again as they were, no record says."""
     known = [token for token in canvas if token != record.mask]
-    anew = any(one.before is not None for one in each.unmasked)
-    for one in each.unmasked:
+    anew = any(one.before is not None for one in step.unmasked)
+    for one in step.unmasked:
         states = start((recipe or one.token.recipe).transforms, trace.lexicon, known, np)
-        key = (trace.seed, each.step * len(trace.prompt) + one.token.position)
+        key = (trace.seed, step.step * len(trace.prompt) + one.token.position)
         unknown = anew and any(state is not None for state in states)
         yield one, None if unknown else replayed(one.token, states, key, recipe)
 
 
 def _show(trace: Trace, one: Unmasked, new: StepReplay | None) -> None:
     step = one.token
-    name = said(step.piece)
+    name = piece_text(step.piece)
     bits = None if step.logprob is None else -step.logprob / math.log(2)
     shown = heat.paint(name, heat.level(bits), heat.colour_mode(sys.stdout)) + " " * max(0, 18 - len(name))
     would = "" if new is None else spread(*bounds(new, step.token))
     others = "" if new is None else best(trace, new)
-    stood = "" if one.before is None else f"  was {said(trace.lexicon.piece(one.before))}"
+    stood = "" if one.before is None else f"  was {piece_text(trace.lexicon.piece(one.before))}"
     click.echo(f"      {step.position:>5} {shown} {drawn_at(step):>9} {would:>16}  {others}{stood}".rstrip())
 
 

@@ -126,10 +126,10 @@ def command(
 
         show_replay(replay, recipe if says_recipe(values) else None, as_json=as_json)
         return
-    found_by = read_strategy(strategy, draft_model, ngram, search, answers, constrained=is_constrained(values))
+    decoding = read_strategy(strategy, draft_model, ngram, search, answers, constrained=is_constrained(values))
     if resample and (answers or 1) < 2:
         raise click.UsageError("--resample draws one of several answers: say of how many with -n")
-    if activation_bits is not None and found_by.NAME == "dola":
+    if activation_bits is not None and decoding.NAME == "dola":
         raise ParameterError(
             "dola sets the last layer against lower ones, which come from the graph with exact activations: drop "
             "--activation-bits or take another strategy"
@@ -171,32 +171,32 @@ def command(
     if (constraint := read_constraint(values, len(ids))) is not None:
         recipe = replace(recipe, transforms=(constraint, *recipe.transforms))
     forced = session.tokenizer.encode(prefill) if prefill else []
-    found_by = bound(found_by, session)
+    decoding = bound(decoding, session)
     if values["choice"]:
         among = choices.scored(session, ids, values["choice"])
         if not any(list(choice.tokens[: len(forced)]) == forced for choice in among):
             raise ParameterError("no --choice begins with --prefill, in this model's tokens: drop one of them")
-        law = choices.law(among, Recipe() if found_by.RANKS else recipe)
-        recipe = choices.bound(among, recipe, found_by, len(ids))
+        law = choices.law(among, Recipe() if decoding.RANKS else recipe)
+        recipe = choices.bound(among, recipe, decoding, len(ids))
         show_choices(among, law.tolist(), as_json=as_json, quiet=quiet)
     control = RunControl(recipe)
     control.force(forced)
-    if found_by.SEARCHES:
+    if decoding.SEARCHES:
         show_hypotheses(
             *(session, ids, control, limits),
-            strategy=found_by, as_json=as_json, special=special, quiet=quiet, save=save,
+            strategy=decoding, as_json=as_json, special=special, quiet=quiet, save=save,
         )  # fmt: skip
         return
     show_answers(
         *(session, ids, control, limits),
-        n=answers or 1, strategy=found_by, as_json=as_json, special=special, quiet=quiet, save=save,
+        n=answers or 1, strategy=decoding, as_json=as_json, special=special, quiet=quiet, save=save,
         resample=resample,
     )  # fmt: skip
 
 
-def _refuse_alone(given: Mapping[str, object]) -> None:
+def _refuse_alone(flags: Mapping[str, object]) -> None:
     """UsageError for what one process alone can do: several would do it differently, or wait for input without end."""
-    for name, value in given.items():
+    for name, value in flags.items():
         if value:
             raise click.UsageError(f"{name} is for one process: start it without mlx.launch")
 

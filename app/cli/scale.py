@@ -91,29 +91,29 @@ def fit(
         _show(result)
 
 
-def _object(found: "LadderReport") -> dict[str, Any]:
-    fitted = found.fitted
+def _object(report: "LadderReport") -> dict[str, Any]:
+    fitted = report.fitted
     return {
         **asdict(fitted.law),
         "objective": fitted.objective,
         "n": len(fitted.runs),
-        "intervals": {name: list(span) for name, span in found.intervals.items()},
-        "left_out": [asdict(run) for run in found.left_out],
+        "intervals": {name: list(span) for name, span in report.intervals.items()},
+        "left_out": [asdict(run) for run in report.left_out],
         "a": fitted.law.size_exponent,
-        "coverage": found.coverage,
-        "sensitivity": [asdict(refit) for refit in found.sensitivity],
-        "held_out": [asdict(run) for run in found.foretold],
-        "broken": None if found.broken is None else asdict(found.broken),
-        "repeated": None if found.repeated is None else asdict(found.repeated),
-        "without_embedding": None if found.without_embedding is None else asdict(found.without_embedding.law),
-        "iso_flop": [{**asdict(group), "bias": group.bias(fitted.law)} for group in found.iso_flop],
+        "coverage": report.coverage,
+        "sensitivity": [asdict(refit) for refit in report.sensitivity],
+        "held_out": [asdict(run) for run in report.foretold],
+        "broken": None if report.broken is None else asdict(report.broken),
+        "repeated": None if report.repeated is None else asdict(report.repeated),
+        "without_embedding": None if report.without_embedding is None else asdict(report.without_embedding.law),
+        "iso_flop": [{**asdict(group), "bias": group.bias(fitted.law)} for group in report.iso_flop],
         "exponents": {
             name: None
             if estimate is None
             else {"a": estimate.mean, "low": estimate.interval[0], "high": estimate.interval[1]}
-            for name, estimate in (("iso_flop", found.by_parabolas), ("envelope", found.by_envelope))
+            for name, estimate in (("iso_flop", report.by_parabolas), ("envelope", report.by_envelope))
         },
-        "budgets": [asdict(purchase) | {"open": purchase.is_open} for purchase in found.purchases],
+        "budgets": [asdict(purchase) | {"open": purchase.is_open} for purchase in report.purchases],
     }
 
 
@@ -126,81 +126,81 @@ def _told(value: Any) -> Any:
     return finite(value) if isinstance(value, float) else value
 
 
-def _show(found: "LadderReport") -> None:
+def _show(report: "LadderReport") -> None:
     for part in (_law, _doubts, _best_sizes, _forecasts, _other_forms, _purchases):
-        lines = list(part(found))
+        lines = list(part(report))
         if lines:
             click.echo("\n".join(lines) + "\n")
 
 
-def _law(found: "LadderReport") -> Iterator[str]:
-    law, runs, off = found.fitted.law, found.fitted.runs, found.fitted.residuals
+def _law(report: "LadderReport") -> Iterator[str]:
+    law, runs, off = report.fitted.law, report.fitted.runs, report.fitted.residuals
     values = {**asdict(law), "a": law.size_exponent}
-    yield f"L(N, D) = E + A/N^alpha + B/D^beta   C = 6 N D   {len(runs)} runs, 95 % of {len(found.laws)} refits"
+    yield f"L(N, D) = E + A/N^alpha + B/D^beta   C = 6 N D   {len(runs)} runs, 95 % of {len(report.laws)} refits"
     for name, means in MEANS.items():
-        low, high = found.intervals[name]
-        held = "" if found.coverage is None or name not in found.coverage else f"   holds {found.coverage[name]:.0%}"
+        low, high = report.intervals[name]
+        held = "" if report.coverage is None or name not in report.coverage else f"   holds {report.coverage[name]:.0%}"
         yield f"  {name:<6}{values[name]:>10.4g}  {f'[{low:.4g}, {high:.4g}]':<22}  {means}{held}"
-    if found.coverage is not None:
+    if report.coverage is not None:
         yield "  so few runs: simulated anew from this law, an interval held the truth as often as is said beside it"
     far = int(abs(off).argmax())
     residuals = f"residuals sd {off.std():.4f}, largest {off[far]:+.4f} in row {runs.row[far]}"
-    yield f"  objective {found.fitted.objective:.6g}; {residuals}"
-    yield from (f"  left out: {run}" for run in found.left_out[:SHOWN])
-    if len(found.left_out) > SHOWN:
-        yield f"  left out: {len(found.left_out) - SHOWN} more (--json names them)"
+    yield f"  objective {report.fitted.objective:.6g}; {residuals}"
+    yield from (f"  left out: {run}" for run in report.left_out[:SHOWN])
+    if len(report.left_out) > SHOWN:
+        yield f"  left out: {len(report.left_out) - SHOWN} more (--json names them)"
 
 
-def _doubts(found: "LadderReport") -> Iterator[str]:
+def _doubts(report: "LadderReport") -> Iterator[str]:
     yield "What hangs on single runs"
-    for refit in found.sensitivity:
+    for refit in report.sensitivity:
         yield f"  {refit.without:<34}alpha {refit.alpha:.4f}   beta {refit.beta:.4f}   a {refit.a:.4f}"
-    if found.without_embedding is not None:
-        law = found.without_embedding.law
+    if report.without_embedding is not None:
+        law = report.without_embedding.law
         values = f"alpha {law.alpha:.4f}   beta {law.beta:.4f}   a {law.size_exponent:.4f}"
         yield f"  {'embedding parameters not counted':<34}{values}"
 
 
-def _best_sizes(found: "LadderReport") -> Iterator[str]:
-    if found.iso_flop:
+def _best_sizes(report: "LadderReport") -> Iterator[str]:
+    if report.iso_flop:
         yield "Best size by parabolas of one budget   (bias: the law's own parabola at these sizes over its best size)"
-    for budget in found.iso_flop:
+    for budget in report.iso_flop:
         best = "not between them" if budget.best is None else f"{budget.best:.3g}"
-        bias = budget.bias(found.fitted.law)
+        bias = budget.bias(report.fitted.law)
         tail = "" if bias is None else f"   bias {bias:.3f}"
         yield f"  C {budget.compute:<10.3g}{len(budget.sizes)} sizes, x{budget.window:<6.3g} best {best}{tail}"
-    for name, exponent in (("parabolas", found.by_parabolas), ("the envelope", found.by_envelope)):
+    for name, exponent in (("parabolas", report.by_parabolas), ("the envelope", report.by_envelope)):
         if exponent is not None:
             low, high = exponent.interval
             yield f"  a by {name}: {exponent.mean:.3f} [{low:.3f}, {high:.3f}], {exponent.n} points"
 
 
-def _forecasts(found: "LadderReport") -> Iterator[str]:
-    if not found.foretold:
+def _forecasts(report: "LadderReport") -> Iterator[str]:
+    if not report.foretold:
         return
     yield "Foretold from the smaller runs alone, then seen"
-    for run in found.foretold[-SHOWN:]:
+    for run in report.foretold[-SHOWN:]:
         forecast = f"told {run.told:.4f} [{run.low:.4f}, {run.high:.4f}]"
         yield f"  C {run.compute:<10.3g}{forecast}   seen {run.seen:.4f}   {'inside' if run.is_inside else 'outside'}"
-    yield f"  {sum(run.is_inside for run in found.foretold)} of {len(found.foretold)} inside"
+    yield f"  {sum(run.is_inside for run in report.foretold)} of {len(report.foretold)} inside"
 
 
-def _other_forms(found: "LadderReport") -> Iterator[str]:
-    if (bent := found.broken) is not None:
-        compute = found.fitted.runs.compute
+def _other_forms(report: "LadderReport") -> Iterator[str]:
+    if (bent := report.broken) is not None:
+        compute = report.fitted.runs.compute
         if compute.min() < bent.at < compute.max():
             words = f"C^-{bent.before:.3f}, from {bent.at:.2g} on C^-{bent.after:.3f}"
         else:
             words = "none within these runs"
         yield f"With a break, along the envelope: {words}"
-    if (again := found.repeated) is not None:
+    if (again := report.repeated) is not None:
         worth = f"R* {again.half_life:.3g} repetitions; alpha {again.law.alpha:.4f}, beta {again.law.beta:.4f}"
         yield f"Tokens read again, each repetition worth less: {worth}, objective {again.objective:.6g}"
 
 
-def _purchases(found: "LadderReport") -> Iterator[str]:
+def _purchases(report: "LadderReport") -> Iterator[str]:
     yield "What compute buys"
-    for bought in found.purchases:
+    for bought in report.purchases:
         head = f"  C {bought.compute:<10.3g}N {bought.parameters:<10.3g}D {bought.tokens:<10.3g}"
         if bought.intervals is None:
             yield f"{head}open: {bought.times:.3g} times the largest run, and a law is believed up to ten times it"

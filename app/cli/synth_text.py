@@ -15,31 +15,31 @@ from likely.engine.synth.training import Arm
 CELLS = 24  # of a full bar
 
 
-def report_lines(found: RowsReport) -> Iterator[str]:
+def report_lines(report: RowsReport) -> Iterator[str]:
     """A line a figure, then histograms and the grid."""
-    yield f"{found.made} made rows against {found.real} real ones"
-    for name, estimate in found.figures.items():
+    yield f"{report.made} made rows against {report.real} real ones"
+    for name, estimate in report.figures.items():
         shown, words = estimate, measure(name).of
         if measure(name).unit == "nats":
             shown, words = estimate.map(lambda nats: nats / math.log(2), 1 / math.log(2)), f"bits, of {words}"
         yield f"  {name:20} {_figure(shown):28} {words}".rstrip()
-    text, ours, theirs = found.template
+    text, ours, theirs = report.template
     yield f"  commonest opening    {ours:.0%} of made rows, {theirs:.0%} of real ones: {visible(text)!r}"
-    for title, shares in (("words", found.lengths), ("answers", found.labels)):
+    for title, shares in (("words", report.lengths), ("answers", report.labels)):
         for name, synthetic, real in shares:
             bars = f"made {synthetic:5.1%} {_bar(synthetic):{CELLS}} real {real:5.1%} {_bar(real)}"
             yield f"  {title} {visible(name)[:20]:20} {bars}"
-    if found.asked is not None:
-        yield f"  grid: {found.asked.filled} of {found.asked.cells} cells have a row"
-        for name, counts in found.asked.counts.items():
+    if report.asked is not None:
+        yield f"  grid: {report.asked.filled} of {report.asked.cells} cells have a row"
+        for name, counts in report.asked.counts.items():
             yield f"  {visible(name)}: " + ", ".join(f"{visible(value)} {count}" for value, count in counts.items())
-    yield from (f"  {note}" for note in found.notes)
+    yield from (f"  {note}" for note in report.notes)
 
 
-def report_object(found: RowsReport) -> dict[str, Any]:
-    fields = asdict(replace(found, beside=()))  # those are a file of their own
+def report_object(report: RowsReport) -> dict[str, Any]:
+    fields = asdict(replace(report, beside=()))  # those are a file of their own
     del fields["beside"]
-    return fields | {"figures": {name: _estimate(figure) for name, figure in found.figures.items()}}
+    return fields | {"figures": {name: _estimate(figure) for name, figure in report.figures.items()}}
 
 
 def arm_line(arm: Arm, known: Mapping[str, Arm]) -> str:
@@ -64,18 +64,20 @@ def arm_object(arm: Arm, known: Mapping[str, Arm]) -> dict[str, Any]:
     return {"event": "arm", **fields, "over": over}
 
 
-def generation_line(each: Generation) -> str:
+def generation_line(generation: Generation) -> str:
     """Diversity as a bar, with a mark where it was to be expected."""
-    bar, at = _bar(each.diversity.mean).ljust(CELLS), min(CELLS - 1, round(each.expected * CELLS))
+    bar, at = _bar(generation.diversity.mean).ljust(CELLS), min(CELLS - 1, round(generation.expected * CELLS))
     drawn = f"{bar[:at]}│{bar[at + 1 :]}"
-    low, high = each.diversity.interval
-    head = f"{each.way:10} {each.number:3}  {each.rows:6} rows {each.kinds:6} kinds"
-    return f"{head}  {drawn} {each.diversity.mean:.3f} [{low:.3f}, {high:.3f}]  │ expected {each.expected:.3f}"
+    low, high = generation.diversity.interval
+    head = f"{generation.way:10} {generation.number:3}  {generation.rows:6} rows {generation.kinds:6} kinds"
+    return (
+        f"{head}  {drawn} {generation.diversity.mean:.3f} [{low:.3f}, {high:.3f}]  │ expected {generation.expected:.3f}"
+    )
 
 
-def generation_object(each: Generation) -> dict[str, Any]:
-    fields = {name: value for name, value in asdict(each).items() if name != "diversity"}
-    return {"event": "generation", **fields, "diversity": _estimate(each.diversity)}
+def generation_object(generation: Generation) -> dict[str, Any]:
+    fields = {name: value for name, value in asdict(generation).items() if name != "diversity"}
+    return {"event": "generation", **fields, "diversity": _estimate(generation.diversity)}
 
 
 def _figure(estimate: Estimate) -> str:

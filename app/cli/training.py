@@ -103,11 +103,11 @@ def follow(
         yield event, valid
 
 
-def leave(end: "Ended", run: "TrainingRun", words: Sequence[str], kept: str = "") -> None:
+def leave(end: "Ended", run: "TrainingRun", words: Sequence[str], note: str = "") -> None:
     """Say how to go on, or what is left, where a run did not come to its end; `words` of its command. LikelyError where
     it failed."""
     if end.reason in ("nan", "diverged"):
-        raise LikelyError(f"{end.why}; the weights of step {run.saved} are in {run.folder}{kept}")
+        raise LikelyError(f"{end.why}; the weights of step {run.saved} are in {run.folder}{note}")
     if end.reason == "stopped":
         again = [*words, *([] if "--resume" in words else ["--resume"])]
         click.echo(f"stopped after step {end.step}; go on with: likely {shlex.join(again)}", err=True)

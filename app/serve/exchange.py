@@ -175,13 +175,13 @@ class LoggedResponse(Response):
             raise RequestRefused("watching wants the server's own key", status=401, kind="authentication_error")
 
     async def _answer(
-        self, does: Handler, body: bytes, scope: Scope, receive: Any, send: Any, seen: ServedExchange
+        self, does: Handler, body: bytes, scope: Scope, receive: Any, send: Any, exchange: ServedExchange
     ) -> None:
         async def whole() -> None:
-            answered = await does(body, seen)
-            seen.status = seen.status or 200
+            answered = await does(body, exchange)
+            exchange.status = exchange.status or 200
             if isinstance(answered, Lines):
-                seen.stream = answered.kind
+                exchange.stream = answered.kind
                 start = {"type": "http.response.start", "status": 200, "headers": _headers(answered.kind)}
                 await send(start)
                 async for line in answered.lines:
@@ -192,24 +192,24 @@ class LoggedResponse(Response):
                 parts = await self.state.aside(lambda: list(encoded(build())))
                 length = str(sum(map(len, parts))).encode()
                 start_headers = [(b"content-length", length), (b"content-type", b"application/json")]
-                await send({"type": "http.response.start", "status": seen.status, "headers": start_headers})
+                await send({"type": "http.response.start", "status": exchange.status, "headers": start_headers})
                 while parts:
                     await send({"type": "http.response.body", "body": parts.pop(0), "more_body": bool(parts)})
             elif isinstance(answered, str):
-                await PlainTextResponse(answered, seen.status)(scope, receive, send)
+                await PlainTextResponse(answered, exchange.status)(scope, receive, send)
             else:
-                await JSONResponse(answered, seen.status)(scope, receive, send)
+                await JSONResponse(answered, exchange.status)(scope, receive, send)
 
-        async with seen.place:
+        async with exchange.place:
             await whole()
 
     async def _refuse(
-        self, error: RequestRefused, scope: Scope, receive: Any, send: Any, seen: ServedExchange, sent: bool
+        self, error: RequestRefused, scope: Scope, receive: Any, send: Any, exchange: ServedExchange, sent: bool
     ) -> None:
-        seen.status, seen.refused = error.status, error.field or error.kind
+        exchange.status, exchange.refused = error.status, error.field or error.kind
         body = (ollama if scope.get("path", self.path).startswith("/api/") else openai_responses).refusal(error)
         if sent:  # in the middle of a stream
-            line = f"data: {json.dumps(body)}\n\n" if seen.stream == SSE else f"{json.dumps(body)}\n"
+            line = f"data: {json.dumps(body)}\n\n" if exchange.stream == SSE else f"{json.dumps(body)}\n"
             await send({"type": "http.response.body", "body": line.encode()})
             return
         await JSONResponse(body, error.status, headers=error.headers)(scope, receive, send)

@@ -98,7 +98,7 @@ class Front:
         self.worker = Worker(executor, "serving", reported=self._wake, rests=_give_back)
         self.places = Places(bounds.running, bounds.brief)
         self.watchers: set[asyncio.Queue[tuple[int, Any]]] = set()
-        self._asked: dict[int, LateReader] = {}
+        self._readers: dict[int, LateReader] = {}
         self._known: dict[int, list[Any]] = {}  # the requests that go on, and how their answers were opened
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -168,7 +168,7 @@ class Front:
         """
         brief = isinstance(request, AnswerRequest | EmbeddingRequest) and request.brief
         job = self.worker.submit(request, brief=brief)
-        self._asked[job] = reader = LateReader()
+        self._readers[job] = reader = LateReader()
         self._known[job] = [request]
         self._tell(job, request)
         try:
@@ -181,7 +181,7 @@ class Front:
                     return
                 yield event
         finally:
-            self._asked.pop(job, None)
+            self._readers.pop(job, None)
             if job in self._known:  # it goes on
                 self.worker.stop(job)
                 self._over(job)
@@ -193,12 +193,12 @@ class Front:
 
     def _pass_on(self) -> None:
         for job, event in self.worker.drain():
-            if job in self._asked:
-                self._asked[job].put(event)
-                if self._asked[job].behind > self.bounds.behind:
+            if job in self._readers:
+                self._readers[job].put(event)
+                if self._readers[job].behind > self.bounds.behind:
                     self.worker.stop(job)
                     line = f"this response was not read: more than {self.bounds.behind:,} tokens waited"
-                    self._asked.pop(job).put(Failed(line, error=RequestRefused(line, status=408)))
+                    self._readers.pop(job).put(Failed(line, error=RequestRefused(line, status=408)))
                 if isinstance(event, AnswerOpened):
                     self._known[job].append(event)
                 if isinstance(event, Closed):

@@ -230,18 +230,18 @@ def shown(facts: ModelFacts) -> Json:
     }
 
 
-def embedded(ask: EmbeddingRequest, found: Embedded, began: float) -> Json:
+def embedded(ask: EmbeddingRequest, embeddings: Embedded, began: float) -> Json:
     """The body of /api/embed: rows of length 1."""
-    rows = np.array(found.rows, np.float64)
+    rows = np.array(embeddings.rows, np.float64)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     took = int((time.perf_counter() - began) * 1e9)
-    figures = {"total_duration": took, "load_duration": 0, "prompt_eval_count": found.tokens}
+    figures = {"total_duration": took, "load_duration": 0, "prompt_eval_count": embeddings.tokens}
     return {"model": ask.model, "embeddings": rows.tolist(), **figures}
 
 
-def embedding(found: Embedded) -> Json:
+def embedding(embeddings: Embedded) -> Json:
     """The body of /api/embeddings."""
-    return {"embedding": list(found.rows[0])}
+    return {"embedding": list(embeddings.rows[0])}
 
 
 def running(models: Sequence[tuple[ModelFacts, int]]) -> Json:

@@ -225,18 +225,18 @@ def embeddings(body: Body) -> EmbeddingRequest:
     return EmbeddingRequest(body.get("model", ""), texts(body["input"], "input"), layer)
 
 
-def texts(given: Any, name: str) -> tuple[Prompt, ...]:
+def texts(value: Any, name: str) -> tuple[Prompt, ...]:
     """Prompts of a field that has a text, texts, ids, or lists of ids."""
-    if isinstance(given, str):
-        return (Prompt(parts=(given,)),)
-    if not len(given) > 0:
+    if isinstance(value, str):
+        return (Prompt(parts=(value,)),)
+    if not len(value) > 0:
         raise RequestRefused(f"{name} must not be empty", name)
-    if all(type(item) is int for item in given):
-        return (Prompt(parts=(_ids(given, name),), whole=True),)
-    if len(given) > BOUNDS.prompts:
-        raise RequestRefused(f"{name} has at most {BOUNDS.prompts} texts, got {len(given)}", name)
+    if all(type(item) is int for item in value):
+        return (Prompt(parts=(_ids(value, name),), whole=True),)
+    if len(value) > BOUNDS.prompts:
+        raise RequestRefused(f"{name} has at most {BOUNDS.prompts} texts, got {len(value)}", name)
     prompts = []
-    for item in given:
+    for item in value:
         if isinstance(item, str):
             prompts.append(Prompt(parts=(item,)))
         elif isinstance(item, list) and item and all(type(token) is int for token in item):
@@ -404,11 +404,11 @@ def _strategy(body: Body, ours: Body, n: int, *, constrained: bool) -> Strategy:
     return strategy
 
 
-def _biases(given: Mapping[str, float]) -> dict[int, float]:
-    if len(given) > BOUNDS.biases:
-        raise RequestRefused(f"logit_bias has at most {BOUNDS.biases} tokens, got {len(given)}", "logit_bias")
+def _biases(entries: Mapping[str, float]) -> dict[int, float]:
+    if len(entries) > BOUNDS.biases:
+        raise RequestRefused(f"logit_bias has at most {BOUNDS.biases} tokens, got {len(entries)}", "logit_bias")
     biases = {}
-    for token, value in given.items():
+    for token, value in entries.items():
         if not (token.isascii() and token.isdigit() and len(token) < 10) or abs(value) > 100:
             raise RequestRefused(
                 f"logit_bias maps ids of tokens to numbers of -100 to 100, got {_brief(token)}: {str(value)[:20]}",
@@ -488,10 +488,10 @@ def _tools(body: Body) -> tuple[tuple[Any, ...], tuple[str, str] | None, bool, s
     return tools, ("json", json.dumps({"anyOf": calls} if len(calls) > 1 else calls[0])), True, note
 
 
-def _ids(given: list[Any], name: str) -> tuple[int, ...]:
-    if any(not 0 <= token < 1 << 31 for token in given):
+def _ids(values: list[Any], name: str) -> tuple[int, ...]:
+    if any(not 0 <= token < 1 << 31 for token in values):
         raise RequestRefused(f"{name}: ids of tokens are 0 or more", name)
-    return tuple(given)
+    return tuple(values)
 
 
 def _brief(text: str) -> str:

@@ -163,12 +163,12 @@ def message(ask: AnswerRequest, text: PartedText) -> tuple[Json, list[Json]]:
 
 
 def text_choices(
-    ask: AnswerRequest, reader: AnswerReader, given: Sequence[TokenStep], pieces: Sequence[bytes], first: int
+    ask: AnswerRequest, reader: AnswerReader, prompt: Sequence[TokenStep], pieces: Sequence[bytes], first: int
 ) -> list[Json]:
-    """The choices of one prompt of /v1/completions, numbered from `first`; `given` is its echo."""
-    choices, echoed = [], "".join(step.text for step in given)
+    """The choices of one prompt of /v1/completions, numbered from `first`; `prompt` is its echo."""
+    choices, echoed = [], "".join(step.text for step in prompt)
     for index, text in enumerate(reader.best(ask.n), first):
-        steps = [*given, *text.steps]
+        steps = [*prompt, *text.steps]
         logprobs = ask.shown.logprobs
         choices.append(
             {
@@ -246,7 +246,7 @@ def model(name: str) -> Json:
     return {"id": name, "object": "model", "created": 0, "owned_by": "likely"}
 
 
-def embeddings(found: Embedded, model: str, packed: bool) -> Json:
+def embeddings(embedded: Embedded, model: str, packed: bool) -> Json:
     """The body of /v1/embeddings, its numbers as base64 of float32 where that was asked for."""
 
     def row(values: tuple[float, ...]) -> Any:
@@ -254,7 +254,7 @@ def embeddings(found: Embedded, model: str, packed: bool) -> Json:
 
     return {
         "object": "list",
-        "data": [{"object": "embedding", "index": i, "embedding": row(v)} for i, v in enumerate(found.rows)],
+        "data": [{"object": "embedding", "index": i, "embedding": row(v)} for i, v in enumerate(embedded.rows)],
         "model": model,
-        "usage": {"prompt_tokens": found.tokens, "total_tokens": found.tokens},
+        "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
     }

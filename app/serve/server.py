@@ -70,10 +70,10 @@ def adapter_name(folder: str) -> str:
     return Path(folder).resolve().name
 
 
-def _by_name(given: Sequence[str], name: Callable[[str], str], what: str) -> dict[str, str]:
+def _by_name(paths: Sequence[str], name: Callable[[str], str], what: str) -> dict[str, str]:
     """Paths by the name that a request may say. ParameterError for a name of two."""
     by_name: dict[str, str] = {}
-    for path in given:
+    for path in paths:
         if (other := by_name.setdefault(name(path), path)) != path:
             raise ParameterError(f"{other} and {path} would be two {what} of one name, {name(path)}: give one of them")
     return by_name
@@ -83,7 +83,7 @@ class ServedNames:
     """The names that a request may say, and what each stands for: looked up anew now and then."""
 
     def __init__(self, options: ServeOptions) -> None:
-        self._given = _by_name(options.models, served_name, "models")
+        self._offered = _by_name(options.models, served_name, "models")
         self._only = options.only
         self._names: tuple[str, ...] = ()
         self._until = 0.0
@@ -95,12 +95,12 @@ class ServedNames:
                 from likely.engine.sources import store
 
                 here = [info.name for info in store.list()]
-            self._names = tuple(dict.fromkeys([*self._given, *here]))
+            self._names = tuple(dict.fromkeys([*self._offered, *here]))
             self._until = time.monotonic() + FRESH_S
         return self._names
 
     def stands_for(self, name: str) -> str:
-        return self._given.get(name, name)
+        return self._offered.get(name, name)
 
 
 def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor]:
@@ -251,17 +251,17 @@ class TimedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._came()
-        self._taken()
+        self._drained()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._taken()
+        self._drained()
         waits = self.transport.get_write_buffer_size()
         self.unread = self.loop.call_later(BOUNDS.unread_s, self._look, waits)
 
     def resume_writing(self) -> None:
-        self._taken()
+        self._drained()
         super().resume_writing()
 
     def _look(self, waited: int) -> None:
@@ -272,7 +272,7 @@ class TimedProtocol(H11Protocol):
         else:
             self.unread = self.loop.call_later(BOUNDS.unread_s, self._look, waits)
 
-    def _taken(self) -> None:
+    def _drained(self) -> None:
         if self.unread is not None:
             self.unread.cancel()
             self.unread = None

@@ -278,14 +278,14 @@ class ServingJobs:
         model.joins = session.model.make_cache().joins
 
 
-def check_numbers(ask: AnswerRequest, given: int, context: int) -> None:
-    """RequestRefused for an answer with more log-probabilities to tell than a request may have, behind `given` tokens:
+def check_numbers(ask: AnswerRequest, count: int, context: int) -> None:
+    """RequestRefused for an answer with more log-probabilities to tell than a request may have, behind `count` tokens:
     one a token, and one for each alternative beside it."""
     shown = ask.shown
     beside = TOP if shown.snapshot else shown.logprobs or 0
     texts = max(ask.drawn, ask.strategy.width(ask.drawn))
-    drawn = texts * min(context - given, context if ask.max_tokens is None else ask.max_tokens)
-    tokens = ask.together * (max(drawn, 0) + (ask.n * given if shown.echo else 0))
+    drawn = texts * min(context - count, context if ask.max_tokens is None else ask.max_tokens)
+    tokens = ask.together * (max(drawn, 0) + (ask.n * count if shown.echo else 0))
     if tokens * (1 + beside) > BOUNDS.numbers:
         raise RequestRefused(
             f"max_tokens: {tokens:,} tokens with {beside} alternatives each are {tokens * (1 + beside):,} numbers, and "

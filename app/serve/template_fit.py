@@ -32,7 +32,7 @@ def fitted(ask: AnswerRequest, tokenizer: Any, model: str) -> tuple[Prompt, tupl
         return prompt, ()
     reads = tokenizer.templates["default"].variables
     if prompt.tools and "tools" not in reads and "tool_use" not in tokenizer.templates:
-        prompt = replace(prompt, turns=told(prompt), tools=())
+        prompt = replace(prompt, turns=with_tools(prompt), tools=())
     if not ask.effort:
         return prompt, ()
     if "reasoning_effort" in reads:
@@ -42,7 +42,7 @@ def fitted(ask: AnswerRequest, tokenizer: Any, model: str) -> tuple[Prompt, tupl
     return prompt, ("reasoning_effort",)
 
 
-def told(prompt: Prompt) -> tuple[Message, ...]:
+def with_tools(prompt: Prompt) -> tuple[Message, ...]:
     """The turns of a prompt, its tools in words before them: in what the system says, where it says something."""
     words = TOOLS + "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in prompt.tools)
     turns = prompt.messages

@@ -82,7 +82,7 @@ class Endpoint:
         if not (name := request.path_params["name"]):
             return self._unknown(request, HTTPException(404))
 
-        async def does(body: bytes, seen: ServedExchange) -> Reply:
+        async def does(body: bytes, exchange: ServedExchange) -> Reply:
             return await self.model(name)
 
         return LoggedResponse(self.state, does, "/v1/models/{name}")
@@ -94,55 +94,55 @@ class Endpoint:
             self.state, RequestRefused(line, status=error.status_code, headers=error.headers), "other"
         )
 
-    async def _opened(self, ask: AnswerRequest, seen: ServedExchange) -> tuple[AnswerOpened, AsyncIterator[Any]]:
+    async def _opened(self, ask: AnswerRequest, exchange: ServedExchange) -> tuple[AnswerOpened, AsyncIterator[Any]]:
         """The first event of a request, and the others."""
         events = self.state.front.events(ask)
         async for event in events:
             assert isinstance(event, AnswerOpened)
-            seen.model = event.facts.name
-            seen.prompt_tokens += event.prompt_tokens
-            self.state.ignore(seen.route, (*ask.ignored, *event.ignored))
+            exchange.model = event.facts.name
+            exchange.prompt_tokens += event.prompt_tokens
+            self.state.ignore(exchange.route, (*ask.ignored, *event.ignored))
             return event, events
         raise RequestRefused("the request ended before it began", status=503, kind="server_error")
 
     async def _whole(
-        self, ask: AnswerRequest, seen: ServedExchange
+        self, ask: AnswerRequest, exchange: ServedExchange
     ) -> tuple[AnswerOpened, AnswerReader, tuple[Any, ...]]:
         """A whole answer: its beginning, its texts, and the steps of its prompt where they were asked for."""
-        opened, events = await self._opened(ask, seen)
-        reader = self._reader(ask, opened, seen)
+        opened, events = await self._opened(ask, exchange)
+        reader = self._reader(ask, opened, exchange)
         steps: tuple[Any, ...] = ()
         async for event in events:
             if isinstance(event, r.Scored):
                 steps = event.steps
                 continue
             for grown in reader.read(event):
-                self._first(seen, grown)
+                self._first(exchange, grown)
         return opened, reader, steps
 
     @staticmethod
-    def _reader(ask: AnswerRequest, opened: AnswerOpened, seen: ServedExchange) -> AnswerReader:
+    def _reader(ask: AnswerRequest, opened: AnswerOpened, exchange: ServedExchange) -> AnswerReader:
         n = 1 if ask.strategy.SEARCHES else ask.drawn
         shown = ask.shown
         figures = shown.logprobs is not None or shown.steps or shown.snapshot
         reader = AnswerReader(n, thinking=opened.thinking, calls=bool(ask.tools), figures=figures)
-        seen.readers.append(reader)
+        exchange.readers.append(reader)
         return reader
 
     @staticmethod
-    def _first(seen: ServedExchange, grown: TextDelta) -> None:
-        if seen.first_s is None and grown.steps:
-            seen.first_s = time.perf_counter() - seen.began
+    def _first(exchange: ServedExchange, grown: TextDelta) -> None:
+        if exchange.first_s is None and grown.steps:
+            exchange.first_s = time.perf_counter() - exchange.began
 
-    async def _asked(self, body: bytes, seen: ServedExchange, read: Callable[[], T]) -> T:
+    async def _asked(self, body: bytes, exchange: ServedExchange, read: Callable[[], T]) -> T:
         """The request in a body, which has a place among those that run. A long body waits for that as it came, and is
         read while the loop serves others."""
         if len(body) > SHORT:
-            await seen.place.enter_async_context(self.state.front.admitted())
+            await exchange.place.enter_async_context(self.state.front.admitted())
             return await self.state.aside(read)
         ask = read()
         brief = any(getattr(part, "brief", False) for part in (ask if isinstance(ask, tuple) else (ask,)))
-        await seen.place.enter_async_context(self.state.front.admitted(brief))
+        await exchange.place.enter_async_context(self.state.front.admitted(brief))
         return ask
 
     async def _lines(self, ask: AnswerRequest, parts: Iterator[Json]) -> list[str]:
@@ -154,28 +154,28 @@ class Endpoint:
 
     # -- OpenAI ------------------------------------------------------------------------------------------------------
 
-    async def chat(self, body: bytes, seen: ServedExchange) -> Reply:
+    async def chat(self, body: bytes, exchange: ServedExchange) -> Reply:
         ask = await self._asked(
-            body, seen, lambda: openai_requests.chat(openai_requests.read(body, openai_requests.CHAT))
+            body, exchange, lambda: openai_requests.chat(openai_requests.read(body, openai_requests.CHAT))
         )
-        return await self._chat(ask, seen)
+        return await self._chat(ask, exchange)
 
-    async def _chat(self, ask: AnswerRequest, seen: ServedExchange) -> Reply:
+    async def _chat(self, ask: AnswerRequest, exchange: ServedExchange) -> Reply:
         if ask.shown.stream:
-            opened, events = await self._opened(ask, seen)
-            return Lines(self._chat_stream(ask, opened, events, seen))
-        opened, reader, _ = await self._whole(ask, seen)
+            opened, events = await self._opened(ask, exchange)
+            return Lines(self._chat_stream(ask, opened, events, exchange))
+        opened, reader, _ = await self._whole(ask, exchange)
         head = _head("chatcmpl", opened)
         return lambda: openai_responses.chat_response(ask, opened, reader, head, opened.facts.vocabulary)
 
     async def _chat_stream(
-        self, ask: AnswerRequest, opened: AnswerOpened, events: AsyncIterator[Any], seen: ServedExchange
+        self, ask: AnswerRequest, opened: AnswerOpened, events: AsyncIterator[Any], exchange: ServedExchange
     ) -> AsyncIterator[str]:
-        head, reader, pieces = _head("chatcmpl", opened), self._reader(ask, opened, seen), opened.facts.vocabulary
+        head, reader, pieces = _head("chatcmpl", opened), self._reader(ask, opened, exchange), opened.facts.vocabulary
 
         def chunks(event: Any) -> Iterator[Json]:
             for grown in reader.read(event):
-                self._first(seen, grown)
+                self._first(exchange, grown)
                 calls = openai_responses.message(ask, reader.texts[grown.number])[1] if grown.reason else []
                 delta = replace(grown, reason="") if calls else grown  # what was held back comes before them
                 if (chunk := openai_responses.chat_chunk(ask, delta, head, pieces)) is not None:
@@ -193,16 +193,16 @@ class Endpoint:
             yield _sse({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
         yield DONE
 
-    async def completions(self, body: bytes, seen: ServedExchange) -> Reply:
+    async def completions(self, body: bytes, exchange: ServedExchange) -> Reply:
         asks = await self._asked(
-            body, seen, lambda: openai_requests.completions(openai_requests.read(body, openai_requests.COMPLETION))
+            body, exchange, lambda: openai_requests.completions(openai_requests.read(body, openai_requests.COMPLETION))
         )
         if asks[0].shown.stream:
-            opened, events = await self._opened(asks[0], seen)
-            return Lines(self._text_stream(asks, opened, events, seen))
+            opened, events = await self._opened(asks[0], exchange)
+            return Lines(self._text_stream(asks, opened, events, exchange))
         answers: list[tuple[AnswerOpened, AnswerReader, tuple[Any, ...]]] = []
         for start in range(0, len(asks), SIDE_BY_SIDE):
-            answers += await _together([self._whole(ask, seen) for ask in asks[start : start + SIDE_BY_SIDE]])
+            answers += await _together([self._whole(ask, exchange) for ask in asks[start : start + SIDE_BY_SIDE]])
 
         def choices() -> list[Json]:
             rows: list[Json] = []
@@ -216,13 +216,13 @@ class Endpoint:
         return lambda: {**head, "choices": choices(), "usage": total}
 
     async def _text_stream(
-        self, asks: Sequence[AnswerRequest], opened: AnswerOpened, events: AsyncIterator[Any], seen: ServedExchange
+        self, asks: Sequence[AnswerRequest], opened: AnswerOpened, events: AsyncIterator[Any], exchange: ServedExchange
     ) -> AsyncIterator[str]:
         head, pieces, total = _head("cmpl", opened), opened.facts.vocabulary, [0, 0]
         for number, ask in enumerate(asks):
             if number:
-                opened, events = await self._opened(ask, seen)
-            reader, first = self._reader(ask, opened, seen), number * ask.n
+                opened, events = await self._opened(ask, exchange)
+            reader, first = self._reader(ask, opened, exchange), number * ask.n
             at = dict.fromkeys(range(ask.n), 0)
 
             def chunk(ask: AnswerRequest, grown: TextDelta, first: int, at: dict[int, int]) -> Iterator[Json]:
@@ -238,7 +238,7 @@ class Endpoint:
                             yield line
                     continue
                 for grown in reader.read(event):
-                    self._first(seen, grown)
+                    self._first(exchange, grown)
                     for line in await self._lines(ask, chunk(ask, grown, first, at)):
                         yield line
             total = [total[0] + opened.prompt_tokens, total[1] + reader.tokens]
@@ -247,33 +247,33 @@ class Endpoint:
             yield _sse({**head, "object": "text_completion", "choices": [], "usage": usage})
         yield DONE
 
-    async def embeddings(self, body: bytes, seen: ServedExchange) -> Reply:
+    async def embeddings(self, body: bytes, exchange: ServedExchange) -> Reply:
         def asked() -> tuple[Json, EmbeddingRequest]:
             read = openai_requests.read(body, openai_requests.EMBEDDING)
             return read, openai_requests.embeddings(read)
 
-        read, ask = await self._asked(body, seen, asked)
-        embedded = await self._embedded(ask, seen)
+        read, ask = await self._asked(body, exchange, asked)
+        embedded = await self._embedded(ask, exchange)
         packed, name = read.get("encoding_format") == "base64", ask.model or self.names()[0]
         return lambda: openai_responses.embeddings(embedded, name, packed)
 
-    async def _embedded(self, ask: EmbeddingRequest, seen: ServedExchange) -> Embedded:
+    async def _embedded(self, ask: EmbeddingRequest, exchange: ServedExchange) -> Embedded:
         async for event in self.state.front.events(ask):
             if isinstance(event, Embedded):
-                seen.prompt_tokens = event.tokens
+                exchange.prompt_tokens = event.tokens
                 return event
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
-    async def responses(self, body: bytes, seen: ServedExchange) -> Reply:
-        ask = await self._asked(body, seen, lambda: responses_api.read(body))
-        opened, events = await self._opened(ask, seen)
+    async def responses(self, body: bytes, exchange: ServedExchange) -> Reply:
+        ask = await self._asked(body, exchange, lambda: responses_api.read(body))
+        opened, events = await self._opened(ask, exchange)
         head = responses_api.head(opened.facts.name)
-        reader = self._reader(ask, opened, seen)
+        reader = self._reader(ask, opened, exchange)
         if ask.shown.stream:
-            return Lines(self._response_stream(ask, opened, events, reader, head, seen))
+            return Lines(self._response_stream(ask, opened, events, reader, head, exchange))
         async for event in events:
             for grown in reader.read(event):
-                self._first(seen, grown)
+                self._first(exchange, grown)
         return lambda: responses_api.response(ask, opened, reader, head)
 
     async def _response_stream(
@@ -283,14 +283,14 @@ class Endpoint:
         events: AsyncIterator[Any],
         reader: AnswerReader,
         head: Json,
-        seen: ServedExchange,
+        exchange: ServedExchange,
     ) -> AsyncIterator[str]:
         writer = responses_api.StreamWriter(head, ask.called)
         for line in writer.begin():
             yield _named_sse(line)
         async for event in events:
             for grown in reader.read(event):
-                self._first(seen, grown)
+                self._first(exchange, grown)
                 for line in writer.grown(grown):
                     yield _named_sse(line)
 
@@ -302,65 +302,67 @@ class Endpoint:
 
     # -- Ollama ------------------------------------------------------------------------------------------------------
 
-    async def ollama_chat(self, body: bytes, seen: ServedExchange) -> Reply:
-        return await self._ollama(await self._asked(body, seen, lambda: ollama.chat(body)), seen, ollama.chat_line)
-
-    async def ollama_generate(self, body: bytes, seen: ServedExchange) -> Reply:
+    async def ollama_chat(self, body: bytes, exchange: ServedExchange) -> Reply:
         return await self._ollama(
-            await self._asked(body, seen, lambda: ollama.generate(body)), seen, ollama.generate_line
+            await self._asked(body, exchange, lambda: ollama.chat(body)), exchange, ollama.chat_line
         )
 
-    async def _ollama(self, ask: AnswerRequest, seen: ServedExchange, line: ollama.Line) -> Reply:
-        opened, events = await self._opened(ask, seen)
-        reader = self._reader(ask, opened, seen)
+    async def ollama_generate(self, body: bytes, exchange: ServedExchange) -> Reply:
+        return await self._ollama(
+            await self._asked(body, exchange, lambda: ollama.generate(body)), exchange, ollama.generate_line
+        )
+
+    async def _ollama(self, ask: AnswerRequest, exchange: ServedExchange, line: ollama.Line) -> Reply:
+        opened, events = await self._opened(ask, exchange)
+        reader = self._reader(ask, opened, exchange)
 
         async def lines() -> AsyncIterator[str]:
             async for event in events:
                 for grown in reader.read(event):
-                    self._first(seen, grown)
+                    self._first(exchange, grown)
                     if any(text for _, text in grown.parts) and not grown.reason:
                         yield json.dumps(line(opened, grown.parts, None, None)) + "\n"
                     elif grown.reason:
-                        yield json.dumps(line(opened, grown.parts, reader.ended[-1], seen.began)) + "\n"
+                        yield json.dumps(line(opened, grown.parts, reader.ended[-1], exchange.began)) + "\n"
 
         if ask.shown.stream:
             return Lines(lines(), "application/x-ndjson")
         async for event in events:
             for grown in reader.read(event):
-                self._first(seen, grown)
+                self._first(exchange, grown)
         text = reader.ended[-1]
-        return line(opened, tuple(text.parts), text, seen.began)
+        return line(opened, tuple(text.parts), text, exchange.began)
 
-    async def ollama_show(self, body: bytes, seen: ServedExchange) -> Reply:
-        name = await self._asked(body, seen, lambda: ollama.shown_name(body))
+    async def ollama_show(self, body: bytes, exchange: ServedExchange) -> Reply:
+        name = await self._asked(body, exchange, lambda: ollama.shown_name(body))
         async for event in self.state.front.events(r.Load(name)):
             if isinstance(event, r.Loaded):
                 return ollama.shown(event.facts)
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
-    async def ollama_tags(self, body: bytes, seen: ServedExchange) -> Reply:
+    async def ollama_tags(self, body: bytes, exchange: ServedExchange) -> Reply:
         return ollama.tags(await asyncio.to_thread(self.names))
 
-    async def ollama_embed(self, body: bytes, seen: ServedExchange) -> Reply:
-        ask = await self._asked(body, seen, lambda: ollama.embed(body))
-        embedded = await self._embedded(ask, seen)
-        return lambda: ollama.embedded(ask, embedded, seen.began)
+    async def ollama_embed(self, body: bytes, exchange: ServedExchange) -> Reply:
+        ask = await self._asked(body, exchange, lambda: ollama.embed(body))
+        embedded = await self._embedded(ask, exchange)
+        return lambda: ollama.embedded(ask, embedded, exchange.began)
 
-    async def ollama_embedding(self, body: bytes, seen: ServedExchange) -> Reply:
-        ask = await self._asked(body, seen, lambda: ollama.embed_prompt(body))
-        return ollama.embedding(await self._embedded(ask, seen))
+    async def ollama_embedding(self, body: bytes, exchange: ServedExchange) -> Reply:
+        ask = await self._asked(body, exchange, lambda: ollama.embed_prompt(body))
+        return ollama.embedding(await self._embedded(ask, exchange))
 
-    async def ollama_ps(self, body: bytes, seen: ServedExchange) -> Reply:
+    async def ollama_ps(self, body: bytes, exchange: ServedExchange) -> Reply:
         async for models in self.state.front.events(ModelsAsked()):
             return ollama.running(models)
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
-    async def ollama_version(self, body: bytes, seen: ServedExchange) -> Reply:
+    async def ollama_version(self, body: bytes, exchange: ServedExchange) -> Reply:
         return {"version": "0.6.4"}  # of the protocol that is spoken: clients ask for at least some
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 
-    async def models(self, body: bytes, seen: ServedExchange) -> Reply:
+    async def models(self, body: bytes, exchange: ServedExchange) -> Reply:
         names = await asyncio.to_thread(self.names)
         return {"object": "list", "data": [openai_responses.model(name) for name in names]}
 
@@ -370,20 +372,20 @@ class Endpoint:
             raise RequestRefused(line, "model", 404, "model_not_found")
         return openai_responses.model(name)
 
-    async def health(self, body: bytes, seen: ServedExchange) -> Reply:
+    async def health(self, body: bytes, exchange: ServedExchange) -> Reply:
         alive = self.state.front.alive
-        seen.status = 200 if alive else 503
+        exchange.status = 200 if alive else 503
         return {"status": "ok" if alive else "the engine has ended"}
 
-    async def measured(self, body: bytes, seen: ServedExchange) -> Reply:
+    async def measured(self, body: bytes, exchange: ServedExchange) -> Reply:
         return self.state.metrics.text(
             {"requests_running": self.state.front.running, "requests_waiting": self.state.front.waiting}
         )
 
-    async def openapi(self, body: bytes, seen: ServedExchange) -> Reply:
+    async def openapi(self, body: bytes, exchange: ServedExchange) -> Reply:
         return description()
 
-    async def watch(self, body: bytes, seen: ServedExchange) -> Reply:
+    async def watch(self, body: bytes, exchange: ServedExchange) -> Reply:
         return Lines(_watched(self.state.front.watched()))
 
 

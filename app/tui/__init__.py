@@ -79,15 +79,15 @@ def watch(server: "ServerAddress", home: Path | None = None) -> int:
     return _ended(app)
 
 
-def _ended(app: "LikelyApp", left: str | None = None) -> int:
-    """Keep what is under way, say what is lost, or how to come back to the conversation that was `left`; gives the exit
+def _ended(app: "LikelyApp", ending: str | None = None) -> int:
+    """Keep what is under way, say what is lost, or how to come back to the conversation of `ending`; gives the exit
     code."""
     code, keeper = app.return_code or _kept(app), app.keeper
     if keeper is not None and keeper.unsaved:
         print(f"likely: {keeper.trouble}: what was said is lost", file=sys.stderr)
         return code or 1
-    if left:
-        print(f"likely chat --resume {left}")
+    if ending:
+        print(f"likely chat --resume {ending}")
     return code
 
 

@@ -94,7 +94,7 @@ def test_search_finds_words_said_and_titles(store: Store) -> None:
     assert [s.id for s in store.sessions("blue sky")] == ["c"]
     assert [s.id for s in store.sessions("caf")] == ["d"]
     assert [s.id for s in store.sessions("other")] == ["d"]
-    assert store.sessions("w77")[0].found
+    assert store.sessions("w77")[0].excerpt
     assert store.sessions('"; DROP TABLE session; --') == [] and len(store.sessions()) == 2
     assert store.sessions("NEAR( OR * ^") == []
 

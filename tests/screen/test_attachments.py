@@ -16,7 +16,7 @@ def test_files_that_a_prompt_names_are_attached(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "two words.md").write_text("```\ncode\n````\n")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     (tmp_path / "folder").mkdir()
-    found = attach.found('see @a.txt and @"two words.md" x@a.txt @nobody @')
+    found = attach.attachments('see @a.txt and @"two words.md" x@a.txt @nobody @')
     assert [(each.name, each.text) for each in found] == [
         ("a.txt", "words é\n\n"),
         ("two words.md", "```\ncode\n````\n"),
@@ -30,7 +30,7 @@ def test_files_that_a_prompt_names_are_attached(tmp_path: Path, monkeypatch: pyt
         ("@bytes", "is not UTF-8 text"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=line):
-            attach.found(text)
+            attach.attachments(text)
     (tmp_path / "a.txt").write_text("x" * 4_000_000)
     assert len(attach.read(tmp_path / "a.txt").text) == 4_000_000
     (tmp_path / "a.txt").write_text("x" * 4_000_001)

@@ -86,12 +86,12 @@ def test_every_step_is_what_a_replay_gives_and_a_person_parts_from_any() -> None
     assert told[0].origin == "given" and told[1].logprob is not None
     whole = tuple(replace(step, piece=PIECES[step.token]) for step in told)
     node, facts = Node("n", Fork("u"), "assistant", steps=whole, label=words(how)), facts_of(PIECES)
-    kept = Denoising.kept(node, facts)
+    kept = Denoising.of_steps(node, facts)
     assert kept is not None and kept.ids(0) == tuple(step.token for step in told) and kept.steps == 0
     assert kept.guesses(1, 0)[0].p >= kept.guesses(1, 0)[1].p > 0
-    assert Denoising.kept(replace(node, label="T 0.80"), facts) is None  # it was drawn from left to right
-    assert Denoising.kept(node, facts_of((b"z", *PIECES[1:]))) is None  # by a model with other tokens
-    assert Denoising.kept(node, facts_of(PIECES[:2])) is None
+    assert Denoising.of_steps(replace(node, label="T 0.80"), facts) is None  # it was drawn from left to right
+    assert Denoising.of_steps(node, facts_of((b"z", *PIECES[1:]))) is None  # by a model with other tokens
+    assert Denoising.of_steps(node, facts_of(PIECES[:2])) is None
     stopped = Denoising.of(LAID, MASK, how)
     assert [s.special for s in stopped.token_steps(PIECES, Recipe())] == [token == MASK for token in IDS[1:]]
 

@@ -74,11 +74,11 @@ def test_what_is_seen_stays_while_more_is_laid_out(messages, width, data) -> Non
     everything = [reference.spot(y) for y in range(reference.height)]
     for _ in range(data.draw(st.integers(1, 8))):
         y = data.draw(st.integers(0, layout.height - 1))
-        layout.seen = y
-        layout.seen = layout.reveal(y, 5, 10)
-        here = layout.spot(layout.seen)
+        layout.scroll = y
+        layout.scroll = layout.reveal(y, 5, 10)
+        here = layout.spot(layout.scroll)
         assert here is not None
-        window = [layout.spot(y) for y in range(max(layout.seen - 5, 0), min(layout.seen + 10, layout.height))]
+        window = [layout.spot(y) for y in range(max(layout.scroll - 5, 0), min(layout.scroll + 10, layout.height))]
         at = everything.index(window[0])
         assert window == everything[at : at + len(window)]  # as if all were laid out
         assert all(
@@ -89,14 +89,14 @@ def test_what_is_seen_stays_while_more_is_laid_out(messages, width, data) -> Non
             place = TokenPlace(other, data.draw(st.integers(0, len(layout.blocks[other].tokens) - 1)))
             x, y = layout.cell_of(place)
             assert (x, layout.spot(y)) == (reference.cell_of(place)[0], reference.spot(reference.cell_of(place)[1]))
-            assert layout.spot(layout.seen) == here  # laying out elsewhere has not moved what is seen
+            assert layout.spot(layout.scroll) == here  # laying out elsewhere has not moved what is seen
             assert layout.step(place, 1) == reference.step(place, 1)
             assert layout.rise(place, 3) == reference.rise(place, 3)
             assert layout.rise(place, -3) == reference.rise(place, -3)
             rows = [reference.cell_of(reference.rise(place, by))[1] for by in (-1, 1)]
             assert rows[0] <= reference.cell_of(place)[1] <= rows[1]
             assert layout.edges(place) == reference.edges(place)
-            assert layout.spot(layout.seen) == here
+            assert layout.spot(layout.scroll) == here
     assert layout.ends() == reference.ends()
     assert list(layout.spots(-2, layout.height + 4)) == [layout.spot(y) for y in range(-2, layout.height + 2)]
     layout.reveal_between(everything[0], everything[-1])  # type: ignore[arg-type]
@@ -111,10 +111,10 @@ def test_spots_are_numbered_in_reading_order() -> None:
 def test_after_another_width_the_same_token_is_seen_first() -> None:
     layout = BlockLayout(40)
     layout.replace([block([f" word{i}" + (".\n" if i % 9 == 8 else "") for i in range(400)], width=40)])
-    layout.seen = layout.reveal(37, 10, 20)
+    layout.scroll = layout.reveal(37, 10, 20)
     first = layout.first_seen()
     layout.resize(23)
-    assert first is not None and layout.cell_of(first)[1] == layout.seen
+    assert first is not None and layout.cell_of(first)[1] == layout.scroll
 
 
 def test_a_step_back_from_a_blocks_first_token_is_to_the_last_of_the_block_before() -> None:

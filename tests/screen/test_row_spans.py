@@ -103,10 +103,10 @@ def test_what_is_said_between_two_characters_is_without_margin_and_line_break() 
     assert text == "│ abc  de\n"
     bare = [character if character in "abcde" else "" for character in text]
     for start in range(len(text) + 1):
-        assert row.said(start) == "".join(bare[start:])
+        assert row.own_text(start) == "".join(bare[start:])
         for end in range(start, len(text) + 1):
-            assert row.said(start, end) == "".join(bare[start:end])
-    assert row.said() == "abcde" and row.drawn == (row.spans, 0)
+            assert row.own_text(start, end) == "".join(bare[start:end])
+    assert row.own_text() == "abcde" and row.drawn == (row.spans, 0)
 
 
 def test_columns_are_taken_for_the_next_token_in_a_margin_and_the_last_beyond_the_end() -> None:

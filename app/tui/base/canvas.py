@@ -26,19 +26,19 @@ class CachedWidget(Widget):
     A batch of tokens changes a row, and every widget that has a cell beside it is asked for all of its rows.
     """
 
-    _given: tuple[Region, list[Strip]] | None = None
+    _cached_rows: tuple[Region, list[Strip]] | None = None
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        if self._given is None or self._given[0] != crop:
-            self._given = crop, super().render_lines(crop)
-        return self._given[1]
+        if self._cached_rows is None or self._cached_rows[0] != crop:
+            self._cached_rows = crop, super().render_lines(crop)
+        return self._cached_rows[1]
 
     def refresh(self, *regions: Region, **what: Any) -> Self:
-        self._given = None
+        self._cached_rows = None
         return super().refresh(*regions, **what)
 
     def notify_style_update(self) -> None:
-        self._given = None
+        self._cached_rows = None
         super().notify_style_update()
 
 

@@ -30,7 +30,7 @@ def clean(text: str) -> str:
         return text
     parts = re.split("([\n\t])", text.replace("\r\n", "\n"))
     text = _DROPPED.sub("", "".join(part if part in "\n\t" else visible(part) for part in parts))
-    text = _FLAG.sub(lambda found: chr(ord(found.group()) - 0x1F1E6 + ord("A")), _SKIN.sub("", text))
+    text = _FLAG.sub(lambda match: chr(ord(match.group()) - 0x1F1E6 + ord("A")), _SKIN.sub("", text))
     text = _JOINS.sub(DOTTED, _SURROGATE.sub("�", text))
     return text.replace("\u2028", "⏎").replace("\u2029", "⏎")
 

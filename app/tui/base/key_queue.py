@@ -36,7 +36,7 @@ class KeyQueue:
         self._app, self._hand_on = app, hand_on
         self._waiting: Queue[Typed] = Queue()
         self._field: Widget | None = None  # that the last letter went to
-        self._seen: Widget | None = None  # the screen that was drawn last
+        self._drawn: Widget | None = None  # the screen that was drawn last
 
     def put(self, typed: Typed) -> None:
         self._waiting.put_nowait(typed)
@@ -62,14 +62,14 @@ class KeyQueue:
             parts: list[MessagePump] = [*focused.ancestors_with_self] if focused is not None else [screen, self._app]
             for part in parts:
                 await _reached(part.call_later)
-            if screen is not self._seen:
+            if screen is not self._drawn:
                 await _reached(screen.call_after_refresh)
             everything = [*screen.walk_children(), screen, self._app]
-            same = screen is self._seen is self._app.screen and focused is self._app.focused
+            same = screen is self._drawn is self._app.screen and focused is self._app.focused
             calm = calm + 1 if same and not any(part.message_queue_size for part in everything) else 0
             if calm == 2:
                 return
-            self._seen = screen
+            self._drawn = screen
 
 
 async def _reached(tell: Callable[[Callable[[], None]], bool]) -> None:

@@ -47,7 +47,7 @@ class BlockLayout:
         self.blocks: list[MessageBlock] = []
         self._tops: list[int] = []
         self.height = 0
-        self.seen = 0
+        self.scroll = 0
 
     def replace(self, blocks: Sequence[MessageBlock]) -> None:
         """Show other blocks; those that were laid out at this width are kept as they are."""
@@ -65,7 +65,7 @@ class BlockLayout:
             block.resize(width)
         self.measure()
         if place is not None:
-            self.seen = self.cell_of(place)[1]
+            self.scroll = self.cell_of(place)[1]
 
     def measure(self) -> None:
         """Find where every block begins, after one has grown or shrunk."""
@@ -197,10 +197,10 @@ class BlockLayout:
         block.wrap(part)
         rows = block.parts[part].rows
         if rows != guess:
-            if top + guess <= self.seen:
-                self.seen += rows - guess
-            elif top < self.seen:
-                self.seen = top + (self.seen - top) * rows // guess
+            if top + guess <= self.scroll:
+                self.scroll += rows - guess
+            elif top < self.scroll:
+                self.scroll = top + (self.scroll - top) * rows // guess
             self.measure()
         return True
 
@@ -215,7 +215,7 @@ class BlockLayout:
 
     def first_seen(self) -> TokenPlace | None:
         """The first token at or below the first row that is seen."""
-        for y in range(self.seen, self.height):
+        for y in range(self.scroll, self.height):
             place = self.token_at(0, y)
             if place is not None:
                 return place

@@ -238,16 +238,16 @@ class Markdown:
             first += match.end()
         self._inline(first, end, 0)
 
-    def _item(self, found: re.Match[str], at: int) -> int:
-        indent, sign, space = (len(part) for part in found.groups())
+    def _item(self, match: re.Match[str], at: int) -> int:
+        indent, sign, space = (len(part) for part in match.groups())
         self.wrap.hang = self._margin(indent + MARGIN)
         self._lead(at)
         self._put(at, at + indent, "")
-        bullet = BULLET if found.group(2) in "-*+" else None
+        bullet = BULLET if match.group(2) in "-*+" else None
         self._put(at + indent, at + indent + sign, bullet, MARKUP if bullet else 0)
-        self._put(at + indent + sign, at + found.end(), None if space == 1 else " ")
+        self._put(at + indent + sign, at + match.end(), None if space == 1 else " ")
         self._state = LineState(listed=True)
-        return self._paragraph(at + found.end(), self._margin(indent + sign + 1 + MARGIN), begun=True)
+        return self._paragraph(at + match.end(), self._margin(indent + sign + 1 + MARGIN), begun=True)
 
     # -- paragraphs --------------------------------------------------------------------------------------------------
 
@@ -299,16 +299,16 @@ class Markdown:
             else:
                 self._words(first, last, bits)
 
-    def _certain(self, start: int, text: str, found: Inline) -> int:
+    def _certain(self, start: int, text: str, spans: Inline) -> int:
         """The last settled place of a paragraph's text, in a line of which it is certain that it goes on with it."""
-        at = found.settled(text, len(text))
+        at = spans.settled(text, len(text))
         while at > 0:
             begin = self.text.rfind("\n", 0, start + at) + 1
             line = line_at(self.text, begin)[0]
             before = self.text[begin : start + at].strip()
             if not line.lstrip().startswith("|") and not MAYBE_RULER.match(line) and (before or begin <= start):
                 return at
-            at = found.settled(text, max(begin - start, 0))
+            at = spans.settled(text, max(begin - start, 0))
         return 0
 
     def _words(self, start: int, end: int, face: int) -> None:
@@ -333,13 +333,13 @@ class Markdown:
 
     # -- code --------------------------------------------------------------------------------------------------------
 
-    def _open(self, found: re.Match[str], at: int, end: int, whole: bool) -> int:
+    def _open(self, match: re.Match[str], at: int, end: int, whole: bool) -> int:
         """The line that begins a block of code: the name of the language."""
-        indent, sign, named = found.groups()
+        indent, sign, named = match.groups()
         fence = _Fence(sign, len(indent), _highlight((named.split() or [""])[0]), Place(end + 1))
         self._pad(fence.indent, at)
-        self._put(at, at + found.start(3), "", CODE)
-        self._put(at + found.start(3), end, None, CODE | MARKUP)
+        self._put(at, at + match.start(3), "", CODE)
+        self._put(at + match.start(3), end, None, CODE | MARKUP)
         return self._end(end, whole, LineState(fence, self._state.listed, blank=False))
 
     def _pad(self, indent: int, at: int) -> None:

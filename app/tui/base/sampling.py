@@ -79,11 +79,11 @@ class Sampling:
         """With one value, as far as its slider goes."""
         return replace(self, values={**self.values, name: presets.clamp(name, value)})
 
-    def with_read(self, given: Mapping[str, str]) -> "Sampling":
+    def with_read(self, texts: Mapping[str, str]) -> "Sampling":
         """With values as a person writes them, all of them or none: ParameterError for one that cannot be, and where
         they do not go together."""
         changed = replace(
-            self, values={**self.values, **{name: presets.read(name, text) for name, text in given.items()}}
+            self, values={**self.values, **{name: presets.read(name, text) for name, text in texts.items()}}
         )
         presets.recipe(changed.values, changed.order)
         return changed
@@ -162,6 +162,6 @@ def typed(text: str, sampling: Sampling) -> Sampling:
     )
 
 
-def given(sampling: Sampling) -> str:
+def as_typed(sampling: Sampling) -> str:
     """The text from which `typed` reads these values: those that are not off."""
     return " ".join(f"{name} {value:g}" for name, value in sampling.values.items() if value != OFF[name])

@@ -49,9 +49,9 @@ class TerminalDriver(LinuxDriver):
 class EndOfReading(Event):
     """The end of reading keys: asked for, or come since the terminal is gone, which `told` is then told once."""
 
-    def __init__(self, terminal: int, told: Callable[[], object]) -> None:
+    def __init__(self, terminal: int, hear: Callable[[], object]) -> None:
         super().__init__()
-        self._told, self._gone = told, False
+        self._told, self._gone = hear, False
         self._look = select.poll()
         self._look.register(terminal, 0)  # that it is gone is said whatever is asked
 

@@ -44,7 +44,7 @@ class CellRow:
     def text(self) -> str:
         return "".join(span.text for span in self.spans)
 
-    def said(self, start: int = 0, end: int | None = None) -> str:
+    def own_text(self, start: int = 0, end: int | None = None) -> str:
         """The text between two of its characters, without what is nobody's and the line break."""
         parts, at = [], 0
         for span in self.spans:

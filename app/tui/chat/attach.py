@@ -26,7 +26,7 @@ class Attachment:
     text: str
 
 
-def found(text: str) -> list[Attachment]:
+def attachments(text: str) -> list[Attachment]:
     """The files that a prompt names with `@path`. Raises DataError for one that cannot be read as text.
 
     A word that begins with @ and names no file stays a word.

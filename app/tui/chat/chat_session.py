@@ -246,9 +246,9 @@ class ChatSession:
     def _how(self, recipe: Recipe) -> str:
         """How an answer is drawn, in words, where the recipe of its tokens does not say it."""
         strategy = self._acting
-        found_by = str(strategy) if strategy.SEARCHES or strategy.FORKS else ""
+        search = str(strategy) if strategy.SEARCHES or strategy.FORKS else ""
         words = "" if strategy.SEARCHES and not recipe.transforms else recipe_words(recipe)
-        return " · ".join(filter(None, (found_by, words, self.adapters))) if found_by or self.adapters else ""
+        return " · ".join(filter(None, (search, words, self.adapters))) if search or self.adapters else ""
 
     def _generate(self, node: Node, prompt: Prompt, recipe: Recipe, tokens: Sequence[int], force: str) -> None:
         assert self.facts is not None

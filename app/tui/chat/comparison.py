@@ -34,7 +34,7 @@ def gathered(base: Conversation, answers: Answers, now: float) -> Conversation:
     return talk
 
 
-def kept(talk: Conversation, answers: Answers, now: float) -> Conversation:
+def updated(talk: Conversation, answers: Answers, now: float) -> Conversation:
     """A comparison with what its columns hold by now: answers that are there already have grown, others are added."""
     question = next(iter(talk.nodes.values()), None)
     if question is None:

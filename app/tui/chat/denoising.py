@@ -93,7 +93,7 @@ class Denoising:
         return cls(laid, mask, planned, model)
 
     @classmethod
-    def kept(cls, node: Node, facts: ModelFacts) -> "Denoising | None":
+    def of_steps(cls, node: Node, facts: ModelFacts) -> "Denoising | None":
         """An answer that was kept without its steps: its tokens as they stood in the end. None for one that was drawn
         from left to right, or of another model's tokens."""
         steps, mask, pieces = node.steps, facts.mask, facts.vocabulary
@@ -169,7 +169,7 @@ class Denoising:
     def thoughts(self, position: int, step: int) -> list[tuple[int, Thought]]:
         """The thoughts of a position until a step, oldest first."""
         thoughts = self.history.get(position, [])
-        return thoughts[: bisect_right(thoughts, step, key=lambda each: each[0])]
+        return thoughts[: bisect_right(thoughts, step, key=lambda thought: thought[0])]
 
     def cell(self, position: int, step: int) -> CanvasCell:
         """A position as it stands after a step."""

@@ -53,11 +53,11 @@ def _shaded(guess: bytes | None, apart: bool) -> str:
     return (" " if text.startswith(" ") and word else "") + SHADE * max(cells.width(word), 1)
 
 
-def rows(said: Sequence[CanvasText], width: int) -> list[list[Piece]]:
+def rows(parts: Sequence[CanvasText], width: int) -> list[list[Piece]]:
     """The text in rows of so many cells, broken between words."""
     lines: list[list[Piece]] = [[]]
     used, indented = 0, False
-    for word in _words(said):
+    for word in _words(parts):
         if word[0].text == "\n":
             lines.append([])
             used, indented = 0, True
@@ -85,10 +85,10 @@ def _append(row: list[Piece], piece: Piece) -> None:
         row.append(piece)
 
 
-def _words(said: Sequence[CanvasText]) -> Iterator[list[Piece]]:
+def _words(parts: Sequence[CanvasText]) -> Iterator[list[Piece]]:
     """Words with the blanks before them, each maybe of several positions; a line break by itself."""
     word: list[Piece] = []
-    for piece in said:
+    for piece in parts:
         for run in cells.runs(piece.text):
             blank = not run.strip(" \t\n\u00a0")
             if (run == "\n" or blank) and word:

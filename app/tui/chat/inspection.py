@@ -115,12 +115,12 @@ class Subject:
     exact: Callable[[], Inspection] | None = None
 
 
-def entropies(steps: Sequence[TokenStep], found: list[float | None] | None = None) -> list[float | None]:
-    """Entropies in bits; `found`, those of the first steps, grows to all of them."""
-    found = [] if found is None else found
-    for step in steps[len(found) :]:
-        found.append(None if step.entropy is None else step.entropy / LN2)
-    return found
+def entropies(steps: Sequence[TokenStep], known: list[float | None] | None = None) -> list[float | None]:
+    """Entropies in bits; `known`, those of the first steps, grows to all of them."""
+    known = [] if known is None else known
+    for step in steps[len(known) :]:
+        known.append(None if step.entropy is None else step.entropy / LN2)
+    return known
 
 
 def recent(bits: Bits, at: int | None) -> Bits:

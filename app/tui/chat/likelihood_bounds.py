@@ -19,29 +19,29 @@ class LikelihoodBounds:
     """Bounds by whatever tells canvases apart; `changed` is called with a line on each news, "" but for a failure."""
 
     def __init__(self, changed: Callable[[str], object]) -> None:
-        self.found: dict[Hashable, r.Bounding | r.Bounded] = {}
+        self.known: dict[Hashable, r.Bounding | r.Bounded] = {}
         self._changed = changed
         self._controls: dict[Hashable, RunControl] = {}  # of those under way
 
     def ask(self, submit: Submit, key: Hashable, model: str, ids: Sequence[int], free: Sequence[int]) -> None:
         """Have one measured, unless it is known or under way."""
-        if key in self.found:
+        if key in self.known:
             return
         control = self._controls[key] = RunControl()
-        self.found[key] = r.Bounding(0)
+        self.known[key] = r.Bounding(0)
 
         def heard(job: int, events: list[Any]) -> None:
             line = ""
             for event in [] if control.cancelled else events:
                 match event:
                     case r.Bounding():
-                        self.found[key] = event
+                        self.known[key] = event
                     case r.Bounded():
-                        self.found[key] = event
+                        self.known[key] = event
                         del self._controls[key]
                     case Failed():
                         line = event.line
-                        del self.found[key], self._controls[key]
+                        del self.known[key], self._controls[key]
             self._changed(line)
 
         submit(call(calls.bound, model, tuple(ids), tuple(free), control), heard)
@@ -51,6 +51,6 @@ class LikelihoodBounds:
         stopped = bool(self._controls)
         for key, control in self._controls.items():
             control.cancel()
-            del self.found[key]
+            del self.known[key]
         self._controls.clear()
         return stopped

@@ -26,13 +26,13 @@ class Neighbours(CandidateTable):
         return self.words
 
 
-def table(name: str, found: looks.NearestTokens | str | None, names: Names) -> Neighbours:
+def table(name: str, tokens: looks.NearestTokens | str | None, names: Names) -> Neighbours:
     """Of a token: what was found, why nothing was, or None while it is looked for."""
-    if not isinstance(found, looks.NearestTokens):
-        return Neighbours("NEAREST", name, found or "looking…", (), *NOTHING)
+    if not isinstance(tokens, looks.NearestTokens):
+        return Neighbours("NEAREST", name, tokens or "looking…", (), *NOTHING)
     rows = tuple(
         Candidate(token, names.name(token), raw, max(cosine, 0.0))
-        for (token, cosine), raw in zip(found.found, found.raw, strict=True)
+        for (token, cosine), raw in zip(tokens.found, tokens.raw, strict=True)
     )
-    words = f"all others: median {found.median:.2f}, 99 % below {found.below:.2f}"
+    words = f"all others: median {tokens.median:.2f}, 99 % below {tokens.below:.2f}"
     return Neighbours("NEAREST", name, "in the embedding", rows, *NOTHING, words)

@@ -90,7 +90,7 @@ def ranking(talk: Conversation, count: tallies.VoteCount | None, *, opened: bool
     leaf = talk.leaf
     if leaf is None or not leaf.label:
         return None
-    how = tallies.found_by(leaf.label)
+    how = tallies.strategy_of(leaf.label)
     if count is None and (how is None or not how.SEARCHES):
         return None
     nodes = tallies.paths(talk, leaf)
@@ -107,7 +107,7 @@ def ranking(talk: Conversation, count: tallies.VoteCount | None, *, opened: bool
         if count is None:
             numbers = bits(total), str(tokens), bits(score)
         else:
-            numbers = count.said.get(node.id) or "", str(tokens), bits(total / tokens if tokens else math.nan)
+            numbers = count.answers.get(node.id) or "", str(tokens), bits(total / tokens if tokens else math.nan)
         state = state_of(node)
         verdict = None if state == GROWING else _judged(answer)
         rows.append(RankedText(node.id, text, numbers, state, node.id == leaf.id, verdict))

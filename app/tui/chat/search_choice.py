@@ -49,7 +49,7 @@ def choice(talk: Conversation, message: Message, token: int) -> SearchChoice | N
     """Of the place before a token of a message, by the search that drew that; None where none did, and for a
     token that is not kept yet."""
     like, at = message.last, token
-    how = tallies.found_by(like.label) if like.label else None
+    how = tallies.strategy_of(like.label) if like.label else None
     if not isinstance(how, Search):
         return None
     *before, last = message.segments
@@ -88,13 +88,13 @@ def choice(talk: Conversation, message: Message, token: int) -> SearchChoice | N
     return SearchChoice(total, depth - start, ranks, ends) if ranks else None
 
 
-def table(seen: CandidateTable, made: SearchChoice, names: Names) -> SearchTable:
+def table(shown: CandidateTable, picked: SearchChoice, names: Names) -> SearchTable:
     """The table of a token as what the search made of its place."""
     rows = []
-    for row in seen.rows:
-        total = bits(made.total + math.log(row.before)) if row.before > 0 else ""
-        rank = made.ranks.get(row.token)
-        if rank is None and made.ends and row.token in names.eos:
+    for row in shown.rows:
+        total = bits(picked.total + math.log(row.before)) if row.before > 0 else ""
+        rank = picked.ranks.get(row.token)
+        if rank is None and picked.ends and row.token in names.eos:
             rank = 0
         if rank is None:
             cut = BANNED if row.removed_by == BANNED else SEARCH
@@ -103,9 +103,9 @@ def table(seen: CandidateTable, made: SearchChoice, names: Names) -> SearchTable
             rows.append(replace(row, after=row.before, removed_by="", more=(total, str(rank) if rank else "kept")))
     on = [row for row in rows if not row.removed_by]
     mass, cut_by = sum(row.before for row in on), SEARCH if len(on) < len(rows) else ""
-    count = max(len(made.ranks), len(on))
-    numbers = f"step {made.length + 1}  {seen.numbers}"
+    count = max(len(picked.ranks), len(on))
+    numbers = f"step {picked.length + 1}  {shown.numbers}"
     return SearchTable(
-        "NEXT", seen.name, numbers, tuple(rows), seen.vocab, (count, count), (mass, mass), cut_by, True, seen.live,
-        made.total,
+        "NEXT", shown.name, numbers, tuple(rows), shown.vocab, (count, count), (mass, mass), cut_by, True, shown.live,
+        picked.total,
     )  # fmt: skip

@@ -32,19 +32,19 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class VoteCount:
-    """A vote as far as it has come: `said` is each ended path's answer, None for none."""
+    """A vote as far as it has come: `answers` is each ended path's answer, None for none."""
 
     paths: int  # in all, as far as they have begun
     sampled: bool  # each by itself: without that a share has no interval
     shares: tuple[Share, ...]  # the most frequent first
-    said: dict[str, str | None]  # by node
+    answers: dict[str, str | None]  # by node
 
     @property
     def unanswered(self) -> int:
-        return sum(answer is None for answer in self.said.values())
+        return sum(answer is None for answer in self.answers.values())
 
 
-def found_by(label: str) -> Strategy | None:
+def strategy_of(label: str) -> Strategy | None:
     """The strategy that a node's label names."""
     try:
         return parse(label.partition(" · ")[0])
@@ -55,7 +55,7 @@ def found_by(label: str) -> Strategy | None:
 def tally(talk: Conversation) -> VoteCount | None:
     """The vote that the last message of the lineage is a path of; None where it is none."""
     leaf = talk.leaf
-    how = found_by(leaf.label) if leaf is not None and leaf.label else None
+    how = strategy_of(leaf.label) if leaf is not None and leaf.label else None
     if leaf is None or not isinstance(how, Vote):
         return None
     together = paths(talk, leaf)
@@ -70,9 +70,9 @@ def tally(talk: Conversation) -> VoteCount | None:
 
 
 @lru_cache(maxsize=1024)
-def _answer(rule: str, said: str) -> str | None:
+def _answer(rule: str, text: str) -> str | None:
     """The answer in a text, which is asked for each time that the panel is drawn."""
-    return answer_in(said, Extraction(rule))[0]
+    return answer_in(text, Extraction(rule))[0]
 
 
 def paths(talk: Conversation, leaf: Node) -> list[Node]:
@@ -134,6 +134,6 @@ def winning(talk: Conversation, seed: int) -> str | None:
     count = tally(talk)
     if count is None:
         return None
-    answer = vote.winner(vote.tally(list(count.said.values())), seed)
-    saying = [id for id, given_answer in count.said.items() if given_answer == answer and given_answer is not None]
+    answer = vote.winner(vote.tally(list(count.answers.values())), seed)
+    saying = [id for id, given_answer in count.answers.items() if given_answer == answer and given_answer is not None]
     return max(saying, key=lambda id: mean_logprob(steps(talk, talk.nodes[id])), default=None)

@@ -31,7 +31,7 @@ class WatchedRequest:
     """One request: what it asked for, and what has come of it."""
 
     number: int
-    asked: WatchAsked
+    request: WatchAsked
     began: float  # seconds since the epoch, by this machine's clock
     talk: Conversation
     run: LiveRun | None  # None: its tokens were let go
@@ -48,24 +48,24 @@ class WatchedRequest:
     _speed: float | None = None  # of all of it, as the server has told
 
     @classmethod
-    def of(cls, number: int, asked: WatchAsked, now: float) -> "WatchedRequest":
+    def of(cls, number: int, request: WatchAsked, now: float) -> "WatchedRequest":
         """A request that has just been heard of."""
         names = map(str, count(1))
         new: Callable[[], str] = lambda: next(names)  # noqa: E731
-        talk = Conversation(f"watched {number}", seed=asked.seed, created=now, updated=now)
+        talk = Conversation(f"watched {number}", seed=request.seed, created=now, updated=now)
         fork = Fork()
-        for role, text in asked.turns:
+        for role, text in request.turns:
             yours = role != "assistant"
             words = text if role in ("user", "assistant", "text") else f"{role}: {text}"
             node = Node(new(), fork, "user" if yours else "assistant", text=words or " ", finish="" if yours else "eot")
             talk, fork = talk.add(node), Fork(node.id)
-        texts = [Node(new(), fork, "assistant", seed=asked.seed, label=asked.how) for _ in range(asked.texts)]
+        texts = [Node(new(), fork, "assistant", seed=request.seed, label=request.how) for _ in range(request.texts)]
         for node in texts:
             talk = talk.add(node)
         talk = talk.check_out(texts[0].id) if texts else talk
         run = LiveRun(texts[0].id if texts else "", RunControl(), new)
         run.nodes, run.branched = {branch: node.id for branch, node in enumerate(texts)}, len(texts) > 1
-        return cls(number, asked, now, talk, run, model=asked.model)
+        return cls(number, request, now, talk, run, model=request.model)
 
     @property
     def state(self) -> str:
@@ -104,7 +104,7 @@ class WatchedRequest:
             passed.append(event)
         heard = self._apply(passed)
         if any(isinstance(event, Closed) for event in passed):
-            last = self.close(self._reason or ("left" if self.asked.texts else "ended"))
+            last = self.close(self._reason or ("left" if self.request.texts else "ended"))
             heard = last if last.reshow else heard
         return heard
 
@@ -207,8 +207,8 @@ class WatchedRequests:
     def running(self) -> int:
         return len(self._by_number)
 
-    def _add(self, number: int, asked: WatchAsked) -> None:
-        row = WatchedRequest.of(number, asked, self.clock())
+    def _add(self, number: int, request: WatchAsked) -> None:
+        row = WatchedRequest.of(number, request, self.clock())
         self.rows.append(row)
         self._by_number[number] = row
         self.total += 1

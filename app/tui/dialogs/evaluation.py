@@ -33,7 +33,7 @@ class NewEvaluation(Dialog[Evaluate | None]):
 
     def __init__(self, tasks: str = "", models: str = "") -> None:
         super().__init__()
-        self.given = {"tasks": tasks, "models": models, "items": ""}
+        self.defaults = {"tasks": tasks, "models": models, "items": ""}
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet wide"):
@@ -42,7 +42,7 @@ class NewEvaluation(Dialog[Evaluate | None]):
                 with Horizontal(classes="field"):
                     yield Label(name, classes="field-name")
                     suggester = Paths(use_cache=False) if name == "tasks" else None
-                    yield Input(self.given[name], id=f"asked-{name}", suggester=suggester)
+                    yield Input(self.defaults[name], id=f"asked-{name}", suggester=suggester)
                 yield Label(about, classes="faint asked-about", markup=False)
             yield Label("", id="asked-line", markup=False)
 

@@ -131,8 +131,8 @@ class RowsScreen(Screen[None]):
         else:
             rows, names = browser.rows, browser.numbers
 
-            def ordered(found: dict[str, np.ndarray]) -> None:
-                browser.columns = found
+            def ordered(numbers: dict[str, np.ndarray]) -> None:
+                browser.columns = numbers
                 browser.sort(by)
 
             self._aside(f"ordering by {by}", lambda: browsing.columns(rows, names), ordered)

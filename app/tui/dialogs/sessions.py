@@ -31,8 +31,8 @@ class SessionsDialog(Dialog[str | None]):
         self.list = SessionList(current, named=named, removed=removed)
 
     @property
-    def found(self) -> list[Summary]:
-        return self.list.found
+    def summaries(self) -> list[Summary]:
+        return self.list.summaries
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet wide"):

@@ -18,9 +18,9 @@ KEPT = 50  # answers that are looked back on
 
 @dataclass
 class Answers:
-    """The answers, oldest first; `asked` is the question that is asked again."""
+    """The answers, oldest first; `question` is the one that is asked again."""
 
-    asked: Complete | None = None
+    question: Complete | None = None
     drawn: list[Completion] = field(default_factory=list)
 
     def take(self, drawn: Completion) -> None:

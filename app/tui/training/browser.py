@@ -107,10 +107,10 @@ class RowBrowser:
         row: FileRow = self.rows[at if self.order is None else int(self.order[at])]
         return row
 
-    def show(self, found: OpenedRows) -> None:
+    def show(self, file: OpenedRows) -> None:
         """Show the rows of a file; the place stays where the file is the one before."""
-        same = self.opened is not None and self.opened.path == found.path
-        self.opened, self.why = found, ""
+        same = self.opened is not None and self.opened.path == file.path
+        self.opened, self.why = file, ""
         self.order, self.by, self.columns = None, "", {}
         self.go(self.at if same else 0)
 

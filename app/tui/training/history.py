@@ -149,11 +149,11 @@ class TrainingHistory:
         curves = [Curve([left, right], [line, line], "faint", dotted=True), Curve(xs, powers, "bar", loose=True)]
         return Picture(words, curves, (), right, left, floor=low, up=up)
 
-    def _small(self, heading: str, name: str, said: Callable[[float], str], close: bool) -> Picture:
+    def _small(self, heading: str, name: str, form: Callable[[float], str], close: bool) -> Picture:
         xs, ys = self._column("step", close), self._column(name, close)
         words = [(heading, "heading")]
         if len(ys):
-            words += [(f"  {said(ys[-1])}", "text"), (f"  peak {said(ys.max())}", "faint")]
+            words += [(f"  {form(ys[-1])}", "text"), (f"  peak {form(ys.max())}", "faint")]
         left, right = self._range(xs, close)
         return Picture(words, [Curve(xs, ys, "bar", loose=True)], (), right, left, axis=False, floor=0.0)
 

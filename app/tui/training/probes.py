@@ -41,7 +41,7 @@ class Probes:
     prompts: list[Compare] = field(default_factory=list)
     at: int = 0  # the prompt that is looked at
     text: Compare = field(default_factory=lambda: Compare(top=TOP))
-    found: dict[Compare, Compared] = field(default_factory=dict)
+    compared: dict[Compare, Compared] = field(default_factory=dict)
     pending: set[Request] = field(default_factory=set)
     chat: bool = True  # prompts go through the chat template
     always: bool = False  # the last question is asked again at every validation
@@ -64,7 +64,7 @@ class Probes:
                 self.answers.take(event)
             case Compared(_, request):
                 self.pending.discard(request)
-                self.found[request] = event
+                self.compared[request] = event
             case Refused(_, request):
                 self.pending.discard(request)
 
@@ -84,21 +84,21 @@ class Probes:
             self.ask(request)
 
     def question(self, text: str) -> None:
-        self.answers.asked = Complete(text, chat=self.chat)
-        self.ask(self.answers.asked)
+        self.answers.question = Complete(text, chat=self.chat)
+        self.ask(self.answers.question)
 
     def repeat(self, base: bool = False) -> bool:
         """Ask the last question again, or ask it of the base; gives whether there was one."""
-        if self.answers.asked is None:
+        if self.answers.question is None:
             return False
-        self.ask(replace(self.answers.asked, base=base))
+        self.ask(replace(self.answers.question, base=base))
         return True
 
     def turn(self, by: int) -> None:
         """Look at another of the prompts."""
         if self.prompts:
             self.at = (self.at + by) % len(self.prompts)
-            if self.prompts[self.at] not in self.found:
+            if self.prompts[self.at] not in self.compared:
                 self.ask(self.prompts[self.at])
 
     def watch(self, text: str) -> None:
@@ -123,7 +123,7 @@ class Probes:
     @property
     def along(self) -> Compared | None:
         """The drift along the held-out text."""
-        return self.found.get(self.text)
+        return self.compared.get(self.text)
 
     def block(self) -> MessageBlock | None:
         """The held-out text with its heat."""
@@ -139,14 +139,16 @@ class Probes:
             before = "".join(drift.text(tokens, self.names))
             return self._outlook("along the text", before, self.along, in_text.token, live=False)
         prompt = self.prompts[self.at] if self.prompts else None
-        if prompt in self.found and prompt is not None:
+        if prompt in self.compared and prompt is not None:
             what = f"prompt {self.at + 1}/{len(self.prompts)}"
-            return self._outlook(what, prompt.text, self.found[prompt], None)
+            return self._outlook(what, prompt.text, self.compared[prompt], None)
         if self.along is not None:
             return self._outlook("after the text", "", self.along, None)
         return ProbeView("", "" if self.pending else NOT_YET, None, bool(self.pending), drift.NOTHING)
 
-    def _outlook(self, what: str, before: str, found: Compared, token: int | None, *, live: bool = True) -> ProbeView:
-        at = len(found.difference.positions) if token is None else token
-        view = drift.view(found.difference, at, self.names, live=live)
-        return ProbeView(what, before, found.step, found.request in self.pending, view)
+    def _outlook(
+        self, what: str, before: str, compared: Compared, token: int | None, *, live: bool = True
+    ) -> ProbeView:
+        at = len(compared.difference.positions) if token is None else token
+        view = drift.view(compared.difference, at, self.names, live=live)
+        return ProbeView(what, before, compared.step, compared.request in self.pending, view)

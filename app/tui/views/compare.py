@@ -14,7 +14,7 @@ from likely.app import requests as r
 from likely.app.heat import HEATS
 from likely.app.tui.base import cells, keys, presets
 from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.sampling import Sampling, given, typed
+from likely.app.tui.base.sampling import Sampling, as_typed, typed
 from likely.app.tui.chat import comparison, decoding
 from likely.app.tui.chat.chat_session import ChatSession
 from likely.app.tui.chat.formulas import of_answers, of_token
@@ -60,7 +60,7 @@ class CompareScreen(View):
         self.prompt_text = ""
         self.seed = 7
         self.markdown = True  # answers are rendered
-        self.kept: Conversation | None = None  # what is saved of the columns
+        self.saved: Conversation | None = None  # what is saved of the columns
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME, id="top")
@@ -115,7 +115,7 @@ class CompareScreen(View):
     def start(self) -> None:
         """Give every column the prompt, from the beginning and with the same seed: another comparison."""
         self._keep()
-        self.kept = self._empty()
+        self.saved = self._empty()
         for column in self.columns:
             self._answer(column)
         self.columns[0].view.focus()
@@ -127,8 +127,8 @@ class CompareScreen(View):
         if absent:
             self._load(absent[0], lambda _: self._answer(column))
             return
-        if self.kept is not None:
-            self.kept = comparison.put_away(self.kept, column.answer)
+        if self.saved is not None:
+            self.saved = comparison.put_away(self.saved, column.answer)
         self.models_changed()
         column.start(self._conversation(column.talk.sampling, column.talk.facts), self.prompt_text)
 
@@ -237,12 +237,12 @@ class CompareScreen(View):
     # -- what is kept ------------------------------------------------------------------------------------------------
 
     def current(self) -> Conversation | None:
-        return self.kept
+        return self.saved
 
     def rename(self, title: str) -> None:
-        if self.kept is not None:
-            self.kept = replace(self.kept, title=cells.fit(title, 60))
-            self.host.save(self.kept)
+        if self.saved is not None:
+            self.saved = replace(self.saved, title=cells.fit(title, 60))
+            self.host.save(self.saved)
 
     def fresh(self) -> None:
         self.open(self._empty())
@@ -257,16 +257,16 @@ class CompareScreen(View):
     def _keep(self) -> None:
         """Save the comparison as it is by now."""
         answers = [(c.label, c.talk.transcript.shown) for c in self.columns if c.steps and not c.kept_label]
-        if answers and self.kept is not None:
+        if answers and self.saved is not None:
             for column in self.columns:
                 column.talk.keep()
-            self.kept = comparison.kept(self.kept, answers, self.host.clock())
-            self.host.save(self.kept)
+            self.saved = comparison.updated(self.saved, answers, self.host.clock())
+            self.host.save(self.saved)
 
     def open(self, conversation: Conversation) -> None:
         if self.is_mounted:
             self.leave()
-        self.kept = conversation
+        self.saved = conversation
         question = next(iter(conversation.nodes.values()), None)
         self.prompt_text = question.text if question is not None else ""
         if self.is_mounted:
@@ -289,7 +289,7 @@ class CompareScreen(View):
 
     def _columns(self) -> list[Column]:
         """The columns of what is kept, or those that a new comparison begins with."""
-        talks = comparison.columns(self.kept) if self.kept is not None and self.kept.nodes else []
+        talks = comparison.columns(self.saved) if self.saved is not None and self.saved.nodes else []
         if talks:
             return [self._kept_column(talk) for talk in talks[:MOST]]
         chat = self.host.session
@@ -383,13 +383,13 @@ class CompareScreen(View):
         )
 
     def _column(
-        self, sampling: Sampling, model: str = "", strategy: Strategy = PLAIN, kept: Conversation | None = None
+        self, sampling: Sampling, model: str = "", strategy: Strategy = PLAIN, stored: Conversation | None = None
     ) -> Column:
-        talk = ChatSession(kept or self._conversation(sampling, None), lambda _: 0, clock=self.host.clock)
+        talk = ChatSession(stored or self._conversation(sampling, None), lambda _: 0, clock=self.host.clock)
         talk.sampling, talk.strategy = sampling, strategy
         talk.new_seed = lambda: self.seed
         talk.transcript.render(self.markdown)
-        label = kept.messages()[-1].last.label if kept is not None else ""
+        label = stored.messages()[-1].last.label if stored is not None else ""
         column = Column(talk, model, self.host.store, label)
         talk.send = lambda request: self.host.engine.submit(request, partial(self._heard, column))
         return column
@@ -414,8 +414,8 @@ class CompareScreen(View):
             return
         column = self.picked()
         column.stop()
-        if self.kept is not None:
-            self.kept = comparison.put_away(self.kept, column.answer)
+        if self.saved is not None:
+            self.saved = comparison.put_away(self.saved, column.answer)
         await column.remove()
         self._keep()
         self.unmark()  # the first one may be another now
@@ -456,7 +456,7 @@ class CompareScreen(View):
         match kind:
             case "typed":
                 title = "parameters and their values; what is not named stays"
-                self.app.push_screen(Ask(title, given(talk.sampling)), partial(self._typed, column))
+                self.app.push_screen(Ask(title, as_typed(talk.sampling)), partial(self._typed, column))
             case "draft":
                 self._other_model(column, lambda facts: setattr(talk, "strategy", Drafting(facts.name)))
             case "model" if not name:

@@ -3,7 +3,7 @@
 from dataclasses import fields, replace
 from typing import Any
 
-from likely.app.tui.base.sampling import Sampling, given
+from likely.app.tui.base.sampling import Sampling, as_typed
 from likely.app.tui.chat import status
 from likely.app.tui.chat.chat_session import ChatSession
 from likely.app.tui.chat.denoising import words
@@ -44,7 +44,7 @@ def settings(screen: ChatParts) -> str:
     """How the next answer is filled, in a line."""
     talk = screen.talk
     masks = f"{talk.max_tokens} mask{'s' * (talk.max_tokens > 1)}" if talk.max_tokens else "as many masks as are usual"
-    return f"{words(talk.unmasking)} · {masks} (/max) · {given(talk.sampling) or 'T 1.00'} (/set)"
+    return f"{words(talk.unmasking)} · {masks} (/max) · {as_typed(talk.sampling) or 'T 1.00'} (/set)"
 
 
 def unmask(screen: ChatParts, text: str) -> None:

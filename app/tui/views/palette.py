@@ -72,10 +72,10 @@ class Palette(Narrowing[Command]):
             return self.commands
         fuzzy = FuzzySearch().match
         scores = [(fuzzy(query.strip(), name)[0], command) for command in self.commands for name in command[:1]]
-        return [command for score, command in sorted(scores, key=lambda each: -each[0]) if score > 0]
+        return [command for score, command in sorted(scores, key=lambda command: -command[0]) if score > 0]
 
-    def line(self, found: Command, width: int) -> Text:
-        name, about, _ = found
+    def line(self, command: Command, width: int) -> Text:
+        name, about, _ = command
         line = Text(cells.fit(cells.clean(name), width), no_wrap=True)
         line.append(cells.fit("  " + cells.clean(about), max(width - cells.width(line.plain), 0)), style="dim")
         return line
@@ -84,9 +84,9 @@ class Palette(Narrowing[Command]):
 def offer(app: App[str], commands: Sequence[Command], what: str) -> None:
     """Have a person pick a command, and do it; not over a palette that is open."""
 
-    def picked(found: Command | None) -> None:
-        if found is not None:
-            app.call_later(found[2])
+    def picked(command: Command | None) -> None:
+        if command is not None:
+            app.call_later(command[2])
 
     if not isinstance(app.screen, Palette):
         app.push_screen(Palette(commands, f"search for {what}"), picked)

@@ -10,7 +10,7 @@ from likely.app import export
 from likely.app.heat import HEATS, bits_of
 from likely.app.recipes import BAN
 from likely.app.tui.base import cells, presets
-from likely.app.tui.base.sampling import given, typed
+from likely.app.tui.base.sampling import as_typed, typed
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.chat import decoding
 from likely.app.tui.dialogs.export_file import export_file
@@ -131,7 +131,7 @@ def _choose(screen: ChatParts, choice: str) -> None:
 
 def _set(screen: ChatParts, text: str) -> None:
     screen.set_sampling(typed(text, screen.talk.sampling))
-    screen.hints.say(given(screen.talk.sampling) or "everything is off: T 1.00")
+    screen.hints.say(as_typed(screen.talk.sampling) or "everything is off: T 1.00")
 
 
 def _tokens(screen: ChatParts, word: str) -> list[int]:

@@ -112,7 +112,7 @@ class TuneScreen(View):
         self.prompt = self.query_one(PromptInput)
         self.gauge = self.query_one(Gauge)
         self.panel, self.learned = self.query_one(MovedPanel), self.query_one(LearnedPanel)
-        self.said = self.query_one("#answers", HeatView)
+        self.answers = self.query_one("#answers", HeatView)
         self.action_view("loss")
         self.set_interval(TICK_S, self.tick)
         order = self.host.tune_order
@@ -162,7 +162,7 @@ class TuneScreen(View):
         self.course = TrainingHistory(training.kind.per(config), training.kind.bounded(config))
         self.watching = Probes(training.ask, training.kind.base)
         self.set_class(not training.kind.base, "-baseless")
-        self.said.show([])
+        self.answers.show([])
         self.set_class(False, "-form")
         self.prompt.focus()
         self.stage, self.closer = "opening", False
@@ -187,13 +187,13 @@ class TuneScreen(View):
             case TrainingPlan(past=past):
                 self.began_s = self.host.clock()
                 if event.row:
-                    self.said.show([drift.row(event)], follow=False)
+                    self.answers.show([drift.row(event)], follow=False)
                 for known in past:
                     self.course.take(known)
             case Stepped() | Validated():
                 self.course.take(event)
             case Completion():
-                self.said.show(self.watching.answers.blocks(), follow=True)
+                self.answers.show(self.watching.answers.blocks(), follow=True)
             case Refused(_, _, why):
                 self.hints.say(why, alarm=True)
             case Failed(line) if self.training is not None and self.training.plan is None:
@@ -253,7 +253,7 @@ class TuneScreen(View):
         self.action_view("moved")
 
     def action_watch(self) -> None:
-        question = self.watching.answers.asked
+        question = self.watching.answers.question
         self._type("watch the next token after a prompt", question.text if question is not None else "", self._watch)
 
     def _watch(self, text: str) -> None:
@@ -398,9 +398,9 @@ class TuneScreen(View):
         self.query_one("#loss", Chart).show(course.loss(glyphs, close=self.closer))
         self.query_one("#rate", Chart).show(course.rate(close=self.closer))
         self.query_one("#norm", Chart).show(course.norm(close=self.closer))
-        self.set_class(bool(self.said.blocks), "-answered")
-        self.said.styles.max_height = self.said.layout_.height + 1  # no more of the curves' rows than it fills
-        self.panel.show(self.watching, self.said.cursor if self.said.has_focus else None)
+        self.set_class(bool(self.answers.blocks), "-answered")
+        self.answers.styles.max_height = self.answers.layout_.height + 1  # no more of the curves' rows than it fills
+        self.panel.show(self.watching, self.answers.cursor if self.answers.has_focus else None)
         if not self.watching.base:
             self.learned.show(course, close=self.closer)
         if training is not None:
@@ -487,7 +487,7 @@ class TuneScreen(View):
             if self.result is not None:
                 yield "tune: Chat with it", "the model with what it has learned", self.action_chat
             yield "tune: Try a prompt", "the model answers as it is now", self.action_try
-            if self.watching.answers.asked is not None:
+            if self.watching.answers.question is not None:
                 yield "tune: Ask again", "the same question", lambda: self.action_repeat(False)
                 if self.watching.base:
                     yield "tune: Ask the base", "the same question, before training", lambda: self.action_repeat(True)

@@ -215,7 +215,7 @@ class WatchScreen(View):
 
     def open_request(self, row: WatchedRequest) -> None:
         """Show a request's tokens, from the newest on."""
-        if row.run is None or (not row.asked.turns and not row.tokens):
+        if row.run is None or (not row.request.turns and not row.tokens):
             self.hints.say("its tokens were let go: only so many are kept" if row.run is None else "nothing to show")
             return
         self._shut()
@@ -360,13 +360,13 @@ class WatchScreen(View):
             self.hints.show((("⏎", "Open"), ("n", "Server"), ("esc", "Chat"), (keys.help_key(), "Keys")))
             return
         figures = [
-            row.asked.kind,
+            row.request.kind,
             row.model,
             f"{row.tokens:,} token{'s' * (row.tokens != 1)}",
             f"{row.tokens_per_s:.1f}/s",
             row.state,
             row.why,
-            "from its middle on" if row.asked.late else "",
+            "from its middle on" if row.request.late else "",
         ]
         words = " · ".join(figure for figure in figures if figure)
         self.query_one("#watch-line", Caption).show(

@@ -178,7 +178,7 @@ class Column(Vertical):
         """Likelihood, passes, seconds."""
         canvas, steps = self.canvas, self.steps
         if canvas is not None:
-            bound = self.bounds.found.get(self.answer)
+            bound = self.bounds.known.get(self.answer)
             bits = f"≤ {bound.bound.mean / LN2 / bound.tokens:.2f} bits/tok" if isinstance(bound, r.Bounded) else ""
             return [bits, f"{canvas.steps} steps", f"{canvas.seconds[-1]:.1f} s" if canvas.seconds else ""]
         mean = surprisal(step.logprob for step in steps)

@@ -84,7 +84,7 @@ class Composer(PromptInput):
             host(self).say("still answering: esc stops it, then enter sends")
             return
         try:
-            attached = [*self.attached, *attach.found(text)]
+            attached = [*self.attached, *attach.attachments(text)]
         except DataError as error:
             host(self).say(str(error), alarm=True)
             return

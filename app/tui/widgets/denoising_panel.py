@@ -245,8 +245,8 @@ class DenoisingPanel(Canvas):
         kl = disagreement.kl / LN2 / disagreement.masks
         return [("cache differs", f"{disagreement.other} of {disagreement.masks}", f"KL {kl:.3f} bits")]
 
-    def _bound(self, found: Bounding | Bounded | None) -> tuple[str, str]:
-        match found:
+    def _bound(self, measured: Bounding | Bounded | None) -> tuple[str, str]:
+        match measured:
             case None:
                 return "p measures it", ""
             case Bounding(canvases):

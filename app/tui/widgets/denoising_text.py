@@ -22,7 +22,7 @@ WELCOME = (
     "/unmask says in which order, /set how words are drawn, /max how many masks there are.",
     "tab goes to the canvas: [ ] walk the steps, and what was thought at each of them is there.",
 )
-Said = Sequence[tuple[str, str]]  # whose turn, and its words
+Turns = Sequence[tuple[str, str]]  # whose turn, and its words
 
 
 def open_style(look: Look, entropy: float | None) -> Style:
@@ -46,7 +46,7 @@ class DenoisingText(Canvas):
             super().__init__()
             self.position = position
 
-    said: Said = ()
+    turns: Turns = ()
     heading: tuple[str, ...] = ()
     canvas: Denoising | None = None
     names: Names = Names()
@@ -56,9 +56,9 @@ class DenoisingText(Canvas):
     _top = _first = 0  # the first row that is seen, and that of the canvas
 
     def show(
-        self, said: Said, heading: tuple[str, ...], canvas: Denoising | None, names: Names, step: int, cursor: int
+        self, turns: Turns, heading: tuple[str, ...], canvas: Denoising | None, names: Names, step: int, cursor: int
     ) -> None:
-        self.said, self.heading, self.canvas, self.names = said, heading, canvas, names
+        self.turns, self.heading, self.canvas, self.names = turns, heading, canvas, names
         self.step, self.cursor = step, cursor
         self.redraw()
 
@@ -68,7 +68,7 @@ class DenoisingText(Canvas):
         room, look = max(width - 2, 4), self.look
         before: list[Line] = []
         begins = 0
-        for role, text in self.said:
+        for role, text in self.turns:
             before += [[]] if before else []
             begins = len(before)
             before.append(

@@ -34,7 +34,7 @@ class DifferingItems(Canvas, can_focus=True):
     detail: TaskDetail | None = None
     letters: Sequence[int] = ()
     at = 0
-    said = SAID  # cells of a column
+    column = SAID  # cells of a column
 
     def show(self, detail: TaskDetail | None, letters: Sequence[int]) -> None:
         if (detail, letters) == (self.detail, self.letters):
@@ -77,10 +77,10 @@ class DifferingItems(Canvas, can_focus=True):
         two = len(it.models) == 2
         title = f" WHERE {names[0]} AND {names[1]} DIFFER" if two else f" WHERE {names[0] if names else 'A'} IS WRONG"
         counts = f"  {it.differing:,} of {it.common:,}"
-        self.said = SAID if two else max(width // 3, SAID)
-        heads = "".join(cells.pad(name, self.said, right=True) for name in names)
+        self.column = SAID if two else max(width // 3, SAID)
+        heads = "".join(cells.pad(name, self.column, right=True) for name in names)
         tail = cells.pad("Δ bits" if two else "", BITS, right=True) if two else ""
-        name = max(width - self.said * len(names) - len(tail) - 4, 6)
+        name = max(width - self.column * len(names) - len(tail) - 4, 6)
         lines: list[Line] = [
             [Segment(title, look.heading), Segment(counts, look.faint)],
             [
@@ -107,8 +107,8 @@ class DifferingItems(Canvas, can_focus=True):
         line = [Segment(f" {self.glyphs.chosen if picked else ' '} ", look.chosen)]
         line.append(Segment(cells.pad(cells.clean(item.title), name), style))
         for answer in item.said:
-            text = cells.fit(cells.clean(answer.text.strip()) or _bits(answer.value), self.said - 3)
-            shown = cells.pad(f" {text} {'√' if answer.right else ' '}", self.said, right=True)
+            text = cells.fit(cells.clean(answer.text.strip()) or _bits(answer.value), self.column - 3)
+            shown = cells.pad(f" {text} {'√' if answer.right else ' '}", self.column, right=True)
             line.append(Segment(shown, look.tick if answer.right else look.faint))
         if len(item.said) == 2:
             bits = item.bits
@@ -156,17 +156,17 @@ class ItemPanel(Canvas):
             lines += self._costs(costs, width)
         return lines
 
-    def _said(self, index: int, said: ModelAnswer, width: int, rows: int) -> list[Line]:
+    def _said(self, index: int, answer: ModelAnswer, width: int, rows: int) -> list[Line]:
         look = self.look
         name = letter(self.letters[index]) if index < len(self.letters) else "·"
         mark = self.glyphs.chosen if index == self.picked else " "
-        verdict = ("  √ right", look.better) if said.right else ("  ✕ wrong", look.alarm)
+        verdict = ("  √ right", look.better) if answer.right else ("  ✕ wrong", look.alarm)
         lines: list[Line] = [
             [],
             [Segment(f"{mark}", look.chosen), Segment(f"{name} ", look.model), Segment("said", look.faint),
-             Segment(*verdict)] if said.text else [Segment(f"{mark}{name}", look.model)],
+             Segment(*verdict)] if answer.text else [Segment(f"{mark}{name}", look.model)],
         ]  # fmt: skip
-        lines += [[Segment(f" {row}", look.text)] for row in _rows(said.text.strip(), width - 2)[:rows]]
+        lines += [[Segment(f" {row}", look.text)] for row in _rows(answer.text.strip(), width - 2)[:rows]]
         return lines
 
     def _costs(self, costs: Sequence[float], width: int) -> list[Line]:

@@ -99,7 +99,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
             return canvas
         key = leaf.id, talk.facts.name, len(leaf.steps)
         if key not in self._kept:
-            self._kept = {key: Denoising.kept(leaf, talk.facts)}
+            self._kept = {key: Denoising.of_steps(leaf, talk.facts)}
         return self._kept[key]
 
     @property
@@ -151,7 +151,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
     def _view(self, canvas: Denoising | None, names: Names) -> PanelView | None:
         if canvas is None:
             return None
-        bound = self.bounds.found.get((self._node, canvas.ids(self.at)))
+        bound = self.bounds.known.get((self._node, canvas.ids(self.at)))
         return PanelView(canvas, names, self.at, self.cursor, self.talk().unmasking.threshold, self.picked, bound)
 
     def facts(self) -> tuple[str, ...]:

@@ -38,8 +38,8 @@ class EntropyRow(Canvas):
         self.bits, self.at, self.doubt = bits, at, doubt
         self.redraw()
 
-    def _forget(self, each: int = 1) -> None:
-        self._each, self._seen = each, 0
+    def _forget(self, per_column: int = 1) -> None:
+        self._each, self._seen = per_column, 0
         self._columns: list[float] = []
 
     def _fill(self, width: int) -> None:

@@ -23,17 +23,17 @@ class Finder(Narrowing[SearchHit]):
     def search(self, query: str) -> Sequence[SearchHit]:
         return self._search(query)
 
-    def count(self, found: Sequence[SearchHit]) -> str:
-        return f"{len(found)}{' or more' if len(found) == MOST else ''} found"
+    def count(self, hits: Sequence[SearchHit]) -> str:
+        return f"{len(hits)}{' or more' if len(hits) == MOST else ''} found"
 
-    def line(self, found: SearchHit, width: int) -> Text:
+    def line(self, hit: SearchHit, width: int) -> Text:
         """The words around a place on one line, the place itself in bold."""
-        who = WHO.get(found.who, f"{found.who:<6} ")
-        tail = "" if found.here else "  other branch"
+        who = WHO.get(hit.who, f"{hit.who:<6} ")
+        tail = "" if hit.here else "  other branch"
         room = width - cells.width(who + tail) - 1
-        words = _flat(found.words)
-        before = cells.fit(_flat(found.before).lstrip()[::-1], max((room - cells.width(words)) // 2, 0), "")[::-1]
-        after = cells.fit(_flat(found.after), max(room - cells.width(before + words), 0))
+        words = _flat(hit.words)
+        before = cells.fit(_flat(hit.before).lstrip()[::-1], max((room - cells.width(words)) // 2, 0), "")[::-1]
+        after = cells.fit(_flat(hit.after), max(room - cells.width(before + words), 0))
         line = Text(who, style="dim", no_wrap=True)
         line.append(before)
         line.append(words, style="bold underline")

@@ -76,28 +76,28 @@ def loss_picture(read: LadderRead, against: str, bought: Purchase | None, name: 
     )  # fmt: skip
 
 
-def parabola_picture(found: LadderReport) -> Picture:
+def parabola_picture(report: LadderReport) -> Picture:
     """A parabola a budget, its lowest point on it."""
     heading = [(" BEST SIZE", "heading"), ("  one parabola a budget", "faint")]
-    if not found.iso_flop:
+    if not report.iso_flop:
         return Picture([(" BEST SIZE", "heading"), ("  no four sizes have one budget", "cut")], axis=False)
     curves, points = [], []
-    for group in found.iso_flop:
+    for group in report.iso_flop:
         sizes = np.geomspace(group.sizes[0], group.sizes[-1], 40)
         curves.append(Curve(np.log10(sizes), group.parabola(sizes), "bar_cut"))
         points += [(math.log10(n), loss, DOT, "bar") for n, loss in zip(group.sizes, group.losses, strict=True)]
         if group.best is not None and group.loss is not None:
             points.append((math.log10(group.best), group.loss, LOW, "chosen"))
-    every = [size for group in found.iso_flop for size in group.sizes]
+    every = [size for group in report.iso_flop for size in group.sizes]
     left, right = math.log10(min(every)) - 0.1, math.log10(max(every)) + 0.1
     return Picture(
         heading, curves, points=points, left=left, right=right, across=decades(left, right), along="N"
     )  # fmt: skip
 
 
-def residual_picture(found: LadderReport) -> Picture:
+def residual_picture(report: LadderReport) -> Picture:
     """How far each run is from the law, against its compute."""
-    x, off = np.log10(found.fitted.runs.compute), 100 * found.fitted.residuals
+    x, off = np.log10(report.fitted.runs.compute), 100 * report.fitted.residuals
     heading = [(" RESIDUALS", "heading"), (f"  loss over the law's, %   sd {off.std():.2f}", "faint")]
     left, right = float(x.min()) - 0.2, float(x.max()) + 0.2
     level = Curve((left, right), (0.0, 0.0), "rule", dotted=True)
@@ -105,24 +105,24 @@ def residual_picture(found: LadderReport) -> Picture:
     return Picture(heading, [level], points=points, left=left, right=right, across=decades(left, right), along="C")
 
 
-def law_rows(found: LadderReport) -> list[Words]:
+def law_rows(report: LadderReport) -> list[Words]:
     """The numbers of the law with their intervals, each on its own scale."""
-    law = found.fitted.law
+    law = report.fitted.law
     values = {**asdict(law), "a": law.size_exponent}
     rows: list[Words] = [
-        ((" LAW", "heading"), ("  L = E + A/N^α + B/D^β", "faint"), (f"   95 %, {len(found.laws):,} refits", "faint"))
+        ((" LAW", "heading"), ("  L = E + A/N^α + B/D^β", "faint"), (f"   95 %, {len(report.laws):,} refits", "faint"))
     ]
     for sign, name, means in MEANS:
-        low, high = found.intervals[name]
+        low, high = report.intervals[name]
         value = values[name]
-        held = "" if found.coverage is None or name not in found.coverage else f"  holds {found.coverage[name]:.0%}"
+        held = "" if report.coverage is None or name not in report.coverage else f"  holds {report.coverage[name]:.0%}"
         rows.append((
             (f" {sign}  ", "heading"), (f"{value:.3f}".ljust(7), "text"),
             (f"[{low:.3f}, {high:.3f}]".ljust(16), "faint"), (_whisker(low, value, high), "bar"),
             (f" {means}{held}", "faint"),
         ))  # fmt: skip
-    if found.without_embedding is not None:
-        bare = found.without_embedding.law
+    if report.without_embedding is not None:
+        bare = report.without_embedding.law
         rows.append(((f" without embeddings: α {bare.alpha:.3f}, a {bare.size_exponent:.3f}", "faint"),))
     return rows
 
@@ -202,18 +202,18 @@ def _ink(it: Purchase) -> str:
     return "accent" if it.is_open else "faint"
 
 
-def foretold_rows(found: LadderReport, rows: int) -> Sequence[Words]:
+def foretold_rows(report: LadderReport, rows: int) -> Sequence[Words]:
     """The largest runs, told from the smaller ones and then seen; residuals and what was left out."""
     lines: list[Words] = [((" FORETOLD, THEN SEEN", "heading"), ("  the largest decade, by the smaller runs", "faint"))]
-    for run in found.foretold[-max(rows - 2, 0) :] if rows > 2 else ():
+    for run in report.foretold[-max(rows - 2, 0) :] if rows > 2 else ():
         half = (run.high - run.low) / 2
         ink, word = ("better", "inside") if run.is_inside else ("alarm", "outside")
         words = f" C {run.compute:<8.2g} told {run.told:.3f} ± {half:.3f}   seen {run.seen:.3f}   "
         lines.append(((words, "text"), (word, ink)))
-    if not found.foretold:
+    if not report.foretold:
         lines.append(((" too few smaller runs to tell the larger ones from", "cut"),))
-    off = found.fitted.residuals
-    excluded = ", ".join(each.run or f"row {each.row}" for each in found.left_out)
+    off = report.fitted.residuals
+    excluded = ", ".join(each.run or f"row {each.row}" for each in report.left_out)
     tail = f" · left out: {excluded}" if excluded else ""
     lines.append(((f" residuals sd {off.std():.4f}, largest {abs(off).max():.4f}{tail}", "faint"),))
     return lines

@@ -33,18 +33,18 @@ class Narrowing(Dialog[T], Generic[T]):
     def __init__(self, title: str, placeholder: str, query: str = "") -> None:
         super().__init__()
         self.title_, self.placeholder, self.query_ = title, placeholder, query
-        self.found: Sequence[T] = ()
+        self.matches: Sequence[T] = ()
 
     def search(self, query: str) -> Sequence[T]:
         """Matches, the best first."""
         raise NotImplementedError
 
-    def line(self, found: T, width: int) -> Text:
+    def line(self, item: T, width: int) -> Text:
         """The line of a match, in so many cells."""
         raise NotImplementedError
 
-    def count(self, found: Sequence[T]) -> str:
-        return f"{len(found)} found"
+    def count(self, items: Sequence[T]) -> str:
+        return f"{len(items)} found"
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet wide"):
@@ -67,7 +67,7 @@ class Narrowing(Dialog[T], Generic[T]):
 
     def narrow(self, query: str) -> None:
         """List what matches."""
-        self.found = matches = self.search(query)
+        self.matches = matches = self.search(query)
         width = max(min(self.size.width, 88) - 8, 30)
         self.choices.clear_options()
         self.choices.add_options(ChoiceOption(self.line(item, width), item) for item in matches)

@@ -18,12 +18,12 @@ ASKED = 12  # cells of the words that a request begins with, at least
 STRETCH = 400  # characters of them that a line may need
 # heading, cells, whether to the right, what is said; the first to go where there is little room stands last
 COLUMNS: tuple[tuple[str, int, bool, Callable[[WatchedRequest], str]], ...] = (
-    ("TOKENS", 7, True, lambda row: f"{row.tokens:,}" if row.asked.texts else "-"),
+    ("TOKENS", 7, True, lambda row: f"{row.tokens:,}" if row.request.texts else "-"),
     ("STATE", 13, False, lambda row: row.state),
     ("TOK/S", 7, True, lambda row: f"{row.tokens_per_s:.1f}" if row.tokens_per_s else "-"),
     ("TIME", 9, False, lambda row: time.strftime("%H:%M:%S", time.localtime(row.began))),
     ("MODEL", 15, False, lambda row: row.model or "-"),
-    ("KIND", 10, False, lambda row: row.asked.kind),
+    ("KIND", 10, False, lambda row: row.request.kind),
     ("PROMPT", 7, True, lambda row: "-" if row.prompt_tokens is None else f"{row.prompt_tokens:,}"),
 )
 ORDER = ("TIME", "MODEL", "KIND", "PROMPT", "TOKENS", "TOK/S", "STATE")
@@ -135,5 +135,5 @@ class RequestTable(Canvas, can_focus=True):
             text = cells.pad(cells.clean(text_of(row)), size - 1, right=right)
             line.append(Segment(f"{text} ", look.accent if name == "STATE" and not row.end else ink))
             room -= size
-        words = row.why or (" ".join(row.asked.turns[-1][1][:STRETCH].split()) if row.asked.turns else "")
+        words = row.why or (" ".join(row.request.turns[-1][1][:STRETCH].split()) if row.request.turns else "")
         return [*line, Segment(cells.pad(cells.clean(words), room), ink)]

@@ -111,11 +111,11 @@ class TranscriptRows(ScrollView):
     def show_otherwise(self, change: Callable[[], None]) -> None:
         """Lay out anew after a change of the blocks; what was seen stays where it was."""
         place = self.cursor or self.layout_.first_seen()
-        above = self.layout_.cell_of(place)[1] - self.layout_.seen if place is not None else 0
+        above = self.layout_.cell_of(place)[1] - self.layout_.scroll if place is not None else 0
         change()
         self.layout_.measure()
         if place is not None and not self.following:
-            self.layout_.seen = max(self.layout_.cell_of(place)[1] - above, 0)
+            self.layout_.scroll = max(self.layout_.cell_of(place)[1] - above, 0)
         self._settle()
         self.redraw()
 
@@ -153,8 +153,8 @@ class TranscriptRows(ScrollView):
         if self.following:
             layout.reveal(layout.height - 1, 2 * rows, 0)
         else:
-            layout.reveal(layout.seen, rows, 2 * rows)
-        top = layout.seen
+            layout.reveal(layout.scroll, rows, 2 * rows)
+        top = layout.scroll
         size = Size(self.size.width, layout.height)
         if size != self.virtual_size:
             if self.show_vertical_scrollbar == (size.height > self.container_size.height):
@@ -162,8 +162,8 @@ class TranscriptRows(ScrollView):
             else:
                 self.virtual_size, self._thumb = size, None
                 self.call_after_refresh(self._place_bar)
-        layout.seen = self.max_scroll_y if self.following else min(top, self.max_scroll_y)
-        self.scroll_to(y=layout.seen, immediate=True, force=True)
+        layout.scroll = self.max_scroll_y if self.following else min(top, self.max_scroll_y)
+        self.scroll_to(y=layout.scroll, immediate=True, force=True)
         self._place_bar()
 
     def _place_bar(self) -> None:
@@ -190,9 +190,9 @@ class TranscriptRows(ScrollView):
         if round(old_value) != round(new_value):
             self.refresh(self.size.region)
         self._place_bar()
-        if round(new_value) == self.layout_.seen:  # the rows moved, not the reader
+        if round(new_value) == self.layout_.scroll:  # the rows moved, not the reader
             return
-        self.layout_.seen = round(new_value)
+        self.layout_.scroll = round(new_value)
         self._follow(new_value >= self.max_scroll_y)
         self._settle()
 
@@ -207,9 +207,9 @@ class TranscriptRows(ScrollView):
         layout, rows = self.layout_, self.size.height
         y = layout.reveal(y, rows, rows)
         edge = min(1, (rows - 1) // 2)
-        top = min(max(layout.seen, y + edge + 1 - rows), y - edge)
-        layout.seen = max(top, 0)
-        self._follow(layout.seen >= layout.height - rows)
+        top = min(max(layout.scroll, y + edge + 1 - rows), y - edge)
+        layout.scroll = max(top, 0)
+        self._follow(layout.scroll >= layout.height - rows)
         self._settle()
 
     # -- drawing -----------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ class TranscriptRows(ScrollView):
                 continue
             row = layout.row(spot)
             start, end = max(span[0] - GUTTER, 0), None if span[1] == -1 else max(span[1] - GUTTER, 0)
-            text = row.said(start, end) if row is not None else self._draw(spot).text.strip()[start:end]
+            text = row.own_text(start, end) if row is not None else self._draw(spot).text.strip()[start:end]
             soft = row is not None and not row.broken and end is None and not layout.is_last(spot)
             parts.append(text if soft else text + "\n")
         self._settle()

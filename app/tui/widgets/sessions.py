@@ -98,7 +98,7 @@ class SessionList(Vertical):
         another in its place."""
         super().__init__(classes=classes)
         self.current, self.named, self.removed = current, named, removed
-        self.found: list[Summary] = []
+        self.summaries: list[Summary] = []
         self.deleted: list[str] = []
         self._seen: tuple[object, ...] = ()
         self._news = ""  # of the store, for as long as the list is open
@@ -152,12 +152,12 @@ class SessionList(Vertical):
             return
         kind = self.query_one(KindRow).kind
         rows, here = self.query_one("#list", ChoiceList), self.picked
-        self.found = [summary for summary in summaries if kind in (ALL, summary.kind)]
+        self.summaries = [summary for summary in summaries if kind in (ALL, summary.kind)]
         at = rows.highlighted or 0
         rows.clear_options()
         rows.add_options(self._options())
         ids = [option.id for option in rows.options]
-        if self.found:
+        if self.summaries:
             here = here or self.current()
             rows.highlighted = ids.index(here) if here in ids else min(at, len(ids) - 1)
             if rows.options[rows.highlighted].disabled:
@@ -165,19 +165,19 @@ class SessionList(Vertical):
         if self.narrow:
             self.query_one("#sessions-title", Label).update(self._heading())
         self._news = self.store.taken_notice() or self._news
-        self._say(self._news or (self._keys() if self.found else "nothing found · esc"))
+        self._say(self._news or (self._keys() if self.summaries else "nothing found · esc"))
 
     def _heading(self) -> Text:
         look = host(self).look
         text = Text("CONVERSATIONS", look.heading, no_wrap=True)
-        text.append(cells.pad(f"  {len(self.found)}", self.size.width - len(text) - 11), look.faint)
+        text.append(cells.pad(f"  {len(self.summaries)}", self.size.width - len(text) - 11), look.faint)
         text.append(keys.pretty(host(self).keys_of("chat.sessions")), look.accent)
         text.append(" closes", look.faint)
         return text
 
     def _options(self) -> Iterator[Option]:
         day = ""
-        for summary in self.found:
+        for summary in self.summaries:
             if self.narrow and (its := self._day(summary)) != day:
                 day = its
                 yield Option(Text(f"\n {day}", host(self).look.heading), disabled=True)
@@ -209,8 +209,8 @@ class SessionList(Vertical):
         text.append(f"{cells.pad(cells.clean(summary.title or 'untitled'), width)}\n", look.text)
         text.append(mark, look.chosen)
         text.append(f"{about} {when}", look.faint)
-        if summary.found:
-            text.append(f"\n {cells.fit(cells.clean(summary.found), width)}", look.faint)
+        if summary.excerpt:
+            text.append(f"\n {cells.fit(cells.clean(summary.excerpt), width)}", look.faint)
         return text
 
     def _line(self, summary: Summary) -> str:
@@ -222,8 +222,8 @@ class SessionList(Vertical):
         tail = f"{cells.pad(cells.clean(by), 12)}  {summary.tokens:>6} tok  {age:>4}"
         title = cells.pad(cells.clean(summary.title or "untitled"), max(width - len(tail) - 4, 10))
         line = f"{mark}{title}  {tail}"
-        if summary.found:
-            line += f"\n    {cells.fit(cells.clean(summary.found), width - 4)}"
+        if summary.excerpt:
+            line += f"\n    {cells.fit(cells.clean(summary.excerpt), width - 4)}"
         return line
 
     def _keys(self) -> str:
@@ -236,7 +236,7 @@ class SessionList(Vertical):
     @property
     def picked(self) -> str | None:
         rows = self.query_one("#list", ChoiceList)
-        return rows.options[rows.highlighted].id if rows.highlighted is not None and self.found else None
+        return rows.options[rows.highlighted].id if rows.highlighted is not None and self.summaries else None
 
     def _say(self, line: str) -> None:
         self.query_one("#sessions-keys", Label).update(line)
@@ -282,7 +282,7 @@ class SessionList(Vertical):
         id = self.picked
         if id is None:
             return
-        title = next(summary.title for summary in self.found if summary.id == id)
+        title = next(summary.title for summary in self.summaries if summary.id == id)
 
         def named(text: str | None) -> None:
             if text:

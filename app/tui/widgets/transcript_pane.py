@@ -67,19 +67,19 @@ class TranscriptPane(Left):
 
     class Altered(Message):
         """A person changes the conversation. `keeps_run`: what is under way goes on; `news` is what there is to say of
-        it, and `found`, or the token after `fork`, where the cursor goes then."""
+        it, and `hit`, or the token after `fork`, where the cursor goes then."""
 
         def __init__(
             self,
             change: Change,
             news: str = "",
             *,
-            found: SearchHit | None = None,
+            hit: SearchHit | None = None,
             fork: Fork | None = None,
             keeps_run: bool = False,
         ) -> None:
             super().__init__()
-            self.change, self.news, self.found, self.fork, self.keeps_run = change, news, found, fork, keeps_run
+            self.change, self.news, self.hit, self.fork, self.keeps_run = change, news, hit, fork, keeps_run
 
     class Steered(Message):
         """A person has the model go on from a token: with another one, with other words, or drawn again."""
@@ -313,16 +313,16 @@ class TranscriptPane(Left):
         """Have a person pick a place, and go there, its branch checked out."""
         from likely.app.tui.widgets.finder import Finder
 
-        def picked(found: SearchHit | None) -> None:
-            if found is not None:
-                self.post_message(self.Altered(lambda talk: talk.reveal(found.node, found.unit), found=found))
+        def picked(hit: SearchHit | None) -> None:
+            if hit is not None:
+                self.post_message(self.Altered(lambda talk: talk.reveal(hit.node, hit.unit), hit=hit))
 
         self.app.push_screen(Finder(title, about, search, query), picked)
 
     def altered(self, event: Altered) -> None:
         """The change was made: the cursor to where it leads."""
-        if event.found is not None:
-            place = places.on_screen(self.shown, event.found.node, event.found.unit)
+        if event.hit is not None:
+            place = places.on_screen(self.shown, event.hit.node, event.hit.unit)
             if place is not None:
                 self.view.focus()
                 self.view.move_to(place)

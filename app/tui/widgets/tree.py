@@ -84,7 +84,7 @@ class _Numbers:
         node = self.talk.nodes[end.node]
         total, count = self.sums.of(end)
         if self.tally is not None:
-            return cells.fit(self.tally.said.get(node.id) or "", 10), bits(total / count) if count else ""
+            return cells.fit(self.tally.answers.get(node.id) or "", 10), bits(total / count) if count else ""
         score = node.figures.get("score", math.nan) if end.at is None or end.at == len(node) else math.nan
         return bits(total) if count else "", bits(score)
 

@@ -46,7 +46,7 @@ class Votes(Canvas):
         look, tally = self.look, self.tally
         if tally is None:
             return []
-        words = f"  {len(tally.said)} of {tally.paths}"
+        words = f"  {len(tally.answers)} of {tally.paths}"
         words = cells.pad(words, width - 5 - COUNT)
         heading: Line = [
             Segment("VOTES", look.heading), Segment(words, look.faint), Segment(f"{'n':>4}{'share':>9}", look.faint),
@@ -67,7 +67,7 @@ class Votes(Canvas):
 
     def _share(self, tally: VoteCount, share: Share, first: bool, label: int, size: int) -> list[Line]:
         look, glyphs = self.look, self.glyphs
-        n = len(tally.said)
+        n = len(tally.answers)
         name = cells.pad(cells.fit(cells.clean(share.answer), label), label + 2)
         number = f"{share.count:>4}{100 * share.count / n:>7.1f} %"
         row: Line = [
