@@ -164,10 +164,10 @@ def test_bounds_are_asked_for_once_and_broken_off() -> None:
     (_, first), (request, second) = asked
     first(0, [r.Bounding(8), r.Bounded(Estimate(2.0, 0.1, n=16), 1)])
     second(1, [r.Bounding(8)])
-    assert isinstance(bounds.found["a"], r.Bounded) and bounds.found["b"] == r.Bounding(8)
-    assert bounds.stop() and request.args[-1].cancelled and [*bounds.found] == ["a"] and not bounds.stop()
+    assert isinstance(bounds.known["a"], r.Bounded) and bounds.known["b"] == r.Bounding(8)
+    assert bounds.stop() and request.args[-1].cancelled and [*bounds.known] == ["a"] and not bounds.stop()
     second(1, [Failed("m was unloaded")])  # what comes of it afterwards is no news
-    assert not any(said) and [*bounds.found] == ["a"]
+    assert not any(said) and [*bounds.known] == ["a"]
     bounds.ask(lambda *each: asked.append(each), "b", "m", (1, 2), (1,))
     asked[-1][1](2, [Failed("no numbers")])
-    assert said[-1] == "no numbers" and "b" not in bounds.found and not bounds.stop()
+    assert said[-1] == "no numbers" and "b" not in bounds.known and not bounds.stop()
