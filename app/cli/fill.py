@@ -128,8 +128,8 @@ def show(
     passes: list[DenoisingStep] = []
     control = RunControl(recipe)
     with stopped_by_signals(control.cancel):  # also while it is saved
-        for each in with_texts(infilling.infill(session, ids, how, recipe, seed=seed), session.tokenizer):
-            passes.append(each)
+        for pass_ in with_texts(infilling.infill(session, ids, how, recipe, seed=seed), session.tokenizer):
+            passes.append(pass_)
             if not quiet:
                 now = infilling.filled(ids, mask, passes, session.tokenizer).tokens
                 texts = [None if token.step is None and not token.given else token.text for token in now]

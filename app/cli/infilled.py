@@ -49,7 +49,7 @@ def show_infilled(
     for attempt in holes.nbest(nbest) if nbest is not None else holes.mcmc(mcmc or 1):
         count = attempt.number
         if attempt.accepted:
-            taken.append(attempt)
+            attempts.append(attempt)
             if not quiet:
                 click.echo(pass_line(attempt.number, texts_of(attempt.text.ids, session.tokenizer)), err=True)
         totals.append(attempts[-1].text.total)

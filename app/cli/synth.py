@@ -134,8 +134,8 @@ def _report(config: PipelineConfig, as_json: bool) -> None:
         session = open_session(config.report.model)
         texts = ([row.text for row in synthetic], inputs.texts(real), inputs.texts(heldout))
         features = tuple(pooled(session, some) if some else np.zeros((0, 1)) for some in texts)
-    found = report(made, real, features, heldout=heldout, grid=config.attributes)  # type: ignore[arg-type]
-    click.echo(json.dumps({"event": "report", **report_object(found)}) if as_json else "\n".join(report_lines(found)))
+    result = report(synthetic, real, features, heldout=heldout, grid=config.attributes)  # type: ignore[arg-type]
+    click.echo(json.dumps({"event": "report", **report_object(result)}) if as_json else "\n".join(report_lines(result)))
     beside = expanded(config.out) / NEIGHBOURS
     write_whole(beside, (json.dumps(row, ensure_ascii=False) + "\n" for row in result.beside))
     if not as_json:
