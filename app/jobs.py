@@ -15,7 +15,7 @@ from likely.app.calls import Engine, ids_of
 from likely.app.worker import WORKED, Tell, worked
 from likely.engine.decode.events import Done, Emitted, Waiting
 from likely.engine.errors import CheckpointError, LikelyError
-from likely.engine.tune.control import Answer, Compare, Complete, Paused, TrainControl
+from likely.engine.tune.control import Answer, Compare, Complete, Paused, TrainControl, TrainingPlan
 from likely.engine.tune.control import Event as TrainEvent
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class ModelProvider(Protocol):
 class Trainer(Protocol):
     """A training run; used by one thread only. Everything it gives is plain Python."""
 
-    def open(self, config: "TrainingConfig", resume: bool, progress: "Report") -> r.TrainingPlan: ...
+    def open(self, config: "TrainingConfig", resume: bool, progress: "Report") -> TrainingPlan: ...
     def train(self, control: TrainControl) -> Iterator[TrainEvent | Answer]:
         """Train on from where the run is, with samples between; may be called again after it has ended or raised."""
         ...

@@ -1,10 +1,10 @@
 """Trainer of a run on this machine. Imported in its worker's thread and nowhere else: everything of mlx hangs on it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from likely.app.awake import kept_awake
 from likely.app.model_provider import loaded
-from likely.app.requests import TrainingPlan
 from likely.app.training_kind import TrainingConfig
 from likely.app.training_plan import describe, describe_pretraining, pace
 from likely.engine.errors import ParameterError
@@ -14,9 +14,9 @@ from likely.engine.pretrain.pretraining import Pretrained, Pretraining
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report
 from likely.engine.tune import batch_losses, metrics, probes, trainer
-from likely.engine.tune.control import Answer, Event, Request, TrainControl
+from likely.engine.tune.control import Answer, Event, Request, TrainControl, TrainingPlan
 from likely.engine.tune.open_run import Tuning, open_run
-from likely.engine.tune.report import refuse_if_too_large, report
+from likely.engine.tune.report import refuse_if_too_large
 from likely.engine.tune.rows import TrainingRow
 
 PROMPTS = 3  # rows whose beginnings are watched
@@ -44,15 +44,13 @@ class LocalTrainer:
         chat = False
         if isinstance(config, PretrainConfig):
             self.opened = opened = pretraining.open_run(config, progress, resume=resume)
-            found, model = opened.report, opened.prepared.shape.family
-            lines = tuple(describe_pretraining(opened))
+            model, lines = opened.prepared.shape.family, describe_pretraining(opened)
         else:
             ready = shared if config.kind != "full" else load
             self.opened = opened = open_run(config, progress, resume=resume, load=ready)
             progress("measuring this machine", 0, 0)
-            found, model = report(self.run), opened.checkpoint.info.name
-            refuse_if_too_large(found, self.run.config)
-            lines = tuple(describe(opened, found))
+            refuse_if_too_large(opened.plan, self.run.config)
+            model, lines = opened.checkpoint.info.name, describe(opened)
             rows = opened.data.valid or opened.data.train
             prompts = [text for text in map(beginning, rows[:PROMPTS]) if text]
             chat = bool(rows[0].messages) and opened.checkpoint.tokenizer.chat_template is not None
@@ -60,15 +58,15 @@ class LocalTrainer:
             raise ParameterError("the screen shows a run of one process: leave out --screen to train on several")
         tokenizer = opened.checkpoint.tokenizer
         past = metrics.read(self.run.folder) if resume else []
-        return TrainingPlan(
-            lines=lines,
+        return replace(
+            opened.plan,
+            lines=tuple(lines),
             model=model,
             folder=str(self.run.folder),
-            steps=self.run.steps,
             past=tuple(event for event in past if event.step <= self.run.counters.step),
             prompts=tuple(dict.fromkeys(prompts)),
             chat=chat,
-            pace=pace(opened, found),
+            pace=pace(opened),
             row=first_row(self.run),
             vocabulary=tuple(tokenizer.piece(token) for token in range(tokenizer.vocab_size)),
         )

@@ -15,7 +15,7 @@ from likely.engine.prompt import Prompt
 from likely.engine.statistics.estimates import Estimate
 from likely.engine.trace.step import TokenStep
 from likely.engine.trace.unmasking import DenoisingStep
-from likely.engine.tune.control import Stepped, TrainControl, Validated
+from likely.engine.tune.control import TrainControl
 
 if TYPE_CHECKING:
     from likely.app.training_kind import TrainingConfig
@@ -261,19 +261,3 @@ class Reported:
     """A report was written."""
 
     path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingPlan:
-    """A run is ready: what it will do, in lines; what it did before; what it is first asked of its data."""
-
-    lines: tuple[str, ...]
-    model: str
-    folder: str
-    steps: int
-    past: tuple[Stepped | Validated, ...] = ()
-    prompts: tuple[str, ...] = ()  # the beginnings of a few rows, not trained on where there are such
-    chat: bool = True  # they go through the chat template, as the rows did
-    vocabulary: tuple[bytes, ...] = ()  # piece of each id
-    pace: tuple[str, ...] = ()  # rows, batches and steps, and what a step costs, in words
-    row: tuple[tuple[int, bool], ...] = ()  # one row as the model sees it: each token's id, and whether it is trained

@@ -6,20 +6,18 @@ What the screen says and asks for differs by kind here, and nowhere else; how a 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from likely.engine.adapters import config as tuning
 from likely.engine.adapters.config import Config
 from likely.engine.pretrain import config as pretraining
 from likely.engine.pretrain.config import PretrainConfig
-from likely.engine.tune.rows import read_map
 
 TrainingConfig = Config | PretrainConfig
 
 
 @dataclass(frozen=True)
 class TrainingKind:
-    """A kind of training. The functions take its options, and those of two arguments the run's folder too."""
+    """A kind of training, in words."""
 
     verb: str
     title: str  # to do it
@@ -31,23 +29,6 @@ class TrainingKind:
     data: str  # what the data may be, and
     missing: str  # what to give where there are none
     base: bool  # whether there is a model that it begins as, to be compared with
-    rows: Callable[[Any], Mapping[str, str] | None] | None  # how rows are read that can be kept and dropped; or none
-    per: Callable[[Any], str]  # what the loss is a mean over
-    bounded: Callable[[Any], bool]  # whether it is a bound, by masks that are drawn
-    model: Callable[[Any], str]  # that is trained further; "" for none
-    result: Callable[[Any, str], tuple[str, str] | None]  # the model and the adapter to chat with when it is over
-    after: Callable[[Any, str], str]  # the command that looks at what was learned
-
-
-def _learned(config: Config, folder: str) -> tuple[str, str] | None:
-    """The model and the adapter that a fine-tuning left; a whole model where an autoregressive one became another."""
-    if (Path(folder) / "config.json").exists():
-        return folder, ""
-    return (config.model, folder) if config.kind != "full" else None
-
-
-def _filling(model: str, adapter: str) -> str:
-    return f"likely fill TEXT -M {model}{f' -A {adapter}' if adapter else ''}"
 
 
 TUNE = TrainingKind(
@@ -64,16 +45,6 @@ TUNE = TrainingKind(
     data="JSONL, CSV, Parquet, a folder of texts, or a hub data set",
     missing="a file, a folder, or the id of a hub data set",
     base=True,
-    rows=lambda config: read_map(config.map),
-    per=lambda config: config.goal.unit,
-    model=lambda config: str(config.model),
-    bounded=lambda config: config.goal.bound,
-    result=_learned,
-    after=lambda config, folder: (
-        _filling(*(_learned(config, folder) or (folder, "")))
-        if config.goal.bound
-        else f"likely diff {config.model} {folder} TEXT"
-    ),
 )  # fmt: skip
 PRETRAIN = TrainingKind(
     verb="pretrain",
@@ -89,14 +60,6 @@ PRETRAIN = TrainingKind(
     data="a text file, JSONL, CSV, Parquet, or a folder of them",
     missing="a file or a folder of text",
     base=False,
-    rows=None,
-    per=lambda config: "token",
-    model=lambda config: "",
-    bounded=lambda config: config.goal.bound,
-    result=lambda config, folder: None if config.goal.bound else (folder, ""),
-    after=lambda config, folder: (
-        f"likely {'fill TEXT' if config.goal.bound else 'chat'} -M {folder}"
-    ),
 )  # fmt: skip
 KINDS = (TUNE, PRETRAIN)
 
@@ -104,3 +67,23 @@ KINDS = (TUNE, PRETRAIN)
 def kind_of(config: TrainingConfig) -> TrainingKind:
     """The kind of training that the options are of."""
     return next(kind for kind in KINDS if type(kind.default) is type(config))
+
+
+def chat_with(config: TrainingConfig, folder: str) -> tuple[str, str] | None:
+    """The model and the adapter that a run left in a folder, to chat with; a whole model where an autoregressive one
+    became another. None where there is nothing that answers."""
+    if isinstance(config, PretrainConfig):
+        return None if config.goal.bound else (folder, "")
+    if (Path(folder) / "config.json").exists():
+        return folder, ""
+    return (config.model, folder) if config.kind != "full" else None
+
+
+def look_at(config: TrainingConfig, folder: str) -> str:
+    """The command that looks at what a run learned."""
+    if isinstance(config, PretrainConfig):
+        return f"likely {'fill TEXT' if config.goal.bound else 'chat'} -M {folder}"
+    if not config.goal.bound:
+        return f"likely diff {config.model} {folder} TEXT"
+    model, adapter = chat_with(config, folder) or (folder, "")
+    return f"likely fill TEXT -M {model}{f' -A {adapter}' if adapter else ''}"

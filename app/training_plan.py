@@ -14,15 +14,14 @@ from likely.engine.tune import choices
 if TYPE_CHECKING:
     from likely.engine.pretrain.pretraining import Pretraining
     from likely.engine.tune.open_run import Tuning
-    from likely.engine.tune.report import RunReport
 
 FEW = 20  # steps, fewer than which are worth a word
 STILL = 1e-3  # nats a token: a model that moved less answers as it did
 
 
-def describe(opened: "Tuning", found: "RunReport") -> Iterator[str]:
+def describe(opened: "Tuning") -> Iterator[str]:
     """Rows, tokens, parameters and steps, and what time and memory they should take."""
-    rows, c = opened.data, opened.run.config
+    rows, plan, c = opened.data, opened.plan, opened.run.config
     forms = ", ".join(f"{count:,} {form}" for form, count in rows.forms.items())
     split = f" (set aside by hash, {c.valid:.0%})" if rows.split else ""
     yield f"rows      {forms}; {len(rows.train):,} train, {len(rows.valid):,} valid{split}, {len(rows.test):,} test"
@@ -40,29 +39,29 @@ def describe(opened: "Tuning", found: "RunReport") -> Iterator[str]:
         if part.untrained:
             count, first = len(part.untrained), part.untrained[0]
             yield f"          {name}: {count:,} rows without a trained token, left out: {first}"
-    share = found.trained / max(1, found.tokens)
-    yield f"tokens    {found.tokens:,}, of which trained {found.trained:,} ({share:.0%}); longest {found.longest:,}"
-    most = max(count for _, count in found.histogram)
-    for high, count in found.histogram:
+    share = plan.trained / max(1, plan.tokens)
+    yield f"tokens    {plan.tokens:,}, of which trained {plan.trained:,} ({share:.0%}); longest {plan.longest:,}"
+    most = max(count for _, count in plan.histogram)
+    for high, count in plan.histogram:
         label = f"<= {high:,}" if high < 1 << 30 else "more"
         yield f"          {label:>8} {'█' * max(1, round(24 * count / most))} {count:,}"
-    if found.batches == 1:
-        yield f"          one batch holds all {found.samples:,} samples: every step is a pass over the data"
+    if plan.batches == 1:
+        yield f"          one batch holds all {plan.samples:,} samples: every step is a pass over the data"
     what = "full" if c.kind == "full" else f"{c.kind} rank {c.rank} x {c.multiplier:g}"
-    yield f"training  {what}, {found.parameters:,} parameters"
+    yield f"training  {what}, {plan.parameters:,} parameters"
     if opened.adapts:
         sight = "both ways at once"
         if c.anneal:
-            sight = f"causal, both ways after {math.ceil(c.anneal * found.steps):,} steps"
+            sight = f"causal, both ways after {math.ceil(c.anneal * plan.steps):,} steps"
         yield f"          becomes masked diffusion: a row for the mask, attention {sight}; a whole model is written"
-    yield f"          {found.batches:,} batches an epoch, {found.steps:,} steps"
+    yield f"          {plan.batches:,} batches an epoch, {plan.steps:,} steps"
     if opened.run.chosen:
         yield f"          chosen {opened.run.chosen}"
-    memory = found.memory
+    memory = plan.memory
     yield (
-        f"estimate  {duration(found.seconds)}; peak {memory.total / 1e9:.2f} GB (weights {memory.base / 1e9:.2f}, "
+        f"estimate  {duration(plan.seconds)}; peak {memory.total / 1e9:.2f} GB (weights {memory.base / 1e9:.2f}, "
         f"activations {memory.activations / 1e9:.2f}, logits {memory.head / 1e9:.2f}), "
-        f"{found.available / 1e9:.1f} GB free"
+        f"{plan.available / 1e9:.1f} GB free"
     )
     if held := awake.words():
         yield f"          {held}"
@@ -92,14 +91,14 @@ def describe_pretraining(opened: "Pretraining") -> Iterator[str]:
     yield f"estimate  {duration(p.seconds)}; peak {p.memory / 1e9:.2f} GB, {p.available / 1e9:.1f} GB free"
 
 
-def pace(opened: "Tuning | Pretraining", found: "RunReport") -> tuple[str, ...]:
+def pace(opened: "Tuning | Pretraining") -> tuple[str, ...]:
     """How rows become steps, and what one costs: `60 rows, batch 4: 15 batches, 15 steps an epoch`."""
-    c = opened.run.config
-    steps = math.ceil(found.batches / c.accumulate)
-    rows = f"{found.samples:,} rows, batch {c.batch}: {found.batches:,} batches, {steps:,} steps an epoch"
-    if not found.steps or not math.isfinite(found.seconds):
+    plan, c = opened.plan, opened.run.config
+    steps = math.ceil(plan.batches / c.accumulate)
+    rows = f"{plan.samples:,} rows, batch {c.batch}: {plan.batches:,} batches, {steps:,} steps an epoch"
+    if not plan.steps or not math.isfinite(plan.seconds):
         return (rows,)
-    a_step = found.seconds / found.steps
+    a_step = plan.seconds / plan.steps
     return rows, f"a step takes about {f'{a_step:.1f} s' if a_step < 10 else duration(a_step)}"
 
 

@@ -13,7 +13,7 @@ from likely.app.cli.opening import Progress, RuledCommand
 from likely.app.cli.training import follow, leave, sign_of, table_options, watch
 from likely.app.heat import one_line
 from likely.app.interruption import stopped_by_signals
-from likely.app.training_kind import PRETRAIN
+from likely.app.training_kind import look_at
 from likely.app.training_plan import describe_pretraining
 from likely.app.units import bits
 from likely.engine.options import read_toml
@@ -83,7 +83,7 @@ def _run(opened: "Pretraining", as_json: bool) -> None:
                 figures = (
                     f"{sign}{bits(event.loss or 0.0):.4f} bits a token, {sign}{event.bits_per_byte:.4f} bits a byte"
                 )
-                after = PRETRAIN.after(opened.config, str(event.folder))
+                after = look_at(opened.config, str(event.folder))
                 click.echo(f"{event.reason}, {event.tokens:,} tokens: {figures}; {after}", err=True)
     assert end is not None
     if run.leads:

@@ -15,7 +15,6 @@ from likely.app.awake import kept_awake
 from likely.app.cli.opening import Progress, RuledCommand
 from likely.app.cli.training import follow, leave, sign_of, table_options, watch
 from likely.app.interruption import stopped_by_signals
-from likely.app.training_kind import TUNE
 from likely.app.training_plan import describe, outcome
 from likely.app.units import PER_TOKEN, json_line
 from likely.engine.adapters.config import RENAMED, Config, configure
@@ -24,7 +23,6 @@ from likely.engine.options import read_toml
 if TYPE_CHECKING:
     from likely.engine.tune.control import Ended
     from likely.engine.tune.open_run import Tuning
-    from likely.engine.tune.report import RunReport
     from likely.engine.tune.samples import TrainingSample
 
 
@@ -70,25 +68,24 @@ def command(
         settings, resume, won = winner
         words = as_one_training(words, won)
     from likely.engine.tune.open_run import open_run
-    from likely.engine.tune.report import examples, refuse_if_too_large, report
+    from likely.engine.tune.report import examples, refuse_if_too_large
 
     with Progress() as progress:
         opened = open_run(settings, progress.show, resume=resume)
-    found = report(opened.run)
     if dry_run:
         if as_json:
-            click.echo(json.dumps(_object(opened, found)))
+            click.echo(json.dumps(_object(opened)))
         else:
-            for line in describe(opened, found):
+            for line in describe(opened):
                 click.echo(heat.one_line(line))
             for sample in examples(opened.run.rows.train):
                 click.echo(_painted(opened, sample))
         return
-    refuse_if_too_large(found, opened.run.config)
+    refuse_if_too_large(opened.plan, opened.run.config)
     if as_json and opened.run.leads:
-        click.echo(json.dumps({"event": "prepared", **_object(opened, found)}))
+        click.echo(json.dumps({"event": "prepared", **_object(opened)}))
     elif opened.run.leads:
-        for line in describe(opened, found):
+        for line in describe(opened):
             click.echo(heat.one_line(line), err=True)
     end = _run(opened, as_json, words)
     if not opened.run.leads:
@@ -103,7 +100,7 @@ def _run(opened: "Tuning", as_json: bool, words: Sequence[str]) -> "Ended":
     run, control = opened.run, TrainControl()
     began, sign = run.counters.step, sign_of(run.config.goal)
     with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
-        for event, valid in follow(train(run, control), run.leads, as_json, progress, sign, TUNE.per(run.config)):
+        for event, valid in follow(train(run, control), run.leads, as_json, progress, sign, run.config.goal.unit):
             if isinstance(event, Ended):
                 if run.leads:
                     _ended(opened, event, began, valid, as_json, words)
@@ -145,8 +142,8 @@ def _painted(opened: "Tuning", sample: "TrainingSample") -> str:
     return "".join(out) + ("⟧" if inside else "")
 
 
-def _object(opened: "Tuning", found: "RunReport") -> dict[str, Any]:
-    rows = opened.data
+def _object(opened: "Tuning") -> dict[str, Any]:
+    rows, plan = opened.data, opened.plan
     return {
         "forms": dict(rows.forms),
         "rows": {"train": len(rows.train), "valid": len(rows.valid), "test": len(rows.test)},
@@ -154,5 +151,5 @@ def _object(opened: "Tuning", found: "RunReport") -> dict[str, Any]:
         "overlap": rows.overlap,
         "too_long": opened.train.too_long,
         "untrained": list(opened.train.untrained),
-        **asdict(found),
+        **{name: value for name, value in asdict(plan).items() if name in plan.JSON},
     }

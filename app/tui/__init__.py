@@ -52,10 +52,9 @@ def run(
 
 def tune(config: "TrainingConfig", resume: bool = False, home: Path | None = None) -> int:
     """Open a training and watch it. Gives the exit code: 130 where it was stopped, as for the command without it."""
-    from likely.app.training_kind import kind_of
     from likely.app.tui.app import LikelyApp
 
-    model = kind_of(config).model(config)
+    model = getattr(config, "model", "")  # of a pretraining there is none
     app = LikelyApp(local_models, home or data_home(), model=model, tune=(config, resume))
     app.run()
     return _ended(app)

@@ -23,7 +23,6 @@ from likely.engine.lock import claimed
 from likely.engine.statistics.estimates import Estimate, ratio, share
 from likely.engine.tune import batch_losses, batches, losses, samples
 from likely.engine.tune.open_run import Tuning
-from likely.engine.tune.report import report
 from likely.engine.tune.rows import TrainingRow
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.taught import TrainingFailed, ready, teach
@@ -204,7 +203,7 @@ def cost(checkpoint: "Callable[[Trial], Checkpoint]", trials: Sequence[Trial]) -
             if trial.rows and key not in seconds:
                 config = replace(trial.config, out=f"{folder}/trial", warm_start="")  # which may not be there yet
                 opened = ready(checkpoint(trial), config, trial.rows, trial.anchors)
-                seconds[key] = report(opened.run).seconds
+                seconds[key] = opened.plan.seconds
                 if held not in beside:
                     step = seconds[key] / opened.run.steps
                     beside[held] = max(0.0, _of_one_step(checkpoint(trial), replace(trial, config=config)) - step)

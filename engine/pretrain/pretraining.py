@@ -39,9 +39,9 @@ from likely.engine.sources.gguf.precision import Precision
 from likely.engine.sources.model_info import ModelInfo, fingerprint
 from likely.engine.trace.step import Recipe
 from likely.engine.tune import batches, probes, state, trainer
-from likely.engine.tune.control import Answer, Complete, Ended, Event, TrainControl, Validated
+from likely.engine.tune.control import Answer, Complete, Ended, Event, TrainControl, TrainingPlan, Validated
 from likely.engine.tune.optimisers import decay_start
-from likely.engine.tune.report import RunReport, refuse_if_too_large, report
+from likely.engine.tune.report import refuse_if_too_large, report
 from likely.engine.tune.run import Set, TrainingRun, prepare
 from likely.metal import mx
 from likely.models.families import registry
@@ -106,7 +106,7 @@ class Pretraining:
     corpus: Corpus
     checkpoint: Checkpoint
     prepared: PretrainingPlan
-    report: RunReport
+    plan: TrainingPlan
     sample: str  # what samples go on from; "" for none
 
 
@@ -132,7 +132,7 @@ def train(opened: Pretraining, control: TrainControl | None = None) -> Iterator[
     """The events of training an open run to its end. OutOfMemory, before anything is written, where a step would not
     fit."""
     run = opened.run
-    refuse_if_too_large(opened.report, run.config, length="--context", lighter="a smaller --size", there=False)
+    refuse_if_too_large(opened.plan, run.config, length="--context", lighter="a smaller --size", there=False)
     with trainer.alone(run, "pretrain"):
         yield from _steps(opened, control)
 
@@ -294,18 +294,18 @@ def _settings(config: PretrainConfig, rows: Set, shape: ModelShape, described: d
 def _prepared(
     config: PretrainConfig, run: TrainingRun, text: Corpus, checkpoint: Checkpoint, shape: ModelShape, vocab: int
 ) -> Pretraining:
-    summary, facts = report(run), text.facts
+    plan, facts = report(run), text.facts
     whole, inner = counts(shape, vocab, config.context)
     prepared = PretrainingPlan(
         run.folder, shape, vocab, whole, inner, facts.train_tokens, facts.valid_tokens, facts.valid_bytes,
-        run.steps, round(summary.trained / summary.batches * run.config.accumulate * run.steps), run.config.rate,
-        summary.seconds, summary.memory.total, summary.available,
+        run.steps, round(plan.trained / plan.batches * run.config.accumulate * run.steps), run.config.rate,
+        plan.seconds, plan.memory.total, plan.available,
     )  # fmt: skip
     begin = run.rows.valid[0].ids[: min(8 * SAMPLED_WORDS, config.context // 2)]
     held = " ".join(text.tokenizer.decode(begin).split()[:SAMPLED_WORDS])
     goes_on = config.sample_tokens and not config.goal.bound
     sample = (config.sample or held or "The") if goes_on else ""
-    return Pretraining(config, run, text, checkpoint, prepared, summary, sample)
+    return Pretraining(config, run, text, checkpoint, prepared, plan, sample)
 
 
 def _then(folder: Path, config: PretrainConfig, shape: ModelShape) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Control, events and probes of a training, as plain data: no mlx.
+"""Plan, control, events and probes of a training, as plain data: no mlx.
 
 The loop is a generator (`trainer.train`), run by the thread that owns the model; the control may be used from any other
 thread. Before every step the loop looks at the control: it waits, or ends. Between two of its events the model stands
@@ -17,6 +17,7 @@ Losses, log-probabilities and KL in nats.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from likely.engine.statistics.difference import Difference
 from likely.engine.trace.step import Recipe, TokenStep
@@ -81,6 +82,20 @@ class TrainControl:
     def waiting(self) -> bool:
         """Whether no step is to be taken for now."""
         return self.paused and not self.stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes at the peak of a step."""
+
+    base: int
+    trained: int  # parameters, gradients, the optimiser's state
+    activations: int
+    head: int
+
+    @property
+    def total(self) -> int:
+        return self.base + self.trained + self.activations + self.head
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +193,39 @@ class Ended:
     reason: str
     step: int
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """The plan of a run: counts over its training rows, its steps, what time and memory these should take.
+
+    `histogram` is the number of samples up to each length. What stands behind `available` is for who watches the run.
+    """
+
+    JSON: ClassVar = (
+        "samples", "tokens", "trained", "histogram", "longest", "batches", "steps", "parameters", "seconds", "memory",
+        "available",
+    )  # fmt: skip
+    samples: int
+    tokens: int
+    trained: int
+    histogram: tuple[tuple[int, int], ...]
+    longest: int
+    batches: int
+    steps: int
+    parameters: int
+    seconds: float
+    memory: Memory
+    available: int
+    folder: str = ""
+    model: str = ""
+    lines: tuple[str, ...] = ()  # all of it in words
+    pace: tuple[str, ...] = ()  # rows, batches and steps, and what a step costs, in words
+    past: tuple[Stepped | Validated, ...] = ()  # of a run that goes on
+    prompts: tuple[str, ...] = ()  # the beginnings of a few rows, not trained on where there are such
+    chat: bool = True  # they go through the chat template, as the rows did
+    vocabulary: tuple[bytes, ...] = ()  # piece of each id
+    row: tuple[tuple[int, bool], ...] = ()  # one row as the model sees it: each token's id, and whether it is trained
 
 
 Answer = Completion | Compared | Refused

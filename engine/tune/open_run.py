@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune import adaptation, data, samples
+from likely.engine.tune.control import TrainingPlan
+from likely.engine.tune.report import report
 from likely.engine.tune.rows import read_map
 from likely.engine.tune.run import Set, TrainingRun, prepare
 
@@ -28,6 +31,11 @@ class Tuning:
     train: samples.Samples
     valid: samples.Samples
     adapts: bool = False  # an autoregressive model becomes one of masked diffusion
+
+    @cached_property
+    def plan(self) -> TrainingPlan:
+        """The plan of its steps, at this machine's speed."""
+        return report(self.run)
 
 
 def open_run(

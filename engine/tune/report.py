@@ -1,4 +1,4 @@
-"""Report of a run before it begins: counts, lengths, examples, steps, time and memory. Plain data.
+"""Report on a run before it begins: the numbers of its plan, and a few of its samples.
 
 Time and memory are estimates from the shapes: products at the measured speed of this machine, activations by what one
 token of each trained layer keeps for the way back.
@@ -6,7 +6,6 @@ token of each trained layer keeps for the way back.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from likely.engine.adapters.config import Config
 from likely.engine.errors import OutOfMemory
@@ -14,6 +13,7 @@ from likely.engine.machine import gflops
 from likely.engine.sources.gguf.precision import available_memory
 from likely.engine.tune import batches
 from likely.engine.tune.batch_losses import samples_of
+from likely.engine.tune.control import Memory, TrainingPlan
 from likely.engine.tune.losses import rows_at_once
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import Pair, TrainingSample
@@ -28,39 +28,8 @@ AHEAD = 4  # chunks of logits that a CPU's queue holds
 SLOTS = {"adamw": 2, "lion": 1, "sgd": 1, "muon": 1, "adafactor": 0}  # the optimiser's arrays a parameter
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Bytes at the peak of a step."""
-
-    base: int
-    trained: int  # parameters, gradients, the optimiser's state
-    activations: int
-    head: int
-
-    @property
-    def total(self) -> int:
-        return self.base + self.trained + self.activations + self.head
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """Counts over the training rows; `histogram` is the number of samples up to each length."""
-
-    samples: int
-    tokens: int
-    trained: int
-    histogram: tuple[tuple[int, int], ...]
-    longest: int
-    batches: int
-    steps: int
-    parameters: int
-    seconds: float
-    memory: Memory
-    available: int
-
-
-def report(run: TrainingRun) -> RunReport:
-    """The report on a prepared run."""
+def report(run: TrainingRun) -> TrainingPlan:
+    """The plan of a prepared run, as far as it is numbers."""
     items, c = run.rows.train, run.config
     rows = items if isinstance(items, TokenRows) else samples_of(items)
     lengths = batches.lengths(rows).tolist()
@@ -68,7 +37,7 @@ def report(run: TrainingRun) -> RunReport:
     trained = batches.targets(items)
     tokens = sum(lengths)
     a_step = c.accumulate / run.per_epoch
-    return RunReport(
+    return TrainingPlan(
         samples=len(items),
         tokens=tokens,
         trained=trained,
@@ -144,7 +113,7 @@ def memory(run: TrainingRun) -> Memory:
 
 
 def refuse_if_too_large(
-    found: RunReport, config: Config, *, length: str = "--length", lighter: str = "--kind lora", there: bool = True
+    found: TrainingPlan, config: Config, *, length: str = "--length", lighter: str = "--kind lora", there: bool = True
 ) -> None:
     """OutOfMemory, before the first step, with what would fit.
 

@@ -11,7 +11,7 @@ import pytest
 
 from likely.app.cli import tune_search
 from likely.app.cli.training import follow, leave
-from likely.app.training_kind import KINDS, PRETRAIN, TUNE, kind_of
+from likely.app.training_kind import KINDS, PRETRAIN, TUNE, chat_with, kind_of, look_at
 from likely.app.training_plan import duration, out_of, outcome
 from likely.engine.adapters.config import FLOOR, Config
 from likely.engine.errors import LikelyError
@@ -94,19 +94,17 @@ def test_kinds_of_training_say_what_comes_after(tmp_path: Path) -> None:
     config, scratch = Config(data="d", model="m"), PretrainConfig(data="d")
     masked, other = replace(config, objective="mdlm"), replace(scratch, objective="mdlm")
     assert [kind_of(each) for each in (config, scratch)] == [TUNE, PRETRAIN] == list(KINDS)
-    for kind, given, after, bounded in (
-        (TUNE, config, "likely diff m out TEXT", False), (TUNE, masked, "likely fill TEXT -M m -A out", True),
-        (TUNE, replace(masked, kind="full"), "likely fill TEXT -M out", True),
-        (PRETRAIN, scratch, "likely chat -M out", False), (PRETRAIN, other, "likely fill TEXT -M out", True),
+    for kind, given, after in (
+        (TUNE, config, "likely diff m out TEXT"), (TUNE, masked, "likely fill TEXT -M m -A out"),
+        (TUNE, replace(masked, kind="full"), "likely fill TEXT -M out"),
+        (PRETRAIN, scratch, "likely chat -M out"), (PRETRAIN, other, "likely fill TEXT -M out"),
     ):  # fmt: skip
-        assert (kind.after(given, "out"), kind.bounded(given)) == (after, bounded)  # type: ignore[arg-type]
+        assert (kind_of(given), look_at(given, "out")) == (kind, after)
     full = replace(config, kind="full")
-    results = [TUNE.result(config, str(tmp_path)), TUNE.result(full, str(tmp_path)), PRETRAIN.result(scratch, "out")]
-    assert results == [("m", str(tmp_path)), None, ("out", "")] and PRETRAIN.result(other, "out") is None
+    results = [chat_with(config, str(tmp_path)), chat_with(full, str(tmp_path)), chat_with(scratch, "out")]
+    assert results == [("m", str(tmp_path)), None, ("out", "")] and chat_with(other, "out") is None
     (tmp_path / "config.json").write_text("{}")  # the whole model is there
-    assert TUNE.result(full, str(tmp_path)) == (str(tmp_path), "")
-    assert [TUNE.per(replace(config, objective=name)) for name in ("sft", "dpo", "orpo")] == ["token", "pair", "pair"]
-    assert (TUNE.model(config), PRETRAIN.model(scratch), PRETRAIN.per(scratch)) == ("m", "", "token")
+    assert chat_with(full, str(tmp_path)) == (str(tmp_path), "")
 
 
 # -- searches --------------------------------------------------------------------------------------------------------

@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from likely.app.requests import TrainingPlan
 from likely.app.tui.base.theme import GLYPHS
 from likely.app.tui.chat.candidates import LN2, Names
 from likely.app.tui.training import drift
 from likely.engine.statistics.difference import Difference, Position, Shift
 from likely.engine.tune.control import Compare, Compared, Validated
+from tests.support.trainer import plan
 
 PIECES = (b"a", b" b", "日".encode()[:2], "日".encode()[2:], b"\n", b" sky", b" red")
 NAMES = Names(PIECES)
@@ -82,7 +82,7 @@ def test_the_heat_of_a_text_lies_on_what_was_predicted_otherwise() -> None:
 
 def test_a_row_is_shown_as_the_model_sees_it() -> None:
     row = ((0, False), (1, True), (2, True), (3, True), (4, False))
-    made = drift.row(TrainingPlan((), "m", "out", 4, vocabulary=PIECES, row=row))
+    made = drift.row(plan(vocabulary=PIECES, row=row))
     assert (made.key, made.who) == ("row", "row") and made.scored and made.specials
     assert made.note == "as the model sees it · 3 of 5 tokens are trained: tinted"
     assert [(t.text, t.level) for t in made.tokens] == [("a", 0), (" b", 3), ("", 3), ("日", 3), ("\n", 0)]

@@ -12,12 +12,21 @@ import pytest
 
 from likely.app.jobs import TrainingJobs
 from likely.app.local_trainer import LocalTrainer
-from likely.app.requests import TrainingPlan
 from likely.app.tui.training.run import Training
 from likely.app.worker import Worker
 from likely.engine.pretrain.config import PretrainConfig, configure
 from likely.engine.sources.fetch.progress import Report
-from likely.engine.tune.control import Answer, Complete, Completion, Ended, Event, Stepped, TrainControl, Validated
+from likely.engine.tune.control import (
+    Answer,
+    Complete,
+    Completion,
+    Ended,
+    Event,
+    Stepped,
+    TrainControl,
+    TrainingPlan,
+    Validated,
+)
 from likely.metal import mx
 from tests.engine.pretrain.texts import config, finish, words
 from tests.support.screen import Screen

@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 
 from likely.app.jobs import TrainingJobs
-from likely.app.requests import TrainingPlan
 from likely.app.training_plan import pace
 from likely.app.tui.training.run import Training, command
 from likely.app.worker import Worker
 from likely.engine.adapters.config import Config, configure
 from likely.engine.errors import DataError, OutOfMemory
 from likely.engine.sources.fetch.progress import Report
-from likely.engine.tune.control import Ended, TrainControl
+from likely.engine.tune.control import Ended, TrainControl, TrainingPlan
 from tests.pictures import assert_picture
 from tests.support.screen import Screen
 from tests.support.trainer import ScriptedTrainer
@@ -149,12 +148,12 @@ def test_before_the_first_step_a_row_is_seen_and_how_long_it_takes(begin: Begin)
 @pytest.mark.parametrize(("rows", "batch", "batches", "accumulate", "steps"), [(60, 4, 15, 1, 15), (60, 4, 15, 2, 8)])
 def test_rows_become_steps(rows: int, batch: int, batches: int, accumulate: int, steps: int) -> None:
     config = configure({"batch": batch, "accumulate": accumulate})
-    opened: Any = SimpleNamespace(run=SimpleNamespace(config=config))
-    found: Any = SimpleNamespace(samples=rows, batches=batches, steps=30, seconds=60.0)
+    plan = SimpleNamespace(samples=rows, batches=batches, steps=30, seconds=60.0)
+    opened: Any = SimpleNamespace(run=SimpleNamespace(config=config), plan=plan)
     said = (f"{rows} rows, batch {batch}: {batches} batches, {steps} steps an epoch", "a step takes about 2.0 s")
-    assert pace(opened, found) == said
-    found.seconds = math.inf  # not known
-    assert pace(opened, found) == said[:1]
+    assert pace(opened) == said
+    plan.seconds = math.inf  # not known
+    assert pace(opened) == said[:1]
 
 
 def test_what_is_not_the_default_is_in_the_command() -> None:

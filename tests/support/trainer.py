@@ -8,10 +8,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from likely.app.requests import TrainingPlan
 from likely.engine.adapters.config import Config
 from likely.engine.decode.control import RunControl as Drawing
 from likely.engine.sources.fetch.progress import Report
@@ -24,17 +24,27 @@ from likely.engine.tune.control import (
     Completion,
     Ended,
     Event,
+    Memory,
     Paused,
     Refused,
     Request,
     Saved,
     Stepped,
     TrainControl,
+    TrainingPlan,
     Validated,
 )
 from tests.support.model import SKY, ScriptedEngine
 
 PROMPTS = ("Why is the sky blue?", "what about sunsets")
+
+
+NOTHING = Memory(1, 1, 1, 1)
+
+
+def plan(*, memory: Memory = NOTHING, available: int = 1, steps: int = 4, **shown: Any) -> TrainingPlan:
+    """A plan of numbers that do not matter."""
+    return TrainingPlan(1, 1, 1, (), 1, 1, steps, 1, 1.0, memory, available, **shown)
 
 
 class ScriptedTrainer:
@@ -61,9 +71,10 @@ class ScriptedTrainer:
             raise self.refuse
         progress("loading scripted", 1, 2)
         past = tuple(event for step in range(1, self.step + 1) for event in self.events(step)) if resume else ()
-        return TrainingPlan(
-            ("rows      400 chat; 380 train, 20 valid", "tokens    52,000, of which trained 18,000 (35%)"),
-            "scripted", config.out, self.steps, past, PROMPTS, True, tuple(self.engine.tokenizer.pieces),
+        lines = "rows      400 chat; 380 train, 20 valid", "tokens    52,000, of which trained 18,000 (35%)"
+        return plan(
+            steps=self.steps, lines=lines, model="scripted", folder=config.out, past=past, prompts=PROMPTS,
+            vocabulary=tuple(self.engine.tokenizer.pieces),
         )  # fmt: skip
 
     def events(self, step: int) -> list[Stepped | Validated]:

@@ -7,13 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from likely.app.requests import TrainingPlan
 from likely.app.tui.base.block import MessageBlock
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat.candidates import CandidateTable, Names
 from likely.app.tui.training import drift
 from likely.app.tui.training.answers import Answers
-from likely.engine.tune.control import Compare, Compared, Complete, Completion, Ended, Refused, Request, Validated
+from likely.engine.tune.control import (
+    Compare,
+    Compared,
+    Complete,
+    Completion,
+    Ended,
+    Refused,
+    Request,
+    TrainingPlan,
+    Validated,
+)
 
 TOP = 10  # tokens named at each place
 NOT_YET = "measured at every validation, and with w"

@@ -8,10 +8,10 @@ from dataclasses import fields
 from shlex import quote
 from typing import Any
 
-from likely.app.requests import Train, TrainingPlan, TrainOn
+from likely.app.requests import Train, TrainOn
 from likely.app.training_kind import TrainingConfig, kind_of
 from likely.app.worker import Closed, Failed, Worker
-from likely.engine.tune.control import Ended, Paused, Refused, Request, Saved, Stepped, TrainControl
+from likely.engine.tune.control import Ended, Paused, Refused, Request, Saved, Stepped, TrainControl, TrainingPlan
 
 
 class Training:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from likely.app.training_kind import look_at
 from likely.app.training_plan import duration
 from likely.app.tui.base.theme import Glyphs
 from likely.app.tui.training.history import TrainingHistory
@@ -67,4 +68,4 @@ def _kept(training: Training, course: TrainingHistory) -> list[str]:
         return ["nothing is lost", f"c goes on from step {course.step:,}", "s saves", here]
     if training.unfinished:
         return [f"kept in {folder}", command(training.config, resume=True)]
-    return [f"kept in {folder}", training.kind.after(training.config, folder)]
+    return [f"kept in {folder}", look_at(training.config, folder)]

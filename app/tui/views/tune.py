@@ -12,8 +12,8 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
 from likely.app.jobs import TrainingJobs
-from likely.app.requests import Progressed, TrainingPlan
-from likely.app.training_kind import KINDS, TrainingConfig, TrainingKind, kind_of
+from likely.app.requests import Progressed
+from likely.app.training_kind import KINDS, TrainingConfig, TrainingKind, chat_with
 from likely.app.tui.base import keys
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.training import drift
@@ -33,8 +33,10 @@ from likely.app.tui.widgets.prompt import PromptInput
 from likely.app.tui.widgets.row_table import RowTable
 from likely.app.tui.widgets.tune_form import TuneForm
 from likely.app.worker import Failed, Worker
+from likely.engine.adapters.config import Config
 from likely.engine.errors import LikelyError
-from likely.engine.tune.control import Completion, Refused, Stepped, Validated
+from likely.engine.tune.control import Completion, Refused, Stepped, TrainingPlan, Validated
+from likely.engine.tune.rows import read_map
 
 TICK_S = 0.15
 VIEWS = ("loss", "moved", "answers")
@@ -159,7 +161,7 @@ class TuneScreen(View):
 
         self.worker = self.host.worker(jobs, "trainer")
         self.training = self.host.training = training = Training(self.worker, config, resume=resume)
-        self.course = TrainingHistory(training.kind.per(config), training.kind.bounded(config))
+        self.course = TrainingHistory(config.goal.unit, config.goal.bound)
         self.watching = Probes(training.ask, training.kind.base)
         self.set_class(not training.kind.base, "-baseless")
         self.answers.show([])
@@ -348,7 +350,7 @@ class TuneScreen(View):
         """The model and the adapter to chat with, once the run is over."""
         it = self.training
         over = it is not None and it.plan is not None and it.ended is not None
-        return it.kind.result(it.config, it.plan.folder) if it and it.plan and over else None
+        return chat_with(it.config, it.plan.folder) if it and it.plan and over else None
 
     def action_chat(self) -> None:
         if self.result is not None:
@@ -366,9 +368,8 @@ class TuneScreen(View):
         form, running = self.query_one(TuneForm), None if self.has_class("-form") else self.training
         try:
             config = form.read() if running is None else running.config
-            rows = kind_of(config).rows
-            if rows is not None:
-                self.app.push_screen(RowsScreen(self.host, config.data, rows(config)))
+            if isinstance(config, Config):
+                self.app.push_screen(RowsScreen(self.host, config.data, read_map(config.map)))
             else:
                 self.hints.say("a text is read whole: it has no rows to keep or drop")
         except LikelyError as error:

@@ -25,12 +25,12 @@ def test_the_trainer_s_options_are_by_the_text_and_the_shape(tmp_path: Path) -> 
     made = config(data, tmp_path / "m", tokens=10_000, accumulate=3, corpus=str(tmp_path / "corpus"))
     opened = open_run(made, shape=SHAPE)
     found, facts = opened.run.config, opened.corpus.facts
-    a_step = opened.report.trained / opened.report.batches * 3
+    a_step = opened.plan.trained / opened.plan.batches * 3
     assert opened.run.steps == round(10_000 / a_step) > 10 and found.warmup == round(0.02 * opened.run.steps)
     assert (found.rate, found.schedule, found.floor, found.decay, found.clip) == (2**-7, "cosine", 0.1, 0.1, 1.0)
     usual = open_run(replace(made, tokens=0), shape=SHAPE)  # twenty a parameter, and at most four passes
-    assert 20 * usual.prepared.parameters > 4 * opened.report.trained
-    assert usual.run.steps == round(4 * opened.report.trained / a_step)
+    assert 20 * usual.prepared.parameters > 4 * opened.plan.trained
+    assert usual.run.steps == round(4 * opened.plan.trained / a_step)
     assert open_run(replace(made, tokens=1), shape=SHAPE).run.steps == 1
     masked = open_run(replace(made, objective="mdlm"), shape=SHAPE)
     assert (masked.run.config.length, masked.run.config.objective) == (32, "mdlm")
@@ -67,7 +67,7 @@ def test_a_run_is_opened_with_its_figures_and_refuses_a_folder_of_another(tmp_pa
     prepared, run = opened.prepared, opened.run
     whole, inner = counts(prepared.shape, 257, 32)
     assert (prepared.parameters, prepared.parameters_without_embedding, prepared.vocab) == (whole, inner, 257)
-    assert prepared.tokens == pytest.approx(128 * 6, rel=0.1) and prepared.memory == opened.report.memory.total
+    assert prepared.tokens == pytest.approx(128 * 6, rel=0.1) and prepared.memory == opened.plan.memory.total
     held = opened.corpus.tokenizer.decode(run.rows.valid[0].ids[:16]).split()
     assert opened.sample == " ".join(held[: pretraining.SAMPLED_WORDS]) and opened.sample
     sampled = sample_request(opened, 7)

@@ -10,9 +10,11 @@ import pytest
 from likely.engine.adapters.config import Config, configure
 from likely.engine.errors import OutOfMemory
 from likely.engine.tune import report
-from likely.engine.tune.report import Memory, RunReport, examples, inside, products, refuse_if_too_large, seconds
+from likely.engine.tune.control import Memory
+from likely.engine.tune.report import examples, inside, products, refuse_if_too_large, seconds
 from likely.engine.tune.samples import Pair, TrainingSample
 from likely.models.layers import GPU
+from tests.support.trainer import plan
 
 SHAPE: dict[str, Any] = {"width": 8, "head_size": 4, "heads": 4, "kv_heads": 2, "mlp_width": 12, "gated": True,
                          "experts": None, "layers": 5, "vocab_size": 50}  # fmt: skip
@@ -128,7 +130,7 @@ def test_what_is_too_large_is_refused_with_what_would_fit() -> None:
     lora = replace(full, kind="lora", batch=4, length=129)
 
     def refused(total: int, available: int, of: Config = config, base: int = 0, **more: Any) -> str:
-        needed = RunReport(1, 1, 1, (), 1, 1, 1, 1, 1.0, Memory(base, total - base, 0, 0), available)
+        needed = plan(memory=Memory(base, total - base, 0, 0), available=available)
         try:
             refuse_if_too_large(needed, of, **more)
         except OutOfMemory as error:
