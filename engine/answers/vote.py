@@ -95,10 +95,3 @@ def maj_at(k: int, answers: Sequence[str | None], right: str) -> float:
         )
         total += mine[most] * float(rest @ table @ (1 / np.arange(1, table.shape[1] + 1)))
     return min(1.0, total / law(n)[k])
-
-
-def borda(scores: Sequence[float], power: float = 0.5) -> list[float]:
-    """Weights by rank: of N, (N - rank + 1) ** power, the best first; equals have the mean rank."""
-    values = np.array(scores)
-    ranks = np.array([np.sum(values > value) + (np.sum(values == value) + 1) / 2 for value in values])
-    return [float((len(values) - rank + 1) ** power) for rank in ranks]

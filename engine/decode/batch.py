@@ -75,10 +75,6 @@ class ContinuousBatch:
         self._forward = forward or model.hidden
         self._cache: Cache | None = None
 
-    @property
-    def nbytes(self) -> int:
-        return 0 if self._cache is None else self._cache.nbytes
-
     def join(self, branches: "Branches", sampler: "Sampler", control: RunControl) -> list[BatchSlot]:
         """A slot for each branch, with its first token's logits. CacheError where such caches cannot stand together."""
         cache = branches.cache.fork()

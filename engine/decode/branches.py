@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from likely.engine.arrays import chosen, logsumexp
 from likely.engine.decode.events import Forked, Pruned, Waiting
 from likely.engine.errors import ContextOverflow
 from likely.engine.pace import Pace
@@ -194,18 +193,6 @@ class Branches:
     def logits_at(self, start: int, end: int) -> mx.array:
         """The raw logits [B, end - start, V] after each of positions start..end-1, from the stored hidden states."""
         return self._shared(self.model.head(self.hidden(start, end)).astype(mx.float32))
-
-    def score(self, start: int = 1, end: int | None = None) -> mx.array:
-        """The log-probability, in nats, of each token of ids[start:end] after those before it: [B, end - start]."""
-        end = len(self.ids[0]) if end is None else end
-        scores = [mx.zeros((len(self), 0))]
-        for low in range(max(start, 1), end, SCORED_AT_ONCE):
-            high = min(low + SCORED_AT_ONCE, end)
-            logits = self.logits_at(low - 1, high - 1)
-            tokens = mx.array([ids[low:high] for ids in self.ids])
-            scores.append(chosen(logits, tokens, mx) - logsumexp(logits, mx, exact=True))
-            mx.eval(scores[-1])
-        return mx.concatenate(scores, axis=1)
 
     def hidden(self, start: int, end: int) -> mx.array:
         """The stored hidden states [B, end - start, C], or [1, ...] where all have them in common."""

@@ -52,10 +52,6 @@ class DiffusedAnswer:
     finish: str  # eot, stop or length; cancelled where a mask stands before its end
     rest: str  # what the detokeniser held back
 
-    @property
-    def text(self) -> str:
-        return "".join(token.text for token in self.tokens) + self.rest
-
 
 def answer_canvas(
     session: "Session", prompt: Sequence[int], *, prefill: Sequence[int] = (), max_tokens: int = 0, block: int = 0

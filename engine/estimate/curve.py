@@ -18,7 +18,6 @@ FINER = 2  # times that the grid is laid anew where the posterior is
 DRAWS = 2000
 Numbers = Sequence[float] | np.ndarray
 LEVEL = 1e-9  # by which losses differ at least, as a share of them
-MORE = 100  # rows, whose value is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,38 +142,3 @@ def checked(rows: Numbers, losses: Numbers, *, draws: int = DRAWS, seed: int = 0
     return HeldOutSize(
         curve.largest, float(n.max()), forecast(to_come, at_end), forecast(before - to_come, before - at_end)
     )
-
-
-def coverage(
-    rows: Numbers,
-    numbers: tuple[float, float, float],
-    noise: float,
-    *,
-    count: int = 300,
-    draws: int = DRAWS,
-    more: int = MORE,
-    seed: int = 0,
-) -> dict[str, float]:
-    """How often the intervals hold the truth where the law (E, B, beta) and the noise are known: of the loss with more
-    rows, of what those are worth, of beta, and of the largest size held out."""
-    floor, factor, beta = numbers
-    n = np.asarray(rows, np.float64)
-    random = np.random.default_rng([seed, len(n)])
-    truth = floor + factor * n**-beta
-    largest, end = float(n.max()), float(n.max()) + more
-    at_end = floor + factor * end**-beta
-    true = {"loss": at_end, "worth": floor + factor * largest**-beta - at_end, "beta": beta}
-    held = dict.fromkeys((*true, "held out"), 0)
-    for world in range(count):
-        losses = truth * np.exp(noise * random.standard_normal(len(n)))
-        curve = fit(n, losses, draws=draws, seed=world)
-        intervals = {
-            "loss": forecast(curve.loss(end)),
-            "worth": curve.worth(largest, end),
-            "beta": curve.numbers["beta"],
-        }
-        for name, interval in intervals.items():
-            held[name] += interval.low <= true[name] <= interval.high
-        out = checked(n, losses, draws=draws, seed=world)
-        held["held out"] += out is not None and bool(out.loss.is_inside)
-    return {name: hits / count for name, hits in held.items()}

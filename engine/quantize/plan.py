@@ -60,11 +60,6 @@ class Settings:
         return layout
 
 
-def weight_bits(layout: PackedLayout) -> float:
-    """Bits a weight, the scales (and biases) of its group included."""
-    return layout.bits + (32 if layout.mode == "affine" else 8) / layout.group_size
-
-
 def lowest(layout: PackedLayout) -> PackedLayout:
     """The layout that sensitivities are measured at: one step below the one whose bytes are the budget."""
     below = [bits for bits in BITS if bits < layout.bits]

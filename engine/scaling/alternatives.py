@@ -53,10 +53,6 @@ class Broken:
     theta: tuple[float, ...]
     centre: float  # mean log compute of the runs
 
-    def loss(self, compute: float) -> float:
-        value, _ = BrokenPowerLaw(np.array([compute]), self.centre).log_loss(np.array([self.theta]))
-        return float(np.exp(value[0, 0]))
-
 
 def broken(runs: Ladder) -> Broken | None:
     """The broken power law of the best run at each compute; None of fewer than POINTS of them."""

@@ -17,18 +17,6 @@ from likely.engine.synth.row import digest
 SEED = 1  # of the hash functions
 
 
-def match(jaccard: float, bands: int, per_band: int) -> float:
-    """The probability that two sets of this similarity share a band: 1 - (1 - s^r)^b."""
-    chance: float = 1 - (1 - jaccard**per_band) ** bands
-    return chance
-
-
-def turning_point(bands: int, per_band: int) -> float:
-    """The similarity where that rises the steepest, about: (1 / b)^(1 / r)."""
-    threshold: float = (1 / bands) ** (1 / per_band)
-    return threshold
-
-
 def shingles(text: str, size: int) -> list[str]:
     """Runs of words; the whole of a shorter text."""
     text_words = words(text)

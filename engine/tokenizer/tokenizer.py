@@ -92,10 +92,6 @@ class Tokenizer:
         """Whether a token steers the model rather than being part of what it says."""
         return self.vocabulary.is_special(token)
 
-    def id(self, token: str) -> int | None:
-        """The id of a token by its spelling in the vocabulary."""
-        return self.vocabulary.ids.get(token)
-
     def _visible(self, token: int) -> bytes:
         return b"" if self.vocabulary.is_special(token) else self.vocabulary.piece(token)
 

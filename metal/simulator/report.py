@@ -64,7 +64,6 @@ class DispatchReport:
     faults: tuple[Fault, ...]
     traffic: Mapping[str, Traffic]
     counts: Mapping[str, int]
-    threadgroup_memory: int
 
     @property
     def shuffle_steps(self) -> int:
@@ -167,7 +166,7 @@ class Ledger:
             w.name: _traffic(touched, state.region[i])
             for i, (w, touched) in enumerate(zip(self.watched, self._touched, strict=True))
         }
-        return DispatchReport(kernel, tuple(faults), traffic, counts, state.threadgroup_bytes)
+        return DispatchReport(kernel, tuple(faults), traffic, counts)
 
     def _unwritten(self) -> list[Fault]:
         faults = []

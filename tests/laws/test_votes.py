@@ -8,7 +8,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from likely.engine.answers.vote import borda, changes, decided, maj_at, pass_at, winner
+from likely.engine.answers.vote import changes, decided, maj_at, pass_at, winner
 from likely.engine.reason import scorers
 from likely.engine.trace.observe import observe
 from likely.engine.trace.step import Recipe, TokenStep
@@ -81,11 +81,6 @@ def test_a_majority_of_some_is_that_of_all_subsets(answers: list[str | None]) ->
             won.append(("r" in most) / max(1, len(most)))
         assert maj_at(k, answers, "r") == pytest.approx(sum(won) / len(won), abs=1e-12)
     assert maj_at(1, answers, "r") == pytest.approx(pass_at(1, answers.count("r"), len(answers)), abs=1e-12)
-
-
-def test_ranks_are_weighed_by_their_root() -> None:
-    assert borda([3.0, 1.0, 2.0]) == pytest.approx([3**0.5, 1.0, 2**0.5])
-    assert borda([5.0, 5.0, 7.0, 1.0], 1.0) == [2.5, 2.5, 4.0, 1.0]
 
 
 def spread(size: int) -> TokenStep:

@@ -29,7 +29,7 @@ def report(kernel: str, traffic: dict[str, tuple[int, int]], **counted: int) -> 
     """A launch in which buffers have so many distinct and read bytes."""
     known = dict.fromkeys(("simd_reductions", "simd_shuffles", "quad_reductions", "quad_shuffles"), 0)
     buffers = {name: Traffic(9999, read, 7777, distinct, 55) for name, (distinct, read) in traffic.items()}
-    return DispatchReport(kernel, (), buffers, known | counted, 0)
+    return DispatchReport(kernel, (), buffers, known | counted)
 
 
 def test_what_passes_between_launches_is_counted_apart_from_what_is_read() -> None:

@@ -79,7 +79,7 @@ def test_a_long_line_takes_no_more_than_its_length() -> None:
 
 def test_control_tokens_and_blanks() -> None:
     tokenizer = from_gguf(scored())
-    start, end = tokenizer.id("<|im_start|>"), tokenizer.id("<|im_end|>")
+    start, end = tokenizer.vocabulary.ids["<|im_start|>"], tokenizer.vocabulary.ids["<|im_end|>"]
     assert tokenizer.encode("", bos=True) == [1] and tokenizer.encode("") == []
     ids = tokenizer.encode("<|im_start|>the dog<|im_end|>", special=True)
     assert ids == [start, *tokenizer.encode("the dog"), end]

@@ -64,8 +64,8 @@ def test_control_tokens_are_text_unless_asked_for(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode(text, special=True)) == "ab"
     assert tokenizer.decode(tokenizer.encode(text, special=True), special=True) == text
     assert tokenizer.is_special(2) and tokenizer.piece(2) == b"<|im_end|>"
-    think = tokenizer.id("<think>")
-    assert think is not None and tokenizer.encode("<think>") == [think] and not tokenizer.is_special(think)
+    think = tokenizer.vocabulary.ids["<think>"]
+    assert tokenizer.encode("<think>") == [think] and not tokenizer.is_special(think)
 
 
 def test_ids_without_a_token_have_no_bytes(tokenizer: Tokenizer) -> None:
@@ -239,8 +239,8 @@ def test_metadata_names_tokens_and_ends() -> None:
         return from_gguf(metadata)
 
     phi, oss = harmony("<|end|>"), harmony("<|end|>", "<|return|>", "<|call|>")  # which ends messages, not answers
-    assert phi.id("<|end|>") in phi.eos and oss.id("<|end|>") not in oss.eos
-    assert {oss.id("<|return|>"), oss.id("<|call|>")} < oss.eos
+    assert phi.vocabulary.ids["<|end|>"] in phi.eos and oss.vocabulary.ids["<|end|>"] not in oss.eos
+    assert {oss.vocabulary.ids["<|return|>"], oss.vocabulary.ids["<|call|>"]} < oss.eos
 
 
 def test_what_scores_say_where_metadata_say_nothing() -> None:
