@@ -1,9 +1,10 @@
 # Two commands: `make chat` and `make test`. Works with GNU make 3.81 (macOS) and any python >= 3.11 on the PATH.
 # The environment's folder has no leading dot, and PYTHONPATH names the clone: docs/decisions/environment.md says why.
+# Tests keep bytecode whatever the shell says: without it each process compiles all of them anew, half a minute of each.
 VENV   := $(if $(wildcard .venv/bin/python),.venv,venv)
 BIN    := $(VENV)/bin
 RUN    := PYTHONPATH="$(CURDIR)" $(BIN)/python
-PYTEST := OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+PYTEST := OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 USABLE := import platform, sys; sys.exit(sys.version_info < (3, 11) or platform.system() == "Darwin" and platform.machine() != "arm64")
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
             $$p -c '$(USABLE)' 2>/dev/null && echo $$p && break; done)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -22,8 +23,13 @@ FILES = {
     for path in (ROOT / folder).rglob("*.py")
 }
 SOURCES = {name: path.read_text() for name, path in FILES.items()}
-TREES = {name: parsed(text) for name, text in SOURCES.items()}
 VIEWS = {entry.path.partition(":")[0] for entry in view_table.VIEWS.values()}
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """The program, parsed: only when a test asks, for every process collects this file, and one runs it."""
+    return {name: parsed(text) for name, text in SOURCES.items()}
 
 
 def imports(name: str) -> set[str]:
@@ -43,7 +49,7 @@ def test_a_folder_imports_only_to_its_right() -> None:
 @pytest.mark.parametrize("folder", ["engine", "models", "metal"])
 def test_only_app_prints_and_knows_textual(folder: str) -> None:
     for file in within(folder):
-        calls = [n for n in ast.walk(TREES[file]) if isinstance(n, ast.Call)]
+        calls = [n for n in ast.walk(trees()[file]) if isinstance(n, ast.Call)]
         prints = [n.lineno for n in calls if isinstance(n.func, ast.Name) and n.func.id == "print"]
         # the simulated kernel prints its source where mx.fast.metal_kernel does: on verbose=True
         assert not prints or file.endswith(".kernel"), f"{file} prints in lines {prints}"
@@ -112,7 +118,7 @@ def classes(prefix: str) -> dict[str, tuple[str, list[str]]]:
     """Classes by name: the module of each, and the names of its bases."""
     return {
         node.name: (name, [ast.unparse(base).split("[")[0].rpartition(".")[2] for base in node.bases])
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         if name.startswith(prefix)
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
@@ -186,7 +192,7 @@ def test_no_class_of_the_screen_is_more_than_three_deep() -> None:
 def test_views_are_asked_by_their_contract() -> None:
     """No `getattr` on a screen, and no `cast` to a class that has the caster among its bases or users."""
     found = classes("likely.app.tui")
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         if not name.startswith("likely.app.tui"):
             continue
         for node in ast.walk(tree):
@@ -213,7 +219,7 @@ def test_files_are_nouns_in_folders() -> None:
 
 def test_a_class_name_stands_for_one_thing() -> None:
     found: dict[str, list[str]] = {}
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, []).append(name)
@@ -221,7 +227,7 @@ def test_a_class_name_stands_for_one_thing() -> None:
 
 
 def test_docstrings_name_a_role_first() -> None:
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 assert not (ast.get_docstring(node) or "").startswith("What "), f"{name}: {ast.get_docstring(node)}"
@@ -233,7 +239,7 @@ SHELLS = ("os.exec", "os.spawn", "os.posix_spawn", "os.popen", "os.system", "os.
 
 def test_python_is_started_in_one_way() -> None:
     """By `engine.child_python`: anywhere else the interpreter's path is no more than a word of a sentence."""
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         if name in (
             "likely.engine.child_python",
             "likely.app.preflight",
@@ -254,7 +260,7 @@ def test_python_is_started_in_one_way() -> None:
 
 def test_files_are_locked_in_one_way() -> None:
     """By `metal.lock`, which says when a lock ends."""
-    assert {name for name, tree in TREES.items() if "fcntl" in imports(name)} == {"likely.metal.lock"}
+    assert {name for name, tree in trees().items() if "fcntl" in imports(name)} == {"likely.metal.lock"}
 
 
 BROUGHT = {"rich", "h11", "hf-xet"}  # by textual, uvicorn and huggingface-hub
@@ -293,7 +299,6 @@ def test_only_the_server_pays_for_the_server() -> None:
 
 # -- what ties the tests to how the program is built -------------------------------------------------------------------
 
-TESTS = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "tests").rglob("*.py"))}
 REPLACERS = ("setattr", "patch", "object")  # of pytest's monkeypatch and of unittest.mock
 PICTURED = (".svg", ".txt", ".ans")
 MOST = {  # that there may be: a count falls, and is written here then; it never rises
@@ -305,10 +310,10 @@ MOST = {  # that there may be: a count falls, and is written here then; it never
 }
 
 
-def _private_names(tree: ast.AST) -> int:
+def _private_names(nodes: list[ast.AST]) -> int:
     """Reads of `x._name`, but of one's own, and imports of `_name` from the program."""
     found = 0
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and re.match(r"_[A-Za-z]", node.attr):
             found += not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
         elif isinstance(node, ast.ImportFrom) and layer(node.module or "") in CHAIN:
@@ -316,23 +321,27 @@ def _private_names(tree: ast.AST) -> int:
     return found
 
 
-def _ours(tree: ast.AST) -> dict[str, str]:
+def _ours(nodes: list[ast.AST]) -> dict[str, str]:
     """Names that a file imports from the program, and from where."""
     return {
         (alias.asname or alias.name).partition(".")[0]: getattr(node, "module", None) or alias.name
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
         if layer(getattr(node, "module", None) or alias.name) in CHAIN
     }
 
 
-def _replaced(tree: ast.AST) -> int:
+def _methods_called(nodes: list[ast.AST]) -> list[tuple[ast.Call, ast.Attribute]]:
+    return [(node, node.func) for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+
+
+def _replaced(nodes: list[ast.AST]) -> int:
     """Calls that put something in the place of a part of the program."""
-    found, ours = 0, _ours(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in REPLACERS:
-            first = node.args[0] if node.args else None
+    found, ours = 0, _ours(nodes)
+    for call, function in _methods_called(nodes):
+        if function.attr in REPLACERS:
+            first = call.args[0] if call.args else None
             while isinstance(first, ast.Attribute):
                 first = first.value
             text = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
@@ -340,23 +349,20 @@ def _replaced(tree: ast.AST) -> int:
     return found
 
 
-def _on_a_fake(tree: ast.AST) -> int:
+def _on_a_fake(nodes: list[ast.AST]) -> int:
     """Calls `View.method(fake, ...)` of a class of the screen, and screens that are made without being built."""
-    found, ours = 0, _ours(tree)
+    found, ours = 0, _ours(nodes)
     screens = {name for name, module in ours.items() if module.startswith("likely.app.tui") and name[:1].isupper()}
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and isinstance(node.func.value, ast.Name)
-        ):
-            owner, method = node.func.value.id, node.func.attr
-            name = ours.get(owner, "").removeprefix("likely.app.tui") and f"{ours[owner]}.{owner}"
-            plain = METHODS.get(name, {}).get(method)
-            found += owner in screens and (method == "__new__" or (plain is not None and plain))
+    for _, function in _methods_called(nodes):
+        if isinstance(function.value, ast.Name) and function.value.id in screens:
+            owner = function.value.id
+            found += function.attr == "__new__" or _methods().get(f"{ours[owner]}.{owner}", {}).get(
+                function.attr, False
+            )
     return found
 
 
+@cache
 def _methods() -> dict[str, dict[str, bool]]:
     """Methods of the screen's classes by the class's full name, and whether each wants an instance."""
     return {
@@ -365,14 +371,11 @@ def _methods() -> dict[str, dict[str, bool]]:
             for each in node.body
             if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
         }
-        for module, tree in TREES.items()
+        for module, tree in trees().items()
         if module.startswith("likely.app.tui")
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     }
-
-
-METHODS = _methods()
 
 
 def _lines(paths: Iterator[Path]) -> int:
@@ -387,16 +390,17 @@ def _lines(paths: Iterator[Path]) -> int:
         (_replaced, "from likely.engine import session\nmock.patch.object(session, 'Session')"),
     ],
 )
-def test_a_planted_tie_is_seen(count: Callable[[ast.AST], int], line: str) -> None:
-    assert count(parsed(line)) == 1
+def test_a_planted_tie_is_seen(count: Callable[[list[ast.AST]], int], line: str) -> None:
+    assert count([*ast.walk(parsed(line))]) == 1
 
 
 @pytest.fixture(scope="module")
 def counts() -> dict[str, int]:
     counted = (_private_names, _replaced, _on_a_fake)
     pictures = [path for path in (ROOT / "tests").rglob("*") if path.is_file() and path.suffix in PICTURED]
-    tests, program = _lines(iter([*TESTS, *pictures])), _lines(iter(FILES.values()))
-    found = [*(sum(map(count, TESTS.values())) for count in counted), -(-1000 * tests // program), len(pictures)]
+    read = {path: [*ast.walk(ast.parse(path.read_text()))] for path in (ROOT / "tests").rglob("*.py")}
+    tests, program = _lines(iter([*read, *pictures])), _lines(iter(FILES.values()))
+    found = [*(sum(map(count, read.values())) for count in counted), -(-1000 * tests // program), len(pictures)]
     return dict(zip(MOST, found, strict=True))
 
 

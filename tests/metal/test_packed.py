@@ -393,6 +393,7 @@ def test_numbers_and_products_on_both_machines(layout: str, machine: str, standa
         check_product(eight, eight_bits(x) if layout in FEW_BITS else x, want, size)
 
 
+@pytest.mark.slow(10)
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_a_scan_on_both_machines(machine: str, standalone: dict[str, list[str]]) -> None:
     logits = np.random.default_rng(3).normal(0, 3, 20_000).astype(np.float32)
