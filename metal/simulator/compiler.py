@@ -56,7 +56,7 @@ def find() -> Compiler:
     spec = find_spec("ziglang")
     if spec is not None and spec.origin is not None:
         zig = str(Path(spec.origin).parent / "zig")
-        version = _output([zig, "clang", "--version"])
+        version = _output([zig, "clang", "--version"]).partition("InstalledDir")[0]
         if sys.platform == "darwin":  # lld writes no Mach-O for zig; its own linker does
             return Compiler(
                 (zig, "clang"), (zig, "c++", "-shared", "-nostdlib++", "-undefined", "dynamic_lookup"), version
@@ -170,7 +170,7 @@ def prepare(checked: bool) -> Build:
         (Path(__file__).parent / name).read_text()
         for name in ("compiler.py", "places.py", "program.py", "rewrite.py", "signature.py", "tokens.py")
     ]
-    key = _digest(find().version, *flags, *rules, *sources.values(), str(mlx_headers()), _mlx_version())
+    key = _digest(find().version, *flags, *rules, *sources.values(), *_headers().values())
     folder = _made(cache_folder()) / key
     with alone(cache_folder() / "lock"):
         if not (folder / "done").exists():
@@ -189,9 +189,7 @@ def _forget(root: Path, days: int = 30) -> None:
 
 def _prepare(folder: Path, sources: dict[Path, str], runtime: Sequence[str], flags: Sequence[str]) -> None:
     include = folder / "include"
-    headers = mlx_headers()
-    for path in sorted((headers / "mlx" / "backend" / "metal" / "kernels").rglob("*.h")):
-        place, code = path.relative_to(headers), path.read_text()
+    for place, code in _headers().items():
         _write(include / place, rewrite(code))
         _write(folder / "strict" / place, rewrite(code, strict=True))
     for place, code in sources.items():
@@ -205,10 +203,12 @@ def _prepare(folder: Path, sources: dict[Path, str], runtime: Sequence[str], fla
         _run([*compiler, *runtime, "-O2", "-c", str(include / f"{name}.cpp"), "-o", str(folder / f"{name}.o")])
 
 
-def _mlx_version() -> str:
-    from importlib.metadata import version
-
-    return version("mlx")
+@cache
+def _headers() -> dict[Path, str]:
+    """The text of each header, whichever environment it lies in: all clones share what was compiled."""
+    root = mlx_headers()
+    paths = sorted((root / "mlx" / "backend" / "metal" / "kernels").rglob("*.h"))
+    return {path.relative_to(root): path.read_text() for path in paths}
 
 
 def library(name: str, checked: bool, identity: Sequence[str], text: Callable[[], str]) -> Path:

@@ -75,6 +75,15 @@ def each(*columns: Sequence[Any]) -> list[tuple[Any, ...]]:
     return [tuple(column[i % len(column)] for column in columns) for i in range(most)]
 
 
+def launched(kernel: Any, *inputs: mx.array, size: int = 0, threads: int = 0, group: int = 0, **more: Any) -> mx.array:
+    """What a kernel of one output makes: as many numbers as the first input has, with a thread for each, or so many."""
+    size = size or inputs[0].size
+    threads = threads or size
+    options = {"output_shapes": [(size,)], "output_dtypes": [inputs[0].dtype], "grid": (threads, 1, 1)} | more
+    out: mx.array = kernel(inputs=list(inputs), threadgroup=(group or threads, 1, 1), **options)[0]
+    return out
+
+
 def everyday(cases: Sequence[Any], every: int) -> list[Any]:
     """Cases of which each `every`-th belongs to the everyday part, and the others to the slow one."""
     many = [case if isinstance(case, tuple) else (case,) for case in cases]

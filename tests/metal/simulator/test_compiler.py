@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from likely.metal import mx
 from likely.metal.errors import KernelError
 from likely.metal.simulator import SimKernel, compiler, signature
 from likely.metal.simulator.rewrite import rewrite
+from tests.metal.build import launched
 
 # Threadgroup memory, barriers, reductions, shuffles, a divergent loop, half and bfloat, vectors.
 KERNEL = """
@@ -111,17 +113,24 @@ def test_a_kernel_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         for run in range(2):
             kernel = SimKernel("once", ["a"], ["out"], f"out[thread_position_in_grid.x] = a[0] + {run} * 0;")
             for _ in range(2):
-                kernel(
-                    inputs=[mx.ones(8)],
-                    output_shapes=[(8,)],
-                    output_dtypes=[mx.float32],
-                    grid=(8, 1, 1),
-                    threadgroup=(8, 1, 1),
-                )
+                launched(kernel, mx.ones(8))
             assert len(list(tmp_path.glob("*/*once*.so"))) == run + 1
         assert (tmp_path / "young").exists() and not (tmp_path / "old").exists()
     finally:
         compiler.prepare.cache_clear()
+
+
+@pytest.mark.slow
+def test_what_was_compiled_serves_every_environment(tmp_path: Path) -> None:
+    """One with the same compiler and headers in another folder: the second clone of a person compiles nothing."""
+    code = "from likely.metal.simulator import compiler; print(compiler.prepare(False).folder)"
+    (tmp_path / "other").symlink_to(Path(sysconfig.get_path("purelib")))
+    paths = [os.environ.get("PYTHONPATH", ""), f"{tmp_path / 'other'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"]
+    found = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, env=os.environ | {"PYTHONPATH": path}).stdout
+        for path in paths
+    ]
+    assert found[0] == found[1] != b""
 
 
 @pytest.fixture
@@ -156,9 +165,7 @@ def test_errors_name_file_and_line_and_the_first_of_them_are_told() -> None:
     source = "out[0] = a[0];\n" + "".join(f"out[1] = nothing{i};\n" for i in range(20))
     kernel = SimKernel("wrong", ["a"], ["out"], source)
     with pytest.raises(KernelError) as caught:
-        kernel(
-            inputs=[mx.ones(1)], output_shapes=[(2,)], output_dtypes=[mx.float32], grid=(1, 1, 1), threadgroup=(1, 1, 1)
-        )
+        launched(kernel, mx.ones(2))
     first, *lines, last = str(caught.value).splitlines()
     assert first == "the kernel does not compile:" and len(lines) == 12 and re.match(r"\.\.\. \d+ more lines", last)
     assert re.search(r"wrong\.metal:\d+:10: error: use of undeclared identifier 'nothing0'", lines[0])

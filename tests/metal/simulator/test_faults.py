@@ -8,6 +8,7 @@ import pytest
 from likely.metal import mx
 from likely.metal.errors import KernelError
 from likely.metal.simulator import KernelFault, SimKernel
+from tests.metal.build import launched
 
 LANES = 64
 GROUPS = 4
@@ -246,13 +247,7 @@ CASES = {
 def run(case: Case, text: str) -> SimKernel:
     body = START + case.body.replace("@", text)
     kernel = SimKernel("planted", ["x"], ["out"], body, case.header, checked=True)
-    kernel(
-        inputs=[mx.arange(LANES * GROUPS, dtype=mx.float32)],
-        output_shapes=[(LANES * GROUPS,)],
-        output_dtypes=[mx.float32],
-        grid=(LANES * GROUPS, 1, 1),
-        threadgroup=(LANES, 1, 1),
-    )
+    launched(kernel, mx.arange(LANES * GROUPS, dtype=mx.float32), group=LANES)
     return kernel
 
 
@@ -308,26 +303,16 @@ def test_arrays_of_a_lane_that_are_larger_than_its_stack(checked: bool) -> None:
     body = "uint i = 0; float t[40000]; for (uint j = 0; j < 40000; j++) t[j * 7 % 40000] = x[i] + j; out[i] = t[i];"
     kernel = SimKernel("large", ["x"], ["out"], body, checked=checked)
     with pytest.raises(KernelError, match=r"stack frame size \(\d+\) exceeds limit \(65536\)"):
-        kernel(
-            inputs=[mx.ones(8)], output_shapes=[(1,)], output_dtypes=[mx.float32], grid=(1, 1, 1), threadgroup=(1, 1, 1)
-        )
+        launched(kernel, mx.ones(8), size=1)
 
 
 def test_more_than_1024_threads() -> None:
     kernel = SimKernel("wide", ["x"], ["out"], "out[thread_position_in_grid.x] = x[0];", checked=True)
     with pytest.raises(KernelError, match="at most 1024 threads"):
-        kernel(
-            inputs=[mx.ones(8)],
-            output_shapes=[(2048,)],
-            output_dtypes=[mx.float32],
-            grid=(2048, 1, 1),
-            threadgroup=(1025, 1, 1),
-        )
+        launched(kernel, mx.ones(8), size=2048, group=1025)
 
 
 def test_more_than_32_kilobytes_in_the_plain_build_too() -> None:
     kernel = SimKernel("big", ["x"], ["out"], "threadgroup float s[9000]; s[0] = x[0]; out[0] = s[0];")
     with pytest.raises(KernelError, match="at most 32768 bytes"):
-        kernel(
-            inputs=[mx.ones(8)], output_shapes=[(1,)], output_dtypes=[mx.float32], grid=(1, 1, 1), threadgroup=(1, 1, 1)
-        )
+        launched(kernel, mx.ones(8), size=1)

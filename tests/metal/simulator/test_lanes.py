@@ -7,6 +7,7 @@ import pytest
 
 from likely.metal import mx
 from likely.metal.simulator import SimKernel
+from tests.metal.build import launched
 
 Lanes = np.ndarray
 POSITION = "uint i = thread_position_in_grid.x, lane = thread_index_in_simdgroup;"
@@ -18,15 +19,7 @@ def lanes(
     """The expression of `v` and `lane`, in each lane of one threadgroup."""
     body = f"{POSITION} {kind} v = x[i]; out[i] = {expression};"
     kernel = SimKernel("lanes", ["x"], ["out"], body, checked=checked)
-    x = mx.array(values)
-    (out,) = kernel(
-        inputs=[x],
-        output_shapes=[x.shape],
-        output_dtypes=[x.dtype],
-        grid=(threads, 1, 1),
-        threadgroup=(threads, 1, 1),
-    )
-    return np.array(out)
+    return np.array(launched(kernel, mx.array(values), threads=threads))
 
 
 V = np.random.default_rng(0).integers(-50, 50, 32).astype(np.float32)
@@ -85,9 +78,7 @@ def test_lanes_that_have_returned_take_no_part() -> None:
         f"{POSITION} out[i] = -1; if (lane % 3 == 0) return; out[i] = simd_sum(x[i]) + simd_prefix_inclusive_sum(x[i]);"
     )
     kernel = SimKernel("returned", ["x"], ["out"], body, checked=True)
-    (out,) = kernel(
-        inputs=[mx.array(V)], output_shapes=[(32,)], output_dtypes=[mx.float32], grid=(32, 1, 1), threadgroup=(32, 1, 1)
-    )
+    out = launched(kernel, mx.array(V))
     left = np.where(L % 3, V, 0)
     np.testing.assert_array_equal(np.array(out), np.where(L % 3, left.sum() + np.cumsum(left), -1))
 
@@ -98,9 +89,7 @@ def test_a_loop_that_lanes_leave_at_different_times() -> None:
         f"{POSITION} float s = 0; for (uint r = 0; r < lane / 8; r++) s += simd_sum(1.0); out[i] = s + simd_sum(x[i]);"
     )
     kernel = SimKernel("loop", ["x"], ["out"], body)
-    (out,) = kernel(
-        inputs=[mx.array(V)], output_shapes=[(32,)], output_dtypes=[mx.float32], grid=(32, 1, 1), threadgroup=(32, 1, 1)
-    )
+    out = launched(kernel, mx.array(V))
     loops = np.array([0.0, 24.0, 24.0 + 16.0, 24.0 + 16.0 + 8.0])[L // 8]
     np.testing.assert_array_equal(np.array(out), loops + V.sum())
 
@@ -128,8 +117,7 @@ def test_operations_are_counted_once_a_simdgroup_as_the_shuffles_they_are_made_o
       out[i] += metal::exp(x[i]);
     """
     kernel = SimKernel("counted", ["x"], ["out"], body, checked=True)
-    x = mx.ones((64,))
-    kernel(inputs=[x], output_shapes=[(64,)], output_dtypes=[x.dtype], grid=(64, 1, 1), threadgroup=(64, 1, 1))
+    launched(kernel, mx.ones((64,)))
     assert kernel.report is not None
     found = {name: count for name, count in kernel.report.counts.items() if count}
     once = ("simd_reductions", "quad_reductions", "simd_shuffles", "quad_shuffles")
@@ -148,14 +136,7 @@ def test_matrix_product() -> None:
       simdgroup_store(r, out, 16, ulong2(4, 1));
     """
     kernel = SimKernel("product", ["a", "b", "c"], ["out"], body, "#include <metal_simdgroup_matrix>\n", checked=True)
-    (out,) = kernel(
-        inputs=[mx.array(a), mx.array(b), mx.array(c)],
-        output_shapes=[(9, 16)],
-        output_dtypes=[mx.float32],
-        grid=(32, 1, 1),
-        threadgroup=(32, 1, 1),
-        init_value=0,
-    )
+    out = launched(kernel, *map(mx.array, (a, b, c)), threads=32, output_shapes=[(9, 16)], init_value=0)
     expected = np.zeros((9, 16))
     expected[1:, 4:12] = a.astype(float) @ b.T.astype(float) + c
     np.testing.assert_allclose(np.array(out), expected, atol=2e-6)
@@ -174,13 +155,7 @@ def test_matrix_product_of_a_narrow_type_adds_in_float(dtype: mx.Dtype) -> None:
       simdgroup_store(r, out, 8);
     """
     kernel = SimKernel("narrow", ["a", "b"], ["out"], body, checked=True)
-    (out,) = kernel(
-        inputs=[a, b],
-        template=[("T", dtype)],
-        output_shapes=[(8, 8)],
-        output_dtypes=[mx.float32],
-        grid=(32, 1, 1),
-        threadgroup=(32, 1, 1),
-    )
+    more = {"template": [("T", dtype)], "output_shapes": [(8, 8)], "output_dtypes": [mx.float32]}
+    out = launched(kernel, a, b, threads=32, **more)
     expected = np.array(a.astype(mx.float32)).astype(float) @ np.array(b.astype(mx.float32)).astype(float)
     np.testing.assert_allclose(np.array(out), expected, atol=2e-6)

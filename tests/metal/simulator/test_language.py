@@ -8,6 +8,7 @@ import pytest
 from likely.metal import mx
 from likely.metal.errors import KernelError
 from likely.metal.simulator import SimFunction, SimKernel
+from tests.metal.build import launched
 
 
 def call(
@@ -211,9 +212,7 @@ def test_a_function_takes_its_buffers_by_name() -> None:
 def test_wrong_number_of_inputs() -> None:
     kernel = SimKernel("two", ["a", "b"], ["out"], "out[0] = a[0] + b[0];")
     with pytest.raises(KernelError, match="expected 2 inputs, got 1"):
-        kernel(
-            inputs=[mx.ones(1)], output_shapes=[(1,)], output_dtypes=[mx.float32], grid=(1, 1, 1), threadgroup=(1, 1, 1)
-        )
+        launched(kernel, mx.ones(1))
 
 
 def test_threadgroup_memory_starts_as_nan_in_every_threadgroup() -> None:

@@ -5,16 +5,14 @@ import pytest
 
 from likely.metal import mx
 from likely.metal.simulator import KernelFault, SimKernel, simulated
+from tests.metal.build import launched
 
 SOURCE = "uint i = thread_position_in_grid.x; out[i] = metal::exp(a[i]);"
 
 
 def exponential(a: mx.array, source: str = SOURCE) -> mx.array:
     kernel = mx.fast.metal_kernel(name="exponential", input_names=["a"], output_names=["out"], source=source)
-    (out,) = kernel(
-        inputs=[a], output_shapes=[a.shape], output_dtypes=[a.dtype], grid=(a.size, 1, 1), threadgroup=(8, 1, 1)
-    )
-    return out
+    return launched(kernel, a, group=8, output_shapes=[a.shape])
 
 
 def test_metal_is_there_for_the_block_only() -> None:
@@ -80,13 +78,7 @@ def test_traffic_counts_what_is_asked_for_and_what_is_distinct() -> None:
       out[i] = a[0] + a[i * 16];
     """
     kernel = SimKernel("stripes", ["a"], ["out"], body, checked=True)
-    kernel(
-        inputs=[mx.ones(1024)],
-        output_shapes=[(64,)],
-        output_dtypes=[mx.float32],
-        grid=(64, 1, 1),
-        threadgroup=(64, 1, 1),
-    )
+    launched(kernel, mx.ones(1024), size=64)
     assert kernel.report is not None
     traffic = kernel.report.traffic["a"]
     assert (traffic.read, traffic.distinct, traffic.lines) == (64 * 8, 64 * 4, 32)

@@ -7,6 +7,7 @@ import pytest
 from likely.metal import mx
 from likely.metal.simulator import SimKernel
 from likely.metal.simulator.strict import StrictError, verify
+from tests.metal.build import launched
 
 KERNEL = """{header}kernel void f(const device float* a, device float* b, constant int& n, device bfloat* c,
                             uint i [[thread_position_in_grid]]) {{
@@ -177,6 +178,5 @@ def test_passed(name: str) -> None:
 
 def test_a_checked_kernel_goes_through_the_gate() -> None:
     kernel = SimKernel("gate", ["a"], ["out"], "const float* p = a; out[0] = p[0];", checked=True)
-    call = {"inputs": [mx.ones(8)], "output_shapes": [(1,)], "output_dtypes": [mx.float32]}
     with pytest.raises(StrictError, match=r"^gate\.metal:\d+:\d+: error: cannot initialize"):
-        kernel(**call, grid=(1, 1, 1), threadgroup=(1, 1, 1))
+        launched(kernel, mx.ones(8), size=1)
