@@ -18,7 +18,7 @@ from likely.metal.device import compiles, device
 from likely.metal.dispatch import Shape
 from likely.metal.kv import KV, QuantizedRows
 from likely.metal.mask import CAUSAL, Mask
-from likely.metal.selftest import Case, cases, first_line
+from likely.metal.selftest import Case, cases, first_line, row_cases
 from likely.metal.tuning_cache import Record, blank, load, save
 
 if TYPE_CHECKING:  # the simulator is for machines without Metal
@@ -79,19 +79,26 @@ class TimingCase:
         return q
 
 
-def prepare(shapes: Sequence[Shape], report: Report = lambda *_: None, *, budget_s: float | None = None) -> Record:
+def prepare(
+    shapes: Sequence[Shape],
+    report: Report = lambda *_: None,
+    *,
+    logits: mx.Dtype | None = None,
+    budget_s: float | None = None,
+) -> Record:
     """Make the kernels ready for these shapes: compare and time what never was on this chip, and apply all of it.
 
+    `logits` is the type of the rows of a model whose attention is not ours: what reads a row is made ready for it.
     An attempt that ended the process (or the machine) is made once more; after the second its variant stays off. One
     process does this at a time, others wait.
     """
     if not device().metal:
         return blank()
     record = load() or blank()
-    if _uncompared(record, shapes) or _untimed(record, shapes):
+    if _uncompared(record, shapes, logits) or _untimed(record, shapes):
         with tuning_cache.alone(lambda: report("another process tests the kernels on this chip", 0, 0)):
             record = load() or blank()
-            _compare(record, _uncompared(record, shapes), report)
+            _compare(record, _uncompared(record, shapes, logits), report)
             _time(record, shapes, report, BUDGET_S if budget_s is None else budget_s)
         mx.clear_cache()  # what was timed is as large as a cache, and nobody needs its buffers again
     for variant, reason in record.switched_off.items():
@@ -100,9 +107,10 @@ def prepare(shapes: Sequence[Shape], report: Report = lambda *_: None, *, budget
     return record
 
 
-def _uncompared(record: Record, shapes: Sequence[Shape]) -> list[Case]:
+def _uncompared(record: Record, shapes: Sequence[Shape], logits: mx.Dtype | None) -> list[Case]:
     """Comparisons that nobody has made, of what is not off anyway; none twice."""
     by_name = {case.name: case for shape in shapes for case in cases(shape)}
+    by_name |= {case.name: case for case in ([] if logits is None else row_cases(logits))}
     return [case for name, case in by_name.items() if name not in record.verdicts and not _off(record, case.variant)]
 
 
@@ -281,8 +289,11 @@ def guarded(variants: Iterable[str], act: Callable[[], object]) -> None:
         save(record)
 
 
-def warm(shapes: Sequence[Shape], vocabulary: int | None = None) -> None:
-    """Compile what these shapes will launch, in the calling thread, while the weights load in another."""
+def warm(shapes: Sequence[Shape], vocabulary: int | None = None, logits: mx.Dtype | None = None) -> None:
+    """Compile what these shapes will launch, in the calling thread, while the weights load in another.
+
+    With a `vocabulary` also what reads a row: of `logits` of that type, or of the first shape's.
+    """
     if not kernel.available():
         return
     for shape in shapes:
@@ -290,10 +301,10 @@ def warm(shapes: Sequence[Shape], vocabulary: int | None = None) -> None:
         for t in (1, 32):
             guarded(variants, lambda shape=shape, t=t: mx.eval(_warming(shape, t)))  # type: ignore[misc]
     if vocabulary is not None:
-        dtype = shapes[0].dtype if shapes else mx.float16
-        logits, uniform = mx.zeros((1, vocabulary), dtype=dtype), mx.zeros((1, 2))
+        dtype = logits or (shapes[0].dtype if shapes else mx.float16)
+        rows, uniform = mx.zeros((1, vocabulary), dtype=dtype), mx.zeros((1, 2))
         scan = kernel.variant("scan", dtype)
-        guarded([scan], lambda: mx.eval(vocab.statistics(logits, vocab.DrawPlan(top_k=1), uniform).lse))
+        guarded([scan], lambda: mx.eval(vocab.statistics(rows, vocab.DrawPlan(top_k=1), uniform).lse))
 
 
 def _warming(shape: Shape, t: int) -> list[mx.array]:

@@ -80,6 +80,11 @@ def cases(shape: Shape) -> Iterator[Case]:
     yield from (case("qkv_prepare", what, partial(_rows_of_tokens, dtype, d, **more)) for what, more in ROWS)
     if d % 32 == 0:
         yield case("qkv_prepare", "8-bit", partial(_rows_of_tokens, dtype, d, norm=True, bits=8))
+    yield from row_cases(dtype)
+
+
+def row_cases(dtype: mx.Dtype) -> Iterator[Case]:
+    """A case for each kernel that reads a row of logits, which is launched for any model."""
     for name, what, run in (
         ("scan", "statistics and a draw", _vocabulary),
         ("row", "candidates and a histogram", _row),

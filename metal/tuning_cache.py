@@ -47,8 +47,10 @@ def folder() -> Path:
 
 def blank() -> Record:
     """A record of this chip, system, mlx and code that knows nothing yet."""
-    files = [*kernel.FOLDER.iterdir(), *HOST.glob("*.py")]
-    texts = b"".join(path.read_bytes() for path in sorted(files))
+    files = [*kernel.FOLDER.glob("[!.]*.metal"), *kernel.FOLDER.glob("[!.]*.h"), *HOST.glob("[!.]*.py")]
+    texts = b"".join(
+        path.read_bytes() for path in sorted(files)
+    )  # what a Finder or an editor leaves beside them is none
     system = platform.mac_ver()[0] or platform.release()
     return Record(device().name, system, version("mlx"), hashlib.sha256(texts).hexdigest()[:16])
 

@@ -39,9 +39,11 @@ def native() -> tuple[str, str]:
     "" for the second where no model on this machine stays packed.
     """
     from likely.engine.sources import store
-    from likely.engine.sources.checkpoint import not_native
+    from likely.engine.sources.checkpoint import GPU, not_native, on_gpu
     from likely.metal import packed
 
+    if on_gpu():
+        return f"off: {GPU}", ""
     library = packed.load()
     if library is None or not packed.available():
         return "off: " + ("no kernels for this processor" if library is None else f"LIKELY_PACKED={packed.OFF}"), ""

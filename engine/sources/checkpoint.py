@@ -202,18 +202,17 @@ def _of_model(config: dict[str, Any], precision: Precision) -> dict[str, Any]:
 def _ready_kernels(model: "LanguageModel", precision: Precision, progress: Report) -> None:
     """Test, time and compile the kernels that this model will launch, so that none of it falls into the first token.
 
-    Nothing that a compiler or driver refuses stops the model: that kernel is off.
+    Attention, unless it is of mlx-lm's class, and what reads a row of logits. Nothing that a compiler or driver refuses
+    stops the model: that kernel is off.
     """
     from likely.metal import autotune
     from likely.metal.dispatch import Shape
 
     c, dtype = model.config, precision.dtype
-    shapes = [
-        Shape(c.head_size, c.heads, c.kv_heads, dtype, window=window, softcap=c.softcap)
-        for window in sorted(set(c.windows))
-    ]
-    autotune.prepare(shapes, progress)
-    autotune.warm(shapes, c.vocab_size)
+    windows = sorted(set(c.windows)) if isinstance(model, models.Transformer) else []
+    shapes = [Shape(c.head_size, c.heads, c.kv_heads, dtype, window=each, softcap=c.softcap) for each in windows]
+    autotune.prepare(shapes, progress, logits=dtype)
+    autotune.warm(shapes, c.vocab_size, dtype)
     autotune.guarded([kernel.variant("qkv_prepare", dtype, c.head_size)], lambda: model.warm(dtype))
 
 
@@ -279,7 +278,7 @@ def not_native(info: ModelInfo) -> str | None:
 
 
 def _file_not_native(header: gguf.Header, config: dict[str, Any], precision: Precision) -> str | None:
-    if _on_gpu():
+    if on_gpu():
         return GPU
     if precision.packed and any(len(info.shape) > 1 and info.type not in LAYOUTS for info in header.tensors.values()):
         return packed_folder.NO_MEMORY
@@ -288,13 +287,14 @@ def _file_not_native(header: gguf.Header, config: dict[str, Any], precision: Pre
 
 
 def _folder_not_native(info: ModelInfo, config: dict[str, Any], precision: Precision) -> str | None:
-    if _on_gpu():
+    if on_gpu():
         return GPU
     stored = packed_folder.tensors(info.path)
     return packed_folder.refused(stored, config, expand=not precision.packed) or native.refused(config, [*stored])
 
 
-def _on_gpu() -> bool:
+def on_gpu() -> bool:
+    """Whether models run on a GPU, by the graph."""
     return mx.default_device() != mx.cpu or kernel.available()
 
 

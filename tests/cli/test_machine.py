@@ -162,6 +162,7 @@ def test_a_mac_with_metal_says_what_is_known_of_its_kernels(
     for line in (
         "processor     ok: Apple Silicon", "macOS         ok: 15.1", "device        metal: Apple M4 Pro",
         "compile       mx.compile for the models", "kernels       not tested on this chip yet",
+        "native        off: a GPU runs the graph",
     ):  # fmt: skip
         assert line in out
     assert code == 0 and "no Metal device" not in out
