@@ -1,12 +1,14 @@
 """A model of mlx-lm's own class behind our protocol, for architectures not written here.
 
 Such a model has no view of its attention and none of our caches or kernels; what is asked for and cannot be had is an
-error that says so. Where its head can be told apart from its body, which is tried once on a few tokens, `hidden` gives
+error that says so. It is always read with a cache, as mlx-lm's own generation does: Gemma 3n without one is another
+model. Where its head can be told apart from its body, which is tried once on a few tokens, `hidden` gives
 the state in front of it; else `hidden` gives the logits themselves and `head` hands them on.
 """
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from likely.metal import mx
@@ -35,13 +37,11 @@ class ForeignModel:
     def hidden(self, tokens: mx.array, cache: Cache | None = None, *, mask: Mask | None = None) -> mx.array:
         if mask is not None:
             raise CacheError(f"a {self.config.family} takes no mask, it is mlx-lm's class: leave it out")
-        if cache is None:
-            out: mx.array = self._body(tokens, cache=None)
-            return out
+        cache = self.make_cache() if cache is None else cache
         if not isinstance(cache, ForeignCache):
             raise CacheError(f"a {self.config.family} needs the cache that its own make_cache gives")
         cache.begin(tokens.shape[1])
-        out = self._body(tokens, cache=cache.inner)
+        out: mx.array = self._body(tokens, cache=cache.inner)
         return out
 
     def head(self, hidden: mx.array) -> mx.array:
@@ -63,12 +63,10 @@ class ForeignModel:
         window: int = 0,
         sinks: int = 0,
     ) -> Cache:
-        from mlx_lm.models.cache import make_prompt_cache
-
         for name, value in (("bits", bits), ("group_size", group_size), ("window", window), ("sinks", sinks)):
             if value:
                 raise CacheError(f"{name} is not there for a {self.config.family}: it runs by mlx-lm's class and cache")
-        return ForeignCache(make_prompt_cache(self.model), self.config.family)
+        return ForeignCache(_inner_cache(self.model), self.config.family)
 
     def crosses(self, cache: Cache, length: int) -> bool:
         return False  # it turns keys by their positions alone
@@ -87,19 +85,19 @@ class ForeignModel:
 
 
 class ForeignCache(Cache):
-    """mlx-lm's caches of all layers. Those that cannot be trimmed are kept as they were one token ago."""
+    """mlx-lm's caches of all layers. Of those that cannot be trimmed is kept what the last token replaced."""
 
     def __init__(self, inner: list[Any], family: str, length: int = 0) -> None:
         super().__init__([])
         self.inner = inner
         self.family = family
         self._length = length
-        self._before: list[Any] = []  # of each layer, what to go back to by one; None where trimming does it
+        self._before: list[Any] = []  # of each layer, what goes back by one token
 
     def begin(self, t: int) -> None:
         """Note that T more tokens are being read."""
         self._length += t
-        self._before = [None if c.is_trimmable() else copy.deepcopy(c) for c in self.inner] if t == 1 else []
+        self._before = [_before(cache) for cache in self.inner] if t == 1 else []
 
     @property
     def length(self) -> int:
@@ -133,11 +131,11 @@ class ForeignCache(Cache):
             raise CacheError(f"cannot go back {n} positions: the cache of a {self.family} allows {self.room}")
         if not n:
             return
-        for i, cache in enumerate(self.inner):
-            if self._before and self._before[i] is not None:
-                self.inner[i] = self._before[i]
-            else:
+        if all(cache.is_trimmable() for cache in self.inner):
+            for cache in self.inner:
                 cache.trim(n)
+        else:
+            self.inner = [*map(_restored, self.inner, self._before)]
         self._before = []
         self._length -= n
 
@@ -151,6 +149,65 @@ class ForeignCache(Cache):
 
     def freeze(self) -> None:
         raise CacheError(f"the cache of a {self.family} cannot be shared: it runs by mlx-lm's cache")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of a full ring, and where the ring stood, before a token was written over it."""
+
+    keys: mx.array  # [B, Hkv, 1, D]
+    values: mx.array
+    place: int
+    next: int  # place
+    length: int
+
+
+def _before(cache: Any) -> Any:
+    """What takes a cache back by the one token that is about to be read; None where trimming does.
+
+    Arrays that are replaced are held; of a ring that is written to, the row: a copy of it would be made for each token.
+    """
+    from mlx_lm.models.cache import ArraysCache, CacheList, RotatingKVCache
+
+    if cache.is_trimmable():
+        return None
+    if isinstance(cache, CacheList):
+        return tuple(map(_before, cache.caches))
+    if isinstance(cache, ArraysCache):
+        held = copy.copy(cache)
+        held.cache = [*cache.cache]
+        return held
+    if type(cache) is not RotatingKVCache or cache.keys.shape[2] < cache.max_size:
+        return copy.deepcopy(cache)
+    if cache.keys.shape[2] > cache.max_size:  # after several at once: the rows are cut, into new arrays
+        return copy.copy(cache)
+    place = cache.keep if cache._idx == cache.max_size else cache._idx
+    keys, values = (mx.take(array, mx.array([place]), axis=2) for array in (cache.keys, cache.values))
+    mx.async_eval(keys, values)  # now: what is not computed holds all of the ring, which then is copied after all
+    return _Row(keys, values, place, cache._idx, cache.offset)
+
+
+def _restored(cache: Any, before: Any) -> Any:
+    """The cache as it was before the last token."""
+    match before:
+        case None:
+            cache.trim(1)
+        case tuple():
+            cache.caches = tuple(map(_restored, cache.caches, before))
+        case _Row(keys, values, place):
+            cache.keys[..., place : place + 1, :] = keys
+            cache.values[..., place : place + 1, :] = values
+            cache._idx, cache.offset = before.next, before.length
+        case _:
+            return before
+    return cache
+
+
+def _inner_cache(model: Any) -> list[Any]:
+    from mlx_lm.models.cache import make_prompt_cache
+
+    caches: list[Any] = make_prompt_cache(model)
+    return caches
 
 
 def _split(model: Any, vocab_size: int) -> tuple[Callable[..., mx.array], Callable[[mx.array], mx.array]]:

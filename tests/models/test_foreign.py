@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from mlx_lm.models.cache import make_prompt_cache
 
 import likely.models as models
 from likely.metal import mx
@@ -30,6 +31,23 @@ MAMBA = {
     "num_hidden_layers": 2, "conv_kernel": 4, "use_bias": False, "use_conv_bias": True, "time_step_rank": 4,
 }  # fmt: skip
 
+FALCON = SMALL | {
+    "model_type": "falcon_h1", "attention_bias": False, "head_dim": 8, "hidden_act": "silu", "mamba_chunk_size": 8,
+    "mamba_conv_bias": True, "mamba_d_conv": 4, "mamba_d_head": 8, "mamba_d_ssm": 32, "mamba_d_state": 8,
+    "mamba_expand": 1, "mamba_n_groups": 1, "mamba_n_heads": 4, "mamba_norm_before_gate": False,
+    "mamba_proj_bias": False, "mamba_rms_norm": False, "mamba_use_mlp": True, "mlp_bias": False,
+    "projectors_bias": False, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "rope_traditional": False, "rope_scaling": None,
+}  # fmt: skip
+GEMMA3N = {
+    "model_type": "gemma3n",
+    "text_config": SMALL | {
+        "model_type": "gemma3n_text", "num_hidden_layers": 4, "head_dim": 8, "rms_norm_eps": 1e-6, "laurel_rank": 4,
+        "num_kv_shared_layers": 2, "vocab_size_per_layer_input": V, "hidden_size_per_layer_input": 8,
+        "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"] * 2, "rope_theta": 1e6,
+        "rope_local_base_freq": 1e4, "final_logit_softcapping": 30.0, "activation_sparsity_pattern": [0.0] * 4,
+        "altup_num_inputs": 2, "altup_coef_clip": 120.0, "altup_correct_scale": True, "altup_active_idx": 0,
+    },
+}  # fmt: skip
 BIGCODE = {"model_type": "gpt_bigcode", "vocab_size": V, "n_embd": 32, "n_layer": 2, "n_inner": 64, "n_head": 4,
            "n_positions": 96, "layer_norm_epsilon": 1e-5}  # fmt: skip
 
@@ -104,15 +122,17 @@ def test_a_window_that_has_just_filled_goes_back() -> None:
     assert difference(got, model(x)[:, 7:8]) < 1e-4
 
 
-@pytest.mark.parametrize("config", [MAMBA, WINDOWED], ids=lambda c: str(c["model_type"]))
+@pytest.mark.parametrize("config", [MAMBA, WINDOWED, FALCON], ids=lambda c: str(c["model_type"]))
 def test_one_token_can_be_taken_back_where_there_is_a_state(config: dict[str, Any]) -> None:
-    """A state has no rows to trim; but a step that was queued ahead of a stop has to be undone."""
+    """A state has no rows to trim; but a step that was queued ahead of a stop has to be undone, behind a prompt too."""
     _, model = build(config)
     x, other = tokens(1, 14, V), tokens(1, 1, V, seed=4)
     cache = model.make_cache()
     want = model(x)
     model(x[:, :11], cache)
     assert cache.room == 0
+    model(other, cache)
+    cache.rewind(1)
     model(x[:, 11:12], cache)
     model(other, cache)
     twin = cache.fork()
@@ -122,6 +142,27 @@ def test_one_token_can_be_taken_back_where_there_is_a_state(config: dict[str, An
         assert (c.room, c.length) == (0, 12)
         got = [model(x[:, i : i + 1], c) for i in (12, 13)]
         assert difference(mx.concatenate(got, axis=1), want[:, 12:]) < 1e-4
+
+
+def test_a_window_is_held_once() -> None:
+    """What goes back by a token is a row of it, 2 KB here where the window takes 1 MB."""
+    _, model = build(WINDOWED | {"sliding_window": 512, "num_key_value_heads": 4, "head_dim": 64})
+    cache, one = model.make_cache(), tokens(1, 1, V)
+    mx.eval(model(tokens(1, 600, V), cache))
+    for _ in range(3):
+        mx.eval(model(one, cache))
+    nbytes, held = cache.nbytes, mx.get_active_memory()
+    assert nbytes > 1 << 20 and cache.room == 1
+    del cache
+    assert held - mx.get_active_memory() < 1.1 * nbytes
+
+
+def test_without_a_cache_it_is_the_same_model() -> None:
+    """mlx-lm's Gemma 3n is another one then: layers that share keys have their own."""
+    theirs, model = build(GEMMA3N)
+    x, cache = tokens(1, 12, V), make_prompt_cache(theirs)
+    want = mx.concatenate([theirs(x[:, i : i + 1], cache=cache) for i in range(12)], axis=1)
+    assert difference(model(x), want) < 1e-5
 
 
 def test_what_it_cannot_give_says_so() -> None:
