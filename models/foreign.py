@@ -163,7 +163,7 @@ class _Row:
 
 
 def _before(cache: Any) -> Any:
-    """What takes a cache back by the one token that is about to be read; None where trimming does.
+    """The way back of a cache by the one token that is about to be read; None where trimming is it.
 
     Arrays that are replaced are held; of a ring that is written to, the row: a copy of it would be made for each token.
     """

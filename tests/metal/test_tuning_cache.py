@@ -1,12 +1,11 @@
 """Where the record of a chip's kernels is kept, what it holds for, and that one process at a time writes it."""
 
 import fcntl
+import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 
@@ -38,21 +37,22 @@ def test_records_are_kept_in_the_user_s_cache(
 
 
 def test_a_record_holds_for_one_chip_one_system_one_mlx_and_one_code(
-    chip: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    chip: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel, "FOLDER", Path(shutil.copytree(kernel.FOLDER, tmp_path / "sources")))
     chip("Apple M4  Pro")
     monkeypatch.setattr("platform.mac_ver", lambda: ("15.2", ("", "", ""), "arm64"))
     record = tuning_cache.blank()
-    assert (record.chip, record.system, record.mlx) == ("Apple M4  Pro", "15.2", version("mlx"))
-    for beside in (".DS_Store", "._row.metal", "row.metal~"):
-        (kernel.FOLDER / beside).write_text("no kernel")
-    assert tuning_cache.blank() == record
-    for file in ("row.metal", "top.h"):
-        before = (kernel.FOLDER / file).read_text()
-        (kernel.FOLDER / file).write_text(before + "\n")
-        assert tuning_cache.blank() != record
-        (kernel.FOLDER / file).write_text(before)
+    files = sorted([*kernel.FOLDER.glob("*.[mh]*"), *kernel.FOLDER.parent.glob("*.py")])
+    text = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    assert (record.chip, record.system, record.mlx, record.text) == ("Apple M4  Pro", "15.2", version("mlx"), text)
+    strays = [kernel.FOLDER / name for name in (".DS_Store", "._row.metal", "row.metal~")]
+    try:
+        for stray in strays:
+            stray.write_text("no kernel")
+        assert tuning_cache.blank() == record
+    finally:
+        for stray in strays:
+            stray.unlink(missing_ok=True)
     record.verdicts["a"], record.switched_off["v"], record.faster["n"] = "fine", "why", True
     record.timings.append({"case": "n", "ours_s": 0.5})
     record.begun["b"] = 1
