@@ -64,12 +64,12 @@ class EngineContestant:
     def _draw(self, ids: Sequence[int], branches: int, tokens: int, recipe: Recipe) -> Iterator[Event]:
         """So many tokens in each of so many branches of a text that is read for it."""
         model = self.session.pool.model
-        place = Branches(model, model.make_cache(), step=None if self.eager else self.session.pool.step.hidden)
-        for _ in place.read(ids):
+        group = Branches(model, model.make_cache(), step=None if self.eager else self.session.pool.step.hidden)
+        for _ in group.read(ids):
             pass
-        place.select([0] * branches)
-        sampler = Sampler.start(recipe, place.ids, vocabulary=self.session.tokenizer)
-        return Sample().steps(place, sampler, RunControl(recipe), limit=tokens)
+        group.select([0] * branches)
+        sampler = Sampler.start(recipe, group.ids, vocabulary=self.session.tokenizer)
+        return Sample().steps(group, sampler, RunControl(recipe), limit=tokens)
 
     def decode(self, ids: Sequence[int], tokens: int) -> tuple[float, list[float]]:
         began = time.perf_counter()

@@ -228,10 +228,10 @@ class Conversation:
         fork = node.fork
         if fork.at == 0 and fork.node in self.nodes:  # instead of all of a segment: beside it, and joined as it is
             node = replace(node, joins=self.nodes[fork.node].joins)
-        node = replace(node, fork=self.place(fork))
+        node = replace(node, fork=self.canonical(fork))
         return self._with({**self.nodes, node.id: node}).check_out(node.id)
 
-    def place(self, fork: Fork) -> Fork:
+    def canonical(self, fork: Fork) -> Fork:
         """A fork in its one spelling: before a node is its own, after it None, unless a branch of its run parted there.
 
         Raises ValueError if there is none.
@@ -325,7 +325,7 @@ class Conversation:
 
     def choose(self, fork: Fork, option: str | None) -> "Conversation":
         """With `option` checked out at one fork, and the way that leads there."""
-        fork = self.place(fork)
+        fork = self.canonical(fork)
         if option not in self.options(fork):
             raise ValueError(f"{option!r} does not leave at {fork}")
         chosen = {**self.chosen, fork: option}
@@ -363,7 +363,7 @@ class Conversation:
 
     def prune(self, fork: Fork, option: str | None) -> "Conversation":
         """With one way out of a fork put away. Raises ValueError for the last one inside of a segment."""
-        fork = self.place(fork)
+        fork = self.canonical(fork)
         options = self.options(fork)
         if option not in options:
             raise ValueError(f"{option!r} does not leave at {fork}")

@@ -1,6 +1,6 @@
 """Pool of the places in the tree that were visited, each with its cache, found by the tokens that lead there.
 
-Whoever wants to read a text gets the place at the longest prefix of it that was read before, and reads the rest. Knows
+Whoever wants to read a text gets the branch at its longest prefix that was read before, and reads the rest. Knows
 what keys and values take and may take, and nothing of drawing.
 """
 
@@ -28,7 +28,7 @@ AHEAD = 1000  # tokens whose keys and values are resident before they are drawn
 
 
 class Pool:
-    """The places that are kept for one model; each is one branch, unless a run holds it and it has become several."""
+    """The `Branches` that are kept for one model: each is one branch, unless a run holds it and it became several."""
 
     def __init__(
         self,
@@ -42,15 +42,15 @@ class Pool:
         **cache: Any,
     ) -> None:
         """`prefixes` keeps the beginnings of prompts; `kv_budget` are the bytes that the keys and values of a run may
-        take; `kept` places are remembered, if they take no more than `kept_nbytes`; `paced`: others have turns while a
-        text is read, so pieces are as long as one takes on this machine; `cache` says how caches are made
+        take; `kept` branches are remembered, if they take no more than `kept_nbytes`; `paced`: others have turns while
+        a text is read, so pieces are as long as one takes on this machine; `cache` says how caches are made
         (`LanguageModel.make_cache`)."""
         self.model = model
         self.prefixes = prefixes
         self.step = CompiledStep(model)  # of every token that is drawn
         self.reading = Pace() if paced else None  # in tokens
         self.scoring = Pace() if paced else None
-        self.places: list[Branches] = []  # the most recently used last
+        self.branches: list[Branches] = []  # the most recently used last
         self.leased: list[Branches] = []  # several runs may take turns
         self._kv_budget, self._kept = kv_budget, kept if kv_budget is None else 1
         self._kept_nbytes = kept_nbytes
@@ -59,20 +59,20 @@ class Pool:
     @property
     def nbytes(self) -> int:
         """Bytes of what is remembered: keys, values and hidden states."""
-        return sum(place.nbytes for place in self.places)
+        return sum(branches.nbytes for branches in self.branches)
 
     @property
     def cache_nbytes(self) -> int:
         """Those of keys and values."""
-        return sum(place.cache.nbytes for place in self.places)
+        return sum(branches.cache.nbytes for branches in self.branches)
 
     @contextmanager
     def lease(self, ids: Sequence[int], drawn: int, width: int = 1) -> Iterator[tuple[Branches, Callable[[], None]]]:
         """`acquire`, for a run that draws `drawn` tokens after `ids` in each of `width` branches: others leave the
-        place alone while the block runs. What it became several of is let go of then.
+        branch alone while the block runs. Those that it has become by then are let go of.
 
         Weights stay resident, and what keys and values take up to `AHEAD` tokens further on; the function that comes
-        with the place, called now and then, moves that on.
+        with the branches, called now and then, moves that on.
         """
         until, fixed, needs = AHEAD, 0, None
         if device().working_set:
@@ -89,70 +89,69 @@ class Pool:
 
         def reach() -> None:
             nonlocal until
-            tokens = place.length - len(ids)
+            tokens = branches.length - len(ids)
             if until < drawn and until - tokens < AHEAD // 2:
                 until = tokens + AHEAD
                 ask(resident())
 
         with wired(resident()) as ask:
-            place = self.acquire(ids)
-            self.leased.append(place)
+            branches = self.acquire(ids)
+            self.leased.append(branches)
             try:
-                yield place, reach
+                yield branches, reach
             finally:
-                self.leased.remove(place)
-                if place.trunk is not None:
-                    self.places = [_single(branches) if branches is place else branches for branches in self.places]
+                self.leased.remove(branches)
+                if branches.trunk is not None:
+                    self.branches = [_single(one) if one is branches else one for one in self.branches]
 
     def acquire(self, ids: Sequence[int]) -> Branches:
-        """A place at the longest prefix of `ids` that has been read, the most recently used from now on."""
+        """The branch at the longest prefix of `ids` that has been read, the most recently used from now on."""
         best, shared = None, 0
-        for branches in self.places:
-            place = _single(branches)
-            common = _common_prefix(place.ids[0], ids)
-            if not place.reaches(common):
+        for branches in map(_single, self.branches):
+            common = _common_prefix(branches.ids[0], ids)
+            if not branches.reaches(common):
                 continue
-            if common > shared or (best is None and not place.length):
-                best, shared = place, common
+            if common > shared or (best is None and not branches.length):
+                best, shared = branches, common
         if best is None or (self.prefixes is not None and shared < SEGMENT):
             best = Branches(self.model, self.model.make_cache(**self._cache), step=self.step.hidden, pace=self.reading)
             if self.prefixes is not None:
                 self.prefixes.restore(ids, best)
-        elif best in self.leased or best not in self.places or best.length - shared > FORK_ABOVE:
+        elif best in self.leased or best not in self.branches or best.length - shared > FORK_ABOVE:
             best = best.fork()
             best.rewind(shared)
         else:
             best.rewind(shared)
-            self.places.remove(best)
-        self.places.append(best)
-        del self.places[: -self._kept]
-        while self._kept_nbytes is not None and len(self.places) > 1 and self.nbytes > self._kept_nbytes:
-            del self.places[0]
+            self.branches.remove(best)
+        self.branches.append(best)
+        del self.branches[: -self._kept]
+        while self._kept_nbytes is not None and len(self.branches) > 1 and self.nbytes > self._kept_nbytes:
+            del self.branches[0]
         return best
 
     def find(self, ids: Sequence[int]) -> Branches | None:
-        """A place that has read all of `ids`, and perhaps more: to look back without moving it."""
-        for place in map(_single, self.places):
-            read = place.ids[0]
+        """A branch that has read all of `ids`, and perhaps more: to look back without moving it."""
+        for branches in map(_single, self.branches):
+            read = branches.ids[0]
             if read[: len(ids)] == list(ids):
-                return place
+                return branches
         return None
 
     @contextmanager
     def held(self, ids: Sequence[int]) -> Iterator[Branches]:
-        """A place that has read all of `ids`, or `acquire`: others leave it alone while the block runs."""
-        place = self.find(ids) or self.acquire(ids)
-        self.leased.append(place)
+        """A branch that has read all of `ids`, or `acquire`: others leave it alone while the block runs."""
+        branches = self.find(ids) or self.acquire(ids)
+        self.leased.append(branches)
         try:
-            yield place
+            yield branches
         finally:
-            self.leased.remove(place)
+            self.leased.remove(branches)
 
-    def read(self, place: Branches, ids: Sequence[int]) -> Iterator[int]:
+    def read(self, branches: Branches, ids: Sequence[int]) -> Iterator[int]:
         """Read what is new of a prompt, and keep its beginnings, unless the model changed meanwhile."""
-        for done in place.read(ids[place.length :]):
-            if self.prefixes is not None and place in self.places:
-                self.prefixes.keep(place)
+        for done in branches.read(ids[branches.length :]):
+            if self.prefixes is not None and branches in self.branches:
+                self.prefixes.keep(branches)
             yield done
 
     def token_budget(self, length: int, branches: int) -> int:
@@ -178,13 +177,13 @@ class Pool:
 
     def forget(self) -> None:
         """Drop every cache, and what was compiled: the model may have other weights now."""
-        self.places.clear()
+        self.branches.clear()
         self.step.forget()
 
 
-def _single(place: Branches) -> Branches:
-    """The place where it was one branch."""
-    return place if place.trunk is None else place.trunk
+def _single(branches: Branches) -> Branches:
+    """The branch itself, or the trunk that it was before it became several."""
+    return branches if branches.trunk is None else branches.trunk
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -54,7 +54,7 @@ class PrefixSegment:
 
 @dataclass(frozen=True, slots=True)
 class TrieEntry:
-    """A segment's place in the trie."""
+    """A segment's entry in the trie."""
 
     name: str
     start: int
@@ -99,19 +99,19 @@ class Prefixes:
         A file that is damaged or of something else counts as none, is said once, and is written anew.
         """
         path, segments = [], []
-        for place in self._places(ids, branch, len(ids)):
-            segment = self._segments.get(place.name) or self._load(place)
+        for entry in self._entries(ids, branch, len(ids)):
+            segment = self._segments.get(entry.name) or self._load(entry)
             if segment is None:
                 break
-            path.append(place)
+            path.append(entry)
             segments.append(segment)
         if not segments:
             return 0
         count = path[-1].end
         _paste(segments, branch.cache)
         branch.resume(ids[:count], mx.concatenate([segment.arrays["hidden"] for segment in segments]))
-        for place, segment in zip(path, segments, strict=True):
-            self._segments[place.name] = segment
+        for entry, segment in zip(path, segments, strict=True):
+            self._segments[entry.name] = segment
         self._used(path)
         return count
 
@@ -120,25 +120,25 @@ class Prefixes:
         if not branch.straight and not branch.free:
             return
         path, fresh = [], []
-        for place in self._places(branch.ids[0], branch, branch.cache.expected):
-            if place.name not in self._segments and not self._stored(place):
-                segment = _cut(branch, place)
+        for entry in self._entries(branch.ids[0], branch, branch.cache.expected):
+            if entry.name not in self._segments and not self._stored(entry):
+                segment = _cut(branch, entry)
                 if segment is None:
                     break
-                self._segments[place.name] = segment
-                fresh.append((place, segment))
-            path.append(place)
+                self._segments[entry.name] = segment
+                fresh.append((entry, segment))
+            path.append(entry)
         ready, self._flying = self._flying, fresh
         if not ahead() or len(branch.ids[0]) >= branch.cache.expected:
             ready, self._flying = [*ready, *fresh], []
         with self._files():
-            for place, segment in ready:
-                self._save(place, segment)
+            for entry, segment in ready:
+                self._save(entry, segment)
         self._used(path)
         with self._files():
             self._bound()
 
-    def _places(self, ids: Sequence[int], branch: Branches, total: int) -> Iterator[TrieEntry]:
+    def _entries(self, ids: Sequence[int], branch: Branches, total: int) -> Iterator[TrieEntry]:
         """The segments of a text of `total` tokens that begins with `ids`, as far as that is whole segments."""
         layers = getattr(branch.cache, "layers", ())  # a model class that is not ours has a cache of its own
         if not layers:
@@ -159,12 +159,12 @@ class Prefixes:
     def _used(self, path: Sequence[TrieEntry]) -> None:
         """Mark a path as used, its beginning last, so that ends leave first; in memory as far as the budget goes."""
         now = time.time_ns()  # counted on by hand: a file system's clock is coarse
-        for i, place in enumerate(reversed(path)):
-            if place.name in self._segments:
-                self._segments.move_to_end(place.name)
+        for i, entry in enumerate(reversed(path)):
+            if entry.name in self._segments:
+                self._segments.move_to_end(entry.name)
             with self._files():
-                if self._stored(place):
-                    os.utime(self._file(place), ns=(now + i, now + i))
+                if self._stored(entry):
+                    os.utime(self._file(entry), ns=(now + i, now + i))
         while self._segments and self.nbytes > self.memory:
             self._segments.popitem(last=False)
 
@@ -180,35 +180,35 @@ class Prefixes:
             folder, self.folder = self.folder, None
             self._tell(f"prefixes are not kept from here on: {folder} cannot be written ({reason})")
 
-    def _file(self, place: TrieEntry) -> Path:
+    def _file(self, entry: TrieEntry) -> Path:
         assert self.folder is not None
-        return self.folder / f"{place.name}.safetensors"
+        return self.folder / f"{entry.name}.safetensors"
 
-    def _stored(self, place: TrieEntry) -> bool:
-        return self.folder is not None and os.path.exists(self._file(place))  # False where it may not be looked at
+    def _stored(self, entry: TrieEntry) -> bool:
+        return self.folder is not None and os.path.exists(self._file(entry))  # False where it may not be looked at
 
-    def _save(self, place: TrieEntry, segment: PrefixSegment) -> None:
+    def _save(self, entry: TrieEntry, segment: PrefixSegment) -> None:
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         metadata = {"format": "likely prefix", "version": VERSION, "model": self.model, "adapter": self.adapter}
-        metadata |= {"tokens": json.dumps(place.tokens), "regime": json.dumps(segment.regime)}
-        partial = self.folder / f".{place.name}.{os.getpid()}.safetensors"
+        metadata |= {"tokens": json.dumps(entry.tokens), "regime": json.dumps(segment.regime)}
+        partial = self.folder / f".{entry.name}.{os.getpid()}.safetensors"
         try:
             mx.save_safetensors(str(partial), segment.arrays, metadata)
-            os.replace(partial, self._file(place))
+            os.replace(partial, self._file(entry))
         finally:
             partial.unlink(missing_ok=True)
 
-    def _load(self, place: TrieEntry) -> PrefixSegment | None:
-        if not self._stored(place):
+    def _load(self, entry: TrieEntry) -> PrefixSegment | None:
+        if not self._stored(entry):
             return None
         try:
-            return read(self._file(place), place.tokens, model=self.model, adapter=self.adapter)
+            return read(self._file(entry), entry.tokens, model=self.model, adapter=self.adapter)
         except CacheError as error:
             self._tell(f"a prefix is read again: {error}")
             with self._files():
-                self._file(place).unlink(missing_ok=True)
+                self._file(entry).unlink(missing_ok=True)
             return None
 
     def _bound(self) -> None:
@@ -246,17 +246,17 @@ def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") ->
     return PrefixSegment(arrays, None if regime is None else tuple(regime))
 
 
-def _cut(branch: Branches, place: TrieEntry) -> PrefixSegment | None:
+def _cut(branch: Branches, entry: TrieEntry) -> PrefixSegment | None:
     """A segment of what a branch has read, in arrays of its own; None where its cache does not hold it."""
     by_name: dict[str, list[mx.array]] = {}
     for layer in branch.cache.layers:
-        part = layer.cut(place.start, place.end)
+        part = layer.cut(entry.start, entry.end)
         if part is None:
             return None
         for name, array in part.items():
             by_name.setdefault(f"{type(layer).__name__}.{name}", []).append(array)
     arrays = {name: mx.concatenate(parts) for name, parts in by_name.items()}
-    arrays["hidden"] = mx.array(branch.hidden(place.start, place.end)[0])
+    arrays["hidden"] = mx.array(branch.hidden(entry.start, entry.end)[0])
     (mx.async_eval if ahead() else mx.eval)(list(arrays.values()))
     return PrefixSegment(arrays, branch.cache.regime)
 

@@ -275,9 +275,9 @@ class Session:
         steps = []
         if start == 0:
             steps.append(with_text(self.tokenizer, _first(ids[0]), texts[0], 0.0))
-        with self.measured.held(known) as place:
-            reused = min(place.length, len(known))
-            for done in place.read(known[reused:]):
+        with self.measured.held(known) as branches:
+            reused = min(branches.length, len(known))
+            for done in branches.read(known[reused:]):
                 yield reused + done
             low = max(start, 1)
             while low < len(ids):
@@ -286,7 +286,7 @@ class Session:
                     pace.begin()
                     size = min(size, pace.size)
                 high = min(low + size, len(ids))
-                rows = np.asarray(place.logits_at(low - 1, high - 1)[0])
+                rows = np.asarray(branches.logits_at(low - 1, high - 1)[0])
                 for i in range(low, high):
                     step = observe(rows[i - low], ids[i], recipe=Recipe(), position=i, origin="given")
                     steps.append(with_text(self.tokenizer, step, texts[i], 0.0))
@@ -300,9 +300,9 @@ class Session:
         """Read a text, so that what is asked of it next is found; how many tokens it has so far, after each piece."""
         self._check(ids)
         pool = self.measured if self.pool.find(ids) is None else self.pool
-        with pool.held(ids) as place:
-            for _ in place.read(ids[place.length :]):
-                yield place.length
+        with pool.held(ids) as branches:
+            for _ in branches.read(ids[branches.length :]):
+                yield branches.length
 
     def logits_after(self, ids: Sequence[int]) -> np.ndarray:
         """The raw logits [V] of the token that follows `ids`; one product with the head where `ids` has been read.
@@ -311,9 +311,9 @@ class Session:
         """
         for _ in self.read(ids):
             pass
-        place = self.pool.find(ids) or self.measured.find(ids)
-        assert place is not None
-        row = np.array(place.logits_at(len(ids) - 1, len(ids))[0, 0])
+        branches = self.pool.find(ids) or self.measured.find(ids)
+        assert branches is not None
+        row = np.array(branches.logits_at(len(ids) - 1, len(ids))[0, 0])
         try:
             require_finite(row)
         except NotFinite:

@@ -34,7 +34,7 @@ class Mask:
     tree: mx.array | None = None  # uint32 [B, T, words]: bit j of query t: it sees the j-th of the T new rows
 
     @staticmethod
-    def packed(lengths: Sequence[int]) -> "Mask":
+    def of_documents(lengths: Sequence[int]) -> "Mask":
         """Causal attention within each of the documents of these lengths, which stand one after another in one row."""
         if len(lengths) == 1:
             return CAUSAL

@@ -210,22 +210,22 @@ def put(part: ModelPart, weight: Matrix | None = None, bias: Array | None = None
         if isinstance(part.owner, Block):
             part.owner.renew()
     elif isinstance(holder, Embedding):
-        place(part.owner, part.slot, Embedding(weight, holder.dtype))
+        set_layer(part.owner, part.slot, Embedding(weight, holder.dtype))
     elif isinstance(holder, Mixture):
         _put_expert(holder, part, weight)
     elif isinstance(holder, JoinedProducts):
         holder.parts[part.index] = linear(weight, bias)
     elif len(part.heights) == 1:
-        place(part.owner, part.slot, linear(weight, bias))
+        set_layer(part.owner, part.slot, linear(weight, bias))
     else:
         edges = [(sum(part.heights[:i]), sum(part.heights[: i + 1])) for i in range(len(part.heights))]
         pieces = [cut(holder.matrix, *edge) for edge in edges]
         biases = [None if holder.bias is None else holder.bias[slice(*edge)] for edge in edges]
         pieces[part.index], biases[part.index] = weight, bias
-        place(part.owner, part.slot, _joined(pieces, biases))
+        set_layer(part.owner, part.slot, _joined(pieces, biases))
 
 
-def place(owner: Any, slot: str, layer: object) -> None:
+def set_layer(owner: Any, slot: str, layer: object) -> None:
     """Put a layer where `owner` has its `slot`, within what stands around the one that is there."""
     while hasattr(around := getattr(owner, slot), "base"):
         owner, slot = around, "base"
@@ -243,7 +243,7 @@ def split(parts: Sequence[ModelPart]) -> None:
         ):
             alone = [linear(_copied(part.matrix), part.bias) for part in group]
             mx.eval([list(arrays(one.matrix).values()) for one in alone])
-            place(first.owner, first.slot, JoinedProducts(alone))
+            set_layer(first.owner, first.slot, JoinedProducts(alone))
 
 
 def unite(parts: Sequence[ModelPart]) -> None:
@@ -251,7 +251,7 @@ def unite(parts: Sequence[ModelPart]) -> None:
     for group in _products(parts):
         holder = bare(getattr(group[0].owner, group[0].slot))
         if isinstance(holder, JoinedProducts):
-            place(group[0].owner, group[0].slot, _joined([p.matrix for p in group], [p.bias for p in group]))
+            set_layer(group[0].owner, group[0].slot, _joined([p.matrix for p in group], [p.bias for p in group]))
         elif isinstance(holder, Mixture) and len(holder.gate_up) > 1:
             holder.gate_up = _alike(holder.gate_up, axis=1)
         mx.eval([list(part.arrays().values()) for part in group])

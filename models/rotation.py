@@ -15,14 +15,14 @@ from likely.models.rope import Rope
 
 
 @dataclass(frozen=True, slots=True)
-class PackedTurns:
+class DocumentTurns:
     """The turns of documents that stand one after another in a row."""
 
     lengths: tuple[int, ...]
     turns: tuple[tuple[mx.array, ...], ...]  # of each
 
 
-Turns = tuple[mx.array, ...] | PackedTurns  # what `turns` gives, or `packed`
+Turns = tuple[mx.array, ...] | DocumentTurns  # what `turns` gives, or `packed`
 
 
 class _Rotation:
@@ -80,7 +80,7 @@ class TableRotation(_Rotation):
             return ((self._same * cos + self.swap * sin)[0, 0],)
         return cos, sin
 
-    def packed(self, documents: Sequence[int]) -> Turns:
+    def of_documents(self, documents: Sequence[int]) -> Turns:
         """Cos and sin [1, 1, T, D] of documents of these lengths in one row, each from its own position 0."""
         zero = mx.array([0])
         known = {n: self.turns(zero, n, n) for n in set(documents)}
@@ -89,7 +89,7 @@ class TableRotation(_Rotation):
 
     def __call__(self, x: mx.array, turns: Turns) -> mx.array:
         """x [B, H, T, D] turned."""
-        assert not isinstance(turns, PackedTurns)
+        assert not isinstance(turns, DocumentTurns)
         if x.dtype != mx.float32:
             return self(x.astype(mx.float32), turns).astype(x.dtype)
         if len(turns) == 1:
@@ -115,14 +115,14 @@ class KernelRotation(_Rotation):
         at = mx.array([offset], dtype=mx.int32) if isinstance(offset, int) else offset
         return at, self._periods
 
-    def packed(self, documents: Sequence[int]) -> Turns:
+    def of_documents(self, documents: Sequence[int]) -> Turns:
         """Those of documents of these lengths in one row, each from its own position 0."""
         known = {n: self.turns(0, n, n) for n in set(documents)}
-        return PackedTurns(tuple(documents), tuple(known[n] for n in documents))
+        return DocumentTurns(tuple(documents), tuple(known[n] for n in documents))
 
     def __call__(self, x: mx.array, turns: Turns) -> mx.array:
         """x [B, H, T, D] turned."""
-        if isinstance(turns, PackedTurns):
+        if isinstance(turns, DocumentTurns):
             ends = list(accumulate(turns.lengths))[:-1]
             pairs = zip(mx.split(x, ends, axis=2), turns.turns, strict=True)
             return mx.concatenate([self(part, turn) for part, turn in pairs], axis=2)

@@ -185,7 +185,7 @@ class Transformer:
         """
         parts.put(part, weight, bias)
         if part.role == "embed" and self.config.tied:
-            parts.place(self, "out", linear(part.matrix))
+            parts.set_layer(self, "out", linear(part.matrix))
 
     def split(self) -> None:
         """Let every part stand alone: what was joined comes apart, in place."""
@@ -203,7 +203,7 @@ class Transformer:
     def _begin(self, tokens: Array, cache: Cache | None, documents: Sequence[int] = ()) -> Begun:
         b, t = tokens.shape
         if documents:
-            return self._packed(self._embedded(tokens), cache, documents)
+            return self._of_documents(self._embedded(tokens), cache, documents)
         longest = self.admit(cache, t)
         if cache is None:
             x, step = self.enter(tokens, 0, longest, prepare=False)
@@ -249,7 +249,7 @@ class Transformer:
         x = self.embed(tokens)
         return x if self.config.embed_scale == 1 else x * self.config.embed_scale
 
-    def _packed(self, x: Array, cache: Cache | None, documents: Sequence[int]) -> Begun:
+    def _of_documents(self, x: Array, cache: Cache | None, documents: Sequence[int]) -> Begun:
         """The start of a pass over several documents in one row, each from position 0."""
         b, t, _ = x.shape
         if cache is not None or b != 1 or sum(documents) != t or min(documents) < 1:
@@ -257,10 +257,10 @@ class Transformer:
         if self.positions is not None:
             self._check_positions(max(documents))
             x = x + self.positions(mx.concatenate([mx.arange(n) for n in documents]))
-        turns = [rotation.packed(documents) for rotation in self.rotations]
+        turns = [rotation.of_documents(documents) for rotation in self.rotations]
         nothing = [None] * len(self.blocks)
         lengths = mx.array([t], dtype=mx.int32)
-        return x, ForwardContext(turns, lengths, Mask.packed(documents)), nothing, nothing
+        return x, ForwardContext(turns, lengths, Mask.of_documents(documents)), nothing, nothing
 
     def _check_positions(self, length: int) -> None:
         """A table of positions ends; what lies behind it in memory is no position."""

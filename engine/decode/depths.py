@@ -53,14 +53,14 @@ class Depths:
 
 def read_again(branches: Branches, model: Depths) -> Branches:
     """The branches for a model that stores more hidden states: the last token of each is read again."""
-    place = branches.fork()
-    last: Sequence[int] = [ids[-1] for ids in place.ids]
-    if not place.reaches(place.length - 1):
+    again = branches.fork()
+    last: Sequence[int] = [ids[-1] for ids in again.ids]
+    if not again.reaches(again.length - 1):
         raise ParameterError("this model's cache slides and cannot go back by a token: contrast it with another model")
-    place.rewind(place.length - 1)
-    deeper = Branches(model, place.cache)  # type: ignore[arg-type]
-    deeper.ids, deeper.numbers = place.ids, place.numbers
-    deeper._hidden, deeper._rows, deeper._named = [], place.length, place._named
+    again.rewind(again.length - 1)
+    deeper = Branches(model, again.cache)  # type: ignore[arg-type]
+    deeper.ids, deeper.numbers = again.ids, again.numbers
+    deeper._hidden, deeper._rows, deeper._named = [], again.length, again._named
     deeper.feed(last)
     deeper.settle(last)
     return deeper

@@ -62,7 +62,7 @@ class PromptLookup:
 
     most: int = 4
     least: int = 2
-    _places: dict[tuple[int, ...], int] = field(default_factory=dict)  # n-gram -> where its continuation begins
+    _continuations: dict[tuple[int, ...], int] = field(default_factory=dict)  # n-gram -> where its continuation begins
     _seen: list[int] = field(default_factory=list)
 
     def reading(self, ids: Sequence[int]) -> Iterator[int]:
@@ -70,16 +70,16 @@ class PromptLookup:
 
     def propose(self, ids: Sequence[int], count: int, sampler: Sampler) -> Guess:
         if self._seen != ids[: len(self._seen)]:
-            self._places.clear()
+            self._continuations.clear()
             self._seen.clear()
         for end in range(len(self._seen), len(ids)):  # all but the n-grams at the very end have a continuation
             for n in range(self.least, min(self.most, end) + 1):
-                self._places[tuple(ids[end - n : end])] = end
+                self._continuations[tuple(ids[end - n : end])] = end
         self._seen = list(ids)
         for n in range(min(self.most, len(ids)), self.least - 1, -1):
-            place = self._places.get(tuple(ids[-n:]))
-            if place is not None:
-                return Guess(list(ids[place : place + count]))
+            at = self._continuations.get(tuple(ids[-n:]))
+            if at is not None:
+                return Guess(list(ids[at : at + count]))
         return NOTHING
 
 
@@ -93,36 +93,36 @@ class Draft:
         """`paced`: a prompt is read in pieces that a turn takes."""
         self.model = drawing(model)
         self._pace = Pace() if paced else None
-        self._place = Branches(self.model, self.model.make_cache(), pace=self._pace)
+        self._branches = Branches(self.model, self.model.make_cache(), pace=self._pace)
 
     def reading(self, ids: Sequence[int]) -> Iterator[int]:
         if len(ids) > self.model.config.context:
             return
-        place = self._place
-        read = place.ids[0]
+        branches = self._branches
+        read = branches.ids[0]
         same = next((i for i, (a, b) in enumerate(zip(read, ids, strict=False)) if a != b), len(ids))
-        known = min(same, len(ids) - 1, place.length)
-        if not place.reaches(known):
-            known, place = 0, Branches(self.model, self.model.make_cache(), pace=self._pace)
-            self._place = place
-        place.rewind(known)
-        yield from place.read(ids[place.length :])
+        known = min(same, len(ids) - 1, branches.length)
+        if not branches.reaches(known):
+            known, branches = 0, Branches(self.model, self.model.make_cache(), pace=self._pace)
+            self._branches = branches
+        branches.rewind(known)
+        yield from branches.read(ids[branches.length :])
 
     def propose(self, ids: Sequence[int], count: int, sampler: Sampler) -> Guess:
         if len(ids) + count > self.model.config.context:
             return NOTHING
         for _ in self.reading(ids):
             pass
-        place = self._place
+        branches = self._branches
         tokens: list[int] = []
         rows: list[np.ndarray] = []
         sampler = replace(sampler, seed=sampler.seed ^ OWN)
         while True:
-            draws = sampler.draw(place, kernel=False)
+            draws = sampler.draw(branches, kernel=False)
             tokens.append(int(draws[0].token))
             rows.append(np.asarray(draws[0].after))
             if len(tokens) == count:
                 return Guess(tokens, None if sampler.recipe.greedy else rows)
             sampler = sampler.advance(draws)
-            place.feed(tokens[-1:])
-            place.settle(tokens[-1:])
+            branches.feed(tokens[-1:])
+            branches.settle(tokens[-1:])

@@ -25,11 +25,11 @@ def second(
 ) -> Generator[Waiting, None, Branches]:
     """A model at the end of a prompt, as often as the first one stands there; others have turns while it reads."""
     model = drawing(model)
-    place = Branches(model, model.make_cache(), pace=Pace() if paced else None)
-    for _ in place.read(ids):
+    branches = Branches(model, model.make_cache(), pace=Pace() if paced else None)
+    for _ in branches.read(ids):
         yield Waiting()
-    place.select([0] * rows)
-    return place
+    branches.select([0] * rows)
+    return branches
 
 
 def contrasted(strength: float, least: float) -> Formula:
@@ -72,8 +72,8 @@ class PairedBranches(Branches):
 
     def logits_at(self, start: int, end: int) -> mx.array:
         apart = self._apart
-        places = self.first.logits_at(start, end), self.other.logits_at(start - apart, end - apart)
-        return self.formula(*(logprobs(rows, mx) for rows in places))
+        pairs = self.first.logits_at(start, end), self.other.logits_at(start - apart, end - apart)
+        return self.formula(*(logprobs(rows, mx) for rows in pairs))
 
     def feed(self, tokens: Sequence[Any]) -> None:
         self._leave()

@@ -75,9 +75,9 @@ class Power(Strategy):
             if (yield Emitted(number, step)):
                 return
         random = np.random.Generator(np.random.Philox(key=[sampler.seed, number]))
-        place = branches.fork()
-        place.cache.freeze()  # the prompt is never written again: proposals share it
-        text = Walk(place, place.length, self.alpha, [sampler])
+        prompt = branches.fork()
+        prompt.cache.freeze()  # the prompt is never written again: proposals share it
+        text = Walk(prompt, prompt.length, self.alpha, [sampler])
         tried = accepted = drawn = 0
         totals: list[float] = []
         figures: dict[str, float] = {"accepted": 0.0, "effective": 1.0, "drawn": 0}
@@ -101,9 +101,9 @@ class Power(Strategy):
                 break
         yield Rated(number, figures | {"score": math.fsum(text.p)})
         for at, (token, before) in enumerate(zip(text.tokens, text.samplers, strict=False), text.start):
-            logits = text.place.logits_at(at - 1, at)[:, 0]  # of what was read, which is not read again
+            logits = text.branches.logits_at(at - 1, at)[:, 0]  # of what was read, which is not read again
             draw = NextTokens.of(logits, before, [number], at).draw(SearchNode(0.0, 0.0, 0, token))
-            if (yield Emitted(number, draw.step(text.place.ids[0][:at]))):
+            if (yield Emitted(number, draw.step(text.branches.ids[0][:at]))):
                 return
 
 
@@ -112,7 +112,7 @@ class Walk:
     """A text, where it stands: its tokens, their log-probabilities under p and under the sharpened tokens q that they
     were drawn from, and the sampler before each and behind the last."""
 
-    place: "Branches"
+    branches: "Branches"
     start: int
     alpha: float
     samplers: "list[Sampler]"
@@ -136,8 +136,8 @@ class Walk:
         """Go on from q until it ends or has `most` tokens, a token a turn; how many were drawn."""
         had = len(self.tokens)
         while not self.over and len(self.tokens) < most:
-            go(self.place, self.start, self.tokens)
-            next_tokens = NextTokens.at(self.place, self.samplers[-1])
+            go(self.branches, self.start, self.tokens)
+            next_tokens = NextTokens.at(self.branches, self.samplers[-1])
             row = logprobs(next_tokens.rows(0, 1)[0].astype(np.float64), np)
             sharp = logprobs(self.alpha * row, np)
             mass = np.cumsum(np.exp(sharp))
@@ -152,7 +152,7 @@ class Walk:
     def cut(self, length: int) -> "Walk":
         """Its first tokens alone, on a fork."""
         beginning = self.tokens[:length], self.p[:length], self.q[:length]
-        return Walk(self.place.fork(), self.start, self.alpha, self.samplers[: length + 1], *beginning)
+        return Walk(self.branches.fork(), self.start, self.alpha, self.samplers[: length + 1], *beginning)
 
 
 def effective(values: Sequence[float]) -> float:

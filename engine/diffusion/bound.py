@@ -46,19 +46,19 @@ def exact(
     denoise: Denoiser | MaskedLosses, ids: Sequence[int], mask: int, free: Sequence[bool] | None = None, block: int = 0
 ) -> float:
     """The bound on -log p(x) over all 2^L - 1 masks of the `free` positions, by default all; of each block's alone."""
-    text, places = _places(ids, free)
+    text, positions = _positions(ids, free)
     if block:
-        return math.fsum(exact(denoise, part, mask, masked) for part, masked in _by_block(text, places, block))
-    return _result(_over_all(denoise, text, places, mask))
+        return math.fsum(exact(denoise, part, mask, masked) for part, masked in _by_block(text, positions, block))
+    return _result(_over_all(denoise, text, positions, mask))
 
 
 def _over_all(
-    denoise: Denoiser | MaskedLosses, text: np.ndarray, places: np.ndarray, mask: int
+    denoise: Denoiser | MaskedLosses, text: np.ndarray, positions: np.ndarray, mask: int
 ) -> Generator[int, None, float]:
     total = []
-    for group in _grouped(_every(places, len(text))):
+    for group in _grouped(_every(positions, len(text))):
         k = group.sum(axis=-1)
-        weights = np.array([1 / (n * math.comb(len(places), n)) for n in k.tolist()])
+        weights = np.array([1 / (n * math.comb(len(positions), n)) for n in k.tolist()])
         total.extend((weights * lost(denoise, text, group, mask)).tolist())
         yield len(group)
     return math.fsum(total)
@@ -95,16 +95,16 @@ def bounding(
     seed: int = 0,
 ) -> Generator[int, None, Estimate]:
     """`bound`, which it returns, a pass at a time: yields how many masked texts each has read."""
-    text, places = _places(ids, free)
+    text, positions = _positions(ids, free)
     if block:
         parts = []
-        for i, (part, may) in enumerate(_by_block(text, places, block)):
+        for i, (part, may) in enumerate(_by_block(text, positions, block)):
             parts.append((yield from bounding(denoise, part, mask, may, draws=draws, seed=seed + i)))
         error = math.hypot(*(one.error for one in parts))
         return Estimate(math.fsum(one.mean for one in parts), error, n=sum(one.n for one in parts))
-    size = len(places)
+    size = len(positions)
     if 2**size - 1 <= draws:
-        return Estimate((yield from _over_all(denoise, text, places, mask)), 0.0, n=2**size - 1)
+        return Estimate((yield from _over_all(denoise, text, positions, mask)), 0.0, n=2**size - 1)
     check_draws(draws)
     random = np.random.default_rng(seed)
     groups = []
@@ -112,7 +112,7 @@ def bounding(
         k = sizes(size, times(BATCH, random.random()))
         masked = np.zeros((BATCH, len(text)), bool)
         for row, n in zip(masked, k, strict=True):
-            row[random.permutation(places)[:n]] = True
+            row[random.permutation(positions)[:n]] = True
         groups.append(float(np.mean(size / k * lost(denoise, text, masked, mask))))
         yield BATCH
     return mean(groups)
@@ -134,25 +134,25 @@ def _result(passes: Generator[int, None, T]) -> T:
             return result
 
 
-def _places(ids: Sequence[int], free: Sequence[bool] | None) -> tuple[np.ndarray, np.ndarray]:
+def _positions(ids: Sequence[int], free: Sequence[bool] | None) -> tuple[np.ndarray, np.ndarray]:
     text = np.asarray(ids)
-    places = np.arange(len(text)) if free is None else np.flatnonzero(free)
-    if not len(places):
+    positions = np.arange(len(text)) if free is None else np.flatnonzero(free)
+    if not len(positions):
         raise ParameterError("a bound is of tokens that may be masked, got none")
-    return text, places
+    return text, positions
 
 
-def _by_block(text: np.ndarray, places: np.ndarray, block: int) -> Iterator[tuple[list[int], list[bool]]]:
+def _by_block(text: np.ndarray, positions: np.ndarray, block: int) -> Iterator[tuple[list[int], list[bool]]]:
     """For each block with a place to mask the text to its end, and which positions of it may be masked."""
-    for of in np.unique(places // block).tolist():
+    for of in np.unique(positions // block).tolist():
         part = text[: (of + 1) * block]
         at = np.arange(len(part))
-        yield part.tolist(), (np.isin(at, places) & (at // block == of)).tolist()
+        yield part.tolist(), (np.isin(at, positions) & (at // block == of)).tolist()
 
 
-def _every(places: np.ndarray, length: int) -> Iterator[np.ndarray]:
-    for k in range(1, len(places) + 1):
-        for chosen in combinations(places.tolist(), k):
+def _every(positions: np.ndarray, length: int) -> Iterator[np.ndarray]:
+    for k in range(1, len(positions) + 1):
+        for chosen in combinations(positions.tolist(), k):
             row = np.zeros(length, bool)
             row[list(chosen)] = True
             yield row

@@ -67,9 +67,9 @@ class BlockDenoiser(ModelDenoiser):
         self._read = np.zeros((1, 0), np.int32)  # the canvases up to where keys and values are held
         self._last: mx.array | None = None  # [B, C], the hidden state of its last position
 
-    def _hidden(self, rows: np.ndarray, places: np.ndarray) -> mx.array:
+    def _hidden(self, rows: np.ndarray, positions: np.ndarray) -> mx.array:
         block = self.diffusion.block
-        first, end = int(places[0]) // block * block, end_of(places, block, rows.shape[1])
+        first, end = int(positions[0]) // block * block, end_of(positions, block, rows.shape[1])
         kept = self._kept(rows, first)
         self._cache.rewind(self._read.shape[1] - kept)
         one = end - kept <= block  # which sees all that there is
@@ -78,7 +78,7 @@ class BlockDenoiser(ModelDenoiser):
         if first > kept:
             self._last = hidden[:, first - kept - 1]
         self._read = rows[:, :first].copy()
-        sources = self.sources(places)
+        sources = self.sources(positions)
         if sources[0] >= first:
             return hidden[:, mx.array(sources - kept)]
         assert self._last is not None
@@ -123,24 +123,24 @@ class ApproximateDenoiser(ModelDenoiser):
         assert graph is not None  # mlx-lm's classes have no diffusion
         self._graph = graph
 
-    def begin(self, places: np.ndarray) -> None:
-        self._low, self._high = int(self.sources(places)[0]), int(places[-1]) + 1
+    def begin(self, positions: np.ndarray) -> None:
+        self._low, self._high = int(self.sources(positions)[0]), int(positions[-1]) + 1
         self._cache = None
 
-    def logits(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+    def logits(self, ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
         first = self._cache is None
-        approximate = super().logits(ids, places)
+        approximate = super().logits(ids, positions)
         self.disagreement = None
         if self.check and not first:
-            without = ModelDenoiser(self.model, given=self.given, guidance=self.guidance).logits(ids, places)
+            without = ModelDenoiser(self.model, given=self.given, guidance=self.guidance).logits(ids, positions)
             p, q = arrays.logprobs(without, np), arrays.logprobs(approximate, np)
             others = int((p.argmax(axis=-1) != q.argmax(axis=-1)).sum())
-            self.disagreement = Disagreement(len(places), others, float(arrays.kl(p, q, np).sum()))
+            self.disagreement = Disagreement(len(positions), others, float(arrays.kl(p, q, np).sum()))
         return approximate
 
-    def _hidden(self, rows: np.ndarray, places: np.ndarray) -> mx.array:
+    def _hidden(self, rows: np.ndarray, positions: np.ndarray) -> mx.array:
         b, t = rows.shape
-        sources = self.sources(places)
+        sources = self.sources(positions)
         low, high = self._low, self._high
         if self._cache is None:
             cache = self._graph.make_cache(t)

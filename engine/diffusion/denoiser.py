@@ -53,15 +53,15 @@ class ModelDenoiser:
         if guidance and (given is None or not given.any()):
             raise ParameterError("guidance is towards what is given, and the canvas has nothing but masks")
 
-    def begin(self, places: np.ndarray) -> None:
-        """Another block of masks is begun: `places`, ascending, are all that become tokens before the next."""
+    def begin(self, positions: np.ndarray) -> None:
+        """Another block of masks is begun: `positions`, ascending, are all that become tokens before the next."""
 
-    def logits(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+    def logits(self, ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Logits [n, V] float32 at n positions, ascending, of the canvas ids [T]."""
         rows = ids[None].astype(np.int32)
         if self.guidance and self.given is not None:
             rows = np.concatenate([rows, np.where(self.given, self.diffusion.mask, rows)])
-        logits = self.model.head(self._hidden(rows, places)).astype(mx.float32)
+        logits = self.model.head(self._hidden(rows, positions)).astype(mx.float32)
         if self.guidance:
             unmasked = logits[1] + (self.guidance + 1) * (logits[0] - logits[1])  # whose mask is -inf less -inf
             token = mx.arange(logits.shape[-1]) == self.diffusion.mask
@@ -74,18 +74,18 @@ class ModelDenoiser:
         logp: np.ndarray = logprobs(np.array(self.model.head(hidden).astype(mx.float32)), np)
         return logp
 
-    def _hidden(self, rows: np.ndarray, places: np.ndarray) -> mx.array:
-        """[B, n, C] of which `head` says what stands at n places of the canvases [B, T]."""
-        end = end_of(places, self.diffusion.block, rows.shape[1])  # of blocks nobody sees those behind
+    def _hidden(self, rows: np.ndarray, positions: np.ndarray) -> mx.array:
+        """[B, n, C] of which `head` says what stands at n positions of the canvases [B, T]."""
+        end = end_of(positions, self.diffusion.block, rows.shape[1])  # of blocks nobody sees those behind
         hidden = self.model.hidden(mx.array(rows[:, :end]), mask=self.mask)
-        return hidden[:, mx.array(self.sources(places))]
+        return hidden[:, mx.array(self.sources(positions))]
 
-    def sources(self, places: np.ndarray) -> np.ndarray:
-        """The positions whose hidden states predict the tokens at these places: int32 [n]."""
-        positions: np.ndarray = (np.maximum(places - 1, 0) if self.diffusion.shifted else places).astype(np.int32)
-        return positions
+    def sources(self, positions: np.ndarray) -> np.ndarray:
+        """The positions whose hidden states predict the tokens at these positions: int32 [n]."""
+        before = np.maximum(positions - 1, 0) if self.diffusion.shifted else positions
+        return np.asarray(before, np.int32)
 
 
-def end_of(places: np.ndarray, block: int, length: int) -> int:
-    """The end of the last block that a place is in."""
-    return min(length, (int(places[-1]) // block + 1) * block) if block else length
+def end_of(positions: np.ndarray, block: int, length: int) -> int:
+    """The end of the last block that one of the positions is in."""
+    return min(length, (int(positions[-1]) // block + 1) * block) if block else length

@@ -125,22 +125,22 @@ class UncertainText:
     def __init__(self, model: MixtureModel) -> None:
         self.model = model
         self._pool = Pool(model)
-        self._place = self._pool.acquire(())
+        self._branches = self._pool.acquire(())
 
     def read(self, ids: Sequence[int]) -> Iterator[int]:
         """Stand after `ids`, whatever was read before; says after each part how many are read. ContextOverflow for too
         many."""
-        self._place = self._pool.acquire(ids)
-        while (known := self._place.length) < len(ids):
-            yield from (known + done for done in self._place.read(ids[known : known + PART]))
+        self._branches = self._pool.acquire(ids)
+        while (known := self._branches.length) < len(ids):
+            yield from (known + done for done in self._branches.read(ids[known : known + PART]))
 
     def distributions(self, start: int, stop: int) -> Array:
         """Log-probabilities [M, n, V] of each sample after each of positions start..stop-1, which have been read."""
-        return self.model.members(self._place.hidden(start, stop)[0])
+        return self.model.members(self._branches.hidden(start, stop)[0])
 
     def logprobs(self, start: int) -> np.ndarray:
         """The log-probability [M] of all that was read from `start` on after what precedes it, by each sample, nats."""
-        ids = self._place.ids[0]
+        ids = self._branches.ids[0]
         logp = self.distributions(start - 1, len(ids) - 1)
         chosen = arrays.chosen(logp, mx.broadcast_to(mx.array(ids[start:]), logp.shape[:2]), mx)
         return np.asarray(mx.sum(chosen, axis=1), np.float64)

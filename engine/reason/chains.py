@@ -41,7 +41,7 @@ def changed(chain: Sequence[str], how: str, other: Sequence[str]) -> str | None:
     return "".join([*chain[:at], wrong, *chain[at + 1 :]])
 
 
-def sensitivity(session: "Session", way: Reasoning, attempts: Sequence[Attempt]) -> dict[str, Estimate]:
+def sensitivity(session: "Session", reasoning: Reasoning, attempts: Sequence[Attempt]) -> dict[str, Estimate]:
     """For each of `CHANGES` the share of greedy answers that change with the chain, of those that it can be made for;
     the chain is all of the text but its last step."""
     long = (attempt for attempt in attempts if len(units(attempt.greedy.text)) > 1)
@@ -49,14 +49,14 @@ def sensitivity(session: "Session", way: Reasoning, attempts: Sequence[Attempt])
     chains = [units(attempt.greedy.text)[:-1] for attempt in answered]
     flips: dict[str, list[float]] = {how: [] for how in CHANGES}
     for i, attempt in enumerate(answered):
-        prompt = way.ids(session, attempt.question.prompt)
+        prompt = reasoning.ids(session, attempt.question.prompt)
         for how in CHANGES:
             text = changed(chains[i], how, chains[(i + 1) % len(chains)])
             if text is None:
                 continue
             ids = [*prompt, *session.tokenizer.encode(text)]
-            (path,) = way.once.draw(session, ids, RunControl(Recipe(greedy=True)), 0)
-            flips[how].append(float(answer_in(text + path.text, way.extract)[0] != attempt.greedy.answer))
+            (path,) = reasoning.once.draw(session, ids, RunControl(Recipe(greedy=True)), 0)
+            flips[how].append(float(answer_in(text + path.text, reasoning.extract)[0] != attempt.greedy.answer))
     return {how: share(values) for how, values in flips.items()}
 
 

@@ -101,7 +101,7 @@ def read(path: FilePath, limit: int | None = None) -> list[Question]:
 def attempt(
     session: "Session",
     questions: Sequence[Question],
-    way: Reasoning,
+    reasoning: Reasoning,
     control: RunControl,
     seed: int,
     complain: Callable[[Path, str], None],
@@ -109,17 +109,17 @@ def attempt(
     """Each problem when it was thought about; problem i draws with seed + i * paths. Ends early where `control` is
     cancelled: what was not whole is left out."""
     for i, question in enumerate(questions):
-        ids = way.ids(session, question.prompt)
-        (path,) = way.once.draw(session, ids, RunControl(Recipe(greedy=True)), seed)
+        ids = reasoning.ids(session, question.prompt)
+        (path,) = reasoning.once.draw(session, ids, RunControl(Recipe(greedy=True)), seed)
         own = RunControl(control.recipe)
         paths = []
-        for one in way.draw(session, ids, own, seed + i * way.n, question.prompt):
+        for one in reasoning.draw(session, ids, own, seed + i * reasoning.n, question.prompt):
             paths.append(one)
             if control.cancelled:
                 own.cancel()
         if control.cancelled:
             return
-        outcome = way.choose(session, paths, question.prompt, seed + i, complain)
+        outcome = reasoning.choose(session, paths, question.prompt, seed + i, complain)
         yield Attempt(question, path, outcome)
 
 

@@ -41,7 +41,7 @@ class Batch:
             return Mask.of_noised(self.documents[::2], self.block)
         if self.weights is None:
             return None
-        packed = Mask.packed(self.documents)
+        packed = Mask.of_documents(self.documents)
         return replace(packed, causal=False) if self.also is None else replace(packed, also=self.also)
 
     @property

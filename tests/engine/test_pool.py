@@ -60,33 +60,33 @@ def test_a_text_goes_on_from_its_longest_beginning() -> None:
     one = visit(first, [1, 2, 3])
     for ids, left in (([1, 2, 3, 4], [1, 2, 3]), ([1, 2, 7], [1, 2]), ([1, 5, 7], [1])):
         assert first.acquire(ids) is one and one.ids == [left]
-    assert first.places == [one] and first.model.read == 3
+    assert first.branches == [one] and first.model.read == 3
     for tokens, copied in ((pool.FORK_ABOVE, False), (pool.FORK_ABOVE + 1, True)):
         kept = made()
         place = visit(kept, TEXT[: tokens + 2])
         again = kept.acquire([*TEXT[:2], 1])
         assert (again is not place) == copied and again.ids == [TEXT[:2]] and again.length == 2
-        assert kept.places == ([place, again] if copied else [again])
+        assert kept.branches == ([place, again] if copied else [again])
         assert place.length == (tokens + 2 if copied else 2)
 
 
 def test_the_longest_of_several_is_taken_and_stays_the_newest() -> None:
     kept = made()
     places = [visit(kept, TEXT[: 10 + n] + [n] * 40) for n in range(3)]
-    assert kept.places == places
-    assert kept.acquire(TEXT[:11] + [1] * 40) is places[1] and kept.places == [places[0], places[2], places[1]]
+    assert kept.branches == places
+    assert kept.acquire(TEXT[:11] + [1] * 40) is places[1] and kept.branches == [places[0], places[2], places[1]]
     nothing = kept.acquire([7, 7])
-    assert nothing not in places and nothing.length == 0 and kept.places[-1] is nothing
+    assert nothing not in places and nothing.length == 0 and kept.branches[-1] is nothing
     for more, most in (({}, 4), ({"kept": 2}, 2), ({"kept": 3, "kv_budget": 10**9}, 1)):
         kept = made(**more)
         for n in range(6):
             visit(kept, [n] * 40)
-        assert [place.ids[0][0] for place in kept.places] == list(range(6))[-most:]
+        assert [place.ids[0][0] for place in kept.branches] == list(range(6))[-most:]
     kept = made(kept=9, kept_nbytes=250)
     for i in range(4):
         visit(kept, [i, 1, 2]).cache.nbytes = 100  # type: ignore[misc]
     for left in ([1, 2, 3], [2, 3, 9]):  # the last has not been read when others leave for it
-        assert [place.ids[0][0] for place in kept.places] == left
+        assert [place.ids[0][0] for place in kept.branches] == left
         visit(kept, [9])
 
 
@@ -114,20 +114,20 @@ def test_a_place_is_found_that_has_read_all_of_a_text() -> None:
     one.feed([7])  # in flight: it has no name yet
     assert kept.find([1, 2, 3, 7]) is None and kept.find([1, 2, 3]) is one
     kept.forget()
-    assert kept.places == [] and kept.find([1]) is None
+    assert kept.branches == [] and kept.find([1]) is None
 
 
 def test_a_run_of_several_leaves_the_place_where_it_was_one() -> None:
     kept = made()
     with kept.lease([1, 2], 5) as (place, reach):
         list(kept.read(place, [1, 2]))
-        assert kept.leased == [place] and kept.places == [place]
+        assert kept.leased == [place] and kept.branches == [place]
         place.select([0, 0])
         place.feed([3, 4])
         reach()
         assert kept.find([1, 2]) is place.trunk
-    assert kept.leased == [] and kept.places == [place.trunk] and kept.places[0].ids == [[1, 2]]
+    assert kept.leased == [] and kept.branches == [place.trunk] and kept.branches[0].ids == [[1, 2]]
     with pytest.raises(ZeroDivisionError), kept.lease([1, 2], 5) as (again, _):
         assert again is place.trunk
         raise ZeroDivisionError
-    assert kept.leased == [] and kept.places == [again]
+    assert kept.leased == [] and kept.branches == [again]

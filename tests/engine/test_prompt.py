@@ -73,7 +73,7 @@ def test_plain_chat_reads_what_the_screen_reads(template: str | None, monkeypatc
     plain.converse(session, Recipe(greedy=True), Limits(0, 8, ()), system="zero")
     told = Prompt((("system", "zero"), ("user", "one"), ("assistant", "kxyz"), ("user", "two")))
     want = told.ids(checkpoint.tokenizer)
-    assert session.pool.places[-1].ids[0][: len(want)] == want
+    assert session.pool.branches[-1].ids[0][: len(want)] == want
     if template is None:
         assert want == [*b"zero\n\none\n\nkxyz\n\ntwo\n\n"]
 

@@ -124,7 +124,7 @@ def test_a_cancelled_and_a_closed_run_leave_the_session_at_the_last_whole_token(
     events = made.generate(PROMPT, RunControl(), seed=1)
     given = [e.step.token for e, _ in zip((e for e in events if isinstance(e, Emitted)), range(3), strict=False)]
     events.close()
-    place = made.pool.places[-1]
+    place = made.pool.branches[-1]
     assert place.ids[0][: len(PROMPT) + 3] == PROMPT + given
     assert place.length == place.cache.length == len(place.ids[0])
 

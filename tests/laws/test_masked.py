@@ -170,7 +170,7 @@ def test_what_sees_what_is_by_brute_force(kind: str, lengths: tuple[int, ...]) -
         assert (np.array(mask.visible(at, at, mx.zeros((1, 1), dtype=mx.int32)))[0] == wanted).all()
     else:
         also, document = random.random((n, n)) < 0.4, np.repeat(np.arange(len(lengths)), lengths)
-        mask = replace(Mask.packed(lengths), also=mx.array(also[None]))
+        mask = replace(Mask.of_documents(lengths), also=mx.array(also[None]))
         wanted = (np.tril(np.ones((n, n), bool)) | also) & (document[:, None] == document)
     q, k, v = (mx.array(random.normal(size=(1, heads, n, 16)).astype(np.float32)) for heads in (4, 2, 2))
 

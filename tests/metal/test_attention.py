@@ -45,7 +45,7 @@ def peak(q: mx.array, kv: KV, mask: Mask) -> int:
 @pytest.mark.parametrize("more", [{}, {"softcap": 2.0}, {"sinks": normal(4, 4)}])
 def test_documents_are_read_apart(b: int, lengths: tuple[int, ...], more: dict[str, Any]) -> None:
     q, kv = one(15, b)
-    mask = Mask.packed(lengths)
+    mask = Mask.of_documents(lengths)
     assert close(attention(q, kv, scale=0.25, mask=mask, **more), whole(q, kv, mask=mask, **more))
 
 
@@ -53,14 +53,14 @@ def test_documents_are_read_apart(b: int, lengths: tuple[int, ...], more: dict[s
 @pytest.mark.parametrize("lengths", [(64,) * 8, (100, 28, 128, 64, 64, 128)])
 def test_nobody_computes_the_scores_between_documents(lengths: tuple[int, ...]) -> None:
     q, kv = one(512)
-    assert peak(q, kv, Mask.packed(lengths)) < 4 * 512 * 512 * 4 <= peak(q, kv, replace(CAUSAL, window=600))
+    assert peak(q, kv, Mask.of_documents(lengths)) < 4 * 512 * 512 * 4 <= peak(q, kv, replace(CAUSAL, window=600))
 
 
 @pytest.mark.parametrize("lengths", [(5, 5), (4, 6)])
 def test_documents_with_more_that_is_seen_are_read_apart(lengths: tuple[int, ...]) -> None:
     q, kv = one(10)
     also = mx.array(np.random.default_rng(0).random((1, 10, 10)) < 0.3)
-    mask = replace(Mask.packed(lengths), also=also)
+    mask = replace(Mask.of_documents(lengths), also=also)
     assert close(attention(q, kv, scale=0.25, mask=mask), whole(q, kv, mask=mask))
 
 
@@ -71,7 +71,7 @@ def test_documents_with_more_that_is_seen_are_read_apart(lengths: tuple[int, ...
 )
 def test_a_row_that_is_not_whole_sees_what_it_saw(change: dict[str, Any]) -> None:
     q, kv = one(10)
-    mask, rows = Mask.packed((4, 6)), replace(kv, **change)
+    mask, rows = Mask.of_documents((4, 6)), replace(kv, **change)
     assert close(attention(q, rows, scale=0.25, mask=mask), whole(q, kv, mask=mask))
     for other in (replace(mask, window=3, keep=1), replace(mask, prefix=2), replace(mask, block=2)):
         truth = oracle.attention(q, kv, scale=0.25, mask=other).out

@@ -178,8 +178,8 @@ def test_a_noised_text_sees_its_block_and_the_text_itself_before_it(lengths: tup
 
 
 def test_documents_side_by_side_are_numbered() -> None:
-    assert Mask.packed((5,)) is CAUSAL
-    mask = Mask.packed((2, 1, 3))
+    assert Mask.of_documents((5,)) is CAUSAL
+    mask = Mask.of_documents((2, 1, 3))
     assert mask.lengths == (2, 1, 3) and mask.documents is not None and mask.documents.dtype == mx.int32
     assert mask.documents.tolist() == [[0, 0, 1, 2, 2, 2]]
     assert mask == replace(Mask(), documents=mask.documents, lengths=(2, 1, 3))

@@ -23,7 +23,7 @@ from likely.models.layers import (
 )  # fmt: skip
 from likely.models.mlp import Mixture, stack
 from likely.models.rope import Rope
-from likely.models.rotation import KernelRotation, PackedTurns, TableRotation, rotation
+from likely.models.rotation import DocumentTurns, KernelRotation, TableRotation, rotation
 from likely.models.transformer import Transformer
 from likely.models.weights import PackedLayout, PackedRows, Tensors
 from tests.models.test_families import SAME
@@ -142,12 +142,12 @@ def test_experts_of_a_checkpoint_become_one_tensor_of_each_kind() -> None:
 def test_documents_of_a_row_turn_from_their_own_first_position(form: Any, gain: float) -> None:
     rope = Rope(1e4, 6, kind="yarn", factor=2.0, original=64, attention_factor=gain)
     made, x = form(rope, 8), normal(1, 2, 9, 8)
-    turns = made.packed((4, 1, 4))
+    turns = made.of_documents((4, 1, 4))
     got = made(x, turns)
     parts = [made(part, made.turns(0, part.shape[2], part.shape[2])) for part in mx.split(x, [4, 5], axis=2)]
     assert off(got, wide(mx.concatenate(parts, axis=2))) < 1e-5
-    assert isinstance(turns, PackedTurns) == (form is KernelRotation)
-    if isinstance(turns, PackedTurns):
+    assert isinstance(turns, DocumentTurns) == (form is KernelRotation)
+    if isinstance(turns, DocumentTurns):
         assert turns.lengths == (4, 1, 4)
     assert mx.array_equal(got[..., 6:], x[..., 6:])  # dimensions that stand still have no gain
 

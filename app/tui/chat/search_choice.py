@@ -61,7 +61,7 @@ def choice(talk: Conversation, message: Message, token: int) -> SearchChoice | N
         at -= part.length
     if at >= len(talk.nodes[segment.node.id].steps):
         return None
-    fork = talk.place(Fork(segment.node.id, at))
+    fork = talk.canonical(Fork(segment.node.id, at))
     sums = AnswerSums(talk)
     start = sums.before(tallies.lineage(talk, like)[0].id)[1]
     drawn = [node for node in talk.nodes.values() if (node.label, node.seed) == (like.label, like.seed)]

@@ -21,16 +21,16 @@ def divide(talk: Conversation, text: str) -> tuple[Fork, str]:
         node = segment.node
         if not node.drawn:
             common = _common(segment.text, rest)
-            fork, rest = talk.place(Fork(node.id, common)), rest[common:]
+            fork, rest = talk.canonical(Fork(node.id, common)), rest[common:]
             if common < segment.length:
                 return fork, rest
             continue
         for index, step in enumerate(segment.steps):
             shown = "" if step.special else step.text
             if not rest.startswith(shown) or (not rest and shown):
-                return talk.place(Fork(node.id, index)), rest
+                return talk.canonical(Fork(node.id, index)), rest
             rest = rest[len(shown) :]
-        fork = talk.place(Fork(node.id, segment.length))
+        fork = talk.canonical(Fork(node.id, segment.length))
     return fork, rest
 
 

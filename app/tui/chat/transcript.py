@@ -172,7 +172,7 @@ class Transcript:
         segments = self.shown[place.block].message.segments
         for segment in segments[:-1]:
             if token < segment.length:
-                return self.conversation.place(Fork(segment.node.id, token))
+                return self.conversation.canonical(Fork(segment.node.id, token))
             token -= segment.length
         node = segments[-1].node
         if node.role == "user":
@@ -180,7 +180,7 @@ class Transcript:
         if not node.drawn:  # an answer that was written is left at a character
             tokens = self.shown[place.block].block.tokens
             token = min(sum(len(it.text) for it in tokens[: place.token]), len(node.text))
-        return self.conversation.place(Fork(node.id, token))
+        return self.conversation.canonical(Fork(node.id, token))
 
     def place_of(self, fork: Fork) -> TokenPlace | None:
         """Where on the screen the first token after a fork stands."""

@@ -75,7 +75,7 @@ def test_what_the_kernel_cannot_draw_is_drawn_otherwise(n: int) -> None:
     for branch, steps in expected.steps.items():
         same(got.steps[branch], steps)
     assert 0 < launches["scan"] < tokens
-    place = made.pool.places[-1]
+    place = made.pool.branches[-1]
     assert n > 1 or place.length == place.cache.length == len(place.ids[0]) == len(PROMPT) + tokens - 1
 
 
