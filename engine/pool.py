@@ -1,4 +1,4 @@
-"""Pool of the places in the tree that were visited, each with its cache, found by the tokens that lead there.
+"""Pool of branches, each with its cache, found by the tokens that they have read.
 
 Whoever wants to read a text gets the branch at its longest prefix that was read before, and reads the rest. Knows
 what keys and values take and may take, and nothing of drawing.
