@@ -175,7 +175,7 @@ def visible(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Text for a terminal, the program's own colours in it: no other sequence, whoever chose it, gets through."""
+    """Text for a terminal: the program's own colour sequences stay, every other control character becomes a picture."""
     if not CONTROL.search(text):
         return text
     parts, at = [], 0
@@ -186,7 +186,7 @@ def harmless(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The same in one line of at most LONGEST characters, for an error: files choose its words."""
+    """A text as one harmless line of at most LONGEST characters, the middle cut out: for errors that quote files."""
     shown = visible(text.replace("\n", " ").replace("\t", " "))
     return shown if len(shown) <= LONGEST else f"{shown[: LONGEST // 2]} … {shown[-LONGEST // 4 :]}"
 

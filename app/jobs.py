@@ -31,7 +31,7 @@ class ModelProvider(Protocol):
         ...
 
     def opening(self, model: str, progress: "Report") -> Generator[Any, None, Engine]:
-        """A model in the end; None after a piece in which it was waited for."""
+        """Open a model in pieces: yields None after a piece that waited; the generator returns the model."""
         ...
 
     def offers(self) -> Sequence[r.ModelOffer]: ...
@@ -46,7 +46,7 @@ class Trainer(Protocol):
         ...
 
     def answer(self, request: Complete | Compare) -> Answer:
-        """By the model as it is now, between two steps or after the run."""
+        """Answer by the model's present weights, between two steps or after the run."""
         ...
 
 
@@ -199,7 +199,7 @@ class TrainingJobs:
                 yield self.trainer.answer(request)
 
     def close(self) -> None:
-        """A run that is over holds nothing open."""
+        """Does nothing: a run has closed its files when it ends."""
 
     def _train(self, control: TrainControl) -> Iterator[TrainEvent | Answer | None]:
         for event in self.trainer.train(control):

@@ -64,4 +64,4 @@ class LadderJobs:
             yield request.page
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there is nothing to free."""

@@ -111,7 +111,7 @@ def _python(host: Host) -> Check:
 
 
 def _said(*command: str) -> str:
-    """Output of a system command; "" where there is none. An old Python is told 10.16 for every macOS otherwise."""
+    """Output of a system command, "" where it fails. Asked for the macOS version: an old Python says 10.16 for all."""
     environment = {**os.environ, "SYSTEM_VERSION_COMPAT": "0"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, env=environment)

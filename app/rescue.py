@@ -98,7 +98,7 @@ def _some(db: sqlite3.Connection, query: str, values: tuple[Any, ...] = ()) -> I
 
 
 def _insert(db: sqlite3.Connection, into: str, row: tuple[Any, ...]) -> bool:
-    """Write a row unless its values are none that its table takes."""
+    """Write a row; one whose values its table refuses is left out."""
     try:
         db.execute(into, row)
     except (sqlite3.IntegrityError, sqlite3.InterfaceError, OverflowError):

@@ -49,7 +49,7 @@ class Closed:
 
 
 def worked(pieces: Generator[Any, None, T]) -> Generator[object, None, T]:
-    """A computation in pieces as a part of a job: a turn for each, with nothing to tell; gives what it comes to. A
+    """Run a computation in pieces as a part of a job: a turn for each piece, without an event. Returns its result. A
     piece that is None waited."""
     with closing(pieces):
         while True:
@@ -193,7 +193,7 @@ class Worker:
             wait = (0 if worked else GLANCE_S) if jobs else None if idle else REST_S
 
     def _hear(self, jobs: dict[int, Job], wait: float | None = 0.0) -> bool:
-        """Do what has been asked for meanwhile; gives whether to go on."""
+        """Take in requests, stops and the end from the inbox; gives whether to go on."""
         while True:
             try:
                 arrived = self._inbox.get(wait != 0, wait)

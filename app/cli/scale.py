@@ -118,7 +118,7 @@ def _object(report: "LadderReport") -> dict[str, Any]:
 
 
 def _told(value: Any) -> Any:
-    """The same with null for numbers that runs do not determine, at any depth."""
+    """A value for JSON: numbers that are not finite (the runs do not determine them) become None, at any depth."""
     if isinstance(value, dict):
         return {name: _told(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

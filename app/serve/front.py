@@ -60,7 +60,7 @@ class Places:
         return len(self._line)
 
     def free(self, brief: bool) -> bool:
-        """Whether there is a place."""
+        """Whether one more request may run."""
         long, short = self._taken[False] + (not brief), self._taken[True] + brief
         return long + max(0, short - self._beside) <= self._most
 

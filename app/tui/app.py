@@ -183,7 +183,7 @@ class LikelyApp(App[str]):
         self.call_after_refresh(worker.start)
 
     async def on_event(self, event: Event) -> None:
-        """What a person types waits for its turn; before there is a view, it is shown where it will stand."""
+        """Queue what is typed; before there is a view, show it in the prompt of the opening screen."""
         if not isinstance(event, Typed) or event.is_forwarded:
             await super().on_event(event)
             return
@@ -231,7 +231,7 @@ class LikelyApp(App[str]):
         return self._keymap.get(action) or default or self.key_table()[action]
 
     def _fatal_error(self) -> None:
-        """A mistake of ours ends the program with its trace alone: all that was in memory beside it took minutes."""
+        """End the program with the traceback alone: Textual's, with all local values, took minutes to render."""
         self._exit_renderables.append(Text(format_exc()))
         self._close_messages_no_wait()
 
@@ -248,7 +248,7 @@ class LikelyApp(App[str]):
             self._store.close()
 
     async def action_quit(self) -> None:
-        """Leave, the open conversation saved. Where it cannot be, a person is asked: to say it again is to mean it."""
+        """Save the open conversation and leave. Where saving fails, say so; pressed again, leave anyway."""
         for view in self.views:
             view.leave()
         keeper = self.keeper
@@ -274,7 +274,7 @@ class LikelyApp(App[str]):
         )
 
     def on_hang_up(self) -> None:
-        """A signal is no person who could be asked."""
+        """Leave without asking: the process was told to end."""
         for view in self.views:
             view.leave()
         self._end()
@@ -514,5 +514,5 @@ class LikelyApp(App[str]):
 
 
 def _is_host(app: LikelyApp) -> ViewHost:
-    """The type checker's word that the application is what views ask for."""
+    """Has the type checker verify that the application satisfies `ViewHost`."""
     return app

@@ -55,7 +55,7 @@ class ChildServer:
         return f"the server has ended: {self._last.removeprefix('Error: ') or self._process.returncode}"
 
     def stop(self) -> None:
-        """Have it end; it needs not be waited for."""
+        """End the server; returns at once."""
         self.stopped = True
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()

@@ -47,7 +47,7 @@ class WatchControl:
 
 @dataclass(frozen=True, slots=True)
 class WatchServer:
-    """Watch a server until `control` ends it: `WatchBegan`, `NumberedEvent` and `ServerLost`, over and over."""
+    """Watch a server until `control` ends it: yields `WatchBegan`, `NumberedEvent`s, and `ServerLost` on each loss."""
 
     address: ServerAddress
     control: WatchControl = field(default_factory=WatchControl)
@@ -125,7 +125,7 @@ def sighted(stream: BufferedIOBase, address: ServerAddress) -> Iterator[WatchBeg
 
 
 def _check(response: HTTPResponse, address: ServerAddress) -> None:
-    """That the server lets itself be watched."""
+    """Check that a response is that of a server to be watched; DataError with the reason where it is not."""
     if response.status == 401:
         raise DataError(f"{address} refuses the key of {address.key}")
     if response.status != 200 or not response.headers.get("Content-Type", "").startswith("text/event-stream"):

@@ -55,7 +55,7 @@ class Highlight:
 
 @lru_cache
 def _lexer(language: str) -> Any:
-    """Whether it can go on from a stack, and the lexer; None for a language that is not known."""
+    """Whether a language's lexer can go on from a stack, and the lexer; None for an unknown language."""
     from pygments.lexer import ExtendedRegexLexer, RegexLexer
     from pygments.lexers import get_lexer_by_name
     from pygments.util import ClassNotFound

@@ -42,7 +42,7 @@ class KeyQueue:
         self._waiting.put_nowait(typed)
 
     async def run(self) -> None:
-        """Hand on what comes, for ever."""
+        """Hand on what is typed, one after another; never returns."""
         while True:
             typed = await self._waiting.get()
             if not self._is_letter(typed) or self._field is not self._app.focused:
@@ -55,7 +55,7 @@ class KeyQueue:
         return letter and isinstance(self._app.focused, Input | TextArea)
 
     async def _done(self) -> None:
-        """Wait until the screen, all that is on it and the application have nothing left to do, and had not before."""
+        """Wait until the screen, its widgets and the application have had no message twice in a row."""
         calm = 0
         for _ in range(ROUNDS):
             screen, focused = self._app.screen, self._app.focused
@@ -73,7 +73,7 @@ class KeyQueue:
 
 
 async def _reached(tell: Callable[[Callable[[], None]], bool]) -> None:
-    """A part has done what it was told before; or is gone, or takes too long."""
+    """Wait until a part has handled its earlier messages; at most LONGEST_S seconds, and not for one that is gone."""
     reached = asyncio.Event()
     if tell(reached.set):
         try:

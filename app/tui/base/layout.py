@@ -31,7 +31,7 @@ class Spot(NamedTuple):
 
     @property
     def number(self) -> int:
-        """Of a kind with other spots' numbers, in reading order."""
+        """A number that orders spots as they are read."""
         return self.block << 48 | (self.part + 1) << 24 | self.row
 
     @classmethod
@@ -58,7 +58,7 @@ class BlockLayout:
         self.measure()
 
     def resize(self, width: int) -> None:
-        """Have another width; what was seen first is seen first again."""
+        """Lay out at another width; the row scrolled to still begins with the same token."""
         place = self.first_seen()
         self.width = width
         for block in self.blocks:
@@ -75,7 +75,7 @@ class BlockLayout:
             self.height += block.rows
 
     def grow(self) -> None:
-        """As `measure` where only the last block has changed."""
+        """Update the height after the last block alone has changed."""
         if self.blocks:
             self.height = self._tops[-1] + self.blocks[-1].rows
 
@@ -110,7 +110,7 @@ class BlockLayout:
         return Spot(index, part, row - block.tops[part])
 
     def spots(self, y: int, count: int) -> Iterator[Spot | None]:
-        """As `spot` for so many rows from y on."""
+        """The spots of `count` rows from y on; None for rows outside."""
         end = y + count
         while y < end:
             spot = self.spot(y)

@@ -52,7 +52,7 @@ class AutoSaver:
 
     @property
     def idle(self) -> bool:
-        """Whether all that was handed over has been tried."""
+        """Whether every conversation handed over has been written, or tried to be."""
         return self._tried == self._handed
 
     async def tried(self, within_s: float) -> None:
@@ -116,7 +116,7 @@ class AutoSaver:
 
 
 def _done(todo: Sequence[Item], store: Store) -> tuple[dict[str, Conversation], str]:
-    """Do everything in turn; gives what could not be saved, and what went wrong last."""
+    """Write conversations and run jobs in their order; gives what could not be saved, and the last error's line."""
     unsaved: dict[str, Conversation] = {}
     trouble = ""
     for item in todo:

@@ -64,7 +64,7 @@ class CandidateTable:
     BAR: ClassVar[tuple[str, str]] = ("after sampling", "raw")  # what bar and tick are
 
     def doubted(self, doubt: Doubt | None) -> "CandidateTable":
-        """The same with "±" beside the candidates that it knows."""
+        """This table with the spread over samples of a posterior ("±") of each candidate that `doubt` has."""
         if doubt is None:
             return self
         spreads = dict(doubt.spreads)
@@ -91,7 +91,7 @@ class DrawnTable(CandidateTable):
 
 @dataclass(frozen=True, slots=True)
 class MovedTable(CandidateTable):
-    """The same where the settings are others by now: what it was drawn from, and what it would be from now."""
+    """The table of a drawn token under other settings: what it was drawn from, and what it would be drawn from now."""
 
     HEADS: ClassVar[tuple[str, ...]] = ("raw %", "drawn %", "if moved")
     BAR: ClassVar[tuple[str, str]] = ("if moved", "raw")

@@ -507,7 +507,7 @@ class ChatSession:
         self.conversation = replace(conversation, updated=self.clock())
 
     def _put(self, run: LiveRun, conversation: Conversation) -> None:
-        """As `_change`, for a message that grows: its block stays the one on the screen."""
+        """Set the conversation after a run's step; the block of the message that grows stays the one on the screen."""
         self._change(conversation)
         shown = self.transcript.shown
         if run.GROWS and shown and shown[-1].message.last.id == run.node:

@@ -110,7 +110,7 @@ class Denoising:
     # -- what comes --------------------------------------------------------------------------------------------------
 
     def add(self, step: DenoisingStep, elapsed_s: float) -> None:
-        """One pass of the model more."""
+        """Take in one more pass of the model."""
         self.steps += 1
         self.looked_at.clear()
         new = 0
@@ -138,7 +138,7 @@ class Denoising:
         self.history.setdefault(position, []).append((self.steps, thought))
 
     def parted(self, step: int, position: int, token: int | None) -> "Denoising":
-        """As it stood after a step, with a person's token at a position (None: a mask again): to go on from there."""
+        """The canvas after a step, with a person's token at a position (None: a mask again), to denoise on."""
         part = Denoising(self.laid, self.mask, 0, self.model, step, self.decided[:step])
         part.revised = [revision for revision in self.revised if revision.step <= step]
         part.seconds, part.off = self.seconds[:step], self.off[:step]
@@ -163,7 +163,7 @@ class Denoising:
 
     @property
     def scale(self) -> int:
-        """Steps that a picture of all of them has room for."""
+        """The number of steps that a picture of the whole denoising spans: planned, or as many as there are."""
         return max(self.planned, self.steps, 1)
 
     def thoughts(self, position: int, step: int) -> list[tuple[int, Thought]]:
@@ -199,7 +199,7 @@ class Denoising:
         return self.looked_at[step]
 
     def until_end(self, step: int) -> list[CanvasCell]:
-        """The same up to the end of text, where that and all before it are known: what is behind is none of it."""
+        """The answer's cells after a step, cut behind its end of text where all cells until there are decided."""
         shown: list[CanvasCell] = []
         known = True  # all of it so far
         for cell in self.cells(step):

@@ -52,7 +52,7 @@ class GreedyContinuation:
         submit(r.Generate(model, Prompt(parts=(text,)), control, max_tokens=LONGEST), grown)
 
     def stop(self) -> None:
-        """The model has something else to do, or the text is another: nothing is held of it."""
+        """Break off and forget the continuation: the model is needed elsewhere, or the text has changed."""
         if self._control is not None:
             self._control.cancel()
         self._control, self.after, self.text, self.bits, self.whole = None, "", "", 0.0, False

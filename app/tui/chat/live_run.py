@@ -93,7 +93,7 @@ class LiveRun:
         return talk, [] if self.turned else fresh
 
     def _passed(self, event: Emitted | Forked | Pruned, branch: int) -> bool:
-        """Whether a step is not concerned: a person picks one token after another, on one branch."""
+        """Whether an event is ignored: in step mode a person picks the tokens of one branch."""
         return self.stepping and (branch != 0 or not isinstance(event, Emitted))
 
     def _beside(self, talk: Conversation, branch: int) -> Conversation:
@@ -153,7 +153,7 @@ class LiveRun:
         return bool(branches)
 
     def lose(self, talk: Conversation) -> None:
-        """Know of no more than a conversation does: events that told of more went wrong, and what they drew is lost."""
+        """Forget steps that a conversation does not have: the events that told of them could not be applied."""
         growing = (node.id for node in talk.nodes.values() if node.drawn and not node.finish)
         self.nodes, self._unkept = dict(enumerate(growing)), {}
 
@@ -165,7 +165,7 @@ class LiveRun:
             self.node, self.steps = leaf.id, list(leaf.steps)
 
     def close(self, talk: Conversation, finish: str) -> Conversation:
-        """The same at the end; `finish` is how branches end that have not."""
+        """The conversation at the run's end; `finish` is the finish of branches that have none yet."""
         talk = self.keep(talk)
         for node in self.nodes.values():
             talk = talk.extend(node, (), ENDED if waits(talk.nodes[node]) else finish) if finish else talk

@@ -68,7 +68,7 @@ class Ranking:
 
     @property
     def words(self) -> str:
-        """How many go on, have ended, were stopped."""
+        """How many texts grow, have ended, were stopped, in words."""
         states = Counter(row.state for row in self.rows)
         judged = [row.verdict.holds for row in self.rows if row.verdict is not None]
         right = f" · {sum(judged)} of {len(judged)} hold" if judged else ""

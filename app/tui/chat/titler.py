@@ -67,6 +67,6 @@ class Titler:
         self._submit(r.Generate(facts.name, Prompt((*turns, ("user", ASKED))), self._control, max_tokens=14), heard)
 
     def stop(self) -> None:
-        """The model has something else to do."""
+        """Break off naming: the model is needed for something else."""
         if self._control is not None:
             self._control.cancel()

@@ -64,7 +64,7 @@ class TokenLook:
         )  # fmt: skip
 
     def _exactly(self, at: Inspection, place: TokenPlace) -> Inspection:
-        """The same, after all ids that are known to stand before it, and what the engine is to read for it."""
+        """An inspection with all ids that are known to stand before its token, and the prompt that the engine reads."""
         transcript = self.session.transcript
         ids, _ = transcript.ids_before(place)
         return replace(at, before=ids, steps=(), prompt=transcript.context_before(place))
@@ -86,7 +86,7 @@ class TokenLook:
         return self.bits
 
     def forget(self) -> None:
-        """Another lineage is shown."""
+        """Forget the entropies: another lineage is shown."""
         self._bits_of = -1
 
     def _title(self, place: TokenPlace) -> str:

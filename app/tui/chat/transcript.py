@@ -134,8 +134,8 @@ class Transcript:
         return self.notes(index)[0]
 
     def notes(self, index: int) -> tuple[str, ...]:
-        """The same shorter and shorter. What goes first are the recipe's parameters beyond T and the first filter,
-        which are counted then, the filter, T, ppl; a value is shown whole or not at all."""
+        """The words beside a message's name in ever shorter forms, the longest first. Dropped in turn: the recipe's
+        parameters beyond T and the first filter (then counted), the filter, T, ppl; a value is whole or absent."""
         shown = self.shown[index]
         fork = shown.message.segments[-1].node.fork
         options = self.conversation.options(fork)

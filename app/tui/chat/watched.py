@@ -109,7 +109,8 @@ class WatchedRequest:
         return heard
 
     def _apply(self, events: list[Any]) -> SessionUpdate:
-        """The same for its conversation; of one that was begun unseen, what hangs on that beginning cannot be told."""
+        """Put events of the engine into the conversation. Of a run whose beginning was not watched, events that need it
+        end the request with the reason in `why`."""
         run = self.run
         if run is None or run.ended:
             return SessionUpdate()

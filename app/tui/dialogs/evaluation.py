@@ -50,7 +50,7 @@ class NewEvaluation(Dialog[Evaluate | None]):
         self.query_one("#asked-tasks", Input).focus()
 
     def read(self) -> Evaluate:
-        """The order as it was typed; LikelyError for what cannot be measured."""
+        """The evaluation that was typed; LikelyError for what cannot be measured."""
         typed = {name: self.query_one(f"#asked-{name}", Input).value.strip() for name, _ in FIELDS}
         tasks = tuple(typed["tasks"].split())
         if not tasks:

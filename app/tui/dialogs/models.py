@@ -86,7 +86,7 @@ class Models(Dialog[str | None]):
         return f"{mark}{name}  {tail}"
 
     def on_option_list_option_highlighted(self, event: ChoiceList.OptionHighlighted) -> None:
-        """The rest of what there is to say: the whole name, and what enter will do."""
+        """Show the highlighted model's whole name, and what enter will do."""
         offer = next(offer for offer in self.offers if offer.name == event.option.id)
         does = "⏎ loads it" if offer.here else "⏎ fetches and loads it"
         about = f" · {offer.about}" if offer.about else ""

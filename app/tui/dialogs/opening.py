@@ -14,7 +14,7 @@ NO_MODEL = "there is no model yet: /model chooses one, and then the answer begin
 
 
 class Opening(Screen[None]):
-    """Stands for a fifth of a second."""
+    """The screen until the first view has been imported, some 0.2 s."""
 
     def compose(self) -> ComposeResult:
         yield TopBar("chat")

@@ -344,7 +344,7 @@ class ChatScreen(View, Steering):
         self.hints.show((*stop, *commands.keys(self.focused, self.talk.diffuses), (keys.help_key(), "Keys")))
 
     def _hint(self) -> None:
-        """The keys; news of what was before are over."""
+        """Show the keys instead of the last line of news."""
         self._show_keys()
         if not self.hints.alarm and not self.talk.stepping:
             facts = self.host.engine.current

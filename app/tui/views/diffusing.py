@@ -41,7 +41,7 @@ def check(talk: ChatSession, sampling: Sampling) -> None:
 
 
 def settings(screen: ChatParts) -> str:
-    """How the next answer is filled, in a line."""
+    """The settings by which the next answer is filled, in one line."""
     talk = screen.talk
     masks = f"{talk.max_tokens} mask{'s' * (talk.max_tokens > 1)}" if talk.max_tokens else "as many masks as are usual"
     return f"{words(talk.unmasking)} · {masks} (/max) · {as_typed(talk.sampling) or 'T 1.00'} (/set)"

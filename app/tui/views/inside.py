@@ -179,7 +179,7 @@ class InsideScreen(View):
         self.host.go("chat")
 
     def leave(self) -> None:
-        """Nothing more is computed for whoever is not there."""
+        """Break off what is being computed for this view."""
         self._drop()
 
     def _drop(self) -> None:

@@ -6,7 +6,7 @@ NEWS = "step: enter takes the picked candidate · space the model's own · esc e
 
 
 def turn(screen: ChatParts) -> None:
-    """Begin, or end where it is on."""
+    """Begin step mode, or end it where it is on."""
     if screen.talk.stepping:
         end(screen)
         return
@@ -21,7 +21,7 @@ def turn(screen: ChatParts) -> None:
 
 
 def peeked(screen: ChatParts) -> None:
-    """It is known what could come next: have the person pick."""
+    """Show the candidates of the next token for a person to pick one."""
     if screen.talk.peek is not None:
         screen.inspector.candidates.picked = 0
         screen.inspector.candidates.focus()
@@ -29,7 +29,7 @@ def peeked(screen: ChatParts) -> None:
 
 
 def end(screen: ChatParts) -> None:
-    """Leave it; what was chosen stays."""
+    """Leave step mode; the tokens that were picked stay."""
     screen.talk.step_off()
     screen.hints.say("")
     screen.reshow()

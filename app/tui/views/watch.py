@@ -131,7 +131,7 @@ class WatchScreen(View):
         self.reshow()
 
     def _stop(self) -> None:
-        """Listen to nobody."""
+        """Stop watching the server."""
         self._control.stop()
         if self._worker is not None:
             self._worker.close(0.0)

@@ -1,4 +1,4 @@
-"""Arrangements of a full screen's parts: nothing of their own is seen, so they give no rows."""
+"""Containers of a full screen's parts: they arrange widgets and draw nothing."""
 
 from textual.containers import Horizontal, Vertical
 from textual.geometry import Region
@@ -7,7 +7,7 @@ from textual.widget import Widget
 
 
 class Hidden(Widget):
-    """Only an arrangement of others, behind which nothing of it is seen."""
+    """A container that its children cover: it renders no rows."""
 
     def render_lines(self, crop: Region) -> list[Strip]:
         return []

@@ -11,7 +11,7 @@ Words = Sequence[tuple[str, str]]  # (words, ink)
 
 
 class Caption(Canvas):
-    """Shows the rows that it was given last."""
+    """Rows of (text, ink) parts, each cut at the widget's edge."""
 
     rows: Sequence[Words] = ()
 

@@ -138,7 +138,7 @@ class Composer(PromptInput):
         return [Suggestion(path, "@" + path.rpartition("@")[2], whole=False) for path in attach.complete(text)]
 
     def on_text_area_changed(self) -> None:
-        """List what could be meant, but for a prompt of earlier times."""
+        """Offer completions of the text, unless it was taken from the history."""
         self._listed = self.text
         if self._at is None and self.list.is_attached:
             self.list.offer([suggestion for suggestion in self._suggested(self.text) if suggestion.text != self.text])
@@ -153,7 +153,7 @@ class Composer(PromptInput):
         return True
 
     def _complete(self) -> bool:
-        """The picked one of the list; where the first is picked, again takes the next."""
+        """Put the picked completion in; a second tab takes the next one where the first was picked."""
         picked = self.list.picked
         if picked is not None and self.list.index and not self._cycle:
             self.take(picked.text)

@@ -9,11 +9,11 @@ T = TypeVar("T")
 
 
 async def nothing() -> None:
-    """What a dialog that has gone does."""
+    """Do nothing: the awaitable of a dialog that has been dismissed already."""
 
 
 class Dialog(ModalScreen[T]):
-    """Answers once: Textual's `dismiss` takes away whatever is on top, so a second answer took the view below."""
+    """A modal screen that answers once. Textual's `dismiss` pops whatever is on top, so a second one is ignored."""
 
     def dismiss(self, result: T | None = None) -> AwaitComplete:
         return super().dismiss(result) if self.is_current else AwaitComplete(nothing())

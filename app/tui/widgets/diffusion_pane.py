@@ -110,7 +110,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         return newest if self.step is None else min(self.step, newest)
 
     def look(self) -> None:
-        """Show things as they are, while a diffusion model is the current one."""
+        """Refresh all parts, while a diffusion model is the current one."""
         if not self.is_mounted:
             return
         talk = self.talk()
@@ -155,7 +155,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         return PanelView(canvas, names, self.at, self.cursor, self.talk().unmasking.threshold, self.picked, bound)
 
     def facts(self) -> tuple[str, ...]:
-        """How far it is, for the top line."""
+        """The step and the speed, in words for the top line."""
         canvas = self.canvas
         if canvas is None or not canvas.steps:
             return ()
@@ -178,7 +178,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         return Formula("decoder", parts, "by the canvas as it was before the step: every position sees all others")
 
     def caption(self, width: int) -> list[tuple[str, str]]:
-        """The same in one row: the map of p, and the line."""
+        """The formula in one row of at most `width` cells: the map of p, then the line with the present values."""
         formula = self.formula()
         if formula is None:
             return []
@@ -319,7 +319,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         self.look()
 
     def on_resize(self) -> None:
-        """Words are of another length then."""
+        """Wrap the words for the new width."""
         self.look()
 
     # -- the mouse ---------------------------------------------------------------------------------------------------

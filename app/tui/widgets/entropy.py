@@ -43,7 +43,7 @@ class EntropyRow(Canvas):
         self._columns: list[float] = []
 
     def _fill(self, width: int) -> None:
-        """The greatest of as many tokens a column as it takes to show all of them."""
+        """Fill the columns: each has the maximum of as many tokens as it takes to show all of them."""
         per_column = max(-(-len(self.bits) // max(width, 1)), 1)
         if per_column != self._each:
             self._forget(per_column)

@@ -1,4 +1,4 @@
-"""How far a training has come, in two lines: what it does, how much is done, when it will be; and what it costs."""
+"""Progress of a training in two lines: its state, the share done and the time left; below, what it costs."""
 
 from collections.abc import Sequence
 

@@ -51,7 +51,7 @@ FACES = ("glance", "token", "entropy", "tree", "sampler")  # of the drawer
 
 
 class Inspector(Vertical, CachedWidget):
-    """Its parts, and when they look. `subject` is given by the view."""
+    """The panel's parts, and when they are refreshed. `subject` gives the token to show; the view provides it."""
 
     def __init__(self, *, id: str | None = None, strategies: bool = False) -> None:
         """`strategies`: the way of finding tokens can be chosen."""
@@ -85,7 +85,7 @@ class Inspector(Vertical, CachedWidget):
         self.line = self.screen.query_one(InspectorLine)
 
     def forget(self) -> None:
-        """Other tokens have the same places from now on."""
+        """Forget what the engine answered: the places stand for other tokens from now on."""
         self.outcomes.clear()
         self._doubts.clear()
 
@@ -168,7 +168,7 @@ class Inspector(Vertical, CachedWidget):
             self.look_soon()
 
     def renew(self) -> None:
-        """Other adapters are on the model: what their samples say of the token is another."""
+        """Forget what was measured over samples of the adapters' posterior: other adapters are on the model."""
         self.look()
         self.rest()
 
@@ -337,7 +337,7 @@ class Inspector(Vertical, CachedWidget):
         return self.screen.has_class("-narrow") or self.screen.has_class("-tiny")
 
     def turn(self, face: str) -> None:
-        """As a drawer, show a part; "" shuts it."""
+        """Show one part alone, where the panel is a drawer; "" shuts it."""
         for name in FACES:
             self.set_class(name == face, f"-{name}")
         self.set_class(not face, "-shut")
@@ -356,7 +356,7 @@ class Inspector(Vertical, CachedWidget):
             self.turn(turns[(turns.index(shown) + 1) % len(turns)] if shown in turns else "glance")
 
     def open(self) -> None:
-        """As a drawer, show as many candidates as there is room for."""
+        """Open the drawer on as many candidates as there is room for; does nothing where the panel is no drawer."""
         if self.is_drawer:
             self.turn("token")
 
@@ -368,7 +368,7 @@ class Inspector(Vertical, CachedWidget):
         return was_open
 
     def _glance(self) -> None:
-        """As it was at first."""
+        """Show the glance: the drawer as it is at the start."""
         for name in (*FACES, "shut"):
             self.remove_class(f"-{name}")
         self.call_after_refresh(self.look)

@@ -18,7 +18,7 @@ class LearnedPanel(Vertical):
             yield Chart(id=name)
 
     def show(self, course: TrainingHistory, *, close: bool) -> None:
-        """As it is now; drawn where it is seen."""
+        """Show the history's present state; nothing is drawn while the panel is hidden."""
         pictures = course.bits(close=close), course.positions(), course.noise(close=close)
         for chart, picture in zip(self.query(Chart), pictures, strict=True):
             chart.show(picture)

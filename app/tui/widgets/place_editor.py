@@ -1,4 +1,4 @@
-"""`PlaceEditor`: a text of the transcript under the hands of a person, in the place where it stands.
+"""`PlaceEditor`: a message of the transcript edited where it stands.
 
 Enter keeps what was written; where the text is an answer, tab keeps it and has the model go on. What is kept, and what
 that does, is decided elsewhere.
@@ -20,7 +20,7 @@ SYSTEM = -1  # the system prompt, in the place of a message's index
 
 
 class PlaceEditor(PromptInput):
-    """Lies over the rows that it edits."""
+    """A text area laid over the rows of the message that it edits."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", id="editor.leave")]
 
@@ -73,7 +73,7 @@ class PlaceEditor(PromptInput):
         self.post_message(self.EditEnded())
 
     def _complete(self) -> bool:
-        """Tab: nothing is completed here."""
+        """Tab keeps the text and goes on; there are no completions."""
         if self.who == "model":
             self._keep(True)
         return True

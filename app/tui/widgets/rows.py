@@ -167,7 +167,7 @@ class TranscriptRows(ScrollView):
         self._place_bar()
 
     def _place_bar(self) -> None:
-        """Tell the scroll bar where we are, if that makes it look different: it is drawn in eighths of a cell."""
+        """Move the scroll bar's thumb if that changes its picture, which is drawn in eighths of a cell."""
         rows, height = self.size.height, self.layout_.height
         grain = 8 * rows / max(height, 1)
         thumb = round(self.scroll_y * grain), round(rows * grain)
@@ -176,7 +176,7 @@ class TranscriptRows(ScrollView):
             bar.window_virtual_size, bar.window_size, bar.position = height, rows, self.scroll_y
 
     def _scroll_to(self, x: float | None = None, y: float | None = None, **options: Any) -> bool:
-        """Always at once: rows may be laid out on the way, and where an animation began would be elsewhere."""
+        """Scroll without animation: rows that are laid out on the way would move the place where it began."""
         return super()._scroll_to(x, y, **{**options, "animate": False})
 
     def on_resize(self, event: events.Resize) -> None:

@@ -118,7 +118,7 @@ class Sliders(Canvas, can_focus=True):
         return [*self._found_by(), *acting, *tokens, *fold, *(resting if self.unfolded else [])]
 
     def _height(self, sampling: Sampling) -> int:
-        """Rows that depend on the settings, to be compared."""
+        """What the number of rows depends on, to compare before and after a change."""
         return sum(p.name == "temp" or sampling.active(p) for p in sampling.rows()) + len(sampling.bias)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -246,7 +246,7 @@ class Sliders(Canvas, can_focus=True):
         self.app.push_screen(Pick("how tokens are found", decoding.offered(host(self).engine)), chosen)
 
     def _find_by(self, strategy: Callable[[], Strategy]) -> None:
-        """Find tokens so, or say why not."""
+        """Set the strategy, or say why it cannot be used."""
         try:
             self.post_message(self.StrategyChosen(strategy()))
         except ParameterError as error:

@@ -24,7 +24,7 @@ INDENT = 3
 
 
 class SystemLine(Canvas, can_focus=True):
-    """Not there where there is no system prompt."""
+    """One line with the system prompt; hidden where there is none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("z,enter", "fold", "Fold", id="system.fold"),

@@ -1,6 +1,6 @@
 """Measures of a text, in the room that it leaves: surprisal by the word, bits so far, and how it would go on.
 
-What was measured is told; the text itself is the buffer's.
+Measurements come by `show`; the text itself is the buffer's.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ HIGH = 30  # rows of a page that keeps some of them whatever the text takes
 
 
 class TextMeasures(Vertical):
-    """Its parts, and the rows of each."""
+    """The surprisal strip, the curve of bits so far and the greedy continuation, and how many rows each has."""
 
     def compose(self) -> ComposeResult:
         yield WordStrip(id="strip")

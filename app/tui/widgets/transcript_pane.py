@@ -96,7 +96,7 @@ class TranscriptPane(Left):
             self.token = token
 
     class Rendered(Message):
-        """The same is shown in another way: what says something of a token may have to look again."""
+        """The text is rendered in another way: panels about a token may have to be refreshed."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -119,7 +119,7 @@ class TranscriptPane(Left):
         self.near()
 
     def action_inside(self) -> None:
-        """Look into the model where it came to the token under the cursor; else at the end of the branch."""
+        """Open the inside view before the token under the cursor; without a cursor, at the end of the branch."""
         place = self.place
         app, talk = host(self), self.transcript.conversation
         if place is not None and self.shown[place.block].message.role == "assistant":

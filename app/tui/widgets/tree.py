@@ -89,7 +89,7 @@ class _Numbers:
         return bits(total) if count else "", bits(score)
 
     def state(self, end: Fork) -> str:
-        """How far the text has come that ends at a place; "" where others part there, or nothing is counted."""
+        """The state of the text that ends at a fork; "" where other texts part there, or nothing is counted."""
         node = self.talk.nodes[end.node]
         last = end.at is None and not self.talk.options(end)
         return state_of(node) if self.columns and node.role == "assistant" and last else ""

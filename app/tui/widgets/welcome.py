@@ -32,7 +32,7 @@ EXAMPLES = (
 
 
 class Welcome(Canvas):
-    """Stands in the transcript's place until something is said. One of its examples is picked."""
+    """Shown instead of the transcript while the conversation is empty; one of its examples is highlighted."""
 
     picked = 0
 
