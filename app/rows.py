@@ -67,9 +67,9 @@ def pack_pieces(pieces: Sequence[bytes]) -> bytes:
     return zlib.compress(len(pieces).to_bytes(4, "little") + lengths + b"".join(pieces), 1)
 
 
-def unpack_pieces(packed: bytes) -> tuple[bytes, ...]:
+def unpack_pieces(compressed: bytes) -> tuple[bytes, ...]:
     """The inverse of `pack_pieces`."""
-    data = zlib.decompress(packed)
+    data = zlib.decompress(compressed)
     count = int.from_bytes(data[:4], "little")
     ends = np.cumsum(np.frombuffer(data, np.uint16, count, 4), dtype=np.int64)
     joined = data[4 + 2 * count :]

@@ -18,12 +18,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from likely.app.heat import one_line
 from likely.app.serve import ollama, openai_responses
-from likely.app.serve.asks import RequestRefused
 from likely.app.serve.bounds import Bounds
 from likely.app.serve.front import Front, WorkerFault
 from likely.app.serve.guard import Guard, headers_of, read_body
 from likely.app.serve.metrics import ServerMetrics
 from likely.app.serve.reading import AnswerReader
+from likely.app.serve.requests import RequestRefused
 from likely.app.watch.lines import WATCH
 from likely.engine.errors import LikelyError
 
@@ -73,7 +73,7 @@ class ServedExchange:
     first_s: float | None = None
     refused: str = ""
     stream: str = ""  # the kind of the lines that have begun
-    place: AsyncExitStack = field(default_factory=AsyncExitStack)  # among those that run, until the response is over
+    slot: AsyncExitStack = field(default_factory=AsyncExitStack)  # among those that run, until the response is over
 
     @property
     def tokens(self) -> int:
@@ -200,7 +200,7 @@ class LoggedResponse(Response):
             else:
                 await JSONResponse(answered, exchange.status)(scope, receive, send)
 
-        async with exchange.place:
+        async with exchange.slot:
             await whole()
 
     async def _refuse(

@@ -1,6 +1,6 @@
 """Front of the worker for one event loop: admits requests within bounds, and gives each its own stream of events.
 
-What waits does so in the order in which it came, but for little work, which has some places of its own. Whoever leaves
+What waits does so in the order in which it came, but for little work, which has some slots of its own. Whoever leaves
 a stream cancels its request, wherever that is by then. Knows no protocol and no transport.
 """
 
@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from likely.app.serve.asks import AnswerOpened, AnswerRequest, EmbeddingRequest, RequestRefused
 from likely.app.serve.bounds import Bounds
+from likely.app.serve.requests import AnswerOpened, AnswerRequest, EmbeddingRequest, RequestRefused
 from likely.app.serve.watch_writer import WatchWriter, began
 from likely.app.worker import Closed, Executor, Failed, Worker
 
@@ -43,8 +43,8 @@ class LateReader:
         return event
 
 
-class Places:
-    """Places of those that run: `running` for all, and `brief` more for little work. Who waits is let in as it came."""
+class Slots:
+    """Slots of those that run: `running` for all, and `brief` more for little work. Who waits is let in as it came."""
 
     def __init__(self, running: int, brief: int) -> None:
         self._most, self._beside = running, brief
@@ -65,15 +65,15 @@ class Places:
         return long + max(0, short - self._beside) <= self._most
 
     async def take(self, brief: bool) -> None:
-        """Have a place, when there is one: a brief one waits for those that are brief alone, or are before it."""
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append((brief, place))
+        """Have a slot, when there is one: a brief one waits for those that are brief alone, or are before it."""
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append((brief, slot))
         self._let_in()
         try:
-            await place
+            await slot
         except asyncio.CancelledError:
-            if (brief, place) in self._line:
-                self._line.remove((brief, place))
+            if (brief, slot) in self._line:
+                self._line.remove((brief, slot))
             else:
                 self.leave(brief)
             raise
@@ -83,11 +83,11 @@ class Places:
         self._let_in()
 
     def _let_in(self) -> None:
-        for brief, place in list(self._line):
+        for brief, slot in list(self._line):
             if self.free(brief):
-                self._line.remove((brief, place))
+                self._line.remove((brief, slot))
                 self._taken[brief] += 1
-                place.set_result(None)
+                slot.set_result(None)
 
 
 class Front:
@@ -96,7 +96,7 @@ class Front:
     def __init__(self, executor: Callable[[], Executor], bounds: Bounds) -> None:
         self.bounds = bounds
         self.worker = Worker(executor, "serving", reported=self._wake, rests=_give_back)
-        self.places = Places(bounds.running, bounds.brief)
+        self.slots = Slots(bounds.running, bounds.brief)
         self.watchers: set[asyncio.Queue[tuple[int, Any]]] = set()
         self._readers: dict[int, LateReader] = {}
         self._known: dict[int, list[Any]] = {}  # the requests that go on, and how their answers were opened
@@ -112,13 +112,13 @@ class Front:
 
     @property
     def running(self) -> int:
-        """Requests that have a place."""
-        return self.places.running
+        """Requests that have a slot."""
+        return self.slots.running
 
     @property
     def waiting(self) -> int:
         """Requests that wait for one."""
-        return self.places.waiting
+        return self.slots.waiting
 
     @property
     def alive(self) -> bool:
@@ -151,15 +151,15 @@ class Front:
 
     @asynccontextmanager
     async def admitted(self, brief: bool = False) -> AsyncIterator[None]:
-        """A place among those that run; RequestRefused where too many wait for one already."""
-        if not self.places.free(brief) and self.waiting >= self.bounds.waiting:
+        """A slot among those that run; RequestRefused where too many wait for one already."""
+        if not self.slots.free(brief) and self.waiting >= self.bounds.waiting:
             line = f"{self.waiting} requests wait already: come back later"
             raise RequestRefused(line, status=429, kind="rate_limit_error")
-        await self.places.take(brief)
+        await self.slots.take(brief)
         try:
             yield
         finally:
-            self.places.leave(brief)
+            self.slots.leave(brief)
 
     async def events(self, request: Any) -> AsyncIterator[Any]:
         """The events of a request. Raises RequestRefused, another LikelyError, or WorkerFault for a bug.

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from likely.app.serve.asks import RequestRefused
 from likely.app.serve.bounds import Bounds
+from likely.app.serve.requests import RequestRefused
 from likely.app.watch.address import is_loopback
 
 HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::[0-9]*)?")

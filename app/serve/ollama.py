@@ -15,8 +15,15 @@ import numpy as np
 
 from likely.app.requests import ModelFacts
 from likely.app.serve import openai_requests
-from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, RequestRefused, refused_as
 from likely.app.serve.reading import Kind, PartedText
+from likely.app.serve.requests import (
+    AnswerOpened,
+    AnswerRequest,
+    Embedded,
+    EmbeddingRequest,
+    RequestRefused,
+    refused_as,
+)
 from likely.engine.prompt import Prompt
 
 Json = dict[str, Any]
@@ -94,12 +101,12 @@ def generate(data: bytes) -> AnswerRequest:
     """The request of /api/generate; a `raw` prompt is gone on with as it is."""
     body = openai_requests.read(data, GENERATE)
     system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
-    ask = _asked(body, [*system, {"role": "user", "content": body["prompt"]}])
+    request = _asked(body, [*system, {"role": "user", "content": body["prompt"]}])
     if not body.get("raw"):
-        return ask
+        return request
     if system:
         raise RequestRefused("raw: the prompt is read as it is, so there is no place for system", "system")
-    return replace(ask, prompt=Prompt(parts=(body["prompt"],)), effort="")
+    return replace(request, prompt=Prompt(parts=(body["prompt"],)), effort="")
 
 
 def embed(data: bytes) -> EmbeddingRequest:
@@ -123,7 +130,7 @@ def _message(turn: Json, i: int) -> Json:
 
 
 def _asked(body: Json, messages: list[Json]) -> AnswerRequest:
-    request: Json = {"model": _without_tag(body["model"]), "messages": messages, "stream": body.get("stream", True)}
+    chat: Json = {"model": _without_tag(body["model"]), "messages": messages, "stream": body.get("stream", True)}
     for name in EMPTY:
         if body.get(name):
             raise RequestRefused(f"{name} is not supported here: leave it out", name)
@@ -132,26 +139,26 @@ def _asked(body: Json, messages: list[Json]) -> AnswerRequest:
         if name in PASSED_OVER:
             ignored.append(f"options.{name}")
         elif name in OPTIONS:
-            request[OPTIONS[name]] = value
+            chat[OPTIONS[name]] = value
         else:
             raise RequestRefused(f"options.{name[:60]} is not supported here: leave it out", f"options.{name[:60]}")
-    if request.get("max_tokens") in (-1, -2):  # as much as there is room for
-        del request["max_tokens"]
+    if chat.get("max_tokens") in (-1, -2):  # as much as there is room for
+        del chat["max_tokens"]
     form = body.get("format") or None
     if form == "json":
-        request["response_format"] = {"type": "json_object"}
+        chat["response_format"] = {"type": "json_object"}
     elif isinstance(form, dict):
-        request["response_format"] = {"type": "json_schema", "json_schema": {"schema": form}}
+        chat["response_format"] = {"type": "json_schema", "json_schema": {"schema": form}}
     elif form is not None:
         raise RequestRefused(f"format must be json or a schema, got {form[:60]!r}", "format")
     if body.get("tools"):
-        request["tools"] = body["tools"]
+        chat["tools"] = body["tools"]
     if "think" in body:
         think = body["think"]
-        request["reasoning_effort"] = EFFORT[think] if isinstance(think, bool) else think
+        chat["reasoning_effort"] = EFFORT[think] if isinstance(think, bool) else think
     with refused_as(NAMES):
-        ask = openai_requests.chat(openai_requests.checked(request, openai_requests.CHAT))
-    return replace(ask, ignored=tuple(ignored))
+        request = openai_requests.chat(openai_requests.checked(chat, openai_requests.CHAT))
+    return replace(request, ignored=tuple(ignored))
 
 
 def _without_tag(name: str) -> str:
@@ -230,13 +237,13 @@ def shown(facts: ModelFacts) -> Json:
     }
 
 
-def embedded(ask: EmbeddingRequest, embeddings: Embedded, began: float) -> Json:
+def embedded(request: EmbeddingRequest, embeddings: Embedded, began: float) -> Json:
     """The body of /api/embed: rows of length 1."""
     rows = np.array(embeddings.rows, np.float64)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     took = int((time.perf_counter() - began) * 1e9)
     figures = {"total_duration": took, "load_duration": 0, "prompt_eval_count": embeddings.tokens}
-    return {"model": ask.model, "embeddings": rows.tolist(), **figures}
+    return {"model": request.model, "embeddings": rows.tolist(), **figures}
 
 
 def embedding(embeddings: Embedded) -> Json:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from likely.app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, ResponseShape
 from likely.app.serve.bounds import BOUNDS, TOP
+from likely.app.serve.requests import AnswerRequest, EmbeddingRequest, RequestRefused, ResponseShape
 from likely.engine import choices, json_reader
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.guessing import Drafting

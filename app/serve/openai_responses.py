@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, RequestRefused
 from likely.app.serve.reading import AnswerReader, PartedText, TextDelta, read_call
+from likely.app.serve.requests import AnswerOpened, AnswerRequest, Embedded, RequestRefused
 from likely.engine.choices import probability
 from likely.engine.trace.fields import step_object
 from likely.engine.trace.step import TokenStep
@@ -97,16 +97,16 @@ def _piece(pieces: Sequence[bytes], token: int) -> bytes:
     return pieces[token] if token < len(pieces) else b""
 
 
-def ours(ask: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[bytes], *, whole: bool = True) -> Json:
+def ours(request: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[bytes], *, whole: bool = True) -> Json:
     """The `likely` part of a choice: figures of each token, and its candidates with what cut them; of a `whole` answer
     that is one of given texts, the probability of that."""
-    p = probability(ask.control.recipe, [step.token for step in steps]) if ask.choices and whole else None
-    if not (ask.shown.steps or ask.shown.snapshot):
+    p = probability(request.control.recipe, [step.token for step in steps]) if request.choices and whole else None
+    if not (request.shown.steps or request.shown.snapshot):
         return {} if p is None else {"likely": {"probability": p}}
     shown = []
     for step in steps:
         one = step_object(step)
-        if ask.shown.snapshot and step.snapshot is not None and step.removed_by is not None:
+        if request.shown.snapshot and step.snapshot is not None and step.removed_by is not None:
             names = [type(transform).__name__ for transform in step.recipe.transforms]
             s = step.snapshot
             one["candidates"] = [
@@ -119,9 +119,9 @@ def ours(ask: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[bytes]
                 for token, logit, cut in zip(s.ids, s.logits, step.removed_by, strict=True)
             ]
         shown.append(one)
-    transforms = [repr(transform) for transform in ask.control.recipe.transforms]
+    transforms = [repr(transform) for transform in request.control.recipe.transforms]
     among = {} if p is None else {"probability": p}
-    own = {"seed": ask.seed, "transforms": transforms, "strategy": str(ask.strategy), **among, "steps": shown}
+    own = {"seed": request.seed, "transforms": transforms, "strategy": str(request.strategy), **among, "steps": shown}
     return {"likely": own}
 
 
@@ -129,32 +129,32 @@ def ours(ask: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[bytes]
 
 
 def chat_response(
-    ask: AnswerRequest, opened: AnswerOpened, reader: AnswerReader, head: Json, pieces: Sequence[bytes]
+    request: AnswerRequest, opened: AnswerOpened, reader: AnswerReader, head: Json, pieces: Sequence[bytes]
 ) -> Json:
     """The body of /v1/chat/completions."""
     choices = []
-    for index, text in enumerate(reader.best(ask.n)):
-        answer, calls = message(ask, text)
-        logprobs = ask.shown.logprobs
+    for index, text in enumerate(reader.best(request.n)):
+        answer, calls = message(request, text)
+        logprobs = request.shown.logprobs
         choices.append(
             {
                 "index": index,
                 "message": answer,
                 "logprobs": None if logprobs is None else chat_logprobs(text.steps, logprobs, pieces),
                 "finish_reason": "tool_calls" if calls else FINISH[text.reason],
-                **ours(ask, text.steps, pieces),
+                **ours(request, text.steps, pieces),
             }
         )
     return {**head, "object": "chat.completion", "choices": choices, "usage": usage(opened.prompt_tokens, reader)}
 
 
-def message(ask: AnswerRequest, text: PartedText) -> tuple[Json, list[Json]]:
+def message(request: AnswerRequest, text: PartedText) -> tuple[Json, list[Json]]:
     """An assistant's message, and the calls in it."""
     functions = text.calls
-    if ask.called and (call := read_call(text.of("said"))) is not None:
+    if request.called and (call := read_call(text.of("said"))) is not None:
         functions = [call]
     calls = [{"id": identity("call"), "type": "function", "function": call} for call in functions]
-    answer: Json = {"role": "assistant", "content": None if calls and ask.called else text.of("said")}
+    answer: Json = {"role": "assistant", "content": None if calls and request.called else text.of("said")}
     if thought := text.of("thought"):
         answer["reasoning_content"] = thought.strip()
     if calls:
@@ -163,20 +163,20 @@ def message(ask: AnswerRequest, text: PartedText) -> tuple[Json, list[Json]]:
 
 
 def text_choices(
-    ask: AnswerRequest, reader: AnswerReader, prompt: Sequence[TokenStep], pieces: Sequence[bytes], first: int
+    request: AnswerRequest, reader: AnswerReader, prompt: Sequence[TokenStep], pieces: Sequence[bytes], first: int
 ) -> list[Json]:
     """The choices of one prompt of /v1/completions, numbered from `first`; `prompt` is its echo."""
     choices, echoed = [], "".join(step.text for step in prompt)
-    for index, text in enumerate(reader.best(ask.n), first):
+    for index, text in enumerate(reader.best(request.n), first):
         steps = [*prompt, *text.steps]
-        logprobs = ask.shown.logprobs
+        logprobs = request.shown.logprobs
         choices.append(
             {
                 "index": index,
                 "text": echoed + "".join(part for _, part in text.parts),
                 "logprobs": None if logprobs is None else text_logprobs(steps, logprobs, pieces),
                 "finish_reason": FINISH[text.reason],
-                **ours(ask, steps, pieces),
+                **ours(request, steps, pieces),
             }
         )
     return choices
@@ -185,16 +185,16 @@ def text_choices(
 # -- streams ---------------------------------------------------------------------------------------------------------
 
 
-def chat_chunk(ask: AnswerRequest, grown: TextDelta, head: Json, pieces: Sequence[bytes]) -> Json | None:
+def chat_chunk(request: AnswerRequest, grown: TextDelta, head: Json, pieces: Sequence[bytes]) -> Json | None:
     """A chunk for what is new of a text; None where nothing is to be said."""
     delta: Json = {}
     for kind, name in (("said", "content"), ("thought", "reasoning_content")):
         new = "".join(text for k, text in grown.parts if k == kind)
-        if new and not (ask.called and kind == "said"):  # a call comes whole, at the end
+        if new and not (request.called and kind == "said"):  # a call comes whole, at the end
             delta[name] = new
-    logprobs = ask.shown.logprobs
+    logprobs = request.shown.logprobs
     measured = logprobs is not None and shown_steps(grown.steps)
-    extra = ours(ask, grown.steps, pieces, whole=False) if grown.steps else {}
+    extra = ours(request, grown.steps, pieces, whole=False) if grown.steps else {}
     if not (delta or measured or grown.reason or extra):
         return None
     choice = {
@@ -222,10 +222,10 @@ def calls_chunk(number: int, calls: Sequence[Json], head: Json) -> Json:
 
 
 def text_chunk(
-    ask: AnswerRequest, grown: TextDelta, first: int, head: Json, pieces: Sequence[bytes], offset: int
+    request: AnswerRequest, grown: TextDelta, first: int, head: Json, pieces: Sequence[bytes], offset: int
 ) -> Json | None:
     """A chunk of /v1/completions; `offset` characters stand before it."""
-    text, logprobs = "".join(part for _, part in grown.parts), ask.shown.logprobs
+    text, logprobs = "".join(part for _, part in grown.parts), request.shown.logprobs
     if not (text or grown.reason or (logprobs is not None and grown.steps)):
         return None
     choice = {
@@ -233,7 +233,7 @@ def text_chunk(
         "text": text,
         "logprobs": None if logprobs is None else text_logprobs(grown.steps, logprobs, pieces, offset),
         "finish_reason": FINISH[grown.reason] if grown.reason else None,
-        **(ours(ask, grown.steps, pieces, whole=False) if grown.steps else {}),
+        **(ours(request, grown.steps, pieces, whole=False) if grown.steps else {}),
     }
     return {**head, "object": "text_completion", "choices": [choice]}
 
@@ -246,11 +246,11 @@ def model(name: str) -> Json:
     return {"id": name, "object": "model", "created": 0, "owned_by": "likely"}
 
 
-def embeddings(embedded: Embedded, model: str, packed: bool) -> Json:
+def embeddings(embedded: Embedded, model: str, as_base64: bool) -> Json:
     """The body of /v1/embeddings, its numbers as base64 of float32 where that was asked for."""
 
     def row(values: tuple[float, ...]) -> Any:
-        return base64.b64encode(np.array(values, "<f4").tobytes()).decode() if packed else list(values)
+        return base64.b64encode(np.array(values, "<f4").tobytes()).decode() if as_base64 else list(values)
 
     return {
         "object": "list",

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @dataclass(eq=False, slots=True)
-class ReadingPlace:
+class ReadProgress:
     """A text that is being read: how many pieces of it were."""
 
     pieces: int = 0
@@ -27,14 +27,14 @@ class ReadingLine:
     """Who reads, and whether somebody has drawn since the last piece."""
 
     def __init__(self) -> None:
-        self._line: list[ReadingPlace] = []  # who has waited longest first
+        self._line: list[ReadProgress] = []  # who has waited longest first
         self._drawing = 0
         self._drawn = True
         self._round = False  # whether the next piece is of who has waited longest
 
     def read(self, pieces: Generator[Any, None, T]) -> Generator[Any, None, T]:
         """A computation in pieces as a part of a job: None for a turn in which it is another's turn to read."""
-        reading = ReadingPlace()
+        reading = ReadProgress()
         self._line.append(reading)
         try:
             while True:
@@ -55,7 +55,7 @@ class ReadingLine:
             self._line.remove(reading)
             pieces.close()
 
-    def _next(self) -> ReadingPlace:
+    def _next(self) -> ReadProgress:
         return self._line[0] if self._round else min(self._line, key=lambda reading: reading.pieces)
 
     @contextmanager

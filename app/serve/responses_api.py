@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from likely.app.serve import openai_requests, openai_responses
-from likely.app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused, refused_as
 from likely.app.serve.openai_requests import OPTIONAL_BOOL, OPTIONAL_FLOAT, OPTIONAL_INT, OURS
 from likely.app.serve.reading import AnswerReader, TextDelta
+from likely.app.serve.requests import AnswerOpened, AnswerRequest, RequestRefused, refused_as
 
 Json = dict[str, Any]
 REQUEST = {
@@ -127,20 +127,20 @@ def head(model: str) -> Json:
     }
 
 
-def response(ask: AnswerRequest, opened: AnswerOpened, reader: AnswerReader, head: Json) -> Json:
+def response(request: AnswerRequest, opened: AnswerOpened, reader: AnswerReader, head: Json) -> Json:
     """The body of a whole response."""
     text = reader.best(1)[0]
-    message, calls = openai_responses.message(ask, text)
+    message, calls = openai_responses.message(request, text)
     output: list[Json] = []
     if thought := message.get("reasoning_content"):
         content = [{"type": "reasoning_text", "text": thought}]
         output.append({"type": "reasoning", "id": openai_responses.identity("rs"), "summary": [], "content": content})
     if message["content"] is not None:
         part: Json = {"type": "output_text", "text": message["content"], "annotations": []}
-        if ask.shown.logprobs is not None:
-            logprobs = openai_responses.chat_logprobs(text.steps, ask.shown.logprobs, opened.facts.vocabulary)
+        if request.shown.logprobs is not None:
+            logprobs = openai_responses.chat_logprobs(text.steps, request.shown.logprobs, opened.facts.vocabulary)
             part["logprobs"] = logprobs["content"]
-        more = openai_responses.ours(ask, text.steps, opened.facts.vocabulary)
+        more = openai_responses.ours(request, text.steps, opened.facts.vocabulary)
         output.append(_message("completed", [part]) | more)
     for call in calls:
         named = {"type": "function_call", "id": openai_responses.identity("fc"), "status": "completed"}

@@ -15,9 +15,16 @@ from itertools import chain
 from typing import Any
 
 from likely.app import requests as r
-from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, ModelsAsked, RequestRefused
 from likely.app.serve.bounds import BOUNDS, TOP
 from likely.app.serve.reading_line import ReadingLine
+from likely.app.serve.requests import (
+    AnswerOpened,
+    AnswerRequest,
+    Embedded,
+    EmbeddingRequest,
+    ListModels,
+    RequestRefused,
+)
 from likely.app.serve.template_fit import fitted
 from likely.app.worker import WORKED, Tell, worked
 from likely.engine import choices
@@ -114,7 +121,7 @@ class ServingJobs:
                 yield from self._answer(request)
             case EmbeddingRequest():
                 yield from self._embed(request)
-            case ModelsAsked():
+            case ListModels():
                 yield tuple((model.facts, model.session.nbytes) for model in self.models.values())
             case r.Load(name):
                 with ExitStack() as used:
@@ -127,52 +134,58 @@ class ServingJobs:
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
-    def _answer(self, ask: AnswerRequest) -> Generator[Any]:
-        if ask.adapter is not None and ask.adapter[0] not in self._adapters:
+    def _answer(self, request: AnswerRequest) -> Generator[Any]:
+        if request.adapter is not None and request.adapter[0] not in self._adapters:
             known = ", ".join(self._adapters) or "none"
-            raise RequestRefused(f"there is no adapter {ask.adapter[0][:80]!r} here: {known}", "likely.adapter", 404)
-        needs = tuple(ask.strategy.needs)
+            raise RequestRefused(
+                f"there is no adapter {request.adapter[0][:80]!r} here: {known}", "likely.adapter", 404
+            )
+        needs = tuple(request.strategy.needs)
         with ExitStack() as used:
-            model, *others = yield from self._ready((ask.model, *needs), used, ask.adapter)
-            yield from self._drawn(ask, model, {n: m.session for n, m in zip(needs, others, strict=True)})
+            model, *others = yield from self._ready((request.model, *needs), used, request.adapter)
+            yield from self._drawn(request, model, {n: m.session for n, m in zip(needs, others, strict=True)})
 
-    def _drawn(self, ask: AnswerRequest, model: ServedModel, others: dict[str, Any]) -> Generator[Any]:
-        session, control = model.session, ask.control
+    def _drawn(self, request: AnswerRequest, model: ServedModel, others: dict[str, Any]) -> Generator[Any]:
+        session, control = model.session, request.control
         tokenizer = session.tokenizer
-        prompt, ignored = yield from self._helper.do(partial(fitted, ask, tokenizer, model.facts.name))
+        prompt, ignored = yield from self._helper.do(partial(fitted, request, tokenizer, model.facts.name))
         ids = yield from self._helper.do(partial(model.ids, prompt, "prompt"))
         biased = [token for t in control.recipe.transforms if isinstance(t, LogitBias) for token in dict(t.bias)]
         if max(biased, default=0) >= tokenizer.vocab_size:
             raise RequestRefused(f"logit_bias: there is no token {max(biased)}", "logit_bias")
-        check_numbers(ask, len(ids), model.facts.context)
-        if ask.choices:
+        check_numbers(request, len(ids), model.facts.context)
+        if request.choices:
             yield from self._line.read(session.read(ids))
-            among = yield from self._line.read(choices.scoring(session, ids, ask.choices))
-            control.recipe = choices.bound(among, control.recipe, ask.strategy, len(ids))
-        elif ask.constraint is not None:
-            bound = Constraint(*ask.constraint, len(ids))
+            among = yield from self._line.read(choices.scoring(session, ids, request.choices))
+            control.recipe = choices.bound(among, control.recipe, request.strategy, len(ids))
+        elif request.constraint is not None:
+            bound = Constraint(*request.constraint, len(ids))
             yield from self._helper.do(lambda: bound.compiled(tokenizer))
             control.recipe = replace(control.recipe, transforms=(bound, *control.recipe.transforms))
         thinking = tokenizer.decode(ids[-8:]).rstrip().endswith(THINK)
         yield AnswerOpened(model.facts, len(ids), thinking, tuple(ids), ignored)
-        if ask.shown.echo:
+        if request.shown.echo:
             steps = yield from self._line.read(session.scoring(ids))
             nobodys = yield from self._helper.do(lambda: tokenizer.encode("", bos=True))  # tokens that nobody wrote
-            yield r.Scored(tuple(steps[0 if ask.prompt.whole else len(nobodys) :]))
-        if ask.max_tokens == 0:
+            yield r.Scored(tuple(steps[0 if request.prompt.whole else len(nobodys) :]))
+        if request.max_tokens == 0:
             return
-        strategy = ask.strategy
+        strategy = request.strategy
         if strategy != PLAIN:
-            strategy = yield from self._helper.do(lambda: ask.strategy.bind(others, tokenizer))
+            strategy = yield from self._helper.do(lambda: request.strategy.bind(others, tokenizer))
         with ExitStack() as seat:
-            batch = seat.enter_context(model.seat(ask.drawn, ask.brief)) if strategy == PLAIN and model.joins else None
+            batch = (
+                seat.enter_context(model.seat(request.drawn, request.brief))
+                if strategy == PLAIN and model.joins
+                else None
+            )
             events = session.generate(
                 ids,
                 control,
-                n=1 if strategy.SEARCHES else ask.drawn,
-                seed=ask.seed,
-                max_tokens=ask.max_tokens,
-                stop=ask.stop,
+                n=1 if strategy.SEARCHES else request.drawn,
+                seed=request.seed,
+                max_tokens=request.max_tokens,
+                stop=request.stop,
                 strategy=strategy,
                 batch=batch,
             )
@@ -182,16 +195,16 @@ class ServingJobs:
                     self._line.drew()
                     yield turn
 
-    def _embed(self, ask: EmbeddingRequest) -> Generator[Any]:
+    def _embed(self, request: EmbeddingRequest) -> Generator[Any]:
         from likely.engine.evaluate.features import averaging  # for who asks: evaluation is not for every server
 
         with ExitStack() as used:
-            (model,) = yield from self._ready((ask.model,), used)
+            (model,) = yield from self._ready((request.model,), used)
             session = model.session
             rows, tokens = [], 0
-            for prompt in ask.texts:
+            for prompt in request.texts:
                 ids = yield from self._helper.do(partial(model.ids, prompt, "input"))
-                averages = averaging(session, ids, ask.layer, session.pool.reading)
+                averages = averaging(session, ids, request.layer, session.pool.reading)
                 row = yield from self._line.read(averages)
                 rows.append(tuple(row.tolist()))
                 tokens += len(ids)
@@ -278,14 +291,14 @@ class ServingJobs:
         model.joins = session.model.make_cache().joins
 
 
-def check_numbers(ask: AnswerRequest, count: int, context: int) -> None:
+def check_numbers(request: AnswerRequest, count: int, context: int) -> None:
     """RequestRefused for an answer with more log-probabilities to tell than a request may have, behind `count` tokens:
     one a token, and one for each alternative beside it."""
-    shown = ask.shown
+    shown = request.shown
     beside = TOP if shown.snapshot else shown.logprobs or 0
-    texts = max(ask.drawn, ask.strategy.width(ask.drawn))
-    drawn = texts * min(context - count, context if ask.max_tokens is None else ask.max_tokens)
-    tokens = ask.together * (max(drawn, 0) + (ask.n * count if shown.echo else 0))
+    texts = max(request.drawn, request.strategy.width(request.drawn))
+    drawn = texts * min(context - count, context if request.max_tokens is None else request.max_tokens)
+    tokens = request.together * (max(drawn, 0) + (request.n * count if shown.echo else 0))
     if tokens * (1 + beside) > BOUNDS.numbers:
         raise RequestRefused(
             f"max_tokens: {tokens:,} tokens with {beside} alternatives each are {tokens * (1 + beside):,} numbers, and "

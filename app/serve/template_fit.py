@@ -8,7 +8,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from likely.app.serve.asks import AnswerRequest, RequestRefused
+from likely.app.serve.requests import AnswerRequest, RequestRefused
 from likely.engine.prompt import Prompt
 from likely.engine.tokenizer.template import Message
 
@@ -19,26 +19,26 @@ TOOLS = (
 )
 
 
-def fitted(ask: AnswerRequest, tokenizer: Any, model: str) -> tuple[Prompt, tuple[str, ...]]:
+def fitted(request: AnswerRequest, tokenizer: Any, model: str) -> tuple[Prompt, tuple[str, ...]]:
     """The prompt as the template of `tokenizer` takes it, and the fields that change nothing there. RequestRefused
     where there is no template for what it alone could read."""
-    prompt = ask.prompt
+    prompt = request.prompt
     if tokenizer.chat_template is None:
         if prompt.options or prompt.tools:
             name = "tools" if prompt.tools else "chat_template_kwargs"
             raise RequestRefused(f"{name}: {model} has no chat template that could read it", name)
-        return prompt, ("reasoning_effort",) if ask.effort else ()
-    if not (prompt.tools or ask.effort):
+        return prompt, ("reasoning_effort",) if request.effort else ()
+    if not (prompt.tools or request.effort):
         return prompt, ()
     reads = tokenizer.templates["default"].variables
     if prompt.tools and "tools" not in reads and "tool_use" not in tokenizer.templates:
         prompt = replace(prompt, turns=with_tools(prompt), tools=())
-    if not ask.effort:
+    if not request.effort:
         return prompt, ()
     if "reasoning_effort" in reads:
-        return replace(prompt, options=(*prompt.options, ("reasoning_effort", ask.effort))), ()
+        return replace(prompt, options=(*prompt.options, ("reasoning_effort", request.effort))), ()
     if "enable_thinking" in reads:
-        return replace(prompt, options=(*prompt.options, ("enable_thinking", ask.effort not in THOUGHTLESS))), ()
+        return replace(prompt, options=(*prompt.options, ("enable_thinking", request.effort not in THOUGHTLESS))), ()
     return prompt, ("reasoning_effort",)
 
 

@@ -19,10 +19,17 @@ from starlette.routing import Route
 
 from likely.app import requests as r
 from likely.app.serve import ollama, openai_requests, openai_responses, responses_api
-from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, ModelsAsked, RequestRefused
 from likely.app.serve.exchange import Handler, Lines, LoggedResponse, Reply, ServedExchange, ServerState
 from likely.app.serve.openapi import description
 from likely.app.serve.reading import AnswerReader, TextDelta
+from likely.app.serve.requests import (
+    AnswerOpened,
+    AnswerRequest,
+    Embedded,
+    EmbeddingRequest,
+    ListModels,
+    RequestRefused,
+)
 from likely.app.watch.lines import WATCH
 
 Json = dict[str, Any]
@@ -94,23 +101,25 @@ class Endpoint:
             self.state, RequestRefused(line, status=error.status_code, headers=error.headers), "other"
         )
 
-    async def _opened(self, ask: AnswerRequest, exchange: ServedExchange) -> tuple[AnswerOpened, AsyncIterator[Any]]:
+    async def _opened(
+        self, request: AnswerRequest, exchange: ServedExchange
+    ) -> tuple[AnswerOpened, AsyncIterator[Any]]:
         """The first event of a request, and the others."""
-        events = self.state.front.events(ask)
+        events = self.state.front.events(request)
         async for event in events:
             assert isinstance(event, AnswerOpened)
             exchange.model = event.facts.name
             exchange.prompt_tokens += event.prompt_tokens
-            self.state.ignore(exchange.route, (*ask.ignored, *event.ignored))
+            self.state.ignore(exchange.route, (*request.ignored, *event.ignored))
             return event, events
         raise RequestRefused("the request ended before it began", status=503, kind="server_error")
 
     async def _whole(
-        self, ask: AnswerRequest, exchange: ServedExchange
+        self, request: AnswerRequest, exchange: ServedExchange
     ) -> tuple[AnswerOpened, AnswerReader, tuple[Any, ...]]:
         """A whole answer: its beginning, its texts, and the steps of its prompt where they were asked for."""
-        opened, events = await self._opened(ask, exchange)
-        reader = self._reader(ask, opened, exchange)
+        opened, events = await self._opened(request, exchange)
+        reader = self._reader(request, opened, exchange)
         steps: tuple[Any, ...] = ()
         async for event in events:
             if isinstance(event, r.Scored):
@@ -121,11 +130,11 @@ class Endpoint:
         return opened, reader, steps
 
     @staticmethod
-    def _reader(ask: AnswerRequest, opened: AnswerOpened, exchange: ServedExchange) -> AnswerReader:
-        n = 1 if ask.strategy.SEARCHES else ask.drawn
-        shown = ask.shown
+    def _reader(request: AnswerRequest, opened: AnswerOpened, exchange: ServedExchange) -> AnswerReader:
+        n = 1 if request.strategy.SEARCHES else request.drawn
+        shown = request.shown
         figures = shown.logprobs is not None or shown.steps or shown.snapshot
-        reader = AnswerReader(n, thinking=opened.thinking, calls=bool(ask.tools), figures=figures)
+        reader = AnswerReader(n, thinking=opened.thinking, calls=bool(request.tools), figures=figures)
         exchange.readers.append(reader)
         return reader
 
@@ -138,16 +147,16 @@ class Endpoint:
         """The request in a body, which has a place among those that run. A long body waits for that as it came, and is
         read while the loop serves others."""
         if len(body) > SHORT:
-            await exchange.place.enter_async_context(self.state.front.admitted())
+            await exchange.slot.enter_async_context(self.state.front.admitted())
             return await self.state.aside(read)
-        ask = read()
-        brief = any(getattr(part, "brief", False) for part in (ask if isinstance(ask, tuple) else (ask,)))
-        await exchange.place.enter_async_context(self.state.front.admitted(brief))
-        return ask
+        request = read()
+        brief = any(getattr(part, "brief", False) for part in (request if isinstance(request, tuple) else (request,)))
+        await exchange.slot.enter_async_context(self.state.front.admitted(brief))
+        return request
 
-    async def _lines(self, ask: AnswerRequest, parts: Iterator[Json]) -> list[str]:
+    async def _lines(self, request: AnswerRequest, parts: Iterator[Json]) -> list[str]:
         """The lines of a stream for news of a text; with figures they are made while the loop serves others."""
-        shown = ask.shown
+        shown = request.shown
         if shown.logprobs is None and not shown.steps and not shown.snapshot:
             return [_sse(part) for part in parts]
         return await self.state.aside(lambda: [_sse(part) for part in parts])
@@ -155,59 +164,65 @@ class Endpoint:
     # -- OpenAI ------------------------------------------------------------------------------------------------------
 
     async def chat(self, body: bytes, exchange: ServedExchange) -> Reply:
-        ask = await self._asked(
+        request = await self._asked(
             body, exchange, lambda: openai_requests.chat(openai_requests.read(body, openai_requests.CHAT))
         )
-        return await self._chat(ask, exchange)
+        return await self._chat(request, exchange)
 
-    async def _chat(self, ask: AnswerRequest, exchange: ServedExchange) -> Reply:
-        if ask.shown.stream:
-            opened, events = await self._opened(ask, exchange)
-            return Lines(self._chat_stream(ask, opened, events, exchange))
-        opened, reader, _ = await self._whole(ask, exchange)
+    async def _chat(self, request: AnswerRequest, exchange: ServedExchange) -> Reply:
+        if request.shown.stream:
+            opened, events = await self._opened(request, exchange)
+            return Lines(self._chat_stream(request, opened, events, exchange))
+        opened, reader, _ = await self._whole(request, exchange)
         head = _head("chatcmpl", opened)
-        return lambda: openai_responses.chat_response(ask, opened, reader, head, opened.facts.vocabulary)
+        return lambda: openai_responses.chat_response(request, opened, reader, head, opened.facts.vocabulary)
 
     async def _chat_stream(
-        self, ask: AnswerRequest, opened: AnswerOpened, events: AsyncIterator[Any], exchange: ServedExchange
+        self, request: AnswerRequest, opened: AnswerOpened, events: AsyncIterator[Any], exchange: ServedExchange
     ) -> AsyncIterator[str]:
-        head, reader, pieces = _head("chatcmpl", opened), self._reader(ask, opened, exchange), opened.facts.vocabulary
+        head, reader, pieces = (
+            _head("chatcmpl", opened),
+            self._reader(request, opened, exchange),
+            opened.facts.vocabulary,
+        )
 
         def chunks(event: Any) -> Iterator[Json]:
             for grown in reader.read(event):
                 self._first(exchange, grown)
-                calls = openai_responses.message(ask, reader.texts[grown.number])[1] if grown.reason else []
+                calls = openai_responses.message(request, reader.texts[grown.number])[1] if grown.reason else []
                 delta = replace(grown, reason="") if calls else grown  # what was held back comes before them
-                if (chunk := openai_responses.chat_chunk(ask, delta, head, pieces)) is not None:
+                if (chunk := openai_responses.chat_chunk(request, delta, head, pieces)) is not None:
                     yield chunk
                 if calls:
                     yield openai_responses.calls_chunk(grown.number, calls, head)
 
-        for number in range(ask.drawn):
+        for number in range(request.drawn):
             yield _sse(openai_responses.opening_chunk(head, number))
         async for event in events:
-            for line in await self._lines(ask, chunks(event)):
+            for line in await self._lines(request, chunks(event)):
                 yield line
-        if ask.shown.usage:
+        if request.shown.usage:
             usage = openai_responses.usage(opened.prompt_tokens, reader)
             yield _sse({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
         yield DONE
 
     async def completions(self, body: bytes, exchange: ServedExchange) -> Reply:
-        asks = await self._asked(
+        requests = await self._asked(
             body, exchange, lambda: openai_requests.completions(openai_requests.read(body, openai_requests.COMPLETION))
         )
-        if asks[0].shown.stream:
-            opened, events = await self._opened(asks[0], exchange)
-            return Lines(self._text_stream(asks, opened, events, exchange))
+        if requests[0].shown.stream:
+            opened, events = await self._opened(requests[0], exchange)
+            return Lines(self._text_stream(requests, opened, events, exchange))
         answers: list[tuple[AnswerOpened, AnswerReader, tuple[Any, ...]]] = []
-        for start in range(0, len(asks), SIDE_BY_SIDE):
-            answers += await _together([self._whole(ask, exchange) for ask in asks[start : start + SIDE_BY_SIDE]])
+        for start in range(0, len(requests), SIDE_BY_SIDE):
+            answers += await _together(
+                [self._whole(request, exchange) for request in requests[start : start + SIDE_BY_SIDE]]
+            )
 
         def choices() -> list[Json]:
             rows: list[Json] = []
-            for ask, (opened, reader, steps) in zip(asks, answers, strict=True):
-                rows += openai_responses.text_choices(ask, reader, steps, opened.facts.vocabulary, len(rows))
+            for request, (opened, reader, steps) in zip(requests, answers, strict=True):
+                rows += openai_responses.text_choices(request, reader, steps, opened.facts.vocabulary, len(rows))
             return rows
 
         usages = [openai_responses.usage(opened.prompt_tokens, reader) for opened, reader, _ in answers]
@@ -216,33 +231,37 @@ class Endpoint:
         return lambda: {**head, "choices": choices(), "usage": total}
 
     async def _text_stream(
-        self, asks: Sequence[AnswerRequest], opened: AnswerOpened, events: AsyncIterator[Any], exchange: ServedExchange
+        self,
+        requests: Sequence[AnswerRequest],
+        opened: AnswerOpened,
+        events: AsyncIterator[Any],
+        exchange: ServedExchange,
     ) -> AsyncIterator[str]:
         head, pieces, total = _head("cmpl", opened), opened.facts.vocabulary, [0, 0]
-        for number, ask in enumerate(asks):
+        for number, request in enumerate(requests):
             if number:
-                opened, events = await self._opened(ask, exchange)
-            reader, first = self._reader(ask, opened, exchange), number * ask.n
-            at = dict.fromkeys(range(ask.n), 0)
+                opened, events = await self._opened(request, exchange)
+            reader, first = self._reader(request, opened, exchange), number * request.n
+            at = dict.fromkeys(range(request.n), 0)
 
-            def chunk(ask: AnswerRequest, grown: TextDelta, first: int, at: dict[int, int]) -> Iterator[Json]:
+            def chunk(request: AnswerRequest, grown: TextDelta, first: int, at: dict[int, int]) -> Iterator[Json]:
                 offset = at[grown.number]
                 at[grown.number] += sum(len(step.text) for step in grown.steps)
-                written = openai_responses.text_chunk(ask, grown, first, head, pieces, offset)
+                written = openai_responses.text_chunk(request, grown, first, head, pieces, offset)
                 yield from [] if written is None else [written]
 
             async for event in events:
                 if isinstance(event, r.Scored):
-                    for grown in _echoed(ask, event.steps):
-                        for line in await self._lines(ask, chunk(ask, grown, first, at)):
+                    for grown in _echoed(request, event.steps):
+                        for line in await self._lines(request, chunk(request, grown, first, at)):
                             yield line
                     continue
                 for grown in reader.read(event):
                     self._first(exchange, grown)
-                    for line in await self._lines(ask, chunk(ask, grown, first, at)):
+                    for line in await self._lines(request, chunk(request, grown, first, at)):
                         yield line
             total = [total[0] + opened.prompt_tokens, total[1] + reader.tokens]
-        if asks[0].shown.usage:
+        if requests[0].shown.usage:
             usage = {"prompt_tokens": total[0], "completion_tokens": total[1], "total_tokens": sum(total)}
             yield _sse({**head, "object": "text_completion", "choices": [], "usage": usage})
         yield DONE
@@ -252,40 +271,40 @@ class Endpoint:
             read = openai_requests.read(body, openai_requests.EMBEDDING)
             return read, openai_requests.embeddings(read)
 
-        read, ask = await self._asked(body, exchange, asked)
-        embedded = await self._embedded(ask, exchange)
-        packed, name = read.get("encoding_format") == "base64", ask.model or self.names()[0]
-        return lambda: openai_responses.embeddings(embedded, name, packed)
+        read, request = await self._asked(body, exchange, asked)
+        embedded = await self._embedded(request, exchange)
+        as_base64, name = read.get("encoding_format") == "base64", request.model or self.names()[0]
+        return lambda: openai_responses.embeddings(embedded, name, as_base64)
 
-    async def _embedded(self, ask: EmbeddingRequest, exchange: ServedExchange) -> Embedded:
-        async for event in self.state.front.events(ask):
+    async def _embedded(self, request: EmbeddingRequest, exchange: ServedExchange) -> Embedded:
+        async for event in self.state.front.events(request):
             if isinstance(event, Embedded):
                 exchange.prompt_tokens = event.tokens
                 return event
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
     async def responses(self, body: bytes, exchange: ServedExchange) -> Reply:
-        ask = await self._asked(body, exchange, lambda: responses_api.read(body))
-        opened, events = await self._opened(ask, exchange)
+        request = await self._asked(body, exchange, lambda: responses_api.read(body))
+        opened, events = await self._opened(request, exchange)
         head = responses_api.head(opened.facts.name)
-        reader = self._reader(ask, opened, exchange)
-        if ask.shown.stream:
-            return Lines(self._response_stream(ask, opened, events, reader, head, exchange))
+        reader = self._reader(request, opened, exchange)
+        if request.shown.stream:
+            return Lines(self._response_stream(request, opened, events, reader, head, exchange))
         async for event in events:
             for grown in reader.read(event):
                 self._first(exchange, grown)
-        return lambda: responses_api.response(ask, opened, reader, head)
+        return lambda: responses_api.response(request, opened, reader, head)
 
     async def _response_stream(
         self,
-        ask: AnswerRequest,
+        request: AnswerRequest,
         opened: AnswerOpened,
         events: AsyncIterator[Any],
         reader: AnswerReader,
         head: Json,
         exchange: ServedExchange,
     ) -> AsyncIterator[str]:
-        writer = responses_api.StreamWriter(head, ask.called)
+        writer = responses_api.StreamWriter(head, request.called)
         for line in writer.begin():
             yield _named_sse(line)
         async for event in events:
@@ -295,7 +314,7 @@ class Endpoint:
                     yield _named_sse(line)
 
         def end() -> list[str]:
-            return [_named_sse(line) for line in writer.end(responses_api.response(ask, opened, reader, head))]
+            return [_named_sse(line) for line in writer.end(responses_api.response(request, opened, reader, head))]
 
         for text in await self.state.aside(end):
             yield text
@@ -312,9 +331,9 @@ class Endpoint:
             await self._asked(body, exchange, lambda: ollama.generate(body)), exchange, ollama.generate_line
         )
 
-    async def _ollama(self, ask: AnswerRequest, exchange: ServedExchange, line: ollama.Line) -> Reply:
-        opened, events = await self._opened(ask, exchange)
-        reader = self._reader(ask, opened, exchange)
+    async def _ollama(self, request: AnswerRequest, exchange: ServedExchange, line: ollama.Line) -> Reply:
+        opened, events = await self._opened(request, exchange)
+        reader = self._reader(request, opened, exchange)
 
         async def lines() -> AsyncIterator[str]:
             async for event in events:
@@ -325,7 +344,7 @@ class Endpoint:
                     elif grown.reason:
                         yield json.dumps(line(opened, grown.parts, reader.ended[-1], exchange.began)) + "\n"
 
-        if ask.shown.stream:
+        if request.shown.stream:
             return Lines(lines(), "application/x-ndjson")
         async for event in events:
             for grown in reader.read(event):
@@ -344,16 +363,16 @@ class Endpoint:
         return ollama.tags(await asyncio.to_thread(self.names))
 
     async def ollama_embed(self, body: bytes, exchange: ServedExchange) -> Reply:
-        ask = await self._asked(body, exchange, lambda: ollama.embed(body))
-        embedded = await self._embedded(ask, exchange)
-        return lambda: ollama.embedded(ask, embedded, exchange.began)
+        request = await self._asked(body, exchange, lambda: ollama.embed(body))
+        embedded = await self._embedded(request, exchange)
+        return lambda: ollama.embedded(request, embedded, exchange.began)
 
     async def ollama_embedding(self, body: bytes, exchange: ServedExchange) -> Reply:
-        ask = await self._asked(body, exchange, lambda: ollama.embed_prompt(body))
-        return ollama.embedding(await self._embedded(ask, exchange))
+        request = await self._asked(body, exchange, lambda: ollama.embed_prompt(body))
+        return ollama.embedding(await self._embedded(request, exchange))
 
     async def ollama_ps(self, body: bytes, exchange: ServedExchange) -> Reply:
-        async for models in self.state.front.events(ModelsAsked()):
+        async for models in self.state.front.events(ListModels()):
             return ollama.running(models)
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
@@ -407,12 +426,12 @@ async def _watched(parts: AsyncIterator[Json]) -> AsyncIterator[str]:
     yield DONE
 
 
-def _echoed(ask: AnswerRequest, steps: Sequence[Any]) -> Iterator[TextDelta]:
+def _echoed(request: AnswerRequest, steps: Sequence[Any]) -> Iterator[TextDelta]:
     """An echo as news of each text, a part at a time."""
-    for number in range(ask.n):
+    for number in range(request.n):
         for low in range(0, max(len(steps), 1), ECHOED):
             part = tuple(steps[low : low + ECHOED])
-            over = not ask.max_tokens and low + ECHOED >= len(steps)
+            over = not request.max_tokens and low + ECHOED >= len(steps)
             yield TextDelta(number, (("said", "".join(s.text for s in part)),), part, "length" if over else "")
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from likely.app.rows import figures_row
-from likely.app.serve.asks import AnswerOpened, AnswerRequest, EmbeddingRequest
+from likely.app.serve.requests import AnswerOpened, AnswerRequest, EmbeddingRequest
 from likely.app.watch.lines import EVENTS, FORM
 from likely.app.worker import Closed, Failed
 from likely.engine.decode.strategies import PLAIN

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from likely.app.tui.base.highlight import Highlight, Place
+from likely.app.tui.base.highlight import Highlight, LexerState
 from likely.app.tui.base.inline import Run, inline
 from likely.app.tui.base.lines import Divider, closes, is_code, line_at, lists
 from tests.screen.test_markdown import SIGNS
@@ -116,7 +116,7 @@ def test_a_text_may_be_divided_after_a_blank_line_outside_of_code() -> None:
 
 def test_words_outside_of_the_line_are_not_lit() -> None:
     text = '"""a\nbc\nd"""\n'
-    highlight, place = Highlight("python"), Place(0)
+    highlight, place = Highlight("python"), LexerState(0)
     for start, end in ((0, 5), (5, 8), (8, 13)):
         found, place = highlight.line(text, place, start, end)
         assert found and all(start <= a < b <= end for a, b, _ in found)

@@ -13,7 +13,7 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, String
 from likely.app.tui.base import cells, table
 from likely.app.tui.base.block import MessageBlock, ShownToken
 from likely.app.tui.base.face import BOLD, CODE, COMMENT, ITALIC, KEYWORD, LINK, NAME, NUMBER, STRIKE, STRING
-from likely.app.tui.base.highlight import Highlight, Place
+from likely.app.tui.base.highlight import Highlight, LexerState
 from likely.app.tui.base.inline import inline
 from likely.app.tui.base.markdown import Markdown
 
@@ -175,7 +175,7 @@ CODES = {
 
 @pytest.mark.parametrize("language", CODES)
 def test_code_is_lit_line_by_line_as_its_lexer_lights_it_whole(language: str) -> None:
-    text, place, start = CODES[language], Place(0), 0
+    text, place, start = CODES[language], LexerState(0), 0
     ours = [0] * len(text)
     highlight = Highlight(language)
     for line in text.splitlines(keepends=True):

@@ -9,11 +9,11 @@ from typing import Any, cast
 import numpy as np
 
 from likely.app.requests import Load, Loaded, ModelFacts, Scored
-from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
 from likely.app.serve.bounds import BOUNDS, Bounds
 from likely.app.serve.exchange import ServerState
 from likely.app.serve.guard import Guard
 from likely.app.serve.metrics import ServerMetrics
+from likely.app.serve.requests import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
 from likely.app.serve.transport import Endpoint
 from likely.engine.decode.events import Done, Emitted, Event, Prefilled, Stats
 from likely.engine.trace.step import Recipe, TokenStep

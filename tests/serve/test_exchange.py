@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from likely.app.serve import exchange
-from likely.app.serve.asks import RequestRefused, refused_as
 from likely.app.serve.bounds import Bounds
 from likely.app.serve.front import WorkerFault
 from likely.app.serve.guard import Guard, headers_of, read_body
 from likely.app.serve.metrics import ServerMetrics
+from likely.app.serve.requests import RequestRefused, refused_as
 from likely.app.watch.lines import WATCH
 from likely.engine.errors import LikelyError, ParameterError
 from tests.serve.scripted import Asked, ScriptedFront, drawn

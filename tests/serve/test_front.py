@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from likely.app.cli import likely as program
 from likely.app.serve import openai_requests, openapi
-from likely.app.serve.asks import AnswerRequest, RequestRefused
 from likely.app.serve.bounds import Bounds
 from likely.app.serve.front import Front
 from likely.app.serve.guard import Guard
 from likely.app.serve.reading import MarkSplitter
+from likely.app.serve.requests import AnswerRequest, RequestRefused
 from likely.app.serve.server import ServedNames, ServeOptions, executor
 from likely.app.worker import Tell
 from likely.engine.decode.events import Waiting

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from likely.app.serve import ollama, openai_requests, responses_api
-from likely.app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, ResponseShape
 from likely.app.serve.bounds import BOUNDS, TOP
 from likely.app.serve.openai_requests import CHAT, COMPLETION, EMBEDDING, message, read
+from likely.app.serve.requests import AnswerRequest, EmbeddingRequest, RequestRefused, ResponseShape
 from likely.engine.decode.guessing import Drafting
 from likely.engine.decode.strategies import PLAIN, parse
 from likely.engine.presets import ORDERS, recipe

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from likely.app.serve import ollama, openapi
-from likely.app.serve.asks import AnswerOpened, AnswerRequest, EmbeddingRequest
 from likely.app.serve.openai_responses import ours, text_logprobs, top
 from likely.app.serve.reading import AnswerReader, MarkSplitter, PartedText, TextDelta, read_call
+from likely.app.serve.requests import AnswerOpened, AnswerRequest, EmbeddingRequest
 from likely.app.serve.watch_writer import WatchWriter, began
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats

@@ -16,8 +16,8 @@ from uvicorn.server import ServerState
 
 from likely.app.cli import likely as program
 from likely.app.requests import Load, Loaded
-from likely.app.serve.asks import ModelsAsked
 from likely.app.serve.bounds import BOUNDS
+from likely.app.serve.requests import ListModels
 from likely.app.serve.server import (
     ServedNames,
     ServeOptions,
@@ -80,7 +80,7 @@ def test_models_are_those_that_were_given_within_the_bytes_that_were_given(
     jobs = executor(options, ServedNames(options))()
     for name in ("one", "two", "one"):
         assert any(isinstance(event, Loaded) for event in jobs.execute(Load(name), lambda event: None))
-    assert [tuple(facts.name for facts, _ in models) for models in jobs.execute(ModelsAsked(), lambda event: None)] == [
+    assert [tuple(facts.name for facts, _ in models) for models in jobs.execute(ListModels(), lambda event: None)] == [
         tuple(kept)
     ]
     jobs.close()

@@ -9,7 +9,7 @@ import pytest
 
 from likely.app import requests as r
 from likely.app.serve import openai_requests
-from likely.app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused
+from likely.app.serve.requests import AnswerOpened, AnswerRequest, RequestRefused
 from likely.app.serve.serving_jobs import ServingJobs
 from likely.app.worker import WORKED
 from likely.engine.decode.events import Done, Emitted, Stats, Waiting

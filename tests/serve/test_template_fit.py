@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from likely.app.serve.asks import AnswerRequest, RequestRefused
+from likely.app.serve.requests import AnswerRequest, RequestRefused
 from likely.app.serve.template_fit import fitted
 from likely.engine.decode.control import RunControl
 from likely.engine.prompt import Prompt

@@ -13,8 +13,8 @@ import pytest
 
 from likely.app.requests import Load, Loaded, Scored
 from likely.app.serve import openai_requests
-from likely.app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
 from likely.app.serve.reading_line import ReadingLine
+from likely.app.serve.requests import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
 from likely.app.serve.server import ServedNames, ServeOptions, executor
 from likely.app.worker import Closed, Failed, Worker
 from likely.engine.decode.events import Emitted, Prefilled

@@ -9,9 +9,9 @@ import pytest
 
 from likely.app.requests import Load
 from likely.app.serve import openai_requests
-from likely.app.serve.asks import AnswerOpened, AnswerRequest
 from likely.app.serve.bounds import Bounds
 from likely.app.serve.front import PULSE_S, WATCHED, Front, WorkerFault
+from likely.app.serve.requests import AnswerOpened, AnswerRequest
 from likely.engine.errors import DataError
 from tests.serve.scripted import FACTS
 

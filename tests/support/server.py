@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from likely.app.serve.asks import AnswerOpened, AnswerRequest
+from likely.app.serve.requests import AnswerOpened, AnswerRequest
 from likely.app.serve.watch_writer import WatchWriter
 from likely.app.watch.client import NumberedEvent, ServerLost, WatchServer
 from likely.app.watch.lines import WatchBegan, WatchReader

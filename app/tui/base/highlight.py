@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from likely.app.tui.base.face import COMMENT, KEYWORD, NAME, NUMBER, STRING
 
 
-class Place(NamedTuple):
+class LexerState(NamedTuple):
     """Where to go on: a character of the text, and the lexer's stack there."""
 
     at: int
@@ -25,22 +25,22 @@ class Highlight:
         """A language that is not known has no faces."""
         self._lexer = _lexer(language.lower())
 
-    def line(self, text: str, place: Place, start: int, end: int) -> tuple[list[tuple[int, int, int]], Place]:
+    def line(self, text: str, state: LexerState, start: int, end: int) -> tuple[list[tuple[int, int, int]], LexerState]:
         """The faces of `text` from `start` to `end`, as (start, end, face), and where to go on after that."""
         faces: list[tuple[int, int, int]] = []
         if self._lexer is None:
-            return faces, Place(end)
-        began = place.at
-        for at, face, size, stack in self._read(text[began:end], place.stack):
+            return faces, LexerState(end)
+        began = state.at
+        for at, face, size, stack in self._read(text[began:end], state.stack):
             at += began
             if stack is not None and text[at - 1 : at] == "\n":
-                place = Place(at, stack)
+                state = LexerState(at, stack)
             if at + size > start and face:
                 faces.append((max(at, start), min(at + size, end), face))
-        return faces, place
+        return faces, state
 
     def _read(self, text: str, stack: tuple[str, ...]) -> Iterator[tuple[int, int, int, tuple[str, ...] | None]]:
-        """Tokens as (place, face, size), with the stack before each where there is one."""
+        """Tokens as (start, face, size), with the stack before each where there is one."""
         resumable, lexer = self._lexer
         if not resumable:
             for at, kind, value in lexer.get_tokens_unprocessed(text):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from likely.app.tui.base import cells, table
 from likely.app.tui.base.face import BOLD, CODE, MARKUP, RULE, TITLE
-from likely.app.tui.base.highlight import Highlight, Place
+from likely.app.tui.base.highlight import Highlight, LexerState
 from likely.app.tui.base.inline import Inline, inline
 from likely.app.tui.base.lines import (
     CLOSING,
@@ -45,7 +45,7 @@ class _Fence(NamedTuple):
     sign: str
     indent: int
     highlight: Highlight
-    place: Place
+    lexer: LexerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +336,7 @@ class Markdown:
     def _open(self, match: re.Match[str], at: int, end: int, whole: bool) -> int:
         """The line that begins a block of code: the name of the language."""
         indent, sign, named = match.groups()
-        fence = _Fence(sign, len(indent), _highlight((named.split() or [""])[0]), Place(end + 1))
+        fence = _Fence(sign, len(indent), _highlight((named.split() or [""])[0]), LexerState(end + 1))
         self._pad(fence.indent, at)
         self._put(at, at + match.start(3), "", CODE)
         self._put(at + match.start(3), end, None, CODE | MARKUP)
@@ -356,14 +356,14 @@ class Markdown:
             return self._end(end, whole, LineState(listed=self._state.listed, blank=False))
         first = at + min(len(line) - len(line.lstrip(" ")), fence.indent)
         self._put(at, first, "", CODE)
-        faces, place = fence.highlight.line(self.text, fence.place, first, end + whole)
+        faces, lexer = fence.highlight.line(self.text, fence.lexer, first, end + whole)
         for start, stop, face in faces:
             stop = min(stop, end)
             self._put(first, min(start, end), None, CODE)
             self._put(max(first, start), stop, None, CODE | face)
             first = max(first, stop)
         self._put(first, end, None, CODE)
-        return self._end(end, whole, LineState(fence._replace(place=place), self._state.listed, blank=False))
+        return self._end(end, whole, LineState(fence._replace(lexer=lexer), self._state.listed, blank=False))
 
     # -- tables ------------------------------------------------------------------------------------------------------
 

@@ -77,14 +77,14 @@ def _answer(rule: str, text: str) -> str | None:
 
 def paths(talk: Conversation, leaf: Node) -> list[Node]:
     """The nodes that were drawn together with one, those that were given up or put away left out."""
-    first = lineage(talk, leaf)[0]
+    first = chain(talk, leaf)[0]
     alike = (node for node in talk.nodes.values() if (node.label, node.seed) == (leaf.label, leaf.seed))
     together = (node for node in alike if node.finish != PRUNED and not talk.hidden(node.id, len(node)))
-    return [node for node in together if lineage(talk, node)[0].fork == first.fork]
+    return [node for node in together if chain(talk, node)[0].fork == first.fork]
 
 
-def lineage(talk: Conversation, node: Node) -> list[Node]:
-    """A node behind those that it parted from in the run that drew it."""
+def chain(talk: Conversation, node: Node) -> list[Node]:
+    """A node behind its ancestors within the run that drew it, the first of them first."""
     nodes = [node]
     while node.joins and (before := talk.nodes.get(node.fork.node)) is not None:
         if (before.label, before.seed) != (node.label, node.seed):
@@ -122,7 +122,7 @@ class AnswerSums:
 
 def steps(talk: Conversation, node: Node) -> list[TokenStep]:
     """A whole path, from where its run began."""
-    line = lineage(talk, node)
+    line = chain(talk, node)
     drawn: list[TokenStep] = []
     for one, after in zip(line, [*line[1:], None], strict=True):
         drawn += one.steps if after is None else one.steps[: after.fork.at]

@@ -25,8 +25,8 @@ from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.chat_session import ChatSession
 from likely.app.tui.chat.formulas import of_ids
 from likely.app.tui.chat.inspection import Subject
+from likely.app.tui.chat.inspections import Inspections
 from likely.app.tui.chat.titler import Titler
-from likely.app.tui.chat.token_look import TokenLook
 from likely.app.tui.dialogs.opening import LOADING, NO_MODEL, WAITING
 from likely.app.tui.views import commands, diffusing, slash, stepping
 from likely.app.tui.views.steering import Steering
@@ -39,7 +39,7 @@ from likely.app.tui.widgets.caption import Caption
 from likely.app.tui.widgets.composer import Composer
 from likely.app.tui.widgets.diffusion_pane import DiffusionPane
 from likely.app.tui.widgets.inspector import Inspector
-from likely.app.tui.widgets.place_editor import SYSTEM, PlaceEditor
+from likely.app.tui.widgets.message_editor import SYSTEM, MessageEditor
 from likely.app.tui.widgets.sampler import Sliders
 from likely.app.tui.widgets.suggestions import Suggestions
 from likely.app.tui.widgets.system_line import SystemLine
@@ -61,7 +61,7 @@ class ChatScreen(View, Steering):
         TranscriptPane,
         BestTexts,
         SystemLine,
-        PlaceEditor,
+        MessageEditor,
         Candidates,
         Sliders,
         TreePane,
@@ -93,7 +93,7 @@ class ChatScreen(View, Steering):
         with Body(id="body"):
             yield TranscriptPane(id="left")
             yield Inspector(id="inspector", strategies=True)
-            yield DiffusionPane(lambda: self.talk, self.names)
+            yield DiffusionPane(lambda: self.chat, self.names)
         yield InspectorLine(id="glance")
         yield Suggestions(id="suggestions")
         yield Composer(placeholder=WAITING, id="prompt")
@@ -104,14 +104,14 @@ class ChatScreen(View, Steering):
         self.pane = self.query_one(TranscriptPane)
         self.inspector, self.diffusion = self.query_one(Inspector), self.query_one(DiffusionPane)
         self.inspector.subject = self.subject
-        self.query_one(BestTexts).run = lambda: self.talk.run
+        self.query_one(BestTexts).run = lambda: self.chat.run
         self.pane.table, self.pane.near = self.inspector.table, self.inspector.turn_near
         self.composer, self.caption = self.query_one(Composer), self.query_one("#diffusion-formula", Caption)
         self.titler = Titler(self.host.engine.submit)
         self.composer.prompts = self.host.prompts
         self.composer.commands = partial(slash.suggest, self)
-        self.composer.busy, self.composer.room = lambda: self.talk.running, lambda: self.talk.room()
-        self.composer.example = lambda: "" if self.talk.diffuses else self.pane.example
+        self.composer.busy, self.composer.room = lambda: self.chat.running, lambda: self.chat.room()
+        self.composer.example = lambda: "" if self.chat.diffuses else self.pane.example
         self.composer.turn = self.pane.turn_example
         self.composer.list = self.query_one(Suggestions)
         self._open_first()
@@ -123,7 +123,7 @@ class ChatScreen(View, Steering):
     # -- the conversation that is open -------------------------------------------------------------------------------
 
     @property
-    def talk(self) -> ChatSession:
+    def chat(self) -> ChatSession:
         """The session, once one is open."""
         assert self.session is not None
         return self.session
@@ -143,19 +143,19 @@ class ChatScreen(View, Steering):
         if self.session is not None:
             self.leave()
             heat, least = self.session.transcript.heat, self.session.transcript.least
-        talk = ChatSession(conversation, self._submit, clock=self.host.clock)
-        self.session = self.host.session = talk
-        talk.max_tokens, talk.new_seed = self.host.start.max_tokens, self.host.start.new_seed or talk.new_seed
-        talk.transcript.heat, talk.transcript.least = heat, least
-        talk.adapters = status.adapters(self.host.engine)
-        self.look = TokenLook(talk, self.host.store)
+        chat = ChatSession(conversation, self._submit, clock=self.host.clock)
+        self.session = self.host.session = chat
+        chat.max_tokens, chat.new_seed = self.host.start.max_tokens, self.host.start.new_seed or chat.new_seed
+        chat.transcript.heat, chat.transcript.least = heat, least
+        chat.adapters = status.adapters(self.host.engine)
+        self.inspections = Inspections(chat, self.host.store)
         self.inspector.forget()
         if self.host.engine.current is not None:
-            talk.ready(self.host.engine.current)
-        self.pane.open(talk.transcript)
+            chat.ready(self.host.engine.current)
+        self.pane.open(chat.transcript)
         self.reshow(follow=True)
         self.inspector.sampler.names = lambda token: self.names().name(token)
-        self.inspector.sampler.show(talk.sampling, talk.strategy)
+        self.inspector.sampler.show(chat.sampling, chat.strategy)
         self.models_changed()
 
     def leave(self) -> None:
@@ -163,36 +163,36 @@ class ChatScreen(View, Steering):
         if self.session is None:
             return
         self.titler.stop()
-        if self.talk.stepping:
-            self.talk.step_off()
-        self.talk.stop()
-        self.talk.settle()
+        if self.chat.stepping:
+            self.chat.step_off()
+        self.chat.stop()
+        self.chat.settle()
         self.save()
 
     def current(self) -> Conversation | None:
         return self.session.conversation if self.session is not None else None
 
     def save(self) -> None:
-        self.host.save(self.talk.conversation)
+        self.host.save(self.chat.conversation)
 
     def tick(self) -> None:
         """Once a second: what was drawn is handed to the saver, and its trouble is shown."""
-        if self.talk.running:
-            self.talk.keep()
+        if self.chat.running:
+            self.chat.keep()
             self.save()
         if self.host.keeper is not None and (news := self.host.keeper.report()):
             self.hints.say(news, alarm=True)
 
     def rename(self, title: str) -> None:
         """Name the conversation."""
-        self.talk.conversation = replace(self.talk.conversation, title=cells.fit(title, 60))
+        self.chat.conversation = replace(self.chat.conversation, title=cells.fit(title, 60))
         self.save()
 
     def _name_it(self) -> None:
-        talk, facts = self.talk, self.host.engine.current
-        if facts is not None and not talk.running and not talk.diffuses:
+        chat, facts = self.chat, self.host.engine.current
+        if facts is not None and not chat.running and not chat.diffuses:
             self.titler.ask(
-                talk.conversation, facts, lambda title: self.rename(title) if self.session is talk else None
+                chat.conversation, facts, lambda title: self.rename(title) if self.session is chat else None
             )
 
     # -- the engine --------------------------------------------------------------------------------------------------
@@ -202,8 +202,8 @@ class ChatScreen(View, Steering):
 
     def take_events(self, job: int, events: list[Any]) -> None:
         """A batch of events of one job: tokens together, one repaint."""
-        run, talk = self.talk.run, self.talk
-        heard = talk.take(job, events)
+        run, chat = self.chat.run, self.chat
+        heard = chat.take(job, events)
         self.pane.extend(heard.tokens)
         if heard.failure is not None:
             self.call_later(self.hints.say, status.failed(heard.failure, self.host.home), True)
@@ -218,14 +218,14 @@ class ChatScreen(View, Steering):
             self.save()
             self.reshow()
         elif heard.branched:
-            self.inspector.show_tree(talk.conversation)
+            self.inspector.show_tree(chat.conversation)
         if heard.tokens and not heard.ended:
             self._drawn(len(heard.tokens))
         if heard.denoised and not heard.ended:
             self.status()
         if heard.news:
             self.call_later(self.hints.say, heard.news, True)
-        if talk.run is not None and talk.run is run and run.read is not None:
+        if chat.run is not None and chat.run is run and run.read is not None:
             self.hints.say(status.reading(*run.read))
         elif run is not None and not heard.failure and self.hints.news.startswith(status.READING):
             self._hint()
@@ -233,10 +233,10 @@ class ChatScreen(View, Steering):
     def _drawn(self, count: int) -> None:
         """Tokens were drawn: the panel looks a few times a second, the top line less often."""
         now = monotonic()
-        if self.talk.run is not None and len(self.talk.run.steps) - count < BEGUN:
-            self.talk.keep()
-            self.inspector.tree_pane.show(self.talk.conversation)
-        if self.pane.cursor is None or self.talk.peek is not None:
+        if self.chat.run is not None and len(self.chat.run.steps) - count < BEGUN:
+            self.chat.keep()
+            self.inspector.tree_pane.show(self.chat.conversation)
+        if self.pane.cursor is None or self.chat.peek is not None:
             self.inspector.look_soon()
         if now - self._status_s >= STATUS_S:
             self._status_s = now
@@ -244,15 +244,15 @@ class ChatScreen(View, Steering):
             self.status()
         if now - self._saved_s >= EVERY_S:
             self._saved_s = now
-            self.talk.keep()
+            self.chat.keep()
             self.save()
 
     def _finished(self) -> None:
         self.save()
-        if not self.talk.stepping:
+        if not self.chat.stepping:
             self.pane.fold_thinking()
             self.reshow()
-            if self.inspector.candidates.has_focus and self.talk.peek is None:
+            if self.inspector.candidates.has_focus and self.chat.peek is None:
                 self.inspector.candidates.blur()
             self._name_it()
         else:
@@ -265,9 +265,9 @@ class ChatScreen(View, Steering):
         facts, loading = self.host.engine.current, self.host.engine.loading
         if self.session is None:
             return
-        if facts is not None and self.talk.facts is not facts:
-            self.talk.adapters = status.adapters(self.host.engine)
-            self.talk.ready(facts)
+        if facts is not None and self.chat.facts is not facts:
+            self.chat.adapters = status.adapters(self.host.engine)
+            self.chat.ready(facts)
             self.reshow()
         self.status()
         if not self.hints.alarm and (loading is not None or self.hints.news == self._progress):
@@ -276,8 +276,8 @@ class ChatScreen(View, Steering):
 
     def adapters_changed(self) -> None:
         """The model computes something else: what was measured of the text was measured by another."""
-        self.talk.transcript.scores.clear()
-        self.talk.adapters = status.adapters(self.host.engine)
+        self.chat.transcript.scores.clear()
+        self.chat.adapters = status.adapters(self.host.engine)
         self.inspector.renew()
         self.status()
 
@@ -285,9 +285,9 @@ class ChatScreen(View, Steering):
 
     def reshow(self, *, follow: bool | None = None) -> None:
         """Show the lineage anew, after it has changed."""
-        self.look.forget()
+        self.inspections.forget()
         self.pane.reshow(follow=follow)
-        self.inspector.show_tree(self.talk.conversation)
+        self.inspector.show_tree(self.chat.conversation)
         self.inspector.look()
         self.status()
         self._hint()
@@ -297,17 +297,17 @@ class ChatScreen(View, Steering):
         diffusing.show(self)
 
     def names(self) -> Names:
-        return self.host.names_of(self.talk.conversation.model)
+        return self.host.names_of(self.chat.conversation.model)
 
     def subject(self) -> Subject:
         """The token that is looked at."""
-        return self.look.subject(self.pane.place, self.pane.cursor, self.names(), self.host.engine.current)
+        return self.inspections.subject(self.pane.place, self.pane.cursor, self.names(), self.host.engine.current)
 
     def formula(self) -> Formula | None:
-        if self.talk.diffuses:
+        if self.chat.diffuses:
             return self.diffusion.formula()
         facts, writes = self.host.engine.current, self.composer.has_focus or not self.pane.shown
-        reads = of_ids(self.talk.context_tokens(), facts.context) if facts is not None and writes else None
+        reads = of_ids(self.chat.context_tokens(), facts.context) if facts is not None and writes else None
         return reads or self.inspector.formula()
 
     def help(self) -> Sequence[str]:
@@ -323,7 +323,7 @@ class ChatScreen(View, Steering):
 
     def on_token_view_cursor_moved(self, event: TokenView.CursorMoved) -> None:
         if event.place is not None and event.place.block < len(self.pane.shown):
-            self.talk.look(event.place.block)
+            self.chat.look(event.place.block)
         self.inspector.look()
         self.inspector.rest()
 
@@ -335,20 +335,20 @@ class ChatScreen(View, Steering):
         self.call_later(self._show_keys)
 
     def on_key(self) -> None:
-        if self.hints.news and not self.talk.stepping:
+        if self.hints.news and not self.chat.stepping:
             self.hints.say("")
 
     def _show_keys(self) -> None:
         """The keys that act on what has the focus."""
-        stop = (("esc", "Stop"),) if self.talk.running else ()
-        self.hints.show((*stop, *commands.keys(self.focused, self.talk.diffuses), (keys.help_key(), "Keys")))
+        stop = (("esc", "Stop"),) if self.chat.running else ()
+        self.hints.show((*stop, *commands.keys(self.focused, self.chat.diffuses), (keys.help_key(), "Keys")))
 
     def _hint(self) -> None:
         """Show the keys instead of the last line of news."""
         self._show_keys()
-        if not self.hints.alarm and not self.talk.stepping:
+        if not self.hints.alarm and not self.chat.stepping:
             facts = self.host.engine.current
-            base = facts is not None and not facts.chat and not self.pane.shown and not self.talk.diffuses
+            base = facts is not None and not facts.chat and not self.pane.shown and not self.chat.diffuses
             self.hints.say("a base model, without a chat template: it continues text (f4)" if base else "")
 
     # -- saying something --------------------------------------------------------------------------------------------
@@ -371,28 +371,28 @@ class ChatScreen(View, Steering):
     def on_composer_said(self, event: Composer.Said) -> None:
         self.titler.stop()
         self.pane.view.move_to(None)
-        if not self.talk.conversation.title:
+        if not self.chat.conversation.title:
             self.rename(titler.first_words(event.text))
-        self.talk.submit(event.text)
+        self.chat.submit(event.text)
         self.save()
         self.reshow(follow=True)
-        if self.talk.waiting is not None:
+        if self.chat.waiting is not None:
             self.hints.say(NO_MODEL if self.host.engine.loading is None else LOADING)
         elif event.news:
             self.hints.say(event.news)
 
-    def on_place_editor_kept(self, event: PlaceEditor.Kept) -> None:
+    def on_message_editor_kept(self, event: MessageEditor.Kept) -> None:
         if event.index == SYSTEM:
             self.instruct(event.text)
         elif event.index < len(self.pane.shown):
             self.titler.stop()
-            self.talk.edit(event.index, event.text, go_on=event.go_on)
+            self.chat.edit(event.index, event.text, go_on=event.go_on)
             self.save()
-            self.reshow(follow=self.talk.running or None)
+            self.reshow(follow=self.chat.running or None)
 
     def instruct(self, system: str) -> None:
         """Another system prompt, from the next answer on."""
-        self.talk.instruct(system)
+        self.chat.instruct(system)
         self.save()
         self.reshow()
         news = "told so from the next answer on · ^r draws the last one again" if self.pane.shown else "told so"
@@ -411,11 +411,11 @@ class ChatScreen(View, Steering):
 
     def action_redo(self, sampling: Sampling | None = None, seed: int | None = None) -> None:
         """Another answer; with settings or a seed of its own."""
-        self.begun(self.talk.regenerate(sampling, seed), "there is no answer to draw again")
+        self.begun(self.chat.regenerate(sampling, seed), "there is no answer to draw again")
 
     def action_resume(self) -> None:
         self.begun(
-            self.talk.resume(), "a canvas is filled whole" if self.talk.diffuses else "there is no answer to go on with"
+            self.chat.resume(), "a canvas is filled whole" if self.chat.diffuses else "there is no answer to go on with"
         )
 
     def action_take(self, number: int) -> None:
@@ -427,11 +427,11 @@ class ChatScreen(View, Steering):
             self.pane.take(place, table.rows[number - 1].token)
 
     def on_transcript_pane_steered(self, event: TranscriptPane.Steered) -> None:
-        begun = self.talk.branch(event.place, event.token, event.force)
+        begun = self.chat.branch(event.place, event.token, event.force)
         self.begun(begun, "branches leave from answers: e edits a message of yours")
 
     def on_transcript_pane_altered(self, event: TranscriptPane.Altered) -> None:
-        turned = self.talk.change(event.change, keeps_run=event.keeps_run)
+        turned = self.chat.change(event.change, keeps_run=event.keeps_run)
         self.save()
         if turned:
             self.pane.cursor = None if event.fork is None else self.pane.cursor
@@ -442,25 +442,25 @@ class ChatScreen(View, Steering):
 
     def set_sampling(self, sampling: Sampling) -> None:
         """Draw otherwise from the next token on. Raises ParameterError for what the model cannot draw by."""
-        diffusing.check(self.talk, sampling)
+        diffusing.check(self.chat, sampling)
         self.inspector.sampler.show(sampling)
-        self.talk.resample(sampling)
+        self.chat.resample(sampling)
         self.inspector.look()
         self.inspector.rest()
-        if not self.talk.running:
+        if not self.chat.running:
             self.save()
 
     def action_step(self) -> None:
         stepping.turn(self)
 
     def key_space(self) -> None:
-        if self.talk.stepping and not self.composer.has_focus:
-            self.talk.pick(None)
+        if self.chat.stepping and not self.composer.has_focus:
+            self.chat.pick(None)
 
     # -- keys that act everywhere ------------------------------------------------------------------------------------
 
     def interrupt(self) -> bool:
-        if not self.talk.running or self.talk.stepping:
+        if not self.chat.running or self.chat.stepping:
             return False
         self.action_stop()
         self.call_later(self.hints.say, "stopped: what was drawn stays · ctrl+q quits")
@@ -470,13 +470,13 @@ class ChatScreen(View, Steering):
         """Stop generating; else leave step mode; else close the sheet; else go back to the prompt."""
         if self.composer.list.display:
             self.composer.list.offer(())
-        elif self.talk.stepping:
+        elif self.chat.stepping:
             stepping.end(self)
         elif self.host.engine.stop_loading():
             self.hints.say("stopping the download…")
         elif self.diffusion.leave():
             self.status()
-        elif self.talk.stop(hear=True):
+        elif self.chat.stop(hear=True):
             self.save()
             self.pane.fold_thinking()
             self.reshow()
@@ -492,7 +492,7 @@ class ChatScreen(View, Steering):
 
     def action_sampler(self) -> None:
         """To the sliders; where the screen is narrow, the drawer turns to them, or back."""
-        if self.talk.diffuses:
+        if self.chat.diffuses:
             self.hints.say(diffusing.settings(self))
         else:
             self.inspector.to_sampler(back=self.composer)

@@ -39,7 +39,7 @@ class ChatParts(Protocol):
     def hints(self) -> Hints: ...
 
     @property
-    def talk(self) -> ChatSession:
+    def chat(self) -> ChatSession:
         """The session, once one is open."""
         ...
 

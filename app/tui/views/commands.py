@@ -13,7 +13,7 @@ from likely.app.tui.views.view import Command
 from likely.app.tui.widgets.best_texts import BestTexts
 from likely.app.tui.widgets.candidates import Candidates
 from likely.app.tui.widgets.diffusion_pane import DiffusionPane
-from likely.app.tui.widgets.place_editor import PlaceEditor
+from likely.app.tui.widgets.message_editor import MessageEditor
 from likely.app.tui.widgets.sampler import Sliders
 from likely.app.tui.widgets.system_line import SystemLine
 from likely.app.tui.widgets.token_view import TokenView
@@ -32,7 +32,7 @@ KEYS: dict[type[Widget], Keys] = {
     ),
     Candidates: (("↑↓", "Pick"), ("⏎", "Branch"), ("f", "Force next"), ("x", "Ban")),
     Sliders: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets"), ("s", "Strategy")),
-    PlaceEditor: (("⏎", "Keep"), ("tab", "Keep and go on"), ("^j", "New line"), ("esc", "Leave")),
+    MessageEditor: (("⏎", "Keep"), ("tab", "Keep and go on"), ("^j", "New line"), ("esc", "Leave")),
     SystemLine: (("e", "Edit"), ("z", "Open or fold")),
     BestTexts: (("↑↓", "Show"), ("⏎", "Take it"), ("v", "Steps"), ("del", "Drop"), ("space", "Pause")),
     TreePane: (("↑↓", "Pick"), ("⏎", "Check out"), ("z", "Pruned")),
@@ -49,8 +49,8 @@ def keys(focused: Widget | None, diffuses: bool = False) -> Keys:
 
 def offered(screen: ChatParts) -> Iterator[Command]:
     """The palette's entries in a chat, as things are."""
-    host, talk, pane = screen.host, screen.talk, screen.pane
-    conversation = talk.conversation
+    host, chat, pane = screen.host, screen.chat, screen.pane
+    conversation = chat.conversation
     answered = any(shown.message.role == "assistant" for shown in pane.shown)
     yield "model: Switch…", "models here and to be had", host.choose_model
     if host.engine.current is not None:
@@ -61,14 +61,14 @@ def offered(screen: ChatParts) -> Iterator[Command]:
         yield "session: Open or search…", "all conversations", screen.action_sessions
     if pane.cursor is not None:
         yield "branch: Put message away", "with what follows; u brings it back", pane.action_prune
-    if talk.running:
+    if chat.running:
         yield "answer: Stop", "what was drawn stays", screen.action_stop
-    if answered and not talk.running:
+    if answered and not chat.running:
         yield "answer: Regenerate", "a sibling of the last answer", screen.action_redo
         yield "answer: Continue", "go on where it stopped", screen.action_resume
         yield "answer: Copy", "as Markdown", pane.action_copy_answer
         yield "answer: Copy code block", "the one under the cursor", pane.action_copy_code
-    if pane.shown and not talk.running and host.engine.current is not None:
+    if pane.shown and not chat.running and host.engine.current is not None:
         yield "answer: Step by step", "choose every token", screen.action_step
     if answered:
         yield "token: Nearest tokens", "in the embedding, or the candidates again", screen.inspector.turn_near
@@ -95,22 +95,22 @@ def offered(screen: ChatParts) -> Iterator[Command]:
         ):
             yield f"session: Export {name}", "into this folder", partial(slash.run, screen, f"/export {kind}")
     for name in presets.names(host.home):
-        if talk.sampling.preset_name != name:
+        if chat.sampling.preset_name != name:
             yield f"sample: Preset {name}", "values of the sliders", partial(slash.run, screen, f"/preset {name}")
     for name in ORDERS:
-        if talk.sampling.order_name != name:
+        if chat.sampling.order_name != name:
             yield (
                 f"sample: Order of {name}",
                 "in which the transforms run",
                 partial(slash.run, screen, f"/order {name}"),
             )
     names = screen.names()
-    for token in talk.sampling.bias:
-        allow = talk.sampling.lift(token)
-        kind = "banned" if token in talk.sampling.bans else "biased"
+    for token in chat.sampling.bias:
+        allow = chat.sampling.lift(token)
+        kind = "banned" if token in chat.sampling.bans else "biased"
         yield f"sample: Allow {names.name(token)}", f"it is {kind}", partial(screen.set_sampling, allow)
     for heat in HEATS:
-        if heat != talk.transcript.heat:
+        if heat != chat.transcript.heat:
             yield f"heat: {heat.capitalize()}", "what the tint says", partial(pane.set_heat, heat)
     yield "heat: From so many bits on…", "below them nothing is tinted", partial(screen.composer.take, "/heat ")
     yield "view: Raw text", "answers as they were written, or their Markdown", pane.action_markdown

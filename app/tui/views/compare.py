@@ -98,8 +98,8 @@ class CompareScreen(View):
         current = self.host.engine.current
         for column in self.columns:
             facts = self.host.engine.models.get(column.model) if column.model else current
-            if facts is not None and column.talk.facts is not facts:
-                column.talk.ready(facts)
+            if facts is not None and column.chat.facts is not facts:
+                column.chat.ready(facts)
                 column.show(follow=True)
         self.refresh_heads()
         name = (current.title or current.name) if current is not None else "no model"
@@ -130,12 +130,12 @@ class CompareScreen(View):
         if self.saved is not None:
             self.saved = comparison.put_away(self.saved, column.answer)
         self.models_changed()
-        column.start(self._conversation(column.talk.sampling, column.talk.facts), self.prompt_text)
+        column.start(self._conversation(column.chat.sampling, column.chat.facts), self.prompt_text)
 
     def differs(self, column: Column) -> None:
         """A column draws otherwise now: it answers the prompt again, with the same seed."""
         self.models_changed()
-        if self.prompt_text and column.talk.facts is not None:
+        if self.prompt_text and column.chat.facts is not None:
             self._answer(column)
             if column is self.columns[0]:
                 self.unmark()
@@ -148,7 +148,7 @@ class CompareScreen(View):
         if trouble := column.take_events(job, events):
             self.hints.say(trouble, alarm=True)
         self.refresh_feet()
-        if not column.talk.running:
+        if not column.chat.running:
             self._keep()
         if column.view.has_focus or not any(other.view.has_focus for other in self.columns):
             self.inspect()
@@ -161,12 +161,12 @@ class CompareScreen(View):
         if self.columns:  # else others are being put in their place
             column = self.picked()
             at, place = self._inspection(column), column.place
-            bits = recent(column.look.around(place), place.token) if at is not None and place is not None else ()
+            bits = recent(column.inspections.around(place), place.token) if at is not None and place is not None else ()
             self.line.show(at.table() if at is not None else None, bits)
 
     def _inspection(self, column: Column) -> Inspection | None:
-        names = self.host.names_of(column.talk.conversation.model)
-        return column.look.at(column.place, names, live=column.view.cursor is None)
+        names = self.host.names_of(column.chat.conversation.model)
+        return column.inspections.at(column.place, names, live=column.view.cursor is None)
 
     def formula(self) -> Formula | None:
         """Of the token under the cursor; while a prompt is written, of each column's answer."""
@@ -187,7 +187,7 @@ class CompareScreen(View):
         self.call_later(self.inspect)
 
     def _hint(self) -> None:
-        running = any(column.talk.running for column in self.columns)
+        running = any(column.chat.running for column in self.columns)
         stop = (("esc", "Stop"),) if running else ()
         if isinstance(self.focused, TokenView):
             own: tuple[tuple[str, str], ...] = (("tab", "Column"), ("a", "Adopt"), ("c", "Set up"), ("+ -", "Columns"))
@@ -219,7 +219,7 @@ class CompareScreen(View):
         self._hint()
 
     def interrupt(self) -> bool:
-        running = any(column.talk.running for column in self.columns)
+        running = any(column.chat.running for column in self.columns)
         if running:
             self.action_stop()
             self.hints.say("stopped: what was drawn stays · ctrl+q quits")
@@ -256,10 +256,10 @@ class CompareScreen(View):
 
     def _keep(self) -> None:
         """Save the comparison as it is by now."""
-        answers = [(c.label, c.talk.transcript.shown) for c in self.columns if c.steps and not c.kept_label]
+        answers = [(c.label, c.chat.transcript.shown) for c in self.columns if c.steps and not c.kept_label]
         if answers and self.saved is not None:
             for column in self.columns:
-                column.talk.keep()
+                column.chat.keep()
             self.saved = comparison.updated(self.saved, answers, self.host.clock())
             self.host.save(self.saved)
 
@@ -317,13 +317,13 @@ class CompareScreen(View):
     def action_adopt(self) -> None:
         """Open the picked column's answer in the chat, the others as branches beside it."""
         picked = self.picked()
-        if not picked.talk.transcript.shown:
+        if not picked.chat.transcript.shown:
             self.hints.say("there is nothing to adopt yet")
             return
         self.leave()
         ordered = [*(column for column in self.columns if column is not picked), picked]
-        answers = [(column.label, column.talk.transcript.shown) for column in ordered]
-        talk = comparison.gathered(picked.talk.conversation, answers, self.host.clock())
+        answers = [(column.label, column.chat.transcript.shown) for column in ordered]
+        talk = comparison.gathered(picked.chat.conversation, answers, self.host.clock())
         self.host.save(talk)
         self.host.open(talk)
 
@@ -360,7 +360,7 @@ class CompareScreen(View):
 
     def refresh_feet(self) -> None:
         """Say below each column what it came to, and where it parts from the first."""
-        both = any(column.talk.diffuses for column in self.columns)
+        both = any(column.chat.diffuses for column in self.columns)
         for column in self.columns:
             first = self.columns[0]
             column.compare(first)
@@ -385,13 +385,13 @@ class CompareScreen(View):
     def _column(
         self, sampling: Sampling, model: str = "", strategy: Strategy = PLAIN, stored: Conversation | None = None
     ) -> Column:
-        talk = ChatSession(stored or self._conversation(sampling, None), lambda _: 0, clock=self.host.clock)
-        talk.sampling, talk.strategy = sampling, strategy
-        talk.new_seed = lambda: self.seed
-        talk.transcript.render(self.markdown)
+        chat = ChatSession(stored or self._conversation(sampling, None), lambda _: 0, clock=self.host.clock)
+        chat.sampling, chat.strategy = sampling, strategy
+        chat.new_seed = lambda: self.seed
+        chat.transcript.render(self.markdown)
         label = stored.messages()[-1].last.label if stored is not None else ""
-        column = Column(talk, model, self.host.store, label)
-        talk.send = lambda request: self.host.engine.submit(request, partial(self._heard, column))
+        column = Column(chat, model, self.host.store, label)
+        chat.send = lambda request: self.host.engine.submit(request, partial(self._heard, column))
         return column
 
     async def action_add(self) -> None:
@@ -401,7 +401,7 @@ class CompareScreen(View):
             self.hints.say("there is no room for another column")
             return
         like = self.picked()
-        column = self._column(like.talk.sampling, like.model, like.talk.strategy)
+        column = self._column(like.chat.sampling, like.model, like.chat.strategy)
         await self.query_one("#columns").mount(column)
         self.models_changed()
         self.call_after_refresh(self.refresh_feet)
@@ -447,35 +447,35 @@ class CompareScreen(View):
         self.app.push_screen(Pick("what this column does differently", options), partial(self._chosen, column))
 
     def _model_of(self, column: Column) -> str:
-        return column.talk.facts.name if column.talk.facts is not None else column.model
+        return column.chat.facts.name if column.chat.facts is not None else column.model
 
     def _chosen(self, column: Column, choice: str | None) -> None:
         """Take over what was picked for a column."""
-        talk = column.talk
+        chat = column.chat
         kind, _, name = (choice or "").partition(" ")
         match kind:
             case "typed":
                 title = "parameters and their values; what is not named stays"
-                self.app.push_screen(Ask(title, as_typed(talk.sampling)), partial(self._typed, column))
+                self.app.push_screen(Ask(title, as_typed(chat.sampling)), partial(self._typed, column))
             case "draft":
-                self._other_model(column, lambda facts: setattr(talk, "strategy", Drafting(facts.name)))
+                self._other_model(column, lambda facts: setattr(chat, "strategy", Drafting(facts.name)))
             case "model" if not name:
                 self._other_model(column, lambda facts: setattr(column, "model", facts.name))
             case "strategy":
-                talk.strategy = parse(name)
+                chat.strategy = parse(name)
                 self.differs(column)
             case "model":
                 column.model = name
                 self.differs(column)
             case "preset" | "order":
-                talk.resample(presets.chosen(self.host.home, f"{kind} {name}", talk.sampling))
+                chat.resample(presets.chosen(self.host.home, f"{kind} {name}", chat.sampling))
                 self.differs(column)
 
     def _typed(self, column: Column, text: str | None) -> None:
         if text is None:
             return
         try:
-            column.talk.resample(typed(text, column.talk.sampling))
+            column.chat.resample(typed(text, column.chat.sampling))
             self.differs(column)
         except LikelyError as error:
             self.hints.say(str(error), alarm=True)

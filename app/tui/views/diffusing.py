@@ -18,23 +18,23 @@ SWITCH = {"on": True, "off": False}
 
 def show(screen: ChatParts) -> None:
     """The top line, the pane where the model is a diffusion one, and its formula."""
-    talk, pane, engine = screen.talk, screen.diffusion, screen.host.engine
-    name, facts = status.shown(talk, engine)
-    if talk.diffuses:
+    chat, pane, engine = screen.chat, screen.diffusion, screen.host.engine
+    name, facts = status.shown(chat, engine)
+    if chat.diffuses:
         facts = (*pane.facts(), facts[-1])
-    screen.top.show(name, facts, kept=int(talk.diffuses))
-    screen.top.tint("off" if talk.diffuses else talk.transcript.heat, talk.transcript.least)
+    screen.top.show(name, facts, kept=int(chat.diffuses))
+    screen.top.tint("off" if chat.diffuses else chat.transcript.heat, chat.transcript.least)
     pane.look()
     if screen.composer.is_attached:
-        screen.composer.placeholder = PLACEHOLDER if talk.diffuses else WAITING
-    if talk.diffuses:
+        screen.composer.placeholder = PLACEHOLDER if chat.diffuses else WAITING
+    if chat.diffuses:
         screen.caption.show(pane.caption(screen.size.width))
 
 
-def check(talk: ChatSession, sampling: Sampling) -> None:
+def check(chat: ChatSession, sampling: Sampling) -> None:
     """Raises ParameterError for settings that need tokens in order, where the model fills masks in any."""
     try:
-        if talk.diffuses:
+        if chat.diffuses:
             unordered(sampling.recipe)
     except ParameterError as error:
         raise ParameterError(f"{error}: it stays off") from None
@@ -42,16 +42,16 @@ def check(talk: ChatSession, sampling: Sampling) -> None:
 
 def settings(screen: ChatParts) -> str:
     """The settings by which the next answer is filled, in one line."""
-    talk = screen.talk
-    masks = f"{talk.max_tokens} mask{'s' * (talk.max_tokens > 1)}" if talk.max_tokens else "as many masks as are usual"
-    return f"{words(talk.unmasking)} · {masks} (/max) · {as_typed(talk.sampling) or 'T 1.00'} (/set)"
+    chat = screen.chat
+    masks = f"{chat.max_tokens} mask{'s' * (chat.max_tokens > 1)}" if chat.max_tokens else "as many masks as are usual"
+    return f"{words(chat.unmasking)} · {masks} (/max) · {as_typed(chat.sampling) or 'T 1.00'} (/set)"
 
 
 def unmask(screen: ChatParts, text: str) -> None:
     """Another order in which masks become tokens, from the next answer on; without words, what holds. Raises
     ParameterError for what is no such option."""
     if text:
-        screen.talk.unmasking = read(text, screen.talk.unmasking)
+        screen.chat.unmasking = read(text, screen.chat.unmasking)
     screen.hints.say(settings(screen))
     screen.status()
 

@@ -116,7 +116,7 @@ def _save_preset(screen: ChatParts, name: str) -> None:
     if not name:
         screen.hints.say("/save-preset wants a name")
         return
-    presets.keep(screen.host.home, name, screen.talk.sampling)
+    presets.keep(screen.host.home, name, screen.chat.sampling)
     screen.hints.say(f"saved as preset {name}: values and order")
 
 
@@ -126,12 +126,12 @@ def _order(screen: ChatParts, name: str) -> None:
 
 def _choose(screen: ChatParts, choice: str) -> None:
     """Take over a preset or an order."""
-    screen.set_sampling(presets.chosen(screen.host.home, choice, screen.talk.sampling))
+    screen.set_sampling(presets.chosen(screen.host.home, choice, screen.chat.sampling))
 
 
 def _set(screen: ChatParts, text: str) -> None:
-    screen.set_sampling(typed(text, screen.talk.sampling))
-    screen.hints.say(as_typed(screen.talk.sampling) or "everything is off: T 1.00")
+    screen.set_sampling(typed(text, screen.chat.sampling))
+    screen.hints.say(as_typed(screen.chat.sampling) or "everything is off: T 1.00")
 
 
 def _tokens(screen: ChatParts, word: str) -> list[int]:
@@ -145,7 +145,7 @@ def _tokens(screen: ChatParts, word: str) -> list[int]:
 
 def _ban(screen: ChatParts, word: str) -> None:
     """Never draw a word from now on; without one, say what is banned."""
-    sampling = screen.talk.sampling
+    sampling = screen.chat.sampling
     if word:
         for token in _tokens(screen, word):
             sampling = sampling.biased(token, BAN)
@@ -159,7 +159,7 @@ def _bias(screen: ChatParts, text: str) -> None:
     number = _weight(value)
     if number is None or not -100 <= number <= 100:
         raise ParameterError(f"/bias wants a word and what is added to its logit, -100 to 100, got {text or 'nothing'}")
-    sampling = screen.talk.sampling
+    sampling = screen.chat.sampling
     for token in _tokens(screen, word):
         sampling = sampling.biased(token, number)
     screen.set_sampling(sampling)
@@ -168,7 +168,7 @@ def _bias(screen: ChatParts, text: str) -> None:
 
 def _allow(screen: ChatParts, word: str) -> None:
     """Lift the ban or the bias of a word; without one, of all."""
-    sampling = screen.talk.sampling
+    sampling = screen.chat.sampling
     for token in _tokens(screen, word) if word else list(sampling.bias):
         sampling = sampling.lift(token)
     screen.set_sampling(sampling)
@@ -176,12 +176,12 @@ def _allow(screen: ChatParts, word: str) -> None:
 
 
 def _steered(screen: ChatParts) -> list[str]:
-    return [screen.names().name(token).lstrip("·") for token in screen.talk.sampling.bias]
+    return [screen.names().name(token).lstrip("·") for token in screen.chat.sampling.bias]
 
 
 def steered(screen: ChatParts) -> str:
     """Bans and biases, in words."""
-    sampling, names = screen.talk.sampling, screen.names()
+    sampling, names = screen.chat.sampling, screen.names()
     banned = ", ".join(map(names.name, sampling.bans))
     biased = ", ".join(f"{names.name(token)} {value:+g}" for token, value in sampling.biases)
     parts = (f"banned: {banned}" if banned else "", f"biased: {biased}" if biased else "")
@@ -210,17 +210,17 @@ def _title(screen: ChatParts, text: str) -> None:
     if text:
         named(text)
     else:
-        screen.app.push_screen(Ask("name", screen.talk.conversation.title), named)
+        screen.app.push_screen(Ask("name", screen.chat.conversation.title), named)
 
 
 def _redo(screen: ChatParts, text: str) -> None:
     """Answer again; with parameters, these hold for this answer alone."""
-    screen.action_redo(typed(text, screen.talk.sampling) if text else None)
+    screen.action_redo(typed(text, screen.chat.sampling) if text else None)
 
 
 def _strategy(screen: ChatParts, text: str) -> None:
     """How tokens are found: one by one, with guesses ahead, by a search, as votes. Without words, a list."""
-    if screen.talk.diffuses:
+    if screen.chat.diffuses:
         screen.hints.say("a diffusion model fills masks: /unmask says in which order")
     elif text:
         _decode_by(screen, decoding.read(text))
@@ -233,7 +233,7 @@ def _decode_by(screen: ChatParts, strategy: Strategy) -> None:
     missing = [name for name in strategy.needs if name not in screen.host.engine.models]
     if missing:
         raise ParameterError(f"{strategy} needs {missing[0]}, which is not loaded: f3 loads a second model in a column")
-    screen.talk.strategy = strategy
+    screen.chat.strategy = strategy
     screen.inspector.sampler.show_strategy(strategy)
     screen.inspector.look()
     if strategy == PLAIN:
@@ -242,7 +242,7 @@ def _decode_by(screen: ChatParts, strategy: Strategy) -> None:
         news = f"{strategy}: {strategy.about} · of the sampler only bans and biases act"
     else:
         news = f"{strategy}: {strategy.about}"
-    screen.hints.say(f"{news} · from the next answer on" if screen.talk.running else news)
+    screen.hints.say(f"{news} · from the next answer on" if screen.chat.running else news)
 
 
 def _strategies(screen: ChatParts) -> list[str]:
@@ -257,7 +257,7 @@ def _copy(screen: ChatParts, kind: str) -> None:
     elif kind == "code":
         screen.pane.action_copy_code()
     elif kind in COPIES:
-        screen.host.copy("".join(COPIES[kind](screen.talk.conversation)), kind)
+        screen.host.copy("".join(COPIES[kind](screen.chat.conversation)), kind)
     else:
         raise ParameterError(f"/copy is one of answer, code, {', '.join(COPIES)}")
 
@@ -274,9 +274,9 @@ def _seed(screen: ChatParts, text: str) -> None:
 
 
 def _max(screen: ChatParts, text: str) -> None:
-    screen.talk.max_tokens = _number("max", text) or None
-    most = f"at most {text} tokens an answer" if screen.talk.max_tokens else "as many tokens as there is room for"
-    screen.hints.say(diffusing.settings(screen) if screen.talk.diffuses else most)
+    screen.chat.max_tokens = _number("max", text) or None
+    most = f"at most {text} tokens an answer" if screen.chat.max_tokens else "as many tokens as there is room for"
+    screen.hints.say(diffusing.settings(screen) if screen.chat.diffuses else most)
 
 
 def _prefill(screen: ChatParts, text: str) -> None:
@@ -286,7 +286,7 @@ def _prefill(screen: ChatParts, text: str) -> None:
         return
     message = screen.pane.shown[-1].message
     fork = message.segments[0].node.fork if message.role == "assistant" else Fork(message.last.id)
-    screen.talk.answer(fork, force=text)
+    screen.chat.answer(fork, force=text)
     screen.begun(True)
 
 
@@ -298,7 +298,7 @@ def _export(screen: ChatParts, rest: str) -> None:
     if not kind:
         screen.hints.say(f"/export wants one of {', '.join(KINDS)}, and a path if you like")
         return
-    store, talk = screen.host.store, screen.talk.conversation
+    store, talk = screen.host.store, screen.chat.conversation
     talk = store.with_snapshots(talk) if store is not None and kind == "jsonl" else talk
     path = expanded(name) if name else export.free(Path(f"likely-{talk.id}.{export.SUFFIX[kind]}"))
 
@@ -330,7 +330,7 @@ def _import(screen: ChatParts, name: str) -> None:
 def _heat(screen: ChatParts, name: str) -> None:
     heat, least = (name, None) if name in HEATS else ("", bits_of(name))
     if heat or least is not None:
-        screen.pane.set_heat(heat or screen.talk.transcript.heat, least)
+        screen.pane.set_heat(heat or screen.chat.transcript.heat, least)
     else:
         screen.hints.say(f"heat is one of {', '.join(HEATS)}, or the bits from which on words are tinted")
 

@@ -18,10 +18,10 @@ class Steering:
 
     def on_candidates_picked(self: ChatParts, event: Candidates.Picked) -> None:
         place = self.pane.place
-        if self.talk.stepping and self.talk.peek is not None and event.verb == "branch":
-            self.talk.pick(event.token)
+        if self.chat.stepping and self.chat.peek is not None and event.verb == "branch":
+            self.chat.pick(event.token)
         elif event.verb == "force":
-            forced = self.talk.force_next(event.token)
+            forced = self.chat.force_next(event.token)
             name = self.names().name(event.token)
             self.hints.say(f"{name} comes next" if forced else "nothing is being drawn: enter branches with it")
         elif place is not None:
@@ -34,7 +34,7 @@ class Steering:
         self.command(f"/strategy {event.strategy}")
 
     def on_diffusion_pane_cell_changed(self: ChatParts, event: DiffusionPane.CellChanged) -> None:
-        self.begun(self.talk.place(event.node, event.step, event.position, event.token), "that is not to be changed")
+        self.begun(self.chat.place(event.node, event.step, event.position, event.token), "that is not to be changed")
 
     def on_diffusion_pane_answer_turned(self: ChatParts, event: DiffusionPane.AnswerTurned) -> None:
         self.pane.check_out(event.fork, event.option)

@@ -7,13 +7,13 @@ NEWS = "step: enter takes the picked candidate · space the model's own · esc e
 
 def turn(screen: ChatParts) -> None:
     """Begin step mode, or end it where it is on."""
-    if screen.talk.stepping:
+    if screen.chat.stepping:
         end(screen)
         return
-    if screen.talk.diffuses:
+    if screen.chat.diffuses:
         screen.hints.say("a diffusion model writes in any order: tab, then enter on the canvas chooses a word")
         return
-    begun = screen.talk.step_on()
+    begun = screen.chat.step_on()
     screen.begun(begun, "step mode needs a message to answer, and a model")
     if begun:
         screen.hints.say(NEWS)
@@ -22,7 +22,7 @@ def turn(screen: ChatParts) -> None:
 
 def peeked(screen: ChatParts) -> None:
     """Show the candidates of the next token for a person to pick one."""
-    if screen.talk.peek is not None:
+    if screen.chat.peek is not None:
         screen.inspector.candidates.picked = 0
         screen.inspector.candidates.focus()
         screen.hints.say(NEWS)
@@ -30,7 +30,7 @@ def peeked(screen: ChatParts) -> None:
 
 def end(screen: ChatParts) -> None:
     """Leave step mode; the tokens that were picked stay."""
-    screen.talk.step_off()
+    screen.chat.step_off()
     screen.hints.say("")
     screen.reshow()
     screen.save()

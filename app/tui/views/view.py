@@ -17,8 +17,8 @@ from likely.app.tui.base import keys
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.view_table import VIEWS, numbered
 from likely.app.tui.widgets.bars import Hints, TopBar
+from likely.app.tui.widgets.conversations import ConversationList
 from likely.app.tui.widgets.host import ViewHost, host
-from likely.app.tui.widgets.sessions import SessionList
 from likely.engine.errors import DataError
 
 if TYPE_CHECKING:
@@ -155,20 +155,20 @@ class View(Screen[None]):
             self.host.sidebar = not (self.host.sidebar and lists and lists.first().has_focus_within)
             self._beside()
             if self.host.sidebar:
-                self.call_after_refresh(self.query(".sidebar").first(SessionList).action_list)
+                self.call_after_refresh(self.query(".sidebar").first(ConversationList).action_list)
             else:
                 self._to_field()
             return
-        from likely.app.tui.dialogs.sessions import SessionsDialog
+        from likely.app.tui.dialogs.conversations import ConversationsDialog
 
-        dialog = SessionsDialog(self._open_id, named=self.rename, removed=self.fresh)
+        dialog = ConversationsDialog(self._open_id, named=self.rename, removed=self.fresh)
         self.app.push_screen(dialog, self._open_kept)
 
     def _beside(self) -> None:
         """The conversations stand beside what is open, or do not, as in every view."""
         lists = self.query(".sidebar")
         if self.host.sidebar and not lists:
-            self.mount(SessionList(self._open_id, named=self.rename, removed=self.fresh, classes="sidebar"))
+            self.mount(ConversationList(self._open_id, named=self.rename, removed=self.fresh, classes="sidebar"))
         elif lists and not self.host.sidebar:
             lists.remove()
 
@@ -192,7 +192,7 @@ class View(Screen[None]):
     def on_screen_resume(self) -> None:
         self._beside()
 
-    def on_session_list_session_picked(self, event: SessionList.SessionPicked) -> None:
+    def on_conversation_list_conversation_picked(self, event: ConversationList.ConversationPicked) -> None:
         self._open_kept(event.session)
         self._to_field()
 

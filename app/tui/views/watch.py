@@ -17,7 +17,7 @@ from likely.app.tui.base.sampling import Sampling
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.chat_session import ChatSession, SessionUpdate
 from likely.app.tui.chat.inspection import Subject
-from likely.app.tui.chat.token_look import TokenLook
+from likely.app.tui.chat.inspections import Inspections
 from likely.app.tui.chat.watched import WatchedRequest, WatchedRequests
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
@@ -72,7 +72,7 @@ class WatchScreen(View):
         self.news = ""  # why it is not
         self.requests = WatchedRequests(lambda: self.host.clock())
         self.row: WatchedRequest | None = None  # the one that is open
-        self.look: TokenLook | None = None
+        self.inspections: Inspections | None = None
         self.sampling: Sampling | None = None  # that a person has set: another than the token was drawn by
         self._worker: Worker | None = None
         self._child: ChildServer | None = None  # the server started from here that was turned to
@@ -221,7 +221,7 @@ class WatchScreen(View):
         self._shut()
         self.row, self.sampling = row, None
         session = row.open(self.host.clock)
-        self.look = TokenLook(session, None)
+        self.inspections = Inspections(session, None)
         self.inspector.forget()
         self.view.cursor = None
         self.remove_class("-listed")
@@ -238,7 +238,7 @@ class WatchScreen(View):
     def _shut(self) -> None:
         if self.row is not None:
             self.row.shut()
-        self.row = self.look = None
+        self.row = self.inspections = None
         self._show_list()
 
     def _show_list(self) -> None:
@@ -249,9 +249,9 @@ class WatchScreen(View):
 
     def _relay(self, *, follow: bool | None = None) -> None:
         """Show the open request's lineage anew."""
-        if self.row is None or self.row.session is None or self.look is None:
+        if self.row is None or self.row.session is None or self.inspections is None:
             return
-        self.look.forget()
+        self.inspections.forget()
         self.view.show(self.row.session.transcript.blocks(), follow=follow)
         self.inspector.show_tree(self.row.session.conversation)
         self.inspector.look()
@@ -264,14 +264,14 @@ class WatchScreen(View):
 
     def subject(self) -> Subject:
         """The token that is looked at, under what it was drawn by, or what a person has set."""
-        if self.row is None or self.row.session is None or self.look is None:
+        if self.row is None or self.row.session is None or self.inspections is None:
             return Subject()
         current = self.host.engine.current
         if self.inspector.near and (current is None or current.name != self.row.model):
             self.inspector.near = False  # the chat's model would be asked, which is another
             self.call_later(self.hints.say, f"tokens that lie nearest want {self.row.model} to be loaded here")
         place: TokenPlace | None = self.view.cursor or self.view.newest()
-        subject = self.look.subject(place, self.view.cursor, self.names(), None)
+        subject = self.inspections.subject(place, self.view.cursor, self.names(), None)
         if subject.at is None or subject.at.step is None:
             return subject
         recipe = subject.at.step.recipe if self.sampling is None else self.sampling.recipe

@@ -19,8 +19,8 @@ from likely.app.tui.chat import denoising_layout
 from likely.app.tui.chat.chat_session import ChatSession
 from likely.app.tui.chat.comparison import divergence
 from likely.app.tui.chat.denoising import LN2, Denoising
+from likely.app.tui.chat.inspections import Inspections
 from likely.app.tui.chat.likelihood_bounds import LikelihoodBounds
-from likely.app.tui.chat.token_look import TokenLook
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.token_view import TokenView
 from likely.engine.conversation import Conversation
@@ -33,11 +33,11 @@ EMPTY = "c sets it up · ⏎ in the prompt runs it"
 class Column(Vertical):
     """A `ChatSession` and the view of its answer."""
 
-    def __init__(self, talk: ChatSession, model: str, store: Store | None = None, label: str = "") -> None:
+    def __init__(self, chat: ChatSession, model: str, store: Store | None = None, label: str = "") -> None:
         """`label` is how the answer that it has was drawn, where it was kept."""
         super().__init__()
-        self.talk = talk
-        self.look = TokenLook(talk, store)
+        self.chat = chat
+        self.inspections = Inspections(chat, store)
         self.model = model  # a name to load; "" for the one that is current
         self.kept_label = label
         self.named = False  # its model is said first: another column has another
@@ -58,17 +58,17 @@ class Column(Vertical):
     def place(self) -> TokenPlace | None:
         """The token that is looked at, in the conversation: the prompt is not shown."""
         place = self.view.cursor or self.view.newest()
-        shown = self.talk.transcript.shown
+        shown = self.chat.transcript.shown
         return TokenPlace(len(shown) - 1, place.token) if place is not None and shown else None
 
     @property
     def steps(self) -> Sequence[TokenStep]:
-        return self.talk.transcript.shown[-1].steps if self.talk.transcript.shown else ()
+        return self.chat.transcript.shown[-1].steps if self.chat.transcript.shown else ()
 
     @property
     def answer(self) -> str:
         """The id of the node that its answer ends in, "" for none."""
-        shown = self.talk.transcript.shown
+        shown = self.chat.transcript.shown
         return shown[-1].message.last.id if len(shown) > 1 else ""
 
     @property
@@ -76,10 +76,10 @@ class Column(Vertical):
         """The settings of this column that tell it apart, in words."""
         if self.kept_label:
             return self.kept_label
-        sampling, facts = self.talk.sampling, self.talk.facts
+        sampling, facts = self.chat.sampling, self.chat.facts
         model = (facts.title or facts.name) if facts is not None and (self.model or self.named) else self.model
         order = f"{sampling.order_name} order" if sampling.order_name != "mlx-lm" else ""
-        strategy = "diffusion" if self.talk.diffuses else self.talk.strategy.words
+        strategy = "diffusion" if self.chat.diffuses else self.chat.strategy.words
         drawn = (sampling.preset_name or words(sampling.recipe), order, strategy)
         parts = (model, *drawn) if self.named else (*drawn, model)  # what is first stays where there is little room
         return " · ".join(part for part in parts if part)
@@ -87,30 +87,30 @@ class Column(Vertical):
     @property
     def models(self) -> set[str]:
         """The loaded models that this column draws with; "" is the current one."""
-        return {self.model, *self.talk.strategy.needs}
+        return {self.model, *self.chat.strategy.needs}
 
     # -- running -----------------------------------------------------------------------------------------------------
 
     def start(self, conversation: Conversation, prompt: str) -> None:
         """Answer a prompt in a conversation of its own, from the beginning."""
-        talk = self.talk
+        chat = self.chat
         self.stop()
         self.kept_label = ""
-        talk.conversation = conversation
-        talk.transcript.began_ids.clear()
-        talk.submit(prompt)
+        chat.conversation = conversation
+        chat.transcript.began_ids.clear()
+        chat.submit(prompt)
         self.unmark()
         self.view.move_to(None)
         self.show(follow=True)
 
     def stop(self) -> bool:
         """Stop its run, and what is measured of the last; gives whether there was either."""
-        measured, ran = self.bounds.stop(), self.talk.stop()
+        measured, ran = self.bounds.stop(), self.chat.stop()
         return measured or ran
 
     def take_events(self, job: int, events: Sequence[Any]) -> str:
         """Take in events of a job of this column's; gives a line about what went wrong, or ""."""
-        heard = self.talk.take(job, list(events))
+        heard = self.chat.take(job, list(events))
         if heard.tokens:
             self.view.extend(heard.tokens)
         if heard.denoised and not heard.ended:
@@ -124,13 +124,13 @@ class Column(Vertical):
     @property
     def canvas(self) -> Denoising | None:
         """The canvas of its answer, where a diffusion model fills one."""
-        return self.talk.denoisings.get(self.answer)
+        return self.chat.denoisings.get(self.answer)
 
     def _fill(self) -> None:
         """Show the canvas as it is: masks are shaded."""
-        canvas, shown = self.canvas, self.talk.transcript.shown
+        canvas, shown = self.canvas, self.chat.transcript.shown
         if canvas is not None:
-            names, cells_ = host(self).names_of(self.talk.conversation.model), canvas.until_end(canvas.steps)
+            names, cells_ = host(self).names_of(self.chat.conversation.model), canvas.until_end(canvas.steps)
             texts = denoising_layout.spoken(cells_, names, canvas.laid.special)
             tinted = [heat.level(c.entropy / LN2) if c.token is None and c.entropy else 0 for c in cells_]
             shown[-1].block.fill(ShownToken(piece.text, level) for piece, level in zip(texts, tinted, strict=True))
@@ -138,7 +138,7 @@ class Column(Vertical):
 
     def _bound(self) -> None:
         """Ask for the bound on the likelihood of a canvas, once it is filled."""
-        canvas, facts = self.canvas, self.talk.facts
+        canvas, facts = self.canvas, self.chat.facts
         whole = canvas.whole(canvas.steps) if canvas is not None else None
         if facts is not None and whole is not None:
             self.bounds.ask(host(self).engine.submit, self.answer, facts.name, *whole)
@@ -150,14 +150,14 @@ class Column(Vertical):
 
     def show(self, *, follow: bool | None = None) -> None:
         """Show the answer alone: the prompt is the same everywhere, and the foot says what the heading would."""
-        blocks = self.talk.transcript.blocks()[1:]
+        blocks = self.chat.transcript.blocks()[1:]
         for block in blocks:
             block.note = ""
         self.view.show(blocks, follow=follow)
 
     def render_markdown(self, on: bool) -> None:
         """Show the answer's Markdown as what it means, or as it was written; the token looked at stays in view."""
-        self.view.show_otherwise(lambda: self.talk.transcript.render(on))
+        self.view.show_otherwise(lambda: self.chat.transcript.render(on))
         self.view.move_to(self.view.cursor)
 
     def unmark(self) -> None:
@@ -194,7 +194,7 @@ class Column(Vertical):
         steps, room = self.steps, max(self.size.width - 3, 4)
         spent = steps[-1].elapsed_s - steps[0].elapsed_s if steps else 0.0
         ppl = perplexity(step.logprob for step in steps)
-        alike = "" if first or not steps else "the same so far" if self.talk.running else "the same"
+        alike = "" if first or not steps else "the same so far" if self.chat.running else "the same"
         parts = [
             alike if self.parts_at is None else f"differs at {self.parts_at + 1}",
             f"ppl {ppl:.1f}" if ppl is not None else "",
@@ -207,6 +207,6 @@ class Column(Vertical):
         while len(parts) > 1 and cells.width(" · ".join(parts)) > room:  # speed matters least, then how many tokens
             parts.pop()
         summary = " · ".join(parts)
-        if not steps and not self.talk.running:
+        if not steps and not self.chat.running:
             summary = EMPTY if cells.width(EMPTY) <= room else EMPTY.partition(" · ")[0]
         self._foot.update(cells.fit(summary, room))

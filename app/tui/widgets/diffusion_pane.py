@@ -67,9 +67,9 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
             super().__init__()
             self.fork, self.option = fork, option
 
-    def __init__(self, talk: Callable[[], ChatSession], names: Callable[[], Names]) -> None:
+    def __init__(self, chat: Callable[[], ChatSession], names: Callable[[], Names]) -> None:
         super().__init__(id="diffusion")
-        self.talk, self.names = talk, names
+        self.chat, self.names = chat, names
         self.step: int | None = None  # that is looked at; None follows the newest
         self.cursor = 0
         self.picked: int | None = None  # a candidate that a person is about to choose
@@ -92,14 +92,14 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
     @property
     def canvas(self) -> Denoising | None:
         """The canvas of the last answer; one that was kept without its steps has none."""
-        talk, leaf = self.talk(), self.talk().conversation.leaf
-        if leaf is None or leaf.role != "assistant" or talk.facts is None or talk.facts.mask is None:
+        chat, leaf = self.chat(), self.chat().conversation.leaf
+        if leaf is None or leaf.role != "assistant" or chat.facts is None or chat.facts.mask is None:
             return None
-        if (canvas := talk.canvas(leaf.id)) is not None:
+        if (canvas := chat.canvas(leaf.id)) is not None:
             return canvas
-        key = leaf.id, talk.facts.name, len(leaf.steps)
+        key = leaf.id, chat.facts.name, len(leaf.steps)
         if key not in self._kept:
-            self._kept = {key: Denoising.of_steps(leaf, talk.facts)}
+            self._kept = {key: Denoising.of_steps(leaf, chat.facts)}
         return self._kept[key]
 
     @property
@@ -113,8 +113,8 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         """Refresh all parts, while a diffusion model is the current one."""
         if not self.is_mounted:
             return
-        talk = self.talk()
-        on = talk.diffuses
+        chat = self.chat()
+        on = chat.diffuses
         if on != self.screen.has_class(ON):
             self.screen.set_class(on, ON)
             self.call_after_refresh(self.look)
@@ -122,7 +122,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
             self.bounds.stop()
             return
         canvas, names = self.canvas, self.names()
-        node = talk.conversation.leaf.id if talk.conversation.leaf is not None else ""
+        node = chat.conversation.leaf.id if chat.conversation.leaf is not None else ""
         if node != self._node:  # another answer
             stays = canvas is not None and canvas.offset and self.cursor in canvas.shown
             self._node, self.step, self.picked = node, None, None
@@ -132,15 +132,15 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
             self.cursor = next(iter(canvas.free), canvas.laid.first)
         terse = self.screen.size.width < 110
         self.query_one("#diffusion-sentence", Caption).show([(f" {SHORT if terse else SENTENCE}", "faint")])
-        turns = [(shown.message.role, shown.message.text) for shown in talk.transcript.shown]
+        turns = [(shown.message.role, shown.message.text) for shown in chat.transcript.shown]
         turns = turns[:-1] if canvas is not None else [turn for turn in turns if turn[1]]
         self.query_one(DenoisingText).show(turns, self._heading(canvas), canvas, names, self.at, self.cursor)
         self.query_one(DenoisingLegend).show(canvas, names, self.at)
-        self.query_one(DenoisingSteps).show(canvas, self.at, self.step is None and talk.running)
+        self.query_one(DenoisingSteps).show(canvas, self.at, self.step is None and chat.running)
         self.query_one(DenoisingPanel).show(self._view(canvas, names))
 
     def _heading(self, canvas: Denoising | None) -> tuple[str, ...]:
-        leaf = self.talk().conversation.leaf
+        leaf = self.chat().conversation.leaf
         parts = leaf.label.split(" · ") if leaf is not None and leaf.label else ["diffusion"]
         count = [f"{len(canvas.free)} positions"] if canvas is not None and canvas.steps else []
         end = ["stopped"] if leaf is not None and leaf.finish == "cancelled" else []
@@ -152,7 +152,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         if canvas is None:
             return None
         bound = self.bounds.known.get((self._node, canvas.ids(self.at)))
-        return PanelView(canvas, names, self.at, self.cursor, self.talk().unmasking.threshold, self.picked, bound)
+        return PanelView(canvas, names, self.at, self.cursor, self.chat().unmasking.threshold, self.picked, bound)
 
     def facts(self) -> tuple[str, ...]:
         """The step and the speed, in words for the top line."""
@@ -168,7 +168,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         canvas = self.canvas
         if canvas is None:
             return None
-        cell, how = canvas.cell(self.cursor, self.at), self.talk().unmasking
+        cell, how = canvas.cell(self.cursor, self.at), self.chat().unmasking
         rule = {"entropy": "decide i where H(p_i) is least", "random": "decide i at random"}
         rule["ancestral"] = "decide i by the schedule's chance"
         first = f"decide i where max p_i > {how.threshold:.2f}" if how.threshold else rule.get(how.by, "")
@@ -268,7 +268,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
 
     def action_answer(self, by: int) -> None:
         """The next or the previous answer to the same message."""
-        leaf, options = self.talk().conversation.leaf, self._answers()
+        leaf, options = self.chat().conversation.leaf, self._answers()
         if leaf is None or len(options) < 2:
             host(self).say("there is no other answer here: ^r draws one")
         else:
@@ -276,13 +276,13 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
 
     def _answers(self) -> tuple[str | None, ...]:
         """All answers to the message whose answer is shown."""
-        talk, leaf = self.talk().conversation, self.talk().conversation.leaf
+        talk, leaf = self.chat().conversation, self.chat().conversation.leaf
         options = talk.options(leaf.fork) if leaf is not None and leaf.role == "assistant" else ()
         return options if leaf is not None and leaf.id in options else ()
 
     def _place(self, token: int | None) -> None:
         canvas = self.canvas
-        if canvas is None or self.talk().canvas(self._node) is None:
+        if canvas is None or self.chat().canvas(self._node) is None:
             host(self).say("the steps of this answer were not kept: ^r fills another canvas")
             return
         if canvas.cell(self.cursor, self.at).token == token:
@@ -302,15 +302,15 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
 
     def action_bound(self) -> None:
         """Measure the bound on -log p of the answer, once all of it is decided."""
-        canvas, talk = self.canvas, self.talk()
-        if canvas is None or not canvas.steps or talk.facts is None:
+        canvas, chat = self.canvas, self.chat()
+        if canvas is None or not canvas.steps or chat.facts is None:
             host(self).say("the bound is of an answer: say something first")
             return
         whole = canvas.whole(self.at)
-        if talk.running or whole is None:
+        if chat.running or whole is None:
             host(self).say("the bound is of a whole answer: masks are left at this step")
             return
-        self.bounds.ask(host(self).engine.submit, (self._node, canvas.ids(self.at)), talk.facts.name, *whole)
+        self.bounds.ask(host(self).engine.submit, (self._node, canvas.ids(self.at)), chat.facts.name, *whole)
         self.look()
 
     def _bounded(self, line: str) -> None:

@@ -23,7 +23,7 @@ from likely.app.tui.widgets.bars import JumpToLatest
 from likely.app.tui.widgets.best_texts import BestTexts
 from likely.app.tui.widgets.body import Left
 from likely.app.tui.widgets.host import host
-from likely.app.tui.widgets.place_editor import SYSTEM, PlaceEditor
+from likely.app.tui.widgets.message_editor import SYSTEM, MessageEditor
 from likely.app.tui.widgets.rows import TranscriptRows
 from likely.app.tui.widgets.system_line import SystemLine
 from likely.app.tui.widgets.token_view import TokenView
@@ -440,26 +440,26 @@ class TranscriptPane(Left):
             self._say("there is nothing to edit")
             return
         shown = self.shown[index]
-        self._edit(PlaceEditor(index, shown.block.who, shown.message.text, self.view))
+        self._edit(MessageEditor(index, shown.block.who, shown.message.text, self.view))
 
     def edit_system(self) -> None:
         """Edit the system prompt where it stands."""
-        self._edit(PlaceEditor(SYSTEM, "system", self.conversation.system, self.view))
+        self._edit(MessageEditor(SYSTEM, "system", self.conversation.system, self.view))
 
-    def _edit(self, editor: PlaceEditor) -> None:
+    def _edit(self, editor: MessageEditor) -> None:
         self.close_editor()
         self.mount(editor)
         editor.focus()
 
     def close_editor(self) -> None:
-        for editor in self.query(PlaceEditor):
+        for editor in self.query(MessageEditor):
             editor.remove()
 
     def on_resize(self) -> None:
-        for editor in self.query(PlaceEditor):
+        for editor in self.query(MessageEditor):
             self.call_after_refresh(editor.lie)
 
-    def on_place_editor_edit_ended(self) -> None:
+    def on_message_editor_edit_ended(self) -> None:
         self.close_editor()
         self.view.focus()
 

@@ -1,4 +1,4 @@
-"""The tree of a conversation: a line for every way out of every fork, the checked-out one lit."""
+"""The tree of a conversation: a line for every branch at every fork, the checked-out one lit."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ TALLEST = 8  # rows of the tree beside the other panels
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class TreeRow:
     """One line of the tree."""
 
     fork: Fork
@@ -39,11 +39,11 @@ class Way:
 
 
 def given_up(talk: Conversation) -> frozenset[tuple[Fork, str | None]]:
-    """The ways that a search has put away."""
-    return frozenset(way for way in talk.pruned if talk.nodes[way[1] or way[0].node].finish == PRUNED)
+    """The branches that a search has given up."""
+    return frozenset(branch for branch in talk.pruned if talk.nodes[branch[1] or branch[0].node].finish == PRUNED)
 
 
-def ways(talk: Conversation, numbers: "_Numbers", *, away: bool = False) -> list[Way]:
+def tree_rows(talk: Conversation, numbers: "_Numbers", *, away: bool = False) -> list[TreeRow]:
     """The lines of a conversation's tree, from the root down; `away`: those that a search gave up too."""
     shown = replace(talk, pruned=talk.pruned - given_up(talk)) if away else talk
     lineage = {segment.node.id: segment.length for segment in talk.lineage()}
@@ -57,12 +57,12 @@ def ways(talk: Conversation, numbers: "_Numbers", *, away: bool = False) -> list
         last, end = option == options[-1], shown.next_fork(fork, option)
         words = _words(talk, fork, option, end.at if end.node == (option or fork.node) else None)
         figures, state = numbers.of(option or fork.node, end), numbers.state(end)
-        rows.append(Way(fork, option, depth, last, number, on, words, gone, figures, state))
+        rows.append(TreeRow(fork, option, depth, last, number, on, words, gone, figures, state))
     return rows
 
 
 class _Numbers:
-    """Numbers of the answers that a way leads through, one for each of its `columns`: of a vote's paths their answers,
+    """Numbers of the answers that a branch leads through, one for each of its `columns`: of a vote's paths their answers,
     of a search's its scores, in bits."""
 
     def __init__(self, talk: Conversation) -> None:
@@ -104,7 +104,7 @@ class _Numbers:
 
 
 def _words(talk: Conversation, fork: Fork, option: str | None, end: int | None) -> str:
-    """How a way begins, up to where it parts again."""
+    """How a branch begins, up to its next fork."""
     if option is not None:
         node = talk.nodes[option]
         steps = node.steps[:end][:16]
@@ -132,7 +132,7 @@ class TreePane(Canvas, can_focus=True):
     ]
 
     class CheckedOut(Message):
-        """A person checks out a way."""
+        """A person checks out a branch."""
 
         def __init__(self, fork: Fork, option: str | None) -> None:
             super().__init__()
@@ -140,7 +140,7 @@ class TreePane(Canvas, can_focus=True):
             self.option = option
 
     class PutAway(Message):
-        """A person puts a way out of sight."""
+        """A person puts a branch out of sight."""
 
         def __init__(self, fork: Fork, option: str | None) -> None:
             super().__init__()
@@ -152,7 +152,7 @@ class TreePane(Canvas, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.ways: list[Way] = []
+        self.rows: list[TreeRow] = []
         self.leaves = self.pruned = 0
         self.columns: tuple[str, ...] = ()
         self.unfolded = False  # what a search gave up is shown too
@@ -164,10 +164,10 @@ class TreePane(Canvas, can_focus=True):
         self.talk, had = talk, (self.columns, self.pruned)
         numbers = _Numbers(talk)
         self.columns, self.pruned = numbers.columns, len(given_up(talk))
-        rows = ways(talk, numbers, away=self.unfolded)
-        if rows != self.ways or had != (self.columns, self.pruned):
-            taller = self._tall(rows) != self._tall(self.ways) or had[0] != self.columns
-            self.ways, self.leaves = rows, talk.leaves()
+        rows = tree_rows(talk, numbers, away=self.unfolded)
+        if rows != self.rows or had != (self.columns, self.pruned):
+            taller = self._tall(rows) != self._tall(self.rows) or had[0] != self.columns
+            self.rows, self.leaves = rows, talk.leaves()
             if self.picked is not None and self.picked >= len(rows):
                 self.picked = None
             self.redraw()
@@ -175,15 +175,15 @@ class TreePane(Canvas, can_focus=True):
                 self.refresh(layout=True)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return 1 + self._tall(self.ways)
+        return 1 + self._tall(self.rows)
 
-    def _tall(self, ways: Sequence[Way]) -> int:
-        """Rows that ways take: of a search all that there are."""
-        return len(ways) if self.columns else min(len(ways), TALLEST)
+    def _tall(self, rows: Sequence[TreeRow]) -> int:
+        """Cells that these rows take: of a search all that there are."""
+        return len(rows) if self.columns else min(len(rows), TALLEST)
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look, glyphs = self.look, self.glyphs
-        count = f"  {self.leaves} {'leaf' if self.leaves == 1 else 'leaves'}" if self.ways else ""
+        count = f"  {self.leaves} {'leaf' if self.leaves == 1 else 'leaves'}" if self.rows else ""
         count += f", {self.pruned} pruned" if self.pruned else ""
         heads = "".join(f"{head:>{size}}" for head, size in zip(self.columns, self._sizes(), strict=True))
         count = cells.pad(count, width - 4 - len(heads)) + heads
@@ -192,25 +192,25 @@ class TreePane(Canvas, can_focus=True):
             heading = list(Segment.apply_style(heading, look.band))
         lines: list[Line] = [heading]
         room = max(height - 1, 0)
-        here = max((i for i, way in enumerate(self.ways) if way.on), default=0)
+        here = max((i for i, row in enumerate(self.rows) if row.on), default=0)
         focus = self.picked if self.picked is not None and self.has_focus else here
         self.top = max(focus - room + 1, 0)
-        for index in range(self.top, min(self.top + room, len(self.ways))):
-            way, stem = self.ways[index], self._stem(index)
-            tail = f"  {glyphs.here} {way.number}" if index == here else f"  {way.number}" if way.number else ""
-            tail += f" {glyphs.cut}" if way.given_up and not self.columns else ""
+        for index in range(self.top, min(self.top + room, len(self.rows))):
+            row, stem = self.rows[index], self._stem(index)
+            tail = f"  {glyphs.here} {row.number}" if index == here else f"  {row.number}" if row.number else ""
+            tail += f" {glyphs.cut}" if row.given_up and not self.columns else ""
             if self.columns:
                 signs = {PRUNED: glyphs.lift, ENDED: glyphs.ended, STOPPED: glyphs.held}
-                sign = glyphs.lift if way.given_up else signs.get(way.state, "")
-                columns = zip(way.numbers, self._sizes(), strict=True)
+                sign = glyphs.lift if row.given_up else signs.get(row.state, "")
+                columns = zip(row.numbers, self._sizes(), strict=True)
                 tail = f" {sign:1}{glyphs.here if index == here else '':1}"
                 tail += "".join(f"{number:>{size}}" for number, size in columns)
-            text = cells.fit(way.text, max(width - len(stem) - len(tail), 4))
+            text = cells.fit(row.text, max(width - len(stem) - len(tail), 4))
             space = " " * max(width - len(stem) - len(tail) - cells.width(text), 0)
-            ink = look.row if index == self.picked and self.has_focus else look.text if way.on else look.faint
+            ink = look.row if index == self.picked and self.has_focus else look.text if row.on else look.faint
             lines.append(
                 [
-                    Segment(stem, look.rule if way.depth else look.accent),
+                    Segment(stem, look.rule if row.depth else look.accent),
                     Segment(text, ink),
                     Segment(space + tail.rstrip(), look.accent if index == here else look.faint),
                 ]
@@ -218,38 +218,38 @@ class TreePane(Canvas, can_focus=True):
         return lines
 
     def _stem(self, index: int) -> str:
-        """The lines that lead to a way: for each of its ancestors, whether it has siblings below."""
-        way, glyphs = self.ways[index], self.glyphs
-        if way.depth == 0:
+        """The lines that lead to a row: for each of its ancestors, whether it has siblings below."""
+        row, glyphs = self.rows[index], self.glyphs
+        if row.depth == 0:
             return f"{glyphs.live} "
-        stem = glyphs.last if way.last else glyphs.branch
-        depth, at = way.depth, index
+        stem = glyphs.last if row.last else glyphs.branch
+        depth, at = row.depth, index
         while depth > 1:
-            while self.ways[at].depth >= depth:
+            while self.rows[at].depth >= depth:
                 at -= 1
-            stem = ("   " if self.ways[at].last else glyphs.pipe) + stem
-            depth = self.ways[at].depth
+            stem = ("   " if self.rows[at].last else glyphs.pipe) + stem
+            depth = self.rows[at].depth
         return stem
 
     def on_focus(self) -> None:
-        if self.picked is None and self.ways:
-            self.picked = max((i for i, way in enumerate(self.ways) if way.on), default=0)
+        if self.picked is None and self.rows:
+            self.picked = max((i for i, row in enumerate(self.rows) if row.on), default=0)
 
     def action_pick(self, by: int) -> None:
-        if self.ways:
-            self.picked = min(max((self.picked or 0) + by, 0), len(self.ways) - 1)
+        if self.rows:
+            self.picked = min(max((self.picked or 0) + by, 0), len(self.rows) - 1)
             self.redraw()
 
-    def _picked(self) -> Way | None:
-        return self.ways[self.picked] if self.picked is not None and self.picked < len(self.ways) else None
+    def _picked(self) -> TreeRow | None:
+        return self.rows[self.picked] if self.picked is not None and self.picked < len(self.rows) else None
 
     def action_choose(self) -> None:
-        if way := self._picked():
-            self.post_message(self.CheckedOut(way.fork, way.option))
+        if row := self._picked():
+            self.post_message(self.CheckedOut(row.fork, row.option))
 
     def action_prune(self) -> None:
-        if way := self._picked():
-            self.post_message(self.PutAway(way.fork, way.option))
+        if row := self._picked():
+            self.post_message(self.PutAway(row.fork, row.option))
 
     def action_fold(self) -> None:
         """Show what a search gave up, or hide it."""
@@ -266,6 +266,6 @@ class TreePane(Canvas, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)
-        if offset is not None and offset.y >= 1 and self.top + offset.y - 1 < len(self.ways):
+        if offset is not None and offset.y >= 1 and self.top + offset.y - 1 < len(self.rows):
             self.picked = self.top + offset.y - 1
             self.action_choose()

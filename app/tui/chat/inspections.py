@@ -17,7 +17,7 @@ from likely.app.tui.chat.search_choice import choice
 from likely.engine.trace.step import TokenStep
 
 
-class TokenLook:
+class Inspections:
     """Looks into one session. `bits` are the entropies of the message that is looked at: a list that grows with it."""
 
     def __init__(self, session: ChatSession, store: Store | None) -> None:

@@ -1,4 +1,4 @@
-"""`SessionList`: the conversations that are kept, newest first: search, open, rename, duplicate, put away, bring back.
+"""`ConversationList`: the conversations that are kept, newest first: search, open, rename, copy, put away, restore.
 
 In a sidebar they stand in two rows each, by days; in a dialog in one. Which one is open, and what becomes of the open
 one, is told from outside.
@@ -61,7 +61,7 @@ class KindRow(Canvas):
         return ""
 
 
-class SessionList(Vertical):
+class ConversationList(Vertical):
     """A search field, and the conversations that match."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -76,7 +76,7 @@ class SessionList(Vertical):
         Binding("escape", "leave", "Back", id="sessions.leave"),
     ]
 
-    class SessionPicked(Message):
+    class ConversationPicked(Message):
         """A person opens a conversation."""
 
         def __init__(self, session: str) -> None:
@@ -250,12 +250,12 @@ class SessionList(Vertical):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
         if self.picked is not None:
-            self.post_message(self.SessionPicked(self.picked))
+            self.post_message(self.ConversationPicked(self.picked))
 
     def on_option_list_option_selected(self, event: ChoiceList.OptionSelected) -> None:
         event.stop()
         if event.option.id is not None:
-            self.post_message(self.SessionPicked(event.option.id))
+            self.post_message(self.ConversationPicked(event.option.id))
 
     def on_click(self, event: events.Click) -> None:
         row = self.query_one(KindRow)

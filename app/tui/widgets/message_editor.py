@@ -1,4 +1,4 @@
-"""`PlaceEditor`: a message of the transcript edited where it stands.
+"""`MessageEditor`: a message of the transcript edited where it stands.
 
 Enter keeps what was written; where the text is an answer, tab keeps it and has the model go on. What is kept, and what
 that does, is decided elsewhere.
@@ -19,7 +19,7 @@ LEAST, FRAME = 3, 2  # rows of the whole; of what is around the text
 SYSTEM = -1  # the system prompt, in the place of a message's index
 
 
-class PlaceEditor(PromptInput):
+class MessageEditor(PromptInput):
     """A text area laid over the rows of the message that it edits."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", id="editor.leave")]

@@ -136,8 +136,8 @@ class AnswerOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelsAsked:
-    """Which models are loaded: a tuple of each one's facts, and the bytes that it has remembered of prompts."""
+class ListModels:
+    """List the models that are loaded: a tuple of each one's facts, and the bytes that it has remembered of prompts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
 from likely.app.store import Summary
+from likely.app.tui.widgets.conversations import ConversationList
 from likely.app.tui.widgets.dialog import Dialog
-from likely.app.tui.widgets.sessions import SessionList
 
 
-class SessionsDialog(Dialog[str | None]):
+class ConversationsDialog(Dialog[str | None]):
     """Gives the id of the conversation to open."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -28,7 +28,7 @@ class SessionsDialog(Dialog[str | None]):
         self, current: Callable[[], str], *, named: Callable[[str], None], removed: Callable[[], None]
     ) -> None:
         super().__init__()
-        self.list = SessionList(current, named=named, removed=removed)
+        self.list = ConversationList(current, named=named, removed=removed)
 
     @property
     def summaries(self) -> list[Summary]:
@@ -45,7 +45,7 @@ class SessionsDialog(Dialog[str | None]):
         """An action of the list, from its search field too."""
         await self.list.run_action(name)
 
-    def on_session_list_session_picked(self, event: SessionList.SessionPicked) -> None:
+    def on_conversation_list_conversation_picked(self, event: ConversationList.ConversationPicked) -> None:
         self.dismiss(event.session)
 
     def on_session_list_abandoned(self) -> None:
