@@ -63,7 +63,7 @@ def choice(talk: Conversation, message: Message, token: int) -> SearchChoice | N
         return None
     fork = talk.canonical(Fork(segment.node.id, at))
     sums = AnswerSums(talk)
-    start = sums.before(tallies.lineage(talk, like)[0].id)[1]
+    start = sums.before(tallies.chain(talk, like)[0].id)[1]
     drawn = [node for node in talk.nodes.values() if (node.label, node.seed) == (like.label, like.seed)]
     total, depth = sums.of(fork) if talk.nodes[fork.node].role == "assistant" else (0.0, start)
     held: list[tuple[float, int | None]] = []  # the scores of all texts of the step, and the token of those from here

@@ -102,16 +102,14 @@ class AnswerSums:
 
     def before(self, id: str) -> tuple[float, int]:
         """Up to where a node begins."""
-        chain, node = list[str](), id
+        missing, node = list[str](), id
         while node not in self._before:  # each step of a search may part from the last one
-            chain.append(node)
+            missing.append(node)
             ancestor = self.talk.nodes[node]
             node = ancestor.fork.node if ancestor.joins else ROOT
-        for each_id in reversed(chain):
-            ancestor = self.talk.nodes[each_id]
-            self._before[each_id] = (
-                self.of(ancestor.fork) if ancestor.joins and ancestor.fork.node != ROOT else (0.0, 0)
-            )
+        for id_ in reversed(missing):
+            ancestor = self.talk.nodes[id_]
+            self._before[id_] = self.of(ancestor.fork) if ancestor.joins and ancestor.fork.node != ROOT else (0.0, 0)
         return self._before[id]
 
     def of(self, end: Fork) -> tuple[float, int]:
