@@ -62,8 +62,8 @@ def tree_rows(talk: Conversation, numbers: "_Numbers", *, away: bool = False) ->
 
 
 class _Numbers:
-    """Numbers of the answers that a branch leads through, one for each of `columns`: of a vote's paths their answers, of
-    a search's its scores, in bits."""
+    """Numbers of the answers that a branch leads through, one for each of `columns`: of a vote's paths their answers,
+    of a search's its scores, in bits."""
 
     def __init__(self, talk: Conversation) -> None:
         self.talk, self.tally = talk, tallies.tally(talk)
