@@ -118,7 +118,7 @@ class Sliders(Canvas, can_focus=True):
         return [*self._found_by(), *acting, *tokens, *fold, *(resting if self.unfolded else [])]
 
     def _height(self, sampling: Sampling) -> int:
-        """What the number of rows depends on, to compare before and after a change."""
+        """The values on which the number of rows depends, to compare before and after a change."""
         return sum(p.name == "temp" or sampling.active(p) for p in sampling.rows()) + len(sampling.bias)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
