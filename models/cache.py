@@ -200,8 +200,9 @@ class KVCache:
         if len(back) != len(have):
             raise CacheError(f"rewind needs a number for each of {len(have)} rows, got {len(back)}")
         for count, rows in zip(back, have, strict=True):
-            if not 0 <= count <= min(rows, self.room):
-                raise CacheError(f"cannot go back {count} positions where rows differ: {min(rows, self.room)} are held")
+            most = max(0, min(rows, self.room - (self.rows - rows)))  # the longest has the most behind it
+            if not 0 <= count <= most:
+                raise CacheError(f"cannot go back {count} positions where rows differ: {most} are held")
 
     @property
     def room(self) -> int:
@@ -420,8 +421,13 @@ def pick(kv: KV | None, index: mx.array) -> KV | None:
     if kv is None:
         return None
     if kv.keys.shape[0] > 1:
-        kv = replace(kv, keys=_rows(kv.keys, index), values=_rows(kv.values, index), lengths=kv.lengths[index])
+        kv = chosen(kv, index)
     return replace(kv, prefix=pick(kv.prefix, index))
+
+
+def chosen(kv: KV, index: mx.array) -> KV:
+    """The segment with these of B, each with rows of its own."""
+    return replace(kv, keys=_rows(kv.keys, index), values=_rows(kv.values, index), lengths=kv.lengths[index])
 
 
 def _rows(x: mx.array | QuantizedRows, index: mx.array) -> mx.array | QuantizedRows:

@@ -11,7 +11,7 @@ from typing import ClassVar
 from likely.metal import mx
 from likely.metal.attention import KV, QuantizedRows
 from likely.metal.qkv_prepare import PLAIN, Format, quantize
-from likely.models.cache import FIRST, KVCache, NewRows, RowSize, Tail, grown, pick, resize
+from likely.models.cache import FIRST, KVCache, NewRows, RowSize, Tail, grown, chosen, resize
 from likely.models.errors import CacheError
 
 PACK = 32  # rows that are packed at once: there is room for as many more, and that is to be small
@@ -157,7 +157,8 @@ class QuantizedCache(KVCache):
 
     def select(self, rows: Sequence[int]) -> None:
         super().select(rows)
-        self.old = pick(self.old, mx.array(list(rows), dtype=mx.int32))
+        if self.old is not None:  # which goes on to be written, so that one text taken twice is two
+            self.old = chosen(self.old, mx.array(list(rows), dtype=mx.int32))
 
     def freeze(self) -> None:
         super().freeze()

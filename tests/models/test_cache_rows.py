@@ -1,6 +1,7 @@
 """The rows of the caches, one number each: which are held, where, in how large a buffer, and what is refused."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import pytest
 from likely.metal import mx
 from likely.metal.attention import KV, QuantizedRows
 from likely.metal.qkv_prepare import PLAIN, Format
-from likely.models.cache import Cache, KVCache, RowSize, Tail, pick
+from likely.models.cache import Cache, KVCache, RowSize, Tail
 from likely.models.errors import CacheError
 from likely.models.quantized_cache import QuantizedCache
 from likely.models.window_cache import WindowCache
+from tests.metal.build import everyday
 
 HEADS, D = 2, 64
 
@@ -62,6 +64,95 @@ def capacity(cache: KVCache) -> int:
     return 0 if cache.keys is None else cache.keys.shape[2]
 
 
+KINDS: dict[str, Callable[[], KVCache]] = {
+    "full": KVCache, "window": lambda: WindowCache(20), "sinks": lambda: WindowCache(20, 3),
+    "more sinks than leave at once": lambda: WindowCache(4, 100),
+    "8 bits": lambda: QuantizedCache(8, exact=5), "all packed": lambda: QuantizedCache(8, exact=0),
+}  # fmt: skip
+
+
+def check(cache: KVCache, texts: list[list[int]]) -> None:
+    """It holds the rows of its texts: in a window those that are seen and the first, else all; packed ones nearly."""
+    lengths = [len(text) for text in texts]
+    assert cache.length == max(lengths) and (cache.each is None) == (len(set(lengths)) == 1)
+    for i, want in enumerate(texts):
+        got, gone = held(cache, i), cache.gone
+        assert len(got) == len(want) - gone
+        if isinstance(cache, WindowCache) and gone:
+            assert len(got) >= cache.sinks + cache.window - 1
+            want = want[: cache.sinks] + want[cache.sinks + gone :]
+        exact = min(len(want), cache.rows if cache.each is None else cache.each[i])
+        exact = exact if isinstance(cache, QuantizedCache) else len(want)
+        assert got[len(got) - exact :] == want[len(want) - exact :]
+        assert all(abs(a - b) <= 1 for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize(("kind", "seed"), everyday([(kind, seed) for seed in range(16) for kind in KINDS], 5), ids=str)
+def test_every_order_of_the_verbs_holds_what_lists_would(kind: str, seed: int) -> None:
+    """Reading, forking, selecting, joining, freezing and going back, in turns, by all that came of one cache."""
+    random = np.random.default_rng(seed)
+    known: list[tuple[KVCache, list[list[int]]]] = [(KINDS[kind](), [[]])]
+    for turn in range(40):
+        cache, texts = known[int(random.integers(len(known)))]
+        verb = random.choice(["read", "read", "read", "fork", "select", "freeze", "back", "each", "each", "join"])
+        own = cache.each or [cache.rows] * len(texts)
+        if verb == "read":
+            n = int(random.choice([1, 1, 2, 31, 64, 130]))
+            new = [[(7 * turn + 40 * i + j) % 97 for j in range(n)] for i in range(len(texts))]
+            put(cache, *new)
+            for text, more in zip(texts, new, strict=True):
+                text += more
+        elif verb == "fork" and len(known) < 4:
+            known.append((cache.fork(), [[*text] for text in texts]))
+        elif verb == "select" and cache.length:
+            chosen = random.integers(0, len(texts), int(random.integers(1, 4))).tolist()
+            cache.select(chosen)
+            texts[:] = [[*texts[i]] for i in chosen]
+        elif verb == "freeze":
+            if cache.each is None:
+                cache.freeze()
+                assert cache.nbytes == 0  # what is frozen counts for nobody
+            else:
+                with pytest.raises(CacheError, match="different lengths cannot be frozen"):
+                    cache.freeze()
+        elif verb == "back" and cache.each is None:
+            n = int(random.choice([1, cache.room // 2, cache.room])) if cache.room else 0
+            with pytest.raises(CacheError, match=f"cannot go back {cache.room + 1} positions: {cache.room} are held"):
+                cache.rewind(cache.room + 1)
+            cache.rewind(n)
+            texts[:] = [text[: len(text) - n] for text in texts]
+        elif verb == "each" and len(texts) > 1:
+            rooms = [max(0, min(rows, cache.room - (cache.rows - rows))) for rows in own]
+            with pytest.raises(CacheError, match=f"where rows differ: {rooms[0]} are held"):
+                cache.rewind([rooms[0] + 1, *[0] * (len(own) - 1)])
+            back = [int(random.integers(0, room + 1)) for room in rooms]
+            cache.rewind(back)
+            texts[:] = [text[: len(text) - n] for text, n in zip(texts, back, strict=True)]
+        elif verb == "join" and cache.joins and len(texts) < 4:
+            other, others = known[int(random.integers(len(known)))]
+            if cache.length and other.length and all(map(len, [*texts, *others])):
+                cache.join(other, (len(texts), len(others)))
+                texts += [[*text] for text in others]
+        for one, want in known:
+            check(one, want)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_goes_back_to_every_place_that_its_rows_allow_and_on_from_there(kind: str, frozen: bool) -> None:
+    cache, text = KINDS[kind](), [i % 97 for i in range(174)]
+    for start, end in pairwise((0, 90, 91, 140, 174)):
+        put(cache, text[start:end])
+        if frozen and end < 174:
+            cache.freeze()
+    for n in range(0, cache.room + 1, 3):
+        twin = cache.fork()
+        twin.rewind(n)
+        check(twin, [text[: 174 - n]])
+        put(twin, [5])
+        check(twin, [[*text[: 174 - n], 5]])
+
+
 @pytest.mark.parametrize(
     ("first", "sizes", "want"),
     [
@@ -79,40 +170,6 @@ def test_a_buffer_grows_by_doubling_in_whole_blocks(first: int, sizes: list[int]
         assert said(kv) == list(range(n)) == held(cache)
         assert not kv.ragged and kv.cached and kv.positions is None and kv.lengths.tolist() == [n]
         assert cache.nbytes == 2 * HEADS * room * D * 4
-
-
-def test_new_rows_go_where_each_text_ends() -> None:
-    cache = KVCache()
-    put(cache, span(5), span(5, 100))
-    place = cache.place(2, 3)
-    assert [start.tolist() for start in place.starts] == [[5]]
-    assert (place.lengths.tolist(), place.each, place.end) == ([8, 8], None, 8)
-    cache.rewind([1, 3])
-    assert (cache.rows, cache.each, cache.length) == (4, [4, 2], 4)
-    place = cache.place(2, 3)
-    assert [start.tolist() for start in place.starts] == [[0, 4], [1, 2]]
-    assert (place.lengths.tolist(), place.each, place.end) == ([7, 5], [7, 5], 7)
-    kv = put(cache, [7, 8], [107, 108])
-    assert kv.ragged and kv.length == 6 and kv.lengths.tolist() == [6, 4] and cache.each == [6, 4]
-    assert said(kv, 0) == [0, 1, 2, 3, 7, 8] and said(kv, 1) == [100, 101, 107, 108]
-    cache.rewind([2, 0])
-    assert cache.each is None and cache.rows == 4  # they are alike again
-    assert held(cache, 0) == [0, 1, 2, 3] and held(cache, 1) == [100, 101, 107, 108]
-
-
-@pytest.mark.parametrize("n", [0, 1, 3, 5, 7, 9])
-def test_one_text_goes_back_into_its_prefix(n: int) -> None:
-    cache = KVCache()
-    put(cache, span(4))
-    cache.freeze()
-    put(cache, span(2, 4))
-    cache.freeze()
-    put(cache, span(3, 6))
-    assert (cache.before, cache.length, cache.rows, cache.room) == (6, 9, 3, 9)
-    cache.rewind(n)
-    assert held(cache) == list(range(9 - n)) and cache.length == 9 - n and cache.rows == max(0, 3 - n)
-    if n < 9:
-        assert said(put(cache, [77])) == [*range(9 - n), 77]
 
 
 def test_what_cannot_be_gone_back_is_refused_and_nothing_is_touched() -> None:
@@ -139,51 +196,6 @@ def test_what_cannot_be_gone_back_is_refused_and_nothing_is_touched() -> None:
     with pytest.raises(CacheError, match="different lengths cannot be frozen"):
         cache.freeze()
     assert cache.each == [0, 3] and cache.keys is not None
-
-
-def test_texts_are_chosen_with_repeats() -> None:
-    cache = KVCache()
-    put(cache, span(3), span(3, 100), span(3, 200))
-    cache.rewind([0, 1, 2])
-    cache.select([2, 0, 0])
-    assert cache.each == [1, 3, 3] and [held(cache, i) for i in range(3)] == [[200], [0, 1, 2], [0, 1, 2]]
-    cache.select([1, 2])
-    assert cache.each is None and cache.rows == 3
-    cache.select([1])
-    assert held(cache) == [0, 1, 2] and cache.keys is not None and cache.keys.shape[0] == 1
-
-
-def test_a_prefix_that_all_share_stays_one_and_another_is_chosen_from() -> None:
-    cache = KVCache()
-    put(cache, span(3))
-    cache.freeze()
-    assert cache.keys is None and cache.rows == 0 and cache.held() is cache.prefix and held(cache) == [0, 1, 2]
-    cache.select([0, 0])
-    put(cache, [3], [4])
-    cache.freeze()
-    cache.select([1, 0, 1])
-    put(cache, [5], [6], [7])
-    assert [held(cache, i) for i in range(3)] == [[0, 1, 2, 4, 5], [0, 1, 2, 3, 6], [0, 1, 2, 4, 7]]
-    chain = cache.held()
-    assert chain is not None and [part.keys.shape[0] for part in chain.chain()] == [1, 3, 3]
-    assert pick(None, mx.array([0])) is None
-
-
-def test_packed_rows_of_a_prefix_are_chosen_from_too() -> None:
-    cache = QuantizedCache(8, exact=0)
-    put(cache, span(40), span(40, 100))
-    cache.select([1, 1, 0])
-    assert cache.old is not None and cache.old.keys.shape[0] == 3
-    assert [said(cache.front, i)[:3] for i in range(3)] == [[100, 101, 102]] * 2 + [[0, 1, 2]]
-
-
-def test_a_fork_keeps_what_the_other_writes_over() -> None:
-    cache = KVCache()
-    put(cache, span(3))
-    twin = cache.fork()
-    put(cache, [3])
-    put(twin, [30, 31])
-    assert held(cache) == [0, 1, 2, 3] and held(twin) == [0, 1, 2, 30, 31] and type(twin) is KVCache
 
 
 @pytest.mark.parametrize(
@@ -214,29 +226,6 @@ def test_rows_behind_a_prefix_or_of_several_texts_are_not_cut() -> None:
     assert two.cut(0, 3) is None
 
 
-def test_texts_stand_behind_each_other_with_room_for_one_token() -> None:
-    one, two = KVCache(), KVCache()
-    put(one, span(5))
-    one.freeze()
-    one.select([0, 0])
-    put(one, [5], [6])
-    put(two, span(255, 100))
-    one.join(two, (2, 1))
-    assert one.each == [6, 6, 255] and capacity(one) == 256 and one.prefix is None
-    assert [held(one, i) for i in range(3)] == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 6], [*range(100, 355)]]
-    put(one, [7], [8], [9])
-    assert capacity(one) == 256 and one.each == [7, 7, 256]
-    again, more = KVCache(), KVCache()
-    put(again, span(256))
-    put(more, span(256))
-    again.join(more, (1, 1))
-    assert capacity(again) == 512 and again.each is None and again.rows == 256
-    assert not WindowCache(5).joins and not QuantizedCache().joins
-    gone = KVCache()
-    gone.gone = 1
-    assert not gone.joins
-
-
 def test_a_tail_keeps_what_is_recent_and_lets_a_block_or_more_go() -> None:
     assert Tail(10, 4).most == 18
     cache = KVCache(256, Tail(10, 4))
@@ -257,17 +246,6 @@ def test_a_tail_keeps_what_is_recent_and_lets_a_block_or_more_go() -> None:
     long = KVCache(256, Tail(10, 4))
     put(long, span(40))
     assert capacity(long) == 40
-
-
-def test_a_tail_of_texts_of_other_lengths_lets_go_what_all_have() -> None:
-    cache = KVCache(256, Tail(3, 2))
-    put(cache, span(8), span(8, 100))
-    cache.rewind([0, 4])
-    assert cache.shed(1) is None and cache.each == [8, 4]
-    put(cache, [8], [104])
-    oldest = cache.shed(1)
-    assert oldest is not None and oldest[0].shape[2] == 2 and cache.each == [7, 3] and cache.rows == 7
-    assert held(cache, 0) == [*range(2, 9)] and held(cache, 1) == [102, 103, 104]
 
 
 @pytest.mark.parametrize(
@@ -308,56 +286,6 @@ def test_a_window_keeps_its_rows_and_the_first(window: int, sinks: int) -> None:
     assert cache.nbytes == size * (capacity(cache) + min(sinks, cache.before - cache.gone))
 
 
-def test_a_window_s_prefix_is_let_go_but_for_the_sinks() -> None:
-    cache = WindowCache(4, 3)
-    put(cache, [0, 1])
-    cache.freeze()
-    put(cache, span(90, 2))
-    assert cache.before == 2 and cache.front is cache.prefix
-    kv = put(
-        cache,
-        span(2, 92),
-    )
-    assert cache.prefix is None and said(kv) == [0, 1, 2, *range(73, 94)] and cache.gone == 70 and cache.length == 94
-    cache.select([0, 0])
-    assert cache.keys is not None and cache.keys.shape[0] == 2
-    assert cache.first is not None and cache.first.keys.shape[0] == 1 and held(cache, 1) == [0, 1, 2, *range(73, 94)]
-    cache.freeze()
-    assert cache.prefix is not None and cache.prefix.positions is not None and held(cache) == [0, 1, 2, *range(73, 94)]
-    assert cache.length == 94
-
-
-def test_more_sinks_than_leave_at_once_are_kept_and_gone_back_into() -> None:
-    cache = WindowCache(4, 100)
-    put(cache, span(90))
-    kv = put(cache, [90])
-    assert cache.first is not None and cache.first.length == 71 and cache.gone == 0 and said(kv) == [*range(91)]
-    twin, frozen = cache.fork(), cache.fork()
-    assert twin.room == 91
-    twin.rewind(30)
-    assert held(twin) == [*range(61)] and twin.length == 61
-    twin.rewind(61)
-    assert twin.length == 0 and twin.held() is None and said(put(twin, [5])) == [5]
-    frozen.freeze()
-    assert frozen.nbytes == 0
-    frozen.rewind(91)
-    assert frozen.length == 0 and frozen.held() is None
-    put(cache, span(90, 91))
-    kv = put(cache, [181])
-    assert said(kv) == [*range(100), *range(162, 182)] and cache.gone == 62 and cache.length == 182
-
-
-def test_a_window_goes_back_as_far_as_what_is_seen_from_there_is_held() -> None:
-    cache = WindowCache(4)
-    put(cache, span(90))
-    put(cache, [90])
-    assert (cache.rows, cache.gone, cache.room) == (20, 71, 17)
-    with pytest.raises(CacheError, match="cannot go back 18 positions: 17 are held"):
-        cache.rewind(18)
-    cache.rewind(17)
-    assert held(cache) == [71, 72, 73] and cache.room == 0 and cache.length == 74
-
-
 @pytest.mark.parametrize(("window", "sinks", "fine"), [(1, 0, True), (0, 0, False), (-1, 0, False), (1, -1, False)])
 def test_a_window_sees_at_least_itself(window: int, sinks: int, fine: bool) -> None:
     if fine:
@@ -391,6 +319,7 @@ def test_texts_of_a_cache_are_counted_with_their_prefix() -> None:
     assert cache.each == [7, 5] and cache.lengths.tolist() == [7, 5] and cache.length == 7
     with pytest.raises(CacheError, match="different lengths cannot be frozen"):
         cache.freeze()
+    assert not any(each.joins for each in (WindowCache(3), QuantizedCache()))
     with pytest.raises(CacheError, match="cannot stand side by side in a cache that lets rows go"):
         cache.join(Cache([WindowCache(3), KVCache()]), (2, 1))
 
@@ -451,36 +380,6 @@ def test_rows_that_come_packed_are_taken_as_they_are_where_none_stays_exact() ->
     plain = QuantizedCache(16, exact=0)
     kv = put(plain, [3])
     assert isinstance(kv.keys, mx.array) and said(kv) == [3]
-
-
-@pytest.mark.parametrize("n", [0, 1, 8, 20, 39, 40, 72])
-def test_a_packed_text_goes_back_into_its_packed_rows(n: int) -> None:
-    cache = QuantizedCache(8, exact=5)
-    put(cache, span(32))
-    cache.freeze()
-    put(cache, span(40, 32))
-    assert (packed(cache), cache.rows, cache.length) == (35, 5, 72)
-    cache.rewind(n)
-    assert cache.length == 72 - n and cache.rows == max(0, 5 - n) and packed(cache) == max(0, min(35, 40 - n))
-    got = held(cache)
-    assert len(got) == 72 - n and all(abs(a - b) <= 1 for a, b in zip(got, range(72 - n), strict=True))
-    assert (cache.old is None) == (n >= 40)
-    if cache.old is not None:
-        assert cache.old.lengths.tolist() == [cache.old.length]
-    put(cache, [90])
-    assert held(cache)[-1] == 90 and cache.length == 73 - n
-
-
-def test_a_frozen_packed_text_is_a_prefix() -> None:
-    cache = QuantizedCache(8, exact=5)
-    put(cache, span(40))
-    cache.freeze()
-    assert cache.old is None and cache.nbytes == 0 and cache.length == 40
-    assert cache.prefix is not None and [part.length for part in cache.prefix.chain()] == [35, 5]
-    with pytest.raises(CacheError):
-        cache.rewind(41)
-    put(cache, [40])
-    assert len(held(cache)) == 41
 
 
 @pytest.mark.parametrize("exact", [0, 5])
