@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app.cli import estimate_text as text
-from likely.app.cli.opening import Progress
+from likely.app.cli.opening import Progress, RuledCommand
 from likely.app.cli.tune_search import going_on, show_trial
 from likely.app.training_plan import duration
 from likely.app.units import PER_TOKEN, json_line
@@ -192,7 +192,7 @@ def meta(
     click.echo(json_line(text.meta_object(changes), **A_ROW) if as_json else "\n".join(text.meta_lines(changes, start)))
 
 
-@command.command()
+@command.command(cls=RuledCommand)
 @click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--held-out", "held", metavar="ROWS", help="Rows that no training saw.")
 @click.option("--trained", metavar="ROWS", help="The rows that it was trained on: PAC-Bayes.")
@@ -200,7 +200,7 @@ def meta(
     "--posterior",
     "stored",
     is_flag=True,
-    help="With --trained: the variances of the posterior that likely posterior fitted, else three widths are tried.",
+    help="The variances of the posterior that likely posterior fitted, else three widths are tried.",
 )
 @click.option("--draws", default=20, show_default=True, type=click.IntRange(1), help="Of the posterior.")
 @click.option(
@@ -225,8 +225,6 @@ def bound(
 
     if held is None and trained is None:
         raise click.UsageError("a bound is of rows: give --held-out, --trained or both")
-    if stored and trained is None:
-        raise click.UsageError("--posterior is of a bound by the rows that the adapter was trained on: give --trained")
     read = {name: data.read(rows, valid=0).train for name, rows in (("held", held), ("trained", trained)) if rows}
     if len(read) == 2 and (shared := {row.digest for row in read["held"]} & {row.digest for row in read["trained"]}):
         raise click.UsageError(f"{len(shared)} rows of --held-out are in --trained: rows that were held out are not")

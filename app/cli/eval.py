@@ -118,7 +118,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @click.option("--compare", "stored", is_flag=True, help="Show what was measured before, of TASKS or of all.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Also write one HTML file.")
 @click.option("--json", "as_json", is_flag=True, help="An object a figure on stdout.")
-@click.option("--items", is_flag=True, help="With --json: an object an item.")
+@click.option("--items", is_flag=True, help="An object an item.")
 def command(
     tasks: tuple[str, ...],
     models: tuple[str, ...],

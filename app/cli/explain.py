@@ -48,7 +48,7 @@ BEFORE = 4  # tokens of the past that a factor spells
     metavar="M",
     help="Of an adapter's posterior, as rows of one batch. Default: an ensemble's members, else 8.",
 )
-@click.option("--attention", "attended", is_flag=True, help="Also: what each head attends to (with --json).")
+@click.option("--attention", "attended", is_flag=True, help="Also: what each head attends to.")
 @click.option("--formula", is_flag=True, help="Write the text's probability as a product, with its numbers.")
 @click.option(
     "--json",

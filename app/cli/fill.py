@@ -74,8 +74,6 @@ def command(
     likely fill "The [MASK:3] of France" -M smollm2 --mcmc 50
     """
     how = unmasking(values)
-    if nbest is not None and mcmc is not None:
-        raise click.UsageError("--nbest and --mcmc are two ways to fill from left to right: choose one of them")
     ordered = nbest is not None or mcmc is not None
     recipe, limits = read_recipe({**values, "max_tokens": None, "stop": ()}, searches=ordered)
     if replay is not None:

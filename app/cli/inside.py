@@ -40,9 +40,9 @@ class Head(click.ParamType):
 @model_option
 @adapter_option
 @click.option("--chat", is_flag=True, help="TEXT is a question: put it through the chat template.")
-@click.option("--raw", is_flag=True, help="TEXT is read as it is (the default).")
+@click.option("--raw", is_flag=True, expose_value=False, help="TEXT is read as it is (the default).")
 @click.option("--lens", is_flag=True, help="What the model would say next after each layer (the default).")
-@click.option("--tuned", is_flag=True, help="With --lens: by the tuned lens that is kept for this model.")
+@click.option("--tuned", is_flag=True, help="By the tuned lens that is kept for this model.")
 @click.option(
     "--tune-lens",
     type=click.Path(path_type=Path),
@@ -54,14 +54,14 @@ class Head(click.ParamType):
     "--scores", is_flag=True, help="What kind each head is: previous token, duplicate, induction, first token."
 )
 @click.option("--attention", type=Head(), help="What one head reads at each token.")
-@click.option("--without-first", is_flag=True, help="With --attention or --rollout: the first token (a sink) left out.")
+@click.option("--without-first", is_flag=True, help="Without the first token, a sink.")
 @click.option("--rollout", is_flag=True, help="What each token reads through all layers, mean heads.")
 @click.option("--attribution", is_flag=True, help="What each part wrote of the next token's logit.")
 @click.option(
     "--against",
     type=int,
     metavar="ID",
-    help="With --attribution: as a difference to this token. With --patch: the token that is not the answer.",
+    help="Of an attribution: as a difference to this token. Of a patch: the token that is not the answer.",
 )
 @click.option("--ablate", type=Head(), help="What the next token's logit is without one head.")
 @click.option("--patch", metavar="TEXT", help="A corrupted TEXT of as many tokens: where does the answer come back?")
@@ -70,27 +70,27 @@ class Head(click.ParamType):
     type=click.Choice(["residual", "attention", "mlp", "heads"]),
     default="residual",
     show_default=True,
-    help="With --patch: what is taken from the clean text; a head at all of its tokens.",
+    help="What is taken from the clean text; a head at all of its tokens.",
 )
 @click.option("--spellings", metavar="TEXT", help="Other ways to write this TEXT in tokens, right after the first.")
 @click.option("--importance", is_flag=True, help="Which tokens of TEXT mattered for the next one.")
 @click.option("--toward", multiple=True, metavar="TEXT", help="Steer toward such texts, and see how far TEXT is moved.")
-@click.option("--away", multiple=True, metavar="TEXT", help="With --toward: away from such texts.")
-@click.option("--layer", type=int, metavar="N", help="With --toward: after this layer; the middle one if left out.")
+@click.option("--away", multiple=True, metavar="TEXT", help="Away from such texts.")
+@click.option("--layer", type=int, metavar="N", help="After this layer; the middle one if left out.")
 @click.option(
     "--direction",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="With --toward: keep the direction; likely chat --adapter FOLDER=2 steers by it.",
+    help="Keep the direction; likely chat --adapter FOLDER=2 steers by it.",
 )
 @click.option("--neighbours", type=int, metavar="ID", help="The tokens whose embeddings lie nearest.")
 @click.option("--sum", metavar="WORDS", help="The tokens nearest to a sum, as in 'king - man + woman'.")
 @click.option("--relations", is_flag=True, help="How often such sums come out, over a built-in set of pairs.")
 @click.option("--merges", metavar="WORD", help="The merges that made the tokens of a word.")
-@click.option("--centred", is_flag=True, help="With --neighbours: after the mean of all tokens is taken off.")
-@click.option("--output", is_flag=True, help="With --neighbours: rows of the head instead of the input embedding.")
+@click.option("--centred", is_flag=True, help="After the mean of all tokens is taken off.")
+@click.option("--output", is_flag=True, help="Rows of the head instead of the input embedding.")
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write activations as safetensors.")
-@click.option("--keep", multiple=True, metavar="PATTERN", help="With --save: which, as in 'layers.*.residual'.")
+@click.option("--keep", multiple=True, metavar="PATTERN", help="Which activations, as in 'layers.*.residual'.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout: ids and what is asked for.")
 @click.option("--csv", "as_csv", is_flag=True, help="One look as a table with commas on stdout.")
 @click.option("--svg", "as_svg", is_flag=True, help="One look that is a grid as a picture on stdout.")
@@ -100,7 +100,6 @@ def command(
     model: str,
     adapters: tuple[str, ...],
     chat: bool,
-    raw: bool,
     as_json: bool,
     as_csv: bool,
     as_svg: bool,
@@ -117,10 +116,6 @@ def command(
     """
     from likely.app.cli.rules import is_given
 
-    if chat and raw:
-        raise click.UsageError("give either --chat or --raw")
-    if as_json + as_csv + as_svg > 1:
-        raise click.UsageError("give one of --json, --csv and --svg")
     asked["chat"] = chat
     looks = [look for look in LOOKS if is_given(asked[look])]
     alone = looks and set(looks) <= TEXTLESS and asked["save"] is None
@@ -128,8 +123,6 @@ def command(
         raise click.UsageError(f"--{looks[0]} is of the model alone: leave out --file")
     textless = (alone or (asked["tune_lens"] is not None and not looks)) and text is None and file is None
     given = "" if textless else read_given(file, text, "look into")
-    if chat and asked["spellings"] is not None:
-        raise click.UsageError("--spellings goes with a text as it is: leave out --chat")
     asked["text"] = given
     session = open_session(model, adapters=adapters)
     ids = [] if textless else _ids(session, given, chat)

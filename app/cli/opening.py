@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from likely.app.heat import one_line
 from likely.engine import ranks
@@ -163,13 +164,31 @@ def weighed_adapter(text: str) -> tuple[str, float]:
 
 
 class RuledCommand(click.Command):
-    """A verb whose options are checked against `app.cli.rules` before it runs; its help does not load them."""
+    """A verb whose options are checked against `app.cli.rules` before it runs. Its help says what goes with what, and
+    of options that cannot go with what is given a shell is offered none."""
 
     def invoke(self, ctx: click.Context) -> Any:
         from likely.app.cli.rules import check
 
         check(ctx)
         return super().invoke(ctx)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from likely.app.cli.rules import notes
+
+        sentences = notes(self)
+        for param in self.params:
+            sentence = sentences.get(param.name or "")
+            if isinstance(param, click.Option) and sentence and sentence not in (text := param.help or ""):
+                param.help = f"{text} {sentence}".strip()
+        super().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from likely.app.cli.rules import closed
+
+        names = closed(ctx)
+        flags = {flag for param in self.params if param.name in names for flag in (*param.opts, *param.secondary_opts)}
+        return [item for item in super().shell_complete(ctx, incomplete) if item.value not in flags]
 
 
 class Progress:

@@ -68,21 +68,21 @@ BAR = 24  # cells of a full one
     metavar="SHARE",
     help="Draw half of a vote, then give up paths that become less confident than this share of it was, such as 0.1.",
 )
-@click.option("--beams", type=int, default=4, show_default=True, help="Beginnings kept by --method steps.")
+@click.option("--beams", type=int, default=4, show_default=True, help="Beginnings that are kept.")
 @click.option("--step-end", default="\\n", show_default=True, help="The text that ends a step.")
-@click.option("--alpha", type=float, default=4.0, show_default=True, help="The power of --method power.")
-@click.option("--bits", type=float, default=3.0, show_default=True, help="Entropy at which --method entropy parts.")
+@click.option("--alpha", type=float, default=4.0, show_default=True, help="The power of p.")
+@click.option("--bits", type=float, default=3.0, show_default=True, help="Entropy at which ways part.")
 @click.option(
     "--file",
     "-f",
     type=click.Path(exists=True, dir_okay=False, path_type=FilePath),
     help="Problems with answers, rows of prompt and answer: what the method gains over greedy decoding.",
 )
-@click.option("--limit", type=click.IntRange(1), help="At most so many problems of --file.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many problems.")
 @click.option(
     "--analyse",
     is_flag=True,
-    help="Of --file: how many answers change when their chains are changed, and by --verifier the first wrong step.",
+    help="How many answers change when their chains are changed, and by --verifier the first wrong step.",
 )
 @click.option("--raw", is_flag=True, help="Continue the question as it is, without template and chat template.")
 @click.option("--json", "as_json", is_flag=True, help="One object at the end.")

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from likely.app.cli.opening import on_terminal
+from likely.app.cli.opening import RuledCommand, on_terminal
 
 
 class Speed(click.ParamType):
@@ -32,7 +32,7 @@ mapped_option = click.option(
 )
 
 
-@click.command()
+@click.command(cls=RuledCommand)
 @click.argument("runs", type=click.Path(exists=True, path_type=Path))
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write all pictures to this file.")
 @click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="The same as pixels; wants resvg-py.")
@@ -52,9 +52,6 @@ def show(
     likely scale show theirs.csv --html page.html --rate 5e13
     """
     if svg is None and png is None and html is None:
-        for name, value in (("--map", mapped), ("--rate", rate), ("--seed", seed)):
-            if value:
-                raise click.UsageError(f"{name} is of a file: add --svg, --png or --html")
         if not on_terminal():
             raise click.UsageError("the screen needs a terminal: --svg, --png or --html write files, scale fit prints")
         from likely.app.tui import ladder

@@ -34,7 +34,7 @@ def search_options(command: Command) -> Command:
         click.option("--stochastic-beam", type=int, metavar="K", help="Draw K different texts, each as by sampling."),
         click.option("--exact-mode", is_flag=True,
                      help="Look for the text with the largest log p of all, and say if it is proven."),
-        click.option("--budget", type=int, metavar="N", help="Passes that --exact-mode may take. Default: 1000."),
+        click.option("--budget", type=int, metavar="N", help="Passes that it may take. Default: 1000."),
         click.option("--regex", metavar="RE",
                      help="An answer that matches all of a regular expression; drawn token by token, see --resample."),
         click.option("--json-schema", metavar="FILE",
@@ -49,19 +49,8 @@ def search_options(command: Command) -> Command:
 
 
 def read_search(values: Mapping[str, Any]) -> Strategy | None:
-    """The search that the options ask for; UsageError where they do not go together."""
+    """The search that the options ask for."""
     beam, groups = values["beam"], values["groups"]
-    of_beams = {"--length-penalty": "length_penalty", "--early-stopping": "early_stopping", "--groups": "groups"}
-    if beam is None:
-        for flag, name in of_beams.items():
-            if values[name] is not None:
-                raise click.UsageError(f"{flag} is a setting of beams: say how many with --beam K")
-    if groups is None and values["diversity"] is not None:
-        raise click.UsageError("--diversity lies between groups of beams: say how many with --groups G")
-    if values["budget"] is not None and not values["exact_mode"]:
-        raise click.UsageError("--budget bounds the search for the mode: ask for it with --exact-mode")
-    if (beam is not None) + (values["stochastic_beam"] is not None) + values["exact_mode"] > 1:
-        raise click.UsageError("--beam, --stochastic-beam and --exact-mode are three searches: choose one of them")
     if values["stochastic_beam"] is not None:
         return StochasticBeam(values["stochastic_beam"])
     if values["exact_mode"]:
@@ -84,14 +73,12 @@ def is_constrained(values: Mapping[str, Any]) -> bool:
 def read_constraint(values: Mapping[str, Any], start: int) -> Constraint | None:
     """The grammar that binds the answer, behind so many tokens; none for choices, which a model has to score first.
 
-    UsageError for several constraints, DataError for no file, ParameterError for what cannot be followed.
+    DataError for no file, ParameterError for what cannot be followed.
     """
     flags = {"regex": values["regex"], "json": values["json_schema"], "choice": values["choice"] or None}
     constraints = [(kind, grammar) for kind, grammar in flags.items() if grammar is not None]
     if not constraints:
         return None
-    if len(constraints) > 1:
-        raise click.UsageError("--regex, --json-schema and --choice are three constraints: choose one of them")
     ((kind, grammar),) = constraints
     if kind == "json" and not grammar.lstrip().startswith(("{", "true", "false")):
         grammar = read_whole(Path(grammar))

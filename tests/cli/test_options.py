@@ -104,6 +104,26 @@ synth: S --report --effect | S --generations 1
 bench: --rounds 3 -M m | kernels --case c --json
 """
 
+OFFERED = """
+inside t | --patch --json | --against --part
+inside t --patch x | --against --part --svg | --centred --output
+inside t --json | --lens | --csv --svg
+inside t --chat | --lens | --raw --spellings
+inside t --toward a --against 3 | --away --patch --attribution |
+run p --beam 2 | --groups --length-penalty | --exact-mode --stochastic-beam --steps --diversity
+run p --temp 0 --replay f | --json --top-p | --system --beam --dynatemp-range
+run p --answers 3 | --temp --choice | --replay --steps
+run p --regex a | --resample | --json-schema --choice
+fill t --nbest 2 | --whole | --mcmc --save --noise
+reason q --method steps | --beams --verifier | --alpha --confidence --timeout
+reason q --paths 1 | --method | --hopeless
+eval t | --json --vary | --items --variants
+eval t --limit 3 --json | --items | --compare
+bench kernels | --case --json | --rounds
+scale show f | --svg | --seed --map
+estimate bound a --trained f | --posterior --draws |
+"""  # a line so far | what a shell offers next | what it does not
+
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +157,28 @@ def test_no_other_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = program.get_command(click.Context(program), "bench")
     assert bench is not None
     rules.check(bench.make_context("bench", ["kernels"]))
+
+
+def test_a_shell_offers_what_would_not_be_refused(likely: Likely, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_LIKELY_COMPLETE", "bash_complete")
+    for words, can, cannot in (line.split("|") for line in OFFERED.strip().splitlines()):
+        monkeypatch.setenv("COMP_WORDS", f"likely {words}--")
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) + 1))
+        offered = {line.removeprefix("plain,") for line in likely().out.splitlines()}
+        assert offered >= {*can.split()} and not offered & {*cannot.split()}, (words, offered)
+
+
+def test_help_says_with_what_a_flag_goes(likely: Likely) -> None:
+    for verb, *lines in (
+        ("inside", "not the answer. Goes with --attribution or --patch.", "of the head instead of the input embedding. "
+         "Goes with --neighbours or --sum or --relations."),
+        ("reason", "prints a number. Goes with --method best or steps or --analyse.", "kept. Goes with --method"),
+        ("fuse", "Goes with --bits 2 or 3 or 4 or 5 or 6 or 8."),
+        ("eval", "Variations of each kind. Goes with --vary."),
+    ):  # fmt: skip
+        for _ in range(2):  # it is said once
+            said = " ".join(likely(verb, "--help").out.split()).replace("- ", "-")
+            assert [said.count(line) for line in lines] == [1] * len(lines), verb
 
 
 @pytest.mark.parametrize("name", NEEDS)
