@@ -100,7 +100,7 @@ def tv(p: Array, q: Array, xp: Namespace) -> Array:
 
 
 def rank(x: Array, tokens: Array, xp: Namespace) -> Array:
-    """Of one token of each row, [...]: 1 for a most likely one, 2 for what one token is ahead of, ..."""
+    """The rank of one token of each row, [...]: 1 for a most likely one, 2 for what one token is ahead of, ..."""
     return 1 + xp.sum(x > chosen(x, tokens, xp)[..., None], axis=-1)
 
 

@@ -59,7 +59,7 @@ class Helper:
         self._free = Semaphore(threads)
 
     def do(self, work: Callable[[], T]) -> Generator[None, None, T]:
-        """The result of `work`, or what it raises, as `awaited` has it."""
+        """The result of `work`, or what it raises; None is given for as long as it is waited for."""
         while not self._free.acquire(blocking=False):
             yield None
         try:

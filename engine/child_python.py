@@ -25,7 +25,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def silence() -> None:
-    """Of a child that has begun: what it says from here on is read by nobody, and a pipe that is not read fills up."""
+    """Send what a child writes to stderr from here on nowhere: nobody reads it, and an unread pipe fills up."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)

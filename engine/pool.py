@@ -63,7 +63,7 @@ class Pool:
 
     @property
     def cache_nbytes(self) -> int:
-        """Those of keys and values."""
+        """Bytes of the keys and values that are remembered."""
         return sum(branches.cache.nbytes for branches in self.branches)
 
     @contextmanager

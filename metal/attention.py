@@ -162,7 +162,7 @@ def _ours(
     sinks: mx.array | None,
     emit: Emit | None,
 ) -> tuple[mx.array, Seen]:
-    """By our kernels, which have no derivative of their own; plain rows of one segment get the reference's."""
+    """Attention by our kernels, which have no derivative: plain rows of one segment get the reference's."""
     keys, values = kv.keys, kv.values
     quantised = isinstance(keys, QuantizedRows) or isinstance(values, QuantizedRows)
     if kv.cached or quantised or emit is not None or kv.prefix is not None:
@@ -198,7 +198,7 @@ def _reach(mask: Mask, t: int, n: int | None) -> int | None:
 
 
 def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.array | None) -> mx.array:
-    """By mlx's own kernel; quantised rows are dequantised, one layer's at a time."""
+    """Attention by mlx's own kernel; quantised rows are dequantised, one layer's at a time."""
     assert kv.length is not None
     keys, values, n = kv.keys, kv.values, kv.length
     if isinstance(keys, QuantizedRows):
@@ -229,7 +229,7 @@ def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.
 
 
 def _masked(q: mx.array, kv: KV, scale: float, mask: Mask, sinks: mx.array | None, masks: Masks | None) -> mx.array:
-    """By mlx's own kernel with an array of what each query sees, over a copy of the chain's rows as one segment."""
+    """Attention by mlx's kernel with a mask of what each query sees, over a copy of the chain's rows as one segment."""
     b, _, t, _ = q.shape
     visible, some = _seen(kv, mask, b, t, {} if masks is None else masks)
 

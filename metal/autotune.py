@@ -47,7 +47,7 @@ class Timing:
     nbytes: int
 
     def share(self, bandwidth: float | None) -> float | None:
-        """Of the chip's memory bandwidth (GB/s), by ours; None where that is not known."""
+        """The share of the chip's memory bandwidth (GB/s) that ours reaches; None where that is not known."""
         return None if bandwidth is None else self.nbytes / self.ours_s / (bandwidth * 1e9)
 
 

@@ -17,7 +17,7 @@ WIDE = 32  # values that a thread holds at most
 
 @dataclass(frozen=True, slots=True)
 class RowScan:
-    """Of raw logits [N, V] in K chunks. What is -inf is not possible, and only counted."""
+    """Scan of raw logits [N, V] in K chunks. What is -inf is not possible, and only counted."""
 
     best: mx.array  # float32 [N, CANDIDATES]: the largest, descending, equal ones by id; -inf behind the last possible
     ids: mx.array  # int32, theirs; -1 behind the last

@@ -47,7 +47,7 @@ class KernelDraw:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of raw logits [N, V]: `lse` and `entropy` float32 [N]; `ids` int32 and `logprobs` float32 [N, TOP], best first.
+    """Statistics of raw logits [N, V]: `lse`, `entropy` [N] and `logprobs` [N, TOP] float32, `ids` int32, best first.
 
     Equal logits stand in the order of their ids; where V < TOP the rest is -1 and -inf.
     `lse` and `entropy` of a row that holds NaN or +inf are NaN.

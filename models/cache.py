@@ -146,7 +146,7 @@ class KVCache:
             self.values = grown(self.values, self.rows, capacity)
 
     def _capacity(self, have: int, end: int) -> int:
-        """By doubling, so that a row is copied a constant number of times on average."""
+        """The rows to make room for, doubled: a row is copied a constant number of times on average."""
         doubled = max(self._first, 2 * have, -(-end // FIRST) * FIRST)
         return doubled if self.tail is None else min(doubled, max(end, self.tail.most))
 
@@ -260,7 +260,7 @@ class KVCache:
         return KV(self.keys, self.values, lengths, self.rows, self.each is not None, None, self.front, cached=True)
 
     def cut(self, start: int, end: int) -> dict[str, mx.array] | None:
-        """Its arrays of positions start..end-1 of its one text, for `paste`; None where they are not all its own."""
+        """The arrays of positions start..end-1 of the one text, for `paste`; None where they are not all its own."""
         low, high = start - self.before, end - self.before
         if low < 0 or high > self.rows or not self._alone or self.keys is None or self.values is None:
             return None

@@ -80,7 +80,7 @@ class ForeignModel:
 
     @property
     def dtype(self) -> mx.Dtype:
-        """Of most of its numbers; what chooses experts may be wider."""
+        """The dtype of most of its weights; what chooses experts may be wider."""
         return commonest(self.arrays)
 
 

@@ -82,7 +82,7 @@ class LanguageModel(Protocol):
 
     @property
     def dtype(self) -> mx.Dtype:
-        """Of the activations, and of keys and values as they come."""
+        """The dtype of the activations, and of keys and values as they come."""
         ...
 
     @property

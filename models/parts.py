@@ -100,7 +100,7 @@ class ModelPart:
 
     @property
     def matrix(self) -> Matrix:
-        """Its numbers as they are kept, in the shape that the kind says; rows of a joined matrix are a view."""
+        """The part's numbers as they are kept, in the shape that the kind says; rows of a joined matrix are a view."""
         holder = self.holder
         if isinstance(holder, Mixture):
             return _expert(holder, self)
@@ -120,17 +120,17 @@ class ModelPart:
         return matrix.layout if isinstance(matrix, PackedRows) else None
 
     def numbers(self) -> Array:
-        """Its numbers, unpacked."""
+        """The part's numbers, unpacked."""
         matrix = self.matrix
         return matrix.floats(mx.float32) if isinstance(matrix, PackedRows) else matrix
 
     def arrays(self) -> dict[str, Array]:
-        """Its arrays in memory, by a checkpoint's names: weight, bias, scales and so on."""
+        """The part's arrays in memory, by a checkpoint's names: weight, bias, scales and so on."""
         bias = self.bias
         return arrays(self.matrix) | ({} if bias is None else {"bias": bias})
 
     def stored(self, *, plain: bool = False) -> dict[str, Array]:
-        """Its arrays as a checkpoint stores them; `plain` unpacks."""
+        """The part's arrays as a checkpoint stores them; `plain` unpacks."""
         named = {"weight": self.numbers()} if plain else arrays(self.matrix)
         if self.offset:
             named["weight"] = named["weight"] - self.offset

@@ -116,7 +116,7 @@ class KernelRotation(_Rotation):
         return at, self._periods
 
     def of_documents(self, documents: Sequence[int]) -> Turns:
-        """Those of documents of these lengths in one row, each from its own position 0."""
+        """The turns of documents of these lengths in one row, each from its own position 0."""
         known = {n: self.turns(0, n, n) for n in set(documents)}
         return DocumentTurns(tuple(documents), tuple(known[n] for n in documents))
 

@@ -197,7 +197,7 @@ class Transformer:
 
     @property
     def dtype(self) -> mx.Dtype:
-        """Of the activations, and of keys and values as they come."""
+        """The dtype of the activations, and of keys and values as they come."""
         return bare(self.norm).weight.dtype  # type: ignore[no-any-return]
 
     def _begin(self, tokens: Array, cache: Cache | None, documents: Sequence[int] = ()) -> Begun:

@@ -50,7 +50,7 @@ class PackedRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the numbers."""
+        """The shape of the numbers, unpacked."""
         *lead, words = self.weight.shape
         return *lead, words * 32 // self.layout.bits
 

@@ -38,7 +38,7 @@ class WindowCache(KVCache):
 
     @property
     def room(self) -> int:
-        """As far as the rows a window before a place are still held, which are seen from there."""
+        """Positions to go back by: as many as leave the rows of a whole window before them."""
         if not self.gone:
             return self.length
         return max(0, self.length - self.gone - self.sinks - (self.window - 1))
@@ -57,7 +57,7 @@ class WindowCache(KVCache):
             self._forget(*oldest)
 
     def _forget(self, keys: mx.array, values: mx.array) -> None:
-        """Of all that stands before the buffer's remaining rows, which fill a window, only the sinks are seen again."""
+        """Keep only the sinks of the rows before the buffer's remaining ones, which fill a window."""
         count = keys.shape[2]
         lengths = mx.array([count] * keys.shape[0], dtype=mx.int32)
         past = KV(keys, values, lengths, count, prefix=self.front)

@@ -25,7 +25,7 @@ class AdapterLayer:
     key: Array | None
 
     def reset(self) -> None:
-        """As it begins: nothing on it, nothing left out."""
+        """Take off every adapter, with no dropout."""
         self.factors, self.on, self.keep, self.key = [], True, 1.0, None
 
     def dropped(self, x: Array) -> Array:

@@ -50,7 +50,7 @@ class Factors:
 
     @property
     def rank(self) -> int:
-        """Of the change itself, a subtracted start included."""
+        """The rank of the change itself, a subtracted start included."""
         return int(self.whole()[1].shape[-1 if self.site.kind == "experts" else 0])
 
     def parameters(self) -> dict[str, Array]:
@@ -103,7 +103,7 @@ class Factors:
 
 
 def shapes(site: ModelPart, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Those of A and B at a site."""
+    """The shapes of A and B at a site."""
     if site.kind == "table":
         return (site.height, rank), (rank, site.width)
     if site.kind == "experts":

@@ -80,7 +80,7 @@ class FullWeights:
         }
 
     def layer(self, index: int) -> "FullWeights":
-        """Those of one layer."""
+        """The weights of one layer alone."""
         return replace(self, slots={name: slot for name, slot in self.slots.items() if slot.part.layer == index})
 
     @property

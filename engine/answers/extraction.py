@@ -125,7 +125,7 @@ class Extraction:
         object.__setattr__(self, "_find", find)
 
     def __call__(self, text: str) -> str | None:
-        """The answer in its one form; None where the text has none. VerifierError as `sought` says."""
+        """The answer in its one form; None where the text has none. VerifierError where a search takes too long."""
         answer = self._find(text)
         return (canonical(answer) or None) if answer is not None else None
 

@@ -37,7 +37,7 @@ class Verifier:
 
     @classmethod
     def of(cls, command: str, timeout_s: float = 10.0) -> "Verifier":
-        """By a command line. ParameterError for one that is none."""
+        """The verifier that a command line starts. ParameterError where it names no program."""
         try:
             words = shlex.split(command)
         except ValueError as error:

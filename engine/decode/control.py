@@ -58,5 +58,5 @@ class RunControl:
         return self.forced.popleft() if self.forced else None
 
     def put_back(self, token: int) -> None:
-        """This forced token was not taken after all: it is the next again."""
+        """Make a forced token that was not drawn after all the next one again."""
         self.forced.appendleft(token)

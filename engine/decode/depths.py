@@ -28,7 +28,8 @@ class Depths:
 
     @classmethod
     def of(cls, model: "LanguageModel", below: int, least: float) -> "Depths":
-        """With every second of the first `below` layers, the embedding among them; half of all where it is 0.
+        """The model, with every second of the first `below` layers as a candidate, the embedding too; 0: of half.
+
         ParameterError for more than there are."""
         most = int(model.config.layers)
         if below > most:

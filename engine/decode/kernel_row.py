@@ -35,7 +35,9 @@ def apart(drawn: mx.array, flying: Sequence[mx.array], texts: Sequence[Sequence[
 def measured(
     scan: RowScan, at: mx.array, row: int, vocab: int, *, lse: float, entropy: float, token: int
 ) -> RowStatistics:
-    """Of row number `row` of what was scanned, with the tokens `at` apart; waits for it. NotFinite as there."""
+    """Statistics of one row of a scan, with the tokens `at` apart; waits for it.
+
+    NotFinite where logits are no numbers."""
     ids, best, edges, tokens, logits = (np.asarray(x)[row] for x in (scan.ids, scan.best, scan.edges, at, scan.apart))
     counted, stats = np.asarray(scan.counts)[row].sum(axis=0), np.asarray(scan.stats)[row].astype(np.float64)
     possible, larger, bad = counted.tolist()

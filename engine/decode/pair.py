@@ -92,7 +92,7 @@ class PairedBranches(Branches):
             raise
 
     def _leave(self) -> None:
-        """They are about to stand a token further on; ContextOverflow where the second cannot."""
+        """Forget the combined row; ContextOverflow where the second model has no room for a token more."""
         context = int(self.other.model.config.context)
         if self.other.length + 1 > context:
             raise ContextOverflow(f"the second of two distributions has no room for more than {context} tokens")
@@ -128,5 +128,5 @@ class PairedBranches(Branches):
 
     @property
     def _apart(self) -> int:
-        """By how many positions the first is ahead of the second."""
+        """How many positions the first is ahead of the second."""
         return self.first.length - self.other.length

@@ -150,7 +150,7 @@ class Walk:
         return len(self.tokens) - had
 
     def cut(self, length: int) -> "Walk":
-        """Its first tokens alone, on a fork."""
+        """The first `length` tokens of the walk, on a fork."""
         beginning = self.tokens[:length], self.p[:length], self.q[:length]
         return Walk(self.branches.fork(), self.start, self.alpha, self.samplers[: length + 1], *beginning)
 

@@ -72,7 +72,7 @@ class StochasticBeam(Search):
         return {"score": score, "perturbed": node.order}
 
     def verdict(self, group: Group, text: Text) -> Mapping[str, float]:
-        """With the inclusion probability 1 - exp(-exp(log p - threshold)); 1 where all texts there are were found."""
+        """A text's figures and inclusion probability 1 - exp(-exp(log p - threshold)); 1 where all texts were found."""
         return self.figures(text.node, text.score) | {"inclusion": inclusion(text.node.total, group.beyond)}
 
 

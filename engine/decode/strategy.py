@@ -77,7 +77,7 @@ class Strategy:
 
     @classmethod
     def offers(cls, models: tuple[str, ...]) -> tuple[Self, ...]:
-        """Those to choose from, where these models are loaded."""
+        """The strategies of this kind to choose from, where these models are loaded."""
         return (cls(),)
 
     @classmethod
@@ -88,7 +88,7 @@ class Strategy:
 
     @classmethod
     def settings(cls) -> "list[Field[Any]]":
-        """Its fields that the text form has."""
+        """The fields of the strategy that its text form has."""
         return [field for field in fields(cls) if field.repr]
 
     def __str__(self) -> str:

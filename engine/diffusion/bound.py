@@ -28,7 +28,7 @@ class MaskedLosses(Protocol):
     """Losses of masked texts from whoever need not make all log-probabilities for them."""
 
     def lost(self, ids: np.ndarray, masked: np.ndarray) -> np.ndarray:
-        """As `lost`."""
+        """sum_{i in M} -log p(x_i | x outside M), [B], for ids [T] and masked bool [B, T]."""
         ...
 
 

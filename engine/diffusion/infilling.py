@@ -49,7 +49,7 @@ class FilledCanvas:
         return "".join(token.text for token in self.tokens)
 
     def as_dict(self) -> dict[str, Any]:
-        """As `likely fill --json` prints it."""
+        """The object that `likely fill --json` prints."""
         return {
             "ids": [token.id for token in self.tokens],
             "tokens": [asdict(token) for token in self.tokens],

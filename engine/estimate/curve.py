@@ -59,7 +59,7 @@ class LearningCurve:
         return {"E": forecast(self.floor), "beta": forecast(self.beta)}
 
     def worth(self, begin: float, end: float) -> CurveForecast:
-        """By how much the expected loss falls from so many rows to so many."""
+        """How much the expected loss falls from `begin` rows to `end`."""
         return forecast(self.loss(begin) - self.loss(end))
 
 

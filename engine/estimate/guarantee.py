@@ -78,7 +78,7 @@ class Guarantees:
         return {ERRORS: 1.0, LOSS: math.log(self._run.model.config.vocab_size / SMOOTHING)}
 
     def losses(self, rows: Sequence[TrainingRow]) -> dict[str, np.ndarray]:
-        """Of each row by the model as it is now."""
+        """Errors (0 or 1) and smoothed losses (nats) of each row by the model as it is now, [rows] by name."""
         items = encoded(self._opened, rows).samples
         if len(items) != len(rows):  # pieces of one row are not independent
             raise DataError(
@@ -90,7 +90,7 @@ class Guarantees:
         return {ERRORS: np.array([float(not right) for _, right in by_row]), LOSS: np.array(lost)}
 
     def held_out(self, rows: Sequence[TrainingRow], delta: float = DELTA) -> list[RiskBound]:
-        """By rows that no training saw: Clopper-Pearson for those that are wrong, Hoeffding for the smoothed loss."""
+        """Bounds by rows that no training saw: Clopper-Pearson for the wrong ones, Hoeffding for the smoothed loss."""
         losses = self.losses(rows)
         n, wrong, mean = len(losses[ERRORS]), int(losses[ERRORS].sum()), float(losses[LOSS].mean())
         uppers = {
@@ -111,7 +111,7 @@ class Guarantees:
         delta: float = DELTA,
         seed: int = 0,
     ) -> list[RiskBound]:
-        """Of a model that is drawn about the adapter, by the rows that it was trained on: PAC-Bayes, with the variances
+        """Bounds for a model drawn about the adapter, by the rows that it was trained on: PAC-Bayes, with the variances
         of a posterior, or the best of a few that are the same for every weight."""
         candidates = (
             [{name: np.array(width**2) for name in self.mean} for width in WIDTHS] if variances is None else [variances]
@@ -140,7 +140,7 @@ class Guarantees:
         return list(best.values())
 
     def variances(self) -> dict[str, np.ndarray]:
-        """Of every weight by the posterior that lies beside the adapter, about whose own weights the bound is.
+        """The variance of every weight by the posterior beside the adapter, about whose own weights the bound is.
 
         CheckpointError where none lies there, ParameterError where some weights have none.
         """

@@ -119,7 +119,7 @@ def _is_score(row: list[Any]) -> bool:
 
 
 def remaining(trials: Sequence[Trial], folder: Path, head: Mapping[str, Any]) -> list[Trial]:
-    """Those that the journal in `folder` does not have; DataError where `run` would refuse it."""
+    """The trials that the journal in `folder` does not have; DataError where `run` would refuse it."""
     if not (folder / FILE).exists():
         return list(trials)
     with _journal(folder, head) as record:

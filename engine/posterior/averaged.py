@@ -146,7 +146,7 @@ class UncertainText:
         return np.asarray(mx.sum(chosen, axis=1), np.float64)
 
     def after(self, start: int, stop: int, tokens: Sequence[Sequence[int]]) -> list[Uncertainty]:
-        """Of the token after each of positions start..stop-1, which have been read, with `tokens` of interest each."""
+        """Uncertainty after each of positions start..stop-1, which have been read, with `tokens` of interest."""
         uncertainties: list[Uncertainty] = []
         step = max(1, CELLS // (self.model.samples * self.model.config.vocab_size))
         for low in range(start, stop, step):

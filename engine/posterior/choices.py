@@ -22,7 +22,7 @@ Array = mx.array
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ChoiceLogits:
-    """Of K choices the log-probabilities under the trained weights [K], nats, and their covariance [K, K]."""
+    """Log-probabilities of K choices under the trained weights [K], nats, and their covariance [K, K]."""
 
     mean: np.ndarray
     covariance: np.ndarray

@@ -32,7 +32,7 @@ AT_ONCE = 256  # tokens of a batch: what every watched product gave is held, and
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Curvatures:
-    """By the adapter's names of its arrays; and -log p of the rows' own targets, nats, and their number."""
+    """Kronecker factors by the adapter's names of its arrays; -log p of the rows' targets, nats, and their number."""
 
     parts: dict[str, Kronecker]
     lost: float

@@ -18,7 +18,7 @@ from likely.engine.trace.step import TokenStep
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ExplainedUncertainty:
-    """Of each step its uncertainty, None where nothing precedes it; of each continuation the log-probability by each
+    """The uncertainty of each step, None where nothing precedes it; of each continuation the log-probability by each
     sample [M]; of two or more, where the posterior is Laplace's, `choices`. `elapsed_s` is what all of it took."""
 
     kind: str
@@ -36,7 +36,7 @@ class ExplainedUncertainty:
 def uncertainties(
     averaged: AveragedModel, steps: Sequence[TokenStep], named: Sequence[Sequence[TokenStep]], top: int
 ) -> ExplainedUncertainty:
-    """Of a text's steps, with `top` candidates each, and of continuations after it."""
+    """Uncertainties of a text's steps, with `top` candidates each, and of continuations after it."""
     began, ids = time.perf_counter(), [step.token for step in steps]
     text = UncertainText(averaged)
     for _ in text.read(ids):

@@ -99,7 +99,7 @@ class Kronecker:
         return self.applied(noise, lambda h: 1 / np.sqrt(h + precision))
 
     def variance(self, precision: float) -> Array:
-        """Of each weight, [m, n]."""
+        """The variance of each weight, [m, n]."""
         left, right = (np.square(side.vectors) for side in (self.left, self.right))
         left, right = (np.column_stack([side, np.maximum(1 - side.sum(axis=1), 0)]) for side in (left, right))
         a, b = np.append(self.left.values, self.left.rest), np.append(self.right.values, self.right.rest)

@@ -26,7 +26,7 @@ class Swag:
 
     @property
     def variance(self) -> Array:
-        """Of each weight."""
+        """The variance of each weight, by name."""
         return np.asarray(self.diagonal / 2 + np.square(self.deviations).sum(axis=0) / (2 * (len(self.deviations) - 1)))
 
 

@@ -50,7 +50,7 @@ class SwagPosterior:
     parts: Mapping[str, Swag]
 
     def draw(self, trained: Mapping[str, Array], seed: int, number: int) -> Weights:
-        """As of `Laplace`."""
+        """The weights of sample `number`, float32: mean, diagonal and low-rank deviations of each array."""
         weights = {}
         for index, (name, part) in enumerate(sorted(self.parts.items())):
             common = _noise((len(part.deviations),), seed, number, -1)  # one for all arrays: they go together
@@ -58,7 +58,7 @@ class SwagPosterior:
         return weights
 
     def gaussian(self, trained: Mapping[str, Array]) -> tuple[Weights, Weights]:
-        """As of `Laplace`."""
+        """Mean and variance of every weight, by its array's name."""
         return {n: part.mean for n, part in self.parts.items()}, {n: part.variance for n, part in self.parts.items()}
 
 
@@ -78,7 +78,7 @@ class Ensemble:
         return {name: part[number] for name, part in self.parts.items()}
 
     def gaussian(self, trained: Mapping[str, Array]) -> tuple[Weights, Weights]:
-        """As of `Laplace`: the Gaussian of the members' moments."""
+        """Mean and variance of every weight over the members, by its array's name."""
         return (
             {name: part.mean(axis=0, dtype=np.float64) for name, part in self.parts.items()},
             {name: part.var(axis=0, ddof=1, dtype=np.float64) for name, part in self.parts.items()},

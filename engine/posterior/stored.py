@@ -44,7 +44,7 @@ Leaves = dict[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class FitFacts:
-    """Of what a posterior is, and by what it was made."""
+    """What a posterior is of, and how it was made."""
 
     kind: str
     adapter: str  # hash of the adapter's files

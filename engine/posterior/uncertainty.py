@@ -16,7 +16,7 @@ FEWEST, MOST = 2, 8  # samples: rows of one batch
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Uncertainty:
-    """Of one next token, in nats: the mean entropy of `samples` samples, and their mean KL to their mean, which is I.
+    """Uncertainty of a next token, nats: the mean entropy of `samples` samples, and their mean KL to their mean, I.
 
     For some tokens `ids` [K]: `mean` [K] of their probabilities over the samples, and `spread` [K], the standard
     deviation over them.

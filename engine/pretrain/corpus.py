@@ -86,7 +86,7 @@ class Corpus:
 
     @property
     def bytes_a_token(self) -> float:
-        """Of the text that is set aside."""
+        """Bytes a token of the text that is set aside."""
         return self.facts.valid_bytes / max(1, self.facts.valid_tokens)
 
 

@@ -41,7 +41,7 @@ class Parametrisation:
     ratio: float
 
     def std(self, part: ModelPart, layers: int) -> float:
-        """Of the start of a matrix or a table."""
+        """The standard deviation that a matrix or a table begins with."""
         if part.role in TABLES:
             return TABLE_STD[self.kind]
         if part.role == "head" and self.kind == "mup":
@@ -49,7 +49,7 @@ class Parametrisation:
         return 1 / sqrt(part.width * (2 * layers if part.role in RESIDUAL else 1))
 
     def rate(self, part: ModelPart) -> float:
-        """Of AdamW, relative to the one that is given."""
+        """AdamW's learning rate for a part, relative to the one that is given."""
         return 1 / self.ratio if self.kind == "mup" and part.kind == "matrix" else 1.0
 
 

@@ -42,7 +42,7 @@ class Path:
 
     @property
     def logprob(self) -> float:
-        """Of all its tokens, nats, raw."""
+        """The raw log-probability of all its tokens, nats."""
         return logprob(self.steps)
 
     @property

@@ -46,7 +46,7 @@ class Attempt:
         return self.outcome.answer is not None and self.outcome.answer in self.known
 
     def answers(self) -> list[str | None]:
-        """Of all paths, those that are right as one and the same."""
+        """The answers of all paths; those that are right are one and the same, "right"."""
         return ["right" if self.right(path) else path.answer for path in self.outcome.paths]
 
     @property

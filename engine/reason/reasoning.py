@@ -119,7 +119,7 @@ class Reasoning:
         return by_score(paths, judge)
 
     def _worth(self, question: str, text: str, steps: Sequence[TokenStep], answer: str | None) -> float:
-        """Of a text: the verifier's verdict, or what its tokens weigh. VerifierError where there is no verdict."""
+        """A text's worth: the verifier's verdict, or what its tokens weigh. VerifierError where there is no verdict."""
         if self.verifier is None:
             return (self.weigh or scorer("mean")).of(steps)
         return self.verifier(question, text, answer=answer)
@@ -178,7 +178,7 @@ class Reasoning:
     def _events(
         self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, n: int
     ) -> Iterator[Event]:
-        """Those of n paths side by side, or of n chains, one after the other."""
+        """The events of n paths drawn side by side, or of n chains drawn one after the other."""
         options: dict[str, Any] = {"max_tokens": self.max_tokens, "stop": self.stop, "strategy": self._strategy()}
         if self.method != "power":
             yield from session.generate(ids, control, n=1 if self.method == "entropy" else n, seed=seed, **options)

@@ -39,7 +39,7 @@ class Flips:
 
 
 def flips(pairs: Sequence[tuple[bool, bool]]) -> Flips:
-    """Of whether the first and the last answer of each problem are right."""
+    """Counts of answers kept and changed, from whether the first and the last of each problem are right."""
     lost, won = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
     return Flips(lost, won, len(pairs) - lost - won)
 

@@ -37,7 +37,7 @@ def units(text: str, ways: Sequence[str] = (LINES, SENTENCES, WORDS)) -> list[st
 
 
 def equations(text: str) -> list[Equation]:
-    """Those of a text in their order; what has a variable, a bracket or a percentage in it is left out."""
+    """The equations of a text in their order; one with a variable, a bracket or a percentage in it is left out."""
     checked = []
     for match in CHAIN.finditer(text):
         sides = re.split(r"[=≈]", match[0])

@@ -58,7 +58,7 @@ THOUGHTS: dict[str, Thought] = {
 
 
 def thought(name: str) -> Thought:
-    """By its name, or from a TOML file. ParameterError where there is neither, DataError for a damaged file."""
+    """The thought of a name or of a TOML file. ParameterError where there is neither, DataError for a damaged file."""
     if name in THOUGHTS:
         return THOUGHTS[name]
     path = Path(name)

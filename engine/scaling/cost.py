@@ -50,7 +50,7 @@ def chosen(sizes: Mapping[str, int]) -> list[str]:
 
 
 def cost(rungs: Sequence[Rung], probes: Sequence[SpeedProbe]) -> LadderCost:
-    """Of these runs, by at least one probe where there are any."""
+    """Seconds and memory that these runs should take, by at least one probe where there are any."""
     known = sorted(probes, key=lambda probe: probe.parameters)
     x, a_token = (np.log([getattr(probe, name) for probe in known]) for name in ("parameters", "a_token_s"))
     slope = (a_token[-1] - a_token[-2]) / (x[-1] - x[-2]) if len(known) > 1 else 1.0

@@ -37,7 +37,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Of n runs, float64 [n] each: losses in nats a token; `unique` tokens where some were read more than once,
+    """Columns of n runs, float64 [n] each: losses in nats a token; `unique` tokens where some were read more than once,
     `embedding` parameters where they are known apart, `seconds` that it took (nan where that is not known)."""
 
     parameters: np.ndarray

@@ -44,5 +44,5 @@ class Comparison:
 
     @property
     def cost(self) -> Estimate:
-        """By how many nats a token the surprisal rose, the rows paired."""
+        """How many nats a token the surprisal rose, the rows paired."""
         return paired(self.before, self.now)

@@ -69,7 +69,7 @@ class Difference:
 
     @property
     def spread(self) -> dict[str, dict[str, float]]:
-        """Of the KL and each metric that was asked for: mean, median and 99th percentile over the positions."""
+        """Mean, median and 99th percentile over the positions of the KL and each metric that was asked for."""
         values = {"kl": [p.kl for p in self.positions]}
         values |= {name: [p.metrics[name] for p in self.positions] for name in self.positions[0].metrics}
         return {

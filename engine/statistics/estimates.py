@@ -56,7 +56,7 @@ def mean(values: Sequence[float]) -> Estimate:
 
 
 def paired(before: Sequence[float], now: Sequence[float]) -> Estimate:
-    """By how much items rose from before to now: what all have in common is in neither mean nor error.
+    """The mean rise of items from before to now: what all have in common is in neither mean nor error.
 
     ValueError where they are not the same number.
     """
@@ -189,7 +189,7 @@ def jackknife(n: int, statistic: Callable[[np.ndarray], float], groups: int = 10
 
 @dataclass(frozen=True)
 class Change:
-    """By how much one model is above another on the same items, how sure that is, and what it would take to see it."""
+    """How far one model is above another on the same items, how sure that is, and what it would take to see it."""
 
     estimate: Estimate
     p: float  # of a difference as large where there is none, two-sided

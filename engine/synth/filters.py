@@ -83,7 +83,7 @@ def classifier() -> Callable[[str], str]:
 
 
 def perplexities(session: "Session", rows: Sequence[SynthRow]) -> dict[str, dict[str, float]]:
-    """Of what each row says after what it is asked: exp of the mean surprisal a token; of a text without its first
+    """Perplexity of what each row says after what it is asked: exp of the mean surprisal; of a text without its first
     token where nothing stands before it. Rows of no token, or longer than the context, have none."""
     from likely.engine.evaluate.evaluation import after
     from likely.engine.evaluate.likelihood import Request, loglikelihoods

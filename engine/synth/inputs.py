@@ -39,7 +39,7 @@ def task_of(name: str) -> Task:
 
 
 def problems(task: Task, limit: int = 0) -> list[AskedProblem]:
-    """Its questions; DataError where it has none."""
+    """The questions of a task, as they are asked and bare; DataError where it has none."""
     if task.form is not Question:
         raise DataError(f"{task.name}: problems are rows with prompt and answer, not {task.form.NAME}")
     aside = task.aside
@@ -104,5 +104,5 @@ KIND_OF: Mapping[str, Callable[[TrainingRow], str]] = {
 
 
 def texts(some: Sequence[tuple[str, str]]) -> list[str]:
-    """Each as one text."""
+    """Question and answer of each pair as one text."""
     return ["\n".join(side for side in pair if side) for pair in some]

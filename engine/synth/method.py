@@ -54,7 +54,7 @@ class RowMethod(ABC):
         return self.writer
 
     def seed(self, job: int, phase: int = 0) -> int:
-        """With which the branches of a job draw: branch b with this + b."""
+        """The seed of a job's draws: branch b draws with this + b."""
         return crc32(f"{self.config.seed} {job} {phase}".encode()) >> 1
 
     @cached_property

@@ -140,7 +140,7 @@ def top_template(ours: Sequence[Sequence[str]], theirs: Sequence[Sequence[str]])
 
 
 def privacy(near: np.ndarray, longest: Sequence[int], held: np.ndarray, theirs: Sequence[int]) -> dict[str, Estimate]:
-    """Of held-out rows the distance to the nearest real one and the longest run of words that stands in one (`held`,
+    """Distances of held-out rows to the nearest real one and the longest run of words that stands in one (`held`,
     `theirs`); and the shares of made rows (`near`, `longest`) that are nearer, or share more, than 95 % of them. That
     is 5 % where the made ones give no more away than any text of the kind."""
     edge, most = float(np.quantile(held, 1 - FAR)), float(np.quantile(theirs, FAR))
@@ -158,8 +158,8 @@ def neighbours(
     near: tuple[np.ndarray, np.ndarray],
     shared: Sequence[Sequence[str]],
 ) -> Iterator[dict[str, object]]:
-    """Of each made row, those that share the longest run with a real one first: that run of words, the real row that is
-    nearest and its distance."""
+    """Made rows, those that share the longest run with a real one first: each with that run, the nearest real row and
+    its distance."""
     far, at = near
     for i in sorted(range(len(made)), key=lambda i: (-len(shared[i]), far[i])):
         overlap = {"longest_run": len(shared[i]), "words": " ".join(shared[i]), "nearest": round(float(far[i]), 6)}

@@ -40,7 +40,7 @@ class SynthRow:
 
     @property
     def parsed(self) -> TrainingRow:
-        """As it is trained on."""
+        """The row of training that it is."""
         return parse(dict(self.content), self.id)
 
     @property
@@ -65,7 +65,7 @@ class SynthRow:
         return replace(self, dropped=why)
 
     def value(self) -> dict[str, Any]:
-        """As JSON has it: the row's own keys, and beside them its id, source and scores."""
+        """The JSON object of the row: its own keys, and beside them its id, source and scores."""
         more = {"dropped": self.dropped} if self.dropped else {}
         return {**self.content, "id": self.id, "source": asdict(self.source), "scores": dict(self.scores), **more}
 

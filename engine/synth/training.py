@@ -47,7 +47,7 @@ class Arm:
         return share_or_mean(self.values)
 
     def over(self, other: "Arm") -> Change:
-        """By how much it is above another, paired."""
+        """How far it is above another, paired by item."""
         return compare(other.values, self.values)
 
 

@@ -56,7 +56,7 @@ class OfProblems(RowMethod):
         return self.draws.draw(self.draws.prompt(prompt), n, seed, stop)
 
     def verdict(self, question: Question, said: str) -> tuple[float, str]:
-        """Of an answer: larger is better, at least 0.5 is right; and "", or why there is none."""
+        """The verdict on an answer: larger is better, at least 0.5 is right; and "", or why there is none."""
         together, value, why = ranks.joined(), 0.0, ""
         if together is None or together.leads:
             try:
@@ -68,7 +68,7 @@ class OfProblems(RowMethod):
         return value, why
 
     def verdicts(self, question: Question, paths: Sequence[Path]) -> dict[str, tuple[float, str]]:
-        """Of each text that was said, however often."""
+        """The verdict on each different text, asked for once."""
         return {text: self.verdict(question, text) for text in dict.fromkeys(path.text for path in paths)}
 
     def _verdict(self, question: Question, said: str) -> float:

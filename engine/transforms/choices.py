@@ -109,7 +109,7 @@ class ChoiceLaw(Edit):
 
 
 def going_on(texts: Texts, path: Path) -> dict[int, list[int]]:
-    """By the tokens with which `path` goes on as one of `texts`: which those are. Of a path that has ended, its end."""
+    """Which of `texts` go on from `path`, by their next token; where a path has ended, by its end."""
     depth, by_token = len(path), dict[int, list[int]]()
     for i, text in enumerate(texts):
         if text[:depth] == path:

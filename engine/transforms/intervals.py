@@ -132,7 +132,7 @@ class Intervals:
         return below.sum() / total[1], min(above.sum() / total[0], deepest) if total[0] > 0 else deepest
 
     def entropy(self) -> Interval:
-        """Of the distribution; nats."""
+        """The entropy of the distribution, nats: the least and the largest that it can be."""
         depth, total = self.depth(), self.total()
         return max(depth[0] + np.log(max(total[0], 1e-300)), 0.0), depth[1] + np.log(total[1])
 
@@ -156,7 +156,7 @@ class Intervals:
         return 0.0, (high[self.most > 0].max() - low[self.most > 0].min()) / 2
 
     def probabilities(self) -> Pair:
-        """Of each item's tokens together, [N]."""
+        """The probability of each item's tokens together, [N]: the least and the largest that it can be."""
         return _shares(*self.masses(), self.most)
 
     def rest(self, size: int) -> Interval:
