@@ -84,7 +84,7 @@ def trained(folder: Path, steps: int) -> Path:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ProblemKind:
     """A kind of problem: what is asked of which model, and the share of a text's steps that are right."""
 
     model: str
@@ -118,17 +118,17 @@ def main() -> None:
         print(json.dumps({"benchmark": "reasoning", "model": trial.model, **outcome}))
 
 
-def long_sums(folder: Path, steps: int, items: int) -> Asked:
+def long_sums(folder: Path, steps: int, items: int) -> ProblemKind:
     """Sums of two numbers of three digits, asked of the model that was trained for them."""
     from likely.engine.evaluate.tasks import Question
     from likely.engine.trace.step import Recipe
 
     fresh = sums(items, 1, frozenset(sums(ROWS, 0)))
     questions = [Question(f"{a}+{b}=", (str(a + b),)) for a, b in fresh]
-    return Asked(str(trained(folder, steps)), questions, sound, " ", Recipe())
+    return ProblemKind(str(trained(folder, steps)), questions, sound, " ", Recipe())
 
 
-def few_shot(items: int, terms: int) -> Asked:
+def few_shot(items: int, terms: int) -> ProblemKind:
     """Sums of several numbers of one digit, asked of SmolLM2 behind six examples that are worked out, at T 0.7."""
     import numpy as np
 
@@ -143,7 +143,7 @@ def few_shot(items: int, terms: int) -> Asked:
     shown = "".join(f"Q: {' + '.join(map(str, numbers))}\nA: {chain(*numbers)}\n" for numbers in shots)
     fresh = list(problems)[6:]
     questions = [Question(f"{shown}Q: {' + '.join(map(str, n))}\nA:", (str(sum(n)),)) for n in fresh]
-    return Asked("smollm2", questions, chain_sound, ".", Recipe((Temperature(0.7),)), ("\n",), 16 * terms)
+    return ProblemKind("smollm2", questions, chain_sound, ".", Recipe((Temperature(0.7),)), ("\n",), 16 * terms)
 
 
 def chain(first: int, *others: int) -> str:
@@ -202,7 +202,7 @@ def given_up(attempts: list[Any], share: float) -> dict[str, Any]:
     }
 
 
-def figures(trial: Asked, paths: int, *, with_power: bool, with_search: bool) -> dict[str, Any]:
+def figures(trial: ProblemKind, paths: int, *, with_power: bool, with_search: bool) -> dict[str, Any]:
     from likely.engine.answers.extraction import Extraction
     from likely.engine.answers.vote import maj_at
     from likely.engine.decode.control import RunControl

@@ -10,13 +10,13 @@ from likely.metal import cpu_attention, dispatch, kernel, metal_attention, mx, r
 from likely.metal.errors import KernelError
 from likely.metal.kv import KV, QuantizedRows, check_rows
 from likely.metal.mask import CAUSAL, FULL, Mask
-from likely.metal.reference import Emit, Seen
+from likely.metal.reference import AttentionReport, Emit
 
 Masks = dict[Any, tuple[mx.array, mx.array, KV, Mask]]  # what the layers of one pass see, by all that decides it
 
 FLOATS = frozenset((mx.float32, mx.float16, mx.bfloat16))
 
-__all__ = ["CAUSAL", "FULL", "KV", "Emit", "Mask", "QuantizedRows", "Seen", "attention"]
+__all__ = ["CAUSAL", "FULL", "KV", "AttentionReport", "Emit", "Mask", "QuantizedRows", "attention"]
 
 
 @overload
@@ -44,7 +44,7 @@ def attention(
     sinks: mx.array | None = ...,
     emit: Emit,
     masks: Masks | None = ...,
-) -> tuple[mx.array, Seen]: ...
+) -> tuple[mx.array, AttentionReport]: ...
 
 
 def attention(
@@ -57,7 +57,7 @@ def attention(
     sinks: mx.array | None = None,
     emit: Emit | None = None,
     masks: Masks | None = None,
-) -> mx.array | tuple[mx.array, Seen]:
+) -> mx.array | tuple[mx.array, AttentionReport]:
     """Attention of q [B, H, T, D], the last T valid rows of `kv`, as [B, H, T, D]; with `emit`, also what it saw.
 
     `softcap` c bends each score s to c * tanh(s / c) (arXiv:2408.00118); `sinks` [H] are logits of an outcome that has
@@ -125,7 +125,7 @@ def _each(q: mx.array, kv: KV, scale: float, mask: Mask, softcap: float | None, 
 
 def _noised(
     q: mx.array, kv: KV, scale: float, mask: Mask, softcap: float | None, sinks: mx.array | None, emit: Emit | None
-) -> mx.array | tuple[mx.array, Seen]:
+) -> mx.array | tuple[mx.array, AttentionReport]:
     """Attention of a text noised, and of itself, [B, H, 2 L, D]: two products with what each half can see.
 
     By mlx's own kernel where that takes it, with arrays of [L, 2 L] and [L, L] of what is seen; else by the reference.
@@ -161,7 +161,7 @@ def _ours(
     softcap: float | None,
     sinks: mx.array | None,
     emit: Emit | None,
-) -> tuple[mx.array, Seen]:
+) -> tuple[mx.array, AttentionReport]:
     """Attention by our kernels, which have no derivative: plain rows of one segment get the reference's."""
     keys, values = kv.keys, kv.values
     quantised = isinstance(keys, QuantizedRows) or isinstance(values, QuantizedRows)
@@ -179,7 +179,7 @@ def _ours(
         return reference.gradients(*primals, kv=kv, cotangent=cotangent, scale=scale, mask=mask, softcap=softcap)
 
     out: Any = forward(q, kv.keys, kv.values, *(() if sinks is None else (sinks,)))
-    return out, Seen()
+    return out, AttentionReport()
 
 
 def _reach(mask: Mask, t: int, n: int | None) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from likely.metal import kernel, mx
 from likely.metal.kernel import Constant
-from likely.metal.reference import Emit, Seen
+from likely.metal.reference import AttentionReport, Emit
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class States:
 
 def merge(
     states: list[States], dtype: mx.Dtype, base: float, sinks: mx.array | None, emit: Emit
-) -> tuple[mx.array, Seen]:
+) -> tuple[mx.array, AttentionReport]:
     """One output [B, H, T, D] from the states of all splits of all segments; exact algebra, in any order.
 
     A weight is 2^(base * score).
@@ -57,9 +57,9 @@ def merge(
     return got["out"], reported(got, emit)
 
 
-def reported(got: dict[str, mx.array], emit: Emit) -> Seen:
+def reported(got: dict[str, mx.array], emit: Emit) -> AttentionReport:
     """The reports asked for, from a launch's outputs."""
-    return Seen(
+    return AttentionReport(
         lse=got["lse"] if emit.lse else None,
         entropy=got["entropy"] if emit.entropy else None,
         positions=got["top_positions"][..., : emit.top] if emit.top else None,

@@ -16,7 +16,7 @@ from likely.metal.kernel import Constant
 from likely.metal.kv import KV, QuantizedRows
 from likely.metal.mask import Mask
 from likely.metal.merge import States, merge, reported
-from likely.metal.reference import Emit, Seen
+from likely.metal.reference import AttentionReport, Emit
 
 SIZES = (64, 80, 96, 128, 256)  # head sizes
 FEW = 16  # query rows of one key/value head below which a tile of 8x8 products is mostly empty
@@ -66,7 +66,7 @@ def attention(
     sinks: mx.array | None = None,
     emit: Emit | None = None,
     geometry: Geometry | None = None,
-) -> tuple[mx.array, Seen]:
+) -> tuple[mx.array, AttentionReport]:
     """Attention [B, H, T, D] and what it saw, by the kernels; `reference.attention` is their oracle.
 
     KernelError for what they cannot take."""
@@ -80,13 +80,13 @@ def attention(
     return out, _picked(emitted, kv, emit) if many else emitted
 
 
-def _picked(emitted: Seen, kv: KV, emit: Emit) -> Seen:
+def _picked(emitted: AttentionReport, kv: KV, emit: Emit) -> AttentionReport:
     """The reports of `emit`, with the most attended positions picked from the rows of scores."""
     assert emitted.scores is not None and emitted.lse is not None
     weights = mx.where(emitted.scores == -mx.inf, 0.0, mx.exp(emitted.scores - emitted.lse[..., None]))
     positions, weights = reference.top(weights, reference.positions(kv, len(weights)), emit.top)
     lse, scores = emitted.lse if emit.lse else None, emitted.scores if emit.scores else None
-    return Seen(lse, emitted.entropy, positions, weights, scores)
+    return AttentionReport(lse, emitted.entropy, positions, weights, scores)
 
 
 def _segments(kv: KV, b: int) -> list[_LaunchSegment]:
@@ -126,7 +126,7 @@ class _Call:
     def stats(self) -> bool:
         return self.emit.lse or self.emit.entropy
 
-    def over(self, segments: list[_LaunchSegment]) -> tuple[mx.array, Seen]:
+    def over(self, segments: list[_LaunchSegment]) -> tuple[mx.array, AttentionReport]:
         """The output and the report over all segments."""
         kinds = [self.kind(s) for s in segments]
         if kinds == ["tiles"] and self.splits(segments[0], "tiles") == 1:
@@ -168,7 +168,7 @@ class _Call:
         """Many query rows, to be merged: `tiles.metal`."""
         return States(**self._tiled(s, partial=True))
 
-    def whole(self, s: _LaunchSegment) -> tuple[mx.array, Seen]:
+    def whole(self, s: _LaunchSegment) -> tuple[mx.array, AttentionReport]:
         """Many query rows over a single segment in one go: `tiles.metal`."""
         got = self._tiled(s, partial=False)
         return got["out"], reported(got, self.emit)

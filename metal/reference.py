@@ -26,7 +26,7 @@ class Emit:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class AttentionReport:
     """The reports asked for with `Emit`; the rest is None. Nats. An attention sink counts as one more outcome."""
 
     lse: mx.array | None = None  # float32 [B, H, T]: log of the sum of exp(score); -inf where nothing is visible
@@ -100,7 +100,7 @@ def attention(
     softcap: float | None = None,
     sinks: mx.array | None = None,
     emit: Emit | None = None,
-) -> tuple[mx.array, Seen]:
+) -> tuple[mx.array, AttentionReport]:
     """softmax(mask(cap(scale * q k))) v [B, H, T, D] in q's dtype, and what `emit` asks for."""
     b, h, t, _ = q.shape
     segments, first = _segments(kv, t)
@@ -128,7 +128,7 @@ def attention(
         for name in ("lse", "entropy", "positions", "weights", "scores")
         if getattr(emissions[0], name) is not None
     }
-    return mx.concatenate(outs, axis=2).astype(q.dtype), Seen(**joined)
+    return mx.concatenate(outs, axis=2).astype(q.dtype), AttentionReport(**joined)
 
 
 def _segments(kv: KV, t: int) -> tuple[list[_Segment], mx.array]:
@@ -172,7 +172,7 @@ def _attend(
     softcap: float | None,
     sinks: mx.array | None,
     emit: Emit,
-) -> tuple[mx.array, Seen]:
+) -> tuple[mx.array, AttentionReport]:
     b, h, t, d = q.shape
     heads = segments[0].keys.shape[1]
     grouped = (q.astype(mx.float32) * scale).reshape(b, heads, h // heads, t, d)
@@ -206,7 +206,7 @@ def _attend(
     places, most = None, None
     if emit.top:
         places, most = top(probabilities.reshape(b, h, t, -1), _joined([s.at for s in segments], b), emit.top)
-    return out.reshape(b, h, t, d), Seen(
+    return out.reshape(b, h, t, d), AttentionReport(
         lse=lse.reshape(b, h, t) if emit.lse else None,
         entropy=entropy,
         positions=places,

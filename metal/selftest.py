@@ -16,7 +16,7 @@ from likely.metal.dispatch import Shape
 from likely.metal.kv import KV, QuantizedRows, floats
 from likely.metal.mask import CAUSAL, Mask
 from likely.metal.merge import States, merge
-from likely.metal.reference import Emit, Seen
+from likely.metal.reference import AttentionReport, Emit
 
 VOCABULARIES = (9_000, 262_208)  # two chunks of a row; the most that a known model has, more than a thread holds values
 BOUND = {mx.float32: 2e-5, mx.float16: 4e-3, mx.bfloat16: 3e-2}  # of an error: outputs are rounded to the dtype
@@ -142,7 +142,7 @@ def _attention(
     at = mx.roll(mx.arange(40, 40 + capacity, dtype=mx.int32), 17)[None] if ring else None
     kv = KV(k, v, mx.array([n] * b, dtype=mx.int32), n, positions=at, prefix=prefix)
 
-    def by(attend: Callable[..., tuple[mx.array, Seen]], **more: metal_attention.Geometry) -> list[mx.array]:
+    def by(attend: Callable[..., tuple[mx.array, AttentionReport]], **more: metal_attention.Geometry) -> list[mx.array]:
         out, emitted = attend(q, kv, scale=d**-0.5, mask=mask, softcap=softcap, sinks=sink, emit=emit, **more)
         reported = (emitted.lse, emitted.entropy, emitted.weights, emitted.scores)
         return [out, *(x for x in reported if x is not None)]

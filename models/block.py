@@ -6,7 +6,7 @@ Flat on purpose: it runs for every layer of every token.
 from dataclasses import dataclass, field
 
 from likely.metal import mx, qkv_prepare
-from likely.metal.attention import CAUSAL, KV, Emit, Mask, Masks, QuantizedRows, Seen, attention
+from likely.metal.attention import CAUSAL, KV, AttentionReport, Emit, Mask, Masks, QuantizedRows, attention
 from likely.models.cache import KVCache, NewRows
 from likely.models.config import ModelConfig
 from likely.models.layers import Norm, Product, onto
@@ -33,7 +33,7 @@ class ForwardContext:
     mask: Mask | None = None  # what positions see of each other, in place of what came before
     turn: RowRotation | None = None  # new rows are for our kernel, in the layers that it fits
     emit: Emit | None = None
-    seen: list[Seen] = field(default_factory=list)
+    reports: list[AttentionReport] = field(default_factory=list)
     masks: Masks = field(default_factory=dict)  # arrays of what is seen, made once for all layers
 
 
@@ -121,7 +121,7 @@ class Block:
         else:
             kv = kv if cache is None else cache.located(kv)
             out, emitted = attention(q, kv, scale=self.scale, mask=mask, softcap=self.softcap, emit=step.emit)
-            step.seen.append(emitted)
+            step.reports.append(emitted)
         if t > 1:
             out = out.swapaxes(1, 2)
         return out.reshape(b, t, heads * size)

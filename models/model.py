@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from likely.metal import mx
-from likely.metal.attention import Emit, Mask, Seen
+from likely.metal.attention import AttentionReport, Emit, Mask
 from likely.models.cache import FIRST, Cache
 from likely.models.config import ModelConfig
 from likely.models.rotation import Rotation
@@ -22,7 +22,7 @@ class Activations:
     """The inside of one pass."""
 
     hidden: list[mx.array]  # [B, T, C]: the embedding, then the output of each block, before the final norm
-    attention: list[Seen]  # for each layer, what was asked for
+    attention: list[AttentionReport]  # for each layer, what was asked for
     final: mx.array  # [B, T, C]: what `head` takes
 
 

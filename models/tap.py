@@ -15,7 +15,7 @@ Knows nothing of what is made of them.
 from collections.abc import Callable
 
 from likely.metal import mx
-from likely.metal.attention import Emit, Seen
+from likely.metal.attention import AttentionReport, Emit
 from likely.models.block import Block, ForwardContext
 from likely.models.cache import Cache, KVCache
 from likely.models.layers import bare
@@ -56,7 +56,7 @@ class TappedPass:
             self.layer(index, tap)
         return self.x
 
-    def layer(self, index: int, tap: Tap | None = None, emit: Emit | None = None) -> Seen | None:
+    def layer(self, index: int, tap: Tap | None = None, emit: Emit | None = None) -> AttentionReport | None:
         """Take `x` through one layer; with `emit`, what its heads attended to."""
         self.step.emit = emit
         block, cache = self.model.blocks[index], self.caches[index]
@@ -65,7 +65,7 @@ class TappedPass:
         else:
             self.x = _tapped(block, self.x, self.step, cache, index, tap)
         self.step.emit = None
-        return self.step.seen.pop() if emit is not None else None
+        return self.step.reports.pop() if emit is not None else None
 
 
 def _tapped(block: Block, x: Array, step: ForwardContext, cache: KVCache | None, index: int, tap: Tap) -> Array:

@@ -111,7 +111,7 @@ class Transformer:
         for block, layer, place in zip(self.blocks, caches, places, strict=True):
             x = block(x, step, layer, place)
             hidden.append(x)
-        return Activations(hidden, step.seen, self.norm(x))
+        return Activations(hidden, step.reports, self.norm(x))
 
     def lens(self, hidden: Array) -> Array:
         """Logits [..., V] as if the layers after `hidden` [..., C] did nothing (the logit lens)."""

@@ -44,7 +44,7 @@ Leaves = dict[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class FitFacts:
-    """What a posterior is of, and how it was made."""
+    """Facts of a fit: the adapter and the base that it is of, its prior and its rows."""
 
     kind: str
     adapter: str  # hash of the adapter's files

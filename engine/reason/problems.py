@@ -56,7 +56,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class AccuracyPoint:
     """Accuracy at a number of paths: one of k is right, a vote of k is, and the tokens that they take."""
 
     paths: int
@@ -75,7 +75,7 @@ class Gain:
     greedy_tokens: float
     tokens: float  # of the method, a problem
     unanswered: int  # whole paths without an answer
-    curve: tuple[Spent, ...]
+    curve: tuple[AccuracyPoint, ...]
     plurality: float  # the share of problems in which most paths are right: what a vote of very many tends to
     p: int = 0  # problems
     flips: Flips | None = None  # from the first to the last answer of a reflection
@@ -140,7 +140,7 @@ def gain(attempts: Sequence[Attempt], method: str = "vote") -> Gain:
         one = [pass_at(k, count, len(outcome.paths)) for count, outcome in zip(right, outcomes, strict=True)]
         vote = [maj_at(k, attempt.answers(), "right") for attempt in attempts]
         spent = math.fsum(outcome.tokens / len(outcome.paths) * k for outcome in outcomes) / len(attempts)
-        curve.append(Spent(k, spent, mean(one), mean(vote)))
+        curve.append(AccuracyPoint(k, spent, mean(one), mean(vote)))
     pairs = [tuple(map(attempt.right, ends(attempt.outcome.paths))) for attempt in attempts]
     flipped = flips([(pair[0], pair[1]) for pair in pairs if pair]) if method == "reflect" else None
     return Gain(

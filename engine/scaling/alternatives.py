@@ -43,7 +43,7 @@ def repeated(fitted: FittedLaw) -> RepetitionLaw | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class BrokenFit:
     """A broken power law of the envelope's losses: its exponents before and after, where it breaks, its objective."""
 
     before: float
@@ -54,7 +54,7 @@ class Broken:
     centre: float  # mean log compute of the runs
 
 
-def broken(runs: Ladder) -> Broken | None:
+def broken(runs: Ladder) -> BrokenFit | None:
     """The broken power law of the best run at each compute; None of fewer than POINTS of them."""
     best = envelope(runs)
     if len(best) < POINTS:
@@ -76,4 +76,4 @@ def broken(runs: Ladder) -> Broken | None:
     numbers = theta[objective.argmin()]
     at = float(np.exp(numbers[4] + form.centre))
     before, after = float(numbers[2]), float(numbers[2] + numbers[3])
-    return Broken(before, after, at, float(objective.min()), tuple(map(float, numbers)), form.centre)
+    return BrokenFit(before, after, at, float(objective.min()), tuple(map(float, numbers)), form.centre)

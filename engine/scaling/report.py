@@ -10,7 +10,7 @@ import numpy as np
 
 from likely.engine.errors import DataError
 from likely.engine.scaling import fitted as fits
-from likely.engine.scaling.alternatives import Broken, RepetitionLaw, broken, repeated
+from likely.engine.scaling.alternatives import BrokenFit, RepetitionLaw, broken, repeated
 from likely.engine.scaling.fitted import FittedLaw
 from likely.engine.scaling.forecast import Purchase, RunForecast, buy, held_out
 from likely.engine.scaling.frontier import IsoFlop, budgets, envelope, exponent
@@ -46,7 +46,7 @@ class LadderReport:
     by_parabolas: Estimate | None
     by_envelope: Estimate | None
     foretold: list[RunForecast]
-    broken: Broken | None
+    broken: BrokenFit | None
     repeated: RepetitionLaw | None
     without_embedding: FittedLaw | None
     purchases: list[Purchase]

@@ -134,7 +134,7 @@ class Constraint(Truncation):
         return whole if xp is np else xp.array(whole)
 
     def decide(self, known: Intervals, state: AllowedTokens, key: Key) -> Decision:
-        """What surely stays and goes; nothing is sure of tokens that the vocabulary of a trace does not know."""
+        """Tokens that surely stay and go; nothing is sure of those that the vocabulary of a trace does not know."""
         stays, goes = known.all()
         mask = state.next()
         if mask is None:

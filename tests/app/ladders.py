@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from likely.engine.scaling.alternatives import Broken, RepetitionLaw
+from likely.engine.scaling.alternatives import BrokenFit, RepetitionLaw
 from likely.engine.scaling.fitted import FittedLaw
 from likely.engine.scaling.forecast import Purchase, RunForecast
 from likely.engine.scaling.frontier import IsoFlop
@@ -48,7 +48,7 @@ REPORT = LadderReport(
     by_parabolas=Estimate(0.52, 0.02, bounds=(0.48, 0.56), n=2),
     by_envelope=Estimate(0.45, 0.05, bounds=(0.35, 0.55), n=3),
     foretold=[RunForecast(8, 4.8e9, 2.29, 2.2, 2.38, 2.30), RunForecast(9, 4.8e9, 2.2, 2.16, 2.24, 2.14)],
-    broken=Broken(0.12, 0.08, 1e9, 0.001, (), 0.0),
+    broken=BrokenFit(0.12, 0.08, 1e9, 0.001, (), 0.0),
     repeated=RepetitionLaw(Law(1.5, 40.0, 60.0, 0.52, 0.48), 15.3, 0.0011),
     without_embedding=replace(FITTED, law=Law(1.5, 40.0, 60.0, 0.48, 0.52)),
     purchases=[

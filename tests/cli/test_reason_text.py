@@ -11,7 +11,7 @@ import pytest
 from likely.app import plain
 from likely.app.cli import problems, walks
 from likely.engine.decode.events import Done, Prefilled, Stats
-from likely.engine.reason.problems import Flips, Gain, Spent
+from likely.engine.reason.problems import AccuracyPoint, Flips, Gain
 from likely.engine.statistics.estimates import Change, Estimate
 from likely.engine.trace.step import Recipe, TokenStep
 
@@ -56,7 +56,10 @@ def estimate(mean: float, n: int = 4) -> Estimate:
 
 GAIN = Gain(
     greedy=estimate(0.5), method=estimate(0.9), change=Change(estimate(0.4), 0.01), greedy_tokens=12.34, tokens=123.45,
-    unanswered=3, curve=(Spent(1, 10.0, estimate(0.25), estimate(0.3)), Spent(4, 40.0, estimate(0.5), estimate(0.6))),
+    unanswered=3,
+    curve=(
+        AccuracyPoint(1, 10.0, estimate(0.25), estimate(0.3)), AccuracyPoint(4, 40.0, estimate(0.5), estimate(0.6)),
+    ),
     plurality=0.755, p=4, flips=Flips(2, 1, 1),
 )  # fmt: skip
 

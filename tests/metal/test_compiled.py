@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from likely.metal import mx
-from likely.metal.attention import CAUSAL, KV, Emit, Mask, QuantizedRows, Seen, attention
+from likely.metal.attention import CAUSAL, KV, AttentionReport, Emit, Mask, QuantizedRows, attention
 from likely.metal.simulator import TracedFunction, simulated
 from likely.metal.vocab import DrawPlan, statistics
 from tests.metal import oracle
@@ -105,7 +105,7 @@ def test_one_trace_serves_every_length_of_a_capacity(
                 if emit is not None:
                     assert error(got[1], truth.lse) < 3e-6
                     assert error(got[2], truth.entropy) < 3e-6
-                    check_top(Seen(positions=got[3], weights=got[4]), truth, emit.top)
+                    check_top(AttentionReport(positions=got[3], weights=got[4]), truth, emit.top)
                     assert error(got[5], truth.scores) < 3e-6
             assert compiled.traces == traces
     assert sum(launches.values()) % 8 == 0 and bool(launches) == kernels

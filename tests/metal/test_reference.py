@@ -46,7 +46,7 @@ def test_masks_and_reports_match_float64(name: str) -> None:
     check_top(seen, truth, 5)
 
 
-def check_top(seen: reference.Seen, truth: oracle.Truth, k: int) -> None:
+def check_top(seen: reference.AttentionReport, truth: oracle.Truth, k: int) -> None:
     """The reported positions carry the largest weights, and -1 stands where nothing is left to see."""
     assert seen.positions is not None and seen.weights is not None
     positions, weights = np.array(seen.positions), np.array(seen.weights)
