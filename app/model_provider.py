@@ -7,7 +7,7 @@ from weakref import WeakValueDictionary
 
 from likely.app.looks import AdapterShift, ShiftLook
 from likely.app.requests import ModelFacts, ModelOffer
-from likely.engine import machine
+from likely.engine import machine, room
 from likely.engine.adapters.attached import Attached
 from likely.engine.beside import awaited, begun
 from likely.engine.errors import CheckpointError, ParameterError
@@ -68,6 +68,7 @@ class LoadedModel(Session):
             digest=info.weights,
             eos=frozenset(tokenizer.eos),
             mask=diffusion.mask if diffusion is not None else None,
+            warning=room.warning(self),
         )
 
     def adopt(self, checkpoint: Checkpoint) -> None:
@@ -212,14 +213,12 @@ class LocalModelProvider:
     def offers(self) -> Sequence[ModelOffer]:
         """Models to choose from: what is here first, then what could be fetched; what fits before what does not."""
         here = {info.name: info for info in store.list()}
-        memory = machine.memory()
+        most = room.of_weights()
         choices = [
-            ModelOffer(
-                name, info.nbytes, info.license, True, info.nbytes <= memory // 2, f"{info.family} {info.quantization}"
-            )
+            ModelOffer(name, info.nbytes, info.license, True, info.nbytes <= most, f"{info.family} {info.quantization}")
             for name, info in here.items()
         ]
-        offered = {known.name: known for known in catalogue.offers(memory)}
+        offered = {known.name: known for known in catalogue.offers(machine.memory())}
         offered |= catalogue.KNOWN  # what suits this machine first, in its order; then the rest
         choices += [
             ModelOffer(
@@ -227,7 +226,7 @@ class LocalModelProvider:
                 known.nbytes,
                 known.license,
                 False,
-                catalogue.fits(known, memory),
+                known.nbytes <= most,
                 f"{known.title}: {known.good_for}",
             )
             for known in offered.values()

@@ -155,6 +155,7 @@ class ModelFacts:
     digest: str = ""  # of the weights
     eos: frozenset[int] = field(default_factory=frozenset)
     mask: int | None = None  # of a diffusion model: the token that stands for one that is to come
+    warning: str = ""  # that it is near the limit of this machine's memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from likely.engine.errors import CacheError, OutOfMemory
 from likely.engine.pace import Pace
 from likely.engine.prefix import SEGMENT, Prefixes
 from likely.metal.device import device
-from likely.metal.memory import wired
+from likely.metal.memory import SPARE, room, wired
 from likely.models.cache import RowSize
 from likely.models.compiled import CompiledStep
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 KEPT = 4  # places: a conversation, and the branches a person walks between
 FORK_ABOVE = 32  # tokens worth a copy of the cache rather than reading them again
-SPARE = 2 << 30  # bytes that stay resident beside weights and caches: what a forward pass works with
 AHEAD = 1000  # tokens whose keys and values are resident before they are drawn
 
 
@@ -166,6 +165,19 @@ class Pool:
                 "raise it, pack them in fewer bits, or shorten the prompt"
             )
         return bisect_right(range(1, room + 1), budget, key=needs)
+
+    def held_tokens(self) -> int | None:
+        """How many tokens' keys and values a GPU holds well beside the weights, of at most what the model was made for;
+        None without one. All or none where the cache does not say what it takes.
+        """
+        if not device().working_set:
+            return None
+        left = room() - sum(array.nbytes for array in self.model.arrays.values())
+        context = int(self.model.config.context)
+        try:
+            return bisect_right(range(1, context + 1), left, key=self._needs(0, 1))
+        except CacheError:
+            return context if left >= 0 else 0
 
     def _needs(self, length: int, branches: int) -> Callable[[int], int]:
         """The most bytes that keys and values take, by how many tokens each branch has drawn after a prompt."""

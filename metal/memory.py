@@ -14,6 +14,8 @@ from likely.metal.device import device
 SHARE = 16  # of the memory, what mlx may keep of freed buffers: a prefill's intermediates come and go
 FLOOR = 32 << 20  # bytes that may always lie dead: a token's intermediates, used again for the next
 
+SPARE = 2 << 30  # bytes that stay resident beside weights and caches: what a forward pass works with
+
 _asked: list[list[int]] = []  # for each block under way the bytes that it wants resident
 _before = 0  # the limit that was there before the first of them
 
@@ -22,6 +24,11 @@ def bound() -> None:
     """Bound what mlx keeps of freed buffers, where its own limit is near all of the memory."""
     if memory := device().memory:
         mx.set_cache_limit(max(memory // SHARE, FLOOR))
+
+
+def room() -> int:
+    """Bytes of weights and caches that a GPU holds well: what is recommended, but for a pass; 0 without Metal."""
+    return max(0, device().working_set - SPARE)
 
 
 def trim(held: int) -> None:

@@ -77,9 +77,9 @@ def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return as_on("M1", model, tmp_path, monkeypatch)
 
 
-def as_on(chip: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Verbs on this model, on a machine that says it has the chip."""
-    info = {"memory_size": 16 << 30, "max_recommended_working_set_size": 12 << 30, "resource_limit": 499_000}
+def as_on(chip: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, well: int = 12 << 30) -> Any:
+    """Verbs on this model, on a machine that says it has the chip, and 16 GB of which its GPU holds so many well."""
+    info = {"memory_size": 16 << 30, "max_recommended_working_set_size": well, "resource_limit": 499_000}
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setattr("mlx.core.default_device", lambda: mx.gpu)
     monkeypatch.setattr("mlx.core.device_info", lambda *_: info | CHIPS[chip])
@@ -158,6 +158,14 @@ def test_a_model_of_mlx_lms_class(foreign: Any, tmp_path: Path) -> None:
     rows.write_text("".join(json.dumps({"prompt": f"say {i} ", "completion": f"{i} ab"}) + "\n" for i in range(40)))
     with pytest.raises(ParameterError, match="seed_oss runs by mlx-lm's own class: choose another model"):
         foreign("tune", str(rows), "--steps", "1", "--out", str(tmp_path / "adapter"))
+
+
+@pytest.mark.slow
+def test_a_model_that_fills_the_memory_of_the_gpu_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.random_folder(tmp_path / "model", CONFIG)
+    run = as_on("M4", model, tmp_path, monkeypatch, (2 << 30) + model.joinpath("model.safetensors").stat().st_size)
+    output, _ = run("run", "--raw", "ab", "--max-tokens", "4")
+    assert output.count("slow from the first token on: sudo sysctl iogpu.wired_limit_mb=14336 lets") == 1
 
 
 def test_the_screens_engine(mac: Any) -> None:

@@ -106,6 +106,7 @@ def open_session(
         raise click.UsageError("--parallel is for several ranks: start with mlx.launch -n 2 -- likely run ...")
     gc.disable()  # what loading makes stays; searching it for garbage, again and again, took an eighth of the start
     try:
+        from likely.engine import room
         from likely.engine.session import Session
         from likely.engine.sources.checkpoint import Partition, load
 
@@ -121,6 +122,8 @@ def open_session(
             identity = f"{checkpoint.info.weights} {checkpoint.precision}"  # keys of one dtype do not suit another
             prefixes = Prefixes(identity, folder=home() / "prefixes", tell=tell)
         session = Session(checkpoint, prefixes, ranks=together, **cache)
+        if words := room.warning(session):
+            tell(words)
         if weighed:
             from likely.engine.attach.stack import Stack
 

@@ -44,7 +44,7 @@ from likely.engine.errors import ParameterError
     "--memory",
     type=click.FloatRange(min=0, min_open=True),
     metavar="GB",
-    help="Most that loaded models may take. Default: half.",
+    help="Most that loaded models may take. Default: what a GPU holds well, else half of the memory.",
 )
 @click.option(
     "--running", type=click.IntRange(1, 128), default=BOUNDS.running, show_default=True, help="Requests drawn at once."

@@ -108,17 +108,17 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
 
     def make() -> Executor:
         from likely.app import model_provider
-        from likely.engine import machine
+        from likely.engine import machine, room
         from likely.engine.adapters.adapters import read
 
         def opening(name: str) -> Generator[bool | None, None, model_provider.LoadedModel]:
-            room = machine.memory() // KEPT_SHARE
-            return model_provider.opening(name, names.stands_for(name), kept=KEPT, kept_nbytes=room)
+            kept = machine.memory() // KEPT_SHARE
+            return model_provider.opening(name, names.stands_for(name), kept=KEPT, kept_nbytes=kept)
 
         adapters = _by_name(options.adapters, adapter_name, "adapters")
         for folder in adapters.values():
             read(Path(folder))  # what is wrong with one is said before anybody asks for it
-        return ServingJobs(opening, names.names, options.memory or machine.memory() // 2, adapters)
+        return ServingJobs(opening, names.names, options.memory or room.of_weights(), adapters)
 
     return make
 

@@ -66,6 +66,10 @@ def test_what_does_not_fit_this_machines_memory_is_said(home: Path, monkeypatch:
     fits = {offer.name: offer.fits for offer in LocalModelProvider().offers()}
     assert fits["smollm2"] and not fits["qwen3-14b"]
     assert all(offer.fits == (offer.nbytes <= 400_000_000) for offer in LocalModelProvider().offers())
+    monkeypatch.setattr("mlx.core.metal.is_available", lambda: True)
+    well = {"memory_size": 8 << 30, "max_recommended_working_set_size": 6 << 30}  # of which a pass takes 2 GiB
+    monkeypatch.setattr("mlx.core.device_info", lambda *_: well)
+    assert all(offer.fits == (offer.nbytes <= 4 << 30) for offer in LocalModelProvider().offers())
 
 
 @pytest.mark.parametrize("name", [pytest.param("smollm2", marks=pytest.mark.slow), "mlx-community/Qwen3-0.6B-4bit"])

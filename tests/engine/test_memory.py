@@ -1,5 +1,6 @@
 """The memory of a run: what stays resident, on a machine that says it is a Mac, and what lies dead."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 import likely.models as models
+from likely.engine import machine, room
 from likely.engine.decode.control import RunControl
 from likely.engine.session import Session
 from likely.metal import memory, mx
@@ -72,6 +74,31 @@ def test_a_mac_is_asked_for_what_a_run_takes_and_keeps_little_of_what_is_freed(t
     command = [sys.executable, "-c", MAC, str(tmp_path / "tiny")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_model_that_leaves_little_of_the_gpus_memory_says_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """512 bytes a token in float32; on a Mac that recommends so much past what a pass takes."""
+    config = LLAMA | {"max_position_embeddings": 1 << 16}
+    session = Session(FakeCheckpoint(models.build(config, {n: mx.array(a) for n, a in weights(config).items()})))  # type: ignore[arg-type]
+    size = sum(array.nbytes for array in session.model.arrays.values())
+    assert room.warning(session) == "" and room.of_weights() == machine.memory() // 2
+    monkeypatch.setattr("mlx.core.metal.is_available", lambda: True)
+
+    def told(left: int, memory: int = 64 << 30) -> str:
+        info = {"memory_size": memory, "max_recommended_working_set_size": (2 << 30) + size + left}
+        monkeypatch.setattr("mlx.core.device_info", lambda *_: info)
+        assert room.of_weights() == size + left
+        return room.warning(session)
+
+    assert told(16 << 20) == ""
+    words = re.fullmatch(
+        r"slow beyond ([\d,]+) tokens: sudo sysctl iogpu\.wired_limit_mb=57344 lets the GPU hold more until the next "
+        r"start \(0\.0 GB are weights, 2\.2 GB is what the GPU holds well\)",
+        told(2 << 20),
+    )
+    assert words is not None and 1000 < int(words[1].replace(",", "")) <= (2 << 20) // 512
+    assert told(0).startswith("slow from the first token on: sudo")
+    assert told(0, 2 << 30).endswith("holds well; a model in fewer bits is smaller")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A conversation: a message and its answer, stopping and going on, answering anew, and what goes wrong meanwhile."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,15 @@ def test_a_message_is_edited_and_answered_anew_and_nothing_is_lost(screen: Scree
     assert screen.said == ["Why red ?", BLUE] and "branch 2/2" in screen.text
     screen.press("escape", "tab", "ctrl+home", "]")
     assert screen.said == [ASK, SKY]
+
+
+def test_a_model_that_is_near_the_limit_of_the_memory_says_so_where_the_keys_are(tmp_path: Path) -> None:
+    engine = ScriptedEngine()
+    engine.facts = replace(engine.facts, warning="slow beyond 3,100 tokens: more memory is lent")
+    with Screen(tmp_path, engine) as screen:
+        assert "slow beyond 3,100 tokens" in screen.lines[-1]
+        screen.say(ASK)
+        assert screen.said == [ASK, SKY] and "slow beyond" not in screen.text
 
 
 def test_what_goes_wrong_keeps_the_text_and_the_model_is_loaded_again(tmp_path: Path) -> None:

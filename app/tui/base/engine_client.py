@@ -133,6 +133,8 @@ class EngineClient:
                     if wanted:
                         self.loading, self.current = None, facts
                         self.release()
+                        if facts.warning:
+                            self._listener.say(facts.warning, alarm=True)
                         to_attach, self._to_attach = self._to_attach, ()
                         for folder, weight in to_attach:
                             self.adapt("add", folder, weight)

@@ -117,8 +117,3 @@ def offers(memory: int) -> list[CatalogueEntry]:
     """Offers for a machine with this much memory, best first: the largest that suit it, and the instant one last."""
     chat = [known for known in KNOWN.values() if known.chat and suits(known, memory) and known.name != DEFAULT]
     return [*sorted(chat, key=lambda known: -known.memory_gb), KNOWN[DEFAULT]]
-
-
-def fits(known: CatalogueEntry, memory: int) -> bool:
-    """Whether the model can be loaded at all: its weights may take half of the memory."""
-    return known.nbytes <= memory // 2
