@@ -18,6 +18,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.errors import ParameterError
 from likely.engine.inside import heads, patching, tuned_lens
 from likely.engine.inside.attribution import attribution
+from likely.engine.inside.causes import why
 from likely.engine.inside.embeddings import NEAREST, EmbeddingTable, Neighbour, nearest, units
 from likely.engine.inside.importance import importance
 from likely.engine.inside.lens import LensRow, rows, states
@@ -56,6 +57,14 @@ class InsideJobs:
         """Answer a look in pieces; ends early where `control` is cancelled. Raises what the engine raises."""
         if isinstance(look, looks.NearLook):  # what is kept of a text stays
             yield self._near(look)
+            return
+        if isinstance(look, looks.WhyLook):
+            marks = frozenset(id for id in {*ids} if self.session.tokenizer.is_special(id))
+            for event in why(self.session, ids, look.target, look.foil, skipped=marks):
+                if control.cancelled:
+                    return
+                yield event
+            yield looks.WhyEnded()
             return
         if isinstance(look, looks.DoubtLook):
             yield from self._doubt(ids, look, control)

@@ -69,6 +69,15 @@ class AttributionLook:
 
 
 @dataclass(frozen=True, slots=True)
+class WhyLook:
+    """Why a token comes after the text rather than its foil: `engine.inside.why.Why`, then an `Omission` for each
+    earlier word, then `WhyEnded`. The favourite other token is the foil if none is named."""
+
+    target: int
+    foil: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ImportanceLook:
     """Which tokens up to a position mattered for what comes next: `TokenImportance`."""
 
@@ -123,6 +132,7 @@ Look = (
     | MapLook
     | NearLook
     | AttributionLook
+    | WhyLook
     | ImportanceLook
     | AblationLook
     | PatchLook
@@ -138,6 +148,11 @@ def answered(look: Look) -> Look:
 
 
 # -- what is found ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WhyEnded:
+    """The end of an answer to a `WhyLook`: every word was left out that is to be."""
 
 
 @dataclass(frozen=True, slots=True)

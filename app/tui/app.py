@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from likely.app.tui.chat.auto_saver import AutoSaver
     from likely.app.tui.chat.candidates import Names
     from likely.app.tui.chat.chat_session import ChatSession
+    from likely.app.tui.chat.inspection import InspectedPrompt
     from likely.app.tui.chat.start import Start
     from likely.app.tui.training.run import Training
     from likely.app.tui.views.view import View
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from likely.app.watch.address import ServerAddress
     from likely.app.watch.child_server import ChildServer
     from likely.engine.conversation import Conversation
-    from likely.engine.prompt import Prompt
 
 FRAME_S = 1 / 20  # between two looks at what the engine reported: every repaint takes from its time
 SAVING_S = 2.0  # how long what was said may take to be saved before a person is asked about it
@@ -133,7 +133,7 @@ class LikelyApp(App[str]):
         self.names: dict[str, Names] = {}
         self.session: ChatSession | None = None
         self.sidebar = False
-        self.looked_into: tuple[Prompt, int] | None = None
+        self.looked_into: InspectedPrompt | None = None
         self.prompts: list[str] = []
         self._ticker: Timer | None = None
         self._typed = KeyQueue(self, super().on_event)

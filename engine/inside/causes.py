@@ -44,7 +44,7 @@ def why(
     ranks = last.ranks([target, foil])
     yield None
     pair = float(logprobs[target]), float(logprobs[foil])
-    yield Why(target, foil, pair, ranks, attributed(last, target, foil), last.attention)
+    yield Why(tuple(ids), target, foil, pair, ranks, attributed(last, target, foil), last.attention)
     words = [i for i in range(len(ids)) if ids[i] not in skipped]
     if len(ids) < 2 or not words:
         return

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class Why:
     """Why `target` rather than `foil` may follow T tokens: their ranks by layer, and what wrote the difference."""
 
+    ids: tuple[int, ...]  # [T]
     target: int
     foil: int
     logprobs: tuple[float, float]  # of both
@@ -52,7 +53,7 @@ def written(wrote: "Attribution", most: int) -> list[WrittenPart]:
     shown, rest = single[:most], single[most:]
     by_kind = {"heads": [p.nats for p in rest if p.head], "mlps": [p.nats for p in rest if not p.head]}
     shown += [WrittenPart(f"+ {len(nats)} {kind}", float(np.sum(nats))) for kind, nats in by_kind.items() if nats]
-    return [*shown, WrittenPart("embedding and biases", wrote.embedding + wrote.bias)]
+    return [*shown, WrittenPart("embedding, bias", wrote.embedding + wrote.bias)]
 
 
 @dataclass(frozen=True, slots=True)

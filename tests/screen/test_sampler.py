@@ -142,9 +142,9 @@ def test_sliders_and_the_current_leaf_are_seen_together(tmp_path: Path, size: tu
         for seed in range(12):
             screen.say(f"/seed {seed}")
         if size[0] < 110:
-            screen.press("tab", "w")
+            screen.press("tab", "vertical_line")
             if "SAMPLER" not in screen.text:
-                screen.press("w")
+                screen.press("vertical_line")
         assert "TREE  13 leaves" in screen.text and "SAMPLER" in screen.text and "◀" in screen.text
         assert all(word in screen.text for word in ("top-p", "min-p", "temperature", "0.80"))
 
@@ -155,6 +155,6 @@ def test_where_there_is_no_room_for_two_they_take_turns(tmp_path: Path) -> None:
         screen.press("tab")
         seen = set()
         for _ in range(5):
-            screen.press("w")
+            screen.press("vertical_line")
             seen.add(("TREE" in screen.text, "SAMPLER" in screen.text))
         assert {(True, False), (False, True)} <= seen and (True, True) not in seen

@@ -1,6 +1,7 @@
 """A scripted engine that can be looked into: every look has one answer, drawn at random from its place. No mlx."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from likely.app import looks
 from likely.engine.decode.control import RunControl
 from likely.engine.errors import ParameterError
+from likely.engine.inside.why import Omission, Why
 from tests.support.model import ScriptedEngine
 
 LAYERS, HEADS = 4, 2
@@ -69,6 +71,11 @@ class Glass(ScriptedEngine):
                 mlp = rng.normal(size=LAYERS).astype(np.float32)
                 total = float(heads.sum() + mlp.sum() + 1.5)
                 yield looks.LogitAddends(300 + position, 1.0, heads, mlp, 0.5, total, total)
+            case looks.WhyLook(target, foil):
+                yield self.why(tuple(ids), target, target + 1 if foil is None else foil)
+                for at in range(t):
+                    yield Omission(at, at + 1, float(rng.normal(scale=3.0)))
+                yield looks.WhyEnded()
             case looks.ImportanceLook(position):
                 left_out = rng.normal(size=position + 1).astype(np.float32)
                 yield looks.TokenImportance(300 + position, left_out, 1.0)
@@ -85,6 +92,17 @@ class Glass(ScriptedEngine):
                 own = tuple(ids[start:stop])
                 word = b"".join(self.facts.vocabulary[id] for id in own)
                 yield looks.WordSpellings(word, ((b"a", b"b"), (b"ab",)), ((own, -1.0, True),), -0.9, False)
+
+    @staticmethod
+    def why(ids: tuple[int, ...], target: int, foil: int) -> Why:
+        """One head wrote the larger id, another the smaller; the ranks meet at the last layer."""
+        sign = 1.0 if target > foil else -1.0
+        heads, mlp = np.zeros((LAYERS, HEADS), np.float32), np.zeros(LAYERS, np.float32)
+        heads[3, 1], heads[0, 0], mlp[2] = 2.0 * sign, -0.5 * sign, 1.0 * sign
+        ranks = np.array([[1000 - 240 * layer, 800 - 199 * layer] for layer in range(LAYERS + 1)], np.int32)
+        attention = np.full((LAYERS, HEADS, len(ids)), 1 / len(ids), np.float32)
+        wrote = SimpleNamespace(heads=heads, mlp=mlp, embedding=0.0, bias=0.0, logit=2.5 * sign, total=2.5 * sign)
+        return Why(ids, target, foil, (-3.0, -1.0), ranks, wrote, attention)  # type: ignore[arg-type]
 
     def part(self, low: int, high: int, tuned: bool) -> looks.LensPart:
         """Layer l says token 300 + l at the positions, with probability l / layers; the last two layers agree."""

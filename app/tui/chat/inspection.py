@@ -115,6 +115,17 @@ class Subject:
     exact: Callable[[], Inspection] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class InspectedPrompt:
+    """A prompt for the inside view, and where to begin: `after` tokens before its end, on a page, at a head."""
+
+    prompt: Prompt
+    after: int = 0
+    page: str = ""
+    head: tuple[int, int] | None = None
+    foil: int | None = None
+
+
 def entropies(steps: Sequence[TokenStep], known: list[float | None] | None = None) -> list[float | None]:
     """Entropies in bits; `known`, those of the first steps, grows to all of them."""
     known = [] if known is None else known

@@ -8,11 +8,11 @@ import numpy as np
 from likely.app import looks
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part
+from likely.app.tui.base.sheet import Sheet
 from likely.app.tui.base.theme import shade
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.inside.page import TALL, WIDE, Page, missing, text_rows, told
 from likely.app.tui.inside.reading import Reading
-from likely.app.tui.inside.sheet import Sheet
 from likely.engine.inside.sink import without_first
 
 SCORES = {

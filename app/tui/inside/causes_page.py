@@ -12,10 +12,10 @@ import numpy as np
 from likely.app import looks
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part
+from likely.app.tui.base.sheet import Sheet, fold
 from likely.app.tui.base.theme import shade
-from likely.app.tui.inside.page import WIDE, Page, fold, missing, text_rows, told
+from likely.app.tui.inside.page import WIDE, Page, missing, text_rows, told
 from likely.app.tui.inside.reading import Reading
-from likely.app.tui.inside.sheet import Sheet
 from likely.app.units import bits
 from likely.engine.prompt import Prompt
 

@@ -8,11 +8,11 @@ import numpy as np
 from likely.app import looks
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part, low
+from likely.app.tui.base.sheet import Sheet, chart
 from likely.app.tui.base.theme import bar, shade
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.inside.page import TALL, WIDE, Page, shown_layers, text_rows, told
 from likely.app.tui.inside.reading import LensTable, Reading
-from likely.app.tui.inside.sheet import Sheet, chart
 
 CELL, LABEL = 9, 7  # columns of a cell, its gap included, and of a layer's number
 PANEL = 38  # of what is under the cursor

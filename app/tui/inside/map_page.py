@@ -10,9 +10,9 @@ from rich.style import Style
 from likely.app import looks
 from likely.app.tui.base import cells, plot
 from likely.app.tui.base.formula import Part
+from likely.app.tui.base.sheet import Sheet
 from likely.app.tui.inside.page import WIDE, Page, missing, told
 from likely.app.tui.inside.reading import Reading
-from likely.app.tui.inside.sheet import Sheet
 
 DOTS = 1500  # tokens of the cloud that are drawn
 ZOOM, DEEPEST = 1.6, 40.0

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from likely.app import looks
-from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part
+from likely.app.tui.base.sheet import Sheet, fold
 from likely.app.tui.inside.reading import Reading, wrapped
-from likely.app.tui.inside.sheet import Sheet
 
 WIDE, TALL = 100, 30  # from which on a page shows all of its panels
 
@@ -75,16 +74,6 @@ def told(sheet: Sheet, y: int, at: Reading, look: looks.Look, words: str = "it i
     why = at.refused.get(look)
     for row, part in enumerate(fold(why or f"{words}…", sheet.width)):
         sheet.put(0, y + row, part, sheet.look.alarm if why else sheet.look.faint)
-
-
-def fold(text: str, width: int) -> list[str]:
-    """A sentence in rows."""
-    rows = [""]
-    for word in cells.clean(text).split():
-        if rows[-1] and cells.width(rows[-1]) + 1 + cells.width(word) > width:
-            rows.append("")
-        rows[-1] = f"{rows[-1]} {word}".lstrip()
-    return rows
 
 
 def shown_layers(count: int, rows: int) -> list[int]:

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 from likely.app import looks
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part
+from likely.app.tui.base.sheet import Sheet, fold
 from likely.app.tui.chat.candidates import LN2
-from likely.app.tui.inside.page import WIDE, Page, fold, missing, text_rows, told
+from likely.app.tui.inside.page import WIDE, Page, missing, text_rows, told
 from likely.app.tui.inside.reading import Reading
-from likely.app.tui.inside.sheet import Sheet
 
 
 class TokensPage(Page):

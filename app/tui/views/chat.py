@@ -46,6 +46,7 @@ from likely.app.tui.widgets.system_line import SystemLine
 from likely.app.tui.widgets.token_view import TokenView
 from likely.app.tui.widgets.transcript_pane import TranscriptPane
 from likely.app.tui.widgets.tree import TreePane
+from likely.app.tui.widgets.why_sheet import WhySheet
 from likely.engine.conversation import Conversation
 
 STATUS_S = 0.5  # between two looks at speed and context while tokens come
@@ -65,6 +66,7 @@ class ChatScreen(View, Steering):
         Candidates,
         Sliders,
         TreePane,
+        WhySheet,
         Composer,
         DiffusionPane,
     )
@@ -332,20 +334,20 @@ class ChatScreen(View, Steering):
         self.status()
 
     def on_descendant_focus(self) -> None:
-        self.call_later(self._show_keys)
+        self.call_later(self.show_keys)
 
     def on_key(self) -> None:
         if self.hints.news and not self.chat.stepping:
             self.hints.say("")
 
-    def _show_keys(self) -> None:
+    def show_keys(self) -> None:
         """The keys that act on what has the focus."""
         stop = (("esc", "Stop"),) if self.chat.running else ()
         self.hints.show((*stop, *commands.keys(self.focused, self.chat.diffuses), (keys.help_key(), "Keys")))
 
     def _hint(self) -> None:
         """Show the keys instead of the last line of news."""
-        self._show_keys()
+        self.show_keys()
         if not self.hints.alarm and not self.chat.stepping:
             facts = self.host.engine.current
             base = facts is not None and not facts.chat and not self.pane.shown and not self.chat.diffuses

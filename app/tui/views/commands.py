@@ -18,12 +18,13 @@ from likely.app.tui.widgets.sampler import Sliders
 from likely.app.tui.widgets.system_line import SystemLine
 from likely.app.tui.widgets.token_view import TokenView
 from likely.app.tui.widgets.tree import TreePane
+from likely.app.tui.widgets.why_sheet import WhySheet
 from likely.engine.presets import ORDERS
 
 Keys = tuple[tuple[str, str], ...]
 KEYS: dict[type[Widget], Keys] = {
     TokenView: (
-        ("⏎", "Alternatives"), ("n", "Surprise"), ("b", "Re-sample"), ("[ ]", "Siblings"), ("e", "Edit"),
+        ("⏎", "Alternatives"), ("w", "Why"), ("n", "Surprise"), ("b", "Re-sample"), ("[ ]", "Siblings"), ("e", "Edit"),
         ("i", "Inside"), ("m", "Raw text"), ("y", "Copy"),
     ),
     DiffusionPane: (
@@ -43,6 +44,8 @@ ELSEWHERE: Keys = (("^r", "Redo"), ("^t", "Heat"), ("^g", "Sampler"), ("^o", "Se
 
 def keys(focused: Widget | None, diffuses: bool = False) -> Keys:
     """The keys that act on what has the focus."""
+    if isinstance(focused, WhySheet):
+        return focused.hint()
     elsewhere = DIFFUSES if diffuses else ELSEWHERE
     return next((shown for kind, shown in KEYS.items() if isinstance(focused, kind)), elsewhere)
 
@@ -71,6 +74,11 @@ def offered(screen: ChatParts) -> Iterator[Command]:
     if pane.shown and not chat.running and host.engine.current is not None:
         yield "answer: Step by step", "choose every token", screen.action_step
     if answered:
+        yield (
+            "token: Why this word?",
+            "earlier words, layers and parts that said it, and not another",
+            screen.action_why,
+        )
         yield "token: Nearest tokens", "in the embedding, or the candidates again", screen.inspector.turn_near
         yield "answer: Look inside", "layers, heads, causes of the token under the cursor", pane.action_inside
         yield "branch: Re-sample from here", "draw again from the cursor on", pane.action_resample

@@ -20,14 +20,15 @@ from likely.app.calls import call
 from likely.app.tui.base import context, keys
 from likely.app.tui.base.canvas import Canvas, Line
 from likely.app.tui.base.formula import Formula, path
+from likely.app.tui.base.sheet import Sheet, fold
+from likely.app.tui.chat.inspection import InspectedPrompt
 from likely.app.tui.dialogs.export_file import export_file
 from likely.app.tui.inside.attention_page import AttentionPage
 from likely.app.tui.inside.causes_page import CausesPage
 from likely.app.tui.inside.lens_page import LensPage
 from likely.app.tui.inside.map_page import MapPage
-from likely.app.tui.inside.page import TALL, WIDE, Page, fold
+from likely.app.tui.inside.page import TALL, WIDE, Page
 from likely.app.tui.inside.reading import Reading
-from likely.app.tui.inside.sheet import Sheet
 from likely.app.tui.inside.tokens_page import TokensPage
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, TopBar
@@ -137,12 +138,24 @@ class InsideScreen(View):
         """Take what another view has given to look into; else what was there; else the conversation that is open."""
         subject, self.host.looked_into = self.host.looked_into, None
         if subject is not None:
-            self.read(*subject)
+            self.read(subject.prompt, subject.after)
+            self._begin(subject)
         elif self.reading is None and self.host.session is not None:
             talk = self.host.session.conversation
             if talk.leaf is not None:
                 self.read(context.before(talk, Fork(talk.leaf.id)))
         self.models_changed()
+
+    def _begin(self, subject: InspectedPrompt) -> None:
+        """On the page, at the head and with the foil that were asked for."""
+        for page in self.pages:
+            if isinstance(page, AttentionPage) and subject.head is not None:
+                page.layer, page.head = subject.head
+            elif isinstance(page, CausesPage):
+                page.against = subject.foil
+            if given.page == page.NAME:
+                self.page = page
+        self.reshow()
 
     def read(self, prompt: Prompt, after: int = 0) -> None:
         """Look into another text; `after` tokens stand behind the one to begin at."""

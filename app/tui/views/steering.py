@@ -8,6 +8,7 @@ from likely.app.tui.widgets.entropy import EntropyRow
 from likely.app.tui.widgets.sampler import Sliders
 from likely.app.tui.widgets.transcript_pane import TranscriptPane
 from likely.app.tui.widgets.tree import TreePane
+from likely.app.tui.widgets.why_sheet import WhySheet
 
 
 class Steering:
@@ -46,6 +47,37 @@ class Steering:
         if (place := self.pane.place) is not None:
             self.pane.view.focus()
             self.pane.view.move_to(TokenPlace(place.block, event.token))
+
+    def action_why(self: ChatParts) -> None:
+        """Say why the word under the cursor, else the newest, was said; again shows the panel."""
+        place = self.pane.place
+        if self.inspector.explains:
+            self.inspector.explain(False)
+            self.pane.view.focus()
+        elif place is None or self.chat.diffuses:
+            self.hints.say("nothing is said yet" if place is None else "a diffusion model's words: see its own panel")
+        else:
+            self.pane.view.move_to(place)
+            self.inspector.explain(True)
+
+    def on_why_sheet_left(self: ChatParts) -> None:
+        self.inspector.explain(False)
+        self.pane.view.focus()
+
+    def on_why_sheet_moved(self: ChatParts, event: WhySheet.Moved) -> None:
+        self.pane.view.action_token(event.by)
+
+    def on_why_sheet_opened(self: ChatParts, event: WhySheet.Opened) -> None:
+        if event.page == "alternatives":
+            self.inspector.explain(False)
+            self.pane.view.focus()
+            self.pane.view.action_choose()
+        else:
+            explained = self.inspector.why.explained
+            self.pane.action_inside(event.page, event.head, explained.foil if explained is not None else None)
+
+    def on_why_sheet_changed(self: ChatParts) -> None:
+        self.show_keys()
 
     def on_tree_pane_checked_out(self: ChatParts, event: TreePane.CheckedOut) -> None:
         self.pane.check_out(event.fork, event.option)

@@ -62,7 +62,7 @@ class WatchScreen(View):
         Binding("n", "ask", "Watch", id="watch.ask", tooltip="another server, by its address"),
         Binding("ctrl+t", "heat", "Heat", id="watch.heat", tooltip="tint: surprisal, entropy, rank, off"),
         Binding("ctrl+g", "sampler", "Sampler", id="watch.sampler", tooltip="to the sliders"),
-        Binding("w", "panel", "Panel", id="watch.panel", tooltip="the panel's next part"),
+        Binding("vertical_line", "panel", "Panel", id="watch.panel", tooltip="the panel's next part"),
     ]
 
     def __init__(self) -> None:

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from likely.app.tui.chat.auto_saver import AutoSaver
     from likely.app.tui.chat.candidates import Names
     from likely.app.tui.chat.chat_session import ChatSession
+    from likely.app.tui.chat.inspection import InspectedPrompt
     from likely.app.tui.chat.start import Start
     from likely.app.tui.training.run import Training
     from likely.app.watch.address import ServerAddress
     from likely.app.watch.child_server import ChildServer
     from likely.app.worker import Executor, Worker
     from likely.engine.conversation import Conversation
-    from likely.engine.prompt import Prompt
 
 
 class ViewHost(Painted, Protocol):
@@ -40,7 +40,7 @@ class ViewHost(Painted, Protocol):
     resume: str  # the conversation that was asked for, "" for none
     session: "ChatSession | None"  # the chat that is open
     sidebar: bool  # conversations stand beside what is open, where there is room
-    looked_into: "tuple[Prompt, int] | None"  # a text to look into, and the tokens after the one to begin at
+    looked_into: "InspectedPrompt | None"  # for the inside view
     prompts: list[str]  # that were sent, oldest first
     trainer: "Callable[[], Trainer]"
     evaluator: "Callable[[], RunEvaluator]"

@@ -33,6 +33,7 @@ from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.sampler import Sliders
 from likely.app.tui.widgets.tree import TreePane
 from likely.app.tui.widgets.votes import Votes
+from likely.app.tui.widgets.why_sheet import WhySheet
 from likely.app.worker import Failed
 from likely.engine.conversation import Conversation
 from likely.engine.decode.control import RunControl
@@ -75,6 +76,7 @@ class Inspector(Vertical, CachedWidget):
         yield EntropyRow(id="entropy")
         yield Sliders(id="sampler", strategies=self._strategies)
         yield TreePane(id="tree")
+        yield WhySheet(id="why")
 
     def on_mount(self) -> None:
         self.votes = self.query_one(Votes)
@@ -82,12 +84,14 @@ class Inspector(Vertical, CachedWidget):
         self.entropy = self.query_one(EntropyRow)
         self.sampler = self.query_one(Sliders)
         self.tree_pane = self.query_one(TreePane)
+        self.why = self.query_one(WhySheet)
         self.line = self.screen.query_one(InspectorLine)
 
     def forget(self) -> None:
         """Forget what the engine answered: the places stand for other tokens from now on."""
         self.outcomes.clear()
         self._doubts.clear()
+        self.why.forget()
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -130,6 +134,9 @@ class Inspector(Vertical, CachedWidget):
         if not self.display and not self.line.display:
             return
         subject = self.subject()
+        if self.explains:
+            self.why.show(subject)
+            return
         table = self._table(subject)
         self.candidates.show(table)
         self.entropy.show(subject.bits, subject.cursor, table.doubt if table is not None else None)
@@ -169,6 +176,7 @@ class Inspector(Vertical, CachedWidget):
 
     def renew(self) -> None:
         """Forget what was measured over samples of the adapters' posterior: other adapters are on the model."""
+        self.why.forget()
         self.look()
         self.rest()
 
@@ -336,6 +344,19 @@ class Inspector(Vertical, CachedWidget):
         """Whether the screen is too narrow for a panel: it lies under the text then, a part at a time."""
         return self.screen.has_class("-narrow") or self.screen.has_class("-tiny")
 
+    @property
+    def explains(self) -> bool:
+        """Whether the sheet of one word lies over the panel."""
+        return self.has_class("-why")
+
+    def explain(self, on: bool) -> None:
+        """Say of the word that is looked at why it was said, in the place of the panel; or show the panel again."""
+        self.set_class(on, "-why")
+        self.screen.set_class(on, "-explains")
+        if on:
+            self.why.focus()
+        self.call_after_refresh(self.look)
+
     def turn(self, face: str) -> None:
         """Show one part alone, where the panel is a drawer; "" shuts it."""
         for name in FACES:
@@ -362,6 +383,9 @@ class Inspector(Vertical, CachedWidget):
 
     def close(self) -> bool:
         """Back to the glance; gives whether the drawer showed something else."""
+        if self.explains:
+            self.explain(False)
+            return True
         was_open = self.is_drawer and self.face in ("token", "entropy", "tree", "sampler")
         if was_open:
             self._glance()

@@ -17,6 +17,7 @@ from likely.app.tui.base.context import before
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat import attach, places
 from likely.app.tui.chat.candidates import CandidateTable
+from likely.app.tui.chat.inspection import InspectedPrompt
 from likely.app.tui.chat.places import SearchHit
 from likely.app.tui.chat.transcript import ShownMessage
 from likely.app.tui.widgets.bars import JumpToLatest
@@ -48,7 +49,8 @@ class TranscriptPane(Left):
         Binding("right_curly_bracket", "fork(1)", "Fork", id="token.next_fork"),
         Binding("m", "markdown", "Raw text", id="token.markdown"),
         Binding("z", "fold", "Fold", id="token.fold"),
-        Binding("w", "screen.panel", "Panel", id="token.panel"),
+        Binding("w", "screen.why", "Why", id="token.why"),
+        Binding("vertical_line", "screen.panel", "Panel", id="token.panel"),
         Binding("l", "line_ends", "Line ends", id="token.line_ends"),
         Binding("y", "copy_answer", "Copy", id="token.copy"),
         Binding("Y", "copy_code", "Copy code", id="token.copy_code"),
@@ -118,14 +120,14 @@ class TranscriptPane(Left):
     def action_near(self) -> None:
         self.near()
 
-    def action_inside(self) -> None:
+    def action_inside(self, page: str = "", head: tuple[int, int] | None = None, foil: int | None = None) -> None:
         """Open the inside view before the token under the cursor; without a cursor, at the end of the branch."""
         place = self.place
         app, talk = host(self), self.transcript.conversation
         if place is not None and self.shown[place.block].message.role == "assistant":
-            app.looked_into = self.transcript.read_until(place)
+            app.looked_into = InspectedPrompt(*self.transcript.read_until(place), page, head, foil)
         elif talk.leaf is not None:
-            app.looked_into = before(talk, Fork(talk.leaf.id)), 0
+            app.looked_into = InspectedPrompt(before(talk, Fork(talk.leaf.id)))
         app.go("inside")
 
     # -- content -----------------------------------------------------------------------------------------------------

@@ -146,3 +146,13 @@ def chart(
         if column + len(name) < width - len(last) - 1:
             sheet.put(axis + column, height, name, sheet.look.faint)
     sheet.right(height, last, sheet.look.faint)
+
+
+def fold(text: str, width: int) -> list[str]:
+    """A sentence in rows."""
+    rows = [""]
+    for word in cells.clean(text).split():
+        if rows[-1] and cells.width(rows[-1]) + 1 + cells.width(word) > width:
+            rows.append("")
+        rows[-1] = f"{rows[-1]} {word}".lstrip()
+    return rows

@@ -1,0 +1,137 @@
+"""Explanation of one token that was said: its foil, and all that is known by now of why it was said. No widgets.
+
+A token is told apart from others by where it stands; what the engine said of another foil is kept beside.
+"""
+
+import math
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+
+from likely.app.looks import WhyEnded, WhyLook
+from likely.app.tui.chat.candidates import Candidate, CandidateTable, Names
+from likely.app.tui.chat.inspection import Inspection, Subject
+from likely.app.worker import Failed
+from likely.engine.inside.why import Omission, Why, WrittenPart, written
+from likely.engine.prompt import Prompt
+from likely.engine.trace.step import Recipe
+
+
+@dataclass(eq=False)
+class Answer:
+    """What the engine said of a target and a foil: first the pass, then earlier words as they come."""
+
+    why: Why | None = None
+    omissions: list[Omission] = field(default_factory=list)
+    ended: bool = False
+    refused: str = ""
+
+    def take(self, event: object) -> None:
+        if isinstance(event, Why):
+            self.why = event
+        elif isinstance(event, Omission):
+            self.omissions.append(event)
+        elif isinstance(event, WhyEnded):
+            self.ended = True
+        elif isinstance(event, Failed):
+            self.refused = event.line
+
+    def words(self) -> list[Omission]:
+        """Single tokens that were left out, what was lost most by first."""
+        return sorted((left for left in self.omissions if left.stop - left.start == 1), key=lambda left: -left.nats)
+
+
+@dataclass(eq=False)
+class Explanation:
+    """Of the token at `key`; `said` is what stands there, `foil` what it is compared with, None until one is known."""
+
+    key: Hashable
+    model: str
+    prompt: Prompt | None
+    names: Names
+    said: int
+    logprob: float | None
+    rank: int | None
+    place: str  # 51/175
+    table: CandidateTable | None
+    recipe: Recipe | None  # that drew it
+    foil: int | None = None
+    swapped: bool = False
+    answers: dict[WhyLook, Answer] = field(default_factory=dict)
+
+    @property
+    def target(self) -> int | None:
+        """The token that is explained: the one that was said, or the foil where they are swapped."""
+        return self.foil if self.swapped else self.said
+
+    @property
+    def other(self) -> int | None:
+        return self.said if self.swapped else self.foil
+
+    def look(self) -> WhyLook:
+        """The question that is open."""
+        assert self.target is not None
+        return WhyLook(self.target, self.other)
+
+    @property
+    def answer(self) -> Answer:
+        return self.answers.get(self.look(), NOTHING)
+
+    def take(self, look: WhyLook, event: object) -> None:
+        """Something was found. Whoever named no foil is told which it is."""
+        answer = self.answers.setdefault(look, Answer())
+        answer.take(event)
+        if isinstance(event, Why) and look.foil is None:
+            self.answers[WhyLook(look.target, event.foil)] = answer
+            self.foil = event.foil if self.foil is None else self.foil
+
+    def swap(self) -> bool:
+        """Explain the foil, or again what was said; False while no foil is known."""
+        self.swapped = not self.swapped and self.foil is not None
+        return self.foil is not None
+
+    def compare(self, text: str) -> bool:
+        """Take a word for the foil, as it is written or after a space; False where it is not one token, or is said."""
+        tokens = [*self.names.encode(f" {text.strip()}"), *self.names.encode(text)]
+        tokens = [token for token in tokens if token != self.said]
+        if tokens:
+            self.foil, self.swapped = tokens[0], False
+        return bool(tokens)
+
+    def rows(self) -> Iterator[Candidate]:
+        """What was said and its foil, with what the model gave them and what they were drawn with."""
+        for token in (self.said, self.foil):
+            if token is None:
+                continue
+            known = next((row for row in self.table.rows if row.token == token), None) if self.table else None
+            if known is None:
+                why = self.answer.why
+                shares = dict(zip((why.target, why.foil), why.logprobs, strict=True)) if why is not None else {}
+                share = math.exp(shares[token]) if token in shares else 0.0
+                known = Candidate(token, self.names.name(token), share, None)
+            yield known
+
+    def parts(self, most: int) -> list[WrittenPart]:
+        """Who wrote the difference, the largest first, the rest in sums."""
+        why = self.answer.why
+        return written(why.wrote, most) if why is not None else []
+
+
+NOTHING = Answer()
+
+
+def explanation(subject: Subject, before: Explanation | None) -> Explanation | None:
+    """Of the token that is looked at, or `before` where it is the same; None where there is none to explain."""
+    at: Inspection | None = subject.at
+    if at is None or at.upcoming or at.step is None:
+        return None
+    if before is not None and before.key == at.key and before.said == at.step.token:
+        before.table = at.table() or before.table
+        if subject.model and before.prompt is None and subject.exact is not None:
+            before.model, before.prompt = subject.model, subject.exact().prompt
+        return before
+    prompt = subject.exact().prompt if subject.model and subject.exact is not None else None
+    place = at.title.rpartition(" ")[2]
+    step = at.step
+    return Explanation(
+        at.key, subject.model, prompt, at.names, step.token, step.logprob, step.rank, place, at.table(), at.drawn_by
+    )

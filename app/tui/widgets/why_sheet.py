@@ -1,0 +1,404 @@
+"""Sheet of one word: why it was said and not its foil. Table, earlier words, rank by layer, parts that wrote it.
+
+It draws an `Explanation`, asks the engine for what that lacks once the cursor rests, and says by messages where a
+person wants to go. Where the screen is narrow it stands in two columns over the transcript, of which one row stays.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.timer import Timer
+
+from likely.app import calls, heat, recipes
+from likely.app.calls import call
+from likely.app.tui.base import cells
+from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.sheet import Sheet, chart, fold
+from likely.app.tui.base.theme import bar
+from likely.app.tui.chat.candidates import bits
+from likely.app.tui.chat.explanation import Answer, Explanation, explanation
+from likely.app.tui.chat.inspection import Subject
+from likely.app.tui.widgets.candidates import percent
+from likely.app.tui.widgets.host import host
+from likely.app.tui.widgets.overlays import Ask
+from likely.app.units import bits as in_bits
+from likely.engine.decode.control import RunControl
+from likely.engine.inside.why import WrittenPart
+
+BESIDE = 70  # columns from which on the parts stand in two columns
+PARTS, FEWEST, SUMS = 6, 2, 3  # parts of the model with a row of their own, and rows of sums
+SETTLE_S = 0.12  # how long the cursor rests before the engine is asked
+WAITS = "the rest when the answer has ended"
+LEAST = 27  # rows of all parts together, in one column
+NAME = 16  # cells of a part's name
+Spot = tuple[str, int]  # a line that can be picked: its section, and which of its rows
+
+
+class WhySheet(Canvas, can_focus=True):
+    """The word that is looked at; `explained` is None while there is none."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "pick(-1)", "Line", id="why.up"),
+        Binding("down", "pick(1)", "Line", id="why.down"),
+        Binding("left", "token(-1)", "Token", id="why.previous"),
+        Binding("right", "token(1)", "Token", id="why.next"),
+        Binding("enter", "open", "Open", id="why.open"),
+        Binding("f", "swap", "Swap", id="why.swap"),
+        Binding("slash", "name", "Name a foil", id="why.name"),
+        Binding("w,escape", "close", "Close", id="why.close"),
+    ]
+
+    class Opened(Message):
+        """A person wants the page behind a line: `alternatives`, `causes`, `lens` or `attention` of a head."""
+
+        def __init__(self, page: str, head: tuple[int, int] | None = None) -> None:
+            super().__init__()
+            self.page, self.head = page, head
+
+    class Left(Message):
+        """A person has seen enough."""
+
+    class Changed(Message):
+        """Something else can be done with its keys."""
+
+    class Moved(Message):
+        """A person wants the token before, or the next."""
+
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.explained: Explanation | None = None
+        self._waits = ""  # why nothing is asked for
+        self._spots: list[Spot] = []
+        self._picked: Spot = ("table", 0)
+        self._shown = PARTS
+        self._asked, self._coming = RunControl(), Answer()  # the answer that is under way
+        self._settle: Timer | None = None
+
+    def show(self, subject: Subject) -> None:
+        """Explain what is looked at now; what was asked of another word is broken off."""
+        before, self.explained = self.explained, explanation(subject, self.explained)
+        self._waits = "" if subject.model else WAITS if subject.at is not None else ""
+        if self.explained is not before:
+            self._asked.cancel()
+        if self._settle is not None:
+            self._settle.stop()
+        self._settle = self.set_timer(SETTLE_S, self.ask)
+        self.redraw()
+
+    def forget(self) -> None:
+        """Other tokens have the same places from now on, or the model computes something else."""
+        self._asked.cancel()
+        self.explained = None
+
+    def ask(self) -> None:
+        """Ask the engine for what is not known yet of the two words."""
+        it = self.explained
+        if it is None or it.prompt is None or not it.model or not self.display:
+            return
+        look, answer = it.look(), it.answer
+        if answer.ended or answer.refused or answer is self._coming:
+            return
+        self._asked.cancel()
+        self._asked = control = RunControl()
+        self._coming = it.answers[look] = Answer()
+
+        def answered(job: int, events: list[Any]) -> None:
+            for event in events:
+                it.take(look, event)
+            if it is self.explained:
+                self.redraw()
+                self.post_message(self.Changed())
+
+        host(self).engine.submit(call(calls.look, it.model, it.prompt, look, control), answered)
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def action_pick(self, by: int) -> None:
+        if self._spots:
+            at = self._spots.index(self._picked) if self._picked in self._spots else 0
+            self._picked = self._spots[min(max(at + by, 0), len(self._spots) - 1)]
+            self.redraw()
+            self.post_message(self.Changed())
+
+    def action_token(self, by: int) -> None:
+        self.post_message(self.Moved(by))
+
+    def action_swap(self) -> None:
+        if self.explained is not None and self.explained.swap():
+            self.ask()
+            self.redraw()
+            self.post_message(self.Changed())
+
+    def action_name(self) -> None:
+        it = self.explained
+
+        def named(text: str | None) -> None:
+            if it is None or it is not self.explained or not text or not text.strip():
+                return
+            if not it.compare(text):
+                host(self).say(f"{text.strip()} is not one other token of this model: name a word that is")
+            self.ask()
+            self.redraw()
+            self.post_message(self.Changed())
+
+        if it is not None:
+            self.app.push_screen(Ask(f"compare {it.names.name(it.said)} with which word?"), named)
+
+    def action_close(self) -> None:
+        self.post_message(self.Left())
+
+    def action_open(self) -> None:
+        self.post_message(self.Opened(*self.door()))
+
+    def door(self) -> tuple[str, tuple[int, int] | None]:
+        """The page behind the line that is picked."""
+        section, row = self._picked
+        if section == "parts":
+            part = self._part(row)
+            return ("attention", part.head) if part is not None and part.head is not None else ("causes", None)
+        return {"table": "alternatives", "words": "causes", "rose": "lens"}[section], None
+
+    def hint(self) -> tuple[tuple[str, str], ...]:
+        """The keys, as things are."""
+        page, head = self.door()
+        door = f"Open {page}" + (f" {head[0]}.{head[1]}" if head is not None else "")
+        it = self.explained
+        other = it.names.name(it.other) if it is not None and it.other is not None else "its foil"
+        return (
+            ("↑↓", "Line"), ("⏎", door), ("f", f"Swap with {other}"), ("/", "Name a foil"), ("← →", "Token"),
+            ("w", "Close"),
+        )  # fmt: skip
+
+    def _part(self, row: int) -> WrittenPart | None:
+        parts = self.explained.parts(self._shown) if self.explained is not None else []
+        return parts[row] if row < len(parts) else None
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def lines(self, width: int, height: int) -> Sequence[Line]:
+        sheet, it = Sheet(width, height, self.look, self.glyphs), self.explained
+        self._spots = []
+        if it is None:
+            return [
+                [Segment("WHY", self.look.heading)],
+                [Segment("  no word is looked at: arrow keys in the text move there", self.look.faint)],
+            ]
+        if width >= BESIDE:
+            self._text(it, sheet.part(0, 0, width, 1))
+            half = width // 2
+            left, right = sheet.part(0, 2, half - 2), sheet.part(half + 1, 2)
+            sheet.part(0, 2).rule(half - 1)
+            y = self._table(it, left)
+            self._words(it, left.part(0, y + 1), left.height - y - 3)
+            y = self._rose(it, right, max(min(5, right.height - 9), 2))
+            self._wrote(it, right.part(0, y + 1))
+            return sheet.lines()
+        spare = height - LEAST
+        if spare < 0:  # one half of it at a time
+            if self._picked[0] in ("table", "words"):
+                y = self._table(it, sheet) + 1
+                self._words(it, sheet.part(0, y), sheet.height - y - 2)
+                self._spots.append(("rose", 0))
+            else:
+                self._spots.append(("words", 0))
+                y = self._rose(it, sheet, 2)
+                self._wrote(it, sheet.part(0, y))
+            return sheet.lines()
+        y = self._table(it, sheet) + 1
+        y += self._words(it, sheet.part(0, y), 3 + max(min(spare // 3, 3), 0)) + 1
+        y += self._rose(it, sheet.part(0, y), 3 + max(min(spare // 4, 2), 0)) + 1
+        self._wrote(it, sheet.part(0, y))
+        return sheet.lines()
+
+    def _ink(self, spot: Spot, ink: Style) -> Style:
+        """The ink of a line, which can be picked from now on."""
+        if spot not in self._spots:
+            self._spots.append(spot)
+        return ink + self.look.row if spot == self._picked and self.has_focus else ink
+
+    def _heading(self, sheet: Sheet, y: int, spot: Spot, word: str, about: str, number: str = "") -> None:
+        sheet.heading(y, word, cells.fit(about, max(sheet.width - len(word) - cells.width(number) - 4, 0)), number)
+        ink = self._ink(spot, self.look.heading)
+        sheet.put(0, y, word, ink)
+
+    def _table(self, it: Explanation, sheet: Sheet) -> int:
+        """Both words, with what the model gave them and what they were drawn with; what was cut; under what."""
+        look, glyphs, names = sheet.look, sheet.glyphs, it.names
+        target = it.target if it.target is not None else it.said
+        numbers = "not said" if it.swapped else f"{bits(-it.logprob)} bits  rank {it.rank}" if it.logprob else ""
+        name = cells.fit(names.name(target), max(sheet.width - 26, 6))
+        sheet.put(0, 0, "WHY", self._ink(("table", 0), look.heading))
+        sheet.words(5, 0, (name, look.cursor), (f"  {numbers}", look.faint))
+        if self.size.width < BESIDE:  # else it stands at the end of the row of text
+            sheet.right(0, it.place, look.faint)
+        drawn = it.recipe is not None
+        sheet.right(1, "raw %" if not drawn else "raw %  drawn %", look.faint)
+        rows = list(it.rows())
+        scale = max((max(row.before, row.after or 0.0) for row in rows), default=0.0) or 1.0
+        y = 2
+        for row in rows:
+            chosen = row.token == target
+            ink = look.chosen if chosen else look.text
+            end = sheet.width - (16 if drawn else 8)
+            sheet.put(0, y, f"{glyphs.chosen if chosen else ' '} ", ink)
+            sheet.put(2, y, row.name, ink, size=12)
+            fill = look.chosen_bar if chosen else look.bar
+            sheet.put(15, y, bar(row.before / scale, max(end - 16, 1), glyphs), fill)
+            figures = percent(row.before).rjust(7)
+            if drawn:
+                after = row.after if row.drawn is None else row.drawn
+                said = "cut" if row.removed_by and not row.drawn else "?" if after is None else percent(after)
+                figures += said.rjust(9)
+            sheet.right(y, figures, ink)
+            y += 1
+        table = it.table
+        if drawn and table is not None and table.kept[1] and table.kept[1] < table.vocab:
+            cut = f"{glyphs.cut} {table.vocab - int(table.kept[1]):,} words"
+            sheet.put(0, y, cells.fit(cut, sheet.width - 17), look.faint)
+            sheet.right(y, f"{percent(max(1 - table.mass[1], 0.0))}{'cut'.rjust(9)}", look.faint)
+            y += 1
+        if it.recipe is not None:
+            for line in fold(f"drawn under {recipes.words(it.recipe)}", sheet.width):
+                sheet.put(0, y, line, look.faint)
+                y += 1
+        if it.answer.refused or self._waits:
+            for line in fold(it.answer.refused or self._waits, sheet.width):
+                sheet.put(0, y, line, look.faint)
+                y += 1
+        return y
+
+    def _text(self, it: Explanation, sheet: Sheet) -> None:
+        """One row of the text, up to the word that is looked at."""
+        why = it.answer.why
+        sheet.right(0, it.place, sheet.look.faint)
+        room = sheet.width - len(it.place) - 2
+        said = self._word(it, it.said)
+        before = "".join(self._word(it, id) for id in (why.ids[-60:] if why is not None else ()))
+        room -= cells.width(said)
+        while cells.width(before) > room:
+            before = before[max(len(before) // 20, 1) :]
+        sheet.words(0, 0, (before, sheet.look.faint), (said, sheet.look.cursor))
+
+    @staticmethod
+    def _word(it: Explanation, id: int) -> str:
+        text = it.names.piece(id).decode(errors="replace")
+        return cells.clean(text).replace("\n", "⏎").replace("\t", " ") or "∅"
+
+    def _words(self, it: Explanation, sheet: Sheet, most: int) -> int:
+        """The end of the text before the word, brighter where leaving a token out takes more from it."""
+        look, answer = sheet.look, it.answer
+        self._heading(sheet, 0, ("words", 0), "EARLIER WORDS", "bits lost without each")
+        why, y = answer.why, 1
+        if why is None:
+            return self._waiting(it, sheet, y)
+        lost = {left.start: in_bits(left.nats) for left in answer.words()}
+        rows: list[list[int]] = [[]]
+        used = 0
+        for at in range(len(why.ids) - 1, -1, -1):  # backwards: what stands next to the word is shown first
+            size = cells.width(self._word(it, why.ids[at]))
+            if used + size > sheet.width and rows[-1]:
+                if len(rows) >= most:
+                    break
+                rows.append([])
+                used = 0
+            rows[-1].append(at)
+            used += size
+        for row in reversed(rows):
+            x = 0
+            for at in reversed(row):
+                x = sheet.put(x, y, self._word(it, why.ids[at]), self._lost(lost.get(at)))
+            y += 1
+        shown = [(self._word(it, why.ids[at]).strip() or "␣", value) for at, value in lost.items() if value >= 0.5]
+        x = 0
+        for name, value in shown[:3]:
+            name, number = cells.fit(name, 10), f" {value:.1f}   "
+            if x + cells.width(name + number) > sheet.width - 11:  # room for how many are measured
+                break
+            x = sheet.words(x, y, (name, look.text), (number, look.chosen))
+        rest = f"{len(lost)} measured" if not answer.ended else ""
+        if answer.ended and lost:
+            top = max((value for _, value in shown[3:]), default=max(list(lost.values())[len(shown) :], default=0.0))
+            rest = f"rest <{max(math.ceil(top), 1)}"
+        if x + cells.width(rest) <= sheet.width:
+            sheet.put(x, y, rest, look.faint)
+        return y + 1
+
+    def _lost(self, lost: float | None) -> Style:
+        """The ink of a token by the bits that are lost without it; not measured yet, faint."""
+        if lost is None:
+            return self.look.faint
+        level = heat.level(lost)
+        return self.look.text + self.look.heat[level] if level else self.look.text
+
+    def _rose(self, it: Explanation, sheet: Sheet, rows: int) -> int:
+        """Rank by layer, the foil's grey."""
+        why = it.answer.why
+        if why is None:
+            self._heading(sheet, 0, ("rose", 0), "ROSE", "rank by layer")
+            return self._waiting(it, sheet, 1)
+        ranks = -np.log10(why.ranks.astype(float))
+        number = f"{why.ranks[0, 0]:,} → {why.ranks[-1, 0]:,}"
+        self._heading(sheet, 0, ("rose", 0), "ROSE", "rank by layer", number)
+        most = max(math.ceil(math.log10(max(int(why.ranks.max()), 10))), 1)
+        labels = [(-float(k), f"{10**k:,}" if k < 3 else f"{10 ** (k - 3)} k") for k in range(most, -1, -1)]
+        curves = [(ranks[:, 1], sheet.look.bar_cut), (ranks[:, 0], sheet.look.chosen_bar)]
+        chart(sheet.part(0, 1, None, rows + 1), list(range(len(ranks))), curves, None, labels)
+        return rows + 2
+
+    def _wrote(self, it: Explanation, sheet: Sheet) -> None:
+        """Parts to the right of a line where they wrote the target, to its left where they wrote the foil."""
+        look, why = sheet.look, it.answer.why
+        if why is None:
+            self._heading(sheet, 0, ("parts", 0), "WROTE IT", "bits")
+            self._waiting(it, sheet, 1)
+            return
+        names = cells.fit(it.names.name(why.target), 12), cells.fit(it.names.name(why.foil), 12)
+        self._shown = min(max(sheet.height - SUMS - 2, FEWEST), PARTS)  # the sums of the rest always have their rows
+        parts = it.parts(self._shown)
+        total = in_bits(sum(part.nats for part in parts))
+        self._heading(sheet, 0, ("parts", 0), "WROTE IT", f"bits, {names[0]} over {names[1]}", _signed(total))
+        largest = max(abs(part.nats) for part in parts) or 1.0
+        half = max((sheet.width - NAME - 9) // 2, 2)
+        for y, part in enumerate(parts, 1):
+            spot = ("parts", y - 1)
+            ink = self._ink(spot, look.text if part.head or part.name.startswith("mlp") else look.faint)
+            picked = spot == self._picked and self.has_focus
+            sheet.put(0, y, "▌" if picked else " ", look.chosen)
+            sheet.put(1, y, part.name, ink, size=NAME - 1)
+            size = abs(part.nats) / largest
+            drawn = bar(size, half, sheet.glyphs)
+            if part.nats < 0:
+                whole = max(round(size * half), 1)
+                sheet.put(NAME + half - whole, y, sheet.glyphs.blocks[-1] * whole, look.bar_cut)
+            else:
+                sheet.put(NAME + half + 1, y, drawn, look.bar)
+            sheet.put(NAME + half, y, sheet.glyphs.tick, look.rule)
+            sheet.right(y, _signed(in_bits(part.nats)), ink)
+        section, row = self._picked
+        head = parts[row].head if section == "parts" and row < len(parts) else None
+        head = head or next((part.head for part in parts if part.head is not None), None)
+        y = min(len(parts) + 2, sheet.height - 1)
+        if head is not None and y > len(parts):
+            x = sheet.words(0, y, (f"{head[0]}.{head[1]} reads ", look.faint))
+            for at, weight in why.reads(*head):
+                name = self._word(it, why.ids[at]).strip() or "␣"
+                x = sheet.words(x, y, (f"{name} ", look.text), (f"{100 * weight:.0f} %  ", look.faint))
+
+    def _waiting(self, it: Explanation, sheet: Sheet, y: int) -> int:
+        if not it.answer.refused and not self._waits:
+            sheet.put(0, y, "…", sheet.look.faint)
+        return y + 1
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")

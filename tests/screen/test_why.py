@@ -1,0 +1,163 @@
+"""Why a word was said: the sheet over the panel, by its keys, beside the numbers that the engine gave."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from likely.app import looks
+from likely.engine.inside.why import Omission
+from tests.support.glass import Glass
+from tests.support.screen import Screen
+
+
+@pytest.fixture
+def engine() -> Glass:
+    return Glass()
+
+
+@pytest.fixture
+def why(tmp_path: Path, engine: Glass) -> Iterator[Screen]:
+    """The sheet of the fifth token from the end."""
+    with Screen(tmp_path, engine) as screen:
+        yield asked(screen)
+
+
+def asked(screen: Screen) -> Screen:
+    screen.say("Why is the sky blue?")
+    screen.press("tab", "left", "left", "left", "left", "w")
+    screen.wait(1)
+    return screen
+
+
+def right(screen: Screen) -> list[str]:
+    """The rows of the sheet."""
+    return [line.split("▏", 1)[-1].strip() for line in screen.lines]
+
+
+def parts(screen: Screen) -> tuple[float, dict[str, float]]:
+    """WROTE IT: the sum over its rows, and each of them."""
+    rows = right(screen)
+    at = next(i for i, row in enumerate(rows) if row.startswith("WROTE IT"))
+    numbers = [
+        (row.split("  ")[0].strip("▌ "), float(row.split()[-1].replace("−", "-")))
+        for row in rows[at : at + 11]
+        if row and row.split()[-1][0] in "+−"
+    ]
+    return numbers[0][1], dict(numbers[1:])
+
+
+def test_it_is_of_the_word_that_was_said(why: Screen, engine: Glass) -> None:
+    asked = engine.looks[-1]
+    assert isinstance(asked, looks.WhyLook)
+    name = engine.tokenizer.pieces[asked.target].decode().replace(" ", "·")
+    head = next(row for row in right(why) if row.startswith("WHY"))
+    assert name in head and "bits  rank" in head
+    row = next(row for row in right(why) if row.startswith(f"▶ {name}"))
+    assert (
+        row.split()[-2] == next(line for line in why.lines if f"▶ {name}" in line).split()[-2] and "drawn %" in why.text
+    )
+    assert "drawn under" in why.text and "ROSE  rank by layer" in why.text and "1,000 → 40" in why.text
+    total, rows = parts(why)
+    assert sum(rows.values()) == pytest.approx(total, abs=0.02) and abs(total) == pytest.approx(2.5 / 0.6931, abs=0.01)
+    assert rows["head 3.1"] == pytest.approx(2 * rows["mlp 2"], abs=0.02) and any(
+        name.startswith("+ ") for name in rows
+    )
+    assert "3.1 reads" in why.text
+
+
+def test_the_words_that_bring_most_are_named(why: Screen, engine: Glass) -> None:
+    ids = engine.tokenizer.chat([{"role": "user", "content": "Why is the sky blue?"}])
+    steps = why.kept[0].leaf.steps  # type: ignore[union-attr]
+    before = [*ids, *(step.token for step in steps[:-5])]
+    lost = [e for e in engine.look_inside(before, looks.WhyLook(1), None) if isinstance(e, Omission)]  # type: ignore[arg-type]
+    best = max(lost, key=lambda each: each.nats)
+    row = next(row for row in right(why) if "rest <" in row)
+    assert f" {best.nats / 0.693147:.1f}" in row
+    assert engine.tokenizer.pieces[before[best.start]].decode().strip() in row
+
+
+def test_its_foil_swapped_or_named(why: Screen, engine: Glass) -> None:
+    total, rows = parts(why)
+    why.press("f")
+    swapped, turned = parts(why)
+    assert swapped == -total and all(turned[name] == -value for name, value in rows.items()) and "not said" in why.text
+    why.press("f")
+    assert parts(why) == (total, rows) and "rank" in next(row for row in right(why) if row.startswith("WHY"))
+    why.press("slash")
+    why.say("red")
+    red = engine.tokenizer.ids[b" red"]
+    assert engine.looks[-1].foil == red and "over ·red" in why.text  # type: ignore[union-attr]
+    count = len(engine.looks)
+    why.press("slash")
+    assert "is not one other token" in why.say("two words")
+    assert "over ·red" in why.text and len(engine.looks) == count
+
+
+def test_it_stays_open_from_word_to_word(why: Screen, engine: Glass) -> None:
+    first = engine.looks[-1]
+    why.press("left")
+    why.wait(1)
+    assert engine.looks[-1] != first and "WHY" in why.text
+    why.press("right")
+    why.wait(1)
+    assert engine.looks[-1] == first
+    why.press("escape")
+    assert "WHY" not in why.text and "TOKEN" in why.text
+    why.press("w")
+    assert "WHY" in why.text
+    why.press("w")
+    assert "TOKEN" in why.text
+    why.press("vertical_line")  # the panel's own key: where there is room, nothing is turned
+    assert "TOKEN" in why.text
+
+
+@pytest.mark.parametrize(
+    ("downs", "door", "seen"),
+    [
+        (0, "alternatives", "Alternatives"),
+        (1, "causes", "WROTE"),
+        (2, "lens", "LAYER"),
+        (3, "attention 3.1", "HEAD 3.1"),
+    ],
+)
+def test_every_line_is_a_door(why: Screen, downs: int, door: str, seen: str) -> None:
+    why.press(*["down"] * downs)
+    assert f"Open {door}" in why.lines[-1]
+    why.press("enter")
+    assert seen.lower() in why.text.lower() and "WHY  " not in why.text
+
+
+def test_beside_an_answer_it_waits(tmp_path: Path, engine: Glass) -> None:
+    with Screen(tmp_path, engine) as screen:
+        screen.hold(after=6)
+        screen.say("Why is the sky blue?")
+        screen.press("tab", "left", "left", "w")
+        screen.wait(1)
+        assert "drawn %" in screen.text and "the rest when the answer has ended" in screen.text and not engine.looks
+        screen.release()
+        screen.wait(1)
+        assert "the rest when" not in screen.text and "WROTE IT" in screen.text and engine.looks
+
+
+def test_a_model_that_cannot_be_looked_into_says_so(tmp_path: Path, engine: Glass) -> None:
+    engine.refuses = (looks.WhyLook,)
+    with Screen(tmp_path, engine) as screen:
+        assert "this inside cannot be seen" in asked(screen).text and "▶" in screen.text
+
+
+def test_where_there_is_little_room(tmp_path: Path) -> None:
+    with Screen(tmp_path, Glass(), size=(80, 24)) as screen:
+        text = asked(screen).text
+        assert all(part in text for part in ("WHY", "EARLIER WORDS", "ROSE", "WROTE IT", "embedding, bias"))
+    with Screen(tmp_path / "small", Glass(), size=(60, 20)) as screen:
+        assert "EARLIER WORDS" in asked(screen).text and "WROTE IT" not in screen.text
+        screen.press("down", "down", "down")
+        assert "WROTE IT" in screen.text and "embedding, bias" in screen.text
+        screen.press("up", "up", "up")
+        assert "EARLIER WORDS" in screen.text
+
+
+def test_before_anything_was_said(screen: Screen) -> None:
+    screen.press("tab", "w")
+    assert "nothing is said yet" in screen.lines[-1]
