@@ -153,7 +153,7 @@ class InsideScreen(View):
                 page.layer, page.head = subject.head
             elif isinstance(page, CausesPage):
                 page.against = subject.foil
-            if given.page == page.NAME:
+            if subject.page == page.NAME:
                 self.page = page
         self.reshow()
 
