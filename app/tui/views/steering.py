@@ -64,7 +64,7 @@ class Steering:
         self.inspector.explain(False)
         self.pane.view.focus()
 
-    def on_why_sheet_moved(self: ChatParts, event: WhySheet.Moved) -> None:
+    def on_why_sheet_token_asked(self: ChatParts, event: WhySheet.TokenAsked) -> None:
         self.pane.view.action_token(event.by)
 
     def on_why_sheet_opened(self: ChatParts, event: WhySheet.Opened) -> None:
@@ -76,7 +76,7 @@ class Steering:
             explained = self.inspector.why.explained
             self.pane.action_inside(event.page, event.head, explained.foil if explained is not None else None)
 
-    def on_why_sheet_changed(self: ChatParts) -> None:
+    def on_why_sheet_keys_changed(self: ChatParts) -> None:
         self.show_keys()
 
     def on_tree_pane_checked_out(self: ChatParts, event: TreePane.CheckedOut) -> None:

@@ -1,6 +1,6 @@
 """Sheet of one word: why it was said and not its foil. Table, earlier words, rank by layer, parts that wrote it.
 
-It draws an `Explanation`, asks the engine for what that lacks once the cursor rests, and says by messages where a
+It draws an `SaidToken`, asks the engine for what that lacks once the cursor rests, and says by messages where a
 person wants to go. Where the screen is narrow it stands in two columns over the transcript, of which one row stays.
 """
 
@@ -22,8 +22,8 @@ from likely.app.tui.base.canvas import Canvas, Line
 from likely.app.tui.base.sheet import Sheet, chart, fold
 from likely.app.tui.base.theme import bar
 from likely.app.tui.chat.candidates import bits
-from likely.app.tui.chat.explanation import Answer, Explanation, explanation
 from likely.app.tui.chat.inspection import Subject
+from likely.app.tui.chat.said_token import SaidToken, WhyAnswer, said_token
 from likely.app.tui.widgets.candidates import percent
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.overlays import Ask
@@ -64,10 +64,10 @@ class WhySheet(Canvas, can_focus=True):
     class Left(Message):
         """A person has seen enough."""
 
-    class Changed(Message):
+    class KeysChanged(Message):
         """Something else can be done with its keys."""
 
-    class Moved(Message):
+    class TokenAsked(Message):
         """A person wants the token before, or the next."""
 
         def __init__(self, by: int) -> None:
@@ -76,17 +76,17 @@ class WhySheet(Canvas, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.explained: Explanation | None = None
+        self.explained: SaidToken | None = None
         self._waits = ""  # why nothing is asked for
         self._spots: list[Spot] = []
         self._picked: Spot = ("table", 0)
         self._shown = PARTS
-        self._asked, self._coming = RunControl(), Answer()  # the answer that is under way
+        self._asked, self._coming = RunControl(), WhyAnswer()  # the answer that is under way
         self._settle: Timer | None = None
 
     def show(self, subject: Subject) -> None:
         """Explain what is looked at now; what was asked of another word is broken off."""
-        before, self.explained = self.explained, explanation(subject, self.explained)
+        before, self.explained = self.explained, said_token(subject, self.explained)
         self._waits = "" if subject.model else WAITS if subject.at is not None else ""
         if self.explained is not before:
             self._asked.cancel()
@@ -110,14 +110,14 @@ class WhySheet(Canvas, can_focus=True):
             return
         self._asked.cancel()
         self._asked = control = RunControl()
-        self._coming = it.answers[look] = Answer()
+        self._coming = it.answers[look] = WhyAnswer()
 
         def answered(job: int, events: list[Any]) -> None:
             for event in events:
                 it.take(look, event)
             if it is self.explained:
                 self.redraw()
-                self.post_message(self.Changed())
+                self.post_message(self.KeysChanged())
 
         host(self).engine.submit(call(calls.look, it.model, it.prompt, look, control), answered)
 
@@ -128,16 +128,16 @@ class WhySheet(Canvas, can_focus=True):
             at = self._spots.index(self._picked) if self._picked in self._spots else 0
             self._picked = self._spots[min(max(at + by, 0), len(self._spots) - 1)]
             self.redraw()
-            self.post_message(self.Changed())
+            self.post_message(self.KeysChanged())
 
     def action_token(self, by: int) -> None:
-        self.post_message(self.Moved(by))
+        self.post_message(self.TokenAsked(by))
 
     def action_swap(self) -> None:
         if self.explained is not None and self.explained.swap():
             self.ask()
             self.redraw()
-            self.post_message(self.Changed())
+            self.post_message(self.KeysChanged())
 
     def action_name(self) -> None:
         it = self.explained
@@ -149,7 +149,7 @@ class WhySheet(Canvas, can_focus=True):
                 host(self).say(f"{text.strip()} is not one other token of this model: name a word that is")
             self.ask()
             self.redraw()
-            self.post_message(self.Changed())
+            self.post_message(self.KeysChanged())
 
         if it is not None:
             self.app.push_screen(Ask(f"compare {it.names.name(it.said)} with which word?"), named)
@@ -231,7 +231,7 @@ class WhySheet(Canvas, can_focus=True):
         ink = self._ink(spot, self.look.heading)
         sheet.put(0, y, word, ink)
 
-    def _table(self, it: Explanation, sheet: Sheet) -> int:
+    def _table(self, it: SaidToken, sheet: Sheet) -> int:
         """Both words, with what the model gave them and what they were drawn with; what was cut; under what."""
         look, glyphs, names = sheet.look, sheet.glyphs, it.names
         target = it.target if it.target is not None else it.said
@@ -277,7 +277,7 @@ class WhySheet(Canvas, can_focus=True):
                 y += 1
         return y
 
-    def _text(self, it: Explanation, sheet: Sheet) -> None:
+    def _text(self, it: SaidToken, sheet: Sheet) -> None:
         """One row of the text, up to the word that is looked at."""
         why = it.answer.why
         sheet.right(0, it.place, sheet.look.faint)
@@ -290,11 +290,11 @@ class WhySheet(Canvas, can_focus=True):
         sheet.words(0, 0, (before, sheet.look.faint), (said, sheet.look.cursor))
 
     @staticmethod
-    def _word(it: Explanation, id: int) -> str:
+    def _word(it: SaidToken, id: int) -> str:
         text = it.names.piece(id).decode(errors="replace")
         return cells.clean(text).replace("\n", "⏎").replace("\t", " ") or "∅"
 
-    def _words(self, it: Explanation, sheet: Sheet, most: int) -> int:
+    def _words(self, it: SaidToken, sheet: Sheet, most: int) -> int:
         """The end of the text before the word, brighter where leaving a token out takes more from it."""
         look, answer = sheet.look, it.answer
         self._heading(sheet, 0, ("words", 0), "EARLIER WORDS", "bits lost without each")
@@ -340,7 +340,7 @@ class WhySheet(Canvas, can_focus=True):
         level = heat.level(lost)
         return self.look.text + self.look.heat[level] if level else self.look.text
 
-    def _rose(self, it: Explanation, sheet: Sheet, rows: int) -> int:
+    def _rose(self, it: SaidToken, sheet: Sheet, rows: int) -> int:
         """Rank by layer, the foil's grey."""
         why = it.answer.why
         if why is None:
@@ -355,7 +355,7 @@ class WhySheet(Canvas, can_focus=True):
         chart(sheet.part(0, 1, None, rows + 1), list(range(len(ranks))), curves, None, labels)
         return rows + 2
 
-    def _wrote(self, it: Explanation, sheet: Sheet) -> None:
+    def _wrote(self, it: SaidToken, sheet: Sheet) -> None:
         """Parts to the right of a line where they wrote the target, to its left where they wrote the foil."""
         look, why = sheet.look, it.answer.why
         if why is None:
@@ -394,7 +394,7 @@ class WhySheet(Canvas, can_focus=True):
                 name = self._word(it, why.ids[at]).strip() or "␣"
                 x = sheet.words(x, y, (f"{name} ", look.text), (f"{100 * weight:.0f} %  ", look.faint))
 
-    def _waiting(self, it: Explanation, sheet: Sheet, y: int) -> int:
+    def _waiting(self, it: SaidToken, sheet: Sheet, y: int) -> int:
         if not it.answer.refused and not self._waits:
             sheet.put(0, y, "…", sheet.look.faint)
         return y + 1

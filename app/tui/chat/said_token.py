@@ -1,4 +1,4 @@
-"""Explanation of one token that was said: its foil, and all that is known by now of why it was said. No widgets.
+"""Token that was said: its foil, and all that is known by now of why it was said. No widgets.
 
 A token is told apart from others by where it stands; what the engine said of another foil is kept beside.
 """
@@ -17,8 +17,8 @@ from likely.engine.trace.step import Recipe
 
 
 @dataclass(eq=False)
-class Answer:
-    """What the engine said of a target and a foil: first the pass, then earlier words as they come."""
+class WhyAnswer:
+    """Answer of the engine for a target and a foil: first the pass, then earlier words as they come."""
 
     why: Why | None = None
     omissions: list[Omission] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Answer:
 
 
 @dataclass(eq=False)
-class Explanation:
+class SaidToken:
     """Of the token at `key`; `said` is what stands there, `foil` what it is compared with, None until one is known."""
 
     key: Hashable
@@ -56,7 +56,7 @@ class Explanation:
     recipe: Recipe | None  # that drew it
     foil: int | None = None
     swapped: bool = False
-    answers: dict[WhyLook, Answer] = field(default_factory=dict)
+    answers: dict[WhyLook, WhyAnswer] = field(default_factory=dict)
 
     @property
     def target(self) -> int | None:
@@ -73,12 +73,12 @@ class Explanation:
         return WhyLook(self.target, self.other)
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> WhyAnswer:
         return self.answers.get(self.look(), NOTHING)
 
     def take(self, look: WhyLook, event: object) -> None:
         """Something was found. Whoever named no foil is told which it is."""
-        answer = self.answers.setdefault(look, Answer())
+        answer = self.answers.setdefault(look, WhyAnswer())
         answer.take(event)
         if isinstance(event, Why) and look.foil is None:
             self.answers[WhyLook(look.target, event.foil)] = answer
@@ -116,10 +116,10 @@ class Explanation:
         return written(why.wrote, most) if why is not None else []
 
 
-NOTHING = Answer()
+NOTHING = WhyAnswer()
 
 
-def explanation(subject: Subject, before: Explanation | None) -> Explanation | None:
+def said_token(subject: Subject, before: SaidToken | None) -> SaidToken | None:
     """Of the token that is looked at, or `before` where it is the same; None where there is none to explain."""
     at: Inspection | None = subject.at
     if at is None or at.upcoming or at.step is None:
@@ -132,6 +132,6 @@ def explanation(subject: Subject, before: Explanation | None) -> Explanation | N
     prompt = subject.exact().prompt if subject.model and subject.exact is not None else None
     place = at.title.rpartition(" ")[2]
     step = at.step
-    return Explanation(
+    return SaidToken(
         at.key, subject.model, prompt, at.names, step.token, step.logprob, step.rank, place, at.table(), at.drawn_by
     )
