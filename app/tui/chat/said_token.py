@@ -98,7 +98,7 @@ class SaidToken:
         return bool(tokens)
 
     def rows(self) -> Iterator[Candidate]:
-        """What was said and its foil, with what the model gave them and what they were drawn with."""
+        """The token that was said and its foil, with what the model gave them and what they were drawn with."""
         for token in (self.said, self.foil):
             if token is None:
                 continue

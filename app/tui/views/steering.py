@@ -60,7 +60,7 @@ class Steering:
             self.pane.view.move_to(place)
             self.inspector.explain(True)
 
-    def on_why_sheet_left(self: ChatParts) -> None:
+    def on_why_sheet_panel_asked(self: ChatParts) -> None:
         self.inspector.explain(False)
         self.pane.view.focus()
 

@@ -61,8 +61,8 @@ class WhySheet(Canvas, can_focus=True):
             super().__init__()
             self.page, self.head = page, head
 
-    class Left(Message):
-        """A person has seen enough."""
+    class PanelAsked(Message):
+        """A person has seen enough: the panel is wanted again."""
 
     class KeysChanged(Message):
         """Something else can be done with its keys."""
@@ -155,7 +155,7 @@ class WhySheet(Canvas, can_focus=True):
             self.app.push_screen(Ask(f"compare {it.names.name(it.said)} with which word?"), named)
 
     def action_close(self) -> None:
-        self.post_message(self.Left())
+        self.post_message(self.PanelAsked())
 
     def action_open(self) -> None:
         self.post_message(self.Opened(*self.door()))
