@@ -312,12 +312,12 @@ class LikelyApp(App[str]):
         else:
             colours = "256" if self.console.color_system == "256" else "true"
         self.look = theme.look(self.theme_variables, colours, self.current_theme.dark)
-        from likely.app.tui.base.canvas import Canvas
+        from likely.app.tui.base.line_widget import LineWidget
         from likely.app.tui.widgets.token_view import TokenView
 
         for screen in self.screen_stack:
-            for canvas in screen.query(Canvas):
-                canvas.redraw()
+            for widget in screen.query(LineWidget):
+                widget.redraw()
             for view in screen.query(TokenView):
                 view.redraw()
 

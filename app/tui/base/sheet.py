@@ -11,7 +11,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from likely.app.tui.base import cells, plot
-from likely.app.tui.base.canvas import Line
+from likely.app.tui.base.line_widget import Line
 from likely.app.tui.base.theme import Glyphs, Look, bar, shade
 
 LEVELS = " ░▒▓█"  # of a tile, where there are no colours

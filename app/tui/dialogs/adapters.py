@@ -13,8 +13,8 @@ from textual.widgets import Input, Label
 from likely.app import calls, looks
 from likely.app.calls import call
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
 from likely.app.tui.base.context import before
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.theme import track
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.widgets.dialog import Dialog
@@ -34,7 +34,7 @@ SETTLE_S = 0.3  # how long a slider rests before it is measured how far it moves
 NAME, ABOUT = 20, 34  # cells
 
 
-class AdapterSliders(Canvas, can_focus=True):
+class AdapterSliders(LineWidget, can_focus=True):
     """A slider for every adapter."""
 
     BINDINGS = [  # noqa: RUF012

@@ -9,8 +9,8 @@ from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
 from likely.app.tui.base import cells, keys
-from likely.app.tui.base.canvas import Painted
 from likely.app.tui.base.formula import MAPS, Formula, Inked, path
+from likely.app.tui.base.line_widget import Painted
 from likely.app.tui.widgets.dialog import Dialog
 
 APART = "   "  # between two equations of a line: here each has a line

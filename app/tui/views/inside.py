@@ -18,8 +18,8 @@ from textual.timer import Timer
 from likely.app import calls, export, inside_tables, looks
 from likely.app.calls import call
 from likely.app.tui.base import context, keys
-from likely.app.tui.base.canvas import Canvas, Line
 from likely.app.tui.base.formula import Formula, path
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.sheet import Sheet, fold
 from likely.app.tui.chat.inspection import InspectedPrompt
 from likely.app.tui.dialogs.export_file import export_file
@@ -82,7 +82,7 @@ KEYS = (
 )  # keys, action, its name in keys.toml, and what it does in words
 
 
-class PageCanvas(Canvas):
+class PageCanvas(LineWidget):
     """Draws what its view draws."""
 
     paint: Callable[[Sheet], None] | None = None

@@ -13,7 +13,7 @@ from textual.message import Message
 from likely.app.heat import BITS
 from likely.app.heat import legend as heat_legend
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.view_table import VIEWS
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ ROOMY = 60  # cells beside the views
 DOUBTED = 76  # columns from which on a token's line has room for the part of its entropy that is epistemic
 
 
-class TopBar(Canvas):
+class TopBar(LineWidget):
     """The program, its views, the model, what it costs, and the legend of the heat.
 
     Where space is short facts go from the right, then the word of the legend, then the facts that matter most, the
@@ -128,7 +128,7 @@ def _width(segments: Sequence[Segment]) -> int:
     return sum(cells.width(segment.text) for segment in segments)
 
 
-class InspectorLine(Canvas):
+class InspectorLine(LineWidget):
     """One line of the token under the cursor, where the panel does not fit."""
 
     view: CandidateTable | None = None
@@ -163,7 +163,7 @@ class InspectorLine(Canvas):
         return [segments]
 
 
-class Hints(Canvas):
+class Hints(LineWidget):
     """The keys that act now, or one line of news in their place."""
 
     keys: tuple[tuple[str, str], ...] = ()
@@ -201,7 +201,7 @@ class Hints(Canvas):
         return [segments]
 
 
-class JumpToLatest(Canvas):
+class JumpToLatest(LineWidget):
     """How much has come since the reader scrolled away; a click goes there."""
 
     class Pressed(Message):

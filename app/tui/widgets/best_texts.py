@@ -14,7 +14,7 @@ from textual.geometry import Size
 from textual.message import Message
 
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.chat.live_run import LiveRun
 from likely.app.tui.chat.ranking import (
     ENDED,
@@ -36,7 +36,7 @@ STATE = 9  # cells of the word for how far a text has come
 ROOMY = 66  # columns from which on a verdict and that have their words
 
 
-class BestTexts(Canvas, can_focus=True):
+class BestTexts(LineWidget, can_focus=True):
     """Arrows show one, enter takes it and ends the search, delete drops it; space holds or frees the search."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -9,8 +9,8 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
 
-from likely.app.tui.base.canvas import Painted
 from likely.app.tui.base.cells import one_to_one
+from likely.app.tui.base.line_widget import Painted
 
 EXAMPLE = """Any text: every token is measured as you type, and ctrl+r goes on from the cursor.
 Try   The first three prime numbers are 2, 3 and   and look at what the model expects next."""

@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.theme import Glyphs, Look, bar
 from likely.app.tui.chat.candidates import BANNED, Candidate, CandidateTable
 
@@ -26,7 +26,7 @@ FRAME = 4  # rows beside the candidates: heading, columns, legend, summary; one 
 MOST, FEWEST = 10, 3  # candidates; with fewer the legend gives its row
 
 
-class Candidates(Canvas, can_focus=True):
+class Candidates(LineWidget, can_focus=True):
     """The heading, the bars, and what was left out. Focused, it lets a person pick one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from rich.segment import Segment
 
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 
 Words = Sequence[tuple[str, str]]  # (words, ink)
 
 
-class Caption(Canvas):
+class Caption(LineWidget):
     """Rows of (text, ink) parts, each cut at the widget's edge."""
 
     rows: Sequence[Words] = ()

@@ -8,7 +8,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from likely.app.tui.base import cells, plot
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.plot import EMPTY, Mark, Picture
 
 AXIS = 7  # cells of the labels at the left, their tick included
@@ -46,7 +46,7 @@ class Board:
             yield "".join(map(chr, self.glyphs[row, start:end].tolist())), self.names[inks[start]]
 
 
-class Chart(Canvas):
+class Chart(LineWidget):
     """Draws the picture that it was shown last, at whatever size it has."""
 
     picture: Picture = EMPTY

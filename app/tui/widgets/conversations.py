@@ -22,7 +22,7 @@ from textual.widgets.option_list import Option
 
 from likely.app.store import Store, Summary
 from likely.app.tui.base import cells, keys
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.widgets.choices import ChoiceList
 from likely.app.tui.widgets.host import host
@@ -34,7 +34,7 @@ ROOMY = 60  # columns from which on a conversation has one row
 ALL = "all"
 
 
-class KindRow(Canvas):
+class KindRow(LineWidget):
     """The kinds of conversations, the chosen one lit."""
 
     kinds: tuple[str, ...] = (ALL, *(entry.opens for entry in VIEWS.values() if entry.opens))

@@ -14,7 +14,7 @@ from textual.message import Message
 
 from likely.app.requests import Bounded, Bounding
 from likely.app.tui.base import cells, plot
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.theme import bar
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.denoising import LN2, CanvasCell, Denoising, MaskCandidate
@@ -37,7 +37,7 @@ class PanelView:
     bound: Bounding | Bounded | None = None
 
 
-class DenoisingPanel(Canvas):
+class DenoisingPanel(LineWidget):
     """Position, before, order, after."""
 
     class CandidatePointed(Message):

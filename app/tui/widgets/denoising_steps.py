@@ -7,7 +7,7 @@ from textual import events
 from textual.message import Message
 
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.chat.denoising import Denoising
 
 LABEL = 10  # cells before the picture
@@ -15,7 +15,7 @@ LOW = 4  # words a step that fill a row at least
 TICKS = 4  # numbers under the slider, the first and the last among them
 
 
-class DenoisingSteps(Canvas):
+class DenoisingSteps(LineWidget):
     """Bars, marks and the slider, each in a row; with few rows the heading and the numbers go."""
 
     class Walked(Message):

@@ -10,7 +10,7 @@ from textual.message import Message
 
 from likely.app import heat
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.theme import Look
 from likely.app.tui.chat import denoising_layout as layout
 from likely.app.tui.chat.candidates import Names
@@ -36,7 +36,7 @@ def revised_style(look: Look) -> Style:
     return look.accent + Style(reverse=True, underline=True, bold=True)
 
 
-class DenoisingText(Canvas):
+class DenoisingText(LineWidget):
     """Messages, and the canvas of the last one after a step."""
 
     class PositionPointed(Message):
@@ -150,7 +150,7 @@ class DenoisingText(Canvas):
                 self.post_message(self.PositionPointed(position))
 
 
-class DenoisingLegend(Canvas):
+class DenoisingLegend(LineWidget):
     """The legend of shades and grounds, and the words that were taken back."""
 
     canvas: Denoising | None = None

@@ -12,13 +12,13 @@ from textual.message import Message
 
 from likely.app.differing import DifferingItem, ModelAnswer, TaskDetail
 from likely.app.tui.base import cells, theme
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.widgets.score_table import letter
 
 SAID, BITS = 8, 7  # cells of a column, where there are two models
 
 
-class DifferingItems(Canvas, can_focus=True):
+class DifferingItems(LineWidget, can_focus=True):
     """A row an item: its words, what each model said, and by how many bits the right answer became likelier."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -118,7 +118,7 @@ class DifferingItems(Canvas, can_focus=True):
         return line
 
 
-class ItemPanel(Canvas):
+class ItemPanel(LineWidget):
     """One item: its words, the right answer, what each model said, and what the right answer costs each."""
 
     item: DifferingItem | None = None

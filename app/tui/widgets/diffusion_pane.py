@@ -13,8 +13,8 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.timer import Timer
 
-from likely.app.tui.base.canvas import CachedWidget
 from likely.app.tui.base.formula import Formula, Part, path
+from likely.app.tui.base.line_widget import CachedWidget
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.chat_session import ChatSession
 from likely.app.tui.chat.denoising import LN2, Denoising

@@ -7,13 +7,13 @@ from textual import events
 from textual.message import Message
 
 from likely.app.looks import Doubt
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.theme import column
 
 TOP = 8.0  # bits at which a column is full
 
 
-class EntropyRow(Canvas):
+class EntropyRow(LineWidget):
     """Bits for each token of a message, all of them in the width; `at` is the token under the cursor."""
 
     class Pointed(Message):

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from rich.segment import Segment
 
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.training.status import RunStatus
 
 NARROWEST = 8  # cells of the bar
 
 
-class Gauge(Canvas, can_focus=True):
+class Gauge(LineWidget, can_focus=True):
     """Words, a bar and what is left; below them facts, dropped from the right. While it has the focus, keys act on the
     run."""
 

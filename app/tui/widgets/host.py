@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from likely.app.tui.base.canvas import Painted
+from likely.app.tui.base.line_widget import Painted
 
 if TYPE_CHECKING:
     from textual.widget import Widget

@@ -18,8 +18,8 @@ from textual.widget import Widget
 from likely.app import calls, looks
 from likely.app.calls import call
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import CachedWidget
 from likely.app.tui.base.formula import Formula
+from likely.app.tui.base.line_widget import CachedWidget
 from likely.app.tui.chat import neighbours, tallies
 from likely.app.tui.chat.candidates import CandidateTable, Outcome
 from likely.app.tui.chat.formulas import of_choice, of_draw, of_neighbour, of_token

@@ -12,7 +12,7 @@ from textual.widgets import Input, Label, Static
 from textual.widgets.option_list import Option
 
 from likely.app.tui.base import cells, keys
-from likely.app.tui.base.canvas import Canvas, Line, Painted
+from likely.app.tui.base.line_widget import Line, LineWidget, Painted
 from likely.app.tui.chat.candidates import CandidateTable
 from likely.app.tui.widgets.candidates import columns, row
 from likely.app.tui.widgets.choices import ChoiceList
@@ -80,7 +80,7 @@ class Read(Dialog[None]):
                 yield Static(self.text, markup=False)
 
 
-class AlternativeRows(Canvas, can_focus=True):
+class AlternativeRows(LineWidget, can_focus=True):
     """The candidates of one token as a short menu."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from rich.segment import Segment
 
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.training.probes import ProbeView
 
 
-class ProbeHeading(Canvas):
+class ProbeHeading(LineWidget):
     """A heading, and under it the words that the next token follows."""
 
     outlook: ProbeView | None = None

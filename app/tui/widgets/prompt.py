@@ -9,8 +9,8 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
-from likely.app.tui.base.canvas import CachedWidget
 from likely.app.tui.base.cells import clean, one_to_one
+from likely.app.tui.base.line_widget import CachedWidget
 from likely.app.tui.widgets.host import host
 
 PASTE_SHOWN = 20_000  # characters of a paste that are edited in place; more becomes an attachment

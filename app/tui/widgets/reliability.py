@@ -8,7 +8,7 @@ from rich.segment import Segment
 from likely.app.differing import TaskDetail
 from likely.app.scoreboard import half
 from likely.app.tui.base import cells, plot
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.widgets.chart import Board
 from likely.app.tui.widgets.score_table import letter, number
 
@@ -16,7 +16,7 @@ AXIS = 5
 INKS = ("bar", "chosen")
 
 
-class ReliabilityPlot(Canvas):
+class ReliabilityPlot(LineWidget):
     """A point a bin, joined by a thin line."""
 
     detail: TaskDetail | None = None

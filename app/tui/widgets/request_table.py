@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.chat.watched import WatchedRequest
 
 WHEEL = 3
@@ -29,7 +29,7 @@ COLUMNS: tuple[tuple[str, int, bool, Callable[[WatchedRequest], str]], ...] = (
 ORDER = ("TIME", "MODEL", "KIND", "PROMPT", "TOKENS", "TOK/S", "STATE")
 
 
-class RequestTable(Canvas, can_focus=True):
+class RequestTable(LineWidget, can_focus=True):
     """Walk with the arrows, open with enter or a click on the one where a person stands."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.training.browser import BITS, RowBrowser, number
 from likely.engine.tune.row_file import FileRow
 from likely.engine.tune.rows import TrainingRow
@@ -25,7 +25,7 @@ STRETCH = 400  # characters of a row's text that a line may need
 WHEEL = 3
 
 
-class RowTable(Canvas, can_focus=True):
+class RowTable(LineWidget, can_focus=True):
     """The rows of a browser; the one where a person stands is lit."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -19,8 +19,8 @@ from textual.widget import Widget
 
 from likely.app.tui.base import cells
 from likely.app.tui.base.block import HEADING_ROWS, MessageBlock, ShownToken
-from likely.app.tui.base.canvas import Painted, filtered
 from likely.app.tui.base.layout import HEAD, BlockLayout, Spot, TokenPlace
+from likely.app.tui.base.line_widget import Painted, filtered
 from likely.app.tui.base.theme import Glyphs, Look
 from likely.app.tui.widgets import token_row
 from likely.app.tui.widgets.token_row import GUTTER

@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from likely.app.recipes import shown
 from likely.app.tui.base import cells, presets
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.sampling import Sampling
 from likely.app.tui.base.theme import track
 from likely.app.tui.chat import decoding
@@ -32,7 +32,7 @@ FOLD = "off"  # the name of the row that stands for what is off
 SHORTEST = 4  # cells of a slider
 
 
-class Sliders(Canvas, can_focus=True):
+class Sliders(LineWidget, can_focus=True):
     """Sliders that say `Changed` at every step. Rows beyond the height scroll with the picked one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -13,7 +13,7 @@ from textual.message import Message
 
 from likely.app.scoreboard import Score, Scoreboard, half
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.engine.statistics.estimates import TOO_FEW
 
 NAME, ITEMS, FIGURE, VERDICT, GAP = 22, 9, 12, 10, 2
@@ -22,7 +22,7 @@ VERDICTS = {"better": "▲ better", "worse": "▼ worse", "not seen": "not seen"
 ROOM = 0.08  # of a row's range, on either side
 
 
-class ScoreTable(Canvas, can_focus=True):
+class ScoreTable(LineWidget, can_focus=True):
     """A row a task, a column a model; the first is what the others are compared with."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

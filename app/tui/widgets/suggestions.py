@@ -8,7 +8,7 @@ from textual import events
 from textual.message import Message
 
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 
 ROWS = 8  # that are seen at once
 
@@ -27,7 +27,7 @@ class Suggestion:
     sure: bool = True
 
 
-class Suggestions(Canvas):
+class Suggestions(LineWidget):
     """A short list with one row picked; out of sight while there is nothing to offer."""
 
     class Taken(Message):

@@ -15,7 +15,7 @@ from textual.message import Message
 from likely.app import calls
 from likely.app.calls import call
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.wrap import Wrap
 from likely.app.tui.widgets.host import host
 
@@ -23,7 +23,7 @@ TALLEST = 12  # rows of an open one
 INDENT = 3
 
 
-class SystemLine(Canvas, can_focus=True):
+class SystemLine(LineWidget, can_focus=True):
     """One line with the system prompt; hidden where there is none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

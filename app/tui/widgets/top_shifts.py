@@ -6,14 +6,14 @@ from itertools import zip_longest
 from rich.segment import Segment
 
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.chat.candidates import Names
 from likely.engine.statistics.difference import Difference, Shift
 
 NUMBER = 7  # cells
 
 
-class TopShifts(Canvas):
+class TopShifts(LineWidget):
     """A heading, then rows of risen and fallen tokens, in percentage points of their mean probability along a text."""
 
     difference: Difference | None = None

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.chat import tallies
 from likely.app.tui.chat.live_run import PRUNED
 from likely.app.tui.chat.ranking import ENDED, STOPPED, bits, state_of
@@ -119,7 +119,7 @@ def _words(talk: Conversation, fork: Fork, option: str | None, end: int | None) 
     return f"…{text}" if joins or not text else text
 
 
-class TreePane(Canvas, can_focus=True):
+class TreePane(LineWidget, can_focus=True):
     """Walk with the arrows, check out with enter or a click."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -8,7 +8,7 @@ from textual.geometry import Size
 from textual.widget import Widget
 
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.theme import bar
 from likely.app.tui.chat.tallies import Share, VoteCount
 
@@ -17,7 +17,7 @@ COUNT = 13  # cells of number and share
 LABEL, BAR = 12, 4  # of an answer, at most; of a bar, at least
 
 
-class Votes(Canvas):
+class Votes(LineWidget):
     """Two rows an answer: how many paths give it, and between which shares the truth may lie."""
 
     def __init__(self, *, id: str | None = None) -> None:

@@ -8,7 +8,7 @@ from rich.style import Style
 
 from likely.app import heat
 from likely.app.tui.base import keys
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.widgets.host import host
 
 FIRST = "Ask anything. The words that surprised the model are marked, from 2 bits on:"
@@ -31,7 +31,7 @@ EXAMPLES = (
 )
 
 
-class Welcome(Canvas):
+class Welcome(LineWidget):
     """Shown instead of the transcript while the conversation is empty; one of its examples is highlighted."""
 
     picked = 0

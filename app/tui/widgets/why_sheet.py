@@ -18,7 +18,7 @@ from textual.timer import Timer
 from likely.app import calls, heat, recipes
 from likely.app.calls import call
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.sheet import Sheet, chart, fold
 from likely.app.tui.base.theme import bar
 from likely.app.tui.chat.candidates import bits
@@ -40,7 +40,7 @@ NAME = 16  # cells of a part's name
 Spot = tuple[str, int]  # a line that can be picked: its section, and which of its rows
 
 
-class WhySheet(Canvas, can_focus=True):
+class WhySheet(LineWidget, can_focus=True):
     """The word that is looked at; `explained` is None while there is none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -8,7 +8,7 @@ from textual.message import Message
 
 from likely.app.heat import level
 from likely.app.tui.base import cells
-from likely.app.tui.base.canvas import Canvas, Line
+from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.theme import column
 from likely.app.tui.chat.word_surprisals import WordSurprisal
 
@@ -19,7 +19,7 @@ WIDEST = 4  # cells of a column
 LONGEST = 16  # cells of a word
 
 
-class WordStrip(Canvas):
+class WordStrip(LineWidget):
     """Bits for each word of a text, all of them in the width; the one at `at` is lit."""
 
     class WordPointed(Message):

@@ -1,4 +1,4 @@
-"""`Canvas`: a widget drawn as rows of segments, kept until asked to draw again; `CachedWidget`: any other, likewise."""
+"""`LineWidget`: a widget drawn as rows of segments, kept until asked to draw again; `CachedWidget`: any widget with kept rows."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, Self, cast
@@ -14,14 +14,14 @@ Line = Sequence[Segment]
 
 
 class Painted(Protocol):
-    """The look of the application, as a canvas asks for it."""
+    """The application, as far as a widget draws by it: its styles and its glyphs."""
 
     look: Look
     glyphs: Glyphs
 
 
 class CachedWidget(Widget):
-    """Gives the very rows that it gave before, until it is refreshed.
+    """A widget that keeps the rows that it rendered, until it is refreshed.
 
     A batch of tokens changes a row, and every widget that has a cell beside it is asked for all of its rows.
     """
@@ -42,7 +42,7 @@ class CachedWidget(Widget):
         super().notify_style_update()
 
 
-class Canvas(Widget):
+class LineWidget(Widget):
     """Draws `lines(width, height)`; rows beyond them are blank."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
