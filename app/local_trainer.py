@@ -102,5 +102,5 @@ def beginning(row: TrainingRow) -> str:
     """The question of a row, or the first words of its text."""
     if not row.messages:
         return " ".join(row.text.split()[:WORDS])
-    asked: Sequence[object] = [m.get("content") for m in row.messages if m["role"] == "user"]
-    return asked[0] if asked and isinstance(asked[0], str) else ""
+    prompts: Sequence[object] = [m.get("content") for m in row.messages if m["role"] == "user"]
+    return prompts[0] if prompts and isinstance(prompts[0], str) else ""

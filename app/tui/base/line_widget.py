@@ -1,4 +1,4 @@
-"""`LineWidget`: a widget drawn as rows of segments, kept until asked to draw again; `CachedWidget`: any widget with kept rows."""
+"""`LineWidget`: a widget drawn as rows of segments, kept until redrawn; `CachedWidget`: any widget with kept rows."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, Self, cast

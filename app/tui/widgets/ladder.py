@@ -213,7 +213,7 @@ def foretold_rows(report: LadderReport, rows: int) -> Sequence[Words]:
     if not report.foretold:
         lines.append(((" too few smaller runs to tell the larger ones from", "cut"),))
     off = report.fitted.residuals
-    excluded = ", ".join(each.run or f"row {each.row}" for each in report.left_out)
+    excluded = ", ".join(item.run or f"row {item.row}" for item in report.left_out)
     tail = f" · left out: {excluded}" if excluded else ""
     lines.append(((f" residuals sd {off.std():.4f}, largest {abs(off).max():.4f}{tail}", "faint"),))
     return lines
