@@ -112,8 +112,8 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
         from likely.engine.adapters.adapters import read
 
         def opening(name: str) -> Generator[bool | None, None, model_provider.LoadedModel]:
-            shorter = machine.memory() // KEPT_SHARE
-            return model_provider.opening(name, names.stands_for(name), kept=KEPT, kept_nbytes=shorter)
+            nbytes = machine.memory() // KEPT_SHARE
+            return model_provider.opening(name, names.stands_for(name), kept=KEPT, kept_nbytes=nbytes)
 
         adapters = _by_name(options.adapters, adapter_name, "adapters")
         for folder in adapters.values():
