@@ -17,9 +17,8 @@ from likely.engine.adapters.stored import CONFIG
 from likely.engine.decode.strategies import parse
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate import evaluation
-from likely.engine.evaluate.bounded import diffuses
 from likely.engine.evaluate.conditional import JUDGE, JudgedPair, RestatedText
-from likely.engine.evaluate.protocol import Protocol
+from likely.engine.evaluate.protocol import Protocol, diffuses
 from likely.engine.evaluate.spread import spread
 from likely.engine.evaluate.task_files import digest
 from likely.engine.evaluate.tasks import Outcome, Problem, Question, Result, Task

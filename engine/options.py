@@ -23,10 +23,20 @@ T = TypeVar("T")
 
 
 def option(
-    default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    flag: str = "",
+    metavar: str | None = None,
+    usual: str = "",
 ) -> Any:
-    """A field with what its flag needs to know."""
-    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
+    """A field with what its flag needs to know: `flag` where it is not called as the field is, and where nothing is
+    given the `usual` value, if the default is none."""
+    known = {"help": help, "choices": choices, "low": low, "high": high}
+    return field(default=default, metadata={**known, "flag": flag, "metavar": metavar, "usual": usual})
 
 
 def read_toml(path: Path) -> dict[str, Any]:

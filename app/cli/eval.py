@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -15,11 +15,13 @@ from click.core import ParameterSource
 from likely.app.cli import eval_further, eval_judged, eval_variations
 from likely.app.cli.eval_output import number, say, show, span
 from likely.app.cli.opening import Progress, RuledCommand, adapter_option, open_session, tell, weighed_adapter
+from likely.app.cli.table_options import table_options
 from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.interruption import INTERRUPTED
 from likely.app.scoreboard import Score, left_s
 from likely.engine import ranks
 from likely.engine.errors import DataError
+from likely.engine.evaluate.protocol import USUAL, Protocol
 from likely.engine.evaluate.variations import KINDS
 from likely.engine.home import expanded
 
@@ -45,21 +47,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
 )
 @adapter_option
 @click.option("--text", type=click.Path(path_type=Path, dir_okay=False), help="Perplexity of this file.")
-@click.option(
-    "--window",
-    show_default="512, or one less than the model's context",
-    type=click.IntRange(2),
-    help="Tokens that are predicted from.",
-)
-@click.option("--stride", default=0, type=click.IntRange(0), help="Tokens that a window predicts. Default: all.")
-@click.option(
-    "--prefix-token",
-    "prefix",
-    default="default",
-    metavar="none|ID",
-    help="What stands before a text that nothing precedes. Default: BOS, else EOS.",
-)
-@click.option("--chat", is_flag=True, help="Put contexts and texts through the chat template.")
+@table_options(Protocol, ranged=True)
 @click.option("--limit", type=click.IntRange(1, 10**12), help="Ask the first so many items.")
 @click.option(
     "--shots", type=click.IntRange(0), help="Examples before each question: the first rows, which are not asked."
@@ -67,32 +55,9 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @click.option("--cluster", metavar="COLUMN", help="Items that are equal in this column are not independent.")
 @click.option("--measure", "measures", multiple=True, metavar="NAME", help="Show these measures alone; repeatable.")
 @click.option("--by", "column", metavar="COLUMN", help="Also the figures of each value in this column: of each domain.")
-@click.option(
-    "--paths",
-    type=click.IntRange(2, 4096),
-    help="Also sum over other tokenisations of texts: so many are drawn, each as long as an answer.",
-)
 @click.option("--positions", is_flag=True, help="Also perplexity by how many tokens stood before, of texts.")
 @click.option(
     "--difference", type=click.FloatRange(0, min_open=True), help="Say how many items it takes to see one as large."
-)
-@click.option(
-    "--strategy", default="", metavar="NAME", help="How answers are drawn, as in `likely run`; of a search, the best."
-)
-@click.option(
-    "--samples",
-    default=1,
-    type=click.IntRange(1, 256),
-    show_default=True,
-    help="Answers a question: adds pass@k and maj@k.",
-)
-@click.option("--temp", "temperature", default=0.0, type=click.FloatRange(0), help="Of answers. Default: 0.")
-@click.option("--seed", default=0, type=click.IntRange(0), help="Of answers that are drawn.")
-@click.option(
-    "--draws",
-    show_default="128",
-    type=click.IntRange(16),
-    help="Masks of each text by a diffusion model, whose likelihoods are bounds.",
 )
 @click.option(
     "--vary",
@@ -124,23 +89,13 @@ def command(
     models: tuple[str, ...],
     adapters: tuple[str, ...],
     text: Path | None,
-    window: int | None,
-    stride: int,
-    prefix: str,
-    chat: bool,
     limit: int | None,
     shots: int | None,
     cluster: str | None,
     measures: tuple[str, ...],
     column: str | None,
-    paths: int | None,
     positions: bool,
     difference: float | None,
-    strategy: str,
-    samples: int,
-    temperature: float,
-    seed: int,
-    draws: int | None,
     kinds: tuple[str, ...],
     variants: int,
     paraphraser: str | None,
@@ -154,6 +109,7 @@ def command(
     report: Path | None,
     as_json: bool,
     items: bool,
+    **options: Any,
 ) -> None:
     """Measure models on TASKS: files of rows (.jsonl, .csv), .toml files, or built-in ones.
 
@@ -169,7 +125,6 @@ def command(
     """
     from likely.app.evaluator import Evaluator
     from likely.app.task_sources import sources
-    from likely.engine.evaluate.protocol import Protocol
     from likely.engine.home import home
 
     if (generated is None) != (reference is None):
@@ -204,22 +159,19 @@ def command(
             done = _stored(store, tasks, models)
         else:
             unconditional = not measures or "acc_mutual_info" in measures
-            protocol = Protocol(
-                prefix=prefix, window=window or 0, stride=stride, paths=paths or 0, chat=chat, strategy=strategy,
-                samples=samples, temperature=temperature, seed=seed, unconditional=unconditional,
-                draws=draws or 0,
-            )  # fmt: skip
+            given = {name: value for name, value in options.items() if value is not None}
+            protocol = Protocol(**given, unconditional=unconditional)
             evaluator = Evaluator(
                 store, lambda model: _open(model, adapters), protocol, limit, fresh, sys.argv, sys.stderr.isatty()
             )
             asked = sources(tasks, text, shots, cluster)
-            _check_asked(asked, window, stride, paths, chat, seeded=bool(paths or kinds or draws))
+            _check_asked(asked, protocol, seeded=bool(protocol.paths or kinds or protocol.draws))
             held = sources((validation,), None, shots, cluster) if validation is not None else []
             _check_held(held, asked)
             if judge is not None:
                 eval_judged.check(asked, models)
             varied = eval_variations.plan(
-                asked, kinds, variants, seed, limit, paraphraser, lambda model: _open(model, ())[0]
+                asked, kinds, variants, protocol.seed, limit, paraphraser, lambda model: _open(model, ())[0]
             )
             run = _Run(evaluator, quiet=as_json and not sys.stderr.isatty())
             others = [source for each in varied for source in each.sources]
@@ -241,7 +193,7 @@ def command(
             more += eval_further.by_column(done, store, column)
         if positions:
             more += eval_further.by_position(done, store)
-        if paths:
+        if options["paths"]:
             more += eval_further.ambiguity(done, store)
         say(store, done, measures, as_json, items, comparing=stored, more=more, difference=difference)
         if report is not None:
@@ -319,17 +271,15 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
     return session, " ".join([weights(session), *(f"{files(expanded(f))}={w}" for f, w in weighed)])
 
 
-def _check_asked(
-    asked: "Sequence[TaskSource]", window: int | None, stride: int, paths: int | None, chat: bool, *, seeded: bool
-) -> None:
+def _check_asked(asked: "Sequence[TaskSource]", protocol: Protocol, *, seeded: bool) -> None:
     """UsageError for an option that none of the tasks has a use for."""
-    from likely.engine.evaluate.protocol import USUAL
     from likely.engine.evaluate.tasks import Document, Question, Task
 
-    if paths and chat:
+    if protocol.paths and protocol.chat:
         raise click.UsageError("--paths is of plain texts: a chat template's tokens have no others")
-    if stride > (window or USUAL):
-        raise click.UsageError(f"--stride is at most the window, {window or USUAL} tokens, got {stride}")
+    window = protocol.window or USUAL
+    if protocol.stride > window:
+        raise click.UsageError(f"--stride is at most the window, {window} tokens, got {protocol.stride}")
     ctx = click.get_current_context()
     given = {p.name: p.opts[0] for p in ctx.command.params if ctx.get_parameter_source(str(p.name)) == COMMANDLINE}
     forms = {each.source.form if isinstance(each.source, Task) else Document for each in asked}

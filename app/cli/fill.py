@@ -10,7 +10,7 @@ from likely.app.cli.factorisation import unmasking
 from likely.app.cli.opening import RuledCommand, adapter_option, check_place, model_option, open_session, read_text
 from likely.app.cli.replaying_passes import pass_line
 from likely.app.cli.sampling import draw_options, read_recipe, says_recipe
-from likely.app.cli.training import table_options
+from likely.app.cli.table_options import table_options
 from likely.app.heat import one_line, visible
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
 from likely.app.units import bits, json_line

@@ -10,7 +10,8 @@ import click
 
 from likely.app.awake import kept_awake
 from likely.app.cli.opening import Progress, RuledCommand
-from likely.app.cli.training import follow, leave, sign_of, table_options, watch
+from likely.app.cli.table_options import table_options
+from likely.app.cli.training import follow, leave, sign_of, watch
 from likely.app.heat import one_line
 from likely.app.interruption import stopped_by_signals
 from likely.app.training_kind import look_at

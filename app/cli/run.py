@@ -23,7 +23,7 @@ from likely.app.cli.opening import (
 from likely.app.cli.sampling import read_recipe, sampling_options, says_recipe
 from likely.app.cli.searching import is_constrained, known_ends, read_constraint, read_search, search_options, searches
 from likely.app.cli.speed import bound, cache_options, read_strategy, speed_options
-from likely.app.cli.training import table_options
+from likely.app.cli.table_options import table_options
 from likely.engine import choices, ranks
 from likely.engine.errors import ParameterError
 from likely.engine.prompt import single_turn

@@ -1,10 +1,10 @@
-"""A training on the command line: flags made of a table of options, a line of progress, and what is said at its end."""
+"""A training on the command line: a line of progress, and what is said at its end."""
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -19,42 +19,6 @@ if TYPE_CHECKING:
     from likely.app.training_kind import TrainingConfig
     from likely.engine.tune.control import Ended
     from likely.engine.tune.run import TrainingRun
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def table_options(table: type, renamed: Mapping[str, str] = {}) -> Callable[[Command], Command]:
-    """A flag for each option of a table but `data`, with its default; a value that is not given stays None."""
-    hints = get_type_hints(table)
-
-    def add(command: Command) -> Command:
-        for f in reversed(fields(table)):
-            if f.name == "data":
-                continue
-            kind, default = hints[f.name], f.default
-            shown = ", ".join(default) if isinstance(default, tuple) else default
-            text = f"{f.metadata['help'][0].upper()}{f.metadata['help'][1:]}."
-            if kind is not bool and shown != "":
-                text += f" [default: {shown}]"
-            flag = f"--{f.name.replace('_', '-')}"
-            settings: dict[str, Any] = {"default": None, "help": text}
-            if kind is bool:
-                flag = f"{flag}/--no-{f.name.replace('_', '-')}"
-                settings["help"] = f"{text} [default: {'on' if default else 'off'}]"
-            elif kind == tuple[str, ...]:
-                settings |= {"multiple": True, "metavar": "TEXT"}
-            elif f.metadata["choices"]:
-                settings["type"] = click.Choice(f.metadata["choices"])
-            else:
-                settings["type"] = kind
-            names = [flag, "-M"] if f.name == "model" else [flag]
-            command = click.option(*names, f.name, **settings)(command)
-        for old, name in renamed.items():
-            both = f"--{old}/--no-{old}" if hints[name] is bool else f"--{old}"
-            command = click.option(both, old, type=hints[name], default=None, hidden=True)(command)
-        return command
-
-    return add
 
 
 def watch(config: "TrainingConfig", resume: bool) -> NoReturn:

@@ -17,6 +17,7 @@ from likely.engine.diffusion.bound import DRAWS, bound, check_draws
 from likely.engine.diffusion.denoiser import ModelDenoiser
 from likely.engine.errors import NotFinite, ParameterError
 from likely.engine.evaluate.likelihood import Gather, Reader, Request
+from likely.engine.evaluate.protocol import Protocol, diffuses
 from likely.engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Task
 from likely.engine.numerics import damaged
 from likely.engine.statistics.scores import AT_MOST, BOUNDED, BY_BOUND
@@ -82,24 +83,19 @@ class BoundReader:
         return LikelihoodBound(-found.mean, found.error, len(text) - start)
 
 
-def diffuses(session: "Session") -> bool:
-    """Whether its model is a diffusion model."""
-    return getattr(session.model.config, "diffusion", None) is not None
-
-
 def reach(session: "Session") -> int:
     """Tokens of a text before its last, at most; a diffusion model reads the last too."""
     return session.context - (diffuses(session))
 
 
-def reader(session: "Session", *, paths: int = 0, draws: int = 0, seed: int = 0) -> "Reader | BoundReader":
-    """Who scores texts, or bounds them by `draws` masks each. ParameterError for `paths`, which bounds cannot have."""
+def reader(session: "Session", protocol: Protocol) -> "Reader | BoundReader":
+    """Who scores texts, or bounds them. ParameterError for what bounds cannot have: other paths."""
     name = session.info.name
     if not diffuses(session):
         return Reader(session.model, name=name)
-    if paths:
+    if protocol.paths:
         raise ParameterError(f"{name} is a diffusion model, whose tokens have no order: leave out --paths")
-    return BoundReader(session.model, draws=draws or DRAWS, seed=seed, name=name)
+    return BoundReader(session.model, draws=protocol.draws or DRAWS, seed=protocol.seed, name=name)
 
 
 def check(task: Task, name: str) -> None:

@@ -22,12 +22,12 @@ from likely.engine.decode.strategy import Strategy
 from likely.engine.decode.texts import texts_of
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate import bounded, calibration, verifiers
-from likely.engine.evaluate.bounded import LikelihoodBound, diffuses, reach
+from likely.engine.evaluate.bounded import LikelihoodBound, reach
 from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
 from likely.engine.evaluate.contamination import least_likely
 from likely.engine.evaluate.features import cosines
 from likely.engine.evaluate.likelihood import WINDOW, Likelihood, Request, windows
-from likely.engine.evaluate.protocol import Protocol
+from likely.engine.evaluate.protocol import Protocol, diffuses
 from likely.engine.evaluate.tasks import (
     Choices,
     Document,
@@ -87,7 +87,7 @@ def document(
     tokenizer = session.tokenizer
     ids = _whole(text, tokenizer, protocol)
     total = len(text.encode())
-    scorer = protocol.reader(session)
+    scorer = bounded.reader(session, protocol)
     asked = list(enumerate(islice(_windows(ids, session, protocol), limit)))
     sizes = [sum(len(tokenizer.piece(t)) for t in r.texts[0][r.starts[0] :]) for _, r in asked]
     if sizes and limit is None:
@@ -137,7 +137,7 @@ class _Scored:
         self.prefix = protocol.token(session.tokenizer)
         if self.prefix is None and task.form in (ConditionedText, RestatedText):
             raise ParameterError(f"{task.name} asks for a text's first token too: leave out --prefix-token none")
-        self.reader, self.other = (protocol.reader(session) for _ in range(2))
+        self.reader, self.other = (bounded.reader(session, protocol) for _ in range(2))
         self.sampler = _sampler(session, protocol)
         self.known: OrderedDict[str, float] = OrderedDict()  # choices without a context
 

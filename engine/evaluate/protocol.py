@@ -1,13 +1,15 @@
 """Protocol of an evaluation: how items are asked. Knows no task."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from likely.engine.diffusion.bound import DRAWS
 from likely.engine.errors import ParameterError
-from likely.engine.evaluate.bounded import BoundReader, diffuses, reader
-from likely.engine.evaluate.likelihood import Reader
-from likely.engine.session import Session
-from likely.engine.tokenizer import Tokenizer
+from likely.engine.options import option
+
+if TYPE_CHECKING:
+    from likely.engine.session import Session
+    from likely.engine.tokenizer import Tokenizer
 
 USUAL = 512  # tokens of a window where none are asked for
 
@@ -16,19 +18,29 @@ USUAL = 512  # tokens of a window where none are asked for
 class Protocol:
     """How items are asked: with a task's identity and a model's, all that a score depends on."""
 
-    prefix: str = "default"  # default: BOS, else EOS | none | an id
-    window: int = 0  # tokens; 0: USUAL, or one less than the model's context where that is less
-    stride: int = 0  # tokens that a window after the first predicts; 0: all of it
-    paths: int = 0  # tokenisations of each window that are drawn beside the tokenizer's own
-    chat: bool = False
-    strategy: str = ""
-    samples: int = 1  # answers to a question
-    temperature: float = 0.0  # 0: the most likely token
-    seed: int = 0
+    prefix: str = option(
+        "default", "what stands before a text that nothing precedes", flag="--prefix-token", metavar="none|ID",
+        usual="BOS, else EOS",
+    )  # fmt: skip
+    window: int = option(
+        0, "tokens that are predicted from", low=2, usual=f"{USUAL}, or one less than the model's context"
+    )
+    stride: int = option(0, "tokens that a window after the first predicts", low=0, usual="all")
+    paths: int = option(
+        0, "also sum over other tokenisations of texts: so many are drawn, each as long as an answer", low=2, high=4096,
+        usual="none",
+    )  # fmt: skip
+    chat: bool = option(False, "put contexts and texts through the chat template")
+    strategy: str = option("", "how answers are drawn, as in `likely run`; of a search, the best", metavar="NAME")
+    samples: int = option(1, "answers a question: adds pass@k and maj@k", low=1, high=256)
+    temperature: float = option(0.0, "of answers; 0: the likeliest token", flag="--temp", low=0)
+    seed: int = option(0, "of answers that are drawn", low=0)
     unconditional: bool = True  # also the choices' probabilities without their context
-    draws: int = 0  # masks of each text of a diffusion model, whose likelihoods are bounds; 0: of another
+    draws: int = option(  # 0: of a model that is none
+        0, "masks of each text by a diffusion model, whose likelihoods are bounds", low=16, usual=str(DRAWS)
+    )
 
-    def of_model(self, session: Session) -> "Protocol":
+    def of_model(self, session: "Session") -> "Protocol":
         """The same for a model: with the window that it reads, and masks where it is a diffusion model."""
         if not diffuses(session):
             return replace(self.fitted(session.context), draws=0)
@@ -39,11 +51,7 @@ class Protocol:
         too, has as well, so that their windows are of the same text."""
         return replace(self, window=self.window or max(2, min(USUAL, context - 1)))
 
-    def reader(self, session: Session) -> Reader | BoundReader:
-        """Who scores texts for it, or bounds them. ParameterError for what bounds cannot do."""
-        return reader(session, paths=self.paths, draws=self.draws, seed=self.seed)
-
-    def token(self, tokenizer: Tokenizer) -> int | None:
+    def token(self, tokenizer: "Tokenizer") -> int | None:
         """The token in front of a text that nothing precedes; ParameterError for an id that there is not."""
         if self.prefix == "default":
             return tokenizer.bos if tokenizer.bos is not None else tokenizer.end
@@ -54,3 +62,8 @@ class Protocol:
                 f"--prefix-token must be none or an id below {tokenizer.vocab_size}, got {self.prefix!r}"
             )
         return int(self.prefix)
+
+
+def diffuses(session: "Session") -> bool:
+    """Whether its model is a diffusion model."""
+    return getattr(session.model.config, "diffusion", None) is not None

@@ -10,7 +10,6 @@ import pytest
 
 from likely.engine.diffusion.bound import bound
 from likely.engine.errors import LikelyError, ParameterError
-from likely.engine.evaluate import bounded
 from likely.engine.evaluate.bounded import (
     BoundReader,
     LikelihoodBound,
@@ -22,6 +21,7 @@ from likely.engine.evaluate.bounded import (
     reader,
 )
 from likely.engine.evaluate.likelihood import Reader, Request
+from likely.engine.evaluate.protocol import Protocol, diffuses
 from likely.engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Task
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
@@ -76,16 +76,16 @@ def test_a_damaged_model_is_named(tmp_path: Path) -> None:
 def test_who_reads_depends_on_the_model(session: Session) -> None:
     info = SimpleNamespace(name="plain", weights="w")
     plain = Session(FakeCheckpoint(MarkovModel(random_table(0), context=50), info=info))  # type: ignore[arg-type]
-    assert bounded.diffuses(session) and not bounded.diffuses(plain)
+    assert diffuses(session) and not diffuses(plain)
     assert reach(session) == session.context - 1 and reach(plain) == 50
-    exact = reader(plain, paths=3)
+    exact = reader(plain, Protocol(paths=3))
     assert isinstance(exact, Reader) and exact.name == "plain"
-    usual = reader(session)
+    usual = reader(session, Protocol())
     assert isinstance(usual, BoundReader) and (usual.draws, usual.seed, usual.name) == (128, 0, session.info.name)
-    chosen = reader(session, draws=16, seed=4)
+    chosen = reader(session, Protocol(draws=16, seed=4))
     assert isinstance(chosen, BoundReader) and (chosen.draws, chosen.seed) == (16, 4)
     with pytest.raises(ParameterError, match="whose tokens have no order: leave out --paths"):
-        reader(session, paths=1)
+        reader(session, Protocol(paths=1))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""Flags of a verb, made of a table of its options (`engine.options`): their names, types, ranges and help."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import Field, fields
+from typing import Any, TypeVar, get_type_hints
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def table_options(
+    table: type, renamed: Mapping[str, str] = {}, *, ranged: bool = False
+) -> Callable[[Command], Command]:
+    """A flag for each option of a table but `data`, with its default; a value that is not given stays None. `ranged`:
+    of a table that does not check itself, ranges are checked here."""
+    hints = get_type_hints(table)
+
+    def add(command: Command) -> Command:
+        for f in reversed(fields(table)):
+            if f.metadata and f.name != "data":
+                command = _option(f, hints[f.name], ranged=ranged)(command)
+        for old, name in renamed.items():
+            both = f"--{old}/--no-{old}" if hints[name] is bool else f"--{old}"
+            command = click.option(both, old, type=hints[name], default=None, hidden=True)(command)
+        return command
+
+    return add
+
+
+def _option(f: "Field[Any]", kind: Any, *, ranged: bool) -> Callable[[Command], Command]:
+    meta, default = f.metadata, f.default
+    shown = meta["usual"] or (", ".join(default) if isinstance(default, tuple) else default)
+    text = f"{meta['help'][0].upper()}{meta['help'][1:]}."
+    flag = meta["flag"] or f"--{f.name.replace('_', '-')}"
+    settings: dict[str, Any] = {"type": kind, "metavar": meta["metavar"]}
+    if kind is bool:
+        flag, shown = f"{flag}/--no-{flag[2:]}", "on" if default else "off"
+    elif kind == tuple[str, ...]:
+        settings = {"multiple": True, "metavar": "TEXT"}
+    elif meta["choices"]:
+        settings["type"] = click.Choice(meta["choices"])
+    elif ranged and meta["low"] is not None:
+        settings["type"] = (click.IntRange if kind is int else click.FloatRange)(meta["low"], meta["high"])
+    text += "" if shown == "" else f" [default: {shown}]"
+    names = [flag, "-M"] if f.name == "model" else [flag]
+    return click.option(*names, f.name, default=None, help=text, **settings)
