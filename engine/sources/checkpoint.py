@@ -6,7 +6,7 @@ transformer of those; nothing past this module knows where a model came from.
 
 import copy
 import copyreg
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 copyreg.pickle(mx.Dtype, lambda dtype: str(dtype).rpartition(".")[2])  # a dtype is a global: its copy is itself
 T = TypeVar("T")
 GPU = "a GPU runs the graph"
-SPARE = 8 << 20  # bytes that mlx may keep for reuse while a model is being put together
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def _load(
     if kernel.available():
         _ready_kernels(model, precision, progress)
     if mx.default_device() == mx.cpu and not precision.native:
-        yield from _settle(model)
+        yield from hf_folder.settled(model.arrays.values())
     if share is not None and parting is not None:
         from likely.models.parallel.exchange import connect
 
@@ -214,15 +213,6 @@ def _ready_kernels(model: "LanguageModel", precision: Precision, progress: Repor
     autotune.prepare(shapes, progress, logits=dtype)
     autotune.warm(shapes, c.vocab_size, dtype)
     autotune.guarded([kernel.variant("qkv_prepare", dtype, c.head_size)], lambda: model.warm(dtype))
-
-
-def _settle(model: "LanguageModel") -> Iterator[bool]:
-    """Join what the model joins, one product at a time, so that the parts of all are never held beside the wholes."""
-    for array in model.arrays.values():
-        mx.eval(array)
-        if mx.get_cache_memory() > SPARE:
-            mx.clear_cache()
-        yield True
 
 
 Read = tuple[Tokenizer, dict[str, Any], dict[str, Any], Precision, "Sharding | None"]  # arrays, or packed matrices

@@ -4,7 +4,7 @@ The headers are checked first; then mlx reads the tensors lazily and they are co
 the weights and one tensor. On a GPU nothing is read before the first layers need it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from likely.models.parallel.shard import Sharding
 
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
+SPARE = 8 << 20  # bytes that mlx may keep for reuse while a model is being put together
 STORED = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 
 
@@ -44,7 +45,7 @@ def read_weights(folder: Path, precision: Precision) -> Iterator[tuple[str, mx.a
         if array.dtype in FLOATS and array.dtype != precision.dtype:
             array = array.astype(precision.dtype)
         if mx.default_device() == mx.cpu:
-            evaluated(array)
+            _evaluate(array)
         yield name, array
 
 
@@ -85,8 +86,20 @@ def array_of(raw: np.ndarray, dtype: str, shape: Sequence[int]) -> mx.array:
     return mx.array(raw.view(kind).reshape(shape))
 
 
-def evaluated(array: mx.array) -> None:
-    """Compute the array now. CheckpointError where the file that it is read from has changed since it was checked."""
+def settled(arrays: Iterable[mx.array]) -> Iterator[bool]:
+    """Compute a model's arrays one at a time, so that what they are made of is never held beside all of them.
+
+    CheckpointError where a file that they are read from has changed since it was checked.
+    """
+    for array in arrays:
+        _evaluate(array)
+        if mx.get_cache_memory() > SPARE:
+            mx.clear_cache()
+        yield True
+
+
+def _evaluate(array: mx.array) -> None:
+    """Compute the array now: reading a file that has changed since its header was checked ends here."""
     try:
         mx.eval(array)
     except RuntimeError as error:

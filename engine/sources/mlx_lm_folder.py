@@ -11,7 +11,7 @@ from typing import Any
 from likely.engine.errors import CheckpointError, ConfigError
 from likely.engine.sources import safetensors
 from likely.engine.sources.gguf.precision import Precision
-from likely.engine.sources.hf_folder import FLOATS, evaluated
+from likely.engine.sources.hf_folder import FLOATS, settled
 from likely.engine.sources.model_info import packed_by, weight_files
 from likely.engine.whole_file import refuse_pipe
 from likely.metal import mx
@@ -69,9 +69,7 @@ def read_model(
                 "weights: global_scale: mlx has nvfp4 with it packed on a GPU only, and there is no memory to expand it"
             )
     if on_cpu:
-        for array in flat(model.parameters()).values():
-            evaluated(array)
-            yield True
+        yield from settled(flat(model.parameters()).values())
     return ForeignModel(config, model)
 
 
@@ -92,11 +90,10 @@ def _loaded(folder: Path, config: Mapping[str, Any]) -> Any:
         kind = config["model_type"]
         raise ConfigError(f"config: model_type {kind!r} needs the package mlx-lm: pip install mlx-lm") from error
     translated = packed_by(config) in layouts.TRANSLATED
+    setting = {"quantization_config": config["quantization_config"]} if "quantization_config" in config else None
     if translated:
         layouts.settings(config)
-    setting = (
-        {"quantization": {"group_size": 128, "bits": 4}} if translated else None
-    )  # of each matrix its tensors say it
+        setting = {"quantization": {"group_size": 128, "bits": 4}}  # each matrix has its own
 
     def classes(config: dict[str, Any]) -> tuple[Any, Any]:
         model_class, args_class = _classes(config)

@@ -251,7 +251,11 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
         (SEED, {"num_hidden_layers": 3}, "seed_oss does not take this checkpoint: Missing"),
     ):  # fmt: skip
         refused(tiny.write_folder(folder, config | said, llama if config is LLAMA else seed), line)
-    (tiny.write_folder(folder, SEED, seed) / "model.safetensors").rename(folder / "weights.safetensors")
+    beside = tiny.write_folder(folder, SEED, seed) / "hf_quant_config.json"
+    beside.write_text('{"quantization": {"quant_algo": "FP8"}}')
+    refused(folder, "packed by modelopt: Unsupported modelopt quant_algo: FP8")
+    beside.unlink()
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
     refused(folder, "No safetensors found")
     raw = (folder / "weights.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(raw[: len(raw) // 2])
