@@ -35,7 +35,7 @@ def predicted(scored: int, tokens: int) -> str:
     return f"predicted {scored:,} of {tokens:,} token{'' if tokens == 1 else 's'}"
 
 
-def json_line(values: Mapping[str, Any], **units: str) -> str:
+def json_line(values: Mapping[str, Any], /, **units: str) -> str:
     """An object as `--json` prints it, in one line; last in it the units of those keys of it, at any depth, that have
     one. `units` are those of keys that mean something else in other verbs."""
     named = {key: unit for key, unit in {**UNITS, **units}.items() if key in _keys(values)}
