@@ -2,10 +2,14 @@
 
 import re
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
+from likely.engine.inside.causes import why
+from likely.engine.inside.why import Omission, Why, written
+from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.gguf.precision import Precision
 from likely.engine.sources.model_info import ModelInfo
@@ -96,3 +100,31 @@ def test_greedy_continuations(checkpoint: Checkpoint, oracle: object) -> None:
     ours = greedy(checkpoint.model, checkpoint.model.make_cache())
     assert ours == greedy(oracle, make_prompt_cache(oracle))
     assert len({*pairwise(ours)}) > 20  # it says something
+
+
+def test_why_of_any_two_tokens(smollm2: ModelInfo, oracle: Any) -> None:
+    """Ranks by layer, addends and left-out words, of tokens that are no favourites, by mlx-lm's own layers."""
+    session = Session(load("smollm2"))
+    ids = session.tokenizer.encode("Blue light, which has a shorter wavelength than other colors (red),")
+    (reflects,), (of,) = session.tokenizer.encode(" reflects"), session.tokenizer.encode(" of")
+
+    def logprobs(ids: list[int]) -> np.ndarray:
+        row = np.array(oracle(mx.array([ids]))[0, -1], np.float64)
+        return np.asarray(row - row.max() - np.log(np.exp(row - row.max()).sum()))
+
+    found, *omissions = [event for event in why(session, ids, reflects, of) if event is not None]
+    whole, inner = logprobs(ids), oracle.model
+    streams = [inner.embed_tokens(mx.array([ids]))]
+    for layer in inner.layers:
+        streams.append(layer(streams[-1], "causal"))
+    logits = np.array(inner.embed_tokens.as_linear(inner.norm(mx.concatenate(streams)[:, -1])), np.float64)
+    ranks = np.stack([1 + (logits > logits[:, [token]]).sum(axis=1) for token in (reflects, of)], axis=1)
+    assert isinstance(found, Why) and np.abs(ranks - found.ranks).max() <= 1  # neighbours within rounding
+    rows = sum(row.nats for row in written(found.wrote, 6))
+    assert rows == pytest.approx(whole[reflects] - whole[of], abs=7e-4)  # 1e-3 bits
+    assert len(omissions) == len(ids)
+    for left in omissions[:6]:
+        assert isinstance(left, Omission)
+        assert left.nats == pytest.approx(
+            whole[reflects] - logprobs(ids[: left.start] + ids[left.stop :])[reflects], abs=5e-4
+        )

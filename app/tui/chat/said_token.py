@@ -110,6 +110,14 @@ class SaidToken:
                 known = Candidate(token, self.names.name(token), share, None)
             yield known
 
+    def rank_of(self, token: int) -> str:
+        """The rank of one of the two by the model; "" where it is not known."""
+        why = self.answer.why
+        if token == self.said and self.rank is not None:
+            return f"{self.rank:,}"
+        known = dict(zip((why.target, why.foil), why.ranks[-1], strict=True)) if why is not None else {}
+        return f"{known[token]:,}" if token in known else ""
+
     def parts(self, most: int) -> list[WrittenPart]:
         """Who wrote the difference, the largest first, the rest in sums."""
         why = self.answer.why

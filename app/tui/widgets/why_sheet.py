@@ -251,9 +251,10 @@ class WhySheet(LineWidget, can_focus=True):
             ink = look.chosen if chosen else look.text
             end = sheet.width - (16 if drawn else 8)
             sheet.put(0, y, f"{glyphs.chosen if chosen else ' '} ", ink)
-            sheet.put(2, y, row.name, ink, size=12)
+            sheet.put(2, y, row.name, ink, size=11)
+            sheet.right(y, it.rank_of(row.token), look.faint, end=19)
             fill = look.chosen_bar if chosen else look.bar
-            sheet.put(15, y, bar(row.before / scale, max(end - 16, 1), glyphs), fill)
+            sheet.put(20, y, bar(row.before / scale, max(end - 21, 1), glyphs), fill)
             figures = percent(row.before).rjust(7)
             if drawn:
                 after = row.after if row.drawn is None else row.drawn
@@ -366,7 +367,8 @@ class WhySheet(LineWidget, can_focus=True):
         self._shown = min(max(sheet.height - SUMS - 2, FEWEST), PARTS)  # the sums of the rest always have their rows
         parts = it.parts(self._shown)
         total = in_bits(sum(part.nats for part in parts))
-        self._heading(sheet, 0, ("parts", 0), "WROTE IT", f"bits, {names[0]} over {names[1]}", _signed(total))
+        about = cells.fit(f"bits, {names[0]} over {names[1]}", sheet.width - 20)
+        sheet.heading(0, "WROTE IT", about, _signed(total))
         largest = max(abs(part.nats) for part in parts) or 1.0
         half = max((sheet.width - NAME - 9) // 2, 2)
         for y, part in enumerate(parts, 1):
