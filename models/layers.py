@@ -104,7 +104,7 @@ Product = Callable[[Array], Array]
 
 def onto(residual: Array, product: Product, x: Array) -> Array:
     """residual + product(x), as one operation where that can be."""
-    if type(product) is Linear and product.bias is None:
+    if isinstance(product, Linear) and product.bias is None:
         return mx.addmm(residual, x, product.columns)
     return residual + product(x)
 
@@ -126,6 +126,12 @@ class Embedding:
         if isinstance(self.table, PackedRows):
             return self.table.map(lambda part: part[tokens]).floats(self.dtype)
         return self.table[tokens]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(V, C)"""
+        rows, columns = self.table.shape
+        return rows, columns
 
     @property
     def matrix(self) -> Matrix:

@@ -2,12 +2,13 @@
 
 Reading, drawing and scoring go one call a pass. Whoever reads a text to measure it has activations as exact as float32;
 whoever draws asks for `drawing`, which has 16 bits of them and is faster. What that call has not (masks, an inside that
-is seen, adapters, packed or windowed keys, training) goes through the graph: a `Transformer` of the same weights
-expanded, made when wanted. A cache that began native and is read on by the graph is carried over, once. Knows no files.
+is seen, packed or windowed keys, training) goes through the graph (`models.native_graph`), whose matrices are expanded
+when wanted; what stands on the graph (adapters, directions) the call has beside its products, from `renew` on. A cache
+that began native and is read on by the graph is carried over, once. Knows no files.
 """
 
 import copy
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,16 @@ import numpy as np
 from likely.metal import mx, packed
 from likely.metal.attention import Emit, Mask
 from likely.metal.packed import SIXTEEN, PackedMatrix
+from likely.models import native_graph
 from likely.models.cache import FIRST, Cache, KVCache, RowSize
-from likely.models.errors import CacheError, ConfigError
+from likely.models.errors import CacheError
 from likely.models.families import FAMILIES, registry
 from likely.models.model import Activations, LanguageModel
 from likely.models.packed import PackedModel, Weights, refusal
+from likely.models.packed_additions import PackedAdditions
 from likely.models.packed_cache import PackedCache
 from likely.models.rotation import Rotation
 from likely.models.transformer import Transformer
-
-AT_ONCE = 1 << 21  # numbers of a matrix that are unpacked in one piece
 
 
 def refused(config: Mapping[str, Any], names: Sequence[str]) -> str | None:
@@ -58,39 +59,9 @@ def build(config: Mapping[str, Any], weights: Weights, *, expandable: bool = Tru
     shape = registry.described(config, weights)
     names = registry.family(str(config["model_type"])).names(shape)
     packed.use_threads()
-    return NativeModel(PackedModel(shape, names, weights), lambda: _expanded(config, weights, expandable), weights)
-
-
-def _expanded(config: Mapping[str, Any], weights: Weights, expandable: bool) -> Generator[None, None, Transformer]:
-    """The graph of the same numbers, to the bit, in float32."""
-    if not expandable:
-        raise ConfigError(
-            "adapters, attention weights and packed or windowed keys need these weights expanded, and there is not the "
-            f"memory: start with LIKELY_PACKED={packed.OFF}, which keeps them packed in the graph"
-        )
-    arrays = {}
-    for name, found in weights.items():
-        arrays[name] = (yield from _floats(found)) if isinstance(found, PackedMatrix) else mx.array(found)
-        yield
-    model = registry.build(dict(config), arrays, dense=mx.float32)
-    assert isinstance(model, Transformer)
-    for array in model.arrays.values():  # what is joined, one at a time
-        mx.eval(array)
-        yield
-    return model
-
-
-def _floats(matrix: PackedMatrix) -> Generator[None, None, mx.array]:
-    """All its rows, so many at once: new memory can cost more than what is written to it."""
-    rows, columns = matrix.shape
-    step = max(1, AT_ONCE // columns)
-    parts = []
-    for first in range(0, rows, step):
-        parts.append(mx.array(matrix.rows(np.arange(first, min(first + step, rows)))))
-        yield
-    whole = parts[0] if len(parts) == 1 else mx.concatenate(parts)
-    mx.eval(whole)
-    return whole
+    return NativeModel(
+        PackedModel(shape, names, weights), lambda: native_graph.graph(config, weights, expandable=expandable), weights
+    )
 
 
 def as_graph(model: LanguageModel) -> Transformer | None:
@@ -105,39 +76,38 @@ def drawing(model: LanguageModel) -> LanguageModel:
     return model.drawing if isinstance(model, NativeModel) else model
 
 
-class _Expansion:
-    """The graph of some weights, for all that read them: made when wanted, `altered` while it is more than they are."""
+class _Graph:
+    """The graph of some weights, for all that read them, and what is on it as the native call has it."""
 
-    def __init__(self, expand: Callable[[], Generator[None, None, Transformer]]) -> None:
-        self.expand = expand
-        self.graph: Transformer | None = None
-        self.altered = False
+    def __init__(self, make: Callable[[], Transformer]) -> None:
+        self.make = make
+        self.made: Transformer | None = None
+        self.additions: PackedAdditions | None = None
+        self.alone = False  # what is on it the native call has not
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Expansion":
-        twin = _Expansion(self.expand)
-        twin.altered, twin.graph = self.altered, copy.deepcopy(self.graph, memo)
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Graph":
+        twin = copy.copy(self)
+        twin.made = copy.deepcopy(self.made, memo)
         return twin
 
 
 class NativeModel:
-    """A `LanguageModel`. While `altered`, its graph is more than its weights (adapters), and everything goes there."""
+    """A `LanguageModel`. What is put on its graph is on it too from the next `renew`."""
 
     rotations: Sequence[Rotation] = ()  # those that follow the length are refused
     dtype: mx.Dtype = mx.float32
 
-    def __init__(
-        self, fast: PackedModel, expand: Callable[[], Generator[None, None, Transformer]], weights: Weights
-    ) -> None:
+    def __init__(self, fast: PackedModel, graph: Callable[[], Transformer], weights: Weights) -> None:
         self.config = fast.config
-        self._fast, self._weights = fast, weights
-        self._expansion = _Expansion(expand)
+        self._plain = self._beside = fast  # without what is on the graph, and with it
+        self._weights, self._graph = weights, _Graph(graph)
         self._drawn_with = SIXTEEN  # bits
         self._drawing: NativeModel | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "NativeModel":
         """A second one over the same packed weights, which nobody writes; what is on the graph of one is its own."""
         twin = copy.copy(self)
-        twin._expansion, twin._drawing = copy.deepcopy((self._expansion, self._drawing), memo)
+        twin._graph, twin._drawing = copy.deepcopy((self._graph, self._drawing), memo)
         return twin
 
     def with_activations(self, bits: int) -> "NativeModel":
@@ -146,62 +116,68 @@ class NativeModel:
         ConfigError where they gain nothing.
         """
         twin = copy.copy(self)
-        twin._fast, twin._drawn_with, twin._drawing = self._fast.with_activations(bits), bits, None
+        twin._plain = twin._beside = self._plain.with_activations(bits)
+        twin._drawn_with, twin._drawing = bits, None
         return twin
 
     @property
     def drawing(self) -> "NativeModel":
         """The same model, with such activations as are to be drawn with: SIXTEEN bits unless others were asked for."""
-        if self._fast.activation_bits == self._drawn_with:
+        if self._plain.activation_bits == self._drawn_with:
             return self
         if self._drawing is None:
             self._drawing = self.with_activations(self._drawn_with)
         return self._drawing
 
-    @property
-    def altered(self) -> bool:
-        """Whether its graph is more than its weights."""
-        return self._expansion.altered
+    def renew(self) -> None:
+        """Compute with what is on the graph now: adapters and directions natively, all through the graph else."""
+        found = native_graph.additions(self.graph)
+        self._graph.alone = found is None
+        self._graph.additions = PackedAdditions(found, self._plain.outputs) if found else None
 
-    @altered.setter
-    def altered(self, altered: bool) -> None:
-        self._expansion.altered = altered
+    @property
+    def _fast(self) -> PackedModel | None:
+        """The native call with what is on the graph; None where it has not all of it."""
+        if self._graph.alone:
+            return None
+        if self._beside.additions is not self._graph.additions:
+            self._beside = self._plain.with_additions(self._graph.additions)
+        return self._beside
 
     @property
     def expanded(self) -> bool:
-        """Whether its weights lie in memory a second time, as the graph has them."""
-        return self._expansion.graph is not None
+        """Whether its weights lie in memory a second time, as the graph has them: some at least."""
+        return self._graph.made is not None and any(rows.made is not None for rows in native_graph.matrices(self.graph))
 
     @property
     def graph(self) -> Transformer:
-        """The same model whose parts can be seen and replaced; expanded by the first who asks."""
-        for _ in self.expanding():
-            pass
-        assert self._expansion.graph is not None
-        return self._expansion.graph
+        """The same model whose parts can be seen and replaced; its matrices are expanded when they are needed."""
+        if self._graph.made is None:
+            self._graph.made = self._graph.make()
+        return self._graph.made
 
     def expanding(self) -> Iterator[None]:
-        """Have the graph made, a matrix at a time."""
-        if self._expansion.graph is None:
-            self._expansion.graph = yield from self._expansion.expand()
+        """Have the graph's matrices made, one at a time."""
+        for rows in native_graph.matrices(self.graph):
+            yield from rows.unpacking()
 
     def __call__(self, tokens: mx.array, cache: Cache | None = None) -> mx.array:
         return self.head(self.hidden(tokens, cache))
 
     def hidden(self, tokens: mx.array, cache: Cache | None = None, *, mask: Mask | None = None) -> mx.array:
-        if cache is None and not self.altered and mask is None:
-            return mx.array(self._fast.hidden(np.array(tokens), self._fast.make_cache(tokens.shape[1])))
+        fast = self._fast if mask is None else None
+        if cache is None and fast is not None:
+            return mx.array(fast.hidden(np.array(tokens), fast.make_cache(tokens.shape[1])))
         if isinstance(cache, NativeCache):
-            if cache.graph is None and not self.altered and mask is None:
+            if cache.graph is None and fast is not None:
                 cache.native.expected = cache.expected
-                return mx.array(self._fast.hidden(np.array(tokens), cache.native))
+                return mx.array(fast.hidden(np.array(tokens), cache.native))
             cache = cache.carried(self.graph)
         return self.graph.hidden(tokens, cache, mask=mask)
 
     def head(self, hidden: mx.array) -> mx.array:
-        if self.altered:
-            return self.graph.head(hidden)
-        return mx.array(self._fast.head(np.array(hidden)))
+        fast = self._fast
+        return self.graph.head(hidden) if fast is None else mx.array(fast.head(np.array(hidden)))
 
     def make_cache(
         self,
@@ -213,10 +189,10 @@ class NativeModel:
         window: int = 0,
         sinks: int = 0,
     ) -> Cache:
-        if self.altered or bits is not None or window or sinks:
+        if self._graph.alone or bits is not None or window or sinks:
             how = {"bits": bits, "group_size": group_size, "exact": exact, "window": window, "sinks": sinks}
             return self.graph.make_cache(capacity, **how)  # type: ignore[arg-type]
-        return NativeCache(self._fast.make_cache(capacity))
+        return NativeCache(self._plain.make_cache(capacity))
 
     def inspect(self, tokens: mx.array, cache: Cache | None = None, *, emit: Emit | None = None) -> Activations:
         return self.graph.inspect(
@@ -235,8 +211,6 @@ class NativeModel:
     @property
     def arrays(self) -> dict[str, mx.array]:
         """Of packed matrices the bytes, copied."""
-        if self.altered:
-            return self.graph.arrays
         return {
             name: mx.array(found.packed if isinstance(found, PackedMatrix) else found)
             for name, found in self._weights.items()

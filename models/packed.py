@@ -18,6 +18,7 @@ from likely.metal.packed import EIGHT, FEW_BITS, FULL, PackedMatrix
 from likely.models.config import ModelConfig
 from likely.models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 from likely.models.keys import refuse_left
+from likely.models.packed_additions import EMBED, HEAD, PRODUCTS, PackedAdditions
 from likely.models.packed_cache import FIRST, CSpan, CText, PackedCache, spans
 from likely.models.rope import Rope
 
@@ -79,6 +80,7 @@ class _Model(ctypes.Structure):
         *((name, ctypes.c_int) for name in ("pairs", "neighbours", "activation", "activation_bits")),
         *((name, ctypes.c_float) for name in ("eps", "scale", "embed_scale", "residual_scale")),
         *((name, ctypes.c_void_p) for name in ("layer", "norm", "embed", "head")),
+        *((name, ctypes.c_void_p) for name in ("additions", "beside_embed", "beside_head")),
     )
 
 
@@ -128,8 +130,10 @@ class PackedModel:
         library = packed.load()
         assert library is not None
         self._forward = library.handle.likely_forward
-        self._floats = library.handle.likely_forward_floats
-        self._forward.restype, self._floats.restype = None, ctypes.c_long
+        self._floats, self._head = library.handle.likely_forward_floats, library.handle.likely_head
+        self._arranged = library.handle.likely_arranged
+        self._forward.restype, self._floats.restype, self._head.restype = None, ctypes.c_long, None
+        self.additions: PackedAdditions | None = None
 
     def with_activations(self, bits: int) -> "PackedModel":
         """The same weights multiplied by activations of so many bits; ConfigError where EIGHT gain nothing."""
@@ -143,6 +147,21 @@ class PackedModel:
         twin.activation_bits, twin._struct = bits, _Model.from_buffer_copy(self._struct)
         twin._struct.activation_bits = bits
         return twin
+
+    def with_additions(self, additions: PackedAdditions | None) -> "PackedModel":
+        """The same weights with these beside them, in the place of what there is; None: the weights alone."""
+        twin = copy.copy(self)
+        twin.additions, twin._struct = additions, _Model.from_buffer_copy(self._struct)
+        for field, of in (("additions", "layers"), ("beside_embed", "embed"), ("beside_head", "head")):
+            setattr(twin._struct, field, additions and getattr(additions, of))
+        return twin
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """Of each product, as additions name them."""
+        c = self.config
+        sizes = (c.heads + 2 * c.kv_heads) * c.head_size, c.width, 2 * c.mlp_width, c.width
+        return dict(zip(PRODUCTS, sizes, strict=True)) | {EMBED: c.width, HEAD: c.vocab_size}
 
     def make_cache(self, capacity: int = FIRST) -> PackedCache:
         """An empty cache of one text."""
@@ -166,7 +185,12 @@ class PackedModel:
     def head(self, hidden: np.ndarray) -> np.ndarray:
         """Logits [..., V] of hidden states [..., C]."""
         rows = np.ascontiguousarray(hidden, np.float32).reshape(-1, self.config.width)
-        return self._scaled(self.out.product(rows, self.activation_bits)).reshape(*hidden.shape[:-1], -1)
+        logits = np.empty((len(rows), self.config.vocab_size), np.float32)
+        if len(rows):
+            wide = max(self.config.width, self.additions.head_ranks if self.additions else 0)
+            work = np.empty(self._arranged(len(rows), wide), np.float32)
+            self._head(ctypes.byref(self._struct), _at(rows), len(rows), _at(logits), _at(work))
+        return self._scaled(logits).reshape(*hidden.shape[:-1], -1)
 
     def _parts(self, tokens: np.ndarray, cache: PackedCache) -> Iterator[tuple[int, np.ndarray]]:
         """Tokens [B, n] that one call reads, and the number of the first of T; what cannot be read is refused."""
@@ -217,9 +241,6 @@ class PackedModel:
             _at(position),
             ctypes.byref(texts),
             _at(hidden),
-            None,
-            0,
-            None,  # no logits of its own: whoever wants them asks `head`
             _at(tasks),
             _at(work),
         )

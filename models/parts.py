@@ -13,6 +13,7 @@ from likely.metal import mx
 from likely.models.block import Block
 from likely.models.layers import Embedding, JoinedProducts, LayerNorm, RMSNorm, bare, linear
 from likely.models.mlp import GatedMLP, Mixture
+from likely.models.unpacked import UnpackedEmbedding, UnpackedLinear
 from likely.models.weights import Matrix, PackedLayout, PackedRows, arrays, cut, join
 
 Array = mx.array
@@ -120,7 +121,10 @@ class ModelPart:
         return matrix.layout if isinstance(matrix, PackedRows) else None
 
     def numbers(self) -> Array:
-        """The part's numbers, unpacked."""
+        """The part's numbers, unpacked; of a matrix that the graph has not expanded yet, for the one who asks alone."""
+        holder = self.holder
+        if isinstance(holder, UnpackedLinear | UnpackedEmbedding):
+            return holder.rows.cut(self.start, self.stop)
         matrix = self.matrix
         return matrix.floats(mx.float32) if isinstance(matrix, PackedRows) else matrix
 
@@ -180,7 +184,7 @@ def of_block(block: Block, names: TensorNames, index: int) -> Iterator[ModelPart
 
 def table(names: TensorNames, role: str, owner: Any) -> ModelPart:
     """The embedding, or the table of positions."""
-    rows, width = bare(getattr(owner, role)).matrix.shape
+    rows, width = bare(getattr(owner, role)).shape
     return ModelPart(names.path(role), role, BELOW, "table", owner, role, (rows,), 0, width)
 
 

@@ -102,7 +102,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
             ("strategy", "draft_model", "ngram", *SEARCHES, "preset", "order", "bias", *PARAMETERS),
             beside=("resample",),
         ),
-        _rounds("adapters", "kv_bits", "parallel"),
+        _rounds("kv_bits", "parallel"),
         OptionRule(
             f"is of drawing from left to right: {', '.join('--' + name for name in UNMASKING)} are of diffusion models",
             LEFT_TO_RIGHT,
@@ -205,7 +205,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         OptionRule("is how a question is asked, and --raw asks it as it is", ("template",), beside=("raw",)),
     ),
     "explain": (
-        _rounds("adapters", "attended"),
+        _rounds("samples", "attended"),
         OptionRule("is numbers for every layer, head and token: give --json too", ("attended",), needs=("as_json",)),
         OptionRule("is of the posterior of an adapter: put one on with --adapter", ("samples",), needs=("adapters",)),
         OptionRule(

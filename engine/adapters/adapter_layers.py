@@ -4,11 +4,15 @@ Each stands in the place of the bare part, holds it unchanged as `base`, and add
 adapters of one product share one pass over its input. Dropout leaves out inputs: `keep` is the share that stays.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from likely.metal import mx
 from likely.models.layers import Embedding, Product, gated
 from likely.models.mlp import Mixture, gather
+from likely.models.packed_additions import LowRank
 
 if TYPE_CHECKING:
     from likely.engine.adapters.factors import Factors
@@ -71,6 +75,13 @@ class AdaptedProduct(AdapterLayer):
             outs.append(y[..., end:])
         return outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=-1)
 
+    def added(self) -> list[LowRank] | None:
+        """What it adds, as plain data; None where that is of a batch's rows, or leaves inputs out."""
+        if self.keep != 1 or any(f.whole()[0].ndim != 2 for f in self.factors):
+            return None
+        changes: list[Factors | TiedAdapter] = [*self.factors, *self.tied]
+        return [f.low_rank() for f in changes] if self.on else []
+
 
 def _joined(downs: list[Array]) -> Array:
     """First factors [in, r] side by side; where some are of a batch's rows, [B, in, r], so are all."""
@@ -102,6 +113,10 @@ class TiedAdapter:
     def rescaled(self, y: Array, z: Array) -> Array:
         return y + z
 
+    def low_rank(self) -> LowRank:
+        a, b = (np.array(part.astype(mx.float32)) for part in self.whole())
+        return LowRank(self.start, self.stop, a, b, self.scale * self.weight)
+
 
 class AdaptedEmbedding(AdapterLayer):
     """The embedding: a token's row and scale A[token] B."""
@@ -116,6 +131,12 @@ class AdaptedEmbedding(AdapterLayer):
             for f in self.factors:
                 y = y + self.dropped((f.a[tokens] @ f.b) * (f.scale * f.weight)).astype(y.dtype)
         return y
+
+    def added(self) -> list[LowRank] | None:
+        """What it adds, as plain data; None where that leaves inputs out."""
+        if self.keep != 1:
+            return None
+        return [replace(f.low_rank(), start=0, stop=f.site.width) for f in self.factors] if self.on else []
 
 
 class AdaptedMixture(AdapterLayer, Mixture):

@@ -14,6 +14,7 @@ import numpy as np
 
 from likely.engine.errors import ParameterError
 from likely.metal import mx
+from likely.models.packed_additions import LowRank
 from likely.models.parts import ModelPart
 
 Array = mx.array
@@ -89,16 +90,26 @@ class Factors:
         self.norms = mx.sum(mx.square(self.site.numbers().astype(mx.float32)), axis=1)
         return self.norms
 
+    def low_rank(self) -> LowRank:
+        """The change of a matrix or a table as plain data."""
+        arrays = (*self.whole(), self.share(), None if self.shift is None else self.weight * self.shift)
+        a, b, gain, shift = (None if array is None else np.array(array.astype(mx.float32)) for array in arrays)
+        assert a is not None and b is not None
+        return LowRank(self.start, self.stop, a, b, self.scale * self.weight, gain, shift)
+
+    def share(self) -> Array | None:
+        """DoRA: what the rows of the changed matrix are multiplied by [out]."""
+        return None if self.m is None else self.m / mx.stop_gradient(self.magnitude())  # a constant: section 4.3
+
     def rescaled(self, y: Array, z: Array) -> Array:
         """A matrix's output y with its change z; for DoRA, its rows brought to the magnitude m."""
         if self.shift is not None:
             z = z + (self.weight * self.shift).astype(z.dtype)
-        if self.m is None:
+        if (share := self.share()) is None:
             return y + z
         bias = self.site.bias
         plain = y if bias is None else y - bias
-        share = (self.m / mx.stop_gradient(self.magnitude())).astype(y.dtype)  # the norm is a constant: section 4.3
-        out = share * (plain + z)
+        out = share.astype(y.dtype) * (plain + z)
         return out if bias is None else out + bias
 
 

@@ -82,16 +82,18 @@ class Stack:
 
         ParameterError for a model whose layers are not ours.
         """
-        model = transformer(self.session)
-        moved = steering.next_logprobs(model, ids)
+        transformer(self.session)  # or it says why not
+        moved = steering.next_logprobs(self.session.model, ids)
         felt = {name: entry.shown.weight for name, entry in self._entries.items() if entry.shown.weight}
         try:
             for name in felt:
                 self._set(self._entries[name], 0.0)
-            plain = steering.next_logprobs(model, ids)
+            self._renew()
+            plain = steering.next_logprobs(self.session.model, ids)
         finally:
             for name, weight in felt.items():
                 self._set(self._entries[name], weight)
+            self._renew()
         return float(mx.mean(arrays.kl(moved, plain, mx)))
 
     @property
@@ -242,9 +244,13 @@ class Stack:
             raise ParameterError(f"no adapter called {name} is on the model; there: {known}")
         return self._entries[name]
 
-    def _tell(self) -> None:
+    def _renew(self) -> None:
+        """Let a native pass have what is on the graph now."""
         if isinstance(self.session.model, NativeModel):
-            self.session.model.altered = bool(self.identity)
+            self.session.model.renew()
+
+    def _tell(self) -> None:
+        self._renew()
         felt = [entry for entry in self._entries.values() if entry.shown.weight]
         names = (f"{e.shown.name}={e.shown.weight:g} {e.digest[:16]}" for e in felt)
         uncertain = any(entry.posterior is not None for entry in felt)

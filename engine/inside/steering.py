@@ -19,6 +19,7 @@ from likely.engine.home import home
 from likely.engine.sources import array_file
 from likely.engine.whole_file import write_whole
 from likely.metal import mx
+from likely.models.model import LanguageModel
 from likely.models.tap import TappedPass
 from likely.models.transformer import Transformer
 
@@ -121,7 +122,7 @@ def shift(model: Transformer, found: Direction, ids: Sequence[int], weight: floa
         detach(model, found.layer, steered)
 
 
-def next_logprobs(model: Transformer, ids: Sequence[int]) -> mx.array:
+def next_logprobs(model: LanguageModel, ids: Sequence[int]) -> mx.array:
     """Log-probabilities of the next token after each of the last positions of a text, float32 [N, V], N <= `LAST`."""
     hidden = model.hidden(mx.array([list(ids)]))[0, -LAST:]
     found: mx.array = arrays.logprobs(model.head(hidden).astype(mx.float32), mx)

@@ -1,12 +1,11 @@
 """Tuned models by name: a checkpoint, or an adapter's directory on the checkpoint that it was trained on."""
 
-from dataclasses import replace
-
-from likely.engine.adapters import adapters, lora, sites
+from likely.engine.adapters import adapters, lora
 from likely.engine.errors import CheckpointError
 from likely.engine.home import expanded
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
+from likely.models.native import NativeModel
 
 
 def open_model(name: str, progress: Report = silent) -> Checkpoint:
@@ -18,8 +17,9 @@ def open_model(name: str, progress: Report = silent) -> Checkpoint:
     if not stored.model:
         raise CheckpointError(f'{folder / adapters.CONFIG} does not say which model it is for: add "model"')
     checkpoint = load(stored.model, progress)
-    checkpoint = replace(checkpoint, model=sites.trainable(checkpoint.model))
     adapter = adapters.place(checkpoint.model, stored, str(folder))
     if isinstance(adapter, lora.Adapter):
         lora.attach(adapter)
+    if isinstance(checkpoint.model, NativeModel):
+        checkpoint.model.renew()
     return checkpoint

@@ -17,7 +17,7 @@ import ctypes
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -122,15 +122,27 @@ class PackedMatrix:
 
     __slots__ = ("_data", "struct")
 
-    def __init__(self, layout: str, rows: int, columns: int, *, group: int = 0, number: str = "float32") -> None:
-        """`group` and `number`, of the scales, are for the affine layouts. PackedError if there is no such matrix."""
+    def __init__(
+        self,
+        layout: str,
+        rows: int,
+        columns: int,
+        *,
+        group: int = 0,
+        number: str = "float32",
+        room: Callable[[int], np.ndarray] = aligned,
+    ) -> None:
+        """`group` and `number`, of the scales, are for the affine layouts. PackedError if there is no such matrix.
+
+        `room` gives so many bytes, as `aligned` does.
+        """
         if layout not in LAYOUTS or number not in NUMBERS:
             raise PackedError(f"a layout of {', '.join(LAYOUTS)} expected, got {layout} with scales in {number}")
         self.struct = _Matrix(LAYOUTS.index(layout), NUMBERS.index(number), group, rows, columns)
         nbytes = _library().likely_layout(ctypes.byref(self.struct))
         if not nbytes:
             raise PackedError(f"{rows:,} rows of {columns:,} cannot be kept as {layout}, groups of {group}")
-        self._data = aligned(nbytes)
+        self._data = room(nbytes)
         if rows % LANES:  # no codes, no scales: the rows that fill up the last panel
             self._data[-self.struct.panel :] = 0
         self.struct.data = self._data.ctypes.data

@@ -1,4 +1,4 @@
-/* A forward pass: tokens of one or several texts in, their keys and values appended, hidden states and logits out.
+/* A forward pass: tokens of one or several texts in, their keys and values appended, hidden states out.
  *
  * Everything that threads share is cut at fixed places: products at panels, attention at every PART positions of a text
  * whatever spans they are in. Parts are put together in their order. So a row's result is the same, to the bit, alone
@@ -187,8 +187,58 @@ static void join_part(void *context, int task) {
 
 /* --- all layers ------------------------------------------------------------------------------------------------- */
 
-/* y [rows, all parts' rows] (+)= x l^T + bias, with so many bits of activations. */
-static void product(const linear_t *l, const float *x, int rows, float *y, int add, int bits, float *work) {
+typedef struct {
+    const addition_t *a;
+    const float *x;
+    int rows, columns;
+    float *z;
+} inner_t;
+
+enum { DOTS = 4, INNER = 8 * 1024 }; /* ranks of a part; numbers of a matrix from which threads pay, about */
+
+static void inner_part(void *context, int part) {
+    const inner_t *p = context;
+    int ranks = p->a->ranks, first = part * DOTS;
+    likely_kernels()->dots(p->x, p->rows, p->columns, p->a->down + (long)first * p->columns, smaller(DOTS, ranks - first),
+                           p->a->scales + first, p->z + first, ranks);
+}
+
+/* y [rows, all] += what `a` makes of its inner numbers z [rows, ranks]. */
+static void add_ups(const addition_t *a, const float *z, int rows, float *y, long all, float *work) {
+    for (int i = 0; i < a->count; i++) {
+        const up_t *u = a->ups + i;
+        activations_t terms[TERMS];
+        float *to = y + u->start;
+        int of = likely_arrange(u->up, z + u->first, a->ranks, rows, 24, work, terms);
+        likely_multiply(&u->up, 1, terms, of, &to, &all, 1);
+    }
+}
+
+/* y [rows, all] as a product gives it becomes what it is with `a` beside it, its bias excepted. */
+static void add_beside(const addition_t *a, const float *x, int rows, int columns, float *y, int all, float *work) {
+    inner_t inner = {a, x, rows, columns, work};
+    int parts = (a->ranks + DOTS - 1) / DOTS;
+    if ((long)rows * a->ranks * columns >= INNER)
+        share(inner_part, &inner, parts);
+    else
+        for (int part = 0; part < parts; part++)
+            inner_part(&inner, part);
+    add_ups(a, inner.z, rows, y, all, work + (long)rows * a->ranks);
+    for (int r = 0; a->gain && r < rows; r++)
+        for (int i = 0; i < all; i++)
+            y[(long)r * all + i] *= a->gain[i];
+}
+
+static void add_vector(const float *vector, int rows, long n, float *y) {
+    for (long r = 0; r < rows; r++)
+        for (long i = 0; i < n; i++)
+            y[r * n + i] += vector[i];
+}
+
+/* y [rows, all parts' rows] (+)= x l^T + bias and what stands beside it, with so many bits of activations. One with a
+ * gain is not added. */
+static void product(const linear_t *l, const addition_t *a, const float *x, int rows, float *y, int add, int bits,
+                    float *work) {
     int columns = l->parts[0]->columns, all = 0;
     float *outs[3];
     long next[3];
@@ -203,10 +253,12 @@ static void product(const linear_t *l, const float *x, int rows, float *y, int a
             ;
         likely_multiply(l->parts + i, n, terms, of, outs + i, next, add);
     }
+    if (a)
+        add_beside(a, x, rows, columns, y, all, work);
     if (l->bias)
-        for (int r = 0; r < rows; r++)
-            for (int i = 0; i < all; i++)
-                y[(long)r * all + i] += l->bias[i];
+        add_vector(l->bias, rows, all, y);
+    if (a && a->shift)
+        add_vector(a->shift, rows, all, y);
 }
 
 enum { SHARED_ROWS = 8 }; /* from how many a job a row pays */
@@ -219,23 +271,43 @@ static void each_row(part_t run, pass_t *p) {
             run(p, row);
 }
 
-static void add_product(const linear_t *l, const float *post_norm, const float *x, pass_t *p, float *work) {
-    if (!post_norm && p->m->residual_scale == 1) {
-        product(l, x, p->rows, p->x, 1, p->m->activation_bits, work);
+static void add_product(const linear_t *l, const addition_t *a, const float *post_norm, const float *x, pass_t *p,
+                        float *work) {
+    if (!post_norm && p->m->residual_scale == 1 && !(a && a->gain)) {
+        product(l, a, x, p->rows, p->x, 1, p->m->activation_bits, work);
         return;
     }
-    product(l, x, p->rows, p->normed, 0, p->m->activation_bits, work);
+    product(l, a, x, p->rows, p->normed, 0, p->m->activation_bits, work);
     p->weight = post_norm;
     each_row(onto_part, p);
 }
 
-static int wider(int a, int b) {
-    return a > b ? a : b;
+static int ranks_of(const addition_t *a) {
+    return a ? a->ranks : 0;
 }
 
 static int widest(const model_t *m) {
-    int qkv = (m->heads + 2 * m->kv_heads) * m->size;
-    return wider(wider(m->width, 2 * m->mlp_width), qkv);
+    int wide = larger(larger(m->width, 2 * m->mlp_width), (m->heads + 2 * m->kv_heads) * m->size);
+    for (int i = 0; m->additions && i < m->layers; i++) {
+        const additions_t *a = m->additions + i;
+        wide = larger(wide, larger(ranks_of(a->qkv), ranks_of(a->out)));
+        wide = larger(wide, larger(ranks_of(a->gate_up), ranks_of(a->down)));
+    }
+    return larger(wide, larger(ranks_of(m->beside_embed), ranks_of(m->beside_head)));
+}
+
+static void embed(const model_t *m, const int *tokens, int rows, float *x, float *work) {
+    likely_rows(m->embed, tokens, rows, x);
+    const addition_t *a = m->beside_embed;
+    if (a) {
+        for (int r = 0; r < rows; r++)
+            for (int i = 0; i < a->ranks; i++)
+                work[(long)r * a->ranks + i] = a->down[(long)tokens[r] * a->ranks + i] * a->scales[i];
+        add_ups(a, work, rows, x, m->width, work + (long)rows * a->ranks);
+    }
+    if (m->embed_scale != 1)
+        for (long i = 0; i < (long)rows * m->width; i++)
+            x[i] *= m->embed_scale;
 }
 
 /* Floats that a pass needs besides its results: for so many rows, the longest of whose texts has `positions` then. */
@@ -247,12 +319,10 @@ EXPORT long likely_forward_floats(const model_t *m, int rows, int positions) {
 }
 
 /* Reads `rows` tokens, each at its position of its text, those of one text one after another and ascending; their keys
- * and values are appended to the last span, which has room. hidden [rows, width]: after the last norm, if not null;
- * logits [count, vocabulary] of the rows `wanted`. `tasks` has room for 2 rows numbers, `work` for
- * `likely_forward_floats`. One caller at a time for what the last spans share. */
+ * and values are appended to the last span, which has room. hidden [rows, width]: after the last norm. `tasks` has room
+ * for 2 rows numbers, `work` for `likely_forward_floats`. One caller at a time for what the last spans share. */
 EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const int *text, const int *position,
-                           const text_t *texts, float *hidden, const int *wanted, int count, float *logits, int *tasks,
-                           float *work) {
+                           const text_t *texts, float *hidden, int *tasks, float *work) {
     int group = m->heads / m->kv_heads, together = larger(1, QUERIES / group), longest = 0;
     pass_t p = {.m = m, .rows = rows, .text = text, .position = position, .texts = texts};
     p.first = tasks, p.count = tasks + rows;
@@ -271,41 +341,41 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
     p.qkv = work, work += rows * (m->heads + 2L * m->kv_heads) * m->size;
     p.attended = work, work += rows * (long)m->heads * m->size;
     p.found = work, work += (long)p.tasks * m->kv_heads * p.parts * (2L + m->size) * QUERIES;
-    likely_rows(m->embed, tokens, rows, p.x);
-    if (m->embed_scale != 1)
-        for (long i = 0; i < (long)rows * m->width; i++)
-            p.x[i] *= m->embed_scale;
+    embed(m, tokens, rows, p.x, work);
     for (int i = 0; i < m->layers; i++) {
+        static const additions_t none;
+        const additions_t *beside = m->additions ? m->additions + i : &none;
         const layer_t *layer = p.layer = m->layer + i;
         p.index = i;
         p.weight = layer->attn_norm;
         each_row(norm_part, &p);
-        product(&layer->qkv, p.normed, rows, p.qkv, 0, m->activation_bits, work);
+        product(&layer->qkv, beside->qkv, p.normed, rows, p.qkv, 0, m->activation_bits, work);
         each_row(append_part, &p);
         share(attend_part, &p, p.tasks * m->kv_heads * p.parts);
         if (p.tasks > 1)
             share(join_part, &p, p.tasks);
         else
             join_part(&p, 0);
-        add_product(&layer->out, layer->attn_post_norm, p.attended, &p, work);
+        add_product(&layer->out, beside->out, layer->attn_post_norm, p.attended, &p, work);
         p.weight = layer->mlp_norm;
         each_row(norm_part, &p);
-        product(&layer->gate_up, p.normed, rows, p.hidden, 0, m->activation_bits, work);
+        product(&layer->gate_up, beside->gate_up, p.normed, rows, p.hidden, 0, m->activation_bits, work);
         each_row(gate_part, &p);
         float *gated = p.normed;
         p.normed = p.hidden; /* where a product goes that is normed */
-        add_product(&layer->down, layer->mlp_post_norm, gated, &p, work);
+        add_product(&layer->down, beside->down, layer->mlp_post_norm, gated, &p, work);
         p.hidden = p.normed, p.normed = gated;
+        if (beside->shift)
+            add_vector(beside->shift, rows, m->width, p.x);
     }
     p.weight = m->norm;
     each_row(norm_part, &p);
-    if (hidden)
-        __builtin_memcpy(hidden, p.normed, (long)rows * m->width * sizeof(float));
-    if (!count)
-        return;
-    for (int i = 0; i < count; i++)
-        __builtin_memcpy(p.hidden + (long)i * m->width, p.normed + (long)wanted[i] * m->width,
-                         m->width * sizeof(float));
+    __builtin_memcpy(hidden, p.normed, (long)rows * m->width * sizeof(float));
+}
+
+/* Logits [rows, vocabulary] of hidden states; `work` has room as `likely_arranged` says for the larger of the width and
+ * the ranks beside the head. */
+EXPORT void likely_head(const model_t *m, const float *hidden, int rows, float *logits, float *work) {
     linear_t head = {{m->head}, 1, 0};
-    product(&head, p.hidden, count, logits, 0, m->activation_bits, work);
+    product(&head, m->beside_head, hidden, rows, logits, 0, m->activation_bits, work);
 }

@@ -12,6 +12,27 @@ typedef struct {
     const float *bias; /* or null */
 } linear_t;
 
+/* Outputs start.. of a product: `up` [outputs, ranks] times the inner numbers from `first` on. */
+typedef struct {
+    const matrix_t *up;
+    int start, first;
+} up_t;
+
+/* What stands beside a product, low ranks of one adapter or several: y = gain (W x + up (scales * down x)) + bias + shift. */
+typedef struct {
+    const float *down;         /* [ranks, columns]; beside the embedding [vocabulary, ranks] */
+    const float *scales;       /* [ranks] */
+    const up_t *ups;           /* [count] */
+    const float *gain, *shift; /* [outputs], or null */
+    int ranks, count;
+} addition_t;
+
+/* Of a layer; each may be null. */
+typedef struct {
+    const addition_t *qkv, *out, *gate_up, *down;
+    const float *shift; /* [width]: onto the residual stream after it */
+} additions_t;
+
 typedef struct {
     linear_t qkv, out, gate_up, down;
     const float *attn_norm, *mlp_norm;           /* [width] */
@@ -29,6 +50,8 @@ typedef struct {
     const layer_t *layer;
     const float *norm; /* [width]: the last one */
     const matrix_t *embed, *head;
+    const additions_t *additions; /* of each layer, or null */
+    const addition_t *beside_embed, *beside_head; /* or null */
 } model_t;
 
 /* Rows of keys and values of all layers, those of `length` positions valid: keys

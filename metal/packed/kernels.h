@@ -19,6 +19,7 @@ const kernels_t KERNELS = {
     .turn = turn,
     .gate = gate_by,
     .soften = soften,
+    .dots = dots,
     .mix = mix,
     .exponential = exponential,
 };

@@ -69,6 +69,34 @@ static float soften(float *scores, int first, int n, int padded, float *total) {
     return most;
 }
 
+/* out[k] = x . a_k scales[k] for K rows of `a`, side by side. */
+INLINE void dots_of(const int K, const float *x, int columns, const float *a, const float *scales, float *out) {
+#define ROWS(k) _Pragma("unroll") for (int k = 0; k < K; k++)
+    F sums[K];
+    float rest[K];
+    ROWS(k) sums[k] = (F){0}, rest[k] = 0;
+    int i = 0;
+    for (; i + LANES <= columns; i += LANES) {
+        F v = LOAD(F, x + i);
+        ROWS(k) sums[k] += v * LOAD(F, a + (long)k * columns + i);
+    }
+    for (; i < columns; i++)
+        ROWS(k) rest[k] += x[i] * a[(long)k * columns + i];
+    ROWS(k) out[k] = (sum(sums[k]) + rest[k]) * scales[k];
+}
+
+/* out [rows, next] = (x a^T) scales, for a few rows of `a` [count, columns], which stay in a cache. */
+static void dots(const float *x, int rows, int columns, const float *a, int count, const float *scales, float *out,
+                 long next) {
+    for (int r = 0; r < rows; r++, x += columns, out += next) {
+        int k = 0;
+        for (; k + 4 <= count; k += 4)
+            dots_of(4, x, columns, a + (long)k * columns, scales + k, out + k);
+        for (; k < count; k++)
+            dots_of(1, x, columns, a + (long)k * columns, scales + k, out + k);
+    }
+}
+
 enum { AHEAD = 16, CACHED = 4096 }; /* values fetched ahead; numbers that stay in the first cache */
 
 /* out [R, size] += weights [R, next] by `count` values [*, size], in their order: `width` vectors of a value at once, as

@@ -70,6 +70,8 @@ typedef struct {
     void (*turn)(float *x, int pairs, int neighbours, const float *cosines, const float *sines);
     void (*gate)(const float *gate, const float *up, int n, int activation, float *y);
     float (*soften)(float *scores, int first, int n, int padded, float *total);
+    void (*dots)(const float *x, int rows, int columns, const float *a, int count, const float *scales, float *out,
+                 long next);
     void (*mix)(const float *weights, long next, int rows, int count, const float *values, int size, float *out);
     float (*exponential)(float x);
 } kernels_t;

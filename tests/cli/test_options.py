@@ -55,13 +55,12 @@ diff: a b T !--top 51
 """  # verb: calls, each with the option that it is refused for behind a !
 TOLD = """
 explain t --formula -c x | --candidate
-explain t --activation-bits 8 -A a | --adapter
 run --replay f -M m | --model
 bench kernels -M m | --model
 tune rows --kind full --rank 4 | rank
 tune rows --beta 0.2 | beta
 tune rows --epochs 1 --steps 2 | epochs
-run p --activation-bits 8 -A a | --adapter
+run p --activation-bits 8 --kv-bits 8 | --kv-bits
 posterior ensemble a | OTHERS
 estimate curve f --sizes 1,x | whole numbers with commas between them such as 20,40,80, got '1,x'
 scale fit f --budget 0 | takes floating-point operations above 0 such as 1e18, got

@@ -39,7 +39,7 @@ from likely.metal import mx
 from likely.metal.packed import LEVELS
 from likely.metal.packed import load as load_library
 from likely.models.native import NativeModel
-from tests.engine.attach.test_stack import write
+from tests.engine.attach.test_stack import with_posterior, write
 from tests.engine.test_native import CONFIG, GREEDY, TEXT
 from tests.engine.tiny import weights, write_gguf
 from tests.engine.tune.tiny import samples
@@ -128,6 +128,13 @@ def adapted(session: Session, folder: Path) -> Any:
     return found
 
 
+def uncertain(session: Session, folder: Path) -> Any:
+    plain = load(session.info.path, precision=Precision(mx.float32, packed=False))
+    Stack(session).add(with_posterior(session, write(plain, folder / "style", 1, modules=("q_proj",))))
+    assert session.average is not None
+    return session.average(2)(mx.array([TEXT[:40]]))
+
+
 def packed_keys(session: Session, folder: Path) -> Any:
     quantised = Session(session.checkpoint, bits=8, group_size=32)
     return tokens(quantised, TEXT), quantised.logits_after(TEXT)
@@ -184,8 +191,8 @@ def shared(session: Session, folder: Path) -> Any:
 USES: dict[str, Use] = dict(
     zip(
         (path.use for path in PATHS),
-        (answers, measures, searches, guesses, bound, kept, turns, adapted, packed_keys, windowed, looked_at, tuned,
-         fused, quantised, shared),
+        (answers, measures, searches, guesses, bound, kept, turns, adapted, uncertain, packed_keys, windowed, looked_at,
+         tuned, fused, quantised, shared),
         strict=True,
     )
 )  # fmt: skip

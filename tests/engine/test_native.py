@@ -91,7 +91,7 @@ def test_what_is_measured_is_what_float64_says_whatever_was_drawn_before(path: P
     np.testing.assert_array_equal(found["score"], [s.logprob for s in Session(load(path)).score(TEXT, start=1)])
 
 
-def test_what_was_drawn_while_an_adapter_was_on_went_through_the_graph(path: Path, tmp_path: Path) -> None:
+def test_an_adapter_comes_and_goes_in_mid_answer_as_on_the_graph(path: Path, tmp_path: Path) -> None:
     plain = graph_of(path)
     style = write(plain, tmp_path / "style", 1)
     sessions = [Session(load(path)), Session(plain)]
@@ -111,7 +111,7 @@ def test_what_was_drawn_while_an_adapter_was_on_went_through_the_graph(path: Pat
         stack.clear()
         np.testing.assert_array_equal(session.logits_after(TEXT), base)
     assert tokens[0] == tokens[1]
-    assert isinstance(sessions[0].model, NativeModel) and not sessions[0].model.altered
+    assert isinstance(sessions[0].model, NativeModel) and not sessions[0].model.expanded
 
 
 def test_an_adapter_is_on_one_of_two_twins(path: Path, tmp_path: Path) -> None:

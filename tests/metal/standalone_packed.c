@@ -22,8 +22,8 @@ void likely_bins(const float *x, int n, const scan_t *found, const int *ids, con
                  const float *edges, int *counts, double *sums, float *base);
 long likely_forward_floats(const model_t *m, int rows, int positions);
 void likely_forward(const model_t *m, int rows, const int *tokens, const int *text, const int *position,
-                    const text_t *texts, float *hidden, const int *wanted, int count, float *logits, int *tasks,
-                    float *work);
+                    const text_t *texts, float *hidden, int *tasks, float *work);
+void likely_head(const model_t *m, const float *hidden, int rows, float *logits, float *work);
 
 static uint8_t arena[64 << 20] __attribute__((aligned(64)));
 static long used;
@@ -99,6 +99,16 @@ static const matrix_t *weights(int rows, int columns) {
     return m;
 }
 
+/* What stands beside a product. */
+static const addition_t *beside(int outputs, int columns) {
+    addition_t *a = room(sizeof *a);
+    up_t *up = room(sizeof *up);
+    a->ranks = number(), a->count = 1, a->ups = up;
+    a->down = in((long)a->ranks * columns * 4), a->scales = in(a->ranks * 4), a->gain = in(outputs * 4);
+    up->start = up->first = 0, up->up = weights(outputs, a->ranks);
+    return a;
+}
+
 static void forward(void) {
     int vocabulary = number();
     model_t m = {.layers = number(), .width = number(), .heads = number(), .kv_heads = number(), .size = number()};
@@ -109,7 +119,8 @@ static void forward(void) {
     const float *turns = in((long)rows * m.size * 4);
     m.embed = m.head = weights(vocabulary, m.width);
     layer_t *layers = room(m.layers * sizeof *layers);
-    for (int i = 0; i < m.layers; i++)
+    additions_t *additions = room(m.layers * sizeof *additions);
+    for (int i = 0; i < m.layers; i++) {
         layers[i] = (layer_t){
             .qkv = {{weights(q, m.width), weights(kv, m.width), weights(kv, m.width)}, 3},
             .out = {{weights(m.width, q)}, 1},
@@ -119,16 +130,19 @@ static void forward(void) {
             .mlp_norm = in(m.width * 4),
             .turns = turns,
         };
-    m.layer = layers, m.norm = in(m.width * 4);
+        additions[i] = (additions_t){.down = beside(m.width, m.mlp_width), .shift = in(m.width * 4)};
+    }
+    m.layer = layers, m.additions = additions, m.norm = in(m.width * 4);
     int capacity = (rows + 15) / 16 * 16, *texts = room(rows * 4), *positions = room(rows * 4);
     long cache = (long)m.layers * m.kv_heads * capacity * m.size * 4;
     span_t span = {room(cache), room(cache), capacity, 0};
     text_t text = {&span, 1, 0};
     for (int i = 0; i < rows; i++)
         texts[i] = 0, positions[i] = i;
-    float *logits = room((long)rows * vocabulary * 4);
-    likely_forward(&m, rows, tokens, texts, positions, &text, 0, positions, rows, logits, room(rows * 8),
+    float *hidden = room((long)rows * m.width * 4), *logits = room((long)rows * vocabulary * 4);
+    likely_forward(&m, rows, tokens, texts, positions, &text, hidden, room(rows * 8),
                    room(likely_forward_floats(&m, rows, rows) * 4));
+    likely_head(&m, hidden, rows, logits, room(likely_arranged(rows, m.width) * 4));
     out(logits, (long)rows * vocabulary * 4);
 }
 

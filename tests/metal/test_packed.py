@@ -16,10 +16,13 @@ import pytest
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 
+from likely.engine.inside import steering
+from likely.engine.inside.steering import Direction
 from likely.engine.sources.gguf.blocks import AFFINE as GGUF_AFFINE
 from likely.metal import mx, packed
 from likely.metal.packed import FEW_BITS, LEVELS, NUMBERS, SIXTEEN, PackedError, PackedMatrix
 from likely.models.families import registry
+from likely.models.transformer import Transformer
 from tests.models.oracle import flat, reference
 from tests.models.test_families import SAME, V
 
@@ -424,7 +427,10 @@ def test_a_scan_on_both_machines(machine: str, standalone: dict[str, list[str]])
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_a_whole_pass_on_both_machines(machine: str, standalone: dict[str, list[str]]) -> None:
-    """A Llama whose matrices are packed in several ways by turns, against the graph of the same numbers."""
+    """A Llama whose matrices are packed in several ways by turns, against the graph of the same numbers.
+
+    Beside the last product of each layer there is a low rank, and a vector is added after it.
+    """
     config = SAME["llama"] | {"hidden_size": 96, "intermediate_size": 160, "head_dim": 16, "num_hidden_layers": 2}
     arrays = {name: np.array(a) for name, a in flat(reference(config).parameters()).items()}
     shape = registry.described(config, arrays)
@@ -443,12 +449,22 @@ def test_a_whole_pass_on_both_machines(machine: str, standalone: dict[str, list[
         return struct.pack("<2i", packed.LAYOUTS.index(kind), raw.nbytes // len(w)) + raw.tobytes()
 
     request.append(matrix(names.path("embed")))
+    rng, after = np.random.default_rng(1), []
     for i in range(shape.layers):
         request += [matrix(names.path(role, i)) for role in ("q", "k", "v", "o", "gate", "up", "down")]
         request += [arrays[f"{names.path(role, i)}.weight"].tobytes() for role in ("attn_norm", "mlp_norm")]
+        a, b, scales, gain, vector = (rng.normal(size=n).astype(np.float32) for n in ((5, 160), (96, 5), 5, 96, 96))
+        request += [struct.pack("<i", 5), a.tobytes(), scales.tobytes(), gain.tobytes()]
+        request += [struct.pack("<2i", packed.LAYOUTS.index("F32"), b[0].nbytes), b.tobytes(), vector.tobytes()]
+        down = f"{names.path('down', i)}.weight"
+        arrays[down] = gain[:, None] * (arrays[down] + b * scales @ a)
+        after.append(Direction(i, mx.array(vector)))
     request.append(arrays[f"{names.path('norm')}.weight"].tobytes())
     got = np.frombuffer(run(standalone, machine, 2, *request), np.float32).reshape(len(ids), V)
     graph = registry.build(config, {name: mx.array(a) for name, a in arrays.items()})
+    assert isinstance(graph, Transformer)
+    for vector in after:
+        steering.attach(graph, vector)
     want = np.array(graph(mx.array(ids[None]))[0])
     assert np.abs(got - want).max() < 2e-5 * np.abs(want).max()
 

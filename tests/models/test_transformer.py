@@ -83,6 +83,7 @@ class Exact:
 
     def __init__(self, model: Transformer) -> None:
         self.c = model.config
+        self.after: dict[int, Array] = {}  # a layer -> what is added to the residual stream after it
         self.parts: dict[tuple[int, str], tuple[Array, Array | None]] = {}
         for part in model.parts():
             weight, bias = np.array(part.numbers()).astype(np.float64), part.bias
@@ -152,7 +153,7 @@ class Exact:
             a = self.normed(i, "attn_post_norm", self.attention(i, self.normed(i, "attn_norm", x), length))
             h = x + c.residual_scale * a
             y = self.mlp(i, self.normed(i, "mlp_norm", x if c.parallel else h))
-            x = h + c.residual_scale * self.normed(i, "mlp_post_norm", y)
+            x = h + c.residual_scale * self.normed(i, "mlp_post_norm", y) + self.after.get(i, 0)
             states.append(x)
         return [*states, self.normed(c.layers, "norm", x)]
 

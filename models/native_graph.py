@@ -1,0 +1,118 @@
+"""The graph of packed weights: a `Transformer` over the same numbers, and what stands around its parts, as additions.
+
+What holds a part as `base` and says what it adds is an addition to the native call too (`models.packed_additions`).
+Knows no files, and neither adapters nor directions.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from likely.metal import mx
+from likely.metal.packed import PackedMatrix
+from likely.models.families import registry
+from likely.models.layers import bare
+from likely.models.packed import Weights
+from likely.models.packed_additions import EMBED, HEAD, PRODUCTS, Additions, LowRank
+from likely.models.transformer import Transformer
+from likely.models.unpacked import UnpackedEmbedding, UnpackedLinear, UnpackedRows
+
+
+def graph(config: Mapping[str, Any], weights: Weights, *, expandable: bool) -> Transformer:
+    """The graph of a configuration's packed weights, to the bit, in float32; of its matrices none is made yet.
+
+    `expandable`: there is memory for them.
+    """
+    arrays = {
+        name: mx.zeros(found.shape) if isinstance(found, PackedMatrix) else mx.array(found)
+        for name, found in weights.items()
+    }
+    model = registry.build(dict(config), arrays)
+    assert isinstance(model, Transformer)
+    products: dict[tuple[int, str], list[Any]] = {}
+    for part in model.parts():
+        if part.kind != "norm":
+            products.setdefault((id(part.owner), part.slot), []).append(part)
+    tables = {}
+    for parts in products.values():
+        first = parts[0]
+        packed = [weights[f"{part.path}.weight"] for part in parts]
+        rows = UnpackedRows([matrix for matrix in packed if isinstance(matrix, PackedMatrix)], keeps=expandable)
+        if first.kind == "table":
+            tables[first.slot] = rows
+            setattr(first.owner, first.slot, UnpackedEmbedding(rows, model.dtype))
+            continue
+        biases = [part.bias for part in parts if part.bias is not None]
+        made = UnpackedLinear(rows, mx.concatenate(biases) if biases else None)
+        if made.bias is not None:
+            mx.eval(made.bias)
+        setattr(first.owner, first.slot, made)
+    if model.config.tied:
+        model.out = UnpackedLinear(tables["embed"], None)
+    return model
+
+
+def matrices(model: Transformer) -> list[UnpackedRows]:
+    """Those of its matrices that are packed ones still, whether they have been made or not."""
+    holders = [part.holder for part in model.parts()]
+    found = [holder.rows for holder in holders if isinstance(holder, UnpackedLinear | UnpackedEmbedding)]
+    return list({id(rows): rows for rows in found}.values())
+
+
+@runtime_checkable
+class AddingLayer(Protocol):
+    """What stands around a product or the embedding and adds low ranks to it."""
+
+    base: Any
+
+    def added(self) -> Sequence[LowRank] | None:
+        """What it adds; None where that is no such thing."""
+        ...
+
+
+@runtime_checkable
+class MovingBlock(Protocol):
+    """What stands around a block and adds a vector to what it gives."""
+
+    base: Any
+
+    @property
+    def shift(self) -> mx.array:
+        """[C]"""
+        ...
+
+
+def additions(model: Transformer) -> Additions | None:
+    """What stands around the parts of a model on packed weights; None where that is more than low ranks and vectors."""
+    layers: list[dict[str, Sequence[LowRank]]] = []
+    after: dict[int, np.ndarray] = {}
+    for index, block in enumerate(model.blocks):
+        core: Any = bare(block)
+        mlp: Any = core.mlp
+        around: Any = block
+        while around is not core:
+            if not isinstance(around, MovingBlock):
+                return None
+            after[index] = after.get(index, 0) + np.array(around.shift.astype(mx.float32))
+            around = around.base
+        found = _added(zip(PRODUCTS, (core.qkv, core.out, mlp.gate_up, mlp.down), strict=True))
+        if found is None:
+            return None
+        layers.append(found)
+    ends = _added(((EMBED, model.embed), (HEAD, model.out)))
+    return None if ends is None else Additions(layers, ends, after)
+
+
+def _added(parts: Any) -> dict[str, Sequence[LowRank]] | None:
+    found = {}
+    for name, layer in parts:
+        if not isinstance(bare(layer), UnpackedLinear | UnpackedEmbedding):
+            return None  # other numbers
+        if hasattr(layer, "base"):
+            added = layer.added() if isinstance(layer, AddingLayer) and layer.base is bare(layer) else None
+            if added is None:
+                return None
+            if added:
+                found[name] = added
+    return found

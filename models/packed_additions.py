@@ -1,0 +1,151 @@
+"""Additions to a model on packed weights: low ranks beside its products and vectors after its layers (forward.h).
+
+`Additions` are plain data in numpy; `PackedAdditions` are the same as the native call reads them. Neither knows
+adapters or directions: what stands on the graph says what it adds (`models.native_graph`).
+"""
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from likely.metal import packed
+from likely.metal.packed import ALIGNED, LANES, PackedMatrix
+
+PRODUCTS = ("qkv", "out", "gate_up", "down")  # of a layer
+EMBED, HEAD = "embed", "head"
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """Change of a product's outputs [start, stop): y becomes gain (y + scale (x A) B) + shift, biases after the gain.
+
+    A [in, r] and B [r, stop - start], float32; of the embedding A is [V, r], and a token's row stands for x A.
+    """
+
+    start: int
+    stop: int
+    a: np.ndarray
+    b: np.ndarray
+    scale: float
+    gain: np.ndarray | None = None  # [stop - start]
+    shift: np.ndarray | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """At most, as the call has it."""
+        return int(self.a.nbytes + -(-self.b.shape[1] // LANES) * LANES * self.b.shape[0] * 4 + 2 * ALIGNED)
+
+
+@dataclass(frozen=True)
+class Additions:
+    """All that a model has beside its weights."""
+
+    layers: Sequence[Mapping[str, Sequence[LowRank]]]  # of each layer, by PRODUCTS
+    ends: Mapping[str, Sequence[LowRank]] = field(default_factory=dict)  # by EMBED and HEAD
+    after: Mapping[int, np.ndarray] = field(default_factory=dict)  # a layer -> what is added to what it gives, [C]
+
+    def __bool__(self) -> bool:
+        return any(map(bool, self.layers)) or bool(self.ends) or bool(self.after)
+
+
+class _Up(ctypes.Structure):
+    """`up_t` of forward.h."""
+
+    _fields_ = (("up", ctypes.c_void_p), ("start", ctypes.c_int), ("first", ctypes.c_int))
+
+
+class _Addition(ctypes.Structure):
+    """`addition_t` of forward.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("down", "scales", "ups", "gain", "shift")),
+        ("ranks", ctypes.c_int),
+        ("count", ctypes.c_int),
+    )
+
+
+class _Additions(ctypes.Structure):
+    """`additions_t` of forward.h."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in (*PRODUCTS, "shift"))
+
+
+class _Room:
+    """Memory in the order in which it is read: large, it has large pages, and what comes next is fetched ahead."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._data, self._used = packed.aligned(nbytes), 0
+
+    def take(self, nbytes: int) -> np.ndarray:
+        """So many bytes of it, uint8, that begin at a cache line."""
+        start, self._used = self._used, self._used + -(-nbytes // ALIGNED) * ALIGNED
+        assert self._used <= self._data.nbytes
+        return self._data[start : start + nbytes]
+
+
+class PackedAdditions:
+    """The additions as the call reads them, with all that they point to; never written again."""
+
+    def __init__(self, additions: Additions, outputs: Mapping[str, int]) -> None:
+        """`outputs` of each product, by PRODUCTS, EMBED and HEAD."""
+        self._kept: list[Any] = []
+        every = [change for part in (*additions.layers, additions.ends) for found in part.values() for change in found]
+        self._room = _Room(sum(change.nbytes for change in every))
+        self._layers = (_Additions * len(additions.layers))()
+        for index, layer in enumerate(additions.layers):
+            for product, changes in layer.items():
+                setattr(self._layers[index], product, self._addition(changes, outputs[product]))
+            if (vector := additions.after.get(index)) is not None:
+                self._layers[index].shift = self._numbers(vector)
+        self.layers = ctypes.addressof(self._layers)
+        ends = {
+            end: self._addition(changes, outputs[end], table=end == EMBED) for end, changes in additions.ends.items()
+        }
+        self.embed, self.head = ends.get(EMBED), ends.get(HEAD)
+        self.head_ranks = sum(change.a.shape[1] for change in additions.ends.get(HEAD, ()))
+
+    def _addition(self, changes: Sequence[LowRank], outputs: int, *, table: bool = False) -> int:
+        """Those of the same outputs are one product; all of them share the pass over the input."""
+        sites: dict[tuple[int, int], list[LowRank]] = {}
+        for change in changes:
+            sites.setdefault((change.start, change.stop), []).append(change)
+        ordered = [change for site in sites.values() for change in site]
+        a = np.concatenate([change.a for change in ordered], axis=1)
+        down = self._room.take(a.nbytes).view(np.float32).reshape(a.shape if table else a.T.shape)
+        down[:] = a if table else a.T
+        ups, first = (_Up * len(sites))(), 0
+        for up, ((start, _), site) in zip(ups, sites.items(), strict=True):
+            rows = np.concatenate([change.b for change in site]).T
+            matrix = PackedMatrix("F32", *rows.shape, room=self._room.take).fill(np.ascontiguousarray(rows, np.float32))
+            up.up, up.start, up.first = ctypes.addressof(matrix.struct), start, first
+            first += rows.shape[1]
+            self._kept.append(matrix)
+        self._kept.append(ups)
+        made = _Addition(
+            down=down.ctypes.data,
+            scales=self._numbers(np.repeat([c.scale for c in ordered], [c.a.shape[1] for c in ordered])),
+            ups=ctypes.addressof(ups),
+            gain=self._spread(np.ones(outputs), [(c, c.gain) for c in ordered], np.multiply),
+            shift=self._spread(np.zeros(outputs), [(c, c.shift) for c in ordered], np.add),
+            ranks=first,
+            count=len(ups),
+        )
+        self._kept.append(made)
+        return ctypes.addressof(made)
+
+    def _spread(
+        self, whole: np.ndarray, parts: Sequence[tuple[LowRank, np.ndarray | None]], onto: np.ufunc
+    ) -> int | None:
+        """The vectors of some changes, each on its outputs of the `whole`; None where there is none."""
+        given = [(change, vector) for change, vector in parts if vector is not None]
+        for change, vector in given:
+            onto(whole[change.start : change.stop], vector, out=whole[change.start : change.stop])
+        return self._numbers(whole) if given else None
+
+    def _numbers(self, array: np.ndarray) -> int:
+        made = np.ascontiguousarray(array, np.float32)
+        self._kept.append(made)
+        return int(made.ctypes.data)

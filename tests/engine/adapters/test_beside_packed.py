@@ -1,0 +1,138 @@
+"""What stands beside packed products, in the native call, against the model's definition in float64 with it merged."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from likely.engine.adapters import lora, sites
+from likely.engine.adapters.factors import Factors
+from likely.engine.inside import steering
+from likely.engine.inside.steering import Direction
+from likely.metal import mx, packed
+from likely.metal.packed import LEVELS
+from likely.models.native import NativeModel
+from tests.models.test_families import SAME
+from tests.models.test_passes import REFUSED, natively
+from tests.models.test_transformer import Exact, built, off, text
+
+pytestmark = pytest.mark.linux
+CLOSE = 2e-5  # of the largest logit, as every way is held to it
+
+
+def made(model: NativeModel, patterns: Iterable[str], rank: int, kind: str = "lora", seed: int = 0) -> lora.Adapter:
+    """An adapter of random factors on these modules, those of them that there are."""
+    every = sites.sites(model.graph)
+    chosen = [site for site in every if site.name.rsplit(".", 1)[-1] in patterns]
+    adapter = lora.create(chosen, rank=rank, scale=2.0, kind=kind)
+    for i, (name, array) in enumerate(adapter.parameters().items()):
+        adapter.set({name: array + 0.1 * mx.random.normal(array.shape, key=mx.random.key(100 * seed + i))})
+    return adapter
+
+
+class Merged(Exact):
+    """The definition, its numbers changed one by one in float64."""
+
+    def put(self, f: Factors, weight: float) -> None:
+        a, b = (np.array(array).astype(np.float64) for array in (f.a, f.b))
+        w, bias = self.parts[f.site.layer, f.site.role]
+        w = w + f.scale * weight * (a @ b if f.site.kind == "table" else (a @ b).T)
+        if f.m is not None:
+            w = w * (np.array(f.m) / np.linalg.norm(w, axis=1))[:, None]
+        if f.shift is not None:
+            bias = (0 if bias is None else bias) + weight * np.array(f.shift)
+        self.parts[f.site.layer, f.site.role] = w, bias
+
+
+@pytest.mark.parametrize("name", [name for name in SAME if name not in REFUSED])
+def test_adapters_and_directions_stand_beside_packed_products(name: str) -> None:
+    """Two LoRA on the same products at other weights, a bias, DoRA, the embedding and the head, two directions.
+
+    At once and token by token; weighed anew, taken off; nothing of it needs the weights unpacked.
+    """
+    net = built(name)
+    model, base = natively(name, net), np.array(natively(name, net)(mx.array([text(9)])))
+    wide = made(
+        model, ["q_proj", "k_proj", "qkv_proj", "up_proj", "gate_up_proj", "embed_tokens", "lm_head"], 3, seed=1
+    )
+    some = made(model, ["q_proj", "v_proj", "qkv_proj", "up_proj", "embed_tokens"], 5, seed=2)
+    rows = made(model, ["o_proj", "gate_proj", "down_proj"], 2, "dora", seed=3)
+    shifted = next(f for f in wide.factors.values() if f.site.kind == "matrix")
+    shifted.shift = mx.random.normal((shifted.site.height,), key=mx.random.key(9))
+    rng = np.random.default_rng(0)
+    vectors = [rng.normal(size=net.config.width).astype(np.float32) for _ in range(2)]
+    lora.attach(wide)
+    lora.attach(some, weight=-0.5)
+    lora.attach(rows)
+    on = [steering.attach(model.graph, Direction(1, mx.array(vector)), 0.3) for vector in vectors]
+    model.renew()
+
+    def check(weights: dict[int, float], pushed: float) -> None:
+        exact = Merged(net)
+        for adapter, weight in ((wide, weights[0]), (some, weights[1]), (rows, weights[2])):
+            for f in adapter.factors.values() if weight else ():
+                exact.put(f, weight)
+        exact.after = {1: pushed * sum(vectors)}
+        texts, cache = [text(9, 1), text(9, 2)], model.make_cache(16)
+        want = np.stack([exact(one) for one in texts])
+        assert off(model(mx.array(texts)), want) < CLOSE
+        got = [model(mx.array(texts)[:, low:high], cache) for low, high in ((0, 6), (6, 7), (7, 9))]
+        assert off(mx.concatenate(got, axis=1), want) < CLOSE
+
+    check({0: 1.0, 1: -0.5, 2: 1.0}, 0.3)
+    lora.rescale(wide, 0.25), lora.rescale(some, 2.0), lora.detach(rows)
+    on[0].weight = on[1].weight = -0.2
+    model.renew()
+    check({0: 0.25, 1: 2.0, 2: 0.0}, -0.2)
+    assert not model.expanded
+    lora.detach(wide), lora.detach(some)
+    for one in reversed(on):
+        steering.detach(model.graph, 1, one)
+    model.renew()
+    np.testing.assert_array_equal(np.array(model(mx.array([text(9)]))), base)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_token_beside_an_adapter_is_the_same_to_the_bit_however_it_is_read(level: str) -> None:
+    """On every kind of kernel; and the graph says the same."""
+    library = packed.load()
+    assert library is not None
+    model = natively("llama", built("llama"))
+    adapter = made(model, ["q_proj", "v_proj", "o_proj", "gate_proj", "embed_tokens"], 5)
+    lora.attach(adapter)
+    model.renew()
+    tokens = mx.array([text(40, 1), text(40, 2), text(40, 3)])
+    library.handle.likely_packed_init(LEVELS.index(level))
+    try:
+        want, cache = np.array(model(tokens)), model.make_cache()
+        got = [model(tokens[:1, low:high], cache) for low, high in ((0, 1), (1, 18), (18, 20), (20, 39), (39, 40))]
+    finally:
+        library.handle.likely_packed_init(len(LEVELS) - 1)
+    np.testing.assert_array_equal(np.array(mx.concatenate(got, axis=1)), want[:1])
+    assert off(model.graph(tokens), want.astype(np.float64)) < CLOSE
+
+
+def test_what_the_call_does_not_know_goes_through_the_graph() -> None:
+    """A matrix that is another, a factor that differs from row to row; and natively again once it is gone."""
+    net = built("llama")
+    model, tokens = natively("llama", net), mx.array([text(9, 1), text(9, 2)])
+    base = np.array(model(tokens))
+    adapter = made(model, ["q_proj"], 2)
+    lora.attach(adapter)
+    each = {name: mx.stack([array, 2 * array]) for name, array in adapter.parameters().items()}
+    plain = adapter.parameters()
+    adapter.set(each)
+    model.renew()
+    got = np.array(model(tokens))
+    for row, scale in ((0, 1), (1, 2)):
+        adapter.set({name: scale * array for name, array in plain.items()})
+        model.renew()
+        assert off(model(tokens[row : row + 1]), got[row : row + 1].astype(np.float64)) < CLOSE
+    lora.detach(adapter)
+    model.renew()
+    np.testing.assert_array_equal(np.array(model(tokens)), base)
+    part = next(part for part in model.graph.parts() if part.role == "down")
+    model.graph.put(part, part.matrix * 1.5)
+    model.renew()
+    assert off(model(tokens), np.array(model.graph(tokens)).astype(np.float64)) < 1e-7
+    assert np.abs(np.array(model(tokens)) - base).max() > 1e-3
