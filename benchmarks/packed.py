@@ -9,6 +9,7 @@ FOLDER holds llama.cpp's libraries for this machine (libllama.v0.4.0.so and its 
     decode    a token after 100, every probability collected, over llama.cpp's, which picks the largest logit
     long      the same after 4,000, which both have read before
     prefill   512 tokens of each file, over llama.cpp's time for the Q8_0 file of the same model
+    adapter   a token with an adapter of `likely tune`'s defaults (rank 8 on every product), numbers drawn, over one without
     batch     a step of eight answers side by side over a step of one, ours alone
     mlx-lm    a token of mlx-lm, float32 weights, the same BLAS with our products of one row, over ours (SmolLM2)
     kl        with --text FILE: how far the packed distribution is from that of the same weights in float32, over the
@@ -37,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.decode import prompt, quartiles
 from benchmarks.peers import export
 
-WHAT = ("decode", "long", "prefill", "batch", "mlx-lm", "kl")
+WHAT = ("decode", "long", "prefill", "adapter", "batch", "mlx-lm", "kl")
 LIMITS = {"q4_1": 0.65, "q8_0": 0.8, "q4_0": 1.1, "gemma3": 1.0}  # of a token, over llama.cpp's
 SAME_MODEL = {"gemma3": "gemma3-q8_0"}  # the file whose prefill is the measure; q8_0 for the others
 CONTEXT, LONG, PROMPT, ANSWERS = 100, 4000, 512, 8
@@ -58,6 +59,7 @@ def between(times: Sequence[Clock]) -> list[Clock]:
 
 
 def likely(path: str) -> Run:
+    from likely.engine.attach.stack import Stack
     from likely.engine.decode.control import RunControl
     from likely.engine.decode.events import Emitted
     from likely.engine.session import Session
@@ -65,11 +67,16 @@ def likely(path: str) -> Run:
     from likely.engine.trace.step import Recipe
 
     session = Session(load(path))
+    stack = Stack(session)
     session.tokenizer.eos = frozenset()
     ids = prompt(LONG, min(session.model.config.vocab_size, VOCABULARY))
 
-    def run(context: int, tokens: int, *, read: bool = False, answers: int = 0) -> dict[str, Any]:
+    def run(context: int, tokens: int, *, read: bool = False, answers: int = 0, adapter: str = "") -> dict[str, Any]:
         """`answers` are drawn, by default one is picked greedily."""
+        if adapter and not stack.attached:
+            stack.add(adapter)
+        for shown in stack.attached:
+            stack.weigh(shown.name, float(bool(adapter)))
         if not read:
             session.forget()
         times = [now()]
@@ -307,6 +314,22 @@ def divergence(path: Path, text: Path, count: int = 4000, chunk: int = 64) -> di
     return {"nats": float(f"{sums / len(ids):.2g}"), "other_top": round(other / len(ids), 5), "tokens": len(ids)}
 
 
+def adapted(path: Path, folder: Path) -> Path:
+    """An adapter's directory for the model of a file."""
+    from likely.engine.adapters import adapters, lora, sites
+    from likely.engine.adapters.config import configure
+    from likely.engine.sources.checkpoint import load
+    from likely.metal import mx
+
+    model, config, out = sites.trainable(load(str(path)).model), configure({}), folder / f"{path.stem}-adapter"
+    chosen = sites.choose(sites.sites(model), config.layers, config.modules, model.config.layers)
+    adapter = lora.create(chosen, rank=config.rank, scale=1.0)
+    keys = enumerate(adapter.parameters().items())
+    adapter.set({name: a + 0.01 * mx.random.normal(a.shape, key=mx.random.key(i)) for i, (name, a) in keys})
+    adapters.save(out, adapter, model, {"kind": "lora"})
+    return out
+
+
 def written(folder: Path, source: Path, kind: str) -> Path:
     """The model of a GGUF file with its matrices in `kind`, written by the gguf package."""
     import gguf
@@ -390,6 +413,11 @@ def main() -> None:
                 measure = file_of(SAME_MODEL.get(model, "q8_0"), options.folder)
                 with workers(("likely", path), ("llama", measure), folder=folder, threads=threads) as (ours, theirs):
                     tell(f"prefill {at}", ratios(*by_turns(reading(ours), reading(theirs), rounds)))
+            if "adapter" in chosen:
+                adapter = str(adapted(path, options.folder))
+                with workers(("likely", path), folder=folder, threads=threads) as (ours,):
+                    on, without = (steps(ours, tokens, context=CONTEXT, adapter=a) for a in (adapter, ""))
+                    tell(f"adapter {at}", ratios(*by_turns(on, without, rounds)))
             if "batch" in chosen:
                 with workers(("likely", path), folder=folder, threads=threads) as (ours,):
                     many, one = (steps(ours, tokens, context=CONTEXT, answers=n) for n in (ANSWERS, 1))

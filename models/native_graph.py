@@ -62,18 +62,18 @@ def matrices(model: Transformer) -> list[UnpackedRows]:
 
 @runtime_checkable
 class AddingLayer(Protocol):
-    """What stands around a product or the embedding and adds low ranks to it."""
+    """Layer around a product or the embedding that adds low ranks to it."""
 
     base: Any
 
     def added(self) -> Sequence[LowRank] | None:
-        """What it adds; None where that is no such thing."""
+        """Low ranks that it adds; None where that is more."""
         ...
 
 
 @runtime_checkable
 class MovingBlock(Protocol):
-    """What stands around a block and adds a vector to what it gives."""
+    """Block around another that adds a vector to its output."""
 
     base: Any
 
@@ -84,7 +84,7 @@ class MovingBlock(Protocol):
 
 
 def additions(model: Transformer) -> Additions | None:
-    """What stands around the parts of a model on packed weights; None where that is more than low ranks and vectors."""
+    """Additions around the parts of a model on packed weights; None where there is more than low ranks and vectors."""
     layers: list[dict[str, Sequence[LowRank]]] = []
     after: dict[int, np.ndarray] = {}
     for index, block in enumerate(model.blocks):

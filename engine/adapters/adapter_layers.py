@@ -76,7 +76,7 @@ class AdaptedProduct(AdapterLayer):
         return outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=-1)
 
     def added(self) -> list[LowRank] | None:
-        """What it adds, as plain data; None where that is of a batch's rows, or leaves inputs out."""
+        """Low ranks that it adds, as plain data; None where they are of a batch's rows, or inputs are left out."""
         if self.keep != 1 or any(f.whole()[0].ndim != 2 for f in self.factors):
             return None
         changes: list[Factors | TiedAdapter] = [*self.factors, *self.tied]
@@ -133,7 +133,7 @@ class AdaptedEmbedding(AdapterLayer):
         return y
 
     def added(self) -> list[LowRank] | None:
-        """What it adds, as plain data; None where that leaves inputs out."""
+        """Low ranks that it adds, as plain data; None where inputs are left out."""
         if self.keep != 1:
             return None
         return [replace(f.low_rank(), start=0, stop=f.site.width) for f in self.factors] if self.on else []

@@ -70,7 +70,7 @@ def read(session: Session, ids: Sequence[int]) -> Generator[None, None, LastPosi
     Raises as `subject` does.
     """
     text = InspectedText(subject(session, ids).model, tuple(ids))
-    if not isinstance(session.model, NativeModel) or session.model.altered or len(ids) < 2:
+    if not isinstance(session.model, NativeModel) or len(ids) < 2:
         return last_position(text)
     before = list(ids[:-1])
     with session.measured.held(before) as place:
@@ -78,8 +78,7 @@ def read(session: Session, ids: Sequence[int]) -> Generator[None, None, LastPosi
             yield
         here = place.fork()
     here.rewind(len(before))
-    assert isinstance(here.cache, NativeCache)
-    cache = here.cache.carried(text.model)
+    cache = here.cache.carried(text.model) if isinstance(here.cache, NativeCache) else here.cache
     return _taken(TappedPass(text.model, mx.array([ids[-1:]]), cache, dtype=mx.float32), text.ids)
 
 
