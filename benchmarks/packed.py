@@ -9,7 +9,7 @@ FOLDER holds llama.cpp's libraries for this machine (libllama.v0.4.0.so and its 
     decode    a token after 100, every probability collected, over llama.cpp's, which picks the largest logit
     long      the same after 4,000, which both have read before
     prefill   512 tokens of each file, over llama.cpp's time for the Q8_0 file of the same model
-    adapter   a token with an adapter of `likely tune`'s defaults (rank 8 on every product), numbers drawn, over one without
+    adapter   a token with an adapter of rank 8 on every product, its numbers drawn, over one without
     batch     a step of eight answers side by side over a step of one, ours alone
     mlx-lm    a token of mlx-lm, float32 weights, the same BLAS with our products of one row, over ours (SmolLM2)
     kl        with --text FILE: how far the packed distribution is from that of the same weights in float32, over the
