@@ -47,8 +47,8 @@ def inspect() -> Host:
     return Host(
         system=platform.system(),
         machine=platform.machine(),
-        apple_silicon=mac and _said("/usr/sbin/sysctl", "-n", "hw.optional.arm64") == "1",
-        macos=(_said("/usr/bin/sw_vers", "-productVersion") or platform.mac_ver()[0]) if mac else "",
+        apple_silicon=mac and _output("/usr/sbin/sysctl", "-n", "hw.optional.arm64") == "1",
+        macos=(_output("/usr/bin/sw_vers", "-productVersion") or platform.mac_ver()[0]) if mac else "",
         python=(sys.version_info[0], sys.version_info[1], sys.version_info[2]),
         executable=sys.executable,
         hidden=hidden(Path(sysconfig.get_paths()["purelib"])) if mac else (),
@@ -110,7 +110,7 @@ def _python(host: Host) -> Check:
     return Check("Python", False, line)
 
 
-def _said(*command: str) -> str:
+def _output(*command: str) -> str:
     """Output of a system command, "" where it fails. Asked for the macOS version: an old Python says 10.16 for all."""
     environment = {**os.environ, "SYSTEM_VERSION_COMPAT": "0"}
     try:

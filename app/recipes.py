@@ -24,16 +24,16 @@ def drawn_by(steps: Iterable[TokenStep]) -> list[Recipe]:
 def words(*recipes: Recipe) -> str:
     """Recipes that held one after another in a few words: `T 0.80 → 0.40 · top-p 0.75`."""
     if recipes and all(recipe.greedy for recipe in recipes):
-        counted = (phrase for phrase, _ in _said(recipes, tuple(_COUNTS)))
+        counted = (phrase for phrase, _ in _phrases(recipes, tuple(_COUNTS)))
         return " · ".join(("greedy", *counted))
-    return " · ".join(phrase for phrase, _ in _said(recipes, (*_SWITCHES, *_COUNTS))) or "T 1.00"
+    return " · ".join(phrase for phrase, _ in _phrases(recipes, (*_SWITCHES, *_COUNTS))) or "T 1.00"
 
 
 def change(before: Recipe, after: Recipe) -> str:
     """The differences from one recipe to the next, in words: `T 0.80 → 0.40`; "" where they draw alike."""
     if before == after:
         return ""
-    changes = [words for words, moved in _said((before, after), (*PARAMETERS, *_COUNTS)) if moved]
+    changes = [words for words, moved in _phrases((before, after), (*PARAMETERS, *_COUNTS)) if moved]
     if before.adapters != after.adapters:
         names = (", ".join(adapter.partition(" ")[0] for adapter in it.adapters) or "none" for it in (before, after))
         changes.append(f"adapters {ARROW.join(names)}")
@@ -49,7 +49,7 @@ def shown(parameter: Parameter, value: float) -> str:
     return f"{value:.0f}" if parameter.whole else f"{value:.2f}"
 
 
-def _said(recipes: tuple[Recipe, ...], names: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+def _phrases(recipes: tuple[Recipe, ...], names: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
     """Of each name what recipes say of it one after another, where it is not off all the time; whether that changed."""
     values = [_values(recipe) for recipe in recipes]
     for name in names:

@@ -86,7 +86,7 @@ def curve(
     rows = ladder.pool(settings)
     amounts = ladder.sizes(sizes, len(rows.rows))
     trials = ladder.rungs(settings, rows, amounts, seeds)
-    results = _made(trials, settings, ladder.head(settings, rows), dry_run, as_json)
+    results = _results(trials, settings, ladder.head(settings, rows), dry_run, as_json)
     if results is None:
         return
     sound = [result for result in results if not result.failed and result.name["rows"]]
@@ -133,7 +133,7 @@ def transfer(
     rows = ladder.pool(settings)
     amounts = ladder.sizes(sizes or (0, *ladder.sizes((), len(rows.rows))), len(rows.rows))
     trials = ladder.rungs(settings, rows, amounts, seeds, models=models, layers=layers)
-    results = _made(trials, settings, ladder.head(settings, rows), dry_run, as_json)
+    results = _results(trials, settings, ladder.head(settings, rows), dry_run, as_json)
     if results is None:
         return
     rungs = list(ladder.table(results))
@@ -244,7 +244,7 @@ def _settings(config: Path | None, data: str, out: str, model: str | None) -> Co
     return configure({"valid": HELD, **from_file, **named, "data": data, "out": out})
 
 
-def _made(
+def _results(
     trials: "Sequence[Trial]", settings: Config, head: dict[str, Any], dry_run: bool, as_json: bool
 ) -> "list[TrialResult] | None":
     """The results of all trials, or nothing after a dry run; what they cost is said before."""

@@ -60,11 +60,11 @@ def curve_lines(report: CurveReport, more: int) -> Iterator[str]:
     for name, (curve, worth, out) in report.curves.items():
         times = BITS if name == "loss" else 1.0
         floor, beta = curve.numbers["E"], curve.numbers["beta"]
-        yield f"{name} ({MEANS[name]}): E + B n^-beta, E {_told(floor, times)}, beta {_told(beta, 1)}"
+        yield f"{name} ({MEANS[name]}): E + B n^-beta, E {_forecast(floor, times)}, beta {_forecast(beta, 1)}"
         rows = f"{curve.largest:.0f}"
-        yield f"  {more} rows beyond {rows} are worth {_told(worth, times)}"
+        yield f"  {more} rows beyond {rows} are worth {_forecast(worth, times)}"
         if out is not None:
-            held = f"  held out: from {out.begin:.0f} to {out.end:.0f} rows {_told(out.gain, times)} was told, "
+            held = f"  held out: from {out.begin:.0f} to {out.end:.0f} rows {_forecast(out.gain, times)} was told, "
             assert out.gain.seen is not None
             yield f"{held}{out.gain.seen * times:.4f} seen: {'inside' if out.gain.is_inside else 'OUTSIDE'}"
 
@@ -127,7 +127,7 @@ def bounds_object(bounds: "Sequence[RiskBound]") -> dict[str, Any]:
     return {"event": "bounds", "bounds": [{**asdict(bound), "vacuous": bound.is_vacuous} for bound in bounds]}
 
 
-def _told(forecast: "CurveForecast", times: float) -> str:
+def _forecast(forecast: "CurveForecast", times: float) -> str:
     return f"{forecast.told * times:.4g} [{forecast.low * times:.4g}, {forecast.high * times:.4g}]"
 
 

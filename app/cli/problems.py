@@ -88,15 +88,15 @@ def _object(estimate: Estimate) -> dict[str, Any]:
 
 def _show(gain: problems.Gain, way: "Reasoning") -> None:
     click.echo()
-    click.echo(f"greedy  {_said(gain.greedy)}  {gain.greedy_tokens:8.1f} tokens a problem")
-    click.echo(f"{way.method:7} {_said(gain.method)}  {gain.tokens:8.1f} tokens a problem · {way.n} paths")
+    click.echo(f"greedy  {_share(gain.greedy)}  {gain.greedy_tokens:8.1f} tokens a problem")
+    click.echo(f"{way.method:7} {_share(gain.method)}  {gain.tokens:8.1f} tokens a problem · {way.n} paths")
     change, low, high = (min(max(x, -1.0), 1.0) for x in (gain.change.estimate.mean, *gain.change.estimate.interval))
     interval = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if gain.p > 1 else ""
     click.echo(f"{way.method} over greedy, paired: {100 * change:+.1f} points{interval}, {gain.change.verdict()}")
     if gain.curve:
         click.echo(f"{'paths':>6} {'tokens':>9}  one is right         a vote is right")
     for spent in gain.curve:
-        click.echo(f"{spent.paths:6} {spent.tokens:9.1f}  {_said(spent.one)}  {_said(spent.vote)}")
+        click.echo(f"{spent.paths:6} {spent.tokens:9.1f}  {_share(spent.one)}  {_share(spent.vote)}")
     if gain.flips is not None:
         lost, won = gain.flips.right_to_wrong, gain.flips.wrong_to_right
         click.echo(f"from the first answer to the last: {lost} right to wrong, {won} wrong to right")
@@ -109,7 +109,7 @@ def _show_chains(changed: dict[str, Estimate]) -> None:
     """Of a chain of thought that is changed, how often the answer changes with it."""
     for how, estimate in changed.items():
         if estimate.n:
-            click.echo(f"chain {how:10} {_said(estimate)} of {estimate.n} answers change")
+            click.echo(f"chain {how:10} {_share(estimate)} of {estimate.n} answers change")
 
 
 def _by_step(wrong: Counter[int | None]) -> list[int | None]:
@@ -127,7 +127,7 @@ def _show_first_wrong(wrong: Counter[int | None]) -> None:
         click.echo("the verifier judged no beginning: there is no first wrong step to tell")
 
 
-def _said(estimate: Estimate) -> str:
+def _share(estimate: Estimate) -> str:
     low, high = estimate.interval
     interval = f" [{100 * max(low, 0):.0f}, {100 * min(high, 1):.0f}]" if estimate.n > 1 else ""
     return f"{100 * estimate.mean:5.1f} %{interval:10}"

@@ -86,7 +86,7 @@ def fit(
     usable, excluded = read_runs(runs, mapping(mapped), keep_all=keep_all)
     result = report(usable, excluded, budgets, count=refits, seed=seed, keep_all=keep_all)
     if as_json:
-        click.echo(units.json_line(_told(_object(result)), **UNITS))
+        click.echo(units.json_line(_finite(_object(result)), **UNITS))
     else:
         _show(result)
 
@@ -117,12 +117,12 @@ def _object(report: "LadderReport") -> dict[str, Any]:
     }
 
 
-def _told(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     """A value for JSON: numbers that are not finite (the runs do not determine them) become None, at any depth."""
     if isinstance(value, dict):
-        return {name: _told(item) for name, item in value.items()}
+        return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_told(item) for item in value]
+        return [_finite(item) for item in value]
     return finite(value) if isinstance(value, float) else value
 
 

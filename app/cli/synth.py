@@ -125,7 +125,7 @@ def _report(config: PipelineConfig, as_json: bool) -> None:
     from likely.engine.synth.report import report
     from likely.engine.whole_file import write_whole
 
-    synthetic, real = _kept(config), inputs.pairs(config.real)
+    synthetic, real = _synthetic(config), inputs.pairs(config.real)
     heldout = inputs.pairs(config.report.heldout) if config.report.heldout else []
     features = None
     if config.report.model:
@@ -196,7 +196,7 @@ def _taught(config: PipelineConfig, session: "Session", way: str) -> "Learner[An
     return TaughtModel(session.checkpoint, config.train, writer, folder, g.stop)
 
 
-def _kept(config: PipelineConfig) -> "list[SynthRow]":
+def _synthetic(config: PipelineConfig) -> "list[SynthRow]":
     from likely.engine.evaluate.task_files import rows
     from likely.engine.synth.row import of_value
     from likely.engine.synth.stages import SIDES

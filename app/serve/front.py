@@ -48,12 +48,12 @@ class Slots:
 
     def __init__(self, running: int, brief: int) -> None:
         self._most, self._beside = running, brief
-        self._taken = {False: 0, True: 0}  # by those that are brief, and by others
+        self._used = {False: 0, True: 0}  # by those that are brief, and by others
         self._line: list[tuple[bool, asyncio.Future[None]]] = []
 
     @property
     def running(self) -> int:
-        return sum(self._taken.values())
+        return sum(self._used.values())
 
     @property
     def waiting(self) -> int:
@@ -61,7 +61,7 @@ class Slots:
 
     def free(self, brief: bool) -> bool:
         """Whether one more request may run."""
-        long, short = self._taken[False] + (not brief), self._taken[True] + brief
+        long, short = self._used[False] + (not brief), self._used[True] + brief
         return long + max(0, short - self._beside) <= self._most
 
     async def take(self, brief: bool) -> None:
@@ -79,14 +79,14 @@ class Slots:
             raise
 
     def leave(self, brief: bool) -> None:
-        self._taken[brief] -= 1
+        self._used[brief] -= 1
         self._let_in()
 
     def _let_in(self) -> None:
         for brief, slot in list(self._line):
             if self.free(brief):
                 self._line.remove((brief, slot))
-                self._taken[brief] += 1
+                self._used[brief] += 1
                 slot.set_result(None)
 
 

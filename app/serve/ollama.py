@@ -94,14 +94,14 @@ def chat(data: bytes) -> AnswerRequest:
     """The request of /api/chat."""
     body = openai_requests.read(data, CHAT)
     messages = [_message(turn, i) for i, turn in enumerate(body["messages"])]
-    return _asked(body, messages)
+    return _chat_request(body, messages)
 
 
 def generate(data: bytes) -> AnswerRequest:
     """The request of /api/generate; a `raw` prompt is gone on with as it is."""
     body = openai_requests.read(data, GENERATE)
     system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
-    request = _asked(body, [*system, {"role": "user", "content": body["prompt"]}])
+    request = _chat_request(body, [*system, {"role": "user", "content": body["prompt"]}])
     if not body.get("raw"):
         return request
     if system:
@@ -129,7 +129,7 @@ def _message(turn: Json, i: int) -> Json:
     return message | ({"tool_calls": calls} if calls else {})
 
 
-def _asked(body: Json, messages: list[Json]) -> AnswerRequest:
+def _chat_request(body: Json, messages: list[Json]) -> AnswerRequest:
     chat: Json = {"model": _without_tag(body["model"]), "messages": messages, "stream": body.get("stream", True)}
     for name in EMPTY:
         if body.get(name):

@@ -143,7 +143,7 @@ class Endpoint:
         if exchange.first_s is None and grown.steps:
             exchange.first_s = time.perf_counter() - exchange.began
 
-    async def _asked(self, body: bytes, exchange: ServedExchange, read: Callable[[], T]) -> T:
+    async def _read(self, body: bytes, exchange: ServedExchange, read: Callable[[], T]) -> T:
         """The request in a body, which has a place among those that run. A long body waits for that as it came, and is
         read while the loop serves others."""
         if len(body) > SHORT:
@@ -164,7 +164,7 @@ class Endpoint:
     # -- OpenAI ------------------------------------------------------------------------------------------------------
 
     async def chat(self, body: bytes, exchange: ServedExchange) -> Reply:
-        request = await self._asked(
+        request = await self._read(
             body, exchange, lambda: openai_requests.chat(openai_requests.read(body, openai_requests.CHAT))
         )
         return await self._chat(request, exchange)
@@ -207,7 +207,7 @@ class Endpoint:
         yield DONE
 
     async def completions(self, body: bytes, exchange: ServedExchange) -> Reply:
-        requests = await self._asked(
+        requests = await self._read(
             body, exchange, lambda: openai_requests.completions(openai_requests.read(body, openai_requests.COMPLETION))
         )
         if requests[0].shown.stream:
@@ -271,7 +271,7 @@ class Endpoint:
             read = openai_requests.read(body, openai_requests.EMBEDDING)
             return read, openai_requests.embeddings(read)
 
-        read, request = await self._asked(body, exchange, asked)
+        read, request = await self._read(body, exchange, asked)
         embedded = await self._embedded(request, exchange)
         as_base64, name = read.get("encoding_format") == "base64", request.model or self.names()[0]
         return lambda: openai_responses.embeddings(embedded, name, as_base64)
@@ -284,7 +284,7 @@ class Endpoint:
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
     async def responses(self, body: bytes, exchange: ServedExchange) -> Reply:
-        request = await self._asked(body, exchange, lambda: responses_api.read(body))
+        request = await self._read(body, exchange, lambda: responses_api.read(body))
         opened, events = await self._opened(request, exchange)
         head = responses_api.head(opened.facts.name)
         reader = self._reader(request, opened, exchange)
@@ -323,12 +323,12 @@ class Endpoint:
 
     async def ollama_chat(self, body: bytes, exchange: ServedExchange) -> Reply:
         return await self._ollama(
-            await self._asked(body, exchange, lambda: ollama.chat(body)), exchange, ollama.chat_line
+            await self._read(body, exchange, lambda: ollama.chat(body)), exchange, ollama.chat_line
         )
 
     async def ollama_generate(self, body: bytes, exchange: ServedExchange) -> Reply:
         return await self._ollama(
-            await self._asked(body, exchange, lambda: ollama.generate(body)), exchange, ollama.generate_line
+            await self._read(body, exchange, lambda: ollama.generate(body)), exchange, ollama.generate_line
         )
 
     async def _ollama(self, request: AnswerRequest, exchange: ServedExchange, line: ollama.Line) -> Reply:
@@ -353,7 +353,7 @@ class Endpoint:
         return line(opened, tuple(text.parts), text, exchange.began)
 
     async def ollama_show(self, body: bytes, exchange: ServedExchange) -> Reply:
-        name = await self._asked(body, exchange, lambda: ollama.shown_name(body))
+        name = await self._read(body, exchange, lambda: ollama.shown_name(body))
         async for event in self.state.front.events(r.Load(name)):
             if isinstance(event, r.Loaded):
                 return ollama.shown(event.facts)
@@ -363,12 +363,12 @@ class Endpoint:
         return ollama.tags(await asyncio.to_thread(self.names))
 
     async def ollama_embed(self, body: bytes, exchange: ServedExchange) -> Reply:
-        request = await self._asked(body, exchange, lambda: ollama.embed(body))
+        request = await self._read(body, exchange, lambda: ollama.embed(body))
         embedded = await self._embedded(request, exchange)
         return lambda: ollama.embedded(request, embedded, exchange.began)
 
     async def ollama_embedding(self, body: bytes, exchange: ServedExchange) -> Reply:
-        request = await self._asked(body, exchange, lambda: ollama.embed_prompt(body))
+        request = await self._read(body, exchange, lambda: ollama.embed_prompt(body))
         return ollama.embedding(await self._embedded(request, exchange))
 
     async def ollama_ps(self, body: bytes, exchange: ServedExchange) -> Reply:

@@ -81,7 +81,7 @@ def watch(server: "ServerAddress", home: Path | None = None) -> int:
 def _ended(app: "LikelyApp", ending: str | None = None) -> int:
     """Keep what is under way, say what is lost, or how to come back to the conversation of `ending`; gives the exit
     code."""
-    code, keeper = app.return_code or _kept(app), app.keeper
+    code, keeper = app.return_code or _finished(app), app.keeper
     if keeper is not None and keeper.unsaved:
         print(f"likely: {keeper.trouble}: what was said is lost", file=sys.stderr)
         return code or 1
@@ -90,7 +90,7 @@ def _ended(app: "LikelyApp", ending: str | None = None) -> int:
     return code
 
 
-def _kept(app: "LikelyApp") -> int:
+def _finished(app: "LikelyApp") -> int:
     """Wait until a run that was under way has saved, and say where it is and how to go on; gives the exit code."""
     training = app.training
     if training is None:

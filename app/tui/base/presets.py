@@ -25,7 +25,7 @@ def names(home: Path) -> list[str]:
 def own(home: Path) -> dict[str, Sampling]:
     """The presets that a person saved; those that cannot be read are left out."""
     own_presets: dict[str, Sampling] = {}
-    for name, saved in _kept(home).items():
+    for name, saved in _saved(home).items():
         with suppress(KeyError, ValueError, OverflowError, ParameterError):
             json_reader.check(saved, {"order": [str], "values": {str: float}})
             sampling = Sampling().ordered(tuple(saved["order"]))
@@ -33,7 +33,7 @@ def own(home: Path) -> dict[str, Sampling]:
     return own_presets
 
 
-def _kept(home: Path) -> dict[str, Any]:
+def _saved(home: Path) -> dict[str, Any]:
     """Values and order of each preset as the file has them; nothing where it cannot be read."""
     with suppress(DataError):
         saved: dict[str, Any] = json_reader.read(home / FILE)
@@ -46,7 +46,7 @@ def keep(home: Path, name: str, sampling: Sampling) -> None:
 
     Raises DataError where the file cannot be written.
     """
-    rows = {**_kept(home), name: {"values": dict(sampling.values), "order": sampling.names}}
+    rows = {**_saved(home), name: {"values": dict(sampling.values), "order": sampling.names}}
     write_whole(home / FILE, [json.dumps(rows, indent=1)])
 
 

@@ -51,14 +51,14 @@ class EndOfReading(Event):
 
     def __init__(self, terminal: int, hear: Callable[[], object]) -> None:
         super().__init__()
-        self._told, self._gone = hear, False
+        self._hear, self._gone = hear, False
         self._look = select.poll()
         self._look.register(terminal, 0)  # that it is gone is said whatever is asked
 
     def is_set(self) -> bool:
         if not self._gone and any(what & select.POLLHUP for _, what in self._look.poll(0)):
             self._gone = True
-            self._told()
+            self._hear()
         return self._gone or super().is_set()
 
 

@@ -381,7 +381,7 @@ class ChatSession:
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
-    def look(self, index: int) -> None:
+    def measure(self, index: int) -> None:
         """Have words that were not drawn here measured, once."""
         node = self.transcript.shown[index].message.last
         if node.drawn or node.id in self.transcript.scores or self.facts is None or node.id in self.scoring.values():

@@ -99,7 +99,7 @@ def ranking(talk: Conversation, count: tallies.VoteCount | None, *, opened: bool
     if count is None:
         nodes.sort(key=lambda node: -node.figures.get("score", -math.inf))
     lines = {node.id: tallies.steps(talk, node) for node in nodes}
-    whole = [_said(lines[node.id]) for node in nodes]
+    whole = [_text(lines[node.id]) for node in nodes]
     rows = []
     for node, text, answer in zip(nodes, _apart([text.strip() for text in whole]), whole, strict=True):
         total, tokens = logprob(lines[node.id]), len(lines[node.id])
@@ -120,7 +120,7 @@ def ranking(talk: Conversation, count: tallies.VoteCount | None, *, opened: bool
     return Ranking(f"{len(rows)} PATHS", ("answer", "tok", "log₂p/tok"), tuple(rows), shared, steps, skipped)
 
 
-def _said(steps: Sequence[TokenStep]) -> str:
+def _text(steps: Sequence[TokenStep]) -> str:
     return "".join(step.text for step in steps if not step.special)
 
 
@@ -146,7 +146,7 @@ def _shared(own: Sequence[TokenStep], lines: Sequence[Sequence[TokenStep]]) -> t
 def _steps(own: Sequence[TokenStep]) -> list[RankedStep]:
     """The steps of a text: its lines, else its sentences. A token belongs to the step that it begins in."""
     ranked, at, length, place = [], 0, 0, 0
-    for unit in units(_said(own), (LINES, SENTENCES)):
+    for unit in units(_text(own), (LINES, SENTENCES)):
         place, begun = place + len(unit), at
         while at < len(own) and length < place:
             length += 0 if own[at].special else len(own[at].text)

@@ -42,7 +42,7 @@ class Titler:
     def __init__(self, submit: Callable[[r.ModelRequest, Callable[[int, list[Any]], None]], int]) -> None:
         self._submit = submit
         self._control: RunControl | None = None
-        self._asked: set[str] = set()  # ids of conversations
+        self._named: set[str] = set()  # ids of conversations
 
     def ask(self, conversation: Conversation, facts: r.ModelFacts, named: Callable[[str], None]) -> None:
         """Have a conversation named by the model, where what it says is a name."""
@@ -50,9 +50,9 @@ class Titler:
         if len(messages) < 2 or conversation.title not in ("", first_words(messages[0].text)):
             return
         named(first_words(messages[0].text))
-        if not facts.chat or messages[-1].last.finish not in WHOLE or conversation.id in self._asked:
+        if not facts.chat or messages[-1].last.finish not in WHOLE or conversation.id in self._named:
             return
-        self._asked.add(conversation.id)
+        self._named.add(conversation.id)
         self._control = RunControl(Recipe(greedy=True))
         pieces: list[str] = []
 

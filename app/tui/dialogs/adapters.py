@@ -52,14 +52,14 @@ class AdapterSliders(LineWidget, can_focus=True):
         super().__init__()
         self.host, self.heard = host, heard
         self.picked = 0
-        self._asked: dict[str, float] = {}  # weights that no report has confirmed yet
+        self._unconfirmed: dict[str, float] = {}  # weights that no report has confirmed yet
 
     @property
     def attached(self) -> Sequence[Attached]:
         return self.host.engine.attached
 
     def show(self) -> None:
-        self._asked.clear()
+        self._unconfirmed.clear()
         self.picked = min(self.picked, max(len(self.attached) - 1, 0))
         self.styles.height = max(len(self.attached), 1)
         self.redraw()
@@ -97,9 +97,9 @@ class AdapterSliders(LineWidget, can_focus=True):
         if self.attached:
             adapter = self.attached[self.picked]
             low, high, step = _reach(adapter)
-            weight = round(self._asked.get(adapter.name, adapter.weight) + by * step, 2)
-            self._asked[adapter.name] = min(max(weight, low), high)
-            self._change("weigh", self._asked[adapter.name])
+            weight = round(self._unconfirmed.get(adapter.name, adapter.weight) + by * step, 2)
+            self._unconfirmed[adapter.name] = min(max(weight, low), high)
+            self._change("weigh", self._unconfirmed[adapter.name])
 
     def action_switch(self) -> None:
         if self.attached:

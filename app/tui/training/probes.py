@@ -61,13 +61,13 @@ class Probes:
             case TrainingPlan():
                 self.names, self.chat = Names(event.vocabulary), event.chat
                 self.prompts = [Compare(text, event.chat, TOP) for text in event.prompts]
-                self.look()
+                self.compare()
             case Validated():
-                self.look()
+                self.compare()
                 if self.always:
                     self.repeat()
             case Ended():
-                self.look()
+                self.compare()
             case Completion(_, request):
                 self.pending.discard(request)
                 self.answers.take(event)
@@ -85,7 +85,7 @@ class Probes:
             self.pending.add(request)
             self.send(request)
 
-    def look(self) -> None:
+    def compare(self) -> None:
         """Measure what has moved, after the step that is being taken; where there is a base."""
         if not self.base:
             return
@@ -114,18 +114,18 @@ class Probes:
         """Look at what follows another prompt."""
         self.prompts.append(Compare(text, self.chat, TOP))
         self.at = len(self.prompts) - 1
-        self.look()
+        self.compare()
 
     def hold(self, text: str) -> None:
         """Measure along another text; "" is the first row that is set aside."""
         self.text = Compare(text, False, TOP)
-        self.look()
+        self.compare()
 
     def reframe(self) -> None:
         """Put prompts through the chat template, or as plain beginnings of a text."""
         self.chat = not self.chat
         self.prompts = [replace(prompt, chat=self.chat) for prompt in self.prompts]
-        self.look()
+        self.compare()
 
     # -- what is seen ------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ class Training:
         self.saved = 0  # the step of the last checkpoint
         self.ended: Ended | None = None
         self.failure: Failed | None = None
-        self._asked: dict[int, Request] = {}  # by job
+        self._questions: dict[int, Request] = {}  # by job
         worker.submit(Train(config, resume, self.control))
         worker.start()
 
@@ -49,7 +49,7 @@ class Training:
 
     def ask(self, request: Request) -> None:
         """Have the model answer after the step that it is in; at once where none is taken."""
-        self._asked[self.worker.submit(request)] = request
+        self._questions[self.worker.submit(request)] = request
 
     def pause(self) -> None:
         """Wait after the step that is being taken, or go on."""
@@ -96,9 +96,9 @@ class Training:
         """The events since the last time, oldest first. A question that fails is `Refused`; the run goes on."""
         events = []
         for job, event in self.worker.drain():
-            request = self._asked.get(job)
+            request = self._questions.get(job)
             if isinstance(event, Closed):
-                self._asked.pop(job, None)
+                self._questions.pop(job, None)
                 continue
             if isinstance(event, Failed) and request is not None:
                 event = Refused(self.saved, request, event.line)

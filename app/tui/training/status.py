@@ -28,7 +28,7 @@ def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Gl
     if training.plan is None:
         return RunStatus(f"{stage}…")
     if training.failure is not None:
-        return RunStatus(f"▲ {training.failure.line}", facts=_kept(training, course), alarm=True)
+        return RunStatus(f"▲ {training.failure.line}", facts=_ending(training, course), alarm=True)
     steps = course.last.steps if course.last is not None else training.plan.steps
     share = course.step / max(steps, 1)
     if training.ended is not None:
@@ -56,10 +56,10 @@ def _over(training: Training, course: TrainingHistory, share: float) -> RunStatu
     best = f", best {course.best.loss:.3f} at {course.best.step:,}" if course.best is not None else ""
     took = duration(course.last.elapsed_s) if course.last is not None else ""
     line = f"∎ {ENDS.get(end.reason, end.reason)} after step {end.step:,}{best}"
-    return RunStatus(line, share if training.unfinished else None, took, _kept(training, course))
+    return RunStatus(line, share if training.unfinished else None, took, _ending(training, course))
 
 
-def _kept(training: Training, course: TrainingHistory) -> list[str]:
+def _ending(training: Training, course: TrainingHistory) -> list[str]:
     """Where the run is, and how to go on."""
     assert training.plan is not None
     folder = training.plan.folder

@@ -325,7 +325,7 @@ class ChatScreen(View, Steering):
 
     def on_token_view_cursor_moved(self, event: TokenView.CursorMoved) -> None:
         if event.place is not None and event.place.block < len(self.pane.shown):
-            self.chat.look(event.place.block)
+            self.chat.measure(event.place.block)
         self.inspector.look()
         self.inspector.rest()
 

@@ -24,7 +24,7 @@ def show(screen: ChatParts) -> None:
         facts = (*pane.facts(), facts[-1])
     screen.top.show(name, facts, kept=int(chat.diffuses))
     screen.top.tint("off" if chat.diffuses else chat.transcript.heat, chat.transcript.least)
-    pane.look()
+    pane.reshow()
     if screen.composer.is_attached:
         screen.composer.placeholder = PLACEHOLDER if chat.diffuses else WAITING
     if chat.diffuses:

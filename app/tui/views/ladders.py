@@ -93,7 +93,7 @@ class LaddersScreen(View):
         self._worker.start()
         self.set_interval(TICK_S, self.tick)
         if self.host.ladder is not None:
-            self.look(self.host.ladder)
+            self.read_table(self.host.ladder)
         self.reshow()
 
     def on_unmount(self) -> None:
@@ -113,7 +113,7 @@ class LaddersScreen(View):
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def look(self, table: Path) -> None:
+    def read_table(self, table: Path) -> None:
         """Read a table, and find its law."""
         self.host.ladder, self.failure = table, ""
         self._reading = self._worker.submit(ReadLadder(table))
@@ -146,7 +146,7 @@ class LaddersScreen(View):
         self._path.display = False
         self.set_focus(None)
         if event.value.strip():
-            self.look(expanded(event.value.strip()))
+            self.read_table(expanded(event.value.strip()))
 
     # -- keys --------------------------------------------------------------------------------------------------------
 

@@ -81,9 +81,9 @@ class RunsScreen(View):
         self.board = Scoreboard()
         self.detail: TaskDetail | None = None
         self._run = -1  # jobs
-        self._look = -1
-        self._asked: r.Examine | None = None
-        self._looked_s = 0.0
+        self._examining = -1
+        self._waiting: r.Examine | None = None
+        self._examined_s = 0.0
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME, id="top")
@@ -168,8 +168,8 @@ class RunsScreen(View):
         for job, event in events:
             self._take(job, event)
         live = self.board.live
-        if live is not None and live[0] == self.table.chosen and monotonic() - self._looked_s > AGAIN_S:
-            self.look()
+        if live is not None and live[0] == self.table.chosen and monotonic() - self._examined_s > AGAIN_S:
+            self.examine()
         if events and self.is_current:
             self.reshow()
 
@@ -184,12 +184,12 @@ class RunsScreen(View):
                 if self.state == "opening":
                     self.state = "measuring"
                 if self.detail is None:
-                    self.look()
+                    self.examine()
             case r.Progressed(_, stage, done, total):
                 self.stage = f"{stage} {done / total:.0%}" if total else stage
             case Problem() if event.kind != "example":
                 self.odd += 1
-            case TaskDetail() if job == self._look:
+            case TaskDetail() if job == self._examining:
                 self.detail = event
                 self._show_detail()
             case r.Reported(path):
@@ -200,13 +200,13 @@ class RunsScreen(View):
                 self.hints.say(line, alarm=True)
             case Closed() if job == self._run and self.busy:
                 self.state = "stopped" if stopped else "done"
-            case Closed() if job == self._look:
-                self._look, answers = -1, self._asked
-                self._asked = None
-                if answers is not None:
-                    self.look()
+            case Closed() if job == self._examining:
+                self._examining, request = -1, self._waiting
+                self._waiting = None
+                if request is not None:
+                    self.examine()
 
-    def look(self) -> None:
+    def examine(self) -> None:
         """Have the task that is chosen looked into, under the first model and the one that is chosen."""
         assert self.worker is not None
         task, board = self.table.chosen, self.board
@@ -214,18 +214,18 @@ class RunsScreen(View):
         if not there:
             return
         request = r.Examine(task, tuple(there))
-        if self._look >= 0:  # one at a time
-            self._asked = request
+        if self._examining >= 0:  # one at a time
+            self._waiting = request
             return
-        self._looked_s = monotonic()
-        self._look = self.worker.submit(request)
+        self._examined_s = monotonic()
+        self._examining = self.worker.submit(request)
 
     def _base(self, task: str) -> str:
         """The first model that was asked: what the others are compared with."""
         return next((model for model in self.board.models if (task, model) in self.board.scores), "")
 
     def on_score_table_task_chosen(self) -> None:
-        self.look()
+        self.examine()
         self.reshow()
 
     def on_differing_items_item_chosen(self) -> None:

@@ -237,7 +237,7 @@ class TuneScreen(View):
     def action_look(self) -> None:
         """Measure what has moved by now."""
         if self.ready:
-            self.watching.look()
+            self.watching.compare()
             self.action_view("moved")
 
     def _compares(self) -> bool:

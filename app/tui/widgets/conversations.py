@@ -100,7 +100,7 @@ class ConversationList(Vertical):
         self.current, self.named, self.removed = current, named, removed
         self.summaries: list[Summary] = []
         self.deleted: list[str] = []
-        self._seen: tuple[object, ...] = ()
+        self._listed: tuple[object, ...] = ()
         self._news = ""  # of the store, for as long as the list is open
 
     @property
@@ -130,7 +130,7 @@ class ConversationList(Vertical):
     def follow(self) -> None:
         """List anew where the database has changed, or another one is open."""
         try:
-            if self.is_attached and self.display and self._state() != self._seen:
+            if self.is_attached and self.display and self._state() != self._listed:
                 self.search()
         except DataError as error:
             self._say(str(error))
@@ -145,7 +145,7 @@ class ConversationList(Vertical):
     def search(self) -> None:
         """List what matches."""
         try:
-            self._seen = self._state()
+            self._listed = self._state()
             summaries = self.store.sessions(self.query_one("#query", Input).value)
         except DataError as error:
             self._say(str(error))

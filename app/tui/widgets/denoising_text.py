@@ -166,7 +166,7 @@ class DenoisingLegend(LineWidget):
             return []
         rows = [self._legend(width)]
         if height >= 4:
-            rows += [[], *self._taken(width, height - 2)]
+            rows += [[], *self._revisions(width, height - 2)]
         return rows
 
     def _legend(self, width: int) -> Line:
@@ -186,7 +186,7 @@ class DenoisingLegend(LineWidget):
         used = sum(cells.width(part.text) for part in line)
         return [*line, Segment(cells.fit(words, max(width - used, 0)), look.faint)]
 
-    def _taken(self, width: int, height: int) -> list[Line]:
+    def _revisions(self, width: int, height: int) -> list[Line]:
         assert self.canvas is not None
         look = self.look
         rows: list[Line] = [

@@ -151,12 +151,12 @@ class ItemPanel(LineWidget):
         room = height - len(lines) - (2 + len(item.said) if len(costs) == len(item.said) else 0)
         share = max(room // max(len(item.said), 1) - 2, 1)
         for index, reply in enumerate(item.said):
-            lines += self._said(index, reply, width, share)
+            lines += self._answer_rows(index, reply, width, share)
         if costs and len(costs) == len(item.said) and all(cost >= 0 for cost in costs):
             lines += self._costs(costs, width)
         return lines
 
-    def _said(self, index: int, answer: ModelAnswer, width: int, rows: int) -> list[Line]:
+    def _answer_rows(self, index: int, answer: ModelAnswer, width: int, rows: int) -> list[Line]:
         look = self.look
         name = letter(self.letters[index]) if index < len(self.letters) else "·"
         mark = self.glyphs.chosen if index == self.picked else " "

@@ -75,7 +75,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         self.picked: int | None = None  # a candidate that a person is about to choose
         self.bounds = LikelihoodBounds(self._bounded)  # by node and canvas
         self._node = ""
-        self._kept: dict[tuple[str, str, int], Denoising | None] = {}  # of an answer without its steps, and a model
+        self._stepless: dict[tuple[str, str, int], Denoising | None] = {}  # of an answer without its steps, and a model
         self._playing: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -98,9 +98,9 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         if (canvas := chat.canvas(leaf.id)) is not None:
             return canvas
         key = leaf.id, chat.facts.name, len(leaf.steps)
-        if key not in self._kept:
-            self._kept = {key: Denoising.of_steps(leaf, chat.facts)}
-        return self._kept[key]
+        if key not in self._stepless:
+            self._stepless = {key: Denoising.of_steps(leaf, chat.facts)}
+        return self._stepless[key]
 
     @property
     def at(self) -> int:
@@ -109,7 +109,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         newest = canvas.steps if canvas is not None else 0
         return newest if self.step is None else min(self.step, newest)
 
-    def look(self) -> None:
+    def reshow(self) -> None:
         """Refresh all parts, while a diffusion model is the current one."""
         if not self.is_mounted:
             return
@@ -200,10 +200,10 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         if canvas is not None:
             self.step = None if step >= canvas.steps else max(step, 0)
             self.picked = None
-            self._seen()
+            self._show_step()
 
-    def _seen(self) -> None:
-        self.look()
+    def _show_step(self) -> None:
+        self.reshow()
         self.post_message(self.StepLooked())
 
     class StepLooked(Message):
@@ -239,7 +239,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         if self.picked is not None and canvas is not None:
             count = len(canvas.guesses(self.cursor, self.at))
             self.picked = min(max(self.picked + by, 0), max(count - 1, 0))
-            self._seen()
+            self._show_step()
             return
         position = self.query_one(DenoisingText).beside(by)
         if position is not None:
@@ -248,7 +248,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
     def point(self, position: int) -> None:
         """Look at a position."""
         self.cursor, self.picked = position, None
-        self._seen()
+        self._show_step()
 
     def action_choose(self) -> None:
         """Pick among the candidates; again puts the picked one there."""
@@ -258,7 +258,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
             host(self).say("there are no candidates here: nothing was thought of this position")
         elif self.picked is None:
             self.picked = 0
-            self._seen()
+            self._show_step()
         else:
             self._place(guesses[self.picked].token)
 
@@ -297,7 +297,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         had = self.bounds.stop() or self.picked is not None or self._playing is not None
         self._halt()
         self.picked = None
-        self.look()
+        self.reshow()
         return had
 
     def action_bound(self) -> None:
@@ -311,16 +311,16 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
             host(self).say("the bound is of a whole answer: masks are left at this step")
             return
         self.bounds.ask(host(self).engine.submit, (self._node, canvas.ids(self.at)), chat.facts.name, *whole)
-        self.look()
+        self.reshow()
 
     def _bounded(self, line: str) -> None:
         if line:
             host(self).say(line, alarm=True)
-        self.look()
+        self.reshow()
 
     def on_resize(self) -> None:
         """Wrap the words for the new width."""
-        self.look()
+        self.reshow()
 
     # -- the mouse ---------------------------------------------------------------------------------------------------
 
@@ -338,4 +338,4 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         canvas = self.canvas
         if canvas is not None and event.index < len(canvas.guesses(self.cursor, self.at)):
             again, self.picked = self.picked == event.index, event.index
-            self.action_choose() if again else self._seen()
+            self.action_choose() if again else self._show_step()

@@ -33,27 +33,27 @@ class EntropyRow(LineWidget):
     def show(self, bits: Sequence[float | None], at: int | None, doubt: Doubt | None = None) -> None:
         """`bits` may be a list that grows: what was summed up of it is not read again. `doubt` parts the entropy at
         `at`, over samples of a posterior."""
-        if bits is not self.bits or len(bits) < self._seen:
+        if bits is not self.bits or len(bits) < self._summed:
             self._forget()
         self.bits, self.at, self.doubt = bits, at, doubt
         self.redraw()
 
     def _forget(self, per_column: int = 1) -> None:
-        self._each, self._seen = per_column, 0
+        self._per_column, self._summed = per_column, 0
         self._columns: list[float] = []
 
     def _fill(self, width: int) -> None:
         """Fill the columns: each has the maximum of as many tokens as it takes to show all of them."""
         per_column = max(-(-len(self.bits) // max(width, 1)), 1)
-        if per_column != self._each:
+        if per_column != self._per_column:
             self._forget(per_column)
-        for index in range(self._seen, len(self.bits)):
+        for index in range(self._summed, len(self.bits)):
             value = self.bits[index] or 0.0
             if index % per_column:
                 self._columns[-1] = max(self._columns[-1], value)
             else:
                 self._columns.append(value)
-        self._seen = len(self.bits)
+        self._summed = len(self.bits)
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         here = self.at if self.at is not None else len(self.bits) - 1
@@ -67,14 +67,14 @@ class EntropyRow(LineWidget):
         elif value is not None:
             heading.append(Segment(f"  {value:.1f} bits", self.look.text))
         self._fill(width)
-        if self._each > 1:
-            heading.append(Segment(f"  max of {self._each} tok a column", self.look.faint))
+        if self._per_column > 1:
+            heading.append(Segment(f"  max of {self._per_column} tok a column", self.look.faint))
         rows = max(height - 1 - len(parted), 0)
         return [heading, *parted, *(self.row(row, rows) for row in reversed(range(rows)))]
 
     def row(self, row: int, rows: int) -> Line:
         """A row of the columns, the lowest is 0 of `rows`."""
-        lit = self.at // self._each if self.at is not None else None
+        lit = self.at // self._per_column if self.at is not None else None
         segments = []
         for x, value in enumerate(self._columns):
             glyph = column(value / TOP, row, rows, self.glyphs)
@@ -86,8 +86,8 @@ class EntropyRow(LineWidget):
         offset = event.get_content_offset(self)
         if offset is None or offset.x >= len(self._columns):
             return
-        first = offset.x * self._each
-        there = range(first, min(first + self._each, len(self.bits)))
+        first = offset.x * self._per_column
+        there = range(first, min(first + self._per_column, len(self.bits)))
         self.post_message(self.Pointed(max(there, key=lambda token: self.bits[token] or 0.0)))
 
 

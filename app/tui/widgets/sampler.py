@@ -165,7 +165,7 @@ class Sliders(LineWidget, can_focus=True):
         if name.startswith("="):
             value, span = _set(self.strategy, name[1:]), self.strategy.SPANS.get(name[1:])
             label, ink = name[1:].replace("_", " "), look.row if picked else look.text
-            value_cell = Segment(cells.pad(_said(value), VALUE + 1, right=True), look.text)
+            value_cell = Segment(cells.pad(_text(value), VALUE + 1, right=True), look.text)
             if span is None or not isinstance(value, int | float):
                 return [Segment(cells.pad(label, width - VALUE - 1), ink), value_cell]
             label_size, room = _columns(width)
@@ -309,7 +309,7 @@ class Sliders(LineWidget, can_focus=True):
                     lambda: decoding.read(text) if name == STRATEGY else with_setting(strategy, name[1:], text)
                 )
 
-        value = str(strategy) if name == STRATEGY else _said(_set(strategy, name[1:]))
+        value = str(strategy) if name == STRATEGY else _text(_set(strategy, name[1:]))
         title = f"how tokens are found: {strategy.form()}" if name == STRATEGY else f"{name[1:]} of {strategy.form()}"
         self.app.push_screen(Ask(title, value), typed)
 
@@ -379,7 +379,7 @@ class Sliders(LineWidget, can_focus=True):
             return
         value = span[0] + share * (span[1] - span[0])
         word = str(round(value)) if isinstance(was, int) else f"{round(value, 1):g}"
-        if word != _said(was):
+        if word != _text(was):
             self._find_by(lambda: with_setting(strategy, name, word))
 
     def _lift_at(self, name: str) -> int:
@@ -392,7 +392,7 @@ def _set(strategy: Strategy, name: str) -> object:
     return getattr(strategy, name, None)
 
 
-def _said(value: object) -> str:
+def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

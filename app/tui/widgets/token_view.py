@@ -62,7 +62,7 @@ class TokenView(TranscriptRows, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._goal: int | None = None  # column that vertical moves try to keep
-        self._said = ""  # of the cell under the mouse
+        self._tip = ""  # of the cell under the mouse
 
     def newest(self) -> TokenPlace | None:
         """The last token that the cursor can stand on."""
@@ -159,8 +159,8 @@ class TokenView(TranscriptRows, can_focus=True):
                 tip = self._shared(spot.block, row.at(x)) if x >= 0 else ""
                 under = [row.at(x)] if x >= 0 else [span.token for span in row.spans]
                 tip = "\n".join(filter(None, (tip, *self._moved(spot.block, under))))
-        if tip != self._said:
-            self._said, self.tooltip = tip, Text(tip) if tip else None
+        if tip != self._tip:
+            self._tip, self.tooltip = tip, Text(tip) if tip else None
 
     def _moved(self, block: int, tokens: Sequence[int | None]) -> Iterator[str]:
         """Of each of some tokens how those from it on are drawn otherwise, in words."""
