@@ -48,5 +48,5 @@ class ConversationsDialog(Dialog[str | None]):
     def on_conversation_list_conversation_picked(self, event: ConversationList.ConversationPicked) -> None:
         self.dismiss(event.session)
 
-    def on_session_list_abandoned(self) -> None:
+    def on_conversation_list_abandoned(self) -> None:
         self.dismiss(None)

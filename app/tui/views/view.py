@@ -196,7 +196,7 @@ class View(Screen[None]):
         self._open_kept(event.session)
         self._to_field()
 
-    def on_session_list_abandoned(self) -> None:
+    def on_conversation_list_abandoned(self) -> None:
         self._to_field()
 
     def action_goto(self) -> None:

@@ -117,7 +117,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         on = chat.diffuses
         if on != self.screen.has_class(ON):
             self.screen.set_class(on, ON)
-            self.call_after_refresh(self.look)
+            self.call_after_refresh(self.reshow)
         if not on:
             self.bounds.stop()
             return
