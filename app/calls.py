@@ -21,7 +21,7 @@ from likely.engine.statistics.estimates import Estimate
 from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 
 if TYPE_CHECKING:
-    from likely.app.looks import Look
+    from likely.app.looks import InsideQuestion
     from likely.engine.adapters.attached import Attached
     from likely.engine.decode.events import Event
     from likely.engine.decode.strategy import Strategy
@@ -72,8 +72,12 @@ class Engine(Protocol):
         """Make a direction and put it on the model as `steer` says; gives all adapters that are there then."""
         ...
 
-    def look_inside(self, ids: Sequence[int], look: "Look", control: RunControl) -> Iterator[Any]:
+    def look_inside(self, ids: Sequence[int], look: "InsideQuestion[Any]", control: RunControl) -> Iterator[Any]:
         """Answer a look of `app.looks` in pieces: between two of them others have their turn."""
+        ...
+
+    def shift(self, ids: Sequence[int]) -> float:
+        """KL of the next token, the model as it is || without its adapters, nats: a mean over the text's end."""
         ...
 
     def canvas(self, text: str) -> "list[int] | None":
@@ -148,7 +152,12 @@ def steer(
     yield engine.steer(name, to, off, layer)
 
 
-def look(engine: Engine, prompt: Prompt, look: "Look", control: RunControl) -> Iterator[Any]:
+def shift(engine: Engine, prompt: Prompt) -> Iterator[Any]:
+    """How far the adapters on a model move what comes next, along the end of a prompt: nats a token."""
+    yield engine.shift((yield from ids_of(engine, prompt)))
+
+
+def look(engine: Engine, prompt: Prompt, look: "InsideQuestion[Any]", control: RunControl) -> Iterator[Any]:
     """Look into a model while it reads a prompt: what `app.looks` has for the look."""
     ids = yield from ids_of(engine, prompt)
     yield from engine.look_inside(ids, look, control)

@@ -1,50 +1,60 @@
-"""Jobs of the inside view, in the engine's thread: looks into one model, on one text at a time.
+"""Inside of a session's model, in the engine's thread: looks into it, on one text at a time.
 
 The residual streams of the text that was looked at last are kept, 4 bytes a number, so that the lens at other positions
 and the heads of another layer need no pass from the beginning. Attention is made for one layer at a time, and only its
-weights leave. Everything that is given is plain data (`app.looks`).
+weights leave. Everything that is given is plain data (`engine.inside.looks`).
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from likely.app import looks
-from likely.app.scoreboard import half
+from likely.app.looks import Ids, InsideQuestion, WhyEnded
+from likely.app.worker import WORKED
 from likely.engine.decode.control import RunControl
 from likely.engine.errors import ParameterError
-from likely.engine.inside import heads, patching, tuned_lens
-from likely.engine.inside.attribution import attribution
-from likely.engine.inside.causes import why
-from likely.engine.inside.embeddings import NEAREST, EmbeddingTable, Neighbour, nearest, units
-from likely.engine.inside.importance import importance
-from likely.engine.inside.lens import LensRow, rows, states
+from likely.engine.inside import attribution, causes, heads, importance, lens, patching, tuned_lens
+from likely.engine.inside.embeddings import EmbeddingTable
+from likely.engine.inside.looks import (
+    Ablation,
+    Attribution,
+    HeadScores,
+    Importance,
+    InspectedModel,
+    Lens,
+    Neighbourhood,
+    Patching,
+    WordMap,
+    WordSpellings,
+    WordSum,
+)
 from likely.engine.inside.merges import merges
 from likely.engine.inside.relations import accuracies, family_tokens
 from likely.engine.inside.subject import InspectedText, subject, transformer
 from likely.engine.inside.tokenisation import tokenisation
+from likely.engine.inside.why import Omission, Why
 from likely.engine.posterior.averaged import UncertainText
+from likely.engine.prompt import Prompt
 from likely.engine.session import Session
 from likely.metal import mx
 
 PART = 32  # positions of the lens in one turn
-LN2 = math.log(2)
-BEST = 5  # tokens of every cell
+BEST = 5  # tokens of every cell, and of a sum
 
 
-class InsideJobs:
-    """Looks into the model of a session; `forget` when it computes something else."""
+class SessionInside:
+    """The `Inside` of a session; `forget` when its model computes something else."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.text: InspectedText | None = None
         self.hidden: list[mx.array] = []
         self._tables: dict[str, EmbeddingTable] = {}  # each keeps its mean row
-        self._maps: dict[str, looks.WordMap] = {}
-        self._kinds: looks.Kinds | None = None
+        self._maps: dict[str, WordMap] = {}
+        self._kinds: HeadScores | None = None
         self._uncertain: UncertainText | None = None
 
     def forget(self) -> None:
@@ -53,65 +63,18 @@ class InsideJobs:
         self._tables.clear()
         self._maps.clear()
 
-    def look(self, ids: Sequence[int], look: looks.Look, control: RunControl) -> Iterator[Any]:
-        """Answer a look in pieces; ends early where `control` is cancelled. Raises what the engine raises."""
-        if isinstance(look, looks.NearLook):  # what is kept of a text stays
-            yield self._near(look)
-            return
-        if isinstance(look, looks.WhyLook):
-            marks = frozenset(id for id in {*ids} if self.session.tokenizer.is_special(id))
-            for event in why(self.session, ids, look.target, look.foil, skipped=marks):
-                if control.cancelled:
-                    return
-                yield event
-            yield looks.WhyEnded()
-            return
-        if isinstance(look, looks.DoubtLook):
-            yield from self._doubt(ids, look, control)
-            return
-        if self.text is None or self.text.ids != tuple(ids):
-            self.text, self.hidden = None, []
-            self.text = subject(self.session, ids)
-        text = self.text
-        match look:
-            case looks.OpenLook():
-                yield self._opened(text)
-            case looks.LensLook():
-                yield from self._lens(text, look, control)
-            case looks.PatternLook(layer):
-                heads.check(text.model, layer)
-                yield looks.Pattern(layer, heads.pattern(text, layer, self._states(text)))
-            case looks.KindsLook():
-                if self._kinds is None:
-                    found = heads.kinds(text.model, bos=self.session.tokenizer.encode("", bos=True))
-                    names = (*heads.HeadScores.KINDS, "distance", "entropy")
-                    self._kinds = looks.Kinds({name: getattr(found, name) for name in names})
-                yield self._kinds
-            case looks.RolloutLook():
-                yield looks.Rollout(heads.rolled_out(text))
-            case looks.MapLook(table):
-                if table not in self._maps:
-                    self._maps[table] = self._map(table)
-                yield self._maps[table]
-            case looks.AttributionLook(position, against):
-                made = attribution(self._until(text, position), against=against)
-                yield looks.LogitAddends(
-                    made.token, made.embedding, made.heads, made.mlp, made.bias, made.total, made.logit
-                )
-            case looks.ImportanceLook(position):
-                owed = importance(self._until(text, position))
-                yield looks.TokenImportance(owed.token, owed.left_out, owed.agreement)
-            case looks.AblationLook(position, layer, head):
-                gone = patching.ablate(self._until(text, position), layer, head)
-                yield looks.HeadAblation(gone.token, gone.logit, gone.effect)
-            case looks.PatchLook():
-                yield self._patched(text, look)
-            case looks.SpellingsLook():
-                yield self._spelled(text, look)
+    def answer(self, ids: Ids, look: InsideQuestion[Any], control: RunControl) -> Iterator[Any]:
+        """Answer a question by its method, in pieces; ends early where `control` is cancelled."""
+        answer = getattr(self, look.method)(ids, *look.args)
+        for event in answer if isinstance(answer, Iterator) else (answer,):
+            if control.cancelled:
+                return
+            yield event
 
-    def _opened(self, text: InspectedText) -> looks.InspectedModel:
+    def opened(self, ids: Ids) -> InspectedModel:
+        text = self._read(ids)
         config = text.model.config
-        return looks.InspectedModel(
+        return InspectedModel(
             text.ids,
             text.first,
             len(text.model.blocks),
@@ -123,116 +86,117 @@ class InsideJobs:
             tuned_lens.place(self.session.info.weights).exists(),
         )
 
-    def _states(self, text: InspectedText) -> list[mx.array]:
-        if not self.hidden:
-            self.hidden = states(text)
-        return self.hidden
-
-    def _lens(self, text: InspectedText, look: looks.LensLook, control: RunControl) -> Iterator[looks.LensPart | None]:
+    def lens(
+        self, ids: Ids, tuned: bool = False, start: int = 0, stop: int = 0, known: tuple[int, ...] = ()
+    ) -> Iterator[Lens]:
+        text = self._read(ids)
         hidden = self._states(text)
-        if look.tuned:
+        if tuned:
             hidden = tuned_lens.kept(self.session.info).translate(hidden)
-        known = {position - text.first for position in look.known}
-        for span in spans(len(text.positions), look.start - text.first, look.stop - text.first):
-            for start, stop in without(span, known):
-                if control.cancelled:
-                    return
-                found = list(rows(text, hidden, slice(start, stop), BEST))
-                yield looks.LensPart(text.first + start, *_stacked(found[::-1]))
+        there = {position - text.first for position in known}
+        for span in spans(len(text.positions), start - text.first, stop - text.first):
+            for low, high in without(span, there):
+                yield lens.lens(text, hidden, slice(low, high), BEST)
 
-    def _until(self, text: InspectedText, position: int) -> InspectedText:
-        """The text up to a position, which is its last then."""
-        return subject(self.session, text.ids[: position + 1])
+    def pattern(self, ids: Ids, layer: int) -> np.ndarray:
+        text = self._read(ids)
+        heads.check(text.model, layer)
+        return heads.pattern(text, layer, self._states(text))
 
-    def _table(self, name: str) -> EmbeddingTable:
-        if name not in self._tables:
-            self._tables[name] = EmbeddingTable(transformer(self.session), name)
-        return self._tables[name]
+    def kinds(self, ids: Ids) -> HeadScores:
+        if self._kinds is None:
+            bos = self.session.tokenizer.encode("", bos=True)
+            self._kinds = heads.kinds(transformer(self.session), bos=bos)
+        return self._kinds
 
-    def _map(self, name: str) -> looks.WordMap:
-        table = self._table(name)
-        words = family_tokens(self.session.tokenizer)
-        ids = [id for family in words.values() for id, _ in family]
-        if len(ids) < 3:
-            raise ParameterError(f"a map needs words that are one token, and {self.session.info.name} has {len(ids)}")
-        points, kept = table.shadow(ids)
-        found = accuracies(table, self.session.tokenizer)
-        return looks.WordMap(
-            points,
-            kept,
-            tuple((family, tuple(id for id, _ in members)) for family, members in words.items()),
-            table.norms(),
-            table.alikeness(),
-            tuple(looks.RelationRow(a.name, a.sums, a.kept.mean, a.left_out.mean, half(a.left_out)) for a in found),
-        )
+    def rollout(self, ids: Ids) -> np.ndarray:
+        return heads.rolled_out(self._read(ids))
 
-    def _doubt(self, ids: Sequence[int], look: looks.DoubtLook, control: RunControl) -> Iterator[Any]:
+    def attribution(self, ids: Ids, position: int, against: int | None) -> Attribution:
+        return attribution.attribution(self._until(ids, position), against=against)
+
+    def importance(self, ids: Ids, position: int) -> Importance:
+        return importance.importance(self._until(ids, position))
+
+    def ablation(self, ids: Ids, position: int, layer: int, head: int) -> Ablation:
+        return patching.ablate(self._until(ids, position), layer, head)
+
+    def patching(self, ids: Ids, position: int, corrupted: Prompt, part: str) -> Patching:
+        clean, other = self._until(ids, position), subject(self.session, corrupted.ids(self.session.tokenizer))
+        return patching.patch(patching.pair(clean, other), part)
+
+    def word_map(self, ids: Ids, table: str) -> WordMap:
+        if table not in self._maps:
+            self._maps[table] = self._map(self._table(table))
+        return self._maps[table]
+
+    def neighbours(self, ids: Ids, token: int, table: str) -> Neighbourhood:
+        return self._table(table).neighbourhood(token)
+
+    def word_sum(self, ids: Ids, plus: tuple[int, ...], minus: tuple[int, ...], table: str) -> WordSum:
+        return self._table(table).word_sum(plus, minus, BEST)
+
+    def spellings(self, ids: Ids, start: int, stop: int) -> WordSpellings:
+        tokenizer = self.session.tokenizer
+        steps: list[tuple[bytes, ...]] = []
+        try:
+            word = b"".join(map(tokenizer.piece, ids[start:stop])).decode()
+            steps = merges(tokenizer, word)
+            before = tokenizer.decode(ids[:start], special=True)
+            return WordSpellings(steps, tokenisation(self.session, word, before=before))
+        except (ParameterError, UnicodeDecodeError) as error:
+            return WordSpellings(steps, refused=str(error))
+
+    def why(self, ids: Ids, target: int, foil: int | None) -> Iterator[Why | Omission | WhyEnded | None]:
+        marks = frozenset(id for id in {*ids} if self.session.tokenizer.is_special(id))
+        yield from causes.why(self.session, ids, target, foil, skipped=marks)
+        yield WhyEnded()
+
+    def uncertainty(self, ids: Ids, tokens: tuple[int, ...]) -> Iterator[Any]:
         if self.session.average is None:
             raise ParameterError("no adapter on the model has a posterior")
         began = perf_counter()
         if self._uncertain is None:
             self._uncertain = UncertainText(self.session.average(0))
         text = self._uncertain
-        for done in text.read(ids):
-            yield looks.DoubtPart(done, len(ids))
-            if control.cancelled or self._uncertain is not text:  # broken off, or other adapters are on the model
+        for _ in text.read(ids):
+            yield WORKED
+            if self._uncertain is not text:  # other adapters are on the model
                 return
-        found = text.after(len(ids) - 1, len(ids), [look.tokens])[0]
-        spreads = tuple(zip(look.tokens, found.spread.tolist(), strict=True))
-        parts = found.aleatoric / LN2, found.epistemic / LN2
-        yield looks.Doubt(*parts, spreads, found.samples, perf_counter() - began)
+        (after,) = text.after(len(ids) - 1, len(ids), [tokens])
+        yield replace(after, elapsed_s=perf_counter() - began)
 
-    def _near(self, look: looks.NearLook) -> looks.NearestTokens:
-        table = self._table(look.table)
-        if look.minus or len(look.plus) > 1:
-            kept, rest = (table.sum_neighbours(look.plus, look.minus, 5, inputs=inputs) for inputs in (True, False))
-            return looks.NearestTokens(_pairs(rest), _pairs(kept))
-        token = look.plus[0]
-        cosines = table.cosines(table.rows([token])[0], centred=True)
-        others, found = np.delete(cosines, token), nearest(cosines, NEAREST, [token])
-        rows = units(table.rows([token, *(near.id for near in found)]))
-        return looks.NearestTokens(
-            _pairs(found),
-            (),
-            tuple(np.array(rows[1:] @ rows[0]).tolist()),
-            float(np.median(others)),
-            float(np.quantile(others, 0.99)),
-        )
+    def _read(self, ids: Ids) -> InspectedText:
+        if self.text is None or self.text.ids != tuple(ids):
+            self.text, self.hidden = None, []
+            self.text = subject(self.session, ids)
+        return self.text
 
-    def _patched(self, text: InspectedText, look: looks.PatchLook) -> looks.PatchEffects:
-        clean = self._until(text, look.position)
-        corrupted = subject(self.session, look.corrupted.ids(self.session.tokenizer))
-        found = patching.patch(patching.pair(clean, corrupted), look.part)
-        return looks.PatchEffects(
-            corrupted.ids,
-            found.answer,
-            found.foil,
-            found.clean,
-            found.corrupted,
-            found.effects,
-            found.correlation,
-        )
+    def _states(self, text: InspectedText) -> list[mx.array]:
+        if not self.hidden:
+            self.hidden = lens.states(text)
+        return self.hidden
 
-    def _spelled(self, text: InspectedText, look: looks.SpellingsLook) -> looks.WordSpellings:
-        tokenizer = self.session.tokenizer
-        ids = list(text.ids[look.start : look.stop])
-        word = b"".join(map(tokenizer.piece, ids))
-        made, ways, refused = [], None, ""
-        try:
-            made = merges(tokenizer, word.decode())
-            ways = tokenisation(
-                self.session, word.decode(), before=tokenizer.decode(text.ids[: look.start], special=True)
+    def _until(self, ids: Ids, position: int) -> InspectedText:
+        """The text up to a position, which is its last then."""
+        return subject(self.session, ids[: position + 1])
+
+    def _table(self, name: str) -> EmbeddingTable:
+        if name not in self._tables:
+            self._tables[name] = EmbeddingTable(transformer(self.session), name)
+        return self._tables[name]
+
+    def _map(self, table: EmbeddingTable) -> WordMap:
+        words = family_tokens(self.session.tokenizer)
+        tokens = [id for family in words.values() for id, _ in family]
+        if len(tokens) < 3:
+            raise ParameterError(
+                f"a map needs words that are one token, and {self.session.info.name} has {len(tokens)}"
             )
-        except (ParameterError, UnicodeDecodeError) as error:
-            refused = str(error)
-        return looks.WordSpellings(
-            word,
-            tuple(made),
-            tuple((way.ids, way.logprob, way.own) for way in ways.spellings) if ways is not None else (),
-            ways.logprob if ways is not None else 0.0,
-            ways.complete if ways is not None else False,
-            refused,
-        )
+        points, kept = table.shadow(tokens)
+        families = tuple((family, tuple(id for id, _ in members)) for family, members in words.items())
+        relations = accuracies(table, self.session.tokenizer)
+        return WordMap(points, kept, families, table.norms(), table.alikeness(), relations)
 
 
 def spans(n: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -258,12 +222,3 @@ def without(span: tuple[int, int], known: set[int]) -> Iterator[tuple[int, int]]
         elif start is not None:
             yield start, i
             start = None
-
-
-def _stacked(found: list[LensRow]) -> Iterator[np.ndarray]:
-    for name in ("top", "p", "kl", "rank", "best", "shares"):
-        yield np.stack([getattr(row, name) for row in found])
-
-
-def _pairs(found: Sequence[Neighbour]) -> tuple[tuple[int, float], ...]:
-    return tuple((near.id, near.cosine) for near in found)

@@ -1,4 +1,4 @@
-"""Tables of what looks inside have found: each a grid or named values, from the plain objects that `--json` prints.
+"""Tables of what looks inside have found: each a grid or named values, from the engine's own results.
 
 As JSON, with commas, and as a picture (SVG); for the verb and for the view. Knows nothing of models and terminals.
 """
@@ -11,9 +11,23 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from likely.app import heat
 from likely.app.units import NATS, bits, json_line
 from likely.engine.errors import DataError
+from likely.engine.inside.looks import (
+    Ablation,
+    Accuracy,
+    Attribution,
+    HeadScores,
+    Importance,
+    Lens,
+    Neighbour,
+    Patching,
+    Tokenisation,
+    WordSum,
+)
 from likely.engine.transforms import Vocabulary
 
 CELL, LABEL = 9, 14  # columns of a cell with a word in it, and of a row's name
@@ -132,24 +146,23 @@ def svg(grid: Grid) -> str:
     return "\n".join([*parts, "</svg>"])
 
 
-def lens(found: dict[str, Any], words: Words) -> Grid:
-    layers = len(found["top"])
-    texts = [[words.name(token) for token in row] for row in found["top"]]
+def lens(found: Lens, words: Words) -> Grid:
+    layers = len(found.top)
     names = ["embedding", *(f"layer {i}" for i in range(layers - 1))]
-    decided = " ".join(f"{name}:{layer}" for name, layer in zip(words.positions(), found["decided"], strict=True))
+    decided = " ".join(f"{name}:{layer}" for name, layer in zip(words.positions(), found.decided, strict=True))
     return Grid(
         "What the model would say next after each layer, tinted by probability",
         words.positions(),
         names,
-        found["p"],
-        texts,
+        found.p.tolist(),
+        [[words.name(token) for token in row] for row in found.top.tolist()],
         note=f"decided after so many layers, and kept: {decided}",
     )
 
 
-def heads(found: list[list[list[float]]], words: Words) -> Grid:
+def heads(found: np.ndarray, words: Words) -> Grid:
     """The mean of each head's entropies: narrow heads are dark."""
-    means = [[sum(head) / len(head) for head in layer] for layer in found]
+    means = [[sum(head) / len(head) for head in layer] for layer in found.tolist()]
     widest = math.log(len(words.ids)) or 1
     return Grid(
         "How widely each head reads: mean entropy in bits, narrow ones tinted",
@@ -161,98 +174,96 @@ def heads(found: list[list[list[float]]], words: Words) -> Grid:
     )
 
 
-def scores(found: dict[str, Any], words: Words) -> Values:
+def _of_heads(found: np.ndarray, name: str) -> list[tuple[str, float]]:
+    """The numbers [layers, H] of heads, by their names."""
+    return [(f"{name} {i}.{j}", x) for i, layer in enumerate(found.tolist()) for j, x in enumerate(layer)]
+
+
+def scores(found: HeadScores, words: Words) -> Values:
     """The heads that are most of each kind."""
     rows: list[tuple[str, float]] = []
-    for kind in ("induction", "duplicate", "previous", "first"):
-        every = [(f"{kind} {i}.{j}", x) for i, layer in enumerate(found[kind]) for j, x in enumerate(layer)]
-        rows += sorted(every, key=lambda row: -row[1])[:3]
+    for kind in found.KINDS:
+        rows += sorted(_of_heads(found[kind], kind), key=lambda row: -row[1])[:3]
     return Values("Heads by what they do with random tokens that come twice: mean attention, 0 to 1", rows)
 
 
-def attention(found: list[list[float]], words: Words) -> Grid:
-    names = [words.name(token) for token in words.ids]
+def attention(found: np.ndarray, words: Words) -> Grid:
+    names, weights = [words.name(token) for token in words.ids], found.tolist()
     return Grid(
         "What the head reads: a row a token, each sums to 1. Looking is not yet causing",
         names,
         words.positions(),
-        found,
-        [[f"{weight:.3f}" if weight >= 0.0005 else "" for weight in row] for row in found],
+        weights,
+        [[f"{weight:.3f}" if weight >= 0.0005 else "" for weight in row] for row in weights],
         cell=7,
     )
 
 
-def attribution(found: dict[str, Any], words: Words) -> Values:
-    rows = [(f"head {i}.{j}", x) for i, layer in enumerate(found["heads"]) for j, x in enumerate(layer)]
-    rows += [(f"mlp {i}", x) for i, x in enumerate(found["mlp"])]
-    rows += [("embedding", found["embedding"]), ("bias", found["bias"])]
+def attribution(found: Attribution, words: Words) -> Values:
+    rows = _of_heads(found.heads, "head") + [(f"mlp {i}", x) for i, x in enumerate(found.mlp.tolist())]
+    rows += [("embedding", found.embedding), ("bias", found.bias)]
     rows.sort(key=lambda row: -abs(row[1]))
-    foil = found.get("against")
-    over = "" if foil is None else f" over {words.name(foil)} ({foil})"
+    over = "" if found.against is None else f" over {words.name(found.against)} ({found.against})"
     return Values(
-        f"What each part wrote of the logit of {words.name(found['token'])} ({found['token']}){over}",
+        f"What each part wrote of the logit of {words.name(found.token)} ({found.token}){over}",
         rows,
-        f"sum {found['sum']:.4f} · logit {found['logit']:.4f}"
+        f"sum {found.sum:.4f} · logit {found.logit:.4f}"
         + ("" if over else " · a logit has a free constant: --against ID compares two tokens"),
     )
 
 
-def ablation(found: dict[str, Any], words: Words) -> Values:
-    rows = [
-        ("logit", found["logit"]),
-        ("without the head", found["logit"] + found["effect"]),
-        ("effect", found["effect"]),
-    ]
-    return Values(f"The logit of {words.name(found['token'])} ({found['token']}) after the text", rows)
+def ablation(found: Ablation, words: Words) -> Values:
+    rows = [("logit", found.logit), ("without the head", found.logit + found.effect), ("effect", found.effect)]
+    return Values(f"The logit of {words.name(found.token)} ({found.token}) after the text", rows)
 
 
-def patching(found: dict[str, Any], words: Words) -> Grid:
-    r, heads = found["correlation"], found["part"] == "heads"
+def patching(found: Patching, words: Words) -> Grid:
+    r, effects, heads = found.correlation, found.effects.tolist(), found.part == "heads"
     return Grid(
-        f"Share of {words.name(found['answer'])} over {words.name(found['foil'])} that a patch of the clean text's "
-        f"{found['part']} brings back, at each layer and {'head' if heads else 'token'}",
-        [f"head {i}" for i in range(len(found["effects"][0]))] if heads else words.positions(),
-        [f"layer {i}" for i in range(len(found["effects"]))],
-        found["effects"],
-        [[f"{share:.2f}" for share in row] for row in found["effects"]],
+        f"Share of {words.name(found.answer)} over {words.name(found.foil)} that a patch of the clean text's "
+        f"{found.part} brings back, at each layer and {'head' if heads else 'token'}",
+        [f"head {i}" for i in range(len(effects[0]))] if heads else words.positions(),
+        [f"layer {i}" for i in range(len(effects))],
+        effects,
+        [[f"{share:.2f}" for share in row] for row in effects],
         cell=8,
-        note=f"difference of logits {found['clean']:.3f} clean, {found['corrupted']:.3f} corrupted"
+        note=f"difference of logits {found.clean:.3f} clean, {found.corrupted:.3f} corrupted"
         + ("" if r is None else f" · the gradient's estimate of this table correlates with it by {r:.2f}"),
     )
 
 
-def importance(found: dict[str, Any], words: Words) -> Values:
+def importance(found: Importance, words: Words) -> Values:
     rows = [
         (f"{i} {words.name(token)}", bits(x))
-        for i, (token, x) in enumerate(zip(words.ids, found["left_out"], strict=True))
+        for i, (token, x) in enumerate(zip(words.ids, found.left_out.tolist(), strict=True))
     ]
     rows.sort(key=lambda row: -abs(row[1]))
-    r = found["agreement"]
+    r = found.agreement
     return Values(
-        f"What {words.name(found['token'])} owes to each token: bits by which it is more surprising without it",
+        f"What {words.name(found.token)} owes to each token: bits by which it is more surprising without it",
         rows,
-        f"surprisal {bits(-found['logprob']):.4f} bits"
+        f"surprisal {bits(-found.logprob):.4f} bits"
         + ("" if r is None else f" · gradient x input ranks the tokens alike by {r:.2f} (Spearman)"),
         "bits",
     )
 
 
-def spellings(found: dict[str, Any], words: Words) -> Values:
+def spellings(found: Tokenisation, words: Words) -> Values:
     rows = [
-        ("|".join(map(words.name, way["ids"])) + (" (own)" if way["own"] else ""), bits(-way["logprob"]))
-        for way in found["spellings"]
+        ("|".join(map(words.name, way.ids)) + (" (own)" if way.own else ""), bits(-way.logprob))
+        for way in found.spellings
     ]
-    own = next(way["logprob"] for way in found["spellings"] if way["own"])
+    own, logprob = found.own.logprob, found.logprob
     return Values(
         "The same text in other tokens: surprisal of each way, bits",
         rows,
-        f"all {'' if found['complete'] else 'that were scored '}together {bits(-found['logprob']):.4f} bits, the "
-        f"tokenizer's own {bits(-own):.4f}: it has {math.exp(own - found['logprob']):.2%} of that",
+        f"all {'' if found.complete else 'that were scored '}together {bits(-logprob):.4f} bits, the "
+        f"tokenizer's own {bits(-own):.4f}: it has {math.exp(own - logprob):.2%} of that",
         "bits",
     )
 
 
-def steering(found: dict[str, Any], words: Words) -> Values:
+def steering(found: Mapping[str, Any], words: Words) -> Values:
     rows = [(f"weight {weight:g}", bits(kl)) for weight, kl in zip(found["weights"], found["kl"], strict=True)]
     return Values(
         f"How far the direction after layer {found['layer']} (length {found['norm']:.2f}) moves what comes next in the "
@@ -262,41 +273,44 @@ def steering(found: dict[str, Any], words: Words) -> Values:
     )
 
 
-def neighbours(found: list[dict[str, Any]], words: Words) -> Values:
-    return Values(
-        "Nearest tokens by the cosine of their embeddings",
-        [(f"{words.name(near['id'])} ({near['id']})", near["cosine"]) for near in found],
-    )
+def _near(found: Sequence[Neighbour], words: Words) -> list[tuple[str, float]]:
+    return [(f"{words.name(near.id)} ({near.id})", near.cosine) for near in found]
 
 
-def rollout(found: list[list[float]], words: Words) -> Grid:
+def neighbours(found: Sequence[Neighbour], words: Words) -> Values:
+    return Values("Nearest tokens by the cosine of their embeddings", _near(found, words))
+
+
+def rollout(found: np.ndarray, words: Words) -> Grid:
     grid = attention(found, words)
     return replace(grid, title="What each token reads through all layers, mean heads: the product of (A + I) / 2")
 
 
-def summed(found: dict[str, Any], words: Words) -> Values:
-    rows = [(f"{words.name(near['id'])} ({near['id']})", near["cosine"]) for near in found["left_out"]]
-    kept = ", ".join(f"{words.name(near['id'])} {near['cosine']:.3f}" for near in found["kept"][:3])
-    right = found["accuracy"]
+def summed(found: WordSum, words: Words) -> Values:
+    kept = ", ".join(f"{words.name(near.id)} {near.cosine:.3f}" for near in found.kept[:3])
+    right = found.accuracy
     return Values(
         "Nearest tokens to the sum, its own words left out",
-        rows,
+        _near(found.left_out, words),
         f"with them: {kept}" + ("" if right is None else f" · of the built-in sums {right:.0%} come out (--relations)"),
     )
 
 
-def relations(found: list[dict[str, Any]], words: Words) -> Values:
+def relations(found: Sequence[Accuracy], words: Words) -> Values:
     return Values(
         "How often b - a + c gives the word that is right, the inputs left out",
-        [(row["name"], row["left_out"]) for row in found],
-        "95 %, by pair: " + ", ".join(f"{low:.0%} to {high:.0%}" for low, high in (row["interval"] for row in found))
-        + " · with the inputs: " + ", ".join(f"{row['kept']:.0%}" for row in found),
+        [(row.name, row.left_out) for row in found],
+        "95 %, by pair: " + ", ".join(f"{low:.0%} to {high:.0%}" for low, high in (row.interval for row in found))
+        + " · with the inputs: " + ", ".join(f"{row.kept:.0%}" for row in found),
     )  # fmt: skip
 
 
-def merges(found: list[list[str]], words: Words) -> Values:
-    rows = [("|".join(piece.replace(" ", "·") for piece in step), float(len(step))) for step in found]
-    return Values("The pieces of the word before the first merge and after each, and how many they are", rows)
+def merges(found: Sequence[Sequence[bytes]], words: Words) -> Values:
+    steps = [[piece.decode(errors="replace").replace(" ", "·") for piece in step] for step in found]
+    return Values(
+        "The pieces of the word before the first merge and after each, and how many they are",
+        [("|".join(step), float(len(step))) for step in steps],
+    )
 
 
 FORMS: dict[str, Callable[[Any, Words], Grid | Values]] = {

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from likely.app.looks import AdapterShift, ShiftLook
 from likely.app.requests import ModelFacts, ModelOffer
 from likely.engine import machine, room
 from likely.engine.adapters.attached import Attached
@@ -22,8 +21,8 @@ from likely.models import Transformer
 from likely.models.native import NativeModel
 
 if TYPE_CHECKING:
-    from likely.app.inside_jobs import InsideJobs
-    from likely.app.looks import Look
+    from likely.app.inside_jobs import SessionInside
+    from likely.app.looks import InsideQuestion
     from likely.engine.attach.stack import Stack
     from likely.engine.decode.control import RunControl
     from likely.engine.statistics.estimates import Estimate
@@ -48,7 +47,7 @@ def loaded(name: str) -> Checkpoint | None:
 class LoadedModel(Session):
     """A loaded model as `app.jobs` wants it: a session with facts and adapters."""
 
-    inside: "InsideJobs | None" = None  # once somebody has looked
+    inside: "SessionInside | None" = None  # once somebody has looked
 
     def __init__(self, name: str, checkpoint: Checkpoint, vocabulary: tuple[bytes, ...] = (), **options: Any) -> None:
         """`vocabulary`, if it is known, has the piece of each id; `options` are the session's."""
@@ -124,21 +123,27 @@ class LoadedModel(Session):
             self.inside.forget()
         return stack.attached
 
-    def look_inside(self, ids: Sequence[int], look: "Look", control: "RunControl") -> Iterator[Any]:
+    def look_inside(self, ids: Sequence[int], look: "InsideQuestion[Any]", control: "RunControl") -> Iterator[Any]:
         """Look into the model as it is now, adapters and all. ParameterError for a diffusion model."""
+        self._goes_on()
+        if self.inside is None:
+            from likely.app.inside_jobs import SessionInside  # a chat in which nobody looks does not pay for it
+
+            self.inside = SessionInside(self)
+        yield from self.inside.answer(ids, look, control)
+
+    def shift(self, ids: Sequence[int]) -> float:
+        """How far the adapters move what comes next, along the end of a text. ParameterError for a diffusion model."""
+        self._goes_on()
+        return self._stacked().shift(ids[-READ:])
+
+    def _goes_on(self) -> None:
+        """ParameterError for a diffusion model."""
         if self.facts.mask is not None:
             raise ParameterError(
                 f"the inside is shown of models that go from left to right, and {self.facts.title} fills masks: its "
                 "canvas in the chat shows what it thinks at each step"
             )
-        if isinstance(look, ShiftLook):
-            yield AdapterShift(self._stacked().shift(ids[-READ:]))
-            return
-        if self.inside is None:
-            from likely.app.inside_jobs import InsideJobs  # a chat in which nobody looks does not pay for it
-
-            self.inside = InsideJobs(self)
-        yield from self.inside.look(ids, look, control)
 
     def canvas(self, text: str) -> list[int] | None:
         """The ids of a text with gaps; None for one without."""

@@ -7,19 +7,20 @@ the unit beside it. Knows nothing of models and screens.
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from math import log
 from typing import Any
 
 from likely.engine.statistics.measures import MEASURES
-from likely.engine.trace import fields
+from likely.engine.trace import fields as of_token
 
 LN2 = log(2)
 NATS, PER_TOKEN = "nats", "nats a token"
 # Of the numbers that any verb prints of a token or of a text, by their key; what its name says (`elapsed_s`,
 # `bits_per_byte`) or has no unit (`rank`, `perplexity`, a probability) is not here.
 UNITS: Mapping[str, str] = (
-    fields.UNITS
-    | {metric.name: metric.unit for metric in MEASURES if metric.unit == NATS}
+    of_token.UNITS
+    | {each.name: each.unit for each in MEASURES if each.unit == NATS}
     | dict.fromkeys(("logprobs", "total_logprob", "log_weight", "entropy_total", "aleatoric", "epistemic"), NATS)
 )
 
@@ -39,14 +40,27 @@ def json_line(values: Mapping[str, Any], /, **units: str) -> str:
     """An object as `--json` prints it, in one line; last in it the units of those keys of it, at any depth, that have
     one. `units` are those of keys that mean something else in other verbs."""
     named = {key: unit for key, unit in {**UNITS, **units}.items() if key in _keys(values)}
-    return json.dumps({**values, **({"units": named} if named else {})}, ensure_ascii=False, default=str)
+    return json.dumps({**values, **({"units": named} if named else {})}, ensure_ascii=False, default=plain)
+
+
+def plain(value: Any) -> Any:
+    """A value that JSON has no form of as one that it has: a dataclass as its fields, or as what its `JSON` names
+    ("?": left out where it is None); an array as a list; bytes as text; whatever else as a text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        names = getattr(value, "JSON", None) or [field.name for field in fields(value)]
+        told = {name: getattr(value, name.removesuffix("?")) for name in names}
+        return {name.removesuffix("?"): it for name, it in told.items() if it is not None or not name.endswith("?")}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _keys(values: Any) -> set[str]:
     """The keys of an object and of those in it whose value is not nothing."""
+    values = plain(values) if is_dataclass(values) else values
     if isinstance(values, Mapping):
         own = {key for key, value in values.items() if value is not None}
         return own.union(*map(_keys, values.values()))
-    if isinstance(values, list | tuple) and values and isinstance(values[0], Mapping | list | tuple):
+    if isinstance(values, list | tuple) and values and not isinstance(values[0], str | float):
         return set().union(*map(_keys, values))
     return set()

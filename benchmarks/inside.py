@@ -104,7 +104,7 @@ def repaint(n: int, layers: int) -> dict[str, float]:
     """Milliseconds to draw each page anew at 120 columns, all of it known: the cursor moved, or another head."""
     import numpy as np
 
-    from likely.app import looks
+    from likely.app.looks import Inside, question
     from likely.app.tui.base import theme
     from likely.app.tui.chat.candidates import Names
     from likely.app.tui.inside.attention_page import AttentionPage
@@ -112,19 +112,20 @@ def repaint(n: int, layers: int) -> dict[str, float]:
     from likely.app.tui.inside.page import Page
     from likely.app.tui.inside.reading import Reading
     from likely.app.tui.inside.sheet import Sheet
+    from likely.engine.inside.looks import HeadScores, InspectedModel, Lens
     from likely.engine.prompt import Prompt
 
     rng, heads = np.random.default_rng(0), 9
     names = Names(tuple(f" w{i}".encode() for i in range(5000)))
     at = Reading("m", Prompt(), names)
-    at.take(looks.OpenLook(), looks.InspectedModel(tuple(range(n)), 0, layers, heads, 3, 64, 576, True, False))
+    at.take(question(Inside.opened), InspectedModel(tuple(range(n)), 0, layers, heads, 3, 64, 576, True, False))
     shape = (layers + 1, n)
     ints, floats = rng.integers(0, 5000, shape).astype(np.int32), rng.random(shape).astype(np.float32)
     best = rng.integers(0, 5000, (*shape, 5)).astype(np.int32)
-    at.take(looks.LensLook(0, 0), looks.LensPart(0, ints, floats, floats, ints + 1, best, best / 5000))
-    at.take(looks.PatternLook(0), looks.Pattern(0, rng.random((heads, n, n)).astype(np.float32)))
+    at.take(question(Inside.lens, False), Lens(ints, floats, floats, ints + 1, best, best / 5000))
+    at.take(question(Inside.pattern, 0), rng.random((heads, n, n)).astype(np.float32))
     kinds = ("induction", "duplicate", "previous", "first", "distance", "entropy")
-    at.take(looks.KindsLook(), looks.Kinds({name: rng.random((layers, heads)) for name in kinds}))
+    at.take(question(Inside.kinds), HeadScores(**{name: rng.random((layers, heads)) for name in kinds}))
     pages: dict[str, Page] = {"lens": LensPage(), "attention": AttentionPage()}
     look, times_ms = theme.look(theme.DARK.variables | {"background": "#101214"}, "true"), {}
     for name, page in pages.items():

@@ -1,6 +1,5 @@
 """`likely inside`: what a model does between a text and its next word."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +8,9 @@ import click
 from likely.app.cli.explain import read_given
 from likely.app.cli.opening import RuledCommand, adapter_option, model_option, open_session
 from likely.app.units import bits
-from likely.engine.errors import ParameterError
 
 if TYPE_CHECKING:
-    from likely.engine.inside.embeddings import EmbeddingTable
-    from likely.engine.inside.subject import InspectedText
     from likely.engine.session import Session
-
-
-WEIGHTS = (0.5, 1.0, 2.0, 4.0)  # of a direction, to see how far it moves a text
 
 
 class Head(click.ParamType):
@@ -114,7 +107,12 @@ def command(
     likely inside "The capital of France is" --save inside.safetensors --keep 'layers.*.residual'
     likely inside --neighbours 3504 --centred --json
     """
+    from likely.app import inside_tables
+    from likely.app.cli.inside_looks import LOOKS, TEXTLESS, ids_of
+    from likely.app.cli.inside_text import show
     from likely.app.cli.rules import is_given
+    from likely.engine.inside.saved import save
+    from likely.engine.inside.subject import subject
 
     asked["chat"] = chat
     looks = [look for look in LOOKS if is_given(asked[look])]
@@ -125,7 +123,7 @@ def command(
     given = "" if textless else read_given(file, text, "look into")
     asked["text"] = given
     session = open_session(model, adapters=adapters)
-    ids = [] if textless else _ids(session, given, chat)
+    ids = [] if textless else ids_of(session, given, chat)
     session.logits_after(ids or [0])  # a model that gives no numbers is loaded in a wider type, or named
     if asked["tune_lens"] is not None:
         _tune_lens(session, asked["tune_lens"])
@@ -135,16 +133,11 @@ def command(
         looks, asked["lens"] = ["lens"], True
     if (as_csv or as_svg) and len(looks) != 1:
         raise click.UsageError(f"--csv and --svg are one look: ask for one of {', '.join('--' + x for x in LOOKS)}")
-    from likely.app import inside_tables
-    from likely.engine.inside.subject import subject
-
     seen = None if textless else subject(session, ids)
     if seen is not None and seen.first and looks:
         click.echo(f"likely: {len(ids)} tokens are read, the last {len(seen.positions)} are shown", err=True)
-    found = {look: LOOKS[look](session, seen, ids, asked) for look in looks}
+    found = {look: LOOKS[look](session, seen, asked) for look in looks}
     if asked["save"] is not None:
-        from likely.engine.inside.saved import save
-
         assert seen is not None
         kept = save(asked["save"], seen, asked["keep"] or ("*.residual",), session.info.name)
         click.echo(f"{len(kept)} activations are in {asked['save']}", err=True)
@@ -157,36 +150,11 @@ def command(
         if as_csv:
             click.echo(inside_tables.csv_text(shown), nl=False)
         elif not as_svg:
-            from likely.app.cli.inside_text import show
-
             show(shown)
         elif isinstance(shown, inside_tables.Grid):
             click.echo(inside_tables.svg(shown))
         else:
             raise click.UsageError(f"--svg draws a grid, and --{look} is none: take --csv")
-
-
-def _ids(session: "Session", text: str, chat: bool) -> list[int]:
-    from likely.engine.prompt import single_turn as prompt
-
-    if chat and session.tokenizer.chat_template is None:
-        raise ParameterError(f"{session.info.name} has no chat template: leave out --chat")
-    return prompt(text, session.tokenizer, raw=not chat).ids(session.tokenizer)
-
-
-Look = Callable[["Session", "InspectedText | None", list[int], dict[str, Any]], Any]
-
-
-def _lens(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from likely.engine.inside import tuned_lens
-    from likely.engine.inside.lens import Lens, rows, states
-
-    hidden = states(inspected)
-    if asked["tuned"]:
-        hidden = tuned_lens.kept(session.info).translate(hidden)
-    found = Lens(tuple(reversed(list(rows(inspected, hidden)))))
-    numbers = {name: [getattr(row, name).tolist() for row in found.rows] for name in ("top", "p", "kl", "rank")}
-    return {**numbers, "decided": found.decided.tolist()}
 
 
 def _tune_lens(session: "Session", file: Path) -> None:
@@ -204,199 +172,3 @@ def _tune_lens(session: "Session", file: Path) -> None:
     if found.worse:
         names = ", ".join(map(str, found.worse))
         click.echo(f"rows {names} did not get better and keep the plain lens: fit it to more text", err=True)
-
-
-def _heads(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
-    from likely.engine.inside.heads import entropies
-
-    return entropies(inspected).tolist()  # type: ignore[no-any-return]
-
-
-def _scores(
-    session: "Session", inspected: "InspectedText | None", ids: list[int], asked: dict[str, Any]
-) -> dict[str, Any]:
-    """On random tokens that come twice, where nothing but the repetition can be known."""
-    from dataclasses import fields
-
-    from likely.engine.inside.heads import kinds
-    from likely.engine.inside.subject import transformer
-
-    tokenizer = session.tokenizer
-    found = kinds(transformer(session), bos=tokenizer.encode("", bos=True))
-    return {field.name: getattr(found, field.name).tolist() for field in fields(found)}
-
-
-def _attention(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
-    from likely.engine.inside.heads import check, pattern
-
-    layer, head = asked["attention"]
-    check(inspected.model, layer, head)
-    return _kept(pattern(inspected, layer)[head], asked)
-
-
-def _rollout(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
-    from likely.engine.inside.heads import rolled_out
-
-    return _kept(rolled_out(inspected), asked)
-
-
-def _kept(weights: Any, asked: dict[str, Any]) -> list[Any]:
-    from likely.engine.inside.sink import without_first
-
-    return (without_first(weights) if asked["without_first"] else weights).tolist()  # type: ignore[no-any-return]
-
-
-def _attribution(
-    session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]
-) -> dict[str, Any]:
-    from likely.engine.inside.attribution import attribution
-
-    found = attribution(inspected, against=asked["against"])
-    return {
-        "embedding": found.embedding,
-        "attention": found.attention.tolist(),
-        "heads": found.heads.tolist(),
-        "mlp": found.mlp.tolist(),
-        "bias": found.bias,
-        "sum": found.total,
-        "logit": found.logit,
-        "token": found.token,
-        **({} if found.against is None else {"against": found.against}),
-    }
-
-
-def _ablate(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from likely.engine.inside.patching import ablate
-
-    found = ablate(inspected, *asked["ablate"])
-    return {"logit": found.logit, "effect": found.effect, "token": found.token}
-
-
-def _patch(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from likely.engine.inside.patching import pair, patch
-    from likely.engine.inside.subject import subject
-
-    corrupted = subject(session, _ids(session, asked["patch"], asked["chat"]))
-    found = patch(pair(inspected, corrupted, foil=asked["against"]), asked["part"])
-    assert found.estimates is not None
-    return {
-        "part": found.part,
-        "answer": found.answer,
-        "foil": found.foil,
-        "clean": found.clean,
-        "corrupted": found.corrupted,
-        "effects": found.effects.tolist(),
-        "estimates": found.estimates.tolist(),
-        "correlation": found.correlation,
-    }
-
-
-def _importance(
-    session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]
-) -> dict[str, Any]:
-    from likely.engine.inside.importance import importance
-
-    found = importance(inspected)
-    return {
-        "token": found.token,
-        "logprob": found.logprob,
-        "left_out": found.left_out.tolist(),
-        "gradient": found.gradient.tolist(),
-        "agreement": found.agreement,
-    }
-
-
-def _spellings(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from likely.engine.inside.tokenisation import tokenisation
-
-    found = tokenisation(session, asked["spellings"], before=asked["text"])
-    ways = [{"ids": list(way.ids), "logprob": way.logprob, "own": way.own} for way in found.spellings]
-    return {"spellings": ways, "logprob": found.logprob, "complete": found.complete}
-
-
-def _toward(session: "Session", inspected: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from likely.engine.inside import steering
-
-    layer = len(inspected.model.blocks) // 2 if asked["layer"] is None else asked["layer"]
-    toward, away = ([_ids(session, text, asked["chat"]) for text in asked[side]] for side in ("toward", "away"))
-    found = steering.direction(inspected.model, toward, away, layer, session.info.name)
-    if asked["direction"] is not None:
-        steering.save(asked["direction"], found)
-        click.echo(f"the direction is in {asked['direction']}", err=True)
-    kl = [steering.shift(inspected.model, found, ids, weight) for weight in WEIGHTS]
-    return {"layer": layer, "norm": found.norm, "weights": list(WEIGHTS), "kl": kl}
-
-
-def _table(session: "Session", asked: dict[str, Any]) -> "EmbeddingTable":
-    from likely.engine.inside.embeddings import EmbeddingTable
-    from likely.engine.inside.subject import transformer
-
-    return EmbeddingTable(transformer(session), "output" if asked["output"] else "input")
-
-
-def _neighbours(
-    session: "Session", inspected: "InspectedText | None", ids: list[int], asked: dict[str, Any]
-) -> list[Any]:
-    found = _table(session, asked).neighbours(asked["neighbours"], centred=asked["centred"])
-    return [{"id": near.id, "cosine": near.cosine} for near in found]
-
-
-def _sum(
-    session: "Session", inspected: "InspectedText | None", ids: list[int], asked: dict[str, Any]
-) -> dict[str, Any]:
-    from likely.engine.inside.relations import accuracies, summands
-
-    table = _table(session, asked)
-    plus, minus = summands(asked["sum"], session.tokenizer)
-    found = {
-        name: [{"id": near.id, "cosine": near.cosine} for near in table.sum_neighbours(plus, minus, inputs=inputs)]
-        for name, inputs in (("left_out", False), ("kept", True))
-    }
-    together = accuracies(table, session.tokenizer)[-1:]
-    return {"plus": plus, "minus": minus, **found, "accuracy": together[0].left_out.mean if together else None}
-
-
-def _relations(
-    session: "Session", inspected: "InspectedText | None", ids: list[int], asked: dict[str, Any]
-) -> list[Any]:
-    from likely.engine.inside.relations import accuracies
-
-    found = accuracies(_table(session, asked), session.tokenizer)
-    if not found:
-        raise ParameterError(f"{session.info.name} cuts the words of every relation: there is nothing to ask")
-    return [
-        {
-            "name": a.name,
-            "sums": a.sums,
-            "kept": a.kept.mean,
-            "left_out": a.left_out.mean,
-            "interval": a.left_out.interval,
-        }
-        for a in found
-    ]
-
-
-def _merges(session: "Session", inspected: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
-    from likely.engine.inside.merges import merges
-
-    return [[piece.decode(errors="replace") for piece in step] for step in merges(session.tokenizer, asked["merges"])]
-
-
-TEXTLESS = {"scores", "neighbours", "sum", "relations", "merges"}  # looks that need no text
-LOOKS: dict[str, Any] = {
-    "lens": _lens,
-    "heads": _heads,
-    "scores": _scores,
-    "attention": _attention,
-    "rollout": _rollout,
-    "attribution": _attribution,
-    "ablate": _ablate,
-    "patch": _patch,
-    "importance": _importance,
-    "spellings": _spellings,
-    "toward": _toward,
-    "neighbours": _neighbours,
-    "sum": _sum,
-    "relations": _relations,
-    "merges": _merges,
-}

@@ -9,41 +9,18 @@ An addend says what a part wrote, not what the rest would be without it: `engine
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from likely.engine.inside.last_position import LastPosition, last_position
+from likely.engine.inside.looks import Attribution
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
 from likely.models.layers import LayerNorm, Norm, bare
 
 Array = mx.array
 Linear = Callable[[Array], Array]  # [..., C] -> [..., C]
-
-
-@dataclass(frozen=True, slots=True)
-class Attribution:
-    """The addends of a logit after the last position; with `against`, of its difference to that token's."""
-
-    token: int
-    against: int | None
-    embedding: float
-    heads: np.ndarray  # float32 [layers, H]
-    mlp: np.ndarray  # float32 [layers], each with the bias of its own
-    bias: float  # of the products after attention, of the last norm and of the head; and what steers the model
-    logit: float  # by the model
-
-    @property
-    def attention(self) -> np.ndarray:
-        """Contribution of all heads of each layer, [layers]."""
-        return np.asarray(self.heads.sum(axis=1))
-
-    @property
-    def total(self) -> float:
-        """The sum of the addends: `logit`, up to rounding."""
-        return float(self.embedding + self.heads.sum(dtype=np.float64) + self.mlp.sum(dtype=np.float64) + self.bias)
 
 
 def attribution(text: InspectedText, *, token: int | None = None, against: int | None = None) -> Attribution:

@@ -5,11 +5,11 @@ any. A table is read in parts, so that a packed one is never unpacked whole. Kno
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from likely.engine.errors import NotFinite, ParameterError
+from likely.engine.inside.looks import Neighbour, Neighbourhood, WordSum
 from likely.metal import mx
 from likely.models.layers import bare
 from likely.models.transformer import Transformer
@@ -18,12 +18,6 @@ from likely.models.weights import PackedRows
 NEAREST = 10
 PART = 8192  # rows that are unpacked at once
 TABLES = ("input", "output")
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    id: int
-    cosine: float
 
 
 class EmbeddingTable:
@@ -102,6 +96,21 @@ class EmbeddingTable:
         signs = mx.array([1.0] * len(plus) + [-1.0] * len(minus))
         target = mx.sum(units(self.rows([*plus, *minus]) - mean) * signs[:, None], axis=0) + mean
         return nearest(self.cosines(target, centred=centred), count, [] if inputs else [*plus, *minus])
+
+    def neighbourhood(self, token: int) -> Neighbourhood:
+        """The nearest tokens after the mean row is taken off, and how near the others are."""
+        cosines = self.cosines(self.rows([token])[0], centred=True)
+        others, near = np.delete(cosines, token), nearest(cosines, NEAREST, [token])
+        rows = units(self.rows([token, *(neighbour.id for neighbour in near)]))
+        raw = tuple(np.array(rows[1:] @ rows[0]).tolist())
+        return Neighbourhood(near, raw, float(np.median(others)), float(np.quantile(others, 0.99)))
+
+    def word_sum(
+        self, plus: Sequence[int], minus: Sequence[int], count: int = NEAREST, accuracy: float | None = None
+    ) -> WordSum:
+        """The nearest tokens to a sum, the tokens of the sum left out and with them."""
+        left_out, kept = (self.sum_neighbours(plus, minus, count, inputs=inputs) for inputs in (False, True))
+        return WordSum(plus, minus, left_out, kept, accuracy)
 
     def plane(self, ids: Sequence[int]) -> tuple[np.ndarray, float]:
         """The two directions in which these tokens differ most: coordinates float32 [N, 2], and the share of their

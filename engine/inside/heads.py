@@ -6,11 +6,12 @@ of kind are mean attention, 0 to 1: to the token before, to the same token earli
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 
 from likely.engine.errors import ParameterError
+from likely.engine.inside.looks import HeadScores
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
 from likely.metal.attention import Emit
@@ -65,25 +66,6 @@ def _patterns(subject: InspectedText, layers: range, hidden: Sequence[mx.array] 
         cache = tapped.caches[index]
         gone = 0 if cache is None else cache.gone  # what a layer that slides has let go of, no position here sees
         yield np.pad(np.array(weights[..., : t - gone]), ((0, 0), (0, 0), (gone, 0)))
-
-
-@dataclass(frozen=True, slots=True)
-class HeadScores:
-    """Scores of each head's kind: float32 [layers, H]. All but `distance` and `entropy` lie between 0 and 1."""
-
-    previous: np.ndarray  # mean attention to the token before
-    duplicate: np.ndarray  # ... to the same token, earlier
-    induction: np.ndarray  # ... to what followed the same token, earlier
-    first: np.ndarray  # ... to the first token
-    distance: np.ndarray  # how far back it reads, mean, in tokens
-    entropy: np.ndarray  # mean, nats
-
-    KINDS = ("induction", "duplicate", "previous", "first")
-
-    def kind(self, layer: int, head: int, least: float = 0.5) -> str:
-        """The kind of the head, "" where no score reaches `least`."""
-        found = max(self.KINDS, key=lambda name: float(getattr(self, name)[layer, head]))
-        return found if getattr(self, found)[layer, head] >= least else ""
 
 
 def score(subject: InspectedText) -> HeadScores:

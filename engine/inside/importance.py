@@ -6,33 +6,16 @@ log-probability of one next token. A token that is left out also moves those beh
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from likely.engine import arrays
 from likely.engine.decode.branches import Branches
 from likely.engine.errors import ParameterError
+from likely.engine.inside.looks import Importance
 from likely.engine.inside.subject import InspectedText
 from likely.engine.inside.why import Omission
 from likely.metal import mx
-
-
-@dataclass(frozen=True, slots=True)
-class Importance:
-    """For each of T tokens, what the next token's log-probability owes to it: positive where it helped."""
-
-    token: int
-    logprob: float  # after the whole prompt
-    left_out: np.ndarray  # float32 [T], logprob - logprob without the token
-    gradient: np.ndarray  # float32 [T], gradient x input
-
-    @property
-    def agreement(self) -> float | None:
-        """Spearman's rank correlation of the two; None where one does not vary."""
-        a, b = (np.argsort(np.argsort(x)).astype(float) for x in (self.left_out, self.gradient))
-        flat = np.ptp(self.left_out) == 0 or np.ptp(self.gradient) == 0
-        return None if flat else float(np.corrcoef(a, b)[0, 1])
 
 
 def importance(subject: InspectedText, token: int | None = None) -> Importance:

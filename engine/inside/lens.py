@@ -5,42 +5,18 @@ distribution. Probabilities and KL in nats are by position. Knows nothing of how
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from likely.engine import arrays
+from likely.engine.inside.looks import Lens
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
 
+ARRAYS = ("top", "p", "kl", "rank", "best", "shares")
 AT_ONCE = 256  # positions, or positions of several layers, whose logits stand in memory together
-
-
-@dataclass(frozen=True, slots=True)
-class LensRow:
-    """One layer's distribution after each of N positions."""
-
-    top: np.ndarray  # int32 [N], the most likely token
-    p: np.ndarray  # float32 [N], its probability
-    kl: np.ndarray  # float32 [N], KL(final || this layer) in nats
-    rank: np.ndarray  # int32 [N], of the final layer's token: 1 is the most likely
-    best: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int32))  # [N, k], the k most likely tokens
-    shares: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))  # [N, k], their probabilities
-
-
-@dataclass(frozen=True, slots=True)
-class Lens:
-    """The rows of all layers, [layers + 1]: 0 is the embedding, the last the model's own distribution."""
-
-    rows: tuple[LensRow, ...]
-
-    @property
-    def decided(self) -> np.ndarray:
-        """The layer from which the most likely token stays what it is at last, int [N]."""
-        top = np.stack([row.top for row in self.rows])
-        stays = np.flip(np.minimum.accumulate(np.flip(top == top[-1], axis=0), axis=0), axis=0)
-        return np.asarray(np.argmax(stays, axis=0))
 
 
 def states(subject: InspectedText) -> list[mx.array]:
@@ -58,7 +34,7 @@ def states(subject: InspectedText) -> list[mx.array]:
 
 def rows(
     subject: InspectedText, hidden: list[mx.array], positions: slice = slice(None), best: int = 0
-) -> Iterator[LensRow]:
+) -> Iterator[Lens]:
     """The lens over `positions` of `states`, one layer after another, the model's own distribution first.
 
     A screen shows each row as it comes; the last to come is the embedding's. Few positions of many layers go through
@@ -88,9 +64,13 @@ def rows(
                 yield final.row(layer, best)
 
 
-def lens(subject: InspectedText) -> Lens:
-    """The whole lens, from the embedding up."""
-    return Lens(tuple(reversed(list(rows(subject, states(subject))))))
+def lens(
+    subject: InspectedText, hidden: list[mx.array] | None = None, positions: slice = slice(None), best: int = 0
+) -> Lens:
+    """The lens of all layers, from the embedding up, over `states` (the text's own if left out)."""
+    layers = list(rows(subject, states(subject) if hidden is None else hidden, positions, best))[::-1]
+    start = subject.first + (positions.start or 0)
+    return Lens(**{name: np.stack([getattr(layer, name) for layer in layers]) for name in ARRAYS}, start=start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +89,11 @@ class _Final:
         p = xp.exp(logits - lse[:, None])
         return _Final(xp, xp.argmax(logits, axis=-1), p, xp.einsum("nv,nv->n", p, logits) - lse)
 
-    def own(self, logits: Any, best: int) -> LensRow:
+    def own(self, logits: Any, best: int) -> Lens:
         """The row of the last layer, whose KL is 0 and not what rounding makes of it."""
         return replace(self.row(logits, best), kl=np.zeros(logits.shape[0], np.float32))
 
-    def row(self, logits: Any, best: int) -> LensRow:
+    def row(self, logits: Any, best: int) -> Lens:
         """KL(p || q) = sum p log p - sum p l + lse(l), so that no array of log-probabilities is made."""
         xp = self.xp
         lse, top = arrays.logsumexp(logits, xp), xp.argmax(logits, axis=-1)
@@ -125,12 +105,12 @@ class _Final:
             shares = xp.exp(xp.take_along_axis(logits, ids, axis=-1) - lse[:, None])
         else:
             ids, shares = top[:, None][:, :0], chosen[:, None][:, :0]
-        return LensRow(
+        return Lens(
             np.array(top, np.int32), np.array(chosen, np.float32), np.array(kl, np.float32), np.array(rank, np.int32),
             np.array(ids, np.int32), np.array(shares, np.float32),
         )  # fmt: skip
 
 
-def _joined(parts: Sequence[LensRow]) -> LensRow:
+def _joined(parts: Sequence[Lens]) -> Lens:
     """One layer's row of several spans of positions."""
-    return LensRow(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(LensRow)))
+    return Lens(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}, start=0)

@@ -15,6 +15,7 @@ import numpy as np
 
 from likely.engine.errors import ParameterError
 from likely.engine.inside.heads import check
+from likely.engine.inside.looks import PARTS, Ablation, Patching
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
 from likely.models.cache import Cache
@@ -23,17 +24,7 @@ from likely.models.tap import TappedPass
 from likely.models.transformer import Transformer
 
 Array = mx.array
-PARTS = ("residual", "attention", "mlp", "heads")
 TOGETHER = 4096  # tokens of heads' patches that go through the layers side by side, of one layer at least
-
-
-@dataclass(frozen=True, slots=True)
-class Ablation:
-    """The logit of the intact model's most likely last token: intact, and how much it changes without the head."""
-
-    token: int
-    logit: float
-    effect: float  # ablated minus intact
 
 
 def ablate(subject: InspectedText, layer: int, head: int) -> Ablation:
@@ -46,36 +37,12 @@ def ablate(subject: InspectedText, layer: int, head: int) -> Ablation:
         subject.model, subject.whole().run(lambda at, x: mx.where(silent, 0, x).astype(x.dtype) if at == name else x)
     )
     token = int(mx.argmax(intact))
-    return Ablation(token, float(intact[token]), float(ablated[token] - intact[token]))
+    return Ablation(float(intact[token]), float(ablated[token] - intact[token]), token)
 
 
 def _logits(model: Transformer, x: Array) -> Array:
     """Logits [V] after the last position of a residual stream [1, T, C]."""
     return model.head(model.norm(x[:, -1]))[0].astype(mx.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class Patching:
-    """Effects of patches: of the logit difference answer - foil, the share that a patch brings back, [layers, T], or
-    of heads [layers, H].
-
-    0 is what the corrupted text says, 1 what the clean one says.
-    """
-
-    part: str
-    answer: int
-    foil: int
-    clean: float  # the difference of logits
-    corrupted: float
-    effects: np.ndarray  # float32
-    estimates: np.ndarray | None = None  # by attribution patching
-
-    @property
-    def correlation(self) -> float | None:
-        """Pearson's r between the estimates and the true effects."""
-        if self.estimates is None or self.effects.std() == 0 or self.estimates.std() == 0:
-            return None
-        return float(np.corrcoef(self.effects.ravel(), self.estimates.ravel())[0, 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +92,7 @@ def patch(texts: PromptPair, part: str = "residual") -> Patching:
     """
     _check_part(part)
     found = _head_sweeps(texts) if part == "heads" else _sweeps(texts, part)
-    return Patching(part, texts.answer, texts.foil, *found, estimate(texts, part))
+    return Patching(part, texts.corrupted, texts.answer, texts.foil, *found, estimate(texts, part))
 
 
 def estimate(texts: PromptPair, part: str = "residual") -> np.ndarray:

@@ -8,14 +8,14 @@ a tokenizer cuts are left out, with their pairs. Knows nothing of how it is show
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from likely.engine.errors import ParameterError
 from likely.engine.inside.embeddings import EmbeddingTable, units
-from likely.engine.statistics.estimates import Estimate, share
+from likely.engine.inside.looks import Accuracy
+from likely.engine.statistics.estimates import share
 
 RELATIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "France : Paris": (
@@ -81,16 +81,6 @@ def summands(text: str, tokenizer: Encodes) -> tuple[list[int], list[int]]:
     return plus, minus
 
 
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """How often the sums of a relation give the word that is right: with the inputs among the answers, and without."""
-
-    name: str
-    sums: int
-    kept: Estimate
-    left_out: Estimate
-
-
 def accuracies(table: EmbeddingTable, tokenizer: Encodes) -> list[Accuracy]:
     """Of each relation of which the vocabulary has two pairs, then of all together."""
     found: list[Accuracy] = []
@@ -106,14 +96,18 @@ def accuracies(table: EmbeddingTable, tokenizer: Encodes) -> list[Accuracy]:
         if len(pairs) < 2:
             continue
         kept, left_out, asked = _asked(table, np.array(pairs))
-        found.append(Accuracy(name, len(kept), share(kept, asked), share(left_out, asked)))
+        found.append(_accuracy(name, kept, left_out, asked))
         all_kept += kept
         all_out += left_out
         all_pairs += [(name, pair) for pair in asked]
     if found:
-        together = Accuracy("all", len(all_kept), share(all_kept, all_pairs), share(all_out, all_pairs))
-        found.append(together)
+        found.append(_accuracy("all", all_kept, all_out, all_pairs))
     return found
+
+
+def _accuracy(name: str, kept: Sequence[float], left_out: Sequence[float], pairs: Sequence[object]) -> Accuracy:
+    by_pair = share(left_out, pairs)
+    return Accuracy(name, len(kept), share(kept, pairs).mean, by_pair.mean, by_pair.interval)
 
 
 def _asked(table: EmbeddingTable, pairs: np.ndarray) -> tuple[list[float], list[float], list[int]]:

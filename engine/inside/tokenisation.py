@@ -7,42 +7,14 @@ were scored a better one. Ways are taken by the number of their tokens, the fewe
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
-import numpy as np
 
 from likely.engine.errors import ParameterError
+from likely.engine.inside.looks import Spelling, Tokenisation
 from likely.engine.session import Session
 from likely.engine.tokenizer import Tokenizer
 
 WAYS = 32
 LONGEST = 64  # bytes of a text whose ways are looked for
-
-
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """One way to write the text: its ids, and the log-probability of all of them after what precedes, nats."""
-
-    ids: tuple[int, ...]
-    logprob: float
-    own: bool  # the tokenizer's
-
-
-@dataclass(frozen=True, slots=True)
-class Tokenisation:
-    """The ways that were scored, the most likely first."""
-
-    spellings: tuple[Spelling, ...]
-    complete: bool  # whether there are no others
-
-    @property
-    def own(self) -> Spelling:
-        return next(spelling for spelling in self.spellings if spelling.own)
-
-    @property
-    def logprob(self) -> float:
-        """Of the text by all of them, nats: a lower bound where they are not complete."""
-        return float(np.logaddexp.reduce([spelling.logprob for spelling in self.spellings]))
 
 
 def spellings(pieces: dict[bytes, list[int]], text: bytes) -> Iterator[tuple[int, ...]]:

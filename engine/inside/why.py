@@ -5,12 +5,10 @@ Plain data, without mlx; log-probabilities and logits in nats. How it is found s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from likely.engine.inside.attribution import Attribution
+from likely.engine.inside.looks import Attribution
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -22,7 +20,7 @@ class Why:
     foil: int
     logprobs: tuple[float, float]  # of both
     ranks: np.ndarray  # int32 [layers + 1, 2], by the logit lens: row 0 is the embedding, 1 the most likely
-    wrote: "Attribution"  # of the target's logit less the foil's
+    wrote: Attribution  # of the target's logit less the foil's
     attention: np.ndarray  # float32 [layers, H, T]: what each head reads from the last token
 
     def reads(self, layer: int, head: int, most: int = 2) -> tuple[tuple[int, float], ...]:
@@ -42,7 +40,7 @@ class WrittenPart:
     head: tuple[int, int] | None = None
 
 
-def written(wrote: "Attribution", most: int) -> list[WrittenPart]:
+def written(wrote: Attribution, most: int) -> list[WrittenPart]:
     """The `most` parts that wrote most, and the rest summed by kind: together they are the sum of all addends."""
     layers, heads = wrote.heads.shape
     single = [

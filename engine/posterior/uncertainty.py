@@ -28,6 +28,7 @@ class Uncertainty:
     ids: np.ndarray
     mean: np.ndarray
     spread: np.ndarray
+    elapsed_s: float = 0.0  # that it took, where that was measured
 
     @property
     def total(self) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app import calls, looks
+from likely.app import calls
 from likely.app import requests as r
 from likely.app.calls import call
 from likely.app.jobs import ModelJobs
@@ -92,7 +92,7 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
         (fill(masks=7, how=Unmasking(block=2)), ParameterError, "7 masks are not divisible into blocks of 2"),
         (call(calls.fill, other.facts.name, Prompt(), RunControl()), ParameterError, "is autoregressive"),
         (
-            call(calls.look, name, Prompt(parts=("xyz",)), looks.ShiftLook(), RunControl()),
+            call(calls.shift, name, Prompt(parts=("xyz",))),
             ParameterError,
             "and d fills masks",
         ),

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app import calls, looks
+from likely.app import calls
 from likely.app import requests as r
 from likely.app.calls import call
-from likely.app.inside_jobs import PART, InsideJobs, spans, without
+from likely.app.inside_jobs import PART, SessionInside, spans, without
 from likely.app.jobs import ModelJobs
+from likely.app.looks import Inside, InsideQuestion, question
 from likely.app.model_provider import LocalModelProvider
 from likely.app.worker import Closed, Failed, Worker
 from likely.engine import arrays
@@ -48,7 +49,7 @@ def jobs(folder: str) -> ModelJobs:
 
 @pytest.fixture
 def look(jobs: ModelJobs, folder: str) -> Callable[..., list[Any]]:
-    def ask(look: looks.Look, control: RunControl | None = None) -> list[Any]:
+    def ask(look: InsideQuestion[Any], control: RunControl | None = None) -> list[Any]:
         return list(jobs.execute(call(calls.look, folder, WHOLE, look, control or RunControl()), lambda _: None))
 
     return ask
@@ -56,7 +57,7 @@ def look(jobs: ModelJobs, folder: str) -> Callable[..., list[Any]]:
 
 def subject(jobs: ModelJobs, folder: str) -> InspectedText:
     inside = jobs.engines[folder].inside  # type: ignore[attr-defined]
-    assert isinstance(inside, InsideJobs) and inside.text is not None
+    assert isinstance(inside, SessionInside) and inside.text is not None
     return inside.text
 
 
@@ -64,19 +65,19 @@ def subject(jobs: ModelJobs, folder: str) -> InspectedText:
 def test_the_lens_comes_from_the_screen_outwards_and_is_the_engines(
     look: Callable[..., list[Any]], jobs: ModelJobs, folder: str
 ) -> None:
-    (opened,) = look(looks.OpenLook())
+    (opened,) = look(question(Inside.opened))
     assert opened.ids == IDS and (opened.layers, opened.heads, opened.first, opened.tuned) == (3, 4, 0, False)
-    parts = look(looks.LensLook(40, 48))
+    parts = look(question(Inside.lens, False, 40, 48))
     assert [(part.start, part.top.shape[1]) for part in parts] == [(40, 8), (8, 32), (48, len(IDS) - 48), (0, 8)]
     whole = lens.lens(subject(jobs, folder))
     for part in parts:
         at = slice(part.start, part.start + part.top.shape[1])
         for name in ("top", "p", "kl", "rank"):
-            assert np.allclose(getattr(part, name), np.stack([getattr(row, name)[at] for row in whole.rows]), atol=1e-4)
+            assert np.allclose(getattr(part, name), getattr(whole, name)[:, at], atol=1e-4)
         assert (part.best[..., 0] == part.top).all() and np.allclose(part.shares[..., 0], part.p)
         assert (np.diff(part.shares, axis=-1) <= 0).all() and (part.shares.sum(axis=-1) <= 1 + 1e-5).all()
     known = tuple(range(8, 48))
-    assert sorted(part.start for part in look(looks.LensLook(0, 8, False, known))) == [0, 48]
+    assert sorted(part.start for part in look(question(Inside.lens, False, 0, 8, known))) == [0, 48]
 
 
 def test_parts_cover_every_position_once() -> None:
@@ -90,67 +91,68 @@ def test_parts_cover_every_position_once() -> None:
 def test_a_lens_that_is_broken_off_ends(look: Callable[..., list[Any]]) -> None:
     control = RunControl()
     control.cancel()
-    assert look(looks.LensLook(0, 8), control) == []
+    assert look(question(Inside.lens, False, 0, 8), control) == []
 
 
 def test_one_layers_pattern_is_that_of_the_whole_pass(
     look: Callable[..., list[Any]], jobs: ModelJobs, folder: str
 ) -> None:
-    look(looks.LensLook(0, 8))
+    look(question(Inside.lens, False, 0, 8))
     whole = heads.pattern(subject(jobs, folder), 2)
-    (found,) = look(looks.PatternLook(2))
-    assert np.allclose(found.weights, whole, atol=1e-6)
+    (found,) = look(question(Inside.pattern, 2))
+    assert np.allclose(found, whole, atol=1e-6)
 
 
 def test_every_other_look(look: Callable[..., list[Any]]) -> None:
-    (kinds,) = look(looks.KindsLook())
-    assert set(kinds.scores) == {"induction", "duplicate", "previous", "first", "distance", "entropy"}
-    (rolled,) = look(looks.RolloutLook())
-    assert np.allclose(rolled.weights.sum(axis=1), 1)
+    (kinds,) = look(question(Inside.kinds))
+    assert all(kinds[kind].shape == (3, 4) for kind in kinds.KINDS)
+    (rolled,) = look(question(Inside.rollout))
+    assert np.allclose(rolled.sum(axis=1), 1)
     last = len(IDS) - 1
-    (wrote,) = look(looks.AttributionLook(last))
-    assert abs(wrote.total - wrote.logit) < 1e-4
-    (mattered,) = look(looks.ImportanceLook(9))
+    (wrote,) = look(question(Inside.attribution, last, None))
+    assert abs(wrote.sum - wrote.logit) < 1e-4
+    (mattered,) = look(question(Inside.importance, 9))
     assert mattered.left_out.shape == (10,)
-    (gone,) = look(looks.AblationLook(last, 1, 2))
+    (gone,) = look(question(Inside.ablation, last, 1, 2))
     assert gone.token == wrote.token and abs(gone.logit - wrote.logit) < 1e-3
     corrupted = Prompt(parts=((*IDS[:9], 7),), whole=True)
-    (patched,) = look(looks.PatchLook(9, corrupted))
+    (patched,) = look(question(Inside.patching, 9, corrupted, "residual"))
     assert patched.effects.shape == (3, 10) and patched.ids[9] == 7
-    (near,) = look(looks.NearLook((100,)))
-    assert len(near.found) == 10 and 100 not in [id for id, _ in near.found]
-    (summed,) = look(looks.NearLook((100, 101), (102,)))
-    assert not {100, 101, 102} & {id for id, _ in summed.found} and len(summed.inputs) == 5
-    (spelled,) = look(looks.SpellingsLook(3, 5))
-    assert spelled.word and bool(spelled.refused) is not bool(spelled.ways)
+    (near,) = look(question(Inside.neighbours, 100, "input"))
+    assert len(near.nearest) == 10 and 100 not in [each.id for each in near.nearest]
+    (summed,) = look(question(Inside.word_sum, (100, 101), (102,), "input"))
+    assert not {100, 101, 102} & {each.id for each in summed.left_out} and len(summed.kept) == 5
+    (spelled,) = look(question(Inside.spellings, 3, 5))
+    assert bool(spelled.refused) is (spelled.ways is None)
 
 
 def test_neighbours_need_no_text_and_leave_the_one_that_is_looked_at(
     look: Callable[..., list[Any]], jobs: ModelJobs, folder: str
 ) -> None:
-    list(look(looks.LensLook(0, 2)))
+    list(look(question(Inside.lens, False, 0, 2)))
     text = subject(jobs, folder)
-    (near,) = jobs.execute(call(calls.look, folder, Prompt(), looks.NearLook((100,)), RunControl()), lambda _: None)
+    asked = question(Inside.neighbours, 100, "input")
+    (near,) = jobs.execute(call(calls.look, folder, Prompt(), asked, RunControl()), lambda _: None)
     assert subject(jobs, folder) is text and jobs.engines[folder].inside.hidden  # type: ignore[attr-defined]
     table = EmbeddingTable(text.model)
     rows = np.array(table.rows(range(table.size)), np.float64)
-    for centred, cosines in ((True, [cosine for _, cosine in near.found]), (False, near.raw)):
+    for centred, cosines in ((True, [each.cosine for each in near.nearest]), (False, near.raw)):
         points = rows - rows.mean(axis=0) * centred
         points /= np.linalg.norm(points, axis=1, keepdims=True)
-        assert np.allclose([points[100] @ points[id] for id, _ in near.found], cosines, atol=1e-5)
+        assert np.allclose([points[100] @ points[each.id] for each in near.nearest], cosines, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (looks.PatternLook(9), "no head 9.0"),
-        (looks.LensLook(0, 8, True), "no tuned lens is kept"),
-        (looks.MapLook(), "words that are one token"),
-        (looks.NearLook((4000,)), "must be 0 to"),
-        (looks.PatchLook(9, Prompt(parts=((1, 2),), whole=True)), "as many"),
+        (question(Inside.pattern, 9), "no head 9.0"),
+        (question(Inside.lens, True, 0, 8), "no tuned lens is kept"),
+        (question(Inside.word_map, "input"), "words that are one token"),
+        (question(Inside.neighbours, 4000, "input"), "must be 0 to"),
+        (question(Inside.patching, 9, Prompt(parts=((1, 2),), whole=True), "residual"), "as many"),
     ],
 )
-def test_what_is_refused(look: Callable[..., list[Any]], asked: looks.Look, words: str) -> None:
+def test_what_is_refused(look: Callable[..., list[Any]], asked: InsideQuestion[Any], words: str) -> None:
     with pytest.raises(ParameterError, match=words):
         look(asked)
 
@@ -159,12 +161,12 @@ def test_a_tuned_lens_that_is_kept_is_used(
     look: Callable[..., list[Any]], jobs: ModelJobs, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIKELY_HOME", str(tmp_path))
-    look(looks.OpenLook())
+    look(question(Inside.opened))
     model = subject(jobs, folder).model
     ids = np.random.default_rng(0).integers(0, 200, 300).tolist()
     tuned_lens.save(tuned_lens.place(jobs.engines[folder].info.weights), tuned_lens.fit(model, ids, rank=2, length=30))  # type: ignore[attr-defined]
-    (opened,) = look(looks.OpenLook())
-    plain, tuned = (look(looks.LensLook(0, len(IDS), kind))[0] for kind in (False, True))
+    (opened,) = look(question(Inside.opened))
+    plain, tuned = (look(question(Inside.lens, kind, 0, len(IDS)))[0] for kind in (False, True))
     assert opened.tuned and not np.allclose(plain.kl, tuned.kl) and np.allclose(plain.kl[-1], tuned.kl[-1])
 
 
@@ -172,9 +174,9 @@ def test_a_look_takes_turns_with_other_jobs(folder: str) -> None:
     """Through the worker: what is asked for while a lens is made is answered before the lens is whole."""
     worker = Worker(lambda: ModelJobs(LocalModelProvider()))
     load = worker.submit(r.Load(folder))
-    wide = worker.submit(call(calls.look, folder, WHOLE, looks.LensLook(0, 1), RunControl()))
+    wide = worker.submit(call(calls.look, folder, WHOLE, question(Inside.lens, False, 0, 1), RunControl()))
     count = worker.submit(call(calls.tokens, folder, "abc"))
-    bad = worker.submit(call(calls.look, "nowhere", WHOLE, looks.OpenLook(), RunControl()))
+    bad = worker.submit(call(calls.look, "nowhere", WHOLE, question(Inside.opened), RunControl()))
     worker.finish()
     worker.start()
     assert worker.join(30)
@@ -187,20 +189,20 @@ def test_a_look_takes_turns_with_other_jobs(folder: str) -> None:
 def test_uncertainty_of_what_follows_is_that_of_the_ensemble_on_the_model(
     jobs: ModelJobs, look: Callable[..., list[Any]], folder: str, tmp_path: Path
 ) -> None:
-    """In bits, by the members' own passes; asked of a longer text what was read is not read again; gone with the
+    """By the members' own passes; asked of a longer text what was read is not read again; gone with the
     adapter."""
     made = load(folder)
     one, two = (write(made, tmp_path / name, seed) for seed, name in enumerate(("one", "two"), 1))
     fit.join(fit.open_adapter(one, folder), [two])
     with pytest.raises(ParameterError, match="has a posterior"):
-        look(looks.DoubtLook((1, 2)))
+        look(question(Inside.uncertainty, (1, 2)))
     (changed,) = jobs.execute(call(calls.adapt, folder, "add", str(one)), lambda _: None)
     assert changed[0].posterior == "ensemble"
-    *parts, found = look(looks.DoubtLook((1, 2)))
-    assert parts[-1] == looks.DoubtPart(len(IDS), len(IDS))
+    *parts, found = look(question(Inside.uncertainty, (1, 2)))
+    assert parts, "others have a turn while it is read"
     stopped = RunControl()
     stopped.cancel()
-    assert look(looks.DoubtLook((3,)), stopped)[-1] != found
+    assert look(question(Inside.uncertainty, (3,)), stopped) == []
     logp = []
     for member in (one, two):
         placed = load(folder)
@@ -210,13 +212,10 @@ def test_uncertainty_of_what_follows_is_that_of_the_ensemble_on_the_model(
         logp.append(np.asarray(arrays.logprobs(placed.model(mx.array([IDS]))[0, -1], mx), np.float64))
     p = np.exp(np.stack(logp))
     mean = p.mean(axis=0)
-    assert found.total == pytest.approx(-float(mean @ np.log2(mean)), abs=1e-4)
-    assert found.epistemic == pytest.approx(float((p * np.log2(p / mean)).sum(axis=1).mean()), rel=1e-3)
-    assert found.spreads == (
-        (1, pytest.approx(p[:, 1].std(ddof=1), rel=1e-3)),
-        (2, pytest.approx(p[:, 2].std(ddof=1), rel=1e-3)),
-    )
+    assert found.total == pytest.approx(-float(mean @ np.log(mean)), abs=1e-4)
+    assert found.epistemic == pytest.approx(float((p * np.log(p / mean)).sum(axis=1).mean()), rel=1e-3)
+    assert found.ids.tolist() == [1, 2] and found.spread == pytest.approx(p[:, 1:3].std(axis=0, ddof=1), rel=1e-3)
     assert found.samples == 2 and found.epistemic > 1e-3
     list(jobs.execute(call(calls.adapt, folder, "weigh", "one", 0.0), lambda _: None))
     with pytest.raises(ParameterError, match="has a posterior"):
-        look(looks.DoubtLook((1, 2)))
+        look(question(Inside.uncertainty, (1, 2)))

@@ -4,63 +4,68 @@ import csv
 import io
 import json
 import math
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any, cast
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from likely.app import inside_tables
 from likely.app.cli import inside_text
 from likely.app.inside_tables import FORMS, Grid, Values, Words
 from likely.engine.errors import DataError
+from likely.engine.inside.looks import (
+    Ablation,
+    Accuracy,
+    Attribution,
+    HeadScores,
+    Importance,
+    Lens,
+    Neighbour,
+    Patching,
+    Spelling,
+    Tokenisation,
+    WordSum,
+)
 
 PIECES = (b" a", b"\n", b"b<c", b"\xff", b"", b" the quite long")
 WORDS = Words(cast(Any, SimpleNamespace(piece=lambda token: PIECES[token])), (0, 1, 2, 3, 4))
 LATER = Words(WORDS.vocabulary, (0, 1, 2, 3, 4), 3)
 BITS = math.log(2)
+ARRAY = np.array
 FOUND: dict[str, Any] = {
-    "lens": {
-        "top": [[0, 5], [1, 2], [2, 2]], "p": [[0.0, 0.05], [0.2, 0.39], [0.4, 1.0]], "kl": [], "rank": [],
-        "decided": [0, 2],
-    },
-    "heads": [[[0.0, 0.0], [BITS, 3 * BITS]], [[math.log(5)] * 2, [2.0, 2.5]]],
-    "scores": {
-        "induction": [[0.1, 0.9], [0.5, 0.7]], "duplicate": [[0.2, 0.1]], "previous": [[0.3], [0.4]], "first": [[1.0]],
-    },
-    "attention": [[0.99951, 0.00049, 0.0005, 0, 0], [0.25, 0.75, 0.0, 0, 0]],
-    "attribution": {
-        "heads": [[0.5, -2.0], [0.25, 0.0]], "mlp": [1.0, -1.5], "embedding": 0.75, "bias": -0.125, "sum": -1.125,
-        "logit": -1.25, "token": 2,
-    },
-    "ablate": {"token": 2, "logit": 4.0, "effect": -1.5},
-    "patch": {
-        "part": "mlp", "answer": 0, "foil": 2, "clean": 1.5, "corrupted": -0.5, "correlation": 0.987,
-        "effects": [[0.0, 0.5], [1.0, -0.25]],
-    },
-    "importance": {"token": 0, "left_out": [0.1, -0.3, 0.2, 0, 0.05], "logprob": -1.5, "agreement": 0.755},
-    "spellings": {
-        "spellings": [{"ids": [0], "logprob": -2.0, "own": True}, {"ids": [1, 2], "logprob": -3.0, "own": False}],
-        "logprob": -1.7, "complete": True,
-    },
+    "lens": Lens(
+        ARRAY([[0, 5], [1, 2], [2, 2]]), ARRAY([[0.0, 0.05], [0.2, 0.39], [0.4, 1.0]]), ARRAY([]), ARRAY([]),
+    ),
+    "heads": ARRAY([[[0.0, 0.0], [BITS, 3 * BITS]], [[math.log(5)] * 2, [2.0, 2.5]]]),
+    "scores": HeadScores(
+        induction=ARRAY([[0.1, 0.9], [0.5, 0.7]]), duplicate=ARRAY([[0.2, 0.1]]), previous=ARRAY([[0.3], [0.4]]),
+        first=ARRAY([[1.0]]), distance=ARRAY([]), entropy=ARRAY([]),
+    ),
+    "attention": ARRAY([[0.99951, 0.00049, 0.0005, 0, 0], [0.25, 0.75, 0.0, 0, 0]]),
+    "attribution": Attribution(2, None, 0.75, ARRAY([[0.5, -2.0], [0.25, 0.0]]), ARRAY([1.0, -1.5]), -0.125, -1.25),
+    "ablate": Ablation(token=2, logit=4.0, effect=-1.5),
+    "patch": Patching(
+        "mlp", (), 0, 2, 1.5, -0.5, ARRAY([[0.0, 0.5], [1.0, -0.25]]), ARRAY([[0.1, 0.4], [1.0, -0.25]]),
+    ),
+    "importance": Importance(0, -1.5, ARRAY([0.1, -0.3, 0.2, 0, 0.05]), ARRAY([0.1, -0.3, 0.3, 0.01, 0.0])),
+    "spellings": Tokenisation((Spelling((0,), -2.0, True), Spelling((1, 2), -3.0, False)), True),
     "toward": {"layer": 3, "norm": 2.345, "weights": [0.5, 4.0], "kl": [0.01, 0.2]},
-    "neighbours": [{"id": 2, "cosine": 0.75}, {"id": 4, "cosine": 0.5}],
-    "rollout": [[1.0, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0]],
-    "sum": {
-        "plus": [0], "minus": [1], "accuracy": 0.456, "left_out": [{"id": 2, "cosine": 0.75}],
-        "kept": [{"id": i, "cosine": 0.9 - 0.1 * i} for i in range(4)],
-    },
+    "neighbours": [Neighbour(2, 0.75), Neighbour(4, 0.5)],
+    "rollout": ARRAY([[1.0, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0]]),
+    "sum": WordSum([0], [1], [Neighbour(2, 0.75)], [Neighbour(i, 0.9 - 0.1 * i) for i in range(4)], 0.456),
     "relations": [
-        {"name": "capitals", "sums": 3, "kept": 0.125, "left_out": 0.5, "interval": (0.25, 0.76)},
-        {"name": "plurals", "sums": 3, "kept": 1.0, "left_out": 0.75, "interval": (0.6, 0.9)},
+        Accuracy("capitals", 3, 0.125, 0.5, (0.25, 0.76)), Accuracy("plurals", 3, 1.0, 0.75, (0.6, 0.9)),
     ],
-    "merges": [["a", " b", "c"], ["a b", "c"]],
+    "merges": [[b"a", b" b", b"c"], [b"a b", b"c"]],
 }  # fmt: skip
 GRIDS = ("lens", "heads", "attention", "patch", "rollout")
 
 
 def form(look: str, **more: Any) -> Grid | Values:
-    found = FOUND[look] | more if isinstance(FOUND[look], dict) else FOUND[look]
+    found = replace(FOUND[look], **more) if more else FOUND[look]
     return FORMS[look](found, LATER if look in ("lens", "patch", "attention", "rollout") else WORDS)
 
 
@@ -132,7 +137,7 @@ def test_a_file_is_as_its_ending_says() -> None:
     given = WORDS.vocabulary, WORDS.ids, 0
     assert inside_tables.written(".CSV", *given, "ablate", FOUND["ablate"]) == inside_tables.csv_text(form("ablate"))
     said = inside_tables.written(".json", *given, "ablate", FOUND["ablate"])
-    assert said.endswith("}\n") and json.loads(said) == {"ids": [0, 1, 2, 3, 4], "ablation": FOUND["ablate"]}
+    assert said.endswith("}\n") and json.loads(said) == {"ids": [0, 1, 2, 3, 4], "ablation": asdict(FOUND["ablate"])}
     assert json.loads(inside_tables.written(".json", *given[:2], 2, "heads", FOUND["heads"]))["first"] == 2
     drawn = inside_tables.written(".svg", *given, "heads", FOUND["heads"])
     assert drawn == inside_tables.svg(grid("heads")) + "\n"
@@ -162,7 +167,7 @@ def test_kinds_show_the_three_heads_that_are_most_of_each() -> None:
 
 
 def test_heads_of_a_single_token_have_a_width_too() -> None:
-    alone = FORMS["heads"]([[[0.0]]], Words(WORDS.vocabulary, (0,)))
+    alone = FORMS["heads"](ARRAY([[[0.0]]]), Words(WORDS.vocabulary, (0,)))
     assert isinstance(alone, Grid) and alone.shares == [[1.0]]
     assert grid("heads").shares == [[1.0, pytest.approx(1 - 2 * BITS / math.log(5))], [0.0, 0.0]]
 
@@ -170,9 +175,9 @@ def test_heads_of_a_single_token_have_a_width_too() -> None:
 def test_notes_say_only_what_is_known() -> None:
     assert values("attribution", against=0).title.endswith("the logit of b<c (2) over ·a (0)")
     assert values("attribution", against=0).note == "sum -1.1250 · logit -1.2500"
-    assert values("importance", agreement=None).note == "surprisal 2.1640 bits"
-    assert grid("patch", correlation=None).note == "difference of logits 1.500 clean, -0.500 corrupted"
+    assert values("importance", gradient=np.zeros(5)).note == "surprisal 2.1640 bits"
+    assert grid("patch", estimates=np.zeros((2, 2))).note == "difference of logits 1.500 clean, -0.500 corrupted"
     heads = grid("patch", part="heads")
     assert heads.columns == ["head 0", "head 1"] and heads.title.endswith("heads brings back, at each layer and head")
     assert values("sum", accuracy=None).note == "with them: ·a 0.900, \\n 0.800, b<c 0.700"
-    assert values("spellings", complete=False).note.startswith("all that were scored together 2.4526 bits")
+    assert values("spellings", complete=False).note.startswith("all that were scored together 2.4334 bits")

@@ -17,7 +17,7 @@ from likely.app.jobs import ModelJobs, TrainingJobs
 from likely.app.ladder_jobs import LadderJobs, ReadLadder, WriteLadder, table_of
 from likely.app.local_evaluator import LocalEvaluator
 from likely.app.local_trainer import LocalTrainer
-from likely.app.looks import OpenLook
+from likely.app.looks import Inside, question
 from likely.app.model_provider import LocalModelProvider
 from likely.app.scoreboard import Scoreboard
 from likely.app.worker import WORKED
@@ -103,7 +103,7 @@ def test_a_run_that_is_paused_waits_and_one_whose_model_left_ends(jobs: ModelJob
     assert isinstance(next(events), r.Began) and next(events) is None and next(events) is None
     control.pause(False)
     assert isinstance(next(event for event in events if event is not None), Prefilled | Emitted)
-    looking = jobs.execute(call(calls.look, model, TEXT, OpenLook(), RunControl()), lambda event: None)
+    looking = jobs.execute(call(calls.look, model, TEXT, question(Inside.opened), RunControl()), lambda event: None)
     next(looking)
     run(jobs, r.Unload(model))
     run(jobs, r.Load(model))  # that one has read nothing of the run

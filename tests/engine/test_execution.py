@@ -147,7 +147,7 @@ def windowed(session: Session, folder: Path) -> Any:
 def looked_at(session: Session, folder: Path) -> Any:
     seen = subject(session, TEXT[:40])
     assert transformer(session) is seen.model
-    return [row.kl for row in lens(seen).rows], attribution(seen).total
+    return list(lens(seen).kl), attribution(seen).sum
 
 
 def tuned(session: Session, folder: Path) -> Any:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from likely.app import looks
+from likely.app.looks import Inside, question
 from likely.app.tui.inside.page import shown_layers
 from likely.app.tui.inside.reading import Reading, wrapped
+from likely.engine.inside.looks import Ablation
 from tests.pictures import assert_picture
 from tests.support.glass import HEADS, LAYERS, Glass
 from tests.support.model import ScriptedEngine
@@ -68,9 +69,9 @@ def test_a_head_reads_shares_that_sum_to_one(look: Look) -> None:
     screen.press("down", "left", "g", "s")
     assert "head 0.1 from blue" in screen.text.replace("·", "") and len(engine.looks) == asked
     screen.press("right_square_bracket")
-    assert "head 1.1" in screen.text and engine.looks[asked:] == [looks.PatternLook(1)]
+    assert "head 1.1" in screen.text and engine.looks[asked:] == [question(Inside.pattern, 1)]
     screen.press("x")
-    assert engine.looks[-1] == looks.AblationLook(4, 1, 1) and "-0.25" in screen.text
+    assert engine.looks[-1] == question(Inside.ablation, 4, 1, 1) and "-0.25" in screen.text
     screen.press("r")
     assert "all layers" in screen.text and "Π (A + I) / 2" in screen.text
 
@@ -91,7 +92,7 @@ def test_the_map_is_walked_and_asked(look: Look) -> None:
     screen.press("plus", "minus", "a")
     screen.say("sky - blue + red")
     sky, blue, red = (engine.tokenizer.ids[word] for word in (b" sky", b" blue", b" red"))
-    assert looks.NearLook((sky, red), (blue,)) in engine.looks and "sky − blue + red" in screen.text
+    assert question(Inside.word_sum, (sky, red), (blue,), "input") in engine.looks and "sky − blue + red" in screen.text
     for key, asked in (("a", "sky - nonsense"), ("slash", "nonsense")):
         screen.press(key)
         screen.say(asked)
@@ -101,15 +102,15 @@ def test_the_map_is_walked_and_asked(look: Look) -> None:
 def test_causes_are_measured_beside_what_was_written(look: Look) -> None:
     engine = Glass()
     screen = look("causes", engine)
-    (made,) = engine.look_inside(range(6), looks.AttributionLook(5), None)  # type: ignore[arg-type]
-    assert f"Σ {made.total:.2f}" in screen.text and f"= {made.total:.3f}" in screen.text
+    (made,) = engine.look_inside(range(6), question(Inside.attribution, 5, None), None)  # type: ignore[arg-type]
+    assert f"Σ {made.sum:.2f}" in screen.text and f"= {made.sum:.3f}" in screen.text
     sizes = [float(line.split("│")[0].split()[-1]) for line in screen.lines if line.startswith((" head ", " mlp "))]
     assert len(sizes) == LAYERS * HEADS + LAYERS and sizes == sorted(sizes, key=abs, reverse=True)  # the largest first
     screen.press("x")
     assert screen.text.count("-0.250") >= 6  # the heads that wrote most, silenced
     screen.press("p")
     screen.say("Why is the sky red?")
-    assert "4.0 here, -3.0 there" in screen.text and "correlates by 0.75" in screen.text
+    assert "4.0 here, -3.0 there" in screen.text and "correlates by 1.00" in screen.text
     screen.press("w", "w", "w")
     assert "PATCHES  of the heads" in screen.text and "by head " in screen.text
     screen.press("w", "p", "ctrl+a", "ctrl+k")
@@ -214,7 +215,7 @@ def test_it_opens_on_the_answer_under_the_cursor_and_says_what_is_there_without_
 
 def test_what_the_model_refuses_stands_where_it_would_be(look: Look) -> None:
     engine = Glass()
-    engine.refuses = (looks.LensLook, looks.PatternLook)
+    engine.refuses = ("lens", "pattern")
     screen = look(engine=engine)
     assert "this inside cannot be seen" in screen.text
     screen.press("tab")
@@ -260,8 +261,8 @@ def test_running_tokens_break_between_rows() -> None:
 
 def test_the_last_answers_are_kept() -> None:
     at = Reading("m", None, None)  # type: ignore[arg-type]
-    asked = [looks.AblationLook(0, 0, head) for head in range(66)]
+    asked = [question(Inside.ablation, 0, 0, head) for head in range(66)]
     for head, each in enumerate(asked):
         assert not at.has(each)
-        at.take(each, looks.HeadAblation(head, 0.0, 0.0))
+        at.take(each, Ablation(0.0, 0.0, head))
     assert not at.has(asked[1]) and all(at.has(each) for each in asked[2:])

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.app import looks
 from tests.support.glass import Glass
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
@@ -87,6 +86,6 @@ def test_the_nearest_tokens_stand_in_the_place_of_the_candidates_and_go(tmp_path
         said = rows(screen)
         screen.press("v")
         screen.wait(1)
-        assert isinstance(engine.looks[-1], looks.NearLook) and "next token" not in screen.text
+        assert engine.looks[-1].method == "neighbours" and "next token" not in screen.text
         screen.press("v")
         assert rows(screen) == said

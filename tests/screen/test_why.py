@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.app import looks
+from likely.app.looks import Inside, question
 from likely.engine.inside.why import Omission
 from tests.support.glass import Glass
 from tests.support.screen import Screen
@@ -49,8 +49,8 @@ def parts(screen: Screen) -> tuple[float, dict[str, float]]:
 
 def test_it_is_of_the_word_that_was_said(why: Screen, engine: Glass) -> None:
     asked = engine.looks[-1]
-    assert isinstance(asked, looks.WhyLook)
-    name = engine.tokenizer.pieces[asked.target].decode().replace(" ", "·")
+    assert asked.method == "why"
+    name = engine.tokenizer.pieces[asked.args[0]].decode().replace(" ", "·")
     head = next(row for row in right(why) if row.startswith("WHY"))
     assert name in head and "bits  rank" in head
     row = next(row for row in right(why) if row.startswith(f"▶ {name}"))
@@ -70,7 +70,7 @@ def test_the_words_that_bring_most_are_named(why: Screen, engine: Glass) -> None
     ids = engine.tokenizer.chat([{"role": "user", "content": "Why is the sky blue?"}])
     steps = why.kept[0].leaf.steps  # type: ignore[union-attr]
     before = [*ids, *(step.token for step in steps[:-5])]
-    lost = [e for e in engine.look_inside(before, looks.WhyLook(1), None) if isinstance(e, Omission)]  # type: ignore[arg-type]
+    lost = [e for e in engine.look_inside(before, question(Inside.why, 1, None), None) if isinstance(e, Omission)]  # type: ignore[arg-type]
     best = max(lost, key=lambda each: each.nats)
     row = next(row for row in right(why) if "rest <" in row)
     assert f" {best.nats / 0.693147:.1f}" in row
@@ -87,7 +87,7 @@ def test_its_foil_swapped_or_named(why: Screen, engine: Glass) -> None:
     why.press("slash")
     why.say("red")
     red = engine.tokenizer.ids[b" red"]
-    assert engine.looks[-1].foil == red and "over ·red" in why.text  # type: ignore[union-attr]
+    assert engine.looks[-1].args[1] == red and "over ·red" in why.text
     count = len(engine.looks)
     why.press("slash")
     assert "is not one other token" in why.say("two words")
@@ -141,7 +141,7 @@ def test_beside_an_answer_it_waits(tmp_path: Path, engine: Glass) -> None:
 
 
 def test_a_model_that_cannot_be_looked_into_says_so(tmp_path: Path, engine: Glass) -> None:
-    engine.refuses = (looks.WhyLook,)
+    engine.refuses = ("why",)
     with Screen(tmp_path, engine) as screen:
         assert "this inside cannot be seen" in asked(screen).text and "▶" in screen.text
 

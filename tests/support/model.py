@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from likely.app.looks import AdapterShift, Doubt, DoubtLook, ShiftLook
+from likely.app.looks import InsideQuestion
 from likely.app.requests import ModelFacts, ModelOffer
 from likely.engine.adapters.attached import Attached
 from likely.engine.decode.control import RunControl
@@ -21,6 +21,7 @@ from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled,
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.posterior.uncertainty import Uncertainty
 from likely.engine.trace.observe import observe
 from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import run, start
@@ -335,18 +336,20 @@ class ScriptedEngine:
         self.adapters[name] = Attached(name, Path(words), 1.0, "steering", 1, 1.0, ("layers.0",), 64, "scripted")
         return tuple(self.adapters.values())
 
-    def look_inside(self, ids: Sequence[int], look: Any, control: RunControl) -> Iterator[Any]:
-        """There is nothing inside a script. Each unit of an adapter's weight moves it by a bit, and its samples differ
-        the more the later a token is."""
-        if isinstance(look, DoubtLook):
-            spreads = tuple((token, 0.04 + 0.01 * (token % 9)) for token in look.tokens)
-            yield Doubt(1.25, 0.01 * len(ids), spreads, 8, 0.4)
-            return
-        if isinstance(look, ShiftLook):
-            yield AdapterShift(math.log(2) * sum(abs(adapter.weight) for adapter in self.adapters.values()))
+    def look_inside(self, ids: Sequence[int], look: InsideQuestion[Any], control: RunControl) -> Iterator[Any]:
+        """There is nothing inside a script. Samples of an adapter differ the more the later a token is."""
+        if look.method == "uncertainty":
+            (tokens,) = look.args
+            spread = np.array([0.04 + 0.01 * (token % 9) for token in tokens])
+            bit = math.log(2)
+            yield Uncertainty(8, 1.25 * bit, 0.01 * bit * len(ids), np.array(tokens), spread, spread, 0.4)
             return
         raise ParameterError(f"{self.facts.name} is a script: there is nothing inside")
         yield
+
+    def shift(self, ids: Sequence[int]) -> float:
+        """Each unit of an adapter's weight moves it by a bit."""
+        return math.log(2) * sum(abs(adapter.weight) for adapter in self.adapters.values())
 
     def canvas(self, text: str) -> list[int] | None:
         """It fills no masks, whatever a text has."""

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from likely.app.looks import Doubt
 from likely.app.recipes import BAN
 from likely.app.tui.base import cells
 from likely.app.tui.base.theme import Glyphs
 from likely.engine.arrays import softmax
 from likely.engine.errors import ParameterError
+from likely.engine.posterior.uncertainty import Uncertainty
 from likely.engine.trace.replay import replay, replay_drawn, states_at
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import STAYS, LogitBias, Transform, run, start
@@ -57,17 +57,17 @@ class CandidateTable:
     cut_by: str  # the transforms that removed something, in words
     exact: bool
     live: bool
-    doubt: Doubt | None = field(default=None, kw_only=True)  # where an adapter has a posterior
+    doubt: Uncertainty | None = field(default=None, kw_only=True)  # where an adapter has a posterior
     moved: str = field(default="", kw_only=True)  # what changed of how tokens are drawn, here and since
     OF: ClassVar[str] = "next token"  # over the names
     HEADS: ClassVar[tuple[str, ...]] = ("raw %", "after %")  # over the figures before and after
     BAR: ClassVar[tuple[str, str]] = ("after sampling", "raw")  # what bar and tick are
 
-    def doubted(self, doubt: Doubt | None) -> "CandidateTable":
-        """This table with the spread over samples of a posterior ("±") of each candidate that `doubt` has."""
+    def doubted(self, doubt: Uncertainty | None) -> "CandidateTable":
+        """The same with "±" beside the candidates that it knows."""
         if doubt is None:
             return self
-        spreads = dict(doubt.spreads)
+        spreads = dict(zip(doubt.ids.tolist(), doubt.spread.tolist(), strict=True))
         return replace(self, rows=tuple(replace(r, spread=spreads.get(r.token)) for r in self.rows), doubt=doubt)
 
     def share(self, row: Candidate) -> float:

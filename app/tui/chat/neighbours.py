@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from likely.app import looks
 from likely.app.tui.base.theme import Glyphs
 from likely.app.tui.chat.candidates import Candidate, CandidateTable, Names
+from likely.engine.inside.looks import Neighbourhood
 
 NOTHING = (0, (0, 0), (0.0, 0.0), "", True, False)  # no sampling is meant
 
@@ -26,13 +26,13 @@ class Neighbours(CandidateTable):
         return self.words
 
 
-def table(name: str, tokens: looks.NearestTokens | str | None, names: Names) -> Neighbours:
+def table(name: str, near: Neighbourhood | str | None, names: Names) -> Neighbours:
     """Of a token: what was found, why nothing was, or None while it is looked for."""
-    if not isinstance(tokens, looks.NearestTokens):
-        return Neighbours("NEAREST", name, tokens or "looking…", (), *NOTHING)
+    if not isinstance(near, Neighbourhood):
+        return Neighbours("NEAREST", name, near or "looking…", (), *NOTHING)
     rows = tuple(
-        Candidate(token, names.name(token), raw, max(cosine, 0.0))
-        for (token, cosine), raw in zip(tokens.found, tokens.raw, strict=True)
+        Candidate(token.id, names.name(token.id), raw, max(token.cosine, 0.0))
+        for token, raw in zip(near.nearest, near.raw, strict=True)
     )
-    words = f"all others: median {tokens.median:.2f}, 99 % below {tokens.below:.2f}"
+    words = f"all others: median {near.median:.2f}, 99 % below {near.below:.2f}"
     return Neighbours("NEAREST", name, "in the embedding", rows, *NOTHING, words)

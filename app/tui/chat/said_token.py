@@ -6,8 +6,9 @@ A token is told apart from others by where it stands; what the engine said of an
 import math
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
-from likely.app.looks import WhyEnded, WhyLook
+from likely.app.looks import Inside, InsideQuestion, WhyEnded, question
 from likely.app.tui.chat.candidates import Candidate, CandidateTable, Names
 from likely.app.tui.chat.inspection import Inspection, Subject
 from likely.app.worker import Failed
@@ -56,7 +57,7 @@ class SaidToken:
     recipe: Recipe | None  # that drew it
     foil: int | None = None
     swapped: bool = False
-    answers: dict[WhyLook, WhyAnswer] = field(default_factory=dict)
+    answers: dict[InsideQuestion[Any], WhyAnswer] = field(default_factory=dict)
 
     @property
     def target(self) -> int | None:
@@ -67,21 +68,21 @@ class SaidToken:
     def other(self) -> int | None:
         return self.said if self.swapped else self.foil
 
-    def look(self) -> WhyLook:
+    def look(self) -> InsideQuestion[Any]:
         """The question that is open."""
         assert self.target is not None
-        return WhyLook(self.target, self.other)
+        return question(Inside.why, self.target, self.other)
 
     @property
     def answer(self) -> WhyAnswer:
         return self.answers.get(self.look(), NOTHING)
 
-    def take(self, look: WhyLook, event: object) -> None:
+    def take(self, look: InsideQuestion[Any], event: object) -> None:
         """Something was found. Whoever named no foil is told which it is."""
         answer = self.answers.setdefault(look, WhyAnswer())
         answer.take(event)
-        if isinstance(event, Why) and look.foil is None:
-            self.answers[WhyLook(look.target, event.foil)] = answer
+        if isinstance(event, Why) and look.args[1] is None:
+            self.answers[question(Inside.why, event.target, event.foil)] = answer
             self.foil = event.foil if self.foil is None else self.foil
 
     def swap(self) -> bool:

@@ -10,7 +10,7 @@ from textual.containers import Vertical
 from textual.timer import Timer
 from textual.widgets import Input, Label
 
-from likely.app import calls, looks
+from likely.app import calls
 from likely.app.calls import call
 from likely.app.tui.base import cells
 from likely.app.tui.base.context import before
@@ -21,7 +21,6 @@ from likely.app.tui.widgets.dialog import Dialog
 from likely.app.worker import Failed
 from likely.engine.adapters.attached import Attached
 from likely.engine.conversation import Fork
-from likely.engine.decode.control import RunControl
 from likely.engine.home import expanded
 
 if TYPE_CHECKING:
@@ -173,11 +172,11 @@ class Adapters(Dialog[None]):
             for event in events if self.is_attached and attached == self.host.engine.attached else ():
                 if isinstance(event, Failed):
                     line.update(event.line)
-                elif isinstance(event, looks.AdapterShift):
-                    line.update(f"KL to the model as it came: {event.kl / LN2:.3f} bits a token of this conversation")
+                elif isinstance(event, float):
+                    line.update(f"KL to the model as it came: {event / LN2:.3f} bits a token of this conversation")
 
         prompt = before(session.conversation, Fork(leaf.id))
-        self.host.engine.submit(call(calls.look, current.name, prompt, looks.ShiftLook(), RunControl()), found)
+        self.host.engine.submit(call(calls.shift, current.name, prompt), found)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if event.value.strip():

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from likely.app import looks
+from likely.app.looks import Inside, InsideQuestion, question
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part
 from likely.app.tui.base.sheet import Sheet
@@ -13,6 +13,7 @@ from likely.app.tui.base.theme import shade
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.inside.page import TALL, WIDE, Page, missing, text_rows, told
 from likely.app.tui.inside.reading import Reading
+from likely.engine.inside.looks import Ablation, HeadScores
 from likely.engine.inside.sink import without_first
 
 SCORES = {
@@ -31,6 +32,7 @@ SAYS = {
     "first": "a place to rest",
 }
 LEAST = {"induction": 0.5, "duplicate": 0.5, "previous": 0.5, "first": 0.75}  # of a score, to be called after it
+ROLLOUT, KINDS = question(Inside.rollout), question(Inside.kinds)
 READ = 6  # tokens in the list of what is read
 LEFT = 6  # columns of the heads' numbers
 
@@ -54,7 +56,7 @@ class AttentionPage(Page):
         self.by = "induction"
         self.no_sink = False
         self.rolled = False
-        self.ablated: looks.AblationLook | None = None  # that is asked for
+        self.ablated: InsideQuestion[Ablation] | None = None  # that is asked for
         self.whole = False  # on a small screen: the pattern in the place of the grid
 
     # -- what it asks and does ---------------------------------------------------------------------------------------
@@ -62,15 +64,18 @@ class AttentionPage(Page):
     def restart(self) -> None:
         self.ablated = None
 
-    def wants(self, at: Reading, width: int, height: int) -> looks.Look | None:
-        pattern, kinds = looks.PatternLook(self.layer), looks.KindsLook()
-        if self.rolled and missing(at, looks.RolloutLook()):
-            return looks.RolloutLook()
-        if (at.pattern is None or at.pattern.layer != self.layer) and pattern not in at.refused:
-            return pattern
-        if self.ablated is not None and missing(at, self.ablated):
-            return self.ablated
-        return kinds if missing(at, kinds) else None
+    def wants(self, at: Reading, width: int, height: int) -> InsideQuestion[Any] | None:
+        wanted = (ROLLOUT if self.rolled else None, self.pattern, self.ablated, KINDS)
+        return next((each for each in wanted if each is not None and missing(at, each)), None)
+
+    @property
+    def pattern(self) -> InsideQuestion[np.ndarray]:
+        """Weights of the heads of the layer."""
+        return question(Inside.pattern, self.layer)
+
+    def silenced(self, at: Reading) -> InsideQuestion[Ablation]:
+        """The head left out."""
+        return question(Inside.ablation, at.position, self.layer, self.head)
 
     def move(self, at: Reading, dx: int, dy: int) -> None:
         at.move(dx)
@@ -102,7 +107,7 @@ class AttentionPage(Page):
         return "attention through all layers, mean heads: the product of (A + I) / 2" if self.rolled else ""
 
     def ablate(self, at: Reading) -> str:
-        self.ablated = looks.AblationLook(at.position, self.layer, self.head)
+        self.ablated = self.silenced(at)
         return f"reading the text without head {self.layer}.{self.head}…" if missing(at, self.ablated) else ""
 
     def fold(self, at: Reading) -> str:
@@ -116,17 +121,15 @@ class AttentionPage(Page):
     def weights(self, at: Reading) -> np.ndarray | None:
         """Weights of the head, [N, T], as they are shown; None while they are not known."""
         if self.rolled:
-            found = at.answers.get(looks.RolloutLook())
-            weights = found.weights if isinstance(found, looks.Rollout) else None
-        elif at.pattern is None or at.pattern.layer != self.layer:
-            weights = None
+            weights = at.answer(ROLLOUT)
         else:
-            weights = at.pattern.weights[self.head]
+            heads = at.answer(self.pattern)
+            weights = heads[self.head] if heads is not None else None
         return without_first(weights) if weights is not None and self.no_sink else weights
 
     def export(self, at: Reading) -> tuple[str, Any] | None:
         weights = self.weights(at)
-        return None if weights is None else ("rollout" if self.rolled else "attention", weights.tolist())
+        return None if weights is None else ("rollout" if self.rolled else "attention", weights)
 
     def formula(self, at: Reading) -> Sequence[Part]:
         weights, opened = self.weights(at), at.opened
@@ -177,9 +180,9 @@ class AttentionPage(Page):
         )  # fmt: skip
         if weights is None:
             if self.rolled:
-                told(sheet, 1, at, looks.RolloutLook(), "all layers are read")
+                told(sheet, 1, at, ROLLOUT, "all layers are read")
             else:
-                told(sheet, 1, at, looks.PatternLook(self.layer), f"layer {self.layer} is read")
+                told(sheet, 1, at, self.pattern, f"layer {self.layer} is read")
             return 4 if sheet.height >= TALL else 3
         row = weights[at.position - at.first]
         most_read = float(row.max()) or 1.0
@@ -201,17 +204,13 @@ class AttentionPage(Page):
             y += 2 if numbers else 1
         return y + 1 if sheet.height >= TALL else y
 
-    def _kinds(self, at: Reading) -> dict[str, np.ndarray] | None:
-        found = at.answers.get(looks.KindsLook())
-        return found.scores if isinstance(found, looks.Kinds) else None
-
     def _heads(self, at: Reading, sheet: Sheet, size: int) -> int:
         """All heads, by a score; gives the rows that it took."""
-        look, kinds, opened = sheet.look, self._kinds(at), at.opened
+        look, kinds, opened = sheet.look, at.answer(KINDS), at.opened
         assert opened is not None
         sheet.heading(0, "HEADS", f"by {self.by}  {SCORES[self.by]}")
         if kinds is None:
-            told(sheet, 1, at, looks.KindsLook(), "they read random tokens that come twice")
+            told(sheet, 1, at, KINDS, "they read random tokens that come twice")
             return 3
         rows, columns = min(opened.heads, max(sheet.height - 8, 3)), min(opened.layers, (sheet.width - LEFT) // size)
         top = min(max(self.head - rows // 2, 0), opened.heads - rows)
@@ -246,12 +245,12 @@ class AttentionPage(Page):
         sheet.words(x + 5, y, *parts)
         return y + 2
 
-    def _mark(self, kinds: dict[str, np.ndarray], layer: int, head: int) -> str:
+    def _mark(self, kinds: HeadScores, layer: int, head: int) -> str:
         name = max(MARKS, key=lambda kind: float(kinds[kind][layer, head]))
         return MARKS[name] if kinds[name][layer, head] >= LEAST[name] else ""
 
     def _notable(self, at: Reading, sheet: Sheet) -> int:
-        look, kinds = sheet.look, self._kinds(at)
+        look, kinds = sheet.look, at.answer(KINDS)
         sheet.heading(0, "NOTABLE", "on 4 × 30 random tokens, read twice")
         if kinds is None:
             return 2
@@ -267,7 +266,7 @@ class AttentionPage(Page):
         return 6
 
     def _head(self, at: Reading, sheet: Sheet) -> None:
-        look, kinds, opened = sheet.look, self._kinds(at), at.opened
+        look, kinds, opened = sheet.look, at.answer(KINDS), at.opened
         assert opened is not None
         sheet.heading(0, f"HEAD {self.layer}.{self.head}", "what it is")
         if kinds is None:
@@ -296,11 +295,11 @@ class AttentionPage(Page):
             side.right(y, cells.fit(value, max(side.width - cells.width(name) - 1, 0)), ink)
 
     def _without(self, at: Reading) -> tuple[str, str]:
-        look = looks.AblationLook(at.position, self.layer, self.head)
-        found = at.answers.get(look)
-        if isinstance(found, looks.HeadAblation):
-            return f"Δ {cells.fit(at.name(found.token), 8)} without it", f"{found.effect:+.2f}"
-        return "Δ the next without it", cells.fit(at.refused.get(look, "x asks"), 30)
+        asked = self.silenced(at)
+        ablation = at.answer(asked)
+        if ablation is not None:
+            return f"Δ {cells.fit(at.name(ablation.token), 8)} without it", f"{ablation.effect:+.2f}"
+        return "Δ the next without it", cells.fit(at.refused.get(asked, "x asks"), 30)
 
     def _pattern(self, at: Reading, sheet: Sheet, weights: np.ndarray | None) -> int:
         """The rows of the head around the cursor; gives the rows that it took."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from likely.app import looks
+from likely.app.looks import Inside, InsideQuestion, question
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part
 from likely.app.tui.base.sheet import Sheet, fold
@@ -17,9 +17,9 @@ from likely.app.tui.base.theme import shade
 from likely.app.tui.inside.page import WIDE, Page, missing, text_rows, told
 from likely.app.tui.inside.reading import Reading
 from likely.app.units import bits
+from likely.engine.inside.looks import PARTS, Ablation, Attribution, Importance, Patching
 from likely.engine.prompt import Prompt
 
-PARTS = ("residual", "attention", "mlp", "heads")  # what a patch is of
 MEASURED = 6  # heads that are silenced, those that wrote most
 SHORT_TEXT = 64  # tokens up to which each is left out unasked
 
@@ -59,31 +59,34 @@ class CausesPage(Page):
     def restart(self) -> None:
         self.by_words, self.corrupted, self.silences = None, None, False
 
-    def wants(self, at: Reading, width: int, height: int) -> looks.Look | None:
-        wanted: list[looks.Look] = [self.written(at)]
+    def wants(self, at: Reading, width: int, height: int) -> InsideQuestion[Any] | None:
+        wanted: list[InsideQuestion[Any]] = [self.written(at)]
         if self.corrupted is not None:
             wanted.append(self.patched(at, self.corrupted))
         if at.position and (at.position < SHORT_TEXT or self.by_words == at.position):
-            wanted.append(looks.ImportanceLook(at.position))
+            wanted.append(self.mattered(at))
         if self.silences:
             wanted += self.silenced(at)
         return next((look for look in wanted if missing(at, look)), None)
 
-    def written(self, at: Reading) -> looks.AttributionLook:
-        return looks.AttributionLook(at.position, self.against)
+    def written(self, at: Reading) -> InsideQuestion[Attribution]:
+        return question(Inside.attribution, at.position, self.against)
 
-    def patched(self, at: Reading, corrupted: Prompt) -> looks.PatchLook:
-        return looks.PatchLook(at.position, corrupted, self.of)
+    def patched(self, at: Reading, corrupted: Prompt) -> InsideQuestion[Patching]:
+        return question(Inside.patching, at.position, corrupted, self.of)
 
-    def silenced(self, at: Reading) -> list[looks.AblationLook]:
+    def mattered(self, at: Reading) -> InsideQuestion[Importance]:
+        return question(Inside.importance, at.position)
+
+    def silenced(self, at: Reading) -> list[InsideQuestion[Ablation]]:
         """The heads that wrote most, each to be silenced."""
         heads = [each.head for each in self.parts(at) if each.head is not None][:MEASURED]
-        return [looks.AblationLook(at.position, *head) for head in heads]
+        return [question(Inside.ablation, at.position, *head) for head in heads]
 
     def parts(self, at: Reading) -> list[Wrote]:
         """All addends, the largest first."""
-        made = at.answers.get(self.written(at))
-        if not isinstance(made, looks.LogitAddends):
+        made = at.answer(self.written(at))
+        if made is None:
             return []
         heads = np.ndenumerate(made.heads)
         found = [Wrote(f"head {l}.{h}", float(x), (l, h)) for (l, h), x in heads]
@@ -120,27 +123,21 @@ class CausesPage(Page):
         return f"each of {at.position + 1} tokens is left out once" if at.position >= SHORT_TEXT else ""
 
     def export(self, at: Reading) -> tuple[str, Any] | None:
-        patched = at.answers.get(self.patched(at, self.corrupted)) if self.corrupted is not None else None
-        if isinstance(patched, looks.PatchEffects):
-            numbers = {name: getattr(patched, name) for name in ("answer", "foil", "clean", "corrupted", "correlation")}
-            return "patch", {"part": self.of, **numbers, "effects": patched.effects.tolist()}
-        made = at.answers.get(self.written(at))
-        if not isinstance(made, looks.LogitAddends):
-            return None
-        numbers = {name: getattr(made, name) for name in ("embedding", "bias", "logit", "token")}
-        rows = {"heads": made.heads.tolist(), "attention": made.heads.sum(axis=1).tolist(), "mlp": made.mlp.tolist()}
-        over = {} if self.against is None else {"against": self.against}
-        return "attribution", numbers | rows | {"sum": made.total} | over
+        patching = at.answer(self.patched(at, self.corrupted)) if self.corrupted is not None else None
+        attribution = at.answer(self.written(at))
+        if patching is not None:
+            return "patch", patching
+        return ("attribution", attribution) if attribution is not None else None
 
     def formula(self, at: Reading) -> Sequence[Part]:
-        made = at.answers.get(self.written(at))
-        if not isinstance(made, looks.LogitAddends):
+        made = at.answer(self.written(at))
+        if made is None:
             return ()
         name = at.name(made.token)
         over = f" − logit({at.name(self.against)})" if self.against is not None else ""
         return (
             (f"logit({name}){over} = Σ_c (W_U · γ c) / r = ", False),
-            (f"{made.total:.3f}", True),
+            (f"{made.sum:.3f}", True),
             ("   by the model ", False),
             (f"{made.logit:.3f}", True),
         )
@@ -169,23 +166,18 @@ class CausesPage(Page):
 
     def _words(self, at: Reading, sheet: Sheet, most: int) -> int:
         """The text, bright where leaving a token out takes from the answer."""
-        look, asked = sheet.look, looks.ImportanceLook(at.position)
-        made = at.answers.get(asked)
-        found = isinstance(made, looks.TokenImportance)
-        about = (
-            f"bits of {at.name(made.token)} that go without each word"
-            if isinstance(made, looks.TokenImportance)
-            else ""
-        )
+        look, asked = sheet.look, self.mattered(at)
+        made = at.answer(asked)
+        about = f"bits of {at.name(made.token)} that go without each word" if made is not None else ""
         sheet.heading(0, "WORDS", cells.fit(about, max(sheet.width - 8, 4)))
-        top = float(np.abs(made.left_out).max()) or 1.0 if isinstance(made, looks.TokenImportance) else 1.0
+        top = float(np.abs(made.left_out).max()) or 1.0 if made is not None else 1.0
         y = 1
         for row in text_rows(at, sheet.width, most):
             x, free = 0, -1
             for position in row:
                 text, ink = at.running(position), look.faint
                 value = 0.0
-                if isinstance(made, looks.TokenImportance) and position <= at.position:
+                if made is not None and position <= at.position:
                     value = float(made.left_out[position])
                     ink = look.tick + shade(look.tints, value / top) if value > 0.05 * top else look.text
                 if position == at.position:
@@ -197,14 +189,14 @@ class CausesPage(Page):
                     free = end
                 x = end
             y += 2
-        if not found:
+        if made is None:
             if at.position >= SHORT_TEXT and missing(at, asked) and self.by_words != at.position:
                 words = f"i leaves out each of the {at.position + 1} tokens once"
                 sheet.put(0, y - 1, cells.fit(words, sheet.width), look.faint)
             elif at.position:
                 told(sheet, y - 1, at, asked, "each is left out once")
-        elif isinstance(made, looks.TokenImportance) and made.agreement is not None and sheet.height >= 12:
-            words = f"gradient × input ranks the words alike by {made.agreement:.2f}"
+        elif sheet.height >= 12 and (agreement := made.agreement) is not None:
+            words = f"gradient × input ranks the words alike by {agreement:.2f}"
             sheet.put(0, y, cells.fit(words, sheet.width), look.faint)
             y += 1
         return y + 1
@@ -212,14 +204,14 @@ class CausesPage(Page):
     def _wrote(self, at: Reading, sheet: Sheet) -> None:
         """The largest addends, to the right where they help and to the left where they hinder."""
         look, asked = sheet.look, self.written(at)
-        made, parts = at.answers.get(asked), self.parts(at)
-        name = at.name(made.token) if isinstance(made, looks.LogitAddends) else "the next token"
+        made, parts = at.answer(asked), self.parts(at)
+        name = at.name(made.token) if made is not None else "the next token"
         over = f" over {at.name(self.against)}" if self.against is not None else ""
         sheet.heading(0, "WROTE", cells.fit(f"of the logit of {name}{over}", max(sheet.width - 18, 8)))
-        if not isinstance(made, looks.LogitAddends):
+        if made is None:
             told(sheet, 1, at, asked)
             return
-        sheet.right(0, f"Σ {made.total:.2f}", look.chosen)
+        sheet.right(0, f"Σ {made.sum:.2f}", look.chosen)
         rows = max(sheet.height - 3, 1)
         most = abs(parts[0].value) or 1.0
         room = max(sheet.width - 12 - 9, 2)
@@ -245,11 +237,12 @@ class CausesPage(Page):
         points: list[tuple[float, float]] = []
         heads = self.silenced(at)
         for y, asked in enumerate(heads, 1):
-            sheet.put(0, y, f"head {asked.layer}.{asked.head}", look.text, size=12)
-            value = wrote[asked.layer, asked.head]
+            _, layer, head = asked.args
+            sheet.put(0, y, f"head {layer}.{head}", look.text, size=12)
+            value = wrote[layer, head]
             sheet.put(12, y, f"{value:+8.3f}", look.text)
-            gone = at.answers.get(asked)
-            if isinstance(gone, looks.HeadAblation):
+            gone = at.answer(asked)
+            if gone is not None:
                 points.append((value, gone.effect))
                 sheet.put(22, y, f"{gone.effect:+8.3f}", look.bar)
             else:
@@ -272,12 +265,12 @@ class CausesPage(Page):
                 sheet.put(0, y, part, look.faint)
             return
         asked = self.patched(at, self.corrupted)
-        made = at.answers.get(asked)
-        if not isinstance(made, looks.PatchEffects):
+        made = at.answer(asked)
+        if made is None:
             told(sheet, 1, at, asked)
             return
         layers, t = made.effects.shape
-        heads = asked.part == "heads"
+        heads = made.part == "heads"
         rows = min(layers, sheet.height - 6)
         size = max(min((sheet.width - 5) // t, 4), 1)
         columns = min(t, sheet.width - 5)
@@ -306,6 +299,6 @@ class CausesPage(Page):
         )  # fmt: skip
         words = f"most, {100 * made.effects[best]:.0f} %, by {where}"
         sheet.put(0, y + 1, cells.fit(words, sheet.width), look.faint)
-        if made.correlation is not None:
-            words = f"the gradient's estimate correlates by {made.correlation:.2f}"
+        if (correlation := made.correlation) is not None:
+            words = f"the gradient's estimate correlates by {correlation:.2f}"
             sheet.put(0, y + 2, cells.fit(words, sheet.width), look.faint)

@@ -5,12 +5,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from likely.app import looks
+from likely.app.looks import Inside, InsideQuestion, question
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part, low
 from likely.app.tui.base.sheet import Sheet, chart
 from likely.app.tui.base.theme import bar, shade
-from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.inside.page import TALL, WIDE, Page, shown_layers, text_rows, told
 from likely.app.tui.inside.reading import LensTable, Reading
 
@@ -41,13 +40,20 @@ class LensPage(Page):
     def restart(self) -> None:
         self.start = 0
 
-    def wants(self, at: Reading, width: int, height: int) -> looks.Look | None:
+    def wants(self, at: Reading, width: int, height: int) -> InsideQuestion[Any] | None:
         assert at.opened is not None
         table = at.lenses.get(self.is_tuned)
         start, stop = self._window(at, width)
         known = table.known if table is not None else np.zeros(len(at.ids) - at.first, bool)
-        look = looks.LensLook(start, stop, self.is_tuned, tuple((np.flatnonzero(known) + at.first).tolist()))
-        return None if known.all() or looks.LensLook(0, 0, self.is_tuned) in at.refused else look
+        if known.all() or self.whole in at.refused:
+            return None
+        there = tuple((np.flatnonzero(known) + at.first).tolist())
+        return question(Inside.lens, self.is_tuned, start, stop, there)
+
+    @property
+    def whole(self) -> InsideQuestion[Any]:
+        """The lens that is shown, wherever it begins."""
+        return question(Inside.lens, self.is_tuned)
 
     def kl(self, at: Reading) -> str:
         self.by_kl = not self.by_kl
@@ -87,8 +93,7 @@ class LensPage(Page):
         table = at.lenses.get(self.is_tuned)
         if table is None or not table.known.all():
             return None
-        nats = {"kl": (table.kl * LN2).tolist(), "decided": table.decided().tolist()}
-        return "lens", {name: getattr(table, name).tolist() for name in ("top", "p", "rank")} | nats
+        return "lens", table.lens()
 
     def formula(self, at: Reading) -> Sequence[Part]:
         table, layer = at.lenses.get(self.is_tuned), self.at_layer(at)
@@ -184,7 +189,7 @@ class LensPage(Page):
                     continue
                 self._cell(at, sheet, table, (x, y), row, before, position, int(decided[position - at.first]))
         if table is None:
-            told(sheet.part(LABEL, 4), 0, at, looks.LensLook(0, 0, self.is_tuned))
+            told(sheet.part(LABEL, 4), 0, at, self.whole)
         if roomy:
             self._came(at, sheet, table, start, stop)
         self._legend(at, sheet, start)
@@ -249,7 +254,7 @@ class LensPage(Page):
         about = f"after {at.name_at(at.position)}" if sheet.width >= 34 else ""
         if table is None or not table.known[i]:
             sheet.heading(0, f"LAYER {layer}", about)
-            told(sheet, 1, at, looks.LensLook(0, 0, self.is_tuned))
+            told(sheet, 1, at, self.whole)
             return
         sheet.heading(0, f"LAYER {layer}", about, f"KL {table.kl[layer, i]:.1f} bits")
         final, y = int(table.top[-1, i]), 1

@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 import numpy as np
 from rich.style import Style
 
-from likely.app import looks
+from likely.app.looks import Inside, InsideQuestion, question
 from likely.app.tui.base import cells, plot
 from likely.app.tui.base.formula import Part
 from likely.app.tui.base.sheet import Sheet
 from likely.app.tui.inside.page import WIDE, Page, missing, told
 from likely.app.tui.inside.reading import Reading
+from likely.engine.inside.looks import Accuracy, Neighbourhood, WordMap, WordSum
 
 DOTS = 1500  # tokens of the cloud that are drawn
 ZOOM, DEEPEST = 1.6, 40.0
@@ -45,13 +46,22 @@ class MapPage(Page):
     def restart(self) -> None:
         self.token = None
 
-    def wants(self, at: Reading, width: int, height: int) -> looks.Look | None:
-        wanted: list[looks.Look] = [looks.NearLook((self.at_token(at),), (), self.table_name)]
-        wanted.append(looks.MapLook(self.table_name))
+    def wants(self, at: Reading, width: int, height: int) -> InsideQuestion[Any] | None:
+        wanted = (self.near(at), self.mapped, self.summed(at))
+        return next((each for each in wanted if each is not None and missing(at, each)), None)
+
+    def near(self, at: Reading) -> InsideQuestion[Neighbourhood]:
+        """The tokens around that of the cursor."""
+        return question(Inside.neighbours, self.at_token(at), self.table_name)
+
+    @property
+    def mapped(self) -> InsideQuestion[WordMap]:
+        return question(Inside.word_map, self.table_name)
+
+    def summed(self, at: Reading) -> InsideQuestion[WordSum] | None:
+        """The sum that is shown; None without one."""
         plus, minus = self.summands(at)
-        if plus:
-            wanted.append(looks.NearLook(plus, minus, self.table_name))
-        return next((look for look in wanted if missing(at, look)), None)
+        return question(Inside.word_sum, plus, minus, self.table_name) if plus else None
 
     def at_token(self, at: Reading) -> int:
         """The token of the cursor."""
@@ -104,10 +114,9 @@ class MapPage(Page):
         self.sum = tuple(plus), tuple(minus)
         return ""
 
-    def found(self, at: Reading) -> looks.WordMap | None:
+    def found(self, at: Reading) -> WordMap | None:
         """The map, once it is known."""
-        answer = at.answers.get(looks.MapLook(self.table_name))
-        return answer if isinstance(answer, looks.WordMap) else None
+        return at.answer(self.mapped)
 
     def move(self, at: Reading, dx: int, dy: int) -> None:
         """To the nearest named word in a direction; straight ahead counts more than aside."""
@@ -133,17 +142,15 @@ class MapPage(Page):
         )  # fmt: skip
 
     def export(self, at: Reading) -> tuple[str, Any] | None:
-        near = at.answers.get(looks.NearLook((self.at_token(at),), (), self.table_name))
-        if not isinstance(near, looks.NearestTokens):
-            return None
-        return "neighbours", [{"id": token, "cosine": cosine} for token, cosine in near.found]
+        near = at.answer(self.near(at))
+        return ("neighbours", near.nearest) if near is not None else None
 
     def formula(self, at: Reading) -> Sequence[Part]:
         token = self.at_token(at)
-        near = at.answers.get(looks.NearLook((token,), (), self.table_name))
-        if not isinstance(near, looks.NearestTokens) or not near.found:
+        near = at.answer(self.near(at))
+        if near is None or not near.nearest:
             return ()
-        nearest, cosine = near.found[0]
+        nearest, cosine = near.nearest[0].id, near.nearest[0].cosine
         return (
             (f"cos(a, b) = (e_a − μ)·(e_b − μ) / |·||·|   cos({at.name(token)}, {at.name(nearest)}) = ", False),
             (f"{cosine:.3f}", True),
@@ -171,18 +178,19 @@ class MapPage(Page):
 
     def _nearest(self, at: Reading, sheet: Sheet) -> int:
         look, token = sheet.look, self.at_token(at)
-        asked = looks.NearLook((token,), (), self.table_name)
+        asked = self.near(at)
         sheet.words(0, 0, ("NEAREST", look.heading), ("  to ", look.faint), (at.name(token), look.chosen))
         if sheet.width >= 40:
             sheet.right(0, "mean removed", look.faint)
-        near = at.answers.get(asked)
+        near = at.answer(asked)
         rows = 10 if sheet.height >= 24 else 5
-        if not isinstance(near, looks.NearestTokens):
+        if near is None:
             told(sheet, 1, at, asked)
         else:
-            for y, (other, cosine) in enumerate(near.found[:rows], 1):
+            for y, it in enumerate(near.nearest[:rows], 1):
                 sheet.put(0, y, f"{y:>2}", look.faint)
-                sheet.part(4, y).row(0, at.name(other), cosine, f"{cosine:.3f}", ink=look.text, fill=look.bar, left=11)
+                number = f"{it.cosine:.3f}"
+                sheet.part(4, y).row(0, at.name(it.id), it.cosine, number, ink=look.text, fill=look.bar, left=11)
             words = f"all others: median {near.median:.2f} · 99 % below {near.below:.2f}"
             sheet.put(0, rows + 1, cells.fit(words, sheet.width), look.faint)
         return rows + 3
@@ -190,24 +198,25 @@ class MapPage(Page):
     def _sum(self, at: Reading, sheet: Sheet) -> int:
         look = sheet.look
         plus, minus = self.summands(at)
-        if not plus:
+        asked = self.summed(at)
+        if asked is None:
             return 0
-        asked = looks.NearLook(plus, minus, self.table_name)
         words = " + ".join(at.name(id).lstrip("·") for id in plus[:1])
         words += "".join(f" − {at.name(id).lstrip('·')}" for id in minus)
         words += "".join(f" + {at.name(id).lstrip('·')}" for id in plus[1:])
         sheet.heading(0, "ARITHMETIC", cells.fit(words, max(sheet.width - 24, 8)))
         sheet.right(0, "a edits", look.faint)
-        near = at.answers.get(asked)
-        if not isinstance(near, looks.NearestTokens):
+        near = at.answer(asked)
+        if near is None:
             told(sheet, 1, at, asked)
             return 3
         half = (sheet.width - 2) // 2
-        for x, title, found in ((0, "inputs kept", near.inputs), (half + 2, "inputs left out", near.found)):
+        for x, title, found in ((0, "inputs kept", near.kept), (half + 2, "inputs left out", near.left_out)):
             column = sheet.part(x, 1, half)
             column.put(0, 0, cells.fit(title, half), look.faint)
-            for y, (token, cosine) in enumerate(found[:4], 1):
-                column.row(y, at.name(token), cosine, f"{cosine:.3f}", ink=look.text, fill=look.bar, left=10)
+            for y, it in enumerate(found[:4], 1):
+                number = f"{it.cosine:.3f}"
+                column.row(y, at.name(it.id), it.cosine, number, ink=look.text, fill=look.bar, left=10)
         return 7
 
     def _often(self, at: Reading, sheet: Sheet) -> int:
@@ -215,10 +224,10 @@ class MapPage(Page):
         sums = max((row.sums for row in made.relations[:-1]), default=0) if made is not None else 90
         sheet.heading(0, "HOW OFTEN", f"right, of {sums} sums")
         if made is None:
-            told(sheet, 1, at, looks.MapLook(self.table_name))
+            told(sheet, 1, at, self.mapped)
             return 3
         if sheet.height < 9:
-            rows: Sequence[looks.RelationRow] = made.relations[-1:]
+            rows: Sequence[Accuracy] = made.relations[-1:]
         else:
             rows = made.relations
             sheet.right(0, " kept   left out", look.faint)
@@ -227,11 +236,12 @@ class MapPage(Page):
             track = sheet.width - 16 - 17
             if track >= 8:
                 column = round(row.left_out * (track - 1))
-                low, high = (round(min(max(row.left_out + s * row.half, 0), 1) * (track - 1)) for s in (-1, 1))
+                low, high = (round(min(max(edge, 0), 1) * (track - 1)) for edge in row.interval)
                 for i in range(track):
                     glyph = sheet.glyphs.knob if i == column else "─" if low <= i <= high else sheet.glyphs.dot
                     sheet.put(16 + i, y, glyph, look.bar if low <= i <= high else look.track)
-            sheet.right(y, f"{100 * row.kept:.0f}% {100 * row.left_out:>5.0f}% ±{100 * row.half:<3.0f}", look.text)
+            half = (row.interval[1] - row.interval[0]) / 2
+            sheet.right(y, f"{100 * row.kept:.0f}% {100 * row.left_out:>5.0f}% ±{100 * half:<3.0f}", look.text)
         note = "one famous success is not a rule"
         sheet.put(0, len(rows) + 1, cells.fit(note, sheet.width), look.faint)
         return len(rows) + 3
@@ -252,7 +262,7 @@ class MapPage(Page):
         look, made = sheet.look, self.found(at)
         if made is None:
             sheet.heading(0, "MAP", "first two principal components of families of words")
-            told(sheet, 1, at, looks.MapLook(self.table_name))
+            told(sheet, 1, at, self.mapped)
             return
         count = sum(len(ids) for _, ids in made.families)
         sheet.heading(0, "MAP", f"two directions keep {100 * made.kept:.0f} % of how {count} words differ")
@@ -282,7 +292,7 @@ class MapPage(Page):
         for (family, _), ink in zip(made.families, INKS, strict=False):
             x = sheet.words(x, sheet.height - 1, ("•", getattr(look, ink)), (f"{family} ", look.faint))
 
-    def _frame(self, made: looks.WordMap, at: Reading, area: Sheet) -> plot.Frame:
+    def _frame(self, made: WordMap, at: Reading, area: Sheet) -> plot.Frame:
         """The families' extent, closer around the cursor's token the more it is zoomed."""
         points = made.points[[id for _, ids in made.families for id in ids]]
         low, high = points.min(axis=0), points.max(axis=0)

@@ -7,7 +7,7 @@ does.
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from likely.app import looks
+from likely.app.looks import InsideQuestion
 from likely.app.tui.base.formula import Part
 from likely.app.tui.base.sheet import Sheet, fold
 from likely.app.tui.inside.reading import Reading, wrapped
@@ -27,7 +27,7 @@ class Page:
     ASKS: ClassVar[dict[str, str]] = {}  # those that take a line of text too, and what is asked for
     SETTLES: ClassVar[bool] = False  # what it wants costs too much to be asked at every step of the cursor
 
-    def wants(self, at: Reading, width: int, height: int) -> looks.Look | None:
+    def wants(self, at: Reading, width: int, height: int) -> InsideQuestion[Any] | None:
         """The next thing to know of a reading that is opened, if it is not known."""
         return None
 
@@ -64,12 +64,12 @@ class Page:
         return (at.extent, f"{at.opened.layers} layers") if at.opened is not None else ()
 
 
-def missing(at: Reading, look: looks.Look) -> bool:
+def missing(at: Reading, look: InsideQuestion[Any]) -> bool:
     """Whether nothing is known of a look, not even why not."""
     return look not in at.answers and look not in at.refused
 
 
-def told(sheet: Sheet, y: int, at: Reading, look: looks.Look, words: str = "it is being computed") -> None:
+def told(sheet: Sheet, y: int, at: Reading, look: InsideQuestion[Any], words: str = "it is being computed") -> None:
     """In the place of what is not known: why not, or that it comes."""
     why = at.refused.get(look)
     for row, part in enumerate(fold(why or f"{words}…", sheet.width)):

@@ -6,27 +6,19 @@ rest what was found last; another text is another reading.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from likely.app import looks
+from likely.app.looks import InsideQuestion
 from likely.app.tui.base import cells
 from likely.app.tui.chat.candidates import LN2, Names
+from likely.engine.inside import looks
+from likely.engine.inside.looks import InspectedModel, Lens
 from likely.engine.prompt import Prompt
 
 KEPT = 64  # answers to looks
-Answer = (
-    looks.Kinds
-    | looks.Rollout
-    | looks.WordMap
-    | looks.NearestTokens
-    | looks.LogitAddends
-    | looks.TokenImportance
-    | looks.HeadAblation
-    | looks.PatchEffects
-    | looks.WordSpellings
-)
+T = TypeVar("T")
 
 
 class LensTable:
@@ -41,7 +33,7 @@ class LensTable:
         self.best = np.zeros((layers + 1, n, 0), np.int32)  # of as many tokens as come with the first part
         self.shares = np.zeros((layers + 1, n, 0), np.float32)
 
-    def take(self, part: looks.LensPart, first: int) -> None:
+    def take(self, part: Lens, first: int) -> None:
         """Positions that have come."""
         low = part.start - first
         span = slice(low, low + part.top.shape[1])
@@ -55,8 +47,11 @@ class LensTable:
 
     def decided(self) -> np.ndarray:
         """The row from which the most likely token stays what it is at last, [N]."""
-        stays = np.flip(np.minimum.accumulate(np.flip(self.top == self.top[-1], axis=0), axis=0), axis=0)
-        return np.asarray(np.argmax(stays, axis=0))
+        return looks.decided(self.top)
+
+    def lens(self) -> Lens:
+        """All of it, with KL in nats."""
+        return Lens(self.top, self.p, self.kl * LN2, self.rank, self.best, self.shares)
 
 
 @dataclass
@@ -67,12 +62,11 @@ class Reading:
     prompt: Prompt
     names: Names
     after: int = 0  # tokens that stand after the position that is looked at first
-    opened: looks.InspectedModel | None = None
+    opened: InspectedModel | None = None
     position: int = 0
     lenses: dict[bool, LensTable] = field(default_factory=dict)  # by whether it is the tuned one
-    pattern: looks.Pattern | None = None
-    answers: dict[looks.Look, Answer] = field(default_factory=dict)
-    refused: dict[looks.Look, str] = field(default_factory=dict)
+    answers: dict[InsideQuestion[Any], Any] = field(default_factory=dict)
+    refused: dict[InsideQuestion[Any], str] = field(default_factory=dict)
 
     @property
     def ids(self) -> Sequence[int]:
@@ -89,34 +83,36 @@ class Reading:
         looked = f"{len(self.ids) - self.first} of " if self.first else ""
         return f"{looked}{len(self.ids)} tokens"
 
-    def take(self, look: looks.Look, event: Any) -> None:
+    def take(self, look: InsideQuestion[Any], event: Any) -> None:
         """Something was found."""
-        match event:
-            case looks.InspectedModel():
-                if self.opened is None:
-                    self.opened = event
-                    self.position = max(event.first, len(event.ids) - 1 - self.after)
-            case looks.LensPart() if isinstance(look, looks.LensLook) and self.opened is not None:
+        if look.method == "opened":
+            if self.opened is None:
+                self.opened = event
+                self.position = max(event.first, len(event.ids) - 1 - self.after)
+            return
+        if look.method == "lens":
+            if self.opened is not None:
                 shape = self.opened.layers, len(self.ids) - self.first
-                self.lenses.setdefault(look.tuned, LensTable(*shape)).take(event, self.first)
-            case looks.Pattern():
-                self.pattern = event
-            case _:
-                while len(self.answers) >= KEPT:
-                    self.answers.pop(next(iter(self.answers)))
-                self.answers[look] = event
+                self.lenses.setdefault(bool(look.args[0]), LensTable(*shape)).take(event, self.first)
+            return
+        if look.method == "pattern":  # one layer's heads are enough to hold
+            self.answers = {other: kept for other, kept in self.answers.items() if other.method != "pattern"}
+        while len(self.answers) >= KEPT:
+            self.answers.pop(next(iter(self.answers)))
+        self.answers[look] = event
 
-    def has(self, look: looks.Look) -> bool:
+    def has(self, look: InsideQuestion[Any]) -> bool:
         """Whether all that answers a look is known."""
-        match look:
-            case looks.OpenLook():
-                return self.opened is not None
-            case looks.LensLook():
-                table = self.lenses.get(look.tuned)
-                return table is not None and bool(table.known.all())
-            case looks.PatternLook(layer):
-                return self.pattern is not None and self.pattern.layer == layer
+        if look.method == "opened":
+            return self.opened is not None
+        if look.method == "lens":
+            table = self.lenses.get(bool(look.args[0]))
+            return table is not None and bool(table.known.all())
         return look in self.answers
+
+    def answer(self, look: InsideQuestion[T]) -> T | None:
+        """The answer to a question; None while there is none."""
+        return self.answers.get(look)
 
     def move(self, by: int) -> None:
         """The cursor, as far as there is text that is looked at."""

@@ -4,13 +4,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from likely.app import looks
+from likely.app.looks import Inside, InsideQuestion, question
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part
 from likely.app.tui.base.sheet import Sheet, fold
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.inside.page import WIDE, Page, missing, text_rows, told
 from likely.app.tui.inside.reading import Reading
+from likely.engine.inside.looks import Tokenisation, WordSpellings
 
 
 class TokensPage(Page):
@@ -23,37 +24,36 @@ class TokensPage(Page):
     KEYS = (("←→", "Token"),)
     DOES: ClassVar[tuple[str, ...]] = ()
 
-    def wants(self, at: Reading, width: int, height: int) -> looks.Look | None:
-        look = self.asked(at)
-        return look if look is not None and missing(at, look) else None
+    def wants(self, at: Reading, width: int, height: int) -> InsideQuestion[Any] | None:
+        asked = self.asked(at)
+        return asked if asked is not None and missing(at, asked) else None
 
-    def asked(self, at: Reading) -> looks.SpellingsLook | None:
+    def asked(self, at: Reading) -> InsideQuestion[WordSpellings] | None:
         """The word at the cursor; None where nothing stands before it."""
         start, stop = word(at)
-        return looks.SpellingsLook(start, stop) if start else None
+        return question(Inside.spellings, start, stop) if start else None
 
-    def found(self, at: Reading) -> looks.WordSpellings | None:
-        look = self.asked(at)
-        answer = at.answers.get(look) if look is not None else None
-        return answer if isinstance(answer, looks.WordSpellings) else None
+    def found(self, at: Reading) -> WordSpellings | None:
+        asked = self.asked(at)
+        return at.answer(asked) if asked is not None else None
+
+    def ways(self, at: Reading) -> Tokenisation | None:
+        made = self.found(at)
+        return made.ways if made is not None else None
 
     def export(self, at: Reading) -> tuple[str, Any] | None:
-        made = self.found(at)
-        if made is None or not made.ways:
-            return None
-        ways = [{"ids": list(ids), "logprob": logprob, "own": own} for ids, logprob, own in made.ways]
-        return "spellings", {"spellings": ways, "logprob": made.logprob, "complete": made.complete}
+        ways = self.ways(at)
+        return ("spellings", ways) if ways is not None else None
 
     def formula(self, at: Reading) -> Sequence[Part]:
-        made = self.found(at)
-        own = next((way for way in made.ways if way[2]), None) if made is not None else None
-        if made is None or own is None:
+        ways = self.ways(at)
+        if ways is None:
             return ()
-        sign = "=" if made.complete else "≥"
-        share = math.exp(own[1] - made.logprob)
+        sign = "=" if ways.complete else "≥"
+        share = math.exp(ways.own.logprob - ways.logprob)
         return (
-            (f"p(text | x<i) {sign} Σ p(tokens | x<i) over {len(made.ways)} = ", False),
-            (f"2^{made.logprob / LN2:.2f}", True),
+            (f"p(text | x<i) {sign} Σ p(tokens | x<i) over {len(ways.spellings)} = ", False),
+            (f"2^{ways.logprob / LN2:.2f}", True),
             ("   its own ", False),
             (f"{100 * share:.2f} %", True),
         )
@@ -89,7 +89,7 @@ class TokensPage(Page):
             self._merges(at, rest.part(0, 0, None, half), made)
             self._ways(at, rest.part(0, half), made)
 
-    def _merges(self, at: Reading, sheet: Sheet, made: looks.WordSpellings) -> None:
+    def _merges(self, at: Reading, sheet: Sheet, made: WordSpellings) -> None:
         """The pieces after each merge; the last of them where there is no room for all."""
         look = sheet.look
         sheet.heading(0, "MERGES", f"{len(made.merges) - 1} in the order they were learned" if made.merges else "")
@@ -105,29 +105,30 @@ class TokensPage(Page):
                 parts += [(cells.piece_text(piece), look.chosen if piece in new else look.text)]
             sheet.words(0, y, *parts)
 
-    def _ways(self, at: Reading, sheet: Sheet, made: looks.WordSpellings) -> None:
-        look = sheet.look
-        about = f"{'all' if made.complete else 'the shortest'} {len(made.ways)}, by bits"
-        sheet.heading(0, "TOKENISATIONS", about if made.ways else "")
-        if not made.ways:
+    def _ways(self, at: Reading, sheet: Sheet, made: WordSpellings) -> None:
+        look, ways = sheet.look, made.ways
+        if ways is None:
+            sheet.heading(0, "TOKENISATIONS")
             self._why(sheet, made)
             return
-        best = made.ways[0][1]
+        spellings = ways.spellings
+        sheet.heading(0, "TOKENISATIONS", f"{'all' if ways.complete else 'the shortest'} {len(spellings)}, by bits")
+        best = spellings[0].logprob
         room = min(sheet.width * 5 // 9, 34)
-        for y, (ids, logprob, own) in enumerate(made.ways[: sheet.height - 2], 1):
-            name = "│".join(at.name(id) for id in ids)
-            ink = look.chosen if own else look.text
-            sheet.put(0, y, sheet.glyphs.chosen if own else " ", ink)
+        for y, way in enumerate(spellings[: sheet.height - 2], 1):
+            name = "│".join(at.name(id) for id in way.ids)
+            ink = look.chosen if way.own else look.text
+            sheet.put(0, y, sheet.glyphs.chosen if way.own else " ", ink)
             sheet.part(2, y).row(
-                0, name, math.exp(max((logprob - best) / 8, -20)), f"{-logprob / LN2:.1f} bits",
-                ink=ink, fill=look.chosen_bar if own else look.bar, left=room,
+                0, name, math.exp(max((way.logprob - best) / 8, -20)), f"{-way.logprob / LN2:.1f} bits",
+                ink=ink, fill=look.chosen_bar if way.own else look.bar, left=room,
             )  # fmt: skip
-        y = min(len(made.ways), sheet.height - 2) + 1
+        y = min(len(spellings), sheet.height - 2) + 1
         words = f"{sheet.glyphs.chosen} the tokenizer's own"
         sheet.put(0, y, cells.fit(words, sheet.width), look.faint)
 
     @staticmethod
-    def _why(sheet: Sheet, made: looks.WordSpellings) -> None:
+    def _why(sheet: Sheet, made: WordSpellings) -> None:
         for y, words in enumerate(fold(made.refused, sheet.width), 1):
             sheet.put(0, y, words, sheet.look.faint)
 

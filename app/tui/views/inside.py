@@ -15,8 +15,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
 
-from likely.app import calls, export, inside_tables, looks
+from likely.app import calls, export, inside_tables
 from likely.app.calls import call
+from likely.app.looks import Inside, InsideQuestion, question
 from likely.app.tui.base import context, keys
 from likely.app.tui.base.formula import Formula, path
 from likely.app.tui.base.line_widget import Line, LineWidget
@@ -42,6 +43,7 @@ from likely.engine.prompt import Prompt
 from likely.engine.whole_file import write_whole
 
 SETTLE_S = 0.3  # how long the cursor rests before the engine is asked for what costs much
+OPENED = question(Inside.opened)
 EMPTY = (
     "There is no text to look into yet.",
     "n takes one; or say something in the chat, and press i on a token of the answer.",
@@ -110,7 +112,9 @@ class InsideScreen(View):
         self.reading: Reading | None = None
         self.pages: tuple[Page, ...] = (LensPage(), AttentionPage(), MapPage(), CausesPage(), TokensPage())
         self.page: Page = self.pages[0]
-        self._flying: dict[looks.Look, tuple[looks.Look, RunControl]] = {}  # what was asked for, by what it answers
+        self._flying: dict[
+            InsideQuestion[Any], tuple[InsideQuestion[Any], RunControl]
+        ] = {}  # what was asked for, by what it answers
         self._settle: Timer | None = None
         self._spots: list[tuple[int, int, str]] = []  # of the pages' names
 
@@ -207,36 +211,34 @@ class InsideScreen(View):
         at, facts = self.reading, self.host.engine.current
         if at is None or facts is None or at.model != facts.name or not self.is_current:
             return
-        look: looks.Look | None = looks.OpenLook()
+        asked: InsideQuestion[Any] | None = OPENED
         if at.opened is not None:
-            look = self.page.wants(at, *self._room())
-        elif looks.OpenLook() in at.refused:
-            look = None
-        if look is None:
+            asked = self.page.wants(at, *self._room())
+        elif OPENED in at.refused:
+            asked = None
+        if asked is None:
             return
-        key = looks.answered(look)
-        flying = self._flying.get(key)
+        flying = self._flying.get(asked.key)
         if flying is not None:
-            if flying[0] == look or not isinstance(look, looks.LensLook) or self._coming(at, flying[0], look):
+            if flying[0] == asked or asked.method != "lens" or self._coming(flying[0], asked):
                 return
             flying[1].cancel()  # another part of the text is on the screen: it comes first
         control = RunControl()
-        self._flying[key] = look, control
-        request = call(calls.look, at.model, at.prompt, look, control)
-        self.host.engine.submit(request, partial(self._heard, at, look, control))
+        self._flying[asked.key] = asked, control
+        request = call(calls.look, at.model, at.prompt, asked, control)
+        self.host.engine.submit(request, partial(self._heard, at, asked.key, control))
 
     @staticmethod
-    def _coming(at: Reading, flying: looks.Look, look: looks.LensLook) -> bool:
-        """Whether what is on the screen is known, or was asked for first."""
-        assert isinstance(flying, looks.LensLook)
-        known = {*look.known, *range(flying.start, flying.stop)}
-        return all(position in known for position in range(look.start, look.stop))
+    def _coming(flying: InsideQuestion[Any], asked: InsideQuestion[Any]) -> bool:
+        """Whether of a lens what is on the screen is known, or was asked for first."""
+        _, low, high, _ = flying.args
+        _, start, stop, known = asked.args
+        return all(position in known or low <= position < high for position in range(start, stop))
 
-    def _heard(self, at: Reading, look: looks.Look, control: RunControl, job: int, found: list[Any]) -> None:
+    def _heard(self, at: Reading, key: InsideQuestion[Any], control: RunControl, job: int, found: list[Any]) -> None:
         """Events of a job: of another text or of one that was broken off, they are not wanted."""
         if at is not self.reading or control.cancelled:
             return
-        key = looks.answered(look)
         for event in found:
             if isinstance(event, Failed):
                 at.refused[key] = event.line
@@ -378,7 +380,7 @@ class InsideScreen(View):
         elif at is None:
             self._say(body, *EMPTY)
         elif at.opened is None:
-            why = at.refused.get(looks.OpenLook())
+            why = at.refused.get(OPENED)
             self._say(body, why or "the text is being read…")
         else:
             self.page.draw(at, body)

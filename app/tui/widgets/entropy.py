@@ -6,9 +6,10 @@ from rich.segment import Segment
 from textual import events
 from textual.message import Message
 
-from likely.app.looks import Doubt
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.theme import column
+from likely.app.units import bits
+from likely.engine.posterior.uncertainty import Uncertainty
 
 TOP = 8.0  # bits at which a column is full
 
@@ -28,9 +29,9 @@ class EntropyRow(LineWidget):
         self._forget()
         self.bits: Sequence[float | None] = ()
         self.at: int | None = None
-        self.doubt: Doubt | None = None
+        self.doubt: Uncertainty | None = None
 
-    def show(self, bits: Sequence[float | None], at: int | None, doubt: Doubt | None = None) -> None:
+    def show(self, bits: Sequence[float | None], at: int | None, doubt: Uncertainty | None = None) -> None:
         """`bits` may be a list that grows: what was summed up of it is not read again. `doubt` parts the entropy at
         `at`, over samples of a posterior."""
         if bits is not self.bits or len(bits) < self._summed:
@@ -91,12 +92,13 @@ class EntropyRow(LineWidget):
         self.post_message(self.Pointed(max(there, key=lambda token: self.bits[token] or 0.0)))
 
 
-def _parts(doubt: Doubt, width: int, height: int) -> tuple[str, str]:
+def _parts(doubt: Uncertainty, width: int, height: int) -> tuple[str, str]:
     """An entropy in its two parts behind the heading, and what goes into a line below it where there is no room."""
-    parts = f"= {doubt.aleatoric:.2f} aleatoric + {doubt.epistemic:.2f} epistemic"
-    whole = f"  {doubt.total:.2f} {parts} bits"
+    total, aleatoric, epistemic = map(bits, (doubt.total, doubt.aleatoric, doubt.epistemic))
+    parts = f"= {aleatoric:.2f} aleatoric + {epistemic:.2f} epistemic"
+    whole = f"  {total:.2f} {parts} bits"
     if len(whole) + len("ENTROPY") <= width:
         return whole, ""
     if height >= 3:
-        return f"  {doubt.total:.2f} bits", parts
-    return f"  {doubt.total:.2f}, {doubt.epistemic:.2f} epistemic", ""
+        return f"  {total:.2f} bits", parts
+    return f"  {total:.2f}, {epistemic:.2f} epistemic", ""

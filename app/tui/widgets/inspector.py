@@ -15,8 +15,9 @@ from textual.containers import Vertical
 from textual.timer import Timer
 from textual.widget import Widget
 
-from likely.app import calls, looks
+from likely.app import calls
 from likely.app.calls import call
+from likely.app.looks import Inside, question
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.line_widget import CachedWidget
@@ -37,6 +38,8 @@ from likely.app.tui.widgets.why_sheet import WhySheet
 from likely.app.worker import Failed
 from likely.engine.conversation import Conversation
 from likely.engine.decode.control import RunControl
+from likely.engine.inside.looks import Neighbourhood
+from likely.engine.posterior.uncertainty import Uncertainty
 from likely.engine.prompt import Prompt
 from likely.engine.trace.step import Recipe, TokenStep
 
@@ -61,8 +64,8 @@ class Inspector(Vertical, CachedWidget):
         self.subject: Callable[[], Subject] = Subject
         self.outcomes: dict[tuple[Hashable, Recipe], Outcome] = {}
         self.near = False  # the tokens whose embeddings lie nearest are shown, in the place of the candidates
-        self._near: dict[tuple[str, int], looks.NearestTokens | str | None] = {}  # by model and token; None: asked for
-        self._doubts: dict[Hashable, looks.Doubt | None] = {}  # by token and adapters; None: asked for
+        self._near: dict[tuple[str, int], Neighbourhood | str | None] = {}  # by model and token; None: asked for
+        self._doubts: dict[Hashable, Uncertainty | None] = {}  # by token and adapters; None: asked for
         self._doubting = RunControl()  # the one that is asked for
         self._settle: Timer | None = None
         self._late: Timer | None = None
@@ -228,14 +231,15 @@ class Inspector(Vertical, CachedWidget):
 
         def answered(job: int, events: list[Any]) -> None:
             for event in events:
-                if isinstance(event, looks.Doubt):
+                if isinstance(event, Uncertainty):
                     self._doubts[key] = event
                     self.look()
                 elif isinstance(event, Failed):
                     host(self).say(event.line, alarm=True)
 
         tokens = tuple(row.token for row in table.rows)
-        host(self).engine.submit(call(calls.look, model, at.prompt, looks.DoubtLook(tokens), self._doubting), answered)
+        asked = question(Inside.uncertainty, tokens)
+        host(self).engine.submit(call(calls.look, model, at.prompt, asked, self._doubting), answered)
 
     def _model(self) -> str:
         current = host(self).engine.current
@@ -245,7 +249,7 @@ class Inspector(Vertical, CachedWidget):
         """Show the nearest tokens in the place of the candidates, or these again."""
         self.near = not self.near
         self._near = {
-            key: tokens for key, tokens in self._near.items() if isinstance(tokens, looks.NearestTokens)
+            key: found for key, found in self._near.items() if isinstance(found, Neighbourhood)
         }  # not refusals
         self.look()
         self.ask()
@@ -264,11 +268,12 @@ class Inspector(Vertical, CachedWidget):
 
         def answered(job: int, events: list[Any]) -> None:
             for event in events:
-                if isinstance(event, looks.NearestTokens | Failed):
+                if isinstance(event, Neighbourhood | Failed):
                     self._near[key] = event.line if isinstance(event, Failed) else event
                     self.look()
 
-        host(self).engine.submit(call(calls.look, model, Prompt(), looks.NearLook((token,)), RunControl()), answered)
+        asked = question(Inside.neighbours, token, "input")
+        host(self).engine.submit(call(calls.look, model, Prompt(), asked, RunControl()), answered)
 
     def show_tree(self, talk: Conversation) -> None:
         """The tree of a conversation, and where its branches are a search or a vote, the list of them and the votes."""

@@ -50,16 +50,15 @@ def test_the_last_row_of_the_lens_is_the_model(name: str) -> None:
     hidden = states(seen)
     assert np.max(np.abs(np.array(seen.model.lens(hidden[-1])[0]) - logits)) < 1e-4
     found = lens(seen)
-    assert len(found.rows) == seen.model.config.layers + 1
-    last = found.rows[-1]
+    assert len(found.top) == seen.model.config.layers + 1
     p = np.exp(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))
-    assert np.array_equal(last.top, logits.argmax(-1)) and np.allclose(last.p, p.max(-1), atol=1e-5)
-    assert np.all(last.kl == 0) and np.all(last.rank == 1)
-    for row, h in zip(found.rows, hidden, strict=True):
+    assert np.array_equal(found.top[-1], logits.argmax(-1)) and np.allclose(found.p[-1], p.max(-1), atol=1e-5)
+    assert np.all(found.kl[-1] == 0) and np.all(found.rank[-1] == 1)
+    for kl, rank, h in zip(found.kl, found.rank, hidden, strict=True):
         q = np.array(seen.model.lens(h)[0], np.float64)
         q -= np.log(np.exp(q).sum(-1, keepdims=True))
-        assert np.allclose(row.kl, (p * (np.log(p) - q)).sum(-1), atol=1e-4)
-        assert np.array_equal(row.rank, 1 + (q > q[np.arange(23), p.argmax(-1)][:, None]).sum(-1))
+        assert np.allclose(kl, (p * (np.log(p) - q)).sum(-1), atol=1e-4)
+        assert np.array_equal(rank, 1 + (q > q[np.arange(23), p.argmax(-1)][:, None]).sum(-1))
 
 
 @pytest.mark.parametrize("name", [*LOOKED_AT, "quantised"])
@@ -68,10 +67,10 @@ def test_attribution_is_complete(name: str) -> None:
     logits = np.array(seen.model(mx.array([seen.ids]))[0, -1])
     found = attribution(seen)
     assert found.token == logits.argmax() and abs(found.logit - logits.max()) < 1e-4
-    assert abs(found.total - found.logit) < 1e-4
+    assert abs(found.sum - found.logit) < 1e-4
     assert np.allclose(found.attention, found.heads.sum(1))
     foil = attribution(seen, against=7)
-    assert abs(foil.logit - (logits.max() - logits[7])) < 1e-4 and abs(foil.total - foil.logit) < 1e-4
+    assert abs(foil.logit - (logits.max() - logits[7])) < 1e-4 and abs(foil.sum - foil.logit) < 1e-4
     assert np.abs(found.heads).max() > 1e-3
 
 
@@ -136,8 +135,8 @@ def test_a_window_of_rows_is_the_end_of_the_whole(name: str) -> None:
         a, b = heads.pattern(whole, layer), heads.pattern(part, layer)
         assert b.shape == (whole.model.config.heads, 9, t) and np.allclose(a[:, -9:], b, atol=1e-5)
     assert np.allclose(heads.entropies(whole)[..., -9:], heads.entropies(part), atol=1e-4)
-    for x, y in zip(lens(whole).rows, lens(part).rows, strict=True):
-        assert np.array_equal(x.top[-9:], y.top) and np.allclose(x.kl[-9:], y.kl, atol=1e-4)
+    x, y = lens(whole), lens(part)
+    assert np.array_equal(x.top[:, -9:], y.top) and np.allclose(x.kl[:, -9:], y.kl, atol=1e-4) and y.start == t - 9
 
 
 def test_a_model_built_to_induce_scores_one() -> None:

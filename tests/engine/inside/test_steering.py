@@ -53,7 +53,7 @@ def test_it_moves_the_residual_stream_and_leaves_nothing_behind(session: Session
     assert mx.array_equal(moved[0], hidden[0])
     assert np.allclose(np.array(moved[1] - hidden[1]), 1.5 * np.array(found.vector), atol=1e-5)
     whole = attribution(InspectedText(model, tuple(TEXT)))
-    assert abs(whole.total - whole.logit) < 1e-4
+    assert abs(whole.sum - whole.logit) < 1e-4
     assert np.allclose(np.array(states(InspectedText(model, tuple(TEXT)))[1]), np.array(moved[1]), atol=1e-6)
     steering.detach(model, 0, one)
     assert np.allclose(np.array(model.inspect(tokens).hidden[1] - hidden[1]), -0.5 * np.array(found.vector), atol=1e-5)

@@ -1,0 +1,146 @@
+"""Looks of `likely inside`, by their flags: what the engine finds of a text, or of the model alone."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+import numpy as np
+
+from likely.engine.errors import ParameterError
+from likely.engine.inside import attribution, heads, importance, lens, patching, steering, tuned_lens
+from likely.engine.inside.embeddings import EmbeddingTable
+from likely.engine.inside.looks import (
+    Ablation,
+    Accuracy,
+    Attribution,
+    HeadScores,
+    Importance,
+    Lens,
+    Neighbour,
+    Patching,
+    Tokenisation,
+    WordSum,
+)
+from likely.engine.inside.merges import merges
+from likely.engine.inside.relations import accuracies, summands
+from likely.engine.inside.sink import without_first
+from likely.engine.inside.subject import InspectedText, subject, transformer
+from likely.engine.inside.tokenisation import tokenisation
+from likely.engine.prompt import single_turn
+from likely.engine.session import Session
+
+WEIGHTS = (0.5, 1.0, 2.0, 4.0)  # of a direction, to see how far it moves a text
+TEXTLESS = {"scores", "neighbours", "sum", "relations", "merges"}  # looks that need no text
+Options = dict[str, Any]  # of the command line
+
+
+def ids_of(session: Session, text: str, chat: bool) -> list[int]:
+    """A text as the model reads it; ParameterError for a chat template that there is not."""
+    if chat and session.tokenizer.chat_template is None:
+        raise ParameterError(f"{session.info.name} has no chat template: leave out --chat")
+    return single_turn(text, session.tokenizer, raw=not chat).ids(session.tokenizer)
+
+
+def _lens(session: Session, text: InspectedText, given: Options) -> Lens:
+    hidden = lens.states(text)
+    return lens.lens(text, tuned_lens.kept(session.info).translate(hidden) if given["tuned"] else hidden)
+
+
+def _heads(session: Session, text: InspectedText, given: Options) -> np.ndarray:
+    return heads.entropies(text)
+
+
+def _scores(session: Session, text: None, given: Options) -> HeadScores:
+    """On random tokens that come twice, where nothing but the repetition can be known."""
+    return heads.kinds(transformer(session), bos=session.tokenizer.encode("", bos=True))
+
+
+def _attention(session: Session, text: InspectedText, given: Options) -> np.ndarray:
+    layer, head = given["attention"]
+    heads.check(text.model, layer, head)
+    return _kept(heads.pattern(text, layer)[head], given)
+
+
+def _rollout(session: Session, text: InspectedText, given: Options) -> np.ndarray:
+    return _kept(heads.rolled_out(text), given)
+
+
+def _kept(weights: np.ndarray, given: Options) -> np.ndarray:
+    return without_first(weights) if given["without_first"] else weights
+
+
+def _attribution(session: Session, text: InspectedText, given: Options) -> Attribution:
+    return attribution.attribution(text, against=given["against"])
+
+
+def _ablate(session: Session, text: InspectedText, given: Options) -> Ablation:
+    return patching.ablate(text, *given["ablate"])
+
+
+def _patch(session: Session, text: InspectedText, given: Options) -> Patching:
+    corrupted = subject(session, ids_of(session, given["patch"], given["chat"]))
+    return patching.patch(patching.pair(text, corrupted, foil=given["against"]), given["part"])
+
+
+def _importance(session: Session, text: InspectedText, given: Options) -> Importance:
+    return importance.importance(text)
+
+
+def _spellings(session: Session, text: InspectedText, given: Options) -> Tokenisation:
+    return tokenisation(session, given["spellings"], before=given["text"])
+
+
+def _toward(session: Session, text: InspectedText, given: Options) -> dict[str, Any]:
+    layer = len(text.model.blocks) // 2 if given["layer"] is None else given["layer"]
+    toward, away = ([ids_of(session, each, given["chat"]) for each in given[side]] for side in ("toward", "away"))
+    direction = steering.direction(text.model, toward, away, layer, session.info.name)
+    if given["direction"] is not None:
+        steering.save(given["direction"], direction)
+        click.echo(f"the direction is in {given['direction']}", err=True)
+    kl = [steering.shift(text.model, direction, text.ids, weight) for weight in WEIGHTS]
+    return {"layer": layer, "norm": direction.norm, "weights": WEIGHTS, "kl": kl}
+
+
+def _table(session: Session, given: Options) -> EmbeddingTable:
+    return EmbeddingTable(transformer(session), "output" if given["output"] else "input")
+
+
+def _neighbours(session: Session, text: None, given: Options) -> Sequence[Neighbour]:
+    return _table(session, given).neighbours(given["neighbours"], centred=given["centred"])
+
+
+def _sum(session: Session, text: None, given: Options) -> WordSum:
+    table = _table(session, given)
+    plus, minus = summands(given["sum"], session.tokenizer)
+    together = accuracies(table, session.tokenizer)[-1:]
+    return table.word_sum(plus, minus, accuracy=together[0].left_out if together else None)
+
+
+def _relations(session: Session, text: None, given: Options) -> Sequence[Accuracy]:
+    relations = accuracies(_table(session, given), session.tokenizer)
+    if not relations:
+        raise ParameterError(f"{session.info.name} cuts the words of every relation: there is nothing to ask")
+    return relations
+
+
+def _merges(session: Session, text: None, given: Options) -> Sequence[Sequence[bytes]]:
+    return merges(session.tokenizer, given["merges"])
+
+
+LOOKS: dict[str, Callable[[Session, Any, Options], Any]] = {
+    "lens": _lens,
+    "heads": _heads,
+    "scores": _scores,
+    "attention": _attention,
+    "rollout": _rollout,
+    "attribution": _attribution,
+    "ablate": _ablate,
+    "patch": _patch,
+    "importance": _importance,
+    "spellings": _spellings,
+    "toward": _toward,
+    "neighbours": _neighbours,
+    "sum": _sum,
+    "relations": _relations,
+    "merges": _merges,
+}
