@@ -1,6 +1,7 @@
 """docs/tour.md, gone with a tiny model: every function that it names is called, in the order in which it names them.
 
-A token's way is counted too: how many objects are made of its record, or around it, between the draw and the screen.
+A token's way is counted too: how many objects are made of its record, or around it, between the draw and the screen;
+and an attribution's.
 """
 
 import re
@@ -29,9 +30,10 @@ SHOWN = ("app/tui/widgets/rows.py", "TranscriptRows.extend")  # the end of a tok
 
 
 class Journey:
-    """The functions of the program in the order of their first calls, and what was made of one token's record."""
+    """The functions of the program in the order of their first calls, and what was made of one record."""
 
-    def __init__(self) -> None:
+    def __init__(self, record: str = "TokenStep") -> None:
+        self.record = record  # its class
         self.called: dict[tuple[str, str], None] = {}
         self.token: tuple[int, int] | None = None  # the first that is drawn: its id and its place
         self.made: list[str] = []
@@ -53,23 +55,26 @@ class Journey:
         if not type(made).__module__.startswith("likely."):
             return
         kind = type(made).__name__
-        if kind == "TokenStep":
+        if kind == self.record == "TokenStep":
             place = (values["token"], values["position"])
             if values["origin"] != "drawn" or self.token not in (None, place):
                 return
             self.token = place
-        else:
+        elif kind != self.record:
             given = [value for name, value in values.items() if name != "self"]
             several = [each for value in given if isinstance(value, list | tuple) for each in value]
             if not any(id(value) in self._held for value in (*given, *several)):
                 return
-        self._held[id(made)] = made
+        whole = kind == self.record
+        self._held |= {
+            id(value): value for value in values.values() if value is made or (whole and hasattr(value, "shape"))
+        }
         self.made.append(kind)
 
 
 @contextmanager
-def followed() -> Iterator[Journey]:
-    journey = Journey()
+def followed(record: str = "TokenStep") -> Iterator[Journey]:
+    journey = Journey(record)
     sys.setprofile(journey)
     try:
         yield journey
@@ -109,6 +114,24 @@ def test_a_token_from_the_key_to_the_pixel(tmp_path: Path) -> None:
     goes(journey, WAYS["token"])
     made = [*journey.made, "ShownToken"]  # which has the record's figures, and not itself
     assert made[0] == "TokenStep" and made[-2] == "Emitted" and len(made) <= MOST_WRAPS, made
+
+
+@pytest.mark.slow(1)
+def test_an_attribution_is_drawn_and_printed_as_it_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is made of it or around it, on the way to the page nor to JSON."""
+    model = write_model(tmp_path / "tiny")
+    with Screen(tmp_path, shop=TinyShop(model)) as screen, followed("Attribution") as journey:
+        screen.press("f6", "n")
+        screen.say("abba")
+        screen.press("c")
+        assert "Σ" in screen.text
+    assert journey.made == ["Attribution"]
+    monkeypatch.setattr(sys, "argv", ["likely", "inside", "-M", str(model), "abba", "--attribution", "--json"])
+    with followed("Attribution") as journey, pytest.raises(SystemExit):
+        cli.main()
+    assert journey.made == ["Attribution"] and '"sum": ' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
