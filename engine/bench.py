@@ -33,7 +33,7 @@ BARS = " ▏▎▍▌▋▊▉█"
 
 
 class Contestant(Protocol):
-    """Whoever can be measured."""
+    """Protocol of what can be measured: a session of ours, or mlx-lm's."""
 
     @property
     def name(self) -> str: ...

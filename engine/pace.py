@@ -47,7 +47,7 @@ class Pace:
         return max(LEAST, (1 << most.bit_length()) >> 1)
 
     def begin(self) -> None:
-        """A piece begins now."""
+        """Start the clock of a piece; `took` stops it."""
         self._began = time.perf_counter(), time.process_time()
 
     def took(self, units: int) -> None:

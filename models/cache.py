@@ -133,7 +133,7 @@ class KVCache:
         """Let go of what no token after those just read will see as it is. Once a step, after its rows are read."""
 
     def reserve(self, like: mx.array, end: int) -> None:
-        """Room for `end` rows."""
+        """Make room for `end` rows, copying those that are there."""
         have = 0 if self.keys is None else self.keys.shape[2]
         if end <= have:
             return

@@ -19,7 +19,7 @@ from likely.models.rotation import Rotation
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """The inside of one pass."""
+    """Hidden states and attention of one pass."""
 
     hidden: list[mx.array]  # [B, T, C]: the embedding, then the output of each block, before the final norm
     attention: list[AttentionReport]  # for each layer, what was asked for

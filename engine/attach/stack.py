@@ -204,7 +204,7 @@ class Stack:
         self._tell()
 
     def clear(self) -> None:
-        """The base again."""
+        """Take every adapter off and forget it: the model is the base."""
         for name in list(self._entries):
             self.remove(name)
 

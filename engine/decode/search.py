@@ -73,7 +73,7 @@ class NextTokens:
 
     @classmethod
     def at(cls, branches: "Branches", sampler: "Sampler") -> "NextTokens":
-        """Where the branches stand."""
+        """The next token's distributions after what the branches have read."""
         return cls.of(branches.logits(), sampler, branches.numbers, branches.length)
 
     @classmethod
@@ -158,7 +158,7 @@ class Search(Strategy):
         """So many of the group's beginnings and texts were given up by a person; others take their places."""
 
     def figures(self, node: SearchNode, score: float) -> dict[str, float]:
-        """Figures told of a beginning."""
+        """The figures of a beginning, by name, that its branch is rated with."""
         return {"score": score}
 
     def verdict(self, group: Group, text: Text) -> Mapping[str, float]:

@@ -57,7 +57,7 @@ def smoothed(probabilities: np.ndarray, vocabulary: int, share: float) -> np.nda
 
 
 def binary_kl(q: float, p: float) -> float:
-    """KL of coins, nats."""
+    """KL(q || p) of two Bernoulli distributions, nats."""
     parts = [(q, p), (1 - q, 1 - p)]
     return math.fsum(0.0 if not a else math.inf if not b else a * math.log(a / b) for a, b in parts)
 

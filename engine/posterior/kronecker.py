@@ -23,7 +23,7 @@ class Spectrum:
 
     @property
     def left_out(self) -> int:
-        """Directions that have `rest`."""
+        """How many eigenvectors are left out: each has the eigenvalue `rest`."""
         return int(self.vectors.shape[0] - self.vectors.shape[1])
 
     @property
@@ -46,7 +46,7 @@ class Curvature:
         self._rows = np.zeros((0, size), np.float32)
 
     def add(self, rows: Array) -> None:
-        """Rows [N, n] more."""
+        """Add the outer products of rows [N, n]."""
         self.trace += float(np.square(rows, dtype=np.float64).sum())
         if self._whole is not None:
             self._whole += rows.T @ rows

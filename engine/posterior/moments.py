@@ -41,7 +41,7 @@ class Moments:
         self._deviations: dict[str, list[Array]] = {}
 
     def add(self, weights: dict[str, Array]) -> None:
-        """One more set of weights."""
+        """Take in another set of weights."""
         self.count += 1
         for name, array in weights.items():
             w = np.asarray(array, np.float64)

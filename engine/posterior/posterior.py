@@ -74,7 +74,7 @@ class Ensemble:
         return len(next(iter(self.parts.values())))
 
     def draw(self, trained: Mapping[str, Array], seed: int, number: int) -> Weights:
-        """Member `number`."""
+        """The weights of member `number`."""
         return {name: part[number] for name, part in self.parts.items()}
 
     def gaussian(self, trained: Mapping[str, Array]) -> tuple[Weights, Weights]:

@@ -63,7 +63,7 @@ def check_tied(kind: str, family: str, tied: bool) -> None:
 
 
 def parametrisation(config: PretrainConfig, model: Transformer) -> Parametrisation:
-    """Raises what `check_tied` does."""
+    """The parametrisation of the options. ParameterError for a tied head where it needs one of its own."""
     check_tied(config.parametrisation, model.config.family, model.config.tied)
     return Parametrisation(config.parametrisation, model.config.width / config.base_width)
 

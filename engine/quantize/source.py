@@ -94,7 +94,7 @@ class Source:
         return {kind.spell(name): kind.arrange(name, array, self.shape) for name, array in arrays.items()}
 
     def spell(self, path: str) -> str:
-        """mlx-lm's name of a path."""
+        """The name that mlx-lm has for a path of ours."""
         return self._family.spell(path)
 
     @property

@@ -39,7 +39,7 @@ class Comparison:
 
     @property
     def perplexity(self) -> tuple[float, float]:
-        """Before and now."""
+        """The perplexity before and now."""
         return math.exp(mean(self.before).mean), math.exp(mean(self.now).mean)
 
     @property

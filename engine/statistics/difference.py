@@ -22,7 +22,7 @@ class Shift:
 
     @property
     def change(self) -> float:
-        """In probability."""
+        """How much the token's probability rose."""
         return float(np.exp(self.now) - np.exp(self.before))
 
 

@@ -172,7 +172,7 @@ TABLES: dict[str, type] = {
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """The whole file."""
+    """Options of a pipeline: the tables of its TOML file."""
 
     seed: int = option(0, "of all that is drawn", low=0, high=SEEDS)
     out: str = option("made", "the folder that rows are written to")
@@ -188,7 +188,7 @@ class PipelineConfig:
 
     @property
     def real(self) -> str:
-        """Where real rows are."""
+        """The source of real rows, which made ones are compared with; "" for none."""
         return self.report.real or self.generate.data or self.generate.task
 
     @property

@@ -62,7 +62,7 @@ def rows(source: str, limit: int = 0) -> tuple[TrainingRow, ...]:
 
 
 def identity(training: Iterable[TrainingRow]) -> str:
-    """Another one for other rows."""
+    """A fingerprint of rows: different rows have another."""
     return hashlib.sha256(repr([row.content for row in training]).encode("utf-8", "replace")).hexdigest()[:16]
 
 

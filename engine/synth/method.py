@@ -32,11 +32,11 @@ class RowMethod(ABC):
     @property
     @abstractmethod
     def jobs(self) -> int:
-        """How many there are."""
+        """How many jobs the method has."""
 
     @property
     def identity(self) -> str:
-        """Another one for other inputs."""
+        """A fingerprint of the inputs: different inputs have another."""
         return ""
 
     @abstractmethod

@@ -80,7 +80,7 @@ class RowsWarned:
 
 @dataclass(frozen=True, slots=True)
 class RowsWritten:
-    """The files are there."""
+    """The files of rows were written: their folder, and how many rows of each side."""
 
     folder: Path
     sides: Mapping[str, int]

@@ -49,7 +49,7 @@ class SynthRow:
 
     @property
     def text(self) -> str:
-        """All that it says."""
+        """Both sides of the row as one text."""
         return "\n".join(side for side in self.sides if side)
 
     @property
@@ -61,7 +61,7 @@ class SynthRow:
         return replace(self, scores={**self.scores, **scores})
 
     def out(self, why: str) -> "SynthRow":
-        """Itself, kept aside."""
+        """The row, dropped for a reason."""
         return replace(self, dropped=why)
 
     def value(self) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class Intervals:
         return int(self.least.sum()), int(self.most.sum())
 
     def total(self) -> Interval:
-        """The mass of all."""
+        """The mass of all tokens left: the least and the largest that it can be."""
         low, high = self.masses()
         return low.sum(), high.sum()
 
@@ -170,7 +170,7 @@ class Intervals:
     # -- what is decided of the items --------------------------------------------------------------------------------
 
     def all(self) -> Decision:
-        """Every item stays."""
+        """The decision that every item stays."""
         every = np.ones(len(self.most), bool)
         return every, ~every
 

@@ -237,7 +237,7 @@ class MirostatV2(Truncation):
         within("mirostat-eta", self.eta, "(0, 1]")
 
     def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> State:
-        """mu, bits."""
+        """The largest surprise mu that is left, bits: twice the target to begin with."""
         return 2 * self.tau
 
     def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:

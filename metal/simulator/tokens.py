@@ -49,7 +49,7 @@ def _scan(text: str) -> Iterator[MslToken]:
 
 
 def join(tokens: list[MslToken]) -> str:
-    """The text again."""
+    """The texts of tokens, one after another."""
     return "".join(token.text for token in tokens)
 
 

@@ -22,7 +22,7 @@ TOP = {
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The facts of a family."""
+    """A family: how a configuration is read, what its tensors are called, how they are kept."""
 
     configure: Callable[[Keys, str], ModelConfig]
     top: Mapping[str, str]  # what there is outside the layers, whatever the configuration
