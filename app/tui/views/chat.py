@@ -213,7 +213,7 @@ class ChatScreen(View, Steering):
             self.hints.say("this message cannot be looked at: the chat template changes it")
         elif heard.scored:
             self.pane.measured()
-            self.inspector.look()
+            self.inspector.inspect()
         if heard.ended:
             self._finished()
         elif heard.reshow:
@@ -239,7 +239,7 @@ class ChatScreen(View, Steering):
             self.chat.keep()
             self.inspector.tree_pane.show(self.chat.conversation)
         if self.pane.cursor is None or self.chat.peek is not None:
-            self.inspector.look_soon()
+            self.inspector.inspect_soon()
         if now - self._status_s >= STATUS_S:
             self._status_s = now
             self.pane.renote()
@@ -258,7 +258,7 @@ class ChatScreen(View, Steering):
                 self.inspector.candidates.blur()
             self._name_it()
         else:
-            self.inspector.look()
+            self.inspector.inspect()
             stepping.peeked(self)
         self.status()
         self.inspector.rest()
@@ -290,7 +290,7 @@ class ChatScreen(View, Steering):
         self.inspections.forget()
         self.pane.reshow(follow=follow)
         self.inspector.show_tree(self.chat.conversation)
-        self.inspector.look()
+        self.inspector.inspect()
         self.status()
         self._hint()
 
@@ -321,16 +321,16 @@ class ChatScreen(View, Steering):
     def on_resize(self) -> None:
         """The panel and the one line that stands for it take turns as the width changes."""
         if self.is_mounted:
-            self.call_after_refresh(self.inspector.look)
+            self.call_after_refresh(self.inspector.inspect)
 
     def on_token_view_cursor_moved(self, event: TokenView.CursorMoved) -> None:
         if event.place is not None and event.place.block < len(self.pane.shown):
             self.chat.measure(event.place.block)
-        self.inspector.look()
+        self.inspector.inspect()
         self.inspector.rest()
 
     def on_transcript_pane_rendered(self) -> None:
-        self.inspector.look()
+        self.inspector.inspect()
         self.status()
 
     def on_descendant_focus(self) -> None:
@@ -447,7 +447,7 @@ class ChatScreen(View, Steering):
         diffusing.check(self.chat, sampling)
         self.inspector.sampler.show(sampling)
         self.chat.resample(sampling)
-        self.inspector.look()
+        self.inspector.inspect()
         self.inspector.rest()
         if not self.chat.running:
             self.save()

@@ -235,7 +235,7 @@ def _decode_by(screen: ChatParts, strategy: Strategy) -> None:
         raise ParameterError(f"{strategy} needs {missing[0]}, which is not loaded: f3 loads a second model in a column")
     screen.chat.strategy = strategy
     screen.inspector.sampler.show_strategy(strategy)
-    screen.inspector.look()
+    screen.inspector.inspect()
     if strategy == PLAIN:
         news = "tokens are found one by one"
     elif strategy.SEARCHES:

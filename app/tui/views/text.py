@@ -263,7 +263,7 @@ class TextScreen(View):
 
     def inspect(self) -> None:
         """Bring the panel and the top line up to date with the cursor and the sliders."""
-        self.inspector.look()
+        self.inspector.inspect()
         self.show_measures()
         self.status()
 

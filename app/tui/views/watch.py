@@ -186,7 +186,7 @@ class WatchScreen(View):
         elif update.branched:
             self.inspector.show_tree(self.row.session.conversation)
         if update.tokens and self.view.cursor is None:
-            self.inspector.look_soon()
+            self.inspector.inspect_soon()
 
     def action_ask(self) -> None:
         self._address.display = True
@@ -254,7 +254,7 @@ class WatchScreen(View):
         self.inspections.forget()
         self.view.show(self.row.session.transcript.blocks(), follow=follow)
         self.inspector.show_tree(self.row.session.conversation)
-        self.inspector.look()
+        self.inspector.inspect()
         self.reshow()
 
     def names(self) -> Names:
@@ -278,7 +278,7 @@ class WatchScreen(View):
         return replace(subject, at=replace(subject.at, recipe=recipe))
 
     def on_token_view_cursor_moved(self) -> None:
-        self.inspector.look()
+        self.inspector.inspect()
 
     def on_token_view_chosen(self) -> None:
         self.inspector.open()
@@ -291,7 +291,7 @@ class WatchScreen(View):
 
     def on_sliders_changed(self, event: Sliders.Changed) -> None:
         self.sampling = event.sampling
-        self.inspector.look()
+        self.inspector.inspect()
 
     def on_candidates_picked(self) -> None:
         self.hints.say("it is the server's request: it is watched, not steered")
@@ -337,7 +337,7 @@ class WatchScreen(View):
 
     def on_resize(self) -> None:
         if self.is_mounted and self.row is not None:
-            self.call_after_refresh(self.inspector.look)
+            self.call_after_refresh(self.inspector.inspect)
 
     # -- showing -----------------------------------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ class Inspector(Vertical, CachedWidget):
         self._doubting = RunControl()  # the one that is asked for
         self._settle: Timer | None = None
         self._late: Timer | None = None
-        self._looked_s = 0.0
+        self._inspected_s = 0.0
         self._heights: dict[Widget, int | None] = {}
         self._behind = False  # whether tokens have come that the panel has not seen
 
@@ -123,7 +123,7 @@ class Inspector(Vertical, CachedWidget):
             return None
         return at.key, tuple((adapter.name, adapter.weight) for adapter in felt)
 
-    def look(self) -> None:
+    def inspect(self) -> None:
         """Bring the panel, or the line that stands for it, up to date with the subject."""
         if not self.is_attached:  # the view was left meanwhile
             return
@@ -160,27 +160,27 @@ class Inspector(Vertical, CachedWidget):
             return drawn
         return of_token(subject.at) or drawn
 
-    def look_soon(self) -> None:
-        """Look, but not at once after the last time: with a batch of tokens, to share its repaint; by a timer only
-        where no batch follows."""
+    def inspect_soon(self) -> None:
+        """Inspect the subject, `PANEL_S` after the last time at the earliest: with a batch of tokens, to share its
+        repaint; by a timer where no batch follows."""
         now = monotonic()
-        wait = PANEL_S - (now - self._looked_s)
+        wait = PANEL_S - (now - self._inspected_s)
         self._behind = wait > 0
         if not self._behind:
-            self._looked_s = now
-            self.look()
+            self._inspected_s = now
+            self.inspect()
         elif self._late is None:
-            self._late = self.set_timer(wait + BATCH_S, self._look_late)
+            self._late = self.set_timer(wait + BATCH_S, self._inspect_late)
 
-    def _look_late(self) -> None:
+    def _inspect_late(self) -> None:
         self._late = None
         if self._behind:
-            self.look_soon()
+            self.inspect_soon()
 
     def renew(self) -> None:
         """Forget what was measured over samples of the adapters' posterior: other adapters are on the model."""
         self.why.forget()
-        self.look()
+        self.inspect()
         self.rest()
 
     def rest(self) -> None:
@@ -215,7 +215,7 @@ class Inspector(Vertical, CachedWidget):
                     for recipe in whole.recipes:
                         if (outcome := whole.outcome(recipe)) is not None:
                             self.outcomes[at.key, recipe] = outcome
-                    self.look()
+                    self.inspect()
 
         host(self).engine.submit(call(calls.logits, subject.model, at.prompt), answered)
 
@@ -233,7 +233,7 @@ class Inspector(Vertical, CachedWidget):
             for event in events:
                 if isinstance(event, Uncertainty):
                     self._doubts[key] = event
-                    self.look()
+                    self.inspect()
                 elif isinstance(event, Failed):
                     host(self).say(event.line, alarm=True)
 
@@ -251,7 +251,7 @@ class Inspector(Vertical, CachedWidget):
         self._near = {
             key: found for key, found in self._near.items() if isinstance(found, Neighbourhood)
         }  # not refusals
-        self.look()
+        self.inspect()
         self.ask()
 
     def on_candidates_near_asked(self) -> None:
@@ -270,7 +270,7 @@ class Inspector(Vertical, CachedWidget):
             for event in events:
                 if isinstance(event, Neighbourhood | Failed):
                     self._near[key] = event.line if isinstance(event, Failed) else event
-                    self.look()
+                    self.inspect()
 
         asked = question(Inside.neighbours, token, "input")
         host(self).engine.submit(call(calls.look, model, Prompt(), asked, RunControl()), answered)
@@ -360,14 +360,14 @@ class Inspector(Vertical, CachedWidget):
         self.screen.set_class(on, "-explains")
         if on:
             self.why.focus()
-        self.call_after_refresh(self.look)
+        self.call_after_refresh(self.inspect)
 
     def turn(self, face: str) -> None:
         """Show one part alone, where the panel is a drawer; "" shuts it."""
         for name in FACES:
             self.set_class(name == face, f"-{name}")
         self.set_class(not face, "-shut")
-        self.call_after_refresh(self.look)
+        self.call_after_refresh(self.inspect)
 
     @property
     def face(self) -> str:
@@ -400,7 +400,7 @@ class Inspector(Vertical, CachedWidget):
         """Show the glance: the drawer as it is at the start."""
         for name in (*FACES, "shut"):
             self.remove_class(f"-{name}")
-        self.call_after_refresh(self.look)
+        self.call_after_refresh(self.inspect)
 
     def to_sampler(self, back: Widget) -> None:
         """The focus to the sliders; from them in a drawer, `back`."""
