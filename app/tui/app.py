@@ -121,7 +121,7 @@ class LikelyApp(App[str]):
         self.resume = resume
         self.provider, self.trainer, self.evaluator = provider, trainer, evaluator
         self._adapters = tuple(adapters)
-        self.tune_order = tune
+        self.tune_start = tune
         self.ladder, self.server = ladder, server
         self.child: ChildServer | None = None
         self._start = start
@@ -170,7 +170,7 @@ class LikelyApp(App[str]):
         worker = self.worker(lambda: ModelJobs(self.provider()), "engine")
         self.engine = EngineClient(worker, self, self._ticker.resume, self._adapters)
         self.switch_screen(next(iter(VIEWS.values())).load()())
-        if self.tune_order is not None:
+        if self.tune_start is not None:
             self.go("tune")
         elif self.ladder is not None:
             self.go("ladders")

@@ -73,7 +73,7 @@ class RunsScreen(View):
     def __init__(self) -> None:
         super().__init__()
         self.worker: Worker | None = None
-        self.order: r.Evaluate | None = None
+        self.request: r.Evaluate | None = None
         self.state = "stored"  # stored | opening | measuring | paused | stopping | done | stopped | failed
         self.stage = ""
         self.failure = ""
@@ -112,8 +112,8 @@ class RunsScreen(View):
         self.reshow()
 
     def on_unmount(self) -> None:
-        if self.order is not None:
-            self.order.control.stopped = True
+        if self.request is not None:
+            self.request.control.stopped = True
         if self.worker is not None:
             self.worker.close()
 
@@ -142,20 +142,20 @@ class RunsScreen(View):
             self.hints.say("a run is under way: s stops and keeps it")
             return
         current = self.host.engine.current
-        models = self.order.models if self.order is not None else (current.name,) if current is not None else ()
-        tasks = self.order.tasks if self.order is not None else ()
-        self.app.push_screen(NewEvaluation(" ".join(tasks), " ".join(models)), self._ordered)
+        models = self.request.models if self.request is not None else (current.name,) if current is not None else ()
+        tasks = self.request.tasks if self.request is not None else ()
+        self.app.push_screen(NewEvaluation(" ".join(tasks), " ".join(models)), self._start_typed)
 
-    def _ordered(self, order: r.Evaluate | None) -> None:
-        if order is not None:
-            self.start(order)
+    def _start_typed(self, request: r.Evaluate | None) -> None:
+        if request is not None:
+            self.start(request)
 
-    def start(self, order: r.Evaluate) -> None:
+    def start(self, request: r.Evaluate) -> None:
         """Measure."""
         assert self.worker is not None
-        self.order, self.state, self.stage, self.failure, self.odd = order, "opening", "opening the model", "", 0
+        self.request, self.state, self.stage, self.failure, self.odd = request, "opening", "opening the model", "", 0
         self.board, self.detail = Scoreboard(), None
-        self._run = self.worker.submit(order)
+        self._run = self.worker.submit(request)
         self.table.show(self.board)
         self._show_part("scores")
         self.reshow()
@@ -174,7 +174,7 @@ class RunsScreen(View):
             self.reshow()
 
     def _take(self, job: int, event: Any) -> None:
-        stopped = self.order is not None and self.order.control.stopped
+        stopped = self.request is not None and self.request.control.stopped
         match event:
             case Scoreboard() if job == self._run:
                 if event.unkept and not self.board.unkept:
@@ -234,14 +234,14 @@ class RunsScreen(View):
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def action_pause(self) -> None:
-        if self.order is not None and self.state in ("measuring", "paused"):
-            self.order.control.paused = not self.order.control.paused
-            self.state = "paused" if self.order.control.paused else "measuring"
+        if self.request is not None and self.state in ("measuring", "paused"):
+            self.request.control.paused = not self.request.control.paused
+            self.state = "paused" if self.request.control.paused else "measuring"
             self.reshow()
 
     def action_stop(self) -> None:
-        if self.order is not None and self.busy:
-            self.order.control.stopped = True
+        if self.request is not None and self.busy:
+            self.request.control.stopped = True
             self.state = "stopping"
             self.reshow()
 

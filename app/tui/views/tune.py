@@ -117,9 +117,9 @@ class TuneScreen(View):
         self.answers = self.query_one("#answers", HeatView)
         self.action_view("loss")
         self.set_interval(TICK_S, self.tick)
-        order = self.host.tune_order
-        if order is not None:
-            self.start(*order)
+        start = self.host.tune_start
+        if start is not None:
+            self.start(*start)
         else:
             self._show_form()
 
@@ -321,7 +321,7 @@ class TuneScreen(View):
 
     def interrupt(self) -> bool:
         """Stop and keep; and leave, where this is all that the program was started for."""
-        if self.host.tune_order is not None:
+        if self.host.tune_start is not None:
             self.host.quit()
         elif self.training is not None and (self.training.busy or self.training.state == "opening"):
             self.action_stop()
@@ -333,7 +333,7 @@ class TuneScreen(View):
         """From the field that is being written in to the run and its keys; else to the chat, while the run goes on."""
         if self.focused is not self.gauge and not self.has_class("-form"):
             self.gauge.focus()
-        elif self.host.tune_order is None:
+        elif self.host.tune_start is None:
             self.host.go("chat")
 
     def action_new(self, kind: TrainingKind | None = None) -> None:

@@ -48,7 +48,7 @@ class ViewHost(Painted, Protocol):
     ladder: Path | None  # the table of runs, or the folder that has one, whose law is looked at
     server: "ServerAddress | None"  # whose requests are watched
     child: "ChildServer | None"  # the server that was started from here
-    tune_order: "tuple[TrainingConfig, bool] | None"  # the run the program was started for, whether it is resumed
+    tune_start: "tuple[TrainingConfig, bool] | None"  # the run the program was started for, whether it is resumed
 
     @property
     def store(self) -> "Store | None":
