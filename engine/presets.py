@@ -87,13 +87,13 @@ def build(settings: Values, order: Order = MLX_LM, *, bias: Mapping[int, float] 
         if kind is LogitBias:
             transforms += [LogitBias(bias)] if bias else []
         elif kind is Temperature and settings["dynatemp_range"] and settings["temp"]:
-            transforms += _made(DynamicTemperature, settings, temperature=settings["temp"])
+            transforms += _switched(DynamicTemperature, settings, temperature=settings["temp"])
         elif kind is not Temperature or settings["temp"]:
-            transforms += _made(kind, settings)
+            transforms += _switched(kind, settings)
     return tuple(transforms)
 
 
-def _made(kind: type[Transform], settings: Values, **more: float) -> list[Transform]:
+def _switched(kind: type[Transform], settings: Values, **more: float) -> list[Transform]:
     """The transform, or nothing where its switch is off; its other parameters are checked all the same."""
     fields: dict[str, Any] = more | {p.field: settings[p.name] for p in kind.parameters}
     switch = next(p for p in kind.parameters if p.off is not None)

@@ -16,7 +16,7 @@ FLOOR = 32 << 20  # bytes that may always lie dead: a token's intermediates, use
 
 SPARE = 2 << 30  # bytes that stay resident beside weights and caches: what a forward pass works with
 
-_asked: list[list[int]] = []  # for each block under way the bytes that it wants resident
+_wanted: list[list[int]] = []  # for each block under way the bytes that it wants resident
 _before = 0  # the limit that was there before the first of them
 
 
@@ -59,9 +59,9 @@ def wired(nbytes: int) -> Iterator[Callable[[int], None]]:
         yield lambda nbytes: None
         return
     own = [min(nbytes, most)]
-    _asked.append(own)
+    _wanted.append(own)
     before = mx.set_wired_limit(_largest())
-    _before = before if len(_asked) == 1 else _before
+    _before = before if len(_wanted) == 1 else _before
 
     def ask(nbytes: int) -> None:
         own[0] = min(nbytes, most)
@@ -72,9 +72,9 @@ def wired(nbytes: int) -> Iterator[Callable[[int], None]]:
         yield ask
     finally:
         mx.synchronize()
-        _asked[:] = [request for request in _asked if request is not own]
+        _wanted[:] = [request for request in _wanted if request is not own]
         mx.set_wired_limit(_largest())
 
 
 def _largest() -> int:
-    return max((own[0] for own in _asked), default=_before)
+    return max((own[0] for own in _wanted), default=_before)

@@ -52,7 +52,7 @@ class Keys:
     """A configuration from which every key is taken once; what is left at the end is an error."""
 
     def __init__(self, config: Mapping[str, Any], where: str = "config") -> None:
-        self._left = {key: value for key, value in config.items() if value is not None}
+        self._unread = {key: value for key, value in config.items() if value is not None}
         self._taken: set[str] = set()
         self.where = where
 
@@ -62,12 +62,12 @@ class Keys:
 
     def assume(self, **values: Any) -> None:
         """Set the values that a family's configuration means where it says nothing."""
-        self._left = values | self._left
+        self._unread = values | self._unread
 
     def take(self, name: str, default: Any = _REQUIRED) -> Any:
         """The value of `name` as it stands; `default` where it is missing or null."""
         self._taken.add(name)
-        value = self._left.pop(name, default)
+        value = self._unread.pop(name, default)
         if value is _REQUIRED:
             raise self.bad(f"{name} is missing")
         return value
@@ -127,11 +127,11 @@ class Keys:
 
     def done(self) -> None:
         """Refuse what nobody took: a key that could change the function may not be dropped in silence."""
-        unknown = sorted(key for key in self._left if key not in IGNORED)
+        unknown = sorted(key for key in self._unread if key not in IGNORED)
         if unknown:
             near = get_close_matches(unknown[0], self._taken, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise self.bad(f"unknown key {unknown[0]} = {self._left[unknown[0]]!r}{hint}")
+            raise self.bad(f"unknown key {unknown[0]} = {self._unread[unknown[0]]!r}{hint}")
 
 
 def refuse_left(shapes: Mapping[str, Sequence[int]]) -> None:

@@ -77,13 +77,13 @@ class Mixture:
             weights = mx.softmax(weights, axis=-1, precise=True)
         elif self.normalise:
             weights = weights / mx.sum(weights, axis=-1, keepdims=True)
-        return mx.sum(self._each(x, chosen) * weights[..., None], axis=-2).astype(x.dtype)
+        return mx.sum(self._by_expert(x, chosen) * weights[..., None], axis=-2).astype(x.dtype)
 
     def onto(self, residual: Array, x: Array) -> Array:
         """residual + self(x)."""
         return residual + self(x)
 
-    def _each(self, x: Array, chosen: Array) -> Array:
+    def _by_expert(self, x: Array, chosen: Array) -> Array:
         """The output of each chosen expert for its position, [B, T, active, C]."""
         x = x[..., None, None, :]
         if chosen.size < SORTED:

@@ -63,19 +63,19 @@ class PromptLookup:
     most: int = 4
     least: int = 2
     _continuations: dict[tuple[int, ...], int] = field(default_factory=dict)  # n-gram -> where its continuation begins
-    _seen: list[int] = field(default_factory=list)
+    _read_ids: list[int] = field(default_factory=list)
 
     def reading(self, ids: Sequence[int]) -> Iterator[int]:
         return iter(())
 
     def propose(self, ids: Sequence[int], count: int, sampler: Sampler) -> Guess:
-        if self._seen != ids[: len(self._seen)]:
+        if self._read_ids != ids[: len(self._read_ids)]:
             self._continuations.clear()
-            self._seen.clear()
-        for end in range(len(self._seen), len(ids)):  # all but the n-grams at the very end have a continuation
+            self._read_ids.clear()
+        for end in range(len(self._read_ids), len(ids)):  # all but the n-grams at the very end have a continuation
             for n in range(self.least, min(self.most, end) + 1):
                 self._continuations[tuple(ids[end - n : end])] = end
-        self._seen = list(ids)
+        self._read_ids = list(ids)
         for n in range(min(self.most, len(ids)), self.least - 1, -1):
             at = self._continuations.get(tuple(ids[-n:]))
             if at is not None:

@@ -40,7 +40,7 @@ class Lockstep:
                 if isinstance(event, Waiting):  # a turn for others, who are on this rank alone
                     over = yield event
                     continue
-                here = _told(event)
+                here = _signature(event)
                 *there, cancelled = self.ranks.broadcast([*here, self.outer.cancelled])
                 if there != here:
                     raise RanksDiffer(_line(event, here, there))
@@ -49,7 +49,7 @@ class Lockstep:
                 over = yield event
 
 
-def _told(event: Event) -> list[int]:
+def _signature(event: Event) -> list[int]:
     """The part of an event that ranks compare: which branches, and the token."""
     match event:
         case Emitted(branch, step):

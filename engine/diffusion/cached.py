@@ -70,7 +70,7 @@ class BlockDenoiser(ModelDenoiser):
     def _hidden(self, rows: np.ndarray, positions: np.ndarray) -> mx.array:
         block = self.diffusion.block
         first, end = int(positions[0]) // block * block, end_of(positions, block, rows.shape[1])
-        kept = self._kept(rows, first)
+        kept = self._reusable(rows, first)
         self._cache.rewind(self._read.shape[1] - kept)
         one = end - kept <= block  # which sees all that there is
         hidden = self.model.hidden(mx.array(rows[:, kept:end]), self._cache, mask=FULL if one else self.mask)
@@ -85,7 +85,7 @@ class BlockDenoiser(ModelDenoiser):
         before = mx.concatenate([self._last[:, None], hidden[:, first - kept :]], axis=1)
         return before[:, mx.array(sources - (first - 1))]
 
-    def _kept(self, rows: np.ndarray, first: int) -> int:
+    def _reusable(self, rows: np.ndarray, first: int) -> int:
         """Positions before `first` that are held as they stand now, in whole blocks."""
         held = self._read.shape[1]
         if len(self._read) != len(rows):

@@ -128,10 +128,10 @@ class Bases:
     def __init__(self, load: "Callable[[str], Checkpoint]") -> None:
         self._load = load
         self._name = ""
-        self._kept: Checkpoint | None = None
+        self._checkpoint: Checkpoint | None = None
 
     def of(self, trial: Trial) -> "Checkpoint":
-        if self._kept is None or self._name != trial.config.model:
-            self._kept = None  # before the next is there
-            self._kept, self._name = self._load(trial.config.model), trial.config.model
-        return self._kept
+        if self._checkpoint is None or self._name != trial.config.model:
+            self._checkpoint = None  # before the next is there
+            self._checkpoint, self._name = self._load(trial.config.model), trial.config.model
+        return self._checkpoint

@@ -131,7 +131,7 @@ def fit_laplace(
     square = sum(float(np.square(np.asarray(weights[name], np.float64)).sum()) for name in curvatures.parts)
     precision = best_precision(square, curvature) if precision is None else precision
     evidence = log_evidence(-curvatures.lost, square, curvature, precision)
-    return _kept(opened, Laplace(curvatures.parts, precision), rows, curvatures.targets, precision, evidence)
+    return _written(opened, Laplace(curvatures.parts, precision), rows, curvatures.targets, precision, evidence)
 
 
 @_alone
@@ -184,7 +184,7 @@ def fit_swag(
                     moments.add({name: np.asarray(array) for name, array in run.trained.parameters().items()})
             if isinstance(event, Ended) and event.reason in FAILED:
                 raise DataError(f"the weights left what they had learned ({event.why}): take a lower --rate")
-    return _kept(opened, SwagPosterior(moments.gaussians()), rows, sum(s.targets for s in rows.samples))
+    return _written(opened, SwagPosterior(moments.gaussians()), rows, sum(s.targets for s in rows.samples))
 
 
 @_alone
@@ -206,10 +206,10 @@ def join(opened: FittedAdapter, others: Sequence[Path]) -> stored.FitFacts:
             raise ParameterError(f"{folder} and {twin} are the same adapter: members are trained with their own --seed")
         members.append(theirs)
     stacked = {name: np.stack([np.asarray(m[name].astype(mx.float32)) for m in members]) for name in own}
-    return _kept(opened, Ensemble(stacked), None, 0)
+    return _written(opened, Ensemble(stacked), None, 0)
 
 
-def _kept(
+def _written(
     opened: FittedAdapter,
     posterior: Posterior,
     rows: samples.Samples | None,

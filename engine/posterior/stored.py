@@ -119,7 +119,7 @@ def read(folder: Path, shapes: Mapping[str, tuple[int, ...]], *, adapter: str, b
     counts = {len(leaves[LEAVES[facts.kind][-1]]) for leaves in parts.values()}
     if not parts or (facts.kind != Laplace.KIND and (len(counts) > 1 or min(counts) < 2)):
         raise CheckpointError(f"{path} holds no samples, or not as many of each array: {again}")
-    return _made(facts, parts), facts
+    return _posterior(facts, parts), facts
 
 
 def _fit(kind: str, leaves: Leaves, shape: tuple[int, ...]) -> bool:
@@ -137,7 +137,7 @@ def _fit(kind: str, leaves: Leaves, shape: tuple[int, ...]) -> bool:
     return True
 
 
-def _made(facts: FitFacts, parts: Mapping[str, Leaves]) -> Posterior:
+def _posterior(facts: FitFacts, parts: Mapping[str, Leaves]) -> Posterior:
     if facts.kind == Ensemble.KIND:
         return Ensemble({name: leaves["members"] for name, leaves in parts.items()})
     if facts.kind == SwagPosterior.KIND:

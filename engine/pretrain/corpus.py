@@ -103,7 +103,7 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
     text = hashlib.sha256("\n".join([fingerprint(files), *(f.suffix for f in files)]).encode()).hexdigest()
     key = (text, _identity(config.tokenizer), config.vocab, config.valid)
     if (folder / FILE).exists():
-        return _made(folder, key, config)
+        return _opened(folder, key, config)
     if config.tokenizer in ("bpe", "unigram") and 0 < config.vocab < vocabulary.SMALLEST:
         raise ParameterError(f"vocab must be {vocabulary.SMALLEST} or more, got {config.vocab}")
     hashes = _survey(files, progress)
@@ -112,7 +112,7 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
     # not before: a text that is refused leaves no folder
     with claimed(folder, "pretrain", option, wait=lambda held: progress(f"waiting: {held}", 0, 0)):
         if (folder / FILE).exists():  # by whoever was waited for
-            return _made(folder, key, config)
+            return _opened(folder, key, config)
         texts = (d.text for d, out in zip(_all(files), aside, strict=True) if not out)
         progress("learning a tokenizer", 0, 0)
         if config.tokenizer in TOKENIZERS:
@@ -125,7 +125,7 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
     return Corpus(folder, facts, tokenizer)
 
 
-def _made(folder: Path, key: tuple[str, str, int, float], config: PretrainConfig) -> Corpus:
+def _opened(folder: Path, key: tuple[str, str, int, float], config: PretrainConfig) -> Corpus:
     """The corpus that lies in the folder; DataError where it is not the one asked for."""
     facts = CorpusFacts(**read_json(folder / FILE, SCHEMA))
     for name, there, mine in zip(KEY, facts.key, key, strict=True):

@@ -45,11 +45,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
         self.filters["tojson"] = _tojson
         self.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now, range=self._range)
-        self._left = 0
+        self._budget = 0
 
     def run(self, template: Template, values: Mapping[str, Any]) -> str:
         """The template's text. Raises Refusal, SecurityError, or whatever the template makes Python raise."""
-        self._left = MAX_STEPS
+        self._budget = MAX_STEPS
         return "".join(self._bounded(template.generate(values)))
 
     def reads(self, source: str) -> frozenset[str]:
@@ -65,8 +65,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             yield part
 
     def _spend(self, steps: int) -> None:
-        self._left -= steps
-        if self._left < 0:
+        self._budget -= steps
+        if self._budget < 0:
             raise SecurityError(f"it took more than {MAX_STEPS} steps")
 
     def _range(self, *bounds: int) -> range:

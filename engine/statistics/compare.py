@@ -81,17 +81,17 @@ def compare(
 
 
 def _shifts(tokens: mx.array, before: mx.array, now: mx.array, *, rising: bool) -> tuple[Shift, ...]:
-    shifts = [s for s in _each(tokens, before, now) if (s.change > 0) == rising and s.change]
+    shifts = [s for s in _all_shifts(tokens, before, now) if (s.change > 0) == rising and s.change]
     return tuple(sorted(shifts, key=lambda s: -abs(s.change)))
 
 
 def _likely(tokens: mx.array, before: mx.array, now: mx.array) -> tuple[Shift, ...]:
     """Each token once, the most likely now first."""
-    by_token = {s.token: s for s in _each(tokens, before, now)}
+    by_token = {s.token: s for s in _all_shifts(tokens, before, now)}
     return tuple(sorted(by_token.values(), key=lambda s: (-s.now, s.token)))
 
 
-def _each(tokens: mx.array, before: mx.array, now: mx.array) -> list[Shift]:
+def _all_shifts(tokens: mx.array, before: mx.array, now: mx.array) -> list[Shift]:
     a: list[float] = before[tokens].tolist()  # type: ignore[assignment]
     b: list[float] = now[tokens].tolist()  # type: ignore[assignment]
     ids: list[int] = tokens.tolist()  # type: ignore[assignment]

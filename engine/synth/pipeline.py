@@ -124,7 +124,7 @@ def _run(config: PipelineConfig, open_model: OpenModel) -> Iterator[SynthEvent]:
             method.writer = Writer(opened, recipe(g.sampling), strategy, g.max_tokens, g.chat)
         for job in range(first, method.jobs):
             yield JobDone(job, method.jobs, len(rows), sum(bool(row.dropped) for row in rows))
-            new = _made(method, job, rows)
+            new = _rows_of(method, job, rows)
             drawn.add({"job": job, "rows": [row.value() for row in new]})
             rows += new
     yield from _finished(config, method, rows, folder, session)
@@ -229,7 +229,7 @@ def _missing(config: PipelineConfig, rows: Sequence[SynthRow]) -> Iterator[str]:
         yield f"nor for {len(empty) - FEW} cells more"
 
 
-def _made(method: RowMethod, job: int, before: Sequence[SynthRow]) -> list[SynthRow]:
+def _rows_of(method: RowMethod, job: int, before: Sequence[SynthRow]) -> list[SynthRow]:
     """The rows of a job; a prompt that leaves no room is a row aside."""
     try:
         return list(method.make(job, before))

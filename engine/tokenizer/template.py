@@ -61,7 +61,7 @@ class ChatTemplate:
         """The names that the template reads from outside."""
         if self.known:
             return self._program[0].reads(self.source)
-        return frozenset(map(str, self._asked(None)["reads"]))
+        return frozenset(map(str, self._reply(None)["reads"]))
 
     @cached_property
     def known(self) -> bool:
@@ -79,9 +79,9 @@ class ChatTemplate:
         if self.known:
             sandbox, program = self._program
             return sandbox.run(program, values)
-        return str(self._asked({**values, "messages": [dict(message) for message in values["messages"]]})["text"])
+        return str(self._reply({**values, "messages": [dict(message) for message in values["messages"]]})["text"])
 
-    def _asked(self, values: dict[str, Any] | None) -> dict[str, Any]:
+    def _reply(self, values: dict[str, Any] | None) -> dict[str, Any]:
         """The answer of the process that runs it, or TemplateError."""
         from likely.engine.sandbox.process import ChildStopped, NotBegun, ask
 

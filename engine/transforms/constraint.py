@@ -67,13 +67,13 @@ class AllowedTokens:
         if self.matcher is None or (self.matcher.is_stopped() and token in self.ends):
             return self
         if token in self.ends:
-            return self if self.matcher.is_accepting() else self._left()
+            return self if self.matcher.is_accepting() else self._ended()
         matcher = self.matcher.deep_copy()
         if not matcher.validate_tokens([token]) or not matcher.consume_token(token):
-            return self._left()
+            return self._ended()
         return AllowedTokens(matcher, self.ends, self.known)
 
-    def _left(self) -> "AllowedTokens":
+    def _ended(self) -> "AllowedTokens":
         return AllowedTokens(None, self.ends, self.known)
 
 
@@ -199,12 +199,12 @@ class _Pieces:
 
 # what was compiled last, by vocabulary, kind and grammar; nobody changes the state
 _compiled: list[tuple[Vocabulary, str, str, AllowedTokens]] = []
-_made: list[tuple[Vocabulary, "LLTokenizer", np.ndarray]] = []  # of the vocabularies used last: each takes a second
+_tokenizers: list[tuple[Vocabulary, "LLTokenizer", np.ndarray]] = []  # of the last vocabularies: each takes a second
 
 
 def _tokenizer(vocabulary: Vocabulary) -> "tuple[LLTokenizer, np.ndarray]":
     """llguidance's tokenizer, and which ids the vocabulary knows, bool [n]."""
-    for of, tokenizer, known in _made:
+    for of, tokenizer, known in _tokenizers:
         if of is vocabulary:
             return tokenizer, known
     pieces_known = getattr(vocabulary, "pieces", None)
@@ -217,6 +217,6 @@ def _tokenizer(vocabulary: Vocabulary) -> "tuple[LLTokenizer, np.ndarray]":
     guidance = _llguidance()
     wrapped = guidance.TokenizerWrapper(_Pieces(pieces, special, end))
     tokenizer = guidance.LLTokenizer(wrapped)
-    del _made[:-3]
-    _made.append((vocabulary, tokenizer, known))
+    del _tokenizers[:-3]
+    _tokenizers.append((vocabulary, tokenizer, known))
     return tokenizer, known

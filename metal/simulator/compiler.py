@@ -171,7 +171,7 @@ def prepare(checked: bool) -> Build:
         for name in ("compiler.py", "places.py", "program.py", "rewrite.py", "signature.py", "tokens.py")
     ]
     key = _digest(find().version, *flags, *rules, *sources.values(), *_headers().values())
-    folder = _made(cache_folder()) / key
+    folder = _folder(cache_folder()) / key
     with alone(cache_folder() / "lock"):
         if not (folder / "done").exists():
             _forget(cache_folder())
@@ -270,11 +270,11 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _made(folder: Path) -> Path:
+def _folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def _write(path: Path, text: str) -> None:
-    _made(path.parent)
+    _folder(path.parent)
     path.write_text(text)

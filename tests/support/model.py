@@ -200,7 +200,7 @@ class ScriptedEngine:
         if plan:
             yield from self._search(ids, control, PLANS[plan])
             return
-        script = self._told(ids, self.scripts[seed % len(self.scripts)])
+        script = self._rest_of(ids, self.scripts[seed % len(self.scripts)])
         budget = 10**6 if max_tokens is None else max_tokens
         text, drawn, reason = list(ids), 0, "length"
         while drawn < budget:
@@ -250,7 +250,7 @@ class ScriptedEngine:
                     drawn = len(texts[branch]) - len(ids)
                     yield Done(branch, what[0], Stats(len(ids), 0, drawn, 0.1, drawn / 100))
 
-    def _told(self, ids: Sequence[int], script: str) -> list[int]:
+    def _rest_of(self, ids: Sequence[int], script: str) -> list[int]:
         """The script from where a text already tells it: a branch goes on with the words that follow."""
         own = list(ids)
         if self.tokenizer.MODEL_TURN in own:
@@ -308,7 +308,7 @@ class ScriptedEngine:
 
     def logits_after(self, ids: Sequence[int]) -> np.ndarray:
         self.calls.append(("exact", list(ids)))
-        script = self._told(ids, self.scripts[0])
+        script = self._rest_of(ids, self.scripts[0])
         return self.raw(ids, script[0] if script else self.tokenizer.END)
 
     def adapt(self, change: str, what: str, weight: float) -> tuple[Attached, ...]:

@@ -24,7 +24,7 @@ class ScriptedServer:
 
     def __init__(self) -> None:
         self.engine = ScriptedEngine("served")
-        self._told: deque[Any] = deque()
+        self._outbox: deque[Any] = deque()
         self.control = RunControl()  # whose recipe the tokens are drawn by
         self._drawn = 0
         self.begin()
@@ -32,16 +32,16 @@ class ScriptedServer:
     def begin(self) -> None:
         """It listens, and numbers anew."""
         self._writer, self._reader = WatchWriter(), WatchReader()
-        self._told.append(WatchBegan("9.9"))
+        self._outbox.append(WatchBegan("9.9"))
 
     def lose(self, line: str) -> None:
         """It is gone."""
-        self._told.append(ServerLost(line))
+        self._outbox.append(ServerLost(line))
 
     def tell(self, number: int, *events: Any, late: bool = False) -> None:
         for event in events:
             for line in self._writer.lines(number, event, late=late):
-                self._told.append(NumberedEvent(*self._reader.read(json.loads(json.dumps(line)))))
+                self._outbox.append(NumberedEvent(*self._reader.read(json.loads(json.dumps(line)))))
 
     def step(self, word: str) -> TokenStep:
         """A token with all of its distribution, a hundredth of a second after the last."""
@@ -68,6 +68,6 @@ class ScriptedServer:
 
     def execute(self, request: WatchServer, tell: Any) -> Iterator[Any]:
         while not request.control.stopped.is_set():
-            yield self._told.popleft() if self._told else None
+            yield self._outbox.popleft() if self._outbox else None
 
     def close(self) -> None: ...
