@@ -51,7 +51,7 @@ class TurnedWorker(Worker):
         self._make = executor
         self._executor: Executor | None = None
         self._jobs: dict[int, tuple[Any, Iterator[Any]]] = {}
-        self._outbox: list[tuple[int, Any]] = []
+        self._reports: list[tuple[int, Any]] = []
         self._last = 0
         self._started = self._ended = False
 
@@ -67,11 +67,11 @@ class TurnedWorker(Worker):
 
     def stop(self, job: int) -> None:
         if self._jobs.pop(job, None) is not None:
-            self._outbox.append((job, Closed()))
+            self._reports.append((job, Closed()))
 
     def drain(self) -> list[tuple[int, Any]]:
         self.work()
-        events, self._outbox = self._outbox, []
+        events, self._reports = self._reports, []
         return events
 
     def finish(self) -> None:
@@ -79,7 +79,7 @@ class TurnedWorker(Worker):
 
     def close(self, wait_s: float = 2.0) -> None:
         self._jobs.clear()
-        self._outbox.clear()
+        self._reports.clear()
         self._ended = True
         if self._executor is not None:
             self._executor.close()
@@ -106,7 +106,7 @@ class TurnedWorker(Worker):
         """One event of a job; gives whether there was one."""
         event = next(self._jobs[job][1], Closed())
         if event is not None and event is not WORKED:
-            self._outbox.append((job, event))
+            self._reports.append((job, event))
             self.pace.spend(event)
         if isinstance(event, Closed):
             del self._jobs[job]
@@ -116,7 +116,7 @@ class TurnedWorker(Worker):
         try:
             if self._executor is None:
                 self._executor = self._make()
-            yield from self._executor.execute(request, lambda event: self._outbox.append((job, event)))
+            yield from self._executor.execute(request, lambda event: self._reports.append((job, event)))
         except LikelyError as error:
             yield Failed(str(error), error=error)
         except Exception as error:
