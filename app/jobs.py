@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ModelProvider(Protocol):
-    """Where models come from."""
+    """Opens models by name and lists those that can be opened."""
 
     def choose(self, prefer: Sequence[str]) -> str:
         """The first of `prefer` that is on this machine, else any model that is; "" where there is none."""

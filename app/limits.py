@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Which draw, and when it ends, at the latest where the context does."""
+    """The seed of an answer, its length in tokens (at most the context's), and the texts that end it."""
 
     seed: int
     max_tokens: int

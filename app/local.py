@@ -8,21 +8,21 @@ if TYPE_CHECKING:
 
 
 def local_models() -> "ModelProvider":
-    """The models of this machine. Called in the engine's thread: everything of mlx hangs on this import."""
+    """The models of this machine. Imports mlx: called in the engine's thread."""
     from likely.app.model_provider import LocalModelProvider
 
     return LocalModelProvider()
 
 
 def local_trainer() -> "Trainer":
-    """A trainer on this machine. Called in a training's thread: everything of mlx hangs on this import."""
+    """A trainer on this machine. Imports mlx: called in a training's thread."""
     from likely.app.local_trainer import LocalTrainer
 
     return LocalTrainer()
 
 
 def local_evaluator() -> "RunEvaluator":
-    """An evaluator on this machine. Called in its own thread: everything of mlx hangs on this import."""
+    """An evaluator on this machine. Imports mlx: called in its own thread."""
     from likely.app.local_evaluator import LocalEvaluator
 
     return LocalEvaluator()

@@ -1,4 +1,4 @@
-"""Trainer of a run on this machine. Imported in its worker's thread and nowhere else: everything of mlx hangs on it."""
+"""Trainer of a run on this machine. It imports mlx: imported in its worker's thread and nowhere else."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Provider of this machine's models. Imported in a worker's thread and nowhere else: everything of mlx hangs on it."""
+"""Provider of this machine's models. It imports mlx: imported in a worker's thread and nowhere else."""
 
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path

@@ -42,7 +42,7 @@ class Check:
 
 
 def inspect() -> Host:
-    """Look at this machine."""
+    """The facts of this machine and of the Python that runs."""
     mac = platform.system() == "Darwin"
     return Host(
         system=platform.system(),

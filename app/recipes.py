@@ -41,7 +41,7 @@ def change(before: Recipe, after: Recipe) -> str:
 
 
 def shown(parameter: Parameter, value: float) -> str:
-    """A value as it is printed beside its slider."""
+    """The text of a parameter's value beside its slider."""
     if parameter.off is not None and value == parameter.off and parameter.name != "temp":
         return "off"
     if parameter.name == "temp" and value == 0:
@@ -50,7 +50,7 @@ def shown(parameter: Parameter, value: float) -> str:
 
 
 def _phrases(recipes: tuple[Recipe, ...], names: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
-    """Of each name what recipes say of it one after another, where it is not off all the time; whether that changed."""
+    """For each name that some recipe sets: its values in turn, as words, and whether they change."""
     values = [_values(recipe) for recipe in recipes]
     for name in names:
         p = PARAMETERS.get(name)
@@ -62,7 +62,7 @@ def _phrases(recipes: tuple[Recipe, ...], names: tuple[str, ...]) -> Iterator[tu
 
 
 def _values(recipe: Recipe) -> dict[str, str]:
-    """The values of a recipe as they are printed; of a greedy one those that still act, its bans and biases."""
+    """The values of a recipe as text by name; of a greedy one only its bans and biases, which still act."""
     bias: dict[int, float] = {}
     for transform in recipe.transforms:
         bias |= dict(transform.bias) if isinstance(transform, LogitBias) else {}

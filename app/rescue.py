@@ -62,7 +62,7 @@ def copy(old: sqlite3.Connection, new: sqlite3.Connection, recipe: str) -> int:
 
 
 def _columns(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> list[str]:
-    """The columns that both have, or all where the old one does not say."""
+    """The columns that both tables have; all of the new one where the old one's cannot be read."""
     ours = [row[1] for row in new.execute(f"PRAGMA table_info({table})")]
     theirs = {row[1] for row in _some(old, f"PRAGMA table_info({table})")}
     return [name for name in ours if name in theirs] or ours
@@ -90,7 +90,7 @@ def _rows(db: sqlite3.Connection, table: str, names: list[str], until: float) ->
 
 
 def _some(db: sqlite3.Connection, query: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Rows up to the first that cannot be read."""
+    """Yield rows until one cannot be read."""
     try:
         yield from db.execute(query, values)
     except (sqlite3.Error, UnicodeDecodeError):

@@ -117,13 +117,13 @@ class Store:
             known.clear()
 
     def taken_notice(self) -> str:
-        """The news to say; given once."""
+        """A line about what happened to the database, "" for none; each is given once."""
         notice, self.notice = self.notice, ""
         return notice
 
     @property
     def _db(self) -> sqlite3.Connection:
-        """The connection to the file that is there now."""
+        """The connection, opened anew where the file has been replaced."""
         try:
             there = self.path.stat().st_ino == self._inode
         except OSError:
@@ -169,7 +169,7 @@ class Store:
         self._sides[talk.id] = sides
 
     def _save_sides(self, db: sqlite3.Connection, talk: Conversation) -> tuple[set[Row], set[Row]]:
-        """Write which bookmarks and pruned ways came and went, so that another program's stay."""
+        """Write the changes of bookmarks and pruned branches alone, so that those of another program stay."""
         marks: set[Row] = {(talk.id, node, unit, words) for (node, unit), words in talk.marks.items()}
         pruned: set[Row] = {(talk.id, fork.node, fork.at, option) for fork, option in talk.pruned}
         had_marks, had_pruned = self._sides.get(talk.id) or self._read_sides(talk.id)
@@ -337,7 +337,7 @@ class Store:
         )  # fmt: skip
 
     def _read_recipes(self) -> dict[int, Recipe]:
-        """All that can be read: a damaged one costs only the conversations that were drawn with it."""
+        """The recipes by row id; a damaged one is left out, with the conversations that were drawn with it."""
         recipes: dict[int, Recipe] = {}
         for id, text in self._db.execute("SELECT id, row FROM recipe"):
             with suppress(ValueError, KeyError, TypeError, AttributeError, DataError):

@@ -98,7 +98,7 @@ def draws_no_screen() -> bool:
 
 
 def _start(values: Mapping[str, Any], system: str | None) -> "Start | None":
-    """The settings that the full screen's conversations begin with, where any were given."""
+    """The settings with which the full screen's conversations begin; None where none was given."""
     recipe, limits = read_recipe(values)
     sampled = says_recipe(values)
     if not (sampled or system or values["seed"] is not None or values["max_tokens"]):

@@ -58,5 +58,5 @@ def _how(here: tuple[ModelInfo, ...]) -> str:
 
 
 def gigabytes(nbytes: int) -> str:
-    """A size as a person reads it."""
+    """A size in bytes as text, in GB or MB."""
     return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"

@@ -88,7 +88,7 @@ def _write(
 
 
 def objects(answer: "DiffusedAnswer") -> list[dict[str, Any]]:
-    """The answer's tokens as `--json` prints them: what `fill` says of a token, and what `run` does."""
+    """The objects that `--json` prints, one a token: the fields of `likely fill` and those of `likely run`."""
     return [
         {"position": step.position, **step_object(step), "step": number, "given": number is None}
         for step, number in zip(answer.tokens, answer.passes, strict=True)
@@ -96,7 +96,7 @@ def objects(answer: "DiffusedAnswer") -> list[dict[str, Any]]:
 
 
 def revisions(answer: "DiffusedAnswer") -> list[dict[str, Any]]:
-    """Tokens of the whole canvas that took another's place."""
+    """Tokens that a later pass replaced, anywhere on the canvas."""
     return [
         {"position": one.token.position, "step": one.step, "from": one.before, "to": one.token.token}
         for one in answer.revisions

@@ -40,7 +40,7 @@ class Numbers(click.ParamType):
 
 
 def training(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of trainings that are all alike."""
+    """Adds the options that every verb of trainings has."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="One object an event on stdout."),
         click.option("--dry-run", is_flag=True, help="Say how many trainings that is and what they cost, and stop."),
@@ -260,7 +260,7 @@ def _results(
 
 
 def _plan(missing: "Sequence[Trial]", done: int, bases: "Bases", as_json: bool) -> None:
-    """Say what those that are left should take."""
+    """Print how many trials are left and how long they should take."""
     from likely.engine.estimate.trial import cost
 
     seconds = cost(bases.of, missing)

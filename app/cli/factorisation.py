@@ -1,4 +1,4 @@
-"""Options of the two ways to draw, from left to right and by diffusion: those of one are refused for the other by name.
+"""Factorisation of a model: options of drawing from left to right or by diffusion, each refused by name for the other.
 
 Which way a model has is known when it is loaded. Knows nothing of what options do.
 """

@@ -73,7 +73,7 @@ def show_infilled(
 
 
 def as_dict(holes: Holes, attempts: list[InfillAttempt], tokenizer: "Tokenizer") -> dict[str, Any]:
-    """As `fill --json` prints it: a token's step is the text that it came with, its `logprob` that in the text."""
+    """The object that `fill --json` prints: a token's `step` is the attempt that drew it, `logprob` in nats."""
     last, free, step = attempts[-1].text, set(holes.free), dict.fromkeys(holes.free, 1)
     revisions = []
     for before, after in pairwise(attempts):

@@ -66,7 +66,7 @@ def read_text(argument: str | None, what: str) -> str:
 
 
 def check_place(save: Path | None) -> None:
-    """DataError where a run cannot be saved there, said before it is made."""
+    """DataError where a run could not be saved at a path: called before the run."""
     if save is not None and save.is_dir():
         raise DataError(f"--save takes the name of a file, got the folder {save.absolute()}")
     if save is not None and not save.absolute().parent.is_dir():
@@ -74,7 +74,7 @@ def check_place(save: Path | None) -> None:
 
 
 def on_terminal() -> bool:
-    """Whether somebody sits there who can see a screen."""
+    """Whether standard input and output are terminals that can show a screen."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
@@ -137,7 +137,7 @@ def open_session(
 
 
 def tell(line: str) -> None:
-    """Say what has to be known beside the answer, which goes on."""
+    """Print a note about the run on stderr; the run goes on."""
     click.echo(f"likely: {one_line(line)}", err=True)
 
 

@@ -21,7 +21,7 @@ adapter_argument = click.argument("adapter", type=click.Path(path_type=Path, fil
 
 
 def fitting_options(rows: bool) -> Callable[[Command], Command]:
-    """The options that fits have in common; of `rows` those of fits that read any."""
+    """The options that all fits have; with `rows` also those of fits that read rows of data."""
 
     def added(command: Command) -> Command:
         options = [

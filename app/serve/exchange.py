@@ -62,7 +62,7 @@ class ServerState:
 
 @dataclass
 class ServedExchange:
-    """One request on its way: what its log line says."""
+    """One HTTP request under way: its times, counts and outcome, for the log line and the metrics."""
 
     began: float
     route: str
@@ -166,7 +166,7 @@ class LoggedResponse(Response):
                 self.state.tell(exchange.line(now))
 
     def _let_in(self, headers: dict[str, str]) -> None:
-        """RequestRefused for whoever may not ask for this."""
+        """Check that the client may use this route; RequestRefused where it may not."""
         guard, watch_key = self.state.guard, self.state.watch_key
         if self.path in ("/health", WATCH):  # nothing is to be known there, or another key is
             guard = Guard(guard.host)

@@ -91,7 +91,7 @@ class Slots:
 
 
 class Front:
-    """Requests of one server on their way to its worker and back."""
+    """Hands a server's requests to its worker, and the events of each back to whoever awaits them."""
 
     def __init__(self, executor: Callable[[], Executor], bounds: Bounds) -> None:
         self.bounds = bounds

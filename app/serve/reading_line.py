@@ -24,7 +24,7 @@ class ReadProgress:
 
 
 class ReadingLine:
-    """Who reads, and whether somebody has drawn since the last piece."""
+    """The requests that read, and whether one that draws has had a turn since the last piece."""
 
     def __init__(self) -> None:
         self._line: list[ReadProgress] = []  # who has waited longest first
@@ -60,7 +60,7 @@ class ReadingLine:
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
-        """Whoever is in here draws, and says so (`drew`)."""
+        """A context in which a request draws; it calls `drew` after each turn."""
         self._drawing += 1
         try:
             yield
@@ -68,5 +68,5 @@ class ReadingLine:
             self._drawing -= 1
 
     def drew(self) -> None:
-        """Somebody who draws had a turn."""
+        """A request that draws had a turn: one piece may be read next."""
         self._drawn = True

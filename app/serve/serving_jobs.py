@@ -278,7 +278,7 @@ class ServingJobs:
         return sum(model.facts.nbytes for model in self.models.values())
 
     def _adapt(self, model: ServedModel, adapter: tuple[str, float] | None) -> Iterator[Any]:
-        """Have one adapter on a model that nobody draws from, or none."""
+        """Put one adapter (name, weight) on a model that no request draws from, or take it off (None)."""
         session: Any = model.session
         if model.adapter is not None:
             session.adapt("remove", model.adapter[0], 0.0)

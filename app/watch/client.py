@@ -63,7 +63,7 @@ class NumberedEvent:
 
 @dataclass(frozen=True, slots=True)
 class ServerLost:
-    """The server is not to be seen, and why; it is looked for again."""
+    """The connection to the server is lost, and why; it will be tried again."""
 
     line: str
 
@@ -91,8 +91,8 @@ class WatchJobs:
 
 
 def listen(address: ServerAddress, control: WatchControl) -> Iterator[WatchBegan | NumberedEvent]:
-    """One connection, until the server ends it. DataError for a server that refuses, or is another's; OSError and
-    HTTPException where there is none."""
+    """The events of one connection until the server ends it. DataError for a server that refuses, or is another's;
+    OSError and HTTPException where there is none."""
     key = address.read_key()
     kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
     connection = kind(address.host, address.port, timeout=CONNECT_S)

@@ -97,7 +97,7 @@ class MessageBlock:
             self._divide()
 
     def grow(self, growing: bool) -> None:
-        """Whether more may come: what has been opened is taken as closed by the end then."""
+        """Set whether more tokens may come: while they may, Markdown that is open counts as closed at the end."""
         if growing != self.growing:
             self.growing = growing
             self._unlay(len(self.parts) - 1)

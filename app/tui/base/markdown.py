@@ -88,7 +88,7 @@ class Markdown:
 
     @property
     def ended(self) -> bool:
-        """Whether what comes next has nothing to do with what is here, except that a list may go on."""
+        """Whether the next text is independent of this one, except that a list may go on."""
         return self._state.fence is None and self._state.blank and self._anchor.at == len(self.text)
 
     @property

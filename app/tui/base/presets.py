@@ -34,7 +34,7 @@ def own(home: Path) -> dict[str, Sampling]:
 
 
 def _saved(home: Path) -> dict[str, Any]:
-    """Values and order of each preset as the file has them; nothing where it cannot be read."""
+    """Values and order of each preset in the file, by name; {} where it cannot be read."""
     with suppress(DataError):
         saved: dict[str, Any] = json_reader.read(home / FILE)
         return saved

@@ -126,7 +126,7 @@ class Look:
     _faces: dict[int, Style | None] = field(default_factory=dict, compare=False, repr=False)
 
     def face(self, bits: int) -> Style | None:
-        """How a face is drawn; None for plain text."""
+        """The style of a face; None for plain text."""
         if bits not in self._faces:
             styles = [style for bit, style in self.kinds.items() if bits & bit]
             self._faces[bits] = Style.combine(styles) if styles else None

@@ -37,7 +37,7 @@ class CellRow:
 
     @property
     def drawn(self) -> tuple[list[Span], int]:
-        """All that is seen of it."""
+        """The spans and the fill: equal for rows that look alike."""
         return self.spans, self.fill
 
     @property

@@ -60,7 +60,7 @@ def _over(training: Training, course: TrainingHistory, share: float) -> RunStatu
 
 
 def _ending(training: Training, course: TrainingHistory) -> list[str]:
-    """Where the run is, and how to go on."""
+    """Facts of an ended run: its folder, and the command that goes on from there."""
     assert training.plan is not None
     folder = training.plan.folder
     if training.failure is not None:
