@@ -1,5 +1,6 @@
 """Commands that are typed in the chat: what each says, and what it does to the answer, the sampler and the files."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -232,8 +233,9 @@ def test_a_command_is_completed_by_what_there_is(screen: Screen) -> None:
 def test_the_palette_offers_what_applies_and_does_it(screen: Screen) -> None:
     screen.press("ctrl+p")
     screen.type("Re-sample")
-    assert "branch: Re-sample from here" not in screen.text
-    screen.press("escape", "escape")
+    assert "branch: Re-sample from here  nothing was answered yet" in screen.text
+    screen.press("enter")  # it says again why not
+    assert "nothing was answered yet" in screen.lines[-1] and not screen.kept
     screen.say(ASK, "/ban sky", "/redo")
     for entry, seen in (
         ("branch: Previous sibling", "branch 1/2"),
@@ -247,6 +249,36 @@ def test_the_palette_offers_what_applies_and_does_it(screen: Screen) -> None:
     screen.press("ctrl+p")
     screen.type("sample: Allow")
     assert "Allow sky" in screen.text and "Allow ·sky" not in screen.text
+
+
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [
+        ("vote", "strategy: vote"), ("several answers", "answer: Regenerate"), ("beam", "strategy: beam"),
+        ("majority", "strategy: vote"), ("compare models", "view: Compare"), ("undo", "branch: "),
+        ("train", "view: Tune"), ("why", "token: Why"), ("explain", "token: Why"), ("temperature", "/set"),
+        ("most likely text", "strategy: exact"), ("benchmark", "view: Runs"), ("seed", "/seed"),
+        ("rsmp", "branch: Re-sample"),
+    ],
+)  # fmt: skip
+def test_a_command_is_found_by_what_a_person_wants(screen: Screen, query: str, first: str) -> None:
+    screen.press("ctrl+p")
+    screen.type(query)
+    y, x = next((y, line.index(query)) for y, line in enumerate(screen.lines) if query in line)
+    listed = [re.search(r"(?<!\S)(?:\w+: |/).*", line[x - 3 :]) for line in screen.lines[y + 1 :]]
+    assert next(row for row in listed if row is not None).group().startswith(first), screen.text
+
+
+def test_a_strategy_is_chosen_in_the_palette_and_its_key_is_told(screen: Screen) -> None:
+    screen.say(ASK)
+    screen.press("ctrl+p")
+    screen.type("majority")
+    screen.press("enter")
+    assert "votes" in screen.lines[-1] or "vote" in screen.lines[-1]
+    screen.press("ctrl+p")
+    screen.type("token: Why")
+    row = next(line for line in screen.lines if "Why this word" in line)
+    assert re.search(r" w\b", row.split("Why this word")[1])
 
 
 def test_commands_of_a_diffusion_model(tmp_path: Path) -> None:

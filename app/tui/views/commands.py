@@ -1,12 +1,13 @@
 """The commands of a chat: its entries in the palette, as things are, and the keys shown for what has the focus."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from textual.widget import Widget
 
 from likely.app.heat import HEATS
 from likely.app.tui.base import presets
+from likely.app.tui.chat.decoding import others
 from likely.app.tui.views import slash
 from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.views.view import Command
@@ -19,6 +20,7 @@ from likely.app.tui.widgets.system_line import SystemLine
 from likely.app.tui.widgets.token_view import TokenView
 from likely.app.tui.widgets.tree import TreePane
 from likely.app.tui.widgets.why_sheet import WhySheet
+from likely.engine.decode.strategies import PLAIN, offers
 from likely.engine.presets import ORDERS
 
 Keys = tuple[tuple[str, str], ...]
@@ -50,6 +52,11 @@ def keys(focused: Widget | None, diffuses: bool = False) -> Keys:
     return next((shown for kind, shown in KEYS.items() if isinstance(focused, kind)), elsewhere)
 
 
+def when(not_now: str, name: str, about: str, does: Callable[[], object]) -> Command:
+    """A command, or the reason why it cannot be done now."""
+    return (name, not_now, None) if not_now else (name, about, does)
+
+
 def offered(screen: ChatParts) -> Iterator[Command]:
     """The palette's entries in a chat, as things are."""
     host, chat, pane = screen.host, screen.chat, screen.pane
@@ -62,33 +69,49 @@ def offered(screen: ChatParts) -> Iterator[Command]:
     yield "session: New", "an empty conversation", screen.action_new
     if host.store is not None:
         yield "session: Open or search…", "all conversations", screen.action_sessions
-    if pane.cursor is not None:
-        yield "branch: Put message away", "with what follows; u brings it back", pane.action_prune
-    if chat.running:
-        yield "answer: Stop", "what was drawn stays", screen.action_stop
-    if answered and not chat.running:
-        yield "answer: Regenerate", "a sibling of the last answer", screen.action_redo
-        yield "answer: Continue", "go on where it stopped", screen.action_resume
-        yield "answer: Copy", "as Markdown", pane.action_copy_answer
-        yield "answer: Copy code block", "the one under the cursor", pane.action_copy_code
-    if pane.shown and not chat.running and host.engine.current is not None:
-        yield "answer: Step by step", "choose every token", screen.action_step
-    if answered:
-        yield (
-            "token: Why this word?",
-            "earlier words, layers and parts that said it, and not another",
-            screen.action_why,
-        )
-        yield "token: Nearest tokens", "in the embedding, or the candidates again", screen.inspector.turn_near
-        yield "answer: Look inside", "layers, heads, causes of the token under the cursor", pane.action_inside
-        yield "branch: Re-sample from here", "draw again from the cursor on", pane.action_resample
-        yield "branch: Edit message", "and have it answered anew", pane.action_edit
-    if conversation.forks():
-        yield "branch: Next sibling", "at this fork", partial(pane.action_sibling, 1)
-        yield "branch: Previous sibling", "at this fork", partial(pane.action_sibling, -1)
-        yield "branch: Next fork", "the cursor goes there", partial(pane.action_fork, 1)
-    if conversation.pruned:
-        yield "branch: Bring back", "what was put away last", pane.action_restore
+    silent = "" if answered else "nothing was answered yet"
+    busy = "an answer is under way" if chat.running else ""
+    no_model = "" if host.engine.current is not None else "no model is loaded"
+    unsaid = "" if pane.shown else "nothing was said yet"
+    yield when(
+        "" if pane.cursor is not None else "move the cursor to the message first",
+        "branch: Put message away",
+        "with what follows; u brings it back",
+        pane.action_prune,
+    )
+    yield when(
+        "" if chat.running else "nothing is being drawn", "answer: Stop", "what was drawn stays", screen.action_stop
+    )
+    yield when(silent or busy, "answer: Regenerate", "a sibling of the last answer", screen.action_redo)
+    yield when(silent or busy, "answer: Continue", "go on where it stopped", screen.action_resume)
+    yield when(silent or busy, "answer: Copy", "as Markdown", pane.action_copy_answer)
+    yield when(silent or busy, "answer: Copy code block", "the one under the cursor", pane.action_copy_code)
+    yield when(no_model or unsaid or busy, "answer: Step by step", "choose every token", screen.action_step)
+    yield when(
+        silent,
+        "token: Why this word?",
+        "earlier words, layers and parts that said it, and not another",
+        screen.action_why,
+    )
+    yield when(silent, "token: Nearest tokens", "in the embedding, or the candidates again", screen.inspector.turn_near)
+    yield when(silent, "answer: Look inside", "layers, heads, causes of the token under the cursor", pane.action_inside)
+    yield when(silent, "branch: Re-sample from here", "draw again from the cursor on", pane.action_resample)
+    yield when(silent, "branch: Edit message", "and have it answered anew", pane.action_edit)
+    forked = "" if conversation.forks() else "there is one branch"
+    yield when(forked, "branch: Next sibling", "at this fork", partial(pane.action_sibling, 1))
+    yield when(forked, "branch: Previous sibling", "at this fork", partial(pane.action_sibling, -1))
+    yield when(forked, "branch: Next fork", "the cursor goes there", partial(pane.action_fork, 1))
+    yield when(
+        "" if conversation.pruned else "nothing is put away",
+        "branch: Bring back",
+        "what was put away last",
+        pane.action_restore,
+    )
+    if not chat.diffuses:
+        for strategy in offers(tuple(others(host.engine))):
+            if strategy != chat.strategy:
+                name = "plain" if strategy == PLAIN else str(strategy)
+                yield f"strategy: {name}", strategy.about, partial(slash.run, screen, f"/strategy {name}")
     if conversation.nodes:
         yield "session: Find…", "words, on any branch", pane.action_find
         yield "token: Bookmark", "where the cursor is, or take the mark away", pane.action_mark

@@ -13,6 +13,7 @@ from textual.widget import Widget
 from likely.app.tui.base import cells, keys
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.views.help import ABOUT
+from likely.app.tui.views.intents import intent, matching
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.narrowing import Narrowing
@@ -71,13 +72,17 @@ class Palette(Narrowing[Command]):
         if not query.strip():
             return self.commands
         fuzzy = FuzzySearch().match
-        scores = [(fuzzy(query.strip(), name)[0], command) for command in self.commands for name in command[:1]]
-        return [command for score, command in sorted(scores, key=lambda command: -command[0]) if score > 0]
+        return matching(self.commands, query.strip(), lambda query, name: fuzzy(query, name)[0])
 
     def line(self, command: Command, width: int) -> Text:
-        name, about, _ = command
-        line = Text(cells.fit(cells.clean(name), width), no_wrap=True)
-        line.append(cells.fit("  " + cells.clean(about), max(width - cells.width(line.plain), 0)), style="dim")
+        """Name, what it does, and its key; grey, with the reason, where it cannot be done now."""
+        name, about, does = command
+        bound = intent(name).binding
+        key = keys.pretty(host(self).keys_of(bound)) if bound and does is not None else ""
+        line = Text(cells.fit(cells.clean(name), width), no_wrap=True, style="" if does is not None else "dim")
+        room = max(width - cells.width(line.plain) - cells.width(key) - 1, 0)
+        line.append(cells.pad(cells.fit("  " + cells.clean(about), room), room), style="dim")
+        line.append(f" {key}", style="bold")
         return line
 
 
@@ -85,8 +90,10 @@ def offer(app: App[str], commands: Sequence[Command], what: str) -> None:
     """Have a person pick a command, and do it; not over a palette that is open."""
 
     def picked(command: Command | None) -> None:
-        if command is not None:
+        if command is not None and command[2] is not None:
             app.call_later(command[2])
+        elif command is not None:
+            host(app.screen).say(f"{command[0].rstrip('…')}: {command[1]}")
 
     if not isinstance(app.screen, Palette):
         app.push_screen(Palette(commands, f"search for {what}"), picked)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from likely.engine.conversation import Conversation
 
 BROAD = "-broad"  # a screen that is wide enough for a sidebar
-Command = tuple[str, str, Callable[[], object]]  # `noun: Verb`, what it does in words, and what does it
+# `noun: Verb`, what it does in words, and what does it; without that, the words say why it cannot be done now
+Command = tuple[str, str, Callable[[], object] | None]
 
 
 class View(Screen[None]):
