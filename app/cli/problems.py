@@ -14,7 +14,7 @@ from likely.app.interruption import INTERRUPTED, stopped_by_signals
 from likely.engine.answers.vote import interval
 from likely.engine.decode.control import RunControl
 from likely.engine.reason import chains, problems
-from likely.engine.reason.paths import Path as ReasonPath
+from likely.engine.reason.paths import ReasoningPath
 from likely.engine.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def show_problems(
     way: "Reasoning",
     recipe: "Recipe",
     seed: int,
-    complain: Callable[[ReasonPath, str], None],
+    complain: Callable[[ReasoningPath, str], None],
     *,
     limit: int | None,
     analyse: bool,

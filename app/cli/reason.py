@@ -2,7 +2,7 @@
 
 import sys
 from itertools import zip_longest
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +19,7 @@ from likely.engine.answers.vote import interval
 from likely.engine.decode.control import RunControl
 from likely.engine.errors import ParameterError
 from likely.engine.reason import belief
-from likely.engine.reason.paths import Path, VoteOutcome
+from likely.engine.reason.paths import ReasoningPath, VoteOutcome
 from likely.engine.reason.reasoning import METHODS, Reasoning
 from likely.engine.reason.scorers import SCORERS, scorer
 from likely.engine.reason.thought import THOUGHTS, thought
@@ -75,7 +75,7 @@ BAR = 24  # cells of a full one
 @click.option(
     "--file",
     "-f",
-    type=click.Path(exists=True, dir_okay=False, path_type=FilePath),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Problems with answers, rows of prompt and answer: what the method gains over greedy decoding.",
 )
 @click.option("--limit", type=click.IntRange(1), help="At most so many problems.")
@@ -90,7 +90,7 @@ BAR = 24  # cells of a full one
 def command(
     question: str | None, model: str, adapters: tuple[str, ...], method: str, paths: int | None, template: str,
     extract: str | None, by: str | None, verifier: str | None, timeout: float, confidence: float | None,
-    hopeless: float | None, alpha: float, bits: float, file: FilePath | None, limit: int | None, analyse: bool,
+    hopeless: float | None, alpha: float, bits: float, file: Path | None, limit: int | None, analyse: bool,
     beams: int, step_end: str, raw: bool, as_json: bool,
     **values: object,
 ) -> None:  # fmt: skip
@@ -117,7 +117,7 @@ def command(
     )  # fmt: skip
     shown = set[str]()
 
-    def complain(path: Path, line: str) -> None:  # once for each reason
+    def complain(path: ReasoningPath, line: str) -> None:  # once for each reason
         if line not in shown:
             click.echo(f"likely: path {path.branch + 1}: {line}", err=True)
         shown.add(line)
@@ -133,7 +133,7 @@ def command(
         raise ParameterError("there is nothing to think about: the question is empty")
     session = open_session(model, adapters=adapters)
 
-    control, drawn = RunControl(recipe), list[Path]()
+    control, drawn = RunControl(recipe), list[ReasoningPath]()
     with stopped_by_signals(control.cancel):
         for path in way.draw(session, way.ids(session, text), control, limits.seed, text):
             drawn.append(path)
@@ -159,7 +159,7 @@ def verdict_object(verdict: VoteOutcome) -> dict[str, Any]:
     return {"answer": verdict.answer, "votes": verdict.votes, "paths": paths, "tokens": verdict.tokens}
 
 
-def _show_path(path: Path, place: int) -> None:
+def _show_path(path: ReasoningPath, place: int) -> None:
     answer = path.answer if path.answer is not None else "stopped" if not path.whole else "no answer"
     click.echo(
         click.style(f"[{place}] {path.tokens} tokens · {bits(-path.logprob):.1f} bits · {one_line(answer)}", bold=True)

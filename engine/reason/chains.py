@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from likely.engine.answers.program import Verifier, VerifierError
 from likely.engine.decode.control import RunControl
 from likely.engine.evaluate.tasks import Question
-from likely.engine.reason.paths import Path, answer_in
+from likely.engine.reason.paths import ReasoningPath, answer_in
 from likely.engine.reason.problems import Attempt
 from likely.engine.reason.reasoning import Reasoning
 from likely.engine.reason.steps import units
@@ -72,7 +72,7 @@ def first_wrong(text: str, judge: Callable[[str], float]) -> int | None:
 
 
 def first_wrong_steps(
-    attempts: Sequence[Attempt], verifier: Verifier, complain: Callable[[Path, str], None]
+    attempts: Sequence[Attempt], verifier: Verifier, complain: Callable[[ReasoningPath, str], None]
 ) -> Counter[int | None]:
     """How many greedy texts go wrong first with each of their steps, by a program that is asked of every beginning:
     it reads the answer as null until the text is whole. None: with none. What it cannot judge is left out."""
@@ -80,7 +80,7 @@ def first_wrong_steps(
     for attempt in attempts:
         path, question = attempt.greedy, attempt.question
 
-        def judge(said: str, path: Path = path, question: Question = question) -> float:
+        def judge(said: str, path: ReasoningPath = path, question: Question = question) -> float:
             answer = path.answer if said == path.text else None
             return verifier(question.prompt, said, answer=answer, answers=question.answers, row=question.row)
 

@@ -19,11 +19,11 @@ from likely.engine.decode.texts import GrownText, Texts
 from likely.engine.reason.scorers import WINDOW, Scorer, confidences, groups, logprob
 from likely.engine.trace.step import TokenStep
 
-Judge = Callable[["Path"], float | None]  # None: no verdict
+Judge = Callable[["ReasoningPath"], float | None]  # None: no verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class ReasoningPath:
     """One sampled answer, as far as it came: `finish` is why it ended."""
 
     branch: int
@@ -57,8 +57,8 @@ class VoteOutcome:
 
     answer: str | None
     votes: dict[str, float]
-    paths: tuple[Path, ...]
-    chosen: Path | None
+    paths: tuple[ReasoningPath, ...]
+    chosen: ReasoningPath | None
     scores: tuple[float | None, ...] = ()  # of each path, where they were judged
 
     @property
@@ -85,7 +85,7 @@ class PathCollector:
     control: RunControl
     confidence: float | None = None
     doubt: float | None = None
-    paths: list[Path] = field(default_factory=list)
+    paths: list[ReasoningPath] = field(default_factory=list)
     group: dict[int, deque[float]] = field(default_factory=dict)  # confidences of a branch's last tokens
 
     def despair(self, share: float) -> None:
@@ -95,7 +95,7 @@ class PathCollector:
         self.doubt = float(np.quantile(lows, share)) if lows else None
         self.group.clear()
 
-    def watch(self, events: Iterable[Event]) -> Iterator[Path]:
+    def watch(self, events: Iterable[Event]) -> Iterator[ReasoningPath]:
         texts = Texts[GrownText]()
         for event in texts.follow(events):
             match event:
@@ -114,11 +114,11 @@ class PathCollector:
         group.extend(confidences([step]).tolist())
         return len(group) == WINDOW and sum(group) / WINDOW < self.doubt
 
-    def _path(self, branch: int, grown: GrownText) -> Path:
+    def _path(self, branch: int, grown: GrownText) -> ReasoningPath:
         text, reason = grown.text, grown.reason
         answer, trouble = answer_in(text, self.extract) if reason != "cancelled" else (None, "")
         drawn = int(grown.figures.get("drawn", len(grown.steps) - grown.shared))
-        return Path(
+        return ReasoningPath(
             branch, tuple(grown.steps), text, answer, reason, drawn, grown.figures, tuple(grown.scores), trouble
         )
 
@@ -137,7 +137,7 @@ def answer_in(text: str, extract: Extraction) -> tuple[str | None, str]:
         return None, str(error)
 
 
-def by_vote(paths: Sequence[Path], scorer: Scorer | None = None, *, seed: int = 0) -> VoteOutcome:
+def by_vote(paths: Sequence[ReasoningPath], scorer: Scorer | None = None, *, seed: int = 0) -> VoteOutcome:
     """The answer that most whole paths give, each weighed by a scorer if there is one."""
     whole = [path for path in paths if path.whole]
     weights = None
@@ -151,7 +151,7 @@ def by_vote(paths: Sequence[Path], scorer: Scorer | None = None, *, seed: int = 
     )
 
 
-def by_score(paths: Sequence[Path], judge: Judge) -> VoteOutcome:
+def by_score(paths: Sequence[ReasoningPath], judge: Judge) -> VoteOutcome:
     """The answer of the path with the largest score, of those that have an answer and a verdict."""
     scores = [judge(path) if path.whole and path.answer is not None else None for path in paths]
     judged = [(score, -i) for i, score in enumerate(scores) if score is not None]

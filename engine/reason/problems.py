@@ -6,7 +6,7 @@ Right is an answer that is, in its one form, one of those known; no answer is co
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likely.engine.answers.extraction import canonical
@@ -15,7 +15,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.errors import DataError
 from likely.engine.evaluate.task_files import read as read_tasks
 from likely.engine.evaluate.tasks import Problem, Question
-from likely.engine.reason.paths import Path, VoteOutcome
+from likely.engine.reason.paths import ReasoningPath, VoteOutcome
 from likely.engine.reason.reasoning import Reasoning
 from likely.engine.reason.reflection import Flips, ends, flips
 from likely.engine.statistics.estimates import Change, Estimate, compare, mean, share
@@ -30,14 +30,14 @@ class Attempt:
     """One problem: its greedy path, what the method made of it, and the answers that are right."""
 
     question: Question
-    greedy: Path
+    greedy: ReasoningPath
     outcome: VoteOutcome
 
     @property
     def known(self) -> frozenset[str]:
         return frozenset(map(canonical, self.question.answers))
 
-    def right(self, path: Path) -> bool:
+    def right(self, path: ReasoningPath) -> bool:
         return path.answer is not None and path.answer in self.known
 
     @property
@@ -81,7 +81,7 @@ class Gain:
     flips: Flips | None = None  # from the first to the last answer of a reflection
 
 
-def read(path: FilePath, limit: int | None = None) -> list[Question]:
+def read(path: Path, limit: int | None = None) -> list[Question]:
     """The problems of a file of rows with prompt and answer. DataError for others, and where there are none."""
     questions: list[Question] = []
     for task in read_tasks(path):
@@ -104,7 +104,7 @@ def attempt(
     reasoning: Reasoning,
     control: RunControl,
     seed: int,
-    complain: Callable[[Path, str], None],
+    complain: Callable[[ReasoningPath, str], None],
 ) -> Iterator[Attempt]:
     """Each problem when it was thought about; problem i draws with seed + i * paths. Ends early where `control` is
     cancelled: what was not whole is left out."""

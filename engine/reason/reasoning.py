@@ -17,7 +17,7 @@ from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import ParameterError
 from likely.engine.prompt import Prompt
 from likely.engine.reason.belief import p_true
-from likely.engine.reason.paths import Path, PathCollector, VoteOutcome, by_score, by_vote
+from likely.engine.reason.paths import PathCollector, ReasoningPath, VoteOutcome, by_score, by_vote
 from likely.engine.reason.reflection import again
 from likely.engine.reason.scorers import Scorer, scorer
 from likely.engine.reason.step_beam import StepBeam
@@ -78,7 +78,7 @@ class Reasoning:
 
     def draw(
         self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, question: str = ""
-    ) -> Iterator[Path]:
+    ) -> Iterator[ReasoningPath]:
         """Each path when it ends; `question` is for a method that judges or asks again on the way."""
         if self.method == "steps":
             return self._search_steps(session, ids, control, seed, question)
@@ -89,10 +89,10 @@ class Reasoning:
     def choose(
         self,
         session: "Session",
-        paths: Sequence[Path],
+        paths: Sequence[ReasoningPath],
         question: str,
         seed: int,
-        complain: Callable[[Path, str], None],
+        complain: Callable[[ReasoningPath, str], None],
     ) -> VoteOutcome:
         """The answer that the method takes; `complain` hears of a path that has no verdict, or in which no answer could
         be looked for."""
@@ -107,7 +107,7 @@ class Reasoning:
         if self.method != "best":
             return by_vote(paths, self.weigh, seed=seed)
 
-        def judge(path: Path) -> float | None:
+        def judge(path: ReasoningPath) -> float | None:
             if self.believes:
                 return p_true(session, question, path.text.strip())
             try:
@@ -126,7 +126,7 @@ class Reasoning:
 
     def _reflect(
         self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, question: str
-    ) -> Iterator[Path]:
+    ) -> Iterator[ReasoningPath]:
         """An answer, and what becomes of it each time that the model is asked to check it."""
         once, texts = self.once, list[str]()
         for i in range(self.n):
@@ -140,7 +140,7 @@ class Reasoning:
 
     def _search_steps(
         self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, question: str
-    ) -> Iterator[Path]:
+    ) -> Iterator[ReasoningPath]:
         trouble = ""
 
         def value(text: str, steps: Sequence[TokenStep], whole: bool) -> float | None:
@@ -154,7 +154,9 @@ class Reasoning:
         for path in self._search().search(session, ids, control, value, extract=self.extract, seed=seed):
             yield replace(path, trouble=trouble)
 
-    def _side_by_side(self, session: "Session", ids: Sequence[int], control: RunControl, seed: int) -> Iterator[Path]:
+    def _side_by_side(
+        self, session: "Session", ids: Sequence[int], control: RunControl, seed: int
+    ) -> Iterator[ReasoningPath]:
         """Paths that are drawn together; where hopeless ones are to be given up, the second half after the first."""
         confidence = self.confidence if self.method == "vote" else None
         collector = PathCollector(self.extract, self.n, control, confidence)

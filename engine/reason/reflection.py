@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from likely.engine.prompt import Prompt
 
 if TYPE_CHECKING:
-    from likely.engine.reason.paths import Path
+    from likely.engine.reason.paths import ReasoningPath
     from likely.engine.reason.thought import Thought
 
 CHECK = "Check this answer step by step. If it is wrong, correct it. Then give the final answer again."
@@ -44,7 +44,7 @@ def flips(pairs: Sequence[tuple[bool, bool]]) -> Flips:
     return Flips(lost, won, len(pairs) - lost - won)
 
 
-def ends(paths: "Sequence[Path]") -> Iterator["Path"]:
+def ends(paths: "Sequence[ReasoningPath]") -> Iterator["ReasoningPath"]:
     """The first and the last of the answers that were given."""
     answered = [path for path in paths if path.answer is not None]
     yield from (answered[0], answered[-1]) if answered else ()

@@ -13,7 +13,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted
 from likely.engine.decode.texts import GrownText, Texts
 from likely.engine.errors import ParameterError
-from likely.engine.reason.paths import Path, answer_in
+from likely.engine.reason.paths import ReasoningPath, answer_in
 from likely.engine.trace.step import TokenStep
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class StepBeam:
         *,
         extract: Extraction,
         seed: int = 0,
-    ) -> list[Path]:
+    ) -> list[ReasoningPath]:
         """The texts kept at the end, the best first; the first says how many tokens were drawn in all. Those that are
         still open when it is cancelled are among them."""
         beams, drawn, turn = [StepText("", ())], 0, 0
@@ -82,7 +82,7 @@ class StepBeam:
         for i, beam in enumerate(beams):
             answer, trouble = answer_in(beam.text, extract) if beam.finish else (None, "")
             finish = beam.finish or "cancelled"
-            paths.append(Path(i, beam.steps, beam.text, answer, finish, drawn * (not i), trouble=trouble))
+            paths.append(ReasoningPath(i, beam.steps, beam.text, answer, finish, drawn * (not i), trouble=trouble))
         return paths
 
     def _go_on(

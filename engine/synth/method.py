@@ -10,7 +10,7 @@ from zlib import crc32
 
 from likely.engine.errors import ParameterError
 from likely.engine.presets import OFF, values
-from likely.engine.reason.paths import Path
+from likely.engine.reason.paths import ReasoningPath
 from likely.engine.synth.config import GenerateOptions, PipelineConfig
 from likely.engine.synth.row import RowSource, SynthRow
 from likely.engine.synth.writer import Writer
@@ -69,7 +69,7 @@ class RowMethod(ABC):
         parent: str,
         *,
         seed: int | None = None,
-        path: Path | None = None,
+        path: ReasoningPath | None = None,
         attributes: Mapping[str, str] | None = None,
     ) -> SynthRow:
         """A row and where it came from; of one that was drawn also the mean log-probability of its tokens, in nats."""

@@ -14,7 +14,7 @@ from likely.engine.answers.program import Verifier, VerifierError
 from likely.engine.evaluate import verifiers
 from likely.engine.evaluate.tasks import Question, Task
 from likely.engine.evaluate.verifiers import RIGHT, judge
-from likely.engine.reason.paths import Path
+from likely.engine.reason.paths import ReasoningPath
 from likely.engine.synth.inputs import AskedProblem, problems, task_of
 from likely.engine.synth.method import LONG, RowMethod
 from likely.engine.synth.row import SynthRow
@@ -51,7 +51,7 @@ class OfProblems(RowMethod):
     def parent(self, problem: AskedProblem) -> str:
         return f"{self.task.name}:{problem.number}"
 
-    def answers(self, problem: AskedProblem, prompt: str, n: int, seed: int) -> list[Path]:
+    def answers(self, problem: AskedProblem, prompt: str, n: int, seed: int) -> list[ReasoningPath]:
         stop = self.options.stop or self.task.settings.stop
         return self.draws.draw(self.draws.prompt(prompt), n, seed, stop)
 
@@ -67,7 +67,7 @@ class OfProblems(RowMethod):
             value, why = together.broadcast([value, why])
         return value, why
 
-    def verdicts(self, question: Question, paths: Sequence[Path]) -> dict[str, tuple[float, str]]:
+    def verdicts(self, question: Question, paths: Sequence[ReasoningPath]) -> dict[str, tuple[float, str]]:
         """The verdict on each different text, asked for once."""
         return {text: self.verdict(question, text) for text in dict.fromkeys(path.text for path in paths)}
 

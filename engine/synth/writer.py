@@ -8,7 +8,7 @@ from likely.engine.answers.extraction import Extraction
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.strategy import Strategy
 from likely.engine.prompt import Prompt, single_turn
-from likely.engine.reason.paths import Path, PathCollector
+from likely.engine.reason.paths import PathCollector, ReasoningPath
 from likely.engine.trace.step import Recipe
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Writer:
         """One text as the model is asked."""
         return single_turn(text, self.session.tokenizer, raw=not self.chat)
 
-    def draw(self, prompt: Prompt, n: int, seed: int, stop: Sequence[str] = ()) -> list[Path]:
+    def draw(self, prompt: Prompt, n: int, seed: int, stop: Sequence[str] = ()) -> list[ReasoningPath]:
         """`n` answers in the order of their branches; a search gives its n best, a strategy that forks its own number.
 
         Branch b draws what it would alone with seed + b. ContextOverflow where the prompt leaves no room.
@@ -47,7 +47,7 @@ class Writer:
         paths = list(PathCollector(Extraction("all"), n, control).watch(events))
         return paths if strategy.SEARCHES else sorted(paths, key=lambda path: path.branch)
 
-    def once(self, prompt: Prompt, seed: int, stop: Sequence[str] = ()) -> Path:
+    def once(self, prompt: Prompt, seed: int, stop: Sequence[str] = ()) -> ReasoningPath:
         """The most likely answer."""
         greedy = replace(self, recipe=Recipe(greedy=True))
         return greedy.draw(prompt, 1, seed, stop)[0]

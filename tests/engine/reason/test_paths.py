@@ -9,7 +9,7 @@ import pytest
 from likely.engine.answers.extraction import Extraction
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats
-from likely.engine.reason.paths import Path, PathCollector, by_score, by_vote
+from likely.engine.reason.paths import PathCollector, ReasoningPath, by_score, by_vote
 from likely.engine.reason.scorers import SCORERS
 from likely.engine.trace.step import TokenStep
 from tests.laws.test_votes import step
@@ -75,8 +75,11 @@ def test_a_run_is_stopped_by_its_confidence_alone() -> None:
 
 
 def test_the_path_that_says_the_answer_is_the_likeliest_a_token() -> None:
-    short, long = Path(0, (said("a", p=0.7),), "", "a", "eot"), Path(1, (said("a", p=0.8),) * 4, "", "a", "eot")
-    other, empty = Path(2, (said("a", p=0.99),), "", "b", "eot"), Path(3, (), "", "a", "eot")
+    short, long = (
+        ReasoningPath(0, (said("a", p=0.7),), "", "a", "eot"),
+        ReasoningPath(1, (said("a", p=0.8),) * 4, "", "a", "eot"),
+    )
+    other, empty = ReasoningPath(2, (said("a", p=0.99),), "", "b", "eot"), ReasoningPath(3, (), "", "a", "eot")
     assert by_vote([short, long, other]).chosen is long
     assert by_vote([short, other, long, empty]).chosen is empty
     nothing = by_vote([replace(short, answer=None)])
@@ -87,10 +90,11 @@ def test_the_path_that_says_the_answer_is_the_likeliest_a_token() -> None:
 def test_a_vote_is_weighed_by_its_scorer() -> None:
     """Two unlikely a and a likely b: of one vote each a wins, by their likelihoods b."""
     found = [
-        Path(0, (said("x", p=0.2),) * 2, "", "a", "eot"), Path(1, (said("x", p=0.1),) * 2, "", "a", "eot"),
-        Path(2, (said("x", p=0.9),) * 2, "", "b", "eot"),
+        ReasoningPath(0, (said("x", p=0.2),) * 2, "", "a", "eot"),
+        ReasoningPath(1, (said("x", p=0.1),) * 2, "", "a", "eot"),
+        ReasoningPath(2, (said("x", p=0.9),) * 2, "", "b", "eot"),
     ]  # fmt: skip
-    gone = Path(3, (said("x", p=0.95),), "", "c", "cancelled")
+    gone = ReasoningPath(3, (said("x", p=0.95),), "", "c", "cancelled")
     assert by_vote([*found, gone]).votes == {"a": 2.0, "b": 1.0}
     weighed = by_vote([*found, gone], SCORERS["logprob"])
     assert weighed.answer == "b" and weighed.paths == (*found, gone)
@@ -99,8 +103,9 @@ def test_a_vote_is_weighed_by_its_scorer() -> None:
 
 def test_the_first_of_the_best_scores_is_chosen() -> None:
     found = [
-        Path(0, (), "", "z", "cancelled"), Path(1, (), "", None, "eot"), Path(2, (), "", "a", "eot"),
-        Path(3, (), "", "b", "length"), Path(4, (), "", "c", "eot"),
+        ReasoningPath(0, (), "", "z", "cancelled"), ReasoningPath(1, (), "", None, "eot"),
+        ReasoningPath(2, (), "", "a", "eot"),
+        ReasoningPath(3, (), "", "b", "length"), ReasoningPath(4, (), "", "c", "eot"),
     ]  # fmt: skip
     scores = {0: 9.0, 1: 8.0, 2: 0.5, 3: 2.0, 4: 2.0}
     best = by_score(found, lambda path: scores[path.branch])

@@ -1,7 +1,7 @@
 """Problems with answers: figures of a method against what is known of tables, and a file through the command."""
 
 import json
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.evaluate.tasks import Question
 from likely.engine.reason import problems
-from likely.engine.reason.paths import Path
+from likely.engine.reason.paths import ReasoningPath
 from likely.engine.reason.reasoning import Reasoning
 from likely.engine.reason.thought import Thought
 from likely.engine.session import Session
@@ -82,7 +82,7 @@ def test_paths_without_an_answer_are_counted_and_are_not_right() -> None:
 def test_a_verifier_that_gives_no_verdict_leaves_the_search_as_it_is() -> None:
     said: list[str] = []
 
-    def complain(path: Path, line: str) -> None:
+    def complain(path: ReasoningPath, line: str) -> None:
         said.append(line)
 
     found = attempts(way(n=2, method="best", verifier=Verifier(("/no/such",))), complain=complain)
@@ -113,7 +113,7 @@ def test_power_counts_what_it_rejected() -> None:
         ("", "no"), ("rubbish\n", "1"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_none_is_said_in_one_line(tmp_path: FilePath, rows: str, line: str) -> None:
+def test_a_file_that_is_none_is_said_in_one_line(tmp_path: Path, rows: str, line: str) -> None:
     (tmp_path / "p.jsonl").write_text(rows)
     with pytest.raises(DataError, match=line) as error:
         problems.read(tmp_path / "p.jsonl")
@@ -126,7 +126,7 @@ def test_no_paths_are_refused() -> None:
             way(n=n)
 
 
-def test_the_command_reads_a_file(tmp_path: FilePath) -> None:
+def test_the_command_reads_a_file(tmp_path: Path) -> None:
     """On a tiny random model: a line a problem and the figures of all, or one object."""
     rows = [{"prompt": each.prompt, "answer": each.answers[0]} for each in ASKED[:3]]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

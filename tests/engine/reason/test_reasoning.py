@@ -13,7 +13,7 @@ from likely.engine.errors import ParameterError
 from likely.engine.evaluate.tasks import Question
 from likely.engine.reason import problems
 from likely.engine.reason.belief import p_true
-from likely.engine.reason.paths import Path, VoteOutcome, by_vote
+from likely.engine.reason.paths import ReasoningPath, VoteOutcome, by_vote
 from likely.engine.reason.reasoning import Reasoning
 from likely.engine.reason.reflection import flips
 from likely.engine.reason.scorers import scorer
@@ -48,11 +48,13 @@ def test_settings_out_of_range_are_refused() -> None:
         Thought(extract="nubmer")
 
 
-def said(*answers: str | None, trouble: str = "") -> list[Path]:
-    return [Path(i, (), f" {a} ", a, "eot", trouble=trouble) for i, a in enumerate(answers)]
+def said(*answers: str | None, trouble: str = "") -> list[ReasoningPath]:
+    return [ReasoningPath(i, (), f" {a} ", a, "eot", trouble=trouble) for i, a in enumerate(answers)]
 
 
-def chosen(how: Reasoning, paths: list[Path], session: Any = None, seed: int = 0) -> tuple[VoteOutcome, list[str]]:
+def chosen(
+    how: Reasoning, paths: list[ReasoningPath], session: Any = None, seed: int = 0
+) -> tuple[VoteOutcome, list[str]]:
     heard: list[str] = []
     return how.choose(session, paths, "q?", seed, lambda path, line: heard.append(f"{path.branch} {line}")), heard
 
@@ -84,7 +86,9 @@ def test_the_best_is_judged_by_a_program_or_by_tokens() -> None:
 
     outcome, heard = chosen(way("best", verifier=program), said("9", "1", "5", None))
     assert outcome.answer == "5" and outcome.scores == (None, 1.0, 5.0, None) and heard == ["0 no verdict"]
-    likely = [Path(i, (step([p, 1 - p]),) * n, "", str(i), "eot") for i, (p, n) in enumerate(((0.6, 1), (0.7, 3)))]
+    likely = [
+        ReasoningPath(i, (step([p, 1 - p]),) * n, "", str(i), "eot") for i, (p, n) in enumerate(((0.6, 1), (0.7, 3)))
+    ]
     assert chosen(way("best"), likely)[0].answer == "1"  # by the mean, the sum says otherwise
     assert chosen(way("best", weigh=scorer("logprob")), likely)[0].answer == "0"
 
@@ -106,9 +110,9 @@ def test_belief_needs_first_tokens_that_tell_yes_from_no() -> None:
 
 def attempt(right: str, greedy: str | None, *answers: str | None, answer: str | None = None, tokens: int = 1) -> Any:
     steps = (step([0.5, 0.5]),) * tokens
-    paths = tuple(Path(i, steps, "", a, "eot") for i, a in enumerate(answers))
+    paths = tuple(ReasoningPath(i, steps, "", a, "eot") for i, a in enumerate(answers))
     return problems.Attempt(
-        Question("q?", (right,)), Path(0, steps[:1], "", greedy, "eot"), VoteOutcome(answer, {}, paths, None)
+        Question("q?", (right,)), ReasoningPath(0, steps[:1], "", greedy, "eot"), VoteOutcome(answer, {}, paths, None)
     )
 
 

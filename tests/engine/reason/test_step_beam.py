@@ -7,7 +7,7 @@ from typing import Any
 from likely.engine.answers.extraction import Extraction
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Stats
-from likely.engine.reason.paths import Path
+from likely.engine.reason.paths import ReasoningPath
 from likely.engine.reason.step_beam import StepBeam
 from likely.engine.trace.step import TokenStep
 from tests.fakes import ByteTokenizer
@@ -46,7 +46,7 @@ class Table:
             yield Done(branch, reason, STATS, "")
 
 
-def searched(table: Table, beam: StepBeam, scores: Any, **more: Any) -> list[Path]:
+def searched(table: Table, beam: StepBeam, scores: Any, **more: Any) -> list[ReasoningPath]:
     control = more.pop("control", RunControl())
     return beam.search(table, list(b"?"), control, scores, extract=Extraction("number"), **more)  # type: ignore[arg-type]
 

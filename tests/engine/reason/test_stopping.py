@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path as File
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Stats
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.reason import scorers
-from likely.engine.reason.paths import Path, PathCollector, by_vote
+from likely.engine.reason.paths import PathCollector, ReasoningPath, by_vote
 from likely.engine.reason.reasoning import Reasoning
 from likely.engine.reason.thought import THOUGHTS, Thought, thought
 from likely.engine.trace.observe import observe
@@ -30,7 +30,7 @@ def step(*p: float) -> TokenStep:
 
 def test_a_constant_confidence_is_a_plain_majority_and_a_share_has_an_interval() -> None:
     """Wilson's for 8 of 10, by solving |p - x| = z sqrt(x (1 - x) / n); never outside [0, 1]."""
-    paths = [Path(i, (step(0.9, 0.1),), "", a, "eot") for i, a in enumerate("aabbb")]
+    paths = [ReasoningPath(i, (step(0.9, 0.1),), "", a, "eot") for i, a in enumerate("aabbb")]
     for name in scorers.SCORERS:
         votes = by_vote(paths, scorers.scorer(name)).votes
         assert list(votes) == ["b", "a"] and votes["b"] / votes["a"] == pytest.approx(1.5), name
@@ -91,7 +91,7 @@ def test_an_expression_that_never_ends_is_left_and_said() -> None:
     assert endless("baa") == "a"
 
 
-def test_templates_by_name_and_file(tmp_path: File) -> None:
+def test_templates_by_name_and_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('before = "Q: "\nextract = "line"\n[[examples]]\nquestion = "1?"\nanswer = "one"\n')
     mine = thought(str(file))

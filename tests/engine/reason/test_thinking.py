@@ -13,7 +13,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.evaluate.tasks import Question
 from likely.engine.reason import chains, problems
 from likely.engine.reason.belief import p_true
-from likely.engine.reason.paths import Path
+from likely.engine.reason.paths import ReasoningPath
 from likely.engine.reason.reasoning import Reasoning
 from likely.engine.reason.reflection import Flips
 from likely.engine.reason.step_beam import StepBeam
@@ -33,7 +33,7 @@ def following(shares: dict[str, dict[str, float]]) -> np.ndarray:
     return rows({token: told.get(token, {EOS: 1.0}) for token in range(VOCAB)})
 
 
-def steps_of(table: np.ndarray, beam: StepBeam, value: Any, seed: int = 0) -> list[Path]:
+def steps_of(table: np.ndarray, beam: StepBeam, value: Any, seed: int = 0) -> list[ReasoningPath]:
     extract = Extraction("number")
     return beam.search(session(table), PROMPT, RunControl(Recipe()), value, extract=extract, seed=seed)
 
@@ -89,7 +89,7 @@ def test_belief_is_the_share_of_yes_and_the_best_is_by_it() -> None:
     for yes in (0.1, 0.5, 0.9):
         assert p_true(believing(yes), "1+1?", "2") == pytest.approx(yes, abs=1e-5)
     way = Reasoning(Thought(), Extraction("number"), "best", 2, believes=True)
-    paths = [Path(0, (), "4", "4", "eot"), Path(1, (), "5", "5", "eot")]
+    paths = [ReasoningPath(0, (), "4", "4", "eot"), ReasoningPath(1, (), "5", "5", "eot")]
     outcome = way.choose(believing(0.8), paths, "?", 0, lambda path, line: None)
     assert outcome.scores == pytest.approx([0.8, 0.8], abs=1e-5) and outcome.answer == "4"
 
@@ -128,7 +128,7 @@ def test_an_answer_that_is_read_off_its_chain_changes_with_it() -> None:
     def shares(table: np.ndarray, *said: tuple[str, str]) -> dict[str, tuple[float, int]]:
         attempts = []
         for digit, text in said:
-            path = Path(0, (), text, digit, "eot")
+            path = ReasoningPath(0, (), text, digit, "eot")
             outcome = problems.VoteOutcome(digit, {}, (path,), path)
             attempts.append(problems.Attempt(Question("?", (digit,)), path, outcome))
         return {how: (each.mean, each.n) for how, each in chains.sensitivity(session(table), way, attempts).items()}

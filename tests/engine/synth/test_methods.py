@@ -4,7 +4,7 @@ import math
 import random
 import sys
 from collections.abc import Sequence
-from pathlib import Path as FilePath
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from likely.engine.errors import ParameterError
 from likely.engine.prompt import Prompt, single_turn
-from likely.engine.reason.paths import Path
+from likely.engine.reason.paths import ReasoningPath
 from likely.engine.synth import report
 from likely.engine.synth.config import configure
 from likely.engine.synth.instruct import (
@@ -48,14 +48,14 @@ class Scripted:
     def prompt(self, text: str) -> Prompt:
         return single_turn(text, self.session.tokenizer, raw=True)
 
-    def draw(self, prompt: Prompt, n: int, seed: int, stop: Sequence[str] = ()) -> list[Path]:
+    def draw(self, prompt: Prompt, n: int, seed: int, stop: Sequence[str] = ()) -> list[ReasoningPath]:
         self.asked.append("".join(str(part) for part in prompt.parts) or str(prompt.messages))
         self.seeds.append(seed)
         self.stops.add(tuple(stop))
         texts = [self.texts.pop(0) for _ in range(n)]
-        return [Path(i, (), text, text, self.finish) for i, text in enumerate(texts)]
+        return [ReasoningPath(i, (), text, text, self.finish) for i, text in enumerate(texts)]
 
-    def once(self, prompt: Prompt, seed: int, stop: Sequence[str] = ()) -> Path:
+    def once(self, prompt: Prompt, seed: int, stop: Sequence[str] = ()) -> ReasoningPath:
         return self.draw(prompt, 1, seed, stop)[0]
 
 
@@ -75,7 +75,7 @@ def all_of(method: RowMethod) -> list[SynthRow]:
 SEEDS = [{"prompt": f"seed number {word}", "completion": f"answer {word}"} for word in ("one", "two", "three")]
 
 
-def test_self_instruct_of_classes_gives_the_answer_first(tmp_path: FilePath) -> None:
+def test_self_instruct_of_classes_gives_the_answer_first(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "seeds.jsonl", SEEDS)
     writer = Scripted(" i like it", " i do not")
     options = {"method": "self-instruct", "data": data, "rows": 2, "answers": 1, "classes": ["good", "bad"]}
@@ -137,7 +137,7 @@ def test_changes_by_chance_do_what_they_are_called() -> None:
     assert change("all of it", "drop", 1.0, random.Random(0)) == "all of it"  # nothing left is no text
 
 
-def test_augmenting_needs_no_model_and_keeps_the_answer(tmp_path: FilePath) -> None:
+def test_augmenting_needs_no_model_and_keeps_the_answer(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rows.jsonl", SEEDS)
     rows = all_of(made(Augment, None, method="augment", data=data, answers=4, rate=0.5))
     assert rows == all_of(made(Augment, None, method="augment", data=data, answers=4, rate=0.5))
@@ -145,7 +145,7 @@ def test_augmenting_needs_no_model_and_keeps_the_answer(tmp_path: FilePath) -> N
     assert any(not row.dropped for row in rows) and rows[0].source.attributes == {"change": "mask"}
 
 
-def test_a_hint_is_given_where_nothing_is_right_and_not_trained_on(tmp_path: FilePath) -> None:
+def test_a_hint_is_given_where_nothing_is_right_and_not_trained_on(tmp_path: Path) -> None:
     task = write_rows(tmp_path / "own.jsonl", PROBLEMS[:2])
     writer = Scripted("6", "5", "7", "the hint says 7", "7", "5")
     rows = all_of(made(VerifiedProblems, writer, task=task, answers=2, hint=True))
@@ -164,7 +164,7 @@ def test_few_shot_examples_are_asked_with_and_not_trained_on() -> None:
     assert all(row.content["prompt"].count("Copy") == 1 for row in rows)
 
 
-def test_an_answer_that_was_cut_is_no_row(tmp_path: FilePath) -> None:
+def test_an_answer_that_was_cut_is_no_row(tmp_path: Path) -> None:
     task = write_rows(tmp_path / "own.jsonl", PROBLEMS[:1])
     (row,) = all_of(made(VerifiedProblems, Scripted("7", finish="length"), task=task, answers=1))
     assert row.dropped == LONG
@@ -173,10 +173,10 @@ def test_an_answer_that_was_cut_is_no_row(tmp_path: FilePath) -> None:
 WORDS = [{"prompt": f"seed {word}", "completion": f" answer {word}"} for word in ("one", "two", "three")]
 
 
-def drawn(branch: int, text: str, finish: str, logprob: float, tokens: int) -> Path:
+def drawn(branch: int, text: str, finish: str, logprob: float, tokens: int) -> ReasoningPath:
     """A path of so many tokens, which have that log-probability together."""
     steps: Any = tuple(SimpleNamespace(logprob=logprob / tokens) for _ in range(tokens))
-    return Path(branch, steps, text, text, finish)
+    return ReasoningPath(branch, steps, text, text, finish)
 
 
 def test_a_row_says_which_model_drew_it_and_how_sure_it_was() -> None:
@@ -192,7 +192,7 @@ def test_a_row_says_which_model_drew_it_and_how_sure_it_was() -> None:
     assert made(AttributeGrid, None, method="grid", grid={"a": ["x"]}).row({"text": "t"}, 0, 0, "p").source.model == ""
 
 
-def test_self_instruct_keeps_what_is_unlike_and_asks_for_no_more_than_is_left(tmp_path: FilePath) -> None:
+def test_self_instruct_keeps_what_is_unlike_and_asks_for_no_more_than_is_left(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "seeds.jsonl", WORDS)
     writer = Scripted(
         " name a bird\nAnswer: a wren", " name a fish\nAnswer: a carp", "\nAnswer: x", " seed one\nAnswer: y",
@@ -215,7 +215,7 @@ def test_self_instruct_keeps_what_is_unlike_and_asks_for_no_more_than_is_left(tm
     assert all_of(made(SelfInstruct, long, method="self-instruct", data=data, rows=1, answers=1))[0].dropped == LONG
 
 
-def test_a_question_of_a_document_has_both_sides(tmp_path: FilePath) -> None:
+def test_a_question_of_a_document_has_both_sides(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "d.jsonl", [{"prompt": "the head", "completion": " the body"}])
     writer = Scripted("Question: why?\nAnswer: so", "\nAnswer: so", "why?\nAnswer:", "why")
     rows = all_of(made(DocumentQuestions, writer, method="document", data=data, answers=4))
@@ -240,7 +240,7 @@ class Turned(Scripted):
         tokenizer.chat_template = "yes"
         tokenizer.render = lambda messages, generation_prompt: f"<u>{messages[0]['content']}</u>{generation_prompt}"
 
-    def once(self, prompt: Any, seed: int, stop: Any = ()) -> Path:
+    def once(self, prompt: Any, seed: int, stop: Any = ()) -> ReasoningPath:
         self.ones.append((prompt.messages, seed, stop))
         return drawn(0, " said " if prompt.messages[0]["content"] != "c" else " ", "eot", -3.0, 3)
 
@@ -259,7 +259,7 @@ def test_magpie_draws_the_user_s_turn_and_then_the_likeliest_answer() -> None:
     assert all_of(made(Magpie, Turned("a", finish="length"), method="magpie", rows=1))[0].dropped == LONG
 
 
-def test_verdicts_are_by_the_program_or_the_least_of_the_scorers(tmp_path: FilePath) -> None:
+def test_verdicts_are_by_the_program_or_the_least_of_the_scorers(tmp_path: Path) -> None:
     task = write_rows(tmp_path / "t.jsonl", [{"prompt": f"q{i}", "answer": str(i)} for i in range(9)])
     plain = made(VerifiedProblems, Scripted(), task=task)
     assert isinstance(plain, VerifiedProblems) and plain.jobs == 9
@@ -274,7 +274,7 @@ def test_verdicts_are_by_the_program_or_the_least_of_the_scorers(tmp_path: FileP
     assert rows[0].source.parent == "t:0"
 
 
-def test_a_preference_is_between_answers_that_differ(tmp_path: FilePath) -> None:
+def test_a_preference_is_between_answers_that_differ(tmp_path: Path) -> None:
     task = write_rows(tmp_path / "t.jsonl", PROBLEMS[:1])
     said = (("5", "eot", -4.0, 4), ("6", "eot", -9.0, 3), ("7", "eot", -8.0, 2), ("7", "eot", -3.0, 3),
             ("8", "length", -99.0, 1))  # fmt: skip
@@ -282,7 +282,7 @@ def test_a_preference_is_between_answers_that_differ(tmp_path: FilePath) -> None
     writer = Scripted()
     writer.draw = lambda *_: paths  # type: ignore[method-assign]
 
-    def made_of(some: list[Path]) -> SynthRow:
+    def made_of(some: list[ReasoningPath]) -> SynthRow:
         paths[:] = some
         (found,) = all_of(made(Preference, writer, method="preference", task=task, answers=5))
         return found
@@ -312,7 +312,7 @@ def test_distances_of_texts_by_their_words() -> None:
     assert word_kl("", "") == 0
 
 
-def test_answers_end_where_the_method_or_the_options_say(tmp_path: FilePath) -> None:
+def test_answers_end_where_the_method_or_the_options_say(tmp_path: Path) -> None:
     pairs, texts = write_rows(tmp_path / "p.jsonl", WORDS[:1]), write_rows(tmp_path / "t.jsonl", [{"text": "a b c"}])
     cases: list[tuple[Any, dict[str, Any], tuple[str, ...]]] = [
         (SelfInstruct, {"method": "self-instruct", "data": pairs, "rows": 1}, ("\nInstruction:",)),
@@ -327,7 +327,7 @@ def test_answers_end_where_the_method_or_the_options_say(tmp_path: FilePath) -> 
             assert writer.stops == {expected}, (kind, given)
 
 
-def test_rewriting_goes_there_and_back_within_its_distances(tmp_path: FilePath) -> None:
+def test_rewriting_goes_there_and_back_within_its_distances(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "r.jsonl", [{"text": "a b c d e"}])
     writer = Scripted(*"wxyz", "a b c d e", "a b c d f", "p q r s t", " ")
     how = {"via": ["French: {text}", "English: {text}"], "answers": 4, "least": 0.4, "most": 0.9}
