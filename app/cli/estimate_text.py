@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from likely.app.cli.eval_output import finite
 from likely.app.heat import one_line
+from likely.app.tables import Columns
 from likely.app.units import LN2, bits
 from likely.engine.statistics.measures import measure
 
@@ -33,14 +34,15 @@ class CurveReport:
 
 def table_lines(rungs: "Sequence[LadderRung]") -> Iterator[str]:
     """A line a rung: held-out loss in bits a row, share of rows right, gain over the base, paired by row."""
-    yield f"{'base':20} {'layers':>6} {'rows':>6}  {'bits a row':24} {'right':20} gain over no training"
+    columns = Columns("{base:20} {layers:>6} {rows:>6}  {bits a row:24} {right:20} {gain over no training}")
+    yield columns.heading
     for rung in rungs:
-        begin = f"{one_line(rung.model)[-20:]:20} {'all' if rung.layers < 0 else rung.layers:>6} {rung.rows:>6}  "
+        begin = one_line(rung.model)[-20:], "all" if rung.layers < 0 else str(rung.layers), str(rung.rows)
         if not rung.seeds:
-            yield begin + one_line(rung.failed)
+            yield columns.line(*begin, one_line(rung.failed), "", "").rstrip()
             continue
         gain = "" if rung.gain is None else f"{_span(rung.gain.estimate, BITS, '+')} {rung.gain.verdict()}"
-        yield f"{begin}{_span(rung.nats, BITS):24} {_span(rung.accuracy, 1):20} {gain}".rstrip()
+        yield columns.line(*begin, _span(rung.nats, BITS), _span(rung.accuracy, 1), gain).rstrip()
 
 
 def table_object(rungs: "Sequence[LadderRung]") -> dict[str, Any]:
@@ -83,14 +85,15 @@ def curve_object(report: CurveReport, more: int) -> dict[str, Any]:
 
 def meta_lines(comparisons: "Sequence[StartComparison]", start: Path) -> Iterator[str]:
     """A line an amount of rows: bits a held-out row from either start, and differences paired by row."""
-    most = comparisons[-1].rows
-    yield f"{'rows':>6}  {'usual start':24} {'learned start':24} {'learned - usual':36} against usual on {most} rows"
+    against = f"against usual on {comparisons[-1].rows} rows"
+    columns = Columns(f"{{rows:>6}}  {{usual start:24}} {{learned start:24}} {{learned - usual:36}} {{{against}}}")
+    yield columns.heading
     for size in comparisons:
         spans = [
             f"{_span(change.estimate, BITS, '+')} {change.verdict(better=measure('nats').better)}"
             for change in (size.change, size.saved)
         ]
-        yield f"{size.rows:>6}  {_span(size.zero, BITS):24} {_span(size.learned, BITS):24} {spans[0]:36} {spans[1]}"
+        yield columns.line(str(size.rows), _span(size.zero, BITS), _span(size.learned, BITS), *spans)
     yield f"bits a held-out row; the start: likely tune ROWS --warm-start {start}"
 
 

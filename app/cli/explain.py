@@ -16,6 +16,7 @@ from likely.app.cli.opening import (
     open_session,
     read_text,
 )
+from likely.app.tables import Columns
 from likely.app.units import bits, json_line, predicted
 from likely.engine.errors import ParameterError
 from likely.engine.posterior.uncertainty import FEWEST, MOST
@@ -256,9 +257,10 @@ def _doubts(
     if doubt is None:
         return
     if (among := doubt.choices) is not None:
-        yield f"{'among them':<18} {'trained':>8} {'probit':>8} {'sampled':>8}"
+        columns = Columns("{among them:<18} {trained:>8} {probit:>8} {sampled:>8}")
+        yield columns.heading
         for c, *shares in zip(named, among.trained, among.by_probit, among.by_sampling, strict=True):
-            yield f"{heat.visible(repr(c.text)):<18} {' '.join(f'{share:8.1%}' for share in shares)}"
+            yield columns.line(heat.visible(repr(c.text)), *(f"{share:.1%}" for share in shares))
     known = [(step.entropy, u) for step, u in zip(steps, doubt.tokens, strict=True) if step.entropy is not None and u]
     if known:
         own, aleatoric, epistemic = (

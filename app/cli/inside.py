@@ -107,7 +107,7 @@ def command(
     likely inside "The capital of France is" --save inside.safetensors --keep 'layers.*.residual'
     likely inside --neighbours 3504 --centred --json
     """
-    from likely.app import inside_tables
+    from likely.app import inside_tables, tables
     from likely.app.cli.inside_looks import LOOKS, TEXTLESS, ids_of
     from likely.app.cli.inside_text import show
     from likely.app.cli.rules import is_given
@@ -148,11 +148,11 @@ def command(
     for look, value in found.items():
         shown = inside_tables.FORMS[look](value, words)
         if as_csv:
-            click.echo(inside_tables.csv_text(shown), nl=False)
+            click.echo(tables.csv_text(shown), nl=False)
         elif not as_svg:
             show(shown)
-        elif isinstance(shown, inside_tables.Grid):
-            click.echo(inside_tables.svg(shown))
+        elif isinstance(shown, tables.Grid):
+            click.echo(tables.svg(shown))
         else:
             raise click.UsageError(f"--svg draws a grid, and --{look} is none: take --csv")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import click
 
 from likely.app import heat
-from likely.app.inside_tables import LABEL, Grid, Values, cut
+from likely.app.tables import LABEL, Grid, Values, cut
 
 SHARES = (0.05, 0.25, 0.5, 0.75)  # the levels 1 to 4 of heat begin here
 BAR = 24

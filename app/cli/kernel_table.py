@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from likely.app.tables import Columns
+
 if TYPE_CHECKING:
     from likely.metal.autotune import KernelTimings
 
@@ -29,24 +31,23 @@ def show_kernels(only: str, *, as_json: bool) -> None:
 def _times(bench: "KernelTimings") -> Iterator[str]:
     limit = "bandwidth unknown" if bench.bandwidth is None else f"{bench.bandwidth:.0f} GB/s"
     yield f"{bench.machine} · {limit}"
-    yield f"{'case':<56} {'ours':>10} {'GB/s':>7} {'of limit':>9} {'stock':>10}  stock/ours"
+    columns = Columns("{case:<56} {ours:>10} {GB/s:>7} {of limit:>9} {stock:>10}  {stock/ours}")
+    yield columns.heading
     for t in bench.timings:
         share = t.share(bench.bandwidth)
-        stock, ratio = f"{1e6 * t.stock_s:.0f} us", f"{t.stock_s / t.ours_s:.2f}"
-        yield (
-            f"{t.case:<56} {1e6 * t.ours_s:>7.0f} us {t.nbytes / t.ours_s / 1e9:>7.0f} "
-            f"{'' if share is None else f'{share:.0%}':>9} {stock:>10}  {ratio}"
-        )
+        ours, stock = (f"{1e6 * seconds:.0f} us" for seconds in (t.ours_s, t.stock_s))
+        reached = "" if share is None else f"{share:.0%}"
+        speed, ratio = f"{t.nbytes / t.ours_s / 1e9:.0f}", f"{t.stock_s / t.ours_s:.2f}"
+        yield columns.line(t.case, ours, speed, reached, stock, ratio)
 
 
 def _counts(bench: "KernelTimings") -> Iterator[str]:
     yield "no Metal here: counts of the simulator, bytes and operations, not times"
-    yield f"{'case':<36} {'bytes':>12} {'of least':>9} {'K/V asked':>12} {'of stock':>9} {'targets':>8}"
+    columns = Columns("{case:<36} {bytes:>12} {of least:>9} {K/V asked:>12} {of stock:>9} {targets:>8}")
+    yield columns.heading
     for row in bench.counts:
         stock = row.stock
         share = f"{row.ours.requested / stock.requested:.2f}" if stock is not None and stock.requested else ""
         reached = f"{sum(t.reached for t in row.targets)}/{len(row.targets)}"
-        yield (
-            f"{row.case:<36} {row.ours.distinct:>12,} {row.ours.distinct / row.minimum:>9.3f} "
-            f"{row.ours.requested:>12,} {share:>9} {reached:>8}"
-        )
+        least, asked = f"{row.ours.distinct / row.minimum:.3f}", f"{row.ours.requested:,}"
+        yield columns.line(row.case, f"{row.ours.distinct:,}", least, asked, share, reached)

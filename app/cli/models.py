@@ -7,6 +7,7 @@ import click
 
 from likely.app.cli.opening import RuledCommand
 from likely.app.heat import one_line
+from likely.app.tables import Columns
 
 
 @click.command("models", cls=RuledCommand)
@@ -53,10 +54,12 @@ def command(as_json: bool, chosen: str | None, folder: Path | None, known: bool)
     if not here:
         click.echo("no model is here yet: `likely models --known` lists what `likely pull NAME` can fetch")
         return
-    click.echo(f"  {'model':<34} {'size':>9}  {'family':<10} {'weights':<12} where")
+    columns = Columns("{model:<34} {size:>9}  {family:<10} {weights:<12} {where}")
+    click.echo(f"  {columns.heading}")
     for info in here:
         mark, size = "*" if info.name == used_name else " ", f"{info.nbytes / 1e6:,.0f} MB"
-        click.echo(one_line(f"{mark} {info.name:<34} {size:>9}  {info.family:<10} {info.quantization:<12} {info.path}"))
+        row = columns.line(info.name, size, info.family, info.quantization, str(info.path))
+        click.echo(one_line(f"{mark} {row}"))
 
 
 def _catalogue(as_json: bool) -> None:
@@ -70,9 +73,11 @@ def _catalogue(as_json: bool) -> None:
         click.echo(json.dumps([{key: getattr(known, key) for key in keys} for known in catalogue.KNOWN.values()]))
         return
     memory = machine.memory()
-    click.echo(f"  {'model':<14} {'size':>8}  {'licence':<10} {'memory':>6}  good for")
+    columns = Columns("{model:<14} {size:>8}  {licence:<10} {memory:>6}  {good for}")
+    click.echo(f"  {columns.heading}")
     for known in catalogue.KNOWN.values():
         size = gigabytes(known.nbytes) + ("" if known.checked else "?")
         mark = " " if catalogue.suits(known, memory) else "-"
-        click.echo(f"{mark} {known.name:<14} {size:>8}  {known.license:<10} {known.memory_gb:>3} GB  {known.good_for}")
+        row = columns.line(known.name, size, known.license, f"{known.memory_gb} GB", known.good_for)
+        click.echo(f"{mark} {row}")
     click.echo(f"\n- wants more memory than there is here   ? computed on {catalogue.DATE}, compared at the first pull")

@@ -11,6 +11,7 @@ from likely.app import units
 from likely.app.awake import kept_awake
 from likely.app.cli.opening import Progress
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
+from likely.app.tables import Columns
 
 if TYPE_CHECKING:
     from likely.engine.scaling.cost import LadderCost
@@ -144,11 +145,11 @@ def _tell(it: LadderOutlook) -> None:
     from likely.app.training_plan import duration
 
     price = it.cost
-    lines = [f"  {'run':<24}{'N':>12}{'D':>14}{'C = 6 N D':>12}  here"] if price.rungs else []
+    columns = Columns("  {run:<24}{N:>12}{D:>14}{C = 6 N D:>12}  {here}")
+    lines = [columns.heading] if price.rungs else []
     for rung, seconds in list(zip(price.rungs, price.seconds, strict=True))[:SHOWN]:
-        lines.append(
-            f"  {rung.name:<24}{rung.parameters:>12,}{rung.tokens:>14,}{rung.compute:>12.2e}  {duration(seconds)}"
-        )
+        size, tokens, compute = f"{rung.parameters:,}", f"{rung.tokens:,}", f"{rung.compute:.2e}"
+        lines.append(columns.line(rung.name, size, tokens, compute, duration(seconds)))
     if len(price.rungs) > SHOWN:
         lines.append(f"  {len(price.rungs) - SHOWN} more")
     lines += [f"  left out: {line}" for line in it.left]

@@ -14,7 +14,8 @@ import pytest
 
 from likely.app import inside_tables
 from likely.app.cli import inside_text
-from likely.app.inside_tables import FORMS, Grid, Values, Words
+from likely.app.inside_tables import FORMS, Words
+from likely.app.tables import Grid, Values, csv_text, svg
 from likely.engine.errors import DataError
 from likely.engine.inside.looks import (
     Ablation,
@@ -124,23 +125,23 @@ def test_bars_are_in_eighths_of_a_cell_and_the_rest_is_counted(capsys: pytest.Ca
 
 def test_a_picture_has_every_cell_and_more_colour_where_there_is_more() -> None:
     made = grid("heads")
-    drawn = ElementTree.fromstring(inside_tables.svg(made))
+    drawn = ElementTree.fromstring(svg(made))
     texts = ["".join(each.itertext()) for each in drawn.iter() if each.tag.endswith("text")]
     cells = [cell.strip() for row in made.texts for cell in row]
     assert all(cell in [text.strip() for text in texts] for cell in cells)
-    drawn = inside_tables.svg(Grid("a<b", ["c"] * 4, ["r"], [[-1.0, 0.0, 0.5, 2.0]], [["x"] * 4], cell=3))
+    drawn = svg(Grid("a<b", ["c"] * 4, ["r"], [[-1.0, 0.0, 0.5, 2.0]], [["x"] * 4], cell=3))
     red = [int(part.partition(",")[0]) for part in drawn.split('fill="rgb(')[1:]]  # of ever darker cells
     assert "a&lt;b" in drawn and red[0] == red[1] == 255 > red[2] > red[3]
 
 
 def test_a_file_is_as_its_ending_says() -> None:
     given = WORDS.vocabulary, WORDS.ids, 0
-    assert inside_tables.written(".CSV", *given, "ablate", FOUND["ablate"]) == inside_tables.csv_text(form("ablate"))
+    assert inside_tables.written(".CSV", *given, "ablate", FOUND["ablate"]) == csv_text(form("ablate"))
     said = inside_tables.written(".json", *given, "ablate", FOUND["ablate"])
     assert said.endswith("}\n") and json.loads(said) == {"ids": [0, 1, 2, 3, 4], "ablation": asdict(FOUND["ablate"])}
     assert json.loads(inside_tables.written(".json", *given[:2], 2, "heads", FOUND["heads"]))["first"] == 2
     drawn = inside_tables.written(".svg", *given, "heads", FOUND["heads"])
-    assert drawn == inside_tables.svg(grid("heads")) + "\n"
+    assert drawn == svg(grid("heads")) + "\n"
     for suffix, look, line in (
         (".svg", "ablate", "this is none: take .csv for ablation"), (".png", "heads", "got .png"),
         ("", "heads", "got a name without an ending"),
@@ -151,7 +152,7 @@ def test_a_file_is_as_its_ending_says() -> None:
 
 def test_commas_have_every_number() -> None:
     for look in FORMS:
-        made, rows = form(look), list(csv.reader(io.StringIO(inside_tables.csv_text(form(look)))))
+        made, rows = form(look), list(csv.reader(io.StringIO(csv_text(form(look)))))
         if isinstance(made, Values):
             assert rows[0][0] == "name" and [row[0] for row in rows[1:]] == [name for name, _ in made.rows]
             assert [float(row[1]) for row in rows[1:]] == pytest.approx([value for _, value in made.rows], rel=1e-4)

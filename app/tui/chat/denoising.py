@@ -268,11 +268,6 @@ class Denoising:
         free = tuple(i for i in self.free if i < self.laid.first + len(cells))
         return ((*self.laid.ids[: self.laid.first], *ids), free) if len(ids) == len(cells) and free else None
 
-    def per_step(self, width: int) -> list[tuple[int, float]]:
-        """Steps in so many columns: the first of each, and words decided in it, the most where it holds several."""
-        size = max(math.ceil(self.scale / width), 1)
-        return [(start + 1, max(self.decided[start : start + size], default=0)) for start in range(0, self.steps, size)]
-
     def most(self) -> int:
         """The most words that one step has decided."""
         return max(self.decided, default=0)
