@@ -88,7 +88,7 @@ class EvaluationJobs:
         control = order.control
 
         def progress(stage: str, done: int = 0, total: int = 0) -> None:
-            if control.stopped:
+            if control.cancelled:
                 raise LikelyError("stopped before anything was measured")
             tell(r.Progressed("", stage, done, total))
 
@@ -111,8 +111,8 @@ class EvaluationJobs:
                     shown, done = monotonic(), len(self.scores.tallies[live].numbers)
                     left = left_s(total, done, known, shown - began)
                     yield self._board(live, left)
-                while control.paused and not control.stopped:
+                while control.paused:
                     yield None
-                if control.stopped:
+                if control.cancelled:
                     break
         yield self._board()

@@ -94,14 +94,6 @@ class TrainOn:
     control: TrainControl
 
 
-@dataclass(slots=True)
-class EvaluateControl:
-    """Pauses or stops an evaluation, from any thread: looked at after every item."""
-
-    paused: bool = False
-    stopped: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Evaluate:
     """Measure models on tasks: `Progressed`, a scoreboard as it grows, and every item's outcome.
@@ -112,7 +104,7 @@ class Evaluate:
     tasks: tuple[str, ...]
     models: tuple[str, ...]
     limit: int | None = None
-    control: EvaluateControl = field(default_factory=EvaluateControl)
+    control: RunControl = field(default_factory=RunControl)  # looked at after every item
 
 
 @dataclass(frozen=True, slots=True)

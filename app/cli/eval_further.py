@@ -15,7 +15,6 @@ from likely.engine.errors import DataError
 
 if TYPE_CHECKING:
     from likely.app.task_sources import TaskSource
-    from likely.engine.evaluate.scaling import ScoredChoices
 
 
 def scaled(store: Evaluations, each: Evaluation, validated: Sequence[Evaluation]) -> list[Score]:
@@ -25,9 +24,9 @@ def scaled(store: Evaluations, each: Evaluation, validated: Sequence[Evaluation]
     held = next((v for v in validated if v.model == each.model), None)
     if held is None or each.protocol["form"] != "choices":
         return []
-    temperature = scaling.fit(_answered(store, held))
+    temperature = scaling.fit(store.rows(held))
     fitted = replace(each, protocol={**each.protocol, "temperature": temperature, "fitted_on": held.task})
-    found = scaling.scaled(_answered(store, each), temperature)
+    found = scaling.scaled(store.rows(each), temperature)
     return [Score(fitted, measure, estimate) for measure, estimate in found.items()]
 
 
@@ -94,10 +93,3 @@ def ambiguity(done: Sequence[Evaluation], store: Evaluations) -> Iterator[Score]
         drawn = [(r.number, r.cluster, r.values["nats"], r.values["bytes"], r.detail["marginal"]) for r in rows]
         found = token_paths.figures(drawn) if drawn else {}
         yield from (Score(each, measure, estimate) for measure, estimate in found.items())
-
-
-def _answered(store: Evaluations, each: Evaluation) -> "Iterator[ScoredChoices]":
-    from likely.engine.evaluate.scaling import ScoredChoices
-
-    for row in store.rows(each):
-        yield ScoredChoices(row.number, row.cluster, row.detail["loglikelihoods"], int(row.detail["gold"]))

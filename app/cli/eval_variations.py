@@ -159,7 +159,6 @@ def _scores(own: Evaluation, kind: str, items: "Variant") -> Sequence[str]:
 
 def _items(store: Evaluations, each: Evaluation, way: "Variation | None") -> "Variant":
     """Its items, choices' log-probabilities in the order that the task itself has them in."""
-    from likely.engine.evaluate.robustness import VariedItem
     from likely.engine.evaluate.variations import order
 
     found = {}
@@ -168,5 +167,5 @@ def _items(store: Evaluations, each: Evaluation, way: "Variation | None") -> "Va
         if way is not None and way.kind == "choices":
             places = order(way, row.number, len(logs))
             logs = [logs[places.index(i)] for i in range(len(logs))]
-        found[row.number] = VariedItem(row.cluster, row.values, logs)
+        found[row.number] = replace(row, detail={"loglikelihoods": logs})
     return found

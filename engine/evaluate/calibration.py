@@ -74,11 +74,6 @@ def debiased(bins: Sequence[Bin]) -> float:
     return math.sqrt(max(0.0, total / n))
 
 
-def brier(confidence: Sequence[float], right: Sequence[float]) -> float:
-    """The mean squared distance of confidence from 1 or 0: half of the sum over two classes."""
-    return float(np.mean((np.asarray(confidence, np.float64) - np.asarray(right, np.float64)) ** 2))
-
-
 def nll(confidence: Sequence[float], right: Sequence[float]) -> float:
     """The mean of -log of what was said of what came, in nats."""
     said, was = np.asarray(confidence, np.float64), np.asarray(right, np.float64)

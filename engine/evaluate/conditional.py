@@ -41,22 +41,6 @@ class AskingSettings(Protocol):
     def judge(self) -> str: ...
 
 
-class Conditional(Protocol):
-    """An item of these forms."""
-
-    NAME: ClassVar[str]
-    KEYS: ClassVar[tuple[str, ...]]
-
-    @classmethod
-    def of(cls, values: Values, row: Values) -> Self | str:
-        """By its keys' values; what is wrong with them as "kind: words"."""
-        ...
-
-    def asked(self, settings: AskingSettings) -> Asked: ...
-
-    def measures(self, logprobs: Sequence[float]) -> dict[str, float]: ...
-
-
 def _texts(values: Values, *keys: str) -> list[str] | str:
     found = [values[key] for key in keys]
     if all(isinstance(text, str) and text.strip() for text in found):

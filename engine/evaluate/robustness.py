@@ -5,27 +5,18 @@ The spread is that of these items' scores over the variations; its error resampl
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
 
 from likely.engine.evaluate.figures import Tally
+from likely.engine.evaluate.tasks import Result
 from likely.engine.statistics.estimates import Estimate, bootstrap, compare, share_or_mean
 
 RESAMPLED = 500
 
 
-@dataclass(frozen=True, slots=True)
-class VariedItem:
-    """One item under one variation: its measures, and of choices their log-probabilities, in one order for all."""
-
-    cluster: str | None
-    values: Mapping[str, float]
-    loglikelihoods: Sequence[float] = ()
-
-
-Variant = Mapping[int, VariedItem]  # by number
+Variant = Mapping[int, Result]  # of items under one variation, by number; choices in one order for all
 
 
 def figures(base: Variant, variants: Sequence[Variant], kind: str, measures: Sequence[str]) -> dict[str, Estimate]:
@@ -52,11 +43,12 @@ def figures(base: Variant, variants: Sequence[Variant], kind: str, measures: Seq
 def _of_choices(base: Variant, variants: Sequence[Variant], kind: str) -> dict[str, Estimate]:
     items = Tally()
     for n, own in base.items():
-        others = [each[n].loglikelihoods for each in variants if n in each]
-        if len(own.loglikelihoods) and others and len(others) == len(variants):
-            taken = np.argmax(own.loglikelihoods)
+        others = [each[n].detail["loglikelihoods"] for each in variants if n in each]
+        logs_before = own.detail["loglikelihoods"]
+        if len(logs_before) and others and len(others) == len(variants):
+            taken = np.argmax(logs_before)
             values = {
-                f"kl_{kind}": fmean(divergence(own.loglikelihoods, logs) for logs in others),
+                f"kl_{kind}": fmean(divergence(logs_before, logs) for logs in others),
                 f"flips_{kind}": fmean(float(taken != np.argmax(logs)) for logs in others),
             }
             items.add(n, own.cluster, values)

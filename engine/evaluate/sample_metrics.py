@@ -36,7 +36,7 @@ def of_features(
     n, m, squares = len(x), len(y), samples.pooled(y, x)
     width = samples.median(squares)
     kernel = samples.gaussian(squares, width)
-    p = samples.mmd_of(kernel, m, width, seed=seed).p
+    _, p = samples.mmd(kernel, m, seed=seed)
     own, across, other = kernel[m:, m:], kernel[m:, :m].sum(axis=1), kernel[:m, :m].sum() / (m * (m - 1))
 
     def distance(kept: np.ndarray) -> float:
@@ -44,16 +44,16 @@ def of_features(
         return float(own[np.ix_(kept, kept)].sum() / (size * (size - 1)) + other - 2 * across[kept].sum() / (size * m))
 
     found = {"mmd2": jackknife(n, distance), "mmd2_p": Estimate(p, math.sqrt(p * (1 - p) / samples.PERMUTATIONS), n=n)}
-    balls = samples.neighbourhoods(squares, m, k)
+    inside, _ = samples.neighbourhoods(squares, m, k)
 
     def reached(kept: np.ndarray) -> float:
         made = squares[m:, m:][np.ix_(kept, kept)]
         return float(samples.reached(squares[:m, m + kept], made, min(k, len(kept) - 1)).mean())
 
-    found["precision"] = share(balls.inside.any(axis=0).astype(float).tolist())
+    found["precision"] = share(inside.any(axis=0).astype(float).tolist())
     found["recall"] = within_share(jackknife(n, reached), n)
-    found["density"] = mean((balls.inside.sum(axis=0) / k).tolist())
-    found["coverage"] = within_share(jackknife(n, lambda kept: float(balls.inside[:, kept].any(axis=1).mean())), n)
+    found["density"] = mean((inside.sum(axis=0) / k).tolist())
+    found["coverage"] = within_share(jackknife(n, lambda kept: float(inside[:, kept].any(axis=1).mean())), n)
     count = samples.bucket_count(min(n, m))
     labels = samples.buckets(x, y, count, seed=seed)
     found["mauve"] = jackknife(n, lambda kept: samples.mauve_in(labels[:n][kept], labels[n:], count))

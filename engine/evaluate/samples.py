@@ -7,7 +7,6 @@ n-gram spectra here. No number of these can be set beside one of other features,
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from zlib import crc32
 
@@ -53,35 +52,15 @@ def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 # -- maximum mean discrepancy ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Discrepancy:
-    """MMD^2 without bias, which can be below 0, and the share of permutations that are as far apart."""
-
-    squared: float
-    p: float
-    width: float  # of the kernel
-
-
-def mmd(
-    x: np.ndarray, y: np.ndarray, *, width: float | None = None, permutations: int = PERMUTATIONS, seed: int = 0
-) -> Discrepancy:
-    """MMD^2 (Gretton et al. 2012, eq. 3) with a Gaussian kernel exp(-d^2 / 2 l^2); l is the median distance of the
-    pooled samples unless given, 1 where that is 0."""
-    if min(len(x), len(y)) < 2:
-        return Discrepancy(math.nan, 1.0, math.nan)
-    squares = pooled(x, y)
-    width = width or median(squares)
-    return mmd_of(gaussian(squares, width), len(x), width, permutations=permutations, seed=seed)
-
-
 def pooled(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The squared distances of every two points of both [n + m, n + m], those of x first."""
     points = np.concatenate([np.asarray(x, np.float64), np.asarray(y, np.float64)])
     return distances(points, points)
 
 
-def mmd_of(kernel: np.ndarray, n: int, width: float, *, permutations: int = PERMUTATIONS, seed: int = 0) -> Discrepancy:
-    """`mmd` of a kernel with 0 on its diagonal, the first n of whose points are one side."""
+def mmd(kernel: np.ndarray, n: int, *, permutations: int = PERMUTATIONS, seed: int = 0) -> tuple[float, float]:
+    """MMD^2 without bias, which can be below 0 (Gretton et al. 2012, eq. 3), and the share of permutations that are as
+    far apart: of a kernel with 0 on its diagonal, the first n of whose points are one side."""
     m = len(kernel) - n
     sides = np.zeros((permutations + 1, n + m))
     sides[0, :n] = 1
@@ -93,8 +72,7 @@ def mmd_of(kernel: np.ndarray, n: int, width: float, *, permutations: int = PERM
     across = (a * (1 - sides)).sum(1)
     other = kernel.sum() - within - 2 * across
     found = within / (n * (n - 1)) + other / (m * (m - 1)) - 2 * across / (n * m)
-    p = (1 + int((found[1:] >= found[0] - 1e-12).sum())) / (permutations + 1)
-    return Discrepancy(float(found[0]), p, width)
+    return float(found[0]), (1 + int((found[1:] >= found[0] - 1e-12).sum())) / (permutations + 1)
 
 
 def gaussian(squares: np.ndarray, width: float) -> np.ndarray:
@@ -113,47 +91,18 @@ def median(squares: np.ndarray) -> float:
 # -- coverage -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """precision, recall: Kynkaanniemi et al. 2019. density, coverage: Naeem et al. 2020."""
+def neighbourhoods(squares: np.ndarray, reals: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whether a made point lies in a real one's ball to its k-th neighbour, the edge included [real, made], and whether
+    a real point lies in any made one's [real]: from the squared distances of all of them, the real ones first.
 
-    precision: float
-    recall: float
-    density: float
-    coverage: float
-
-
-def coverage(real: np.ndarray, made: np.ndarray, k: int = 5) -> Coverage:
-    """How much of each lies in the other's neighbourhoods: balls to the k-th neighbour, their edge included.
-
-    Precision and recall depend on how many points there are: compare equal numbers. ValueError where k is not below
-    both.
+    Of these are precision, recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020). The first two
+    depend on how many points there are: compare equal numbers. ValueError where k is not below both.
     """
-    if not 1 <= k < min(len(real), len(made)):
-        raise ValueError(f"k must be between 1 and {min(len(real), len(made)) - 1}, got {k}")
-    balls = neighbourhoods(pooled(real, made), len(real), k)
-    return Coverage(
-        float(balls.inside.any(axis=0).mean()),
-        float(balls.reached.mean()),
-        float(balls.inside.sum(axis=0).mean() / k),
-        float(balls.inside.any(axis=1).mean()),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbourhoods:
-    """`inside` [real, made]: whether a made point lies in a real one's ball; `reached` [real]: whether a real point
-    lies in any made one's."""
-
-    inside: np.ndarray
-    reached: np.ndarray
-
-
-def neighbourhoods(squares: np.ndarray, reals: int, k: int) -> Neighbourhoods:
-    """Which points lie in which balls, from the squared distances of all of them, the real ones first."""
+    if not 1 <= k < min(reals, len(squares) - reals):
+        raise ValueError(f"k must be between 1 and {min(reals, len(squares) - reals) - 1}, got {k}")
     across = squares[:reals, reals:]
     inside = across <= _radii(squares[:reals, :reals], k)[:, None] * CLOSE
-    return Neighbourhoods(inside, reached(across, squares[reals:, reals:], k))
+    return inside, reached(across, squares[reals:, reals:], k)
 
 
 def reached(across: np.ndarray, made: np.ndarray, k: int) -> np.ndarray:

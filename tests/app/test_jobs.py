@@ -220,9 +220,9 @@ def test_a_board_is_told_before_and_behind_its_items_and_waits_where_it_is_pause
     events = made.execute(order, lambda event: None)
     first = next(event for event in events if event is not None)
     assert isinstance(first, Scoreboard) and first.live == ("t", model)
-    order.control.paused = True
+    order.control.pause(True)
     assert next(events) is None and next(events) is None
-    order.control.paused = False
+    order.control.pause(False)
     last = boards(events)[-1]
     score = last.scores["t", model]
     assert last.live is None and (score.estimate.n, score.evaluation.total) == (4, 5)  # one row is none
@@ -232,7 +232,7 @@ def test_a_board_is_told_before_and_behind_its_items_and_waits_where_it_is_pause
     assert boards(iter(run(made, order)))[-1].scores["t", model].estimate.n == 2
     run(made, r.Report(tmp_path / "r.html"))
     assert "<td class=n>2<td>" in (tmp_path / "r.html").read_text(), "of what the board is of, of all that is kept"
-    order.control.stopped = True
+    order.control.cancel()
     with pytest.raises(LikelyError, match="stopped before anything was measured"):
         run(made, order)
     made.close()
@@ -242,7 +242,7 @@ def test_a_run_that_is_stopped_ends_with_its_board(measuring: Measuring, model: 
     made, order = measuring()
     events = made.execute(order, lambda event: None)
     next(event for event in events if event is not None)
-    order.control.stopped = True
+    order.control.cancel()
     last = boards(events)[-1]
     assert (last.live is None and ("t", model) not in last.scores) or last.scores["t", model].estimate.n < 4
 

@@ -113,7 +113,7 @@ class RunsScreen(View):
 
     def on_unmount(self) -> None:
         if self.request is not None:
-            self.request.control.stopped = True
+            self.request.control.cancel()
         if self.worker is not None:
             self.worker.close()
 
@@ -174,7 +174,7 @@ class RunsScreen(View):
             self.reshow()
 
     def _take(self, job: int, event: Any) -> None:
-        stopped = self.request is not None and self.request.control.stopped
+        stopped = self.request is not None and self.request.control.cancelled
         match event:
             case Scoreboard() if job == self._run:
                 if event.unkept and not self.board.unkept:
@@ -235,13 +235,13 @@ class RunsScreen(View):
 
     def action_pause(self) -> None:
         if self.request is not None and self.state in ("measuring", "paused"):
-            self.request.control.paused = not self.request.control.paused
+            self.request.control.pause(not self.request.control.paused)
             self.state = "paused" if self.request.control.paused else "measuring"
             self.reshow()
 
     def action_stop(self) -> None:
         if self.request is not None and self.busy:
-            self.request.control.stopped = True
+            self.request.control.cancel()
             self.state = "stopping"
             self.reshow()
 

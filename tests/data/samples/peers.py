@@ -35,7 +35,7 @@ def main() -> None:
     from prdc import compute_prdc
     from sacrebleu import sentence_bleu
     from sklearn.calibration import calibration_curve
-    from sklearn.metrics import brier_score_loss, log_loss
+    from sklearn.metrics import log_loss
     from sklearn.metrics.pairwise import rbf_kernel
     from vendi_score import vendi
 
@@ -80,7 +80,7 @@ def main() -> None:
         "confidence": confidence.tolist(), "right": right.tolist(),
         "accuracy": accuracy.tolist(), "means": means.tolist(),
         "adaptive_accuracy": adaptive.tolist(), "adaptive_means": adaptive_means.tolist(),
-        "brier": float(brier_score_loss(right, confidence)), "nll": float(log_loss(right, confidence)),
+        "nll": float(log_loss(right, confidence)),
     }  # fmt: skip
     names = ("prdc", "mauve-text", "vendi-score", "scikit-learn", "sacrebleu", "numpy")
     found["versions"] = {name: version(name) for name in names}

@@ -10,7 +10,7 @@ from likely.engine.errors import DataError
 from likely.engine.evaluate import scaling
 from likely.engine.evaluate.calibration import Bin, debiased, ece, of_choice, reliability, temperature
 from likely.engine.evaluate.figures import CALIBRATION
-from likely.engine.evaluate.scaling import ScoredChoices
+from likely.engine.evaluate.tasks import Result
 from likely.engine.statistics.estimates import bootstrap, mean
 
 
@@ -93,11 +93,12 @@ def test_the_temperature_has_bounds_where_all_is_right_or_worse_than_chance() ->
 
 def test_scaled_measures_are_those_of_choices_at_the_temperature() -> None:
     random = np.random.default_rng(7)
-    answered = [ScoredChoices(i, None, random.normal(0, 2, 3).tolist(), i % 3) for i in range(30)]
+    details = [{"loglikelihoods": random.normal(0, 2, 3).tolist(), "gold": i % 3} for i in range(30)]
+    answered = [Result(i, None, {}, detail) for i, detail in enumerate(details)]
     fitted = scaling.fit(answered)
-    assert fitted == temperature([each.loglikelihoods for each in answered], [each.gold for each in answered])
+    assert fitted == temperature(*([each.detail[name] for each in answered] for name in ("loglikelihoods", "gold")))
     found = scaling.scaled(answered, 2.5)
-    each = [of_choice([x / 2.5 for x in a.loglikelihoods], a.gold) for a in answered]
+    each = [of_choice([x / 2.5 for x in a.detail["loglikelihoods"]], a.detail["gold"]) for a in answered]
     assert set(found) == {f"{name}_scaled" for name in ("brier_score", "nll", *CALIBRATION)}
     for name in ("brier_score", "nll"):
         assert found[f"{name}_scaled"] == mean([of[name] for of in each])

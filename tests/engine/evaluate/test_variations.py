@@ -10,8 +10,8 @@ import pytest
 
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate.figures import Tally
-from likely.engine.evaluate.robustness import VariedItem, figures, moved
-from likely.engine.evaluate.tasks import Choices, Item, Problem, Question, Row, Task, TaskSettings
+from likely.engine.evaluate.robustness import figures, moved
+from likely.engine.evaluate.tasks import Choices, Item, Problem, Question, Result, Row, Task, TaskSettings
 from likely.engine.evaluate.variations import Variation, contexts, order, typos, varied
 
 CHOICES = [{"context": f"What is item {i}?", "choices": ["red", "blue", "green"], "gold": i % 3} for i in range(20)]
@@ -107,10 +107,10 @@ def test_what_cannot_be_varied_is_refused() -> None:
 def test_figures_of_robustness_by_hand() -> None:
     """Three items; right: base 1 1 0, first variant 1 0 0, second 1 1 1."""
     log = np.log([[0.7, 0.3], [0.4, 0.6]])
-    base = {n: VariedItem(None, {"acc": a}, log[0]) for n, a in enumerate((1.0, 1.0, 0.0))}
-    first = {n: VariedItem(None, {"acc": a}, log[1]) for n, a in enumerate((1.0, 0.0, 0.0))}
-    second = {n: VariedItem(None, {"acc": a}, log[0] - 3) for n, a in enumerate((1.0, 1.0, 1.0))}
-    second[7] = VariedItem(None, {"acc": 0.0}, log[0])  # an item that the others lack
+    base = {n: Result(0, None, {"acc": a}, {"loglikelihoods": log[0]}) for n, a in enumerate((1.0, 1.0, 0.0))}
+    first = {n: Result(0, None, {"acc": a}, {"loglikelihoods": log[1]}) for n, a in enumerate((1.0, 0.0, 0.0))}
+    second = {n: Result(0, None, {"acc": a}, {"loglikelihoods": log[0] - 3}) for n, a in enumerate((1.0, 1.0, 1.0))}
+    second[7] = Result(0, None, {"acc": 0.0}, {"loglikelihoods": log[0]})  # an item that the others lack
     found = figures(base, [first, second], "typos", ["acc"])
     assert found["acc_typos"].mean == pytest.approx(2 / 3) and found["acc_typos"].n == 3
     change = found["acc_typos_change"]
