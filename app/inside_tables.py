@@ -52,8 +52,10 @@ class Words:
 def object_of(ids: Sequence[int], first: int, found: Mapping[str, Any]) -> str:
     """One JSON object: the ids, the first position that is looked at where it is not 0, and what was found by look."""
     begins = {"first": first} if first else {}
-    named = {KEYS.get(look, look): value for look, value in found.items()}
+    named = {KEYS.get(look, look): value for look, value in found.items() if look != "target"}
+    named |= found.get("target", {})  # its parts have names of their own
     units = ({"heads": NATS} if "heads" in found else {}) | ({"left_out": NATS} if "importance" in found else {})
+    units |= dict.fromkeys(("surprisal", "wrote", "sum", "left_out"), "bits") if "target" in found else {}
     return json_line({"ids": list(ids), **begins, **named}, **units)
 
 
@@ -239,12 +241,32 @@ def merges(found: Sequence[Sequence[bytes]], words: Words) -> Values:
     )
 
 
+WROTE = 11  # parts of the model that have a row
+
+
+def why(found: Any, words: Words) -> Values:
+    """Which parts wrote the difference of two words; how their ranks rose, and what they owe to earlier words."""
+    target, foil = (words.name(found[which]) for which in ("target", "foil"))
+    parts = sorted(found["wrote"], key=lambda row: -abs(row[1]))
+    rest = sum(nats for _, nats in parts[WROTE:])
+    rows = [*parts[:WROTE], *([(f"+ {len(parts) - WROTE} smaller", rest)] if parts[WROTE:] else [])]
+    lines = [f"sum {found['sum']:+.2f} bits: {found['surprisal'][0]:.1f} bits against {found['surprisal'][1]:.1f}"]
+    for which, name in enumerate((target, foil)):
+        ranks = [pair[which] for pair in found["rank"]]
+        lines.append(f"rank of {name} by layer: {' '.join(f'{rank:,}' for rank in ranks)}")
+    lost = sorted(found["left_out"], key=lambda left: -left[1])[:6]
+    needs = "  ".join(f"{words.name(words.ids[at])} {nats:.1f}" for at, nats in lost)
+    lines.append(f"bits of {target} lost without an earlier word: {needs or 'there is none'}")
+    return Values(f"which parts wrote the logit of {target} over {foil}, bits", rows, "\n".join(lines), "bits")
+
+
 FORMS: dict[str, Callable[[Any, Words], Grid | Values]] = {
     "lens": lens,
     "heads": heads,
     "scores": scores,
     "attention": attention,
     "attribution": attribution,
+    "target": why,
     "ablate": ablation,
     "patch": patching,
     "importance": importance,

@@ -56,6 +56,10 @@ class Head(click.ParamType):
     metavar="ID",
     help="Of an attribution: as a difference to this token. Of a patch: the token that is not the answer.",
 )
+@click.option(
+    "--target", metavar="WORD", help="Why WORD comes next: rank by layer, what wrote it, earlier words it needs; bits."
+)
+@click.option("--foil", metavar="WORD", help="What WORD is compared with; the likeliest other token if left out.")
 @click.option("--ablate", type=Head(), help="What the next token's logit is without one head.")
 @click.option("--patch", metavar="TEXT", help="A corrupted TEXT of as many tokens: where does the answer come back?")
 @click.option(
@@ -103,6 +107,7 @@ def command(
     \b
     likely inside "The capital of France is"
     likely inside "The capital of France is" --attention 17.5
+    likely inside "The capital of France is" --target Paris --foil London
     likely inside "The capital of France is" --patch "The capital of Italy is"
     likely inside "The capital of France is" --save inside.safetensors --keep 'layers.*.residual'
     likely inside --neighbours 3504 --centred --json

@@ -6,8 +6,9 @@ from typing import Any
 import click
 import numpy as np
 
+from likely.app.units import bits
 from likely.engine.errors import ParameterError
-from likely.engine.inside import attribution, heads, importance, lens, patching, steering, tuned_lens
+from likely.engine.inside import attribution, causes, heads, importance, lens, patching, steering, tuned_lens
 from likely.engine.inside.embeddings import EmbeddingTable
 from likely.engine.inside.looks import (
     Ablation,
@@ -26,6 +27,7 @@ from likely.engine.inside.relations import accuracies, summands
 from likely.engine.inside.sink import without_first
 from likely.engine.inside.subject import InspectedText, subject, transformer
 from likely.engine.inside.tokenisation import tokenisation
+from likely.engine.inside.why import Omission, Why, written
 from likely.engine.prompt import single_turn
 from likely.engine.session import Session
 
@@ -71,6 +73,43 @@ def _kept(weights: np.ndarray, given: Options) -> np.ndarray:
 
 def _attribution(session: Session, text: InspectedText, given: Options) -> Attribution:
     return attribution.attribution(text, against=given["against"])
+
+
+def _target(session: Session, text: InspectedText, given: Options) -> dict[str, Any]:
+    target = _token(session, given["target"])
+    foil = None if given["foil"] is None else _token(session, given["foil"])
+    marks = frozenset(id for id in {*text.ids} if session.tokenizer.is_special(id))
+    answer, *omissions = (
+        event for event in causes.why(session, text.ids, target, foil, skipped=marks) if event is not None
+    )
+    assert isinstance(answer, Why)
+    layers, heads = answer.wrote.heads.shape
+    rows = written(answer.wrote, layers * (heads + 1))
+    return {
+        "target": answer.target,
+        "foil": answer.foil,
+        "surprisal": [bits(-nats) for nats in answer.logprobs],
+        "rank": answer.ranks.tolist(),
+        "wrote": [(row.name, bits(row.nats)) for row in rows],
+        "sum": bits(sum(row.nats for row in rows)),
+        "left_out": [
+            (left.start, bits(left.nats))
+            for left in omissions
+            if isinstance(left, Omission) and left.stop - left.start == 1
+        ],
+    }
+
+
+def _token(session: Session, word: str) -> int:
+    """The token of a word, after a space where that is one, else as it is written; of a longer word its first."""
+    if not word:
+        raise ParameterError("--target and --foil want a word, as in --target Paris; got an empty one")
+    ways = [session.tokenizer.encode(text) for text in ((f" {word.strip()}", word) if word.strip() else (word,))]
+    ids = next((ids for ids in ways if len(ids) == 1), ways[0])
+    if len(ids) > 1:
+        first = session.tokenizer.decode(ids[:1], special=True)
+        click.echo(f"likely: {word.strip()} is {len(ids)} tokens here: its first, {first!r}, is taken", err=True)
+    return ids[0]
 
 
 def _ablate(session: Session, text: InspectedText, given: Options) -> Ablation:
@@ -134,6 +173,7 @@ LOOKS: dict[str, Callable[[Session, Any, Options], Any]] = {
     "attention": _attention,
     "rollout": _rollout,
     "attribution": _attribution,
+    "target": _target,
     "ablate": _ablate,
     "patch": _patch,
     "importance": _importance,

@@ -259,6 +259,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
     ),
     "inside": (
         OptionRule("", ("against",), needs=("attribution", "patch")),
+        OptionRule("", ("foil",), needs=("target",)),
         OptionRule("", ("centred",), needs=("neighbours",)),
         OptionRule("", ("output",), needs=("neighbours", "sum", "relations")),
         OptionRule("", ("without_first",), needs=("attention", "rollout")),

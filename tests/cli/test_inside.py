@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -50,6 +51,31 @@ def test_only_what_is_asked_for(inside: Likely) -> None:
     assert list(json.loads(inside("hello", "--json")[1])) == ["ids"]
     found = json.loads(inside("hello", "--json", "--attribution", "--against", "5")[1])["attribution"]
     assert found["against"] == 5 and abs(found["sum"] - found["logit"]) < 1e-4
+
+
+def test_why_one_word_and_not_another(inside: Likely) -> None:
+    found = json.loads(inside("hello", "--json", "--target", "x", "--foil", "q")[1])
+    assert list(found) == ["ids", "target", "foil", "surprisal", "rank", "wrote", "sum", "left_out", "units"]
+    assert found["target"] - found["foil"] == ord("x") - ord("q") and found["units"]["wrote"] == "bits"
+    assert np.shape(found["rank"]) == (4, 2) and len(found["wrote"]) == 3 * (4 + 1) + 1
+    raw = found["surprisal"]
+    assert sum(bits for _, bits in found["wrote"]) == pytest.approx(found["sum"])
+    assert found["sum"] == pytest.approx(raw[1] - raw[0], abs=1e-3)
+    assert sorted(position for position, _ in found["left_out"]) == [0, 1, 2, 3, 4]
+    turned = json.loads(inside("hello", "--json", "--target", "q", "--foil", "x")[1])
+    assert turned["sum"] == pytest.approx(-found["sum"], abs=1e-3)
+    assert turned["rank"] == [pair[::-1] for pair in found["rank"]]
+    out = inside("hello", "--target", "x", "--foil", "q")[1]
+    rows = re.findall(r"(?m)^(?:head|mlp|emb|\+) .*?(-?\d+\.\d{4})", out)
+    said = re.search(r"sum ([+-][\d.]+) bits", out)
+    assert said is not None and len(rows) == 12 and float(said[1]) == pytest.approx(sum(map(float, rows)), abs=0.01)
+    for args, line in (
+        (("--foil", "x"), "--foil goes with --target"), (("--target", "x", "--foil", "x"), "another than itself"),
+        (("--target", ""), "want a word"),
+    ):  # fmt: skip
+        code, _, err = inside("hello", *args)
+        assert code and line in err
+    assert "is 3 tokens here: its first" in inside("hello", "--target", "xyz")[2]
 
 
 def test_neighbours_need_no_text(inside: Likely) -> None:
