@@ -8,7 +8,7 @@ that began native and is read on by the graph is carried over, once. Knows no fi
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,24 +156,27 @@ class NativeModel:
             self._graph.made = self._graph.make()
         return self._graph.made
 
-    def expanding(self) -> Iterator[None]:
-        """Have the graph's matrices made, one at a time."""
-        for rows in native_graph.matrices(self.graph):
-            yield from rows.unpacking()
-
     def __call__(self, tokens: mx.array, cache: Cache | None = None) -> mx.array:
         return self.head(self.hidden(tokens, cache))
 
     def hidden(self, tokens: mx.array, cache: Cache | None = None, *, mask: Mask | None = None) -> mx.array:
-        fast = self._fast if mask is None else None
-        if cache is None and fast is not None:
-            return mx.array(fast.hidden(np.array(tokens), fast.make_cache(tokens.shape[1])))
-        if isinstance(cache, NativeCache):
-            if cache.graph is None and fast is not None:
-                cache.native.expected = cache.expected
-                return mx.array(fast.hidden(np.array(tokens), cache.native))
-            cache = cache.carried(self.graph)
-        return self.graph.hidden(tokens, cache, mask=mask)
+        read = None if mask is not None else self._native(tokens, cache)
+        if read is not None:
+            return mx.array(read[0].hidden(np.array(tokens), read[1]))
+        return self.graph.hidden(tokens, self._carried(cache), mask=mask)
+
+    def _native(self, tokens: mx.array, cache: Cache | None) -> tuple[PackedModel, PackedCache] | None:
+        """The call and the cache by which tokens are read; None where it is the graph that does."""
+        fast = self._fast
+        if fast is None or not (cache is None or (isinstance(cache, NativeCache) and cache.graph is None)):
+            return None
+        if cache is None:
+            return fast, fast.make_cache(tokens.shape[1])
+        cache.native.expected = cache.expected
+        return fast, cache.native
+
+    def _carried(self, cache: Cache | None) -> Cache | None:
+        return cache.carried(self.graph) if isinstance(cache, NativeCache) else cache
 
     def head(self, hidden: mx.array) -> mx.array:
         fast = self._fast
@@ -194,13 +197,20 @@ class NativeModel:
             return self.graph.make_cache(capacity, **how)  # type: ignore[arg-type]
         return NativeCache(self._plain.make_cache(capacity))
 
-    def inspect(self, tokens: mx.array, cache: Cache | None = None, *, emit: Emit | None = None) -> Activations:
-        return self.graph.inspect(
-            tokens, cache.carried(self.graph) if isinstance(cache, NativeCache) else cache, emit=emit
-        )
+    def inspect(
+        self, tokens: mx.array, cache: Cache | None = None, *, emit: Emit | None = None, layers: int | None = None
+    ) -> Activations:
+        """With `emit` by the graph. `layers`: how many are read, where nobody reads on from the cache."""
+        read = None if emit is not None else self._native(tokens, cache)
+        if read is None:
+            return self.graph.inspect(tokens, self._carried(cache), emit=emit)
+        fast = read[0] if layers is None else read[0].lower(layers)
+        states, final = fast.states(np.array(tokens), read[1])
+        return Activations([*map(mx.array, states)], [], mx.array(final))
 
     def lens(self, hidden: mx.array) -> mx.array:
-        return self.graph.lens(hidden)
+        fast = self._fast
+        return self.graph.lens(hidden) if fast is None else mx.array(fast.lens(np.array(hidden)))
 
     def crosses(self, cache: Cache, length: int) -> bool:
         return False  # frequencies that follow the length are refused

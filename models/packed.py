@@ -105,6 +105,7 @@ class PackedModel:
         c = config
         self.embed = self._matrix(names.path("embed"), c.vocab_size, c.width)
         self.out = self.embed if c.tied else self._matrix(names.path("head"), c.vocab_size, c.width)
+        self._norm = self._weights_of(names.path("norm"), c.width)
         self._layers = (_Layer * c.layers)(*map(self._layer, range(c.layers)))
         self._struct = _Model(
             c.layers,
@@ -122,7 +123,7 @@ class PackedModel:
             c.embed_scale,
             c.residual_scale,
             ctypes.addressof(self._layers),
-            self._vector(names.path("norm"), c.width),
+            self._norm.ctypes.data,
             ctypes.addressof(self.embed.struct),
             ctypes.addressof(self.out.struct),
         )
@@ -182,6 +183,30 @@ class PackedModel:
             out[:, first : first + part.shape[1]] = rows
         return out
 
+    def states(self, tokens: np.ndarray, cache: PackedCache) -> tuple[np.ndarray, np.ndarray]:
+        """The residual stream [layers + 1, B, T, C], before the first layer and after each, and `hidden`."""
+        (b, t), c = tokens.shape, self.config
+        states = np.empty((self._struct.layers + 1, b, t, c.width), np.float32)
+        out = np.empty((b, t, c.width), np.float32)
+        for first, part in self._parts(tokens, cache):
+            rows = np.empty((*part.shape, c.width), np.float32)
+            found = np.empty((len(states), *rows.shape), np.float32)
+            self._call(part, cache, rows, found)
+            out[:, first : first + part.shape[1]], states[:, :, first : first + part.shape[1]] = rows, found
+        return states, out
+
+    def lower(self, layers: int) -> "PackedModel":
+        """The first layers alone: of a cache that it read none of the others can read on."""
+        twin = copy.copy(self)
+        twin._struct = _Model.from_buffer_copy(self._struct)
+        twin._struct.layers = layers
+        return twin
+
+    def lens(self, hidden: np.ndarray) -> np.ndarray:
+        """Logits [..., V] as if the layers after `hidden` [..., C] did nothing."""
+        square = np.mean(np.square(hidden), axis=-1, keepdims=True)
+        return self.head(hidden / np.sqrt(square + np.float32(self.config.eps)) * self._norm)
+
     def head(self, hidden: np.ndarray) -> np.ndarray:
         """Logits [..., V] of hidden states [..., C]."""
         rows = np.ascontiguousarray(hidden, np.float32).reshape(-1, self.config.width)
@@ -217,7 +242,9 @@ class PackedModel:
             logits *= np.float32(c.logit_softcap)
         return logits
 
-    def _call(self, tokens: np.ndarray, cache: PackedCache, hidden: np.ndarray) -> None:
+    def _call(
+        self, tokens: np.ndarray, cache: PackedCache, hidden: np.ndarray, states: np.ndarray | None = None
+    ) -> None:
         b, t = tokens.shape
         starts = [text.length for text in cache.texts]
         self._turn(max(starts) + t)
@@ -241,6 +268,7 @@ class PackedModel:
             _at(position),
             ctypes.byref(texts),
             _at(hidden),
+            None if states is None else _at(states),
             _at(tasks),
             _at(work),
         )
@@ -314,11 +342,15 @@ class PackedModel:
         return stored
 
     def _vector(self, path: str, width: int) -> int:
+        return int(self._weights_of(path, width).ctypes.data)
+
+    def _weights_of(self, path: str, width: int) -> np.ndarray:
+        """Of a norm."""
         numbers = self._numbers(f"{path}.weight", width)
         if self.config.norm == "rms+1":
             numbers = numbers + np.float32(1)
         self._kept.append(numbers)
-        return int(numbers.ctypes.data)
+        return numbers
 
     def _numbers(self, name: str, width: int) -> np.ndarray:
         array = self._weights.get(name)

@@ -35,33 +35,25 @@ class UnpackedRows:
     @property
     def numbers(self) -> mx.array:
         """All of them; ConfigError where there is not the memory."""
-        for _ in self.unpacking():
-            pass
-        assert self.made is not None
+        if self.made is None:
+            if not self._keeps:
+                raise ConfigError(
+                    "attention weights, packed or windowed keys and training need these weights expanded, and there is "
+                    f"not the memory: start with LIKELY_PACKED={packed.OFF}, which keeps them packed in the graph"
+                )
+            self.made = self.cut(0, self.shape[0])
+            mx.eval(self.made)
         return self.made
-
-    def unpacking(self) -> Iterator[None]:
-        """Have all of them made, in pieces: new memory can cost more than what is written to it."""
-        if self.made is not None:
-            return
-        if not self._keeps:
-            raise ConfigError(
-                "attention weights, packed or windowed keys and training need these weights expanded, and there is not "
-                f"the memory: start with LIKELY_PACKED={packed.OFF}, which keeps them packed in the graph"
-            )
-        parts = []
-        for part in self._pieces(0, self.shape[0]):
-            parts.append(part)
-            yield
-        whole = parts[0] if len(parts) == 1 else mx.concatenate(parts)
-        mx.eval(whole)
-        self.made = whole
 
     def cut(self, start: int, stop: int) -> mx.array:
         """The rows [start, stop), which nothing keeps if they are not there already."""
-        return self.made[start:stop] if self.made is not None else mx.concatenate([*self._pieces(start, stop)])
+        if self.made is not None:
+            return self.made[start:stop]
+        parts = [*self._pieces(start, stop)]
+        return parts[0] if len(parts) == 1 else mx.concatenate(parts)
 
     def _pieces(self, start: int, stop: int) -> Iterator[mx.array]:
+        """In pieces: new memory can cost more than what is written to it."""
         step, before = max(1, AT_ONCE // self.shape[1]), 0
         for matrix in self.matrices:
             low, high = max(start - before, 0), min(stop - before, matrix.shape[0])

@@ -129,11 +129,6 @@ def command(
     decoding = read_strategy(strategy, draft_model, ngram, search, answers, constrained=is_constrained(values))
     if resample and (answers or 1) < 2:
         raise click.UsageError("--resample draws one of several answers: say of how many with -n")
-    if activation_bits is not None and decoding.NAME == "dola":
-        raise ParameterError(
-            "dola sets the last layer against lower ones, which come from the graph with exact activations: drop "
-            "--activation-bits or take another strategy"
-        )
     if raw and system:
         raise ParameterError(
             "--raw gives the model the prompt alone, so there is no place for --system: drop one of them"

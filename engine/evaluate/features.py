@@ -14,8 +14,9 @@ from likely.engine.session import Session
 from likely.metal import memory, mx
 from likely.models.cache import Cache
 from likely.models.model import LanguageModel
-from likely.models.native import NativeModel, as_graph
+from likely.models.native import NativeModel
 from likely.models.tap import TappedPass
+from likely.models.transformer import Transformer
 
 LONGEST = 512  # tokens of a text that are read
 
@@ -66,10 +67,7 @@ def averaging(
         raise ParameterError(f"layer must be 0 (the embedding) to {model.config.layers}, got {layer}")
     if getattr(model.config, "diffusion", None) is not None:
         pace = None
-    if layer is not None and isinstance(model, NativeModel):
-        for _ in model.expanding():
-            yield 0
-    cache, end = (model if layer is None else as_graph(model) or model).make_cache(), 0
+    cache, end = model.make_cache(), 0
     total = np.zeros(1, np.float32)
     while end < len(ids):
         if pace is not None:
@@ -88,10 +86,12 @@ def averaging(
 
 def _at_end_of(model: LanguageModel, layer: int, tokens: mx.array, cache: Cache) -> mx.array:
     """The hidden states [1, T, C] at a layer's end; those after it are not read."""
-    graph, layer = as_graph(model), layer % (model.config.layers + 1)
-    if graph is None:
+    layer %= model.config.layers + 1
+    if isinstance(model, NativeModel):
+        return model.inspect(tokens, cache, layers=max(layer, 1)).hidden[layer]
+    if not isinstance(model, Transformer):
         return model.inspect(tokens, cache).hidden[layer]
-    taken = TappedPass(graph, tokens, cache)
+    taken = TappedPass(model, tokens, cache)
     hidden = taken.x
     for index in range(max(layer, 1)):  # one at least: by it the cache knows how far it is
         taken.layer(index)

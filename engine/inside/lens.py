@@ -21,14 +21,8 @@ AT_ONCE = 256  # positions, or positions of several layers, whose logits stand i
 
 def states(subject: InspectedText) -> list[mx.array]:
     """The residual stream [1, N, C] before the first layer and after each."""
-    found: list[mx.array] = []
-
-    def keep(name: str, x: mx.array) -> mx.array:
-        if name == "embedding" or name.endswith(".residual"):
-            found.append(x)
-        return x
-
-    mx.eval(subject.open().run(keep))
+    found = subject.reading.inspect(mx.array([subject.ids[subject.first :]]), subject.before()).hidden
+    mx.eval(found)
     return found
 
 
@@ -54,7 +48,7 @@ def rows(
     final: _Final | None = None
     for low in range(0, len(stack), together):
         group = mx.stack(stack[low : low + together])
-        logits = subject.model.lens(group).astype(mx.float32)
+        logits = subject.reading.lens(group).astype(mx.float32)
         mx.eval(logits)
         for layer in logits if mx.default_device() != mx.cpu else np.asarray(logits):
             if final is None:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from likely.engine.errors import ContextOverflow, ParameterError
 from likely.engine.session import Session
 from likely.metal import mx
-from likely.models.native import as_graph
+from likely.models.cache import Cache
+from likely.models.model import LanguageModel
+from likely.models.native import NativeCache, as_graph
 from likely.models.tap import CHUNK, TappedPass
 from likely.models.transformer import Transformer
 
@@ -20,25 +22,41 @@ WEIGHTS = 1 << 28  # bytes that the attention of one layer may take
 
 @dataclass(frozen=True, slots=True)
 class InspectedText:
-    """A model and the ids [T] it reads; the positions that are looked at are first..T-1."""
+    """A model and the ids [T] it reads; the positions that are looked at are first..T-1.
+
+    `reader` is the same model as it reads faster, if it does.
+    """
 
     model: Transformer
     ids: tuple[int, ...]
     first: int = 0
+    reader: LanguageModel | None = None
 
     @property
     def positions(self) -> range:
         return range(self.first, len(self.ids))
 
-    def open(self) -> TappedPass:
-        """A pass over the positions that are looked at, after those before them."""
+    @property
+    def reading(self) -> LanguageModel:
+        """The model for whoever needs no more than its states and logits."""
+        return self.model if self.reader is None else self.reader
+
+    def before(self) -> Cache | None:
+        """The cache of `reading` that has read what stands before the positions that are looked at."""
         if not self.first:
-            return TappedPass(self.model, mx.array([self.ids]))
-        cache = self.model.make_cache(capacity=len(self.ids))
+            return None
+        cache = self.reading.make_cache(capacity=len(self.ids))
         cache.expected = len(self.ids)  # frequencies that follow the length are those of the whole text
         for low in range(0, self.first, CHUNK):
             part = self.ids[low : min(low + CHUNK, self.first)]
-            mx.eval(self.model.hidden(mx.array([part]), cache))
+            mx.eval(self.reading.hidden(mx.array([part]), cache))
+        return cache
+
+    def open(self) -> TappedPass:
+        """A pass over the positions that are looked at, after those before them."""
+        cache = self.before()
+        if isinstance(cache, NativeCache):
+            cache = cache.carried(self.model)
         return TappedPass(self.model, mx.array([self.ids[self.first :]]), cache)
 
     def whole(self, dtype: mx.Dtype | None = mx.float32) -> TappedPass:
@@ -59,7 +77,7 @@ def subject(session: Session, ids: Sequence[int], rows: int = ROWS) -> Inspected
         )
     model = transformer(session)
     rows = min(rows, max(1, WEIGHTS // (4 * model.config.heads * len(ids))))
-    return InspectedText(model, tuple(ids), max(0, len(ids) - rows))
+    return InspectedText(model, tuple(ids), max(0, len(ids) - rows), session.model)
 
 
 def transformer(session: Session) -> Transformer:

@@ -319,10 +319,11 @@ EXPORT long likely_forward_floats(const model_t *m, int rows, int positions) {
 }
 
 /* Reads `rows` tokens, each at its position of its text, those of one text one after another and ascending; their keys
- * and values are appended to the last span, which has room. hidden [rows, width]: after the last norm. `tasks` has room
- * for 2 rows numbers, `work` for `likely_forward_floats`. One caller at a time for what the last spans share. */
+ * and values are appended to the last span, which has room. hidden [rows, width]: after the last norm; states
+ * [layers + 1, rows, width]: before the first layer and after each, if not null. `tasks` has room for 2 rows numbers,
+ * `work` for `likely_forward_floats`. One caller at a time for what the last spans share. */
 EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const int *text, const int *position,
-                           const text_t *texts, float *hidden, int *tasks, float *work) {
+                           const text_t *texts, float *hidden, float *states, int *tasks, float *work) {
     int group = m->heads / m->kv_heads, together = larger(1, QUERIES / group), longest = 0;
     pass_t p = {.m = m, .rows = rows, .text = text, .position = position, .texts = texts};
     p.first = tasks, p.count = tasks + rows;
@@ -342,6 +343,9 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
     p.attended = work, work += rows * (long)m->heads * m->size;
     p.found = work, work += (long)p.tasks * m->kv_heads * p.parts * (2L + m->size) * QUERIES;
     embed(m, tokens, rows, p.x, work);
+    long stream = (long)rows * m->width;
+    if (states)
+        __builtin_memcpy(states, p.x, stream * sizeof(float));
     for (int i = 0; i < m->layers; i++) {
         static const additions_t none;
         const additions_t *beside = m->additions ? m->additions + i : &none;
@@ -367,10 +371,12 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
         p.hidden = p.normed, p.normed = gated;
         if (beside->shift)
             add_vector(beside->shift, rows, m->width, p.x);
+        if (states)
+            __builtin_memcpy(states + (i + 1) * stream, p.x, stream * sizeof(float));
     }
     p.weight = m->norm;
     each_row(norm_part, &p);
-    __builtin_memcpy(hidden, p.normed, (long)rows * m->width * sizeof(float));
+    __builtin_memcpy(hidden, p.normed, stream * sizeof(float));
 }
 
 /* Logits [rows, vocabulary] of hidden states; `work` has room as `likely_arranged` says for the larger of the width and

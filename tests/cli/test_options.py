@@ -21,7 +21,7 @@ run: --replay f !--seed 3 | p --steps 3 !--beam 2 | p --steps 3 !--answers 2 | p
 run: --replay x !--special | --replay x !--raw | x --preset greedy !--dynatemp-range 1
 run: p --resample --regex a !--choice b | p !--resample | p --resample --regex a !--temp 0.5 -n 2
 run: p --activation-bits 8 !--parallel tensor | p !--dry-base 2 | p !--mirostat-eta 0.2
-run: p !--repetition-context-size 3 | p !--activation-bits 8 --strategy "dola 2"
+run: p !--repetition-context-size 3
 fill: t --nbest 2 !--steps 3 | t --mcmc 2 !--save s | t --replay f !--seed 1 | t --mcmc 2 !--noise cosine
 fill: a !--nbest 0 | a --nbest 1 !--mcmc 1
 chat: !--stop x | --plain !--resume i | --plain !--server u | !--server-key k | --server u !--system s

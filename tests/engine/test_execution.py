@@ -21,6 +21,7 @@ from likely.engine.decode.guessing import Drafting, NGram
 from likely.engine.decode.strategies import parse
 from likely.engine.errors import CheckpointError, ConfigError, DataError
 from likely.engine.evaluate import activation_rounding
+from likely.engine.evaluate.features import mean_hidden
 from likely.engine.execution import GRAPH, NATIVE, PATHS
 from likely.engine.inside import steering
 from likely.engine.inside.attribution import attribution
@@ -128,6 +129,12 @@ def adapted(session: Session, folder: Path) -> Any:
     return found
 
 
+def by_layer(session: Session, folder: Path) -> Any:
+    seen = subject(session, TEXT[:40], rows=30)
+    contrasted = tokens(session, strategy=parse("dola 2"))
+    return list(lens(seen).kl), mean_hidden(session, TEXT[:40], 1), contrasted
+
+
 def uncertain(session: Session, folder: Path) -> Any:
     plain = load(session.info.path, precision=Precision(mx.float32, packed=False))
     Stack(session).add(with_posterior(session, write(plain, folder / "style", 1, modules=("q_proj",))))
@@ -147,7 +154,7 @@ def windowed(session: Session, folder: Path) -> Any:
 def looked_at(session: Session, folder: Path) -> Any:
     seen = subject(session, TEXT[:40])
     assert transformer(session) is seen.model
-    return list(lens(seen).kl), attribution(seen).sum
+    return attribution(seen).sum
 
 
 def tuned(session: Session, folder: Path) -> Any:
@@ -191,8 +198,8 @@ def shared(session: Session, folder: Path) -> Any:
 USES: dict[str, Use] = dict(
     zip(
         (path.use for path in PATHS),
-        (answers, measures, searches, guesses, bound, kept, turns, adapted, uncertain, packed_keys, windowed, looked_at,
-         tuned, fused, quantised, shared),
+        (answers, measures, searches, guesses, bound, kept, turns, adapted, by_layer, uncertain, packed_keys, windowed,
+         looked_at, tuned, fused, quantised, shared),
         strict=True,
     )
 )  # fmt: skip

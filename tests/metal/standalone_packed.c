@@ -22,7 +22,7 @@ void likely_bins(const float *x, int n, const scan_t *found, const int *ids, con
                  const float *edges, int *counts, double *sums, float *base);
 long likely_forward_floats(const model_t *m, int rows, int positions);
 void likely_forward(const model_t *m, int rows, const int *tokens, const int *text, const int *position,
-                    const text_t *texts, float *hidden, int *tasks, float *work);
+                    const text_t *texts, float *hidden, float *states, int *tasks, float *work);
 void likely_head(const model_t *m, const float *hidden, int rows, float *logits, float *work);
 
 static uint8_t arena[64 << 20] __attribute__((aligned(64)));
@@ -140,7 +140,7 @@ static void forward(void) {
     for (int i = 0; i < rows; i++)
         texts[i] = 0, positions[i] = i;
     float *hidden = room((long)rows * m.width * 4), *logits = room((long)rows * vocabulary * 4);
-    likely_forward(&m, rows, tokens, texts, positions, &text, hidden, room(rows * 8),
+    likely_forward(&m, rows, tokens, texts, positions, &text, hidden, 0, room(rows * 8),
                    room(likely_forward_floats(&m, rows, rows) * 4));
     likely_head(&m, hidden, rows, logits, room(likely_arranged(rows, m.width) * 4));
     out(logits, (long)rows * vocabulary * 4);

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from likely.metal import mx
-from likely.metal.attention import Mask
+from likely.metal.attention import Emit, Mask
 from likely.metal.packed import PackedMatrix
 from likely.models import native
 from likely.models.cache import Cache
@@ -154,10 +154,29 @@ def test_what_the_call_has_not_is_read_on_by_the_graph(models: tuple[Transformer
     same(fast(x[:, 26:30], cache), graph(x[:, 26:30], want))
     mask = Mask(window=4)
     same(fast.hidden(x, mask=mask), graph.hidden(x, mask=mask))
-    seen, expected = (m.inspect(x) for m in (fast, graph))
-    for got, hidden in zip(seen.hidden, expected.hidden, strict=True):
-        same(got, hidden)
-    same(fast.lens(seen.hidden[1]), graph.lens(expected.hidden[1]))
+    seen, expected = (m.inspect(x, emit=Emit(lse=True)) for m in (fast, graph))
+    for got, report in zip(seen.attention, expected.attention, strict=True):
+        assert got.lse is not None and report.lse is not None
+        same(got.lse, report.lse)
+
+
+def test_what_each_layer_gives_is_the_graphs_and_so_is_what_it_would_say(
+    models: tuple[Transformer, NativeModel],
+) -> None:
+    """Of several texts, more than one call reads, behind what was read; of the first layers alone."""
+    graph, fast = models
+    x, caches = text(300, 2), [model.make_cache() for model in models]
+    for low, high in ((0, 280), (280, 281), (281, 300)):
+        want, got = (model.inspect(x[:, low:high], cache) for model, cache in zip(models, caches, strict=True))
+        for one, other in zip(got.hidden, want.hidden, strict=True):
+            same(one, other)
+        same(fast.lens(got.hidden[1]), graph.lens(want.hidden[1]))
+        same(fast.head(got.final), graph.head(want.final))
+    assert caches[0].length == 300
+    lower = fast.inspect(x[:, :30], layers=2).hidden
+    assert len(lower) == 3
+    for one, other in zip(lower, graph.inspect(x[:, :30]).hidden, strict=False):
+        same(one, other)
 
 
 def test_what_is_on_the_graph_is_heard_with_a_cache_and_without() -> None:
@@ -241,7 +260,7 @@ def test_what_needs_the_graph_is_refused_in_a_line_where_there_is_no_memory_for_
     config = SAME["llama"]
     fast = native.build(config, in_numpy(flat(reference(config).parameters())), expandable=False)
     with pytest.raises(ConfigError, match="start with LIKELY_PACKED=off"):
-        fast.inspect(text(3))
+        fast.inspect(text(3), emit=Emit(lse=True))
 
 
 def test_the_bytes_that_a_text_needs_are_those_that_it_takes() -> None:
