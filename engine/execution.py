@@ -29,7 +29,7 @@ PATHS = (
     ExecutionPath("kept prefixes (--prefix-cache)", NATIVE, "keys and values are kept as they are"),
     ExecutionPath("two conversations by turns", NATIVE, "each has a cache, and nobody writes the weights"),
     ExecutionPath("adapters and directions (--adapter)", NATIVE, "low ranks stand beside products, in the same call"),
-    ExecutionPath("the logit lens, an embedding at a layer, dola", NATIVE, "the call hands out what each layer gives"),
+    ExecutionPath("the lens, a silent head, embeddings by layer, dola", NATIVE, "the call hands out what layers give"),
     ExecutionPath("an adapter's posterior (explain's ±)", GRAPH, "each row of a batch has weights of its own"),
     ExecutionPath("packed keys and values (--kv-bits)", GRAPH, "a native cache holds float32"),
     ExecutionPath("a window of keys", GRAPH, "a native cache holds every position"),

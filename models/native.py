@@ -1,7 +1,7 @@
 """A model that decodes by native code on packed weights (`models.packed`), behind the protocol of a language model.
 
 Reading, drawing and scoring go one call a pass. Whoever reads a text to measure it has activations as exact as float32;
-whoever draws asks for `drawing`, which has 16 bits of them and is faster. What that call has not (masks, an inside that
+whoever draws asks for `drawing`, which has 16 bits of them and is faster. What that call has not (masks, attention that
 is seen, packed or windowed keys, training) goes through the graph (`models.native_graph`), whose matrices are expanded
 when wanted; what stands on the graph (adapters, directions) the call has beside its products, from `renew` on. A cache
 that began native and is read on by the graph is carried over, once. Knows no files.
@@ -9,6 +9,7 @@ that began native and is read on by the graph is carried over, once. Knows no fi
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,17 @@ class NativeModel:
         found = native_graph.additions(self.graph)
         self._graph.alone = found is None
         self._graph.additions = PackedAdditions(found, self._plain.outputs) if found else None
+
+    def without(self, layer: int, head: int) -> "NativeModel | None":
+        """The same model for native passes, a head of which gives 0 at every position; None where there are none."""
+        if (found := native_graph.additions(self.graph)) is None:
+            return None
+        heads = np.ones(self.config.heads)
+        heads[head] = 0
+        twin = copy.copy(self)
+        twin._graph, twin._drawing = copy.copy(self._graph), None
+        twin._graph.additions = PackedAdditions(replace(found, heads={layer: heads}), self._plain.outputs)
+        return twin
 
     @property
     def _fast(self) -> PackedModel | None:

@@ -46,9 +46,10 @@ class Additions:
     layers: Sequence[Mapping[str, Sequence[LowRank]]]  # of each layer, by PRODUCTS
     ends: Mapping[str, Sequence[LowRank]] = field(default_factory=dict)  # by EMBED and HEAD
     after: Mapping[int, np.ndarray] = field(default_factory=dict)  # a layer -> what is added to what it gives, [C]
+    heads: Mapping[int, np.ndarray] = field(default_factory=dict)  # a layer -> what its heads are multiplied by, [H]
 
     def __bool__(self) -> bool:
-        return any(map(bool, self.layers)) or bool(self.ends) or bool(self.after)
+        return any(map(bool, (*self.layers, self.ends, self.after, self.heads)))
 
 
 class _Up(ctypes.Structure):
@@ -70,7 +71,7 @@ class _Addition(ctypes.Structure):
 class _Additions(ctypes.Structure):
     """`additions_t` of forward.h."""
 
-    _fields_ = tuple((name, ctypes.c_void_p) for name in (*PRODUCTS, "shift"))
+    _fields_ = tuple((name, ctypes.c_void_p) for name in (*PRODUCTS, "heads", "shift"))
 
 
 class _Room:
@@ -98,8 +99,9 @@ class PackedAdditions:
         for index, layer in enumerate(additions.layers):
             for product, changes in layer.items():
                 setattr(self._layers[index], product, self._addition(changes, outputs[product]))
-            if (vector := additions.after.get(index)) is not None:
-                self._layers[index].shift = self._numbers(vector)
+            for name, vectors in (("heads", additions.heads), ("shift", additions.after)):
+                if index in vectors:
+                    setattr(self._layers[index], name, self._numbers(vectors[index]))
         self.layers = ctypes.addressof(self._layers)
         ends = {
             end: self._addition(changes, outputs[end], table=end == EMBED) for end, changes in additions.ends.items()

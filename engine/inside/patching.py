@@ -20,7 +20,8 @@ from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
 from likely.models.cache import Cache
 from likely.models.layers import bare
-from likely.models.tap import TappedPass
+from likely.models.native import NativeModel
+from likely.models.tap import Tap, TappedPass
 from likely.models.transformer import Transformer
 
 Array = mx.array
@@ -30,12 +31,17 @@ TOGETHER = 4096  # tokens of heads' patches that go through the layers side by s
 def ablate(subject: InspectedText, layer: int, head: int) -> Ablation:
     """Silence one head at every position: its output is 0. ParameterError where there is no such head."""
     check(subject.model, layer, head)
+    reading, name = subject.reading, f"layers.{layer}.heads"
     silent = mx.arange(subject.model.config.heads)[:, None] == head
-    intact = _logits(subject.model, subject.whole().run(lambda name, x: x))
-    name = f"layers.{layer}.heads"
-    ablated = _logits(
-        subject.model, subject.whole().run(lambda at, x: mx.where(silent, 0, x).astype(x.dtype) if at == name else x)
-    )
+    if isinstance(reading, NativeModel) and (without := reading.without(layer, head)) is not None:
+        tokens = mx.array([subject.ids])
+        intact, ablated = (model.head(model.hidden(tokens)[:, -1])[0] for model in (reading, without))
+    else:
+        taps: tuple[Tap, Tap] = (
+            lambda at, x: x,
+            lambda at, x: mx.where(silent, 0, x).astype(x.dtype) if at == name else x,
+        )
+        intact, ablated = (_logits(subject.model, subject.whole().run(tap)) for tap in taps)
     token = int(mx.argmax(intact))
     return Ablation(float(intact[token]), float(ablated[token] - intact[token]), token)
 

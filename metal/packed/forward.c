@@ -360,6 +360,8 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
             share(join_part, &p, p.tasks);
         else
             join_part(&p, 0);
+        for (long j = 0; beside->heads && j < (long)rows * m->heads * m->size; j++)
+            p.attended[j] *= beside->heads[j / m->size % m->heads];
         add_product(&layer->out, beside->out, layer->attn_post_norm, p.attended, &p, work);
         p.weight = layer->mlp_norm;
         each_row(norm_part, &p);

@@ -30,6 +30,7 @@ typedef struct {
 /* Of a layer; each may be null. */
 typedef struct {
     const addition_t *qkv, *out, *gate_up, *down;
+    const float *heads; /* [heads]: what the output of each is multiplied by */
     const float *shift; /* [width]: onto the residual stream after it */
 } additions_t;
 

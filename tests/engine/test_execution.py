@@ -26,6 +26,7 @@ from likely.engine.execution import GRAPH, NATIVE, PATHS
 from likely.engine.inside import steering
 from likely.engine.inside.attribution import attribution
 from likely.engine.inside.lens import lens
+from likely.engine.inside.patching import ablate
 from likely.engine.inside.subject import subject, transformer
 from likely.engine.prefix import Prefixes
 from likely.engine.quantize import Settings, quantize
@@ -132,7 +133,9 @@ def adapted(session: Session, folder: Path) -> Any:
 def by_layer(session: Session, folder: Path) -> Any:
     seen = subject(session, TEXT[:40], rows=30)
     contrasted = tokens(session, strategy=parse("dola 2"))
-    return list(lens(seen).kl), mean_hidden(session, TEXT[:40], 1), contrasted
+    silent = ablate(seen, 1, 2)
+    assert abs(silent.effect) > 1e-3
+    return list(lens(seen).kl), [silent.logit, silent.effect], mean_hidden(session, TEXT[:40], 1), contrasted
 
 
 def uncertain(session: Session, folder: Path) -> Any:

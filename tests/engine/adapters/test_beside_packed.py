@@ -48,7 +48,7 @@ class Merged(Exact):
 def test_adapters_and_directions_stand_beside_packed_products(name: str) -> None:
     """Two LoRA on the same products at other weights, a bias, DoRA, the embedding and the head, two directions.
 
-    At once and token by token; weighed anew, taken off; nothing of it needs the weights unpacked.
+    At once and token by token, and without a head; weighed anew, taken off; nothing of it needs the weights unpacked.
     """
     net = built(name)
     model, base = natively(name, net), np.array(natively(name, net)(mx.array([text(9)])))
@@ -78,6 +78,12 @@ def test_adapters_and_directions_stand_beside_packed_products(name: str) -> None
         assert off(model(mx.array(texts)), want) < CLOSE
         got = [model(mx.array(texts)[:, low:high], cache) for low, high in ((0, 6), (6, 7), (7, 9))]
         assert off(mx.concatenate(got, axis=1), want) < CLOSE
+        silent = model.without(1, 2)
+        assert silent is not None
+        mixed, bias = exact.parts[1, "o"]
+        size = net.config.head_size
+        exact.parts[1, "o"] = mixed * (np.arange(mixed.shape[1]) // size != 2), bias
+        assert off(silent(mx.array(texts)), np.stack([exact(one) for one in texts])) < CLOSE
 
     check({0: 1.0, 1: -0.5, 2: 1.0}, 0.3)
     lora.rescale(wide, 0.25), lora.rescale(some, 2.0), lora.detach(rows)
