@@ -13,6 +13,7 @@ from pathlib import Path
 
 from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.heat import visible
+from likely.app.scoreboard import scale
 from likely.engine.evaluate.calibration import Bin, reliability
 from likely.engine.evaluate.figures import ComparedMeasure, Tally, comparisons, left_out
 from likely.engine.statistics.estimates import Estimate
@@ -79,7 +80,7 @@ def _figures(tallies: dict[str, Tally]) -> str:
     rows = ["<tr><th>measure<th>model<th>value<th>95 %<th>items<th></tr>"]
     for name in names:
         shown = {model: found[name] for model, found in figures.items() if name in found}
-        low, high = _range(list(shown.values()))
+        low, high = scale(shown.values())
         for index, (model, found) in enumerate(shown.items()):
             bounds = found.interval
             bar = _bar(found, low, high, COLOURS[list(figures).index(model) % len(COLOURS)])
@@ -87,13 +88,6 @@ def _figures(tallies: dict[str, Tally]) -> str:
             cells = f"<td>{escape(name) if not index else ''}<td>{escape(model)}<td class=n>{_number(found.mean)}"
             rows.append(f"<tr>{cells}<td>{span}<td class=n>{found.n}<td>{bar}</tr>")
     return f"<table>{''.join(rows)}</table>"
-
-
-def _range(found: Sequence[Estimate]) -> tuple[float, float]:
-    ends = [x for each in found for x in (*each.interval, each.mean) if math.isfinite(x)]
-    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
-    space = (high - low or 1.0) * 0.08
-    return low - space, high + space
 
 
 def _bar(found: Estimate, low: float, high: float, colour: str) -> str:

@@ -4,7 +4,7 @@ Plain data and what keeps it while items come. No model, no mlx.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from likely.app.evaluations import Cell, Evaluation, Evaluations
@@ -13,6 +13,7 @@ from likely.engine.statistics.estimates import Change, Estimate, holm
 from likely.engine.statistics.measures import measure
 
 SHOWN = 60  # evaluations, the latest
+ROOM = 0.08  # of a range, on either side
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +119,11 @@ def half(estimate: Estimate) -> float:
     """Half of the 95 % interval; infinite for one item."""
     low, high = estimate.interval
     return (high - low) / 2 if math.isfinite(high - low) else math.inf
+
+
+def scale(estimates: Iterable[Estimate]) -> tuple[float, float]:
+    """The range that shows every interval, with some room beside."""
+    ends = [x for estimate in estimates for x in (*estimate.interval, estimate.mean) if math.isfinite(x)]
+    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
+    room = (high - low or 1.0) * ROOM
+    return low - room, high + room

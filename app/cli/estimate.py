@@ -1,6 +1,6 @@
 """`likely estimate`: what few rows are worth: curves, transfer, starts that learn faster, bounds on the risk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ import click
 
 from likely.app.cli import estimate_text as text
 from likely.app.cli.opening import Progress, RuledCommand
+from likely.app.cli.table_options import options
 from likely.app.cli.tune_search import going_on, show_trial
 from likely.app.training_plan import duration
 from likely.app.units import PER_TOKEN, json_line
@@ -39,19 +40,15 @@ class Numbers(click.ParamType):
             self.fail(f"takes whole numbers with commas between them such as 20,40,80, got {value!r}", param, ctx)
 
 
-def training(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that every verb of trainings has."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="One object an event on stdout."),
-        click.option("--dry-run", is_flag=True, help="Say how many trainings that is and what they cost, and stop."),
-        click.option("--out", default="estimate", show_default=True, help="The folder of the journal."),
-        click.option(
-            "--config", "-c", type=click.Path(path_type=Path, dir_okay=False),
-            help="Options of the trainings, those of likely tune, from a TOML file.",
-        ),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+training = options(  # of every verb of trainings
+    click.option(
+        "--config", "-c", type=click.Path(path_type=Path, dir_okay=False),
+        help="Options of the trainings, those of likely tune, from a TOML file.",
+    ),
+    click.option("--out", default="estimate", show_default=True, help="The folder of the journal."),
+    click.option("--dry-run", is_flag=True, help="Say how many trainings that is and what they cost, and stop."),
+    click.option("--json", "as_json", is_flag=True, help="One object an event on stdout."),
+)  # fmt: skip
 
 
 @click.group()

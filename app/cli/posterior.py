@@ -1,44 +1,33 @@
 """`likely posterior`: a posterior over an adapter's weights, kept beside it, for error bars on what it says."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from likely.app.cli.opening import Progress
+from likely.app.cli.table_options import options
 from likely.app.heat import one_line
 from likely.app.units import NATS, bits, json_line
 
 if TYPE_CHECKING:
     from likely.engine.posterior.stored import FitFacts
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 ABOVE_0 = click.FloatRange(0, min_open=True)
 adapter_argument = click.argument("adapter", type=click.Path(path_type=Path, file_okay=False))
 
 
-def fitting_options(rows: bool) -> Callable[[Command], Command]:
-    """The options that all fits have; with `rows` also those of fits that read rows of data."""
-
-    def added(command: Command) -> Command:
-        options = [
-            click.option("--model", "-M", default="", help="Its base, if not the one that its directory names."),
-            click.option("--json", "as_json", is_flag=True, help="One object on stdout."),
-        ]
-        if rows:
-            options += [
-                click.option("--data", default="", help="Its rows, if not those that its directory names."),
-                click.option("--map", "mapped", multiple=True, metavar="THEIRS=OURS", help="As of likely tune."),
-                click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of what is drawn."),
-            ]
-        for option in options:
-            command = option(command)
-        return command
-
-    return added
+base_options = options(
+    click.option("--json", "as_json", is_flag=True, help="One object on stdout."),
+    click.option("--model", "-M", default="", help="Its base, if not the one that its directory names."),
+)
+fitting_options = options(  # of fits that read rows
+    click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of what is drawn."),
+    click.option("--map", "mapped", multiple=True, metavar="THEIRS=OURS", help="As of likely tune."),
+    click.option("--data", default="", help="Its rows, if not those that its directory names."),
+    base_options,
+)
 
 
 @click.group()
@@ -62,7 +51,7 @@ def command() -> None:
     "--prior-precision", type=ABOVE_0, metavar="NUMBER", help="Of the weights; if left out, that of the most evidence."
 )
 @click.option("--draws", default=1, show_default=True, type=click.IntRange(1, 100), help="Tokens drawn at each target.")
-@fitting_options(rows=True)
+@fitting_options
 def laplace(
     adapter: Path,
     structure: str,
@@ -101,7 +90,7 @@ def laplace(
 @adapter_argument
 @click.option("--steps", default=100, show_default=True, type=click.IntRange(2), help="Of training on.")
 @click.option("--rate", type=ABOVE_0, metavar="NUMBER", help="Learning rate; if left out, half of the adapter's own.")
-@fitting_options(rows=True)
+@fitting_options
 def swag(
     adapter: Path,
     steps: int,
@@ -129,7 +118,7 @@ def swag(
 @command.command()
 @adapter_argument
 @click.argument("others", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
-@fitting_options(rows=False)
+@base_options
 def ensemble(adapter: Path, others: tuple[Path, ...], model: str, as_json: bool) -> None:
     """Join ADAPTER and OTHERS, trained alike from other seeds, as members with equal weights.
 

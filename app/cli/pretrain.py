@@ -11,7 +11,7 @@ import click
 from likely.app.awake import kept_awake
 from likely.app.cli.opening import Progress, RuledCommand
 from likely.app.cli.table_options import table_options
-from likely.app.cli.training import follow, leave, sign_of, watch
+from likely.app.cli.training import follow, leave, sign_of, training_options, watch
 from likely.app.heat import one_line
 from likely.app.interruption import stopped_by_signals
 from likely.app.training_kind import look_at
@@ -25,12 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command("pretrain", cls=RuledCommand)
-@click.argument("data", required=False)
-@click.option("--config", "-c", type=click.Path(path_type=Path, dir_okay=False), help="Options from a TOML file.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
-@click.option("--screen", is_flag=True, help="Watch it on the full screen, instead of a line of progress.")
-@click.option("--json", "as_json", is_flag=True, help="One object an event on stdout.")
+@training_options
 @table_options(PretrainConfig)
 def command(
     data: str | None, config: Path | None, resume: bool, dry_run: bool, screen: bool, as_json: bool, **values: Any

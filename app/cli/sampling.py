@@ -4,19 +4,18 @@ The flags come from the engine's table of parameters, so they are named once.
 """
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from likely.app.cli.table_options import options
 from likely.app.limits import Limits
 from likely.engine.errors import ParameterError
 from likely.engine.presets import ORDERS, PARAMETERS, PRESETS, read, recipe
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Parameter
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_PRESET = "balanced"
 MAX_TOKENS = 2048  # a model that never ends its answer is stopped there
@@ -32,35 +31,28 @@ class ParameterValue(click.ParamType):
         return read(self.parameter.name, value) if isinstance(value, str) else float(value)
 
 
-def sampling_options(command: Command) -> Command:
-    """`draw_options`, and those of a text that is drawn from left to right."""
-    limits = [
-        click.option("--max-tokens", "-m", type=click.IntRange(1),
-                     help=f"Draw at most so many tokens. Default: {MAX_TOKENS}."),
-        click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
-    ]  # fmt: skip
-    for option in reversed(limits):
-        command = option(command)
-    return draw_options(command)
+def _help(text: str, low: float, high: float, off: float | None) -> str:
+    return f"{text[0].upper()}{text[1:]} ({low:g} to {high:g}{'' if off is None else f'; {off:g} is off'})."
 
 
-def draw_options(command: Command) -> Command:
-    """Add the sampling flags to a command; their values arrive as keyword arguments for `read_recipe`."""
-    options = [
-        click.option("--preset", type=click.Choice(list(PRESETS)), help=f"Named settings. Default: {DEFAULT_PRESET}."),
-        click.option("--order", type=click.Choice(list(ORDERS)), default="mlx-lm", show_default=True,
-                     help="The order in which the transforms run."),
-        *(
-            click.option(p.flag, p.name, type=ParameterValue(p), help=_help(p.help, p.low, p.high, p.off))
-            for p in PARAMETERS.values()
-        ),
-        click.option("--logit-bias", "bias", multiple=True, metavar="ID=BIAS",
-                     help="Added to a token's logit; repeatable."),
-        click.option("--seed", type=click.IntRange(0), help="The same seed gives the same tokens on one machine."),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+draw_options = options(  # whose values `read_recipe` reads
+    click.option("--preset", type=click.Choice(list(PRESETS)), help=f"Named settings. Default: {DEFAULT_PRESET}."),
+    click.option("--order", type=click.Choice(list(ORDERS)), default="mlx-lm", show_default=True,
+                 help="The order in which the transforms run."),
+    *(
+        click.option(p.flag, p.name, type=ParameterValue(p), help=_help(p.help, p.low, p.high, p.off))
+        for p in PARAMETERS.values()
+    ),
+    click.option("--logit-bias", "bias", multiple=True, metavar="ID=BIAS",
+                 help="Added to a token's logit; repeatable."),
+    click.option("--seed", type=click.IntRange(0), help="The same seed gives the same tokens on one machine."),
+)  # fmt: skip
+sampling_options = options(  # of a text that is drawn from left to right
+    draw_options,
+    click.option("--max-tokens", "-m", type=click.IntRange(1),
+                 help=f"Draw at most so many tokens. Default: {MAX_TOKENS}."),
+    click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
+)  # fmt: skip
 
 
 def says_recipe(values: Mapping[str, Any]) -> bool:
@@ -108,7 +100,3 @@ def _bias(entry: str) -> tuple[int, float]:
     if not 0 <= pair[0] < 2**31 or pair[1] != pair[1]:
         raise ParameterError(f"--logit-bias must be the id of a token and a number, got {entry!r}")
     return pair
-
-
-def _help(text: str, low: float, high: float, off: float | None) -> str:
-    return f"{text[0].upper()}{text[1:]} ({low:g} to {high:g}{'' if off is None else f'; {off:g} is off'})."

@@ -1,11 +1,12 @@
 """Options of searches: short for a strategy's text form, which `--strategy` takes as it is."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from likely.app.cli.table_options import options
 from likely.engine import choices
 from likely.engine.decode.beam import CONSTRAINED_PENALTY, EARLY, Beam, DiverseBeam
 from likely.engine.decode.exact import ExactMode
@@ -19,12 +20,7 @@ from likely.engine.whole_file import read_whole
 if TYPE_CHECKING:
     from likely.engine.session import Session
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def search_options(command: Command) -> Command:
-    """Add the flags; their values arrive as `beam`, `length_penalty`, `early_stopping`, `groups`, and so on."""
-    options = [
+search_options = options(
         click.option("--beam", type=int, metavar="K", help="Search with K beams: the K likeliest texts, best first."),
         click.option("--length-penalty", type=float,
                      help="A score is log p / tokens to this power. Default, --strategy's too: 1, constrained 0."),
@@ -42,10 +38,7 @@ def search_options(command: Command) -> Command:
         click.option("--choice", multiple=True, metavar="TEXT",
                      help="An answer that is one of these, drawn by its share of their probability; repeatable."),
         click.option("--eos", type=click.IntRange(0), multiple=True, metavar="ID", help="One more end of text."),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+)  # fmt: skip
 
 
 def read_search(values: Mapping[str, Any]) -> Strategy | None:

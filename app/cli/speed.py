@@ -1,11 +1,11 @@
 """Options that change how fast an answer comes and what it holds in memory: speculation and the cache's precision."""
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from likely.app.cli.table_options import options
 from likely.engine.decode.guessing import Drafting, NGram
 from likely.engine.decode.strategies import forms, parse
 from likely.engine.decode.strategy import Strategy
@@ -14,27 +14,19 @@ from likely.engine.errors import ParameterError
 if TYPE_CHECKING:
     from likely.engine.session import Session
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def speed_options(command: Command) -> Command:
-    """Add the flags; their values arrive as `strategy`, `draft_model`, `ngram`, `prefix_cache`, `kv_bits` and so on."""
-    options = [
-        click.option("--strategy", metavar="NAME ...", help=f"How tokens are found: {forms()}."),
-        click.option("--draft-model", metavar="MODEL", help="A smaller model of the same tokenizer guesses ahead."),
-        click.option("--ngram", is_flag=True, help="Guess ahead what followed earlier in the text."),
-        click.option("--prefix-cache", is_flag=True, help="Keep what the model remembers of prompts for the next run."),
-        click.option("--kv-bits", type=click.Choice(["4", "8"]), help="Pack the cache's older keys and values."),
-        click.option(
-            "--kv-budget",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="MB",
-            help="Most that keys and values may take: an answer ends before the next would not fit.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+speed_options = options(
+    click.option("--strategy", metavar="NAME ...", help=f"How tokens are found: {forms()}."),
+    click.option("--draft-model", metavar="MODEL", help="A smaller model of the same tokenizer guesses ahead."),
+    click.option("--ngram", is_flag=True, help="Guess ahead what followed earlier in the text."),
+    click.option("--prefix-cache", is_flag=True, help="Keep what the model remembers of prompts for the next run."),
+    click.option("--kv-bits", type=click.Choice(["4", "8"]), help="Pack the cache's older keys and values."),
+    click.option(
+        "--kv-budget",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="MB",
+        help="Most that keys and values may take: an answer ends before the next would not fit.",
+    ),
+)
 
 
 def cache_options(kv_bits: str | None, kv_budget: float | None, prefix_cache: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Flags of a verb, made of a table of its options (`engine.options`): their names, types, ranges and help."""
+"""Flags that several verbs have: given as a list, or made of a table of options (`engine.options`)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
@@ -7,6 +7,17 @@ from typing import Any, TypeVar, get_type_hints
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Several options as one decorator; help lists them in this order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(decorators):
+            command = option(command)
+        return command
+
+    return add
 
 
 def table_options(

@@ -4,11 +4,13 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from likely.app.cli.opening import Progress, on_terminal
+from likely.app.cli.table_options import options
 from likely.app.interruption import INTERRUPTED
 from likely.app.training_plan import duration
 from likely.app.units import bits, json_line
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
     from likely.app.training_kind import TrainingConfig
     from likely.engine.tune.control import Ended
     from likely.engine.tune.run import TrainingRun
+
+
+training_options = options(
+    click.argument("data", required=False),
+    click.option("--config", "-c", type=click.Path(path_type=Path, dir_okay=False), help="Options from a TOML file."),
+    click.option("--resume", is_flag=True, help="Go on with the run in --out."),
+    click.option("--dry-run", is_flag=True, help="Say what would be done, and stop."),
+    click.option("--screen", is_flag=True, help="Watch it on the full screen, instead of a line of progress."),
+    click.option("--json", "as_json", is_flag=True, help="One object an event on stdout."),
+)
 
 
 def watch(config: "TrainingConfig", resume: bool) -> NoReturn:

@@ -14,7 +14,7 @@ from likely.app import heat
 from likely.app.awake import kept_awake
 from likely.app.cli.opening import Progress, RuledCommand
 from likely.app.cli.table_options import table_options
-from likely.app.cli.training import follow, leave, sign_of, watch
+from likely.app.cli.training import follow, leave, sign_of, training_options, watch
 from likely.app.interruption import stopped_by_signals
 from likely.app.training_plan import describe, outcome
 from likely.app.units import PER_TOKEN, json_line
@@ -28,17 +28,12 @@ if TYPE_CHECKING:
 
 
 @click.command("tune", cls=RuledCommand)
-@click.argument("data", required=False)
-@click.option("--config", "-c", type=click.Path(path_type=Path, dir_okay=False), help="Options from a TOML file.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@training_options
 @click.option(
     "--search",
     type=click.Path(exists=True, path_type=Path, dir_okay=False),
     help="Choose options by cross-validation over the [grid] of a TOML file, then train on all rows with them.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
-@click.option("--screen", is_flag=True, help="Watch it on the full screen, instead of a line of progress.")
-@click.option("--json", "as_json", is_flag=True, help="One object an event on stdout.")
 @table_options(Config, RENAMED)
 def command(
     data: str | None, config: Path | None, resume: bool, search: Path | None, dry_run: bool, screen: bool,

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
-from likely.app.scoreboard import Score, Scoreboard, half
+from likely.app.scoreboard import Score, Scoreboard, half, scale
 from likely.app.tui.base import cells
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.engine.statistics.estimates import TOO_FEW
@@ -19,7 +19,6 @@ from likely.engine.statistics.estimates import TOO_FEW
 NAME, ITEMS, FIGURE, VERDICT, GAP = 22, 9, 12, 10, 2
 WHISKER, LEAST = 15, 8  # cells
 VERDICTS = {"better": "▲ better", "worse": "▼ worse", "not seen": "not seen", TOO_FEW: "too few"}
-ROOM = 0.08  # of a row's range, on either side
 
 
 class ScoreTable(LineWidget, can_focus=True):
@@ -168,7 +167,7 @@ class ScoreTable(LineWidget, can_focus=True):
             Segment(cells.pad(cells.clean(task), name - 2), style),
             Segment(cells.pad(items + " " * GAP, ITEMS, right=True), look.faint),
         ]
-        low, high = scale(known)
+        low, high = scale(score.estimate for score in known)
         reference = scores[0].estimate.mean if scores and scores[0] is not None else math.nan
         for index in shown:
             size = self._wide(index, whisker, shown)
@@ -258,11 +257,3 @@ def number(x: float) -> str:
         if abs(round(x, digits)) < bound:
             return f"{x:.{digits}f}"
     return f"{x:.0e}"
-
-
-def scale(scores: Sequence[Score]) -> tuple[float, float]:
-    """The range that shows every interval of a row."""
-    ends = [x for score in scores for x in (*score.estimate.interval, score.estimate.mean) if math.isfinite(x)]
-    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
-    room = (high - low or 1.0) * ROOM
-    return low - room, high + room
