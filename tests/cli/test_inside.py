@@ -66,7 +66,7 @@ def test_why_one_word_and_not_another(inside: Likely) -> None:
     assert turned["sum"] == pytest.approx(-found["sum"], abs=1e-3)
     assert turned["rank"] == [pair[::-1] for pair in found["rank"]]
     out = inside("hello", "--target", "x", "--foil", "q")[1]
-    rows = re.findall(r"(?m)^(?:head|mlp|emb|\+) .*?(-?\d+\.\d{4})", out)
+    rows = re.findall(r"(?m)^(?:head|mlp|emb\S*|\+) .*?(-?\d+\.\d{4})", out)
     said = re.search(r"sum ([+-][\d.]+) bits", out)
     assert said is not None and len(rows) == 12 and float(said[1]) == pytest.approx(sum(map(float, rows)), abs=0.01)
     for args, line in (
