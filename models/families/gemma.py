@@ -29,7 +29,8 @@ def common(keys: Keys, model_type: str, **differs: Any) -> dict[str, Any]:
         raise keys.bad(f"hidden_act and hidden_activation say {named} and {activation}")
     eps = keys.number("rms_norm_eps", 1e-6)
     fields = llama.common(keys, model_type, eps=eps, activation=activation, **differs)
-    extra = {"norm": "rms+1", "tied": keys.flag("tie_word_embeddings", True), "embed_scale": fields["width"] ** 0.5}
+    scale = max(fields["width"], 0) ** 0.5  # a width below one is refused where all is checked
+    extra = {"norm": "rms+1", "tied": keys.flag("tie_word_embeddings", True), "embed_scale": scale}
     return fields | extra | llama.biased(keys)
 
 

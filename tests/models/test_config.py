@@ -72,6 +72,7 @@ def test_other_families_say_what_is_wrong_too() -> None:
         (SAME["gpt-2"] | {"n_ctx": 64}, r"n_ctx and n_positions \(128\) differ"),
         (SAME["gpt-2"] | {"scale_attn_by_inverse_layer_idx": True}, "must be False here"),
         (SAME["smollm 3"] | {"no_rope_layers": [1]}, "no_rope_layers has 1 entries for 4 layers"),
+        (SAME["gemma 3"] | {"hidden_size": -48, "num_attention_heads": 2, "head_dim": 8}, "width must be 1 or more"),
         (SAME["mixtral"] | {"num_experts_per_tok": 9}, "9 of 5 experts cannot be active"),
         (SAME["mixtral"] | {"num_local_experts": 10**7}, "at most 10,000 experts expected, got 10,000,000"),
         (SAME["gemma 2"] | {"hidden_activation": "relu"}, "hidden_act and hidden_activation say gelu_tanh and relu"),
