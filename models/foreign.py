@@ -217,10 +217,12 @@ def _split(model: Any, vocab_size: int) -> tuple[Callable[..., mx.array], Callab
     head = getattr(owner, "lm_head", None)
     if head is None:
         head = getattr(getattr(body, "embed_tokens", None), "as_linear", None)
+    probe = mx.arange(4)[None] % vocab_size
+    whole = model(probe, cache=_inner_cache(model))
+    mx.eval(whole)  # where it cannot read at all it says so here
     if callable(body) and callable(head):
-        probe = mx.arange(4)[None] % vocab_size
         try:
-            whole, parts = model(probe), head(body(probe, cache=None))
+            parts = head(body(probe, cache=_inner_cache(model)))
         except (TypeError, ValueError, AttributeError):
             return model, _same
         if whole.shape == parts.shape and bool(mx.all(whole == parts)):

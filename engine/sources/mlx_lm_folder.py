@@ -4,7 +4,8 @@ Ours is what stands around it: damage is one line, AWQ and GPTQ are read by `mod
 AWQ), and numbers get the type that is asked for where the class lets them. mlx-lm is imported for such a model only.
 """
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from likely.engine.errors import CheckpointError, ConfigError
 from likely.engine.sources import safetensors
 from likely.engine.sources.gguf.precision import Precision
 from likely.engine.sources.hf_folder import FLOATS, settled
-from likely.engine.sources.model_info import packed_by, weight_files
+from likely.engine.sources.model_info import packed_by, quantization_of, weight_files
 from likely.engine.whole_file import refuse_pipe
 from likely.metal import mx
 from likely.metal.device import device
@@ -20,7 +21,7 @@ from likely.models import layouts
 from likely.models.families import FAMILIES
 from likely.models.foreign import ForeignModel, commonest, flat
 from likely.models.keys import MOST
-from likely.models.weights import PackedLayout, PackedRows
+from likely.models.weights import MODES, PackedLayout, PackedRows
 
 TERNARY = "bitnet"  # of `quant_method`: mlx-lm's layer for it is a Metal kernel
 
@@ -41,6 +42,7 @@ def read_model(
     ConfigError where mlx-lm has no class for it, CheckpointError where it does not take what is there.
     """
     _check_counts(config)
+    _check_packing(config)
     on_cpu = mx.default_device() == mx.cpu
     if packed_by(config) == TERNARY and not device().metal:
         raise CheckpointError(f"{TERNARY}: mlx-lm computes with such weights by a kernel for Metal, which is not here")
@@ -50,16 +52,8 @@ def read_model(
         safetensors.read_header(file)
     for file in folder.glob("*.json"):
         refuse_pipe(file)
-    try:
+    with _quoted(config):
         model = _loaded(folder, config)
-    except CheckpointError:
-        raise
-    except Exception as error:  # whatever its classes come across in a damaged configuration
-        kind, method = config["model_type"], packed_by(config)
-        what = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(
-            f"mlx-lm's {kind} does not take this checkpoint{f' packed by {method}' if method else ''}: {what}"
-        ) from error
     if precision is not None:
         _cast(model, precision.dtype)
         if not precision.packed:
@@ -70,7 +64,23 @@ def read_model(
             )
     if on_cpu:
         yield from settled(flat(model.parameters()).values())
-    return ForeignModel(config, model)
+    with _quoted(config):
+        return ForeignModel(config, model)
+
+
+@contextmanager
+def _quoted(config: Mapping[str, Any]) -> Iterator[None]:
+    """CheckpointError, with its words, for whatever mlx-lm's classes come across in a damaged configuration."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        kind, method = config["model_type"], packed_by(config)
+        what = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"mlx-lm's {kind} does not take this checkpoint{f' packed by {method}' if method else ''}: {what}"
+        ) from error
 
 
 def _check_counts(config: Mapping[str, Any]) -> None:
@@ -80,6 +90,16 @@ def _check_counts(config: Mapping[str, Any]) -> None:
         counts = name.endswith(("layers", "n_layer", "experts")) and isinstance(value, int)
         if counts and value > MOST:
             raise ConfigError(f"config: {name} must be at most {MOST:,}, got {value:,}")
+
+
+def _check_packing(config: Mapping[str, Any]) -> None:
+    """ConfigError for a layout that mlx has not: asked to pack in groups of none it ends the process."""
+    settings = quantization_of(dict(config))
+    for table in [settings, *(entry for entry in settings.values() if isinstance(entry, dict))]:
+        if "group_size" in table or "bits" in table:
+            mode = str(table.get("mode", "affine"))
+            bits, groups = MODES.get(mode, ((4,), (32,)))
+            PackedLayout(table.get("group_size", groups[0]), table.get("bits", bits[0]), mode)
 
 
 def _loaded(folder: Path, config: Mapping[str, Any]) -> Any:

@@ -52,6 +52,7 @@ BAILING = SMALL | EXPERTS | {
 }  # fmt: skip
 AWQ = (0, 4, 1, 5, 2, 6, 3, 7)
 COMPRESSED = {"quant_method": "compressed-tensors"}
+AFFINE = {"group_size": 32, "bits": 4}
 NVFP4 = {"group_size": 16, "bits": 4, "mode": "nvfp4"}
 X = tokens(1, 20, 288)
 
@@ -248,6 +249,8 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
         (SEED, {"model_file": "own.py"}, "seed_oss does not take this checkpoint: .* requires importing"),
         (SEED, {"num_attention_heads": "four"}, "seed_oss does not take this checkpoint: "),
         (SEED, {"intermediate_size": 64}, "seed_oss does not take this checkpoint: Expected shape"),
+        (SEED, {"rope_theta": [1e4]}, "seed_oss does not take this checkpoint: rope"),  # in its first pass
+        (SEED, {"quantization": AFFINE | {"lm_head": {"group_size": False}}}, "group_size must be .* got False"),
         (SEED, {"num_hidden_layers": 3}, "seed_oss does not take this checkpoint: Missing"),
     ):  # fmt: skip
         refused(tiny.write_folder(folder, config | said, llama if config is LLAMA else seed), line)
