@@ -105,7 +105,8 @@ def _token(session: Session, word: str) -> int:
     if not word:
         raise ParameterError("--target and --foil want a word, as in --target Paris; got an empty one")
     ways = [session.tokenizer.encode(text) for text in ((f" {word.strip()}", word) if word.strip() else (word,))]
-    ids = next((ids for ids in ways if len(ids) == 1), ways[0])
+    says = [ids for ids in ways if session.tokenizer.decode(ids[:1]).strip()] or ways  # a space by itself says nothing
+    ids = next((ids for ids in ways if len(ids) == 1), says[0])
     if len(ids) > 1:
         first = session.tokenizer.decode(ids[:1], special=True)
         click.echo(f"likely: {word.strip()} is {len(ids)} tokens here: its first, {first!r}, is taken", err=True)
