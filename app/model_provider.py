@@ -21,8 +21,8 @@ from likely.models import Transformer
 from likely.models.native import NativeModel
 
 if TYPE_CHECKING:
-    from likely.app.inside_jobs import SessionInside
     from likely.app.looks import InsideQuestion
+    from likely.app.session_inside import SessionInside
     from likely.engine.attach.stack import Stack
     from likely.engine.decode.control import RunControl
     from likely.engine.statistics.estimates import Estimate
@@ -127,7 +127,7 @@ class LoadedModel(Session):
         """Look into the model as it is now, adapters and all. ParameterError for a diffusion model."""
         self._goes_on()
         if self.inside is None:
-            from likely.app.inside_jobs import SessionInside  # a chat in which nobody looks does not pay for it
+            from likely.app.session_inside import SessionInside  # a chat in which nobody looks does not pay for it
 
             self.inside = SessionInside(self)
         yield from self.inside.answer(ids, look, control)

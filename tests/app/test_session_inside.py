@@ -10,10 +10,10 @@ import pytest
 from likely.app import calls
 from likely.app import requests as r
 from likely.app.calls import call
-from likely.app.inside_jobs import PART, SessionInside, spans, without
 from likely.app.jobs import ModelJobs
 from likely.app.looks import Inside, InsideQuestion, question
 from likely.app.model_provider import LocalModelProvider
+from likely.app.session_inside import PART, SessionInside, spans, without
 from likely.app.worker import Closed, Failed, Worker
 from likely.engine import arrays
 from likely.engine.adapters import adapters, lora
