@@ -111,7 +111,7 @@ def repaint(n: int, layers: int) -> dict[str, float]:
     from likely.app.tui.inside.lens_page import LensPage
     from likely.app.tui.inside.page import Page
     from likely.app.tui.inside.reading import Reading
-    from likely.app.tui.inside.sheet import Sheet
+    from likely.app.tui.base.sheet import Sheet
     from likely.engine.inside.looks import HeadScores, InspectedModel, Lens
     from likely.engine.prompt import Prompt
 
