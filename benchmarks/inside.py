@@ -106,12 +106,12 @@ def repaint(n: int, layers: int) -> dict[str, float]:
 
     from likely.app.looks import Inside, question
     from likely.app.tui.base import theme
+    from likely.app.tui.base.sheet import Sheet
     from likely.app.tui.chat.candidates import Names
     from likely.app.tui.inside.attention_page import AttentionPage
     from likely.app.tui.inside.lens_page import LensPage
     from likely.app.tui.inside.page import Page
     from likely.app.tui.inside.reading import Reading
-    from likely.app.tui.base.sheet import Sheet
     from likely.engine.inside.looks import HeadScores, InspectedModel, Lens
     from likely.engine.prompt import Prompt
 
