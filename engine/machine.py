@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from likely.metal import blas, mx
-from likely.metal.device import compiles
+from likely.metal.device import METAL, available, compiles
 
 PACKAGES = ("likely", "mlx", "mlx-lm", "tokenizers", "textual", "numpy")
 SLOW_GFLOPS = 20.0  # a matmul below this is the reference BLAS, or tuned threads in each other's way
@@ -40,7 +40,7 @@ class Machine:
 def inspect() -> Machine:
     """Look at this machine; nothing is measured."""
     loaded = blas.load()
-    device = "metal" if mx.metal.is_available() else "cuda" if mx.cuda.is_available() else "cpu"
+    device = "metal" if available() else "cuda" if mx.cuda.is_available() else "cpu"
     return Machine(
         system=f"{_system()} {platform.machine()}, Python {platform.python_version()}",
         chip=_chip(),
@@ -124,7 +124,8 @@ def advice(machine: Machine, gflops: float) -> list[str]:
             "OPENBLAS_NUM_THREADS sets another number"
         )
     if machine.system.startswith("macOS") and machine.device != "metal":
-        lines.append("mlx finds no Metal device: is this an Intel Mac, a virtual machine, or a Python for x86-64?")
+        absent = "mlx finds no Metal device: is this an Intel Mac, a virtual machine, or a Python for x86-64?"
+        lines.append(f"{METAL}=0 leaves the GPU alone" if os.environ.get(METAL) == "0" else absent)
     return lines
 
 
@@ -135,7 +136,7 @@ def _seconds(lazy: mx.array) -> float:
 
 
 def _chip() -> str:
-    if mx.metal.is_available():
+    if available():
         return str(mx.device_info()["device_name"])
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -25,10 +25,13 @@ def __getattr__(name: str) -> Any:
     blas.load()
     import mlx.core
 
-    if not (mlx.core.metal.is_available() or mlx.core.cuda.is_available()):
+    globals()["mx"] = mlx.core
+    from likely.metal.device import gpu
+
+    if not gpu():
         # on a CPU mx.compile runs g++ (4.6 s for the first fused kernel), and silently does nothing where there is none
         mlx.core.disable_compile()
-    globals()["mx"] = mlx.core
+        mlx.core.set_default_device(mlx.core.cpu)
     if name == "nn":
         import mlx.nn
 

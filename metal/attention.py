@@ -133,7 +133,7 @@ def _noised(
     b, h, t, _ = q.shape
     if kv.cached or kv.prefix is not None or kv.positions is not None or kv.ragged or kv.length != t:
         raise KernelError("mask.noised is of whole rows without a cache")
-    few = mx.metal.is_available() or b * h * t * t <= 2 * reference.SCORES
+    few = kernel.available() or b * h * t * t <= 2 * reference.SCORES
     simple = softcap is None and sinks is None and emit is None
     if not (simple and few and dispatch.free() and len(mask.lengths) < 2):
         out, emitted = reference.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
@@ -214,7 +214,7 @@ def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.
             return cpu_attention.few(q, keys, values, scale=scale, causal=causal)
         if t >= cpu_attention.LEAST:
             return cpu_attention.attention(q, keys, values, scale=scale, causal=causal)
-    if b * h * t * n <= reference.SCORES or mx.metal.is_available():
+    if b * h * t * n <= reference.SCORES or kernel.available():
         kind = "causal" if causal else None
         return mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=kind, sinks=sinks)
     chunk = max(1, reference.SCORES // (b * h * n))  # a CPU holds the scores of all queries at once

@@ -20,6 +20,7 @@ BANDWIDTH = {
     "M5": 153, "M5 Pro": 307, "M5 Max": 614,
 }  # fmt: skip
 
+METAL = "LIKELY_METAL"  # in the environment: 0 leaves a Mac's GPU alone, here and in processes begun from here
 COMPILE = "LIKELY_COMPILE"  # in the environment: 1 compiles the steps of a model on any machine, 0 on none
 
 
@@ -56,9 +57,19 @@ class Device:
         return self.generation == 0 or self.generation >= 15
 
 
+def available() -> bool:
+    """Whether there is Metal, or the simulator in its place, and the environment does not say to leave it alone."""
+    return os.environ.get(METAL) != "0" and bool(mx.metal.is_available())
+
+
+def gpu() -> bool:
+    """Whether there is a GPU to be used, of whichever maker."""
+    return available() or bool(mx.cuda.is_available())
+
+
 def device() -> Device:
     """The device that kernels run on."""
-    return _device(bool(mx.metal.is_available()), mx.device_info)
+    return _device(available(), mx.device_info)
 
 
 @cache
@@ -86,7 +97,7 @@ def compiles() -> bool:
     if insisted():
         mx.enable_compile()
         return True
-    return os.environ.get(COMPILE) != "0" and bool(mx.metal.is_available())
+    return os.environ.get(COMPILE) != "0" and available()
 
 
 def insisted() -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from likely.metal import mx
+from likely.metal.device import available as available
 
 FOLDER = Path(__file__).parent / "kernels"
 BODY = "//: body\n"
@@ -24,11 +25,6 @@ Constant = int | mx.Dtype
 
 launches: Counter[str] = Counter()  # how often each kernel ran, for those who want to know that it did
 switched_off: dict[str, str] = {}  # by `variant`: what must not run here, and why
-
-
-def available() -> bool:
-    """Whether kernels can run here: on Metal, or where the simulator stands in for it."""
-    return bool(mx.metal.is_available())
 
 
 @lru_cache(maxsize=64)

@@ -9,11 +9,11 @@ from functools import cache, partial
 from typing import Any
 
 from likely.metal import mx
-from likely.metal.device import compiles
+from likely.metal.device import compiles, gpu
 from likely.models.weights import Matrix, PackedRows
 
 Array = mx.array
-GPU = mx.metal.is_available() or mx.cuda.is_available()
+GPU = gpu()
 NVFP4_MAX = 448.0 * 6.0  # the largest scale times the largest code: what a matrix's largest magnitude is stored as
 _INVERSE_E = math.exp(-1)
 UNPACK = 8  # rows from which, on a CPU, unpacking a matrix for the BLAS is cheaper than multiplying it packed

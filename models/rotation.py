@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from likely.metal import mx
+from likely.metal.device import gpu
 from likely.metal.qkv_prepare import Rotary
 from likely.models.rope import Rope
 
@@ -138,6 +139,6 @@ Rotation = TableRotation | KernelRotation
 
 def rotation(rope: Rope, head_size: int) -> Rotation:
     """The form of `rope` that is fastest on this machine."""
-    if mx.metal.is_available() or mx.cuda.is_available():
+    if gpu():
         return KernelRotation(rope, head_size)
     return TableRotation(rope, head_size)

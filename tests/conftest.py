@@ -37,6 +37,7 @@ def _own_home() -> str:
 
 
 os.environ["LIKELY_HOME"] = _own_home()
+os.environ["LIKELY_KERNELS"] = f"{os.environ['LIKELY_HOME']}/kernels"
 os.environ.setdefault("LIKELY_MODEL", "smollm2")  # whatever else is on the machine, and whichever its owner has chosen
 
 

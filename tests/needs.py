@@ -3,10 +3,11 @@
     linux   Linux's interfaces (/proc, namespaces, ELF)         metal   a GPU that Metal runs on
     real    the real SmolLM2, fetched once                      slow, soak   time
 
-A run of the everyday part names what has grown too dear for it. All but the tests marked `metal` run on mlx's CPU
-device, which a Mac does not choose by itself. Loaded with `-p tests.needs`.
+A run of the everyday part names what has grown too dear for it. All but the tests marked `metal` leave a Mac's GPU
+alone, and so do the processes that they begin: LIKELY_METAL says it to both. Loaded with `-p tests.needs`.
 """
 
+import os
 import platform
 import time
 from collections import Counter
@@ -14,14 +15,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from likely.metal import mx
+os.environ["LIKELY_METAL"] = "0"  # before mlx is asked for anything
+
+from likely.metal import mx  # noqa: E402
+from likely.metal.device import METAL  # noqa: E402
 
 DEAR_SECONDS = 1.0  # of processor time: twice what an everyday test may take, for a busy machine stretches even that
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if mx.default_device() != mx.cpu:
-        mx.set_default_device(mx.cpu)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,9 +49,13 @@ def _on_metal(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("metal") is None:
         yield
         return
+    del os.environ[METAL]
     mx.set_default_device(mx.gpu)
+    mx.enable_compile()
     yield
+    mx.disable_compile()
     mx.set_default_device(mx.cpu)
+    os.environ[METAL] = "0"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

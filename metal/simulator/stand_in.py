@@ -1,11 +1,13 @@
 """Puts `SimKernel` in the place of `mx.fast.metal_kernel` while a block runs, so that whole models go through it."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from likely.metal import mx
+from likely.metal.device import METAL, gpu
 from likely.metal.simulator.kernel import STOCK, SimKernel
 from likely.metal.simulator.report import DispatchReport
 
@@ -38,12 +40,15 @@ def simulated(*, checked: bool = False) -> Iterator[Launches]:
             return outputs
 
     before = mx.fast.metal_kernel, mx.metal.is_available
-    compiles = before[0] is STOCK and (mx.metal.is_available() or mx.cuda.is_available())  # as in metal
+    compiles = before[0] is STOCK and gpu()  # as in metal
+    left_alone = os.environ.pop(METAL, None)
     mx.fast.metal_kernel, mx.metal.is_available = CountingKernel, lambda: True
     mx.disable_compile()
     try:
         yield launches
     finally:
         mx.fast.metal_kernel, mx.metal.is_available = before
+        if left_alone is not None:
+            os.environ[METAL] = left_alone
         if compiles:
             mx.enable_compile()

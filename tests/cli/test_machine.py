@@ -119,6 +119,8 @@ def mac(monkeypatch: pytest.MonkeyPatch, arm64: str, macos: str) -> None:
     def run(command: Any, **_: Any) -> Any:
         return SimpleNamespace(stdout=said[Path(command[0]).name] + "\n", returncode=0)
 
+    monkeypatch.delenv("LIKELY_METAL")
+    monkeypatch.setattr("mlx.core.metal.is_available", lambda: False)
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(platform, "mac_ver", lambda: ("14.9", (), ""))
     monkeypatch.setattr(subprocess, "run", run)

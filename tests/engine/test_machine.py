@@ -49,11 +49,14 @@ ADVICE: list[tuple[dict[str, Any], float, list[str]]] = [
 
 def test_what_is_slow_is_said_and_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.delenv("LIKELY_METAL")
     plain = replace(machine.inspect(), system="Linux 6", device="cpu", cores=4, blas="tuned", blas_reason="no wheel",
                     threads=None)  # fmt: skip
     for facts, speed, lines in ADVICE:
         found = machine.advice(replace(plain, **facts), speed)
         assert len(found) == len(lines) and all(line in told for line, told in zip(lines, found, strict=True))
+    monkeypatch.setenv("LIKELY_METAL", "0")
+    assert machine.advice(replace(plain, system="macOS 15.1"), 99.0) == ["LIKELY_METAL=0 leaves the GPU alone"]
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     assert not any("busy when the program" in line for line in machine.advice(machine.inspect(), 99.0))
 
@@ -65,6 +68,7 @@ def test_facts_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.cores == cores and found.versions["numpy"] == np.__version__
     assert 0.1 < machine.gflops(2) < 1e6 and 0.1 < machine.bandwidth(2) < 1e5  # of this world
     monkeypatch.setattr("mlx.core.device_info", lambda *_: {"device_name": "Apple M9"})
+    monkeypatch.delenv("LIKELY_METAL")
     for metal, cuda, device in ((True, False, "metal"), (False, True, "cuda"), (False, False, "cpu")):
         monkeypatch.setattr("mlx.core.metal.is_available", lambda metal=metal: metal)
         monkeypatch.setattr("mlx.core.cuda.is_available", lambda cuda=cuda: cuda)

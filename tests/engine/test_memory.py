@@ -25,7 +25,7 @@ mx.set_wired_limit = lambda limit: asked.append(limit) or 7  # which stood befor
 mx.set_cache_limit = kept.append
 mx.device_info = lambda *_: {"memory_size": 16 << 30, "max_recommended_working_set_size": 12 << 30}
 
-import pathlib, sys
+import os, pathlib, sys
 import likely.models as models
 from likely.engine.decode.control import RunControl
 from likely.engine.pool import AHEAD, SPARE
@@ -62,6 +62,7 @@ with simulated():
 load(write_folder(pathlib.Path(sys.argv[1]), LLAMA, {name: mx.array(a) for name, a in weights(LLAMA).items()}))
 assert not kept  # a CPU's memory is its own affair
 mx.metal.is_available = lambda: True
+os.environ.pop("LIKELY_METAL")
 from likely.metal import memory
 memory.bound()
 assert kept == [1 << 30], kept

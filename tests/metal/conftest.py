@@ -18,6 +18,7 @@ def chip(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def be(name: str = "", architecture: str = "", working_set: int = 12 * GIB, memory: int = 16 * GIB) -> None:
         info: dict[str, Any] = {"device_name": name, "architecture": architecture, "memory_size": memory}
         info["max_recommended_working_set_size"] = working_set
+        monkeypatch.delenv("LIKELY_METAL", raising=False)
         monkeypatch.setattr("mlx.core.device_info", lambda *_: info)
         monkeypatch.setattr("mlx.core.metal.is_available", lambda: bool(name))
         monkeypatch.setattr("mlx.core.default_device", lambda: mx.gpu if name else mx.cpu)

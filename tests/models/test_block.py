@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from likely.metal import mx
+from likely.metal.device import gpu
 from likely.models.config import Experts
 from likely.models.errors import CheckpointError
 from likely.models.families.builder import Builder
@@ -155,7 +156,7 @@ def test_documents_of_a_row_turn_from_their_own_first_position(form: Any, gain: 
 def test_a_rotation_is_told_to_our_kernel_as_frequencies_of_its_regime() -> None:
     long = Rope(1e4, 4, kind="longrope", original=8, short_factor=(1.0, 2.0), long_factor=(4.0, 8.0))
     made = rotation(long, 4)
-    assert isinstance(made, KernelRotation if mx.metal.is_available() else TableRotation)
+    assert isinstance(made, KernelRotation if gpu() else TableRotation)
     short = made.rotary(8)
     assert short is made.rotary(3) and np.allclose(short.frequencies, [1, 0.005]) and not short.traditional
     assert np.allclose(made.rotary(9).frequencies, [0.25, 0.00125]) and made.rotary(8) is not short
