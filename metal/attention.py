@@ -74,7 +74,7 @@ def attention(
         kv = cpu_attention.whole(kv, q.dtype) or kv
     if emit is None and softcap is None and kv.prefix is None and kv.positions is None and not kv.ragged:
         low = _reach(mask, q.shape[2], kv.length)
-    masked = emit is None and softcap is None and kv.total is not None
+    masked = emit is None and softcap is None and (kv.total is not None or kv.traced)
     path = dispatch.path(q, kv, mask, softcap, plain=low is not None, masked=masked)
     if path == "stock":
         return (
@@ -241,6 +241,8 @@ def _masked(q: mx.array, kv: KV, scale: float, mask: Mask, sinks: mx.array | Non
 
     keys, values = joined("keys"), joined("values")
     out = mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=visible, sinks=sinks)
+    if t == 1 and mask.tree is None and mask.also is None:  # a token sees itself
+        return out
     return mx.where(some, out, mx.zeros_like(out))
 
 
@@ -248,7 +250,12 @@ def _seen(kv: KV, mask: Mask, b: int, t: int, masks: Masks) -> tuple[mx.array, m
     """bool [B, 1, T, rows]: which rows each query sees; [B, 1, T, 1]: whether there is one."""
     rules = (mask.causal, mask.window, mask.keep, mask.prefix, mask.block, mask.block_start)
     rows = tuple(
-        (part.length, id(part.lengths) if part.ragged else None, id(part.positions), part.keys.shape[0])
+        (
+            part.capacity if part.length is None else part.length,
+            id(part.lengths) if part.ragged or part.length is None else None,
+            id(part.positions),
+            part.keys.shape[0],
+        )
         for part in kv.chain()
     )
     key = (b, t, *rules, id(mask.documents), id(mask.tree), id(mask.also), *rows)

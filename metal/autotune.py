@@ -53,12 +53,16 @@ class Timing:
 
 @dataclass(frozen=True)
 class TimingCase:
-    """A call of attention that is timed by ours and by what else can do it."""
+    """A call of attention that is timed by ours and by what else can do it.
 
-    name: str  # a `dispatch.key`
+    If `compiled`, as a compiled step makes it, by whichever was faster there, and as one that is not compiled does.
+    """
+
+    name: str  # by which `dispatch.faster` has what was found
     shape: Shape
     operands: Callable[[], tuple[mx.array, KV]]  # made when they are needed, for they are large
     mask: Mask = CAUSAL
+    compiled: bool = False
 
     @property
     def other(self) -> dispatch.Path:
@@ -70,10 +74,18 @@ class TimingCase:
         kind = "decode" if self.name.startswith("decode") else "tiles"
         return kernel.variant(kind, self.shape.dtype, self.shape.head_size)
 
-    def chain(self, q: mx.array, kv: KV, path: dispatch.Path, calls: int) -> mx.array:
-        """The output of so many calls by a path, each with the last one's output for its queries; not evaluated."""
+    def wins(self, timing: "Timing") -> bool:
+        """Whether ours is taken: where it is faster by more than noise. A compiled step, which saves the host's time
+        too, where it is not slower by more."""
+        ours, other = timing.ours_s, timing.stock_s
+        return MARGIN * ours < other if self.compiled else ours < MARGIN * other
+
+    def chain(self, q: mx.array, kv: KV, ours: bool, calls: int) -> mx.array:
+        """The output of so many calls, each with the last one's output for its queries; not evaluated."""
         scale, softcap = self.shape.head_size**-0.5, self.shape.softcap
-        with dispatch.forced(path):
+        if self.compiled and ours:
+            kv = replace(kv, length=None)
+        with dispatch.forced(None if self.compiled else "ours" if ours else self.other):
             for _ in range(calls):
                 q = attention(q, kv, scale=scale, mask=self.mask, softcap=softcap)
         return q
@@ -98,6 +110,7 @@ def prepare(
     if _uncompared(record, shapes, logits) or _untimed(record, shapes):
         with tuning_cache.alone(lambda: report("another process tests the kernels on this chip", 0, 0)):
             record = load() or blank()
+            dispatch.faster.update(record.faster)
             _compare(record, _uncompared(record, shapes, logits), report)
             _time(record, shapes, report, BUDGET_S if budget_s is None else budget_s)
         mx.clear_cache()  # what was timed is as large as a cache, and nobody needs its buffers again
@@ -177,7 +190,7 @@ def _time(record: Record, shapes: Sequence[Shape], report: Report, budget_s: flo
                 record.switched_off[case.variant] = f"{case.name}: {why}"
                 return
             t = timed(case, q, kv, budget_s / len(pending))
-            record.faster[case.name] = t.ours_s < MARGIN * t.stock_s
+            dispatch.faster[case.name] = record.faster[case.name] = case.wins(t)  # which the next may follow
             record.timings.append(asdict(t))
 
         if _able(record, case.shape):  # an earlier one may have switched it off
@@ -200,22 +213,29 @@ def timing_cases(shape: Shape) -> Iterator[TimingCase]:
         bits: tuple[int, int] = shape.bits,
         prefix: tuple[int, int, tuple[int, int]] | None = None,
         ragged: bool = False,
+        traced: bool = False,
+        compiled: bool = False,
     ) -> TimingCase:
         total = n + (0 if prefix is None else prefix[1])
         name = dispatch.name(kind, dtype, d, h, shape.kv_heads, b, dispatch.bucket(total))
 
         def operands() -> tuple[mx.array, KV]:
             kv = _kv(shape, b, n, bits, ragged=ragged)
+            if traced or compiled:  # a buffer that is filled for the most part
+                held = n - n // 4
+                kv = replace(kv, lengths=mx.full((b,), held, dtype=mx.int32), length=None if traced else held)
             if prefix is not None:
                 kv = replace(kv, prefix=_kv(shape, prefix[0], prefix[1], prefix[2]))
             return mx.random.normal((b, h, t, d)).astype(dtype), kv
 
-        return TimingCase(name, shape, operands, mask)
+        return TimingCase(name, shape, operands, mask, compiled)
 
     words = f"{capped} {packed}".rstrip()
-    for n in LENGTHS:
-        yield case(f"decode{words}", 1, 1, n)
-    yield case(f"decode{words}", few, 1, LENGTHS[0])
+    for b, n in (*((1, n) for n in LENGTHS), (few, LENGTHS[0])):
+        yield case(f"decode{words}", b, 1, n)
+        if not packed:
+            yield case(f"decode traced{capped}", b, 1, n, traced=True)
+            yield case(f"decode compiled{capped}", b, 1, n, compiled=True)
     yield case(f"prefill{words}", 1, many, PROMPT)
     if shape.window:
         sliding = Mask(window=min(shape.window, PROMPT // 2))
@@ -247,8 +267,7 @@ def _stored(x: mx.array, bits: int) -> mx.array | QuantizedRows:
 
 def _disagreement(case: TimingCase, q: mx.array, kv: KV) -> str | None:
     """Why ours cannot be right at this size, or None. Compiles both."""
-    paths: tuple[dispatch.Path, ...] = ("ours", case.other)
-    ours, other = (case.chain(q, kv, path, 1).astype(mx.float32) for path in paths)
+    ours, other = (case.chain(q, kv, which, 1).astype(mx.float32) for which in (True, False))
     worst, most = (float(np.array(mx.max(mx.abs(x)))) for x in (ours - other, other))
     if worst <= AGREE * most:  # a NaN is not
         return None
@@ -257,17 +276,16 @@ def _disagreement(case: TimingCase, q: mx.array, kv: KV) -> str | None:
 
 def timed(case: TimingCase, q: mx.array, kv: KV, budget_s: float) -> Timing:
     """The medians of evaluations of `CALLS` calls that fit the budget, three at least, ours and the other in turns."""
-    paths: tuple[dispatch.Path, ...] = ("ours", case.other)
-    times: dict[dispatch.Path, list[float]] = {path: [] for path in paths}
+    times: dict[bool, list[float]] = {True: [], False: []}  # of ours, and of the other
     spent = 0.0
-    while len(times["ours"]) < ROUNDS or (spent < budget_s and len(times["ours"]) < 100):
-        for path in paths if len(times["ours"]) % 2 == 0 else paths[::-1]:
-            seconds = _seconds(case.chain(q, kv, path, CALLS))
-            times[path].append(seconds / CALLS)
+    while len(times[True]) < ROUNDS or (spent < budget_s and len(times[True]) < 100):
+        for ours in (True, False) if len(times[True]) % 2 == 0 else (False, True):
+            seconds = _seconds(case.chain(q, kv, ours, CALLS))
+            times[ours].append(seconds / CALLS)
             spent += seconds
-    ours, other = (sorted(times[path])[len(times[path]) // 2] for path in paths)
+    ours_s, other_s = (sorted(found)[len(found) // 2] for found in times.values())
     nbytes = sum(_nbytes(rows) for part in kv.chain() for rows in (part.keys, part.values))
-    return Timing(case.name, ours, other, nbytes)
+    return Timing(case.name, ours_s, other_s, nbytes)
 
 
 def _seconds(out: mx.array) -> float:

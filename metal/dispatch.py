@@ -23,7 +23,9 @@ KERNELS = ("decode", "tiles", "merge")
 FUSED_ROWS = 8  # queries up to which quantised rows are read as they are; above, dequantising them once costs less
 BATCH = 8  # rows of B up to which one measurement holds, where there is more than one
 
-faster: dict[str, bool] = {}  # by `key`: whether ours was measured to be faster than what else can do it
+# By `key` whether ours was measured to be faster than what else can do it; by the name of a "decode compiled" whether
+# attention in a compiled step, by whichever is faster there, was measured to cost no more than in one that is not.
+faster: dict[str, bool] = {}
 _forced: Path | None = None
 
 
@@ -41,8 +43,8 @@ class Shape:
 
 
 @contextmanager
-def forced(path: Path) -> Iterator[None]:
-    """Inside the block attention takes this path, and raises KernelError for what the path cannot take."""
+def forced(path: Path | None) -> Iterator[None]:
+    """Inside the block attention takes this path, and raises KernelError for what the path cannot take; None: any."""
     global _forced
     before, _forced = _forced, path
     try:
@@ -72,7 +74,7 @@ def path(q: mx.array, kv: KV, mask: Mask, softcap: float | None, *, plain: bool,
         wins, lost = wins if measured is None else measured, measured is False
     if wins and enabled(q.dtype, q.shape[3]) and metal_attention.refusal(q, kv) is None:
         return "ours"
-    return "stock" if plain or (masked and lost) else "reference"
+    return "stock" if plain or (masked and (lost or kv.traced)) else "reference"
 
 
 def enabled(dtype: mx.Dtype, head_size: int) -> bool:
@@ -98,7 +100,9 @@ def key(q: mx.array, kv: KV, mask: Mask, softcap: float | None, *, plain: bool) 
     kind = "decode" if t <= FUSED_ROWS else "prefill"
     total = kv.length if kv.prefix is None else kv.total
     rows = kv.capacity if total is None else total
-    if not plain:
+    if kv.traced:  # stock takes an array of what is seen, whatever the mask
+        kind += " traced" + (" capped" if softcap is not None else "")
+    elif not plain:
         kind = " ".join([kind, *_traits(kv, mask, softcap)])
     elif isinstance(kv.keys, QuantizedRows) or isinstance(kv.values, QuantizedRows):
         kind = f"{kind} {packed(kv)}"

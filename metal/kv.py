@@ -67,6 +67,12 @@ class KV:
         return self.keys.nbytes + self.values.nbytes
 
     @property
+    def traced(self) -> bool:
+        """Whether these are plain rows, one after another, of which only the device knows how many there are."""
+        plain = isinstance(self.keys, mx.array) and isinstance(self.values, mx.array)
+        return self.length is None and self.prefix is None and self.positions is None and plain
+
+    @property
     def total(self) -> int | None:
         """Valid rows of the whole chain, the maximum over B; None while tracing."""
         before = 0 if self.prefix is None else self.prefix.total

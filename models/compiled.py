@@ -8,7 +8,7 @@ token. The weights are part of the trace: `forget` it when they change. Knows no
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from likely.metal import dispatch, kernel, metal_attention, mx
+from likely.metal import dispatch, kernel, mx
 from likely.metal.attention import KV, Mask, QuantizedRows
 from likely.metal.device import compiles, insisted
 from likely.metal.qkv_prepare import PLAIN
@@ -26,18 +26,19 @@ KEPT = 16  # traces: mx.compile looks through all that it holds of a function, s
 def default(model: LanguageModel) -> Compile | None:
     """Compiler of a step on this machine; None where that is not known to pay.
 
-    A compiled step attends by our kernels: stock would read the whole capacity where only the device knows how many
-    rows there are. So with Metal it is for chips on which ours were measured to be faster for this model's heads.
+    A compiled step saves the host's time, but only the device knows how many rows there are: it attends by our kernels,
+    or by mlx's own over the whole capacity with an array of what is seen. So with Metal it is for chips on which that
+    was measured to cost no more for this model's heads.
     """
     if not compiles():
         return None
-    if not kernel.available():
+    if not kernel.available() or insisted():
         return mx.compile
-    c, dtype = model.config, model.dtype
-    able = c.head_size in metal_attention.SIZES and dispatch.enabled(dtype, c.head_size)
-    heads = dispatch.of_heads(dtype, c.head_size, c.heads, c.kv_heads)
-    wins = any(wins and name.startswith("decode") and heads in name for name, wins in dispatch.faster.items())
-    return mx.compile if able and (insisted() or wins) else None
+    c = model.config
+    heads = dispatch.of_heads(model.dtype, c.head_size, c.heads, c.kv_heads)
+    asked = ("decode compiled", "decode prefix")
+    pays = any(wins and name.startswith(asked) and heads in name for name, wins in dispatch.faster.items())
+    return mx.compile if pays else None
 
 
 class CompiledStep:
@@ -100,13 +101,20 @@ class CompiledStep:
         return hidden  # type: ignore[no-any-return]
 
     def _pays(self, b: int, cache: Cache) -> bool:
-        """Whether our decode kernel was measured to be faster for all that this step attends to."""
+        """Whether attention was measured to cost no more in a compiled step, for all that this one attends to.
+
+        Behind a front, of which stock would copy the rows, that is where ours was faster.
+        """
         c, dtype = self.model.config, self.model.dtype
         asked = set()
         for layer, window in zip(cache.layers, c.windows, strict=True):
             rows, front = layer.rows + 1, layer.front
             words = ["decode"]
-            if front is not None:
+            if front is None:
+                assert layer.keys is not None
+                rows = max(rows, layer.keys.shape[2])
+                words.append("compiled")
+            else:
                 rows += front.total or 0
                 windowed = window or (layer.mask is not None and layer.mask.window)
                 words += ["prefix"] + (["window"] if windowed else [])

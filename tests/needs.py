@@ -17,8 +17,8 @@ import pytest
 
 os.environ["LIKELY_METAL"] = "0"  # before mlx is asked for anything
 
-from likely.metal import mx  # noqa: E402
-from likely.metal.device import METAL  # noqa: E402
+from likely.metal import mx
+from likely.metal.device import METAL
 
 DEAR_SECONDS = 1.0  # of processor time: twice what an everyday test may take, for a busy machine stretches even that
 

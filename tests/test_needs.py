@@ -17,8 +17,8 @@ from likely.metal import mx
 from likely.metal.device import available
 
 def child():
-    code = "from likely.metal import mx; from likely.metal.device import available; print(mx.default_device() == mx.cpu,"
-    code += "available())"
+    code = "from likely.metal import mx; from likely.metal.device import available; "
+    code += "print(mx.default_device() == mx.cpu, available())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 @pytest.mark.linux

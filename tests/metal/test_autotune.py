@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from likely.metal import autotune, dispatch, kernel, mx, qkv_prepare, vocab
+from likely.metal import autotune, dispatch, kernel, mx, qkv_prepare, tuning_cache, vocab
 from likely.metal.attention import attention
 from likely.metal.autotune import Timing, TimingCase, timing_cases
 from likely.metal.dispatch import Shape
@@ -23,11 +23,11 @@ TOKEN = "decode float16 D=64 H=2/1 N=1024"
 @pytest.mark.parametrize(
     ("change", "count"),
     [
-        ({}, 10),
-        ({"window": 300}, 11),
-        ({"softcap": 20.0, "window": 300}, 11),
+        ({}, 18),
+        ({"window": 300}, 19),
+        ({"softcap": 20.0, "window": 300}, 19),
         ({"bits": (8, 4)}, 5),
-        ({"head_size": 80}, 8),
+        ({"head_size": 80}, 16),
     ],
     ids=str,
 )
@@ -38,7 +38,8 @@ def test_every_timing_has_the_name_under_which_attention_looks_it_up(change: dic
     for case in found:
         q, kv = case.operands()
         plain = case.mask is CAUSAL and kv.prefix is None and not kv.ragged and shape.softcap is None
-        assert dispatch.key(q, kv, case.mask, shape.softcap, plain=plain) == case.name
+        asked = case.name.replace("decode compiled", "decode") if case.compiled else case.name
+        assert dispatch.key(q, kv, case.mask, shape.softcap, plain=plain and not kv.traced) == asked
         assert kv.cached and q.dtype == shape.dtype and q.shape[1::2] == (shape.heads, shape.head_size)
         assert case.other == ("stock" if shape.softcap is None else "reference")
         assert case.variant == kernel.variant("decode" if q.shape[2] == 1 else "tiles", shape.dtype, shape.head_size)
@@ -97,6 +98,20 @@ def test_what_wins_by_more_than_noise_is_what_attention_takes_from_then_on(
         known(capped)
         more = autotune.prepare([SHAPE, capped])
     assert more.timings == found.timings and found.faster.items() < more.faster.items()
+
+
+@pytest.mark.parametrize(("ours", "pays"), [(1.0, True), (0.96, True), (0.94, False)])
+def test_a_step_is_compiled_where_its_attention_is_not_slower_by_more_than_noise(
+    ours: float, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where stock is the faster one in a compiled step, and ours in one that is not: each by the one it would take."""
+    compiled = TOKEN.replace("decode", "decode compiled")
+    with metal():
+        record = known(SHAPE, compiled)
+        record.faster[TOKEN] = True
+        tuning_cache.save(record)
+        monkeypatch.setattr("time.perf_counter", Clock(ours, 1.0))
+        assert autotune.prepare([SHAPE]).faster[compiled] == pays
 
 
 CALLS: dict[str, Callable[[mx.array], Any]] = {

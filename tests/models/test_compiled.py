@@ -111,8 +111,11 @@ def test_samples_of_one_prompt_and_a_cache_that_goes_back() -> None:
     assert step.traces == 1
 
 
-def test_kernels_are_traced_with_the_rest() -> None:
-    model = built("qwen3, normed heads")
+@pytest.mark.parametrize(("family", "stock"), [("qwen3, normed heads", False), ("gemma3, two rotations", True)])
+def test_kernels_are_traced_with_the_rest(family: str, stock: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours, or mlx's own where that was measured to be faster, with what is seen in layers that slide and in others."""
+    monkeypatch.setitem(dispatch.faster, "decode traced float32 D=64 H=2/1 N=1024", not stock)
+    model = built(family)
     cache = model.make_cache()
     expected = greedy(model, model.hidden, cache, 6)[0]
     with counted() as launches:
@@ -121,7 +124,7 @@ def test_kernels_are_traced_with_the_rest() -> None:
         once = step.traces
         assert greedy(model, step.hidden, model.make_cache(), 6)[0] == expected
         assert step.traces == once
-    assert launches["qkv_prepare"] and launches["decode"]
+    assert launches["qkv_prepare"] and bool(launches["decode"]) != stock
 
 
 def test_other_weights_are_seen_once_the_trace_is_forgotten() -> None:
@@ -140,24 +143,27 @@ def test_what_no_trace_can_serve_goes_the_plain_way(monkeypatch: pytest.MonkeyPa
     dynamic = {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 16}
     assert not CompiledStep(net(rope_scaling=dynamic), TracedFunction).on
     monkeypatch.delenv(COMPILE, raising=False)
+    name = "decode compiled float32 D=64 H=2/1 N=1024"
     assert CompiledStep(net(), TracedFunction).on and not CompiledStep(net()).on  # without Metal it does not pay
     with simulated():
-        assert not CompiledStep(net()).on  # nothing says that this chip's attention is faster with our kernels
-        monkeypatch.setitem(dispatch.faster, "decode float32 D=64 H=2/1 N=1024", False)
+        assert not CompiledStep(net()).on  # nothing says what this chip's attention costs in a compiled step
+        monkeypatch.setitem(dispatch.faster, name, False)
         assert not CompiledStep(net()).on
-        monkeypatch.setitem(dispatch.faster, "decode float32 D=64 H=2/1 N=1024", True)
+        monkeypatch.setitem(dispatch.faster, name, True)
         assert CompiledStep(net()).on and not CompiledStep(net(head_dim=16)).on
         monkeypatch.setenv(COMPILE, "0")
         assert not CompiledStep(net()).on
-        monkeypatch.delitem(dispatch.faster, "decode float32 D=64 H=2/1 N=1024")
+        monkeypatch.delitem(dispatch.faster, name)
         monkeypatch.setenv(COMPILE, "1")
         assert CompiledStep(net()).on
     mx.disable_compile()
 
 
-def test_a_step_is_compiled_only_at_lengths_at_which_ours_was_measured_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_is_compiled_only_at_lengths_at_which_that_costs_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv(COMPILE, raising=False)
-    wins = {"decode float32 D=64 H=2/1 N=1024": True, "decode float32 D=64 H=2/1 N=4096": False}
+    wins = {"decode compiled float32 D=64 H=2/1 N=1024": True, "decode compiled float32 D=64 H=2/1 N=4096": False}
     for name, faster in wins.items():
         monkeypatch.setitem(dispatch.faster, name, faster)
     with simulated():
