@@ -85,13 +85,16 @@ def cases(shape: Shape) -> Iterator[Case]:
 
 def row_cases(dtype: mx.Dtype) -> Iterator[Case]:
     """A case for each kernel that reads a row of logits, which is launched for any model."""
-    for name, what, run in (
-        ("scan", "statistics and a draw", _vocabulary),
-        ("row", "candidates and a histogram", _row),
-    ):
+    for name, what in (("scan", "statistics and a draw"), ("row", "an observed draw")):
         variant = kernel.variant(name, dtype)
         for v in VOCABULARIES:
-            yield Case(name, f"{variant}: {what} of {v:,}", variant, BOUND[mx.float32], partial(run, dtype, v))
+            yield Case(
+                name,
+                f"{variant}: {what} of {v:,}",
+                variant,
+                BOUND[mx.float32],
+                partial(_vocabulary, dtype, v, name == "row"),
+            )
 
 
 def _normal(seed: int, *shape: int, dtype: mx.Dtype) -> mx.array:
@@ -171,39 +174,51 @@ def _logits(dtype: mx.Dtype, v: int) -> mx.array:
     return mx.where(equal, mx.where(ids % 2 == 0, 0.0, -0.0), below).astype(dtype)
 
 
-def _vocabulary(dtype: mx.Dtype, v: int) -> mx.array:
+def _vocabulary(dtype: mx.Dtype, v: int, observed: bool) -> mx.array:
+    """Statistics and a draw; if observed, what is told of the row too."""
     logits, uniform = _logits(dtype, v), mx.array([[0.7, 0.8], [0.8, 0.1], [0.9, 0.9]])
+    apart = mx.array([[5, v - 1], [-1, 5], [0, 5]], dtype=mx.int32)  # the second one's draw spilled
     draw = vocab.DrawPlan(0.8, 40, 0.9, 0.02)
-    ours = vocab.by_kernel(logits, draw, uniform)
+    ours = vocab.by_kernel(logits, draw, uniform, observed=observed)
+    seen = row.scan(logits, ours, apart) if observed else None
     assert ours.drawn is not None
-    got = [ours.lse, ours.entropy, ours.logprobs, ours.ids, ours.drawn.token, ours.drawn.logprob_after]
-    mx.eval(got)
+    got = [ours.lse, ours.entropy, ours.logprobs[:, : vocab.TOP], ours.ids[:, : vocab.TOP]]
+    got += [ours.drawn.token, ours.drawn.logprob_after]
+    mx.eval(got, [] if seen is None else seen.arrays)
     with mx.stream(mx.cpu):
         theirs = vocab.by_reference(logits, draw, uniform)
         assert theirs.drawn is not None
-        expected = [theirs.lse, theirs.entropy, theirs.logprobs, theirs.ids, theirs.drawn.token]
-        return _worst(list(zip(got, [*expected, theirs.drawn.logprob_after], strict=True)))
+        expected = [theirs.lse, theirs.entropy, theirs.logprobs, theirs.ids]
+        expected += [theirs.drawn.token, theirs.drawn.logprob_after]
+        pairs = list(zip(got, expected, strict=True))
+        return _worst(pairs if seen is None else pairs + _observed(logits.astype(mx.float32), apart, seen))
 
 
-def _row(dtype: mx.Dtype, v: int) -> mx.array:
-    """The candidates, the bins of the others (as what is below each edge), and their mass; the second draw spilled."""
-    logits, apart = _logits(dtype, v), mx.array([[5, v - 1], [-1, 5], [0, 5]], dtype=mx.int32)
-    ours = row.scan(logits, apart)
-    got = [ours.best, ours.ids, ours.apart, mx.cumsum(mx.sum(ours.filled, axis=1), axis=-1)[:, :-1]]
-    got += [mx.sum(ours.counts, axis=1)[:, :2]]
-    mass = mx.sum(ours.masses, axis=1).astype(mx.float32)[:, 1:] * row.UNIT * mx.exp(ours.edges[:, 2:])
-    mx.eval(got, mass, ours.edges)
-    with mx.stream(mx.cpu):
-        x = logits.astype(mx.float32)
-        ids = vocab.most_likely(x, row.CANDIDATES)
-        chosen = mx.take_along_axis(x, mx.maximum(apart, 0), axis=1)
-        gone = mx.any(mx.arange(v) == apart[..., None], axis=1)
-        unlisted = mx.where(gone, mx.inf, mx.put_along_axis(x, ids, mx.array(mx.inf), 1))
-        below = mx.sum(unlisted[:, None] < ours.edges[:, 1:-1, None], axis=-1)
-        counted = mx.stack([mx.full((3,), v), mx.sum(x > chosen[:, :1], axis=-1)], axis=1)
-        sums = vocab.row_sums(mx.where((unlisted >= ours.edges[:, 1:2]) & (unlisted < mx.inf), mx.exp(unlisted), 0.0))
-        expected = [mx.take_along_axis(x, ids, axis=1), ids, chosen, below, counted]
-        return _worst([*zip(got, expected, strict=True), (mx.sum(mass, axis=-1) / sums, mx.ones((3,)))])
+def _observed(x: mx.array, apart: mx.array, seen: row.RowScan) -> list[tuple[mx.array, mx.array]]:
+    """What was told of logits and what is: the candidates, mean and variance, the bins of the others (as what is below
+    each edge) and their mass."""
+    n, v = x.shape
+    ids = vocab.most_likely(x, vocab.CANDIDATES)
+    chosen = mx.take_along_axis(x, mx.maximum(apart, 0), axis=1)
+    gone = mx.any(mx.arange(v) == apart[..., None], axis=1)
+    unlisted = mx.where(gone, mx.inf, mx.put_along_axis(x, ids, mx.array(mx.inf), 1))
+    below = mx.sum(unlisted[:, None] < seen.edges[:, 1:-1, None], axis=-1)
+    sums = vocab.row_sums(mx.where((unlisted >= seen.edges[:, 1:2]) & (unlisted < mx.inf), mx.exp(unlisted), 0.0))
+    mean = vocab.row_sums(x) / v
+    chunks, counts = seen.moments[..., 0] + seen.moments[..., 3], seen.possible
+    off = seen.moments[..., 4] + counts * (chunks - mean[:, None]) ** 2
+    mass = mx.sum(seen.masses, axis=1).astype(mx.float32)[:, 1:] * row.UNIT * mx.exp(seen.edges[:, 2:])
+    return [
+        (seen.best, mx.take_along_axis(x, ids, axis=1)),
+        (seen.ids, ids),
+        (seen.apart, chosen),
+        (mx.sum(counts, axis=1), mx.full((n,), v)),
+        (mx.sum(seen.larger, axis=1), mx.sum(x > chosen[:, :1], axis=-1)),
+        (mx.sum(counts * chunks, axis=1) / v, mean),
+        (mx.sum(off, axis=1) / vocab.row_sums((x - mean[:, None]) ** 2), mx.ones((n,))),
+        (mx.cumsum(mx.sum(seen.filled, axis=1), axis=-1)[:, :-1], below),
+        (mx.sum(mass, axis=-1) / sums, mx.ones((n,))),
+    ]
 
 
 def _rows_of_tokens(

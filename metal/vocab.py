@@ -11,6 +11,7 @@ from likely.metal import kernel, mx
 from likely.metal.errors import KernelError
 
 TOP = 64
+CANDIDATES, BINS = 256, 64  # of an observed row
 EACH = 32  # logits a thread holds
 CHUNK = 256 * EACH
 ROW = 256  # tokens that a draw takes together at first
@@ -46,29 +47,47 @@ class KernelDraw:
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
-    """Statistics of raw logits [N, V]: `lse`, `entropy` [N] and `logprobs` [N, TOP] float32, `ids` int32, best first.
+class Observed:
+    """Observation of raw logits [N, V] in K chunks, beside their statistics. What is -inf is not possible, and only
+    counted."""
 
-    Equal logits stand in the order of their ids; where V < TOP the rest is -1 and -inf.
-    `lse` and `entropy` of a row that holds NaN or +inf are NaN.
+    edges: mx.array  # float32 [N, BINS + 1], of a histogram of all that is possible and not among the candidates
+    moments: mx.array  # float32 [N, K, 5]: largest, smallest, largest past the candidates; mean and squares past it
+    possible: mx.array  # int32 [N, K]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Statistics of raw logits [N, V]: `lse`, `entropy` float32 [N]; `ids` int32 and `best` float32 [N, TOP], the largest.
+
+    CANDIDATES of them if `observed`, the best first, equal ones in the order of their ids; where V has no more -1 and
+    -inf. `lse` and `entropy` of a row that holds NaN or +inf are NaN.
     """
 
     lse: mx.array
     entropy: mx.array
     ids: mx.array
-    logprobs: mx.array
+    best: mx.array
     drawn: KernelDraw | None = None
+    observed: Observed | None = None
+
+    @property
+    def logprobs(self) -> mx.array:
+        """Of `ids`, float32."""
+        return self.best - self.lse[:, None]
 
 
-def statistics(logits: mx.array, draw: DrawPlan | None = None, uniform: mx.array | None = None) -> Statistics:
+def statistics(
+    logits: mx.array, draw: DrawPlan | None = None, uniform: mx.array | None = None, *, observed: bool = False
+) -> Statistics:
     """Statistics of logits [N, V], and a token for each row if told how to draw it. By our kernel where there is Metal.
 
-    `uniform`: float32 [N, 2] in [0, 1): for the row of `ROW` tokens, and for the token in it. Raises KernelError naming
-    the argument that does not fit.
+    `uniform`: float32 [N, 2] in [0, 1): for the row of `ROW` tokens, and for the token in it. `observed`: our kernel
+    tells who looks on more of the row. Raises KernelError naming the argument that does not fit.
     """
     _check(logits, draw, uniform)
     if kernel.available() and kernel.enabled("scan", logits.dtype):
-        return by_kernel(logits, draw, uniform)
+        return by_kernel(logits, draw, uniform, observed=observed)
     return by_reference(logits, draw, uniform)
 
 
@@ -93,51 +112,58 @@ def _check(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None) ->
         raise KernelError(f"draw.min_p must be in [0, 1], got {draw.min_p}")
 
 
-def by_kernel(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None) -> Statistics:
+def by_kernel(
+    logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None, *, observed: bool = False
+) -> Statistics:
     """Two launches: `scan.metal` reads each chunk once, `draw.metal` joins them."""
     n, vocab = logits.shape
-    chunks = -(-vocab // CHUNK)
-    rows_a_thread = -(-chunks * TOP // 256)
-    if rows_a_thread > EACH:
-        raise KernelError(f"logits must have at most {EACH * 256 // TOP * CHUNK} columns, got {vocab}")
+    chunks, kept = -(-vocab // CHUNK), CANDIDATES if observed else TOP
     params = kernel.int32(vocab, chunks, 0)
     recipe = _recipe(draw or DrawPlan())
+    defines, template = {"OBSERVED": int(observed)}, {"BITS": BITS[logits.dtype], "KEPT": kept}
+    scans: dict[str, tuple[tuple[int, ...], mx.Dtype]] = {
+        "values": ((n, chunks, kept), mx.float32),
+        "value_ids": ((n, chunks, kept), mx.int32),
+        "stats": ((n, chunks, 4), mx.float32),
+    }
+    joins: dict[str, tuple[tuple[int, ...], mx.Dtype]] = {
+        "lse": ((n,), mx.float32),
+        "entropy": ((n,), mx.float32),
+        "best": ((n, kept), mx.float32),
+        "best_ids": ((n, kept), mx.int32),
+    }
+    if observed:
+        scans |= {"moments": ((n, chunks, 5), mx.float32), "counted": ((n, chunks), mx.int32)}
+        joins["edges"] = ((n, BINS + 1), mx.float32)
     scanned = kernel.launch(
         "scan.metal",
         {"logits": logits, "params": params, "recipe": recipe},
-        {
-            "values": ((n, chunks, TOP), mx.float32),
-            "value_ids": ((n, chunks, TOP), mx.int32),
-            "stats": ((n, chunks, 4), mx.float32),
-        },
+        scans,
         grid=(chunks, n, 1),
         threads=256,
-        template={"EACH": EACH, "BITS": BITS[logits.dtype]},
+        defines=defines,
+        template=template | {"EACH": EACH},
     )
-    outputs = {
-        "lse": ((n,), mx.float32),
-        "entropy": ((n,), mx.float32),
-        "top_ids": ((n, TOP), mx.int32),
-        "top_logprobs": ((n, TOP), mx.float32),
-    }
     inputs = {**scanned, "params": params, "recipe": recipe}
     if uniform is not None:
         inputs["uniform"] = uniform
-        outputs |= {"drawn": ((n, 3), mx.int32), "logprobs": ((n, 3), mx.float32)}
+        joins |= {"drawn": ((n, 3), mx.int32), "logprobs": ((n, 3), mx.float32)}
     got = kernel.launch(
         "draw.metal",
         inputs,
-        outputs,
+        joins,
         grid=(1, n, 1),
         threads=256,
-        defines={"DRAW": int(uniform is not None)},
-        template={"EACH": rows_a_thread, "BITS": BITS[logits.dtype]},
+        defines=defines | {"DRAW": int(uniform is not None)},
+        template=template | {"EACH": min(1 << (-(-chunks * kept // 256)).bit_length(), EACH)},
     )
-    drawn = None
+    drawn = row = None
     if uniform is not None:
         token, logprobs = got["drawn"], got["logprobs"]
         drawn = KernelDraw(token[:, 0], token[:, 1], token[:, 2] == 1, logprobs[:, 0], logprobs[:, 1], logprobs[:, 2])
-    return Statistics(got["lse"], got["entropy"], got["top_ids"], got["top_logprobs"], drawn)
+    if observed:
+        row = Observed(got["edges"], scanned["moments"], scanned["counted"])
+    return Statistics(got["lse"], got["entropy"], got["best_ids"], got["best"], drawn, row)
 
 
 def by_reference(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None) -> Statistics:
@@ -159,7 +185,7 @@ def by_reference(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | No
         rest = [(0, 0), (0, TOP - count)]
         ids = mx.pad(ids, rest, constant_values=-1)
         top = mx.pad(top, rest, constant_values=-mx.inf)
-    return Statistics(lse, entropy, ids, top - lse[:, None], drawn)
+    return Statistics(lse, entropy, ids, top, drawn)
 
 
 def most_likely(x: mx.array, count: int) -> mx.array:

@@ -126,11 +126,11 @@ def draw(
     `apart`, of the tokens [N] that are drawn those that snapshots hold besides, has the device look at the rows too.
     """
     chances = [[uniform(key, "row"), uniform(key, "token")] for key in keys]
-    by = statistics(logits, how, mx.array(chances))
+    by = statistics(logits, how, mx.array(chances), observed=apart is not None and scans(logits.dtype))
     scanned = None
-    if apart is not None and scans(logits.dtype) and by.drawn is not None:
+    if apart is not None and by.observed is not None and by.drawn is not None:
         at = apart(by.drawn.token)
-        scanned = scan(logits, at), at
+        scanned = scan(logits, by, at), at
     return [Pass(how, by, row, scanned) for row in range(len(keys))]
 
 

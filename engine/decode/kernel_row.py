@@ -3,6 +3,7 @@
 Knows nothing of models and recipes.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,14 +40,14 @@ def measured(
 
     NotFinite where logits are no numbers."""
     ids, best, edges, tokens, logits = (np.asarray(x)[row] for x in (scan.ids, scan.best, scan.edges, at, scan.apart))
-    counted, stats = np.asarray(scan.counts)[row].sum(axis=0), np.asarray(scan.stats)[row].astype(np.float64)
-    possible, larger, bad = counted.tolist()
-    require_finite(float("nan") if bad else float(best[0]), vocab)
+    counted, larger = np.asarray(scan.possible)[row], int(np.asarray(scan.larger)[row].sum())
+    possible = int(counted.sum())
+    require_finite(lse if math.isnan(lse) else float(best[0]), vocab)
     best, ids = best[: min(possible, CANDIDATES)], ids[: min(possible, CANDIDATES)]
     everyone = with_others(ids, tokens, token)
     known = dict(zip(tokens.tolist(), logits.tolist(), strict=True))
     others = np.array([known[i] for i in everyone[len(ids) :].tolist()], np.float32)
-    mean, variance = _moments(np.asarray(scan.counts)[row, :, 0], stats)
+    mean, variance = _moments(counted, np.asarray(scan.moments)[row].astype(np.float64))
     counts, lses = np.zeros(BINS, np.int32), np.full(BINS, -np.inf)
     if possible > CANDIDATES:
         counts, lses = _bins(scan, row, edges)
@@ -64,10 +65,10 @@ def measured(
     return RowStatistics(snapshot, entropy, possible, known[token], 1 + larger)
 
 
-def _moments(counts: np.ndarray, stats: np.ndarray) -> tuple[float, float]:
+def _moments(counts: np.ndarray, moments: np.ndarray) -> tuple[float, float]:
     """Mean and variance of chunks together, from those of each (Chan, Golub, LeVeque 1979)."""
     there = counts > 0
-    n, means, squares = counts[there], stats[there, 0] + stats[there, 3], stats[there, 4]
+    n, means, squares = counts[there], moments[there, 0] + moments[there, 3], moments[there, 4]
     mean = float(n @ means) / n.sum()
     return mean, float(squares.sum() + n @ (means - mean) ** 2) / float(n.sum())
 

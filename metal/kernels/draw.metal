@@ -1,4 +1,5 @@
-// Joins a row's chunks: log-sum-exp, entropy, the K most likely tokens in order, and a draw from them.
+// Joins a row's chunks: log-sum-exp, entropy, the KEPT most likely tokens in order, and a draw from the first K of them.
+// If OBSERVED also the edges of the histogram of those that are not kept.
 //
 // The draw: temperature, then top-k, then top-p of what that left, then min-p, or the temperature, top-k or both after
 // the others; then the inverse of the distribution function at two uniform numbers, in the order of ids: a row of ROW
@@ -23,11 +24,14 @@ inline int length(bool yes, bool yes_32, int lane) {
 }
 //: body
 threadgroup uint counts[SIMDGROUPS];
-threadgroup float kept[K];
-threadgroup int kept_ids[K];
-threadgroup float sorted[K];
-threadgroup int sorted_ids[K];
+threadgroup float kept[KEPT];
+threadgroup int kept_ids[KEPT];
+threadgroup float sorted[KEPT];
+threadgroup int sorted_ids[KEPT];
 threadgroup float chances[K];
+#if OBSERVED
+threadgroup float parts[SIMDGROUPS];
+#endif
 
 const uint tid = thread_index_in_threadgroup;
 const uint lane = thread_index_in_simdgroup;
@@ -54,54 +58,85 @@ for (int c = 0; c < chunks; c++) {
 }
 const float norm = peak + metal::precise::log(sum.x);
 
-// The K largest of the chunks' K largest.
-float held[EACH];
-uint keys[EACH];
-int ids[EACH];
-FULLY
-for (int i = 0; i < EACH; i++) {
-  int at = i * 256 + int(tid);
-  bool there = at < chunks * K;
-  held[i] = there ? values[row * chunks * K + at] : -INFINITY;
-  ids[i] = there ? value_ids[row * chunks * K + at] : -1;
-  keys[i] = ordered<BITS>(held[i]);
+// The KEPT largest of the chunks' KEPT largest: EACH - 1 values a thread at a time, beside what is kept of those before.
+const bool keeps = tid < uint(KEPT);
+if (keeps) {
+  kept[tid] = -INFINITY;
+  kept_ids[tid] = -1;
 }
-const uint want = uint(min(K, vocab));
-uint mask = largest<EACH, BITS>(keys, ids, want, vocab, counts, sg, lane);
-uint to = place(popcount(mask), counts, sg, lane);
-FULLY
-for (int i = 0; i < EACH; i++) {
-  if (((mask >> uint(i)) & 1u) == 1u) {
-    kept[to] = held[i];
-    kept_ids[to] = ids[i];
-    to++;
+float most = -INFINITY;  // of those that are not kept
+for (int first = 0; first < chunks * KEPT; first += (EACH - 1) * 256) {
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  float held[EACH];
+  uint keys[EACH];
+  int ids[EACH];
+  uint mine = 0u;
+  FULLY
+  for (int i = 0; i < EACH; i++) {
+    int at = first + (i - 1) * 256 + int(tid);
+    bool there = i > 0 && at < chunks * KEPT;
+    size_t from = size_t(row) * size_t(chunks * KEPT) + size_t(there ? at : 0);
+    held[i] = i == 0 && keeps ? kept[tid] : there ? values[from] : -INFINITY;
+    ids[i] = i == 0 && keeps ? kept_ids[tid] : there ? value_ids[from] : -1;
+    keys[i] = ordered<BITS>(held[i]);
+    mine += uint(ids[i] >= 0);
+  }
+  uint want = min(sum_all(mine, counts, sg, lane), uint(KEPT));
+  uint mask = largest<EACH, BITS>(keys, ids, want, vocab, counts, sg, lane);
+  uint to = place(popcount(mask), counts, sg, lane);
+  FULLY
+  for (int i = 0; i < EACH; i++) {
+    bool in = ((mask >> uint(i)) & 1u) == 1u;
+    if (in) {
+      kept[to] = held[i];
+      kept_ids[to] = ids[i];
+      to++;
+    }
+    most = in ? most : max(most, held[i]);
+  }
+  if (tid >= want && keeps) {
+    kept[tid] = -INFINITY;
+    kept_ids[tid] = -1;
   }
 }
-if (tid >= want && tid < uint(K)) {
-  kept[tid] = -INFINITY;
-  kept_ids[tid] = NOBODY;
-}
 threadgroup_barrier(mem_flags::mem_threadgroup);
-if (tid < uint(K)) {
+if (keeps) {
   float value = kept[tid];
-  int id = kept_ids[tid];
+  int id = kept_ids[tid] < 0 ? NOBODY : kept_ids[tid];
   int rank = 0;
-  for (int i = 0; i < K; i++) {
-    bool before = kept[i] > value || (kept[i] == value && (kept_ids[i] < id || (kept_ids[i] == id && i < int(tid))));
+  for (int i = 0; i < KEPT; i++) {
+    int other = kept_ids[i] < 0 ? NOBODY : kept_ids[i];
+    bool before = kept[i] > value || (kept[i] == value && (other < id || (other == id && i < int(tid))));
     rank += int(before);
   }
   sorted[rank] = value;
-  sorted_ids[rank] = id == NOBODY ? -1 : id;
+  sorted_ids[rank] = kept_ids[tid];
+  best[row * KEPT + rank] = value;
+  best_ids[row * KEPT + rank] = kept_ids[tid];
 }
 threadgroup_barrier(mem_flags::mem_threadgroup);
-if (tid < uint(K)) {
-  top_ids[row * K + int(tid)] = sorted_ids[tid];
-  top_logprobs[row * K + int(tid)] = sorted[tid] - norm;
-}
 if (tid == 0u) {
   lse[row] = norm;
   entropy[row] = sum.x != 0.0f ? metal::precise::log(sum.x) - sum.y / sum.x : 0.0f;
 }
+#if OBSERVED
+float least = INFINITY;
+int possible = 0;
+for (int c = 0; c < chunks; c++) {
+  int at = row * chunks + c;
+  least = min(least, moments[at * 5 + 1]);
+  most = max(most, moments[at * 5 + 2]);
+  possible += counted[at];
+}
+most = max_all(most, parts, sg, lane);
+if (tid <= uint(BINS)) {
+  float start = max(least, most - SPAN);
+  float step = (most - start) / float(BINS);
+  float rise = float(tid) * step;
+  float edge = tid == 0u ? least : tid == uint(BINS) ? most : rise + start;
+  edges[row * (BINS + 1) + int(tid)] = possible > KEPT ? edge : 0.0f;
+}
+#endif
 #if DRAW
 if (sg == 0u) {
   const int how = row * params[2];
@@ -114,7 +149,7 @@ if (sg == 0u) {
   const float2 x = float2(sorted[lane], sorted[lane + 32u]);
   const float2 sharpened = float2(metal::precise::exp((x.x - peak) * sharp), metal::precise::exp((x.y - peak) * sharp));
   float2 p = temper_last ? float2(metal::precise::exp(x.x - peak), metal::precise::exp(x.y - peak)) : sharpened;
-  int left = int(want);
+  int left = min(K, vocab);
   bool open = vocab > K;  // there are more than the K that may be drawn
   const bool lost = !top_k_last && top_k > K && top_k < vocab && top_p < 1.0f;  // top-p of a sum that the K do not hold
   if (!top_k_last && top_k > 0 && top_k <= K) {

@@ -1,12 +1,11 @@
 // One chunk of a row of logits: how many of those that are neither among the most likely nor apart are in each of BINS
-// bins, and their mass. A logit on an edge is in the bin above.
+// bins, and their mass. A logit on an edge is in the bin above. Also the logits of those apart, and how many are larger
+// than that of the first one, the token.
 //
 // Masses are whole numbers, so that they add up to the same in any order: exp(logit - the bin's upper edge) in units of
 // 2^-18, of which a chunk has no more than 2^31. The first bin may reach far down: there it is the bin's largest logit.
 #include "vocab.h"
 
-constant constexpr uint C = 256u;
-constant constexpr int BINS = 64;
 constant constexpr float UNIT = 262144.0f;
 //: body
 threadgroup float borders[BINS + 1];
@@ -14,6 +13,7 @@ threadgroup atomic_uint bins[BINS];
 threadgroup atomic_uint sums[BINS];
 threadgroup atomic_uint marked[EACH * 8];  // a bit a logit: it stands apart
 threadgroup float parts[SIMDGROUPS];
+threadgroup uint counts[SIMDGROUPS];
 
 const uint tid = thread_index_in_threadgroup;
 const uint lane = thread_index_in_simdgroup;
@@ -23,8 +23,10 @@ const int row = int(threadgroup_position_in_grid.y);
 const int vocab = params[0];
 const int chunks = params[1];
 const int others = params[2];
-const float last = best[row * int(C) + int(C) - 1];
-const int last_id = best_ids[row * int(C) + int(C) - 1];  // -1: there are no others
+const float last = best[row * C + C - 1];
+const int last_id = best_ids[row * C + C - 1];  // -1: there are no others
+const size_t from = size_t(row) * size_t(vocab);
+const float chosen = float(logits[from + size_t(max(apart[row * others], 0))]);  // there is none where the draw spilled
 if (tid <= uint(BINS)) {
   borders[tid] = edges[row * (BINS + 1) + int(tid)];
 }
@@ -37,9 +39,13 @@ if (tid < uint(EACH * 8)) {
 }
 threadgroup_barrier(mem_flags::mem_threadgroup);
 for (int i = int(tid); i < others; i += 256) {
-  int within = apart[row * others + i] - chunk * EACH * 256;
+  int id = apart[row * others + i];
+  int within = id - chunk * EACH * 256;
   if (within >= 0 && within < EACH * 256) {
     atomic_fetch_or_explicit(&marked[within / 32], 1u << uint(within % 32), memory_order_relaxed);
+  }
+  if (chunk == max(id, 0) / (EACH * 256)) {
+    apart_logits[row * others + i] = float(logits[from + size_t(max(id, 0))]);
   }
 }
 threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -47,10 +53,12 @@ threadgroup_barrier(mem_flags::mem_threadgroup);
 float held[EACH];
 int bin[EACH];
 float low = -INFINITY;
+uint more = 0u;
 FULLY
 for (int i = 0; i < EACH; i++) {
   int id = (chunk * EACH + i) * 256 + int(tid);
-  held[i] = id < vocab ? float(logits[size_t(row) * size_t(vocab) + size_t(id)]) : -INFINITY;
+  held[i] = id < vocab ? float(logits[from + size_t(id)]) : -INFINITY;
+  more += uint(held[i] > chosen);
   uint bits = atomic_load_explicit(&marked[i * 8 + int(tid) / 32], memory_order_relaxed);
   bool in = held[i] > -INFINITY && last_id >= 0 && ((bits >> (tid % 32u)) & 1u) == 0u;
   in = in && (held[i] < last || (held[i] == last && id > last_id));
@@ -61,14 +69,8 @@ for (int i = 0; i < EACH; i++) {
   bin[i] = in ? at : -1;
   low = bin[i] == 0 ? max(low, held[i]) : low;
 }
-low = simd_max(low);
-if (lane == 0u) {
-  parts[sg] = low;
-}
-threadgroup_barrier(mem_flags::mem_threadgroup);
-for (uint g = 0u; g < SIMDGROUPS; g++) {
-  low = max(low, parts[g]);
-}
+low = max_all(low, parts, sg, lane);
+more = sum_all(more, counts, sg, lane);
 FULLY
 for (int i = 0; i < EACH; i++) {
   if (bin[i] >= 0) {
@@ -86,4 +88,5 @@ if (tid < uint(BINS)) {
 }
 if (tid == 0u) {
   lows[base] = low;
+  larger[base] = int(more);
 }

@@ -6,8 +6,12 @@ using namespace metal;
 // Before a loop over an array that lives in registers: indexed by anything but constants it would live in memory.
 #define FULLY _Pragma("clang loop unroll(full)")
 
-constant constexpr int K = 64;          // candidates kept
+constant constexpr int K = 64;           // tokens that may be drawn: the most likely
 constant constexpr uint SIMDGROUPS = 8;  // of a group of 256 threads
+// For who looks on at a row:
+constant constexpr int C = 256;          // tokens kept, a thread each
+constant constexpr int BINS = 64;        // of the histogram of the others
+constant constexpr float SPAN = 32.0f;   // nats below the most likely of the others that it resolves
 
 // An integer that orders as the float does, -0 as 0, of the BITS that the dtype it came from can tell apart.
 template <int BITS>
@@ -17,18 +21,33 @@ inline uint ordered(float x) {
 }
 
 // The sum of `mine` over the group's threads, for every thread.
-inline uint sum_all(uint mine, threadgroup uint* counts, uint sg, uint lane) {
-  uint sum = simd_sum(mine);
+template <typename N>
+inline N sum_all(N mine, threadgroup N* parts, uint sg, uint lane) {
+  N sum = simd_sum(mine);
   threadgroup_barrier(mem_flags::mem_threadgroup);
   if (lane == 0u) {
-    counts[sg] = sum;
+    parts[sg] = sum;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  uint all = 0u;
+  N all = N(0);
   for (uint g = 0u; g < SIMDGROUPS; g++) {
-    all += counts[g];
+    all += parts[g];
   }
   return all;
+}
+
+// The largest of `mine`, likewise.
+inline float max_all(float mine, threadgroup float* parts, uint sg, uint lane) {
+  float most = simd_max(mine);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (lane == 0u) {
+    parts[sg] = most;
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  for (uint g = 0u; g < SIMDGROUPS; g++) {
+    most = max(most, parts[g]);
+  }
+  return most;
 }
 
 // Which of a thread's N values are among the `want` largest of the group, as a bit mask; equal values go by the smaller id.

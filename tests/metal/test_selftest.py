@@ -17,10 +17,10 @@ SHAPE = Shape(64, 4, 2, mx.float32)
 DECODED, REPORTED = "decode float32 D=64 g=2: one query", "decode float32 D=64 g=2: everything reported, sinks"
 TILED, SUMMED = "tiles float32 D=64 g=2: causal", "tiles float32 D=64 g=2: window, sums reported, sinks"
 BLOCKS, TILED_BLOCKS = "decode float32 D=64 g=2: blocks", "tiles float32 D=64 g=2: blocks"
-LOOP, BARRIER = "first += EACH - 1) {\n", "  threadgroup_barrier(mem_flags::mem_threadgroup);\n"
+LOOP, BARRIER = "first += (EACH - 1) * 256) {\n", "  threadgroup_barrier(mem_flags::mem_threadgroup);\n"
 WINDOWED, TREE = "decode float32 D=64 g=2: three queries, window", "tiles float32 D=64 g=2: tree, split"
-DRAWN, ROW = "scan float32: statistics and a draw of 9,000", "row float32: candidates and a histogram of 9,000"
-MANY = "row float32: candidates and a histogram of 262,208"
+DRAWN, ROW = "scan float32: statistics and a draw of 9,000", "row float32: an observed draw of 9,000"
+MANY = "row float32: an observed draw of 262,208"
 NORMED, TURNED = "qkv_prepare float32 D=64: normed", "qkv_prepare float32 D=64: normed, neighbours turn"
 
 # kernel, its line, what the compiler makes of it, the comparison that finds it
@@ -50,12 +50,12 @@ FAULTS = [
     ("draw", "top_p * (open", "0.5f * top_p * (open", DRAWN),
     ("draw", "uniform[row * 2] * all", "uniform[row * 2 + 1] * all", DRAWN),
     ("draw", "* sharp - metal::precise::log(all)", "- metal::precise::log(all)", DRAWN),
-    ("row", "uint(held[i] > chosen)", "uint(held[i] >= chosen)", ROW),
-    ("row", "max(apart[row * params[2]], 0)", "apart[row * params[2]]", ROW),
-    ("candidates", "max(apart[row * others + i], 0)", "apart[row * others + i]", ROW),
-    ("candidates", LOOP + BARRIER, LOOP, MANY),  # which only more than 31 chunks need
-    ("candidates", "31 - int(clz", "30 - int(clz", ROW),
-    ("candidates", "rank += int(before)", "rank += int(before && i != 3)", ROW),
+    ("scan", "off * off", "off", ROW),
+    ("draw", LOOP + BARRIER, LOOP, MANY),  # which only more chunks need than are joined at once
+    ("histogram", "uint(held[i] > chosen)", "uint(held[i] >= chosen)", ROW),
+    ("histogram", "max(apart[row * others], 0)", "apart[row * others]", ROW),
+    ("histogram", "size_t(max(id, 0))", "size_t(id)", ROW),
+    ("draw", "rank += int(before)", "rank += int(before && i != 3)", ROW),
     ("histogram", "held[i] >= borders[at + step]", "held[i] >= borders[at + step - 1]", ROW),
     ("histogram", "mass * UNIT", "mass * (UNIT / 2.0f)", ROW),
     ("histogram", "1u << uint(within % 32)", "1u << uint(within % 31)", ROW),

@@ -7,6 +7,8 @@ from likely.engine.decode import kernel_row
 from likely.engine.errors import KernelError, NotFinite
 from likely.engine.trace.row import RowStatistics
 from likely.metal import mx, row
+from likely.metal.simulator import simulated
+from likely.metal.vocab import statistics
 from tests.engine.trace.test_observe import MADE as ROWS
 from tests.engine.trace.test_observe import by_a_sort, made, same
 from tests.metal.build import normal, recorded
@@ -15,19 +17,16 @@ DTYPES = [mx.float32, mx.float16, mx.bfloat16]
 
 
 def measured(logits: mx.array, apart: list[list[int]]) -> list[RowStatistics]:
-    """Of each row; log-sum-exp and entropy, which the draw has found, are those of the sort."""
-    at, whole = mx.array(apart, dtype=mx.int32), np.array(logits.astype(mx.float32))
+    """Of each row, by three launches."""
+    at = mx.array(apart, dtype=mx.int32)
     with recorded() as reports:
-        scan = row.scan(logits, at)
+        by = statistics(logits, observed=True)
+        scan = row.scan(logits, by, at)
         mx.eval(scan.arrays)
-    assert [report.kernel for report in reports] == ["likely_row", "likely_candidates", "likely_histogram"]
+    assert len(reports) == 3  # of scan, draw and histogram
     found = []
-    for i, (token, *others) in enumerate(apart):
-        lse, entropy = 0.0, 0.0
-        if np.isfinite(whole[i].max()):
-            want = by_a_sort(whole[i], token, others)
-            lse, entropy = want.snapshot.lse, want.entropy
-        args = {"lse": lse, "entropy": entropy, "token": token}
+    for i, (token, *_) in enumerate(apart):
+        args = {"lse": by.lse[i].item(), "entropy": by.entropy[i].item(), "token": token}
         found.append(kernel_row.measured(scan, at, i, logits.shape[1], **args))
     return found
 
@@ -73,15 +72,16 @@ def test_logits_that_are_no_numbers_are_refused(bad: float) -> None:
 
 def test_what_does_not_fit_is_named() -> None:
     logits = normal(4, 2, 300)
-    for wrong, apart, what in (
-        (logits[0], mx.zeros((2, 1), mx.int32), "logits must be"),
-        (logits.astype(mx.int32), mx.zeros((2, 1), mx.int32), "logits must be"),
-        (logits, mx.zeros((1, 1), mx.int32), r"apart must be int32 \[2, 1 or more\]"),
-        (logits, mx.zeros((2, 0), mx.int32), "apart must be"),
-        (logits, mx.zeros((2, 1), mx.uint32), "apart must be"),
+    with simulated():
+        plain, by = statistics(logits), statistics(logits, observed=True)
+    for stats, apart, what in (
+        (plain, mx.zeros((2, 1), mx.int32), "by must be statistics of these 2 rows, observed"),
+        (by, mx.zeros((1, 1), mx.int32), r"apart must be int32 \[2, 1 or more\]"),
+        (by, mx.zeros((2, 0), mx.int32), "apart must be"),
+        (by, mx.zeros((2, 1), mx.uint32), "apart must be"),
     ):
         with pytest.raises(KernelError, match=what):
-            row.scan(wrong, apart)
+            row.scan(logits, stats, apart)
 
 
 @pytest.mark.parametrize("flying", [0, 1])
