@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from likely.metal import blas, mx
-from likely.metal.device import METAL, available, compiles
+from likely.metal import METAL, blas, left_alone, mx
+from likely.metal.device import available, compiles
 
 PACKAGES = ("likely", "mlx", "mlx-lm", "tokenizers", "textual", "numpy")
 SLOW_GFLOPS = 20.0  # a matmul below this is the reference BLAS, or tuned threads in each other's way
@@ -125,7 +125,7 @@ def advice(machine: Machine, gflops: float) -> list[str]:
         )
     if machine.system.startswith("macOS") and machine.device != "metal":
         absent = "mlx finds no Metal device: is this an Intel Mac, a virtual machine, or a Python for x86-64?"
-        lines.append(f"{METAL}=0 leaves the GPU alone" if os.environ.get(METAL) == "0" else absent)
+        lines.append(f"{METAL}=0 leaves the GPU alone" if left_alone() else absent)
     return lines
 
 

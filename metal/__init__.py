@@ -8,6 +8,7 @@ anywhere else would put that order at risk, and lint forbids it. Both names are 
 Knows nothing of models, tokens or text.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     import mlx.nn as nn
 
 __all__ = ["mx", "nn"]
+
+
+METAL = "LIKELY_METAL"  # in the environment: 0 leaves a Mac's GPU alone, here and in processes begun from here
+
+
+def left_alone() -> bool:
+    """Whether the environment says to leave Metal alone."""
+    return os.environ.get(METAL) == "0"
 
 
 def __getattr__(name: str) -> Any:
@@ -26,9 +35,7 @@ def __getattr__(name: str) -> Any:
     import mlx.core
 
     globals()["mx"] = mlx.core
-    from likely.metal.device import gpu
-
-    if not gpu():
+    if not (mlx.core.cuda.is_available() or (mlx.core.metal.is_available() and not left_alone())):
         # on a CPU mx.compile runs g++ (4.6 s for the first fused kernel), and silently does nothing where there is none
         mlx.core.disable_compile()
         mlx.core.set_default_device(mlx.core.cpu)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from likely.metal import mx
+from likely.metal import left_alone, mx
 
 BANDWIDTH = {
     "M1": 68, "M1 Pro": 200, "M1 Max": 400, "M1 Ultra": 800,
@@ -20,7 +20,6 @@ BANDWIDTH = {
     "M5": 153, "M5 Pro": 307, "M5 Max": 614,
 }  # fmt: skip
 
-METAL = "LIKELY_METAL"  # in the environment: 0 leaves a Mac's GPU alone, here and in processes begun from here
 COMPILE = "LIKELY_COMPILE"  # in the environment: 1 compiles the steps of a model on any machine, 0 on none
 
 
@@ -59,7 +58,7 @@ class Device:
 
 def available() -> bool:
     """Whether there is Metal, or the simulator in its place, and the environment does not say to leave it alone."""
-    return os.environ.get(METAL) != "0" and bool(mx.metal.is_available())
+    return not left_alone() and bool(mx.metal.is_available())
 
 
 def gpu() -> bool:

@@ -17,8 +17,7 @@ import pytest
 
 os.environ["LIKELY_METAL"] = "0"  # before mlx is asked for anything
 
-from likely.metal import mx
-from likely.metal.device import METAL
+from likely.metal import METAL, mx
 
 DEAR_SECONDS = 1.0  # of processor time: twice what an everyday test may take, for a busy machine stretches even that
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from likely.metal import mx
-from likely.metal.device import METAL, gpu
+from likely.metal import METAL, mx
+from likely.metal.device import gpu
 from likely.metal.simulator.kernel import STOCK, SimKernel
 from likely.metal.simulator.report import DispatchReport
 

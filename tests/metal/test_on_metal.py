@@ -10,7 +10,7 @@ from likely.engine.sources.gguf.precision import Precision
 from likely.metal import mx
 from tests.engine import tiny
 
-pytestmark = pytest.mark.metal
+pytestmark = [pytest.mark.metal, pytest.mark.usefixtures("unknown")]
 
 
 def logits(folder: Path) -> np.ndarray:
