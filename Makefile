@@ -3,20 +3,26 @@
 # Tests keep bytecode whatever the shell says: without it each process compiles all of them anew, half a minute of each.
 VENV   := $(if $(wildcard .venv/bin/python),.venv,venv)
 BIN    := $(VENV)/bin
-RUN    := PYTHONPATH="$(CURDIR)" $(BIN)/python
-PYTEST := OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+PATHS  := $(CURDIR)
+RUN     = PYTHONPATH="$(PATHS)" $(BIN)/python
+PYTEST  = OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 USABLE := import platform, sys; sys.exit(sys.version_info < (3, 11) or platform.system() == "Darwin" and platform.machine() != "arm64")
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
             $$p -c '$(USABLE)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: chat test quick soak check metal/blas metal/packed clean
+.PHONY: chat test quick mac soak check metal/blas metal/packed clean
 chat: $(VENV)/.installed          ## open the chat; the first time: install, offer a model
 	@$(RUN) -m likely.app chat
 
 test: check                       ## everything: lint, format, types, all tests that this machine can run
 	$(PYTEST) -m "not soak"
+	@[ "$$(uname)" = Darwin ] || $(MAKE) --no-print-directory mac
 
 quick: check                      ## the everyday part, without slow tests and the real model
+	$(PYTEST) -m "not slow and not real and not soak"
+
+mac: PATHS := $(CURDIR)/tests/mac:$(CURDIR)
+mac: $(VENV)/.installed-dev       ## the everyday part once more, on a machine whose mlx says that it has Metal
 	$(PYTEST) -m "not slow and not real and not soak"
 
 soak: $(VENV)/.installed-dev      ## hours: what only shows after many rounds

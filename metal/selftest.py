@@ -195,7 +195,7 @@ def _vocabulary(dtype: mx.Dtype, v: int, observed: bool) -> mx.array:
 
 
 def _observed(x: mx.array, apart: mx.array, seen: row.RowScan) -> list[tuple[mx.array, mx.array]]:
-    """What was told of logits and what is: the candidates, mean and variance, the bins of the others (as what is below
+    """Pairs of what was told and what is: the candidates, mean and variance, the bins of the others (as what is below
     each edge) and their mass."""
     n, v = x.shape
     ids = vocab.most_likely(x, vocab.CANDIDATES)

@@ -48,8 +48,7 @@ class KernelDraw:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Observation of raw logits [N, V] in K chunks, beside their statistics. What is -inf is not possible, and only
-    counted."""
+    """Observation of raw logits [N, V] in K chunks, beside their statistics. What is -inf is only counted."""
 
     edges: mx.array  # float32 [N, BINS + 1], of a histogram of all that is possible and not among the candidates
     moments: mx.array  # float32 [N, K, 5]: largest, smallest, largest past the candidates; mean and squares past it
@@ -58,9 +57,9 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Statistics of raw logits [N, V]: `lse`, `entropy` float32 [N]; `ids` int32 and `best` float32 [N, TOP], the largest.
+    """Statistics of raw logits [N, V]: float32 `lse` and `entropy` [N], the `best` of them [N, TOP]; int32 their `ids`.
 
-    CANDIDATES of them if `observed`, the best first, equal ones in the order of their ids; where V has no more -1 and
+    CANDIDATES if `observed`, the largest first, equal ones in the order of their ids; where V has no more -1 and
     -inf. `lse` and `entropy` of a row that holds NaN or +inf are NaN.
     """
 

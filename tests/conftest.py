@@ -36,6 +36,8 @@ def _own_home() -> str:
     return at
 
 
+PATHS = [str(Path(__file__).parent.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, PATHS))  # where processes that tests begin find this clone
 os.environ["LIKELY_HOME"] = _own_home()
 os.environ["LIKELY_KERNELS"] = f"{os.environ['LIKELY_HOME']}/kernels"
 os.environ.setdefault("LIKELY_MODEL", "smollm2")  # whatever else is on the machine, and whichever its owner has chosen

@@ -28,7 +28,7 @@ def start(ranks: int, folder: Path, arguments: Sequence[str], **environment: str
     """`python ARGUMENTS` as each of the ranks; their output is text, and their input a pipe."""
     hosts = folder / "hosts.json"
     hosts.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in free_ports(ranks)]))
-    shared = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "MLX_HOSTFILE": str(hosts)}
+    shared = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MLX_HOSTFILE": str(hosts)}
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     words, own = [sys.executable, *arguments], shared | environment
     return [subprocess.Popen(words, env={**own, "MLX_RANK": str(rank)}, text=True, **pipes) for rank in range(ranks)]

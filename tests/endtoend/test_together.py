@@ -232,7 +232,7 @@ def launched(*words: str) -> "subprocess.Popen[str]":
     """Two processes by mlx's own launcher."""
     launcher, port = str(Path(sys.executable).parent / "mlx.launch"), min(free_ports(4))
     how = ["-n", "2", "--backend", "ring", "-p", str(port), "--", sys.executable, *MAIN]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([launcher, *how, *words], env=environment, text=True, **pipes)
 

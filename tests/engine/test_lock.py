@@ -14,7 +14,6 @@ import pytest
 
 from likely.engine.errors import DataError
 from likely.engine.lock import LockTaken, aside, claimed, locked, silent
-from tests.processes import ROOT
 
 HELD = """
 import sys
@@ -29,9 +28,8 @@ with claimed(Path(sys.argv[1]), "tune", "--out"):
 @contextmanager
 def held(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """A process that writes in the folder until it is let go."""
-    path, pipe = {**os.environ, "PYTHONPATH": str(ROOT)}, subprocess.PIPE
-    words = [sys.executable, "-c", HELD, str(folder)]
-    with subprocess.Popen(words, env=path, stdin=pipe, stdout=pipe, text=True) as process:
+    words, pipe = [sys.executable, "-c", HELD, str(folder)], subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         yield process
         if process.poll() is None:

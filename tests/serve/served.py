@@ -12,7 +12,6 @@ from typing import Any
 
 from likely.metal import mx
 from tests.engine import tiny
-from tests.processes import ROOT
 
 TEMPLATE = (
     "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}"
@@ -70,7 +69,7 @@ class Client:
 def server(home: Path, models: Sequence[Path], *options: str, port: int = 0) -> Iterator[Client]:
     """`likely serve` of these models, until the block ends; port 0 is a free one."""
     named = [word for model in models for word in ("-M", str(model))]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "LIKELY_HOME": str(home)}
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "LIKELY_HOME": str(home)}
     process = subprocess.Popen(
         [sys.executable, "-m", "likely.app", "serve", *named, "--port", str(port), "--only", *options],
         env=environment,

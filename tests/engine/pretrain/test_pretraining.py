@@ -169,7 +169,6 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path) -> Non
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(data), str(killed), str(int((killed / FILE).exists()))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         )  # fmt: skip
         assert process.stdin is not None and process.stdout is not None
         for _ in range(random.integers(1, 6)):

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -273,10 +272,9 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(tmp_path: Path) 
     whole = run(tmp_path / "whole", steps=40, save_every=1)
     finish(whole)
     folder, random, kills = tmp_path / "killed", np.random.default_rng(0), 0
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     for _ in range(20):
         words = [sys.executable, "-c", KILLED, str(folder), *["resume"] * (folder / state.FILE).exists()]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, env=environment)
+        process = subprocess.Popen(words, stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(float(random.uniform(0, 0.15)))
