@@ -39,7 +39,7 @@ def available(dtype: mx.Dtype) -> bool:
 
 
 def scan(logits: mx.array, by: Statistics, apart: mx.array) -> RowScan:
-    """What is observed of logits [N, V], beside the tokens `apart`, int32 [N, E], of which the first is the one taken.
+    """Scan of logits [N, V] for who looks on, beside the tokens `apart`, int32 [N, E]; the first is the one taken.
 
     A negative one is none. `by` are statistics of the same rows, observed. KernelError naming the argument that does
     not fit.
