@@ -55,8 +55,8 @@ def parse(text: str | bytes, schema: Schema = object, *, largest: int = LARGEST)
         value = json.loads(text, parse_int=_integer)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    except UnicodeDecodeError as found:
-        raise ValueError(f"UTF-8 expected: {found.reason} at byte {found.start}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"UTF-8 expected: {error.reason} at byte {error.start}") from None
     check_depth(value)
     return check(value, schema)
 

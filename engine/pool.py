@@ -172,12 +172,12 @@ class Pool:
         """
         if not device().working_set:
             return None
-        left = room() - sum(array.nbytes for array in self.model.arrays.values())
+        spare = room() - sum(array.nbytes for array in self.model.arrays.values())
         context = int(self.model.config.context)
         try:
-            return bisect_right(range(1, context + 1), left, key=self._needs(0, 1))
+            return bisect_right(range(1, context + 1), spare, key=self._needs(0, 1))
         except CacheError:
-            return context if left >= 0 else 0
+            return context if spare >= 0 else 0
 
     def _needs(self, length: int, branches: int) -> Callable[[int], int]:
         """The most bytes that keys and values take, by how many tokens each branch has drawn after a prompt."""

@@ -25,8 +25,8 @@ def graph(config: Mapping[str, Any], weights: Weights, *, expandable: bool) -> T
     `expandable`: there is memory for them.
     """
     arrays = {
-        name: mx.zeros(found.shape) if isinstance(found, PackedMatrix) else mx.array(found)
-        for name, found in weights.items()
+        name: mx.zeros(matrix.shape) if isinstance(matrix, PackedMatrix) else mx.array(matrix)
+        for name, matrix in weights.items()
     }
     model = registry.build(dict(config), arrays)
     assert isinstance(model, Transformer)
@@ -44,10 +44,10 @@ def graph(config: Mapping[str, Any], weights: Weights, *, expandable: bool) -> T
             setattr(first.owner, first.slot, UnpackedEmbedding(rows, model.dtype))
             continue
         biases = [part.bias for part in parts if part.bias is not None]
-        made = UnpackedLinear(rows, mx.concatenate(biases) if biases else None)
-        if made.bias is not None:
-            mx.eval(made.bias)
-        setattr(first.owner, first.slot, made)
+        linear = UnpackedLinear(rows, mx.concatenate(biases) if biases else None)
+        if linear.bias is not None:
+            mx.eval(linear.bias)
+        setattr(first.owner, first.slot, linear)
     if model.config.tied:
         model.out = UnpackedLinear(tables["embed"], None)
     return model
@@ -56,8 +56,8 @@ def graph(config: Mapping[str, Any], weights: Weights, *, expandable: bool) -> T
 def matrices(model: Transformer) -> list[UnpackedRows]:
     """Those of its matrices that are packed ones still, whether they have been made or not."""
     holders = [part.holder for part in model.parts()]
-    found = [holder.rows for holder in holders if isinstance(holder, UnpackedLinear | UnpackedEmbedding)]
-    return list({id(rows): rows for rows in found}.values())
+    stores = [holder.rows for holder in holders if isinstance(holder, UnpackedLinear | UnpackedEmbedding)]
+    return list({id(rows): rows for rows in stores}.values())
 
 
 @runtime_checkable
@@ -96,16 +96,16 @@ def additions(model: Transformer) -> Additions | None:
                 return None
             after[index] = after.get(index, 0) + np.array(around.shift.astype(mx.float32))
             around = around.base
-        found = _added(zip(PRODUCTS, (core.qkv, core.out, mlp.gate_up, mlp.down), strict=True))
-        if found is None:
+        change = _added(zip(PRODUCTS, (core.qkv, core.out, mlp.gate_up, mlp.down), strict=True))
+        if change is None:
             return None
-        layers.append(found)
+        layers.append(change)
     ends = _added(((EMBED, model.embed), (HEAD, model.out)))
     return None if ends is None else Additions(layers, ends, after)
 
 
 def _added(parts: Any) -> dict[str, Sequence[LowRank]] | None:
-    found = {}
+    by_name = {}
     for name, layer in parts:
         if not isinstance(bare(layer), UnpackedLinear | UnpackedEmbedding):
             return None  # other numbers
@@ -114,5 +114,5 @@ def _added(parts: Any) -> dict[str, Sequence[LowRank]] | None:
             if added is None:
                 return None
             if added:
-                found[name] = added
-    return found
+                by_name[name] = added
+    return by_name

@@ -190,9 +190,9 @@ class PackedModel:
         out = np.empty((b, t, c.width), np.float32)
         for first, part in self._parts(tokens, cache):
             rows = np.empty((*part.shape, c.width), np.float32)
-            found = np.empty((len(states), *rows.shape), np.float32)
-            self._call(part, cache, rows, found)
-            out[:, first : first + part.shape[1]], states[:, :, first : first + part.shape[1]] = rows, found
+            hidden_states = np.empty((len(states), *rows.shape), np.float32)
+            self._call(part, cache, rows, hidden_states)
+            out[:, first : first + part.shape[1]], states[:, :, first : first + part.shape[1]] = rows, hidden_states
         return states, out
 
     def lower(self, layers: int) -> "PackedModel":

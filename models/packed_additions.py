@@ -93,7 +93,9 @@ class PackedAdditions:
     def __init__(self, additions: Additions, outputs: Mapping[str, int]) -> None:
         """`outputs` of each product, by PRODUCTS, EMBED and HEAD."""
         self._kept: list[Any] = []
-        every = [change for part in (*additions.layers, additions.ends) for found in part.values() for change in found]
+        every = [
+            change for part in (*additions.layers, additions.ends) for applied in part.values() for change in applied
+        ]
         self._room = _Room(sum(change.nbytes for change in every))
         self._layers = (_Additions * len(additions.layers))()
         for index, layer in enumerate(additions.layers):
@@ -126,7 +128,7 @@ class PackedAdditions:
             first += rows.shape[1]
             self._kept.append(matrix)
         self._kept.append(ups)
-        made = _Addition(
+        addition = _Addition(
             down=down.ctypes.data,
             scales=self._numbers(np.repeat([c.scale for c in ordered], [c.a.shape[1] for c in ordered])),
             ups=ctypes.addressof(ups),
@@ -135,19 +137,19 @@ class PackedAdditions:
             ranks=first,
             count=len(ups),
         )
-        self._kept.append(made)
-        return ctypes.addressof(made)
+        self._kept.append(addition)
+        return ctypes.addressof(addition)
 
     def _spread(
         self, whole: np.ndarray, parts: Sequence[tuple[LowRank, np.ndarray | None]], onto: np.ufunc
     ) -> int | None:
         """The vectors of some changes, each on its outputs of the `whole`; None where there is none."""
-        given = [(change, vector) for change, vector in parts if vector is not None]
-        for change, vector in given:
+        present = [(change, vector) for change, vector in parts if vector is not None]
+        for change, vector in present:
             onto(whole[change.start : change.stop], vector, out=whole[change.start : change.stop])
-        return self._numbers(whole) if given else None
+        return self._numbers(whole) if present else None
 
     def _numbers(self, array: np.ndarray) -> int:
-        made = np.ascontiguousarray(array, np.float32)
-        self._kept.append(made)
-        return int(made.ctypes.data)
+        numbers = np.ascontiguousarray(array, np.float32)
+        self._kept.append(numbers)
+        return int(numbers.ctypes.data)

@@ -86,7 +86,7 @@ class Texts(dict[int, T], Generic[T]):
 
 def texts_of(events: Iterable[Event]) -> list[GrownText]:
     """The texts of a run that goes to its end now, in the order of their branches."""
-    found = Texts[GrownText]()
-    for _ in found.follow(events):
+    grown = Texts[GrownText]()
+    for _ in grown.follow(events):
         pass
-    return found.ended()
+    return grown.ended()

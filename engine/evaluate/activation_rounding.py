@@ -55,17 +55,17 @@ def measure(checkpoint: Checkpoint, text: str | None = None) -> list[ActivationR
     with suppress(ConfigError):  # none of its weights takes them
         measured.setdefault(EIGHT, model.with_activations(EIGHT))
     p = _logprobs(model.graph, tokens)
-    found = []
+    errors = []
     for bits, one in measured.items():
         q = _logprobs(one, tokens)
         kl = np.asarray(arrays.kl(p, q, np))
         flips = int((p.argmax(-1) != q.argmax(-1)).sum())
         off = np.abs(q - p)[range(len(ids) - 1), ids[1:]] if len(ids) > 1 else np.zeros(1)
         root = float(np.sqrt((off * off).mean()))
-        found.append(
+        errors.append(
             ActivationRounding(bits, len(ids), float(kl.mean()), float(kl.max()), root, float(off.max()), flips)
         )
-    return found
+    return errors
 
 
 def _logprobs(model: LanguageModel, tokens: mx.array) -> np.ndarray:

@@ -51,11 +51,11 @@ class ModelLosses:
         canvases = np.where(masked, self.denoiser.diffusion.mask, ids).astype(np.int32)
         hidden = model.hidden(mx.array(canvases), mask=self.denoiser.mask)
         rows, at = np.nonzero(masked)
-        seen = self.denoiser.sources(at)
+        sources = self.denoiser.sources(at)
         gather = Gather(model)
-        gather.score(hidden.reshape(-1, hidden.shape[-1]), (rows * len(ids) + seen).tolist(), ids[at].tolist())
-        found: np.ndarray = np.bincount(rows, -np.concatenate(gather.logprobs), len(masked))
-        return found
+        gather.score(hidden.reshape(-1, hidden.shape[-1]), (rows * len(ids) + sources).tolist(), ids[at].tolist())
+        losses: np.ndarray = np.bincount(rows, -np.concatenate(gather.logprobs), len(masked))
+        return losses
 
 
 class BoundReader:
@@ -77,10 +77,10 @@ class BoundReader:
         diffusion = self.losses.denoiser.diffusion
         free = [i >= start for i in range(len(text))]
         try:
-            found = bound(self.losses, text, diffusion.mask, free, block=diffusion.block, draws=self.draws, seed=seed)
+            nll = bound(self.losses, text, diffusion.mask, free, block=diffusion.block, draws=self.draws, seed=seed)
         except NotFinite:
             raise damaged(self.name, self.model, text) from None
-        return LikelihoodBound(-found.mean, found.error, len(text) - start)
+        return LikelihoodBound(-nll.mean, nll.error, len(text) - start)
 
 
 def reach(session: "Session") -> int:
@@ -110,24 +110,24 @@ def check(task: Task, name: str) -> None:
 def of_texts(found: Sequence[LikelihoodBound], size: int) -> dict[str, float]:
     """Measures of a text of `size` bytes by the bounds of its windows, which add up."""
     return {
-        f"nats{AT_MOST}": -math.fsum(each.total for each in found),
-        "tokens": float(sum(each.count for each in found)),
+        f"nats{AT_MOST}": -math.fsum(one.total for one in found),
+        "tokens": float(sum(one.count for one in found)),
         "bytes": float(size),
-        BOUNDED: math.fsum(each.error**2 for each in found),
+        BOUNDED: math.fsum(one.error**2 for one in found),
     }
 
 
 def of_item(item: Item, found: Sequence[LikelihoodBound]) -> tuple[dict[str, float], dict[str, Any]]:
     """Measures of an item by the bounds of its texts, and what else is kept: of a pair or a question which text is
     taken, not how sure that is."""
-    body, totals = item.body, [each.total for each in found]
-    detail: dict[str, Any] = {"loglikelihoods_at_least": totals, "draw_errors": [each.error for each in found]}
+    body, totals = item.body, [one.total for one in found]
+    detail: dict[str, Any] = {"loglikelihoods_at_least": totals, "draw_errors": [one.error for one in found]}
     if isinstance(body, Document):
         return of_texts(found, len(body.text.encode())), detail
     if isinstance(body, MinimalPair):
         return {f"acc{BY_BOUND}": float(totals[0] > totals[1])}, detail
     assert isinstance(body, Choices)
-    said = np.asarray(totals)
+    logp = np.asarray(totals)
     sizes = [len(choice) for choice in body.choices], [len(choice.encode()) for choice in body.choices]
-    by = {"acc": said, "acc_norm": said / sizes[0], "acc_bytes": said / sizes[1]}
+    by = {"acc": logp, "acc_norm": logp / sizes[0], "acc_bytes": logp / sizes[1]}
     return {f"{name}{BY_BOUND}": float(np.argmax(of) == body.gold) for name, of in by.items()}, detail

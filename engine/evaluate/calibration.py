@@ -27,25 +27,25 @@ class Bin:
 
 def reliability(confidence: Numbers, right: Numbers, bins: int = BINS) -> list[Bin]:
     """Bins of equal width that hold items; a confidence on an edge belongs to the bin below it, 0 to the first."""
-    said, was = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
+    p, was = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
     edges = np.linspace(0, 1, bins + 1)
-    return _binned(said, was, np.clip(np.searchsorted(edges, said - 1e-12, side="left") - 1, 0, bins - 1), edges)
+    return _binned(p, was, np.clip(np.searchsorted(edges, p - 1e-12, side="left") - 1, 0, bins - 1), edges)
 
 
 def adaptive(confidence: Numbers, right: Numbers, bins: int = BINS) -> list[Bin]:
     """Bins of as many items each, as far as equal confidences can be parted."""
-    said, was = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
-    if not len(said):
+    p, was = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
+    if not len(p):
         return []
-    edges = np.unique(np.quantile(said, np.linspace(0, 1, bins + 1)))
+    edges = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1)))
     if len(edges) == 1:
         edges = np.array([edges[0], edges[0]])
-    index = np.clip(np.searchsorted(edges, said, side="left") - 1, 0, len(edges) - 2)
-    return _binned(said, was, index, edges)
+    index = np.clip(np.searchsorted(edges, p, side="left") - 1, 0, len(edges) - 2)
+    return _binned(p, was, index, edges)
 
 
 def _binned(said: np.ndarray, was: np.ndarray, index: np.ndarray, edges: np.ndarray) -> list[Bin]:
-    counts, *sums = (np.bincount(index, each, len(edges) - 1).tolist() for each in (None, said, was))
+    counts, *sums = (np.bincount(index, weights, len(edges) - 1).tolist() for weights in (None, said, was))
     ends = edges.tolist()
     return [
         Bin(low, high, count, confidence / count, right / count)
@@ -56,42 +56,42 @@ def _binned(said: np.ndarray, was: np.ndarray, index: np.ndarray, edges: np.ndar
 
 def ece(bins: Sequence[Bin]) -> float:
     """The expected calibration error (Guo et al. 2017, eq. 3): |confidence - accuracy|, weighted by the bins' items."""
-    n = sum(each.count for each in bins)
-    return math.fsum(each.count * abs(each.confidence - each.accuracy) for each in bins) / n if n else math.nan
+    n = sum(one.count for one in bins)
+    return math.fsum(one.count * abs(one.confidence - one.accuracy) for one in bins) / n if n else math.nan
 
 
 def debiased(bins: Sequence[Bin]) -> float:
     """The root of the squared calibration error, each bin's variance taken off (Kumar et al. 2019, def. 5.1); 0 where
     there is no more than that."""
-    n = sum(each.count for each in bins)
+    n = sum(one.count for one in bins)
     if not n:
         return math.nan
     total = math.fsum(
-        each.count * ((each.confidence - each.accuracy) ** 2 - each.accuracy * (1 - each.accuracy) / (each.count - 1))
-        for each in bins
-        if each.count > 1
+        one.count * ((one.confidence - one.accuracy) ** 2 - one.accuracy * (1 - one.accuracy) / (one.count - 1))
+        for one in bins
+        if one.count > 1
     )
     return math.sqrt(max(0.0, total / n))
 
 
 def nll(confidence: Sequence[float], right: Sequence[float]) -> float:
     """The mean of -log of what was said of what came, in nats."""
-    said, was = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
+    p, was = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
     with np.errstate(divide="ignore"):
-        return float(-np.mean(np.where(was > 0, np.log(said), np.log1p(-said))))
+        return float(-np.mean(np.where(was > 0, np.log(p), np.log1p(-p))))
 
 
 def of_choice(totals: Sequence[float], gold: int) -> dict[str, float]:
     """Measures of one question by its choices' log-probabilities, in nats: acc (of equals, the first is taken);
     brier_score, the squared distance of probabilities that add up to 1 from the right choice, 0 to 2; nll, minus the
     logarithm of the right one's; confidence, the probability of the one taken."""
-    said = np.asarray(totals, np.float64)
-    lse = np.logaddexp.reduce(said)
-    mass = np.exp(said - lse)
+    logp = np.asarray(totals, np.float64)
+    lse = np.logaddexp.reduce(logp)
+    mass = np.exp(logp - lse)
     return {
-        "acc": float(np.argmax(said) == gold),
-        "brier_score": float(np.sum((mass - (np.arange(len(said)) == gold)) ** 2)),
-        "nll": float(lse - said[gold]),
+        "acc": float(np.argmax(logp) == gold),
+        "brier_score": float(np.sum((mass - (np.arange(len(logp)) == gold)) ** 2)),
+        "nll": float(lse - logp[gold]),
         "confidence": float(mass.max()),
     }
 

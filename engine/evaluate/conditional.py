@@ -42,9 +42,9 @@ class AskingSettings(Protocol):
 
 
 def _texts(values: Values, *keys: str) -> list[str] | str:
-    found = [values[key] for key in keys]
-    if all(isinstance(text, str) and text.strip() for text in found):
-        return found
+    texts = [values[key] for key in keys]
+    if all(isinstance(text, str) and text.strip() for text in texts):
+        return texts
     return f"empty: {', '.join(keys[:-1])} and {keys[-1]} must be texts"
 
 
@@ -82,10 +82,10 @@ class JudgedPair:
         return cls(texts[0], texts[1], texts[2], preferred or None)
 
     def asked(self, settings: AskingSettings) -> Asked:
-        said = tuple(f" {verdict}" for verdict in VERDICTS)
+        verdicts = tuple(f" {verdict}" for verdict in VERDICTS)
         template = settings.judge or JUDGE
         orders = (self.answer_a, self.answer_b), (self.answer_b, self.answer_a)
-        return [(judged(template, self.prompt, *order), said) for order in orders]
+        return [(judged(template, self.prompt, *order), verdicts) for order in orders]
 
     def measures(self, logprobs: Sequence[float]) -> dict[str, float]:
         """win_rate, and win_probability by the verdicts' probabilities; first_position, the share of votes for what
@@ -101,7 +101,7 @@ class JudgedPair:
             votes.append({"first": 1.0, "second": 0.0}.get(kind, 0.5))
             odds.append((mass[0] + mass[2] / 2) / total if total else 0.5)
         win = (votes[0] + 1 - votes[1]) / 2
-        found = {
+        values = {
             "win_rate": win,
             "win_probability": (odds[0] + 1 - odds[1]) / 2,
             "first_position": (votes[0] + votes[1]) / 2,
@@ -110,15 +110,15 @@ class JudgedPair:
             "unclear": kinds.count("unclear") / 2,
         }
         if self.preferred is not None:
-            said = "tie" if win == 0.5 else "a" if win > 0.5 else "b"
-            found["agreement"] = float(said == self.preferred)
-        return found
+            verdict = "tie" if win == 0.5 else "a" if win > 0.5 else "b"
+            values["agreement"] = float(verdict == self.preferred)
+        return values
 
 
 def judged(template: str, prompt: str, first: str, second: str) -> str:
     """A judge's prompt; what stands in braces within the texts stays as it is."""
-    said = {"prompt": prompt, "first": first, "second": second}
-    return re.sub(r"\{(prompt|first|second)\}", lambda match: said[match[1]], template)
+    words = {"prompt": prompt, "first": first, "second": second}
+    return re.sub(r"\{(prompt|first|second)\}", lambda match: words[match[1]], template)
 
 
 def check_judge(template: str) -> str | None:
@@ -144,8 +144,8 @@ class ConditionedText:
         return texts if isinstance(texts, str) else cls(*texts)
 
     def asked(self, settings: AskingSettings) -> Asked:
-        said = (f"{settings.delimiter}{self.continuation}",)
-        return [(self.context, said), (self.other, said), ("", said)]
+        continuations = (f"{settings.delimiter}{self.continuation}",)
+        return [(self.context, continuations), (self.other, continuations), ("", continuations)]
 
     def measures(self, logprobs: Sequence[float]) -> dict[str, float]:
         """own_context: whether its own context makes the text more likely than the other's (0.5 by chance); pmi, their

@@ -51,11 +51,11 @@ def words(text: str) -> list[str]:
 def seen(task: Task, training: WordRuns) -> dict[int, bool]:
     """Of each item, by number, whether it was seen: its own words and the right answer, without the examples before it.
     Items too short to tell are not in it."""
-    found = {}
+    by_number = {}
     for item in task.bare.items():
-        if isinstance(item, Item) and (told := training.has(words(text_of(item)))) is not None:
-            found[item.number] = told
-    return found
+        if isinstance(item, Item) and (seen_before := training.has(words(text_of(item)))) is not None:
+            by_number[item.number] = seen_before
+    return by_number
 
 
 def text_of(item: Item) -> str:
@@ -81,15 +81,15 @@ def figures(tally: Tally, told: Mapping[int, bool], least: Mapping[int, float]) 
     `least`: a document's mean log-probability of its 20 % least likely tokens, in nats.
     """
     numbers = [number for number in tally.numbers if number in told]
-    found = {"contaminated": share([float(told[number]) for number in numbers])}
+    estimates = {"contaminated": share([float(told[number]) for number in numbers])}
     clean = tally.only({number for number in tally.numbers if not told.get(number)})
     if clean.numbers:
         name = clean.headline
-        found[f"{name}_clean"] = clean.estimate(name)
+        estimates[f"{name}_clean"] = clean.estimate(name)
     rows = np.array([[float(told[number]), least[number]] for number in numbers if number in least]).reshape(-1, 2)
     if 0 < rows[:, 0].sum() < len(rows):
-        found["min_20_auc"] = bootstrap(rows, _auc, samples=500)
-    return found
+        estimates["min_20_auc"] = bootstrap(rows, _auc, samples=500)
+    return estimates
 
 
 def _auc(rows: np.ndarray) -> float:

@@ -113,12 +113,12 @@ def _set_against(
 
     def values() -> Iterator[tuple[str, str] | None]:
         for _, body in entries:
-            found = body if isinstance(body, str) else parts(body)
-            if isinstance(found, str):
-                odd.append(found)
+            rows = body if isinstance(body, str) else parts(body)
+            if isinstance(rows, str):
+                odd.append(rows)
                 yield None
             else:
-                yield found
+                yield rows
 
     for pair in partnered(values()):
         if pair is None:
@@ -177,11 +177,11 @@ def _probes(entries: Iterator[Entry]) -> Iterator[Row]:
                 odd[number] = body
             yield number, "" if isinstance(body, str) else body.text
 
-    for number, found in probes(texts()):
-        if isinstance(found, str):
-            yield {**dict.fromkeys(Choices.KEYS), "text": str(number), ODD: odd.pop(number, found)}
+    for number, probe in probes(texts()):
+        if isinstance(probe, str):
+            yield {**dict.fromkeys(Choices.KEYS), "text": str(number), ODD: odd.pop(number, probe)}
         else:
-            yield {"context": found.context, "choices": found.choices, "gold": found.gold, "text": str(number)}
+            yield {"context": probe.context, "choices": probe.choices, "gold": probe.gold, "text": str(number)}
 
 
 DERIVATIONS: dict[str, Derivation] = {

@@ -88,19 +88,19 @@ def document(
     ids = _whole(text, tokenizer, protocol)
     total = len(text.encode())
     scorer = bounded.reader(session, protocol)
-    asked = list(enumerate(islice(_windows(ids, session, protocol), limit)))
-    sizes = [sum(len(tokenizer.piece(t)) for t in r.texts[0][r.starts[0] :]) for _, r in asked]
+    requests = list(enumerate(islice(_windows(ids, session, protocol), limit)))
+    sizes = [sum(len(tokenizer.piece(t)) for t in r.texts[0][r.starts[0] :]) for _, r in requests]
     if sizes and limit is None:
         sizes[-1] += total - sum(sizes)  # what a tokenizer adds, and a first token that is not scored
-    left = [(number, request) for number, request in asked if number not in done]
+    remaining = [(number, request) for number, request in requests if number not in done]
     sampler = _sampler(session, protocol)
-    for index, (found,) in scorer.read(request for _, request in left):
-        number = left[index][0]
-        if isinstance(found, LikelihoodBound):
-            yield Result(number, None, bounded.of_texts([found], sizes[number]))
+    for index, (likelihood,) in scorer.read(request for _, request in remaining):
+        number = remaining[index][0]
+        if isinstance(likelihood, LikelihoodBound):
+            yield Result(number, None, bounded.of_texts([likelihood], sizes[number]))
             continue
-        values = {"nats": -found.total, "tokens": float(len(found.tokens)), "bytes": float(sizes[number])}
-        yield Result(number, None, values, _of_tokens(number, [(left[index][1], found)], sampler))
+        values = {"nats": -likelihood.total, "tokens": float(len(likelihood.tokens)), "bytes": float(sizes[number])}
+        yield Result(number, None, values, _of_tokens(number, [(remaining[index][1], likelihood)], sampler))
 
 
 def _windows(ids: Sequence[int], session: Session, protocol: Protocol) -> Iterator[Request]:
@@ -144,7 +144,7 @@ class _Scored:
     def outcomes(self, items: Iterable[Item | Problem]) -> Iterator[Outcome]:
         waiting = iter(items)
         while entries := list(islice(waiting, WINDOW)):
-            asked: list[tuple[Item, list[Request]]] = []
+            pending: list[tuple[Item, list[Request]]] = []
             for entry in entries:
                 if isinstance(entry, Problem):
                     yield entry
@@ -153,17 +153,17 @@ class _Scored:
                 if odd is not None:
                     yield odd
                 if requests:
-                    asked.append((entry, requests))
-            self._learn([item.body for item, _ in asked])
-            found: dict[int, dict[int, Scores]] = {}
-            owners = [(index, place) for index, (_, requests) in enumerate(asked) for place in range(len(requests))]
-            for number, likelihoods in self.reader.read(request for _, requests in asked for request in requests):
+                    pending.append((entry, requests))
+            self._learn([item.body for item, _ in pending])
+            by_item: dict[int, dict[int, Scores]] = {}
+            owners = [(index, place) for index, (_, requests) in enumerate(pending) for place in range(len(requests))]
+            for number, likelihoods in self.reader.read(request for _, requests in pending for request in requests):
                 index, place = owners[number]
-                own = found.setdefault(index, {})
+                own = by_item.setdefault(index, {})
                 own[place] = likelihoods
-                item, requests = asked[index]
+                item, requests = pending[index]
                 if len(own) == len(requests):
-                    ordered = [likelihoods for _, likelihoods in sorted(found.pop(index).items())]
+                    ordered = [likelihoods for _, likelihoods in sorted(by_item.pop(index).items())]
                     yield self._result(item, requests, ordered)
 
     def _requests(self, item: Item) -> tuple[list[Request], Problem | None]:
@@ -171,28 +171,32 @@ class _Scored:
         body = item.body
         if isinstance(body, Document):
             ids = _whole(body.text, self.tokenizer, self.protocol)
-            if found := list(_windows(ids, self.session, self.protocol)):
-                return found, None
+            if parts := list(_windows(ids, self.session, self.protocol)):
+                return parts, None
             return [], Problem(item.number, "unanswerable", "no token of the text has a distribution")
         if isinstance(body, MinimalPair):
             groups = [[(*self._alone(text), True) for text in (body.good, body.bad)]]
         elif isinstance(body, KnownLaw):
             groups = [[self._after(body.context, text) for text, _ in body.law]]
         elif isinstance(body, Choices):
-            groups = [[self._after(body.context, f"{self.task.settings.delimiter}{each}") for each in body.choices]]
+            groups = [[self._after(body.context, f"{self.task.settings.delimiter}{choice}") for choice in body.choices]]
         else:
             assert isinstance(body, JudgedPair | ConditionedText | RestatedText)
-            groups = [[self._after(context, each) for each in said] for context, said in body.asked(self.task.settings)]
-        asked = [each for group in groups for each in group]
-        longest, context = max(len(text) for text, *_ in asked), reach(self.session)
+            groups = [
+                [self._after(context, text) for text in texts] for context, texts in body.asked(self.task.settings)
+            ]
+        texts = [text for group in groups for text in group]
+        longest, context = max(len(text) for text, *_ in texts), reach(self.session)
         if longest - 1 > context:
             words = f"has {longest} tokens, the model reads at most {context}"
             return [], Problem(item.number, "too long", words)
-        if any(len(text) <= start for text, start, _ in asked):
+        if any(len(text) <= start for text, start, _ in texts):
             words = "a choice becomes one token with the context before it, or has no token of its own"
             return [], Problem(item.number, "unanswerable", words)
-        requests = [Request(tuple(text for text, *_ in each), tuple(start for _, start, _ in each)) for each in groups]
-        if not all(apart for *_, apart in asked):
+        requests = [
+            Request(tuple(text for text, *_ in texts), tuple(start for _, start, _ in texts)) for texts in groups
+        ]
+        if not all(apart for *_, apart in texts):
             words = "the context's tokens are others where a choice follows, and are read as they stand alone"
             return requests, Problem(item.number, "boundary", words, scored=True)
         return requests, None
@@ -215,32 +219,32 @@ class _Scored:
         for choice in wanted:
             if choice in self.known:
                 self.known.move_to_end(choice)  # what is wanted now is not what makes room
-        asked = [(choice, *self._alone(choice)) for choice in new]
-        asked = [each for each in asked if len(each[1]) - 1 <= self.session.context]
-        requests = (Request((ids,), (start,)) for _, ids, start in asked)
-        for index, (found,) in self.other.read(requests):
-            self.known[asked[index][0]] = found.total
+        requested = [(choice, *self._alone(choice)) for choice in new]
+        requested = [entry for entry in requested if len(entry[1]) - 1 <= self.session.context]
+        requests = (Request((ids,), (start,)) for _, ids, start in requested)
+        for index, (likelihood,) in self.other.read(requests):
+            self.known[requested[index][0]] = likelihood.total
         while len(self.known) > max(KNOWN, len(wanted)):
             self.known.popitem(last=False)
 
     def _result(self, item: Item, requests: Sequence[Request], found: Sequence[Scores]) -> Result:
         body = item.body
-        texts = [each for scores in found for each in scores]
-        if bounds := [each for each in texts if isinstance(each, LikelihoodBound)]:
+        texts = [score for scores in found for score in scores]
+        if bounds := [text for text in texts if isinstance(text, LikelihoodBound)]:
             return Result(item.number, item.cluster, *bounded.of_item(item, bounds))
-        exact = [each for each in texts if isinstance(each, Likelihood)]
+        exact = [text for text in texts if isinstance(text, Likelihood)]
         if isinstance(body, Document):
             read = list(zip(requests, exact, strict=True))
-            nats = -math.fsum(each.total for _, each in read)
-            tokens = sum(len(each.tokens) for _, each in read)
+            nats = -math.fsum(likelihood.total for _, likelihood in read)
+            tokens = sum(len(likelihood.tokens) for _, likelihood in read)
             values = {"nats": nats, "tokens": float(tokens), "bytes": float(len(body.text.encode()))}
             detail = {
                 "loglikelihoods": [-nats],
-                "min_20": least_likely(np.concatenate([each.tokens for _, each in read])),
+                "min_20": least_likely(np.concatenate([likelihood.tokens for _, likelihood in read])),
                 **_of_tokens(item.number, read, self.sampler),
             }
             return Result(item.number, item.cluster, values, detail)
-        totals = [each.total for each in exact]
+        totals = [likelihood.total for likelihood in exact]
         if isinstance(body, JudgedPair | ConditionedText | RestatedText):
             values = body.measures(totals)
             if isinstance(body, RestatedText):
@@ -261,8 +265,8 @@ class _Scored:
 def by_position(read: Sequence[tuple[Request, Likelihood]]) -> dict[str, list[float]]:
     """Nats and number of the tokens that had 1, 2 or 3, 4 to 7, ... tokens of their window before them, by the least of
     these numbers."""
-    before = np.concatenate([np.arange(len(each.tokens)) + request.starts[0] for request, each in read])
-    nats = -np.concatenate([each.tokens for _, each in read])
+    before = np.concatenate([np.arange(len(likelihood.tokens)) + request.starts[0] for request, likelihood in read])
+    nats = -np.concatenate([likelihood.tokens for _, likelihood in read])
     power = np.log2(before).astype(int)
     return {str(2**p): [float(nats[power == p].sum()), float((power == p).sum())] for p in np.unique(power).tolist()}
 
@@ -293,11 +297,11 @@ def choice_measures(totals: Sequence[float], choices: Sequence[str], gold: int) 
 
     acc_norm divides by a choice's characters, acc_bytes by its bytes; the others are `calibration.of_choice`.
     """
-    said, measures = np.asarray(totals, np.float64), calibration.of_choice(totals, gold)
+    logp, measures = np.asarray(totals, np.float64), calibration.of_choice(totals, gold)
     return {
         "acc": measures["acc"],
-        "acc_norm": float(np.argmax(said / [len(choice) for choice in choices]) == gold),
-        "acc_bytes": float(np.argmax(said / [len(choice.encode()) for choice in choices]) == gold),
+        "acc_norm": float(np.argmax(logp / [len(choice) for choice in choices]) == gold),
+        "acc_bytes": float(np.argmax(logp / [len(choice.encode()) for choice in choices]) == gold),
         **measures,
     }
 
@@ -355,16 +359,18 @@ def _drawn(
             yield Problem(entry.number, "too long", words)
             continue
         seed = protocol.seed + entry.number * protocol.samples
-        said, ends = answers(session, ids, recipe, protocol.samples, seed, settings.max_tokens, settings.stop, strategy)
+        texts, ends = answers(
+            session, ids, recipe, protocol.samples, seed, settings.max_tokens, settings.stop, strategy
+        )
         votes: list[dict[str, float]] = []
-        for answer in said:
+        for answer in texts:
             try:
                 votes.append(judge(question, answer, settings))
             except VerifierError as error:
                 yield Problem(entry.number, "verifier", f"{error}; the answer counts as wrong", scored=True)
                 votes.append(dict.fromkeys(settings.scorers, 0.0))
-        values = answer_measures(question, said, votes, task, apart=protocol.samples > 1)
-        yield Result(entry.number, entry.cluster, values, {"answers": said, "finish": ends})
+        values = answer_measures(question, texts, votes, task, apart=protocol.samples > 1)
+        yield Result(entry.number, entry.cluster, values, {"answers": texts, "finish": ends})
 
 
 def _prompt(prompt: str, tokenizer: Tokenizer, protocol: Protocol) -> list[int]:
@@ -387,8 +393,8 @@ def answers(
     events = session.generate(
         ids, RunControl(recipe), n=n, seed=seed, max_tokens=max_tokens, stop=stop, strategy=strategy
     )
-    found = texts_of(events)
-    return [text.text for text in found], [text.reason for text in found]
+    texts = texts_of(events)
+    return [text.text for text in texts], [text.reason for text in texts]
 
 
 def answer_measures(
@@ -402,18 +408,18 @@ def answer_measures(
     """The mean over the answers; of several that were drawn each by itself, `apart`, also pass@k (any of k is right,
     unbiased: Chen et al. 2021) for k up to all of them, by doubling, and maj@k: whether the commonest of any k is
     right, equals by their share."""
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     n = len(votes)
     for name in votes[0]:
         right = [vote[name] for vote in votes]
-        found[name] = math.fsum(right) / n
+        values[name] = math.fsum(right) / n
         if n == 1 or not apart:
             continue
         sizes = [*itertools.takewhile(lambda k: k < n, (2**i for i in itertools.count(1))), n]
-        found |= {f"{name} pass@{k}": pass_at(k, int(sum(right)), n) for k in sizes}
+        values |= {f"{name} pass@{k}": pass_at(k, int(sum(right)), n) for k in sizes}
         if name != "program":
             finals = [verifiers.final(text, name, task.settings) or None for text in said]
             one = next((final for final, is_right in zip(finals, right, strict=True) if is_right), None)
             said_alike = [one if is_right else final for final, is_right in zip(finals, right, strict=True)]
-            found |= {f"{name} maj@{k}": maj_at(k, said_alike, one) if one is not None else 0.0 for k in sizes}
-    return found
+            values |= {f"{name} maj@{k}": maj_at(k, said_alike, one) if one is not None else 0.0 for k in sizes}
+    return values

@@ -69,15 +69,15 @@ def continuations(session: Session, text: str, candidates: Sequence[str]) -> lis
     would split the boundary differently, because that probability is of another text.
     """
     base = _encode(session, text)
-    found = []
+    scored = []
     for candidate in candidates:
         whole = _encode(session, text + candidate)
         if not candidate or whole[: len(base)] != base or len(whole) == len(base):
             raise ParameterError(_boundary(session, base, whole, text, candidate))
         if not base:
             raise ParameterError("a continuation needs a text before it: give at least one token")
-        found.append(Continuation(candidate, tuple(session.score(whole, start=len(base)))))
-    return found
+        scored.append(Continuation(candidate, tuple(session.score(whole, start=len(base)))))
+    return scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ def attention(session: Session, text: str, top: int = 3) -> Attention:
         raise ContextOverflow(f"the text has {len(ids)} tokens and this model reads at most {session.context}")
     if not hasattr(session.model, "inspect"):
         raise ParameterError(f"{session.info.name} runs through mlx-lm's own class, which does not show its attention")
-    seen = session.model.inspect(mx.array([ids]), emit=Emit(entropy=True, top=top)).attention
-    layers = [(s.entropy[0], s.positions[0], s.weights[0]) for s in seen]  # type: ignore[index]
+    reports = session.model.inspect(mx.array([ids]), emit=Emit(entropy=True, top=top)).attention
+    layers = [(s.entropy[0], s.positions[0], s.weights[0]) for s in reports]  # type: ignore[index]
     entropy, positions, weights = (mx.stack(list(part)) for part in zip(*layers, strict=True))
     mx.eval(entropy, positions, weights)
     return Attention(np.array(entropy), np.array(positions), np.array(weights))

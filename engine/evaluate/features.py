@@ -23,23 +23,23 @@ LONGEST = 512  # tokens of a text that are read
 
 def pooled(session: Session, texts: Sequence[str]) -> np.ndarray:
     """float32 [n, C]. DataError for a text of no token."""
-    found = []
+    means = []
     for number, text in enumerate(texts, 1):
         ids = session.tokenizer.encode(text, bos=True)[: min(LONGEST, session.context)]
         if not ids:
             raise DataError(f"text {number} has no token: there is nothing to measure")
-        found.append(mean_hidden(session, ids))
-    return np.stack(found)
+        means.append(mean_hidden(session, ids))
+    return np.stack(means)
 
 
 def scored(session: Session, texts: Sequence[str]) -> list[list[tuple[int, float]]]:
     """Each token of each text that has a distribution before it, and its log p, nats; as much as `pooled` reads."""
-    found = []
+    rows = []
     for text in texts:
         ids = session.tokenizer.encode(text, bos=True)[: min(LONGEST, session.context)]
         steps = session.score(ids, start=0)
-        found.append([(step.token, step.logprob) for step in steps if step.logprob is not None])
-    return found
+        rows.append([(step.token, step.logprob) for step in steps if step.logprob is not None])
+    return rows
 
 
 def mean_hidden(session: Session, ids: Sequence[int], layer: int | None = None) -> np.ndarray:
@@ -91,11 +91,11 @@ def _at_end_of(model: LanguageModel, layer: int, tokens: mx.array, cache: Cache)
         return model.inspect(tokens, cache, layers=max(layer, 1)).hidden[layer]
     if not isinstance(model, Transformer):
         return model.inspect(tokens, cache).hidden[layer]
-    taken = TappedPass(model, tokens, cache)
-    hidden = taken.x
+    tapped = TappedPass(model, tokens, cache)
+    hidden = tapped.x
     for index in range(max(layer, 1)):  # one at least: by it the cache knows how far it is
-        taken.layer(index)
-    return taken.x if layer else hidden
+        tapped.layer(index)
+    return tapped.x if layer else hidden
 
 
 def cosines(session: Session, texts: tuple[str, str, str]) -> dict[str, float]:

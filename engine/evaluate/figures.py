@@ -49,11 +49,11 @@ class Tally:
 
     def only(self, numbers: Container[int]) -> "Tally":
         """Those of these items."""
-        kept = Tally()
+        tally = Tally()
         for number, cluster in zip(self.numbers, self.clusters, strict=True):
             if number in numbers:
-                kept.add(number, cluster, {name: of[number] for name, of in self.values.items() if number in of})
-        return kept
+                tally.add(number, cluster, {name: of[number] for name, of in self.values.items() if number in of})
+        return tally
 
     @property
     def main(self) -> Estimate | None:
@@ -94,10 +94,10 @@ class Tally:
         """
         if set(self.values) >= set(LIKELIHOOD) or self.bounded:
             return self._likelihood()
-        found = {name: self.estimate(name) for name in self.values}
+        estimates = {name: self.estimate(name) for name in self.values}
         if self.confidences() is not None:
-            found |= {name: self.calibrated(name) for name in CALIBRATION}
-        return found
+            estimates |= {name: self.calibrated(name) for name in CALIBRATION}
+        return estimates
 
     def calibrated(self, name: str) -> Estimate:
         """An error of calibration, with the items resampled, or their clusters."""
@@ -113,8 +113,8 @@ class Tally:
 
     def _named(self, name: str) -> list[str] | None:
         """The clusters of the items that have a measure; None where there are none."""
-        found = [c for n, c in zip(self.numbers, self.clusters, strict=True) if n in self.values[name]]
-        return None if any(c is None for c in found) else [c for c in found if c is not None]
+        clusters = [c for n, c in zip(self.numbers, self.clusters, strict=True) if n in self.values[name]]
+        return None if any(c is None for c in clusters) else [c for c in clusters if c is not None]
 
     def estimate(self, name: str) -> Estimate:
         """One measure of the items, or one that documents add up to."""
@@ -127,9 +127,9 @@ class Tally:
             return share_or_mean(values, clusters)
         if len(set(values)) == 1:  # of 1, not only 0 or all of it
             return share(values, clusters)
-        found = share_or_mean(values, clusters)
-        low, high = found.interval
-        return found if low >= 0 and high <= 1 else replace(found, bounds=(max(0.0, low), min(1.0, high)))
+        estimate = share_or_mean(values, clusters)
+        low, high = estimate.interval
+        return estimate if low >= 0 and high <= 1 else replace(estimate, bounds=(max(0.0, low), min(1.0, high)))
 
     def _likelihood(self) -> dict[str, Estimate]:
         """The items, windows or documents, are what varies; those of one cluster add up before."""
@@ -154,7 +154,7 @@ class Tally:
         token, byte = per(1), per(2)
         exact = {name: Estimate(total, 0.0, n=groups) for name, total in zip(COUNTS, (tokens, size), strict=True)}
         end = self._end
-        found = {
+        estimates = {
             f"nats{end}": Estimate(nats, token.error * tokens, token.df, n=groups),
             **exact,
             f"perplexity{end}": token.map(_exp, _exp(token.mean)),
@@ -162,8 +162,8 @@ class Tally:
         }
         if self.bounded and size:
             variance = math.fsum(self.values[BOUNDED][number] for number in self.numbers)
-            found["bits_per_byte_draw_error"] = Estimate(math.sqrt(variance) / size / math.log(2), 0.0, n=groups)
-        return found
+            estimates["bits_per_byte_draw_error"] = Estimate(math.sqrt(variance) / size / math.log(2), 0.0, n=groups)
+        return estimates
 
 
 def _exp(x: float) -> float:
@@ -201,7 +201,7 @@ Tallies = Mapping[tuple[str, str], Tally]  # (task, model) ->
 def comparisons(tallies: Tallies, models: Sequence[str]) -> list[ComparedMeasure]:
     """Each model against the first, by every task's measures, over the items that both answered; Holm's correction over
     all of them. Of documents: nats, as a difference a token."""
-    found: list[ComparedMeasure] = []
+    compared: list[ComparedMeasure] = []
     for task in dict.fromkeys(task for task, _ in tallies):
         first = tallies.get((task, models[0])) if models else None
         for other in models[1:]:
@@ -219,14 +219,14 @@ def comparisons(tallies: Tallies, models: Sequence[str]) -> list[ComparedMeasure
                     items = len(first.values[name]), len(second.values[same])
                     means = math.fsum(before) / n, math.fsum(now) / n
                     who = models[0], other
-                    found.append(ComparedMeasure(task, stem(name), who, change, change.p, n, bounds, items, means))
-    corrected = holm([each.p for each in found])
-    return [replace(each, p=p) for each, p in zip(found, corrected, strict=True)]
+                    compared.append(ComparedMeasure(task, stem(name), who, change, change.p, n, bounds, items, means))
+    corrected = holm([row.p for row in compared])
+    return [replace(row, p=p) for row, p in zip(compared, corrected, strict=True)]
 
 
 def counterpart(name: str, among: Iterable[str]) -> str | None:
     """The measure of the same, exact or by bounds, among another model's."""
-    return next((each for each in among if stem(each) == stem(name)), None)
+    return next((other for other in among if stem(other) == stem(name)), None)
 
 
 def changed(first: Tally, second: Tally, name: str, other: str = "") -> tuple[Change, int]:
@@ -277,7 +277,7 @@ def _added(tally: Tally, ends: Sequence[float], common: Sequence[float]) -> Tall
 
 def left_out(problems: Iterable[Problem]) -> dict[str, dict[str, int]]:
     """How many rows were odd, by kind: those not scored, and those scored nevertheless."""
-    found: dict[str, Counter[str]] = {"left out": Counter(), "scored": Counter()}
+    by_kind: dict[str, Counter[str]] = {"left out": Counter(), "scored": Counter()}
     for problem in problems:
-        found["scored" if problem.scored else "left out"][problem.kind] += 1
-    return {name: dict(counts) for name, counts in found.items() if counts}
+        by_kind["scored" if problem.scored else "left out"][problem.kind] += 1
+    return {name: dict(counts) for name, counts in by_kind.items() if counts}

@@ -92,15 +92,15 @@ PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 def _brackets(chance: random.Random, size: int) -> Row:
     """Brackets that close an opened sequence; the verifier is the stack itself."""
-    said = ""
+    brackets = ""
     stack: list[str] = []
-    while len(said) < size or not stack:
+    while len(brackets) < size or not stack:
         if stack and chance.random() < 0.4:
-            said += PAIRS[stack.pop()]
+            brackets += PAIRS[stack.pop()]
         else:
             stack.append(chance.choice("([{"))
-            said += stack[-1]
-    return {"prompt": f"Close {' '.join(said)} with", "answer": " ".join(PAIRS[each] for each in reversed(stack))}
+            brackets += stack[-1]
+    return {"prompt": f"Close {' '.join(brackets)} with", "answer": " ".join(PAIRS[one] for one in reversed(stack))}
 
 
 LETTERS = "abcdefgh"
@@ -149,12 +149,12 @@ def generated(text: str) -> Task | None:
 
     ParameterError for an option that there is not.
     """
-    found = FORM.fullmatch(text)
-    if found is None or found["name"] not in MAKERS:
+    match = FORM.fullmatch(text)
+    if match is None or match["name"] not in MAKERS:
         return None
-    name, maker = found["name"], MAKERS[found["name"]]
+    name, maker = match["name"], MAKERS[match["name"]]
     options = {"size": maker.size, "seed": 0, "items": ITEMS, "shots": maker.shots}
-    for part in (found["options"] or "").split(",") if found["options"] else []:
+    for part in (match["options"] or "").split(",") if match["options"] else []:
         key, _, value = part.partition("=")
         if key not in options or not value.isdigit():
             raise ParameterError(f"{text}: expected size, seed, items or shots = a number, got {part!r}")

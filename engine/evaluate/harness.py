@@ -30,9 +30,9 @@ def model(session: Session, *, window: int | None = None) -> Any:
     except ImportError:
         raise ParameterError("lm-evaluation-harness is not installed: pip install lm-eval") from None
     kind = type("Likely", (_Answers, base), {})
-    found = kind()
-    found.session, found.window = session, window or session.context
-    return found
+    answering = kind()
+    answering.session, answering.window = session, window or session.context
+    return answering
 
 
 class _Answers:
@@ -45,30 +45,31 @@ class _Answers:
         """The log-probability of each (context, continuation), and whether it is the most likely one."""
         tokenizer = self.session.tokenizer
         prefix = Protocol().token(tokenizer)
-        grouped, found = [], []
+        grouped, results = [], []
         for _, same in groupby((request.args for request in requests), key=lambda args: args[0]):
             pairs = [after(context, continuation, tokenizer, prefix) for context, continuation in same]
             grouped.append(Request(tuple(ids for ids, *_ in pairs), tuple(start for _, start, _ in pairs)))
         answers = dict(Reader(self.session.model, name=self.session.info.name).read(grouped))
         for index in range(len(grouped)):
-            found += [(each.total, each.greedy) for each in answers[index]]
-        return found
+            results += [(likelihood.total, likelihood.greedy) for likelihood in answers[index]]
+        return results
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """The log-probability of each text, read by windows from the prefix token on."""
         tokenizer = self.session.tokenizer
         prefix = Protocol().token(tokenizer)
-        asked = [
+        numbered = [
             (i, w) for i, r in enumerate(requests) for w in windows(tokenizer.encode(r.args[0]), self.window, prefix)
         ]
         sums = [0.0] * len(requests)
-        for index, (found,) in Reader(self.session.model, name=self.session.info.name).read(each for _, each in asked):
-            sums[asked[index][0]] += found.total
+        reader = Reader(self.session.model, name=self.session.info.name)
+        for index, (likelihood,) in reader.read(request for _, request in numbered):
+            sums[numbered[index][0]] += likelihood.total
         return sums
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """The most likely answer to each (context, settings), until one of `until`; ParameterError for sampling."""
-        said = []
+        texts = []
         for request in requests:
             context, settings = request.args
             if settings.get("do_sample"):
@@ -80,5 +81,5 @@ class _Answers:
                 max_tokens=int(settings.get("max_gen_toks") or MAX_TOKENS),
                 stop=[until] if isinstance(until, str) else list(until),
             )
-            said.append(texts_of(events)[0].text)
-        return said
+            texts.append(texts_of(events)[0].text)
+        return texts

@@ -17,7 +17,7 @@ PREFIX = "lm_eval:"
 def named(name: str) -> Task:
     """The task `lm_eval:NAME`. ParameterError where the package is not installed, DataError for what it cannot give."""
     try:
-        manager, found = import_module("lm_eval.tasks"), import_module("lm_eval")
+        manager, library = import_module("lm_eval.tasks"), import_module("lm_eval")
     except ImportError:
         raise ParameterError("lm-evaluation-harness is not installed: pip install lm-eval") from None
     wanted = name.removeprefix(PREFIX)
@@ -31,7 +31,7 @@ def named(name: str) -> Task:
     if not rows:
         raise DataError(f"{name}: its requests ({task.OUTPUT_TYPE}) are none that can be asked here")
     settings = _settings(task)
-    identity = f"{name} {getattr(found, '__version__', '')} {len(rows)} {rows[0]} {settings}"
+    identity = f"{name} {getattr(library, '__version__', '')} {len(rows)} {rows[0]} {settings}"
     return Task(name, lambda: iter(rows), identity, settings)
 
 
@@ -39,10 +39,10 @@ def _settings(task: Any) -> TaskSettings:
     settings = TaskSettings(delimiter=task.config.target_delimiter)
     if task.OUTPUT_TYPE != "generate_until":
         return settings
-    asked = task.config.generation_kwargs or {}
-    until = asked.get("until") or []
+    options = task.config.generation_kwargs or {}
+    until = options.get("until") or []
     stop = (until,) if isinstance(until, str) else tuple(until)
-    return TaskSettings(stop=stop, max_tokens=int(asked.get("max_gen_toks") or settings.max_tokens))
+    return TaskSettings(stop=stop, max_tokens=int(options.get("max_gen_toks") or settings.max_tokens))
 
 
 def _rows(task: Any) -> Iterator[Row]:
@@ -54,7 +54,7 @@ def _rows(task: Any) -> Iterator[Row]:
         doc, args = requests[0].doc, [request.args for request in requests]
         if kind == "multiple_choice":
             context = args[0][0]
-            choices = [said.removeprefix(delimiter) for before, said in args if before == context]
+            choices = [continuation.removeprefix(delimiter) for before, continuation in args if before == context]
             yield {"context": context, "choices": choices, "gold": task.doc_to_target(doc)}
         elif kind == "generate_until":
             yield {"prompt": args[0][0], "answer": task.doc_to_target(doc)}

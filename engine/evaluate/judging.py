@@ -19,8 +19,8 @@ def pairs(task: Task, models: tuple[str, str], answers: Callable[[], AnswerPairs
         for number, first, second in answers():
             question = next(item.body for item in questions if item.number == number)
             assert isinstance(question, Question)
-            said = {"answer_a": second.strip() or NOTHING, "answer_b": first.strip() or NOTHING}
-            yield {"prompt": question.prompt, **said}
+            sides = {"answer_a": second.strip() or NOTHING, "answer_b": first.strip() or NOTHING}
+            yield {"prompt": question.prompt, **sides}
 
     name = f"{task.name}: {models[1]} against {models[0]}"
     return Task(name, rows, f"judged 1 {identity}", TaskSettings(judge=task.settings.judge))

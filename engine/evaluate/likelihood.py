@@ -77,13 +77,13 @@ class Reader:
             shared = _shared(window)
             self._stand(shared)
             for group in _groups(window, len(shared), self.rows):
-                asked = [window[i] for i in group]
+                batch = [window[i] for i in group]
                 try:
-                    found = _read(self._root, asked, self.rows)
+                    results = _read(self._root, batch, self.rows)
                 except NotFinite:
-                    texts = (text[:-1] for request in asked for text in request.texts)
+                    texts = (text[:-1] for request in batch for text in request.texts)
                     raise damaged(self.name, self.model, *texts) from None
-                yield from ((first + index, likelihoods) for index, likelihoods in zip(group, found, strict=True))
+                yield from ((first + index, likelihoods) for index, likelihoods in zip(group, results, strict=True))
             first += len(window)
 
     def _stand(self, ids: list[int]) -> None:
@@ -102,8 +102,8 @@ def loglikelihoods(
     """For each request, in order, its texts' likelihoods (`Reader.read`)."""
     early: dict[int, tuple[Likelihood, ...]] = {}
     due = 0
-    for index, found in Reader(model, rows=rows).read(requests):
-        early[index] = found
+    for index, scores in Reader(model, rows=rows).read(requests):
+        early[index] = scores
         while due in early:
             yield early.pop(due)
             due += 1
@@ -168,9 +168,9 @@ class Gather:
         first = self.count
         for low in range(0, len(places), HEADS):
             at = mx.array(places[low : low + HEADS], dtype=mx.int32)
-            said = mx.array(tokens[low : low + HEADS], dtype=mx.int32)
+            targets = mx.array(tokens[low : low + HEADS], dtype=mx.int32)
             logits = self.model.head(hidden[at]).astype(mx.float32)
-            value = chosen(logits, said, mx)
+            value = chosen(logits, targets, mx)
             mass = logsumexp(logits, mx, exact=True)
             best = value >= mx.max(logits, axis=-1)
             mx.eval(value, mass, best)
@@ -224,13 +224,13 @@ def _read(root: Branches, requests: Sequence[Request], rows: int) -> list[tuple[
         _leaves(place, requests, own[low : low + rows], depth, width > 0, gather, scored)
     logprobs = np.concatenate(gather.logprobs) if gather.logprobs else np.zeros(0)
     best = np.concatenate(gather.best) if gather.best else np.zeros(0, bool)
-    found = []
-    for each in scored:
-        numbers = [[*stem, *leaf] for stem, leaf in each]
-        found.append(
+    by_request = []
+    for texts in scored:
+        numbers = [[*stem, *leaf] for stem, leaf in texts]
+        by_request.append(
             tuple(Likelihood(logprobs[at], bool(best[at].all())) for at in (np.array(n, int) for n in numbers))
         )
-    return found
+    return by_request
 
 
 def _leaves(

@@ -27,5 +27,5 @@ def paraphrases(
             text = text_of(entry.body)
             ids = single_turn(ASKED.format(text=text), session.tokenizer).ids(session.tokenizer)
             longest = LONGEST * len(session.tokenizer.encode(text)) + 16
-            found, _ = answers(session, ids, RECIPE, n, seed + entry.number * n, longest, ("\n\n",))
-            yield entry.number, [each.strip() for each in found]
+            texts, _ = answers(session, ids, RECIPE, n, seed + entry.number * n, longest, ("\n\n",))
+            yield entry.number, [one.strip() for one in texts]

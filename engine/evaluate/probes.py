@@ -44,16 +44,16 @@ class Entity:
 
 def entities(text: str) -> list[Entity]:
     """In order; each is of the first kind that it has the form of."""
-    found: list[Entity] = []
-    taken: list[tuple[int, int]] = []
+    entities_found: list[Entity] = []
+    spans: list[tuple[int, int]] = []
     for kind, form in KINDS.items():
         for match in form.finditer(text):
             low, high = match.span()
-            if match[0] == "I" or any(low < b and a < high for a, b in taken):
+            if match[0] == "I" or any(low < b and a < high for a, b in spans):
                 continue
-            taken.append((low, high))
-            found.append(Entity(kind, match[0], low))
-    return sorted(found, key=lambda each: each.start)
+            spans.append((low, high))
+            entities_found.append(Entity(kind, match[0], low))
+    return sorted(entities_found, key=lambda each: each.start)
 
 
 def probes(texts: Iterator[tuple[int, str]], *, seed: int = 0) -> Iterator[tuple[int, Probe | str]]:
@@ -72,20 +72,20 @@ def probes(texts: Iterator[tuple[int, str]], *, seed: int = 0) -> Iterator[tuple
 
 
 def _block(texts: Sequence[tuple[int, str]], chance: random.Random) -> Iterator[tuple[int, Probe | str]]:
-    found = [entities(text) for _, text in texts]
-    there = {kind: sorted({each.words for row in found for each in row if each.kind == kind}) for kind in KINDS}
-    for (number, text), row in zip(texts, found, strict=True):
-        made: list[Probe] = []
-        for each in chance.sample(row, len(row)):
-            before = text[: each.start].rstrip()
-            others = [words for words in there[each.kind] if words not in text]
-            parted = text[: each.start] != before  # the choice stands after a space, as it does in the text
+    by_text = [entities(text) for _, text in texts]
+    there = {kind: sorted({entity.words for row in by_text for entity in row if entity.kind == kind}) for kind in KINDS}
+    for (number, text), row in zip(texts, by_text, strict=True):
+        items: list[Probe] = []
+        for entity in chance.sample(row, len(row)):
+            before = text[: entity.start].rstrip()
+            others = [words for words in there[entity.kind] if words not in text]
+            parted = text[: entity.start] != before  # the choice stands after a space, as it does in the text
             if not parted or len(before.split()) < BEFORE or len(others) < CHOICES - 1:
                 continue
-            choices = chance.sample([each.words, *chance.sample(others, CHOICES - 1)], CHOICES)
-            made.append(Probe(before, tuple(choices), choices.index(each.words), each.kind))
-            if len(made) == EACH:
+            choices = chance.sample([entity.words, *chance.sample(others, CHOICES - 1)], CHOICES)
+            items.append(Probe(before, tuple(choices), choices.index(entity.words), entity.kind))
+            if len(items) == EACH:
                 break
-        if not made:
+        if not items:
             yield number, "unanswerable: there is no name, date or number in it that others of its kind stand beside"
-        yield from ((number, probe) for probe in made)
+        yield from ((number, probe) for probe in items)

@@ -24,32 +24,32 @@ def figures(base: Variant, variants: Sequence[Variant], kind: str, measures: Seq
     `_change` to the base, `_spread`, the standard deviation over base and variants, and `_worst`, the least of them. Of
     choices also kl, that of the variant's distribution over the choices to the base's, in nats, and flips, how often
     another one is taken."""
-    found: dict[str, Estimate] = {}
+    estimates: dict[str, Estimate] = {}
     for name in measures:
-        numbers = [n for n in base if all(n in each and name in each[n].values for each in (base, *variants))]
+        numbers = [n for n in base if all(n in results and name in results[n].values for results in (base, *variants))]
         if not numbers or not variants:
             continue
-        table = np.array([[each[n].values[name] for each in (base, *variants)] for n in numbers])
+        table = np.array([[results[n].values[name] for results in (base, *variants)] for n in numbers])
         named = [base[n].cluster for n in numbers]
         clusters = None if None in named else named
         means = table[:, 1:].mean(axis=1).tolist()
-        found[f"{name}_{kind}"] = share_or_mean(means, clusters)
-        found[f"{name}_{kind}_change"] = compare(table[:, 0].tolist(), means, clusters).estimate
-        found[f"{name}_{kind}_spread"] = bootstrap(table, spread, clusters, samples=RESAMPLED)
-        found[f"{name}_{kind}_worst"] = bootstrap(table, worst, clusters, samples=RESAMPLED)
-    return found | _of_choices(base, variants, kind)
+        estimates[f"{name}_{kind}"] = share_or_mean(means, clusters)
+        estimates[f"{name}_{kind}_change"] = compare(table[:, 0].tolist(), means, clusters).estimate
+        estimates[f"{name}_{kind}_spread"] = bootstrap(table, spread, clusters, samples=RESAMPLED)
+        estimates[f"{name}_{kind}_worst"] = bootstrap(table, worst, clusters, samples=RESAMPLED)
+    return estimates | _of_choices(base, variants, kind)
 
 
 def _of_choices(base: Variant, variants: Sequence[Variant], kind: str) -> dict[str, Estimate]:
     items = Tally()
     for n, own in base.items():
-        others = [each[n].detail["loglikelihoods"] for each in variants if n in each]
+        others = [results[n].detail["loglikelihoods"] for results in variants if n in results]
         logs_before = own.detail["loglikelihoods"]
         if len(logs_before) and others and len(others) == len(variants):
-            taken = np.argmax(logs_before)
+            choice = np.argmax(logs_before)
             values = {
                 f"kl_{kind}": fmean(divergence(logs_before, logs) for logs in others),
-                f"flips_{kind}": fmean(float(taken != np.argmax(logs)) for logs in others),
+                f"flips_{kind}": fmean(float(choice != np.argmax(logs)) for logs in others),
             }
             items.add(n, own.cluster, values)
     return {name: items.estimate(name) for name in items.values}

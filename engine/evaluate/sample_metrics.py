@@ -43,23 +43,26 @@ def of_features(
         size = len(kept)
         return float(own[np.ix_(kept, kept)].sum() / (size * (size - 1)) + other - 2 * across[kept].sum() / (size * m))
 
-    found = {"mmd2": jackknife(n, distance), "mmd2_p": Estimate(p, math.sqrt(p * (1 - p) / samples.PERMUTATIONS), n=n)}
+    figures = {
+        "mmd2": jackknife(n, distance),
+        "mmd2_p": Estimate(p, math.sqrt(p * (1 - p) / samples.PERMUTATIONS), n=n),
+    }
     inside, _ = samples.neighbourhoods(squares, m, k)
 
     def reached(kept: np.ndarray) -> float:
-        made = squares[m:, m:][np.ix_(kept, kept)]
-        return float(samples.reached(squares[:m, m + kept], made, min(k, len(kept) - 1)).mean())
+        between = squares[m:, m:][np.ix_(kept, kept)]
+        return float(samples.reached(squares[:m, m + kept], between, min(k, len(kept) - 1)).mean())
 
-    found["precision"] = share(inside.any(axis=0).astype(float).tolist())
-    found["recall"] = within_share(jackknife(n, reached), n)
-    found["density"] = mean((inside.sum(axis=0) / k).tolist())
-    found["coverage"] = within_share(jackknife(n, lambda kept: float(inside[:, kept].any(axis=1).mean())), n)
+    figures["precision"] = share(inside.any(axis=0).astype(float).tolist())
+    figures["recall"] = within_share(jackknife(n, reached), n)
+    figures["density"] = mean((inside.sum(axis=0) / k).tolist())
+    figures["coverage"] = within_share(jackknife(n, lambda kept: float(inside[:, kept].any(axis=1).mean())), n)
     count = samples.bucket_count(min(n, m))
     labels = samples.buckets(x, y, count, seed=seed)
-    found["mauve"] = jackknife(n, lambda kept: samples.mauve_in(labels[:n][kept], labels[n:], count))
+    figures["mauve"] = jackknife(n, lambda kept: samples.mauve_in(labels[:n][kept], labels[n:], count))
     logs = jackknife(n, lambda kept: math.log(samples.vendi_of(x[kept])))  # which is not as lopsided
-    found["vendi"] = logs.map(math.exp, math.exp(logs.mean))
-    return found
+    figures["vendi"] = logs.map(math.exp, math.exp(logs.mean))
+    return figures
 
 
 def of_texts(
@@ -68,13 +71,13 @@ def of_texts(
     """distinct_n of the words of texts, self_bleu of the first 200, and the share of n-grams of four and more words
     that stand nowhere in the known texts."""
     texts = [list(text) for text in generated]
-    found = {f"distinct_{n}": _distinct(texts, n) for n in orders}
-    found["self_bleu"] = mean(samples.self_bleus(texts[:BLEU]))
+    estimates = {f"distinct_{n}": _distinct(texts, n) for n in orders}
+    estimates["self_bleu"] = mean(samples.self_bleus(texts[:BLEU]))
     for n in (4, 8):
         there = samples.ngrams(known, n)
         counts = [samples.new(text, there, n) for text in texts]
-        found[f"novelty_{n}"] = _ratio(counts)
-    return found
+        estimates[f"novelty_{n}"] = _ratio(counts)
+    return estimates
 
 
 def of_judge(scored: Sequence[Sequence[tuple[int, float]]]) -> dict[str, Estimate]:

@@ -20,17 +20,17 @@ Texts = Sequence[Sequence[object]]  # words or tokens
 
 def spectrum(texts: Texts, n: int = 2, size: int = 512) -> np.ndarray:
     """Features without a model: how often each n-gram stands in a text, hashed to `size` places, of length 1."""
-    found = np.zeros((len(texts), size))
-    for row, text in zip(found, texts, strict=True):
+    counts = np.zeros((len(texts), size))
+    for row, text in zip(counts, texts, strict=True):
         for gram in grams(text, n):
             row[_place(gram, size)] += 1
-    return _on_sphere(found)
+    return _on_sphere(counts)
 
 
 def _on_sphere(points: np.ndarray) -> np.ndarray:
     """Each point [n, d] at length 1; one at 0 stays there."""
-    found: np.ndarray = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
-    return found
+    units: np.ndarray = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+    return units
 
 
 def _place(gram: tuple[object, ...], size: int) -> int:
@@ -44,9 +44,9 @@ def grams(text: Sequence[object], n: int) -> list[tuple[object, ...]]:
 
 def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Squared Euclidean distances [n, m]."""
-    found: np.ndarray = (x * x).sum(1)[:, None] + (y * y).sum(1)[None] - 2 * x @ y.T
-    np.maximum(found, 0.0, out=found)
-    return found
+    squares: np.ndarray = (x * x).sum(1)[:, None] + (y * y).sum(1)[None] - 2 * x @ y.T
+    np.maximum(squares, 0.0, out=squares)
+    return squares
 
 
 # -- maximum mean discrepancy ---------------------------------------------------------------------------------------
@@ -71,8 +71,8 @@ def mmd(kernel: np.ndarray, n: int, *, permutations: int = PERMUTATIONS, seed: i
     within = (a * sides).sum(1)
     across = (a * (1 - sides)).sum(1)
     other = kernel.sum() - within - 2 * across
-    found = within / (n * (n - 1)) + other / (m * (m - 1)) - 2 * across / (n * m)
-    return float(found[0]), (1 + int((found[1:] >= found[0] - 1e-12).sum())) / (permutations + 1)
+    statistics = within / (n * (n - 1)) + other / (m * (m - 1)) - 2 * across / (n * m)
+    return float(statistics[0]), (1 + int((statistics[1:] >= statistics[0] - 1e-12).sum())) / (permutations + 1)
 
 
 def gaussian(squares: np.ndarray, width: float) -> np.ndarray:
@@ -115,8 +115,8 @@ def _radii(squares: np.ndarray, k: int) -> np.ndarray:
     """The squared distance of each point to its k-th neighbour."""
     squares = squares.copy()
     np.fill_diagonal(squares, np.inf)
-    found: np.ndarray = np.partition(squares, k - 1, axis=1)[:, k - 1]
-    return found
+    radii: np.ndarray = np.partition(squares, k - 1, axis=1)[:, k - 1]
+    return radii
 
 
 # -- MAUVE ----------------------------------------------------------------------------------------------------------
@@ -188,10 +188,10 @@ def _kmeans(points: np.ndarray, count: int, seed: int, restarts: int = 5, rounds
         labels = np.full(len(points), -1)
         for _ in range(rounds):
             squares = distances(points, centres)
-            found = squares.argmin(axis=1)
-            if (found == labels).all():
+            nearest_centre = squares.argmin(axis=1)
+            if (nearest_centre == labels).all():
                 break
-            labels = found
+            labels = nearest_centre
             sides = np.zeros((count, len(points)), points.dtype)
             sides[labels, np.arange(len(points))] = 1
             sizes = sides.sum(axis=1, keepdims=True)
@@ -221,7 +221,7 @@ def self_bleu(texts: Texts, n: int = 4) -> float:
 def self_bleus(texts: Texts, n: int = 4) -> list[float]:
     """Each text's, of those that are not empty."""
     counts = [[Counter(grams(text, order)) for text in texts] for order in range(1, n + 1)]
-    most = [_most(each) for each in counts]
+    most = [_most(counts_of) for counts_of in counts]
     lengths = [len(text) for text in texts]
     scores = []
     for i in range(len(texts)):
@@ -241,19 +241,19 @@ def self_bleus(texts: Texts, n: int = 4) -> list[float]:
             logs.append(math.log(hits / total if hits else 1 / (2**zeros * total)))
         nearest = min((abs(size - lengths[i]), size) for j, size in enumerate(lengths) if j != i)[1]
         brevity = min(0.0, 1 - nearest / lengths[i])
-        found = math.exp(brevity + math.fsum(logs) / len(logs))
-        scores.append(0.0 if zeros == len(logs) else found)
+        score = math.exp(brevity + math.fsum(logs) / len(logs))
+        scores.append(0.0 if zeros == len(logs) else score)
     return scores
 
 
 def _most(counts: Sequence[Counter[tuple[object, ...]]]) -> dict[tuple[object, ...], tuple[int, int, int]]:
     """Of each n-gram: how often it stands in one text at most, in which, and at most in any other."""
-    found: dict[tuple[object, ...], tuple[int, int, int]] = {}
+    by_gram: dict[tuple[object, ...], tuple[int, int, int]] = {}
     for i, own in enumerate(counts):
         for gram, count in own.items():
-            largest, owner, second = found.get(gram, (0, -1, 0))
-            found[gram] = (count, i, largest) if count > largest else (largest, owner, max(second, count))
-    return found
+            largest, owner, second = by_gram.get(gram, (0, -1, 0))
+            by_gram[gram] = (count, i, largest) if count > largest else (largest, owner, max(second, count))
+    return by_gram
 
 
 def vendi(similarity: np.ndarray) -> float:

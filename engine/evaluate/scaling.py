@@ -23,8 +23,8 @@ def scaled(answered: Iterable[Result], temperature: float) -> dict[str, Estimate
     """The measures that a temperature changes; which choice is taken it does not."""
     tally = Tally()
     for row in answered:
-        said = [each / temperature for each in row.detail["loglikelihoods"]]
-        tally.add(row.number, row.cluster, calibration.of_choice(said, row.detail["gold"]))
+        tempered = [logp / temperature for logp in row.detail["loglikelihoods"]]
+        tally.add(row.number, row.cluster, calibration.of_choice(tempered, row.detail["gold"]))
     if not tally.numbers:
         return {}
     figures = tally.figures()

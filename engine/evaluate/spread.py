@@ -36,26 +36,26 @@ def spread(
     `ask`: the outcomes of items that are not in its argument. `asked` is all that a score depends on; ParameterError on
     a rank where that is not as on rank 0. `known` is rank 0's.
     """
-    told, done = ranks.broadcast([asked, sorted(known)])
-    if told != asked:
+    of_leader, done = ranks.broadcast([asked, sorted(known)])
+    if of_leader != asked:
         raise ParameterError("other weights, items or another version than on rank 0: make them equal")
     outcomes = ask(OutOfShare(ranks.rank, ranks.size, frozenset(done)))
-    mine = (each for each in outcomes if each.number % ranks.size == ranks.rank)
+    mine = (outcome for outcome in outcomes if outcome.number % ranks.size == ranks.rank)
     if not ranks.leads:
-        for each in mine:
-            ranks.send([isinstance(each, Problem), asdict(each)])
+        for outcome in mine:
+            ranks.send([isinstance(outcome, Problem), asdict(outcome)])
         ranks.send(None)
         return
     at_work = ranks.size - 1
     for own in mine:
         yield own
-        for said in ranks.heard():
-            at_work -= said is None
-            yield from _outcome(said)
+        for message in ranks.heard():
+            at_work -= message is None
+            yield from _outcome(message)
     while at_work:
-        for said in ranks.heard(wait=True):
-            at_work -= said is None
-            yield from _outcome(said)
+        for message in ranks.heard(wait=True):
+            at_work -= message is None
+            yield from _outcome(message)
 
 
 def _outcome(said: list[object] | None) -> Iterator[Outcome]:

@@ -20,11 +20,11 @@ def by_column(tally: Tally, task: Task, column: str) -> dict[tuple[str, str], Es
     for item in named.items():
         if isinstance(item, Item):
             members.setdefault(str(item.cluster), set()).add(item.number)
-    found: dict[tuple[str, str], Estimate] = {}
+    estimates: dict[tuple[str, str], Estimate] = {}
     for value in sorted(members):
         part = tally.only(members[value])
-        found |= {(name, f"{column}={value}"): of for name, of in _of_part(part).items()}
-    return found
+        estimates |= {(name, f"{column}={value}"): of for name, of in _of_part(part).items()}
+    return estimates
 
 
 def _of_part(part: Tally) -> dict[str, Estimate]:
@@ -41,5 +41,5 @@ def by_position(items: Iterable[tuple[int, str | None, Positions]]) -> dict[tupl
         for low, (nats, tokens) in positions.items():
             values = dict(zip(LIKELIHOOD, (nats, tokens, 0.0), strict=True))
             tallies.setdefault(int(low), Tally()).add(number, cluster, values)
-    said = {low: f"position={low}" + (f"-{2 * low - 1}" if low > 1 else "") for low in sorted(tallies)}
-    return {("perplexity", words): tallies[low].estimate("perplexity") for low, words in said.items()}
+    labels = {low: f"position={low}" + (f"-{2 * low - 1}" if low > 1 else "") for low in sorted(tallies)}
+    return {("perplexity", words): tallies[low].estimate("perplexity") for low, words in labels.items()}

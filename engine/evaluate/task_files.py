@@ -85,14 +85,14 @@ def _lines(file: io.TextIOWrapper, path: Path) -> Iterator[str]:
 
 def digest(*paths: Path) -> str:
     """SHA-256 of files."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for path in paths:
         try:
             with open_file(path) as file:
-                found.update(hashlib.file_digest(file, "sha256").digest())
+                hasher.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from None
-    return found.hexdigest()
+    return hasher.hexdigest()
 
 
 def _described(path: Path, within: tuple[Path, ...]) -> list[Task]:
@@ -112,20 +112,20 @@ def _described(path: Path, within: tuple[Path, ...]) -> list[Task]:
     if "scorer" in described:
         described.setdefault("scorers", [described.pop("scorer")])
     data = path.parent / described["data"]
-    given = {key: _setting(path, key, described[key], known[key].default) for key in known if key in described}
+    values = {key: _setting(path, key, described[key], known[key].default) for key in known if key in described}
     examples = path.parent / described["examples"] if isinstance(described.get("examples"), str) else None
     columns = {key: described[key] for key in COLUMNS if key in described}
     for key, value in columns.items():
-        if not all(isinstance(each, str) for each in (value if isinstance(value, list) else [value])):
+        if not all(isinstance(item, str) for item in (value if isinstance(value, list) else [value])):
             raise DataError(f"{path}: {key} must be a column or a template such as '{{question}}', got {value!r}")
-    settings = TaskSettings(**given)
+    settings = TaskSettings(**values)
     stored = digest(data, *([examples] if examples else []))
-    said = json.dumps([stored, columns, asdict(settings)], sort_keys=True)
+    described_by = json.dumps([stored, columns, asdict(settings)], sort_keys=True)
     return [
         Task(
             str(described.get("name", path.stem)),
             lambda: rows(data),
-            hashlib.sha256(said.encode()).hexdigest(),
+            hashlib.sha256(described_by.encode()).hexdigest(),
             settings,
             columns,
             (lambda: rows(examples)) if examples else None,
@@ -136,7 +136,7 @@ def _described(path: Path, within: tuple[Path, ...]) -> list[Task]:
 def _setting(path: Path, key: str, value: Any, default: Any) -> Any:
     if isinstance(default, tuple):
         value = [value] if isinstance(value, str) else value
-        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
     elif isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
         return float(value)

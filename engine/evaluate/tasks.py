@@ -207,8 +207,8 @@ class Task:
         if not wanted:
             return 0, [], form
         source = self.examples or self.rows
-        found = [self._body(row, number, form) for number, row in enumerate(islice(source(), wanted))]
-        bodies = [body for body in found if not isinstance(body, Problem)]
+        parsed = [self._body(row, number, form) for number, row in enumerate(islice(source(), wanted))]
+        bodies = [body for body in parsed if not isinstance(body, Problem)]
         if len(bodies) < wanted:
             raise DataError(
                 f"{self.name}: {wanted} examples are wanted, {len(bodies)} of the first {wanted} rows serve"
@@ -238,8 +238,8 @@ class Task:
         if not self.columns and (missing := [key for key in form.KEYS if key not in row]):
             return Problem(number, "unanswerable", f"lacks {', '.join(missing)}, which the first row has")
         values = {key: _value(row, self.columns.get(key), key, self.name, number) for key in form.KEYS}
-        made = _MAKERS[form](values, row)
-        return _odd(number, made) if isinstance(made, str) else made
+        body = _MAKERS[form](values, row)
+        return _odd(number, body) if isinstance(body, str) else body
 
 
 def _odd(number: int, said: str) -> Problem:
@@ -256,7 +256,7 @@ def _value(row: Row, template: Any, key: str, task: str, number: int) -> Any:
     if template is None:
         return row.get(key)
     if isinstance(template, list):
-        return [_value(row, each, key, task, number) for each in template]
+        return [_value(row, part, key, task, number) for part in template]
 
     def column(name: str) -> Any:
         if name not in row:
@@ -343,23 +343,23 @@ _MAKERS: dict[type[Body], Callable[[Row, Row], Body | str]] = {
 def _listed(text: str) -> list[str]:
     """Choices in one cell of a table: a JSON list, or parted by |."""
     try:
-        found = parse(text)
+        value = parse(text)
     except ValueError:
-        found = None
-    return found if isinstance(found, list) else text.split("|")
+        value = None
+    return value if isinstance(value, list) else text.split("|")
 
 
 def _after(shots: Sequence[Body], body: Body, settings: TaskSettings) -> Body:
     """The item with the examples before it, each with its answer."""
     if not shots:
         return body
-    said = []
+    shown = []
     for shot in shots:
         if isinstance(shot, Choices):
-            said.append(f"{shot.context}{settings.delimiter}{shot.choices[shot.gold]}")
+            shown.append(f"{shot.context}{settings.delimiter}{shot.choices[shot.gold]}")
         elif isinstance(shot, Question):
-            said.append(f"{shot.prompt}{settings.delimiter}{shot.answers[0]}")
-    before = "".join(f"{each}{settings.separator}" for each in said)
+            shown.append(f"{shot.prompt}{settings.delimiter}{shot.answers[0]}")
+    before = "".join(f"{text}{settings.separator}" for text in shown)
     if isinstance(body, Choices):
         return replace(body, context=before + body.context)
     assert isinstance(body, Question)

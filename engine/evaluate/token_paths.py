@@ -83,26 +83,26 @@ class PathSampler:
             pass
         place.select([0] * rows)
         weights, at, alive = np.zeros(rows), [0] * rows, list(range(rows))
-        taken: list[list[int]] = [[] for _ in range(rows)]
+        drawn_ids: list[list[int]] = [[] for _ in range(rows)]
         while alive:
             if place.length >= self.session.context:
                 weights[alive] = -np.inf
                 break
             steps = [ways.steps[at[row]] for row in alive]
-            for row, step, said in zip(alive, steps, _logprobs(place, steps), strict=True):
-                drawn = said + [ways.cost * size for _, size in step]
+            for row, step, logp in zip(alive, steps, _logprobs(place, steps), strict=True):
+                drawn = logp + [ways.cost * size for _, size in step]
                 drawn -= np.logaddexp.reduce(drawn)
                 one = int(random.choice(len(step), p=np.exp(drawn)))
-                weights[row] += said[one] - drawn[one]
+                weights[row] += logp[one] - drawn[one]
                 at[row] += step[one][1]
-                taken[row].append(step[one][0])
+                drawn_ids[row].append(step[one][0])
             going = [i for i, row in enumerate(alive) if at[row] < len(ways.steps)]
             alive = [alive[i] for i in going]
             if alive:
                 place.select(going)
-                place.feed([taken[row][-1] for row in alive])
-                place.settle([taken[row][-1] for row in alive])
-        weights[[tuple(path) == ways.own for path in taken]] = -np.inf
+                place.feed([drawn_ids[row][-1] for row in alive])
+                place.settle([drawn_ids[row][-1] for row in alive])
+        weights[[tuple(path) == ways.own for path in drawn_ids]] = -np.inf
         return weights
 
 
@@ -111,10 +111,10 @@ def _logprobs(place: Branches, steps: Sequence[Steps]) -> list[np.ndarray]:
     widest = max(map(len, steps))
     index = mx.array([[token for token, _ in (*step, *step[:1] * (widest - len(step)))] for step in steps])
     logits = place.logits().astype(mx.float32)
-    said, mass = mx.take_along_axis(logits, index, axis=-1), logsumexp(logits, mx, exact=True)
-    mx.eval(said, mass)
-    found = np.asarray(said, np.float64) - np.asarray(mass, np.float64)[:, None]
-    return [row[: len(step)] for row, step in zip(found, steps, strict=True)]
+    chosen_logits, mass = mx.take_along_axis(logits, index, axis=-1), logsumexp(logits, mx, exact=True)
+    mx.eval(chosen_logits, mass)
+    logp = np.asarray(chosen_logits, np.float64) - np.asarray(mass, np.float64)[:, None]
+    return [row[: len(step)] for row, step in zip(logp, steps, strict=True)]
 
 
 def figures(items: Iterable[tuple[int, str | None, float, float, Marginal]]) -> dict[str, Estimate]:
@@ -126,8 +126,8 @@ def figures(items: Iterable[tuple[int, str | None, float, float, Marginal]]) -> 
         whole.add(number, cluster, dict(zip(LIKELIHOOD, (marginal, 0.0, count), strict=True)))
         more.add(number, cluster, dict(zip(LIKELIHOOD, (nats - marginal, 0.0, count), strict=True)))
         drawn, size = error, count
-    found = {"bits_per_byte_marginal": whole.estimate("bits_per_byte"), "ambiguity": more.estimate("bits_per_byte")}
+    estimates = {"bits_per_byte_marginal": whole.estimate("bits_per_byte"), "ambiguity": more.estimate("bits_per_byte")}
     if len(more.numbers) == 1:
         bits = drawn / math.log(2) / size
-        found = {name: Estimate(each.mean, bits, n=1) for name, each in found.items()}
-    return found
+        estimates = {name: Estimate(estimate.mean, bits, n=1) for name, estimate in estimates.items()}
+    return estimates

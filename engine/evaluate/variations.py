@@ -116,13 +116,13 @@ def order(way: Variation, number: int, n: int) -> list[int]:
 
 def _with_typos(way: Variation, body: Body, _: Row, number: int) -> Body | str:
     text = text_of(body)
-    found = typos(text, way.chance(number))
-    return _asked(body, found) if found != text else "unanswerable: it has no letter to mistype"
+    mistyped = typos(text, way.chance(number))
+    return _asked(body, mistyped) if mistyped != text else "unanswerable: it has no letter to mistype"
 
 
 def _in_other_words(way: Variation, body: Body, row: Row, number: int) -> Body | str:
-    said = way.said.get(number, ()) if way.said is not None else row.get("paraphrases") or row.get("paraphrase") or ()
-    texts = [said] if isinstance(said, str) else said
+    listed = way.said.get(number, ()) if way.said is not None else row.get("paraphrases") or row.get("paraphrase") or ()
+    texts = [listed] if isinstance(listed, str) else listed
     if not isinstance(texts, Sequence) or len(texts) < way.number or not isinstance(texts[way.number - 1], str):
         return f"unanswerable: it has no paraphrase {way.number}"
     text = texts[way.number - 1]
@@ -142,8 +142,8 @@ def _listed(way: Variation, body: Body, _: Row, number: int) -> Body | str:
 
 
 def _all_listed(way: Variation, bodies: list[Body]) -> list[Body]:
-    found = [_listed(way, body, {}, -1 - i) for i, body in enumerate(bodies)]
-    return [body for body in found if not isinstance(body, str)]
+    bodies_made = [_listed(way, body, {}, -1 - i) for i, body in enumerate(bodies)]
+    return [body for body in bodies_made if not isinstance(body, str)]
 
 
 def _otherwise(way: Variation, bodies: list[Body]) -> list[Body]:

@@ -48,15 +48,15 @@ def judge(question: Question, said: str, settings: TaskSettings) -> dict[str, fl
     if not names:
         numeric = all(number(answer) is not None for answer in question.answers)
         names = ("exact", "normalised", *(["numeric"] if numeric else []))
-    found = {}
+    values = {}
     for name in names:
         if name == "program":
             verifier = Verifier(settings.program, settings.seconds)
             verdict = verifier(question.prompt, said, answers=question.answers, row=question.row)
-            found[name] = float(verdict >= RIGHT)
+            values[name] = float(verdict >= RIGHT)
         else:
-            found[name] = float(any(_RIGHT[name](said, answer, settings) for answer in question.answers))
-    return found
+            values[name] = float(any(_RIGHT[name](said, answer, settings) for answer in question.answers))
+    return values
 
 
 def final(said: str, scorer: str, settings: TaskSettings) -> str:

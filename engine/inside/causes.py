@@ -57,14 +57,14 @@ def why(
     if len(words) > LONG:
         known = []
         texts = [session.tokenizer.piece(id).decode(errors="replace") for id in ids]
-        for left in leaving_out(place, target, _first_read(sentences(texts, words), read_most)):
-            known += [left] if left is not None else []
-            yield left
+        for one in leaving_out(place, target, _first_read(sentences(texts, words), read_most)):
+            known += [one] if one is not None else []
+            yield one
         known.sort(key=lambda left: -abs(left.nats))
         within, words = set(words), list[int]()
-        for left in known:
+        for one in known:
             if len(words) < LONG:
-                words += [i for i in range(left.start, left.stop) if i in within and left.stop - left.start > 1]
+                words += [i for i in range(one.start, one.stop) if i in within and one.stop - one.start > 1]
     yield from leaving_out(place, target, _first_read([(i, i + 1) for i in words], read_most))
 
 

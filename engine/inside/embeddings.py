@@ -63,12 +63,12 @@ class EmbeddingTable:
         """The cosine of every row with each of `vectors` [..., C], float32 [..., V]; 0 where either is 0. `centred` is
         for the rows, and for vectors that still have the mean in them. NotFinite where a row holds no numbers."""
         mean = self.mean if centred else mx.zeros((self.width,))
-        wanted, found = units(vectors - mean), []
+        wanted, parts = units(vectors - mean), []
         for part in self.parts():
             part = part - mean
             lengths = mx.linalg.norm(part, axis=-1)
-            found.append(np.array(wanted @ part.T / mx.maximum(lengths, 1e-30)))
-        cosines = np.concatenate(found, axis=-1)
+            parts.append(np.array(wanted @ part.T / mx.maximum(lengths, 1e-30)))
+        cosines = np.concatenate(parts, axis=-1)
         if not np.isfinite(cosines).all():
             raise NotFinite("an embedding holds NaN or infinity: the model's weights are damaged, fetch it again")
         return cosines

@@ -22,13 +22,13 @@ RANDOM, TEXTS = 30, 4  # tokens that are repeated, and texts of them
 
 def entropies(subject: InspectedText) -> np.ndarray:
     """The entropy of every head's attention at each position, nats, float32 [layers, H, N]."""
-    tapped, found = subject.open(), []
+    tapped, rows = subject.open(), []
     for index in range(len(subject.model.blocks)):
-        seen = tapped.layer(index, emit=Emit(entropy=True))
-        assert seen is not None
-        found.append(seen.entropy)
-    mx.eval(found)
-    return np.stack([np.array(x[0]) for x in found])  # type: ignore[index]
+        report = tapped.layer(index, emit=Emit(entropy=True))
+        assert report is not None
+        rows.append(report.entropy)
+    mx.eval(rows)
+    return np.stack([np.array(x[0]) for x in rows])  # type: ignore[index]
 
 
 def pattern(subject: InspectedText, layer: int, hidden: Sequence[mx.array] = ()) -> np.ndarray:
@@ -59,9 +59,9 @@ def _patterns(subject: InspectedText, layers: range, hidden: Sequence[mx.array] 
         if index not in layers:
             tapped.layer(index)
             continue
-        seen = tapped.layer(index, emit=Emit(lse=True, scores=True))
-        assert seen is not None and seen.scores is not None and seen.lse is not None
-        weights = mx.exp(seen.scores[0].astype(mx.float32) - seen.lse[0, ..., None])
+        report = tapped.layer(index, emit=Emit(lse=True, scores=True))
+        assert report is not None and report.scores is not None and report.lse is not None
+        weights = mx.exp(report.scores[0].astype(mx.float32) - report.lse[0, ..., None])
         mx.eval(weights, tapped.x)
         cache = tapped.caches[index]
         gone = 0 if cache is None else cache.gone  # what a layer that slides has let go of, no position here sees
@@ -82,16 +82,16 @@ def score(subject: InspectedText) -> HeadScores:
     after = np.pad(same[:, :-1], ((0, 0), (1, 0)))
     back = (places[:, None] - at[None]).astype(np.float32)
     repeats = same.any(axis=1)
-    found: dict[str, list[np.ndarray]] = {field.name: [] for field in fields(HeadScores)}
+    by_kind: dict[str, list[np.ndarray]] = {field.name: [] for field in fields(HeadScores)}
     for weights in _patterns(subject, range(len(subject.model.blocks))):
         w = weights[:, -len(places) :]
-        found["previous"].append(_mean(w[:, np.arange(len(places)), places - 1]))
-        found["first"].append(_mean(w[..., 0]))
-        found["duplicate"].append(_mean(np.einsum("hnt,nt->hn", w, same)[:, repeats]))
-        found["induction"].append(_mean(np.einsum("hnt,nt->hn", w, after)[:, repeats]))
-        found["distance"].append(_mean(np.einsum("hnt,nt->hn", w, back * earlier)))
-        found["entropy"].append(_mean(-np.einsum("hnt,hnt->hn", w, np.log(np.where(w > 0, w, 1)))))
-    return HeadScores(**{name: np.array(rows, np.float32) for name, rows in found.items()})
+        by_kind["previous"].append(_mean(w[:, np.arange(len(places)), places - 1]))
+        by_kind["first"].append(_mean(w[..., 0]))
+        by_kind["duplicate"].append(_mean(np.einsum("hnt,nt->hn", w, same)[:, repeats]))
+        by_kind["induction"].append(_mean(np.einsum("hnt,nt->hn", w, after)[:, repeats]))
+        by_kind["distance"].append(_mean(np.einsum("hnt,nt->hn", w, back * earlier)))
+        by_kind["entropy"].append(_mean(-np.einsum("hnt,hnt->hn", w, np.log(np.where(w > 0, w, 1)))))
+    return HeadScores(**{name: np.array(rows, np.float32) for name, rows in by_kind.items()})
 
 
 def _mean(x: np.ndarray) -> np.ndarray:
@@ -115,11 +115,11 @@ def kinds(
     """
     random = np.random.default_rng(seed)
     ids = np.arange(model.config.vocab_size) if vocabulary is None else np.array(vocabulary)
-    found = []
+    samples = []
     for _ in range(texts):
         drawn = [int(i) for i in random.choice(ids, length, replace=len(ids) < length)]
-        found.append(score(InspectedText(model, (*bos, *drawn, *drawn))))
-    mean = {f.name: np.mean([getattr(one, f.name) for one in found], axis=0) for f in fields(HeadScores)}
+        samples.append(score(InspectedText(model, (*bos, *drawn, *drawn))))
+    mean = {f.name: np.mean([getattr(one, f.name) for one in samples], axis=0) for f in fields(HeadScores)}
     return HeadScores(**mean)
 
 

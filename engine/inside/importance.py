@@ -33,7 +33,7 @@ def importance(subject: InspectedText, token: int | None = None) -> Importance:
         pass
     logprobs = arrays.logprobs(place.logits()[0].astype(mx.float32), mx)
     token = int(mx.argmax(logprobs)) if token is None else token
-    nats = [left.nats for left in leaving_out(place, token, [(i, i + 1) for i in range(len(ids))]) if left is not None]
+    nats = [one.nats for one in leaving_out(place, token, [(i, i + 1) for i in range(len(ids))]) if one is not None]
     return Importance(token, float(logprobs[token]), np.array(nats, np.float32), _gradient(subject, token))
 
 
@@ -61,18 +61,18 @@ def _logprob(place: Branches, token: int) -> float:
 def _gradient(subject: InspectedText, token: int) -> np.ndarray:
     """The gradient of the log-probability by each token's embedding, times the embedding, [T]."""
     model = subject.model
-    kept: list[mx.array] = []
+    embedded: list[mx.array] = []
 
     def logprob(added: mx.array) -> mx.array:
         def tap(name: str, x: mx.array) -> mx.array:
             if name != "embedding":
                 return x
-            kept.append(mx.stop_gradient(x))
+            embedded.append(mx.stop_gradient(x))
             return x + added
 
         x = subject.whole().run(tap)
-        found: mx.array = arrays.logprobs(model.head(model.norm(x[:, -1]))[0].astype(mx.float32), mx)[token]
-        return found
+        logp: mx.array = arrays.logprobs(model.head(model.norm(x[:, -1]))[0].astype(mx.float32), mx)[token]
+        return logp
 
     slope = mx.grad(logprob)(mx.zeros((1, len(subject.ids), model.config.width)))
-    return np.array(mx.sum(slope * kept[0], axis=-1)[0], np.float32)
+    return np.array(mx.sum(slope * embedded[0], axis=-1)[0], np.float32)

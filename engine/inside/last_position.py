@@ -84,22 +84,24 @@ def read(session: Session, ids: Sequence[int]) -> Generator[None, None, LastPosi
 
 def _taken(tapped: TappedPass, ids: tuple[int, ...]) -> LastPosition:
     model = tapped.model
-    kept: dict[str, mx.array] = {}
+    by_name: dict[str, mx.array] = {}
     states, weights = [], []
 
     def keep(name: str, x: mx.array) -> mx.array:
-        kept[name] = x[0, -1]
+        by_name[name] = x[0, -1]
         return x
 
     states.append(tapped.run(keep, range(0))[0, -1])
     for index in range(len(model.blocks)):
-        seen = tapped.layer(index, keep, Emit(lse=True, scores=True))
-        assert seen is not None and seen.scores is not None and seen.lse is not None
-        weights.append(_padded(mx.exp(seen.scores[0, :, -1].astype(mx.float32) - seen.lse[0, :, -1, None]), len(ids)))
+        report = tapped.layer(index, keep, Emit(lse=True, scores=True))
+        assert report is not None and report.scores is not None and report.lse is not None
+        weights.append(
+            _padded(mx.exp(report.scores[0, :, -1].astype(mx.float32) - report.lse[0, :, -1, None]), len(ids))
+        )
         states.append(tapped.x[0, -1])
     stream = mx.stack(states)
     logits = model.head(model.norm(stream[-1:]))[0].astype(mx.float32)
-    heads, mlp = ([kept[f"layers.{i}.{part}"] for i in range(len(model.blocks))] for part in ("heads", "mlp"))
+    heads, mlp = ([by_name[f"layers.{i}.{part}"] for i in range(len(model.blocks))] for part in ("heads", "mlp"))
     attention = mx.stack(weights)
     mx.eval(stream, logits, heads, mlp, attention)
     return LastPosition(model, ids, stream, heads, mlp, np.array(attention), np.array(logits))

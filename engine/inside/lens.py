@@ -21,9 +21,9 @@ AT_ONCE = 256  # positions, or positions of several layers, whose logits stand i
 
 def states(subject: InspectedText) -> list[mx.array]:
     """The residual stream [1, N, C] before the first layer and after each."""
-    found = subject.reading.inspect(mx.array([subject.ids[subject.first :]]), subject.before()).hidden
-    mx.eval(found)
-    return found
+    hidden = subject.reading.inspect(mx.array([subject.ids[subject.first :]]), subject.before()).hidden
+    mx.eval(hidden)
+    return hidden
 
 
 def rows(

@@ -37,8 +37,8 @@ def merges(tokenizer: Tokenizer, text: str) -> list[Pieces]:
         while (pair := _first(ranks, word)) is not None:
             words[index] = word = _joined(word, pair)
             steps.append(_bytes(tokenizer, library, words))
-    found = [library.token_to_id(piece) for word in words for piece in word]
-    if found != tokenizer.encode(text):
+    ids = [library.token_to_id(piece) for word in words for piece in word]
+    if ids != tokenizer.encode(text):
         raise ParameterError("this tokenizer makes these tokens by more than its table of merges: they are not shown")
     return steps
 
@@ -50,13 +50,13 @@ def _first(ranks: Mapping[tuple[str, str], int], word: list[str]) -> tuple[str, 
 
 
 def _joined(word: list[str], pair: tuple[str, str]) -> list[str]:
-    found: list[str] = []
+    merged: list[str] = []
     at = 0
     while at < len(word):
         both = tuple(word[at : at + 2]) == pair
-        found.append(word[at] + word[at + 1] if both else word[at])
+        merged.append(word[at] + word[at + 1] if both else word[at])
         at += 2 if both else 1
-    return found
+    return merged
 
 
 def _bytes(tokenizer: Tokenizer, library: Any, words: list[list[str]]) -> Pieces:

@@ -97,8 +97,8 @@ def patch(texts: PromptPair, part: str = "residual") -> Patching:
     ParameterError for a part that is none.
     """
     _check_part(part)
-    found = _head_sweeps(texts) if part == "heads" else _sweeps(texts, part)
-    return Patching(part, texts.corrupted, texts.answer, texts.foil, *found, estimate(texts, part))
+    effects = _head_sweeps(texts) if part == "heads" else _sweeps(texts, part)
+    return Patching(part, texts.corrupted, texts.answer, texts.foil, *effects, estimate(texts, part))
 
 
 def estimate(texts: PromptPair, part: str = "residual") -> np.ndarray:
@@ -115,9 +115,9 @@ def estimate(texts: PromptPair, part: str = "residual") -> np.ndarray:
     names = [f"layers.{index}.{part}" for index in range(len(model.blocks))]
 
     def metric(added: list[Array]) -> Array:
-        given = dict(zip(names, added, strict=True))
+        added_by_name = dict(zip(names, added, strict=True))
         run = TappedPass(model, mx.array([texts.corrupted]), dtype=mx.float32)
-        logits = _logits(model, run.run(lambda name, x: x + given[name] if name in given else x))
+        logits = _logits(model, run.run(lambda name, x: x + added_by_name[name] if name in added_by_name else x))
         return logits[texts.answer] - logits[texts.foil]
 
     slopes = mx.grad(metric)([mx.zeros_like(corrupted.found[name]) for name in names])
@@ -203,16 +203,16 @@ class _Stream:
 
 
 def _activations(model: Transformer, ids: Sequence[int], cache: Cache | None = None, *, heads: bool = False) -> _Stream:
-    found: dict[str, Array] = {}
+    activations: dict[str, Array] = {}
 
     def keep(name: str, x: Array) -> Array:
         if heads or not name.endswith("heads"):
-            found[name] = x
+            activations[name] = x
         return x
 
     final = TappedPass(model, mx.array([ids]), cache, dtype=mx.float32).run(keep)
-    mx.eval(final, found)
-    return _Stream(found, final)
+    mx.eval(final, activations)
+    return _Stream(activations, final)
 
 
 def _patched(model: Transformer, part: str, clean: _Stream, corrupted: _Stream) -> list[Array]:

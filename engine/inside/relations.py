@@ -83,7 +83,7 @@ def summands(text: str, tokenizer: Encodes) -> tuple[list[int], list[int]]:
 
 def accuracies(table: EmbeddingTable, tokenizer: Encodes) -> list[Accuracy]:
     """Of each relation of which the vocabulary has two pairs, then of all together."""
-    found: list[Accuracy] = []
+    rows: list[Accuracy] = []
     all_kept: list[float] = []
     all_out: list[float] = []
     all_pairs: list[object] = []
@@ -95,14 +95,14 @@ def accuracies(table: EmbeddingTable, tokenizer: Encodes) -> list[Accuracy]:
         ]
         if len(pairs) < 2:
             continue
-        kept, left_out, asked = _asked(table, np.array(pairs))
-        found.append(_accuracy(name, kept, left_out, asked))
+        kept, left_out, tested = _asked(table, np.array(pairs))
+        rows.append(_accuracy(name, kept, left_out, tested))
         all_kept += kept
         all_out += left_out
-        all_pairs += [(name, pair) for pair in asked]
-    if found:
-        found.append(_accuracy("all", all_kept, all_out, all_pairs))
-    return found
+        all_pairs += [(name, pair) for pair in tested]
+    if rows:
+        rows.append(_accuracy("all", all_kept, all_out, all_pairs))
+    return rows
 
 
 def _accuracy(name: str, kept: Sequence[float], left_out: Sequence[float], pairs: Sequence[object]) -> Accuracy:

@@ -39,24 +39,24 @@ def activations(subject: InspectedText, patterns: Sequence[str]) -> dict[str, mx
                 f"{len(subject.model.blocks) - 1}, layers.0.{{{','.join(SITES)}}}; * stands for anything"
             )
     wanted = {name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)}
-    found: dict[str, mx.array] = {}
+    arrays: dict[str, mx.array] = {}
 
     def keep(name: str, x: mx.array) -> mx.array:
         if name in wanted:
-            found[name] = x[0].astype(mx.float32)
+            arrays[name] = x[0].astype(mx.float32)
         return x
 
     whole = InspectedText(subject.model, subject.ids).open()
     whole.x = keep("embedding", whole.x)
     for index in range(len(subject.model.blocks)):
         look = f"layers.{index}.pattern"
-        seen = whole.layer(index, keep, Emit(lse=True, scores=True) if look in wanted else None)
-        if seen is not None and seen.scores is not None and seen.lse is not None:
-            found[look] = mx.exp(seen.scores[0].astype(mx.float32) - seen.lse[0, ..., None])
-        mx.eval(whole.x, found)
+        report = whole.layer(index, keep, Emit(lse=True, scores=True) if look in wanted else None)
+        if report is not None and report.scores is not None and report.lse is not None:
+            arrays[look] = mx.exp(report.scores[0].astype(mx.float32) - report.lse[0, ..., None])
+        mx.eval(whole.x, arrays)
     if "logits" in wanted:
-        found["logits"] = subject.model.lens(whole.x)[0].astype(mx.float32)
-    return {name: found[name] for name in known if name in found}
+        arrays["logits"] = subject.model.lens(whole.x)[0].astype(mx.float32)
+    return {name: arrays[name] for name in known if name in arrays}
 
 
 def save(path: Path, subject: InspectedText, patterns: Sequence[str], model: str = "") -> list[str]:
@@ -66,6 +66,6 @@ def save(path: Path, subject: InspectedText, patterns: Sequence[str], model: str
     """
     if path.suffix != ".safetensors":
         raise ParameterError(f"activations are saved as .safetensors, got {path.name}")
-    found = activations(subject, patterns)
-    array_file.write(path, found, {"model": model, "ids": json.dumps(list(subject.ids))})
-    return list(found)
+    arrays = activations(subject, patterns)
+    array_file.write(path, arrays, {"model": model, "ids": json.dumps(list(subject.ids))})
+    return list(arrays)

@@ -125,9 +125,9 @@ def shift(model: Transformer, found: Direction, ids: Sequence[int], weight: floa
 def next_logprobs(model: LanguageModel, ids: Sequence[int]) -> mx.array:
     """Log-probabilities of the next token after each of the last positions of a text, float32 [N, V], N <= `LAST`."""
     hidden = model.hidden(mx.array([list(ids)]))[0, -LAST:]
-    found: mx.array = arrays.logprobs(model.head(hidden).astype(mx.float32), mx)
-    mx.eval(found)
-    return found
+    logp: mx.array = arrays.logprobs(model.head(hidden).astype(mx.float32), mx)
+    mx.eval(logp)
+    return logp
 
 
 def save(folder: Path, found: Direction) -> None:

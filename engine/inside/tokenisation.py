@@ -53,15 +53,15 @@ def tokenisation(session: Session, text: str, *, before: str = "", most: int = W
         raise ParameterError(f"a text of 1 to {LONGEST} bytes can be spelled in other ways, got {len(written)}")
     if tokenizer.encode(before + text, bos=True)[: len(prefix)] != prefix or spelled(session, own) != written:
         raise ParameterError(f"{text!r} is not a run of whole tokens after what precedes it: move the boundary")
-    found, complete = [own], True
+    listed, complete = [own], True
     for ids in spellings(tokens_by_piece(tokenizer), written):
         if ids == own:
             continue
-        if len(found) >= most:
+        if len(listed) >= most:
             complete = False
             break
-        found.append(ids)
-    scored = [Spelling(ids, _logprob(session, prefix, ids), ids == own) for ids in found]
+        listed.append(ids)
+    scored = [Spelling(ids, _logprob(session, prefix, ids), ids == own) for ids in listed]
     return Tokenisation(tuple(sorted(scored, key=lambda spelling: -spelling.logprob)), complete)
 
 

@@ -79,23 +79,23 @@ def fit(
     held = pieces[HELD_OUT - 1 :: HELD_OUT]
     if rank < 1 or not held:
         raise ParameterError(f"a lens is fit to {HELD_OUT * length} tokens or more, at a rank of 1 or more: {len(ids)}")
-    seen = [piece for i, piece in enumerate(pieces) if i % HELD_OUT != HELD_OUT - 1]
+    training = [piece for i, piece in enumerate(pieces) if i % HELD_OUT != HELD_OUT - 1]
     width, layers = model.config.width, len(model.blocks)
     squares = np.zeros((layers, width + 1, width + 1))  # of a state and a 1
     products = np.zeros((layers, width + 1, width))  # with what the last state has more
-    for done, piece in enumerate(seen):
+    for done, piece in enumerate(training):
         hidden = [np.array(h[0].astype(mx.float32), np.float64) for h in states(InspectedText(model, piece))]
         for i, h in enumerate(hidden[:-1]):
             x = np.concatenate([h, np.ones((len(h), 1))], axis=1)
             squares[i] += x.T @ x
             products[i] += x.T @ (hidden[-1] - h)
         if progress is not None:
-            progress(done + 1, len(seen))
+            progress(done + 1, len(training))
     fitted = [_solve(s, p, rank) for s, p in zip(squares, products, strict=True)]
     plain = TunedLens(tuple(_nothing(width) for _ in fitted), (0.0,) * layers, (0.0,) * layers)
     before, after = (_kl(model, held, lens) for lens in (plain, TunedLens(tuple(fitted), plain.before, plain.after)))
-    kept = [f if new < old else _nothing(width) for f, old, new in zip(fitted, before, after, strict=True)]
-    return TunedLens(tuple(kept), before, after)
+    translators = [f if new < old else _nothing(width) for f, old, new in zip(fitted, before, after, strict=True)]
+    return TunedLens(tuple(translators), before, after)
 
 
 def _solve(squares: np.ndarray, products: np.ndarray, rank: int) -> Translator:
@@ -123,8 +123,8 @@ def _kl(model: Transformer, pieces: Sequence[tuple[int, ...]], lens: TunedLens) 
     total, count = np.zeros(len(lens.translators)), 0
     for piece in pieces:
         subject = InspectedText(model, piece)
-        found = list(rows(subject, lens.translate(states(subject))))
-        total += [row.kl.sum(dtype=np.float64) for row in reversed(found[1:])]
+        rows_of = list(rows(subject, lens.translate(states(subject))))
+        total += [row.kl.sum(dtype=np.float64) for row in reversed(rows_of[1:])]
         count += len(piece)
     return tuple(float(x) for x in total / count)
 
@@ -160,7 +160,7 @@ def read(path: Path) -> TunedLens:
         if kl.get("format") != str(FORMAT):
             raise DataError(f"{path} is a lens of format {kl.get('format')}, {FORMAT} is known here: make it again")
         before, after = (tuple(map(float, json_reader.parse(kl[name], [float]))) for name in ("before", "after"))
-        found = [Translator(*(arrays[f"{i}.{name}"] for name in ("a", "b", "bias"))) for i in range(len(before))]
+        translators = [Translator(*(arrays[f"{i}.{name}"] for name in ("a", "b", "bias"))) for i in range(len(before))]
     except (CheckpointError, ValueError, KeyError) as error:
         raise DataError(f"{path} holds no lens that can be read: {error}") from None
-    return TunedLens(tuple(found), before, after)
+    return TunedLens(tuple(translators), before, after)

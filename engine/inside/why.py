@@ -66,6 +66,6 @@ class Omission:
 def effects(found: Sequence[Omission], length: int) -> np.ndarray:
     """By position, [T], what each token brings as far as it is known: by itself, else with its sentence; NaN else."""
     nats = np.full(length, np.nan)
-    for left in sorted(found, key=lambda left: left.start - left.stop):
-        nats[left.start : left.stop] = left.nats if left.stop - left.start == 1 else np.nan
+    for omission in sorted(found, key=lambda left: left.start - left.stop):
+        nats[omission.start : omission.stop] = omission.nats if omission.stop - omission.start == 1 else np.nan
     return nats

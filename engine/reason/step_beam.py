@@ -91,7 +91,7 @@ class StepBeam:
         """A step from a beginning, several times."""
         budget = self.max_tokens - len(at.steps)
         read = [*ids, *session.tokenizer.encode(at.text)] if at.text else list(ids)
-        own, grown, found = RunControl(control.recipe), Texts[GrownText](), []
+        own, grown, texts = RunControl(control.recipe), Texts[GrownText](), []
         run = session.generate(read, own, n=self.ways, seed=seed, max_tokens=budget, stop=(self.end, *self.stop))
         for event in grown.follow(run):
             if isinstance(event, Emitted) and control.cancelled:
@@ -101,8 +101,8 @@ class StepBeam:
                 stepped = step.reason == "stop" and not self._stopped(step.steps)
                 more = stepped and len(at.steps) + len(step.steps) < self.max_tokens
                 finish = "" if more or step.reason == "cancelled" else "length" if stepped else step.reason
-                found.append(StepText(at.text + step.text + self.end * more, (*at.steps, *step.steps), finish))
-        return found
+                texts.append(StepText(at.text + step.text + self.end * more, (*at.steps, *step.steps), finish))
+        return texts
 
     def _stopped(self, steps: Sequence[TokenStep]) -> bool:
         """Whether it is one of `stop` that ended a step, not its own end: the text is cut before either, the bytes of

@@ -56,7 +56,7 @@ class Checkpoint:
         """
         copies: dict[int, Any] = {}
         model = copy.deepcopy(self.model, copies)
-        mx.eval([made for made in copies.values() if isinstance(made, mx.array)])
+        mx.eval([array for array in copies.values() if isinstance(array, mx.array)])
         return replace(self, model=model)
 
     def widened(self) -> "Checkpoint | None":
@@ -117,8 +117,8 @@ def loading(
     progress(f"loading {info.name}", 0, 0)
     memory.bound()
     with malloc.giving_back():
-        found = yield from _load(info, precision, parting, progress)
-    return found if activation_bits is None else _rounded(found, activation_bits)
+        checkpoint = yield from _load(info, precision, parting, progress)
+    return checkpoint if activation_bits is None else _rounded(checkpoint, activation_bits)
 
 
 def _rounded(checkpoint: Checkpoint, activation_bits: int) -> Checkpoint:
@@ -209,7 +209,7 @@ def _ready_kernels(model: "LanguageModel", precision: Precision, progress: Repor
 
     c, dtype = model.config, precision.dtype
     windows = sorted(set(c.windows)) if isinstance(model, models.Transformer) else []
-    shapes = [Shape(c.head_size, c.heads, c.kv_heads, dtype, window=each, softcap=c.softcap) for each in windows]
+    shapes = [Shape(c.head_size, c.heads, c.kv_heads, dtype, window=window, softcap=c.softcap) for window in windows]
     autotune.prepare(shapes, progress, logits=dtype)
     autotune.warm(shapes, c.vocab_size, dtype)
     autotune.guarded([kernel.variant("qkv_prepare", dtype, c.head_size)], lambda: model.warm(dtype))
@@ -247,11 +247,11 @@ def _read_gguf(
 
 
 def _gathered(tensors: Iterable[tuple[str, T]]) -> Generator[bool, None, dict[str, T]]:
-    found: dict[str, T] = {}
+    loaded: dict[str, T] = {}
     for name, tensor in tensors:
-        found[name] = tensor
+        loaded[name] = tensor
         yield True
-    return found
+    return loaded
 
 
 def not_native(info: ModelInfo) -> str | None:

@@ -56,7 +56,7 @@ def tensor_names(folder: Path) -> list[str]:
 
 def read_share(folder: Path, precision: Precision, share: "Sharding") -> dict[str, mx.array]:
     """One rank's tensors by the names that they have there; nothing else is read."""
-    found: dict[str, mx.array] = {}
+    arrays: dict[str, mx.array] = {}
     for path in weight_files(folder):
         header = safetensors.read_header(path)
         with open(path, "rb") as file:
@@ -69,11 +69,11 @@ def read_share(folder: Path, precision: Precision, share: "Sharding") -> dict[st
                 raw = partial_read.read(file, name, stored.offset, shape, size, axis, ranges)
                 if ranges is not None:
                     shape[axis] = sum(end - start for start, end in ranges)
-                found[ours] = array = array_of(raw, stored.dtype, shape)
+                arrays[ours] = array = array_of(raw, stored.dtype, shape)
                 if array.dtype in FLOATS and array.dtype != precision.dtype:
-                    found[ours] = array.astype(precision.dtype)
-                mx.eval(found[ours])
-    return found
+                    arrays[ours] = array.astype(precision.dtype)
+                mx.eval(arrays[ours])
+    return arrays
 
 
 def array_of(raw: np.ndarray, dtype: str, shape: Sequence[int]) -> mx.array:

@@ -56,8 +56,8 @@ def describe(path: Path, *, name: str = "", source: str = "") -> ModelInfo:
 def read_json(path: Path, schema: json_reader.Schema = dict) -> dict[str, Any]:
     """The JSON object in a file; CheckpointError if there is none, or none by the schema."""
     try:
-        found: dict[str, Any] = json_reader.read(path, schema, error=CheckpointError)
-        return found
+        values: dict[str, Any] = json_reader.read(path, schema, error=CheckpointError)
+        return values
     except CheckpointError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise CheckpointError(
@@ -210,5 +210,5 @@ def _card_license(readme: Path) -> str:
             text = file.read(10_000)
     except OSError:
         return ""
-    found = re.search(r"^license:\s*(\S+)", text, re.MULTILINE)
-    return found[1] if found else ""
+    match = re.search(r"^license:\s*(\S+)", text, re.MULTILINE)
+    return match[1] if match else ""

@@ -43,7 +43,7 @@ def refused(stored: Located, config: Mapping[str, Any], *, expand: bool) -> str 
         return str(error)
     if not any(map(_keeps, layouts)):
         return "nothing in it is packed in affine codes of 4 or 8 bits"
-    if not all(found.mode == "affine" for found in layouts):
+    if not all(one.mode == "affine" for one in layouts):
         return "a mode that is not affine"
     if not expand and not all(map(_keeps, layouts)):
         return NO_MEMORY
@@ -75,10 +75,10 @@ def layout(path: str, stored: Located, settings: Mapping[str, Any]) -> PackedLay
     CheckpointError where they do not go together.
     """
     codes, scales, offsets = (stored[name][1] if (name := f"{path}{kind}") in stored else None for kind in KINDS)
-    said = settings.get(path, settings)
-    group = said.get("group_size") if isinstance(said, Mapping) else None
+    own = settings.get(path, settings)
+    group = own.get("group_size") if isinstance(own, Mapping) else None
     if codes is None or scales is None or codes.dtype != "U32" or len(codes.shape) < 2 or not isinstance(group, int):
-        raise CheckpointError(f"weights: {path} is not packed as the config's quantization says: {said!r}")
+        raise CheckpointError(f"weights: {path} is not packed as the config's quantization says: {own!r}")
     columns = scales.shape[-1] * group
     bits, rest = divmod(codes.shape[-1] * 32, columns or 1)
     if rest or scales.shape[:-1] != codes.shape[:-1] or (offsets is not None and offsets.shape != scales.shape):
@@ -86,7 +86,7 @@ def layout(path: str, stored: Located, settings: Mapping[str, Any]) -> PackedLay
             f"weights: {path} is not a matrix in groups of {group}: weight {list(codes.shape)}, scales "
             f"{list(scales.shape)}"
         )
-    return agreed(path, PackedLayout(group, bits, str(said.get("mode", "affine"))), settings)
+    return agreed(path, PackedLayout(group, bits, str(own.get("mode", "affine"))), settings)
 
 
 def _keeps(found: PackedLayout) -> bool:

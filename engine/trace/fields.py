@@ -57,7 +57,7 @@ class Field:
 def _field(name: str, kind: Any, default: Any) -> Field | None:
     json = next((extra for extra in getattr(kind, "__metadata__", ()) if isinstance(extra, Json)), None)
     kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-    one = [each for each in get_args(kind) or (kind,) if each is not NoneType]
+    one = [member for member in get_args(kind) or (kind,) if member is not NoneType]
     return Field(name, one[0], NoneType in get_args(kind), default, json) if one[0] in _SQL else None
 
 
@@ -65,15 +65,15 @@ def _literal(value: Any) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(+value)
 
 
-FIELDS = tuple(found for f in fields(TokenStep) if (found := _field(f.name, f.type, f.default)) is not None)
+FIELDS = tuple(field for f in fields(TokenStep) if (field := _field(f.name, f.type, f.default)) is not None)
 UNITS = {f.json.key or f.name: f.json.unit for f in FIELDS if f.json is not None and f.json.unit}
 
 
 def step_object(step: TokenStep, *, drawn: bool = True) -> dict[str, Any]:
     """A step as `--json` prints it, bytes in hexadecimal; without what is said of the draw where none was made."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for field in FIELDS:
         if field.json is not None and (drawn or not field.json.drawn):
             value = getattr(step, field.name)
-            found[field.json.key or field.name] = value.hex() if isinstance(value, bytes) else value
-    return found
+            values[field.json.key or field.name] = value.hex() if isinstance(value, bytes) else value
+    return values

@@ -72,15 +72,15 @@ def load(path: Path) -> list[Trace]:
                 promised = f"{header['steps']} steps" + (f" and {denoising['passes']} passes" if denoising else "")
                 raise ValueError(f"the header promises {promised} and {len(lines) - begin} are here")
             blamed, number = number, begin  # what is wrong with the run as a whole is said of its header
-            found = replace(run, steps=tuple(steps))
+            loaded = replace(run, steps=tuple(steps))
             if denoising is not None:
-                found = replace(found, denoising=record.from_rows(denoising, passes, steps))
-            check_run(found)
-            if found.denoising is not None:
-                record.check(found.denoising, found.prompt, found.finish)
+                loaded = replace(loaded, denoising=record.from_rows(denoising, passes, steps))
+            check_run(loaded)
+            if loaded.denoising is not None:
+                record.check(loaded.denoising, loaded.prompt, loaded.finish)
             if header.get(_CHECKSUM, "") not in ("", _checksum(header, lines[begin:behind])):
                 raise ValueError("its checksum is of other lines: they were changed after they were written")
-            traces.append(found)
+            traces.append(loaded)
             number = blamed
         return traces
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, LikelyError) as error:
@@ -200,7 +200,7 @@ def recipe_from_row(row: Mapping[str, Any]) -> Recipe:
     """The recipe that `recipe_row` made a row of; raises as `step_from_row`, ParameterError out of a range."""
     check(row, _RECIPE)
     return Recipe(
-        tuple(_transform(dict(each)) for each in row["transforms"]), row["greedy"], tuple(row.get("adapters", ()))
+        tuple(_transform(dict(item)) for item in row["transforms"]), row["greedy"], tuple(row.get("adapters", ()))
     )
 
 

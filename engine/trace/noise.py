@@ -20,8 +20,8 @@ class NoiseSchedule:
 
     def weight(self, t: np.ndarray) -> np.ndarray:
         """-alpha'(t) / (1 - alpha(t)): what the loss of each masked token counts (arXiv:2406.07524)."""
-        found: np.ndarray = self.slope(t) / self.masked(t)
-        return found
+        weights: np.ndarray = self.slope(t) / self.masked(t)
+        return weights
 
 
 LINEAR = NoiseSchedule(lambda t: t, lambda t: np.ones_like(t))
@@ -34,11 +34,11 @@ def times(count: int, start: float) -> np.ndarray:
 
     Together they cover the interval evenly, so that a batch's mean varies less (arXiv:2107.00630, app. I.1).
     """
-    found: np.ndarray = (start + np.arange(count) / count) % 1
-    return found
+    strata: np.ndarray = (start + np.arange(count) / count) % 1
+    return strata
 
 
 def sizes(tokens: np.ndarray | int, t: np.ndarray) -> np.ndarray:
     """How many of so many tokens are masked where t is uniform in [0, 1) and exactly k are: k uniform in 1..tokens."""
-    found: np.ndarray = 1 + np.floor(tokens * t).astype(np.int64)
-    return found
+    counts: np.ndarray = 1 + np.floor(tokens * t).astype(np.int64)
+    return counts

@@ -36,21 +36,21 @@ class DenoisingRecord:
     @property
     def steps(self) -> tuple[TokenStep, ...]:
         """All tokens, those that were drawn anew too, in the order of the passes."""
-        return tuple(one.token for each in self.passes for one in each.unmasked)
+        return tuple(one.token for step in self.passes for one in step.unmasked)
 
     @property
     def candidates(self) -> set[int]:
         """All tokens that it says anything of."""
-        opened = (np.unique(mask.ids) for each in self.passes for mask in each.open)
-        seen = (step.snapshot.ids for step in self.steps if step.snapshot is not None)
-        return {int(i) for ids in (*opened, *seen) for i in ids}
+        opened = (np.unique(mask.ids) for step in self.passes for mask in step.open)
+        shown = (step.snapshot.ids for step in self.steps if step.snapshot is not None)
+        return {int(i) for ids in (*opened, *shown) for i in ids}
 
 
 def canvases(canvas: Sequence[int], passes: Sequence[DenoisingStep]) -> Iterator[list[int]]:
     """The canvas after each pass."""
     now = list(canvas)
-    for each in passes:
-        for one in each.unmasked:
+    for step in passes:
+        for one in step.unmasked:
             now[one.token.position] = one.token.token
         yield list(now)
 
@@ -63,24 +63,24 @@ def header(record: DenoisingRecord) -> dict[str, Any]:
 
 def rows(record: DenoisingRecord) -> Iterator[dict[str, Any]]:
     """A row a pass. Its tokens are the trace's next steps, one for each of `before`."""
-    for each in record.passes:
-        width = max((len(mask.ids) for mask in each.open), default=0)
-        assert all(len(mask.ids) == width for mask in each.open)
+    for step in record.passes:
+        width = max((len(mask.ids) for mask in step.open), default=0)
+        assert all(len(mask.ids) == width for mask in step.open)
         arrays = {
-            "positions": [mask.position for mask in each.open],
-            "entropies": [mask.entropy for mask in each.open],
-            "ids": [mask.ids for mask in each.open],
-            "logprobs": [mask.logprobs for mask in each.open],
+            "positions": [mask.position for mask in step.open],
+            "entropies": [mask.entropy for mask in step.open],
+            "ids": [mask.ids for mask in step.open],
+            "logprobs": [mask.logprobs for mask in step.open],
         }
         text = {name: _text(np.array(arrays[name], kind)) for name, kind in _ARRAYS.items()}
-        measured = {} if each.disagreement is None else {"disagreement": asdict(each.disagreement)}
-        yield {"before": [one.before for one in each.unmasked], "open": text, **measured}
+        measured = {} if step.disagreement is None else {"disagreement": asdict(step.disagreement)}
+        yield {"before": [one.before for one in step.unmasked], "open": text, **measured}
 
 
 def from_rows(head: Mapping[str, Any], passes: Sequence[Any], steps: Sequence[TokenStep]) -> DenoisingRecord:
     """The record that `header` and `rows` were made of; ValueError or ParameterError where they are damaged."""
     how = Unmasking(**changes(head["options"], get_type_hints(Unmasking))).checked()
-    found, used = [], 0
+    passes_read, used = [], 0
     for number, row in enumerate(passes, 1):
         check_schema(row, _PASS)
         drawn = steps[used : used + len(row["before"])]
@@ -93,10 +93,10 @@ def from_rows(head: Mapping[str, Any], passes: Sequence[Any], steps: Sequence[To
             if "disagreement" in row
             else None
         )
-        found.append(DenoisingStep(number, unmasked, _open(number, row["open"]), off))
+        passes_read.append(DenoisingStep(number, unmasked, _open(number, row["open"]), off))
     if used < len(steps):
         raise ValueError(f"{len(steps) - used} of {len(steps)} tokens came of no pass")
-    return DenoisingRecord(head["mask"], head["start"], how, tuple(found))
+    return DenoisingRecord(head["mask"], head["start"], how, tuple(passes_read))
 
 
 def check(record: DenoisingRecord, canvas: Sequence[int], finish: str) -> None:
@@ -105,11 +105,11 @@ def check(record: DenoisingRecord, canvas: Sequence[int], finish: str) -> None:
     _that(0 <= record.mask < vocab, f"the mask token {record.mask}")
     _that(0 <= record.start < max(len(canvas), 1), f"an answer that begins at {record.start} of {len(canvas)}")
     now, again = list(canvas), record.how.revise > 0 or record.how.remask > 0
-    for each in record.passes:
-        places = [one.token.position for one in each.unmasked]
-        _that(places == sorted(set(places)), f"a pass {each.step} that draws in another order")
-        _that(bool(places) or again, f"a pass {each.step} that draws nothing")
-        for one in each.unmasked:
+    for step in record.passes:
+        places = [one.token.position for one in step.unmasked]
+        _that(places == sorted(set(places)), f"a pass {step.step} that draws in another order")
+        _that(bool(places) or again, f"a pass {step.step} that draws nothing")
+        for one in step.unmasked:
             at, token = one.token.position, one.token.token
             _that(at < len(canvas) and canvas[at] == record.mask, f"a token at {at}, where one was given or none is")
             _that(token != record.mask, f"the mask token drawn at {at}")
@@ -118,15 +118,15 @@ def check(record: DenoisingRecord, canvas: Sequence[int], finish: str) -> None:
             _that(one.before is None or again, f"a token drawn anew at {at}, without --revise")
             _that(one.before != token, f"a revision at {at} that changes nothing")
             now[at] = token
-        left = [mask.position for mask in each.open]
-        _that(left == sorted(set(left)), f"open masks of pass {each.step} in another order")
-        for mask in each.open:
+        positions = [mask.position for mask in step.open]
+        _that(positions == sorted(set(positions)), f"open masks of pass {step.step} in another order")
+        for mask in step.open:
             here = 0 <= mask.position < len(canvas) and canvas[mask.position] == record.mask
             here = here and (record.how.remask > 0 or now[mask.position] == record.mask)  # or masked again by now
-            _that(here, f"an open mask at {mask.position} after pass {each.step}")
+            _that(here, f"an open mask at {mask.position} after pass {step.step}")
             _check_open(mask, vocab)
-        if (off := each.disagreement) is not None:
-            _that(record.how.check and 0 <= off.other <= off.masks, f"a pass {each.step} that was measured so")
+        if (off := step.disagreement) is not None:
+            _that(record.how.check and 0 <= off.other <= off.masks, f"a pass {step.step} that was measured so")
             _that(off.kl >= -CLOSE, f"a divergence of {off.kl}")
     _that(finish != "length" or record.mask not in now, "masks that are left where it went to its end")
 
@@ -143,21 +143,21 @@ def _check_open(mask: OpenMask, vocab: int) -> None:
     rest, others = max(1 - mass, 0.0), max(vocab - len(ids), 1)
     most = least + (rest * (math.log(others) - math.log(rest)) if rest > 0 else 0.0)
     close = CLOSE * (1 + math.log(others))  # the mass of the rest is a difference of numbers in float32
-    told = math.isfinite(mask.entropy) and least - close <= mask.entropy <= most + close
-    _that(told, f"an entropy of {mask.entropy} {where}, whose candidates give {least:.4f} to {most:.4f}")
+    consistent = math.isfinite(mask.entropy) and least - close <= mask.entropy <= most + close
+    _that(consistent, f"an entropy of {mask.entropy} {where}, whose candidates give {least:.4f} to {most:.4f}")
 
 
 def _open(number: int, row: Mapping[str, str]) -> tuple[OpenMask, ...]:
-    found = {name: np.frombuffer(base64.b64decode(row[name], validate=True), kind) for name, kind in _ARRAYS.items()}
-    count, sizes = len(found["positions"]), {name: len(array) for name, array in found.items()}
+    columns = {name: np.frombuffer(base64.b64decode(row[name], validate=True), kind) for name, kind in _ARRAYS.items()}
+    count, sizes = len(columns["positions"]), {name: len(array) for name, array in columns.items()}
     width = sizes["ids"] // max(count, 1)
     if sizes != {"positions": count, "entropies": count, "ids": count * width, "logprobs": count * width}:
         raise ValueError(f"the open masks of pass {number} have arrays of lengths {sizes}")
     return tuple(
         OpenMask(int(at), float(h), ids, logprobs)
         for at, h, ids, logprobs in zip(
-            *(found["positions"], found["entropies"]),
-            *(found[name].reshape(count, width) for name in ("ids", "logprobs")),
+            *(columns["positions"], columns["entropies"]),
+            *(columns[name].reshape(count, width) for name in ("ids", "logprobs")),
             strict=True,
         )
     )

@@ -66,20 +66,20 @@ def replay_drawn(step: TokenStep, states: States, key: Key) -> StepReplay | None
     if snapshot is None:
         return None
     known, replayed_by = _transformed(snapshot, recipe.transforms, states, key, recipe.greedy)
-    found = _bounded(snapshot, known, replayed_by)
+    bounded = _bounded(snapshot, known, replayed_by)
     if removed_by is None or step.logprob_after is None:
-        return found
+        return bounded
     size, stays = len(snapshot.ids), removed_by == STAYS
     least, most = (logits[:size] for logits in known.logits())
     own = int((snapshot.ids == step.token).argmax())
-    low, high = np.where(stays, found.low, 0.0), np.where(stays, found.high, 0.0)
+    low, high = np.where(stays, bounded.low, 0.0), np.where(stays, bounded.high, 0.0)
     if np.isfinite(step.logprob_after) and (least == most)[stays].all():
         low = high = np.where(stays, np.exp(np.minimum(least - least[own] + step.logprob_after, 0.0)), 0.0)
         if step.kept == stays.sum():  # all that was left is known: no rounding of the recorded number is needed
             low = high = low / low.sum()
-    left = max(1.0 - float(high.sum()), 0.0), max(1.0 - float(low.sum()), 0.0)
-    rest = left if step.kept > int(stays.sum()) else (0.0, 0.0)
-    return StepReplay(found.ids, low, high, removed_by, (step.kept, step.kept), rest)
+    missing = max(1.0 - float(high.sum()), 0.0), max(1.0 - float(low.sum()), 0.0)
+    rest = missing if step.kept > int(stays.sum()) else (0.0, 0.0)
+    return StepReplay(bounded.ids, low, high, removed_by, (step.kept, step.kept), rest)
 
 
 def _transformed(
@@ -91,13 +91,13 @@ def _transformed(
     removed_by = np.full(size, STAYS, np.int8)
     for index, (transform, state) in enumerate(zip(transforms, states, strict=True)):
         if not greedy or not isinstance(transform, Truncation) or transform.hard:
-            left = known.most[:size] > 0
+            alive = known.most[:size] > 0
             transform.bounds(known, state, key)
-            removed_by[left & (known.most[:size] == 0)] = index
+            removed_by[alive & (known.most[:size] == 0)] = index
     if greedy:
-        left = known.most[:size] > 0
+        alive = known.most[:size] > 0
         known.keep(*known.first(1))
-        removed_by[left & (known.most[:size] == 0)] = len(transforms)
+        removed_by[alive & (known.most[:size] == 0)] = len(transforms)
     return known, removed_by
 
 

@@ -41,31 +41,31 @@ def measured(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray
     NotFinite for a NaN or +inf among them, and where no token is possible.
     """
     try:
-        found = statistics(raw, token, [*map(int, edited_ids), token])
+        scanned = statistics(raw, token, [*map(int, edited_ids), token])
     except LogitsError:  # numpy says which it is
-        found = None
-    if found is None:
+        scanned = None
+    if scanned is None:
         return by_numpy(raw, token, edited_ids)
-    ids = np.concatenate([found.ids, found.others])
+    ids = np.concatenate([scanned.ids, scanned.others])
     snapshot = Snapshot(
         vocab=len(raw),
         ids=ids,
         logits=raw[ids],
-        lse=found.lse,
-        mean=found.mean,
-        variance=found.variance,
-        edges=found.edges,
-        counts=found.counts,
-        lses=found.lses.astype(np.float32),
+        lse=scanned.lse,
+        mean=scanned.mean,
+        variance=scanned.variance,
+        edges=scanned.edges,
+        counts=scanned.counts,
+        lses=scanned.lses.astype(np.float32),
     )
-    return RowStatistics(snapshot, found.entropy, found.possible, float(raw[token]), found.rank)
+    return RowStatistics(snapshot, scanned.entropy, scanned.possible, float(raw[token]), scanned.rank)
 
 
 def kept_of(after: np.ndarray) -> tuple[int, float, float]:
     """How many of float32 logits [V] are not -inf, and their log-sum-exp and entropy, nats."""
-    left = after if after.min() > -np.inf else after[after > -np.inf]
-    found = totals(left) if len(left) > FEW else None
-    return len(left), *(sums(left) if found is None else (found.lse, found.entropy))
+    possible = after if after.min() > -np.inf else after[after > -np.inf]
+    scan = totals(possible) if len(possible) > FEW else None
+    return len(possible), *(sums(possible) if scan is None else (scan.lse, scan.entropy))
 
 
 def sums(logits: np.ndarray) -> tuple[float, float]:
@@ -84,8 +84,8 @@ def require_finite(top: float, vocab: int, where: Callable[[], int] | None = Non
             f"the model's logits are not finite: -inf for each of {vocab:,} tokens, so that none is possible"
         )
     if not math.isfinite(top):
-        found = f", first for token {where():,} of {vocab:,}" if where is not None else ""
-        raise NotFinite(f"the model's logits are not finite: NaN or infinity{found}")
+        where_first = f", first for token {where():,} of {vocab:,}" if where is not None else ""
+        raise NotFinite(f"the model's logits are not finite: NaN or infinity{where_first}")
 
 
 def by_numpy(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray = ()) -> RowStatistics:

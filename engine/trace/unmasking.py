@@ -216,29 +216,29 @@ class _Drawing:
             worst = sorted(places.tolist(), key=list(canvas.confidence).index)  # of equals the one of longest ago
             worst = sorted(worst, key=canvas.confidence.__getitem__)[:rate]
             self.mask_again(canvas, sorted(worst))
-            taken = self.take(canvas, np.array(sorted(worst)), 0, 1)
-            yield DenoisingStep(self.step, taken.unmasked, ())
-        left = places  # each is masked again once at most
-        while self.how.remask and len(left):
+            step = self.take(canvas, np.array(sorted(worst)), 0, 1)
+            yield DenoisingStep(self.step, step.unmasked, ())
+        remaining = places  # each is masked again once at most
+        while self.how.remask and len(remaining):
             doubted = []
-            for half in (left[::2], left[1::2]) if len(places) > 1 else (left,):
+            for half in (remaining[::2], remaining[1::2]) if len(places) > 1 else (remaining,):
                 if len(half):
                     doubted += self.doubted(canvas, half)
                     yield DenoisingStep(self.step, (), ())
             if not doubted:
                 break
             self.mask_again(canvas, sorted(doubted))
-            left = np.setdiff1d(left, doubted)
+            remaining = np.setdiff1d(remaining, doubted)
             yield from self.all_of(canvas, np.array(sorted(doubted)), math.ceil(len(doubted) / rate))
 
     def all_of(self, canvas: _Canvas, places: np.ndarray, passes: int) -> Iterator[DenoisingStep]:
         """Tokens for these masks in so many passes, or as many as the threshold asks for."""
         passes = len(places) if self.how.threshold else passes
         for number in range(passes):
-            left = places[~canvas.known[places]]
-            if not len(left):
+            masked_places = places[~canvas.known[places]]
+            if not len(masked_places):
                 break
-            yield self.take(canvas, left, number, passes)
+            yield self.take(canvas, masked_places, number, passes)
 
     def mask_again(self, canvas: _Canvas, places: Sequence[int]) -> None:
         """Masks where these tokens stand."""
@@ -260,13 +260,13 @@ class _Drawing:
         """Pass `number` of `passes`: the logits of the masks at `left`, and tokens for some of them."""
         self.step += 1
         raw = np.asarray(self.predict(canvas.ids, left), np.float32)
-        said = _Said(raw)
+        probabilities = _Said(raw)
         recipe = unordered(self.now())
         transforms, greedy = recipe.transforms, recipe.greedy
         states = start(transforms, self.vocabulary, canvas.ids[canvas.known].tolist(), np) if transforms else ()
         first = self.step * len(canvas.ids)
         unmasked = []
-        chosen = self._chosen(said, first + left, number, passes)
+        chosen = self._chosen(probabilities, first + left, number, passes)
         for i in chosen.tolist():
             at = int(left[i])
             key = self.seed, first + at
@@ -277,7 +277,9 @@ class _Drawing:
             canvas.ids[at], canvas.known[at], canvas.confidence[at] = token, True, step.logprob
             if (before := canvas.before.pop(at, None)) != token:
                 unmasked.append(Unmasked(self.step, step, before))
-        return DenoisingStep(self.step, tuple(unmasked), said.open(left, np.delete(np.arange(len(left)), chosen)))
+        return DenoisingStep(
+            self.step, tuple(unmasked), probabilities.open(left, np.delete(np.arange(len(left)), chosen))
+        )
 
     def _chosen(self, said: "_Said", counters: np.ndarray, number: int, passes: int) -> np.ndarray:
         """Indices of the n masks that become tokens in this pass, ascending."""
@@ -320,8 +322,8 @@ class _Said:
     @property
     def logprobs(self) -> np.ndarray:
         """[n, V]"""
-        found: np.ndarray = self.rows - (self.top + self.lse)[:, None]
-        return found
+        logp: np.ndarray = self.rows - (self.top + self.lse)[:, None]
+        return logp
 
     def open(self, places: np.ndarray, those: np.ndarray) -> tuple[OpenMask, ...]:
         """Masks that a pass left, those of n `places`."""
@@ -329,8 +331,8 @@ class _Said:
             return ()
         rows = self.rows[those]
         ids = arrays.top(rows, min(SEEN, rows.shape[1]), np).astype(np.int32)
-        said = np.take_along_axis(rows, ids, 1) - (self.top + self.lse)[those, None]
+        logp = np.take_along_axis(rows, ids, 1) - (self.top + self.lse)[those, None]
         return tuple(
-            OpenMask(int(at), float(h), best, each)
-            for at, h, best, each in zip(places[those], self.entropy[those], ids, said, strict=True)
+            OpenMask(int(at), float(h), best, logprobs)
+            for at, h, best, logprobs in zip(places[those], self.entropy[those], ids, logp, strict=True)
         )

@@ -37,10 +37,10 @@ def adapted(checkpoint: Checkpoint) -> Checkpoint:
     config |= {"vocab_size": mask + 1, "mask_token_id": mask, "shifted_logits": True}
     config["tie_word_embeddings"] = model.config.tied
     try:
-        told = registry.configure(config)
+        shape = registry.configure(config)
     except ConfigError as error:
         raise ParameterError(f"{checkpoint.info.name} cannot become a diffusion model: {error}") from None
-    if told.vocab_size != mask + 1:
+    if shape.vocab_size != mask + 1:
         raise ParameterError(f"{checkpoint.info.name} cannot become a diffusion model: its config nests its vocabulary")
     add_mask(model)
     return replace(checkpoint, model=model, config=config)
@@ -66,10 +66,10 @@ def folder_writer(checkpoint: Checkpoint) -> "Callable[[TrainingRun, Path], None
     dtype = fuse.base_dtype(checkpoint.info)
 
     def write(run: "TrainingRun", folder: Path) -> None:
-        found, _ = fuse.arrays(run.model, plain=True)
+        weights, _ = fuse.arrays(run.model, plain=True)
         if isinstance(run.trained, lora.Adapter):
-            found |= {f"{path}.weight": lora.merged(f) for path, f in run.trained.factors.items()}
-        arrays = registry.spelled(checkpoint.config, found)
+            weights |= {f"{path}.weight": lora.merged(f) for path, f in run.trained.factors.items()}
+        arrays = registry.spelled(checkpoint.config, weights)
         arrays = {n: mx.contiguous(a.astype(dtype) if a.dtype in FLOATS else a) for n, a in arrays.items()}
         if not (folder / "config.json").exists():
             folder.mkdir(parents=True, exist_ok=True)

@@ -28,26 +28,26 @@ def steps_of(config: Config, items: Sequence[Item]) -> int:
 
 def chosen(config: Config, items: Sequence[Item]) -> tuple[Config, str]:
     """The options with batch and epochs where they were 0, and a line that says which and why; "" for none."""
-    found: Config = config
+    config_chosen: Config = config
     few = batches.lengths(items).sum() < FLOOR * config.accumulate * BATCH * config.length
     if not config.batch:
         if few:
             size = min(BATCH, max(1, len(items) // BATCHES))
-            found = replace(found, batch=size, packing=False)
+            config_chosen = replace(config_chosen, batch=size, packing=False)
         else:
-            found = replace(found, batch=BATCH)
+            config_chosen = replace(config_chosen, batch=BATCH)
     if not (config.steps or config.epochs):
-        passes = math.ceil(FLOOR * config.accumulate / per_epoch(found, items))
-        found = replace(found, epochs=float(max(1, passes)))
-    if found == config or not few:
-        return found, ""
+        passes = math.ceil(FLOOR * config.accumulate / per_epoch(config_chosen, items))
+        config_chosen = replace(config_chosen, epochs=float(max(1, passes)))
+    if config_chosen == config or not few:
+        return config_chosen, ""
     parts = []
     if not config.batch:
-        parts.append(f"batches of {found.batch}")
-    if found.epochs != config.epochs:
-        parts.append(f"{found.epochs:g} passes")
-    steps, each = steps_of(found, items), per_epoch(found, items)
-    return found, (
-        f"{' and '.join(parts)}: {len(items):,} samples make {each:,} batches, so {steps:,} steps; "
+        parts.append(f"batches of {config_chosen.batch}")
+    if config_chosen.epochs != config.epochs:
+        parts.append(f"{config_chosen.epochs:g} passes")
+    steps, an_epoch = steps_of(config_chosen, items), per_epoch(config_chosen, items)
+    return config_chosen, (
+        f"{' and '.join(parts)}: {len(items):,} samples make {an_epoch:,} batches, so {steps:,} steps; "
         f"fewer than {FLOOR} teach little (--batch, --epochs or --steps say otherwise)"
     )

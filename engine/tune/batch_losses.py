@@ -106,8 +106,8 @@ def gradient(
 
 def _reference(model: Transformer, trained: Trained, batch: Batch, config: Config) -> losses.Base | None:
     """The base's logits at the targets, where the objective asks for them."""
-    asked = config.goal.reference or (config.kl and not config.kl_data)
-    return base_logits(model, trained, batch) if asked else None
+    needed = config.goal.reference or (config.kl and not config.kl_data)
+    return base_logits(model, trained, batch) if needed else None
 
 
 def _losses(
@@ -143,8 +143,8 @@ def _sums(
     if goal.reference:
         assert reference is not None
         before = -by_sample(losses.of_logits(reference, batch.targets), batch).reshape(2, -1)
-    each, margin = goal.of_pairs(Pairs(policy, before, counts), config.beta, mx)
-    return Sums(mx.sum(each), items, zero, mx.sum(margin > 0).astype(mx.float32))
+    loss, margin = goal.of_pairs(Pairs(policy, before, counts), config.beta, mx)
+    return Sums(mx.sum(loss), items, zero, mx.sum(margin > 0).astype(mx.float32))
 
 
 def read(model: Transformer, batch: Batch) -> Array:

@@ -106,12 +106,12 @@ def _fill(order: np.ndarray, lengths: np.ndarray, room: int) -> list[list[int]]:
     full: list[list[int]] = []
     for i in order.tolist():
         n = int(lengths[i])
-        fits = [k for k, (left, _) in enumerate(open_) if left >= n]
+        fits = [k for k, (space, _) in enumerate(open_) if space >= n]
         if fits:
             k = min(fits, key=lambda k: open_[k][0])
-            left, batch = open_[k]
+            space, batch = open_[k]
             batch.append(i)
-            open_[k] = (left - n, batch)
+            open_[k] = (space - n, batch)
         else:
             open_.append((room - n, [i]))
             if len(open_) > 8:  # a few stay open: more would only search longer

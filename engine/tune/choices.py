@@ -40,25 +40,25 @@ def read(path: Path) -> dict[str, bool]:
     """Whether a row is kept, by its key; nothing without a file. DataError, with the line, for a damaged one."""
     if not path.exists():
         return {}
-    found: dict[str, bool] = {}
+    by_row: dict[str, bool] = {}
     for number, line in enumerate(read_whole(path).split("\n"), 1):
         if line.strip():
             try:
-                each = json_reader.parse(line, SCHEMA)
+                entry = json_reader.parse(line, SCHEMA)
             except ValueError as error:
                 raise DataError(f"{path}:{number}: a choice of a row expected: {error}; mend or remove it") from None
-            found[each["row"]] = each["keep"]
-    return found
+            by_row[entry["row"]] = entry["keep"]
+    return by_row
 
 
 def choose(path: Path, changes: Mapping[str, bool | None]) -> dict[str, bool]:
     """All choices after some were made, or taken back by None. DataError where they cannot be written: those that were
     there before are there still."""
-    found = read(path)  # another screen may have written
+    by_row = read(path)  # another screen may have written
     for row, keep in changes.items():
-        found.pop(row, None)
+        by_row.pop(row, None)
         if keep is not None:
-            found[row] = keep
-    if found or path.exists():
-        write_whole(path, (json.dumps({"row": row, "keep": keep}) + "\n" for row, keep in found.items()))
-    return found
+            by_row[row] = keep
+    if by_row or path.exists():
+        write_whole(path, (json.dumps({"row": row, "keep": keep}) + "\n" for row, keep in by_row.items()))
+    return by_row

@@ -76,8 +76,8 @@ def read(
         check_readable(path)
         there = files(path)
         if any(there.values()):
-            for part, found in there.items():
-                parts[part] = [row for file in found for row in rows(file, names)]
+            for part, part_files in there.items():
+                parts[part] = [row for file in part_files for row in rows(file, names)]
             if not parts["train"]:
                 raise DataError(f"{path} has no train file: expected train.jsonl (or .json, .csv, .parquet)")
         else:
@@ -94,8 +94,8 @@ def read(
         if not parts["train"]:
             raise DataError(f"{path}: every row of it was dropped by hand; {choices.beside(path)} says which")
     train = parts["train"]
-    seen = Counter(row.digest for row in train)
-    duplicates = len(train) - len(seen)
+    counts = Counter(row.digest for row in train)
+    duplicates = len(train) - len(counts)
     if not keep_duplicates:
         train = list({row.digest: row for row in train}.values())
     split = not parts["valid"] and valid > 0
@@ -121,11 +121,11 @@ def read(
 
 def files(folder: Path) -> dict[str, list[Path]]:
     """The files of each part: train.jsonl, or the shards train-00000-of-00002.parquet, also in data/."""
-    found = [p for p in sorted(folder.rglob("*")) if p.suffix in KINDS and p.is_file()]
+    candidates = [p for p in sorted(folder.rglob("*")) if p.suffix in KINDS and p.is_file()]
     files: dict[str, list[Path]] = {}
     for part in PARTS:
         names = (part, *ALSO.get(part, ()))
-        files[part] = [p for p in found if p.stem in names or any(p.stem.startswith(f"{n}-") for n in names)]
+        files[part] = [p for p in candidates if p.stem in names or any(p.stem.startswith(f"{n}-") for n in names)]
     return files
 
 

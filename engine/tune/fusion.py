@@ -66,8 +66,8 @@ def texts(rows: Sequence[TrainingRow], tokenizer: Tokenizer) -> list[list[int]]:
         for row in rows
         for messages in ((row.messages, row.rejected) if row.form == "preference" else (row.messages,))
     ]
-    found = [list(encode(messages, row, tokenizer, "all").ids[:LENGTH]) for row, messages in answers]
-    return [ids for ids in found if ids]
+    encoded = [list(encode(messages, row, tokenizer, "all").ids[:LENGTH]) for row, messages in answers]
+    return [ids for ids in encoded if ids]
 
 
 def fuse_to(
@@ -109,15 +109,15 @@ def fuse_to(
         else:
             fuse.write(checkpoint, partial, dtype=fuse.PLAIN.get(form.bits))
         progress("reading it again", 0, 0)
-        kept = _judge(before, attached, open_base(str(written)).model, tokens)
-        if kept.lost and not force:
+        comparison = _judge(before, attached, open_base(str(written)).model, tokens)
+        if comparison.lost and not force:
             raise CheckpointError(
-                f"the fused model has lost the adapter: KL to the base {kept.adapter:.3g} with it, {kept.fused:.3g} "
-                f"fused, {kept.error:.3g} apart; fuse into more bits, or keep the adapter beside the base "
-                "(--force writes anyway)"
+                f"the fused model has lost the adapter: KL to the base {comparison.adapter:.3g} with it, "
+                f"{comparison.fused:.3g} fused, {comparison.error:.3g} apart; fuse into more bits, or keep the adapter "
+                "beside the base (--force writes anyway)"
             )
         os.replace(written, out)
-    return kept
+    return comparison
 
 
 def _judge(
@@ -133,6 +133,6 @@ def _judge(
 
 
 def _logprobs(model: LanguageModel, tokens: mx.array) -> mx.array:
-    found = mx.concatenate(list(compare.logits(model)(tokens)))
-    mx.eval(found)
-    return found
+    logits = mx.concatenate(list(compare.logits(model)(tokens)))
+    mx.eval(logits)
+    return logits

@@ -46,9 +46,9 @@ def token_losses(
     """
     rows = chunk or rows_at_once(int(head(hidden[:1], parameters).shape[-1]))  # only the shape is asked for
     parts = [slice(i, i + rows) for i in range(0, hidden.shape[0], rows)]
-    made = _again if parameters else _at_once
-    found: Any = made(head, parameters, hidden, targets, base, parts, smoothing)
-    return found[0], found[1]
+    losses_of = _again if parameters else _at_once
+    outputs: Any = losses_of(head, parameters, hidden, targets, base, parts, smoothing)
+    return outputs[0], outputs[1]
 
 
 def _at_once(
@@ -154,8 +154,8 @@ def _again(
 
 
 def _logp(logits: Array) -> Array:
-    found: Array = arrays.logprobs(logits.astype(mx.float32), mx)
-    return found
+    logp: Array = arrays.logprobs(logits.astype(mx.float32), mx)
+    return logp
 
 
 def _rows(parts: Sequence[tuple[Array, ...]]) -> tuple[Array, ...]:

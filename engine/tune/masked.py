@@ -68,13 +68,13 @@ def collate(
 def _also(documents: tuple[int, ...], ratio: float, random: np.random.Generator) -> mx.array:
     """bool [1, N, N]: what is seen besides those before, each position of the same document with that probability."""
     n = sum(documents)
-    found = np.zeros((1, n, n), bool)
+    visible = np.zeros((1, n, n), bool)
     start = 0
     for length in documents:
         rows = slice(start, start + length)
-        found[0, rows, rows] = random.random((length, length)) < ratio
+        visible[0, rows, rows] = random.random((length, length)) < ratio
         start += length
-    return mx.array(found)
+    return mx.array(visible)
 
 
 def _blocks(places: np.ndarray, block: int) -> Iterator[np.ndarray]:
@@ -94,5 +94,5 @@ def _seen(chosen: np.ndarray, diffusion: MaskedDiffusion, length: int) -> np.nda
     if not diffusion.block:
         return before  # type: ignore[no-any-return]
     first = (chosen % diffusion.block == 0) & (chosen > 0)  # said by the block before, which is finished then
-    found: np.ndarray = before + np.where(first, length, 0)
-    return found
+    positions: np.ndarray = before + np.where(first, length, 0)
+    return positions

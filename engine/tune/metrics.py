@@ -63,32 +63,32 @@ class Metrics:
 
 def read(folder: Path) -> list[Stepped | Validated]:
     """The events of the run in `folder` so far, oldest first: what a chart of a resumed run begins with."""
-    found: list[Stepped | Validated] = []
+    events: list[Stepped | Validated] = []
     for line in _lines(folder / FILE):
         kind = KINDS.get(str(line.pop("event", "")))
         with suppress(ValueError, TypeError):  # another version's, or damaged: a chart lacks a point
             if kind is not None:
                 known = check(line, SCHEMAS[kind])
-                found.append(kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in known.items()}))
-    return found
+                events.append(kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in known.items()}))
+    return events
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     refuse_pipe(path)
-    found = []
+    entries = []
     for line in read_whole(path).split("\n"):
         with suppress(ValueError):  # a kill in the middle of a line
-            found.append(parse(line, {"step": int}))
-    return found
+            entries.append(parse(line, {"step": int}))
+    return entries
 
 
 def _trim(path: Path, step: int) -> None:
     """Forget what was recorded after the step that the run goes on from."""
     if path.exists():
-        kept = "".join(json.dumps(line) + "\n" for line in _lines(path) if line.get("step", step + 1) <= step)
-        write_whole(path, lambda beside: beside.write_text(kept, encoding="utf-8"))
+        text = "".join(json.dumps(line) + "\n" for line in _lines(path) if line.get("step", step + 1) <= step)
+        write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def _board(folder: Path, step: int) -> Any:

@@ -52,16 +52,16 @@ def open_run(
     if not config.data:
         raise ParameterError("give DATA: a file, a folder, or the id of a hub data set")
     names = read_map(config.map)
-    found = data.read(
+    dataset = data.read(
         config.data, names=names, valid=config.valid, keep_duplicates=config.duplicates, progress=progress
     )
-    check_objective(config, found)
+    check_objective(config, dataset)
     anchors = data.read(config.kl_data, names=names, valid=0, progress=progress).train if config.kl_data else ()
     checkpoint = load(config.model, progress)
     context = checkpoint.model.config.context
     if config.length > context:
         config = replace(config, length=context)
-    return assemble(checkpoint, config, found, anchors, resume=resume)
+    return assemble(checkpoint, config, dataset, anchors, resume=resume)
 
 
 def check_objective(config: Config, found: data.Data) -> None:
@@ -88,11 +88,11 @@ def assemble(
     if adapts:
         checkpoint = adaptation.adapted(checkpoint)
     how = {"length": config.length, "loss": config.loss, "too_long": config.too_long}
-    train, valid, kept = (
+    train, valid, anchors_read = (
         samples.prepare(rows, checkpoint.tokenizer, **how) if rows else samples.Samples(())  # type: ignore[arg-type]
         for rows in (found.train, found.valid, anchors)
     )
-    rows = Set(train.pairs or train.samples, valid.pairs or valid.samples, kept.samples, found.fingerprint)
+    rows = Set(train.pairs or train.samples, valid.pairs or valid.samples, anchors_read.samples, found.fingerprint)
     name = str(checkpoint.info.path) if Path(config.model).exists() else config.model
     together = ranks.joined()
     group = None if together is None else together.group

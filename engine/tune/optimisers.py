@@ -147,12 +147,12 @@ def update(
     Vectors (norms, biases) are not penalised; L1 is by its proximal operator, which gives exact zeros.
     """
     new: dict[str, Array] = {}
-    kept: dict[str, State] = {}
+    after: dict[str, State] = {}
     for name, w in parameters.items():
         group = groups[name]
         own = rate * group.rate
         turned = w.ndim == 2 and name.endswith((".lora_a", ".lora_b"))  # experts' factors are kept [out, in]
-        direction, kept[name] = group.step(gradients[name].astype(mx.float32), states.get(name, {}), t, turned)
+        direction, after[name] = group.step(gradients[name].astype(mx.float32), states.get(name, {}), t, turned)
         value = w.astype(mx.float32)
         if group.decay and w.ndim > 1:
             value = value * (1 - own * group.decay)
@@ -160,7 +160,7 @@ def update(
         if l1 and w.ndim > 1:
             value = mx.sign(value) * mx.maximum(mx.abs(value) - own * l1, 0)
         new[name] = value.astype(w.dtype)
-    return new, kept
+    return new, after
 
 
 def norm(gradients: Mapping[str, Array]) -> Array:
@@ -186,11 +186,11 @@ def rate(schedule: str, peak: float, step: int, steps: int, warmup: int, floor: 
     at = steps - 0.5 if step == steps > warmup + 1 and not floor else step
     share = (at - warmup - 1) / max(1, steps - warmup - 1)
     if schedule == "linear":
-        left = 1 - share
+        factor = 1 - share
     elif schedule == "cosine":
-        left = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+        factor = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
     elif schedule == "wsd":
-        left = min(1.0, (1 - share) / DECAY)
+        factor = min(1.0, (1 - share) / DECAY)
     else:
         raise ParameterError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
-    return peak * (floor + (1 - floor) * max(0.0, left))
+    return peak * (floor + (1 - floor) * max(0.0, factor))

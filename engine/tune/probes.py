@@ -72,8 +72,8 @@ def _compared(run: TrainingRun, request: Compare) -> Compared:
     base, around = _base(run)
     names = "base", f"step {run.counters.step}"
     before, now = compare.logits(base.model, around, name=names[0]), compare.logits(run.model, name=names[1])
-    found = compare.compare(before, now, ids[: min(READ, session.context)], names, top=request.top)
-    return Compared(run.counters.step, request, found, pieces(session, found))
+    difference = compare.compare(before, now, ids[: min(READ, session.context)], names, top=request.top)
+    return Compared(run.counters.step, request, difference, pieces(session, difference))
 
 
 def pieces(session: Session, difference: Difference) -> dict[int, str]:

@@ -83,23 +83,23 @@ def seconds(model: Transformer, config: Config, lengths: Sequence[int], trained:
     passes += c.layers if config.kl or config.goal.reference else 0
     head = 2 * trained * c.vocab_size * c.width * 2
     flops = 2 * tokens * products(model) * passes + head
-    kept, scores = inside(model, lengths)
-    elementwise = trained * c.vocab_size * LOGIT_S + passes * (sum(lengths) * kept * FLOAT_S + scores / 2 * LOGIT_S)
+    numbers, scores = inside(model, lengths)
+    elementwise = trained * c.vocab_size * LOGIT_S + passes * (sum(lengths) * numbers * FLOAT_S + scores / 2 * LOGIT_S)
     return flops / (gflops(3) * 1e9) + (0.0 if GPU else elementwise)
 
 
 def memory(run: TrainingRun) -> Memory:
     """The peak of the largest batch."""
     model, c, shape = run.model, run.config, run.model.config
-    each = batches.lengths(run.rows.train)
-    batch = max(run.planned, key=lambda b: each[b].sum())
+    sizes = batches.lengths(run.rows.train)
+    batch = max(run.planned, key=lambda b: sizes[b].sum())
     lengths = _read(c, [len(s.ids) for s in samples_of([run.rows.train[i] for i in batch])])
     n = sum(lengths)
-    kept, scores = inside(model, lengths)
+    numbers, scores = inside(model, lengths)
     if c.kind == "full":  # the inputs of every product and norm, whose weights have gradients too
-        kept += 4 * shape.width
+        numbers += 4 * shape.width
     layers = shape.layers - max(0, run.trained.lowest)
-    layer = n * kept
+    layer = n * numbers
     activations = layers * n * shape.width + layer if c.checkpointing else layers * layer
     parameters = sum(p.size for p in run.trained.parameters().values())
     full = c.kind == "full"  # the parameters are the base itself

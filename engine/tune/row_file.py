@@ -63,12 +63,12 @@ class RowFile(Sequence[FileRow]):
         ends, written, at, begun = [], [], 0, False
         while part := self._file.read(CHUNK):
             data = np.frombuffer(part, np.uint8)
-            found = np.flatnonzero(data == ord("\n"))
-            inked = np.logical_or.reduceat(data > ord(" "), np.append(0, found[found < len(data) - 1] + 1))
+            newlines = np.flatnonzero(data == ord("\n"))
+            inked = np.logical_or.reduceat(data > ord(" "), np.append(0, newlines[newlines < len(data) - 1] + 1))
             inked[0] |= begun  # what stood of its line in the chunk before
-            begun = len(inked) > len(found) and bool(inked[-1])
-            ends.append(found + at)
-            written.append(inked[: len(found)])
+            begun = len(inked) > len(newlines) and bool(inked[-1])
+            ends.append(newlines + at)
+            written.append(inked[: len(newlines)])
             at += len(part)
         if begun:
             ends.append(np.array([at]))
@@ -95,8 +95,8 @@ class RowFile(Sequence[FileRow]):
 
 def stamp(path: Path) -> tuple[int, ...]:
     """Another one when the file is another, or was written to; OSError where it is gone."""
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def of_value(value: Any, where: str, names: Mapping[str, str] | None = None) -> FileRow:
@@ -104,7 +104,7 @@ def of_value(value: Any, where: str, names: Mapping[str, str] | None = None) -> 
     more = value if isinstance(value, dict) else {}
     source, scores, dropped = more.get("source"), more.get("scores"), more.get("dropped")
     beside: dict[str, Any] = {
-        "source": {name: said for name, each in source.items() if (said := _said(each))}
+        "source": {name: text for name, item in source.items() if (text := _said(item))}
         if isinstance(source, dict) else {},
         "scores": {name: float(x) for name, x in scores.items() if isinstance(x, int | float) and math.isfinite(x)}
         if isinstance(scores, dict) else {},
@@ -119,7 +119,7 @@ def of_value(value: Any, where: str, names: Mapping[str, str] | None = None) -> 
 def _said(value: Any) -> str:
     """A value of a source in words."""
     if isinstance(value, dict):
-        return " ".join(f"{name}={_said(each)}" for name, each in value.items())
+        return " ".join(f"{name}={_said(item)}" for name, item in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -128,10 +128,10 @@ def listed(source: Path) -> list[Path]:
     DataError where there are none."""
     if not source.is_dir():
         return [source]
-    found = [file for files in data.files(source).values() for file in files]
+    sources = [file for files in data.files(source).values() for file in files]
     aside = source / DROPPED
-    found += [aside] if aside.exists() else []
-    return found or [source]
+    sources += [aside] if aside.exists() else []
+    return sources or [source]
 
 
 def opened(path: Path, names: Mapping[str, str] | None = None) -> Sequence[FileRow]:

@@ -83,8 +83,8 @@ def parse(value: object, where: str, names: Mapping[str, str] | None = None) -> 
         if row.get("input"):
             question += "\n\n" + _text(row, "input", where)
         system = ({"role": "system", "content": _text(row, "system", where)},) if row.get("system") else ()
-        said = {"role": "assistant", "content": _text(row, "output", where)}
-        return TrainingRow(form, where, messages=(*system, {"role": "user", "content": question}, said))
+        answer = {"role": "assistant", "content": _text(row, "output", where)}
+        return TrainingRow(form, where, messages=(*system, {"role": "user", "content": question}, answer))
     start = _side(row["prompt"], "prompt", "user", where) if "prompt" in row else ()
     if form == "prompt":
         tools = tuple(_list(row.get("tools", []), "tools", where))

@@ -76,20 +76,20 @@ class TrainingRun:
 
 def _own(diffusion: MaskedDiffusion) -> str:
     """The objective by which a diffusion model learns."""
-    return next(each.name for each in OBJECTIVES if each.bound and each.blocks == bool(diffusion.block))
+    return next(one.name for one in OBJECTIVES if one.bound and one.blocks == bool(diffusion.block))
 
 
 def _check_objective(model: Transformer, config: Config) -> None:
     """ParameterError where the objective is of another factorisation than the model's."""
-    found, objective = model.config.diffusion, config.objective
-    if found is None and config.goal.bound:
+    masked, objective = model.config.diffusion, config.objective
+    if masked is None and config.goal.bound:
         raise ParameterError(
             f"objective {objective} needs a diffusion model, and this {model.config.family} is autoregressive (its "
             f"config has no mask_token_id): likely pretrain --objective {objective} makes one, and likely tune "
             "--objective mdlm makes one of it"
         )
-    if found is not None and objective != (own := _own(found)):
-        of = f" of blocks of {found.block}" if found.block else ""
+    if masked is not None and objective != (own := _own(masked)):
+        of = f" of blocks of {masked.block}" if masked.block else ""
         raise ParameterError(f"this is a diffusion model{of}, it learns by objective {own}, got {objective}")
 
 
@@ -112,10 +112,10 @@ def prepare(
     """
     if not rows.train:
         raise DataError("there is nothing to train on: no row has a target")
-    asked = config
-    kept, steps, why, stamp = None, 0, "", state.stamp(folder)
+    wanted = config
+    before, steps, why, stamp = None, 0, "", state.stamp(folder)
     if resume:
-        kept, steps, config = state.load(folder, config, rows.fingerprint)
+        before, steps, config = state.load(folder, config, rows.fingerprint)
     else:
         config, why = amounts.chosen(config, rows.train)
     model = sites.trainable(base)
@@ -133,19 +133,19 @@ def prepare(
         trained = lora.create(
             chosen, rank=config.rank, scale=config.multiplier, kind=config.kind, seed=config.seed, init=config.init
         )
-        if config.warm_start and kept is None:  # a run that goes on has its own
+        if config.warm_start and before is None:  # a run that goes on has its own
             _begin_at(trained, model, config)
         lora.attach(trained)
     run = TrainingRun(model, trained, config, rows, folder, name, group, chosen=why, stamp=stamp)
     run.groups = groups or _groups(config, trained.parameters())
-    if kept is not None:
-        state.check(folder, kept, trained.parameters(), run.groups)
-        trained.set(kept.parameters)
-        run.optimiser, run.counters, run.saved = kept.optimiser, kept.counters, kept.counters.step
-        run.steps = amounts.steps_of(config, rows.train) if asked.steps or asked.epochs else steps
-        if run.steps < kept.counters.step:
+    if before is not None:
+        state.check(folder, before, trained.parameters(), run.groups)
+        trained.set(before.parameters)
+        run.optimiser, run.counters, run.saved = before.optimiser, before.counters, before.counters.step
+        run.steps = amounts.steps_of(config, rows.train) if wanted.steps or wanted.epochs else steps
+        if run.steps < before.counters.step:
             raise DataError(
-                f"{folder} has taken {kept.counters.step} steps, and {run.steps} were asked for in all: give more "
+                f"{folder} has taken {before.counters.step} steps, and {run.steps} were asked for in all: give more "
                 "--epochs or --steps, or none to go on as it began"
             )
         return run
@@ -170,11 +170,11 @@ def _begin_at(trained: lora.Adapter, model: Transformer, config: Config) -> None
     placed = adapters.place(model, stored, config.warm_start)
     there = placed.parameters()
     for name, array in trained.parameters().items():
-        found = list(there[name].shape) if name in there else "nothing"
-        if found != list(array.shape) or len(there) != len(trained.parameters()):
+        there_shape = list(there[name].shape) if name in there else "nothing"
+        if there_shape != list(array.shape) or len(there) != len(trained.parameters()):
             raise ParameterError(
                 f"warm_start {config.warm_start} is another adapter than is trained: {name} is {list(array.shape)}, "
-                f"and {found} there; train with its rank, layers and modules"
+                f"and {there_shape} there; train with its rank, layers and modules"
             )
     assert isinstance(placed, lora.Adapter)
     for path, f in trained.factors.items():
@@ -197,8 +197,8 @@ def save(run: TrainingRun) -> Saved:
     run.saved = run.counters.step
     if run.leads:
         write(run, run.folder)
-        kept = State(run.trained.parameters(), run.optimiser, run.counters)
-        state.save(run.folder, kept, run.config, run.rows.fingerprint, run.steps)
+        snapshot = State(run.trained.parameters(), run.optimiser, run.counters)
+        state.save(run.folder, snapshot, run.config, run.rows.fingerprint, run.steps)
         run.stamp = state.stamp(run.folder)
     return Saved(run.counters.step, run.folder)
 

@@ -65,7 +65,7 @@ class State:
 def save(folder: Path, state: State, config: Config, data: str, steps: int) -> None:
     """Write the state; DataError where the disk is full, with the state before it untouched."""
     arrays = {f"parameter/{name}": a for name, a in state.parameters.items()}
-    arrays |= {f"{key}/{name}": a for name, kept in state.optimiser.items() for key, a in kept.items()}
+    arrays |= {f"{key}/{name}": a for name, slots in state.optimiser.items() for key, a in slots.items()}
     facts = {"counters": asdict(state.counters), "config": asdict(config), "data": data, "steps": steps}
     write_arrays(folder / FILE, arrays, {"likely": json.dumps(facts)})
 
@@ -73,10 +73,10 @@ def save(folder: Path, state: State, config: Config, data: str, steps: int) -> N
 def stamp(folder: Path) -> tuple[int, int, int] | None:
     """Identity of the state that lies in a folder: another one has another; None where there is none."""
     try:
-        found = (folder / FILE).stat()
+        stat = (folder / FILE).stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def load(folder: Path, config: Config, data: str) -> tuple[State, int, Config]:
@@ -120,13 +120,15 @@ def check(folder: Path, kept: State, parameters: Mapping[str, mx.array], groups:
     wanted = {f"parameter {name}": array for name, array in parameters.items()}
     there = {f"parameter {name}": array for name, array in kept.parameters.items()}
     if kept.counters.step or kept.optimiser:
-        wanted |= {f"{key} of {name}": array for name, each in after.items() for key, array in each.items()}
-        there |= {f"{key} of {name}": array for name, each in kept.optimiser.items() for key, array in each.items()}
+        wanted |= {f"{key} of {name}": array for name, slots in after.items() for key, array in slots.items()}
+        there |= {f"{key} of {name}": array for name, slots in kept.optimiser.items() for key, array in slots.items()}
     for name in sorted({*wanted, *there}):
         sides = [None if array is None else (array.shape, array.dtype) for array in (there.get(name), wanted.get(name))]
         if sides[0] != sides[1]:
-            said = ["nothing" if side is None else f"{side[1]} {list(side[0])}" for side in sides]
-            raise DataError(f"{folder} is a run on another model, or damaged: {name} is {said[0]}, expected {said[1]}")
+            shapes = ["nothing" if side is None else f"{side[1]} {list(side[0])}" for side in sides]
+            raise DataError(
+                f"{folder} is a run on another model, or damaged: {name} is {shapes[0]}, expected {shapes[1]}"
+            )
     if not mx.all(mx.stack([mx.all(mx.isfinite(array)) for array in there.values()])):
         raise DataError(f"{folder} holds NaN or infinity: its state is damaged, begin again with another --out")
 

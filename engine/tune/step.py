@@ -48,8 +48,8 @@ def accumulated(
         mx.eval(gradients, sums.lost, sums.kl, sums.right, size)
         trained = sum(item.targets for item in items)
         square = (float(size) / max(1, sums.count)) ** 2
-        found = (float(sums.lost), float(sums.count), float(sums.kl), float(sums.right), float(trained), square, 1.0)
-        total = [a + b for a, b in zip(total, found, strict=True)]
+        parts = (float(sums.lost), float(sums.count), float(sums.kl), float(sums.right), float(trained), square, 1.0)
+        total = [a + b for a, b in zip(total, parts, strict=True)]
         control.reading = (int(total[4]), control.reading[1])
     if not gradients:  # of several ranks this one had no row
         gradients = {name: mx.zeros_like(p) for name, p in run.trained.parameters().items()}

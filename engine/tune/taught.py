@@ -40,16 +40,16 @@ def teach(
     """
     opened = ready(checkpoint, config, rows, anchors)
     run = opened.run
-    each = run.config.accumulate * int(batches.lengths(run.rows.train).sum()) / run.per_epoch  # of a step, the mean
+    a_step = run.config.accumulate * int(batches.lengths(run.rows.train).sum()) / run.per_epoch  # of a step, the mean
     if tokens:
-        run.steps = max(1, round(tokens / each))
+        run.steps = max(1, round(tokens / a_step))
         run.config = replace(run.config, steps=run.steps)
     if begin is not None:
         begin(run)
     *_, end = train(run)
     if isinstance(end, Ended) and end.reason in FAILED:
         raise TrainingFailed(f"the training on {len(rows)} rows failed: {end.why}")
-    return opened, round(each * run.counters.step)
+    return opened, round(a_step * run.counters.step)
 
 
 def ready(
@@ -58,5 +58,5 @@ def ready(
     """The same before its first step."""
     shutil.rmtree(config.out, ignore_errors=True)  # what an earlier call left
     config = replace(config, length=min(config.length, checkpoint.model.config.context))
-    found = data.Data(tuple(rows), (), (), {}, 0, 0, False)
-    return assemble(checkpoint.twin(), config, found, tuple(anchors))
+    dataset = data.Data(tuple(rows), (), (), {}, 0, 0, False)
+    return assemble(checkpoint.twin(), config, dataset, tuple(anchors))

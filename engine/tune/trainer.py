@@ -71,8 +71,8 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
             if control.stopped:
                 end = Ended("stopped", counters.step)
                 break
-            taken = [next(order) for _ in range(c.accumulate)]
-            stepped = _step(run, [indices for _, indices in taken], per_epoch, control)
+            drawn = [next(order) for _ in range(c.accumulate)]
+            stepped = _step(run, [indices for _, indices in drawn], per_epoch, control)
             if isinstance(stepped, Ended):
                 end = stepped
                 break
@@ -128,7 +128,8 @@ def _step(run: TrainingRun, taken: Sequence[Sequence[int]], per_epoch: int, cont
     loss, norm = sums[0] / count, float(size)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         if not counters.step and math.isnan(loss):  # nothing was trained yet: it is the model
-            raise damaged(run.name or "the model", run.model, *(run.rows.train[i].ids for each in taken for i in each))
+            texts = (run.rows.train[i].ids for indices in taken for i in indices)
+            raise damaged(run.name or "the model", run.model, *texts)
         return Ended(
             "nan", counters.step, f"loss {loss:.4g}, gradient {norm:.4g} at step {t}, rows {_where(run, taken)}"
         )

@@ -37,8 +37,8 @@ class RowLosses:
 def validate(run: TrainingRun) -> Validated:
     """The loss on the validation rows; keeps the weights if they are the best so far."""
     counters = run.counters
-    found = evaluate(run.model, run.trained, run.rows.valid, run.config)
-    estimate = found.estimate
+    measured = evaluate(run.model, run.trained, run.rows.valid, run.config)
+    estimate = measured.estimate
     best = counters.best is None or estimate.mean < counters.best
     if best:
         counters.best, counters.best_step, counters.waited = estimate.mean, counters.step, 0
@@ -47,9 +47,9 @@ def validate(run: TrainingRun) -> Validated:
         counters.waited += 1
     if run.valid_bytes is None:
         run.valid_bytes = _bytes(run)
-    bits = found.nats / math.log(2) / run.valid_bytes if run.valid_bytes else None
+    bits = measured.nats / math.log(2) / run.valid_bytes if run.valid_bytes else None
     return Validated(
-        counters.step, estimate.mean, *estimate.interval, best, found.right, bits, found.by_position
+        counters.step, estimate.mean, *estimate.interval, best, measured.right, bits, measured.by_position
     )  # fmt: skip
 
 
@@ -67,9 +67,9 @@ def evaluate(
             batch = batch_losses.batch_of(model, part, config, indices)
             hidden = batch_losses.read(model, batch)
             lost = batch_losses.weighed(losses.nll(model.head, hidden, batch.targets), batch)
-            each, squares = batch_losses.by_sample(lost, batch), batch_losses.by_sample(mx.square(lost), batch)
-            mx.eval(lost, each, squares)
-            rows += zip(each.tolist(), squares.tolist(), batch.counts, strict=True)  # type: ignore[arg-type]
+            by_row, squares = batch_losses.by_sample(lost, batch), batch_losses.by_sample(mx.square(lost), batch)
+            mx.eval(lost, by_row, squares)
+            rows += zip(by_row.tolist(), squares.tolist(), batch.counts, strict=True)  # type: ignore[arg-type]
             if batch.weights is not None:
                 continue
             octave = _octaves(batch)
@@ -78,9 +78,9 @@ def evaluate(
         else:
             assert trained is not None
             for item in part:
-                found = batch_losses.value(model, trained, [item], config)
-                right += float(found.right)
-                rows.append((float(found.lost), float(found.lost) ** 2, 1))
+                pair_sums = batch_losses.value(model, trained, [item], config)
+                right += float(pair_sums.right)
+                rows.append((float(pair_sums.lost), float(pair_sums.lost) ** 2, 1))
     known = counts > 0
     by_position = tuple((sums[known] / counts[known]).tolist())
     return RowLosses(ratio(rows), right / len(items), float(sum(row[0] for row in rows)), by_position)

@@ -64,8 +64,8 @@ def totals(logits: np.ndarray) -> Totals | None:
     done = _scan(logits, 0)
     if done is None:
         return None
-    found = done[0]
-    return Totals(found.possible, found.max + math.log(found.sum), _entropy(found))
+    scan = done[0]
+    return Totals(scan.possible, scan.max + math.log(scan.sum), _entropy(scan))
 
 
 def statistics(logits: np.ndarray, token: int, apart: Sequence[int] | np.ndarray = ()) -> LogitStatistics | None:
@@ -76,17 +76,17 @@ def statistics(logits: np.ndarray, token: int, apart: Sequence[int] | np.ndarray
     done = _scan(logits, token)
     if done is None:
         return None
-    found, ids, library, logits = done
+    scan, ids, library, logits = done
     edges, counts, sums = np.zeros(BINS + 1, np.float32), np.zeros(BINS, np.int32), np.zeros(BINS)
     lses = np.full(BINS, -np.inf)
     others = np.array(sorted({*map(int, apart)}.difference(ids.tolist())), np.int32)
-    if found.possible > CANDIDATES:
-        edges = edges_of(found.least, found.second)
+    if scan.possible > CANDIDATES:
+        edges = edges_of(scan.least, scan.second)
         base = ctypes.c_float()
         library.likely_bins(
             _at(logits),
             len(logits),
-            ctypes.byref(found),
+            ctypes.byref(scan),
             _at(ids),
             _at(others),
             len(others),
@@ -96,17 +96,17 @@ def statistics(logits: np.ndarray, token: int, apart: Sequence[int] | np.ndarray
             ctypes.byref(base),
         )
         np.log(sums, out=lses, where=sums > 0)
-        lses += found.second
+        lses += scan.second
         if counts[0]:
             lses[0] = math.log(sums[0]) + base.value
     return LogitStatistics(
-        possible=found.possible,
-        rank=found.rank,
-        max=found.max,
-        lse=found.max + math.log(found.sum),
-        entropy=_entropy(found),
-        mean=found.mean,
-        variance=max(found.variance, 0.0),
+        possible=scan.possible,
+        rank=scan.rank,
+        max=scan.max,
+        lse=scan.max + math.log(scan.sum),
+        entropy=_entropy(scan),
+        mean=scan.mean,
+        variance=max(scan.variance, 0.0),
         ids=ids,
         others=others,
         edges=edges,
@@ -133,14 +133,14 @@ def _scan(logits: np.ndarray, token: int) -> tuple[_Scan, np.ndarray, ctypes.CDL
     if logits.dtype != np.float32 or logits.ndim != 1 or not 0 <= token < n:
         raise LogitsError(f"float32 logits of {n} tokens expected, got {logits.dtype} {logits.shape} and token {token}")
     logits = np.ascontiguousarray(logits)
-    found, ids, work = _Scan(rank=token), np.empty(CANDIDATES, np.int32), np.empty(n + n // 128 + 1, np.uint64)
-    library.handle.likely_scan(_at(logits), n, ctypes.byref(found), _at(ids), _at(work))
-    if found.unusable:
+    scan, ids, work = _Scan(rank=token), np.empty(CANDIDATES, np.int32), np.empty(n + n // 128 + 1, np.uint64)
+    library.handle.likely_scan(_at(logits), n, ctypes.byref(scan), _at(ids), _at(work))
+    if scan.unusable:
         bad = int(np.flatnonzero(~(logits < np.inf))[0])
         raise LogitsError(f"logits must be numbers, got {logits[bad]} for token {bad}: the model's output is damaged")
-    if not found.possible:
+    if not scan.possible:
         raise LogitsError("no token is possible: all logits are -inf")
-    return found, ids[: found.candidates], library.handle, logits
+    return scan, ids[: scan.candidates], library.handle, logits
 
 
 def _entropy(found: _Scan) -> float:

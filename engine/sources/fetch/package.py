@@ -63,8 +63,8 @@ def _download(package: Package, wheels: Path, report: Report, total: int) -> Non
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                if found := RAW_PROGRESS.match(line):
-                    now = int(found[1])
+                if match := RAW_PROGRESS.match(line):
+                    now = int(match[1])
                     if now < current:
                         finished += current
                     current = now

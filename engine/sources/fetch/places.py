@@ -52,7 +52,7 @@ def all_in_hub_cache() -> Iterator[Found]:
             repo = folder.name.removeprefix("models--").replace("--", "/", 1)
             for snapshot in _snapshots(folder, "main"):
                 source = f"hub cache {repo}@{snapshot.name[:8]}"
-                yield from (Found(found.name, found.path, source) for found in _models_of(snapshot, repo, ""))
+                yield from (Found(model.name, model.path, source) for model in _models_of(snapshot, repo, ""))
 
 
 def lm_studio() -> tuple[Path, ...]:

@@ -63,13 +63,13 @@ class StackedTensor:
 def _wholes(header: Header, arch: Architecture, joins: Mapping[str, Sequence[str]]) -> dict[str, StackedTensor]:
     """By each part's name, the whole that it goes into, where all its parts are there and as wide."""
     named = {weight_name(info.name, arch): info for info in header.tensors.values()}
-    found: dict[str, StackedTensor] = {}
+    stacks: dict[str, StackedTensor] = {}
     for path, parts in joins.items():
         for kind in (".weight", ".bias"):
             tensors = [(f"{part}{kind}", named[f"{part}{kind}"]) for part in parts if f"{part}{kind}" in named]
             if len(tensors) == len(parts) and len({info.shape[1:] for _, info in tensors}) == 1:
-                found |= dict.fromkeys((name for name, _ in tensors), StackedTensor(f"{path}{kind}", tensors))
-    return found
+                stacks |= dict.fromkeys((name for name, _ in tensors), StackedTensor(f"{path}{kind}", tensors))
+    return stacks
 
 
 def read_weights(
