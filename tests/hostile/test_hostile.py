@@ -44,10 +44,12 @@ from likely.engine.tune import data, metrics, trainer
 from likely.metal import mx
 from tests.app.test_store import several, talk, use
 from tests.engine import tiny
+from tests.engine.sources.test_mlx_lm_folder import GLM
 from tests.engine.trace.test_trace import made
 from tests.engine.tune import tiny as tune_tiny
 from tests.hostile import written
 from tests.hostile.fuzzer import CLIPBOARD, Kind, Random, damage, fuzz, in_bytes, in_json
+from tests.models.oracle import flat, reference
 
 SMALL: dict[str, Any] = tiny.LLAMA | {
     "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32, "num_attention_heads": 2,
@@ -77,6 +79,11 @@ def make_folder(folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [tiny.EOS]}))
 
 
+def make_foreign(folder: Path) -> None:
+    """Of an architecture that mlx-lm's class runs, with experts."""
+    tiny.write_folder(folder, GLM, flat(reference(GLM).parameters()))
+
+
 def only(*names: str) -> Callable[[Random, Path], None]:
     """Damage to these files of a folder alone."""
 
@@ -101,6 +108,12 @@ ROPES = (
     {"rope_type": "longrope", "original_max_position_embeddings": 64, "short_factor": [1.0] * 4,
      "long_factor": [2.0] * 4},
 )  # fmt: skip
+
+
+def in_config(random: Random, case: Path) -> None:
+    """Of the configuration as it is."""
+    path = case / "config.json"
+    path.write_bytes(in_json(random, json.loads(path.read_text())).encode(errors="surrogatepass"))
 
 
 def damage_config(random: Random, case: Path) -> None:
@@ -320,6 +333,7 @@ KINDS: tuple[tuple[Kind, int], ...] = (
     (Kind("gguf", make_gguf, lambda case: ask(case / "m.gguf"), damage), 300),
     (Kind("safetensors", make_folder, ask, only(WEIGHTS, "model.safetensors.index.json")), 300),
     (Kind("config", make_folder, ask, damage_config), 200),
+    (Kind("foreign", make_foreign, ask, in_config), 200),
     (Kind("tokenizer", make_tokenizer, speak, damage), 200),
     (Kind("template", lambda folder: (folder / "t.jinja").write_text(TEMPLATES[0]), render, damage_template), 60),
     (Kind("rows", make_rows, data.read, damage), 300),
@@ -330,7 +344,18 @@ KINDS: tuple[tuple[Kind, int], ...] = (
     (Kind("import", make_import, imported, damage), 300),
     *written.KINDS,
 )
-DEAR = ("safetensors", "config", "template", "adapter", "state", "database", "bodies", "canvas", "fit")  # in time
+DEAR = (
+    "safetensors",
+    "config",
+    "foreign",
+    "template",
+    "adapter",
+    "state",
+    "database",
+    "bodies",
+    "canvas",
+    "fit",
+)  # in time
 
 
 @pytest.mark.slow(3)
