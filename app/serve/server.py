@@ -217,7 +217,7 @@ async def _run(
     )
     front.start()
     try:
-        await first(front, [served_name(name) for name in options.models])
+        await first(front, [served_name(name) for name in options.models], tell)
         host = f"[{options.host}]" if ":" in options.host else options.host
         ready(f"http://{host}:{port}")
         await uvicorn.Server(config).serve(sockets=[server])
@@ -225,13 +225,14 @@ async def _run(
         front.close()
 
 
-async def first(front: Front, names: Sequence[str]) -> None:
-    """Load the models before anybody asks, the first last; what is wrong with one is said at once."""
+async def first(front: Front, names: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Load the models before anybody asks, the first last; what is wrong with one, or may be, is said at once."""
     from likely.app import requests as r
 
     for name in reversed(names):
-        async for _ in front.events(r.Load(name)):
-            pass
+        async for event in front.events(r.Load(name)):
+            if isinstance(event, r.Loaded) and event.facts.warning:
+                tell(f"{name}: {event.facts.warning}")
 
 
 class TimedProtocol(H11Protocol):

@@ -5,6 +5,7 @@ import socket
 import stat
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -32,6 +33,7 @@ from likely.app.serve.server import (
 from likely.app.watch.address import key_file
 from likely.engine import preferences
 from likely.engine.errors import ParameterError
+from tests.serve.scripted import FACTS
 from tests.serve.served import write_model
 
 
@@ -120,7 +122,7 @@ def test_a_key_is_its_user_s_and_goes_with_the_server(tmp_path: Path, monkeypatc
     assert [file.name for file in folder.iterdir()] == ["note.txt"]
 
 
-async def test_the_first_model_is_loaded_last() -> None:
+async def test_the_first_model_is_loaded_last_and_one_that_leaves_little_memory_is_told() -> None:
     class Loading:
         def __init__(self) -> None:
             self.asked: list[str] = []
@@ -128,11 +130,11 @@ async def test_the_first_model_is_loaded_last() -> None:
         async def events(self, request: Any) -> Any:
             self.asked.append(request.model)
             yield None
-            yield None
+            yield Loaded(replace(FACTS, warning="slow beyond 9 tokens" if request.model == "b" else ""))
 
-    front = Loading()
-    await first(cast(Any, front), ["a", "b", "c"])
-    assert front.asked == ["c", "b", "a"]
+    front, lines = Loading(), list[str]()
+    await first(cast(Any, front), ["a", "b", "c"], lines.append)
+    assert front.asked == ["c", "b", "a"] and lines == ["b: slow beyond 9 tokens"]
 
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n"
