@@ -183,10 +183,15 @@ THREADS = """
 import sys
 import numpy as np
 from likely.metal import packed
+from likely.models.packed_additions import Additions, LowRank, PackedAdditions
 from tests.models.test_packed import SAME, both, text
 
 assert packed.use_threads() == int(sys.argv[1])
 model = both(SAME["llama"])[1]
+rng = np.random.default_rng(0)
+a, b = (rng.normal(size=shape).astype(np.float32) / 9 for shape in ((48, 24), (24, 64)))
+beside = [{"qkv": [LowRank(16, 80, a, b, 0.5)]} for _ in range(model.config.layers)]
+model = model.with_additions(PackedAdditions(Additions(beside), model.outputs))
 cache = model.make_cache()
 out = [model(text(300, 2), cache), *(model(text(1, 2, seed), cache) for seed in range(40))]
 sys.stdout.buffer.write(b"".join(logits.tobytes() for logits in out))

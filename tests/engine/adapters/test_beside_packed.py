@@ -1,6 +1,7 @@
 """What stands beside packed products, in the native call, against the model's definition in float64 with it merged."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,11 +21,11 @@ pytestmark = pytest.mark.linux
 CLOSE = 2e-5  # of the largest logit, as every way is held to it
 
 
-def made(model: NativeModel, patterns: Iterable[str], rank: int, kind: str = "lora", seed: int = 0) -> lora.Adapter:
+def made(model: NativeModel, patterns: Iterable[str], rank: int, seed: int, **how: Any) -> lora.Adapter:
     """An adapter of random factors on these modules, those of them that there are."""
     every = sites.sites(model.graph)
     chosen = [site for site in every if site.name.rsplit(".", 1)[-1] in patterns]
-    adapter = lora.create(chosen, rank=rank, scale=2.0, kind=kind)
+    adapter = lora.create(chosen, rank=rank, scale=2.0, **how)
     for i, (name, array) in enumerate(adapter.parameters().items()):
         adapter.set({name: array + 0.1 * mx.random.normal(array.shape, key=mx.random.key(100 * seed + i))})
     return adapter
@@ -34,7 +35,7 @@ class Merged(Exact):
     """The definition, its numbers changed one by one in float64."""
 
     def put(self, f: Factors, weight: float) -> None:
-        a, b = (np.array(array).astype(np.float64) for array in (f.a, f.b))
+        a, b = (np.array(array).astype(np.float64) for array in f.whole())
         w, bias = self.parts[f.site.layer, f.site.role]
         w = w + f.scale * weight * (a @ b if f.site.kind == "table" else (a @ b).T)
         if f.m is not None:
@@ -46,7 +47,7 @@ class Merged(Exact):
 
 @pytest.mark.parametrize("name", [name for name in SAME if name not in REFUSED])
 def test_adapters_and_directions_stand_beside_packed_products(name: str) -> None:
-    """Two LoRA on the same products at other weights, a bias, DoRA, the embedding and the head, two directions.
+    """Two LoRA on the same products at other weights, a bias, DoRA, PiSSA, the embedding and the head, two directions.
 
     At once and token by token, and without a head; weighed anew, taken off; nothing of it needs the weights unpacked.
     """
@@ -55,8 +56,9 @@ def test_adapters_and_directions_stand_beside_packed_products(name: str) -> None
     wide = made(
         model, ["q_proj", "k_proj", "qkv_proj", "up_proj", "gate_up_proj", "embed_tokens", "lm_head"], 3, seed=1
     )
-    some = made(model, ["q_proj", "v_proj", "qkv_proj", "up_proj", "embed_tokens"], 5, seed=2)
-    rows = made(model, ["o_proj", "gate_proj", "down_proj"], 2, "dora", seed=3)
+    some = made(model, ["q_proj", "v_proj", "qkv_proj", "up_proj", "embed_tokens"], 5, 2)
+    rows = made(model, ["o_proj", "gate_proj", "down_proj"], 2, 3, kind="dora")
+    less = made(model, ["k_proj", "qkv_proj"], 2, 4, init="pissa")
     shifted = next(f for f in wide.factors.values() if f.site.kind == "matrix")
     shifted.shift = mx.random.normal((shifted.site.height,), key=mx.random.key(9))
     rng = np.random.default_rng(0)
@@ -64,12 +66,13 @@ def test_adapters_and_directions_stand_beside_packed_products(name: str) -> None
     lora.attach(wide)
     lora.attach(some, weight=-0.5)
     lora.attach(rows)
+    lora.attach(less)
     on = [steering.attach(model.graph, Direction(1, mx.array(vector)), 0.3) for vector in vectors]
     model.renew()
 
-    def check(weights: dict[int, float], pushed: float) -> None:
+    def check(weights: tuple[float, ...], pushed: float) -> None:
         exact = Merged(net)
-        for adapter, weight in ((wide, weights[0]), (some, weights[1]), (rows, weights[2])):
+        for adapter, weight in zip((wide, some, rows, less), weights, strict=True):
             for f in adapter.factors.values() if weight else ():
                 exact.put(f, weight)
         exact.after = {1: pushed * sum(vectors)}
@@ -85,13 +88,13 @@ def test_adapters_and_directions_stand_beside_packed_products(name: str) -> None
         exact.parts[1, "o"] = mixed * (np.arange(mixed.shape[1]) // size != 2), bias
         assert off(silent(mx.array(texts)), np.stack([exact(one) for one in texts])) < CLOSE
 
-    check({0: 1.0, 1: -0.5, 2: 1.0}, 0.3)
-    lora.rescale(wide, 0.25), lora.rescale(some, 2.0), lora.detach(rows)
+    check((1.0, -0.5, 1.0, 1.0), 0.3)
+    lora.rescale(wide, 0.25), lora.rescale(some, 2.0), lora.rescale(less, -1.0), lora.detach(rows)
     on[0].weight = on[1].weight = -0.2
     model.renew()
-    check({0: 0.25, 1: 2.0, 2: 0.0}, -0.2)
+    check((0.25, 2.0, 0.0, -1.0), -0.2)
     assert not model.expanded
-    lora.detach(wide), lora.detach(some)
+    lora.detach(wide), lora.detach(some), lora.detach(less)
     for one in reversed(on):
         steering.detach(model.graph, 1, one)
     model.renew()
@@ -104,7 +107,7 @@ def test_a_token_beside_an_adapter_is_the_same_to_the_bit_however_it_is_read(lev
     library = packed.load()
     assert library is not None
     model = natively("llama", built("llama"))
-    adapter = made(model, ["q_proj", "v_proj", "o_proj", "gate_proj", "embed_tokens"], 5)
+    adapter = made(model, ["q_proj", "v_proj", "o_proj", "gate_proj", "embed_tokens"], 5, 0)
     lora.attach(adapter)
     model.renew()
     tokens = mx.array([text(40, 1), text(40, 2), text(40, 3)])
@@ -123,7 +126,7 @@ def test_what_the_call_does_not_know_goes_through_the_graph() -> None:
     net = built("llama")
     model, tokens = natively("llama", net), mx.array([text(9, 1), text(9, 2)])
     base = np.array(model(tokens))
-    adapter = made(model, ["q_proj"], 2)
+    adapter = made(model, ["q_proj"], 2, 0)
     lora.attach(adapter)
     each = {name: mx.stack([array, 2 * array]) for name, array in adapter.parameters().items()}
     plain = adapter.parameters()
