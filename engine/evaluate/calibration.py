@@ -74,13 +74,6 @@ def debiased(bins: Sequence[Bin]) -> float:
     return math.sqrt(max(0.0, total / n))
 
 
-def nll(confidence: Sequence[float], right: Sequence[float]) -> float:
-    """The mean of -log of what was said of what came, in nats."""
-    p, was = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
-    with np.errstate(divide="ignore"):
-        return float(-np.mean(np.where(was > 0, np.log(p), np.log1p(-p))))
-
-
 def of_choice(totals: Sequence[float], gold: int) -> dict[str, float]:
     """Measures of one question by its choices' log-probabilities, in nats: acc (of equals, the first is taken);
     brier_score, the squared distance of probabilities that add up to 1 from the right choice, 0 to 2; nll, minus the

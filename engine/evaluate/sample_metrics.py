@@ -65,13 +65,11 @@ def of_features(
     return figures
 
 
-def of_texts(
-    generated: Sequence[Sequence[str]], known: Sequence[Sequence[str]], *, orders: Sequence[int] = (1, 2, 3)
-) -> dict[str, Estimate]:
+def of_texts(generated: Sequence[Sequence[str]], known: Sequence[Sequence[str]]) -> dict[str, Estimate]:
     """distinct_n of the words of texts, self_bleu of the first 200, and the share of n-grams of four and more words
     that stand nowhere in the known texts."""
     texts = [list(text) for text in generated]
-    estimates = {f"distinct_{n}": _distinct(texts, n) for n in orders}
+    estimates = {f"distinct_{n}": _distinct(texts, n) for n in (1, 2, 3)}
     estimates["self_bleu"] = mean(samples.self_bleus(texts[:BLEU]))
     for n in (4, 8):
         there = samples.ngrams(known, n)
@@ -100,7 +98,7 @@ def of_judge(scored: Sequence[Sequence[tuple[int, float]]]) -> dict[str, Estimat
 
 
 def _distinct(texts: Sequence[Sequence[str]], n: int) -> Estimate:
-    """`samples.distinct` over the n-grams by their numbers."""
+    """The share of n-grams that are different ones (Li et al. 2016), which falls with the length of the texts."""
     numbers: dict[tuple[object, ...], int] = {}
     rows = [
         np.array([numbers.setdefault(gram, len(numbers)) for gram in samples.grams(text, n)], int) for text in texts

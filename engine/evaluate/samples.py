@@ -122,19 +122,6 @@ def _radii(squares: np.ndarray, k: int) -> np.ndarray:
 # -- MAUVE ----------------------------------------------------------------------------------------------------------
 
 
-def mauve(
-    x: np.ndarray, y: np.ndarray, *, count: int | None = None, scale: float = 5.0, smooth: float = 0.5, seed: int = 0
-) -> float:
-    """MAUVE (Pillutla et al. 2021) of points in the buckets of k-means: 1 for one law, down to 0.
-
-    Points are put on the sphere, their principal axes taken to 90 % of the variance, and clustered into a tenth as many
-    buckets as there are points on a side. `smooth` is added to each count (the corrected form; 0 for the first one).
-    """
-    count = count or bucket_count(min(len(x), len(y)))
-    labels = buckets(x, y, count, seed=seed)
-    return mauve_in(labels[: len(x)], labels[len(x) :], count, scale, smooth)
-
-
 def bucket_count(n: int) -> int:
     """How many buckets n points on a side are put into."""
     return max(2, n // 10)
@@ -152,7 +139,7 @@ def buckets(x: np.ndarray, y: np.ndarray, count: int, *, seed: int = 0) -> np.nd
 
 
 def mauve_in(x: np.ndarray, y: np.ndarray, count: int, scale: float = 5.0, smooth: float = 0.5) -> float:
-    """MAUVE of points by their buckets."""
+    """MAUVE (Pillutla et al. 2021) of points by their buckets, with `smooth` more in each: 1 for one law, down to 0."""
     p, q = (np.bincount(side, minlength=count) + smooth for side in (x, y))
     return mauve_of(p / p.sum(), q / q.sum(), scale)
 
@@ -205,21 +192,9 @@ def _kmeans(points: np.ndarray, count: int, seed: int, restarts: int = 5, rounds
 # -- diversity of texts ---------------------------------------------------------------------------------------------
 
 
-def distinct(texts: Texts, n: int) -> float:
-    """The share of n-grams that are different ones (Li et al. 2016). Falls with the length of the texts."""
-    every = [gram for text in texts for gram in grams(text, n)]
-    return len(set(every)) / len(every) if every else math.nan
-
-
-def self_bleu(texts: Texts, n: int = 4) -> float:
-    """The mean BLEU of each text against all others (Zhu et al. 2018), 0 to 1: smoothed as sacrebleu's `exp`, of as
-    many orders as the text has."""
-    scores = self_bleus(texts, n)
-    return math.fsum(scores) / len(scores) if scores else math.nan
-
-
 def self_bleus(texts: Texts, n: int = 4) -> list[float]:
-    """Each text's, of those that are not empty."""
+    """The BLEU of each text that is not empty against all others (Zhu et al. 2018), 0 to 1: smoothed as sacrebleu's
+    `exp`, of as many orders as the text has."""
     counts = [[Counter(grams(text, order)) for text in texts] for order in range(1, n + 1)]
     most = [_most(counts_of) for counts_of in counts]
     lengths = [len(text) for text in texts]
@@ -256,14 +231,9 @@ def _most(counts: Sequence[Counter[tuple[object, ...]]]) -> dict[tuple[object, .
     return by_gram
 
 
-def vendi(similarity: np.ndarray) -> float:
-    """How many different ones there are (Friedman and Dieng 2023, eq. 2): exp of the entropy of the eigenvalues of
-    K / n, K [n, n] with ones on the diagonal."""
-    return _effective(np.linalg.eigvalsh(np.asarray(similarity, np.float64) / len(similarity)))
-
-
 def vendi_of(features: np.ndarray) -> float:
-    """`vendi` with the cosine of features [n, d] as the similarity; its eigenvalues are those of d by d products."""
+    """How many different ones there are (Friedman and Dieng 2023, eq. 2): exp of the entropy of the eigenvalues of
+    K / n, K the cosines of features [n, d]; its eigenvalues are those of d by d products."""
     rows = _on_sphere(np.asarray(features, np.float64))
     products = rows.T @ rows if rows.shape[1] < len(rows) else rows @ rows.T
     return _effective(np.linalg.eigvalsh(products / len(rows)))
@@ -273,14 +243,6 @@ def _effective(values: np.ndarray) -> float:
     """exp of the entropy of eigenvalues: how many of them there are, as it were."""
     values = values[values > 1e-12]
     return math.exp(-float((values * np.log(values)).sum()))
-
-
-def novelty(texts: Texts, known: Texts, n: int) -> float:
-    """The share of n-grams that stand nowhere in the known texts."""
-    there = ngrams(known, n)
-    counts = [new(text, there, n) for text in texts]
-    total = sum(every for _, every in counts)
-    return sum(fresh for fresh, _ in counts) / total if total else math.nan
 
 
 def ngrams(texts: Texts, n: int) -> set[tuple[object, ...]]:

@@ -3,7 +3,6 @@
 Plain data, without mlx; log-probabilities and logits in nats. How it is found stands in `engine.inside.causes`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,11 +60,3 @@ class Omission:
     start: int
     stop: int
     nats: float
-
-
-def effects(found: Sequence[Omission], length: int) -> np.ndarray:
-    """By position, [T], what each token brings as far as it is known: by itself, else with its sentence; NaN else."""
-    nats = np.full(length, np.nan)
-    for omission in sorted(found, key=lambda left: left.start - left.stop):
-        nats[omission.start : omission.stop] = omission.nats if omission.stop - omission.start == 1 else np.nan
-    return nats

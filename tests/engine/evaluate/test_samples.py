@@ -13,17 +13,13 @@ from likely.engine.errors import DataError
 from likely.engine.evaluate import calibration, sample_metrics, samples
 from likely.engine.evaluate.samples import (
     buckets,
-    distinct,
     grams,
-    mauve,
     mauve_in,
     mauve_of,
     new,
     ngrams,
-    novelty,
     self_bleus,
     spectrum,
-    vendi,
     vendi_of,
 )
 from likely.engine.statistics.estimates import Estimate, jackknife, mean, share
@@ -72,8 +68,6 @@ def test_mauve_as_mauve_text_has_it() -> None:
 def test_vendi_as_vendi_score_has_it() -> None:
     for each in PEERS["vendi"]:
         rows = points(*each["case"])
-        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        assert vendi(unit @ unit.T) == pytest.approx(each["value"], rel=1e-6)
         assert samples.vendi_of(rows) == pytest.approx(each["value"], rel=1e-6)
 
 
@@ -91,7 +85,6 @@ def test_calibration_as_scikit_learn_has_it() -> None:
     ):
         assert [each.accuracy for each in bins] == pytest.approx(given[names[0]])
         assert [each.confidence for each in bins] == pytest.approx(given[names[1]])
-    assert calibration.nll(said, right) == pytest.approx(given["nll"])
 
 
 @pytest.mark.slow(1)
@@ -181,12 +174,6 @@ def test_points_go_into_buckets_by_what_varies_most() -> None:
 
 
 def test_mauve_is_of_smoothed_counts_in_a_tenth_as_many_buckets() -> None:
-    x, y = normal(10, 60, 4), normal(11, 45, 4) + 0.3
-    labels = buckets(x, y, 4, seed=0)
-    assert mauve(x, y) == mauve_in(labels[:60], labels[60:], 4, 5.0, 0.5)
-    assert mauve(x, y, count=3, seed=2, scale=1.0, smooth=0.0) == mauve_in(
-        *np.split(buckets(x, y, 3, seed=2), [60]), 3, 1.0, 0.0
-    )
     assert [samples.bucket_count(n) for n in (1, 20, 29, 30, 100)] == [2, 2, 2, 3, 10]
     one, other = np.array([0, 0, 1]), np.array([1, 2, 2, 2])
     p, q = np.array([2.5, 1.5, 0.5]) / 4.5, np.array([0.5, 1.5, 3.5]) / 5.5
@@ -200,12 +187,9 @@ TEXTS = [list("abcabd"), list("abca"), [], list("xyzabc"), list("a"), list("abca
 
 
 def test_shares_of_different_and_of_new_grams() -> None:
-    every = [gram for text in TEXTS for gram in grams(text, 2)]
-    assert distinct(TEXTS, 2) == len(set(every)) / len(every)
     there = {gram for text in TEXTS[:2] for gram in grams(text, 2)}
     assert ngrams(TEXTS[:2], 2) == there
-    assert novelty(TEXTS[3:], TEXTS[:2], 2) == pytest.approx((3 + 0 + 0 + 0) / (5 + 4 + 1))
-    assert new(TEXTS[3], there, 2) == (3, 5) and new([], there, 2) == (0, 0) and math.isnan(novelty([[]], TEXTS, 2))
+    assert new(TEXTS[3], there, 2) == (3, 5) and new([], there, 2) == (0, 0)
 
 
 def test_figures_of_features_are_those_of_the_samples_with_the_jackknifes_error() -> None:
@@ -259,10 +243,15 @@ def test_figures_of_texts_leave_out_texts_by_groups() -> None:
     found = sample_metrics.of_texts(texts, known)
     assert list(found) == ["distinct_1", "distinct_2", "distinct_3", "self_bleu", "novelty_4", "novelty_8"]
     for n in (1, 2, 3):
-        assert found[f"distinct_{n}"] == jackknife(15, lambda kept, n=n: distinct([texts[i] for i in kept], n))
+        every = [grams(text, n) for text in texts]
+        assert found[f"distinct_{n}"] == jackknife(
+            15, lambda kept, of=every: len(set().union(*(of[i] for i in kept))) / sum(len(of[i]) for i in kept)
+        )
     assert found["self_bleu"] == mean(self_bleus(texts))
     for n in (4, 8):
-        by = jackknife(15, lambda kept, n=n: novelty([texts[i] for i in kept], known, n))
+        there = {gram for text in known for gram in grams(text, n)}
+        fresh = np.array([[sum(gram not in there for gram in grams(text, n)), len(grams(text, n))] for text in texts])
+        by = jackknife(15, lambda kept, of=fresh: np.divide(*of[kept].sum(axis=0)))
         assert (found[f"novelty_{n}"].mean, found[f"novelty_{n}"].error) == pytest.approx((by.mean, by.error))
         assert 0 < found[f"novelty_{n}"].mean < 1
     assert math.isnan(sample_metrics.of_texts([["a"]], known)["novelty_4"].mean)
