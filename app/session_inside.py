@@ -112,14 +112,14 @@ class SessionInside:
     def rollout(self, ids: Ids) -> np.ndarray:
         return heads.rolled_out(self._read(ids))
 
-    def attribution(self, ids: Ids, position: int, against: int | None) -> Attribution:
-        return attribution.attribution(self._until(ids, position), against=against)
+    def attribution(self, ids: Ids, position: int, against: int | None, token: int | None) -> Attribution:
+        return attribution.attribution(self._until(ids, position), token=token, against=against)
 
-    def importance(self, ids: Ids, position: int) -> Importance:
-        return importance.importance(self._until(ids, position))
+    def importance(self, ids: Ids, position: int, token: int | None) -> Importance:
+        return importance.importance(self._until(ids, position), token)
 
-    def ablation(self, ids: Ids, position: int, layer: int, head: int) -> Ablation:
-        return patching.ablate(self._until(ids, position), layer, head)
+    def ablation(self, ids: Ids, position: int, layer: int, head: int, token: int | None = None) -> Ablation:
+        return patching.ablate(self._until(ids, position), layer, head, token=token)
 
     def patching(self, ids: Ids, position: int, corrupted: Prompt, part: str) -> Patching:
         clean, other = self._until(ids, position), subject(self.session, corrupted.ids(self.session.tokenizer))

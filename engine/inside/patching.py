@@ -28,8 +28,9 @@ Array = mx.array
 TOGETHER = 4096  # tokens of heads' patches that go through the layers side by side, of one layer at least
 
 
-def ablate(subject: InspectedText, layer: int, head: int) -> Ablation:
-    """Silence one head at every position: its output is 0. ParameterError where there is no such head."""
+def ablate(subject: InspectedText, layer: int, head: int, token: int | None = None) -> Ablation:
+    """Silence one head at every position, its output is 0: the logit of `token`, the favourite if left out, and what
+    changes of it. ParameterError where there is no such head."""
     check(subject.model, layer, head)
     reading, name = subject.reading, f"layers.{layer}.heads"
     silent = mx.arange(subject.model.config.heads)[:, None] == head
@@ -42,7 +43,7 @@ def ablate(subject: InspectedText, layer: int, head: int) -> Ablation:
             lambda at, x: mx.where(silent, 0, x).astype(x.dtype) if at == name else x,
         )
         intact, ablated = (_logits(subject.model, subject.whole().run(tap)) for tap in taps)
-    token = int(mx.argmax(intact))
+    token = int(mx.argmax(intact)) if token is None else token
     return Ablation(float(intact[token]), float(ablated[token] - intact[token]), token)
 
 

@@ -109,9 +109,9 @@ def test_every_other_look(look: Callable[..., list[Any]]) -> None:
     (rolled,) = look(question(Inside.rollout))
     assert np.allclose(rolled.sum(axis=1), 1)
     last = len(IDS) - 1
-    (wrote,) = look(question(Inside.attribution, last, None))
+    (wrote,) = look(question(Inside.attribution, last, None, None))
     assert abs(wrote.sum - wrote.logit) < 1e-4
-    (mattered,) = look(question(Inside.importance, 9))
+    (mattered,) = look(question(Inside.importance, 9, None))
     assert mattered.left_out.shape == (10,)
     (gone,) = look(question(Inside.ablation, last, 1, 2))
     assert gone.token == wrote.token and abs(gone.logit - wrote.logit) < 1e-3

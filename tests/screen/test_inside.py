@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from likely.app.looks import Inside, question
+from likely.app.tui.base import cells
 from likely.app.tui.inside.page import shown_layers
 from likely.app.tui.inside.reading import Reading, wrapped
 from likely.engine.inside.looks import Ablation
@@ -102,7 +103,7 @@ def test_the_map_is_walked_and_asked(look: Look) -> None:
 def test_causes_are_measured_beside_what_was_written(look: Look) -> None:
     engine = Glass()
     screen = look("causes", engine)
-    (made,) = engine.look_inside(range(6), question(Inside.attribution, 5, None), None)  # type: ignore[arg-type]
+    (made,) = engine.look_inside(range(6), question(Inside.attribution, 5, None, None), None)  # type: ignore[arg-type]
     assert f"Σ {made.sum:.2f}" in screen.text and f"= {made.sum:.3f}" in screen.text
     sizes = [float(line.split("│")[0].split()[-1]) for line in screen.lines if line.startswith((" head ", " mlp "))]
     assert len(sizes) == LAYERS * HEADS + LAYERS and sizes == sorted(sizes, key=abs, reverse=True)  # the largest first
@@ -122,6 +123,13 @@ def test_causes_are_measured_beside_what_was_written(look: Look) -> None:
     screen.press("f", "ctrl+a", "ctrl+k")
     screen.say("red")
     assert "over ·red" in screen.text and "− logit(·red)" in screen.text
+    screen.press("left", "left")
+    screen.wait(1)
+    said = cells.piece_text(engine.tokenizer.pieces[engine.tokenizer.encode(TEXT)[4]])
+    assert f"of the logit of {said} over ·red" in screen.text  # the word that comes next in the text
+    screen.press("o")
+    screen.wait(1)
+    assert f"of the logit of {said}" not in screen.text and "of the logit of" in screen.text
 
 
 def test_a_word_is_cut_in_other_ways(look: Look) -> None:

@@ -68,19 +68,21 @@ class Glass(ScriptedEngine):
                 yield looks.Neighbourhood(self.near(), raw, 0.1, 0.4)
             case "word_sum", (plus, minus, _):
                 yield looks.WordSum(plus, minus, self.near(), [looks.Neighbour(301, 0.8)])
-            case "attribution", (position, against):
+            case "attribution", (position, against, token):
                 heads = rng.normal(size=(LAYERS, HEADS)).astype(np.float32)
                 mlp = rng.normal(size=LAYERS).astype(np.float32)
                 logit = float(heads.sum() + mlp.sum() + 1.5)
-                yield looks.Attribution(300 + position, against, 1.0, heads, mlp, 0.5, logit)
+                yield looks.Attribution(
+                    300 + position if token is None else token, against, 1.0, heads, mlp, 0.5, logit
+                )
             case "why", (target, foil):
                 yield self.why(tuple(ids), target, target + 1 if foil is None else foil)
                 for at in range(t):
                     yield Omission(at, at + 1, float(rng.normal(scale=3.0)))
                 yield WhyEnded()
-            case "importance", (position,):
+            case "importance", (position, token):
                 left_out = rng.normal(size=position + 1).astype(np.float32)
-                yield looks.Importance(300 + position, -1.0, left_out, left_out)
+                yield looks.Importance(300 + position if token is None else token, -1.0, left_out, left_out)
             case "ablation", (position, *_):
                 yield looks.Ablation(2.0, -0.25, 300 + position)
             case "patching", (position, corrupted, part):

@@ -1,6 +1,7 @@
 """Causes page: which parts wrote the next token's logit, what goes without them, and which words of the text mattered.
 
-What a part wrote is exact and yet no cause; silencing it and patching it are measured beside it.
+The token is the one that the text has next; at its end, or where a person wants it, the favourite. What a part wrote is
+exact and yet no cause; silencing it and patching it are measured beside it.
 """
 
 from collections.abc import Sequence
@@ -39,8 +40,16 @@ class CausesPage(Page):
     NAME = "causes"
     SENTENCE = "Which parts wrote this answer, what goes without them, and which words of the text brought it about?"
     SHORT = "Which parts and words brought it about?"
-    KEYS = (("←→", "Token"), ("f", "Foil"), ("x", "Silence heads"), ("p", "Patch"), ("w", "Part"), ("i", "Words"))
-    DOES: ClassVar[tuple[str, ...]] = ("ablate", "part", "table")
+    KEYS = (
+        ("←→", "Token"),
+        ("f", "Foil"),
+        ("x", "Silence heads"),
+        ("p", "Patch"),
+        ("w", "Part"),
+        ("i", "Words"),
+        ("o", "Favourite"),
+    )
+    DOES: ClassVar[tuple[str, ...]] = ("ablate", "part", "table", "other")
     ASKS: ClassVar[dict[str, str]] = {
         "foil": "compare with the logit of another token (empty: none)",
         "patch": "another text of as many tokens, of which the answer differs (empty: none)",
@@ -51,7 +60,7 @@ class CausesPage(Page):
         self.against: int | None = None
         self.corrupted: Prompt | None = None
         self.of = PARTS[0]
-        self.silences = False
+        self.silences = self.by_favourite = False
         self.by_words: int | None = None  # the position whose words were asked for, however long the text is
 
     # -- what it asks and does ---------------------------------------------------------------------------------------
@@ -69,19 +78,25 @@ class CausesPage(Page):
             wanted += self.silenced(at)
         return next((look for look in wanted if missing(at, look)), None)
 
+    def target(self, at: Reading) -> int | None:
+        """The token whose causes are looked at: the one that comes next in the text; None for the favourite."""
+        ends = at.position + 1 >= len(at.ids)
+        return None if ends or self.by_favourite else at.ids[at.position + 1]
+
     def written(self, at: Reading) -> InsideQuestion[Attribution]:
-        return question(Inside.attribution, at.position, self.against)
+        target = self.target(at)
+        return question(Inside.attribution, at.position, None if self.against == target else self.against, target)
 
     def patched(self, at: Reading, corrupted: Prompt) -> InsideQuestion[Patching]:
         return question(Inside.patching, at.position, corrupted, self.of)
 
     def mattered(self, at: Reading) -> InsideQuestion[Importance]:
-        return question(Inside.importance, at.position)
+        return question(Inside.importance, at.position, self.target(at))
 
     def silenced(self, at: Reading) -> list[InsideQuestion[Ablation]]:
         """The heads that wrote most, each to be silenced."""
         heads = [each.head for each in self.parts(at) if each.head is not None][:MEASURED]
-        return [question(Inside.ablation, at.position, *head) for head in heads]
+        return [question(Inside.ablation, at.position, *head, self.target(at)) for head in heads]
 
     def parts(self, at: Reading) -> list[Wrote]:
         """All addends, the largest first."""
@@ -117,6 +132,11 @@ class CausesPage(Page):
     def part(self, at: Reading) -> str:
         self.of = PARTS[(PARTS.index(self.of) + 1) % len(PARTS)]
         return f"patches of the {self.of}"
+
+    def other(self, at: Reading) -> str:
+        """The causes of the word that was said, or of the favourite."""
+        self.by_favourite = not self.by_favourite
+        return "of the favourite" if self.by_favourite else "of the word that comes next in the text"
 
     def table(self, at: Reading) -> str:
         self.by_words = at.position
@@ -237,7 +257,7 @@ class CausesPage(Page):
         points: list[tuple[float, float]] = []
         heads = self.silenced(at)
         for y, asked in enumerate(heads, 1):
-            _, layer, head = asked.args
+            _, layer, head, _ = asked.args
             sheet.put(0, y, f"head {layer}.{head}", look.text, size=12)
             value = wrote[layer, head]
             sheet.put(12, y, f"{value:+8.3f}", look.text)

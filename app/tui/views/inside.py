@@ -78,6 +78,7 @@ KEYS = (
     ("a", "press('arithmetic')", "sum", "map: a sum of words"),
     ("f", "press('foil')", "foil", "causes: over another token"),
     ("p", "press('patch')", "patch", "causes: patch into another text"),
+    ("o", "press('other')", "other", "causes: of the word said, or of the favourite"),
     ("w", "press('part')", "part", "causes: what is patched"),
     ("e", "export", "export", "write what the page shows: JSON, CSV, SVG"),
     ("escape", "back", "back", "back to the chat"),

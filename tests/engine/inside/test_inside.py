@@ -96,7 +96,7 @@ def test_ablation_is_the_model_with_columns_of_its_product_at_zero() -> None:
     seen = look_at("llama")
     model = seen.model
     before = model(mx.array([seen.ids]))[0, -1]
-    found = ablate(seen, 1, 2)
+    found, other = ablate(seen, 1, 2), ablate(seen, 1, 2, token=7)
     part = next(p for p in model.parts() if p.role == "o" and p.layer == 1)
     size = model.config.head_size
     mask = mx.arange(part.width) // size == 2
@@ -104,6 +104,7 @@ def test_ablation_is_the_model_with_columns_of_its_product_at_zero() -> None:
     after = model(mx.array([seen.ids]))[0, -1]
     assert found.token == int(mx.argmax(before)) and abs(found.logit - float(mx.max(before))) < 1e-4
     assert abs(found.effect - float(after[found.token] - before[found.token])) < 1e-4
+    assert other.token == 7 and abs(other.effect - float(after[7] - before[7])) < 1e-4
     with pytest.raises(ParameterError, match=r"no head 9\.0: this model has layers 0 to 3 and heads 0 to 5"):
         ablate(seen, 9, 0)
 
