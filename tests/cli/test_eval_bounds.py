@@ -11,9 +11,7 @@ import pytest
 
 from likely.engine.diffusion.bound import exact
 from likely.engine.diffusion.denoiser import ModelDenoiser
-from likely.engine.evaluate.figures import ComparedMeasure, Tally, comparisons
 from likely.engine.sources.checkpoint import load
-from likely.engine.statistics.estimates import Estimate
 from likely.metal import mx
 from tests.cli.conftest import Likely
 from tests.engine import tiny
@@ -127,23 +125,3 @@ def test_choices_are_taken_by_bounds_and_what_bounds_cannot_answer_is_refused(li
     ):
         code, _, err = likely(*args)
         assert code and words in err.strip().splitlines()[-1], err
-
-
-def test_a_bound_decides_only_where_it_is_lower_than_what_is_exact() -> None:
-    def tally(name: str, level: float) -> Tally:
-        found = Tally()
-        for i in range(30):
-            found.add(i, None, {name: level + 0.01 * (i % 7) + 0.001 * level * i, "tokens": 10.0, "bytes": 10.0})
-        return found
-
-    for first, second, wanted in (
-        (("nats", 20.0), ("nats_at_most", 15.0), "better"),
-        (("nats", 15.0), ("nats_at_most", 20.0), "a bound does not tell"),
-        (("nats_at_most", 15.0), ("nats", 20.0), "worse"),
-        (("nats_at_most", 20.0), ("nats", 15.0), "a bound does not tell"),
-        (("nats_at_most", 20.0), ("nats_at_most", 15.0), "a bound does not tell"),
-        (("nats", 20.0), ("nats", 15.0), "better"),
-    ):
-        (found,) = comparisons({("t", "a"): tally(*first), ("t", "b"): tally(*second)}, ["a", "b"])
-        assert isinstance(found, ComparedMeasure) and (found.measure, found.verdict) == ("nats", wanted)
-        assert isinstance(found.change.estimate, Estimate)

@@ -3,15 +3,12 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 
 from likely.app.cli import VERBS, rules
 from likely.app.cli import likely as program
-from likely.engine.adapters.config import NEEDS, configure
-from likely.engine.errors import ParameterError
 from tests.cli.conftest import Likely
 
 WRONG = """
@@ -180,25 +177,6 @@ def test_help_says_with_what_a_flag_goes(likely: Likely) -> None:
             assert [said.count(line) for line in lines] == [1] * len(lines), verb
 
 
-@pytest.mark.parametrize("name", NEEDS)
-def test_a_training_option_that_would_change_nothing_is_refused(name: str) -> None:
-    """Even where it has its default; beside what it needs it is taken."""
-    alone: dict[str, Any] = {
-        "rank": {"kind": "full"},
-        "modules": {"kind": "full"},
-        "floor": {"schedule": "constant"},
-    }.get(name, {})
-    beside: dict[str, Any] = {
-        "anneal": {"objective": "mdlm"},
-        "beta": {"objective": "dpo"},
-        "group_size": {"quantize": 4},
-    }.get(name, {})
-    value = {"rank": 8, "modules": ("*",), "anneal": 0.0, "beta": 0.1, "group_size": 64, "floor": 0.0}[name]
-    with pytest.raises(ParameterError, match=name):
-        configure({name: value, **alone})
-    assert getattr(configure({name: value, **beside}), name) == value
-
-
 @pytest.mark.parametrize("option", ["--out", "--peft"])
 def test_fuse_writes_only_into_a_folder_of_its_own(option: str, tmp_path: Path, likely: Likely) -> None:
     """Said before an adapter is looked for, and what is there is untouched."""
@@ -211,19 +189,6 @@ def test_fuse_writes_only_into_a_folder_of_its_own(option: str, tmp_path: Path, 
         assert code == 1 and words in err and option in err and err.count("\n") == 1
     assert file.read_text() == (folder / "model.safetensors").read_text() == "kept"
     assert len(list(folder.iterdir())) == 1
-
-
-def test_a_training_needs_a_folder_with_a_name() -> None:
-    with pytest.raises(ParameterError, match="--out"):
-        configure({"out": ""})
-
-
-def test_a_training_has_one_length_and_it_is_a_number() -> None:
-    with pytest.raises(ParameterError, match="epochs or steps"):
-        configure({"epochs": 2.0, "steps": 10})
-    for name in ("epochs", "rate", "clip"):
-        with pytest.raises(ParameterError, match=name):
-            configure({name: float("inf")})
 
 
 def test_every_default_is_said(likely: Likely) -> None:
@@ -249,7 +214,3 @@ def test_every_default_is_said(likely: Likely) -> None:
     assert silent == []
     shown = likely("estimate", "curve", "--help").out
     assert "[default: 3; " in shown and "[default: estimate]" in shown and "[default: 100; " in shown
-
-
-def test_rows_that_are_there_twice_are_kept_unless_it_is_asked() -> None:
-    assert configure({}).duplicates and not configure({"duplicates": False}).duplicates

@@ -113,7 +113,7 @@ OF_ADAPTERS: dict[str, Any] = {
     "alpha": 2.0, "scale": 2.0,
 }  # fmt: skip
 REWRITE = {"method": "rewrite", "data": "d"}
-TUNE: list[tuple[dict[str, Any], str]] = [
+TUNE: list[tuple[dict[str, Any], str]] = [  # an option that would change nothing even where it has its default
     ({"out": ""}, "--out takes the name of the folder"),
     ({"scale": 2.0, "alpha": 3.0}, "give scale or alpha, not both"),
     ({"scale": 2.0, "rslora": True}, "rslora scales by alpha"),
@@ -131,12 +131,12 @@ TUNE: list[tuple[dict[str, Any], str]] = [
     ({"patience": 2, "eval_every": 0}, "patience needs eval_every"),
     ({"epochs": 1.0, "steps": 3}, "give epochs or steps, not both"),
     *(({"kind": "full", name: value}, f"{name} belongs to an adapter") for name, value in OF_ADAPTERS.items()),
-    ({"kind": "full", "rank": 4}, "rank .*kind = lora or dora: full training has no adapter"),
-    ({"kind": "full", "modules": ["q_proj"]}, "modules .*full training is of all"),
-    ({"beta": 0.5}, "beta .*objective = dpo or orpo"), ({"anneal": 0.5}, "anneal .*objective = mdlm"),
+    ({"kind": "full", "rank": 8}, "rank .*kind = lora or dora: full training has no adapter"),
+    ({"kind": "full", "modules": ["*"]}, "modules .*full training is of all"),
+    ({"beta": 0.1}, "beta .*objective = dpo or orpo"), ({"anneal": 0.0}, "anneal .*objective = mdlm"),
     ({"objective": "block", "anneal": 0.5}, "anneal .*objective = mdlm"),
-    ({"group_size": 32}, "group_size .*quantize"),
-    ({"schedule": "constant", "floor": 0.5}, "floor .*a schedule that falls"),
+    ({"group_size": 64}, "group_size .*quantize"),
+    ({"schedule": "constant", "floor": 0.0}, "floor .*a schedule that falls"),
 ]  # fmt: skip
 PRETRAIN: list[tuple[dict[str, Any], str]] = [
     ({"out": ""}, "--out takes the name of the folder"),

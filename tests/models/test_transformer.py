@@ -205,17 +205,6 @@ def test_the_inside_is_the_residual_stream_layer_by_layer(name: str) -> None:
     assert off(model.lens(seen.hidden[1])[0], lens) < 2e-5
 
 
-def test_a_mask_takes_the_place_of_what_came_before_within_a_window() -> None:
-    model = built("llama")
-    x = mx.array([text(6)])
-    causal = np.array(model.hidden(x)).astype(np.float64)
-    assert off(model.hidden(x, mask=Mask(block=1)), causal) < 1e-5
-    both = model.hidden(x, mask=Mask(causal=False))
-    assert float(mx.max(mx.abs(both[:, 0] - model.hidden(x)[:, 0]))) > 1e-2
-    seen = model.inspect(x, mask=Mask(causal=False))
-    assert off(seen.final, np.array(both).astype(np.float64)) < 1e-5
-
-
 def test_a_diffusion_model_is_told_what_positions_see_and_never_gives_the_mask() -> None:
     model = built("llama", mask_token_id=7)
     x = mx.array([text(5)])

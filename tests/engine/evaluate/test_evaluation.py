@@ -1,7 +1,6 @@
 """An evaluation on a table of known probabilities: prefixes, windows, what is left out, drawn answers, positions."""
 
 import math
-from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +9,10 @@ import numpy as np
 import pytest
 
 from likely.engine.errors import ContextOverflow, DataError, ParameterError
-from likely.engine.evaluate import calibration, evaluation, explain, features, paraphrase, shipped, subgroups
+from likely.engine.evaluate import calibration, evaluation, explain, features, paraphrase, subgroups
 from likely.engine.evaluate.evaluation import after, alone, answer_measures, evaluate
-from likely.engine.evaluate.figures import Tally
 from likely.engine.evaluate.protocol import Protocol
-from likely.engine.evaluate.tasks import Document, Item, KnownLaw, Problem, Question, Result
-from likely.engine.statistics.estimates import mean
+from likely.engine.evaluate.tasks import Problem, Question, Result
 from tests.engine.evaluate.asked import Beginning, logprob, logs, results, session, task
 from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, certain_table, random_table
 
@@ -147,13 +144,6 @@ def test_measures_of_choices_by_characters_and_by_bytes() -> None:
     assert (found["acc"], found["acc_norm"], found["acc_bytes"]) == (0.0, 1.0, 0.0)
 
 
-def test_a_law_is_summed_over_what_it_allows() -> None:
-    law = KnownLaw("a", (("x", 0.25), ("y", 0.75)))
-    found = evaluation.law_measures([math.log(0.5), math.log(0.4)], law)
-    assert found["kl"] == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(0.75 / 0.4))
-    assert found["mass"] == pytest.approx(0.9)
-
-
 def test_questions_too_long_for_an_answer_are_listed_and_others_answered() -> None:
     asked = session(certain_table(b":xyz"), context=12)
     rows = [
@@ -231,24 +221,6 @@ def test_contexts_that_are_too_long_are_listed_and_others_compared() -> None:
     assert isinstance(long, Problem) and long.words == "has 9 tokens, the model reads at most 8"
     assert isinstance(full, Problem) and full.words == "has 8 tokens, the model reads at most 8"  # none can follow
     assert isinstance(last, Result) and last.values["kl"] == pytest.approx(0, abs=1e-6)
-
-
-def test_figures_are_of_the_items_with_one_value_in_a_column() -> None:
-    rows = [{"text": f"{c}{c}", "kind": kind} for c, kind in zip("abcd", ("b", "a", "b", 3), strict=True)]
-    tally = Tally()
-    for number in range(4):
-        tally.add(number, None, {"acc": float(number == 2), "size": number / 8})
-    found = subgroups.by_column(tally, task(rows), "kind")
-    assert list(found) == [(name, f"kind={value}") for value in ("3", "a", "b") for name in ("acc", "size")]
-    assert found["size", "kind=b"] == mean([0.0, 0.25]) and found["acc", "kind=b"].mean == 0.5
-    texts = Tally()
-    for number in range(4):
-        texts.add(number, None, {"nats": number + 1.0, "tokens": 2.0, "bytes": 3.0})
-    found = subgroups.by_column(texts, task(rows), "kind")
-    assert {name for name, _ in found} == {"perplexity", "bits_per_byte"}
-    assert found["perplexity", "kind=b"].mean == pytest.approx(math.exp(1.0))
-    with pytest.raises(DataError, match="there is no column 'size'"):
-        subgroups.by_column(tally, task(rows), "size")
 
 
 def test_perplexity_is_by_how_far_in_a_token_stands() -> None:
@@ -335,13 +307,3 @@ def test_paraphrases_are_drawn_of_each_item_that_is_no_example() -> None:
         assert all(text == text.strip() and len(text) <= 2 * (2 + number) + 16 for text in texts)
     assert found == list(paraphrase.paraphrases(asked, task(rows, shots=1), 3, seed=7))
     assert found != list(paraphrase.paraphrases(asked, task(rows, shots=1), 3, seed=8))
-
-
-def test_texts_that_ship_are_rows_in_order() -> None:
-    assert shipped.shipped("python-references") is None
-    found = shipped.shipped("python-reference")
-    assert found is not None
-    rows = list(found.rows())
-    assert len(rows) > 50 and [row["topic"] for row in rows] == sorted(row["topic"] for row in rows)
-    (first, *_) = found.items()
-    assert isinstance(first, Item) and isinstance(first.body, Document) and replace(found, name="x").name == "x"
