@@ -15,8 +15,8 @@ from likely.engine.pace import Pace
 from likely.engine.prefix import SEGMENT, Prefixes
 from likely.metal.device import device
 from likely.metal.memory import SPARE, room, wired
-from likely.models.cache import RowSize
 from likely.models.compiled import CompiledStep
+from likely.models.layer_cache import RowSize
 
 if TYPE_CHECKING:
     from likely.models.model import LanguageModel

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from likely.metal import mx, qkv_prepare
 from likely.metal.attention import CAUSAL, KV, AttentionReport, Emit, Mask, Masks, QuantizedRows, attention
-from likely.models.cache import KVCache, NewRows
 from likely.models.config import ModelConfig
+from likely.models.layer_cache import KVCache, NewRows
 from likely.models.layers import Norm, Product, onto
 from likely.models.mlp import MLP
 from likely.models.rotation import Rotation, Turns

@@ -12,7 +12,8 @@ from likely.metal import dispatch, kernel, mx
 from likely.metal.attention import KV, Mask, QuantizedRows
 from likely.metal.device import compiles, insisted
 from likely.metal.qkv_prepare import PLAIN
-from likely.models.cache import Cache, KVCache, NewRows, write
+from likely.models.cache import Cache
+from likely.models.layer_cache import KVCache, NewRows, write
 from likely.models.layers import Linear, QuantizedLinear
 from likely.models.model import LanguageModel
 from likely.models.transformer import Transformer

@@ -12,8 +12,9 @@ from typing import Protocol
 
 from likely.metal import mx
 from likely.metal.attention import AttentionReport, Emit, Mask
-from likely.models.cache import FIRST, Cache
+from likely.models.cache import Cache
 from likely.models.config import ModelConfig
+from likely.models.layer_cache import FIRST
 from likely.models.rotation import Rotation
 
 

@@ -18,9 +18,10 @@ from likely.metal import mx, packed
 from likely.metal.attention import Emit, Mask
 from likely.metal.packed import SIXTEEN, PackedMatrix
 from likely.models import native_graph
-from likely.models.cache import FIRST, Cache, KVCache, RowSize
+from likely.models.cache import Cache
 from likely.models.errors import CacheError
 from likely.models.families import FAMILIES, registry
+from likely.models.layer_cache import FIRST, KVCache, RowSize
 from likely.models.model import Activations, LanguageModel
 from likely.models.packed import PackedModel, Weights, refusal
 from likely.models.packed_additions import PackedAdditions

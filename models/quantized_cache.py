@@ -11,8 +11,8 @@ from typing import ClassVar
 from likely.metal import mx
 from likely.metal.attention import KV, QuantizedRows
 from likely.metal.qkv_prepare import PLAIN, Format, quantize
-from likely.models.cache import FIRST, KVCache, NewRows, RowSize, Tail, chosen, grown, resize
 from likely.models.errors import CacheError
+from likely.models.layer_cache import FIRST, KVCache, NewRows, RowSize, Tail, chosen, grown, resize
 
 PACK = 32  # rows that are packed at once: there is room for as many more, and that is to be small
 SPARE = 64  # packed rows that there is room for beyond those that are held

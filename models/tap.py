@@ -17,7 +17,8 @@ from collections.abc import Callable
 from likely.metal import mx
 from likely.metal.attention import AttentionReport, Emit
 from likely.models.block import Block, ForwardContext
-from likely.models.cache import Cache, KVCache
+from likely.models.cache import Cache
+from likely.models.layer_cache import KVCache
 from likely.models.layers import bare
 from likely.models.transformer import Transformer
 

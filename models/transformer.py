@@ -10,9 +10,10 @@ from likely.metal import kernel, mx
 from likely.metal.attention import Emit, Mask
 from likely.models import parts
 from likely.models.block import Block, ForwardContext, RowRotation
-from likely.models.cache import FIRST, Cache, KVCache, NewRows
+from likely.models.cache import Cache
 from likely.models.config import ModelConfig
 from likely.models.errors import CacheError, ConfigError, ContextOverflow
+from likely.models.layer_cache import FIRST, KVCache, NewRows
 from likely.models.layers import AnyLinear, Embedding, Norm, bare, linear
 from likely.models.model import Activations
 from likely.models.parts import ModelPart, TensorNames

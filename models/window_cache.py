@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from likely.metal import mx
 from likely.metal.attention import KV, Mask
-from likely.models.cache import KVCache, RowSize, Tail, pick, shorten
 from likely.models.errors import CacheError
+from likely.models.layer_cache import KVCache, RowSize, Tail, pick, shorten
 
 BLOCK = 64  # rows that leave a window at once
 SLACK = 16  # rows that a window keeps beyond what its queries see, so that a few tokens can be taken back

@@ -15,7 +15,8 @@ from likely.engine.errors import ParameterError
 from likely.engine.trace.unmasking import Disagreement, Unmasking
 from likely.metal import mx
 from likely.metal.attention import FULL
-from likely.models.cache import Cache, KVCache
+from likely.models.cache import Cache
+from likely.models.layer_cache import KVCache
 from likely.models.native import as_graph
 
 if TYPE_CHECKING:

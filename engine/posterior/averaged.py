@@ -21,7 +21,8 @@ from likely.engine.posterior.uncertainty import MOST, Uncertainty, check_samples
 from likely.metal import mx
 from likely.metal.attention import Emit, Mask
 from likely.models import Transformer
-from likely.models.cache import FIRST, Cache
+from likely.models.cache import Cache
+from likely.models.layer_cache import FIRST
 from likely.models.model import Activations, MixtureModel
 from likely.models.rotation import Rotation
 

@@ -32,7 +32,7 @@ from likely.engine.pool import AHEAD, SPARE
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from likely.metal.simulator import simulated
-from likely.models.cache import RowSize
+from likely.models.layer_cache import RowSize
 from tests.engine.tiny import LLAMA, weights, write_folder
 from tests.fakes import VOCAB, FakeCheckpoint
 

@@ -10,7 +10,7 @@ from likely.engine import pool
 from likely.engine.decode.branches import Branches
 from likely.engine.pool import Pool
 from likely.metal import mx
-from likely.models.cache import RowSize
+from likely.models.layer_cache import RowSize
 from tests.fakes import FakeCache, MarkovModel
 
 TEXT = list(range(100, 180))

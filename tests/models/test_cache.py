@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from likely.metal import mx
-from likely.models.cache import Cache, KVCache, RowSize
+from likely.models.cache import Cache
 from likely.models.errors import CacheError
+from likely.models.layer_cache import KVCache, RowSize
 from likely.models.transformer import Transformer
 from likely.models.window_cache import WindowCache
 from tests.models.oracle import difference, pair, tokens

@@ -9,8 +9,9 @@ import pytest
 from likely.metal import mx
 from likely.metal.attention import KV, QuantizedRows
 from likely.metal.qkv_prepare import PLAIN, Format
-from likely.models.cache import Cache, KVCache, RowSize, Tail
+from likely.models.cache import Cache
 from likely.models.errors import CacheError
+from likely.models.layer_cache import KVCache, RowSize, Tail
 from likely.models.quantized_cache import QuantizedCache
 from likely.models.window_cache import WindowCache
 from tests.metal.build import everyday
