@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from likely.app.cli import eval_further, eval_judged, eval_variations
+from likely.app.cli import eval_further, eval_variations
 from likely.app.cli.eval_output import number, say, show, span
 from likely.app.cli.opening import Progress, RuledCommand, adapter_option, open_session, tell, weighed_adapter
 from likely.app.cli.table_options import table_options
@@ -169,7 +169,7 @@ def command(
             held = sources((validation,), None, shots, cluster) if validation is not None else []
             _check_held(held, asked)
             if judge is not None:
-                eval_judged.check(asked, models)
+                eval_further.check_judge(asked, models)
             varied = eval_variations.plan(
                 asked, kinds, variants, protocol.seed, limit, paraphraser, lambda model: _open(model, ())[0]
             )
@@ -177,7 +177,7 @@ def command(
             others = [source for each in varied for source in each.sources]
             done = run.all([*held, *asked, *others], models or (os.environ.get("LIKELY_MODEL", ""),))
             if judge is not None and not run.stopped:
-                judged = run.all(eval_judged.pairs(store, done, asked), (judge,))
+                judged = run.all(eval_further.judged(store, done, asked), (judge,))
         if together is not None and not together.leads:
             return  # rank 0 has everyone's results
         shown = {each.source.name for each in asked}

@@ -1,5 +1,6 @@
 """Figures of `likely eval` beyond a task's own, from what was kept of its items: at a fitted temperature, without what
-was trained on, of the rows of a domain, of positions, by other tokenisations.
+was trained on, of the rows of a domain, of positions, by other tokenisations,
+and of the answers of two models as a third sees them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -93,3 +94,37 @@ def ambiguity(done: Sequence[Evaluation], store: Evaluations) -> Iterator[Score]
         drawn = [(r.number, r.cluster, r.values["nats"], r.values["bytes"], r.detail["marginal"]) for r in rows]
         found = token_paths.figures(drawn) if drawn else {}
         yield from (Score(each, measure, estimate) for measure, estimate in found.items())
+
+
+def check_judge(asked: "Sequence[TaskSource]", models: Sequence[str]) -> None:
+    """UsageError where there is nothing to judge, before a model is loaded."""
+    from likely.engine.evaluate.tasks import Question, Task
+
+    if len(models) < 2:
+        raise click.UsageError("--judge compares two models' answers: name both with -M; rows of pairs need no --judge")
+    if not any(isinstance(each.source, Task) and each.source.form is Question for each in asked):
+        raise click.UsageError("--judge is of answers that are drawn: TASKS with a prompt and an answer")
+
+
+def judged(store: Evaluations, done: Sequence[Evaluation], asked: "Sequence[TaskSource]") -> "list[TaskSource]":
+    """A task of pairs for each model after the first, of the questions that both answered: their first answers."""
+    from likely.app.task_sources import TaskSource
+    from likely.engine.evaluate import judging
+    from likely.engine.evaluate.tasks import Question, Task
+
+    found = []
+    for source in (each.source for each in asked):
+        if not isinstance(source, Task) or source.form is not Question:
+            continue
+        first, *others = [each for each in done if each.task == source.name]
+        for other in others:
+
+            def answers(a: Evaluation = first, b: Evaluation = other) -> judging.AnswerPairs:
+                for own, said in store.common(a, b):
+                    yield own.number, own.detail["answers"][0], said.detail["answers"][0]
+
+            models = first.model, other.model
+            identity = f"{first.id} {other.id}"
+            if next(answers(), None) is not None:
+                found.append(TaskSource(judging.pairs(source, models, answers, identity), {}))
+    return found

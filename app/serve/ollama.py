@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from likely.app.requests import ModelFacts
-from likely.app.serve import openai_requests
+from likely.app.serve import openai_fields, openai_requests
 from likely.app.serve.reading import Kind, PartedText
 from likely.app.serve.requests import (
     AnswerOpened,
@@ -157,7 +157,7 @@ def _chat_request(body: Json, messages: list[Json]) -> AnswerRequest:
         think = body["think"]
         chat["reasoning_effort"] = EFFORT[think] if isinstance(think, bool) else think
     with refused_as(NAMES):
-        request = openai_requests.chat(openai_requests.checked(chat, openai_requests.CHAT))
+        request = openai_requests.chat(openai_requests.checked(chat, openai_fields.CHAT))
     return replace(request, ignored=tuple(ignored))
 
 

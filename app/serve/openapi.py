@@ -5,13 +5,13 @@ from importlib.metadata import version
 from types import NoneType
 from typing import Any
 
-from likely.app.serve import ollama, openai_requests, responses_api
+from likely.app.serve import ollama, openai_fields, responses_api
 
 Json = dict[str, Any]
 POSTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "/v1/chat/completions": ("A chat's next message.", openai_requests.CHAT),
-    "/v1/completions": ("A text's continuation.", openai_requests.COMPLETION),
-    "/v1/embeddings": ("Mean hidden states of texts.", openai_requests.EMBEDDING),
+    "/v1/chat/completions": ("A chat's next message.", openai_fields.CHAT),
+    "/v1/completions": ("A text's continuation.", openai_fields.COMPLETION),
+    "/v1/embeddings": ("Mean hidden states of texts.", openai_fields.EMBEDDING),
     "/v1/responses": ("A response, of which nothing is kept.", responses_api.REQUEST),
     "/api/chat": ("Ollama's chat.", ollama.CHAT),
     "/api/generate": ("Ollama's answer to one prompt.", ollama.GENERATE),

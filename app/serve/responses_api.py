@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from likely.app.serve import openai_requests, openai_responses
-from likely.app.serve.openai_requests import OPTIONAL_BOOL, OPTIONAL_FLOAT, OPTIONAL_INT, OURS
+from likely.app.serve import openai_fields, openai_requests, openai_responses
+from likely.app.serve.openai_fields import OPTIONAL_BOOL, OPTIONAL_FLOAT, OPTIONAL_INT, OURS
 from likely.app.serve.reading import AnswerReader, TextDelta
 from likely.app.serve.requests import AnswerOpened, AnswerRequest, RequestRefused, refused_as
 
@@ -35,7 +35,7 @@ REQUEST = {
     "prompt_cache_retention?": (str, None),
     "service_tier?": (str, None),
     "truncation?": (str, None),
-    "reasoning?": (openai_requests.REASONING, None),
+    "reasoning?": (openai_fields.REASONING, None),
     "likely?": (OURS, None),
 }
 SAME = ("model", "temperature", "top_p", "stream", "parallel_tool_calls", "metadata", "user", "likely",
@@ -84,7 +84,7 @@ def read(data: bytes) -> AnswerRequest:
     if choice is not None:
         chat["tool_choice"] = choice
     with refused_as(names):
-        return openai_requests.chat(openai_requests.checked(chat, openai_requests.CHAT))
+        return openai_requests.chat(openai_requests.checked(chat, openai_fields.CHAT))
 
 
 def _turn(turn: Json, i: int) -> Json:

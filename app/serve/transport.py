@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from likely.app import requests as r
-from likely.app.serve import ollama, openai_requests, openai_responses, responses_api
+from likely.app.serve import ollama, openai_fields, openai_requests, openai_responses, responses_api
 from likely.app.serve.exchange import Handler, Lines, LoggedResponse, Reply, ServedExchange, ServerState
 from likely.app.serve.openapi import description
 from likely.app.serve.reading import AnswerReader, TextDelta
@@ -165,7 +165,7 @@ class Endpoint:
 
     async def chat(self, body: bytes, exchange: ServedExchange) -> Reply:
         request = await self._read(
-            body, exchange, lambda: openai_requests.chat(openai_requests.read(body, openai_requests.CHAT))
+            body, exchange, lambda: openai_requests.chat(openai_requests.read(body, openai_fields.CHAT))
         )
         return await self._chat(request, exchange)
 
@@ -208,7 +208,7 @@ class Endpoint:
 
     async def completions(self, body: bytes, exchange: ServedExchange) -> Reply:
         requests = await self._read(
-            body, exchange, lambda: openai_requests.completions(openai_requests.read(body, openai_requests.COMPLETION))
+            body, exchange, lambda: openai_requests.completions(openai_requests.read(body, openai_fields.COMPLETION))
         )
         if requests[0].shown.stream:
             opened, events = await self._opened(requests[0], exchange)
@@ -268,7 +268,7 @@ class Endpoint:
 
     async def embeddings(self, body: bytes, exchange: ServedExchange) -> Reply:
         def asked() -> tuple[Json, EmbeddingRequest]:
-            read = openai_requests.read(body, openai_requests.EMBEDDING)
+            read = openai_requests.read(body, openai_fields.EMBEDDING)
             return read, openai_requests.embeddings(read)
 
         read, request = await self._read(body, exchange, asked)

@@ -14,7 +14,7 @@ import numpy as np
 from likely.app import task_sources
 from likely.app.cli.eval_samples import texts
 from likely.app.heat import one_line
-from likely.app.serve import ollama, openai_requests, responses_api
+from likely.app.serve import ollama, openai_fields, openai_requests, responses_api
 from likely.app.training_kind import KINDS as TRAININGS
 from likely.app.tui.base import keys, presets
 from likely.app.tui.base.sampling import Sampling
@@ -281,11 +281,11 @@ def served(case: Path) -> None:
         data = path.read_bytes() if path.is_file() else b""
         match name:
             case "chat" | "tools":
-                openai_requests.chat(openai_requests.read(data, openai_requests.CHAT))
+                openai_requests.chat(openai_requests.read(data, openai_fields.CHAT))
             case "text":
-                openai_requests.completions(openai_requests.read(data, openai_requests.COMPLETION))
+                openai_requests.completions(openai_requests.read(data, openai_fields.COMPLETION))
             case "embed":
-                openai_requests.embeddings(openai_requests.read(data, openai_requests.EMBEDDING))
+                openai_requests.embeddings(openai_requests.read(data, openai_fields.EMBEDDING))
             case "response":
                 responses_api.read(data)
             case "ollama":

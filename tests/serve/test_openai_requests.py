@@ -9,7 +9,8 @@ import pytest
 
 from likely.app.serve import ollama, openai_requests, responses_api
 from likely.app.serve.bounds import BOUNDS, TOP
-from likely.app.serve.openai_requests import CHAT, COMPLETION, EMBEDDING, message, read
+from likely.app.serve.openai_fields import CHAT, COMPLETION, EMBEDDING
+from likely.app.serve.openai_requests import message, read
 from likely.app.serve.requests import AnswerRequest, EmbeddingRequest, RequestRefused, ResponseShape
 from likely.engine.decode.guessing import Drafting
 from likely.engine.decode.strategies import PLAIN, parse
