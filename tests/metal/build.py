@@ -15,7 +15,7 @@ from likely.metal.dispatch import Shape
 from likely.metal.kv import KV, QuantizedRows
 from likely.metal.simulator import simulated
 
-__all__ = ["cache", "each", "error", "everyday", "normal", "recorded", "rejects", "stored", "ulp"]
+__all__ = ["cache", "each", "error", "normal", "recorded", "rejects", "stored", "ulp"]
 
 ULP = {mx.float32: 2.0**-23, mx.float16: 2.0**-10, mx.bfloat16: 2.0**-7}  # of a value in [1, 2)
 
@@ -57,7 +57,6 @@ def ulp(dtype: mx.Dtype, truth: np.ndarray) -> float:
 
 def rejects(act: Callable[[], object], *words: str) -> None:
     """The act raises KernelError on one line that has these words."""
-    import pytest
 
     from likely.metal.errors import KernelError
 
@@ -82,12 +81,6 @@ def launched(kernel: Any, *inputs: mx.array, size: int = 0, threads: int = 0, gr
     options = {"output_shapes": [(size,)], "output_dtypes": [inputs[0].dtype], "grid": (threads, 1, 1)} | more
     out: mx.array = kernel(inputs=list(inputs), threadgroup=(group or threads, 1, 1), **options)[0]
     return out
-
-
-def everyday(cases: Sequence[Any], every: int) -> list[Any]:
-    """Cases of which each `every`-th belongs to the everyday part, and the others to the slow one."""
-    many = [case if isinstance(case, tuple) else (case,) for case in cases]
-    return [pytest.param(*case, marks=() if i % every == 0 else pytest.mark.slow) for i, case in enumerate(many)]
 
 
 @dataclass

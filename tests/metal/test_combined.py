@@ -9,8 +9,9 @@ import pytest
 from likely.metal import dispatch, mx
 from likely.metal.attention import CAUSAL, KV, Emit, Mask, attention
 from tests.metal import oracle
-from tests.metal.build import cache, error, everyday, normal, recorded
+from tests.metal.build import cache, error, normal, recorded
 from tests.metal.test_reference import check_top
+from tests.support.everyday import everyday
 
 B, H, HKV, D = 2, 4, 2, 64
 
@@ -117,7 +118,7 @@ def test_kernels_alone_give_it(
         check_top(seen, truth, emit.top)
 
 
-@pytest.mark.parametrize("t", [2, 20])
+@pytest.mark.parametrize("t", everyday([2, 20], 2))
 def test_arrays_so_small_that_metal_puts_them_in_the_constant_space(t: int) -> None:
     """MLX passes inputs of fewer than 8 elements in another address space; a kernel that names one does not compile."""
     q, kv = normal(1, 1, H, t, D), cache(*rows(2, 1), 40)

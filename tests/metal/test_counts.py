@@ -6,9 +6,7 @@ from likely.metal.counts import Target, Total, cases, table, total
 from likely.metal.simulator import DispatchReport, Traffic
 
 QUICK = (
-    "decode D=64 g=3 T=1024", "decode D=128 g=4 T=1024", "decode 8-bit D=64 g=4 T=4096",
-    "decode 4-bit D=64 g=4 T=4096", "cascade N=8 P=1024 S=128 g=2", "prefill causal D=64 g=4 T=256",
-    "vocabulary V=49152", "qkv_prepare 8-bit",
+    "decode D=64 g=3 T=1024", "cascade N=8 P=1024 S=128 g=2", "vocabulary V=49152", "qkv_prepare 8-bit",
 )  # fmt: skip
 
 

@@ -11,8 +11,9 @@ from likely.metal.attention import CAUSAL, FULL, KV, Emit, Mask, QuantizedRows, 
 from likely.metal.metal_attention import Geometry
 from likely.metal.simulator import simulated
 from tests.metal import oracle
-from tests.metal.build import cache, each, error, everyday, metal, normal, recorded, rejects, stored
+from tests.metal.build import cache, each, error, metal, normal, recorded, rejects, stored
 from tests.metal.test_reference import check_top
+from tests.support.everyday import everyday
 
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 EVERYTHING = Emit(lse=True, entropy=True, top=5, scores=True)

@@ -6,8 +6,9 @@ import pytest
 from likely.metal import dispatch, mx
 from likely.metal.attention import CAUSAL, FULL, Emit, Mask, attention
 from likely.metal.metal_attention import Geometry
-from tests.metal.build import cache, each, everyday, normal, recorded, stored
+from tests.metal.build import cache, each, normal, recorded, stored
 from tests.metal.test_decode import DTYPES, launch, verify
+from tests.support.everyday import everyday
 
 T, N = 20, 50
 SUMS = Emit(lse=True, entropy=True)

@@ -14,7 +14,7 @@ from likely.models.errors import CacheError
 from likely.models.layer_cache import KVCache, RowSize, Tail
 from likely.models.quantized_cache import QuantizedCache
 from likely.models.window_cache import WindowCache
-from tests.metal.build import everyday
+from tests.support.everyday import everyday
 
 HEADS, D = 2, 64
 

@@ -29,6 +29,7 @@ from tests.models.test_defaults import PLAIN
 from tests.models.test_families import SAME
 from tests.models.test_packed import in_numpy
 from tests.models.test_transformer import Exact, built, off, text
+from tests.support.everyday import everyday
 
 NAMES = (
     "llama", "llama biased", "llama interleaved", "llama yarn", "gemma 2", "gemma 3", "gpt-2", "gpt-neox",
@@ -96,8 +97,7 @@ SCRIPT: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("way", PASSES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "way"), everyday(((name, way) for name in NAMES for way in PASSES), 4))
 def test_every_way_gives_the_definition_however_a_text_is_read(name: str, way: str) -> None:
     net = built(name)
     exact = Exact(net)

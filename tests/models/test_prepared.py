@@ -1,5 +1,6 @@
 """New rows by our kernel, in the simulator: whole models of several families, over every kind of cache."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from likely.metal.simulator import simulated
 from likely.models.transformer import Transformer
 from tests.engine import tiny
 from tests.metal.test_whole_models import alike, counted
+from tests.support.everyday import everyday
 
 PROMPT = [[(7 * i) % 250 for i in range(70)]]  # long enough that rows are packed and a window moves on
 HEADS: dict[str, Any] = {"head_dim": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
@@ -43,8 +45,7 @@ def run(net: Transformer, prompt: list[list[int]], **cache: Any) -> list[mx.arra
     return found
 
 
-@pytest.mark.parametrize("family", CONFIGS)
-@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize(("family", "cache"), everyday(product(CONFIGS, CACHES), 3))
 def test_every_family_and_cache_by_the_kernel(family: str, cache: str) -> None:
     model = net(**CONFIGS[family])
     expected = run(model, PROMPT, **CACHES[cache])

@@ -1,6 +1,7 @@
 """What each of several ranks holds of a model, and that together they are the model."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.models.oracle import difference, flat, reference
 from tests.models.shared import CASES, taken
 from tests.models.test_families import SAME
 from tests.processes import finish, start
+from tests.support.everyday import everyday
 
 NORMED_ACROSS = ("olmo 2", "olmo 2 biased")  # what tensor parallelism cannot split
 FEW = ["llama biased", "gpt-neox", "packed mixtral", "packed phi"]
@@ -52,9 +54,9 @@ LLAMA = SAME["llama biased"]
 TENSORS = ("model.embed_tokens.weight", "lm_head.weight")
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
-@pytest.mark.parametrize("way", ["tensor", "pipeline"])
-@pytest.mark.parametrize("name", sorted(SAME))
+@pytest.mark.parametrize(
+    ("name", "way", "ranks"), everyday(product(sorted(SAME), ["tensor", "pipeline"], [2, 3, 4]), 5)
+)
 def test_every_value_of_every_tensor_is_held_by_one_rank_or_by_all(name: str, way: str, ranks: int) -> None:
     arrays = flat(reference(SAME[name]).parameters())
     try:

@@ -6,11 +6,12 @@ import pytest
 
 from likely.app.tui.base.view_table import VIEWS
 from likely.engine import preferences
+from tests.support.everyday import everyday
 from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.support.screen import Screen
 
 
-@pytest.mark.parametrize(("number", "name"), [*enumerate(VIEWS, 1)])
+@pytest.mark.parametrize(("number", "name"), everyday(enumerate(VIEWS, 1), 3))
 def test_a_view_is_gone_to_by_its_key_its_number_and_its_name(screen: Screen, number: int, name: str) -> None:
     screen.say("Why is the sky blue?")
     screen.press(VIEWS[name].key)

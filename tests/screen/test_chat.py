@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.everyday import everyday
 from tests.support.model import BLUE, SKY, ScriptedEngine, ScriptedShop
 from tests.support.screen import Screen
 
@@ -126,11 +127,11 @@ def test_a_message_waits_for_the_model_and_another_model_answers_the_next(tmp_pa
 
 @pytest.mark.parametrize(
     ("answer", "title"),
-    [
-        (" Blue skies", "Blue skies"), (' "**Blue skies**" \nmore', "Blue skies"), (" It is blue", ASK),
-        ("# One two three four five", "One two three four five"), (" One two three four five six", ASK),
+    everyday([
+        (' "**Blue skies**" \nmore', "Blue skies"), (" Blue skies", "Blue skies"), (" It is blue", ASK),
+        (" One two three four five six", ASK), ("# One two three four five", "One two three four five"),
         (" Blue skies.", ASK), (" Why blue?", ASK),
-    ],
+    ], 3),
 )  # fmt: skip
 def test_a_conversation_is_named_by_the_model_where_that_is_no_sentence(
     tmp_path: Path, answer: str, title: str

@@ -13,6 +13,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.statistics.estimates import Estimate
 from likely.engine.trace.unmasking import DenoisingStep, Disagreement
 from tests.support.diffuser import ScriptedDiffusion
+from tests.support.everyday import everyday
 from tests.support.model import SKY, ScriptedEngine
 from tests.support.screen import Screen
 
@@ -235,11 +236,11 @@ def test_what_cannot_be_done_to_a_canvas_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("order", "rule"),
-    [
+    everyday([
         ("by confidence", "decide i of largest max p_i"), ("by entropy", "decide i where H(p_i) is least"),
         ("by random", "decide i at random"), ("by ancestral", "decide i by the schedule's chance"),
         ("threshold 0.875", "decide i where max p_i > 0.88"),
-    ],
+    ], 4),
 )  # fmt: skip
 def test_the_rule_of_the_order_stands_in_the_formula(tmp_path: Path, order: str, rule: str) -> None:
     with Screen(tmp_path, ScriptedDiffusion(), size=(150, 40)) as screen:

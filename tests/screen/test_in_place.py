@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.everyday import everyday
 from tests.support.model import BLUE, SKY, ScriptedEngine, ScriptedShop
 from tests.support.screen import Screen
 
@@ -56,7 +57,8 @@ def test_escape_leaves_the_system_prompt_and_an_empty_one_goes(screen: Screen) -
 
 
 @pytest.mark.parametrize(
-    ("written", "drawn"), [(SKY + " So", 66), (" The sky looks", 3), (" The sky looks red because air", 3), ("Blue", 0)]
+    ("written", "drawn"),
+    everyday([(SKY + " So", 66), (" The sky looks", 3), (" The sky looks red because air", 3), ("Blue", 0)], 2),
 )
 def test_an_edited_answer_keeps_its_tokens_up_to_there_and_is_measured_from_there_on(
     screen: Screen, written: str, drawn: int

@@ -15,6 +15,7 @@ from likely.app.tui.inside.page import shown_layers
 from likely.app.tui.inside.reading import Reading, wrapped
 from likely.engine.inside.looks import Ablation
 from tests.pictures import assert_picture
+from tests.support.everyday import everyday
 from tests.support.glass import HEADS, LAYERS, Glass
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
@@ -139,7 +140,7 @@ def test_a_word_is_cut_in_other_ways(look: Look) -> None:
     assert "nothing stands before the first token" in screen.text
 
 
-@pytest.mark.parametrize("page", ["lens", "attention", "map", "causes", "tokens"])
+@pytest.mark.parametrize("page", everyday(["lens", "attention", "map", "causes", "tokens"], 2))
 def test_a_page_looks_as_in_its_picture(look: Look, page: str) -> None:
     assert_picture(f"screen/pictures/inside-{page}-120x40.txt", look(page).text + "\n")
 

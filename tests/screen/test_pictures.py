@@ -7,6 +7,7 @@ import pytest
 
 from tests.pictures import assert_picture
 from tests.support.diffuser import ScriptedDiffusion
+from tests.support.everyday import everyday
 from tests.support.model import ANSWER, ScriptedEngine
 from tests.support.screen import Screen
 
@@ -98,7 +99,9 @@ SCENES: dict[Callable[[Screen], None], tuple[str, ...]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("scene", "size"), [(scene, size) for scene, sizes in SCENES.items() for size in sizes])
+@pytest.mark.parametrize(
+    ("scene", "size"), everyday([(scene, size) for scene, sizes in SCENES.items() for size in sizes], 3)
+)
 def test_a_screen_is_as_it_was_looked_at(tmp_path: Path, scene: Callable[[Screen], None], size: str) -> None:
     width, height = map(int, size.split("x"))
     with Screen(tmp_path, engine(scene), size=(width, height)) as screen:

@@ -135,7 +135,11 @@ def test_a_slider_that_was_walked_while_tokens_came_is_told_by_both_ends(screen:
     assert "model  T 0.80 → … → 0.40 · top-p 0.95" in screen.text
 
 
-@pytest.mark.parametrize("size", [(160, 45), (120, 40), (100, 30)], ids=str)
+@pytest.mark.parametrize(
+    "size",
+    [pytest.param(size, marks=[pytest.mark.slow] * (size[0] != 100)) for size in ((160, 45), (120, 40), (100, 30))],
+    ids=str,
+)
 def test_sliders_and_the_current_leaf_are_seen_together(tmp_path: Path, size: tuple[int, int]) -> None:
     with Screen(tmp_path, size=size) as screen:
         screen.say(ASK)

@@ -24,6 +24,7 @@ from tests.engine.inside import built
 from tests.fakes import FakeCheckpoint, MarkovModel, certain_table
 from tests.models.oracle import ours, reference, tokens
 from tests.models.test_families import LONGROPE, PHI, SAME, V
+from tests.support.everyday import everyday
 
 LOOKED_AT = ["llama", "llama sliding", "gemma 2", "gemma 3", "gpt-2", "gpt-neox", "olmo 2", "granite", "qwen3 moe"]
 Q4 = SAME["llama"] | {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96}
@@ -197,8 +198,10 @@ def brute(texts: PromptPair, part: str) -> np.ndarray:
     return table
 
 
-@pytest.mark.parametrize("name", ["llama", "llama sliding", "gemma 2", "gpt-2", "gpt-neox", "olmo 2", "quantised"])
-@pytest.mark.parametrize("part", PARTS)
+PATCHED = ["llama", "llama sliding", "gemma 2", "gpt-2", "gpt-neox", "olmo 2", "quantised"]
+
+
+@pytest.mark.parametrize(("name", "part"), everyday(((name, part) for name in PATCHED for part in PARTS), 3))
 def test_patching_is_what_single_passes_give(name: str, part: str) -> None:
     clean = look_at(name, 14)
     other = list(clean.ids)
