@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from likely.app.interruption import SIGNALS
 from likely.engine.home import home
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from tests.support.screen import Screen
 
 pytest_plugins = ["tests.support.desk"]
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # time judges nothing
+settings.load_profile("tests")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background by a shell, which children inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -54,7 +54,7 @@ def prefix(talk: Conversation, fork: Fork) -> str:
     return prefix(talk, node.fork) + (own if fork.at is None else own[: fork.at])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 6), st.text("abcdef", min_size=1, max_size=6)), max_size=9))
 def test_nothing_is_ever_lost(growth: list[tuple[int, int, str]]) -> None:
     """Every text that a branch showed when it was made is shown again when it is checked out, in any order. A branch is
@@ -199,7 +199,7 @@ RUNS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4), st.integers(0, 2
 
 
 @given(RUNS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_branches_of_a_run_are_ways_of_the_tree(run: list[tuple[int, int, int]]) -> None:
     """Each that lives reads as its events say, wherever it parted; what was given up is put away, and none other."""
     talk, nodes, texts_of = grown(run)

@@ -36,7 +36,7 @@ def whole(it: MessageBlock) -> list[str]:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS, st.integers(4, 14), st.randoms(use_true_random=False))
 def test_parts_in_any_order_are_the_rows_of_the_whole(texts, width, random) -> None:  # type: ignore[no-untyped-def]
     it = block([*texts, "<|im_end|>"], width=width)
@@ -51,7 +51,7 @@ def test_parts_in_any_order_are_the_rows_of_the_whole(texts, width, random) -> N
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS, TEXTS, st.integers(4, 14))
 def test_a_stream_gives_the_same_parts(before, after, width) -> None:  # type: ignore[no-untyped-def]
     grown, at_once = block(before, width=width), block(before + after, width=width)
@@ -64,7 +64,7 @@ def test_a_stream_gives_the_same_parts(before, after, width) -> None:  # type: i
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(TEXTS, WHO), min_size=1, max_size=6), st.integers(4, 14), st.data())
 def test_what_is_seen_stays_while_more_is_laid_out(messages, width, data) -> None:  # type: ignore[no-untyped-def]
     layout, reference = BlockLayout(width), BlockLayout(width)

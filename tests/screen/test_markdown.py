@@ -53,7 +53,7 @@ def ours(text: str) -> list[tuple[str, int]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(st.lists(st.sampled_from(SIGNS), max_size=14))
 def test_inline_is_as_the_peer_has_it(parts: list[str]) -> None:
     text = "".join(parts).strip()
@@ -94,7 +94,7 @@ def at_once(text: list[str], width: int, growing: bool = True) -> Markdown:
 
 
 @pytest.mark.slow
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(TEXTS, CUTS, st.integers(1, 5), st.integers(6, 40))
 def test_a_stream_is_what_comes_at_once(text: str, cuts: list[int], batch: int, width: int) -> None:
     """Batch by batch the rows are those of the text so far; those before the first that is said to change stay."""
@@ -107,7 +107,7 @@ def test_a_stream_is_what_comes_at_once(text: str, cuts: list[int], batch: int, 
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXTS, CUTS, st.integers(6, 40))
 def test_every_row_fits_and_every_token_is_found_where_it_is(text: str, cuts: list[int], width: int) -> None:
     parts = tokens(text, cuts)
@@ -132,7 +132,7 @@ def test_a_table_loses_no_letter_of_a_word_that_is_wider_than_its_column() -> No
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXTS, CUTS, st.integers(12, 40), st.data())
 def test_the_token_under_the_cursor_is_shown_as_it_was_written(text, cuts, width, data) -> None:  # type: ignore[no-untyped-def]
     parts = tokens(text, cuts)
@@ -144,7 +144,7 @@ def test_the_token_under_the_cursor_is_shown_as_it_was_written(text, cuts, width
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXTS, CUTS, st.integers(1, 5), st.integers(6, 30))
 @example('# Title\n\n    """doc\n# Title', [1], 1, 6)  # code by its indentation, after which a text may be divided
 def test_a_message_has_the_same_parts_and_rows_however_it_came(text, cuts, batch, width) -> None:  # type: ignore[no-untyped-def]

@@ -182,7 +182,7 @@ def test_its_sliders_are_typed_and_preset(screen: Screen) -> None:
     assert "SAMPLER  greedy" in screen.text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(strategies.lists(strategies.text("ab ", max_size=6), min_size=1, max_size=6))
 def test_a_manuscript_never_loses_a_text(texts: list[str]) -> None:
     ids, talk = count(), Conversation("m", kind="text")

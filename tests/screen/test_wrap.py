@@ -75,13 +75,13 @@ def wrapped(texts: list[str], width: int) -> Wrap:
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(TEXTS, st.integers(4, 14))
 def test_rows_are_the_reference_whatever_the_tokens(texts: list[str], width: int) -> None:
     assert shown(wrapped(texts, width)) == reference("".join(texts), width)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(TEXTS, st.integers(4, 14))
 def test_cells_are_counted_once_and_fit(texts: list[str], width: int) -> None:
     wrap = wrapped(texts, width)
@@ -92,7 +92,7 @@ def test_cells_are_counted_once_and_fit(texts: list[str], width: int) -> None:
     assert owners == sorted(owners)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(TEXTS, st.integers(4, 14))
 def test_a_token_is_found_where_it_is_shown(texts: list[str], width: int) -> None:
     wrap = wrapped(texts, width)
@@ -107,7 +107,7 @@ def test_a_token_is_found_where_it_is_shown(texts: list[str], width: int) -> Non
             assert not visible or wrap.rows[y].at(x) == token
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(TEXTS, st.integers(4, 14))
 def test_only_rows_from_the_dirty_one_change(texts: list[str], width: int) -> None:
     wrap = Wrap(width)
@@ -118,7 +118,7 @@ def test_only_rows_from_the_dirty_one_change(texts: list[str], width: int) -> No
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.text(max_size=30))
 def test_cleaned_text_is_safe_and_of_one_width(text: str) -> None:
     safe = cells.clean(text)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from likely.app.cli import likely as program
@@ -160,7 +160,6 @@ JSON = st.recursive(
 FIELDS = sorted({name.removesuffix("?") for _, schema in openapi.POSTS.values() for name in schema})
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5), st.booleans())
 def test_any_json_is_a_request_or_refused(fields: dict[str, Any], valid: bool) -> None:
     """Every reader, with fields of all: nothing but RequestRefused comes of it."""

@@ -26,7 +26,7 @@ def tokenizers() -> list[Tokenizer]:
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_pushes_and_flush_add_up_to_decode(data: st.DataObject) -> None:
     tokenizer = data.draw(st.sampled_from(tokenizers()))
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size + 3)))
@@ -41,7 +41,7 @@ def test_pushes_and_flush_add_up_to_decode(data: st.DataObject) -> None:
 
 @pytest.mark.slow
 @given(st.text(), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_valid_text_never_shows_a_replacement(text: str, data: st.DataObject) -> None:
     """However it is cut, what has come is a prefix of the text, and no more than one character short of it."""
     encoded = text.encode()

@@ -32,7 +32,7 @@ def told(normalizer: Any) -> int:
 
 @pytest.mark.parametrize("normalizer", KINDS, ids=lambda each: type(each).__name__)
 @given(st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(f"{MARKED} abx")), min_size=1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @example(MARKED)
 @example("  ab  x")
 def test_no_text_becomes_longer_than_was_told(normalizer: Any, text: str) -> None:

@@ -31,7 +31,7 @@ def test_scores_become_merges(prefix: bool, tmp_path: Path) -> None:
     again = from_folder(tmp_path)
 
     @given(texts)
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def equal(text: str) -> None:
         ids = ours.encode(text)
         assert again.encode(text) == ids and again.decode(ids) == ours.decode(ids)

@@ -29,7 +29,7 @@ def test_equals_sentencepiece(prefix: bool, byte_fallback: bool) -> None:
     library = sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_model(prefix, byte_fallback))
 
     @given(texts)
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def equal(text: str) -> None:
         ours = tokenizer.encode(text)
         assert joined(ours) == library.encode(text)
@@ -63,7 +63,7 @@ def test_words_are_cut_where_no_token_reaches_over() -> None:
             parts[i : i + 2] = [parts[i] + parts[i + 1]]
 
     @given(st.text("ab ", max_size=24), st.permutations(range(len(pieces))))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     def equal(text: str, order: list[int]) -> None:
         scores = [float(rank // 2) for rank in order]  # with ties
         assert [token for token, _ in SentencePiece(ids, scores, [], None).encode(text)] == slow(text, scores)

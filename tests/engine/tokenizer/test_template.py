@@ -239,7 +239,7 @@ def test_spans_are_what_the_model_writes(source: str, metadata: Any) -> None:
 
 
 @given(st.lists(st.text("ab <|im_end|>\n é", max_size=8), min_size=1, max_size=5), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_turns_of_any_text(contents: list[str], system: bool) -> None:
     roles = ["system"] * system + ["user", "assistant"] * len(contents)
     messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]

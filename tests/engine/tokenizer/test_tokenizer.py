@@ -27,7 +27,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.mark.slow
 @given(texts)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_equals_byte_pair_encoding_by_definition(text: str) -> None:
     metadata = byte_level()
     assert from_gguf(metadata).encode(text) == slow_bpe.encode(metadata, text, [r"\p{N}", slow_bpe.GPT2])
@@ -35,7 +35,7 @@ def test_equals_byte_pair_encoding_by_definition(text: str) -> None:
 
 @pytest.mark.slow
 @given(texts)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_text_comes_back(text: str) -> None:
     tokenizer = from_gguf(byte_level("llama-bpe"))
     for special in (False, True):
