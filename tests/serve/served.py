@@ -20,10 +20,10 @@ TEMPLATE = (
 CONFIG = tiny.LLAMA | {"max_position_embeddings": 2048}
 
 
-def write_model(folder: Path, seed: int = 0) -> Path:
-    """A tiny model with a chat template."""
-    arrays = {name: mx.array(array) for name, array in tiny.weights(CONFIG, seed).items()}
-    path = tiny.write_folder(folder, CONFIG, arrays)
+def write_model(folder: Path, seed: int = 0, **shape: int) -> Path:
+    """A tiny model with a chat template, or one of some other shape."""
+    arrays = {name: mx.array(array) for name, array in tiny.weights(CONFIG | shape, seed).items()}
+    path = tiny.write_folder(folder, CONFIG | shape, arrays)
     settings = json.loads((path / "tokenizer_config.json").read_text())
     (path / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": TEMPLATE}))
     return path

@@ -178,16 +178,17 @@ def test_hostile_requests_leave_a_server_as_it_was(tmp_path: Path, rounds: int, 
 
 @pytest.mark.slow(2)
 def test_of_several_long_prompts_one_piece_is_read_between_two_turns_of_who_draws(tiny: Path) -> None:
+    slow = write_model(tiny.parent / "slow", hidden_size=256, intermediate_size=4096)  # read in many pieces
     prompts = [[i, *LONG[: 1800 + i]] for i in range(3)]
     long = [openai_requests.completions({"prompt": prompt, "max_tokens": 1})[0] for prompt in prompts]
     drawn = hi(max_tokens=60, temperature=1.0, logit_bias={"287": -100.0})
-    found = ran(tiny, drawn, *long)
+    found = ran(slow, drawn, *long)
     begun = at(found, 0, Emitted)
     told = [(job, type(event[-1])) for job, event in found[begun:] if isinstance(event, tuple) and event]
     pieces = [i for i, (job, kind) in enumerate(told) if job and kind is Prefilled]
     last = max(i for i, (job, _) in enumerate(told) if job == 0)
     between = [told[i:j] for i, j in pairwise(pieces) if j < last]
-    assert len(between) >= 2, "a piece of each at least, however large the pace of this machine makes them"
+    assert len(between) > 3
     for turns in between:
         assert any(job == 0 for job, _ in turns), "nobody who draws waits for two pieces"
 
