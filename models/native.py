@@ -113,7 +113,7 @@ class NativeModel:
         return twin
 
     def with_activations(self, bits: int) -> "NativeModel":
-        """The same model, whose native passes have activations of so many bits whatever they are for.
+        """The model with activations of so many bits in its native passes, whatever they are for.
 
         ConfigError where they gain nothing.
         """
@@ -124,7 +124,7 @@ class NativeModel:
 
     @property
     def drawing(self) -> "NativeModel":
-        """The same model, with such activations as are to be drawn with: SIXTEEN bits unless others were asked for."""
+        """The model with the activations that are to be drawn with: SIXTEEN bits unless others were asked for."""
         if self._plain.activation_bits == self._drawn_with:
             return self
         if self._drawing is None:
@@ -138,7 +138,7 @@ class NativeModel:
         self._graph.additions = PackedAdditions(found, self._plain.outputs) if found else None
 
     def without(self, layer: int, head: int) -> "NativeModel | None":
-        """The same model for native passes, a head of which gives 0 at every position; None where there are none."""
+        """The model for native passes with a head that gives 0 at every position; None where there are none."""
         if (found := native_graph.additions(self.graph)) is None:
             return None
         heads = np.ones(self.config.heads)
@@ -164,7 +164,7 @@ class NativeModel:
 
     @property
     def graph(self) -> Transformer:
-        """The same model whose parts can be seen and replaced; its matrices are expanded when they are needed."""
+        """The model as a graph, whose parts can be seen and replaced; its matrices are expanded as needed."""
         if self._graph.made is None:
             self._graph.made = self._graph.make()
         return self._graph.made

@@ -137,7 +137,7 @@ class PackedModel:
         self.additions: PackedAdditions | None = None
 
     def with_activations(self, bits: int) -> "PackedModel":
-        """The same weights multiplied by activations of so many bits; ConfigError where EIGHT gain nothing."""
+        """The model with activations of so many bits over these weights; ConfigError where EIGHT gain nothing."""
         layouts = {matrix.layout for matrix in self._weights.values() if isinstance(matrix, PackedMatrix)}
         if bits == EIGHT and not layouts & {*FEW_BITS}:
             raise ConfigError(
@@ -150,7 +150,7 @@ class PackedModel:
         return twin
 
     def with_additions(self, additions: PackedAdditions | None) -> "PackedModel":
-        """The same weights with these beside them, in the place of what there is; None: the weights alone."""
+        """The model with these additions beside its weights, in the place of others; None: the weights alone."""
         twin = copy.copy(self)
         twin.additions, twin._struct = additions, _Model.from_buffer_copy(self._struct)
         for field, of in (("additions", "layers"), ("beside_embed", "embed"), ("beside_head", "head")):
@@ -232,7 +232,7 @@ class PackedModel:
             yield first, np.ascontiguousarray(tokens[:, first : first + share], np.int32)
 
     def _scaled(self, logits: np.ndarray) -> np.ndarray:
-        """The same logits as the model wants them, in place."""
+        """The logits with the model's scale and cap, in place."""
         c = self.config
         if c.logit_scale != 1:
             logits *= np.float32(c.logit_scale)

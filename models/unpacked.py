@@ -63,7 +63,7 @@ class UnpackedRows:
 
 
 class UnpackedLinear(Linear):
-    """The same for rows that are made at the first call."""
+    """y = x W^T + b with rows of W that are expanded at the first call."""
 
     __slots__ = ("rows",)
 
@@ -83,7 +83,7 @@ class UnpackedLinear(Linear):
 
 
 class UnpackedEmbedding(Embedding):
-    """The same for a table that is made at the first call."""
+    """An embedding whose table is expanded at the first call; it is the head too where the two are tied."""
 
     __slots__ = ("rows",)
 

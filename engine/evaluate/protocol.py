@@ -41,13 +41,13 @@ class Protocol:
     )
 
     def of_model(self, session: "Session") -> "Protocol":
-        """The same for a model: with the window that it reads, and masks where it is a diffusion model."""
+        """The protocol for a model: with the window that it reads, and masks where it is a diffusion model."""
         if not diffuses(session):
             return replace(self.fitted(session.context), draws=0)
         return replace(self.fitted(session.context), draws=self.draws or DRAWS, unconditional=False)
 
     def fitted(self, context: int) -> "Protocol":
-        """The same with the window for a model of this context: one that a diffusion model, which reads the last token
+        """The protocol with a window for models of this context: one that a diffusion model, which reads the last token
         too, has as well, so that their windows are of the same text."""
         return replace(self, window=self.window or max(2, min(USUAL, context - 1)))
 

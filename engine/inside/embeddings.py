@@ -112,18 +112,20 @@ class EmbeddingTable:
         left_out, kept = (self.sum_neighbours(plus, minus, count, inputs=inputs) for inputs in (False, True))
         return WordSum(plus, minus, left_out, kept, accuracy)
 
-    def plane(self, ids: Sequence[int]) -> tuple[np.ndarray, float]:
-        """The two directions in which these tokens differ most: coordinates float32 [N, 2], and the share of their
-        variance that the plane keeps. A direction points to where its largest loading is positive.
+    def shadow(self, ids: Sequence[int]) -> tuple[np.ndarray, float]:
+        """All tokens on the plane of the two directions in which these differ most: float32 [V, 2], and the share of
+        their variance that it keeps. A direction points to where its largest loading is positive.
 
         ParameterError for fewer than three tokens.
         """
-        rows, centre, axes, kept = self._axes(ids)
-        return ((rows - centre) @ axes.T).astype(np.float32), kept
-
-    def shadow(self, ids: Sequence[int]) -> tuple[np.ndarray, float]:
-        """All tokens on the plane of these: float32 [V, 2], and the share that it keeps of how these differ."""
-        _, centre, axes, kept = self._axes(ids)
+        if len(ids) < 3:
+            raise ParameterError(f"a map needs three tokens or more, got {len(ids)}")
+        rows = np.array(self.rows(ids), np.float64)
+        centre = rows.mean(axis=0)
+        _, lengths, axes = np.linalg.svd(rows - centre, full_matrices=False)
+        axes = axes[:2] * np.sign(np.take_along_axis(axes[:2], np.abs(axes[:2]).argmax(axis=1)[:, None], axis=1))
+        variance = lengths**2
+        kept = float(variance[:2].sum() / variance.sum()) if variance.sum() else 1.0
         middle, both = (mx.array(x.astype(np.float32)) for x in (centre, axes))
         return np.concatenate([np.array((part - middle) @ both.T) for part in self.parts()]), kept
 
@@ -135,18 +137,6 @@ class EmbeddingTable:
             zero += int(mx.sum(mx.all(part == 0, axis=-1)))
         n = self.size - zero
         return float((mx.sum(mx.square(total)) - n) / (n * (n - 1))) if n > 1 else 0.0
-
-    def _axes(self, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        """Rows [N, C] of these tokens, their mean [C], the two directions [2, C] in which they differ most, and what
-        these keep."""
-        if len(ids) < 3:
-            raise ParameterError(f"a map needs three tokens or more, got {len(ids)}")
-        rows = np.array(self.rows(ids), np.float64)
-        centre = rows.mean(axis=0)
-        _, lengths, axes = np.linalg.svd(rows - centre, full_matrices=False)
-        axes = axes[:2] * np.sign(np.take_along_axis(axes[:2], np.abs(axes[:2]).argmax(axis=1)[:, None], axis=1))
-        variance = lengths**2
-        return rows, centre, axes, float(variance[:2].sum() / variance.sum()) if variance.sum() else 1.0
 
     def _floats(self, ids: mx.array) -> mx.array:
         matrix = self.matrix

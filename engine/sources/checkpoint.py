@@ -49,7 +49,7 @@ class Checkpoint:
     precision: Precision
 
     def twin(self) -> "Checkpoint":
-        """The same model a second time over the same arrays: what is attached to one, or trained, is not on the other.
+        """A second model over the same arrays: what is attached to one, or trained, is not on the other.
 
         To be called by the thread that runs this one. All that it holds is evaluated, since another thread can read an
         array and cannot compute one that belongs to this thread's stream: the twin may be given away.
@@ -60,7 +60,7 @@ class Checkpoint:
         return replace(self, model=model)
 
     def widened(self) -> "Checkpoint | None":
-        """The same model with activations in the next wider type; None where there is none. Reads the file again."""
+        """The checkpoint with activations in the next wider type; None where there is none. Reads the file again."""
         names = {mx.float16: mx.bfloat16, mx.bfloat16: mx.float32}
         if (dtype := names.get(self.precision.dtype)) is None:
             return None
@@ -122,7 +122,7 @@ def loading(
 
 
 def _rounded(checkpoint: Checkpoint, activation_bits: int) -> Checkpoint:
-    """The same checkpoint with activations of so many bits."""
+    """The checkpoint with activations of so many bits. CheckpointError where its weights are not packed."""
     if not isinstance(checkpoint.model, native.NativeModel):
         reason = not_native(checkpoint.info) or "ranks share it"
         raise CheckpointError(

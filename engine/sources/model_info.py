@@ -41,7 +41,7 @@ class ModelInfo:
     weights: str  # SHA-256, hex
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as JSON has it."""
+        """The facts as an object of JSON."""
         return {**asdict(self), "path": str(self.path)}
 
 

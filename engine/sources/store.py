@@ -206,7 +206,7 @@ def _whole(found: Iterable[places.Found]) -> Iterator[ModelInfo]:
 
 
 def _named(info: ModelInfo) -> ModelInfo:
-    """The same under its name in the catalogue, with the licence that stands there, if it is in it."""
+    """The facts under the model's name in the catalogue, with the licence that stands there, if it is in it."""
     known = catalogue.lookup(info.name)
     return info if known is None else replace(info, name=known.name, license=known.license or info.license)
 

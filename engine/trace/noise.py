@@ -6,27 +6,14 @@ bound does not depend on the schedule (arXiv:2406.07524), its variance does. No 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-
-@dataclass(frozen=True, slots=True)
-class NoiseSchedule:
-    """1 - alpha(t) and its derivative, for times of any shape."""
-
-    masked: Callable[[np.ndarray], np.ndarray]
-    slope: Callable[[np.ndarray], np.ndarray]
-
-    def weight(self, t: np.ndarray) -> np.ndarray:
-        """-alpha'(t) / (1 - alpha(t)): what the loss of each masked token counts (arXiv:2406.07524)."""
-        weights: np.ndarray = self.slope(t) / self.masked(t)
-        return weights
-
-
-LINEAR = NoiseSchedule(lambda t: t, lambda t: np.ones_like(t))
-COSINE = NoiseSchedule(lambda t: 1 - np.cos(t * math.pi / 2), lambda t: np.sin(t * math.pi / 2) * math.pi / 2)
-SCHEDULES = {"linear": LINEAR, "cosine": COSINE}
+# the probability at times of any shape: 1 - alpha(t)
+SCHEDULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": lambda t: t,
+    "cosine": lambda t: 1 - np.cos(t * math.pi / 2),
+}
 
 
 def times(count: int, start: float) -> np.ndarray:

@@ -291,7 +291,7 @@ class _Drawing:
         else:
             score = -said.entropy if self.how.by == "entropy" else said.best
         if self.how.by == "ancestral":
-            masked = SCHEDULES[self.how.noise].masked
+            masked = SCHEDULES[self.how.noise]
             t, s = (float(masked(np.array(1 - n / passes))) for n in (number, number + 1))
             return np.flatnonzero(score >= s / t)
         best = np.argsort(-score, kind="stable")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def adapted(checkpoint: Checkpoint) -> Checkpoint:
-    """The same model with a mask and shifted logits, its config saying so; the model itself is changed.
+    """The checkpoint with a mask and shifted logits, its config saying so; the model itself is changed.
 
     ParameterError where its layers are not ours or its config does not say its vocabulary at the top.
     """

@@ -168,7 +168,7 @@ def of_logits(logits: Base, targets: Array, chunk: int = 0) -> Array:
 
 
 def greedy(logits: Base, targets: Array, chunk: int = 0) -> tuple[Array, Array]:
-    """The same, and whether another token is likelier, 0 or 1 [N]; constants."""
+    """-log p(target) [N], and whether another token is likelier, 0 or 1 [N]: constants; logits are made as needed."""
     n = targets.shape[0]
     rows = chunk or rows_at_once(int(logits(slice(0, 1)).shape[-1]))
     done: list[tuple[Array, ...]] = []

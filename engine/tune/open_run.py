@@ -80,7 +80,7 @@ def assemble(
     *,
     resume: bool = False,
 ) -> Tuning:
-    """The same for a model and data that are there."""
+    """The run of options on a model and data that are there."""
     checkpoint = replace(checkpoint, model=sites.trainable(checkpoint.model))
     adapts = config.goal.bound and not config.goal.blocks and checkpoint.model.config.diffusion is None
     if config.anneal and not adapts:

@@ -55,7 +55,7 @@ def teach(
 def ready(
     checkpoint: "Checkpoint", config: Config, rows: Sequence[TrainingRow], anchors: Sequence[TrainingRow] = ()
 ) -> Tuning:
-    """The same before its first step."""
+    """A second model over the checkpoint's arrays and its training on all of the rows, before the first step."""
     shutil.rmtree(config.out, ignore_errors=True)  # what an earlier call left
     config = replace(config, length=min(config.length, checkpoint.model.config.context))
     dataset = data.Data(tuple(rows), (), (), {}, 0, 0, False)

@@ -55,7 +55,7 @@ def alone(run: TrainingRun, verb: str) -> Iterator[None]:
 
 
 def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Event]:
-    """The same by one that is alone in the run's folder."""
+    """The events of a run's training, by one that is alone in its folder."""
     control = control or TrainControl()
     c, counters, metrics = run.config, run.counters, Metrics(run)
     order = batches.stream(

@@ -91,7 +91,7 @@ def lookup(name: str) -> CatalogueEntry | None:
 
 
 def named(name: str) -> CatalogueEntry | None:
-    """The same, and any hub repository `owner/name`, or one GGUF file in it, `owner/name/file.gguf`."""
+    """The entry of a short name, or of any hub repository `owner/name` or GGUF file in it; None for another name."""
     if known := lookup(name):
         return known
     parts = name.split("/")

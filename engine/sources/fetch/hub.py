@@ -56,7 +56,7 @@ def fetch_hub(hub: Hub, report: Report, *, file: str | None = None) -> Path:
 
 
 def fetch_data(hub: Hub, report: Report, kinds: Sequence[str]) -> Path:
-    """The same for a data set: its files, in folders of their own too, that end with one of `kinds`."""
+    """The folder in the hub's cache with the files of a data set, at any depth, that end with one of `kinds`."""
 
     def choose(siblings: Sequence[Any]) -> list[Any]:
         wanted = [s for s in siblings if s.rfilename.endswith(tuple(kinds)) and ".." not in s.rfilename.split("/")]

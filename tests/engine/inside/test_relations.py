@@ -86,9 +86,10 @@ def test_a_sum_is_read() -> None:
 def test_a_shadow_is_the_plane_of_the_words_under_all_tokens() -> None:
     rows = np.random.default_rng(2).normal(size=(30, 7)) + 3
     made = table(rows)
-    (points, kept), (all_points, same) = made.plane([1, 4, 7, 9]), made.shadow([1, 4, 7, 9])
-    assert kept == same and all_points.shape == (30, 2)
-    assert np.allclose(all_points[[1, 4, 7, 9]], points, atol=1e-4)
+    points, kept = made.shadow([1, 4, 7, 9])
+    values, axes = np.linalg.eigh(np.cov(rows[[1, 4, 7, 9]].T))
+    assert points.shape == (30, 2) and kept == pytest.approx(values[-2:].sum() / values.sum())
+    assert np.allclose(np.abs(points), np.abs((rows - rows[[1, 4, 7, 9]].mean(0)) @ axes[:, :-3:-1]), atol=1e-4)
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     cosines = units @ units.T
     assert made.alikeness() == pytest.approx((cosines.sum() - 30) / (30 * 29), abs=1e-5)
