@@ -47,6 +47,10 @@ FOUND: dict[str, Any] = {
     ),
     "attention": ARRAY([[0.99951, 0.00049, 0.0005, 0, 0], [0.25, 0.75, 0.0, 0, 0]]),
     "attribution": Attribution(2, None, 0.75, ARRAY([[0.5, -2.0], [0.25, 0.0]]), ARRAY([1.0, -1.5]), -0.125, -1.25),
+    "target": {
+        "target": 0, "foil": 2, "surprisal": [1.0, 2.25], "rank": [[5, 3], [1, 2]], "sum": 1.25, "left_out": [(1, 0.5)],
+        "wrote": [("mlp 0", -0.25), ("head 0.1", 1.5)],
+    },
     "ablate": Ablation(token=2, logit=4.0, effect=-1.5),
     "patch": Patching(
         "mlp", (), 0, 2, 1.5, -0.5, ARRAY([[0.0, 0.5], [1.0, -0.25]]), ARRAY([[0.1, 0.4], [1.0, -0.25]]),
