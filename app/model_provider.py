@@ -106,7 +106,7 @@ class LoadedModel(Session):
         folder = steering.place(name)
         if folder.exists():
             raise ParameterError(f"a direction called {name} is kept already: /adapter {folder} puts it on the model")
-        steering.save(folder, steering.direction(model, toward, away, layer, self.info.name))
+        steering.save(folder, steering.direction(self.model, toward, away, layer, self.info.name))
         stack.add(folder, name=name)
         return self._attached(stack)
 

@@ -78,6 +78,12 @@ def drawing(model: LanguageModel) -> LanguageModel:
     return model.drawing if isinstance(model, NativeModel) else model
 
 
+def renew(model: LanguageModel) -> None:
+    """Let a native pass compute with what is on its graph now; other models do so anyhow."""
+    if isinstance(model, NativeModel):
+        model.renew()
+
+
 class _Graph:
     """The graph of some weights, for all that read them, and what is on it as the native call has it."""
 

@@ -20,6 +20,8 @@ from likely.models.block import Block, ForwardContext
 from likely.models.cache import Cache
 from likely.models.layer_cache import KVCache
 from likely.models.layers import bare
+from likely.models.model import LanguageModel
+from likely.models.native import NativeModel
 from likely.models.transformer import Transformer
 
 Array = mx.array
@@ -85,3 +87,19 @@ def _tapped(block: Block, x: Array, step: ForwardContext, cache: KVCache | None,
     while around is not core:  # what stands around a block changes what it gives (a steering vector)
         y, around = around.onto(y), around.base  # type: ignore[attr-defined]
     return tap(f"{name}.residual", y)
+
+
+def after(model: LanguageModel, layers: int, tokens: Array, cache: Cache | None = None) -> Array:
+    """The residual stream [B, T, C] after so many layers, 0: before the first.
+
+    Those above are not read, but in a model of mlx-lm's class; nobody reads on from the cache.
+    """
+    if isinstance(model, NativeModel):
+        return model.inspect(tokens, cache, layers=max(layers, 1)).hidden[layers]
+    if not isinstance(model, Transformer):
+        return model.inspect(tokens, cache).hidden[layers]
+    tapped = TappedPass(model, tokens, cache)
+    hidden = tapped.x
+    for index in range(max(layers, 1)):  # one at least: by it the cache knows how far it is
+        tapped.layer(index)
+    return tapped.x if layers else hidden

@@ -133,11 +133,11 @@ def _spellings(session: Session, text: InspectedText, given: Options) -> Tokenis
 def _toward(session: Session, text: InspectedText, given: Options) -> dict[str, Any]:
     layer = len(text.model.blocks) // 2 if given["layer"] is None else given["layer"]
     toward, away = ([ids_of(session, each, given["chat"]) for each in given[side]] for side in ("toward", "away"))
-    direction = steering.direction(text.model, toward, away, layer, session.info.name)
+    direction = steering.direction(text.reading, toward, away, layer, session.info.name)
     if given["direction"] is not None:
         steering.save(given["direction"], direction)
         click.echo(f"the direction is in {given['direction']}", err=True)
-    kl = [steering.shift(text.model, direction, text.ids, weight) for weight in WEIGHTS]
+    kl = [steering.shift(text.reading, direction, text.ids, weight) for weight in WEIGHTS]
     return {"layer": layer, "norm": direction.norm, "weights": WEIGHTS, "kl": kl}
 
 

@@ -33,7 +33,7 @@ from likely.engine.posterior.averaged import AveragedModel
 from likely.engine.posterior.posterior import Posterior
 from likely.engine.session import Session
 from likely.metal import mx
-from likely.models.native import NativeModel, as_graph
+from likely.models.native import as_graph, renew
 from likely.models.transformer import Transformer
 
 LARGEST = 10.0  # a weight past this is a slip of the finger
@@ -88,12 +88,12 @@ class Stack:
         try:
             for name in felt:
                 self._set(self._entries[name], 0.0)
-            self._renew()
+            renew(self.session.model)
             plain = steering.next_logprobs(self.session.model, ids)
         finally:
             for name, weight in felt.items():
                 self._set(self._entries[name], weight)
-            self._renew()
+            renew(self.session.model)
         return float(mx.mean(arrays.kl(moved, plain, mx)))
 
     @property
@@ -244,13 +244,8 @@ class Stack:
             raise ParameterError(f"no adapter called {name} is on the model; there: {known}")
         return self._entries[name]
 
-    def _renew(self) -> None:
-        """Let a native pass have what is on the graph now."""
-        if isinstance(self.session.model, NativeModel):
-            self.session.model.renew()
-
     def _tell(self) -> None:
-        self._renew()
+        renew(self.session.model)
         felt = [entry for entry in self._entries.values() if entry.shown.weight]
         names = (f"{e.shown.name}={e.shown.weight:g} {e.digest[:16]}" for e in felt)
         uncertain = any(entry.posterior is not None for entry in felt)

@@ -12,11 +12,7 @@ from likely.engine.errors import ContextOverflow, DataError, ParameterError
 from likely.engine.pace import Pace, whole
 from likely.engine.session import Session
 from likely.metal import memory, mx
-from likely.models.cache import Cache
-from likely.models.model import LanguageModel
-from likely.models.native import NativeModel
-from likely.models.tap import TappedPass
-from likely.models.transformer import Transformer
+from likely.models.tap import after
 
 LONGEST = 512  # tokens of a text that are read
 
@@ -67,6 +63,7 @@ def averaging(
         raise ParameterError(f"layer must be 0 (the embedding) to {model.config.layers}, got {layer}")
     if getattr(model.config, "diffusion", None) is not None:
         pace = None
+    layers = None if layer is None else layer % (model.config.layers + 1)
     cache, end = model.make_cache(), 0
     total = np.zeros(1, np.float32)
     while end < len(ids):
@@ -74,7 +71,7 @@ def averaging(
             pace.begin()
         part = ids if pace is None else ids[end : end + min(chunk(), pace.size)]
         tokens = mx.array([list(part)])
-        hidden = model.hidden(tokens, cache) if layer is None else _at_end_of(model, layer, tokens, cache)
+        hidden = model.hidden(tokens, cache) if layers is None else after(model, layers, tokens, cache)
         total = total + np.array(mx.sum(hidden[0].astype(mx.float32), axis=0))
         if pace is not None:
             memory.trim(cache.nbytes)
@@ -82,20 +79,6 @@ def averaging(
         end += len(part)
         yield end
     return np.asarray(total / np.float32(len(ids)), np.float32)
-
-
-def _at_end_of(model: LanguageModel, layer: int, tokens: mx.array, cache: Cache) -> mx.array:
-    """The hidden states [1, T, C] at a layer's end; those after it are not read."""
-    layer %= model.config.layers + 1
-    if isinstance(model, NativeModel):
-        return model.inspect(tokens, cache, layers=max(layer, 1)).hidden[layer]
-    if not isinstance(model, Transformer):
-        return model.inspect(tokens, cache).hidden[layer]
-    tapped = TappedPass(model, tokens, cache)
-    hidden = tapped.x
-    for index in range(max(layer, 1)):  # one at least: by it the cache knows how far it is
-        tapped.layer(index)
-    return tapped.x if layer else hidden
 
 
 def cosines(session: Session, texts: tuple[str, str, str]) -> dict[str, float]:

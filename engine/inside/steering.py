@@ -20,7 +20,8 @@ from likely.engine.sources import array_file
 from likely.engine.whole_file import write_whole
 from likely.metal import mx
 from likely.models.model import LanguageModel
-from likely.models.tap import TappedPass
+from likely.models.native import as_graph, renew
+from likely.models.tap import after
 from likely.models.transformer import Transformer
 
 CONFIG, VECTOR = "steering.json", "steering.safetensors"
@@ -65,7 +66,7 @@ class SteeredBlock:
 
 
 def direction(
-    model: Transformer, toward: Sequence[Sequence[int]], away: Sequence[Sequence[int]], layer: int, name: str = ""
+    model: LanguageModel, toward: Sequence[Sequence[int]], away: Sequence[Sequence[int]], layer: int, name: str = ""
 ) -> Direction:
     """From the prompts `away` to the prompts `toward`, each the ids of one; ParameterError for an empty set or layer
     that is none."""
@@ -76,7 +77,7 @@ def direction(
     def mean(prompts: Sequence[Sequence[int]]) -> mx.array:
         total = mx.zeros((model.config.width,))
         for ids in prompts:
-            x = TappedPass(model, mx.array([list(ids)])).run(lambda _, x: x, range(layer + 1))
+            x = after(model, layer + 1, mx.array([list(ids)]))
             total = total + x[0, -1].astype(mx.float32)
             mx.eval(total)
         return total / len(prompts)
@@ -112,14 +113,18 @@ def detach(model: Transformer, layer: int, steered: SteeredBlock) -> None:
     around.base = steered.base
 
 
-def shift(model: Transformer, found: Direction, ids: Sequence[int], weight: float) -> float:
+def shift(model: LanguageModel, found: Direction, ids: Sequence[int], weight: float) -> float:
     """KL(steered || as it is) of the next token, the mean over the last positions of a text, nats."""
+    graph = as_graph(model)
+    assert graph is not None
     plain = next_logprobs(model, ids)
-    steered = attach(model, found, weight)
+    steered = attach(graph, found, weight)
     try:
+        renew(model)
         return float(mx.mean(arrays.kl(next_logprobs(model, ids), plain, mx)))
     finally:
-        detach(model, found.layer, steered)
+        detach(graph, found.layer, steered)
+        renew(model)
 
 
 def next_logprobs(model: LanguageModel, ids: Sequence[int]) -> mx.array:
@@ -167,6 +172,6 @@ def read(folder: Path) -> Direction:
     return Direction(config["layer"], vector.astype(mx.float32), config.get("model", ""))
 
 
-def _check(model: Transformer, layer: int) -> None:
-    if not 0 <= layer < len(model.blocks):
-        raise ParameterError(f"a layer must be 0 to {len(model.blocks) - 1}, got {layer}")
+def _check(model: LanguageModel, layer: int) -> None:
+    if not 0 <= layer < model.config.layers:
+        raise ParameterError(f"a layer must be 0 to {model.config.layers - 1}, got {layer}")

@@ -5,7 +5,7 @@ from likely.engine.errors import CheckpointError
 from likely.engine.home import expanded
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
-from likely.models.native import NativeModel
+from likely.models.native import renew
 
 
 def open_model(name: str, progress: Report = silent) -> Checkpoint:
@@ -20,6 +20,5 @@ def open_model(name: str, progress: Report = silent) -> Checkpoint:
     adapter = adapters.place(checkpoint.model, stored, str(folder))
     if isinstance(adapter, lora.Adapter):
         lora.attach(adapter)
-    if isinstance(checkpoint.model, NativeModel):
-        checkpoint.model.renew()
+    renew(checkpoint.model)
     return checkpoint
