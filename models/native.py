@@ -139,19 +139,19 @@ class NativeModel:
 
     def renew(self) -> None:
         """Compute with what is on the graph now: adapters and directions natively, all through the graph else."""
-        found = native_graph.additions(self.graph)
-        self._graph.alone = found is None
-        self._graph.additions = PackedAdditions(found, self._plain.outputs) if found else None
+        known = native_graph.additions(self.graph)
+        self._graph.alone = known is None
+        self._graph.additions = PackedAdditions(known, self._plain.outputs) if known else None
 
     def without(self, layer: int, head: int) -> "NativeModel | None":
         """The model for native passes with a head that gives 0 at every position; None where there are none."""
-        if (found := native_graph.additions(self.graph)) is None:
+        if (known := native_graph.additions(self.graph)) is None:
             return None
         heads = np.ones(self.config.heads)
         heads[head] = 0
         twin = copy.copy(self)
         twin._graph, twin._drawing = copy.copy(self._graph), None
-        twin._graph.additions = PackedAdditions(replace(found, heads={layer: heads}), self._plain.outputs)
+        twin._graph.additions = PackedAdditions(replace(known, heads={layer: heads}), self._plain.outputs)
         return twin
 
     @property
@@ -241,8 +241,8 @@ class NativeModel:
     def arrays(self) -> dict[str, mx.array]:
         """Of packed matrices the bytes, copied."""
         return {
-            name: mx.array(found.packed if isinstance(found, PackedMatrix) else found)
-            for name, found in self._weights.items()
+            name: mx.array(matrix.packed if isinstance(matrix, PackedMatrix) else matrix)
+            for name, matrix in self._weights.items()
         }
 
 
@@ -276,8 +276,8 @@ class NativeCache(Cache):
         keys: list[np.ndarray] = []
         values: list[np.ndarray] = []
         for i, length in enumerate(lengths):
-            for rows, found in zip(self.native.taken(0, length, i), (keys, values), strict=True):
-                found.append(np.pad(rows, ((0, 0), (0, 0), (0, most - length), (0, 0))))
+            for rows, padded in zip(self.native.taken(0, length, i), (keys, values), strict=True):
+                padded.append(np.pad(rows, ((0, 0), (0, 0), (0, most - length), (0, 0))))
         joined = [np.stack(rows, axis=1) for rows in (keys, values)]  # [layers, B, Hkv, n, D]
         for layer, k, v in zip(made.layers, *joined, strict=True):
             layer.append(mx.array(k), mx.array(v))

@@ -88,7 +88,7 @@ class Draw:
         if self.kernel is None and self.after is not self.logits:
             more = {"after": np.asarray(self.after), "removed_by": np.asarray(self.removed_by)}
         elif self.kernel is not None:
-            more = {"found": self.kernel.stats(self.recipe, row, lambda: _on_host(self.logits))}
+            more = {"kernel": self.kernel.stats(self.recipe, row, lambda: _on_host(self.logits))}
         step = observe(row, token, **more, recipe=self.recipe, position=len(ids), origin=self.origin)
         bound = hard(self.recipe.transforms)
         if not bound or "removed_by" not in more:

@@ -107,23 +107,23 @@ def check(task: Task, name: str) -> None:
         )
 
 
-def of_texts(found: Sequence[LikelihoodBound], size: int) -> dict[str, float]:
+def of_texts(texts: Sequence[LikelihoodBound], size: int) -> dict[str, float]:
     """Measures of a text of `size` bytes by the bounds of its windows, which add up."""
     return {
-        f"nats{AT_MOST}": -math.fsum(one.total for one in found),
-        "tokens": float(sum(one.count for one in found)),
+        f"nats{AT_MOST}": -math.fsum(one.total for one in texts),
+        "tokens": float(sum(one.count for one in texts)),
         "bytes": float(size),
-        BOUNDED: math.fsum(one.error**2 for one in found),
+        BOUNDED: math.fsum(one.error**2 for one in texts),
     }
 
 
-def of_item(item: Item, found: Sequence[LikelihoodBound]) -> tuple[dict[str, float], dict[str, Any]]:
+def of_item(item: Item, bounds: Sequence[LikelihoodBound]) -> tuple[dict[str, float], dict[str, Any]]:
     """Measures of an item by the bounds of its texts, and what else is kept: of a pair or a question which text is
     taken, not how sure that is."""
-    body, totals = item.body, [one.total for one in found]
-    detail: dict[str, Any] = {"loglikelihoods_at_least": totals, "draw_errors": [one.error for one in found]}
+    body, totals = item.body, [one.total for one in bounds]
+    detail: dict[str, Any] = {"loglikelihoods_at_least": totals, "draw_errors": [one.error for one in bounds]}
     if isinstance(body, Document):
-        return of_texts(found, len(body.text.encode())), detail
+        return of_texts(bounds, len(body.text.encode())), detail
     if isinstance(body, MinimalPair):
         return {f"acc{BY_BOUND}": float(totals[0] > totals[1])}, detail
     assert isinstance(body, Choices)

@@ -44,8 +44,8 @@ def adaptive(confidence: Numbers, right: Numbers, bins: int = BINS) -> list[Bin]
     return _binned(p, was, index, edges)
 
 
-def _binned(said: np.ndarray, was: np.ndarray, index: np.ndarray, edges: np.ndarray) -> list[Bin]:
-    counts, *sums = (np.bincount(index, weights, len(edges) - 1).tolist() for weights in (None, said, was))
+def _binned(p: np.ndarray, was: np.ndarray, index: np.ndarray, edges: np.ndarray) -> list[Bin]:
+    counts, *sums = (np.bincount(index, weights, len(edges) - 1).tolist() for weights in (None, p, was))
     ends = edges.tolist()
     return [
         Bin(low, high, count, confidence / count, right / count)

@@ -28,14 +28,14 @@ class WordRuns:
     texts: Sequence[Sequence[str]]
     runs: dict[int, set[tuple[object, ...]]] = field(default_factory=dict)
 
-    def has(self, said: Sequence[str]) -> bool | None:
+    def has(self, text_words: Sequence[str]) -> bool | None:
         """Whether they share a run with these words; None where there are too few to tell."""
-        n = min(RUN, len(said))
+        n = min(RUN, len(text_words))
         if n < LEAST:
             return None
         if n not in self.runs:
             self.runs[n] = samples.ngrams(self.texts, n)
-        return any(gram in self.runs[n] for gram in samples.grams(said, n))
+        return any(gram in self.runs[n] for gram in samples.grams(text_words, n))
 
 
 def known(texts: Iterable[str]) -> WordRuns:

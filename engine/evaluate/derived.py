@@ -39,10 +39,10 @@ class Derivation:
 
 def derived(kind: str, path: Path) -> list[Task]:
     """The tasks `KIND:FILE`. DataError for a file of other rows than the kind is made of."""
-    return [_made(kind, task) for task in read(path)]
+    return [_derived(kind, task) for task in read(path)]
 
 
-def _made(kind: str, task: Task) -> Task:
+def _derived(kind: str, task: Task) -> Task:
     way = DERIVATIONS[kind]
     task = replace(task, columns=task.columns or way.columns)
     if task.form is not way.source:

@@ -227,9 +227,9 @@ class _Scored:
         while len(self.known) > max(KNOWN, len(wanted)):
             self.known.popitem(last=False)
 
-    def _result(self, item: Item, requests: Sequence[Request], found: Sequence[Scores]) -> Result:
+    def _result(self, item: Item, requests: Sequence[Request], of_texts: Sequence[Scores]) -> Result:
         body = item.body
-        texts = [score for scores in found for score in scores]
+        texts = [score for scores in of_texts for score in scores]
         if bounds := [text for text in texts if isinstance(text, LikelihoodBound)]:
             return Result(item.number, item.cluster, *bounded.of_item(item, bounds))
         exact = [text for text in texts if isinstance(text, Likelihood)]

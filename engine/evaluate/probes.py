@@ -53,7 +53,7 @@ def entities(text: str) -> list[Entity]:
                 continue
             spans.append((low, high))
             entities_found.append(Entity(kind, match[0], low))
-    return sorted(entities_found, key=lambda each: each.start)
+    return sorted(entities_found, key=lambda entity: entity.start)
 
 
 def probes(texts: Iterator[tuple[int, str]], *, seed: int = 0) -> Iterator[tuple[int, Probe | str]]:

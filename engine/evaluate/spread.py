@@ -58,7 +58,7 @@ def spread(
             yield from _outcome(message)
 
 
-def _outcome(said: list[object] | None) -> Iterator[Outcome]:
-    if said is not None:
-        problem, values = said
+def _outcome(message: list[object] | None) -> Iterator[Outcome]:
+    if message is not None:
+        problem, values = message
         yield (Problem if problem else Result)(**values)  # type: ignore[arg-type]

@@ -242,8 +242,8 @@ class Task:
         return _odd(number, body) if isinstance(body, str) else body
 
 
-def _odd(number: int, said: str) -> Problem:
-    kind, _, words = said.partition(": ")
+def _odd(number: int, trouble: str) -> Problem:
+    kind, _, words = trouble.partition(": ")
     return Problem(number, kind, words)
 
 

@@ -35,28 +35,29 @@ class Variation:
         return random.Random(f"{self.kind} {self.seed} {self.number} {of}")
 
 
-def varied(task: Task, way: Variation) -> Task:
+def varied(task: Task, variation: Variation) -> Task:
     """A task's variation. Choices in another order are listed under letters in the context, and the letters asked for,
     as otherwise their order is nowhere to be seen; number 0 of that kind is the order as it is.
 
     ParameterError for a task that has none of what is varied.
     """
-    check(task, way.kind)
-    vary, arrange = _WAYS[way.kind]
+    kind = variation.kind
+    check(task, kind)
+    vary, arrange = _WAYS[kind]
     return replace(
         task,
-        name=f"{task.name} ({way.kind} {way.number})",
-        identity=f"{task.identity} varied 1 {way.kind} {way.number} {way.seed} {_told(way.said)}",
-        vary=None if vary is None else lambda body, row, number: vary(way, body, row, number),
-        arrange=None if arrange is None else lambda bodies: arrange(way, bodies),
+        name=f"{task.name} ({kind} {variation.number})",
+        identity=f"{task.identity} varied 1 {kind} {variation.number} {variation.seed} {_key(variation.said)}",
+        vary=None if vary is None else lambda body, row, number: vary(variation, body, row, number),
+        arrange=None if arrange is None else lambda bodies: arrange(variation, bodies),
     )
 
 
-def _told(said: Paraphrases | None) -> str:
+def _key(given_texts: Paraphrases | None) -> str:
     """Equal for the same paraphrases."""
-    if said is None:
+    if given_texts is None:
         return ""
-    return hashlib.sha256(repr(sorted((n, tuple(texts)) for n, texts in said.items())).encode()).hexdigest()
+    return hashlib.sha256(repr(sorted((n, tuple(texts)) for n, texts in given_texts.items())).encode()).hexdigest()
 
 
 def check(task: Task, kind: str) -> None:
@@ -70,7 +71,7 @@ def check(task: Task, kind: str) -> None:
         raise ParameterError(f"{task.name} has {task.settings.shots} examples: to order them otherwise give --shots 2")
 
 
-def _asked(body: Body, text: str) -> Body:
+def _varied(body: Body, text: str) -> Body:
     """An item with another context or prompt."""
     if isinstance(body, Choices):
         return replace(body, context=text)
@@ -109,46 +110,54 @@ def _beside(letter: str) -> str:
     return row[max(0, at - 1) : at] + row[at + 1 : at + 2]
 
 
-def order(way: Variation, number: int, n: int) -> list[int]:
+def order(variation: Variation, number: int, n: int) -> list[int]:
     """In which order an item's n choices stand: that of the row where the variation's number is 0."""
-    return list(range(n)) if way.number == 0 else way.chance(number).sample(range(n), n)
+    return list(range(n)) if variation.number == 0 else variation.chance(number).sample(range(n), n)
 
 
-def _with_typos(way: Variation, body: Body, _: Row, number: int) -> Body | str:
+def _with_typos(variation: Variation, body: Body, _: Row, number: int) -> Body | str:
     text = text_of(body)
-    mistyped = typos(text, way.chance(number))
-    return _asked(body, mistyped) if mistyped != text else "unanswerable: it has no letter to mistype"
+    mistyped = typos(text, variation.chance(number))
+    return _varied(body, mistyped) if mistyped != text else "unanswerable: it has no letter to mistype"
 
 
-def _in_other_words(way: Variation, body: Body, row: Row, number: int) -> Body | str:
-    listed = way.said.get(number, ()) if way.said is not None else row.get("paraphrases") or row.get("paraphrase") or ()
+def _in_other_words(variation: Variation, body: Body, row: Row, number: int) -> Body | str:
+    listed = (
+        variation.said.get(number, ())
+        if variation.said is not None
+        else row.get("paraphrases") or row.get("paraphrase") or ()
+    )
     texts = [listed] if isinstance(listed, str) else listed
-    if not isinstance(texts, Sequence) or len(texts) < way.number or not isinstance(texts[way.number - 1], str):
-        return f"unanswerable: it has no paraphrase {way.number}"
-    text = texts[way.number - 1]
+    if (
+        not isinstance(texts, Sequence)
+        or len(texts) < variation.number
+        or not isinstance(texts[variation.number - 1], str)
+    ):
+        return f"unanswerable: it has no paraphrase {variation.number}"
+    text = texts[variation.number - 1]
     if not text.strip() or text == text_of(body):
-        return f"unanswerable: paraphrase {way.number} is no other text"
-    return _asked(body, text)
+        return f"unanswerable: paraphrase {variation.number} is no other text"
+    return _varied(body, text)
 
 
-def _listed(way: Variation, body: Body, _: Row, number: int) -> Body | str:
+def _listed(variation: Variation, body: Body, _: Row, number: int) -> Body | str:
     assert isinstance(body, Choices)
     n = len(body.choices)
     if n > len(LETTERS):
         return f"unanswerable: {n} choices are more than there are letters"
-    places = order(way, number, n)
+    places = order(variation, number, n)
     lines = "\n".join(f"{letter}. {body.choices[i]}" for letter, i in zip(LETTERS, places, strict=False))
     return Choices(f"{body.context}\n{lines}\nAnswer:", tuple(LETTERS[:n]), places.index(body.gold))
 
 
-def _all_listed(way: Variation, bodies: list[Body]) -> list[Body]:
-    bodies_made = [_listed(way, body, {}, -1 - i) for i, body in enumerate(bodies)]
+def _all_listed(variation: Variation, bodies: list[Body]) -> list[Body]:
+    bodies_made = [_listed(variation, body, {}, -1 - i) for i, body in enumerate(bodies)]
     return [body for body in bodies_made if not isinstance(body, str)]
 
 
-def _otherwise(way: Variation, bodies: list[Body]) -> list[Body]:
+def _otherwise(variation: Variation, bodies: list[Body]) -> list[Body]:
     places = list(range(len(bodies)))
-    chance = way.chance()
+    chance = variation.chance()
     while places == sorted(places):
         chance.shuffle(places)
     return [bodies[i] for i in places]

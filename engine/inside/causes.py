@@ -60,7 +60,7 @@ def why(
         for one in leaving_out(place, target, _first_read(sentences(texts, words), read_most)):
             known += [one] if one is not None else []
             yield one
-        known.sort(key=lambda left: -abs(left.nats))
+        known.sort(key=lambda omission: -abs(omission.nats))
         within, words = set(words), list[int]()
         for one in known:
             if len(words) < LONG:

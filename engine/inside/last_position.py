@@ -60,7 +60,7 @@ class LastPosition:
 
 def last_position(text: InspectedText) -> LastPosition:
     """By a pass over the whole text in float32."""
-    return _taken(text.whole(), text.ids)
+    return _read_out(text.whole(), text.ids)
 
 
 def read(session: Session, ids: Sequence[int]) -> Generator[None, None, LastPosition]:
@@ -79,10 +79,10 @@ def read(session: Session, ids: Sequence[int]) -> Generator[None, None, LastPosi
         here = place.fork()
     here.rewind(len(before))
     cache = here.cache.carried(text.model) if isinstance(here.cache, NativeCache) else here.cache
-    return _taken(TappedPass(text.model, mx.array([ids[-1:]]), cache, dtype=mx.float32), text.ids)
+    return _read_out(TappedPass(text.model, mx.array([ids[-1:]]), cache, dtype=mx.float32), text.ids)
 
 
-def _taken(tapped: TappedPass, ids: tuple[int, ...]) -> LastPosition:
+def _read_out(tapped: TappedPass, ids: tuple[int, ...]) -> LastPosition:
     model = tapped.model
     by_name: dict[str, mx.array] = {}
     states, weights = [], []

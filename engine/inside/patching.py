@@ -121,9 +121,9 @@ def estimate(texts: PromptPair, part: str = "residual") -> np.ndarray:
         logits = _logits(model, run.run(lambda name, x: x + added_by_name[name] if name in added_by_name else x))
         return logits[texts.answer] - logits[texts.foil]
 
-    slopes = mx.grad(metric)([mx.zeros_like(corrupted.found[name]) for name in names])
+    slopes = mx.grad(metric)([mx.zeros_like(corrupted.parts[name]) for name in names])
     moves = [
-        mx.sum(slope * (clean.found[name] - corrupted.found[name]), axis=over)[0]
+        mx.sum(slope * (clean.parts[name] - corrupted.parts[name]), axis=over)[0]
         for name, slope in zip(names, slopes, strict=True)
     ]
     return np.array(mx.stack(moves)) / (float(high) - float(low))
@@ -176,14 +176,14 @@ def _head_sweep(texts: PromptPair, clean: "_Stream", corrupted: "_Stream", layer
     for index in range(layers.start, len(model.blocks)):
         count = batch.shape[0]
         if index in layers:
-            before = corrupted.found[f"layers.{index - 1}.residual" if index else "embedding"]
+            before = corrupted.parts[f"layers.{index - 1}.residual" if index else "embedding"]
             batch = mx.concatenate([batch, mx.repeat(before, heads, axis=0)])
 
         def tap(name: str, x: Array, index: int = index, count: int = count) -> Array:
             if index not in layers or name != f"layers.{index}.heads":
                 return x
             mine = mx.eye(heads)[:, None, :, None] == 1  # of each copy the head that is its own
-            patched = mx.where(mine, clean.found[name], x[count:])
+            patched = mx.where(mine, clean.parts[name], x[count:])
             return mx.concatenate([x[:count], patched])
 
         rest.x = batch
@@ -199,7 +199,7 @@ def _head_sweep(texts: PromptPair, clean: "_Stream", corrupted: "_Stream", layer
 class _Stream:
     """The activations of one text, by name, and its residual stream [1, T, C] at the end."""
 
-    found: dict[str, Array]
+    parts: dict[str, Array]
     final: Array
 
 
@@ -222,12 +222,12 @@ def _patched(model: Transformer, part: str, clean: _Stream, corrupted: _Stream) 
     for index in range(len(model.blocks)):
         name = f"layers.{index}"
         if part == "residual":
-            row = clean.found[f"{name}.residual"]
+            row = clean.parts[f"{name}.residual"]
         elif part == "mlp":
-            row = corrupted.found[f"{name}.residual"] - corrupted.found[f"{name}.mlp"] + clean.found[f"{name}.mlp"]
+            row = corrupted.parts[f"{name}.residual"] - corrupted.parts[f"{name}.mlp"] + clean.parts[f"{name}.mlp"]
         else:  # the MLP looks at each position by itself: it answers to the patch at the same position
-            core, x = bare(model.blocks[index]), corrupted.found[before]
-            h = x + clean.found[f"{name}.attention"]
+            core, x = bare(model.blocks[index]), corrupted.parts[before]
+            h = x + clean.parts[f"{name}.attention"]
             source = x if core.parallel else h
             source = source if core.mlp_norm is None else core.mlp_norm(source)
             row = h + core.scaled(core.mlp(source), core.mlp_post_norm)
@@ -252,7 +252,7 @@ def _sweep(
             rest.layer(index)
             batch = rest.x
         rest.caches[index] = None  # nobody reads its rows again
-        after = corrupted.found[f"layers.{index}.residual"][:, position + 1 :]
+        after = corrupted.parts[f"layers.{index}.residual"][:, position + 1 :]
         batch = mx.concatenate([batch, mx.concatenate([value[None], after], axis=1)])
         mx.eval(batch)
     logits = model.head(model.norm(batch[:, -1])).astype(mx.float32)

@@ -95,7 +95,7 @@ def accuracies(table: EmbeddingTable, tokenizer: Encodes) -> list[Accuracy]:
         ]
         if len(pairs) < 2:
             continue
-        kept, left_out, tested = _asked(table, np.array(pairs))
+        kept, left_out, tested = _tested(table, np.array(pairs))
         rows.append(_accuracy(name, kept, left_out, tested))
         all_kept += kept
         all_out += left_out
@@ -110,7 +110,7 @@ def _accuracy(name: str, kept: Sequence[float], left_out: Sequence[float], pairs
     return Accuracy(name, len(kept), share(kept, pairs).mean, by_pair.mean, by_pair.interval)
 
 
-def _asked(table: EmbeddingTable, pairs: np.ndarray) -> tuple[list[float], list[float], list[int]]:
+def _tested(table: EmbeddingTable, pairs: np.ndarray) -> tuple[list[float], list[float], list[int]]:
     """For b_i - a_i + a_j, i != j: whether b_j is the nearest of all and of all but the inputs, and j."""
     n = len(pairs)
     i, j = (x.ravel() for x in np.meshgrid(np.arange(n), np.arange(n), indexing="ij"))

@@ -89,16 +89,16 @@ def direction(
     return Direction(layer, vector, name)
 
 
-def attach(model: Transformer, found: Direction, weight: float = 1.0) -> SteeredBlock:
+def attach(model: Transformer, added: Direction, weight: float = 1.0) -> SteeredBlock:
     """Put it on the model, in place; what `detach` takes off and whose `weight` may be set."""
-    _check(model, found.layer)
-    if found.vector.shape != (model.config.width,):
+    _check(model, added.layer)
+    if added.vector.shape != (model.config.width,):
         raise CheckpointError(
-            f"a direction of {found.vector.shape[0]} numbers does not fit a model of width {model.config.width}: "
-            f"it was made with {found.model or 'another model'}"
+            f"a direction of {added.vector.shape[0]} numbers does not fit a model of width {model.config.width}: "
+            f"it was made with {added.model or 'another model'}"
         )
-    steered = SteeredBlock(model.blocks[found.layer], found.vector, weight)
-    model.blocks[found.layer] = steered  # type: ignore[call-overload]
+    steered = SteeredBlock(model.blocks[added.layer], added.vector, weight)
+    model.blocks[added.layer] = steered  # type: ignore[call-overload]
     return steered
 
 
@@ -113,17 +113,17 @@ def detach(model: Transformer, layer: int, steered: SteeredBlock) -> None:
     around.base = steered.base
 
 
-def shift(model: LanguageModel, found: Direction, ids: Sequence[int], weight: float) -> float:
+def shift(model: LanguageModel, added: Direction, ids: Sequence[int], weight: float) -> float:
     """KL(steered || as it is) of the next token, the mean over the last positions of a text, nats."""
     graph = as_graph(model)
     assert graph is not None
     plain = next_logprobs(model, ids)
-    steered = attach(graph, found, weight)
+    steered = attach(graph, added, weight)
     try:
         renew(model)
         return float(mx.mean(arrays.kl(next_logprobs(model, ids), plain, mx)))
     finally:
-        detach(graph, found.layer, steered)
+        detach(graph, added.layer, steered)
         renew(model)
 
 
@@ -135,14 +135,14 @@ def next_logprobs(model: LanguageModel, ids: Sequence[int]) -> mx.array:
     return logp
 
 
-def save(folder: Path, found: Direction) -> None:
+def save(folder: Path, added: Direction) -> None:
     """Write a folder that `read`, and `likely chat --adapter`, take; DataError where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error.strerror}") from None
-    array_file.write(folder / VECTOR, {"vector": found.vector})
-    config = {"format": FORMAT, "layer": found.layer, "model": found.model}
+    array_file.write(folder / VECTOR, {"vector": added.vector})
+    config = {"format": FORMAT, "layer": added.layer, "model": added.model}
     write_whole(folder / CONFIG, [json.dumps(config) + "\n"])
 
 

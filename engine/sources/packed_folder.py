@@ -89,29 +89,29 @@ def layout(path: str, stored: Located, settings: Mapping[str, Any]) -> PackedLay
     return agreed(path, PackedLayout(group, bits, str(own.get("mode", "affine"))), settings)
 
 
-def _keeps(found: PackedLayout) -> bool:
-    return found.mode == "affine" and found.bits in PACKED_BITS
+def _keeps(layout: PackedLayout) -> bool:
+    return layout.mode == "affine" and layout.bits in PACKED_BITS
 
 
-def _codes(path: str, stored: Located, found: PackedLayout) -> PackedMatrix:
+def _codes(path: str, stored: Located, layout: PackedLayout) -> PackedMatrix:
     for kind in KINDS:
         if f"{path}{kind}" not in stored:
             raise CheckpointError(f"weights: {path}{kind} is missing")
     codes, scales, offsets = (_read(f"{path}{kind}", stored) for kind in KINDS)
     held = [stored[f"{path}{kind}"][1] for kind in KINDS]
     rows, groups = held[1].shape
-    columns = groups * found.group_size
-    if not _keeps(found):
+    columns = groups * layout.group_size
+    if not _keeps(layout):
         parts = [
             array_of(raw, tensor.dtype, tensor.shape)
             for raw, tensor in zip((codes, scales, offsets), held, strict=True)
         ]
         scale, offset = (part.astype(mx.float32) for part in parts[1:])
-        values = mx.dequantize(parts[0], scale, offset, found.group_size, found.bits, found.mode)
+        values = mx.dequantize(parts[0], scale, offset, layout.group_size, layout.bits, layout.mode)
         return PackedMatrix("F32", rows, columns).fill(np.array(values))
     if held[1].dtype != held[2].dtype or held[1].dtype not in STORED:
         raise CheckpointError(f"weights: {path} has scales in {held[1].dtype} and biases in {held[2].dtype}")
-    matrix = PackedMatrix(f"AFFINE{found.bits}", rows, columns, group=found.group_size, number=STORED[held[1].dtype])
+    matrix = PackedMatrix(f"AFFINE{layout.bits}", rows, columns, group=layout.group_size, number=STORED[held[1].dtype])
     return matrix.fill_affine(codes.reshape(rows, -1), scales.reshape(rows, -1), offsets.reshape(rows, -1))
 
 

@@ -191,9 +191,9 @@ def _pull_package(known: CatalogueEntry, package: Package, report: Report) -> Mo
             return _land(staging, info)
 
 
-def _whole(found: Iterable[places.Found]) -> Iterator[ModelInfo]:
+def _whole(candidates: Iterable[places.Found]) -> Iterator[ModelInfo]:
     """Those of the found models that can be run; what is partial, damaged or of no family here is passed over."""
-    for place in found:
+    for place in candidates:
         try:
             info = describe(place.path, name=place.name, source=place.source)
         except (CheckpointError, OSError):

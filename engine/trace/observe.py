@@ -29,7 +29,7 @@ def observe(
     *,
     after: np.ndarray | None = None,
     removed_by: np.ndarray | None = None,
-    found: KernelStats | None = None,
+    kernel: KernelStats | None = None,
     recipe: Recipe,
     edited_ids: Sequence[int] | np.ndarray = (),
     position: int,
@@ -37,7 +37,7 @@ def observe(
 ) -> TokenStep:
     """The step that took `token`, without its text. `row`: raw logits, float32 [V], or what is known of them.
 
-    `after` float32 [V] and `removed_by` int8 [V] say what the transforms made of them, or `found` does; without,
+    `after` float32 [V] and `removed_by` int8 [V] say what the transforms made of them, or `kernel` does; without,
     nothing was transformed. `edited_ids` are kept in the snapshot besides the most likely ones and the token itself,
     unless `row` has it. NotFinite where the logits are no numbers.
     """
@@ -49,10 +49,10 @@ def observe(
     if after is not None:
         chosen = float(after[token])
         kept, lse_after, entropy_after = kept_of(after)
-    elif found is not None:
-        kept, chosen = found.kept, row.logit * found.sharp
-        lse_after, entropy_after = sums(snapshot.logits[:kept] * np.float32(found.sharp))
-        removed = found.removed_by
+    elif kernel is not None:
+        kept, chosen = kernel.kept, row.logit * kernel.sharp
+        lse_after, entropy_after = sums(snapshot.logits[:kept] * np.float32(kernel.sharp))
+        removed = kernel.removed_by
     return TokenStep(
         token=token,
         piece=b"",

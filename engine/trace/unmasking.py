@@ -253,14 +253,14 @@ class _Drawing:
         ids = canvas.ids.copy()
         ids[places] = self.mask
         raw = np.asarray(self.predict(ids, places), np.float32)
-        p = np.exp(arrays.chosen(_Said(raw).logprobs, canvas.ids[places], np))
+        p = np.exp(arrays.chosen(_Distributions(raw).logprobs, canvas.ids[places], np))
         return places[p < self.how.remask].tolist()  # type: ignore[no-any-return]
 
     def take(self, canvas: _Canvas, left: np.ndarray, number: int, passes: int) -> DenoisingStep:
         """Pass `number` of `passes`: the logits of the masks at `left`, and tokens for some of them."""
         self.step += 1
         raw = np.asarray(self.predict(canvas.ids, left), np.float32)
-        probabilities = _Said(raw)
+        probabilities = _Distributions(raw)
         recipe = unordered(self.now())
         transforms, greedy = recipe.transforms, recipe.greedy
         states = start(transforms, self.vocabulary, canvas.ids[canvas.known].tolist(), np) if transforms else ()
@@ -281,7 +281,7 @@ class _Drawing:
             self.step, tuple(unmasked), probabilities.open(left, np.delete(np.arange(len(left)), chosen))
         )
 
-    def _chosen(self, said: "_Said", counters: np.ndarray, number: int, passes: int) -> np.ndarray:
+    def _chosen(self, probabilities: "_Distributions", counters: np.ndarray, number: int, passes: int) -> np.ndarray:
         """Indices of the n masks that become tokens in this pass, ascending."""
         n = len(counters)
         if number == passes - 1:
@@ -289,7 +289,7 @@ class _Drawing:
         if self.how.by in ("ancestral", "random"):
             score = np.array([uniform((self.seed, int(counter)), "order") for counter in counters])
         else:
-            score = -said.entropy if self.how.by == "entropy" else said.best
+            score = -probabilities.entropy if self.how.by == "entropy" else probabilities.best
         if self.how.by == "ancestral":
             masked = SCHEDULES[self.how.noise]
             t, s = (float(masked(np.array(1 - n / passes))) for n in (number, number + 1))
@@ -301,7 +301,7 @@ class _Drawing:
         return np.sort(best[: math.ceil(n / (passes - number))])
 
 
-class _Said:
+class _Distributions:
     """Logits [n, V] of a pass as probabilities: one exponential each, for all that is asked of them.
 
     NotFinite for logits that are no numbers.

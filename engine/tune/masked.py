@@ -44,7 +44,7 @@ def collate(
             chosen = np.sort(random.permutation(places)[:k])
             targets.append(text[chosen])
             noised[chosen] = diffusion.mask
-            at.append(start + _seen(chosen, diffusion, len(text)))
+            at.append(start + _sources(chosen, diffusion, len(text)))
             of.append(np.full(k, i))
             weights.append(np.full(k, len(places) / k, np.float32))
         rows += [noised, text] if diffusion.block else [noised]
@@ -86,7 +86,7 @@ def _blocks(places: np.ndarray, block: int) -> Iterator[np.ndarray]:
     yield from np.split(places, np.flatnonzero(np.diff(of)) + 1)
 
 
-def _seen(chosen: np.ndarray, diffusion: MaskedDiffusion, length: int) -> np.ndarray:
+def _sources(chosen: np.ndarray, diffusion: MaskedDiffusion, length: int) -> np.ndarray:
     """Where in a sample's row, of `length` or twice that, the model says what stands at these of its places."""
     if not diffusion.shifted:
         return chosen

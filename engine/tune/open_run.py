@@ -64,18 +64,20 @@ def open_run(
     return assemble(checkpoint, config, dataset, anchors, resume=resume)
 
 
-def check_objective(config: Config, found: data.Data) -> None:
+def check_objective(config: Config, dataset: data.Data) -> None:
     """DataError for pairs where likelihood is asked for, and the other way round."""
-    preferences, pairs = "preference" in found.forms, config.goal.of_pairs is not None
+    preferences, pairs = "preference" in dataset.forms, config.goal.of_pairs is not None
     if preferences != pairs:
         wants = "rows with chosen and rejected" if pairs else f"--objective {' or '.join(OF_PAIRS)}"
-        raise DataError(f"objective {config.objective} does not fit these rows ({dict(found.forms)}): expected {wants}")
+        raise DataError(
+            f"objective {config.objective} does not fit these rows ({dict(dataset.forms)}): expected {wants}"
+        )
 
 
 def assemble(
     checkpoint: Checkpoint,
     config: Config,
-    found: data.Data,
+    dataset: data.Data,
     anchors: tuple[Any, ...] = (),
     *,
     resume: bool = False,
@@ -90,9 +92,9 @@ def assemble(
     how = {"length": config.length, "loss": config.loss, "too_long": config.too_long}
     train, valid, anchors_read = (
         samples.prepare(rows, checkpoint.tokenizer, **how) if rows else samples.Samples(())  # type: ignore[arg-type]
-        for rows in (found.train, found.valid, anchors)
+        for rows in (dataset.train, dataset.valid, anchors)
     )
-    rows = Set(train.pairs or train.samples, valid.pairs or valid.samples, anchors_read.samples, found.fingerprint)
+    rows = Set(train.pairs or train.samples, valid.pairs or valid.samples, anchors_read.samples, dataset.fingerprint)
     name = str(checkpoint.info.path) if Path(config.model).exists() else config.model
     together = ranks.joined()
     group = None if together is None else together.group
@@ -100,4 +102,4 @@ def assemble(
     if adapts:
         run.keep = adaptation.folder_writer(checkpoint)
     run.session = Session(checkpoint, reload=False)
-    return Tuning(run, checkpoint, found, train, valid, adapts)
+    return Tuning(run, checkpoint, dataset, train, valid, adapts)

@@ -113,14 +113,14 @@ def memory(run: TrainingRun) -> Memory:
 
 
 def refuse_if_too_large(
-    found: TrainingPlan, config: Config, *, length: str = "--length", lighter: str = "--kind lora", there: bool = True
+    plan: TrainingPlan, config: Config, *, length: str = "--length", lighter: str = "--kind lora", there: bool = True
 ) -> None:
     """OutOfMemory, before the first step, with what would fit.
 
     `length` and `lighter` are the options that say so, `there` whether the weights are in memory already.
     """
-    free = found.available
-    need = found.memory.total - (found.memory.base if there else 0)
+    free = plan.available
+    need = plan.memory.total - (plan.memory.base if there else 0)
     if need <= free:
         return
     ways = []

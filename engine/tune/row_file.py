@@ -104,7 +104,7 @@ def of_value(value: Any, where: str, names: Mapping[str, str] | None = None) -> 
     more = value if isinstance(value, dict) else {}
     source, scores, dropped = more.get("source"), more.get("scores"), more.get("dropped")
     beside: dict[str, Any] = {
-        "source": {name: text for name, item in source.items() if (text := _said(item))}
+        "source": {name: text for name, item in source.items() if (text := _text(item))}
         if isinstance(source, dict) else {},
         "scores": {name: float(x) for name, x in scores.items() if isinstance(x, int | float) and math.isfinite(x)}
         if isinstance(scores, dict) else {},
@@ -116,10 +116,10 @@ def of_value(value: Any, where: str, names: Mapping[str, str] | None = None) -> 
         return FileRow(where, error=str(error), **beside)
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     """A value of a source in words."""
     if isinstance(value, dict):
-        return " ".join(f"{name}={_said(item)}" for name, item in value.items())
+        return " ".join(f"{name}={_text(item)}" for name, item in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

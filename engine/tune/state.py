@@ -110,18 +110,20 @@ def load(folder: Path, config: Config, data: str) -> tuple[State, int, Config]:
     return State(parameters, optimiser, counters), facts["steps"], _chosen(config, then)
 
 
-def check(folder: Path, kept: State, parameters: Mapping[str, mx.array], groups: Mapping[str, ParameterGroup]) -> None:
+def check(
+    folder: Path, stored: State, parameters: Mapping[str, mx.array], groups: Mapping[str, ParameterGroup]
+) -> None:
     """DataError where a state is not of these parameters, or holds NaN or infinity."""
-    if set(kept.parameters) != set(parameters):
+    if set(stored.parameters) != set(parameters):
         raise DataError(f"{folder} is a run on another model: its parameters are not those of this one")
     still = {name: mx.zeros_like(array) for name, array in parameters.items()}
     # a step that nobody evaluates says which arrays the optimiser keeps
     after = optimisers.update(parameters, still, {}, groups, 1, 0.0)[1]
     wanted = {f"parameter {name}": array for name, array in parameters.items()}
-    there = {f"parameter {name}": array for name, array in kept.parameters.items()}
-    if kept.counters.step or kept.optimiser:
+    there = {f"parameter {name}": array for name, array in stored.parameters.items()}
+    if stored.counters.step or stored.optimiser:
         wanted |= {f"{key} of {name}": array for name, slots in after.items() for key, array in slots.items()}
-        there |= {f"{key} of {name}": array for name, slots in kept.optimiser.items() for key, array in slots.items()}
+        there |= {f"{key} of {name}": array for name, slots in stored.optimiser.items() for key, array in slots.items()}
     for name in sorted({*wanted, *there}):
         sides = [None if array is None else (array.shape, array.dtype) for array in (there.get(name), wanted.get(name))]
         if sides[0] != sides[1]:

@@ -18,7 +18,7 @@ Array = mx.array
 
 
 def accumulated(
-    run: TrainingRun, taken: Sequence[Sequence[int]], t: int, control: TrainControl | None = None
+    run: TrainingRun, batches_read: Sequence[Sequence[int]], t: int, control: TrainControl | None = None
 ) -> tuple[list[float], dict[str, Array]]:
     """Sums of loss, count, KL, pairs ranked right and trained tokens over a step's batches, and of the gradients.
 
@@ -26,14 +26,14 @@ def accumulated(
     noise of gradients is known by. The control is told after each batch how many tokens of the step have been read.
     """
     control = control or TrainControl()
-    control.reading = (0, sum(run.rows.train[i].targets for indices in taken for i in indices))
+    control.reading = (0, sum(run.rows.train[i].targets for indices in batches_read for i in indices))
     c = run.config
     rank, ranks = (0, 1) if run.group is None else (run.group.rank(), run.group.size())
     total = [0.0] * 7
     ratio = masked.ratio(t, run.steps, c.anneal)
-    several = len(taken) * ranks > 1
+    several = len(batches_read) * ranks > 1
     gradients: dict[str, Array] = {}
-    for k, indices in enumerate(taken):
+    for k, indices in enumerate(batches_read):
         mine = batches.share(indices, rank, ranks)
         if not mine:
             continue

@@ -114,12 +114,12 @@ def _held(run: TrainingRun, control: TrainControl) -> Iterator[Paused]:
         time.sleep(GLANCE_S)
 
 
-def _step(run: TrainingRun, taken: Sequence[Sequence[int]], per_epoch: int, control: TrainControl) -> Stepped | Ended:
+def _step(run: TrainingRun, drawn: Sequence[Sequence[int]], per_epoch: int, control: TrainControl) -> Stepped | Ended:
     """Take a step, or say why it was not taken: the weights are those before it then."""
     began = time.perf_counter()
     c, counters = run.config, run.counters
     t = counters.step + 1
-    sums, gradients = step.accumulated(run, taken, t, control)
+    sums, gradients = step.accumulated(run, drawn, t, control)
     count = max(1.0, sums[1])
     gradients = {name: g / count for name, g in gradients.items()}
     step.regularise(run, gradients)
@@ -128,16 +128,16 @@ def _step(run: TrainingRun, taken: Sequence[Sequence[int]], per_epoch: int, cont
     loss, norm = sums[0] / count, float(size)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         if not counters.step and math.isnan(loss):  # nothing was trained yet: it is the model
-            texts = (run.rows.train[i].ids for indices in taken for i in indices)
+            texts = (run.rows.train[i].ids for indices in drawn for i in indices)
             raise damaged(run.name or "the model", run.model, *texts)
         return Ended(
-            "nan", counters.step, f"loss {loss:.4g}, gradient {norm:.4g} at step {t}, rows {_where(run, taken)}"
+            "nan", counters.step, f"loss {loss:.4g}, gradient {norm:.4g} at step {t}, rows {_where(run, drawn)}"
         )
     share = 1 / min(t, SMOOTH, max(2, run.steps // 10))
     smooth = (1 - share) * (counters.smooth or 0.0) + share * loss
     if counters.step >= 10 and counters.lowest is not None and smooth > 1.5 * counters.lowest + 1.5:
         rise = f"from {counters.lowest:.3f} to {smooth:.3f} by step {t}"
-        return Ended("diverged", counters.step, f"the loss rose {rise}, rows {_where(run, taken)}: lower --rate")
+        return Ended("diverged", counters.step, f"the loss rose {rise}, rows {_where(run, drawn)}: lower --rate")
     noise = _noise_scale(counters, sums, norm)
     rate = step.update(run, gradients, norm, t)
     seconds = time.perf_counter() - began
@@ -172,8 +172,8 @@ def _noise_scale(counters: Counters, sums: Sequence[float], norm: float) -> floa
     return counters.noise / counters.signal if min(counters.signal, counters.noise) > 0 else None
 
 
-def _where(run: TrainingRun, taken: Sequence[Sequence[int]]) -> str:
-    items = [run.rows.train[i] for indices in taken for i in indices]
+def _where(run: TrainingRun, drawn: Sequence[Sequence[int]]) -> str:
+    items = [run.rows.train[i] for indices in drawn for i in indices]
     named = list(dict.fromkeys(item.where if isinstance(item, TrainingSample) else item.chosen.where for item in items))
     return ", ".join(named[:NAMED]) + (f" and {len(named) - NAMED} more" if len(named) > NAMED else "")
 

@@ -143,8 +143,8 @@ def _scan(logits: np.ndarray, token: int) -> tuple[_Scan, np.ndarray, ctypes.CDL
     return scan, ids[: scan.candidates], library.handle, logits
 
 
-def _entropy(found: _Scan) -> float:
-    return float(max(math.log(found.sum) - found.weighted / found.sum, 0.0))
+def _entropy(scan: _Scan) -> float:
+    return float(max(math.log(scan.sum) - scan.weighted / scan.sum, 0.0))
 
 
 def _at(array: np.ndarray) -> ctypes.c_void_p:
