@@ -66,6 +66,7 @@ def test_what_does_not_fit_this_machines_memory_is_said(home: Path, monkeypatch:
     fits = {offer.name: offer.fits for offer in LocalModelProvider().offers()}
     assert fits["smollm2"] and not fits["qwen3-14b"]
     assert all(offer.fits == (offer.nbytes <= 400_000_000) for offer in LocalModelProvider().offers())
+    monkeypatch.delenv("LIKELY_METAL")
     monkeypatch.setattr("mlx.core.metal.is_available", lambda: True)
     well = {"memory_size": 8 << 30, "max_recommended_working_set_size": 6 << 30}  # of which a pass takes 2 GiB
     monkeypatch.setattr("mlx.core.device_info", lambda *_: well)

@@ -83,6 +83,7 @@ def test_a_model_that_leaves_little_of_the_gpus_memory_says_for_how_long(monkeyp
     session = Session(FakeCheckpoint(models.build(config, {n: mx.array(a) for n, a in weights(config).items()})))  # type: ignore[arg-type]
     size = sum(array.nbytes for array in session.model.arrays.values())
     assert room.warning(session) == "" and room.of_weights() == machine.memory() // 2
+    monkeypatch.delenv("LIKELY_METAL")
     monkeypatch.setattr("mlx.core.metal.is_available", lambda: True)
 
     def told(left: int, memory: int = 64 << 30) -> str:
