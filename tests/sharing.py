@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure() -> None:
-    """Garbage is looked for less often than by itself (700): a sixth of the time went into that."""
+    """Garbage is looked for less often than by itself (700), which was half of the time of who makes many objects."""
     gc.set_threshold(20_000)
 
 
