@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_causes_are_measured_beside_what_was_written(look: Look) -> None:
     screen = look("causes", engine)
     (made,) = engine.look_inside(range(6), question(Inside.attribution, 5, None, None), None)  # type: ignore[arg-type]
     assert f"Σ {made.sum:.2f}" in screen.text and f"= {made.sum:.3f}" in screen.text
-    sizes = [float(line.split("│")[0].split()[-1]) for line in screen.lines if line.startswith((" head ", " mlp "))]
+    sizes = [float(size) for size in re.findall(r"(?m)^ (?:head|mlp) .*?([+-]\d+\.\d{3})", screen.text)]
     assert len(sizes) == LAYERS * HEADS + LAYERS and sizes == sorted(sizes, key=abs, reverse=True)  # the largest first
     screen.press("x")
     assert screen.text.count("-0.250") >= 6  # the heads that wrote most, silenced

@@ -79,6 +79,16 @@ class Sheet:
             self.put(left, y, bar(share, room, self.glyphs), fill)
         self.right(y, number, ink)
 
+    def signed(self, x: int, y: int, share: float, half: int) -> None:
+        """A bar from the zero line in the middle of 2 half + 1 cells, to the right for a share 0 to 1, to the left, and
+        grey, for one below 0."""
+        if share < 0:
+            size = max(round(-share * half), 1)
+            self.put(x + half - size, y, self.glyphs.blocks[-1] * size, self.look.bar_cut)
+        else:
+            self.put(x + half + 1, y, bar(share, half, self.glyphs), self.look.bar)
+        self.put(x + half, y, self.glyphs.tick, self.look.rule)
+
     def tile(self, x: int, y: int, share: float, *, size: int = 1, mark: str = "") -> None:
         """Cells without words, darker or brighter by a share 0 to 1; `mark` is put on the first of them."""
         tiles = self.look.tiles

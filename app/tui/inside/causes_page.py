@@ -234,11 +234,10 @@ class CausesPage(Page):
         sheet.right(0, f"Σ {made.sum:.2f}", look.chosen)
         rows = max(sheet.height - 3, 1)
         most = abs(parts[0].value) or 1.0
-        room = max(sheet.width - 12 - 9, 2)
+        half = max((sheet.width - 12 - 10) // 2, 2)
         for y, each in enumerate(parts[:rows], 1):
             sheet.put(0, y, each.name, look.text, size=12)
-            size = max(round(abs(each.value) / most * room), 1)
-            sheet.put(12, y, sheet.glyphs.blocks[-1] * size, look.bar if each.value > 0 else look.bar_cut)
+            sheet.signed(12, y, each.value / most, half)
             sheet.right(y, f"{each.value:+.3f}", look.text if each.value > 0 else look.faint)
         rest = parts[rows:]
         if rest:

@@ -377,14 +377,7 @@ class WhySheet(LineWidget, can_focus=True):
             picked = spot == self._picked and self.has_focus
             sheet.put(0, y, "▌" if picked else " ", look.chosen)
             sheet.put(1, y, part.name, ink, size=NAME - 1)
-            size = abs(part.nats) / largest
-            drawn = bar(size, half, sheet.glyphs)
-            if part.nats < 0:
-                whole = max(round(size * half), 1)
-                sheet.put(NAME + half - whole, y, sheet.glyphs.blocks[-1] * whole, look.bar_cut)
-            else:
-                sheet.put(NAME + half + 1, y, drawn, look.bar)
-            sheet.put(NAME + half, y, sheet.glyphs.tick, look.rule)
+            sheet.signed(NAME, y, part.nats / largest, half)
             sheet.right(y, _signed(in_bits(part.nats)), ink)
         section, row = self._picked
         head = parts[row].head if section == "parts" and row < len(parts) else None
