@@ -18,7 +18,7 @@ from likely.app.training_kind import look_at
 from likely.app.training_plan import describe_pretraining
 from likely.app.units import bits
 from likely.engine.options import read_toml
-from likely.engine.pretrain.config import PretrainConfig, configure
+from likely.engine.pretrain.config import NEEDS, PretrainConfig, configure
 
 if TYPE_CHECKING:
     from likely.engine.pretrain.pretraining import Pretraining
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command("pretrain", cls=RuledCommand)
 @training_options
-@table_options(PretrainConfig)
+@table_options(PretrainConfig, needs=NEEDS)
 def command(
     data: str | None, config: Path | None, resume: bool, dry_run: bool, screen: bool, as_json: bool, **values: Any
 ) -> None:  # fmt: skip

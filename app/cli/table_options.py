@@ -21,16 +21,18 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
 
 
 def table_options(
-    table: type, renamed: Mapping[str, str] = {}, *, ranged: bool = False
+    table: type, renamed: Mapping[str, str] = {}, needs: Mapping[str, tuple[Any, str]] = {}, *, ranged: bool = False
 ) -> Callable[[Command], Command]:
-    """A flag for each option of a table but `data`, with its default; a value that is not given stays None. `ranged`:
-    of a table that does not check itself, ranges are checked here."""
+    """A flag for each option of a table but `data`, with its default, and what it goes with where the table's `needs`
+    say that; a value that is not given stays None. `ranged`: of a table that does not check itself, ranges are checked
+    here."""
     hints = get_type_hints(table)
 
     def add(command: Command) -> Command:
         for f in reversed(fields(table)):
             if f.metadata and f.name != "data":
-                command = _option(f, hints[f.name], ranged=ranged)(command)
+                _, need = needs.get(f.name, (None, ""))
+                command = _option(f, hints[f.name], need.partition(":")[0], ranged=ranged)(command)
         for old, name in renamed.items():
             both = f"--{old}/--no-{old}" if hints[name] is bool else f"--{old}"
             command = click.option(both, old, type=hints[name], default=None, hidden=True)(command)
@@ -39,10 +41,10 @@ def table_options(
     return add
 
 
-def _option(f: "Field[Any]", kind: Any, *, ranged: bool) -> Callable[[Command], Command]:
+def _option(f: "Field[Any]", kind: Any, need: str, *, ranged: bool) -> Callable[[Command], Command]:
     meta, default = f.metadata, f.default
     shown = meta["usual"] or (", ".join(default) if isinstance(default, tuple) else default)
-    text = f"{meta['help'][0].upper()}{meta['help'][1:]}."
+    text = f"{meta['help'][0].upper()}{meta['help'][1:]}." + (f" Goes with {need}." if need else "")
     flag = meta["flag"] or f"--{f.name.replace('_', '-')}"
     settings: dict[str, Any] = {"type": kind, "metavar": meta["metavar"]}
     if kind is bool:

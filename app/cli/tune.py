@@ -18,7 +18,7 @@ from likely.app.cli.training import follow, leave, sign_of, training_options, wa
 from likely.app.interruption import stopped_by_signals
 from likely.app.training_plan import describe, outcome
 from likely.app.units import PER_TOKEN, json_line
-from likely.engine.adapters.config import RENAMED, Config, configure
+from likely.engine.adapters.config import NEEDS, RENAMED, Config, configure
 from likely.engine.options import read_toml
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, path_type=Path, dir_okay=False),
     help="Choose options by cross-validation over the [grid] of a TOML file, then train on all rows with them.",
 )
-@table_options(Config, RENAMED)
+@table_options(Config, RENAMED, NEEDS)
 def command(
     data: str | None, config: Path | None, resume: bool, search: Path | None, dry_run: bool, screen: bool,
     as_json: bool, **values: Any,
