@@ -103,7 +103,7 @@ class LoadedModel(Session):
         model, stack = transformer(self), self._stacked()
         layer = len(model.blocks) // 2 if layer is None else layer
         stack.check_name(name)
-        folder = steering.place(name)
+        folder = steering.folder_of(name)
         if folder.exists():
             raise ParameterError(f"a direction called {name} is kept already: /adapter {folder} puts it on the model")
         steering.save(folder, steering.direction(self.model, toward, away, layer, self.info.name))

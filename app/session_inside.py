@@ -83,7 +83,7 @@ class SessionInside:
             config.head_size,
             config.width,
             config.tied,
-            tuned_lens.place(self.session.info.weights).exists(),
+            tuned_lens.file_of(self.session.info.weights).exists(),
         )
 
     def lens(

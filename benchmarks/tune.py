@@ -152,7 +152,7 @@ def validation(folder: Path, out: Path) -> float:
     from likely.engine.tune import trainer
 
     model = model_of(folder)
-    adapter = adapters.place(model, adapters.read(out))
+    adapter = adapters.build(model, adapters.read(out))
     assert isinstance(adapter, lora.Adapter)
     lora.attach(adapter)
     return trainer.evaluate(model, adapter, samples(rows(24, 99)), Config()).estimate.mean

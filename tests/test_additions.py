@@ -382,7 +382,7 @@ assert {site.name for site in chosen} == {"hear.all", "hear.out", "say.up"}
 adapter = lora.create(chosen, rank=2, scale=2.0)
 adapter.set({n: mx.random.normal(p.shape) * 0.1 for n, p in adapter.parameters().items()})
 adapters.save(Path("adapter"), adapter, model, {"model": "model", "kind": "lora"})
-read = adapters.place(model, adapters.read(Path("adapter")))
+read = adapters.build(model, adapters.read(Path("adapter")))
 lora.attach(read)
 attached = model(x)
 assert difference(attached, want) > 1e-2

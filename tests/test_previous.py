@@ -94,7 +94,7 @@ def test_an_adapter(known: dict[str, Any]) -> None:
     stored = adapters.read(FOLDER / "adapter")
     assert (stored.kind, stored.model) == ("lora", "tiny")
     assert {name: float(a.sum()) for name, a in stored.arrays.items()} == pytest.approx(known["adapter"], rel=1e-6)
-    placed = adapters.place(tiny.model(), stored).parameters()
+    placed = adapters.build(tiny.model(), stored).parameters()
     assert sorted(float(a.sum()) for a in placed.values()) == pytest.approx(sorted(known["adapter"].values()), rel=1e-6)
 
 

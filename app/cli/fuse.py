@@ -82,7 +82,7 @@ def command(
     with Progress() as progress:
         if out is None:
             checkpoint = fusion.open_base(base, progress.show)
-            placed = adapters.place(checkpoint.model, stored, str(adapter))
+            placed = adapters.build(checkpoint.model, stored, str(adapter))
             if not isinstance(placed, Adapter):
                 raise ParameterError("whole weights are no adapter: give --out")
             if lora is not None:

@@ -171,7 +171,7 @@ def _tune_lens(session: "Session", file: Path) -> None:
     ids = session.tokenizer.encode(read_given(file, None, "fit a lens to"), bos=True)
     with Progress() as progress:
         found = tuned_lens.fit(transformer(session), ids, progress=lambda done, all_: progress.show("lens", done, all_))
-    tuned_lens.save(tuned_lens.place(session.info.weights), found)
+    tuned_lens.save(tuned_lens.file_of(session.info.weights), found)
     kl = " ".join(f"{bits(old):.2f}→{bits(new):.2f}" for old, new in zip(found.before, found.after, strict=True))
     click.echo(f"KL to the last layer on held-out text, bits a token, from the embedding up: {kl}", err=True)
     if found.worse:

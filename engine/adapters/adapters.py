@@ -117,7 +117,7 @@ def options(folder: Path) -> tuple[dict[str, Any], bool]:
     return values, ours
 
 
-def place(base: LanguageModel, stored: StoredAdapter, where: str = "the adapter") -> "Adapter | full.FullWeights":
+def build(base: LanguageModel, stored: StoredAdapter, where: str = "the adapter") -> "Adapter | full.FullWeights":
     """The adapter made for the model `base`, not attached yet; whole weights are put in place at once.
 
     ParameterError for a model that cannot be trained here; CheckpointError that names the first tensor with no place in
@@ -232,4 +232,4 @@ def _fits(where: str, name: str, array: mx.array, shape: tuple[int, ...]) -> Non
         )
 
 
-__all__ = ["CONFIG", "PEFT_WEIGHTS", "WEIGHTS", "StoredAdapter", "place", "read", "save"]
+__all__ = ["CONFIG", "PEFT_WEIGHTS", "WEIGHTS", "StoredAdapter", "build", "read", "save"]

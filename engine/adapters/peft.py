@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PREFIX = "base_model.model."
 MATRIX, TABLE = ("lora_A.weight", "lora_B.weight"), ("lora_embedding_A", "lora_embedding_B")
-LEAVES = {  # what PEFT calls a tensor of a module -> what `adapters.place` does
+LEAVES = {  # what PEFT calls a tensor of a module -> what `adapters.build` does
     **dict.fromkeys((MATRIX[0], TABLE[0]), "lora_a"),
     **dict.fromkeys((MATRIX[1], TABLE[1]), "lora_b"),
     "lora_B.bias": "shift",

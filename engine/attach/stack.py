@@ -117,7 +117,7 @@ class Stack:
         stored = adapters.read(folder)
         if stored.kind == "full":
             raise ParameterError(f"{folder} holds whole weights, not an adapter: load it as a model of its own")
-        adapter = adapters.place(self.session.model, stored, str(folder))
+        adapter = adapters.build(self.session.model, stored, str(folder))
         assert isinstance(adapter, lora.Adapter)
         factors, files = list(adapter.factors.values()), digest(folder)
         posterior = self._posterior(folder, adapter, files)

@@ -146,8 +146,8 @@ def save(folder: Path, added: Direction) -> None:
     write_whole(folder / CONFIG, [json.dumps(config) + "\n"])
 
 
-def place(name: str) -> Path:
-    """Where a direction of that name is kept; ParameterError for a name that is no folder's."""
+def folder_of(name: str) -> Path:
+    """The folder of a direction of that name; ParameterError for a name that is no folder's."""
     if not name or name.startswith(".") or not set(name) <= NAMED:
         raise ParameterError(f"a direction's name is of letters, digits, - _ and ., got {name!r}")
     return home() / "directions" / name

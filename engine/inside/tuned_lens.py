@@ -129,14 +129,14 @@ def _kl(model: Transformer, pieces: Sequence[tuple[int, ...]], lens: TunedLens) 
     return tuple(float(x) for x in total / count)
 
 
-def place(weights: str) -> Path:
-    """Where the lens of a model with such weights is kept."""
+def file_of(weights: str) -> Path:
+    """The file of the lens of a model with such weights."""
     return home() / "lenses" / f"{weights[:32]}.safetensors"
 
 
 def kept(info: ModelInfo) -> TunedLens:
     """The lens that is kept for a model; ParameterError where there is none."""
-    path = place(info.weights)
+    path = file_of(info.weights)
     if not path.exists():
         raise ParameterError(f"no tuned lens is kept for {info.name}: likely inside --tune-lens FILE fits one")
     return read(path)

@@ -80,7 +80,7 @@ def open_adapter(folder: Path, model: str = "", progress: Report = silent) -> Fi
         raise CheckpointError(f"{folder} does not say which model it is for: give --model")
     checkpoint = load(model or stored_adapter.model, progress)
     graph = sites.trainable(checkpoint.model)
-    adapter = adapters.place(graph, stored_adapter, str(folder))
+    adapter = adapters.build(graph, stored_adapter, str(folder))
     assert not isinstance(adapter, full.FullWeights)
     check_plain(adapter, graph)
     lora.attach(adapter)
@@ -195,7 +195,7 @@ def join(opened: FittedAdapter, others: Sequence[Path]) -> stored.FitFacts:
     own, scale = opened.adapter.parameters(), {p: f.scale for p, f in opened.adapter.factors.items()}
     members, digests = [own], {digest(opened.folder): opened.folder}
     for folder in others:
-        placed = adapters.place(opened.model, adapters.read(folder), str(folder))
+        placed = adapters.build(opened.model, adapters.read(folder), str(folder))
         if not isinstance(placed, lora.Adapter):
             raise ParameterError(f"{folder} holds whole weights, and members of an ensemble are adapters")
         theirs = placed.parameters()

@@ -96,7 +96,7 @@ def fuse_to(
         tokens = [mx.array([list(ids)]) for ids in texts]
         progress("the base", 0, 0)
         before = [_logprobs(model, t) for t in tokens]
-        trained = adapters.place(model, stored)
+        trained = adapters.build(model, stored)
         if isinstance(trained, lora.Adapter):
             lora.attach(trained)
         progress("the adapter", 0, 0)

@@ -167,7 +167,7 @@ def _begin_at(trained: lora.Adapter, model: Transformer, config: Config) -> None
     stored = adapters.read(expanded(config.warm_start))
     if stored.kind != config.kind:
         raise ParameterError(f"warm_start {config.warm_start} is of kind {stored.kind}, and {config.kind} is trained")
-    placed = adapters.place(model, stored, config.warm_start)
+    placed = adapters.build(model, stored, config.warm_start)
     there = placed.parameters()
     for name, array in trained.parameters().items():
         there_shape = list(there[name].shape) if name in there else "nothing"

@@ -17,7 +17,7 @@ def open_model(name: str, progress: Report = silent) -> Checkpoint:
     if not stored.model:
         raise CheckpointError(f'{folder / adapters.CONFIG} does not say which model it is for: add "model"')
     checkpoint = load(stored.model, progress)
-    adapter = adapters.place(checkpoint.model, stored, str(folder))
+    adapter = adapters.build(checkpoint.model, stored, str(folder))
     if isinstance(adapter, lora.Adapter):
         lora.attach(adapter)
     renew(checkpoint.model)

@@ -97,7 +97,7 @@ def test_the_next_token_of_a_run_is_the_adapted_models(plain: LoadedModel, tmp_p
 def test_a_direction_is_made_kept_and_put_on(plain: LoadedModel) -> None:
     base = says(plain)
     assert [each.name for each in plain.steer("kind", [[1, 2]], [[3, 4]], None)] == ["kind"]
-    assert steering.place("kind").exists() and np.abs(says(plain) - base).max() > 1e-3
+    assert steering.folder_of("kind").exists() and np.abs(says(plain) - base).max() > 1e-3
     plain.adapt("remove", "kind", 0.0)
     with pytest.raises(ParameterError, match="a direction called kind is kept already"):
         plain.steer("kind", [[1]], [[2]], None)

@@ -164,7 +164,9 @@ def test_a_tuned_lens_that_is_kept_is_used(
     look(question(Inside.opened))
     model = subject(jobs, folder).model
     ids = np.random.default_rng(0).integers(0, 200, 300).tolist()
-    tuned_lens.save(tuned_lens.place(jobs.engines[folder].info.weights), tuned_lens.fit(model, ids, rank=2, length=30))  # type: ignore[attr-defined]
+    tuned_lens.save(
+        tuned_lens.file_of(jobs.engines[folder].info.weights), tuned_lens.fit(model, ids, rank=2, length=30)
+    )  # type: ignore[attr-defined]
     (opened,) = look(question(Inside.opened))
     plain, tuned = (look(question(Inside.lens, kind, 0, len(IDS)))[0] for kind in (False, True))
     assert opened.tuned and not np.allclose(plain.kl, tuned.kl) and np.allclose(plain.kl[-1], tuned.kl[-1])
@@ -206,7 +208,7 @@ def test_uncertainty_of_what_follows_is_that_of_the_ensemble_on_the_model(
     logp = []
     for member in (one, two):
         placed = load(folder)
-        adapter = adapters.place(placed.model, adapters.read(member))
+        adapter = adapters.build(placed.model, adapters.read(member))
         assert isinstance(adapter, lora.Adapter)
         lora.attach(adapter)
         logp.append(np.asarray(arrays.logprobs(placed.model(mx.array([IDS]))[0, -1], mx), np.float64))

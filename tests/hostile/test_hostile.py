@@ -248,7 +248,7 @@ def put_on(case: Path) -> None:
     model = small()
     ids = mx.array([[1, 2, 3]])
     for name in ("mlx", "peft"):
-        placed = adapters.place(model, adapters.read(case / name))
+        placed = adapters.build(model, adapters.read(case / name))
         if isinstance(placed, lora.Adapter):
             lora.attach(placed)
             mx.eval(model(ids))

@@ -115,7 +115,7 @@ def test_what_mlx_lm_writes_is_read(family: str, kind: str, tmp_path: Path) -> N
     peer.load_weights(list(trained.items()), strict=False)
     peer.eval()
     m = made(family)
-    read = adapters.place(m, adapters.read(tmp_path))
+    read = adapters.build(m, adapters.read(tmp_path))
     assert isinstance(read, lora.Adapter)
     lora.attach(read)
     assert difference(m(X), peer(X)) <= 2e-5
@@ -315,11 +315,11 @@ def test_embedding_and_head_are_chosen_by_name_alone_and_what_does_not_fit_is_na
         (lambda: lora.create(chosen(small), rank=17, scale=1.0), ParameterError, r"rank must be 1 to 16 for .*k_proj"),
         (lambda: sites.choose(sites.sites(small), 16, ["*"], 3), ParameterError, "layers must be -1"),
         (lambda: sites.choose(sites.sites(small), -1, ["wq"], 3), ParameterError, "no module matches 'wq'; here:"),
-        (lambda: adapters.place(model(intermediate_size=64), adapters.read(tmp_path / "tiny")), CheckpointError,
+        (lambda: adapters.build(model(intermediate_size=64), adapters.read(tmp_path / "tiny")), CheckpointError,
          r"another model: model.layers.0.mlp.down_proj.lora_a is \[48, 3\] where"),
-        (lambda: adapters.place(model(num_hidden_layers=2), adapters.read(tmp_path / "tiny")), CheckpointError,
+        (lambda: adapters.build(model(num_hidden_layers=2), adapters.read(tmp_path / "tiny")), CheckpointError,
          r"another model: model.layers.2\S+ .* has no place here \(it was trained on"),
-        (lambda: adapters.place(ours(fewer, reference(fewer)), adapters.read(tmp_path / "moe")), CheckpointError,
+        (lambda: adapters.build(ours(fewer, reference(fewer)), adapters.read(tmp_path / "moe")), CheckpointError,
          r"switch_mlp\.down_proj\.lora_a is \[5, 3, 72\] where this one needs \[4, 3, 72\]"),
     ):  # fmt: skip
         with pytest.raises(error, match=line):

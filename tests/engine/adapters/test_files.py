@@ -9,7 +9,7 @@ import pytest
 
 import likely.models as models
 from likely.engine.adapters import adapters, full, lora, sites
-from likely.engine.adapters.adapters import StoredAdapter, place
+from likely.engine.adapters.adapters import StoredAdapter, build
 from likely.engine.adapters.config import configure
 from likely.engine.adapters.factors import Factors, fresh, largest, shapes
 from likely.engine.errors import CheckpointError, LikelyError, ParameterError
@@ -162,7 +162,7 @@ def test_factors_biases_and_whole_weights_are_placed() -> None:
     bias, shift = random(32), random(32) * 0.5
 
     def placed(site: ModelPart, leaves: dict[str, mx.array], **how: Any) -> Factors:
-        found = place(built, stored(site.path, leaves, **how))
+        found = build(built, stored(site.path, leaves, **how))
         assert isinstance(found, lora.Adapter) and list(found.factors) == [site.path]
         return found.factors[site.path]
 
@@ -179,11 +179,11 @@ def test_a_base_that_was_saved_is_this_one_or_refused() -> None:
     q, k = part_of(built, Q), part_of(built, "layers.0.self_attn.k_proj")
     pair, base = {"lora_a": random(32, 2), "lora_b": random(2, 32)}, q.numbers()
     at = float(mx.max(mx.abs(base))) * mx.zeros((32, 32)).at[3, 4].add(mx.array(1.0))
-    place(built, stored(q.path, {**pair, "base": base + 0.0099 * at}))
+    build(built, stored(q.path, {**pair, "base": base + 0.0099 * at}))
     with pytest.raises(CheckpointError, match=r"on another base: its .*q_proj is not the one of this model"):
-        place(built, stored(q.path, {**pair, "base": base - 0.0101 * at}))
+        build(built, stored(q.path, {**pair, "base": base - 0.0101 * at}))
     with pytest.raises(CheckpointError, match="holds no tensors"):
-        place(built, stored(k.path, {"base": k.numbers()}))
+        build(built, stored(k.path, {"base": k.numbers()}))
 
 
 AB = {"lora_a": (32, 2), "lora_b": (2, 32)}
@@ -213,7 +213,7 @@ def test_what_does_not_fit_is_named_with_both_shapes(
     built = model()
     path = part_of(built, end).path
     with pytest.raises(CheckpointError, match=line):
-        place(built, stored(path, {leaf: random(*shape) for leaf, shape in leaves.items()}, **how))
+        build(built, stored(path, {leaf: random(*shape) for leaf, shape in leaves.items()}, **how))
 
 
 # -- factors -----------------------------------------------------------------------------------------------------------

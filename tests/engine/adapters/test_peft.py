@@ -32,7 +32,7 @@ def base_of(case: str, tmp_path: Path) -> Checkpoint:
 
 
 def placed(checkpoint: Checkpoint, folder: Path) -> lora.Adapter:
-    found = adapters.place(checkpoint.model, adapters.read(folder))
+    found = adapters.build(checkpoint.model, adapters.read(folder))
     assert isinstance(found, lora.Adapter)
     return found
 

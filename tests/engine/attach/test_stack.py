@@ -73,7 +73,7 @@ def test_adapters_are_added_weighed_switched_and_taken_off_and_the_base_is_the_b
     # the same as one merged adapter with both changes
     expected = load(tmp_path / "model")
     for folder, weight in ((one, 1.0), (two, 0.5)):
-        placed = adapters.place(expected.model, adapters.read(folder))
+        placed = adapters.build(expected.model, adapters.read(folder))
         assert isinstance(placed, lora.Adapter)
         lora.attach(placed, weight=weight)
         lora.merge(expected.model, placed)

@@ -149,10 +149,10 @@ def test_a_direction_is_kept_by_its_name_and_read_by_its_format(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIKELY_HOME", str(tmp_path))
-    assert steering.place("kind-1_b.c") == tmp_path / "directions" / "kind-1_b.c"
+    assert steering.folder_of("kind-1_b.c") == tmp_path / "directions" / "kind-1_b.c"
     for name in ("", ".x", "a/b", "a b", "é"):
         with pytest.raises(ParameterError, match="a direction's name is of letters, digits"):
-            steering.place(name)
+            steering.folder_of(name)
     steering.save(tmp_path / "d", steering.Direction(3, mx.array([3.0, 4.0]), "m"))
     read = steering.read(tmp_path / "d")
     assert (read.layer, read.model, read.vector.tolist(), read.norm) == (3, "m", [3.0, 4.0], 5.0)

@@ -392,7 +392,7 @@ def test_patience_ends_a_run_and_the_best_is_kept(tmp_path: Path) -> None:
     best = min((e for e in events if isinstance(e, trainer.Validated)), key=lambda e: e.loss)
     settings = json.loads((tmp_path / "best" / adapters.CONFIG).read_text())
     assert settings["step"] == best.step == a.counters.best_step
-    a.trained.set(adapters.place(a.model, adapters.read(tmp_path / "best")).parameters())
+    a.trained.set(adapters.build(a.model, adapters.read(tmp_path / "best")).parameters())
     found = trainer.evaluate(a.model, a.trained, a.rows.valid, a.config).estimate.mean
     assert found == pytest.approx(best.loss, abs=1e-6)
 

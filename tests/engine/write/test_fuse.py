@@ -117,7 +117,7 @@ def test_what_is_said_of_a_file_is_true_of_the_file(form: fusion.Form, tmp_path:
     base, adapter = load(tmp_path / "base").model, moved(checkpoint, size=0.05)
     stored = detached(adapter)
     other = load(tmp_path / "base").model
-    lora.attach(adapters.place(other, stored))  # type: ignore[arg-type]
+    lora.attach(adapters.build(other, stored))  # type: ignore[arg-type]
     out = tmp_path / ("out.gguf" if form.gguf else "out")
     kept = fusion.fuse_to(out, checkpoint, stored, TEXTS, form, force=True)
     with pytest.raises(DataError, match="exists already" if form.gguf else "is not empty"):
