@@ -125,9 +125,9 @@ def logits(engine: Engine, prompt: Prompt) -> Iterator[Any]:
     """The whole raw distribution after a prompt: logits, float32 [V], read-only."""
     ids = yield from ids_of(engine, prompt)
     yield from worked(engine.read(ids))
-    found = engine.logits_after(ids)
-    found.flags.writeable = False
-    yield found
+    row = engine.logits_after(ids)
+    row.flags.writeable = False
+    yield row
 
 
 def tokens(engine: Engine, text: str) -> Iterator[Any]:
@@ -148,7 +148,9 @@ def steer(
 ) -> Iterator[Any]:
     """Make a direction from texts to others, at a layer (the middle one if None), keep it under a name in likely's
     folder, and put it on the model: all adapters that are there then, a tuple."""
-    to, off = yield from HELPER.do(lambda: [[each.ids(engine.tokenizer) for each in side] for side in (toward, away)])
+    to, off = yield from HELPER.do(
+        lambda: [[prompt.ids(engine.tokenizer) for prompt in side] for side in (toward, away)]
+    )
     yield engine.steer(name, to, off, layer)
 
 
@@ -202,15 +204,15 @@ def fill(
         pieces = engine.facts.vocabulary
         shown = tuple(
             replace(
-                each,
+                draw,
                 token=replace(
-                    each.token,
-                    piece=pieces[each.token.token],
-                    special=each.token.token in special,
+                    draw.token,
+                    piece=pieces[draw.token.token],
+                    special=draw.token.token in special,
                     elapsed_s=spent_s,
                 ),
             )
-            for each in step.unmasked
+            for draw in step.unmasked
         )
         yield r.Denoised(replace(step, unmasked=shown), spent_s)
     yield r.FillEnded(control.cancelled)

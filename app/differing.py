@@ -48,7 +48,7 @@ class DifferingItem:
     @property
     def bits(self) -> float | None:
         """log2 of how much likelier the right answer is under the second model; None where nobody asked."""
-        golds = [said.gold for said in self.said]
+        golds = [answer.gold for answer in self.said]
         if len(golds) < 2 or golds[0] is None or golds[1] is None:
             return None
         return (golds[1] - golds[0]) / math.log(2)
@@ -85,7 +85,7 @@ def detail(store: Evaluations, evaluations: Sequence[Evaluation], tallies: Seque
     rows: Iterator[tuple[Result, ...]] = (
         ((row,) for row in store.rows(first)) if len(evaluations) == 1 else store.common(first, evaluations[1])
     )
-    kept: list[tuple[float, tuple[Result, ...]]] = []
+    entries: list[tuple[float, tuple[Result, ...]]] = []
     common = won = lost = 0
     name = tallies[0].first
     for entry in rows:
@@ -98,23 +98,23 @@ def detail(store: Evaluations, evaluations: Sequence[Evaluation], tallies: Seque
             continue
         if len(entry) == 2 and values[0] == values[1]:
             continue
-        kept.append((_weight(entry, values), entry))
-    kept.sort(key=lambda pair: (-pair[0], pair[1][0].number))
-    shown = [entry for _, entry in kept[:LISTED]]
+        entries.append((_weight(entry, values), entry))
+    entries.sort(key=lambda pair: (-pair[0], pair[1][0].number))
+    shown = [entry for _, entry in entries[:LISTED]]
     task = again(first.place, str(first.asked.get("source")))
     bodies = _bodies(task, {entry[0].number for entry in shown})
     return TaskDetail(
         first.task,
-        tuple(each.model for each in evaluations),
+        tuple(evaluation.model for evaluation in evaluations),
         tuple(map(_confidence, tallies)),
         tuple(_item(entry, bodies.get(entry[0].number), name, task) for entry in shown),
-        len(kept),
+        len(entries),
         common,
         won,
         lost,
         bool(first.asked.get("protocol", {}).get("chat")),
         "" if task is not None else "the items' texts are not where they were when this was measured",
-        {each.model: base for each in evaluations if (base := _base(each.model))},
+        {evaluation.model: base for evaluation in evaluations if (base := _base(evaluation.model))},
     )
 
 
@@ -161,13 +161,13 @@ def _bodies(task: Task | None, wanted: set[int]) -> dict[int, Item]:
     """The items of these numbers, without the examples before them."""
     if task is None or not wanted:
         return {}
-    found = {}
+    bodies = {}
     for item in task.items():
         if isinstance(item, Item) and item.number in wanted:
-            found[item.number] = item
-            if len(found) == len(wanted):
+            bodies[item.number] = item
+            if len(bodies) == len(wanted):
                 break
-    return found
+    return bodies
 
 
 def _item(entry: Sequence[Result], item: Item | None, name: str, task: Task | None) -> DifferingItem:
@@ -193,8 +193,8 @@ def _item(entry: Sequence[Result], item: Item | None, name: str, task: Task | No
             prompt = text
     title = _title(prompt or answer, task) or f"item {number + 1}"
     before = prompt + (task.settings.delimiter if task is not None and isinstance(body, Choices) else "")
-    said = tuple(_said(row, body, name, before) for row in entry)
-    return DifferingItem(number, title, prompt, answer, said)
+    answers = tuple(_said(row, body, name, before) for row in entry)
+    return DifferingItem(number, title, prompt, answer, answers)
 
 
 def _title(prompt: str, task: Task | None) -> str:

@@ -27,7 +27,7 @@ Progress = Callable[[str, int, int], None]  # a stage, what is done, of how much
 class RunEvaluator(Protocol):
     """A source of outcomes; used by one thread only."""
 
-    def run(self, order: r.Evaluate, store: Evaluations, progress: Progress) -> Generator[Any]:
+    def run(self, request: r.Evaluate, store: Evaluations, progress: Progress) -> Generator[Any]:
         """An `Evaluation` before each task by each model, then its outcomes. Closing it keeps what came."""
         ...
 
@@ -84,8 +84,8 @@ class EvaluationJobs:
         if self._store is not None:
             self._store.close()
 
-    def _evaluate(self, order: r.Evaluate, tell: Tell) -> Iterator[Any]:
-        control = order.control
+    def _evaluate(self, request: r.Evaluate, tell: Tell) -> Iterator[Any]:
+        control = request.control
 
         def progress(stage: str, done: int = 0, total: int = 0) -> None:
             if control.cancelled:
@@ -96,7 +96,7 @@ class EvaluationJobs:
         live: Cell | None = None
         shown = began = monotonic()
         known = total = 0
-        with closing(self._make().run(order, self.store, progress)) as events:
+        with closing(self._make().run(request, self.store, progress)) as events:
             for event in events:
                 if isinstance(event, Evaluation):
                     live = event.cell
@@ -109,8 +109,8 @@ class EvaluationJobs:
                     yield event  # whoever asks something has a turn
                 if live is not None and monotonic() - shown >= BOARD_S:
                     shown, done = monotonic(), len(self.scores.tallies[live].numbers)
-                    left = left_s(total, done, known, shown - began)
-                    yield self._board(live, left)
+                    seconds = left_s(total, done, known, shown - began)
+                    yield self._board(live, seconds)
                 while control.paused:
                     yield None
                 if control.cancelled:

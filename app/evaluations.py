@@ -132,8 +132,8 @@ class Evaluations:
                  json.dumps(list(evaluation.command)), now, now, now, evaluation.model),
             )  # fmt: skip
             if evaluation.place:
-                said = json.dumps(dict(evaluation.place))
-                db.execute("INSERT OR REPLACE INTO place VALUES (?, ?)", (evaluation.id, said))
+                place = json.dumps(dict(evaluation.place))
+                db.execute("INSERT OR REPLACE INTO place VALUES (?, ?)", (evaluation.id, place))
 
         self._write(write)
         rows = self._read("SELECT number FROM result WHERE evaluation = ?", (evaluation.id,))
@@ -159,12 +159,12 @@ class Evaluations:
     def rows(self, evaluation: Evaluation) -> Iterator[Result]:
         """Its results by number, as they are read."""
         with self._checking():
-            found = self._read(
+            read = self._read(
                 "SELECT number, cluster, measures, detail FROM result WHERE evaluation = ? AND number < ? "
                 "ORDER BY number",
                 (evaluation.id, _below(evaluation)),
             )
-            for number, cluster, measures, detail in found:
+            for number, cluster, measures, detail in read:
                 check({"number": number, "cluster": cluster}, {"number": int, "cluster": (str, None)})
                 values = parse(measures, dict)
                 if not all(type(value) in (int, float) for value in values.values()):
@@ -185,13 +185,13 @@ class Evaluations:
 
     def problems(self, evaluation: Evaluation) -> list[Problem]:
         with self._checking():
-            found = self._read(
+            read = self._read(
                 "SELECT number, kind, words, scored FROM problem WHERE evaluation = ? AND number < ? ORDER BY number",
                 (evaluation.id, _below(evaluation)),
             )
             return [
                 Problem(check(number, int), check(kind, str), check(words, str), bool(scored))
-                for number, kind, words, scored in found
+                for number, kind, words, scored in read
             ]
 
     def tally(self, evaluation: Evaluation) -> Tally:
@@ -204,34 +204,34 @@ class Evaluations:
     def all(self, tasks: Sequence[str] = ()) -> list[Evaluation]:
         """Every evaluation that has come to a row, of these tasks alone if any are named, the latest first."""
         with self._checking():
-            found = self._read(
+            read = self._read(
                 "SELECT task, model, asked, command, said FROM evaluation LEFT JOIN place ON place.evaluation = id "
                 "WHERE EXISTS (SELECT 1 FROM result WHERE result.evaluation = id) "
                 "OR EXISTS (SELECT 1 FROM problem WHERE problem.evaluation = id) "
                 "ORDER BY updated DESC"
             )
-            made = [
+            evaluations = [
                 Evaluation(
                     check(task, str),
                     check(model, str),
-                    parse(asked, ASKED),
+                    parse(protocol, ASKED),
                     parse(command, [str]),
                     parse(place or "{}", dict),
                 )
-                for task, model, asked, command, place in found
+                for task, model, protocol, command, place in read
             ]
-        return [each for each in made if not tasks or each.task in tasks]
+        return [evaluation for evaluation in evaluations if not tasks or evaluation.task in tasks]
 
     def latest(self, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> list[Evaluation]:
         """The latest of each task and model, as far as they can be set side by side: of the same items, asked alike."""
-        found: dict[tuple[str, str], Evaluation] = {}
+        newest: dict[tuple[str, str], Evaluation] = {}
         alike: dict[str, tuple[object, ...]] = {}
-        for each in self.all(tasks):
-            if models and each.model not in models:
+        for evaluation in self.all(tasks):
+            if models and evaluation.model not in models:
                 continue
-            if alike.setdefault(each.task, _items(each)) == _items(each):
-                found.setdefault((each.task, each.model), each)
-        return list(found.values())
+            if alike.setdefault(evaluation.task, _items(evaluation)) == _items(evaluation):
+                newest.setdefault((evaluation.task, evaluation.model), evaluation)
+        return list(newest.values())
 
 
 def _opened(place: str) -> sqlite3.Connection:
@@ -256,11 +256,11 @@ def _in_memory(path: Path, before: sqlite3.Connection | None = None) -> sqlite3.
     with suppress(sqlite3.Error, OSError, DataError):
         place = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"  # which needs no file beside it
         with closing(before or sqlite3.connect(place, uri=True)) as source:
-            found = sqlite3.connect(":memory:", isolation_level=None)
-            source.backup(found)
-        said = [found.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "quick_check(1)")]
-        if said == [VERSION, "ok"]:
-            return found
+            copy = sqlite3.connect(":memory:", isolation_level=None)
+            source.backup(copy)
+        state = [copy.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "quick_check(1)")]
+        if state == [VERSION, "ok"]:
+            return copy
     return _opened(":memory:")
 
 
@@ -276,7 +276,7 @@ def _below(evaluation: Evaluation) -> int:
 
 def asked_of(protocol: Any, **identity: Any) -> dict[str, Any]:
     """The protocol that a score depends on, for `Evaluation.asked`."""
-    said = asdict(protocol)
-    if not said.get("draws"):  # of diffusion models alone: what was measured before there were any is known still
-        said.pop("draws", None)
-    return {"protocol": said, **identity}
+    fields = asdict(protocol)
+    if not fields.get("draws"):  # of diffusion models alone: what was measured before there were any is known still
+        fields.pop("draws", None)
+    return {"protocol": fields, **identity}

@@ -56,12 +56,14 @@ class Evaluator:
             if self.protocol.draws and not some and i == len(models):
                 raise ParameterError("--draws is of diffusion models, and none of these is one: leave it out")
             name = model or session.info.name
-            for each in sources:
-                yield from self._one(session, name, identity, each)
+            for source in sources:
+                yield from self._one(session, name, identity, source)
             del session
 
-    def _one(self, session: Session, name: str, identity: str, each: TaskSource) -> Iterator[Evaluation | Outcome]:
-        source, protocol = each.source, self.protocol.of_model(session)
+    def _one(
+        self, session: Session, name: str, identity: str, task_source: TaskSource
+    ) -> Iterator[Evaluation | Outcome]:
+        source, protocol = task_source.source, self.protocol.of_model(session)
         text = source.read() if isinstance(source, TextFile) else None
         if text is not None:
             seed = protocol.seed if protocol.paths or protocol.draws else 0
@@ -73,11 +75,13 @@ class Evaluator:
             protocol = replace(protocol, strategy=str(strategy))
         form = source.form.NAME if isinstance(source, Task) else "text"
         token = protocol.token(session.tokenizer)
-        asked = asked_of(protocol, form=form, source=source.identity, weights=identity, prefix_token=token,
+        settings = asked_of(protocol, form=form, source=source.identity, weights=identity, prefix_token=token,
                          likely=version("likely"))  # fmt: skip
         aside = source.aside if isinstance(source, Task) else 0
         below = None if self.limit is None else self.limit + aside
-        begun = Evaluation(source.name, name, asked, self.command, each.place, _said(asked, source), below)
+        begun = Evaluation(
+            source.name, name, settings, self.command, task_source.place, _shown_protocol(settings, source), below
+        )
 
         def ask(done: Container[int]) -> Iterator[Outcome]:
             if text is not None:
@@ -125,31 +129,31 @@ class Evaluator:
         return count if self.limit is None else min(count, self.limit)
 
 
-def _said(asked: Mapping[str, Any], source: Task | TextFile) -> dict[str, Any]:
+def _shown_protocol(settings: Mapping[str, Any], source: Task | TextFile) -> dict[str, Any]:
     """The protocol as far as the items of a form depend on it."""
     drawn = ("strategy", "samples", "temperature", "seed")
     read = ("window", "stride", "paths")
-    form, protocol = asked["form"], asked["protocol"]
+    form, protocol = settings["form"], settings["protocol"]
     names = {"questions": drawn, "text": read, "documents": read}.get(form, ())
-    said = {"form": form, **{name: protocol[name] for name in ("chat", *names)}}
+    shown = {"form": form, **{name: protocol[name] for name in ("chat", *names)}}
     if form == Question.NAME and parse(protocol["strategy"]).SEARCHES:
-        said["answers"] = "the best text that the search finds, one a question"
+        shown["answers"] = "the best text that the search finds, one a question"
     if protocol.get("draws"):
-        said |= {"likelihoods": "bounds", "draws": protocol["draws"], "seed": protocol["seed"]}
-    said |= {"prefix_token": asked["prefix_token"], "likely": asked["likely"]}
+        shown |= {"likelihoods": "bounds", "draws": protocol["draws"], "seed": protocol["seed"]}
+    shown |= {"prefix_token": settings["prefix_token"], "likely": settings["likely"]}
     if isinstance(source, Task):
         own = {"shots": source.settings.shots, "cluster": source.settings.cluster}
-        said |= {name: value for name, value in own.items() if value}
+        shown |= {name: value for name, value in own.items() if value}
         if source.entropy is not None:
-            said["entropy"] = source.entropy  # nats a symbol, which no model can be below but by luck
-        said |= {"about": source.about} if source.about else {}
+            shown["entropy"] = source.entropy  # nats a symbol, which no model can be below but by luck
+        shown |= {"about": source.about} if source.about else {}
         if form == JudgedPair.NAME:
-            said["judge"] = source.settings.judge or JUDGE
+            shown["judge"] = source.settings.judge or JUDGE
         if form == RestatedText.NAME:
-            said["embedding"] = "mean-pooled last hidden states of this model"
+            shown["embedding"] = "mean-pooled last hidden states of this model"
     else:
-        said["items"] = "windows"
-    return said
+        shown["items"] = "windows"
+    return shown
 
 
 def weights(session: Session) -> str:

@@ -49,22 +49,22 @@ class Words:
         return [self.name(token) for token in self.ids[self.first :]]
 
 
-def object_of(ids: Sequence[int], first: int, found: Mapping[str, Any]) -> str:
+def object_of(ids: Sequence[int], first: int, results: Mapping[str, Any]) -> str:
     """One JSON object: the ids, the first position that is looked at where it is not 0, and what was found by look."""
     begins = {"first": first} if first else {}
-    named = {KEYS.get(look, look): value for look, value in found.items() if look != "target"}
-    named |= found.get("target", {})  # its parts have names of their own
-    units = ({"heads": NATS} if "heads" in found else {}) | ({"left_out": NATS} if "importance" in found else {})
-    units |= dict.fromkeys(("surprisal", "wrote", "sum", "left_out"), "bits") if "target" in found else {}
+    named = {KEYS.get(look, look): value for look, value in results.items() if look != "target"}
+    named |= results.get("target", {})  # its parts have names of their own
+    units = ({"heads": NATS} if "heads" in results else {}) | ({"left_out": NATS} if "importance" in results else {})
+    units |= dict.fromkeys(("surprisal", "wrote", "sum", "left_out"), "bits") if "target" in results else {}
     return json_line({"ids": list(ids), **begins, **named}, **units)
 
 
-def written(suffix: str, vocabulary: Vocabulary, ids: Sequence[int], first: int, look: str, found: Any) -> str:
+def written(suffix: str, vocabulary: Vocabulary, ids: Sequence[int], first: int, look: str, result: Any) -> str:
     """A file of one look, as its suffix says. DataError for a suffix that is none, and for a picture of no grid."""
-    table = FORMS[look](found, Words(vocabulary, ids, first))
+    table = FORMS[look](result, Words(vocabulary, ids, first))
     match suffix.lower():
         case ".json":
-            return object_of(ids, first, {look: found}) + "\n"
+            return object_of(ids, first, {look: result}) + "\n"
         case ".csv":
             return csv_text(table)
         case ".svg" if isinstance(table, Grid):
@@ -74,23 +74,23 @@ def written(suffix: str, vocabulary: Vocabulary, ids: Sequence[int], first: int,
     raise DataError(f"a file is written as .json, .csv or .svg, got {suffix or 'a name without an ending'}")
 
 
-def lens(found: Lens, words: Words) -> Grid:
-    layers = len(found.top)
+def lens(result: Lens, words: Words) -> Grid:
+    layers = len(result.top)
     names = ["embedding", *(f"layer {i}" for i in range(layers - 1))]
-    decided = " ".join(f"{name}:{layer}" for name, layer in zip(words.positions(), found.decided, strict=True))
+    decided = " ".join(f"{name}:{layer}" for name, layer in zip(words.positions(), result.decided, strict=True))
     return Grid(
         "What the model would say next after each layer, tinted by probability",
         words.positions(),
         names,
-        found.p.tolist(),
-        [[words.name(token) for token in row] for row in found.top.tolist()],
+        result.p.tolist(),
+        [[words.name(token) for token in row] for row in result.top.tolist()],
         note=f"decided after so many layers, and kept: {decided}",
     )
 
 
-def heads(found: np.ndarray, words: Words) -> Grid:
+def heads(result: np.ndarray, words: Words) -> Grid:
     """The mean of each head's entropies: narrow heads are dark."""
-    means = [[sum(head) / len(head) for head in layer] for layer in found.tolist()]
+    means = [[sum(head) / len(head) for head in layer] for layer in result.tolist()]
     widest = math.log(len(words.ids)) or 1
     return Grid(
         "How widely each head reads: mean entropy in bits, narrow ones tinted",
@@ -102,21 +102,21 @@ def heads(found: np.ndarray, words: Words) -> Grid:
     )
 
 
-def _of_heads(found: np.ndarray, name: str) -> list[tuple[str, float]]:
+def _of_heads(result: np.ndarray, name: str) -> list[tuple[str, float]]:
     """The numbers [layers, H] of heads, by their names."""
-    return [(f"{name} {i}.{j}", x) for i, layer in enumerate(found.tolist()) for j, x in enumerate(layer)]
+    return [(f"{name} {i}.{j}", x) for i, layer in enumerate(result.tolist()) for j, x in enumerate(layer)]
 
 
-def scores(found: HeadScores, words: Words) -> Values:
+def scores(result: HeadScores, words: Words) -> Values:
     """The heads that are most of each kind."""
     rows: list[tuple[str, float]] = []
-    for kind in found.KINDS:
-        rows += sorted(_of_heads(found[kind], kind), key=lambda row: -row[1])[:3]
+    for kind in result.KINDS:
+        rows += sorted(_of_heads(result[kind], kind), key=lambda row: -row[1])[:3]
     return Values("Heads by what they do with random tokens that come twice: mean attention, 0 to 1", rows)
 
 
-def attention(found: np.ndarray, words: Words) -> Grid:
-    names, weights = [words.name(token) for token in words.ids], found.tolist()
+def attention(result: np.ndarray, words: Words) -> Grid:
+    names, weights = [words.name(token) for token in words.ids], result.tolist()
     return Grid(
         "What the head reads: a row a token, each sums to 1. Looking is not yet causing",
         names,
@@ -127,114 +127,115 @@ def attention(found: np.ndarray, words: Words) -> Grid:
     )
 
 
-def attribution(found: Attribution, words: Words) -> Values:
-    rows = _of_heads(found.heads, "head") + [(f"mlp {i}", x) for i, x in enumerate(found.mlp.tolist())]
-    rows += [("embedding", found.embedding), ("bias", found.bias)]
+def attribution(result: Attribution, words: Words) -> Values:
+    rows = _of_heads(result.heads, "head") + [(f"mlp {i}", x) for i, x in enumerate(result.mlp.tolist())]
+    rows += [("embedding", result.embedding), ("bias", result.bias)]
     rows.sort(key=lambda row: -abs(row[1]))
-    over = "" if found.against is None else f" over {words.name(found.against)} ({found.against})"
+    over = "" if result.against is None else f" over {words.name(result.against)} ({result.against})"
     return Values(
-        f"What each part wrote of the logit of {words.name(found.token)} ({found.token}){over}",
+        f"What each part wrote of the logit of {words.name(result.token)} ({result.token}){over}",
         rows,
-        f"sum {found.sum:.4f} · logit {found.logit:.4f}"
+        f"sum {result.sum:.4f} · logit {result.logit:.4f}"
         + ("" if over else " · a logit has a free constant: --against ID compares two tokens"),
     )
 
 
-def ablation(found: Ablation, words: Words) -> Values:
-    rows = [("logit", found.logit), ("without the head", found.logit + found.effect), ("effect", found.effect)]
-    return Values(f"The logit of {words.name(found.token)} ({found.token}) after the text", rows)
+def ablation(result: Ablation, words: Words) -> Values:
+    rows = [("logit", result.logit), ("without the head", result.logit + result.effect), ("effect", result.effect)]
+    return Values(f"The logit of {words.name(result.token)} ({result.token}) after the text", rows)
 
 
-def patching(found: Patching, words: Words) -> Grid:
-    r, effects, heads = found.correlation, found.effects.tolist(), found.part == "heads"
+def patching(result: Patching, words: Words) -> Grid:
+    r, effects, heads = result.correlation, result.effects.tolist(), result.part == "heads"
     return Grid(
-        f"Share of {words.name(found.answer)} over {words.name(found.foil)} that a patch of the clean text's "
-        f"{found.part} brings back, at each layer and {'head' if heads else 'token'}",
+        f"Share of {words.name(result.answer)} over {words.name(result.foil)} that a patch of the clean text's "
+        f"{result.part} brings back, at each layer and {'head' if heads else 'token'}",
         [f"head {i}" for i in range(len(effects[0]))] if heads else words.positions(),
         [f"layer {i}" for i in range(len(effects))],
         effects,
         [[f"{share:.2f}" for share in row] for row in effects],
         cell=8,
-        note=f"difference of logits {found.clean:.3f} clean, {found.corrupted:.3f} corrupted"
+        note=f"difference of logits {result.clean:.3f} clean, {result.corrupted:.3f} corrupted"
         + ("" if r is None else f" · the gradient's estimate of this table correlates with it by {r:.2f}"),
     )
 
 
-def importance(found: Importance, words: Words) -> Values:
+def importance(result: Importance, words: Words) -> Values:
     rows = [
         (f"{i} {words.name(token)}", bits(x))
-        for i, (token, x) in enumerate(zip(words.ids, found.left_out.tolist(), strict=True))
+        for i, (token, x) in enumerate(zip(words.ids, result.left_out.tolist(), strict=True))
     ]
     rows.sort(key=lambda row: -abs(row[1]))
-    r = found.agreement
+    r = result.agreement
     return Values(
-        f"What {words.name(found.token)} owes to each token: bits by which it is more surprising without it",
+        f"What {words.name(result.token)} owes to each token: bits by which it is more surprising without it",
         rows,
-        f"surprisal {bits(-found.logprob):.4f} bits"
+        f"surprisal {bits(-result.logprob):.4f} bits"
         + ("" if r is None else f" · gradient x input ranks the tokens alike by {r:.2f} (Spearman)"),
         "bits",
     )
 
 
-def spellings(found: Tokenisation, words: Words) -> Values:
+def spellings(result: Tokenisation, words: Words) -> Values:
     rows = [
         ("|".join(map(words.name, way.ids)) + (" (own)" if way.own else ""), bits(-way.logprob))
-        for way in found.spellings
+        for way in result.spellings
     ]
-    own, logprob = found.own.logprob, found.logprob
+    own, logprob = result.own.logprob, result.logprob
     return Values(
         "The same text in other tokens: surprisal of each way, bits",
         rows,
-        f"all {'' if found.complete else 'that were scored '}together {bits(-logprob):.4f} bits, the "
+        f"all {'' if result.complete else 'that were scored '}together {bits(-logprob):.4f} bits, the "
         f"tokenizer's own {bits(-own):.4f}: it has {math.exp(own - logprob):.2%} of that",
         "bits",
     )
 
 
-def steering(found: Mapping[str, Any], words: Words) -> Values:
-    rows = [(f"weight {weight:g}", bits(kl)) for weight, kl in zip(found["weights"], found["kl"], strict=True)]
+def steering(result: Mapping[str, Any], words: Words) -> Values:
+    rows = [(f"weight {weight:g}", bits(kl)) for weight, kl in zip(result["weights"], result["kl"], strict=True)]
     return Values(
-        f"How far the direction after layer {found['layer']} (length {found['norm']:.2f}) moves what comes next in the "
-        "text: mean KL to the unsteered model, bits a token",
+        f"How far the direction after layer {result['layer']} (length {result['norm']:.2f}) moves what comes next in "
+        "the text: mean KL to the unsteered model, bits a token",
         rows,
         unit="bits a token",
     )
 
 
-def _near(found: Sequence[Neighbour], words: Words) -> list[tuple[str, float]]:
-    return [(f"{words.name(near.id)} ({near.id})", near.cosine) for near in found]
+def _near(result: Sequence[Neighbour], words: Words) -> list[tuple[str, float]]:
+    return [(f"{words.name(near.id)} ({near.id})", near.cosine) for near in result]
 
 
-def neighbours(found: Sequence[Neighbour], words: Words) -> Values:
-    return Values("Nearest tokens by the cosine of their embeddings", _near(found, words))
+def neighbours(result: Sequence[Neighbour], words: Words) -> Values:
+    return Values("Nearest tokens by the cosine of their embeddings", _near(result, words))
 
 
-def rollout(found: np.ndarray, words: Words) -> Grid:
-    grid = attention(found, words)
+def rollout(result: np.ndarray, words: Words) -> Grid:
+    grid = attention(result, words)
     return replace(grid, title="What each token reads through all layers, mean heads: the product of (A + I) / 2")
 
 
-def summed(found: WordSum, words: Words) -> Values:
-    kept = ", ".join(f"{words.name(near.id)} {near.cosine:.3f}" for near in found.kept[:3])
-    right = found.accuracy
+def summed(result: WordSum, words: Words) -> Values:
+    nearest = ", ".join(f"{words.name(near.id)} {near.cosine:.3f}" for near in result.kept[:3])
+    right = result.accuracy
     return Values(
         "Nearest tokens to the sum, its own words left out",
-        _near(found.left_out, words),
-        f"with them: {kept}" + ("" if right is None else f" · of the built-in sums {right:.0%} come out (--relations)"),
+        _near(result.left_out, words),
+        f"with them: {nearest}"
+        + ("" if right is None else f" · of the built-in sums {right:.0%} come out (--relations)"),
     )
 
 
-def relations(found: Sequence[Accuracy], words: Words) -> Values:
+def relations(result: Sequence[Accuracy], words: Words) -> Values:
     return Values(
         "How often b - a + c gives the word that is right, the inputs left out",
-        [(row.name, row.left_out) for row in found],
-        "95 %, by pair: " + ", ".join(f"{low:.0%} to {high:.0%}" for low, high in (row.interval for row in found))
-        + " · with the inputs: " + ", ".join(f"{row.kept:.0%}" for row in found),
+        [(row.name, row.left_out) for row in result],
+        "95 %, by pair: " + ", ".join(f"{low:.0%} to {high:.0%}" for low, high in (row.interval for row in result))
+        + " · with the inputs: " + ", ".join(f"{row.kept:.0%}" for row in result),
     )  # fmt: skip
 
 
-def merges(found: Sequence[Sequence[bytes]], words: Words) -> Values:
-    steps = [[piece.decode(errors="replace").replace(" ", "·") for piece in step] for step in found]
+def merges(result: Sequence[Sequence[bytes]], words: Words) -> Values:
+    steps = [[piece.decode(errors="replace").replace(" ", "·") for piece in step] for step in result]
     return Values(
         "The pieces of the word before the first merge and after each, and how many they are",
         [("|".join(step), float(len(step))) for step in steps],
@@ -244,17 +245,17 @@ def merges(found: Sequence[Sequence[bytes]], words: Words) -> Values:
 WROTE = 11  # parts of the model that have a row
 
 
-def why(found: Any, words: Words) -> Values:
+def why(result: Any, words: Words) -> Values:
     """Which parts wrote the difference of two words; how their ranks rose, and what they owe to earlier words."""
-    target, foil = (words.name(found[which]) for which in ("target", "foil"))
-    parts = sorted(found["wrote"], key=lambda row: -abs(row[1]))
+    target, foil = (words.name(result[which]) for which in ("target", "foil"))
+    parts = sorted(result["wrote"], key=lambda row: -abs(row[1]))
     rest = sum(nats for _, nats in parts[WROTE:])
     rows = [*parts[:WROTE], *([(f"+ {len(parts) - WROTE} smaller", rest)] if parts[WROTE:] else [])]
-    lines = [f"sum {found['sum']:+.2f} bits: {found['surprisal'][0]:.1f} bits against {found['surprisal'][1]:.1f}"]
+    lines = [f"sum {result['sum']:+.2f} bits: {result['surprisal'][0]:.1f} bits against {result['surprisal'][1]:.1f}"]
     for which, name in enumerate((target, foil)):
-        ranks = [pair[which] for pair in found["rank"]]
+        ranks = [pair[which] for pair in result["rank"]]
         lines.append(f"rank of {name} by layer: {' '.join(f'{rank:,}' for rank in ranks)}")
-    lost = sorted(found["left_out"], key=lambda left: -left[1])[:6]
+    lost = sorted(result["left_out"], key=lambda row: -row[1])[:6]
     needs = "  ".join(f"{words.name(words.ids[at])} {nats:.1f}" for at, nats in lost)
     lines.append(f"bits of {target} lost without an earlier word: {needs or 'there is none'}")
     return Values(f"which parts wrote the logit of {target} over {foil}, bits", rows, "\n".join(lines), "bits")

@@ -19,21 +19,21 @@ from likely.engine.sources.fetch.progress import Report
 class LocalEvaluator:
     """The models of this machine, over the weights that are in memory already where one is loaded to be talked to."""
 
-    def run(self, order: Evaluate, store: Evaluations, progress: Report) -> Generator[Evaluation | Outcome]:
-        asked = sources(order.tasks)
-        models = order.models or (_default(),)
-        command = ("likely", "eval", *order.tasks, *(word for name in models for word in ("-M", name)))
-        limit = ("--limit", str(order.limit)) if order.limit is not None else ()
+    def run(self, request: Evaluate, store: Evaluations, progress: Report) -> Generator[Evaluation | Outcome]:
+        tasks = sources(request.tasks)
+        models = request.models or (_default(),)
+        command = ("likely", "eval", *request.tasks, *(word for name in models for word in ("-M", name)))
+        limit = ("--limit", str(request.limit)) if request.limit is not None else ()
         evaluator = Evaluator(
-            store, lambda name: _open(name, progress), Protocol(), order.limit, command=(*command, *limit)
+            store, lambda name: _open(name, progress), Protocol(), request.limit, command=(*command, *limit)
         )
         with kept_awake():
-            yield from evaluator.run(asked, models)
+            yield from evaluator.run(tasks, models)
 
 
 def _default() -> str:
-    found = store.default()
-    return found.name if found is not None else ""
+    model = store.default()
+    return model.name if model is not None else ""
 
 
 def _open(name: str, progress: Report) -> tuple[Session, str]:

@@ -68,9 +68,9 @@ def summary(steps: Sequence[TokenStep], done: Done) -> str:
     stats = done.stats
     period = endless([step.token for step in steps])
     looped = f" · repeats its last {period} token{'s' if period > 1 else ''} without end" if period else ""
-    found = perplexity(s.logprob for s in steps)
+    value = perplexity(s.logprob for s in steps)
     known = sum(step.logprob is not None for step in steps)
-    scored = "" if found is None else f" · perplexity {found:.2f} ({predicted(known, len(steps))})"
+    scored = "" if value is None else f" · perplexity {value:.2f} ({predicted(known, len(steps))})"
     return (
         f"{stats.prompt_tokens} prompt tokens ({stats.reused_tokens} reused) in {stats.prefill_s:.2f} s · "
         f"{stats.tokens} tokens at {stats.tokens_per_s:.1f}/s{scored} · {done.reason}{looped}"
@@ -110,17 +110,17 @@ def converse(
             if not prompt.turns:
                 sys.stderr.write("there is no answer to draw again yet\n")
                 continue
-            asked = replace(prompt, turns=prompt.turns[:-1])
+            question = replace(prompt, turns=prompt.turns[:-1])
             seed += 1
         elif text.startswith("/"):
             sys.stderr.write(f"unknown command {heat.visible(text.split()[0])}: {HELP}\n")
             continue
         elif text:
-            asked = replace(prompt, turns=(*prompt.turns, ("user", text)))
+            question = replace(prompt, turns=(*prompt.turns, ("user", text)))
         else:
             continue
         try:
-            ids = asked.ids(session.tokenizer)
+            ids = question.ids(session.tokenizer)
             control = RunControl(recipe)
             events: Iterator[Event]
             if getattr(session.model.config, "diffusion", None) is None:
@@ -133,7 +133,7 @@ def converse(
             sys.stderr.write(f"likely: {heat.one_line(str(error))}\n")
             continue
         answer = "".join(s.text for s in steps) + done.text
-        prompt = replace(asked, turns=(*asked.turns, ("assistant", answer)))
+        prompt = replace(question, turns=(*question.turns, ("assistant", answer)))
         sys.stdout.write("\n")
         sys.stdout.flush()
         if terminal:
@@ -146,8 +146,8 @@ def _line(session: Session, terminal: bool) -> str | None:
     """The next line, None at the end; of several ranks, rank 0's on each."""
     if session.ranks is None:
         return _read_line(terminal)
-    said: str | None = session.ranks.broadcast(_read_line(terminal) if session.ranks.leads else None)
-    return said
+    line: str | None = session.ranks.broadcast(_read_line(terminal) if session.ranks.leads else None)
+    return line
 
 
 def _read_line(terminal: bool) -> str | None:

@@ -51,7 +51,7 @@ def page(store: Evaluations, measured: Sequence[Evaluation]) -> str:
         ours = [e for e in measured if e.task == task]
         parts.append(f"<h2>{escape(task)}</h2>")
         parts.append(_figures({e.model: tallies[task, e.model] for e in ours}))
-        parts += [_sentence(each) for each in compared if each.task == task]
+        parts += [_sentence(comparison) for comparison in compared if comparison.task == task]
         parts += [_reliability(e.model, tallies[task, e.model]) for e in ours]
         parts.append(_differing(store, ours))
         for evaluation in ours:
@@ -61,9 +61,9 @@ def page(store: Evaluations, measured: Sequence[Evaluation]) -> str:
     for command in dict.fromkeys(shlex.join(["likely", *e.command[1:]]) for e in measured if e.command):
         parts.append(f"<pre>{escape(command)}</pre>")
     for evaluation in measured:
-        said = json.dumps(dict(evaluation.asked), indent=1, ensure_ascii=False)
+        settings = json.dumps(dict(evaluation.asked), indent=1, ensure_ascii=False)
         title = f"{escape(evaluation.task)}, {escape(evaluation.model)}"
-        parts.append(f"<details><summary>{title}</summary><pre>{escape(said)}</pre></details>")
+        parts.append(f"<details><summary>{title}</summary><pre>{escape(settings)}</pre></details>")
     body = "\n".join(part for part in parts if part)
     return document("likely eval", body)
 
@@ -76,57 +76,56 @@ def document(title: str, body: str) -> str:
 
 def _figures(tallies: dict[str, Tally]) -> str:
     figures = {model: tally.figures() for model, tally in tallies.items()}
-    names = list(dict.fromkeys(name for found in figures.values() for name in found))
+    names = list(dict.fromkeys(name for estimates in figures.values() for name in estimates))
     rows = ["<tr><th>measure<th>model<th>value<th>95 %<th>items<th></tr>"]
     for name in names:
-        shown = {model: found[name] for model, found in figures.items() if name in found}
+        shown = {model: estimates[name] for model, estimates in figures.items() if name in estimates}
         low, high = scale(shown.values())
-        for index, (model, found) in enumerate(shown.items()):
-            bounds = found.interval
-            bar = _bar(found, low, high, COLOURS[list(figures).index(model) % len(COLOURS)])
-            span = f"{_number(bounds[0])} to {_number(bounds[1])}" if found.error else ""
-            cells = f"<td>{escape(name) if not index else ''}<td>{escape(model)}<td class=n>{_number(found.mean)}"
-            rows.append(f"<tr>{cells}<td>{span}<td class=n>{found.n}<td>{bar}</tr>")
+        for index, (model, estimate) in enumerate(shown.items()):
+            bounds = estimate.interval
+            bar = _bar(estimate, low, high, COLOURS[list(figures).index(model) % len(COLOURS)])
+            span = f"{_number(bounds[0])} to {_number(bounds[1])}" if estimate.error else ""
+            cells = f"<td>{escape(name) if not index else ''}<td>{escape(model)}<td class=n>{_number(estimate.mean)}"
+            rows.append(f"<tr>{cells}<td>{span}<td class=n>{estimate.n}<td>{bar}</tr>")
     return f"<table>{''.join(rows)}</table>"
 
 
-def _bar(found: Estimate, low: float, high: float, colour: str) -> str:
+def _bar(estimate: Estimate, low: float, high: float, colour: str) -> str:
     """A point and its interval, on the scale of its measure."""
-    if not found.error or not math.isfinite(found.mean):
+    if not estimate.error or not math.isfinite(estimate.mean):
         return ""
 
     def at(x: float) -> float:
         return round(WIDTH * (min(max(x, low), high) - low) / (high - low), 1)
 
-    a, b = (at(x) if math.isfinite(x) else end for x, end in zip(found.interval, (0, WIDTH), strict=True))
+    a, b = (at(x) if math.isfinite(x) else end for x, end in zip(estimate.interval, (0, WIDTH), strict=True))
     line = f'<line x1="{a}" x2="{b}" y1="9" y2="9" stroke="{colour}" stroke-width="3" stroke-linecap="round"/>'
-    return (
-        f'<svg width="{WIDTH}" height="{ROW}">{line}<circle cx="{at(found.mean)}" cy="9" r="5" fill="{colour}"/></svg>'
-    )
+    circle = f'<circle cx="{at(estimate.mean)}" cy="9" r="5" fill="{colour}"/>'
+    return f'<svg width="{WIDTH}" height="{ROW}">{line}{circle}</svg>'
 
 
-def _sentence(found: ComparedMeasure) -> str:
-    low, high = found.change.estimate.interval
-    what = f"{escape(found.measure)}: {escape(found.models[1])} against {escape(found.models[0])}"
+def _sentence(comparison: ComparedMeasure) -> str:
+    low, high = comparison.change.estimate.interval
+    what = f"{escape(comparison.measure)}: {escape(comparison.models[1])} against {escape(comparison.models[0])}"
     span = f"{_number(low)} to {_number(high)}" if math.isfinite(high - low) else "no error"
-    numbers = f"{found.change.estimate.mean:+.4f} ({span}; p {found.p:.2g}, {found.n} items)"
-    items = found.change.needed if found.verdict == "not seen" else None
-    need = f"; {items:,} items would show it" if items and items > found.n else ""
-    return f"<p>{what} {numbers}: <b class='{found.verdict.split()[0]}'>{found.verdict}</b>{need}</p>"
+    numbers = f"{comparison.change.estimate.mean:+.4f} ({span}; p {comparison.p:.2g}, {comparison.n} items)"
+    items = comparison.change.needed if comparison.verdict == "not seen" else None
+    need = f"; {items:,} items would show it" if items and items > comparison.n else ""
+    return f"<p>{what} {numbers}: <b class='{comparison.verdict.split()[0]}'>{comparison.verdict}</b>{need}</p>"
 
 
 def _reliability(model: str, tally: Tally) -> str:
     """How often answers of a confidence were right, in 15 bins of equal width; circles as large as they are many."""
     if not {"acc", "confidence"} <= set(tally.values):
         return ""
-    said = [tally.values["confidence"][n] for n in tally.numbers]
-    bins = reliability(said, [tally.values["acc"][n] for n in tally.numbers])
-    most = max(each.count for each in bins)
+    confidences = [tally.values["confidence"][n] for n in tally.numbers]
+    bins = reliability(confidences, [tally.values["acc"][n] for n in tally.numbers])
+    most = max(bin_.count for bin_ in bins)
 
-    def point(each: Bin) -> str:
-        x, y = SIDE * each.confidence, SIDE * (1 - each.accuracy)
-        title = f"confidence {each.confidence:.2f}, right {each.accuracy:.2f}, {each.count} items"
-        size = 3 + 7 * math.sqrt(each.count / most)
+    def point(bin_: Bin) -> str:
+        x, y = SIDE * bin_.confidence, SIDE * (1 - bin_.accuracy)
+        title = f"confidence {bin_.confidence:.2f}, right {bin_.accuracy:.2f}, {bin_.count} items"
+        size = 3 + 7 * math.sqrt(bin_.count / most)
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:.1f}" fill="{COLOURS[0]}"><title>{title}</title></circle>'
 
     frame = f'<rect width="{SIDE}" height="{SIDE}" fill="none" stroke="#99a"/>'
@@ -142,25 +141,25 @@ def _differing(store: Evaluations, measured: Sequence[Evaluation]) -> str:
     if len(measured) < 2:
         return ""
     first, second = measured[:2]
-    found = []
+    pairs = []
     for a, b in store.common(first, second):
         name = next(iter(a.values), "")
         if a.values[name] != b.values.get(name, a.values[name]) and a.values[name] in (0.0, 1.0):
-            found.append((a, b, name))
-        if len(found) == DIFFERING:
+            pairs.append((a, b, name))
+        if len(pairs) == DIFFERING:
             break
-    if not found:
+    if not pairs:
         return ""
     head = (
         f"<tr><th>item<th>measure<th>{escape(first.model)}<th>{escape(second.model)}<th>log-probabilities, or answers"
     )
     lines = []
-    for a, b, name in found:
-        said = [
+    for a, b, name in pairs:
+        texts = [
             json.dumps(r.detail.get("loglikelihoods") or r.detail.get("answers"), ensure_ascii=False) for r in (a, b)
         ]
         cells = f"<td class=n>{a.number}<td>{escape(name)}<td>{a.values[name]:g}<td>{b.values[name]:g}"
-        lines.append(f"<tr>{cells}<td><small>{escape(said[0][:200])}<br>{escape(said[1][:200])}</small></tr>")
+        lines.append(f"<tr>{cells}<td><small>{escape(texts[0][:200])}<br>{escape(texts[1][:200])}</small></tr>")
     return f"<h3>Items on which they differ</h3><table>{head}</tr>{''.join(lines)}</table>"
 
 

@@ -62,10 +62,10 @@ class ScoreKeeper:
 
     def read(self, store: Evaluations) -> None:
         """Take in earlier measurements: the latest of each task and model."""
-        found = store.latest()
-        self.left_out = max(0, len(found) - SHOWN)
-        for each in reversed(found[:SHOWN]):
-            self.begin(each, store.tally(each))
+        evaluations = store.latest()
+        self.left_out = max(0, len(evaluations) - SHOWN)
+        for evaluation in reversed(evaluations[:SHOWN]):
+            self.begin(evaluation, store.tally(evaluation))
 
     def begin(self, evaluation: Evaluation, tally: Tally) -> None:
         """A cell, in the place of one of the same task and model."""
@@ -90,7 +90,7 @@ class ScoreKeeper:
         return known[1]
 
     def _compared(self, tasks: Sequence[str], models: Sequence[str]) -> dict[Cell, ComparedMeasure]:
-        found: dict[Cell, tuple[str, str, Change, int]] = {}
+        comparisons: dict[Cell, tuple[str, str, Change, int]] = {}
         for task in tasks:
             here = [model for model in models if (task, model) in self.tallies]
             for other in here[1:]:
@@ -102,11 +102,11 @@ class ScoreKeeper:
                 if known is None or known[0] != state:
                     known = self._changes[task, other] = (state, *changed(first, second, first.first))
                 if known[2]:
-                    found[task, other] = first.first, here[0], known[1], known[2]
-        corrected = holm([change.p for _, _, change, _ in found.values()])
+                    comparisons[task, other] = first.first, here[0], known[1], known[2]
+        corrected = holm([change.p for _, _, change, _ in comparisons.values()])
         return {
             cell: ComparedMeasure(cell[0], name, (base, cell[1]), change, p, n)
-            for (cell, (name, base, change, n)), p in zip(found.items(), corrected, strict=True)
+            for (cell, (name, base, change, n)), p in zip(comparisons.items(), corrected, strict=True)
         }
 
 

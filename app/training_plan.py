@@ -117,13 +117,13 @@ def outcome(moved: float | None, steps: int, rate: float, words: Sequence[str]) 
 
 def out_of(words: Sequence[str]) -> str:
     """The --out among a command's words, or its default."""
-    found = Config().out
+    out = Config().out
     for word, following in pairwise((*words, "")):
         if word == "--out":
-            found = following
+            out = following
         elif word.startswith("--out="):
-            found = word.removeprefix("--out=")
-    return found
+            out = word.removeprefix("--out=")
+    return out
 
 
 def duration(seconds: float) -> str:

@@ -105,8 +105,8 @@ def show_choices(among: Sequence[Choice], law: Sequence[float], *, as_json: bool
         click.echo(json_line({"choices": objects}))
     elif not quiet:
         for choice, p in rows:
-            said = f"{_share(math.exp(p)):>8} {bits(-choice.logprob):9.2f} bits  {heat.visible(repr(choice.text))}"
-            click.echo(said, err=True)
+            line = f"{_share(math.exp(p)):>8} {bits(-choice.logprob):9.2f} bits  {heat.visible(repr(choice.text))}"
+            click.echo(line, err=True)
 
 
 def _share(p: float) -> str:
@@ -152,13 +152,13 @@ def _resample(
 
 def _summarise(text: GrownText, seed: int, tokenizer: "Tokenizer", whose: str = "") -> None:
     assert text.done is not None
-    said = plain.summary(text.steps, text.done)
+    line = plain.summary(text.steps, text.done)
     if (p := _probability(text.steps)) is not None:
-        said += f" · {_share(p)} among the choices"
+        line += f" · {_share(p)} among the choices"
     elif constrained(text.steps):
-        said += f" · allowed {bits(log_weight(text.steps)):.2f} bits"
-        said += spelled_otherwise(tokenizer, text.ids)
-    click.echo(f"{whose}{said} · seed {seed + text.done.branch}", err=True)
+        line += f" · allowed {bits(log_weight(text.steps)):.2f} bits"
+        line += spelled_otherwise(tokenizer, text.ids)
+    click.echo(f"{whose}{line} · seed {seed + text.done.branch}", err=True)
 
 
 def _probability(steps: Sequence[TokenStep]) -> float | None:

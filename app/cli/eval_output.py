@@ -37,23 +37,25 @@ def say(
     """Every figure, or every item; then which of two models is better, and how many items would show a named
     `difference`. `more` are figures from elsewhere."""
     if items:
-        for each in done:
-            for row in store.rows(each):
-                click.echo(json_line(_item(each, row), loglikelihoods=NATS))
+        for evaluation in done:
+            for row in store.rows(evaluation):
+                click.echo(json_line(_item(evaluation, row), loglikelihoods=NATS))
         return
     from likely.engine.evaluate.figures import comparisons, left_out
 
-    tallies = {each.cell: store.tally(each) for each in done}
+    tallies = {evaluation.cell: store.tally(evaluation) for evaluation in done}
     rows: list[Score] = []
-    for each in done:
-        odd = left_out(store.problems(each))
-        told = replace(each, protocol={**each.protocol, **({"rows": odd} if odd else {})})
-        rows += [Score(told, name, found) for name, found in tallies[each.cell].figures().items()]
-        rows += [score for score in more if score.evaluation.cell == each.cell]
+    for evaluation in done:
+        odd = left_out(store.problems(evaluation))
+        annotated = replace(evaluation, protocol={**evaluation.protocol, **({"rows": odd} if odd else {})})
+        rows += [Score(annotated, name, estimate) for name, estimate in tallies[evaluation.cell].figures().items()]
+        rows += [score for score in more if score.evaluation.cell == evaluation.cell]
     models = list(dict.fromkeys(e.model for e in done))
     compared = comparisons(tallies, models) if len(models) > 1 else []
     show(rows, measures, as_json=as_json)
-    compared = [each for each in compared if not measures or each.measure in map(stem, _kept(measures))]
+    compared = [
+        comparison for comparison in compared if not measures or comparison.measure in map(stem, _kept(measures))
+    ]
     if as_json:
         for change in compared if comparing else ():
             units = _units(change.measure, "difference", "se", "low", "high", "values")
@@ -62,14 +64,14 @@ def say(
     for task, about in {(e.task, e.protocol.get("about")): None for e in done}:
         if about:
             click.echo(f"{task}: {about}.")
-    for each in done:
-        if (tally := tallies[each.cell]).texts:
-            click.echo(one_line(f"{each.task}, {each.model}: {_predicted(tally, each.protocol)}."))
-        _odd(each, store.problems(each))
+    for evaluation in done:
+        if (tally := tallies[evaluation.cell]).texts:
+            click.echo(one_line(f"{evaluation.task}, {evaluation.model}: {_predicted(tally, evaluation.protocol)}."))
+        _odd(evaluation, store.problems(evaluation))
     for change in compared:
         click.echo(one_line(sentence(change, difference)))
-    for task in dict.fromkeys(each.task for each in compared):
-        read = {each.protocol.get("window", 0) for each in done if each.task == task}
+    for task in dict.fromkeys(comparison.task for comparison in compared):
+        read = {evaluation.protocol.get("window", 0) for evaluation in done if evaluation.task == task}
         if len(read) > 1:
             sizes = " and ".join(map(str, sorted(read)))
             click.echo(
@@ -113,10 +115,10 @@ def _figure(row: Score) -> dict[str, Any]:
     }
 
 
-def _item(each: Evaluation, row: "Result") -> dict[str, Any]:
+def _item(evaluation: Evaluation, row: "Result") -> dict[str, Any]:
     return {
-        "task": each.task,
-        "model": each.model,
+        "task": evaluation.task,
+        "model": evaluation.model,
         "item": row.number,
         **({"cluster": row.cluster} if row.cluster is not None else {}),
         **row.values,
@@ -124,25 +126,25 @@ def _item(each: Evaluation, row: "Result") -> dict[str, Any]:
     }
 
 
-def _comparison(found: "ComparedMeasure", difference: float | None) -> dict[str, Any]:
-    low, high = found.change.estimate.interval
+def _comparison(comparison: "ComparedMeasure", difference: float | None) -> dict[str, Any]:
+    low, high = comparison.change.estimate.interval
     return {
-        "task": found.task,
-        "measure": found.measure,
-        "models": list(found.models),
-        "difference": finite(found.change.estimate.mean),
-        "se": finite(found.change.estimate.error),
+        "task": comparison.task,
+        "measure": comparison.measure,
+        "models": list(comparison.models),
+        "difference": finite(comparison.change.estimate.mean),
+        "se": finite(comparison.change.estimate.error),
         "low": finite(low),
         "high": finite(high),
-        "p": found.p,
-        "n": found.n,
-        "items": list(found.items),
-        "values": [finite(x) for x in found.means],
-        **({"clusters": found.change.groups} if found.change.groups != found.n else {}),
-        "needed": found.change.needed if difference is None else found.change.items_to_see(difference),
+        "p": comparison.p,
+        "n": comparison.n,
+        "items": list(comparison.items),
+        "values": [finite(x) for x in comparison.means],
+        **({"clusters": comparison.change.groups} if comparison.change.groups != comparison.n else {}),
+        "needed": comparison.change.needed if difference is None else comparison.change.items_to_see(difference),
         **({"needed_for": difference} if difference is not None else {}),
-        "verdict": found.verdict,
-        **({"bounds": list(found.bounds)} if any(found.bounds) else {}),
+        "verdict": comparison.verdict,
+        **({"bounds": list(comparison.bounds)} if any(comparison.bounds) else {}),
     }
 
 
@@ -165,12 +167,12 @@ def _units(name: str, *keys: str) -> dict[str, str]:
     return dict.fromkeys(keys, f"{unit} a token" if name == "nats" and "difference" in keys else unit) if unit else {}
 
 
-def in_bits(name: str, found: "Estimate") -> tuple[str, str, "Estimate"]:
+def in_bits(name: str, estimate: "Estimate") -> tuple[str, str, "Estimate"]:
     """A measure as a person reads it: its name, its unit, and its figure, in bits where it is kept in nats."""
     unit = measure(name).unit
     if unit != NATS:
-        return name, unit, found
-    return f"bits{name[4:]}" if stem(name) == "nats" else name, "bits", found.map(bits, 1 / LN2)
+        return name, unit, estimate
+    return f"bits{name[4:]}" if stem(name) == "nats" else name, "bits", estimate.map(bits, 1 / LN2)
 
 
 def finite(x: float) -> float | None:
@@ -181,18 +183,18 @@ def finite(x: float) -> float | None:
 def _table(rows: Sequence[Score]) -> None:
     cells = [("task", "model", "measure", "unit", "value", "95 %", "n")]
     for row in rows:
-        name, unit, found = in_bits(row.measure, row.estimate)
+        name, unit, estimate = in_bits(row.measure, row.estimate)
         form = measure(row.measure).form
-        value = f"{found.mean:{form}}" if form else number(found.mean)
-        shown = span(found) if found.error or found.bounds else ""  # a sum is no sample
+        value = f"{estimate.mean:{form}}" if form else number(estimate.mean)
+        shown = span(estimate) if estimate.error or estimate.bounds else ""  # a sum is no sample
         if row.measure.endswith(AT_MOST):
             value = f"<= {value}"
-        cells.append((*row.evaluation.cell, f"{name} {row.subgroup}".rstrip(), unit, value, shown, str(found.n)))
+        cells.append((*row.evaluation.cell, f"{name} {row.subgroup}".rstrip(), unit, value, shown, str(estimate.n)))
     wide = [max(len(row[i]) for row in cells) for i in range(7)]
     for line in cells:
-        left = "  ".join(cell.ljust(w) for cell, w in zip(line[:4], wide[:4], strict=True))
+        head = "  ".join(cell.ljust(w) for cell, w in zip(line[:4], wide[:4], strict=True))
         right = "  ".join(cell.rjust(w) for cell, w in zip(line[4:], wide[4:], strict=True))
-        click.echo(one_line(f"{left}  {right}"))
+        click.echo(one_line(f"{head}  {right}"))
 
 
 def number(x: float) -> str:
@@ -202,50 +204,50 @@ def number(x: float) -> str:
     )
 
 
-def span(found: "Estimate") -> str:
+def span(estimate: "Estimate") -> str:
     """The 95 % interval."""
-    low, high = found.interval
+    low, high = estimate.interval
     return f"{number(low)} to {number(high)}" if math.isfinite(high - low) else "from one item: no error"
 
 
-def _odd(each: Evaluation, problems: "Sequence[Problem]") -> None:
+def _odd(evaluation: Evaluation, problems: "Sequence[Problem]") -> None:
     """Which rows are not like the others, so that none is dropped in silence."""
     kinds: dict[tuple[str, bool, str], list[Problem]] = {}
     for problem in problems:
         reason = re.sub(r"\d+", "", problem.words.partition(", got")[0])
         kinds.setdefault((problem.kind, problem.scored, reason), []).append(problem)
-    for (kind, scored, _), found in kinds.items():
-        rows = ", ".join(str(problem.number + 1) for problem in found[:8]) + (", ..." if len(found) > 8 else "")
+    for (kind, scored, _), group in kinds.items():
+        rows = ", ".join(str(problem.number + 1) for problem in group[:8]) + (", ..." if len(group) > 8 else "")
         fate = "scored" if scored else "left out"
-        words = f"{each.task}, {each.model}: {len(found)} {kind} ({fate}), row {rows}"
-        click.echo(one_line(f"{words}: {found[0].words}"), err=True)
+        words = f"{evaluation.task}, {evaluation.model}: {len(group)} {kind} ({fate}), row {rows}"
+        click.echo(one_line(f"{words}: {group[0].words}"), err=True)
 
 
-def sentence(found: "ComparedMeasure", difference: float | None) -> str:
+def sentence(comparison: "ComparedMeasure", difference: float | None) -> str:
     """A comparison in words, nats as bits; of a `difference`, how many items it takes to see it."""
-    change = found.change
-    name, unit, estimate = in_bits(found.measure, change.estimate)
+    change = comparison.change
+    name, unit, estimate = in_bits(comparison.measure, change.estimate)
     low, high = estimate.interval
-    alone = "from one item" if found.n == 1 else "from one cluster" if change.groups == 1 else "all differ alike"
+    alone = "from one item" if comparison.n == 1 else "from one cluster" if change.groups == 1 else "all differ alike"
     span = f"{low:+.4f} to {high:+.4f}" if math.isfinite(high - low) else f"{alone}: no error"
     unit = f" {unit}" if unit == "bits" else ""
-    unit += " a token" if found.measure == "nats" else ""
-    least = [name for name, is_bound in zip(found.models, found.bounds, strict=True) if is_bound]
+    unit += " a token" if comparison.measure == "nats" else ""
+    least = [name for name, is_bound in zip(comparison.models, comparison.bounds, strict=True) if is_bound]
     unit += f" (of {' and '.join(least)} at most)" if least else ""
-    items = f"{found.n} items" + (f" in {change.groups} clusters" if 1 < change.groups < found.n else "")
-    if {*found.items} - {found.n, 0}:
-        values = " and ".join(number(bits(x) if unit.startswith(" bits") else x) for x in found.means)
-        items += f" that both have of {found.items[0]} and {found.items[1]}, with {values}"
+    items = f"{comparison.n} items" + (f" in {change.groups} clusters" if 1 < change.groups < comparison.n else "")
+    if {*comparison.items} - {comparison.n, 0}:
+        values = " and ".join(number(bits(x) if unit.startswith(" bits") else x) for x in comparison.means)
+        items += f" that both have of {comparison.items[0]} and {comparison.items[1]}, with {values}"
     hint = ""
     if difference is not None:
         many = change.items_to_see(difference)
-        seen = f"{bits(difference):.4g} bits" if measure(found.measure).unit == NATS else f"{difference:g}"
-        hint = f"; to see {seen} four times in five: {f'{many:,} items' if many else 'these do not tell'}"
-    elif found.verdict == TOO_FEW:
+        shown_change = f"{bits(difference):.4g} bits" if measure(comparison.measure).unit == NATS else f"{difference:g}"
+        hint = f"; to see {shown_change} four times in five: {f'{many:,} items' if many else 'these do not tell'}"
+    elif comparison.verdict == TOO_FEW:
         hint = f"; {TELLING} items, or clusters of them, are the fewest that can"
-    elif found.verdict == "not seen" and change.needed and change.needed > found.n:
+    elif comparison.verdict == "not seen" and change.needed and change.needed > comparison.n:
         hint = f"; {change.needed:,} items would show a difference of this size four times in five"
     return (
-        f"{found.task} {name}: {found.models[1]} against {found.models[0]} "
-        f"{estimate.mean:+.4f}{unit} ({span}; {items}, p {found.p:.2g}): {found.verdict}{hint}"
+        f"{comparison.task} {name}: {comparison.models[1]} against {comparison.models[0]} "
+        f"{estimate.mean:+.4f}{unit} ({span}; {items}, p {comparison.p:.2g}): {comparison.verdict}{hint}"
     )

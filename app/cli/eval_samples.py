@@ -23,10 +23,10 @@ def measured(
     """
     from likely.engine.evaluate import sample_metrics, samples
 
-    made, real = texts(generated), texts(reference)
+    drawn, real = texts(generated), texts(reference)
     known = texts(training) if training is not None else real
-    n = min(len(made), len(real))
-    words = [text.split() for text in made[:n]]
+    n = min(len(drawn), len(real))
+    words = [text.split() for text in drawn[:n]]
     judged = {}
     if model is None:
         name = SPECTRUM
@@ -35,14 +35,14 @@ def measured(
         from likely.engine.evaluate.features import pooled, scored
 
         session = open_model(model)
-        judged = sample_metrics.of_judge(scored(session, made[:n]))
+        judged = sample_metrics.of_judge(scored(session, drawn[:n]))
         name = f"mean-pooled hidden states of {model or session.info.name}"
-        features = [pooled(session, some[:n]) for some in (made, real)]
-    said = dict(sample_metrics.protocol(name, n))
-    said |= {"texts": [len(made), len(real)], "known": str(training or reference)}
-    found = sample_metrics.of_features(*features) | sample_metrics.of_texts(words, [text.split() for text in known])
-    found |= judged
-    return [(measure, figure, said) for measure, figure in found.items()]
+        features = [pooled(session, some[:n]) for some in (drawn, real)]
+    details = dict(sample_metrics.protocol(name, n))
+    details |= {"texts": [len(drawn), len(real)], "known": str(training or reference)}
+    figures = sample_metrics.of_features(*features) | sample_metrics.of_texts(words, [text.split() for text in known])
+    figures |= judged
+    return [(measure, figure, details) for measure, figure in figures.items()]
 
 
 def texts(path: Path) -> Sequence[str]:
@@ -51,14 +51,14 @@ def texts(path: Path) -> Sequence[str]:
 
     kind = Path(path.name.removesuffix(".gz")).suffix
     if kind in (".jsonl", ".csv"):
-        found = []
+        lines = []
         for number, row in enumerate(rows(path), 1):
             if not isinstance(row.get("text"), str):
                 raise DataError(f"{path}, row {number}: expected a text, got {', '.join(map(str, row)) or 'nothing'}")
-            found.append(str(row["text"]))
+            lines.append(str(row["text"]))
     else:
-        found = read_whole(path).splitlines()
-    found = [text for text in found if text.strip()]
-    if not found:
+        lines = read_whole(path).splitlines()
+    lines = [text for text in lines if text.strip()]
+    if not lines:
         raise DataError(f"{path} has no texts: a .jsonl or .csv file with a column text, or a line each")
-    return found
+    return lines

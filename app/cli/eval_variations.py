@@ -36,7 +36,7 @@ class VariedTask:
 
 
 def plan(
-    asked: "Sequence[TaskSource]",
+    sources: "Sequence[TaskSource]",
     kinds: Sequence[str],
     variants: int,
     seed: int,
@@ -45,22 +45,22 @@ def plan(
     open_model: "Callable[[str], Session]",
 ) -> list[VariedTask]:
     """Every kind of variation of every task; what a model is to say otherwise is said here, before the others load."""
-    found = planned(asked, kinds, variants, seed)
+    variations = planned(sources, kinds, variants, seed)
     if paraphraser is None:
-        return found
+        return variations
     if "paraphrase" not in kinds:
         raise click.UsageError("--paraphraser goes with --vary paraphrase")
     with Progress() as progress:
-        said = paraphrased(open_model(paraphraser), asked, variants, seed, limit, progress.show)
-    return planned(asked, kinds, variants, seed, said, paraphraser)
+        rewordings = paraphrased(open_model(paraphraser), sources, variants, seed, limit, progress.show)
+    return planned(sources, kinds, variants, seed, rewordings, paraphraser)
 
 
 def planned(
-    asked: "Sequence[TaskSource]",
+    sources: "Sequence[TaskSource]",
     kinds: Sequence[str],
     variants: int,
     seed: int,
-    said: "Mapping[str, Paraphrases] | None" = None,
+    rewordings: "Mapping[str, Paraphrases] | None" = None,
     by: str = "",
 ) -> list[VariedTask]:
     """ParameterError for a task that a kind is not of."""
@@ -69,27 +69,27 @@ def planned(
     from likely.engine.evaluate.tasks import Question, Task
     from likely.engine.evaluate.variations import Variation, contexts, varied
 
-    found = []
-    for each in asked:
-        task = each.source
+    plans = []
+    for source in sources:
+        task = source.source
         if kinds and not isinstance(task, Task):
             raise ParameterError("--vary is of TASKS with choices or questions, not of a text file")
         for kind in dict.fromkeys(kinds):
             assert isinstance(task, Task)
-            own = said[task.name] if said is not None and kind == "paraphrase" else None
+            own = rewordings[task.name] if rewordings is not None and kind == "paraphrase" else None
             ways = [Variation(kind, number, seed, own) for number in range(1, variants + 1)]
             others = [varied(task, way) for way in ways]
             moved = [contexts(task, other) for other in others] if task.form is Question else []
             base = [varied(task, Variation(kind, 0))] if kind == "choices" else []
             sourced = [[TaskSource(other, {}) for other in some] for some in (base, others, moved)]
             by_whom = by if own is not None else ""
-            found.append(VariedTask(task, kind, sourced[0], sourced[1], sourced[2], ways, by_whom))
-    return found
+            plans.append(VariedTask(task, kind, sourced[0], sourced[1], sourced[2], ways, by_whom))
+    return plans
 
 
 def paraphrased(
     session: "Session",
-    asked: "Sequence[TaskSource]",
+    sources: "Sequence[TaskSource]",
     variants: int,
     seed: int,
     limit: int | None,
@@ -99,15 +99,15 @@ def paraphrased(
     from likely.engine.evaluate.paraphrase import paraphrases
     from likely.engine.evaluate.tasks import Task
 
-    found: dict[str, Paraphrases] = {}
-    for each in asked:
-        if isinstance(each.source, Task):
-            said = {}
-            for number, texts in paraphrases(session, each.source, variants, limit=limit, seed=seed):
-                said[number] = texts
-                progress(f"{each.source.name} in other words", len(said), 0)
-            found[each.source.name] = said
-    return found
+    rewordings: dict[str, Paraphrases] = {}
+    for source in sources:
+        if isinstance(source.source, Task):
+            own = {}
+            for number, texts in paraphrases(session, source.source, variants, limit=limit, seed=seed):
+                own[number] = texts
+                progress(f"{source.source.name} in other words", len(own), 0)
+            rewordings[source.source.name] = own
+    return rewordings
 
 
 def figures(
@@ -116,27 +116,32 @@ def figures(
     """Each task's figures of robustness by each model, of the items that all its variations have."""
     from likely.engine.evaluate import robustness
 
-    there = {each.cell: each for each in (*done, *aside)}
+    there = {evaluation.cell: evaluation for evaluation in (*done, *aside)}
     for own in done:
         name, model = own.cell
-        for each in (plan for plan in varied if plan.task.name == name):
-            names = [source.source.name for source in each.variants]
-            base = there.get((each.base[0].source.name if each.base else name, model))
+        for varied_task in (plan for plan in varied if plan.task.name == name):
+            names = [source.source.name for source in varied_task.variants]
+            base = there.get((varied_task.base[0].source.name if varied_task.base else name, model))
             others = [there[key, model] for key in names if (key, model) in there]
             if base is None or len(others) < len(names):
                 continue  # it was stopped before
-            items = [_items(store, other, way) for other, way in zip(others, each.ways, strict=True)]
+            items = [_items(store, other, way) for other, way in zip(others, varied_task.ways, strict=True)]
             first = _items(store, base, None)
-            _lost(store, name, model, each.kind, len(set(first).intersection(*items)), len(first), others)
-            found = robustness.figures(first, items, each.kind, _scores(own, each.kind, first))
-            moved = [there.get((source.source.name, model)) for source in each.contexts]
-            tallies = [store.tally(each) for each in moved if each is not None]
+            _lost(store, name, model, varied_task.kind, len(set(first).intersection(*items)), len(first), others)
+            estimates = robustness.figures(first, items, varied_task.kind, _scores(own, varied_task.kind, first))
+            moved = [there.get((source.source.name, model)) for source in varied_task.contexts]
+            tallies = [store.tally(evaluation) for evaluation in moved if evaluation is not None]
             if tallies and len(tallies) == len(names):
-                found |= robustness.moved(tallies, each.kind)
-            protocol = {**own.protocol, "vary": each.kind, "variants": len(names), "seed": each.ways[0].seed}
-            protocol |= {"paraphraser": each.by} if each.by else {}
+                estimates |= robustness.moved(tallies, varied_task.kind)
+            protocol = {
+                **own.protocol,
+                "vary": varied_task.kind,
+                "variants": len(names),
+                "seed": varied_task.ways[0].seed,
+            }
+            protocol |= {"paraphraser": varied_task.by} if varied_task.by else {}
             yield from (
-                Score(replace(own, protocol=protocol), measure, estimate) for measure, estimate in found.items()
+                Score(replace(own, protocol=protocol), measure, estimate) for measure, estimate in estimates.items()
             )
 
 
@@ -157,15 +162,15 @@ def _scores(own: Evaluation, kind: str, items: "Variant") -> Sequence[str]:
     return [name for name in dict.fromkeys(name for item in items.values() for name in item.values) if " " not in name]
 
 
-def _items(store: Evaluations, each: Evaluation, way: "Variation | None") -> "Variant":
+def _items(store: Evaluations, evaluation: Evaluation, way: "Variation | None") -> "Variant":
     """Its items, choices' log-probabilities in the order that the task itself has them in."""
     from likely.engine.evaluate.variations import order
 
-    found = {}
-    for row in store.rows(each):
+    items = {}
+    for row in store.rows(evaluation):
         logs = row.detail.get("loglikelihoods", ())
         if way is not None and way.kind == "choices":
             places = order(way, row.number, len(logs))
             logs = [logs[places.index(i)] for i in range(len(logs))]
-        found[row.number] = replace(row, detail={"loglikelihoods": logs})
-    return found
+        items[row.number] = replace(row, detail={"loglikelihoods": logs})
+    return items

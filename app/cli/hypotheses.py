@@ -51,16 +51,16 @@ def show_hypotheses(
         for event in texts.follow(events):
             if isinstance(event, Reloaded):
                 click.echo(heat.one_line(event.line), err=True)
-        found = sorted(texts.values(), key=lambda text: -text.score)
+        hypotheses = sorted(texts.values(), key=lambda text: -text.score)
         try:
-            _write(found, strategy, session.tokenizer, as_json=as_json, special=special, quiet=quiet)
+            _write(hypotheses, strategy, session.tokenizer, as_json=as_json, special=special, quiet=quiet)
         finally:  # where nobody reads them, too
             if save is not None and (session.ranks is None or session.ranks.leads):
                 from likely.engine.trace import file
 
-                ended = [(one, one.done.reason) for one in found if one.done is not None]
+                ended = [(one, one.done.reason) for one in hypotheses if one.done is not None]
                 file.save([trace(session, ids, one.steps, limits.seed, reason) for one, reason in ended], save)
-    if any(one.done is not None and one.done.reason == "cancelled" for one in found):
+    if any(one.done is not None and one.done.reason == "cancelled" for one in hypotheses):
         say_kept(save)
         sys.exit(INTERRUPTED)
 
@@ -80,7 +80,7 @@ def _object(text: GrownText, tokenizer: "Tokenizer") -> dict[str, Any]:
 
 
 def _write(
-    found: Sequence[GrownText],
+    hypotheses: Sequence[GrownText],
     strategy: "Strategy",
     tokenizer: "Tokenizer",
     *,
@@ -89,34 +89,34 @@ def _write(
     quiet: bool,
 ) -> None:
     """Hypotheses as they are printed, best first."""
-    for place, one in enumerate(found, 1):
+    for place, one in enumerate(hypotheses, 1):
         if as_json:
             click.echo(json_line(_object(one, tokenizer), **dict.fromkeys(LOGS, NATS)))
             continue
-        said = " · ".join(_said(name, value) for name, value in one.figures.items())
-        said += f" · {one.reason}{spelled_otherwise(tokenizer, one.ids)}"
-        click.echo(click.style(f"[{place}] {bits(-one.logprob):.2f} bits · {said}", dim=True))
+        note = " · ".join(_said(name, value) for name, value in one.figures.items())
+        note += f" · {one.reason}{spelled_otherwise(tokenizer, one.ids)}"
+        click.echo(click.style(f"[{place}] {bits(-one.logprob):.2f} bits · {note}", dim=True))
         click.echo(heat.visible(plain.shown_text(one, special)))
         for line in [] if quiet else walk_lines(one.figures, one.scores, len(one.steps)):
             click.echo(line, err=True)
-    if not quiet and found and found[0].done is not None:
-        stats = found[0].done.stats
+    if not quiet and hypotheses and hypotheses[0].done is not None:
+        stats = hypotheses[0].done.stats
         click.echo(
             f"{stats.prompt_tokens} prompt tokens ({stats.reused_tokens} reused) in {stats.prefill_s:.2f} s · "
-            f"{strategy.words} · {len(found)} answers in {stats.decode_s:.2f} s",
+            f"{strategy.words} · {len(hypotheses)} answers in {stats.decode_s:.2f} s",
             err=True,
         )
-        if all("inclusion" in one.figures for one in found):
-            click.echo(_on_average(found), err=True)
+        if all("inclusion" in one.figures for one in hypotheses):
+            click.echo(_on_average(hypotheses), err=True)
 
 
-def _on_average(found: Sequence[GrownText]) -> str:
+def _on_average(hypotheses: Sequence[GrownText]) -> str:
     """Means over all answers, as a sample without replacement estimates them, with standard errors."""
-    drawn = [[step for step in one.steps if step.origin != "forced"] for one in found]
+    drawn = [[step for step in one.steps if step.origin != "forced"] for one in hypotheses]
     logprobs = [math.fsum(step.logprob_after or 0.0 for step in steps) for steps in drawn]
-    inclusions = [one.figures["inclusion"] for one in found]
+    inclusions = [one.figures["inclusion"] for one in hypotheses]
     tokens = expected([len(steps) for steps in drawn], logprobs, inclusions)
-    surprisal = expected([bits(-one.logprob) for one in found], logprobs, inclusions)
+    surprisal = expected([bits(-one.logprob) for one in hypotheses], logprobs, inclusions)
     weights = math.fsum(math.exp(p) / q for p, q in zip(logprobs, inclusions, strict=True))
     return (
         f"an answer has {tokens[0]:.1f} ± {tokens[1]:.1f} tokens and {surprisal[0]:.1f} ± {surprisal[1]:.1f} bits, "

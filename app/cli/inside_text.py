@@ -13,15 +13,15 @@ BAR = 24
 SHOWN = 12  # named values
 
 
-def show(found: Grid | Values) -> None:
+def show(result: Grid | Values) -> None:
     """Print in the terminal's width and colours."""
     mode = heat.colour_mode(sys.stdout)
     width = heat.columns(mode)
-    click.echo(found.title)
-    for line in _grid(found, mode, width) if isinstance(found, Grid) else _bars(found):
+    click.echo(result.title)
+    for line in _grid(result, mode, width) if isinstance(result, Grid) else _bars(result):
         click.echo(line)
-    if found.note:
-        click.echo(found.note)
+    if result.note:
+        click.echo(result.note)
 
 
 def _grid(grid: Grid, mode: str, width: int) -> Iterator[str]:

@@ -37,8 +37,8 @@ class OptionRule:
     def holds(self, values: Values) -> bool:
         if self.when is not None:
             return self.when(values)
-        given = any(_is_met(option, values) for option in self.beside or self.needs)
-        return given if self.beside else not given
+        met = any(_is_met(option, values) for option in self.beside or self.needs)
+        return met if self.beside else not met
 
     def refuses(self, name: str) -> bool:
         return name in self.refused or (bool(self.only) and name not in self.only)
@@ -56,8 +56,8 @@ def _is_met(option: str, values: Values) -> bool:
 
 def _set(parameter: Parameter, values: Values) -> float | None:
     """The value of a sampling parameter, given or of the preset that is named; None where none says it."""
-    given: float | None = values[parameter.name]
-    return PRESETS[values["preset"]].get(parameter.name) if given is None and values["preset"] else given
+    value: float | None = values[parameter.name]
+    return PRESETS[values["preset"]].get(parameter.name) if value is None and values["preset"] else value
 
 
 def _details(switch: Parameter, refused: tuple[str, ...]) -> OptionRule:
@@ -318,38 +318,38 @@ ONE_OF: dict[
 
 def check(ctx: click.Context) -> None:
     """UsageError, naming the option, for the first that would be ignored."""
-    given = _given(ctx)
+    flags = _given(ctx)
     for rule in RULES.get(ctx.command.name or "", ()):
-        if any(map(rule.refuses, given)) and rule.holds(ctx.params):
-            name = next(filter(rule.refuses, given))
+        if any(map(rule.refuses, flags)) and rule.holds(ctx.params):
+            name = next(filter(rule.refuses, flags))
             line = rule.line or f"goes with {_words(ctx.command, rule.needs)}"
             raise click.UsageError(f"{_flags(ctx.command)[name]} {line}", ctx)
     for options, line in ONE_OF.get(ctx.command.name or "", ()):
-        if len({*options} & {*given}) > 1:
+        if len({*options} & {*flags}) > 1:
             raise click.UsageError(line, ctx)
 
 
 def notes(command: click.Command) -> dict[str, str]:
     """Of an option, by parameter name, a sentence that says with what it goes."""
-    found: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for rule in RULES.get(command.name or "", ()):
         if rule.needs:
-            found |= dict.fromkeys(rule.refused, f"Goes with {_words(command, rule.needs)}.")
-    return found
+            sentences |= dict.fromkeys(rule.refused, f"Goes with {_words(command, rule.needs)}.")
+    return sentences
 
 
 def closed(ctx: click.Context) -> set[str]:
     """The options, by parameter name, that would be refused beside what is given, or make it be refused."""
-    given, found = _given(ctx), set[str]()
+    flags, refused = _given(ctx), set[str]()
     for rule in RULES.get(ctx.command.name or "", ()):
         if rule.holds(ctx.params):
-            found |= set(filter(rule.refuses, _flags(ctx.command)))
-        elif any(map(rule.refuses, given)):
-            found |= {name for name in rule.beside if "=" not in name}
+            refused |= set(filter(rule.refuses, _flags(ctx.command)))
+        elif any(map(rule.refuses, flags)):
+            refused |= {name for name in rule.beside if "=" not in name}
     for options, _ in ONE_OF.get(ctx.command.name or "", ()):
-        if {*options} & {*given}:
-            found |= {*options}
-    return found - {*given}
+        if {*options} & {*flags}:
+            refused |= {*options}
+    return refused - {*flags}
 
 
 def _given(ctx: click.Context) -> list[str]:

@@ -49,16 +49,16 @@ def command(
     likely tune rows.jsonl --out my-adapter --resume go on where a run was stopped or killed
     likely tune rows.jsonl --search grid.toml        penalties by cross-validation; the winner on all rows
     """
-    given = {name: value for name, value in values.items() if value is not None and value != ()}
+    flags = {name: value for name, value in values.items() if value is not None and value != ()}
     from_file = read_toml(config) if config is not None else {}
-    settings = configure({**given, **({"data": data} if data else {})}, configure(from_file))
+    settings = configure({**flags, **({"data": data} if data else {})}, configure(from_file))
     if screen:
         watch(settings, resume)
     words = sys.argv[1:]
     if search is not None:
         from likely.app.cli.tune_search import as_one_training, chosen
 
-        winner = chosen(settings, search, [*from_file, *given], dry_run=dry_run, as_json=as_json)
+        winner = chosen(settings, search, [*from_file, *flags], dry_run=dry_run, as_json=as_json)
         if winner is None:
             return
         settings, resume, won = winner

@@ -30,7 +30,7 @@ CELLS = 24  # of a full bar
 
 
 def chosen(
-    settings: "Config", file: Path, given: Sequence[str], *, dry_run: bool, as_json: bool
+    settings: "Config", file: Path, words: Sequence[str], *, dry_run: bool, as_json: bool
 ) -> "tuple[Config, bool, Mapping[str, Any]] | None":
     """The options that the search chose, whether their run on all rows has begun, and the values; None after a dry
     run."""
@@ -44,11 +44,11 @@ def chosen(
     folder = expanded(settings.out)
     if (folder / state.FILE).exists() and not (folder / "search").exists():
         raise DataError(f"{folder} holds a training that no search began: give the search another --out")
-    planned = plan(settings, read_grid(file), given)
+    planned = plan(settings, read_grid(file), words)
     with Progress() as progress:
         checkpoint = load(settings.model, progress.show)
-        told = _plan(planned, checkpoint, folder / "search")
-        click.echo(json.dumps({"event": "planned", **told}) if as_json else _plan_line(told), err=not as_json)
+        summary = _plan(planned, checkpoint, folder / "search")
+        click.echo(json.dumps({"event": "planned", **summary}) if as_json else _plan_line(summary), err=not as_json)
         if dry_run:
             return None
         results = []
@@ -56,24 +56,27 @@ def chosen(
             for event in search(checkpoint, planned, folder / "search"):
                 results.append(event.result)
                 show_trial(event, progress, as_json)
-    found = summed(planned.grid, results)
+    result = summed(planned.grid, results)
     if as_json:
-        click.echo(json_line({"event": "chosen", **_object(found)}, loss=PER_TOKEN, limit=PER_TOKEN))
+        click.echo(json_line({"event": "chosen", **_object(result)}, loss=PER_TOKEN, limit=PER_TOKEN))
     else:
-        click.echo("\n".join(lines(found)))
-    values = found.chosen.values
+        click.echo("\n".join(lines(result)))
+    values = result.chosen.values
     return replace(at(settings, values), out=str(folder)), (folder / state.FILE).exists(), values
 
 
 def as_one_training(words: Sequence[str], values: "Mapping[str, Any]") -> list[str]:
     """The command of the training on all rows alone, of the words of one that searches and the values it chose."""
-    kept = [
+    arguments = [
         word
         for before, word in zip(("", *words), words, strict=False)
         if "--search" not in (before, word) and not word.startswith("--search=")
     ]
     flags = {**values, "valid": 0}  # folds stood in its place
-    return [*kept, *(part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", f"{value}"))]
+    return [
+        *arguments,
+        *(part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", f"{value}")),
+    ]
 
 
 @contextmanager
@@ -89,58 +92,58 @@ def going_on() -> Iterator[None]:
 def show_trial(event: "TrialDone", progress: Progress, as_json: bool) -> None:
     """A trial that was done, in the line of progress or as an object."""
     result = event.result
-    left = f" · {duration(event.left_s)} left" if event.left_s else ""
+    rest = f" · {duration(event.left_s)} left" if event.left_s else ""
     name = ", ".join(f"{key} {value}" for key, value in result.name.items())
-    progress.show(f"{name}{left}", event.done, event.total)
+    progress.show(f"{name}{rest}", event.done, event.total)
     if as_json:
-        said = {"name": result.name, "failed": result.failed, "seconds": result.seconds}
+        fields = {"name": result.name, "failed": result.failed, "seconds": result.seconds}
         loss = finite(result.loss.mean) if result.rows else None
-        click.echo(json_line({"event": "trial", **said, "loss": loss}, loss=PER_TOKEN))
+        click.echo(json_line({"event": "trial", **fields, "loss": loss}, loss=PER_TOKEN))
 
 
 def _plan(planned: "SearchPlan", checkpoint: Any, folder: Path) -> dict[str, Any]:
     """Counts, and the seconds that the trainings that are left should take by the estimate of one."""
     from likely.engine.estimate.trial import cost, remaining
 
-    left = remaining(planned.trials, folder, planned.head)
+    missing = remaining(planned.trials, folder, planned.head)
     return {
         "points": len(planned.grid.points),
         "folds": planned.grid.folds,
         "trainings": len(planned.trials),
-        "done": len(planned.trials) - len(left),
+        "done": len(planned.trials) - len(missing),
         "rows": len(planned.rows),
-        "seconds": cost(lambda _: checkpoint, left),
+        "seconds": cost(lambda _: checkpoint, missing),
     }
 
 
-def _plan_line(told: dict[str, Any]) -> str:
+def _plan_line(summary: dict[str, Any]) -> str:
     return (
-        f"{told['points']} points x {told['folds']} folds of {told['rows']} rows: {told['trainings']} trainings, "
-        f"{told['done']} done already; about {duration(told['seconds'])}"
+        f"{summary['points']} points x {summary['folds']} folds of {summary['rows']} rows: "
+        f"{summary['trainings']} trainings, {summary['done']} done already; about {duration(summary['seconds'])}"
     )
 
 
-def lines(found: "SearchResult") -> Iterator[str]:
+def lines(result: "SearchResult") -> Iterator[str]:
     """A table for each option that was searched, and what was chosen by which rule."""
-    for name in found.grid.values:
-        yield f"{name}: loss of held-out rows, bits a token, mean of {found.grid.folds} folds ± its standard error"
-        points = found.path(name)
+    for name in result.grid.values:
+        yield f"{name}: loss of held-out rows, bits a token, mean of {result.grid.folds} folds ± its standard error"
+        points = result.path(name)
         known = [point.loss.mean for point in points if not point.failed]
         low, high = min(known, default=0.0), max(known, default=0.0)
         for point in points:
-            yield f"  {point.values[name]:>10g}  {_row(point, found, low, high)}"
+            yield f"  {point.values[name]:>10g}  {_row(point, result, low, high)}"
     yield (
-        f"least loss {bits(found.best.loss.mean):.4f} at {_values(found.best)}; within one standard error "
-        f"({bits(found.limit):.4f}) the simplest is {_values(found.chosen)}"
+        f"least loss {bits(result.best.loss.mean):.4f} at {_values(result.best)}; within one standard error "
+        f"({bits(result.limit):.4f}) the simplest is {_values(result.chosen)}"
     )
 
 
-def _row(point: "SearchPoint", found: "SearchResult", low: float, high: float) -> str:
+def _row(point: "SearchPoint", result: "SearchResult", low: float, high: float) -> str:
     if point.failed:
         return one_line(point.failed)
     loss = point.loss
     bar = "█" * max(1, round(CELLS * (loss.mean - low) / (high - low))) if high > low else ""
-    marks = [word for word, other in (("least", found.best), ("chosen", found.chosen)) if point is other]
+    marks = [word for word, other in (("least", result.best), ("chosen", result.chosen)) if point is other]
     right = f"{point.accuracy.mean:6.1%} right"
     return f"{bits(loss.mean):8.4f} ± {bits(loss.error):.4f}  {right}  {bar:{CELLS}} {', '.join(marks)}".rstrip()
 
@@ -149,12 +152,12 @@ def _values(point: "SearchPoint") -> str:
     return ", ".join(f"{name} {value:g}" for name, value in point.values.items())
 
 
-def _object(found: "SearchResult") -> dict[str, Any]:
+def _object(result: "SearchResult") -> dict[str, Any]:
     return {
-        "points": [_point(point) for point in found.points],
-        "best": dict(found.best.values),
-        "chosen": dict(found.chosen.values),
-        "limit": found.limit,
+        "points": [_point(point) for point in result.points],
+        "best": dict(result.best.values),
+        "chosen": dict(result.chosen.values),
+        "limit": result.limit,
     }
 
 
@@ -164,5 +167,5 @@ def _point(point: "SearchPoint") -> dict[str, Any]:
     return {"values": dict(point.values), "loss": _estimate(point.loss), "accuracy": _estimate(point.accuracy)}
 
 
-def _estimate(found: "Estimate") -> dict[str, float | None]:
-    return {"mean": finite(found.mean), "error": finite(found.error)}
+def _estimate(estimate: "Estimate") -> dict[str, float | None]:
+    return {"mean": finite(estimate.mean), "error": finite(estimate.error)}

@@ -28,14 +28,14 @@ class Sheet:
 
     def part(self, x: int, y: int, width: int | None = None, height: int | None = None) -> Self:
         """The cells from (x, y) on, all of them or so many, as a sheet of their own."""
-        found = object.__new__(type(self))
-        found.look, found.glyphs = self.look, self.glyphs
-        found._texts, found._inks = self._texts, self._inks
-        found._x, found._y = self._x + x, self._y + y
+        sheet = object.__new__(type(self))
+        sheet.look, sheet.glyphs = self.look, self.glyphs
+        sheet._texts, sheet._inks = self._texts, self._inks
+        sheet._x, sheet._y = self._x + x, self._y + y
         wide, high = self.width - x, self.height - y
-        found.width = max(0, wide if width is None else min(width, wide))
-        found.height = max(0, high if height is None else min(height, high))
-        return found
+        sheet.width = max(0, wide if width is None else min(width, wide))
+        sheet.height = max(0, high if height is None else min(height, high))
+        return sheet
 
     def put(self, x: int, y: int, text: str, ink: Style | None = None, *, size: int | None = None) -> int:
         """Write a cleaned text, in `size` cells where that is given; gives the column after it."""
@@ -110,7 +110,7 @@ class Sheet:
 
     def lines(self) -> Sequence[Line]:
         """The cells as rows of segments, neighbours of one ink together."""
-        found: list[Line] = []
+        rows: list[Line] = []
         for texts, inks in zip(self._texts, self._inks, strict=True):
             line: list[Segment] = []
             start = 0
@@ -118,8 +118,8 @@ class Sheet:
                 if at == len(texts) or inks[at] is not inks[start]:
                     line.append(Segment("".join(texts[start:at]), inks[start]))
                     start = at
-            found.append(line)
-        return found
+            rows.append(line)
+        return rows
 
 
 def chart(

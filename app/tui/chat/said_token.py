@@ -38,7 +38,10 @@ class WhyAnswer:
 
     def words(self) -> list[Omission]:
         """Single tokens that were left out, what was lost most by first."""
-        return sorted((left for left in self.omissions if left.stop - left.start == 1), key=lambda left: -left.nats)
+        return sorted(
+            (omission for omission in self.omissions if omission.stop - omission.start == 1),
+            key=lambda omission: -omission.nats,
+        )
 
 
 @dataclass(eq=False)

@@ -66,7 +66,7 @@ class AttentionPage(Page):
 
     def wants(self, at: Reading, width: int, height: int) -> InsideQuestion[Any] | None:
         wanted = (ROLLOUT if self.rolled else None, self.pattern, self.ablated, KINDS)
-        return next((each for each in wanted if each is not None and missing(at, each)), None)
+        return next((candidate for candidate in wanted if candidate is not None and missing(at, candidate)), None)
 
     @property
     def pattern(self) -> InsideQuestion[np.ndarray]:
@@ -137,8 +137,13 @@ class AttentionPage(Page):
             return ()
         row = weights[at.position - at.first]
         bits = -float(row[row > 0] @ np.log2(row[row > 0]))
-        made = "R = Π (A + I) / 2" if self.rolled else f"a({at.position}, j) = softmax_j(q·k_j / √{opened.head_size})"
-        return ((f"{made}   Σ_j = ", False), (f"{row.sum():.3f}", True), ("   H = ", False), (f"{bits:.2f} bits", True))
+        weight = "R = Π (A + I) / 2" if self.rolled else f"a({at.position}, j) = softmax_j(q·k_j / √{opened.head_size})"
+        return (
+            (f"{weight}   Σ_j = ", False),
+            (f"{row.sum():.3f}", True),
+            ("   H = ", False),
+            (f"{bits:.2f} bits", True),
+        )
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
@@ -295,11 +300,11 @@ class AttentionPage(Page):
             side.right(y, cells.fit(value, max(side.width - cells.width(name) - 1, 0)), ink)
 
     def _without(self, at: Reading) -> tuple[str, str]:
-        asked = self.silenced(at)
-        ablation = at.answer(asked)
+        wanted = self.silenced(at)
+        ablation = at.answer(wanted)
         if ablation is not None:
             return f"Δ {cells.fit(at.name(ablation.token), 8)} without it", f"{ablation.effect:+.2f}"
-        return "Δ the next without it", cells.fit(at.refused.get(asked, "x asks"), 30)
+        return "Δ the next without it", cells.fit(at.refused.get(wanted, "x asks"), 30)
 
     def _pattern(self, at: Reading, sheet: Sheet, weights: np.ndarray | None) -> int:
         """The rows of the head around the cursor; gives the rows that it took."""

@@ -48,7 +48,7 @@ class MapPage(Page):
 
     def wants(self, at: Reading, width: int, height: int) -> InsideQuestion[Any] | None:
         wanted = (self.near(at), self.mapped, self.summed(at))
-        return next((each for each in wanted if each is not None and missing(at, each)), None)
+        return next((candidate for candidate in wanted if candidate is not None and missing(at, candidate)), None)
 
     def near(self, at: Reading) -> InsideQuestion[Neighbourhood]:
         """The tokens around that of the cursor."""
@@ -94,10 +94,10 @@ class MapPage(Page):
 
     def find(self, at: Reading, text: str) -> str:
         """Stand on the token that is a word."""
-        found = at.token(text)
-        if found is None:
+        id_ = at.token(text)
+        if id_ is None:
             return f"{text.strip() or 'nothing'} is not one token of this model"
-        self.token = found
+        self.token = id_
         return ""
 
     def arithmetic(self, at: Reading, text: str) -> str:
@@ -105,10 +105,10 @@ class MapPage(Page):
         plus: list[int] = []
         minus: list[int] = []
         for sign, word in SUM.findall(text):
-            found = at.token(word)
-            if found is None:
+            id_ = at.token(word)
+            if id_ is None:
                 return f"{word} is not one token of this model: a sum is of such words"
-            (minus if sign in ("-", "−") and sign else plus).append(found)
+            (minus if sign in ("-", "−") and sign else plus).append(id_)
         if not plus or len(plus) + len(minus) < 2:
             return "a sum has two words or more, as in king - man + woman"
         self.sum = tuple(plus), tuple(minus)
@@ -120,13 +120,13 @@ class MapPage(Page):
 
     def move(self, at: Reading, dx: int, dy: int) -> None:
         """To the nearest named word in a direction; straight ahead counts more than aside."""
-        made = self.found(at)
-        if made is None:
+        word_map = self.found(at)
+        if word_map is None:
             at.move(dx)
             return
-        words = np.array([id for _, ids in made.families for id in ids])
-        here = made.points[self.at_token(at)]
-        away = (made.points[words] - here) * np.array([1.0, -2.0])  # a cell is twice as high as wide
+        words = np.array([id for _, ids in word_map.families for id in ids])
+        here = word_map.points[self.at_token(at)]
+        away = (word_map.points[words] - here) * np.array([1.0, -2.0])  # a cell is twice as high as wide
         ahead, aside = (away[:, 0] * dx, abs(away[:, 1])) if dx else (away[:, 1] * dy, abs(away[:, 0]))
         cost = np.where(ahead > 1e-6, ahead + RADIUS * aside, np.inf)
         if np.isfinite(cost).any():
@@ -178,14 +178,14 @@ class MapPage(Page):
 
     def _nearest(self, at: Reading, sheet: Sheet) -> int:
         look, token = sheet.look, self.at_token(at)
-        asked = self.near(at)
+        wanted = self.near(at)
         sheet.words(0, 0, ("NEAREST", look.heading), ("  to ", look.faint), (at.name(token), look.chosen))
         if sheet.width >= 40:
             sheet.right(0, "mean removed", look.faint)
-        near = at.answer(asked)
+        near = at.answer(wanted)
         rows = 10 if sheet.height >= 24 else 5
         if near is None:
-            told(sheet, 1, at, asked)
+            told(sheet, 1, at, wanted)
         else:
             for y, it in enumerate(near.nearest[:rows], 1):
                 sheet.put(0, y, f"{y:>2}", look.faint)
@@ -198,38 +198,38 @@ class MapPage(Page):
     def _sum(self, at: Reading, sheet: Sheet) -> int:
         look = sheet.look
         plus, minus = self.summands(at)
-        asked = self.summed(at)
-        if asked is None:
+        wanted = self.summed(at)
+        if wanted is None:
             return 0
         words = " + ".join(at.name(id).lstrip("·") for id in plus[:1])
         words += "".join(f" − {at.name(id).lstrip('·')}" for id in minus)
         words += "".join(f" + {at.name(id).lstrip('·')}" for id in plus[1:])
         sheet.heading(0, "ARITHMETIC", cells.fit(words, max(sheet.width - 24, 8)))
         sheet.right(0, "a edits", look.faint)
-        near = at.answer(asked)
+        near = at.answer(wanted)
         if near is None:
-            told(sheet, 1, at, asked)
+            told(sheet, 1, at, wanted)
             return 3
         half = (sheet.width - 2) // 2
-        for x, title, found in ((0, "inputs kept", near.kept), (half + 2, "inputs left out", near.left_out)):
+        for x, title, tokens in ((0, "inputs kept", near.kept), (half + 2, "inputs left out", near.left_out)):
             column = sheet.part(x, 1, half)
             column.put(0, 0, cells.fit(title, half), look.faint)
-            for y, it in enumerate(found[:4], 1):
+            for y, it in enumerate(tokens[:4], 1):
                 number = f"{it.cosine:.3f}"
                 column.row(y, at.name(it.id), it.cosine, number, ink=look.text, fill=look.bar, left=10)
         return 7
 
     def _often(self, at: Reading, sheet: Sheet) -> int:
-        look, made = sheet.look, self.found(at)
-        sums = max((row.sums for row in made.relations[:-1]), default=0) if made is not None else 90
+        look, word_map = sheet.look, self.found(at)
+        sums = max((row.sums for row in word_map.relations[:-1]), default=0) if word_map is not None else 90
         sheet.heading(0, "HOW OFTEN", f"right, of {sums} sums")
-        if made is None:
+        if word_map is None:
             told(sheet, 1, at, self.mapped)
             return 3
         if sheet.height < 9:
-            rows: Sequence[Accuracy] = made.relations[-1:]
+            rows: Sequence[Accuracy] = word_map.relations[-1:]
         else:
-            rows = made.relations
+            rows = word_map.relations
             sheet.right(0, " kept   left out", look.faint)
         for y, row in enumerate(rows, 1):
             sheet.put(0, y, row.name, look.text, size=16)
@@ -247,69 +247,71 @@ class MapPage(Page):
         return len(rows) + 3
 
     def _norm(self, at: Reading, sheet: Sheet) -> int:
-        made, look, token = self.found(at), sheet.look, self.at_token(at)
-        if made is None:
+        word_map, look, token = self.found(at), sheet.look, self.at_token(at)
+        if word_map is None:
             return 0
         sheet.heading(0, "NORM", "of the rows, as they are")
         sheet.words(
-            0, 1, (f"{at.name(token)} ", look.faint), (f"{made.norms[token]:.2f}", look.text),
-            ("   median ", look.faint), (f"{np.median(made.norms):.2f}", look.text),
-            ("   mean cosine ", look.faint), (f"{made.cosine:.2f}", look.text),
+            0, 1, (f"{at.name(token)} ", look.faint), (f"{word_map.norms[token]:.2f}", look.text),
+            ("   median ", look.faint), (f"{np.median(word_map.norms):.2f}", look.text),
+            ("   mean cosine ", look.faint), (f"{word_map.cosine:.2f}", look.text),
         )  # fmt: skip
         return 3
 
     def _map(self, at: Reading, sheet: Sheet) -> None:
-        look, made = sheet.look, self.found(at)
-        if made is None:
+        look, word_map = sheet.look, self.found(at)
+        if word_map is None:
             sheet.heading(0, "MAP", "first two principal components of families of words")
             told(sheet, 1, at, self.mapped)
             return
-        count = sum(len(ids) for _, ids in made.families)
-        sheet.heading(0, "MAP", f"two directions keep {100 * made.kept:.0f} % of how {count} words differ")
+        count = sum(len(ids) for _, ids in word_map.families)
+        sheet.heading(0, "MAP", f"two directions keep {100 * word_map.kept:.0f} % of how {count} words differ")
         area = sheet.part(0, 1, None, sheet.height - 3)
-        frame = self._frame(made, at, area)
-        sample = made.points[:: max(len(made.points) // DOTS, 1)] if self.zoom <= 2 else made.points
+        frame = self._frame(word_map, at, area)
+        sample = word_map.points[:: max(len(word_map.points) // DOTS, 1)] if self.zoom <= 2 else word_map.points
         inside = (
             (sample[:, 0] >= frame.left) & (sample[:, 0] <= frame.right)
             & (sample[:, 1] >= frame.bottom) & (sample[:, 1] <= frame.top)
         )  # fmt: skip
         sample = sample[inside][:DOTS]
         bits = np.zeros((frame.height, frame.width), np.uint8)
-        px, py = (np.rint(each).astype(int) for each in frame.dots(sample[:, 0], sample[:, 1]))
+        px, py = (np.rint(axis).astype(int) for axis in frame.dots(sample[:, 0], sample[:, 1]))
         np.bitwise_or.at(bits, (py // 4, px // 2), plot.BITS[py % 4, px % 2])
         area.dots(0, 0, bits, look.track)
         token = self.at_token(at)
-        taken: set[tuple[int, int]] = set()
-        members = [(id, getattr(look, ink)) for (_, ids), ink in zip(made.families, INKS, strict=False) for id in ids]
-        members = [(token, look.chosen), *(each for each in members if each[0] != token)]
-        spots = {id: spot for id, _ in members if (spot := _spot(frame, made.points[id])) is not None}
-        taken |= set(spots.values())
+        occupied: set[tuple[int, int]] = set()
+        members = [
+            (id, getattr(look, ink)) for (_, ids), ink in zip(word_map.families, INKS, strict=False) for id in ids
+        ]
+        members = [(token, look.chosen), *(member for member in members if member[0] != token)]
+        spots = {id: spot for id, _ in members if (spot := _spot(frame, word_map.points[id])) is not None}
+        occupied |= set(spots.values())
         for id, ink in members:
             if id in spots:
                 area.put(*spots[id], "◆" if id == token else "•", ink)
-                self._named(area, spots[id], at.name(id).lstrip("·"), ink, taken)
+                self._named(area, spots[id], at.name(id).lstrip("·"), ink, occupied)
         x = 0
-        for (family, _), ink in zip(made.families, INKS, strict=False):
+        for (family, _), ink in zip(word_map.families, INKS, strict=False):
             x = sheet.words(x, sheet.height - 1, ("•", getattr(look, ink)), (f"{family} ", look.faint))
 
-    def _frame(self, made: WordMap, at: Reading, area: Sheet) -> plot.Frame:
+    def _frame(self, word_map: WordMap, at: Reading, area: Sheet) -> plot.Frame:
         """The families' extent, closer around the cursor's token the more it is zoomed."""
-        points = made.points[[id for _, ids in made.families for id in ids]]
+        points = word_map.points[[id for _, ids in word_map.families for id in ids]]
         low, high = points.min(axis=0), points.max(axis=0)
         size = (high - low) * 1.15 / self.zoom
-        centre = (low + high) / 2 if self.zoom <= 1 else made.points[self.at_token(at)]
+        centre = (low + high) / 2 if self.zoom <= 1 else word_map.points[self.at_token(at)]
         (left, bottom), (right, top) = centre - size / 2, centre + size / 2
         return plot.Frame(float(left), float(right), float(bottom), float(top), max(area.width, 2), max(area.height, 2))
 
     @staticmethod
-    def _named(area: Sheet, spot: tuple[int, int], name: str, ink: Style, taken: set[tuple[int, int]]) -> None:
+    def _named(area: Sheet, spot: tuple[int, int], name: str, ink: Style, occupied: set[tuple[int, int]]) -> None:
         """A word's name beside its point, where that covers no other."""
         size, (column, row) = cells.width(name), spot
         for start in (column + 1, column - size):
             covered = {(i, row) for i in range(start, start + size)}
-            if start >= 0 and start + size <= area.width and not covered & taken:
+            if start >= 0 and start + size <= area.width and not covered & occupied:
                 area.put(start, row, name, ink)
-                taken |= covered
+                occupied |= covered
                 return
 
 

@@ -96,7 +96,7 @@ class Reading:
                 self.lenses.setdefault(bool(look.args[0]), LensTable(*shape)).take(event, self.first)
             return
         if look.method == "pattern":  # one layer's heads are enough to hold
-            self.answers = {other: kept for other, kept in self.answers.items() if other.method != "pattern"}
+            self.answers = {other: answer for other, answer in self.answers.items() if other.method != "pattern"}
         while len(self.answers) >= KEPT:
             self.answers.pop(next(iter(self.answers)))
         self.answers[look] = event
@@ -128,8 +128,8 @@ class Reading:
 
     def token(self, text: str) -> int | None:
         """The token that is a word, after a space or as it is written; None where none is."""
-        found = [*self.names.encode(f" {text.strip()}"), *self.names.encode(text)]
-        return found[0] if found else None
+        ids = [*self.names.encode(f" {text.strip()}"), *self.names.encode(text)]
+        return ids[0] if ids else None
 
     def running(self, position: int) -> str:
         """The token at a position, as it stands in running text."""

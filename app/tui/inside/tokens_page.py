@@ -25,8 +25,8 @@ class TokensPage(Page):
     DOES: ClassVar[tuple[str, ...]] = ()
 
     def wants(self, at: Reading, width: int, height: int) -> InsideQuestion[Any] | None:
-        asked = self.asked(at)
-        return asked if asked is not None and missing(at, asked) else None
+        wanted = self.asked(at)
+        return wanted if wanted is not None and missing(at, wanted) else None
 
     def asked(self, at: Reading) -> InsideQuestion[WordSpellings] | None:
         """The word at the cursor; None where nothing stands before it."""
@@ -34,12 +34,12 @@ class TokensPage(Page):
         return question(Inside.spellings, start, stop) if start else None
 
     def found(self, at: Reading) -> WordSpellings | None:
-        asked = self.asked(at)
-        return at.answer(asked) if asked is not None else None
+        wanted = self.asked(at)
+        return at.answer(wanted) if wanted is not None else None
 
     def ways(self, at: Reading) -> Tokenisation | None:
-        made = self.found(at)
-        return made.ways if made is not None else None
+        spellings = self.found(at)
+        return spellings.ways if spellings is not None else None
 
     def export(self, at: Reading) -> tuple[str, Any] | None:
         ways = self.ways(at)
@@ -72,44 +72,46 @@ class TokensPage(Page):
                 x = sheet.put(x, y, at.running(position), ink)
             y += 1
         rest = sheet.part(0, y + 1)
-        asked = self.asked(at)
-        if asked is None:
+        wanted = self.asked(at)
+        if wanted is None:
             rest.put(0, 0, cells.fit("nothing stands before the first token: take a later one", rest.width), look.faint)
             return
-        made = self.found(at)
-        if made is None:
-            told(rest, 0, at, asked)
+        spellings = self.found(at)
+        if spellings is None:
+            told(rest, 0, at, wanted)
         elif rest.width >= WIDE:
             left = rest.width * 42 // 100
-            self._merges(at, rest.part(0, 0, left - 2), made)
+            self._merges(at, rest.part(0, 0, left - 2), spellings)
             rest.rule(left)
-            self._ways(at, rest.part(left + 2, 0), made)
+            self._ways(at, rest.part(left + 2, 0), spellings)
         else:
-            half = min(len(made.merges) + 2, rest.height // 2)
-            self._merges(at, rest.part(0, 0, None, half), made)
-            self._ways(at, rest.part(0, half), made)
+            half = min(len(spellings.merges) + 2, rest.height // 2)
+            self._merges(at, rest.part(0, 0, None, half), spellings)
+            self._ways(at, rest.part(0, half), spellings)
 
-    def _merges(self, at: Reading, sheet: Sheet, made: WordSpellings) -> None:
+    def _merges(self, at: Reading, sheet: Sheet, spellings: WordSpellings) -> None:
         """The pieces after each merge; the last of them where there is no room for all."""
         look = sheet.look
-        sheet.heading(0, "MERGES", f"{len(made.merges) - 1} in the order they were learned" if made.merges else "")
-        if not made.merges:
-            self._why(sheet, made)
+        sheet.heading(
+            0, "MERGES", f"{len(spellings.merges) - 1} in the order they were learned" if spellings.merges else ""
+        )
+        if not spellings.merges:
+            self._why(sheet, spellings)
             return
-        hidden = max(len(made.merges) - (sheet.height - 1), 0)
-        for y, pieces in enumerate(made.merges[hidden:], 1):
-            new = set(pieces) - set(made.merges[hidden + y - 2]) if hidden + y - 2 >= 0 else set()
+        hidden = max(len(spellings.merges) - (sheet.height - 1), 0)
+        for y, pieces in enumerate(spellings.merges[hidden:], 1):
+            new = set(pieces) - set(spellings.merges[hidden + y - 2]) if hidden + y - 2 >= 0 else set()
             parts = [(f"{hidden + y - 1:>2}  ", look.faint)]
             for index, piece in enumerate(pieces):
                 parts += [("│" if index else "", look.rule)]
                 parts += [(cells.piece_text(piece), look.chosen if piece in new else look.text)]
             sheet.words(0, y, *parts)
 
-    def _ways(self, at: Reading, sheet: Sheet, made: WordSpellings) -> None:
-        look, ways = sheet.look, made.ways
+    def _ways(self, at: Reading, sheet: Sheet, spelled: WordSpellings) -> None:
+        look, ways = sheet.look, spelled.ways
         if ways is None:
             sheet.heading(0, "TOKENISATIONS")
-            self._why(sheet, made)
+            self._why(sheet, spelled)
             return
         spellings = ways.spellings
         sheet.heading(0, "TOKENISATIONS", f"{'all' if ways.complete else 'the shortest'} {len(spellings)}, by bits")
@@ -128,8 +130,8 @@ class TokensPage(Page):
         sheet.put(0, y, cells.fit(words, sheet.width), look.faint)
 
     @staticmethod
-    def _why(sheet: Sheet, made: WordSpellings) -> None:
-        for y, words in enumerate(fold(made.refused, sheet.width), 1):
+    def _why(sheet: Sheet, spellings: WordSpellings) -> None:
+        for y, words in enumerate(fold(spellings.refused, sheet.width), 1):
             sheet.put(0, y, words, sheet.look.faint)
 
 

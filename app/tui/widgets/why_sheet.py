@@ -258,8 +258,8 @@ class WhySheet(LineWidget, can_focus=True):
             figures = percent(row.before).rjust(7)
             if drawn:
                 after = row.after if row.drawn is None else row.drawn
-                said = "cut" if row.removed_by and not row.drawn else "?" if after is None else percent(after)
-                figures += said.rjust(9)
+                figure = "cut" if row.removed_by and not row.drawn else "?" if after is None else percent(after)
+                figures += figure.rjust(9)
             sheet.right(y, figures, ink)
             y += 1
         table = it.table
@@ -283,12 +283,12 @@ class WhySheet(LineWidget, can_focus=True):
         why = it.answer.why
         sheet.right(0, it.place, sheet.look.faint)
         room = sheet.width - len(it.place) - 2
-        said = self._word(it, it.said)
+        word = self._word(it, it.said)
         before = "".join(self._word(it, id) for id in (why.ids[-60:] if why is not None else ()))
-        room -= cells.width(said)
+        room -= cells.width(word)
         while cells.width(before) > room:
             before = before[max(len(before) // 20, 1) :]
-        sheet.words(0, 0, (before, sheet.look.faint), (said, sheet.look.cursor))
+        sheet.words(0, 0, (before, sheet.look.faint), (word, sheet.look.cursor))
 
     @staticmethod
     def _word(it: SaidToken, id: int) -> str:
@@ -302,7 +302,7 @@ class WhySheet(LineWidget, can_focus=True):
         why, y = answer.why, 1
         if why is None:
             return self._waiting(it, sheet, y)
-        lost = {left.start: in_bits(left.nats) for left in answer.words()}
+        lost = {omission.start: in_bits(omission.nats) for omission in answer.words()}
         rows: list[list[int]] = [[]]
         used = 0
         for at in range(len(why.ids) - 1, -1, -1):  # backwards: what stands next to the word is shown first
