@@ -152,43 +152,43 @@ def command(
     store = Evaluations(home() / "evaluations.db", tell)
     try:
         held: list[TaskSource] = []
-        asked: list[TaskSource] = []
+        task_sources: list[TaskSource] = []
         varied: list[eval_variations.VariedTask] = []
         judged: list[Evaluation] = []
         if stored:
             done = _stored(store, tasks, models)
         else:
             unconditional = not measures or "acc_mutual_info" in measures
-            given = {name: value for name, value in options.items() if value is not None}
-            protocol = Protocol(**given, unconditional=unconditional)
+            settings = {name: value for name, value in options.items() if value is not None}
+            protocol = Protocol(**settings, unconditional=unconditional)
             evaluator = Evaluator(
                 store, lambda model: _open(model, adapters), protocol, limit, fresh, sys.argv, sys.stderr.isatty()
             )
-            asked = sources(tasks, text, shots, cluster)
-            _check_asked(asked, protocol, seeded=bool(protocol.paths or kinds or protocol.draws))
+            task_sources = sources(tasks, text, shots, cluster)
+            _check_asked(task_sources, protocol, seeded=bool(protocol.paths or kinds or protocol.draws))
             held = sources((validation,), None, shots, cluster) if validation is not None else []
-            _check_held(held, asked)
+            _check_held(held, task_sources)
             if judge is not None:
-                eval_further.check_judge(asked, models)
+                eval_further.check_judge(task_sources, models)
             varied = eval_variations.plan(
-                asked, kinds, variants, protocol.seed, limit, paraphraser, lambda model: _open(model, ())[0]
+                task_sources, kinds, variants, protocol.seed, limit, paraphraser, lambda model: _open(model, ())[0]
             )
             run = _Run(evaluator, quiet=as_json and not sys.stderr.isatty())
-            others = [source for each in varied for source in each.sources]
-            done = run.all([*held, *asked, *others], models or (os.environ.get("LIKELY_MODEL", ""),))
+            others = [source for variation in varied for source in variation.sources]
+            done = run.all([*held, *task_sources, *others], models or (os.environ.get("LIKELY_MODEL", ""),))
             if judge is not None and not run.stopped:
-                judged = run.all(eval_further.judged(store, done, asked), (judge,))
+                judged = run.all(eval_further.judged(store, done, task_sources), (judge,))
         if together is not None and not together.leads:
             return  # rank 0 has everyone's results
-        shown = {each.source.name for each in asked}
-        aside = [] if stored else [each for each in done if each.task not in shown]
-        done = [each for each in done if each not in aside]
-        validated = [each for each in aside if held and each.task == held[0].source.name]
-        more = [figure for each in done for figure in eval_further.scaled(store, each, validated)]
+        shown = {source.source.name for source in task_sources}
+        aside = [] if stored else [evaluation for evaluation in done if evaluation.task not in shown]
+        done = [evaluation for evaluation in done if evaluation not in aside]
+        validated = [evaluation for evaluation in aside if held and evaluation.task == held[0].source.name]
+        more = [figure for evaluation in done for figure in eval_further.scaled(store, evaluation, validated)]
         more += eval_variations.figures(store, done, aside, varied)
         done += judged
         if training is not None:
-            more += eval_further.contaminated(store, done, asked, training)
+            more += eval_further.contaminated(store, done, task_sources, training)
         if column is not None:
             more += eval_further.by_column(done, store, column)
         if positions:
@@ -203,8 +203,8 @@ def command(
     finally:
         store.close()
     if not stored and run.stopped:
-        kept = "; what was measured is kept, and the same command goes on from there" if store.kept else ""
-        click.echo(f"stopped{kept}", err=True)
+        ending = "; what was measured is kept, and the same command goes on from there" if store.kept else ""
+        click.echo(f"stopped{ending}", err=True)
         raise click.exceptions.Exit(INTERRUPTED)
 
 
@@ -222,38 +222,40 @@ class _Run:
         from likely.engine.evaluate.figures import Tally
         from likely.engine.evaluate.tasks import Problem
 
-        found: list[Evaluation] = []
+        evaluations: list[Evaluation] = []
         tally, before, began, last = Tally(), 0, 0.0, 0.0
         with Progress() as progress, closing(self.evaluator.run(sources, models)) as events:
             try:
                 for event in events:
                     now = time.monotonic()
                     if isinstance(event, Evaluation):
-                        found.append(event)
+                        evaluations.append(event)
                         self._known(event)
                         tally = self.evaluator.store.tally(event)
                         before, began, last = len(tally.numbers), now, now
                     elif not isinstance(event, Problem):
                         tally.add(event.number, event.cluster, event.values)
                     if now - last >= SHOWN_S:
-                        last, measured, total = now, len(tally.numbers), found[-1].total
-                        left = left_s(total, measured, before, now - began)
-                        progress.show(_line(found[-1], tally, left), measured, total)
+                        last, measured, total = now, len(tally.numbers), evaluations[-1].total
+                        seconds = left_s(total, measured, before, now - began)
+                        progress.show(_line(evaluations[-1], tally, seconds), measured, total)
             except KeyboardInterrupt:
                 self.stopped = True
-        return found
+        return evaluations
 
     def _known(self, event: Evaluation) -> None:
         if event.known and not self.quiet:
             click.echo(f"{event.task}, {event.model}: {event.known} items are known from before", err=True)
 
 
-def _line(evaluation: Evaluation, tally: "Tally", left: float | None) -> str:
+def _line(evaluation: Evaluation, tally: "Tally", seconds: float | None) -> str:
     """The progress line: the first measure with its interval as it is so far, and the time left."""
-    found = tally.main
+    estimate = tally.main
     least = "<= " if tally.bounded else ""
-    shown = "" if found is None else f" {least}{number(found.mean)} {span(found)}"
-    wait = "" if left is None else f" {left / 60:.0f} min left" if left > 90 else f" {max(0.0, left):.0f} s left"
+    shown = "" if estimate is None else f" {least}{number(estimate.mean)} {span(estimate)}"
+    wait = "" if seconds is None else f" {max(0.0, seconds):.0f} s left"
+    if seconds is not None and seconds > 90:
+        wait = f" {seconds / 60:.0f} min left"
     return f"{evaluation.task} {evaluation.model}{shown} ({len(tally.numbers)}){wait}"
 
 
@@ -267,11 +269,11 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
         with Progress() as progress:
             return open_adapter(model, progress.show)
     session = open_session(model, adapters=adapters, whole=True)
-    weighed = [weighed_adapter(given) for given in adapters]
+    weighed = [weighed_adapter(adapter) for adapter in adapters]
     return session, " ".join([weights(session), *(f"{files(expanded(f))}={w}" for f, w in weighed)])
 
 
-def _check_asked(asked: "Sequence[TaskSource]", protocol: Protocol, *, seeded: bool) -> None:
+def _check_asked(task_sources: "Sequence[TaskSource]", protocol: Protocol, *, seeded: bool) -> None:
     """UsageError for an option that none of the tasks has a use for."""
     from likely.engine.evaluate.tasks import Document, Question, Task
 
@@ -281,29 +283,29 @@ def _check_asked(asked: "Sequence[TaskSource]", protocol: Protocol, *, seeded: b
     if protocol.stride > window:
         raise click.UsageError(f"--stride is at most the window, {window} tokens, got {protocol.stride}")
     ctx = click.get_current_context()
-    given = {p.name: p.opts[0] for p in ctx.command.params if ctx.get_parameter_source(str(p.name)) == COMMANDLINE}
-    forms = {each.source.form if isinstance(each.source, Task) else Document for each in asked}
+    flags = {p.name: p.opts[0] for p in ctx.command.params if ctx.get_parameter_source(str(p.name)) == COMMANDLINE}
+    forms = {source.source.form if isinstance(source.source, Task) else Document for source in task_sources}
     texts, drawn = ("window", "stride", "paths", "positions"), ("strategy", "samples", "temperature", "seed")
     for form, what, options in (
         (Document, "of texts: --text FILE, or a task whose rows have a text", texts),
         (Question, "of tasks whose answers are drawn", drawn[:-1] if seeded else drawn),
     ):
         for name in options if form not in forms else ():
-            if name in given:
-                raise click.UsageError(f"{given[name]} is {what}")
+            if name in flags:
+                raise click.UsageError(f"{flags[name]} is {what}")
 
 
-def _check_held(held: "Sequence[TaskSource]", asked: "Sequence[TaskSource]") -> None:
+def _check_held(held: "Sequence[TaskSource]", task_sources: "Sequence[TaskSource]") -> None:
     """UsageError where the temperature would be fitted on what is reported, or on no choices."""
     from likely.engine.evaluate.tasks import Task
 
-    for each in held:
-        if not isinstance(each.source, Task) or each.source.form.NAME != "choices":
+    for source in held:
+        if not isinstance(source.source, Task) or source.source.form.NAME != "choices":
             raise click.UsageError("--calibrate-on wants a task of choices")
-        if len(held) > 1 or any(s.source.identity == each.source.identity for s in asked):
+        if len(held) > 1 or any(s.source.identity == source.source.identity for s in task_sources):
             raise click.UsageError("--calibrate-on wants one task, and other items than those that are reported")
-        if any(s.source.name == each.source.name for s in asked):
-            raise click.UsageError(f"two tasks are called {each.source.name}: give the validation items another name")
+        if any(s.source.name == source.source.name for s in task_sources):
+            raise click.UsageError(f"two tasks are called {source.source.name}: give the validation items another name")
 
 
 def _samples(
@@ -320,10 +322,13 @@ def _samples(
     if adapters and not models:
         raise click.UsageError("--adapter goes with a model: -M names the one whose features are taken")
     model = models[0] if models else None
-    found = measured(generated, reference, training, model, lambda name: _open(name, adapters)[0])
+    figures = measured(generated, reference, training, model, lambda name: _open(name, adapters)[0])
     task = f"{generated.name} against {reference.name}"
-    there = [(Evaluation(task, str(said["features"]), {}, protocol=said), measure, of) for measure, of, said in found]
-    show([Score(*each) for each in there], measures, as_json=as_json)
+    there = [
+        (Evaluation(task, str(details["features"]), {}, protocol=details), measure, of)
+        for measure, of, details in figures
+    ]
+    show([Score(*score) for score in there], measures, as_json=as_json)
 
 
 def _stored(store: Evaluations, tasks: Sequence[str], models: Sequence[str]) -> list[Evaluation]:
@@ -333,5 +338,8 @@ def _stored(store: Evaluations, tasks: Sequence[str], models: Sequence[str]) -> 
     latest = store.latest([*tasks, *names], models)
     if not latest:
         raise DataError("nothing was measured yet of these: likely eval TASK measures")
-    found = sorted(latest, key=lambda each: (each.task, models.index(each.model) if models else 0))
-    return [replace(each, protocol={"form": each.asked["form"], **each.asked["protocol"]}) for each in found]
+    evaluations = sorted(latest, key=lambda each: (each.task, models.index(each.model) if models else 0))
+    return [
+        replace(evaluation, protocol={"form": evaluation.asked["form"], **evaluation.asked["protocol"]})
+        for evaluation in evaluations
+    ]
