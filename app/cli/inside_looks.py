@@ -43,41 +43,41 @@ def ids_of(session: Session, text: str, chat: bool) -> list[int]:
     return single_turn(text, session.tokenizer, raw=not chat).ids(session.tokenizer)
 
 
-def _lens(session: Session, text: InspectedText, given: Options) -> Lens:
+def _lens(session: Session, text: InspectedText, options: Options) -> Lens:
     hidden = lens.states(text)
-    return lens.lens(text, tuned_lens.kept(session.info).translate(hidden) if given["tuned"] else hidden)
+    return lens.lens(text, tuned_lens.kept(session.info).translate(hidden) if options["tuned"] else hidden)
 
 
-def _heads(session: Session, text: InspectedText, given: Options) -> np.ndarray:
+def _heads(session: Session, text: InspectedText, options: Options) -> np.ndarray:
     return heads.entropies(text)
 
 
-def _scores(session: Session, text: None, given: Options) -> HeadScores:
+def _scores(session: Session, text: None, options: Options) -> HeadScores:
     """On random tokens that come twice, where nothing but the repetition can be known."""
     return heads.kinds(transformer(session), bos=session.tokenizer.encode("", bos=True))
 
 
-def _attention(session: Session, text: InspectedText, given: Options) -> np.ndarray:
-    layer, head = given["attention"]
+def _attention(session: Session, text: InspectedText, options: Options) -> np.ndarray:
+    layer, head = options["attention"]
     heads.check(text.model, layer, head)
-    return _kept(heads.pattern(text, layer)[head], given)
+    return _kept(heads.pattern(text, layer)[head], options)
 
 
-def _rollout(session: Session, text: InspectedText, given: Options) -> np.ndarray:
-    return _kept(heads.rolled_out(text), given)
+def _rollout(session: Session, text: InspectedText, options: Options) -> np.ndarray:
+    return _kept(heads.rolled_out(text), options)
 
 
-def _kept(weights: np.ndarray, given: Options) -> np.ndarray:
-    return without_first(weights) if given["without_first"] else weights
+def _kept(weights: np.ndarray, options: Options) -> np.ndarray:
+    return without_first(weights) if options["without_first"] else weights
 
 
-def _attribution(session: Session, text: InspectedText, given: Options) -> Attribution:
-    return attribution.attribution(text, against=given["against"])
+def _attribution(session: Session, text: InspectedText, options: Options) -> Attribution:
+    return attribution.attribution(text, against=options["against"])
 
 
-def _target(session: Session, text: InspectedText, given: Options) -> dict[str, Any]:
-    target = _token(session, given["target"])
-    foil = None if given["foil"] is None else _token(session, given["foil"])
+def _target(session: Session, text: InspectedText, options: Options) -> dict[str, Any]:
+    target = _token(session, options["target"])
+    foil = None if options["foil"] is None else _token(session, options["foil"])
     marks = frozenset(id for id in {*text.ids} if session.tokenizer.is_special(id))
     answer, *omissions = (
         event for event in causes.why(session, text.ids, target, foil, skipped=marks) if event is not None
@@ -93,9 +93,9 @@ def _target(session: Session, text: InspectedText, given: Options) -> dict[str, 
         "wrote": [(row.name, bits(row.nats)) for row in rows],
         "sum": bits(sum(row.nats for row in rows)),
         "left_out": [
-            (left.start, bits(left.nats))
-            for left in omissions
-            if isinstance(left, Omission) and left.stop - left.start == 1
+            (omission.start, bits(omission.nats))
+            for omission in omissions
+            if isinstance(omission, Omission) and omission.stop - omission.start == 1
         ],
     }
 
@@ -113,58 +113,60 @@ def _token(session: Session, word: str) -> int:
     return ids[0]
 
 
-def _ablate(session: Session, text: InspectedText, given: Options) -> Ablation:
-    return patching.ablate(text, *given["ablate"])
+def _ablate(session: Session, text: InspectedText, options: Options) -> Ablation:
+    return patching.ablate(text, *options["ablate"])
 
 
-def _patch(session: Session, text: InspectedText, given: Options) -> Patching:
-    corrupted = subject(session, ids_of(session, given["patch"], given["chat"]))
-    return patching.patch(patching.pair(text, corrupted, foil=given["against"]), given["part"])
+def _patch(session: Session, text: InspectedText, options: Options) -> Patching:
+    corrupted = subject(session, ids_of(session, options["patch"], options["chat"]))
+    return patching.patch(patching.pair(text, corrupted, foil=options["against"]), options["part"])
 
 
-def _importance(session: Session, text: InspectedText, given: Options) -> Importance:
+def _importance(session: Session, text: InspectedText, options: Options) -> Importance:
     return importance.importance(text)
 
 
-def _spellings(session: Session, text: InspectedText, given: Options) -> Tokenisation:
-    return tokenisation(session, given["spellings"], before=given["text"])
+def _spellings(session: Session, text: InspectedText, options: Options) -> Tokenisation:
+    return tokenisation(session, options["spellings"], before=options["text"])
 
 
-def _toward(session: Session, text: InspectedText, given: Options) -> dict[str, Any]:
-    layer = len(text.model.blocks) // 2 if given["layer"] is None else given["layer"]
-    toward, away = ([ids_of(session, each, given["chat"]) for each in given[side]] for side in ("toward", "away"))
+def _toward(session: Session, text: InspectedText, options: Options) -> dict[str, Any]:
+    layer = len(text.model.blocks) // 2 if options["layer"] is None else options["layer"]
+    toward, away = (
+        [ids_of(session, prompt, options["chat"]) for prompt in options[side]] for side in ("toward", "away")
+    )
     direction = steering.direction(text.reading, toward, away, layer, session.info.name)
-    if given["direction"] is not None:
-        steering.save(given["direction"], direction)
-        click.echo(f"the direction is in {given['direction']}", err=True)
+    if options["direction"] is not None:
+        steering.save(options["direction"], direction)
+        click.echo(f"the direction is in {options['direction']}", err=True)
     kl = [steering.shift(text.reading, direction, text.ids, weight) for weight in WEIGHTS]
     return {"layer": layer, "norm": direction.norm, "weights": WEIGHTS, "kl": kl}
 
 
-def _table(session: Session, given: Options) -> EmbeddingTable:
-    return EmbeddingTable(transformer(session), "output" if given["output"] else "input")
+def _table(session: Session, options: Options) -> EmbeddingTable:
+    return EmbeddingTable(transformer(session), "output" if options["output"] else "input")
 
 
-def _neighbours(session: Session, text: None, given: Options) -> Sequence[Neighbour]:
-    return _table(session, given).neighbours(given["neighbours"], centred=given["centred"])
+def _neighbours(session: Session, text: None, options: Options) -> Sequence[Neighbour]:
+    return _table(session, options).neighbours(options["neighbours"], centred=options["centred"])
 
 
-def _sum(session: Session, text: None, given: Options) -> WordSum:
-    table = _table(session, given)
-    plus, minus = summands(given["sum"], session.tokenizer)
+def _sum(session: Session, text: None, options: Options) -> WordSum:
+    table = _table(session, options)
+    plus, minus = summands(options["sum"], session.tokenizer)
     together = accuracies(table, session.tokenizer)[-1:]
     return table.word_sum(plus, minus, accuracy=together[0].left_out if together else None)
 
 
-def _relations(session: Session, text: None, given: Options) -> Sequence[Accuracy]:
-    relations = accuracies(_table(session, given), session.tokenizer)
+def _relations(session: Session, text: None, options: Options) -> Sequence[Accuracy]:
+    relations = accuracies(_table(session, options), session.tokenizer)
     if not relations:
         raise ParameterError(f"{session.info.name} cuts the words of every relation: there is nothing to ask")
     return relations
 
 
-def _merges(session: Session, text: None, given: Options) -> Sequence[Sequence[bytes]]:
-    return merges(session.tokenizer, given["merges"])
+def _merges(session: Session, text: None, options: Options) -> Sequence[Sequence[bytes]]:
+    return merges(session.tokenizer, options["merges"])
 
 
 LOOKS: dict[str, Callable[[Session, Any, Options], Any]] = {
