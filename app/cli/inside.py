@@ -100,7 +100,7 @@ def command(
     as_json: bool,
     as_csv: bool,
     as_svg: bool,
-    **asked: Any,
+    **options: Any,
 ) -> None:
     """Look inside the model while it reads TEXT (or standard input): layers, heads, embeddings, causes.
 
@@ -119,38 +119,38 @@ def command(
     from likely.engine.inside.saved import save
     from likely.engine.inside.subject import subject
 
-    asked["chat"] = chat
-    looks = [look for look in LOOKS if is_given(asked[look])]
-    alone = looks and set(looks) <= TEXTLESS and asked["save"] is None
+    options["chat"] = chat
+    looks = [look for look in LOOKS if is_given(options[look])]
+    alone = looks and set(looks) <= TEXTLESS and options["save"] is None
     if alone and not as_json and file is not None:
         raise click.UsageError(f"--{looks[0]} is of the model alone: leave out --file")
-    textless = (alone or (asked["tune_lens"] is not None and not looks)) and text is None and file is None
-    given = "" if textless else read_given(file, text, "look into")
-    asked["text"] = given
+    textless = (alone or (options["tune_lens"] is not None and not looks)) and text is None and file is None
+    content = "" if textless else read_given(file, text, "look into")
+    options["text"] = content
     session = open_session(model, adapters=adapters)
-    ids = [] if textless else ids_of(session, given, chat)
+    ids = [] if textless else ids_of(session, content, chat)
     session.logits_after(ids or [0])  # a model that gives no numbers is loaded in a wider type, or named
-    if asked["tune_lens"] is not None:
-        _tune_lens(session, asked["tune_lens"])
+    if options["tune_lens"] is not None:
+        _tune_lens(session, options["tune_lens"])
         if textless:
             return
-    if not looks and not as_json and asked["save"] is None:
-        looks, asked["lens"] = ["lens"], True
+    if not looks and not as_json and options["save"] is None:
+        looks, options["lens"] = ["lens"], True
     if (as_csv or as_svg) and len(looks) != 1:
         raise click.UsageError(f"--csv and --svg are one look: ask for one of {', '.join('--' + x for x in LOOKS)}")
-    seen = None if textless else subject(session, ids)
-    if seen is not None and seen.first and looks:
-        click.echo(f"likely: {len(ids)} tokens are read, the last {len(seen.positions)} are shown", err=True)
-    found = {look: LOOKS[look](session, seen, asked) for look in looks}
-    if asked["save"] is not None:
-        assert seen is not None
-        kept = save(asked["save"], seen, asked["keep"] or ("*.residual",), session.info.name)
-        click.echo(f"{len(kept)} activations are in {asked['save']}", err=True)
-    words = inside_tables.Words(session.tokenizer, ids, seen.first if seen is not None else 0)
+    inspected = None if textless else subject(session, ids)
+    if inspected is not None and inspected.first and looks:
+        click.echo(f"likely: {len(ids)} tokens are read, the last {len(inspected.positions)} are shown", err=True)
+    results = {look: LOOKS[look](session, inspected, options) for look in looks}
+    if options["save"] is not None:
+        assert inspected is not None
+        files = save(options["save"], inspected, options["keep"] or ("*.residual",), session.info.name)
+        click.echo(f"{len(files)} activations are in {options['save']}", err=True)
+    words = inside_tables.Words(session.tokenizer, ids, inspected.first if inspected is not None else 0)
     if as_json:
-        click.echo(inside_tables.object_of(ids, seen.first if seen is not None else 0, found))
+        click.echo(inside_tables.object_of(ids, inspected.first if inspected is not None else 0, results))
         return
-    for look, value in found.items():
+    for look, value in results.items():
         shown = inside_tables.FORMS[look](value, words)
         if as_csv:
             click.echo(tables.csv_text(shown), nl=False)
