@@ -95,19 +95,19 @@ class CausesPage(Page):
 
     def silenced(self, at: Reading) -> list[InsideQuestion[Ablation]]:
         """The heads that wrote most, each to be silenced."""
-        heads = [each.head for each in self.parts(at) if each.head is not None][:MEASURED]
+        heads = [part.head for part in self.parts(at) if part.head is not None][:MEASURED]
         return [question(Inside.ablation, at.position, *head, self.target(at)) for head in heads]
 
     def parts(self, at: Reading) -> list[Wrote]:
         """All addends, the largest first."""
-        made = at.answer(self.written(at))
-        if made is None:
+        addends = at.answer(self.written(at))
+        if addends is None:
             return []
-        heads = np.ndenumerate(made.heads)
-        found = [Wrote(f"head {l}.{h}", float(x), (l, h)) for (l, h), x in heads]
-        found += [Wrote(f"mlp {l}", float(x)) for l, x in enumerate(made.mlp)]
-        found += [Wrote("embedding", made.embedding), Wrote("biases", made.bias)]
-        return sorted(found, key=lambda each: -abs(each.value))
+        heads = np.ndenumerate(addends.heads)
+        rows = [Wrote(f"head {l}.{h}", float(x), (l, h)) for (l, h), x in heads]
+        rows += [Wrote(f"mlp {l}", float(x)) for l, x in enumerate(addends.mlp)]
+        rows += [Wrote("embedding", addends.embedding), Wrote("biases", addends.bias)]
+        return sorted(rows, key=lambda each: -abs(each.value))
 
     def foil(self, at: Reading, text: str) -> str:
         """Compare with another token's logit."""
@@ -150,16 +150,16 @@ class CausesPage(Page):
         return ("attribution", attribution) if attribution is not None else None
 
     def formula(self, at: Reading) -> Sequence[Part]:
-        made = at.answer(self.written(at))
-        if made is None:
+        addends = at.answer(self.written(at))
+        if addends is None:
             return ()
-        name = at.name(made.token)
+        name = at.name(addends.token)
         over = f" − logit({at.name(self.against)})" if self.against is not None else ""
         return (
             (f"logit({name}){over} = Σ_c (W_U · γ c) / r = ", False),
-            (f"{made.sum:.3f}", True),
+            (f"{addends.sum:.3f}", True),
             ("   by the model ", False),
-            (f"{made.logit:.3f}", True),
+            (f"{addends.logit:.3f}", True),
         )
 
     # -- drawing -----------------------------------------------------------------------------------------------------
@@ -186,19 +186,19 @@ class CausesPage(Page):
 
     def _words(self, at: Reading, sheet: Sheet, most: int) -> int:
         """The text, bright where leaving a token out takes from the answer."""
-        look, asked = sheet.look, self.mattered(at)
-        made = at.answer(asked)
-        about = f"bits of {at.name(made.token)} that go without each word" if made is not None else ""
+        look, wanted = sheet.look, self.mattered(at)
+        importance = at.answer(wanted)
+        about = f"bits of {at.name(importance.token)} that go without each word" if importance is not None else ""
         sheet.heading(0, "WORDS", cells.fit(about, max(sheet.width - 8, 4)))
-        top = float(np.abs(made.left_out).max()) or 1.0 if made is not None else 1.0
+        top = float(np.abs(importance.left_out).max()) or 1.0 if importance is not None else 1.0
         y = 1
         for row in text_rows(at, sheet.width, most):
             x, free = 0, -1
             for position in row:
                 text, ink = at.running(position), look.faint
                 value = 0.0
-                if made is not None and position <= at.position:
-                    value = float(made.left_out[position])
+                if importance is not None and position <= at.position:
+                    value = float(importance.left_out[position])
                     ink = look.tick + shade(look.tints, value / top) if value > 0.05 * top else look.text
                 if position == at.position:
                     ink = look.cursor
@@ -209,13 +209,13 @@ class CausesPage(Page):
                     free = end
                 x = end
             y += 2
-        if made is None:
-            if at.position >= SHORT_TEXT and missing(at, asked) and self.by_words != at.position:
+        if importance is None:
+            if at.position >= SHORT_TEXT and missing(at, wanted) and self.by_words != at.position:
                 words = f"i leaves out each of the {at.position + 1} tokens once"
                 sheet.put(0, y - 1, cells.fit(words, sheet.width), look.faint)
             elif at.position:
-                told(sheet, y - 1, at, asked, "each is left out once")
-        elif sheet.height >= 12 and (agreement := made.agreement) is not None:
+                told(sheet, y - 1, at, wanted, "each is left out once")
+        elif sheet.height >= 12 and (agreement := importance.agreement) is not None:
             words = f"gradient × input ranks the words alike by {agreement:.2f}"
             sheet.put(0, y, cells.fit(words, sheet.width), look.faint)
             y += 1
@@ -223,22 +223,22 @@ class CausesPage(Page):
 
     def _wrote(self, at: Reading, sheet: Sheet) -> None:
         """The largest addends, to the right where they help and to the left where they hinder."""
-        look, asked = sheet.look, self.written(at)
-        made, parts = at.answer(asked), self.parts(at)
-        name = at.name(made.token) if made is not None else "the next token"
+        look, wanted = sheet.look, self.written(at)
+        addends, parts = at.answer(wanted), self.parts(at)
+        name = at.name(addends.token) if addends is not None else "the next token"
         over = f" over {at.name(self.against)}" if self.against is not None else ""
         sheet.heading(0, "WROTE", cells.fit(f"of the logit of {name}{over}", max(sheet.width - 18, 8)))
-        if made is None:
-            told(sheet, 1, at, asked)
+        if addends is None:
+            told(sheet, 1, at, wanted)
             return
-        sheet.right(0, f"Σ {made.sum:.2f}", look.chosen)
+        sheet.right(0, f"Σ {addends.sum:.2f}", look.chosen)
         rows = max(sheet.height - 3, 1)
         most = abs(parts[0].value) or 1.0
         half = max((sheet.width - 12 - 10) // 2, 2)
-        for y, each in enumerate(parts[:rows], 1):
-            sheet.put(0, y, each.name, look.text, size=12)
-            sheet.signed(12, y, each.value / most, half)
-            sheet.right(y, f"{each.value:+.3f}", look.text if each.value > 0 else look.faint)
+        for y, part in enumerate(parts[:rows], 1):
+            sheet.put(0, y, part.name, look.text, size=12)
+            sheet.signed(12, y, part.value / most, half)
+            sheet.right(y, f"{part.value:+.3f}", look.text if part.value > 0 else look.faint)
         rest = parts[rows:]
         if rest:
             words = f"and {len(rest)} smaller ones, together {sum(each.value for each in rest):+.3f}"
@@ -252,20 +252,20 @@ class CausesPage(Page):
         if not self.silences:
             sheet.put(0, 1, cells.fit("x silences the heads that wrote most", sheet.width), look.faint)
             return 3
-        wrote = {each.head: each.value for each in self.parts(at)}
+        wrote = {part.head: part.value for part in self.parts(at)}
         points: list[tuple[float, float]] = []
         heads = self.silenced(at)
-        for y, asked in enumerate(heads, 1):
-            _, layer, head, _ = asked.args
+        for y, wanted in enumerate(heads, 1):
+            _, layer, head, _ = wanted.args
             sheet.put(0, y, f"head {layer}.{head}", look.text, size=12)
             value = wrote[layer, head]
             sheet.put(12, y, f"{value:+8.3f}", look.text)
-            gone = at.answer(asked)
+            gone = at.answer(wanted)
             if gone is not None:
                 points.append((value, gone.effect))
                 sheet.put(22, y, f"{gone.effect:+8.3f}", look.bar)
             else:
-                sheet.put(25, y, cells.fit(at.refused.get(asked, "…"), sheet.width - 25), look.faint)
+                sheet.put(25, y, cells.fit(at.refused.get(wanted, "…"), sheet.width - 25), look.faint)
         y = len(heads) + 1
         spread = np.std(points, axis=0) if points else np.zeros(2)
         if len(points) > 2 and spread.all():
@@ -283,13 +283,13 @@ class CausesPage(Page):
             for y, part in enumerate(fold(words, sheet.width), 1):
                 sheet.put(0, y, part, look.faint)
             return
-        asked = self.patched(at, self.corrupted)
-        made = at.answer(asked)
-        if made is None:
-            told(sheet, 1, at, asked)
+        wanted = self.patched(at, self.corrupted)
+        patching = at.answer(wanted)
+        if patching is None:
+            told(sheet, 1, at, wanted)
             return
-        layers, t = made.effects.shape
-        heads = made.part == "heads"
+        layers, t = patching.effects.shape
+        heads = patching.part == "heads"
         rows = min(layers, sheet.height - 6)
         size = max(min((sheet.width - 5) // t, 4), 1)
         columns = min(t, sheet.width - 5)
@@ -299,7 +299,7 @@ class CausesPage(Page):
                 if not i % 5 or size > 2:
                     sheet.put(5 + size * i, 1, str(left + i), look.faint)
                 continue
-            other = made.ids[left + i]
+            other = patching.ids[left + i]
             differs = other != at.ids[left + i]
             first = at.name(other).lstrip("·")[:1] or sheet.glyphs.dot
             first = first if cells.width(first) == 1 else sheet.glyphs.dot
@@ -308,16 +308,16 @@ class CausesPage(Page):
             layer = y * layers // rows
             sheet.put(0, 2 + y, f"{layer:>3}", look.faint)
             for i in range(columns):
-                sheet.tile(5 + size * i, 2 + y, float(made.effects[layer, left + i]), size=size)
+                sheet.tile(5 + size * i, 2 + y, float(patching.effects[layer, left + i]), size=size)
         y = 3 + rows
-        best = np.unravel_index(int(np.argmax(made.effects)), made.effects.shape)
-        where = f"head {best[0]}.{best[1]}" if heads else f"layer {best[0]} at {at.name(made.ids[int(best[1])])}"
+        best = np.unravel_index(int(np.argmax(patching.effects)), patching.effects.shape)
+        where = f"head {best[0]}.{best[1]}" if heads else f"layer {best[0]} at {at.name(patching.ids[int(best[1])])}"
         sheet.words(
-            0, y, (f"{at.name(made.answer)} over {at.name(made.foil)}  ", look.chosen),
-            (f"{made.clean:.1f} here, {made.corrupted:.1f} there", look.faint),
+            0, y, (f"{at.name(patching.answer)} over {at.name(patching.foil)}  ", look.chosen),
+            (f"{patching.clean:.1f} here, {patching.corrupted:.1f} there", look.faint),
         )  # fmt: skip
-        words = f"most, {100 * made.effects[best]:.0f} %, by {where}"
+        words = f"most, {100 * patching.effects[best]:.0f} %, by {where}"
         sheet.put(0, y + 1, cells.fit(words, sheet.width), look.faint)
-        if (correlation := made.correlation) is not None:
+        if (correlation := patching.correlation) is not None:
             words = f"the gradient's estimate correlates by {correlation:.2f}"
             sheet.put(0, y + 2, cells.fit(words, sheet.width), look.faint)

@@ -212,28 +212,28 @@ class InsideScreen(View):
         at, facts = self.reading, self.host.engine.current
         if at is None or facts is None or at.model != facts.name or not self.is_current:
             return
-        asked: InsideQuestion[Any] | None = OPENED
+        wanted: InsideQuestion[Any] | None = OPENED
         if at.opened is not None:
-            asked = self.page.wants(at, *self._room())
+            wanted = self.page.wants(at, *self._room())
         elif OPENED in at.refused:
-            asked = None
-        if asked is None:
+            wanted = None
+        if wanted is None:
             return
-        flying = self._flying.get(asked.key)
+        flying = self._flying.get(wanted.key)
         if flying is not None:
-            if flying[0] == asked or asked.method != "lens" or self._coming(flying[0], asked):
+            if flying[0] == wanted or wanted.method != "lens" or self._coming(flying[0], wanted):
                 return
             flying[1].cancel()  # another part of the text is on the screen: it comes first
         control = RunControl()
-        self._flying[asked.key] = asked, control
-        request = call(calls.look, at.model, at.prompt, asked, control)
-        self.host.engine.submit(request, partial(self._heard, at, asked.key, control))
+        self._flying[wanted.key] = wanted, control
+        request = call(calls.look, at.model, at.prompt, wanted, control)
+        self.host.engine.submit(request, partial(self._heard, at, wanted.key, control))
 
     @staticmethod
-    def _coming(flying: InsideQuestion[Any], asked: InsideQuestion[Any]) -> bool:
+    def _coming(flying: InsideQuestion[Any], wanted: InsideQuestion[Any]) -> bool:
         """Whether of a lens what is on the screen is known, or was asked for first."""
         _, low, high, _ = flying.args
-        _, start, stop, known = asked.args
+        _, start, stop, known = wanted.args
         return all(position in known or low <= position < high for position in range(start, stop))
 
     def _heard(self, at: Reading, key: InsideQuestion[Any], control: RunControl, job: int, found: list[Any]) -> None:
