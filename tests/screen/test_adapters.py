@@ -1,6 +1,9 @@
 """Adapters on a running chat: what the screen says of them, and how far they move the model."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
@@ -25,6 +28,26 @@ def test_what_is_on_the_model_is_said_beside_its_name_and_its_answers(tmp_path: 
         assert sum(kind == "score" for kind, _ in engine.calls) == measured + 1  # by another model than before
         leaf = screen.kept[0].leaf
         assert leaf is not None and leaf.label.endswith("min-p 0.05 · style 1")  # of what it was drawn by
+
+
+def test_a_word_that_is_looked_at_is_measured_anew(tmp_path: Path) -> None:
+    class Adapted(ScriptedEngine):
+        def raw(self, ids: Sequence[int], favourite: int) -> np.ndarray:
+            return super().raw(ids, favourite) * (1 + sum(adapter.weight for adapter in self.adapters.values()))
+
+    with Screen(tmp_path, Adapted()) as screen:
+        screen.say(ASK)
+        screen.press("tab", "ctrl+home")
+        screen.wait()
+        heads = []
+        for weight in ("0.5", "2"):
+            screen.press("escape")
+            screen.say(f"/adapter style {weight}")
+            screen.press("tab", "ctrl+home")
+            screen.wait()
+            heads.append(screen.lines[2])
+        before, after = (float(head.split("Why")[1].split()[0]) for head in heads)
+        assert before != after
 
 
 def test_sliders_weigh_switch_add_and_take_off_and_the_move_is_measured(tmp_path: Path) -> None:

@@ -145,3 +145,14 @@ def test_an_editor_fits_every_screen(tmp_path: Path, size: tuple[int, int]) -> N
             assert "qz" in screen.text and max(map(len, screen.lines)) <= width
         screen.press("enter")
         assert screen.said[3] == BLUE + "qzqz"
+
+
+def test_who_edits_a_word_that_is_looked_at_sees_the_new_answer(screen: Screen) -> None:
+    screen.say(ASK)
+    screen.press("tab", "ctrl+home")
+    screen.wait()
+    assert "TOKEN 1/" in screen.text
+    screen.press("e")
+    screen.say(" Say why")
+    screen.wait()
+    assert "branch 2/2" in screen.text and "looking…" not in screen.text and "rank" in screen.lines[2]

@@ -1,6 +1,7 @@
 """Why a word was said: the sheet over the panel, by its keys, beside the numbers that the engine gave."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from likely.app.looks import Inside, question
 from likely.engine.inside.why import Omission
 from tests.support.glass import Glass
+from tests.support.model import ScriptedTokenizer
 from tests.support.screen import Screen
 
 
@@ -156,6 +158,18 @@ def test_where_there_is_little_room(tmp_path: Path) -> None:
         assert "WROTE IT" in screen.text and "embedding, bias" in screen.text
         screen.press("up", "up", "up")
         assert "EARLIER WORDS" in screen.text
+
+
+def test_a_word_wider_than_the_screen(tmp_path: Path) -> None:
+    engine = Glass()
+    engine.scripts = (f"The rule is {'_' * 90}",)
+    engine.tokenizer = ScriptedTokenizer(engine.scripts)
+    engine.facts = replace(engine.facts, vocabulary=tuple(engine.tokenizer.pieces))
+    with Screen(tmp_path, engine, size=(80, 24)) as screen:
+        screen.say("Why is the sky blue?")
+        screen.press("tab", "left", "w")
+        screen.wait(1)
+        assert "_____…  4/5" in screen.lines[1] and "WROTE IT" in screen.text
 
 
 def test_before_anything_was_said(screen: Screen) -> None:

@@ -67,7 +67,7 @@ class Transcript:
     def _show(self, message: Message) -> ShownMessage:
         key = _key(message)
         known = self._known.get(key)
-        if known is not None and (message.last.drawn or known.block.scored == (message.last.id in self.scores)):
+        if known is not None and (message.last.drawn or (known.steps or None) is self.scores.get(message.last.id)):
             known.message = message
             return known
         yours = message.role == "user"

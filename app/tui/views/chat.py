@@ -271,6 +271,7 @@ class ChatScreen(View, Steering):
             self.chat.adapters = status.adapters(self.host.engine)
             self.chat.ready(facts)
             self.reshow()
+            self._measure()
         self.status()
         if not self.hints.alarm and (loading is not None or self.hints.news == self._progress):
             self._progress = "" if loading is None else status.progress(loading)
@@ -280,6 +281,7 @@ class ChatScreen(View, Steering):
         """The model computes something else: what was measured of the text was measured by another."""
         self.chat.transcript.scores.clear()
         self.chat.adapters = status.adapters(self.host.engine)
+        self._measure()
         self.inspector.renew()
         self.status()
 
@@ -324,10 +326,15 @@ class ChatScreen(View, Steering):
             self.call_after_refresh(self.inspector.inspect)
 
     def on_token_view_cursor_moved(self, event: TokenView.CursorMoved) -> None:
-        if event.place is not None and event.place.block < len(self.pane.shown):
-            self.chat.measure(event.place.block)
+        self._measure()
         self.inspector.inspect()
         self.inspector.rest()
+
+    def _measure(self) -> None:
+        """Have the words under the cursor measured, where they are not yet."""
+        place = self.pane.cursor
+        if place is not None and place.block < len(self.pane.shown):
+            self.chat.measure(place.block)
 
     def on_transcript_pane_rendered(self) -> None:
         self.inspector.inspect()
@@ -389,8 +396,11 @@ class ChatScreen(View, Steering):
         elif event.index < len(self.pane.shown):
             self.titler.stop()
             self.chat.edit(event.index, event.text, go_on=event.go_on)
-            self.save()
-            self.reshow(follow=self.chat.running or None)
+            if self.chat.running:
+                self.begun(True)
+            else:
+                self.save()
+                self.reshow()
 
     def instruct(self, system: str) -> None:
         """Another system prompt, from the next answer on."""

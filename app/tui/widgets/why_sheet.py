@@ -283,7 +283,7 @@ class WhySheet(LineWidget, can_focus=True):
         why = it.answer.why
         sheet.right(0, it.place, sheet.look.faint)
         room = sheet.width - len(it.place) - 2
-        word = self._word(it, it.said)
+        word = cells.fit(self._word(it, it.said), room)  # a token may be wider than the row
         before = "".join(self._word(it, id) for id in (why.ids[-60:] if why is not None else ()))
         room -= cells.width(word)
         while cells.width(before) > room:
