@@ -381,9 +381,11 @@ class ChatSession:
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
-    def measure(self, index: int) -> None:
-        """Have words that were not drawn here measured, once."""
-        node = self.transcript.shown[index].message.last
+    def measure(self, place: TokenPlace | None) -> None:
+        """Have the words of the message at a place measured, once, where they were not drawn here."""
+        if place is None or place.block >= len(self.transcript.shown):
+            return
+        node = self.transcript.shown[place.block].message.last
         if node.drawn or node.id in self.transcript.scores or self.facts is None or node.id in self.scoring.values():
             return
         if self.diffuses:  # no p(x_i | x_<i) of words is to be had

@@ -271,7 +271,6 @@ class ChatScreen(View, Steering):
             self.chat.adapters = status.adapters(self.host.engine)
             self.chat.ready(facts)
             self.reshow()
-            self._measure()
         self.status()
         if not self.hints.alarm and (loading is not None or self.hints.news == self._progress):
             self._progress = "" if loading is None else status.progress(loading)
@@ -281,7 +280,7 @@ class ChatScreen(View, Steering):
         """The model computes something else: what was measured of the text was measured by another."""
         self.chat.transcript.scores.clear()
         self.chat.adapters = status.adapters(self.host.engine)
-        self._measure()
+        self.chat.measure(self.pane.cursor)
         self.inspector.renew()
         self.status()
 
@@ -326,15 +325,9 @@ class ChatScreen(View, Steering):
             self.call_after_refresh(self.inspector.inspect)
 
     def on_token_view_cursor_moved(self, event: TokenView.CursorMoved) -> None:
-        self._measure()
+        self.chat.measure(event.place)
         self.inspector.inspect()
         self.inspector.rest()
-
-    def _measure(self) -> None:
-        """Have the words under the cursor measured, where they are not yet."""
-        place = self.pane.cursor
-        if place is not None and place.block < len(self.pane.shown):
-            self.chat.measure(place.block)
 
     def on_transcript_pane_rendered(self) -> None:
         self.inspector.inspect()
@@ -396,11 +389,9 @@ class ChatScreen(View, Steering):
         elif event.index < len(self.pane.shown):
             self.titler.stop()
             self.chat.edit(event.index, event.text, go_on=event.go_on)
-            if self.chat.running:
-                self.begun(True)
-            else:
-                self.save()
-                self.reshow()
+            self.pane.cursor = None if self.chat.running else self.pane.cursor
+            self.save()
+            self.reshow(follow=self.chat.running or None)
 
     def instruct(self, system: str) -> None:
         """Another system prompt, from the next answer on."""
