@@ -78,6 +78,8 @@ def _attribution(session: Session, text: InspectedText, options: Options) -> Att
 def _target(session: Session, text: InspectedText, options: Options) -> dict[str, Any]:
     target = _token(session, options["target"])
     foil = None if options["foil"] is None else _token(session, options["foil"])
+    if foil == target:
+        raise ParameterError(f"--foil wants another word than --target; got {options['foil'].strip()!r} for both")
     marks = frozenset(id for id in {*text.ids} if session.tokenizer.is_special(id))
     answer, *omissions = (
         event for event in causes.why(session, text.ids, target, foil, skipped=marks) if event is not None
@@ -101,15 +103,17 @@ def _target(session: Session, text: InspectedText, options: Options) -> dict[str
 
 
 def _token(session: Session, word: str) -> int:
-    """The token of a word, after a space where that is one, else as it is written; of a longer word its first."""
+    """The token of a word, after a space where that is one, else as it is written (a mark of the template, too); of a
+    longer word its first."""
     if not word:
         raise ParameterError("--target and --foil want a word, as in --target Paris; got an empty one")
-    ways = [session.tokenizer.encode(text) for text in ((f" {word.strip()}", word) if word.strip() else (word,))]
+    texts = (f" {word.strip()}", word) if word.strip() else (word,)
+    ways = [session.tokenizer.encode(text, special=True) for text in texts]
     says = [ids for ids in ways if session.tokenizer.decode(ids[:1]).strip()] or ways  # a space by itself says nothing
     ids = next((ids for ids in ways if len(ids) == 1), says[0])
     if len(ids) > 1:
         first = session.tokenizer.decode(ids[:1], special=True)
-        click.echo(f"likely: {word.strip()} is {len(ids)} tokens here: its first, {first!r}, is taken", err=True)
+        click.echo(f"likely: {word.strip()!r} is {len(ids)} tokens here: its first, {first!r}, is taken", err=True)
     return ids[0]
 
 

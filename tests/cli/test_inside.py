@@ -4,14 +4,17 @@ import csv
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from likely.metal import mx
 from tests.cli.conftest import Likely, random_model
+from tests.engine import tiny
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +73,22 @@ def test_why_one_word_and_not_another(inside: Likely) -> None:
     said = re.search(r"sum ([+-][\d.]+) bits", out)
     assert said is not None and len(rows) == 12 and float(said[1]) == pytest.approx(sum(map(float, rows)), abs=0.01)
     for args, line in (
-        (("--foil", "x"), "--foil goes with --target"), (("--target", "x", "--foil", "x"), "another than itself"),
+        (("--foil", "x"), "--foil goes with --target"), (("--target", "x", "--foil", "x"), "got 'x' for both"),
         (("--target", ""), "want a word"),
     ):  # fmt: skip
         code, _, err = inside("hello", *args)
         assert code and line in err
-    assert "is 3 tokens here: its first" in inside("hello", "--target", "xyz")[2]
+    said = inside("hello", "--target", "x\nz")[2]
+    assert "is 3 tokens here: its first" in said and len(said.splitlines()) == 1
+
+
+def test_why_a_text_ends(folder: Path, tmp_path: Path, likely: Likely) -> None:
+    marked = Path(shutil.copytree(folder, tmp_path / "marked"))
+    tokenizer = Tokenizer.from_file(str(marked / "tokenizer.json"))
+    tokenizer.add_special_tokens([tiny.PIECES[tiny.EOS]])
+    tokenizer.save(str(marked / "tokenizer.json"))
+    code, out, err = likely("inside", "-M", marked, "hello", "--json", "--target", tiny.PIECES[tiny.EOS])
+    assert (code, err) == (0, "") and json.loads(out)["target"] == tiny.EOS
 
 
 def test_neighbours_need_no_text(inside: Likely) -> None:
