@@ -256,7 +256,8 @@ def test_the_palette_offers_what_applies_and_does_it(screen: Screen) -> None:
     [
         ("vote", "strategy: vote"), ("several answers", "answer: Regenerate"), ("beam", "strategy: beam"),
         ("majority", "strategy: vote"), ("compare models", "view: Compare"), ("undo", "branch: "),
-        ("train", "view: Tune"), ("why", "token: Why"), ("explain", "token: Why"), ("temperature", "/set"),
+        ("train", "view: Tune"), ("why", "token: Why"), ("why did it say that", "token: Why"),
+        ("make it shorter", "/max"), ("explain", "token: Why"), ("temperature", "/set"),
         ("most likely text", "strategy: exact"), ("benchmark", "view: Runs"), ("seed", "/seed"),
         ("rsmp", "branch: Re-sample"),
     ],

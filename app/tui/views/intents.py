@@ -17,6 +17,10 @@ class Intent:
     binding: str = ""
 
 
+FILLERS = {  # words of a query that say nothing of what is wanted
+    *("a", "an", "and", "did", "do", "does", "how", "i", "in", "is", "it", "make", "me", "my", "of", "on", "please"),
+    *("say", "so", "that", "the", "this", "to", "want", "what"),
+}
 SEVERAL = "several answers samples n best"
 INTENTS: Mapping[str, Intent] = {  # by how the name of a command begins
     "model: Switch": Intent("change another llm load download"),
@@ -90,7 +94,8 @@ def intent(name: str) -> Intent:
 def matching(commands: Sequence[Command], query: str, fuzzy: Callable[[str, str], float]) -> list[Command]:
     """The commands that a query may mean, the likeliest first: every word of it in the name, then in name and words,
     then in what it says too; at last those of whose names it has letters."""
-    words = query.lower().split()
+    said = query.lower().split()
+    words = [word for word in said if word not in FILLERS] or said
 
     def score(command: Command) -> tuple[int, float]:
         name, about, _ = command
