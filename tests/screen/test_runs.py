@@ -54,7 +54,7 @@ def measured(screen: Screen, model: str, task: str = "sums") -> list[float]:
     store = Evaluations(screen.home / "evaluations.db")
     try:
         found = next(each for each in store.all() if (each.task, each.model) == (task, model))
-        return [row.measures["acc"] for row in store.rows(found)]
+        return [row.values["acc"] for row in store.rows(found)]
     finally:
         store.close()
 
