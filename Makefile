@@ -16,14 +16,15 @@ chat: $(VENV)/.installed          ## open the chat; the first time: install, off
 
 test: check                       ## everything: lint, format, types, all tests that this machine can run
 	$(PYTEST) -m "not soak"
-	@[ "$$(uname)" = Darwin ] || $(MAKE) --no-print-directory mac
+	@[ "$$(uname)" = Darwin ] || $(MAKE) --no-print-directory mac FILES="$(FOURTH)"
 
 quick: check                      ## the everyday part, without slow tests and the real model
 	$(PYTEST) -m "not slow and not real and not soak"
 
+FOURTH  = $(shell find tests -name 'test_*.py' | LC_ALL=C sort | awk 'NR % 4 == 1')  # of the files: whole, it is two minutes
 mac: PATHS := $(CURDIR)/tests/mac:$(CURDIR)
 mac: $(VENV)/.installed-dev       ## the everyday part once more, on a machine whose mlx says that it has Metal
-	$(PYTEST) -m "not slow and not real and not soak"
+	@$(PYTEST) -m "not slow and not real and not soak" $(FILES)
 
 soak: $(VENV)/.installed-dev      ## hours: what only shows after many rounds
 	OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -m soak --timeout 0
@@ -31,8 +32,8 @@ soak: $(VENV)/.installed-dev      ## hours: what only shows after many rounds
 check: $(VENV)/.installed-dev     ## lint, format, types on either system
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --platform linux
-	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin & other=$$!; \
+	$(BIN)/mypy --platform linux; here=$$?; wait $$other && exit $$here
 
 $(VENV)/bin/python:
 	@p=$(or $(PYTHON),python3); command -v $$p >/dev/null || { \
