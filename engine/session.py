@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from likely.engine.decode.batch import BatchedSample, ContinuousBatch
-from likely.engine.decode.branches import SCORED_AT_ONCE
+from likely.engine.decode.branches import SCORED_AT_ONCE, Branches
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import (
     Done,
@@ -303,6 +303,15 @@ class Session:
         with pool.held(ids) as branches:
             for _ in branches.read(ids[branches.length :]):
                 yield branches.length
+
+    def branch_after(self, ids: Sequence[int]) -> Generator[None, None, Branches]:
+        """A branch of one's own behind a text that is read to measure, in pieces; what was read stays for others."""
+        with self.measured.held(ids) as place:
+            for _ in place.read(ids[min(place.length, len(ids)) :]):
+                yield
+            branch = place.fork()
+        branch.rewind(len(ids))
+        return branch
 
     def logits_after(self, ids: Sequence[int]) -> np.ndarray:
         """The raw logits [V] of the token that follows `ids`; one product with the head where `ids` has been read.

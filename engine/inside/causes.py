@@ -48,11 +48,7 @@ def why(
     words = [i for i in range(len(ids)) if ids[i] not in skipped]
     if len(ids) < 2 or not words:
         return
-    with session.measured.held(ids) as held:
-        for _ in held.read(ids[min(held.length, len(ids)) :]):
-            yield None
-        place = held.fork()
-    place.rewind(len(ids))
+    place = yield from session.branch_after(ids)
     read_most = last.attention.mean(axis=(0, 1))
     if len(words) > LONG:
         known = []

@@ -72,12 +72,7 @@ def read(session: Session, ids: Sequence[int]) -> Generator[None, None, LastPosi
     text = InspectedText(subject(session, ids).model, tuple(ids))
     if not isinstance(session.model, NativeModel) or len(ids) < 2:
         return last_position(text)
-    before = list(ids[:-1])
-    with session.measured.held(before) as place:
-        for _ in place.read(before[min(place.length, len(before)) :]):
-            yield
-        here = place.fork()
-    here.rewind(len(before))
+    here = yield from session.branch_after(ids[:-1])
     cache = here.cache.carried(text.model) if isinstance(here.cache, NativeCache) else here.cache
     return _read_out(TappedPass(text.model, mx.array([ids[-1:]]), cache, dtype=mx.float32), text.ids)
 

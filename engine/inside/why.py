@@ -39,14 +39,16 @@ class WrittenPart:
     head: tuple[int, int] | None = None
 
 
+def written_parts(wrote: Attribution) -> list[WrittenPart]:
+    """Every head and MLP, the largest addend first."""
+    heads = [WrittenPart(f"head {i}.{j}", float(nats), (i, j)) for (i, j), nats in np.ndenumerate(wrote.heads)]
+    mlps = [WrittenPart(f"mlp {i}", float(nats)) for i, nats in enumerate(wrote.mlp)]
+    return sorted([*heads, *mlps], key=lambda part: -abs(part.nats))
+
+
 def written(wrote: Attribution, most: int) -> list[WrittenPart]:
     """The `most` parts that wrote most, and the rest summed by kind: together they are the sum of all addends."""
-    layers, heads = wrote.heads.shape
-    single = [
-        WrittenPart(f"head {i}.{j}", float(wrote.heads[i, j]), (i, j)) for i in range(layers) for j in range(heads)
-    ]
-    single += [WrittenPart(f"mlp {i}", float(wrote.mlp[i])) for i in range(layers)]
-    single.sort(key=lambda part: -abs(part.nats))
+    single = written_parts(wrote)
     shown, rest = single[:most], single[most:]
     by_kind = {"heads": [p.nats for p in rest if p.head], "mlps": [p.nats for p in rest if not p.head]}
     shown += [WrittenPart(f"+ {len(nats)} {kind}", float(np.sum(nats))) for kind, nats in by_kind.items() if nats]

@@ -158,6 +158,12 @@ def chart(
     sheet.right(height, last, sheet.look.faint)
 
 
+def rank_labels(largest: int) -> list[tuple[float, str]]:
+    """Labels of a chart of -log10 rank, from 1 down to the power of ten that no rank passes."""
+    powers = range(int(np.ceil(np.log10(max(largest, 10)))) + 1)
+    return [(-float(k), f"{10**k:,}" if k < 3 else f"{10 ** (k - 3)} k") for k in powers]
+
+
 def fold(text: str, width: int) -> list[str]:
     """A sentence in rows."""
     rows = [""]

@@ -124,6 +124,15 @@ class Names:
         """The token that is all of a text, where there is one."""
         return [token for token in [self._ids.get(text.encode())] if token is not None]
 
+    def words(self, word: str) -> list[int]:
+        """The tokens that are all of a word: after a space, and as it is written."""
+        return [*self.encode(f" {word.strip()}"), *self.encode(word)]
+
+    def running(self, token: int) -> str:
+        """A token as it stands in running text."""
+        text = self.piece(token).decode(errors="replace")
+        return cells.clean(text).replace("\n", "⏎").replace("\t", " ") or "∅"
+
     def name(self, token: int) -> str:
         """A token's piece as a name; its id where the vocabulary is not there."""
         return cells.piece_text(self.pieces[token]) if 0 <= token < len(self.pieces) else f"#{token}"

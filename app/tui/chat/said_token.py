@@ -95,11 +95,10 @@ class SaidToken:
 
     def compare(self, text: str) -> bool:
         """Take a word for the foil, as it is written or after a space; False where it is not one token, or is said."""
-        tokens = [*self.names.encode(f" {text.strip()}"), *self.names.encode(text)]
-        tokens = [token for token in tokens if token != self.said]
-        if tokens:
-            self.foil, self.swapped = tokens[0], False
-        return bool(tokens)
+        token = next((token for token in self.names.words(text) if token != self.said), None)
+        if token is not None:
+            self.foil, self.swapped = token, False
+        return token is not None
 
     def rows(self) -> Iterator[Candidate]:
         """The token that was said and its foil, with what the model gave them and what they were drawn with."""

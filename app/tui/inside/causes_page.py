@@ -5,7 +5,6 @@ exact and yet no cause; silencing it and patching it are measured beside it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,19 +18,11 @@ from likely.app.tui.inside.page import WIDE, Page, missing, text_rows, told
 from likely.app.tui.inside.reading import Reading
 from likely.app.units import bits
 from likely.engine.inside.looks import PARTS, Ablation, Attribution, Importance, Patching
+from likely.engine.inside.why import WrittenPart, written_parts
 from likely.engine.prompt import Prompt
 
 MEASURED = 6  # heads that are silenced, those that wrote most
 SHORT_TEXT = 64  # tokens up to which each is left out unasked
-
-
-@dataclass(frozen=True, slots=True)
-class Wrote:
-    """A part of the model and its addend."""
-
-    name: str
-    value: float
-    head: tuple[int, int] | None = None
 
 
 class CausesPage(Page):
@@ -98,16 +89,13 @@ class CausesPage(Page):
         heads = [part.head for part in self.parts(at) if part.head is not None][:MEASURED]
         return [question(Inside.ablation, at.position, *head, self.target(at)) for head in heads]
 
-    def parts(self, at: Reading) -> list[Wrote]:
+    def parts(self, at: Reading) -> list[WrittenPart]:
         """All addends, the largest first."""
-        addends = at.answer(self.written(at))
-        if addends is None:
+        made = at.answer(self.written(at))
+        if made is None:
             return []
-        heads = np.ndenumerate(addends.heads)
-        rows = [Wrote(f"head {l}.{h}", float(x), (l, h)) for (l, h), x in heads]
-        rows += [Wrote(f"mlp {l}", float(x)) for l, x in enumerate(addends.mlp)]
-        rows += [Wrote("embedding", addends.embedding), Wrote("biases", addends.bias)]
-        return sorted(rows, key=lambda each: -abs(each.value))
+        others = WrittenPart("embedding", made.embedding), WrittenPart("biases", made.bias)
+        return sorted([*written_parts(made), *others], key=lambda part: -abs(part.nats))
 
     def foil(self, at: Reading, text: str) -> str:
         """Compare with another token's logit."""
@@ -233,15 +221,15 @@ class CausesPage(Page):
             return
         sheet.right(0, f"Σ {addends.sum:.2f}", look.chosen)
         rows = max(sheet.height - 3, 1)
-        most = abs(parts[0].value) or 1.0
+        most = abs(parts[0].nats) or 1.0
         half = max((sheet.width - 12 - 10) // 2, 2)
         for y, part in enumerate(parts[:rows], 1):
             sheet.put(0, y, part.name, look.text, size=12)
-            sheet.signed(12, y, part.value / most, half)
-            sheet.right(y, f"{part.value:+.3f}", look.text if part.value > 0 else look.faint)
+            sheet.signed(12, y, part.nats / most, half)
+            sheet.right(y, f"{part.nats:+.3f}", look.text if part.nats > 0 else look.faint)
         rest = parts[rows:]
         if rest:
-            words = f"and {len(rest)} smaller ones, together {sum(each.value for each in rest):+.3f}"
+            words = f"and {len(rest)} smaller ones, together {sum(part.nats for part in rest):+.3f}"
             sheet.put(0, rows + 1, cells.fit(words, sheet.width), look.faint)
         if self.against is None:
             sheet.put(0, rows + 2, cells.fit("a logit has a free constant: f compares it", sheet.width), look.faint)
@@ -252,7 +240,7 @@ class CausesPage(Page):
         if not self.silences:
             sheet.put(0, 1, cells.fit("x silences the heads that wrote most", sheet.width), look.faint)
             return 3
-        wrote = {part.head: part.value for part in self.parts(at)}
+        wrote = {part.head: part.nats for part in self.parts(at)}
         points: list[tuple[float, float]] = []
         heads = self.silenced(at)
         for y, wanted in enumerate(heads, 1):

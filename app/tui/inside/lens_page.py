@@ -8,7 +8,7 @@ import numpy as np
 from likely.app.looks import Inside, InsideQuestion, question
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part, low
-from likely.app.tui.base.sheet import Sheet, chart
+from likely.app.tui.base.sheet import Sheet, chart, rank_labels
 from likely.app.tui.base.theme import bar, shade
 from likely.app.tui.inside.page import TALL, WIDE, Page, shown_layers, text_rows, told
 from likely.app.tui.inside.reading import LensTable, Reading
@@ -292,12 +292,8 @@ class LensPage(Page):
             return
         final = at.name(int(table.top[-1, i]))
         sheet.heading(y, "RANK", f"of {cells.fit(final, 10)} by layer", f"{rank:,}")
-        most = max(float(table.rank[:, i].max()), 10.0)
         ranks = -np.log10(table.rank[:, i].astype(float))
-        names = [
-            (-float(k), f"{10**k:,}" if k < 3 else f"{10 ** (k - 3)} k")
-            for k in range(int(np.ceil(np.log10(most))) + 1)
-        ]
+        names = rank_labels(int(table.rank[:, i].max()))
         chart(sheet.part(0, y + 1, None, height - 1), xs, [(ranks, look.bar)], layer, names)
         if not both:
             return

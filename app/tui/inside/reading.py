@@ -128,14 +128,11 @@ class Reading:
 
     def token(self, text: str) -> int | None:
         """The token that is a word, after a space or as it is written; None where none is."""
-        ids = [*self.names.encode(f" {text.strip()}"), *self.names.encode(text)]
-        return ids[0] if ids else None
+        return next(iter(self.names.words(text)), None)
 
     def running(self, position: int) -> str:
         """The token at a position, as it stands in running text."""
-        piece = self.names.piece(self.ids[position])
-        text = piece.decode(errors="replace")
-        return cells.clean(text).replace("\n", "⏎").replace("\t", " ") or "∅"
+        return self.names.running(self.ids[position])
 
 
 def wrapped(texts: Sequence[str], width: int) -> list[list[int]]:

@@ -96,22 +96,18 @@ def matching(commands: Sequence[Command], query: str, fuzzy: Callable[[str, str]
     then in what it says too; at last those of whose names it has letters."""
     said = query.lower().split()
     words = [word for word in said if word not in FILLERS] or said
-
-    def score(command: Command) -> tuple[int, float]:
+    scores = []
+    for command in commands:
         name, about, _ = command
-        texts = [name.lower(), f"{name} {intent(name).words}".lower(), f"{name} {intent(name).words} {about}".lower()]
-        level = next((4 - i for i, text in enumerate(texts) if all(_has(text, word) for word in words)), 0)
+        named, known = name.lower(), f"{name} {intent(name).words}".lower()
+        texts = (named, known, f"{known} {about.lower()}")
+        level = next((4 - i for i, text in enumerate(texts) if _has(text, words)), 0)
         near = fuzzy(query, name)
-        return (level or int(near > 0)), near
-
-    scores = [(score(command), command) for command in commands]
-    return [command for (level, _), command in sorted(scores, key=lambda it: _order(it[0])) if level]
+        scores.append((level or int(near > 0), near, command))
+    return [command for level, _, command in sorted(scores, key=lambda it: (-it[0], -it[1])) if level]
 
 
-def _has(text: str, word: str) -> bool:
-    """Whether a word of the text begins so."""
-    return any(part.startswith(word) for part in (*text.split(), *text.replace(":", " ").split()))
-
-
-def _order(score: tuple[int, float]) -> tuple[float, float]:
-    return -score[0], -score[1]
+def _has(text: str, words: Sequence[str]) -> bool:
+    """Whether each of the words begins one of the text's."""
+    parts = (*text.split(), *text.replace(":", " ").split())
+    return all(any(part.startswith(word) for part in parts) for word in words)

@@ -1,6 +1,6 @@
 """Sheet of one word: why it was said and not its foil. Table, earlier words, rank by layer, parts that wrote it.
 
-It draws an `SaidToken`, asks the engine for what that lacks once the cursor rests, and says by messages where a
+It draws a `SaidToken`, asks the engine for what that lacks once the cursor rests, and says by messages where a
 person wants to go. Where the screen is narrow it stands in two columns over the transcript, of which one row stays.
 """
 
@@ -19,7 +19,7 @@ from likely.app import calls, heat, recipes
 from likely.app.calls import call
 from likely.app.tui.base import cells
 from likely.app.tui.base.line_widget import Line, LineWidget
-from likely.app.tui.base.sheet import Sheet, chart, fold
+from likely.app.tui.base.sheet import Sheet, chart, fold, rank_labels
 from likely.app.tui.base.theme import bar
 from likely.app.tui.chat.candidates import bits
 from likely.app.tui.chat.inspection import Subject
@@ -33,6 +33,7 @@ from likely.engine.inside.why import WrittenPart
 
 BESIDE = 70  # columns from which on the parts stand in two columns
 PARTS, FEWEST, SUMS = 6, 2, 3  # parts of the model with a row of their own, and rows of sums
+NAMED = 3  # words whose loss is said in figures
 SETTLE_S = 0.12  # how long the cursor rests before the engine is asked
 WAITS = "the rest when the answer has ended"
 LEAST = 27  # rows of all parts together, in one column
@@ -235,10 +236,10 @@ class WhySheet(LineWidget, can_focus=True):
         """Both words, with what the model gave them and what they were drawn with; what was cut; under what."""
         look, glyphs, names = sheet.look, sheet.glyphs, it.names
         target = it.target if it.target is not None else it.said
-        numbers = "not said" if it.swapped else f"{bits(-it.logprob)} bits  rank {it.rank}" if it.logprob else ""
+        numbers = "" if it.logprob is None else f"{bits(-it.logprob)} bits  rank {it.rank}"
         name = cells.fit(names.name(target), max(sheet.width - 26, 6))
         sheet.put(0, 0, "WHY", self._ink(("table", 0), look.heading))
-        sheet.words(5, 0, (name, look.cursor), (f"  {numbers}", look.faint))
+        sheet.words(5, 0, (name, look.cursor), (f"  {'not said' if it.swapped else numbers}", look.faint))
         if self.size.width < BESIDE:  # else it stands at the end of the row of text
             sheet.right(0, it.place, look.faint)
         drawn = it.recipe is not None
@@ -283,17 +284,12 @@ class WhySheet(LineWidget, can_focus=True):
         why = it.answer.why
         sheet.right(0, it.place, sheet.look.faint)
         room = sheet.width - len(it.place) - 2
-        word = cells.fit(self._word(it, it.said), room)  # a token may be wider than the row
-        before = "".join(self._word(it, id) for id in (why.ids[-60:] if why is not None else ()))
+        word = cells.fit(it.names.running(it.said), room)  # a token may be wider than the row
+        before = "".join(it.names.running(id) for id in (why.ids[-60:] if why is not None else ()))
         room -= cells.width(word)
         while cells.width(before) > room:
             before = before[max(len(before) // 20, 1) :]
         sheet.words(0, 0, (before, sheet.look.faint), (word, sheet.look.cursor))
-
-    @staticmethod
-    def _word(it: SaidToken, id: int) -> str:
-        text = it.names.piece(id).decode(errors="replace")
-        return cells.clean(text).replace("\n", "⏎").replace("\t", " ") or "∅"
 
     def _words(self, it: SaidToken, sheet: Sheet, most: int) -> int:
         """The end of the text before the word, brighter where leaving a token out takes more from it."""
@@ -306,7 +302,7 @@ class WhySheet(LineWidget, can_focus=True):
         rows: list[list[int]] = [[]]
         used = 0
         for at in range(len(why.ids) - 1, -1, -1):  # backwards: what stands next to the word is shown first
-            size = cells.width(self._word(it, why.ids[at]))
+            size = cells.width(it.names.running(why.ids[at]))
             if used + size > sheet.width and rows[-1]:
                 if len(rows) >= most:
                     break
@@ -317,19 +313,17 @@ class WhySheet(LineWidget, can_focus=True):
         for row in reversed(rows):
             x = 0
             for at in reversed(row):
-                x = sheet.put(x, y, self._word(it, why.ids[at]), self._lost(lost.get(at)))
+                x = sheet.put(x, y, it.names.running(why.ids[at]), self._lost(lost.get(at)))
             y += 1
-        shown = [(self._word(it, why.ids[at]).strip() or "␣", value) for at, value in lost.items() if value >= 0.5]
-        x = 0
-        for name, value in shown[:3]:
-            name, number = cells.fit(name, 10), f" {value:.1f}   "
-            if x + cells.width(name + number) > sheet.width - 11:  # room for how many are measured
+        ranked, shown, x = list(lost.items()), 0, 0  # the most first
+        for at, value in ranked[:NAMED]:
+            name, number = cells.fit(it.names.running(why.ids[at]).strip() or "␣", 10), f" {value:.1f}   "
+            if value < 0.5 or x + cells.width(name + number) > sheet.width - 11:  # room for how many are measured
                 break
-            x = sheet.words(x, y, (name, look.text), (number, look.chosen))
-        rest = f"{len(lost)} measured" if not answer.ended else ""
-        if answer.ended and lost:
-            top = max((value for _, value in shown[3:]), default=max(list(lost.values())[len(shown) :], default=0.0))
-            rest = f"rest <{max(math.ceil(top), 1)}"
+            x, shown = sheet.words(x, y, (name, look.text), (number, look.chosen)), shown + 1
+        rest = f"{len(lost)} measured"
+        if answer.ended:
+            rest = f"rest <{max(math.ceil(ranked[shown][1]), 1)}" if ranked[shown:] else ""
         if x + cells.width(rest) <= sheet.width:
             sheet.put(x, y, rest, look.faint)
         return y + 1
@@ -350,8 +344,7 @@ class WhySheet(LineWidget, can_focus=True):
         ranks = -np.log10(why.ranks.astype(float))
         number = f"{why.ranks[0, 0]:,} → {why.ranks[-1, 0]:,}"
         self._heading(sheet, 0, ("rose", 0), "ROSE", "rank by layer", number)
-        most = max(math.ceil(math.log10(max(int(why.ranks.max()), 10))), 1)
-        labels = [(-float(k), f"{10**k:,}" if k < 3 else f"{10 ** (k - 3)} k") for k in range(most, -1, -1)]
+        labels = rank_labels(int(why.ranks.max()))
         curves = [(ranks[:, 1], sheet.look.bar_cut), (ranks[:, 0], sheet.look.chosen_bar)]
         chart(sheet.part(0, 1, None, rows + 1), list(range(len(ranks))), curves, None, labels)
         return rows + 2
@@ -386,7 +379,7 @@ class WhySheet(LineWidget, can_focus=True):
         if head is not None and y > len(parts):
             x = sheet.words(0, y, (f"{head[0]}.{head[1]} reads ", look.faint))
             for at, weight in why.reads(*head):
-                name = self._word(it, why.ids[at]).strip() or "␣"
+                name = it.names.running(why.ids[at]).strip() or "␣"
                 x = sheet.words(x, y, (f"{name} ", look.text), (f"{100 * weight:.0f} %  ", look.faint))
 
     def _waiting(self, it: SaidToken, sheet: Sheet, y: int) -> int:
