@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 
 from likely.app import export
+from likely.app.tui.base.view_table import VIEWS
+from likely.app.tui.views import slash
+from likely.app.tui.views.intents import INTENTS
+from likely.engine.decode.strategies import STRATEGIES
 from likely.engine.transforms import LogitBias
 from tests.support.diffuser import ScriptedDiffusion
 from tests.support.model import BLUE, SKY
@@ -268,6 +272,18 @@ def test_a_command_is_found_by_what_a_person_wants(screen: Screen, query: str, f
     y, x = next((y, line.index(query)) for y, line in enumerate(screen.lines) if query in line)
     listed = [re.search(r"(?<!\S)(?:\w+: |/).*", line[x - 3 :]) for line in screen.lines[y + 1 :]]
     assert next(row for row in listed if row is not None).group().startswith(first), screen.text
+
+
+def test_every_intent_is_of_something_that_there_is(screen: Screen) -> None:
+    names = {
+        "strategy: ": {*STRATEGIES, "plain"},
+        "view: ": {name.capitalize() for name in VIEWS},
+        "/": {*slash.table()},
+    }
+    for start, there in names.items():
+        assert {name.removeprefix(start) for name in INTENTS if name.startswith(start)} <= there
+    keys = screen.app.key_table()
+    assert {each.binding for each in INTENTS.values()} <= {"", *keys}
 
 
 def test_a_strategy_is_chosen_in_the_palette_and_its_key_is_told(screen: Screen) -> None:
