@@ -29,7 +29,7 @@ from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.overlays import Ask
 from likely.app.units import bits as in_bits
 from likely.engine.decode.control import RunControl
-from likely.engine.inside.why import WrittenPart
+from likely.engine.inside.why import Why, WrittenPart
 
 BESIDE = 70  # columns from which on the parts stand in two columns
 PARTS, FEWEST, SUMS = 6, 2, 3  # parts of the model with a row of their own, and rows of sums
@@ -356,12 +356,10 @@ class WhySheet(LineWidget, can_focus=True):
             self._heading(sheet, 0, ("parts", 0), "WROTE IT", "bits")
             self._waiting(it, sheet, 1)
             return
-        names = cells.fit(it.names.name(why.target), 12), cells.fit(it.names.name(why.foil), 12)
         self._shown = min(max(sheet.height - SUMS - 2, FEWEST), PARTS)  # the sums of the rest always have their rows
         parts = it.parts(self._shown)
         total = in_bits(sum(part.nats for part in parts))
-        about = cells.fit(f"bits, {names[0]} over {names[1]}", sheet.width - 20)
-        sheet.heading(0, "WROTE IT", about, _signed(total))
+        sheet.heading(0, "WROTE IT", self._over(it, why, sheet.width - 18), _signed(total))
         largest = max(abs(part.nats) for part in parts) or 1.0
         half = max((sheet.width - NAME - 9) // 2, 2)
         for y, part in enumerate(parts, 1):
@@ -381,6 +379,14 @@ class WhySheet(LineWidget, can_focus=True):
             for at, weight in why.reads(*head):
                 name = it.names.running(why.ids[at]).strip() or "␣"
                 x = sheet.words(x, y, (f"{name} ", look.text), (f"{100 * weight:.0f} %  ", look.faint))
+
+    @staticmethod
+    def _over(it: SaidToken, why: Why, room: int) -> str:
+        """The words that are compared, in so many cells: of two long ones each is cut."""
+        target, foil = it.names.name(why.target), it.names.name(why.foil)
+        room -= len("bits,  over ")
+        foil = cells.fit(foil, max(room - cells.width(target), room // 2))
+        return f"bits, {cells.fit(target, room - cells.width(foil))} over {foil}"
 
     def _waiting(self, it: SaidToken, sheet: Sheet, y: int) -> int:
         if not it.answer.refused and not self._waits:
