@@ -64,7 +64,7 @@ class CandidateTable:
     BAR: ClassVar[tuple[str, str]] = ("after sampling", "raw")  # what bar and tick are
 
     def doubted(self, doubt: Uncertainty | None) -> "CandidateTable":
-        """The same with "±" beside the candidates that it knows."""
+        """The table with "±" beside the candidates that it knows."""
         if doubt is None:
             return self
         spreads = dict(zip(doubt.ids.tolist(), doubt.spread.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""The same prompt and seed through several columns that differ in one thing or another, drawn turn by turn."""
+"""Comparison view: one prompt and seed through several columns that differ in one thing or another, turn by turn."""
 
 import secrets
 from collections.abc import Callable, Iterator
