@@ -18,13 +18,13 @@ from likely.engine.adapters.stored import (
     PEFT_WEIGHTS,
     WEIGHTS,
     StoredAdapter,
+    read_config,
     read_factors,
     write_arrays,
     write_json,
 )
 from likely.engine.errors import CheckpointError, ParameterError
 from likely.engine.options import typed
-from likely.engine.sources.model_info import read_json
 from likely.metal import mx
 from likely.models import LanguageModel, Transformer
 from likely.models.parts import ModelPart
@@ -76,7 +76,7 @@ def read(folder: Path) -> StoredAdapter:
         raise CheckpointError(f"there is no adapter directory {folder}")
     if (folder / PEFT_WEIGHTS).exists():
         return peft.read(folder)
-    config = read_json(folder / CONFIG, SCHEMA)
+    config = read_config(folder, SCHEMA)
     if not (folder / WEIGHTS).exists():
         raise CheckpointError(f"{folder} has neither {WEIGHTS} (mlx-lm) nor {PEFT_WEIGHTS} (PEFT)")
     kind = config.get("fine_tune_type", "lora")
@@ -102,7 +102,7 @@ def options(folder: Path) -> tuple[dict[str, Any], bool]:
     Of another program's those that are called as ours and are of our type. CheckpointError for a damaged config,
     ParameterError for an option of ours that is of another type.
     """
-    described = read_json(folder / CONFIG, {"lora_parameters?": ({"keys?": ([str], None)}, None)})
+    described = read_config(folder, {"lora_parameters?": ({"keys?": ([str], None)}, None)})
     ours, values = "step" in described, {}
     for raw, value in described.items():
         name = RENAMED.get(raw, raw) if ours else raw

@@ -11,10 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from likely.engine.adapters.stored import CONFIG, PEFT_WEIGHTS, StoredAdapter, read_factors, write_arrays, write_json
+from likely.engine.adapters.stored import (
+    CONFIG,
+    PEFT_WEIGHTS,
+    StoredAdapter,
+    read_config,
+    read_factors,
+    write_arrays,
+    write_json,
+)
 from likely.engine.errors import CheckpointError, ParameterError
 from likely.engine.sources.fetch import catalogue
-from likely.engine.sources.model_info import read_json
 from likely.metal import mx
 
 if TYPE_CHECKING:
@@ -53,7 +60,7 @@ UNKNOWN = (
 
 def read(folder: Path) -> StoredAdapter:
     """The adapter in a directory of PEFT's; CheckpointError that names what is not understood."""
-    config = read_json(folder / CONFIG, SCHEMA)
+    config = read_config(folder, SCHEMA)
     kind, start = config.get("peft_type", "LORA"), config.get("init_lora_weights", True)
     if kind != "LORA":
         raise CheckpointError(f"{folder / CONFIG}: peft_type must be LORA, got {kind!r}")

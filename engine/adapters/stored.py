@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from likely.engine import json_reader
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.sources import array_file
+from likely.engine.sources.model_info import read_json
 from likely.engine.whole_file import put_whole
 from likely.metal import mx
 
@@ -39,6 +41,12 @@ class StoredAdapter:
     scales: Mapping[str, float] = field(default_factory=dict)  # of the sites that have their own
     tied: bool = True  # a change of an embedding that is the head too is one of the head
     pissa: bool = False  # the largest singular directions of the base are to be subtracted
+
+
+def read_config(folder: Path, schema: json_reader.Schema) -> dict[str, Any]:
+    """The configuration in an adapter's directory; CheckpointError if there is none, or none by the schema."""
+    holds = f"an adapter's directory, which has it and {WEIGHTS} (mlx-lm) or {PEFT_WEIGHTS} (PEFT)"
+    return read_json(folder / CONFIG, schema, of=holds)
 
 
 def read_factors(path: Path) -> dict[str, mx.array]:

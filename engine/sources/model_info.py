@@ -53,16 +53,17 @@ def describe(path: Path, *, name: str = "", source: str = "") -> ModelInfo:
     return _describe_folder(path, name, source)
 
 
-def read_json(path: Path, schema: json_reader.Schema = dict) -> dict[str, Any]:
-    """The JSON object in a file; CheckpointError if there is none, or none by the schema."""
+def read_json(
+    path: Path, schema: json_reader.Schema = dict, *, of: str = "a model in Hugging Face's layout"
+) -> dict[str, Any]:
+    """The JSON object in a file; CheckpointError if there is none, with what its folder is not `of` then, or none by
+    the schema."""
     try:
         values: dict[str, Any] = json_reader.read(path, schema, error=CheckpointError)
         return values
     except CheckpointError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            raise CheckpointError(
-                f"{path.parent} has no {path.name}: it is not a model in Hugging Face's layout"
-            ) from None
+            raise CheckpointError(f"{path.parent} has no {path.name}: it is not {of}") from None
         raise
 
 

@@ -77,7 +77,12 @@ def test_what_is_meant_where_a_directory_says_nothing(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=line):
             adapters.read(directory(tmp_path, config))
     (tmp_path / adapters.WEIGHTS).unlink()
-    for folder, line in ((tmp_path, "has neither"), (tmp_path / "none", "there is no adapter directory")):
+    (tmp_path / "other").mkdir()
+    for folder, line in (
+        (tmp_path, "has neither"),
+        (tmp_path / "none", "there is no adapter directory"),
+        (tmp_path / "other", r"no adapter_config\.json: it is not an adapter's directory, .* adapters\.safetensors"),
+    ):
         with pytest.raises(CheckpointError, match=line):
             adapters.read(folder)
 
