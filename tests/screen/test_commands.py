@@ -62,7 +62,9 @@ SAID: dict[str, tuple[tuple[str, str], ...]] = {
     "adapters": (
         ("/adapter calm", "adapters: calm 1"), ("/adapter calm 0.5", "adapters: calm 0.5"),
         ("/adapter few 2", "adapters: calm 0.5, few 2"), ("/adapter calm only", "adapters: calm 1"),
-        ("/adapter few", "adapters: calm 1, few 1"), ("/adapter few off", "adapters: calm 1"),
+        ("/adapter few", "adapters: calm 1, few 1"), ("/adapter off", "/adapter off wants a name: calm, few"),
+        ("/adapter few off", "adapters: calm 1"), ("/adapter off", "no adapter: the model as it came"),
+        ("/adapter off", "there is no adapter on the model"), ("/adapter calm", "adapters: calm 1"),
         ("/adapter calm off", "no adapter: the model as it came"),
         ("/adapter none", "none is not an adapter's directory: it has no adapter_config.json"),
         ("/adapter ~/none", "HOME/none is not an adapter's directory"),

@@ -343,11 +343,18 @@ def _model(screen: ChatParts, name: str) -> None:
 
 
 def _adapter(screen: ChatParts, text: str) -> None:
-    """Put an adapter on the model by its directory, or weigh one that is there: a number, `only` or `off`."""
+    """Put an adapter on the model by its directory, or weigh one that is there: a number, `only` or `off`; these are
+    of the one that is there where no name stands before them."""
     what, _, how = text.rpartition(" ")
-    names = {adapter.name for adapter in screen.host.engine.attached}
+    names = [adapter.name for adapter in screen.host.engine.attached]
+    nameless = text in ("off", "only") and text not in names
+    if nameless and len(names) == 1:
+        what = names[0]
     if not text:
         screen.host.choose_adapters()
+    elif nameless and not what:
+        there = f"/adapter {text} wants a name: {', '.join(names)}" if names else "there is no adapter on the model"
+        screen.hints.say(there, alarm=True)
     elif how == "off" and what in names:
         screen.host.engine.adapt("remove", what)
     elif how == "only" and what in names:
