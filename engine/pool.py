@@ -137,9 +137,12 @@ class Pool:
         return None
 
     @contextmanager
-    def held(self, ids: Sequence[int]) -> Iterator[Branches]:
-        """A branch that has read all of `ids`, or `acquire`: others leave it alone while the block runs."""
-        branches = self.find(ids) or self.acquire(ids)
+    def held(self, ids: Sequence[int], *, back: bool = False) -> Iterator[Branches]:
+        """A branch that has read all of `ids` (with `back`: one that can go back to their end), or `acquire`: others
+        leave it alone while the block runs."""
+        branches = self.find(ids)
+        if branches is None or (back and not branches.reaches(len(ids))):
+            branches = self.acquire(ids)
         self.leased.append(branches)
         try:
             yield branches

@@ -306,7 +306,7 @@ class Session:
 
     def branch_after(self, ids: Sequence[int]) -> Generator[None, None, Branches]:
         """A branch of one's own behind a text that is read to measure, in pieces; what was read stays for others."""
-        with self.measured.held(ids) as place:
+        with self.measured.held(ids, back=True) as place:
             for _ in place.read(ids[min(place.length, len(ids)) :]):
                 yield
             branch = place.fork()

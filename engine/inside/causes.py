@@ -31,9 +31,10 @@ def why(
     """Why `target` (the favourite if left out) comes after `ids` rather than `foil` (the favourite among the others):
     a `Why`, then what each earlier word brings, those first that are read most. None is a turn for others.
 
-    Of a text of more than 64 tokens the sentences come before words, and then the words of those that matter most. Ids
-    in `skipped` are never left out: the marks of a template. ParameterError for an id that the model has not, and for
-    a foil that is the target; as `subject` for what cannot be read.
+    Of a text of more than 64 tokens the sentences come before words, and then the words of those that matter most; of
+    one that is a single sentence, its words. Ids in `skipped` are never left out: the marks of a template.
+    ParameterError for an id that the model has not, and for a foil that is the target; as `subject` for what cannot be
+    read.
     """
     last = yield from read(session, ids)
     target = last.favourite if target is None else target
@@ -50,17 +51,18 @@ def why(
         return
     place = yield from session.branch_after(ids)
     read_most = last.attention.mean(axis=(0, 1))
-    if len(words) > LONG:
-        known = []
-        texts = [session.tokenizer.piece(id).decode(errors="replace") for id in ids]
-        for one in leaving_out(place, target, _first_read(sentences(texts, words), read_most)):
-            known += [one] if one is not None else []
-            yield one
+    texts = [session.tokenizer.piece(id).decode(errors="replace") for id in ids]
+    spans = sentences(texts, words)
+    if len(words) > LONG and spans != [(0, len(ids))]:  # without the only sentence there is nothing to read
+        known = list[Omission]()
+        for omission in leaving_out(place, target, _first_read(spans, read_most)):
+            known += [omission] if omission is not None else []
+            yield omission
         known.sort(key=lambda omission: -abs(omission.nats))
         within, words = set(words), list[int]()
-        for one in known:
-            if len(words) < LONG:
-                words += [i for i in range(one.start, one.stop) if i in within and one.stop - one.start > 1]
+        for omission in known:
+            if len(words) < LONG and omission.stop - omission.start > 1:
+                words += [i for i in range(omission.start, omission.stop) if i in within]
     yield from leaving_out(place, target, _first_read([(i, i + 1) for i in words], read_most))
 
 

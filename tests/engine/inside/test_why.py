@@ -91,6 +91,26 @@ def test_of_a_long_text_sentences_come_before_words_and_marks_stay(tmp_path: Pat
     assert set(range(most.start, most.stop)) <= set(single)
 
 
+def test_of_a_long_text_that_is_one_sentence_each_word_is_left_out(session: Session) -> None:
+    ids = [session.tokenizer.encode("a")[-1], session.tokenizer.encode("b")[-1]] * 33
+    _, lost = answers(session, ids, TARGET, FOIL)
+    assert sorted((left.start, left.stop) for left in lost) == [(i, i + 1) for i in range(66)]
+
+
+def test_of_an_early_word_behind_which_a_window_has_moved_on() -> None:
+    session = Session(FakeCheckpoint(model_of("llama sliding")))  # type: ignore[arg-type]
+    ids = tokens(1, 330, V)[0].tolist()
+    for end in (300, 330):  # by turns: the cache lets go of what stands before the first
+        for _ in session.read(ids[:end]):
+            pass
+    found, lost = answers(session, ids[:9], TARGET, FOIL)
+    whole = logprobs(session, ids[:9])
+    assert found.logprobs == pytest.approx((whole[TARGET], whole[FOIL]), abs=1e-4)
+    for left in lost:
+        want = whole[TARGET] - logprobs(session, ids[: left.start] + ids[left.stop : 9])[TARGET]
+        assert left.nats == pytest.approx(want, abs=2e-4)
+
+
 def test_where_sentences_end() -> None:
     texts = ["Hi", ".", " You", " there", "?\n", "!", "Yes"]
     assert sentences(texts, range(7)) == [(0, 2), (2, 5), (5, 6), (6, 7)]
