@@ -268,6 +268,11 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         OptionRule("", ("away", "layer", "direction"), needs=("toward",)),
         OptionRule("", ("part",), needs=("patch",)),
         OptionRule("goes with a text as it is: leave out --chat", ("spellings",), beside=("chat",)),
+        OptionRule(
+            "has keys in JSON that mean something else in --target's: ask for one of them",
+            ("attribution", "importance", "sum", "relations"),
+            when=lambda values: values["as_json"] and values["target"] is not None,
+        ),
     ),
     "bound": (
         OptionRule(

@@ -38,6 +38,7 @@ eval: --generated f --reference f !--seed 1 | --compare !--limit 3 | --text x !-
 eval: --text f !--calibrate-on f | --generated f --reference f !--by c | --compare !--fresh | arithmetic !--limit 0
 eval: --text f !--paths 1
 inside: t !--against 3 | t !--centred | --sum s !--centred | t !--output | t --heads !--without-first | t !--keep k
+inside: t --json --target x !--sum s | t --json --target x !--importance
 inside: t !--tuned | t !--away b | t !--layer 0 | t !--direction d | t !--part mlp
 synth: S --generations 1 !--report | S --generations 1 !--effect
 bench: kernels !--rounds 3 | !--case c | model !--case c | kernels !--against mlx-lm | kernels !--answers 2
@@ -94,6 +95,7 @@ pretrain: d --screen
 eval: t --json --items | t --vary typos --variants 2 | t --text f --shots 1
 eval: --compare t --by c --positions --report r
 inside: t --attribution --against 3 | t --patch p --against 3 --part mlp | --neighbours 0 --centred --output
+inside: t --target x --sum s | t --json --target x --lens
 inside: --sum s --output | --relations --output | t --attention 0.0 --without-first | t --rollout --without-first
 inside: t --save s --keep k | t --lens --tuned | t --toward a --away b --layer 0 --direction d
 synth: S --report --effect | S --generations 1
