@@ -39,7 +39,8 @@ def predicted(scored: int, tokens: int) -> str:
 def json_line(values: Mapping[str, Any], /, **units: str) -> str:
     """An object as `--json` prints it, in one line; last in it the units of those keys of it, at any depth, that have
     one. `units` are those of keys that mean something else in other verbs."""
-    named = {key: unit for key, unit in {**UNITS, **units}.items() if key in _keys(values)}
+    keys = _keys(values)
+    named = {key: unit for key, unit in {**UNITS, **units}.items() if key in keys}
     return json.dumps({**values, **({"units": named} if named else {})}, ensure_ascii=False, default=plain)
 
 
