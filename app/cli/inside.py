@@ -124,7 +124,12 @@ def command(
     alone = looks and set(looks) <= TEXTLESS and options["save"] is None
     if alone and not as_json and file is not None:
         raise click.UsageError(f"--{looks[0]} is of the model alone: leave out --file")
-    textless = (alone or (options["tune_lens"] is not None and not looks)) and text is None and file is None
+    only_fits = options["tune_lens"] is not None and not looks and options["save"] is None
+    textless = (alone or only_fits) and text is None and file is None
+    if not (looks or as_json or textless) and options["save"] is None:
+        looks, options["lens"] = ["lens"], True
+    if (as_csv or as_svg) and len(looks) != 1:
+        raise click.UsageError(f"--csv and --svg are one look: ask for one of {', '.join('--' + x for x in LOOKS)}")
     content = "" if textless else read_given(file, text, "look into")
     options["text"] = content
     session = open_session(model, adapters=adapters)
@@ -132,12 +137,8 @@ def command(
     session.logits_after(ids or [0])  # a model that gives no numbers is loaded in a wider type, or named
     if options["tune_lens"] is not None:
         _tune_lens(session, options["tune_lens"])
-        if textless:
+        if textless and not looks:
             return
-    if not looks and not as_json and options["save"] is None:
-        looks, options["lens"] = ["lens"], True
-    if (as_csv or as_svg) and len(looks) != 1:
-        raise click.UsageError(f"--csv and --svg are one look: ask for one of {', '.join('--' + x for x in LOOKS)}")
     inspected = None if textless else subject(session, ids)
     if inspected is not None and inspected.first and looks:
         click.echo(f"likely: {len(ids)} tokens are read, the last {len(inspected.positions)} are shown", err=True)

@@ -165,6 +165,7 @@ def test_a_tuned_lens_is_fit_kept_and_used(inside: Likely, tmp_path: Path, monke
     (tmp_path / "text").write_text("".join(random.choice(list("abcdefgh .,\n"), 3000)))
     code, out, err = inside("--tune-lens", str(tmp_path / "text"))
     assert (code, out) == (0, "") and err.startswith("KL to the last layer on held-out text")
+    assert inside("--tune-lens", str(tmp_path / "text"), "--neighbours", "65")[1] == inside("--neighbours", "65")[1]
     plain = json.loads(inside("cab", "--lens", "--json")[1])["lens"]
     tuned = json.loads(inside("cab", "--lens", "--tuned", "--json")[1])["lens"]
     assert tuned["kl"][-1] == [0] * len(tuned["kl"][-1]) and tuned["top"][-1] == plain["top"][-1]
