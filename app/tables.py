@@ -37,19 +37,21 @@ class Values:
 
 
 class Columns:
-    """Columns of lines, as in `{model:<34} {size:>9}  {where}`: their names, which make the heading, and widths."""
+    """Columns of lines, as in `{model:<34} {size:>9}  {where}`: their names, which make the heading, and widths.
+
+    A name may be empty, as in `{:<22} {median:>10}`.
+    """
 
     def __init__(self, form: str) -> None:
-        self.form = form
-        self.names = [name for _, name, _, _ in Formatter().parse(form) if name]
+        self.columns = [(space, name or "", width or "") for space, name, width, _ in Formatter().parse(form)]
 
     @property
     def heading(self) -> str:
-        return self.line(*self.names)
+        return self.line(*(name for _, name, _ in self.columns))
 
     def line(self, *cells: str) -> str:
         """A row, a text for each column."""
-        return self.form.format(**dict(zip(self.names, cells, strict=True)))
+        return "".join(f"{space}{cell:{width}}" for (space, _, width), cell in zip(self.columns, cells, strict=True))
 
 
 def csv_text(found: Grid | Values) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from likely.app.cli.opening import Progress, RuledCommand, default_model, model_option
+from likely.app.tables import Columns
 from likely.engine.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -107,16 +108,16 @@ def table(bench: "Bench") -> list[str]:
     from likely.engine.bench import plot
 
     lines = [f"{bench.model} · {bench.machine['chip']} · {bench.machine['device']} · {bench.bandwidth:.1f} GB/s", ""]
-    lines.append(f"{'':<22} {'':<8} {'median':>10} {'quartile':>10} {'spread':>7} {'of limit':>9}  ratio")
+    columns = Columns("{:<22} {:<8} {median:>10} {quartile:>10} {spread:>7} {of limit:>9}  {ratio}")
+    lines.append(columns.heading)
     last = ""
     for rate in bench.rates:
         share = "" if rate.share is None else f"{rate.share:.0%}"
         ratio = bench.ratio(rate.name) if rate.name != last else None
         name = rate.name if rate.name != last else ""
-        lines.append(
-            f"{name:<22} {rate.contestant:<8} {rate.median:>10.1f} {rate.lower:>10.1f} {rate.spread:>7.0%} {share:>9}"
-            f"  {'' if ratio is None else f'{ratio:.2f}x'}".rstrip()
-        )
+        speeds = f"{rate.median:.1f}", f"{rate.lower:.1f}", f"{rate.spread:.0%}"
+        times = "" if ratio is None else f"{ratio:.2f}x"
+        lines.append(columns.line(name, rate.contestant, *speeds, share, times).rstrip())
         last = rate.name
     held = ", ".join(f"{nbytes / 1e6:.1f} MB at {context}" for context, nbytes in bench.cache_nbytes.items())
     lines += ["", f"weights {bench.weights_nbytes / 1e6:.1f} MB · cache {held} · peak {bench.peak_nbytes / 1e6:.0f} MB"]

@@ -9,6 +9,7 @@ import click
 
 from likely.app import heat
 from likely.app.cli.opening import Progress, read_text
+from likely.app.tables import Columns
 from likely.app.units import NATS, bits, json_line, predicted
 from likely.engine.statistics.measures import measure
 
@@ -86,10 +87,8 @@ def _shift(shift: "Shift", tokenizer: "Tokenizer") -> dict[str, Any]:
 def _show(difference: "Difference", tokenizer: "Tokenizer") -> None:
     mode = heat.colour_mode(sys.stdout)
     width = heat.columns(mode)
-    click.echo(
-        f"{'after':<18} {'KL, bits':>8}  what rose and fell in the next token, "
-        f"from {difference.names[0]} to {difference.names[1]}"
-    )
+    columns = Columns("{after:<18} {KL, bits:>8}  {what rose and fell in the next token}")
+    click.echo(f"{columns.heading}, from {difference.names[0]} to {difference.names[1]}")
     for p in difference.positions:
         name = heat.visible(repr(_text(tokenizer, p.token))[1:-1]) or "''"
         moves = [(s, "↑") for s in p.risen] + [(s, "↓") for s in p.fallen]
@@ -98,9 +97,8 @@ def _show(difference: "Difference", tokenizer: "Tokenizer") -> None:
             f"{arrow}{heat.visible(repr(_text(tokenizer, s.token))[1:-1])} {_share(s.before)}→{_share(s.now)}"
             for s, arrow in moves[: len(p.risen)]
         )
-        padding = " " * max(0, 18 - len(name))
-        row = f" {bits(p.kl):8.4f}  {shown}"[: max(20, width - max(18, len(name)))]
-        click.echo(heat.paint(name, heat.moved_level(p.kl), mode) + padding + row)
+        row = columns.line(name, f"{bits(p.kl):.4f}", shown)[: max(width, 38, 20 + len(name))]
+        click.echo(heat.paint(name, heat.moved_level(p.kl), mode) + row[len(name) :])
     a, b = difference.nll
     known = predicted(sum(p.next is not None for p in difference.positions), len(difference.positions))
     cost = "" if a != a else f" · {known}, which cost {bits(a):.3f} and {bits(b):.3f} bits each"

@@ -11,6 +11,7 @@ import click
 from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.heat import one_line
 from likely.app.scoreboard import Score
+from likely.app.tables import Columns
 from likely.app.units import LN2, NATS, bits, json_line, predicted
 from likely.engine.errors import ParameterError
 from likely.engine.statistics.estimates import TELLING, TOO_FEW
@@ -181,7 +182,8 @@ def finite(x: float) -> float | None:
 
 
 def _table(rows: Sequence[Score]) -> None:
-    cells = [("task", "model", "measure", "unit", "value", "95 %", "n")]
+    names = ("task", "model", "measure", "unit", "value", "95 %", "n")
+    cells = []
     for row in rows:
         name, unit, estimate = in_bits(row.measure, row.estimate)
         form = measure(row.measure).form
@@ -190,11 +192,10 @@ def _table(rows: Sequence[Score]) -> None:
         if row.measure.endswith(AT_MOST):
             value = f"<= {value}"
         cells.append((*row.evaluation.cell, f"{name} {row.subgroup}".rstrip(), unit, value, shown, str(estimate.n)))
-    wide = [max(len(row[i]) for row in cells) for i in range(7)]
-    for line in cells:
-        head = "  ".join(cell.ljust(w) for cell, w in zip(line[:4], wide[:4], strict=True))
-        right = "  ".join(cell.rjust(w) for cell, w in zip(line[4:], wide[4:], strict=True))
-        click.echo(one_line(f"{head}  {right}"))
+    sizes = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    columns = Columns("  ".join(f"{{{n}:{side}{size}}}" for n, side, size in zip(names, "<<<<>>>", sizes, strict=True)))
+    for line in (columns.heading, *(columns.line(*row) for row in cells)):
+        click.echo(one_line(line))
 
 
 def number(x: float) -> str:

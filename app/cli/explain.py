@@ -284,25 +284,26 @@ def _show(
     doubt: "ExplainedUncertainty | None",
 ) -> None:
     mode = heat.colour_mode(sys.stdout)
-    parts = "" if doubt is None else f" {'mixture':>7} {'= aleatoric':>11} {'+ epistemic':>11}"
-    click.echo(f"{'token':<18} {'bits':>6} {'rank':>6} {'entropy':>7}{parts}  candidates")
+    columns = Columns("{token:<18} {bits:>6} {rank:>6} {entropy:>7}")
+    parts = Columns(" {mixture:>7} {= aleatoric:>11} {+ epistemic:>11}")
+    click.echo(f"{columns.heading}{'' if doubt is None else parts.heading}  candidates")
     width = heat.columns(mode)
     for at, step in enumerate(explanation.steps):
         name = heat.visible(repr(step.piece.decode(errors="replace"))[1:-1]) or "''"
         if step.logprob is None or step.entropy is None:
-            click.echo(f"{name:<18} {'-':>6} {'-':>6} {'-':>7}  nothing precedes it")
+            click.echo(f"{columns.line(name, '-', '-', '-')}  nothing precedes it")
             continue
         surprisal = bits(-step.logprob)
-        shown = heat.paint(name, heat.level(surprisal), mode) + " " * max(0, 18 - len(name))
         u = None if doubt is None else doubt.tokens[at]
         best = "  ".join(
             f"{heat.visible(repr(c['text'])[1:-1])} {math.exp(c['logprob']):.1%}"
             + ("" if u is None else f"±{100 * u.spread[i]:.1f}")
             for i, c in enumerate(candidates(session, step, top))
         )
-        split = "" if u is None else "{:8.2f} {:11.2f} {:11.2f}".format(*_parts(u.aleatoric, u.epistemic))
-        row = f" {surprisal:6.2f} {step.rank:>6} {bits(step.entropy):7.2f}{split}  {best}"
-        click.echo(shown + row[: max(20, width - max(18, len(name)) - 1)])
+        split = "" if u is None else parts.line(*(f"{part:.2f}" for part in _parts(u.aleatoric, u.epistemic)))
+        row = columns.line(name, f"{surprisal:.2f}", str(step.rank), f"{bits(step.entropy):.2f}")
+        row = f"{row}{split}  {best}"[: max(width - 1, 38, 20 + len(name))]
+        click.echo(heat.paint(name, heat.level(surprisal), mode) + row[len(name) :])
     for i, c in enumerate(named):
         spread = "" if doubt is None else f" ± {doubt.spread_of(i):.4%}"
         click.echo(

@@ -11,6 +11,7 @@ from likely.app import heat
 from likely.app.cli.replayed_text import GLYPH, as_object, best, bounds, drawn_at, piece_text, replayed, spread, under
 from likely.app.cli.replaying_passes import show_passes
 from likely.app.recipes import change
+from likely.app.tables import Columns
 from likely.app.units import json_line
 from likely.engine.trace import file
 from likely.engine.trace.replay import StepReplay, states_at
@@ -39,17 +40,18 @@ def _show(trace: Trace, rows: list[tuple[TokenStep, StepReplay]], recipe: Recipe
     mode = heat.colour_mode(sys.stdout)
     model = heat.one_line(trace.model)
     click.echo(f"{whose}{model} · seed {trace.seed} · {len(rows)} tokens, {under(trace, recipe)}")
-    click.echo(f"{'token':<18} {'drawn at':>9} {'would be':>16} {'kept':>11}  candidates")
+    columns = Columns("{token:<18} {drawn at:>9} {would be:>16} {kept:>11}  {candidates}")
+    click.echo(columns.heading)
     last: TokenStep | None = None
     for step, new in rows:
         if recipe is None and last is not None and (moved := change(last.recipe, step.recipe)):
             click.echo(f"{GLYPH} from here on {moved}")
         last, name = step, piece_text(step.piece)
         bits = None if step.logprob is None else -step.logprob / math.log(2)
-        shown = heat.paint(name, heat.level(bits), mode) + " " * max(0, 18 - len(name))
         low, high = bounds(new, step.token)
         count = f"{new.kept[0]}" if new.kept[0] == new.kept[1] else f"{new.kept[0]}-{new.kept[1]}"
-        click.echo(f"{shown} {drawn_at(step):>9} {spread(low, high):>16} {count:>11}  {best(trace, new)}")
+        row = columns.line(name, drawn_at(step), spread(low, high), count, best(trace, new))
+        click.echo(heat.paint(name, heat.level(bits), mode) + row[len(name) :])
 
 
 def _replayed(trace: Trace, recipe: Recipe | None) -> Iterator[tuple[TokenStep, StepReplay]]:
