@@ -113,7 +113,7 @@ class Pool:
             if common > shared or (best is None and not branches.length):
                 best, shared = branches, common
         if best is None or (self.prefixes is not None and shared < SEGMENT):
-            best = Branches(self.model, self.model.make_cache(**self._cache), step=self.step.hidden, pace=self.reading)
+            best = self.empty()
             if self.prefixes is not None:
                 self.prefixes.restore(ids, best)
         elif best in self.leased or best not in self.branches or best.length - shared > FORK_ABOVE:
@@ -127,6 +127,10 @@ class Pool:
         while self._kept_nbytes is not None and len(self.branches) > 1 and self.nbytes > self._kept_nbytes:
             del self.branches[0]
         return best
+
+    def empty(self) -> Branches:
+        """A branch that has read nothing, with a cache of the pool's kind."""
+        return Branches(self.model, self.model.make_cache(**self._cache), step=self.step.hidden, pace=self.reading)
 
     def find(self, ids: Sequence[int]) -> Branches | None:
         """A branch that has read all of `ids`, and perhaps more: to look back without moving it."""

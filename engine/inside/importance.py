@@ -5,7 +5,7 @@ is its fast companion, one pass and its gradient; how far the two agree is part 
 log-probability of one next token. A token that is left out also moves those behind it one place forward.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -28,18 +28,27 @@ def importance(subject: InspectedText, token: int | None = None) -> Importance:
         raise ParameterError("nothing can be left out of a prompt of one token: give two or more")
     if token is not None and not 0 <= token < model.config.vocab_size:
         raise ParameterError(f"a token's id must be 0 to {model.config.vocab_size - 1}, got {token}")
-    place = Branches(model, model.make_cache(capacity=len(ids)))
+
+    def empty() -> Branches:
+        return Branches(model, model.make_cache(capacity=len(ids)))
+
+    place = empty()
     for _ in place.read(ids):
         pass
     logprobs = arrays.logprobs(place.logits()[0].astype(mx.float32), mx)
     token = int(mx.argmax(logprobs)) if token is None else token
-    nats = [one.nats for one in leaving_out(place, token, [(i, i + 1) for i in range(len(ids))]) if one is not None]
+    omissions = leaving_out(place, token, [(i, i + 1) for i in range(len(ids))], empty)
+    nats = [omission.nats for omission in omissions if omission is not None]
     return Importance(token, float(logprobs[token]), np.array(nats, np.float32), _gradient(subject, token))
 
 
-def leaving_out(place: Branches, token: int, spans: Iterable[tuple[int, int]]) -> Iterator[Omission | None]:
+def leaving_out(
+    place: Branches, token: int, spans: Iterable[tuple[int, int]], empty: Callable[[], Branches]
+) -> Iterator[Omission | None]:
     """Omissions of each span of the prompt that `place` has read, in their order, and what `token` loses by each; None
-    is a turn for others. The place itself stays where it is."""
+    is a turn for others. A span leaves a token at least. The place itself stays where it is; where it cannot go back
+    so far, an `empty` branch of the same kind reads what is left.
+    """
     ids = list(place.ids[0])
     whole = _logprob(place, token)
     for start, stop in spans:
@@ -48,7 +57,7 @@ def leaving_out(place: Branches, token: int, spans: Iterable[tuple[int, int]]) -
             twin = place.fork()
             twin.rewind(keep)
         else:  # a window has moved on
-            keep, twin = 0, Branches(place.model, place.model.make_cache(), step=place.step, pace=place.pace)
+            keep, twin = 0, empty()
         for _ in twin.read([*ids[keep:start], *ids[stop:]]):
             yield None
         yield Omission(start, stop, whole - _logprob(twin, token))

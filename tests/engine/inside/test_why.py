@@ -111,6 +111,21 @@ def test_of_an_early_word_behind_which_a_window_has_moved_on() -> None:
         assert left.nats == pytest.approx(want, abs=2e-4)
 
 
+def test_what_a_window_of_keys_reads_without_a_word_it_has_moved_past() -> None:
+    def windowed() -> Session:
+        return Session(FakeCheckpoint(model_of("llama")), window=16, sinks=2)  # type: ignore[arg-type]
+
+    session, ids = windowed(), tokens(1, 300, V)[0].tolist()
+    ids[3:4], ids[4:] = [V - 1], [token % (V - 1) for token in ids[4:]]
+    for end in (290, 300):
+        for _ in session.read(ids[:end]):
+            pass
+    _, (omission,) = answers(session, ids, TARGET, FOIL, skipped=frozenset(range(V - 1)))
+    rows = (windowed().logits_after(read).astype(np.float64) for read in (ids, ids[:3] + ids[4:]))
+    whole, without = (float(row[TARGET] - np.logaddexp.reduce(row)) for row in rows)
+    assert (omission.start, omission.stop) == (3, 4) and omission.nats == pytest.approx(whole - without, abs=2e-4)
+
+
 def test_where_sentences_end() -> None:
     texts = ["Hi", ".", " You", " there", "?\n", "!", "Yes"]
     assert sentences(texts, range(7)) == [(0, 2), (2, 5), (5, 6), (6, 7)]
