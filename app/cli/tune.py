@@ -17,7 +17,7 @@ from likely.app.cli.table_options import table_options
 from likely.app.cli.training import follow, leave, sign_of, training_options, watch
 from likely.app.interruption import stopped_by_signals
 from likely.app.training_plan import describe, outcome
-from likely.app.units import PER_TOKEN, json_line
+from likely.app.units import PER_TOKEN, json_line, plain
 from likely.engine.adapters.config import NEEDS, RENAMED, Config, configure
 from likely.engine.options import read_toml
 
@@ -70,7 +70,7 @@ def command(
         opened = open_run(settings, progress.show, resume=resume)
     if dry_run:
         if as_json:
-            click.echo(json.dumps(_object(opened)))
+            click.echo(json.dumps(_object(opened), default=plain))
         else:
             for line in describe(opened):
                 click.echo(heat.one_line(line))
@@ -79,7 +79,7 @@ def command(
         return
     refuse_if_too_large(opened.plan, opened.run.config)
     if as_json and opened.run.leads:
-        click.echo(json.dumps({"event": "prepared", **_object(opened)}))
+        click.echo(json.dumps({"event": "prepared", **_object(opened)}, default=plain))
     elif opened.run.leads:
         for line in describe(opened):
             click.echo(heat.one_line(line), err=True)
@@ -139,7 +139,7 @@ def _painted(opened: "Tuning", sample: "TrainingSample") -> str:
 
 
 def _object(opened: "Tuning") -> dict[str, Any]:
-    rows, plan = opened.data, opened.plan
+    rows = opened.data
     return {
         "forms": dict(rows.forms),
         "rows": {"train": len(rows.train), "valid": len(rows.valid), "test": len(rows.test)},
@@ -147,5 +147,5 @@ def _object(opened: "Tuning") -> dict[str, Any]:
         "overlap": rows.overlap,
         "too_long": opened.train.too_long,
         "untrained": list(opened.train.untrained),
-        **{name: value for name, value in asdict(plan).items() if name in plan.JSON},
+        **plain(opened.plan),
     }
