@@ -214,11 +214,11 @@ class Evaluations:
                 Evaluation(
                     check(task, str),
                     check(model, str),
-                    parse(protocol, ASKED),
+                    parse(asked, ASKED),
                     parse(command, [str]),
                     parse(place or "{}", dict),
                 )
-                for task, model, protocol, command, place in read
+                for task, model, asked, command, place in read
             ]
         return [evaluation for evaluation in evaluations if not tasks or evaluation.task in tasks]
 

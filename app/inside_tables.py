@@ -28,6 +28,7 @@ from likely.engine.inside.looks import (
 )
 from likely.engine.transforms import Vocabulary
 
+WROTE = 11  # parts of the model that have a row
 KEYS = {"ablate": "ablation", "patch": "patching", "toward": "steering", "spellings": "tokenisation"}  # in JSON
 
 
@@ -242,21 +243,18 @@ def merges(result: Sequence[Sequence[bytes]], words: Words) -> Values:
     )
 
 
-WROTE = 11  # parts of the model that have a row
-
-
 def why(result: Any, words: Words) -> Values:
     """Which parts wrote the difference of two words; how their ranks rose, and what they owe to earlier words."""
     target, foil = (words.name(result[which]) for which in ("target", "foil"))
     parts = sorted(result["wrote"], key=lambda row: -abs(row[1]))
-    rest = sum(nats for _, nats in parts[WROTE:])
+    rest = sum(x for _, x in parts[WROTE:])
     rows = [*parts[:WROTE], *([(f"+ {len(parts) - WROTE} smaller", rest)] if parts[WROTE:] else [])]
     lines = [f"sum {result['sum']:+.2f} bits: {result['surprisal'][0]:.1f} bits against {result['surprisal'][1]:.1f}"]
     for which, name in enumerate((target, foil)):
         ranks = [pair[which] for pair in result["rank"]]
         lines.append(f"rank of {name} by layer: {' '.join(f'{rank:,}' for rank in ranks)}")
     lost = sorted(result["left_out"], key=lambda row: -row[1])[:6]
-    needs = "  ".join(f"{words.name(words.ids[at])} {nats:.1f}" for at, nats in lost)
+    needs = "  ".join(f"{words.name(words.ids[at])} {x:.1f}" for at, x in lost)
     lines.append(f"bits of {target} lost without an earlier word: {needs or 'there is none'}")
     return Values(f"which parts wrote the logit of {target} over {foil}, bits", rows, "\n".join(lines), "bits")
 

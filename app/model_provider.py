@@ -125,7 +125,7 @@ class LoadedModel(Session):
 
     def look_inside(self, ids: Sequence[int], look: "InsideQuestion[Any]", control: "RunControl") -> Iterator[Any]:
         """Look into the model as it is now, adapters and all. ParameterError for a diffusion model."""
-        self._goes_on()
+        self._check_goes_on()
         if self.inside is None:
             from likely.app.session_inside import SessionInside  # a chat in which nobody looks does not pay for it
 
@@ -134,10 +134,10 @@ class LoadedModel(Session):
 
     def shift(self, ids: Sequence[int]) -> float:
         """How far the adapters move what comes next, along the end of a text. ParameterError for a diffusion model."""
-        self._goes_on()
+        self._check_goes_on()
         return self._stacked().shift(ids[-READ:])
 
-    def _goes_on(self) -> None:
+    def _check_goes_on(self) -> None:
         """ParameterError for a diffusion model."""
         if self.facts.mask is not None:
             raise ParameterError(

@@ -54,16 +54,16 @@ class Columns:
         return "".join(f"{space}{cell:{width}}" for (space, _, width), cell in zip(self.columns, cells, strict=True))
 
 
-def csv_text(found: Grid | Values) -> str:
+def csv_text(table: Grid | Values) -> str:
     """A table with commas."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    if isinstance(found, Grid):
-        writer.writerow(["", *found.columns])
-        writer.writerows([name, *cells] for name, cells in zip(found.rows, found.texts, strict=True))
+    if isinstance(table, Grid):
+        writer.writerow(["", *table.columns])
+        writer.writerows([name, *cells] for name, cells in zip(table.rows, table.texts, strict=True))
     else:
-        writer.writerow(["name", found.unit])
-        writer.writerows(found.rows)
+        writer.writerow(["name", table.unit])
+        writer.writerows(table.rows)
     return text.getvalue()
 
 

@@ -49,8 +49,8 @@ def plain(value: Any) -> Any:
     ("?": left out where it is None); an array as a list; bytes as text; whatever else as a text."""
     if is_dataclass(value) and not isinstance(value, type):
         names = getattr(value, "JSON", None) or [field.name for field in fields(value)]
-        told = {name: getattr(value, name.removesuffix("?")) for name in names}
-        return {name.removesuffix("?"): it for name, it in told.items() if it is not None or not name.endswith("?")}
+        parts = {name: getattr(value, name.removesuffix("?")) for name in names}
+        return {name.removesuffix("?"): x for name, x in parts.items() if x is not None or not name.endswith("?")}
     if hasattr(value, "tolist"):
         return value.tolist()
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -47,8 +47,8 @@ def show_diffused(
     control = RunControl(recipe)
     with stopped_by_signals(control.cancel):  # also while it is saved
         with Progress() as progress:
-            for pass_ in answering.answer(session, canvas, how, recipe, seed=limits.seed):
-                passes.append(pass_)
+            for step in answering.answer(session, canvas, how, recipe, seed=limits.seed):
+                passes.append(step)
                 progress.show("filling", sum(len(one.unmasked) for one in passes), canvas.masks)
                 if control.cancelled:
                     break

@@ -333,7 +333,6 @@ def _samples(
 
 def _stored(store: Evaluations, tasks: Sequence[str], models: Sequence[str]) -> list[Evaluation]:
     """Results of earlier runs, the latest of each task and model."""
-
     names = [Path(name).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".csv") for name in tasks]
     latest = store.latest([*tasks, *names], models)
     if not latest:

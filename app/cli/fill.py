@@ -126,12 +126,12 @@ def show(
     passes: list[DenoisingStep] = []
     control = RunControl(recipe)
     with stopped_by_signals(control.cancel):  # also while it is saved
-        for pass_ in with_texts(infilling.infill(session, ids, how, recipe, seed=seed), session.tokenizer):
-            passes.append(pass_)
+        for step in with_texts(infilling.infill(session, ids, how, recipe, seed=seed), session.tokenizer):
+            passes.append(step)
             if not quiet:
                 now = infilling.filled(ids, mask, passes, session.tokenizer).tokens
                 texts = [None if token.step is None and not token.given else token.text for token in now]
-                click.echo(pass_line(pass_.step, texts), err=True)
+                click.echo(pass_line(step.step, texts), err=True)
             if control.cancelled:
                 break
         answer = infilling.filled(ids, mask, passes, session.tokenizer)
@@ -167,7 +167,7 @@ def _hint(text: str, session: "Session") -> None:
 
 def _disagreement(passes: list[DenoisingStep]) -> str:
     """How far the passes with an approximate cache were from those without, a line where it was measured."""
-    differences = [pass_.disagreement for pass_ in passes if pass_.disagreement is not None]
+    differences = [step.disagreement for step in passes if step.disagreement is not None]
     if not (masks := sum(difference.masks for difference in differences)):
         return ""
     others, kl = sum(difference.other for difference in differences), sum(difference.kl for difference in differences)

@@ -38,21 +38,21 @@ def show_passes(trace: Trace, recipe: Recipe | None, whose: str, *, as_json: boo
         drawn = f"{len(trace.steps)} tokens in {len(record.passes)} passes by {record.how.by}"
         click.echo(f"{whose}{heat.one_line(trace.model)} · seed {trace.seed} · {drawn}, {under(trace, recipe)}")
     before = list(trace.prompt)
-    for pass_, canvas in zip(record.passes, canvases(trace.prompt, record.passes), strict=True):
-        rows = list(_replayed(trace, record, pass_, before, recipe))
+    for step, canvas in zip(record.passes, canvases(trace.prompt, record.passes), strict=True):
+        rows = list(_replayed(trace, record, step, before, recipe))
         if as_json:
             for one, new in rows:
-                position = {"pass": pass_.step, "position": one.token.position, "before": one.before}
+                position = {"pass": step.step, "position": one.token.position, "before": one.before}
                 click.echo(json_line(answer | position | as_object(trace, one.token, new)))
-            masks = [_open_object(trace, mask) for mask in pass_.open]
-            click.echo(json_line(answer | {"pass": pass_.step, "open": masks}))
+            masks = [_open_object(trace, mask) for mask in step.open]
+            click.echo(json_line(answer | {"pass": step.step, "open": masks}))
         else:
-            click.echo(pass_line(pass_.step, _texts(trace, record, canvas)))
+            click.echo(pass_line(step.step, _texts(trace, record, canvas)))
             for one, new in rows:
                 _show(trace, one, new)
-            if pass_.open:
-                mean = float(np.mean([mask.entropy for mask in pass_.open])) / math.log(2)
-                click.echo(f"      {len(pass_.open)} masks left, of {mean:.2f} bits each on average")
+            if step.open:
+                mean = float(np.mean([mask.entropy for mask in step.open])) / math.log(2)
+                click.echo(f"      {len(step.open)} masks left, of {mean:.2f} bits each on average")
         before = canvas
 
 

@@ -144,7 +144,7 @@ class Endpoint:
             exchange.first_s = time.perf_counter() - exchange.began
 
     async def _read(self, body: bytes, exchange: ServedExchange, read: Callable[[], T]) -> T:
-        """The request in a body, which has a place among those that run. A long body waits for that as it came, and is
+        """The request in a body, which has a slot among those that run. A long body waits for that as it came, and is
         read while the loop serves others."""
         if len(body) > SHORT:
             await exchange.slot.enter_async_context(self.state.front.admitted())
@@ -267,13 +267,13 @@ class Endpoint:
         yield DONE
 
     async def embeddings(self, body: bytes, exchange: ServedExchange) -> Reply:
-        def asked() -> tuple[Json, EmbeddingRequest]:
-            read = openai_requests.read(body, openai_fields.EMBEDDING)
-            return read, openai_requests.embeddings(read)
+        def read() -> tuple[Json, EmbeddingRequest]:
+            fields = openai_requests.read(body, openai_fields.EMBEDDING)
+            return fields, openai_requests.embeddings(fields)
 
-        read, request = await self._read(body, exchange, asked)
+        fields, request = await self._read(body, exchange, read)
         embedded = await self._embedded(request, exchange)
-        as_base64, name = read.get("encoding_format") == "base64", request.model or self.names()[0]
+        as_base64, name = fields.get("encoding_format") == "base64", request.model or self.names()[0]
         return lambda: openai_responses.embeddings(embedded, name, as_base64)
 
     async def _embedded(self, request: EmbeddingRequest, exchange: ServedExchange) -> Embedded:
