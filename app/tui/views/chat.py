@@ -365,10 +365,7 @@ class ChatScreen(View, Steering):
         self.composer.focus()
 
     def on_composer_commanded(self, event: Composer.Commanded) -> None:
-        self.command(event.text)
-
-    def command(self, text: str) -> None:
-        slash.run(self, text)
+        slash.run(self, event.text)
 
     def on_composer_said(self, event: Composer.Said) -> None:
         self.titler.stop()

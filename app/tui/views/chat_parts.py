@@ -71,10 +71,6 @@ class ChatParts(Protocol):
         """A run has begun, or there is a reason why not."""
         ...
 
-    def command(self, text: str) -> None:
-        """Do a slash command."""
-        ...
-
     def compose_command(self, name: str) -> None:
         """Begin to write a command that wants more words."""
         ...

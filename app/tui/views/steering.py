@@ -1,6 +1,7 @@
 """`Steering`: what a person picks in the panels of a chat, and what that does to its session."""
 
 from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.views import slash
 from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.candidates import Candidates
 from likely.app.tui.widgets.diffusion_pane import DiffusionPane
@@ -32,7 +33,7 @@ class Steering:
         self.set_sampling(event.sampling)
 
     def on_sliders_strategy_chosen(self: ChatParts, event: Sliders.StrategyChosen) -> None:
-        self.command(f"/strategy {event.strategy}")
+        slash.run(self, f"/strategy {event.strategy}")
 
     def on_diffusion_pane_cell_changed(self: ChatParts, event: DiffusionPane.CellChanged) -> None:
         self.begun(self.chat.place(event.node, event.step, event.position, event.token), "that is not to be changed")
