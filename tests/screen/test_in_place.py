@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from likely.engine.errors import CheckpointError
 from tests.support.everyday import everyday
 from tests.support.model import BLUE, SKY, ScriptedEngine, ScriptedShop
 from tests.support.screen import Screen
@@ -156,3 +157,20 @@ def test_who_edits_a_word_that_is_looked_at_sees_the_new_answer(screen: Screen) 
     screen.say(" Say why")
     screen.wait()
     assert "branch 2/2" in screen.text and "looking…" not in screen.text and "rank" in screen.lines[2]
+
+
+def test_a_word_that_is_looked_at_is_measured_when_a_model_comes(tmp_path: Path) -> None:
+    def gone(model: str) -> None:
+        raise CheckpointError(f"{model} is not there any more")
+
+    shop = ScriptedShop(ScriptedEngine(), ScriptedEngine("other"))
+    with Screen(tmp_path, shop=shop) as screen:
+        shop.asked = gone
+        screen.say(ASK, "/reload")
+        screen.press("tab", "ctrl+home")
+        assert "needs the model" in screen.lines[2]
+        shop.asked = lambda _: None
+        screen.press("shift+tab")
+        screen.say("/model other")
+        screen.wait()
+        assert "looking…" not in screen.lines[2] and "bits  rank" in screen.lines[2]

@@ -433,6 +433,7 @@ class ChatSession:
         for event in events:
             if isinstance(event, Failed):
                 heard.failure = event
+                self.scoring.pop(job, None)  # to be asked for again
                 if job in self.rewriting:
                     self._rewritten(self.rewriting.pop(job), None)
                     heard.reshow = True

@@ -290,6 +290,7 @@ class ChatScreen(View, Steering):
         """Show the lineage anew, after it has changed."""
         self.inspections.forget()
         self.pane.reshow(follow=follow)
+        self.chat.measure(self.pane.cursor)
         self.inspector.show_tree(self.chat.conversation)
         self.inspector.inspect()
         self.status()
