@@ -92,7 +92,7 @@ def _tapped(block: Block, x: Array, step: ForwardContext, cache: KVCache | None,
 def after(model: LanguageModel, layers: int, tokens: Array, cache: Cache | None = None) -> Array:
     """The residual stream [B, T, C] after so many layers, 0: before the first.
 
-    Those above are not read, but in a model of mlx-lm's class; nobody reads on from the cache.
+    Those above are not read, but in a model of mlx-lm's class: whoever reads on from the cache asks for as many again.
     """
     if isinstance(model, NativeModel):
         return model.inspect(tokens, cache, layers=max(layers, 1)).hidden[layers]

@@ -15,7 +15,6 @@ from likely.engine.statistics.estimates import Estimate, bootstrap, compare, sha
 
 RESAMPLED = 500
 
-
 Variant = Mapping[int, Result]  # of items under one variation, by number; choices in one order for all
 
 

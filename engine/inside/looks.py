@@ -131,7 +131,7 @@ class Importance:
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """The logit of the intact model's most likely last token: intact, and how much it changes without the head."""
+    """The logit of `token` after the text: by the intact model, and how much it changes without the head."""
 
     logit: float
     effect: float  # ablated minus intact

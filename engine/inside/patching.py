@@ -33,11 +33,11 @@ def ablate(subject: InspectedText, layer: int, head: int, token: int | None = No
     changes of it. ParameterError where there is no such head."""
     check(subject.model, layer, head)
     reading, name = subject.reading, f"layers.{layer}.heads"
-    silent = mx.arange(subject.model.config.heads)[:, None] == head
     if isinstance(reading, NativeModel) and (without := reading.without(layer, head)) is not None:
         tokens = mx.array([subject.ids])
         intact, ablated = (model.head(model.hidden(tokens)[:, -1])[0] for model in (reading, without))
     else:
+        silent = mx.arange(subject.model.config.heads)[:, None] == head
         taps: tuple[Tap, Tap] = (
             lambda at, x: x,
             lambda at, x: mx.where(silent, 0, x).astype(x.dtype) if at == name else x,
