@@ -176,7 +176,7 @@ def run(
         raise ParameterError(f"at least 2 rounds of 2 tokens are needed for a spread, got {rounds} of {tokens}")
     contestants: list[Contestant] = [EngineContestant(session), *([peer] if peer is not None else [])]
     contestants += [EngineContestant(session, eager=True)] if session.pool.step.on else []
-    weights = sum(a.nbytes for a in session.model.arrays.values())
+    weights = session.pool.weights_nbytes
     held = {context: cache_nbytes(session, context) for context in contexts}
     first: dict[str, list[float]] = {}
     steps_s: dict[tuple[str, int], list[float]] = {}

@@ -65,6 +65,11 @@ class Pool:
         """Bytes of the keys and values that are remembered."""
         return sum(branches.cache.nbytes for branches in self.branches)
 
+    @property
+    def weights_nbytes(self) -> int:
+        """Bytes of the model's arrays."""
+        return sum(array.nbytes for array in self.model.arrays.values())
+
     @contextmanager
     def lease(self, ids: Sequence[int], drawn: int, width: int = 1) -> Iterator[tuple[Branches, Callable[[], None]]]:
         """`acquire`, for a run that draws `drawn` tokens after `ids` in each of `width` branches: others leave the
@@ -75,10 +80,7 @@ class Pool:
         """
         until, fixed, needs = AHEAD, 0, None
         if device().working_set:
-            fixed, needs = (
-                SPARE + sum(array.nbytes for array in self.model.arrays.values()),
-                self._needs(len(ids), width),
-            )
+            fixed, needs = SPARE + self.weights_nbytes, self._needs(len(ids), width)
 
         def resident() -> int:
             try:
@@ -179,7 +181,7 @@ class Pool:
         """
         if not device().working_set:
             return None
-        spare = room() - sum(array.nbytes for array in self.model.arrays.values())
+        spare = room() - self.weights_nbytes
         context = int(self.model.config.context)
         try:
             return bisect_right(range(1, context + 1), spare, key=self._needs(0, 1))

@@ -27,7 +27,7 @@ def warning(session: "Session") -> str:
     tokens, here = session.pool.held_tokens(), device()
     if tokens is None or tokens >= min(TEXT, session.context):
         return ""
-    weights = sum(array.nbytes for array in session.model.arrays.values())
+    weights = session.pool.weights_nbytes
     held = f"{weights / 1e9:.1f} GB are weights, {here.working_set / 1e9:.1f} GB is what the GPU holds well"
     slow = f"slow beyond {tokens:,} tokens" if tokens else "slow from the first token on"
     most = here.memory - here.memory // SYSTEM
