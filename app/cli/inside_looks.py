@@ -1,6 +1,7 @@
 """Looks of `likely inside`, by their flags: what the engine finds of a text, or of the model alone."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -23,9 +24,10 @@ from likely.engine.inside.looks import (
     WordSum,
 )
 from likely.engine.inside.merges import merges
-from likely.engine.inside.relations import accuracies, summands
+from likely.engine.inside.relations import accuracies, token_of
 from likely.engine.inside.sink import without_first
 from likely.engine.inside.subject import InspectedText, subject, transformer
+from likely.engine.inside.summands import summands
 from likely.engine.inside.tokenisation import tokenisation
 from likely.engine.inside.why import Omission, Why, written
 from likely.engine.prompt import single_turn
@@ -157,7 +159,7 @@ def _neighbours(session: Session, text: None, options: Options) -> Sequence[Neig
 
 def _sum(session: Session, text: None, options: Options) -> WordSum:
     table = _table(session, options)
-    plus, minus = summands(options["sum"], session.tokenizer)
+    plus, minus = summands(options["sum"], partial(token_of, session.tokenizer))
     together = accuracies(table, session.tokenizer)[-1:]
     return table.word_sum(plus, minus, accuracy=together[0].left_out if together else None)
 

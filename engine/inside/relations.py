@@ -6,13 +6,11 @@ interval clusters them by the pair that is asked for. Words are taken as tokens 
 a tokenizer cuts are left out, with their pairs. Knows nothing of how it is shown.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from likely.engine.errors import ParameterError
 from likely.engine.inside.embeddings import EmbeddingTable, units
 from likely.engine.inside.looks import Accuracy
 from likely.engine.statistics.estimates import share
@@ -49,8 +47,6 @@ FAMILIES = {
     "food": "bread wine coffee sugar cheese milk rice meat butter fruit",
 }
 
-SUMMAND = re.compile(r"\s*([+\-−]?)\s*([^\s+\-−]+)")
-
 
 class Encodes(Protocol):
     """A tokenizer, as far as words are asked of it."""
@@ -62,23 +58,6 @@ def token_of(tokenizer: Encodes, word: str) -> int | None:
     """The token that a word is, with the space before it; None where it is several."""
     ids = tokenizer.encode(f" {word}")
     return ids[0] if len(ids) == 1 else None
-
-
-def summands(text: str, tokenizer: Encodes) -> tuple[list[int], list[int]]:
-    """The tokens that a sum of words adds and takes off: king - man + woman.
-
-    ParameterError for a word that is no token, and for fewer than two.
-    """
-    plus: list[int] = []
-    minus: list[int] = []
-    for sign, word in SUMMAND.findall(text):
-        token = token_of(tokenizer, word)
-        if token is None:
-            raise ParameterError(f"{word} is not one token of this model: a sum is of such words")
-        (minus if sign in ("-", "−") and sign else plus).append(token)
-    if not plus or len(plus) + len(minus) < 2:
-        raise ParameterError(f"a sum has two words or more, as in king - man + woman, got {text!r}")
-    return plus, minus
 
 
 def accuracies(table: EmbeddingTable, tokenizer: Encodes) -> list[Accuracy]:

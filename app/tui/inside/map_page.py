@@ -1,6 +1,5 @@
 """Map page: tokens as points, the nearest ones to a token or to a sum, and how often such sums come out."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -13,13 +12,14 @@ from likely.app.tui.base.formula import Part
 from likely.app.tui.base.sheet import Sheet
 from likely.app.tui.inside.page import WIDE, Page, missing, told
 from likely.app.tui.inside.reading import Reading
+from likely.engine.errors import ParameterError
 from likely.engine.inside.looks import Accuracy, Neighbourhood, WordMap, WordSum
+from likely.engine.inside.summands import summands
 
 DOTS = 1500  # tokens of the cloud that are drawn
 ZOOM, DEEPEST = 1.6, 40.0
 RADIUS = 4.0  # how much farther aside than ahead a word may lie, to be walked to
 INKS = ("bar", "accent", "chosen", "alarm", "text", "faint", "tick")  # of the families, in turn
-SUM = re.compile(r"\s*([+\-−]?)\s*([^\s+\-−]+)")
 
 
 class MapPage(Page):
@@ -60,14 +60,14 @@ class MapPage(Page):
 
     def summed(self, at: Reading) -> InsideQuestion[WordSum] | None:
         """The sum that is shown; None without one."""
-        plus, minus = self.summands(at)
+        plus, minus = self.shown_sum(at)
         return question(Inside.word_sum, plus, minus, self.table_name) if plus else None
 
     def at_token(self, at: Reading) -> int:
         """The token of the cursor."""
         return at.ids[at.position] if self.token is None else self.token
 
-    def summands(self, at: Reading) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def shown_sum(self, at: Reading) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The sum that is shown; of words that the vocabulary has, king - man + woman where none was asked for."""
         if self.sum is not None:
             return self.sum
@@ -102,15 +102,10 @@ class MapPage(Page):
 
     def arithmetic(self, at: Reading, text: str) -> str:
         """Another sum."""
-        plus: list[int] = []
-        minus: list[int] = []
-        for sign, word in SUM.findall(text):
-            id_ = at.token(word)
-            if id_ is None:
-                return f"{word} is not one token of this model: a sum is of such words"
-            (minus if sign in ("-", "−") and sign else plus).append(id_)
-        if not plus or len(plus) + len(minus) < 2:
-            return "a sum has two words or more, as in king - man + woman"
+        try:
+            plus, minus = summands(text, at.token)
+        except ParameterError as error:
+            return str(error)
         self.sum = tuple(plus), tuple(minus)
         return ""
 
@@ -197,7 +192,7 @@ class MapPage(Page):
 
     def _sum(self, at: Reading, sheet: Sheet) -> int:
         look = sheet.look
-        plus, minus = self.summands(at)
+        plus, minus = self.shown_sum(at)
         wanted = self.summed(at)
         if wanted is None:
             return 0
