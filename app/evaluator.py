@@ -55,7 +55,8 @@ class Evaluator:
             some = some or diffuses(session)
             if self.protocol.draws and not some and i == len(models):
                 raise ParameterError("--draws is of diffusion models, and none of these is one: leave it out")
-            name = model or session.info.name
+            on = (adapter.rpartition(" ")[0] for adapter in session.adapters)  # what measures is the model with these
+            name = " + ".join([model or session.info.name, *on])
             for source in sources:
                 yield from self._one(session, name, identity, source)
             del session

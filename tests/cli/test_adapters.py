@@ -28,3 +28,14 @@ def test_adapters_are_put_on_the_model(likely: Likely, tmp_path: Path) -> None:
         perplexity("style=much")
     with pytest.raises(ValueError, match="is on the model already"):
         perplexity(str(style), str(style))
+
+
+def test_what_an_adapted_model_scored_is_not_the_base_models(likely: Likely, tmp_path: Path) -> None:
+    model, text = random_model(tmp_path / "model", **CONFIG), tmp_path / "text"
+    style = write(load(model), tmp_path / "style", 1)
+    text.write_text("a text of words")
+    for adapters in ((), ("-A", f"{style}=0.5")):
+        assert likely("eval", "--text", text, "-M", model, *adapters)[0] == 0
+    rows = [json.loads(line) for line in likely("eval", "--compare", "text", "--json")[1].splitlines()]
+    values = {row["model"]: row["value"] for row in rows if row.get("measure") == "perplexity"}
+    assert sorted(values) == [str(model), f"{model} + style=0.5"] and len({*values.values()}) == 2
