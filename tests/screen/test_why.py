@@ -142,6 +142,11 @@ def test_beside_an_answer_it_waits(tmp_path: Path, engine: Glass) -> None:
         assert "the rest when" not in screen.text and "WROTE IT" in screen.text and engine.looks
 
 
+def test_it_says_where_to_find_a_word_in_a_new_conversation(why: Screen) -> None:
+    why.press("ctrl+n")
+    assert "no word is looked at: arrow keys in the text move there" in " ".join(filter(None, right(why)))
+
+
 def test_a_model_that_cannot_be_looked_into_says_so(tmp_path: Path, engine: Glass) -> None:
     engine.refuses = ("why",)
     with Screen(tmp_path, engine) as screen:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -190,10 +189,10 @@ class WhySheet(LineWidget, can_focus=True):
         sheet, it = Sheet(width, height, self.look, self.glyphs), self.explained
         self._spots = []
         if it is None:
-            return [
-                [Segment("WHY", self.look.heading)],
-                [Segment("  no word is looked at: arrow keys in the text move there", self.look.faint)],
-            ]
+            sheet.put(0, 0, "WHY", self.look.heading)
+            for y, line in enumerate(fold("no word is looked at: arrow keys in the text move there", width - 2), 1):
+                sheet.put(2, y, line, self.look.faint)
+            return sheet.lines()
         if width >= BESIDE:
             self._text(it, sheet.part(0, 0, width, 1))
             half = width // 2
