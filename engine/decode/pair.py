@@ -66,7 +66,7 @@ class PairedBranches(Branches):
 
     def logits(self) -> mx.array:
         if self._combined is None:
-            rows = [logprobs(one.logits().astype(mx.float32), mx) for one in (self.first, self.other)]
+            rows = [logprobs(branches.logits().astype(mx.float32), mx) for branches in (self.first, self.other)]
             self._combined = self.formula(*rows)
         return self._combined
 
@@ -82,7 +82,7 @@ class PairedBranches(Branches):
 
     def descend(self, tokens: Sequence[Any]) -> Iterator[Waiting]:
         self._leave()
-        both = [(one, one.length) for one in (self.first, self.other)]
+        both = [(branches, branches.length) for branches in (self.first, self.other)]
         try:
             for branches, _ in both:
                 yield from branches.descend(tokens)

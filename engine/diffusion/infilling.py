@@ -144,7 +144,7 @@ def filled(ids: list[int], mask: int, passes: Iterable[DenoisingStep], tokenizer
     """The canvas after passes; those so far, where it is not over: masks are tokens without text then."""
     last: dict[int, Unmasked] = {}
     revisions = []
-    for event in (unmasked for one in passes for unmasked in one.unmasked):
+    for event in (unmasked for step in passes for unmasked in step.unmasked):
         last[event.token.position] = event
         if event.before is not None:
             revisions.append(event)

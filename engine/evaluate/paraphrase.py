@@ -28,4 +28,4 @@ def paraphrases(
             ids = single_turn(ASKED.format(text=text), session.tokenizer).ids(session.tokenizer)
             longest = LONGEST * len(session.tokenizer.encode(text)) + 16
             texts, _ = answers(session, ids, RECIPE, n, seed + entry.number * n, longest, ("\n\n",))
-            yield entry.number, [one.strip() for one in texts]
+            yield entry.number, [answer.strip() for answer in texts]

@@ -119,7 +119,7 @@ def kinds(
     for _ in range(texts):
         drawn = [int(i) for i in random.choice(ids, length, replace=len(ids) < length)]
         samples.append(score(InspectedText(model, (*bos, *drawn, *drawn))))
-    mean = {f.name: np.mean([getattr(one, f.name) for one in samples], axis=0) for f in fields(HeadScores)}
+    mean = {f.name: np.mean([getattr(scores, f.name) for scores in samples], axis=0) for f in fields(HeadScores)}
     return HeadScores(**mean)
 
 

@@ -110,17 +110,17 @@ def attempt(
     cancelled: what was not whole is left out."""
     for i, question in enumerate(questions):
         ids = reasoning.ids(session, question.prompt)
-        (path,) = reasoning.once.draw(session, ids, RunControl(Recipe(greedy=True)), seed)
+        (greedy,) = reasoning.once.draw(session, ids, RunControl(Recipe(greedy=True)), seed)
         own = RunControl(control.recipe)
         paths = []
-        for one in reasoning.draw(session, ids, own, seed + i * reasoning.n, question.prompt):
-            paths.append(one)
+        for path in reasoning.draw(session, ids, own, seed + i * reasoning.n, question.prompt):
+            paths.append(path)
             if control.cancelled:
                 own.cancel()
         if control.cancelled:
             return
         outcome = reasoning.choose(session, paths, question.prompt, seed + i, complain)
-        yield Attempt(question, path, outcome)
+        yield Attempt(question, greedy, outcome)
 
 
 def gain(attempts: Sequence[Attempt], method: str = "vote") -> Gain:

@@ -123,7 +123,7 @@ class SentencePieceEncoder:
                 continue
             surplus = len(self.prefix)
             for piece, token in self.whole.split(self.prefix + part):
-                for id_, length in [(token, len(piece))] if token is not None else self.pieces.encode(piece):
+                for id, length in [(token, len(piece))] if token is not None else self.pieces.encode(piece):
                     blanks = min(surplus, length)
                     surplus -= blanks
-                    yield id_, length - blanks
+                    yield id, length - blanks

@@ -48,21 +48,21 @@ def growth(text: str) -> int:
     return worst
 
 
-def _growth(one: Mapping[str, Any]) -> int:
-    match one["type"]:
+def _growth(normalizer: Mapping[str, Any]) -> int:
+    match normalizer["type"]:
         case "Sequence":
-            return prod(map(_growth, one["normalizers"]))
+            return prod(map(_growth, normalizer["normalizers"]))
         case "Prepend":  # to each piece between tokens that stand for themselves
-            return 1 + len(one["prepend"].encode())
+            return 1 + len(normalizer["prepend"].encode())
         case "Replace":
-            nbytes, pattern = len(one["content"].encode()), one["pattern"]
+            nbytes, pattern = len(normalizer["content"].encode()), normalizer["pattern"]
             if plain := pattern.get("String"):
                 return max(1, -(-nbytes // len(plain.encode())))
             return 1 + nbytes  # a pattern may match between any two
         case "Precompiled":
             import base64
 
-            table = base64.b64decode(one["precompiled_charsmap"])
+            table = base64.b64decode(normalizer["precompiled_charsmap"])
             (trie,) = struct.unpack("<I", table[:4])
             return max(map(len, table[4 + trie :].split(b"\0")), default=1) or 1
         case kind:

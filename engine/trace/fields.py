@@ -57,15 +57,15 @@ class Field:
 def _field(name: str, kind: Any, default: Any) -> Field | None:
     json = next((extra for extra in getattr(kind, "__metadata__", ()) if isinstance(extra, Json)), None)
     kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-    one = [member for member in get_args(kind) or (kind,) if member is not NoneType]
-    return Field(name, one[0], NoneType in get_args(kind), default, json) if one[0] in _SQL else None
+    plain = next(member for member in get_args(kind) or (kind,) if member is not NoneType)
+    return Field(name, plain, NoneType in get_args(kind), default, json) if plain in _SQL else None
 
 
 def _literal(value: Any) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(+value)
 
 
-FIELDS = tuple(field for f in fields(TokenStep) if (field := _field(f.name, f.type, f.default)) is not None)
+FIELDS = tuple(column for f in fields(TokenStep) if (column := _field(f.name, f.type, f.default)) is not None)
 UNITS = {f.json.key or f.name: f.json.unit for f in FIELDS if f.json is not None and f.json.unit}
 
 
