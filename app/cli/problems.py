@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
+from likely.app.tables import Columns
 from likely.engine.answers.vote import interval
 from likely.engine.decode.control import RunControl
 from likely.engine.reason import chains, problems
@@ -93,10 +94,11 @@ def _show(gain: problems.Gain, way: "Reasoning") -> None:
     change, low, high = (min(max(x, -1.0), 1.0) for x in (gain.change.estimate.mean, *gain.change.estimate.interval))
     interval = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if gain.p > 1 else ""
     click.echo(f"{way.method} over greedy, paired: {100 * change:+.1f} points{interval}, {gain.change.verdict()}")
+    columns = Columns("{paths:>6} {tokens:>9}  {one is right:<19}  {a vote is right}")
     if gain.curve:
-        click.echo(f"{'paths':>6} {'tokens':>9}  one is right         a vote is right")
+        click.echo(columns.heading)
     for spent in gain.curve:
-        click.echo(f"{spent.paths:6} {spent.tokens:9.1f}  {_share(spent.one)}  {_share(spent.vote)}")
+        click.echo(columns.line(str(spent.paths), f"{spent.tokens:.1f}", _share(spent.one), _share(spent.vote)))
     if gain.flips is not None:
         lost, won = gain.flips.right_to_wrong, gain.flips.wrong_to_right
         click.echo(f"from the first answer to the last: {lost} right to wrong, {won} wrong to right")

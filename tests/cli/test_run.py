@@ -317,6 +317,10 @@ def test_first_wrong_steps_of_a_file(likely: Likely, tmp_path: Path) -> None:
     assert code == 0 and json.loads(out)["first_wrong"] == {"1": 3}
     code, out, _ = likely(*asked, "true")
     assert code == 0 and "no step is wrong      3 of 3" in out
+    code, out, _ = likely(*asked[:4], "2", *asked[5:-1])
+    heading, *shares = [line for line in out.splitlines() if line.startswith((" paths", "     1 ", "     2 "))]
+    begin = heading.index("a vote is right")
+    assert code == 0 and [line[begin:].split("%")[0] for line in shares] == ["100.0 ", "100.0 "]  # under its name
     code, out, err = likely(*asked, "sh -c 'exit 3'")
     assert code == 0 and "the verifier judged no beginning" in out and err.count("ended with 3") == 1
 
