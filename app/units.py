@@ -8,7 +8,7 @@ the unit beside it. Knows nothing of models and screens.
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from math import log
+from math import isfinite, log
 from typing import Any
 
 from likely.engine.statistics.measures import MEASURES
@@ -34,6 +34,11 @@ def predicted(scored: int, tokens: int) -> str:
     """How many tokens of a text have a distribution, the ones that a perplexity is of: the first has none
     where nothing stands before it."""
     return f"predicted {scored:,} of {tokens:,} token{'' if tokens == 1 else 's'}"
+
+
+def finite(x: float) -> float | None:
+    """A number as JSON has it, which knows no infinity."""
+    return x if isfinite(x) else None
 
 
 def json_line(values: Mapping[str, Any], /, **units: str) -> str:

@@ -5,10 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from likely.app.cli.eval_output import finite
 from likely.app.heat import one_line
 from likely.app.tables import Columns
-from likely.app.units import LN2, bits
+from likely.app.units import LN2, bits, finite
 from likely.engine.statistics.measures import measure
 
 if TYPE_CHECKING:

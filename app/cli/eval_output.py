@@ -12,7 +12,7 @@ from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.heat import one_line
 from likely.app.scoreboard import Score
 from likely.app.tables import Columns
-from likely.app.units import LN2, NATS, bits, json_line, predicted
+from likely.app.units import LN2, NATS, bits, finite, json_line, predicted
 from likely.engine.errors import ParameterError
 from likely.engine.statistics.estimates import TELLING, TOO_FEW
 from likely.engine.statistics.measures import measure
@@ -174,11 +174,6 @@ def in_bits(name: str, estimate: "Estimate") -> tuple[str, str, "Estimate"]:
     if unit != NATS:
         return name, unit, estimate
     return f"bits{name[4:]}" if stem(name) == "nats" else name, "bits", estimate.map(bits, 1 / LN2)
-
-
-def finite(x: float) -> float | None:
-    """A number as JSON has it, which knows no infinity."""
-    return x if math.isfinite(x) else None
 
 
 def _table(rows: Sequence[Score]) -> None:

@@ -12,6 +12,7 @@ from likely.app import heat, plain
 from likely.app.cli.answers import say_kept, spelled_otherwise, trace
 from likely.app.cli.walks import walk_lines
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
+from likely.app.rows import figures_row
 from likely.app.units import NATS, bits, json_line
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Reloaded
@@ -73,7 +74,7 @@ def _object(text: GrownText, tokenizer: "Tokenizer") -> dict[str, Any]:
         "text": text.text,
         **({} if own is None else {"own_spelling": own}),
         "logprob": text.logprob,
-        **{name: value if math.isfinite(value) else str(value) for name, value in text.figures.items()},
+        **figures_row(text.figures),
         "finish": text.reason,
         "tokens": [step_object(step) for step in text.steps],
     }

@@ -10,7 +10,6 @@ import click
 
 from likely.app import units
 from likely.app.cli import scale_runs, scale_show, scale_toy
-from likely.app.cli.eval_output import finite
 
 if TYPE_CHECKING:
     from likely.engine.scaling.report import LadderReport
@@ -123,7 +122,7 @@ def _finite(value: Any) -> Any:
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    return finite(value) if isinstance(value, float) else value
+    return units.finite(value) if isinstance(value, float) else value
 
 
 def _show(report: "LadderReport") -> None:

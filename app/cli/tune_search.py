@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app.awake import kept_awake
-from likely.app.cli.eval_output import finite
 from likely.app.cli.opening import Progress
 from likely.app.heat import one_line
 from likely.app.interruption import INTERRUPTED
 from likely.app.training_plan import duration
-from likely.app.units import PER_TOKEN, bits, json_line
+from likely.app.units import PER_TOKEN, bits, finite, json_line
 from likely.engine import ranks
 from likely.engine.home import expanded
 

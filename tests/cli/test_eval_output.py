@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from likely.app.cli.eval_output import finite, number, say, sentence, show, span
+from likely.app.cli.eval_output import number, say, sentence, show, span
 from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.scoreboard import Score
+from likely.app.units import finite
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate.figures import ComparedMeasure
 from likely.engine.evaluate.tasks import Problem
