@@ -94,7 +94,7 @@ def _check_counts(config: Mapping[str, Any]) -> None:
 
 def _check_packing(config: Mapping[str, Any]) -> None:
     """ConfigError for a layout that mlx has not: asked to pack in groups of none it ends the process."""
-    settings = quantization_of(dict(config))
+    settings = quantization_of(config)
     for table in [settings, *(entry for entry in settings.values() if isinstance(entry, dict))]:
         if "group_size" in table or "bits" in table:
             mode = str(table.get("mode", "affine"))

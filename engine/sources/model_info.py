@@ -109,7 +109,7 @@ def packed_by(config: Mapping[str, Any]) -> str | None:
     return None if method is None else str(method)
 
 
-def quantization_of(config: dict[str, Any]) -> dict[str, Any]:
+def quantization_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """How mlx has quantised a model: group_size, bits, mode and what differs by module; empty where it has not."""
     packing = config.get("quantization") or config.get("quantization_config") or {}
     if not isinstance(packing, dict) or not isinstance(packing.get("group_size", 64), int):

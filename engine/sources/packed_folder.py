@@ -34,7 +34,7 @@ def refused(stored: Located, config: Mapping[str, Any], *, expand: bool) -> str 
 
     `expand`: there is memory for the matrices that have no packed layout.
     """
-    settings = quantization_of(dict(config))
+    settings = quantization_of(config)
     if "quant_method" in settings:
         return f"weights that {settings['quant_method']} packed are translated"
     try:
@@ -52,7 +52,7 @@ def refused(stored: Located, config: Mapping[str, Any], *, expand: bool) -> str 
 
 def read_packed(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, PackedMatrix | np.ndarray]]:
     """Weights by the names that they have in the folder."""
-    stored, settings = tensors(folder), quantization_of(dict(config))
+    stored, settings = tensors(folder), quantization_of(config)
     for name, (_, held) in stored.items():
         path = name.removesuffix(".weight")
         if name.endswith((SCALES, OFFSETS)) and f"{name.rpartition('.')[0]}.weight" in stored:
