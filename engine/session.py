@@ -306,10 +306,10 @@ class Session:
 
     def branch_after(self, ids: Sequence[int]) -> Generator[None, None, Branches]:
         """A branch of one's own behind a text that is read to measure, in pieces; what was read stays for others."""
-        with self.measured.held(ids, back=True) as place:
-            for _ in place.read(ids[min(place.length, len(ids)) :]):
+        with self.measured.held(ids, back=True) as kept:
+            for _ in kept.read(ids[min(kept.length, len(ids)) :]):
                 yield
-            branch = place.fork()
+            branch = kept.fork()
         branch.rewind(len(ids))
         return branch
 

@@ -192,11 +192,11 @@ def _read(root: Branches, requests: Sequence[Request], rows: int) -> list[tuple[
     start = root.length
     width = min(_stem(request) for request in requests) - start
     scored: list[list[tuple[list[int], list[int]]]] = []  # of each text: scores from the stem, and from its own row
-    place = root.fork()
+    branches = root.fork()
     if width > 0:
-        place.select([0] * len(requests))
-        place.feed([list(request.texts[0][start : start + width]) for request in requests])
-        hidden = place.hidden(start, start + width)
+        branches.select([0] * len(requests))
+        branches.feed([list(request.texts[0][start : start + width]) for request in requests])
+        hidden = branches.hidden(start, start + width)
         hidden = hidden.reshape(-1, hidden.shape[-1])
     places: list[int] = []
     tokens: list[int] = []
@@ -221,7 +221,7 @@ def _read(root: Branches, requests: Sequence[Request], rows: int) -> list[tuple[
         (i, j) for i, request in enumerate(requests) for j, text in enumerate(request.texts) if len(text) - 1 > depth
     ]
     for low in range(0, len(own), rows):
-        _leaves(place, requests, own[low : low + rows], depth, width > 0, gather, scored)
+        _leaves(branches, requests, own[low : low + rows], depth, width > 0, gather, scored)
     logprobs = np.concatenate(gather.logprobs) if gather.logprobs else np.zeros(0)
     best = np.concatenate(gather.best) if gather.best else np.zeros(0, bool)
     by_request = []
@@ -234,7 +234,7 @@ def _read(root: Branches, requests: Sequence[Request], rows: int) -> list[tuple[
 
 
 def _leaves(
-    place: Branches,
+    branches: Branches,
     requests: Sequence[Request],
     own: Sequence[tuple[int, int]],
     depth: int,
@@ -246,7 +246,7 @@ def _leaves(
     texts = [requests[i].texts[j] for i, j in own]
     parts = [list(text[depth:-1]) for text in texts]
     longest = max(map(len, parts))
-    leaves = place.fork()
+    leaves = branches.fork()
     leaves.select([i if parted else 0 for i, _ in own])
     leaves.feed([[*part, *[part[-1]] * (longest - len(part))] for part in parts])
     hidden = leaves.hidden(depth, depth + longest)

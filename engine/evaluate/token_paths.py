@@ -78,18 +78,18 @@ class PathSampler:
     def _draw(self, ways: _Ways, rows: int, random: np.random.Generator) -> np.ndarray:
         """The log-weights [rows] of as many paths; -inf of the tokenizer's own."""
         model = self.session.model
-        place = Branches(model, model.make_cache())
-        for _ in place.read(ways.before):
+        branches = Branches(model, model.make_cache())
+        for _ in branches.read(ways.before):
             pass
-        place.select([0] * rows)
+        branches.select([0] * rows)
         weights, at, alive = np.zeros(rows), [0] * rows, list(range(rows))
         drawn_ids: list[list[int]] = [[] for _ in range(rows)]
         while alive:
-            if place.length >= self.session.context:
+            if branches.length >= self.session.context:
                 weights[alive] = -np.inf
                 break
             steps = [ways.steps[at[row]] for row in alive]
-            for row, step, logp in zip(alive, steps, _logprobs(place, steps), strict=True):
+            for row, step, logp in zip(alive, steps, _logprobs(branches, steps), strict=True):
                 drawn = logp + [ways.cost * size for _, size in step]
                 drawn -= np.logaddexp.reduce(drawn)
                 one = int(random.choice(len(step), p=np.exp(drawn)))
@@ -99,18 +99,18 @@ class PathSampler:
             going = [i for i, row in enumerate(alive) if at[row] < len(ways.steps)]
             alive = [alive[i] for i in going]
             if alive:
-                place.select(going)
-                place.feed([drawn_ids[row][-1] for row in alive])
-                place.settle([drawn_ids[row][-1] for row in alive])
+                branches.select(going)
+                branches.feed([drawn_ids[row][-1] for row in alive])
+                branches.settle([drawn_ids[row][-1] for row in alive])
         weights[[tuple(path) == ways.own for path in drawn_ids]] = -np.inf
         return weights
 
 
-def _logprobs(place: Branches, steps: Sequence[Steps]) -> list[np.ndarray]:
+def _logprobs(branches: Branches, steps: Sequence[Steps]) -> list[np.ndarray]:
     """The log-probabilities of some tokens after each branch, in nats; the logits [B, V] go at once."""
     widest = max(map(len, steps))
     index = mx.array([[token for token, _ in (*step, *step[:1] * (widest - len(step)))] for step in steps])
-    logits = place.logits().astype(mx.float32)
+    logits = branches.logits().astype(mx.float32)
     chosen_logits, mass = mx.take_along_axis(logits, index, axis=-1), logsumexp(logits, mx, exact=True)
     mx.eval(chosen_logits, mass)
     logp = np.asarray(chosen_logits, np.float64) - np.asarray(mass, np.float64)[:, None]

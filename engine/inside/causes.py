@@ -49,13 +49,13 @@ def why(
     words = [i for i in range(len(ids)) if ids[i] not in skipped]
     if len(ids) < 2 or not words:
         return
-    place, empty = (yield from session.branch_after(ids)), session.measured.empty
+    branch, empty = (yield from session.branch_after(ids)), session.measured.empty
     read_most = last.attention.mean(axis=(0, 1))
     texts = [session.tokenizer.piece(id).decode(errors="replace") for id in ids]
     spans = sentences(texts, words)
     if len(words) > LONG and spans != [(0, len(ids))]:  # without the only sentence there is nothing to read
         known = list[Omission]()
-        for omission in leaving_out(place, target, _first_read(spans, read_most), empty):
+        for omission in leaving_out(branch, target, _first_read(spans, read_most), empty):
             known += [omission] if omission is not None else []
             yield omission
         known.sort(key=lambda omission: -abs(omission.nats))
@@ -63,7 +63,7 @@ def why(
         for omission in known:
             if len(words) < LONG and omission.stop - omission.start > 1:
                 words += [i for i in range(omission.start, omission.stop) if i in within]
-    yield from leaving_out(place, target, _first_read([(i, i + 1) for i in words], read_most), empty)
+    yield from leaving_out(branch, target, _first_read([(i, i + 1) for i in words], read_most), empty)
 
 
 def sentences(texts: Sequence[str], of: Sequence[int]) -> list[tuple[int, int]]:

@@ -32,29 +32,29 @@ def importance(subject: InspectedText, token: int | None = None) -> Importance:
     def empty() -> Branches:
         return Branches(model, model.make_cache(capacity=len(ids)))
 
-    place = empty()
-    for _ in place.read(ids):
+    branch = empty()
+    for _ in branch.read(ids):
         pass
-    logprobs = arrays.logprobs(place.logits()[0].astype(mx.float32), mx)
+    logprobs = arrays.logprobs(branch.logits()[0].astype(mx.float32), mx)
     token = int(mx.argmax(logprobs)) if token is None else token
-    omissions = leaving_out(place, token, [(i, i + 1) for i in range(len(ids))], empty)
+    omissions = leaving_out(branch, token, [(i, i + 1) for i in range(len(ids))], empty)
     nats = [omission.nats for omission in omissions if omission is not None]
     return Importance(token, float(logprobs[token]), np.array(nats, np.float32), _gradient(subject, token))
 
 
 def leaving_out(
-    place: Branches, token: int, spans: Iterable[tuple[int, int]], empty: Callable[[], Branches]
+    branch: Branches, token: int, spans: Iterable[tuple[int, int]], empty: Callable[[], Branches]
 ) -> Iterator[Omission | None]:
-    """Omissions of each span of the prompt that `place` has read, in their order, and what `token` loses by each; None
-    is a turn for others. A span leaves a token at least. The place itself stays where it is; where it cannot go back
+    """Omissions of each span of the prompt that `branch` has read, in their order, and what `token` loses by each; None
+    is a turn for others. A span leaves a token at least. The branch itself stays where it is; where it cannot go back
     so far, an `empty` branch of the same kind reads what is left.
     """
-    ids = list(place.ids[0])
-    whole = _logprob(place, token)
+    ids = list(branch.ids[0])
+    whole = _logprob(branch, token)
     for start, stop in spans:
         keep = min(start, len(ids) - (stop - start) - 1)  # of what is read again, a token at least
-        if place.reaches(keep):
-            twin = place.fork()
+        if branch.reaches(keep):
+            twin = branch.fork()
             twin.rewind(keep)
         else:  # a window has moved on
             keep, twin = 0, empty()
@@ -63,8 +63,8 @@ def leaving_out(
         yield Omission(start, stop, whole - _logprob(twin, token))
 
 
-def _logprob(place: Branches, token: int) -> float:
-    return float(arrays.logprobs(place.logits()[0].astype(mx.float32), mx)[token])
+def _logprob(branch: Branches, token: int) -> float:
+    return float(arrays.logprobs(branch.logits()[0].astype(mx.float32), mx)[token])
 
 
 def _gradient(subject: InspectedText, token: int) -> np.ndarray:
