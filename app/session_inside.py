@@ -148,8 +148,7 @@ class SessionInside:
             return WordSpellings(steps, refused=str(error))
 
     def why(self, ids: Ids, target: int, foil: int | None) -> Iterator[Why | Omission | WhyEnded | None]:
-        marks = frozenset(id for id in {*ids} if self.session.tokenizer.is_special(id))
-        yield from causes.why(self.session, ids, target, foil, skipped=marks)
+        yield from causes.why(self.session, ids, target, foil)
         yield WhyEnded()
 
     def uncertainty(self, ids: Ids, tokens: tuple[int, ...]) -> Iterator[Any]:

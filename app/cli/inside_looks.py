@@ -82,10 +82,7 @@ def _target(session: Session, text: InspectedText, options: Options) -> dict[str
     foil = None if options["foil"] is None else _token(session, options["foil"])
     if foil == target:
         raise ParameterError(f"--foil wants another word than --target; got {options['foil'].strip()!r} for both")
-    marks = frozenset(id for id in {*text.ids} if session.tokenizer.is_special(id))
-    answer, *omissions = (
-        event for event in causes.why(session, text.ids, target, foil, skipped=marks) if event is not None
-    )
+    answer, *omissions = (event for event in causes.why(session, text.ids, target, foil) if event is not None)
     assert isinstance(answer, Why)
     layers, heads = answer.wrote.heads.shape
     rows = written(answer.wrote, layers * (heads + 1))

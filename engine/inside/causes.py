@@ -26,13 +26,13 @@ def why(
     target: int | None = None,
     foil: int | None = None,
     *,
-    skipped: frozenset[int] = frozenset(),
+    skipped: frozenset[int] | None = None,
 ) -> Iterator[Why | Omission | None]:
     """Why `target` (the favourite if left out) comes after `ids` rather than `foil` (the favourite among the others):
     a `Why`, then what each earlier word brings, those first that are read most. None is a turn for others.
 
     Of a text of more than 64 tokens the sentences come before words, and then the words of those that matter most; of
-    one that is a single sentence, its words. Ids in `skipped` are never left out: the marks of a template.
+    one that is a single sentence, its words. Ids in `skipped`, the tokenizer's marks if left out, stand always.
     ParameterError for an id that the model has not, and for a foil that is the target; as `subject` for what cannot be
     read.
     """
@@ -46,7 +46,8 @@ def why(
     yield None
     pair = float(logprobs[target]), float(logprobs[foil])
     yield Why(tuple(ids), target, foil, pair, ranks, attributed(last, target, foil), last.attention)
-    words = [i for i in range(len(ids)) if ids[i] not in skipped]
+    marks = {id for id in {*ids} if session.tokenizer.is_special(id)} if skipped is None else skipped
+    words = [i for i in range(len(ids)) if ids[i] not in marks]
     if len(ids) < 2 or not words:
         return
     branch, empty = (yield from session.branch_after(ids)), session.measured.empty
