@@ -94,7 +94,7 @@ def scoring(session: "Session", ids: Sequence[int], texts: Sequence[str]) -> Gen
 
     def read(some: Sequence[tuple[int, ...]]) -> Any:
         sequences = tuple((*ids, *own, end) for own in some for end in ends)
-        with session.measured.held(ids) as branches:
+        with session.measured.held(ids, back=True) as branches:
             reader = Reader(session.model, root=branches.fork())
             ((_, likelihoods),) = reader.read([Request(sequences, (len(ids),) * len(sequences))])
         return likelihoods

@@ -25,6 +25,8 @@ from likely.engine.trace.step import Lexicon, Recipe, TokenStep
 from likely.engine.trace.trace import Trace
 from likely.engine.transforms import DRY, ChoiceLaw, LogitBias, RepetitionPenalty, Temperature, TopK, start
 from tests.fakes import BOS, EOS, VOCAB, FakeCheckpoint, MarkovModel, random_table
+from tests.models.oracle import ours, reference
+from tests.models.test_families import SAME
 from tests.support.decoding import PROMPT, log_softmax, run, search
 from tests.support.merging import Merging
 
@@ -74,6 +76,24 @@ def test_each_is_scored_and_drawn_with_its_share_of_the_probability(model: tuple
     assert choices.probability(drawn_from, [258]) == pytest.approx(begun, abs=1e-5)  # of "ab", cut: it and "abc"
     likeliest = choices.bound(found, Recipe(greedy=True), Sample(), len(PROMPT))
     assert tuple(s.token for s in steps_of(session, likeliest)) == found[int(every.argmax())].tokens
+
+
+def test_they_are_scored_through_a_window_of_keys_that_has_moved_on() -> None:
+    config = SAME["llama"] | {"vocab_size": VOCAB}
+    checkpoint, ids = (
+        FakeCheckpoint(ours(config, reference(config))),
+        np.random.default_rng(1).integers(VOCAB, size=300).tolist(),
+    )
+    session, other = (Session(checkpoint, window=16, sinks=2) for _ in range(2))  # type: ignore[arg-type]
+    for end in (290, 300):
+        for _ in session.read(ids[:end]):
+            pass
+    for choice in choices.scored(session, ids[:40], ["ab", "ba"]):
+        text = [*ids[:40], *choice.tokens]
+        said = [
+            log_softmax(other.logits_after(text[:end]).astype(np.float64))[text[end]] for end in range(40, len(text))
+        ]
+        assert choice.logprob == pytest.approx(sum(said), abs=1e-4)
 
 
 def test_searches_order_them_by_log_p_and_draw_them_without_replacement(model: tuple[Session, np.ndarray]) -> None:
