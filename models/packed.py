@@ -144,15 +144,14 @@ class PackedModel:
                 f"8-bit activations are for weights of 4 and 5 bits, and this model has none (it has "
                 f"{', '.join(sorted(layouts))}): leave its activations exact"
             )
-        twin = copy.copy(self)  # layers and tables of angles are shared
-        twin.activation_bits, twin._struct = bits, _Model.from_buffer_copy(self._struct)
-        twin._struct.activation_bits = bits
+        twin = self._twin()
+        twin.activation_bits = twin._struct.activation_bits = bits
         return twin
 
     def with_additions(self, additions: PackedAdditions | None) -> "PackedModel":
         """The model with these additions beside its weights, in the place of others; None: the weights alone."""
-        twin = copy.copy(self)
-        twin.additions, twin._struct = additions, _Model.from_buffer_copy(self._struct)
+        twin = self._twin()
+        twin.additions = additions
         for field, of in (("additions", "layers"), ("beside_embed", "embed"), ("beside_head", "head")):
             setattr(twin._struct, field, additions and getattr(additions, of))
         return twin
@@ -175,31 +174,36 @@ class PackedModel:
 
     def hidden(self, tokens: np.ndarray, cache: PackedCache) -> np.ndarray:
         """Hidden states, float32 [B, T, C], that `head` takes: after each of `tokens` [B, T], which follow `cache`."""
-        b, t = tokens.shape
-        out = np.empty((b, t, self.config.width), np.float32)
-        for first, part in self._parts(tokens, cache):
-            rows = np.empty((*part.shape, self.config.width), np.float32)
-            self._call(part, cache, rows)
-            out[:, first : first + part.shape[1]] = rows
-        return out
+        return self._read(tokens, cache)
 
     def states(self, tokens: np.ndarray, cache: PackedCache) -> tuple[np.ndarray, np.ndarray]:
         """The residual stream [layers + 1, B, T, C], before the first layer and after each, and `hidden`."""
-        (b, t), c = tokens.shape, self.config
-        states = np.empty((self._struct.layers + 1, b, t, c.width), np.float32)
-        out = np.empty((b, t, c.width), np.float32)
+        states = np.empty((self._struct.layers + 1, *tokens.shape, self.config.width), np.float32)
+        return states, self._read(tokens, cache, states)
+
+    def _read(self, tokens: np.ndarray, cache: PackedCache, states: np.ndarray | None = None) -> np.ndarray:
+        """`hidden`, and `states` filled."""
+        out = np.empty((*tokens.shape, self.config.width), np.float32)
         for first, part in self._parts(tokens, cache):
-            rows = np.empty((*part.shape, c.width), np.float32)
-            hidden_states = np.empty((len(states), *rows.shape), np.float32)
-            self._call(part, cache, rows, hidden_states)
-            out[:, first : first + part.shape[1]], states[:, :, first : first + part.shape[1]] = rows, hidden_states
-        return states, out
+            rows = np.empty((*part.shape, self.config.width), np.float32)
+            below = None if states is None else np.empty((len(states), *rows.shape), np.float32)
+            self._call(part, cache, rows, below)
+            end = first + part.shape[1]
+            out[:, first:end] = rows
+            if states is not None:
+                states[:, :, first:end] = below
+        return out
 
     def lower(self, layers: int) -> "PackedModel":
         """The first layers alone: of a cache that it read none of the others can read on."""
+        twin = self._twin()
+        twin._struct.layers = layers
+        return twin
+
+    def _twin(self) -> "PackedModel":
+        """A second one with a struct of its own; layers and tables of angles are shared."""
         twin = copy.copy(self)
         twin._struct = _Model.from_buffer_copy(self._struct)
-        twin._struct.layers = layers
         return twin
 
     def lens(self, hidden: np.ndarray) -> np.ndarray:
