@@ -257,7 +257,7 @@ class ServingJobs:
                 self.models[name] = yield from self._opened(name)
             self.models[name] = self.models.pop(name)
             if self.models[name].adapter != wanted[name]:
-                yield from self._adapt(self.models[name], wanted[name])
+                self._adapt(self.models[name], wanted[name])
         self._leave(self._budget + 1, wanted)
         return [self.models[name] for name in names]
 
@@ -277,15 +277,13 @@ class ServingJobs:
     def _held(self) -> int:
         return sum(model.facts.nbytes for model in self.models.values())
 
-    def _adapt(self, model: ServedModel, adapter: tuple[str, float] | None) -> Iterator[Any]:
+    def _adapt(self, model: ServedModel, adapter: tuple[str, float] | None) -> None:
         """Put one adapter (name, weight) on a model that no request draws from, or take it off (None)."""
         session: Any = model.session
         if model.adapter is not None:
             session.adapt("remove", model.adapter[0], 0.0)
             model.adapter = None
         if adapter is not None:
-            for _ in getattr(session.model, "expanding", tuple)():  # a packed model's graph, where adapters are put
-                yield WORKED
             session.adapt("add", self._adapters[adapter[0]], adapter[1])
         model.adapter = adapter
         model.joins = session.model.make_cache().joins
