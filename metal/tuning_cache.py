@@ -47,10 +47,9 @@ def folder() -> Path:
 
 def blank() -> Record:
     """A record of this chip, system, mlx and code that knows nothing yet."""
+    # by their endings: what a Finder or an editor leaves beside them is none of them
     files = [*kernel.FOLDER.glob("[!.]*.metal"), *kernel.FOLDER.glob("[!.]*.h"), *HOST.glob("[!.]*.py")]
-    texts = b"".join(
-        path.read_bytes() for path in sorted(files)
-    )  # what a Finder or an editor leaves beside them is none
+    texts = b"".join(path.read_bytes() for path in sorted(files))
     system = platform.mac_ver()[0] or platform.release()
     return Record(device().name, system, version("mlx"), hashlib.sha256(texts).hexdigest()[:16])
 

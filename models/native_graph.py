@@ -29,7 +29,6 @@ def graph(config: Mapping[str, Any], weights: Weights, *, expandable: bool) -> T
         for name, matrix in weights.items()
     }
     model = registry.build(dict(config), arrays)
-    assert isinstance(model, Transformer)
     products: dict[tuple[int, str], list[Any]] = {}
     for part in model.parts():
         if part.kind != "norm":

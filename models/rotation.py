@@ -23,7 +23,7 @@ class DocumentTurns:
     turns: tuple[tuple[mx.array, ...], ...]  # of each
 
 
-Turns = tuple[mx.array, ...] | DocumentTurns  # what `turns` gives, or `packed`
+Turns = tuple[mx.array, ...] | DocumentTurns  # what `turns` gives, or `of_documents`
 
 
 class _Rotation:

@@ -111,14 +111,14 @@ def agreed(path: str, layout: PackedLayout, settings: Mapping[str, Any]) -> Pack
 
     Its default does not bind where some paths have their own setting, and this one may have been left out.
     """
-    named = settings.get(path, settings)
-    if named is False:
+    own = settings.get(path, settings)
+    if own is False:
         raise CheckpointError(f"config: quantization says that {path} is not packed, its tensors are")
     mixed = any(isinstance(value, dict) for value in settings.values())
     for name in ("group_size", "bits", "mode") if path in settings or not mixed else ():
-        if named.get(name, getattr(layout, name)) != getattr(layout, name):
+        if own.get(name, getattr(layout, name)) != getattr(layout, name):
             raise CheckpointError(
-                f"config: quantization says {name} = {named[name]} for {path}, its tensors say {getattr(layout, name)}"
+                f"config: quantization says {name} = {own[name]} for {path}, its tensors say {getattr(layout, name)}"
             )
     return layout
 

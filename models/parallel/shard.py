@@ -176,10 +176,10 @@ def share(
         raise ConfigError(f"{kind} runs by mlx-lm's own class, which cannot be shared between ranks: run it on one")
     if way == "tensor" and isinstance(packing, Mapping) and packing.get("quant_method") in ("awq", "gptq"):
         raise ConfigError(f"the packing of {packing['quant_method']} cannot be split: use --parallel pipeline")
-    kin, whole = family(str(kind)), described(config, tensors)
-    names = kin.names(whole)
+    model_family, whole = family(str(kind)), described(config, tensors)
+    names = model_family.names(whole)
     if way == "pipeline":
-        return _by_layers(whole, kin, names, rank, ranks)
+        return _by_layers(whole, model_family, names, rank, ranks)
     if whole.kv_heads % ranks:
         raise ConfigError(
             f"{whole.family} has {whole.kv_heads} key/value heads, which {ranks} ranks cannot share evenly: "
@@ -206,7 +206,7 @@ def share(
         mlp_width=hidden["mlp"][1] - hidden["mlp"][0],
         experts=experts,
     )
-    return Sharding(whole, part, way, rank, ranks, kin, names, hidden)
+    return Sharding(whole, part, way, rank, ranks, model_family, names, hidden)
 
 
 def _by_layers(whole: ModelConfig, kind: Family, names: TensorNames, rank: int, ranks: int) -> Sharding:
