@@ -29,6 +29,12 @@ def words(*recipes: Recipe) -> str:
     return " · ".join(phrase for phrase, _ in _phrases(recipes, (*_SWITCHES, *_COUNTS))) or "T 1.00"
 
 
+def adapters(recipe: Recipe) -> str:
+    """The adapters that were on the model, with their weights: `style 1 + calm 0.5`; "" for none."""
+    named = (adapter.rpartition(" ")[0].rpartition("=") for adapter in recipe.adapters)  # without the hash
+    return " + ".join(f"{name} {weight}" for name, _, weight in named)
+
+
 def change(before: Recipe, after: Recipe) -> str:
     """The differences from one recipe to the next, in words: `T 0.80 → 0.40`; "" where they draw alike."""
     if before == after:

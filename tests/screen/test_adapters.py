@@ -72,3 +72,24 @@ def test_sliders_weigh_switch_add_and_take_off_and_the_move_is_measured(tmp_path
         assert "second" in screen.text and "1.00" in screen.text and "as it came: 1.000" in screen.text
         screen.press("delete", "delete", "escape")
         assert "Message" in screen.text and "calm" not in screen.text
+
+
+def test_what_a_token_was_drawn_with_stays_when_the_adapter_is_taken_off(tmp_path: Path) -> None:
+    class Flat(ScriptedEngine):
+        def raw(self, ids: Sequence[int], favourite: int) -> np.ndarray:
+            return super().raw(ids, favourite) / 10 * (1 + sum(adapter.weight for adapter in self.adapters.values()))
+
+    def numbers(screen: Screen) -> list[str]:
+        screen.press("tab", "left", "left")
+        screen.wait()
+        row = next(line for line in screen.lines if "▶" in line)
+        screen.press("escape")
+        return [word for word in row.split() if "." in word]
+
+    with Screen(tmp_path, Flat()) as screen:
+        screen.say("/adapter style", ASK)
+        raw, drawn = numbers(screen)
+        screen.say("/adapter style off", "/set temp 1.5 top_p 0.9 min_p 0")  # of which the step alone does not say all
+        assert numbers(screen)[:2] == [raw, drawn]
+        screen.say("/adapter style 1")
+        assert numbers(screen)[:2] == [raw, drawn]

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from likely.app.looks import Inside, question
+from likely.engine.errors import CheckpointError
 from likely.engine.inside.why import Omission
 from tests.support.glass import Glass
-from tests.support.model import ScriptedTokenizer
+from tests.support.model import ScriptedShop, ScriptedTokenizer
 from tests.support.screen import Screen
 
 
@@ -140,6 +141,31 @@ def test_beside_an_answer_it_waits(tmp_path: Path, engine: Glass) -> None:
         screen.release()
         screen.wait(1)
         assert "the rest when" not in screen.text and "WROTE IT" in screen.text and engine.looks
+
+
+def test_beside_other_adapters_than_drew_the_word_it_waits(why: Screen, engine: Glass) -> None:
+    count = len(engine.looks)
+    why.press("tab")
+    why.say("/adapter style 0.5")
+    why.wait(1)
+    assert "needs no adapter, as it was drawn; now style 0.5" in " ".join(filter(None, right(why)))
+    assert "WROTE IT" in why.text and "3.1 reads" not in why.text and len(engine.looks) == count
+    why.say("/adapter style off")
+    why.wait(1)
+    assert "as it was drawn" not in why.text and "3.1 reads" in why.text and len(engine.looks) == count + 1
+
+
+def test_without_a_model_it_says_what_the_rest_needs(tmp_path: Path, engine: Glass) -> None:
+    def gone(model: str) -> None:
+        raise CheckpointError(f"{model} is not there any more")
+
+    shop = ScriptedShop(engine)
+    with Screen(tmp_path, shop=shop) as screen:
+        screen.say("Why is the sky blue?")
+        shop.asked = gone
+        screen.say("/reload")
+        screen.press("tab", "left", "w")
+        assert f"the rest needs {engine.facts.name}: /model loads it" in screen.text
 
 
 def test_it_says_where_to_find_a_word_in_a_new_conversation(why: Screen) -> None:

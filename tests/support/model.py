@@ -260,7 +260,9 @@ class ScriptedEngine:
     def step(
         self, ids: Sequence[int], favourite: int, token: int, control: RunControl, seed: int, origin: str, drawn: int
     ) -> TokenStep:
-        raw, recipe = self.raw(ids, favourite), control.recipe
+        on = (adapter for adapter in self.adapters.values() if adapter.weight)
+        named = tuple(f"{adapter.name}={adapter.weight:g} {'0' * 16}" for adapter in on)
+        raw, recipe = self.raw(ids, favourite), replace(control.recipe, adapters=named)
         states = start(recipe.transforms, None, list(ids), np)
         after, removed_by = run(recipe.transforms, raw, states, (seed, len(ids)), np, greedy=recipe.greedy)
         if not math.isfinite(float(after[token])):  # the script's word is drawn whatever the transforms say

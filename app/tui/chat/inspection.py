@@ -104,7 +104,7 @@ class Subject:
     """A token to look at, with the entropies (bits) around it; `cursor` is None while the newest is followed.
 
     `instead` is shown where there is no inspection. `model` is what can be asked about it, "" for none, and `exact`
-    gives what to ask.
+    gives what to ask. `waits` says why no model can be asked for what it was drawn from, "" where one can.
     """
 
     at: Inspection | None = None
@@ -112,6 +112,7 @@ class Subject:
     cursor: int | None = None
     instead: CandidateTable | None = None
     model: str = ""
+    waits: str = ""
     exact: Callable[[], Inspection] | None = None
 
 

@@ -6,6 +6,7 @@ No widgets: where the cursor stands is told each time.
 from dataclasses import replace
 from functools import partial
 
+from likely.app import recipes
 from likely.app import requests as r
 from likely.app.store import Store
 from likely.app.tui.base import cells
@@ -32,14 +33,27 @@ class Inspections:
         """The token at a place; `cursor` is None while the newest is followed. `facts` are those of the model that
         there is: it can be asked where the conversation is its own, and nothing is under way."""
         exact = None
-        at, instead, model = self.at(place, names, live=cursor is None), None, ""
+        at, instead, model, waits = self.at(place, names, live=cursor is None), None, "", ""
         if at is None and cursor is not None:
             instead = self._unmeasured(cursor, "needs the model" if facts is None else "looking…")
         if at is not None and place is not None and not at.upcoming:
             exact = partial(self._exactly, at, place)
-            if facts is not None and facts.name == self.session.conversation.model and not self.session.running:
-                model = facts.name
-        return Subject(at, self.around(place), cursor.token if cursor is not None else None, instead, model, exact)
+            if self.session.running:
+                waits = "the rest when the answer has ended"
+            elif facts is None or facts.name != self.session.conversation.model:
+                waits = f"the rest needs {self.session.conversation.model or 'a model'}: /model loads it"
+            else:
+                model, waits = facts.name, self._unlike(at)
+        cursor_at = cursor.token if cursor is not None else None
+        return Subject(at, self.around(place), cursor_at, instead, model, waits, exact)
+
+    def _unlike(self, at: Inspection) -> str:
+        """Difference of adapters between the model that drew a token and the one there is, in words; "" for none."""
+        on, drawn = self.session.adapters, at.drawn_by
+        under = recipes.adapters(drawn) if drawn is not None else on
+        return (
+            "" if under == on else f"the rest needs {under or 'no adapter'}, as it was drawn; now {on or 'no adapter'}"
+        )
 
     def at(self, place: TokenPlace | None, names: Names, *, live: bool) -> Inspection | None:
         """The token at a place, where it was drawn or measured; `live` where no cursor holds it. In step mode the next

@@ -135,12 +135,13 @@ def said_token(subject: Subject, before: SaidToken | None) -> SaidToken | None:
     at: Inspection | None = subject.at
     if at is None or at.upcoming or at.step is None:
         return None
+    askable = subject.model and not subject.waits
     if before is not None and before.key == at.key and before.said == at.step.token:
         before.table = at.table() or before.table
-        if subject.model and before.prompt is None and subject.exact is not None:
+        if askable and before.prompt is None and subject.exact is not None:
             before.model, before.prompt = subject.model, subject.exact().prompt
         return before
-    prompt = subject.exact().prompt if subject.model and subject.exact is not None else None
+    prompt = subject.exact().prompt if askable and subject.exact is not None else None
     place = at.title.rpartition(" ")[2]
     step = at.step
     return SaidToken(

@@ -178,7 +178,8 @@ class Inspector(Vertical, CachedWidget):
             self.inspect_soon()
 
     def renew(self) -> None:
-        """Forget what was measured over samples of the adapters' posterior: other adapters are on the model."""
+        """Forget what the engine computed of the tokens: other adapters are on the model."""
+        self.outcomes.clear()
         self.why.forget()
         self.inspect()
         self.rest()
@@ -202,7 +203,7 @@ class Inspector(Vertical, CachedWidget):
             return
         at = subject.exact()
         self._ask_doubt(subject.model, at, table)
-        if table.exact:
+        if table.exact or subject.waits:
             return
         assert at.prompt is not None
 

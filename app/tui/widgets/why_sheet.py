@@ -34,7 +34,6 @@ BESIDE = 70  # columns from which on the parts stand in two columns
 PARTS, FEWEST, SUMS = 6, 2, 3  # parts of the model with a row of their own, and rows of sums
 NAMED = 3  # words whose loss is said in figures
 SETTLE_S = 0.12  # how long the cursor rests before the engine is asked
-WAITS = "the rest when the answer has ended"
 LEAST = 27  # rows of all parts together, in one column
 NAME = 16  # cells of a part's name
 Spot = tuple[str, int]  # a line that can be picked: its section, and which of its rows
@@ -87,7 +86,7 @@ class WhySheet(LineWidget, can_focus=True):
     def show(self, subject: Subject) -> None:
         """Explain what is looked at now; what was asked of another word is broken off."""
         before, self.explained = self.explained, said_token(subject, self.explained)
-        self._waits = "" if subject.model else WAITS if subject.at is not None else ""
+        self._waits = subject.waits
         if self.explained is not before:
             self._asked.cancel()
         if self._settle is not None:
@@ -269,7 +268,8 @@ class WhySheet(LineWidget, can_focus=True):
             sheet.right(y, f"{percent(max(1 - table.mass[1], 0.0))}{'cut'.rjust(9)}", look.faint)
             y += 1
         if it.recipe is not None:
-            for line in fold(f"drawn under {recipes.words(it.recipe)}", sheet.width):
+            under = " · ".join(filter(None, (recipes.words(it.recipe), recipes.adapters(it.recipe))))
+            for line in fold(f"drawn under {under}", sheet.width):
                 sheet.put(0, y, line, look.faint)
                 y += 1
         if it.answer.refused or self._waits:
