@@ -42,8 +42,8 @@ class Transformers:
     def search(self, ids: list[int]) -> tuple[float, list[int]]:
         assert self.process.stdin is not None and self.process.stdout is not None
         print(json.dumps(ids), file=self.process.stdin, flush=True)
-        seconds, ids_found = json.loads(self.process.stdout.readline())
-        return seconds, ids_found
+        seconds, best = json.loads(self.process.stdout.readline())
+        return seconds, best
 
 
 def serve(folder: str, beams: int, tokens: int) -> None:

@@ -164,16 +164,16 @@ def main() -> None:
     model = trained(rows, options, diffusion=True)
     print(json.dumps({"of": "real", **measures(language(options.texts, options.seed + 2), real, judge)}), flush=True)
     print(json.dumps({"of": "judge", **measures(drawn(judge, options.texts, 0), real, judge)}), flush=True)
-    rows_out = []
+    points = []
     by_diffusion(model, 2, 4)
     for passes in PASSES:
         texts, seconds = by_diffusion(model, passes, options.texts)
         speed = texts.size / seconds
         figures = measures(texts, real, judge) | {"tokens_per_s": round(speed, 1)}
-        rows_out.append({"of": "diffusion", "passes": passes, **figures})
-        print(json.dumps(rows_out[-1]), flush=True)
+        points.append({"of": "diffusion", "passes": passes, **figures})
+        print(json.dumps(points[-1]), flush=True)
     if options.svg is not None:
-        options.svg.write_text(picture(rows_out))
+        options.svg.write_text(picture(points))
 
 
 if __name__ == "__main__":

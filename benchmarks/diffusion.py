@@ -222,7 +222,7 @@ def bookkeeping(rounds: int) -> dict[str, Any]:
             inside = 0.0
             whole = spent(lambda recipe=recipe: list(fill(predict, ids, mask, Unmasking(steps=4), recipe)))
             shares.setdefault(name, []).append((whole - inside) / inside)
-    return {name: min(shares_found) for name, shares_found in shares.items()}
+    return {name: min(of_rounds) for name, of_rounds in shares.items()}
 
 
 def training(rounds: int) -> dict[str, Any]:

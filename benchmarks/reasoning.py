@@ -159,8 +159,8 @@ def chain_sound(prompt: str, text: str) -> float:
     """The share of the steps that are right, each worked out from what is asked; one too many is wrong."""
     numbers = (int(part) for part in prompt.rpartition("Q: ")[2].partition("\n")[0].split(" + "))
     right = [part.strip(" .") for part in chain(*numbers).split(". ")]
-    chain_said = [part.strip(" .") for part in text.strip().split(". ")]
-    return sum(x == y for x, y in zip(right, chain_said, strict=False)) / max(len(right), len(chain_said))
+    steps = [part.strip(" .") for part in text.strip().split(". ")]
+    return sum(x == y for x, y in zip(right, steps, strict=False)) / max(len(right), len(steps))
 
 
 def given_up(attempts: list[Any], share: float) -> dict[str, Any]:
@@ -262,9 +262,9 @@ def figures(trial: ProblemKind, paths: int, *, with_power: bool, with_search: bo
             "power_over_greedy": row(compare(greedy, [float(e.solved) for e in power]).estimate),
         }  # fmt: skip
     half = paths // 2
-    hurt = [attempt for attempt in vote if maj_at(half, attempt.answers()[:half], "right", draws=1) == 0]
+    hurt = [attempt for attempt in vote if maj_at(half, attempt.answers()[:half], "right") == 0]
     alone = [sum(a == "right" for a in attempt.answers()[half:]) / (paths - half) for attempt in hurt]
-    voted = [maj_at(paths - half, attempt.answers()[half:], "right", draws=200) for attempt in hurt]
+    voted = [maj_at(paths - half, attempt.answers()[half:], "right") for attempt in hurt]
     return {
         "items": items, "paths": paths, "greedy": row(gained.greedy), "greedy_tokens": gained.greedy_tokens,
         "sample": row(gained.curve[0].one), "vote": row(gained.method), "vote_tokens": gained.tokens,

@@ -50,10 +50,10 @@ def find_duplicates(count: int) -> dict[str, Any]:
     texts = [" ".join(chance.choices(words, k=100)) for _ in range(count * 19 // 20)]
     copies = []
     for text in texts[: count - len(texts)]:
-        text_words = text.split()
+        copy = text.split()
         for _ in range(3):
-            text_words[chance.randrange(100)] = "other"
-        copies.append(" ".join(text_words))
+            copy[chance.randrange(100)] = "other"
+        copies.append(" ".join(copy))
     seconds, matches = spent(lambda: duplicates([*texts, *copies], DeduplicateOptions()))
     right = sum(earlier is not None and earlier[0] == i for i, earlier in enumerate(matches[len(texts) :]))
     wrong = sum(earlier is not None for earlier in matches[: len(texts)])
@@ -132,9 +132,9 @@ def chain(
     arms = {"base": training.measure("base", base, held, 0, 0, protocol)}
 
     def teach(name: str, rows: "Sequence[TrainingRow]", tokens: int) -> None:
-        with training.taught(checkpoint, rows, options, run / name[0], tokens=tokens) as (opened, read):
-            assert opened.run.session is not None
-            arms[name] = training.measure(name, opened.run.session, held, len(rows), read, protocol)
+        opened, read = training.taught(checkpoint, rows, options, run / name[0], tokens=tokens)
+        assert opened.run.session is not None
+        arms[name] = training.measure(name, opened.run.session, held, len(rows), read, protocol)
         print(name, arms[name].tokens, arms[name].accuracy, file=sys.stderr, flush=True)
 
     config = configure({
@@ -142,12 +142,12 @@ def chain(
         "generate": {"task": str(run / "problems.toml"), "answers": answers, "max_tokens": 40},
         "decontaminate": {"against": [str(run / "items.toml")]}, "split": {"valid": 0.0},
     })  # fmt: skip
-    with training.taught(checkpoint, forty, options, run / "A") as (opened, read):
-        session = opened.run.session
-        assert session is not None
-        arms["A forty"] = training.measure("A forty", session, held, 40, read, protocol)
-        print("A", read, arms["A forty"].accuracy, file=sys.stderr, flush=True)
-        events = list(pipeline.run(config, lambda name, adapters: session))
+    opened, read = training.taught(checkpoint, forty, options, run / "A")
+    session = opened.run.session
+    assert session is not None
+    arms["A forty"] = training.measure("A forty", session, held, 40, read, protocol)
+    print("A", read, arms["A forty"].accuracy, file=sys.stderr, flush=True)
+    events = list(pipeline.run(config, lambda name, adapters: session))
     drawn = [json.loads(line)["rows"] for line in (run / "made" / pipeline.ROWS).read_text().splitlines()[1:]]
     cost = sum(row["scores"]["tokens"] for rows in drawn for row in rows)
     cost += sum(len(checkpoint.tokenizer.encode(rows[0]["prompt"])) for rows in drawn)  # read once for all answers

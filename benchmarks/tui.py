@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -191,8 +191,9 @@ class _Nothing:
     def choose(self, prefer: Sequence[str]) -> str:
         return "none"
 
-    def open(self, model: str, progress: object) -> Any:
-        time.sleep(10**6)
+    def opening(self, model: str, progress: object) -> Generator[None, None, Any]:
+        while True:
+            yield None
 
     def offers(self) -> Sequence[r.ModelOffer]:
         return ()
@@ -248,10 +249,10 @@ class Alternating:
     def offers(self) -> Sequence[r.ModelOffer]:
         return ()
 
-    def open(self, model: str, progress: Any) -> Any:
+    def opening(self, model: str, progress: Any) -> Generator[Any, None, Any]:
         from likely.app.plain import stream
 
-        engine = self.shop.open(model, progress)
+        engine: Any = yield from self.shop.opening(model, progress)
         draw = engine.generate
 
         def generate(ids: Sequence[int], control: RunControl, *, seed: int = 0, **options: Any) -> Iterator[Event]:
@@ -262,7 +263,7 @@ class Alternating:
             with open(os.devnull, "w") as nowhere:
                 yield stream(events, nowhere)[1]
 
-        engine.generate = generate  # type: ignore[method-assign]
+        engine.generate = generate
         return engine
 
 
