@@ -115,10 +115,14 @@ class WhySheet(LineWidget, can_focus=True):
             for event in events:
                 it.take(look, event)
             if it is self.explained:
-                self.redraw()
-                self.post_message(self.KeysChanged())
+                self._changed()
 
         host(self).engine.submit(call(calls.look, it.model, it.prompt, look, control), answered)
+
+    def _changed(self) -> None:
+        """Draw it anew, and the keys that go with it."""
+        self.redraw()
+        self.post_message(self.KeysChanged())
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -126,8 +130,7 @@ class WhySheet(LineWidget, can_focus=True):
         if self._spots:
             at = self._spots.index(self._picked) if self._picked in self._spots else 0
             self._picked = self._spots[min(max(at + by, 0), len(self._spots) - 1)]
-            self.redraw()
-            self.post_message(self.KeysChanged())
+            self._changed()
 
     def action_token(self, by: int) -> None:
         self.post_message(self.TokenAsked(by))
@@ -135,8 +138,7 @@ class WhySheet(LineWidget, can_focus=True):
     def action_swap(self) -> None:
         if self.explained is not None and self.explained.swap():
             self.ask()
-            self.redraw()
-            self.post_message(self.KeysChanged())
+            self._changed()
 
     def action_name(self) -> None:
         it = self.explained
@@ -147,8 +149,7 @@ class WhySheet(LineWidget, can_focus=True):
             if not it.compare(text):
                 host(self).say(f"{text.strip()} is not one other token of this model: name a word that is")
             self.ask()
-            self.redraw()
-            self.post_message(self.KeysChanged())
+            self._changed()
 
         if it is not None:
             self.app.push_screen(Ask(f"compare {it.names.name(it.said)} with which word?"), named)
