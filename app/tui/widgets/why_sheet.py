@@ -101,23 +101,23 @@ class WhySheet(LineWidget, can_focus=True):
 
     def ask(self) -> None:
         """Ask the engine for what is not known yet of the two words."""
-        it = self.explained
-        if it is None or it.prompt is None or not it.model or not self.display:
+        explained = self.explained
+        if explained is None or explained.prompt is None or not explained.model or not self.display:
             return
-        look, answer = it.look(), it.answer
+        look, answer = explained.look(), explained.answer
         if answer.ended or answer.refused or answer is self._coming:
             return
         self._asked.cancel()
         self._asked = control = RunControl()
-        self._coming = it.answers[look] = WhyAnswer()
+        self._coming = explained.answers[look] = WhyAnswer()
 
         def answered(job: int, events: list[Any]) -> None:
             for event in events:
-                it.take(look, event)
-            if it is self.explained:
+                explained.take(look, event)
+            if explained is self.explained:
                 self._changed()
 
-        host(self).engine.submit(call(calls.look, it.model, it.prompt, look, control), answered)
+        host(self).engine.submit(call(calls.look, explained.model, explained.prompt, look, control), answered)
 
     def _changed(self) -> None:
         """Draw it anew, and the keys that go with it."""
@@ -141,18 +141,18 @@ class WhySheet(LineWidget, can_focus=True):
             self._changed()
 
     def action_name(self) -> None:
-        it = self.explained
+        explained = self.explained
 
         def named(text: str | None) -> None:
-            if it is None or it is not self.explained or not text or not text.strip():
+            if explained is None or explained is not self.explained or not text or not text.strip():
                 return
-            if not it.compare(text):
+            if not explained.compare(text):
                 host(self).say(f"{text.strip()} is not one other token of this model: name a word that is")
             self.ask()
             self._changed()
 
-        if it is not None:
-            self.app.push_screen(Ask(f"compare {it.names.name(it.said)} with which word?"), named)
+        if explained is not None:
+            self.app.push_screen(Ask(f"compare {explained.names.name(explained.said)} with which word?"), named)
 
     def action_close(self) -> None:
         self.post_message(self.PanelAsked())
@@ -172,8 +172,12 @@ class WhySheet(LineWidget, can_focus=True):
         """The keys, as things are."""
         page, head = self.door()
         door = f"Open {page}" + (f" {head[0]}.{head[1]}" if head is not None else "")
-        it = self.explained
-        other = it.names.name(it.other) if it is not None and it.other is not None else "its foil"
+        explained = self.explained
+        other = (
+            explained.names.name(explained.other)
+            if explained is not None and explained.other is not None
+            else "its foil"
+        )
         return (
             ("↑↓", "Line"), ("⏎", door), ("f", f"Swap with {other}"), ("/", "Name a foil"), ("← →", "Token"),
             ("w", "Close"),
@@ -186,38 +190,38 @@ class WhySheet(LineWidget, can_focus=True):
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        sheet, it = Sheet(width, height, self.look, self.glyphs), self.explained
+        sheet, explained = Sheet(width, height, self.look, self.glyphs), self.explained
         self._spots = []
-        if it is None:
+        if explained is None:
             sheet.put(0, 0, "WHY", self.look.heading)
             for y, line in enumerate(fold("no word is looked at: arrow keys in the text move there", width - 2), 1):
                 sheet.put(2, y, line, self.look.faint)
             return sheet.lines()
         if width >= BESIDE:
-            self._text(it, sheet.part(0, 0, width, 1))
+            self._text(explained, sheet.part(0, 0, width, 1))
             half = width // 2
             left, right = sheet.part(0, 2, half - 2), sheet.part(half + 1, 2)
             sheet.part(0, 2).rule(half - 1)
-            y = self._table(it, left)
-            self._words(it, left.part(0, y + 1), left.height - y - 3)
-            y = self._rose(it, right, max(min(5, right.height - 9), 2))
-            self._wrote(it, right.part(0, y + 1))
+            y = self._table(explained, left)
+            self._words(explained, left.part(0, y + 1), left.height - y - 3)
+            y = self._rose(explained, right, max(min(5, right.height - 9), 2))
+            self._wrote(explained, right.part(0, y + 1))
             return sheet.lines()
         spare = height - LEAST
         if spare < 0:  # one half of it at a time
             if self._picked[0] in ("table", "words"):
-                y = self._table(it, sheet) + 1
-                self._words(it, sheet.part(0, y), sheet.height - y - 2)
+                y = self._table(explained, sheet) + 1
+                self._words(explained, sheet.part(0, y), sheet.height - y - 2)
                 self._spots.append(("rose", 0))
             else:
                 self._spots.append(("words", 0))
-                y = self._rose(it, sheet, 2)
-                self._wrote(it, sheet.part(0, y))
+                y = self._rose(explained, sheet, 2)
+                self._wrote(explained, sheet.part(0, y))
             return sheet.lines()
-        y = self._table(it, sheet) + 1
-        y += self._words(it, sheet.part(0, y), 3 + max(min(spare // 3, 3), 0)) + 1
-        y += self._rose(it, sheet.part(0, y), 3 + max(min(spare // 4, 2), 0)) + 1
-        self._wrote(it, sheet.part(0, y))
+        y = self._table(explained, sheet) + 1
+        y += self._words(explained, sheet.part(0, y), 3 + max(min(spare // 3, 3), 0)) + 1
+        y += self._rose(explained, sheet.part(0, y), 3 + max(min(spare // 4, 2), 0)) + 1
+        self._wrote(explained, sheet.part(0, y))
         return sheet.lines()
 
     def _ink(self, spot: Spot, ink: Style) -> Style:
@@ -231,19 +235,19 @@ class WhySheet(LineWidget, can_focus=True):
         ink = self._ink(spot, self.look.heading)
         sheet.put(0, y, word, ink)
 
-    def _table(self, it: SaidToken, sheet: Sheet) -> int:
+    def _table(self, explained: SaidToken, sheet: Sheet) -> int:
         """Both words, with what the model gave them and what they were drawn with; what was cut; under what."""
-        look, glyphs, names = sheet.look, sheet.glyphs, it.names
-        target = it.target if it.target is not None else it.said
-        numbers = "" if it.logprob is None else f"{bits(-it.logprob)} bits  rank {it.rank}"
+        look, glyphs, names = sheet.look, sheet.glyphs, explained.names
+        target = explained.target if explained.target is not None else explained.said
+        numbers = "" if explained.logprob is None else f"{bits(-explained.logprob)} bits  rank {explained.rank}"
         name = cells.fit(names.name(target), max(sheet.width - 26, 6))
         sheet.put(0, 0, "WHY", self._ink(("table", 0), look.heading))
-        sheet.words(5, 0, (name, look.cursor), (f"  {'not said' if it.swapped else numbers}", look.faint))
+        sheet.words(5, 0, (name, look.cursor), (f"  {'not said' if explained.swapped else numbers}", look.faint))
         if self.size.width < BESIDE:  # else it stands at the end of the row of text
-            sheet.right(0, it.place, look.faint)
-        drawn = it.recipe is not None
+            sheet.right(0, explained.place, look.faint)
+        drawn = explained.recipe is not None
         sheet.right(1, "raw %" if not drawn else "raw %  drawn %", look.faint)
-        rows = list(it.rows())
+        rows = list(explained.rows())
         scale = max((max(row.before, row.after or 0.0) for row in rows), default=0.0) or 1.0
         y = 2
         for row in rows:
@@ -252,7 +256,7 @@ class WhySheet(LineWidget, can_focus=True):
             end = sheet.width - (16 if drawn else 8)
             sheet.put(0, y, f"{glyphs.chosen if chosen else ' '} ", ink)
             sheet.put(2, y, row.name, ink, size=11)
-            sheet.right(y, it.rank_of(row.token), look.faint, end=19)
+            sheet.right(y, explained.rank_of(row.token), look.faint, end=19)
             fill = look.chosen_bar if chosen else look.bar
             sheet.put(20, y, bar(row.before / scale, max(end - 21, 1), glyphs), fill)
             figures = percent(row.before).rjust(7)
@@ -262,47 +266,47 @@ class WhySheet(LineWidget, can_focus=True):
                 figures += figure.rjust(9)
             sheet.right(y, figures, ink)
             y += 1
-        table = it.table
+        table = explained.table
         if drawn and table is not None and table.kept[1] and table.kept[1] < table.vocab:
             cut = f"{glyphs.cut} {table.vocab - int(table.kept[1]):,} words"
             sheet.put(0, y, cells.fit(cut, sheet.width - 17), look.faint)
             sheet.right(y, f"{percent(max(1 - table.mass[1], 0.0))}{'cut'.rjust(9)}", look.faint)
             y += 1
-        if it.recipe is not None:
-            under = " · ".join(filter(None, (recipes.words(it.recipe), recipes.adapters(it.recipe))))
+        if explained.recipe is not None:
+            under = " · ".join(filter(None, (recipes.words(explained.recipe), recipes.adapters(explained.recipe))))
             for line in fold(f"drawn under {under}", sheet.width):
                 sheet.put(0, y, line, look.faint)
                 y += 1
-        if it.answer.refused or self._waits:
-            for line in fold(it.answer.refused or self._waits, sheet.width):
+        if explained.answer.refused or self._waits:
+            for line in fold(explained.answer.refused or self._waits, sheet.width):
                 sheet.put(0, y, line, look.faint)
                 y += 1
         return y
 
-    def _text(self, it: SaidToken, sheet: Sheet) -> None:
+    def _text(self, explained: SaidToken, sheet: Sheet) -> None:
         """One row of the text, up to the word that is looked at."""
-        why = it.answer.why
-        sheet.right(0, it.place, sheet.look.faint)
-        room = sheet.width - len(it.place) - 2
-        word = cells.fit(it.names.running(it.said), room)  # a token may be wider than the row
-        before = "".join(it.names.running(id) for id in (why.ids[-60:] if why is not None else ()))
+        why = explained.answer.why
+        sheet.right(0, explained.place, sheet.look.faint)
+        room = sheet.width - len(explained.place) - 2
+        word = cells.fit(explained.names.running(explained.said), room)  # a token may be wider than the row
+        before = "".join(explained.names.running(id) for id in (why.ids[-60:] if why is not None else ()))
         room -= cells.width(word)
         while cells.width(before) > room:
             before = before[max(len(before) // 20, 1) :]
         sheet.words(0, 0, (before, sheet.look.faint), (word, sheet.look.cursor))
 
-    def _words(self, it: SaidToken, sheet: Sheet, most: int) -> int:
+    def _words(self, explained: SaidToken, sheet: Sheet, most: int) -> int:
         """The end of the text before the word, brighter where leaving a token out takes more from it."""
-        look, answer = sheet.look, it.answer
+        look, answer = sheet.look, explained.answer
         self._heading(sheet, 0, ("words", 0), "EARLIER WORDS", "bits lost without each")
         why, y = answer.why, 1
         if why is None:
-            return self._waiting(it, sheet, y)
+            return self._waiting(explained, sheet, y)
         lost = {omission.start: in_bits(omission.nats) for omission in answer.words()}
         rows: list[list[int]] = [[]]
         used = 0
         for at in range(len(why.ids) - 1, -1, -1):  # backwards: what stands next to the word is shown first
-            size = cells.width(it.names.running(why.ids[at]))
+            size = cells.width(explained.names.running(why.ids[at]))
             if used + size > sheet.width and rows[-1]:
                 if len(rows) >= most:
                     break
@@ -313,11 +317,11 @@ class WhySheet(LineWidget, can_focus=True):
         for row in reversed(rows):
             x = 0
             for at in reversed(row):
-                x = sheet.put(x, y, it.names.running(why.ids[at]), self._lost(lost.get(at)))
+                x = sheet.put(x, y, explained.names.running(why.ids[at]), self._lost(lost.get(at)))
             y += 1
         ranked, shown, x = list(lost.items()), 0, 0  # the most first
         for at, value in ranked[:NAMED]:
-            name, number = cells.fit(it.names.running(why.ids[at]).strip() or "␣", 10), f" {value:.1f}   "
+            name, number = cells.fit(explained.names.running(why.ids[at]).strip() or "␣", 10), f" {value:.1f}   "
             if value < 0.5 or x + cells.width(name + number) > sheet.width - 11:  # room for how many are measured
                 break
             x, shown = sheet.words(x, y, (name, look.text), (number, look.chosen)), shown + 1
@@ -335,12 +339,12 @@ class WhySheet(LineWidget, can_focus=True):
         level = heat.level(lost)
         return self.look.text + self.look.heat[level] if level else self.look.text
 
-    def _rose(self, it: SaidToken, sheet: Sheet, rows: int) -> int:
+    def _rose(self, explained: SaidToken, sheet: Sheet, rows: int) -> int:
         """Rank by layer, the foil's grey."""
-        why = it.answer.why
+        why = explained.answer.why
         if why is None:
             self._heading(sheet, 0, ("rose", 0), "ROSE", "rank by layer")
-            return self._waiting(it, sheet, 1)
+            return self._waiting(explained, sheet, 1)
         ranks = -np.log10(why.ranks.astype(float))
         number = f"{why.ranks[0, 0]:,} → {why.ranks[-1, 0]:,}"
         self._heading(sheet, 0, ("rose", 0), "ROSE", "rank by layer", number)
@@ -349,17 +353,17 @@ class WhySheet(LineWidget, can_focus=True):
         chart(sheet.part(0, 1, None, rows + 1), list(range(len(ranks))), curves, None, labels)
         return rows + 2
 
-    def _wrote(self, it: SaidToken, sheet: Sheet) -> None:
+    def _wrote(self, explained: SaidToken, sheet: Sheet) -> None:
         """Parts to the right of a line where they wrote the target, to its left where they wrote the foil."""
-        look, why = sheet.look, it.answer.why
+        look, why = sheet.look, explained.answer.why
         if why is None:
             self._heading(sheet, 0, ("parts", 0), "WROTE IT", "bits")
-            self._waiting(it, sheet, 1)
+            self._waiting(explained, sheet, 1)
             return
         self._shown = min(max(sheet.height - SUMS - 2, FEWEST), PARTS)  # the sums of the rest always have their rows
-        parts = it.parts(self._shown)
+        parts = explained.parts(self._shown)
         total = in_bits(sum(part.nats for part in parts))
-        sheet.heading(0, "WROTE IT", self._over(it, why, sheet.width - 18), _signed(total))
+        sheet.heading(0, "WROTE IT", self._over(explained, why, sheet.width - 18), _signed(total))
         largest = max(abs(part.nats) for part in parts) or 1.0
         half = max((sheet.width - NAME - 9) // 2, 2)
         for y, part in enumerate(parts, 1):
@@ -377,19 +381,19 @@ class WhySheet(LineWidget, can_focus=True):
         if head is not None and y > len(parts):
             x = sheet.words(0, y, (f"{head[0]}.{head[1]} reads ", look.faint))
             for at, weight in why.reads(*head):
-                name = it.names.running(why.ids[at]).strip() or "␣"
+                name = explained.names.running(why.ids[at]).strip() or "␣"
                 x = sheet.words(x, y, (f"{name} ", look.text), (f"{100 * weight:.0f} %  ", look.faint))
 
     @staticmethod
-    def _over(it: SaidToken, why: Why, room: int) -> str:
+    def _over(explained: SaidToken, why: Why, room: int) -> str:
         """The words that are compared, in so many cells: of two long ones each is cut."""
-        target, foil = it.names.name(why.target), it.names.name(why.foil)
+        target, foil = explained.names.name(why.target), explained.names.name(why.foil)
         room -= len("bits,  over ")
         foil = cells.fit(foil, max(room - cells.width(target), room // 2))
         return f"bits, {cells.fit(target, room - cells.width(foil))} over {foil}"
 
-    def _waiting(self, it: SaidToken, sheet: Sheet, y: int) -> int:
-        if not it.answer.refused and not self._waits:
+    def _waiting(self, explained: SaidToken, sheet: Sheet, y: int) -> int:
+        if not explained.answer.refused and not self._waits:
             sheet.put(0, y, "…", sheet.look.faint)
         return y + 1
 
