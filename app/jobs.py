@@ -14,7 +14,7 @@ from likely.app import requests as r
 from likely.app.calls import Engine, ids_of
 from likely.app.worker import WORKED, Tell, worked
 from likely.engine.decode.events import Done, Emitted, Waiting
-from likely.engine.errors import CheckpointError, LikelyError
+from likely.engine.errors import CheckpointError, Interrupted, LikelyError
 from likely.engine.tune.control import Answer, Compare, Complete, Paused, TrainControl, TrainingPlan
 from likely.engine.tune.control import Event as TrainEvent
 
@@ -186,7 +186,7 @@ class TrainingJobs:
 
                 def progress(stage: str, done: int = 0, total: int = 0) -> None:
                     if control.stopped:
-                        raise LikelyError("the run was stopped before it began")
+                        raise Interrupted("the run was stopped before it began")
                     tell(r.Progressed(config.out, stage, done, total))
 
                 plan = self.trainer.open(config, resume, progress)

@@ -24,7 +24,7 @@ from likely.app.worker import WORKED
 from likely.engine.adapters.config import Config, configure
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Prefilled
-from likely.engine.errors import DataError, LikelyError, ParameterError
+from likely.engine.errors import DataError, Interrupted, LikelyError, ParameterError
 from likely.engine.prompt import Prompt
 from likely.engine.tune.control import Compare, Compared, Ended, Paused, Stepped, TrainControl
 from likely.metal import mx
@@ -189,7 +189,7 @@ def test_a_training_that_waits_gives_turns_and_one_that_is_stopped_never_begins(
     control.go_on()
     assert isinstance([event for event in events if event is not None][-1], Ended)
     control.stop()
-    with pytest.raises(LikelyError, match="the run was stopped before it began"):
+    with pytest.raises(Interrupted, match="stopped before it began"):
         run(TrainingJobs(LocalTrainer()), r.Train(config, False, control))
 
 

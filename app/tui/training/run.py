@@ -11,6 +11,7 @@ from typing import Any
 from likely.app.requests import Train, TrainOn
 from likely.app.training_kind import TrainingConfig, kind_of
 from likely.app.worker import Closed, Failed, Worker
+from likely.engine.errors import Interrupted
 from likely.engine.tune.control import Ended, Paused, Refused, Request, Saved, Stepped, TrainControl, TrainingPlan
 
 
@@ -126,12 +127,14 @@ class Training:
 
     def parting(self) -> tuple[int, list[str]]:
         """The exit code and the lines for when the screen is gone: where the run is, and how to go on."""
-        again = command(self.config, resume=True)
-        if self.failure is not None:
-            lines = [f"Error: {self.failure.line}"]
+        again, failure = command(self.config, resume=True), self.failure
+        if failure is not None and isinstance(failure.error, Interrupted):
+            return 130, [failure.line]
+        if failure is not None:
+            lines = [f"Error: {failure.line}"]
             return 1, [*lines, f"go on from step {self.saved} with: {again}"] if self.saved else lines
         if self.ended is None or self.plan is None:
-            return 0, []
+            return 130, ["the run was stopped before it began"]  # and is not waited for
         end, folder = self.ended, self.plan.folder
         if end.reason in ("nan", "diverged"):
             return 1, [f"Error: {end.why}; the weights before it are in {folder}"]
