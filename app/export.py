@@ -21,6 +21,7 @@ from likely.app.rows import figures_from, figures_row
 from likely.engine.conversation import Conversation, Fork, Message, Node
 from likely.engine.errors import DataError, LikelyError
 from likely.engine.json_reader import check, parse
+from likely.engine.trace.fields import UNITS
 from likely.engine.trace.file import recipe_from_row, recipe_row, step_from_row, step_row
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.whole_file import read_whole, write_whole
@@ -184,6 +185,7 @@ def jsonl(talk: Conversation) -> Iterator[str]:
         "order": list(talk.order),
         "marks": [[node, unit, words] for (node, unit), words in talk.marks.items()],
         "pruned": [[fork.node, fork.at, option] for fork, option in talk.pruned],
+        "units": UNITS,
     }
     yield _line(header)
     for node in talk.nodes.values():

@@ -62,7 +62,7 @@ def replayed(step: TokenStep, states: States, key: Key, recipe: Recipe | None) -
 def under(trace: Trace, recipe: Recipe | None) -> str:
     """By what a run is replayed, in words; None: as it was drawn, by recipes one after another."""
     if recipe is not None:
-        return f"drawn again under {named(recipe)}"
+        return f"drawn again under {words(recipe)}"
     return f"as drawn under {words(*drawn_by(trace.steps))}"
 
 
@@ -85,10 +85,3 @@ def drawn_at(step: TokenStep) -> str:
 def piece_text(piece: bytes) -> str:
     """A token's bytes in a table."""
     return heat.visible(repr(piece.decode(errors="replace"))[1:-1]) or "''"
-
-
-def named(recipe: Recipe) -> str:
-    """A recipe in words."""
-    if recipe.greedy:
-        return "greedy"
-    return ", ".join(repr(t) for t in recipe.transforms) or "no transforms"

@@ -211,7 +211,7 @@ class RestatedText:
 
 @dataclass(frozen=True, slots=True)
 class ChangedContext:
-    """Two contexts, after which the next-token distributions are compared: see `engine.evaluate.measures`."""
+    """Two contexts, after which the next-token distributions are compared: see `engine.statistics.measures`."""
 
     context: str
     changed: str

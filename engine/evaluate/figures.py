@@ -127,9 +127,7 @@ class Tally:
             return share_or_mean(values, clusters)
         if len(set(values)) == 1:  # of 1, not only 0 or all of it
             return share(values, clusters)
-        estimate = share_or_mean(values, clusters)
-        low, high = estimate.interval
-        return estimate if low >= 0 and high <= 1 else replace(estimate, bounds=(max(0.0, low), min(1.0, high)))
+        return share_or_mean(values, clusters).within(0.0, 1.0)
 
     def _likelihood(self) -> dict[str, Estimate]:
         """The items, windows or documents, are what varies; those of one cluster add up before."""

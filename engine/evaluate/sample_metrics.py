@@ -3,7 +3,7 @@
 The errors take the other sample, the kernel's width and MAUVE's buckets as given: they say how much the figure would
 vary with as many other generated texts, not with other references. What is no mean over the generated texts has its
 error by leaving out a tenth of them at a time (`jackknife`); where intervals hold less than they say, the measure's
-entry does (`engine.evaluate.measures`). None of these can be set beside one of other features,
+entry does (`engine.statistics.measures`). None of these can be set beside one of other features,
 another n or another k.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 from likely.engine.errors import DataError
 from likely.engine.evaluate import samples
 from likely.engine.statistics.estimates import Estimate, jackknife, mean, share, within_share
+from likely.engine.statistics.measures import measure
 
 BLEU = 200  # texts of which self-BLEU is taken: it is quadratic
 LEAST = 10
@@ -62,7 +63,7 @@ def of_features(
     figures["mauve"] = jackknife(n, lambda kept: samples.mauve_in(labels[:n][kept], labels[n:], count))
     logs = jackknife(n, lambda kept: math.log(samples.vendi_of(x[kept])))  # which is not as lopsided
     figures["vendi"] = logs.map(math.exp, math.exp(logs.mean))
-    return figures
+    return _shares_within(figures)
 
 
 def of_texts(generated: Sequence[Sequence[str]], known: Sequence[Sequence[str]]) -> dict[str, Estimate]:
@@ -75,7 +76,7 @@ def of_texts(generated: Sequence[Sequence[str]], known: Sequence[Sequence[str]])
         there = samples.ngrams(known, n)
         counts = [samples.new(text, there, n) for text in texts]
         estimates[f"novelty_{n}"] = _ratio(counts)
-    return estimates
+    return _shares_within(estimates)
 
 
 def of_judge(scored: Sequence[Sequence[tuple[int, float]]]) -> dict[str, Estimate]:
@@ -95,6 +96,11 @@ def of_judge(scored: Sequence[Sequence[tuple[int, float]]]) -> dict[str, Estimat
         shares = counts / counts.sum()
         entropies.append(-float(shares @ np.log(shares)))
     return {"judge_perplexity": jackknife(len(scored), perplexity), "token_entropy": mean(entropies)}
+
+
+def _shares_within(figures: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """The figures; the interval of one that lies between 0 and 1 does too."""
+    return {n: each.within(0.0, 1.0) if measure(n).unit == "share" else each for n, each in figures.items()}
 
 
 def _distinct(texts: Sequence[Sequence[str]], n: int) -> Estimate:

@@ -2,8 +2,8 @@
 
 The direction is the difference of means, over two sets of prompts, of the residual stream after a layer at the last
 position (arXiv:2308.10248, arXiv:2312.06681); at weight 1 the model is moved by just that difference. It is kept in a
-folder and put on a model as an adapter is (`engine.tune.stack`): weighed, switched and taken off in a running chat, and
-without it the model's blocks are the very ones it was loaded with. Knows nothing of sessions and stacks.
+folder and put on a model as an adapter is (`engine.attach.stack`): weighed, switched and taken off in a running chat,
+and without it the model's blocks are the very ones it was loaded with. Knows nothing of sessions and stacks.
 """
 
 import json

@@ -133,7 +133,6 @@ def _write(
         )
     out.close()
     kl = score.estimate("reverse_kl")
-    low, high = kl.interval
     perplexities = score.perplexity
     return QuantizationReport(
         path=target,
@@ -143,7 +142,7 @@ def _write(
         tokens=score.tokens,
         predicted=score.predicted,
         kl=kl.mean,
-        kl_interval=(max(0.0, low), high),
+        kl_interval=kl.within(0.0).interval,
         flips=1 - score.estimate("same_top").mean,
         perplexity=perplexities[1],
         perplexity_before=perplexities[0],

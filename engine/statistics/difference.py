@@ -1,6 +1,6 @@
 """Difference of two models on one text: KL at every position, and the tokens that rose and fell. Plain data.
 
-Log-probabilities in nats. Knows no model: `engine.evaluate.compare` measures.
+Log-probabilities in nats. Knows no model: `engine.statistics.compare` measures.
 """
 
 import math

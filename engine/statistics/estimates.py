@@ -37,6 +37,11 @@ class Estimate:
         half = student(self.df) * self.error
         return self.mean - half, self.mean + half
 
+    def within(self, least: float, most: float = math.inf) -> "Estimate":
+        """The estimate of what is never below `least` nor above `most`: its interval ends there."""
+        low, high = self.interval
+        return replace(self, bounds=(max(low, least), min(high, most))) if low < least or high > most else self
+
     def map(self, f: Callable[[float], float], slope: float) -> "Estimate":
         """The estimate of f(mean), f increasing: the interval is the image, the error is by the delta method."""
         low, high = self.interval

@@ -1,6 +1,6 @@
 """A model as one GGUF file that llama.cpp loads, read again, and what the writing cost: measured as a quantisation is.
 
-Knows not how the file is laid out: `engine.tune.gguf` does.
+Knows not how the file is laid out: `engine.write.gguf` does.
 """
 
 import os
@@ -53,6 +53,6 @@ def write_one_file(
     before = sum(f.stat().st_size for f in weight_files(info.path)) if info.path.is_dir() else info.nbytes
     return QuantizationReport(
         target, 8 * nbytes / weights, nbytes, before, score.tokens, score.predicted, kl.mean,
-        (max(0.0, kl.interval[0]), kl.interval[1]), 1 - score.estimate("same_top").mean, score.perplexity[1],
+        kl.within(0.0).interval, 1 - score.estimate("same_top").mean, score.perplexity[1],
         score.perplexity[0], score.cost,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from likely.app.cli import replaying, replaying_passes
-from likely.app.cli.replayed_text import as_object, best, named, spread
+from likely.app.cli.replayed_text import as_object, best, spread, under
 from likely.app.cli.replaying_passes import pass_line
 from likely.engine.trace import file
 from likely.engine.trace.observe import observe
@@ -82,8 +82,7 @@ def test_a_probability_that_is_not_known_is_a_range() -> None:
         "50.00% to 50.01%",
         "0.00% to 100.00%",
     ]
-    assert named(Recipe(greedy=True)) == "greedy" and named(Recipe()) == "no transforms"
-    assert named(RECIPE) == "Temperature(temperature=0.5), MinP(p=0.1, least=1)"
+    assert under(RUN, RECIPE) == "drawn again under T 0.50 · min-p 0.10"
     new = StepReplay(
         np.arange(6), np.array([0.1, 0.2, 0.0, 0.05, 0.04, 0.3]), np.array([0.1, 0.4, 0.0, 0.05, 0.04, 0.3]),
         np.zeros(6, np.int8), (2, 4), (0.0, 0.01),

@@ -206,7 +206,9 @@ def test_numbers_of_another_text_do_not_stand_over_this_one(screen: Screen) -> N
     assert "ppl" in screen.lines[0] and "predicted 7 of 8 tokens" in screen.text
     screen.paste(" blue" * 60)
     assert "measuring" in screen.lines[0] and "ppl" not in screen.text
-    assert "SURPRISAL  by the word  measuring" in screen.text and "BITS SO FAR  measuring" in screen.text
+    for part in ("SURPRISAL  by the word", "BITS SO FAR", "ENTROPY"):
+        assert f"{part}  measuring" in screen.text
+    assert "ctx" not in screen.lines[0]
     screen.wait(2)
     assert "measuring" not in screen.text and "predicted 67 of 68 tokens" in screen.text and "most:" in screen.text
 

@@ -99,7 +99,7 @@ class Sheet:
             self.put(x, y, mark, (ink or Style()) + self.look.tick)
 
     def dots(self, x: int, y: int, bits: np.ndarray, ink: Style) -> None:
-        """Braille (`app.tui.plot.curve`), over what is there."""
+        """Braille (`app.tui.base.plot.curve`), over what is there."""
         for row, column in np.argwhere(bits):
             self.put(x + int(column), y + int(row), chr(plot.BRAILLE + int(bits[row, column])), ink)
 

@@ -104,7 +104,8 @@ class Subject:
     """A token to look at, with the entropies (bits) around it; `cursor` is None while the newest is followed.
 
     `instead` is shown where there is no inspection. `model` is what can be asked about it, "" for none, and `exact`
-    gives what to ask. `waits` says why no model can be asked for what it was drawn from, "" where one can.
+    gives what to ask. `waits` says why no model can be asked for what it was drawn from, "" where one can; `stale`, why
+    the entropies are not of the text as it stands, "" where they are.
     """
 
     at: Inspection | None = None
@@ -113,6 +114,7 @@ class Subject:
     instead: CandidateTable | None = None
     model: str = ""
     waits: str = ""
+    stale: str = ""
     exact: Callable[[], Inspection] | None = None
 
 

@@ -45,7 +45,7 @@ class Inspections:
             else:
                 model, waits = facts.name, self._unlike(at)
         cursor_at = cursor.token if cursor is not None else None
-        return Subject(at, self.around(place), cursor_at, instead, model, waits, exact)
+        return Subject(at, self.around(place), cursor_at, instead, model, waits, exact=exact)
 
     def _unlike(self, at: Inspection) -> str:
         """Difference of adapters between the model that drew a token and the one there is, in words; "" for none."""

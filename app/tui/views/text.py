@@ -88,7 +88,7 @@ class TextScreen(View):
         self.buffer = self.query_one(TextBuffer)
         self.measures = self.query_one(TextMeasures)
         self.inspector = self.query_one(Inspector)
-        self.inspector.subject = lambda: Subject(self.inspection(), entropies(self.steps), self.here())
+        self.inspector.subject = self.subject
         self._show(self.conversation or self._fresh())
         self.buffer.focus()
         self.hints.show((("^r", "Continue"), ("esc", "Stop"), ("^g", "Sampler"), (keys.help_key(), "Keys")))
@@ -261,6 +261,10 @@ class TextScreen(View):
         ids = [step.token for step in self.steps]
         return Inspection(None, recipe, names, "NEXT", ids, seed=seed, upcoming=True, logits=self.next_logits[1])
 
+    def subject(self) -> Subject:
+        """The subject of the panel: the token under the cursor, and the entropies of the text."""
+        return Subject(self.inspection(), entropies(self.steps), self.here(), stale=self.stale())
+
     def inspect(self) -> None:
         """Bring the panel and the top line up to date with the cursor and the sliders."""
         self.inspector.inspect()
@@ -282,11 +286,10 @@ class TextScreen(View):
             logprobs, max(sum(len(step.piece) for step in self.steps if step.logprob is not None), 1)
         )
         known = predicted(sum(logprob is not None for logprob in logprobs), len(logprobs))
-        parts = [] if ppl is None else [f"ppl {ppl:.1f}", f"{density:.2f} bits/byte", known]
-        if stale := self.stale():
-            parts = [stale]
-        context = f"{len(self.steps)}/{facts.context} ctx"
-        self.top.show(facts.title or facts.name, (*parts, context), kept=min(len(parts), 2))
+        measured = () if ppl is None else (f"ppl {ppl:.1f}", f"{density:.2f} bits/byte", known)
+        stale = self.stale()
+        parts = (stale,) if stale else (*measured, f"{len(self.steps)}/{facts.context} ctx")
+        self.top.show(facts.title or facts.name, parts, kept=1 if stale else min(len(parts) - 1, 2))
         self.top.tint(HEATS[0])
 
     def models_changed(self) -> None:

@@ -1,7 +1,7 @@
 """`View`: the contract of a full-screen view. What it is called, and its key, stand in the table (`app.tui.views`).
 
 The host asks its views to leave, tells them what changed, and lists their commands; a view asks its host
-(`app.tui.host`) and knows no other view.
+(`app.tui.widgets.host`) and knows no other view.
 """
 
 from collections.abc import Callable, Iterator, Sequence

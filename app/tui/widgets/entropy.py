@@ -30,13 +30,16 @@ class EntropyRow(LineWidget):
         self.bits: Sequence[float | None] = ()
         self.at: int | None = None
         self.doubt: Uncertainty | None = None
+        self.stale = ""
 
-    def show(self, bits: Sequence[float | None], at: int | None, doubt: Uncertainty | None = None) -> None:
+    def show(
+        self, bits: Sequence[float | None], at: int | None, doubt: Uncertainty | None = None, stale: str = ""
+    ) -> None:
         """`bits` may be a list that grows: what was summed up of it is not read again. `doubt` parts the entropy at
-        `at`, over samples of a posterior."""
+        `at`, over samples of a posterior. `stale` says why they are not of the text as it stands, and dims them."""
         if bits is not self.bits or len(bits) < self._summed:
             self._forget()
-        self.bits, self.at, self.doubt = bits, at, doubt
+        self.bits, self.at, self.doubt, self.stale = bits, at, doubt, stale
         self.redraw()
 
     def _forget(self, per_column: int = 1) -> None:
@@ -61,7 +64,9 @@ class EntropyRow(LineWidget):
         heading = [Segment("ENTROPY", self.look.heading)]
         value = self.bits[here] if 0 <= here < len(self.bits) else None
         parted: list[Line] = []
-        if self.doubt is not None:
+        if self.stale:
+            heading.append(Segment(f"  {self.stale}", self.look.faint))
+        elif self.doubt is not None:
             words, below = _parts(self.doubt, width, height)
             heading.append(Segment(words, self.look.text))
             parted = [[Segment(below, self.look.text)]] if below else []
@@ -76,10 +81,11 @@ class EntropyRow(LineWidget):
     def row(self, row: int, rows: int) -> Line:
         """A row of the columns, the lowest is 0 of `rows`."""
         lit = self.at // self._per_column if self.at is not None else None
+        bar = self.look.bar_cut if self.stale else self.look.bar
         segments = []
         for x, value in enumerate(self._columns):
             glyph = column(value / TOP, row, rows, self.glyphs)
-            segments.append(Segment(glyph, self.look.chosen_bar if x == lit else self.look.bar))
+            segments.append(Segment(glyph, self.look.chosen_bar if x == lit else bar))
         return list(Segment.simplify(segments))
 
     def on_click(self, event: events.Click) -> None:

@@ -142,9 +142,9 @@ class Inspector(Vertical, CachedWidget):
             return
         table = self._table(subject)
         self.candidates.show(table)
-        self.entropy.show(subject.bits, subject.cursor, table.doubt if table is not None else None)
+        self.entropy.show(subject.bits, subject.cursor, table.doubt if table is not None else None, subject.stale)
         if self.line.display:
-            self.line.show(table, recent(subject.bits, subject.cursor))
+            self.line.show(table, () if subject.stale else recent(subject.bits, subject.cursor))
 
     def formula(self) -> Formula | None:
         """Of the token that is looked at: its draw where candidates or sliders are used, else what the model says."""
