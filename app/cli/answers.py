@@ -11,6 +11,7 @@ import click
 
 from likely.app import heat, plain, recipes
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
+from likely.app.run_trace import run_trace
 from likely.app.units import bits, json_line
 from likely.engine.choices import Choice, probability
 from likely.engine.decode.control import RunControl
@@ -19,15 +20,13 @@ from likely.engine.decode.resampling import constrained, effective_size, log_wei
 from likely.engine.decode.spelling import respelled
 from likely.engine.decode.texts import GrownText, Texts
 from likely.engine.trace.fields import step_object
-from likely.engine.trace.step import Lexicon, TokenStep
-from likely.engine.trace.trace import Trace
+from likely.engine.trace.step import TokenStep
 
 if TYPE_CHECKING:
     from likely.app.limits import Limits
     from likely.engine.decode.strategy import Strategy
     from likely.engine.session import Session
     from likely.engine.tokenizer import Tokenizer
-    from likely.engine.trace.record import DenoisingRecord
 
 
 def show_answers(
@@ -89,7 +88,7 @@ def show_answers(
                 from likely.engine.trace import file
 
                 ends = {branch: texts[branch].reason or "cancelled" for branch in sorted(texts)}
-                runs = [trace(session, ids, texts[b].steps, seed + b, reason) for b, reason in ends.items()]
+                runs = [run_trace(session, ids, texts[b].steps, seed + b, reason) for b, reason in ends.items()]
                 file.save([replace(run, meta=meta) for run in runs], save)
     if any(text.reason == "cancelled" for text in texts.values()):
         say_kept(save)
@@ -163,29 +162,3 @@ def _summarise(text: GrownText, seed: int, tokenizer: "Tokenizer", whose: str = 
 
 def _probability(steps: Sequence[TokenStep]) -> float | None:
     return probability(steps[0].recipe, [step.token for step in steps]) if steps else None
-
-
-def trace(
-    session: "Session",
-    ids: Sequence[int],
-    steps: Sequence[TokenStep],
-    seed: int,
-    finish: str,
-    denoising: "DenoisingRecord | None" = None,
-) -> Trace:
-    """A run as it is saved; of one by diffusion `ids` are the canvas, and `steps` those of its record."""
-    from likely.engine.machine import versions
-
-    ids_shown = {*ids, *(int(i) for step in steps if step.snapshot is not None for i in step.snapshot.ids)}
-    ids_shown |= set() if denoising is None else denoising.candidates
-    return Trace(
-        model=session.info.name,
-        weights=session.info.weights,
-        versions=versions(),
-        seed=seed,
-        prompt=tuple(ids),
-        steps=tuple(steps),
-        finish=finish,
-        lexicon=Lexicon({i: session.tokenizer.piece(i) for i in ids_shown}, session.tokenizer.eos),
-        denoising=denoising,
-    )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app import heat, plain
-from likely.app.cli.answers import drawn_by, say_kept, trace
+from likely.app.cli.answers import drawn_by, say_kept
 from likely.app.cli.opening import Progress
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
+from likely.app.run_trace import run_trace
 from likely.app.units import json_line
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Stats
@@ -117,4 +118,4 @@ def keep(
     from likely.engine.trace.record import DenoisingRecord
 
     record = DenoisingRecord(canvas.mask, canvas.start, how, tuple(passes))
-    file.save([trace(session, canvas.ids, record.steps, seed, finish, record)], path)
+    file.save([run_trace(session, canvas.ids, record.steps, seed, finish, record)], path)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app import heat, plain
-from likely.app.cli.answers import say_kept, spelled_otherwise, trace
+from likely.app.cli.answers import say_kept, spelled_otherwise
 from likely.app.cli.walks import walk_lines
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
 from likely.app.rows import figures_row
+from likely.app.run_trace import run_trace
 from likely.app.units import NATS, bits, json_line
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Reloaded
@@ -60,7 +61,7 @@ def show_hypotheses(
                 from likely.engine.trace import file
 
                 ended = [(one, one.done.reason) for one in hypotheses if one.done is not None]
-                file.save([trace(session, ids, one.steps, limits.seed, reason) for one, reason in ended], save)
+                file.save([run_trace(session, ids, one.steps, limits.seed, reason) for one, reason in ended], save)
     if any(one.done is not None and one.done.reason == "cancelled" for one in hypotheses):
         say_kept(save)
         sys.exit(INTERRUPTED)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app.cli.answers import trace
+from likely.app.run_trace import run_trace
 from likely.engine.attach.stack import Stack
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted
@@ -108,7 +108,7 @@ def test_a_trace_says_which_tokens_were_drawn_under_it(session: Session, tmp_pat
     assert names[:3] == [()] * 3 and names[8] == () and not control.recipe.adapters
     assert all(len(each) == 1 and each[0].startswith("kind=6 ") for each in names[4:6])
     assert all(len(each) == 1 and each[0].startswith("kind=-2 ") for each in names[7:8])
-    run = trace(session, TEXT, steps, 0, "length")
+    run = run_trace(session, TEXT, steps, 0, "length")
     file.save([run], tmp_path / "run.jsonl")
     (again,) = file.load(tmp_path / "run.jsonl")
     assert [step.recipe for step in again.steps] == [step.recipe for step in steps]

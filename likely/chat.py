@@ -1,0 +1,52 @@
+"""Conversation with a model: turns through its chat template, each answer a trace."""
+
+from typing import Any
+
+from likely.engine.errors import ParameterError
+from likely.engine.prompt import Prompt
+from likely.language_model import Model
+from likely.trace import Trace
+
+
+class Chat:
+    """`send` adds a question and its answer; `branch` goes another way in the last answer. `messages` are what was
+    said, as dicts of role and content."""
+
+    def __init__(self, model: Model, system: str = "") -> None:
+        self.model, self.system = model, system
+        self.messages: list[dict[str, Any]] = []
+        self.answers: list[Trace] = []
+
+    def send(self, text: str, **options: Any) -> Trace:
+        """Ask, and give the answer; takes what `Model.generate` takes but `n`. What is asked is taken back where it
+        fails."""
+        question = {"role": "user", "content": text}
+        return self._answered([*self.messages, question], (), options)
+
+    def branch(self, i: int, token: int | str, **options: Any) -> "Chat":
+        """Another conversation, in which the last answer has another token at place i and goes on from there; this one
+        stays. ParameterError where there is no such place."""
+        if not self.answers:
+            raise ParameterError("there is no answer to branch from yet: send a question first")
+        last = self.answers[-1]
+        if not -len(last) <= i < len(last):
+            raise ParameterError(f"the last answer has the places 0 to {len(last) - 1}, got {i}")
+        ids = self.model.tokenizer.encode(token) if isinstance(token, str) else [token]
+        other = Chat(self.model, self.system)
+        other.messages, other.answers = self.messages[:-2], self.answers[:-1]
+        other._answered(self.messages[:-1], (*last.ids[:i], *ids), options)
+        return other
+
+    def _answered(self, messages: list[dict[str, Any]], begun: tuple[int, ...], options: dict[str, Any]) -> Trace:
+        if "n" in options:
+            raise ParameterError("a conversation goes on with one answer: Model.generate(n=...) gives several")
+        turns = tuple(messages)
+        prompt = Prompt(turns=turns, parts=(begun,) if begun else (), system=self.system)
+        trace: Trace = self.model.generate(prompt.ids(self.model.tokenizer), **options)
+        before = b"".join(map(self.model.tokenizer.piece, begun)).decode(errors="replace")
+        self.messages = [*messages, {"role": "assistant", "content": before + trace.text}]
+        self.answers.append(trace)
+        return trace
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{turn['role']}: {turn['content']}" for turn in self.messages) or "(nothing was said yet)"
