@@ -7,6 +7,7 @@ works.
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol
 
@@ -16,6 +17,7 @@ from likely.app import requests as r
 from likely.app.worker import worked
 from likely.engine.beside import Helper
 from likely.engine.decode.control import RunControl
+from likely.engine.inside.why import NamedToken, named_token
 from likely.engine.prompt import Encoding, Prompt, locate
 from likely.engine.statistics.estimates import Estimate
 from likely.engine.trace.unmasking import DenoisingStep, Unmasking
@@ -133,6 +135,12 @@ def logits(engine: Engine, prompt: Prompt) -> Iterator[Any]:
 def tokens(engine: Engine, text: str) -> Iterator[Any]:
     """The tokens of a text, a tuple of ids."""
     yield tuple((yield from HELPER.do(lambda: engine.tokenizer.encode(text))))
+
+
+def named(engine: Engine, word: str) -> Iterator[Any]:
+    """The token that a word stands for, a `NamedToken`. ParameterError for none."""
+    encode = partial(engine.tokenizer.encode, special=True)
+    yield (yield from HELPER.do(lambda: named_token(word, encode, engine.facts.vocabulary.__getitem__)))
 
 
 def adapt(engine: Engine, change: r.AdapterChange, what: str, weight: float = 1.0) -> "tuple[Attached, ...]":

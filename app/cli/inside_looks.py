@@ -29,7 +29,7 @@ from likely.engine.inside.sink import without_first
 from likely.engine.inside.subject import InspectedText, subject, transformer
 from likely.engine.inside.summands import summands
 from likely.engine.inside.tokenisation import tokenisation
-from likely.engine.inside.why import Omission, Why, written
+from likely.engine.inside.why import Omission, Why, named_token, written
 from likely.engine.prompt import single_turn
 from likely.engine.session import Session
 
@@ -102,18 +102,12 @@ def _target(session: Session, text: InspectedText, options: Options) -> dict[str
 
 
 def _token(session: Session, word: str) -> int:
-    """The token of a word, after a space where that is one, else as it is written (a mark of the template, too); of a
-    longer word its first."""
-    if not word:
-        raise ParameterError("--target and --foil want a word, as in --target Paris; got an empty one")
-    texts = (f" {word.strip()}", word) if word.strip() else (word,)
-    ways = [session.tokenizer.encode(text, special=True) for text in texts]
-    says = [ids for ids in ways if session.tokenizer.decode(ids[:1]).strip()] or ways  # a space by itself says nothing
-    ids = next((ids for ids in ways if len(ids) == 1), says[0])
-    if len(ids) > 1:
-        first = session.tokenizer.decode(ids[:1], special=True)
-        click.echo(f"likely: {word.strip()!r} is {len(ids)} tokens here: its first, {first!r}, is taken", err=True)
-    return ids[0]
+    """The token of `--target` or `--foil`; says which it is where the word is several."""
+    tokenizer = session.tokenizer
+    named = named_token(word, partial(tokenizer.encode, special=True), tokenizer.piece)
+    if named.note:
+        click.echo(f"likely: {named.note}", err=True)
+    return named.token
 
 
 def _ablate(session: Session, text: InspectedText, options: Options) -> Ablation:

@@ -3,10 +3,12 @@
 Plain data, without mlx; log-probabilities and logits in nats. How it is found stands in `engine.inside.causes`.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from likely.engine.errors import ParameterError
 from likely.engine.inside.looks import Attribution
 
 
@@ -62,3 +64,24 @@ class Omission:
     start: int
     stop: int
     nats: float
+
+
+@dataclass(frozen=True, slots=True)
+class NamedToken:
+    """The token that a person's word stands for; `note` says so where the word is several, "" where it is that one."""
+
+    token: int
+    note: str = ""
+
+
+def named_token(word: str, encode: Callable[[str], Sequence[int]], piece: Callable[[int], bytes]) -> NamedToken:
+    """The token of a word: after a space where that is one, else as it is written (a mark of the template, too); of a
+    longer word its first. ParameterError for a word of no token."""
+    ways = [ids for text in ((f" {word.strip()}", word) if word.strip() else (word,)) if (ids := tuple(encode(text)))]
+    if not ways:
+        raise ParameterError("words to compare want a letter or more, as in Paris; got none")
+    says = [ids for ids in ways if piece(ids[0]).strip()] or ways  # a space by itself says nothing
+    ids = next((ids for ids in ways if len(ids) == 1), says[0])
+    first = piece(ids[0]).decode(errors="replace")
+    several = f"{word.strip()!r} is {len(ids)} tokens here: its first, {first!r}, is taken"
+    return NamedToken(ids[0], several if len(ids) > 1 else "")

@@ -74,7 +74,7 @@ def test_why_one_word_and_not_another(inside: Likely) -> None:
     assert said is not None and len(rows) == 12 and float(said[1]) == pytest.approx(sum(map(float, rows)), abs=0.01)
     for args, line in (
         (("--foil", "x"), "--foil goes with --target"), (("--target", "x", "--foil", "x"), "got 'x' for both"),
-        (("--target", ""), "want a word"),
+        (("--target", ""), "want a letter or more"),
     ):  # fmt: skip
         code, _, err = inside("hello", *args)
         assert code and line in err

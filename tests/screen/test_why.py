@@ -91,10 +91,13 @@ def test_its_foil_swapped_or_named(why: Screen, engine: Glass) -> None:
     why.say("red")
     red = engine.tokenizer.ids[b" red"]
     assert engine.looks[-1].args[1] == red and "over ·red" in why.text
-    count = len(engine.looks)
+    why.press("slash")  # of a longer word its first token, as behind a flag
+    assert "'blue sky' is 2 tokens here: its first, ' blue', is taken" in why.say("blue sky")
+    assert engine.looks[-1].args[1] == engine.tokenizer.ids[b" blue"] and "over ·blue" in why.text
+    count, said = len(engine.looks), engine.tokenizer.pieces[engine.looks[-1].args[0]].decode()
     why.press("slash")
-    assert "is not one other token" in why.say("two words")
-    assert "over ·red" in why.text and len(engine.looks) == count
+    assert "that is the word itself" in why.say(said)
+    assert "over ·blue" in why.text and len(engine.looks) == count
 
 
 def test_it_stays_open_from_word_to_word(why: Screen, engine: Glass) -> None:

@@ -93,12 +93,12 @@ class SaidToken:
         self.swapped = not self.swapped and self.foil is not None
         return self.foil is not None
 
-    def compare(self, text: str) -> bool:
-        """Take a word for the foil, as it is written or after a space; False where it is not one token, or is said."""
-        token = next((token for token in self.names.words(text) if token != self.said), None)
-        if token is not None:
-            self.foil, self.swapped = token, False
-        return token is not None
+    def compare(self, token: int) -> bool:
+        """Take a token for the foil; False where it is the one that was said."""
+        if token == self.said:
+            return False
+        self.foil, self.swapped = token, False
+        return True
 
     def rows(self) -> Iterator[Candidate]:
         """The token that was said and its foil, with what the model gave them and what they were drawn with."""

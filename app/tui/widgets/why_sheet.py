@@ -27,8 +27,9 @@ from likely.app.tui.widgets.candidates import percent
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.overlays import Ask
 from likely.app.units import bits as in_bits
+from likely.app.worker import Failed
 from likely.engine.decode.control import RunControl
-from likely.engine.inside.why import Why, WrittenPart
+from likely.engine.inside.why import NamedToken, Why, WrittenPart
 
 BESIDE = 70  # columns from which on the parts stand in two columns
 PARTS, FEWEST, SUMS = 6, 2, 3  # parts of the model with a row of their own, and rows of sums
@@ -141,18 +142,25 @@ class WhySheet(LineWidget, can_focus=True):
             self._changed()
 
     def action_name(self) -> None:
+        """Have a person name the foil."""
         explained = self.explained
 
-        def named(text: str | None) -> None:
-            if explained is None or explained is not self.explained or not text or not text.strip():
-                return
-            if not explained.compare(text):
-                host(self).say(f"{text.strip()} is not one other token of this model: name a word that is")
-            self.ask()
-            self._changed()
+        def typed(word: str | None) -> None:
+            if explained is not None and word and word.strip():
+                host(self).engine.submit(call(calls.named, explained.model, word), named)
+
+        def named(job: int, events: list[Any]) -> None:
+            for event in events:
+                if isinstance(event, Failed):
+                    host(self).say(event.line, alarm=True)
+                elif isinstance(event, NamedToken) and explained is not None and explained is self.explained:
+                    same = "" if explained.compare(event.token) else "that is the word itself: name another one"
+                    host(self).say(event.note or same)
+                    self.ask()
+                    self._changed()
 
         if explained is not None:
-            self.app.push_screen(Ask(f"compare {explained.names.name(explained.said)} with which word?"), named)
+            self.app.push_screen(Ask(f"compare {explained.names.name(explained.said)} with which word?"), typed)
 
     def action_close(self) -> None:
         self.post_message(self.PanelAsked())
