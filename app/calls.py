@@ -17,7 +17,7 @@ from likely.app import requests as r
 from likely.app.worker import worked
 from likely.engine.beside import Helper
 from likely.engine.decode.control import RunControl
-from likely.engine.inside.why import NamedToken, named_token
+from likely.engine.inside.why import named_token
 from likely.engine.prompt import Encoding, Prompt, locate
 from likely.engine.statistics.estimates import Estimate
 from likely.engine.trace.unmasking import DenoisingStep, Unmasking

@@ -68,6 +68,9 @@ def test_numbers_have_a_formula_and_keys_a_page(screen: Screen) -> None:
     assert "encode(template(messages))" in screen.text
     screen.press("escape", "f1")
     assert "palette" in screen.text and "keys" in screen.text
+    screen.press("end")
+    screen.wait(2)
+    assert f'"{[*screen.app.key_table()][-1]}"' in screen.text
     screen.press("escape", "ctrl+c")
     assert "nothing is selected · ctrl+q quits" in screen.text
 

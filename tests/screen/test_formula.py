@@ -31,8 +31,13 @@ def test_of_a_prompt_a_token_and_its_draw(tmp_path: Path) -> None:
         assert f"= {100 * math.exp(step.logprob):.2f} %" in found
         assert f"−log₂ p = {-step.logprob / math.log(2):.2f} bits" in found
         assert f"H(p) = {step.entropy / math.log(2):.2f} bits" in found
-        screen.press("ctrl+g")
-        assert f"= 100.00 % p(·there) = {100 * math.exp(step.logprob):.2f} %" in shown(screen)
+        screen.press("=", "?")  # the key that the sheet names
+        assert "xᵢ  token i of its text, counted from 1" in screen.text
+        screen.press("end")
+        screen.wait(2)
+        assert "H  entropy: −Σ p log₂ p over all tokens" in screen.text
+        screen.press("?", "escape", "ctrl+g")
+        assert f"q(x₆₅ = ·there) = f(p)(·there) = 100.00 % p(x₆₅ = ·there) = {100 * math.exp(step.logprob):.2f} %" in shown(screen)
 
 
 def test_of_a_text_and_of_columns(tmp_path: Path) -> None:

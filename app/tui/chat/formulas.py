@@ -32,9 +32,12 @@ def of_token(at: Inspection) -> Formula | None:
     return Formula("model", parts, "before the transforms: what the model says, whatever is drawn")
 
 
-def of_draw(table: CandidateTable | None, by: Sequence[Recipe], picked: int | None = None) -> Formula | None:
+def of_draw(
+    table: CandidateTable | None, by: Sequence[Recipe], picked: int | None = None, number: int = 0
+) -> Formula | None:
     """A candidate before and after the transforms: the token picked, else the one that was drawn, else the best. `by`
-    is the recipe, or those that it was drawn by and that it would be drawn by now.
+    is the recipe, or those that it was drawn by and that it would be drawn by now; `number` the token's in its text, 0
+    for one that is not there yet.
 
     None where nothing is known of what they leave.
     """
@@ -44,12 +47,13 @@ def of_draw(table: CandidateTable | None, by: Sequence[Recipe], picked: int | No
     if row.after is None:
         return None
     now = f"0, cut by {row.removed_by}" if row.removed_by else share(row.after)
-    q: list[Part] = [(f"q({row.name}) = f(p)({row.name}) = ", False)]
+    at = f"x{low(number)} = {row.name}" if number else row.name
+    q: list[Part] = [(f"q({at}) = f(p)({row.name}) = ", False)]
     if by[1:]:
         q += [(share(row.drawn or 0.0), True), ("   if moved ", False)]
     q += [
         (now, True),
-        (f"   p({row.name}) = ", False),
+        (f"   p({at}) = ", False),
         (share(row.before), True),
         ("   kept ", False),
         (" to ".join(dict.fromkeys(f"{count:,.0f}" for count in table.kept)), True),

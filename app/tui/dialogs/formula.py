@@ -5,7 +5,7 @@ from typing import ClassVar, cast
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from likely.app.tui.base import cells, keys
@@ -17,10 +17,11 @@ APART = "   "  # between two equations of a line: here each has a line
 
 
 class FormulaSheet(Dialog[None]):
-    """The maps, the line, and what there is to say beside it."""
+    """The maps, the line, what there is to say beside it, and on demand what each of its signs stands for."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(f"escape,enter,q,{keys.FORMULA}", "dismiss(None)", "Back"),
+        Binding("question_mark", "symbols", "Symbols"),
     ]
 
     def __init__(self, formula: Formula) -> None:
@@ -29,13 +30,23 @@ class FormulaSheet(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         formula = self.formula
-        with Vertical(classes="sheet wide"):
+        with VerticalScroll(classes="sheet wide"):
             yield Static(self._text(path(formula.map, whole=True)))
-            yield Static(self._text([(f"{MAPS[formula.map]}\n", "faint")]))
-            with VerticalScroll():
-                yield Static(self._text([(text.replace(APART, "\n"), ink) for text, ink in formula.words()]))
-                if formula.note:
-                    yield Static(self._text([(f"\n{formula.note}", "faint")]))
+            yield Static(self._text([(f"{MAPS[formula.map]}\n? names each sign · esc back\n", "faint")]))
+            yield Static(self._text([(text.replace(APART, "\n"), ink) for text, ink in formula.words()]))
+            if formula.note:
+                yield Static(self._text([(f"\n{formula.note}", "faint")]))
+            yield Static(id="symbols")
+
+    def action_symbols(self) -> None:
+        """Say what each sign stands for, or no more."""
+        names = self.query_one("#symbols", Static)
+        names.display = not names.display or not names.content
+        names.update(self._text([word for row in self._named() for word in row]))
+        names.scroll_visible()
+
+    def _named(self) -> list[list[Inked]]:
+        return [[(f"\n{sign}", "model"), (f"  {meaning}", "text")] for sign, meaning in self.formula.symbols()]
 
     def _text(self, words: list[Inked]) -> Text:
         look = cast(Painted, self.app).look

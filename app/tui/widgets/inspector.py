@@ -155,7 +155,8 @@ class Inspector(Vertical, CachedWidget):
         if isinstance(table, neighbours.Neighbours):
             return of_neighbour(table, picked)
         by = subject.at.recipes if subject.at is not None else (self.sampler.sampling.recipe,)
-        drawn = of_choice(table, picked) if isinstance(table, SearchTable) else of_draw(table, by, picked)
+        number = subject.at.number if subject.at is not None else 0
+        drawn = of_choice(table, picked) if isinstance(table, SearchTable) else of_draw(table, by, picked, number)
         if subject.at is None or subject.at.upcoming or picks or self.sampler.has_focus:
             return drawn
         return of_token(subject.at) or drawn

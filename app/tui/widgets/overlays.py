@@ -74,10 +74,9 @@ class Read(Dialog[None]):
         self.title_, self.text = title, text
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="sheet wide"):
+        with VerticalScroll(classes="sheet wide"):
             yield Label(self.title_, classes="sheet-title", markup=False)
-            with VerticalScroll():
-                yield Static(self.text, markup=False)
+            yield Static(self.text, markup=False)
 
 
 class AlternativeRows(LineWidget, can_focus=True):
