@@ -30,6 +30,15 @@ def bits(nats: float) -> float:
     return nats / LN2 + 0.0
 
 
+def proof(figures: Mapping[str, float]) -> str:
+    """How far the text of a search for the mode may be from it, by the search's `score` and `bound` (nats); "" for a
+    search that has no bound."""
+    if "bound" not in figures:
+        return ""
+    short = bits(figures["bound"] - figures["score"])
+    return "proven" if figures["proven"] else f"within {short:.2f} bits of the mode" if isfinite(short) else "none yet"
+
+
 def predicted(scored: int, tokens: int) -> str:
     """How many tokens of a text have a distribution, the ones that a perplexity is of: the first has none
     where nothing stands before it."""

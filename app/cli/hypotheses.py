@@ -14,7 +14,7 @@ from likely.app.cli.walks import walk_lines
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
 from likely.app.rows import figures_row
 from likely.app.run_trace import run_trace
-from likely.app.units import NATS, bits, json_line
+from likely.app.units import NATS, bits, json_line, proof
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Reloaded
 from likely.engine.decode.spelling import respelled
@@ -95,7 +95,8 @@ def _write(
         if as_json:
             click.echo(json_line(_object(one, tokenizer), **dict.fromkeys(LOGS, NATS)))
             continue
-        note = " · ".join(_said(name, value) for name, value in one.figures.items())
+        note = " · ".join(_said(name, value) for name, value in one.figures.items() if name != "proven")
+        note = " · ".join(filter(None, (note, proof(one.figures))))
         note += f" · {one.reason}{spelled_otherwise(tokenizer, one.ids)}"
         click.echo(click.style(f"[{place}] {bits(-one.logprob):.2f} bits · {note}", dim=True))
         click.echo(heat.visible(plain.shown_text(one, special)))

@@ -399,6 +399,10 @@ def test_stochastic_beams_and_the_mode_say_what_they_are_worth(likely: Likely) -
     assert all(0 < one["inclusion"] <= 1 for one in drawn) and objects(likely, "--strategy", "stochastic 3") == drawn
     (mode,) = objects(likely, "--exact-mode")
     assert mode["ids"] == [*bigram.ids("xyz"), EOS] and mode["proven"] is True
+    assert re.search(r"passes \d+ · proven · eot", likely("run", "--raw", "hello:", "--exact-mode")[1])
+    cut = likely("run", "--raw", "hello:", "--exact-mode", "--budget", "1")[1]
+    score, bound, short = map(float, re.findall(r"(-?[\d.]+) bits(?: ·| of the mode)", cut)[1:])
+    assert bound - score == pytest.approx(short, abs=0.011)
     assert list(mode)[:3] == ["ids", "text", "logprob"] and list(mode)[-3:-1] == ["finish", "tokens"]
 
 

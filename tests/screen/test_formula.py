@@ -37,7 +37,8 @@ def test_of_a_prompt_a_token_and_its_draw(tmp_path: Path) -> None:
         screen.wait(2)
         assert "H  entropy: −Σ p log₂ p over all tokens" in screen.text
         screen.press("?", "escape", "ctrl+g")
-        assert f"q(x₆₅ = ·there) = f(p)(·there) = 100.00 % p(x₆₅ = ·there) = {100 * math.exp(step.logprob):.2f} %" in shown(screen)
+        p = f"p(x₆₅ = ·there) = {100 * math.exp(step.logprob):.2f} %"
+        assert f"q(x₆₅ = ·there) = f(p)(·there) = 100.00 % {p}" in shown(screen)
 
 
 def test_of_a_text_and_of_columns(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ PLANS: dict[str, Sequence[tuple[Any, ...]]] = {  # what a strategy does, turn by
         *(("fork", 0, path) for path in range(1, 16)), *(("words", path, f" It is {path % 3}") for path in range(16)),
         *(("done", path, "eot") for path in range(16)),
     ),
-    "walk": (("rate", 0, -9.0), ("rate", 0, -7.5), ("words", 0, " The sky looks blue"), ("done", 0, "eot")),
+    "walk": (("rate", 0, -9.0, -2.0), ("rate", 0, -7.5, -7.0), ("words", 0, " The sky looks blue"), ("done", 0, "eot")),
 }  # fmt: skip
 
 
@@ -243,7 +243,9 @@ class ScriptedEngine:
                     texts[what[0]] = list(texts[branch])
                     yield Forked(branch, what[0])
                 case "rate":
-                    yield Rated(branch, {"score": what[0]})
+                    score, *bound = what
+                    known = {"bound": bound[0], "proven": score >= bound[0]} if bound else {}
+                    yield Rated(branch, {"score": score} | known)
                 case "prune":
                     yield Pruned(branch)
                 case "done":

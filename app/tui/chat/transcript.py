@@ -13,6 +13,7 @@ from likely.app.tui.base.block import THINKING, MessageBlock, ShownToken, words
 from likely.app.tui.base.context import before
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat.denoising import DIFFUSION
+from likely.app.units import proof
 from likely.engine.conversation import Conversation, Fork, Message
 from likely.engine.prompt import Prompt
 from likely.engine.statistics.scores import perplexity
@@ -130,7 +131,7 @@ class Transcript:
             shown.block.render(on and shown.message.role != "user")
 
     def note(self, index: int) -> str:
-        """The words beside a message's name: branch, recipe, tokens, perplexity, how it ended."""
+        """The words beside a message's name: branch, recipe, tokens, perplexity, what is proven, how it ended."""
         return self.notes(index)[0]
 
     def notes(self, index: int) -> tuple[str, ...]:
@@ -150,6 +151,7 @@ class Transcript:
         finish = shown.message.last.finish
         words_of = {"cancelled": "stopped", "length": "stopped at length"}
         end = words_of.get(finish, finish) if finish in ENDS else ""
+        end = " · ".join(filter(None, (proof(shown.message.last.figures), end)))
         more = f" +{len(parts) - 2}" if parts[2:] else ""
         shorter = [parts, [*parts[:1], parts[1] + more] if parts[1:] else parts]
         shorter += [[parts[0] + f" +{len(parts) - 1}"] if parts[1:] else parts, []]

@@ -223,6 +223,8 @@ class ChatScreen(View, Steering):
             self.inspector.show_tree(chat.conversation)
         if heard.tokens and not heard.ended:
             self._drawn(len(heard.tokens))
+        elif run is not None and run.rated and not heard.ended:  # a search may have far to go to its first token
+            self.pane.renote()
         if heard.denoised and not heard.ended:
             self.status()
         if heard.news:
