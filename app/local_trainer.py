@@ -11,13 +11,13 @@ from likely.engine.errors import ParameterError
 from likely.engine.pretrain import pretraining
 from likely.engine.pretrain.config import PretrainConfig
 from likely.engine.pretrain.pretraining import Pretrained, Pretraining
+from likely.engine.rows.training_row import TrainingRow
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report
 from likely.engine.tune import batch_losses, metrics, probes, trainer
 from likely.engine.tune.control import Answer, Event, Request, TrainControl, TrainingPlan
 from likely.engine.tune.open_run import Tuning, open_run
 from likely.engine.tune.report import refuse_if_too_large
-from likely.engine.tune.rows import TrainingRow
 
 PROMPTS = 3  # rows whose beginnings are watched
 WORDS = 12  # of a text that are its beginning

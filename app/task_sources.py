@@ -11,8 +11,9 @@ from likely.engine.evaluate.derived import DERIVATIONS, derived
 from likely.engine.evaluate.generated import MAKERS, generated
 from likely.engine.evaluate.harness_tasks import PREFIX, named
 from likely.engine.evaluate.shipped import SHIPPED, shipped
-from likely.engine.evaluate.tasks import Task
+from likely.engine.evaluate.tasks import COLUMNS, Task
 from likely.engine.home import expanded
+from likely.engine.rows.training_row import read_map
 from likely.engine.whole_file import read_whole
 
 
@@ -47,13 +48,19 @@ class TaskSource:
 
 
 def sources(
-    names: Sequence[str], text: Path | None = None, shots: int | None = None, cluster: str | None = None
+    names: Sequence[str],
+    text: Path | None = None,
+    shots: int | None = None,
+    cluster: str | None = None,
+    mapped: Sequence[str] = (),
 ) -> list[TaskSource]:
-    """Every task that is named, with what options say in place of its own lines, then the text file.
+    """Every task that is named, with what options say in place of its own lines, then the text file. `mapped` are
+    THEIRS=OURS of the columns of files of rows.
 
     DataError for what is not there or malformed, before a model is loaded; ParameterError for two of one name.
     """
     loaded: list[TaskSource] = []
+    columns = read_map(mapped, COLUMNS)
     for name in names:
         path = expanded(name)
         own = named(name) if name.startswith(PREFIX) else generated(name) or shipped(name)
@@ -62,13 +69,13 @@ def sources(
             read, where = [own], name
         elif kind in DERIVATIONS and file:
             path = expanded(file)
-            read, where = derived(kind, path), f"{kind}:{path.absolute()}"
+            read, where = derived(kind, path, columns), f"{kind}:{path.absolute()}"
         else:
             if not path.exists() and path.suffix not in (*task_files.SUFFIXES, ".gz"):
                 there = ", ".join((*MAKERS, *SHIPPED, *(f"{derivation}:FILE" for derivation in DERIVATIONS)))
-                raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {there}")
-            read, where = task_files.read(path), str(path.absolute())
-        place = {"task": where, "shots": shots, "cluster": cluster}
+                raise DataError(f"there is no task {name}: give a file ({', '.join(task_files.SUFFIXES)}), or {there}")
+            read, where = task_files.read(path, names=columns), str(path.absolute())
+        place = {"task": where, "shots": shots, "cluster": cluster, **({"map": list(mapped)} if mapped else {})}
         loaded += [TaskSource(_changed(task, shots, cluster), place) for task in read]
     if text is not None:
         TextFile(text).read()
@@ -88,7 +95,7 @@ def again(place: Mapping[str, Any], identity: str) -> Task | None:
     if "task" not in place:
         return None
     try:
-        candidates = sources([place["task"]], None, place["shots"], place["cluster"])
+        candidates = sources([place["task"]], None, place["shots"], place["cluster"], place.get("map", ()))
     except LikelyError:
         return None
     return next((s.source for s in candidates if isinstance(s.source, Task) and s.source.identity == identity), None)

@@ -25,6 +25,8 @@ def describe(opened: "Tuning") -> Iterator[str]:
     forms = ", ".join(f"{count:,} {form}" for form, count in rows.forms.items())
     split = f" (set aside by hash, {c.valid:.0%})" if rows.split else ""
     yield f"rows      {forms}; {len(rows.train):,} train, {len(rows.valid):,} valid{split}, {len(rows.test):,} test"
+    if rows.columns:
+        yield f"          {rows.columns}"
     if rows.left_out:
         yield f"          {rows.left_out:,} dropped by hand ({choices.NAME}), left out"
     if rows.duplicates:

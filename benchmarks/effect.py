@@ -84,7 +84,8 @@ def exact(session: Any, words: list[str]) -> dict[str, float]:
 def facts(checkpoint: Any) -> dict[str, float]:
     """Surprisal of the facts' answers in nats a token, with its interval clustered by row."""
     from likely.engine.adapters.config import Config
-    from likely.engine.tune import rows, samples, trainer
+    from likely.engine.rows import training_row as rows
+    from likely.engine.tune import samples, trainer
 
     rows_read = [
         rows.parse({"prompt": question, "completion": reply}, f"fact {i}") for i, (question, reply) in enumerate(FACTS)
@@ -105,10 +106,10 @@ def main() -> None:
 
     from likely.engine.adapters import lora
     from likely.engine.adapters.config import configure
+    from likely.engine.rows.training_row import parse
     from likely.engine.session import Session
     from likely.engine.sources.checkpoint import load
     from likely.engine.tune import data, open_run, trainer
-    from likely.engine.tune.rows import parse
 
     words = list(np.random.default_rng(0).permutation(WORDS))
     held, taught = [str(w) for w in words[:40]], [str(w) for w in words[40:]]

@@ -131,8 +131,8 @@ def trained(checkpoint: Any, steps: int, folder: Path) -> float:
     from benchmarks.effect import WORDS, rule
     from likely.engine.adapters import lora
     from likely.engine.adapters.config import configure
+    from likely.engine.rows.training_row import parse
     from likely.engine.tune import data, open_run, trainer
-    from likely.engine.tune.rows import parse
 
     rows = data.Data(tuple(parse(rule(w), w) for w in WORDS[:80]), (), (), {"chat": 80}, 0, 0, False)
     settings = configure(

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 if TYPE_CHECKING:
-    from likely.engine.tune.rows import TrainingRow
+    from likely.engine.rows.training_row import TrainingRow
 
 
 def spent(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -104,12 +104,12 @@ def chain(
 ) -> dict[str, Any]:
     from benchmarks.reasoning import ROWS, sums, trained, work, written
     from likely.engine.evaluate.protocol import Protocol
+    from likely.engine.rows.training_row import parse
     from likely.engine.session import Session
     from likely.engine.sources.checkpoint import load
     from likely.engine.synth import inputs, pipeline, training
     from likely.engine.synth.config import TrainOptions, configure
     from likely.engine.synth.pipeline import StageYield
-    from likely.engine.tune.rows import parse
 
     checkpoint = load(str(trained(folder, 1150)))
     run = folder / f"chain-{radix}-{steps}-{rate}-{problems}-{answers}-{items}-{seed}"

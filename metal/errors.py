@@ -10,6 +10,11 @@ class LikelyError(Exception):
     `app` shows the line and exits with 1. Any other exception is a bug and keeps its traceback.
     """
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Its text, a line for each thing to act on."""
+        return (str(self),)
+
 
 class KernelError(LikelyError):
     """A shape, dtype or size that a kernel does not support; names the argument, what was expected and what came."""

@@ -134,7 +134,7 @@ def _run() -> int:
         click.ClickException(visible(error.format_message())).show()
         code = error.exit_code
     except LikelyError as error:
-        click.echo(f"likely: {one_line(str(error))}", err=True)
+        click.echo("\n".join(map(one_line, (f"likely: {error.lines[0]}", *error.lines[1:]))), err=True)
         code = 1
     except SystemExit as end:
         code = end.code

@@ -8,7 +8,7 @@ import click
 
 from likely.app.cli import estimate_text as text
 from likely.app.cli.opening import Progress, RuledCommand
-from likely.app.cli.table_options import options
+from likely.app.cli.table_options import map_option, options
 from likely.app.cli.tune_search import going_on, show_trial
 from likely.app.training_plan import duration
 from likely.app.units import PER_TOKEN, json_line
@@ -45,6 +45,7 @@ training = options(  # of every verb of trainings
         "--config", "-c", type=click.Path(path_type=Path, dir_okay=False),
         help="Options of the trainings, those of likely tune, from a TOML file.",
     ),
+    map_option,
     click.option("--out", default="estimate", show_default=True, help="The folder of the journal."),
     click.option("--dry-run", is_flag=True, help="Say how many trainings that is and what they cost, and stop."),
     click.option("--json", "as_json", is_flag=True, help="One object an event on stdout."),
@@ -68,8 +69,8 @@ def command() -> None:
 )
 @training
 def curve(
-    data: str, model: str | None, sizes: tuple[int, ...], seeds: int, more: int, config: Path | None, out: str,
-    dry_run: bool, as_json: bool,
+    data: str, model: str | None, sizes: tuple[int, ...], seeds: int, more: int, config: Path | None,
+    mapped: tuple[str, ...], out: str, dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Learn from more and more of DATA, fit E + B n^-beta, and say what the next rows are worth.
 
@@ -79,7 +80,7 @@ def curve(
     from likely.engine.estimate import curve as curves
     from likely.engine.estimate import ladder
 
-    settings = _settings(config, data, out, model)
+    settings = _settings(config, data, out, model, mapped)
     rows = ladder.pool(settings)
     amounts = ladder.sizes(sizes, len(rows.rows))
     trials = ladder.rungs(settings, rows, amounts, seeds)
@@ -117,7 +118,7 @@ def curve(
 @training
 def transfer(
     data: str, models: tuple[str, ...], layers: tuple[int, ...], sizes: tuple[int, ...], seeds: int,
-    config: Path | None, out: str, dry_run: bool, as_json: bool,
+    config: Path | None, mapped: tuple[str, ...], out: str, dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Which base, which layers, how many rows of DATA: a table from a ladder of trainings.
 
@@ -126,7 +127,7 @@ def transfer(
     """
     from likely.engine.estimate import ladder
 
-    settings = _settings(config, data, out, models[0] if models else None)
+    settings = _settings(config, data, out, models[0] if models else None, mapped)
     rows = ladder.pool(settings)
     amounts = ladder.sizes(sizes or (0, *ladder.sizes((), len(rows.rows))), len(rows.rows))
     trials = ladder.rungs(settings, rows, amounts, seeds, models=models, layers=layers)
@@ -152,7 +153,8 @@ def transfer(
 @training
 def meta(
     folder: Path, held: str, model: str | None, method: str, rounds: int, rows: int, rate: float,
-    sizes: tuple[int, ...], seeds: int, config: Path | None, out: str, dry_run: bool, as_json: bool,
+    sizes: tuple[int, ...], seeds: int, config: Path | None, mapped: tuple[str, ...], out: str, dry_run: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Learn a start for adapters from a FOLDER of tasks, and see how many rows it saves on one held out.
 
@@ -165,7 +167,7 @@ def meta(
     from likely.engine.estimate.trial import remaining
     from likely.engine.sources.checkpoint import load
 
-    settings = _settings(config, str(folder), out, model)
+    settings = _settings(config, str(folder), out, model, mapped)
     known = meta_learning.tasks(folder, held, settings)
     task = known.pop(held)
     start, options = expanded(out) / "start", meta_learning.MetaOptions(method, rounds, rows, rate, settings.seed)
@@ -217,15 +219,17 @@ def bound(
     likely estimate bound adapter --held-out test.jsonl --trained rows.jsonl
     """
     from likely.engine.estimate.guarantee import Guarantees, options
+    from likely.engine.rows.training_row import read_map
     from likely.engine.sources.checkpoint import load
     from likely.engine.tune import data
 
     if held is None and trained is None:
         raise click.UsageError("a bound is of rows: give --held-out, --trained or both")
-    read = {name: data.read(rows, valid=0).train for name, rows in (("held", held), ("trained", trained)) if rows}
+    config = options(adapter)
+    parts, names = (("held", held), ("trained", trained)), read_map(config.map)
+    read = {name: data.read(rows, names=names, valid=0).train for name, rows in parts if rows}
     if len(read) == 2 and (shared := {row.digest for row in read["held"]} & {row.digest for row in read["trained"]}):
         raise click.UsageError(f"{len(shared)} rows of --held-out are in --trained: rows that were held out are not")
-    config = options(adapter)
     with Progress() as progress:
         guarantees = Guarantees(load(config.model, progress.show), adapter, next(iter(read.values())))
     bounds = guarantees.held_out(read["held"], delta) if "held" in read else []
@@ -235,9 +239,9 @@ def bound(
     click.echo(json_line(text.bounds_object(bounds)) if as_json else "\n".join(text.bounds_lines(bounds)))
 
 
-def _settings(config: Path | None, data: str, out: str, model: str | None) -> Config:
+def _settings(config: Path | None, data: str, out: str, model: str | None, mapped: Sequence[str]) -> Config:
     from_file = read_toml(config) if config is not None else {}
-    named = {"model": model} if model else {}
+    named = {**({"model": model} if model else {}), **({"map": mapped} if mapped else {})}
     return configure({"valid": HELD, **from_file, **named, "data": data, "out": out})
 
 

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from likely.app.cli import eval_further, eval_variations
 from likely.app.cli.eval_output import number, say, show, span
 from likely.app.cli.opening import Progress, RuledCommand, adapter_option, open_session, tell, weighed_adapter
-from likely.app.cli.table_options import table_options
+from likely.app.cli.table_options import map_option, table_options
 from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.interruption import INTERRUPTED
 from likely.app.scoreboard import Score, left_s
@@ -53,6 +53,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
     "--shots", type=click.IntRange(0), help="Examples before each question: the first rows, which are not asked."
 )
 @click.option("--cluster", metavar="COLUMN", help="Items that are equal in this column are not independent.")
+@map_option
 @click.option("--measure", "measures", multiple=True, metavar="NAME", help="Show these measures alone; repeatable.")
 @click.option("--by", "column", metavar="COLUMN", help="Also the figures of each value in this column: of each domain.")
 @click.option("--positions", is_flag=True, help="Also perplexity by how many tokens stood before, of texts.")
@@ -92,6 +93,7 @@ def command(
     limit: int | None,
     shots: int | None,
     cluster: str | None,
+    mapped: tuple[str, ...],
     measures: tuple[str, ...],
     column: str | None,
     positions: bool,
@@ -111,10 +113,11 @@ def command(
     items: bool,
     **options: Any,
 ) -> None:
-    """Measure models on TASKS: files of rows (.jsonl, .csv), .toml files, or built-in ones.
+    """Measure models on TASKS: files of rows (.jsonl, .json, .csv, .parquet), .toml files, or built-in ones.
 
     \b
     likely eval pairs.jsonl                           rows of good and bad, or of context, choices and gold, or ...
+    likely eval rows.jsonl -M smollm2 -A my-adapter   rows to train on: what they teach is the right answer
     likely eval arithmetic pairs.jsonl -M smollm2 -M my-adapter
     likely eval --text book.txt --window 512          perplexity and bits a byte
     likely eval judged.jsonl -M judge                 rows of prompt, answer_a and answer_b, judged both ways round
@@ -164,9 +167,9 @@ def command(
             evaluator = Evaluator(
                 store, lambda model: _open(model, adapters), protocol, limit, fresh, sys.argv, sys.stderr.isatty()
             )
-            task_sources = sources(tasks, text, shots, cluster)
+            task_sources = sources(tasks, text, shots, cluster, mapped)
             _check_asked(task_sources, protocol, seeded=bool(protocol.paths or kinds or protocol.draws))
-            held = sources((validation,), None, shots, cluster) if validation is not None else []
+            held = sources((validation,), None, shots, cluster, mapped) if validation is not None else []
             _check_held(held, task_sources)
             if judge is not None:
                 eval_further.check_judge(task_sources, models)

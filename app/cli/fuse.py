@@ -6,6 +6,7 @@ import click
 
 from likely.app import units
 from likely.app.cli.opening import Progress, RuledCommand
+from likely.app.cli.table_options import map_option
 from likely.app.heat import one_line
 from likely.engine.errors import ParameterError
 from likely.engine.whole_file import check_new_file, check_new_folder
@@ -19,6 +20,7 @@ BITS = ("0", "2", "3", "4", "5", "6", "8", "16", "32")
 @click.option("--model", "-M", help="The base model. Default: the one that the adapter names.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="A folder, or a file that ends with .gguf.")
 @click.option("--data", "-d", help="Rows on which the result is compared with the adapter. Default: those it saw.")
+@map_option
 @click.option("--rows", default=8, show_default=True, type=click.IntRange(1), help="How many of them.")
 @click.option("--bits", default="0", type=click.Choice(BITS), help="Quantise anew; 16, 32: not at all. Default: as is.")
 @click.option("--group-size", default="64", show_default=True, type=click.Choice(["32", "64", "128"]))
@@ -32,6 +34,7 @@ def command(
     model: str | None,
     out: Path | None,
     data: str | None,
+    mapped: tuple[str, ...],
     rows: int,
     bits: str,
     group_size: str,
@@ -71,6 +74,7 @@ def command(
     from likely.engine.adapters import adapters, sites
     from likely.engine.adapters import peft as forms
     from likely.engine.adapters.lora import Adapter
+    from likely.engine.rows.training_row import read_map
     from likely.engine.tune import data as sources
     from likely.engine.tune import fusion
     from likely.engine.write import gguf_adapter
@@ -96,7 +100,8 @@ def command(
             return
         if not (data or stored.data):
             raise ParameterError(f"{adapter} does not say what it was trained on: give --data with rows to judge by")
-        data_rows = sources.read(data or stored.data, valid=0, progress=progress.show)
+        names = read_map(mapped or stored.map)
+        data_rows = sources.read(data or stored.data, names=names, valid=0, progress=progress.show)
         held = data_rows.test or data_rows.valid or data_rows.train
         checkpoint = fusion.open_base(base, progress.show)
         texts = fusion.texts(held[:rows], checkpoint.tokenizer)

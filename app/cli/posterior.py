@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from likely.app.cli.opening import Progress
-from likely.app.cli.table_options import options
+from likely.app.cli.table_options import map_option, options
 from likely.app.heat import one_line
 from likely.app.units import NATS, bits, json_line
 
@@ -24,7 +24,7 @@ base_options = options(
 )
 fitting_options = options(  # of fits that read rows
     click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of what is drawn."),
-    click.option("--map", "mapped", multiple=True, metavar="THEIRS=OURS", help="As of likely tune."),
+    map_option,
     click.option("--data", default="", help="Its rows, if not those that its directory names."),
     base_options,
 )

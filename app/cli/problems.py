@@ -3,7 +3,7 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,12 +32,13 @@ def show_problems(
     seed: int,
     complain: Callable[[ReasoningPath, str], None],
     *,
+    names: Mapping[str, str],
     limit: int | None,
     analyse: bool,
     as_json: bool,
 ) -> None:
     """Write figures over a file's problems; with `as_json` one object at the end. Exit code 130 if it was stopped."""
-    questions = problems.read(file, limit)
+    questions = problems.read(file, limit, names)
     control, done = RunControl(recipe), list[problems.Attempt]()
     with stopped_by_signals(control.cancel):
         for one in problems.attempt(session, questions, way, control, seed, complain):

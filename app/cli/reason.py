@@ -9,6 +9,7 @@ import click
 
 from likely.app.cli.opening import RuledCommand, adapter_option, model_option, open_session, read_text
 from likely.app.cli.sampling import read_recipe, sampling_options
+from likely.app.cli.table_options import map_option
 from likely.app.cli.walks import walk_lines
 from likely.app.heat import one_line, visible
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
@@ -23,6 +24,7 @@ from likely.engine.reason.paths import ReasoningPath, VoteOutcome
 from likely.engine.reason.reasoning import METHODS, Reasoning
 from likely.engine.reason.scorers import SCORERS, scorer
 from likely.engine.reason.thought import THOUGHTS, thought
+from likely.engine.rows.training_row import read_map
 
 BAR = 24  # cells of a full one
 
@@ -76,8 +78,9 @@ BAR = 24  # cells of a full one
     "--file",
     "-f",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Problems with answers, rows of prompt and answer: what the method gains over greedy decoding.",
+    help="Problems with answers, in any form that is trained on: what the method gains over greedy decoding.",
 )
+@map_option
 @click.option("--limit", type=click.IntRange(1), help="At most so many problems.")
 @click.option(
     "--analyse",
@@ -90,7 +93,8 @@ BAR = 24  # cells of a full one
 def command(
     question: str | None, model: str, adapters: tuple[str, ...], method: str, paths: int | None, template: str,
     extract: str | None, by: str | None, verifier: str | None, timeout: float, confidence: float | None,
-    hopeless: float | None, alpha: float, bits: float, file: Path | None, limit: int | None, analyse: bool,
+    hopeless: float | None, alpha: float, bits: float, file: Path | None, mapped: tuple[str, ...], limit: int | None,
+    analyse: bool,
     beams: int, step_end: str, raw: bool, as_json: bool,
     **values: object,
 ) -> None:  # fmt: skip
@@ -126,7 +130,10 @@ def command(
         from likely.app.cli.problems import show_problems
 
         session = open_session(model, adapters=adapters)
-        show_problems(session, file, way, recipe, limits.seed, complain, limit=limit, analyse=analyse, as_json=as_json)
+        show_problems(
+            session, file, way, recipe, limits.seed, complain, names=read_map(mapped), limit=limit, analyse=analyse,
+            as_json=as_json,
+        )  # fmt: skip
         return
     text = read_text(question, "QUESTION")
     if not text.strip():

@@ -150,7 +150,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
     "fuse": (
         OptionRule(
             "is about a fused model: --peft and --lora write the adapter alone, as it is",
-            ("bits", "group_size", "kind", "data", "rows", "force", "as_json"),
+            ("bits", "group_size", "kind", "data", "mapped", "rows", "force", "as_json"),
             beside=("peft", "lora"),
         ),
         OptionRule(
@@ -169,7 +169,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
     "reason": (
         *SAMPLING,
         OptionRule("", ("timeout",), needs=("verifier",)),
-        OptionRule("", ("limit", "analyse"), needs=("file",)),
+        OptionRule("", ("limit", "analyse", "mapped"), needs=("file",)),
         OptionRule("is of a search by steps: --method steps", ("beams", "step_end"), needs=("method=steps",)),
         OptionRule("is of the power of --method power", ("alpha",), needs=("method=power",)),
         OptionRule("is of --method entropy", ("bits",), needs=("method=entropy",)),
@@ -230,7 +230,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         OptionRule("is for programs: give --json too", ("items",), needs=("as_json",)),
         OptionRule(
             "is of tasks: --text is one text, which is read as it is",
-            ("shots", "cluster", "validation", "kinds", "judge"),
+            ("shots", "cluster", "mapped", "validation", "kinds", "judge"),
             when=lambda values: values["text"] is not None and not values["tasks"],
         ),
         OptionRule(

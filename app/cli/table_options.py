@@ -20,6 +20,11 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return add
 
 
+map_option = click.option(
+    "--map", "mapped", multiple=True, metavar="THEIRS=OURS", help="A column of the rows by its name here; repeatable."
+)
+
+
 def table_options(
     table: type, renamed: Mapping[str, str] = {}, needs: Mapping[str, tuple[Any, str]] = {}, *, ranged: bool = False
 ) -> Callable[[Command], Command]:

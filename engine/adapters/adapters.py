@@ -36,6 +36,7 @@ SCHEMA = {
     "num_layers?": int,
     "model?": (str, None),
     "data?": (str, None),
+    "map?": ([str], None),
 }
 SAME = 1e-2  # of the largest number: how far a saved base may be from this one, which may be in fewer bits
 
@@ -93,6 +94,7 @@ def read(folder: Path) -> StoredAdapter:
         float(lora.get("dropout", 0.0)),
         config.get("model") or "",
         data=config.get("data") or "",
+        map=tuple(config.get("map") or ()),
     )
 
 

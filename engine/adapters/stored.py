@@ -38,6 +38,7 @@ class StoredAdapter:
     dropout: float
     model: str  # what it was trained on, "" where the directory does not say
     data: str = ""  # on which rows, likewise
+    map: tuple[str, ...] = ()  # THEIRS=OURS of their columns
     scales: Mapping[str, float] = field(default_factory=dict)  # of the sites that have their own
     tied: bool = True  # a change of an embedding that is the head too is one of the head
     pissa: bool = False  # the largest singular directions of the base are to be subtracted

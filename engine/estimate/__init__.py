@@ -2,5 +2,5 @@
 
 Every training is `engine.tune`'s, every interval `engine.statistics.estimates`'s or checked by simulation.
 
-Reads: adapters, posterior, sources, statistics, tune.
+Reads: adapters, posterior, rows, sources, statistics, tune.
 """

@@ -28,7 +28,7 @@ from likely.engine.estimate.bounds import (
 )
 from likely.engine.estimate.trial import encoded, target_losses
 from likely.engine.posterior import stored
-from likely.engine.tune.rows import TrainingRow
+from likely.engine.rows.training_row import TrainingRow
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.taught import ready
 from likely.metal import mx
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SMOOTHING = 0.1  # share of a guess by chance
 WIDTHS = (1e-4, 1e-3, 1e-2)  # standard deviations of a posterior that are tried where none is given
-PLACES = ("map", "out", "data")
+PLACES = ("out", "data")
 ERRORS, LOSS = "rows wrong", "smoothed loss, nats a token"
 
 

@@ -14,10 +14,10 @@ import numpy as np
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.estimate.trial import Trial, TrialResult
+from likely.engine.rows.training_row import TrainingRow, read_map
 from likely.engine.statistics.estimates import Change, Estimate, compare, mean
 from likely.engine.tune import data
 from likely.engine.tune.open_run import check_objective
-from likely.engine.tune.rows import TrainingRow, read_map
 
 if TYPE_CHECKING:
     from likely.engine.sources.checkpoint import Checkpoint

@@ -21,8 +21,9 @@ from likely.engine.errors import DataError, ParameterError
 from likely.engine.estimate.ladder import RowPool, by_row, fixed, pool, rungs
 from likely.engine.estimate.trial import Trial, TrialResult, encoded
 from likely.engine.lock import claimed
+from likely.engine.rows.values import KINDS
 from likely.engine.statistics.estimates import Change, Estimate, compare, mean
-from likely.engine.tune import batch_losses, choices, data
+from likely.engine.tune import batch_losses, choices
 from likely.engine.tune.run import TrainingRun, write
 from likely.engine.tune.taught import ready, teach
 from likely.engine.whole_file import read_whole, refuse_pipe
@@ -60,7 +61,7 @@ def tasks(folder: Path, held: str, config: Config) -> dict[str, RowPool]:
     the one held out, and for two of one name."""
     pools: dict[str, RowPool] = {}
     for path in sorted(folder.iterdir()):
-        if path.is_dir() or (path.suffix in data.KINDS and path.name != choices.NAME):
+        if path.is_dir() or (path.suffix in KINDS and path.name != choices.NAME):
             if path.stem in pools:
                 raise DataError(f"{folder} has two tasks {path.stem!r}: rename one, or move it away")
             pools[path.stem] = pool(replace(config, data=str(path)))

@@ -16,10 +16,10 @@ from likely.engine.adapters.config import Config, configure
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.estimate.trial import Trial, TrialDone, TrialResult, run
 from likely.engine.options import read_toml, typed, unknown
+from likely.engine.rows.training_row import TrainingRow, read_map
 from likely.engine.statistics.estimates import Estimate, mean
 from likely.engine.tune import data
 from likely.engine.tune.open_run import check_objective
-from likely.engine.tune.rows import TrainingRow, read_map
 
 if TYPE_CHECKING:
     from likely.engine.sources.checkpoint import Checkpoint

@@ -20,10 +20,10 @@ from likely.engine import journal
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError
 from likely.engine.lock import claimed
+from likely.engine.rows.training_row import TrainingRow
 from likely.engine.statistics.estimates import Estimate, ratio, share
 from likely.engine.tune import batch_losses, batches, losses, samples
 from likely.engine.tune.open_run import Tuning
-from likely.engine.tune.rows import TrainingRow
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.taught import TrainingFailed, ready, teach
 from likely.metal import mx

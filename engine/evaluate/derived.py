@@ -37,9 +37,9 @@ class Derivation:
     columns: Mapping[str, str] = field(default_factory=dict)  # of the source's form, where its file does not say
 
 
-def derived(kind: str, path: Path) -> list[Task]:
-    """The tasks `KIND:FILE`. DataError for a file of other rows than the kind is made of."""
-    return [_derived(kind, task) for task in read(path)]
+def derived(kind: str, path: Path, names: Mapping[str, str] = {}) -> list[Task]:
+    """The tasks `KIND:FILE`; `names` maps its columns to our keys. DataError for rows that the kind is not made of."""
+    return [_derived(kind, task) for task in read(path, names=names)]
 
 
 def _derived(kind: str, task: Task) -> Task:

@@ -1,6 +1,6 @@
 """Tasks: where items come from, their form, and how they are asked and judged. Plain data, no model.
 
-Rows have the keys of one of the forms, or a task says how to make a form of their columns
+Rows have the keys of one of the forms or are rows to train on, or a task says how to make a form of their columns
 (`engine.evaluate.task_files` reads them). What is wrong with a row becomes a `Problem` beside the items: listed and
 counted, so that a score always says of how many rows it is.
 """
@@ -16,6 +16,9 @@ from typing import Any, ClassVar
 from likely.engine.errors import DataError
 from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
 from likely.engine.json_reader import parse
+from likely.engine.rows.training_row import FORMS as LEARNED
+from likely.engine.rows.training_row import RowFault, form_of, sides
+from likely.engine.rows.training_row import parse as parse_row
 
 Row = Mapping[str, Any]
 ODD = "likely: odd"  # the key by which a row that is made says what is wrong with it, as "kind: words"
@@ -176,7 +179,7 @@ class Task:
         rows of no form."""
         first, shots, form = self._examples()
         before: set[bytes] = set()
-        for number, row in enumerate(islice(self.rows(), None if limit is None else first + limit)):
+        for number, row in enumerate(islice(self._rows(), None if limit is None else first + limit)):
             if number < first:
                 yield Problem(number, "example", "stands before the others as an example")
                 continue
@@ -197,17 +200,21 @@ class Task:
     @property
     def form(self) -> type[Body]:
         """Of its first row; DataError where there is none."""
-        for row in self.rows():
+        for row in self._rows():
             return self._form(row, 0)
         raise DataError(f"{self.name} has no rows: expected at least one")
+
+    def _rows(self, source: Callable[[], Iterator[Row]] | None = None) -> Iterator[Row]:
+        """The rows, or those of `source`, with the keys of a form."""
+        own = (source or self.rows)()
+        return own if self.columns else map(of_training, own)
 
     def _examples(self) -> tuple[int, list[Body], type[Body]]:
         """How many rows are set aside, the examples, and the form."""
         form, wanted = self.form, self.settings.shots
         if not wanted:
             return 0, [], form
-        source = self.examples or self.rows
-        parsed = [self._body(row, number, form) for number, row in enumerate(islice(source(), wanted))]
+        parsed = [self._body(row, number, form) for number, row in enumerate(islice(self._rows(self.examples), wanted))]
         bodies = [body for body in parsed if not isinstance(body, Problem)]
         if len(bodies) < wanted:
             raise DataError(
@@ -230,7 +237,11 @@ class Task:
             if all(key in keys for key in form.KEYS):
                 return form
         wanted = "; ".join(", ".join(form.KEYS) for form in FORMS)
-        raise DataError(f"{self.name}, row {number + 1}: expected the keys of one form ({wanted}), got {_keys(keys)}")
+        learned = "; ".join(map(", ".join, LEARNED))
+        raise DataError(
+            f"{self.name}, row {number + 1}: expected the keys of one form ({wanted}), or of a row to train on "
+            f"({learned}), got {_keys(keys)}"
+        )
 
     def _body(self, row: Row, number: int, form: type[Body]) -> Body | Problem:
         if ODD in row:
@@ -240,6 +251,26 @@ class Task:
         values = {key: _value(row, self.columns.get(key), key, self.name, number) for key in form.KEYS}
         body = _MAKERS[form](values, row)
         return _odd(number, body) if isinstance(body, str) else body
+
+
+def of_training(row: Row) -> Row:
+    """A row to train on with the keys of a form beside its own: what is asked and what is learned of it as a question,
+    a preference as choices or as a pair. Other rows are as they were."""
+    if any(all(key in row for key in form.KEYS) for form in FORMS if form is not Document):
+        return row
+    if (keys := form_of(row)) is None or keys == Document.KEYS:
+        return row
+    try:
+        parsed = parse_row(row, "")
+    except RowFault as fault:
+        form = MinimalPair if LEARNED[keys] == "preference" else Question
+        return {**row, **dict.fromkeys(form.KEYS, ""), ODD: f"unanswerable: {fault.words}"}
+    asks, says = sides(parsed)
+    if parsed.form != "preference":
+        return {**row, "prompt": asks, "answer": row["answer"] if parsed.form == "question" else says}
+    other = sides(replace(parsed, messages=parsed.rejected))[1]
+    made = {"context": asks, "choices": [says, other], "gold": 0} if asks else {"good": says, "bad": other}
+    return {**row, **made}
 
 
 def _odd(number: int, trouble: str) -> Problem:

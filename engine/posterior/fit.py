@@ -24,11 +24,11 @@ from likely.engine.posterior.evidence import best_precision, log_evidence
 from likely.engine.posterior.moments import Moments
 from likely.engine.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosterior
 from likely.engine.posterior.uncertainty import FEWEST, MOST
+from likely.engine.rows.training_row import read_map
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune import data, samples
 from likely.engine.tune.control import Ended, Stepped
-from likely.engine.tune.rows import read_map
 from likely.engine.tune.run import Set, prepare
 from likely.engine.tune.trainer import FAILED, train
 from likely.metal import mx
@@ -94,7 +94,8 @@ def read_rows(opened: FittedAdapter, source: str, names: Sequence[str], progress
     if not (source := source or opened.config.data):
         raise ParameterError(f"{opened.folder} does not say what it was trained on: give --data with its rows")
     how: dict[str, Any] = {"length": opened.config.length, "loss": opened.config.loss, "too_long": "cut"}
-    rows = data.read(source, names=read_map(names), valid=opened.config.valid, progress=progress).train
+    own = read_map(names or opened.config.map)
+    rows = data.read(source, names=own, valid=opened.config.valid, progress=progress).train
     prepared = samples.prepare(rows, opened.checkpoint.tokenizer, **how)
     if prepared.pairs:
         raise DataError(f"a posterior is by the likelihood of rows, and {source} has pairs: give --data without them")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from likely.engine.errors import DataError
 from likely.engine.home import expanded
+from likely.engine.rows.values import KINDS
 from likely.engine.tune import data
 from likely.engine.whole_file import check_readable, open_file
 
@@ -40,15 +41,15 @@ def sources(path: str | Path) -> list[Path]:
         raise DataError(f"{root} is a pipe or a device: expected a file or a folder, which is read twice")
     check_readable(root)
     inside = [p for p in root.rglob("*") if not any(part.startswith(".") for part in p.relative_to(root).parts)]
-    files = sorted(p for p in inside if p.suffix in (*TEXTS, *data.KINDS) and p.is_file())
+    files = sorted(p for p in inside if p.suffix in (*TEXTS, *KINDS) and p.is_file())
     if not files:
-        raise DataError(f"{root} has no text: expected files that end with {', '.join((*TEXTS, *data.KINDS))}")
+        raise DataError(f"{root} has no text: expected files that end with {', '.join((*TEXTS, *KINDS))}")
     return files
 
 
 def documents(file: Path) -> Iterator[CorpusDocument]:
     """The documents of a file; DataError for what is no text, with the byte where it is not."""
-    if file.suffix not in data.KINDS:
+    if file.suffix not in KINDS:
         yield from _cut(file)
         return
     for row in data.rows(file):

@@ -4,7 +4,7 @@ Right is an answer that is, in its one form, one of those known; no answer is co
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,10 +81,11 @@ class Gain:
     flips: Flips | None = None  # from the first to the last answer of a reflection
 
 
-def read(path: Path, limit: int | None = None) -> list[Question]:
-    """The problems of a file of rows with prompt and answer. DataError for others, and where there are none."""
+def read(path: Path, limit: int | None = None, names: Mapping[str, str] = {}) -> list[Question]:
+    """The problems of a file of rows with a question and an answer, by whatever names a row to train on has them.
+    DataError for others, and where there are none."""
     questions: list[Question] = []
-    for task in read_tasks(path):
+    for task in read_tasks(path, names=names):
         for item in task.items(limit):
             if isinstance(item, Problem):
                 if not item.scored and item.kind not in ("example", "duplicate"):

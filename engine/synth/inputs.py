@@ -11,9 +11,9 @@ from likely.engine.evaluate.contamination import text_of, words
 from likely.engine.evaluate.generated import MAKERS, generated
 from likely.engine.evaluate.tasks import Item, Question, Task
 from likely.engine.home import expanded
-from likely.engine.synth.row import digest, sides
+from likely.engine.rows.training_row import FORMS, TrainingRow, form_of, parse, sides
+from likely.engine.synth.row import digest
 from likely.engine.tune import data
-from likely.engine.tune.rows import FORMS, TrainingRow, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,9 @@ def task_of(name: str) -> Task:
         return task
     path = expanded(name)
     if not path.exists():
-        raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {', '.join(MAKERS)}")
+        raise DataError(
+            f"there is no task {name}: give a file ({', '.join(task_files.SUFFIXES)}), or {', '.join(MAKERS)}"
+        )
     suite = task_files.read(path)
     if len(suite) != 1:
         raise DataError(f"{path} is a suite of {len(suite)} tasks: name one of them")
@@ -73,7 +75,8 @@ def _is_task(path: Path) -> bool:
     if path.is_dir() or Path(path.name.removesuffix(".gz")).suffix not in (".jsonl", ".csv"):
         return False
     first = next(iter(task_files.rows(path)), {})
-    return not any(all(key in first for key in keys) for keys in FORMS.values())
+    keys = form_of(first)
+    return keys is None or FORMS[keys] == "question"
 
 
 def training_rows(source: str) -> tuple[TrainingRow, ...]:

@@ -14,10 +14,10 @@ from itertools import product
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate.contamination import words
 from likely.engine.prompt import Prompt
+from likely.engine.rows.training_row import TrainingRow, sides
 from likely.engine.synth import inputs
 from likely.engine.synth.method import RowMethod
-from likely.engine.synth.row import SynthRow, sides
-from likely.engine.tune.rows import TrainingRow
+from likely.engine.synth.row import SynthRow
 
 ASKS, SAYS = "Instruction:", "Answer:"
 DOCUMENT = "{document}\n\nWrite one question that this text answers, and the answer.\nQuestion:"

@@ -14,11 +14,11 @@ from typing import Any
 
 from likely.engine.evaluate.contamination import words
 from likely.engine.evaluate.samples import grams
+from likely.engine.rows.training_row import TrainingRow, sides
 from likely.engine.synth import inputs
 from likely.engine.synth.instruct import filled
 from likely.engine.synth.method import LONG, RowMethod
-from likely.engine.synth.row import SynthRow, sides
-from likely.engine.tune.rows import TrainingRow
+from likely.engine.synth.row import SynthRow
 
 REWRITE = ("Rewrite this in other words.\n{text}\nIn other words:",)
 MASK = "___"

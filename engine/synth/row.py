@@ -1,4 +1,4 @@
-"""A synthetic row: what is trained on, in a form of `engine.tune.rows`, and where it came from. Plain data, no mlx."""
+"""A synthetic row: what is trained on, in a form of `engine.rows`, and where it came from. Plain data, no mlx."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from likely.engine.evaluate.contamination import words
-from likely.engine.tune.rows import TrainingRow, parse
+from likely.engine.rows.training_row import TrainingRow, parse, sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +91,6 @@ def of_value(value: Mapping[str, Any]) -> SynthRow:
 def are_scores(values: Mapping[str, Any]) -> bool:
     """Whether they are numbers; NaN and infinity are."""
     return all(isinstance(value, int | float) for value in values.values())
-
-
-def sides(row: TrainingRow) -> tuple[str, str]:
-    """Question and answer of a row; ("", text) of a text."""
-    if row.form == "text":
-        return "", row.text
-    contents = [str(message.get("content") or "") for message in row.messages]
-    return "\n".join(contents[:-1]), contents[-1]
 
 
 def digest(text: str) -> str:

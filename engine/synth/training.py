@@ -17,13 +17,12 @@ from likely.engine.evaluate.evaluation import evaluate
 from likely.engine.evaluate.protocol import Protocol
 from likely.engine.evaluate.tasks import Result, Task
 from likely.engine.prompt import Prompt
+from likely.engine.rows.training_row import TrainingRow, parse, sides
 from likely.engine.session import Session
 from likely.engine.statistics.estimates import Change, Estimate, compare, share_or_mean
 from likely.engine.synth.config import TrainOptions
-from likely.engine.synth.row import sides
 from likely.engine.synth.writer import Writer
 from likely.engine.tune.open_run import Tuning
-from likely.engine.tune.rows import TrainingRow, parse
 from likely.engine.tune.taught import teach
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from likely.engine.errors import DataError
+from likely.engine.rows.training_row import sides
 from likely.engine.synth.method import LONG
 from likely.engine.synth.rewriting import OfRows
-from likely.engine.synth.row import SynthRow, sides
+from likely.engine.synth.row import SynthRow
 from likely.engine.tune.optimisers import State, adamw
 from likely.metal import mx
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from likely.engine import json_reader
 from likely.engine.errors import DataError
-from likely.engine.tune.rows import TrainingRow
+from likely.engine.rows.training_row import TrainingRow
 from likely.engine.whole_file import read_whole, write_whole
 
 NAME = "choices.jsonl"

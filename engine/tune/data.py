@@ -5,25 +5,21 @@ Hugging Face hub by its id. Without a file of their own the validation rows are 
 that the same row falls on the same side in every run and however the file is ordered.
 """
 
-import csv
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from likely.engine import json_reader
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.home import expanded
+from likely.engine.rows import values
+from likely.engine.rows.training_row import RowFault, TrainingRow, parse, read_as
+from likely.engine.rows.values import KINDS
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune import choices
-from likely.engine.tune.rows import TrainingRow, parse
 from likely.engine.whole_file import check_readable, put_whole, read_whole
 
-KINDS = (".jsonl", ".json", ".csv", ".parquet")
 PARTS = ("train", "valid", "test")
 ALSO = {"valid": ("validation", "val", "dev")}
 SHARE = 1 << 16
@@ -44,6 +40,7 @@ class Data:
     overlap: int  # rows of valid and test that are in train too
     split: bool  # the validation rows were taken from the train file
     left_out: int = 0  # rows that a person dropped (`engine.tune.choices`)
+    columns: str = ""  # how those of the train file are read, in words
 
     @property
     def fingerprint(self) -> str:
@@ -116,7 +113,7 @@ def read(
             f"{path} mixes preference pairs with other rows: {dict(forms)}; keep them in separate data sets"
         )
     held, test = tuple(parts["valid"]), tuple(parts["test"])
-    return Data(tuple(train), held, test, dict(forms), duplicates, overlap, split, left_out)
+    return Data(tuple(train), held, test, dict(forms), duplicates, overlap, split, left_out, columns(path, names))
 
 
 def files(folder: Path) -> dict[str, list[Path]]:
@@ -141,77 +138,42 @@ def texts(folder: Path) -> Iterator[TrainingRow]:
 
 
 def rows(file: Path, names: Mapping[str, str] | None = None) -> Iterator[TrainingRow]:
-    """The rows of one file; DataError for what is malformed, with the place, and for a kind that is none of KINDS."""
-    read = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}.get(file.suffix)
+    """The rows of one file; DataError for a kind that is none of KINDS, and, after the last row, for all that are
+    malformed, with their places."""
     if file.suffix in (".txt", ".md"):
         yield TrainingRow("text", str(file), text=_decode(file))
-    elif read is None:
+        return
+    if values.kind(file) not in KINDS:
         raise DataError(f"{file}: expected a file that ends with {', '.join(KINDS)} or .txt")
-    else:
-        for value, where in read(file):
-            yield parse(value, where, names)
+    faults: list[tuple[str, str]] = []
+    total, table = 0, values.kind(file) == ".csv"
+    for each in values.read(file, LARGEST):
+        total += 1
+        if each.fault:
+            faults.append((each.place(), each.fault))
+            continue
+        try:
+            # an empty cell of a table is no value
+            value = {k: v for k, v in each.value.items() if v != ""} if table else each.value
+            yield parse(value, each.where, names)
+        except RowFault as fault:
+            faults.append((each.place(fault.key), fault.words))
+    values.refuse(file, faults, total)
+
+
+def columns(source: Path, names: Mapping[str, str] | None = None) -> str:
+    """How the columns of a file are read, or of a folder's train file, by its first row; "" of texts, which have none.
+    DataError where it cannot be read."""
+    file = next(iter(files(source)["train"]), source) if source.is_dir() else source
+    first = next(values.read(file, LARGEST), None) if values.kind(file) in KINDS and file.is_file() else None
+    if first is None or not isinstance(first.value, dict):
+        return ""
+    mark = {";": "semicolons", "\t": "tabs"}.get(first.delimiter)
+    return read_as(first.value, names) + (f"; {mark} part the columns" if mark else "")
 
 
 def _decode(file: Path) -> str:
     return read_whole(file, encoding="utf-8-sig", largest=LARGEST)
-
-
-def _jsonl(file: Path) -> Iterator[tuple[Any, str]]:
-    for number, line in enumerate(_decode(file).split("\n"), 1):
-        if line.strip():
-            try:
-                yield json_reader.parse(line), f"{file}:{number}"
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{file}:{number}:{error.colno}: one JSON object a line expected: {error.msg}, got "
-                    f"{line[error.pos : error.pos + 20]!r}"
-                ) from None
-            except ValueError as error:
-                raise DataError(f"{file}:{number}:1: one JSON object a line expected: {error}") from None
-
-
-def _json(file: Path) -> Iterator[tuple[Any, str]]:
-    try:
-        values = json_reader.parse(_decode(file), list, largest=LARGEST)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file}:{error.lineno}:{error.colno}: a JSON list of objects expected: {error.msg}") from None
-    except ValueError as error:
-        raise DataError(f"{file}:1:1: a JSON list of objects expected: {error}") from None
-    for i, value in enumerate(values):
-        yield value, f"{file}[{i}]"
-
-
-def _csv(file: Path) -> Iterator[tuple[Any, str]]:
-    reader = csv.DictReader(_decode(file).splitlines(keepends=True), strict=True)
-    try:
-        for row in reader:
-            where = f"{file}:{reader.line_num}"
-            if None in row or None in row.values():
-                raise DataError(f"{where}: expected {len(reader.fieldnames or ())} columns as in the first line")
-            yield {key: _cell(value) for key, value in row.items() if value != ""}, where
-    except csv.Error as error:
-        raise DataError(f"{file}:{reader.line_num}: {error}") from None
-
-
-def _cell(value: str) -> Any:
-    """A cell; messages and tools come as JSON."""
-    if value[:1] in "[{":
-        with suppress(ValueError):
-            return json_reader.parse(value)
-    return value
-
-
-def _parquet(file: Path) -> Iterator[tuple[Any, str]]:
-    try:
-        import pyarrow.parquet as parquet  # type: ignore[import-untyped]
-    except ImportError:
-        raise DataError(f"{file}: reading Parquet needs pyarrow: pip install pyarrow") from None
-    try:
-        table = parquet.read_table(file)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} is not a Parquet file: {str(error).splitlines()[0]}") from None
-    for i, value in enumerate(table.to_pylist()):
-        yield value, f"{file}[{i}]"
 
 
 def _from_hub(name: str, progress: Report) -> Path:

@@ -14,12 +14,12 @@ from likely.engine.adapters import adapters, lora, sites
 from likely.engine.arrays import kl
 from likely.engine.errors import CheckpointError
 from likely.engine.lock import aside
+from likely.engine.rows.training_row import TrainingRow
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.sources.gguf.precision import Precision
 from likely.engine.statistics import compare
 from likely.engine.tokenizer import Tokenizer
-from likely.engine.tune.rows import TrainingRow
 from likely.engine.tune.samples import encode
 from likely.engine.whole_file import check_new_file, check_new_folder
 from likely.engine.write import fuse, gguf

@@ -11,13 +11,13 @@ from likely.engine.adapters import sites
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.objectives import OF_PAIRS
+from likely.engine.rows.training_row import read_map
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune import adaptation, data, samples
 from likely.engine.tune.control import TrainingPlan
 from likely.engine.tune.report import report
-from likely.engine.tune.rows import read_map
 from likely.engine.tune.run import Set, TrainingRun, prepare
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from likely.engine import json_reader
 from likely.engine.errors import DataError
+from likely.engine.rows.training_row import TrainingRow, parse
 from likely.engine.tune import data
-from likely.engine.tune.rows import TrainingRow, parse
 from likely.engine.whole_file import open_file
 
 DROPPED = "dropped.jsonl"  # rows that a pipeline kept aside

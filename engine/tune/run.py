@@ -215,5 +215,5 @@ def write(run: TrainingRun, folder: Path) -> None:
 
 def settings(run: TrainingRun) -> dict[str, Any]:
     """Further settings in an adapter's config: the options, and the model's name as mlx-lm has it."""
-    options = {f.name: getattr(run.config, f.name) for f in fields(run.config) if f.name not in ("map", "modules")}
+    options = {f.name: getattr(run.config, f.name) for f in fields(run.config) if f.name != "modules"}
     return {**options, "model": run.name or run.config.model, "step": run.counters.step}

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from likely.engine.errors import DataError
 from likely.engine.prompt import Prompt, Spans
-from likely.engine.tune.rows import Message, TrainingRow
+from likely.engine.rows.training_row import Message, TrainingRow
 
 
 class Tokens(Spans, Protocol):
@@ -136,7 +136,9 @@ def encode(messages: Sequence[Message], row: TrainingRow, tokenizer: Tokens, los
     elif templated:
         prompt = Prompt(tuple(messages), tools=tuple(row.tools))
     elif len(messages) == 2 and messages[1]["role"] == "assistant":
-        prompt = Prompt(parts=(str(messages[0]["content"]), str(messages[1]["content"])))
+        asks, says = (str(message["content"]) for message in messages)
+        apart = row.form == "question" and not (asks[-1:].isspace() or says[:1].isspace())  # as it will be asked
+        prompt = Prompt(parts=(asks, " " * apart + says))
     else:
         raise DataError(
             f"{row.where}: this model has no chat template, so a row is a text or a prompt with one completion; "

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError
+from likely.engine.rows.training_row import TrainingRow
 from likely.engine.tune import batches, data
 from likely.engine.tune.open_run import Tuning, assemble
-from likely.engine.tune.rows import TrainingRow
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.trainer import FAILED, Ended, train
 

@@ -203,7 +203,10 @@ def test_built_in_tasks_have_names(likely: Likely) -> None:
     assert {row["measure"]: row["n"] for row in rows}["numeric"] == 3
     (nats,) = [row for row in rows if row["measure"] == "nats"]
     assert nats["protocol"]["entropy"] == pytest.approx((math.log(8) + 19 * 1.75 * math.log(2)) / 20)
-    assert "there is no task sums: give a .jsonl, .csv or .toml file, or arithmetic, " in likely("sums")[2]
+    assert (
+        "there is no task sums: give a file (.jsonl, .json, .csv, .parquet, .toml), or arithmetic, "
+        in likely("sums")[2]
+    )
 
 
 def test_two_models_are_compared_item_by_item(likely: Likely, tmp_path: Path) -> None:

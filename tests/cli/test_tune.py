@@ -108,6 +108,27 @@ def test_tune_diff_and_fuse(likely: Likely, model: Path, rows: Path, tmp_path: P
     assert code == 0 and (tmp_path / "peft" / "adapter_model.safetensors").exists()
 
 
+@pytest.mark.slow(1)
+def test_columns_of_a_table_that_were_renamed_once_are_known_to_whoever_takes_the_adapter(
+    likely: Likely, model: Path, tmp_path: Path
+) -> None:
+    table, out = tmp_path / "fragen.csv", tmp_path / "adapter"
+    table.write_text("frage;antwort;nr\n" + "".join(f"tag {i};<{i}>;{i}\n" for i in range(14)))
+    maps = ("--map", "frage=question", "--map", "antwort=answer")
+    options = ("-M", model, "--length", 64, "--steps", 2, "--layers", 1, "--out", out)
+    code, _, err = likely("tune", table, *options)
+    assert code == 1 and "none of its 14 rows can be read\n  2, 3, 4, " in err and "got frage, antwort, nr" in err
+    code, _, err = likely("tune", table, *options, *maps)
+    assert code == 0 and "frage asks, antwort is learned; not read: nr; semicolons part the columns" in err, err
+    assert likely("fuse", out, "--out", tmp_path / "fused", "--force").code == 0
+    assert likely("posterior", "laplace", out).code == 0
+    code, printed, err = likely("eval", table, "-M", model, *maps, "--limit", 1, "--items", "--json")
+    assert code == 0 and json.loads(printed.splitlines()[0])["task"] == "fragen", err
+    code, printed, err = likely("reason", "-M", model, "--file", table, *maps, "-n", 2, "--limit", 1, "--json",
+                                "--max-tokens", 2)  # fmt: skip
+    assert code == 0 and json.loads(printed)["problems"] == 1, err
+
+
 def test_options_come_from_a_file_and_flags_stand_over_it(
     likely: Likely, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,10 +15,10 @@ from likely.app.tui.base.context import before
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.evaluate.explain import explain
 from likely.engine.prompt import Prompt, locate, single_turn
+from likely.engine.rows.training_row import parse
 from likely.engine.session import Session
 from likely.engine.tokenizer import from_gguf
 from likely.engine.trace.step import Recipe
-from likely.engine.tune.rows import parse
 from likely.engine.tune.samples import encode
 from tests.engine.vocabularies import byte_level, scored
 from tests.fakes import BOS, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table

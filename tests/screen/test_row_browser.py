@@ -11,9 +11,9 @@ import pytest
 from likely.app.tui.training import browser as browsing
 from likely.app.tui.training.browser import OpenedRows, RowBrowser
 from likely.engine.errors import DataError
+from likely.engine.rows.training_row import TrainingRow, parse
 from likely.engine.tune import choices
 from likely.engine.tune.row_file import FileRow
-from likely.engine.tune.rows import TrainingRow, parse
 
 
 def row(number: int, dropped: str = "", **scores: float) -> FileRow:

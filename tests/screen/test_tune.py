@@ -306,6 +306,16 @@ def test_the_form_says_what_is_wrong_and_reads_a_file_of_settings(tmp_path: Path
         assert trainer.config == configure(wanted)
 
 
+def test_the_form_says_how_the_columns_of_the_data_are_read(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("question;answer;nr\nq;a;1\n")
+    with Screen(tmp_path, trainer=ScriptedTrainer()) as screen:
+        screen.press("f5")
+        screen.type(str(tmp_path / "rows.csv"))
+        assert "question asks, answer is learned; not read: nr; semicolons part the columns" in screen.text
+        screen.press("backspace")
+        assert "is learned" not in screen.text
+
+
 def test_a_run_that_is_there_is_resumed_with_its_past(tmp_path: Path) -> None:
     with Screen(tmp_path, trainer=ScriptedTrainer(start=25)) as screen:
         screen.press("f5")

@@ -32,8 +32,8 @@ from likely.app.tui.widgets.row_table import RowTable, figure, unit
 from likely.app.worker import Failed
 from likely.engine.errors import DataError
 from likely.engine.prompt import Prompt
+from likely.engine.rows.training_row import TrainingRow
 from likely.engine.tune.row_file import FileRow
-from likely.engine.tune.rows import TrainingRow
 
 TICK_S = 1.0  # between two looks at whether the file is another
 SHOWN = 4000  # characters of a turn below the table; all of it is read by enter

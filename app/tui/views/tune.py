@@ -35,8 +35,8 @@ from likely.app.tui.widgets.tune_form import TuneForm
 from likely.app.worker import Failed, Worker
 from likely.engine.adapters.config import Config
 from likely.engine.errors import LikelyError
+from likely.engine.rows.training_row import read_map
 from likely.engine.tune.control import Completion, Refused, Stepped, TrainingPlan, Validated
-from likely.engine.tune.rows import read_map
 
 TICK_S = 0.15
 VIEWS = ("loss", "moved", "answers")

@@ -15,8 +15,8 @@ from textual.message import Message
 from likely.app.tui.base import cells
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.training.browser import BITS, RowBrowser, number
+from likely.engine.rows.training_row import TrainingRow
 from likely.engine.tune.row_file import FileRow
-from likely.engine.tune.rows import TrainingRow
 
 MARK, LINE, NUMBER, SOURCE = 2, 9, 11, 24
 MOST = 3  # numbers beside a row; below the table all of them stand

@@ -13,9 +13,13 @@ from textual.widgets import Input, Label
 from likely.app.training_kind import KINDS, TUNE, TrainingConfig, TrainingKind, kind_of
 from likely.app.tui.base import cells
 from likely.app.tui.chat import attach
+from likely.engine.adapters.config import Config
 from likely.engine.errors import LikelyError
 from likely.engine.home import expanded
 from likely.engine.options import read_toml
+from likely.engine.rows import values
+from likely.engine.rows.training_row import read_map
+from likely.engine.tune.data import columns
 from likely.engine.whole_file import refuse_pipe
 
 OPTIONS = "config"  # the field that names a file of all other options
@@ -67,6 +71,8 @@ class TuneForm(VerticalScroll):
                 suggester = Paths(use_cache=False) if name in ("data", OPTIONS) else None
                 yield Input(id=f"field-{name}", suggester=suggester, classes="wide" if name in WIDE else "short")
                 yield Label("", classes="field-about faint", markup=False)
+            if name == "data":
+                yield Label("", id="form-columns", classes="faint", markup=False)
         yield Label("", id="form-line", markup=False)
 
     def on_mount(self) -> None:
@@ -116,6 +122,24 @@ class TuneForm(VerticalScroll):
             refuse_pipe(expanded(name))
         base = kind.configure(read_toml(expanded(path)), self.base) if path else self.base
         return kind.configure({name: typed(kind, name, text) for name, text in values.items() if text}, base)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if event.input.id in ("field-data", f"field-{OPTIONS}"):
+            words, label = self._columns(), self.query_one("#form-columns", Label)
+            label.display = bool(words)
+            label.update(cells.clean(words))
+
+    def _columns(self) -> str:
+        """How the columns of the data are read, where that is a file of lines here."""
+        try:
+            config = self.read()
+            if not isinstance(config, Config):
+                return ""
+            path = expanded(config.data)
+            lines = path.is_file() and values.kind(path) in (".jsonl", ".csv")
+            return columns(path, read_map(config.map)) if lines else ""
+        except (LikelyError, OSError):
+            return ""  # it is told when the run is started
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()

@@ -16,10 +16,10 @@ from likely.engine.estimate.ladder import RowPool
 from likely.engine.estimate.meta import MetaOptions
 from likely.engine.estimate.search import OptionGrid
 from likely.engine.estimate.trial import RowScore, Trial, TrialResult, encoded, measured, one, remaining, run
+from likely.engine.rows.training_row import TrainingRow, parse
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.statistics.estimates import compare, mean
 from likely.engine.tune import batch_losses
-from likely.engine.tune.rows import TrainingRow, parse
 from likely.engine.tune.taught import ready, teach
 from likely.metal import mx
 from tests.engine import tiny

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,9 @@ def test_a_toml_file_describes_a_task_of_columns(tmp_path: Path) -> None:
     ("name", "text", "said"),
     [
         ("t.jsonl", "", "t has no rows"), ("t.jsonl", '{"a": 1}\n', "row 1: expected the keys of one form .*, got a"),
-        ("t.jsonl", '{"good"\n', r"t.jsonl:1: no JSON"), ("t.jsonl", "[1]\n", "jsonl:1: expected an object, got list"),
-        ("t.txt", "x", "must be a .jsonl, .csv or .toml file"), ("t.toml", "= 3", "t.toml: not TOML"),
+        ("t.jsonl", '{"good"\n', r"t.jsonl:1:8: one JSON object a line expected"),
+        ("t.jsonl", "[1]\n", "jsonl:1:1: a JSON object expected, got a list"),
+        ("t.txt", "x", "must be a .jsonl, .json, .csv, .parquet or .toml file"), ("t.toml", "= 3", "t.toml: not TOML"),
         ("t.toml", f"shots = {'3' * 5000}", "t.toml: not TOML"), ("t.toml", "shots = 3", "data must name"),
         *(("t.toml", f'data = "r.jsonl"\n{line}', said) for line, said in (
             ("shotz = 3", "t.toml: unknown option shotz; did you mean shots"),
@@ -260,5 +262,23 @@ def test_a_task_is_known_by_its_rows_and_its_file_s_settings(tmp_path: Path) -> 
     first = one(rows).identity
     rows.write_text('{"prompt": "a", "answer": "c"}\n\n \n')
     assert one(rows).identity != first and len(list(task_files.rows(rows))) == 1
-    (tmp_path / "r.csv").write_text("a,b\n1,2,3\n4\n")
-    assert list(task_files.rows(tmp_path / "r.csv")) == [{"a": "1", "b": "2"}, {"a": "4", "b": None}]
+    (tmp_path / "r.csv").write_text("a,b\n1,2,3\n4\n1,2\n")
+    with pytest.raises(DataError, match="2 of its 3 rows cannot be read: 2, 3: expected 2 columns as in the first"):
+        read(tmp_path / "r.csv")
+
+
+def test_rows_to_train_on_are_asked_for_what_they_teach(tmp_path: Path) -> None:
+    """The form of training stands in the row's own words; the oracle is a row with the task's own keys."""
+    asked, turns = Question("q", ("a",)), [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    for row in (
+        {"prompt": "q", "completion": "a"}, {"question": "q", "answer": "a"}, {"instruction": "q", "output": "a"},
+        {"messages": turns}, {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+        {"frage": "q", "antwort": "a"},
+    ):  # fmt: skip
+        (task,) = read(write(tmp_path / "r.jsonl", [row]), names={"frage": "prompt", "antwort": "answer"})
+        assert [replace(body, row={}) for body in bodies(task)] == [asked], row
+    assert [body.answers for body in made([{"question": "q", "answer": ["a", 3]}])] == [("a", "3")]
+    assert made([{"chosen": "g", "rejected": "b"}]) == [MinimalPair("g", "b")]
+    assert made([{"prompt": "q", "chosen": "g", "rejected": "b"}, {"prompt": "q", "chosen": 3, "rejected": "b"}]) == [
+        Choices("q", ("g", "b"), 0), "unanswerable: chosen must be text or a list of messages, got a whole number (3)",
+    ]  # fmt: skip

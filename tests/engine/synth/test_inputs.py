@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from likely.engine.errors import DataError
+from likely.engine.rows.training_row import parse, sides
 from likely.engine.synth import inputs
-from likely.engine.synth.row import RowSource, SynthRow, digest, of_value, sides
-from likely.engine.tune.rows import parse
+from likely.engine.synth.row import RowSource, SynthRow, digest, of_value
 
 
 def row(job: int, says: str, asks: str = "", parent: str = "p", dropped: str = "", **attributes: str) -> SynthRow:

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from likely.engine.errors import DataError, ParameterError
+from likely.engine.rows.training_row import parse
 from likely.engine.synth import pipeline
 from likely.engine.synth.config import configure
 from likely.engine.synth.pipeline import RowsWarned, RowsWritten, StageYield
 from likely.engine.tune import choices, data
-from likely.engine.tune.rows import parse
 from tests.engine.synth.makers import (
     PROBLEMS,
     CountedSession,

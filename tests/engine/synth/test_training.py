@@ -9,13 +9,13 @@ import pytest
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.errors import DataError
 from likely.engine.evaluate.tasks import Task
+from likely.engine.rows.training_row import TrainingRow, parse
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.synth.config import TrainOptions
 from likely.engine.synth.training import Arm, TaughtModel, arms, measure, taught
 from likely.engine.synth.writer import Writer
 from likely.engine.trace.step import Recipe
-from likely.engine.tune.rows import TrainingRow, parse
 from tests.engine import tiny
 
 OPTIONS = TrainOptions(steps=2, rate=0.01, rank=3, batch=2, length=77, seed=4)

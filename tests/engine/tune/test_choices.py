@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from likely.engine.rows.training_row import parse
 from likely.engine.tune import choices
-from likely.engine.tune.rows import parse
 
 
 def test_choices_are_added_taken_back_and_kept_by_the_row_s_content(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from likely.engine.errors import DataError, ParameterError
+from likely.engine.rows import training_row as rows
 from likely.engine.tokenizer import Tokenizer, from_gguf
-from likely.engine.tune import batches, choices, data, rows, samples
+from likely.engine.tune import batches, choices, data, samples
 from likely.engine.tune.data import Data
 from likely.engine.tune.samples import TrainingSample
 from tests.engine import hub_server
@@ -56,6 +57,9 @@ CALL = {"role": "assistant", "content": None, "tool_calls": [1]}
 FORMS: list[tuple[dict[str, Any], str, tuple[Any, ...]]] = [
     ({"prompt": "q", "completion": "a"}, "prompt", (USER, SAID)),
     ({"prompt": [USER], "completion": [SAID]}, "prompt", (USER, SAID)),
+    ({"question": "q", "answer": "a", "id": 3}, "question", (USER, SAID)),
+    ({"prompt": "q", "answer": ["a", "b"]}, "question", (USER, SAID)),
+    ({"question": "q", "answer": 3}, "question", (USER, SAID | {"content": "3"})),
     ({"instruction": "q", "output": "a"}, "alpaca", (USER, SAID)),
     ({"instruction": "q", "input": "", "output": "a", "system": ""}, "alpaca", (USER, SAID)),
     ({"instruction": "q", "input": "i", "output": "a", "system": "s"}, "alpaca",
@@ -90,6 +94,7 @@ NO_ROWS: list[tuple[Any, str]] = [
     ({"messages": [{"role": "user", "content": 3}]}, "content must be text"),
     ({"prompt": 3, "completion": "a"}, "prompt must be text or a list of messages"),
     ({"prompt": "a", "completion": 3}, "completion must be text or"),
+    ({"question": "q", "answer": []}, "answer must be text, a number or a list of them"),
     ({"instruction": 3, "output": "a"}, "instruction must be text"),
     ({"instruction": "a", "output": 3}, "output must be text"),
     ({"instruction": "a", "output": "b", "input": 3}, "input must be text"),
@@ -136,11 +141,13 @@ def test_files_of_every_kind_give_the_same_rows(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(values))
     quoted = "".join(f'"q, {i}","say ""{i}"""\n' for i in range(5))
     (tmp_path / "a.csv").write_text("prompt,completion\n" + quoted)
+    (tmp_path / "b.csv").write_text("\ufeffprompt;completion\n" + quoted.replace('","', '";"'))
     parquet.write_table(arrow.Table.from_pylist(values), tmp_path / "a.parquet")
     found = [
-        [row.messages for row in data.read(tmp_path / f"a.{kind}", valid=0).train]
-        for kind in ("jsonl", "json", "csv", "parquet")
+        [row.messages for row in data.read(tmp_path / name, valid=0).train]
+        for name in ("a.jsonl", "a.json", "a.csv", "a.parquet", "b.csv")
     ]
+    assert data.columns(tmp_path / "b.csv") == "prompt asks, completion is learned; semicolons part the columns"
     assert all(part == found[0] for part in found) and len(found[0]) == 5
 
 
@@ -235,6 +242,20 @@ MALFORMED = [
 ]  # fmt: skip
 
 
+def test_all_broken_rows_are_told_at_once_the_first_ten_with_their_places(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = ['{"id": 1, "frage": 2, "a": "b"}', '{"frage": "q", "a": "b"}', '{"x": 1', *['{"q": 1}'] * 11]
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError) as caught:
+        list(data.rows(path, {"frage": "prompt", "a": "completion"}))
+    head, *faults = caught.value.lines
+    assert head == f"{path}: 13 of its 14 rows cannot be read"
+    assert faults[0] == "  1:11: prompt must be text or a list of messages, got a whole number (2)"
+    assert faults[1].startswith("  3:8: one JSON object a line expected")
+    assert faults[2].startswith(f"  {', '.join(f'{n}:1' for n in range(4, 12))}: expected a row with messages; ")
+    assert faults[3:] == ["  and 3 more"]
+
+
 def test_places_of_what_is_malformed_are_named(tmp_path: Path) -> None:
     for name, content, line in MALFORMED:
         (tmp_path / name).write_bytes(content)
@@ -275,8 +296,10 @@ def test_every_assistant_turn_is_trained_whole(template: str) -> None:
     every = samples.prepare([row], t, length=512, loss="all").samples[0]
     assert every.targets == len(every.ids) - 1
     bare = tokenizer(None)  # a base model gets text after text and an end
-    (found,) = samples.prepare([rows.parse({"prompt": "2+2", "completion": "4"}, "f:1")], bare, length=512).samples
-    assert bare.decode(found.ids) == "2+24" and found.ids[-1] in bare.eos and sum(found.trained) == 2
+    for side, text in (("completion", "2+24"), ("answer", "2+2 4")):  # an answer is asked after a blank, as in a task
+        (found,) = samples.prepare([rows.parse({"prompt": "2+2", side: "4"}, "f:1")], bare, length=512).samples
+        assert bare.decode(found.ids) == text and found.ids[-1] in bare.eos
+        assert sum(found.trained) == len(text) - len("2+2") + 1
     with pytest.raises(DataError, match="no chat template"):
         samples.prepare([row], bare, length=512)
 
