@@ -34,7 +34,10 @@ PATHS = (
     ExecutionPath("packed keys and values (--kv-bits)", GRAPH, "a native cache holds float32"),
     ExecutionPath("a window of keys", GRAPH, "a native cache holds every position"),
     ExecutionPath("heads, causes, patches (likely inside)", GRAPH, "a native pass gives no attention and no gradient"),
-    ExecutionPath("likely tune", GRAPH, "gradients need mlx's graph: the frozen weights are expanded"),
+    ExecutionPath(
+        "likely tune: LoRA, PiSSA", NATIVE, "forward and back over packed weights; of them few are floats at a time"
+    ),
+    ExecutionPath("likely tune: DoRA, dropout, an embedding, all weights", GRAPH, "these gradients only the graph has"),
     ExecutionPath("likely fuse", GRAPH, "the file's own packing is merged into and written"),
     ExecutionPath("likely quantize", GRAPH, "a layer at a time is read from the file and measured"),
     ExecutionPath("several processes (mlx.launch)", GRAPH, "each rank holds a share of every product"),

@@ -61,9 +61,8 @@ def build(config: Mapping[str, Any], weights: Weights, *, expandable: bool = Tru
     shape = registry.described(config, weights)
     names = registry.family(str(config["model_type"])).names(shape)
     packed.use_threads()
-    return NativeModel(
-        PackedModel(shape, names, weights), lambda: native_graph.graph(config, weights, expandable=expandable), weights
-    )
+    fast = PackedModel(shape, names, weights)
+    return NativeModel(fast, lambda: native_graph.graph(config, weights, fast, expandable=expandable), weights)
 
 
 def as_graph(model: LanguageModel) -> Transformer | None:

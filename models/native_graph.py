@@ -13,22 +13,23 @@ from likely.metal import mx
 from likely.metal.packed import PackedMatrix
 from likely.models.families import registry
 from likely.models.layers import bare
-from likely.models.packed import Weights
+from likely.models.packed import PackedModel, Weights
 from likely.models.packed_additions import EMBED, HEAD, PRODUCTS, Additions, LowRank
 from likely.models.transformer import Transformer
 from likely.models.unpacked import UnpackedEmbedding, UnpackedLinear, UnpackedRows
 
 
-def graph(config: Mapping[str, Any], weights: Weights, *, expandable: bool) -> Transformer:
+def graph(config: Mapping[str, Any], weights: Weights, fast: PackedModel, *, expandable: bool) -> Transformer:
     """The graph of a configuration's packed weights, to the bit, in float32; of its matrices none is made yet.
 
-    `expandable`: there is memory for them.
+    `fast` is the native call of the same weights. `expandable`: there is memory for them.
     """
     arrays = {
         name: mx.zeros(matrix.shape) if isinstance(matrix, PackedMatrix) else mx.array(matrix)
         for name, matrix in weights.items()
     }
     model = registry.build(dict(config), arrays)
+    model.packed = fast
     products: dict[tuple[int, str], list[Any]] = {}
     for part in model.parts():
         if part.kind != "norm":
@@ -69,6 +70,10 @@ class AddingLayer(Protocol):
         """Low ranks that it adds; None where that is more."""
         ...
 
+    def factors_added(self) -> Sequence[mx.array]:
+        """A and B of each of them."""
+        ...
+
 
 @runtime_checkable
 class MovingBlock(Protocol):
@@ -101,6 +106,22 @@ def additions(model: Transformer) -> Additions | None:
         layers.append(change)
     ends = _added(((EMBED, model.embed), (HEAD, model.out)))
     return None if ends is None else Additions(layers, ends, after)
+
+
+def differentiable(model: Transformer) -> tuple[Additions, list[mx.array]] | None:
+    """Low ranks beside products of layers, and A and B of each in their order; None where more is on the model."""
+    known = additions(model)
+    if known is None or known.ends or known.after:
+        return None
+    if any(change.gain is not None for layer in known.layers for changes in layer.values() for change in changes):
+        return None
+    factors: list[mx.array] = []
+    for block, layer in zip(map(bare, model.blocks), known.layers, strict=True):
+        products = block.qkv, block.out, block.mlp.gate_up, block.mlp.down
+        for name, product in zip(PRODUCTS, products, strict=True):
+            if name in layer:
+                factors += product.factors_added()
+    return known, factors
 
 
 def _added(parts: Any) -> dict[str, Sequence[LowRank]] | None:

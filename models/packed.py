@@ -8,8 +8,8 @@ graph. Its cache is `models.packed_cache`'s. Knows neither mlx nor files.
 import copy
 import ctypes
 import threading
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from likely.metal.packed import EIGHT, FEW_BITS, FULL, PackedMatrix
 from likely.models.config import ModelConfig
 from likely.models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 from likely.models.keys import refuse_left
-from likely.models.packed_additions import EMBED, HEAD, PRODUCTS, PackedAdditions
+from likely.models.packed_additions import EMBED, HEAD, PRODUCTS, PackedAdditions, PackedGradients
 from likely.models.packed_cache import FIRST, CSpan, CText, PackedCache, spans
 from likely.models.rope import Rope
 
@@ -132,9 +132,15 @@ class PackedModel:
         assert library is not None
         self._forward = library.handle.likely_forward
         self._floats, self._head = library.handle.likely_forward_floats, library.handle.likely_head
-        self._arranged = library.handle.likely_arranged
+        self._arranged, self._backward = library.handle.likely_arranged, library.handle.likely_backward
+        self._backward_floats = library.handle.likely_backward_floats
         self._forward.restype, self._floats.restype, self._head.restype = None, ctypes.c_long, None
+        self._backward.restype, self._backward_floats.restype = None, ctypes.c_long
         self.additions: PackedAdditions | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: nobody writes it."""
+        return self
 
     def with_activations(self, bits: int) -> "PackedModel":
         """The model with activations of so many bits over these weights; ConfigError where EIGHT gain nothing."""
@@ -180,6 +186,37 @@ class PackedModel:
         """The residual stream [layers + 1, B, T, C], before the first layer and after each, and `hidden`."""
         states = np.empty((self._struct.layers + 1, *tokens.shape, self.config.width), np.float32)
         return states, self._read(tokens, cache, states)
+
+    def texts(self, tokens: np.ndarray, lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """`states` [layers + 1, N, C] and `hidden` [N, C] of texts of these lengths, which stand in `tokens` [N]."""
+        states = np.empty((self._struct.layers + 1, len(tokens), self.config.width), np.float32)
+        hidden, end = np.empty(states.shape[1:], np.float32), 0
+        for length in lengths:
+            start, end = end, end + length
+            below, last = self.states(tokens[None, start:end], self.make_cache(length))
+            states[:, start:end], hidden[start:end] = below[:, 0], last[0]
+        return states, hidden
+
+    def back(self, states: np.ndarray, lengths: Sequence[int], slope: np.ndarray, found: PackedGradients) -> None:
+        """From the gradient `slope` [N, C] of `hidden` of these texts to those of the low ranks that are beside."""
+        slope, each = np.array(slope, np.float32), np.array(lengths, np.int32)
+        rows, longest, model = len(slope), max(lengths), ctypes.byref(self._struct)
+        work = np.empty(self._backward_floats(model, rows, longest), np.float32)
+        self._turn(longest)
+        at = (_at(array) for array in (each, states, slope))
+        self._backward(model, found.lowest, rows, len(each), *at, ctypes.c_void_p(found.layers), _at(work))
+
+    def kept(self, lengths: Sequence[int]) -> tuple[int, int]:
+        """Numbers that stay of a pass over such texts until it is gone back, and those of the way back itself."""
+        rows = sum(lengths)
+        stream = rows * self.config.width
+        inside = self._backward_floats(ctypes.byref(self._struct), rows, max(lengths))
+        return (self._struct.layers + 2) * stream, inside + stream
+
+    @property
+    def nbytes(self) -> int:
+        """Of the weights."""
+        return sum(matrix.nbytes for matrix in self._weights.values())
 
     def _read(self, tokens: np.ndarray, cache: PackedCache, states: np.ndarray | None = None) -> np.ndarray:
         """`hidden`, and `states` filled."""

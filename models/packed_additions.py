@@ -52,6 +52,14 @@ class Additions:
         return any(map(bool, (*self.layers, self.ends, self.after, self.heads)))
 
 
+def by_site(changes: Sequence[LowRank]) -> list[list[LowRank]]:
+    """A product's changes in the order in which the call has their ranks: those of the same outputs together."""
+    sites: dict[tuple[int, int], list[LowRank]] = {}
+    for change in changes:
+        sites.setdefault((change.start, change.stop), []).append(change)
+    return list(sites.values())
+
+
 class _Up(ctypes.Structure):
     """`up_t` of forward.h."""
 
@@ -113,18 +121,16 @@ class PackedAdditions:
 
     def _addition(self, changes: Sequence[LowRank], outputs: int, *, table: bool = False) -> int:
         """Those of the same outputs are one product; all of them share the pass over the input."""
-        sites: dict[tuple[int, int], list[LowRank]] = {}
-        for change in changes:
-            sites.setdefault((change.start, change.stop), []).append(change)
-        ordered = [change for site in sites.values() for change in site]
+        sites = by_site(changes)
+        ordered = [change for site in sites for change in site]
         a = np.concatenate([change.a for change in ordered], axis=1)
         down = self._room.take(a.nbytes).view(np.float32).reshape(a.shape if table else a.T.shape)
         down[:] = a if table else a.T
         ups, first = (_Up * len(sites))(), 0
-        for up, ((start, _), site) in zip(ups, sites.items(), strict=True):
+        for up, site in zip(ups, sites, strict=True):
             rows = np.concatenate([change.b for change in site]).T
             matrix = PackedMatrix("F32", *rows.shape, room=self._room.take).fill(np.ascontiguousarray(rows, np.float32))
-            up.up, up.start, up.first = ctypes.addressof(matrix.struct), start, first
+            up.up, up.start, up.first = ctypes.addressof(matrix.struct), site[0].start, first
             first += rows.shape[1]
             self._kept.append(matrix)
         self._kept.append(ups)
@@ -153,3 +159,41 @@ class PackedAdditions:
         numbers = np.ascontiguousarray(array, np.float32)
         self._kept.append(numbers)
         return int(numbers.ctypes.data)
+
+
+class _Gradient(ctypes.Structure):
+    """`gradient_t` of backward.c."""
+
+    _fields_ = (("down", ctypes.c_void_p), ("ups", ctypes.c_void_p))
+
+
+class _Gradients(ctypes.Structure):
+    """`gradients_t` of backward.c."""
+
+    _fields_ = tuple((name, _Gradient) for name in PRODUCTS)
+
+
+class PackedGradients:
+    """Room for the gradients of low ranks beside the products of layers, which the way back fills."""
+
+    def __init__(self, layers: Sequence[Mapping[str, Sequence[LowRank]]]) -> None:
+        self._layers = (_Gradients * len(layers))()
+        self.layers = ctypes.addressof(self._layers)
+        self.lowest = next((index for index, layer in enumerate(layers) if layer), len(layers))
+        self.pairs: list[tuple[np.ndarray, np.ndarray]] = []  # of each low rank in its order, those of A and B
+        for gradients, layer in zip(self._layers, layers, strict=True):
+            for product, changes in layer.items():
+                self._take(getattr(gradients, product), changes)
+
+    def _take(self, gradient: _Gradient, changes: Sequence[LowRank]) -> None:
+        sites, found = by_site(changes), {}
+        ranks = sum(change.a.shape[1] for change in changes)
+        down = np.empty((ranks, len(changes[0].a)), np.float32)
+        ups = np.empty(sum(change.b.size for change in changes), np.float32)
+        gradient.down, gradient.ups = down.ctypes.data, ups.ctypes.data
+        first = at = 0
+        for change in (change for site in sites for change in site):
+            rank, size = len(change.b), change.b.size
+            found[id(change)] = down[first : first + rank].T, ups[at : at + size].reshape(change.b.shape)
+            first, at = first + rank, at + size
+        self.pairs += [found[id(change)] for change in changes]

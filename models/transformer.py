@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from likely.metal import kernel, mx
 from likely.metal.attention import Emit, Mask
@@ -22,6 +23,9 @@ from likely.models.rotation import Rotation
 from likely.models.weights import Matrix
 from likely.models.window_cache import WindowCache
 
+if TYPE_CHECKING:
+    from likely.models.packed import PackedModel
+
 Array = mx.array
 Begun = tuple[
     Array, ForwardContext, Sequence[KVCache | None], Sequence[NewRows | None]
@@ -30,6 +34,8 @@ Begun = tuple[
 
 class Transformer:
     """p(x_i | x_<i) as logits: `model(tokens [B, T], cache) -> [B, T, V]`."""
+
+    packed: "PackedModel | None" = None  # the native call of the weights, where they are packed
 
     def __init__(
         self,
@@ -90,8 +96,11 @@ class Transformer:
 
     def head(self, hidden: Array) -> Array:
         """Logits [..., V] of hidden states [..., C]."""
+        return self.scaled(self.out(hidden))
+
+    def scaled(self, logits: Array) -> Array:
+        """What the head's product gives, with the model's scale and cap."""
         config = self.config
-        logits = self.out(hidden)
         if config.logit_scale != 1:
             logits = logits * config.logit_scale
         if config.logit_softcap is not None:

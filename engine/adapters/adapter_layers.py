@@ -82,6 +82,10 @@ class AdaptedProduct(AdapterLayer):
         changes: list[Factors | TiedAdapter] = [*self.factors, *self.tied]
         return [f.low_rank() for f in changes] if self.on else []
 
+    def factors_added(self) -> list[Array]:
+        """A and B of each of those."""
+        return [array for f in self.factors for array in f.whole()]
+
 
 def _joined(downs: list[Array]) -> Array:
     """First factors [in, r] side by side; where some are of a batch's rows, [B, in, r], so are all."""

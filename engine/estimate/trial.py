@@ -27,6 +27,7 @@ from likely.engine.tune.open_run import Tuning
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.taught import TrainingFailed, ready, teach
 from likely.metal import mx
+from likely.models.packed_reading import reading
 
 if TYPE_CHECKING:
     from likely.engine.sources.checkpoint import Checkpoint
@@ -174,7 +175,7 @@ def target_losses(run: TrainingRun, items: Sequence[samples.TrainingSample]) -> 
     c, by_sample = run.config, {}
     for indices in batches.plan(items, size=c.batch, length=c.length, packing=True, seed=0, epoch=0):
         batch = batches.collate([items[i] for i in indices])
-        hidden = run.model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
+        hidden = batch_losses.read(run.model, batch)
         lost, wrong = losses.greedy(partial(_head, run.model, hidden), batch.targets)
         ends = np.cumsum(batch.counts)[:-1]
         columns = (np.split(np.asarray(array, np.float64), ends) for array in (lost, wrong))
@@ -184,7 +185,7 @@ def target_losses(run: TrainingRun, items: Sequence[samples.TrainingSample]) -> 
 
 
 def _head(model: "Transformer", hidden: mx.array, rows: slice) -> mx.array:
-    return model.head(hidden[rows])
+    return reading(model).head(hidden[rows])
 
 
 def _key(name: Name) -> str:

@@ -17,6 +17,7 @@ from likely.engine.tune.memory import checkpointed
 from likely.engine.tune.samples import Pair, TrainingSample
 from likely.metal import mx
 from likely.models import Transformer
+from likely.models.packed_reading import packed_of, reading
 
 Array = mx.array
 Trained = Adapter | FullWeights
@@ -97,7 +98,7 @@ def gradient(
             return goal + config.kl * anchor_weight * kl, sums.lost, kl * anchor_weight, sums.right
         return goal + config.kl * sums.kl, sums.lost, sums.kl, sums.right
 
-    with checkpointed(model, trained) if config.checkpointing else nullcontext():
+    with checkpointed(model, trained) if config.checkpointing and not packed_of(model) else nullcontext():
         (_, lost, kl, right), gradients = mx.value_and_grad(total)(real)
     trained.set(real)
     count = len(items) if config.goal.of_pairs else batch.trained
@@ -114,19 +115,21 @@ def _losses(
     model: Transformer, trained: Trained, batch: Batch, reference: losses.Base | None, smoothing: float = 0.0
 ) -> tuple[Array, Array]:
     """-log p [M] of the batch's targets, or their smoothed loss, and KL [M] to the reference there."""
-    hidden = read(model, batch)
+    hidden, reader = read(model, batch), reading(model)
     names = trained.head(model)
 
     def head(hidden: Array, parameters: Parameters) -> Array:
         before = trained.parameters()
         trained.set(parameters)
-        logits = model.head(hidden)
+        logits = reader.head(hidden)
         trained.set({name: before[name] for name in parameters})
         return logits
 
     now = trained.parameters()
     own = {name: now[name] for name in names}
-    return losses.token_losses(head, own, hidden, batch.targets, reference, smoothing=smoothing)
+    return losses.token_losses(
+        head, own, hidden, batch.targets, reference, smoothing=smoothing, at_once=packed_of(model) is not None
+    )
 
 
 def _sums(
@@ -149,7 +152,7 @@ def _sums(
 
 def read(model: Transformer, batch: Batch) -> Array:
     """Hidden states [M, C] from which the batch's targets are said."""
-    hidden: Array = model.hidden(batch.tokens, documents=batch.documents, mask=batch.mask)[0][batch.at]
+    hidden: Array = reading(model).hidden(batch.tokens, documents=batch.documents, mask=batch.mask)[0][batch.at]
     return hidden
 
 
@@ -178,12 +181,12 @@ def base_logits(model: Transformer, trained: Trained, batch: Batch) -> losses.Ba
     """The base's logits [n, V] at any of the batch's targets; its hidden states there are computed now."""
     before = base(model, trained)
     with before():
-        hidden = model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
+        hidden = read(model, batch)
     mx.eval(hidden)
 
     def logits(rows: slice) -> Array:
         with before():
-            return model.head(hidden[rows])
+            return reading(model).head(hidden[rows])
 
     return logits
 

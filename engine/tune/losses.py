@@ -9,6 +9,8 @@ Nats throughout.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from likely.engine import arrays
 from likely.metal import mx
 
@@ -37,17 +39,20 @@ def token_losses(
     base: Base | None = None,
     chunk: int = 0,
     smoothing: float = 0.0,
+    at_once: bool = False,
 ) -> tuple[Array, Array]:
     """-log p(target) [N] and, with the base's logits, KL(p || p_base) [N] over the whole vocabulary.
 
     Both are differentiable in `hidden` [N, C] and in the head's `parameters`; where it has any, logits are computed
     again on the way back. With `smoothing` s the first is the cross-entropy of (1 - s) target + s / V instead
-    (arXiv:1512.00567, sec. 7).
+    (arXiv:1512.00567, sec. 7). `at_once`: a head that is not trained computes when it is called, and so does the rest.
     """
     rows = chunk or rows_at_once(int(head(hidden[:1], parameters).shape[-1]))  # only the shape is asked for
     parts = [slice(i, i + rows) for i in range(0, hidden.shape[0], rows)]
-    losses_of = _again if parameters else _at_once
-    outputs: Any = losses_of(head, parameters, hidden, targets, base, parts, smoothing)
+    if parameters:
+        outputs: Any = _again(head, parameters, hidden, targets, base, parts, smoothing)
+    else:
+        outputs = _at_once(head, parameters, hidden, targets, base, parts, smoothing, at_once)
     return outputs[0], outputs[1]
 
 
@@ -59,18 +64,23 @@ def _at_once(
     base: Base | None,
     rows: Sequence[slice],
     smoothing: float,
+    at_once: bool,
 ) -> Any:
     """For a head that is not trained: the gradient of `hidden` is made with the losses."""
 
     @mx.custom_function
     def losses(hidden: Array) -> tuple[Array, ...]:
         done: list[tuple[Array, ...]] = []
+        if at_once:  # what is computed while a gradient is asked for is kept for it, but not of a constant
+            hidden = mx.array(np.array(hidden))
         for s in rows:
             part = hidden[s]
             if done:  # all of one chunk before the next, or the logits of all would stand at once
                 part = mx.depends([part], list(done[-1]))[0]
             there = None if base is None else base(s)
             done.append(_chunk(lambda h: head(h, parameters), part, targets[s], there, smoothing))
+            if at_once:
+                mx.eval(done[-1])
         return _rows(done)
 
     @losses.vjp

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from likely.engine import ranks
-from likely.engine.adapters import sites
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.objectives import OF_PAIRS
@@ -83,7 +82,6 @@ def assemble(
     resume: bool = False,
 ) -> Tuning:
     """The run of options on a model and data that are there."""
-    checkpoint = replace(checkpoint, model=sites.trainable(checkpoint.model))
     adapts = config.goal.bound and not config.goal.blocks and checkpoint.model.config.diffusion is None
     if config.anneal and not adapts:
         raise ParameterError(f"anneal is of an autoregressive model, and {checkpoint.info.name} sees both ways already")

@@ -3,8 +3,8 @@
 To be called by the thread that owns the model, between two events of its training, before or after it.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from likely.engine.adapters.full import FullWeights
 from likely.engine.arrays import kl
@@ -20,6 +20,7 @@ from likely.engine.tune import batch_losses
 from likely.engine.tune.control import Answer, Compare, Compared, Complete, Completion, Refused, Request
 from likely.engine.tune.run import TrainingRun
 from likely.metal import mx
+from likely.models.native import renew
 
 READ = 512  # tokens of a text that are compared
 ROWS, SHORT = 4, 256  # rows, and tokens of each, on which the whole change is measured
@@ -43,7 +44,7 @@ def moved(run: TrainingRun) -> float | None:
         return None
     if isinstance(run.trained, FullWeights) and run.trained.start is None:
         return None
-    before, now = compare.logits(run.model, batch_losses.base(run.model, run.trained)), compare.logits(run.model)
+    before, now = compare.logits(run.base, _renewed(run, base=True)), compare.logits(run.base, _renewed(run))
     total, count = 0.0, 0
     for sample in batch_losses.samples_of((run.rows.valid or run.rows.train)[:ROWS]):
         ids = mx.array([list(sample.ids[:SHORT])])
@@ -53,7 +54,7 @@ def moved(run: TrainingRun) -> float | None:
 
 
 def _drawn(run: TrainingRun, request: Complete) -> Completion:
-    session, around = _base(run) if request.base else (_session(run), nullcontext)
+    session, around = _base(run) if request.base else (_session(run), _renewed(run))
     session.forget()  # what was read was read by other weights
     with around():
         ids = _ids(session, request.text, request.chat)
@@ -71,7 +72,10 @@ def _compared(run: TrainingRun, request: Compare) -> Compared:
         ids = batch_losses.samples_of((run.rows.valid or run.rows.train)[:1])[0].ids
     base, around = _base(run)
     names = "base", f"step {run.counters.step}"
-    before, now = compare.logits(base.model, around, name=names[0]), compare.logits(run.model, name=names[1])
+    before, now = (
+        compare.logits(base.model, around, name=names[0]),
+        compare.logits(run.base, _renewed(run), name=names[1]),
+    )
     difference = compare.compare(before, now, ids[: min(READ, session.context)], names, top=request.top)
     return Compared(run.counters.step, request, difference, pieces(session, difference))
 
@@ -91,7 +95,19 @@ def _base(run: TrainingRun) -> tuple[Session, Callable[[], AbstractContextManage
     """
     if isinstance(run.trained, FullWeights) and run.trained.start is None:
         return Session(load(run.name or run.config.model)), nullcontext
-    return _session(run), batch_losses.base(run.model, run.trained)
+    return _session(run), _renewed(run, base=True)
+
+
+def _renewed(run: TrainingRun, *, base: bool = False) -> Callable[[], AbstractContextManager[None]]:
+    """Context in which the model is read as it is now, or as before training."""
+
+    @contextmanager
+    def inside() -> Iterator[None]:
+        with batch_losses.base(run.model, run.trained)() if base else nullcontext():
+            renew(run.base)
+            yield
+
+    return inside
 
 
 def _ids(session: Session, text: str, chat: bool) -> list[int]:

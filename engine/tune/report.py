@@ -20,6 +20,8 @@ from likely.engine.tune.samples import Pair, TrainingSample
 from likely.engine.tune.token_rows import TokenRows
 from likely.models import Transformer
 from likely.models.layers import GPU
+from likely.models.packed import PackedModel
+from likely.models.packed_reading import packed_of
 
 BINS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1 << 30)
 LOGIT_S = 12e-9  # of a CPU, for one logit's exponential and what goes with it
@@ -79,13 +81,21 @@ def seconds(model: Transformer, config: Config, lengths: Sequence[int], trained:
     tokens = sum(lengths)
     c = model.config
     above = c.layers - lowest
-    passes = c.layers + above * (2 if config.kind == "full" else 1) + above * config.checkpointing
+    native = (
+        _packed(model, config) is not None
+    )  # which computes a layer once more before it goes back, as checkpointing does
+    passes = c.layers + above * (2 if config.kind == "full" else 1) + above * (config.checkpointing or native)
     passes += c.layers if config.kl or config.goal.reference else 0
     head = 2 * trained * c.vocab_size * c.width * 2
     flops = 2 * tokens * products(model) * passes + head
     numbers, scores = inside(model, lengths)
     elementwise = trained * c.vocab_size * LOGIT_S + passes * (sum(lengths) * numbers * FLOAT_S + scores / 2 * LOGIT_S)
-    return flops / (gflops(3) * 1e9) + (0.0 if GPU else elementwise)
+    return flops / (gflops(3) * 1e9) + (0.0 if GPU or native else elementwise)
+
+
+def _packed(model: Transformer, config: Config) -> PackedModel | None:
+    """The native call that takes its steps; None where the graph does."""
+    return None if config.dropout else packed_of(model)
 
 
 def memory(run: TrainingRun) -> Memory:
@@ -101,15 +111,20 @@ def memory(run: TrainingRun) -> Memory:
     layers = shape.layers - max(0, run.trained.lowest)
     layer = n * numbers
     activations = layers * n * shape.width + layer if c.checkpointing else layers * layer
+    inner = layer + scores
+    if fast := _packed(model, c):
+        activations, inner = fast.kept(lengths)
     parameters = sum(p.size for p in run.trained.parameters().values())
     full = c.kind == "full"  # the parameters are the base itself
     trained = 4 * parameters * (2 + SLOTS[c.optimiser] + (c.keeps_start if full else 1))
     targets = sum(run.rows.train[i].targets for i in batch)
     chunk = min(rows_at_once(shape.vocab_size), targets)
-    ahead = 1 if GPU else min(AHEAD, math.ceil(targets / chunk))  # a CPU sets room aside for what is queued
+    queues = not (GPU or fast)  # a CPU's graph sets room aside for what is queued
+    ahead = min(AHEAD, math.ceil(targets / chunk)) if queues else 1
     # at the top of a step the logits stand beside what is kept, on the way back one layer's inside does
-    head = max(layer + scores, (6 if c.kl else 3) * ahead * chunk * shape.vocab_size)
-    return Memory(sum(a.nbytes for a in model.arrays.values()), trained, 4 * activations, 4 * head)
+    head = max(inner, (6 if c.kl else 3) * ahead * chunk * shape.vocab_size)
+    base = fast.nbytes if fast else sum(a.nbytes for a in model.arrays.values())
+    return Memory(base, trained, 4 * activations, 4 * head)
 
 
 def refuse_if_too_large(

@@ -20,6 +20,7 @@ from likely.engine.tune.state import Counters, State
 from likely.metal import mx
 from likely.models import LanguageModel, Transformer
 from likely.models.config import MaskedDiffusion
+from likely.models.packed_reading import packed_of
 
 if TYPE_CHECKING:
     from likely.engine.session import Session
@@ -40,6 +41,7 @@ class TrainingRun:
     """A model with what is trained on it."""
 
     model: Transformer
+    base: LanguageModel  # of whose graph it is, or itself: what is drawn from and compared, after `native.renew`
     trained: Trained
     config: Config
     rows: Set
@@ -136,7 +138,7 @@ def prepare(
         if config.warm_start and before is None:  # a run that goes on has its own
             _begin_at(trained, model, config)
         lora.attach(trained)
-    run = TrainingRun(model, trained, config, rows, folder, name, group, chosen=why, stamp=stamp)
+    run = TrainingRun(model, base, trained, config, rows, folder, name, group, chosen=why, stamp=stamp)
     run.groups = groups or _groups(config, trained.parameters())
     if before is not None:
         state.check(folder, before, trained.parameters(), run.groups)
@@ -187,8 +189,8 @@ def _begin_at(trained: lora.Adapter, model: Transformer, config: Config) -> None
 
 
 def settle(run: TrainingRun) -> None:
-    """Evaluate the weights, so that they do not count as a step's memory."""
-    mx.eval(run.model.arrays, run.trained.parameters())
+    """Evaluate the weights that a step reads, so that they do not count as its memory."""
+    mx.eval(run.trained.parameters(), {} if packed_of(run.model) else run.model.arrays)
     mx.reset_peak_memory()
 
 

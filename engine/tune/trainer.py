@@ -22,6 +22,7 @@ from likely.engine.tune.samples import TrainingSample
 from likely.engine.tune.state import Counters
 from likely.engine.tune.validation import evaluate, validate
 from likely.metal import mx
+from likely.models.native import renew
 
 SMOOTH = 10  # steps that the running mean of the loss looks back over, at most a tenth of the run's
 NOISE = 50  # steps that the noise scale looks back over
@@ -89,6 +90,7 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
             if not last and c.save_every and t % c.save_every == 0:
                 yield save(run)
     yield save(run) if end.reason not in FAILED else _go_back(run)
+    renew(run.base)
     yield end if end.reason != "done" else replace(end, step=counters.step)
 
 
@@ -129,7 +131,7 @@ def _step(run: TrainingRun, drawn: Sequence[Sequence[int]], per_epoch: int, cont
     if not (math.isfinite(loss) and math.isfinite(norm)):
         if not counters.step and math.isnan(loss):  # nothing was trained yet: it is the model
             texts = (run.rows.train[i].ids for indices in drawn for i in indices)
-            raise damaged(run.name or "the model", run.model, *texts)
+            raise damaged(run.name or "the model", run.base, *texts)
         return Ended(
             "nan", counters.step, f"loss {loss:.4g}, gradient {norm:.4g} at step {t}, rows {_where(run, drawn)}"
         )

@@ -16,6 +16,7 @@ from likely.engine.tune.run import TrainingRun, write
 from likely.engine.tune.samples import Pair, TrainingSample
 from likely.metal import mx
 from likely.models import Transformer
+from likely.models.packed_reading import reading
 
 Row = TypeVar("Row")
 
@@ -66,7 +67,7 @@ def evaluate(
         if config.goal.of_pairs is None:
             batch = batch_losses.batch_of(model, part, config, indices)
             hidden = batch_losses.read(model, batch)
-            lost = batch_losses.weighed(losses.nll(model.head, hidden, batch.targets), batch)
+            lost = batch_losses.weighed(losses.nll(reading(model).head, hidden, batch.targets), batch)
             by_row, squares = batch_losses.by_sample(lost, batch), batch_losses.by_sample(mx.square(lost), batch)
             mx.eval(lost, by_row, squares)
             rows += zip(by_row.tolist(), squares.tolist(), batch.counts, strict=True)  # type: ignore[arg-type]

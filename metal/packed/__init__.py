@@ -77,6 +77,8 @@ def load() -> Library | None:
         "likely_rows": (None, [pointer, pointer, number, pointer]),
         "likely_arranged": (long, [number, number]),
         "likely_product": (None, [pointer, pointer, long, number, pointer, long, number, number, pointer]),
+        "likely_back": (None, [pointer, pointer, number, pointer, pointer]),
+        "likely_back_floats": (long, [pointer]),
     }
     for name, (result, arguments) in takes.items():
         function = getattr(handle, name)
@@ -238,3 +240,16 @@ class PackedMatrix:
                 activation_bits, work.ctypes.data,
             )  # fmt: skip
         return y
+
+    def back(self, slope: np.ndarray) -> np.ndarray:
+        """The gradient of x [n, columns], where that of x W^T is `slope` [n, rows]."""
+        slope = np.ascontiguousarray(slope, np.float32)
+        if slope.ndim != 2 or slope.shape[1] != self.struct.rows:
+            raise PackedError(f"rows of {self.struct.rows} expected, got {slope.shape}")
+        found, library = np.empty((len(slope), self.struct.columns), np.float32), _library()
+        work = np.empty(library.likely_back_floats(ctypes.byref(self.struct)), np.float32)
+        if len(slope):
+            library.likely_back(
+                ctypes.byref(self.struct), slope.ctypes.data, len(slope), found.ctypes.data, work.ctypes.data
+            )
+        return found

@@ -237,8 +237,8 @@ static void add_vector(const float *vector, int rows, long n, float *y) {
 
 /* y [rows, all parts' rows] (+)= x l^T + bias and what stands beside it, with so many bits of activations. One with a
  * gain is not added. */
-static void product(const linear_t *l, const addition_t *a, const float *x, int rows, float *y, int add, int bits,
-                    float *work) {
+void likely_linear(const linear_t *l, const addition_t *a, const float *x, int rows, float *y, int add, int bits,
+                   float *work) {
     int columns = l->parts[0]->columns, all = 0;
     float *outs[3];
     long next[3];
@@ -274,10 +274,10 @@ static void each_row(part_t run, pass_t *p) {
 static void add_product(const linear_t *l, const addition_t *a, const float *post_norm, const float *x, pass_t *p,
                         float *work) {
     if (!post_norm && p->m->residual_scale == 1 && !(a && a->gain)) {
-        product(l, a, x, p->rows, p->x, 1, p->m->activation_bits, work);
+        likely_linear(l, a, x, p->rows, p->x, 1, p->m->activation_bits, work);
         return;
     }
-    product(l, a, x, p->rows, p->normed, 0, p->m->activation_bits, work);
+    likely_linear(l, a, x, p->rows, p->normed, 0, p->m->activation_bits, work);
     p->weight = post_norm;
     each_row(onto_part, p);
 }
@@ -286,14 +286,19 @@ static int ranks_of(const addition_t *a) {
     return a ? a->ranks : 0;
 }
 
-static int widest(const model_t *m) {
-    int wide = larger(larger(m->width, 2 * m->mlp_width), (m->heads + 2 * m->kv_heads) * m->size);
+int likely_ranks(const model_t *m) {
+    int most = larger(ranks_of(m->beside_embed), ranks_of(m->beside_head));
     for (int i = 0; m->additions && i < m->layers; i++) {
         const additions_t *a = m->additions + i;
-        wide = larger(wide, larger(ranks_of(a->qkv), ranks_of(a->out)));
-        wide = larger(wide, larger(ranks_of(a->gate_up), ranks_of(a->down)));
+        most = larger(most, larger(ranks_of(a->qkv), ranks_of(a->out)));
+        most = larger(most, larger(ranks_of(a->gate_up), ranks_of(a->down)));
     }
-    return larger(wide, larger(ranks_of(m->beside_embed), ranks_of(m->beside_head)));
+    return most;
+}
+
+int likely_widest(const model_t *m) {
+    int wide = larger(larger(m->width, 2 * m->mlp_width), (m->heads + 2 * m->kv_heads) * m->size);
+    return larger(wide, likely_ranks(m));
 }
 
 static void embed(const model_t *m, const int *tokens, int rows, float *x, float *work) {
@@ -312,7 +317,7 @@ static void embed(const model_t *m, const int *tokens, int rows, float *x, float
 
 /* Floats that a pass needs besides its results: for so many rows, the longest of whose texts has `positions` then. */
 EXPORT long likely_forward_floats(const model_t *m, int rows, int positions) {
-    long parts = (positions - 1) / PART + 1, wide = widest(m);
+    long parts = (positions - 1) / PART + 1, wide = likely_widest(m);
     long found = rows * m->kv_heads * parts * (2L + m->size) * QUERIES;
     return rows * (m->width + 2 * wide + (m->heads + 2L * m->kv_heads) * m->size + m->heads * (long)m->size) +
            likely_arranged(rows, (int)wide) + found + 1024;
@@ -335,7 +340,7 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
     for (int row = 0; row < rows; row++)
         longest = larger(longest, position[row] + 1);
     p.parts = (longest - 1) / PART + 1;
-    long wide = widest(m);
+    long wide = likely_widest(m);
     p.x = work, work += (long)rows * m->width;
     p.normed = work, work += rows * wide;
     p.hidden = work, work += rows * wide;
@@ -353,7 +358,7 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
         p.index = i;
         p.weight = layer->attn_norm;
         each_row(norm_part, &p);
-        product(&layer->qkv, beside->qkv, p.normed, rows, p.qkv, 0, m->activation_bits, work);
+        likely_linear(&layer->qkv, beside->qkv, p.normed, rows, p.qkv, 0, m->activation_bits, work);
         each_row(append_part, &p);
         share(attend_part, &p, p.tasks * m->kv_heads * p.parts);
         if (p.tasks > 1)
@@ -365,7 +370,7 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
         add_product(&layer->out, beside->out, layer->attn_post_norm, p.attended, &p, work);
         p.weight = layer->mlp_norm;
         each_row(norm_part, &p);
-        product(&layer->gate_up, beside->gate_up, p.normed, rows, p.hidden, 0, m->activation_bits, work);
+        likely_linear(&layer->gate_up, beside->gate_up, p.normed, rows, p.hidden, 0, m->activation_bits, work);
         each_row(gate_part, &p);
         float *gated = p.normed;
         p.normed = p.hidden; /* where a product goes that is normed */
@@ -385,5 +390,5 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
  * the ranks beside the head. */
 EXPORT void likely_head(const model_t *m, const float *hidden, int rows, float *logits, float *work) {
     linear_t head = {{m->head}, 1, 0};
-    product(&head, m->beside_head, hidden, rows, logits, 0, m->activation_bits, work);
+    likely_linear(&head, m->beside_head, hidden, rows, logits, 0, m->activation_bits, work);
 }

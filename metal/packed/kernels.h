@@ -4,6 +4,7 @@
 #include "product.h"
 #include "scan.h"
 #include "layer.h"
+#include "gemm.h"
 
 const kernels_t KERNELS = {
     .name = KIND,
@@ -19,7 +20,13 @@ const kernels_t KERNELS = {
     .turn = turn,
     .gate = gate_by,
     .soften = soften,
+    .norm_back = norm_back,
+    .gate_back = gate_back,
+    .soften_back = soften_back,
     .dots = dots,
     .mix = mix,
     .exponential = exponential,
+    .wide = WIDE,
+    .gemm = gemm,
+    .gemm_pack = gemm_pack,
 };

@@ -46,6 +46,57 @@ static void gate_by(const float *gate, const float *up, int n, int activation, f
         y[i] = gated(all(gate[i]), all(up[i]), activation)[0];
 }
 
+/* What is added to the gradient of x, where y = norm(x) has the gradient dy: with f = 1 / sqrt(mean(x^2) + eps),
+ * f (w dy - x f^2 mean(w dy x)). `out` may be dy. */
+static void norm_back(const float *x, const float *weight, const float *dy, int n, float eps, float *out) {
+    F squares = {0}, along = {0};
+    float rest = 0, more = 0;
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        F v = LOAD(F, x + i);
+        squares += v * v, along += v * LOAD(F, weight + i) * LOAD(F, dy + i);
+    }
+    for (int j = i; j < n; j++)
+        rest += x[j] * x[j], more += x[j] * weight[j] * dy[j];
+    float factor = 1 / __builtin_sqrtf((sum(squares) + rest) / n + eps);
+    float share = factor * factor * (sum(along) + more) / n;
+    for (i = 0; i + LANES <= n; i += LANES)
+        *(F *)(out + i) = factor * (LOAD(F, weight + i) * LOAD(F, dy + i) - share * LOAD(F, x + i));
+    for (; i < n; i++)
+        out[i] = factor * (weight[i] * dy[i] - share * x[i]);
+}
+
+/* The gradients of gate and up take their places, where gated(gate, up) has the gradient dy. */
+INLINE void gated_back(F *gate, F *up, F dy, int activation) {
+    F x = *gate, square = x * x;
+    F inner = activation == SILU ? x : 1.5957691216f * (x + 0.044715f * square * x);
+    F slope = activation == SILU ? all(1) : 1.5957691216f * (1 + 3 * 0.044715f * square);
+    F sigmoid = 1 / (1 + power_of_e(-inner));
+    *gate = dy * *up * (sigmoid + x * sigmoid * (1 - sigmoid) * slope);
+    *up = dy * x * sigmoid;
+}
+
+static void gate_back(float *gate, float *up, const float *dy, int n, int activation) {
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        gated_back((F *)(gate + i), (F *)(up + i), LOAD(F, dy + i), activation);
+    for (; i < n; i++) {
+        F a = all(gate[i]), b = all(up[i]);
+        gated_back(&a, &b, all(dy[i]), activation);
+        gate[i] = a[0], up[i] = b[0];
+    }
+}
+
+/* A row's weights, `n` of them, a multiple of 16, and their gradients, which become those of its scores. */
+static void soften_back(const float *weights, float *gradients, int n) {
+    F along = {0};
+    for (int i = 0; i < n; i += LANES)
+        along += LOAD(F, weights + i) * LOAD(F, gradients + i);
+    float mean = sum(along);
+    for (int i = 0; i < n; i += LANES)
+        *(F *)(gradients + i) = LOAD(F, weights + i) * (LOAD(F, gradients + i) - mean);
+}
+
 /* The first `n` of each row's scores become their exponentials relative to the largest, others up to `padded`, a
  * multiple of 16, 0. Before `first` too. Returns the largest, and their sum. */
 static float soften(float *scores, int first, int n, int padded, float *total) {

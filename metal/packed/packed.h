@@ -70,10 +70,17 @@ typedef struct {
     void (*turn)(float *x, int pairs, int neighbours, const float *cosines, const float *sines);
     void (*gate)(const float *gate, const float *up, int n, int activation, float *y);
     float (*soften)(float *scores, int first, int n, int padded, float *total);
+    void (*norm_back)(const float *x, const float *weight, const float *dy, int n, float eps, float *out);
+    void (*gate_back)(float *gate, float *up, const float *dy, int n, int activation);
+    void (*soften_back)(const float *weights, float *gradients, int n);
     void (*dots)(const float *x, int rows, int columns, const float *a, int count, const float *scales, float *out,
                  long next);
     void (*mix)(const float *weights, long next, int rows, int count, const float *values, int size, float *out);
     float (*exponential)(float x);
+    int wide; /* columns that gemm takes */
+    void (*gemm)(int rows, int k, const float *a, long row, long column, const float *b, float *c, long next,
+                 int columns, int add);
+    void (*gemm_pack)(int k, const float *b, long row, long column, int columns, float *out);
 } kernels_t;
 
 extern const kernels_t likely_plain;

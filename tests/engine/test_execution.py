@@ -1,6 +1,7 @@
 """Every path of the table on a packed model: it is the path that is taken, and what comes out is the graph's."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 
 from likely.app.cli import doctor
 from likely.engine import arrays
-from likely.engine.adapters import adapters
+from likely.engine.adapters import adapters, lora
 from likely.engine.adapters.config import configure
 from likely.engine.attach.stack import Stack
 from likely.engine.decode.control import RunControl
@@ -36,7 +37,7 @@ from likely.engine.sources.gguf.precision import Precision
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Constraint
 from likely.engine.tune import fusion, trainer
-from likely.engine.tune.control import Stepped
+from likely.engine.tune.control import Saved, Stepped, Validated
 from likely.metal import mx
 from likely.metal.packed import LEVELS
 from likely.metal.packed import load as load_library
@@ -160,13 +161,26 @@ def looked_at(session: Session, folder: Path) -> Any:
     return attribution(seen).sum
 
 
-def tuned(session: Session, folder: Path) -> Any:
-    out = folder / "run"
-    config = configure({"batch": 3, "length": 32, "rate": 1e-2, "steps": 3, "eval_every": 0, "save_every": 0})
-    run = trainer.prepare(session.model, config, trainer.Set(samples(12), fingerprint="rows"), out)
-    losses = [event.loss for event in trainer.train(run) if isinstance(event, Stepped)]
-    assert len(losses) == 3
-    return losses
+def tuned(session: Session, folder: Path, **options: Any) -> Any:
+    """Losses of three steps and of validation; the last step is taken anew from a checkpoint, to the same bytes."""
+    how = {"batch": 3, "length": 32, "rate": 1e-2, "steps": 3, "kl": 0.1, "save_every": 2, "init": "pissa"} | options
+    data, out = trainer.Set(samples(12), samples(4, seed=1), fingerprint="rows"), folder / "run"
+    events: list[Any] = []
+    for resume in (False, True):
+        run = trainer.prepare(session.model, configure(how), data, out, resume=resume)
+        for event in trainer.train(run):
+            if isinstance(event, Saved) and event.step == 2:
+                shutil.copytree(out, folder / "kept")
+            events.append(event)
+        lora.detach(cast(lora.Adapter, run.trained))
+        kept = (out / adapters.WEIGHTS).read_bytes()
+        out = folder / "kept"
+    assert (folder / "run" / adapters.WEIGHTS).read_bytes() == kept
+    return [event.loss for event in events if isinstance(event, Stepped | Validated)]
+
+
+def tuned_otherwise(session: Session, folder: Path) -> Any:
+    return tuned(session, folder, dropout=0.1), tuned(session, folder / "dora", kind="dora", init="zero")
 
 
 def fused(session: Session, folder: Path) -> Any:
@@ -202,7 +216,7 @@ USES: dict[str, Use] = dict(
     zip(
         (path.use for path in PATHS),
         (answers, measures, searches, guesses, bound, kept, turns, adapted, by_layer, uncertain, packed_keys, windowed,
-         looked_at, tuned, fused, quantised, shared),
+         looked_at, tuned, tuned_otherwise, fused, quantised, shared),
         strict=True,
     )
 )  # fmt: skip

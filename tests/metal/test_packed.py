@@ -191,6 +191,19 @@ def test_the_largest_sums_of_8_bits_fit(kernels: str) -> None:
         np.testing.assert_array_equal(matrix.product(x, 8), x @ matrix.rows().T, err_msg=layout)
 
 
+@pytest.mark.parametrize("layout", [*GGUF, "F32"])
+def test_the_way_back_through_a_product_equals_float64(layout: str, kernels: str) -> None:
+    """Rows and columns that fill no register, and more rows of the matrix than are unpacked at a time."""
+    for rows, outputs, columns in ((1, 300, 256), (35, 40, 768), (101, 1, 256)):
+        raw = np.random.default_rng(1).normal(size=(outputs, columns)).astype(np.float32)
+        matrix = PackedMatrix(layout, outputs, columns)
+        matrix.fill(raw if layout == "F32" else blocks(layout, outputs, columns))
+        slope, w = np.random.default_rng(rows).normal(size=(rows, outputs)).astype(np.float32), matrix.rows()
+        check_product(matrix.back(slope), slope, w.T, np.abs(w.T))
+    with pytest.raises(PackedError, match="rows of 1 expected"):
+        matrix.back(slope[:, :0])
+
+
 @pytest.mark.parametrize("columns", [1, 31, 576])
 def test_products_with_floats_equal_float64(columns: int, kernels: str) -> None:
     rng = np.random.default_rng(0)

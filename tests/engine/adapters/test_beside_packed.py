@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from likely.engine.adapters import lora, sites
+from likely.engine.adapters.config import configure
 from likely.engine.adapters.factors import Factors
 from likely.engine.inside import steering
 from likely.engine.inside.steering import Direction
+from likely.engine.tune.batch_losses import gradient
+from likely.engine.tune.samples import TrainingSample
 from likely.metal import mx, packed
 from likely.metal.packed import LEVELS
 from likely.models.native import NativeModel
@@ -34,8 +37,11 @@ def made(model: NativeModel, patterns: Iterable[str], rank: int, seed: int, **ho
 class Merged(Exact):
     """The definition, its numbers changed one by one in float64."""
 
-    def put(self, f: Factors, weight: float) -> None:
+    def put(self, f: Factors, weight: float, *moved: np.ndarray) -> None:
+        """The change of an adapter's site, its trained factors moved by so much."""
         a, b = (np.array(array).astype(np.float64) for array in f.whole())
+        for whole, by in zip((a, b.T), moved, strict=False):
+            whole[:, : f.a.shape[1]] += by if whole is a else by.T
         w, bias = self.parts[f.site.layer, f.site.role]
         w = w + f.scale * weight * (a @ b if f.site.kind == "table" else (a @ b).T)
         if f.m is not None:
@@ -99,6 +105,42 @@ def test_adapters_and_directions_stand_beside_packed_products(name: str) -> None
         steering.detach(model.graph, 1, one)
     model.renew()
     np.testing.assert_array_equal(np.array(model(mx.array([text(9)]))), base)
+
+
+@pytest.mark.parametrize("name", [name for name in SAME if name not in REFUSED])
+def test_gradients_are_those_of_the_definition(name: str) -> None:
+    """LoRA and PiSSA on every product, the loss of three texts; along random directions, by differences in float64."""
+    net, lengths = built(name), (7, 23, 2)
+    model = natively(name, net)
+    roles = [site.name.rsplit(".", 1)[-1] for site in sites.sites(model.graph) if 0 <= site.layer < net.config.layers]
+    adapters = [made(model, roles, 3, 1), made(model, roles[-3:], 2, 2, init="pissa")]
+    for adapter in adapters:
+        lora.attach(adapter)
+    texts = [text(n, n) for n in lengths]
+    items = [TrainingSample(tuple(ids), (True,) * len(ids), "") for ids in texts]
+    found = {}
+    for adapter in adapters:
+        found |= {(id(adapter), n): g for n, g in gradient(model.graph, adapter, items, configure({}))[1].items()}
+    assert not model.expanded
+
+    def lost(step: float, along: dict[Any, np.ndarray]) -> float:
+        exact = Merged(net)
+        for adapter in adapters:
+            for path, f in adapter.factors.items():
+                a, b = (along[id(adapter), f"{path}.lora_{leaf}"] for leaf in "ab")
+                exact.put(f, 1.0, step * a, step * b)
+        logits = [exact(ids[:-1]) for ids in texts]
+        return -sum(
+            float((one - np.logaddexp.reduce(one, -1, keepdims=True))[range(len(one)), ids[1:]].sum())
+            for one, ids in zip(logits, texts, strict=True)
+        )
+
+    rng = np.random.default_rng(0)
+    size = np.sqrt(sum(float(np.square(np.array(g, np.float64)).sum()) for g in found.values()))
+    for _ in range(3):
+        along = {key: rng.normal(size=g.shape) for key, g in found.items()}
+        slope = sum(float((np.array(g, np.float64) * along[key]).sum()) for key, g in found.items())
+        assert abs(slope - (lost(1e-5, along) - lost(-1e-5, along)) / 2e-5) < 1e-5 * size
 
 
 @pytest.mark.parametrize("level", LEVELS)

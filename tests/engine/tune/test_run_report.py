@@ -32,7 +32,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def model(**changed: Any) -> Any:
     arrays = {"a": SimpleNamespace(nbytes=1000), "b": SimpleNamespace(nbytes=234)}
-    return SimpleNamespace(config=SimpleNamespace(**SHAPE | changed), arrays=arrays)
+    return SimpleNamespace(config=SimpleNamespace(**SHAPE | changed), arrays=arrays, packed=None)
 
 
 def sample(length: int, targets: int) -> TrainingSample:

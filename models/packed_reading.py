@@ -1,0 +1,86 @@
+"""A graph of packed weights as whoever learns reads it: natively, forward and back, where it has only low ranks on it.
+
+What is read are whole texts. Gradients are those of the low ranks' A and B, and of the hidden states that logits are
+made of; the weights have none, and are unpacked a few rows at a time. With more on the graph (dropout, DoRA, an adapted
+embedding, other weights) it is the graph that is read. Knows neither adapters nor losses.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from likely.metal import mx
+from likely.metal.attention import Mask
+from likely.models import native_graph
+from likely.models.config import ModelConfig
+from likely.models.packed import PackedModel
+from likely.models.packed_additions import PackedAdditions, PackedGradients
+from likely.models.transformer import Transformer
+
+Array = mx.array
+
+
+class PackedReading:
+    """What a `Transformer` over packed weights says of whole texts."""
+
+    def __init__(self, model: Transformer, fast: PackedModel) -> None:
+        self.model, self._fast = model, fast
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.model.config
+
+    def hidden(self, tokens: Array, *, mask: Mask | None = None, documents: Sequence[int] = ()) -> Array:
+        """[B, T, C] that `head` takes; `documents` are the lengths of texts that stand in tokens [1, T]."""
+        known = native_graph.differentiable(self.model) if mask is None else None
+        if known is None:
+            return self.model.hidden(tokens, mask=mask, documents=documents)
+        added, factors = known
+        ids, shape = np.array(tokens, np.int32).reshape(-1), (*tokens.shape, self.config.width)
+        lengths = documents or (tokens.shape[1],) * tokens.shape[0]
+        fast = self._fast.with_additions(PackedAdditions(added, self._fast.outputs) if added else None)
+        states, last = fast.texts(ids, lengths)
+
+        @mx.custom_function
+        def read(*factors: Array) -> Array:
+            return mx.array(last.reshape(shape))
+
+        @read.vjp
+        def back(factors: Any, slope: Array, _: Any) -> tuple[Array, ...]:
+            gradients = PackedGradients(added.layers)
+            fast.back(states, lengths, np.array(slope).reshape(last.shape), gradients)
+            return tuple(mx.array(array) for pair in gradients.pairs for array in pair)
+
+        outputs: Any = read(*factors) if factors else mx.array(last.reshape(shape))
+        hidden: Array = outputs
+        return hidden
+
+    def head(self, hidden: Array) -> Array:
+        """Logits [..., V] of hidden states [..., C]."""
+        if packed_of(self.model) is None:
+            return self.model.head(hidden)
+        fast, config = self._fast, self.config
+
+        @mx.custom_function
+        def product(hidden: Array) -> Array:
+            rows = np.array(hidden).reshape(-1, config.width)
+            return mx.array(fast.out.product(rows).reshape(*hidden.shape[:-1], -1))
+
+        @product.vjp
+        def back(hidden: Array, slope: Array, _: Array) -> Array:
+            rows = np.array(slope).reshape(-1, config.vocab_size)
+            return mx.array(fast.out.back(rows).reshape(hidden.shape))
+
+        logits: Any = product(hidden)
+        return self.model.scaled(logits)
+
+
+def reading(model: Transformer) -> "Transformer | PackedReading":
+    """The model as whoever learns reads it."""
+    return model if model.packed is None else PackedReading(model, model.packed)
+
+
+def packed_of(model: Transformer) -> PackedModel | None:
+    """The native call by which it is read, as it is now; None where it is the graph."""
+    return None if model.packed is None or native_graph.differentiable(model) is None else model.packed
