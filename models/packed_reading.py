@@ -22,7 +22,7 @@ Array = mx.array
 
 
 class PackedReading:
-    """What a `Transformer` over packed weights says of whole texts."""
+    """Hidden states and logits of whole texts, by a `Transformer` over packed weights."""
 
     def __init__(self, model: Transformer, fast: PackedModel) -> None:
         self.model, self._fast = model, fast

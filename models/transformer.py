@@ -99,7 +99,7 @@ class Transformer:
         return self.scaled(self.out(hidden))
 
     def scaled(self, logits: Array) -> Array:
-        """What the head's product gives, with the model's scale and cap."""
+        """Logits of what the head's product gives: with the model's scale and cap."""
         config = self.config
         if config.logit_scale != 1:
             logits = logits * config.logit_scale

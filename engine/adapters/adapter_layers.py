@@ -32,6 +32,10 @@ class AdapterLayer:
         """Take off every adapter, with no dropout."""
         self.factors, self.on, self.keep, self.key = [], True, 1.0, None
 
+    def factors_added(self) -> list[Array]:
+        """A and B of each of its factors."""
+        return [array for f in self.factors for array in f.whole()]
+
     def dropped(self, x: Array) -> Array:
         if self.keep == 1 or self.key is None:
             return x
@@ -81,10 +85,6 @@ class AdaptedProduct(AdapterLayer):
             return None
         changes: list[Factors | TiedAdapter] = [*self.factors, *self.tied]
         return [f.low_rank() for f in changes] if self.on else []
-
-    def factors_added(self) -> list[Array]:
-        """A and B of each of those."""
-        return [array for f in self.factors for array in f.whole()]
 
 
 def _joined(downs: list[Array]) -> Array:
