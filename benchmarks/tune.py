@@ -152,11 +152,11 @@ def samples(pairs: list[tuple[list[int], int]]) -> list[Any]:
 
 def validation(folder: Path, out: Path) -> float:
     """The loss of an adapter on fresh rows, by one evaluator for both."""
-    from likely.engine.adapters import adapters, lora
+    from likely.engine.adapters import adapters, lora, sites
     from likely.engine.adapters.config import Config
     from likely.engine.tune import trainer
 
-    model = model_of(folder)
+    model = sites.trainable(model_of(folder))
     adapter = adapters.build(model, adapters.read(out))
     assert isinstance(adapter, lora.Adapter)
     lora.attach(adapter)
