@@ -24,8 +24,8 @@ def compare(a: "Model", b: "Model", text: "Asked", *, top: int = TOP) -> "Compar
 
     if a.tokenizer.fingerprint != b.tokenizer.fingerprint:
         raise ParameterError(f"{a.name} and {b.name} have different vocabularies: only models of one can be compared")
-    names = a.name, b.name
-    one, two = (comparing.logits(x.session.model, name=x.name) for x in (a, b))
+    names = a.title, b.title
+    one, two = (comparing.logits(x.session.model, name=x.title) for x in (a, b))
     return Comparison(comparing.compare(one, two, a.encode(text), names, top=top), a.tokenizer)
 
 

@@ -1,10 +1,11 @@
-"""Inside of a model while it reads a text: the lens, what heads read, why a token was said. Plain numpy comes out."""
+"""Inside of a model while it reads a text: the lens, attention, activations and what replacing them does. Numpy."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likely.engine.errors import ParameterError
+from likely.distribution import Distribution
 from likely.notebook import heat_map
 
 if TYPE_CHECKING:
@@ -45,11 +46,58 @@ class Inside:
         pattern = heads.pattern(self._subject, layer, self._hidden())
         return pattern if head is None else pattern[head]
 
-    def residual(self, layer: int) -> np.ndarray:
-        """The residual stream after a layer, float32 [N, C]; layer -1 is the embedding."""
-        if not -1 <= layer < self.layers:
-            raise ParameterError(f"no layer {layer}: -1 (the embedding) to {self.layers - 1}")
-        return np.array(self._hidden()[layer + 1][0].astype(_float32()))
+    @property
+    def names(self) -> list[str]:
+        """Names of the activations: `embedding`, `layers.3.heads`, `.attention`, `.mlp`, `.residual`."""
+        from likely.engine.inside import activations
+
+        return activations.names(self._subject.model)
+
+    def nbytes(self, pattern: str = "*") -> int:
+        """Bytes that `activations` of a pattern would keep."""
+        from likely.engine.inside import activations
+
+        return activations.nbytes(self._subject, activations.matching(self._subject.model, pattern))
+
+    def activations(self, pattern: str = "*", *, most: int = 1 << 30) -> dict[str, np.ndarray]:
+        """Activations by name, float32: [T, C], of heads [T, H, D]. A pattern has `*`; TransformerLens' and nnterp's
+        names are understood (`blocks.3.hook_mlp_out`, `mlps_output[3]`). ParameterError for a name that there is not,
+        and for more than `most` bytes, before they are computed."""
+        from likely.engine.inside import activations
+
+        return activations.activations(self._subject, activations.matching(self._subject.model, pattern), most)
+
+    def patch(self, by_name: Mapping[str, Any]) -> Distribution:
+        """What follows the text where activations are replaced: by an array of their shape, or by what a function of
+        the array gives. ParameterError for a name or a shape that there is not."""
+        from likely.engine.inside import activations
+
+        given = {name: new for at, new in by_name.items() for name in activations.matching(self._subject.model, at)}
+        logits = activations.replaced(self._subject, given)
+        return Distribution(logits, self.model.tokenizer, self.ids)
+
+    def ablate(self, layer: int, head: int) -> Distribution:
+        """What follows the text where one head is silenced at every position: its output is 0."""
+        from likely.engine.inside import heads
+
+        heads.check(self._subject.model, layer, head)
+
+        def silent(x: np.ndarray) -> np.ndarray:
+            x[:, head] = 0
+            return x
+
+        return self.patch({f"layers.{layer}.heads": silent})
+
+    def gradients(
+        self, token: str | int, pattern: str = "*.residual", *, foil: str | int | None = None, most: int = 1 << 30
+    ) -> dict[str, np.ndarray]:
+        """Gradients of a token's logit after the text, less that of a foil, with respect to activations, by name."""
+        from likely.engine.inside import activations
+
+        law = self.model.next(list(self.ids))
+        wanted = activations.matching(self._subject.model, pattern)
+        other = None if foil is None else law.token(foil)
+        return activations.gradients(self._subject, wanted, law.token(token), other, most)
 
     def text(self, token: int) -> str:
         return self.model.tokenizer.piece(token).decode(errors="replace")
@@ -93,9 +141,3 @@ class LensTable:
         ][::-1]  # fmt: skip
         names = ["embedding", *(f"layer {i}" for i in range(inside.layers))][::-1]
         return heat_map(names, [inside.text(token) for token in shown], cells, "what it would say next, layer by layer")
-
-
-def _float32() -> Any:
-    from likely.metal import mx
-
-    return mx.float32

@@ -5,6 +5,7 @@ A model belongs to the thread that loaded it. Knows nothing of pages.
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -98,6 +99,11 @@ class Model:
         return self.session.info.name
 
     @property
+    def title(self) -> str:
+        """Its name, and what is on it: `smollm2 + style 0.5`."""
+        return " + ".join([self.name, *(f"{name} {weight:g}" for name, weight in self.adapters)])
+
+    @property
     def context(self) -> int:
         """Positions that it was made for."""
         return self.session.context
@@ -123,6 +129,22 @@ class Model:
             self._stack.weigh(name, weight)
         else:
             self._stack.remove(name)
+
+    def steer(
+        self, toward: Sequence[Asked], away: Sequence[Asked], *, layer: int | None = None, weight: float = 1.0
+    ) -> Path:
+        """Put a steering direction on the model: the mean residual stream after a layer (the middle one) at the end of
+        some prompts, less that of others. Gives its folder, under the temporary folder, for `adapt`."""
+        from likely.engine.inside import steering
+        from likely.engine.inside.subject import transformer
+
+        self._own()
+        layer = len(transformer(self.session).blocks) // 2 if layer is None else layer
+        to, off = ([self.encode(prompt) for prompt in side] for side in (toward, away))
+        folder = Path(tempfile.mkdtemp(prefix="likely-")) / "direction"
+        steering.save(folder, steering.direction(self.session.model, to, off, layer, self.name))
+        self.adapt(folder, weight)
+        return folder
 
     def twin(self) -> "Checkpoint":
         """A checkpoint over the same weights without its adapters: what is attached there is not on this one."""
@@ -199,8 +221,7 @@ class Model:
 
     def __repr__(self) -> str:
         info = self.session.info
-        on = "".join(f" + {name} {weight:g}" for name, weight in self.adapters)
-        return f"{info.name}{on}: {info.family}, {info.quantization}, context {self.context:,}"
+        return f"{self.title}: {info.family}, {info.quantization}, context {self.context:,}"
 
     def _own(self) -> None:
         if threading.get_ident() != self._thread:

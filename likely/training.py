@@ -86,4 +86,4 @@ class TrainingRun:
         if last is None:
             return f"{self.plan.steps} steps over {self.plan.samples} rows, not begun: for event in run: ..."
         state = "running" if self.ended is None else self.ended.reason
-        return f"step {last.step} of {last.steps} · loss {last.smooth:.3f} nats · {state} · {self.adapter}"
+        return f"step {last.step} of {last.steps} · loss {last.smooth:.3f} nats · {state} · {self.adapter.name}"

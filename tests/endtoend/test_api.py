@@ -177,10 +177,52 @@ def test_two_models_and_the_inside_of_one(model: likely.Model, folder: Path, tmp
     assert inside.text(int(lens.lens.top[-1, -1])) == model.next(ABOUT).top(1)["token"][0]
     weights = inside.attention(1)
     assert weights.shape[0] == inside.heads and np.allclose(weights.sum(-1), 1, atol=1e-5)
-    assert (inside.attention(1, 0) == weights[0]).all() and len(inside.residual(-1)) == len(inside.ids)
-    for wrong in (lambda: inside.attention(9), lambda: inside.residual(9), lambda: model.inside([])):
+    assert (inside.attention(1, 0) == weights[0]).all()
+    for wrong in (lambda: inside.attention(9), lambda: inside.ablate(0, 99), lambda: model.inside([])):
         with pytest.raises(likely.LikelyError):
             wrong()
+
+
+def test_activations_are_read_and_replaced_by_name(model: likely.Model) -> None:
+    ids = model.encode("ab ba")
+    here, there = model.inside(ids), model.inside(ids[::-1])
+    read = here.activations()
+    assert list(read) == here.names and sum(x.nbytes for x in read.values()) == here.nbytes()
+    for elsewhere, ours in (
+        ("hook_embed", "embedding"),
+        ("blocks.1.hook_resid_pre", "layers.0.residual"),
+        ("blocks.1.attn.hook_z", "layers.1.heads"),
+        ("mlps_output[0]", "layers.0.mlp"),
+        ("blocks.*.hook_attn_out", "layers.*.attention"),
+    ):
+        assert here.activations(elsewhere).keys() == here.activations(ours).keys()
+    parts = (read["embedding"], read["layers.0.attention"], read["layers.0.mlp"])
+    assert sum(parts) == pytest.approx(read["layers.0.residual"], abs=1e-5)
+    assert np.allclose(here.patch({"layers.0.mlp": read["layers.0.mlp"]}), model.next(ids), atol=1e-5)
+    last = f"layers.{here.layers - 1}.residual"
+    assert np.allclose(here.patch(there.activations(last)), model.next(ids[::-1]), atol=1e-5)
+    silent = here.patch({"layers.1.heads": lambda x: x * (np.arange(here.heads) != 1)[:, None]})
+    assert np.allclose(here.ablate(1, 1), silent) and silent.kl(model.next(ids)) > 1e-6
+    slope = here.gradients("a", "layers.0.mlp", foil="b")["layers.0.mlp"]
+    step = np.random.default_rng(0).normal(size=slope.shape) * 1e-2
+    up, down = (here.patch({"layers.0.mlp": read["layers.0.mlp"] + sign * step}) for sign in (1, -1))
+    assert (up["a"] - up["b"] - down["a"] + down["b"]) / 2 == pytest.approx((slope * step).sum(), rel=1e-2)
+    for wrong, line in (
+        (lambda: here.activations("layers.9.mlp"), "no activation is called"),
+        (lambda: here.activations(most=100), "name fewer, or allow more"),
+        (lambda: here.patch({"embedding": np.zeros(3)}), r"embedding is \[.*got \[3\]"),
+    ):
+        with pytest.raises(likely.LikelyError, match=line):
+            wrong()
+
+
+def test_a_direction_moves_the_model_and_goes(folder: Path) -> None:
+    model = likely.load(str(folder))
+    before = np.array(model.next("ab"))
+    made = model.steer(["aa"], ["bb"], layer=0)
+    assert np.abs(np.array(model.next("ab")) - before).max() > 1e-4 and model.adapters == (("direction", 1.0),)
+    model.adapt(made, 0)
+    assert (np.array(model.next("ab")) == before).all()
 
 
 @pytest.mark.slow
