@@ -63,6 +63,14 @@ class Confidence:
 
 
 @dataclass(frozen=True, slots=True)
+class AdaptedModel:
+    """A model by its name, and the adapters (folder, weight) that were on it."""
+
+    model: str
+    adapters: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TaskDetail:
     """A task under one model or two. `won`: items that the second alone has right; `lost`: the first alone."""
 
@@ -76,7 +84,7 @@ class TaskDetail:
     lost: int = 0
     chat: bool = False  # the items went through the chat template
     note: str = ""  # why the texts of the items are not there
-    bases: Mapping[str, str] = field(default_factory=dict)  # of a model that is an adapter's folder
+    bases: Mapping[str, AdaptedModel] = field(default_factory=dict)  # of a model that has adapters on it
 
 
 def detail(store: Evaluations, evaluations: Sequence[Evaluation], tallies: Sequence[Tally]) -> TaskDetail:
@@ -114,17 +122,20 @@ def detail(store: Evaluations, evaluations: Sequence[Evaluation], tallies: Seque
         lost,
         bool(first.asked.get("protocol", {}).get("chat")),
         "" if task is not None else "the items' texts are not where they were when this was measured",
-        {evaluation.model: base for evaluation in evaluations if (base := _base(evaluation.model))},
+        {evaluation.model: base for evaluation in evaluations if (base := _base(evaluation)) is not None},
     )
 
 
-def _base(model: str) -> str:
-    """The model that an adapter's folder is for; "" for what is no such folder."""
+def _base(evaluation: Evaluation) -> AdaptedModel | None:
+    """What was measured with adapters that were put on it, or by the name of an adapter's folder; None for a model."""
+    if "adapters" in evaluation.place:
+        adapters = tuple((str(folder), float(weight)) for folder, weight in evaluation.place["adapters"])
+        return AdaptedModel(str(evaluation.place["model"]), adapters)
     try:
-        config = json_reader.read(expanded(model) / "adapter_config.json", {"model?": str})
-        return str(config.get("model", ""))
+        config = json_reader.read(expanded(evaluation.model) / "adapter_config.json", {"model?": str})
     except DataError:
-        return ""
+        return None
+    return AdaptedModel(str(config["model"]), ((evaluation.model, 1.0),)) if config.get("model") else None
 
 
 def _weight(entry: Sequence[Result], values: Sequence[float]) -> float:

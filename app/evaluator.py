@@ -43,6 +43,7 @@ class Evaluator:
     fresh: bool = False  # measure again what is known
     command: Sequence[str] = ()  # to measure it again
     counts: bool = True  # items are counted before they are asked, which reads a task's file once more
+    adapters: Sequence[tuple[str, float]] = ()  # (folder, weight) that `open` puts on a model, to find them again
 
     def run(self, sources: Sequence[TaskSource], models: Sequence[str]) -> Generator[Evaluation | Outcome]:
         """An `Evaluation` at the beginning of each task by each model, then its items' outcomes.
@@ -55,10 +56,12 @@ class Evaluator:
             some = some or diffuses(session)
             if self.protocol.draws and not some and i == len(models):
                 raise ParameterError("--draws is of diffusion models, and none of these is one: leave it out")
-            on = (adapter.rpartition(" ")[0] for adapter in session.adapters)  # what measures is the model with these
-            name = " + ".join([model or session.info.name, *on])
+            on = [adapter.rpartition(" ")[0] for adapter in session.adapters]  # what measures is the model with these
+            base = model or session.info.name
             for source in sources:
-                yield from self._one(session, name, identity, source)
+                if self.adapters:
+                    source = replace(source, place={**source.place, "model": base, "adapters": self.adapters})
+                yield from self._one(session, " + ".join([base, *on]), identity, source)
             del session
 
     def _one(

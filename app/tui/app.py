@@ -330,15 +330,18 @@ class LikelyApp(App[str]):
         if not self.engine.drain() and self._ticker is not None:
             self._ticker.pause()
 
-    def chat_with(self, model: str, adapter: str) -> None:
-        """The chat with a model, loaded first where another one is current, and with an adapter on it, "" for none."""
-        if not adapter:
+    def chat_with(self, model: str, *adapters: tuple[str, float]) -> None:
+        """The chat with a model, loaded first where another one is current, and with these adapters on it, no others."""
+        if not adapters:
             self.engine.unload(model)  # what was loaded by that name has learned since
             self.engine.load(model, adapters=())
         elif self.engine.current is not None and self.engine.current.name == model:
-            self.engine.adapt("add", adapter)
+            for other in self.engine.attached:
+                self.engine.adapt("remove", other.name)
+            for folder, weight in adapters:
+                self.engine.adapt("add", folder, weight)
         else:
-            self.engine.load(model, adapters=((adapter, 1.0),))
+            self.engine.load(model, adapters=adapters)
         self.go("chat")
 
     def _used_last(self) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from likely.app.evaluations import Evaluations
+from likely.engine.home import home
 from likely.engine.sources.checkpoint import load
 from tests.cli.conftest import Likely, random_model
 from tests.engine.attach.test_stack import CONFIG, write
@@ -39,3 +41,7 @@ def test_what_an_adapted_model_scored_is_not_the_base_models(likely: Likely, tmp
     rows = [json.loads(line) for line in likely("eval", "--compare", "text", "--json")[1].splitlines()]
     values = {row["model"]: row["value"] for row in rows if row.get("measure") == "perplexity"}
     assert sorted(values) == [str(model), f"{model} + style=0.5"] and len({*values.values()}) == 2
+    store = Evaluations(home() / "evaluations.db")
+    places = [each.place for each in store.all() if each.model.endswith("style=0.5")]
+    store.close()
+    assert [(place["model"], place["adapters"]) for place in places] == [(str(model), [[str(style), 0.5]])]

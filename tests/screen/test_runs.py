@@ -9,9 +9,11 @@ import pytest
 
 from likely.app import requests as r
 from likely.app.evaluation_jobs import EvaluationJobs
-from likely.app.evaluations import Evaluations
+from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.scoreboard import Scoreboard
+from likely.app.task_sources import sources
 from likely.engine.errors import DataError
+from likely.engine.evaluate.tasks import Result
 from tests.pictures import assert_picture
 from tests.support.evaluator import ScriptedEvaluator
 from tests.support.model import ScriptedEngine
@@ -132,6 +134,25 @@ def test_what_was_measured_before_is_there_and_is_reported(view: Open, tmp_path:
     screen.press("e")
     (page,) = screen.home.glob("evaluations-*.html")
     assert f"report: {page}"[:100] in screen.text and "0.900" in page.read_text()
+
+
+def test_what_was_measured_with_adapters_is_opened_with_those_alone(view: Open, tmp_path: Path) -> None:
+    (source,) = sources([str(tmp_path / "sums.jsonl")])
+    asked = {"source": source.source.identity, "form": "choices", "protocol": {"chat": False}}
+    place = {**source.place, "model": "mild", "adapters": [["style", 0.5]]}
+    (tmp_path / "home").mkdir()
+    store = Evaluations(tmp_path / "home" / "evaluations.db")
+    its = Evaluation("sums", "mild + style", asked, (), place)
+    store.begin(its)
+    store.keep(its, [Result(0, None, {"acc": 0.0}, {"loglikelihoods": [-1.0, -2.0, -3.0], "gold": 1})])
+    store.close()
+    screen = view()
+    screen.press("f2")
+    screen.say("/adapter other")
+    screen.press("f7", "enter", "enter")
+    screen.wait(2)
+    assert "What is 0 + 3?" in screen.text
+    assert [(each.name, each.weight) for each in screen.models[0].adapters.values()] == [("style", 0.5)]
 
 
 @pytest.mark.slow

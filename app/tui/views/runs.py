@@ -292,7 +292,7 @@ class RunsScreen(View):
         else:
             fresh = fresh.add(Node(secrets.token_hex(4), Fork(), "text", text=answer.before + answer.text))
         if base := detail.bases.get(model):
-            self.host.chat_with(base, model)
+            self.host.chat_with(base.model, *base.adapters)
         else:
             self.host.switch_model(model)
         self.host.open(fresh)

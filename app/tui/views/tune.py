@@ -354,7 +354,8 @@ class TuneScreen(View):
 
     def action_chat(self) -> None:
         if self.result is not None:
-            self.host.chat_with(*self.result)
+            model, adapter = self.result
+            self.host.chat_with(model, *(((adapter, 1.0),) if adapter else ()))
 
     def action_plan(self) -> None:
         if self.training is not None and self.training.plan is not None:

@@ -127,8 +127,8 @@ class ViewHost(Painted, Protocol):
         """Another theme, by name; without one that is known, a list to choose from."""
         ...
 
-    def chat_with(self, model: str, adapter: str) -> None:
-        """The chat with a model, and with an adapter on it, "" for none."""
+    def chat_with(self, model: str, *adapters: tuple[str, float]) -> None:
+        """The chat with a model, and with these adapters (folder, weight) on it, and no others."""
         ...
 
 
