@@ -259,20 +259,23 @@ def why(result: Any, words: Words) -> Values:
     return Values(f"which parts wrote the logit of {target} over {foil}, bits", rows, "\n".join(lines), "bits")
 
 
-FORMS: dict[str, Callable[[Any, Words], Grid | Values]] = {
+GRIDS: dict[str, Callable[[Any, Words], Grid]] = {
     "lens": lens,
     "heads": heads,
-    "scores": scores,
     "attention": attention,
+    "rollout": rollout,
+    "patch": patching,
+}
+FORMS: dict[str, Callable[[Any, Words], Grid | Values]] = {
+    **GRIDS,
+    "scores": scores,
     "attribution": attribution,
     "target": why,
     "ablate": ablation,
-    "patch": patching,
     "importance": importance,
     "spellings": spellings,
     "toward": steering,
     "neighbours": neighbours,
-    "rollout": rollout,
     "sum": summed,
     "relations": relations,
     "merges": merges,

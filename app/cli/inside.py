@@ -130,6 +130,8 @@ def command(
         looks, options["lens"] = ["lens"], True
     if (as_csv or as_svg) and len(looks) != 1:
         raise click.UsageError(f"--csv and --svg are one look: ask for one of {', '.join('--' + x for x in LOOKS)}")
+    if as_svg and looks[0] not in inside_tables.GRIDS:
+        raise click.UsageError(f"--svg draws a grid, and --{looks[0].replace('_', '-')} is none: take --csv")
     content = "" if textless else read_given(file, text, "look into")
     options["text"] = content
     session = open_session(model, adapters=adapters)
@@ -155,12 +157,10 @@ def command(
         shown = inside_tables.FORMS[look](value, words)
         if as_csv:
             click.echo(tables.csv_text(shown), nl=False)
-        elif not as_svg:
-            show(shown)
-        elif isinstance(shown, tables.Grid):
+        elif isinstance(shown, tables.Grid) and as_svg:
             click.echo(tables.svg(shown))
         else:
-            raise click.UsageError(f"--svg draws a grid, and --{look} is none: take --csv")
+            show(shown)
 
 
 def _tune_lens(session: "Session", file: Path) -> None:

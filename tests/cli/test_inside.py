@@ -146,7 +146,6 @@ def test_tables_and_pictures(inside: Likely) -> None:
             inside("a<b&c", *args[:1], *(x.replace("hallo", "a<b&d") for x in args[1:]), "--svg")[1]
         )
         assert picture.tag.endswith("svg") and len(list(picture)) > 10
-    assert inside("hello", "--attribution", "--svg")[0] == 2
     assert inside("hello", "--lens", "--heads", "--csv")[0] == 2
 
 
@@ -200,6 +199,7 @@ def test_a_direction_is_kept_and_taken_as_an_adapter(inside: Likely, tmp_path: P
         (("hello", "--chat"), 1, "has no chat template"),
         (("hello", "--chat", "--raw"), 2, "either --chat or --raw"),
         (("hello", "--json", "--csv"), 2, "one of --json, --csv and --svg"),
+        (("hello", "--attribution", "--svg", "-M", "nowhere"), 2, "--attribution is none: take --csv"),  # loads nothing
         (("hello", "--attribution", "--against", "288"), 1, "must be an id from 0 to 287, got 288"),
         (("--neighbours", "-1"), 1, "must be 0 to 287, got -1"),
         (("", "--lens"), 1, "there is nothing to look into"),
