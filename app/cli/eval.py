@@ -166,7 +166,14 @@ def command(
             protocol = Protocol(**settings, unconditional=unconditional)
             weighed = [(str(expanded(folder).absolute()), w) for folder, w in map(weighed_adapter, adapters)]
             evaluator = Evaluator(
-                store, lambda model: _open(model, adapters), protocol, limit, fresh, sys.argv, sys.stderr.isatty(), weighed
+                store,
+                lambda model: _open(model, adapters),
+                protocol,
+                limit,
+                fresh,
+                sys.argv,
+                sys.stderr.isatty(),
+                weighed,
             )
             task_sources = sources(tasks, text, shots, cluster, mapped)
             _check_asked(task_sources, protocol, seeded=bool(protocol.paths or kinds or protocol.draws))

@@ -198,7 +198,11 @@ def test_an_adapter_names_its_base_and_a_chat_is_called_one(store: Evaluations, 
     store.begin(one)
     store.keep(one, [Result(0, None, {"acc": 0.5}, {})])
     found = detail(store, [one], [store.tally(one)])
-    assert found.bases == {str(folder): AdaptedModel("base", ((str(folder), 1.0),))} and found.items[0].said[0].value == 0.5 and not found.chat
+    assert (
+        found.bases == {str(folder): AdaptedModel("base", ((str(folder), 1.0),))}
+        and found.items[0].said[0].value == 0.5
+        and not found.chat
+    )
     one = replace(one, asked={**one.asked, "protocol": {"chat": True}})
     store.begin(one)
     store.keep(one, [Result(0, None, {"acc": 0.5}, {})])

@@ -199,7 +199,7 @@ def test_a_direction_is_kept_and_taken_as_an_adapter(inside: Likely, tmp_path: P
         (("hello", "--chat"), 1, "has no chat template"),
         (("hello", "--chat", "--raw"), 2, "either --chat or --raw"),
         (("hello", "--json", "--csv"), 2, "one of --json, --csv and --svg"),
-        (("hello", "--attribution", "--svg", "-M", "nowhere"), 2, "--attribution is none: take --csv"),  # loads nothing
+        (("hello", "--attribution", "--svg", "-M", "nowhere"), 2, "--attribution is none: take --csv"),
         (("hello", "--attribution", "--against", "288"), 1, "must be an id from 0 to 287, got 288"),
         (("--neighbours", "-1"), 1, "must be 0 to 287, got -1"),
         (("", "--lens"), 1, "there is nothing to look into"),
