@@ -331,7 +331,7 @@ class LikelyApp(App[str]):
             self._ticker.pause()
 
     def chat_with(self, model: str, *adapters: tuple[str, float]) -> None:
-        """The chat with a model, loaded first where another one is current, and with these adapters on it, no others."""
+        """The chat with a model, loaded first where another is current, and with these adapters on it, no others."""
         if not adapters:
             self.engine.unload(model)  # what was loaded by that name has learned since
             self.engine.load(model, adapters=())
