@@ -127,7 +127,7 @@ def detail(store: Evaluations, evaluations: Sequence[Evaluation], tallies: Seque
 
 
 def _base(evaluation: Evaluation) -> AdaptedModel | None:
-    """What was measured with adapters that were put on it, or by the name of an adapter's folder; None for a model."""
+    """The model of an evaluation with adapters on it, or by an adapter's folder; None where it had none."""
     if "adapters" in evaluation.place:
         adapters = tuple((str(folder), float(weight)) for folder, weight in evaluation.place["adapters"])
         return AdaptedModel(str(evaluation.place["model"]), adapters)

@@ -336,10 +336,7 @@ class LikelyApp(App[str]):
             self.engine.unload(model)  # what was loaded by that name has learned since
             self.engine.load(model, adapters=())
         elif self.engine.current is not None and self.engine.current.name == model:
-            for other in self.engine.attached:
-                self.engine.adapt("remove", other.name)
-            for folder, weight in adapters:
-                self.engine.adapt("add", folder, weight)
+            self.engine.put_on(adapters)
         else:
             self.engine.load(model, adapters=adapters)
         self.go("chat")

@@ -169,6 +169,13 @@ class EngineClient:
             request = call(calls.adapt, self.current.name, change, what, weight)
             self.submit(request, lambda _, events: self._adapted(request.model, events, heard))
 
+    def put_on(self, adapters: Sequence[tuple[str, float]]) -> None:
+        """Have these adapters (directory, weight) on the current model, and no others."""
+        for other in self.attached:
+            self.adapt("remove", other.name)
+        for folder, weight in adapters:
+            self.adapt("add", folder, weight)
+
     def steer(self, name: str, toward: Sequence[str], away: Sequence[str], layer: int | None) -> None:
         """Put a direction between texts on the current model, from its next token on."""
         if self.current is None:
