@@ -122,7 +122,7 @@ def repaint(n: int, layers: int) -> dict[str, float]:
     shape = (layers + 1, n)
     ints, floats = rng.integers(0, 5000, shape).astype(np.int32), rng.random(shape).astype(np.float32)
     best = rng.integers(0, 5000, (*shape, 5)).astype(np.int32)
-    at.take(question(Inside.lens, False), Lens(ints, floats, floats, ints + 1, best, best / 5000))
+    at.take(question(Inside.lens, False), Lens(ints, floats, floats, ints + 1, best, best / 5000, ints + 1))
     at.take(question(Inside.pattern, 0), rng.random((heads, n, n)).astype(np.float32))
     kinds = ("induction", "duplicate", "previous", "first", "distance", "entropy")
     at.take(question(Inside.kinds), HeadScores(**{name: rng.random((layers, heads)) for name in kinds}))

@@ -15,7 +15,7 @@ from likely.engine.inside.looks import Lens
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
 
-ARRAYS = ("top", "p", "kl", "rank", "best", "shares")
+ARRAYS = ("top", "p", "kl", "rank", "best", "shares", "said")
 AT_ONCE = 256  # positions, or positions of several layers, whose logits stand in memory together
 
 
@@ -45,6 +45,7 @@ def rows(
         yield from map(_joined, zip(*parts, strict=True))
         return
     together = max(1, AT_ONCE // n)
+    said = np.array([*subject.ids[subject.first + 1 :], -1], np.int32)[positions]
     final: _Final | None = None
     for low in range(0, len(stack), together):
         group = mx.stack(stack[low : low + together])
@@ -52,7 +53,7 @@ def rows(
         mx.eval(logits)
         for layer in logits if mx.default_device() != mx.cpu else np.asarray(logits):
             if final is None:
-                final = _Final.of(layer)
+                final = _Final.of(layer, said)
                 yield final.own(layer, best)
             else:
                 yield final.row(layer, best)
@@ -73,15 +74,18 @@ class _Final:
 
     xp: Any
     top: Any  # [N]
+    said: Any  # [N], the token that comes next in the text; at its end the top one
     p: Any  # [N, V]
     negentropy: Any  # [N], sum p log p
 
     @staticmethod
-    def of(logits: Any) -> "_Final":
+    def of(logits: Any, said: np.ndarray) -> "_Final":
+        """Of logits [N, V] and the tokens [N] that come next in the text, -1 where none does."""
         xp = np if isinstance(logits, np.ndarray) else mx
         lse = arrays.logsumexp(logits, xp)
         p = xp.exp(logits - lse[:, None])
-        return _Final(xp, xp.argmax(logits, axis=-1), p, xp.einsum("nv,nv->n", p, logits) - lse)
+        top, said = xp.argmax(logits, axis=-1), xp.array(said)
+        return _Final(xp, top, xp.where(said < 0, top, said), p, xp.einsum("nv,nv->n", p, logits) - lse)
 
     def own(self, logits: Any, best: int) -> Lens:
         """The row of the last layer, whose KL is 0 and not what rounding makes of it."""
@@ -93,7 +97,7 @@ class _Final:
         lse, top = arrays.logsumexp(logits, xp), xp.argmax(logits, axis=-1)
         chosen = xp.exp(arrays.chosen(logits, top, xp) - lse)
         kl = xp.maximum(self.negentropy - xp.einsum("nv,nv->n", self.p, logits) + lse, 0)
-        rank = arrays.rank(logits, self.top, xp)
+        rank, said = arrays.rank(logits, self.top, xp), arrays.rank(logits, self.said, xp)
         if best:
             ids = arrays.top(logits, min(best, logits.shape[-1]), xp)
             shares = xp.exp(xp.take_along_axis(logits, ids, axis=-1) - lse[:, None])
@@ -101,7 +105,7 @@ class _Final:
             ids, shares = top[:, None][:, :0], chosen[:, None][:, :0]
         return Lens(
             np.array(top, np.int32), np.array(chosen, np.float32), np.array(kl, np.float32), np.array(rank, np.int32),
-            np.array(ids, np.int32), np.array(shares, np.float32),
+            np.array(ids, np.int32), np.array(shares, np.float32), np.array(said, np.int32),
         )  # fmt: skip
 
 

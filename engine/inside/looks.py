@@ -36,7 +36,7 @@ class Lens:
     """The lens after a layer, at N positions from `start` on: arrays [N]; of all layers [layers + 1, N],
     where 0 is the embedding and the last the model's own distribution."""
 
-    JSON: ClassVar = ("top", "p", "kl", "rank", "decided")
+    JSON: ClassVar = ("top", "p", "kl", "rank", "said", "decided")
 
     top: np.ndarray  # int32, the most likely token
     p: np.ndarray  # float32, its probability
@@ -44,7 +44,10 @@ class Lens:
     rank: np.ndarray  # int32, of the final layer's token: 1 is the most likely
     best: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int32))  # [..., k], the k most likely tokens
     shares: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))  # [..., k], their probabilities
-    start: int = 0
+    said: np.ndarray = field(
+        default_factory=lambda: np.zeros((0, 0), np.int32)
+    )  # rank of the text's next token; at its
+    start: int = 0  # end, of the final layer's
 
     @property
     def decided(self) -> np.ndarray:

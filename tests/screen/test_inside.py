@@ -60,6 +60,9 @@ def test_the_lens_says_what_each_layer_would_say(look: Look) -> None:
     asked = len(engine.looks)
     screen.press("up", "left", "left", "k", "z")
     assert "LAYER 2  after ·sky" in screen.text and len(engine.looks) == asked  # without the model
+    for name, rank in (("·blue", "20"), (name, "2")):  # of the word that was said, then of the favourite
+        assert re.search(rf"RANK  of {name} by layer +{rank}\n", screen.text)
+        screen.press("o")
     screen.press("t")
     assert "translate(h₂)" in screen.text and "= 1.44 bits" in screen.text  # half of two nats
 
@@ -74,7 +77,8 @@ def test_a_head_reads_shares_that_sum_to_one(look: Look) -> None:
     screen.press("right_square_bracket")
     assert "head 1.1" in screen.text and engine.looks[asked:] == [question(Inside.pattern, 1)]
     screen.press("x")
-    assert engine.looks[-1] == question(Inside.ablation, 4, 1, 1) and "-0.25" in screen.text
+    said = engine.tokenizer.ids[b"?"]  # the token that the text has next, not the favourite
+    assert engine.looks[-1] == question(Inside.ablation, 4, 1, 1, said) and "-0.25" in screen.text
     screen.press("r")
     assert "all layers" in screen.text and "Π (A + I) / 2" in screen.text
 

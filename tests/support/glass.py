@@ -120,4 +120,6 @@ class Glass(ScriptedEngine):
         best = np.stack([top + i for i in range(5)], axis=-1)
         p = ((layer + 1) / (LAYERS + 1)).astype(np.float32)
         shares = p[..., None] / np.arange(1, 6)
-        return looks.Lens(top, p, kl.astype(np.float32), 1 + LAYERS - 1 - layer, best, shares, low)
+        return looks.Lens(
+            top, p, kl.astype(np.float32), 1 + LAYERS - 1 - layer, best, shares, 10 * (LAYERS - layer), low
+        )

@@ -49,7 +49,7 @@ class AttentionPage(Page):
         ("←→", "Token"), ("↑↓", "Head"), ("[ ]", "Layer"), ("g", "Score"), ("s", "No sink"), ("r", "Rollout"),
         ("x", "Ablate"),
     )  # fmt: skip
-    DOES: ClassVar[tuple[str, ...]] = ("score", "sink", "rollout", "ablate", "previous", "next", "fold")
+    DOES: ClassVar[tuple[str, ...]] = ("score", "sink", "rollout", "ablate", "previous", "next", "fold", "other")
 
     def __init__(self) -> None:
         self.layer = self.head = 0
@@ -75,7 +75,7 @@ class AttentionPage(Page):
 
     def silenced(self, at: Reading) -> InsideQuestion[Ablation]:
         """The head left out."""
-        return question(Inside.ablation, at.position, self.layer, self.head)
+        return question(Inside.ablation, at.position, self.layer, self.head, at.target)
 
     def move(self, at: Reading, dx: int, dy: int) -> None:
         at.move(dx)

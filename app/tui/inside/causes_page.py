@@ -51,7 +51,7 @@ class CausesPage(Page):
         self.against: int | None = None
         self.corrupted: Prompt | None = None
         self.of = PARTS[0]
-        self.silences = self.by_favourite = False
+        self.silences = False
         self.by_words: int | None = None  # the position whose words were asked for, however long the text is
 
     # -- what it asks and does ---------------------------------------------------------------------------------------
@@ -69,25 +69,20 @@ class CausesPage(Page):
             wanted += self.silenced(at)
         return next((look for look in wanted if missing(at, look)), None)
 
-    def target(self, at: Reading) -> int | None:
-        """The token whose causes are looked at: the one that comes next in the text; None for the favourite."""
-        ends = at.position + 1 >= len(at.ids)
-        return None if ends or self.by_favourite else at.ids[at.position + 1]
-
     def written(self, at: Reading) -> InsideQuestion[Attribution]:
-        target = self.target(at)
-        return question(Inside.attribution, at.position, None if self.against == target else self.against, target)
+        against = None if self.against == at.target else self.against
+        return question(Inside.attribution, at.position, against, at.target)
 
     def patched(self, at: Reading, corrupted: Prompt) -> InsideQuestion[Patching]:
         return question(Inside.patching, at.position, corrupted, self.of)
 
     def mattered(self, at: Reading) -> InsideQuestion[Importance]:
-        return question(Inside.importance, at.position, self.target(at))
+        return question(Inside.importance, at.position, at.target)
 
     def silenced(self, at: Reading) -> list[InsideQuestion[Ablation]]:
         """The heads that wrote most, each to be silenced."""
         heads = [part.head for part in self.parts(at) if part.head is not None][:MEASURED]
-        return [question(Inside.ablation, at.position, *head, self.target(at)) for head in heads]
+        return [question(Inside.ablation, at.position, *head, at.target) for head in heads]
 
     def parts(self, at: Reading) -> list[WrittenPart]:
         """All addends, the largest first."""
@@ -120,11 +115,6 @@ class CausesPage(Page):
     def part(self, at: Reading) -> str:
         self.of = PARTS[(PARTS.index(self.of) + 1) % len(PARTS)]
         return f"patches of the {self.of}"
-
-    def other(self, at: Reading) -> str:
-        """The causes of the word that was said, or of the favourite."""
-        self.by_favourite = not self.by_favourite
-        return "of the favourite" if self.by_favourite else "of the word that comes next in the text"
 
     def table(self, at: Reading) -> str:
         self.by_words = at.position

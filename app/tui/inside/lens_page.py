@@ -24,8 +24,8 @@ class LensPage(Page):
     NAME = "lens"
     SENTENCE = "What would the model say next if it stopped after this layer? Reading down, a guess becomes an answer."
     SHORT = "What if it stopped after this layer?"
-    KEYS = (("←→↑↓", "Cell"), ("k", "By KL"), ("z", "All layers"), ("t", "Tuned lens"), ("c", "Causes"))
-    DOES: ClassVar[tuple[str, ...]] = ("kl", "fold", "tuned")
+    KEYS = (("←→↑↓", "Cell"), ("k", "KL"), ("z", "Layers"), ("t", "Tuned"), ("o", "Favourite"), ("c", "Causes"))
+    DOES: ClassVar[tuple[str, ...]] = ("kl", "fold", "tuned", "other")
 
     def __init__(self) -> None:
         self.layer: int | None = None
@@ -257,10 +257,10 @@ class LensPage(Page):
             told(sheet, 1, at, self.whole)
             return
         sheet.heading(0, f"LAYER {layer}", about, f"KL {table.kl[layer, i]:.1f} bits")
-        final, y = int(table.top[-1, i]), 1
+        said, y = at.target if at.target is not None else int(table.top[-1, i]), 1
         shares = table.shares[layer, i]
         for token, share in zip(table.best[layer, i], shares, strict=True):
-            chosen = int(token) == final
+            chosen = int(token) == said
             ink = look.chosen if chosen else look.text
             sheet.put(0, y, sheet.glyphs.chosen if chosen else " ", ink)
             fill = look.chosen_bar if chosen else look.bar
@@ -270,31 +270,32 @@ class LensPage(Page):
             sheet.put(12, y, bar(float(share) / float(shares[0] or 1), room, sheet.glyphs), fill)
             sheet.right(y, number, ink)
             y += 1
-        rank = int(table.rank[layer, i])
-        if rank > len(shares):
-            sheet.words(
-                0,
-                y,
-                (f"{sheet.glyphs.chosen} {cells.fit(at.name(final), 9)}", look.chosen),
-                (f"  rank {rank:,}", look.faint),
-            )
+        ranks = (table.rank if at.target is None else table.said)[:, i]
+        if ranks[layer] > len(shares):
+            name = f"{sheet.glyphs.chosen} {cells.fit(at.name(said), 9)}"
+            sheet.words(0, y, (name, look.chosen), (f"  rank {ranks[layer]:,}", look.faint))
         if sheet.width >= 34:
-            words = f"{sheet.glyphs.chosen} is the last layer's token ({100 * table.p[-1, i]:.1f} %)"
+            favourite = f"is the last layer's token ({100 * table.p[-1, i]:.1f} %)"
+            words = f"{sheet.glyphs.chosen} {favourite if at.target is None else 'is what the text has next'}"
             sheet.put(0, y + 1, cells.fit(words, sheet.width), look.faint)
-        self._curves(at, sheet, table, y + 3, layer, i, rank)
+        self._curves(at, sheet, table, y + 3, layer, i, said, ranks)
 
-    def _curves(self, at: Reading, sheet: Sheet, table: LensTable, y: int, layer: int, i: int, rank: int) -> None:
+    def _curves(
+        self, at: Reading, sheet: Sheet, table: LensTable, y: int, layer: int, i: int, said: int, ranks: np.ndarray
+    ) -> None:
+        """The rank of the word that was said, the favourite's grey where that is another; and KL to the last layer."""
         look, room = sheet.look, sheet.height - y
         xs = list(range(table.top.shape[0]))
         both = room >= 16
         height = room // 2 - 1 if both else min(room, 12)
         if height < 4:
             return
-        final = at.name(int(table.top[-1, i]))
-        sheet.heading(y, "RANK", f"of {cells.fit(final, 10)} by layer", f"{rank:,}")
-        ranks = -np.log10(table.rank[:, i].astype(float))
-        names = rank_labels(int(table.rank[:, i].max()))
-        chart(sheet.part(0, y + 1, None, height - 1), xs, [(ranks, look.bar)], layer, names)
+        favourite, about = int(table.top[-1, i]), f"of {cells.fit(at.name(said), 10)} by layer"
+        sheet.heading(y, "RANK", about, f"{ranks[layer]:,}")
+        of = [(table.rank[:, i], look.bar_cut)] if favourite != said else []
+        curves = [(-np.log10(each.astype(float)), ink) for each, ink in [*of, (ranks, look.bar)]]
+        names = rank_labels(max(int(each.max()) for each, _ in [*of, (ranks, look.bar)]))
+        chart(sheet.part(0, y + 1, None, height - 1), xs, curves, layer, names)
         if not both:
             return
         y += height + 1

@@ -48,6 +48,11 @@ class Page:
         line: str = getattr(self, action)(at, text)
         return line
 
+    def other(self, at: Reading) -> str:
+        """What is asked of the next token: of the word that was said, or of the favourite."""
+        at.by_favourite = not at.by_favourite
+        return "of the favourite" if at.by_favourite else "of the word that comes next in the text"
+
     def restart(self) -> None:
         """Another text is looked into: what belongs to a place of the old one is forgotten."""
 

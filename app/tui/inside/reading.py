@@ -28,6 +28,7 @@ class LensTable:
         self.known = np.zeros(n, bool)
         self.top = np.zeros((layers + 1, n), np.int32)
         self.rank = np.zeros((layers + 1, n), np.int32)
+        self.said = np.zeros((layers + 1, n), np.int32)  # rank of the text's next token
         self.p = np.zeros((layers + 1, n), np.float32)
         self.kl = np.zeros((layers + 1, n), np.float32)  # bits
         self.best = np.zeros((layers + 1, n, 0), np.int32)  # of as many tokens as come with the first part
@@ -40,7 +41,7 @@ class LensTable:
         if not self.best.size:
             shape = (*self.top.shape, part.best.shape[2])
             self.best, self.shares = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        for name in ("top", "p", "rank", "best", "shares"):
+        for name in ("top", "p", "rank", "said", "best", "shares"):
             getattr(self, name)[:, span] = getattr(part, name)
         self.kl[:, span] = part.kl / LN2
         self.known[span] = True
@@ -51,7 +52,7 @@ class LensTable:
 
     def lens(self) -> Lens:
         """All of it, with KL in nats."""
-        return Lens(self.top, self.p, self.kl * LN2, self.rank, self.best, self.shares)
+        return Lens(self.top, self.p, self.kl * LN2, self.rank, self.best, self.shares, self.said)
 
 
 @dataclass
@@ -62,6 +63,7 @@ class Reading:
     prompt: Prompt
     names: Names
     after: int = 0  # tokens that stand after the position that is looked at first
+    by_favourite: bool = False  # what is asked of the next token is asked of the model's favourite
     opened: InspectedModel | None = None
     position: int = 0
     lenses: dict[bool, LensTable] = field(default_factory=dict)  # by whether it is the tuned one
@@ -82,6 +84,12 @@ class Reading:
         """How many tokens there are, and how many of them, the last, are looked at where that is not all."""
         looked = f"{len(self.ids) - self.first} of " if self.first else ""
         return f"{looked}{len(self.ids)} tokens"
+
+    @property
+    def target(self) -> int | None:
+        """The token that is asked about: the one that comes next in the text; None for the favourite."""
+        ends = self.position + 1 >= len(self.ids)
+        return None if ends or self.by_favourite else self.ids[self.position + 1]
 
     def take(self, look: InsideQuestion[Any], event: Any) -> None:
         """Something was found."""

@@ -78,7 +78,7 @@ KEYS = (
     ("a", "press('arithmetic')", "sum", "map: a sum of words"),
     ("f", "press('foil')", "foil", "causes: over another token"),
     ("p", "press('patch')", "patch", "causes: patch into another text"),
-    ("o", "press('other')", "other", "causes: of the word said, or of the favourite"),
+    ("o", "press('other')", "other", "of the word said, or of the favourite"),
     ("w", "press('part')", "part", "causes: what is patched"),
     ("e", "export", "export", "write what the page shows: JSON, CSV, SVG"),
     ("escape", "back", "back", "back to the chat"),
@@ -167,7 +167,8 @@ class InsideScreen(View):
         facts = self.host.engine.current
         self._drop()
         name = facts.name if facts is not None else ""
-        self.reading = Reading(name, prompt, self.host.names_of(name), after)
+        by_favourite = self.reading is not None and self.reading.by_favourite
+        self.reading = Reading(name, prompt, self.host.names_of(name), after, by_favourite)
         for page in self.pages:
             page.restart()
         self.reshow()

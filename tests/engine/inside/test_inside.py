@@ -55,11 +55,13 @@ def test_the_last_row_of_the_lens_is_the_model(name: str) -> None:
     p = np.exp(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))
     assert np.array_equal(found.top[-1], logits.argmax(-1)) and np.allclose(found.p[-1], p.max(-1), atol=1e-5)
     assert np.all(found.kl[-1] == 0) and np.all(found.rank[-1] == 1)
-    for kl, rank, h in zip(found.kl, found.rank, hidden, strict=True):
+    said = [*seen.ids[1:], logits[-1].argmax()]
+    for kl, rank, next_rank, h in zip(found.kl, found.rank, found.said, hidden, strict=True):
         q = np.array(seen.model.lens(h)[0], np.float64)
         q -= np.log(np.exp(q).sum(-1, keepdims=True))
         assert np.allclose(kl, (p * (np.log(p) - q)).sum(-1), atol=1e-4)
-        assert np.array_equal(rank, 1 + (q > q[np.arange(23), p.argmax(-1)][:, None]).sum(-1))
+        for ranks, tokens in ((rank, p.argmax(-1)), (next_rank, said)):
+            assert np.array_equal(ranks, 1 + (q > q[np.arange(23), tokens][:, None]).sum(-1))
 
 
 @pytest.mark.parametrize("name", [*LOOKED_AT, "quantised"])
