@@ -60,8 +60,8 @@ def test_the_lens_says_what_each_layer_would_say(look: Look) -> None:
     asked = len(engine.looks)
     screen.press("up", "left", "left", "k", "z")
     assert "LAYER 2  after ·sky" in screen.text and len(engine.looks) == asked  # without the model
-    for name, rank in (("·blue", "20"), (name, "2")):  # of the word that was said, then of the favourite
-        assert re.search(rf"RANK  of {name} by layer +{rank}\n", screen.text)
+    for word, rank in (("·blue", "20"), (name, "2")):  # of the word that was said, then of the favourite
+        assert re.search(rf"RANK  of {word} by layer +{rank}\n", screen.text)
         screen.press("o")
     screen.press("t")
     assert "translate(h₂)" in screen.text and "= 1.44 bits" in screen.text  # half of two nats

@@ -83,8 +83,10 @@ class Sheet:
         """A bar from the zero line in the middle of 2 half + 1 cells, to the right for a share 0 to 1, to the left, and
         grey, for one below 0."""
         if share < 0:
-            size = max(round(-share * half), 1)
-            self.put(x + half - size, y, self.glyphs.blocks[-1] * size, self.look.bar_cut)
+            full, rest = divmod(max(round(-share * half * 2), 1), 2)  # halves of a cell
+            self.put(
+                x + half - full - rest, y, self.glyphs.half * rest + self.glyphs.blocks[-1] * full, self.look.bar_cut
+            )
         else:
             self.put(x + half + 1, y, bar(share, half, self.glyphs), self.look.bar)
         self.put(x + half, y, self.glyphs.tick, self.look.rule)

@@ -70,6 +70,11 @@ class CandidateTable:
         spreads = dict(zip(doubt.ids.tolist(), doubt.spread.tolist(), strict=True))
         return replace(self, rows=tuple(replace(r, spread=spreads.get(r.token)) for r in self.rows), doubt=doubt)
 
+    @property
+    def scale(self) -> float:
+        """The probability at which a bar is full: the largest of all rows."""
+        return max((max(row.after or 0.0, row.before) for row in self.rows), default=0.0) or 1.0
+
     def share(self, row: Candidate) -> float:
         """A candidate's share of what `numbers` are of: the model's own distribution."""
         return row.before

@@ -77,14 +77,13 @@ class Candidates(LineWidget, can_focus=True):
             return lines
         compact, doubted = height < self._frame + FEWEST, view.doubt is not None
         shown = self._shown(height)
-        scale = max((max(rows[i].after or 0.0, rows[i].before) for i in shown), default=None) or 1.0
         if compact:
             lines = [self._short_heading(view, width)]
         else:
             lines.append(columns(view, self.look, width))
         for i in shown:
             picked = i == self.picked and self.has_focus
-            lines.append(row(rows[i], self.look, self.glyphs, width, scale, picked=picked, doubted=doubted))
+            lines.append(row(rows[i], self.look, self.glyphs, width, view.scale, picked=picked, doubted=doubted))
         if compact:
             return lines
         lines.append(self._legend(view, width))
@@ -209,13 +208,15 @@ class Candidates(LineWidget, can_focus=True):
 
 
 def columns(view: CandidateTable, look: Look, width: int, indent: int = 0) -> Line:
-    """The headings over the columns of `row`."""
+    """The headings over the columns of `row`, and where there is room at what a bar is full."""
     before, *others = view.HEADS
     spread = "" if view.doubt is None or width - indent < ROOMY + SPREAD else "±".rjust(SPREAD)
     both = width - len(spread) - indent >= ROOMY
     figures = (f"{before:>{RAW}}{spread}" if both else "") + _figures(others, both)
-    name = cells.pad(" " * (indent + 2) + view.OF, max(width - len(figures), 0))
-    return [Segment(name + figures, look.faint)]
+    name, room, full = " " * (indent + 2) + view.OF, max(width - len(figures), 0), full_at(view.scale)
+    if cells.width(name + full) + 3 <= room:
+        name = cells.pad(name, room - cells.width(full) - 1) + full
+    return [Segment(cells.pad(name, room) + figures, look.faint)]
 
 
 def _figures(words: Sequence[str], both: bool) -> str:
@@ -278,6 +279,12 @@ def _bar(
     inside = drawn[tick] == glyphs.blocks[-1]
     style = Style(color=look.cursor.color, bgcolor=ink.color, bold=True) if inside and ink.color else look.tick
     yield from (Segment(drawn[:tick], ink), Segment(glyphs.tick, style), Segment(drawn[tick + 1 :], ink))
+
+
+def full_at(scale: float) -> str:
+    """What the bars of a panel are drawn to."""
+    value = 100 * scale
+    return f"bars to {value:.0f} %" if value >= 1 else f"bars to {value:.2g} %"
 
 
 def percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""The entropy along an answer: one column a token, the one under the cursor lit."""
+"""The entropy along an answer: one column a token, or the mean of several; the one under the cursor is lit."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ from rich.segment import Segment
 from textual import events
 from textual.message import Message
 
+from likely.app.tui.base import cells
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.theme import column
 from likely.app.units import bits
@@ -15,7 +16,8 @@ TOP = 8.0  # bits at which a column is full
 
 
 class EntropyRow(LineWidget):
-    """Bits for each token of a message, all of them in the width; `at` is the token under the cursor."""
+    """Bits for each token of a message, all of them in the width; `at` is the token under the cursor. Where a column
+    stands for several tokens it has their mean, or the highest of them where `highest`."""
 
     class Pointed(Message):
         """A person wants to see a token of the message."""
@@ -31,6 +33,12 @@ class EntropyRow(LineWidget):
         self.at: int | None = None
         self.doubt: Uncertainty | None = None
         self.stale = ""
+        self.highest = False
+
+    def turn(self) -> None:
+        """Columns of several tokens have the highest of them, or again the mean."""
+        self.highest = not self.highest
+        self.redraw()
 
     def show(
         self, bits: Sequence[float | None], at: int | None, doubt: Uncertainty | None = None, stale: str = ""
@@ -44,19 +52,18 @@ class EntropyRow(LineWidget):
 
     def _forget(self, per_column: int = 1) -> None:
         self._per_column, self._summed = per_column, 0
-        self._columns: list[float] = []
+        self._sums: list[tuple[float, int, float]] = []  # of a column: the sum, of how many tokens, the highest
 
     def _fill(self, width: int) -> None:
-        """Fill the columns: each has the maximum of as many tokens as it takes to show all of them."""
+        """Fill the columns: each is of as many tokens as it takes to show all of them."""
         per_column = max(-(-len(self.bits) // max(width, 1)), 1)
         if per_column != self._per_column:
             self._forget(per_column)
         for index in range(self._summed, len(self.bits)):
-            value = self.bits[index] or 0.0
-            if index % per_column:
-                self._columns[-1] = max(self._columns[-1], value)
-            else:
-                self._columns.append(value)
+            total, count, most = self._sums.pop() if index % per_column else (0.0, 0, 0.0)
+            if (value := self.bits[index]) is not None:
+                total, count, most = total + value, count + 1, max(most, value)
+            self._sums.append((total, count, most))
         self._summed = len(self.bits)
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
@@ -73,25 +80,37 @@ class EntropyRow(LineWidget):
         elif value is not None:
             heading.append(Segment(f"  {value:.1f} bits", self.look.text))
         self._fill(width)
-        if self._per_column > 1:
-            heading.append(Segment(f"  max of {self._per_column} tok a column", self.look.faint))
+        if self.doubt is None:
+            used = cells.width("".join(part.text for part in heading))
+            heading.append(Segment(self._scale(width - used), self.look.faint))
         rows = max(height - 1 - len(parted), 0)
         return [heading, *parted, *(self.row(row, rows) for row in reversed(range(rows)))]
+
+    def _scale(self, room: int) -> str:
+        """What a full column is, and what one stands for."""
+        words = f"  0 to {TOP:.0f}"
+        if self._per_column > 1:
+            words += f", {'highest' if self.highest else 'mean'} of {self._per_column} tok"
+        return f"{words} a column" if self._per_column > 1 and len(words) + len(" a column") <= room else words
 
     def row(self, row: int, rows: int) -> Line:
         """A row of the columns, the lowest is 0 of `rows`."""
         lit = self.at // self._per_column if self.at is not None else None
         bar = self.look.bar_cut if self.stale else self.look.bar
         segments = []
-        for x, value in enumerate(self._columns):
+        for x, (total, count, most) in enumerate(self._sums):
+            value = most if self.highest else total / max(count, 1)
             glyph = column(value / TOP, row, rows, self.glyphs)
             segments.append(Segment(glyph, self.look.chosen_bar if x == lit else bar))
         return list(Segment.simplify(segments))
 
     def on_click(self, event: events.Click) -> None:
-        """To the highest token of a column."""
+        """To the highest token of a column; on the heading, columns turn from the mean to the highest, or back."""
         offset = event.get_content_offset(self)
-        if offset is None or offset.x >= len(self._columns):
+        if offset is not None and offset.y == 0:
+            self.turn()
+            return
+        if offset is None or offset.x >= len(self._sums):
             return
         first = offset.x * self._per_column
         there = range(first, min(first + self._per_column, len(self.bits)))

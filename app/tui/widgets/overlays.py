@@ -95,12 +95,19 @@ class AlternativeRows(LineWidget, can_focus=True):
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look, glyphs = self.look, self.glyphs
         top = self._top(height)
-        scale = max((max(pair.after or 0.0, pair.before) for pair in self.view.rows), default=1.0) or 1.0
         lines: list[Line] = [columns(self.view, look, width, indent=3)]
         for index in range(top, min(top + height - 1, len(self.view.rows))):
             picked = index == self.picked
             lines.append(
-                row(self.view.rows[index], look, glyphs, width, scale, picked=picked, number=f"{index + 1:>2} ")
+                row(
+                    self.view.rows[index],
+                    look,
+                    glyphs,
+                    width,
+                    self.view.scale,
+                    picked=picked,
+                    number=f"{index + 1:>2} ",
+                )
             )
         return lines
 

@@ -20,6 +20,7 @@ from likely.app.tui.chat.ranking import ENDED, STOPPED, bits, state_of
 from likely.engine.conversation import ROOT, Conversation, Fork
 
 TALLEST = 8  # rows of the tree beside the other panels
+STEM, SHORTEST = 3, 8  # cells of a stem for each level, and of a text at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,10 @@ class TreePane(LineWidget, can_focus=True):
                 columns = zip(row.numbers, self._sizes(), strict=True)
                 tail = f" {sign:1}{glyphs.here if index == here else '':1}"
                 tail += "".join(f"{number:>{size}}" for number, size in columns)
-            text = cells.fit(row.text, max(width - len(stem) - len(tail), 4))
+            most = max(width - len(tail) - SHORTEST, 0) // STEM * STEM
+            if len(stem) > most:  # of a deep row the stem is cut, at its root's end
+                stem = cells.pad("…", STEM) + stem[len(stem) - most + STEM :]
+            text = cells.fit(row.text, max(width - len(stem) - len(tail), 0))
             space = " " * max(width - len(stem) - len(tail) - cells.width(text), 0)
             ink = look.row if index == self.picked and self.has_focus else look.text if row.on else look.faint
             lines.append(

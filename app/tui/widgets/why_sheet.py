@@ -23,7 +23,7 @@ from likely.app.tui.base.theme import bar
 from likely.app.tui.chat.candidates import bits
 from likely.app.tui.chat.inspection import Subject
 from likely.app.tui.chat.said_token import SaidToken, WhyAnswer, said_token
-from likely.app.tui.widgets.candidates import percent
+from likely.app.tui.widgets.candidates import full_at, percent
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.overlays import Ask
 from likely.app.units import bits as in_bits
@@ -256,7 +256,8 @@ class WhySheet(LineWidget, can_focus=True):
         drawn = explained.recipe is not None
         sheet.right(1, "raw %" if not drawn else "raw %  drawn %", look.faint)
         rows = list(explained.rows())
-        scale = max((max(row.before, row.after or 0.0) for row in rows), default=0.0) or 1.0
+        scale = max((row.before for row in rows), default=0.0) or 1.0
+        sheet.put(2, 1, full_at(scale), look.faint)
         y = 2
         for row in rows:
             chosen = row.token == target

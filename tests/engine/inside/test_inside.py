@@ -60,8 +60,8 @@ def test_the_last_row_of_the_lens_is_the_model(name: str) -> None:
         q = np.array(seen.model.lens(h)[0], np.float64)
         q -= np.log(np.exp(q).sum(-1, keepdims=True))
         assert np.allclose(kl, (p * (np.log(p) - q)).sum(-1), atol=1e-4)
-        for ranks, tokens in ((rank, p.argmax(-1)), (next_rank, said)):
-            assert np.array_equal(ranks, 1 + (q > q[np.arange(23), tokens][:, None]).sum(-1))
+        for ranks, ids in ((rank, p.argmax(-1)), (next_rank, said)):
+            assert np.array_equal(ranks, 1 + (q > q[np.arange(23), ids][:, None]).sum(-1))
 
 
 @pytest.mark.parametrize("name", [*LOOKED_AT, "quantised"])
