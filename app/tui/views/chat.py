@@ -19,7 +19,7 @@ from likely.app.heat import BITS, HEATS
 from likely.app.tui.base import cells, keys
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.sampling import Sampling
-from likely.app.tui.chat import status, titler
+from likely.app.tui.chat import status
 from likely.app.tui.chat.auto_saver import EVERY_S
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.chat_session import ChatSession
@@ -27,7 +27,7 @@ from likely.app.tui.chat.formulas import of_ids
 from likely.app.tui.chat.inspection import Subject
 from likely.app.tui.chat.inspections import Inspections
 from likely.app.tui.chat.titler import Titler
-from likely.app.tui.dialogs.opening import LOADING, NO_MODEL, WAITING
+from likely.app.tui.dialogs.opening import WAITING
 from likely.app.tui.views import commands, diffusing, slash, stepping
 from likely.app.tui.views.steering import Steering
 from likely.app.tui.views.view import Command, View
@@ -39,7 +39,7 @@ from likely.app.tui.widgets.caption import Caption
 from likely.app.tui.widgets.composer import Composer
 from likely.app.tui.widgets.diffusion_pane import DiffusionPane
 from likely.app.tui.widgets.inspector import Inspector
-from likely.app.tui.widgets.message_editor import SYSTEM, MessageEditor
+from likely.app.tui.widgets.message_editor import MessageEditor
 from likely.app.tui.widgets.sampler import Sliders
 from likely.app.tui.widgets.suggestions import Suggestions
 from likely.app.tui.widgets.system_line import SystemLine
@@ -363,36 +363,6 @@ class ChatScreen(View, Steering):
         self.composer.take(f"/{name} ")
         self.composer.focus()
 
-    def on_suggestions_taken(self, event: Suggestions.Taken) -> None:
-        self.composer.take(event.suggestion.text)
-        self.composer.focus()
-
-    def on_composer_commanded(self, event: Composer.Commanded) -> None:
-        slash.run(self, event.text)
-
-    def on_composer_said(self, event: Composer.Said) -> None:
-        self.titler.stop()
-        self.pane.view.move_to(None)
-        if not self.chat.conversation.title:
-            self.rename(titler.first_words(event.text))
-        self.chat.submit(event.text)
-        self.save()
-        self.reshow(follow=True)
-        if self.chat.waiting is not None:
-            self.hints.say(NO_MODEL if self.host.engine.loading is None else LOADING)
-        elif event.news:
-            self.hints.say(event.news)
-
-    def on_message_editor_kept(self, event: MessageEditor.Kept) -> None:
-        if event.index == SYSTEM:
-            self.instruct(event.text)
-        elif event.index < len(self.pane.shown):
-            self.titler.stop()
-            self.chat.edit(event.index, event.text, go_on=event.go_on)
-            self.pane.cursor = None if self.chat.running else self.pane.cursor
-            self.save()
-            self.reshow(follow=self.chat.running or None)
-
     def instruct(self, system: str) -> None:
         """Another system prompt, from the next answer on."""
         self.chat.instruct(system)
@@ -428,20 +398,6 @@ class ChatScreen(View, Steering):
         table, place = self.inspector.table(), self.pane.place
         if table is not None and place is not None and number <= len(table.rows):
             self.pane.take(place, table.rows[number - 1].token)
-
-    def on_transcript_pane_steered(self, event: TranscriptPane.Steered) -> None:
-        begun = self.chat.branch(event.place, event.token, event.force)
-        self.begun(begun, "branches leave from answers: e edits a message of yours")
-
-    def on_transcript_pane_altered(self, event: TranscriptPane.Altered) -> None:
-        turned = self.chat.change(event.change, keeps_run=event.keeps_run)
-        self.save()
-        if turned:
-            self.pane.cursor = None if event.fork is None else self.pane.cursor
-            self.reshow()
-        self.pane.altered(event)
-        if event.news:
-            self.hints.say(event.news)
 
     def set_sampling(self, sampling: Sampling) -> None:
         """Draw otherwise from the next token on. Raises ParameterError for what the model cannot draw by."""

@@ -8,6 +8,7 @@ from textual.geometry import Size
 from likely.app.tui.base.sampling import Sampling
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.chat_session import ChatSession
+from likely.app.tui.chat.titler import Titler
 from likely.app.tui.widgets.bars import Hints, TopBar
 from likely.app.tui.widgets.caption import Caption
 from likely.app.tui.widgets.composer import Composer
@@ -26,6 +27,7 @@ class ChatParts(Protocol):
     diffusion: DiffusionPane  # in the place of both where the model is a diffusion one
     composer: Composer
     caption: Caption  # the formula of a diffusion model
+    titler: Titler  # names the conversation
 
     @property
     def app(self) -> App[object]: ...

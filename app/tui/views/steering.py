@@ -1,12 +1,17 @@
-"""`Steering`: what a person picks in the panels of a chat, and what that does to its session."""
+"""`Steering`: what a person says to a chat and picks in its panels, and what that does to its session."""
 
 from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.chat import titler
+from likely.app.tui.dialogs.opening import LOADING, NO_MODEL
 from likely.app.tui.views import slash
 from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.candidates import Candidates
+from likely.app.tui.widgets.composer import Composer
 from likely.app.tui.widgets.diffusion_pane import DiffusionPane
 from likely.app.tui.widgets.entropy import EntropyRow
+from likely.app.tui.widgets.message_editor import SYSTEM, MessageEditor
 from likely.app.tui.widgets.sampler import Sliders
+from likely.app.tui.widgets.suggestions import Suggestions
 from likely.app.tui.widgets.transcript_pane import TranscriptPane
 from likely.app.tui.widgets.tree import TreePane
 from likely.app.tui.widgets.why_sheet import WhySheet
@@ -88,3 +93,47 @@ class Steering:
 
     def on_tree_pane_brought_back(self: ChatParts) -> None:
         self.pane.action_restore()
+
+    def on_suggestions_taken(self: ChatParts, event: Suggestions.Taken) -> None:
+        self.composer.take(event.suggestion.text)
+        self.composer.focus()
+
+    def on_composer_commanded(self: ChatParts, event: Composer.Commanded) -> None:
+        slash.run(self, event.text)
+
+    def on_composer_said(self: ChatParts, event: Composer.Said) -> None:
+        self.titler.stop()
+        self.pane.view.move_to(None)
+        if not self.chat.conversation.title:
+            self.rename(titler.first_words(event.text))
+        self.chat.submit(event.text)
+        self.save()
+        self.reshow(follow=True)
+        if self.chat.waiting is not None:
+            self.hints.say(NO_MODEL if self.host.engine.loading is None else LOADING)
+        elif event.news:
+            self.hints.say(event.news)
+
+    def on_message_editor_kept(self: ChatParts, event: MessageEditor.Kept) -> None:
+        if event.index == SYSTEM:
+            self.instruct(event.text)
+        elif event.index < len(self.pane.shown):
+            self.titler.stop()
+            self.chat.edit(event.index, event.text, go_on=event.go_on)
+            self.pane.cursor = None if self.chat.running else self.pane.cursor
+            self.save()
+            self.reshow(follow=self.chat.running or None)
+
+    def on_transcript_pane_steered(self: ChatParts, event: TranscriptPane.Steered) -> None:
+        begun = self.chat.branch(event.place, event.token, event.force)
+        self.begun(begun, "branches leave from answers: e edits a message of yours")
+
+    def on_transcript_pane_altered(self: ChatParts, event: TranscriptPane.Altered) -> None:
+        turned = self.chat.change(event.change, keeps_run=event.keeps_run)
+        self.save()
+        if turned:
+            self.pane.cursor = None if event.fork is None else self.pane.cursor
+            self.reshow()
+        self.pane.altered(event)
+        if event.news:
+            self.hints.say(event.news)
