@@ -132,7 +132,7 @@ class LikelyApp(App[str]):
         self.store_news = ""
         self.names: dict[str, Names] = {}
         self.session: ChatSession | None = None
-        self.sidebar = False
+        self.sidebar: bool | None = None
         self.looked_into: InspectedPrompt | None = None
         self.prompts: list[str] = []
         self._ticker: Timer | None = None

@@ -89,3 +89,40 @@ def test_the_nearest_tokens_stand_in_the_place_of_the_candidates_and_go(tmp_path
         assert engine.looks[-1].method == "neighbours" and "next token" not in screen.text
         screen.press("v")
         assert rows(screen) == said
+
+
+def test_from_150_columns_on_why_and_the_conversations_stand_beside_the_panel(tmp_path: Path) -> None:
+    heads = ("TOKEN ", "SAMPLER", "TREE", "WHY ", "WROTE IT", "CONVERSATIONS")
+    with Screen(tmp_path, Glass(), size=(160, 50)) as screen:
+        asked(screen).press("w")
+        screen.wait(1)
+        lines = [line for line in screen.lines if "WHY " in line and "TOKEN " in line]
+        assert all(words in screen.text for words in heads) and len(lines) == 1
+        screen.resize(120, 50)
+        assert [words in screen.text for words in heads] == [False, False, False, True, True, False]
+        screen.resize(160, 50)
+        screen.press("w", "ctrl+o", "ctrl+o")  # the sheet is shut, then the list
+        assert [words in screen.text for words in heads] == [True, True, True, False, False, False]
+
+
+def test_a_column_of_the_entropy_is_the_mean_of_its_tokens_or_the_highest(tmp_path: Path) -> None:
+    with Screen(tmp_path, size=(150, 50)) as screen:
+        screen.say(ASK)
+        bits = [(step.entropy or 0.0) / math.log(2) for step in screen.kept[0].messages()[1].steps]
+        for kind, of in (("mean", np.mean), ("highest", max)):
+            head = next(at for at, line in enumerate(screen.lines) if f"0 to 8, {kind} of 2 tok a column" in line)
+            rows = [line.ljust(60)[1 : 1 + math.ceil(len(bits) / 2)] for line in screen.lines[head + 1 : head + 5]]
+            eighths = [sum(" ▁▂▃▄▅▆▇█".index(row[x]) for row in rows) for x in range(len(rows[0]))]
+            assert eighths == [max(round(4 * of(bits[at : at + 2])), 1) for at in range(0, len(bits), 2)]
+            screen.click("ENTROPY")
+
+
+@pytest.mark.slow
+def test_the_tree_stays_in_its_pane_however_deep_it_is(screen: Screen) -> None:
+    screen.say(ASK)
+    for depth in range(13):
+        screen.press("tab", "ctrl+home", "down", *["right"] * depth, "2", "escape")
+    tree = next(at for at, line in enumerate(screen.lines) if "TREE" in line)
+    rows = [line.partition("▏")[2].strip() for line in screen.lines[tree + 1 :] if "/2" in line]
+    assert len(rows) >= 5 and all(row.endswith(("1/2", "2/2")) and len(row.split("─ ")[1]) > 8 for row in rows)
+    assert any(row.startswith("…") for row in rows)

@@ -80,7 +80,8 @@ class LineWidget(Widget):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The rows as they are kept, where no border or padding has to be put around them."""
-        return self._drawn() if crop == self.size.region else super().render_lines(crop)
+        bare = self.size == self.outer_size and crop == self.size.region
+        return self._drawn() if bare else super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
         strips = self._drawn()

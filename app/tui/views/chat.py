@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.widget import Widget
 
 from likely.app import requests as r
 from likely.app.heat import BITS, HEATS
@@ -57,6 +58,7 @@ class ChatScreen(View, Steering):
     """Talk to a model, look at every token, steer, branch."""
 
     NAME = "chat"
+    LISTS = True
     PARTS = (
         TokenView,
         TranscriptPane,
@@ -297,6 +299,14 @@ class ChatScreen(View, Steering):
         self.inspector.inspect()
         self.status()
         self._hint()
+
+    def place_of_list(self) -> Widget:
+        """The panel's second column; of a diffusion model, whose panel is another, the screen."""
+        return self if self.session is None or self.chat.diffuses else self.inspector
+
+    def list_beside(self) -> None:
+        super().list_beside()
+        self.call_after_refresh(self.inspector.inspect)
 
     def status(self) -> None:
         """The top line, as things are."""

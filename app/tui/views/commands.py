@@ -145,7 +145,7 @@ def offered(screen: ChatParts) -> Iterator[Command]:
             yield f"heat: {heat.capitalize()}", "what the tint says", partial(pane.set_heat, heat)
     yield "heat: From so many bits on…", "below them nothing is tinted", partial(screen.composer.take, "/heat ")
     other = "mean" if screen.inspector.entropy.highest else "highest"
-    yield f"view: Entropy by the {other} token", "where a column stands for several", screen.inspector.entropy.turn
+    yield f"view: Entropy by the {other} token", "where a column stands for several", screen.inspector.turn_entropy
     yield "view: Raw text", "answers as they were written, or their Markdown", pane.action_markdown
     yield "view: Control tokens", "show or hide them", pane.toggle_specials
     yield "view: Line ends", "show or hide them", pane.action_line_ends

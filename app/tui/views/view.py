@@ -36,6 +36,7 @@ class View(Screen[None]):
     PARTS: ClassVar[tuple[type[Widget], ...]] = ()  # widgets whose keys can be remapped, beside the view's own
     STAYS: ClassVar[bool] = False  # it goes on while another view is looked at, and is there when one comes back
     NEEDS_MODEL: ClassVar[bool] = True  # one is loaded when it is shown
+    LISTS: ClassVar[bool] = False  # conversations stand beside what is open, where there is room, until they are closed
     _going = False  # a digit names a view
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -153,8 +154,8 @@ class View(Screen[None]):
             self.host.save(current)
         if self.has_class(BROAD):
             lists = self.query(".sidebar")
-            self.host.sidebar = not (self.host.sidebar and lists and lists.first().has_focus_within)
-            self._beside()
+            self.host.sidebar = not (lists and lists.first().has_focus_within)
+            self.list_beside()
             if self.host.sidebar:
                 self.call_after_refresh(self.query(".sidebar").first(ConversationList).action_list)
             else:
@@ -165,13 +166,21 @@ class View(Screen[None]):
         dialog = ConversationsDialog(self._open_id, named=self.rename, removed=self.fresh)
         self.app.push_screen(dialog, self._open_kept)
 
-    def _beside(self) -> None:
-        """The conversations stand beside what is open, or do not, as in every view."""
-        lists = self.query(".sidebar")
-        if self.host.sidebar and not lists:
-            self.mount(ConversationList(self._open_id, named=self.rename, removed=self.fresh, classes="sidebar"))
-        elif lists and not self.host.sidebar:
-            lists.remove()
+    def list_beside(self) -> None:
+        """The conversations stand beside what is open, or do not, as in every view where a person has said so."""
+        wanted = self.LISTS if self.host.sidebar is None else self.host.sidebar
+        place, there = self.place_of_list(), None
+        for each in self.query(".sidebar").results(ConversationList):
+            if wanted and each.parent is place:
+                there = each
+            else:
+                each.remove()
+        if wanted and there is None and self.host.store is not None and self.has_class(BROAD):
+            place.mount(ConversationList(self._open_id, named=self.rename, removed=self.fresh, classes="sidebar"))
+
+    def place_of_list(self) -> Widget:
+        """What the conversations stand in: the screen, at its left edge."""
+        return self
 
     def _open_id(self) -> str:
         current = self.current()
@@ -191,7 +200,10 @@ class View(Screen[None]):
             field.focus()
 
     def on_screen_resume(self) -> None:
-        self._beside()
+        self.list_beside()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.list_beside)
 
     def on_conversation_list_conversation_picked(self, event: ConversationList.ConversationPicked) -> None:
         self._open_kept(event.session)

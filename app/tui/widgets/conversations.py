@@ -165,7 +165,12 @@ class ConversationList(Vertical):
         if self.narrow:
             self.query_one("#sessions-title", Label).update(self._heading())
         self._news = self.store.taken_notice() or self._news
-        self._say(self._news or (self._keys() if self.summaries else "nothing found · esc"))
+        self._say(self._news or (self._keys() if self.summaries else self._nothing()))
+
+    def _nothing(self) -> str:
+        """Said in the place of the keys: nothing matches, or nothing was ever kept."""
+        everything = not self.query_one("#query", Input).value and self.query_one(KindRow).kind == ALL
+        return "what is said is kept here" if everything else "nothing found · esc"
 
     def _heading(self) -> Text:
         look = host(self).look

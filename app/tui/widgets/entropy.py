@@ -80,7 +80,7 @@ class EntropyRow(LineWidget):
         elif value is not None:
             heading.append(Segment(f"  {value:.1f} bits", self.look.text))
         self._fill(width)
-        if self.doubt is None:
+        if self.doubt is None and not self.stale:
             used = cells.width("".join(part.text for part in heading))
             heading.append(Segment(self._scale(width - used), self.look.faint))
         rows = max(height - 1 - len(parted), 0)

@@ -39,7 +39,7 @@ class ViewHost(Painted, Protocol):
     store_news: str  # about the store and the keys, when the program began
     resume: str  # the conversation that was asked for, "" for none
     session: "ChatSession | None"  # the chat that is open
-    sidebar: bool  # conversations stand beside what is open, where there is room
+    sidebar: bool | None  # conversations stand beside what is open, where there is room; None: nobody has said
     looked_into: "InspectedPrompt | None"  # for the inside view
     prompts: list[str]  # that were sent, oldest first
     trainer: "Callable[[], Trainer]"

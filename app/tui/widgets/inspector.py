@@ -29,12 +29,13 @@ from likely.app.tui.chat.search_choice import SearchTable
 from likely.app.tui.widgets.bars import InspectorLine
 from likely.app.tui.widgets.best_texts import BestTexts
 from likely.app.tui.widgets.candidates import Candidates
+from likely.app.tui.widgets.conversations import ConversationList
 from likely.app.tui.widgets.entropy import EntropyRow
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.sampler import Sliders
 from likely.app.tui.widgets.tree import TreePane
 from likely.app.tui.widgets.votes import Votes
-from likely.app.tui.widgets.why_sheet import WhySheet
+from likely.app.tui.widgets.why_sheet import LEAST, WhySheet
 from likely.app.worker import Failed
 from likely.engine.conversation import Conversation
 from likely.engine.decode.control import RunControl
@@ -51,6 +52,9 @@ TALL, LOW = 14, 9  # rows of ten candidates and of five, with what belongs to th
 ROOMY = 76  # columns from which on a drawer shows token and sampler side by side
 GAPS = 3  # rows between the parts
 FEWEST = 3  # rows of the sampler
+FOLDED = 6  # its rows beside the parameters: heading, fold, strategy and its settings
+SECOND, WIDER = 44, 9  # columns of the first half, where the panel is spread; more of them beside a search
+MOST_LISTED, FEWEST_LISTED = 15, 10  # rows of the conversations below the sheet of a word
 FACES = ("glance", "token", "entropy", "tree", "sampler")  # of the drawer
 
 
@@ -71,6 +75,7 @@ class Inspector(Vertical, CachedWidget):
         self._late: Timer | None = None
         self._inspected_s = 0.0
         self._heights: dict[Widget, int | None] = {}
+        self._roomy = False  # the sampler was unfolded because there is room
         self._behind = False  # whether tokens have come that the panel has not seen
 
     def compose(self) -> ComposeResult:
@@ -139,10 +144,12 @@ class Inspector(Vertical, CachedWidget):
         subject = self.subject()
         if self.explains:
             self.why.show(subject)
+        if self.has_class("-covered"):
             return
         table = self._table(subject)
         self.candidates.show(table)
-        self.entropy.show(subject.bits, subject.cursor, table.doubt if table is not None else None, subject.stale)
+        for row in self.screen.query(EntropyRow):  # that of the panel, or the one below the text
+            row.show(subject.bits, subject.cursor, table.doubt if table is not None else None, subject.stale)
         if self.line.display:
             self.line.show(table, () if subject.stale else recent(subject.bits, subject.cursor))
 
@@ -277,6 +284,11 @@ class Inspector(Vertical, CachedWidget):
         asked = question(Inside.neighbours, token, "input")
         host(self).engine.submit(call(calls.look, model, Prompt(), asked, RunControl()), answered)
 
+    def turn_entropy(self) -> None:
+        """Columns of the entropy that stand for several tokens have the highest of them, or again the mean."""
+        for row in self.screen.query(EntropyRow):
+            row.turn()
+
     def show_tree(self, talk: Conversation) -> None:
         """The tree of a conversation, and where its branches are a search or a vote, the list of them and the votes."""
         count = tallies.tally(talk)
@@ -310,20 +322,28 @@ class Inspector(Vertical, CachedWidget):
     def fit(self) -> None:
         """Give the parts their rows: where there are few, the tree folds to its title first, then the entropy, then
         the candidates go from ten to five. What acts in the sampler never folds."""
+        beside = self._beside()
+        self.set_class(bool(beside), "-spread")
+        self.set_class(self.explains and not beside, "-covered")
         if self.is_drawer:
             heights: dict[Widget, int | None] = dict.fromkeys(self._parts())
         else:
             votes = Votes.rows(self.votes.tally)
             room = self.size.height - votes - bool(votes)
+            tree = self.tree_pane.get_content_height(self.size, self.size, self.size.width)
+            self._unfold(room - TALL - tree - GAPS)
             rows = self.sampler.get_content_height(self.size, self.size, self.size.width)
             rows = min(rows, max(room - LOW - 2 - GAPS, FEWEST))
-            tree = self.tree_pane.get_content_height(self.size, self.size, self.size.width)
             steps = [(TALL, 3, tree), (TALL, 3, 1), (TALL, 1, 1), (LOW, 1, 1)]
             if self.tree_pane.columns:  # a search is what is looked at
                 steps = [(TALL, 3, tree), (LOW, 3, tree), (LOW, 1, tree), (LOW, 1, 1)]
-            tall, entropy, least = next((step for step in steps if sum(step) + rows + GAPS <= room), steps[-1])
-            spare = room - tall - entropy - least - rows - GAPS
+            gaps = GAPS
+            if not self.entropy.display:  # it stands below the text
+                steps, gaps = [(tall, 0, least) for tall, _, least in steps], GAPS - 1
+            tall, entropy, least = next((step for step in steps if sum(step) + rows + gaps <= room), steps[-1])
+            spare = room - tall - entropy - least - rows - gaps
             heights = dict(zip(self._parts(), (tall, entropy, rows, min(tree, least + max(spare, 0))), strict=True))
+        heights |= self._second(beside)
         if heights != self._heights:
             self._heights = heights
             for part, height in heights.items():
@@ -331,6 +351,35 @@ class Inspector(Vertical, CachedWidget):
                     part.styles.clear_rule("height")
                 else:
                     part.styles.height = height
+
+    def _unfold(self, room: int) -> None:
+        """Show what is off in the sampler too, once there are so many rows for all of it, and fold it when there are
+        not any more."""
+        strategy, sampling = self.sampler.strategy, self.sampler.sampling
+        roomy = self.screen.has_class("-broad") and not strategy.SEARCHES and len(sampling.rows()) + FOLDED < room
+        if roomy != self._roomy:
+            self._roomy = self.sampler.unfolded = roomy
+            self.sampler.redraw()
+
+    def _beside(self) -> list[Widget]:
+        """What stands in a second column, where there is room for one: the sheet of a word, the conversations."""
+        if not self.screen.has_class("-broad"):
+            return []
+        sheet: list[Widget] = [self.why] if self.explains else []
+        return [*sheet, *(each for each in self.query(ConversationList) if each.is_attached)]
+
+    def _second(self, beside: list[Widget]) -> dict[Widget, int | None]:
+        """The rows of the second column, all to one or parted: the list has what the sheet of a word leaves."""
+        both, rows = len(beside) > 1, self.size.height
+        first = max(rows - MOST_LISTED, LEAST + 2) if both else rows
+        if rows - first < FEWEST_LISTED:
+            first = rows
+        heights: dict[Widget, int | None] = {self.why: None}
+        if self.why not in beside:
+            self.why.styles.offset = (0, 0)
+        for part, top, height in zip(beside, (0, first), (first, rows - first), strict=False):
+            heights[part], part.styles.offset = height, (SECOND + WIDER * bool(self.tree_pane.columns), top)
+        return heights
 
     def _parts(self) -> tuple[Widget, ...]:
         return self.candidates, self.entropy, self.sampler, self.tree_pane
@@ -360,6 +409,7 @@ class Inspector(Vertical, CachedWidget):
         """Say of the word that is looked at why it was said, in the place of the panel; or show the panel again."""
         self.set_class(on, "-why")
         self.screen.set_class(on, "-explains")
+        self.fit()
         if on:
             self.why.focus()
         self.call_after_refresh(self.inspect)

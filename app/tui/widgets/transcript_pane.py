@@ -23,6 +23,7 @@ from likely.app.tui.chat.transcript import ShownMessage
 from likely.app.tui.widgets.bars import JumpToLatest
 from likely.app.tui.widgets.best_texts import BestTexts
 from likely.app.tui.widgets.body import Left
+from likely.app.tui.widgets.entropy import EntropyRow
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.message_editor import SYSTEM, MessageEditor
 from likely.app.tui.widgets.rows import TranscriptRows
@@ -110,6 +111,7 @@ class TranscriptPane(Left):
         yield SystemLine(id="system")
         yield TokenView(id="transcript")
         yield BestTexts(id="best")
+        yield EntropyRow(id="entropy-below")
         yield Welcome(id="welcome")
         yield JumpToLatest(id="pill")
 
