@@ -179,7 +179,7 @@ class View(Screen[None]):
             place.mount(ConversationList(self._open_id, named=self.rename, removed=self.fresh, classes="sidebar"))
 
     def place_of_list(self) -> Widget:
-        """What the conversations stand in: the screen, at its left edge."""
+        """Parent of the conversations: the screen, at its left edge."""
         return self
 
     def _open_id(self) -> str:

@@ -282,7 +282,7 @@ def _bar(
 
 
 def full_at(scale: float) -> str:
-    """What the bars of a panel are drawn to."""
+    """Probability that the bars of a panel are drawn to, in words."""
     value = 100 * scale
     return f"bars to {value:.0f} %" if value >= 1 else f"bars to {value:.2g} %"
 

@@ -87,7 +87,7 @@ class EntropyRow(LineWidget):
         return [heading, *parted, *(self.row(row, rows) for row in reversed(range(rows)))]
 
     def _scale(self, room: int) -> str:
-        """What a full column is, and what one stands for."""
+        """Legend: how high a full column is, and what one stands for."""
         words = f"  0 to {TOP:.0f}"
         if self._per_column > 1:
             words += f", {'highest' if self.highest else 'mean'} of {self._per_column} tok"

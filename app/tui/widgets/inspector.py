@@ -362,7 +362,7 @@ class Inspector(Vertical, CachedWidget):
             self.sampler.redraw()
 
     def _beside(self) -> list[Widget]:
-        """What stands in a second column, where there is room for one: the sheet of a word, the conversations."""
+        """Parts of a second column, where there is room for one: the sheet of a word, the conversations."""
         if not self.screen.has_class("-broad"):
             return []
         sheet: list[Widget] = [self.why] if self.explains else []
