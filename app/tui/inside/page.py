@@ -49,7 +49,7 @@ class Page:
         return line
 
     def other(self, at: Reading) -> str:
-        """What is asked of the next token: of the word that was said, or of the favourite."""
+        """Turn what is asked of the next token: of the word that was said, or of the favourite."""
         at.by_favourite = not at.by_favourite
         return "of the favourite" if at.by_favourite else "of the word that comes next in the text"
 
