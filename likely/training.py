@@ -1,9 +1,11 @@
 """Training from Python: rows in, events as it learns, an adapter's folder in the end."""
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from likely.engine.tune.control import Answer, Ended, Event, Stepped, TrainControl, TrainingPlan, Validated
@@ -11,6 +13,9 @@ from likely.notebook import curve
 
 if TYPE_CHECKING:
     from likely.language_model import Model
+
+
+REDRAWN_S = 0.5  # between two looks of a notebook's curve
 
 
 def tune(model: "Model | str", rows: str | Path | Sequence[Mapping[str, Any]], **options: Any) -> "TrainingRun":
@@ -25,8 +30,8 @@ def tune(model: "Model | str", rows: str | Path | Sequence[Mapping[str, Any]], *
 
 
 class TrainingRun:
-    """`for event in run` trains and gives its events (`Stepped`, `Validated`, `Saved`, `Ended`); `stop()` ends it after
-    a step, saved; `adapter` is its folder, for `Model.adapt`."""
+    """`for event in run` trains and gives its events (`Stepped`, `Validated`, `Saved`, `Ended`); in a notebook a curve
+    is drawn again meanwhile. `stop()` ends it after a step, saved; `adapter` is its folder, for `Model.adapt`."""
 
     def __init__(
         self, model: "Model | str", rows: str | Path | Sequence[Mapping[str, Any]], options: Mapping[str, Any]
@@ -69,8 +74,12 @@ class TrainingRun:
 
         if self.ended is not None:
             return
+        page, drawn = _displayed(self), 0.0
         for event in train(self._opened.run, self.control):
             self.events.append(event)
+            if page is not None and (isinstance(event, Ended) or monotonic() - drawn > REDRAWN_S):
+                page.update(self)
+                drawn = monotonic()
             yield event
 
     def __repr__(self) -> str:
@@ -87,3 +96,14 @@ class TrainingRun:
             return f"{self.plan.steps} steps over {self.plan.samples} rows, not begun: for event in run: ..."
         state = "running" if self.ended is None else self.ended.reason
         return f"step {last.step} of {last.steps} · loss {last.smooth:.3f} nats · {state} · {self.adapter.name}"
+
+
+def _displayed(run: TrainingRun) -> Any:
+    """The handle on a run that is shown in a notebook's cell; None where there is no notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    from IPython.display import display
+
+    return display(run, display_id=True)
