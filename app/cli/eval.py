@@ -163,7 +163,7 @@ def command(
             unconditional = not measures or "acc_mutual_info" in measures
             settings = {name: value for name, value in options.items() if value is not None}
             protocol = Protocol(**settings, unconditional=unconditional)
-            weighed = [(str(expanded(folder).absolute()), w) for folder, w in map(weighed_adapter, adapters)]
+            weighed = [(str(made.place(folder).absolute()), w) for folder, w in map(weighed_adapter, adapters)]
             evaluator = Evaluator(
                 store,
                 lambda model: _open(model, adapters),
