@@ -330,6 +330,25 @@ class Session:
             return self.logits_after(ids)
         return row
 
+    def logits_along(self, ids: Sequence[int], start: int) -> Iterator[np.ndarray | None]:
+        """The raw logits [n, V] after each position of a text from `start` on, `SCORED_AT_ONCE` positions at a time;
+        None after a piece of the text that was read."""
+        self._check(ids)
+        while start < len(ids):
+            with self.measured.held(ids) as branches:
+                for _ in branches.read(ids[branches.length :]):
+                    yield None
+                try:
+                    while start < len(ids):
+                        end = min(start + SCORED_AT_ONCE, len(ids))
+                        rows = np.asarray(branches.logits_at(start, end)[0])
+                        require_finite(rows)
+                        yield rows
+                        start = end
+                    return
+                except NotFinite:
+                    self._widen(ids)
+
     def forget(self) -> None:
         """Drop every cache, and what was compiled: the model may have other weights now."""
         self.pool.forget()

@@ -1,4 +1,4 @@
 """Estimates with their intervals, and comparisons of two lists of scores. Knows no model and no task.
 
-Reads: tokenizer.
+Reads: no other room.
 """

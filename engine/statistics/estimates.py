@@ -42,6 +42,14 @@ class Estimate:
         low, high = self.interval
         return replace(self, bounds=(max(low, least), min(high, most))) if low < least or high > most else self
 
+    def better(self, one: str, other: str) -> str:
+        """Of two whose difference this is, how much more `other` pays than `one`, the one that pays less; "" where the
+        interval holds 0, and where there is none."""
+        low, high = self.interval
+        if math.isinf(self.mean):
+            return one if self.mean > 0 else other
+        return one if low > 0 else other if high < 0 else ""
+
     def map(self, f: Callable[[float], float], slope: float) -> "Estimate":
         """The estimate of f(mean), f increasing: the interval is the image, the error is by the delta method."""
         low, high = self.interval
@@ -177,6 +185,35 @@ def bootstrap(
     drawn = [float(statistic(rows[resampled()])) for _ in range(samples)]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Estimate(float(statistic(rows)), float(np.std(drawn, ddof=1)), bounds=(float(low), float(high)), n=len(rows))
+
+
+def block_length(n: int) -> int:
+    """So many neighbours of n values are resampled together: the cube root of n, the order that is best for the error
+    of a mean (Hall, Horowitz and Jing 1995)."""
+    return max(1, math.ceil(math.cbrt(n) - 1e-9))
+
+
+def blockwise(values: Sequence[float], *, samples: int = 2000, seed: int = 0) -> Estimate:
+    """The mean of values in a row, of which neighbours are alike, as the tokens of a text are, by the circular block
+    bootstrap (Politis and Romano 1992): blocks of `block_length` neighbours, wherever they begin.
+
+    The interval is the percentiles', made wider as Student's t of so many blocks is than the normal law: by simulation
+    it holds 82 to 94 % of 40 to 512 log-normal values that have 0 to 0.6 of their neighbour. Infinite where a value is,
+    and without an interval where there are fewer than `TELLING` blocks.
+    """
+    items, n = np.asarray(values, np.float64), len(values)
+    if not n or not np.isfinite(items).all():
+        return Estimate(sum(values) / n if n else math.nan, math.inf if n else math.nan, n=n)
+    size, middle = block_length(n), float(items.mean())
+    blocks = math.ceil(n / size)
+    if blocks < TELLING:
+        return Estimate(middle, math.inf, n=n)
+    sums = np.concatenate([items, items[: size - 1]])
+    sums = np.convolve(sums, np.ones(size), "valid")  # [n], of the block that begins at each
+    drawn = sums[np.random.default_rng(seed).integers(0, n, (samples, blocks))].mean(axis=1) / size
+    widen = student(blocks - 1) / Z
+    low, high = (middle + (float(bound) - middle) * widen for bound in np.quantile(drawn, [0.025, 0.975]))
+    return Estimate(middle, float(drawn.std(ddof=1)), bounds=(min(low, middle), max(high, middle)), n=n)
 
 
 def jackknife(n: int, statistic: Callable[[np.ndarray], float], groups: int = 10, *, seed: int = 0) -> Estimate:

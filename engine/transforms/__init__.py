@@ -18,7 +18,7 @@ from likely.engine.transforms.penalties import (
     PresencePenalty,
     RepetitionPenalty,
 )
-from likely.engine.transforms.pipeline import STAYS, States, advance, change, draw, edited_ids, run, start
+from likely.engine.transforms.pipeline import STAYS, States, advance, along, change, draw, edited_ids, run, start
 from likely.engine.transforms.snapshot import Snapshot
 from likely.engine.transforms.temperature import DynamicTemperature, Temperature
 from likely.engine.transforms.transform import Edit, State, Transform, Truncation, Vocabulary
@@ -78,6 +78,7 @@ __all__ = [
     "Typical",
     "Vocabulary",
     "advance",
+    "along",
     "change",
     "draw",
     "edited_ids",

@@ -103,6 +103,27 @@ def advance(transforms: Sequence[Transform], states: States, token: Any, after: 
     return tuple(t.update(s, token, surprisal, xp) for t, s in zip(transforms, states, strict=True))
 
 
+def along(
+    transforms: Sequence[Transform],
+    vocabulary: Vocabulary | None,
+    logits: np.ndarray,
+    ids: Sequence[int],
+    start_at: int,
+    seed: int,
+    *,
+    greedy: bool = False,
+) -> np.ndarray:
+    """Logits [n, V] after the transforms at n positions of a text from one on: each as if it were the last."""
+    states = start(transforms, vocabulary, ids[: start_at + 1], np)
+    rows = np.empty_like(logits)
+    for i, row in enumerate(logits):
+        at = start_at + i + 1  # the position that is drawn
+        rows[i], _ = run(transforms, row, states, (seed, at), np, greedy=greedy)
+        if at < len(ids):
+            states = advance(transforms, states, ids[at], rows[i], np)
+    return rows
+
+
 def edited_ids(transforms: Sequence[Transform], states: States) -> np.ndarray:
     """int64 [n]: the ids whose logits the transforms change one by one, each once."""
     edited = [ids for t, s in zip(transforms, states, strict=True) if len(ids := t.edited_ids(s))]

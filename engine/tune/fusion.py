@@ -93,14 +93,13 @@ def fuse_to(
     with aside(out, "fuse", "--out") as partial:
         check(out, "--out")  # by another process
         model = sites.trainable(checkpoint.model)
-        tokens = [mx.array([list(ids)]) for ids in texts]
         progress("the base", 0, 0)
-        before = [_logprobs(model, t) for t in tokens]
+        before = [_logprobs(model, ids) for ids in texts]
         trained = adapters.build(model, stored)
         if isinstance(trained, lora.Adapter):
             lora.attach(trained)
         progress("the adapter", 0, 0)
-        attached = [_logprobs(model, t) for t in tokens]
+        attached = [_logprobs(model, ids) for ids in texts]
         fuse.merge(model, trained, bits=16 if form.gguf else form.bits, group_size=form.group_size)
         progress(f"writing {out.name}", 0, 0)
         written = partial / "fused.gguf" if form.gguf else partial
@@ -109,7 +108,7 @@ def fuse_to(
         else:
             fuse.write(checkpoint, partial, dtype=fuse.PLAIN.get(form.bits))
         progress("reading it again", 0, 0)
-        comparison = _judge(before, attached, open_base(str(written)).model, tokens)
+        comparison = _judge(before, attached, open_base(str(written)).model, texts)
         if comparison.lost and not force:
             raise CheckpointError(
                 f"the fused model has lost the adapter: KL to the base {comparison.adapter:.3g} with it, "
@@ -121,10 +120,10 @@ def fuse_to(
 
 
 def _judge(
-    before: Sequence[mx.array], attached: Sequence[mx.array], model: LanguageModel, tokens: Sequence[mx.array]
+    before: Sequence[mx.array], attached: Sequence[mx.array], model: LanguageModel, texts: Sequence[Sequence[int]]
 ) -> FusionError:
     sums = [0.0, 0.0, 0.0]
-    for base, now, ids in zip(before, attached, tokens, strict=True):
+    for base, now, ids in zip(before, attached, texts, strict=True):
         fused = _logprobs(model, ids)
         pairs = ((now, base), (fused, base), (fused, now))
         sums = [total + float(mx.sum(kl(a, b, mx))) for total, (a, b) in zip(sums, pairs, strict=True)]
@@ -132,7 +131,7 @@ def _judge(
     return FusionError(*(max(0.0, total / count) for total in sums))
 
 
-def _logprobs(model: LanguageModel, tokens: mx.array) -> mx.array:
-    logits = mx.concatenate(list(compare.logits(model)(tokens)))
+def _logprobs(model: LanguageModel, ids: Sequence[int]) -> mx.array:
+    logits = mx.concatenate(list(compare.logits(model)(ids, 0)))
     mx.eval(logits)
     return logits

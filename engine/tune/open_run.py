@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from likely.engine import made, ranks
+from likely.engine import ranks
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.objectives import OF_PAIRS
@@ -60,9 +60,7 @@ def open_run(
     context = checkpoint.model.config.context
     if config.length > context:
         config = replace(config, length=context)
-    opened = assemble(checkpoint, config, dataset, anchors, resume=resume)
-    opened.run.made_as = made.PRETRAINED if opened.adapts else made.ADAPTER
-    return opened
+    return assemble(checkpoint, config, dataset, anchors, resume=resume)
 
 
 def check_objective(config: Config, dataset: data.Data) -> None:

@@ -47,9 +47,9 @@ def moved(run: TrainingRun) -> float | None:
     before, now = compare.logits(run.base, _renewed(run, base=True)), compare.logits(run.base, _renewed(run))
     total, count = 0.0, 0
     for sample in batch_losses.samples_of((run.rows.valid or run.rows.train)[:ROWS]):
-        ids = mx.array([list(sample.ids[:SHORT])])
-        total += sum(float(mx.sum(kl(b, a, mx))) for a, b in zip(before(ids), now(ids), strict=True))
-        count += ids.shape[1]
+        ids = sample.ids[:SHORT]
+        total += sum(float(mx.sum(kl(b, a, mx))) for a, b in zip(before(ids, 0), now(ids, 0), strict=True))
+        count += len(ids)
     return max(0.0, total / count)
 
 

@@ -80,7 +80,7 @@ def test_what_is_measured_is_what_float64_says_whatever_was_drawn_before(path: P
     """Activations of 16 bits, which are drawn with where kernels round, would be off by 1e-5."""
     session, want = Session(load(path)), log_p(Exact(sites.trainable(load(path).model)), TEXT)
     drawn(session, TEXT)
-    rows = next(compare.logits(session.model)(mx.array([TEXT])))
+    rows = next(compare.logits(session.model)(TEXT, 0))
     found = {
         "score": np.array([step.logprob for step in session.score(TEXT, start=1)]),
         "likelihoods": next(loglikelihoods(session.model, [Request((tuple(TEXT),), (1,))]))[0].tokens,

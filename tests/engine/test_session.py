@@ -209,6 +209,8 @@ def test_looking_back_costs_no_reading_and_moves_nothing() -> None:
                     made.score(ids[:6])
     read = made.model.read
     np.testing.assert_allclose(made.logits_after(ids[:6]), table[ids[5]], atol=1e-5)
+    along = np.concatenate([rows for rows in made.logits_along(ids[:-1], 2) if rows is not None])
+    np.testing.assert_allclose(along, table[ids[2:-1]], atol=1e-5)
     assert made.model.read == read and ids[len(PROMPT) :] == drawn(table, 12)
     assert reused(made, ids) == len(PROMPT) + 11 and made.model.read == read + 1
 
@@ -322,6 +324,7 @@ def test_a_model_that_gives_nan_in_every_type_is_named_and_no_nan_becomes_a_toke
         (lambda: run(made, prompt=[65, 66], max_tokens=3), second + ": its weights"),
         (lambda: made.score([65, 66, 67]), second),
         (lambda: made.logits_after([66]), r"^fake gives NaN after token 1 "),
+        (lambda: list(made.logits_along([65, 66, 67], 0)), second),
         (lambda: run(made, prompt=[65, 66], n=3, max_tokens=3), ""),
     ):  # fmt: skip
         with pytest.raises(NotFinite, match=line):

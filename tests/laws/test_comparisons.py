@@ -10,8 +10,9 @@ from likely.engine import arrays
 from likely.engine.errors import CheckpointError, DataError, ParameterError
 from likely.engine.statistics import compare, measures, scores
 from likely.engine.statistics.comparison import Comparison
-from likely.engine.statistics.difference import Difference, Position, Shift
-from likely.metal import mx
+from likely.engine.statistics.difference import Difference, Passage, Position, Shift
+from likely.engine.statistics.estimates import block_length, blockwise
+from likely.engine.transforms import RepetitionPenalty, Temperature, TopK, along, run, start
 
 
 def test_scores_are_of_the_tokens_that_have_a_distribution() -> None:
@@ -62,9 +63,9 @@ def test_measures_are_found_by_name_and_are_their_definitions() -> None:
     })  # fmt: skip
 
 
-def given(rows: np.ndarray) -> compare.Logits:
+def given(rows: np.ndarray) -> compare.Law:
     """A model that says these rows, three at a time."""
-    return lambda _: (mx.array(rows[low : low + 3].astype(np.float32)) for low in range(0, len(rows), 3))
+    return lambda ids, start: (rows[low : low + 3].astype(np.float32) for low in range(start, len(ids), 3))
 
 
 def moved(change: np.ndarray, top: int) -> tuple[list[int], list[int]]:
@@ -100,6 +101,63 @@ def test_two_models_are_compared_place_by_place() -> None:
     middle = {"mean": np.mean(kls), "median": np.median(kls), "p99": np.quantile(kls, 0.99)}
     assert set(found.spread) == {"kl", "tv"} and found.spread["kl"] == pytest.approx(middle)
     assert compare.compare(given(p), given(p), ids, ("a", "b")).kl == 0
+
+
+def test_each_text_is_read_by_each_law() -> None:
+    """Three laws, of which the third never says token 4; two of them have one text."""
+    rows = [laws(seed, 40, 9)[0] for seed in range(3)]
+    rows[2] = np.asarray(arrays.logprobs(np.where(np.arange(9) == 4, -np.inf, rows[2]), np))
+    texts = [Passage(tuple(np.random.default_rng(seed).integers(0, 9, 40).tolist()), 3, ended=True) for seed in (0, 1)]
+    texts.append(texts[0])
+    names = ("a", "b", "c")
+    read = compare.outcome(compare.crossed([given(each) for each in rows], texts, names, metrics=["reverse_kl"]))
+    assert set(read) == {(i, j) for i in range(3) for j in range(3) if i != j}
+    for (author, reader), difference in read.items():
+        p, q, ids = rows[author][3:39], rows[reader][3:39], texts[author].ids[4:]
+        with np.errstate(invalid="ignore"):
+            kl = np.nansum(np.exp(p) * (p - q), axis=-1)
+        own, other = ([-x[i, token] for i, token in enumerate(ids)] for x in (p, q))
+        assert difference.along("reverse_kl") == pytest.approx(kl, rel=1e-4) and difference.names[0] == names[author]
+        assert [cost.mean for cost in difference.costs] == pytest.approx([np.mean(own), np.mean(other)], rel=1e-4)
+        assert difference.estimate("reverse_kl").mean == pytest.approx(np.mean(kl), rel=1e-4)
+        assert difference.forks == tuple(np.flatnonzero(p.argmax(-1) != q.argmax(-1)))
+        if np.inf not in (*own, *other):
+            excess = np.subtract(other, own)
+            low, high = difference.excess.interval
+            assert difference.excess.mean == pytest.approx(excess.mean(), abs=1e-5) and low < excess.mean() < high
+    assert math.isinf(read[0, 2].estimate("reverse_kl").mean) and 4 in texts[0].ids[4:]
+    assert read[0, 2].excess.better("a", "c") == "a" and not math.isfinite(read[0, 2].excess.interval[0])
+
+
+def test_neighbours_that_are_alike_widen_an_interval() -> None:
+    """The circular block bootstrap's error is that of the blocks' sums, enumerated; it holds what was foretold."""
+    random, size = np.random.default_rng(3), 7
+    assert block_length(216) == 6 and block_length(217) == size
+    inside = {0.0: 0, 0.6: 0}
+    for rho in inside:
+        for _ in range(60):
+            values = random.normal(0, 1, 217)
+            for i in range(1, 217):
+                values[i] = rho * values[i - 1] + math.sqrt(1 - rho**2) * values[i]
+            found = blockwise(values.tolist(), samples=400)
+            inside[rho] += found.interval[0] < 0 < found.interval[1]
+        blocks = np.array([np.roll(values, -i)[:size].mean() for i in range(217)])
+        assert found.error == pytest.approx(blocks.std() / math.sqrt(31), rel=0.15) and found.n == 217
+    assert inside[0.0] >= 53 and inside[0.6] >= 48  # of 60; resampled one by one the second would hold 40
+    few = blockwise([1.0, 2.0, 4.0])
+    assert few.mean == pytest.approx(7 / 3) and math.isinf(few.error) and not few.better("a", "b")
+
+
+def test_a_law_that_is_drawn_from_is_that_of_a_draw_at_every_place() -> None:
+    """Transforms that look back see the text up to each place, as if it ended there."""
+    transforms, ids = (RepetitionPenalty(1.7), Temperature(0.6), TopK(4)), [1, 5, 5, 2, 7, 0, 3]
+    raw = np.random.default_rng(2).normal(0, 2, (5, 9)).astype(np.float32)
+    rows = along(transforms, None, raw, ids, 2, seed=4)
+    for i, row in enumerate(rows):
+        read = ids[: 3 + i]
+        alone, _ = run(transforms, raw[i], start(transforms, None, read, np), (4, len(read)), np)
+        np.testing.assert_allclose(row, alone, rtol=1e-6)
+    assert [np.isfinite(row).sum() for row in along((), None, raw, ids, 2, 4, greedy=True)] == [1] * 5
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

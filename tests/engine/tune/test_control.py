@@ -150,7 +150,7 @@ def test_difference_of_a_model_with_a_trained_head(checkpoint: Checkpoint, tmp_p
     base = checkpoint.model(mx.array([ids]))[0]
     logp = base - mx.logsumexp(base, axis=-1, keepdims=True)
     list(trainer.train(a))
-    now = next(iter(compare.logits(checkpoint.model)(mx.array([ids]))))
+    now = next(iter(compare.logits(checkpoint.model)(ids, 0)))
     found = answer(a, Compare("tag 3"))
     assert isinstance(found, Compared)
     expected = mx.mean(arrays.kl(now, logp, mx))
