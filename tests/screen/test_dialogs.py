@@ -18,15 +18,15 @@ def test_models_are_listed_those_that_are_here_first_and_one_is_loaded(tmp_path:
         screen.press("escape")
         assert "│ scripted" in screen.lines[0]
         screen.say("/model")
-        screen.press("down", "enter")
+        screen.burst(*"OTH", "down")
+        assert [line.split()[0] for line in screen.lines if " MB " in line] == ["other"]
+        screen.press("enter")
         assert "│ other" in screen.lines[0]
 
 
-def test_a_model_that_is_not_there_is_refused_by_its_name(screen: Screen) -> None:
+def test_what_is_typed_on_a_row_is_taken_and_refused_by_its_name_where_it_is_not_there(screen: Screen) -> None:
     screen.say("/model")
-    screen.press("tab")
-    screen.paste("owner/name")
-    screen.press("enter")
+    screen.burst(*"owner/name", "enter")
     assert "there is no model owner/name" in screen.text and "│ scripted" in screen.lines[0]
 
 

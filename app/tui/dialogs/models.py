@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -23,7 +24,10 @@ SEVERAL = "Which of these models? It is used until you choose another:"
 
 
 class Models(Dialog[str | None]):
-    """Gives the name of the model to load; another name, a path or a hub id can be typed."""
+    """Gives the name of the model to load: a row's, or one that is typed (a path, a hub id), on a row too.
+
+    What is typed leaves the rows that have it in their name.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Back"),
@@ -42,7 +46,7 @@ class Models(Dialog[str | None]):
             title = "models" if not self.first else SEVERAL if any(offer.here for offer in self.offers) else FIRST
             yield Label(title, classes="sheet-title", markup=False)
             yield ChoiceList(id="list", markup=False)
-            yield Input(placeholder="or type a hub id, a folder, a .gguf file", id="name")
+            yield Input(placeholder="or type a hub id, a folder, a .gguf file", id="name", select_on_focus=False)
             yield Label("looking…", classes="faint", markup=False, id="models-line")
 
     def on_mount(self) -> None:
@@ -69,11 +73,15 @@ class Models(Dialog[str | None]):
         """Models that are here, then those to fetch, then (but on a first run) those that are too big."""
         shown = [offer for offer in self.offers if offer.fits or not self.first]
         self.offers = tuple(sorted(shown, key=lambda offer: (not offer.here, not offer.fits)))
-        rows = self.query_one(ChoiceList)
-        rows.add_options(Option(self._line(offer), id=offer.name, disabled=not offer.fits) for offer in self.offers)
+        rows, typed = self.query_one(ChoiceList), self.query_one(Input).value.strip()
+        listed = [offer for offer in self.offers if typed.casefold() in offer.name.casefold()]
+        rows.clear_options()
+        rows.add_options(Option(self._line(offer), id=offer.name, disabled=not offer.fits) for offer in listed)
         current = self.host.engine.current.name if self.host.engine.current is not None else ""
-        names = [offer.name for offer in self.offers]
+        names = [offer.name for offer in listed]
         rows.highlighted = names.index(current) if current in names else 0 if names else None
+        if not names:
+            self.query_one("#models-line", Label).update(f"{cells.fit(typed, 40)} · ⏎ looks for it · esc")
 
     def _line(self, offer: r.ModelOffer) -> str:
         width = max(min(self.size.width, 88) - 10, 40)
@@ -95,6 +103,19 @@ class Models(Dialog[str | None]):
 
     def on_option_list_option_selected(self, event: ChoiceList.OptionSelected) -> None:
         self.dismiss(event.option.id)
+
+    def on_key(self, event: events.Key) -> None:
+        """Into the field goes what is typed on a row."""
+        field = self.query_one(Input)
+        if event.character is not None and event.is_printable and not field.has_focus:
+            event.stop()
+            field.value += event.character
+            field.cursor_position = len(field.value)
+            field.focus()
+
+    def on_input_changed(self) -> None:
+        if self.offers:
+            self._list()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if event.value.strip():
