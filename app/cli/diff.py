@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,17 @@ import click
 from likely.app import heat
 from likely.app.cli.opening import Progress, read_text
 from likely.app.tables import Columns
-from likely.app.units import NATS, bits, json_line, predicted
+from likely.app.units import NATS, bits, finite, json_line, predicted
+from likely.engine.statistics.estimates import block_length
 from likely.engine.statistics.measures import measure
 
 if TYPE_CHECKING:
-    from likely.engine.statistics.difference import Difference, Shift
+    from likely.engine.sources.checkpoint import Checkpoint
+    from likely.engine.statistics.difference import Difference, Pair, Passage, Shift
+    from likely.engine.statistics.estimates import Estimate
     from likely.engine.tokenizer import Tokenizer
+
+NAMED = dict.fromkeys(("before", "now", "next", "estimates", "cross_surprisal"), NATS)  # units of this verb's keys
 
 
 @click.command()
@@ -25,32 +31,72 @@ if TYPE_CHECKING:
 @click.option("--chat", is_flag=True, help="TEXT is a question: compare the answers' beginnings by the chat template.")
 @click.option("--top", default=3, show_default=True, type=click.IntRange(1, 50), help="Tokens that rose and fell.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Also js, tv or another; repeatable.")
+@click.option(
+    "--answers",
+    metavar="TOKENS",
+    type=click.IntRange(1, 100_000),
+    help="TEXT is a question: both answer it, the likeliest token each time, so many at most; each reads both.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def command(
-    model_a: str, model_b: str, text: str | None, chat: bool, top: int, metrics: tuple[str, ...], as_json: bool
+    model_a: str,
+    model_b: str,
+    text: str | None,
+    chat: bool,
+    top: int,
+    metrics: tuple[str, ...],
+    answers: int | None,
+    as_json: bool,
 ) -> None:
     """Compare MODEL_A (before) with MODEL_B (now) on TEXT or standard input; either may be an adapter's directory.
 
     \b
     likely diff smollm2 my-adapter "The capital of France is"
+    likely diff smollm2 my-adapter "Why is the sky blue?" --answers 64
     likely diff one-adapter another-adapter --json < essay.txt
     """
     from likely.engine.statistics import compare
     from likely.engine.tune.tuned import open_model
 
+    if chat and answers:
+        raise click.UsageError("--answers is by the chat template already: leave out --chat")
     words = read_text(text, "TEXT")
     with Progress() as progress:
-        a, b = open_model(model_a, progress.show), open_model(model_b, progress.show)
+        opened = [open_model(name, progress.show) for name in (model_a, model_b)]
     names = model_a, model_b
-    compare.check_vocabularies(a.tokenizer, b.tokenizer, names)
-    tokenizer = a.tokenizer
+    tokenizer = opened[0].tokenizer
+    compare.check_vocabularies(tokenizer, opened[1].tokenizer, names)
+    laws = [compare.logits(one.model, name=name) for one, name in zip(opened, names, strict=True)]
+    asked = tuple(dict.fromkeys((*metrics, "reverse_kl")))
+    if answers:
+        passages = [_answer(one, words, answers) for one in opened]
+        read = compare.outcome(compare.crossed(laws, passages, names, top=top, metrics=asked))
+        show = _answers_object if as_json else _show_answers
+        show(read, passages, tokenizer, metrics)
+        return
     ids = tokenizer.chat([{"role": "user", "content": words}]) if chat else tokenizer.encode(words, bos=True)
-    one, two = (compare.logits(x.model, name=name) for x, name in zip((a, b), names, strict=True))
-    comparison = compare.compare(one, two, ids, names, top=top, metrics=metrics)
+    difference = compare.compare(laws[0], laws[1], ids, names, top=top, metrics=asked)
     if as_json:
-        click.echo(json_line(_object(comparison, tokenizer), before=NATS, now=NATS, next=NATS))
+        click.echo(json_line(_object(difference, tokenizer), **NAMED))
     else:
-        _show(comparison, tokenizer)
+        _show(difference, tokenizer, metrics)
+        click.echo(_both_ways(difference, difference.estimate("reverse_kl"), difference.estimate(), names))
+        click.echo(_better(difference, names))
+
+
+def _answer(checkpoint: "Checkpoint", question: str, most: int) -> "Passage":
+    """A model's own answer to a question: the likeliest token each time, behind the prompt."""
+    from likely.engine.decode.control import RunControl
+    from likely.engine.decode.texts import texts_of
+    from likely.engine.prompt import single_turn
+    from likely.engine.session import Session
+    from likely.engine.statistics.difference import Passage
+    from likely.engine.trace.step import Recipe
+
+    prompt = single_turn(question, checkpoint.tokenizer).ids(checkpoint.tokenizer)
+    (text,) = texts_of(Session(checkpoint).generate(prompt, RunControl(Recipe(greedy=True)), max_tokens=most))
+    drawn = (step.token for step in text.steps)
+    return Passage((*prompt, *drawn), len(prompt) - 1, ended=True)
 
 
 def _text(tokenizer: "Tokenizer", token: int) -> str:
@@ -74,17 +120,92 @@ def _object(difference: "Difference", tokenizer: "Tokenizer") -> dict[str, Any]:
         **difference.metrics,
         "spread": difference.spread,
         "nll": None if a != a else [a, b],
+        "estimates": {
+            "kl": _estimate(difference.estimate()),
+            "reverse_kl": _estimate(difference.estimate("reverse_kl")),
+            "nll": [_estimate(cost) for cost in difference.costs],
+            "excess": _estimate(difference.excess),
+        },
+        "forks": list(difference.forks),
         "risen": [_shift(s, tokenizer) for s in difference.risen],
         "fallen": [_shift(s, tokenizer) for s in difference.fallen],
         "positions": positions,
     }
 
 
+def _estimate(estimate: "Estimate") -> dict[str, Any]:
+    low, high = estimate.interval
+    return {"mean": finite(estimate.mean), "low": finite(low), "high": finite(high), "tokens": estimate.n}
+
+
+def _answers_object(
+    read: "dict[Pair, Difference]", passages: "Sequence[Passage]", tokenizer: "Tokenizer", metrics: Sequence[str]
+) -> None:
+    """Print each answer as the other model reads it, and what each pays for each, in one line."""
+    answers = [
+        {"text": _answer_text(passage, tokenizer), **_object(read[pair], tokenizer)}
+        for pair, passage in zip(((0, 1), (1, 0)), passages, strict=True)
+    ]
+    costs = [[_estimate(cost) for cost in row] for row in _costs(read)]
+    models = list(read[0, 1].names)
+    click.echo(json_line({"models": models, "cross_surprisal": costs, "answers": answers}, **NAMED))
+
+
+def _costs(read: "dict[Pair, Difference]") -> "list[list[Estimate]]":
+    """Costs of a token: a row for each model that writes, in it each one's answer."""
+    (a_by_a, a_by_b), (b_by_b, b_by_a) = read[0, 1].costs, read[1, 0].costs
+    return [[a_by_a, b_by_a], [a_by_b, b_by_b]]
+
+
+def _answer_text(passage: "Passage", tokenizer: "Tokenizer") -> str:
+    return tokenizer.decode(passage.ids[passage.start + 1 :])
+
+
 def _shift(shift: "Shift", tokenizer: "Tokenizer") -> dict[str, Any]:
     return {**asdict(shift), "text": _text(tokenizer, shift.token)}
 
 
-def _show(difference: "Difference", tokenizer: "Tokenizer") -> None:
+def _show_answers(
+    read: "dict[Pair, Difference]", passages: "Sequence[Passage]", tokenizer: "Tokenizer", metrics: Sequence[str]
+) -> None:
+    """Print each answer as the other model reads it, then what each pays for each."""
+    names = read[0, 1].names
+    for pair, passage in zip(((0, 1), (1, 0)), passages, strict=True):
+        click.echo(f"{names[pair[0]]} answers: {heat.visible(_answer_text(passage, tokenizer))}")
+        _show(read[pair], tokenizer, metrics)
+        click.echo()
+    columns = Columns("{bits a token to write …:<26} {:>24} {:>24}")
+    click.echo(columns.line("bits a token to write …", *(f"{name}'s answer" for name in names)))
+    for name, row in zip(names, _costs(read), strict=True):
+        click.echo(columns.line(name, *(f"{bits(cost.mean):.3f}" for cost in row)))
+    click.echo(columns.line("what the other pays more", *(_spread(read[pair].excess) for pair in ((0, 1), (1, 0)))))
+    kls = read[0, 1].estimate("reverse_kl"), read[1, 0].estimate("reverse_kl")
+    click.echo(_both_ways(read[0, 1], *kls, names))
+
+
+def _both_ways(difference: "Difference", a_b: "Estimate", b_a: "Estimate", names: tuple[str, str]) -> str:
+    """Mean KL either way, with intervals."""
+    ways = [f"KL({x} || {y}) {_spread(kl)}" for (x, y), kl in ((names, a_b), (names[::-1], b_a))]
+    forks = f"{len(difference.forks)} forks"
+    return f"{' · '.join(ways)} bits a token, 95 % by blocks of {block_length(a_b.n)} tokens · {forks}"
+
+
+def _better(difference: "Difference", names: tuple[str, str]) -> str:
+    """Which of two writes the text for less."""
+    excess = difference.excess
+    better = excess.better(*names)
+    if not better:
+        return f"not seen which writes the text for less: {names[1]} pays {_spread(excess)} bits a token more"
+    return f"{better} writes the text for less: {names[1]} pays {_spread(excess)} bits a token more"
+
+
+def _spread(estimate: "Estimate") -> str:
+    """A mean and its interval in bits."""
+    low, high = (bits(end) for end in estimate.interval)
+    return f"{bits(estimate.mean):.4f}" + (f" ({low:.4f} to {high:.4f})" if math.isfinite(low + high) else "")
+
+
+def _show(difference: "Difference", tokenizer: "Tokenizer", metrics: Sequence[str]) -> None:
     mode = heat.colour_mode(sys.stdout)
     width = heat.columns(mode)
     columns = Columns("{after:<18} {KL, bits:>8}  {what rose and fell in the next token}")
@@ -102,7 +223,7 @@ def _show(difference: "Difference", tokenizer: "Tokenizer") -> None:
     a, b = difference.nll
     known = predicted(sum(p.next is not None for p in difference.positions), len(difference.positions))
     cost = "" if a != a else f" · {known}, which cost {bits(a):.3f} and {bits(b):.3f} bits each"
-    more = "".join(f" · {name} {_metric(name, value)}" for name, value in difference.metrics.items())
+    more = "".join(f" · {name} {_metric(name, value)}" for name, value in difference.metrics.items() if name in metrics)
     wide = {name: bits(value) for name, value in difference.spread["kl"].items()}
     kl = f"mean KL {wide['mean']:.4f} bits a token (median {wide['median']:.4f}, p99 {wide['p99']:.4f})"
     click.echo(f"{kl} · same most likely token at {difference.same_top:.0%}{cost}{more}")

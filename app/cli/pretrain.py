@@ -17,7 +17,6 @@ from likely.app.interruption import stopped_by_signals
 from likely.app.training_kind import look_at
 from likely.app.training_plan import describe_pretraining
 from likely.app.units import bits
-from likely.engine import made
 from likely.engine.options import read_toml
 from likely.engine.pretrain.config import NEEDS, PretrainConfig, configure
 
@@ -50,7 +49,6 @@ def command(
 
     with Progress() as progress:
         opened = open_run(settings, progress.show, resume=resume)
-    opened.run.made_as = made.PRETRAINED
     if opened.run.leads and as_json:
         click.echo(json.dumps({"event": "prepared", **_object(opened)}, default=str))
     elif opened.run.leads:

@@ -51,7 +51,6 @@ def command(
     likely quantize ./my-model --bits 4 --group 32 --recipe auto --awq
     likely quantize ./my-model --gguf q8_0 --to my-model.gguf
     """
-    from likely.engine import made
     from likely.engine.quantize import Settings, quantize
     from likely.engine.sources import store
     from likely.engine.write.one_file import write_one_file
@@ -71,7 +70,6 @@ def command(
         else:
             to = target or Path(f"{name}-{recipe or f'{settings.layout.bits}bit'}")
             report = quantize(info, to, settings, text=words, progress=progress.show)
-    made.note(to, made.QUANTISED, info.name)
     for line in lines(report):
         click.echo(one_line(line))
 
