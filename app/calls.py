@@ -6,7 +6,7 @@ works.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol
@@ -15,22 +15,38 @@ import numpy as np
 
 from likely.app import requests as r
 from likely.app.worker import worked
+from likely.engine.arrays import logprobs
 from likely.engine.beside import Helper
 from likely.engine.decode.control import RunControl
 from likely.engine.inside.why import named_token
 from likely.engine.prompt import Encoding, Prompt, locate
+from likely.engine.statistics.difference import Passage
 from likely.engine.statistics.estimates import Estimate
+from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Unmasking
+from likely.engine.transforms import Vocabulary, along
 
 if TYPE_CHECKING:
     from likely.app.looks import InsideQuestion
     from likely.engine.adapters.attached import Attached
     from likely.engine.decode.events import Event
     from likely.engine.decode.strategy import Strategy
+    from likely.engine.statistics import compare
     from likely.engine.trace.step import TokenStep
 
 P = ParamSpec("P")
 HELPER = Helper()  # texts are read into tokens beside the thread
+
+
+class EngineTokenizer(Encoding, Vocabulary, Protocol):
+    """The tokenizer of a loaded model."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for two whose ids mean the same."""
+        ...
+
+    def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]: ...
 
 
 class Engine(Protocol):
@@ -39,7 +55,7 @@ class Engine(Protocol):
     @property
     def facts(self) -> r.ModelFacts: ...
     @property
-    def tokenizer(self) -> Encoding: ...
+    def tokenizer(self) -> EngineTokenizer: ...
     @property
     def cache_nbytes(self) -> int: ...
     def generate(
@@ -64,6 +80,10 @@ class Engine(Protocol):
         ...
 
     def logits_after(self, ids: Sequence[int]) -> np.ndarray: ...
+    def logits_along(self, ids: Sequence[int], start: int) -> Iterator[np.ndarray | None]:
+        """The raw logits [n, V] after each position from `start` on, n at a time; None after a piece that was read."""
+        ...
+
     def adapt(self, change: str, what: str, weight: float) -> "tuple[Attached, ...]":
         """Change the adapters as `adapt` says; gives all that are there then."""
         ...
@@ -130,6 +150,46 @@ def logits(engine: Engine, prompt: Prompt) -> Iterator[Any]:
     row = engine.logits_after(ids)
     row.flags.writeable = False
     yield row
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderAsked:
+    """A law that reads: a model's own (`recipe` None), or what is drawn from by a recipe; and the text that it has,
+    the `drawn` last tokens of a prompt, None where all of it was given."""
+
+    name: str
+    prompt: Prompt
+    drawn: int | None = None
+    recipe: Recipe | None = None
+    seed: int = 0
+
+
+def crossed(engines: Sequence[Engine], readers: Sequence[ReaderAsked]) -> Iterator[Any]:
+    """Each reader's text read by each other, by their engines: `r.Crossed`, with KL(author || reader) and the total
+    variation at every token. CheckpointError where they do not have their tokens in common."""
+    from likely.engine.statistics import compare  # which computes: this is the worker's thread
+
+    passages = []
+    for engine, reader in zip(engines, readers, strict=True):
+        compare.check_vocabularies(engines[0].tokenizer, engine.tokenizer, (readers[0].name, reader.name))
+        ids = yield from ids_of(engine, reader.prompt)
+        start = 0 if reader.drawn is None else len(ids) - reader.drawn - 1
+        passages.append(Passage(tuple(ids), start, ended=reader.drawn is not None))
+
+    def law(engine: Engine, reader: ReaderAsked) -> "compare.Law":
+        def rows(ids: Sequence[int], start: int) -> Iterator[np.ndarray | None]:
+            for logits in engine.logits_along(ids, start):
+                if logits is not None and (recipe := reader.recipe) is not None:
+                    transforms, greedy = recipe.transforms, recipe.greedy
+                    logits = along(transforms, engine.tokenizer, logits, ids, start, reader.seed, greedy=greedy)
+                yield None if logits is None else logprobs(logits, np)
+                start += 0 if logits is None else len(logits)
+
+        return rows
+
+    laws = [law(*each) for each in zip(engines, readers, strict=True)]
+    names = [reader.name for reader in readers]
+    yield r.Crossed((yield from worked(compare.crossed(laws, passages, names, top=10, metrics=("reverse_kl", "tv")))))
 
 
 def tokens(engine: Engine, text: str) -> Iterator[Any]:

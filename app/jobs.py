@@ -5,7 +5,7 @@ outside (`ModelProvider`, `Trainer`): nothing here imports mlx.
 """
 
 import gc
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -68,8 +68,10 @@ class ModelJobs:
                 self._unload(name)
             case r.Generate():
                 yield from self._generate(request)
-            case r.Call():
-                yield from self._call(request)
+            case r.Call(model, function, args, options):
+                yield from self._call((model,), lambda engines: function(*engines, *args, **options))
+            case r.JointCall(models, function, args):
+                yield from self._call(models, lambda engines: function(engines, *args))
             case r.Offer():
                 yield r.Offered(tuple(self.provider.offers()))
 
@@ -154,17 +156,20 @@ class ModelJobs:
             yield WORKED if isinstance(event, Waiting) else event
         raise LikelyError(f"{request.model} was unloaded")
 
-    def _call(self, call: r.Call) -> Iterator[Any]:
-        """The events of a call; LikelyError once the model is another one or gone."""
-        engine = yield from self._engine(call.model)
-        result = call.function(engine, *call.args, **call.options)
+    def _call(self, models: Sequence[str], function: Callable[[Sequence[Engine]], Any]) -> Iterator[Any]:
+        """The events of a call; LikelyError once a model is another one or gone."""
+        engines: list[Engine] = []
+        for model in models:
+            engines += [(yield from self._engine(model))]
+        result = function(engines)
         if not isinstance(result, Iterator):
             yield result
             return
         for event in result:
             yield event
-            if self.engines.get(call.model) is not engine:
-                raise LikelyError(f"{call.model} was unloaded")
+            for model, engine in zip(models, engines, strict=True):
+                if self.engines.get(model) is not engine:
+                    raise LikelyError(f"{model} was unloaded")
 
     def _engine(self, name: str) -> Generator[None, None, Engine]:
         while name in self._loading:

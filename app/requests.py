@@ -19,6 +19,7 @@ from likely.engine.tune.control import TrainControl
 
 if TYPE_CHECKING:
     from likely.app.training_kind import TrainingConfig
+    from likely.engine.statistics.difference import Difference, Pair
 
 # -- requests --------------------------------------------------------------------------------------------------------
 
@@ -71,6 +72,15 @@ class Call:
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JointCall:
+    """Call a function with the engines of several loaded models, in this order; as a `Call` of each otherwise."""
+
+    models: tuple[str, ...]
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +137,7 @@ class Report:
     path: Path
 
 
-ModelRequest = Load | Unload | Generate | Call | Offer
+ModelRequest = Load | Unload | Generate | Call | JointCall | Offer
 
 # -- events ----------------------------------------------------------------------------------------------------------
 
@@ -240,6 +250,13 @@ class Scored:
     steps: tuple[TokenStep, ...]
     spans: tuple[tuple[int, int] | None, ...] = ()
     last: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """Each law's own text read by each other one: a difference from author to reader, by their places."""
+
+    differences: "Mapping[Pair, Difference]"
 
 
 @dataclass(frozen=True, slots=True)

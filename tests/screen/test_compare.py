@@ -1,10 +1,14 @@
 """A comparison: one prompt under several settings, seen side by side, kept, set up and gone on with."""
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from likely.engine.arrays import logprobs
 from likely.engine.transforms import Temperature
+from tests.support.diffuser import ScriptedDiffusion
 from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.support.screen import Screen
 
@@ -14,6 +18,65 @@ ASK = "Why is the sky blue?"
 def compared(screen: Screen, prompt: str = ASK) -> None:
     screen.press("f3")
     screen.say(prompt)
+
+
+def by_its_key(screen: Screen, *does: str) -> None:
+    """Press the keys that the last line has for what they do."""
+    for each in does:
+        keys = re.search(rf"(\S+) {re.escape(each)}", screen.lines[-1])
+        assert keys is not None, f"no key does {each!r}:\n{screen.text}"
+        screen.press({"⏎": "enter"}.get(keys[1], keys[1]))
+
+
+def two_models(screen: Screen, other: str = "other") -> None:
+    """Two columns that differ in the model alone, by keys that the screen names; the focus is on the second."""
+    screen.press("ctrl+p")
+    screen.say("compare models side by side")
+    by_its_key(screen, "Columns", "Column")
+    if "C wild" in screen.text:
+        by_its_key(screen, "Column")
+        screen.press("minus")
+        by_its_key(screen, "Column")
+    by_its_key(screen, "Set up")
+    screen.press("home", "enter")
+    by_its_key(screen, "Set up")
+    screen.press("end", "enter")
+    screen.say(other)
+
+
+def read_by(engine: ScriptedEngine, ids: list[int], start: int) -> np.ndarray:
+    """log p [n, V] of what follows each place from one on, in float64."""
+    (rows,) = (rows for rows in engine.logits_along(ids, start) if rows is not None)
+    found: np.ndarray = logprobs(rows.astype(np.float64), np)
+    return found
+
+
+TEXT = "The sky looks blue because air molecules scatter short wavelengths of light by the gases of the atmosphere."
+
+
+@pytest.mark.slow(2)
+@pytest.mark.parametrize("size", [(80, 24), (60, 20), (120, 40), (160, 50)])
+def test_which_of_two_models_is_better_and_where_they_differ(tmp_path: Path, size: tuple[int, int]) -> None:
+    one, other = ScriptedEngine(scripts=[SKY]), ScriptedEngine("other", [BLUE])
+    with Screen(tmp_path, one, other, size=size) as screen:
+        two_models(screen)
+        by_its_key(screen, "A given text")
+        screen.say(TEXT)
+        ids = one.tokenizer.encode(TEXT)
+        p, q = (read_by(engine, ids, 0) for engine in (one, other))
+        costs = [-np.mean([rows[at, token] for at, token in enumerate(ids[1:])]) / np.log(2) for rows in (p, q)]
+        kl = np.sum(np.exp(p) * (p - q), axis=-1) / np.log(2)
+        assert all(f" {cost:.2f}  {cost * (len(ids) - 1):.0f} bits" in screen.text for cost in costs)
+        assert re.search(rf"A (is )?better (than B )?by {costs[1] - costs[0]:.2f}", screen.text)
+        assert f"{kl.mean():.2f}" in screen.text and not screen.kept
+        forks = [at + 1 for at in range(len(ids) - 1) if p[at].argmax() != q[at].argmax()]
+        for at in forks[:2]:  # each names the token, both favourites and what they have
+            by_its_key(screen, "Next fork")
+            assert f"FORK  {at + 1}, after" in screen.text
+            assert [f"{100 * np.exp(rows[at - 1].max()):.1f}" in screen.text for rows in (p, q)] == [True, True]
+        by_its_key(screen, "KL(B‖A)")
+        back = np.sum(np.exp(q) * (q - p), axis=-1) / np.log(2)
+        assert "KL(B‖A)" in screen.text and f"{back.mean():.2f}" in screen.text
 
 
 def test_a_prompt_goes_to_every_column_and_all_are_kept(screen: Screen) -> None:
@@ -81,9 +144,10 @@ def test_a_column_draws_as_it_was_set_up_and_says_so(screen: Screen) -> None:
     screen.click("One prompt")
     screen.say(ASK)
     heads = [" ".join(head.split()) for head in screen.lines[1].split("▏")]
-    assert heads == ["T 0.30 · top-k 40", "greedy", "wild"]
+    assert heads == ["A T 0.30 · top-k 40", "B greedy", "C wild"]
     recipes = {node.label: node.steps[0].recipe for node in screen.kept[0].nodes.values() if node.steps}
-    assert list(recipes) == heads and [recipe.greedy for recipe in recipes.values()] == [False, True, False]
+    assert [*recipes] == [head[2:] for head in heads]
+    assert [recipe.greedy for recipe in recipes.values()] == [False, True, False]
     warmth = [[each for each in recipe.transforms if isinstance(each, Temperature)] for recipe in recipes.values()]
     assert warmth == [[Temperature(0.3)], [], [Temperature(1.4)]]
 
@@ -133,3 +197,59 @@ def test_a_comparison_is_found_among_the_conversations(tmp_path: Path) -> None:
     with Screen(tmp_path, resume=talk.id) as screen:
         assert screen.text.count("sky looks blue") + screen.text.count("light is scattered") == 3
         assert "2 compare" in screen.text and [kept.id for kept in screen.kept] == [talk.id]
+
+
+@pytest.mark.slow
+def test_what_cannot_be_read_by_each_is_said_in_a_line(tmp_path: Path) -> None:
+    foreign, masked = ScriptedEngine("foreign", [BLUE, "quite other words"]), ScriptedDiffusion("masked")
+    with Screen(tmp_path, ScriptedEngine(scripts=[SKY]), foreign, masked) as screen:
+        two_models(screen, "foreign")
+        screen.click("One prompt")
+        screen.say(ASK)
+        assert "B has another tokenizer than A: they have no KL" in screen.text and "CROSS" not in screen.text
+        screen.press("tab")
+        by_its_key(screen, "Set up")
+        screen.press("end", "enter")
+        screen.say("masked")
+        assert "B fills masks: it is not read token by token" in screen.text
+
+
+@pytest.mark.slow
+def test_who_leaves_while_it_is_read_finds_it_and_a_model_switched_under_it_is_said(tmp_path: Path) -> None:
+    with Screen(tmp_path, ScriptedEngine(scripts=[SKY]), ScriptedEngine("other", [BLUE])) as screen:
+        two_models(screen)
+        screen.click("One prompt")
+        screen.type(ASK)
+        screen.burst("enter", "f2", "f3")
+        assert "CROSS-SURPRISAL" in screen.text or "⏎ in the prompt" in screen.text or "no answer yet" in screen.text
+        screen.press("tab", "tab", "enter")
+        strip = [line for line in screen.lines if "KL(A‖B)" in line]
+        assert "CROSS-SURPRISAL" in screen.text and strip
+        screen.press("f2", "f3")
+        assert [line for line in screen.lines if "KL(A‖B)" in line] == strip
+        screen.press("f2")
+        screen.say("/model other")
+        screen.press("f3")
+        assert "A was written by scripted, not by other: ⏎ in the prompt runs it again" in screen.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("does", ["Adopt", "Adopt setting"])
+def test_the_chat_goes_on_by_the_model_and_setting_of_the_column_that_is_adopted(tmp_path: Path, does: str) -> None:
+    one, other = ScriptedEngine(scripts=[SKY]), ScriptedEngine("other", [BLUE])
+    with Screen(tmp_path, one, other) as screen:
+        two_models(screen)
+        if does == "Adopt":
+            screen.click("One prompt")
+            screen.say(ASK)
+            by_its_key(screen, "Column")
+        else:
+            by_its_key(screen, "A given text")
+            screen.say(TEXT)
+            by_its_key(screen, "Column")
+        by_its_key(screen, does)
+        assert "│ other" in screen.lines[0]
+        screen.say("and sunsets?")
+        (talk,) = (talk for talk in screen.kept if talk.kind == "chat")
+        assert talk.leaf is not None and talk.leaf.steps[0].recipe.greedy and talk.model == "other"
+        assert [kind for kind, _ in other.calls][-1] == "generate"

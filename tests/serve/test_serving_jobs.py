@@ -10,7 +10,7 @@ import pytest
 from likely.app import requests as r
 from likely.app.serve import openai_requests
 from likely.app.serve.requests import AnswerOpened, AnswerRequest, RequestRefused
-from likely.app.serve.serving_jobs import ServedAdapter, ServingJobs
+from likely.app.serve.serving_jobs import ServingJobs
 from likely.app.worker import WORKED
 from likely.engine.decode.events import Done, Emitted, Stats, Waiting
 from likely.engine.decode.strategies import parse
@@ -60,7 +60,7 @@ def jobs(*sessions: ScriptedSession, budget: int = 100) -> ServingJobs:
         yield None
         return by_name[name]
 
-    return ServingJobs(opening, lambda: list(by_name), budget, {"x": ServedAdapter("folder/x", "m")})
+    return ServingJobs(opening, lambda: list(by_name), budget, {"x": "folder/x"})
 
 
 def ask(text: str = "ab", **more: Any) -> AnswerRequest:

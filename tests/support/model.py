@@ -146,6 +146,9 @@ class ScriptedTokenizer:
             ids += [token] if token is not None else list(word.encode())
         return ids
 
+    def piece(self, token: int) -> bytes:
+        return self.pieces[token]
+
     def chat(self, messages: Sequence[dict[str, str]], *, generation_prompt: bool = True) -> list[int]:
         ids: list[int] = []
         for message in messages:
@@ -314,6 +317,13 @@ class ScriptedEngine:
         self.calls.append(("exact", list(ids)))
         script = self._rest_of(ids, self.scripts[0])
         return self.raw(ids, script[0] if script else self.tokenizer.END)
+
+    def logits_along(self, ids: Sequence[int], start: int) -> Iterator[np.ndarray | None]:
+        """At every place it would rather go on with its first script."""
+        yield None
+        texts = [ids[: at + 1] for at in range(start, len(ids))]
+        ahead = [(*self._rest_of(text, self.scripts[0]), self.tokenizer.END)[0] for text in texts]
+        yield np.stack([self.raw(text, word) for text, word in zip(texts, ahead, strict=True)])
 
     def adapt(self, change: str, what: str, weight: float) -> tuple[Attached, ...]:
         """Any directory whose name does not begin with "no" is an adapter, of "few..." with a posterior."""

@@ -115,7 +115,7 @@ class EngineClient:
 
     def release(self) -> None:
         """Free the models that no screen uses: memory holds one, unless a comparison needs more."""
-        used = self._listener.models_in_use()
+        used = self._listener.models_in_use() | ({self.loading.model} if self.loading is not None else set())
         for name in [name for name in self.models if name not in used and self.models[name] is not self.current]:
             self.unload(name)
 

@@ -1,46 +1,41 @@
-"""Comparison view: one prompt and seed through several columns that differ in one thing or another, turn by turn."""
+"""Comparison view: one prompt and seed, or a text, through several columns; each reads what the others have."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 
-from likely.app import requests as r
 from likely.app.heat import HEATS
-from likely.app.tui.base import cells, keys, presets
+from likely.app.tui.base import cells, keys
 from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.sampling import Sampling, as_typed, typed
-from likely.app.tui.chat import comparison, decoding
-from likely.app.tui.chat.chat_session import ChatSession
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.chat import comparison
+from likely.app.tui.chat.crossing import LETTERS
 from likely.app.tui.chat.formulas import of_answers, of_token
 from likely.app.tui.chat.inspection import Inspection, recent
+from likely.app.tui.views.column_setup import MOST, NARROWEST, ColumnSetup
+from likely.app.tui.views.cross_reading import CrossReading
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
-from likely.app.tui.widgets.column import Column
-from likely.app.tui.widgets.overlays import Ask, Pick
+from likely.app.tui.widgets.column import AnswerView, Column
+from likely.app.tui.widgets.column_row import ColumnRow
+from likely.app.tui.widgets.crossing_pane import CrossingPane
 from likely.app.tui.widgets.prompt import PromptInput
 from likely.app.tui.widgets.token_view import TokenView
-from likely.app.worker import Failed
 from likely.engine.conversation import Conversation
-from likely.engine.decode.guessing import Drafting
-from likely.engine.decode.strategies import PLAIN, offers, parse
-from likely.engine.decode.strategy import Strategy
-from likely.engine.errors import LikelyError
 
-MOST = 4
-NARROWEST = 28  # cells that a column needs
+PROMPT, TEXT = "One prompt for every column  (enter runs)", "One text for every column to read  (enter reads)"
 
 
 class CompareScreen(View):
     """Two to four columns."""
 
     NAME = "compare"
-    PARTS = (TokenView, PromptInput)
+    PARTS = (AnswerView, PromptInput)
     STAYS = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -49,6 +44,10 @@ class CompareScreen(View):
         Binding("plus", "add", "Add", id="compare.add"),
         Binding("minus", "remove", "Remove", id="compare.remove"),
         Binding("a", "adopt", "Adopt", id="compare.adopt"),
+        Binding("A", "adopt_setting", "Adopt the setting", id="compare.adopt_setting"),
+        Binding("k", "turn", "KL the other way", id="compare.turn"),
+        Binding("q", "law", "p or q", id="compare.law"),
+        Binding("t", "give", "A given text", id="compare.give"),
         Binding("c", "set_up", "Set up", id="compare.set_up"),
         Binding("m", "markdown", "Raw text", id="compare.markdown"),
         Binding("ctrl+o", "sessions", "Sessions", id="compare.sessions"),
@@ -61,22 +60,28 @@ class CompareScreen(View):
         self.seed = 7
         self.markdown = True  # answers are rendered
         self.saved: Conversation | None = None  # what is saved of the columns
+        self.given = False  # the columns read a text, rather than answer a prompt
+        self.setup = ColumnSetup(self, self.differs, self._heard, lambda: self.seed)
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME, id="top")
-        with Horizontal(id="columns"):
-            yield from self._columns()
+        with ColumnRow(id="columns"):
+            yield from self.setup.columns(self.saved)
+        yield CrossingPane(id="crossing")
         yield InspectorLine(id="glance")
-        yield PromptInput(placeholder="One prompt for every column  (enter runs)", id="prompt")
+        yield PromptInput(placeholder=PROMPT, id="prompt")
         yield Hints(id="hints")
 
     def on_mount(self) -> None:
+        self.row = self.query_one(ColumnRow)
         self.prompt = self.query_one(PromptInput)
         self.prompt.prompts = self.host.prompts
         messages = self.host.session.conversation.messages() if self.host.session is not None else ()
         prompts = [message.text for message in messages if message.role == "user"]
         if self.prompt_text or prompts:
             self.prompt.take(self.prompt_text or prompts[-1])
+        self.pane = self.query_one(CrossingPane)
+        self.reading = CrossReading(self.host, self.pane)
         self.line = self.query_one(InspectorLine)
         self.line.display = True
         self.prompt.focus()
@@ -88,8 +93,10 @@ class CompareScreen(View):
             self.models_changed()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self.refresh_heads)
-        self.call_after_refresh(self.refresh_feet)
+        self.call_after_refresh(self.row.say_heads)
+        self.call_after_refresh(self.row.say_feet)
+        high = self.size.height
+        self.pane.styles.height = min(8, high * 2 // 5) if high < 24 else 10 if high < 32 else high * 11 // 20 - 2
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -101,14 +108,23 @@ class CompareScreen(View):
             if facts is not None and column.chat.facts is not facts:
                 column.chat.ready(facts)
                 column.show(follow=True)
-        self.refresh_heads()
+        self.row.say_heads()
         name = (current.title or current.name) if current is not None else "no model"
-        self.top.show(name, (f"same prompt · seed {self.seed}",))
+        self.top.show(name, ("one text, nothing drawn" if self.given else f"same prompt · seed {self.seed}",))
         self.top.tint(HEATS[0])
+        self._cross()
         self._hint()
+
+    def adapters_changed(self) -> None:
+        """The model computes something else: a text is read by it as it is now."""
+        if self.given and self.prompt_text and self.is_mounted:
+            self.start()
+        else:
+            self._cross()
 
     def on_prompt_input_sent(self, event: PromptInput.Sent) -> None:
         if event.text.strip():
+            self.hints.say("")
             self.prompt_text = event.text
             self.start()
 
@@ -122,15 +138,16 @@ class CompareScreen(View):
         self._hint()
 
     def _answer(self, column: Column) -> None:
-        """Have a column answer the prompt, once its models are loaded."""
+        """Have a column answer the prompt, or read the text, once its models are loaded."""
         absent = [name for name in column.models if name and name not in self.host.engine.models]
         if absent:
-            self._load(absent[0], lambda _: self._answer(column))
+            self.setup.load(absent[0], lambda _: self._answer(column))
             return
         if self.saved is not None:
             self.saved = comparison.put_away(self.saved, column.answer)
         self.models_changed()
-        column.start(self._conversation(column.chat.sampling, column.chat.facts), self.prompt_text)
+        begin = column.read if self.given else column.start
+        begin(self.setup.conversation(column.chat.sampling, column.chat.facts), self.prompt_text)
 
     def differs(self, column: Column) -> None:
         """A column draws otherwise now: it answers the prompt again, with the same seed."""
@@ -138,7 +155,7 @@ class CompareScreen(View):
         if self.prompt_text and column.chat.facts is not None:
             self._answer(column)
             if column is self.columns[0]:
-                self.unmark()
+                self.row.unmark()
         self._hint()
 
     def _heard(self, column: Column, job: int, events: list[Any]) -> None:
@@ -147,19 +164,68 @@ class CompareScreen(View):
             return
         if trouble := column.take_events(job, events):
             self.hints.say(trouble, alarm=True)
-        self.refresh_feet()
-        if not column.chat.running:
+        self.row.say_feet()
+        if not column.busy:
             self._keep()
+            self._cross()
         if column.view.has_focus or not any(other.view.has_focus for other in self.columns):
             self.inspect()
         self._hint()
 
+    # -- read by each other ------------------------------------------------------------------------------------------
+
+    def _cross(self) -> None:
+        """Have each column's text read by the others, where it is not yet."""
+        if self.is_mounted and self.columns:
+            self.reading.read(self.columns, self.given, self.prompt_text)
+            self.inspect()
+
+    def on_crossing_pane_crossing_changed(self) -> None:
+        self.inspect()
+        self._hint()
+
+    def on_answer_view_fork_asked(self, event: AnswerView.ForkAsked) -> None:
+        """To the next token at which the other column would rather say something else."""
+        column = self.row.picked()
+        there = self.reading.fork(self.row.place, column.view.cursor, event.by)
+        if isinstance(there, str):
+            self.hints.say(there)
+        else:
+            column.view.move_to(TokenPlace(0, there))
+
+    def action_turn(self) -> None:
+        """The next KL that has to do with the picked column: the other way round, then with another column."""
+        self.reading.turned += 1
+        self.inspect()
+        self._hint()
+
+    def action_law(self) -> None:
+        """Read by what the columns draw from (q), or by their models alone (p)."""
+        if self.reading.turn_law():
+            self._cross()
+            self._hint()
+
+    def on_crossing_pane_token_pointed(self, event: CrossingPane.TokenPointed) -> None:
+        view = self.columns[event.place].view
+        view.focus()
+        view.move_to(TokenPlace(0, event.token))
+
+    def action_give(self) -> None:
+        """Read a text that is given, with nothing drawn; or answer prompts again."""
+        self.given, self.reading.drawn = not self.given, None
+        self.prompt.placeholder = TEXT if self.given else PROMPT
+        self.prompt.take("")
+        self.prompt.focus()
+        self.hints.say("give a text: each column's model reads it" if self.given else "")
+        self.models_changed()
+
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def inspect(self) -> None:
-        """The token under the cursor of the focused column, in one line."""
+        """The token under the cursor of the focused column: in one line, and as the other columns have it."""
         if self.columns:  # else others are being put in their place
-            column = self.picked()
+            column = self.row.picked()
+            self.reading.look(self.row.place, column.view.cursor)
             at, place = self._inspection(column), column.place
             bits = recent(column.inspections.around(place), place.token) if at is not None and place is not None else ()
             self.line.show(at.table() if at is not None else None, bits)
@@ -170,7 +236,7 @@ class CompareScreen(View):
 
     def formula(self) -> Formula | None:
         """Of the token under the cursor; while a prompt is written, of each column's answer."""
-        if isinstance(self.focused, TokenView) and (at := self._inspection(self.picked())) is not None:
+        if isinstance(self.focused, TokenView) and (at := self._inspection(self.row.picked())) is not None:
             return of_token(at)
         return of_answers([column.steps for column in self.columns])
 
@@ -181,19 +247,26 @@ class CompareScreen(View):
         self.action_adopt()
 
     def on_descendant_focus(self) -> None:
-        for column in self.columns:
-            column.set_class(column.has_focus_within, "-picked")
+        self.row.mark_picked()
         self.call_later(self._hint)
         self.call_later(self.inspect)
 
     def _hint(self) -> None:
-        running = any(column.chat.running for column in self.columns)
-        stop = (("esc", "Stop"),) if running else ()
+        stop = (("esc", "Stop"),) if self.row.busy else ()
         if isinstance(self.focused, TokenView):
-            own: tuple[tuple[str, str], ...] = (("tab", "Column"), ("a", "Adopt"), ("c", "Set up"), ("+ -", "Columns"))
+            ways = self.reading.ways(self.row.place)
+            a, b = ways[(self.reading.turned + 1) % len(ways)] if ways else (0, 0)
+            read = (("n", "Next fork"), ("k", f"KL({LETTERS[a]}‖{LETTERS[b]})")) if ways else ()
+            law = (("q", "By p" if self.reading.law == "q" else "By q"),) if ways else ()
+            adopt = ("A", "Adopt setting") if self.given else ("a", "Adopt")
+            own: tuple[tuple[str, str], ...] = (
+                ("tab", "Column"), *read, ("t", "A prompt" if self.given else "A given text"), adopt, *law,
+                ("c", "Set up"), ("+ -", "Columns"),
+            )  # fmt: skip
         else:
-            own = (("⏎", "Run"), ("tab", "Columns"))
-        self.hints.show((*stop, *own, ("^r", "New seed"), (keys.help_key(), "Keys")))
+            own = (("⏎", "Read" if self.given else "Run"), ("tab", "Columns"))
+        more = () if self.given else (("^r", "New seed"),)
+        self.hints.show((*stop, *own, (keys.help_key(), "Keys"), *more))
 
     def on_key(self) -> None:
         self.hints.say("")
@@ -201,8 +274,7 @@ class CompareScreen(View):
     def action_markdown(self) -> None:
         """Show every column's answer as it was written, or its Markdown as what it means."""
         self.markdown = not self.markdown
-        for column in self.columns:
-            column.render_markdown(self.markdown)
+        self.row.render_markdown(self.markdown)
 
     # -- actions -----------------------------------------------------------------------------------------------------
 
@@ -215,11 +287,11 @@ class CompareScreen(View):
         for column in self.columns:
             column.show()
         self._keep()
-        self.refresh_feet()
+        self.row.say_feet()
         self._hint()
 
     def interrupt(self) -> bool:
-        running = any(column.chat.running for column in self.columns)
+        running = self.row.busy
         if running:
             self.action_stop()
             self.hints.say("stopped: what was drawn stays · ctrl+q quits")
@@ -230,8 +302,9 @@ class CompareScreen(View):
         for column in self.columns:
             if column.stop():
                 column.show()
-        self.refresh_feet()
+        self.row.say_feet()
         self._keep()
+        self.reading.stop()
         self.call_later(self.host.engine.release)
 
     # -- what is kept ------------------------------------------------------------------------------------------------
@@ -252,11 +325,13 @@ class CompareScreen(View):
         self.prompt.focus()
 
     def _empty(self) -> Conversation:
-        return replace(self._conversation(Sampling(), self.host.engine.current), kind="compare")
+        return replace(self.setup.conversation(Sampling(), self.host.engine.current), kind="compare")
 
     def _keep(self) -> None:
         """Save the comparison as it is by now."""
         answers = [(c.label, c.chat.transcript.shown) for c in self.columns if c.steps and not c.kept_label]
+        if self.given:  # nothing was drawn
+            return
         if answers and self.saved is not None:
             for column in self.columns:
                 column.chat.keep()
@@ -266,46 +341,26 @@ class CompareScreen(View):
     def open(self, conversation: Conversation) -> None:
         if self.is_mounted:
             self.leave()
-        self.saved = conversation
+        self.saved, self.given = conversation, False
         question = next(iter(conversation.nodes.values()), None)
         self.prompt_text = question.text if question is not None else ""
         if self.is_mounted:
+            self.prompt.placeholder = PROMPT
             self.prompt.take(self.prompt_text)
             self.call_later(self._lay_out)
 
     async def _lay_out(self) -> None:
         """Other columns in the place of those that are there."""
-        row = self.query_one("#columns")
-        await row.remove_children()
-        await row.mount(*self._columns())
+        await self.row.remove_children()
+        await self.row.mount(*self.setup.columns(self.saved))
         self._laid_out()
 
     def _laid_out(self) -> None:
         self.models_changed()
         for column in self.columns:
             column.show(follow=False)
-        self.refresh_feet()
-        self.call_after_refresh(self.refresh_heads)
-
-    def _columns(self) -> list[Column]:
-        """The columns of what is kept, or those that a new comparison begins with."""
-        talks = comparison.columns(self.saved) if self.saved is not None and self.saved.nodes else []
-        if talks:
-            return [self._kept_column(talk) for talk in talks[:MOST]]
-        chat = self.host.session
-        sampling = chat.sampling if chat is not None else Sampling()
-        kinds = [sampling.preset("greedy"), sampling]
-        if self.app.size.width >= 3 * NARROWEST:
-            kinds.append(sampling.preset("wild") if sampling.preset_name != "wild" else sampling.preset("balanced"))
-        return [self._column(kind) for kind in kinds]
-
-    def _kept_column(self, talk: Conversation) -> Column:
-        """A column with the answer that it had; its strategy and its model as far as its label names them."""
-        label = talk.messages()[-1].last.label
-        parts, engine = label.split(" · "), self.host.engine
-        strategy = next((s for s in offers(tuple(engine.models)) if s.words and s.words in parts), PLAIN)
-        model = next((name for name, facts in engine.models.items() if {name, facts.title} & set(parts)), "")
-        return self._column(Sampling.of(talk.recipe), model, strategy, talk)
+        self.row.say_feet()
+        self.call_after_refresh(self.row.say_heads)
 
     def action_redo(self) -> None:
         """Run again, every column with the same new seed."""
@@ -316,7 +371,10 @@ class CompareScreen(View):
 
     def action_adopt(self) -> None:
         """Open the picked column's answer in the chat, the others as branches beside it."""
-        picked = self.picked()
+        picked = self.row.picked()
+        if self.given:
+            self.hints.say("a text that was given is no answer: A takes the setting and the model into the chat")
+            return
         if not picked.chat.transcript.shown:
             self.hints.say("there is nothing to adopt yet")
             return
@@ -325,12 +383,34 @@ class CompareScreen(View):
         answers = [(column.label, column.chat.transcript.shown) for column in ordered]
         talk = comparison.gathered(picked.chat.conversation, answers, self.host.clock())
         self.host.save(talk)
+        self._go_on(talk, picked)
+
+    def action_adopt_setting(self) -> None:
+        """Go on with the conversation of the chat as the picked column draws, by its model."""
+        picked, chat = self.row.picked(), self.host.session
+        talk = chat.conversation if chat is not None and chat.conversation.nodes else self._empty()
+        sampling = picked.chat.sampling
+        self.leave()
+        self._go_on(replace(talk, kind="chat", recipe=sampling.recipe, order=sampling.names), picked)
+
+    def _go_on(self, talk: Conversation, column: Column) -> None:
+        """In the chat, by a column's model and strategy."""
+        model, strategy = column.law_of, column.chat.strategy
         self.host.open(talk)
+        if self.host.session is not None and not strategy.needs:
+            self.host.session.strategy = strategy
+        if model:
+            self.host.switch_model(model)
 
     def commands(self) -> Iterator[Command]:
         yield "compare: Add column", "a copy of the picked one", self.action_add
         yield "compare: Set up column…", "parameters, their order, strategy or model", self.action_set_up
-        yield "compare: Adopt into chat", "the others become branches", self.action_adopt
+        yield "compare: Adopt into chat", "the others become branches", None if self.given else self.action_adopt
+        yield "compare: Adopt setting", "the chat goes on as this column draws, by its model", self.action_adopt_setting
+        if self.given:
+            yield "compare: Prompt", "every column answers it", self.action_give
+        else:
+            yield "compare: Given text", "every column reads it, nothing is drawn", self.action_give
         yield "view: Raw text", "answers as they were written, or their Markdown", self.action_markdown
         yield "compare: Remove column", "the picked one; its answer is put away", self.action_remove
         yield "compare: New seed", "the same one for every column", self.action_redo
@@ -342,57 +422,13 @@ class CompareScreen(View):
 
     @property
     def columns(self) -> list[Column]:
-        return list(self.query(Column))
-
-    def picked(self) -> Column:
-        """The column that has the focus, else the first."""
-        return next((column for column in self.columns if column.has_focus_within), self.columns[0])
+        return self.row.all if self.is_mounted else []
 
     def models_in_use(self) -> set[str]:
         return {name for column in self.columns for name in column.models}
 
-    def refresh_heads(self) -> None:
-        """Say above each column what tells it apart; its model too, where not all have the same."""
-        several = len({self._model_of(column) for column in self.columns}) > 1
-        for column in self.columns:
-            column.named = several
-            column.head()
-
-    def refresh_feet(self) -> None:
-        """Say below each column what it came to, and where it parts from the first."""
-        both = any(column.chat.diffuses for column in self.columns)
-        for column in self.columns:
-            first = self.columns[0]
-            column.compare(first)
-            column.foot(column is first, both)
-
     def on_column_measured(self) -> None:
-        self.refresh_feet()
-
-    def _conversation(self, sampling: Sampling, facts: r.ModelFacts | None) -> Conversation:
-        """An empty one, with the system prompt of the chat."""
-        now, chat = self.host.clock(), self.host.session
-        return Conversation(
-            secrets.token_hex(4),
-            model=facts.name if facts is not None else "",
-            system=chat.conversation.system if chat is not None else "",
-            recipe=sampling.recipe,
-            order=sampling.names,
-            created=now,
-            updated=now,
-        )
-
-    def _column(
-        self, sampling: Sampling, model: str = "", strategy: Strategy = PLAIN, stored: Conversation | None = None
-    ) -> Column:
-        chat = ChatSession(stored or self._conversation(sampling, None), lambda _: 0, clock=self.host.clock)
-        chat.sampling, chat.strategy = sampling, strategy
-        chat.new_seed = lambda: self.seed
-        chat.transcript.render(self.markdown)
-        label = stored.messages()[-1].last.label if stored is not None else ""
-        column = Column(chat, model, self.host.store, label)
-        chat.send = lambda request: self.host.engine.submit(request, partial(self._heard, column))
-        return column
+        self.row.say_feet()
 
     async def action_add(self) -> None:
         """Another column, a copy of the picked one."""
@@ -400,109 +436,29 @@ class CompareScreen(View):
         if len(self.columns) >= MOST or not fits:
             self.hints.say("there is no room for another column")
             return
-        like = self.picked()
-        column = self._column(like.chat.sampling, like.model, like.chat.strategy)
-        await self.query_one("#columns").mount(column)
+        like = self.row.picked()
+        column = self.setup.column(like.chat.sampling, like.model, like.chat.strategy)
+        await self.row.mount(column)
         self.models_changed()
-        self.call_after_refresh(self.refresh_feet)
-        self.set_up(column)
+        self.call_after_refresh(self.row.say_feet)
+        self.setup.ask(column)
 
     async def action_remove(self) -> None:
         """Take the picked column away."""
         if len(self.columns) <= 2:
             self.hints.say("a comparison has at least two columns")
             return
-        column = self.picked()
+        column = self.row.picked()
         column.stop()
         if self.saved is not None:
             self.saved = comparison.put_away(self.saved, column.answer)
         await column.remove()
         self._keep()
-        self.unmark()  # the first one may be another now
+        self.row.unmark()  # the first one may be another now
+        self._cross()
         self.columns[0].view.focus()
-        self.refresh_heads()
-        self.refresh_feet()
-
-    def unmark(self) -> None:
-        """Compare with the first column from the beginning."""
-        for column in self.columns:
-            column.unmark()
-            column.view.redraw()
+        self.row.say_heads()
+        self.row.say_feet()
 
     def action_set_up(self) -> None:
-        self.set_up(self.picked())
-
-    def set_up(self, column: Column) -> None:
-        """Choose what a column does differently: parameters, their order, how tokens are found, or another model."""
-        loaded = [name for name in self.host.engine.models if name != self._model_of(column)]
-        options = [
-            *presets.named(self.host.home),
-            ("typed", "  parameters…    type them: temp 1.2 top_p 0.9"),
-            *presets.orders(),
-            *decoding.strategies(loaded),
-            ("", "model"),
-            *((f"model {name}", f"  {name}") for name in self.host.engine.models),
-            ("model", "  another model…"),
-        ]
-        self.app.push_screen(Pick("what this column does differently", options), partial(self._chosen, column))
-
-    def _model_of(self, column: Column) -> str:
-        return column.chat.facts.name if column.chat.facts is not None else column.model
-
-    def _chosen(self, column: Column, choice: str | None) -> None:
-        """Take over what was picked for a column."""
-        chat = column.chat
-        kind, _, name = (choice or "").partition(" ")
-        match kind:
-            case "typed":
-                title = "parameters and their values; what is not named stays"
-                self.app.push_screen(Ask(title, as_typed(chat.sampling)), partial(self._typed, column))
-            case "draft":
-                self._other_model(column, lambda facts: setattr(chat, "strategy", Drafting(facts.name)))
-            case "model" if not name:
-                self._other_model(column, lambda facts: setattr(column, "model", facts.name))
-            case "strategy":
-                chat.strategy = parse(name)
-                self.differs(column)
-            case "model":
-                column.model = name
-                self.differs(column)
-            case "preset" | "order":
-                chat.resample(presets.chosen(self.host.home, f"{kind} {name}", chat.sampling))
-                self.differs(column)
-
-    def _typed(self, column: Column, text: str | None) -> None:
-        if text is None:
-            return
-        try:
-            column.chat.resample(typed(text, column.chat.sampling))
-            self.differs(column)
-        except LikelyError as error:
-            self.hints.say(str(error), alarm=True)
-
-    def _other_model(self, column: Column, use: Callable[[r.ModelFacts], None]) -> None:
-        """Have a person choose a model; load it, and then use it."""
-        from likely.app.tui.dialogs.models import Models
-
-        def loaded(facts: r.ModelFacts) -> None:
-            use(facts)
-            self.differs(column)
-
-        self.app.push_screen(Models(self.host), lambda name: self._load(name, loaded) if name is not None else None)
-
-    def _load(self, name: str, then: Callable[[r.ModelFacts], None]) -> None:
-        """Load a model beside the current one, and go on."""
-
-        def loaded(job: int, events: list[Any]) -> None:
-            for event in events:
-                match event:
-                    case r.Progressed(_, stage, done, total):
-                        self.hints.say(f"{stage} {100 * done // total} %" if total else stage)
-                    case r.Loaded(facts):
-                        self.hints.say("")
-                        self.host.engine.adopt(facts)
-                        then(facts)
-                    case Failed(line):
-                        self.hints.say(line, alarm=True)
-
-        self.host.engine.submit(r.Load(name), loaded)
+        self.setup.ask(self.row.picked())

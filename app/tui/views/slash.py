@@ -18,7 +18,6 @@ from likely.app.tui.views import diffusing
 from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.overlays import Ask, Read
 from likely.app.tui.widgets.suggestions import Suggestion
-from likely.engine import made
 from likely.engine.conversation import Fork
 from likely.engine.decode.strategies import PLAIN, offers
 from likely.engine.decode.strategy import Strategy
@@ -348,7 +347,7 @@ def _adapter(screen: ChatParts, text: str) -> None:
     of the one that is there where no name stands before them."""
     what, _, how = text.rpartition(" ")
     names = [adapter.name for adapter in screen.host.engine.attached]
-    nameless = (text in ("off", "only") or _weight(text) is not None) and text not in names
+    nameless = text in ("off", "only") and text not in names
     if nameless and len(names) == 1:
         what = names[0]
     if not text:
@@ -387,9 +386,7 @@ def _weight(text: str) -> float | None:
 
 
 def _adapters(screen: ChatParts) -> list[str]:
-    on = [adapter.name for adapter in screen.host.engine.attached]
-    off = [one.name for one in made.all() if one.kind == made.ADAPTER and one.there and one.name not in on]
-    return [*(f"{name}{how}" for name in on for how in ("", " 0.5", " only", " off")), *off]
+    return [f"{a.name}{how}" for a in screen.host.engine.attached for how in ("", " 0.5", " only", " off")]
 
 
 def _themes(screen: ChatParts) -> list[str]:

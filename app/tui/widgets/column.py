@@ -1,15 +1,17 @@
 """One column of a comparison: a way to draw, its answer, and what it came to."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Label
 
-from likely.app import heat
+from likely.app import calls, heat
 from likely.app import requests as r
+from likely.app.calls import call
 from likely.app.recipes import words
 from likely.app.store import Store
 from likely.app.tui.base import cells
@@ -21,13 +23,35 @@ from likely.app.tui.chat.comparison import divergence
 from likely.app.tui.chat.denoising import LN2, Denoising
 from likely.app.tui.chat.inspections import Inspections
 from likely.app.tui.chat.likelihood_bounds import LikelihoodBounds
+from likely.app.tui.chat.transcript import EDITED
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.token_view import TokenView
-from likely.engine.conversation import Conversation
+from likely.app.worker import Failed
+from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.prompt import Prompt
 from likely.engine.statistics.scores import perplexity, surprisal
 from likely.engine.trace.step import TokenStep
 
 EMPTY = "c sets it up · ⏎ in the prompt runs it"
+
+
+class AnswerView(TokenView):
+    """The answer of a column, or the text that it reads."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "fork(1)", "Next fork", id="compare.next_fork"),
+        Binding("N", "fork(-1)", "Previous fork", id="compare.previous_fork"),
+    ]
+
+    class ForkAsked(Message):
+        """A person wants the next token at which another column would go on otherwise."""
+
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
+    def action_fork(self, by: int) -> None:
+        self.post_message(self.ForkAsked(by))
 
 
 class Column(Vertical):
@@ -43,11 +67,13 @@ class Column(Vertical):
         self.named = False  # its model is said first: another column has another
         self.parts_at: int | None = None  # the first token that is not the first column's
         # held, not looked up: events may come before they are mounted, and while they go
-        self.view = TokenView()
+        self.view = AnswerView()
         self._head = Label("", classes="column-head", markup=False)
         self._foot = Label("", classes="column-foot")
         self.bounds = LikelihoodBounds(lambda line: self.post_message(self.Measured()))  # by answer
         self._alike = 0  # so many tokens were found to be the same
+        self.author = ""  # the model whose its answer is
+        self._reading = -1  # the job that measures a text that was given
 
     def compose(self) -> ComposeResult:
         yield self._head
@@ -85,6 +111,11 @@ class Column(Vertical):
         return " · ".join(part for part in parts if part)
 
     @property
+    def law_of(self) -> str:
+        """The model that it draws with, by name; "" while none is loaded."""
+        return self.chat.facts.name if self.chat.facts is not None else self.model
+
+    @property
     def models(self) -> set[str]:
         """The loaded models that this column draws with; "" is the current one."""
         return {self.model, *self.chat.strategy.needs}
@@ -93,23 +124,44 @@ class Column(Vertical):
 
     def start(self, conversation: Conversation, prompt: str) -> None:
         """Answer a prompt in a conversation of its own, from the beginning."""
-        chat = self.chat
+        self._begin(conversation)
+        self.chat.submit(prompt)
+        self.show(follow=True)
+
+    def read(self, conversation: Conversation, text: str) -> None:
+        """Have a text that was given measured, in the place of an answer."""
+        chat, facts = self.chat, self.chat.facts
+        self._begin(conversation)
+        chat.conversation = conversation.add(Node(chat.new_id(), Fork(), "user"))
+        if facts is not None:
+            self._reading = chat.send(call(calls.score, facts.name, Prompt(parts=(text,))))
+        self.show(follow=False)
+
+    def _begin(self, conversation: Conversation) -> None:
         self.stop()
-        self.kept_label = ""
-        chat.conversation = conversation
-        chat.transcript.began_ids.clear()
-        chat.submit(prompt)
+        self.kept_label, self.author = "", conversation.model
+        self.chat.conversation = conversation
+        self.chat.transcript.began_ids.clear()
         self.unmark()
         self.view.move_to(None)
-        self.show(follow=True)
 
     def stop(self) -> bool:
         """Stop its run, and what is measured of the last; gives whether there was either."""
-        measured, ran = self.bounds.stop(), self.chat.stop()
-        return measured or ran
+        measured, ran, reads = self.bounds.stop(), self.chat.stop(), self._reading >= 0
+        if reads:
+            host(self).engine.worker.stop(self._reading)
+            self._reading = -1
+        return measured or ran or reads
+
+    @property
+    def busy(self) -> bool:
+        """Whether its answer is being drawn, or its text measured."""
+        return self.chat.running or self.chat.waiting is not None or self._reading >= 0
 
     def take_events(self, job: int, events: Sequence[Any]) -> str:
         """Take in events of a job of this column's; gives a line about what went wrong, or ""."""
+        if job == self._reading:
+            return self._read(events)
         heard = self.chat.take(job, list(events))
         if heard.tokens:
             self.view.extend(heard.tokens)
@@ -120,6 +172,17 @@ class Column(Vertical):
         if heard.ended or heard.reshow:
             self.show()
         return heard.failure.line if heard.failure is not None else heard.news
+
+    def _read(self, events: Sequence[Any]) -> str:
+        self._reading, line, talk = -1, "", self.chat.conversation
+        for event in events:
+            if isinstance(event, r.Scored) and talk.leaf is not None:
+                node = Node(self.chat.new_id(), Fork(talk.leaf.id), "assistant", steps=event.steps, finish=EDITED)
+                self.chat.conversation = talk.add(node)
+            elif isinstance(event, Failed):
+                line = event.line
+        self.show(follow=False)
+        return line
 
     @property
     def canvas(self) -> Denoising | None:
@@ -185,8 +248,8 @@ class Column(Vertical):
         bits = f"{mean / LN2:.2f} bits/tok" if mean is not None else ""
         return [bits, f"{len(steps)} steps", f"{steps[-1].elapsed_s:.1f} s"] if steps else []
 
-    def head(self) -> None:
-        self._head.update(cells.fit(cells.clean(self.label), max(self.size.width - 3, 4)))
+    def head(self, letter: str) -> None:
+        self._head.update(cells.fit(cells.clean(f"{letter} {self.label}"), max(self.size.width - 3, 4)))
 
     def foot(self, first: bool, likelihood: bool = False) -> None:
         """Where it first differs from the first column, perplexity, tokens, speed in its own time; with `likelihood`

@@ -1,0 +1,121 @@
+"""Reading of each column's text by the others: asked for once all have theirs, shown in a pane, broken off."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from likely.app import requests as r
+from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.chat import crossing
+from likely.app.tui.chat.crossing import LETTERS, Crossing
+from likely.app.tui.widgets.column import Column
+from likely.app.tui.widgets.crossing_pane import CrossingPane
+from likely.app.worker import Failed
+from likely.engine.statistics.difference import Pair
+
+if TYPE_CHECKING:
+    from likely.app.tui.widgets.host import ViewHost
+
+
+class CrossReading:
+    """Figures that a pane shows of some columns, and their job. `turned`: which of a column's KLs is shown."""
+
+    def __init__(self, host: "ViewHost", pane: CrossingPane) -> None:
+        self.host, self.pane, self.turned = host, pane, 0
+        self.drawn: bool | None = None  # what the laws are to be
+        self._asked: Crossing | None = None
+        self._of: object = None  # the texts and laws that it is of
+        self._job = -1
+
+    def read(self, columns: Sequence[Column], given: bool, text: str) -> None:
+        """Ask for what is not known yet of these columns; nothing is, while one is being written."""
+        engine = self.host.engine
+        busy = any(column.busy for column in columns)
+        of = [(id(c), c.answer, len(c.steps), c.author, c.chat.facts, c.chat.sampling.recipe) for c in columns]
+        laws = [self.drawn, *(engine.adapters.get(c.chat.conversation.model) for c in columns)]
+        if not busy and (of, laws) == self._of:
+            return
+        self.stop()
+        self._of = None if busy else (of, laws)
+        self._asked = asked = crossing.crossing([(c.chat, c.label, c.author) for c in columns], given, self.drawn)
+        absent = [name for column in columns if (name := column.chat.conversation.model) not in engine.models]
+        waits = ""
+        if not busy and any(column.steps or column.canvas for column in columns):
+            waits = " · ".join(asked.notes)
+            if asked.places[1:] and absent:
+                waits = f"{absent[0]} is not loaded: ⏎ in the prompt loads it and runs again"
+            elif asked.places[1:]:
+                self._job = engine.submit(crossing.request(asked, [c.chat for c in columns], text), self._heard)
+                waits = "each text is being read by each column …"
+        self.pane.show(None, self.host.names_of(columns[0].chat.conversation.model), waits)
+        self.pane.display = bool(waits)
+
+    def _heard(self, job: int, events: list[Any]) -> None:
+        asked = self._asked
+        if job != self._job or asked is None:
+            return
+        for event in events:
+            match event:
+                case r.Crossed(differences):
+                    places = asked.places
+                    read = {(places[a], places[b]): each for (a, b), each in differences.items()}
+                    self._job, self._asked = -1, replace(asked, differences=read)
+                    self.pane.show(self._asked, self.pane.names)
+                case Failed(line):
+                    self._job = -1
+                    self.pane.show(None, self.pane.names, line)
+        self.pane.post_message(CrossingPane.CrossingChanged())
+
+    def stop(self) -> None:
+        """Break off what is being read: it is asked for again."""
+        if self._job >= 0:
+            self.host.engine.worker.stop(self._job)
+            self._job, self._of = -1, None
+
+    def turn_law(self) -> bool:
+        """Read by q in the place of p, or the other way round; False where nothing is read yet."""
+        if self._asked is None or not self._asked.differences:
+            return False
+        self.drawn = not self._asked.drawn
+        return True
+
+    @property
+    def law(self) -> str:
+        """The name of the laws that the columns are read by."""
+        return "q" if self._asked is not None and self._asked.drawn else "p"
+
+    def of(self, place: int) -> Crossing | None:
+        """The figures of the column at a place, where there are any."""
+        read = self._asked
+        return read if read is not None and read.differences and place in read.places else None
+
+    def ways(self, place: int) -> list[Pair]:
+        """The KLs that there are of a column."""
+        read = self.of(place)
+        return read.ways(place) if read is not None else []
+
+    def _pair(self, place: int) -> Pair:
+        """A column, and the one that it is looked at beside."""
+        ways = self.ways(place)
+        a, b = ways[self.turned % len(ways)]
+        return (a, b) if a == place else (b, a)
+
+    def look(self, place: int, cursor: TokenPlace | None) -> None:
+        """Show a column's token under the cursor as another column has it, by default the fork that is first."""
+        if (read := self.of(place)) is not None:
+            ways = read.ways(place)
+            token = cursor.token if cursor is not None else read.fork(self._pair(place))
+            self.pane.look_at(ways[self.turned % len(ways)], place, token)
+
+    def fork(self, place: int, cursor: TokenPlace | None, by: int) -> int | str:
+        """The next fork of a column after its cursor, or before it; else why there is none."""
+        read = self.of(place)
+        if read is None:
+            return "forks are known once every column has its text, and each was read by each"
+        pair = self._pair(place)
+        here = cursor.token if cursor is not None else -1
+        ahead = [at for at in read.forks(pair) if (at > here if by > 0 else at < here)]
+        if not ahead:
+            a, b = (LETTERS[each] for each in pair)
+            return f"no fork of {a} and {b} {'after' if by > 0 else 'before'} this token"
+        return ahead[0] if by > 0 else ahead[-1]
