@@ -28,9 +28,9 @@ VIEWS = {entry.path.partition(":")[0] for entry in view_table.VIEWS.values()}
 
 
 @cache
-def trees() -> dict[str, ast.Module]:
-    """The program, parsed: only when a test asks, for every process collects this file, and one runs it."""
-    return {name: parsed(text) for name, text in SOURCES.items()}
+def trees() -> dict[str, list[ast.AST]]:
+    """The program, parsed, each file's nodes: only when a test asks, for every process collects this file."""
+    return {name: [*ast.walk(parsed(text))] for name, text in SOURCES.items()}
 
 
 def imports(name: str) -> set[str]:
@@ -51,7 +51,7 @@ def test_a_folder_imports_only_to_its_right() -> None:
 @pytest.mark.parametrize("folder", ["engine", "models", "metal"])
 def test_only_app_prints_and_knows_textual(folder: str) -> None:
     for file in within(folder):
-        calls = [n for n in ast.walk(trees()[file]) if isinstance(n, ast.Call)]
+        calls = [n for n in trees()[file] if isinstance(n, ast.Call)]
         prints = [n.lineno for n in calls if isinstance(n.func, ast.Name) and n.func.id == "print"]
         # the simulated kernel prints its source where mx.fast.metal_kernel does: on verbose=True
         assert not prints or file.endswith(".kernel"), f"{file} prints in lines {prints}"
@@ -120,9 +120,9 @@ def classes(prefix: str) -> dict[str, tuple[str, list[str]]]:
     """Classes by name: the module of each, and the names of its bases."""
     return {
         node.name: (name, [ast.unparse(base).split("[")[0].rpartition(".")[2] for base in node.bases])
-        for name, tree in trees().items()
+        for name, nodes in trees().items()
         if name.startswith(prefix)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.ClassDef)
     }
 
@@ -194,10 +194,10 @@ def test_no_class_of_the_screen_is_more_than_three_deep() -> None:
 def test_views_are_asked_by_their_contract() -> None:
     """No `getattr` on a screen, and no `cast` to a class that has the caster among its bases or users."""
     found = classes("likely.app.tui")
-    for name, tree in trees().items():
+    for name, nodes in trees().items():
         if not name.startswith("likely.app.tui"):
             continue
-        for node in ast.walk(tree):
+        for node in nodes:
             if not isinstance(node, ast.Call):
                 continue
             call, first = ast.unparse(node.func), ast.unparse(node.args[0]) if node.args else ""
@@ -221,16 +221,16 @@ def test_files_are_nouns_in_folders() -> None:
 
 def test_a_class_name_stands_for_one_thing() -> None:
     found: dict[str, list[str]] = {}
-    for name, tree in trees().items():
-        for node in ast.walk(tree):
+    for name, nodes in trees().items():
+        for node in nodes:
             if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, []).append(name)
     assert not {name: where for name, where in found.items() if len(where) > 1}
 
 
 def test_docstrings_name_a_role_first() -> None:
-    for name, tree in trees().items():
-        for node in ast.walk(tree):
+    for name, nodes in trees().items():
+        for node in nodes:
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 assert not (ast.get_docstring(node) or "").startswith("What "), f"{name}: {ast.get_docstring(node)}"
 
@@ -241,13 +241,12 @@ SHELLS = ("os.exec", "os.spawn", "os.posix_spawn", "os.popen", "os.system", "os.
 
 def test_python_is_started_in_one_way() -> None:
     """By `engine.child_python`: anywhere else the interpreter's path is no more than a word of a sentence."""
-    for name, tree in trees().items():
+    for name, nodes in trees().items():
         if name in (
             "likely.engine.child_python",
             "likely.app.preflight",
         ):  # the latter starts nothing by it, and imports none of ours
             continue
-        nodes = list(ast.walk(tree))
         told = {part for node in nodes if isinstance(node, ast.FormattedValue) for part in ast.walk(node)}
         for node in nodes:
             of_name = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
@@ -262,7 +261,7 @@ def test_python_is_started_in_one_way() -> None:
 
 def test_files_are_locked_in_one_way() -> None:
     """By `metal.lock`, which says when a lock ends."""
-    assert {name for name, tree in trees().items() if "fcntl" in imports(name)} == {"likely.metal.lock"}
+    assert {name for name, nodes in trees().items() if "fcntl" in imports(name)} == {"likely.metal.lock"}
 
 
 BROUGHT = {"rich", "h11", "hf-xet"}  # by textual, uvicorn and huggingface-hub
@@ -373,9 +372,9 @@ def _methods() -> dict[str, dict[str, bool]]:
             for each in node.body
             if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
         }
-        for module, tree in trees().items()
+        for module, nodes in trees().items()
         if module.startswith("likely.app.tui")
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.ClassDef)
     }
 

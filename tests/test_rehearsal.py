@@ -48,9 +48,8 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIKELY_KERNELS", str(tmp_path_factory.mktemp("kernels")))
-        patch.setattr(autotune, "LENGTHS", (64,))
-        for name in ("PROMPT", "CALLS", "ROUNDS"):
-            patch.setattr(autotune, name, 64 if name == "PROMPT" else 1)
+        for name, value in {"LENGTHS": (64,), "PROMPT": 64, "CALLS": 1, "ROUNDS": 1, "BUDGET_S": 0.0}.items():
+            patch.setattr(autotune, name, value)
         yield
 
 

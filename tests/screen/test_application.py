@@ -11,7 +11,7 @@ from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.support.screen import Screen
 
 
-@pytest.mark.parametrize(("number", "name"), everyday(enumerate(VIEWS, 1), 3))
+@pytest.mark.parametrize(("number", "name"), everyday(enumerate(VIEWS, 1), 5))
 def test_a_view_is_gone_to_by_its_key_its_number_and_its_name(screen: Screen, number: int, name: str) -> None:
     screen.say("Why is the sky blue?")
     screen.press(VIEWS[name].key)

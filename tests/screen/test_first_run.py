@@ -105,16 +105,16 @@ def test_a_model_that_was_removed_while_it_was_open_goes_on_and_its_reload_is_re
         assert BLUE.strip()[:50] in screen.text
 
 
-@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20), (44, 20)], ids=str)
-def test_a_newcomer_begins_with_enter_and_reads_whole_sentences(tmp_path: Path, size: tuple[int, int]) -> None:
-    with Screen(tmp_path, size=size) as screen:
+def test_a_newcomer_begins_with_enter_and_reads_whole_sentences(screen: Screen) -> None:
+    for size in ((120, 40), (80, 24), (60, 20), (44, 20)):
+        screen.resize(*size)
         said = " ".join(" ".join(line.partition("▏")[0] for line in screen.lines).split())
         assert "Ask anything. The words that surprised the model are marked, from 2 bits on:" in said
         assert "…" not in said.split("another example")[0].split("bits on")[-1]
-        screen.press("down", "enter")
-        assert screen.said == ["Write a haiku about rain on a tin roof.", SKY]
-        screen.press("enter")  # nothing is said twice by accident
-        assert len(screen.said) == 2
+    screen.press("down", "enter")
+    assert screen.said == ["Write a haiku about rain on a tin roof.", SKY]
+    screen.press("enter")  # nothing is said twice by accident
+    assert len(screen.said) == 2
 
 
 @pytest.mark.slow(3)
