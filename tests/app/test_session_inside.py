@@ -181,7 +181,7 @@ def test_a_look_takes_turns_with_other_jobs(folder: str) -> None:
     bad = worker.submit(call(calls.look, "nowhere", WHOLE, question(Inside.opened), RunControl()))
     worker.finish()
     worker.start()
-    assert worker.join(30)
+    assert worker.join()
     reported = worker.drain()
     order = [job for job, event in reported if not isinstance(event, Closed)]
     assert order[0] == load and order.index(count) < len(order) - 1 - order[::-1].index(wide)

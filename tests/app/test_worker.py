@@ -41,7 +41,7 @@ def ran(*requests: Any, executor: Callable[[], Any] = Jobs) -> list[tuple[int, A
         worker.submit(request)
     worker.finish()
     worker.start()
-    assert worker.join(10)
+    assert worker.join()
     return worker.drain()
 
 
@@ -58,7 +58,7 @@ def test_it_rests_once_behind_the_last_job_and_again_behind_another() -> None:
     worker.start()
     for last in (2, 1):
         worker.submit(counting("", last))
-        assert rests.get(timeout=20) == "engine" and rests.empty()
+        assert rests.get() == "engine" and rests.empty()
     with pytest.raises(queue.Empty):
         rests.get(timeout=1.5)
     worker.close()
@@ -72,7 +72,7 @@ def test_little_work_has_a_turn_between_every_few_of_the_rest(briefs: int, other
     short = {worker.submit(counting("", 8), brief=True) for _ in range(briefs)}
     worker.finish()
     worker.start()
-    assert worker.join(60)
+    assert worker.join()
     turns = [job for job, _ in worker.drain()]
     begun = max((turns.index(job) for job in longs | short), default=0)
     strides = -(-others // 4)
@@ -164,7 +164,7 @@ def test_where_the_thread_itself_fails_all_that_wait_are_told_and_it_goes_on_wit
         worker.stop(job)
     last = worker.submit(counting("a", 2))
     worker.finish()
-    assert worker.join(10)
+    assert worker.join()
     assert [event for job, event in worker.drain() if job == last] == ["a0", "a1", Closed()]
     assert len(made) == 1, "the executor, and the models it has, are those from before"
 
@@ -186,7 +186,7 @@ def test_a_job_that_is_stopped_ends_where_it_is_and_the_others_go_on() -> None:
     worker.submit(counting("b", 2))
     worker.finish()
     worker.start()
-    assert worker.join(10) and ended == ["here"]
+    assert worker.join() and ended == ["here"]
     assert worker.drain() == [(1, "more"), (1, Closed()), (2, "b0"), (2, "b1"), (2, Closed())]
 
 
@@ -212,7 +212,7 @@ def test_what_cannot_be_cut_is_done_beside_the_thread_and_its_failure_is_the_job
         def encode(self, text: str) -> list[int]:
             if text == "panic":
                 raise Panic("retry-limit-in-match over")
-            go.wait(60)
+            go.wait()
             return [1, 2]
 
     worker = Worker(lambda: ModelJobs(ScriptedShop(engine)))
@@ -232,7 +232,7 @@ def test_what_cannot_be_cut_is_done_beside_the_thread_and_its_failure_is_the_job
     assert next(e for job, e in seen if job == broken).line == "Panic: retry-limit-in-match over"
     go.set()
     worker.finish()
-    assert worker.join(10)
+    assert worker.join()
     assert [event for job, event in worker.drain() if job == slow] == [(1, 2), Closed()]
 
 
@@ -270,7 +270,7 @@ def test_a_job_that_waits_holds_up_no_other_and_goes_on_when_it_may() -> None:
         seen += worker.drain()
     worker.submit(last)
     worker.finish()
-    assert worker.join(10)
+    assert worker.join()
     seen += worker.drain()
     assert [event for job, event in seen if job == 1] == ["paused", "went on", Closed()]
     assert (2, "beside it") in seen and all(event is not None for _, event in seen)
@@ -300,7 +300,7 @@ def test_closing_does_not_wait_for_what_is_deep_inside_a_model() -> None:
 
     def stuck(tell: Tell) -> Iterator[Any]:
         tell("in")
-        gate.wait(60)
+        gate.wait()
         yield "out"
 
     worker = Worker(Jobs)
@@ -311,7 +311,7 @@ def test_closing_does_not_wait_for_what_is_deep_inside_a_model() -> None:
     worker.close(0.01)
     assert not worker.join(0)
     gate.set()
-    assert worker.join(10)
+    assert worker.join()
 
 
 @pytest.mark.slow(3)

@@ -59,7 +59,7 @@ with awake.kept_awake():
 
 def test_it_ends_with_a_process_that_is_killed() -> None:
     """The child holds the pipe of standard error open until it ends: this returns only then."""
-    done = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "on\n" and done.stderr == "let go\n"
 
 

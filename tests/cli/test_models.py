@@ -104,7 +104,7 @@ RUN = [sys.executable, "-c", "from likely.app.cli import main; main()", "run", "
 
 
 def run(**kwargs: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(RUN, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, **kwargs)
+    return subprocess.run(RUN, capture_output=True, text=True, stdin=subprocess.DEVNULL, **kwargs)
 
 
 def test_a_pipe_without_a_model_is_told_how_in_one_line() -> None:
@@ -157,7 +157,7 @@ def test_a_terminal_is_asked_once(person: Path) -> None:
     while b"number [1]:" not in seen:
         seen += os.read(ours, 1000)
     os.write(ours, b"2\n")
-    child.communicate(timeout=120)
+    child.communicate()
     os.close(ours)
     assert b"1  me/one" in seen and b"2  me/two" in seen
     assert child.returncode == 0 and preferences.chosen() == "me/two"

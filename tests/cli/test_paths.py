@@ -104,7 +104,7 @@ def test_what_cannot_be_written_is_one_line_and_leaves_nothing_half(tmp_path: Pa
             "from likely.app.cli import main\nmain()"
         )
         run = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT,
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
             env=os.environ | {"LIKELY_HOME": str(tmp_path / "home")},
         )  # fmt: skip
         assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr

@@ -54,7 +54,7 @@ def test_a_run_that_is_stopped_finishes_its_token_and_is_kept(
         for number in numbers:
             process.send_signal(number)
         out, err = process.stdout.read(), process.stderr.read()  # `communicate` would lose what readline has buffered
-        process.wait(timeout=60)
+        process.wait()
     assert process.returncode == 130
     assert err.splitlines()[-1] == f"likely: stopped; what was drawn is in {file}", err
     (trace,) = load(file)
@@ -68,7 +68,7 @@ def test_a_run_whose_reader_goes_away_is_kept(folder: Path, tmp_path: Path, star
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(3)]
         process.stdout.close()
-        process.wait(timeout=60)
+        process.wait()
     (trace,) = load(file)
     assert trace.finish == "cancelled" and len(trace.steps) >= len(lines)
 
@@ -82,7 +82,7 @@ def test_a_full_disk_under_stdout_does_not_cost_the_run(
     file = tmp_path / "run.jsonl"
     run = [*MAIN, "run", "hello", "-M", str(folder), "--max-tokens", "4", *words, "--save", str(file)]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(run, stdout=full, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, timeout=60)
+        done = subprocess.run(run, stdout=full, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("likely: standard output cannot be written")
     assert load(file)[0].steps
 
@@ -98,7 +98,7 @@ def test_a_chat_by_lines_ends_by_a_signal_and_goes_on_after_ctrl_c(last: int, fo
             process.stdout.read(1)
             process.send_signal(number)
             process.stdout.readline()
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate()
     assert (process.returncode, err) == (0, "")
 
 
@@ -109,7 +109,7 @@ def test_a_second_signal_ends_without_a_word(folder: Path, start: Start) -> None
         process.stdout.read(1)
         for _ in range(3):
             process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate()
     assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in err, err
 
 

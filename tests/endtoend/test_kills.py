@@ -196,9 +196,8 @@ class Screen:
         os.write(self.terminal, text.encode())
 
     def until(self, text: str, times: int = 1) -> None:
-        end = time.monotonic() + 60
         while self.seen.count(text.encode()) < times:
-            assert time.monotonic() < end, self.seen[-2000:]
+            assert self.reader.is_alive(), self.seen[-2000:]
             time.sleep(0.05)
 
     def end(self, *signals: int) -> int:
@@ -251,12 +250,7 @@ def test_a_terminal_that_is_closed_while_the_program_starts_ends_it(model: Path,
     screen = Screen(model)
     screen.until("Message")
     os.close(screen.terminal)
-    end = time.monotonic() + 60
-    while os.waitpid(screen.pid, os.WNOHANG) == (0, 0):
-        if time.monotonic() > end:
-            os.kill(screen.pid, signal.SIGKILL)
-            pytest.fail("it goes on without a terminal")
-        time.sleep(0.05)
+    os.waitpid(screen.pid, 0)  # where it goes on without a terminal this never ends
 
 
 @pytest.mark.slow(4)
@@ -273,7 +267,7 @@ def test_a_terminal_that_is_gone_ends_it_without_a_signal(model: Path, home: Pat
         seen += os.read(master, 4096)
     os.close(master)
     try:
-        assert program.wait(60) == 0
+        assert program.wait() == 0
     finally:
         program.kill()
 
@@ -295,7 +289,7 @@ def test_the_full_screen_ends_by_sigterm_with_the_terminal_as_it_was(model: Path
     screen = Screen(model)
     screen.until("tiny")
     screen.type("hello there\r")
-    time.sleep(2)
+    screen.until("Stop")  # it answers
     assert screen.end(signal.SIGTERM) == 0
     assert b"likely chat --resume" in screen.seen.rstrip().splitlines()[-1], screen.seen[-300:]
     assert screen.seen.rfind(b"\x1b[?1049l") > screen.seen.rfind(b"\x1b[?1049h") >= 0  # the other screen is left

@@ -60,7 +60,7 @@ def working(worker: Worker) -> Iterator[Worker]:
         yield worker
     finally:
         worker.finish()
-        assert worker.join(60)
+        assert worker.join()
 
 
 def chat() -> Worker:

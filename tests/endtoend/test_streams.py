@@ -15,7 +15,7 @@ def shell(command: str, home: Path, **environment: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a command line."""
     given = {**os.environ, "LIKELY_HOME": str(home), **environment}
     given = {name: value for name, value in given.items() if value}
-    done = subprocess.run(["sh", "-c", command], env=given, capture_output=True, timeout=60)
+    done = subprocess.run(["sh", "-c", command], env=given, capture_output=True)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 

@@ -202,7 +202,7 @@ def test_a_file_that_is_cut_or_replaced_while_it_is_in_use_ends_no_process(
     model = path if kind == "file" else write_packed(tmp_path / "folder", max_position_embeddings=512)
     done = subprocess.run(
         [sys.executable, "-c", CUT, str(model), when, str(other)],
-        capture_output=True, text=True, timeout=120, check=False, env=os.environ | {"LIKELY_PACKED": way},
+        capture_output=True, text=True, check=False, env=os.environ | {"LIKELY_PACKED": way},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1

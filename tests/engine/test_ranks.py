@@ -50,7 +50,7 @@ class Company:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(timeout=60)
+            thread.join()
             assert not thread.is_alive()
 
     def note(self, rank: int, end: End) -> None:
@@ -61,7 +61,7 @@ class Company:
     def told_to(self, heard: set[int]) -> list[End]:
         """What these ranks were told, when all of them have been."""
         with self.told:
-            assert self.told.wait_for(lambda: heard <= self.ends.keys(), timeout=60)
+            assert self.told.wait_for(lambda: heard <= self.ends.keys())
         return [self.ends[rank] for rank in sorted(heard)]
 
     def kill(self, rank: int) -> None:
@@ -140,7 +140,7 @@ def test_a_stranger_at_the_door_is_sent_away() -> None:
     stranger = knock(launches[1], time.monotonic() + 30)
     stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
     assert [link.rank for link in meet(launches[1])] == [0]
-    first.join(timeout=60)
+    first.join()
     assert [[link.rank for link in links] for links in found] == [[1]]
     stranger.close()
 

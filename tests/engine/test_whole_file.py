@@ -89,7 +89,7 @@ def test_a_pipe_is_written_and_read_through_and_stays_one(tmp_path: Path) -> Non
         other = threading.Thread(target=there)
         other.start()
         here()
-        other.join(10)
+        other.join()
     assert read == ["through", "a\nb"]
     write_whole(Path(os.devnull), ["nothing"])
     (tmp_path / "file").touch()

@@ -21,7 +21,7 @@ class Ring:
     """What stands for `mx.distributed`: each collective of one rank meets the same one of the others."""
 
     def __init__(self, ranks: int) -> None:
-        self.ranks, self.barrier = ranks, threading.Barrier(ranks, timeout=60)
+        self.ranks, self.barrier = ranks, threading.Barrier(ranks)
         self.given: dict[int, np.ndarray] = {}
         self.sent: dict[tuple[int, int], list[np.ndarray]] = {}
         self.there = threading.Condition()
@@ -59,7 +59,7 @@ class Ring:
         self.log.append(f"{group.number} receive {source}")
         key = source, group.number
         with self.there:
-            assert self.there.wait_for(lambda: self.sent.get(key) or self.barrier.broken, timeout=60)
+            assert self.there.wait_for(lambda: self.sent.get(key) or self.barrier.broken)
             found = self.sent[key].pop(0)
         assert found.shape == tuple(shape)
         return mx.array(found).astype(dtype)

@@ -111,7 +111,7 @@ def events_of(options: PretrainConfig, *, resume: bool = False, stop: int = 0) -
             for event in super().train(control):
                 yield event
                 if isinstance(event, Stepped) and event.step == stop:
-                    gate.wait(30)
+                    gate.wait()
 
     it = Training(Worker(lambda: TrainingJobs(Gated()), "trainer"), options, resume=resume)
     found: list[Any] = []
@@ -123,7 +123,7 @@ def events_of(options: PretrainConfig, *, resume: bool = False, stop: int = 0) -
             gate.set()
         it.worker.join(0.01)
     it.worker.finish()
-    assert it.wait(30)
+    assert it.wait()
     return it, found
 
 

@@ -355,7 +355,7 @@ def test_leaving_the_program_in_a_step_keeps_the_run(tmp_path: Path, key: str) -
             screen.press("ctrl+q")
         training = screen.app.training
         assert not screen.running and training is not None
-        assert training.wait(10) and training.parting() == (
+        assert training.wait() and training.parting() == (
             130,
             ["stopped after step 7: adapter", f"go on with: {AGAIN} --resume"],
         )
@@ -365,7 +365,7 @@ def test_leaving_the_program_in_a_step_keeps_the_run(tmp_path: Path, key: str) -
 def test_a_run_that_nobody_waits_for_ends_by_itself() -> None:
     training = Training(Worker(lambda: TrainingJobs(ScriptedTrainer())), configure({"data": "rows.jsonl", "steps": 40}))
     training.close()
-    assert training.wait(10)
+    assert training.wait()
 
 
 @pytest.mark.slow

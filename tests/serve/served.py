@@ -40,7 +40,7 @@ class Client:
         self, path: str, body: Any = None, headers: dict[str, str] | None = None, method: str = ""
     ) -> http.client.HTTPResponse:
         """The response to a body: bytes as they are, others as JSON."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=280)
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         connection.request(method or ("GET" if data is None else "POST"), path, data, headers or {})
         return connection.getresponse()

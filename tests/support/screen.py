@@ -238,7 +238,7 @@ class Screen:
             patch("likely.app.jobs.gc")
         )  # a collection looks at all that was ever loaded for other tests
         around.enter_context(patch("textual.css.stylesheet.parse", READ_ONCE))
-        around.enter_context(patch("textual.css.model.RuleSet.__hash__", object.__hash__))  # the same, and not in Python
+        around.enter_context(patch("textual.css.model.RuleSet.__hash__", object.__hash__))  # in C
         for module in CLOCKS:
             around.enter_context(patch(f"{module}.monotonic", self._loop.time))
         for jobs in ("likely.app.jobs", "likely.app.calls"):

@@ -90,13 +90,14 @@ def test_a_run_that_was_stopped_anywhere_loses_and_doubles_nothing(tmp_path: Pat
         assert using.drawn == 4 - max(0, journal[:cut].count(b"\n") - 1)  # what was whole is not drawn again
 
 
-SLOW = """
-import sys, time
+HELD = """
+import signal, sys
+from itertools import count
 from pathlib import Path
 from tests.engine.synth.makers import config, run, session, table
 using = session(table({"7": 0.5, "5": 0.5}))
-generate = using.generate
-using.generate = lambda *a, **k: (time.sleep(0.05), generate(*a, **k))[1]
+generate, draws = using.generate, count()
+using.generate = lambda *a, **k: generate(*a, **k) if next(draws) < 6 else signal.pause()
 run(config(Path(sys.argv[1]), {"answers": 4}), using)
 """
 
@@ -106,7 +107,7 @@ def test_a_killed_process_leaves_rows_that_the_next_goes_on_from(tmp_path: Path)
     run(config(tmp_path / "whole", {"answers": 4}), session(FAIR))
     folder = tmp_path / "killed"
     journal = folder / "drawn.jsonl"
-    process = subprocess.Popen([sys.executable, "-c", SLOW, str(folder)], cwd=Path(__file__).parents[3])
+    process = subprocess.Popen([sys.executable, "-c", HELD, str(folder)], cwd=Path(__file__).parents[3])
     while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 4):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
