@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from likely.engine.pretrain.pretraining import Pretraining
     from likely.engine.tune.open_run import Tuning
 
+HIGH = 0.05  # a rate above which an optimiser that divides by the gradient's size does not learn
 FEW = 20  # steps, fewer than which are worth a word
 STILL = 1e-3  # nats a token: a model that moved less answers as it did
 
@@ -51,6 +52,8 @@ def describe(opened: "Tuning") -> Iterator[str]:
         yield f"          one batch holds all {plan.samples:,} samples: every step is a pass over the data"
     what = "full" if c.kind == "full" else f"{c.kind} rank {c.rank} x {c.multiplier:g}"
     yield f"training  {what}, {plan.parameters:,} parameters"
+    if c.rate > HIGH and c.optimiser in ("adamw", "lion", "adafactor"):
+        yield f"          rate {c.rate:g} is far above what {c.optimiser} learns at, 1e-5 to 1e-2: it will diverge"
     if opened.adapts:
         sight = "both ways at once"
         if c.anneal:

@@ -96,13 +96,12 @@ def changes(
     ParameterError for an unknown name, a wrong type, and a name beside what it was called before.
     """
     changed: dict[str, Any] = {}
-    renamed = renamed or {}
+    renamed, came = renamed or {}, dict[str, str]()
     for raw, value in values.items():
         name = raw.replace("-", "_")
         name = renamed.get(name, name)
-        if name in changed:
-            before = next((old for old, new in renamed.items() if new == name), raw)
-            raise ParameterError(f"{before} is called {name} now: give one of them")
+        if (other := came.setdefault(name, raw)) != raw:
+            raise ParameterError(f"{other if raw == name else raw} is called {name} now: give one of them")
         if name not in hints:
             raise unknown(raw, hints)
         changed[name] = typed(name, value, hints[name])

@@ -45,6 +45,15 @@ VERBS = {
 }
 
 
+EVERYDAY = ("chat", "run", "tune", "eval", "fuse", "quantize", "serve", "models", "pull", "rm", "doctor")
+ALIASES = {  # words of elsewhere
+    "train": "tune", "finetune": "tune", "fine-tune": "tune", "ls": "models", "list": "models", "generate": "run",
+    "evaluate": "eval", "merge": "fuse", "download": "pull", "remove": "rm", "benchmark": "bench",
+}  # fmt: skip
+NEAREST = {"export": "fuse --out (an adapter in its model) or quantize --gguf (a model as one file)"}
+NEAREST["convert"] = NEAREST["export"]
+
+
 # errors without a name of a file that a disk makes; ENOENT is of no folder for temporary files
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENOENT)
 WRITING = "a file could not be written"
@@ -67,16 +76,35 @@ class Verbs(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+        with formatter.section("Everyday"):
+            formatter.write_dl([(name, VERBS[name]) for name in EVERYDAY])
+        with formatter.section("Lab"):
+            formatter.write_dl([(name, about) for name, about in VERBS.items() if name not in EVERYDAY])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        match args:
+            case ["version"]:
+                from importlib.metadata import version
+
+                click.echo(f"likely {version('likely')}")
+                ctx.exit()
+            case ["help"]:
+                click.echo(ctx.get_help())
+                ctx.exit()
+            case ["help", *of]:
+                args = [*of, "--help"]
+        args = [ALIASES.get(args[0], args[0]), *args[1:]]
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            raise click.UsageError(f"{error.message.rstrip('.')}. The commands are {', '.join(VERBS)}.", ctx) from None
+            from difflib import get_close_matches
+
+            near = NEAREST.get(args[0]) or " or ".join(get_close_matches(args[0], [*VERBS, *ALIASES], 2))
+            meant = f" Did you mean {near}?" if near else ""
+            said = f"{error.message.rstrip('.')}.{meant} The commands are {', '.join(VERBS)}."
+            raise click.UsageError(said, ctx) from None
 
 
 @click.group(cls=Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

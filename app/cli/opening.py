@@ -167,8 +167,29 @@ def weighed_adapter(text: str) -> tuple[str, float]:
 
 
 class RuledCommand(click.Command):
-    """A verb whose options are checked against `app.cli.rules` before it runs. Its help says what goes with what, and
-    of options that cannot go with what is given a shell is offered none."""
+    """A verb whose options are checked against `app.cli.rules` before it runs. Its help says what goes with what, of
+    many options the everyday ones first, and of options that cannot go with what is given a shell is offered none."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        everything = click.Option(
+            ["--help-all"], is_flag=True, is_eager=True, expose_value=False, hidden=True, callback=_show_everything
+        )
+        self.params.append(everything)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from likely.app.cli.everyday import EVERYDAY
+
+        if ctx.meta.get(EVERYTHING) or self.name not in EVERYDAY:
+            super().format_options(ctx, formatter)
+            return
+        shown = {param.name: param for param in self.get_params(ctx) if isinstance(param, click.Option)}
+        helped = self.get_help_option(ctx)
+        names = [*EVERYDAY[self.name], *([helped.name] if helped is not None else [])]
+        records = [record for name in names if name in shown and (record := shown[name].get_help_record(ctx))]
+        rest = sum(param.get_help_record(ctx) is not None for name, param in shown.items() if name not in names)
+        with formatter.section("Options"):
+            formatter.write_dl([*records, ("--help-all", f"Show the other {rest} options too.")])
 
     def invoke(self, ctx: click.Context) -> Any:
         from likely.app.cli.rules import check
@@ -192,6 +213,16 @@ class RuledCommand(click.Command):
         names = closed(ctx)
         flags = {flag for param in self.params if param.name in names for flag in (*param.opts, *param.secondary_opts)}
         return [item for item in super().shell_complete(ctx, incomplete) if item.value not in flags]
+
+
+EVERYTHING = "every option"  # asked for, of a context
+
+
+def _show_everything(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        ctx.meta[EVERYTHING] = True
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
 
 
 class Progress:

@@ -39,7 +39,8 @@ def table_options(
                 _, need = needs.get(f.name, (None, ""))
                 command = _option(f, hints[f.name], need.partition(":")[0], ranged=ranged)(command)
         for old, name in renamed.items():
-            both = f"--{old}/--no-{old}" if hints[name] is bool else f"--{old}"
+            flag = f"--{old.replace('_', '-')}"
+            both = f"{flag}/--no-{flag[2:]}" if hints[name] is bool else flag
             command = click.option(both, old, type=hints[name], default=None, hidden=True)(command)
         return command
 

@@ -146,7 +146,10 @@ class Config:
 HINTS = get_type_hints(Config)
 DEFAULTS = {field.name: field.default for field in fields(Config)}
 OF_OBJECTIVES = tuple(dict.fromkeys(name for objective in objectives.OBJECTIVES for name in objective.options))
-RENAMED = {"start": "init", "plus": "lora_plus_ratio", "pack": "packing"}  # what files and flags of before call them
+RENAMED = {  # what files and flags of before, and other programs, call them
+    "start": "init", "plus": "lora_plus_ratio", "pack": "packing", "lr": "rate", "learning_rate": "rate",
+    "iters": "steps", "lora_rank": "rank", "batch_size": "batch",
+}  # fmt: skip
 
 
 def _with(name: str) -> str:

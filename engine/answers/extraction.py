@@ -28,6 +28,13 @@ def number(text: str) -> Fraction | None:
     return value(numbers[-1]) if numbers else None
 
 
+def is_number(answer: str) -> bool:
+    """Whether an answer is a number, or says one as its answer (`#### 7`), rather than words with one among them."""
+    bare = answer.strip(" .$€£%\n")
+    alone = NUMBER.fullmatch(bare) is not None and value(bare) is not None
+    return alone or (MARKED.search(answer) is not None and number(answer) is not None)
+
+
 def _numbers(text: str) -> list[str]:
     return [match[0] for match in NUMBER.finditer(text) if any(c.isdigit() for c in match[0])]
 

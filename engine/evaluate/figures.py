@@ -212,7 +212,7 @@ def comparisons(tallies: Tallies, models: Sequence[str]) -> list[ComparedMeasure
                     continue
                 before, now, clusters = _paired(first, second, name, same)
                 if n := len(before):
-                    change = compare(before, now, clusters)
+                    change = _compare(name, before, now, clusters)
                     bounds = name.endswith(AT_MOST), same.endswith(AT_MOST)
                     items = len(first.values[name]), len(second.values[same])
                     means = math.fsum(before) / n, math.fsum(now) / n
@@ -231,7 +231,15 @@ def changed(first: Tally, second: Tally, name: str, other: str = "") -> tuple[Ch
     """By how much the second is above the first over the items that both have, and how many these are. `other`: what
     the second calls the measure, where that is not the same."""
     before, now, clusters = _paired(first, second, name, other or name)
-    return compare(before, now, clusters), len(before)
+    return _compare(name, before, now, clusters), len(before)
+
+
+def _compare(name: str, before: Sequence[float], now: Sequence[float], clusters: Sequence[object] | None) -> Change:
+    """The change of a measure; the interval of a difference of shares ends at -1 and 1, where it has one."""
+    change = compare(before, now, clusters)
+    if measure(name).unit != "share" or change.estimate.error == math.inf:
+        return change
+    return replace(change, estimate=change.estimate.within(-1.0, 1.0))
 
 
 def _paired(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from likely.engine.answers import mathematics
-from likely.engine.answers.extraction import RULES, canonical, number, sought
+from likely.engine.answers.extraction import RULES, canonical, is_number, number, sought
 from likely.engine.answers.program import Verifier, VerifierError
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate.conditional import check_judge
@@ -46,7 +46,7 @@ def judge(question: Question, said: str, settings: TaskSettings) -> dict[str, fl
     """
     names = settings.scorers
     if not names:
-        numeric = all(number(answer) is not None for answer in question.answers)
+        numeric = all(map(is_number, question.answers))
         names = ("exact", "normalised", *(["numeric"] if numeric else []))
     values = {}
     for name in names:

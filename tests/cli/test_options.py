@@ -166,6 +166,29 @@ def test_a_shell_offers_what_would_not_be_refused(likely: Likely, monkeypatch: p
         assert offered >= {*can.split()} and not offered & {*cannot.split()}, (words, offered)
 
 
+def test_words_of_elsewhere_are_understood(likely: Likely) -> None:
+    """A verb by another word is the verb; the oracle is what the verb itself says."""
+    for words, same in (
+        (("train", "--help"), ("tune", "--help")), (("ls", "--json"), ("models", "--json")), (("help",), ("--help",)),
+        (("help", "fuse"), ("fuse", "--help")), (("version",), ("--version",)),
+    ):  # fmt: skip
+        assert likely(*words) == likely(*same) and likely(*words).code == 0
+    assert "Did you mean fuse --out (an adapter in its model) or quantize --gguf" in likely("export", "x").err
+    assert "Did you mean tune" in likely("tunr").err
+    for words in (("--lr", 0.1, "--rate", 0.2), ("--learning-rate", 3, "--rate", 0.2)):
+        assert "is called rate now: give one of them" in likely("tune", "rows.jsonl", *words).err
+
+
+def test_help_shows_the_everyday_first_and_everything_when_asked(likely: Likely) -> None:
+    everyday, _, lab = likely("--help").out.partition("Everyday:")[2].partition("Lab:")
+    assert "  tune " in everyday and "  posterior " in lab and all(f"  {verb} " in everyday + lab for verb in VERBS)
+    short, long = (
+        set(re.findall(r"^  (?:-., )?(--[\w-]+)", likely("tune", flag).out, re.M)) for flag in ("--help", "--help-all")
+    )
+    assert "--rank" in short and short - {"--help-all"} < long and "--lora-plus-ratio" in long - short
+    assert f"Show the other {len(long - short)} options too." in likely("tune", "--help").out
+
+
 def test_help_says_with_what_a_flag_goes(likely: Likely) -> None:
     for verb, *lines in (
         ("inside", "not the answer. Goes with --attribution or --patch.", "of the head instead of the input embedding. "
@@ -176,7 +199,7 @@ def test_help_says_with_what_a_flag_goes(likely: Likely) -> None:
         ("tune", "Rank of the adapter. Goes with kind = lora or dora. [default: 8]"),
     ):  # fmt: skip
         for _ in range(2):  # it is said once
-            said = " ".join(likely(verb, "--help").out.split()).replace("- ", "-")
+            said = " ".join(likely(verb, "--help-all").out.split()).replace("- ", "-")
             assert [said.count(line) for line in lines] == [1] * len(lines), verb
 
 

@@ -87,6 +87,8 @@ def test_answers_are_right_by_each_scorer() -> None:
             answer,
         )
     assert judge(Question("p", ("7", "8")), "8", TaskSettings()) == {"exact": 1, "normalised": 1, "numeric": 1}
+    for answer, scored in (("$7.50", 1), ("x = 3 #### 7", 1), ("It weighs 412 grams.", 0), ("7 of 9", 0), ("-", 0)):
+        assert ("numeric" in judge(Question("p", (answer,)), "8", TaskSettings())) == scored, answer
     assert judge(Question("p", ("!",)), "?", TaskSettings(scorers=("normalised",))) == {
         "normalised": 0
     }  # nothing is no answer

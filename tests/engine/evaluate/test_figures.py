@@ -212,6 +212,8 @@ def test_nats_are_compared_a_token_and_others_as_they_are(clusters: list[str] | 
     by_hand = compare((before / 2.75).tolist(), (now / 2.75).tolist(), named)  # 11 tokens of 4 texts
     assert n == 4 and found.p == pytest.approx(by_hand.p)
     assert (found.estimate.mean, found.estimate.error) == pytest.approx((by_hand.estimate.mean, by_hand.estimate.error))
+    shares = [Tally([0, 1], [None] * 2, {"confidence": dict(enumerate(values))}) for values in ((0.9, 0.1), (0.1, 0.8))]
+    assert changed(*shares, "confidence")[0].estimate.interval == (-1.0, 1.0)  # Student's of two would be far wider
     nothing, n = changed(first, Tally([77], [None], {"nats": {77: 1.0}}), "nats")
     assert n == 0 and math.isnan(nothing.estimate.mean)
 
