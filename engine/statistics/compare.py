@@ -78,15 +78,20 @@ def crossed(
             if texts[pair[0]] == text and pair not in differences
         }
         streams = {i: laws[i](read, text.start) for i in sorted({i for pair in growing for i in pair})}
-        for rows in zip(*streams.values(), strict=True):
-            if rows[0] is None:
-                yield done
-                continue
-            by_law = {i: np.asarray(row) for i, row in zip(streams, rows, strict=True)}
+        at = text.start
+        while at < len(read):
+            rows: dict[int, np.ndarray] = {}
+            for i, stream in streams.items():
+                while (given := next(stream)) is None:  # one may have to read what another has read
+                    yield done
+                rows[i] = np.asarray(given)
             for (author, reader), difference in growing.items():
-                difference.take(by_law[author], by_law[reader])
-                done += len(rows[0])
+                difference.take(rows[author], rows[reader])
+                done += len(rows[author])
                 yield done
+            at += len(rows[author])
+        for stream in streams.values():
+            next(stream, None)  # so that it lets go of what it holds
         differences |= {pair: difference.difference for pair, difference in growing.items()}
     return differences
 
