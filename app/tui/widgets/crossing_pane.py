@@ -183,7 +183,7 @@ class CrossingPane(LineWidget):
             shares[-1:] = [(said, math.exp(position.next[0]), math.exp(position.next[1]))]
         top = max((max(p, q) for _, p, q in shares), default=1.0) or 1.0
         for y, (token, p, q) in enumerate(shares, 1):
-            blocks = max(round(p / top * side), int(p >= SEEN))
+            blocks = round(p / top * side)
             inks = [look.chosen if token == best else look.text for best in position.top]
             sheet.right(y, f"{100 * p:.1f}", inks[0], end=5)
             full = self.glyphs.blocks[-1]
@@ -258,7 +258,8 @@ class CrossingPane(LineWidget):
         """The tokens at which two laws are farthest apart, and what each would say."""
         look, names = sheet.look, self.names
         a, b = (LETTERS[place] for place in pair)
-        sheet.heading(0, "WIDEST", f"KL({a}‖{b}), bits", f"{a} and {b} would say")
+        sheet.heading(0, "WIDEST", f"KL({a}‖{b}), bits")
+        sheet.right(0, f"{a} and {b} would say", look.faint)
         kls = [(kl, token) for token, kl in enumerate(crossing.kls(pair)) if kl is not None and kl >= LEAST_KL]
         kls.sort(key=lambda entry: (-entry[0], entry[1]))
         top = next((kl for kl, _ in kls if math.isfinite(kl)), 1.0)
@@ -266,14 +267,14 @@ class CrossingPane(LineWidget):
             position = crossing.position(pair, token)
             if position is None:
                 continue
-            room = max(sheet.width - 46, 0)
+            room = max(sheet.width - 47, 0)
             sheet.put(0, y, f"{token + 1}".rjust(4), look.faint)
             said = f"after {names.name(position.token)}"
             sheet.put(5, y, cells.fit(said, 17), look.chosen if token == self.token else look.text)
             sheet.put(23, y, bar(min(kl / top, 1.0), room, self.glyphs), look.bar)
-            sheet.right(y, number(kl), look.text, end=23 + room + 5)
-            sheet.put(23 + room + 6, y, cells.fit(names.name(position.top[0]), 8), look.text)
-            sheet.put(23 + room + 15, y, cells.fit(names.name(position.top[1]), 8), look.text)
+            sheet.right(y, number(kl), look.text, end=23 + room + 6)
+            sheet.put(23 + room + 7, y, cells.fit(names.name(position.top[0]), 8), look.text)
+            sheet.put(23 + room + 16, y, cells.fit(names.name(position.top[1]), 8), look.text)
 
     @staticmethod
     def _formula(crossing: Crossing) -> str:
