@@ -245,8 +245,8 @@ def fill(
     ids: Sequence[int] = (),
     how: Unmasking | None = None,
 ) -> Iterator[Any]:
-    """Have masks become tokens by a diffusion model: `CanvasLaid`, a `Denoised` each pass, `FillEnded`. Steered and
-    stopped through `control`.
+    """Have masks become tokens by a diffusion model: `CanvasLaid`, a `DenoisingStep` each pass, `FillEnded`. Steered
+    and stopped through `control`.
 
     The canvas is `ids` as they are; else `text`, where it has gaps ([MASK:8]); else the prompt and an answer of so
     many tokens (`masks`) after it, those of `prefill`, with which it begins, among them; by default as many as usual.
@@ -282,7 +282,7 @@ def fill(
             )
             for draw in step.unmasked
         )
-        yield r.Denoised(replace(step, unmasked=shown), spent_s)
+        yield replace(step, unmasked=shown, elapsed_s=spent_s)
     yield r.FillEnded(control.cancelled)
 
 

@@ -8,7 +8,7 @@ import html
 import json
 import math
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -22,8 +22,9 @@ from likely.engine.conversation import Conversation, Fork, Message, Node
 from likely.engine.errors import DataError, LikelyError
 from likely.engine.json_reader import check, parse
 from likely.engine.trace.fields import UNITS
-from likely.engine.trace.file import recipe_from_row, recipe_row, step_from_row, step_row
+from likely.engine.trace.file import lines, read_denoising, recipe_from_row, recipe_row, step_from_row, step_row
 from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.trace.trace import Trace
 from likely.engine.whole_file import read_whole, write_whole
 
 VERSION = 1
@@ -36,7 +37,7 @@ HEADER = {
 }  # fmt: skip
 NODE = {
     "id": str, "fork": list, "role": str, "text": str, "joins": bool, "seed": int, "finish": str,
-    "label": str, "figures?": {str: (float, str)}, "steps": [dict],
+    "label": str, "figures?": {str: (float, str)}, "prompt?": [int], "denoising?": [dict], "steps": [dict],
 }  # fmt: skip
 
 
@@ -200,6 +201,8 @@ def jsonl(talk: Conversation) -> Iterator[str]:
                 "finish": node.finish,
                 "label": node.label,
                 "figures": figures_row(node.figures),
+                "prompt": list(node.prompt),
+                "denoising": [json.loads(line) for line in lines(node.denoising)],
                 "steps": [step_row(step, recipes[step.recipe]) for step in node.steps],
             }
         )
@@ -224,7 +227,7 @@ def _conversation(values: list[Any], id: str) -> Conversation:
         nodes[row["id"]] = Node(
             row["id"], Fork(parent, at), row["role"], row["text"], steps, row["joins"], row["seed"],
             row["finish"] or ("interrupted" if steps else ""), row["label"],
-            figures_from(row.get("figures", {})),
+            figures_from(row.get("figures", {})), _prompt(row.get("prompt", ())), _denoising(row.get("denoising")),
         )  # fmt: skip
     talk = Conversation(
         id, header["title"], header["kind"], header["model"], header["system"], recipe_from_row(header["recipe"]),
@@ -244,6 +247,16 @@ def _conversation(values: list[Any], id: str) -> Conversation:
             raise ValueError(f"a bookmark is at {unit} of a message of {len(talk.nodes[node_id])}")
         talk = talk.mark(node_id, unit, words)
     return replace(talk, chosen=MappingProxyType(chosen))
+
+
+def _prompt(ids: Sequence[int]) -> tuple[int, ...]:
+    if not all(0 <= token < 1 << 31 for token in ids):
+        raise ValueError("a prompt of ids that are no tokens")
+    return tuple(ids)
+
+
+def _denoising(rows: Sequence[Any] | None) -> tuple[Trace, ...]:
+    return read_denoising("".join(map(_line, rows)), "denoising") if rows else ()
 
 
 # -- others' messages ----------------------------------------------------------------------------------------------

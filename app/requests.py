@@ -14,7 +14,6 @@ from likely.engine.decode.strategy import Strategy
 from likely.engine.prompt import Prompt
 from likely.engine.statistics.estimates import Estimate
 from likely.engine.trace.step import TokenStep
-from likely.engine.trace.unmasking import DenoisingStep
 from likely.engine.tune.control import TrainControl
 
 if TYPE_CHECKING:
@@ -203,14 +202,6 @@ class CanvasLaid:
     ids: tuple[int, ...]
     first: int
     special: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Denoised:
-    """One pass over the canvas, its tokens with their pieces, and the run's own seconds until then."""
-
-    step: DenoisingStep
-    elapsed_s: float
 
 
 @dataclass(frozen=True, slots=True)

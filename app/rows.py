@@ -1,16 +1,20 @@
-"""Rows of the database as values that sqlite takes, and back: a step, its snapshot, a vocabulary."""
+"""Rows of the database as values that sqlite takes, and back: a step, its snapshot, a run, a vocabulary."""
 
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from likely.engine.errors import DataError
+from likely.engine.trace import file
 from likely.engine.trace.fields import FIELDS
 from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.trace.trace import Trace
 from likely.engine.transforms.snapshot import ARRAYS, BINS, Snapshot
 
 STEP = ", ".join([*(field.name for field in FIELDS), "recipe"])  # the columns of a step
@@ -36,6 +40,30 @@ def figures_row(figures: Mapping[str, float]) -> dict[str, float | str]:
 def figures_from(row: Mapping[str, Any]) -> Mapping[str, float]:
     """The inverse of `figures_row`."""
     return MappingProxyType({name: float(v) if isinstance(v, str) else v for name, v in row.items()})
+
+
+def pack_prompt(ids: Sequence[int]) -> bytes:
+    """Ids as bytes."""
+    return zlib.compress(np.array(ids, "<i4").tobytes(), 1)
+
+
+def unpack_prompt(data: bytes) -> tuple[int, ...]:
+    """The inverse of `pack_prompt`; none where the bytes are damaged."""
+    with suppress(zlib.error, ValueError, TypeError):
+        return tuple(np.frombuffer(zlib.decompress(data), "<i4").tolist())
+    return ()
+
+
+def pack_denoising(runs: Sequence[Trace]) -> bytes:
+    """The runs that filled a canvas as bytes."""
+    return zlib.compress("".join(file.lines(runs)).encode(errors="surrogatepass"), 1)
+
+
+def unpack_denoising(data: bytes, name: str) -> tuple[Trace, ...]:
+    """The inverse of `pack_denoising`; none where the bytes of this name are damaged."""
+    with suppress(zlib.error, ValueError, TypeError, DataError):
+        return file.read_denoising(zlib.decompress(data).decode(errors="surrogatepass"), name)
+    return ()
 
 
 def pack(step: TokenStep) -> bytes:

@@ -27,17 +27,22 @@ from likely.app.rows import (
     figures_from,
     figures_row,
     pack,
+    pack_denoising,
     pack_pieces,
+    pack_prompt,
     step_from,
     step_row,
     unpack,
+    unpack_denoising,
     unpack_pieces,
+    unpack_prompt,
 )
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.errors import DataError
 from likely.engine.json_reader import parse
 from likely.engine.trace.file import recipe_from_row, recipe_row
 from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.trace.trace import Trace
 from likely.engine.transforms import Snapshot
 
 
@@ -213,6 +218,9 @@ class Store:
             "INSERT OR REPLACE INTO snapshot VALUES (?,?,?,?)",
             [(*key, i, pack(step)) for i, step in fresh if step.snapshot is not None],
         )
+        if done <= 0 and (node.prompt or node.denoising):
+            denoising = pack_denoising(node.denoising) if node.denoising else None
+            db.execute("INSERT OR REPLACE INTO run VALUES (?,?,?,?)", (*key, pack_prompt(node.prompt), denoising))
         if node.figures:
             figures = json.dumps(figures_row(node.figures))
             db.execute("INSERT OR REPLACE INTO rating VALUES (?,?,?)", (*key, figures))
@@ -246,7 +254,7 @@ class Store:
         """Remove for good what was deleted before a time (seconds since the epoch)."""
         with change(self._db) as db:
             gone = [row[0] for row in db.execute("SELECT id FROM session WHERE deleted < ?", (before,))]
-            for table in ("node", "chosen", "step", "snapshot", "said", "pipeline", "mark", "pruned", "rating"):
+            for table in ("node", "chosen", "step", "snapshot", "said", "pipeline", "mark", "pruned", "rating", "run"):
                 db.executemany(f"DELETE FROM {table} WHERE session=?", [(id,) for id in gone])
             db.executemany("DELETE FROM session WHERE id=?", [(id,) for id in gone])
 
@@ -269,6 +277,7 @@ class Store:
                 ("mark", "node, unit, words"),
                 ("pruned", "parent, at, option"),
                 ("rating", "node, figures"),
+                ("run", "node, prompt, denoising"),
             ):
                 name = "id" if table == "session" else "session"
                 into = f"{table} (session, {columns})" if table == "step" else table  # whose columns were added to
@@ -306,6 +315,7 @@ class Store:
         ):
             steps.setdefault(node, []).append(step_from(values, recipes))
         rated = dict(self._db.execute("SELECT node, figures FROM rating WHERE session=?", (session,)))
+        prompts = dict(self._db.execute("SELECT node, prompt FROM run WHERE session=?", (session,)))
         nodes: dict[str, Node] = {}
         for id, parent, at, role, text, joins, seed, finish, label in self._db.execute(
             "SELECT id, parent, at, role, text, joins, seed, finish, label FROM node WHERE session=? ORDER BY rowid",
@@ -317,7 +327,10 @@ class Store:
             # a node that was being drawn when the program ended is closed: what was saved of it stays
             finish = finish or ("interrupted" if drawn or not text else "")
             figures = figures_from(parse(rated.get(id, "{}")))
-            nodes[id] = Node(id, Fork(parent, at), role, text, drawn, bool(joins), seed, finish, label, figures)
+            nodes[id] = Node(
+                id, Fork(parent, at), role, text, drawn, bool(joins), seed, finish, label, figures,
+                unpack_prompt(prompts[id]) if id in prompts else (),
+            )  # fmt: skip
             self._written[session, id] = (len(drawn), finish)
         chosen = {
             Fork(parent, at): option
@@ -355,10 +368,22 @@ class Store:
         except (ValueError, TypeError):  # damaged: as if it had not been kept
             return None
 
+    @_mended
+    def denoising(self, session: str, node: str) -> tuple[Trace, ...]:
+        """The runs that filled a node by diffusion; none where they were not kept."""
+        row = self._db.execute(
+            "SELECT denoising FROM run WHERE session=? AND node=? AND denoising NOTNULL", (session, node)
+        ).fetchone()
+        return () if row is None else unpack_denoising(row[0], f"{session} {node}")
+
     def with_snapshots(self, talk: Conversation) -> Conversation:
-        """A conversation with every snapshot that is on disk, for a file."""
+        """A conversation with every snapshot and run of diffusion that is on disk, for a file."""
         nodes = {
-            node.id: replace(node, steps=tuple(self._whole(talk.id, node.id, i, s) for i, s in enumerate(node.steps)))
+            node.id: replace(
+                node,
+                steps=tuple(self._whole(talk.id, node.id, i, s) for i, s in enumerate(node.steps)),
+                denoising=node.denoising or self.denoising(talk.id, node.id),
+            )
             for node in talk.nodes.values()
         }
         return replace(talk, nodes=MappingProxyType(nodes))

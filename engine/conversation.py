@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated
 from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.trace.trace import Trace
 
 ROOT = ""
 ROLES = ("user", "assistant", "text")
@@ -52,6 +53,8 @@ class Node:
     finish: str = ""
     label: str = ""  # how it was drawn, in words, where the recipe does not say it (a column of a comparison)
     figures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # a search's rating of it
+    prompt: tuple[int, ...] = ()  # of the first node of a message: the ids that its run read before it, where known
+    denoising: tuple[Trace, ...] = ()  # the runs that filled it by diffusion, one more for each change by a person
 
     @property
     def drawn(self) -> bool:
@@ -247,12 +250,29 @@ class Conversation:
             return self.nodes[fork.node].fork
         return fork if fork.at != length or fork in self.children else Fork(fork.node)
 
-    def extend(self, node: str, steps: tuple[TokenStep, ...], finish: str = "") -> "Conversation":
-        """With more tokens at the end of a node that is being drawn; `finish` closes it."""
+    def extend(
+        self, node: str, steps: tuple[TokenStep, ...], finish: str = "", *, denoising: tuple[Trace, ...] = ()
+    ) -> "Conversation":
+        """With more tokens at the end of a node that is being drawn; `finish` closes it. `denoising`: the runs that
+        have filled it, where that is how they came."""
         old = self.nodes[node]
         if old.finish:
             raise ValueError(f"node {node!r} is closed ({old.finish}): leave from it instead")
-        return self._with({**self.nodes, node: replace(old, steps=old.steps + steps, finish=finish)})
+        return self._with(
+            {**self.nodes, node: replace(old, steps=old.steps + steps, finish=finish, denoising=denoising)}
+        )
+
+    def began(self, node: str, ids: tuple[int, ...]) -> "Conversation":
+        """With what a run that draws a node has read: kept with the message's first node, without its own tokens."""
+        first, own = self.nodes[node], 0
+        while first.joins and first.fork.node != ROOT:
+            at, first = first.fork.at, self.nodes[first.fork.node]
+            if not first.drawn:  # words: nobody knows which tokens they were
+                return self
+            own += len(first) if at is None else at
+        if first.prompt:
+            return self
+        return self._with({**self.nodes, first.id: replace(first, prompt=ids[: len(ids) - own])})
 
     def withdraw(self, node: str) -> "Conversation":
         """Without a node of which nothing was drawn. Raises ValueError where there is something."""
@@ -303,7 +323,7 @@ class Conversation:
         if old.finish:
             raise ValueError(f"node {parent!r} is closed ({old.finish}): no branch can part from it")
         fork, joins = (Fork(parent, len(old)), True) if old.steps else (old.fork, old.joins)
-        twin = replace(old, id=child, fork=fork, steps=(), joins=joins)
+        twin = replace(old, id=child, fork=fork, steps=(), joins=joins, prompt=() if joins else old.prompt)
         # a node that stands beside another would be checked out, being the newest, where nothing says what is
         current = {} if fork.at is not None or fork in self.chosen else {fork: self.option(fork)}
         return replace(self._with({**self.nodes, child: twin}), chosen=MappingProxyType({**self.chosen, **current}))

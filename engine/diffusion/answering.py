@@ -173,7 +173,7 @@ def with_texts(passes: Iterable[DenoisingStep], tokenizer: "Tokenizer") -> Itera
         for one in step.unmasked:
             text = tokenizer.piece(one.token.token).decode(errors="replace")
             unmasked.append(replace(one, token=with_text(tokenizer, one.token, text, now)))
-        yield replace(step, unmasked=tuple(unmasked))
+        yield replace(step, unmasked=tuple(unmasked), elapsed_s=now)
 
 
 def _over(known: dict[int, int], canvas: AnswerCanvas, eos: frozenset[int]) -> bool:

@@ -6,6 +6,7 @@ looked at.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -80,6 +81,13 @@ def check_run(trace: Trace) -> None:
         _that(ordered, f"position {step.position} after a later one")
         same = pieces.get(step.token, step.piece) == step.piece
         _that(same, f"the token {step.token} at position {step.position} with the bytes of another")
+
+
+def check_changes(runs: Sequence[Trace]) -> None:
+    """Of runs that filled one canvas, which a person has changed between two."""
+    records = [run.denoising for run in runs]
+    places = {(record.mask, record.start, len(run.prompt)) for run, record in zip(runs, records, strict=True) if record}
+    _that(None not in records and len(places) == 1, "passes over several canvases")
 
 
 def _that(holds: bool, what: str) -> None:

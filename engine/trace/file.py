@@ -18,7 +18,7 @@ import numpy as np
 from likely.engine.errors import DataError, LikelyError
 from likely.engine.json_reader import check, parse, shown
 from likely.engine.trace import record
-from likely.engine.trace.consistency import check_run, check_step
+from likely.engine.trace.consistency import check_changes, check_run, check_step
 from likely.engine.trace.fields import FIELDS, UNITS
 from likely.engine.trace.step import Lexicon, Recipe, TokenStep
 from likely.engine.trace.trace import Trace
@@ -44,12 +44,17 @@ _CHECKSUM = "sha256"  # of the header without it and of the lines of its steps; 
 
 def save(traces: Sequence[Trace], path: Path) -> None:
     """Writes the traces; the file appears whole or not at all."""
-    write_whole(path, (line for trace in traces for line in _lines(trace)))
+    write_whole(path, lines(traces))
 
 
 def load(path: Path) -> list[Trace]:
     """The traces of a file, at least one. Raises DataError, with file and line, for damage and for another version."""
-    lines = read_whole(path, largest=LARGEST).removesuffix("\n").split("\n")
+    return read(read_whole(path, largest=LARGEST), str(path))
+
+
+def read(text: str, name: str) -> list[Trace]:
+    """The traces whose `lines` are a text of this name, at least one. Raises DataError, with name and line."""
+    lines = text.removesuffix("\n").split("\n")
     number = 1
     try:
         traces: list[Trace] = []
@@ -85,7 +90,17 @@ def load(path: Path) -> list[Trace]:
         return traces
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, LikelyError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"{path}:{number}: not a trace of version {VERSION}, or a damaged one: {reason}") from error
+        raise DataError(f"{name}:{number}: not a trace of version {VERSION}, or a damaged one: {reason}") from error
+
+
+def read_denoising(text: str, name: str) -> tuple[Trace, ...]:
+    """The runs that filled one canvas; raises as `read`, and where it was not one."""
+    runs = read(text, name)
+    try:
+        check_changes(runs)
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from error
+    return tuple(runs)
 
 
 def _run(header: Mapping[str, Any]) -> Trace:
@@ -98,6 +113,12 @@ def _run(header: Mapping[str, Any]) -> Trace:
         ),
         **{name: header[name] for name in _FACTS},
     )
+
+
+def lines(traces: Sequence[Trace]) -> Iterator[str]:
+    """The lines of the traces' file, one trace after another."""
+    for trace in traces:
+        yield from _lines(trace)
 
 
 def _lines(trace: Trace) -> Iterator[str]:

@@ -21,7 +21,12 @@ from likely.engine.trace.unmasking import DenoisingStep, Disagreement, OpenMask,
 HEADER = {"mask": int, "start": int, "options": {str: object}, "passes": int}
 _ARRAYS = {"positions": "<i4", "entropies": "<f8", "ids": "<i4", "logprobs": "<f4"}
 _DISAGREEMENT = {"masks": int, "other": int, "kl": float}
-_PASS = {"before": [(int, None)], "open": dict.fromkeys(_ARRAYS, str), "disagreement?": _DISAGREEMENT}
+_PASS = {
+    "before": [(int, None)],
+    "open": dict.fromkeys(_ARRAYS, str),
+    "disagreement?": _DISAGREEMENT,
+    "elapsed_s?": float,
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ def rows(record: DenoisingRecord) -> Iterator[dict[str, Any]]:
         }
         text = {name: _text(np.array(arrays[name], kind)) for name, kind in _ARRAYS.items()}
         measured = {} if step.disagreement is None else {"disagreement": asdict(step.disagreement)}
-        yield {"before": [one.before for one in step.unmasked], "open": text, **measured}
+        before = [one.before for one in step.unmasked]
+        yield {"before": before, "open": text, **measured, "elapsed_s": step.elapsed_s}
 
 
 def from_rows(head: Mapping[str, Any], passes: Sequence[Any], steps: Sequence[TokenStep]) -> DenoisingRecord:
@@ -93,7 +99,9 @@ def from_rows(head: Mapping[str, Any], passes: Sequence[Any], steps: Sequence[To
             if "disagreement" in row
             else None
         )
-        passes_read.append(DenoisingStep(number, unmasked, _open(number, row["open"]), off))
+        spent_s = float(row.get("elapsed_s", 0.0))
+        _that(spent_s >= 0, f"{spent_s} seconds")
+        passes_read.append(DenoisingStep(number, unmasked, _open(number, row["open"]), off, spent_s))
     if used < len(steps):
         raise ValueError(f"{len(steps) - used} of {len(steps)} tokens came of no pass")
     return DenoisingRecord(head["mask"], head["start"], how, tuple(passes_read))

@@ -136,12 +136,14 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class DenoisingStep:
-    """One pass of the model over the canvas, numbered from 1: which positions changed, and which masks it left."""
+    """One pass of the model over the canvas, numbered from 1: which positions changed, which masks it left, and the
+    seconds of the run until then."""
 
     step: int
     unmasked: tuple[Unmasked, ...]  # none where tokens were drawn again as they were, or only looked at
     open: tuple[OpenMask, ...]
     disagreement: Disagreement | None = None
+    elapsed_s: float = 0.0
 
 
 @dataclass

@@ -53,9 +53,9 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
     gaps = fill(text="xy[MASK:5]z", how=Unmasking(steps=3))
     laid, *passes, end = done(jobs, gaps)
     assert laid.ids == (*ids("xy"), *[286] * 5, *ids("z")) and laid.first == 0 and end == r.FillEnded(False)
-    places = [u.token.position for each in passes for u in each.step.unmasked]
-    assert sorted(places) == [2, 3, 4, 5, 6] and [len(each.step.open) for each in passes] == [3, 1, 0]
-    assert all(u.token.piece == loaded.facts.vocabulary[u.token.token] for p in passes for u in p.step.unmasked)
+    places = [u.token.position for each in passes for u in each.unmasked]
+    assert sorted(places) == [2, 3, 4, 5, 6] and [len(each.open) for each in passes] == [3, 1, 0]
+    assert all(u.token.piece == loaded.facts.vocabulary[u.token.token] for p in passes for u in p.unmasked)
     assert 0 < passes[0].elapsed_s < passes[-1].elapsed_s
     answer = done(jobs, fill(masks=6))[0]
     assert answer.first == 3 and answer.ids == (*ids("xyz"), *[286] * 6)
@@ -69,7 +69,7 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
     run = jobs.execute(fill(control, masks=4), lambda event: None)
     next(run), next(run)
     control.recipe = Recipe((Temperature(0.5),))
-    assert next(run).step.unmasked[0].token.recipe == control.recipe  # a slider acts at the next pass
+    assert next(run).unmasked[0].token.recipe == control.recipe  # a slider acts at the next pass
     control.cancel()
     assert list(run) == [r.FillEnded(True)]
 

@@ -48,7 +48,7 @@ def test_every_step_is_what_a_replay_gives_and_a_person_parts_from_any() -> None
     canvas = Denoising.of(LAID, MASK, how)
     assert canvas.planned == len(steps) == 10
     for step in steps:
-        canvas.add(step, step.step / 10)
+        canvas.add(replace(step, elapsed_s=step.step / 10))
     assert canvas.revised, "nothing was taken back: it shows nothing of revisions"
     ids, when, seen = list(IDS), dict[int, int](), dict[int, tuple[int, float]]()
     for step in steps:
@@ -74,7 +74,8 @@ def test_every_step_is_what_a_replay_gives_and_a_person_parts_from_any() -> None
     other = canvas.parted(4, 3, None)
     assert other.ids(4) == (*canvas.ids(4)[:3], MASK, *canvas.ids(4)[4:]) and canvas.ids(4)[3] != MASK
     assert other.steps == other.offset == 4 and all(isinstance(t, Retraction) and t.step <= 4 for t in other.revised)
-    other.add(DenoisingStep(1, steps[-1].unmasked, ()), 1.0)
+    other.go_on(how, 0)
+    other.add(DenoisingStep(1, steps[-1].unmasked, (), elapsed_s=1.0))
     assert other.steps == 5 and other.seconds[-1] == 1.4 and other.ids(4)[3] == MASK
     chosen = canvas.parted(10, 3, 7).cell(3, 10)
     assert chosen == CanvasCell(3, 7, 10, by_person=True) and canvas.cell(3, 10).token != 7
@@ -100,7 +101,7 @@ def test_disagreement_of_a_cache_is_summed_until_a_step() -> None:
     canvas = Denoising.of(LAID, MASK, Unmasking())
     steps = passes(Unmasking(steps=3))
     for step, off in zip(steps, (None, Disagreement(8, 1, 0.5), Disagreement(4, 2, 0.25)), strict=True):
-        canvas.add(replace(step, disagreement=off), 0.1)
+        canvas.add(replace(step, disagreement=off))
     assert canvas.disagreement(1) is None and canvas.disagreement(3) == Disagreement(12, 3, 0.75)
     parted = canvas.parted(2, 3, None)
     assert parted.disagreement(3) == Disagreement(8, 1, 0.5)
@@ -129,7 +130,7 @@ def test_what_the_model_masks_again_and_draws_as_it_was_stands_in_the_end() -> N
     opened = set[int]()
     for step in steps:
         opened |= {mask.position for mask in step.open if ids[mask.position] != MASK}
-        canvas.add(step, 0.1)
+        canvas.add(step)
         for each in step.unmasked:
             ids[each.token.position] = each.token.token
     assert opened and canvas.ids(canvas.steps) == tuple(ids), "nothing was masked again for more than a pass"

@@ -40,11 +40,21 @@ def candidates(screen: Screen) -> list[tuple[str, float]]:
     return [(words[0], float(words[-1].rstrip("%"))) for words in found if words and words[-1].endswith("%")]
 
 
+def looked(screen: Screen) -> list[str]:
+    """What is seen of two answers at some of their steps and positions, but for the speed."""
+    seen = []
+    screen.press("escape", "tab", "{", *["left"] * 64)
+    for keys in (["]"] * 9, ["right"] * 12, ["]"] * 5, ["down"], ["}"], [">", "["], ["up"], ["<"]):
+        screen.press(*keys)
+        seen.append("\n".join(screen.lines[1:-4]))
+    return seen
+
+
 @pytest.mark.slow
 def test_steps_are_walked_and_a_person_changes_them(tmp_path: Path) -> None:
     engine = ScriptedDiffusion()
     with Screen(tmp_path, engine) as screen:
-        screen.say(ASK)
+        screen.say("/unmask revise 1", ASK)
         first = screen.kept[0].leaf
         assert first is not None and SKY.startswith(screen.kept[0].messages()[-1].text) and first.finish == "length"
         assert "step 22/22" in screen.lines[0] and "░░░░" not in screen.text
@@ -65,14 +75,22 @@ def test_steps_are_walked_and_a_person_changes_them(tmp_path: Path) -> None:
         assert [ids for verb, ids in engine.calls if verb == "fill"][-1].count(engine.mask) == 1
         screen.press("<", "<")
         assert "answer 1/3" in screen.text and screen.kept[0].leaf.id == first.id  # type: ignore[union-attr]
-        screen.press("<", "p")  # round to the last
-        assert "answer 3/3" in screen.text and "≤ 3.61 ± 0.07" in screen.text
+        screen.press("<")  # round to the last
+        seen = looked(screen)
+        assert "answer 3/3" in screen.text
+        screen.press("}", "p")
+        assert "≤ 3.61 ± 0.07" in screen.text
+        screen.press("escape", "escape")
+        screen.say(f"/export jsonl {tmp_path / 'copy.jsonl'}")
         screen.press("ctrl+q")
         id = screen.left or ""
-    with Screen(tmp_path, ScriptedDiffusion(), resume=id) as screen:
-        assert "its steps were not kept" in screen.text
-        screen.press("tab", "m")
-        assert "were not kept" in screen.lines[-1]
+    with Screen(tmp_path, engine, resume=id) as screen:  # as it was left
+        assert looked(screen) == seen
+    with Screen(tmp_path / "other", engine) as screen:  # where nothing was kept, from the file
+        screen.say(f"/import {tmp_path / 'copy.jsonl'}")
+        assert looked(screen) == seen
+        screen.press("m")
+        assert "answer 4/4" in screen.text
 
 
 def test_a_text_with_gaps_is_filled_as_it_is_asked_for(tmp_path: Path) -> None:

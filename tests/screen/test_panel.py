@@ -49,6 +49,20 @@ def test_both_shares_of_every_candidate_are_those_of_the_two_distributions(scree
     assert f"ENTROPY  {-(p @ np.log2(p)):.1f} bits" in screen.text
 
 
+def test_a_token_is_reopened_with_the_shares_that_it_was_drawn_with(tmp_path: Path) -> None:
+    """A penalty counts the words of the question too, which are read no more where the answer is only looked at."""
+    with Screen(tmp_path) as screen:
+        screen.say("/set repetition_penalty 1.3", ASK)
+        screen.press("ctrl+q")
+        id = screen.left or ""
+    with Screen(tmp_path, resume=id) as screen:
+        step = next(step for node in screen.kept[0].nodes.values() for step in node.steps if step.text == " blue")
+        assert step.logprob_after is not None
+        screen.click("blue because")
+        (line,) = [line for line in screen.lines if "▶ ·blue" in line]
+        assert line.split()[-1] == f"{100 * math.exp(step.logprob_after):.2f}"
+
+
 def test_the_menu_says_what_the_panel_says(screen: Screen) -> None:
     asked(screen)
     said = rows(screen)

@@ -58,9 +58,9 @@ class ScriptedDiffusion(ScriptedEngine):
                     wrong = self.tokenizer.encode(WRONG[index][0])[0]
                     token = self._unmasked(number, first + index, script[index], -1, control, seed)
                     unmasked.append(replace(token, before=wrong))
-            yield DenoisingStep(
-                number, tuple(unmasked), tuple(self._open(number, at, script[at - first]) for at in order)
-            )
+            unmasked.sort(key=lambda each: each.token.position)
+            opened = tuple(self._open(number, at, script[at - first]) for at in sorted(order))
+            yield DenoisingStep(number, tuple(unmasked), opened)
 
     def _unmasked(self, number: int, at: int, token: int, index: int, control: RunControl, seed: int) -> Unmasked:
         if index in WRONG and number < WRONG[index][1]:

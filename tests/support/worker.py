@@ -14,6 +14,7 @@ from likely.app import requests as r
 from likely.app.worker import WORKED, Closed, Executor, Failed, Worker
 from likely.engine.decode.events import Emitted
 from likely.engine.errors import LikelyError
+from likely.engine.trace.unmasking import DenoisingStep
 from likely.engine.tune.control import Stepped
 
 TURNS = 500  # between two looks: there are streams without an end
@@ -38,7 +39,7 @@ class Pace:
         return not (getattr(control, "cancelled", False) or getattr(control, "stopped", False))
 
     def spend(self, event: Any) -> None:
-        if self.left is not None and isinstance(event, Emitted | r.Denoised | Stepped):
+        if self.left is not None and isinstance(event, Emitted | DenoisingStep | Stepped):
             self.left -= 1
 
 

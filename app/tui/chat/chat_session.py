@@ -24,13 +24,14 @@ from likely.app.tui.chat.denoising_run import DenoisingRun
 from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
 from likely.app.tui.chat.transcript import EDITED, Transcript, common
 from likely.app.worker import Failed
-from likely.engine.conversation import ROOT, Conversation, Fork, Node
+from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Stats
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.prompt import Prompt
 from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.trace.trace import Trace
 from likely.engine.trace.unmasking import Unmasking
 
 
@@ -71,9 +72,11 @@ class ChatSession:
         clock: Callable[[], float],
         new_id: Callable[[], str] = lambda: secrets.token_hex(6),
         new_seed: Callable[[], int] = lambda: secrets.randbits(31),
+        kept: Callable[[str], tuple[Trace, ...]] = lambda node: (),
     ) -> None:
+        """`kept` reads the runs of diffusion that filled a node, where they are on disk."""
         self.send, self.clock = send, clock
-        self.new_id, self.new_seed = new_id, new_seed
+        self.new_id, self.new_seed, self.kept = new_id, new_seed, kept
         self.transcript = Transcript(conversation)
         self.sampling = Sampling.of(conversation.recipe, conversation.order)
         self.facts: r.ModelFacts | None = None
@@ -84,7 +87,7 @@ class ChatSession:
         self.adapters = ""  # on the model, in words
         self.strategy: Strategy = PLAIN  # how tokens are found
         self.unmasking = Unmasking()  # how they are by a diffusion model
-        self.denoisings: dict[str, Denoising] = {}  # canvases by node, of this session
+        self.denoisings: dict[str, Denoising | None] = {}  # canvases by node; None of one without its steps
         self.scoring: dict[int, str] = {}  # nodes by job
         self.rewriting: dict[int, Rewriting] = {}  # by job
         self.stepping = False
@@ -269,13 +272,13 @@ class ChatSession:
         prompt, control = before(self.conversation, fork), RunControl(recipe)
         how = self.unmasking
         if goes_on:  # few masks are left by then
-            how = replace(how, steps=0, block=0, cache="none")
+            how = replace(goes_on[0].how, steps=0, block=0, cache="none", check=False)
         parts = unmasking_words(how), recipe_words(recipe), self.adapters
         label = goes_on[1] if goes_on else " · ".join(filter(None, parts))
         node = Node(self.new_id(), fork, "assistant", seed=seed, label=label)
         self._change(self.conversation.add(node))
         text = self.conversation.nodes[fork.node].text if fork.node and not force else ""
-        run = DenoisingRun(node.id, control, self.new_id, self.facts, how, goes_on[0] if goes_on else None)
+        run = DenoisingRun(node.id, control, self.new_id, self.facts, how, seed, goes_on[0] if goes_on else None)
         self.run = run
         ids = goes_on[0].ids(goes_on[0].steps) if goes_on else ()
         fill = call(calls.fill, self.facts.name, prompt, control, seed,
@@ -283,13 +286,12 @@ class ChatSession:
         self.job = self.send(fill)
 
     def canvas(self, node: str) -> Denoising | None:
-        """The canvas of an answer of this session by the model that there is now."""
-        denoising = self.denoisings.get(node)
-        return (
-            denoising
-            if denoising is not None and self.facts is not None and denoising.model == self.facts.name
-            else None
-        )
+        """The canvas of an answer by the model that there is now: of this session, or as it was kept."""
+        if node not in self.denoisings and self.run is None:
+            runs = self.conversation.nodes[node].denoising or self.kept(node)
+            self.denoisings[node] = Denoising.of_traces(runs) if runs else None
+        canvas = self.denoisings.get(node)
+        return canvas if canvas is not None and self.facts is not None and canvas.model == self.facts.name else None
 
     def place(self, node: str, step: int, position: int, token: int | None) -> bool:
         """Put a token at a position of a canvas as it was after a step, None for a mask, and have the masks filled:
@@ -420,7 +422,7 @@ class ChatSession:
         """A model is there: what waited for it begins."""
         if self.facts is not None and self.facts.name != facts.name:
             self.transcript.forget()
-        self.facts = facts
+        self.facts, self.transcript.pieces = facts, facts.vocabulary
         self.conversation = replace(self.conversation, model=facts.name)
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
@@ -445,14 +447,11 @@ class ChatSession:
         run = self.run
         if run is None or job != self.job:
             return heard
-        begun = run.ids is not None
         talk, fresh = run.take(self.conversation, events)
         if isinstance(run, DenoisingRun) and run.denoising is not None:
             self.denoisings[run.node], heard.denoised = run.denoising, True
         if talk is not self.conversation:
             self._put(run, talk)
-        if not begun and run.ids is not None and run.first:  # else no text is drawn
-            self._began(run.first, run.ids)
         shown = self.transcript.shown
         if fresh and shown and shown[-1].message.last.id == run.node:
             shown[-1].steps.extend(fresh)
@@ -473,16 +472,6 @@ class ChatSession:
         elif run.branched or run.rated:
             self.keep()
         return heard
-
-    def _began(self, node: str, ids: tuple[int, ...]) -> None:
-        """Remember what the message that is being drawn follows: all that was read, but for its own tokens."""
-        first, own = self.conversation.nodes[node], 0
-        while first.joins and first.fork.node != ROOT:
-            at, first = first.fork.at, self.conversation.nodes[first.fork.node]
-            if not first.drawn:  # words: nobody knows which tokens they were
-                return
-            own += len(first) if at is None else at
-        self.transcript.began_ids.setdefault(first.id, ids[: len(ids) - own])
 
     def _scored(self, job: int, event: r.Scored) -> bool:
         """A person's words have been measured; gives whether they can be shown so."""

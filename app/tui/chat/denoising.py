@@ -14,8 +14,11 @@ from functools import cached_property
 import numpy as np
 
 from likely.app.requests import CanvasLaid, ModelFacts
+from likely.app.tui.chat.live_run import CANCELLED
 from likely.engine.conversation import Node
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.trace.record import DenoisingRecord
+from likely.engine.trace.step import Lexicon, Recipe, TokenStep
+from likely.engine.trace.trace import Trace
 from likely.engine.trace.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked, Unmasking
 
 LN2 = math.log(2)
@@ -65,6 +68,16 @@ class Retraction:
     after: int
 
 
+@dataclass(frozen=True, slots=True)
+class CanvasRun:
+    """A run that filled a canvas, or went on with one that a person had changed."""
+
+    canvas: tuple[int, ...]
+    how: Unmasking
+    seed: int
+    passes: list[DenoisingStep]
+
+
 @dataclass
 class Denoising:
     """The canvas of one answer, step by step. Step 0 is before the first pass."""
@@ -83,14 +96,39 @@ class Denoising:
     looked_at: dict[int, list[CanvasCell]] = field(default_factory=dict)  # by step
     offset: int = 0  # steps before the run that goes on now
     spent_s: float = 0.0  # by runs before it
+    runs: list[CanvasRun] = field(default_factory=list)  # whose passes the steps are; none where they were not kept
 
     @classmethod
-    def of(cls, laid: CanvasLaid, mask: int, how: Unmasking, model: str = "") -> "Denoising":
+    def of(cls, laid: CanvasLaid, mask: int, how: Unmasking, model: str = "", seed: int = 0) -> "Denoising":
         """A canvas before its first pass; its length in steps is known where no threshold decides it."""
         masks, planned = laid.ids.count(mask), 0
         if masks and not how.threshold and not how.remask and masks % (how.block or masks) == 0:
             planned = (how.steps or masks) + how.revise * (masks // (how.block or masks))
-        return cls(laid, mask, planned, model)
+        return cls(laid, mask, planned, model, runs=[CanvasRun(laid.ids, how, seed, [])])
+
+    @classmethod
+    def of_traces(cls, traces: Sequence[Trace]) -> "Denoising":
+        """An answer as it was kept by `traces`: a person changed one position between two runs."""
+        canvas: Denoising | None = None
+        for trace in traces:
+            record = trace.denoising
+            assert record is not None
+            if canvas is None:
+                special = frozenset({record.mask, *trace.lexicon.eos})
+                laid = CanvasLaid(trace.prompt, record.start, special)
+                canvas = cls.of(laid, record.mask, record.how, trace.model, trace.seed)
+            else:
+                changes = zip(canvas.ids(canvas.steps), trace.prompt, strict=True)
+                canvas = canvas._until(canvas.steps)
+                for at, (was, now) in enumerate(changes):
+                    if was != now:
+                        canvas._put(at, HandPlaced(None if now == canvas.mask else now))
+                canvas.go_on(record.how, trace.seed)
+            for step in record.passes:
+                canvas.add(step)
+        assert canvas is not None
+        canvas.planned *= traces[-1].finish == CANCELLED
+        return canvas
 
     @classmethod
     def of_steps(cls, node: Node, facts: ModelFacts) -> "Denoising | None":
@@ -109,8 +147,13 @@ class Denoising:
 
     # -- what comes --------------------------------------------------------------------------------------------------
 
-    def add(self, step: DenoisingStep, elapsed_s: float) -> None:
+    def go_on(self, how: Unmasking, seed: int) -> None:
+        """Another run begins, with the canvas as it stands."""
+        self.runs.append(CanvasRun(self.ids(self.steps), how, seed, []))
+
+    def add(self, step: DenoisingStep) -> None:
         """Take in one more pass of the model."""
+        self.runs[-1].passes.append(step)
         self.steps += 1
         self.looked_at.clear()
         new = 0
@@ -130,7 +173,7 @@ class Denoising:
                 new += 1
             self._put(at, unmasked)
         self.decided.append(new)
-        self.seconds.append(self.spent_s + elapsed_s)
+        self.seconds.append(self.spent_s + step.elapsed_s)
         self.off.append(step.disagreement)
 
     def _put(self, position: int, thought: Thought) -> None:
@@ -139,13 +182,22 @@ class Denoising:
 
     def parted(self, step: int, position: int, token: int | None) -> "Denoising":
         """The canvas after a step, with a person's token at a position (None: a mask again), to denoise on."""
+        part = self._until(step)
+        part._put(position, HandPlaced(token))
+        return part
+
+    def _until(self, step: int) -> "Denoising":
+        """The canvas after a step, for another run that goes on from there."""
         part = Denoising(self.laid, self.mask, 0, self.model, step, self.decided[:step])
         part.revised = [revision for revision in self.revised if revision.step <= step]
         part.seconds, part.off = self.seconds[:step], self.off[:step]
         part.history = {
             at: [thought for thought in thoughts if thought[0] <= step] for at, thoughts in self.history.items()
         }
-        part._put(position, HandPlaced(token))
+        for run in self.runs:
+            left = step - sum(len(before.passes) for before in part.runs)
+            if left > 0 or not part.runs:
+                part.runs.append(replace(run, passes=run.passes[:left]))
         part.offset, part.spent_s = step, self.seconds[step - 1] if step else 0.0
         return part
 
@@ -155,6 +207,11 @@ class Denoising:
     def shown(self) -> range:
         """The positions of the answer."""
         return range(self.laid.first, len(self.laid.ids))
+
+    @property
+    def how(self) -> Unmasking:
+        """The order in which the last run decided; the usual one where that was not kept."""
+        return self.runs[-1].how if self.runs else Unmasking()
 
     @cached_property
     def free(self) -> list[int]:
@@ -277,6 +334,21 @@ class Denoising:
         return Counter(revision.step for revision in self.revised if revision.step <= step)
 
     # -- what is kept ------------------------------------------------------------------------------------------------
+
+    def traces(self, facts: ModelFacts, finish: str) -> tuple[Trace, ...]:
+        """The runs as they are kept; the last has ended so, and those before it a person has ended."""
+        kept: list[Trace] = []
+        for run in self.runs:
+            record = DenoisingRecord(self.mask, self.laid.first, run.how, tuple(run.passes))
+            pieces = {token: facts.vocabulary[token] for token in {*run.canvas, *record.candidates}}
+            end = finish if run is self.runs[-1] else CANCELLED
+            kept.append(
+                Trace(
+                    facts.name, facts.digest, {}, run.seed, run.canvas, record.steps, end,
+                    lexicon=Lexicon(pieces, facts.eos), denoising=record,
+                )
+            )  # fmt: skip
+        return tuple(kept)
 
     def token_steps(self, pieces: Sequence[bytes], recipe: Recipe) -> tuple[TokenStep, ...]:
         """The answer as the tokens of a text, until one ends it; a mask that is left is a token without text."""

@@ -13,7 +13,7 @@ from likely.app.worker import Failed
 from likely.engine.conversation import Conversation
 from likely.engine.decode.control import RunControl
 from likely.engine.trace.step import TokenStep
-from likely.engine.trace.unmasking import Unmasking
+from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 
 
 class DenoisingRun(LiveRun):
@@ -28,11 +28,12 @@ class DenoisingRun(LiveRun):
         new_id: Callable[[], str],
         facts: r.ModelFacts,
         how: Unmasking,
+        seed: int,
         denoising: Denoising | None = None,
     ) -> None:
         """`denoising` is the canvas that it goes on with, as a person has left it; None for a new one."""
         super().__init__(node, control, new_id)
-        self.facts, self.how, self.denoising = facts, how, denoising
+        self.facts, self.how, self.seed, self.denoising = facts, how, seed, denoising
         self._finish = ""
 
     def take(self, talk: Conversation, events: Iterable[Any]) -> tuple[Conversation, list[TokenStep]]:
@@ -43,10 +44,13 @@ class DenoisingRun(LiveRun):
             match event:
                 case r.CanvasLaid(ids, first):
                     self.ids = ids[:first]
+                    talk = talk.began(self.node, self.ids)
                     if self.denoising is None:
-                        self.denoising = Denoising.of(event, self.facts.mask, self.how, self.facts.name)
-                case r.Denoised(step, elapsed_s) if self.denoising is not None:
-                    self.denoising.add(step, elapsed_s)
+                        self.denoising = Denoising.of(event, self.facts.mask, self.how, self.facts.name, self.seed)
+                    else:
+                        self.denoising.go_on(self.how, self.seed)
+                case DenoisingStep() if self.denoising is not None:
+                    self.denoising.add(event)
                 case r.FillEnded(cancelled):
                     self._finish, self.ended = CANCELLED if cancelled else "length", True
                     if self.denoising is not None:
@@ -68,4 +72,5 @@ class DenoisingRun(LiveRun):
                 self._finish = "eot"
         finish = FAILED if self.failure is not None else self._finish or finish or CANCELLED
         self.nodes, self.ended = {}, True
-        return talk.extend(self.node, steps, finish)
+        traces = self.denoising.traces(self.facts, finish) if self.denoising is not None else ()
+        return talk.extend(self.node, steps, finish, denoising=traces)

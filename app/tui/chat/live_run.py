@@ -80,6 +80,8 @@ class LiveRun:
                     talk = self._record(self.keep(talk), event)
                 case r.Began(ids):
                     self.ids = ids
+                    for node in self.nodes.values():
+                        talk = talk.began(node, ids)
                 case r.Cached(nbytes):
                     self.cache_nbytes = nbytes
                 case Reloaded(line):

@@ -45,14 +45,13 @@ class Transcript:
         self.folds: dict[str, bool] = {}  # what a person folded or unfolded, by block
         self.scores: dict[str, list[TokenStep]] = {}  # of a person's nodes
         self.scored_ids: dict[str, tuple[int, ...]] = {}  # the whole context up to the end of such a node
-        self.began_ids: dict[str, tuple[int, ...]] = {}  # what each drawn node follows
+        self.pieces: Sequence[bytes] = ()  # of the model that there is
         self._known: dict[tuple[tuple[str, int], ...], ShownMessage] = {}
 
     def forget(self) -> None:
         """Another model: what the last one measured and read is not this one's."""
         self.scores.clear()
         self.scored_ids.clear()
-        self.began_ids.clear()
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -197,16 +196,16 @@ class Transcript:
         return None
 
     def ids_before(self, place: TokenPlace) -> tuple[tuple[int, ...], bool]:
-        """The ids before a token, oldest first, and whether these are all of them."""
+        """The ids before a token, oldest first, and whether these are all of them, and mean the same to the model."""
         shown = self.shown[place.block]
-        node = shown.message.segments[0].node
-        own = tuple(step.token for step in shown.steps[: place.token])
+        node, steps = shown.message.segments[0].node, shown.steps[: place.token]
+        own = tuple(step.token for step in steps)
         if not node.drawn:
             step = self.step_at(place)
             ids = self.scored_ids.get(shown.message.last.id, ())
             return (ids[: step.position], True) if step is not None and ids else (own, False)
-        begun = self.began_ids.get(node.id)
-        return ((*begun, *own), True) if begun is not None else (own, False)
+        known = all(step.token < len(self.pieces) and self.pieces[step.token] == step.piece for step in shown.steps)
+        return ((*node.prompt, *own), True) if node.prompt and known else (own, False)
 
     def history(self, place: TokenPlace | None) -> tuple[tuple[int, ...], Sequence[TokenStep]]:
         """The history that transforms see at a token: the ids before its message, and the message's steps before it.
@@ -220,7 +219,7 @@ class Transcript:
         shown = self.shown[place.block]
         if not shown.message.last.drawn:
             return self.ids_before(place)[0], ()
-        return self.began_ids.get(shown.message.segments[0].node.id, ()), shown.steps[: place.token]
+        return shown.message.segments[0].node.prompt, shown.steps[: place.token]
 
     def context_before(self, place: TokenPlace) -> Prompt:
         """The prompt that ends just before a token."""

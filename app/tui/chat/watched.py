@@ -144,12 +144,8 @@ class WatchedRequest:
         run = self.run
         talk = self.talk if run is None else run.keep(self.talk)
         self.session = session = ChatSession(talk, lambda request: -1, clock=clock)
-        if run is not None:
-            for node in talk.nodes.values():
-                if run.ids is not None and node.drawn:
-                    session.transcript.began_ids[node.id] = run.ids
-            if not run.ended:
-                session.run, session.job = run, self.number
+        if run is not None and not run.ended:
+            session.run, session.job = run, self.number
         return session
 
     def shut(self) -> None:

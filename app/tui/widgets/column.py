@@ -141,7 +141,6 @@ class Column(Vertical):
         self.stop()
         self.kept_label, self.author = "", conversation.model
         self.chat.conversation = conversation
-        self.chat.transcript.began_ids.clear()
         self.unmark()
         self.view.move_to(None)
 

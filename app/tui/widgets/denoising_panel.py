@@ -32,7 +32,6 @@ class PanelView:
     names: Names
     step: int
     cursor: int
-    threshold: float = 0.0
     picked: int | None = None
     bound: Bounding | Bounded | None = None
 
@@ -128,8 +127,8 @@ class DenoisingPanel(LineWidget):
                 return "its steps were not kept"
             if not guesses:
                 return "waits: its block has not been looked at" if view.step else "waits for the first step"
-            if view.threshold:
-                return f"waits: {guesses[0].p:.2f} is below the threshold {view.threshold:.2f}"
+            if threshold := view.canvas.how.threshold:
+                return f"waits: {guesses[0].p:.2f} is below the threshold {threshold:.2f}"
             return "waits: others were taken before it"
         if cell.step is None:
             return "it was there from the beginning"

@@ -152,7 +152,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         if canvas is None:
             return None
         bound = self.bounds.known.get((self._node, canvas.ids(self.at)))
-        return PanelView(canvas, names, self.at, self.cursor, self.chat().unmasking.threshold, self.picked, bound)
+        return PanelView(canvas, names, self.at, self.cursor, self.picked, bound)
 
     def facts(self) -> tuple[str, ...]:
         """The step and the speed, in words for the top line."""
@@ -168,7 +168,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         canvas = self.canvas
         if canvas is None:
             return None
-        cell, how = canvas.cell(self.cursor, self.at), self.chat().unmasking
+        cell, how = canvas.cell(self.cursor, self.at), canvas.how
         rule = {"entropy": "decide i where H(p_i) is least", "random": "decide i at random"}
         rule["ancestral"] = "decide i by the schedule's chance"
         first = f"decide i where max p_i > {how.threshold:.2f}" if how.threshold else rule.get(how.by, "")
