@@ -56,6 +56,7 @@ def test_json_lines_hold_everything(tmp_path: Path) -> None:
         and found.title == "Sky"
         and found.system == "Be brief"
         and found.recipe == test_store.talk().recipe
+        and found.nodes["a"].prompt == (1, 7)
     )
     assert dict(found.chosen) == dict(test_store.talk().chosen) and list(found.nodes) == list(test_store.talk().nodes)
     for node in test_store.talk().nodes.values():

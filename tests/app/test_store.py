@@ -29,7 +29,7 @@ def step(i: int, recipe: Recipe = RECIPE) -> TokenStep:
 def talk(steps: int = 5, finish: str = "eot") -> Conversation:
     talk = Conversation("c", title="Sky", model="m", system="Be brief", recipe=RECIPE, seed=3, created=1.0, updated=2.0)
     talk = talk.add(Node("u", Fork(), "user", text="Why is the sky blue?"))
-    talk = talk.add(Node("a", Fork("u"), "assistant", "", tuple(map(step, range(steps))), finish=finish))
+    talk = talk.add(Node("a", Fork("u"), "assistant", "", tuple(map(step, range(steps))), finish=finish, prompt=(1, 7)))
     if finish and steps > 2:
         talk = talk.add(Node("b", Fork("a", 2), "assistant", steps=(step(77),), joins=True, seed=9, finish="stop"))
     return talk
@@ -117,6 +117,7 @@ def test_duplicate_and_rename(store: Store) -> None:
     store.duplicate("c", "d")
     store.rename("d", "Twin")
     assert store.load("d").title == "Twin" and store.snapshot("d", "a", 1) is not None
+    assert store.load("d").nodes["a"].prompt == (1, 7)
     assert [s.id for s in store.sessions("w77")] and len(store.sessions()) == 2
 
 

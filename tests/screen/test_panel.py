@@ -1,6 +1,7 @@
 """The panel beside a text: a token with what it was drawn from, its entropy, and what stands there instead."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_a_token_is_reopened_with_the_shares_that_it_was_drawn_with(tmp_path: Pa
         screen.click("blue because")
         (line,) = [line for line in screen.lines if "▶ ·blue" in line]
         assert line.split()[-1] == f"{100 * math.exp(step.logprob_after):.2f}"
+
+
+def test_what_is_certain_costs_no_bits(tmp_path: Path) -> None:
+    class Certain(ScriptedEngine):
+        def raw(self, ids: Sequence[int], favourite: int) -> np.ndarray:
+            return np.where(np.arange(len(self.tokenizer.pieces)) == favourite, 200, 0).astype(np.float32)
+
+    with Screen(tmp_path, Certain()) as screen:
+        asked(screen)
+        assert "  0.0 bits  rank 1" in screen.text and "ENTROPY  0.0 bits" in screen.text
 
 
 def test_the_menu_says_what_the_panel_says(screen: Screen) -> None:

@@ -256,7 +256,7 @@ def next_view(
 
 def bits(nats: float | None) -> str:
     """Nats as bits in words."""
-    return "?" if nats is None else f"{max(nats, 0.0) / LN2:.1f}"
+    return "?" if nats is None else f"{max(nats, 0.0) / LN2:z.1f}"
 
 
 def label(transform: Transform) -> str:

@@ -49,7 +49,9 @@ def updated(talk: Conversation, answers: Answers, now: float) -> Conversation:
             if known is None:
                 talk = talk.add(answer)
             elif not known.finish:
-                talk = talk.extend(known.id, answer.steps[len(known.steps) :], answer.finish)
+                fresh = answer.steps[len(known.steps) :]
+                talk = talk.began(known.id, answer.prompt)
+                talk = talk.extend(known.id, fresh, answer.finish, denoising=answer.denoising)
     return replace(talk, updated=now)
 
 
@@ -72,4 +74,7 @@ def columns(talk: Conversation) -> list[Conversation]:
 
 def _answer(id: str, fork: Fork, label: str, shown: ShownMessage) -> Node:
     last = shown.message.last
-    return Node(id, fork, "assistant", steps=tuple(shown.steps), seed=last.seed, finish=last.finish, label=label)
+    return Node(
+        id, fork, "assistant", steps=tuple(shown.steps), seed=last.seed, finish=last.finish, label=label,
+        prompt=shown.message.segments[0].node.prompt, denoising=last.denoising,
+    )  # fmt: skip

@@ -340,7 +340,10 @@ class Denoising:
         kept: list[Trace] = []
         for run in self.runs:
             record = DenoisingRecord(self.mask, self.laid.first, run.how, tuple(run.passes))
-            pieces = {token: facts.vocabulary[token] for token in {*run.canvas, *record.candidates}}
+            known = {*run.canvas, *record.candidates}.intersection(
+                range(len(facts.vocabulary))
+            )  # a model may have more
+            pieces = {token: facts.vocabulary[token] for token in known}
             end = finish if run is self.runs[-1] else CANCELLED
             kept.append(
                 Trace(

@@ -78,7 +78,7 @@ class EntropyRow(LineWidget):
             heading.append(Segment(words, self.look.text))
             parted = [[Segment(below, self.look.text)]] if below else []
         elif value is not None:
-            heading.append(Segment(f"  {value:.1f} bits", self.look.text))
+            heading.append(Segment(f"  {value:z.1f} bits", self.look.text))
         self._fill(width)
         if self.doubt is None and not self.stale:
             used = cells.width("".join(part.text for part in heading))
