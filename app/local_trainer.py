@@ -16,6 +16,7 @@ from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report
 from likely.engine.tune import batch_losses, metrics, probes, trainer
 from likely.engine.tune.control import Answer, Event, Request, TrainControl, TrainingPlan
+from likely.engine.tune.examination import examined
 from likely.engine.tune.open_run import Tuning, open_run
 from likely.engine.tune.report import refuse_if_too_large
 
@@ -77,7 +78,7 @@ class LocalTrainer:
                 events = pretraining.train(self.opened, control)
                 yield from (event for event in events if not isinstance(event, Pretrained))
             else:
-                yield from trainer.train(self.run, control)
+                yield from examined(trainer.train(self.run, control), self.run, control)
 
     def answer(self, request: Request) -> Answer:
         return probes.answer(self.run, request)

@@ -39,8 +39,8 @@ TUNE = TrainingKind(
     default=Config(),
     configure=tuning.configure,
     fields={
-        "data": "data", "model": "model", "out": "adapter", "rank": "rank", "rate": "rate", "epochs": "epochs",
-        "batch": "batch", "length": "length",
+        "data": "data", "test": "test rows", "model": "model", "out": "adapter", "rank": "rank", "rate": "rate",
+        "epochs": "epochs", "batch": "batch", "length": "length",
     },
     data="JSONL, CSV, Parquet, a folder of texts, or a hub data set",
     missing="a file, a folder, or the id of a hub data set",

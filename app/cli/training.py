@@ -13,7 +13,7 @@ from likely.app.cli.opening import Progress, on_terminal
 from likely.app.cli.table_options import options
 from likely.app.interruption import INTERRUPTED
 from likely.app.training_plan import duration
-from likely.app.units import bits, json_line
+from likely.app.units import PER_TOKEN, bits, json_line
 from likely.engine.errors import LikelyError
 from likely.engine.objectives import Objective
 
@@ -54,22 +54,29 @@ def follow(
 
     `sign` stands before a loss of rows that were held out; a loss is the mean of a `per`, token or pair.
     """
-    from likely.engine.tune.control import Ended, Stepped, Validated
+    from likely.app.verdict import as_json as verdict_json
+    from likely.engine.tune.control import Ended, Saved, Stepped, Validated
+    from likely.engine.tune.verdict import TrainingVerdict
 
-    valid, losses = "", dict.fromkeys(("loss", "smooth", "low", "high", "by_position"), f"nats a {per}")
+    done, valid, losses = False, "", dict.fromkeys(("loss", "smooth", "low", "high", "by_position"), f"nats a {per}")
     unit = f" bits a {per}"
     for event in events:
         if leads and isinstance(event, Ended):
             progress.show("", 0, 0)
+        elif leads and as_json and isinstance(event, TrainingVerdict):
+            units = dict.fromkeys(("loss_before", "loss", "cost", "kl"), PER_TOKEN)
+            click.echo(json_line({"event": "verdict", **verdict_json(event)}, **units))
         elif leads and as_json:
             click.echo(json_line({"event": type(event).__name__.lower(), **asdict(event)}, **losses))
         elif leads and isinstance(event, Stepped):
-            rest = event.elapsed_s / event.step * (event.steps - event.step)
+            done, rest = event.step == event.steps, event.elapsed_s / event.step * (event.steps - event.step)
             line = (
                 f"loss {bits(event.smooth):.3f}{valid or unit} · {event.tokens_per_s:,.0f} tokens/s · "
                 f"{event.memory / 1e9:.2f} GB · {duration(rest)} left"
             )
             progress.show(f"step {event.step} · {line}", event.step, event.steps)
+        elif leads and isinstance(event, Saved):
+            progress.show("looking at what it has learned" if done else "saved", 0, 0)
         elif isinstance(event, Validated):
             valid = f" · valid {sign}{bits(event.loss):.3f} ± {bits(event.high - event.loss):.3f}{unit}"
             if leads:

@@ -18,6 +18,7 @@ from likely.app.cli.training import follow, leave, sign_of, training_options, wa
 from likely.app.interruption import stopped_by_signals
 from likely.app.training_plan import describe, outcome
 from likely.app.units import PER_TOKEN, json_line, plain
+from likely.app.verdict import advice, lines, sentence
 from likely.engine.adapters.config import NEEDS, RENAMED, Config, configure
 from likely.engine.options import read_toml
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from likely.engine.tune.control import Ended
     from likely.engine.tune.open_run import Tuning
     from likely.engine.tune.samples import TrainingSample
+    from likely.engine.tune.verdict import TrainingVerdict
 
 
 @click.command("tune", cls=RuledCommand)
@@ -91,21 +93,29 @@ def command(
 
 def _run(opened: "Tuning", as_json: bool, words: Sequence[str]) -> "Ended":
     from likely.engine.tune.control import Ended, TrainControl
+    from likely.engine.tune.examination import examined
     from likely.engine.tune.trainer import train
+    from likely.engine.tune.verdict import TrainingVerdict
 
-    run, control = opened.run, TrainControl()
+    run, control, verdict = opened.run, TrainControl(), None
     began, sign = run.counters.step, sign_of(run.config.goal)
     with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
-        for event, valid in follow(train(run, control), run.leads, as_json, progress, sign, run.config.goal.unit):
+        events = examined(train(run, control), run, control)
+        for event, valid in follow(events, run.leads, as_json, progress, sign, run.config.goal.unit):
+            if isinstance(event, TrainingVerdict):
+                verdict = event
             if isinstance(event, Ended):
                 if run.leads:
-                    _ended(opened, event, began, valid, as_json, words)
+                    _ended(opened, event, began, valid, as_json, words, verdict)
                 return event
     raise AssertionError("a run ends with Ended")
 
 
-def _ended(opened: "Tuning", event: "Ended", began: int, valid: str, as_json: bool, words: Sequence[str]) -> None:
-    """Say how a run ended and how far it has moved the model."""
+def _ended(
+    opened: "Tuning", event: "Ended", began: int, valid: str, as_json: bool, words: Sequence[str],
+    verdict: "TrainingVerdict | None",
+) -> None:  # fmt: skip
+    """Say how a run ended, how far it has moved the model, and what it has learned."""
     from likely.engine.tune.probes import moved
 
     run, well = opened.run, event.reason in ("done", "patience")
@@ -117,8 +127,12 @@ def _ended(opened: "Tuning", event: "Ended", began: int, valid: str, as_json: bo
         click.echo(f"{event.reason} after step {event.step}{why}: {run.folder}{valid}", err=True)
         if began == event.step:
             click.echo("nothing was left to do: --resume with more --epochs or --steps goes on", err=True)
-        for line in outcome(far, event.step, run.config.rate, words):
-            click.echo(line, err=True)
+        said = (*lines(verdict), sentence(verdict)) if verdict is not None else ()
+        came = list(outcome(far, event.step, run.config.rate, words))
+        enough = len(came) == (far is not None)  # nothing is to be changed for having done next to nothing
+        changes = advice(verdict, run.config, words) if verdict is not None and enough else ()
+        for line in (*said, *came, *changes):
+            click.echo(heat.one_line(line), err=True)
 
 
 def _painted(opened: "Tuning", sample: "TrainingSample") -> str:

@@ -18,6 +18,7 @@ TOO_LONG = ("split", "cut", "drop", "refuse")
 OPTIMISERS = ("adamw", "muon", "adafactor", "lion", "sgd")
 BATCH = 4  # samples a batch where nothing is asked, at most
 FLOOR = 100  # steps that a run takes where nothing is asked; an adapter has hardly moved after fewer
+RATE = 2e-4  # of many rows, of whole weights, and of objectives other than likelihood
 SCHEDULES = ("constant", "linear", "cosine", "wsd")
 
 
@@ -31,6 +32,7 @@ class Config:
 
     map: tuple[str, ...] = option((), "a column of the data by its name here, THEIRS=OURS; repeatable")
     valid: float = option(0.05, "share of the rows set aside where there is no validation file", low=0, high=0.9)
+    test: str = option("", "rows that are not trained on: how many are given back, before and after")
     duplicates: bool = option(True, "keep rows that are there twice")
     loss: str = option("answers", "train on every assistant turn, on the last one, or on every token", choices=LOSSES)
     length: int = option(1024, "longest sample in tokens", low=2)
@@ -57,12 +59,12 @@ class Config:
     group_size: int = option(64, "of the quantised base", low=32, high=128)
 
     optimiser: str = option("adamw", "how weights follow gradients", choices=OPTIMISERS)
-    rate: float = option(2e-4, "peak learning rate", low=0)
+    rate: float = option(0.0, "peak learning rate; 0: by the data, 0.0002 to 0.001", low=0)
     lora_plus_ratio: float = option(1.0, "LoRA+: how many times faster B learns than A (arXiv:2402.12354)", low=0)
     schedule: str = option("cosine", "of the learning rate", choices=SCHEDULES)
     warmup: int = option(0, "steps of linear warm-up", low=0)
     floor: float = option(0.0, "learning rate at the end, as a share of the peak", low=0, high=1)
-    epochs: float = option(0.0, "passes over the data; 0: as many as make 100 steps", low=0)
+    epochs: float = option(0.0, "passes over the data; 0: by the data, 100 steps at least", low=0)
     steps: int = option(0, "steps in all; 0: by epochs", low=0)
     batch: int = option(0, "samples a batch; 0: by the data, 4 at most", low=0)
     accumulate: int = option(1, "batches a step", low=1)
@@ -80,6 +82,7 @@ class Config:
     eval_rows: int = option(200, "validation rows at most, from everywhere; 0: all", low=0)
     patience: int = option(0, "stop after so many validations without a better one; 0: never", low=0)
     save_every: int = option(50, "steps between checkpoints; 0: only at the end", low=0)
+    verdict: bool = option(True, "look at the end at what was learned and what was forgotten")
     tensorboard: bool = option(False, "write TensorBoard's events too")
 
     def checked(self) -> "Config":
@@ -112,6 +115,7 @@ class Config:
             (self.quantize == 1 or self.quantize == 7, "quantize must be 2, 3, 4, 5, 6 or 8"),
             (self.group_size not in (32, 64, 128), "group_size must be 32, 64 or 128"),
             (self.patience and not self.eval_every, "patience needs eval_every"),
+            (self.test and not self.verdict, "test needs verdict: it is what says how its rows are answered"),
         )
         for wrong, line in clashes:
             if wrong:

@@ -26,9 +26,10 @@ from likely.engine.estimate.bounds import (
     pac_bayes,
     smoothed,
 )
-from likely.engine.estimate.trial import encoded, target_losses
+from likely.engine.estimate.trial import encoded
 from likely.engine.posterior import stored
 from likely.engine.rows.training_row import TrainingRow
+from likely.engine.tune.row_scores import target_losses
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.taught import ready
 from likely.metal import mx
@@ -85,7 +86,7 @@ class Guarantees:
                 f"a bound takes whole rows with targets: {len(rows)} rows make {len(items)} samples by the adapter's "
                 "length and loss, and pairs none"
             )
-        vocabulary, by_row = self._run.model.config.vocab_size, target_losses(self._run, items)
+        vocabulary, by_row = self._run.model.config.vocab_size, target_losses(self._run.model, items, self._run.config)
         lost = [smoothed(np.exp(-own), vocabulary, SMOOTHING).mean() for own, _ in by_row]
         return {ERRORS: np.array([float(not right) for _, right in by_row]), LOSS: np.array(lost)}
 

@@ -9,12 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from likely.engine import journal
 from likely.engine.adapters.config import Config
@@ -22,16 +19,13 @@ from likely.engine.errors import DataError
 from likely.engine.lock import claimed
 from likely.engine.rows.training_row import TrainingRow
 from likely.engine.statistics.estimates import Estimate, ratio, share
-from likely.engine.tune import batch_losses, batches, losses, samples
+from likely.engine.tune import samples
 from likely.engine.tune.open_run import Tuning
-from likely.engine.tune.run import TrainingRun
+from likely.engine.tune.row_scores import RowScore, row_scores
 from likely.engine.tune.taught import TrainingFailed, ready, teach
-from likely.metal import mx
-from likely.models.packed_reading import reading
 
 if TYPE_CHECKING:
     from likely.engine.sources.checkpoint import Checkpoint
-    from likely.models import Transformer
 
 FILE = "trials.jsonl"
 TRAINED = ".trial"  # what a trial trains, while it does; no folder of a person's, for it is deleted
@@ -48,16 +42,6 @@ class Trial:
     rows: Sequence[TrainingRow]
     held: Sequence[TrainingRow]
     anchors: Sequence[TrainingRow] = ()
-
-
-class RowScore(NamedTuple):
-    """Losses of a row's targets: their sum, the sum of their squares, how many. `right`: each is the likeliest token,
-    so that greedy decoding gives the row; of a pair, that it is ranked as wanted."""
-
-    total: float
-    square: float
-    targets: int
-    right: bool
 
 
 @dataclass(frozen=True)
@@ -156,36 +140,15 @@ def one(checkpoint: "Checkpoint", trial: Trial, folder: Path) -> TrialResult:
 
 def measured(opened: Tuning, rows: Sequence[TrainingRow]) -> tuple[RowScore, ...]:
     """The rows by a model as it is now; of pairs the loss is the objective's."""
-    run, prepared = opened.run, encoded(opened, rows)
-    if prepared.pairs:
-        sums = [batch_losses.value(run.model, run.trained, [pair], run.config) for pair in prepared.pairs]
-        return tuple(RowScore(float(s.lost), float(s.lost) ** 2, 1, float(s.right) > 0) for s in sums)
-    by_row = target_losses(run, prepared.samples)
-    return tuple(RowScore(float(lost.sum()), float(lost @ lost), len(lost), right) for lost, right in by_row)
+    prepared = encoded(opened, rows)
+    run = opened.run
+    return row_scores(run.model, run.trained, prepared.pairs or prepared.samples, run.config)
 
 
 def encoded(opened: Tuning, rows: Sequence[TrainingRow]) -> samples.Samples:
     """The rows as the training has its own."""
     c = opened.run.config
     return samples.prepare(rows, opened.checkpoint.tokenizer, length=c.length, loss=c.loss, too_long=c.too_long)
-
-
-def target_losses(run: TrainingRun, items: Sequence[samples.TrainingSample]) -> list[tuple[np.ndarray, bool]]:
-    """-log p of each target of the samples, nats, and whether all of a sample's are the likeliest."""
-    c, by_sample = run.config, {}
-    for indices in batches.plan(items, size=c.batch, length=c.length, packing=True, seed=0, epoch=0):
-        batch = batches.collate([items[i] for i in indices])
-        hidden = batch_losses.read(run.model, batch)
-        lost, wrong = losses.greedy(partial(_head, run.model, hidden), batch.targets)
-        ends = np.cumsum(batch.counts)[:-1]
-        columns = (np.split(np.asarray(array, np.float64), ends) for array in (lost, wrong))
-        for i, own, missed in zip(indices, *columns, strict=True):
-            by_sample[i] = own, not missed.any()
-    return [by_sample[i] for i in range(len(items))]
-
-
-def _head(model: "Transformer", hidden: mx.array, rows: slice) -> mx.array:
-    return reading(model).head(hidden[rows])
 
 
 def _key(name: Name) -> str:

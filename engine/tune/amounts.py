@@ -1,18 +1,22 @@
-"""Amounts of a training: batch and passes chosen from the data, where nothing is asked for.
+"""Amounts of a training: batch, passes and rate chosen from the data, where nothing is asked for.
 
 A batch that holds a small data set whole makes one step of it, and one step teaches nothing. So a small data set is
-trained in small batches, and as often as makes a floor of steps.
+trained in small batches, often and fast; a large one once and slowly. What stands here was measured (docs/log.md,
+"few rows by default").
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from likely.engine.adapters.config import BATCH, FLOOR, Config
+from likely.engine.adapters.config import BATCH, FLOOR, RATE, Config
 from likely.engine.tune import batches
 from likely.engine.tune.batches import Item
 
 BATCHES = 16  # of a pass over few samples, at least
+PASSES, OF_ROWS = 8, 60  # so many passes over so many rows, and over n times as many by the root of n fewer
+ROW = 64  # tokens that count as a row, where samples are longer
+FAST = 1e-3  # rate of an adapter that takes FLOOR steps; of more it falls with their root, down to RATE
 
 
 def per_epoch(config: Config, items: Sequence[Item]) -> int:
@@ -27,27 +31,33 @@ def steps_of(config: Config, items: Sequence[Item]) -> int:
 
 
 def chosen(config: Config, items: Sequence[Item]) -> tuple[Config, str]:
-    """The options with batch and epochs where they were 0, and a line that says which and why; "" for none."""
-    config_chosen: Config = config
-    few = batches.lengths(items).sum() < FLOOR * config.accumulate * BATCH * config.length
-    if not config.batch:
-        if few:
-            size = min(BATCH, max(1, len(items) // BATCHES))
-            config_chosen = replace(config_chosen, batch=size, packing=False)
-        else:
-            config_chosen = replace(config_chosen, batch=BATCH)
-    if not (config.steps or config.epochs):
-        passes = math.ceil(FLOOR * config.accumulate / per_epoch(config_chosen, items))
-        config_chosen = replace(config_chosen, epochs=float(max(1, passes)))
-    if config_chosen == config or not few:
-        return config_chosen, ""
-    parts = []
-    if not config.batch:
-        parts.append(f"batches of {config_chosen.batch}")
-    if config_chosen.epochs != config.epochs:
-        parts.append(f"{config_chosen.epochs:g} passes")
-    steps, an_epoch = steps_of(config_chosen, items), per_epoch(config_chosen, items)
-    return config_chosen, (
-        f"{' and '.join(parts)}: {len(items):,} samples make {an_epoch:,} batches, so {steps:,} steps; "
-        f"fewer than {FLOOR} teach little (--batch, --epochs or --steps say otherwise)"
+    """The options with batch, epochs, rate and rank where they were 0, and a line that says which and why; "" for
+    data that are not few."""
+    c = config
+    tokens = int(batches.lengths(items).sum())
+    few = tokens < FLOOR * c.accumulate * BATCH * c.length
+    quick = few and c.kind != "full" and c.objective == "sft"
+    if not c.batch:
+        size = min(BATCH, max(1, len(items) // BATCHES)) if few else BATCH
+        c = replace(c, batch=size, packing=c.packing and not few)
+    if not (c.steps or c.epochs):
+        rows = max(len(items), tokens / ROW)
+        passes = PASSES * math.sqrt(OF_ROWS / rows) if quick else 1.0
+        c = replace(c, epochs=float(math.ceil(max(1.0, passes, FLOOR * c.accumulate / per_epoch(c, items)))))
+    if not c.rate:
+        steps = max(FLOOR, steps_of(c, items))
+        c = replace(c, rate=float(f"{max(RATE, FAST * math.sqrt(FLOOR / steps)):.1g}") if quick else RATE)
+    if not few:
+        return c, ""
+    parts = [
+        *([] if config.batch else [f"batches of {c.batch}"]),
+        *([] if config.steps or config.epochs else [f"{c.epochs:g} passes"]),
+        *([] if config.rate or c.rate == RATE else [f"rate {c.rate:g}"]),
+    ]
+    if not parts:
+        return c, ""
+    steps, an_epoch = steps_of(c, items), per_epoch(c, items)
+    return c, (
+        f"{', '.join(parts)}: {len(items):,} samples make {an_epoch:,} batches, so {steps:,} steps; few rows are "
+        "learned in many passes and fast (--batch, --epochs or --steps, --rate say otherwise)"
     )

@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from likely.engine.statistics.difference import Difference
 from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.tune.verdict import TrainingVerdict
 
 GREEDY = Recipe(greedy=True)
 
@@ -229,4 +230,4 @@ class TrainingPlan:
 
 
 Answer = Completion | Compared | Refused
-Event = Stepped | Validated | Saved | Paused | Ended
+Event = Stepped | Validated | Saved | Paused | TrainingVerdict | Ended

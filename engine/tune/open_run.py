@@ -55,12 +55,22 @@ def open_run(
         config.data, names=names, valid=config.valid, keep_duplicates=config.duplicates, progress=progress
     )
     check_objective(config, dataset)
+    if config.test:
+        dataset = with_test(dataset, data.read(config.test, names=names, valid=0, progress=progress), config)
     anchors = data.read(config.kl_data, names=names, valid=0, progress=progress).train if config.kl_data else ()
     checkpoint = load(config.model, progress)
     context = checkpoint.model.config.context
     if config.length > context:
         config = replace(config, length=context)
     return assemble(checkpoint, config, dataset, anchors, resume=resume)
+
+
+def with_test(dataset: data.Data, test: data.Data, config: Config) -> data.Data:
+    """The data with the rows of --test in the place of a test file of their own. DataError for rows of another form."""
+    check_objective(config, test)
+    trained = {row.digest for row in dataset.train}
+    overlap = dataset.overlap + sum(row.digest in trained for row in test.train)
+    return replace(dataset, test=test.train, overlap=overlap)
 
 
 def check_objective(config: Config, dataset: data.Data) -> None:
@@ -88,11 +98,17 @@ def assemble(
     if adapts:
         checkpoint = adaptation.adapted(checkpoint)
     how = {"length": config.length, "loss": config.loss, "too_long": config.too_long}
-    train, valid, anchors_read = (
+    train, valid, test, anchors_read = (
         samples.prepare(rows, checkpoint.tokenizer, **how) if rows else samples.Samples(())  # type: ignore[arg-type]
-        for rows in (dataset.train, dataset.valid, anchors)
+        for rows in (dataset.train, dataset.valid, dataset.test, anchors)
     )
-    rows = Set(train.pairs or train.samples, valid.pairs or valid.samples, anchors_read.samples, dataset.fingerprint)
+    rows = Set(
+        train.pairs or train.samples,
+        valid.pairs or valid.samples,
+        anchors_read.samples,
+        dataset.fingerprint,
+        test.pairs or test.samples,
+    )
     name = str(checkpoint.info.path) if Path(config.model).exists() else config.model
     together = ranks.joined()
     group = None if together is None else together.group

@@ -9,15 +9,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from likely.engine.adapters.full import FullWeights
 from likely.engine.arrays import kl
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.texts import texts_of
+from likely.engine.decode.texts import GrownText, texts_of
 from likely.engine.errors import LikelyError, ParameterError
 from likely.engine.prompt import single_turn
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from likely.engine.statistics import compare
 from likely.engine.statistics.difference import Difference
+from likely.engine.trace.step import Recipe
 from likely.engine.tune import batch_losses
-from likely.engine.tune.control import Answer, Compare, Compared, Complete, Completion, Refused, Request
+from likely.engine.tune.control import GREEDY, Answer, Compare, Compared, Complete, Completion, Refused, Request
 from likely.engine.tune.run import TrainingRun
 from likely.metal import mx
 from likely.models.native import renew
@@ -53,14 +54,21 @@ def moved(run: TrainingRun) -> float | None:
     return max(0.0, total / count)
 
 
-def _drawn(run: TrainingRun, request: Complete) -> Completion:
-    session, around = _base(run) if request.base else (_session(run), _renewed(run))
+def said(
+    run: TrainingRun, ids: Sequence[int], tokens: int, *, recipe: Recipe = GREEDY, seed: int = 0, base: bool = False
+) -> GrownText:
+    """The text after these ids, by the model as it is now or as it was before training."""
+    session, around = as_before(run) if base else (_session(run), _renewed(run))
     session.forget()  # what was read was read by other weights
     with around():
-        ids = _ids(session, request.text, request.chat)
-        control = RunControl(request.recipe)
-        (text,) = texts_of(session.generate(ids, control, seed=request.seed, max_tokens=request.tokens))
+        (text,) = texts_of(session.generate(ids, RunControl(recipe), seed=seed, max_tokens=tokens))
     session.forget()
+    return text
+
+
+def _drawn(run: TrainingRun, request: Complete) -> Completion:
+    ids = _ids(_session(run), request.text, request.chat)
+    text = said(run, ids, request.tokens, recipe=request.recipe, seed=request.seed, base=request.base)
     return Completion(run.counters.step, request, tuple(text.steps), text.reason)
 
 
@@ -70,7 +78,7 @@ def _compared(run: TrainingRun, request: Compare) -> Compared:
         ids: Sequence[int] = _ids(session, request.text, request.chat)
     else:
         ids = batch_losses.samples_of((run.rows.valid or run.rows.train)[:1])[0].ids
-    base, around = _base(run)
+    base, around = as_before(run)
     names = "base", f"step {run.counters.step}"
     before, now = (
         compare.logits(base.model, around, name=names[0]),
@@ -88,7 +96,7 @@ def pieces(session: Session, difference: Difference) -> dict[int, str]:
     return {token: session.tokenizer.piece(token).decode(errors="replace") for token in sorted(named)}
 
 
-def _base(run: TrainingRun) -> tuple[Session, Callable[[], AbstractContextManager[None]]]:
+def as_before(run: TrainingRun) -> tuple[Session, Callable[[], AbstractContextManager[None]]]:
     """The model before training: a session, and the context in which it is that.
 
     Full fine-tuning keeps no second copy of the weights unless its objective needs one: they are loaded again then.

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Set:
-    """Training set: samples, or pairs for preferences; `anchors` are the rows of `kl_data`."""
+    """Training set: samples, or pairs for preferences; `anchors` are the rows of `kl_data`, `test` those that are
+    looked at before and after (`examination`)."""
 
     train: Sequence[TrainingSample | Pair]
     valid: Sequence[TrainingSample | Pair] = ()
     anchors: Sequence[TrainingSample] = ()
     fingerprint: str = ""
+    test: Sequence[TrainingSample | Pair] = ()
 
 
 @dataclass

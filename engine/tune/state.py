@@ -22,7 +22,8 @@ from likely.metal import mx
 
 FILE = "state.safetensors"
 # what may differ between a run and its resumption: where things are, how long and how often
-FREE = ("out", "data", "steps", "epochs", "eval_every", "eval_rows", "save_every", "patience", "tensorboard", "kl_data")
+FREE = ("out", "data", "steps", "epochs", "eval_every", "eval_rows", "save_every", "patience", "tensorboard", "kl_data",
+        "test", "verdict")  # fmt: skip
 
 CHOSEN = ("batch", "packing")  # together, by the data, where no batch is asked for
 
@@ -136,7 +137,7 @@ def check(
 
 
 def _same(folder: Path, then: Mapping[str, Any], now: Config) -> None:
-    free = FREE if now.batch else (*FREE, *CHOSEN)
+    free = (*FREE, *_open(now))
     for f in fields(now):
         value = getattr(now, f.name)
         before = then.get(f.name, f.default)  # a run of before the option existed did what its default does
@@ -145,8 +146,13 @@ def _same(folder: Path, then: Mapping[str, Any], now: Config) -> None:
             raise DataError(f"{folder} began with {f.name} = {before!r}, got {value!r}: resume with the same options")
 
 
+def _open(now: Config) -> tuple[str, ...]:
+    """Options that are chosen by the data, as they are not asked for, beside how long is trained."""
+    return (() if now.batch else CHOSEN) + (() if now.rate else ("rate",))
+
+
 def _chosen(now: Config, then: Mapping[str, Any]) -> Config:
-    names = (() if now.batch else CHOSEN) + (() if now.steps or now.epochs else ("steps", "epochs"))
+    names = (*_open(now), *(() if now.steps or now.epochs else ("steps", "epochs")))
     return replace(
         now, **{name: typed(name, then.get(name, getattr(now, name)), HINTS[name]) for name in names}
     ).checked()

@@ -137,10 +137,11 @@ def test_an_attribution_is_drawn_and_printed_as_it_was_found(
 @pytest.mark.parametrize(
     ("way", "row", "arguments"),
     [
-        (
+        pytest.param(
             "row",
             '{{"prompt": "ab{0}", "completion": " so on {0}"}}\n',
             ("tune", "in.jsonl", "--steps", "2", "--out", "o"),
+            marks=pytest.mark.slow,
         ),
         ("item", '{{"good": "ab so {0}", "bad": "ba os {0}"}}\n', ("eval", "in.jsonl")),
     ],

@@ -19,6 +19,7 @@ from likely.engine.adapters.config import Config, configure
 from likely.engine.errors import DataError, OutOfMemory
 from likely.engine.sources.fetch.progress import Report
 from likely.engine.tune.control import Ended, TrainControl, TrainingPlan
+from likely.engine.tune.verdict import TrainingVerdict, row_change
 from tests.pictures import assert_picture
 from tests.support.screen import Screen
 from tests.support.trainer import ScriptedTrainer
@@ -64,13 +65,16 @@ def head(screen: Screen) -> str:
 
 @pytest.mark.slow
 def test_a_run_is_watched_to_its_end_and_its_adapter_is_chatted_with(begin: Begin) -> None:
-    trainer = ScriptedTrainer()
+    before, now = ([(1.0 + 2 * cost, 9.0, 3, i < right) for i in range(60)] for cost, right in ((3, 0), (0, 52)))
+    trainer = ScriptedTrainer(verdict=TrainingVerdict(40, row_change(60, "words", before, now), None, None))
     screen = begin(trainer, 12)
     assert "● step 12/40" in head(screen) and "valid" in screen.text and "training" in screen.lines[0]
     release(screen)
     assert "∎ done after step 40, best " in head(screen) and "kept in adapter" in head(screen)
-    assert trainer.saved == 40 and "ended" in screen.lines[0]
-    screen.press("enter")
+    assert trainer.saved == 40 and "ended" in screen.lines[0] and "learned 52 of 60 rows · kept" in head(screen)
+    screen.press("i")
+    assert "trained   87 [76, 93] % given back, 0 before; bits a token 3.37, now 0.48" in screen.text
+    screen.press("escape", "enter")
     assert "│ scripted +" in screen.lines[0] and "Ask anything" in screen.text
 
 
@@ -289,7 +293,7 @@ def test_the_form_says_what_is_wrong_and_reads_a_file_of_settings(tmp_path: Path
         screen.press("f5", "enter")
         assert "data: give a file" in screen.text
         screen.type("rows.jsonl")
-        screen.press("down", "down")
+        screen.press("down", "down", "down")
         screen.type("mine")
         screen.press("down")
         screen.say("8x")

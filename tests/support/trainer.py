@@ -34,6 +34,7 @@ from likely.engine.tune.control import (
     TrainingPlan,
     Validated,
 )
+from likely.engine.tune.verdict import TrainingVerdict
 from tests.support.model import SKY, ScriptedEngine
 
 PROMPTS = ("Why is the sky blue?", "what about sunsets")
@@ -50,10 +51,14 @@ def plan(*, memory: Memory = NOTHING, available: int = 1, steps: int = 4, **show
 class ScriptedTrainer:
     """A run of `config.steps` steps, or 40."""
 
-    def __init__(self, start: int = 0, *, fail: dict[int, Exception] | None = None, end: Ended | None = None) -> None:
+    def __init__(
+        self, start: int = 0, *, fail: dict[int, Exception] | None = None, end: Ended | None = None,
+        verdict: TrainingVerdict | None = None,
+    ) -> None:  # fmt: skip
         self.step, self.saved = start, start
         self.fail = fail or {}  # raised before these steps, once
         self.end = end  # in the place of the last step
+        self.verdict = verdict  # before a good end
         self.refuse: Exception | None = None  # of `open`
         self.pace: Callable[[int], None] = lambda _: None
         self.requests: list[Request] = []
@@ -120,6 +125,8 @@ class ScriptedTrainer:
                 yield from self._over(self.end)
                 return
             yield from self.events(self.step)
+        if self.verdict is not None:
+            yield self.verdict
         yield from self._over(Ended("done", self.step))
 
     def _over(self, end: Ended) -> Iterator[Event]:

@@ -10,9 +10,11 @@ from typing import Any
 
 from likely.app.requests import Train, TrainOn
 from likely.app.training_kind import TrainingConfig, kind_of
+from likely.app.verdict import sentence
 from likely.app.worker import Closed, Failed, Worker
 from likely.engine.errors import Interrupted
 from likely.engine.tune.control import Ended, Paused, Refused, Request, Saved, Stepped, TrainControl, TrainingPlan
+from likely.engine.tune.verdict import TrainingVerdict
 
 
 class Training:
@@ -29,6 +31,7 @@ class Training:
         self.state = "opening"
         self.plan: TrainingPlan | None = None
         self.saved = 0  # the step of the last checkpoint
+        self.verdict: TrainingVerdict | None = None
         self.ended: Ended | None = None
         self.failure: Failed | None = None
         self._questions: dict[int, Request] = {}  # by job
@@ -76,7 +79,7 @@ class Training:
         if not self.unfinished:
             return False
         self.control.stopped = self.control.paused = False
-        self.state, self.ended, self.failure = "training", None, None
+        self.state, self.ended, self.failure, self.verdict = "training", None, None, None
         self.worker.submit(TrainOn(self.control))
         return True
 
@@ -118,6 +121,8 @@ class Training:
                 self.state = "training"
             case Saved(step):
                 self.saved = step
+            case TrainingVerdict():
+                self.verdict = event
             case Ended():
                 self.state, self.ended = "ended", event
             case Failed():
@@ -140,7 +145,8 @@ class Training:
             return 1, [f"Error: {end.why}; the weights before it are in {folder}"]
         if end.reason == "stopped":
             return 130, [f"stopped after step {end.step}: {folder}", f"go on with: {again}"]
-        return 0, [f"{end.reason} after step {end.step}: {folder}"]
+        said = [sentence(self.verdict)] if self.verdict is not None else []
+        return 0, [f"{end.reason} after step {end.step}: {folder}", *said]
 
 
 def command(config: TrainingConfig, *, resume: bool = False) -> str:

@@ -8,6 +8,7 @@ from likely.app.training_plan import duration
 from likely.app.tui.base.theme import Glyphs
 from likely.app.tui.training.history import TrainingHistory
 from likely.app.tui.training.run import Training, command
+from likely.app.verdict import lines, sentence
 
 ENDS = {"done": "done", "patience": "stopped: validation no longer gets better", "stopped": "stopped"}
 
@@ -44,6 +45,8 @@ def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Gl
         done, count = training.control.reading
         read = f" · {done:,} of {count:,} tokens" if count else ""
         return RunStatus(f"{glyphs.live} the first step{since}{read}", share, f"of {steps:,}", training.plan.pace)
+    if course.step >= steps and training.state == "training":
+        return RunStatus(f"{glyphs.live} looking at what it has learned", None, "", course.facts())
     return RunStatus(f"{doing[training.state]}step {course.step:,}/{steps:,}", share, rest, course.facts())
 
 
@@ -68,4 +71,12 @@ def _ending(training: Training, course: TrainingHistory) -> list[str]:
         return ["nothing is lost", f"c goes on from step {course.step:,}", "s saves", here]
     if training.unfinished:
         return [f"kept in {folder}", command(training.config, resume=True)]
-    return [f"kept in {folder}", look_at(training.config, folder)]
+    learned = [sentence(training.verdict)] if training.verdict is not None else []
+    return [*learned, f"kept in {folder}", look_at(training.config, folder)]
+
+
+def told(training: Training) -> list[str]:
+    """All that is known of a run: what it has learned, once it is over, its plan, and the command that goes on."""
+    found = [] if training.verdict is None else [*lines(training.verdict), sentence(training.verdict), ""]
+    plan = training.plan.lines if training.plan is not None else ()
+    return [*found, *plan, "", command(training.config, resume=training.resume)]

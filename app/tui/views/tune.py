@@ -20,7 +20,7 @@ from likely.app.tui.training import drift
 from likely.app.tui.training.history import TrainingHistory
 from likely.app.tui.training.probes import Probes
 from likely.app.tui.training.run import Training, command
-from likely.app.tui.training.status import standing
+from likely.app.tui.training.status import standing, told
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, TopBar
 from likely.app.tui.widgets.chart import Chart
@@ -359,8 +359,7 @@ class TuneScreen(View):
 
     def action_plan(self) -> None:
         if self.training is not None and self.training.plan is not None:
-            lines = [*self.training.plan.lines, "", command(self.training.config, resume=self.training.resume)]
-            self.app.push_screen(Read("what this run does", "\n".join(lines)))
+            self.app.push_screen(Read("what this run does", "\n".join(told(self.training))))
 
     def action_rows(self) -> None:
         """The rows of the data that the form names, or that the run was started with."""

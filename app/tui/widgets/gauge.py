@@ -12,8 +12,8 @@ NARROWEST = 8  # cells of the bar
 
 
 class Gauge(LineWidget, can_focus=True):
-    """Words, a bar and what is left; below them facts, dropped from the right. While it has the focus, keys act on the
-    run."""
+    """Words, a bar and what is left; below them facts, dropped from the right; the first is cut. While it has the
+    focus, keys act on the run."""
 
     standing: RunStatus = RunStatus()
 
@@ -33,6 +33,6 @@ class Gauge(LineWidget, can_focus=True):
         if it.tail and cells.width(words) + cells.width(it.tail) + 3 <= width:
             line.append(Segment(f"  {it.tail}", look.faint))
         facts = list(it.facts)
-        while facts and cells.width(" · ".join(facts)) > width - 2:
+        while len(facts) > 1 and cells.width(" · ".join(facts)) > width - 2:
             facts.pop()
-        return [line, [Segment(f" {' · '.join(facts)}", look.faint)]]
+        return [line, [Segment(cells.fit(f" {' · '.join(facts)}", width), look.faint)]]

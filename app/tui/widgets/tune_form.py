@@ -25,10 +25,10 @@ from likely.engine.whole_file import refuse_pipe
 OPTIONS = "config"  # the field that names a file of all other options
 # those of every kind, from top to bottom; one that two have keeps what was typed
 FIELDS = (
-    "data", "model", "out", "size", "tokenizer", "tokens", "rank", "rate", "epochs", "batch", "length", "context",
-    OPTIONS,
+    "data", "test", "model", "out", "size", "tokenizer", "tokens", "rank", "rate", "epochs", "batch", "length",
+    "context", OPTIONS,
 )  # fmt: skip
-WIDE = ("data", "model", "out", "size", "tokenizer", OPTIONS)  # paths and names
+WIDE = ("data", "test", "model", "out", "size", "tokenizer", OPTIONS)  # paths and names
 
 
 class Paths(Suggester):
@@ -68,7 +68,7 @@ class TuneForm(VerticalScroll):
         for name in FIELDS:
             with Horizontal(classes="field", id=f"row-{name}"):
                 yield Label("", classes="field-name")
-                suggester = Paths(use_cache=False) if name in ("data", OPTIONS) else None
+                suggester = Paths(use_cache=False) if name in ("data", "test", OPTIONS) else None
                 yield Input(id=f"field-{name}", suggester=suggester, classes="wide" if name in WIDE else "short")
                 yield Label("", classes="field-about faint", markup=False)
             if name == "data":
@@ -118,7 +118,7 @@ class TuneForm(VerticalScroll):
         """The options: those of the run before, over them the file's, over them the fields'. LikelyError if wrong."""
         kind, path = self.kind, self.field(OPTIONS).value.strip()
         values = {name: self.field(name).value.strip() for name in kind.fields}
-        for name in (path, values["data"]):
+        for name in (path, values["data"], values.get("test", "")):
             refuse_pipe(expanded(name))
         base = kind.configure(read_toml(expanded(path)), self.base) if path else self.base
         return kind.configure({name: typed(kind, name, text) for name, text in values.items() if text}, base)

@@ -11,10 +11,11 @@ from likely.engine.errors import DataError, ParameterError
 from likely.engine.estimate import bounds, guarantee, ladder, meta
 from likely.engine.estimate.bounds import GaussianPosterior
 from likely.engine.estimate.ladder import RowPool
-from likely.engine.estimate.trial import RowScore, TrialResult, run
+from likely.engine.estimate.trial import TrialResult, run
 from likely.engine.rows.training_row import TrainingRow, parse
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.tune import trainer
+from likely.engine.tune.row_scores import RowScore
 from likely.engine.tune.taught import ready, teach
 from likely.metal import mx
 from tests.engine import tiny

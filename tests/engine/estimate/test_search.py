@@ -11,10 +11,11 @@ from likely.engine.adapters.config import Config, configure
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.estimate import search, trial
 from likely.engine.estimate.search import OptionGrid
-from likely.engine.estimate.trial import RowScore, TrialResult
+from likely.engine.estimate.trial import TrialResult
 from likely.engine.rows.training_row import parse
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.tune import data
+from likely.engine.tune.row_scores import RowScore
 from likely.metal import mx
 from tests.engine import tiny
 

@@ -15,11 +15,12 @@ from likely.engine.estimate import meta, search
 from likely.engine.estimate.ladder import RowPool
 from likely.engine.estimate.meta import MetaOptions
 from likely.engine.estimate.search import OptionGrid
-from likely.engine.estimate.trial import RowScore, Trial, TrialResult, encoded, measured, one, remaining, run
+from likely.engine.estimate.trial import Trial, TrialResult, encoded, measured, one, remaining, run
 from likely.engine.rows.training_row import TrainingRow, parse
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.statistics.estimates import compare, mean
 from likely.engine.tune import batch_losses
+from likely.engine.tune.row_scores import RowScore
 from likely.engine.tune.taught import ready, teach
 from likely.metal import mx
 from tests.engine import tiny

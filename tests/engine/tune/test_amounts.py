@@ -10,23 +10,28 @@ def sample(length: int, targets: int = 1, first: int = 0) -> TrainingSample:
     return TrainingSample(tuple(range(first, first + length)), tuple(trained), f"row:{length}")
 
 
-def test_small_data_are_read_in_small_batches_and_often() -> None:
-    config = Config(length=32, steps=0, epochs=0.0)
+def test_small_data_are_read_in_small_batches_often_and_fast() -> None:
+    config = Config(length=32)
     items = [sample(8)] * 40
     found, why = chosen(config, items)
-    assert (found.batch, found.packing, found.epochs) == (2, False, 5.0)  # 20 batches, so 5 passes for 100 steps
-    assert why.startswith("batches of 2 and 5 passes: 40 samples make 20 batches, so 100 steps; fewer than 100")
+    # 20 batches; 8 passes over 60 rows are 9.8 over 40; the rate of 100 steps over the root of 2
+    assert (found.batch, found.packing, found.epochs, found.rate) == (2, False, 10.0, 7e-4)
+    assert why.startswith("batches of 2, 10 passes, rate 0.0007: 40 samples make 20 batches, so 200 steps; few rows")
     assert [chosen(config, [sample(8)] * n)[0].batch for n in (1, 16, 31, 32, 63, 64, 200)] == [1, 1, 1, 2, 3, 4, 4]
+    known = [chosen(config, [sample(8)] * n)[0] for n in (1, 15, 60, 240, 960)]
+    assert [c.epochs for c in known] == [100, 16, 8, 4, 2] and [c.rate for c in known] == [1e-3, 6e-4, 8e-4, 6e-4, 5e-4]
+    long = chosen(Config(), [sample(640)] * 6)[0]  # of as many tokens as 60 rows of 64
+    assert (long.epochs, long.batch) == (17.0, 1)
     many = [sample(32)] * 400  # as many tokens as 100 steps of 4 samples are
     found, why = chosen(config, many)
-    assert (found.batch, found.packing, found.epochs, why) == (4, True, 1.0, "")
+    assert (found.batch, found.packing, found.epochs, found.rate, why) == (4, True, 1.0, 2e-4, "")
     assert chosen(config, many[1:])[1] != ""
-    own, why = chosen(Config(length=32, batch=3, epochs=2.0), items)
-    assert (own.batch, own.epochs, why) == (3, 2.0, "")
+    own, why = chosen(Config(length=32, batch=3, epochs=2.0, rate=0.5), items)
+    assert (own.batch, own.epochs, own.rate, why) == (3, 2.0, 0.5, "")
     some, why = chosen(Config(length=32, steps=7), items)
-    assert (some.batch, some.epochs, some.steps) == (2, 0.0, 7) and why.startswith("batches of 2: 40 samples make")
-    passes, why = chosen(Config(length=32, batch=40, packing=False), items)
-    assert passes.epochs == 100 and why.startswith("100 passes: 40 samples make 1 batches, so 100 steps")
+    assert (some.batch, some.epochs, some.steps, some.rate) == (2, 0.0, 7, 1e-3) and "so 7 steps" in why
+    for other in (Config(kind="full", length=32), Config(objective="mdlm", length=32)):
+        assert (chosen(other, items)[0].rate, chosen(other, items)[0].epochs) == (2e-4, 5.0)  # 100 steps
     slow, _ = chosen(Config(length=32, batch=40, packing=False, accumulate=2), items)
     assert slow.epochs == 200
 

@@ -1,0 +1,129 @@
+"""Verdict on a training in words and as JSON: one sentence, the figures behind it, and what to change. No mlx."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from likely.app.training_plan import FEW, out_of
+from likely.app.units import bits, finite
+from likely.engine.adapters.config import Config
+from likely.engine.statistics.estimates import Change, Estimate
+from likely.engine.tune.verdict import PAIRS, TEXTS, OtherAnswers, Reply, RowChange, TrainingVerdict
+
+MANY = 0.25  # share of other answers, more changed than which is worth a word
+HARDLY = 0.5  # of what rows cost before: a training that left them more has hardly begun
+SHOWN = 4  # answers that a terminal shows
+
+
+def sentence(verdict: TrainingVerdict) -> str:
+    """`learned 52 of 60 rows, 12 of 15 held out (0 before); 2 of 24 other answers changed`."""
+    parts = [_learned(verdict.trained)]
+    if verdict.held is not None:
+        parts[0] += f", {_share(verdict.held)} held out{_before(verdict.held)}"
+    if verdict.others is not None:
+        parts.append(f"{verdict.others.count} of {len(verdict.others.replies)} other answers changed")
+    return "; ".join(parts)
+
+
+def _learned(rows: RowChange) -> str:
+    verb = {TEXTS: "reads its rows at", PAIRS: "ranks"}.get(rows.form, "learned")
+    sample = f" (a sample of {rows.of:,})" if rows.of > rows.right.n else ""
+    return f"{verb} {_share(rows)}{'' if rows.form == TEXTS else ' pairs' if rows.form == PAIRS else ' rows'}{sample}"
+
+
+def _share(rows: RowChange) -> str:
+    if rows.form == TEXTS:
+        return f"{bits(rows.loss.mean):.2f} bits a token (before {bits(rows.loss_before.mean):.2f})"
+    return f"{rows.counts[1]:,} of {rows.right.n:,}"
+
+
+def _before(rows: RowChange) -> str:
+    return "" if rows.form == TEXTS else f" ({rows.counts[0]:,} before)"
+
+
+def lines(verdict: TrainingVerdict) -> Iterator[str]:
+    """The figures with their 95 % intervals, before and now."""
+    for name, rows in (("trained", verdict.trained), ("held out", verdict.held)):
+        if rows is not None:
+            share, before = _range(rows.right, 100), f"{100 * rows.right_before.mean:.0f}"
+            given = {TEXTS: "", PAIRS: f"{share} % ranked as wanted, {before} before; "}.get(
+                rows.form, f"{share} % given back, {before} before; "
+            )
+            costs = [f"{bits(loss.mean):.2f}" for loss in (rows.loss_before, rows.loss)]
+            fall = _range(rows.cost.estimate, bits(1), ".2f")
+            yield f"{name:<9} {given}bits a token {costs[0]}, now {costs[1]} ({fall} by row)"
+    if (others := verdict.others) is not None:
+        right = [round(e.mean * e.n) for e in (others.right_before, others.right)]
+        yield (
+            f"others    {_range(others.changed, 100)} % changed, {right[1]} of {others.right.n} right ({right[0]} "
+            f"before), KL {_range(others.kl, bits(1), '.3f')} bits a token of the answers"
+        )
+    replies = [reply for reply in verdict.tested if not reply.right[1]]
+    replies += [reply for reply in (others.replies if others is not None else ()) if reply.before != reply.now]
+    for reply in replies[:SHOWN]:
+        yield f"          {reply.question}: {reply.now!r} ({_beside(reply)})"
+
+
+def _beside(reply: Reply) -> str:
+    return f"wanted {reply.wanted!r}" if reply.wanted else f"before {reply.before!r}"
+
+
+def _range(estimate: Estimate, scale: float, form: str = ".0f") -> str:
+    """A figure with its interval, as far as there is one."""
+    low, high = (scale * bound for bound in estimate.interval)
+    known = finite(low) is not None and finite(high) is not None
+    return f"{scale * estimate.mean + 0.0:{form}}" + (f" [{low + 0.0:{form}}, {high + 0.0:{form}}]" if known else "")
+
+
+def advice(verdict: TrainingVerdict, config: Config, words: Sequence[str]) -> Iterator[str]:
+    """Changes that would help where little was learned or much forgotten: each a command. `words`: of this one."""
+    again = ("likely", *(word for word in words if word != "--resume"))
+    beside = f"--out {shlex.quote(f'{out_of(words)}-2')}"
+    rows, held, others = verdict.trained, verdict.held, verdict.others
+    if verdict.step < FEW:  # `outcome` says it
+        return
+    if not rows.learned:
+        if rows.loss.mean > HARDLY * rows.loss_before.mean:
+            yield f"it has hardly begun to learn its rows: {shlex.join(again)} --rate {3 * config.rate:g} {beside}"
+        else:
+            passes = f"--epochs {2 * config.epochs:g}" if config.epochs else f"--steps {2 * verdict.step}"
+            yield f"it is still learning its rows: {shlex.join(again)} --resume {passes}"
+    elif held is not None and held.form == rows.form and not held.learned:
+        yield "it has its rows by heart and not what they say: rows that say the same in other words help, or --dropout"
+    if others is not None and others.changed.mean > MANY and config.objective == "sft" and not config.kl:
+        yield f"it answers other questions otherwise: {shlex.join(again)} --kl 1 {beside} pulls it to the base"
+
+
+def as_json(verdict: TrainingVerdict) -> dict[str, Any]:
+    """The verdict as `--json` prints it: shares and nats, each with its interval."""
+    parts = {"trained": verdict.trained, "held_out": verdict.held}
+    others = verdict.others
+    return {
+        "step": verdict.step,
+        "sentence": sentence(verdict),
+        **{name: None if rows is None else _rows(rows) for name, rows in parts.items()},
+        "others": None if others is None else _others(others),
+        "test": verdict.tested,
+    }
+
+
+def _rows(rows: RowChange) -> dict[str, Any]:
+    return {
+        "rows": rows.of, "form": rows.form, "right_before": _estimate(rows.right_before),
+        "right": _estimate(rows.right), "rise": _change(rows.rise), "loss_before": _estimate(rows.loss_before),
+        "loss": _estimate(rows.loss), "cost": _change(rows.cost),
+    }  # fmt: skip
+
+
+def _others(others: OtherAnswers) -> dict[str, Any]:
+    parts = {name: _estimate(getattr(others, name)) for name in ("changed", "kl", "right_before", "right")}
+    return {**parts, "rise": _change(others.rise), "replies": others.replies}
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    low, high = map(finite, estimate.interval)
+    return {"mean": finite(estimate.mean), "low": low, "high": high, "n": estimate.n}
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {**_estimate(change.estimate), "p": change.p}

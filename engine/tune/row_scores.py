@@ -1,0 +1,59 @@
+"""Scores of rows by a model as it is: what each costs, and whether greedy decoding gives it. Nats.
+
+One pass over a row says both: its answer is drawn greedily exactly where every token of it is the likeliest after those
+before it. Knows neither trainings nor what rows are compared for.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from likely.engine.adapters.config import Config
+from likely.engine.tune import batch_losses, batches, losses
+from likely.engine.tune.batch_losses import Trained
+from likely.engine.tune.samples import Pair, TrainingSample
+from likely.metal import mx
+from likely.models import Transformer
+from likely.models.packed_reading import reading
+
+
+class RowScore(NamedTuple):
+    """Losses of a row's targets: their sum, the sum of their squares, how many. `right`: each is the likeliest token,
+    so that greedy decoding gives the row; of a pair, that it is ranked as wanted."""
+
+    total: float
+    square: float
+    targets: int
+    right: bool
+
+
+def row_scores(
+    model: Transformer, trained: Trained | None, items: Sequence[TrainingSample | Pair], config: Config
+) -> tuple[RowScore, ...]:
+    """The scores of samples, or of pairs, whose loss is the objective's; `trained` is asked for by pairs alone."""
+    pairs = [item for item in items if isinstance(item, Pair)]
+    if pairs:
+        assert trained is not None
+        sums = [batch_losses.value(model, trained, [pair], config) for pair in pairs]
+        return tuple(RowScore(float(s.lost), float(s.lost) ** 2, 1, float(s.right) > 0) for s in sums)
+    by_row = target_losses(model, batch_losses.samples_of(items), config)
+    return tuple(RowScore(float(lost.sum()), float(lost @ lost), len(lost), right) for lost, right in by_row)
+
+
+def target_losses(model: Transformer, items: Sequence[TrainingSample], config: Config) -> list[tuple[np.ndarray, bool]]:
+    """-log p of each target of the samples, nats, and whether all of a sample's are the likeliest."""
+    by_sample = {}
+    for indices in batches.plan(items, size=config.batch, length=config.length, packing=True, seed=0, epoch=0):
+        batch = batches.collate([items[i] for i in indices])
+        lost, wrong = losses.greedy(partial(_head, model, batch_losses.read(model, batch)), batch.targets)
+        ends = np.cumsum(batch.counts)[:-1]
+        columns = (np.split(np.asarray(array, np.float64), ends) for array in (lost, wrong))
+        for i, own, missed in zip(indices, *columns, strict=True):
+            by_sample[i] = own, not missed.any()
+    return [by_sample[i] for i in range(len(items))]
+
+
+def _head(model: Transformer, hidden: mx.array, rows: slice) -> mx.array:
+    return reading(model).head(hidden[rows])

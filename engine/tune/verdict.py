@@ -1,0 +1,95 @@
+"""`TrainingVerdict`: rows that a training learned and answers that it changed, before and now, with intervals.
+
+A row is given back where greedy decoding gives its answer word for word; one of `--test`, which may be asked in other
+words, where its answer stands in what is said; of preferences, where the chosen answer is the likelier one. Losses and
+KL in nats. Plain data, without mlx.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from likely.engine.statistics.estimates import Change, Estimate, compare, ratio, share
+
+WORDS, TEXTS, PAIRS = "words", "texts", "pairs"  # what can be said of rows: see `RowChange.form`
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """Rows before training and now, paired.
+
+    `form`: words (given back or not), texts (long: only what they cost tells), pairs (ranked or not). `of` is how many
+    rows there are, of which `right.n` were looked at.
+    """
+
+    of: int
+    form: str
+    right_before: Estimate
+    right: Estimate
+    rise: Change  # of the share that is right
+    loss_before: Estimate  # a target
+    loss: Estimate
+    cost: Change  # of a row's mean loss
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Rows that are right, before and now."""
+        before, now = (round(e.mean * e.n) for e in (self.right_before, self.right))
+        return before, now
+
+    @property
+    def learned(self) -> bool:
+        """Whether most of the rows are right; of texts whether they cost less than before."""
+        return self.cost.estimate.mean < 0 and (self.form == TEXTS or self.right.mean > 0.5)
+
+
+def row_change(
+    of: int, form: str, before: Sequence[tuple[float, float, int, bool]], now: Sequence[tuple[float, float, int, bool]]
+) -> RowChange:
+    """The change from scores of the same rows: each the sum of its losses, of their squares, how many, and `right`."""
+    right = [[float(row[3]) for row in scores] for scores in (before, now)]
+    mean = [[row[0] / row[2] for row in scores] for scores in (before, now)]
+    loss_before, loss = (ratio([(row[0], row[1], row[2]) for row in scores]) for scores in (before, now))
+    return RowChange(
+        of, form, share(right[0]), share(right[1]), compare(*right), loss_before, loss, compare(*mean)
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answers to a question, before training and now. `wanted` is the row's answer, or "" where there is
+    none; `right` whether either gives it."""
+
+    question: str
+    wanted: str
+    before: str
+    now: str
+    right: tuple[bool, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class OtherAnswers:
+    """Answers to questions that have nothing to do with the rows (`engine.tune.examination`)."""
+
+    replies: tuple[Reply, ...]
+    changed: Estimate  # share
+    kl: Estimate  # KL(now || before) a token of the answers of before, by answer
+    right_before: Estimate  # share
+    right: Estimate
+    rise: Change  # of the share that is right
+
+    @property
+    def count(self) -> int:
+        """Answers that changed."""
+        return sum(reply.before != reply.now for reply in self.replies)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingVerdict:
+    """The verdict on a training after `step` steps. `held` are rows that it did not see, those of `--test` or else
+    those set aside for validation; `tested` is each of `--test` in words."""
+
+    step: int
+    trained: RowChange
+    held: RowChange | None
+    others: OtherAnswers | None
+    tested: tuple[Reply, ...] = ()
