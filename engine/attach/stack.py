@@ -20,12 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from likely.engine import arrays
+from likely.engine import arrays, made
 from likely.engine.adapters import adapters, lora
 from likely.engine.adapters.attached import Attached
 from likely.engine.adapters.stored import digest
 from likely.engine.errors import ParameterError
-from likely.engine.home import expanded
 from likely.engine.inside import steering
 from likely.engine.inside.subject import transformer
 from likely.engine.posterior import stored as stored_posterior
@@ -108,8 +107,8 @@ class Stack:
         CheckpointError for an adapter that is damaged or for another model, with the model as it was; ParameterError
         for a name that is taken, a DoRA adapter on the sites of another, whole weights, and a weight out of range.
         """
-        folder = expanded(folder)
-        name = name or folder.resolve().name
+        folder = made.place(folder)
+        name = name or made.called(folder)
         self.check_name(name)
         _check(weight)
         if steering.is_direction(folder):

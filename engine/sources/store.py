@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from likely.engine import json_reader, preferences
+from likely.engine import json_reader, made, preferences
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.home import expanded, home
 from likely.engine.lock import locked
@@ -32,6 +32,7 @@ MANIFEST = "likely.json"
 RECORD = dict.fromkeys(("name", "path", "source", "family", "quantization", "license", "weights"), str) | dict.fromkeys(
     ("parameters", "context", "nbytes"), int
 )
+MADE = "{one.kind} here, of {one.base}"
 OFF_BY = 0.1  # how far a download may be from the size that the catalogue computes before it is worth a word
 
 
@@ -53,6 +54,10 @@ def resolve(name: str) -> ModelInfo | None:
             return entry
     if entry := next(_whole(place for place in places.in_folders() if place.name in names), None):
         return entry
+    if (one := made.find(name)) and one.kind != made.ADAPTER:
+        if not one.there:
+            raise CheckpointError(made.gone(one))
+        return describe(_model_at(one.path), name=one.name, source=MADE.format(one=one))
     if known is None:
         raise CheckpointError(unknown(name))
     return None
@@ -62,6 +67,9 @@ def list() -> tuple[ModelInfo, ...]:
     """The models on this machine that can be run, by name: each once, our own store first."""
     own = sorted(_models().iterdir()) if _models().is_dir() else ()
     here = {entry.name: entry for folder in own if (entry := _read_entry(folder))}
+    own_made = (one for one in made.all() if one.kind != made.ADAPTER and one.there)
+    for entry in _whole(places.Found(one.name, one.path, MADE.format(one=one)) for one in own_made):
+        here.setdefault(entry.name, entry)
     for entry in _whole(place for every in (places.all_in_hub_cache, places.in_folders) for place in every()):
         here.setdefault(entry.name, entry)
     return tuple(here[name] for name in sorted(here))
@@ -156,6 +164,9 @@ def remove(name: str, *, shared: bool = False) -> ModelInfo:
 
 def unknown(name: str) -> str:
     """That nothing is called so, and what may have been meant."""
+    if one := made.find(name):
+        of = f" of {one.base}" if one.base else ""
+        return f"{name} is an adapter{of}, no model: -A {name} puts it on one" if one.there else made.gone(one)
     near = catalogue.nearest(name, tuple(info.name for info in list()))
     near = near or [known.name for known in catalogue.KNOWN.values() if known.chat][:4]
     return (

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from likely.engine import ranks
+from likely.engine import made, ranks
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.objectives import OF_PAIRS
@@ -62,7 +62,9 @@ def open_run(
     context = checkpoint.model.config.context
     if config.length > context:
         config = replace(config, length=context)
-    return assemble(checkpoint, config, dataset, anchors, resume=resume)
+    opened = assemble(checkpoint, config, dataset, anchors, resume=resume)
+    opened.run.made_as = made.PRETRAINED if opened.adapts else made.ADAPTER
+    return opened
 
 
 def with_test(dataset: data.Data, test: data.Data, config: Config) -> data.Data:

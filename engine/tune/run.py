@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from likely.engine import made
 from likely.engine.adapters import adapters, full, lora, sites
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
@@ -61,6 +62,7 @@ class TrainingRun:
     groups: Mapping[str, optimisers.ParameterGroup] = field(default_factory=dict)
     valid_bytes: int | None = None  # of text, that the validation rows which are measured spell; known after the first
     keep: "Callable[[TrainingRun, Path], None] | None" = None  # writes what was trained; None: as an adapter's folder
+    made_as: str = ""  # the kind that it is remembered as among what was made here; "" of a passing one
 
     @property
     def leads(self) -> bool:
@@ -168,7 +170,7 @@ def _groups(config: Config, names: Iterable[str]) -> dict[str, optimisers.Parame
 
 def _begin_at(trained: lora.Adapter, model: Transformer, config: Config) -> None:
     """Give a fresh adapter the arrays of a stored one. ParameterError where that is of another form."""
-    stored = adapters.read(expanded(config.warm_start))
+    stored = adapters.read(made.place(config.warm_start))
     if stored.kind != config.kind:
         raise ParameterError(f"warm_start {config.warm_start} is of kind {stored.kind}, and {config.kind} is trained")
     placed = adapters.build(model, stored, config.warm_start)
@@ -204,6 +206,8 @@ def save(run: TrainingRun) -> Saved:
         snapshot = State(run.trained.parameters(), run.optimiser, run.counters)
         state.save(run.folder, snapshot, run.config, run.rows.fingerprint, run.steps)
         run.stamp = state.stamp(run.folder)
+        if run.made_as:
+            made.note(run.folder, run.made_as, run.name or run.config.model)
     return Saved(run.counters.step, run.folder)
 
 
@@ -220,4 +224,6 @@ def write(run: TrainingRun, folder: Path) -> None:
 def settings(run: TrainingRun) -> dict[str, Any]:
     """Further settings in an adapter's config: the options, and the model's name as mlx-lm has it."""
     options = {f.name: getattr(run.config, f.name) for f in fields(run.config) if f.name != "modules"}
+    if (data := expanded(run.config.data)).exists():
+        options["data"] = str(data.absolute())  # whoever takes it from another folder finds them, too
     return {**options, "model": run.name or run.config.model, "step": run.counters.step}

@@ -1,8 +1,8 @@
 """Tuned models by name: a checkpoint, or an adapter's directory on the checkpoint that it was trained on."""
 
+from likely.engine import made
 from likely.engine.adapters import adapters, lora
 from likely.engine.errors import CheckpointError
-from likely.engine.home import expanded
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.models.native import renew
@@ -10,7 +10,7 @@ from likely.models.native import renew
 
 def open_model(name: str, progress: Report = silent) -> Checkpoint:
     """The checkpoint `name`, or the adapter directory `name` on the model that it was trained on."""
-    folder = expanded(name)
+    folder = made.place(name)
     if not (folder / adapters.CONFIG).exists():
         return load(name, progress)
     stored = adapters.read(folder)

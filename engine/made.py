@@ -1,0 +1,131 @@
+"""Registry of what was made on this machine: adapters, and models that were fused, quantised or pretrained.
+
+One small JSON file says where each lies; they stay where they were put. A name is its folder's. What is gone from there
+is said to be, never guessed. Knows nothing of what is in them. Light: the screen imports it.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from likely.engine import json_reader
+from likely.engine.errors import CheckpointError, DataError
+from likely.engine.home import expanded, home
+from likely.engine.lock import locked, silent
+from likely.engine.whole_file import write_whole
+
+ADAPTER, FUSED, QUANTISED, PRETRAINED = "adapter", "fused", "quantised", "pretrained"
+BEST = "best"  # in an adapter's folder: the weights of the least validation loss
+RECORD = {"path": str, "kind": str, "base": str}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Something that was made here, where it was put, and of which model."""
+
+    path: Path
+    kind: str
+    base: str
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def there(self) -> bool:
+        return self.path.exists()
+
+    @property
+    def nbytes(self) -> int:
+        """On disk."""
+        if self.path.is_file():
+            return self.path.stat().st_size
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+
+def all() -> tuple[Made, ...]:
+    """Everything that was made here, gone or not, by name."""
+    try:
+        records = json_reader.read(_file(), [RECORD])
+    except DataError:
+        return ()
+    made = [Made(Path(record["path"]), record["kind"], record["base"]) for record in records]
+    return tuple(sorted(made, key=lambda one: (one.name, one.path)))
+
+
+def note(path: Path, kind: str, base: str) -> None:
+    """Remember what was made. A disk that cannot be written leaves it unsaid."""
+    one = Made(path.absolute(), kind, base)
+    if one not in all():
+        _change([*(other for other in all() if other.path != one.path), one])
+
+
+def find(name: str) -> Made | None:
+    """The one by this name, of several one that is still there, or the one at this path; None where there is none."""
+    path = expanded(name).absolute()
+    candidates = [one for one in all() if name == one.name or path == one.path]
+    return min(candidates, key=lambda one: (path != one.path, not one.there), default=None)
+
+
+def place(name: str | Path) -> Path:
+    """The folder that an adapter's name means: a path where there is one, else that of one made here, or `best` in it.
+
+    CheckpointError for one that is gone.
+    """
+    path = expanded(name)
+    owner, _, inside = str(name).rpartition(f"/{BEST}")
+    one = None if path.exists() else find(owner if owner and not inside else str(name))
+    if one is None or one.kind != ADAPTER:
+        return path
+    if not one.there:
+        raise CheckpointError(gone(one))
+    return one.path / BEST if owner and not inside else one.path
+
+
+def called(folder: Path) -> str:
+    """The name of an adapter's folder: of the best weights of one, OWNER/best."""
+    folder = folder.resolve()
+    return f"{folder.parent.name}/{BEST}" if folder.name == BEST else folder.name
+
+
+def gone(one: Made) -> str:
+    """That something is not where it was put, in words."""
+    return f"{one.name} was made here, and is gone from {one.path}: likely rm {one.name} forgets it"
+
+
+def remove(one: Made) -> None:
+    """Delete it where it lies, and forget it. DataError where it cannot be deleted: it is remembered then."""
+    try:
+        if one.path.is_dir() and not one.path.is_symlink():
+            shutil.rmtree(one.path)
+        else:
+            one.path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot remove {one.path}: {error.strerror}") from None
+    _change([other for other in all() if other.path != one.path])
+
+
+def strangers(one: Made) -> list[str]:
+    """Names in its folder that no training, fusing or packing writes: somebody has put them there."""
+    known = (".safetensors", ".json", ".jsonl", ".jinja", ".model", ".txt", ".md", ".gguf", ".lock")
+    if not one.path.is_dir():
+        return []
+    inside = (BEST, "search", "tensorboard", ".DS_Store")
+    names = sorted(os.listdir(one.path))
+    return [name for name in names if not (name.endswith(known) or name in inside or name.startswith("events."))]
+
+
+def _change(every: Sequence[Made]) -> None:
+    path = _file()
+    with suppress(OSError, DataError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_name(f".{path.name}.lock"), "made", wait=silent):
+            write_whole(path, [json.dumps([{**asdict(one), "path": str(one.path)} for one in every], indent=1)])
+
+
+def _file() -> Path:
+    return home() / "made.json"
