@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from likely.app.watch.address import ServerAddress
     from likely.app.watch.child_server import ChildServer
     from likely.engine.conversation import Conversation
+    from likely.engine.decode.strategy import Strategy
 
 FRAME_S = 1 / 20  # between two looks at what the engine reported: every repaint takes from its time
 SAVING_S = 2.0  # how long what was said may take to be saved before a person is asked about it
@@ -488,10 +489,11 @@ class LikelyApp(App[str]):
             return view
         return self.get_screen(name, kind)
 
-    def open(self, conversation: Conversation) -> None:
+    def open(self, conversation: Conversation, strategy: Strategy | None = None) -> None:
         name = next(name for name, entry in VIEWS.items() if entry.opens == conversation.kind)
         self.go(name)
         self.views[-1].open(conversation)
+        self.views[-1].decode_by(strategy)
 
     def start_server(self) -> None:
         from likely.app.watch.child_server import ChildServer

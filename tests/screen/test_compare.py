@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from likely.app.tui.chat.start import Start
 from likely.engine.arrays import logprobs
 from likely.engine.transforms import Temperature
 from tests.support.diffuser import ScriptedDiffusion
@@ -87,6 +88,12 @@ def test_a_prompt_goes_to_every_column_and_all_are_kept(screen: Screen) -> None:
     assert sorted(node.role for node in talk.nodes.values()) == ["assistant"] * 3 + ["user"]
     screen.press("ctrl+q")
     assert screen.left == talk.id
+
+
+def test_answers_are_as_long_as_those_of_the_chat(tmp_path: Path) -> None:
+    with Screen(tmp_path, start=Start(seed=0, max_tokens=4)) as screen:
+        compared(screen)
+        assert [len(node.steps) for node in screen.kept[0].nodes.values()] == [0, 4, 4, 4]
 
 
 def test_an_empty_prompt_begins_nothing(screen: Screen) -> None:
@@ -196,7 +203,29 @@ def test_a_comparison_is_found_among_the_conversations(tmp_path: Path) -> None:
         (talk,) = screen.kept
     with Screen(tmp_path, resume=talk.id) as screen:
         assert screen.text.count("sky looks blue") + screen.text.count("light is scattered") == 3
+        assert "CROSS-SURPRISAL" in screen.text
         assert "2 compare" in screen.text and [kept.id for kept in screen.kept] == [talk.id]
+
+
+def test_settings_are_compared_by_what_is_drawn_from_else_by_the_model_alone(tmp_path: Path) -> None:
+    """KL(greedy || balanced) is what its favourite costs by balanced: top-p 0.95, then min-p 0.05, then T 0.8."""
+    engine = ScriptedEngine(scripts=[BLUE])
+    with Screen(tmp_path, engine) as screen:
+        compared(screen)
+        ids = next(ids for kind, ids in engine.calls if kind == "generate")
+        (answer,) = (node for node in screen.kept[0].nodes.values() if node.label == "greedy")
+        drawn = [step.token for step in answer.steps[:-1]]
+        bits = []
+        for row in np.exp(read_by(engine, [*ids, *drawn], len(ids) - 1)):
+            order = np.argsort(-row)
+            kept = order[: 1 + np.searchsorted(np.cumsum(row[order]), 0.95)]
+            kept = kept[row[kept] >= 0.05 * row.max()]
+            bits.append(-np.log2(row.max() ** 1.25 / np.sum(row[kept] ** 1.25)))
+        assert (
+            re.search(rf"A‖B .* {np.mean(bits):.2f} ", screen.text) and "q: what each column draws from" in screen.text
+        )
+        by_its_key(screen, "By p")
+        assert re.search(r"A‖B .* 0\.00 ", screen.text) and "p: each column's model alone" in screen.text
 
 
 @pytest.mark.slow
@@ -227,6 +256,10 @@ def test_who_leaves_while_it_is_read_finds_it_and_a_model_switched_under_it_is_s
         assert "CROSS-SURPRISAL" in screen.text and strip
         screen.press("f2", "f3")
         assert [line for line in screen.lines if "KL(A‖B)" in line] == strip
+        screen.press("f2")
+        screen.say("/adapter mine")
+        screen.press("f3")
+        assert "A was written with no adapter, not with mine 1: ⏎ in the prompt runs it again" in screen.text
         screen.press("f2")
         screen.say("/model other")
         screen.press("f3")

@@ -8,8 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
-from likely.app import calls
+from likely.app import calls, recipes
 from likely.app import requests as r
 from likely.app.calls import ReaderAsked
 from likely.app.tui.base.layout import TokenPlace
@@ -116,24 +117,43 @@ def _bits(nats: Estimate) -> Estimate:
     return nats.map(lambda value: value / LN2, 1 / LN2)
 
 
-def crossing(columns: Sequence[tuple[ChatSession, str, str]], given: bool, drawn: bool | None = None) -> Crossing:
+class ComparedColumn(NamedTuple):
+    """A column as far as it is read: the model that wrote its answer, and the adapters that are on its own by now."""
+
+    chat: ChatSession
+    label: str
+    author: str
+    adapters: str
+
+    @property
+    def other(self) -> str:
+        """Why its model is not the one that wrote its answer, in words; "" where it is."""
+        facts, steps = self.chat.facts, _steps(self.chat)
+        if facts is None or not steps:
+            return ""
+        drawn = recipes.adapters(steps[0].recipe)
+        how, by, now = "by", self.author, facts.title or facts.name
+        if by in ("", facts.name, facts.title):
+            how, by, now = "with", drawn or "no adapter", self.adapters or "no adapter"
+        return f"was written {how} {by}, not {how} {now}: ⏎ in the prompt runs it again" if by != now else ""
+
+
+def crossing(columns: Sequence[ComparedColumn], given: bool, drawn: bool | None = None) -> Crossing:
     """Which columns can be read by each other, nothing of it read yet: those with a text, whose model goes from left to
-    right and has the tokens of the first that does. Of each the session, its label, and whose model its answer is.
-    `drawn` says whether the laws are q, by default where settings differ; of a text that was given where models do not.
+    right and has the tokens of the first that does. `drawn` says whether the laws are q, by default where settings
+    differ; of a text that was given where models do not.
     """
     places: list[int] = []
     notes: list[str] = []
-    chats = [chat for chat, _, _ in columns]
-    for place, (chat, _, author) in enumerate(columns):
-        letter, facts = LETTERS[place], chat.facts
+    chats = [column.chat for column in columns]
+    for place, (letter, column) in enumerate(zip(LETTERS, columns, strict=False)):
+        chat, facts = column.chat, column.chat.facts
         if facts is None or not (chat.diffuses or _steps(chat)):
             notes.append(f"{letter} has no answer yet")
         elif chat.diffuses:
             notes.append(f"{letter} fills masks: it is not read token by token")
-        elif not given and author and author != facts.name:
-            notes.append(
-                f"{letter} was written by {author}, not by {facts.title or facts.name}: ⏎ in the prompt runs it again"
-            )
+        elif not given and (other := column.other):
+            notes.append(f"{letter} {other}")
         elif places and facts.vocabulary != (chats[places[0]].facts or facts).vocabulary:
             notes.append(f"{letter} has another tokenizer than {LETTERS[places[0]]}: they have no KL")
         else:
@@ -144,7 +164,10 @@ def crossing(columns: Sequence[tuple[ChatSession, str, str]], given: bool, drawn
     parts = {
         (a, b): at for a in places for b in places if (at := divergence(_steps(chats[a]), _steps(chats[b]))) is not None
     }
-    labels = {place: label for place, (_, label, _) in enumerate(columns)}
+    if drawn and not given:
+        found = [(LETTERS[place], chats[place].strategy) for place in places if chats[place].strategy.SEARCHES]
+        notes += [f"{letter} was found by {strategy}: its q is of its parameters alone" for letter, strategy in found]
+    labels = {place: column.label for place, column in enumerate(columns)}
     return Crossing(tuple(places), labels, drawn, given, tuple(notes), parts=parts)
 
 

@@ -49,6 +49,7 @@ from likely.app.tui.widgets.transcript_pane import TranscriptPane
 from likely.app.tui.widgets.tree import TreePane
 from likely.app.tui.widgets.why_sheet import WhySheet
 from likely.engine.conversation import Conversation
+from likely.engine.decode.strategy import Strategy
 
 STATUS_S = 0.5  # between two looks at speed and context while tokens come
 BEGUN = 16  # tokens, which the tree shows of a branch
@@ -163,6 +164,10 @@ class ChatScreen(View, Steering):
         self.inspector.sampler.names = lambda token: self.names().name(token)
         self.inspector.sampler.show(chat.sampling, chat.strategy)
         self.models_changed()
+
+    def decode_by(self, strategy: Strategy | None) -> None:
+        if strategy is not None:
+            slash.run(self, f"/strategy {strategy}")
 
     def leave(self) -> None:
         """Stop and save before something else is shown."""

@@ -19,6 +19,7 @@ from likely.engine.decode.guessing import Drafting
 from likely.engine.decode.strategies import PLAIN, offers, parse
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import LikelyError
+from likely.engine.presets import PRESETS
 
 if TYPE_CHECKING:
     from likely.app.tui.views.view import View
@@ -63,7 +64,7 @@ class ColumnSetup:
         strategy = next((s for s in offers(tuple(models)) if s.words and s.words in parts), PLAIN)
         model = next((name for name, facts in models.items() if {name, facts.title} & set(parts)), "")
         column = self.column(sampling, model, strategy, talk)
-        drawn = {*(sampling.preset_name or words(sampling.recipe)).split(" · "), strategy.words}
+        drawn = {*words(sampling.recipe).split(" · "), *PRESETS, strategy.words}
         named = [part for part in parts if part and part not in drawn and not part.endswith(" order")]
         column.author = model or (named[0] if named else talk.model)
         return column

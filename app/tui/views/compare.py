@@ -27,6 +27,7 @@ from likely.app.tui.widgets.crossing_pane import CrossingPane
 from likely.app.tui.widgets.prompt import PromptInput
 from likely.app.tui.widgets.token_view import TokenView
 from likely.engine.conversation import Conversation
+from likely.engine.decode.strategies import PLAIN
 
 PROMPT, TEXT = "One prompt for every column  (enter runs)", "One text for every column to read  (enter reads)"
 
@@ -181,6 +182,7 @@ class CompareScreen(View):
             self.inspect()
 
     def on_crossing_pane_crossing_changed(self) -> None:
+        self.row.say_feet()
         self.inspect()
         self._hint()
 
@@ -395,12 +397,10 @@ class CompareScreen(View):
 
     def _go_on(self, talk: Conversation, column: Column) -> None:
         """In the chat, by a column's model and strategy."""
-        model, strategy = column.law_of, column.chat.strategy
-        self.host.open(talk)
-        if self.host.session is not None and not strategy.needs:
-            self.host.session.strategy = strategy
-        if model:
-            self.host.switch_model(model)
+        strategy = column.chat.strategy
+        self.host.open(talk, strategy if strategy != PLAIN else None)
+        if column.law_of:
+            self.host.switch_model(column.law_of)
 
     def commands(self) -> Iterator[Command]:
         yield "compare: Add column", "a copy of the picked one", self.action_add

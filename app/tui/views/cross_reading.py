@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from likely.app import heat
 from likely.app import requests as r
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat import crossing
-from likely.app.tui.chat.crossing import LETTERS, Crossing
+from likely.app.tui.chat.crossing import LETTERS, ComparedColumn, Crossing
 from likely.app.tui.widgets.column import Column
 from likely.app.tui.widgets.crossing_pane import CrossingPane
 from likely.app.worker import Failed
@@ -24,6 +25,7 @@ class CrossReading:
         self.host, self.pane, self.turned = host, pane, 0
         self.drawn: bool | None = None  # what the laws are to be
         self._asked: Crossing | None = None
+        self._columns: list[Column] = []
         self._of: object = None  # the texts and laws that it is of
         self._job = -1
 
@@ -37,7 +39,9 @@ class CrossReading:
             return
         self.stop()
         self._of = None if busy else (of, laws)
-        self._asked = asked = crossing.crossing([(c.chat, c.label, c.author) for c in columns], given, self.drawn)
+        compared = [ComparedColumn(c.chat, c.label, c.author, self._adapters(c)) for c in columns]
+        self._asked = asked = crossing.crossing(compared, given, self.drawn)
+        self._columns = [*columns]
         absent = [name for column in columns if (name := column.chat.conversation.model) not in engine.models]
         waits = ""
         if not busy and any(column.steps or column.canvas for column in columns):
@@ -50,6 +54,11 @@ class CrossReading:
         self.pane.show(None, self.host.names_of(columns[0].chat.conversation.model), waits)
         self.pane.display = bool(waits)
 
+    def _adapters(self, column: Column) -> str:
+        """The adapters that are on a column's model by now, in words."""
+        on = self.host.engine.adapters.get(column.chat.conversation.model, ())
+        return " + ".join(f"{adapter.name} {adapter.weight:g}" for adapter in on if adapter.weight)
+
     def _heard(self, job: int, events: list[Any]) -> None:
         asked = self._asked
         if job != self._job or asked is None:
@@ -61,10 +70,18 @@ class CrossReading:
                     read = {(places[a], places[b]): each for (a, b), each in differences.items()}
                     self._job, self._asked = -1, replace(asked, differences=read)
                     self.pane.show(self._asked, self.pane.names)
+                    self._tint(self._asked)
                 case Failed(line):
                     self._job = -1
                     self.pane.show(None, self.pane.names, line)
         self.pane.post_message(CrossingPane.CrossingChanged())
+
+    def _tint(self, read: Crossing) -> None:
+        """A text that was given is tinted by how far each model is from the first."""
+        first, *others = read.places
+        for other in others if read.given else ():
+            levels = [heat.level(kl) for kl in read.kls((first, other))]
+            self._columns[other].tint(levels, f"tinted by KL({LETTERS[first]}‖{LETTERS[other]})")
 
     def stop(self) -> None:
         """Break off what is being read: it is asked for again."""

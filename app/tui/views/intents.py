@@ -74,7 +74,7 @@ INTENTS: Mapping[str, Intent] = {  # by how the name of a command begins
     "theme:": Intent("dark light colours"),
     "keys:": Intent("help shortcuts"),
     "app: Quit": Intent("exit close leave"),
-    "compare:": Intent("models side by side settings"),
+    "compare:": Intent("models side by side settings which is better kl divergence given text adopt"),
     "/ban": Intent("never forbid block word"),
     "/seed": Intent("reproduce same random"),
     "/max": Intent("length limit shorter longer tokens"),

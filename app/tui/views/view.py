@@ -23,6 +23,7 @@ from likely.engine.errors import DataError
 
 if TYPE_CHECKING:
     from likely.engine.conversation import Conversation
+    from likely.engine.decode.strategy import Strategy
 
 BROAD = "-broad"  # a screen that is wide enough for a sidebar
 # `noun: Verb`, what it does in words, and what does it; without that, the words say why it cannot be done now
@@ -96,6 +97,9 @@ class View(Screen[None]):
 
     def open(self, conversation: "Conversation") -> None:
         """Show a conversation of the kind that the table has for this view; also before it is mounted."""
+
+    def decode_by(self, strategy: "Strategy | None") -> None:
+        """Find tokens by a strategy from now on, where the view draws."""
 
     def resumed(self) -> "Conversation | None":
         """The conversation that the program was asked for; None where it was not, or where it cannot be read, which the

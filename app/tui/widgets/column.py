@@ -72,6 +72,7 @@ class Column(Vertical):
         self._foot = Label("", classes="column-foot")
         self.bounds = LikelihoodBounds(lambda line: self.post_message(self.Measured()))  # by answer
         self._alike = 0  # so many tokens were found to be the same
+        self.tinted = ""  # by what, where it is not by its surprisal
         self.author = ""  # the model whose its answer is
         self._reading = -1  # the job that measures a text that was given
 
@@ -139,7 +140,7 @@ class Column(Vertical):
 
     def _begin(self, conversation: Conversation) -> None:
         self.stop()
-        self.kept_label, self.author = "", conversation.model
+        self.kept_label, self.author, self.tinted = "", conversation.model, ""
         self.chat.conversation = conversation
         self.unmark()
         self.view.move_to(None)
@@ -222,6 +223,13 @@ class Column(Vertical):
         self.view.show_otherwise(lambda: self.chat.transcript.render(on))
         self.view.move_to(self.view.cursor)
 
+    def tint(self, levels: Sequence[int], by: str) -> None:
+        """Tint its text by other figures than its own surprisal."""
+        tokens = self.chat.transcript.shown[-1].block.tokens
+        tokens[:] = [token._replace(level=level) for token, level in zip(tokens, levels, strict=True)]
+        self.tinted = by
+        self.view.redraw()
+
     def unmark(self) -> None:
         """Compare with the first column from the beginning."""
         self.parts_at, self._alike, self.view.mark = None, 0, None
@@ -256,7 +264,7 @@ class Column(Vertical):
         steps, room = self.steps, max(self.size.width - 3, 4)
         spent = steps[-1].elapsed_s - steps[0].elapsed_s if steps else 0.0
         ppl = perplexity(step.logprob for step in steps)
-        alike = "" if first or not steps else "the same so far" if self.chat.running else "the same"
+        alike = "" if first or not steps else "the same so far" if self.chat.running else self.tinted or "the same"
         parts = [
             alike if self.parts_at is None else f"differs at {self.parts_at + 1}",
             f"ppl {ppl:.1f}" if ppl is not None else "",

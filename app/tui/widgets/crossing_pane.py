@@ -59,7 +59,8 @@ class CrossingPane(LineWidget):
     def lines(self, width: int, height: int) -> Sequence[Line]:
         sheet, crossing = Sheet(width, height, self.look, self.glyphs), self.crossing
         if crossing is None or not crossing.differences:
-            sheet.words(1, 0, (self.waits, self.look.faint))
+            for y, line in enumerate(fold(self.waits, width - 2)):
+                sheet.put(1, y, line, self.look.faint)
             return sheet.lines()
         strips = self._along(crossing, width, height)
         strip = 4 if height >= HIGH else 3 if height >= 9 else 2

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from likely.app.watch.child_server import ChildServer
     from likely.app.worker import Executor, Worker
     from likely.engine.conversation import Conversation
+    from likely.engine.decode.strategy import Strategy
 
 
 class ViewHost(Painted, Protocol):
@@ -67,8 +68,8 @@ class ViewHost(Painted, Protocol):
         """Hand a conversation to the saver; never waits."""
         ...
 
-    def open(self, conversation: "Conversation") -> None:
-        """Show a conversation in the view for its kind."""
+    def open(self, conversation: "Conversation", strategy: "Strategy | None" = None) -> None:
+        """Show a conversation in the view for its kind, which goes on by a strategy where one is given."""
         ...
 
     def start_server(self) -> None:
