@@ -340,10 +340,8 @@ class Denoising:
         kept: list[Trace] = []
         for run in self.runs:
             record = DenoisingRecord(self.mask, self.laid.first, run.how, tuple(run.passes))
-            known = {*run.canvas, *record.candidates}.intersection(
-                range(len(facts.vocabulary))
-            )  # a model may have more
-            pieces = {token: facts.vocabulary[token] for token in known}
+            words = range(len(facts.vocabulary))  # a model may have more rows
+            pieces = {token: facts.vocabulary[token] for token in {*run.canvas, *record.candidates} if token in words}
             end = finish if run is self.runs[-1] else CANCELLED
             kept.append(
                 Trace(
