@@ -37,7 +37,8 @@ HEADER = {
 }  # fmt: skip
 NODE = {
     "id": str, "fork": list, "role": str, "text": str, "joins": bool, "seed": int, "finish": str,
-    "label": str, "figures?": {str: (float, str)}, "prompt?": [int], "denoising?": [dict], "steps": [dict],
+    "label": str, "figures?": {str: (float, str)}, "model?": str, "prompt?": [int], "denoising?": [dict],
+    "steps": [dict],
 }  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def table(talk: Conversation) -> Iterator[str]:
 
 
 def _who(message: Message, talk: Conversation) -> str:
-    return {"user": "you", "assistant": talk.model or "model", "text": "text"}[message.role]
+    return {"user": "you", "assistant": message.last.model or talk.model or "model", "text": "text"}[message.role]
 
 
 def _token(step: TokenStep) -> str:
@@ -201,6 +202,7 @@ def jsonl(talk: Conversation) -> Iterator[str]:
                 "finish": node.finish,
                 "label": node.label,
                 "figures": figures_row(node.figures),
+                "model": node.model,
                 "prompt": list(node.prompt),
                 "denoising": [json.loads(line) for line in lines(node.denoising)],
                 "steps": [step_row(step, recipes[step.recipe]) for step in node.steps],
@@ -227,7 +229,8 @@ def _conversation(values: list[Any], id: str) -> Conversation:
         nodes[row["id"]] = Node(
             row["id"], Fork(parent, at), row["role"], row["text"], steps, row["joins"], row["seed"],
             row["finish"] or ("interrupted" if steps else ""), row["label"],
-            figures_from(row.get("figures", {})), _prompt(row.get("prompt", ())), _denoising(row.get("denoising")),
+            figures_from(row.get("figures", {})), row.get("model", ""), _prompt(row.get("prompt", ())),
+            _denoising(row.get("denoising")),
         )  # fmt: skip
     talk = Conversation(
         id, header["title"], header["kind"], header["model"], header["system"], recipe_from_row(header["recipe"]),

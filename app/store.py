@@ -218,9 +218,10 @@ class Store:
             "INSERT OR REPLACE INTO snapshot VALUES (?,?,?,?)",
             [(*key, i, pack(step)) for i, step in fresh if step.snapshot is not None],
         )
-        if done <= 0 and (node.prompt or node.denoising):
+        if done <= 0 and node.model:
             denoising = pack_denoising(node.denoising) if node.denoising else None
-            db.execute("INSERT OR REPLACE INTO run VALUES (?,?,?,?)", (*key, pack_prompt(node.prompt), denoising))
+            run = (*key, node.model, pack_prompt(node.prompt), denoising)
+            db.execute("INSERT OR REPLACE INTO run VALUES (?,?,?,?,?)", run)
         if node.figures:
             figures = json.dumps(figures_row(node.figures))
             db.execute("INSERT OR REPLACE INTO rating VALUES (?,?,?)", (*key, figures))
@@ -277,7 +278,7 @@ class Store:
                 ("mark", "node, unit, words"),
                 ("pruned", "parent, at, option"),
                 ("rating", "node, figures"),
-                ("run", "node, prompt, denoising"),
+                ("run", "node, model, prompt, denoising"),
             ):
                 name = "id" if table == "session" else "session"
                 into = f"{table} (session, {columns})" if table == "step" else table  # whose columns were added to
@@ -315,7 +316,8 @@ class Store:
         ):
             steps.setdefault(node, []).append(step_from(values, recipes))
         rated = dict(self._db.execute("SELECT node, figures FROM rating WHERE session=?", (session,)))
-        prompts = dict(self._db.execute("SELECT node, prompt FROM run WHERE session=?", (session,)))
+        runs = self._db.execute("SELECT node, model, prompt FROM run WHERE session=?", (session,))
+        known = {node: (str(model), unpack_prompt(prompt)) for node, model, prompt in runs}
         nodes: dict[str, Node] = {}
         for id, parent, at, role, text, joins, seed, finish, label in self._db.execute(
             "SELECT id, parent, at, role, text, joins, seed, finish, label FROM node WHERE session=? ORDER BY rowid",
@@ -329,7 +331,7 @@ class Store:
             figures = figures_from(parse(rated.get(id, "{}")))
             nodes[id] = Node(
                 id, Fork(parent, at), role, text, drawn, bool(joins), seed, finish, label, figures,
-                unpack_prompt(prompts[id]) if id in prompts else (),
+                *known.get(id, ("", ())),
             )  # fmt: skip
             self._written[session, id] = (len(drawn), finish)
         chosen = {

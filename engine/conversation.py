@@ -53,6 +53,7 @@ class Node:
     finish: str = ""
     label: str = ""  # how it was drawn, in words, where the recipe does not say it (a column of a comparison)
     figures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # a search's rating of it
+    model: str = ""  # that drew or measured its tokens; "" of words, and where that is not known
     prompt: tuple[int, ...] = ()  # of the first node of a message: the ids that its run read before it, where known
     denoising: tuple[Trace, ...] = ()  # the runs that filled it by diffusion, one more for each change by a person
 

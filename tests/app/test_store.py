@@ -29,7 +29,9 @@ def step(i: int, recipe: Recipe = RECIPE) -> TokenStep:
 def talk(steps: int = 5, finish: str = "eot") -> Conversation:
     talk = Conversation("c", title="Sky", model="m", system="Be brief", recipe=RECIPE, seed=3, created=1.0, updated=2.0)
     talk = talk.add(Node("u", Fork(), "user", text="Why is the sky blue?"))
-    talk = talk.add(Node("a", Fork("u"), "assistant", "", tuple(map(step, range(steps))), finish=finish, prompt=(1, 7)))
+    talk = talk.add(
+        Node("a", Fork("u"), "assistant", "", tuple(map(step, range(steps))), finish=finish, model="m", prompt=(1, 7))
+    )
     if finish and steps > 2:
         talk = talk.add(Node("b", Fork("a", 2), "assistant", steps=(step(77),), joins=True, seed=9, finish="stop"))
     return talk

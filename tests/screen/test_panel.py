@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,30 @@ def test_a_token_is_reopened_with_the_shares_that_it_was_drawn_with(tmp_path: Pa
         screen.click("blue because")
         (line,) = [line for line in screen.lines if "▶ ·blue" in line]
         assert line.split()[-1] == f"{100 * math.exp(step.logprob_after):.2f}"
+
+
+def test_tokens_have_the_names_and_the_model_that_they_were_drawn_with(tmp_path: Path) -> None:
+    """Another model, whose ids stand for other words, goes on; and again where the conversation is opened with it."""
+    other = ScriptedEngine("other")
+    other.facts = replace(other.facts, vocabulary=other.facts.vocabulary[::-1])
+
+    def seen(screen: Screen) -> list[tuple[str, str, str]]:
+        screen.click("Rayleigh")
+        return rows(screen)
+
+    with Screen(tmp_path, ScriptedEngine(), other) as screen:
+        screen.say(ASK)
+        said = seen(screen)
+        assert len(said) == 3
+        screen.press("escape")
+        screen.say("/model other")
+        assert seen(screen) == said and "model  scripted · T 0.80" in screen.text
+        screen.press("enter", "down", "enter")  # another word of it, by the model that there is
+        assert "other  T" not in screen.text and said[1][0].replace("·", " ") in screen.kept[0].messages()[-1].text
+        screen.press("[", "ctrl+q")
+        id = screen.left or ""
+    with Screen(tmp_path, other, resume=id) as screen:
+        assert seen(screen) == said and "model  scripted · T 0.80" in screen.text.replace("branch 1/2 · ", "")
 
 
 def test_what_is_certain_costs_no_bits(tmp_path: Path) -> None:

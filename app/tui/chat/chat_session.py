@@ -108,6 +108,11 @@ class ChatSession:
         return self.run is not None
 
     @property
+    def model(self) -> str:
+        """The name of the model that there is; "" for none."""
+        return self.facts.name if self.facts is not None else ""
+
+    @property
     def diffuses(self) -> bool:
         """Whether the model fills canvases, rather than writing from left to right."""
         return self.facts is not None and self.facts.mask is not None
@@ -145,7 +150,9 @@ class ChatSession:
         if steps is None:
             node = Node(self.new_id(), job.whole, "assistant", text=job.text, finish=EDITED)
         else:
-            node = Node(self.new_id(), job.fork, "assistant", steps=steps, joins=job.joins, finish=EDITED)
+            node = Node(
+                self.new_id(), job.fork, "assistant", steps=steps, joins=job.joins, finish=EDITED, model=self.model
+            )
         self.change(lambda talk: talk.add(node))
         if job.go_on:
             self.answer(Fork(node.id), joins=True)
@@ -227,7 +234,7 @@ class ChatSession:
             self._denoise(fork, recipe, seed, force)
             return
         how = self._how(recipe)
-        node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how)
+        node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how, model=self.model)
         prompt = before(self.conversation, fork)
         self._change(self.conversation.add(node))
         self._generate(node, prompt, recipe, tokens, force)
@@ -275,7 +282,7 @@ class ChatSession:
             how = replace(goes_on[0].how, steps=0, block=0, cache="none", check=False)
         parts = unmasking_words(how), recipe_words(recipe), self.adapters
         label = goes_on[1] if goes_on else " · ".join(filter(None, parts))
-        node = Node(self.new_id(), fork, "assistant", seed=seed, label=label)
+        node = Node(self.new_id(), fork, "assistant", seed=seed, label=label, model=self.model)
         self._change(self.conversation.add(node))
         text = self.conversation.nodes[fork.node].text if fork.node and not force else ""
         run = DenoisingRun(node.id, control, self.new_id, self.facts, how, seed, goes_on[0] if goes_on else None)

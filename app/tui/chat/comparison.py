@@ -76,5 +76,5 @@ def _answer(id: str, fork: Fork, label: str, shown: ShownMessage) -> Node:
     last = shown.message.last
     return Node(
         id, fork, "assistant", steps=tuple(shown.steps), seed=last.seed, finish=last.finish, label=label,
-        prompt=shown.message.segments[0].node.prompt, denoising=last.denoising,
+        model=last.model, prompt=shown.message.segments[0].node.prompt, denoising=last.denoising,
     )  # fmt: skip

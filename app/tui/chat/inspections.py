@@ -32,7 +32,7 @@ class Inspections:
     ) -> Subject:
         """The token at a place; `cursor` is None while the newest is followed. `facts` are those of the model that
         there is: it can be asked where the conversation is its own, and nothing is under way."""
-        exact = None
+        exact, whose = None, self.session.transcript.model_at(place)
         at, instead, model, waits = self.at(place, names, live=cursor is None), None, "", ""
         if at is None and cursor is not None:
             instead = self._unmeasured(cursor, "needs the model" if facts is None else "looking…")
@@ -40,8 +40,8 @@ class Inspections:
             exact = partial(self._exactly, at, place)
             if self.session.running:
                 waits = "the rest when the answer has ended"
-            elif facts is None or facts.name != self.session.conversation.model:
-                waits = f"the rest needs {self.session.conversation.model or 'a model'}: /model loads it"
+            elif facts is None or facts.name != whose:
+                waits = f"the rest needs {whose or 'a model'}: /model loads it"
             else:
                 model, waits = facts.name, self._unlike(at)
         cursor_at = cursor.token if cursor is not None else None

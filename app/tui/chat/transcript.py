@@ -130,7 +130,7 @@ class Transcript:
             shown.block.render(on and shown.message.role != "user")
 
     def note(self, index: int) -> str:
-        """The words beside a message's name: branch, recipe, tokens, perplexity, what is proven, how it ended."""
+        """The words beside a message's name: branch, model, recipe, tokens, perplexity, proof, end."""
         return self.notes(index)[0]
 
     def notes(self, index: int) -> tuple[str, ...]:
@@ -150,11 +150,13 @@ class Transcript:
         finish = shown.message.last.finish
         words_of = {"cancelled": "stopped", "length": "stopped at length"}
         end = words_of.get(finish, finish) if finish in ENDS else ""
+        other = shown.message.last.model
+        whose = "" if other in ("", self.conversation.model) else other.rpartition("/")[2]
         end = " · ".join(filter(None, (proof(shown.message.last.figures), end)))
         more = f" +{len(parts) - 2}" if parts[2:] else ""
         shorter = [parts, [*parts[:1], parts[1] + more] if parts[1:] else parts]
         shorter += [[parts[0] + f" +{len(parts) - 1}"] if parts[1:] else parts, []]
-        lines = [(branch, *note, count, ppl, end) for note in shorter]
+        lines = [(branch, whose, *note, count, ppl, end) for note in shorter]
         lines += [(count, ppl, end), (count, end), (end or count,)]
         return tuple(dict.fromkeys(" · ".join(filter(None, line)) for line in lines))
 
@@ -166,6 +168,17 @@ class Transcript:
             return None
         steps = self.shown[place.block].steps
         return steps[place.token] if place.token < len(steps) else None
+
+    def model_at(self, place: TokenPlace | None) -> str:
+        """The model whose a token is: that drew it, else the conversation's."""
+        token, drawn = (0, ()) if place is None or place.block >= len(self.shown) else (
+            place.token, self.shown[place.block].message.segments
+        )  # fmt: skip
+        for segment in drawn:
+            if token < segment.length:
+                return segment.node.model or self.conversation.model
+            token -= segment.length
+        return self.conversation.model
 
     def fork_at(self, place: TokenPlace) -> Fork:
         """The fork whose options are the alternatives to a token: just before it."""

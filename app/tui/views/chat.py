@@ -324,7 +324,9 @@ class ChatScreen(View, Steering):
 
     def subject(self) -> Subject:
         """The token that is looked at."""
-        return self.inspections.subject(self.pane.place, self.pane.cursor, self.names(), self.host.engine.current)
+        place, cursor = self.pane.place, self.pane.cursor
+        names = self.host.names_of(self.chat.transcript.model_at(place))
+        return self.inspections.subject(place, cursor, names, self.host.engine.current)
 
     def formula(self) -> Formula | None:
         if self.chat.diffuses:

@@ -125,7 +125,11 @@ class Steering:
             self.reshow(follow=self.chat.running or None)
 
     def on_transcript_pane_steered(self: ChatParts, event: TranscriptPane.Steered) -> None:
-        begun = self.chat.branch(event.place, event.token, event.force)
+        token, force, whose = event.token, event.force, self.chat.transcript.model_at(event.place)
+        if token is not None and self.chat.model not in ("", whose):  # to another model it is only a word
+            force = self.host.names_of(whose).piece(token).decode(errors="replace")
+            token = None
+        begun = self.chat.branch(event.place, token, force)
         self.begun(begun, "branches leave from answers: e edits a message of yours")
 
     def on_transcript_pane_altered(self: ChatParts, event: TranscriptPane.Altered) -> None:
