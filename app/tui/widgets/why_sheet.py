@@ -143,11 +143,12 @@ class WhySheet(LineWidget, can_focus=True):
 
     def action_name(self) -> None:
         """Have a person name the foil."""
-        explained = self.explained
+        explained, facts = self.explained, host(self).engine.current
+        model = facts.name if facts is not None else ""
 
         def typed(word: str | None) -> None:
             if explained is not None and word and word.strip():
-                host(self).engine.submit(call(calls.named, explained.model, word), named)
+                host(self).engine.submit(call(calls.named, model, word), named)
 
         def named(job: int, events: list[Any]) -> None:
             for event in events:
@@ -159,7 +160,9 @@ class WhySheet(LineWidget, can_focus=True):
                     self.ask()
                     self._changed()
 
-        if explained is not None:
+        if not model:
+            host(self).say("a foil is named by a model's tokens: /model loads one")
+        elif explained is not None:
             self.app.push_screen(Ask(f"compare {explained.names.name(explained.said)} with which word?"), typed)
 
     def action_close(self) -> None:
