@@ -190,10 +190,23 @@ def test_without_a_model_it_says_what_the_rest_needs(tmp_path: Path, engine: Gla
     shop = ScriptedShop(engine)
     with Screen(tmp_path, shop=shop) as screen:
         screen.say("Why is the sky blue?")
+        there, shop.asked = shop.asked, gone
+        screen.say("/reload")
+        screen.press("tab", "left", "v")
+        screen.wait(1)
+        assert "NEAREST  .  needs a model" in screen.text
+        shop.asked = there
+        screen.press("ctrl+p")
+        screen.say("model: switch", engine.facts.name)
+        screen.wait(1)
+        assert "NEAREST  .  in the embedding" in screen.text and "near it" in screen.text
         shop.asked = gone
+        screen.press("escape")
         screen.say("/reload")
         screen.press("tab", "left", "w")
         assert f"the rest needs {engine.facts.name}: /model loads it" in screen.text
+        screen.press(*["left"] * 70)
+        assert "WHY  Why  needs the model" in screen.text
 
 
 def test_it_says_where_to_find_a_word_in_a_new_conversation(why: Screen) -> None:

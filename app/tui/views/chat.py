@@ -282,6 +282,8 @@ class ChatScreen(View, Steering):
             self.chat.adapters = status.adapters(self.host.engine)
             self.chat.ready(facts)
             self.reshow()
+        if facts is not None and loading is None:  # what could not be asked of any
+            self.inspector.rest()
         self.status()
         if not self.hints.alarm and (loading is not None or self.hints.news == self._progress):
             self._progress = "" if loading is None else status.progress(loading)

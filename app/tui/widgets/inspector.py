@@ -115,7 +115,8 @@ class Inspector(Vertical, CachedWidget):
     def _table(self, subject: Subject) -> CandidateTable | None:
         at, step = subject.at, self._near_of(subject)
         if at is not None and step is not None:
-            return neighbours.table(cells.piece_text(step.piece), self._near.get((self._model(), step.token)), at.names)
+            near = self._near.get((self._model(), step.token)) if self._model() else "needs a model"
+            return neighbours.table(cells.piece_text(step.piece), near, at.names)
         if at is None:
             return subject.instead
         table = at.table(lambda recipe: self.outcomes.get((at.key, recipe)))

@@ -20,7 +20,7 @@ from likely.app.tui.base import cells
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.sheet import Sheet, chart, fold, rank_labels
 from likely.app.tui.base.theme import bar
-from likely.app.tui.chat.candidates import bits
+from likely.app.tui.chat.candidates import CandidateTable, bits
 from likely.app.tui.chat.inspection import Subject
 from likely.app.tui.chat.said_token import SaidToken, WhyAnswer, said_token
 from likely.app.tui.widgets.candidates import full_at, percent
@@ -78,6 +78,7 @@ class WhySheet(LineWidget, can_focus=True):
         super().__init__(id=id)
         self.explained: SaidToken | None = None
         self._waits = ""  # why nothing is asked for
+        self._instead: CandidateTable | None = None  # a word that has no distribution yet
         self._spots: list[Spot] = []
         self._picked: Spot = ("table", 0)
         self._shown = PARTS
@@ -87,7 +88,7 @@ class WhySheet(LineWidget, can_focus=True):
     def show(self, subject: Subject) -> None:
         """Explain what is looked at now; what was asked of another word is broken off."""
         before, self.explained = self.explained, said_token(subject, self.explained)
-        self._waits = subject.waits
+        self._waits, self._instead = subject.waits, subject.instead
         if self.explained is not before:
             self._asked.cancel()
         if self._settle is not None:
@@ -205,6 +206,9 @@ class WhySheet(LineWidget, can_focus=True):
         self._spots = []
         if explained is None:
             sheet.put(0, 0, "WHY", self.look.heading)
+            if (word := self._instead) is not None:
+                sheet.words(5, 0, (word.name, self.look.cursor), (f"  {word.numbers}", self.look.faint))
+                return sheet.lines()
             for y, line in enumerate(fold("no word is looked at: arrow keys in the text move there", width - 2), 1):
                 sheet.put(2, y, line, self.look.faint)
             return sheet.lines()
