@@ -283,3 +283,23 @@ def test_the_last_answers_are_kept() -> None:
         assert not at.has(each)
         at.take(each, Ablation(0.0, 0.0, head))
     assert not at.has(asked[1]) and all(at.has(each) for each in asked[2:])
+
+
+@pytest.mark.parametrize(
+    ("page", "offered", "key", "then", "part"),
+    [
+        ("map", "Arithmetic", "z", "Zoom", "MAP"),
+        ("attention", "Score", "z", "Heads", "PATTERN"),
+        ("causes", "Silence heads", "p", "Part", "PATCHES"),
+    ],
+)
+def test_where_there_is_little_room_the_keys_are_those_of_what_is_shown(
+    look: Look, page: str, offered: str, key: str, then: str, part: str
+) -> None:
+    screen = look(page, size=(100, 24))
+    for here, other, shown in ((offered, then, False), (then, offered, True)):
+        assert here in screen.lines[-1] and other not in screen.lines[-1] and "f1 Keys" in screen.lines[-1]
+        assert (part in screen.text) == shown
+        if not shown:
+            screen.press(key)
+            screen.say(*["Why is the sky red?"][: key == "p"])

@@ -65,7 +65,8 @@ class Sheet:
         return x
 
     def heading(self, y: int, word: str, about: str = "", number: str = "") -> None:
-        """A panel's first row: what it is, and its one number at the right."""
+        """A panel's first row: what it is, as far as there is room, and its one number at the right."""
+        about = cells.fit(about, max(self.width - cells.width(word + number) - 4, 0)) if number else about
         self.words(0, y, (word, self.look.heading), (f"  {about}" if about else "", self.look.faint))
         if number:
             self.put(self.width - cells.width(number) - 1, y, " ")

@@ -11,7 +11,7 @@ from likely.app.tui.base.formula import Part
 from likely.app.tui.base.sheet import Sheet
 from likely.app.tui.base.theme import shade
 from likely.app.tui.chat.candidates import LN2
-from likely.app.tui.inside.page import TALL, WIDE, Page, missing, text_rows, told
+from likely.app.tui.inside.page import TALL, WIDE, Keys, Page, missing, text_rows, told
 from likely.app.tui.inside.reading import Reading
 from likely.engine.inside.looks import Ablation, HeadScores
 from likely.engine.inside.sink import without_first
@@ -150,6 +150,13 @@ class AttentionPage(Page):
     def title(self) -> str:
         """The head that is looked at, in a word."""
         return "all layers" if self.rolled else f"{self.layer}.{self.head}"
+
+    def keys(self, at: Reading | None, width: int) -> Keys:
+        """Where there is little room the pattern takes the place of the heads."""
+        if width >= WIDE:
+            return self.KEYS
+        shown = [key for key in self.KEYS if not (self.whole and key[0] in "gx")]
+        return (*shown[:3], ("z", "Heads" if self.whole else "Pattern"), *shown[3:])
 
     def draw(self, at: Reading, sheet: Sheet) -> None:
         weights = self.weights(at)

@@ -14,7 +14,7 @@ from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part
 from likely.app.tui.base.sheet import Sheet, fold
 from likely.app.tui.base.theme import shade
-from likely.app.tui.inside.page import WIDE, Page, missing, text_rows, told
+from likely.app.tui.inside.page import WIDE, Keys, Page, missing, text_rows, told
 from likely.app.tui.inside.reading import Reading
 from likely.app.units import bits
 from likely.engine.inside.looks import PARTS, Ablation, Attribution, Importance, Patching
@@ -141,6 +141,14 @@ class CausesPage(Page):
         )
 
     # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def keys(self, at: Reading | None, width: int) -> Keys:
+        """Where there is little room patches take the place of all else."""
+        patches = ("p", "w") if self.corrupted is not None else ("p",)
+        if width >= WIDE:
+            return self.KEYS
+        others = [] if self.corrupted is not None else [key for key in self.KEYS[1:] if key[0] not in "pw"]
+        return (self.KEYS[0], *others, *(key for key in self.KEYS if key[0] in patches))
 
     def draw(self, at: Reading, sheet: Sheet) -> None:
         if sheet.width >= WIDE:

@@ -10,7 +10,7 @@ from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part, low
 from likely.app.tui.base.sheet import Sheet, chart, rank_labels
 from likely.app.tui.base.theme import bar, shade
-from likely.app.tui.inside.page import TALL, WIDE, Page, shown_layers, text_rows, told
+from likely.app.tui.inside.page import TALL, WIDE, Keys, Page, shown_layers, text_rows, told
 from likely.app.tui.inside.reading import LensTable, Reading
 
 CELL, LABEL = 9, 7  # columns of a cell, its gap included, and of a layer's number
@@ -118,6 +118,13 @@ class LensPage(Page):
             self.start = at.position if at.position < self.start else at.position - count + 1
         self.start = max(at.first, min(self.start, end - count))
         return self.start, min(self.start + count, end)
+
+    def keys(self, at: Reading | None, width: int) -> Keys:
+        """The fold where not all layers are shown, the tuned lens where one is kept."""
+        opened = at.opened if at is not None else None
+        idle = "z" if opened is not None and len(self._rows) == opened.layers + 1 else ""
+        idle += "t" if opened is not None and not opened.tuned else ""
+        return tuple(key for key in self.KEYS if key[0] not in idle)
 
     def draw(self, at: Reading, sheet: Sheet) -> None:
         table = at.lenses.get(self.is_tuned)

@@ -10,7 +10,7 @@ from likely.app.looks import Inside, InsideQuestion, question
 from likely.app.tui.base import cells, plot
 from likely.app.tui.base.formula import Part
 from likely.app.tui.base.sheet import Sheet
-from likely.app.tui.inside.page import WIDE, Page, missing, told
+from likely.app.tui.inside.page import WIDE, Keys, Page, missing, told
 from likely.app.tui.inside.reading import Reading
 from likely.engine.errors import ParameterError
 from likely.engine.inside.looks import Accuracy, Neighbourhood, WordMap, WordSum
@@ -152,6 +152,13 @@ class MapPage(Page):
         )
 
     # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def keys(self, at: Reading | None, width: int) -> Keys:
+        """Where there is little room the map and the lists take turns."""
+        find, walk, zoom, *lists = self.KEYS
+        if width >= WIDE:
+            return self.KEYS
+        return (find, walk, zoom, ("z", "Lists")) if self.whole else (find, walk, *lists, ("z", "Map"))
 
     def draw(self, at: Reading, sheet: Sheet) -> None:
         if sheet.width >= WIDE:

@@ -15,6 +15,9 @@ from likely.app.tui.inside.reading import Reading, wrapped
 WIDE, TALL = 100, 30  # from which on a page shows all of its panels
 
 
+Keys = tuple[tuple[str, str], ...]  # of a page, and what they do in a word
+
+
 class Page:
     """The ground of all pages: each says the rest."""
 
@@ -22,7 +25,7 @@ class Page:
     SENTENCE: ClassVar[str]  # what it answers
     SHORT: ClassVar[str]  # the same, where there is little room
     MAP: ClassVar[str] = "model"  # the map of p that its numbers belong to
-    KEYS: ClassVar[tuple[tuple[str, str], ...]] = ()
+    KEYS: ClassVar[Keys] = ()
     DOES: ClassVar[tuple[str, ...]] = ()  # actions of keys: methods that take the reading, and give a line of news
     ASKS: ClassVar[dict[str, str]] = {}  # those that take a line of text too, and what is asked for
     SETTLES: ClassVar[bool] = False  # what it wants costs too much to be asked at every step of the cursor
@@ -30,6 +33,10 @@ class Page:
     def wants(self, at: Reading, width: int, height: int) -> InsideQuestion[Any] | None:
         """The next thing to know of a reading that is opened, if it is not known."""
         return None
+
+    def keys(self, at: Reading | None, width: int) -> Keys:
+        """The keys that act on what is shown, in so many columns."""
+        return self.KEYS
 
     def draw(self, at: Reading, sheet: Sheet) -> None:
         raise NotImplementedError

@@ -49,7 +49,10 @@ def keys(focused: Widget | None, diffuses: bool = False) -> Keys:
     if isinstance(focused, WhySheet):
         return focused.hint()
     elsewhere = DIFFUSES if diffuses else ELSEWHERE
-    return next((shown for kind, shown in KEYS.items() if isinstance(focused, kind)), elsewhere)
+    shown = next((shown for kind, shown in KEYS.items() if isinstance(focused, kind)), elsewhere)
+    if isinstance(focused, DiffusionPane) and not focused.roomy:
+        shown = tuple(key for key in shown if key[0] != "p")
+    return shown
 
 
 def when(not_now: str, name: str, about: str, does: Callable[[], object]) -> Command:

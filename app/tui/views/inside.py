@@ -135,7 +135,7 @@ class InsideScreen(View):
             self._arrive()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self.ask)
+        self.call_after_refresh(self.reshow)
 
     # -- the text that is looked into --------------------------------------------------------------------------------
 
@@ -341,7 +341,7 @@ class InsideScreen(View):
         self.top.show(name, self.page.facts(at) if at is not None else ())
         self.hints.show(
             (
-                *self.page.KEYS,
+                *self.page.keys(at, self._room()[0]),
                 ("tab", "Page"),
                 ("n", "Text"),
                 ("e", "Export"),

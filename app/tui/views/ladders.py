@@ -212,9 +212,12 @@ class LaddersScreen(View):
         wide = self.size.width >= WIDE
         line = ((" ", "text"), *path("metric", whole=wide), ("  │ ", "rule"), *(formula.words() if formula else ()))
         self.query_one("#formula", Caption).show(line)
-        own = (("←→", "Budget"), ("p", "Parabolas"), ("r", "Residuals"), ("v", "Against"))
-        more = () if wide else (("b", "Budget"),)
-        self.hints.show((*own, *more, ("n", "Open"), ("e", "Export"), ("=", "Formula"), (keys.help_key(), "Keys")))
+        own = (("←→", "Budget"), ("p", "Parabolas"), ("r", "Residuals"))
+        more = (("v", "Against"),) if wide or self.part == "loss" else ()
+        law = () if wide else (("b", "Law"),)
+        self.hints.show(
+            (*own, *more, *law, ("n", "Open"), ("e", "Export"), ("=", "Formula"), (keys.help_key(), "Keys"))
+        )
 
     def _show_law(self, read: LadderRead | None) -> None:
         loss, side = self.query_one("#ladder-loss", Chart), self.query_one("#ladder-side", Chart)

@@ -409,6 +409,8 @@ class RunsScreen(View):
 
     def _hint(self) -> None:
         own: tuple[tuple[str, str], ...] = (("↑↓", "Task"), ("←→", "Model"), ("⏎", "Items"))
+        if not self.table.display:
+            own = (("esc", "Tasks"),)
         if self.focused is self.items:
             who = letter(self.table.model)
             own = (("↑↓", "Item"), ("⏎", f"Open {who}'s in the chat"), ("esc", "Tasks"))

@@ -188,12 +188,11 @@ class Hints(LineWidget):
             return [[Segment(" " + cells.fit(cells.clean(self.news).replace("\n", " "), width - 2), ink)]]
         segments: list[Segment] = []
         last = " ^p palette "
-        used = cells.width(last)
-        for key, name in self.keys:
-            text = f" {key} {name} "
-            if used + cells.width(text) > width:
-                break
-            used += cells.width(text)
+        used, shown = cells.width(last), list(self.keys)
+        while shown and used + sum(cells.width(f" {key} {name} ") for key, name in shown) > width:
+            del shown[-2 if shown[1:] else 0]  # the last one, which says all the others, goes last
+        for key, name in shown:
+            used += cells.width(f" {key} {name} ")
             segments += [Segment(f" {key}", look.accent + Style(bold=True)), Segment(f" {name} ", look.text)]
         segments.append(Segment(" " * max(width - used, 0)))
         if width >= len(last):

@@ -78,6 +78,11 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         self._stepless: dict[tuple[str, str, int], Denoising | None] = {}  # of an answer without its steps, and a model
         self._playing: Timer | None = None
 
+    @property
+    def roomy(self) -> bool:
+        """Whether all of the panel is shown, the sums over the canvas among it."""
+        return self.screen.has_class("-wide") or self.screen.has_class("-broad")
+
     def compose(self) -> ComposeResult:
         yield Caption(id="diffusion-sentence")
         with Horizontal(id="diffusion-body"):

@@ -246,7 +246,7 @@ class WhySheet(LineWidget, can_focus=True):
         return ink + self.look.row if spot == self._picked and self.has_focus else ink
 
     def _heading(self, sheet: Sheet, y: int, spot: Spot, word: str, about: str, number: str = "") -> None:
-        sheet.heading(y, word, cells.fit(about, max(sheet.width - len(word) - cells.width(number) - 4, 0)), number)
+        sheet.heading(y, word, cells.fit(about, max(sheet.width - len(word) - 2, 0)), number)
         ink = self._ink(spot, self.look.heading)
         sheet.put(0, y, word, ink)
 
@@ -263,18 +263,19 @@ class WhySheet(LineWidget, can_focus=True):
         drawn = explained.recipe is not None
         sheet.right(1, "raw %" if not drawn else "raw %  drawn %", look.faint)
         rows = list(explained.rows())
-        scale = max((row.before for row in rows), default=0.0) or 1.0
-        sheet.put(2, 1, full_at(scale), look.faint)
+        scale, end = max((row.before for row in rows), default=0.0) or 1.0, sheet.width - (16 if drawn else 8)
+        size = end - 21 if end - 21 >= FEWEST else 0  # of a bar
+        if size:
+            sheet.put(2, 1, full_at(scale), look.faint)
         y = 2
         for row in rows:
             chosen = row.token == target
             ink = look.chosen if chosen else look.text
-            end = sheet.width - (16 if drawn else 8)
             sheet.put(0, y, f"{glyphs.chosen if chosen else ' '} ", ink)
             sheet.put(2, y, row.name, ink, size=11)
             sheet.right(y, explained.rank_of(row.token), look.faint, end=19)
             fill = look.chosen_bar if chosen else look.bar
-            sheet.put(20, y, bar(row.before / scale, max(end - 21, 1), glyphs), fill)
+            sheet.put(20, y, bar(row.before / scale, size, glyphs) if size else "", fill)
             figures = percent(row.before).rjust(7)
             if drawn:
                 after = row.after if row.drawn is None else row.drawn
