@@ -156,21 +156,6 @@ def test_beside_an_answer_a_foil_is_named_and_asked_for_when_it_has_ended(tmp_pa
         assert engine.looks[-1].args[1] == engine.tokenizer.ids[b" red"] and "over ·red" in screen.text
 
 
-def test_another_model_is_not_asked_for_what_the_first_one_drew(tmp_path: Path, engine: Glass) -> None:
-    other = Glass("other")
-    with Screen(tmp_path, engine, other) as screen:
-        asked(screen).press("tab")
-        screen.say("/model other")
-        screen.press("tab", "left")
-        screen.wait(1)
-        assert "the rest needs scripted: /model loads it" in screen.text and not other.looks
-        screen.press("w", "escape")
-        screen.say("And red?")
-        screen.press("tab", "left", "w")
-        screen.wait(1)
-        assert "the rest needs" not in screen.text and other.looks  # what it draws itself
-
-
 def test_beside_other_adapters_than_drew_the_word_it_waits(why: Screen, engine: Glass) -> None:
     count = len(engine.looks)
     why.press("tab")
