@@ -132,10 +132,13 @@ class PackedModel:
         assert library is not None
         self._forward = library.handle.likely_forward
         self._floats, self._head = library.handle.likely_forward_floats, library.handle.likely_head
-        self._arranged, self._backward = library.handle.likely_arranged, library.handle.likely_backward
-        self._backward_floats = library.handle.likely_backward_floats
+        self._arranged = library.handle.likely_arranged
+        self._texts, self._texts_back = library.handle.likely_texts, library.handle.likely_texts_back
+        self._texts_floats, self._losses_floats = library.handle.likely_texts_floats, library.handle.likely_losses_floats
+        self._losses = library.handle.likely_losses
         self._forward.restype, self._floats.restype, self._head.restype = None, ctypes.c_long, None
-        self._backward.restype, self._backward_floats.restype = None, ctypes.c_long
+        self._texts.restype = self._texts_back.restype = self._losses.restype = None
+        self._texts_floats.restype = self._losses_floats.restype = ctypes.c_long
         self.additions: PackedAdditions | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -188,29 +191,52 @@ class PackedModel:
         return states, self._read(tokens, cache, states)
 
     def texts(self, tokens: np.ndarray, lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """`states` [layers + 1, N, C] and `hidden` [N, C] of texts of these lengths, which stand in `tokens` [N]."""
-        states = np.empty((self._struct.layers + 1, len(tokens), self.config.width), np.float32)
-        hidden, end = np.empty(states.shape[1:], np.float32), 0
-        for length in lengths:
-            start, end = end, end + length
-            below, last = self.states(tokens[None, start:end], self.make_cache(length))
-            states[:, start:end], hidden[start:end] = below[:, 0], last[0]
+        """`states` [layers + 1, N, C] and `hidden` [N, C] of texts of these lengths, which stand in `tokens` [N].
+
+        As exact as with FULL activations. Without what is beside the embedding or after layers, and gains.
+        """
+        ids = np.ascontiguousarray(tokens, np.int32)
+        self._check(ids)
+        states = np.empty((self._struct.layers + 1, len(ids), self.config.width), np.float32)
+        hidden = np.empty(states.shape[1:], np.float32)
+        given, work = self._of_texts(lengths)
+        self._texts(*given, _at(ids), _at(states), _at(hidden), _at(work))
         return states, hidden
 
     def back(self, states: np.ndarray, lengths: Sequence[int], slope: np.ndarray, found: PackedGradients) -> None:
         """From the gradient `slope` [N, C] of `hidden` of these texts to those of the low ranks that are beside."""
-        slope, each = np.array(slope, np.float32), np.array(lengths, np.int32)
-        rows, longest, model = len(slope), max(lengths), ctypes.byref(self._struct)
-        work = np.empty(self._backward_floats(model, rows, longest), np.float32)
+        slope = np.array(slope, np.float32)
+        (model, *given), work = self._of_texts(lengths)
+        gradients = ctypes.c_void_p(found.layers)
+        self._texts_back(model, found.lowest, *given, _at(states), _at(slope), gradients, _at(work))
+
+    def _of_texts(self, lengths: Sequence[int]) -> tuple[list[Any], np.ndarray]:
+        """What a pass over such texts is told: the model, rows, texts, lengths; and room for it."""
+        rows, longest, model = sum(lengths), max(lengths), ctypes.byref(self._struct)
         self._turn(longest)
-        at = (_at(array) for array in (each, states, slope))
-        self._backward(model, found.lowest, rows, len(each), *at, ctypes.c_void_p(found.layers), _at(work))
+        each = (ctypes.c_int * len(lengths))(*lengths)
+        return [model, rows, len(each), each], np.empty(self._texts_floats(model, rows, longest), np.float32)
+
+    def losses(self, hidden: np.ndarray, targets: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
+        """-log p of `targets` [n] after `hidden` [n, C], nats, and its gradient; logits have no cap.
+
+        Of each target a share, `smoothing`, is spread over all tokens.
+        """
+        scale, model = np.float32(self.config.logit_scale), ctypes.byref(self._struct)
+        rows, wanted = np.ascontiguousarray(hidden * scale, np.float32), np.ascontiguousarray(targets, np.int32)
+        found, slope = np.empty((len(rows), 4), np.float32), np.empty_like(rows)
+        work = np.empty(self._losses_floats(model, len(rows)), np.float32)
+        given = _at(rows), len(rows), _at(wanted), ctypes.c_float(smoothing)
+        self._losses(model, *given, _at(found), _at(slope), _at(work))
+        most, total, said, sums = found.T.astype(np.float64)
+        lost = most + np.log(total) - (1 - smoothing) * said - smoothing / self.config.vocab_size * sums
+        return lost.astype(np.float32), slope * scale
 
     def kept(self, lengths: Sequence[int]) -> tuple[int, int]:
         """Numbers that stay of a pass over such texts until it is gone back, and those of the way back itself."""
         rows = sum(lengths)
         stream = rows * self.config.width
-        inside = self._backward_floats(ctypes.byref(self._struct), rows, max(lengths))
+        inside = self._texts_floats(ctypes.byref(self._struct), rows, max(lengths))
         return (self._struct.layers + 2) * stream, inside + stream
 
     @property
@@ -263,14 +289,17 @@ class PackedModel:
         b, t = tokens.shape
         if b > BATCH:
             raise CacheError(f"at most {BATCH} texts side by side, got {b}")
-        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.vocab_size:
-            raise ContextOverflow(
-                f"tokens below {self.config.vocab_size} expected, got {tokens.min()} to {tokens.max()}"
-            )
+        self._check(tokens)
         cache.spread(b)
         share = max(1, CHUNK // b)
         for first in range(0, t, share):
             yield first, np.ascontiguousarray(tokens[:, first : first + share], np.int32)
+
+    def _check(self, tokens: np.ndarray) -> None:
+        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.vocab_size:
+            raise ContextOverflow(
+                f"tokens below {self.config.vocab_size} expected, got {tokens.min()} to {tokens.max()}"
+            )
 
     def _scaled(self, logits: np.ndarray) -> np.ndarray:
         """The logits with the model's scale and cap, in place."""

@@ -75,6 +75,27 @@ class PackedReading:
         logits: Any = product(hidden)
         return self.model.scaled(logits)
 
+    def losses(self, hidden: Array, targets: Array, smoothing: float = 0.0) -> Array | None:
+        """-log p of `targets` [n] after `hidden` [n, C], nats, a share of each `smoothing` over all tokens.
+
+        Differentiable in the hidden states. None where the native call has not the logits.
+        """
+        if packed_of(self.model) is None or self.config.logit_softcap is not None:
+            return None
+        lost, slope = self._fast.losses(np.array(hidden), np.array(targets), smoothing)
+
+        @mx.custom_function
+        def read(hidden: Array) -> Array:
+            return mx.array(lost)
+
+        @read.vjp
+        def back(hidden: Array, cotangent: Array, _: Array) -> Array:
+            return cotangent[:, None] * mx.array(slope)
+
+        outputs: Any = read(hidden)
+        found: Array = outputs
+        return found
+
 
 def reading(model: Transformer) -> "Transformer | PackedReading":
     """The model as whoever learns reads it."""

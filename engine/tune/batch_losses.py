@@ -17,7 +17,7 @@ from likely.engine.tune.memory import checkpointed
 from likely.engine.tune.samples import Pair, TrainingSample
 from likely.metal import mx
 from likely.models import Transformer
-from likely.models.packed_reading import packed_of, reading
+from likely.models.packed_reading import PackedReading, packed_of, reading
 
 Array = mx.array
 Trained = Adapter | FullWeights
@@ -116,6 +116,10 @@ def _losses(
 ) -> tuple[Array, Array]:
     """-log p [M] of the batch's targets, or their smoothed loss, and KL [M] to the reference there."""
     hidden, reader = read(model, batch), reading(model)
+    if reference is None and isinstance(reader, PackedReading):
+        lost = reader.losses(hidden, batch.targets, smoothing)
+        if lost is not None:
+            return lost, mx.zeros_like(lost)
     names = trained.head(model)
 
     def head(hidden: Array, parameters: Parameters) -> Array:
@@ -154,6 +158,13 @@ def read(model: Transformer, batch: Batch) -> Array:
     """Hidden states [M, C] from which the batch's targets are said."""
     hidden: Array = reading(model).hidden(batch.tokens, documents=batch.documents, mask=batch.mask)[0][batch.at]
     return hidden
+
+
+def constant(model: Transformer, batch: Batch) -> tuple[Array, Array]:
+    """-log p of the batch's targets [M], and whether another token is likelier, 0 or 1 [M]; without a gradient."""
+    hidden, head = read(model, batch), reading(model).head
+    mx.eval(hidden)
+    return losses.greedy(lambda rows: head(hidden[rows]), batch.targets)
 
 
 def weighed(lost: Array, batch: Batch) -> Array:

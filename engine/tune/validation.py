@@ -9,14 +9,13 @@ import numpy as np
 
 from likely.engine.adapters.config import Config
 from likely.engine.statistics.estimates import Estimate, ratio
-from likely.engine.tune import batch_losses, batches, losses
+from likely.engine.tune import batch_losses, batches
 from likely.engine.tune.batch_losses import Trained
 from likely.engine.tune.control import Validated
 from likely.engine.tune.run import TrainingRun, write
 from likely.engine.tune.samples import Pair, TrainingSample
 from likely.metal import mx
 from likely.models import Transformer
-from likely.models.packed_reading import reading
 
 Row = TypeVar("Row")
 
@@ -66,8 +65,7 @@ def evaluate(
         part = [items[i] for i in indices]
         if config.goal.of_pairs is None:
             batch = batch_losses.batch_of(model, part, config, indices)
-            hidden = batch_losses.read(model, batch)
-            lost = batch_losses.weighed(losses.nll(reading(model).head, hidden, batch.targets), batch)
+            lost = batch_losses.weighed(batch_losses.constant(model, batch)[0], batch)
             by_row, squares = batch_losses.by_sample(lost, batch), batch_losses.by_sample(mx.square(lost), batch)
             mx.eval(lost, by_row, squares)
             rows += zip(by_row.tolist(), squares.tolist(), batch.counts, strict=True)  # type: ignore[arg-type]

@@ -237,8 +237,8 @@ static void add_vector(const float *vector, int rows, long n, float *y) {
 
 /* y [rows, all parts' rows] (+)= x l^T + bias and what stands beside it, with so many bits of activations. One with a
  * gain is not added. */
-void likely_linear(const linear_t *l, const addition_t *a, const float *x, int rows, float *y, int add, int bits,
-                   float *work) {
+static void product(const linear_t *l, const addition_t *a, const float *x, int rows, float *y, int add, int bits,
+                    float *work) {
     int columns = l->parts[0]->columns, all = 0;
     float *outs[3];
     long next[3];
@@ -274,10 +274,10 @@ static void each_row(part_t run, pass_t *p) {
 static void add_product(const linear_t *l, const addition_t *a, const float *post_norm, const float *x, pass_t *p,
                         float *work) {
     if (!post_norm && p->m->residual_scale == 1 && !(a && a->gain)) {
-        likely_linear(l, a, x, p->rows, p->x, 1, p->m->activation_bits, work);
+        product(l, a, x, p->rows, p->x, 1, p->m->activation_bits, work);
         return;
     }
-    likely_linear(l, a, x, p->rows, p->normed, 0, p->m->activation_bits, work);
+    product(l, a, x, p->rows, p->normed, 0, p->m->activation_bits, work);
     p->weight = post_norm;
     each_row(onto_part, p);
 }
@@ -358,7 +358,7 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
         p.index = i;
         p.weight = layer->attn_norm;
         each_row(norm_part, &p);
-        likely_linear(&layer->qkv, beside->qkv, p.normed, rows, p.qkv, 0, m->activation_bits, work);
+        product(&layer->qkv, beside->qkv, p.normed, rows, p.qkv, 0, m->activation_bits, work);
         each_row(append_part, &p);
         share(attend_part, &p, p.tasks * m->kv_heads * p.parts);
         if (p.tasks > 1)
@@ -370,7 +370,7 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
         add_product(&layer->out, beside->out, layer->attn_post_norm, p.attended, &p, work);
         p.weight = layer->mlp_norm;
         each_row(norm_part, &p);
-        likely_linear(&layer->gate_up, beside->gate_up, p.normed, rows, p.hidden, 0, m->activation_bits, work);
+        product(&layer->gate_up, beside->gate_up, p.normed, rows, p.hidden, 0, m->activation_bits, work);
         each_row(gate_part, &p);
         float *gated = p.normed;
         p.normed = p.hidden; /* where a product goes that is normed */
@@ -390,5 +390,5 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
  * the ranks beside the head. */
 EXPORT void likely_head(const model_t *m, const float *hidden, int rows, float *logits, float *work) {
     linear_t head = {{m->head}, 1, 0};
-    likely_linear(&head, m->beside_head, hidden, rows, logits, 0, m->activation_bits, work);
+    product(&head, m->beside_head, hidden, rows, logits, 0, m->activation_bits, work);
 }

@@ -68,8 +68,6 @@ typedef struct {
     int count, before; /* positions in the spans but the last */
 } text_t;
 
-void likely_linear(const linear_t *l, const addition_t *a, const float *x, int rows, float *y, int add, int bits,
-                   float *work);
 int likely_ranks(const model_t *m); /* the most beside a product */
 int likely_widest(const model_t *m);
 

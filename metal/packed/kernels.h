@@ -5,6 +5,7 @@
 #include "scan.h"
 #include "layer.h"
 #include "gemm.h"
+#include "decode.h"
 
 const kernels_t KERNELS = {
     .name = KIND,
@@ -29,4 +30,6 @@ const kernels_t KERNELS = {
     .wide = WIDE,
     .gemm = gemm,
     .gemm_pack = gemm_pack,
+    .columns_of = columns_of,
+    .rows_of = rows_of,
 };

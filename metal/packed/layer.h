@@ -97,10 +97,12 @@ static void soften_back(const float *weights, float *gradients, int n) {
         *(F *)(gradients + i) = LOAD(F, weights + i) * (LOAD(F, gradients + i) - mean);
 }
 
+enum { SUMS = 64 }; /* vectors that are added up in floats: a vocabulary's would lose what is small */
+
 /* The first `n` of each row's scores become their exponentials relative to the largest, others up to `padded`, a
  * multiple of 16, 0. Before `first` too. Returns the largest, and their sum. */
 static float soften(float *scores, int first, int n, int padded, float *total) {
-    F best = all(-__builtin_inff()), sums = {0};
+    F best = all(-__builtin_inff());
     for (int i = 0; i < first && i < padded; i++)
         scores[i] = -__builtin_inff();
     for (int i = n > 0 ? n : 0; i < padded; i++)
@@ -111,12 +113,18 @@ static float soften(float *scores, int first, int n, int padded, float *total) {
     for (int i = 1; i < LANES; i++)
         most = best[i] > most ? best[i] : most;
     float shift = most > -__builtin_inff() ? most : 0;
-    for (int i = 0; i < padded; i += LANES) {
-        F weight = power_of_e(LOAD(F, scores + i) - shift);
-        sums += weight;
-        *(F *)(scores + i) = weight;
+    double whole = 0;
+    for (int i = 0, end; i < padded; i = end) {
+        F sums = {0};
+        end = i + SUMS * LANES < padded ? i + SUMS * LANES : padded;
+        for (int j = i; j < end; j += LANES) {
+            F weight = power_of_e(LOAD(F, scores + j) - shift);
+            sums += weight;
+            *(F *)(scores + j) = weight;
+        }
+        whole += sum(sums);
     }
-    *total = sum(sums);
+    *total = whole;
     return most;
 }
 

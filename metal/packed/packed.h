@@ -77,10 +77,12 @@ typedef struct {
                  long next);
     void (*mix)(const float *weights, long next, int rows, int count, const float *values, int size, float *out);
     float (*exponential)(float x);
-    int wide; /* columns that gemm takes */
-    void (*gemm)(int rows, int k, const float *a, long row, long column, const float *b, float *c, long next,
-                 int columns, int add);
+    int wide; /* columns of b that gemm has side by side */
+    void (*gemm)(int rows, int k, const float *a, long row, long column, const float *b, long apart, float *c,
+                 long next, int columns, int add);
     void (*gemm_pack)(int k, const float *b, long row, long column, int columns, float *out);
+    void (*columns_of)(const matrix_t *m, int p, float *out);
+    void (*rows_of)(const matrix_t *m, int p, long apart, float *out);
 } kernels_t;
 
 extern const kernels_t likely_plain;

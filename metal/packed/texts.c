@@ -1,14 +1,13 @@
-/* The way back through a model: from the gradient of its last hidden states to those of the low ranks beside its
- * products. A layer is computed once more from its input, and then gone back through. The weights have no gradient, and
- * of their matrices a few rows at a time are floats. 
+/* Texts forth and back through a model: their hidden states, and from the gradient of those to the gradients of the low
+ * ranks beside its products. On the way back a layer is computed once more from its input. The weights have no gradient,
+ * and of their matrices a few panels at a time are floats. 
  *
  * Rows are those of whole texts, one after the other, each from position 0. */
 
 #include "forward.h"
 
 enum { QUERIES = 128 };      /* of a head, at once */
-enum { CHUNK = 256 };        /* rows of a product forward: what it arranges stays in a cache */
-enum { DEEP = 256, TALL = 96 }; /* of a product's inner numbers, and rows of it, at a time: those stay in a cache */
+enum { DEEP = 256, TALL = 96, FLOATS = 1 << 17 }; /* inner numbers of a product, its rows, and numbers of a matrix at once */
 
 /* Where the numbers of a matrix lie: how far apart from row to row and from column to column. */
 typedef struct {
@@ -69,16 +68,14 @@ typedef struct {
     int rows, columns, deep;
     float *c;
     long next;
-    int add;
+    int add, apart; /* apart: rows of b from one group of columns to the next, if more than deep */
 } gemm_t;
 
 static void gemm_part(void *context, int part) {
     const gemm_t *g = context;
-    const kernels_t *kernels = likely_kernels();
-    int first = part * TALL, rows = smaller(TALL, g->rows - first);
-    for (int column = 0; column < g->columns; column += kernels->wide)
-        kernels->gemm(rows, g->deep, g->a.at + first * g->a.row, g->a.row, g->a.column, g->b + (long)column * g->deep,
-                      g->c + first * g->next + column, g->next, smaller(kernels->wide, g->columns - column), g->add);
+    int first = part * TALL, rows = smaller(TALL, g->rows - first), apart = larger(g->deep, g->apart);
+    likely_kernels()->gemm(rows, g->deep, g->a.at + first * g->a.row, g->a.row, g->a.column, g->b,
+                           (long)apart * likely_kernels()->wide, g->c + first * g->next, g->next, g->columns, g->add);
 }
 
 static long packed(int columns) {
@@ -93,37 +90,67 @@ static void gemm(int rows, int columns, int k, view_t a, view_t b, int add, floa
         for (int column = 0; column < columns; column += wide)
             kernels->gemm_pack(deep, b.at + first * b.row + column * b.column, b.row, b.column,
                                smaller(wide, columns - column), work + (long)column * deep);
-        gemm_t g = {{a.at + first * a.column, a.row, a.column}, work, rows, columns, deep, c, next, add};
+        gemm_t g = {{a.at + first * a.column, a.row, a.column}, work, rows, columns, deep, c, next, add, 0};
         share(gemm_part, &g, (rows + TALL - 1) / TALL);
     }
 }
 
+/* Panels of a matrix as floats, a few at a time. */
 typedef struct {
     const matrix_t *m;
-    int first, count;
+    int first, deep; /* panel; rows of those for the way back */
     float *out;
-} unpack_t;
+} floats_t;
 
-static void unpack_part(void *context, int part) {
-    const unpack_t *u = context;
-    for (int row = part * LANES; row < smaller(u->count, (part + 1) * LANES); row++) {
-        int id = u->first + row;
-        likely_rows(u->m, &id, 1, u->out + (long)row * u->m->columns);
+static void columns_part(void *context, int part) {
+    const floats_t *f = context;
+    int across = likely_kernels()->wide / LANES;
+    long each = (long)f->m->columns * across * LANES;
+    likely_kernels()->columns_of(f->m, f->first + part, f->out + part / across * each + part % across * LANES);
+}
+
+static void rows_part(void *context, int part) {
+    const floats_t *f = context;
+    long wide = likely_kernels()->wide;
+    likely_kernels()->rows_of(f->m, f->first + part, f->deep * wide, f->out + part * LANES * wide);
+}
+
+static int panels(const matrix_t *m) {
+    return (m->rows + LANES - 1) / LANES;
+}
+
+/* Panels that are floats at once on the way forward: of `FLOATS` numbers, about. */
+static int some_panels(const matrix_t *m) {
+    return larger(1, FLOATS / (4 * LANES * m->columns)) * 4;
+}
+
+/* Numbers that `forth` and `back` work with. */
+static long floats(const matrix_t *m) {
+    long forward = (long)some_panels(m) * LANES * m->columns, backward = packed(m->columns);
+    return forward > backward ? forward : backward;
+}
+
+/* y [rows, next_y] (+)= x [rows, next_x] m^T. `work`: `floats` numbers. */
+static void forth(const matrix_t *m, const float *x, long next_x, int rows, float *y, long next_y, int add, float *work) {
+    for (int first = 0, count; first < panels(m); first += count) {
+        count = smaller(some_panels(m), panels(m) - first);
+        floats_t f = {m, first, 0, work};
+        share(columns_part, &f, count);
+        int outputs = smaller(count * LANES, m->rows - first * LANES);
+        gemm_t g = {plain(x, next_x), work, rows, outputs, m->columns, y + first * LANES, next_y, add};
+        share(gemm_part, &g, (rows + TALL - 1) / TALL);
     }
 }
 
-static long unpacked(const matrix_t *m) {
-    return (long)DEEP * m->columns + packed(m->columns);
-}
-
-/* dx [rows, next_dx] (+)= dy [rows, next_dy] m, where y = x m^T. `work`: `unpacked` numbers. */
+/* dx [rows, next_dx] (+)= dy [rows, next_dy] m, where y = x m^T. `work`: `floats` numbers. */
 static void back(const matrix_t *m, const float *dy, long next_dy, int rows, float *dx, long next_dx, int add,
                  float *work) {
     for (int first = 0; first < m->rows; first += DEEP, add = 1) {
-        unpack_t u = {m, first, smaller(DEEP, m->rows - first), work};
-        share(unpack_part, &u, (u.count + LANES - 1) / LANES);
-        gemm(rows, m->columns, u.count, plain(dy + first, next_dy), plain(work, m->columns), add, dx, next_dx,
-             work + (long)DEEP * m->columns);
+        int deep = smaller(DEEP, m->rows - first);
+        floats_t f = {m, first / LANES, (deep + LANES - 1) / LANES * LANES, work};
+        share(rows_part, &f, f.deep / LANES);
+        gemm_t g = {plain(dy + first, next_dy), work, rows, m->columns, deep, dx, next_dx, add, f.deep};
+        share(gemm_part, &g, (rows + TALL - 1) / TALL);
     }
 }
 
@@ -133,7 +160,13 @@ EXPORT void likely_back(const matrix_t *m, const float *dy, int rows, float *dx,
 }
 
 EXPORT long likely_back_floats(const matrix_t *m) {
-    return unpacked(m);
+    return floats(m);
+}
+
+/* y += x scale */
+static void add_scaled(const float *x, float scale, long count, float *y) {
+    for (long i = 0; i < count; i++)
+        y[i] += x[i] * scale;
 }
 
 static void scale_columns(float *z, int rows, int columns, const float *scales) {
@@ -168,12 +201,72 @@ static void linear_back(const linear_t *l, const addition_t *a, const gradient_t
     gemm(rows, columns, ranks, plain(dz, ranks), plain(a->down, columns), 1, dx, columns, work);
 }
 
-static void forward(const linear_t *l, const addition_t *a, const float *x, int rows, float *y, float *work) {
-    long columns = l->parts[0]->columns, all = 0;
+/* y [rows, all] = x l^T with its bias and what stands beside it; a gain it has not. */
+static void linear(const linear_t *l, const addition_t *a, const float *x, int rows, float *y, float *work) {
+    int columns = l->parts[0]->columns, all = 0, ranks = a ? a->ranks : 0;
     for (int i = 0; i < l->count; i++)
         all += l->parts[i]->rows;
-    for (long row = 0; row < rows; row += CHUNK)
-        likely_linear(l, a, x + row * columns, smaller(CHUNK, rows - row), y + row * all, 0, 24, work);
+    for (int i = 0, at = 0; i < l->count; at += l->parts[i++]->rows)
+        forth(l->parts[i], x, columns, rows, y + at, all, 0, work);
+    if (a) {
+        float *z = take(&work, (long)rows * ranks);
+        gemm(rows, ranks, columns, plain(x, columns), turned(a->down, columns), 0, z, ranks, work);
+        scale_columns(z, rows, ranks, a->scales);
+        for (int i = 0; i < a->count; i++)
+            forth(a->ups[i].up, z + a->ups[i].first, ranks, rows, y + a->ups[i].start, all, 1, work);
+    }
+    for (long r = 0; l->bias && r < rows; r++)
+        add_scaled(l->bias, 1, all, y + r * all);
+}
+
+/* --- losses ----------------------------------------------------------------------------------------------------- */
+
+enum { SAID = 128, FOUND = 4 }; /* rows of logits at once; numbers that are found of a row */
+
+typedef struct {
+    int outputs, padded;
+    float *logits;
+    const int *targets;
+    float smoothing, *found;
+} said_t;
+
+/* A row of logits becomes the gradient of its loss; the largest, the sum of exponentials relative to it, the target's
+ * and the sum of all are found. */
+static void said_part(void *context, int row) {
+    const said_t *p = context;
+    float *x = p->logits + (long)row * p->padded, *found = p->found + FOUND * row;
+    double sum = 0;
+    for (int i = 0; p->smoothing > 0 && i < p->outputs; i++)
+        sum += x[i];
+    found[2] = x[p->targets[row]], found[3] = sum;
+    found[0] = likely_kernels()->soften(x, 0, p->outputs, p->padded, found + 1);
+    float share = 1 / found[1], each = p->smoothing / p->outputs;
+    for (int i = 0; i < p->outputs; i++)
+        x[i] = x[i] * share - each;
+    x[p->targets[row]] -= 1 - p->smoothing;
+}
+
+static int padded(int outputs) {
+    return (outputs + LANES - 1) / LANES * LANES;
+}
+
+/* What is said of the targets after hidden states [rows, width]: found [rows, FOUND], as said_part has them, and the
+ * gradient of the states. `work` has room for `likely_losses_floats`. */
+EXPORT void likely_losses(const model_t *m, const float *hidden, int rows, const int *targets, float smoothing,
+                          float *found, float *slope, float *work) {
+    long next = padded(m->head->rows), columns = m->width;
+    float *logits = take(&work, next * smaller(rows, SAID));
+    for (long first = 0; first < rows; first += SAID) {
+        int count = smaller(SAID, rows - first);
+        forth(m->head, hidden + first * columns, columns, count, logits, next, 0, work);
+        said_t said = {m->head->rows, next, logits, targets + first, smoothing, found + FOUND * first};
+        share(said_part, &said, count);
+        back(m->head, logits, next, count, slope + first * columns, columns, 0, work);
+    }
+}
+
+EXPORT long likely_losses_floats(const model_t *m, int rows) {
+    return (long)smaller(rows, SAID) * padded(m->head->rows) + LANES + floats(m->head);
 }
 
 /* --- rows ------------------------------------------------------------------------------------------------------- */
@@ -199,12 +292,6 @@ static void norm_rows(rows_t *p, float *x, const float *weight, float *out) {
 static void norm_rows_back(rows_t *p, float *x, const float *weight, float *dy) {
     p->x = x, p->weight = weight, p->y = p->out = dy;
     share(norm_back_part, p, p->rows);
-}
-
-/* y += x scale */
-static void add_scaled(const float *x, float scale, long count, float *y) {
-    for (long i = 0; i < count; i++)
-        y[i] += x[i] * scale;
 }
 
 static void gate_part(void *context, int row) {
@@ -316,85 +403,145 @@ static void attend_back(const rows_t *p, const float *qkv, int length, const flo
 
 /* --- a layer ---------------------------------------------------------------------------------------------------- */
 
+/* What is between a layer's input and its output, of all rows. */
+typedef struct {
+    float *normed, *raw, *qkv, *attended, *added, *mid, *both, *gated;
+} inside_t;
+
+static long inside_floats(const model_t *m, long rows) {
+    long queries = (long)m->heads * m->size, next = queries + 2L * m->kv_heads * m->size;
+    return rows * (3L * m->width + 2 * next + queries + 3L * m->mlp_width) + 8 * LANES;
+}
+
+static inside_t take_inside(const rows_t *p, float **work) {
+    const model_t *m = p->m;
+    long rows = p->rows, wide = rows * m->width, inner = rows * m->mlp_width;
+    return (inside_t){take(work, wide), take(work, rows * p->next), take(work, rows * p->next),
+                      take(work, rows * m->heads * m->size), take(work, wide), take(work, wide), take(work, 2 * inner),
+                      take(work, inner)};
+}
+
+/* From a layer's input to the input of its last product; `normed` is that of the MLP, and `scratch` a stream. */
+static void layer_forth(rows_t *p, const additions_t *beside, float *x, const inside_t *in, float *scratch, float *work) {
+    const model_t *m = p->m;
+    const layer_t *layer = p->layer;
+    long rows = p->rows, wide = rows * m->width, queries = (long)m->heads * m->size;
+    norm_rows(p, x, layer->attn_norm, in->normed);
+    linear(&layer->qkv, beside->qkv, in->normed, rows, in->raw, work);
+    __builtin_memcpy(in->qkv, in->raw, rows * p->next * sizeof(float));
+    for (long i = 0, row = 0; i < p->texts; row += p->lengths[i++]) {
+        turn_heads(p, in->qkv + row * p->next, 0, p->lengths[i], 0);
+        attend(p, in->qkv + row * p->next, p->lengths[i], in->attended + row * queries, work);
+    }
+    linear(&layer->out, beside->out, in->attended, rows, in->added, work);
+    __builtin_memcpy(in->mid, x, wide * sizeof(float));
+    if (layer->attn_post_norm)
+        norm_rows(p, in->added, layer->attn_post_norm, scratch);
+    add_scaled(layer->attn_post_norm ? scratch : in->added, m->residual_scale, wide, in->mid);
+    norm_rows(p, in->mid, layer->mlp_norm, in->normed);
+    linear(&layer->gate_up, beside->gate_up, in->normed, rows, in->both, work);
+    p->x = in->both, p->out = in->gated;
+    share(gate_part, p, rows);
+}
+
 /* dy [rows, width], the gradient of a layer's output, becomes that of its input x. */
 static void layer_back(rows_t *p, const additions_t *beside, const gradients_t *g, float *x, float *dy, float *work) {
     const model_t *m = p->m;
     const layer_t *layer = p->layer;
     long rows = p->rows, wide = rows * m->width, queries = (long)m->heads * m->size;
-    float *normed = take(&work, wide), *mid = take(&work, wide), *added = take(&work, wide), *mixed = take(&work, wide);
-    float *qkv = take(&work, rows * p->next), *raw = take(&work, rows * p->next), *gradients = take(&work, rows * p->next);
-    float *attended = take(&work, rows * queries), *both = take(&work, rows * 2 * m->mlp_width);
-    float *gated = take(&work, rows * m->mlp_width), *inner = take(&work, rows * larger(m->mlp_width, queries));
-
-    norm_rows(p, x, layer->attn_norm, normed);
-    forward(&layer->qkv, beside->qkv, normed, rows, raw, work);
-    __builtin_memcpy(qkv, raw, rows * p->next * sizeof(float));
-    for (long i = 0, row = 0; i < p->texts; row += p->lengths[i++]) {
-        turn_heads(p, qkv + row * p->next, 0, p->lengths[i], 0);
-        attend(p, qkv + row * p->next, p->lengths[i], attended + row * queries, work);
-    }
-    forward(&layer->out, beside->out, attended, rows, added, work);
-    __builtin_memcpy(mid, x, wide * sizeof(float));
-    if (layer->attn_post_norm)
-        norm_rows(p, added, layer->attn_post_norm, mixed);
-    add_scaled(layer->attn_post_norm ? mixed : added, m->residual_scale, wide, mid);
-    norm_rows(p, mid, layer->mlp_norm, normed);
-    forward(&layer->gate_up, beside->gate_up, normed, rows, both, work);
-    p->x = both, p->out = gated;
-    share(gate_part, p, rows);
+    inside_t in = take_inside(p, &work);
+    float *mixed = take(&work, wide), *gradients = take(&work, rows * p->next);
+    float *inner = take(&work, rows * larger(m->mlp_width, queries));
+    layer_forth(p, beside, x, &in, mixed, work);
 
     for (long i = 0; i < wide; i++)
         mixed[i] = dy[i] * m->residual_scale;
     if (layer->mlp_post_norm) {
         float *given = take(&work, wide);
-        forward(&layer->down, beside->down, gated, rows, given, work);
+        linear(&layer->down, beside->down, in.gated, rows, given, work);
         norm_rows_back(p, given, layer->mlp_post_norm, mixed);
     }
-    linear_back(&layer->down, beside->down, &g->down, gated, rows, mixed, inner, work);
-    p->x = both, p->y = inner;
+    linear_back(&layer->down, beside->down, &g->down, in.gated, rows, mixed, inner, work);
+    p->x = in.both, p->y = inner;
     share(gate_back_part, p, rows);
-    linear_back(&layer->gate_up, beside->gate_up, &g->gate_up, normed, rows, both, mixed, work);
-    norm_rows_back(p, mid, layer->mlp_norm, mixed);
+    linear_back(&layer->gate_up, beside->gate_up, &g->gate_up, in.normed, rows, in.both, mixed, work);
+    norm_rows_back(p, in.mid, layer->mlp_norm, mixed);
     add_scaled(mixed, 1, wide, dy);
 
     for (long i = 0; i < wide; i++)
         mixed[i] = dy[i] * m->residual_scale;
     if (layer->attn_post_norm)
-        norm_rows_back(p, added, layer->attn_post_norm, mixed);
-    linear_back(&layer->out, beside->out, &g->out, attended, rows, mixed, inner, work);
+        norm_rows_back(p, in.added, layer->attn_post_norm, mixed);
+    linear_back(&layer->out, beside->out, &g->out, in.attended, rows, mixed, inner, work);
     for (long i = 0, row = 0; i < p->texts; row += p->lengths[i++]) {
-        attend_back(p, qkv + row * p->next, p->lengths[i], inner + row * queries, gradients + row * p->next, work);
-        turn_heads(p, gradients + row * p->next, raw + row * p->next, p->lengths[i], 1);
+        attend_back(p, in.qkv + row * p->next, p->lengths[i], inner + row * queries, gradients + row * p->next, work);
+        turn_heads(p, gradients + row * p->next, in.raw + row * p->next, p->lengths[i], 1);
     }
-    norm_rows(p, x, layer->attn_norm, normed);
-    linear_back(&layer->qkv, beside->qkv, &g->qkv, normed, rows, gradients, mixed, work);
+    norm_rows(p, x, layer->attn_norm, in.normed);
+    linear_back(&layer->qkv, beside->qkv, &g->qkv, in.normed, rows, gradients, mixed, work);
     norm_rows_back(p, x, layer->attn_norm, mixed);
     add_scaled(mixed, 1, wide, dy);
 }
 
-/* Floats that `likely_backward` needs for so many rows, the longest of whose texts has `longest`. */
-EXPORT long likely_backward_floats(const model_t *m, int rows, int longest) {
+/* --- all layers ------------------------------------------------------------------------------------------------- */
+
+/* Floats that a pass forth or back needs for so many rows, the longest of whose texts has `longest`. */
+EXPORT long likely_texts_floats(const model_t *m, int rows, int longest) {
     long queries = (long)m->heads * m->size, next = queries + 2L * m->kv_heads * m->size, wide = likely_widest(m);
-    long each = 5 * m->width + 3 * next + queries + 3 * m->mlp_width + larger(m->mlp_width, queries);
-    long scores = 2L * QUERIES * (longest + LANES) + packed(longest), product = likely_arranged(smaller(rows, CHUNK), wide);
-    long numbers = DEEP * wide + packed(wide) + 2 * rows * likely_ranks(m);
-    product += CHUNK * wide;
-    long most = scores > product ? scores : product;
-    return rows * each + (most > numbers ? most : numbers) + 1024;
+    long scores = 2L * QUERIES * (longest + LANES) + packed(longest), products = packed(wide) + 2L * rows * likely_ranks(m);
+    for (int i = 0; i < m->layers; i++) {
+        const linear_t *every[] = {&m->layer[i].qkv, &m->layer[i].out, &m->layer[i].gate_up, &m->layer[i].down};
+        for (int j = 0; j < 4; j++)
+            for (int k = 0; k < every[j]->count; k++) {
+                long most = floats(every[j]->parts[k]) + 2L * rows * likely_ranks(m);
+                products = products > most ? products : most;
+            }
+    }
+    return inside_floats(m, rows) + rows * (2L * m->width + next + larger(m->mlp_width, queries)) +
+           (scores > products ? scores : products) + 1024;
 }
 
-/* The gradients of all that stands beside the products of layers from `lowest` on. `texts` of so many `lengths` stand
- * in `rows`; states [layers + 1, rows, width] as `likely_forward` gives them; dy [rows, width], the gradient of the last
- * hidden states, becomes that of the input of layer `lowest`. */
-EXPORT void likely_backward(const model_t *m, int lowest, int rows, int texts, const int *lengths, float *states, float *dy,
-                            const gradients_t *gradients, float *work) {
+static const additions_t *beside_of(const model_t *m, int layer) {
     static const additions_t none;
+    return m->additions ? m->additions + layer : &none;
+}
+
+/* Reads `texts` of so many `lengths`, whose tokens stand in `rows`: states [layers + 1, rows, width], before the first
+ * layer and after each; hidden [rows, width], after the last norm. */
+EXPORT void likely_texts(const model_t *m, int rows, int texts, const int *lengths, const int *tokens, float *states,
+                         float *hidden, float *work) {
+    rows_t p = {.m = m, .rows = rows, .texts = texts, .lengths = lengths};
+    p.next = (m->heads + 2L * m->kv_heads) * m->size;
+    long stream = (long)rows * m->width;
+    inside_t in = take_inside(&p, &work);
+    float *given = take(&work, stream);
+    likely_rows(m->embed, tokens, rows, states);
+    for (long i = 0; i < stream; i++)
+        states[i] *= m->embed_scale;
+    for (int i = 0; i < m->layers; i++) {
+        const additions_t *beside = beside_of(m, i);
+        float *x = states + i * stream, *y = x + stream;
+        const layer_t *layer = p.layer = m->layer + i;
+        layer_forth(&p, beside, x, &in, given, work);
+        linear(&layer->down, beside->down, in.gated, rows, given, work);
+        if (layer->mlp_post_norm)
+            norm_rows(&p, given, layer->mlp_post_norm, given);
+        __builtin_memcpy(y, in.mid, stream * sizeof(float));
+        add_scaled(given, m->residual_scale, stream, y);
+    }
+    norm_rows(&p, states + m->layers * stream, m->norm, hidden);
+}
+
+/* The gradients of all that stands beside the products of layers from `lowest` on; `states` as `likely_texts` gives
+ * them. dy [rows, width], the gradient of the last hidden states, becomes that of the input of layer `lowest`. */
+EXPORT void likely_texts_back(const model_t *m, int lowest, int rows, int texts, const int *lengths, float *states,
+                              float *dy, const gradients_t *gradients, float *work) {
     rows_t p = {.m = m, .rows = rows, .texts = texts, .lengths = lengths};
     p.next = (m->heads + 2L * m->kv_heads) * m->size;
     long stream = (long)rows * m->width;
     norm_rows_back(&p, states + m->layers * stream, m->norm, dy);
     for (int i = m->layers - 1; i >= lowest; i--) {
         p.layer = m->layer + i;
-        layer_back(&p, m->additions ? m->additions + i : &none, gradients + i, states + i * stream, dy, work);
+        layer_back(&p, beside_of(m, i), gradients + i, states + i * stream, dy, work);
     }
 }
