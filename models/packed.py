@@ -9,6 +9,8 @@ import copy
 import ctypes
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -84,6 +86,17 @@ class _Model(ctypes.Structure):
     )
 
 
+@dataclass
+class ReadTexts:
+    """Texts that were read, for the way back."""
+
+    lengths: tuple[int, ...]
+    states: np.ndarray  # [layers + 1, N, C]: the residual stream before the first layer and after each
+    hidden: np.ndarray  # [N, C], which `head` takes
+    above: int  # the layer from which on the inside is `kept`
+    kept: np.ndarray
+
+
 class PackedModel:
     """p(x_i | x_<i) as logits, of packed weights: `hidden`, `head` and, in one call, `step`."""
 
@@ -101,6 +114,7 @@ class PackedModel:
         self._taken: set[str] = set()
         self._tables: dict[Rope, np.ndarray] = {}
         self._ropes = tuple(dict.fromkeys(rope for rope in config.ropes if rope is not None))
+        self._spare: dict[str, np.ndarray] | None = None  # room of passes over texts, while it is used again
         self._turning = threading.Lock()  # twins in other threads share the tables
         c = config
         self.embed = self._matrix(names.path("embed"), c.vocab_size, c.width)
@@ -134,11 +148,15 @@ class PackedModel:
         self._floats, self._head = library.handle.likely_forward_floats, library.handle.likely_head
         self._arranged = library.handle.likely_arranged
         self._texts, self._texts_back = library.handle.likely_texts, library.handle.likely_texts_back
-        self._texts_floats, self._losses_floats = library.handle.likely_texts_floats, library.handle.likely_losses_floats
+        self._texts_floats, self._losses_floats = (
+            library.handle.likely_texts_floats,
+            library.handle.likely_losses_floats,
+        )
+        self._kept_floats = library.handle.likely_kept_floats
         self._losses = library.handle.likely_losses
         self._forward.restype, self._floats.restype, self._head.restype = None, ctypes.c_long, None
         self._texts.restype = self._texts_back.restype = self._losses.restype = None
-        self._texts_floats.restype = self._losses_floats.restype = ctypes.c_long
+        self._texts_floats.restype = self._losses_floats.restype = self._kept_floats.restype = ctypes.c_long
         self.additions: PackedAdditions | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -190,32 +208,66 @@ class PackedModel:
         states = np.empty((self._struct.layers + 1, *tokens.shape, self.config.width), np.float32)
         return states, self._read(tokens, cache, states)
 
-    def texts(self, tokens: np.ndarray, lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """`states` [layers + 1, N, C] and `hidden` [N, C] of texts of these lengths, which stand in `tokens` [N].
+    def texts(self, tokens: np.ndarray, lengths: Sequence[int], keep: int = 0) -> "ReadTexts":
+        """Texts of these lengths, which stand in `tokens` [N], read as exactly as with FULL activations.
 
-        As exact as with FULL activations. Without what is beside the embedding or after layers, and gains.
+        Without what is beside the embedding or after layers, and gains. The inside of the uppermost layers is kept, as
+        far as `keep` bytes go.
         """
         ids = np.ascontiguousarray(tokens, np.int32)
         self._check(ids)
-        states = np.empty((self._struct.layers + 1, len(ids), self.config.width), np.float32)
-        hidden = np.empty(states.shape[1:], np.float32)
-        given, work = self._of_texts(lengths)
-        self._texts(*given, _at(ids), _at(states), _at(hidden), _at(work))
-        return states, hidden
+        each, layers = self._kept_floats(ctypes.byref(self._struct), len(ids)), self._struct.layers
+        above, stream = min(layers, keep // (4 * each)), len(ids) * self.config.width
+        read = ReadTexts(
+            tuple(lengths),
+            self._room("states", (layers + 1) * stream).reshape(layers + 1, len(ids), -1),
+            np.empty((len(ids), self.config.width), np.float32),
+            layers - above,
+            self._room("kept", above * each),
+        )
+        with self._of_texts(read) as (given, work):
+            self._texts(*given, _at(ids), _at(read.states), _at(read.hidden), _at(work))
+        return read
 
-    def back(self, states: np.ndarray, lengths: Sequence[int], slope: np.ndarray, found: PackedGradients) -> None:
-        """From the gradient `slope` [N, C] of `hidden` of these texts to those of the low ranks that are beside."""
-        slope = np.array(slope, np.float32)
-        (model, *given), work = self._of_texts(lengths)
-        gradients = ctypes.c_void_p(found.layers)
-        self._texts_back(model, found.lowest, *given, _at(states), _at(slope), gradients, _at(work))
+    def back(self, read: "ReadTexts", slope: np.ndarray, found: PackedGradients) -> None:
+        """From the gradient `slope` [N, C] of the texts' `hidden` to those of the low ranks that are beside; once."""
+        slope, gradients = np.array(slope, np.float32), ctypes.c_void_p(found.layers)
+        with self._of_texts(read) as (given, work):
+            self._texts_back(*given, found.lowest, _at(read.states), _at(slope), gradients, _at(work))
+        self._leave(states=read.states, kept=read.kept)
+        read.states = read.kept = np.empty(0, np.float32)
 
-    def _of_texts(self, lengths: Sequence[int]) -> tuple[list[Any], np.ndarray]:
-        """What a pass over such texts is told: the model, rows, texts, lengths; and room for it."""
-        rows, longest, model = sum(lengths), max(lengths), ctypes.byref(self._struct)
+    @contextmanager
+    def _of_texts(self, read: "ReadTexts") -> Iterator[tuple[list[Any], np.ndarray]]:
+        """What a pass over texts is told of them, and room for it."""
+        rows, longest, model = sum(read.lengths), max(read.lengths), ctypes.byref(self._struct)
         self._turn(longest)
-        each = (ctypes.c_int * len(lengths))(*lengths)
-        return [model, rows, len(each), each], np.empty(self._texts_floats(model, rows, longest), np.float32)
+        each = (ctypes.c_int * len(read.lengths))(*read.lengths)
+        work = self._room("work", self._texts_floats(model, rows, longest))
+        yield [model, rows, len(each), each, read.above, _at(read.kept)], work
+        self._leave(work=work)
+
+    @contextmanager
+    def reusing(self) -> Iterator[None]:
+        """Let passes over texts take the memory of those before, for as long as the block runs: new pages cost."""
+        self._spare = {}
+        try:
+            yield
+        finally:
+            self._spare = None
+
+    def _room(self, name: str, count: int) -> np.ndarray:
+        """So many floats; of the room that was left by this name, if that is enough."""
+        if self._spare is None:
+            return np.empty(count, np.float32)
+        spare = self._spare.pop(name, None)
+        if spare is None or spare.size < count:
+            spare = np.empty(4 * count, np.float32)  # what nobody writes is not there
+        return spare[:count]
+
+    def _leave(self, **rooms: np.ndarray) -> None:
+        if self._spare is not None:
+            self._spare |= {name: room.base for name, room in rooms.items() if room.base is not None}
 
     def losses(self, hidden: np.ndarray, targets: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
         """-log p of `targets` [n] after `hidden` [n, C], nats, and its gradient; logits have no cap.
@@ -232,12 +284,13 @@ class PackedModel:
         lost = most + np.log(total) - (1 - smoothing) * said - smoothing / self.config.vocab_size * sums
         return lost.astype(np.float32), slope * scale
 
-    def kept(self, lengths: Sequence[int]) -> tuple[int, int]:
-        """Numbers that stay of a pass over such texts until it is gone back, and those of the way back itself."""
-        rows = sum(lengths)
-        stream = rows * self.config.width
-        inside = self._texts_floats(ctypes.byref(self._struct), rows, max(lengths))
-        return (self._struct.layers + 2) * stream, inside + stream
+    def room(self, lengths: Sequence[int], keep: int = 0) -> tuple[int, int]:
+        """Bytes that stay of such texts until they are gone back through, and those of the way back itself."""
+        rows, model, layers = sum(lengths), ctypes.byref(self._struct), self._struct.layers
+        each = 4 * self._kept_floats(model, rows)
+        stream = 4 * rows * self.config.width
+        inside = 4 * self._texts_floats(model, rows, max(lengths)) + stream
+        return (layers + 2) * stream + min(layers, keep // each) * each, inside
 
     @property
     def nbytes(self) -> int:

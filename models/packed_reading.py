@@ -6,6 +6,7 @@ embedding, other weights) it is the graph that is read. Knows neither adapters n
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ Array = mx.array
 class PackedReading:
     """Hidden states and logits of whole texts, by a `Transformer` over packed weights."""
 
-    def __init__(self, model: Transformer, fast: PackedModel) -> None:
-        self.model, self._fast = model, fast
+    def __init__(self, model: Transformer, fast: PackedModel, keep: int = 0) -> None:
+        """`keep`: bytes of a pass that may stay for the way back; what does not is computed again."""
+        self.model, self._fast, self._keep = model, fast, keep
 
     @property
     def config(self) -> ModelConfig:
@@ -40,19 +42,19 @@ class PackedReading:
         ids, shape = np.array(tokens, np.int32).reshape(-1), (*tokens.shape, self.config.width)
         lengths = documents or (tokens.shape[1],) * tokens.shape[0]
         fast = self._fast.with_additions(PackedAdditions(added, self._fast.outputs) if added else None)
-        states, last = fast.texts(ids, lengths)
+        texts = fast.texts(ids, lengths, self._keep)
 
         @mx.custom_function
         def read(*factors: Array) -> Array:
-            return mx.array(last.reshape(shape))
+            return mx.array(texts.hidden.reshape(shape))
 
         @read.vjp
         def back(factors: Any, slope: Array, _: Any) -> tuple[Array, ...]:
             gradients = PackedGradients(added.layers)
-            fast.back(states, lengths, np.array(slope).reshape(last.shape), gradients)
+            fast.back(texts, np.array(slope).reshape(texts.hidden.shape), gradients)
             return tuple(mx.array(array) for pair in gradients.pairs for array in pair)
 
-        outputs: Any = read(*factors) if factors else mx.array(last.reshape(shape))
+        outputs: Any = read(*factors) if factors else mx.array(texts.hidden.reshape(shape))
         hidden: Array = outputs
         return hidden
 
@@ -97,11 +99,16 @@ class PackedReading:
         return found
 
 
-def reading(model: Transformer) -> "Transformer | PackedReading":
-    """The model as whoever learns reads it."""
-    return model if model.packed is None else PackedReading(model, model.packed)
+def reading(model: Transformer, keep: int = 0) -> "Transformer | PackedReading":
+    """The model as whoever learns reads it; `keep` as there."""
+    return model if model.packed is None else PackedReading(model, model.packed, keep)
 
 
 def packed_of(model: Transformer) -> PackedModel | None:
     """The native call by which it is read, as it is now; None where it is the graph."""
     return None if model.packed is None or native_graph.differentiable(model) is None else model.packed
+
+
+def reusing(model: Transformer) -> AbstractContextManager[None]:
+    """Let native passes over texts take the memory of those before, for as long as a block runs."""
+    return nullcontext() if model.packed is None else model.packed.reusing()

@@ -22,6 +22,7 @@ from likely.models.packed_reading import PackedReading, packed_of, reading
 Array = mx.array
 Trained = Adapter | FullWeights
 Parameters = losses.Parameters
+KEPT = 1 << 29  # bytes of a pass over packed weights that stay for the way back
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,16 @@ def gradient(
         if anchors
         else None
     )
-    real = trained.parameters()
+    real, keep = trained.parameters(), 0 if config.checkpointing else KEPT
     reference = _reference(model, trained, batch, config)
     anchored = None if rows is None else base_logits(model, trained, rows)
 
     def total(parameters: Parameters) -> tuple[Array, ...]:
         trained.set(parameters)
-        sums = _sums(model, trained, batch, len(items), config, reference)
+        sums = _sums(model, trained, batch, len(items), config, reference, keep)
         goal = sums.lost
         if rows is not None:
-            kl = mx.sum(_losses(model, trained, rows, anchored)[1])
+            kl = mx.sum(_losses(model, trained, rows, anchored, keep=keep)[1])
             return goal + config.kl * anchor_weight * kl, sums.lost, kl * anchor_weight, sums.right
         return goal + config.kl * sums.kl, sums.lost, sums.kl, sums.right
 
@@ -112,10 +113,15 @@ def _reference(model: Transformer, trained: Trained, batch: Batch, config: Confi
 
 
 def _losses(
-    model: Transformer, trained: Trained, batch: Batch, reference: losses.Base | None, smoothing: float = 0.0
+    model: Transformer,
+    trained: Trained,
+    batch: Batch,
+    reference: losses.Base | None,
+    smoothing: float = 0.0,
+    keep: int = 0,
 ) -> tuple[Array, Array]:
     """-log p [M] of the batch's targets, or their smoothed loss, and KL [M] to the reference there."""
-    hidden, reader = read(model, batch), reading(model)
+    hidden, reader = read(model, batch, keep), reading(model)
     if reference is None and isinstance(reader, PackedReading):
         lost = reader.losses(hidden, batch.targets, smoothing)
         if lost is not None:
@@ -137,10 +143,16 @@ def _losses(
 
 
 def _sums(
-    model: Transformer, trained: Trained, batch: Batch, items: int, config: Config, reference: losses.Base | None
+    model: Transformer,
+    trained: Trained,
+    batch: Batch,
+    items: int,
+    config: Config,
+    reference: losses.Base | None,
+    keep: int = 0,
 ) -> Sums:
     zero = mx.array(0.0)
-    lost, kl = _losses(model, trained, batch, reference if config.kl else None, config.label_smoothing)
+    lost, kl = _losses(model, trained, batch, reference if config.kl else None, config.label_smoothing, keep)
     goal = config.goal
     if goal.of_pairs is None:
         return Sums(mx.sum(weighed(lost, batch)), batch.trained, mx.sum(kl), zero)
@@ -154,9 +166,9 @@ def _sums(
     return Sums(mx.sum(loss), items, zero, mx.sum(margin > 0).astype(mx.float32))
 
 
-def read(model: Transformer, batch: Batch) -> Array:
-    """Hidden states [M, C] from which the batch's targets are said."""
-    hidden: Array = reading(model).hidden(batch.tokens, documents=batch.documents, mask=batch.mask)[0][batch.at]
+def read(model: Transformer, batch: Batch, keep: int = 0) -> Array:
+    """Hidden states [M, C] from which the batch's targets are said; `keep` as `models.packed_reading` has it."""
+    hidden: Array = reading(model, keep).hidden(batch.tokens, documents=batch.documents, mask=batch.mask)[0][batch.at]
     return hidden
 
 

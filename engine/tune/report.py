@@ -12,7 +12,7 @@ from likely.engine.errors import OutOfMemory
 from likely.engine.machine import gflops
 from likely.engine.sources.gguf.precision import available_memory
 from likely.engine.tune import batches
-from likely.engine.tune.batch_losses import samples_of
+from likely.engine.tune.batch_losses import KEPT, samples_of
 from likely.engine.tune.control import Memory, TrainingPlan
 from likely.engine.tune.losses import rows_at_once
 from likely.engine.tune.run import TrainingRun
@@ -81,10 +81,8 @@ def seconds(model: Transformer, config: Config, lengths: Sequence[int], trained:
     tokens = sum(lengths)
     c = model.config
     above = c.layers - lowest
-    native = (
-        _packed(model, config) is not None
-    )  # which computes a layer once more before it goes back, as checkpointing does
-    passes = c.layers + above * (2 if config.kind == "full" else 1) + above * (config.checkpointing or native)
+    native = _packed(model, config) is not None
+    passes = c.layers + above * (2 if config.kind == "full" else 1) + above * config.checkpointing
     passes += c.layers if config.kl or config.goal.reference else 0
     head = 2 * trained * c.vocab_size * c.width * 2
     flops = 2 * tokens * products(model) * passes + head
@@ -111,9 +109,9 @@ def memory(run: TrainingRun) -> Memory:
     layers = shape.layers - max(0, run.trained.lowest)
     layer = n * numbers
     activations = layers * n * shape.width + layer if c.checkpointing else layers * layer
-    inner = layer + scores
+    kept, inner = 4 * activations, 4 * (layer + scores)
     if fast := _packed(model, c):
-        activations, inner = fast.kept(lengths)
+        kept, inner = fast.room(lengths, 0 if c.checkpointing else KEPT)
     parameters = sum(p.size for p in run.trained.parameters().values())
     full = c.kind == "full"  # the parameters are the base itself
     trained = 4 * parameters * (2 + SLOTS[c.optimiser] + (c.keeps_start if full else 1))
@@ -122,9 +120,9 @@ def memory(run: TrainingRun) -> Memory:
     queues = not (GPU or fast)  # a CPU's graph sets room aside for what is queued
     ahead = min(AHEAD, math.ceil(targets / chunk)) if queues else 1
     # at the top of a step the logits stand beside what is kept, on the way back one layer's inside does
-    head = max(inner, (6 if c.kl else 3) * ahead * chunk * shape.vocab_size)
+    head = max(inner, 4 * (6 if c.kl else 3) * ahead * chunk * shape.vocab_size)
     base = fast.nbytes if fast else sum(a.nbytes for a in model.arrays.values())
-    return Memory(base, trained, 4 * activations, 4 * head)
+    return Memory(base, trained, kept, head)
 
 
 def refuse_if_too_large(

@@ -23,6 +23,7 @@ from likely.engine.tune.state import Counters
 from likely.engine.tune.validation import evaluate, validate
 from likely.metal import mx
 from likely.models.native import renew
+from likely.models.packed_reading import reusing
 
 SMOOTH = 10  # steps that the running mean of the loss looks back over, at most a tenth of the run's
 NOISE = 50  # steps that the noise scale looks back over
@@ -66,7 +67,7 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
     per_epoch = run.per_epoch
     settle(run)
     end = Ended("done", run.steps)
-    with closing(metrics):
+    with closing(metrics), reusing(run.model):
         while counters.step < run.steps:
             yield from _held(run, control)
             if control.stopped:

@@ -1,27 +1,13 @@
 /* Texts forth and back through a model: their hidden states, and from the gradient of those to the gradients of the low
  * ranks beside its products. On the way back a layer is computed once more from its input. The weights have no gradient,
- * and of their matrices a few panels at a time are floats. 
+ * and of their matrices a few panels at a time are floats (floats.h).
  *
  * Rows are those of whole texts, one after the other, each from position 0. */
 
+#include "floats.h"
 #include "forward.h"
 
-enum { QUERIES = 128 };      /* of a head, at once */
-enum { DEEP = 256, TALL = 96, FLOATS = 1 << 17 }; /* inner numbers of a product, its rows, and numbers of a matrix at once */
-
-/* Where the numbers of a matrix lie: how far apart from row to row and from column to column. */
-typedef struct {
-    const float *at;
-    long row, column;
-} view_t;
-
-static view_t plain(const float *at, long next) {
-    return (view_t){at, next, 1};
-}
-
-static view_t turned(const float *at, long next) {
-    return (view_t){at, 1, next};
-}
+enum { QUERIES = 128 }; /* of a head, at once */
 
 /* The gradients of what stands beside a product: of `down` [ranks, columns], and of each of its ups, as they follow one
  * another, transposed: [ranks, outputs]. */
@@ -42,17 +28,8 @@ typedef struct {
     const int *lengths;
     float *x, *y, *out; /* what a job of rows works on */
     const float *weight;
-    long next;
-    int place, turned; /* of queries and keys: whether they are turned back */
+    long next; /* numbers of a row of queries, keys and values */
 } rows_t;
-
-static int smaller(int a, int b) {
-    return a < b ? a : b;
-}
-
-static int larger(int a, int b) {
-    return a > b ? a : b;
-}
 
 static float *take(float **work, long count) {
     float *room = *work;
@@ -61,107 +38,6 @@ static float *take(float **work, long count) {
 }
 
 /* --- products --------------------------------------------------------------------------------------------------- */
-
-typedef struct {
-    view_t a;
-    const float *b; /* packed */
-    int rows, columns, deep;
-    float *c;
-    long next;
-    int add, apart; /* apart: rows of b from one group of columns to the next, if more than deep */
-} gemm_t;
-
-static void gemm_part(void *context, int part) {
-    const gemm_t *g = context;
-    int first = part * TALL, rows = smaller(TALL, g->rows - first), apart = larger(g->deep, g->apart);
-    likely_kernels()->gemm(rows, g->deep, g->a.at + first * g->a.row, g->a.row, g->a.column, g->b,
-                           (long)apart * likely_kernels()->wide, g->c + first * g->next, g->next, g->columns, g->add);
-}
-
-static long packed(int columns) {
-    return (long)DEEP * ((columns + 63) / 64 * 64);
-}
-
-/* c [rows, next] (+)= a b; a [rows, k], b [k, columns]. `work`: `packed` numbers. */
-static void gemm(int rows, int columns, int k, view_t a, view_t b, int add, float *c, long next, float *work) {
-    const kernels_t *kernels = likely_kernels();
-    for (int first = 0; first < k; first += DEEP, add = 1) {
-        int deep = smaller(DEEP, k - first), wide = kernels->wide;
-        for (int column = 0; column < columns; column += wide)
-            kernels->gemm_pack(deep, b.at + first * b.row + column * b.column, b.row, b.column,
-                               smaller(wide, columns - column), work + (long)column * deep);
-        gemm_t g = {{a.at + first * a.column, a.row, a.column}, work, rows, columns, deep, c, next, add, 0};
-        share(gemm_part, &g, (rows + TALL - 1) / TALL);
-    }
-}
-
-/* Panels of a matrix as floats, a few at a time. */
-typedef struct {
-    const matrix_t *m;
-    int first, deep; /* panel; rows of those for the way back */
-    float *out;
-} floats_t;
-
-static void columns_part(void *context, int part) {
-    const floats_t *f = context;
-    int across = likely_kernels()->wide / LANES;
-    long each = (long)f->m->columns * across * LANES;
-    likely_kernels()->columns_of(f->m, f->first + part, f->out + part / across * each + part % across * LANES);
-}
-
-static void rows_part(void *context, int part) {
-    const floats_t *f = context;
-    long wide = likely_kernels()->wide;
-    likely_kernels()->rows_of(f->m, f->first + part, f->deep * wide, f->out + part * LANES * wide);
-}
-
-static int panels(const matrix_t *m) {
-    return (m->rows + LANES - 1) / LANES;
-}
-
-/* Panels that are floats at once on the way forward: of `FLOATS` numbers, about. */
-static int some_panels(const matrix_t *m) {
-    return larger(1, FLOATS / (4 * LANES * m->columns)) * 4;
-}
-
-/* Numbers that `forth` and `back` work with. */
-static long floats(const matrix_t *m) {
-    long forward = (long)some_panels(m) * LANES * m->columns, backward = packed(m->columns);
-    return forward > backward ? forward : backward;
-}
-
-/* y [rows, next_y] (+)= x [rows, next_x] m^T. `work`: `floats` numbers. */
-static void forth(const matrix_t *m, const float *x, long next_x, int rows, float *y, long next_y, int add, float *work) {
-    for (int first = 0, count; first < panels(m); first += count) {
-        count = smaller(some_panels(m), panels(m) - first);
-        floats_t f = {m, first, 0, work};
-        share(columns_part, &f, count);
-        int outputs = smaller(count * LANES, m->rows - first * LANES);
-        gemm_t g = {plain(x, next_x), work, rows, outputs, m->columns, y + first * LANES, next_y, add};
-        share(gemm_part, &g, (rows + TALL - 1) / TALL);
-    }
-}
-
-/* dx [rows, next_dx] (+)= dy [rows, next_dy] m, where y = x m^T. `work`: `floats` numbers. */
-static void back(const matrix_t *m, const float *dy, long next_dy, int rows, float *dx, long next_dx, int add,
-                 float *work) {
-    for (int first = 0; first < m->rows; first += DEEP, add = 1) {
-        int deep = smaller(DEEP, m->rows - first);
-        floats_t f = {m, first / LANES, (deep + LANES - 1) / LANES * LANES, work};
-        share(rows_part, &f, f.deep / LANES);
-        gemm_t g = {plain(dy + first, next_dy), work, rows, m->columns, deep, dx, next_dx, add, f.deep};
-        share(gemm_part, &g, (rows + TALL - 1) / TALL);
-    }
-}
-
-/* The same for whoever has a matrix alone; `work` has room for `likely_back_floats`. */
-EXPORT void likely_back(const matrix_t *m, const float *dy, int rows, float *dx, float *work) {
-    back(m, dy, m->rows, rows, dx, m->columns, 0, work);
-}
-
-EXPORT long likely_back_floats(const matrix_t *m) {
-    return floats(m);
-}
 
 /* y += x scale */
 static void add_scaled(const float *x, float scale, long count, float *y) {
@@ -182,23 +58,23 @@ static void linear_back(const linear_t *l, const addition_t *a, const gradient_t
     for (int i = 0; i < l->count; i++)
         all += l->parts[i]->rows;
     for (int i = 0, at = 0; i < l->count; at += l->parts[i++]->rows)
-        back(l->parts[i], dy + at, all, rows, dx, columns, i > 0, work);
+        likely_go_back(l->parts[i], dy + at, all, rows, dx, columns, i > 0, work);
     if (!a)
         return;
     float *z = take(&work, (long)rows * ranks), *dz = take(&work, (long)rows * ranks), *ups = g->ups;
-    gemm(rows, ranks, columns, plain(x, columns), turned(a->down, columns), 0, z, ranks, work);
+    likely_gemm(rows, ranks, columns, plain(x, columns), turned(a->down, columns), 0, z, ranks, work);
     scale_columns(z, rows, ranks, a->scales);
     for (int i = 0; i < a->count; i++) {
         const up_t *u = a->ups + i;
         const float *own = dy + u->start;
         int outputs = u->up->rows, some = u->up->columns;
-        gemm(some, outputs, rows, turned(z + u->first, ranks), plain(own, all), 0, ups, outputs, work);
-        back(u->up, own, all, rows, dz + u->first, ranks, 0, work);
+        likely_gemm(some, outputs, rows, turned(z + u->first, ranks), plain(own, all), 0, ups, outputs, work);
+        likely_go_back(u->up, own, all, rows, dz + u->first, ranks, 0, work);
         ups += (long)some * outputs;
     }
     scale_columns(dz, rows, ranks, a->scales);
-    gemm(ranks, columns, rows, turned(dz, ranks), plain(x, columns), 0, g->down, columns, work);
-    gemm(rows, columns, ranks, plain(dz, ranks), plain(a->down, columns), 1, dx, columns, work);
+    likely_gemm(ranks, columns, rows, turned(dz, ranks), plain(x, columns), 0, g->down, columns, work);
+    likely_gemm(rows, columns, ranks, plain(dz, ranks), plain(a->down, columns), 1, dx, columns, work);
 }
 
 /* y [rows, all] = x l^T with its bias and what stands beside it; a gain it has not. */
@@ -207,13 +83,13 @@ static void linear(const linear_t *l, const addition_t *a, const float *x, int r
     for (int i = 0; i < l->count; i++)
         all += l->parts[i]->rows;
     for (int i = 0, at = 0; i < l->count; at += l->parts[i++]->rows)
-        forth(l->parts[i], x, columns, rows, y + at, all, 0, work);
+        likely_forth(l->parts[i], x, columns, rows, y + at, all, 0, work);
     if (a) {
         float *z = take(&work, (long)rows * ranks);
-        gemm(rows, ranks, columns, plain(x, columns), turned(a->down, columns), 0, z, ranks, work);
+        likely_gemm(rows, ranks, columns, plain(x, columns), turned(a->down, columns), 0, z, ranks, work);
         scale_columns(z, rows, ranks, a->scales);
         for (int i = 0; i < a->count; i++)
-            forth(a->ups[i].up, z + a->ups[i].first, ranks, rows, y + a->ups[i].start, all, 1, work);
+            likely_forth(a->ups[i].up, z + a->ups[i].first, ranks, rows, y + a->ups[i].start, all, 1, work);
     }
     for (long r = 0; l->bias && r < rows; r++)
         add_scaled(l->bias, 1, all, y + r * all);
@@ -258,15 +134,15 @@ EXPORT void likely_losses(const model_t *m, const float *hidden, int rows, const
     float *logits = take(&work, next * smaller(rows, SAID));
     for (long first = 0; first < rows; first += SAID) {
         int count = smaller(SAID, rows - first);
-        forth(m->head, hidden + first * columns, columns, count, logits, next, 0, work);
+        likely_forth(m->head, hidden + first * columns, columns, count, logits, next, 0, work);
         said_t said = {m->head->rows, next, logits, targets + first, smoothing, found + FOUND * first};
         share(said_part, &said, count);
-        back(m->head, logits, next, count, slope + first * columns, columns, 0, work);
+        likely_go_back(m->head, logits, next, count, slope + first * columns, columns, 0, work);
     }
 }
 
 EXPORT long likely_losses_floats(const model_t *m, int rows) {
-    return (long)smaller(rows, SAID) * padded(m->head->rows) + LANES + floats(m->head);
+    return (long)smaller(rows, SAID) * padded(m->head->rows) + LANES + likely_floats(m->head);
 }
 
 /* --- rows ------------------------------------------------------------------------------------------------------- */
@@ -345,8 +221,8 @@ static void weigh(const rows_t *p, const float *q, const float *keys, int first,
     *low = window ? larger(0, first + 1 - window) : 0;
     int count = end - *low;
     *padded = (count + LANES - 1) / LANES * LANES;
-    gemm(end - first, count, p->m->size, plain(q + (long)first * next, next), turned(keys + (long)*low * next, next), 0,
-         weights, *padded, work);
+    likely_gemm(end - first, count, p->m->size, plain(q + (long)first * next, next),
+                turned(keys + (long)*low * next, next), 0, weights, *padded, work);
     for (int i = first; i < end; i++) {
         float total, *row = weights + (long)(i - first) * *padded;
         int lowest = window ? larger(0, i + 1 - window - *low) : 0;
@@ -366,8 +242,8 @@ static void attend(const rows_t *p, const float *qkv, int length, float *attende
         for (int first = 0, low, padded; first < length; first += QUERIES) {
             int end = smaller(first + QUERIES, length);
             weigh(p, qkv + h * size, keys, first, end, weights, &low, &padded, work);
-            gemm(end - first, size, end - low, plain(weights, padded), plain(values + (long)low * next, next), 0,
-                 attended + (long)first * width + h * size, width, work);
+            likely_gemm(end - first, size, end - low, plain(weights, padded), plain(values + (long)low * next, next), 0,
+                        attended + (long)first * width + h * size, width, work);
         }
     }
 }
@@ -390,35 +266,48 @@ static void attend_back(const rows_t *p, const float *qkv, int length, const flo
             for (int i = 0; i < rows; i++)
                 for (int j = at; j < padded; j++)
                     gradients[(long)i * padded + j] = 0;
-            gemm(rows, at, size, plain(own, width), turned(qkv + from + value, next), 0, gradients, padded, work);
-            gemm(at, size, rows, turned(weights, padded), plain(own, width), 1, out + from + value, next, work);
+            likely_gemm(rows, at, size, plain(own, width), turned(qkv + from + value, next), 0, gradients, padded,
+                        work);
+            likely_gemm(at, size, rows, turned(weights, padded), plain(own, width), 1, out + from + value, next, work);
             for (int i = 0; i < rows; i++)
                 likely_kernels()->soften_back(weights + (long)i * padded, gradients + (long)i * padded, padded);
-            gemm(rows, size, at, plain(gradients, padded), plain(qkv + from + key, next), 0,
-                 out + (long)first * next + h * size, next, work);
-            gemm(at, size, rows, turned(gradients, padded), plain(q, next), 1, out + from + key, next, work);
+            likely_gemm(rows, size, at, plain(gradients, padded), plain(qkv + from + key, next), 0,
+                        out + (long)first * next + h * size, next, work);
+            likely_gemm(at, size, rows, turned(gradients, padded), plain(q, next), 1, out + from + key, next, work);
         }
     }
 }
 
 /* --- a layer ---------------------------------------------------------------------------------------------------- */
 
-/* What is between a layer's input and its output, of all rows. */
+/* What is between a layer's input and its output, of all rows: what may be kept until the way back, and what is cheaply
+ * made again. */
 typedef struct {
-    float *normed, *raw, *qkv, *attended, *added, *mid, *both, *gated;
+    float *qkv, *raw, *attended, *added, *mid, *both; /* raw: before the norms of heads; added: before that of the output */
+    float *normed, *gated;
 } inside_t;
 
-static long inside_floats(const model_t *m, long rows) {
-    long queries = (long)m->heads * m->size, next = queries + 2L * m->kv_heads * m->size;
-    return rows * (3L * m->width + 2 * next + queries + 3L * m->mlp_width) + 8 * LANES;
+static inside_t take_inside(const rows_t *p, float **kept, float **work) {
+    const model_t *m = p->m;
+    const layer_t *layer = p->layer;
+    long rows = p->rows, wide = rows * m->width, inner = rows * m->mlp_width;
+    inside_t in = {take(kept, rows * p->next), 0, take(kept, rows * m->heads * m->size), 0, take(kept, wide),
+                   take(kept, 2 * inner), take(work, wide), take(work, inner)};
+    in.raw = layer->q_norm ? take(kept, rows * p->next) : in.qkv;
+    in.added = take(layer->attn_post_norm ? kept : work, wide);
+    return in;
 }
 
-static inside_t take_inside(const rows_t *p, float **work) {
-    const model_t *m = p->m;
-    long rows = p->rows, wide = rows * m->width, inner = rows * m->mlp_width;
-    return (inside_t){take(work, wide), take(work, rows * p->next), take(work, rows * p->next),
-                      take(work, rows * m->heads * m->size), take(work, wide), take(work, wide), take(work, 2 * inner),
-                      take(work, inner)};
+/* Floats of a layer that may be kept, for so many rows. */
+EXPORT long likely_kept_floats(const model_t *m, int rows) {
+    long queries = (long)m->heads * m->size, next = queries + 2L * m->kv_heads * m->size;
+    long each = next * (m->layer->q_norm ? 2 : 1) + queries + m->width * (m->layer->attn_post_norm ? 2L : 1L);
+    return rows * (each + 2L * m->mlp_width) + 8 * LANES;
+}
+
+static void gate_rows(rows_t *p, const inside_t *in) {
+    p->x = in->both, p->out = in->gated;
+    share(gate_part, p, p->rows);
 }
 
 /* From a layer's input to the input of its last product; `normed` is that of the MLP, and `scratch` a stream. */
@@ -428,7 +317,8 @@ static void layer_forth(rows_t *p, const additions_t *beside, float *x, const in
     long rows = p->rows, wide = rows * m->width, queries = (long)m->heads * m->size;
     norm_rows(p, x, layer->attn_norm, in->normed);
     linear(&layer->qkv, beside->qkv, in->normed, rows, in->raw, work);
-    __builtin_memcpy(in->qkv, in->raw, rows * p->next * sizeof(float));
+    if (in->raw != in->qkv)
+        __builtin_memcpy(in->qkv, in->raw, rows * p->next * sizeof(float));
     for (long i = 0, row = 0; i < p->texts; row += p->lengths[i++]) {
         turn_heads(p, in->qkv + row * p->next, 0, p->lengths[i], 0);
         attend(p, in->qkv + row * p->next, p->lengths[i], in->attended + row * queries, work);
@@ -440,19 +330,23 @@ static void layer_forth(rows_t *p, const additions_t *beside, float *x, const in
     add_scaled(layer->attn_post_norm ? scratch : in->added, m->residual_scale, wide, in->mid);
     norm_rows(p, in->mid, layer->mlp_norm, in->normed);
     linear(&layer->gate_up, beside->gate_up, in->normed, rows, in->both, work);
-    p->x = in->both, p->out = in->gated;
-    share(gate_part, p, rows);
+    gate_rows(p, in);
 }
 
-/* dy [rows, width], the gradient of a layer's output, becomes that of its input x. */
-static void layer_back(rows_t *p, const additions_t *beside, const gradients_t *g, float *x, float *dy, float *work) {
+/* dy [rows, width], the gradient of a layer's output, becomes that of its input x. `kept`: its inside, or null. */
+static void layer_back(rows_t *p, const additions_t *beside, const gradients_t *g, float *x, float *dy, float *kept,
+                       float *work) {
     const model_t *m = p->m;
     const layer_t *layer = p->layer;
     long rows = p->rows, wide = rows * m->width, queries = (long)m->heads * m->size;
-    inside_t in = take_inside(p, &work);
+    inside_t in = take_inside(p, kept ? &kept : &work, &work);
     float *mixed = take(&work, wide), *gradients = take(&work, rows * p->next);
     float *inner = take(&work, rows * larger(m->mlp_width, queries));
-    layer_forth(p, beside, x, &in, mixed, work);
+    if (kept) {
+        norm_rows(p, in.mid, layer->mlp_norm, in.normed);
+        gate_rows(p, &in);
+    } else
+        layer_forth(p, beside, x, &in, mixed, work);
 
     for (long i = 0; i < wide; i++)
         mixed[i] = dy[i] * m->residual_scale;
@@ -488,16 +382,17 @@ static void layer_back(rows_t *p, const additions_t *beside, const gradients_t *
 /* Floats that a pass forth or back needs for so many rows, the longest of whose texts has `longest`. */
 EXPORT long likely_texts_floats(const model_t *m, int rows, int longest) {
     long queries = (long)m->heads * m->size, next = queries + 2L * m->kv_heads * m->size, wide = likely_widest(m);
-    long scores = 2L * QUERIES * (longest + LANES) + packed(longest), products = packed(wide) + 2L * rows * likely_ranks(m);
+    long beside = 2L * rows * likely_ranks(m), products = likely_gemm_floats(wide) + beside;
+    long scores = 2L * QUERIES * (longest + LANES) + likely_gemm_floats(larger(longest, m->size));
     for (int i = 0; i < m->layers; i++) {
         const linear_t *every[] = {&m->layer[i].qkv, &m->layer[i].out, &m->layer[i].gate_up, &m->layer[i].down};
         for (int j = 0; j < 4; j++)
             for (int k = 0; k < every[j]->count; k++) {
-                long most = floats(every[j]->parts[k]) + 2L * rows * likely_ranks(m);
+                long most = likely_floats(every[j]->parts[k]) + beside;
                 products = products > most ? products : most;
             }
     }
-    return inside_floats(m, rows) + rows * (2L * m->width + next + larger(m->mlp_width, queries)) +
+    return likely_kept_floats(m, rows) + rows * (5L * m->width + m->mlp_width + next + larger(m->mlp_width, queries)) +
            (scores > products ? scores : products) + 1024;
 }
 
@@ -507,13 +402,12 @@ static const additions_t *beside_of(const model_t *m, int layer) {
 }
 
 /* Reads `texts` of so many `lengths`, whose tokens stand in `rows`: states [layers + 1, rows, width], before the first
- * layer and after each; hidden [rows, width], after the last norm. */
-EXPORT void likely_texts(const model_t *m, int rows, int texts, const int *lengths, const int *tokens, float *states,
-                         float *hidden, float *work) {
+ * layer and after each; hidden [rows, width], after the last norm. `kept`: room for the inside of layers from `from` on. */
+EXPORT void likely_texts(const model_t *m, int rows, int texts, const int *lengths, int from, float *kept,
+                         const int *tokens, float *states, float *hidden, float *work) {
     rows_t p = {.m = m, .rows = rows, .texts = texts, .lengths = lengths};
     p.next = (m->heads + 2L * m->kv_heads) * m->size;
     long stream = (long)rows * m->width;
-    inside_t in = take_inside(&p, &work);
     float *given = take(&work, stream);
     likely_rows(m->embed, tokens, rows, states);
     for (long i = 0; i < stream; i++)
@@ -522,8 +416,10 @@ EXPORT void likely_texts(const model_t *m, int rows, int texts, const int *lengt
         const additions_t *beside = beside_of(m, i);
         float *x = states + i * stream, *y = x + stream;
         const layer_t *layer = p.layer = m->layer + i;
-        layer_forth(&p, beside, x, &in, given, work);
-        linear(&layer->down, beside->down, in.gated, rows, given, work);
+        float *room = work, *inside = i >= from ? kept + (i - from) * likely_kept_floats(m, rows) : 0;
+        inside_t in = take_inside(&p, inside ? &inside : &room, &room);
+        layer_forth(&p, beside, x, &in, given, room);
+        linear(&layer->down, beside->down, in.gated, rows, given, room);
         if (layer->mlp_post_norm)
             norm_rows(&p, given, layer->mlp_post_norm, given);
         __builtin_memcpy(y, in.mid, stream * sizeof(float));
@@ -532,16 +428,17 @@ EXPORT void likely_texts(const model_t *m, int rows, int texts, const int *lengt
     norm_rows(&p, states + m->layers * stream, m->norm, hidden);
 }
 
-/* The gradients of all that stands beside the products of layers from `lowest` on; `states` as `likely_texts` gives
- * them. dy [rows, width], the gradient of the last hidden states, becomes that of the input of layer `lowest`. */
-EXPORT void likely_texts_back(const model_t *m, int lowest, int rows, int texts, const int *lengths, float *states,
-                              float *dy, const gradients_t *gradients, float *work) {
+/* The gradients of all that stands beside the products of layers from `lowest` on; `states` and what is `kept`, which
+ * is spoilt, as `likely_texts` gives them. dy [rows, width], the gradient of the last hidden states, becomes that of the input of layer `lowest`. */
+EXPORT void likely_texts_back(const model_t *m, int rows, int texts, const int *lengths, int from, float *kept, int lowest,
+                              float *states, float *dy, const gradients_t *gradients, float *work) {
     rows_t p = {.m = m, .rows = rows, .texts = texts, .lengths = lengths};
     p.next = (m->heads + 2L * m->kv_heads) * m->size;
     long stream = (long)rows * m->width;
     norm_rows_back(&p, states + m->layers * stream, m->norm, dy);
     for (int i = m->layers - 1; i >= lowest; i--) {
         p.layer = m->layer + i;
-        layer_back(&p, beside_of(m, i), gradients + i, states + i * stream, dy, work);
+        float *inside = i >= from ? kept + (i - from) * likely_kept_floats(m, rows) : 0;
+        layer_back(&p, beside_of(m, i), gradients + i, states + i * stream, dy, inside, work);
     }
 }
