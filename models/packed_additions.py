@@ -162,13 +162,13 @@ class PackedAdditions:
 
 
 class _Gradient(ctypes.Structure):
-    """`gradient_t` of backward.c."""
+    """`gradient_t` of texts.c."""
 
     _fields_ = (("down", ctypes.c_void_p), ("ups", ctypes.c_void_p))
 
 
 class _Gradients(ctypes.Structure):
-    """`gradients_t` of backward.c."""
+    """`gradients_t` of texts.c."""
 
     _fields_ = tuple((name, _Gradient) for name in PRODUCTS)
 
