@@ -5,18 +5,15 @@ before it. Knows neither trainings nor what rows are compared for.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from likely.engine.adapters.config import Config
-from likely.engine.tune import batch_losses, batches, losses
+from likely.engine.tune import batch_losses, batches
 from likely.engine.tune.batch_losses import Trained
 from likely.engine.tune.samples import Pair, TrainingSample
-from likely.metal import mx
 from likely.models import Transformer
-from likely.models.packed_reading import reading
 
 
 class RowScore(NamedTuple):
@@ -47,13 +44,9 @@ def target_losses(model: Transformer, items: Sequence[TrainingSample], config: C
     by_sample = {}
     for indices in batches.plan(items, size=config.batch, length=config.length, packing=True, seed=0, epoch=0):
         batch = batches.collate([items[i] for i in indices])
-        lost, wrong = losses.greedy(partial(_head, model, batch_losses.read(model, batch)), batch.targets)
+        lost, wrong = batch_losses.constant(model, batch)
         ends = np.cumsum(batch.counts)[:-1]
         columns = (np.split(np.asarray(array, np.float64), ends) for array in (lost, wrong))
         for i, own, missed in zip(indices, *columns, strict=True):
             by_sample[i] = own, not missed.any()
     return [by_sample[i] for i in range(len(items))]
-
-
-def _head(model: Transformer, hidden: mx.array, rows: slice) -> mx.array:
-    return reading(model).head(hidden[rows])
