@@ -239,7 +239,7 @@ class PackedModel:
 
     @contextmanager
     def _of_texts(self, read: "ReadTexts") -> Iterator[tuple[list[Any], np.ndarray]]:
-        """What a pass over texts is told of them, and room for it."""
+        """Arguments of a pass over texts, and room for it."""
         rows, longest, model = sum(read.lengths), max(read.lengths), ctypes.byref(self._struct)
         self._turn(longest)
         each = (ctypes.c_int * len(read.lengths))(*read.lengths)
