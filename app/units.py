@@ -15,6 +15,7 @@ from likely.engine.statistics.measures import MEASURES
 from likely.engine.trace import fields as of_token
 
 LN2 = log(2)
+SEARCHED = ("score", "bound", "perturbed")  # figures of a search's text that are log-probabilities, nats
 NATS, PER_TOKEN = "nats", "nats a token"
 # Of the numbers that any verb prints of a token or of a text, by their key; what its name says (`elapsed_s`,
 # `bits_per_byte`) or has no unit (`rank`, `perplexity`, a probability) is not here.
@@ -33,10 +34,22 @@ def bits(nats: float) -> float:
 def proof(figures: Mapping[str, float]) -> str:
     """How far the text of a search for the mode may be from it, by the search's `score` and `bound` (nats); "" for a
     search that has no bound."""
-    if "bound" not in figures:
+    if not {"bound", "score", "proven"} <= figures.keys():
         return ""
     short = bits(figures["bound"] - figures["score"])
     return "proven" if figures["proven"] else f"within {short:.2f} bits of the mode" if isfinite(short) else "none yet"
+
+
+def searched(figures: Mapping[str, float]) -> str:
+    """Figures of a search's text in words, bits where they are log-probabilities."""
+    words = [_searched(name, value) for name, value in figures.items() if name != "proven"]
+    return " · ".join(filter(None, (*words, proof(figures))))
+
+
+def _searched(name: str, value: float) -> str:
+    if isinstance(value, bool):
+        return name if value else f"not {name}"
+    return f"{name} {bits(value):.2f} bits" if name in SEARCHED else f"{name} {value:.4g}"
 
 
 def predicted(scored: int, tokens: int) -> str:

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from likely.app.cli.walks import walk_lines
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
 from likely.app.rows import figures_row
 from likely.app.run_trace import run_trace
-from likely.app.units import NATS, bits, json_line, proof
+from likely.app.units import NATS, SEARCHED, bits, json_line, searched
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Reloaded
 from likely.engine.decode.spelling import respelled
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from likely.engine.decode.strategy import Strategy
     from likely.engine.session import Session
     from likely.engine.tokenizer import Tokenizer
-
-
-LOGS = ("score", "bound", "perturbed")  # figures of a search that are log-probabilities, nats
 
 
 def show_hypotheses(
@@ -60,8 +58,13 @@ def show_hypotheses(
             if save is not None and (session.ranks is None or session.ranks.leads):
                 from likely.engine.trace import file
 
-                ended = [(one, one.done.reason) for one in hypotheses if one.done is not None]
-                file.save([run_trace(session, ids, one.steps, limits.seed, reason) for one, reason in ended], save)
+                file.save([
+                    replace(
+                        run_trace(session, ids, one.steps, limits.seed, one.done.reason),
+                        meta={"strategy": str(strategy)} | {name: str(value) for name, value in one.figures.items()},
+                    )
+                    for one in hypotheses if one.done is not None
+                ], save)  # fmt: skip
     if any(one.done is not None and one.done.reason == "cancelled" for one in hypotheses):
         say_kept(save)
         sys.exit(INTERRUPTED)
@@ -93,11 +96,9 @@ def _write(
     """Hypotheses as they are printed, best first."""
     for place, one in enumerate(hypotheses, 1):
         if as_json:
-            click.echo(json_line(_object(one, tokenizer), **dict.fromkeys(LOGS, NATS)))
+            click.echo(json_line(_object(one, tokenizer), **dict.fromkeys(SEARCHED, NATS)))
             continue
-        note = " · ".join(_said(name, value) for name, value in one.figures.items() if name != "proven")
-        note = " · ".join(filter(None, (note, proof(one.figures))))
-        note += f" · {one.reason}{spelled_otherwise(tokenizer, one.ids)}"
+        note = f"{searched(one.figures)} · {one.reason}{spelled_otherwise(tokenizer, one.ids)}"
         click.echo(click.style(f"[{place}] {bits(-one.logprob):.2f} bits · {note}", dim=True))
         click.echo(heat.visible(plain.shown_text(one, special)))
         for line in [] if quiet else walk_lines(one.figures, one.scores, len(one.steps)):
@@ -125,9 +126,3 @@ def _on_average(hypotheses: Sequence[GrownText]) -> str:
         f"an answer has {tokens[0]:.1f} ± {tokens[1]:.1f} tokens and {surprisal[0]:.1f} ± {surprisal[1]:.1f} bits, "
         f"estimated without bias (the weights, 1 on average, sum to {weights:.2f})"
     )
-
-
-def _said(name: str, value: float) -> str:
-    if isinstance(value, bool):
-        return name if value else f"not {name}"
-    return f"{name} {bits(value):.2f} bits" if name in LOGS else f"{name} {value:.4g}"

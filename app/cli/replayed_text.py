@@ -1,10 +1,13 @@
 """Words of a step under other parameters: its token, probabilities and candidates, in a table or as JSON."""
 
 import math
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from likely.app import heat
 from likely.app.recipes import drawn_by, words
+from likely.app.units import searched
 from likely.engine.trace.fields import step_object
 from likely.engine.trace.file import recipe_row
 from likely.engine.trace.replay import StepReplay, replay, replay_drawn
@@ -63,7 +66,18 @@ def under(trace: Trace, recipe: Recipe | None) -> str:
     """By what a run is replayed, in words; None: as it was drawn, by recipes one after another."""
     if recipe is not None:
         return f"drawn again under {words(recipe)}"
+    if found := trace.meta.get("strategy"):  # which draws nothing
+        return heat.one_line(f"found by {found} · {searched(_figures(trace.meta))}")
     return f"as drawn under {words(*drawn_by(trace.steps))}"
+
+
+def _figures(meta: Mapping[str, str]) -> dict[str, float]:
+    """The figures of a search in a file."""
+    figures: dict[str, float] = {}
+    for name, value in meta.items():
+        with suppress(ValueError):
+            figures[name] = value == "True" if value in ("True", "False") else float(value)
+    return figures
 
 
 def bounds(new: StepReplay, token: int) -> tuple[float, float]:
