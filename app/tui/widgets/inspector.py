@@ -379,6 +379,7 @@ class Inspector(Vertical, CachedWidget):
         if self.why not in beside:
             self.why.styles.offset = (0, 0)
         for part, top, height in zip(beside, (0, first), (first, rows - first), strict=False):
+            part.set_class(top > 0, "-below")
             heights[part], part.styles.offset = height, (SECOND + WIDER * bool(self.tree_pane.columns), top)
         return heights
 

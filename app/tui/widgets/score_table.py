@@ -17,7 +17,8 @@ from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.engine.statistics.estimates import TOO_FEW
 
 NAME, ITEMS, FIGURE, VERDICT, GAP = 22, 9, 12, 10, 2
-WHISKER, LEAST = 15, 8  # cells
+WHISKER, WIDEST, LEAST = 15, 28, 8  # cells
+ROOMY = 120  # columns for the models from which on a whisker is as wide as there is room for
 VERDICTS = {"better": "▲ better", "worse": "▼ worse", "not seen": "not seen", TOO_FEW: "too few"}
 
 
@@ -136,7 +137,7 @@ class ScoreTable(LineWidget, can_focus=True):
         if many > 1 and first > 0:  # what the others are compared with stays
             shown = [0, *shown[1:]]
         whisker = (room - self._used(many, 0)) // many
-        return shown, min(whisker, WHISKER) if whisker >= LEAST else 0
+        return shown, min(whisker, WIDEST if room >= ROOMY else WHISKER) if whisker >= LEAST else 0
 
     @staticmethod
     def _used(many: int, whisker: int) -> int:
