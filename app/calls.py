@@ -165,8 +165,9 @@ class ReaderAsked:
 
 
 def crossed(engines: Sequence[Engine], readers: Sequence[ReaderAsked]) -> Iterator[Any]:
-    """Each reader's text read by each other, by their engines: `r.Crossed`, with KL(author || reader) and the total
-    variation at every token. CheckpointError where they do not have their tokens in common."""
+    """Each reader's text read by each other, by their engines: `r.Progressed` as positions are compared, then
+    `r.Crossed`, with KL(author || reader) and the total variation at every token. CheckpointError where they do not
+    have their tokens in common."""
     from likely.engine.statistics import compare  # which computes: this is the worker's thread
 
     passages = []
@@ -189,7 +190,14 @@ def crossed(engines: Sequence[Engine], readers: Sequence[ReaderAsked]) -> Iterat
 
     laws = [law(*each) for each in zip(engines, readers, strict=True)]
     names = [reader.name for reader in readers]
-    yield r.Crossed((yield from worked(compare.crossed(laws, passages, names, top=10, metrics=("reverse_kl", "tv")))))
+    reading = compare.crossed(laws, passages, names, top=10, metrics=("reverse_kl", "tv"))
+    total = sum(len(text.ids) - text.start - text.ended for text in passages) * (len(readers) - 1)
+    while True:
+        try:
+            yield r.Progressed(engines[0].facts.name, "reading", next(reading), total)
+        except StopIteration as end:
+            yield r.Crossed(end.value)
+            return
 
 
 def tokens(engine: Engine, text: str) -> Iterator[Any]:

@@ -226,6 +226,8 @@ def test_settings_are_compared_by_what_is_drawn_from_else_by_the_model_alone(tmp
         )
         by_its_key(screen, "By p")
         assert re.search(r"A‖B .* 0\.00 ", screen.text) and "p: each column's model alone" in screen.text
+        screen.press("f9")
+        assert "KL(p_A ‖ p_B) = Σ p_A log₂ p_A/p_B = 0.00 bits" in screen.text
 
 
 @pytest.mark.slow

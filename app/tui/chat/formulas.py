@@ -11,6 +11,7 @@ from likely.app.tui.chat.neighbours import Neighbours
 from likely.app.tui.chat.ranking import bits
 from likely.app.tui.chat.search_choice import SearchTable
 from likely.app.units import predicted
+from likely.engine.statistics.estimates import Estimate
 from likely.engine.statistics.scores import perplexity, surprisal, total
 from likely.engine.trace.step import Recipe, TokenStep
 
@@ -111,6 +112,19 @@ def of_answers(answers: Sequence[Sequence[TokenStep]]) -> Formula | None:
     if not parts:
         return None
     return Formula("metric", [("−(1/n) Σ log₂ p(xᵢ | x<i):", False), *parts], "each answer by the model that gave it")
+
+
+def of_divergence(a: str, b: str, nats: float, number: int, mean: Estimate, interval: str) -> Formula:
+    """The KL of one law from another at a token of its text, and the mean over the text, which is in bits."""
+    parts: list[Part] = [
+        (f"KL({a} ‖ {b}) = Σ {a} log₂ {a}/{b} = ", False),
+        (f"{nats / LN2:.2f} bits", True),
+        (f"   at x{low(number)}   (1/n) Σ KL = ", False),
+        (f"{mean.mean:.2f} bits", True),
+        (f"   95 %: {interval}   n = " if interval else "   n = ", False),
+        (f"{mean.n}", True),
+    ]
+    return Formula("metric", parts, "both laws behind the same words, over the whole vocabulary")
 
 
 def of_ids(count: int, context: int) -> Formula:

@@ -237,9 +237,11 @@ class CompareScreen(View):
         return column.inspections.at(column.place, names, live=column.view.cursor is None)
 
     def formula(self) -> Formula | None:
-        """Of the token under the cursor; while a prompt is written, of each column's answer."""
-        if isinstance(self.focused, TokenView) and (at := self._inspection(self.row.picked())) is not None:
-            return of_token(at)
+        """Of the KL at the token under the cursor, or of the token; while a prompt is written, of each answer."""
+        if isinstance(self.focused, TokenView):
+            at = self._inspection(self.row.picked())
+            if (formula := self.reading.formula() or (of_token(at) if at is not None else None)) is not None:
+                return formula
         return of_answers([column.steps for column in self.columns])
 
     def on_token_view_cursor_moved(self) -> None:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from likely.app import heat
 from likely.app import requests as r
+from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat import crossing
 from likely.app.tui.chat.crossing import LETTERS, ComparedColumn, Crossing
+from likely.app.tui.chat.formulas import of_divergence
 from likely.app.tui.widgets.column import Column
 from likely.app.tui.widgets.crossing_pane import CrossingPane
 from likely.app.worker import Failed
@@ -16,6 +18,9 @@ from likely.engine.statistics.difference import Pair
 
 if TYPE_CHECKING:
     from likely.app.tui.widgets.host import ViewHost
+
+
+READING = "each text is being read by each column …"
 
 
 class CrossReading:
@@ -50,7 +55,7 @@ class CrossReading:
                 waits = f"{absent[0]} is not loaded: ⏎ in the prompt loads it and runs again"
             elif asked.places[1:]:
                 self._job = engine.submit(crossing.request(asked, [c.chat for c in columns], text), self._heard)
-                waits = "each text is being read by each column …"
+                waits = READING
         self.pane.show(None, self.host.names_of(columns[0].chat.conversation.model), waits)
         self.pane.display = bool(waits)
 
@@ -71,6 +76,8 @@ class CrossReading:
                     self._job, self._asked = -1, replace(asked, differences=read)
                     self.pane.show(self._asked, self.pane.names)
                     self._tint(self._asked)
+                case r.Progressed(_, _, done, total):
+                    self.pane.show(None, self.pane.names, f"{READING} {100 * done // total} %")
                 case Failed(line):
                     self._job = -1
                     self.pane.show(None, self.pane.names, line)
@@ -100,6 +107,16 @@ class CrossReading:
     def law(self) -> str:
         """The name of the laws that the columns are read by."""
         return "q" if self._asked is not None and self._asked.drawn else "p"
+
+    def formula(self) -> Formula | None:
+        """The KL that is shown, at the token that is looked at and over the text; None where none is."""
+        way, read = self.pane.way, self.of(self.pane.place)
+        position = read.position(way, self.pane.token) if read is not None and way in read.differences else None
+        if read is None or position is None:
+            return None
+        a, b = (f"{self.law}_{LETTERS[place]}" for place in way)
+        mean = read.means[way]
+        return of_divergence(a, b, position.metrics["reverse_kl"], self.pane.token + 1, mean, crossing.interval(mean))
 
     def of(self, place: int) -> Crossing | None:
         """The figures of the column at a place, where there are any."""
