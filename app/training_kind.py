@@ -4,13 +4,17 @@ What the screen says and asks for differs by kind here, and nowhere else; how a 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from likely.engine.adapters import config as tuning
 from likely.engine.adapters.config import Config
+from likely.engine.errors import LikelyError
+from likely.engine.home import expanded
 from likely.engine.pretrain import config as pretraining
 from likely.engine.pretrain.config import PretrainConfig
+from likely.engine.tune import begun as tuned
 
 TrainingConfig = Config | PretrainConfig
 
@@ -25,6 +29,7 @@ class TrainingKind:
     about: str
     default: TrainingConfig
     configure: Callable[..., TrainingConfig]  # values by name over other options, as the engine does it
+    begun: Callable[[Path], TrainingConfig]  # the options of the run in a folder
     fields: Mapping[str, str]  # options that a form asks for, and what they are called there
     data: str  # what the data may be, and
     missing: str  # what to give where there are none
@@ -38,6 +43,7 @@ TUNE = TrainingKind(
     about="Moves a model towards your data, and shows how far it has moved.",
     default=Config(),
     configure=tuning.configure,
+    begun=tuned.options,
     fields={
         "data": "data", "test": "test rows", "model": "model", "out": "adapter", "rank": "rank", "rate": "rate",
         "epochs": "epochs", "batch": "batch", "length": "length",
@@ -53,6 +59,7 @@ PRETRAIN = TrainingKind(
     about="Trains a model from random weights on your text, its tokenizer too.",
     default=PretrainConfig(),
     configure=pretraining.configure,
+    begun=pretraining.begun,
     fields={
         "data": "text", "out": "model", "size": "size", "tokenizer": "tokenizer", "tokens": "tokens", "rate": "rate",
         "batch": "batch", "context": "context",
@@ -62,6 +69,27 @@ PRETRAIN = TrainingKind(
     base=False,
 )  # fmt: skip
 KINDS = (TUNE, PRETRAIN)
+LONG = ("steps", "epochs")  # of which one is given
+
+
+def options_of(
+    kind: TrainingKind, named: Mapping[str, Any], from_file: Mapping[str, Any] = {}, *, resume: bool = False
+) -> TrainingConfig:
+    """The options that are named, over those of a file; with `resume` over those that the run in `out` began with.
+
+    Errors as the kind's `configure`; where data are named, what is wrong with the run is told when it is opened.
+    """
+    base = kind.default
+    if resume:
+        out = named.get("out") or from_file.get("out") or base.out
+        try:
+            base = replace(kind.begun(expanded(out)), out=out)
+        except LikelyError:
+            if not (named.get("data") or from_file.get("data")):
+                raise
+        if any(name in LONG for name in (*named, *from_file)):
+            base = replace(base, **{name: getattr(kind.default, name) for name in LONG if hasattr(base, name)})
+    return kind.configure(named, kind.configure(from_file, base))
 
 
 def kind_of(config: TrainingConfig) -> TrainingKind:

@@ -103,8 +103,9 @@ def pace(opened: "Tuning | Pretraining") -> tuple[str, ...]:
     rows = f"{plan.samples:,} rows, batch {c.batch}: {plan.batches:,} batches, {steps:,} steps an epoch"
     if not plan.steps or not math.isfinite(plan.seconds):
         return (rows,)
-    a_step = plan.seconds / plan.steps
-    return rows, f"a step takes about {f'{a_step:.1f} s' if a_step < 10 else duration(a_step)}"
+    a_step = plan.seconds / max(1, plan.steps - opened.run.counters.step)
+    cost = f"about {duration(plan.seconds)} and {plan.memory.total / 1e9:.1f} GB in all"
+    return rows, f"a step takes about {f'{a_step:.1f} s' if a_step < 10 else duration(a_step)}", cost
 
 
 def outcome(moved: float | None, steps: int, rate: float, words: Sequence[str]) -> Iterator[str]:

@@ -14,11 +14,11 @@ from likely.app.cli.table_options import table_options
 from likely.app.cli.training import follow, leave, sign_of, training_options, watch
 from likely.app.heat import one_line
 from likely.app.interruption import stopped_by_signals
-from likely.app.training_kind import look_at
+from likely.app.training_kind import PRETRAIN, look_at, options_of
 from likely.app.training_plan import describe_pretraining
 from likely.app.units import bits
 from likely.engine.options import read_toml
-from likely.engine.pretrain.config import NEEDS, PretrainConfig, configure
+from likely.engine.pretrain.config import NEEDS, PretrainConfig
 
 if TYPE_CHECKING:
     from likely.engine.pretrain.pretraining import Pretraining
@@ -37,12 +37,14 @@ def command(
     likely pretrain novels/ --size 10M --out mine    a tokenizer, a model, and its training
     likely pretrain novels/ --screen                 curves, bits a byte, samples as it learns, on the full screen
     likely pretrain novels/ --tokenizer bytes        no vocabulary but the bytes
-    likely pretrain novels/ --out mine --resume      go on where a run was stopped or killed
+    likely pretrain --out mine --resume              go on where a run was stopped or killed
     likely chat -M mine                              the result is a model like any other
     """
     flags = {name: value for name, value in values.items() if value is not None}
     from_file = read_toml(config) if config is not None else {}
-    settings = configure({**flags, **({"data": data} if data else {})}, configure(from_file))
+    named = {**flags, **({"data": data} if data else {})}
+    settings = options_of(PRETRAIN, named, from_file, resume=resume)
+    assert isinstance(settings, PretrainConfig)
     if screen:
         watch(settings, resume)
     from likely.engine.pretrain.pretraining import open_run

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 training_options = options(
     click.argument("data", required=False),
     click.option("--config", "-c", type=click.Path(path_type=Path, dir_okay=False), help="Options from a TOML file."),
-    click.option("--resume", is_flag=True, help="Go on with the run in --out."),
+    click.option("--resume", is_flag=True, help="Go on with the run in --out, with the options that it began with."),
     click.option("--dry-run", is_flag=True, help="Say what would be done, and stop."),
     click.option("--screen", is_flag=True, help="Watch it on the full screen, instead of a line of progress."),
     click.option("--json", "as_json", is_flag=True, help="One object an event on stdout."),

@@ -16,10 +16,11 @@ from likely.app.cli.opening import Progress, RuledCommand
 from likely.app.cli.table_options import table_options
 from likely.app.cli.training import follow, leave, sign_of, training_options, watch
 from likely.app.interruption import stopped_by_signals
+from likely.app.training_kind import TUNE, options_of
 from likely.app.training_plan import describe, outcome
 from likely.app.units import PER_TOKEN, json_line, plain
 from likely.app.verdict import advice, lines, sentence
-from likely.engine.adapters.config import NEEDS, RENAMED, Config, configure
+from likely.engine.adapters.config import NEEDS, RENAMED, Config
 from likely.engine.options import read_toml
 
 if TYPE_CHECKING:
@@ -48,12 +49,14 @@ def command(
     likely tune rows.jsonl --out my-adapter          LoRA on every product of every layer
     likely tune rows.jsonl --screen                  curves, answers, and what moved, on the full screen
     likely tune rows.jsonl -c tune.toml --rank 16    options from a file, and over them from flags
-    likely tune rows.jsonl --out my-adapter --resume go on where a run was stopped or killed
+    likely tune --out my-adapter --resume            go on where a run was stopped or killed, with its options
     likely tune rows.jsonl --search grid.toml        penalties by cross-validation; the winner on all rows
     """
     flags = {name: value for name, value in values.items() if value is not None and value != ()}
     from_file = read_toml(config) if config is not None else {}
-    settings = configure({**flags, **({"data": data} if data else {})}, configure(from_file))
+    named = {**flags, **({"data": data} if data else {})}
+    settings = options_of(TUNE, named, from_file, resume=resume)
+    assert isinstance(settings, Config)
     if screen:
         watch(settings, resume)
     words = sys.argv[1:]

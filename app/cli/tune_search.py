@@ -36,12 +36,12 @@ def chosen(
     from likely.engine.errors import DataError
     from likely.engine.estimate.search import at, plan, read_grid, search, summed
     from likely.engine.sources.checkpoint import load
-    from likely.engine.tune import state
+    from likely.engine.tune.begun import STATE
 
     if ranks.joined() is not None:
         raise click.UsageError("--search is one process's work: start without mlx.launch")
     folder = expanded(settings.out)
-    if (folder / state.FILE).exists() and not (folder / "search").exists():
+    if (folder / STATE).exists() and not (folder / "search").exists():
         raise DataError(f"{folder} holds a training that no search began: give the search another --out")
     planned = plan(settings, read_grid(file), words)
     with Progress() as progress:
@@ -61,7 +61,7 @@ def chosen(
     else:
         click.echo("\n".join(lines(result)))
     values = result.chosen.values
-    return replace(at(settings, values), out=str(folder)), (folder / state.FILE).exists(), values
+    return replace(at(settings, values), out=str(folder)), (folder / STATE).exists(), values
 
 
 def as_one_training(words: Sequence[str], values: "Mapping[str, Any]") -> list[str]:

@@ -5,12 +5,13 @@ Plain data: imports no mlx.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, get_type_hints
 
-from likely.engine import objectives
+from likely.engine import json_reader, objectives
 from likely.engine.adapters.config import SCHEDULES
-from likely.engine.errors import ParameterError
-from likely.engine.options import SEEDS, changes, check_needs, check_ranges, option
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.options import SEEDS, changes, check_needs, check_ranges, option, typed
 
 PARAMETRISATIONS = ("mup", "standard")
 TOKENIZERS = ("bpe", "unigram", "bytes", "characters")
@@ -78,6 +79,7 @@ class PretrainConfig:
         return objectives.of(self.objective)
 
 
+FILE = "pretrain.json"  # of the options and the shape that a run began with
 HINTS = get_type_hints(PretrainConfig)
 # Options that would change nothing without another, and are refused where they are given so.
 NEEDS: dict[str, tuple[Callable[[PretrainConfig], object], str]] = {
@@ -106,3 +108,14 @@ def configure(values: Mapping[str, Any], base: PretrainConfig | None = None) -> 
     config = replace(base or PretrainConfig(), **changed)
     check_needs(config, changed, NEEDS)
     return config.checked()
+
+
+def begun(folder: Path) -> PretrainConfig:
+    """The options with which the run in a folder began. DataError where there is none, or a damaged one."""
+    if not (folder / FILE).exists():
+        raise DataError(f"{folder} has no run to resume: expected {FILE}")
+    stored = json_reader.read(folder / FILE, {"config": dict})["config"]
+    try:
+        return replace(PretrainConfig(), **{n: typed(n, value, HINTS[n]) for n, value in stored.items() if n in HINTS})
+    except ParameterError as error:
+        raise DataError(f"{folder / FILE} does not say with which options the run began: {error}") from error

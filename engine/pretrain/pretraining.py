@@ -21,7 +21,7 @@ from likely.engine.adapters.stored import write_arrays, write_json
 from likely.engine.errors import DataError
 from likely.engine.home import expanded
 from likely.engine.pretrain import parametrisation as widths
-from likely.engine.pretrain.config import PretrainConfig
+from likely.engine.pretrain.config import FILE, PretrainConfig
 from likely.engine.pretrain.corpus import Corpus, copy_tokenizer, corpus
 from likely.engine.pretrain.shape import (
     ModelShape,
@@ -46,7 +46,6 @@ from likely.engine.tune.run import Set, TrainingRun, prepare
 from likely.metal import mx
 from likely.models.families import registry
 
-FILE = "pretrain.json"
 PER_PARAMETER, PASSES = 20, 4  # tokens, and over the text, where none are asked for
 # what may differ between a run and its resumption: where things are and how often; the schedule ends at its tokens, and
 # wsd alone may be given more of them

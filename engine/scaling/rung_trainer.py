@@ -10,10 +10,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from likely.engine.pretrain.config import PretrainConfig, configure
+from likely.engine.pretrain.config import FILE, PretrainConfig, configure
 from likely.engine.pretrain.corpus import corpus
 from likely.engine.pretrain.pretraining import (
-    FILE,
     Pretrained,
     PretrainingPlan,
     check_architecture,

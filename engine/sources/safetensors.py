@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.json_reader import parse
@@ -32,6 +33,18 @@ class StoredTensor:
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
     """The tensors of the safetensors file at `path` by name; CheckpointError if it is damaged or truncated."""
+    entries, start, size = _entries(path)
+    return {name: _stored(path, name, entry, start, size) for name, entry in entries.items() if name[:2] != "__"}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts that stand beside the tensors of the file; errors as `read_header`."""
+    metadata: dict[str, str] = _entries(path)[0].get("__metadata__") or {}
+    return metadata
+
+
+def _entries(path: Path) -> tuple[dict[str, Any], int, int]:
+    """The table of a file, where its tensors begin, and the file's bytes."""
     try:
         refuse_pipe(path)
         size = path.stat().st_size
@@ -46,7 +59,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
         raise CheckpointError(str(error)) from error
     except ValueError as error:
         raise _bad(path, f"its header is no table of tensors: {error}; the file is damaged, fetch it again") from error
-    return {name: _stored(path, name, entry, 8 + length, size) for name, entry in entries.items() if name[:2] != "__"}
+    return entries, 8 + length, size
 
 
 def _stored(path: Path, name: str, entry: object, start: int, size: int) -> StoredTensor:

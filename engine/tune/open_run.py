@@ -9,6 +9,7 @@ from typing import Any
 from likely.engine import made, ranks
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
+from likely.engine.home import expanded
 from likely.engine.objectives import OF_PAIRS
 from likely.engine.rows.training_row import read_map
 from likely.engine.session import Session
@@ -58,6 +59,8 @@ def open_run(
     if config.test:
         dataset = with_test(dataset, data.read(config.test, names=names, valid=0, progress=progress), config)
     anchors = data.read(config.kl_data, names=names, valid=0, progress=progress).train if config.kl_data else ()
+    if (place := expanded(config.data)).exists():
+        config = replace(config, data=str(place.absolute()))  # so that it is found from another folder, too
     checkpoint = load(config.model, progress)
     context = checkpoint.model.config.context
     if config.length > context:

@@ -38,7 +38,7 @@ def report(run: TrainingRun) -> TrainingPlan:
     counts = [(high, sum(low < n <= high for n in lengths)) for low, high in zip((0, *BINS), BINS, strict=False)]
     trained = batches.targets(items)
     tokens = sum(lengths)
-    a_step = c.accumulate / run.per_epoch
+    passes = (run.steps - run.counters.step) * c.accumulate / run.per_epoch  # that are left
     return TrainingPlan(
         samples=len(items),
         tokens=tokens,
@@ -48,7 +48,7 @@ def report(run: TrainingRun) -> TrainingPlan:
         batches=run.per_epoch,
         steps=run.steps,
         parameters=sum(p.size for p in run.trained.parameters().values()),
-        seconds=run.steps * a_step * seconds(run.model, c, _read(c, lengths), trained, max(0, run.trained.lowest)),
+        seconds=passes * seconds(run.model, c, _read(c, lengths), trained, max(0, run.trained.lowest)),
         memory=memory(run),
         available=available_memory(),
     )

@@ -11,7 +11,6 @@ from likely.engine import made
 from likely.engine.adapters import adapters, full, lora, sites
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
-from likely.engine.home import expanded
 from likely.engine.objectives import OBJECTIVES
 from likely.engine.tune import amounts, batches, memory, optimisers, state
 from likely.engine.tune.batch_losses import Trained
@@ -224,6 +223,4 @@ def write(run: TrainingRun, folder: Path) -> None:
 def settings(run: TrainingRun) -> dict[str, Any]:
     """Further settings in an adapter's config: the options, and the model's name as mlx-lm has it."""
     options = {f.name: getattr(run.config, f.name) for f in fields(run.config) if f.name != "modules"}
-    if (data := expanded(run.config.data)).exists():
-        options["data"] = str(data.absolute())  # whoever takes it from another folder finds them, too
     return {**options, "model": run.name or run.config.model, "step": run.counters.step}

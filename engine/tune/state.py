@@ -16,11 +16,11 @@ from likely.engine.adapters.stored import write_arrays
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.options import typed
 from likely.engine.sources import array_file
-from likely.engine.tune import optimisers
+from likely.engine.tune import begun, optimisers
 from likely.engine.tune.optimisers import ParameterGroup
 from likely.metal import mx
 
-FILE = "state.safetensors"
+FILE = begun.STATE
 # what may differ between a run and its resumption: where things are, how long and how often
 FREE = ("out", "data", "steps", "epochs", "eval_every", "eval_rows", "save_every", "patience", "tensorboard", "kl_data",
         "test", "verdict")  # fmt: skip

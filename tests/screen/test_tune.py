@@ -18,7 +18,7 @@ from likely.app.worker import Worker
 from likely.engine.adapters.config import Config, configure
 from likely.engine.errors import DataError, OutOfMemory
 from likely.engine.sources.fetch.progress import Report
-from likely.engine.tune.control import Ended, TrainControl, TrainingPlan
+from likely.engine.tune.control import Ended, Memory, TrainControl, TrainingPlan
 from likely.engine.tune.verdict import TrainingVerdict, row_change
 from tests.pictures import assert_picture
 from tests.support.screen import Screen
@@ -114,8 +114,10 @@ def test_a_run_goes_on_behind_other_views_and_typing_is_a_question(begin: Begin)
     screen = begin(trainer, 3)
     screen.press("f2")
     screen.say("Why is the sky blue?")
-    assert trainer.step == 3
+    assert trainer.step == 3 and "training 3/40" in screen.lines[0]
     release(screen)
+    screen.wait(2.0)
+    assert "training" not in screen.lines[0].replace("tune", "")
     screen.press("f5", "t")
     screen.type("yes hpsc q")
     assert trainer.step == 40 and "yes hpsc q" in screen.text and screen.running
@@ -152,10 +154,10 @@ def test_before_the_first_step_a_row_is_seen_and_how_long_it_takes(begin: Begin)
 @pytest.mark.parametrize(("rows", "batch", "batches", "accumulate", "steps"), [(60, 4, 15, 1, 15), (60, 4, 15, 2, 8)])
 def test_rows_become_steps(rows: int, batch: int, batches: int, accumulate: int, steps: int) -> None:
     config = configure({"batch": batch, "accumulate": accumulate})
-    plan = SimpleNamespace(samples=rows, batches=batches, steps=30, seconds=60.0)
-    opened: Any = SimpleNamespace(run=SimpleNamespace(config=config), plan=plan)
+    plan = SimpleNamespace(samples=rows, batches=batches, steps=40, seconds=60.0, memory=Memory(10**9, 2, 3, 4))
+    opened: Any = SimpleNamespace(run=SimpleNamespace(config=config, counters=SimpleNamespace(step=10)), plan=plan)
     said = (f"{rows} rows, batch {batch}: {batches} batches, {steps} steps an epoch", "a step takes about 2.0 s")
-    assert pace(opened) == said
+    assert pace(opened) == (*said, "about 1 min 00 s and 1.0 GB in all")  # of the 30 steps that are left
     plan.seconds = math.inf  # not known
     assert pace(opened) == said[:1]
 

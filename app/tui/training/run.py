@@ -31,6 +31,7 @@ class Training:
         self.state = "opening"
         self.plan: TrainingPlan | None = None
         self.saved = 0  # the step of the last checkpoint
+        self.step = 0  # the last that was taken
         self.verdict: TrainingVerdict | None = None
         self.ended: Ended | None = None
         self.failure: Failed | None = None
@@ -42,6 +43,13 @@ class Training:
     def busy(self) -> bool:
         """Whether there is something that stopping would lose, were it not kept."""
         return self.state in ("training", "paused", "stopping")
+
+    @property
+    def brief(self) -> str:
+        """Its state and step in two words, for who looks elsewhere; "" once it is over."""
+        if self.state == "opening":
+            return "training begins"
+        return f"{self.state} {self.step:,}/{self.plan.steps:,}" if self.busy and self.plan is not None else ""
 
     @property
     def unfinished(self) -> bool:
@@ -111,6 +119,8 @@ class Training:
         return events
 
     def _take(self, event: Any) -> None:
+        if isinstance(event, Stepped):
+            self.step = event.step
         match event:
             case TrainingPlan():
                 self.plan = event

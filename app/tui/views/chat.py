@@ -187,12 +187,14 @@ class ChatScreen(View, Steering):
         self.host.save(self.chat.conversation)
 
     def tick(self) -> None:
-        """Once a second: what was drawn is handed to the saver, and its trouble is shown."""
+        """Once a second: what was drawn is handed to the saver, and its trouble is shown; and how a training stands."""
         if self.chat.running:
             self.chat.keep()
             self.save()
         if self.host.keeper is not None and (news := self.host.keeper.report()):
             self.hints.say(news, alarm=True)
+        if self.host.training is not None and self.is_current:
+            self.status()
 
     def rename(self, title: str) -> None:
         """Name the conversation."""

@@ -22,6 +22,8 @@ def show(screen: ChatParts) -> None:
     name, facts = status.shown(chat, engine)
     if chat.diffuses:
         facts = (*pane.facts(), facts[-1])
+    if screen.host.training is not None and (brief := screen.host.training.brief):
+        facts = (brief, *facts)
     screen.top.show(name, facts, kept=int(chat.diffuses))
     screen.top.tint("off" if chat.diffuses else chat.transcript.heat, chat.transcript.least)
     pane.reshow()

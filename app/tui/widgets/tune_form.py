@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input, Label
 
-from likely.app.training_kind import KINDS, TUNE, TrainingConfig, TrainingKind, kind_of
+from likely.app.training_kind import KINDS, TUNE, TrainingConfig, TrainingKind, kind_of, options_of
 from likely.app.tui.base import cells
 from likely.app.tui.chat import attach
 from likely.engine.adapters.config import Config
@@ -114,13 +114,19 @@ class TuneForm(VerticalScroll):
         """The line below: a mistake, or what is being done."""
         self.query_one("#form-line", Label).update(cells.clean(line))
 
-    def read(self) -> TrainingConfig:
-        """The options: those of the run before, over them the file's, over them the fields'. LikelyError if wrong."""
+    def read(self, resume: bool = False) -> TrainingConfig:
+        """The options: those of the run before, over them the file's, over them the fields'; to `resume`, first of all
+        those that the run began with. LikelyError if wrong."""
         kind, path = self.kind, self.field(OPTIONS).value.strip()
         values = {name: self.field(name).value.strip() for name in kind.fields}
         for name in (path, values["data"], values.get("test", "")):
             refuse_pipe(expanded(name))
-        base = kind.configure(read_toml(expanded(path)), self.base) if path else self.base
+        from_file = read_toml(expanded(path)) if path else {}
+        if resume:
+            return options_of(
+                kind, {n: typed(kind, n, text) for n, text in values.items() if text}, from_file, resume=True
+            )
+        base = kind.configure(from_file, self.base) if path else self.base
         return kind.configure({name: typed(kind, name, text) for name, text in values.items() if text}, base)
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -147,7 +153,7 @@ class TuneForm(VerticalScroll):
 
     def action_start(self, resume: bool) -> None:
         try:
-            config = self.read()
+            config = self.read(resume)
         except LikelyError as error:
             self.say(str(error))
             return

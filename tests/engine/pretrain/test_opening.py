@@ -9,7 +9,8 @@ import pytest
 
 from likely.engine.errors import DataError
 from likely.engine.pretrain import pretraining
-from likely.engine.pretrain.pretraining import FILE, open_run, pretrain, sample_request
+from likely.engine.pretrain.config import FILE
+from likely.engine.pretrain.pretraining import open_run, pretrain, sample_request
 from likely.engine.pretrain.shape import ModelShape, counts
 from likely.engine.scaling.plan import LadderPlan, Rung
 from likely.engine.scaling.rung_trainer import PretrainRungs

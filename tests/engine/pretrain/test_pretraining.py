@@ -18,10 +18,10 @@ from likely.engine.adapters import full
 from likely.engine.diffusion import infilling
 from likely.engine.errors import DataError, LikelyError, OutOfMemory, ParameterError
 from likely.engine.pretrain import parametrisation
-from likely.engine.pretrain.config import TOKENIZERS, PretrainConfig, configure
+from likely.engine.pretrain.config import FILE, TOKENIZERS, PretrainConfig, configure
 from likely.engine.pretrain.corpus import corpus
 from likely.engine.pretrain.documents import SHORT, sources
-from likely.engine.pretrain.pretraining import FILE, PretrainingPlan, pretrain
+from likely.engine.pretrain.pretraining import PretrainingPlan, pretrain
 from likely.engine.pretrain.shape import NOT_HERE, ModelShape, config_of, counts, shape_of
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load

@@ -46,7 +46,8 @@ ROWS = [sample(5, 3), sample(16, 10), sample(17, 4), sample(40, 1), sample(300, 
 def run(config: Config, rows: Any = ROWS, planned: Any = ([0, 1], [2, 3], [4]), lowest: int = 2, **shape: Any) -> Any:
     parameters = {"x": SimpleNamespace(size=70), "y": SimpleNamespace(size=30)}
     return SimpleNamespace(
-        rows=SimpleNamespace(train=rows), config=config, per_epoch=6, steps=9, planned=planned, model=model(**shape),
+        rows=SimpleNamespace(train=rows), config=config, per_epoch=6, steps=12, planned=planned, model=model(**shape),
+        counters=SimpleNamespace(step=3),
         trained=SimpleNamespace(parameters=lambda: parameters, lowest=lowest),
     )  # fmt: skip
 
@@ -109,7 +110,7 @@ def test_the_report_counts_rows_lengths_and_passes() -> None:
     found, lengths = report.report(run(config)), [5, 16, 17, 40, 300, 9000]
     assert (found.samples, found.tokens, found.trained, found.longest) == (6, sum(lengths), 220, 9000)
     assert found.histogram == ((16, 2), (32, 1), (64, 1), (512, 1), (1 << 30, 1))
-    assert (found.batches, found.steps, found.parameters) == (6, 9, 100) and found.available > 1 << 20
+    assert (found.batches, found.steps, found.parameters) == (6, 12, 100) and found.available > 1 << 20
     assert found.memory == report.memory(run(config))
     edges = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
     binned = report.report(run(config, [sample(n, 1) for edge in edges for n in (edge, edge + 1)], ([0],))).histogram
