@@ -78,7 +78,7 @@ def sums() -> Rows:
 
 def text() -> Rows:
     """A page of this project's documentation, paragraph by paragraph; its last quarter is held out."""
-    page = (Path(__file__).parent.parent / "docs" / "decoding.md").read_text()
+    page = (Path(__file__).parent.parent / "docs" / "estimate.md").read_text()
     paragraphs = [{"text": part.strip()} for part in page.split("\n\n") if len(part) > 80]
     first = len(paragraphs) * 3 // 4
     return paragraphs[:first], paragraphs[first:]
