@@ -77,9 +77,10 @@ def sums() -> Rows:
 
 
 def text() -> Rows:
-    """A page of this project's documentation, paragraph by paragraph; its last quarter is held out."""
-    page = (Path(__file__).parent.parent / "docs" / "estimate.md").read_text()
-    paragraphs = [{"text": part.strip()} for part in page.split("\n\n") if len(part) > 80]
+    """Pages of this project's documentation, paragraph by paragraph; the last quarter is held out."""
+    docs = Path(__file__).parent.parent / "docs"
+    pages = [(docs / f"{name}.md").read_text(encoding="utf-8") for name in ("estimate", "posterior", "scale", "synth")]
+    paragraphs = [{"text": part.strip()} for page in pages for part in page.split("\n\n") if len(part) > 200]
     first = len(paragraphs) * 3 // 4
     return paragraphs[:first], paragraphs[first:]
 
